@@ -1,0 +1,28 @@
+//! Compiles the .proto files with protox, a compiler written in Rust: a fresh machine has no protoc.
+
+use std::path::Path;
+
+const FILES: [&str; 7] = [
+    "kv.proto",
+    "auth.proto",
+    "rpc.proto",
+    "v3lock.proto",
+    "v3election.proto",
+    "internal.proto",
+    "peer.proto",
+];
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let dir = Path::new("proto");
+    println!("cargo:rerun-if-changed=proto");
+    let descriptors = protox::compile(FILES, [dir])?;
+    let grpc = std::env::var_os("CARGO_FEATURE_GRPC").is_some();
+    let mut config = prost_build::Config::new();
+    // Values are shared with the receive buffer, never copied.
+    config.bytes(["."]);
+    tonic_prost_build::configure()
+        .build_client(grpc)
+        .build_server(grpc)
+        .compile_fds_with_config(descriptors, config)?;
+    Ok(())
+}

@@ -1,0 +1,52 @@
+//! etcd's v3 API and Keelson's own peer protocol, as Rust types.
+//!
+//! The `.proto` files in `proto/proto` are the source; `build.rs` compiles them with `protox`. No
+//! logic lives here. The gRPC clients and servers are behind the feature `grpc`, so that
+//! `keelson-core` gets the messages without a network stack.
+
+/// etcd's key-value pair and event (`mvccpb`).
+#[allow(missing_docs, clippy::all, unreachable_pub)]
+pub mod mvccpb {
+    include!(concat!(env!("OUT_DIR"), "/mvccpb.rs"));
+}
+
+/// etcd's users, roles and permissions (`authpb`).
+#[allow(missing_docs, clippy::all, unreachable_pub)]
+pub mod authpb {
+    include!(concat!(env!("OUT_DIR"), "/authpb.rs"));
+}
+
+/// etcd's v3 API (`etcdserverpb`).
+#[allow(missing_docs, clippy::all, unreachable_pub)]
+pub mod etcdserverpb {
+    include!(concat!(env!("OUT_DIR"), "/etcdserverpb.rs"));
+}
+
+/// etcd's lock service (`v3lockpb`).
+#[allow(missing_docs, clippy::all, unreachable_pub)]
+pub mod v3lockpb {
+    include!(concat!(env!("OUT_DIR"), "/v3lockpb.rs"));
+}
+
+/// etcd's election service (`v3electionpb`).
+#[allow(missing_docs, clippy::all, unreachable_pub)]
+pub mod v3electionpb {
+    include!(concat!(env!("OUT_DIR"), "/v3electionpb.rs"));
+}
+
+/// What Keelson writes into its own log and engine.
+#[allow(missing_docs, clippy::all, unreachable_pub)]
+#[doc(hidden)]
+pub mod keelson_internal {
+    include!(concat!(env!("OUT_DIR"), "/keelson_internal.rs"));
+}
+
+/// How Keelson's members talk to each other.
+#[allow(missing_docs, clippy::all, unreachable_pub)]
+#[doc(hidden)]
+pub mod keelson_peer {
+    include!(concat!(env!("OUT_DIR"), "/keelson_peer.rs"));
+}
+
+pub use keelson_internal as internal;
+pub use keelson_peer as peer;

@@ -1,0 +1,10 @@
+//! Keelson without IO: the consensus step and the replicated state machine.
+//!
+//! Nothing here knows of tokio, files, clocks or threads: time is an argument, durability is the
+//! caller's promise, and the same inputs give the same outputs. `keelson-store` drives it for real;
+//! the simulator in `keelson-tests` drives it through disasters.
+
+pub mod engine;
+mod types;
+
+pub use types::*;
