@@ -180,6 +180,9 @@ impl Engine for MemoryEngine {
         let rows = self.rows.read();
         let bytes = rows.iter().map(|((_, k), v)| (k.len() + v.len()) as u64);
         let total_bytes = bytes.sum();
-        EngineSize { total_bytes, in_use_bytes: total_bytes }
+        EngineSize {
+            total_bytes,
+            in_use_bytes: total_bytes,
+        }
     }
 }

@@ -4,7 +4,10 @@
 //! caller's promise, and the same inputs give the same outputs. `keelson-store` drives it for real;
 //! the simulator in `keelson-tests` drives it through disasters.
 
+mod committed;
 pub mod engine;
+pub mod proposal;
 mod types;
 
+pub use committed::{Committed, ConfOutcome};
 pub use types::*;
