@@ -1,1 +1,6 @@
 //! (being built)
+
+pub mod edge;
+mod error;
+
+pub use error::Error;
