@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
 use keelson_core::engine::Engine;
 use keelson_core::node::Input;
-use keelson_core::state::{Capture, Flush, StateMachine};
+use keelson_core::state::{Capture, Flush, ReadView, StateError, StateMachine};
 use keelson_core::{Committed, Index, SnapshotMark};
 use keelson_proto::internal;
 use tokio::sync::oneshot;
@@ -46,7 +46,7 @@ pub(crate) enum ApplyJob {
 pub(crate) struct FlushPolicy {
     pub(crate) interval: Duration,
     pub(crate) records: usize,
-    pub(crate) bytes: usize,
+    pub(crate) bytes: u64,
 }
 
 /// Rows of dead revisions that one step removes: small enough that a write behind it waits for
@@ -55,6 +55,8 @@ const COMPACT_PAUSE: Duration = Duration::from_millis(2);
 
 pub(crate) struct Applier {
     pub(crate) state: StateMachine,
+    /// The state machine's own view: cheap answers to cheap questions.
+    pub(crate) view: ReadView,
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) jobs: Receiver<ApplyJob>,
     pub(crate) events: Sender<Event>,
@@ -83,7 +85,10 @@ impl Applier {
             let done = match job {
                 Some(ApplyJob::Close(closed)) => return self.close(&closed),
                 Some(job) => self.take(job),
-                None => self.compact(),
+                None => {
+                    self.compacting = self.compacting && self.state.compact_step();
+                    Ok(())
+                }
             };
             if let Err(error) = done {
                 return self.fatal.raise("applying committed entries", &error);
@@ -104,7 +109,7 @@ impl Applier {
         patience
     }
 
-    fn take(&mut self, job: ApplyJob) -> Result<(), keelson_core::engine::EngineError> {
+    fn take(&mut self, job: ApplyJob) -> Result<(), StateError> {
         match job {
             ApplyJob::Committed(entries) => return self.apply(&entries),
             ApplyJob::Reads(index, readers) => {
@@ -113,7 +118,7 @@ impl Applier {
             }
             ApplyJob::Flushed { engine, flush } => self.flushed(&engine, flush),
             ApplyJob::Capture => {
-                let capture = Arc::new(self.state.capture());
+                let capture = self.state.capture()?;
                 let _ = self.events.send(Event::Captured(capture));
             }
             ApplyJob::Install(staged, installed) => self.install(*staged, &installed),
@@ -122,7 +127,7 @@ impl Applier {
         Ok(())
     }
 
-    fn apply(&mut self, entries: &[Committed]) -> Result<(), keelson_core::engine::EngineError> {
+    fn apply(&mut self, entries: &[Committed]) -> Result<(), StateError> {
         let mut members_changed = false;
         for committed in entries {
             members_changed |= committed.conf.is_some();
@@ -134,17 +139,17 @@ impl Applier {
             }
         }
         if members_changed {
-            self.shared.note_members(&self.state.view());
+            self.shared.note_members(&self.view);
             let _ = self.events.send(Event::MembersChanged);
         }
-        self.shared.note_applied(Index(self.state.applied().index));
+        self.shared.note_applied(self.view.applied_index());
         self.release_reads();
         self.compacting = true;
         Ok(())
     }
 
     fn release_reads(&mut self) {
-        let applied = self.state.applied_index();
+        let applied = self.view.applied_index();
         while let Some(first) = self.reads.first_entry().filter(|first| *first.key() <= applied) {
             for reader in first.remove() {
                 let _ = reader.send(());
@@ -152,16 +157,10 @@ impl Applier {
         }
     }
 
-    fn compact(&mut self) -> Result<(), keelson_core::engine::EngineError> {
-        if self.compacting {
-            self.compacting = self.state.compact_step()?;
-        }
-        Ok(())
-    }
-
     fn flush_if_due(&mut self) {
         let unflushed = self.state.unflushed();
-        if self.flushing || (unflushed.records == 0 && !unflushed.mark) {
+        let nothing = unflushed.records == 0 && self.view.applied_index() == self.state.durable();
+        if self.flushing || nothing {
             return;
         }
         let now = Instant::now();
@@ -182,9 +181,9 @@ impl Applier {
     }
 
     fn flushed(&mut self, engine: &Arc<dyn Engine>, flush: Flush) {
-        self.flushing = false;
         // A snapshot may have replaced the engine while the old one was being written.
         if Arc::ptr_eq(engine, &self.engine) {
+            self.flushing = false;
             self.state.flushed(flush);
             let index = self.state.durable();
             let _ = self.events.send(Event::Input(Input::Durable { index }));
@@ -196,9 +195,11 @@ impl Applier {
             Ok((engine, state)) => {
                 self.engine = engine;
                 self.state = state;
-                self.shared.replace_view(self.state.view());
-                self.shared.note_members(&self.state.view());
-                self.shared.note_applied(self.state.applied_index());
+                self.view = self.state.view();
+                self.flushing = false;
+                self.shared.replace_view(self.view.clone());
+                self.shared.note_members(&self.view);
+                self.shared.note_applied(self.view.applied_index());
                 self.release_reads();
                 let _ = installed.send(());
                 let _ = self.events.send(Event::MembersChanged);

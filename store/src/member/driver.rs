@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use keelson_core::node::{Input, Node, Output, ReadReady, Refusal, Standing};
 use keelson_core::state::Capture;
-use keelson_core::{Index, MemberId, Millis, ProposalId, SnapshotMark};
-use keelson_proto::peer::{PeerMessage, RaftMessage, peer_message, snapshot_chunk};
+use keelson_core::{Index, MemberId, Millis, ProposalId};
+use keelson_proto::peer::{PeerMessage, RaftMessage, SnapshotChunk, peer_message, snapshot_chunk};
 use tokio::sync::oneshot;
 
 use super::applier::{self, ApplyJob};
@@ -30,7 +30,7 @@ pub(crate) enum Event {
     /// From a peer.
     Peer(MemberId, Vec<PeerMessage>),
     /// The state machine was captured for a follower.
-    Captured(Arc<Capture>),
+    Captured(Capture),
     /// A snapshot has arrived whole. Answers when it is installed, or found stale.
     SnapshotStaged(RaftMessage, Box<Staged>, oneshot::Sender<bool>),
     /// The links must follow the members.
@@ -41,6 +41,9 @@ pub(crate) enum Event {
 
 /// Events that one turn takes: more would only delay the first one's answer.
 const TURN_MAX: usize = 1024;
+
+/// Rows of a snapshot that travel together, in bytes.
+const PIECE_BYTES: usize = 1 << 20;
 
 /// A captured state that nobody asks for is let go after this long: it holds compaction back.
 const CAPTURE_KEPT: Duration = Duration::from_secs(10);
@@ -83,7 +86,7 @@ pub(crate) struct Driver {
     pub(crate) fatal: Fatal,
     pub(crate) inputs: Vec<Input>,
     pub(crate) staged: Option<(Box<Staged>, oneshot::Sender<bool>)>,
-    pub(crate) capture: Option<(Arc<Capture>, Instant)>,
+    pub(crate) capture: Option<(Capture, Instant)>,
     pub(crate) capture_asked: bool,
     pub(crate) wake_at: Millis,
     pub(crate) stopping: bool,
@@ -256,7 +259,7 @@ impl Driver {
         self.shared.note_standing(standing);
     }
 
-    fn captured(&mut self, capture: Arc<Capture>) {
+    fn captured(&mut self, capture: Capture) {
         let (mark, conf_state) = applier::mark_of(&capture);
         self.capture = Some((capture, Instant::now()));
         self.capture_asked = false;
@@ -265,20 +268,24 @@ impl Driver {
 
     fn send_snapshot(&mut self, to: MemberId, offer: RaftMessage) {
         let wanted = offer.snapshot.as_ref().map(|meta| meta.index);
-        let fits = |(capture, _): &(Arc<Capture>, Instant)| Some(capture.mark().index) == wanted;
-        let Some((capture, since)) = self.capture.as_mut().filter(|capture| fits(capture)) else {
+        let fits = |(capture, _): &&mut (Capture, Instant)| Some(capture.mark().index) == wanted;
+        let Some((capture, since)) = self.capture.as_mut().filter(fits) else {
             let _ = self.self_events.send(Event::Input(Input::SnapshotSent { to, ok: false }));
             return;
         };
         *since = Instant::now();
-        let capture = Arc::clone(capture);
+        let mut capture = capture.clone();
         let (outbox, events) = (self.outbox.clone(), self.self_events.clone());
         let fatal = self.fatal.clone();
         self.runtime.spawn(async move {
             let began = Instant::now();
             let read = move |send: &mut dyn FnMut(snapshot_chunk::Part) -> bool| {
-                if let Err(error) = capture.read(send) {
-                    fatal.raise("reading a snapshot from the storage engine", &error);
+                loop {
+                    match capture.next_chunk(PIECE_BYTES) {
+                        Ok(Some(SnapshotChunk { part: Some(part) })) if send(part) => {}
+                        Ok(_) => return,
+                        Err(error) => return fatal.raise("reading a snapshot", &error),
+                    }
                 }
             };
             let sent = send_snapshot(&outbox, to, offer, read).await;
@@ -307,9 +314,4 @@ fn input_of(from: MemberId, message: PeerMessage) -> Option<Input> {
         }
         peer_message::Message::ReadIndexResponse(answer) => Some(Input::ReadIndexAnswered(answer)),
     }
-}
-
-/// For logs: a mark in words.
-pub(crate) fn mark_in_words(mark: SnapshotMark) -> String {
-    format!("entry {} of term {}", mark.index, mark.term)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crossbeam::channel::Sender;
 use keelson_core::MemberId;
 use keelson_core::node::Input;
-use keelson_proto::peer::PeerMessage;
+use keelson_proto::peer::{MembersResponse, PeerMessage};
 
 use super::driver::Event;
 use crate::peer::{Inbox, PeerEvent, PeerListener};
@@ -29,7 +29,14 @@ impl Inbox for DriverInbox {
     }
 
     fn is_removed(&self, member: MemberId) -> bool {
-        self.shared.view().is_removed(member)
+        self.shared.view().removed(member.0)
+    }
+
+    fn members(&self) -> MembersResponse {
+        MembersResponse {
+            cluster_id: self.shared.cluster.0,
+            members: self.shared.view().members(),
+        }
     }
 }
 

@@ -17,6 +17,7 @@ pub(crate) mod driver;
 pub(crate) mod fatal;
 pub(crate) mod flusher;
 pub(crate) mod inbox;
+pub(crate) mod join;
 pub(crate) mod log_writer;
 pub(crate) mod recover;
 pub(crate) mod staging;

@@ -13,7 +13,7 @@ mod snapshots;
 pub use gate::Gate;
 pub use receiver::{Inbox, PeerService, SnapshotSink};
 pub use sender::{Links, Outbox, PeerEvent, PeerListener};
-pub use snapshots::send_snapshot;
+pub use snapshots::{ask_members, send_snapshot};
 
 use keelson_core::{ClusterId, MemberId};
 use tonic::metadata::{MetadataMap, MetadataValue};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use keelson_core::MemberId;
 use keelson_proto::peer::peer_server::Peer;
 use keelson_proto::peer::{
-    Envelope, PeerMessage, RaftMessage, SnapshotChunk, SnapshotReceived, StreamClosed,
+    Envelope, MembersRequest, MembersResponse, PeerMessage, RaftMessage, SnapshotChunk, SnapshotReceived, StreamClosed,
     snapshot_chunk,
 };
 use tonic::{Request, Response, Status, Streaming};
@@ -20,6 +20,9 @@ pub trait Inbox: Send + Sync + 'static {
 
     /// Whether that member was removed for good.
     fn is_removed(&self, member: MemberId) -> bool;
+
+    /// The cluster as this member knows it.
+    fn members(&self) -> MembersResponse;
 }
 
 /// Where a snapshot goes, piece by piece.
@@ -74,6 +77,13 @@ impl<I: Inbox, S: SnapshotSink> Peer for PeerService<I, S> {
             }
         }
         Ok(Response::new(StreamClosed {}))
+    }
+
+    async fn members(
+        &self,
+        _request: Request<MembersRequest>,
+    ) -> Result<Response<MembersResponse>, Status> {
+        Ok(Response::new(self.inbox.members()))
     }
 
     async fn snapshot(

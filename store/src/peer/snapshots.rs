@@ -1,15 +1,18 @@
-//! Sending a snapshot: the offer, then the rows as fast as the peer takes them.
+//! Calls of their own: sending a snapshot, and asking a cluster for its members.
 
 use std::time::Duration;
 
 use keelson_core::MemberId;
-use keelson_proto::peer::{RaftMessage, SnapshotChunk, snapshot_chunk};
+use keelson_proto::peer::{
+    MembersRequest, MembersResponse, RaftMessage, SnapshotChunk, snapshot_chunk,
+};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status};
 
 use super::Links;
 use super::connect::{self, ConnectError};
+use crate::config::Url;
 
 /// Pieces on their way. A piece is about a mebibyte; this bounds what a slow peer costs.
 const PIECES_MAX: usize = 4;
@@ -45,4 +48,19 @@ pub async fn send_snapshot(
     let read = reader.await;
     sent.map_err(|_| Status::deadline_exceeded("the peer took too long"))??;
     read.map_err(|error| Status::internal(format!("reading the snapshot: {error}")))
+}
+
+/// Asks whoever listens at `urls` whom its cluster consists of.
+///
+/// # Errors
+/// Why nobody answered.
+pub async fn ask_members(urls: &[Url]) -> Result<MembersResponse, Status> {
+    let mut client = connect::connect(urls).await.map_err(|error| match error {
+        ConnectError::Refused => Status::unavailable("connection refused"),
+        ConnectError::Other(why) => Status::unavailable(why),
+    })?;
+    let asked = client.members(MembersRequest {});
+    let answer = tokio::time::timeout(Duration::from_secs(5), asked).await;
+    let answer = answer.map_err(|_| Status::deadline_exceeded("no answer in 5 s"))?;
+    Ok(answer?.into_inner())
 }
