@@ -1,1 +1,5 @@
 //! (being built)
+
+pub mod disk;
+pub mod engine;
+pub mod wal;
