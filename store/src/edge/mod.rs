@@ -15,6 +15,8 @@ mod limits;
 mod listener;
 pub mod ops;
 mod service;
+#[cfg(test)]
+mod tests;
 pub mod v3;
 
 use std::future::Future;
@@ -43,7 +45,10 @@ pub async fn serve_clients<B: Backend>(
     let (trigger, drain) = Drain::channel();
     let (routes, router) = more(&drain);
     let grpc = v3::Services::new(backend.clone(), routes, drain.clone());
-    let http = ops::client_router(backend).merge(router);
+    let http = ops::client_router(backend)
+        .merge(router)
+        .fallback(ops::not_found)
+        .layer(axum::middleware::from_fn(ops::cors));
     let begin = async {
         shutdown.await;
         trigger.begin();
