@@ -4,13 +4,16 @@
 //! split between gRPC and HTTP (`service`), parsed and handed to the member behind `Backend`. Errors
 //! leave through one table (`errors`). Nothing here knows of consensus or storage.
 
+mod authority;
 mod backend;
 pub mod check;
 mod chunks;
 mod connection;
 mod drain;
 pub mod errors;
+mod filtered;
 mod head_clock;
+mod hpack;
 mod limits;
 mod listener;
 pub mod ops;
