@@ -13,7 +13,9 @@ use tokio::net::TcpStream;
 use tokio::time::{self, Instant};
 use tracing::{debug, info};
 
+use super::authority::AuthorityMender;
 use super::drain::Drain;
+use super::filtered::Filtered;
 use super::head_clock::HeadClock;
 use super::limits::Limits;
 use super::service::{GrpcService, split};
@@ -112,7 +114,8 @@ async fn serve_h2<G: GrpcService>(
     mut begun: std::pin::Pin<&mut impl Future<Output = ()>>,
 ) -> hyper::Result<()> {
     let service = service_fn(|request| split(&port.grpc, &port.http, request));
-    let mut connection = pin!(port.h2.serve_connection(TokioIo::new(socket), service));
+    let socket = TokioIo::new(Filtered::new(socket, AuthorityMender::new()));
+    let mut connection = pin!(port.h2.serve_connection(socket, service));
     tokio::select! {
         ended = &mut connection => return ended,
         () = &mut begun => connection.as_mut().graceful_shutdown(),
@@ -125,7 +128,8 @@ async fn serve_h1<G: GrpcService>(
     port: &Port<G>,
     mut begun: std::pin::Pin<&mut impl Future<Output = ()>>,
 ) -> hyper::Result<()> {
-    let (clocked, heads) = HeadClock::new(socket, port.limits.head_timeout);
+    let (clock, heads) = HeadClock::new(port.limits.head_timeout);
+    let socket = TokioIo::new(Filtered::new(socket, clock));
     let service = service_fn(|request: http::Request<Incoming>| {
         let busy = heads.busy();
         let answer = tower::Service::call(&mut port.http.clone(), request);
@@ -135,7 +139,7 @@ async fn serve_h1<G: GrpcService>(
                 .map(|response| response.map(|body| busy.over(body)))
         }
     });
-    let mut connection = pin!(port.h1.serve_connection(TokioIo::new(clocked), service));
+    let mut connection = pin!(port.h1.serve_connection(socket, service));
     tokio::select! {
         ended = &mut connection => return ended,
         () = &mut begun => connection.as_mut().graceful_shutdown(),

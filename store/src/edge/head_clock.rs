@@ -14,13 +14,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{self, Sleep};
 
-/// A socket whose reads fail once a head has taken too long.
+use super::filtered::ReadFilter;
+
+/// Makes reads fail once a head has taken too long.
 pub(super) struct HeadClock {
-    socket: TcpStream,
     timeout: Duration,
     heads: Heads,
     running: Option<Running>,
@@ -40,10 +41,9 @@ pub(super) struct Heads(Arc<AtomicU64>);
 pub(super) struct Busy(Heads);
 
 impl HeadClock {
-    pub(super) fn new(socket: TcpStream, timeout: Duration) -> (HeadClock, Heads) {
+    pub(super) fn new(timeout: Duration) -> (HeadClock, Heads) {
         let heads = Heads(Arc::new(AtomicU64::new(0)));
         let clock = HeadClock {
-            socket,
             timeout,
             heads: heads.clone(),
             running: None,
@@ -99,14 +99,15 @@ impl Drop for Busy {
     }
 }
 
-impl AsyncRead for HeadClock {
+impl ReadFilter for HeadClock {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        &mut self,
+        socket: Pin<&mut TcpStream>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        match Pin::new(&mut self.socket).poll_read(cx, buf) {
+        match socket.poll_read(cx, buf) {
             Poll::Ready(read) => {
                 if before < buf.filled().len() {
                     self.bytes_arrived();
@@ -118,36 +119,6 @@ impl AsyncRead for HeadClock {
                 Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
             }
         }
-    }
-}
-
-impl AsyncWrite for HeadClock {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
     }
 }
 

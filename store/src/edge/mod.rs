@@ -4,17 +4,22 @@
 //! split between gRPC and HTTP (`service`), parsed and handed to the member behind `Backend`. Errors
 //! leave through one table (`errors`). Nothing here knows of consensus or storage.
 
+mod authority;
 mod backend;
 pub mod check;
 mod chunks;
 mod connection;
 mod drain;
 pub mod errors;
+mod filtered;
 mod head_clock;
+mod hpack;
 mod limits;
 mod listener;
 pub mod ops;
 mod service;
+#[cfg(test)]
+mod tests;
 pub mod v3;
 
 use std::future::Future;
@@ -43,7 +48,10 @@ pub async fn serve_clients<B: Backend>(
     let (trigger, drain) = Drain::channel();
     let (routes, router) = more(&drain);
     let grpc = v3::Services::new(backend.clone(), routes, drain.clone());
-    let http = ops::client_router(backend).merge(router);
+    let http = ops::client_router(backend)
+        .merge(router)
+        .fallback(ops::not_found)
+        .layer(axum::middleware::from_fn(ops::cors));
     let begin = async {
         shutdown.await;
         trigger.begin();

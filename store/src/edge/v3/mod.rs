@@ -32,6 +32,8 @@ use super::drain::Drain;
 use super::service::GrpcService;
 use crate::Error;
 
+pub(super) use maintenance::alarm_name;
+
 /// What a message may be larger than a proposal: etcd's `grpcOverheadBytes`.
 const OVERHEAD_BYTES: usize = 512 * 1024;
 
