@@ -181,6 +181,24 @@ impl Store {
         }
     }
 
+    /// Serves clients on these listeners until `shutdown`, then until what is in flight has been
+    /// answered, within bounds. Call it once the member is `ready`.
+    ///
+    /// # Errors
+    /// Only bugs end it early.
+    pub async fn serve(
+        &self,
+        listeners: Vec<tokio::net::TcpListener>,
+        shutdown: impl Future<Output = ()>,
+    ) -> std::io::Result<()> {
+        let limits = crate::edge::Limits {
+            concurrent_streams_max: self.inner.config.max_concurrent_streams,
+            ..crate::edge::Limits::default()
+        };
+        let more = |_: &crate::edge::Drain| Default::default();
+        crate::edge::serve_clients(self.clone(), listeners, limits, more, shutdown).await
+    }
+
     /// This member's id.
     pub fn member_id(&self) -> MemberId {
         self.inner.shared.member

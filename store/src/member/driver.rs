@@ -282,7 +282,11 @@ impl Driver {
             let read = move |send: &mut dyn FnMut(snapshot_chunk::Part) -> bool| {
                 loop {
                     match capture.next_chunk(PIECE_BYTES) {
-                        Ok(Some(SnapshotChunk { part: Some(part) })) if send(part) => {}
+                        Ok(Some(SnapshotChunk { part: Some(part) })) => {
+                            if !send(part) {
+                                return;
+                            }
+                        }
                         Ok(_) => return,
                         Err(error) => return fatal.raise("reading a snapshot", &error),
                     }

@@ -50,7 +50,7 @@ pub(super) async fn connect(urls: &[Url]) -> Result<PeerClient<Channel>, Connect
 }
 
 async fn connect_one(url: &Url) -> Result<Channel, ConnectError> {
-    let address = url.authority();
+    let address = url.authority().to_owned();
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|error| ConnectError::Other(error.to_string()))?
         .connect_timeout(CONNECT_PATIENCE)
