@@ -57,3 +57,49 @@ fn the_hash_says_what_it_covers() {
     assert_eq!(hash.current_revision, 17);
     assert_ne!(hash.hash, view.hash_kv(17).unwrap().hash);
 }
+
+/// Every figure is what etcd 3.4.23 answered to `etcdctl endpoint hashkv` after the same requests.
+#[test]
+fn the_hash_is_etcds() {
+    let mut machine = Machine::new();
+    let hash = |machine: &Machine, revision, expected: u32| {
+        let got = machine.state.view().hash_kv(revision).unwrap();
+        assert_eq!(got.hash, expected, "at revision {revision}: {got:?}");
+    };
+    let compact = |machine: &mut Machine, revision| {
+        machine.compact(revision).unwrap();
+        machine.sweep();
+        machine.flush();
+    };
+    hash(&machine, 0, 1084519789);
+    for (key, value) in [("a", "1"), ("b", "2"), ("a", "3")] {
+        machine.put(put(key, value)).unwrap();
+    }
+    machine.delete(delete("a", ""));
+    machine.put(put("c", "4")).unwrap();
+    let ops = vec![op_put("x", "1"), op_delete("b", ""), op_put("y", "2")];
+    machine.txn(txn(vec![], ops, vec![])).unwrap();
+    hash(&machine, 0, 4039513540);
+    hash(&machine, 3, 1827592406);
+    hash(&machine, 5, 1346927904);
+    hash(&machine, 7, 4039513540);
+
+    machine.put(put("c", "5")).unwrap();
+    machine.put(put("a", "6")).unwrap();
+    compact(&mut machine, 7);
+    hash(&machine, 0, 1315764074);
+    hash(&machine, 8, 4284518071);
+
+    machine.delete(delete("\0", "\0"));
+    hash(&machine, 0, 1038494031);
+    compact(&mut machine, 10);
+    hash(&machine, 0, 1084519789);
+    machine.put(put("z", "1")).unwrap();
+    hash(&machine, 0, 974378710);
+    machine.put(put("z", "2")).unwrap();
+    compact(&mut machine, 11);
+    hash(&machine, 0, 1554886475);
+    hash(&machine, 12, 1554886475);
+    machine.delete(delete("z", ""));
+    hash(&machine, 0, 1306311172);
+}
