@@ -12,6 +12,7 @@ mod connection;
 mod drain;
 pub mod errors;
 mod filtered;
+pub mod gateway;
 mod head_clock;
 mod hpack;
 mod limits;
@@ -48,7 +49,8 @@ pub async fn serve_clients<B: Backend>(
     let (trigger, drain) = Drain::channel();
     let (routes, router) = more(&drain);
     let grpc = v3::Services::new(backend.clone(), routes, drain.clone());
-    let http = ops::client_router(backend)
+    let http = ops::client_router(backend.clone())
+        .merge(gateway::router(backend))
         .merge(router)
         .fallback(ops::not_found)
         .layer(axum::middleware::from_fn(ops::cors));

@@ -2,6 +2,7 @@
 
 mod etcdctl;
 mod fake;
+mod gateway;
 mod grpc;
 mod hostile;
 mod http1;
