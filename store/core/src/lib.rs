@@ -7,6 +7,7 @@
 mod committed;
 pub mod engine;
 pub mod proposal;
+pub mod state;
 mod types;
 
 pub use committed::{Committed, ConfOutcome};
