@@ -1,8 +1,8 @@
 //! What the edge needs of a member: the methods of `Store`, as a trait, so that the edge is tested
 //! without one.
 //!
-//! Requests are validated behind this trait (`check.rs` has the rules), so that programs that embed
-//! a `Store` get the same errors as clients on the wire.
+//! Requests are validated behind this trait (`keelson_core::state::check` has the rules), so that
+//! programs that embed a `Store` get the same errors as clients on the wire.
 
 use std::future::Future;
 
@@ -10,7 +10,6 @@ use keelson_core::{ClusterId, MemberId};
 use keelson_proto::etcdserverpb::*;
 use tokio_stream::Stream;
 
-use super::chunks;
 use crate::Error;
 
 /// The versions a member speaks of.
@@ -37,9 +36,7 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn range_stream(
         &self,
         request: RangeRequest,
-    ) -> impl Stream<Item = Result<RangeResponse, Error>> + Send + use<Self> {
-        chunks::chunked(self.clone(), request)
-    }
+    ) -> impl Stream<Item = Result<RangeResponse, Error>> + Send + use<Self>;
 
     /// Writes one key.
     fn put(&self, request: PutRequest) -> impl Future<Output = Result<PutResponse, Error>> + Send;

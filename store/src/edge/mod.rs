@@ -6,8 +6,6 @@
 
 mod authority;
 mod backend;
-pub mod check;
-mod chunks;
 mod connection;
 mod drain;
 pub mod errors;
@@ -31,7 +29,6 @@ use tokio::net::TcpListener;
 use tonic::service::Routes;
 
 pub use backend::{Backend, Versions};
-pub use chunks::chunked;
 pub use drain::{Drain, DrainTrigger};
 pub use limits::Limits;
 pub use listener::serve;

@@ -59,7 +59,7 @@ async fn a_session_reads_as_etcds() {
         (
             "/v3/kv/txn",
             txn,
-            r#"{HEADER"revision":"3","raft_term":"2"},"succeeded":true,"responses":[{"response_put":{HEADER"revision":"3","raft_term":"2"}}},{"response_range":{HEADER"revision":"3","raft_term":"2"},"kvs":[{"key":"Zm9v","create_revision":"2","mod_revision":"3","version":"2","value":"YmF6"}],"count":"1"}}]}"#,
+            r#"{HEADER"revision":"3","raft_term":"2"},"succeeded":true,"responses":[{"response_put":{"header":{"revision":"3"}}},{"response_range":{"header":{"revision":"3"},"kvs":[{"key":"Zm9v","create_revision":"2","mod_revision":"3","version":"2","value":"YmF6"}],"count":"1"}}]}"#,
         ),
         (
             "/v3/kv/deleterange",
