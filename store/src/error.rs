@@ -1,7 +1,7 @@
 //! What a request can end in, other than its answer.
 //!
-//! One variant for each of etcd's errors that Keelson can produce; the text of each is etcd's, to the
-//! letter, because clients compare texts. Which code goes with it on the wire is in
+//! One variant for each of etcd's errors that Keelson can produce; the text of each is etcd's, to
+//! the letter, because clients compare texts. Which code goes with it on the wire is in
 //! `edge/errors.rs`. Sources: etcd v3.7.1 `api/v3rpc/rpctypes/error.go`.
 
 use keelson_core::state;

@@ -31,8 +31,8 @@ pub trait Backend: Clone + Send + Sync + 'static {
         request: RangeRequest,
     ) -> impl Future<Output = Result<RangeResponse, Error>> + Send;
 
-    /// The same in pieces of about `max_request_bytes`, all at one revision. Only the last piece has
-    /// a header, a count and `more`.
+    /// The same in pieces of about `max_request_bytes`, all at one revision. Only the last piece
+    /// has a header, a count and `more`.
     fn range_stream(
         &self,
         request: RangeRequest,

@@ -1,8 +1,8 @@
 //! What clients speak to: one port for gRPC and HTTP.
 //!
 //! A connection is accepted (`listener`), recognised and served (`connection`), its requests are
-//! split between gRPC and HTTP (`service`), parsed and handed to the member behind `Backend`. Errors
-//! leave through one table (`errors`). Nothing here knows of consensus or storage.
+//! split between gRPC and HTTP (`service`), parsed and handed to the member behind `Backend`.
+//! Errors leave through one table (`errors`). Nothing here knows of consensus or storage.
 
 mod authority;
 mod backend;
@@ -56,4 +56,20 @@ pub async fn serve_clients<B: Backend>(
         trigger.begin();
     };
     listener::serve(listeners, grpc, http, limits, begin).await
+}
+
+/// Serves a member's peer port: the members' own services, what joining members and scripts read,
+/// and what the caller adds. No cross-origin calls here.
+pub async fn serve_peers<B: Backend>(
+    backend: B,
+    listeners: Vec<TcpListener>,
+    limits: Limits,
+    routes: Routes,
+    router: Router,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let http = ops::peer_router(backend)
+        .merge(router)
+        .fallback(ops::not_found);
+    listener::serve(listeners, routes.prepare(), http, limits, shutdown).await
 }

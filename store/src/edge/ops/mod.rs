@@ -1,4 +1,4 @@
-//! The operator's paths: `/health`, `/livez`, `/readyz`, `/version`, and on the peer port `/members`.
+//! The operator's paths: `/health`, `/livez`, `/readyz`, `/version`; `/members` on the peer port.
 
 mod go;
 mod health;

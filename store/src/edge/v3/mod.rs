@@ -1,8 +1,8 @@
 //! etcd's v3 API over gRPC.
 //!
-//! `Services` sends a request to its service by path, after the two rules that hold for all of them:
-//! what a learner answers, and what `hasleader` asks. It adds no allocation to what tonic's generated
-//! code does, and no router.
+//! `Services` sends a request to its service by path, after the two rules that hold for all of
+//! them: what a learner answers, and what `hasleader` asks. It adds no allocation to what tonic's
+//! generated code does, and no router.
 
 mod cluster;
 mod health;
@@ -154,8 +154,8 @@ where
     }
 }
 
-/// tonic's own refusals in grpc-go's words, which etcd's clients and their users know. Only an answer
-/// that failed before it began has its status among the headers, so others cost one look.
+/// tonic's own refusals in grpc-go's words, which etcd's clients and their users know. Only an
+/// answer that failed before it began has its status among the headers, so others cost one look.
 fn reword(response: Response<Body>) -> Response<Body> {
     if !response.headers().contains_key(Status::GRPC_STATUS) {
         return response;
