@@ -292,7 +292,12 @@ mod tests {
 
     #[test]
     fn a_write_that_never_returned_may_show_up_late_but_not_vanish_again() {
-        let late = [write(1, None, 1), write(2, 3, 2), read(4, 5, 2), read(6, 7, 1)];
+        let late = [
+            write(1, None, 1),
+            write(2, 3, 2),
+            read(4, 5, 2),
+            read(6, 7, 1),
+        ];
         assert_eq!(check(&late, BUDGET), Verdict::Linearizable);
         let gone = [&late[..], &[read(8, 9, 2)][..]].concat();
         assert_eq!(check(&gone, BUDGET), Verdict::NotLinearizable);
