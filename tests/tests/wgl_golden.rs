@@ -36,7 +36,7 @@ fn parse(log: &str) -> Vec<Step> {
 
 fn number(word: &str) -> State {
     let digits = word.trim_matches(['[', ']']);
-    (digits != "nil").then(|| digits.parse().unwrap())
+    (digits != "nil").then(|| digits.parse().expect("a number or nil"))
 }
 
 fn invoked(call: u64, operation: &str, value: &[State]) -> Step {
