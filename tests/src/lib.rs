@@ -8,3 +8,4 @@ pub mod check;
 pub mod history;
 pub mod invariant;
 pub mod model;
+pub mod sim;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use keelson_core::node::{Append, Restored};
-use keelson_core::{Committed, Entry, HardState, Index, MemberId};
+use keelson_core::{Committed, Entry, HardState, MemberId};
 use keelson_proto::internal::{AppliedMark, ConfState};
 
 use super::Fact;

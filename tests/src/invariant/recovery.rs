@@ -3,7 +3,6 @@
 //! often logs break this.
 
 use keelson_core::HardState;
-use keelson_core::node::Restored;
 
 use super::ledger::Logs;
 use super::{Fact, Invariant, Ledger};

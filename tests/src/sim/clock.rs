@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
 /// Events in the order of their time; at one time, in the order in which they were planned.
-pub struct Clock<E> {
+pub(super) struct Clock<E> {
     now_ms: u64,
     planned: u64,
     events: BinaryHeap<Planned<E>>,
@@ -18,7 +18,7 @@ struct Planned<E> {
 
 impl<E> Clock<E> {
     /// A clock at 0 with nothing planned.
-    pub fn new() -> Clock<E> {
+    pub(super) fn new() -> Clock<E> {
         Clock {
             now_ms: 0,
             planned: 0,
@@ -27,12 +27,12 @@ impl<E> Clock<E> {
     }
 
     /// The time, in milliseconds.
-    pub fn now_ms(&self) -> u64 {
+    pub(super) fn now_ms(&self) -> u64 {
         self.now_ms
     }
 
     /// Plans an event so long from now.
-    pub fn after(&mut self, delay_ms: u64, event: E) {
+    pub(super) fn after(&mut self, delay_ms: u64, event: E) {
         self.planned += 1;
         self.events.push(Planned {
             at_ms: self.now_ms + delay_ms,
@@ -42,7 +42,7 @@ impl<E> Clock<E> {
     }
 
     /// Jumps to the next event, if it comes before `until_ms`.
-    pub fn next(&mut self, until_ms: u64) -> Option<E> {
+    pub(super) fn next(&mut self, until_ms: u64) -> Option<E> {
         let next = self.events.peek().filter(|next| next.at_ms < until_ms)?;
         self.now_ms = next.at_ms;
         self.events.pop().map(|planned| planned.event)

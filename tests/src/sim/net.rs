@@ -14,29 +14,29 @@ use super::swarm::Swarm;
 
 /// One batch of messages on its way.
 #[derive(Clone, Debug)]
-pub struct Envelope {
+pub(super) struct Envelope {
     /// The sender.
-    pub from: MemberId,
+    pub(super) from: MemberId,
     /// The sender's life.
-    pub from_boot: u64,
+    pub(super) from_boot: u64,
     /// The receiver.
-    pub to: MemberId,
+    pub(super) to: MemberId,
     /// The receiver's life to which the stream was open.
-    pub to_boot: u64,
+    pub(super) to_boot: u64,
     /// Its number among those of (from, from_boot, to).
-    pub sequence: u64,
+    pub(super) sequence: u64,
     /// What it carries.
-    pub messages: Vec<PeerMessage>,
+    pub(super) messages: Vec<PeerMessage>,
 }
 
 /// The links.
 #[derive(Default)]
-pub struct Net {
+pub(super) struct Net {
     cut: BTreeSet<(MemberId, MemberId)>,
     sequences: BTreeMap<(MemberId, MemberId), u64>,
     gates: BTreeMap<(MemberId, u64, MemberId, u64), Gate>,
     /// Whether duplicates pass the gate: a mutant.
-    pub gate_open: bool,
+    pub(super) gate_open: bool,
 }
 
 /// What the receiver has taken from one stream.
@@ -49,29 +49,29 @@ struct Gate {
 
 impl Net {
     /// Cuts the link in one direction.
-    pub fn cut(&mut self, from: MemberId, to: MemberId) {
+    pub(super) fn cut(&mut self, from: MemberId, to: MemberId) {
         self.cut.insert((from, to));
     }
 
     /// Mends every link.
-    pub fn heal(&mut self) {
+    pub(super) fn heal(&mut self) {
         self.cut.clear();
     }
 
     /// Whether nothing gets from one to the other.
-    pub fn is_cut(&self, from: MemberId, to: MemberId) -> bool {
+    pub(super) fn is_cut(&self, from: MemberId, to: MemberId) -> bool {
         self.cut.contains(&(from, to))
     }
 
     /// The next number of the stream.
-    pub fn number(&mut self, from: MemberId, to: MemberId) -> u64 {
+    pub(super) fn number(&mut self, from: MemberId, to: MemberId) -> u64 {
         let sequence = self.sequences.entry((from, to)).or_default();
         *sequence += 1;
         *sequence
     }
 
     /// How long each copy of a batch travels; none if it is lost.
-    pub fn delays(
+    pub(super) fn delays(
         &self,
         from: MemberId,
         to: MemberId,
@@ -87,8 +87,13 @@ impl Net {
     }
 
     /// The transport's filter at the receiver.
-    pub fn admits(&mut self, envelope: &Envelope, late_ones_too: bool) -> bool {
-        let stream = (envelope.from, envelope.from_boot, envelope.to, envelope.to_boot);
+    pub(super) fn admits(&mut self, envelope: &Envelope, late_ones_too: bool) -> bool {
+        let stream = (
+            envelope.from,
+            envelope.from_boot,
+            envelope.to,
+            envelope.to_boot,
+        );
         let gate = self.gates.entry(stream).or_default();
         let sequence = envelope.sequence;
         if gate.highest < sequence {
@@ -102,8 +107,9 @@ impl Net {
     }
 
     /// Forgets the streams of a life that is over.
-    pub fn forget(&mut self, member: MemberId, boot: u64) {
-        self.gates.retain(|(_, _, to, to_boot), _| (*to, *to_boot) != (member, boot));
+    pub(super) fn forget(&mut self, member: MemberId, boot: u64) {
+        self.gates
+            .retain(|(_, _, to, to_boot), _| (*to, *to_boot) != (member, boot));
     }
 }
 
