@@ -46,6 +46,9 @@ struct Arguments {
     /// Print every seed's figures.
     #[arg(long)]
     verbose: bool,
+    /// Print everything that happens.
+    #[arg(long)]
+    trace: bool,
     /// Where the history of a failing seed goes.
     #[arg(long, default_value = "target/sim-failures")]
     failures: PathBuf,
@@ -157,6 +160,7 @@ fn run_seed(arguments: &Arguments, seed: u64) -> Result<Report, Box<Failure>> {
         seed,
         seconds: arguments.seconds,
         mutant: arguments.mutant,
+        trace: arguments.trace,
     };
     let report = run(&options)?;
     if seed % CANARY_EVERY == 0 {

@@ -70,6 +70,10 @@ impl World {
         let request = self.draw_request();
         let now = self.clock.now_ms();
         let operation = self.history.call(client, member.0, request.clone(), now);
+        if self.trace {
+            let text = crate::history::request_text(&request);
+            println!("{now:>8} operation {operation} on {member}: {text}");
+        }
         self.clients.open.insert(operation, client);
         let patience = self.swarm.patience_ms;
         self.clock.after(patience, Event::GiveUp(operation));
@@ -110,6 +114,9 @@ impl World {
             self.note(response.revision() as u64 ^ (operation as u64) << 24);
         }
         let now = self.clock.now_ms();
+        if self.trace {
+            println!("{now:>8} operation {operation} ends: {outcome:?}");
+        }
         self.history.finish(operation, outcome, now);
         let pause = self.dice.between(0, self.swarm.think_ms);
         self.clock.after(pause, Event::Client(client));
@@ -196,7 +203,7 @@ impl World {
         if at_once {
             return Ok(());
         }
-        self.invariants.observe(&crate::invariant::Fact::ReadReady {
+        self.fact(&crate::invariant::Fact::ReadReady {
             member: id,
             index,
             committed_at_call: read.committed_at_call,

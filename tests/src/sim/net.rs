@@ -34,6 +34,8 @@ pub(super) struct Envelope {
 pub(super) struct Net {
     cut: BTreeSet<(MemberId, MemberId)>,
     sequences: BTreeMap<(MemberId, MemberId), u64>,
+    /// When the last batch of a link arrives.
+    arrivals: BTreeMap<(MemberId, MemberId), u64>,
     gates: BTreeMap<(MemberId, u64, MemberId, u64), Gate>,
     /// Whether duplicates pass the gate: a mutant.
     pub(super) gate_open: bool,
@@ -70,20 +72,27 @@ impl Net {
         *sequence
     }
 
-    /// How long each copy of a batch travels; none if it is lost.
-    pub(super) fn delays(
-        &self,
+    /// When each copy of a batch arrives; never if it is lost. Unless the run reorders, a batch
+    /// waits for those before it, as in a stream.
+    pub(super) fn arrivals(
+        &mut self,
         from: MemberId,
         to: MemberId,
+        now_ms: u64,
         swarm: &Swarm,
         dice: &mut Dice,
     ) -> [Option<u64>; 2] {
         if self.is_cut(from, to) || dice.chance(swarm.drop) {
             return [None, None];
         }
+        let mut first = now_ms + delay_ms(swarm, dice);
+        if !swarm.reorder {
+            let last = self.arrivals.entry((from, to)).or_default();
+            first = first.max(*last);
+            *last = first;
+        }
         let again = dice.chance(swarm.duplicate);
-        let first = delay_ms(swarm, dice);
-        [Some(first), again.then(|| delay_ms(swarm, dice))]
+        [Some(first), again.then(|| first + delay_ms(swarm, dice))]
     }
 
     /// The transport's filter at the receiver.

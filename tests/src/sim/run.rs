@@ -17,6 +17,8 @@ pub struct Options {
     pub seconds: u64,
     /// A mistake to be caught.
     pub mutant: Option<Mutant>,
+    /// Print everything that happens.
+    pub trace: bool,
 }
 
 /// What a run did.
@@ -55,6 +57,7 @@ pub fn run(options: &Options) -> Result<Report, Box<Failure>> {
 fn run_swarm(options: &Options, swarm: Swarm, dice: Dice) -> Result<Report, Box<Failure>> {
     let drawn = swarm.clone();
     let mut world = World::new(options.seed, swarm, options.mutant, dice);
+    world.trace = options.trace;
     let outcome = world.run_until(options.seconds * 1_000);
     let outcome = outcome.and_then(|()| world.finale());
     match outcome {

@@ -99,6 +99,9 @@ impl Swarm {
             pre_vote: dice.chance(0.9),
             ..Swarm::calm()
         };
+        // raft-rs's own demand.
+        let least = swarm.append_bytes_max + 1;
+        swarm.uncommitted_bytes_max = swarm.uncommitted_bytes_max.max(least);
         swarm.draw_faults(dice);
         swarm
     }

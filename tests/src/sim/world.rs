@@ -103,6 +103,8 @@ pub(super) struct World {
     /// The second phase has begun.
     pub(super) calm: bool,
     pub(super) next_member: u64,
+    /// Print every fact.
+    pub(super) trace: bool,
 }
 
 /// A state's hash is compared every so many entries: it reads all of it.
@@ -126,6 +128,7 @@ impl World {
             tally: Tally::default(),
             calm: false,
             next_member: 100,
+            trace: false,
             members: BTreeMap::new(),
             swarm,
         };
@@ -241,6 +244,14 @@ impl World {
         None
     }
 
+    /// Tells the invariants, and whoever follows a trace.
+    pub(super) fn fact(&mut self, fact: &Fact<'_>) -> Result<(), String> {
+        if self.trace {
+            println!("{:>8} {fact:?}", self.clock.now_ms());
+        }
+        self.invariants.observe(fact)
+    }
+
     pub(super) fn life(&mut self, id: MemberId) -> Option<&mut Life> {
         self.members.get_mut(&id)?.life.as_mut()
     }
@@ -290,7 +301,7 @@ impl World {
 
     /// One turn of a member.
     fn turn(&mut self, id: MemberId) -> Result<(), String> {
-        let now = self.clock.now_ms();
+        let (now, trace) = (self.clock.now_ms(), self.trace);
         let Some(life) = self.life(id) else {
             return Ok(());
         };
@@ -299,8 +310,14 @@ impl World {
         }
         life.turn_at = None;
         let inputs = std::mem::take(&mut life.inbox);
+        if trace {
+            println!("{now:>8} inputs of {id}: {inputs:?}");
+        }
         let output = life.node.step(Millis(now), inputs);
         let wake_at = output.wake_at.0;
+        if self.trace {
+            println!("{now:>8} turn of {id}: {output:?}");
+        }
         self.carry_out(id, output)?;
         self.plan_turn(id, wake_at);
         self.report_status(id)
@@ -310,7 +327,7 @@ impl World {
         if let Some(standing) = output.standing {
             self.note(id.0 << 32 | standing.term.0 << 2 | standing.role as u64);
             self.tally.elections += u64::from(standing.role == keelson_core::node::Role::Leader);
-            self.invariants.observe(&Fact::Stood {
+            self.fact(&Fact::Stood {
                 member: id,
                 standing,
             })?;
@@ -356,7 +373,7 @@ impl World {
         else {
             return Ok(());
         };
-        self.invariants.observe(&Fact::Status {
+        self.fact(&Fact::Status {
             member: id,
             boot: life.log.boot(),
             status: life.node.status(),
@@ -375,7 +392,7 @@ impl World {
                     member: from,
                     message: raft,
                 };
-                self.invariants.observe(&fact)?;
+                self.fact(&fact)?;
             }
             match batches.iter_mut().find(|(receiver, _)| *receiver == to) {
                 Some((_, batch)) => batch.push(message),
@@ -397,21 +414,21 @@ impl World {
             sequence: self.net.number(from, to),
             messages,
         };
-        let reachable = envelope.to_boot != 0;
-        let delays = match reachable {
-            true => self.net.delays(from, to, &self.swarm, &mut self.dice),
-            false => [None, None],
+        let now = self.clock.now_ms();
+        let arrivals = match envelope.to_boot {
+            0 => [None, None],
+            _ => self.net.arrivals(from, to, now, &self.swarm, &mut self.dice),
         };
-        if delays[0].is_none() && self.dice.chance(0.2) {
+        let [first, again] = arrivals;
+        if first.is_none() && self.dice.chance(0.2) {
             self.input(from, Input::Unreachable(to));
         }
-        let [first, again] = delays;
-        if let Some(delay) = again {
-            self.clock
-                .after(delay, Event::Deliver(Box::new(envelope.clone())));
+        if let Some(at_ms) = again {
+            let copy = Box::new(envelope.clone());
+            self.clock.after(at_ms - now, Event::Deliver(copy));
         }
-        if let Some(delay) = first {
-            self.clock.after(delay, Event::Deliver(Box::new(envelope)));
+        if let Some(at_ms) = first {
+            self.clock.after(at_ms - now, Event::Deliver(Box::new(envelope)));
         }
     }
 
@@ -450,7 +467,7 @@ impl World {
             member: id,
             append: &append,
         };
-        self.invariants.observe(&fact)?;
+        self.fact(&fact)?;
         if self.mutant == Some(Mutant::AckBeforeCommit) {
             self.acknowledge_early(id, &append);
         }
@@ -524,7 +541,7 @@ impl World {
                     number = Some(append.number);
                     sends.extend(append.send_after);
                 }
-                LogWork::Truncate(mark) => self.invariants.observe(&Fact::Truncated {
+                LogWork::Truncate(mark) => self.fact(&Fact::Truncated {
                     member: id,
                     index: mark.index,
                 })?,
@@ -548,7 +565,7 @@ impl World {
         committed: Vec<keelson_core::Committed>,
     ) -> Result<(), String> {
         for committed in &committed {
-            self.invariants.observe(&Fact::Committed {
+            self.fact(&Fact::Committed {
                 member: id,
                 committed,
             })?;
@@ -634,7 +651,7 @@ impl World {
             0 => Some(machine.view().hash_kv(0).map_err(|e| e.to_string())?.hash),
             _ => None,
         };
-        self.invariants.observe(&Fact::Applied {
+        self.fact(&Fact::Applied {
             member: id,
             index,
             revision: applied.revision,
@@ -774,7 +791,7 @@ impl World {
                 machine.applied()
             ));
         }
-        self.invariants.observe(&fact)
+        self.fact(&fact)
     }
 
     // === life and death ===
@@ -791,7 +808,7 @@ impl World {
         self.tally.restarts += u64::from(1 < member.lives);
         let life = member.life.as_mut().expect("just started");
         let boot = life.log.boot();
-        self.invariants.observe(&Fact::Recovered {
+        self.fact(&Fact::Recovered {
             member: id,
             boot,
             restored: &restored,
@@ -805,7 +822,7 @@ impl World {
                 member: id,
                 append: &append,
             };
-            self.invariants.observe(&fact)?;
+            self.fact(&fact)?;
             let number = append.number;
             self.invariants
                 .observe(&Fact::Synced { member: id, number })?;
