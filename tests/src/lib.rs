@@ -1,1 +1,4 @@
-//! (being built)
+//! The tests that need more than one crate: simulator, checkers, real processes, differential.
+
+pub mod chaos;
+pub mod proc;
