@@ -114,7 +114,7 @@ impl Client {
             self.current = (self.current + 1) % self.channels.len();
             if !never_sent(&status) {
                 tokio::time::sleep(BACKOFF).await;
-                return Outcome::Unknown(format!("{:?}: {}", status.code(), status.message()));
+                return Outcome::Unknown(explain(&status));
             }
             unsent += 1;
             if unsent % self.channels.len() == 0 {
@@ -134,6 +134,17 @@ fn unknown(status: &Status) -> bool {
             | Code::Unknown
             | Code::Internal
     )
+}
+
+/// The status and all its causes, in one line.
+fn explain(status: &Status) -> String {
+    let mut text = format!("{:?}: {}", status.code(), status.message());
+    let mut cause = status.source();
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    text
 }
 
 /// Whether the request surely never reached a server: the connection was refused, or the server was
