@@ -1,4 +1,5 @@
 //! The tests that need more than one crate: simulator, checkers, real processes, differential.
 
 pub mod chaos;
+pub mod differential;
 pub mod proc;

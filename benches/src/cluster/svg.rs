@@ -10,7 +10,7 @@ use super::report::Report;
 
 const PANEL_W: f64 = 250.0;
 const PANEL_H: f64 = 170.0;
-const GAP_X: f64 = 26.0;
+const GAP_X: f64 = 34.0;
 const GAP_Y: f64 = 58.0;
 const LEFT: f64 = 84.0;
 const TOP: f64 = 128.0;
@@ -31,7 +31,7 @@ const STYLE: &str = "text{font-family:Inter,'Segoe UI',Helvetica,Arial,sans-seri
 .grid{stroke:#e4e7eb;stroke-width:1}.frame{fill:none;stroke:#9aa5b1;stroke-width:1}\
 .line{fill:none;stroke-width:2.2;stroke-linejoin:round;stroke-linecap:round}";
 
-/// A latency axis, in milliseconds, from one power of ten to another.
+/// A latency axis: the logarithms of its lowest and highest milliseconds.
 #[derive(Clone, Copy)]
 struct Scale {
     low: f64,
@@ -39,33 +39,27 @@ struct Scale {
 }
 
 impl Scale {
-    /// Room for all of the measures, in whole decades.
+    /// Room for all of the measures, from tick to tick.
     fn over(measures: &[&Measure]) -> Scale {
         let at = |measure: &Measure, quantile| {
-            measure
-                .tally
-                .latencies
-                .quantile(quantile)
-                .as_secs_f64()
-                .max(1e-6)
-                * 1e3
+            measure.tally.latencies.quantile(quantile).as_secs_f64() * 1e3
         };
-        let lows = measures.iter().map(|measure| at(measure, 0.001));
-        let highs = measures
+        let full = measures
             .iter()
-            .map(|measure| at(measure, 1.0 - 10_f64.powf(-DECADES)));
-        let low = lows.fold(f64::INFINITY, f64::min).log10();
-        let high = highs.fold(f64::NEG_INFINITY, f64::max).log10();
-        if !low.is_finite() || !high.is_finite() {
-            return Scale {
-                low: -1.0,
-                high: 1.0,
-            };
-        }
-        let low = low.floor();
+            .filter(|measure| measure.tally.latencies.total() > 0);
+        let lowest = full
+            .clone()
+            .map(|measure| at(measure, 0.01))
+            .fold(f64::INFINITY, f64::min);
+        let end = 1.0 - 10_f64.powf(-DECADES);
+        let highest = full.map(|measure| at(measure, end)).fold(0.0, f64::max);
+        let low = ticks().rev().find(|tick| *tick <= lowest).unwrap_or(0.1);
+        let high = ticks()
+            .find(|tick| *tick >= highest.max(low * 2.0))
+            .unwrap_or(10.0);
         Scale {
-            low,
-            high: high.ceil().max(low + 1.0),
+            low: low.log10(),
+            high: high.log10(),
         }
     }
 
@@ -73,6 +67,15 @@ impl Scale {
         let part = (millis.max(1e-9).log10() - self.low) / (self.high - self.low);
         PANEL_H * (1.0 - part.clamp(0.0, 1.0))
     }
+
+    fn shows(self, millis: f64) -> bool {
+        (self.low - 1e-9..=self.high + 1e-9).contains(&millis.log10())
+    }
+}
+
+/// 1, 2 and 5 of every decade, in milliseconds: from a microsecond to half a million seconds.
+fn ticks() -> impl DoubleEndedIterator<Item = f64> {
+    (-3..9).flat_map(|power| [1.0, 2.0, 5.0].map(|digit| digit * 10_f64.powi(power)))
 }
 
 /// Draws the report.
@@ -120,7 +123,7 @@ pub fn draw(report: &Report) -> String {
         height - 14.0,
         "axis",
         "middle",
-        "percentile of requests",
+        "percentile of requests (logarithmic towards the slowest)",
     );
     let middle = TOP + (height - TOP - BOTTOM) / 2.0;
     let turned = format!("transform=\"rotate(-90 20 {middle:.0})\"");
@@ -173,17 +176,10 @@ fn frame(svg: &mut String, scale: Scale, labelled: bool) {
             ),
         );
         let label = ["0", "90", "99", "99.9", "99.99"][decade as usize];
-        text(
-            svg,
-            x,
-            PANEL_H + 16.0,
-            "tick",
-            "middle",
-            &format!("{label} %"),
-        );
+        text(svg, x, PANEL_H + 16.0, "tick", "middle", label);
     }
-    for power in scale.low as i32..=scale.high as i32 {
-        let y = scale.y(10_f64.powi(power));
+    for millis in ticks().filter(|millis| scale.shows(*millis)) {
+        let y = scale.y(millis);
         put(
             svg,
             &format!(
@@ -191,9 +187,7 @@ fn frame(svg: &mut String, scale: Scale, labelled: bool) {
             ),
         );
         if labelled {
-            let decimals = usize::try_from(-power).unwrap_or(0);
-            let label = format!("{:.*}", decimals, 10_f64.powi(power));
-            text(svg, -8.0, y + 4.0, "tick", "end", &label);
+            text(svg, -8.0, y + 4.0, "tick", "end", &format!("{millis}"));
         }
     }
     put(
