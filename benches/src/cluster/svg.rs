@@ -81,7 +81,7 @@ fn ticks() -> impl DoubleEndedIterator<Item = f64> {
 /// Draws the report.
 pub fn draw(report: &Report) -> String {
     let (columns, rows) = (report.members().len() as f64, report.ops().len() as f64);
-    let width = (LEFT + columns * (PANEL_W + GAP_X) - GAP_X + RIGHT).max(760.0);
+    let width = (LEFT + columns * (PANEL_W + GAP_X) - GAP_X + RIGHT).max(940.0);
     let height = TOP + rows * (PANEL_H + GAP_Y) - GAP_Y + BOTTOM;
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width:.0}\" height=\"{height:.0}\" \
@@ -221,10 +221,13 @@ fn curve(svg: &mut String, scale: Scale, measure: &Measure, place: usize) {
     );
     let rate = thousands(measure.rate());
     let note = format!("{rate} req/s, {:.0} us CPU", measure.server_cpu_micros());
-    let y = 16.0 + 15.0 * place as f64;
+    // Curves rise to the right: the corner below them is free.
+    let (x, y) = (PANEL_W - 8.0, PANEL_H - 24.0 + 15.0 * place as f64);
     put(
         svg,
-        &format!("<text class=\"note\" x=\"8\" y=\"{y:.1}\" style=\"fill:{color}\">{note}</text>"),
+        &format!(
+            "<text class=\"note\" text-anchor=\"end\" x=\"{x:.1}\" y=\"{y:.1}\" style=\"fill:{color}\">{note}</text>"
+        ),
     );
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::accepted::accepted;
 use super::answer::{Answer, Subject};
@@ -47,8 +47,9 @@ pub async fn run(ours: &Path, theirs: &Path, seed: u64, operations: usize) -> Re
     for number in 0..operations {
         let operation = generator.operation();
         let (our, their) = tokio::join!(ours.answer(&operation), theirs.answer(&operation));
-        our_member.members[0].alive()?;
-        their_member.members[0].alive()?;
+        let ended = || format!("seed {seed}, operation {number} ended a server\n{operation:?}");
+        our_member.members[0].alive().with_context(ended)?;
+        their_member.members[0].alive().with_context(ended)?;
         if our != their {
             let Some(rule) = accepted(&operation, &our, &their) else {
                 let before: String = recent.iter().map(|text| format!("  {text}\n")).collect();

@@ -13,7 +13,7 @@ use super::process::Process;
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
 /// Lines of a member's log shown when something failed.
-const TAIL_LINES: usize = 15;
+const TAIL_LINES: usize = 40;
 
 /// A member on loopback, running or not.
 #[derive(Debug)]
