@@ -30,7 +30,6 @@ get --prefix a/ --keys-only
 get --prefix a/ --limit 2
 get --prefix a/ --sort-by=VALUE --order=DESCEND
 get --prefix a/ --sort-by=MODIFY --order=ASCEND
-get --prefix a/ --count-only --write-out=fields
 get a a/3
 get --from-key a/2
 get --rev 2 a
@@ -227,9 +226,10 @@ fn mask_line(line: &str, arguments: &[&str]) -> Option<String> {
     if line.starts_with('|') {
         return Some(mask_cells(line));
     }
-    if let Some((name, _)) = line.split_once("\" : ") {
+    if let Some((name, value)) = line.split_once("\" : ") {
         let name = name.trim_start_matches('"');
-        let masked = MASKED.iter().any(|masked| same_name(masked, name));
+        let pair = name == "Version" && !value.starts_with('"');
+        let masked = !pair && MASKED.iter().any(|masked| same_name(masked, name));
         return Some(if masked {
             format!("{name}: masked")
         } else {
@@ -261,7 +261,9 @@ fn mask_json(json: &mut Value) {
     match json {
         Value::Object(fields) => {
             for (name, value) in fields.iter_mut() {
-                if MASKED.contains(&name.as_str()) {
+                // A pair's version is a number and no secret; a server's is text.
+                let pair = name == "version" && value.is_number();
+                if MASKED.contains(&name.as_str()) && !pair {
                     *value = Value::Null;
                 }
                 mask_json(value);
