@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "kv.proto",
     "auth.proto",
     "rpc.proto",
@@ -10,12 +10,17 @@ const FILES: [&str; 7] = [
     "v3election.proto",
     "internal.proto",
     "peer.proto",
+    "health.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = Path::new("proto");
     println!("cargo:rerun-if-changed=proto");
     let descriptors = protox::compile(FILES, [dir])?;
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "cargo speaks to build scripts through it"
+    )]
     let grpc = std::env::var_os("CARGO_FEATURE_GRPC").is_some();
     let mut config = prost_build::Config::new();
     // Values are shared with the receive buffer, never copied.

@@ -2,4 +2,5 @@
 
 pub mod chaos;
 pub mod differential;
+pub mod environment;
 pub mod proc;

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use keelson_proto::etcdserverpb::{PutRequest, RangeRequest};
 use keelson_tests::chaos::kill_two::{self, Victims};
 use keelson_tests::chaos::verify;
+use keelson_tests::environment;
 use keelson_tests::proc::cluster::{Cluster, Plan};
 use keelson_tests::proc::fleet::Fleet;
 use keelson_tests::proc::{binary, client};
@@ -31,7 +32,7 @@ async fn alone() -> MutexGuard<'static, ()> {
 
 /// Whether to run at full length.
 fn soak() -> bool {
-    std::env::var_os("KEELSON_SOAK").is_some()
+    environment::setting("KEELSON_SOAK").is_some()
 }
 
 async fn start(members: usize) -> Result<Cluster> {

@@ -4,6 +4,7 @@
 
 use anyhow::Result;
 use keelson_tests::differential::run;
+use keelson_tests::environment::number;
 use keelson_tests::proc::binary;
 
 /// Operations of an ordinary test run, in all.
@@ -12,18 +13,14 @@ const OPERATIONS: usize = 5_000;
 /// Sequences they are cut into: the first thousand operations of a store see the most.
 const SEQUENCES: usize = 2;
 
-fn setting(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
-
 #[tokio::test]
 async fn every_answer_is_etcds() -> Result<()> {
     let Some(etcd) = binary::etcd_or_skip()? else {
         return Ok(());
     };
     let ours = binary::ours()?;
-    let operations = setting("KEELSON_DIFF_OPS").map_or(OPERATIONS, |count| count as usize);
-    let seeds = match setting("KEELSON_DIFF_SEED") {
+    let operations = number("KEELSON_DIFF_OPS").map_or(OPERATIONS, |count| count as usize);
+    let seeds = match number("KEELSON_DIFF_SEED") {
         Some(seed) => vec![seed],
         None => (1..=SEQUENCES as u64).collect(),
     };

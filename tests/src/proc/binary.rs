@@ -6,6 +6,8 @@ use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail};
 
+use crate::environment::setting;
+
 /// Debian's etcd, the reference.
 const ETCD: &str = "etcd";
 
@@ -31,7 +33,7 @@ pub fn etcd() -> Option<PathBuf> {
 pub fn etcd_or_skip() -> Result<Option<PathBuf>> {
     let found = etcd();
     if found.is_none() {
-        if std::env::var("CI").is_ok_and(|ci| ci == "true") {
+        if setting("CI").is_some_and(|ci| ci == "true") {
             bail!("etcd is not on PATH, and CI=true allows no skipping");
         }
         eprintln!("skipped: etcd not on PATH");
@@ -41,13 +43,13 @@ pub fn etcd_or_skip() -> Result<Option<PathBuf>> {
 
 /// The program's path if it is on PATH.
 pub fn on_path(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
+    let path = setting("PATH")?;
     let candidates = std::env::split_paths(&path).map(|dir| dir.join(program));
     candidates.into_iter().find(|candidate| candidate.is_file())
 }
 
 fn locate() -> Result<PathBuf> {
-    if let Some(binary) = std::env::var_os("KEELSON_BIN") {
+    if let Some(binary) = setting("KEELSON_BIN") {
         let binary = PathBuf::from(binary);
         if !binary.is_file() {
             bail!("KEELSON_BIN names {}, which is no file", binary.display());
@@ -60,7 +62,7 @@ fn locate() -> Result<PathBuf> {
         Ok(()) if binary.is_file() => Ok(binary),
         Ok(()) => bail!("cargo built no {}", binary.display()),
         // Installed somewhere without cargo: the binary beside this one is what was shipped.
-        Err(_) if binary.is_file() && std::env::var_os("CARGO").is_none() => Ok(binary),
+        Err(_) if binary.is_file() && setting("CARGO").is_none() => Ok(binary),
         Err(error) => Err(error),
     }
 }
@@ -80,7 +82,7 @@ fn profile_dir() -> Result<PathBuf> {
 /// Builds our binary into `dir`; quick when it is up to date. `cargo test -p keelson-tests` alone
 /// would run the tests against yesterday's binary.
 fn build(dir: &Path) -> Result<()> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let cargo = setting("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     let workspace = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
     command.args([

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::environment;
+
 /// util-linux's helper that asks the kernel to end the child when its parent dies.
 const SETPRIV: &str = "/usr/bin/setpriv";
 
@@ -34,10 +36,8 @@ impl Process {
         command.args(args).stdin(Stdio::null());
         command.stdout(out.try_clone()?).stderr(out);
         // A member must see the flags and nothing else: both binaries read ETCD_* as well.
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("ETCD") {
-                command.env_remove(&name);
-            }
+        for name in environment::server_variables() {
+            command.env_remove(name);
         }
         let child = spawn(command);
         let child = child.with_context(|| format!("cannot start {}", program.display()))?;
