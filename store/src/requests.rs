@@ -41,7 +41,10 @@ impl Store {
         &self,
         key: impl Into<bytes::Bytes>,
     ) -> Result<Option<keelson_proto::mvccpb::KeyValue>, Error> {
-        let request = RangeRequest { key: key.into(), ..Default::default() };
+        let request = RangeRequest {
+            key: key.into(),
+            ..Default::default()
+        };
         Ok(self.range(request).await?.kvs.pop())
     }
 
@@ -179,10 +182,14 @@ impl Store {
             let (id, outcome) = self.inner.waiters.add().ok_or(Error::TooManyRequests)?;
             let _forget = Forget { store: self, id };
             let input = match membership {
-                false => keelson_core::node::Input::Propose { id, command: payload.clone() },
-                true => {
-                    keelson_core::node::Input::ProposeMembership { id, change: payload.clone() }
-                }
+                false => keelson_core::node::Input::Propose {
+                    id,
+                    command: payload.clone(),
+                },
+                true => keelson_core::node::Input::ProposeMembership {
+                    id,
+                    change: payload.clone(),
+                },
             };
             if self.inner.events.send(Event::Input(input)).is_err() {
                 return Err(Error::Stopped);
@@ -229,7 +236,10 @@ impl Store {
         if self.view().has_room(cost) {
             return Ok(());
         }
-        tracing::warn!(quota = self.config().quota_bytes, "the storage quota is used up");
+        tracing::warn!(
+            quota = self.config().quota_bytes,
+            "the storage quota is used up"
+        );
         let alarm = AlarmRequest {
             action: alarm_request::AlarmAction::Activate.into(),
             member_id: self.member_id().0,

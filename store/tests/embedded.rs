@@ -20,7 +20,9 @@ fn free_port() -> u16 {
 }
 
 fn members(dir: &std::path::Path, count: usize) -> Vec<Config> {
-    let urls: Vec<Url> = (0..count).map(|_| Url::http("127.0.0.1", free_port())).collect();
+    let urls: Vec<Url> = (0..count)
+        .map(|_| Url::http("127.0.0.1", free_port()))
+        .collect();
     let names: Vec<String> = (1..=count).map(|number| format!("m{number}")).collect();
     let cluster: Vec<_> = names.iter().cloned().zip(urls.iter().cloned()).collect();
     let config = |(name, url): &(String, Url)| Config {
@@ -39,14 +41,20 @@ async fn one_member_keeps_what_it_acknowledged() -> anyhow::Result<()> {
     store.ready().await;
     for number in 0..100 {
         let response = store.put(put("key", &number.to_string())).await?;
-        assert_eq!(response.header.map(|header| header.revision), Some(number + 2));
+        assert_eq!(
+            response.header.map(|header| header.revision),
+            Some(number + 2)
+        );
     }
     store.shutdown().await;
     drop(store);
     let store = Store::open(Config::single("alone", dir.path())).await?;
     store.ready().await;
     let kv = store.get("key").await?.expect("the key");
-    assert_eq!((&kv.value[..], kv.version, kv.mod_revision), (&b"99"[..], 100, 101));
+    assert_eq!(
+        (&kv.value[..], kv.version, kv.mod_revision),
+        (&b"99"[..], 100, 101)
+    );
     store.shutdown().await;
     Ok(())
 }

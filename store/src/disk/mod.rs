@@ -86,7 +86,10 @@ pub fn create_dir_durably(disk: &impl Disk, dir: &Path) -> io::Result<()> {
 /// Creates a directory that only its owner may enter, with its missing parents.
 pub fn create_private_dir(dir: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
 }
 
 /// A small file, whole; `None` when there is none.

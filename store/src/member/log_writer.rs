@@ -41,7 +41,10 @@ impl LogWriter {
         let mut batch = Vec::with_capacity(BATCH_MAX);
         let mut idle = false;
         loop {
-            match self.jobs.recv_timeout(if idle { Duration::MAX } else { IDLE }) {
+            match self
+                .jobs
+                .recv_timeout(if idle { Duration::MAX } else { IDLE })
+            {
                 Ok(job) => batch.push(job),
                 Err(RecvTimeoutError::Timeout) => {
                     idle = true;
@@ -93,7 +96,9 @@ impl LogWriter {
     /// before it counts the votes that rest on it.
     fn let_go(&self, appends: Vec<Append>) {
         if let Some(last) = appends.last() {
-            let _ = self.events.send(Event::Input(Input::Persisted { number: last.number }));
+            let _ = self.events.send(Event::Input(Input::Persisted {
+                number: last.number,
+            }));
         }
         for append in appends {
             for (to, message) in append.send_after {

@@ -63,7 +63,12 @@ pub(crate) async fn whom(config: &Config) -> Result<Found, OpenError> {
     let identity = Wal::<RealDisk>::identity(&RealDisk, &layout.wal)?;
     let has_state = layout.snap.join(CURRENT).exists();
     match identity {
-        Some(identity) if has_state => return Ok(Found { identity, genesis: None }),
+        Some(identity) if has_state => {
+            return Ok(Found {
+                identity,
+                genesis: None,
+            });
+        }
         // The process ended while it founded or joined: it does so again.
         Some(_) => {}
         None => refuse_state_without_log(&layout, has_state)?,
@@ -98,7 +103,11 @@ fn found(config: &Config) -> Result<Found, OpenError> {
     let members = founders.iter().map(|founder| Member {
         id: founder.id.0,
         name: founder.name.clone(),
-        peer_ur_ls: founder.peer_urls.iter().map(|url| url.to_string()).collect(),
+        peer_ur_ls: founder
+            .peer_urls
+            .iter()
+            .map(|url| url.to_string())
+            .collect(),
         ..Member::default()
     });
     let conf_state = ConfState {
@@ -107,16 +116,34 @@ fn found(config: &Config) -> Result<Found, OpenError> {
     };
     // The founding counts as the first entry: a member that joins later, with an empty log, is then
     // behind the log's start and gets a snapshot, which tells it who founded the cluster.
-    let mark = AppliedMark { index: 1, term: 1, conf_state: Some(conf_state) };
-    let genesis = Genesis { cluster_id: cluster, members: members.collect(), mark };
-    Ok(Found { identity: Identity { cluster, member }, genesis: Some(genesis) })
+    let mark = AppliedMark {
+        index: 1,
+        term: 1,
+        conf_state: Some(conf_state),
+    };
+    let genesis = Genesis {
+        cluster_id: cluster,
+        members: members.collect(),
+        mark,
+    };
+    Ok(Found {
+        identity: Identity { cluster, member },
+        genesis: Some(genesis),
+    })
 }
 
 impl Found {
     /// A member that joins that cluster as that member.
     pub(crate) fn joining(cluster: ClusterId, member: MemberId, members: Vec<Member>) -> Found {
-        let genesis = Genesis { cluster_id: cluster, members, mark: AppliedMark::default() };
-        Found { identity: Identity { cluster, member }, genesis: Some(genesis) }
+        let genesis = Genesis {
+            cluster_id: cluster,
+            members,
+            mark: AppliedMark::default(),
+        };
+        Found {
+            identity: Identity { cluster, member },
+            genesis: Some(genesis),
+        }
     }
 }
 
@@ -128,7 +155,9 @@ pub(crate) fn recover(config: &Config, found: Found) -> Result<Recovery, OpenErr
         unsafe_no_fsync: config.unsafe_no_fsync,
         ..WalConfig::default()
     };
-    let limits = Limits { quota_bytes: config.quota_bytes };
+    let limits = Limits {
+        quota_bytes: config.quota_bytes,
+    };
     let options = EngineOptions {
         kind: engine_kind(config),
         quota_bytes: config.quota_bytes,
@@ -215,9 +244,10 @@ fn open_state(
 fn state_is_missing(layout: &Layout) -> OpenError {
     OpenError::DataDir {
         dir: layout.snap.clone(),
-        why: "the log is there but the state is not. Remove this member from the cluster, empty its \
+        why:
+            "the log is there but the state is not. Remove this member from the cluster, empty its \
               data directory and add it again"
-            .to_owned(),
+                .to_owned(),
     }
 }
 

@@ -76,17 +76,33 @@ impl SnapshotSink for Stager {
     fn begin(&self, offer: RaftMessage) -> Result<Staging, Status> {
         let meta = offer.snapshot.as_ref();
         let meta = meta.ok_or_else(|| Status::invalid_argument("an offer without a snapshot"))?;
-        let mark = SnapshotMark { index: Index(meta.index), term: Term(meta.term) };
+        let mark = SnapshotMark {
+            index: Index(meta.index),
+            term: Term(meta.term),
+        };
         if self.busy.swap(true, Ordering::Acquire) {
-            return Err(Status::resource_exhausted("another snapshot is being received"));
+            return Err(Status::resource_exhausted(
+                "another snapshot is being received",
+            ));
         }
         let slot = Slot(Arc::clone(&self.busy));
         let generation = self.generations.create().map_err(internal)?;
         let dir: PathBuf = generation.dir().to_owned();
         let engine = crate::engine::open(&self.options, &dir).map_err(internal)?;
         let builder = Some(SnapshotBuilder::new(Arc::clone(&engine)));
-        tracing::info!(index = mark.index.0, term = mark.term.0, "receiving a snapshot");
-        Ok(Staging { offer, mark, engine, builder, generation, slot })
+        tracing::info!(
+            index = mark.index.0,
+            term = mark.term.0,
+            "receiving a snapshot"
+        );
+        Ok(Staging {
+            offer,
+            mark,
+            engine,
+            builder,
+            generation,
+            slot,
+        })
     }
 
     async fn push(
@@ -120,10 +136,14 @@ impl SnapshotSink for Stager {
             (staging, opened)
         });
         let (staging, opened) = opening.await.map_err(internal)?;
-        let state = opened.map_err(internal)?.ok_or_else(|| Status::data_loss("no state came"))?;
+        let state = opened
+            .map_err(internal)?
+            .ok_or_else(|| Status::data_loss("no state came"))?;
         let applied = state.applied();
         if (applied.index, applied.term) != (staging.mark.index.0, staging.mark.term.0) {
-            return Err(Status::data_loss("the state is not the one that was offered"));
+            return Err(Status::data_loss(
+                "the state is not the one that was offered",
+            ));
         }
         let staged = Staged {
             engine: staging.engine,
@@ -134,9 +154,13 @@ impl SnapshotSink for Stager {
         };
         let (answer, answered) = oneshot::channel();
         let event = Event::SnapshotStaged(staging.offer, Box::new(staged), answer);
-        self.events.send(event).map_err(|_| Status::unavailable("the member stops"))?;
+        self.events
+            .send(event)
+            .map_err(|_| Status::unavailable("the member stops"))?;
         // Stale is as good as installed: the sender may go on with the log.
-        let taken = answered.await.map_err(|_| Status::unavailable("the member stops"))?;
+        let taken = answered
+            .await
+            .map_err(|_| Status::unavailable("the member stops"))?;
         tracing::info!(taken, "a snapshot has arrived");
         Ok(())
     }

@@ -35,7 +35,9 @@ pub(super) async fn connect(urls: &[Url]) -> Result<PeerClient<Channel>, Connect
     let mut said = "it has no peer URL".to_owned();
     for url in urls {
         match connect_one(url).await {
-            Ok(channel) => return Ok(PeerClient::new(channel).max_decoding_message_size(usize::MAX)),
+            Ok(channel) => {
+                return Ok(PeerClient::new(channel).max_decoding_message_size(usize::MAX));
+            }
             Err(ConnectError::Refused) => said = format!("{url}: connection refused"),
             Err(ConnectError::Other(why)) => {
                 all_refused = false;
