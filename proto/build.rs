@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "kv.proto",
     "auth.proto",
     "rpc.proto",
@@ -10,6 +10,7 @@ const FILES: [&str; 7] = [
     "v3election.proto",
     "internal.proto",
     "peer.proto",
+    "health.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -11,7 +11,6 @@ mod member;
 mod notify;
 mod options;
 mod playground;
-mod shim;
 mod signals;
 
 use std::path::Path;

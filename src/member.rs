@@ -1,20 +1,17 @@
 //! The role of a member: bind, open the store, say when it is ready, serve, stop when told.
 
-use std::net::ToSocketAddrs;
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use keelson_store::config::{BootstrapError, InitialClusterState, Url};
+use keelson_store::config::Url;
 use keelson_store::listen::{self, ListenError};
-use keelson_store::{Config, version};
+use keelson_store::{Config, OpenError, Store, version};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use crate::announce;
 use crate::options::MemberOptions;
-use crate::shim::Store;
 use crate::signals::{Signals, Stop};
 
 /// How long a clean stop may take before the process ends anyway: less than the ten seconds that
@@ -25,11 +22,9 @@ const STOP_MAX: Duration = Duration::from_secs(8);
 #[derive(Debug, thiserror::Error)]
 enum StartError {
     #[error("{0}")]
-    Bootstrap(#[from] BootstrapError),
-    #[error("{0}")]
     Listen(#[from] ListenError),
     #[error("{0}")]
-    Store(String),
+    Store(#[from] OpenError),
     #[error("cannot catch signals: {0}")]
     Signals(std::io::Error),
     #[error("cannot start threads: {0}; raise the limit on processes (ulimit -u)")]
@@ -66,30 +61,31 @@ async fn live(options: MemberOptions) -> Result<Option<Stop>, StartError> {
     } = options;
     let mut signals = Signals::catch().map_err(StartError::Signals)?;
     greet(&config, &listen_client_urls, &warnings);
-    if !has_data(&config) && config.initial_cluster_state == InitialClusterState::New {
-        verify_bootstrap(&config).await?;
-    }
     let listeners = listen::bind(&listen_client_urls, "listen-client-urls").await?;
     let store = tokio::select! {
-        store = Store::open(config.clone()) => {
-            store.map_err(|error| StartError::Store(error.to_string()))?
-        }
+        store = Store::open(config.clone()) => store?,
         stop = signals.next() => return Ok(Some(stop)),
     };
     let (stopping, stop_seen) = watch::channel(false);
     let serving = serve(&store, &config, &listen_client_urls, listeners, stop_seen);
     tokio::pin!(serving);
-    let stop = tokio::select! {
-        () = &mut serving => None,
-        stop = signals.next() => Some(stop),
+    let (stop, served) = tokio::select! {
+        () = &mut serving => (None, true),
+        () = store.removed() => {
+            error!("the member has been permanently removed from the cluster");
+            (None, false)
+        }
+        stop = signals.next() => (Some(stop), false),
     };
-    // Leadership is handed over first, while clients are still answered; then the edge drains.
+    // Leadership is handed over first, while clients are still answered; then the edge drains; only
+    // then does the member itself stop.
     let closing = async {
-        store.shutdown().await;
+        store.hand_over().await;
         stopping.send_replace(true);
-        if stop.is_some() {
+        if !served {
             serving.await;
         }
+        store.shutdown().await;
     };
     shut_down(closing, stop, &mut signals).await;
     Ok(stop)
@@ -115,39 +111,6 @@ fn greet(config: &Config, listen_client_urls: &[Url], warnings: &[String]) {
     }
 }
 
-/// Whether this member has lived before; then `--initial-*` mean nothing, as in etcd.
-fn has_data(config: &Config) -> bool {
-    let log = match &config.wal_dir {
-        Some(dir) => dir.clone(),
-        None => config.data_dir.join("member").join("wal"),
-    };
-    fn holds_something(dir: &Path) -> bool {
-        dir.read_dir()
-            .is_ok_and(|mut entries| entries.next().is_some())
-    }
-    holds_something(&log)
-}
-
-async fn verify_bootstrap(config: &Config) -> Result<(), StartError> {
-    let config = config.clone();
-    // Names may be resolved, which blocks.
-    let verified = tokio::task::spawn_blocking(move || config.verify_bootstrap(same_address)).await;
-    verified
-        .map_err(|panic| StartError::Store(panic.to_string()))?
-        .map_err(StartError::from)
-}
-
-/// Whether two URLs lead to one address, however they are written.
-fn same_address(a: &Url, b: &Url) -> bool {
-    let resolve = |url: &Url| -> Option<Vec<_>> {
-        let mut found: Vec<_> = (url.host(), url.port()).to_socket_addrs().ok()?.collect();
-        found.sort();
-        found.dedup();
-        Some(found)
-    };
-    a.scheme() == b.scheme() && resolve(a).is_some_and(|found| Some(found) == resolve(b))
-}
-
 /// Serves clients from the moment the member has caught up until it is told to stop.
 async fn serve(
     store: &Store,
@@ -156,7 +119,11 @@ async fn serve(
     listeners: Vec<TcpListener>,
     mut stop_seen: watch::Receiver<bool>,
 ) {
-    store.ready().await;
+    let mut stopped_early = stop_seen.clone();
+    tokio::select! {
+        () = store.ready() => {}
+        _ = stopped_early.wait_for(|stop| *stop) => return,
+    }
     let header = store.status().header.unwrap_or_default();
     announce::published(
         &config.name,

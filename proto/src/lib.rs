@@ -34,6 +34,12 @@ pub mod v3electionpb {
     include!(concat!(env!("OUT_DIR"), "/v3electionpb.rs"));
 }
 
+/// gRPC's health checking protocol (`grpc.health.v1`).
+#[allow(missing_docs, clippy::all, unreachable_pub)]
+pub mod health {
+    include!(concat!(env!("OUT_DIR"), "/grpc.health.v1.rs"));
+}
+
 /// What Keelson writes into its own log and engine.
 #[allow(missing_docs, clippy::all, unreachable_pub)]
 #[doc(hidden)]

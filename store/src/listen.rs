@@ -71,6 +71,17 @@ pub async fn bind(urls: &[Url], flag: &'static str) -> Result<Vec<TcpListener>, 
     Ok(listeners)
 }
 
+/// Whether two URLs that differ as text lead to one address, as `localhost` and `127.0.0.1` do. Asks
+/// the name service.
+pub fn same_address(one: &Url, other: &Url) -> bool {
+    let addresses = |url: &Url| -> Vec<SocketAddr> {
+        let found = std::net::ToSocketAddrs::to_socket_addrs(url.authority());
+        found.map(Iterator::collect).unwrap_or_default()
+    };
+    let of_one = addresses(one);
+    one.scheme() == other.scheme() && addresses(other).iter().any(|at| of_one.contains(at))
+}
+
 async fn bind_one(url: &Url, flag: &'static str) -> Result<TcpListener, ListenError> {
     if url.scheme().is_unix() {
         let what = "a unix socket";
