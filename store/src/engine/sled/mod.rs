@@ -31,7 +31,7 @@ use keelson_core::engine::{Change, Engine, EngineError, EngineSize, Table, Write
 use parking_lot::Mutex;
 
 use crate::disk::{Disk, DiskFile, RealDisk, RealFile};
-use chunks::Chunks;
+use chunks::{Chunks, RowChange};
 
 /// The file that shows that sled wrote a directory.
 pub(super) const DATA_FILE: &str = "db";
@@ -132,14 +132,14 @@ impl SledEngine {
         self.measure()
     }
 
-    fn redo(&self, packed: &[u8]) -> Result<(), EngineError> {
-        for (key, change) in super::pack::rows(packed)? {
-            match change.split_first() {
-                Some((&REDO_PUT, value)) => self.chunks.change(key, Some(value))?,
-                _ => self.chunks.change(key, None)?,
-            }
-        }
-        Ok(())
+    fn redo<'a>(&self, packed: &'a [u8]) -> Result<(), EngineError> {
+        let rows = super::pack::rows(packed)?.into_iter();
+        let change = |(key, change): super::pack::Row<'a>| match change.split_first() {
+            Some((&REDO_PUT, value)) => (key, Some(value)),
+            _ => (key, None),
+        };
+        let changes: Vec<RowChange<'_>> = rows.map(change).collect();
+        self.chunks.change(&changes)
     }
 
     /// Everything inserted so far, on the platter.
