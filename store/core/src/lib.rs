@@ -6,7 +6,9 @@
 
 mod committed;
 pub mod engine;
+pub mod node;
 pub mod proposal;
+pub mod state;
 mod types;
 
 pub use committed::{Committed, ConfOutcome};

@@ -1,0 +1,65 @@
+//! Alarms and the cluster version.
+
+use keelson_proto::etcdserverpb::alarm_request::AlarmAction;
+use keelson_proto::etcdserverpb::{AlarmMember, AlarmRequest, AlarmResponse};
+use keelson_proto::internal::ClusterVersion;
+use prost::Message;
+
+use super::range::header;
+use super::registry::{Registry, alarm_key};
+use super::{Response, StateMachine, meta};
+use crate::engine::{Change, Table};
+
+impl StateMachine {
+    pub(super) fn apply_alarm(&mut self, request: &AlarmRequest) -> Response {
+        let alarm = AlarmMember {
+            member_id: request.member_id,
+            alarm: request.alarm,
+        };
+        let alarms = match AlarmAction::try_from(request.action) {
+            Ok(AlarmAction::Get) => self.registry.alarms(request.alarm),
+            Ok(AlarmAction::Activate) => {
+                self.raise(alarm);
+                vec![alarm]
+            }
+            Ok(AlarmAction::Deactivate) => self.disarm(alarm),
+            Err(_) => Vec::new(),
+        };
+        Response::Alarm(AlarmResponse {
+            header: header(self.shared.revision()),
+            alarms,
+        })
+    }
+
+    fn raise(&mut self, alarm: AlarmMember) {
+        let mut registry = Registry::clone(&self.registry);
+        if !registry.alarms.insert((alarm.alarm, alarm.member_id)) {
+            return;
+        }
+        self.set_registry(registry);
+        let key = alarm_key(alarm.alarm, alarm.member_id);
+        let row = Change::Put(alarm.encode_to_vec().into());
+        self.changed.insert((Table::Alarms, key), row);
+    }
+
+    fn disarm(&mut self, alarm: AlarmMember) -> Vec<AlarmMember> {
+        let mut registry = Registry::clone(&self.registry);
+        if !registry.alarms.remove(&(alarm.alarm, alarm.member_id)) {
+            return Vec::new();
+        }
+        self.set_registry(registry);
+        let key = alarm_key(alarm.alarm, alarm.member_id);
+        self.changed.insert((Table::Alarms, key), Change::Delete);
+        vec![alarm]
+    }
+
+    pub(super) fn apply_version(&mut self, version: ClusterVersion) -> Response {
+        let mut registry = Registry::clone(&self.registry);
+        let key = (Table::Meta, meta::CLUSTER_VERSION.into());
+        let row = Change::Put(version.version.clone().into());
+        registry.version = Some(version.version);
+        self.set_registry(registry);
+        self.changed.insert(key, row);
+        Response::Empty
+    }
+}

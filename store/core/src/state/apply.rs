@@ -1,0 +1,136 @@
+//! Applying committed entries.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use keelson_proto::etcdserverpb::AlarmType;
+use keelson_proto::internal::Command;
+use keelson_proto::internal::command::Op;
+use prost::Message;
+
+use super::error::Error;
+use super::registry::Registry;
+use super::shared::Fault;
+use super::write::Write;
+use super::{Applied, Response, StateMachine, delete, put, quota, txn};
+use crate::engine::EngineError;
+use crate::{Committed, EntryKind, ProposalId, proposal};
+
+/// Whose request it was, and what it is answered.
+pub(super) type Answer = (Option<ProposalId>, Result<Response, Error>);
+
+impl StateMachine {
+    /// Applies an entry. One that was applied before is ignored; a gap is a bug in the caller.
+    /// `want_response` is false where nobody waits for the answer: the response may then lack pairs
+    /// and range results, and nothing else differs.
+    ///
+    /// # Errors
+    /// Fatal: the engine failed, and the entry may be half applied in memory.
+    pub fn apply(
+        &mut self,
+        committed: &Committed,
+        want_response: bool,
+    ) -> Result<Applied, EngineError> {
+        let entry = &committed.entry;
+        if entry.index.0 <= self.mark.index {
+            return Ok(self.outcome(None, Ok(Response::Empty)));
+        }
+        assert_eq!(
+            entry.index.0,
+            self.mark.index + 1,
+            "entries are applied in order, without gaps"
+        );
+        let (id, response) = match entry.kind {
+            EntryKind::Command => self.apply_command(committed, want_response)?,
+            EntryKind::Membership => self.apply_membership(committed),
+        };
+        self.mark.index = entry.index.0;
+        self.mark.term = entry.term.0;
+        self.shared.applied.store(entry.index.0, Ordering::SeqCst);
+        Ok(self.outcome(id, response))
+    }
+
+    fn outcome(&self, id: Option<ProposalId>, response: Result<Response, Error>) -> Applied {
+        Applied {
+            id,
+            response,
+            revision: self.shared.revision(),
+        }
+    }
+
+    fn apply_command(&mut self, committed: &Committed, want: bool) -> Result<Answer, EngineError> {
+        let Some((id, command)) = proposal::decode(&committed.entry.data) else {
+            // The empty entry with which a leader begins its term.
+            return Ok((None, Ok(Response::Empty)));
+        };
+        let op = match Command::decode(command) {
+            Ok(Command { op: Some(op) }) => op,
+            _ => return Ok((Some(id), Err(Error::UnknownCommand))),
+        };
+        if let Some(alarm) = self.forbidden(&op) {
+            return Ok((Some(id), Err(alarm)));
+        }
+        let response = match op {
+            Op::Put(_) | Op::DeleteRange(_) | Op::Txn(_) => self.write(op, want)?,
+            Op::Compaction(request) => self.apply_compaction(request),
+            Op::Alarm(request) => Ok(self.apply_alarm(&request)),
+            Op::MemberAttributes(attributes) => Ok(self.apply_attributes(attributes)),
+            Op::ClusterVersion(version) => Ok(self.apply_version(version)),
+        };
+        Ok((Some(id), response))
+    }
+
+    /// A transaction of one kind or another: all of it, then its revision, becomes visible.
+    fn write(&mut self, op: Op, want: bool) -> Result<Result<Response, Error>, EngineError> {
+        let mut write = Write::new(&self.shared, &self.overlays);
+        let result = match op {
+            Op::Put(request) => put::check(&write.reads(), &request)
+                .map_err(Fault::from)
+                .and_then(|()| put::apply(&mut write, request, want))
+                .map(Response::Put),
+            Op::DeleteRange(request) => {
+                delete::apply(&mut write, &request, want).map(Response::DeleteRange)
+            }
+            Op::Txn(request) => txn::apply(&mut write, request, want).map(Response::Txn),
+            _ => unreachable!("only these three write pairs"),
+        };
+        let revision = write.revision();
+        match result {
+            Ok(response) => {
+                self.shared.revision.store(revision, Ordering::SeqCst);
+                Ok(Ok(response))
+            }
+            Err(fault) => {
+                let error = fault.settle()?;
+                assert_eq!(
+                    revision,
+                    self.shared.revision(),
+                    "a refused request changes nothing"
+                );
+                Ok(Err(error))
+            }
+        }
+    }
+
+    /// What an alarm forbids: CORRUPT everything that changes pairs, NOSPACE what adds some.
+    fn forbidden(&self, op: &Op) -> Option<Error> {
+        if self.registry.alarms.is_empty() {
+            return None;
+        }
+        let pairs = matches!(
+            op,
+            Op::Put(_) | Op::DeleteRange(_) | Op::Txn(_) | Op::Compaction(_)
+        );
+        if pairs && self.registry.alarmed(AlarmType::Corrupt) {
+            return Some(Error::Corrupt);
+        }
+        let grows = quota::cost(op) > 0;
+        (grows && self.registry.alarmed(AlarmType::Nospace)).then_some(Error::NoSpace)
+    }
+
+    /// Publishes a changed registry.
+    pub(super) fn set_registry(&mut self, registry: Registry) {
+        self.registry = Arc::new(registry);
+        *self.shared.registry.write() = Arc::clone(&self.registry);
+    }
+}

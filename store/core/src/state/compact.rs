@@ -1,0 +1,79 @@
+//! Compaction: old revisions become unreadable at once, and their rows go little by little.
+//!
+//! The walk goes over the index, not over the rows: it finds what is superseded without reading
+//! any row. Its deletions go into the overlay's next batch, together with the mark that says how far
+//! compaction is, so a crash in between leaves nothing half done that the next start cannot finish.
+
+use std::sync::atomic::Ordering;
+
+use keelson_proto::etcdserverpb::{CompactionRequest, CompactionResponse};
+
+use super::error::Error;
+use super::range::header;
+use super::{Response, StateMachine};
+
+/// How many keys one step looks at: some tens of microseconds.
+const KEYS_PER_STEP: usize = 256;
+
+/// A walk over the index.
+pub(super) struct Sweep {
+    revision: i64,
+    /// The last key done.
+    after: Option<Box<[u8]>>,
+}
+
+impl Sweep {
+    pub(super) fn new(revision: i64) -> Sweep {
+        Sweep {
+            revision,
+            after: None,
+        }
+    }
+}
+
+impl StateMachine {
+    /// Makes every revision below the asked one unreadable.
+    pub(super) fn apply_compaction(
+        &mut self,
+        request: CompactionRequest,
+    ) -> Result<Response, Error> {
+        let current = self.shared.revision();
+        if request.revision <= self.shared.compacted() {
+            return Err(Error::Compacted);
+        }
+        if request.revision > current {
+            return Err(Error::FutureRev);
+        }
+        self.shared
+            .compacted
+            .store(request.revision, Ordering::SeqCst);
+        // A walk under way starts over: the new one has everything to do that the old one had.
+        self.sweep = Some(Sweep::new(request.revision));
+        Ok(Response::Compaction(CompactionResponse {
+            header: header(current),
+        }))
+    }
+
+    /// Does a small part of the physical compaction; true while more is left. Does nothing while a
+    /// capture or a hash needs the old rows. What it deletes is in the next flush.
+    pub fn compact_step(&mut self) -> bool {
+        let Some(sweep) = &mut self.sweep else {
+            return false;
+        };
+        if self.shared.held() {
+            return true;
+        }
+        let dropped = &mut self.dropped;
+        let after = sweep.after.take();
+        let index = &self.shared.index;
+        sweep.after = index.compact(after.as_deref(), KEYS_PER_STEP, sweep.revision, |row| {
+            dropped.push(row);
+        });
+        if sweep.after.is_some() {
+            return true;
+        }
+        self.shared.swept.store(sweep.revision, Ordering::SeqCst);
+        self.sweep = None;
+        false
+    }
+}

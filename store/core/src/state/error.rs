@@ -1,0 +1,92 @@
+//! What a request can be refused for, in etcd's words, and what ends the member.
+
+use crate::engine::EngineError;
+
+/// Why a request changed nothing or could not be read. The texts are etcd's, to the letter: client
+/// libraries tell errors apart by them.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// A request without a key.
+    #[error("etcdserver: key is not provided")]
+    EmptyKey,
+    /// `ignore_value` or `ignore_lease` on an absent key; also etcd's answer to an empty txn op.
+    #[error("etcdserver: key not found")]
+    KeyNotFound,
+    /// A value together with `ignore_value`.
+    #[error("etcdserver: value is provided")]
+    ValueProvided,
+    /// A lease together with `ignore_lease`.
+    #[error("etcdserver: lease is provided")]
+    LeaseProvided,
+    /// More operations in a txn than allowed.
+    #[error("etcdserver: too many operations in txn request")]
+    TooManyOps,
+    /// A txn that writes a key twice.
+    #[error("etcdserver: duplicate key given in txn request")]
+    DuplicateKey,
+    /// A sort order or target that does not exist.
+    #[error("etcdserver: invalid sort option")]
+    InvalidSortOption,
+    /// A streamed range in an order of the caller's choice.
+    #[error("RangeStream does not support custom sort orders")]
+    StreamSorted,
+    /// A streamed range with a revision filter.
+    #[error("RangeStream does not support revision filters")]
+    StreamFiltered,
+    /// The lease does not exist.
+    #[error("etcdserver: requested lease not found")]
+    LeaseNotFound,
+    /// The revision is below the compaction.
+    #[error("etcdserver: mvcc: required revision has been compacted")]
+    Compacted,
+    /// The revision has not happened yet.
+    #[error("etcdserver: mvcc: required revision is a future revision")]
+    FutureRev,
+    /// The NOSPACE alarm is on.
+    #[error("etcdserver: mvcc: database space exceeded")]
+    NoSpace,
+    /// The CORRUPT alarm is on.
+    #[error("etcdserver: corrupt cluster")]
+    Corrupt,
+    /// No such member, or it was removed.
+    #[error("etcdserver: member not found")]
+    MemberNotFound,
+    /// The member is there already.
+    #[error("etcdserver: member ID already exist")]
+    MemberExist,
+    /// Another member has that peer URL.
+    #[error("etcdserver: Peer URLs already exists")]
+    PeerUrlExist,
+    /// Only learners can be promoted.
+    #[error("etcdserver: can only promote a learner member")]
+    MemberNotLearner,
+    /// The cluster has as many learners as it may.
+    #[error("etcdserver: too many learner members in cluster")]
+    TooManyLearners,
+    /// The log holds a command of a newer release, which this one cannot apply.
+    #[error("keelson: command not understood; upgrade this member")]
+    UnknownCommand,
+    /// The storage engine failed, or a row that must be there is not: the member must stop.
+    #[error("{0}")]
+    Engine(String),
+}
+
+impl From<EngineError> for Error {
+    fn from(error: EngineError) -> Error {
+        Error::Engine(error.to_string())
+    }
+}
+
+/// Why a state machine cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The engine failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The engine holds something that no Keelson wrote.
+    #[error("the store is damaged: {0}")]
+    Damaged(String),
+    /// `create` on an engine that holds a state already.
+    #[error("the store is not empty")]
+    NotEmpty,
+}

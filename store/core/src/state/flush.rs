@@ -1,0 +1,126 @@
+//! From the overlay into the engine: one atomic batch at a time, written by another thread.
+
+use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::{Bytes, BytesMut};
+
+use super::StateMachine;
+use super::meta::Marks;
+use super::overlay::Segment;
+use super::revision::{RowKey, TOMBSTONE_BYTES};
+use super::shared::Overlays;
+use crate::Index;
+use crate::engine::{Change, Table, WriteBatch};
+
+/// A batch to be written. Give it back to `flushed` once the engine has it; if the engine fails,
+/// the member must stop.
+#[derive(Debug)]
+pub struct Flush {
+    /// What to write: rows, and the applied mark with them.
+    pub batch: WriteBatch,
+    /// What the engine will hold then.
+    pub index: Index,
+}
+
+/// What the overlay holds that no flush has taken yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unflushed {
+    /// Rows to be written or deleted.
+    pub records: usize,
+    /// What the rows to be written weigh.
+    pub bytes: u64,
+}
+
+impl StateMachine {
+    /// How much waits to be flushed.
+    pub fn unflushed(&self) -> Unflushed {
+        let rows = self.overlays.active.len();
+        Unflushed {
+            records: rows + self.changed.len() + self.dropped.len(),
+            bytes: self.overlays.active.bytes(),
+        }
+    }
+
+    /// Takes everything applied so far as one batch; `None` if there is nothing new, or if the last
+    /// batch is still being written.
+    pub fn freeze(&mut self) -> Option<Flush> {
+        let swept = self.shared.swept.load(Ordering::SeqCst);
+        let mark = (self.mark.index, swept);
+        if self.flushing || (mark == self.frozen_mark && self.unflushed().records == 0) {
+            return None;
+        }
+        let frozen = mem::take(&mut self.overlays.active);
+        let mut rows = row_changes(&frozen);
+        rows.extend(
+            self.changed
+                .iter()
+                .map(|(key, row)| (key.clone(), row.clone())),
+        );
+        for (key, row) in self.marks().rows() {
+            rows.push(((Table::Meta, Bytes::from_static(key)), Change::Put(row)));
+        }
+        let mut batch = WriteBatch {
+            changes: rows.into_iter().collect(),
+        };
+        self.drop_rows(&mut batch);
+        self.overlays.frozen = Some(frozen);
+        self.changed_frozen = mem::take(&mut self.changed);
+        self.frozen_mark = mark;
+        self.flushing = true;
+        *self.shared.overlays.write() = self.overlays.clone();
+        Some(Flush {
+            batch,
+            index: Index(self.mark.index),
+        })
+    }
+
+    /// The engine has the batch: the frozen overlay is not needed any more.
+    pub fn flushed(&mut self, flush: Flush) {
+        assert!(self.flushing, "this flush was not asked for");
+        self.flushing = false;
+        self.durable = flush.index;
+        self.changed_frozen.clear();
+        self.overlays.frozen = None;
+        *self.shared.overlays.write() = Overlays::clone(&self.overlays);
+        let size = self.shared.engine.size().in_use_bytes;
+        self.shared.engine_bytes.store(size, Ordering::Relaxed);
+    }
+
+    /// The marks as they stand.
+    pub(super) fn marks(&self) -> Marks {
+        Marks {
+            cluster: self.shared.cluster,
+            applied: self.mark.clone(),
+            revision: self.shared.revision(),
+            compacted: self.shared.compacted(),
+            swept: self.shared.swept.load(Ordering::SeqCst),
+        }
+    }
+
+    /// A row that compaction took before the engine ever saw it is not written at all.
+    fn drop_rows(&mut self, batch: &mut WriteBatch) {
+        for row in self.dropped.drain(..) {
+            let (bytes, len) = row.encode();
+            let key = (Table::Key, Bytes::copy_from_slice(&bytes[..len]));
+            if batch.changes.remove(&key).is_none() {
+                batch.changes.insert(key, Change::Delete);
+            }
+        }
+    }
+}
+
+/// The rows of a segment, in order, their keys cut from one allocation.
+fn row_changes(segment: &Arc<Segment>) -> Vec<((Table, Bytes), Change)> {
+    let first = RowKey::first_of(i64::MIN);
+    let mut keys = BytesMut::with_capacity(segment.len() * TOMBSTONE_BYTES);
+    let mut changes = Vec::with_capacity(segment.len() + 16);
+    for (key, row) in segment.from(first) {
+        let (bytes, len) = key.encode();
+        keys.extend_from_slice(&bytes[..len]);
+        let key = keys.split().freeze();
+        changes.push(((Table::Key, key), Change::Put(row.clone())));
+    }
+    changes
+}

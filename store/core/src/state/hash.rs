@@ -1,0 +1,98 @@
+//! HashKV: a checksum over the pairs that must be the same on every member, and the same as etcd's.
+
+use super::error::Error;
+use super::keys::KeyRange;
+use super::revision::RowKey;
+use super::rows;
+use super::scan::{Scan, Step};
+use super::shared::Shared;
+use std::sync::Arc;
+
+/// Rows per read of the engine.
+const ROWS_PER_STEP: usize = 1000;
+
+/// A hash and what it covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HashKv {
+    /// CRC-32C over the word `key` and then key and content of each row.
+    pub hash: u32,
+    /// The compaction that the hash takes into account.
+    pub compact_revision: i64,
+    /// The last revision in it.
+    pub hash_revision: i64,
+    /// The store's revision, for the header.
+    pub current_revision: i64,
+}
+
+/// Hashes everything up to a revision (0: the current one). What compaction may have deleted does
+/// not count, whether it is gone yet or not: of the rows up to the compaction only those count that
+/// a compaction at the hashed revision would keep.
+pub(super) fn hash_kv(shared: &Arc<Shared>, revision: i64) -> Result<HashKv, Error> {
+    let _hold = shared.hold();
+    // Read in this order: the rows of a revision are there before its number is.
+    let compacted = shared.compacted();
+    let current = shared.revision();
+    if revision > 0 && revision < compacted {
+        return Err(Error::Compacted);
+    }
+    if revision > current {
+        return Err(Error::FutureRev);
+    }
+    let upto = if revision <= 0 { current } else { revision };
+    let kept = Kept::new(shared, compacted, upto);
+    let mut hash = crc32c::crc32c(b"key");
+    let mut scan = Scan::new(upto);
+    let mut more = true;
+    while more {
+        let mut budget = ROWS_PER_STEP;
+        more = scan.step(shared, &mut |key, row| {
+            if kept.contains(shared, key, row) {
+                let (bytes, len) = key.encode();
+                hash = crc32c::crc32c_append(hash, &bytes[..len]);
+                hash = crc32c::crc32c_append(hash, row);
+            }
+            budget -= 1;
+            match budget {
+                0 => Step::Break(()),
+                _ => Step::Continue(()),
+            }
+        })?;
+    }
+    Ok(HashKv {
+        hash,
+        compact_revision: compacted,
+        hash_revision: upto,
+        current_revision: current,
+    })
+}
+
+/// Which rows count.
+struct Kept {
+    compacted: i64,
+    /// Of the rows up to the compaction, those that are their key's newest at this revision count.
+    at: i64,
+}
+
+impl Kept {
+    /// Where no key is left at the hashed revision, etcd does not look for superseded rows at all,
+    /// and hashes what its compaction has left: each key's newest at the compaction.
+    fn new(shared: &Shared, compacted: i64, upto: i64) -> Kept {
+        let mut empty = true;
+        shared.index.visit(KeyRange::From(b""), upto, |_, _| {
+            empty = false;
+            false
+        });
+        let at = if empty { compacted } else { upto };
+        Kept { compacted, at }
+    }
+
+    fn contains(&self, shared: &Shared, key: RowKey, row: &[u8]) -> bool {
+        if key.main > self.compacted {
+            return true;
+        }
+        let Some(peek) = rows::peek(row) else {
+            return true;
+        };
+        shared.index.at(peek.key, self.at) == Some(key)
+    }
+}

@@ -1,0 +1,147 @@
+//! Beginning: a new state, or the one that the engine holds.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use prost::Message;
+use smallvec::SmallVec;
+
+use super::compact::Sweep;
+use super::error::StateError;
+use super::index::{Index, Stamp};
+use super::meta::Marks;
+use super::registry::{Registry, member_key};
+use super::revision::RowKey;
+use super::rows::{self, Peek};
+use super::shared::{Overlays, Shared};
+use super::{Genesis, Limits, StateMachine};
+use crate::engine::{Engine, Table, WriteBatch};
+
+impl StateMachine {
+    /// Begins a new state in an empty engine, durably.
+    pub fn create(
+        engine: Arc<dyn Engine>,
+        genesis: Genesis,
+        limits: Limits,
+    ) -> Result<StateMachine, StateError> {
+        if Marks::load(&*engine)?.is_some() {
+            return Err(StateError::NotEmpty);
+        }
+        let marks = Marks {
+            cluster: genesis.cluster_id,
+            applied: genesis.mark,
+            revision: 1,
+            compacted: -1,
+            swept: -1,
+        };
+        let mut batch = WriteBatch::default();
+        for (key, row) in marks.rows() {
+            batch.put(Table::Meta, key, row);
+        }
+        for member in genesis.members {
+            batch.put(
+                Table::Members,
+                member_key(member.id),
+                member.encode_to_vec(),
+            );
+        }
+        engine.write(&batch)?;
+        let created = StateMachine::open(engine, limits)?;
+        Ok(created.expect("the marks were just written"))
+    }
+
+    /// Opens the state that the engine holds, if it holds one, and rebuilds the key index.
+    pub fn open(
+        engine: Arc<dyn Engine>,
+        limits: Limits,
+    ) -> Result<Option<StateMachine>, StateError> {
+        let Some(marks) = Marks::load(&*engine)? else {
+            return Ok(None);
+        };
+        let registry = Registry::load(&*engine)?;
+        let shared = Shared::new(engine, limits, marks.cluster, registry);
+        rebuild(&shared.index, &*shared.engine, marks.revision)?;
+        shared.revision.store(marks.revision, Ordering::SeqCst);
+        shared.compacted.store(marks.compacted, Ordering::SeqCst);
+        shared.swept.store(marks.swept, Ordering::SeqCst);
+        shared.applied.store(marks.applied.index, Ordering::SeqCst);
+        let overlays = Overlays::default();
+        *shared.overlays.write() = overlays.clone();
+        let registry = Arc::clone(&shared.registry.read());
+        Ok(Some(StateMachine {
+            shared: Arc::new(shared),
+            overlays,
+            registry,
+            durable: crate::Index(marks.applied.index),
+            frozen_mark: (marks.applied.index, marks.swept),
+            mark: marks.applied,
+            changed: BTreeMap::new(),
+            changed_frozen: BTreeMap::new(),
+            dropped: Vec::new(),
+            flushing: false,
+            // A compaction that a crash interrupted begins again: what is gone already is no harm.
+            sweep: (marks.swept < marks.compacted).then(|| Sweep::new(marks.compacted)),
+        }))
+    }
+}
+
+/// One row, as the index wants it.
+struct Found {
+    key: Box<[u8]>,
+    row: RowKey,
+    newest: Stamp,
+}
+
+/// Reads every row once, in the order in which they were written, and fills the index in key order,
+/// which is far faster than inserting key by key.
+fn rebuild(index: &Index, engine: &dyn Engine, revision: i64) -> Result<(), StateError> {
+    let mut found = Vec::new();
+    let mut wrong = None;
+    engine.range(
+        Table::Key,
+        Bound::Unbounded,
+        Bound::Unbounded,
+        &mut |key, row| {
+            let read = RowKey::decode(key).filter(|row| row.main <= revision);
+            let read = read.zip(rows::peek(row));
+            if let Some((row, peek)) = read {
+                found.push(found_row(row, &peek));
+            } else {
+                wrong = Some(format!("row {key:02x?} at revision {revision}"));
+            }
+            wrong.is_none()
+        },
+    )?;
+    if let Some(wrong) = wrong {
+        return Err(StateError::Damaged(wrong));
+    }
+    found.sort_unstable_by(|a, b| a.key.cmp(&b.key).then(a.row.cmp(&b.row)));
+    fill(index, found);
+    Ok(())
+}
+
+fn found_row(row: RowKey, peek: &Peek<'_>) -> Found {
+    Found {
+        key: peek.key.into(),
+        row,
+        newest: Stamp {
+            created: peek.created,
+            version: peek.version,
+        },
+    }
+}
+
+fn fill(index: &Index, found: Vec<Found>) {
+    let mut found = found.into_iter().peekable();
+    while let Some(Found { key, row, newest }) = found.next() {
+        let mut rows: SmallVec<[RowKey; 1]> = SmallVec::from([row]);
+        let mut stamp = newest;
+        while let Some(next) = found.next_if(|next| next.key == key) {
+            rows.push(next.row);
+            stamp = next.newest;
+        }
+        index.restore(key, rows, stamp);
+    }
+}

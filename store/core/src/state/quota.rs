@@ -1,0 +1,36 @@
+//! What a request adds to the store, by etcd's reckoning.
+
+use keelson_proto::etcdserverpb::request_op::Request;
+use keelson_proto::etcdserverpb::{PutRequest, RequestOp, TxnRequest};
+use keelson_proto::internal::command::Op;
+
+/// What a pair costs beyond its key and value.
+const PAIR_OVERHEAD: u64 = 256;
+
+/// The cost of a put.
+pub fn put_cost(put: &PutRequest) -> u64 {
+    PAIR_OVERHEAD + (put.key.len() + put.value.len()) as u64
+}
+
+/// The cost of a transaction: that of its dearer branch.
+pub fn txn_cost(txn: &TxnRequest) -> u64 {
+    let branch = |ops: &[RequestOp]| ops.iter().map(op_cost).sum::<u64>();
+    branch(&txn.success).max(branch(&txn.failure))
+}
+
+fn op_cost(op: &RequestOp) -> u64 {
+    match &op.request {
+        Some(Request::RequestPut(put)) => put_cost(put),
+        Some(Request::RequestTxn(txn)) => txn_cost(txn),
+        _ => 0,
+    }
+}
+
+/// The cost of a command; 0 for one that the NOSPACE alarm lets through.
+pub(super) fn cost(op: &Op) -> u64 {
+    match op {
+        Op::Put(put) => put_cost(put),
+        Op::Txn(txn) => txn_cost(txn),
+        _ => 0,
+    }
+}

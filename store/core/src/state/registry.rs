@@ -1,0 +1,100 @@
+//! What the cluster knows of itself: members, removed members, alarms, its version.
+//!
+//! Small and rarely changed: readers get the whole of it as one unchanging value.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+
+use bytes::Bytes;
+use keelson_proto::etcdserverpb::{AlarmMember, AlarmType, Member};
+use prost::Message;
+
+use super::error::StateError;
+use super::meta;
+use crate::engine::{Engine, Table};
+
+/// The cluster's view of itself at one index.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Registry {
+    pub(super) members: BTreeMap<u64, Member>,
+    /// Ids that must never come back.
+    pub(super) removed: BTreeSet<u64>,
+    /// Alarm type, then member: the order in which etcd lists them.
+    pub(super) alarms: BTreeSet<(i32, u64)>,
+    /// The version every member can speak, once agreed on.
+    pub(super) version: Option<String>,
+}
+
+impl Registry {
+    /// Whether any member has raised that alarm.
+    pub(super) fn alarmed(&self, alarm: AlarmType) -> bool {
+        let alarm = alarm as i32;
+        let mut raised = self.alarms.range((alarm, 0)..=(alarm, u64::MAX));
+        raised.next().is_some()
+    }
+
+    /// The alarms of one type, or all of them for type NONE.
+    pub(super) fn alarms(&self, of: i32) -> Vec<AlarmMember> {
+        let wanted = |alarm: i32| of == AlarmType::None as i32 || of == alarm;
+        let raised = self.alarms.iter().filter(|(alarm, _)| wanted(*alarm));
+        raised
+            .map(|&(alarm, member_id)| AlarmMember { member_id, alarm })
+            .collect()
+    }
+
+    /// Reads it back from the engine.
+    pub(super) fn load(engine: &dyn Engine) -> Result<Registry, StateError> {
+        let mut registry = Registry::default();
+        for (_, row) in table(engine, Table::Members)? {
+            let member = Member::decode(row).map_err(damaged)?;
+            registry.members.insert(member.id, member);
+        }
+        for (key, _) in table(engine, Table::Removed)? {
+            registry.removed.insert(id(&key)?);
+        }
+        for (_, row) in table(engine, Table::Alarms)? {
+            let alarm = AlarmMember::decode(row).map_err(damaged)?;
+            registry.alarms.insert((alarm.alarm, alarm.member_id));
+        }
+        let version = engine.get(Table::Meta, meta::CLUSTER_VERSION)?;
+        registry.version = version.map(|text| String::from_utf8_lossy(&text).into_owned());
+        Ok(registry)
+    }
+}
+
+/// The row key of a member or a removed member.
+pub(super) fn member_key(id: u64) -> Bytes {
+    Bytes::copy_from_slice(&id.to_be_bytes())
+}
+
+/// The row key of an alarm.
+pub(super) fn alarm_key(alarm: i32, member: u64) -> Bytes {
+    Bytes::from([&alarm.to_be_bytes()[..], &member.to_be_bytes()[..]].concat())
+}
+
+/// All rows of a small table.
+pub(super) fn table(
+    engine: &dyn Engine,
+    table: Table,
+) -> Result<BTreeMap<Bytes, Bytes>, StateError> {
+    let mut rows = BTreeMap::new();
+    engine.range(
+        table,
+        Bound::Unbounded,
+        Bound::Unbounded,
+        &mut |key, row| {
+            rows.insert(Bytes::copy_from_slice(key), Bytes::copy_from_slice(row));
+            true
+        },
+    )?;
+    Ok(rows)
+}
+
+fn id(key: &[u8]) -> Result<u64, StateError> {
+    let bytes = key.try_into().map_err(damaged)?;
+    Ok(u64::from_be_bytes(bytes))
+}
+
+fn damaged(error: impl std::fmt::Display) -> StateError {
+    StateError::Damaged(format!("membership: {error}"))
+}

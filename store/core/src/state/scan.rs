@@ -1,0 +1,105 @@
+//! Every row up to a revision, in the order in which they were written, in many short reads.
+
+use std::ops::{Bound, ControlFlow};
+
+use super::error::StateError;
+use super::revision::RowKey;
+use super::shared::{Overlays, Shared};
+use crate::engine::{EngineError, Table};
+
+/// A position in the rows. Between two steps the engine is free.
+#[derive(Clone)]
+pub(super) struct Scan {
+    next: RowKey,
+    /// The last main revision wanted.
+    upto: i64,
+}
+
+/// What a visitor answers: go on, or take a break after this row.
+pub(super) type Step = ControlFlow<()>;
+
+impl Scan {
+    pub(super) fn new(upto: i64) -> Scan {
+        Scan {
+            next: RowKey::first_of(0),
+            upto,
+        }
+    }
+
+    /// Shows rows until the visitor breaks; false when there are no more.
+    pub(super) fn step(
+        &mut self,
+        shared: &Shared,
+        visit: &mut dyn FnMut(RowKey, &[u8]) -> Step,
+    ) -> Result<bool, EngineError> {
+        // Taken before the engine is read: what is not in the overlays then is in the engine.
+        let overlays = shared.overlays();
+        if self.engine(shared, &overlays, visit)?.is_break() {
+            return Ok(true);
+        }
+        Ok(self.overlays(&overlays, visit).is_break())
+    }
+
+    /// The engine's rows, up to the first that the overlays have.
+    fn engine(
+        &mut self,
+        shared: &Shared,
+        overlays: &Overlays,
+        visit: &mut dyn FnMut(RowKey, &[u8]) -> Step,
+    ) -> Result<Step, EngineError> {
+        let beyond = RowKey::first_of(self.upto.saturating_add(1));
+        let end = overlays.first().map_or(beyond, |first| first.min(beyond));
+        let (mut step, mut wrong) = (Step::Continue(()), None);
+        if end <= self.next {
+            return Ok(step);
+        }
+        let (from, from_len) = self.next.encode();
+        let (to, to_len) = end.encode();
+        let bounds = (
+            Bound::Included(&from[..from_len]),
+            Bound::Excluded(&to[..to_len]),
+        );
+        let next = &mut self.next;
+        let engine = &shared.engine;
+        engine.range(Table::Key, bounds.0, bounds.1, &mut |key, row| {
+            let Some(key) = RowKey::decode(key) else {
+                wrong = Some(StateError::Damaged(format!("row {key:02x?}")));
+                return false;
+            };
+            *next = after(key);
+            step = visit(key, row);
+            step.is_continue()
+        })?;
+        match wrong {
+            Some(wrong) => Err(EngineError(wrong.to_string())),
+            None => Ok(step),
+        }
+    }
+
+    /// The overlays' rows.
+    fn overlays(
+        &mut self,
+        overlays: &Overlays,
+        visit: &mut dyn FnMut(RowKey, &[u8]) -> Step,
+    ) -> Step {
+        let from = self.next;
+        let frozen = overlays.frozen.iter().flat_map(|frozen| frozen.from(from));
+        for (key, row) in frozen.chain(overlays.active.from(from)) {
+            if key.main > self.upto {
+                break;
+            }
+            self.next = after(*key);
+            visit(*key, row)?;
+        }
+        Step::Continue(())
+    }
+}
+
+/// The least key behind that one.
+fn after(key: RowKey) -> RowKey {
+    RowKey {
+        main: key.main,
+        sub: key.sub + 1,
+        tombstone: false,
+    }
+}

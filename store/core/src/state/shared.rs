@@ -1,0 +1,189 @@
+//! What the applier publishes and every reader sees.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use keelson_proto::mvccpb::KeyValue;
+use parking_lot::RwLock;
+
+use super::error::Error;
+use super::index::Index;
+use super::overlay::Segment;
+use super::registry::Registry;
+use super::revision::RowKey;
+use super::{Limits, rows};
+use crate::ClusterId;
+use crate::engine::{Engine, EngineError, Table};
+
+/// The parts of the overlay. A reader takes both at once: a row moves from `active` to `frozen`,
+/// and leaves `frozen` only when the engine has it, so engine plus overlays never miss a row.
+#[derive(Clone, Default)]
+pub(super) struct Overlays {
+    pub(super) active: Arc<Segment>,
+    /// Being written to the engine.
+    pub(super) frozen: Option<Arc<Segment>>,
+}
+
+impl Overlays {
+    /// The first row that the engine may lack.
+    pub(super) fn first(&self) -> Option<RowKey> {
+        let frozen = self.frozen.as_ref().and_then(|frozen| frozen.first());
+        frozen.or_else(|| self.active.first())
+    }
+}
+
+/// The state as readers see it. Everything here may be read at any moment by any thread.
+pub(super) struct Shared {
+    pub(super) engine: Arc<dyn Engine>,
+    pub(super) index: Index,
+    pub(super) overlays: RwLock<Overlays>,
+    pub(super) registry: RwLock<Arc<Registry>>,
+    pub(super) cluster: ClusterId,
+    pub(super) limits: Limits,
+    /// The newest revision whose rows are all there.
+    pub(super) revision: AtomicI64,
+    /// Revisions below this one cannot be read; -1 before the first compaction, as in etcd.
+    pub(super) compacted: AtomicI64,
+    /// The compaction whose rows are gone from the engine.
+    pub(super) swept: AtomicI64,
+    pub(super) applied: AtomicU64,
+    /// How many readers need the rows of old revisions to stay.
+    holds: AtomicUsize,
+    /// What the engine held after its last write: asking it for every put would be dear.
+    pub(super) engine_bytes: AtomicU64,
+}
+
+impl Shared {
+    pub(super) fn new(
+        engine: Arc<dyn Engine>,
+        limits: Limits,
+        cluster: ClusterId,
+        registry: Registry,
+    ) -> Shared {
+        let engine_bytes = AtomicU64::new(engine.size().in_use_bytes);
+        Shared {
+            engine,
+            index: Index::default(),
+            overlays: RwLock::default(),
+            registry: RwLock::new(Arc::new(registry)),
+            cluster,
+            limits,
+            revision: AtomicI64::new(1),
+            compacted: AtomicI64::new(-1),
+            swept: AtomicI64::new(-1),
+            applied: AtomicU64::new(0),
+            holds: AtomicUsize::new(0),
+            engine_bytes,
+        }
+    }
+
+    pub(super) fn revision(&self) -> i64 {
+        self.revision.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn compacted(&self) -> i64 {
+        self.compacted.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn overlays(&self) -> Overlays {
+        self.overlays.read().clone()
+    }
+
+    /// Keeps compaction from deleting rows as long as the answer lives.
+    pub(super) fn hold(self: &Arc<Shared>) -> Hold {
+        self.holds.fetch_add(1, Ordering::SeqCst);
+        Hold(Arc::clone(self))
+    }
+
+    pub(super) fn held(&self) -> bool {
+        self.holds.load(Ordering::SeqCst) > 0
+    }
+}
+
+/// While one lives, no row is deleted.
+pub(super) struct Hold(Arc<Shared>);
+
+impl Clone for Hold {
+    fn clone(&self) -> Hold {
+        self.0.hold()
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.holds.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Why a read inside the state machine failed.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// The caller may be told.
+    Refused(Error),
+    /// A row that the index names is not there: a compaction was faster, or the store is damaged.
+    Missing(RowKey),
+    /// The member must stop.
+    Engine(EngineError),
+}
+
+impl From<EngineError> for Fault {
+    fn from(error: EngineError) -> Fault {
+        Fault::Engine(error)
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Fault {
+        Fault::Refused(error)
+    }
+}
+
+impl Fault {
+    /// For a reader that no compaction can overtake: what the caller is told, or why to stop.
+    pub(super) fn settle(self) -> Result<Error, EngineError> {
+        match self {
+            Fault::Refused(error) => Ok(error),
+            Fault::Missing(row) => Err(missing(row)),
+            Fault::Engine(error) => Err(error),
+        }
+    }
+}
+
+/// A row is in the index and nowhere else.
+pub(super) fn missing(row: RowKey) -> EngineError {
+    let RowKey { main, sub, .. } = row;
+    EngineError(format!(
+        "the row of revision {main}_{sub} is missing: the store is damaged; \
+         remove this member and add it again"
+    ))
+}
+
+/// Reads at one moment: everything up to `current`, nothing newer.
+pub(super) struct Reads<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) overlays: &'a Overlays,
+    pub(super) current: i64,
+    pub(super) compacted: i64,
+}
+
+impl Reads<'_> {
+    /// The pair at that row.
+    pub(super) fn row(&self, key: RowKey) -> Result<KeyValue, Fault> {
+        let overlays = self.overlays;
+        let fresh = overlays.active.get(key);
+        let fresh = fresh.or_else(|| overlays.frozen.as_ref()?.get(key));
+        if let Some(row) = fresh {
+            return Ok(rows::decode(row.clone())?);
+        }
+        let (bytes, len) = key.encode();
+        let row: Option<Bytes> = self.shared.engine.get(Table::Key, &bytes[..len])?;
+        Ok(rows::decode(row.ok_or(Fault::Missing(key))?)?)
+    }
+
+    /// The key's pair now.
+    pub(super) fn newest(&self, key: &[u8]) -> Result<Option<KeyValue>, Fault> {
+        let row = self.shared.index.at(key, self.current);
+        row.map(|row| self.row(row)).transpose()
+    }
+}

@@ -1,0 +1,192 @@
+//! Capturing the whole state at one index, for a member that fell too far behind.
+//!
+//! Versions never change, so the pairs need no copy: a capture remembers the revision, keeps
+//! compaction from deleting rows, and reads them in short steps while entries are applied. Only
+//! the small tables are copied at once.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use keelson_proto::internal::AppliedMark;
+use keelson_proto::peer::snapshot_chunk::Part;
+use keelson_proto::peer::{Row, Rows, SnapshotChunk, SnapshotEnd};
+
+use super::error::StateError;
+use super::registry::table;
+use super::scan::{Scan, Step};
+use super::shared::{Hold, Shared};
+use super::{StateMachine, meta};
+use crate::engine::{Change, EngineError, Table};
+
+/// A consistent snapshot being read. May be sent to another thread; a clone reads on its own from
+/// where the original stands.
+#[derive(Clone)]
+pub struct Capture {
+    mark: AppliedMark,
+    shared: Arc<Shared>,
+    _hold: Hold,
+    /// The pairs; `None` once all are read.
+    pairs: Option<Scan>,
+    /// The rows of the small tables, table by table.
+    small: VecDeque<(Table, VecDeque<Row>)>,
+    sum: Checksum,
+    ended: bool,
+}
+
+impl StateMachine {
+    /// Captures the state as it is now.
+    pub fn capture(&self) -> Result<Capture, StateError> {
+        let hold = self.shared.hold();
+        let small = Table::ALL.into_iter().filter(|table| *table != Table::Key);
+        let small = small.map(|table| Ok((table, self.small_rows(table)?)));
+        Ok(Capture {
+            mark: self.applied(),
+            shared: Arc::clone(&self.shared),
+            _hold: hold,
+            pairs: Some(Scan::new(self.shared.revision())),
+            small: small.collect::<Result<_, StateError>>()?,
+            sum: Checksum::default(),
+            ended: false,
+        })
+    }
+
+    /// A small table as it is now: the engine's rows, then what is frozen, then what is new.
+    fn small_rows(&self, of: Table) -> Result<VecDeque<Row>, StateError> {
+        let mut rows = table(&*self.shared.engine, of)?;
+        for changes in [&self.changed_frozen, &self.changed] {
+            overlay(&mut rows, of, changes);
+        }
+        if of == Table::Meta {
+            let marks = self.marks().rows().into_iter();
+            rows.extend(marks.map(|(key, row)| (Bytes::from_static(key), row)));
+            debug_assert!(rows.contains_key(meta::APPLIED));
+        }
+        let rows = rows.into_iter();
+        Ok(rows.map(|(key, value)| Row { key, value }).collect())
+    }
+}
+
+fn overlay(
+    rows: &mut BTreeMap<Bytes, Bytes>,
+    of: Table,
+    changes: &BTreeMap<(Table, Bytes), Change>,
+) {
+    for ((table, key), change) in changes {
+        match change {
+            _ if *table != of => {}
+            Change::Put(row) => {
+                rows.insert(key.clone(), row.clone());
+            }
+            Change::Delete => {
+                rows.remove(key);
+            }
+        }
+    }
+}
+
+impl Capture {
+    /// The state's position.
+    pub fn mark(&self) -> &AppliedMark {
+        &self.mark
+    }
+
+    /// The next rows, about `max_bytes` of them and at least one; at last the end with the number of
+    /// rows and their checksum; then nothing.
+    pub fn next_chunk(&mut self, max_bytes: usize) -> Result<Option<SnapshotChunk>, EngineError> {
+        let rows = match self.next_pairs(max_bytes)? {
+            Some(rows) => Some(rows),
+            None => self.next_small(max_bytes),
+        };
+        let part = match rows {
+            Some(rows) => {
+                self.sum.add(&rows);
+                Part::Rows(rows)
+            }
+            None if self.ended => return Ok(None),
+            None => {
+                self.ended = true;
+                Part::End(self.sum.end())
+            }
+        };
+        Ok(Some(SnapshotChunk { part: Some(part) }))
+    }
+
+    /// The same as an iterator.
+    pub fn chunks(
+        mut self,
+        max_bytes: usize,
+    ) -> impl Iterator<Item = Result<SnapshotChunk, EngineError>> {
+        std::iter::from_fn(move || self.next_chunk(max_bytes).transpose())
+    }
+
+    fn next_pairs(&mut self, max_bytes: usize) -> Result<Option<Rows>, EngineError> {
+        let Some(scan) = &mut self.pairs else {
+            return Ok(None);
+        };
+        let (mut rows, mut bytes) = (Vec::new(), 0);
+        let more = scan.step(&self.shared, &mut |key, value| {
+            let (key, len) = key.encode();
+            bytes += len + value.len();
+            rows.push(Row {
+                key: Bytes::copy_from_slice(&key[..len]),
+                value: Bytes::copy_from_slice(value),
+            });
+            match bytes >= max_bytes {
+                true => Step::Break(()),
+                false => Step::Continue(()),
+            }
+        })?;
+        if !more {
+            self.pairs = None;
+        }
+        let table = Table::Key as u32;
+        Ok((!rows.is_empty()).then_some(Rows { table, rows }))
+    }
+
+    fn next_small(&mut self, max_bytes: usize) -> Option<Rows> {
+        while self.small.front()?.1.is_empty() {
+            self.small.pop_front();
+        }
+        let (table, left) = self.small.front_mut()?;
+        let (mut rows, mut bytes) = (Vec::new(), 0);
+        while bytes < max_bytes.max(1)
+            && let Some(row) = left.pop_front()
+        {
+            bytes += row.key.len() + row.value.len();
+            rows.push(row);
+        }
+        let table = *table as u32;
+        Some(Rows { table, rows })
+    }
+}
+
+/// A running checksum over rows; what both ends compute.
+#[derive(Clone, Default)]
+pub(super) struct Checksum {
+    rows: u64,
+    crc: u32,
+}
+
+impl Checksum {
+    /// Adds rows: table and lengths count too, so nothing can slip from one field into the next.
+    pub(super) fn add(&mut self, rows: &Rows) {
+        for row in &rows.rows {
+            let words = [rows.table, row.key.len() as u32, row.value.len() as u32];
+            for word in words {
+                self.crc = crc32c::crc32c_append(self.crc, &word.to_be_bytes());
+            }
+            self.crc = crc32c::crc32c_append(self.crc, &row.key);
+            self.crc = crc32c::crc32c_append(self.crc, &row.value);
+        }
+        self.rows += rows.rows.len() as u64;
+    }
+
+    /// The last chunk.
+    pub(super) fn end(&self) -> SnapshotEnd {
+        SnapshotEnd {
+            rows: self.rows,
+            crc32c: self.crc,
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Filling a fresh engine with a snapshot from another member.
+
+use std::sync::Arc;
+
+use keelson_proto::peer::{Row, Rows, SnapshotEnd};
+
+use super::snapshot::Checksum;
+use crate::engine::{Engine, EngineError, Table, WriteBatch};
+
+/// How much is written at once.
+const BATCH_BYTES: usize = 4 << 20;
+
+/// Why a snapshot could not be installed.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// The engine failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// Not what was sent: rows are missing or damaged. Throw the engine away and ask again.
+    #[error("snapshot is damaged: {0}")]
+    Damaged(String),
+}
+
+/// Takes a snapshot's rows. Until `finish`, the engine passes for empty: the marks come last.
+pub struct SnapshotBuilder {
+    engine: Arc<dyn Engine>,
+    batch: WriteBatch,
+    batch_bytes: usize,
+    /// The `Meta` rows: they make the rest valid.
+    marks: Vec<Row>,
+    sum: Checksum,
+}
+
+impl SnapshotBuilder {
+    /// Begins on an engine that must be empty.
+    pub fn new(engine: Arc<dyn Engine>) -> SnapshotBuilder {
+        SnapshotBuilder {
+            engine,
+            batch: WriteBatch::default(),
+            batch_bytes: 0,
+            marks: Vec::new(),
+            sum: Checksum::default(),
+        }
+    }
+
+    /// Takes the next rows.
+    pub fn push(&mut self, rows: Rows) -> Result<(), SnapshotError> {
+        self.sum.add(&rows);
+        let number = u8::try_from(rows.table).ok();
+        let table = number.and_then(Table::from_number);
+        let unknown = || SnapshotError::Damaged(format!("table {} is unknown", rows.table));
+        let table = table.ok_or_else(unknown)?;
+        if table == Table::Meta {
+            self.marks.extend(rows.rows);
+            return Ok(());
+        }
+        for row in rows.rows {
+            self.batch_bytes += row.key.len() + row.value.len();
+            self.batch.put(table, row.key, row.value);
+        }
+        if self.batch_bytes >= BATCH_BYTES {
+            self.write()?;
+        }
+        Ok(())
+    }
+
+    /// Checks that everything has come and makes it valid. Then `StateMachine::open` finds it.
+    pub fn finish(mut self, end: SnapshotEnd) -> Result<(), SnapshotError> {
+        let got = self.sum.end();
+        if got != end {
+            let text = format!(
+                "{} rows with checksum {:08x}, expected {} with {:08x}",
+                got.rows, got.crc32c, end.rows, end.crc32c
+            );
+            return Err(SnapshotError::Damaged(text));
+        }
+        self.write()?;
+        for row in std::mem::take(&mut self.marks) {
+            self.batch.put(Table::Meta, row.key, row.value);
+        }
+        self.write()
+    }
+
+    fn write(&mut self) -> Result<(), SnapshotError> {
+        self.engine.write(&self.batch)?;
+        self.batch.changes.clear();
+        self.batch_bytes = 0;
+        Ok(())
+    }
+}

@@ -1,0 +1,146 @@
+//! A range answered in chunks: constant memory however many keys there are.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use keelson_proto::etcdserverpb::{RangeRequest, RangeResponse};
+use keelson_proto::mvccpb::KeyValue;
+use prost::Message;
+
+use super::error::Error;
+use super::keys::KeyRange;
+use super::range::header;
+use super::shared::{Fault, Reads};
+use super::view::ReadView;
+
+/// How many keys ahead the first chunk looks; later ones look as far as they turn out to need.
+const FIRST_LOOK: usize = 256;
+/// No chunk looks farther ahead.
+const FARTHEST_LOOK: usize = 8192;
+
+/// A range being read, pinned to one revision. Fails with `Compacted` if a compaction overtakes it.
+pub struct RangeStream {
+    view: ReadView,
+    request: RangeRequest,
+    chunk_bytes: usize,
+    /// The revision being read.
+    revision: i64,
+    /// The store's revision when the stream began, for the header.
+    current: i64,
+    /// Where the next chunk begins.
+    from: Bytes,
+    /// How many pairs may still be sent.
+    left: usize,
+    look: usize,
+    ended: bool,
+}
+
+/// One chunk's worth.
+struct Piece {
+    kvs: Vec<KeyValue>,
+    /// There are keys behind it.
+    more: bool,
+}
+
+impl RangeStream {
+    pub(super) fn new(
+        view: ReadView,
+        request: RangeRequest,
+        chunk_bytes: usize,
+    ) -> Result<RangeStream, Error> {
+        let pin = |reads: &Reads<'_>| Ok((reads.revision(request.revision)?, reads.current));
+        let (revision, current) = view.read(request.revision, pin)?;
+        let limit = usize::try_from(request.limit).unwrap_or(0);
+        Ok(RangeStream {
+            from: request.key.clone(),
+            left: if limit == 0 { usize::MAX } else { limit },
+            view,
+            request,
+            chunk_bytes,
+            revision,
+            current,
+            look: FIRST_LOOK,
+            ended: false,
+        })
+    }
+
+    /// The next chunk; `None` behind the last.
+    pub fn next_chunk(&mut self) -> Result<Option<RangeResponse>, Error> {
+        if self.ended {
+            return Ok(None);
+        }
+        let piece = match self.request.count_only {
+            true => Piece {
+                kvs: Vec::new(),
+                more: false,
+            },
+            false => self.view.read(self.revision, |reads| self.piece(reads))?,
+        };
+        self.left -= piece.kvs.len();
+        let mut response = RangeResponse::default();
+        if piece.more && self.left > 0 {
+            self.go_on_behind(&piece.kvs);
+        } else {
+            self.ended = true;
+            response.header = header(self.current);
+            response.more = piece.more;
+            response.count = self.view.read(self.revision, |reads| self.total(reads))?;
+        }
+        response.kvs = piece.kvs;
+        Ok(Some(response))
+    }
+
+    fn go_on_behind(&mut self, kvs: &[KeyValue]) {
+        let last = kvs.last().map_or(&self.from, |kv| &kv.key);
+        // The least key behind the last one.
+        let mut from = BytesMut::with_capacity(last.len() + 1);
+        from.put_slice(last);
+        from.put_u8(0);
+        self.from = from.freeze();
+        self.look = (2 * kvs.len()).clamp(16, FARTHEST_LOOK);
+    }
+
+    fn piece(&self, reads: &Reads<'_>) -> Result<Piece, Fault> {
+        reads.revision(self.revision)?;
+        let most = self.look.min(self.left);
+        let mut rows = Vec::with_capacity(most + 1);
+        let keys = KeyRange::new(&self.from, &self.request.range_end);
+        reads.shared.index.visit(keys, self.revision, |_, row| {
+            rows.push(row);
+            rows.len() <= most
+        });
+        let (mut kvs, mut bytes) = (Vec::new(), 0);
+        for row in rows.iter().take(most) {
+            let mut kv = reads.row(*row)?;
+            if self.request.keys_only {
+                kv.value.clear();
+            }
+            bytes += kv.encoded_len();
+            kvs.push(kv);
+            if bytes >= self.chunk_bytes {
+                break;
+            }
+        }
+        let more = kvs.len() < rows.len();
+        Ok(Piece { kvs, more })
+    }
+
+    fn total(&self, reads: &Reads<'_>) -> Result<i64, Fault> {
+        reads.revision(self.revision)?;
+        let keys = KeyRange::new(&self.request.key, &self.request.range_end);
+        let mut count = 0;
+        reads.shared.index.visit(keys, self.revision, |_, _| {
+            count += 1;
+            true
+        });
+        Ok(count)
+    }
+}
+
+impl Iterator for RangeStream {
+    type Item = Result<RangeResponse, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let chunk = self.next_chunk().transpose();
+        self.ended |= matches!(chunk, Some(Err(_)));
+        chunk
+    }
+}

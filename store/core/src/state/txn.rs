@@ -1,0 +1,163 @@
+//! Txn: decide every branch, check everything that could fail, then do it.
+
+use keelson_proto::etcdserverpb::request_op::Request;
+use keelson_proto::etcdserverpb::response_op::Response;
+use keelson_proto::etcdserverpb::{
+    PutRequest, RangeRequest, RequestOp, ResponseOp, TxnRequest, TxnResponse,
+};
+
+use super::error::Error;
+use super::keys::KeyRange;
+use super::range::header;
+use super::shared::{Fault, Reads};
+use super::write::Write;
+use super::{compare, delete, put};
+
+/// A transaction whose branches have been chosen, nested ones included: all conditions are judged
+/// on the state before it.
+pub(super) struct Plan {
+    succeeded: bool,
+    steps: Vec<Step>,
+}
+
+enum Step {
+    /// As the client sent it. Never `RequestTxn`.
+    Plain(Option<Request>),
+    Nested(Plan),
+}
+
+impl Plan {
+    /// Chooses the branches.
+    pub(super) fn new(reads: &Reads<'_>, txn: TxnRequest) -> Result<Plan, Fault> {
+        let mut succeeded = true;
+        for condition in &txn.compare {
+            succeeded = succeeded && compare::holds(reads, condition)?;
+        }
+        let branch = if succeeded { txn.success } else { txn.failure };
+        let step = |op: RequestOp| match op.request {
+            Some(Request::RequestTxn(nested)) => Plan::new(reads, nested).map(Step::Nested),
+            plain => Ok(Step::Plain(plain)),
+        };
+        let steps = branch.into_iter().map(step).collect::<Result<_, _>>()?;
+        Ok(Plan { succeeded, steps })
+    }
+
+    /// Refuses the whole of it if any part could fail: puts first, then ranges, as etcd does.
+    pub(super) fn check(&self, reads: &Reads<'_>) -> Result<(), Error> {
+        let mut deleted = Vec::new();
+        self.visit(&mut |request| match request {
+            Request::RequestPut(put) => check_put(reads, put, &deleted),
+            Request::RequestDeleteRange(delete) => {
+                deleted.push(KeyRange::new(&delete.key, &delete.range_end));
+                Ok(())
+            }
+            _ => Ok(()),
+        })?;
+        self.visit(&mut |request| match request {
+            Request::RequestRange(range) => check_revision(reads, range),
+            _ => Ok(()),
+        })
+    }
+
+    fn visit<'a>(
+        &'a self,
+        see: &mut impl FnMut(&'a Request) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.steps.iter().try_for_each(|step| match step {
+            Step::Plain(Some(request)) => see(request),
+            Step::Plain(None) => Ok(()),
+            Step::Nested(plan) => plan.visit(see),
+        })
+    }
+
+    /// Does it.
+    pub(super) fn apply(self, write: &mut Write<'_>, want: bool) -> Result<TxnResponse, Fault> {
+        let mut responses = Vec::with_capacity(self.steps.len());
+        for step in self.steps {
+            let response = match step {
+                Step::Plain(None) => None,
+                Step::Plain(Some(request)) => apply_one(write, request, want)?,
+                Step::Nested(plan) => Some(Response::ResponseTxn(plan.apply(write, want)?)),
+            };
+            responses.push(ResponseOp { response });
+        }
+        Ok(TxnResponse {
+            // Only the outermost answer says a revision; etcd leaves 0 in nested ones.
+            header: header(0),
+            succeeded: self.succeeded,
+            responses,
+        })
+    }
+
+    /// Does a transaction that only reads.
+    pub(super) fn read(self, reads: &Reads<'_>) -> Result<TxnResponse, Fault> {
+        let mut responses = Vec::with_capacity(self.steps.len());
+        for step in self.steps {
+            let response = match step {
+                Step::Plain(Some(Request::RequestRange(range))) => {
+                    Some(Response::ResponseRange(reads.range(&range)?))
+                }
+                Step::Plain(_) => None,
+                Step::Nested(plan) => Some(Response::ResponseTxn(plan.read(reads)?)),
+            };
+            responses.push(ResponseOp { response });
+        }
+        Ok(TxnResponse {
+            header: header(0),
+            succeeded: self.succeeded,
+            responses,
+        })
+    }
+}
+
+fn apply_one(
+    write: &mut Write<'_>,
+    request: Request,
+    want: bool,
+) -> Result<Option<Response>, Fault> {
+    Ok(Some(match request {
+        // A range cannot fail any more and changes nothing.
+        Request::RequestRange(_) if !want => return Ok(None),
+        Request::RequestRange(range) => Response::ResponseRange(write.reads().range(&range)?),
+        Request::RequestPut(put) => Response::ResponsePut(put::apply(write, put, want)?),
+        Request::RequestDeleteRange(range) => {
+            Response::ResponseDeleteRange(delete::apply(write, &range, want)?)
+        }
+        Request::RequestTxn(_) => unreachable!("a nested transaction is a plan of its own"),
+    }))
+}
+
+/// A put that keeps the value or lease of a key which the transaction itself deletes before is
+/// refused: `check::txn` lets it pass where the delete is open-ended, and etcd ends in a panic.
+fn check_put(reads: &Reads<'_>, put: &PutRequest, deleted: &[KeyRange<'_>]) -> Result<(), Error> {
+    let keeps = put.ignore_value || put.ignore_lease;
+    if keeps && deleted.iter().any(|range| range.contains(&put.key)) {
+        return Err(Error::KeyNotFound);
+    }
+    put::check(reads, put)
+}
+
+/// Unlike a range of its own, one in a transaction may not name a negative revision once the store
+/// has been compacted: etcd takes only 0 for "now" here.
+fn check_revision(reads: &Reads<'_>, range: &RangeRequest) -> Result<(), Error> {
+    match range.revision {
+        0 => Ok(()),
+        future if future > reads.current => Err(Error::FutureRev),
+        old if old < reads.compacted => Err(Error::Compacted),
+        _ => Ok(()),
+    }
+}
+
+/// Applies a transaction; the header says the revision after it.
+pub(super) fn apply(
+    write: &mut Write<'_>,
+    txn: TxnRequest,
+    want: bool,
+) -> Result<TxnResponse, Fault> {
+    let before = write.reads();
+    let plan = Plan::new(&before, txn)?;
+    plan.check(&before)?;
+    let mut response = plan.apply(write, want)?;
+    response.header = header(write.revision());
+    Ok(response)
+}

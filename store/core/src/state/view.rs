@@ -1,0 +1,179 @@
+//! Reading, from any thread.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use keelson_proto::etcdserverpb::{
+    AlarmMember, AlarmType, Member, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
+};
+
+use super::error::Error;
+use super::hash::{self, HashKv};
+use super::shared::{Fault, Overlays, Reads, Shared, missing};
+use super::stream::RangeStream;
+use super::txn::Plan;
+use super::{check, range};
+use crate::engine::EngineSize;
+use crate::{ClusterId, Index};
+
+/// The state as it is whenever it is asked; cheap to clone.
+#[derive(Clone)]
+pub struct ReadView {
+    pub(super) shared: Arc<Shared>,
+}
+
+impl ReadView {
+    pub(super) fn new(shared: Arc<Shared>) -> ReadView {
+        ReadView { shared }
+    }
+
+    /// Answers a range request from local state.
+    pub fn range(&self, request: &RangeRequest) -> Result<RangeResponse, Error> {
+        self.read(request.revision, |reads| reads.range(request))
+    }
+
+    /// Answers a range request in chunks of about `chunk_bytes`, all at one revision. The last one
+    /// has the header, the count, and whether there are more.
+    pub fn range_stream(
+        &self,
+        request: &RangeRequest,
+        chunk_bytes: usize,
+    ) -> Result<RangeStream, Error> {
+        check::range_stream(request)?;
+        RangeStream::new(self.clone(), request.clone(), chunk_bytes)
+    }
+
+    /// Answers a transaction that only reads (`check::is_txn_readonly`), at one revision.
+    pub fn txn_read(&self, request: &TxnRequest) -> Result<TxnResponse, Error> {
+        self.read(lowest_revision(request), |reads| {
+            let plan = Plan::new(reads, request.clone())?;
+            plan.check(reads)?;
+            let mut response = plan.read(reads)?;
+            response.header = range::header(reads.current);
+            Ok(response)
+        })
+    }
+
+    /// Hashes the pairs up to a revision, 0 for the current one.
+    pub fn hash_kv(&self, revision: i64) -> Result<HashKv, Error> {
+        hash::hash_kv(&self.shared, revision)
+    }
+
+    /// The store's revision.
+    pub fn revision(&self) -> i64 {
+        self.shared.revision()
+    }
+
+    /// Revisions below this one cannot be read; -1 before the first compaction.
+    pub fn compact_revision(&self) -> i64 {
+        self.shared.compacted()
+    }
+
+    /// The compaction whose rows have all been given up, for clients that wait for `physical`.
+    pub fn compaction_finished(&self) -> i64 {
+        self.shared.swept.load(Ordering::SeqCst)
+    }
+
+    /// The last entry in this state.
+    pub fn applied_index(&self) -> Index {
+        Index(self.shared.applied.load(Ordering::SeqCst))
+    }
+
+    /// The cluster the state belongs to.
+    pub fn cluster_id(&self) -> ClusterId {
+        self.shared.cluster
+    }
+
+    /// The members, by id.
+    pub fn members(&self) -> Vec<Member> {
+        let registry = self.shared.registry.read();
+        registry.members.values().cloned().collect()
+    }
+
+    /// One member.
+    pub fn member(&self, id: u64) -> Option<Member> {
+        self.shared.registry.read().members.get(&id).cloned()
+    }
+
+    /// Whether that id was once a member's and must never come back.
+    pub fn removed(&self, id: u64) -> bool {
+        self.shared.registry.read().removed.contains(&id)
+    }
+
+    /// Every such id.
+    pub fn removed_members(&self) -> BTreeSet<u64> {
+        self.shared.registry.read().removed.clone()
+    }
+
+    /// The alarms that are on.
+    pub fn alarms(&self) -> Vec<AlarmMember> {
+        self.shared.registry.read().alarms(AlarmType::None as i32)
+    }
+
+    /// The version that every member can speak, once agreed on.
+    pub fn cluster_version(&self) -> Option<String> {
+        self.shared.registry.read().version.clone()
+    }
+
+    /// How big the engine is.
+    pub fn size(&self) -> EngineSize {
+        self.shared.engine.size()
+    }
+
+    /// Whether a request of that cost (`put_cost`, `txn_cost`) still fits. If not, the edge raises
+    /// the NOSPACE alarm and refuses; what costs nothing always fits.
+    pub fn has_room(&self, cost: u64) -> bool {
+        let overlays = self.shared.overlays();
+        let frozen = overlays.frozen.map_or(0, |frozen| frozen.bytes());
+        let fresh = overlays.active.bytes() + frozen;
+        let held = self.shared.engine_bytes.load(Ordering::Relaxed);
+        let wanted = held.saturating_add(fresh).saturating_add(cost);
+        cost == 0 || wanted < self.shared.limits.quota_bytes
+    }
+
+    /// Reads at one moment; once more if a compaction overtook the read. `asked` is the oldest
+    /// revision the request names, 0 or less for none.
+    pub(super) fn read<T>(
+        &self,
+        asked: i64,
+        read: impl Fn(&Reads<'_>) -> Result<T, Fault>,
+    ) -> Result<T, Error> {
+        loop {
+            // In this order: the revision is never below the compaction, and what it stands for is
+            // in the overlays or in the engine already.
+            let compacted = self.shared.compacted();
+            let current = self.shared.revision();
+            let overlays: Overlays = self.shared.overlays();
+            let reads = Reads {
+                shared: &self.shared,
+                overlays: &overlays,
+                current,
+                compacted,
+            };
+            let result = read(&reads);
+            let oldest = if asked <= 0 { current } else { asked };
+            let overtaken = self.shared.compacted() > oldest.min(current);
+            match result {
+                Err(Fault::Refused(error)) => return Err(error),
+                Err(Fault::Engine(error)) => return Err(error.into()),
+                // Rows may have been missing; the next attempt sees what remains, or is refused.
+                _ if overtaken => {}
+                Ok(answer) => return Ok(answer),
+                Err(Fault::Missing(row)) => return Err(missing(row).into()),
+            }
+        }
+    }
+}
+
+/// The oldest revision that a transaction's ranges name.
+fn lowest_revision(request: &TxnRequest) -> i64 {
+    use keelson_proto::etcdserverpb::request_op::Request;
+    let ops = request.success.iter().chain(&request.failure);
+    let named = ops.filter_map(|op| match &op.request {
+        Some(Request::RequestRange(range)) if range.revision > 0 => Some(range.revision),
+        Some(Request::RequestTxn(nested)) => Some(lowest_revision(nested)).filter(|r| *r > 0),
+        _ => None,
+    });
+    named.min().unwrap_or(0)
+}

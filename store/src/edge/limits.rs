@@ -1,0 +1,43 @@
+//! What a port grants its clients.
+
+use std::time::Duration;
+
+/// The bounds of a port. Every wait on a client and every buffer filled by one is here.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Connections at a time; more wait in the kernel's backlog.
+    pub connections_max: usize,
+    /// Requests at a time on one HTTP/2 connection. etcd's default is `u32::MAX`: clients put
+    /// thousands of watches on one connection.
+    pub concurrent_streams_max: u32,
+    /// From accept to the first bytes.
+    pub first_bytes_timeout: Duration,
+    /// From the first byte of an HTTP/1.1 request's head to its last. Cuts slow-loris clients.
+    pub head_timeout: Duration,
+    /// Between two HTTP/1.1 requests. Long, because etcd never closes an idle connection.
+    pub idle_timeout: Duration,
+    /// The head of a request, in bytes; tokens are in it.
+    pub head_bytes_max: usize,
+    /// How often an idle HTTP/2 connection is pinged; `--grpc-keepalive-interval`, two hours.
+    pub keepalive_interval: Option<Duration>,
+    /// How long the answer to that ping may take; `--grpc-keepalive-timeout`.
+    pub keepalive_timeout: Duration,
+    /// How long requests in flight may take once shutdown has begun.
+    pub drain_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            connections_max: 20_000,
+            concurrent_streams_max: u32::MAX,
+            first_bytes_timeout: Duration::from_secs(15),
+            head_timeout: Duration::from_secs(15),
+            idle_timeout: Duration::from_secs(600),
+            head_bytes_max: 64 * 1024,
+            keepalive_interval: Some(Duration::from_secs(2 * 60 * 60)),
+            keepalive_timeout: Duration::from_secs(20),
+            drain_timeout: Duration::from_secs(5),
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! What clients speak to: one port for gRPC and HTTP.
+//!
+//! A connection is accepted (`listener`), recognised and served (`connection`), its requests are
+//! split between gRPC and HTTP (`service`), parsed and handed to the member behind `Backend`.
+//! Errors leave through one table (`errors`). Nothing here knows of consensus or storage.
+
+mod authority;
+mod backend;
+mod connection;
+mod drain;
+pub mod errors;
+mod filtered;
+pub mod gateway;
+mod head_clock;
+mod hpack;
+mod limits;
+mod listener;
+pub mod ops;
+mod service;
+#[cfg(test)]
+mod tests;
+pub mod v3;
+
+use std::future::Future;
+use std::io;
+
+use axum::Router;
+use tokio::net::TcpListener;
+use tonic::service::Routes;
+
+pub use backend::{Backend, Versions};
+pub use drain::{Drain, DrainTrigger};
+pub use limits::Limits;
+pub use listener::serve;
+pub use service::GrpcService;
+
+/// Serves a member's client port: the v3 services, the operator's paths, and what the caller adds -
+/// further gRPC services and further paths. The caller gets a `Drain` for its long requests.
+pub async fn serve_clients<B: Backend>(
+    backend: B,
+    listeners: Vec<TcpListener>,
+    limits: Limits,
+    more: impl FnOnce(&Drain) -> (Routes, Router),
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let (trigger, drain) = Drain::channel();
+    let (routes, router) = more(&drain);
+    let grpc = v3::Services::new(backend.clone(), routes, drain.clone());
+    let http = ops::client_router(backend.clone())
+        .merge(gateway::router(backend))
+        .merge(router)
+        .fallback(ops::not_found)
+        .layer(axum::middleware::from_fn(ops::cors));
+    let begin = async {
+        shutdown.await;
+        trigger.begin();
+    };
+    listener::serve(listeners, grpc, http, limits, begin).await
+}
+
+/// Serves a member's peer port: the members' own services, what joining members and scripts read,
+/// and what the caller adds. No cross-origin calls here.
+pub async fn serve_peers<B: Backend>(
+    backend: B,
+    listeners: Vec<TcpListener>,
+    limits: Limits,
+    routes: Routes,
+    router: Router,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let http = ops::peer_router(backend)
+        .merge(router)
+        .fallback(ops::not_found);
+    listener::serve(listeners, routes.prepare(), http, limits, shutdown).await
+}

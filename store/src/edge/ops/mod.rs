@@ -1,0 +1,28 @@
+//! The operator's paths: `/health`, `/livez`, `/readyz`, `/version`; `/members` on the peer port.
+
+mod go;
+mod health;
+mod members;
+mod version;
+
+use axum::Router;
+use axum::routing::any;
+
+use super::backend::Backend;
+
+pub(super) use go::plain;
+pub use go::{cors, not_found};
+
+/// The paths of the client port. Without a fallback, so that others can be merged in.
+pub fn client_router<B: Backend>(backend: B) -> Router {
+    let version = any(version::version::<B>).with_state(backend.clone());
+    health::router(backend).route("/version", version)
+}
+
+/// The paths of the peer port. Without a fallback, as above.
+pub fn peer_router<B: Backend>(backend: B) -> Router {
+    Router::new()
+        .route("/version", any(version::version::<B>))
+        .route("/members", any(members::members::<B>))
+        .with_state(backend)
+}

@@ -1,0 +1,276 @@
+//! A member without a log: the real state machine, and every proposal committed at once.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::stream::{self, StreamExt};
+use keelson_core::engine::MemoryEngine;
+use keelson_core::state::{self, Genesis, Limits, ReadView, StateMachine, check};
+use keelson_core::{
+    ClusterId, Committed, Entry, EntryKind, Index, MemberId, ProposalId, Term, proposal,
+};
+use keelson_proto::etcdserverpb::*;
+use keelson_proto::internal::Command;
+use keelson_proto::internal::command::Op;
+use parking_lot::Mutex;
+use prost::Message;
+use tokio::sync::watch;
+use tokio_stream::Stream;
+
+use crate::Error;
+use crate::edge::{Backend, Versions};
+
+const MEMBER: u64 = 0xcafe;
+const CLUSTER: u64 = 0xbeef;
+const TERM: u64 = 2;
+const OPS_MAX: usize = 128;
+pub(super) const REQUEST_BYTES_MAX: usize = 64 * 1024;
+
+#[derive(Clone)]
+pub(super) struct Fake(Arc<Shared>);
+
+struct Shared {
+    address: SocketAddr,
+    state: Mutex<StateMachine>,
+    view: ReadView,
+    condition: Mutex<Condition>,
+    /// Puts wait while this is false.
+    open: watch::Sender<bool>,
+    waiting: watch::Sender<usize>,
+}
+
+#[derive(Default)]
+pub(super) struct Condition {
+    pub(super) leaderless: bool,
+    pub(super) learner: bool,
+    pub(super) alarms: Vec<AlarmMember>,
+}
+
+impl Fake {
+    pub(super) fn new(address: SocketAddr) -> Fake {
+        let engine = Arc::new(MemoryEngine::new());
+        let state = StateMachine::create(engine, Genesis::default(), Limits::default()).unwrap();
+        Fake(Arc::new(Shared {
+            address,
+            view: state.view(),
+            state: Mutex::new(state),
+            condition: Mutex::default(),
+            open: watch::Sender::new(true),
+            waiting: watch::Sender::new(0),
+        }))
+    }
+
+    pub(super) fn set(&self, change: impl FnOnce(&mut Condition)) {
+        change(&mut self.0.condition.lock());
+    }
+
+    /// Holds puts back, or lets them go.
+    pub(super) fn hold(&self, held: bool) {
+        self.0.open.send_replace(!held);
+    }
+
+    /// Returns once that many puts are held back.
+    pub(super) async fn held(&self, count: usize) {
+        let mut waiting = self.0.waiting.subscribe();
+        waiting.wait_for(|waiting| *waiting == count).await.unwrap();
+    }
+
+    fn propose(&self, op: Op) -> Result<state::Response, Error> {
+        let command = Command { op: Some(op) }.encode_to_vec();
+        if REQUEST_BYTES_MAX < command.len() {
+            return Err(Error::RequestTooLarge);
+        }
+        let mut state = self.0.state.lock();
+        let entry = Entry {
+            index: Index(state.applied().index + 1),
+            term: Term(TERM),
+            kind: EntryKind::Command,
+            data: proposal::encode(ProposalId::default(), &command),
+            context: Bytes::new(),
+        };
+        let committed = Committed { entry, conf: None };
+        let applied = state.apply(&committed, true).expect("a map does not fail");
+        Ok(applied.response?)
+    }
+}
+
+/// The state machine knows the revision only.
+fn full(header: Option<ResponseHeader>) -> Option<ResponseHeader> {
+    Some(ResponseHeader {
+        cluster_id: CLUSTER,
+        member_id: MEMBER,
+        raft_term: TERM,
+        ..header.unwrap_or_default()
+    })
+}
+
+fn with_full_header(piece: Result<RangeResponse, state::Error>) -> Result<RangeResponse, Error> {
+    let mut piece = piece?;
+    piece.header = piece.header.and_then(|header| full(Some(header)));
+    Ok(piece)
+}
+
+macro_rules! propose {
+    ($fake:expr, $kind:ident, $request:expr) => {
+        match $fake.propose(Op::$kind($request))? {
+            state::Response::$kind(mut response) => {
+                response.header = full(response.header);
+                Ok(response)
+            }
+            other => panic!("answered with {other:?}"),
+        }
+    };
+}
+
+impl Backend for Fake {
+    async fn range(&self, request: RangeRequest) -> Result<RangeResponse, Error> {
+        check::range(&request)?;
+        if self.0.condition.lock().leaderless && !request.serializable {
+            return Err(Error::Timeout);
+        }
+        let mut response = self.0.view.range(&request)?;
+        response.header = full(response.header);
+        Ok(response)
+    }
+
+    fn range_stream(
+        &self,
+        request: RangeRequest,
+    ) -> impl Stream<Item = Result<RangeResponse, Error>> + Send + use<> {
+        match self.0.view.range_stream(&request, REQUEST_BYTES_MAX) {
+            Ok(pieces) => stream::iter(pieces).map(with_full_header).left_stream(),
+            Err(error) => stream::iter([Err(error.into())]).right_stream(),
+        }
+    }
+
+    async fn put(&self, request: PutRequest) -> Result<PutResponse, Error> {
+        check::put(&request)?;
+        let mut open = self.0.open.subscribe();
+        self.0.waiting.send_modify(|waiting| *waiting += 1);
+        open.wait_for(|open| *open).await.expect("the fake lives");
+        self.0.waiting.send_modify(|waiting| *waiting -= 1);
+        propose!(self, Put, request)
+    }
+
+    async fn delete_range(
+        &self,
+        request: DeleteRangeRequest,
+    ) -> Result<DeleteRangeResponse, Error> {
+        check::delete_range(&request)?;
+        propose!(self, DeleteRange, request)
+    }
+
+    async fn txn(&self, request: TxnRequest) -> Result<TxnResponse, Error> {
+        check::txn(&request, OPS_MAX)?;
+        propose!(self, Txn, request)
+    }
+
+    async fn compact(&self, request: CompactionRequest) -> Result<CompactionResponse, Error> {
+        propose!(self, Compaction, request)
+    }
+
+    async fn alarm(&self, request: AlarmRequest) -> Result<AlarmResponse, Error> {
+        propose!(self, Alarm, request)
+    }
+
+    async fn member_list(&self, _linearizable: bool) -> Result<MemberListResponse, Error> {
+        Ok(MemberListResponse {
+            header: full(None),
+            members: self.members(),
+        })
+    }
+
+    async fn member_add(&self, _request: MemberAddRequest) -> Result<MemberAddResponse, Error> {
+        Err(Error::NotEnoughStartedMembers)
+    }
+
+    async fn member_remove(&self, _member: MemberId) -> Result<MemberRemoveResponse, Error> {
+        Err(Error::MemberNotFound)
+    }
+
+    async fn member_update(
+        &self,
+        _request: MemberUpdateRequest,
+    ) -> Result<MemberUpdateResponse, Error> {
+        Err(Error::MemberBadUrls)
+    }
+
+    async fn member_promote(&self, _member: MemberId) -> Result<MemberPromoteResponse, Error> {
+        Err(Error::MemberNotLearner)
+    }
+
+    async fn hash_kv(&self, revision: i64) -> Result<HashKvResponse, Error> {
+        let hashed = self.0.view.hash_kv(revision)?;
+        Ok(HashKvResponse {
+            header: full(None),
+            hash: hashed.hash,
+            compact_revision: hashed.compact_revision,
+            hash_revision: hashed.hash_revision,
+        })
+    }
+
+    async fn move_leader(&self, _target: MemberId) -> Result<MoveLeaderResponse, Error> {
+        Err(Error::BadLeaderTransferee)
+    }
+
+    fn status(&self) -> StatusResponse {
+        let header = ResponseHeader {
+            revision: self.0.view.revision(),
+            ..ResponseHeader::default()
+        };
+        StatusResponse {
+            header: full(Some(header)),
+            version: self.versions().server,
+            db_size: 20480,
+            db_size_in_use: 16384,
+            leader: self.leader().0,
+            raft_index: 11,
+            raft_applied_index: 11,
+            raft_term: TERM,
+            is_learner: self.is_learner(),
+            ..StatusResponse::default()
+        }
+    }
+
+    fn alarms(&self) -> Vec<AlarmMember> {
+        self.0.condition.lock().alarms.clone()
+    }
+
+    fn members(&self) -> Vec<Member> {
+        vec![Member {
+            id: MEMBER,
+            name: "m1".to_owned(),
+            peer_ur_ls: vec!["http://127.0.0.1:2380".to_owned()],
+            client_ur_ls: vec![format!("http://{}", self.0.address)],
+            is_learner: self.is_learner(),
+        }]
+    }
+
+    fn leader(&self) -> MemberId {
+        match self.0.condition.lock().leaderless {
+            true => MemberId::NONE,
+            false => MemberId(MEMBER),
+        }
+    }
+
+    fn is_learner(&self) -> bool {
+        self.0.condition.lock().learner
+    }
+
+    fn cluster_id(&self) -> ClusterId {
+        ClusterId(CLUSTER)
+    }
+
+    fn versions(&self) -> Versions {
+        Versions {
+            server: "3.7.1".to_owned(),
+            cluster: Some("3.7.0".to_owned()),
+            storage: None,
+        }
+    }
+
+    fn max_request_bytes(&self) -> usize {
+        REQUEST_BYTES_MAX
+    }
+}

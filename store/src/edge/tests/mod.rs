@@ -1,0 +1,126 @@
+//! The edge over real sockets, with a map behind it.
+
+mod etcdctl;
+mod fake;
+mod gateway;
+mod grpc;
+mod hostile;
+mod http1;
+mod shutdown;
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::time::Duration;
+
+use axum::Router;
+use keelson_proto::etcdserverpb::kv_client::KvClient;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tonic::service::Routes;
+use tonic::transport::{Channel, Endpoint};
+
+use self::fake::Fake;
+use super::Limits;
+
+/// Ready once the server is to stop.
+type Asked = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A served fake.
+struct Port {
+    address: SocketAddr,
+    fake: Fake,
+    shutdown: Option<oneshot::Sender<()>>,
+    server: JoinHandle<std::io::Result<()>>,
+}
+
+impl Port {
+    async fn start() -> Port {
+        Port::with(Limits::default()).await
+    }
+
+    async fn with(limits: Limits) -> Port {
+        Port::serving(move |fake, listeners, asked| async move {
+            let more = |_: &_| (Routes::default(), Router::new());
+            super::serve_clients(fake, listeners, limits, more, asked).await
+        })
+        .await
+    }
+
+    /// A peer port.
+    async fn peer() -> Port {
+        Port::serving(move |fake, listeners, asked| async move {
+            let (routes, router) = (Routes::default(), Router::new());
+            super::serve_peers(fake, listeners, Limits::default(), routes, router, asked).await
+        })
+        .await
+    }
+
+    async fn serving<F>(serve: impl FnOnce(Fake, Vec<TcpListener>, Asked) -> F) -> Port
+    where
+        F: Future<Output = std::io::Result<()>> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let fake = Fake::new(address);
+        let (shutdown, asked) = oneshot::channel();
+        let asked: Asked = Box::pin(async { asked.await.unwrap() });
+        let server = tokio::spawn(serve(fake.clone(), vec![listener], asked));
+        Port {
+            address,
+            fake,
+            shutdown: Some(shutdown),
+            server,
+        }
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    async fn channel(&self) -> Channel {
+        let endpoint = Endpoint::from_shared(self.url()).unwrap();
+        endpoint.connect().await.unwrap()
+    }
+
+    async fn kv(&self) -> KvClient<Channel> {
+        KvClient::new(self.channel().await)
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    fn begin_shutdown(&mut self) {
+        self.shutdown.take().unwrap().send(()).unwrap();
+    }
+
+    /// Everything was drained.
+    async fn stopped(self) {
+        within(self.server).await.unwrap().unwrap();
+    }
+}
+
+/// No test waits for ever.
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    let waited = tokio::time::timeout(Duration::from_secs(20), future).await;
+    waited.expect("in time")
+}
+
+/// Sends `request` as it is and reads until the server closes.
+async fn raw(port: &Port, request: &str) -> String {
+    let mut socket = port.connect().await;
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    within(socket.read_to_end(&mut answer)).await.unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+/// One HTTP/1.1 request without a body; the head and the body of the answer.
+async fn http(port: &Port, method: &str, path: &str) -> (String, String) {
+    let request = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    let answer = raw(port, &request).await;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.to_owned(), body.to_owned())
+}

@@ -1,0 +1,78 @@
+//! `etcdserverpb.KV`. Nothing happens here but the way in and out: every request is one call of the
+//! backend, and these are the hottest handlers there are.
+
+use keelson_proto::etcdserverpb::kv_server;
+use keelson_proto::etcdserverpb::*;
+use tokio_stream::StreamExt;
+use tonic::codegen::BoxStream;
+use tonic::{Request, Response, Status};
+
+use crate::Error;
+use crate::edge::backend::Backend;
+
+/// The service.
+pub(in crate::edge) struct Kv<B> {
+    backend: B,
+}
+
+impl<B> Kv<B> {
+    pub(in crate::edge) fn new(backend: B) -> Kv<B> {
+        Kv { backend }
+    }
+}
+
+#[tonic::async_trait]
+impl<B: Backend> kv_server::Kv for Kv<B> {
+    async fn range(
+        &self,
+        request: Request<RangeRequest>,
+    ) -> Result<Response<RangeResponse>, Status> {
+        let request = request.into_inner();
+        if self.backend.is_learner() && !request.serializable {
+            return Err(Error::NotSupportedForLearner.into());
+        }
+        Ok(Response::new(self.backend.range(request).await?))
+    }
+
+    type RangeStreamStream = BoxStream<RangeStreamResponse>;
+
+    async fn range_stream(
+        &self,
+        request: Request<RangeRequest>,
+    ) -> Result<Response<Self::RangeStreamStream>, Status> {
+        let pieces = self.backend.range_stream(request.into_inner());
+        let pieces = pieces.map(|piece| match piece {
+            Ok(response) => Ok(RangeStreamResponse {
+                range_response: Some(response),
+            }),
+            Err(error) => Err(Status::from(error)),
+        });
+        Ok(Response::new(Box::pin(pieces)))
+    }
+
+    async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
+        Ok(Response::new(self.backend.put(request.into_inner()).await?))
+    }
+
+    async fn delete_range(
+        &self,
+        request: Request<DeleteRangeRequest>,
+    ) -> Result<Response<DeleteRangeResponse>, Status> {
+        Ok(Response::new(
+            self.backend.delete_range(request.into_inner()).await?,
+        ))
+    }
+
+    async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
+        Ok(Response::new(self.backend.txn(request.into_inner()).await?))
+    }
+
+    async fn compact(
+        &self,
+        request: Request<CompactionRequest>,
+    ) -> Result<Response<CompactionResponse>, Status> {
+        Ok(Response::new(
+            self.backend.compact(request.into_inner()).await?,
+        ))
+    }
+}

@@ -1,0 +1,188 @@
+//! etcd's v3 API over gRPC.
+//!
+//! `Services` sends a request to its service by path, after the two rules that hold for all of
+//! them: what a learner answers, and what `hasleader` asks. It adds no allocation to what tonic's
+//! generated code does, and no router.
+
+mod cluster;
+mod health;
+mod kv;
+mod maintenance;
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use keelson_core::MemberId;
+use keelson_proto::etcdserverpb::cluster_server::ClusterServer;
+use keelson_proto::etcdserverpb::kv_server::KvServer;
+use keelson_proto::etcdserverpb::maintenance_server::MaintenanceServer;
+use keelson_proto::health::health_server::HealthServer;
+use tonic::body::Body;
+use tonic::codegen::BoxFuture;
+use tonic::service::Routes;
+use tonic::{Code, Status};
+use tower::Service;
+
+use super::backend::Backend;
+use super::drain::Drain;
+use super::service::GrpcService;
+use crate::Error;
+
+pub(super) use cluster::Cluster;
+pub(super) use kv::Kv;
+pub(super) use maintenance::{Maintenance, alarm_name};
+
+/// What a message may be larger than a proposal: etcd's `grpcOverheadBytes`.
+const OVERHEAD_BYTES: usize = 512 * 1024;
+
+/// A client may ask to be refused at once when there is no leader: `hasleader: true`.
+const REQUIRE_LEADER: &str = "hasleader";
+
+/// The gRPC services of the client port.
+pub struct Services<B: Backend> {
+    backend: B,
+    kv: KvServer<Kv<B>>,
+    cluster: ClusterServer<Cluster<B>>,
+    maintenance: MaintenanceServer<Maintenance<B>>,
+    health: HealthServer<health::Health>,
+    rest: Routes,
+}
+
+impl<B: Backend> Services<B> {
+    /// Those of etcd's services that are written, and `rest` for any other path.
+    pub fn new(backend: B, rest: Routes, drain: Drain) -> Services<B> {
+        let message_bytes_max = message_bytes_max(&backend);
+        Services {
+            kv: KvServer::new(Kv::new(backend.clone()))
+                .max_decoding_message_size(message_bytes_max),
+            cluster: ClusterServer::new(Cluster::new(backend.clone()))
+                .max_decoding_message_size(message_bytes_max),
+            maintenance: MaintenanceServer::new(Maintenance::new(backend.clone()))
+                .max_decoding_message_size(message_bytes_max),
+            health: HealthServer::new(health::Health::new(drain)),
+            rest: rest.prepare(),
+            backend,
+        }
+    }
+}
+
+/// The largest message that is decoded: etcd's limit for gRPC.
+pub(super) fn message_bytes_max<B: Backend>(backend: &B) -> usize {
+    backend.max_request_bytes().saturating_add(OVERHEAD_BYTES)
+}
+
+/// The rules for every request: etcd v3.7.1 `api/v3rpc/interceptor.go`.
+pub(super) fn admit<B: Backend>(
+    backend: &B,
+    method: &str,
+    requires_leader: bool,
+) -> Result<(), Error> {
+    if backend.is_learner() && !answered_by_learner(method) {
+        return Err(Error::NotSupportedForLearner);
+    }
+    if requires_leader && backend.leader() == MemberId::NONE {
+        return Err(Error::NoLeader);
+    }
+    Ok(())
+}
+
+fn requires_leader<T>(request: &Request<T>) -> bool {
+    let wanted = request.headers().get(REQUIRE_LEADER);
+    wanted.is_some_and(|value| value.as_bytes() == b"true")
+}
+
+/// A learner's `Range` must also be serializable, which is known once it is decoded.
+fn answered_by_learner(method: &str) -> bool {
+    matches!(
+        method,
+        "/etcdserverpb.KV/Range"
+            | "/etcdserverpb.Maintenance/Status"
+            | "/etcdserverpb.Maintenance/Snapshot"
+    )
+}
+
+impl<B: Backend> GrpcService for Services<B> {
+    type Future = Call<<Routes as GrpcService>::Future>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let path = request.uri().path();
+        if let Err(error) = admit(&self.backend, path, requires_leader(&request)) {
+            return Call::Refused(Some(Status::from(error)));
+        }
+        let service = path.get(1..).and_then(|rest| rest.split('/').next());
+        match service {
+            Some("etcdserverpb.KV") => Call::Service(self.kv.clone().call(request)),
+            Some("etcdserverpb.Cluster") => Call::Service(self.cluster.clone().call(request)),
+            Some("etcdserverpb.Maintenance") => {
+                Call::Service(self.maintenance.clone().call(request))
+            }
+            Some("grpc.health.v1.Health") => Call::Service(self.health.clone().call(request)),
+            _ => Call::Rest(Box::new(GrpcService::call(&self.rest, request))),
+        }
+    }
+}
+
+/// A request on its way.
+pub enum Call<R> {
+    /// In one of our services.
+    Service(BoxFuture<Response<Body>, Infallible>),
+    /// In one that the caller added. Boxed, because it is large and the others pass by often.
+    Rest(Box<R>),
+    /// Nowhere.
+    Refused(Option<Status>),
+}
+
+impl<R> Future for Call<R>
+where
+    R: Future<Output = Result<Response<Body>, Infallible>> + Unpin,
+{
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            Call::Service(call) => call.as_mut().poll(cx).map_ok(reword),
+            Call::Rest(call) => Pin::new(call).poll(cx).map_ok(reword),
+            Call::Refused(status) => {
+                let status = status.take().expect("a future is not polled after its end");
+                Poll::Ready(Ok(status.into_http()))
+            }
+        }
+    }
+}
+
+/// tonic's own refusals in grpc-go's words, which etcd's clients and their users know. Only an
+/// answer that failed before it began has its status among the headers, so others cost one look.
+fn reword(response: Response<Body>) -> Response<Body> {
+    if !response.headers().contains_key(Status::GRPC_STATUS) {
+        return response;
+    }
+    match Status::from_header_map(response.headers()).and_then(|status| in_go(&status)) {
+        Some(status) => status.into_http(),
+        None => response,
+    }
+}
+
+fn in_go(status: &Status) -> Option<Status> {
+    let message = status.message();
+    match status.code() {
+        Code::OutOfRange => {
+            let sizes = message.strip_prefix("Error, decoded message length too large: found ")?;
+            let (found, rest) = sizes.split_once(" bytes, the limit is: ")?;
+            let limit = rest.strip_suffix(" bytes")?;
+            Some(Status::resource_exhausted(format!(
+                "grpc: received message larger than max ({found} vs. {limit})"
+            )))
+        }
+        Code::Internal => {
+            let what = message.strip_prefix("failed to decode Protobuf message: ")?;
+            Some(Status::internal(format!(
+                "grpc: error unmarshalling request: {what}"
+            )))
+        }
+        _ => None,
+    }
+}

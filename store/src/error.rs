@@ -1,0 +1,205 @@
+//! What a request can end in, other than its answer.
+//!
+//! One variant for each of etcd's errors that Keelson can produce; the text of each is etcd's, to
+//! the letter, because clients compare texts. Which code goes with it on the wire is in
+//! `edge/errors.rs`. Sources: etcd v3.7.1 `api/v3rpc/rpctypes/error.go`.
+
+use keelson_core::state;
+
+/// Why a request was not answered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The request names no key.
+    #[error("etcdserver: key is not provided")]
+    EmptyKey,
+    /// `ignore_value` or `ignore_lease` on a key that is not there, or an operation of no kind.
+    #[error("etcdserver: key not found")]
+    KeyNotFound,
+    /// `ignore_value` together with a value.
+    #[error("etcdserver: value is provided")]
+    ValueProvided,
+    /// `ignore_lease` together with a lease.
+    #[error("etcdserver: lease is provided")]
+    LeaseProvided,
+    /// A transaction with more operations than the limit.
+    #[error("etcdserver: too many operations in txn request")]
+    TooManyOps,
+    /// A transaction that would write a key twice.
+    #[error("etcdserver: duplicate key given in txn request")]
+    DuplicateKey,
+    /// A sort order or target that does not exist.
+    #[error("etcdserver: invalid sort option")]
+    InvalidSortOption,
+    /// The revision is gone.
+    #[error("etcdserver: mvcc: required revision has been compacted")]
+    Compacted,
+    /// The revision has not been written yet.
+    #[error("etcdserver: mvcc: required revision is a future revision")]
+    FutureRev,
+    /// The storage quota is used up.
+    #[error("etcdserver: mvcc: database space exceeded")]
+    NoSpace,
+
+    /// The lease does not exist.
+    #[error("etcdserver: requested lease not found")]
+    LeaseNotFound,
+    /// The lease exists already.
+    #[error("etcdserver: lease already exists")]
+    LeaseExist,
+    /// The lease would live too long.
+    #[error("etcdserver: too large lease TTL")]
+    LeaseTtlTooLarge,
+
+    /// A watch was cancelled.
+    #[error("etcdserver: watch canceled")]
+    WatchCanceled,
+    /// The client went away.
+    #[error("etcdserver: request canceled")]
+    Canceled,
+    /// The client's own deadline passed.
+    #[error("etcdserver: context deadline exceeded")]
+    DeadlineExceeded,
+
+    /// A member of that id is there.
+    #[error("etcdserver: member ID already exist")]
+    MemberExist,
+    /// A member with that peer URL is there.
+    #[error("etcdserver: Peer URLs already exists")]
+    PeerUrlExist,
+    /// The change would leave too few started members.
+    #[error("etcdserver: re-configuration failed due to not enough started members")]
+    NotEnoughStartedMembers,
+    /// The peer URLs do not parse.
+    #[error("etcdserver: given member URLs are invalid")]
+    MemberBadUrls,
+    /// No such member.
+    #[error("etcdserver: member not found")]
+    MemberNotFound,
+    /// Only learners are promoted.
+    #[error("etcdserver: can only promote a learner member")]
+    MemberNotLearner,
+    /// The learner is too far behind.
+    #[error("etcdserver: can only promote a learner member which is in sync with leader")]
+    LearnerNotReady,
+    /// More learners than allowed.
+    #[error("etcdserver: too many learner members in cluster")]
+    TooManyLearners,
+    /// The request was meant for another cluster.
+    #[error("etcdserver: cluster ID mismatch")]
+    ClusterIdMismatch,
+    /// Members are missing that the change needs.
+    #[error("etcdserver: unhealthy cluster")]
+    Unhealthy,
+
+    /// The proposal is larger than `max_request_bytes`.
+    #[error("etcdserver: request is too large")]
+    RequestTooLarge,
+    /// Applying lags too far behind committing.
+    #[error("etcdserver: too many requests")]
+    TooManyRequests,
+
+    /// No leader is known.
+    #[error("etcdserver: no leader")]
+    NoLeader,
+    /// This member does not lead.
+    #[error("etcdserver: not leader")]
+    NotLeader,
+    /// The leader changed while the request waited.
+    #[error("etcdserver: leader changed")]
+    LeaderChanged,
+    /// The cluster cannot do this yet.
+    #[error("etcdserver: not capable")]
+    NotCapable,
+    /// The member is going down.
+    #[error("etcdserver: server stopped")]
+    Stopped,
+    /// No outcome in time; it may still happen.
+    #[error("etcdserver: request timed out")]
+    Timeout,
+    /// No outcome in time, and the leader was lost meanwhile.
+    #[error("etcdserver: request timed out, possibly due to previous leader failure")]
+    TimeoutDueToLeaderFail,
+    /// No outcome in time, and too few peers are connected.
+    #[error("etcdserver: request timed out, possibly due to connection lost")]
+    TimeoutDueToConnectionLost,
+    /// A read whose index was not applied in time.
+    #[error("etcdserver: request timed out, waiting for the applied index took too long")]
+    TimeoutWaitAppliedIndex,
+    /// Learners answer little.
+    #[error("etcdserver: rpc not supported for learner")]
+    NotSupportedForLearner,
+    /// Leadership cannot go to that member.
+    #[error("etcdserver: bad leader transferee")]
+    BadLeaderTransferee,
+
+    /// The cluster version is not decided.
+    #[error("etcdserver: cluster version not found during downgrade")]
+    ClusterVersionUnavailable,
+    /// The version does not parse.
+    #[error("etcdserver: wrong downgrade target version format")]
+    WrongDowngradeVersionFormat,
+    /// The version cannot be downgraded to.
+    #[error("etcdserver: invalid downgrade target version")]
+    InvalidDowngradeTargetVersion,
+    /// A downgrade is under way.
+    #[error("etcdserver: cluster has a downgrade job in progress")]
+    DowngradeInProcess,
+    /// No downgrade is under way.
+    #[error("etcdserver: no inflight downgrade job")]
+    NoInflightDowngrade,
+
+    /// The members disagree on what is stored.
+    #[error("etcdserver: corrupt cluster")]
+    Corrupt,
+
+    /// Auth: nobody is named.
+    #[error("etcdserver: user name is empty")]
+    UserEmpty,
+    /// Auth: the token is unknown or too old.
+    #[error("etcdserver: invalid auth token")]
+    InvalidAuthToken,
+    /// Auth: the user may not do this.
+    #[error("etcdserver: permission denied")]
+    PermissionDenied,
+
+    /// Known and not offered; the text says what.
+    #[error("{0}")]
+    Unimplemented(&'static str),
+    /// Something broke inside; etcd sends such texts as they are, with code Unknown.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl From<state::Error> for Error {
+    fn from(error: state::Error) -> Error {
+        match error {
+            state::Error::EmptyKey => Error::EmptyKey,
+            state::Error::KeyNotFound => Error::KeyNotFound,
+            state::Error::ValueProvided => Error::ValueProvided,
+            state::Error::LeaseProvided => Error::LeaseProvided,
+            state::Error::TooManyOps => Error::TooManyOps,
+            state::Error::DuplicateKey => Error::DuplicateKey,
+            state::Error::InvalidSortOption => Error::InvalidSortOption,
+            state::Error::StreamSorted => {
+                Error::Unimplemented("RangeStream does not support custom sort orders")
+            }
+            state::Error::StreamFiltered => {
+                Error::Unimplemented("RangeStream does not support revision filters")
+            }
+            state::Error::LeaseNotFound => Error::LeaseNotFound,
+            state::Error::Compacted => Error::Compacted,
+            state::Error::FutureRev => Error::FutureRev,
+            state::Error::NoSpace => Error::NoSpace,
+            state::Error::Corrupt => Error::Corrupt,
+            state::Error::MemberNotFound => Error::MemberNotFound,
+            state::Error::MemberExist => Error::MemberExist,
+            state::Error::PeerUrlExist => Error::PeerUrlExist,
+            state::Error::MemberNotLearner => Error::MemberNotLearner,
+            state::Error::TooManyLearners => Error::TooManyLearners,
+            error @ (state::Error::UnknownCommand | state::Error::Engine(_)) => {
+                Error::Internal(error.to_string())
+            }
+        }
+    }
+}
