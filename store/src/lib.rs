@@ -1,6 +1,40 @@
-//! (being built)
+//! The shell around `keelson-core`: log, engines, peers, driver, and the edges clients speak to.
+//!
+//! [`Store::open`] brings a member up, inside any program; `edge` gives it a client port. Data moves
+//! one way: request -> proposal -> log -> commit -> apply -> reply.
+//!
+//! | where | what |
+//! |---|---|
+//! | `store`, `requests`, `cluster` | the handle, and what it does for its callers |
+//! | `member/` | the threads of a member: driver, log, apply, flush |
+//! | `peer/` | how members talk |
+//! | `wal/`, `disk/`, `engine/` | what is durable, and how |
+//! | `edge/` | one port for gRPC and HTTP |
+//!
+//! Nothing here reads the environment or parses flags: the binary does.
 
+mod backend;
+mod cluster;
+pub mod config;
+pub mod disk;
 pub mod edge;
+pub mod engine;
 mod error;
+pub mod listen;
+mod member;
+pub mod metrics;
+mod open_error;
+pub mod peer;
+mod publish;
+mod reads;
+mod requests;
+mod shared;
+mod store;
+pub mod version;
+pub mod wal;
 
+pub use config::Config;
 pub use error::Error;
+pub use member::fatal::{FatalHandler, end_process};
+pub use open_error::OpenError;
+pub use store::Store;

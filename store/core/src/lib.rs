@@ -6,6 +6,7 @@
 
 mod committed;
 pub mod engine;
+pub mod node;
 pub mod proposal;
 pub mod state;
 mod types;

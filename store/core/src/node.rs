@@ -1,0 +1,326 @@
+//! The consensus step: `Node::step(Input) -> Output`, around raft-rs.
+//!
+//! A node decides; it does nothing. It has no clock (time is an argument), no disk (it says what must
+//! be durable, and hears when it is) and no randomness of its own (raft-rs's is overridden). It may
+//! not know what a command means: `Committed` entries go to the state machine. Start at
+//! [`Node::step`]; `Input` and `Output` are the whole vocabulary.
+
+mod config;
+mod convert;
+mod failover;
+mod io;
+mod log;
+mod membership;
+mod proposals;
+mod reads;
+mod ready;
+#[cfg(test)]
+mod tests;
+mod timing;
+
+use keelson_proto::peer;
+use keelson_proto::peer::peer_message::Message as PeerMessageKind;
+use raft::{RawNode, StateRole};
+
+pub use config::{NodeConfig, NodeError, Restored};
+pub use io::{Append, Input, NodeStatus, Output, ReadReady, Refusal, Role, Standing};
+
+use failover::Failover;
+use log::MemoryLog;
+use proposals::Proposals;
+use reads::{ReadBook, Reader};
+
+use crate::{Index, MemberId, Millis, SnapshotMark, Term};
+
+/// The member's part in consensus.
+pub struct Node {
+    config: NodeConfig,
+    raw: RawNode<MemoryLog>,
+    now: Millis,
+    last_tick: Millis,
+    proposals: Proposals,
+    reads: ReadBook,
+    failover: Failover,
+    /// The last committed entry that was handed out.
+    handed: u64,
+    /// The term of that entry.
+    handed_term: u64,
+    /// What the engine holds.
+    durable: u64,
+    /// The last append that is not durable yet, 0 if all are.
+    unpersisted: u64,
+    /// The last append that changed term or vote and is not durable yet, 0 if all are.
+    unpersisted_vote: u64,
+    /// The term and vote that were last sent to the log.
+    persisted_vote: (Term, MemberId),
+    /// A commit index that goes to the log with the next real append: it is worth no write.
+    lazy_commit: bool,
+    standing: Standing,
+    removed: bool,
+}
+
+impl Node {
+    /// A node as the log and the engine left it. The mark, if any, must go to the log, durably,
+    /// before the first step: the log begins anew there.
+    ///
+    /// # Errors
+    /// Log and engine do not fit together.
+    pub fn new(
+        config: NodeConfig,
+        restored: Restored,
+    ) -> Result<(Node, Option<SnapshotMark>), NodeError> {
+        let (restored, mark) = restored.reconcile()?;
+        let applied = restored.applied.clone();
+        let conf_state = applied.conf_state.clone().unwrap_or_default();
+        let log = MemoryLog::new(
+            restored.log_start,
+            restored.entries,
+            restored.hard_state,
+            conf_state,
+        );
+        let logger = slog::Logger::root(slog::Discard, slog::o!());
+        let raw = RawNode::new(&timing::raft_config(&config, applied.index), log, &logger)
+            .map_err(|error| NodeError::Raft(error.to_string()))?;
+        let standing = Standing {
+            leader: MemberId::NONE,
+            role: Role::Follower,
+            term: Term(raw.raft.term),
+        };
+        let mut node = Node {
+            config,
+            raw,
+            now: Millis(0),
+            last_tick: Millis(0),
+            proposals: Proposals::default(),
+            reads: ReadBook::default(),
+            failover: Failover::default(),
+            handed: applied.index,
+            handed_term: applied.term,
+            durable: applied.index,
+            unpersisted: 0,
+            unpersisted_vote: 0,
+            persisted_vote: (restored.hard_state.term, restored.hard_state.vote),
+            lazy_commit: false,
+            standing,
+            removed: false,
+        };
+        node.settle_timeout();
+        Ok((node, mark))
+    }
+
+    /// One turn: takes what happened, in order, at that time, and says what must be done.
+    pub fn step(&mut self, now: Millis, inputs: impl IntoIterator<Item = Input>) -> Output {
+        let mut output = Output::default();
+        self.now = self.now.max(now);
+        for input in inputs {
+            self.take(input, &mut output);
+        }
+        self.propose_gathered(&mut output);
+        self.pass_time();
+        self.update_standing(&mut output);
+        self.run_reads(&mut output);
+        let mut again = self.settle(&mut output);
+        // Applying a membership change can cost a member its part.
+        again |= self.update_standing(&mut output);
+        output.snapshot_wanted = self.raw.store().take_snapshot_wanted();
+        output.removed = self.removed;
+        output.wake_at = if again { self.now } else { self.wake_at() };
+        output
+    }
+
+    /// Where the node stands.
+    pub fn status(&self) -> NodeStatus {
+        let log = self.raw.store();
+        NodeStatus {
+            standing: self.standing,
+            last: Index(self.raw.raft.raft_log.last_index()),
+            committed: Index(self.raw.raft.raft_log.committed),
+            first: Index(log.first()),
+            log_bytes: log.size_bytes(),
+        }
+    }
+
+    /// The membership as of the last committed entry.
+    pub fn voters(&self) -> Vec<MemberId> {
+        let conf = self.raw.raft.prs().conf().to_conf_state();
+        conf.voters.into_iter().map(MemberId).collect()
+    }
+
+    fn take(&mut self, input: Input, output: &mut Output) {
+        match input {
+            Input::Raft(message) => self.take_raft(message, false),
+            Input::SnapshotReceived(offer) => self.take_raft(offer, true),
+            Input::Propose { id, command } => self.gather(id, command, output),
+            Input::ProposeMembership { id, change } => self.gather_membership(id, change, output),
+            Input::Forwarded(forward) => self.gather_forwarded(forward, output),
+            Input::Refused(refused) => self.take_refusal(refused, output),
+            Input::Read { context } => self.reads.add(Reader::Local { context }),
+            Input::ReadIndexRequested { from, request } => self.reads.add(Reader::Peer {
+                member: from,
+                context: request.context,
+                boot: request.boot,
+            }),
+            Input::ReadIndexAnswered(answer) => self.take_read_index(answer, output),
+            Input::Persisted { number } => self.take_persisted(number),
+            Input::Durable { index } => self.take_durable(index, output),
+            Input::PeerDown(member) => self.take_peer_down(member),
+            Input::PeerUp(member) => self.failover.mark_up(member),
+            Input::Unreachable(member) => self.raw.report_unreachable(member.0),
+            Input::SnapshotCaptured { mark, conf_state } => {
+                let snapshot = convert::snapshot_of(mark.index.0, mark.term.0, Some(conf_state));
+                self.raw.mut_store().offer(snapshot);
+            }
+            Input::SnapshotSent { to, ok } => {
+                let status = match ok {
+                    true => raft::SnapshotStatus::Finish,
+                    false => raft::SnapshotStatus::Failure,
+                };
+                self.raw.report_snapshot(to.0, status);
+            }
+            Input::TransferLeader(to) => self.transfer_leader(to),
+        }
+        self.settle_timeout();
+    }
+
+    fn take_raft(&mut self, message: peer::RaftMessage, with_state: bool) {
+        let from = MemberId(message.from);
+        let Some(message) = convert::message_from_peer(message) else {
+            return;
+        };
+        let is_snapshot = message.msg_type == raft::eraftpb::MessageType::MsgSnapshot;
+        if message.to != self.config.member.0 || is_snapshot != with_state {
+            return;
+        }
+        self.failover.mark_up(from);
+        // An error says only that the message came from a member that left, or too late.
+        let _ = self.raw.step(message);
+    }
+
+    fn take_persisted(&mut self, number: u64) {
+        self.raw.on_persist_ready(number);
+        if self.unpersisted <= number {
+            self.unpersisted = 0;
+        }
+        if self.unpersisted_vote <= number {
+            self.unpersisted_vote = 0;
+        }
+    }
+
+    fn run_reads(&mut self, output: &mut Output) {
+        let patience_ms = self.config.election_ms / 2;
+        if self.reads.is_late(self.now, patience_ms) {
+            let peers = self.reads.abandon();
+            self.turn_away(peers, output);
+        }
+        if !self.is_leader() {
+            let peers = self.reads.turn_away_peers();
+            self.turn_away(peers, output);
+        }
+        if self.is_leader() && self.raw.raft.commit_to_current_term() {
+            if let Some(attempt) = self.reads.begin(self.now) {
+                self.raw.read_index(self.read_context(attempt));
+            }
+        } else if !self.is_leader() && self.raw.raft.leader_id != 0 {
+            let leader = MemberId(self.raw.raft.leader_id);
+            if let Some(context) = self.reads.begin(self.now) {
+                let request = peer::ReadIndexRequest {
+                    context,
+                    boot: self.config.boot,
+                };
+                send(output, leader, PeerMessageKind::ReadIndexRequest(request));
+            }
+        }
+    }
+
+    /// Unique for ever: the boot tells this life's rounds from those of earlier ones.
+    fn read_context(&self, attempt: u64) -> Vec<u8> {
+        [self.config.boot.to_be_bytes(), attempt.to_be_bytes()].concat()
+    }
+
+    fn take_read_index(&mut self, answer: peer::ReadIndexResponse, output: &mut Output) {
+        if answer.boot != self.config.boot || self.is_leader() {
+            return;
+        }
+        if answer.index == 0 {
+            self.reads.abandon();
+            self.reads
+                .pause(Millis(self.now.0 + self.config.heartbeat_ms / 2));
+        } else {
+            let readers = self.reads.end(answer.context);
+            self.answer_readers(readers, Index(answer.index), output);
+        }
+    }
+
+    fn answer_readers(&self, readers: Vec<Reader>, index: Index, output: &mut Output) {
+        for reader in readers {
+            match reader {
+                Reader::Local { context } => output.reads.push(ReadReady { context, index }),
+                Reader::Peer {
+                    member,
+                    context,
+                    boot,
+                } => {
+                    output
+                        .send
+                        .push((member, reads::answer(context, boot, index)));
+                }
+            }
+        }
+    }
+
+    fn turn_away(&self, peers: Vec<Reader>, output: &mut Output) {
+        for reader in peers {
+            if let Reader::Peer {
+                member,
+                context,
+                boot,
+            } = reader
+            {
+                output
+                    .send
+                    .push((member, reads::answer(context, boot, Index(0))));
+            }
+        }
+    }
+
+    fn update_standing(&mut self, output: &mut Output) -> bool {
+        let raft = &self.raw.raft;
+        let standing = Standing {
+            leader: MemberId(raft.leader_id),
+            role: match raft.state {
+                StateRole::Leader => Role::Leader,
+                StateRole::Follower => Role::Follower,
+                StateRole::Candidate | StateRole::PreCandidate => Role::Candidate,
+            },
+            term: Term(raft.term),
+        };
+        if standing == self.standing {
+            return false;
+        }
+        if standing.leader != self.standing.leader || standing.term != self.standing.term {
+            // Rounds of the former leader will not end; ask the next one.
+            let peers = self.reads.abandon();
+            self.turn_away(peers, output);
+            self.reads.pause(Millis(0));
+        }
+        if standing.leader != MemberId::NONE && !self.failover.is_down(standing.leader) {
+            self.failover.clear_plan();
+        }
+        self.standing = standing;
+        output.standing = Some(standing);
+        true
+    }
+
+    fn is_leader(&self) -> bool {
+        self.raw.raft.state == StateRole::Leader
+    }
+}
+
+fn send(output: &mut Output, to: MemberId, message: PeerMessageKind) {
+    output.send.push((
+        to,
+        peer::PeerMessage {
+            message: Some(message),
+        },
+    ));
+}

@@ -1,0 +1,140 @@
+//! What a node is told at its start, and what it may find wrong with it.
+
+use keelson_proto::internal;
+
+use crate::{Entry, HardState, Index, MemberId, SnapshotMark, Term};
+
+/// How a node behaves. Times are in milliseconds of the caller's clock.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// This member.
+    pub member: MemberId,
+    /// Which life of this member: the log counts them.
+    pub boot: u64,
+    /// One raft tick, and the time between a leader's heartbeats. etcd's default is 100.
+    pub heartbeat_ms: u64,
+    /// How long a follower waits for a leader, at least; at most twice that. etcd's default is 1000.
+    pub election_ms: u64,
+    /// Ask before campaigning, so that a member with a bad link disturbs nobody.
+    pub pre_vote: bool,
+    /// Spreads election timeouts; the same seed gives the same run.
+    pub seed: u64,
+    /// How many entries stay in memory for followers that fall behind, after the engine has them.
+    pub catch_up_entries: u64,
+    /// The same limit in bytes: the smaller of both holds.
+    pub catch_up_bytes: usize,
+    /// How many bytes of proposals may wait for their commit; more are refused.
+    pub uncommitted_bytes_max: u64,
+    /// How many bytes of entries one append message carries, beyond its first entry.
+    pub append_bytes_max: u64,
+}
+
+impl NodeConfig {
+    /// etcd's defaults, for that member and life.
+    pub fn new(member: MemberId, boot: u64) -> NodeConfig {
+        NodeConfig {
+            member,
+            boot,
+            heartbeat_ms: 100,
+            election_ms: 1000,
+            pre_vote: true,
+            seed: 0,
+            catch_up_entries: 5_000,
+            catch_up_bytes: 16 << 20,
+            uncommitted_bytes_max: 64 << 20,
+            append_bytes_max: 512 << 10,
+        }
+    }
+}
+
+/// What the log and the engine held when the member started.
+#[derive(Clone, Debug, Default)]
+pub struct Restored {
+    /// The log's hard state.
+    pub hard_state: HardState,
+    /// Where the log begins: the entry before its first.
+    pub log_start: SnapshotMark,
+    /// The log's entries, in order, without gaps.
+    pub entries: Vec<Entry>,
+    /// What the engine holds.
+    pub applied: internal::AppliedMark,
+}
+
+/// Log and engine do not fit together.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum NodeError {
+    /// Entries between the two are missing.
+    #[error(
+        "the log begins after entry {log_start} but the storage engine holds only the entries up to \
+         {applied}: part of the log is missing. Remove this member from the cluster, empty its data \
+         directory and add it again"
+    )]
+    LogBeginsTooLate {
+        /// The entry before the log's first.
+        log_start: Index,
+        /// The engine's last.
+        applied: Index,
+    },
+    /// The log once held more than it does now.
+    #[error(
+        "the log ends at entry {last} but entry {commit} was committed: the end of the log was lost. \
+         This member must not vote with it. Remove it from the cluster, empty its data directory and \
+         add it again"
+    )]
+    LogEndLost {
+        /// The log's last entry.
+        last: Index,
+        /// What the hard state says was committed.
+        commit: Index,
+    },
+    /// raft-rs refused the configuration.
+    #[error("raft: {0}")]
+    Raft(String),
+}
+
+impl Restored {
+    /// Makes log and engine agree. The engine wins: it holds committed state only. Returns what to
+    /// start with, and the mark the log must take before anything else, when it must begin anew.
+    pub(super) fn reconcile(mut self) -> Result<(Restored, Option<SnapshotMark>), NodeError> {
+        let applied = SnapshotMark {
+            index: Index(self.applied.index),
+            term: Term(self.applied.term),
+        };
+        if applied.index < self.log_start.index {
+            return Err(NodeError::LogBeginsTooLate {
+                log_start: self.log_start.index,
+                applied: applied.index,
+            });
+        }
+        let mut mark = None;
+        if self.term_at(applied.index) != Some(applied.term) {
+            // A snapshot was received and the process ended before the log heard of it.
+            self.entries.clear();
+            self.log_start = applied;
+            mark = Some(applied);
+        }
+        let last = Index(self.log_start.index.0 + self.entries.len() as u64);
+        if last < self.hard_state.commit {
+            return Err(NodeError::LogEndLost {
+                last,
+                commit: self.hard_state.commit,
+            });
+        }
+        self.hard_state.commit = self.hard_state.commit.max(applied.index);
+        if self.hard_state.term < applied.term {
+            self.hard_state.term = applied.term;
+            self.hard_state.vote = MemberId::NONE;
+        }
+        Ok((self, mark))
+    }
+
+    fn term_at(&self, index: Index) -> Option<Term> {
+        if index == self.log_start.index {
+            return Some(self.log_start.term);
+        }
+        let at = index.0.checked_sub(self.log_start.index.0 + 1)?;
+        self.entries
+            .get(usize::try_from(at).ok()?)
+            .map(|entry| entry.term)
+    }
+}

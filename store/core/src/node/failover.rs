@@ -1,0 +1,56 @@
+//! A dead process is not a slow one.
+//!
+//! When the leader's process dies, its peers see their connections reset and new ones refused within
+//! a millisecond. Waiting out the election timeout then only prolongs the outage. A follower that
+//! knows of the death stops honouring the leader's lease and campaigns, each in its turn, so that
+//! they do not split the vote. Raft is safe under any clock; pre-vote keeps a member with a bad link
+//! of its own from disturbing a leader whom the others still hear. Silence alone still takes the
+//! full timeout.
+
+use std::collections::BTreeSet;
+
+use crate::{MemberId, Millis};
+
+#[derive(Default)]
+pub(super) struct Failover {
+    down: BTreeSet<MemberId>,
+    campaign_at: Option<Millis>,
+}
+
+impl Failover {
+    pub(super) fn mark_down(&mut self, member: MemberId) {
+        self.down.insert(member);
+    }
+
+    pub(super) fn mark_up(&mut self, member: MemberId) {
+        self.down.remove(&member);
+    }
+
+    pub(super) fn is_down(&self, member: MemberId) -> bool {
+        self.down.contains(&member)
+    }
+
+    /// Plans this member's turn among the voters that are alive.
+    pub(super) fn plan(&mut self, now: Millis, me: MemberId, voters: &[u64], turn_ms: u64) {
+        let ahead = |&&voter: &&u64| voter < me.0 && !self.is_down(MemberId(voter));
+        let turn = voters.iter().filter(ahead).count() as u64;
+        self.campaign_at = Some(Millis(now.0 + turn * turn_ms));
+    }
+
+    /// There is a leader again, or the plan was carried out.
+    pub(super) fn clear_plan(&mut self) {
+        self.campaign_at = None;
+    }
+
+    pub(super) fn postpone(&mut self, until: Millis) {
+        self.campaign_at = Some(until);
+    }
+
+    pub(super) fn is_due(&self, now: Millis) -> bool {
+        self.campaign_at.is_some_and(|at| at <= now)
+    }
+
+    pub(super) fn wake_at(&self) -> Option<Millis> {
+        self.campaign_at
+    }
+}

@@ -1,0 +1,234 @@
+//! The part of the replicated log that is in memory: what raft-rs reads.
+//!
+//! Durability is not its business: the write-ahead log gets the same entries through `Output`. It is
+//! bounded by bytes as well as by entries, since entries alone say nothing about memory (etcd#17098).
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+
+use keelson_proto::internal;
+use raft::eraftpb;
+use raft::{GetEntriesContext, RaftState, Storage, StorageError};
+
+use super::convert;
+use crate::{HardState, Index, SnapshotMark, Term};
+
+/// The entries after `base`, without gaps.
+pub(super) struct MemoryLog {
+    /// The entry before the first: its term is still known, its content is not.
+    base: SnapshotMark,
+    entries: VecDeque<eraftpb::Entry>,
+    size_bytes: usize,
+    hard_state: HardState,
+    conf_state: internal::ConfState,
+    /// The state that the shell holds ready for followers that need more than the log has.
+    snapshot: Option<eraftpb::Snapshot>,
+    /// raft-rs asked for a snapshot when there was none to give. A cell, as it asks by `&self`.
+    snapshot_wanted: Cell<bool>,
+}
+
+impl MemoryLog {
+    /// What a restart found.
+    pub(super) fn new(
+        base: SnapshotMark,
+        entries: Vec<crate::Entry>,
+        hard_state: HardState,
+        conf_state: internal::ConfState,
+    ) -> MemoryLog {
+        let mut log = MemoryLog {
+            base,
+            entries: VecDeque::new(),
+            size_bytes: 0,
+            hard_state,
+            conf_state,
+            snapshot: None,
+            snapshot_wanted: Cell::new(false),
+        };
+        for entry in entries {
+            log.push(convert::entry_to_raft(entry));
+        }
+        log
+    }
+
+    pub(super) fn first(&self) -> u64 {
+        self.base.index.0 + 1
+    }
+
+    pub(super) fn last(&self) -> u64 {
+        self.base.index.0 + self.entries.len() as u64
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.entries.len() as u64
+    }
+
+    pub(super) fn size_bytes(&self) -> usize {
+        self.size_bytes
+    }
+
+    /// Adds entries; the first may stand at or below the end, and then replaces what follows it.
+    pub(super) fn append(&mut self, entries: &[eraftpb::Entry]) {
+        let Some(first) = entries.first() else { return };
+        assert!(
+            self.base.index.0 < first.index,
+            "an entry below the log's start"
+        );
+        assert!(first.index <= self.last() + 1, "a gap in the log");
+        while first.index <= self.last() {
+            let dropped = self.entries.pop_back().expect("the log is not empty");
+            self.size_bytes -= weight(&dropped);
+        }
+        for entry in entries {
+            self.push(entry.clone());
+        }
+    }
+
+    fn push(&mut self, entry: eraftpb::Entry) {
+        assert_eq!(entry.index, self.last() + 1, "a gap in the log");
+        self.size_bytes += weight(&entry);
+        self.entries.push_back(entry);
+    }
+
+    /// Forgets everything: a snapshot has replaced the log.
+    pub(super) fn restore(&mut self, mark: SnapshotMark) {
+        self.entries.clear();
+        self.size_bytes = 0;
+        self.base = mark;
+        self.snapshot = None;
+    }
+
+    /// Forgets the entries up to `index`. Returns the new base if it moved.
+    pub(super) fn compact(&mut self, index: u64) -> Option<SnapshotMark> {
+        let index = index.min(self.last());
+        if index <= self.base.index.0 {
+            return None;
+        }
+        let term = self.term_at(index).expect("the index is in the log");
+        while self.base.index.0 < index {
+            let dropped = self.entries.pop_front().expect("the index is in the log");
+            self.size_bytes -= weight(&dropped);
+            self.base.index = Index(dropped.index);
+        }
+        self.base.term = Term(term);
+        let stale = |snapshot: &eraftpb::Snapshot| snapshot.get_metadata().index < index;
+        if self.snapshot.as_ref().is_some_and(stale) {
+            self.snapshot = None;
+        }
+        Some(self.base)
+    }
+
+    /// How many bytes of entries stand at or below `index`, newest first, until `visit` says stop:
+    /// the lowest index whose entries up to `index` fit both limits.
+    pub(super) fn keep_from(&self, index: u64, entries_max: u64, bytes_max: usize) -> u64 {
+        let mut bytes = 0;
+        let mut keep = index + 1;
+        let newest_first = self
+            .entries
+            .iter()
+            .rev()
+            .skip_while(|entry| index < entry.index);
+        for entry in newest_first.take(usize::try_from(entries_max).unwrap_or(usize::MAX)) {
+            bytes += weight(entry);
+            if bytes_max < bytes {
+                break;
+            }
+            keep = entry.index;
+        }
+        keep
+    }
+
+    /// Offers a snapshot to followers that need one.
+    pub(super) fn offer(&mut self, snapshot: eraftpb::Snapshot) {
+        if self.base.index.0 <= snapshot.get_metadata().index {
+            self.snapshot = Some(snapshot);
+        }
+    }
+
+    /// Whether raft-rs asked in vain for a snapshot since the last call.
+    pub(super) fn take_snapshot_wanted(&self) -> bool {
+        self.snapshot_wanted.take()
+    }
+
+    pub(super) fn term_at(&self, index: u64) -> Option<u64> {
+        if index == self.base.index.0 {
+            return Some(self.base.term.0);
+        }
+        let at = index.checked_sub(self.first())?;
+        let entry = self.entries.get(usize::try_from(at).ok()?)?;
+        Some(entry.term)
+    }
+}
+
+fn weight(entry: &eraftpb::Entry) -> usize {
+    entry.data.len() + entry.context.len() + 32
+}
+
+impl Storage for MemoryLog {
+    fn initial_state(&self) -> raft::Result<RaftState> {
+        let conf_state = convert::conf_state_to_raft(&self.conf_state);
+        Ok(RaftState::new(
+            convert::hard_state_to_raft(&self.hard_state),
+            conf_state,
+        ))
+    }
+
+    fn entries(
+        &self,
+        low: u64,
+        high: u64,
+        max_size: impl Into<Option<u64>>,
+        _context: GetEntriesContext,
+    ) -> raft::Result<Vec<eraftpb::Entry>> {
+        if low < self.first() {
+            return Err(StorageError::Compacted.into());
+        }
+        assert!(
+            high <= self.last() + 1,
+            "raft asks beyond the end of the log"
+        );
+        let limit = max_size.into().unwrap_or(u64::MAX);
+        let skip = usize::try_from(low - self.first()).expect("an offset in memory");
+        let take = usize::try_from(high - low).expect("an offset in memory");
+        let mut bytes = 0;
+        let mut found = Vec::with_capacity(take.min(1024));
+        for entry in self.entries.iter().skip(skip).take(take) {
+            bytes += weight(entry) as u64;
+            if limit < bytes && !found.is_empty() {
+                break;
+            }
+            found.push(entry.clone());
+        }
+        Ok(found)
+    }
+
+    fn term(&self, index: u64) -> raft::Result<u64> {
+        if index < self.base.index.0 {
+            return Err(StorageError::Compacted.into());
+        }
+        self.term_at(index)
+            .ok_or_else(|| StorageError::Unavailable.into())
+    }
+
+    fn first_index(&self) -> raft::Result<u64> {
+        Ok(self.first())
+    }
+
+    fn last_index(&self) -> raft::Result<u64> {
+        Ok(self.last())
+    }
+
+    fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<eraftpb::Snapshot> {
+        // A member refuses a snapshot from before it was added, and would be sent it for ever.
+        let fits = |snapshot: &&eraftpb::Snapshot| {
+            let meta = snapshot.get_metadata();
+            let conf = meta.get_conf_state();
+            let known = conf.voters.contains(&to) || conf.learners.contains(&to);
+            known && request_index <= meta.index
+        };
+        if let Some(snapshot) = self.snapshot.as_ref().filter(fits) {
+            return Ok(snapshot.clone());
+        }
+        self.snapshot_wanted.set(true);
+        Err(StorageError::SnapshotTemporarilyUnavailable.into())
+    }
+}

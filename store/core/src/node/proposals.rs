@@ -1,0 +1,228 @@
+//! From a client's request to an entry of the leader's log.
+//!
+//! Only a leader proposes. A follower hands the whole request to the leader once, together with the
+//! term in which it knows that leader; a leader of another term refuses it. So a request can stand
+//! only at entries of that term, and once an entry of a later term is committed, a request that has
+//! not come by is surely not in the log: it is refused, and its client may be served by repeating it.
+//! A request whose fate this member cannot know any more is never refused.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use keelson_proto::peer;
+use keelson_proto::peer::peer_message::Message as PeerMessageKind;
+use raft::eraftpb;
+
+use super::{Node, Output, Refusal, membership, send};
+use crate::{MemberId, ProposalId, proposal};
+
+/// A request on its way into the log during this turn.
+struct Gathered {
+    id: ProposalId,
+    framed: Bytes,
+}
+
+#[derive(Default)]
+pub(super) struct Proposals {
+    gathered: Vec<Gathered>,
+    /// This member's requests that may be in some log: counter -> the only term they can have.
+    pending: BTreeMap<u64, u64>,
+}
+
+impl Proposals {
+    /// The entry was committed: its request is answered by the state machine.
+    pub(super) fn committed(&mut self, id: ProposalId) {
+        self.pending.remove(&id.counter);
+    }
+
+    /// An entry of `term` was committed. Returns the requests that no later entry can hold.
+    pub(super) fn lost_before(&mut self, term: u64) -> Vec<u64> {
+        let lost = self
+            .pending
+            .iter()
+            .filter(|(_, proposed)| **proposed < term);
+        let lost: Vec<u64> = lost.map(|(counter, _)| *counter).collect();
+        for counter in &lost {
+            self.pending.remove(counter);
+        }
+        lost
+    }
+
+    /// A snapshot of `term` replaced entries that nobody here saw: what they held stays unknown.
+    pub(super) fn forget_through(&mut self, term: u64) {
+        self.pending.retain(|_, proposed| term < *proposed);
+    }
+}
+
+impl Node {
+    pub(super) fn gather(&mut self, id: ProposalId, command: Bytes, output: &mut Output) {
+        assert_eq!(id.member, self.config.member, "a request of another member");
+        assert_eq!(id.boot, self.config.boot, "a request of another life");
+        let leader = self.raw.raft.leader_id;
+        if self.is_leader() {
+            let framed = proposal::encode(id, &command);
+            self.proposals.gathered.push(Gathered { id, framed });
+        } else if leader == 0 {
+            output.refused.push((id, Refusal::NoLeader));
+        } else {
+            self.forward(id, command, false, output);
+        }
+    }
+
+    pub(super) fn forward(
+        &mut self,
+        id: ProposalId,
+        command: Bytes,
+        membership: bool,
+        output: &mut Output,
+    ) {
+        let term = self.raw.raft.term;
+        self.proposals.pending.insert(id.counter, term);
+        let id = Some(peer::ProposalId {
+            member: id.member.0,
+            boot: id.boot,
+            counter: id.counter,
+        });
+        let forward = peer::Forward {
+            id,
+            command,
+            membership,
+            term,
+        };
+        let leader = MemberId(self.raw.raft.leader_id);
+        send(output, leader, PeerMessageKind::Forward(forward));
+    }
+
+    pub(super) fn gather_forwarded(&mut self, forward: peer::Forward, output: &mut Output) {
+        let Some(id) = forward.id else { return };
+        let id = ProposalId {
+            member: MemberId(id.member),
+            boot: id.boot,
+            counter: id.counter,
+        };
+        if !self.is_leader() || self.raw.raft.term != forward.term {
+            self.refuse(id, Refusal::LeaderChanged, output);
+        } else if forward.membership {
+            self.propose_membership(id, forward.command, output);
+        } else {
+            let framed = proposal::encode(id, &forward.command);
+            self.proposals.gathered.push(Gathered { id, framed });
+        }
+    }
+
+    /// Puts the turn's requests into the log in one go.
+    pub(super) fn propose_gathered(&mut self, output: &mut Output) {
+        let gathered = std::mem::take(&mut self.proposals.gathered);
+        if gathered.is_empty() {
+            return;
+        }
+        let entries: Vec<eraftpb::Entry> = gathered.iter().map(entry_of).collect();
+        match self.propose(entries) {
+            Ok(()) => {
+                for request in &gathered {
+                    self.note_pending(request.id);
+                }
+            }
+            Err(refusal) => {
+                for request in gathered {
+                    self.refuse(request.id, refusal, output);
+                }
+            }
+        }
+    }
+
+    pub(super) fn propose(&mut self, entries: Vec<eraftpb::Entry>) -> Result<(), Refusal> {
+        if !self.is_leader() || self.raw.raft.lead_transferee.is_some() {
+            return Err(Refusal::LeaderChanged);
+        }
+        let mut message = eraftpb::Message::default();
+        message.msg_type = eraftpb::MessageType::MsgPropose;
+        message.from = self.config.member.0;
+        message.set_entries(entries.into());
+        // A leader that hands nothing over drops proposals only for their size.
+        self.raw
+            .raft
+            .step(message)
+            .map_err(|_| Refusal::TooManyRequests)
+    }
+
+    pub(super) fn note_pending(&mut self, id: ProposalId) {
+        if id.member == self.config.member && id.boot == self.config.boot {
+            self.proposals
+                .pending
+                .insert(id.counter, self.raw.raft.term);
+        }
+    }
+
+    pub(super) fn refuse(&mut self, id: ProposalId, refusal: Refusal, output: &mut Output) {
+        if id.member == self.config.member {
+            output.refused.push((id, refusal));
+            return;
+        }
+        let reason = match refusal {
+            Refusal::NoLeader | Refusal::LeaderChanged => peer::refused::Reason::NotLeader,
+            Refusal::TooManyRequests => peer::refused::Reason::TooManyRequests,
+            Refusal::MembershipChangePending => peer::refused::Reason::MembershipChangePending,
+        };
+        let refused = peer::Refused {
+            id: Some(peer::ProposalId {
+                member: id.member.0,
+                boot: id.boot,
+                counter: id.counter,
+            }),
+            reason: reason.into(),
+        };
+        send(output, id.member, PeerMessageKind::Refused(refused));
+    }
+
+    /// The leader refused a request that this member had handed over.
+    pub(super) fn take_refusal(&mut self, refused: peer::Refused, output: &mut Output) {
+        let reason = refused.reason();
+        let Some(id) = refused.id else { return };
+        let mine = id.member == self.config.member.0 && id.boot == self.config.boot;
+        if !mine || self.proposals.pending.remove(&id.counter).is_none() {
+            return;
+        }
+        let refusal = match reason {
+            peer::refused::Reason::NotLeader => Refusal::LeaderChanged,
+            peer::refused::Reason::TooManyRequests => Refusal::TooManyRequests,
+            peer::refused::Reason::MembershipChangePending => Refusal::MembershipChangePending,
+        };
+        let id = ProposalId {
+            member: MemberId(id.member),
+            boot: id.boot,
+            counter: id.counter,
+        };
+        output.refused.push((id, refusal));
+    }
+
+    /// Keeps the books for a committed entry; answers for those it proves lost.
+    pub(super) fn settle_pending(&mut self, entry: &eraftpb::Entry, output: &mut Output) {
+        let framed = match entry.entry_type {
+            eraftpb::EntryType::EntryNormal => &entry.data,
+            _ => &entry.context,
+        };
+        if let Some((id, _)) = membership::split(framed) {
+            if id.member == self.config.member && id.boot == self.config.boot {
+                self.proposals.committed(id);
+            }
+        }
+        if self.handed_term < entry.term {
+            self.handed_term = entry.term;
+            for counter in self.proposals.lost_before(entry.term) {
+                let id = ProposalId {
+                    member: self.config.member,
+                    boot: self.config.boot,
+                    counter,
+                };
+                output.refused.push((id, Refusal::LeaderChanged));
+            }
+        }
+    }
+}
+
+fn entry_of(request: &Gathered) -> eraftpb::Entry {
+    let mut entry = eraftpb::Entry::default();
+    entry.data = request.framed.clone();
+    entry
+}

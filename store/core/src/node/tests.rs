@@ -1,0 +1,256 @@
+//! Three nodes in one room: no network, no disk, every message delivered at once. What goes wrong
+//! in the real world is the simulator's subject, not this file's.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use keelson_proto::peer::peer_message::Message as Kind;
+use keelson_proto::{internal, peer};
+
+use super::*;
+use crate::ProposalId;
+
+struct Room {
+    now: u64,
+    nodes: Vec<Node>,
+    applied: Vec<Vec<Bytes>>,
+    refused: Vec<(ProposalId, Refusal)>,
+    reads: Vec<ReadReady>,
+    mail: VecDeque<(usize, Input)>,
+    dead: Vec<usize>,
+}
+
+impl Room {
+    fn new(count: u64) -> Room {
+        let voters: Vec<u64> = (1..=count).collect();
+        let conf_state = Some(internal::ConfState {
+            voters,
+            ..Default::default()
+        });
+        let applied = internal::AppliedMark {
+            index: 1,
+            term: 1,
+            conf_state,
+        };
+        let start = SnapshotMark {
+            index: Index(1),
+            term: Term(1),
+        };
+        let node = |id| {
+            let restored = Restored {
+                log_start: start,
+                applied: applied.clone(),
+                ..Restored::default()
+            };
+            Node::new(NodeConfig::new(MemberId(id), 1), restored)
+                .expect("a fresh node")
+                .0
+        };
+        let nodes: Vec<Node> = (1..=count).map(node).collect();
+        Room {
+            now: 0,
+            applied: vec![Vec::new(); nodes.len()],
+            nodes,
+            refused: Vec::new(),
+            reads: Vec::new(),
+            mail: VecDeque::new(),
+            dead: Vec::new(),
+        }
+    }
+
+    fn step(&mut self, at: usize, input: Option<Input>) {
+        if self.dead.contains(&at) {
+            return;
+        }
+        let output = self.nodes[at].step(Millis(self.now), input);
+        let append = output.append.unwrap_or_default();
+        if append.number != 0 {
+            self.mail.push_back((
+                at,
+                Input::Persisted {
+                    number: append.number,
+                },
+            ));
+        }
+        for (to, message) in output.send.into_iter().chain(append.send_after) {
+            self.mail
+                .push_back((to.0 as usize - 1, arrived(at, message)));
+        }
+        for committed in output.apply {
+            if let Some((_, command)) = membership::split(&committed.entry.data) {
+                self.applied[at].push(command);
+            }
+        }
+        self.refused.extend(output.refused);
+        self.reads.extend(output.reads);
+    }
+
+    fn deliver(&mut self) {
+        while let Some((at, input)) = self.mail.pop_front() {
+            self.step(at, Some(input));
+        }
+    }
+
+    fn pass(&mut self, ms: u64) {
+        for _ in 0..ms / 5 {
+            self.now += 5;
+            for at in 0..self.nodes.len() {
+                self.step(at, None);
+            }
+            self.deliver();
+        }
+    }
+
+    fn leader(&self) -> usize {
+        let leads = |at: &usize| {
+            !self.dead.contains(at) && self.nodes[*at].status().standing.role == Role::Leader
+        };
+        (0..self.nodes.len()).find(leads).expect("a leader")
+    }
+
+    fn propose(&mut self, at: usize, counter: u64, command: &'static [u8]) {
+        let id = ProposalId {
+            member: MemberId(at as u64 + 1),
+            boot: 1,
+            counter,
+        };
+        let command = Bytes::from_static(command);
+        self.step(at, Some(Input::Propose { id, command }));
+        self.deliver();
+    }
+}
+
+fn arrived(from: usize, message: peer::PeerMessage) -> Input {
+    match message.message.expect("a message") {
+        Kind::Raft(message) => Input::Raft(message),
+        Kind::Forward(forward) => Input::Forwarded(forward),
+        Kind::Refused(refused) => Input::Refused(refused),
+        Kind::ReadIndexRequest(request) => Input::ReadIndexRequested {
+            from: MemberId(from as u64 + 1),
+            request,
+        },
+        Kind::ReadIndexResponse(answer) => Input::ReadIndexAnswered(answer),
+    }
+}
+
+#[test]
+fn what_any_member_proposes_every_member_applies() {
+    let mut room = Room::new(3);
+    room.pass(3000);
+    for at in 0..3 {
+        room.propose(at, 1, b"command");
+    }
+    room.pass(200);
+    for at in 0..3 {
+        assert_eq!(
+            room.applied[at],
+            vec![Bytes::from_static(b"command"); 3],
+            "member {at}"
+        );
+    }
+    assert_eq!(room.refused, vec![]);
+}
+
+#[test]
+fn a_read_at_any_member_gets_an_index() {
+    let mut room = Room::new(3);
+    room.pass(3000);
+    room.propose(0, 1, b"command");
+    let committed = room.nodes[room.leader()].status().committed;
+    for at in 0..3 {
+        room.step(at, Some(Input::Read { context: at as u64 }));
+        room.deliver();
+    }
+    assert_eq!(room.reads.len(), 3);
+    assert!(room.reads.iter().all(|read| read.index == committed));
+}
+
+#[test]
+fn a_member_alone_needs_nobody() {
+    let mut room = Room::new(1);
+    room.pass(3000);
+    room.propose(0, 1, b"command");
+    room.step(0, Some(Input::Read { context: 9 }));
+    assert_eq!(room.applied[0].len(), 1);
+    assert_eq!(room.reads.len(), 1);
+}
+
+#[test]
+fn a_dead_leader_is_replaced_long_before_the_timeout() {
+    let mut room = Room::new(5);
+    room.pass(3000);
+    let dead = room.leader();
+    room.dead.push(dead);
+    for at in 0..5 {
+        room.step(at, Some(Input::PeerDown(MemberId(dead as u64 + 1))));
+    }
+    room.deliver();
+    room.pass(150);
+    assert_ne!(room.leader(), dead);
+}
+
+#[test]
+fn without_a_leader_a_request_is_refused_and_a_read_waits() {
+    let mut room = Room::new(3);
+    room.propose(0, 1, b"too early");
+    room.step(0, Some(Input::Read { context: 1 }));
+    assert_eq!(room.refused.len(), 1);
+    assert_eq!(room.refused[0].1, Refusal::NoLeader);
+    assert_eq!(room.reads, vec![]);
+    room.pass(3000);
+    assert_eq!(room.reads.len(), 1);
+}
+
+#[test]
+fn a_request_that_was_with_the_dead_leader_is_refused_once_its_successor_has_committed() {
+    let mut room = Room::new(3);
+    room.pass(3000);
+    let dead = room.leader();
+    let other = (dead + 1) % 3;
+    room.dead.push(dead);
+    room.propose(other, 1, b"lost with the leader");
+    assert_eq!(room.refused, vec![]);
+    room.pass(4000);
+    assert_eq!(room.refused.len(), 1);
+    assert_eq!(room.refused[0].1, Refusal::LeaderChanged);
+    assert_eq!(room.applied[other], Vec::<Bytes>::new());
+}
+
+#[test]
+fn leadership_is_handed_over_on_request() {
+    let mut room = Room::new(3);
+    room.pass(3000);
+    let before = room.leader();
+    room.step(before, Some(Input::TransferLeader(None)));
+    room.deliver();
+    room.pass(50);
+    assert_ne!(room.leader(), before);
+}
+
+#[test]
+fn a_log_whose_end_was_lost_is_refused() {
+    let restored = Restored {
+        hard_state: crate::HardState {
+            commit: Index(5),
+            ..Default::default()
+        },
+        applied: internal::AppliedMark {
+            index: 1,
+            term: 1,
+            conf_state: None,
+        },
+        log_start: SnapshotMark {
+            index: Index(1),
+            term: Term(1),
+        },
+        ..Restored::default()
+    };
+    let error = Node::new(NodeConfig::new(MemberId(1), 1), restored).err();
+    assert_eq!(
+        error,
+        Some(NodeError::LogEndLost {
+            last: Index(1),
+            commit: Index(5)
+        })
+    );
+}

@@ -1,0 +1,174 @@
+//! Time: ticks, elections, and who campaigns when.
+
+use raft::StateRole;
+
+use super::{Node, NodeConfig, Output};
+use crate::{Index, MemberId, Millis};
+
+/// raft-rs's configuration for ours. Its unit of time is one heartbeat.
+pub(super) fn raft_config(config: &NodeConfig, applied: u64) -> raft::Config {
+    let election_tick = election_ticks(config);
+    raft::Config {
+        id: config.member.0,
+        election_tick,
+        heartbeat_tick: 1,
+        applied,
+        max_size_per_msg: config.append_bytes_max,
+        max_inflight_msgs: 512,
+        check_quorum: true,
+        pre_vote: config.pre_vote,
+        read_only_option: raft::ReadOnlyOption::Safe,
+        // raft-rs 0.7's own batching joins entries to an empty append of another position: the
+        // follower then acknowledges an entry it does not have, and committed entries are lost.
+        batch_append: false,
+        max_uncommitted_size: config.uncommitted_bytes_max,
+        max_committed_size_per_ready: 4 << 20,
+        ..raft::Config::default()
+    }
+}
+
+fn election_ticks(config: &NodeConfig) -> usize {
+    let ticks = config.election_ms / config.heartbeat_ms.max(1);
+    usize::try_from(ticks.clamp(2, 10_000)).expect("bounded just above")
+}
+
+impl Node {
+    /// Ticks if it is time. A process that was paused ticks once, not once for every beat it missed:
+    /// otherwise it would hold an election before it had read what its peers sent meanwhile.
+    pub(super) fn pass_time(&mut self) {
+        if self.last_tick.0 + self.config.heartbeat_ms <= self.now.0 {
+            self.last_tick = self.now;
+            self.raw.tick();
+            self.settle_timeout();
+        }
+        if self.failover.is_due(self.now) {
+            self.campaign_for_the_dead();
+        }
+    }
+
+    pub(super) fn wake_at(&self) -> Millis {
+        let mut at = Millis(self.last_tick.0 + self.config.heartbeat_ms);
+        if let Some(turn) = self.failover.wake_at() {
+            at = at.min(turn);
+        }
+        if let Some(late) = self.reads.wake_at(self.config.election_ms / 2) {
+            // Readers without a leader wait for one; there is no hurry of their own.
+            at = at.min(late.max(Millis(self.now.0 + 1)));
+        }
+        at
+    }
+
+    /// raft-rs draws election timeouts from the thread's random numbers. Draw them from the seed, the
+    /// member, the term and the role instead: the same run every time, and different for each member.
+    pub(super) fn settle_timeout(&mut self) {
+        let raft = &mut self.raw.raft;
+        let role = raft.state as u64;
+        let seed = self.config.seed;
+        let drawn = mix(mix(mix(mix(seed) ^ self.config.member.0) ^ raft.term) ^ role);
+        let base = raft.election_timeout();
+        let offset = usize::try_from(drawn % base as u64).expect("smaller than a timeout");
+        raft.set_randomized_election_timeout(base + offset);
+    }
+
+    pub(super) fn take_peer_down(&mut self, member: MemberId) {
+        self.failover.mark_down(member);
+        self.raw.report_unreachable(member.0);
+        let raft = &mut self.raw.raft;
+        let followed = raft.leader_id == member.0 && raft.state == StateRole::Follower;
+        if !followed || !self.config.pre_vote || !raft.promotable() {
+            return;
+        }
+        // The dead leader's lease is void: answer the others' pre-votes from now on.
+        raft.election_elapsed = raft.election_elapsed.max(raft.election_timeout());
+        let voters = raft.prs().conf().to_conf_state().voters;
+        let me = self.config.member;
+        self.failover.plan(self.now, me, &voters, self.turn_ms());
+    }
+
+    fn campaign_for_the_dead(&mut self) {
+        let leader = MemberId(self.raw.raft.leader_id);
+        let still_dead = leader == MemberId::NONE || self.failover.is_down(leader);
+        if self.is_leader() || !still_dead {
+            return self.failover.clear_plan();
+        }
+        // An error says only that an unapplied membership change forbids it.
+        let _ = self.raw.campaign();
+        self.settle_timeout();
+        // Peers that had not noticed the death yet turned the pre-vote down: ask again soon.
+        let voters = self.raw.raft.prs().conf().to_conf_state().voters.len() as u64;
+        self.failover
+            .postpone(Millis(self.now.0 + self.turn_ms() * (voters + 1)));
+    }
+
+    /// How far apart the survivors' campaigns are, in milliseconds.
+    fn turn_ms(&self) -> u64 {
+        (self.config.heartbeat_ms / 4).max(5)
+    }
+
+    pub(super) fn transfer_leader(&mut self, to: Option<MemberId>) {
+        let Some(to) = to.or_else(|| self.best_successor()) else {
+            return;
+        };
+        if self.is_leader() && to != self.config.member {
+            self.raw.transfer_leader(to.0);
+        }
+    }
+
+    /// The voter whose log is furthest among those that answer.
+    fn best_successor(&self) -> Option<MemberId> {
+        let progress = self.raw.raft.prs();
+        let voters = progress.conf().to_conf_state().voters;
+        let candidates = voters.into_iter().filter(|voter| {
+            *voter != self.config.member.0 && !self.failover.is_down(MemberId(*voter))
+        });
+        let furthest = candidates.max_by_key(|voter| {
+            let matched = progress.get(*voter).map_or(0, |peer| peer.matched);
+            let active = progress.get(*voter).is_some_and(|peer| peer.recent_active);
+            (active, matched)
+        });
+        furthest.map(MemberId)
+    }
+
+    /// The engine holds everything up to `index`: the log in memory may forget what followers will
+    /// not need.
+    pub(super) fn take_durable(&mut self, index: Index, output: &mut Output) {
+        self.durable = self.durable.max(index.0);
+        let (entries_max, bytes_max) = (self.config.catch_up_entries, self.config.catch_up_bytes);
+        let log = self.raw.store();
+        let crowded = entries_max + entries_max / 4 < log.len()
+            || bytes_max + bytes_max / 4 < log.size_bytes();
+        if !crowded {
+            return;
+        }
+        let allowed = self.durable.min(self.handed);
+        let mut keep = log.keep_from(allowed, entries_max, bytes_max);
+        if log.size_bytes() < bytes_max.saturating_mul(4) {
+            keep = keep.min(self.needed_by_followers());
+        }
+        if let Some(mark) = self.raw.mut_store().compact(keep.saturating_sub(1)) {
+            output.truncate = Some(mark);
+        }
+    }
+
+    /// The first entry that a follower which answers may still ask for.
+    fn needed_by_followers(&self) -> u64 {
+        if !self.is_leader() {
+            return u64::MAX;
+        }
+        let others = self.raw.raft.prs().iter();
+        let active = others.filter(|(id, peer)| **id != self.config.member.0 && peer.recent_active);
+        let needed = active.map(|(_, peer)| match peer.state {
+            raft::ProgressState::Snapshot => peer.pending_snapshot + 1,
+            _ => peer.matched + 1,
+        });
+        needed.min().unwrap_or(u64::MAX)
+    }
+}
+
+/// SplitMix64's finishing step: spreads every bit of the input over the output.
+fn mix(input: u64) -> u64 {
+    let mut mixed = input.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}

@@ -1,0 +1,112 @@
+//! `Store` as the edges see it.
+
+use futures_util::Stream;
+use keelson_core::{ClusterId, MemberId};
+use keelson_proto::etcdserverpb::*;
+
+use crate::edge::{Backend, Versions};
+use crate::{Error, Store, version};
+
+impl Backend for Store {
+    async fn range(&self, request: RangeRequest) -> Result<RangeResponse, Error> {
+        Store::range(self, request).await
+    }
+
+    fn range_stream(
+        &self,
+        request: RangeRequest,
+    ) -> impl Stream<Item = Result<RangeResponse, Error>> + Send + use<> {
+        Store::range_stream(self, request)
+    }
+
+    async fn put(&self, request: PutRequest) -> Result<PutResponse, Error> {
+        Store::put(self, request).await
+    }
+
+    async fn delete_range(
+        &self,
+        request: DeleteRangeRequest,
+    ) -> Result<DeleteRangeResponse, Error> {
+        Store::delete_range(self, request).await
+    }
+
+    async fn txn(&self, request: TxnRequest) -> Result<TxnResponse, Error> {
+        Store::txn(self, request).await
+    }
+
+    async fn compact(&self, request: CompactionRequest) -> Result<CompactionResponse, Error> {
+        Store::compact(self, request).await
+    }
+
+    async fn alarm(&self, request: AlarmRequest) -> Result<AlarmResponse, Error> {
+        Store::alarm(self, request).await
+    }
+
+    async fn member_list(&self, linearizable: bool) -> Result<MemberListResponse, Error> {
+        Store::member_list(self, linearizable).await
+    }
+
+    async fn member_add(&self, request: MemberAddRequest) -> Result<MemberAddResponse, Error> {
+        Store::member_add(self, request).await
+    }
+
+    async fn member_remove(&self, member: MemberId) -> Result<MemberRemoveResponse, Error> {
+        Store::member_remove(self, member).await
+    }
+
+    async fn member_update(
+        &self,
+        request: MemberUpdateRequest,
+    ) -> Result<MemberUpdateResponse, Error> {
+        Store::member_update(self, request).await
+    }
+
+    async fn member_promote(&self, member: MemberId) -> Result<MemberPromoteResponse, Error> {
+        Store::member_promote(self, member).await
+    }
+
+    async fn hash_kv(&self, revision: i64) -> Result<HashKvResponse, Error> {
+        Store::hash_kv(self, revision).await
+    }
+
+    async fn move_leader(&self, target: MemberId) -> Result<MoveLeaderResponse, Error> {
+        Store::move_leader(self, target).await
+    }
+
+    fn status(&self) -> StatusResponse {
+        Store::status(self)
+    }
+
+    fn alarms(&self) -> Vec<AlarmMember> {
+        self.view().alarms()
+    }
+
+    fn members(&self) -> Vec<Member> {
+        self.view().members()
+    }
+
+    fn leader(&self) -> MemberId {
+        self.inner.shared.standing().leader
+    }
+
+    fn is_learner(&self) -> bool {
+        let me = self.view().member(self.member_id().0);
+        me.is_some_and(|member| member.is_learner)
+    }
+
+    fn cluster_id(&self) -> ClusterId {
+        Store::cluster_id(self)
+    }
+
+    fn versions(&self) -> Versions {
+        Versions {
+            server: version::ETCD.to_owned(),
+            cluster: self.view().cluster_version(),
+            storage: self.view().cluster_version(),
+        }
+    }
+
+    fn max_request_bytes(&self) -> usize {
+        self.config().max_request_bytes
+    }
+}

@@ -1,0 +1,283 @@
+//! What a member is told when it is opened: one plain struct, no flags, no environment, no IO.
+//!
+//! `src/` fills it from etcd's flags; a program that embeds the store starts from
+//! [`Config::single`] and changes what it needs.
+
+use std::path::PathBuf;
+
+pub mod identity;
+pub mod initial_cluster;
+pub mod url;
+
+pub use initial_cluster::{BootstrapError, Founder};
+pub use url::{Scheme, Url, UrlError};
+
+/// Whether a member without data founds a cluster or joins one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InitialClusterState {
+    /// All of `initial_cluster` start together for the first time.
+    New,
+    /// The cluster runs, and `member add` has announced this member.
+    Existing,
+}
+
+/// What keeps the key space on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StorageEngine {
+    /// LMDB: fast, small, and written in C.
+    Lmdb,
+    /// sled: pure Rust.
+    Sled,
+    /// Nothing on disk but the log. For tests and simulation.
+    Memory,
+}
+
+/// A member's configuration. Names and defaults are etcd's unless the field says otherwise.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Human-readable, unique in the cluster; chooses this member's entry in `initial_cluster`.
+    pub name: String,
+    /// Everything this member must not lose. Created with mode 0700 when missing.
+    pub data_dir: PathBuf,
+    /// Where the log goes instead of `data_dir`, so that a disk of its own can serve its fsyncs.
+    pub wal_dir: Option<PathBuf>,
+
+    /// Where peers are listened for. Empty: no port is opened, for a single embedded member.
+    pub listen_peer_urls: Vec<Url>,
+    /// How the other members reach this one; hashed into the member id when founding.
+    pub initial_advertise_peer_urls: Vec<Url>,
+    /// What this member tells clients about itself (`member list`). May be empty when embedded.
+    pub advertise_client_urls: Vec<Url>,
+
+    /// The founding members, one entry for each URL. Means nothing once there is a log.
+    pub initial_cluster: Vec<(String, Url)>,
+    /// Found or join. Means nothing once there is a log.
+    pub initial_cluster_state: InitialClusterState,
+    /// Hashed into every id, so that two clusters with equal URLs never take each other for one.
+    pub initial_cluster_token: String,
+    /// Refuse membership changes that would cost the quorum.
+    pub strict_reconfig_check: bool,
+    /// Start with this member alone, from its data: the way back after a quorum is lost for good.
+    pub force_new_cluster: bool,
+
+    /// Milliseconds between a leader's heartbeats, 100; about a round trip between members.
+    pub heartbeat_ms: u64,
+    /// Milliseconds without a leader before a member stands for election, 1000; at least five
+    /// heartbeats, at most 50 s.
+    pub election_ms: u64,
+    /// Let the first election after a start come early, since nobody can be leading yet.
+    pub initial_election_tick_advance: bool,
+    /// Ask before standing for election, so that a member with a bad link does not depose a good
+    /// leader. On, as in etcd 3.5 and later (3.4: off).
+    pub pre_vote: bool,
+
+    /// Entries applied between two snapshots, 10,000 as in etcd 3.6 and later (3.4: 100,000): it
+    /// bounds the log in memory and on disk, and our snapshots cost little.
+    pub snapshot_count: u64,
+    /// Entries kept behind the snapshot, 5,000, so that a slow member needs no snapshot.
+    pub snapshot_catchup_entries: u64,
+    /// Bytes of the key space at which writes end with NOSPACE; 2 GiB. `u64::MAX`: no limit.
+    pub quota_bytes: u64,
+    /// Operations in one transaction, 128.
+    pub max_txn_ops: usize,
+    /// Bytes of one client request, 1.5 MiB.
+    pub max_request_bytes: usize,
+    /// Streams (requests in flight) on one client connection; no limit in etcd.
+    pub max_concurrent_streams: u32,
+
+    /// What keeps the key space.
+    pub storage_engine: StorageEngine,
+    /// Milliseconds between two background commits of the engine, 100. Durability does not wait
+    /// for it: that is the log's.
+    pub flush_interval_ms: u64,
+    /// Records after which such a commit is made at once, 10,000.
+    pub flush_records: usize,
+    /// Never wait for the disk. Loses data in a crash; for tests that do not crash.
+    pub unsafe_no_fsync: bool,
+}
+
+/// etcd's default: 2 GiB.
+pub const QUOTA_BYTES_DEFAULT: u64 = 2 * 1024 * 1024 * 1024;
+
+/// etcd's `maxElectionMs`.
+pub const ELECTION_MS_MAX: u64 = 50_000;
+
+impl Config {
+    /// A cluster of one, with etcd's defaults, that opens no port.
+    pub fn single(name: &str, data_dir: impl Into<PathBuf>) -> Config {
+        let peer = Url::http("localhost", 2380);
+        Config {
+            name: name.to_owned(),
+            data_dir: data_dir.into(),
+            wal_dir: None,
+            listen_peer_urls: Vec::new(),
+            initial_advertise_peer_urls: vec![peer.clone()],
+            advertise_client_urls: Vec::new(),
+            initial_cluster: vec![(name.to_owned(), peer)],
+            initial_cluster_state: InitialClusterState::New,
+            initial_cluster_token: "etcd-cluster".to_owned(),
+            strict_reconfig_check: true,
+            force_new_cluster: false,
+            heartbeat_ms: 100,
+            election_ms: 1000,
+            initial_election_tick_advance: true,
+            pre_vote: true,
+            snapshot_count: 10_000,
+            snapshot_catchup_entries: 5_000,
+            quota_bytes: QUOTA_BYTES_DEFAULT,
+            max_txn_ops: 128,
+            max_request_bytes: 1_572_864,
+            max_concurrent_streams: u32::MAX,
+            storage_engine: StorageEngine::Lmdb,
+            flush_interval_ms: 100,
+            flush_records: 10_000,
+            unsafe_no_fsync: false,
+        }
+    }
+
+    /// Checks that need no other process and no name service. `Store::open` makes them too, so an
+    /// embedder gets the same errors as the command line.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.validate_urls()?;
+        if self.heartbeat_ms == 0 {
+            return Err(ConfigError::Heartbeat(self.heartbeat_ms));
+        }
+        if self.election_ms == 0 {
+            return Err(ConfigError::Election(self.election_ms));
+        }
+        if self.election_ms < self.heartbeat_ms.saturating_mul(5) {
+            return Err(ConfigError::ElectionTooShort(
+                self.election_ms,
+                self.heartbeat_ms,
+            ));
+        }
+        if ELECTION_MS_MAX < self.election_ms {
+            return Err(ConfigError::ElectionTooLong(
+                self.election_ms,
+                ELECTION_MS_MAX,
+            ));
+        }
+        if self.snapshot_count == 0 {
+            return Err(ConfigError::Zero("--snapshot-count"));
+        }
+        if self.max_txn_ops == 0 {
+            return Err(ConfigError::Zero("--max-txn-ops"));
+        }
+        if self.max_request_bytes == 0 {
+            return Err(ConfigError::Zero("--max-request-bytes"));
+        }
+        Ok(())
+    }
+
+    fn validate_urls(&self) -> Result<(), ConfigError> {
+        check_bindable(&self.listen_peer_urls)?;
+        check_hosts(
+            "--initial-advertise-peer-urls",
+            &self.initial_advertise_peer_urls,
+        )?;
+        check_hosts("--advertise-client-urls", &self.advertise_client_urls)
+    }
+}
+
+/// Listeners are bound to addresses, never to names: a name may change its mind. etcd's rule.
+pub fn check_bindable(urls: &[Url]) -> Result<(), ConfigError> {
+    match urls.iter().find(|url| !url.is_bindable()) {
+        Some(url) => Err(ConfigError::NotBindable(url.clone())),
+        None => Ok(()),
+    }
+}
+
+fn check_hosts(flag: &'static str, urls: &[Url]) -> Result<(), ConfigError> {
+    match urls.iter().find(|url| url.host().is_empty()) {
+        Some(url) => Err(ConfigError::NoHost(flag, url::join(urls), url.clone())),
+        None => Ok(()),
+    }
+}
+
+/// A configuration that cannot work. The texts begin as etcd's and end with the remedy.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// A host name where an address is needed.
+    #[error(
+        "expected IP in URL for binding ({0}); listen on an IP address, on localhost, or on 0.0.0.0 for all"
+    )]
+    NotBindable(Url),
+    /// A URL without a host where others must reach us.
+    #[error(
+        "{0} \"{1}\" must be \"host:port\" (unexpected empty host ({2})); give the host that others reach this member by"
+    )]
+    NoHost(&'static str, String, Url),
+    /// Zero heartbeat.
+    #[error("--heartbeat-interval must be >0 (set to {0}ms)")]
+    Heartbeat(u64),
+    /// Zero election timeout.
+    #[error("--election-timeout must be >0 (set to {0}ms)")]
+    Election(u64),
+    /// Too close to the heartbeat.
+    #[error(
+        "--election-timeout[{0}ms] should be at least as 5 times as --heartbeat-interval[{1}ms]; raise the one or lower the other"
+    )]
+    ElectionTooShort(u64, u64),
+    /// Beyond etcd's limit.
+    #[error("--election-timeout[{0}ms] is too long, and should be set less than {1}ms")]
+    ElectionTooLong(u64, u64),
+    /// A limit that would let nothing through.
+    #[error("{0} must be >0; leave it out for the default")]
+    Zero(&'static str),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(change: impl FnOnce(&mut Config), expected: &str) {
+        let mut config = Config::single("a", "unused");
+        assert_eq!(config.validate(), Ok(()));
+        change(&mut config);
+        let error = config.validate().expect_err(expected).to_string();
+        assert!(error.starts_with(expected), "{error}");
+    }
+
+    fn urls(text: &str) -> Vec<Url> {
+        Url::parse_list(text).expect(text)
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_in_etcds_words() {
+        check(
+            |c| c.heartbeat_ms = 0,
+            "--heartbeat-interval must be >0 (set to 0ms)",
+        );
+        check(
+            |c| c.election_ms = 0,
+            "--election-timeout must be >0 (set to 0ms)",
+        );
+        check(
+            |c| c.heartbeat_ms = 300,
+            "--election-timeout[1000ms] should be at least as 5 times as --heartbeat-interval[300ms]",
+        );
+        check(
+            |c| c.election_ms = 60_000,
+            "--election-timeout[60000ms] is too long, and should be set less than 50000ms",
+        );
+        check(
+            |c| c.listen_peer_urls = urls("http://example.com:2380"),
+            "expected IP in URL for binding (http://example.com:2380)",
+        );
+        check(
+            |c| c.advertise_client_urls = urls("http://:2379"),
+            "--advertise-client-urls \"http://:2379\" must be \"host:port\"",
+        );
+        check(|c| c.max_txn_ops = 0, "--max-txn-ops must be >0");
+    }
+
+    #[test]
+    fn the_limits_themselves_are_allowed() {
+        let mut config = Config::single("a", "unused");
+        config.heartbeat_ms = 200;
+        assert_eq!(config.validate(), Ok(()));
+        config.election_ms = ELECTION_MS_MAX;
+        assert_eq!(config.validate(), Ok(()));
+    }
+}

@@ -1,0 +1,211 @@
+//! Binding the addresses that flags name, with errors an operator can act on.
+
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpSocket};
+
+use crate::config::Url;
+
+/// Connections the kernel holds before they are accepted. Linux cuts it to `net.core.somaxconn`.
+const BACKLOG: u32 = 4096;
+
+/// Why an address could not be listened on.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Somebody is there already.
+    #[error(
+        "listen tcp {address}: bind: address already in use ({url}); another process, perhaps an etcd, holds this port: stop it or choose another port with --{flag}"
+    )]
+    InUse {
+        /// `host:port`.
+        address: String,
+        /// As configured.
+        url: Url,
+        /// The flag to change.
+        flag: &'static str,
+    },
+    /// Not an address of this host.
+    #[error(
+        "listen tcp {address}: bind: cannot assign requested address ({url}); no interface of this host has it: correct --{flag}, or use 0.0.0.0 for all interfaces"
+    )]
+    NotLocal {
+        /// `host:port`.
+        address: String,
+        /// As configured.
+        url: Url,
+        /// The flag to change.
+        flag: &'static str,
+    },
+    /// Not built yet.
+    #[error("{url}: {what} is not supported yet; use http:// with an IP address in --{flag}")]
+    Unsupported {
+        /// As configured.
+        url: Url,
+        /// What it would need.
+        what: &'static str,
+        /// The flag to change.
+        flag: &'static str,
+    },
+    /// Anything else the system says.
+    #[error("listen tcp {address}: {source} ({url}); check --{flag}")]
+    Io {
+        /// `host:port`.
+        address: String,
+        /// As configured.
+        url: Url,
+        /// The flag to change.
+        flag: &'static str,
+        /// The system's words.
+        source: io::Error,
+    },
+}
+
+/// Binds one listener for every URL; `flag` is named in errors (`listen-client-urls`).
+pub async fn bind(urls: &[Url], flag: &'static str) -> Result<Vec<TcpListener>, ListenError> {
+    let mut listeners = Vec::with_capacity(urls.len());
+    for url in urls {
+        listeners.push(bind_one(url, flag).await?);
+    }
+    Ok(listeners)
+}
+
+/// Whether two URLs that differ as text lead to one address, as `localhost` and `127.0.0.1` do. Asks
+/// the name service.
+pub fn same_address(one: &Url, other: &Url) -> bool {
+    let addresses = |url: &Url| -> Vec<SocketAddr> {
+        let found = std::net::ToSocketAddrs::to_socket_addrs(url.authority());
+        found.map(Iterator::collect).unwrap_or_default()
+    };
+    let of_one = addresses(one);
+    one.scheme() == other.scheme() && addresses(other).iter().any(|at| of_one.contains(at))
+}
+
+async fn bind_one(url: &Url, flag: &'static str) -> Result<TcpListener, ListenError> {
+    if url.scheme().is_unix() {
+        let what = "a unix socket";
+        return Err(ListenError::Unsupported {
+            url: url.clone(),
+            what,
+            flag,
+        });
+    }
+    if url.scheme().is_secure() {
+        return Err(ListenError::Unsupported {
+            url: url.clone(),
+            what: "TLS",
+            flag,
+        });
+    }
+    let result = match address(url).await {
+        Ok(address) => listen(address),
+        Err(error) => Err(error),
+    };
+    result.map_err(|source| explain(source, url, flag))
+}
+
+async fn address(url: &Url) -> io::Result<SocketAddr> {
+    if let Some(ip) = url.ip() {
+        return Ok(SocketAddr::new(ip, url.port()));
+    }
+    // Only `localhost` gets here. IPv4 first, as Go does: clients dial 127.0.0.1.
+    let mut found: Vec<SocketAddr> = tokio::net::lookup_host((url.host(), url.port()))
+        .await?
+        .collect();
+    found.sort_by_key(SocketAddr::is_ipv6);
+    found
+        .first()
+        .copied()
+        .ok_or_else(|| io::Error::other("the host name has no address"))
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    // Go listens on both families when told 0.0.0.0, and clients have come to rely on `[::1]`.
+    if address.ip() == IpAddr::from([0, 0, 0, 0]) {
+        let both = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), address.port());
+        match listen_on(both) {
+            Err(error) if error.kind() != io::ErrorKind::AddrInUse => {} // a host without IPv6
+            result => return result,
+        }
+    }
+    listen_on(address)
+}
+
+fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(v6) => {
+            let socket = TcpSocket::new_v6()?;
+            SockRef::from(&socket).set_only_v6(!v6.ip().is_unspecified())?;
+            socket
+        }
+    };
+    // Without it a restart would wait for the old connections' TIME_WAIT.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+fn explain(source: io::Error, url: &Url, flag: &'static str) -> ListenError {
+    let (address, url) = (url.authority().to_owned(), url.clone());
+    match source.kind() {
+        io::ErrorKind::AddrInUse => ListenError::InUse { address, url, flag },
+        io::ErrorKind::AddrNotAvailable => ListenError::NotLocal { address, url, flag },
+        _ => ListenError::Io {
+            address,
+            url,
+            flag,
+            source,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn bind_text(url: &str) -> Result<Vec<TcpListener>, ListenError> {
+        bind(&[Url::parse(url).expect(url)], "listen-client-urls").await
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_names_url_cause_and_remedy() {
+        let first = bind_text("http://127.0.0.1:0").await.expect("any port");
+        let port = first[0].local_addr().expect("it is bound").port();
+        let url = format!("http://127.0.0.1:{port}");
+        let error = bind_text(&url).await.expect_err("it is taken").to_string();
+        for part in ["address already in use", &url, "--listen-client-urls"] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn every_interface_means_both_families() {
+        let listeners = bind_text("http://0.0.0.0:0").await.expect("any port");
+        let port = listeners[0].local_addr().expect("it is bound").port();
+        tokio::net::TcpStream::connect(("127.0.0.1", port))
+            .await
+            .expect("IPv4 is served");
+        if listeners[0].local_addr().expect("it is bound").is_ipv6() {
+            tokio::net::TcpStream::connect(("::1", port))
+                .await
+                .expect("IPv6 is served");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_bound_is_explained() {
+        for (url, part) in [
+            ("http://192.0.2.1:0", "no interface of this host has it"),
+            ("https://127.0.0.1:0", "TLS is not supported yet"),
+            ("unix://localhost:m1", "a unix socket is not supported yet"),
+        ] {
+            let error = bind_text(url).await.expect_err(url).to_string();
+            assert!(error.contains(part), "{error}");
+        }
+        bind_text("http://localhost:0")
+            .await
+            .expect("localhost is an address");
+    }
+}

@@ -1,0 +1,336 @@
+//! The driver: the only one that calls `Node::step`.
+//!
+//! One turn, told in the order in which it happens, is [`Stage`]. The driver waits for nothing but
+//! its queue: the disk, the state machine and the network have threads and tasks of their own.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use keelson_core::node::{Input, Node, Output, ReadReady, Refusal, Standing};
+use keelson_core::state::Capture;
+use keelson_core::{Index, MemberId, Millis, ProposalId};
+use keelson_proto::peer::{PeerMessage, RaftMessage, SnapshotChunk, peer_message, snapshot_chunk};
+use tokio::sync::oneshot;
+
+use super::applier::{self, ApplyJob};
+use super::fatal::Fatal;
+use super::log_writer::LogJob;
+use super::staging::Staged;
+use super::waiters::{Outcome, Waiters};
+use crate::peer::{Outbox, send_snapshot};
+use crate::reads::ReadBatches;
+use crate::shared::Shared;
+
+/// Something for the driver.
+pub(crate) enum Event {
+    /// For the node, as it is.
+    Input(Input),
+    /// From a peer.
+    Peer(MemberId, Vec<PeerMessage>),
+    /// The state machine was captured for a follower.
+    Captured(Capture),
+    /// A snapshot has arrived whole. Answers when it is installed, or found stale.
+    SnapshotStaged(RaftMessage, Box<Staged>, oneshot::Sender<bool>),
+    /// The links must follow the members.
+    MembersChanged,
+    /// The member is going down.
+    Stop,
+}
+
+/// Events that one turn takes: more would only delay the first one's answer.
+const TURN_MAX: usize = 1024;
+
+/// Rows of a snapshot that travel together, in bytes.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// A captured state that nobody asks for is let go after this long: it holds compaction back.
+const CAPTURE_KEPT: Duration = Duration::from_secs(10);
+
+/// One turn of the driver, in the order it happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Wait for whichever comes first - a tick, a peer, a client, a finished sync - take whatever
+    /// else has come by then, and...
+    Gather,
+    /// ...hand it all to the node, which decides and does nothing.
+    Step,
+    /// Send what promises nothing that is not durable.
+    Send,
+    /// Install a snapshot that the node took: the log must not hear of it first.
+    Install,
+    /// Give the log thread what must be durable; it sends what waits for that.
+    Persist,
+    /// Give the apply thread what is committed.
+    Apply,
+    /// Let linearizable reads wait for their index, and tell clients whose requests are surely not
+    /// in the log.
+    Reply,
+    /// Tell the rest of the member who leads now; begin snapshots; then gather again.
+    Report,
+}
+
+pub(crate) struct Driver {
+    pub(crate) node: Node,
+    pub(crate) began: Instant,
+    pub(crate) events: Receiver<Event>,
+    pub(crate) self_events: Sender<Event>,
+    pub(crate) log: Sender<LogJob>,
+    pub(crate) apply: Sender<ApplyJob>,
+    pub(crate) outbox: Outbox,
+    pub(crate) waiters: Arc<Waiters>,
+    pub(crate) reads: Arc<ReadBatches>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) runtime: tokio::runtime::Handle,
+    pub(crate) fatal: Fatal,
+    pub(crate) inputs: Vec<Input>,
+    pub(crate) staged: Option<(Box<Staged>, oneshot::Sender<bool>)>,
+    pub(crate) capture: Option<(Capture, Instant)>,
+    pub(crate) capture_asked: bool,
+    pub(crate) wake_at: Millis,
+    pub(crate) stopping: bool,
+}
+
+impl Driver {
+    /// Runs until it is told to stop.
+    pub(crate) fn run(mut self) {
+        let mut output = Output::default();
+        let mut stage = Stage::Gather;
+        while !self.stopping {
+            stage = match stage {
+                Stage::Gather => {
+                    self.gather();
+                    Stage::Step
+                }
+                Stage::Step => {
+                    let now = self.now();
+                    output = self.node.step(now, self.inputs.drain(..));
+                    self.wake_at = output.wake_at;
+                    Stage::Send
+                }
+                Stage::Send => {
+                    for (to, message) in output.send.drain(..) {
+                        self.outbox.send(to, message);
+                    }
+                    Stage::Install
+                }
+                Stage::Install => {
+                    self.install(&output);
+                    Stage::Persist
+                }
+                Stage::Persist => {
+                    self.persist(&mut output);
+                    Stage::Apply
+                }
+                Stage::Apply => {
+                    if !output.apply.is_empty() {
+                        let entries = std::mem::take(&mut output.apply);
+                        let _ = self.apply.send(ApplyJob::Committed(entries));
+                    }
+                    Stage::Reply
+                }
+                Stage::Reply => {
+                    self.release(&output.reads);
+                    self.refuse(&output.refused);
+                    Stage::Report
+                }
+                Stage::Report => {
+                    self.report(&mut output);
+                    Stage::Gather
+                }
+            };
+        }
+    }
+
+    fn now(&self) -> Millis {
+        let elapsed = self.began.elapsed().as_millis();
+        Millis(u64::try_from(elapsed).expect("half a billion years"))
+    }
+
+    fn gather(&mut self) {
+        let patience = self.wake_at.0.saturating_sub(self.now().0);
+        match self.events.recv_timeout(Duration::from_millis(patience)) {
+            Ok(event) => self.take(event),
+            Err(RecvTimeoutError::Timeout) => return,
+            Err(RecvTimeoutError::Disconnected) => self.stopping = true,
+        }
+        for _ in 1..TURN_MAX {
+            match self.events.try_recv() {
+                Ok(event) => self.take(event),
+                Err(_) => break,
+            }
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Input(Input::Read { context }) => {
+                self.reads.close(context);
+                self.inputs.push(Input::Read { context });
+            }
+            Event::Input(input) => self.inputs.push(input),
+            Event::Peer(from, messages) => {
+                self.shared.note_taken(messages.len());
+                let inputs = messages
+                    .into_iter()
+                    .filter_map(|message| input_of(from, message));
+                self.inputs.extend(inputs);
+            }
+            Event::Captured(capture) => self.captured(capture),
+            Event::SnapshotStaged(offer, staged, answer) => {
+                self.staged = Some((staged, answer));
+                self.inputs.push(Input::SnapshotReceived(offer));
+            }
+            Event::MembersChanged => self.outbox.update(&self.shared.peers()),
+            Event::Stop => self.stopping = true,
+        }
+    }
+
+    /// If the node took the snapshot that has arrived, the state machine goes on from it before the
+    /// log begins anew there. A crash in between is repaired at the next start.
+    fn install(&mut self, output: &Output) {
+        let Some((staged, answer)) = self.staged.take() else {
+            return;
+        };
+        let mark = output
+            .append
+            .as_ref()
+            .and_then(|append| append.snapshot.as_ref());
+        let taken = mark.is_some_and(|(mark, _)| *mark == staged.mark());
+        if taken {
+            let (installed, done) = bounded(1);
+            let _ = self.apply.send(ApplyJob::Install(staged, installed));
+            if done.recv().is_err() {
+                self.stopping = true;
+                return;
+            }
+        }
+        let _ = answer.send(taken);
+    }
+
+    fn persist(&mut self, output: &mut Output) {
+        if let Some(append) = output.append.take() {
+            let _ = self.log.send(LogJob::Append(append));
+        }
+        if let Some(mark) = output.truncate.take() {
+            let _ = self.log.send(LogJob::Truncate(mark));
+        }
+    }
+
+    fn release(&mut self, reads: &[ReadReady]) {
+        let mut by_index: HashMap<Index, Vec<oneshot::Sender<()>>> = HashMap::new();
+        for ready in reads {
+            let readers = self.reads.take(ready.context);
+            by_index.entry(ready.index).or_default().extend(readers);
+        }
+        for (index, readers) in by_index {
+            let _ = self.apply.send(ApplyJob::Reads(index, readers));
+        }
+    }
+
+    fn refuse(&self, refused: &[(ProposalId, Refusal)]) {
+        for (id, refusal) in refused {
+            self.waiters.settle(*id, Outcome::Refused(*refusal));
+        }
+    }
+
+    fn report(&mut self, output: &mut Output) {
+        self.shared.note_node(self.node.status());
+        if let Some(standing) = output.standing {
+            self.announce(standing);
+        }
+        if output.snapshot_wanted && !self.capture_asked {
+            self.capture_asked = true;
+            let _ = self.apply.send(ApplyJob::Capture);
+        }
+        for (to, offer) in output.snapshots.drain(..) {
+            self.send_snapshot(to, offer);
+        }
+        let kept_too_long = |(_, since): &(_, Instant)| CAPTURE_KEPT < since.elapsed();
+        if self.capture.as_ref().is_some_and(kept_too_long) {
+            self.capture = None;
+        }
+        if output.removed {
+            self.shared.note_removed();
+        }
+    }
+
+    fn announce(&self, standing: Standing) {
+        tracing::info!(
+            leader = %standing.leader,
+            term = standing.term.0,
+            role = ?standing.role,
+            "raft: standing changed"
+        );
+        self.shared.note_standing(standing);
+    }
+
+    fn captured(&mut self, capture: Capture) {
+        let (mark, conf_state) = applier::mark_of(&capture);
+        self.capture = Some((capture, Instant::now()));
+        self.capture_asked = false;
+        self.inputs
+            .push(Input::SnapshotCaptured { mark, conf_state });
+    }
+
+    fn send_snapshot(&mut self, to: MemberId, offer: RaftMessage) {
+        let wanted = offer.snapshot.as_ref().map(|meta| meta.index);
+        let fits = |(capture, _): &&mut (Capture, Instant)| Some(capture.mark().index) == wanted;
+        let Some((capture, since)) = self.capture.as_mut().filter(fits) else {
+            let _ = self
+                .self_events
+                .send(Event::Input(Input::SnapshotSent { to, ok: false }));
+            return;
+        };
+        *since = Instant::now();
+        let mut capture = capture.clone();
+        let (outbox, events) = (self.outbox.clone(), self.self_events.clone());
+        let fatal = self.fatal.clone();
+        self.runtime.spawn(async move {
+            let began = Instant::now();
+            let read = move |send: &mut dyn FnMut(snapshot_chunk::Part) -> bool| {
+                loop {
+                    match capture.next_chunk(PIECE_BYTES) {
+                        Ok(Some(SnapshotChunk { part: Some(part) })) => {
+                            if !send(part) {
+                                return;
+                            }
+                        }
+                        Ok(_) => return,
+                        Err(error) => return fatal.raise("reading a snapshot", &error),
+                    }
+                }
+            };
+            let sent = send_snapshot(&outbox, to, offer, read).await;
+            match &sent {
+                Ok(()) => tracing::info!(%to, took = ?began.elapsed(), "sent a snapshot"),
+                Err(error) => {
+                    tracing::warn!(%to, why = error.message(), "sending a snapshot failed")
+                }
+            }
+            let _ = events.send(Event::Input(Input::SnapshotSent {
+                to,
+                ok: sent.is_ok(),
+            }));
+        });
+    }
+}
+
+/// A peer's message as the node knows it. A message in another's name is dropped.
+fn input_of(from: MemberId, message: PeerMessage) -> Option<Input> {
+    match message.message? {
+        peer_message::Message::Raft(message) => {
+            (message.from == from.0).then_some(Input::Raft(message))
+        }
+        peer_message::Message::Forward(forward) => {
+            let mine = forward.id.is_some_and(|id| id.member == from.0);
+            mine.then_some(Input::Forwarded(forward))
+        }
+        peer_message::Message::Refused(refused) => Some(Input::Refused(refused)),
+        peer_message::Message::ReadIndexRequest(request) => {
+            Some(Input::ReadIndexRequested { from, request })
+        }
+        peer_message::Message::ReadIndexResponse(answer) => Some(Input::ReadIndexAnswered(answer)),
+    }
+}

@@ -1,0 +1,38 @@
+//! The end of a member that cannot go on: a failed fsync, a damaged engine, a full disk.
+//!
+//! Nothing is retried: after a failed fsync nobody knows what the disk holds (fsyncgate). The process
+//! ends at once, so that no other thread acknowledges anything on top of it.
+
+use std::sync::Arc;
+
+/// What to do when the member cannot go on. `src/` ends the process; an embedder may do otherwise,
+/// but the member answers nothing more.
+pub type FatalHandler = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// Calls the handler; shared by the member's threads.
+#[derive(Clone)]
+pub(crate) struct Fatal {
+    handler: FatalHandler,
+}
+
+impl Fatal {
+    pub(crate) fn new(handler: FatalHandler) -> Fatal {
+        Fatal { handler }
+    }
+
+    /// Says what happened and ends the member. Returns only if the embedder's handler does; the
+    /// calling thread must then stop.
+    pub(crate) fn raise(&self, doing: &str, error: &dyn std::fmt::Display) {
+        let said = format!("{doing}: {error}");
+        tracing::error!(error = %said, "the member cannot go on");
+        (self.handler)(&said);
+    }
+}
+
+/// Ends the process, with status 1.
+pub fn end_process() -> FatalHandler {
+    Arc::new(|said| {
+        eprintln!("keelson: fatal: {said}");
+        std::process::exit(1);
+    })
+}

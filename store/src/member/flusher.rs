@@ -1,0 +1,28 @@
+//! The flush thread: the one place that waits for the engine's disk.
+
+use std::sync::Arc;
+
+use crossbeam::channel::{Receiver, Sender};
+use keelson_core::engine::Engine;
+use keelson_core::state::Flush;
+
+use super::applier::ApplyJob;
+use super::fatal::Fatal;
+
+/// One overlay on its way into the engine.
+pub(crate) struct FlushJob {
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) flush: Flush,
+}
+
+/// Runs until the applier hangs up.
+pub(crate) fn run(jobs: &Receiver<FlushJob>, done: &Sender<ApplyJob>, fatal: &Fatal) {
+    for FlushJob { engine, flush } in jobs {
+        if let Err(error) = engine.write(&flush.batch) {
+            return fatal.raise("writing to the storage engine", &error);
+        }
+        if done.send(ApplyJob::Flushed { engine, flush }).is_err() {
+            return;
+        }
+    }
+}

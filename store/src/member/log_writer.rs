@@ -1,0 +1,109 @@
+//! The log thread: everything that waits becomes durable with one fdatasync.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
+use keelson_core::SnapshotMark;
+use keelson_core::node::{Append, Input};
+
+use super::driver::Event;
+use super::fatal::Fatal;
+use crate::disk::RealDisk;
+use crate::peer::Outbox;
+use crate::wal::Wal;
+
+/// What the log thread is asked to do, in order.
+pub(crate) enum LogJob {
+    /// Make it durable, say so, and then send what waited for it.
+    Append(Append),
+    /// Entries up to this one are no longer needed.
+    Truncate(SnapshotMark),
+}
+
+/// Appends that share an fdatasync. More only delays the first of them.
+const BATCH_MAX: usize = 256;
+/// With nothing to do for this long, the next segment is made ready.
+const IDLE: Duration = Duration::from_millis(20);
+
+pub(crate) struct LogWriter {
+    pub(crate) wal: Wal<RealDisk>,
+    pub(crate) jobs: Receiver<LogJob>,
+    pub(crate) events: Sender<Event>,
+    pub(crate) outbox: Outbox,
+    pub(crate) fatal: Fatal,
+    pub(crate) syncs: Arc<crate::metrics::Histogram>,
+}
+
+impl LogWriter {
+    /// Runs until the driver hangs up.
+    pub(crate) fn run(mut self) {
+        let mut batch = Vec::with_capacity(BATCH_MAX);
+        let mut idle = false;
+        loop {
+            match self
+                .jobs
+                .recv_timeout(if idle { Duration::MAX } else { IDLE })
+            {
+                Ok(job) => batch.push(job),
+                Err(RecvTimeoutError::Timeout) => {
+                    idle = true;
+                    if let Err(error) = self.wal.prepare_next() {
+                        return self.fatal.raise("preparing the next log segment", &error);
+                    }
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            idle = false;
+            batch.extend(self.jobs.try_iter().take(BATCH_MAX - 1));
+            if let Err(error) = self.write(&mut batch) {
+                return self.fatal.raise("writing the log", &error);
+            }
+        }
+    }
+
+    fn write(&mut self, batch: &mut Vec<LogJob>) -> Result<(), crate::wal::WalError> {
+        let mut appends = Vec::with_capacity(batch.len());
+        let mut truncate = None;
+        let mut must_sync = false;
+        for job in batch.drain(..) {
+            match job {
+                LogJob::Append(append) => {
+                    if !append.order_only {
+                        must_sync = true;
+                        let mark = append.snapshot.as_ref().map(|(mark, _)| *mark);
+                        self.wal.append(append.hard_state, &append.entries, mark)?;
+                    }
+                    appends.push(append);
+                }
+                LogJob::Truncate(mark) => truncate = Some(mark),
+            }
+        }
+        if must_sync {
+            let began = std::time::Instant::now();
+            self.wal.sync()?;
+            self.syncs.observe(began.elapsed());
+        }
+        self.let_go(appends);
+        if let Some(mark) = truncate {
+            self.wal.truncate_before(mark.index, mark.term)?;
+        }
+        Ok(())
+    }
+
+    /// The driver hears of it before any peer can answer: raft-rs wants to know what is durable
+    /// before it counts the votes that rest on it.
+    fn let_go(&self, appends: Vec<Append>) {
+        if let Some(last) = appends.last() {
+            let _ = self.events.send(Event::Input(Input::Persisted {
+                number: last.number,
+            }));
+        }
+        for append in appends {
+            for (to, message) in append.send_after {
+                self.outbox.send(to, message);
+            }
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! From a data directory to a member that can go on, or from a configuration to a new one.
+//!
+//! Order matters: the log is opened first, since its lock keeps a second process out; then the
+//! engine; then the two are made to agree (`Node::new`).
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use keelson_core::engine::Engine;
+use keelson_core::node::{Node, NodeConfig, Restored};
+use keelson_core::state::{Genesis, Limits, StateMachine};
+use keelson_core::{ClusterId, Index, MemberId, SnapshotMark};
+use keelson_proto::etcdserverpb::Member;
+use keelson_proto::internal::{AppliedMark, ConfState};
+
+use crate::config::{Config, InitialClusterState};
+use crate::disk::RealDisk;
+use crate::engine::EngineKind;
+use crate::engine::generation::{CURRENT, Generations};
+use crate::open_error::OpenError;
+use crate::wal::{Identity, Wal, WalConfig};
+use parking_lot::Mutex;
+
+/// Everything a member needs to start its threads.
+pub(crate) struct Recovery {
+    pub(crate) identity: Identity,
+    pub(crate) boot: u64,
+    pub(crate) is_new: bool,
+    pub(crate) committed: Index,
+    pub(crate) node: Node,
+    pub(crate) state: StateMachine,
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) wal: Wal<RealDisk>,
+    pub(crate) generations: Arc<Mutex<Generations<RealDisk>>>,
+    pub(crate) options: EngineOptions,
+    pub(crate) limits: Limits,
+}
+
+/// How the member's engines are opened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EngineOptions {
+    pub(crate) kind: EngineKind,
+    /// How large LMDB's file may grow. Address space, not memory: the file is as large as its data.
+    pub(crate) map_bytes: u64,
+}
+
+impl EngineOptions {
+    fn of(config: &Config) -> EngineOptions {
+        let quota = match config.quota_bytes {
+            u64::MAX => MAP_BYTES_MAX,
+            quota => quota,
+        };
+        EngineOptions {
+            kind: engine_kind(config),
+            map_bytes: quota.saturating_mul(2).clamp(MAP_BYTES_MIN, MAP_BYTES_MAX),
+        }
+    }
+}
+
+/// Twice the default quota.
+const MAP_BYTES_MIN: u64 = 4 << 30;
+/// More than anybody keeps in etcd, and little of 47 bits of address space.
+const MAP_BYTES_MAX: u64 = 1 << 40;
+
+/// Who this member is, and what a new one begins with.
+pub(crate) struct Found {
+    identity: Identity,
+    genesis: Option<Genesis>,
+}
+
+/// The directories of a member.
+struct Layout {
+    wal: PathBuf,
+    snap: PathBuf,
+}
+
+impl Layout {
+    fn of(config: &Config) -> Layout {
+        let member = config.data_dir.join("member");
+        Layout {
+            wal: config.wal_dir.clone().unwrap_or_else(|| member.join("wal")),
+            snap: member.join("snap"),
+        }
+    }
+}
+
+/// Finds out who this member is: from its log, or from the configuration, or from the cluster that
+/// it joins.
+pub(crate) async fn whom(config: &Config) -> Result<Found, OpenError> {
+    let layout = Layout::of(config);
+    let identity = Wal::<RealDisk>::identity(&RealDisk, &layout.wal)?;
+    let has_state = layout.snap.join(CURRENT).exists();
+    match identity {
+        Some(identity) if has_state => {
+            return Ok(Found {
+                identity,
+                genesis: None,
+            });
+        }
+        // The process ended while it founded or joined: it does so again.
+        Some(_) => {}
+        None => refuse_state_without_log(&layout, has_state)?,
+    }
+    match config.initial_cluster_state {
+        InitialClusterState::New => found(config),
+        InitialClusterState::Existing => super::join::join(config).await,
+    }
+}
+
+/// An engine without a log is half a member: its log was lost, or is somewhere else.
+fn refuse_state_without_log(layout: &Layout, has_state: bool) -> Result<(), OpenError> {
+    if !has_state {
+        return Ok(());
+    }
+    Err(OpenError::DataDir {
+        dir: layout.snap.clone(),
+        why: format!(
+            "it holds a member's state, but there is no log in {}. Point --wal-dir to the log, or, if \
+             it is lost, remove this member from the cluster, empty its data directory and add it \
+             again",
+            layout.wal.display()
+        ),
+    })
+}
+
+fn found(config: &Config) -> Result<Found, OpenError> {
+    config.verify_bootstrap(crate::listen::same_address)?;
+    let founders = config.founders();
+    let member = config.founding_member_id().expect("verified just above");
+    let cluster = config.founding_cluster_id();
+    let members = founders.iter().map(|founder| Member {
+        id: founder.id.0,
+        name: founder.name.clone(),
+        peer_ur_ls: founder
+            .peer_urls
+            .iter()
+            .map(|url| url.to_string())
+            .collect(),
+        ..Member::default()
+    });
+    let conf_state = ConfState {
+        voters: founders.iter().map(|founder| founder.id.0).collect(),
+        ..ConfState::default()
+    };
+    // The founding counts as the first entry: a member that joins later, with an empty log, is then
+    // behind the log's start and gets a snapshot, which tells it who founded the cluster.
+    let mark = AppliedMark {
+        index: 1,
+        term: 1,
+        conf_state: Some(conf_state),
+    };
+    let genesis = Genesis {
+        cluster_id: cluster,
+        members: members.collect(),
+        mark,
+    };
+    Ok(Found {
+        identity: Identity { cluster, member },
+        genesis: Some(genesis),
+    })
+}
+
+impl Found {
+    /// A member that joins that cluster as that member.
+    pub(crate) fn joining(cluster: ClusterId, member: MemberId, members: Vec<Member>) -> Found {
+        let genesis = Genesis {
+            cluster_id: cluster,
+            members,
+            mark: AppliedMark::default(),
+        };
+        Found {
+            identity: Identity { cluster, member },
+            genesis: Some(genesis),
+        }
+    }
+}
+
+/// Opens log and engine and makes them agree. Blocks.
+pub(crate) fn recover(config: &Config, found: Found) -> Result<Recovery, OpenError> {
+    create_private(&config.data_dir)?;
+    let layout = Layout::of(config);
+    let wal_config = WalConfig {
+        unsafe_no_fsync: config.unsafe_no_fsync,
+        ..WalConfig::default()
+    };
+    let limits = Limits {
+        quota_bytes: config.quota_bytes,
+    };
+    let options = EngineOptions::of(config);
+    let is_new = found.genesis.is_some();
+    let (mut wal, recovered) =
+        Wal::create_or_open(Arc::new(RealDisk), &layout.wal, found.identity, wal_config)?;
+    if let Some(repaired) = &recovered.repaired {
+        tracing::warn!(%repaired, "the end of the log was repaired");
+    }
+    if is_new && recovered.mark != SnapshotMark::default() {
+        return Err(state_is_missing(&layout));
+    }
+    let generations = Generations::open(Arc::new(RealDisk), &layout.snap);
+    let mut generations = generations.map_err(engine_error)?;
+    let fresh = match generations.current() {
+        Some(_) => None,
+        None => Some(generations.begin().map_err(engine_error)?),
+    };
+    let dir = fresh.as_ref().map(|fresh| fresh.dir.clone());
+    let dir = dir
+        .or_else(|| generations.current())
+        .expect("one of the two");
+    let engine = crate::engine::open(options.kind, &dir, options.map_bytes);
+    let engine = engine.map_err(engine_error)?;
+    let state = open_state(&engine, found.genesis, limits, &layout)?;
+    if let Some(fresh) = fresh {
+        generations.switch(&fresh).map_err(engine_error)?;
+    }
+    let applied = state.applied();
+    if state.view().cluster_id() != found.identity.cluster {
+        return Err(OpenError::DataDir {
+            dir: layout.snap,
+            why: "its state belongs to another cluster than its log; two members' directories \
+                  were mixed up"
+                .to_owned(),
+        });
+    }
+    let restored = Restored {
+        hard_state: recovered.hard_state,
+        log_start: recovered.mark,
+        entries: recovered.entries,
+        applied,
+    };
+    let mut node_config = NodeConfig::new(found.identity.member, recovered.boot);
+    node_config.heartbeat_ms = config.heartbeat_ms;
+    node_config.election_ms = config.election_ms;
+    node_config.pre_vote = config.pre_vote;
+    node_config.seed = found.identity.member.0 ^ recovered.boot;
+    node_config.catch_up_entries = config.snapshot_catchup_entries.min(config.snapshot_count);
+    let (node, mark) = Node::new(node_config, restored)?;
+    if let Some(mark) = mark {
+        wal.append(None, &[], Some(mark))?;
+        wal.sync()?;
+    }
+    Ok(Recovery {
+        identity: found.identity,
+        boot: recovered.boot,
+        is_new,
+        committed: node.status().committed,
+        node,
+        state,
+        engine,
+        wal,
+        generations: Arc::new(Mutex::new(generations)),
+        options,
+        limits,
+    })
+}
+
+fn engine_kind(config: &Config) -> EngineKind {
+    match config.storage_engine {
+        crate::config::StorageEngine::Lmdb => EngineKind::Lmdb,
+        crate::config::StorageEngine::Sled => EngineKind::Sled,
+        crate::config::StorageEngine::Memory => EngineKind::Memory,
+    }
+}
+
+fn open_state(
+    engine: &Arc<dyn Engine>,
+    genesis: Option<Genesis>,
+    limits: Limits,
+    layout: &Layout,
+) -> Result<StateMachine, OpenError> {
+    if let Some(state) = StateMachine::open(Arc::clone(engine), limits).map_err(engine_error)? {
+        return Ok(state);
+    }
+    match genesis {
+        Some(genesis) => {
+            StateMachine::create(Arc::clone(engine), genesis, limits).map_err(engine_error)
+        }
+        None => Err(state_is_missing(layout)),
+    }
+}
+
+fn state_is_missing(layout: &Layout) -> OpenError {
+    OpenError::DataDir {
+        dir: layout.snap.clone(),
+        why:
+            "the log is there but the state is not. Remove this member from the cluster, empty its \
+              data directory and add it again"
+                .to_owned(),
+    }
+}
+
+fn engine_error(error: impl std::fmt::Display) -> OpenError {
+    OpenError::Engine(error.to_string())
+}
+
+/// etcd's data directories are their owner's alone.
+fn create_private(dir: &Path) -> Result<(), OpenError> {
+    crate::disk::create_private_dir(dir).map_err(|error| OpenError::DataDir {
+        dir: dir.to_owned(),
+        why: format!("{error}. Check the path and its permissions"),
+    })
+}

@@ -1,0 +1,51 @@
+//! Why a member could not be brought up, and what to do about it.
+
+use std::path::PathBuf;
+
+use crate::config::{BootstrapError, ConfigError};
+use crate::listen::ListenError;
+
+/// A member could not be brought up. Nothing has been overwritten.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The configuration cannot work.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The cluster cannot be founded or joined as configured.
+    #[error(transparent)]
+    Bootstrap(#[from] BootstrapError),
+    /// A peer port could not be opened.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The log could not be opened.
+    #[error(transparent)]
+    Wal(#[from] crate::wal::WalError),
+    /// The storage engine could not be opened.
+    #[error("{0}")]
+    Engine(String),
+    /// Log and engine do not fit together.
+    #[error(transparent)]
+    Node(#[from] keelson_core::node::NodeError),
+    /// The data directory cannot be used.
+    #[error("cannot use the data directory {dir}: {why}")]
+    DataDir {
+        /// Which.
+        dir: PathBuf,
+        /// Why not, and what to do.
+        why: String,
+    },
+    /// The members of the cluster to be joined could not be asked.
+    #[error(
+        "could not get the member list of the cluster to join from any of {urls}: {why}. Check that \
+         those members run and that `member add` was called for this member"
+    )]
+    Join {
+        /// Whom it asked.
+        urls: String,
+        /// What the last one said.
+        why: String,
+    },
+    /// Something that should not happen.
+    #[error("{0}")]
+    Internal(String),
+}

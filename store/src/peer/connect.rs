@@ -1,0 +1,82 @@
+//! Opening a connection to a peer, and telling a dead process from a slow one.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use keelson_proto::peer::peer_client::PeerClient;
+use tokio::net::TcpStream;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::config::Url;
+
+/// A silent network is noticed after about this long; Raft has noticed before.
+const PING_EVERY: Duration = Duration::from_secs(2);
+const PING_PATIENCE: Duration = Duration::from_secs(3);
+const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Large enough for the largest append message to be in flight without a pause.
+const WINDOW_BYTES: u32 = 8 << 20;
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(super) enum ConnectError {
+    /// The host answered that nobody listens: the process is gone.
+    Refused,
+    /// Anything else, told in words.
+    Other(String),
+}
+
+/// Tries the peer's URLs in turn.
+pub(super) async fn connect(urls: &[Url]) -> Result<PeerClient<Channel>, ConnectError> {
+    let mut all_refused = !urls.is_empty();
+    let mut said = "it has no peer URL".to_owned();
+    for url in urls {
+        match connect_one(url).await {
+            Ok(channel) => {
+                return Ok(PeerClient::new(channel).max_decoding_message_size(usize::MAX));
+            }
+            Err(ConnectError::Refused) => said = format!("{url}: connection refused"),
+            Err(ConnectError::Other(why)) => {
+                all_refused = false;
+                said = format!("{url}: {why}");
+            }
+        }
+    }
+    match all_refused {
+        true => Err(ConnectError::Refused),
+        false => Err(ConnectError::Other(said)),
+    }
+}
+
+async fn connect_one(url: &Url) -> Result<Channel, ConnectError> {
+    let address = url.authority().to_owned();
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        .map_err(|error| ConnectError::Other(error.to_string()))?
+        .connect_timeout(CONNECT_PATIENCE)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
+        .http2_keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_PATIENCE)
+        .keep_alive_while_idle(true);
+    let refused = Arc::new(AtomicBool::new(false));
+    let note = Arc::clone(&refused);
+    let connector = tower::service_fn(move |_| {
+        let (address, note) = (address.clone(), Arc::clone(&note));
+        async move {
+            let socket = TcpStream::connect(address).await.inspect_err(|error| {
+                let gone = error.kind() == io::ErrorKind::ConnectionRefused;
+                note.store(gone, Ordering::Relaxed);
+            })?;
+            socket.set_nodelay(true)?;
+            Ok::<_, io::Error>(TokioIo::new(socket))
+        }
+    });
+    match endpoint.connect_with_connector(connector).await {
+        Ok(channel) => Ok(channel),
+        Err(_) if refused.load(Ordering::Relaxed) => Err(ConnectError::Refused),
+        Err(error) => Err(ConnectError::Other(error.to_string())),
+    }
+}

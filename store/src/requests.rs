@@ -1,0 +1,320 @@
+//! What a `Store` does for its callers: reads from local state once it is recent enough, and
+//! proposals until their fate is known or time is up.
+
+use std::time::{Duration, Instant};
+
+use futures_util::Stream;
+use keelson_core::node::Refusal;
+use keelson_core::state::{self, Response, check};
+use keelson_core::{MemberId, state::Error as StateError};
+use keelson_proto::etcdserverpb::*;
+use keelson_proto::internal::{Command, command::Op};
+use prost::Message;
+use tokio::time::timeout_at;
+
+use crate::member::driver::Event;
+use crate::member::waiters::Outcome;
+use crate::{Error, Store};
+
+/// Between two attempts at a request that is surely not in the log.
+const RETRY: Duration = Duration::from_millis(5);
+
+impl Store {
+    /// Reads keys; linearizable unless the request says serializable.
+    ///
+    /// # Errors
+    /// etcd's: bad requests, compacted and future revisions, timeouts.
+    pub async fn range(&self, request: RangeRequest) -> Result<RangeResponse, Error> {
+        check::range(&request)?;
+        if !request.serializable {
+            self.read_index().await?;
+        }
+        let mut response = self.view().range(&request)?;
+        self.fill(&mut response.header);
+        Ok(response)
+    }
+
+    /// The same in pieces of about `max_request_bytes`, all at one revision. Only the last has a
+    /// header, a count and `more`. Memory stays small however long the range is.
+    pub fn range_stream(
+        &self,
+        request: RangeRequest,
+    ) -> impl Stream<Item = Result<RangeResponse, Error>> + Send + use<> {
+        let begin = Pieces::Begin(request);
+        futures_util::stream::try_unfold((self.clone(), begin), |(store, pieces)| async move {
+            let mut reading = match pieces {
+                Pieces::Begin(request) => store.begin_stream(&request).await?,
+                Pieces::Reading(reading) => reading,
+            };
+            let Some(mut piece) = reading.next_chunk()? else {
+                return Ok(None);
+            };
+            if piece.header.is_some() {
+                store.fill(&mut piece.header);
+            }
+            Ok(Some((piece, (store, Pieces::Reading(reading)))))
+        })
+    }
+
+    async fn begin_stream(&self, request: &RangeRequest) -> Result<state::RangeStream, Error> {
+        check::range_stream(request)?;
+        if !request.serializable {
+            self.read_index().await?;
+        }
+        Ok(self
+            .view()
+            .range_stream(request, self.config().max_request_bytes)?)
+    }
+
+    /// The value of one key, linearizably; for programs that embed a store.
+    ///
+    /// # Errors
+    /// As [`Store::range`].
+    pub async fn get(
+        &self,
+        key: impl Into<bytes::Bytes>,
+    ) -> Result<Option<keelson_proto::mvccpb::KeyValue>, Error> {
+        let request = RangeRequest {
+            key: key.into(),
+            ..Default::default()
+        };
+        Ok(self.range(request).await?.kvs.pop())
+    }
+
+    /// Writes one key.
+    ///
+    /// # Errors
+    /// etcd's. After a timeout the write may or may not happen.
+    pub async fn put(&self, request: PutRequest) -> Result<PutResponse, Error> {
+        check::put(&request)?;
+        self.require_room(state::put_cost(&request)).await?;
+        match self.propose(Op::Put(request)).await? {
+            Response::Put(mut response) => {
+                self.fill(&mut response.header);
+                Ok(response)
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Deletes keys.
+    ///
+    /// # Errors
+    /// As [`Store::put`].
+    pub async fn delete_range(
+        &self,
+        request: DeleteRangeRequest,
+    ) -> Result<DeleteRangeResponse, Error> {
+        check::delete_range(&request)?;
+        match self.propose(Op::DeleteRange(request)).await? {
+            Response::DeleteRange(mut response) => {
+                self.fill(&mut response.header);
+                Ok(response)
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Compares, then reads and writes as one.
+    ///
+    /// # Errors
+    /// As [`Store::put`].
+    pub async fn txn(&self, request: TxnRequest) -> Result<TxnResponse, Error> {
+        check::txn(&request, self.config().max_txn_ops)?;
+        if check::is_txn_readonly(&request) {
+            if !check::is_txn_serializable(&request) {
+                self.read_index().await?;
+            }
+            let mut response = self.view().txn_read(&request)?;
+            self.fill(&mut response.header);
+            return Ok(response);
+        }
+        self.require_room(state::txn_cost(&request)).await?;
+        match self.propose(Op::Txn(request)).await? {
+            Response::Txn(mut response) => {
+                self.fill(&mut response.header);
+                Ok(response)
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Makes revisions below `request.revision` unreadable; with `physical`, returns once their rows
+    /// are given up on this member.
+    ///
+    /// # Errors
+    /// As [`Store::put`].
+    pub async fn compact(&self, request: CompactionRequest) -> Result<CompactionResponse, Error> {
+        let (revision, physical) = (request.revision, request.physical);
+        let response = self.propose(Op::Compaction(request)).await?;
+        let deadline = tokio::time::Instant::now() + self.request_timeout();
+        while physical && self.view().compaction_finished() < revision {
+            if deadline < tokio::time::Instant::now() {
+                return Err(Error::Timeout);
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+        match response {
+            Response::Compaction(mut response) => {
+                self.fill(&mut response.header);
+                Ok(response)
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Lists, raises or clears alarms.
+    ///
+    /// # Errors
+    /// As [`Store::put`].
+    pub async fn alarm(&self, request: AlarmRequest) -> Result<AlarmResponse, Error> {
+        match self.propose(Op::Alarm(request)).await? {
+            Response::Alarm(mut response) => {
+                self.fill(&mut response.header);
+                Ok(response)
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Waits until this member has applied everything that was committed when this was called.
+    ///
+    /// # Errors
+    /// `Timeout` and its kin when no quorum answers in time.
+    pub async fn read_index(&self) -> Result<(), Error> {
+        let began = Instant::now();
+        let deadline = tokio::time::Instant::now() + self.request_timeout();
+        match timeout_at(deadline, self.inner.reads.join()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(Error::Stopped),
+            Err(_) => Err(self.timeout_error(began)),
+        }
+    }
+
+    /// Puts a command into the log and returns what came of it. A command that is surely not in the
+    /// log is tried again, until time is up; one whose fate is unknown never is.
+    pub(crate) async fn propose(&self, op: Op) -> Result<Response, Error> {
+        let command = Command { op: Some(op) }.encode_to_vec();
+        if self.config().max_request_bytes < command.len() {
+            return Err(Error::RequestTooLarge);
+        }
+        self.submit(command.into(), false).await
+    }
+
+    /// The same for an encoded command or membership change.
+    pub(crate) async fn submit(
+        &self,
+        payload: bytes::Bytes,
+        membership: bool,
+    ) -> Result<Response, Error> {
+        let began = Instant::now();
+        let deadline = tokio::time::Instant::now() + self.request_timeout();
+        let mut standing = self.inner.shared.watch_standing();
+        loop {
+            standing.borrow_and_update();
+            let (id, outcome) = self.inner.waiters.add().ok_or(Error::TooManyRequests)?;
+            let _forget = Forget { store: self, id };
+            let input = match membership {
+                false => keelson_core::node::Input::Propose {
+                    id,
+                    command: payload.clone(),
+                },
+                true => keelson_core::node::Input::ProposeMembership {
+                    id,
+                    change: payload.clone(),
+                },
+            };
+            if self.inner.events.send(Event::Input(input)).is_err() {
+                return Err(Error::Stopped);
+            }
+            match timeout_at(deadline, outcome).await {
+                Ok(Ok(Outcome::Applied(result))) => return result.map_err(Error::from),
+                Ok(Ok(Outcome::Refused(Refusal::TooManyRequests))) => {
+                    return Err(Error::TooManyRequests);
+                }
+                Ok(Ok(Outcome::Refused(_))) => {}
+                Ok(Err(_)) => return Err(Error::Stopped),
+                Err(_) => return Err(self.timeout_error(began)),
+            }
+            // A new leader, or a moment, whichever comes first.
+            let pause = tokio::time::timeout(RETRY, standing.changed());
+            if timeout_at(deadline, pause).await.is_err() {
+                return Err(self.timeout_error(began));
+            }
+        }
+    }
+
+    /// etcd's three kinds of timeout: they tell an operator where to look.
+    fn timeout_error(&self, began: Instant) -> Error {
+        let lost = self.inner.shared.leader_lost();
+        let leader = self.inner.shared.standing().leader;
+        let lately = Duration::from_millis(3 * self.config().election_ms);
+        if lost.is_some_and(|at| began.checked_sub(lately).is_none_or(|since| since <= at)) {
+            return Error::TimeoutDueToLeaderFail;
+        }
+        let remote = leader != MemberId::NONE && leader != self.member_id();
+        if remote && !self.inner.links.is_up(leader) {
+            return Error::TimeoutDueToConnectionLost;
+        }
+        Error::Timeout
+    }
+
+    /// etcd's `ReqTimeout`: five seconds and two election timeouts.
+    pub(crate) fn request_timeout(&self) -> Duration {
+        Duration::from_secs(5) + 2 * Duration::from_millis(self.config().election_ms)
+    }
+
+    /// The quota: when the request does not fit, the NOSPACE alarm goes up for everybody.
+    async fn require_room(&self, cost: u64) -> Result<(), Error> {
+        if self.view().has_room(cost) {
+            return Ok(());
+        }
+        tracing::warn!(
+            quota = self.config().quota_bytes,
+            "the storage quota is used up"
+        );
+        let alarm = AlarmRequest {
+            action: alarm_request::AlarmAction::Activate.into(),
+            member_id: self.member_id().0,
+            alarm: AlarmType::Nospace.into(),
+        };
+        self.propose(Op::Alarm(alarm)).await?;
+        Err(Error::NoSpace)
+    }
+
+    pub(crate) fn view(&self) -> state::ReadView {
+        self.inner.shared.view()
+    }
+
+    /// Completes a header that has its revision.
+    pub(crate) fn fill(&self, header: &mut Option<ResponseHeader>) {
+        let header = header.get_or_insert_default();
+        header.cluster_id = self.cluster_id().0;
+        header.member_id = self.member_id().0;
+        header.raft_term = self.inner.shared.standing().term.0;
+    }
+}
+
+/// A streamed range before and after its first piece.
+enum Pieces {
+    Begin(RangeRequest),
+    Reading(state::RangeStream),
+}
+
+/// Takes the request off the list when its client goes away.
+struct Forget<'a> {
+    store: &'a Store,
+    id: keelson_core::ProposalId,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.store.inner.waiters.forget(self.id);
+    }
+}
+
+/// An answer to another question: a bug, told as an error rather than a panic in a server.
+fn unexpected(response: &Response) -> Error {
+    tracing::error!(?response, "an answer of the wrong kind");
+    Error::from(StateError::UnknownCommand)
+}

@@ -1,0 +1,140 @@
+//! What the threads of a member and its edges both see.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use keelson_core::node::{NodeStatus, Role, Standing};
+use keelson_core::state::ReadView;
+use keelson_core::{ClusterId, Index, MemberId, Term};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
+
+use crate::config::Url;
+
+/// Shared by the driver, the apply thread, the peer port and every request. Each lock is held for
+/// moments and never across an await.
+pub(crate) struct Shared {
+    pub(crate) cluster: ClusterId,
+    pub(crate) member: MemberId,
+    /// Replaced as a whole when a snapshot replaces the state machine.
+    view: RwLock<ReadView>,
+    standing: watch::Sender<Standing>,
+    applied: watch::Sender<Index>,
+    removed: watch::Sender<bool>,
+    node: Mutex<NodeStatus>,
+    /// When a leader was last lost.
+    leader_lost: Mutex<Option<Instant>>,
+    peers: Mutex<Vec<(MemberId, Vec<Url>)>>,
+    /// Messages from peers that wait for the driver.
+    waiting: AtomicUsize,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        cluster: ClusterId,
+        member: MemberId,
+        view: ReadView,
+        node: NodeStatus,
+    ) -> Shared {
+        let standing = Standing {
+            leader: MemberId::NONE,
+            role: Role::Follower,
+            term: Term(0),
+        };
+        let shared = Shared {
+            cluster,
+            member,
+            standing: watch::Sender::new(standing),
+            applied: watch::Sender::new(view.applied_index()),
+            removed: watch::Sender::new(false),
+            node: Mutex::new(node),
+            leader_lost: Mutex::new(None),
+            peers: Mutex::default(),
+            waiting: AtomicUsize::new(0),
+            view: RwLock::new(view.clone()),
+        };
+        shared.note_members(&view);
+        shared
+    }
+
+    pub(crate) fn view(&self) -> ReadView {
+        self.view.read().clone()
+    }
+
+    pub(crate) fn replace_view(&self, view: ReadView) {
+        *self.view.write() = view;
+    }
+
+    pub(crate) fn standing(&self) -> Standing {
+        *self.standing.borrow()
+    }
+
+    pub(crate) fn watch_standing(&self) -> watch::Receiver<Standing> {
+        self.standing.subscribe()
+    }
+
+    pub(crate) fn note_standing(&self, standing: Standing) {
+        let before = self.standing.send_replace(standing);
+        if before.leader != MemberId::NONE && before.leader != standing.leader {
+            *self.leader_lost.lock() = Some(Instant::now());
+        }
+    }
+
+    /// When a leader was last lost, if ever in this life.
+    pub(crate) fn leader_lost(&self) -> Option<Instant> {
+        *self.leader_lost.lock()
+    }
+
+    pub(crate) fn watch_applied(&self) -> watch::Receiver<Index> {
+        self.applied.subscribe()
+    }
+
+    pub(crate) fn note_applied(&self, index: Index) {
+        self.applied.send_replace(index);
+    }
+
+    pub(crate) fn watch_removed(&self) -> watch::Receiver<bool> {
+        self.removed.subscribe()
+    }
+
+    pub(crate) fn note_removed(&self) {
+        self.removed.send_replace(true);
+    }
+
+    pub(crate) fn node(&self) -> NodeStatus {
+        *self.node.lock()
+    }
+
+    pub(crate) fn note_node(&self, status: NodeStatus) {
+        *self.node.lock() = status;
+    }
+
+    /// Everybody but this member, as the applied state has them.
+    pub(crate) fn peers(&self) -> Vec<(MemberId, Vec<Url>)> {
+        self.peers.lock().clone()
+    }
+
+    pub(crate) fn note_members(&self, view: &ReadView) {
+        let mut peers = Vec::new();
+        for member in view.members() {
+            let urls = member
+                .peer_ur_ls
+                .iter()
+                .filter_map(|url| Url::parse(url).ok());
+            if member.id != self.member.0 {
+                peers.push((MemberId(member.id), urls.collect()));
+            }
+        }
+        *self.peers.lock() = peers;
+    }
+
+    /// Messages came from a peer. Returns how many wait now.
+    pub(crate) fn note_arrived(&self, count: usize) -> usize {
+        self.waiting.fetch_add(count, Ordering::Relaxed) + count
+    }
+
+    /// The driver took messages from a peer.
+    pub(crate) fn note_taken(&self, count: usize) {
+        self.waiting.fetch_sub(count, Ordering::Relaxed);
+    }
+}

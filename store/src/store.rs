@@ -1,0 +1,359 @@
+//! The handle to a member, and how one is brought up and taken down.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Sender, bounded, unbounded};
+use keelson_core::node::Role;
+use keelson_core::{ClusterId, MemberId, Millis};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::Config;
+use crate::member::applier::{Applier, ApplyJob, FlushPolicy};
+use crate::member::driver::{Driver, Event};
+use crate::member::fatal::{Fatal, FatalHandler, end_process};
+use crate::member::flusher;
+use crate::member::inbox::{self, DriverInbox};
+use crate::member::log_writer::LogWriter;
+use crate::member::recover::{self, Recovery};
+use crate::member::staging::Stager;
+use crate::member::waiters::Waiters;
+use crate::metrics::Histogram;
+use crate::open_error::OpenError;
+use crate::peer::{Gate, Links, PeerService};
+use crate::reads::ReadBatches;
+use crate::shared::Shared;
+
+/// A member of a cluster, or a cluster of one. Cheap to clone; every clone is the same member.
+///
+/// The member works until [`Store::shutdown`]. Dropping the last clone without it is like pulling
+/// the plug: nothing acknowledged is lost, but the others must find out.
+#[derive(Clone)]
+pub struct Store {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) config: Config,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) waiters: Arc<Waiters>,
+    pub(crate) reads: Arc<ReadBatches>,
+    pub(crate) links: Links,
+    pub(crate) syncs: Arc<Histogram>,
+    pub(crate) events: Sender<Event>,
+    apply: Sender<ApplyJob>,
+    /// What the log knew to be committed when the member started.
+    committed_at_start: keelson_core::Index,
+    /// Nothing but the genesis was there.
+    is_new: bool,
+    stopping: watch::Sender<bool>,
+    published: watch::Sender<bool>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    tasks: Mutex<Vec<tokio::task::JoinHandle<()>>>,
+}
+
+impl Store {
+    /// Brings a member up from its data directory, or founds it. It opens its peer port if the
+    /// configuration has one, and no client port. A failure later on that the member cannot survive
+    /// - a failed fsync, a full disk - ends the process.
+    ///
+    /// # Errors
+    /// [`OpenError`] says what is wrong and what to do; nothing has been overwritten.
+    pub async fn open(config: Config) -> Result<Store, OpenError> {
+        Store::open_with(config, end_process()).await
+    }
+
+    /// The same, for a program that wants to decide itself what happens when the member cannot go
+    /// on. The member answers nothing more after `fatal` was called.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub async fn open_with(config: Config, fatal: FatalHandler) -> Result<Store, OpenError> {
+        config.validate()?;
+        let listeners = crate::listen::bind(&config.listen_peer_urls, "listen-peer-urls").await?;
+        let found = recover::whom(&config).await?;
+        let (config, recovery) = tokio::task::spawn_blocking(move || {
+            let recovery = recover::recover(&config, found);
+            recovery.map(|recovery| (config, recovery))
+        })
+        .await
+        .map_err(|error| OpenError::Internal(error.to_string()))??;
+        let (store, peers) = assemble(config, recovery, Fatal::new(fatal))?;
+        let limits = crate::edge::Limits {
+            drain_timeout: Duration::from_millis(500),
+            ..crate::edge::Limits::default()
+        };
+        let mut stopping = store.inner.stopping.subscribe();
+        let stopped = async move {
+            let _ = stopping.wait_for(|stopping| *stopping).await;
+        };
+        let http = crate::edge::ops::peer_router(store.clone());
+        let serving = crate::edge::serve(listeners, peers, http, limits, stopped);
+        store.spawn(async move {
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "the peer port ended");
+            }
+        });
+        store.spawn(crate::publish::publish(store.clone()));
+        store.spawn(crate::publish::agree_on_version(store.clone()));
+        Ok(store)
+    }
+
+    /// Waits until the member may answer clients: it has made itself known to the cluster, and has
+    /// applied everything that was committed when it started. A member with data that finds no
+    /// leader goes on with what its own log had committed, so that a cluster without a quorum still
+    /// answers serializable reads.
+    pub async fn ready(&self) {
+        let mut published = self.inner.published.subscribe();
+        let caught_up = async {
+            let _ = published.wait_for(|published| *published).await;
+            while self.read_index().await.is_err() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        if self.inner.is_new {
+            return caught_up.await;
+        }
+        let patience = Duration::from_millis(self.inner.config.election_ms * 3);
+        if tokio::time::timeout(patience, caught_up).await.is_err() {
+            tracing::warn!("no leader found; serving what this member's own log had committed");
+            let committed = self.inner.committed_at_start;
+            let mut applied = self.inner.shared.watch_applied();
+            let _ = applied.wait_for(|applied| committed <= *applied).await;
+        }
+    }
+
+    /// Waits until the cluster knows this member's name and client URLs.
+    pub async fn published(&self) {
+        let mut published = self.inner.published.subscribe();
+        let _ = published.wait_for(|published| *published).await;
+    }
+
+    /// Waits until this member has been removed from the cluster. It should then be shut down.
+    pub async fn removed(&self) {
+        let mut removed = self.inner.shared.watch_removed();
+        let _ = removed.wait_for(|removed| *removed).await;
+    }
+
+    /// Hands leadership over if this member leads. To be called before the client ports close, so
+    /// that requests in flight end well.
+    pub async fn hand_over(&self) {
+        let mut standing = self.inner.shared.watch_standing();
+        let others = self.inner.shared.view().members().len() > 1;
+        if !others || standing.borrow().role != Role::Leader {
+            return;
+        }
+        let transfer = keelson_core::node::Input::TransferLeader(None);
+        let _ = self.inner.events.send(Event::Input(transfer));
+        let me = self.member_id();
+        let handed = standing.wait_for(|now| now.leader != me && now.leader != MemberId::NONE);
+        let patience = Duration::from_millis(self.inner.config.election_ms);
+        match tokio::time::timeout(patience, handed).await {
+            Ok(_) => tracing::info!("leadership was handed over"),
+            Err(_) => tracing::warn!("no member took leadership over in time"),
+        }
+    }
+
+    /// Stops the member: hands leadership over, keeps what is applied, closes everything. Requests
+    /// that still wait end with `Error::Stopped`.
+    pub async fn shutdown(&self) {
+        self.hand_over().await;
+        self.inner.stopping.send_replace(true);
+        let (closed, is_closed) = bounded(1);
+        let _ = self.inner.apply.send(ApplyJob::Close(closed));
+        let _ = self.inner.events.send(Event::Stop);
+        self.inner.links.close();
+        let threads = std::mem::take(&mut *self.inner.threads.lock());
+        let joined = tokio::task::spawn_blocking(move || {
+            let _ = is_closed.recv_timeout(Duration::from_secs(5));
+            for thread in threads {
+                let _ = thread.join();
+            }
+        });
+        let _ = tokio::time::timeout(Duration::from_secs(6), joined).await;
+        let tasks = std::mem::take(&mut *self.inner.tasks.lock());
+        for task in tasks {
+            task.abort();
+        }
+    }
+
+    /// Serves clients on these listeners until `shutdown`, then until what is in flight has been
+    /// answered, within bounds. Call it once the member is `ready`.
+    ///
+    /// # Errors
+    /// Only bugs end it early.
+    pub async fn serve(
+        &self,
+        listeners: Vec<tokio::net::TcpListener>,
+        shutdown: impl Future<Output = ()>,
+    ) -> std::io::Result<()> {
+        let limits = crate::edge::Limits {
+            concurrent_streams_max: self.inner.config.max_concurrent_streams,
+            ..crate::edge::Limits::default()
+        };
+        let more = |_: &crate::edge::Drain| Default::default();
+        crate::edge::serve_clients(self.clone(), listeners, limits, more, shutdown).await
+    }
+
+    /// This member's id.
+    pub fn member_id(&self) -> MemberId {
+        self.inner.shared.member
+    }
+
+    /// The cluster's id.
+    pub fn cluster_id(&self) -> ClusterId {
+        self.inner.shared.cluster
+    }
+
+    /// What the member was opened with.
+    pub fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    /// How long the log's fsyncs took.
+    pub fn sync_durations(&self) -> &Histogram {
+        &self.inner.syncs
+    }
+
+    pub(crate) fn note_published(&self) {
+        self.inner.published.send_replace(true);
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        *self.inner.stopping.borrow()
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.inner.tasks.lock().push(tokio::spawn(task));
+    }
+}
+
+type Peers = keelson_proto::peer::peer_server::PeerServer<PeerService<DriverInbox, Stager>>;
+
+/// Joins the parts by their queues and starts the threads.
+fn assemble(
+    config: Config,
+    recovery: Recovery,
+    fatal: Fatal,
+) -> Result<(Store, tonic::service::Routes), OpenError> {
+    let (events, driver_events) = unbounded();
+    let (apply, apply_jobs) = unbounded();
+    let (log, log_jobs) = unbounded();
+    let (flushes, flush_jobs) = bounded(1);
+    let (cluster, member) = (recovery.identity.cluster, recovery.identity.member);
+    let view = recovery.state.view();
+    let status = recovery.node.status();
+    let shared = Arc::new(Shared::new(cluster, member, view.clone(), status));
+    let waiters = Arc::new(Waiters::new(member, recovery.boot));
+    let reads = Arc::new(ReadBatches::new(events.clone()));
+    let runtime = tokio::runtime::Handle::current();
+    let listener = inbox::listener(events.clone(), Arc::clone(&shared));
+    let links = Links::new(cluster, member, recovery.boot, listener, runtime.clone());
+    let syncs = Arc::new(Histogram::default());
+
+    let applier = Applier {
+        view,
+        state: recovery.state,
+        engine: recovery.engine,
+        jobs: apply_jobs,
+        events: events.clone(),
+        flushes,
+        waiters: Arc::clone(&waiters),
+        shared: Arc::clone(&shared),
+        policy: FlushPolicy {
+            interval: Duration::from_millis(config.flush_interval_ms),
+            records: config.flush_records,
+            bytes: FLUSH_BYTES,
+        },
+        fatal: fatal.clone(),
+        reads: BTreeMap::new(),
+        flush_due: None,
+        flushing: false,
+        compacting: false,
+    };
+    let driver = Driver {
+        node: recovery.node,
+        began: Instant::now(),
+        events: driver_events,
+        self_events: events.clone(),
+        log,
+        apply: apply.clone(),
+        outbox: links.clone(),
+        waiters: Arc::clone(&waiters),
+        reads: Arc::clone(&reads),
+        shared: Arc::clone(&shared),
+        runtime,
+        fatal: fatal.clone(),
+        inputs: Vec::new(),
+        staged: None,
+        capture: None,
+        capture_asked: false,
+        wake_at: Millis(0),
+        stopping: false,
+    };
+    let writer = LogWriter {
+        wal: recovery.wal,
+        jobs: log_jobs,
+        events: events.clone(),
+        outbox: links.clone(),
+        fatal: fatal.clone(),
+        syncs: Arc::clone(&syncs),
+    };
+    let done = apply.clone();
+    let threads = vec![
+        thread("keelson-log", move || writer.run())?,
+        thread("keelson-flush", move || {
+            flusher::run(&flush_jobs, &done, &fatal)
+        })?,
+        thread("keelson-apply", move || applier.run())?,
+        thread("keelson-driver", move || driver.run())?,
+    ];
+    let stager = Stager {
+        generations: recovery.generations,
+        options: recovery.options,
+        limits: recovery.limits,
+        events: events.clone(),
+        busy: Arc::new(AtomicBool::new(false)),
+    };
+    let driver_inbox = DriverInbox {
+        events: events.clone(),
+        shared: Arc::clone(&shared),
+    };
+    let gate = Arc::new(Gate::new(cluster, member));
+    let peers = PeerService::new(gate, Arc::new(driver_inbox), Arc::new(stager));
+    let peers = Peers::new(peers).max_decoding_message_size(usize::MAX);
+    let _ = events.send(Event::MembersChanged);
+    let inner = Inner {
+        config,
+        shared,
+        waiters,
+        reads,
+        links,
+        syncs,
+        events,
+        apply,
+        committed_at_start: recovery.committed,
+        is_new: recovery.is_new,
+        stopping: watch::Sender::new(false),
+        published: watch::Sender::new(false),
+        threads: Mutex::new(threads),
+        tasks: Mutex::default(),
+    };
+    let store = Store {
+        inner: Arc::new(inner),
+    };
+    Ok((store, tonic::service::Routes::new(peers).prepare()))
+}
+
+/// An overlay of this size is flushed before its time: it is memory that the configuration does not
+/// otherwise bound.
+const FLUSH_BYTES: u64 = 16 << 20;
+
+fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {
+    let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+    spawned.map_err(|error| OpenError::Internal(format!("starting a thread: {error}")))
+}

@@ -1,0 +1,125 @@
+//! What the log says, without the payloads: enough to tell a conflict from a continuation.
+
+use keelson_core::{HardState, Index, SnapshotMark, Term};
+
+/// The log's contents in outline. Writing and replaying change it by the same rules.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Log {
+    pub(super) hard_state: HardState,
+    pub(super) mark: SnapshotMark,
+    /// The last entry, or the mark when there is none behind it.
+    pub(super) last: Index,
+    /// Where each term begins, among the entries behind the mark.
+    runs: Vec<(Index, Term)>,
+}
+
+impl Log {
+    /// An outline of what older segments would have said.
+    pub(super) fn new(hard_state: HardState, mark: SnapshotMark) -> Log {
+        Log {
+            hard_state,
+            mark,
+            last: mark.index,
+            runs: Vec::new(),
+        }
+    }
+
+    /// Whether an entry may stand at `index`: behind the mark, and no gap before it.
+    pub(super) fn admits(&self, index: Index) -> bool {
+        self.mark.index < index && index.0 <= self.last.0 + 1
+    }
+
+    /// As [`Log::admits`], while replaying: the entries before the first may be gone with their
+    /// segment, to be covered by a mark that is yet to come.
+    pub(super) fn admits_replayed(&self, index: Index) -> bool {
+        self.admits(index) || (self.runs.is_empty() && self.mark.index < index)
+    }
+
+    /// Adds an entry. One at or below the last replaces it and all that follow (Raft 5.3).
+    pub(super) fn push(&mut self, index: Index, term: Term) {
+        if index <= self.last {
+            while self.runs.last().is_some_and(|(first, _)| index <= *first) {
+                self.runs.pop();
+            }
+        }
+        if self
+            .runs
+            .last()
+            .is_none_or(|(_, last_term)| *last_term != term)
+        {
+            self.runs.push((index, term));
+        }
+        self.last = index;
+    }
+
+    /// Whether the log has that very entry, so that what follows it can stay.
+    pub(super) fn holds(&self, mark: SnapshotMark) -> bool {
+        let before = self.runs.partition_point(|(first, _)| *first <= mark.index);
+        let run = before.checked_sub(1).map(|run| self.runs[run].1);
+        mark.index <= self.last && run == Some(mark.term)
+    }
+
+    /// Moves the mark; entries behind it stay only if `kept`.
+    pub(super) fn set_mark(&mut self, mark: SnapshotMark, kept: bool) {
+        self.mark = mark;
+        if !kept || self.last <= mark.index {
+            self.runs.clear();
+            self.last = mark.index;
+            return;
+        }
+        let behind = mark.index.0 + 1;
+        let passed = self.runs.partition_point(|(first, _)| first.0 <= behind);
+        self.runs.drain(..passed.saturating_sub(1));
+        if let Some((first, _)) = self.runs.first_mut() {
+            *first = Index(first.0.max(behind));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mark(index: u64, term: u64) -> SnapshotMark {
+        SnapshotMark {
+            index: Index(index),
+            term: Term(term),
+        }
+    }
+
+    fn log(terms: &[u64]) -> Log {
+        let mut log = Log::default();
+        for (index, term) in (1..).zip(terms) {
+            assert!(log.admits(Index(index)));
+            log.push(Index(index), Term(*term));
+        }
+        log
+    }
+
+    #[test]
+    fn conflicts_replace_what_follows() {
+        let mut log = log(&[1, 1, 2, 2, 3]);
+        log.push(Index(3), Term(4));
+        assert_eq!(log.last, Index(3));
+        assert!(log.holds(mark(2, 1)));
+        assert!(log.holds(mark(3, 4)));
+        assert!(!log.holds(mark(3, 2)));
+        assert!(!log.holds(mark(4, 2)));
+        assert!(!log.admits(Index(5)));
+    }
+
+    #[test]
+    fn marks_keep_what_follows_only_when_told() {
+        let mut kept = log(&[1, 1, 2, 2, 3]);
+        kept.set_mark(mark(3, 2), true);
+        assert_eq!(kept.last, Index(5));
+        assert!(kept.holds(mark(4, 2)));
+        assert!(kept.holds(mark(5, 3)));
+        assert!(!kept.holds(mark(3, 2)));
+        let mut cleared = log(&[1, 1, 2]);
+        cleared.set_mark(mark(2, 7), false);
+        assert_eq!(cleared.last, Index(2));
+        assert!(cleared.admits(Index(3)));
+        assert!(!cleared.admits(Index(2)));
+    }
+}

@@ -1,0 +1,288 @@
+//! Reading a log back: which entries it holds, where it ends, and whether it can be trusted.
+//!
+//! A frame is written only after the one before it was synced, so at most one frame, the last, can
+//! be unfinished. Hence the rule: what does not verify at the end of the last segment is an
+//! unfinished frame and is cut; what does not verify anywhere else is damage and is refused. "The
+//! end" is where no whole frame follows: every frame is looked for, not only the next.
+
+use std::path::{Path, PathBuf};
+
+use keelson_core::{Entry, Index};
+
+use super::Identity;
+use super::error::WalError;
+use super::frame::{self, KIND_BATCH, KIND_SEGMENT, SEGMENT_SEED};
+use super::item::{self, BadHeader, Item, SegmentHeader};
+use super::log::Log;
+use super::segment::Segment;
+use super::window::Window;
+use crate::disk::Disk;
+
+/// A log read back.
+pub(super) struct Recovery<F> {
+    pub(super) log: Log,
+    pub(super) entries: Vec<Entry>,
+    pub(super) boot: u64,
+    /// All but the last.
+    pub(super) sealed: Vec<Segment>,
+    pub(super) active: Segment,
+    pub(super) file: F,
+    pub(super) end: End,
+    pub(super) repaired: Option<String>,
+}
+
+/// Where a segment's frames end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct End {
+    /// Where the last frame begins.
+    pub(super) last_frame: u64,
+    /// Where the next one goes.
+    pub(super) offset: u64,
+    /// The last frame's crc.
+    pub(super) crc: u32,
+}
+
+/// Reads the segments, which are in order.
+pub(super) fn recover<D: Disk>(
+    disk: &D,
+    paths: &[(u64, PathBuf)],
+    identity: Identity,
+) -> Result<Recovery<D::File>, WalError> {
+    let mut replay = Replay::default();
+    let mut previous: Option<(&Path, End)> = None;
+    let mut open = None;
+    for (sequence, path) in paths {
+        let file = disk.open(path).map_err(WalError::io("open", path))?;
+        let mut reader = SegmentReader::new(&file, path, *sequence)?;
+        let end = reader.replay(&mut replay, identity, previous)?;
+        if paths.last().is_some_and(|(last, _)| last == sequence) {
+            let repaired = reader.check_tail(identity, end)?;
+            open = Some((file, end, repaired));
+        }
+        previous = Some((path, end));
+    }
+    let (file, end, repaired) = open.expect("recover is called with at least one segment");
+    let active = replay
+        .segments
+        .pop()
+        .expect("one was pushed for every path");
+    replay.check_whole(&active, end)?;
+    Ok(Recovery {
+        log: replay.log,
+        entries: replay.entries,
+        boot: replay.boot,
+        sealed: replay.segments,
+        active,
+        file,
+        end,
+        repaired,
+    })
+}
+
+/// Whose log a segment belongs to.
+pub(super) fn identity_of<D: Disk>(
+    disk: &D,
+    path: &Path,
+    sequence: u64,
+) -> Result<Identity, WalError> {
+    let file = disk.open(path).map_err(WalError::io("open", path))?;
+    let mut reader = SegmentReader::new(&file, path, sequence)?;
+    Ok(reader.header()?.0.identity)
+}
+
+#[derive(Default)]
+struct Replay {
+    log: Log,
+    entries: Vec<Entry>,
+    boot: u64,
+    segments: Vec<Segment>,
+}
+
+impl Replay {
+    fn begin_segment(&mut self, header: &SegmentHeader, path: &Path, size_bytes: u64) {
+        if self.segments.is_empty() {
+            self.log = Log::new(header.hard_state, header.mark);
+        }
+        self.boot = self.boot.max(header.boot);
+        self.segments.push(Segment {
+            sequence: header.sequence,
+            path: path.to_path_buf(),
+            size_bytes,
+            last: Index(0),
+        });
+    }
+
+    fn apply(&mut self, item: Item) -> Result<(), String> {
+        match item {
+            Item::Boot(boot) => self.boot = self.boot.max(boot),
+            Item::HardState(state) => self.log.hard_state = state,
+            Item::Mark { mark, kept } => {
+                self.log.set_mark(mark, kept);
+                let keep = |entry: &Entry| kept && mark.index < entry.index;
+                self.entries.retain(keep);
+                if !kept {
+                    self.replaced_from(Index(0));
+                }
+            }
+            Item::Entry(entry) => self.push(entry)?,
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, entry: Entry) -> Result<(), String> {
+        if !self.log.admits_replayed(entry.index) {
+            return Err(format!(
+                "entry {} does not follow entry {} (mark {})",
+                entry.index, self.log.last, self.log.mark.index
+            ));
+        }
+        if entry.index <= self.log.last {
+            let keep = self
+                .entries
+                .partition_point(|known| known.index < entry.index);
+            self.entries.truncate(keep);
+            self.replaced_from(entry.index);
+        }
+        self.log.push(entry.index, entry.term);
+        if let Some(segment) = self.segments.last_mut() {
+            segment.last = entry.index;
+        }
+        self.entries.push(entry);
+        Ok(())
+    }
+
+    fn replaced_from(&mut self, index: Index) {
+        for segment in &mut self.segments {
+            segment.replaced_from(index);
+        }
+    }
+
+    /// The whole log must make sense: no gap behind the mark, nothing committed that is not there.
+    fn check_whole(&self, active: &Segment, end: End) -> Result<(), WalError> {
+        let first = self.entries.first().map(|entry| entry.index.0);
+        let expected = self.log.mark.index.0 + 1;
+        let cause = if first.is_some_and(|first| first != expected) {
+            format!("the log begins with entry {first:?} where {expected} was expected")
+        } else if self.log.last < self.log.hard_state.commit {
+            let commit = self.log.hard_state.commit;
+            format!(
+                "entry {commit} was committed but the log ends at {}",
+                self.log.last
+            )
+        } else {
+            return Ok(());
+        };
+        Err(WalError::damaged(&active.path, end.offset, cause))
+    }
+}
+
+struct SegmentReader<'a, F> {
+    window: Window<'a, F>,
+    path: &'a Path,
+    sequence: u64,
+}
+
+impl<'a, F: crate::disk::DiskFile> SegmentReader<'a, F> {
+    fn new(file: &'a F, path: &'a Path, sequence: u64) -> Result<SegmentReader<'a, F>, WalError> {
+        Ok(SegmentReader {
+            window: Window::new(file).map_err(WalError::io("look at", path))?,
+            path,
+            sequence,
+        })
+    }
+
+    /// The first frame, its `prev`, and where it ends.
+    fn header(&mut self) -> Result<(SegmentHeader, u32, End), WalError> {
+        let path = self.path;
+        let damaged = |cause: &str| WalError::damaged(path, 0, cause);
+        let frame = self.window.frame(SEGMENT_SEED, KIND_SEGMENT, 0);
+        let frame = frame.map_err(WalError::io("read", path))?;
+        let frame = frame.ok_or_else(|| damaged("the segment's header does not verify"))?;
+        let header = SegmentHeader::decode(frame.payload).map_err(|bad| match bad {
+            BadHeader::Malformed => damaged("the segment's header is no header"),
+            BadHeader::Version(version) => WalError::UnknownVersion {
+                file: path.to_path_buf(),
+                version,
+            },
+        })?;
+        let end = End {
+            last_frame: 0,
+            offset: frame.size_bytes,
+            crc: frame.crc,
+        };
+        Ok((header, frame.prev, end))
+    }
+
+    /// Replays every frame up to the first that is not whole.
+    fn replay(
+        &mut self,
+        replay: &mut Replay,
+        identity: Identity,
+        previous: Option<(&Path, End)>,
+    ) -> Result<End, WalError> {
+        let (header, prev, mut end) = self.header()?;
+        self.check_header(&header, identity)?;
+        if let Some((path, previous)) = previous
+            && previous.crc != prev
+        {
+            let cause = "what the next segment says was written here does not verify";
+            return Err(WalError::damaged(path, previous.offset, cause));
+        }
+        let path = self.path;
+        replay.begin_segment(&header, path, self.window.size_bytes());
+        let seed = frame::seed(identity, self.sequence);
+        loop {
+            let frame = self.window.frame(seed, KIND_BATCH, end.offset);
+            let frame = frame.map_err(WalError::io("read", path))?;
+            let Some(frame) = frame.filter(|frame| frame.prev == end.crc) else {
+                return Ok(end);
+            };
+            let damaged = |cause: String| WalError::damaged(path, end.offset, cause);
+            for item in item::decode(frame.payload).map_err(|cause| damaged(cause.into()))? {
+                replay.apply(item).map_err(damaged)?;
+            }
+            end = End {
+                last_frame: end.offset,
+                offset: end.offset + frame.size_bytes,
+                crc: frame.crc,
+            };
+        }
+    }
+
+    fn check_header(&self, header: &SegmentHeader, identity: Identity) -> Result<(), WalError> {
+        if header.identity != identity {
+            return Err(WalError::WrongIdentity {
+                file: self.path.to_path_buf(),
+                found: header.identity,
+                expected: identity,
+            });
+        }
+        if header.sequence != self.sequence {
+            let cause = format!("the file was segment {:016x}", header.sequence);
+            return Err(WalError::damaged(self.path, 0, cause));
+        }
+        Ok(())
+    }
+
+    /// Behind the last whole frame of the last segment there may be an unfinished one, but no
+    /// other whole one. Answers what was cut, if a frame had been begun.
+    fn check_tail(&mut self, identity: Identity, end: End) -> Result<Option<String>, WalError> {
+        let path = self.path;
+        let seed = frame::seed(identity, self.sequence);
+        let later = self.window.scan(seed, KIND_BATCH, end.offset);
+        if let Some(later) = later.map_err(WalError::io("read", path))? {
+            let cause =
+                format!("it does not verify, yet what was written after it (at byte {later}) does");
+            return Err(WalError::damaged(path, end.offset, cause));
+        }
+        let begun = self.window.begins(seed, KIND_BATCH, end.offset);
+        let begun = begun.map_err(WalError::io("read", path))?;
+        Ok(begun.then(|| {
+            let offset = end.offset;
+            format!(
+                "cut an unfinished write at byte {offset} of {}",
+                path.display()
+            )
+        }))
+    }
+}
