@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use prost::Message;
+
 const FILES: [&str; 8] = [
     "kv.proto",
     "auth.proto",
@@ -13,6 +15,9 @@ const FILES: [&str; 8] = [
     "health.proto",
 ];
 
+/// The packages that are spoken as JSON.
+const JSON: [&str; 3] = [".mvccpb", ".authpb", ".etcdserverpb"];
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = Path::new("proto");
     println!("cargo:rerun-if-changed=proto");
@@ -22,6 +27,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         reason = "cargo speaks to build scripts through it"
     )]
     let grpc = std::env::var_os("CARGO_FEATURE_GRPC").is_some();
+    if std::env::var_os("CARGO_FEATURE_JSON").is_some() {
+        json(&descriptors.encode_to_vec())?;
+    }
     let mut config = prost_build::Config::new();
     // Values are shared with the receive buffer, never copied.
     config.bytes(["."]);
@@ -30,4 +38,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .build_server(grpc)
         .compile_fds_with_config(descriptors, config)?;
     Ok(())
+}
+
+/// JSON as etcd's gateway has it: the names of the .proto files, nothing that is empty, and no
+/// complaint about what it does not know.
+fn json(descriptors: &[u8]) -> std::io::Result<()> {
+    pbjson_build::Builder::new()
+        .register_descriptors(descriptors)?
+        .preserve_proto_field_names()
+        .ignore_unknown_fields()
+        .build(&JSON)
 }

@@ -115,15 +115,15 @@ fn log_notice(notice: &Notice) {
     }
 }
 
-/// A playground's member ends when its playground does, however that ended: the pipe closes.
+/// A playground's member stops when its playground is gone, however that ended: the pipe closes.
 fn end_with_stdin() {
     if environment::variable(environment::END_WITH_STDIN).is_none() {
         return;
     }
     let watch = || {
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
-        error!("the playground is gone; ending with it");
-        std::process::exit(1);
+        warn!("the playground is gone; stopping with it");
+        signals::stop_this_process();
     };
     if let Err(error) = std::thread::Builder::new()
         .name("end-with-stdin".into())

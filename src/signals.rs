@@ -2,6 +2,7 @@
 //! the signal it got, as etcd does: systemd and shells tell that from a failure.
 
 use std::io;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -40,6 +41,13 @@ impl Stop {
         let _ = signal_hook::low_level::emulate_default_handler(self.number());
         std::process::exit(128 + self.number());
     }
+}
+
+/// Stops this process as SIGTERM would, and ends it when that takes too long.
+pub(crate) fn stop_this_process() -> ! {
+    let _ = signal_hook::low_level::raise(Stop::Terminated.number());
+    std::thread::sleep(Duration::from_secs(10));
+    std::process::exit(1);
 }
 
 /// The signals, caught from the moment this exists.

@@ -1,7 +1,7 @@
 //! What a request can end in, other than its answer.
 //!
-//! One variant for each of etcd's errors that Keelson can produce; the text of each is etcd's, to the
-//! letter, because clients compare texts. Which code goes with it on the wire is in
+//! One variant for each of etcd's errors that Keelson can produce; the text of each is etcd's, to
+//! the letter, because clients compare texts. Which code goes with it on the wire is in
 //! `edge/errors.rs`. Sources: etcd v3.7.1 `api/v3rpc/rpctypes/error.go`.
 
 use keelson_core::state;
@@ -197,7 +197,7 @@ impl From<state::Error> for Error {
             state::Error::PeerUrlExist => Error::PeerUrlExist,
             state::Error::MemberNotLearner => Error::MemberNotLearner,
             state::Error::TooManyLearners => Error::TooManyLearners,
-            state::Error::UnknownCommand | state::Error::Engine(_) => {
+            error @ (state::Error::UnknownCommand | state::Error::Engine(_)) => {
                 Error::Internal(error.to_string())
             }
         }

@@ -104,7 +104,6 @@ impl Node {
             standing,
             removed: false,
         };
-        node.raw.set_batch_append(true);
         node.settle_timeout();
         Ok((node, mark))
     }

@@ -53,7 +53,7 @@ pub(super) fn message_from_peer(message: peer::RaftMessage) -> Option<eraftpb::M
             | MsgRequestPreVote
             | MsgRequestPreVoteResponse
     );
-    if !from_peers || message.from == 0 || message.term == 0 {
+    if !from_peers || message.from == 0 || message.term == 0 || !is_continuous(&message) {
         return None;
     }
     let mut converted = eraftpb::Message::default();
@@ -76,6 +76,16 @@ pub(super) fn message_from_peer(message: peer::RaftMessage) -> Option<eraftpb::M
         converted.set_snapshot(snapshot_of(meta.index, meta.term, meta.conf_state));
     }
     Some(converted)
+}
+
+/// Whether the entries follow each other and what they claim to follow. raft-rs acknowledges what
+/// `index` and the number of entries amount to, without a look at the entries' own positions.
+fn is_continuous(message: &peer::RaftMessage) -> bool {
+    let mut expected = message.index;
+    message.entries.iter().all(|entry| {
+        expected = expected.saturating_add(1);
+        entry.index == expected
+    })
 }
 
 /// raft-rs's message as it goes to a peer.
@@ -249,6 +259,30 @@ mod tests {
         assert_eq!(
             message_from_peer(message_to_peer(message.clone())),
             Some(message)
+        );
+    }
+
+    #[test]
+    fn entries_that_do_not_follow_the_claimed_position_are_dropped() {
+        let entry = |index| peer::RaftEntry {
+            index,
+            term: 1,
+            ..Default::default()
+        };
+        let append = |entries| peer::RaftMessage {
+            kind: eraftpb::MessageType::MsgAppend as u32,
+            to: 1,
+            from: 2,
+            term: 1,
+            index: 152,
+            entries,
+            ..Default::default()
+        };
+        assert!(message_from_peer(append(vec![entry(153), entry(154)])).is_some());
+        assert_eq!(message_from_peer(append(vec![entry(152)])), None);
+        assert_eq!(
+            message_from_peer(append(vec![entry(153), entry(155)])),
+            None
         );
     }
 

@@ -217,8 +217,14 @@ impl Storage for MemoryLog {
         Ok(self.last())
     }
 
-    fn snapshot(&self, request_index: u64, _to: u64) -> raft::Result<eraftpb::Snapshot> {
-        let fits = |snapshot: &&eraftpb::Snapshot| request_index <= snapshot.get_metadata().index;
+    fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<eraftpb::Snapshot> {
+        // A member refuses a snapshot from before it was added, and would be sent it for ever.
+        let fits = |snapshot: &&eraftpb::Snapshot| {
+            let meta = snapshot.get_metadata();
+            let conf = meta.get_conf_state();
+            let known = conf.voters.contains(&to) || conf.learners.contains(&to);
+            known && request_index <= meta.index
+        };
         if let Some(snapshot) = self.snapshot.as_ref().filter(fits) {
             return Ok(snapshot.clone());
         }

@@ -84,6 +84,9 @@ impl Node {
         );
         append.snapshot = Some((mark, convert::conf_state_to_ours(meta.get_conf_state())));
         self.raw.mut_store().restore(mark);
+        // raft-rs looks for unapplied entries behind its mark before it campaigns, and the snapshot
+        // has replaced them: move the mark now, not when the snapshot is durable.
+        self.raw.raft.raft_log.applied = meta.index;
         self.handed = meta.index;
         self.handed_term = meta.term;
         self.durable = meta.index;
@@ -91,6 +94,7 @@ impl Node {
     }
 
     fn hand_out(&mut self, entries: Vec<eraftpb::Entry>, output: &mut Output) {
+        let any = !entries.is_empty();
         for entry in entries {
             assert_eq!(
                 entry.index,
@@ -109,7 +113,9 @@ impl Node {
             });
         }
         // For raft-rs, handed out is applied: membership changes took effect just now.
-        self.raw.advance_apply_to(self.handed);
+        if any {
+            self.raw.advance_apply_to(self.handed);
+        }
     }
 
     /// A leader's messages may go at once, in parallel with its own disk (Raft thesis 10.2.1).

@@ -18,7 +18,9 @@ pub(super) fn raft_config(config: &NodeConfig, applied: u64) -> raft::Config {
         check_quorum: true,
         pre_vote: config.pre_vote,
         read_only_option: raft::ReadOnlyOption::Safe,
-        batch_append: true,
+        // raft-rs 0.7's own batching joins entries to an empty append of another position: the
+        // follower then acknowledges an entry it does not have, and committed entries are lost.
+        batch_append: false,
         max_uncommitted_size: config.uncommitted_bytes_max,
         max_committed_size_per_ready: 4 << 20,
         ..raft::Config::default()

@@ -26,6 +26,15 @@ impl<'a> KeyRange<'a> {
         }
     }
 
+    /// Whether the key is one of them.
+    pub fn contains(self, key: &[u8]) -> bool {
+        match self {
+            KeyRange::One(one) => key == one,
+            KeyRange::From(from) => from <= key,
+            KeyRange::Span(from, end) => from <= key && key < end,
+        }
+    }
+
     /// The same keys as bounds of an ordered map; `None` when there can be none.
     pub fn bounds(self) -> Option<Bounds<'a>> {
         match self {

@@ -11,12 +11,12 @@ use crate::Error;
 use crate::edge::backend::Backend;
 
 /// The service.
-pub(super) struct Kv<B> {
+pub(in crate::edge) struct Kv<B> {
     backend: B,
 }
 
 impl<B> Kv<B> {
-    pub(super) fn new(backend: B) -> Kv<B> {
+    pub(in crate::edge) fn new(backend: B) -> Kv<B> {
         Kv { backend }
     }
 }

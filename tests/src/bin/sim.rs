@@ -1,0 +1,246 @@
+//! Runs the simulator for many seeds: the soak.
+//!
+//! ```text
+//! cargo run --release -p keelson-tests --bin sim -- --seeds 2000 --seconds 60 --jobs 2
+//! ```
+//!
+//! The first seed that fails ends the run with exit code 1, a line that replays it, and its history
+//! in a file.
+
+use std::cell::Cell;
+use std::io::{self, BufWriter, IsTerminal};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use indicatif::{ProgressBar, ProgressStyle};
+use keelson_tests::sim::{Failure, Mutant, Options, Report, run};
+
+/// Every so many seeds one runs twice, and both runs must be the same to the last event.
+const CANARY_EVERY: u64 = 50;
+
+/// Simulates clusters and their disasters, one for every seed.
+#[derive(Clone, Debug, Parser)]
+struct Arguments {
+    /// How many seeds to run.
+    #[arg(long, default_value_t = 100)]
+    seeds: u64,
+    /// The first of them.
+    #[arg(long, default_value_t = 1)]
+    first_seed: u64,
+    /// How long the faults last in each, in virtual seconds.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// Threads; each runs seeds of its own.
+    #[arg(long, default_value_t = 1)]
+    jobs: usize,
+    /// A mistake to be made, so that the tests can show that they find it.
+    #[arg(long, value_parser = mutant)]
+    mutant: Option<Mutant>,
+    /// Go on after a failure, and count.
+    #[arg(long)]
+    keep_going: bool,
+    /// Print every seed's figures.
+    #[arg(long)]
+    verbose: bool,
+    /// Print everything that happens.
+    #[arg(long)]
+    trace: bool,
+    /// Where the history of a failing seed goes.
+    #[arg(long, default_value = "target/sim-failures")]
+    failures: PathBuf,
+}
+
+fn mutant(name: &str) -> Result<Mutant, String> {
+    let all = || format!("one of {:?}", Mutant::ALL);
+    Mutant::named(name).ok_or_else(all)
+}
+
+thread_local! {
+    static SEED: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+/// What all seeds did together.
+#[derive(Default)]
+struct Total {
+    seeds: u64,
+    failures: u64,
+    operations: u64,
+    facts: u64,
+    events: u64,
+    faults: u64,
+    restarts: u64,
+    snapshots: u64,
+    changes: u64,
+    elections: u64,
+    virtual_time: Duration,
+    busy: Duration,
+}
+
+impl Total {
+    fn add(&mut self, report: &Report, took: Duration) {
+        let tally = &report.tally;
+        self.operations += report.operations;
+        self.facts += report.facts;
+        self.events += tally.events;
+        self.faults += tally.faults;
+        self.restarts += tally.restarts;
+        self.snapshots += tally.snapshots;
+        self.changes += tally.changes;
+        self.elections += tally.elections;
+        self.virtual_time += report.virtual_time;
+        self.busy += took;
+    }
+
+    fn speed(&self) -> f64 {
+        self.virtual_time.as_secs_f64() / self.busy.as_secs_f64().max(1e-9)
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    name_the_seed_on_panic(arguments.clone());
+    let began = Instant::now();
+    let progress = progress(arguments.seeds);
+    let total = Mutex::new(Total::default());
+    let next = AtomicU64::new(arguments.first_seed);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..arguments.jobs.max(1) {
+            scope.spawn(|| work(&arguments, &next, &stop, &total, &progress));
+        }
+    });
+    progress.finish_and_clear();
+    let total = total.into_inner().expect("no worker panicked");
+    print_total(&total, began.elapsed());
+    ExitCode::from(u8::from(total.failures != 0))
+}
+
+fn work(
+    arguments: &Arguments,
+    next: &AtomicU64,
+    stop: &AtomicBool,
+    total: &Mutex<Total>,
+    progress: &ProgressBar,
+) {
+    let end = arguments.first_seed + arguments.seeds;
+    while !stop.load(Ordering::Relaxed) {
+        let seed = next.fetch_add(1, Ordering::Relaxed);
+        if end <= seed {
+            return;
+        }
+        let began = Instant::now();
+        let outcome = run_seed(arguments, seed);
+        let mut total = total.lock().expect("no worker panicked");
+        total.seeds += 1;
+        progress.inc(1);
+        match outcome {
+            Ok(report) => {
+                total.add(&report, began.elapsed());
+                progress.set_message(format!("{:.0}x real time", total.speed()));
+                if arguments.verbose {
+                    progress.suspend(|| println!("seed {seed}: {report:?}"));
+                }
+            }
+            Err(failure) => {
+                total.failures += 1;
+                progress.suspend(|| explain(arguments, seed, &failure));
+                stop.store(!arguments.keep_going, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+fn run_seed(arguments: &Arguments, seed: u64) -> Result<Report, Box<Failure>> {
+    SEED.set(Some(seed));
+    let options = Options {
+        seed,
+        seconds: arguments.seconds,
+        mutant: arguments.mutant,
+        trace: arguments.trace,
+    };
+    let report = run(&options)?;
+    if seed % CANARY_EVERY == 0 {
+        let again = run(&options)?;
+        let (first, second) = (report.tally.trace, again.tally.trace);
+        assert_eq!(first, second, "two runs of one seed differ");
+    }
+    SEED.set(None);
+    Ok(report)
+}
+
+fn replay_line(arguments: &Arguments, seed: u64) -> String {
+    let mutant = arguments
+        .mutant
+        .map_or(String::new(), |mutant| format!(" --mutant {mutant:?}"));
+    let seconds = arguments.seconds;
+    format!(
+        "cargo run --release -p keelson-tests --bin sim -- --seeds 1 --first-seed {seed} \
+         --seconds {seconds}{mutant}"
+    )
+}
+
+fn explain(arguments: &Arguments, seed: u64, failure: &Failure) {
+    println!("seed {seed} failed: {}", failure.problem);
+    println!("  {:?}", failure.swarm);
+    match write_history(arguments, seed, failure) {
+        Ok(path) => println!("  history: {}", path.display()),
+        Err(error) => println!("  history: cannot be written: {error}"),
+    }
+    println!("  replay: {}", replay_line(arguments, seed));
+}
+
+fn write_history(arguments: &Arguments, seed: u64, failure: &Failure) -> io::Result<PathBuf> {
+    std::fs::create_dir_all(&arguments.failures)?;
+    let path = arguments.failures.join(format!("seed-{seed}.jsonl"));
+    let mut file = BufWriter::new(std::fs::File::create(&path)?);
+    failure.history.write_json(&mut file)?;
+    Ok(path)
+}
+
+/// An assertion of the product's own is a finding too.
+fn name_the_seed_on_panic(arguments: Arguments) {
+    let default = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        default(panic);
+        if let Some(seed) = SEED.get() {
+            println!("seed {seed} panicked");
+            println!("  replay: {}", replay_line(&arguments, seed));
+            std::process::exit(1);
+        }
+    }));
+}
+
+fn progress(seeds: u64) -> ProgressBar {
+    if !io::stdout().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} seeds, {msg}, {eta} left");
+    ProgressBar::new(seeds).with_style(style.expect("a valid template"))
+}
+
+fn print_total(total: &Total, elapsed: Duration) {
+    let failed = total.failures;
+    println!(
+        "{} seeds in {:.1} s, {failed} failed",
+        total.seeds,
+        elapsed.as_secs_f64()
+    );
+    println!(
+        "virtual time {:.0} s, {:.0}x real time per core",
+        total.virtual_time.as_secs_f64(),
+        total.speed()
+    );
+    println!(
+        "operations {}, facts checked {}",
+        total.operations, total.facts
+    );
+    println!("events {}, faults {}", total.events, total.faults);
+    println!(
+        "elections {}, restarts {}, snapshots {}, membership changes {}",
+        total.elections, total.restarts, total.snapshots, total.changes
+    );
+}

@@ -1,0 +1,222 @@
+//! What happened: who asked what, when, and what came back.
+//!
+//! Every engine of the test suite (simulator, chaos, differential) records into this one form, and
+//! every checker reads it. It knows nothing of members or faults.
+
+use std::io::{self, Write};
+
+use bytes::Bytes;
+use keelson_proto::etcdserverpb::{
+    CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest,
+    PutResponse, RangeRequest, RangeResponse, ResponseHeader, TxnRequest, TxnResponse,
+};
+use serde_json::json;
+
+/// What a client asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Request {
+    /// Read one key or many.
+    Range(RangeRequest),
+    /// Write one key.
+    Put(PutRequest),
+    /// Delete one key or many.
+    DeleteRange(DeleteRangeRequest),
+    /// Compare, then do one list of operations or the other.
+    Txn(TxnRequest),
+    /// Forget old revisions.
+    Compact(CompactionRequest),
+}
+
+impl Request {
+    /// Whether it goes through the log.
+    pub fn is_write(&self) -> bool {
+        !matches!(self, Request::Range(_))
+    }
+}
+
+/// What comes back when all is well.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Response {
+    /// To a range.
+    Range(RangeResponse),
+    /// To a put.
+    Put(PutResponse),
+    /// To a delete.
+    DeleteRange(DeleteRangeResponse),
+    /// To a transaction.
+    Txn(TxnResponse),
+    /// To a compaction.
+    Compact(CompactionResponse),
+}
+
+impl Response {
+    /// The header every response has.
+    pub fn header(&self) -> Option<&ResponseHeader> {
+        match self {
+            Response::Range(response) => response.header.as_ref(),
+            Response::Put(response) => response.header.as_ref(),
+            Response::DeleteRange(response) => response.header.as_ref(),
+            Response::Txn(response) => response.header.as_ref(),
+            Response::Compact(response) => response.header.as_ref(),
+        }
+    }
+
+    /// The revision in the header.
+    pub fn revision(&self) -> i64 {
+        self.header().map_or(0, |header| header.revision)
+    }
+}
+
+/// How an operation ended, as its client knows it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// Answered.
+    Ok(Response),
+    /// Refused for good: it had no effect and never will.
+    Refused(String),
+    /// Nobody knows: it may take effect at any time from its call on, or never.
+    Unknown,
+}
+
+/// A moment: the number makes all moments of a history different, the milliseconds are for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment {
+    /// Rises by one with every call and every return.
+    pub number: u64,
+    /// Milliseconds since the start.
+    pub at_ms: u64,
+}
+
+/// One operation, from its call to its return.
+#[derive(Clone, Debug)]
+pub struct Operation {
+    /// Which client.
+    pub client: u64,
+    /// Which member it asked.
+    pub member: u64,
+    /// What it asked for.
+    pub request: Request,
+    /// When.
+    pub call: Moment,
+    /// When its client stopped waiting. For an unknown outcome it bounds nothing.
+    pub returned: Option<Moment>,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+impl Operation {
+    /// The response and the moment it came, if it did.
+    pub fn answer(&self) -> Option<(&Response, Moment)> {
+        match (&self.outcome, self.returned) {
+            (Outcome::Ok(response), Some(returned)) => Some((response, returned)),
+            _ => None,
+        }
+    }
+}
+
+/// Everything the clients of one run did, in the order of their calls.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    /// The operations; an operation's number is its place here.
+    pub operations: Vec<Operation>,
+    moments: u64,
+}
+
+impl History {
+    /// A client calls. Gives the operation's number.
+    pub fn call(&mut self, client: u64, member: u64, request: Request, at_ms: u64) -> usize {
+        let call = self.moment(at_ms);
+        self.operations.push(Operation {
+            client,
+            member,
+            request,
+            call,
+            returned: None,
+            outcome: Outcome::Unknown,
+        });
+        self.operations.len() - 1
+    }
+
+    /// The client has its answer, or gives up.
+    pub fn finish(&mut self, number: usize, outcome: Outcome, at_ms: u64) {
+        let returned = self.moment(at_ms);
+        let operation = &mut self.operations[number];
+        assert!(operation.returned.is_none(), "an operation returns once");
+        operation.returned = Some(returned);
+        operation.outcome = outcome;
+    }
+
+    /// Writes one JSON object a line, for people who look for the cause of a failure.
+    pub fn write_json(&self, to: &mut dyn Write) -> io::Result<()> {
+        for (number, operation) in self.operations.iter().enumerate() {
+            let line = json!({
+                "operation": number,
+                "client": operation.client,
+                "member": format!("{:x}", operation.member),
+                "call": [operation.call.number, operation.call.at_ms],
+                "returned": operation.returned.map(|moment| [moment.number, moment.at_ms]),
+                "request": request_text(&operation.request),
+                "outcome": outcome_text(&operation.outcome),
+            });
+            writeln!(to, "{line}")?;
+        }
+        Ok(())
+    }
+
+    fn moment(&mut self, at_ms: u64) -> Moment {
+        self.moments += 1;
+        Moment {
+            number: self.moments,
+            at_ms,
+        }
+    }
+}
+
+/// A request as a person would write it.
+pub fn request_text(request: &Request) -> String {
+    match request {
+        Request::Range(range) => format!(
+            "range {}{}{}{}",
+            span(&range.key, &range.range_end),
+            if range.serializable {
+                " serializable"
+            } else {
+                ""
+            },
+            nonzero(" limit ", range.limit),
+            nonzero(" revision ", range.revision),
+        ),
+        Request::Put(put) => format!("put {} {}", text(&put.key), text(&put.value)),
+        Request::DeleteRange(delete) => {
+            format!("delete {}", span(&delete.key, &delete.range_end))
+        }
+        Request::Txn(txn) => format!("txn {txn:?}"),
+        Request::Compact(compact) => format!("compact {}", compact.revision),
+    }
+}
+
+fn outcome_text(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Ok(response) => format!("{response:?}"),
+        Outcome::Refused(why) => format!("refused: {why}"),
+        Outcome::Unknown => "unknown".to_owned(),
+    }
+}
+
+fn span(key: &Bytes, range_end: &Bytes) -> String {
+    match range_end.is_empty() {
+        true => text(key),
+        false => format!("{}..{}", text(key), text(range_end)),
+    }
+}
+
+fn text(bytes: &Bytes) -> String {
+    bytes.escape_ascii().to_string()
+}
+
+fn nonzero(label: &str, number: i64) -> String {
+    match number {
+        0 => String::new(),
+        _ => format!("{label}{number}"),
+    }
+}

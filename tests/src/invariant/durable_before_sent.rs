@@ -1,0 +1,58 @@
+//! A member promises only what it could not forget in a crash: its term, its vote, and the entries
+//! it acknowledges are durable before the message leaves. Raft, figure 2, "Persistent state (updated
+//! on stable storage before responding to RPCs)".
+
+use super::{Fact, Invariant, Ledger};
+
+/// raft-rs's numbers of the messages that promise something.
+const APPEND_RESPONSE: u32 = 4;
+const REQUEST_VOTE: u32 = 5;
+const REQUEST_VOTE_RESPONSE: u32 = 6;
+const HEARTBEAT_RESPONSE: u32 = 9;
+
+pub(super) struct DurableBeforeSent;
+
+impl Invariant for DurableBeforeSent {
+    fn name(&self) -> &'static str {
+        "durable before sent"
+    }
+
+    fn observe(&mut self, fact: &Fact<'_>, ledger: &Ledger) -> Result<(), String> {
+        let Fact::Sent { member, message } = fact else {
+            return Ok(());
+        };
+        let Some(logs) = ledger.logs(*member) else {
+            return Ok(());
+        };
+        let durable = logs.hard_state;
+        let promises_term = matches!(
+            message.kind,
+            APPEND_RESPONSE | REQUEST_VOTE | REQUEST_VOTE_RESPONSE | HEARTBEAT_RESPONSE
+        );
+        if promises_term && durable.term.0 < message.term {
+            return Err(format!(
+                "{member} has term {} on disk and sends {message:?}",
+                durable.term
+            ));
+        }
+        let acknowledges = message.kind == APPEND_RESPONSE && !message.reject;
+        if acknowledges && logs.durable.last() < message.index {
+            let last = logs.durable.last();
+            return Err(format!(
+                "{member} has only {last} on disk and sends {message:?}"
+            ));
+        }
+        let candidate = match (message.kind, message.reject) {
+            (REQUEST_VOTE, _) => member.0,
+            (REQUEST_VOTE_RESPONSE, false) => message.to,
+            _ => return Ok(()),
+        };
+        if durable.term.0 == message.term && durable.vote.0 != candidate {
+            let vote = durable.vote;
+            return Err(format!(
+                "{member} has a vote for {vote} on disk and sends {message:?}"
+            ));
+        }
+        Ok(())
+    }
+}

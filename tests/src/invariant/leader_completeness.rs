@@ -1,0 +1,37 @@
+//! What was committed in earlier terms is in the log of every later leader. Raft, figure 3, "Leader
+//! Completeness"; section 5.4. With log matching, looking at the last such entry is enough.
+
+use keelson_core::node::Role;
+
+use super::{Fact, Invariant, Ledger};
+
+pub(super) struct LeaderCompleteness;
+
+impl Invariant for LeaderCompleteness {
+    fn name(&self) -> &'static str {
+        "leader completeness"
+    }
+
+    fn observe(&mut self, fact: &Fact<'_>, ledger: &Ledger) -> Result<(), String> {
+        let Fact::Stood { member, standing } = fact else {
+            return Ok(());
+        };
+        let Some(logs) = ledger
+            .logs(*member)
+            .filter(|_| standing.role == Role::Leader)
+        else {
+            return Ok(());
+        };
+        let index = ledger.last_committed_before(standing.term.0);
+        let Some(last) = ledger.committed(index).filter(|_| logs.memory.base < index) else {
+            return Ok(());
+        };
+        match logs.memory.at(index) {
+            Some(line) if line == last.line => Ok(()),
+            held => Err(format!(
+                "{member} leads in term {} and holds {held:?} at {index}, where {:?} was committed",
+                standing.term, last.line
+            )),
+        }
+    }
+}

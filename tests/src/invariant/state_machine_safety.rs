@@ -1,0 +1,49 @@
+//! Members that have applied the same entries hold the same state: the same revision and the same
+//! hash at the same index. Raft, figure 3, "State Machine Safety"; etcd's own corruption check
+//! (`--experimental-initial-corrupt-check`) came of issues such as etcd#13766.
+
+use std::collections::HashMap;
+
+use super::{Fact, Invariant, Ledger};
+
+#[derive(Default)]
+pub(super) struct StateMachineSafety {
+    /// Applied index -> revision. Never iterated.
+    revisions: HashMap<u64, i64>,
+    /// Applied index -> hash. Never iterated.
+    hashes: HashMap<u64, u32>,
+}
+
+impl Invariant for StateMachineSafety {
+    fn name(&self) -> &'static str {
+        "state machine safety"
+    }
+
+    fn observe(&mut self, fact: &Fact<'_>, _ledger: &Ledger) -> Result<(), String> {
+        let Fact::Applied {
+            member,
+            index,
+            revision,
+            hash,
+        } = fact
+        else {
+            return Ok(());
+        };
+        let first = *self.revisions.entry(index.0).or_insert(*revision);
+        if first != *revision {
+            return Err(format!(
+                "{member} is at revision {revision} after entry {index}, others at {first}"
+            ));
+        }
+        let Some(hash) = hash else {
+            return Ok(());
+        };
+        let first = *self.hashes.entry(index.0).or_insert(*hash);
+        if first != *hash {
+            return Err(format!(
+                "{member} has hash {hash:x} after entry {index} (revision {revision}), others {first:x}"
+            ));
+        }
+        Ok(())
+    }
+}

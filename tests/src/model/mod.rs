@@ -1,0 +1,3 @@
+//! The small sequential models: what a single, perfect server would answer.
+
+pub mod kv;

@@ -1,0 +1,372 @@
+//! The clients: each asks, waits, thinks, and asks again, through whatever member it meets.
+//!
+//! Values are unique, so a value read names the write it came from. Every answer that depends on
+//! what a key holds also says what it holds, so that `check::wgl` may settle unknown writes.
+
+use bytes::Bytes;
+use keelson_core::node::{Append, Input};
+use keelson_core::state::{self, Response as StateResponse};
+use keelson_core::{Index, MemberId, ProposalId, proposal};
+use keelson_proto::etcdserverpb::compare::{CompareTarget, TargetUnion};
+use keelson_proto::etcdserverpb::{
+    CompactionRequest, Compare, DeleteRangeRequest, PutRequest, PutResponse, RangeRequest,
+    RequestOp, ResponseHeader, TxnRequest, request_op,
+};
+use keelson_proto::internal::{Command, command};
+use prost::Message;
+
+use super::mutant::Mutant;
+use super::nodes::Read;
+use super::swarm::Swarm;
+use super::world::{Event, World};
+use crate::history::{Outcome, Request, Response};
+
+/// What the clients remember.
+pub(super) struct Clients {
+    keys: u64,
+    /// Values written so far.
+    values: u64,
+    /// The last values seen of each key: what compare-and-swaps try.
+    seen: Vec<Option<Bytes>>,
+    /// The highest revision seen.
+    revision: i64,
+    /// Nobody asks any more.
+    pub(super) quiet: bool,
+    /// Clients whose answer came, by operation: the rest wait.
+    pub(super) open: std::collections::BTreeMap<usize, u64>,
+}
+
+impl Clients {
+    pub(super) fn new(swarm: &Swarm) -> Clients {
+        Clients {
+            keys: swarm.keys,
+            values: 0,
+            seen: vec![None; usize::try_from(swarm.keys).expect("a few keys")],
+            revision: 1,
+            quiet: false,
+            open: Default::default(),
+        }
+    }
+
+    fn value(&mut self) -> Bytes {
+        self.values += 1;
+        Bytes::from(format!("v{}", self.values))
+    }
+}
+
+impl World {
+    /// A client's turn: it asks a member for something.
+    pub(super) fn client_acts(&mut self, client: u64) -> Result<(), String> {
+        if self.clients.quiet {
+            return Ok(());
+        }
+        let alive = self.members.values().filter(|member| member.life.is_some());
+        let alive: Vec<MemberId> = alive.map(|member| member.id).collect();
+        let Some(member) = self.dice.pick(&alive) else {
+            // Nobody to ask: connection refused.
+            self.clock.after(500, Event::Client(client));
+            return Ok(());
+        };
+        let request = self.draw_request();
+        let now = self.clock.now_ms();
+        let operation = self.history.call(client, member.0, request.clone(), now);
+        if self.trace {
+            let text = crate::history::request_text(&request);
+            println!("{now:>8} operation {operation} on {member}: {text}");
+        }
+        self.clients.open.insert(operation, client);
+        let patience = self.swarm.patience_ms;
+        self.clock.after(patience, Event::GiveUp(operation));
+        match request {
+            Request::Range(range) if range.serializable => self.serve(member, operation),
+            Request::Range(_) => self.ask_to_read(member, operation),
+            request => self.propose(member, operation, &request),
+        }
+        Ok(())
+    }
+
+    /// Waited long enough: nobody knows what became of it.
+    pub(super) fn give_up(&mut self, operation: usize) {
+        if !self.clients.open.contains_key(&operation) {
+            return;
+        }
+        if self.mutant == Some(Mutant::RetrySilently) {
+            let lost = &self.history.operations[operation];
+            let (member, request) = (MemberId(lost.member), lost.request.clone());
+            if request.is_write() {
+                self.propose(member, operation, &request);
+            }
+        }
+        let outcome = match self.mutant {
+            Some(Mutant::UnknownIsRefused) => Outcome::Refused("given up".to_owned()),
+            _ => Outcome::Unknown,
+        };
+        self.finish(operation, outcome);
+    }
+
+    /// An operation ends; its client goes on after a while.
+    pub(super) fn finish(&mut self, operation: usize, outcome: Outcome) {
+        let Some(client) = self.clients.open.remove(&operation) else {
+            return;
+        };
+        if let Outcome::Ok(response) = &outcome {
+            self.remember(response);
+            self.note(response.revision() as u64 ^ (operation as u64) << 24);
+        }
+        let now = self.clock.now_ms();
+        if self.trace {
+            println!("{now:>8} operation {operation} ends: {outcome:?}");
+        }
+        self.history.finish(operation, outcome, now);
+        let pause = self.dice.between(0, self.swarm.think_ms);
+        self.clock.after(pause, Event::Client(client));
+    }
+
+    fn remember(&mut self, response: &Response) {
+        self.clients.revision = self.clients.revision.max(response.revision());
+        if let Response::Range(range) = response {
+            for kv in &range.kvs {
+                let number = kv.key.get(1).map_or(0, |digit| usize::from(digit - b'0'));
+                self.clients.seen[number] = Some(kv.value.clone());
+            }
+        }
+    }
+
+    // === asking ===
+
+    fn propose(&mut self, member: MemberId, operation: usize, request: &Request) {
+        let op = match request.clone() {
+            Request::Put(put) => command::Op::Put(put),
+            Request::DeleteRange(delete) => command::Op::DeleteRange(delete),
+            Request::Txn(txn) => command::Op::Txn(txn),
+            Request::Compact(compact) => command::Op::Compaction(compact),
+            Request::Range(_) => unreachable!("reads are not proposed"),
+        };
+        let command = Command { op: Some(op) }.encode_to_vec();
+        let Some(id) = self.name_proposal(member) else {
+            return;
+        };
+        self.waiting.insert(id, operation);
+        let command = command.into();
+        self.input(member, Input::Propose { id, command });
+    }
+
+    pub(super) fn name_proposal(&mut self, member: MemberId) -> Option<ProposalId> {
+        let life = self.life(member)?;
+        life.proposals += 1;
+        Some(ProposalId {
+            member,
+            boot: life.boot,
+            counter: life.proposals,
+        })
+    }
+
+    fn ask_to_read(&mut self, member: MemberId, operation: usize) {
+        let committed_at_call = Index(self.invariants.ledger().last_committed());
+        let without_quorum = self.mutant == Some(Mutant::ReadWithoutQuorum);
+        let Some(life) = self.life(member) else {
+            return;
+        };
+        if without_quorum && life.node.status().standing.leader == member {
+            return self.serve(member, operation);
+        }
+        life.contexts += 1;
+        let context = life.contexts;
+        let read = Read {
+            operation,
+            committed_at_call,
+        };
+        life.reads.insert(context, read);
+        self.input(member, Input::Read { context });
+    }
+
+    // === answering ===
+
+    /// Consensus lets a read go on.
+    pub(super) fn read_ready(
+        &mut self,
+        id: MemberId,
+        context: u64,
+        index: Index,
+    ) -> Result<(), String> {
+        let at_once = self.mutant == Some(Mutant::ReadBeforeApply);
+        let Some(life) = self.life(id) else {
+            return Ok(());
+        };
+        let read = life
+            .reads
+            .remove(&context)
+            .ok_or("an answer to a read nobody asked for")?;
+        let index = if at_once { Index(0) } else { index };
+        life.ready.push((index, read));
+        self.serve_ready(id);
+        if at_once {
+            return Ok(());
+        }
+        self.fact(&crate::invariant::Fact::ReadReady {
+            member: id,
+            index,
+            committed_at_call: read.committed_at_call,
+        })
+    }
+
+    /// Serves the reads whose index has been applied.
+    pub(super) fn serve_ready(&mut self, id: MemberId) {
+        let Some(life) = self.life(id) else {
+            return;
+        };
+        let applied = life.applied();
+        let ready = life.ready.extract_if(.., |(index, _)| *index <= applied);
+        let ready: Vec<usize> = ready.map(|(_, read)| read.operation).collect();
+        for operation in ready {
+            self.serve(id, operation);
+        }
+    }
+
+    /// Answers a read from the member's state as it is.
+    fn serve(&mut self, id: MemberId, operation: usize) {
+        let Request::Range(range) = &self.history.operations[operation].request else {
+            return;
+        };
+        let range = range.clone();
+        let machine = self.life(id).and_then(|life| life.machine.as_ref());
+        let outcome = match machine.map(|machine| machine.view().range(&range)) {
+            Some(Ok(response)) => Outcome::Ok(Response::Range(response)),
+            Some(Err(error)) => Outcome::Refused(error.to_string()),
+            None => Outcome::Refused("this member has no state yet".to_owned()),
+        };
+        self.finish(operation, outcome);
+    }
+
+    /// The state machine has applied the request.
+    pub(super) fn answer(
+        &mut self,
+        operation: usize,
+        response: Result<StateResponse, state::Error>,
+    ) {
+        let outcome = match response {
+            Ok(StateResponse::Put(mut put)) => {
+                if self.mutant == Some(Mutant::PreviousPairLost) && operation % 16 == 0 {
+                    put.prev_kv = None;
+                }
+                Outcome::Ok(Response::Put(put))
+            }
+            Ok(StateResponse::DeleteRange(delete)) => Outcome::Ok(Response::DeleteRange(delete)),
+            Ok(StateResponse::Txn(txn)) => Outcome::Ok(Response::Txn(txn)),
+            Ok(StateResponse::Compaction(compact)) => Outcome::Ok(Response::Compact(compact)),
+            Ok(other) => Outcome::Refused(format!("{other:?}")),
+            Err(error) => Outcome::Refused(error.to_string()),
+        };
+        self.finish(operation, outcome);
+    }
+
+    /// A mutant: answers puts whose entry has only been appended.
+    pub(super) fn acknowledge_early(&mut self, id: MemberId, append: &Append) {
+        let mut revision = match self.life(id).and_then(|life| life.machine.as_ref()) {
+            Some(machine) => machine.view().revision(),
+            None => return,
+        };
+        for entry in &append.entries {
+            revision += 1;
+            let request = proposal::decode(&entry.data).map(|(request, _)| request);
+            let waiting = request.and_then(|request| self.waiting.get(&request).copied());
+            let Some(operation) = waiting else {
+                continue;
+            };
+            if let Request::Put(PutRequest { prev_kv: false, .. }) =
+                self.history.operations[operation].request
+            {
+                let header = Some(ResponseHeader {
+                    revision,
+                    ..ResponseHeader::default()
+                });
+                let response = PutResponse {
+                    header,
+                    prev_kv: None,
+                };
+                self.finish(operation, Outcome::Ok(Response::Put(response)));
+            }
+        }
+    }
+
+    // === what to ask ===
+
+    fn draw_request(&mut self) -> Request {
+        let number = self.dice.between(0, self.clients.keys - 1);
+        let key = Bytes::from(format!("k{number}"));
+        let drawn = self.dice.between(0, 99);
+        match drawn {
+            0..30 => Request::Put(PutRequest {
+                value: self.clients.value(),
+                prev_kv: self.dice.chance(0.3),
+                key,
+                ..PutRequest::default()
+            }),
+            30..38 => Request::DeleteRange(DeleteRangeRequest {
+                range_end: self.draw_range_end(0.2),
+                prev_kv: true,
+                key,
+            }),
+            38..53 => self.draw_swap(key, number),
+            53..55 if self.swarm.compaction => Request::Compact(CompactionRequest {
+                revision: self.clients.revision - self.dice.between(0, 20) as i64,
+                physical: false,
+            }),
+            _ => self.draw_range(key),
+        }
+    }
+
+    fn draw_range_end(&mut self, probability: f64) -> Bytes {
+        match self.dice.chance(probability) {
+            true => Bytes::from(format!("k{}", self.dice.between(0, self.clients.keys))),
+            false => Bytes::new(),
+        }
+    }
+
+    fn draw_range(&mut self, key: Bytes) -> Request {
+        let old = self.dice.chance(0.1);
+        Request::Range(RangeRequest {
+            key,
+            range_end: self.draw_range_end(0.2),
+            serializable: self.dice.chance(0.3),
+            limit: if self.dice.chance(0.1) { 2 } else { 0 },
+            revision: match old {
+                true => (self.clients.revision - self.dice.between(0, 10) as i64).max(1),
+                false => 0,
+            },
+            ..RangeRequest::default()
+        })
+    }
+
+    /// If the key holds what was last seen of it, put something else, else read it.
+    fn draw_swap(&mut self, key: Bytes, number: u64) -> Request {
+        let seen = self.clients.seen[usize::try_from(number).expect("a few keys")].clone();
+        let (target, union) = match seen.filter(|_| self.dice.chance(0.8)) {
+            Some(value) => (CompareTarget::Value, TargetUnion::Value(value)),
+            None => (CompareTarget::Create, TargetUnion::CreateRevision(0)),
+        };
+        let compare = Compare {
+            key: key.clone(),
+            target: target.into(),
+            target_union: Some(union),
+            ..Compare::default()
+        };
+        let put = PutRequest {
+            key: key.clone(),
+            value: self.clients.value(),
+            ..PutRequest::default()
+        };
+        let read = RangeRequest {
+            key,
+            ..RangeRequest::default()
+        };
+        let op = |request| RequestOp {
+            request: Some(request),
+        };
+        Request::Txn(TxnRequest {
+            compare: vec![compare],
+            success: vec![op(request_op::Request::RequestPut(put))],
+            failure: vec![op(request_op::Request::RequestRange(read))],
+        })
+    }
+}

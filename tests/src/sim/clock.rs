@@ -1,0 +1,94 @@
+//! Virtual time: what will happen, and when. Nothing ever waits; the clock jumps.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+
+/// Events in the order of their time; at one time, in the order in which they were planned.
+pub(super) struct Clock<E> {
+    now_ms: u64,
+    planned: u64,
+    events: BinaryHeap<Planned<E>>,
+}
+
+struct Planned<E> {
+    at_ms: u64,
+    number: u64,
+    event: E,
+}
+
+impl<E> Clock<E> {
+    /// A clock at 0 with nothing planned.
+    pub(super) fn new() -> Clock<E> {
+        Clock {
+            now_ms: 0,
+            planned: 0,
+            events: BinaryHeap::new(),
+        }
+    }
+
+    /// The time, in milliseconds.
+    pub(super) fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    /// Plans an event so long from now.
+    pub(super) fn after(&mut self, delay_ms: u64, event: E) {
+        self.planned += 1;
+        self.events.push(Planned {
+            at_ms: self.now_ms + delay_ms,
+            number: self.planned,
+            event,
+        });
+    }
+
+    /// Jumps to the next event, if it comes before `until_ms`.
+    pub(super) fn next(&mut self, until_ms: u64) -> Option<E> {
+        let next = self.events.peek().filter(|next| next.at_ms < until_ms)?;
+        self.now_ms = next.at_ms;
+        self.events.pop().map(|planned| planned.event)
+    }
+}
+
+impl<E> Default for Clock<E> {
+    fn default() -> Clock<E> {
+        Clock::new()
+    }
+}
+
+impl<E> Ord for Planned<E> {
+    /// The heap gives its greatest: that must be the earliest.
+    fn cmp(&self, other: &Planned<E>) -> Ordering {
+        (other.at_ms, other.number).cmp(&(self.at_ms, self.number))
+    }
+}
+
+impl<E> PartialOrd for Planned<E> {
+    fn partial_cmp(&self, other: &Planned<E>) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<E> PartialEq for Planned<E> {
+    fn eq(&self, other: &Planned<E>) -> bool {
+        self.number == other.number
+    }
+}
+
+impl<E> Eq for Planned<E> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_come_in_the_order_of_time_then_of_planning() {
+        let mut clock = Clock::new();
+        clock.after(5, "third");
+        clock.after(1, "first");
+        clock.after(1, "second");
+        clock.after(9, "too late");
+        let seen: Vec<_> = std::iter::from_fn(|| clock.next(9)).collect();
+        assert_eq!(seen, ["first", "second", "third"]);
+        assert_eq!(clock.now_ms(), 5);
+    }
+}

@@ -1,0 +1,191 @@
+//! The second phase: the faults end, and the cluster must do its work. TigerBeetle, "Simulation
+//! Testing For Liveness": a system that is only safe may be so by doing nothing.
+
+use std::collections::BTreeMap;
+
+use keelson_core::MemberId;
+use keelson_core::node::Role;
+use keelson_proto::etcdserverpb::RangeRequest;
+use keelson_proto::internal::Command;
+use keelson_proto::internal::command::Op;
+use prost::Message;
+
+use super::world::World;
+use crate::check::{register, replay};
+use crate::history::{Outcome, Request, Response};
+use crate::model::kv::Kv;
+
+/// How long the healed core may take to get going: some election timeouts, a snapshot or two.
+const SETTLE_MS: u64 = 12_000;
+/// Then everything asked in this time must be answered.
+const WORK_MS: u64 = 3_000;
+/// And then, with nobody asking, everybody must catch up.
+const QUIET_MS: u64 = 8_000;
+
+impl World {
+    /// Heals the cluster, or only a majority of it, and demands that it works.
+    pub(super) fn finale(&mut self) -> Result<(), String> {
+        self.calm = true;
+        self.swarm.calm_down();
+        self.net.heal();
+        for member in self.members.values_mut() {
+            member.paused_until = 0;
+        }
+        let conf = self.invariants.ledger().memberships().next();
+        let conf = conf.cloned().unwrap_or_default();
+        let belongs = |id: &MemberId| conf.voters.contains(&id.0) || conf.learners.contains(&id.0);
+        let (members, strangers): (Vec<_>, Vec<_>) =
+            self.members.keys().copied().partition(|id| belongs(id));
+        for id in strangers {
+            self.retire(id);
+        }
+        let absent = self.leave_some_out(&conf.voters);
+        for id in &members {
+            if !absent.contains(id) {
+                self.start(*id)?;
+            }
+        }
+        self.work()?;
+        for id in &absent {
+            self.start(*id)?;
+        }
+        self.catch_up()?;
+        self.check_everything()
+    }
+
+    /// Half of the time a minority of the voters stays away until the others have done their work.
+    fn leave_some_out(&mut self, voters: &[u64]) -> Vec<MemberId> {
+        let mut absent = Vec::new();
+        if self.dice.chance(0.5) {
+            let most = (voters.len() - 1) / 2;
+            for id in voters.iter().take(most) {
+                self.crash(MemberId(*id), true);
+                absent.push(MemberId(*id));
+            }
+        }
+        absent
+    }
+
+    fn work(&mut self) -> Result<(), String> {
+        let healed = self.clock.now_ms();
+        self.run_until(healed + SETTLE_MS)?;
+        let leads = |world: &World| {
+            let lives = world
+                .members
+                .values()
+                .filter_map(|member| member.life.as_ref());
+            lives
+                .filter(|life| life.node.status().standing.role == Role::Leader)
+                .count()
+        };
+        if leads(self) != 1 {
+            return Err(format!(
+                "liveness: {} leaders after {SETTLE_MS} ms of calm",
+                leads(self)
+            ));
+        }
+        let first = self.history.operations.len();
+        self.run_until(healed + SETTLE_MS + WORK_MS)?;
+        self.clients.quiet = true;
+        let patience = self.swarm.patience_ms;
+        self.run_until(healed + SETTLE_MS + WORK_MS + patience + 100)?;
+        let asked = self.history.operations[first..].iter();
+        let mut unanswered = asked.filter(|operation| match &operation.outcome {
+            Outcome::Ok(_) => false,
+            // Revisions may be compacted already, or in the future of a member that lags behind.
+            Outcome::Refused(why) => !why.contains("revision"),
+            Outcome::Unknown => true,
+        });
+        match unanswered.next() {
+            None => Ok(()),
+            Some(operation) => Err(format!("liveness: not answered in calm: {operation:?}")),
+        }
+    }
+
+    fn catch_up(&mut self) -> Result<(), String> {
+        let quiet_from = self.clock.now_ms();
+        self.run_until(quiet_from + QUIET_MS)?;
+        let last = self.invariants.ledger().last_committed();
+        let mut hashes = BTreeMap::new();
+        for member in self.members.values() {
+            let Some(life) = &member.life else {
+                continue;
+            };
+            if life.applied().0 != last {
+                let (applied, status) = (life.applied(), life.node.status());
+                return Err(format!(
+                    "liveness: {} has applied {applied} of {last} after {QUIET_MS} ms of quiet; \
+                     {status:?}",
+                    member.id
+                ));
+            }
+            let view = life
+                .machine
+                .as_ref()
+                .ok_or("a member without state")?
+                .view();
+            let hash = view.hash_kv(0).map_err(|error| error.to_string())?;
+            hashes.insert(member.id, (hash.hash, view.revision(), view.members()));
+        }
+        let mut distinct: Vec<_> = hashes.values().collect();
+        distinct.dedup();
+        match distinct.len() {
+            1 => Ok(()),
+            _ => Err(format!("members differ at entry {last}: {hashes:?}")),
+        }
+    }
+
+    /// The whole history, by both checkers, and the final state against the model's.
+    fn check_everything(&mut self) -> Result<(), String> {
+        let mut model = Kv::default();
+        let mut commits = Vec::new();
+        for command in &self.commands {
+            let command = Command::decode(command.clone()).map_err(|e| e.to_string())?;
+            let request = match command.op {
+                Some(Op::Put(put)) => Request::Put(put),
+                Some(Op::DeleteRange(delete)) => Request::DeleteRange(delete),
+                Some(Op::Txn(txn)) => Request::Txn(txn),
+                _ => continue,
+            };
+            // A refusal is answered to the client, and its answer is compared.
+            let _ = model.apply(&request);
+            if !model.changes().is_empty() {
+                commits.push(replay::Commit {
+                    revision: model.revision(),
+                    changes: model.changes().clone(),
+                });
+            }
+        }
+        replay::check(&self.history, &commits).map_err(|problem| format!("replay: {problem}"))?;
+        register::check(&self.history).map_err(|problem| format!("search: {problem}"))?;
+        self.compare_final_state(&mut model)
+    }
+
+    fn compare_final_state(&self, model: &mut Kv) -> Result<(), String> {
+        let everything = RangeRequest {
+            key: vec![0].into(),
+            range_end: vec![0].into(),
+            ..RangeRequest::default()
+        };
+        let Ok(Response::Range(expected)) = model.apply(&Request::Range(everything.clone())) else {
+            return Err("the model refuses to read".to_owned());
+        };
+        for member in self.members.values() {
+            let machine = member.life.as_ref().and_then(|life| life.machine.as_ref());
+            let Some(machine) = machine else {
+                continue;
+            };
+            let found = machine
+                .view()
+                .range(&everything)
+                .map_err(|e| e.to_string())?;
+            if found.kvs != expected.kvs {
+                return Err(format!(
+                    "{} holds {:?} at the end, not {:?}",
+                    member.id, found.kvs, expected.kvs
+                ));
+            }
+        }
+        Ok(())
+    }
+}

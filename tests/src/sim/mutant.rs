@@ -1,0 +1,85 @@
+//! Mutants: mistakes that a shell around the core can make, to prove that the tests can fail.
+//!
+//! Each is a small switch in the simulated shell, so the product carries none of them. Every one
+//! must be caught: `tests/tests/sim.rs`.
+
+/// One mistake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutant {
+    /// Answers a put when the leader has it in its log, before it is committed.
+    AckBeforeCommit,
+    /// Says that a vote is durable without a sync.
+    VoteNotSynced,
+    /// Says that anything is durable without a sync.
+    NothingSynced,
+    /// Answers a linearizable read from local state if it believes to lead.
+    ReadWithoutQuorum,
+    /// Answers a linearizable read before the state machine has reached its index.
+    ReadBeforeApply,
+    /// Sends what promises something before the sync.
+    SendBeforeSync,
+    /// Hands a follower's request to consensus twice.
+    ForwardTwice,
+    /// Lets duplicates through the transport.
+    DuplicatesPass,
+    /// Proposes a request once more, under a new name, when its client gives up.
+    RetrySilently,
+    /// Cuts the log to what is applied, not to what the engine holds.
+    TruncateTooFar,
+    /// Writes the engine's rows without the mark that says how far they go.
+    FlushWithoutMark,
+    /// Writes half of a flush when the process dies.
+    FlushTorn,
+    /// Acknowledges a received snapshot and goes on with the old state.
+    SnapshotIgnored,
+    /// Sends a snapshot that claims the present index and holds older state.
+    SnapshotStale,
+    /// Leaves the membership out of a snapshot.
+    SnapshotWithoutMembership,
+    /// Every life of a member has the same boot number.
+    BootReused,
+    /// One member skips an entry.
+    EntrySkipped,
+    /// Forgets the last entry of the log at a restart.
+    TailForgotten,
+    /// Forgets term and vote at a restart.
+    HardStateForgotten,
+    /// Leaves out the previous pair of a put's answer, now and then.
+    PreviousPairLost,
+    /// Tells a client that a request was refused when only its answer was lost.
+    UnknownIsRefused,
+}
+
+impl Mutant {
+    /// Every mutant.
+    pub const ALL: [Mutant; 21] = [
+        Mutant::AckBeforeCommit,
+        Mutant::VoteNotSynced,
+        Mutant::NothingSynced,
+        Mutant::ReadWithoutQuorum,
+        Mutant::ReadBeforeApply,
+        Mutant::SendBeforeSync,
+        Mutant::ForwardTwice,
+        Mutant::DuplicatesPass,
+        Mutant::RetrySilently,
+        Mutant::TruncateTooFar,
+        Mutant::FlushWithoutMark,
+        Mutant::FlushTorn,
+        Mutant::SnapshotIgnored,
+        Mutant::SnapshotStale,
+        Mutant::SnapshotWithoutMembership,
+        Mutant::BootReused,
+        Mutant::EntrySkipped,
+        Mutant::TailForgotten,
+        Mutant::HardStateForgotten,
+        Mutant::PreviousPairLost,
+        Mutant::UnknownIsRefused,
+    ];
+
+    /// The mutant of that name, as `Debug` prints it.
+    pub fn named(name: &str) -> Option<Mutant> {
+        Mutant::ALL
+            .into_iter()
+            .find(|mutant| format!("{mutant:?}") == name)
+    }
+}

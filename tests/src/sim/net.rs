@@ -1,0 +1,159 @@
+//! The network between members: it loses, delays, repeats and reorders, and its links can be cut.
+//!
+//! It carries envelopes, as the real transport does, and does at the receiver what the real one
+//! does there: a (boot, sequence) is taken at most once, and what was under way to a process that
+//! has died never reaches its successor.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use keelson_core::MemberId;
+use keelson_proto::peer::PeerMessage;
+
+use super::dice::Dice;
+use super::swarm::Swarm;
+
+/// One batch of messages on its way.
+#[derive(Clone, Debug)]
+pub(super) struct Envelope {
+    /// The sender.
+    pub(super) from: MemberId,
+    /// The sender's life.
+    pub(super) from_boot: u64,
+    /// The receiver.
+    pub(super) to: MemberId,
+    /// The receiver's life to which the stream was open.
+    pub(super) to_boot: u64,
+    /// Its number among those of (from, from_boot, to).
+    pub(super) sequence: u64,
+    /// What it carries.
+    pub(super) messages: Vec<PeerMessage>,
+}
+
+/// The links.
+#[derive(Default)]
+pub(super) struct Net {
+    cut: BTreeSet<(MemberId, MemberId)>,
+    sequences: BTreeMap<(MemberId, MemberId), u64>,
+    /// When the last batch of a link arrives.
+    arrivals: BTreeMap<(MemberId, MemberId), u64>,
+    gates: BTreeMap<(MemberId, u64, MemberId, u64), Gate>,
+    /// Whether duplicates pass the gate: a mutant.
+    pub(super) gate_open: bool,
+}
+
+/// What the receiver has taken from one stream.
+#[derive(Default)]
+struct Gate {
+    highest: u64,
+    /// When late ones are taken: those below `highest` that were not seen.
+    missing: BTreeSet<u64>,
+}
+
+impl Net {
+    /// Cuts the link in one direction.
+    pub(super) fn cut(&mut self, from: MemberId, to: MemberId) {
+        self.cut.insert((from, to));
+    }
+
+    /// Mends every link.
+    pub(super) fn heal(&mut self) {
+        self.cut.clear();
+    }
+
+    /// Whether nothing gets from one to the other.
+    pub(super) fn is_cut(&self, from: MemberId, to: MemberId) -> bool {
+        self.cut.contains(&(from, to))
+    }
+
+    /// The next number of the stream.
+    pub(super) fn number(&mut self, from: MemberId, to: MemberId) -> u64 {
+        let sequence = self.sequences.entry((from, to)).or_default();
+        *sequence += 1;
+        *sequence
+    }
+
+    /// When each copy of a batch arrives; never if it is lost. Unless the run reorders, a batch
+    /// waits for those before it, as in a stream.
+    pub(super) fn arrivals(
+        &mut self,
+        from: MemberId,
+        to: MemberId,
+        now_ms: u64,
+        swarm: &Swarm,
+        dice: &mut Dice,
+    ) -> [Option<u64>; 2] {
+        if self.is_cut(from, to) || dice.chance(swarm.drop) {
+            return [None, None];
+        }
+        let mut first = now_ms + delay_ms(swarm, dice);
+        if !swarm.reorder {
+            let last = self.arrivals.entry((from, to)).or_default();
+            first = first.max(*last);
+            *last = first;
+        }
+        let again = dice.chance(swarm.duplicate);
+        [Some(first), again.then(|| first + delay_ms(swarm, dice))]
+    }
+
+    /// The transport's filter at the receiver.
+    pub(super) fn admits(&mut self, envelope: &Envelope, late_ones_too: bool) -> bool {
+        let stream = (
+            envelope.from,
+            envelope.from_boot,
+            envelope.to,
+            envelope.to_boot,
+        );
+        let gate = self.gates.entry(stream).or_default();
+        let sequence = envelope.sequence;
+        if gate.highest < sequence {
+            if late_ones_too {
+                gate.missing.extend(gate.highest + 1..sequence);
+            }
+            gate.highest = sequence;
+            return true;
+        }
+        (late_ones_too && gate.missing.remove(&sequence)) || self.gate_open
+    }
+
+    /// Forgets the streams of a life that is over.
+    pub(super) fn forget(&mut self, member: MemberId, boot: u64) {
+        self.gates
+            .retain(|(_, _, to, to_boot), _| (*to, *to_boot) != (member, boot));
+    }
+}
+
+fn delay_ms(swarm: &Swarm, dice: &mut Dice) -> u64 {
+    match dice.chance(swarm.straggle) {
+        true => dice.between(0, swarm.straggle_ms),
+        false => dice.between(0, swarm.delay_ms),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn envelope(sequence: u64) -> Envelope {
+        Envelope {
+            from: MemberId(1),
+            from_boot: 1,
+            to: MemberId(2),
+            to_boot: 1,
+            sequence,
+            messages: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn each_envelope_is_taken_once_and_late_ones_only_when_allowed() {
+        let mut net = Net::default();
+        let mut admitted = |sequence, late| net.admits(&envelope(sequence), late);
+        assert!(admitted(1, true));
+        assert!(admitted(4, true));
+        assert!(admitted(2, true));
+        assert!(!admitted(2, true));
+        assert!(!admitted(3, false));
+        assert!(admitted(3, true));
+        assert!(!admitted(4, true));
+    }
+}

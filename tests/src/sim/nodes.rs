@@ -1,0 +1,316 @@
+//! One simulated member: the second driver over the core's `Input` and `Output`.
+//!
+//! It has what the real driver's threads have, as queues on the virtual clock: a log that syncs in
+//! its own time, an applier that lags behind, an engine that is flushed in the background, and
+//! snapshots that travel beside the messages.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use keelson_core::engine::MemoryEngine;
+use keelson_core::node::{Append, Input, Node, NodeConfig, Restored};
+use keelson_core::state::{Capture, Flush, Genesis, Limits, SnapshotBuilder, StateMachine};
+use keelson_core::{Committed, Index, MemberId, SnapshotMark};
+use keelson_proto::internal::AppliedMark;
+use keelson_proto::peer::{RaftMessage, SnapshotChunk, snapshot_chunk};
+
+use super::mutant::Mutant;
+use super::storage::{CLUSTER, Log, Storage};
+use super::swarm::Swarm;
+
+/// A machine, with or without a process.
+pub(super) struct Member {
+    pub(super) id: MemberId,
+    pub(super) storage: Storage,
+    pub(super) life: Option<Life>,
+    /// How many lives there have been.
+    pub(super) lives: u64,
+    /// The operator has taken it away for good.
+    pub(super) retired: bool,
+    /// The process is stopped until then.
+    pub(super) paused_until: u64,
+}
+
+/// A running process: everything here is gone when it dies.
+pub(super) struct Life {
+    /// The log's own count.
+    pub(super) boot: u64,
+    pub(super) node: Node,
+    pub(super) log: Log,
+    /// None until a member that joins has received a snapshot.
+    pub(super) machine: Option<StateMachine>,
+    pub(super) inbox: Vec<Input>,
+    /// When the next turn is planned.
+    pub(super) turn_at: Option<u64>,
+    /// For the log thread, in order.
+    pub(super) log_queue: VecDeque<LogWork>,
+    /// What is being synced.
+    pub(super) syncing: Vec<LogWork>,
+    /// For the applier.
+    pub(super) apply_queue: VecDeque<Committed>,
+    pub(super) applying: bool,
+    pub(super) flushing: Option<Flush>,
+    pub(super) capture: Option<Held>,
+    /// Received snapshots whose offer has not been decided on.
+    pub(super) received: Vec<(SnapshotMark, Arc<MemoryEngine>)>,
+    /// Reads by context, until consensus answers.
+    pub(super) reads: BTreeMap<u64, Read>,
+    /// Reads that wait for their index to be applied.
+    pub(super) ready: Vec<(Index, Read)>,
+    pub(super) proposals: u64,
+    pub(super) contexts: u64,
+}
+
+/// Something for the log thread.
+pub(super) enum LogWork {
+    Append(Append),
+    Truncate(SnapshotMark),
+}
+
+/// A linearizable read on its way.
+#[derive(Clone, Copy)]
+pub(super) struct Read {
+    /// Its number in the history.
+    pub(super) operation: usize,
+    pub(super) committed_at_call: Index,
+}
+
+/// A snapshot that consensus has been told of.
+pub(super) struct Held {
+    pub(super) mark: AppliedMark,
+    /// Read when it is first sent.
+    capture: Option<Capture>,
+    chunks: Arc<Vec<SnapshotChunk>>,
+}
+
+impl Held {
+    pub(super) fn chunks(&mut self) -> Arc<Vec<SnapshotChunk>> {
+        if let Some(capture) = self.capture.take() {
+            let chunks: Result<Vec<_>, _> = capture.chunks(2_000).collect();
+            self.chunks = Arc::new(chunks.expect("memory does not fail"));
+        }
+        Arc::clone(&self.chunks)
+    }
+}
+
+impl Member {
+    /// A machine of a new cluster's, or one that is about to join (no genesis).
+    pub(super) fn new(id: MemberId, genesis: Option<Genesis>) -> Member {
+        let storage = Storage::new();
+        if let Some(genesis) = genesis {
+            let engine = Arc::clone(&storage.engine);
+            StateMachine::create(engine, genesis, Limits::default()).expect("an empty engine");
+        }
+        Member {
+            id,
+            storage,
+            life: None,
+            lives: 0,
+            retired: false,
+            paused_until: 0,
+        }
+    }
+
+    /// Starts the process. Gives what the log held, and the mark with which the log begins anew.
+    pub(super) fn start(
+        &mut self,
+        swarm: &Swarm,
+        mutant: Option<Mutant>,
+        seed: u64,
+    ) -> Result<(Restored, Option<SnapshotMark>), String> {
+        let explain = |error: &dyn std::fmt::Display| format!("{} cannot start: {error}", self.id);
+        let (mut log, recovered) = self.storage.open(self.id).map_err(|e| explain(&e))?;
+        let engine = Arc::clone(&self.storage.engine);
+        let machine = StateMachine::open(engine, Limits::default()).map_err(|e| explain(&e))?;
+        let mut restored = Restored {
+            hard_state: recovered.hard_state,
+            log_start: recovered.mark,
+            entries: recovered.entries,
+            applied: machine
+                .as_ref()
+                .map(StateMachine::applied)
+                .unwrap_or_default(),
+        };
+        match mutant {
+            Some(Mutant::TailForgotten) => drop(restored.entries.pop()),
+            Some(Mutant::HardStateForgotten) => restored.hard_state = Default::default(),
+            _ => {}
+        }
+        let boot = match mutant {
+            Some(Mutant::BootReused) => 1,
+            _ => recovered.boot,
+        };
+        let config = config(self.id, boot, swarm, seed);
+        let (node, mark) = Node::new(config, restored.clone()).map_err(|e| explain(&e))?;
+        if let Some(mark) = mark {
+            log.append(None, &[], Some(mark)).map_err(|e| explain(&e))?;
+            log.sync().map_err(|e| explain(&e))?;
+        }
+        self.lives += 1;
+        self.life = Some(Life::new(boot, node, log, machine));
+        Ok((restored, mark))
+    }
+
+    /// The process dies.
+    pub(super) fn kill(&mut self) -> Option<Life> {
+        self.paused_until = 0;
+        self.life.take()
+    }
+}
+
+fn config(member: MemberId, boot: u64, swarm: &Swarm, seed: u64) -> NodeConfig {
+    NodeConfig {
+        heartbeat_ms: swarm.heartbeat_ms,
+        election_ms: swarm.election_ms,
+        pre_vote: swarm.pre_vote,
+        seed,
+        catch_up_entries: swarm.catch_up_entries,
+        catch_up_bytes: swarm.catch_up_bytes,
+        uncommitted_bytes_max: swarm.uncommitted_bytes_max,
+        append_bytes_max: swarm.append_bytes_max,
+        ..NodeConfig::new(member, boot)
+    }
+}
+
+impl Life {
+    fn new(boot: u64, node: Node, log: Log, machine: Option<StateMachine>) -> Life {
+        Life {
+            boot,
+            node,
+            log,
+            machine,
+            inbox: Vec::new(),
+            turn_at: None,
+            log_queue: VecDeque::new(),
+            syncing: Vec::new(),
+            apply_queue: VecDeque::new(),
+            applying: false,
+            flushing: None,
+            capture: None,
+            received: Vec::new(),
+            reads: BTreeMap::new(),
+            ready: Vec::new(),
+            proposals: 0,
+            contexts: 0,
+        }
+    }
+
+    pub(super) fn applied(&self) -> Index {
+        Index(
+            self.machine
+                .as_ref()
+                .map_or(0, |machine| machine.applied().index),
+        )
+    }
+
+    pub(super) fn durable(&self) -> Index {
+        self.machine
+            .as_ref()
+            .map_or(Index(0), StateMachine::durable)
+    }
+
+    /// Captures the state and tells consensus.
+    pub(super) fn capture(&mut self, mutant: Option<Mutant>) {
+        let Some(machine) = &self.machine else {
+            return;
+        };
+        let capture = machine.capture().expect("memory does not fail");
+        let mut mark = machine.applied();
+        if mutant == Some(Mutant::SnapshotWithoutMembership) {
+            mark.conf_state = Some(Default::default());
+        }
+        self.inbox.push(Input::SnapshotCaptured {
+            mark: snapshot_mark(&mark),
+            conf_state: mark.conf_state.clone().unwrap_or_default(),
+        });
+        let old = self.capture.take();
+        self.capture = Some(match (mutant, old) {
+            // Claims the new mark, sends the old state.
+            (Some(Mutant::SnapshotStale), Some(mut old)) => Held {
+                mark,
+                chunks: old.chunks(),
+                capture: None,
+            },
+            _ => Held {
+                mark,
+                capture: Some(capture),
+                chunks: Arc::default(),
+            },
+        });
+    }
+
+    /// Reads the snapshot that the offer speaks of, if it is still held.
+    pub(super) fn snapshot_for(&mut self, offer: &RaftMessage) -> Option<Arc<Vec<SnapshotChunk>>> {
+        let wanted = offered(offer)?;
+        let held = self.capture.as_mut()?;
+        (snapshot_mark(&held.mark) == wanted).then(|| held.chunks())
+    }
+
+    /// Consensus took a snapshot: its engine replaces the old one.
+    pub(super) fn switch_engine(&mut self, mark: SnapshotMark, storage: &mut Storage) {
+        let found = self
+            .received
+            .iter()
+            .position(|(received, _)| *received == mark);
+        let found = found.expect("consensus takes only what was received");
+        let (_, engine) = self.received.swap_remove(found);
+        let machine = StateMachine::open(Arc::clone(&engine) as Arc<_>, Limits::default());
+        self.machine = machine.expect("a received snapshot opens");
+        assert!(self.machine.is_some(), "a received snapshot is complete");
+        storage.engine = engine;
+        self.flushing = None;
+        self.capture = None;
+        self.apply_queue
+            .retain(|committed| mark.index < committed.entry.index);
+    }
+}
+
+/// Fills a fresh engine with a snapshot's chunks; nothing if they are damaged.
+pub(super) fn build(chunks: &[SnapshotChunk]) -> Option<Arc<MemoryEngine>> {
+    let engine = Arc::new(MemoryEngine::new());
+    let mut builder = Some(SnapshotBuilder::new(Arc::clone(&engine) as Arc<_>));
+    for chunk in chunks {
+        match chunk.part.clone()? {
+            snapshot_chunk::Part::Rows(rows) => builder.as_mut()?.push(rows).ok()?,
+            snapshot_chunk::Part::End(end) => builder.take()?.finish(end).ok()?,
+            snapshot_chunk::Part::Offer(_) => {}
+        }
+    }
+    Some(engine)
+}
+
+pub(super) fn snapshot_mark(mark: &AppliedMark) -> SnapshotMark {
+    SnapshotMark {
+        index: Index(mark.index),
+        term: keelson_core::Term(mark.term),
+    }
+}
+
+/// The mark in raft's offer of a snapshot.
+pub(super) fn offered(offer: &RaftMessage) -> Option<SnapshotMark> {
+    let meta = offer.snapshot.as_ref()?;
+    Some(SnapshotMark {
+        index: Index(meta.index),
+        term: keelson_core::Term(meta.term),
+    })
+}
+
+/// The state with which a cluster of these members begins.
+pub(super) fn genesis(members: &[MemberId]) -> Genesis {
+    let member = |id: &MemberId| keelson_proto::etcdserverpb::Member {
+        id: id.0,
+        ..Default::default()
+    };
+    Genesis {
+        cluster_id: CLUSTER,
+        members: members.iter().map(member).collect(),
+        mark: AppliedMark {
+            index: 1,
+            term: 1,
+            conf_state: Some(keelson_proto::internal::ConfState {
+                voters: members.iter().map(|id| id.0).collect(),
+                ..Default::default()
+            }),
+        },
+    }
+}

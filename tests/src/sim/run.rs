@@ -1,0 +1,76 @@
+//! One run of one seed, and what it says.
+
+use std::time::Duration;
+
+use super::dice::Dice;
+use super::mutant::Mutant;
+use super::swarm::Swarm;
+use super::world::{Tally, World};
+use crate::history::History;
+
+/// What to run.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Everything follows from this.
+    pub seed: u64,
+    /// How long the faults last, in virtual seconds; the second phase comes on top.
+    pub seconds: u64,
+    /// A mistake to be caught.
+    pub mutant: Option<Mutant>,
+    /// Print everything that happens.
+    pub trace: bool,
+}
+
+/// What a run did.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Report {
+    /// What happened, in numbers.
+    pub tally: Tally,
+    /// Operations of clients.
+    pub operations: u64,
+    /// Facts that the invariants checked.
+    pub facts: u64,
+    /// How long it took in virtual time.
+    pub virtual_time: Duration,
+}
+
+/// What a run found.
+pub struct Failure {
+    /// What is wrong.
+    pub problem: String,
+    /// How the run was drawn.
+    pub swarm: Swarm,
+    /// What the clients saw until then.
+    pub history: History,
+}
+
+/// Runs a seed to its end or to the first thing that is wrong.
+///
+/// # Errors
+/// A property does not hold, or the cluster does not recover.
+pub fn run(options: &Options) -> Result<Report, Box<Failure>> {
+    let mut dice = Dice::new(options.seed);
+    let swarm = Swarm::draw(&mut dice);
+    run_swarm(options, swarm, dice)
+}
+
+fn run_swarm(options: &Options, swarm: Swarm, dice: Dice) -> Result<Report, Box<Failure>> {
+    let drawn = swarm.clone();
+    let mut world = World::new(options.seed, swarm, options.mutant, dice);
+    world.trace = options.trace;
+    let outcome = world.run_until(options.seconds * 1_000);
+    let outcome = outcome.and_then(|()| world.finale());
+    match outcome {
+        Ok(()) => Ok(Report {
+            tally: world.tally,
+            operations: world.history.operations.len() as u64,
+            facts: world.invariants.facts,
+            virtual_time: Duration::from_millis(world.clock.now_ms()),
+        }),
+        Err(problem) => Err(Box::new(Failure {
+            problem,
+            swarm: drawn,
+            history: world.history,
+        })),
+    }
+}

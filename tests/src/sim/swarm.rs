@@ -1,0 +1,187 @@
+//! Swarm testing: the seed first decides which kinds of fault exist at all in this run, then how
+//! often they come. Runs in which everything happens at once hide what a few faults would show.
+//! Groce et al., "Swarm testing", 2012; the ranges are about TigerBeetle's.
+
+use super::dice::Dice;
+
+/// How this run behaves. Probabilities are of 1; times in milliseconds.
+#[derive(Clone, Debug)]
+pub struct Swarm {
+    /// Voters at the start.
+    pub members: u64,
+    /// Clients, each with one request under way.
+    pub clients: u64,
+    /// How many keys they share.
+    pub keys: u64,
+    /// A client's longest pause between two requests.
+    pub think_ms: u64,
+    /// After that a client gives up.
+    pub patience_ms: u64,
+    /// A batch of messages is lost.
+    pub drop: f64,
+    /// A batch arrives twice on the wire.
+    pub duplicate: f64,
+    /// The usual delay is up to this.
+    pub delay_ms: u64,
+    /// A batch is much later than usual.
+    pub straggle: f64,
+    /// How much later, at most.
+    pub straggle_ms: u64,
+    /// The transport hands over what comes late, instead of dropping it.
+    pub reorder: bool,
+    /// Links are cut.
+    pub partitions: bool,
+    /// Links are cut in one direction only.
+    pub one_way: bool,
+    /// Processes die.
+    pub crashes: bool,
+    /// All of them at once, too.
+    pub crash_all: bool,
+    /// Processes stop for a while, as by SIGSTOP.
+    pub pauses: bool,
+    /// Peers notice a death at once.
+    pub notices: bool,
+    /// Peers believe in deaths that did not happen.
+    pub false_notices: bool,
+    /// A sync takes up to this.
+    pub sync_ms: u64,
+    /// A sync takes up to fifty times as long, now and then.
+    pub slow_sync: f64,
+    /// Applying a batch of entries takes up to this.
+    pub apply_ms: u64,
+    /// How often the overlay goes to the engine.
+    pub flush_every_ms: u64,
+    /// Members join and leave.
+    pub membership: bool,
+    /// Leadership is handed over.
+    pub transfers: bool,
+    /// Clients compact.
+    pub compaction: bool,
+    /// The shortest and the longest time between two faults.
+    pub fault_every_ms: (u64, u64),
+    /// Entries kept for followers that fall behind.
+    pub catch_up_entries: u64,
+    /// The same in bytes.
+    pub catch_up_bytes: usize,
+    /// Uncommitted bytes a leader takes on.
+    pub uncommitted_bytes_max: u64,
+    /// Bytes in one append message.
+    pub append_bytes_max: u64,
+    /// The heartbeat.
+    pub heartbeat_ms: u64,
+    /// The election timeout.
+    pub election_ms: u64,
+    /// Members ask before they campaign.
+    pub pre_vote: bool,
+}
+
+impl Swarm {
+    /// Draws a run.
+    pub fn draw(dice: &mut Dice) -> Swarm {
+        let mut swarm = Swarm {
+            members: dice.pick(&[3, 3, 3, 4, 5, 5, 7]).expect("not empty"),
+            clients: dice.between(2, 10),
+            keys: dice.between(1, 8),
+            think_ms: dice.pick(&[50, 200, 400]).expect("not empty"),
+            patience_ms: dice.between(1_500, 6_000),
+            delay_ms: dice.pick(&[1, 5, 20, 60]).expect("not empty"),
+            reorder: dice.chance(0.5),
+            crash_all: dice.chance(0.3),
+            one_way: dice.chance(0.5),
+            notices: dice.chance(0.7),
+            sync_ms: dice.pick(&[1, 5, 20]).expect("not empty"),
+            apply_ms: dice.pick(&[0, 5, 50]).expect("not empty"),
+            flush_every_ms: dice.pick(&[50, 100, 1_000]).expect("not empty"),
+            catch_up_entries: dice.pick(&[5, 20, 100, 5_000]).expect("not empty"),
+            catch_up_bytes: dice.pick(&[2_000, 1 << 20]).expect("not empty"),
+            uncommitted_bytes_max: dice.pick(&[2_000, 1 << 20]).expect("not empty"),
+            append_bytes_max: dice.pick(&[1, 500, 64 << 10]).expect("not empty"),
+            pre_vote: dice.chance(0.9),
+            ..Swarm::calm()
+        };
+        // raft-rs's own demand.
+        let least = swarm.append_bytes_max + 1;
+        swarm.uncommitted_bytes_max = swarm.uncommitted_bytes_max.max(least);
+        swarm.draw_faults(dice);
+        swarm
+    }
+
+    /// Nothing goes wrong: what the second phase promises the healed core.
+    pub fn calm() -> Swarm {
+        Swarm {
+            members: 3,
+            clients: 4,
+            keys: 4,
+            think_ms: 100,
+            patience_ms: 5_000,
+            drop: 0.0,
+            duplicate: 0.0,
+            delay_ms: 2,
+            straggle: 0.0,
+            straggle_ms: 1,
+            reorder: false,
+            partitions: false,
+            one_way: false,
+            crashes: false,
+            crash_all: false,
+            pauses: false,
+            notices: true,
+            false_notices: false,
+            sync_ms: 2,
+            slow_sync: 0.0,
+            apply_ms: 1,
+            flush_every_ms: 100,
+            membership: false,
+            transfers: false,
+            compaction: false,
+            fault_every_ms: (500, 6_000),
+            catch_up_entries: 100,
+            catch_up_bytes: 1 << 20,
+            uncommitted_bytes_max: 1 << 20,
+            append_bytes_max: 64 << 10,
+            heartbeat_ms: 100,
+            election_ms: 1_000,
+            pre_vote: true,
+        }
+    }
+
+    /// Takes the rates of `calm`, keeps what cannot change while members run.
+    pub fn calm_down(&mut self) {
+        let calm = Swarm::calm();
+        *self = Swarm {
+            members: self.members,
+            clients: self.clients,
+            keys: self.keys,
+            catch_up_entries: self.catch_up_entries,
+            catch_up_bytes: self.catch_up_bytes,
+            uncommitted_bytes_max: self.uncommitted_bytes_max,
+            append_bytes_max: self.append_bytes_max,
+            pre_vote: self.pre_vote,
+            ..calm
+        };
+    }
+
+    fn draw_faults(&mut self, dice: &mut Dice) {
+        if dice.chance(0.6) {
+            self.drop = dice.between(0, 100) as f64 / 1_000.0;
+        }
+        if dice.chance(0.5) {
+            self.duplicate = dice.between(0, 200) as f64 / 1_000.0;
+        }
+        if dice.chance(0.5) {
+            self.straggle = dice.between(0, 100) as f64 / 1_000.0;
+            self.straggle_ms = dice.pick(&[100, 1_000, 6_000]).expect("not empty");
+        }
+        if dice.chance(0.3) {
+            self.slow_sync = dice.between(0, 50) as f64 / 1_000.0;
+        }
+        self.partitions = dice.chance(0.5);
+        self.crashes = dice.chance(0.7);
+        self.pauses = dice.chance(0.3);
+        self.false_notices = dice.chance(0.2);
+        self.membership = dice.chance(0.4);
+        self.transfers = dice.chance(0.3);
+        self.compaction = dice.chance(0.6);
+        self.fault_every_ms = dice.pick(&[(500, 6_500), (100, 2_000)]).expect("not empty");
+    }
+}
