@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use prost::Message;
+
 const FILES: [&str; 8] = [
     "kv.proto",
     "auth.proto",
@@ -13,11 +15,17 @@ const FILES: [&str; 8] = [
     "health.proto",
 ];
 
+/// The packages that are spoken as JSON.
+const JSON: [&str; 3] = [".mvccpb", ".authpb", ".etcdserverpb"];
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = Path::new("proto");
     println!("cargo:rerun-if-changed=proto");
     let descriptors = protox::compile(FILES, [dir])?;
-    let grpc = std::env::var_os("CARGO_FEATURE_GRPC").is_some();
+    let grpc = feature("GRPC");
+    if feature("JSON") {
+        json(&descriptors.encode_to_vec())?;
+    }
     let mut config = prost_build::Config::new();
     // Values are shared with the receive buffer, never copied.
     config.bytes(["."]);
@@ -26,4 +34,22 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .build_server(grpc)
         .compile_fds_with_config(descriptors, config)?;
     Ok(())
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "cargo speaks to build scripts through it"
+)]
+fn feature(name: &str) -> bool {
+    std::env::var_os(format!("CARGO_FEATURE_{name}")).is_some()
+}
+
+/// JSON as etcd's gateway has it: the names of the .proto files, nothing that is empty, and no
+/// complaint about what it does not know.
+fn json(descriptors: &[u8]) -> std::io::Result<()> {
+    pbjson_build::Builder::new()
+        .register_descriptors(descriptors)?
+        .preserve_proto_field_names()
+        .ignore_unknown_fields()
+        .build(&JSON)
 }

@@ -1,1 +1,134 @@
-fn main() {}
+//! The binary: flags and environment become a configuration, the configuration becomes a role.
+//!
+//! Called `etcd` it is etcd; called `keelson` it is that and a playground. Nothing is decided here
+//! but which role to play; what a member is lives in `keelson-store`.
+
+mod announce;
+mod environment;
+mod flags;
+mod logging;
+mod member;
+mod notify;
+mod options;
+mod playground;
+mod signals;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use tracing::{error, info, warn};
+
+use flags::Values;
+use flags::environment::Notice;
+use flags::syntax::{Parsed, SyntaxError};
+use logging::LogOptions;
+use options::MemberOptions;
+
+fn main() -> ExitCode {
+    let mut words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    let program = program_name(&words.next().unwrap_or_default());
+    let words: Vec<String> = words.collect();
+    match words.first().map(String::as_str) {
+        Some("playground") => playground::run(&words),
+        Some(role @ ("gateway" | "grpc-proxy")) => {
+            eprintln!("{program} {role} is not supported yet; point clients at the members");
+            ExitCode::FAILURE
+        }
+        _ => member_role(&program, &words),
+    }
+}
+
+fn program_name(path: &str) -> String {
+    let name = Path::new(path)
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned());
+    name.unwrap_or_else(|| "keelson".to_owned())
+}
+
+fn member_role(program: &str, words: &[String]) -> ExitCode {
+    match flags::syntax::parse(words) {
+        Ok(Parsed::Help) => print(&flags::help::help(program)),
+        Ok(Parsed::Version) => print(&flags::help::version_text(program)),
+        Ok(Parsed::Member(values)) => start_member(program, values),
+        Err(error) => refuse_command_line(program, &error),
+    }
+}
+
+/// Writes to standard output; a reader that has seen enough (`| head`) is no fault.
+fn print(text: &str) -> ExitCode {
+    let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
+    ExitCode::SUCCESS
+}
+
+fn refuse_command_line(program: &str, error: &SyntaxError) -> ExitCode {
+    match error.remedy() {
+        Some(remedy) => eprintln!("{error}\n{remedy}"),
+        None => eprintln!("{error}"),
+    }
+    eprintln!("See '{program} --help'.");
+    ExitCode::from(error.exit_code())
+}
+
+fn start_member(program: &str, mut values: Values) -> ExitCode {
+    let noticed = flags::environment::apply(&mut values, &environment::etcd_variables());
+    let installed = options::log_options(&values).and_then(LogOptions::install);
+    if installed.is_err() {
+        // The fault itself must be heard, by whatever log there is.
+        let _ = LogOptions::fallback().install();
+    }
+    let options = noticed
+        .map_err(|error| error.to_string())
+        .and_then(|notices| {
+            installed?;
+            notices.iter().for_each(log_notice);
+            MemberOptions::from_values(&values).map_err(|error| error.to_string())
+        });
+    match options {
+        Ok(options) => {
+            end_with_stdin();
+            member::run(options)
+        }
+        Err(fault) => {
+            error!(
+                error = fault,
+                plain = %format_args!("error verifying flags, {fault}. See '{program} --help'."),
+                "failed to verify flags"
+            );
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn log_notice(notice: &Notice) {
+    match notice {
+        Notice::Used(name, text) => info!(
+            "variable-name" = name,
+            "variable-value" = text,
+            plain = %format_args!("recognized and used environment variable {name}={text}"),
+            "recognized and used environment variable"
+        ),
+        Notice::Unrecognized(name, text) => warn!(
+            "environment-variable" = %format_args!("{name}={text}"),
+            plain = %format_args!("unrecognized environment variable {name}={text}"),
+            "unrecognized environment variable"
+        ),
+    }
+}
+
+/// A playground's member stops when its playground is gone, however that ended: the pipe closes.
+fn end_with_stdin() {
+    if environment::variable(environment::END_WITH_STDIN).is_none() {
+        return;
+    }
+    let watch = || {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        warn!("the playground is gone; stopping with it");
+        signals::stop_this_process();
+    };
+    if let Err(error) = std::thread::Builder::new()
+        .name("end-with-stdin".into())
+        .spawn(watch)
+    {
+        warn!(%error, "this member will not notice when its playground ends");
+    }
+}

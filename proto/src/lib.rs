@@ -2,24 +2,30 @@
 //!
 //! The `.proto` files in `proto/proto` are the source; `build.rs` compiles them with `protox`. No
 //! logic lives here. The gRPC clients and servers are behind the feature `grpc`, so that
-//! `keelson-core` gets the messages without a network stack.
+//! `keelson-core` gets the messages without a network stack; their JSON form is behind `json`.
 
 /// etcd's key-value pair and event (`mvccpb`).
 #[allow(missing_docs, clippy::all, unreachable_pub)]
 pub mod mvccpb {
     include!(concat!(env!("OUT_DIR"), "/mvccpb.rs"));
+    #[cfg(feature = "json")]
+    include!(concat!(env!("OUT_DIR"), "/mvccpb.serde.rs"));
 }
 
 /// etcd's users, roles and permissions (`authpb`).
 #[allow(missing_docs, clippy::all, unreachable_pub)]
 pub mod authpb {
     include!(concat!(env!("OUT_DIR"), "/authpb.rs"));
+    #[cfg(feature = "json")]
+    include!(concat!(env!("OUT_DIR"), "/authpb.serde.rs"));
 }
 
 /// etcd's v3 API (`etcdserverpb`).
 #[allow(missing_docs, clippy::all, unreachable_pub)]
 pub mod etcdserverpb {
     include!(concat!(env!("OUT_DIR"), "/etcdserverpb.rs"));
+    #[cfg(feature = "json")]
+    include!(concat!(env!("OUT_DIR"), "/etcdserverpb.serde.rs"));
 }
 
 /// etcd's lock service (`v3lockpb`).

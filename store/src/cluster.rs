@@ -2,9 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
+use keelson_core::MemberId;
 use keelson_core::node::{Input, Role};
 use keelson_core::state::{Response, validate_member_change};
-use keelson_core::MemberId;
 use keelson_proto::etcdserverpb::*;
 use keelson_proto::internal::{MemberChange, member_change::Op};
 use prost::Message;
@@ -25,7 +25,10 @@ impl Store {
         if linearizable {
             self.read_index().await?;
         }
-        Ok(MemberListResponse { header: self.header(), members: self.view().members() })
+        Ok(MemberListResponse {
+            header: self.member_header(),
+            members: self.view().members(),
+        })
     }
 
     /// Adds a member or a learner; it may then be started.
@@ -48,7 +51,11 @@ impl Store {
             self.require_quorum_after(1).await?;
         }
         let members = self.change(Op::Add(member.clone())).await?;
-        Ok(MemberAddResponse { header: self.header(), member: Some(member), members })
+        Ok(MemberAddResponse {
+            header: self.member_header(),
+            member: Some(member),
+            members,
+        })
     }
 
     /// Removes a member, for ever.
@@ -58,7 +65,10 @@ impl Store {
     pub async fn member_remove(&self, member: MemberId) -> Result<MemberRemoveResponse, Error> {
         self.require_quorum_without(member).await?;
         let members = self.change(Op::Remove(member.0)).await?;
-        Ok(MemberRemoveResponse { header: self.header(), members })
+        Ok(MemberRemoveResponse {
+            header: self.member_header(),
+            members,
+        })
     }
 
     /// Replaces a member's peer URLs.
@@ -76,7 +86,10 @@ impl Store {
             ..Member::default()
         };
         let members = self.change(Op::Update(member)).await?;
-        Ok(MemberUpdateResponse { header: self.header(), members })
+        Ok(MemberUpdateResponse {
+            header: self.member_header(),
+            members,
+        })
     }
 
     /// Makes a learner a voter.
@@ -85,7 +98,10 @@ impl Store {
     /// etcd's: not found, no learner, timeouts.
     pub async fn member_promote(&self, member: MemberId) -> Result<MemberPromoteResponse, Error> {
         let members = self.change(Op::Promote(member.0)).await?;
-        Ok(MemberPromoteResponse { header: self.header(), members })
+        Ok(MemberPromoteResponse {
+            header: self.member_header(),
+            members,
+        })
     }
 
     /// Hands leadership to that member.
@@ -97,7 +113,10 @@ impl Store {
         if standing.borrow_and_update().role != Role::Leader {
             return Err(Error::NotLeader);
         }
-        let voter = self.view().member(target.0).is_some_and(|member| !member.is_learner);
+        let voter = self
+            .view()
+            .member(target.0)
+            .is_some_and(|member| !member.is_learner);
         if !voter {
             return Err(Error::BadLeaderTransferee);
         }
@@ -107,9 +126,12 @@ impl Store {
             let moved = standing.wait_for(|standing| standing.leader == target);
             let patience = Duration::from_millis(self.config().election_ms);
             let in_time = tokio::time::timeout(patience, moved).await;
-            in_time.map_err(|_| Error::Timeout)?.map_err(|_| Error::Stopped)?;
+            in_time
+                .map_err(|_| Error::Timeout)?
+                .map_err(|_| Error::Stopped)?;
         }
-        Ok(MoveLeaderResponse { header: self.header() })
+        // etcd sends no header with this one.
+        Ok(MoveLeaderResponse { header: None })
     }
 
     /// The hash of what is stored at a revision; 0 is the latest. Equal on members that have applied
@@ -120,7 +142,9 @@ impl Store {
     pub async fn hash_kv(&self, revision: i64) -> Result<HashKvResponse, Error> {
         let view = self.view();
         let hashing = tokio::task::spawn_blocking(move || view.hash_kv(revision));
-        let hash = hashing.await.map_err(|error| Error::Internal(error.to_string()))??;
+        let hash = hashing
+            .await
+            .map_err(|error| Error::Internal(error.to_string()))??;
         Ok(HashKvResponse {
             header: self.header(),
             hash: hash.hash,
@@ -145,17 +169,31 @@ impl Store {
             raft_applied_index: view.applied_index().0,
             errors: Vec::new(),
             db_size_in_use: bytes(size.in_use_bytes),
-            is_learner: view.member(self.member_id().0).is_some_and(|member| member.is_learner),
+            is_learner: view
+                .member(self.member_id().0)
+                .is_some_and(|member| member.is_learner),
             storage_version: version::CLUSTER.to_owned(),
             db_size_quota: if quota == u64::MAX { 0 } else { bytes(quota) },
             downgrade_info: None,
         }
     }
 
+    /// A header without a revision, as etcd's answers about members have it.
+    fn member_header(&self) -> Option<ResponseHeader> {
+        let mut header = self.header();
+        if let Some(header) = &mut header {
+            header.revision = 0;
+        }
+        header
+    }
+
     /// A header with the current revision.
     pub(crate) fn header(&self) -> Option<ResponseHeader> {
         let revision = self.view().revision();
-        let mut header = Some(ResponseHeader { revision, ..ResponseHeader::default() });
+        let mut header = Some(ResponseHeader {
+            revision,
+            ..ResponseHeader::default()
+        });
         self.fill(&mut header);
         header
     }
@@ -165,7 +203,12 @@ impl Store {
         self.read_index().await?;
         let view = self.view();
         let change = MemberChange { op: Some(op) };
-        validate_member_change(&view.members(), &view.removed_members(), &change, LEARNERS_MAX)?;
+        validate_member_change(
+            &view.members(),
+            &view.removed_members(),
+            &change,
+            LEARNERS_MAX,
+        )?;
         match self.submit(change.encode_to_vec().into(), true).await? {
             Response::Members(members) => Ok(members),
             _ => Ok(self.view().members()),
@@ -179,7 +222,8 @@ impl Store {
     }
 
     async fn require_quorum_without(&self, removed: MemberId) -> Result<(), Error> {
-        self.require_quorum(0, move |member| member.id != removed.0).await
+        self.require_quorum(0, move |member| member.id != removed.0)
+            .await
     }
 
     async fn require_quorum(
@@ -192,7 +236,9 @@ impl Store {
         }
         self.read_index().await?;
         let voters = self.view().members();
-        let voters = voters.iter().filter(|member| !member.is_learner && stays(member));
+        let voters = voters
+            .iter()
+            .filter(|member| !member.is_learner && stays(member));
         let (mut count, mut started) = (added, 0);
         for member in voters {
             count += 1;

@@ -1,8 +1,10 @@
 //! What a request can end in, other than its answer.
 //!
-//! One variant for each of etcd's errors that Keelson can produce; the text of each is etcd's, to the
-//! letter, because clients compare texts. Which code goes with it on the wire is in
+//! One variant for each of etcd's errors that Keelson can produce; the text of each is etcd's, to
+//! the letter, because clients compare texts. Which code goes with it on the wire is in
 //! `edge/errors.rs`. Sources: etcd v3.7.1 `api/v3rpc/rpctypes/error.go`.
+
+use keelson_core::state;
 
 /// Why a request was not answered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -167,4 +169,37 @@ pub enum Error {
     /// Something broke inside; etcd sends such texts as they are, with code Unknown.
     #[error("{0}")]
     Internal(String),
+}
+
+impl From<state::Error> for Error {
+    fn from(error: state::Error) -> Error {
+        match error {
+            state::Error::EmptyKey => Error::EmptyKey,
+            state::Error::KeyNotFound => Error::KeyNotFound,
+            state::Error::ValueProvided => Error::ValueProvided,
+            state::Error::LeaseProvided => Error::LeaseProvided,
+            state::Error::TooManyOps => Error::TooManyOps,
+            state::Error::DuplicateKey => Error::DuplicateKey,
+            state::Error::InvalidSortOption => Error::InvalidSortOption,
+            state::Error::StreamSorted => {
+                Error::Unimplemented("RangeStream does not support custom sort orders")
+            }
+            state::Error::StreamFiltered => {
+                Error::Unimplemented("RangeStream does not support revision filters")
+            }
+            state::Error::LeaseNotFound => Error::LeaseNotFound,
+            state::Error::Compacted => Error::Compacted,
+            state::Error::FutureRev => Error::FutureRev,
+            state::Error::NoSpace => Error::NoSpace,
+            state::Error::Corrupt => Error::Corrupt,
+            state::Error::MemberNotFound => Error::MemberNotFound,
+            state::Error::MemberExist => Error::MemberExist,
+            state::Error::PeerUrlExist => Error::PeerUrlExist,
+            state::Error::MemberNotLearner => Error::MemberNotLearner,
+            state::Error::TooManyLearners => Error::TooManyLearners,
+            error @ (state::Error::UnknownCommand | state::Error::Engine(_)) => {
+                Error::Internal(error.to_string())
+            }
+        }
+    }
 }

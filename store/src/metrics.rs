@@ -27,7 +27,11 @@ impl Histogram {
 
     /// How many were counted, and their sum in microseconds.
     pub fn totals(&self) -> (u64, u64) {
-        let count = self.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed)).sum();
+        let count = self
+            .buckets
+            .iter()
+            .map(|bucket| bucket.load(Ordering::Relaxed))
+            .sum();
         (count, self.sum_us.load(Ordering::Relaxed))
     }
 }

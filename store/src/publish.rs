@@ -17,7 +17,11 @@ pub(crate) async fn publish(store: Store) {
     let attributes = MemberAttributes {
         member_id: store.member_id().0,
         name: config.name.clone(),
-        client_urls: config.advertise_client_urls.iter().map(|url| url.to_string()).collect(),
+        client_urls: config
+            .advertise_client_urls
+            .iter()
+            .map(|url| url.to_string())
+            .collect(),
     };
     let same = |member: &keelson_proto::etcdserverpb::Member| {
         member.name == attributes.name && member.client_ur_ls == attributes.client_urls

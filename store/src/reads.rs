@@ -29,7 +29,10 @@ pub(crate) struct ReadBatches {
 
 impl ReadBatches {
     pub(crate) fn new(events: Sender<Event>) -> ReadBatches {
-        ReadBatches { batches: Mutex::default(), events }
+        ReadBatches {
+            batches: Mutex::default(),
+            events,
+        }
     }
 
     /// Joins the open batch, or opens one. The receiver hears when the state machine has applied
@@ -60,6 +63,10 @@ impl ReadBatches {
 
     /// The readers of a batch whose index is known.
     pub(crate) fn take(&self, context: u64) -> Vec<oneshot::Sender<()>> {
-        self.batches.lock().readers.remove(&context).unwrap_or_default()
+        self.batches
+            .lock()
+            .readers
+            .remove(&context)
+            .unwrap_or_default()
     }
 }

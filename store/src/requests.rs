@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::Stream;
 use keelson_core::node::Refusal;
 use keelson_core::state::{self, Response, check};
 use keelson_core::{MemberId, state::Error as StateError};
@@ -33,6 +34,38 @@ impl Store {
         Ok(response)
     }
 
+    /// The same in pieces of about `max_request_bytes`, all at one revision. Only the last has a
+    /// header, a count and `more`. Memory stays small however long the range is.
+    pub fn range_stream(
+        &self,
+        request: RangeRequest,
+    ) -> impl Stream<Item = Result<RangeResponse, Error>> + Send + use<> {
+        let begin = Pieces::Begin(request);
+        futures_util::stream::try_unfold((self.clone(), begin), |(store, pieces)| async move {
+            let mut reading = match pieces {
+                Pieces::Begin(request) => store.begin_stream(&request).await?,
+                Pieces::Reading(reading) => reading,
+            };
+            let Some(mut piece) = reading.next_chunk()? else {
+                return Ok(None);
+            };
+            if piece.header.is_some() {
+                store.fill(&mut piece.header);
+            }
+            Ok(Some((piece, (store, Pieces::Reading(reading)))))
+        })
+    }
+
+    async fn begin_stream(&self, request: &RangeRequest) -> Result<state::RangeStream, Error> {
+        check::range_stream(request)?;
+        if !request.serializable {
+            self.read_index().await?;
+        }
+        Ok(self
+            .view()
+            .range_stream(request, self.config().max_request_bytes)?)
+    }
+
     /// The value of one key, linearizably; for programs that embed a store.
     ///
     /// # Errors
@@ -41,7 +74,10 @@ impl Store {
         &self,
         key: impl Into<bytes::Bytes>,
     ) -> Result<Option<keelson_proto::mvccpb::KeyValue>, Error> {
-        let request = RangeRequest { key: key.into(), ..Default::default() };
+        let request = RangeRequest {
+            key: key.into(),
+            ..Default::default()
+        };
         Ok(self.range(request).await?.kvs.pop())
     }
 
@@ -179,10 +215,14 @@ impl Store {
             let (id, outcome) = self.inner.waiters.add().ok_or(Error::TooManyRequests)?;
             let _forget = Forget { store: self, id };
             let input = match membership {
-                false => keelson_core::node::Input::Propose { id, command: payload.clone() },
-                true => {
-                    keelson_core::node::Input::ProposeMembership { id, change: payload.clone() }
-                }
+                false => keelson_core::node::Input::Propose {
+                    id,
+                    command: payload.clone(),
+                },
+                true => keelson_core::node::Input::ProposeMembership {
+                    id,
+                    change: payload.clone(),
+                },
             };
             if self.inner.events.send(Event::Input(input)).is_err() {
                 return Err(Error::Stopped);
@@ -229,7 +269,10 @@ impl Store {
         if self.view().has_room(cost) {
             return Ok(());
         }
-        tracing::warn!(quota = self.config().quota_bytes, "the storage quota is used up");
+        tracing::warn!(
+            quota = self.config().quota_bytes,
+            "the storage quota is used up"
+        );
         let alarm = AlarmRequest {
             action: alarm_request::AlarmAction::Activate.into(),
             member_id: self.member_id().0,
@@ -250,6 +293,12 @@ impl Store {
         header.member_id = self.member_id().0;
         header.raft_term = self.inner.shared.standing().term.0;
     }
+}
+
+/// A streamed range before and after its first piece.
+enum Pieces {
+    Begin(RangeRequest),
+    Reading(state::RangeStream),
 }
 
 /// Takes the request off the list when its client goes away.

@@ -36,7 +36,11 @@ impl Shared {
         view: ReadView,
         node: NodeStatus,
     ) -> Shared {
-        let standing = Standing { leader: MemberId::NONE, role: Role::Follower, term: Term(0) };
+        let standing = Standing {
+            leader: MemberId::NONE,
+            role: Role::Follower,
+            term: Term(0),
+        };
         let shared = Shared {
             cluster,
             member,
@@ -113,7 +117,10 @@ impl Shared {
     pub(crate) fn note_members(&self, view: &ReadView) {
         let mut peers = Vec::new();
         for member in view.members() {
-            let urls = member.peer_ur_ls.iter().filter_map(|url| Url::parse(url).ok());
+            let urls = member
+                .peer_ur_ls
+                .iter()
+                .filter_map(|url| Url::parse(url).ok());
             if member.id != self.member.0 {
                 peers.push((MemberId(member.id), urls.collect()));
             }

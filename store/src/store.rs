@@ -16,12 +16,12 @@ use crate::Config;
 use crate::member::applier::{Applier, ApplyJob, FlushPolicy};
 use crate::member::driver::{Driver, Event};
 use crate::member::fatal::{Fatal, FatalHandler, end_process};
+use crate::member::flusher;
 use crate::member::inbox::{self, DriverInbox};
 use crate::member::log_writer::LogWriter;
 use crate::member::recover::{self, Recovery};
 use crate::member::staging::Stager;
 use crate::member::waiters::Waiters;
-use crate::member::flusher;
 use crate::metrics::Histogram;
 use crate::open_error::OpenError;
 use crate::peer::{Gate, Links, PeerService};
@@ -181,6 +181,24 @@ impl Store {
         }
     }
 
+    /// Serves clients on these listeners until `shutdown`, then until what is in flight has been
+    /// answered, within bounds. Call it once the member is `ready`.
+    ///
+    /// # Errors
+    /// Only bugs end it early.
+    pub async fn serve(
+        &self,
+        listeners: Vec<tokio::net::TcpListener>,
+        shutdown: impl Future<Output = ()>,
+    ) -> std::io::Result<()> {
+        let limits = crate::edge::Limits {
+            concurrent_streams_max: self.inner.config.max_concurrent_streams,
+            ..crate::edge::Limits::default()
+        };
+        let more = |_: &crate::edge::Drain| Default::default();
+        crate::edge::serve_clients(self.clone(), listeners, limits, more, shutdown).await
+    }
+
     /// This member's id.
     pub fn member_id(&self) -> MemberId {
         self.inner.shared.member
@@ -288,7 +306,9 @@ fn assemble(
     let done = apply.clone();
     let threads = vec![
         thread("keelson-log", move || writer.run())?,
-        thread("keelson-flush", move || flusher::run(&flush_jobs, &done, &fatal))?,
+        thread("keelson-flush", move || {
+            flusher::run(&flush_jobs, &done, &fatal)
+        })?,
         thread("keelson-apply", move || applier.run())?,
         thread("keelson-driver", move || driver.run())?,
     ];
@@ -299,7 +319,10 @@ fn assemble(
         events: events.clone(),
         busy: Arc::new(AtomicBool::new(false)),
     };
-    let driver_inbox = DriverInbox { events: events.clone(), shared: Arc::clone(&shared) };
+    let driver_inbox = DriverInbox {
+        events: events.clone(),
+        shared: Arc::clone(&shared),
+    };
     let gate = Arc::new(Gate::new(cluster, member));
     let peers = PeerService::new(gate, Arc::new(driver_inbox), Arc::new(stager));
     let peers = Peers::new(peers).max_decoding_message_size(usize::MAX);
@@ -320,7 +343,9 @@ fn assemble(
         threads: Mutex::new(threads),
         tasks: Mutex::default(),
     };
-    let store = Store { inner: Arc::new(inner) };
+    let store = Store {
+        inner: Arc::new(inner),
+    };
     Ok((store, tonic::service::Routes::new(peers).prepare()))
 }
 

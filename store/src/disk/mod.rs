@@ -83,6 +83,15 @@ pub fn create_dir_durably(disk: &impl Disk, dir: &Path) -> io::Result<()> {
     disk.sync_dir(parent)
 }
 
+/// Creates a directory that only its owner may enter, with its missing parents.
+pub fn create_private_dir(dir: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+}
+
 /// A small file, whole; `None` when there is none.
 pub fn read_file(disk: &impl Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
     let file = match disk.open(path) {

@@ -1,8 +1,8 @@
 //! What the edge needs of a member: the methods of `Store`, as a trait, so that the edge is tested
 //! without one.
 //!
-//! Requests are validated behind this trait (`check.rs` has the rules), so that programs that embed
-//! a `Store` get the same errors as clients on the wire.
+//! Requests are validated behind this trait (`keelson_core::state::check` has the rules), so that
+//! programs that embed a `Store` get the same errors as clients on the wire.
 
 use std::future::Future;
 
@@ -10,7 +10,6 @@ use keelson_core::{ClusterId, MemberId};
 use keelson_proto::etcdserverpb::*;
 use tokio_stream::Stream;
 
-use super::chunks;
 use crate::Error;
 
 /// The versions a member speaks of.
@@ -32,14 +31,12 @@ pub trait Backend: Clone + Send + Sync + 'static {
         request: RangeRequest,
     ) -> impl Future<Output = Result<RangeResponse, Error>> + Send;
 
-    /// The same in pieces of about `max_request_bytes`, all at one revision. Only the last piece has
-    /// a header, a count and `more`.
+    /// The same in pieces of about `max_request_bytes`, all at one revision. Only the last piece
+    /// has a header, a count and `more`.
     fn range_stream(
         &self,
         request: RangeRequest,
-    ) -> impl Stream<Item = Result<RangeResponse, Error>> + Send + use<Self> {
-        chunks::chunked(self.clone(), request)
-    }
+    ) -> impl Stream<Item = Result<RangeResponse, Error>> + Send + use<Self>;
 
     /// Writes one key.
     fn put(&self, request: PutRequest) -> impl Future<Output = Result<PutResponse, Error>> + Send;
@@ -113,10 +110,10 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// The members that this member knows of, at once.
     fn members(&self) -> Vec<Member>;
 
-    /// The leader, or `MemberId::NONE`.
+    /// The leader, or `MemberId::NONE`. Asked for every request that requires one.
     fn leader(&self) -> MemberId;
 
-    /// Whether this member is a learner.
+    /// Whether this member is a learner. Asked for almost every request: an atomic, at most a lock.
     fn is_learner(&self) -> bool;
 
     /// Which cluster this is.

@@ -31,8 +31,8 @@ const TLS_HANDSHAKE: u8 = 0x16;
 const PEEK_WAIT_MIN: Duration = Duration::from_millis(1);
 const PEEK_WAIT_MAX: Duration = Duration::from_millis(50);
 
-/// Requests that clients reset before we got to them, at a time. hyper's 20 closes the connection of
-/// a client that cancels a burst of requests, as etcd's clients do.
+/// Requests that clients reset before we got to them, at a time. hyper's 20 closes the connection
+/// of a client that cancels a burst of requests, as etcd's clients do.
 const PENDING_RESETS_MAX: usize = 4096;
 
 /// A port: what it serves and how.

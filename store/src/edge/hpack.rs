@@ -198,7 +198,8 @@ mod tests {
                 "https://www.example.com",
             ),
             (
-                b"\xd0\x7a\xbe\x94\x10\x54\xd4\x44\xa8\x20\x05\x95\x04\x0b\x81\x66\xe0\x82\xa6\x2d\x1b\xff",
+                b"\xd0\x7a\xbe\x94\x10\x54\xd4\x44\xa8\x20\x05\x95\x04\x0b\x81\x66\xe0\x82\xa6\
+                  \x2d\x1b\xff",
                 "Mon, 21 Oct 2013 20:13:21 GMT",
             ),
         ];
@@ -244,6 +245,15 @@ mod tests {
             b"\x83",
         ] {
             check(block, None);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_arrives_is_survived_and_mended_once(block: Vec<u8>) {
+            if let Some(mended) = mended(&block) {
+                proptest::prop_assert_eq!(super::mended(&mended), None);
+            }
         }
     }
 }

@@ -1,17 +1,16 @@
 //! What clients speak to: one port for gRPC and HTTP.
 //!
 //! A connection is accepted (`listener`), recognised and served (`connection`), its requests are
-//! split between gRPC and HTTP (`service`), parsed and handed to the member behind `Backend`. Errors
-//! leave through one table (`errors`). Nothing here knows of consensus or storage.
+//! split between gRPC and HTTP (`service`), parsed and handed to the member behind `Backend`.
+//! Errors leave through one table (`errors`). Nothing here knows of consensus or storage.
 
 mod authority;
 mod backend;
-pub mod check;
-mod chunks;
 mod connection;
 mod drain;
 pub mod errors;
 mod filtered;
+pub mod gateway;
 mod head_clock;
 mod hpack;
 mod limits;
@@ -30,7 +29,6 @@ use tokio::net::TcpListener;
 use tonic::service::Routes;
 
 pub use backend::{Backend, Versions};
-pub use chunks::chunked;
 pub use drain::{Drain, DrainTrigger};
 pub use limits::Limits;
 pub use listener::serve;
@@ -48,7 +46,8 @@ pub async fn serve_clients<B: Backend>(
     let (trigger, drain) = Drain::channel();
     let (routes, router) = more(&drain);
     let grpc = v3::Services::new(backend.clone(), routes, drain.clone());
-    let http = ops::client_router(backend)
+    let http = ops::client_router(backend.clone())
+        .merge(gateway::router(backend))
         .merge(router)
         .fallback(ops::not_found)
         .layer(axum::middleware::from_fn(ops::cors));
@@ -57,4 +56,20 @@ pub async fn serve_clients<B: Backend>(
         trigger.begin();
     };
     listener::serve(listeners, grpc, http, limits, begin).await
+}
+
+/// Serves a member's peer port: the members' own services, what joining members and scripts read,
+/// and what the caller adds. No cross-origin calls here.
+pub async fn serve_peers<B: Backend>(
+    backend: B,
+    listeners: Vec<TcpListener>,
+    limits: Limits,
+    routes: Routes,
+    router: Router,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let http = ops::peer_router(backend)
+        .merge(router)
+        .fallback(ops::not_found);
+    listener::serve(listeners, routes.prepare(), http, limits, shutdown).await
 }

@@ -75,8 +75,8 @@ pub(super) fn split<G: GrpcService>(
     }
 }
 
-/// `application/grpc`, `application/grpc+proto` and the like, as grpc-go has it; grpc-web is another
-/// protocol.
+/// `application/grpc`, `application/grpc+proto` and the like, as grpc-go has it; grpc-web is
+/// another protocol.
 fn is_grpc<B>(request: &Request<B>) -> bool {
     let content_type = request.headers().get(CONTENT_TYPE);
     let subtype = content_type.and_then(|value| value.as_bytes().strip_prefix(b"application/grpc"));

@@ -131,8 +131,8 @@ impl Applier {
         let mut members_changed = false;
         for committed in entries {
             members_changed |= committed.conf.is_some();
-            let mine = super::waiters::request_of(committed)
-                .is_some_and(|id| self.waiters.is_mine(id));
+            let mine =
+                super::waiters::request_of(committed).is_some_and(|id| self.waiters.is_mine(id));
             let applied = self.state.apply(committed, mine)?;
             if let Some(id) = applied.id.filter(|_| mine) {
                 self.waiters.settle(id, Outcome::Applied(applied.response));
@@ -150,7 +150,11 @@ impl Applier {
 
     fn release_reads(&mut self) {
         let applied = self.view.applied_index();
-        while let Some(first) = self.reads.first_entry().filter(|first| *first.key() <= applied) {
+        while let Some(first) = self
+            .reads
+            .first_entry()
+            .filter(|first| *first.key() <= applied)
+        {
             for reader in first.remove() {
                 let _ = reader.send(());
             }

@@ -172,7 +172,9 @@ impl Driver {
             Event::Input(input) => self.inputs.push(input),
             Event::Peer(from, messages) => {
                 self.shared.note_taken(messages.len());
-                let inputs = messages.into_iter().filter_map(|message| input_of(from, message));
+                let inputs = messages
+                    .into_iter()
+                    .filter_map(|message| input_of(from, message));
                 self.inputs.extend(inputs);
             }
             Event::Captured(capture) => self.captured(capture),
@@ -188,8 +190,13 @@ impl Driver {
     /// If the node took the snapshot that has arrived, the state machine goes on from it before the
     /// log begins anew there. A crash in between is repaired at the next start.
     fn install(&mut self, output: &Output) {
-        let Some((staged, answer)) = self.staged.take() else { return };
-        let mark = output.append.as_ref().and_then(|append| append.snapshot.as_ref());
+        let Some((staged, answer)) = self.staged.take() else {
+            return;
+        };
+        let mark = output
+            .append
+            .as_ref()
+            .and_then(|append| append.snapshot.as_ref());
         let taken = mark.is_some_and(|(mark, _)| *mark == staged.mark());
         if taken {
             let (installed, done) = bounded(1);
@@ -263,14 +270,17 @@ impl Driver {
         let (mark, conf_state) = applier::mark_of(&capture);
         self.capture = Some((capture, Instant::now()));
         self.capture_asked = false;
-        self.inputs.push(Input::SnapshotCaptured { mark, conf_state });
+        self.inputs
+            .push(Input::SnapshotCaptured { mark, conf_state });
     }
 
     fn send_snapshot(&mut self, to: MemberId, offer: RaftMessage) {
         let wanted = offer.snapshot.as_ref().map(|meta| meta.index);
         let fits = |(capture, _): &&mut (Capture, Instant)| Some(capture.mark().index) == wanted;
         let Some((capture, since)) = self.capture.as_mut().filter(fits) else {
-            let _ = self.self_events.send(Event::Input(Input::SnapshotSent { to, ok: false }));
+            let _ = self
+                .self_events
+                .send(Event::Input(Input::SnapshotSent { to, ok: false }));
             return;
         };
         *since = Instant::now();
@@ -282,7 +292,11 @@ impl Driver {
             let read = move |send: &mut dyn FnMut(snapshot_chunk::Part) -> bool| {
                 loop {
                     match capture.next_chunk(PIECE_BYTES) {
-                        Ok(Some(SnapshotChunk { part: Some(part) })) if send(part) => {}
+                        Ok(Some(SnapshotChunk { part: Some(part) })) => {
+                            if !send(part) {
+                                return;
+                            }
+                        }
                         Ok(_) => return,
                         Err(error) => return fatal.raise("reading a snapshot", &error),
                     }
@@ -291,9 +305,14 @@ impl Driver {
             let sent = send_snapshot(&outbox, to, offer, read).await;
             match &sent {
                 Ok(()) => tracing::info!(%to, took = ?began.elapsed(), "sent a snapshot"),
-                Err(error) => tracing::warn!(%to, why = error.message(), "sending a snapshot failed"),
+                Err(error) => {
+                    tracing::warn!(%to, why = error.message(), "sending a snapshot failed")
+                }
             }
-            let _ = events.send(Event::Input(Input::SnapshotSent { to, ok: sent.is_ok() }));
+            let _ = events.send(Event::Input(Input::SnapshotSent {
+                to,
+                ok: sent.is_ok(),
+            }));
         });
     }
 }

@@ -10,25 +10,38 @@ use crate::open_error::OpenError;
 
 /// Asks the cluster's other members, by their URLs in `--initial-cluster`.
 pub(crate) async fn join(config: &Config) -> Result<Found, OpenError> {
-    let others = config.initial_cluster.iter().filter(|(name, _)| *name != config.name);
+    let others = config
+        .initial_cluster
+        .iter()
+        .filter(|(name, _)| *name != config.name);
     let urls: Vec<Url> = others.map(|(_, url)| url.clone()).collect();
     let mut why = "--initial-cluster names no other member".to_owned();
     for url in &urls {
         match crate::peer::ask_members(std::slice::from_ref(url)).await {
             Ok(answer) => {
                 let me = myself(config, &answer.members)?;
-                return Ok(Found::joining(ClusterId(answer.cluster_id), me, answer.members));
+                return Ok(Found::joining(
+                    ClusterId(answer.cluster_id),
+                    me,
+                    answer.members,
+                ));
             }
             Err(status) => why = format!("{url}: {}", status.message()),
         }
     }
-    Err(OpenError::Join { urls: url::join(&urls), why })
+    Err(OpenError::Join {
+        urls: url::join(&urls),
+        why,
+    })
 }
 
 /// The member that `member add` announced with this one's peer URLs.
 fn myself(config: &Config, members: &[Member]) -> Result<MemberId, OpenError> {
     let mine = |member: &&Member| {
-        let announced = member.peer_ur_ls.iter().filter_map(|url| Url::parse(url).ok());
+        let announced = member
+            .peer_ur_ls
+            .iter()
+            .filter_map(|url| Url::parse(url).ok());
         let mut announced = announced.peekable();
         announced.peek().is_some()
             && announced.all(|url| config.initial_advertise_peer_urls.contains(&url))

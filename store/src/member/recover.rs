@@ -15,9 +15,11 @@ use keelson_proto::internal::{AppliedMark, ConfState};
 
 use crate::config::{Config, InitialClusterState};
 use crate::disk::RealDisk;
-use crate::engine::{CURRENT, EngineKind, EngineOptions, Generations};
+use crate::engine::EngineKind;
+use crate::engine::generation::{CURRENT, Generations};
 use crate::open_error::OpenError;
 use crate::wal::{Identity, Wal, WalConfig};
+use parking_lot::Mutex;
 
 /// Everything a member needs to start its threads.
 pub(crate) struct Recovery {
@@ -29,10 +31,36 @@ pub(crate) struct Recovery {
     pub(crate) state: StateMachine,
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) wal: Wal<RealDisk>,
-    pub(crate) generations: Arc<Generations>,
+    pub(crate) generations: Arc<Mutex<Generations<RealDisk>>>,
     pub(crate) options: EngineOptions,
     pub(crate) limits: Limits,
 }
+
+/// How the member's engines are opened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EngineOptions {
+    pub(crate) kind: EngineKind,
+    /// How large LMDB's file may grow. Address space, not memory: the file is as large as its data.
+    pub(crate) map_bytes: u64,
+}
+
+impl EngineOptions {
+    fn of(config: &Config) -> EngineOptions {
+        let quota = match config.quota_bytes {
+            u64::MAX => MAP_BYTES_MAX,
+            quota => quota,
+        };
+        EngineOptions {
+            kind: engine_kind(config),
+            map_bytes: quota.saturating_mul(2).clamp(MAP_BYTES_MIN, MAP_BYTES_MAX),
+        }
+    }
+}
+
+/// Twice the default quota.
+const MAP_BYTES_MIN: u64 = 4 << 30;
+/// More than anybody keeps in etcd, and little of 47 bits of address space.
+const MAP_BYTES_MAX: u64 = 1 << 40;
 
 /// Who this member is, and what a new one begins with.
 pub(crate) struct Found {
@@ -63,7 +91,12 @@ pub(crate) async fn whom(config: &Config) -> Result<Found, OpenError> {
     let identity = Wal::<RealDisk>::identity(&RealDisk, &layout.wal)?;
     let has_state = layout.snap.join(CURRENT).exists();
     match identity {
-        Some(identity) if has_state => return Ok(Found { identity, genesis: None }),
+        Some(identity) if has_state => {
+            return Ok(Found {
+                identity,
+                genesis: None,
+            });
+        }
         // The process ended while it founded or joined: it does so again.
         Some(_) => {}
         None => refuse_state_without_log(&layout, has_state)?,
@@ -98,7 +131,11 @@ fn found(config: &Config) -> Result<Found, OpenError> {
     let members = founders.iter().map(|founder| Member {
         id: founder.id.0,
         name: founder.name.clone(),
-        peer_ur_ls: founder.peer_urls.iter().map(|url| url.to_string()).collect(),
+        peer_ur_ls: founder
+            .peer_urls
+            .iter()
+            .map(|url| url.to_string())
+            .collect(),
         ..Member::default()
     });
     let conf_state = ConfState {
@@ -107,16 +144,34 @@ fn found(config: &Config) -> Result<Found, OpenError> {
     };
     // The founding counts as the first entry: a member that joins later, with an empty log, is then
     // behind the log's start and gets a snapshot, which tells it who founded the cluster.
-    let mark = AppliedMark { index: 1, term: 1, conf_state: Some(conf_state) };
-    let genesis = Genesis { cluster_id: cluster, members: members.collect(), mark };
-    Ok(Found { identity: Identity { cluster, member }, genesis: Some(genesis) })
+    let mark = AppliedMark {
+        index: 1,
+        term: 1,
+        conf_state: Some(conf_state),
+    };
+    let genesis = Genesis {
+        cluster_id: cluster,
+        members: members.collect(),
+        mark,
+    };
+    Ok(Found {
+        identity: Identity { cluster, member },
+        genesis: Some(genesis),
+    })
 }
 
 impl Found {
     /// A member that joins that cluster as that member.
     pub(crate) fn joining(cluster: ClusterId, member: MemberId, members: Vec<Member>) -> Found {
-        let genesis = Genesis { cluster_id: cluster, members, mark: AppliedMark::default() };
-        Found { identity: Identity { cluster, member }, genesis: Some(genesis) }
+        let genesis = Genesis {
+            cluster_id: cluster,
+            members,
+            mark: AppliedMark::default(),
+        };
+        Found {
+            identity: Identity { cluster, member },
+            genesis: Some(genesis),
+        }
     }
 }
 
@@ -128,11 +183,10 @@ pub(crate) fn recover(config: &Config, found: Found) -> Result<Recovery, OpenErr
         unsafe_no_fsync: config.unsafe_no_fsync,
         ..WalConfig::default()
     };
-    let limits = Limits { quota_bytes: config.quota_bytes };
-    let options = EngineOptions {
-        kind: engine_kind(config),
+    let limits = Limits {
         quota_bytes: config.quota_bytes,
     };
+    let options = EngineOptions::of(config);
     let is_new = found.genesis.is_some();
     let (mut wal, recovered) =
         Wal::create_or_open(Arc::new(RealDisk), &layout.wal, found.identity, wal_config)?;
@@ -142,10 +196,22 @@ pub(crate) fn recover(config: &Config, found: Found) -> Result<Recovery, OpenErr
     if is_new && recovered.mark != SnapshotMark::default() {
         return Err(state_is_missing(&layout));
     }
-    let generations = Arc::new(Generations::open(&layout.snap).map_err(engine_error)?);
-    let dir = generations.current_or_new().map_err(engine_error)?;
-    let engine = crate::engine::open(&options, &dir).map_err(engine_error)?;
+    let generations = Generations::open(Arc::new(RealDisk), &layout.snap);
+    let mut generations = generations.map_err(engine_error)?;
+    let fresh = match generations.current() {
+        Some(_) => None,
+        None => Some(generations.begin().map_err(engine_error)?),
+    };
+    let dir = fresh.as_ref().map(|fresh| fresh.dir.clone());
+    let dir = dir
+        .or_else(|| generations.current())
+        .expect("one of the two");
+    let engine = crate::engine::open(options.kind, &dir, options.map_bytes);
+    let engine = engine.map_err(engine_error)?;
     let state = open_state(&engine, found.genesis, limits, &layout)?;
+    if let Some(fresh) = fresh {
+        generations.switch(&fresh).map_err(engine_error)?;
+    }
     let applied = state.applied();
     if state.view().cluster_id() != found.identity.cluster {
         return Err(OpenError::DataDir {
@@ -181,7 +247,7 @@ pub(crate) fn recover(config: &Config, found: Found) -> Result<Recovery, OpenErr
         state,
         engine,
         wal,
-        generations,
+        generations: Arc::new(Mutex::new(generations)),
         options,
         limits,
     })
@@ -215,9 +281,10 @@ fn open_state(
 fn state_is_missing(layout: &Layout) -> OpenError {
     OpenError::DataDir {
         dir: layout.snap.clone(),
-        why: "the log is there but the state is not. Remove this member from the cluster, empty its \
+        why:
+            "the log is there but the state is not. Remove this member from the cluster, empty its \
               data directory and add it again"
-            .to_owned(),
+                .to_owned(),
     }
 }
 

@@ -55,7 +55,11 @@ impl Waiters {
         let (sender, receiver) = oneshot::channel();
         self.shard(counter).lock().insert(counter, sender);
         self.count.fetch_add(1, Ordering::Relaxed);
-        let id = ProposalId { member: self.member, boot: self.boot, counter };
+        let id = ProposalId {
+            member: self.member,
+            boot: self.boot,
+            counter,
+        };
         Some((id, receiver))
     }
 

@@ -35,7 +35,9 @@ pub(super) async fn connect(urls: &[Url]) -> Result<PeerClient<Channel>, Connect
     let mut said = "it has no peer URL".to_owned();
     for url in urls {
         match connect_one(url).await {
-            Ok(channel) => return Ok(PeerClient::new(channel).max_decoding_message_size(usize::MAX)),
+            Ok(channel) => {
+                return Ok(PeerClient::new(channel).max_decoding_message_size(usize::MAX));
+            }
             Err(ConnectError::Refused) => said = format!("{url}: connection refused"),
             Err(ConnectError::Other(why)) => {
                 all_refused = false;
@@ -50,7 +52,7 @@ pub(super) async fn connect(urls: &[Url]) -> Result<PeerClient<Channel>, Connect
 }
 
 async fn connect_one(url: &Url) -> Result<Channel, ConnectError> {
-    let address = url.authority();
+    let address = url.authority().to_owned();
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|error| ConnectError::Other(error.to_string()))?
         .connect_timeout(CONNECT_PATIENCE)

@@ -28,7 +28,11 @@ pub struct Gate {
 impl Gate {
     /// The door of that member.
     pub fn new(cluster: ClusterId, member: MemberId) -> Gate {
-        Gate { cluster, member, heard: Mutex::new(HashMap::new()) }
+        Gate {
+            cluster,
+            member,
+            heard: Mutex::new(HashMap::new()),
+        }
     }
 
     /// Whether a call may go on. `removed` says who left the cluster for good.
@@ -38,7 +42,9 @@ impl Gate {
         removed: impl Fn(MemberId) -> bool,
     ) -> Result<Introduction, Status> {
         let Some(caller) = caller else {
-            return Err(Status::invalid_argument("the call does not introduce its member"));
+            return Err(Status::invalid_argument(
+                "the call does not introduce its member",
+            ));
         };
         if caller.cluster != self.cluster {
             return Err(Status::failed_precondition(format!(
@@ -58,10 +64,15 @@ impl Gate {
         let mut heard = self.heard.lock();
         let heard = heard.entry(caller.from).or_default();
         if caller.boot < heard.boot {
-            return Err(Status::failed_precondition("a call from an earlier life of its member"));
+            return Err(Status::failed_precondition(
+                "a call from an earlier life of its member",
+            ));
         }
         if heard.boot < caller.boot {
-            *heard = Heard { boot: caller.boot, sequence: 0 };
+            *heard = Heard {
+                boot: caller.boot,
+                sequence: 0,
+            };
         }
         Ok(caller)
     }
@@ -86,7 +97,12 @@ mod tests {
     const GATE: (ClusterId, MemberId) = (ClusterId(1), MemberId(2));
 
     fn caller() -> Introduction {
-        Introduction { cluster: GATE.0, from: MemberId(3), to: GATE.1, boot: 5 }
+        Introduction {
+            cluster: GATE.0,
+            from: MemberId(3),
+            to: GATE.1,
+            boot: 5,
+        }
     }
 
     #[track_caller]
@@ -95,13 +111,18 @@ mod tests {
         let mut introduction = caller();
         change(&mut introduction);
         let removed = |member| member == MemberId(9);
-        let refused = gate.admit(Some(introduction), removed).expect_err("a refusal");
+        let refused = gate
+            .admit(Some(introduction), removed)
+            .expect_err("a refusal");
         assert!(refused.message().contains(expected), "{refused}");
     }
 
     #[test]
     fn strangers_are_turned_away() {
-        check(|caller| caller.cluster = ClusterId(7), "cluster ID mismatch");
+        check(
+            |caller| caller.cluster = ClusterId(7),
+            "cluster ID mismatch",
+        );
         check(|caller| caller.to = MemberId(7), "mixed up");
         check(|caller| caller.from = MemberId(9), REMOVED);
         let gate = Gate::new(GATE.0, GATE.1);
@@ -113,7 +134,10 @@ mod tests {
     fn an_earlier_life_is_over() {
         let gate = Gate::new(GATE.0, GATE.1);
         assert!(gate.admit(Some(caller()), |_| false).is_ok());
-        let earlier = Introduction { boot: 4, ..caller() };
+        let earlier = Introduction {
+            boot: 4,
+            ..caller()
+        };
         assert!(gate.admit(Some(earlier), |_| false).is_err());
         assert!(!gate.take(MemberId(3), 4, 100));
     }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use keelson_core::MemberId;
 use keelson_proto::peer::peer_server::Peer;
 use keelson_proto::peer::{
-    Envelope, MembersRequest, MembersResponse, PeerMessage, RaftMessage, SnapshotChunk, SnapshotReceived, StreamClosed,
-    snapshot_chunk,
+    Envelope, MembersRequest, MembersResponse, PeerMessage, RaftMessage, SnapshotChunk,
+    SnapshotReceived, StreamClosed, snapshot_chunk,
 };
 use tonic::{Request, Response, Status, Streaming};
 
@@ -59,7 +59,8 @@ impl<I: Inbox, S: SnapshotSink> PeerService<I, S> {
 
     fn admit<T>(&self, request: &Request<T>) -> Result<Introduction, Status> {
         let caller = Introduction::read(request.metadata());
-        self.gate.admit(caller, |member| self.inbox.is_removed(member))
+        self.gate
+            .admit(caller, |member| self.inbox.is_removed(member))
     }
 }
 
@@ -94,10 +95,14 @@ impl<I: Inbox, S: SnapshotSink> Peer for PeerService<I, S> {
         let mut chunks = request.into_inner();
         let first = chunks.message().await?.and_then(|chunk| chunk.part);
         let Some(snapshot_chunk::Part::Offer(offer)) = first else {
-            return Err(Status::invalid_argument("a snapshot must begin with its offer"));
+            return Err(Status::invalid_argument(
+                "a snapshot must begin with its offer",
+            ));
         };
         if offer.from != caller.from.0 {
-            return Err(Status::invalid_argument("an offer in another member's name"));
+            return Err(Status::invalid_argument(
+                "an offer in another member's name",
+            ));
         }
         let mut staging = self.sink.begin(offer)?;
         while let Some(chunk) = chunks.message().await? {
@@ -109,6 +114,8 @@ impl<I: Inbox, S: SnapshotSink> Peer for PeerService<I, S> {
                 return Ok(Response::new(SnapshotReceived {}));
             }
         }
-        Err(Status::data_loss("the snapshot ended before its last piece"))
+        Err(Status::data_loss(
+            "the snapshot ended before its last piece",
+        ))
     }
 }

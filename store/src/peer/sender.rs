@@ -74,7 +74,12 @@ impl Links {
         listener: PeerListener,
         runtime: tokio::runtime::Handle,
     ) -> Links {
-        let me = Introduction { cluster, from: member, to: MemberId::NONE, boot };
+        let me = Introduction {
+            cluster,
+            from: member,
+            to: MemberId::NONE,
+            boot,
+        };
         Links {
             me,
             listener,
@@ -108,7 +113,14 @@ impl Links {
                 sequence: 0,
             };
             let task = self.runtime.spawn(courier.run(messages));
-            links.insert(*id, Link { queue, task, urls: urls.clone() });
+            links.insert(
+                *id,
+                Link {
+                    queue,
+                    task,
+                    urls: urls.clone(),
+                },
+            );
         }
     }
 

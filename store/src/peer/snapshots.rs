@@ -31,16 +31,24 @@ pub async fn send_snapshot(
     offer: RaftMessage,
     read: impl FnOnce(&mut dyn FnMut(snapshot_chunk::Part) -> bool) + Send + 'static,
 ) -> Result<(), Status> {
-    let urls = links.urls(to).ok_or_else(|| Status::not_found("no such peer"))?;
+    let urls = links
+        .urls(to)
+        .ok_or_else(|| Status::not_found("no such peer"))?;
     let mut client = connect::connect(&urls).await.map_err(|error| match error {
         ConnectError::Refused => Status::unavailable("connection refused"),
         ConnectError::Other(why) => Status::unavailable(why),
     })?;
     let (pieces, stream) = mpsc::channel(PIECES_MAX);
-    let first = SnapshotChunk { part: Some(snapshot_chunk::Part::Offer(offer)) };
+    let first = SnapshotChunk {
+        part: Some(snapshot_chunk::Part::Offer(offer)),
+    };
     let _ = pieces.send(first).await;
     let reader = tokio::task::spawn_blocking(move || {
-        read(&mut |part| pieces.blocking_send(SnapshotChunk { part: Some(part) }).is_ok());
+        read(&mut |part| {
+            pieces
+                .blocking_send(SnapshotChunk { part: Some(part) })
+                .is_ok()
+        });
     });
     let mut request = Request::new(ReceiverStream::new(stream));
     links.introduction(to).write(request.metadata_mut());

@@ -10,6 +10,7 @@
 //! sync the log is poisoned and the process must end (fsyncgate: a second `fsync` proves nothing).
 //! A failed sync is survivable by a restart because opening writes the last frame once more.
 
+mod active;
 mod error;
 mod frame;
 mod item;
@@ -29,7 +30,8 @@ use keelson_core::{ClusterId, Entry, HardState, Index, MemberId, SnapshotMark, T
 pub use error::WalError;
 
 use crate::disk::{self, Disk, DiskFile};
-use frame::{HEADER_BYTES, KIND_BATCH, KIND_SEGMENT, SEGMENT_SEED};
+use active::{Active, ZERO_STEP_BYTES, begin_segment, write_zeros};
+use frame::{HEADER_BYTES, KIND_BATCH};
 use item::SegmentHeader;
 use log::Log;
 use recovery::{End, Recovery};
@@ -38,7 +40,7 @@ use segment::{Segment, Spares};
 /// How the log uses its disk.
 #[derive(Clone, Copy, Debug)]
 pub struct WalConfig {
-    /// Segments are this long, unless a single batch is longer. 64 MiB: long enough to make
+    /// Segments are this long, unless a single batch is longer. 16 MiB: long enough to make
     /// rotation rare, short enough to give space back.
     pub segment_bytes: u64,
     /// How many segments that are no longer needed are kept to be written again.
@@ -50,7 +52,7 @@ pub struct WalConfig {
 impl Default for WalConfig {
     fn default() -> WalConfig {
         WalConfig {
-            segment_bytes: 64 << 20,
+            segment_bytes: 16 << 20,
             keep_recycled: 2,
             unsafe_no_fsync: false,
         }
@@ -105,16 +107,8 @@ pub struct Wal<D: Disk> {
     _lock: D::Lock,
 }
 
-/// The segment that is written to.
-struct Active<F> {
-    segment: Segment,
-    file: F,
-    seed: u32,
-    end: End,
-}
-
-/// Zeros are written this many bytes at a time: a few milliseconds of disk.
-const ZERO_STEP_BYTES: u64 = 1 << 20;
+/// A larger buffer is given back after the batch that needed it.
+const PENDING_BYTES: usize = 1 << 20;
 const LOCK_FILE: &str = "lock";
 
 impl<D: Disk> Wal<D> {
@@ -350,6 +344,7 @@ impl<D: Disk> Wal<D> {
         self.pending_first = None;
         self.pending_last = Index(0);
         self.pending.truncate(HEADER_BYTES);
+        self.pending.shrink_to(PENDING_BYTES);
         self.synced = (self.log.hard_state, self.log.mark);
         Ok(())
     }
@@ -466,44 +461,6 @@ impl<D: Disk> Wal<D> {
     }
 }
 
-impl<F: DiskFile> Active<F> {
-    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), WalError> {
-        let path = &self.segment.path;
-        let written = self.file.write_at(offset, bytes);
-        written.map_err(WalError::io("write", path))?;
-        let end = offset + bytes.len() as u64;
-        self.segment.size_bytes = self.segment.size_bytes.max(end);
-        Ok(())
-    }
-
-    /// When the frames have reached the end of the file, grows it by a step of zeros.
-    fn zero_ahead(&mut self, end: u64, full: u64) -> Result<(), WalError> {
-        if end < self.segment.size_bytes || full <= end {
-            return Ok(());
-        }
-        let to = full.min(end + ZERO_STEP_BYTES);
-        write_zeros(&self.file, &self.segment.path, end, to)?;
-        self.segment.size_bytes = to;
-        Ok(())
-    }
-
-    fn sync(&self, config: WalConfig) -> Result<(), WalError> {
-        match config.unsafe_no_fsync {
-            true => Ok(()),
-            false => {
-                let synced = self.file.sync_data();
-                synced.map_err(WalError::io("sync", &self.segment.path))
-            }
-        }
-    }
-}
-
-fn write_zeros(file: &impl DiskFile, path: &Path, from: u64, to: u64) -> Result<(), WalError> {
-    let length = usize::try_from(to - from).expect("one step of zeros");
-    let written = file.write_at(from, &vec![0; length]);
-    written.map_err(WalError::io("write", path))
-}
-
 /// The segments among `names`, oldest first; an error when one is missing.
 fn segments_in_order(dir: &Path, names: &[String]) -> Result<Vec<(u64, PathBuf)>, WalError> {
     let segment = |name: &String| Some((Segment::sequence_of(name)?, dir.join(name)));
@@ -552,53 +509,5 @@ fn begin<D: Disk>(
         file: active.file,
         end: active.end,
         repaired: None,
-    })
-}
-
-/// Makes a spare file, or a new one, the segment of that header.
-fn begin_segment<D: Disk>(
-    disk: &D,
-    path: &Path,
-    header: SegmentHeader,
-    prev: u32,
-    spares: &mut Spares,
-) -> Result<Active<D::File>, WalError> {
-    let dir = path.parent().unwrap_or(path);
-    let (spare, size_bytes, file) = match spares.take() {
-        Some(spare) => {
-            let file = disk.open(&spare.path);
-            (spare.path, spare.size_bytes, file)
-        }
-        None => {
-            let spare = spares.new_path(dir);
-            let file = disk.create(&spare);
-            (spare, 0, file)
-        }
-    };
-    let file = file.map_err(WalError::io("open", &spare))?;
-    let mut payload = vec![0; HEADER_BYTES];
-    header.encode(&mut payload);
-    let crc = frame::seal(&mut payload, SEGMENT_SEED, KIND_SEGMENT, 0, prev);
-    file.write_at(0, &payload)
-        .map_err(WalError::io("write", &spare))?;
-    file.sync_data().map_err(WalError::io("sync", &spare))?;
-    disk.rename(&spare, path)
-        .map_err(WalError::io("rename", &spare))?;
-    disk.sync_dir(dir).map_err(WalError::io("sync", dir))?;
-    let offset = payload.len() as u64;
-    Ok(Active {
-        seed: frame::seed(header.identity, header.sequence),
-        segment: Segment {
-            sequence: header.sequence,
-            path: path.to_path_buf(),
-            size_bytes: size_bytes.max(offset),
-            last: Index(0),
-        },
-        file,
-        end: End {
-            last_frame: 0,
-            offset,
-            crc,
-        },
     })
 }

@@ -8,6 +8,7 @@ use super::shared::{Overlays, Shared};
 use crate::engine::{EngineError, Table};
 
 /// A position in the rows. Between two steps the engine is free.
+#[derive(Clone)]
 pub(super) struct Scan {
     next: RowKey,
     /// The last main revision wanted.

@@ -104,6 +104,12 @@ impl Shared {
 /// While one lives, no row is deleted.
 pub(super) struct Hold(Arc<Shared>);
 
+impl Clone for Hold {
+    fn clone(&self) -> Hold {
+        self.0.hold()
+    }
+}
+
 impl Drop for Hold {
     fn drop(&mut self) {
         self.0.holds.fetch_sub(1, Ordering::SeqCst);

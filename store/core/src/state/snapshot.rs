@@ -19,7 +19,9 @@ use super::shared::{Hold, Shared};
 use super::{StateMachine, meta};
 use crate::engine::{Change, EngineError, Table};
 
-/// A consistent snapshot being read. May be sent to another thread.
+/// A consistent snapshot being read. May be sent to another thread; a clone reads on its own from
+/// where the original stands.
+#[derive(Clone)]
 pub struct Capture {
     mark: AppliedMark,
     shared: Arc<Shared>,
@@ -160,7 +162,7 @@ impl Capture {
 }
 
 /// A running checksum over rows; what both ends compute.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Checksum {
     rows: u64,
     crc: u32,

@@ -2,9 +2,12 @@
 
 use keelson_proto::etcdserverpb::request_op::Request;
 use keelson_proto::etcdserverpb::response_op::Response;
-use keelson_proto::etcdserverpb::{RangeRequest, RequestOp, ResponseOp, TxnRequest, TxnResponse};
+use keelson_proto::etcdserverpb::{
+    PutRequest, RangeRequest, RequestOp, ResponseOp, TxnRequest, TxnResponse,
+};
 
 use super::error::Error;
+use super::keys::KeyRange;
 use super::range::header;
 use super::shared::{Fault, Reads};
 use super::write::Write;
@@ -41,8 +44,13 @@ impl Plan {
 
     /// Refuses the whole of it if any part could fail: puts first, then ranges, as etcd does.
     pub(super) fn check(&self, reads: &Reads<'_>) -> Result<(), Error> {
+        let mut deleted = Vec::new();
         self.visit(&mut |request| match request {
-            Request::RequestPut(put) => put::check(reads, put),
+            Request::RequestPut(put) => check_put(reads, put, &deleted),
+            Request::RequestDeleteRange(delete) => {
+                deleted.push(KeyRange::new(&delete.key, &delete.range_end));
+                Ok(())
+            }
             _ => Ok(()),
         })?;
         self.visit(&mut |request| match request {
@@ -51,7 +59,10 @@ impl Plan {
         })
     }
 
-    fn visit(&self, see: &mut impl FnMut(&Request) -> Result<(), Error>) -> Result<(), Error> {
+    fn visit<'a>(
+        &'a self,
+        see: &mut impl FnMut(&'a Request) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         self.steps.iter().try_for_each(|step| match step {
             Step::Plain(Some(request)) => see(request),
             Step::Plain(None) => Ok(()),
@@ -114,6 +125,16 @@ fn apply_one(
         }
         Request::RequestTxn(_) => unreachable!("a nested transaction is a plan of its own"),
     }))
+}
+
+/// A put that keeps the value or lease of a key which the transaction itself deletes before is
+/// refused: `check::txn` lets it pass where the delete is open-ended, and etcd ends in a panic.
+fn check_put(reads: &Reads<'_>, put: &PutRequest, deleted: &[KeyRange<'_>]) -> Result<(), Error> {
+    let keeps = put.ignore_value || put.ignore_lease;
+    if keeps && deleted.iter().any(|range| range.contains(&put.key)) {
+        return Err(Error::KeyNotFound);
+    }
+    put::check(reads, put)
 }
 
 /// Unlike a range of its own, one in a transaction may not name a negative revision once the store

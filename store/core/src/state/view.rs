@@ -140,14 +140,16 @@ impl ReadView {
         read: impl Fn(&Reads<'_>) -> Result<T, Fault>,
     ) -> Result<T, Error> {
         loop {
-            // The revision first: what it stands for is in the overlays or in the engine already.
+            // In this order: the revision is never below the compaction, and what it stands for is
+            // in the overlays or in the engine already.
+            let compacted = self.shared.compacted();
             let current = self.shared.revision();
             let overlays: Overlays = self.shared.overlays();
             let reads = Reads {
                 shared: &self.shared,
                 overlays: &overlays,
                 current,
-                compacted: self.shared.compacted(),
+                compacted,
             };
             let result = read(&reads);
             let oldest = if asked <= 0 { current } else { asked };

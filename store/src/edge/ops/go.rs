@@ -7,7 +7,9 @@ use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW,
     CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS,
 };
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode, Uri};
+
+use crate::edge::gateway;
 
 const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
 
@@ -45,9 +47,13 @@ pub(in crate::edge) fn only(allowed: &Method, method: &Method) -> Result<(), Res
     Err(refused)
 }
 
-/// `http.NotFound`.
-pub async fn not_found() -> Response {
-    plain(StatusCode::NOT_FOUND, "404 page not found")
+/// `http.NotFound`, in the words of whoever is responsible for the path.
+pub async fn not_found(uri: Uri) -> Response {
+    let text = match gateway::owns(uri.path()) {
+        true => "Not Found",
+        false => "404 page not found",
+    };
+    plain(StatusCode::NOT_FOUND, text)
 }
 
 /// Lets pages of any origin call the client port: etcd's default, `--cors '*'`. A preflight is

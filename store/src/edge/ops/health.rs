@@ -179,7 +179,7 @@ async fn one<B: Backend>(
 ) -> Response {
     match checks.iter().find(|check| check.name() == name) {
         Some(check) => report(method, &fields, &backend, &[*check]).await,
-        None => go::not_found().await,
+        None => go::plain(StatusCode::NOT_FOUND, "404 page not found"),
     }
 }
 

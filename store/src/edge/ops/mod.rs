@@ -1,4 +1,4 @@
-//! The operator's paths: `/health`, `/livez`, `/readyz`, `/version`, and on the peer port `/members`.
+//! The operator's paths: `/health`, `/livez`, `/readyz`, `/version`; `/members` on the peer port.
 
 mod go;
 mod health;
@@ -10,6 +10,7 @@ use axum::routing::any;
 
 use super::backend::Backend;
 
+pub(super) use go::plain;
 pub use go::{cors, not_found};
 
 /// The paths of the client port. Without a fallback, so that others can be merged in.

@@ -176,3 +176,18 @@ async fn what_is_no_protobuf_is_refused_and_the_server_goes_on() {
     let (status, _) = grpc(&port, &prost::Message::encode_to_vec(&put)).await;
     assert_eq!(status, "0");
 }
+
+/// As `nc` does at the end of its input.
+#[tokio::test]
+async fn a_client_that_only_closes_its_sending_side_is_answered() {
+    let port = Port::start().await;
+    for _ in 0..50 {
+        let mut socket = port.connect().await;
+        let request = b"GET /version HTTP/1.1\r\nhost: x\r\n\r\n";
+        socket.write_all(request).await.unwrap();
+        socket.shutdown().await.unwrap();
+        let mut answer = String::new();
+        within(socket.read_to_string(&mut answer)).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    }
+}

@@ -120,3 +120,26 @@ async fn http2_without_grpc_is_http() {
     drop(send);
     within(connection).await.unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn the_peer_port_lists_members_as_etcds_does() {
+    let port = Port::peer().await;
+    let (head, body) = http(&port, "GET", "/members").await;
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"));
+    assert!(
+        head.contains("\r\nContent-Type: application/json\r\n"),
+        "{head}"
+    );
+    assert!(head.contains("\r\nX-Etcd-Cluster-Id: beef\r\n"), "{head}");
+    assert!(!head.contains("Access-Control"), "{head}");
+    let expected = format!(
+        "[{{\"id\":51966,\"peerURLs\":[\"http://127.0.0.1:2380\"],\"name\":\"m1\",\
+         \"clientURLs\":[\"{}\"]}}]\n",
+        port.url()
+    );
+    assert_eq!(body, expected);
+    let (head, _) = http(&port, "GET", "/version").await;
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"));
+    let unknown = http(&port, "GET", "/health").await;
+    check(unknown, "404 Not Found", "404 page not found\n");
+}

@@ -2,12 +2,14 @@
 
 mod etcdctl;
 mod fake;
+mod gateway;
 mod grpc;
 mod hostile;
 mod http1;
 mod shutdown;
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::time::Duration;
 
 use axum::Router;
@@ -21,6 +23,9 @@ use tonic::transport::{Channel, Endpoint};
 
 use self::fake::Fake;
 use super::Limits;
+
+/// Ready once the server is to stop.
+type Asked = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A served fake.
 struct Port {
@@ -36,18 +41,32 @@ impl Port {
     }
 
     async fn with(limits: Limits) -> Port {
+        Port::serving(move |fake, listeners, asked| async move {
+            let more = |_: &_| (Routes::default(), Router::new());
+            super::serve_clients(fake, listeners, limits, more, asked).await
+        })
+        .await
+    }
+
+    /// A peer port.
+    async fn peer() -> Port {
+        Port::serving(move |fake, listeners, asked| async move {
+            let (routes, router) = (Routes::default(), Router::new());
+            super::serve_peers(fake, listeners, Limits::default(), routes, router, asked).await
+        })
+        .await
+    }
+
+    async fn serving<F>(serve: impl FnOnce(Fake, Vec<TcpListener>, Asked) -> F) -> Port
+    where
+        F: Future<Output = std::io::Result<()>> + Send + 'static,
+    {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let fake = Fake::new(address);
         let (shutdown, asked) = oneshot::channel();
-        let backend = fake.clone();
-        let server = tokio::spawn(async move {
-            let more = |_: &_| (Routes::default(), Router::new());
-            let asked = async {
-                asked.await.unwrap();
-            };
-            super::serve_clients(backend, vec![listener], limits, more, asked).await
-        });
+        let asked: Asked = Box::pin(async { asked.await.unwrap() });
+        let server = tokio::spawn(serve(fake.clone(), vec![listener], asked));
         Port {
             address,
             fake,

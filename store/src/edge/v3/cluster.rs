@@ -8,12 +8,12 @@ use tonic::{Request, Response, Status};
 use crate::edge::backend::Backend;
 
 /// The service.
-pub(super) struct Cluster<B> {
+pub(in crate::edge) struct Cluster<B> {
     backend: B,
 }
 
 impl<B> Cluster<B> {
-    pub(super) fn new(backend: B) -> Cluster<B> {
+    pub(in crate::edge) fn new(backend: B) -> Cluster<B> {
         Cluster { backend }
     }
 }

@@ -11,12 +11,12 @@ use crate::Error;
 use crate::edge::backend::Backend;
 
 /// The service.
-pub(super) struct Kv<B> {
+pub(in crate::edge) struct Kv<B> {
     backend: B,
 }
 
 impl<B> Kv<B> {
-    pub(super) fn new(backend: B) -> Kv<B> {
+    pub(in crate::edge) fn new(backend: B) -> Kv<B> {
         Kv { backend }
     }
 }
@@ -28,7 +28,7 @@ impl<B: Backend> kv_server::Kv for Kv<B> {
         request: Request<RangeRequest>,
     ) -> Result<Response<RangeResponse>, Status> {
         let request = request.into_inner();
-        if self.backend.is_learner() && !request.serializable {
+        if !request.serializable && self.backend.is_learner() {
             return Err(Error::NotSupportedForLearner.into());
         }
         Ok(Response::new(self.backend.range(request).await?))

@@ -10,12 +10,12 @@ use crate::Error;
 use crate::edge::backend::Backend;
 
 /// The service.
-pub(super) struct Maintenance<B> {
+pub(in crate::edge) struct Maintenance<B> {
     backend: B,
 }
 
 impl<B: Backend> Maintenance<B> {
-    pub(super) fn new(backend: B) -> Maintenance<B> {
+    pub(in crate::edge) fn new(backend: B) -> Maintenance<B> {
         Maintenance { backend }
     }
 }

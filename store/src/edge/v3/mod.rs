@@ -1,8 +1,8 @@
 //! etcd's v3 API over gRPC.
 //!
-//! `Services` sends a request to its service by path, after the two rules that hold for all of them:
-//! what a learner answers, and what `hasleader` asks. It adds no allocation to what tonic's generated
-//! code does, and no router.
+//! `Services` sends a request to its service by path, after the two rules that hold for all of
+//! them: what a learner answers, and what `hasleader` asks. It adds no allocation to what tonic's
+//! generated code does, and no router.
 
 mod cluster;
 mod health;
@@ -32,7 +32,9 @@ use super::drain::Drain;
 use super::service::GrpcService;
 use crate::Error;
 
-pub(super) use maintenance::alarm_name;
+pub(super) use cluster::Cluster;
+pub(super) use kv::Kv;
+pub(super) use maintenance::{Maintenance, alarm_name};
 
 /// What a message may be larger than a proposal: etcd's `grpcOverheadBytes`.
 const OVERHEAD_BYTES: usize = 512 * 1024;
@@ -43,9 +45,9 @@ const REQUIRE_LEADER: &str = "hasleader";
 /// The gRPC services of the client port.
 pub struct Services<B: Backend> {
     backend: B,
-    kv: KvServer<kv::Kv<B>>,
-    cluster: ClusterServer<cluster::Cluster<B>>,
-    maintenance: MaintenanceServer<maintenance::Maintenance<B>>,
+    kv: KvServer<Kv<B>>,
+    cluster: ClusterServer<Cluster<B>>,
+    maintenance: MaintenanceServer<Maintenance<B>>,
     health: HealthServer<health::Health>,
     rest: Routes,
 }
@@ -53,38 +55,50 @@ pub struct Services<B: Backend> {
 impl<B: Backend> Services<B> {
     /// Those of etcd's services that are written, and `rest` for any other path.
     pub fn new(backend: B, rest: Routes, drain: Drain) -> Services<B> {
-        let message_bytes_max = backend.max_request_bytes().saturating_add(OVERHEAD_BYTES);
+        let message_bytes_max = message_bytes_max(&backend);
         Services {
-            kv: KvServer::new(kv::Kv::new(backend.clone()))
+            kv: KvServer::new(Kv::new(backend.clone()))
                 .max_decoding_message_size(message_bytes_max),
-            cluster: ClusterServer::new(cluster::Cluster::new(backend.clone()))
+            cluster: ClusterServer::new(Cluster::new(backend.clone()))
                 .max_decoding_message_size(message_bytes_max),
-            maintenance: MaintenanceServer::new(maintenance::Maintenance::new(backend.clone()))
+            maintenance: MaintenanceServer::new(Maintenance::new(backend.clone()))
                 .max_decoding_message_size(message_bytes_max),
             health: HealthServer::new(health::Health::new(drain)),
             rest: rest.prepare(),
             backend,
         }
     }
+}
 
-    /// The rules for every request: etcd v3.7.1 `api/v3rpc/interceptor.go`.
-    fn admit(&self, request: &Request<Incoming>) -> Result<(), Error> {
-        if self.backend.is_learner() && !answered_by_learner(request.uri().path()) {
-            return Err(Error::NotSupportedForLearner);
-        }
-        let wanted = request.headers().get(REQUIRE_LEADER);
-        let required = wanted.is_some_and(|value| value.as_bytes() == b"true");
-        if required && self.backend.leader() == MemberId::NONE {
-            return Err(Error::NoLeader);
-        }
-        Ok(())
+/// The largest message that is decoded: etcd's limit for gRPC.
+pub(super) fn message_bytes_max<B: Backend>(backend: &B) -> usize {
+    backend.max_request_bytes().saturating_add(OVERHEAD_BYTES)
+}
+
+/// The rules for every request: etcd v3.7.1 `api/v3rpc/interceptor.go`.
+pub(super) fn admit<B: Backend>(
+    backend: &B,
+    method: &str,
+    requires_leader: bool,
+) -> Result<(), Error> {
+    if !answered_by_learner(method) && backend.is_learner() {
+        return Err(Error::NotSupportedForLearner);
     }
+    if requires_leader && backend.leader() == MemberId::NONE {
+        return Err(Error::NoLeader);
+    }
+    Ok(())
+}
+
+fn requires_leader<T>(request: &Request<T>) -> bool {
+    let wanted = request.headers().get(REQUIRE_LEADER);
+    wanted.is_some_and(|value| value.as_bytes() == b"true")
 }
 
 /// A learner's `Range` must also be serializable, which is known once it is decoded.
-fn answered_by_learner(path: &str) -> bool {
+fn answered_by_learner(method: &str) -> bool {
     matches!(
-        path,
+        method,
         "/etcdserverpb.KV/Range"
             | "/etcdserverpb.Maintenance/Status"
             | "/etcdserverpb.Maintenance/Snapshot"
@@ -95,10 +109,10 @@ impl<B: Backend> GrpcService for Services<B> {
     type Future = Call<<Routes as GrpcService>::Future>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        if let Err(error) = self.admit(&request) {
+        let path = request.uri().path();
+        if let Err(error) = admit(&self.backend, path, requires_leader(&request)) {
             return Call::Refused(Some(Status::from(error)));
         }
-        let path = request.uri().path();
         let service = path.get(1..).and_then(|rest| rest.split('/').next());
         match service {
             Some("etcdserverpb.KV") => Call::Service(self.kv.clone().call(request)),
@@ -140,8 +154,8 @@ where
     }
 }
 
-/// tonic's own refusals in grpc-go's words, which etcd's clients and their users know. Only an answer
-/// that failed before it began has its status among the headers, so others cost one look.
+/// tonic's own refusals in grpc-go's words, which etcd's clients and their users know. Only an
+/// answer that failed before it began has its status among the headers, so others cost one look.
 fn reword(response: Response<Body>) -> Response<Body> {
     if !response.headers().contains_key(Status::GRPC_STATUS) {
         return response;

@@ -1,1 +1,13 @@
 //! Tests of the state machine as a whole.
+
+mod cluster;
+mod compaction;
+mod concurrent;
+mod harness;
+mod hashes;
+mod model;
+mod model_test;
+mod quirks;
+mod requests;
+mod snapshots;
+mod txns;

@@ -8,7 +8,10 @@
 //!
 //! For tests: poisoned locks and misuse panic.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod state;
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +19,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::{Disk, DiskFile};
+use state::{Inode, NameChange, Node, State, gone, parent};
 
 /// The unit that is written whole, torn or not at all.
 pub const SECTOR_BYTES: usize = 512;
@@ -43,7 +47,7 @@ pub struct SimLock {
     epoch: u64,
 }
 
-/// The moment before one operation of a recorded run.
+/// The moment after one operation of a recorded run.
 pub struct Moment {
     /// How many operations came before.
     pub operations: u64,
@@ -51,54 +55,6 @@ pub struct Moment {
     pub after: String,
     /// The disk as it was.
     pub disk: SimDisk,
-}
-
-#[derive(Clone, Default)]
-struct State {
-    inodes: BTreeMap<usize, Inode>,
-    next_inode: usize,
-    names: BTreeMap<PathBuf, Node>,
-    /// Changes of names that no `sync_dir` has covered, oldest first.
-    pending: Vec<NameChange>,
-    durable_names: BTreeMap<PathBuf, Node>,
-    locks: BTreeSet<PathBuf>,
-    epoch: u64,
-    operations: u64,
-    syncs: u64,
-    writes: u64,
-    fail_sync: Option<u64>,
-    fail_write: Option<u64>,
-    lying: bool,
-    capacity: Option<u64>,
-    recording: Option<Vec<(u64, String, State)>>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Node {
-    File(usize),
-    Dir,
-}
-
-#[derive(Clone)]
-struct NameChange {
-    dir: PathBuf,
-    removed: Option<PathBuf>,
-    added: Option<(PathBuf, Node)>,
-}
-
-#[derive(Clone, Default)]
-struct Inode {
-    data: Vec<u8>,
-    durable_bytes: usize,
-    /// What the platter holds of the sectors that differ from `data`.
-    stale: BTreeMap<usize, Stale>,
-}
-
-#[derive(Clone)]
-struct Stale {
-    durable: Vec<u8>,
-    /// Still to be written by the next sync; false once a failed sync has forgotten it.
-    dirty: bool,
 }
 
 impl SimDisk {
@@ -212,194 +168,6 @@ impl SimDisk {
             _ => None,
         }
     }
-}
-
-impl State {
-    fn without_recording(&mut self) -> State {
-        let recording = self.recording.take();
-        let copy = self.clone();
-        self.recording = recording;
-        copy
-    }
-
-    fn forget_process(&mut self) {
-        self.epoch += 1;
-        self.locks.clear();
-        self.fail_sync = None;
-        self.fail_write = None;
-        self.lying = false;
-    }
-
-    fn note(&mut self, what: &str) {
-        if self.recording.is_none() {
-            return;
-        }
-        let mut copy = self.without_recording();
-        copy.forget_process();
-        let moment = (self.operations, what.to_owned(), copy);
-        if let Some(recording) = &mut self.recording {
-            recording.push(moment);
-        }
-    }
-
-    fn done(&mut self, what: &str) {
-        self.operations += 1;
-        self.note(what);
-    }
-
-    fn crash(&mut self, choose: Chooser<'_>) {
-        self.forget_process();
-        for change in std::mem::take(&mut self.pending) {
-            if choose(2) == 1 {
-                change.apply(&mut self.durable_names);
-            }
-        }
-        let names = &self.durable_names;
-        let survives = |path: &PathBuf| {
-            path.ancestors()
-                .skip(1)
-                .all(|dir| dir.parent().is_none() || matches!(names.get(dir), Some(Node::Dir)))
-        };
-        self.names = names.clone();
-        self.names.retain(|path, _| survives(path));
-        self.durable_names = self.names.clone();
-        self.forget_unnamed();
-        for inode in self.inodes.values_mut() {
-            inode.crash(choose);
-        }
-    }
-
-    fn inode_mut(&mut self, path: &Path) -> io::Result<&mut Inode> {
-        match self.names.get(path) {
-            Some(Node::File(inode)) => self.inodes.get_mut(inode).ok_or_else(gone),
-            _ => Err(io::ErrorKind::NotFound.into()),
-        }
-    }
-
-    fn change(&mut self, change: NameChange, what: &str) {
-        change.apply(&mut self.names);
-        self.pending.push(change);
-        self.done(what);
-    }
-
-    fn check_parent(&self, path: &Path) -> io::Result<()> {
-        let parent = parent(path);
-        match parent.parent().is_none() || self.names.get(&parent) == Some(&Node::Dir) {
-            true => Ok(()),
-            false => Err(io::ErrorKind::NotFound.into()),
-        }
-    }
-
-    fn check_capacity(&self, growth: usize) -> io::Result<()> {
-        let live = self.names.values().filter_map(|node| match node {
-            Node::File(inode) => self.inodes.get(inode).map(|inode| inode.data.len() as u64),
-            Node::Dir => None,
-        });
-        match self.capacity {
-            Some(capacity) if capacity < live.sum::<u64>() + growth as u64 => {
-                Err(io::ErrorKind::StorageFull.into())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Drops files that no name leads to, now or after any crash.
-    fn forget_unnamed(&mut self) {
-        let added = self
-            .pending
-            .iter()
-            .filter_map(|change| change.added.as_ref());
-        let nodes = self.names.values().chain(self.durable_names.values());
-        let nodes = nodes.chain(added.map(|(_, node)| node));
-        let named: BTreeSet<usize> = nodes
-            .filter_map(|node| match node {
-                Node::File(inode) => Some(*inode),
-                Node::Dir => None,
-            })
-            .collect();
-        self.inodes.retain(|inode, _| named.contains(inode));
-    }
-
-    /// Counts a sync; tells whether it is to fail.
-    fn sync_fails(&mut self) -> bool {
-        let fails = self.fail_sync == Some(self.syncs);
-        self.syncs += 1;
-        fails
-    }
-}
-
-impl NameChange {
-    fn apply(&self, names: &mut BTreeMap<PathBuf, Node>) {
-        if let Some(removed) = &self.removed {
-            names.retain(|path, _| !path.starts_with(removed));
-        }
-        if let Some((path, node)) = &self.added {
-            names.insert(path.clone(), *node);
-        }
-    }
-}
-
-impl Inode {
-    fn write(&mut self, offset: usize, bytes: &[u8]) {
-        let end = offset + bytes.len();
-        let old_bytes = self.data.len();
-        if old_bytes < end {
-            self.data.resize(end, 0);
-        }
-        let first = offset.min(old_bytes) / SECTOR_BYTES;
-        for sector in first..end.div_ceil(SECTOR_BYTES) {
-            let from = sector * SECTOR_BYTES;
-            let to = (from + SECTOR_BYTES)
-                .min(old_bytes)
-                .max(from.min(old_bytes));
-            let data = &self.data;
-            let stale = self.stale.entry(sector).or_insert_with(|| Stale {
-                durable: data[from.min(old_bytes)..to].to_vec(),
-                dirty: true,
-            });
-            stale.dirty = true;
-        }
-        self.data[offset..end].copy_from_slice(bytes);
-    }
-
-    fn sync(&mut self) {
-        self.stale.retain(|_, stale| !stale.dirty);
-        self.durable_bytes = self.data.len();
-    }
-
-    fn crash(&mut self, choose: Chooser<'_>) {
-        let mut size = self.durable_bytes;
-        for (sector, stale) in std::mem::take(&mut self.stale) {
-            let from = sector * SECTOR_BYTES;
-            let to = (from + SECTOR_BYTES).min(self.data.len());
-            let mut old = stale.durable;
-            old.resize(to - from, 0);
-            let choice = choose(3);
-            let now = &mut self.data[from..to];
-            match choice {
-                0 => now.copy_from_slice(&old),
-                1 => size = size.max(to),
-                _ => {
-                    size = size.max(to);
-                    let cut = usize::try_from(choose(old.len() as u64)).expect("below 512");
-                    match choose(2) {
-                        0 => now[cut..].copy_from_slice(&old[cut..]),
-                        _ => now[..cut].copy_from_slice(&old[..cut]),
-                    }
-                }
-            }
-        }
-        self.data.truncate(size);
-        self.durable_bytes = size;
-    }
-}
-
-fn gone() -> io::Error {
-    io::Error::other("the file was removed for good while open")
-}
-
-fn parent(path: &Path) -> PathBuf {
-    path.parent().map(Path::to_path_buf).unwrap_or_default()
 }
 
 fn name_of(path: &Path) -> String {

@@ -1,0 +1,194 @@
+//! The load: closed-loop clients on threads of their own.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use bytes::Bytes;
+use keelson_proto::etcdserverpb::{PutRequest, RangeRequest};
+use tokio::task::LocalSet;
+use tonic::Status;
+
+use super::histogram::Histogram;
+use super::plan::{Op, Plan};
+use super::wire::{self, Kv};
+
+/// How long a client waits after an error, so that a dead server is not hammered.
+const BACKOFF: Duration = Duration::from_millis(10);
+
+/// The key that reads ask for.
+pub const READ_KEY: &[u8] = b"read-key";
+
+/// What clients saw in the measured time.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// Latencies of requests that succeeded.
+    pub latencies: Histogram,
+    /// How many requests failed.
+    pub errors: u64,
+    /// How, with the number of times each.
+    pub reasons: BTreeMap<String, u64>,
+}
+
+impl Tally {
+    /// Adds all of `other`'s.
+    pub fn merge(&mut self, other: &Tally) {
+        self.latencies.merge(&other.latencies);
+        self.errors += other.errors;
+        for (reason, count) in &other.reasons {
+            *self.reasons.entry(reason.clone()).or_default() += count;
+        }
+    }
+
+    fn fail(&mut self, status: &Status) {
+        self.errors += 1;
+        let reason = format!("{:?}: {}", status.code(), status.message());
+        *self.reasons.entry(reason).or_default() += 1;
+    }
+}
+
+/// When to begin, to measure, and to end.
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    /// Requests that end before this instant are not counted.
+    pub from: Instant,
+    /// Nor are those that end after this one.
+    pub to: Instant,
+}
+
+/// One thread's share of the load.
+#[derive(Debug)]
+pub struct Share {
+    op: Op,
+    value: Bytes,
+    keys: u64,
+    clients: usize,
+    urls: Vec<String>,
+    next_key: Arc<AtomicU64>,
+}
+
+impl Share {
+    /// Cuts the operation's load into at most `plan.threads` shares.
+    pub fn cut(plan: &Plan, op: Op, endpoints: &[String], next_key: &Arc<AtomicU64>) -> Vec<Share> {
+        let (clients, connections) = (plan.clients(op), plan.connections(op, endpoints.len()));
+        let threads = plan.threads.clamp(1, clients);
+        let share = |thread| Share {
+            op,
+            value: Bytes::from(vec![b'v'; plan.value_bytes]),
+            keys: plan.keys,
+            clients: (thread..clients).step_by(threads).count(),
+            urls: (thread..connections)
+                .step_by(threads)
+                .map(|connection| endpoints[connection % endpoints.len()].clone())
+                .collect(),
+            next_key: Arc::clone(next_key),
+        };
+        (0..threads)
+            .map(share)
+            .filter(|share| !share.urls.is_empty())
+            .collect()
+    }
+
+    /// Runs the share on this thread until the window closes.
+    ///
+    /// # Errors
+    /// A member does not accept the connections.
+    pub fn run(self, window: Window) -> Result<Tally> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let tasks = LocalSet::new();
+        runtime.block_on(tasks.run_until(self.drive(window)))
+    }
+
+    async fn drive(self, window: Window) -> Result<Tally> {
+        let mut connections = Vec::new();
+        for url in &self.urls {
+            connections.push(wire::connect(url).await?);
+        }
+        let tally = Rc::new(RefCell::new(Tally::default()));
+        let share = Rc::new(self);
+        let clients: Vec<_> = (0..share.clients)
+            .map(|number| {
+                let own = own_connections(&connections, number, share.clients);
+                let client = run_client(Rc::clone(&share), own, window, Rc::clone(&tally));
+                tokio::task::spawn_local(client)
+            })
+            .collect();
+        for client in clients {
+            client.await?;
+        }
+        Ok(tally.take())
+    }
+
+    /// Makes one request.
+    async fn request(&self, kv: &mut Kv) -> Result<(), Status> {
+        match self.op {
+            Op::Put | Op::Put1 => {
+                let number = self.next_key.fetch_add(1, Ordering::Relaxed) % self.keys;
+                let put = PutRequest {
+                    key: Bytes::copy_from_slice(&number.to_be_bytes()),
+                    value: self.value.clone(),
+                    ..Default::default()
+                };
+                kv.put(put).await.map(drop)
+            }
+            Op::RangeL | Op::RangeS => {
+                let range = RangeRequest {
+                    key: Bytes::from_static(READ_KEY),
+                    serializable: self.op == Op::RangeS,
+                    ..Default::default()
+                };
+                kv.range(range).await.map(drop)
+            }
+        }
+    }
+}
+
+/// Which connections a client uses: its share of them when there are more than clients, else one.
+fn own_connections(connections: &[Kv], client: usize, clients: usize) -> Vec<Kv> {
+    if clients >= connections.len() {
+        return vec![connections[client % connections.len()].clone()];
+    }
+    connections
+        .iter()
+        .skip(client)
+        .step_by(clients)
+        .cloned()
+        .collect()
+}
+
+async fn run_client(
+    share: Rc<Share>,
+    mut connections: Vec<Kv>,
+    window: Window,
+    tally: Rc<RefCell<Tally>>,
+) {
+    let count = connections.len();
+    let mut begin = Instant::now();
+    for turn in 0_usize.. {
+        let outcome = share.request(&mut connections[turn % count]).await;
+        let end = Instant::now();
+        if end >= window.to {
+            return;
+        }
+        if end >= window.from {
+            match &outcome {
+                Ok(()) => tally.borrow_mut().latencies.record(end - begin),
+                Err(status) => tally.borrow_mut().fail(status),
+            }
+        }
+        if outcome.is_err() {
+            tokio::time::sleep(BACKOFF).await;
+        }
+        begin = if outcome.is_err() {
+            Instant::now()
+        } else {
+            end
+        };
+    }
+}

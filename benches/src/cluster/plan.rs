@@ -1,0 +1,129 @@
+//! What to measure, as the command line says it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+/// The command line of `cluster`.
+#[derive(Args, Clone, Debug)]
+pub struct Plan {
+    /// Cluster sizes.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 3, 5, 7])]
+    pub members: Vec<usize>,
+    /// Our server; `keelson` beside this program if not given.
+    #[arg(long)]
+    pub binary: Option<PathBuf>,
+    /// Another server to run beside it, for example /usr/bin/etcd.
+    #[arg(long)]
+    pub against: Option<PathBuf>,
+    /// Operations, in the order in which one cluster runs them.
+    #[arg(long, value_delimiter = ',', value_enum,
+          default_values_t = [Op::Put1, Op::Put, Op::RangeL, Op::RangeS])]
+    pub ops: Vec<Op>,
+    /// Clients, one request each in flight; `put1` always has one.
+    #[arg(long, default_value_t = 200)]
+    pub clients: usize,
+    /// Connections that the clients share, spread over all members.
+    #[arg(long, default_value_t = 20)]
+    pub connections: usize,
+    /// Seconds that a cell is measured.
+    #[arg(long, default_value_t = 10.0)]
+    pub seconds: f64,
+    /// Seconds of load before each cell is measured.
+    #[arg(long, default_value_t = 1.0)]
+    pub warm_up: f64,
+    /// How often everything is measured.
+    #[arg(long, default_value_t = 1)]
+    pub rounds: usize,
+    /// Bytes of a value.
+    #[arg(long, default_value_t = 256)]
+    pub value_bytes: usize,
+    /// Distinct keys that puts write, in order, over and over.
+    #[arg(long, default_value_t = 1_000_000)]
+    pub keys: u64,
+    /// Threads that make the load.
+    #[arg(long, default_value_t = 2)]
+    pub threads: usize,
+    /// Where the members' data is; it should be a disk. The system's temporary directory if not set.
+    #[arg(long)]
+    pub data_dir: Option<PathBuf>,
+    /// A flag for every member of both servers; may be given several times.
+    #[arg(long, value_name = "FLAG", allow_hyphen_values = true)]
+    pub member_flag: Vec<String>,
+    /// A flag for our members only; may be given several times.
+    #[arg(long, value_name = "FLAG", allow_hyphen_values = true)]
+    pub our_flag: Vec<String>,
+    /// Where cluster.json, cluster.md and cluster.svg go.
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+}
+
+impl Plan {
+    /// How long a cell runs before it is measured.
+    pub fn warm_up(&self) -> Duration {
+        Duration::from_secs_f64(self.warm_up)
+    }
+
+    /// How long a cell is measured.
+    pub fn measured(&self) -> Duration {
+        Duration::from_secs_f64(self.seconds)
+    }
+
+    /// How many clients the operation has.
+    pub fn clients(&self, op: Op) -> usize {
+        if op == Op::Put1 { 1 } else { self.clients }
+    }
+
+    /// How many connections the operation has, on a cluster of `members`.
+    pub fn connections(&self, op: Op, members: usize) -> usize {
+        // The one client goes round all members, as clientv3's balancer does.
+        if op == Op::Put1 {
+            members
+        } else {
+            self.connections.max(members)
+        }
+    }
+}
+
+/// One kind of load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Op {
+    /// Many clients put.
+    Put,
+    /// One client puts.
+    Put1,
+    /// Many clients read one key, linearizable.
+    RangeL,
+    /// Many clients read one key, serializable.
+    RangeS,
+}
+
+impl Op {
+    /// Its name on the command line and in the report.
+    pub fn name(self) -> &'static str {
+        match self {
+            Op::Put => "put",
+            Op::Put1 => "put1",
+            Op::RangeL => "range-l",
+            Op::RangeS => "range-s",
+        }
+    }
+
+    /// What it is, for people.
+    pub fn title(self) -> &'static str {
+        match self {
+            Op::Put => "put, many clients",
+            Op::Put1 => "put, one client",
+            Op::RangeL => "linearizable get",
+            Op::RangeS => "serializable get",
+        }
+    }
+}
+
+impl std::fmt::Display for Op {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}

@@ -1,0 +1,202 @@
+//! The result: a table for people, JSON for programs, a drawing.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use super::cell::{Cells, Measure};
+use super::plan::{Op, Plan};
+use super::server::Server;
+use super::svg;
+
+const MEGABYTE: f64 = 1e6;
+
+/// Quantiles kept in the JSON.
+const QUANTILES: [f64; 9] = [0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 0.9999];
+
+/// A finished run.
+#[derive(Debug)]
+pub struct Report {
+    plan: Plan,
+    servers: Vec<Server>,
+    cells: Cells,
+}
+
+impl Report {
+    /// Puts a run together.
+    pub fn new(plan: &Plan, servers: &[Server], cells: Cells) -> Report {
+        Report {
+            plan: plan.clone(),
+            servers: servers.to_vec(),
+            cells,
+        }
+    }
+
+    /// What was run, in one line.
+    pub fn headline(&self) -> String {
+        let names: Vec<&str> = self
+            .servers
+            .iter()
+            .map(|server| server.name.as_str())
+            .collect();
+        format!(
+            "{}: {} clients over {} connections (put1: one), {} B values, {} x {} s a cell",
+            names.join(" beside "),
+            self.plan.clients,
+            self.plan.connections,
+            self.plan.value_bytes,
+            self.plan.rounds,
+            self.plan.seconds,
+        )
+    }
+
+    /// The servers' names, ours first.
+    pub fn servers(&self) -> Vec<&str> {
+        self.servers
+            .iter()
+            .map(|server| server.name.as_str())
+            .collect()
+    }
+
+    /// Cluster sizes, in the plan's order.
+    pub fn members(&self) -> &[usize] {
+        &self.plan.members
+    }
+
+    /// Operations, in the plan's order.
+    pub fn ops(&self) -> &[Op] {
+        &self.plan.ops
+    }
+
+    /// The cell of that size, operation (by place) and server (by place).
+    pub fn cell(&self, members: usize, op: usize, server: usize) -> Option<&Measure> {
+        self.cells.get(&(members, op, server))
+    }
+
+    /// The table.
+    pub fn markdown(&self) -> String {
+        let mut text = format!("{}\n\n", self.headline());
+        text += "| members | op | server | req/s | p50 ms | p99 ms | p99.9 ms | server CPU us/req \
+                 | client CPU us/req | RSS MB | anonymous MB | errors |\n";
+        text += "|--:|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n";
+        for members in self.members() {
+            for (place, op) in self.ops().iter().enumerate() {
+                text += &self.rows(*members, place, *op);
+            }
+        }
+        text + &self.error_reasons()
+    }
+
+    /// The rows of one size and operation: a server each, and ours / theirs.
+    fn rows(&self, members: usize, place: usize, op: Op) -> String {
+        let measures: Vec<_> = (0..self.servers.len())
+            .filter_map(|server| self.cell(members, place, server))
+            .collect();
+        let mut text = String::new();
+        for (server, measure) in self.servers.iter().zip(&measures) {
+            let [rate, p50, p99, p999, cpu, client, rss, anonymous] = figures(measure);
+            // Writing to a String cannot fail.
+            let _ = writeln!(
+                text,
+                "| {members} | {op} | {} | {rate:.0} | {p50:.2} | {p99:.2} | {p999:.2} \
+                 | {cpu:.1} | {client:.1} | {rss:.0} | {anonymous:.0} | {} |",
+                server.name, measure.tally.errors,
+            );
+        }
+        if let [ours, theirs] = measures[..] {
+            let ratios = figures(ours).into_iter().zip(figures(theirs));
+            let ratios: Vec<String> = ratios.map(|(a, b)| format!("**{:.2}**", a / b)).collect();
+            let _ = writeln!(
+                text,
+                "| {members} | {op} | *ours / theirs* | {} | |",
+                ratios.join(" | ")
+            );
+        }
+        text
+    }
+
+    /// Why requests failed, if any did.
+    fn error_reasons(&self) -> String {
+        let mut text = String::new();
+        for ((members, op, server), measure) in &self.cells {
+            for (reason, count) in &measure.tally.reasons {
+                let (op, server) = (self.plan.ops[*op], &self.servers[*server].name);
+                let _ = writeln!(text, "\n- {server} x {members}, {op}: {count} x {reason}");
+            }
+        }
+        text
+    }
+
+    /// Everything, for programs.
+    pub fn json(&self) -> Value {
+        let cells = self.cells.iter().map(|((members, op, server), measure)| {
+            let latencies = &measure.tally.latencies;
+            let quantiles = QUANTILES.iter().map(|quantile| {
+                let millis = latencies.quantile(*quantile).as_secs_f64() * 1e3;
+                (quantile.to_string(), json!(millis))
+            });
+            json!({
+                "server": self.servers[*server].name,
+                "members": members,
+                "op": self.plan.ops[*op],
+                "requests": latencies.total(),
+                "seconds": measure.seconds,
+                "requests_per_second": measure.rate(),
+                "requests_per_second_by_round": measure.rates,
+                "latency_ms": quantiles.collect::<serde_json::Map<_, _>>(),
+                "latency_max_ms": latencies.quantile(1.0).as_secs_f64() * 1e3,
+                "server_cpu_us_per_request": measure.server_cpu_micros(),
+                "client_cpu_us_per_request": measure.client_cpu_micros(),
+                "rss_bytes": measure.memory.resident,
+                "anonymous_bytes": measure.memory.anonymous,
+                "errors": measure.tally.errors,
+                "error_reasons": measure.tally.reasons,
+            })
+        });
+        json!({
+            "headline": self.headline(),
+            "clients": self.plan.clients,
+            "connections": self.plan.connections,
+            "value_bytes": self.plan.value_bytes,
+            "rounds": self.plan.rounds,
+            "seconds": self.plan.seconds,
+            "cells": cells.collect::<Vec<_>>(),
+        })
+    }
+
+    /// Writes cluster.md, cluster.json and cluster.svg.
+    ///
+    /// # Errors
+    /// The directory cannot be written.
+    pub fn write(&self, out: &Path) -> Result<()> {
+        std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
+        let files = [
+            ("cluster.md", self.markdown()),
+            ("cluster.json", format!("{:#}\n", self.json())),
+            ("cluster.svg", svg::draw(self)),
+        ];
+        for (name, text) in files {
+            let path = out.join(name);
+            std::fs::write(&path, text)
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(())
+    }
+}
+
+/// The figures of a cell, in the table's order.
+fn figures(measure: &Measure) -> [f64; 8] {
+    let millis = |quantile| measure.tally.latencies.quantile(quantile).as_secs_f64() * 1e3;
+    [
+        measure.rate(),
+        millis(0.5),
+        millis(0.99),
+        millis(0.999),
+        measure.server_cpu_micros(),
+        measure.client_cpu_micros(),
+        measure.memory.resident as f64 / MEGABYTE,
+        measure.memory.anonymous as f64 / MEGABYTE,
+    ]
+}

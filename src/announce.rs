@@ -1,0 +1,46 @@
+//! The lines scripts wait for, in zap's words for JSON and in capnslog's for text.
+
+use keelson_store::config::url::{Url, join};
+use keelson_store::version;
+use tracing::info;
+
+/// The member is known to the cluster under its name and client URLs.
+pub(crate) fn published(name: &str, client_urls: &[Url], member: u64, cluster: u64) {
+    let urls = join(client_urls).replace(',', " ");
+    info!(
+        "local-member-id" = %format_args!("{member:x}"),
+        "local-member-attributes" = %format_args!("{{Name:{name} ClientURLs:[{urls}]}}"),
+        "cluster-id" = %format_args!("{cluster:x}"),
+        plain = %format_args!(
+            "published {{Name:{name} ClientURLs:[{urls}]}} to cluster {cluster:x}"
+        ),
+        "published local member to cluster through raft"
+    );
+}
+
+/// The cluster has agreed on a version.
+pub(crate) fn capabilities(cluster_version: &str) {
+    let short = version::major_minor(cluster_version);
+    info!(
+        "cluster-version" = short,
+        plain = %format_args!("enabled capabilities for version {short}"),
+        "enabled capabilities for version"
+    );
+}
+
+/// Clients are answered from here on.
+pub(crate) fn ready() {
+    info!("ready to serve client requests");
+}
+
+/// One line for every client listener.
+pub(crate) fn serving(url: &Url) {
+    let address = url.authority();
+    info!(
+        address,
+        plain = %format_args!(
+            "serving insecure client requests on {address}, this is strongly discouraged!"
+        ),
+        "serving client traffic insecurely; this is strongly discouraged!"
+    );
+}

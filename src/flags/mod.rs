@@ -1,0 +1,131 @@
+//! etcd's flags as data: one entry holds name, type, default, effect and text of one flag, so that
+//! the command line, the environment and `--help` cannot drift apart.
+//!
+//! Parsed here and not with clap: Go's syntax (one dash or two, a bare bool that never eats the next
+//! word) and Go's messages are part of what etcd's users and scripts know. `playground`, which is
+//! ours alone, uses clap.
+
+pub(crate) mod environment;
+pub(crate) mod help;
+mod kind;
+pub(crate) mod syntax;
+mod table;
+mod table_more;
+mod table_security;
+mod values;
+
+pub(crate) use kind::{Kind, parse_cluster};
+pub(crate) use values::{Source, Values};
+
+/// What a flag does today.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// What etcd's does.
+    Works,
+    /// Nothing yet; said in `--help` and in the log. Only for flags nobody's safety hangs on.
+    Inert,
+    /// Any value but the default stops the member, with this remedy: silence would be a lie.
+    Unsupported(&'static str),
+    /// A name of long ago that etcd itself takes and ignores.
+    Ignored,
+}
+
+/// One flag.
+#[derive(Debug)]
+pub(crate) struct Flag {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    /// As text, as the user would type it.
+    pub(crate) default: &'static str,
+    pub(crate) effect: Effect,
+    pub(crate) doc: &'static str,
+}
+
+impl Flag {
+    /// `ETCD_INITIAL_CLUSTER` for `initial-cluster`.
+    pub(crate) fn variable(&self) -> String {
+        format!("ETCD_{}", self.name.to_ascii_uppercase().replace('-', "_"))
+    }
+}
+
+/// Flags under one heading of `--help`.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) title: &'static str,
+    pub(crate) flags: &'static [Flag],
+}
+
+/// Every flag, grouped and ordered as etcd's help is.
+pub(crate) const GROUPS: &[Group] = &[
+    table::MEMBER,
+    table::CLUSTERING,
+    table_security::SECURITY,
+    table_security::AUTH,
+    table_more::MONITORING,
+    table::LOGGING,
+    table_more::PROXY,
+    table_more::FEATURES,
+    table_more::EXPERIMENTAL,
+    table::UNSAFE,
+    table_more::OBSOLETE,
+];
+
+/// The flag of that name.
+pub(crate) fn find(name: &str) -> Option<&'static Flag> {
+    all().find(|flag| flag.name == name)
+}
+
+/// Every flag.
+pub(crate) fn all() -> impl Iterator<Item = &'static Flag> {
+    GROUPS.iter().flat_map(|group| group.flags)
+}
+
+/// Declares a [`Group`]: two lines a flag, whatever rustfmt thinks.
+macro_rules! group {
+    ($const:ident, $title:literal, $($name:literal, $kind:expr, $default:literal, $effect:expr =>
+        $doc:literal;)*) => {
+        pub(super) const $const: Group = Group {
+            title: $title,
+            flags: &[$(Flag {
+                name: $name, kind: $kind, default: $default, effect: $effect, doc: $doc,
+            }),*],
+        };
+    };
+}
+use group;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_defaults_are_values() {
+        let mut seen = std::collections::BTreeSet::new();
+        for flag in all() {
+            assert!(seen.insert(flag.name), "{} stands twice", flag.name);
+            let empty_is_fine = flag.default.is_empty();
+            assert!(
+                empty_is_fine || flag.kind.check(flag.default).is_ok(),
+                "{}",
+                flag.name
+            );
+            assert!(flag.doc.ends_with('.'), "{}", flag.name);
+        }
+    }
+
+    // The whole member sets of etcd 3.4.23 and 3.7.1, as their help prints them.
+    #[test]
+    fn every_flag_of_etcd_is_known() {
+        let names = include_str!("etcd_flags.txt");
+        assert!(100 < names.lines().count());
+        for name in names.lines() {
+            assert!(find(name).is_some(), "--{name}");
+        }
+    }
+
+    #[test]
+    fn variables_are_spelled_as_etcds() {
+        let flag = find("initial-cluster").expect("it is etcd's");
+        assert_eq!(flag.variable(), "ETCD_INITIAL_CLUSTER");
+    }
+}

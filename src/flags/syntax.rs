@@ -1,0 +1,290 @@
+//! The command line, read as Go's `flag` package reads it.
+
+use super::{Kind, Source, Values, find};
+
+/// What a command line asks for.
+#[derive(Debug)]
+pub(crate) enum Parsed {
+    /// `-h`, `--help`.
+    Help,
+    /// `--version`.
+    Version,
+    /// Start a member with these values.
+    Member(Values),
+}
+
+/// A command line that cannot be read. The texts are Go's and etcd's.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SyntaxError {
+    /// `flag provided but not defined: -nosuch`; with a name that looks like it.
+    #[error("flag provided but not defined: -{0}")]
+    Unknown(String),
+    /// `--`, `-=x` and the like.
+    #[error("bad flag syntax: {0}")]
+    BadSyntax(String),
+    /// The last word is a flag that wants a value.
+    #[error("flag needs an argument: -{0}")]
+    NeedsArgument(&'static str),
+    /// Not of the flag's type.
+    #[error("invalid value \"{value}\" for flag -{name}: {why}")]
+    BadValue {
+        /// As typed.
+        value: String,
+        /// The flag.
+        name: &'static str,
+        /// Go's words.
+        why: String,
+    },
+    /// Not of the type bool.
+    #[error("invalid boolean value \"{0}\" for -{1}: parse error")]
+    BadBool(String, &'static str),
+    /// A word that is no flag. etcd exits 1 here, and 2 for all others.
+    #[error("'{0}' is not a valid flag")]
+    NotAFlag(String),
+}
+
+impl SyntaxError {
+    /// etcd's exit status for it.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            SyntaxError::NotAFlag(_) => 1,
+            _ => 2,
+        }
+    }
+
+    /// What to do, beyond reading the help.
+    pub(crate) fn remedy(&self) -> Option<String> {
+        match self {
+            SyntaxError::Unknown(name) => {
+                nearest(name).map(|near| format!("did you mean --{near}?"))
+            }
+            SyntaxError::NotAFlag(word) if Kind::Bool.check(word).is_ok() => Some(format!(
+                "a bool takes its value after =, as in --pre-vote={word}"
+            )),
+            _ => None,
+        }
+    }
+}
+
+/// Reads the words after the program's name.
+pub(crate) fn parse(words: &[String]) -> Result<Parsed, SyntaxError> {
+    let mut values = Values::default();
+    let mut version = false;
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let Some(body) = flag_body(word)? else {
+            let stray = if word == "--" {
+                words.next()
+            } else {
+                Some(word)
+            };
+            match stray {
+                Some(stray) => return Err(SyntaxError::NotAFlag(stray.clone())),
+                None => break,
+            }
+        };
+        let (name, value) = match body.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (body, None),
+        };
+        match (find(name), name) {
+            (Some(flag), _) => set(&mut values, flag, value, &mut words)?,
+            (None, "h" | "help") => return Ok(Parsed::Help),
+            (None, "version") => version = boolean("version", value)?,
+            (None, _) => return Err(SyntaxError::Unknown(name.to_owned())),
+        }
+    }
+    Ok(if version {
+        Parsed::Version
+    } else {
+        Parsed::Member(values)
+    })
+}
+
+/// The word without its dashes; `None` when it is no flag.
+fn flag_body(word: &str) -> Result<Option<&str>, SyntaxError> {
+    let body = match word.strip_prefix("--").or_else(|| word.strip_prefix('-')) {
+        None => return Ok(None),
+        Some("") => return Ok(None), // `-` and `--` end the flags
+        Some(body) => body,
+    };
+    if body.starts_with(['-', '=']) {
+        return Err(SyntaxError::BadSyntax(word.to_owned()));
+    }
+    Ok(Some(body))
+}
+
+fn set<'a>(
+    values: &mut Values,
+    flag: &'static super::Flag,
+    value: Option<&str>,
+    words: &mut impl Iterator<Item = &'a String>,
+) -> Result<(), SyntaxError> {
+    let text = match (flag.kind, value) {
+        (Kind::Bool, value) => boolean(flag.name, value)?.to_string(),
+        (_, Some(value)) => value.to_owned(),
+        (_, None) => words
+            .next()
+            .ok_or(SyntaxError::NeedsArgument(flag.name))?
+            .clone(),
+    };
+    let shown = if flag.kind == Kind::Secret {
+        "***".to_owned()
+    } else {
+        text.clone()
+    };
+    values
+        .set(flag, text, Source::CommandLine)
+        .map_err(|why| SyntaxError::BadValue {
+            value: shown,
+            name: flag.name,
+            why,
+        })
+}
+
+fn boolean(name: &'static str, value: Option<&str>) -> Result<bool, SyntaxError> {
+    match value {
+        None => Ok(true),
+        Some(text) => {
+            super::kind::parse_bool(text).ok_or_else(|| SyntaxError::BadBool(text.to_owned(), name))
+        }
+    }
+}
+
+/// The flag that is few edits away from what was typed.
+fn nearest(name: &str) -> Option<&'static str> {
+    let candidates = super::all().map(|flag| (edits(name, flag.name), flag.name));
+    let (distance, near) = candidates.min()?;
+    if distance <= name.len() / 4 {
+        Some(near)
+    } else {
+        None
+    }
+}
+
+/// Levenshtein's distance, by rows.
+fn edits(a: &str, b: &str) -> usize {
+    let b: Vec<u8> = b.bytes().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, to) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<String> {
+        line.split_whitespace().map(str::to_owned).collect()
+    }
+
+    fn values(line: &str) -> Values {
+        match parse(&words(line)) {
+            Ok(Parsed::Member(values)) => values,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn one_dash_or_two_and_both_ways_to_give_a_value() {
+        for line in ["--name a", "-name a", "--name=a", "-name=a"] {
+            assert_eq!(values(line).text("name"), "a", "{line}");
+        }
+        assert_eq!(
+            values("--initial-cluster a=http://b:1").text("initial-cluster"),
+            "a=http://b:1"
+        );
+        assert_eq!(values("--data-dir=").text("data-dir"), "");
+        assert_eq!(
+            values("--quota-backend-bytes -1").signed("quota-backend-bytes"),
+            -1
+        );
+    }
+
+    #[test]
+    fn a_bool_never_eats_the_next_word() {
+        assert!(values("--force-new-cluster --name a").boolean("force-new-cluster"));
+        assert!(!values("--pre-vote=F").boolean("pre-vote"));
+        let error = parse(&words("--pre-vote false")).expect_err("a stray word");
+        assert_eq!(error, SyntaxError::NotAFlag("false".into()));
+        assert_eq!(error.exit_code(), 1);
+        assert!(
+            error
+                .remedy()
+                .expect("there is one")
+                .contains("--pre-vote=false")
+        );
+    }
+
+    // Texts and exit codes were taken from etcd 3.4.23.
+    #[test]
+    fn what_cannot_be_read_is_said_in_gos_words() {
+        for (line, text) in [
+            ("--nosuch", "flag provided but not defined: -nosuch"),
+            ("-nosuch=3", "flag provided but not defined: -nosuch"),
+            ("--name", "flag needs an argument: -name"),
+            ("--=x", "bad flag syntax: --=x"),
+            ("---name", "bad flag syntax: ---name"),
+            (
+                "--heartbeat-interval=abc",
+                "invalid value \"abc\" for flag -heartbeat-interval: parse error",
+            ),
+            (
+                "--max-txn-ops=-1",
+                "invalid value \"-1\" for flag -max-txn-ops: parse error",
+            ),
+            (
+                "--quota-backend-bytes=99999999999999999999",
+                "invalid value \"99999999999999999999\" for flag -quota-backend-bytes: \
+                 value out of range",
+            ),
+            (
+                "--pre-vote=maybe",
+                "invalid boolean value \"maybe\" for -pre-vote: parse error",
+            ),
+            (
+                "--listen-client-urls foo",
+                "invalid value \"foo\" for flag -listen-client-urls: \
+                 URL scheme must be http, https, unix, or unixs: foo",
+            ),
+        ] {
+            let error = parse(&words(line)).expect_err(line);
+            assert_eq!(error.to_string(), text);
+            assert_eq!(error.exit_code(), 2);
+        }
+        for line in ["extra", "--name a -- extra", "--name a - extra"] {
+            assert_eq!(parse(&words(line)).expect_err(line).exit_code(), 1);
+        }
+    }
+
+    #[test]
+    fn help_and_version() {
+        for line in ["-h", "--help", "-help", "--name a --help --nosuch"] {
+            assert!(matches!(parse(&words(line)), Ok(Parsed::Help)), "{line}");
+        }
+        for line in ["-version", "--version", "--version=true --name a"] {
+            assert!(matches!(parse(&words(line)), Ok(Parsed::Version)), "{line}");
+        }
+        assert!(matches!(
+            parse(&words("--version=false")),
+            Ok(Parsed::Member(_))
+        ));
+        assert!(parse(&words("--version --nosuch")).is_err());
+    }
+
+    #[test]
+    fn a_slip_of_the_finger_gets_a_hint() {
+        let remedy = |name: &str| SyntaxError::Unknown(name.to_owned()).remedy();
+        let hint = Some("did you mean --listen-client-urls?".to_owned());
+        assert_eq!(remedy("listen-client-url"), hint);
+        assert_eq!(remedy("nosuch"), None);
+    }
+}

@@ -1,0 +1,164 @@
+//! The flags that make a member: its own, clustering, logging, and the unsafe ones.
+
+use super::{Effect::*, Flag, Group, Kind::*, group};
+
+group! { MEMBER, "Member",
+    "name", Text, "default", Works =>
+        "Human-readable name for this member.";
+    "data-dir", Text, "", Works =>
+        "Path to the data directory; '${name}.etcd' when empty.";
+    "wal-dir", Text, "", Works =>
+        "Path to the dedicated wal directory.";
+    "storage-engine", OneOf(&["lmdb", "sled", "memory"]), "lmdb", Works =>
+        "What keeps the key space: lmdb, sled (no C in it), or memory (for tests). Keelson's own.";
+    "snapshot-count", Count, "10000", Works =>
+        "Number of committed transactions to trigger a snapshot to disk.";
+    "heartbeat-interval", Count, "100", Works =>
+        "Time (in milliseconds) of a heartbeat interval.";
+    "election-timeout", Count, "1000", Works =>
+        "Time (in milliseconds) for an election to timeout: at least 5 heartbeats, at most 50000.";
+    "initial-election-tick-advance", Bool, "true", Works =>
+        "Whether to fast-forward initial election ticks on boot for faster election.";
+    "listen-peer-urls", Urls, "http://localhost:2380", Works =>
+        "List of URLs to listen on for peer traffic.";
+    "listen-client-urls", Urls, "http://localhost:2379", Works =>
+        "List of URLs to listen on for client traffic, gRPC and HTTP alike.";
+    "listen-client-http-urls", MaybeUrls, "", Unsupported(ONE_PORT) =>
+        "List of URLs to listen on for http only client traffic.";
+    "max-snapshots", Count, "5", Inert =>
+        "Maximum number of snapshot files to retain (0 is unlimited).";
+    "max-wals", Count, "5", Inert =>
+        "Maximum number of wal files to retain (0 is unlimited).";
+    "memory-mlock", Bool, "false", Inert =>
+        "Enable to enforce etcd pages (in particular bbolt) to stay in RAM.";
+    "quota-backend-bytes", Signed, "0", Works =>
+        "Raise alarms when backend size exceeds the given quota (0: 2 GiB, negative: no quota).";
+    "backend-bbolt-freelist-type", Text, "map", Inert =>
+        "Freelist of bbolt, which we do not use.";
+    "backend-batch-interval", Duration, "0", Works =>
+        "Maximum time before the storage engine commits (0: 100ms). Durability does not wait for it.";
+    "backend-batch-limit", Count, "0", Works =>
+        "Maximum operations before the storage engine commits (0: 10000).";
+    "max-txn-ops", Count, "128", Works =>
+        "Maximum number of operations permitted in a transaction.";
+    "max-request-bytes", Count, "1572864", Works =>
+        "Maximum client request size in bytes the server will accept.";
+    "max-concurrent-streams", Count32, "4294967295", Works =>
+        "Maximum concurrent streams that each client can open at a time.";
+    "grpc-keepalive-min-time", Duration, "5s", Inert =>
+        "Minimum duration interval that a client should wait before pinging server.";
+    "grpc-keepalive-interval", Duration, "2h", Inert =>
+        "Frequency duration of server-to-client ping to check if a connection is alive.";
+    "grpc-keepalive-timeout", Duration, "20s", Inert =>
+        "Additional duration of wait before closing a non-responsive connection.";
+    "socket-reuse-port", Bool, "false", Inert =>
+        "Enable to set socket option SO_REUSEPORT on listeners.";
+    "socket-reuse-address", Bool, "false", Inert =>
+        "Enable to set socket option SO_REUSEADDR on listeners (always on here).";
+    "enable-grpc-gateway", Bool, "true", Inert =>
+        "Enable the JSON gateway (not built yet).";
+    "raft-read-timeout", Duration, "5s", Inert =>
+        "Read timeout set on each peer connection.";
+    "raft-write-timeout", Duration, "5s", Inert =>
+        "Write timeout set on each peer connection.";
+    "feature-gates", Text, "", Inert =>
+        "A set of key=value pairs that describe gates for alpha/experimental features.";
+}
+
+const ONE_PORT: &str = "one port serves gRPC and HTTP here: name it in --listen-client-urls";
+
+const DISCOVERY: &str = "list the members in --initial-cluster instead";
+
+group! { CLUSTERING, "Clustering",
+    "initial-advertise-peer-urls", Urls, "http://localhost:2380", Works =>
+        "List of this member's peer URLs to advertise to the rest of the cluster.";
+    "initial-cluster", Cluster, "default=http://localhost:2380", Works =>
+        "Initial cluster configuration for bootstrapping: name=url,name=url,...";
+    "initial-cluster-state", OneOf(&["new", "existing"]), "new", Works =>
+        "Initial cluster state ('new' or 'existing').";
+    "initial-cluster-token", Text, "etcd-cluster", Works =>
+        "Initial cluster token for the cluster during bootstrap.\n\
+         It keeps clusters with the same URLs from taking each other for one.";
+    "advertise-client-urls", Urls, "http://localhost:2379", Works =>
+        "List of this member's client URLs to advertise to the public.";
+    "discovery", Text, "", Unsupported(DISCOVERY) =>
+        "Discovery URL used to bootstrap the cluster.";
+    "discovery-token", Text, "", Unsupported(DISCOVERY) =>
+        "V3 discovery: token of the cluster to be bootstrapped.";
+    "discovery-endpoints", Text, "", Unsupported(DISCOVERY) =>
+        "V3 discovery: gRPC endpoints of the discovery service.";
+    "discovery-dial-timeout", Duration, "2s", Inert =>
+        "V3 discovery: dial timeout for client connections.";
+    "discovery-request-timeout", Duration, "5s", Inert =>
+        "V3 discovery: timeout for discovery requests.";
+    "discovery-keepalive-time", Duration, "2s", Inert =>
+        "V3 discovery: keepalive time for client connections.";
+    "discovery-keepalive-timeout", Duration, "6s", Inert =>
+        "V3 discovery: keepalive timeout for client connections.";
+    "discovery-insecure-transport", Bool, "true", Inert =>
+        "V3 discovery: disable transport security for client connections.";
+    "discovery-insecure-skip-tls-verify", Bool, "false", Inert =>
+        "V3 discovery: skip server certificate verification.";
+    "discovery-cert", Text, "", Unsupported(DISCOVERY) =>
+        "V3 discovery: TLS certificate file of this client.";
+    "discovery-key", Text, "", Unsupported(DISCOVERY) =>
+        "V3 discovery: TLS key file of this client.";
+    "discovery-cacert", Text, "", Unsupported(DISCOVERY) =>
+        "V3 discovery: CA bundle to verify the service with.";
+    "discovery-user", Text, "", Unsupported(DISCOVERY) =>
+        "V3 discovery: username[:password] for authentication.";
+    "discovery-password", Secret, "", Unsupported(DISCOVERY) =>
+        "V3 discovery: password for authentication.";
+    "discovery-fallback", OneOf(&["exit", "proxy"]), "proxy", Inert =>
+        "Expected behavior ('exit' or 'proxy') when discovery services fails.";
+    "discovery-proxy", Text, "", Unsupported(DISCOVERY) =>
+        "HTTP proxy to use for traffic to discovery service.";
+    "discovery-srv", Text, "", Unsupported(DISCOVERY) =>
+        "DNS srv domain used to bootstrap the cluster.";
+    "discovery-srv-name", Text, "", Unsupported(DISCOVERY) =>
+        "Suffix to the dns srv name queried when bootstrapping.";
+    "strict-reconfig-check", Bool, "true", Works =>
+        "Reject reconfiguration requests that would cause quorum loss.";
+    "pre-vote", Bool, "true", Works =>
+        "Ask before standing for election, so that a member with a bad link deposes no good leader.";
+    "auto-compaction-retention", Text, "0", Inert =>
+        "Auto compaction retention length. 0 means disable auto compaction.";
+    "auto-compaction-mode", Text, "periodic", Inert =>
+        "Interpret 'auto-compaction-retention' one of: periodic|revision.";
+    "enable-v2", Bool, "false", Unsupported("the v2 API is a later step: use the v3 API") =>
+        "Accept etcd V2 client requests.";
+    "v2-deprecation", Text, "write-only", Inert =>
+        "Phase of v2store deprecation.";
+}
+
+group! { LOGGING, "Logging",
+    "logger", Text, "", Works =>
+        "'zap' for JSON lines, 'capnslog' for text; empty: text on a terminal, JSON otherwise.";
+    "log-outputs", Text, "default", Works =>
+        "Comma separated list of 'stdout', 'stderr', 'default' (stderr) and file paths.";
+    "log-output", Text, "", Works =>
+        "Old name of --log-outputs.";
+    "log-level", OneOf(LEVELS), "info", Works =>
+        "Configures log level: debug, info, warn, error, panic, or fatal.";
+    "log-format", OneOf(&["", "json", "console"]), "", Works =>
+        "'json' or 'console'; goes before --logger.";
+    "enable-log-rotation", Bool, "false", Unsupported("use logrotate with copytruncate") =>
+        "Enable log rotation of a single log-outputs file target.";
+    "log-rotation-config-json", Text, "", Inert =>
+        "Configures log rotation if enabled with a JSON logger config.";
+    "debug", Bool, "false", Works =>
+        "Enable debug-level logging; --log-level=debug is the newer name.";
+    "log-package-levels", Text, "", Inert =>
+        "Specify a particular log level for each etcd package.";
+    "warning-unary-request-duration", Duration, "300ms", Inert =>
+        "Time after which a slow unary request is logged.";
+}
+
+const LEVELS: &[&str] = &["debug", "info", "warn", "error", "dpanic", "panic", "fatal"];
+
+group! { UNSAFE, "Unsafe feature",
+    "force-new-cluster", Bool, "false", Works =>
+        "Force to create a new one-member cluster.";
+    "unsafe-no-fsync", Bool, "false", Works =>
+        "Disables fsync, unsafe, will cause data loss.";
+}

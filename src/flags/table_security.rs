@@ -1,0 +1,75 @@
+//! Flags of TLS and authentication: nothing here is skipped in silence.
+
+use super::{Effect::*, Flag, Group, Kind::*, group};
+
+const TLS: &str =
+    "TLS is a later step: use http:// URLs on a network you trust, or put a TLS proxy before it";
+const AUTH_LATER: &str = "authentication is a later step: leave the flag out";
+
+group! { SECURITY, "Security",
+    "cert-file", Text, "", Unsupported(TLS) =>
+        "Path to the client server TLS cert file.";
+    "key-file", Text, "", Unsupported(TLS) =>
+        "Path to the client server TLS key file.";
+    "client-cert-auth", Bool, "false", Unsupported(TLS) =>
+        "Enable client cert authentication.";
+    "client-cert-file", Text, "", Unsupported(TLS) =>
+        "Path to an explicit client TLS cert file.";
+    "client-key-file", Text, "", Unsupported(TLS) =>
+        "Path to an explicit client TLS key file.";
+    "client-crl-file", Text, "", Unsupported(TLS) =>
+        "Path to the client certificate revocation list file.";
+    "client-cert-allowed-hostname", Text, "", Unsupported(TLS) =>
+        "Comma-separated list of SAN hostnames for client cert authentication.";
+    "trusted-ca-file", Text, "", Unsupported(TLS) =>
+        "Path to the client server TLS trusted CA cert file.";
+    "ca-file", Text, "", Unsupported(TLS) =>
+        "Old name of --trusted-ca-file with --client-cert-auth.";
+    "auto-tls", Bool, "false", Unsupported(TLS) =>
+        "Client TLS using generated certificates.";
+    "peer-cert-file", Text, "", Unsupported(TLS) =>
+        "Path to the peer server TLS cert file.";
+    "peer-key-file", Text, "", Unsupported(TLS) =>
+        "Path to the peer server TLS key file.";
+    "peer-client-cert-auth", Bool, "false", Unsupported(TLS) =>
+        "Enable peer client cert authentication.";
+    "peer-client-cert-file", Text, "", Unsupported(TLS) =>
+        "Path to an explicit peer client TLS cert file.";
+    "peer-client-key-file", Text, "", Unsupported(TLS) =>
+        "Path to an explicit peer client TLS key file.";
+    "peer-trusted-ca-file", Text, "", Unsupported(TLS) =>
+        "Path to the peer server TLS trusted CA file.";
+    "peer-ca-file", Text, "", Unsupported(TLS) =>
+        "Old name of --peer-trusted-ca-file with --peer-client-cert-auth.";
+    "peer-cert-allowed-cn", Text, "", Unsupported(TLS) =>
+        "Comma-separated list of allowed CNs for inter-peer TLS authentication.";
+    "peer-cert-allowed-hostname", Text, "", Unsupported(TLS) =>
+        "Comma-separated list of allowed SAN hostnames for inter-peer TLS authentication.";
+    "peer-auto-tls", Bool, "false", Unsupported(TLS) =>
+        "Peer TLS using self-generated certificates.";
+    "self-signed-cert-validity", Count, "1", Inert =>
+        "Validity (in years) of generated certificates.";
+    "peer-crl-file", Text, "", Unsupported(TLS) =>
+        "Path to the peer certificate revocation list file.";
+    "peer-skip-client-san-verification", Bool, "false", Unsupported(TLS) =>
+        "Skip verification of SAN field in client certificate for peer connections.";
+    "cipher-suites", Text, "", Unsupported(TLS) =>
+        "Comma-separated list of supported TLS cipher suites.";
+    "tls-min-version", Text, "TLS1.2", Unsupported(TLS) =>
+        "Minimum TLS version supported.";
+    "tls-max-version", Text, "", Unsupported(TLS) =>
+        "Maximum TLS version supported.";
+    "cors", Text, "*", Inert =>
+        "Comma-separated whitelist of origins for CORS (empty or * means allow all).";
+    "host-whitelist", Text, "*", Unsupported("restrict access with a firewall or a proxy") =>
+        "Acceptable hostnames from HTTP client requests (empty or * means allow all).";
+}
+
+group! { AUTH, "Auth",
+    "auth-token", Text, "simple", Unsupported(AUTH_LATER) =>
+        "Specify a v3 authentication token type and its options ('simple' or 'jwt').";
+    "bcrypt-cost", Count, "10", Inert =>
+        "Cost of the bcrypt algorithm for hashing auth passwords, between 4 and 31.";
+    "auth-token-ttl", Count, "300", Inert =>
+        "Time (in seconds) of the auth-token-ttl.";
+}

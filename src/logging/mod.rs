@@ -1,0 +1,126 @@
+//! The log: text for people, JSON with zap's names for machines, on any number of outputs.
+
+mod fields;
+mod format;
+mod outputs;
+
+use std::io::IsTerminal;
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use format::Lines;
+use outputs::{Output, Outputs};
+
+/// How a line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// As capnslog of etcd 3.4 and before.
+    Console,
+    /// As zap of etcd 3.4 and later.
+    Json,
+}
+
+/// What `--log-*` and `--logger` say.
+#[derive(Debug)]
+pub(crate) struct LogOptions {
+    format: Format,
+    outputs: Vec<Output>,
+    level: LevelFilter,
+}
+
+impl LogOptions {
+    /// `--log-format` goes before `--logger`; with neither, a terminal gets text and all else JSON.
+    pub(crate) fn parse(
+        format: &str,
+        logger: &str,
+        outputs: &str,
+        level: &str,
+    ) -> Result<LogOptions, String> {
+        let outputs = Output::parse_list(outputs);
+        let format = match (format, logger) {
+            ("json", _) | ("", "zap") => Format::Json,
+            ("console", _) | ("", "capnslog") => Format::Console,
+            ("", "") if outputs.iter().all(Output::is_terminal) => Format::Console,
+            ("", "") => Format::Json,
+            ("", other) => {
+                return Err(format!(
+                    "unknown logger option \"{other}\"; choose zap or capnslog"
+                ));
+            }
+            (other, _) => {
+                return Err(format!(
+                    "unknown log format \"{other}\"; choose json or console"
+                ));
+            }
+        };
+        let level = match level {
+            "debug" => LevelFilter::DEBUG,
+            "info" => LevelFilter::INFO,
+            "warn" => LevelFilter::WARN,
+            _ => LevelFilter::ERROR, // error, dpanic, panic, fatal
+        };
+        Ok(LogOptions {
+            format,
+            outputs,
+            level,
+        })
+    }
+
+    /// For faults in the log's own flags: on standard error, everything from `info`.
+    pub(crate) fn fallback() -> LogOptions {
+        let format = if std::io::stderr().is_terminal() {
+            Format::Console
+        } else {
+            Format::Json
+        };
+        LogOptions {
+            format,
+            outputs: vec![Output::Stderr],
+            level: LevelFilter::INFO,
+        }
+    }
+
+    /// Opens the outputs and takes every event of the process from here on.
+    pub(crate) fn install(self) -> Result<(), String> {
+        let outputs = Outputs::open(&self.outputs)?;
+        // Our own crates at the level asked for; the libraries below only when they complain.
+        let below = self.level.min(LevelFilter::WARN);
+        let filter = Targets::new()
+            .with_default(below)
+            .with_target("keelson", self.level);
+        let lines = tracing_subscriber::fmt::layer()
+            .event_format(Lines(self.format))
+            .with_writer(outputs)
+            .with_filter(filter);
+        tracing_subscriber::registry()
+            .with(lines)
+            .try_init()
+            .map_err(|error| error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(format: &str, logger: &str, expected: Format) {
+        let options = LogOptions::parse(format, logger, "/dev/null", "info").expect("good");
+        assert_eq!(options.format, expected, "{format} {logger}");
+    }
+
+    #[test]
+    fn the_format_follows_from_flags_and_outputs() {
+        check("", "", Format::Json);
+        check("", "zap", Format::Json);
+        check("", "capnslog", Format::Console);
+        check("console", "zap", Format::Console);
+        check("json", "capnslog", Format::Json);
+        let error = LogOptions::parse("", "foo", "default", "info").expect_err("no such logger");
+        assert!(error.starts_with("unknown logger option \"foo\""));
+    }
+}

@@ -1,0 +1,74 @@
+//! SIGTERM and SIGINT: the first asks to stop, the second ends at once. The process then dies of
+//! the signal it got, as etcd does: systemd and shells tell that from a failure.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// A signal that ends the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// SIGINT.
+    Interrupt,
+    /// SIGTERM.
+    Terminated,
+}
+
+impl Stop {
+    /// Go's words for it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Stop::Interrupt => "interrupt",
+            Stop::Terminated => "terminated",
+        }
+    }
+
+    fn number(self) -> i32 {
+        match self {
+            Stop::Interrupt => SignalKind::interrupt().as_raw_value(),
+            Stop::Terminated => SignalKind::terminate().as_raw_value(),
+        }
+    }
+
+    /// Ends the process by this signal, with nothing more done.
+    pub(crate) fn end_process(self) -> ! {
+        // The first process of a container has no default handlers; etcd exits 0 there.
+        if std::process::id() == 1 {
+            std::process::exit(0);
+        }
+        // On success it does not return.
+        let _ = signal_hook::low_level::emulate_default_handler(self.number());
+        std::process::exit(128 + self.number());
+    }
+}
+
+/// Stops this process as SIGTERM would, and ends it when that takes too long.
+pub(crate) fn stop_this_process() -> ! {
+    let _ = signal_hook::low_level::raise(Stop::Terminated.number());
+    std::thread::sleep(Duration::from_secs(10));
+    std::process::exit(1);
+}
+
+/// The signals, caught from the moment this exists.
+pub(crate) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    pub(crate) fn catch() -> io::Result<Signals> {
+        Ok(Signals {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// Waits for the next one.
+    pub(crate) async fn next(&mut self) -> Stop {
+        tokio::select! {
+            _ = self.interrupt.recv() => Stop::Interrupt,
+            _ = self.terminate.recv() => Stop::Terminated,
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Members, alarms, versions.
+
+use keelson_proto::etcdserverpb::*;
+use keelson_proto::internal::command::Op;
+use keelson_proto::internal::member_change::Op as Change;
+use keelson_proto::internal::{ClusterVersion, MemberAttributes, MemberChange};
+
+use super::harness::{Machine, member};
+use super::requests::*;
+use crate::state::{Error, Limits, Response, StateMachine};
+
+fn change(op: Change) -> MemberChange {
+    MemberChange { op: Some(op) }
+}
+
+fn alarm(action: alarm_request::AlarmAction, member_id: u64, alarm: AlarmType) -> Op {
+    Op::Alarm(AlarmRequest {
+        action: action as i32,
+        member_id,
+        alarm: alarm as i32,
+    })
+}
+
+fn ids(machine: &Machine) -> Vec<u64> {
+    let members = machine.state.view().members();
+    members.iter().map(|member| member.id).collect()
+}
+
+#[test]
+fn members_come_and_go_and_never_come_back() {
+    let mut machine = Machine::new();
+    let mut learner = member(4);
+    learner.is_learner = true;
+    machine.change(change(Change::Add(learner)), true).unwrap();
+    machine.change(change(Change::Promote(4)), true).unwrap();
+    machine.change(change(Change::Remove(2)), true).unwrap();
+    let mut moved = member(3);
+    moved.peer_ur_ls = vec!["http://elsewhere:2380".into()];
+    machine.change(change(Change::Update(moved)), true).unwrap();
+    let attributes = |member_id| {
+        Op::MemberAttributes(MemberAttributes {
+            member_id,
+            name: "four".into(),
+            client_urls: vec!["http://4:2379".into()],
+        })
+    };
+    machine.apply(attributes(4)).unwrap();
+    machine.apply(attributes(2)).unwrap();
+    let version = ClusterVersion {
+        version: "3.4.0".into(),
+    };
+    machine.apply(Op::ClusterVersion(version)).unwrap();
+    for flushed in [false, true] {
+        let view = machine.state.view();
+        assert_eq!(ids(&machine), [1, 3, 4]);
+        assert!(view.removed(2) && !view.removed(1));
+        let four = view.member(4).unwrap();
+        assert!(!four.is_learner && four.name == "four");
+        let three = view.member(3).unwrap();
+        assert_eq!(three.peer_ur_ls, ["http://elsewhere:2380"]);
+        assert_eq!(view.cluster_version().unwrap(), "3.4.0");
+        assert_eq!(view.revision(), 1);
+        if flushed {
+            machine.flush();
+        }
+        machine.restart();
+    }
+}
+
+#[test]
+fn a_change_that_was_overtaken_changes_nothing_and_says_why() {
+    let mut machine = Machine::new();
+    machine.change(change(Change::Remove(3)), true).unwrap();
+    let refused = |machine: &mut Machine, op| machine.change(change(op), false).unwrap_err();
+    let cases = [
+        (Change::Add(member(1)), Error::MemberExist),
+        (Change::Add(member(3)), Error::MemberNotFound),
+        (Change::Remove(9), Error::MemberNotFound),
+        (Change::Promote(1), Error::MemberNotLearner),
+    ];
+    for (op, expected) in cases {
+        assert_eq!(refused(&mut machine, op), expected);
+    }
+    let mut twin = member(9);
+    twin.peer_ur_ls = member(1).peer_ur_ls;
+    assert_eq!(
+        refused(&mut machine, Change::Add(twin)),
+        Error::PeerUrlExist
+    );
+    assert_eq!(ids(&machine), [1, 2]);
+}
+
+#[test]
+fn nospace_stops_growth_and_nothing_else() {
+    use alarm_request::AlarmAction::{Activate, Deactivate, Get};
+    let mut machine = Machine::new();
+    machine.put(put("a", "1")).unwrap();
+    let raise = alarm(Activate, 1, AlarmType::Nospace);
+    let Response::Alarm(answer) = machine.apply(raise.clone()).unwrap() else {
+        panic!("not an alarm response");
+    };
+    assert_eq!(answer.alarms.len(), 1);
+    machine.apply(raise).unwrap();
+    machine
+        .apply(alarm(Activate, 2, AlarmType::Nospace))
+        .unwrap();
+    assert_eq!(machine.state.view().alarms().len(), 2);
+
+    assert_eq!(machine.put(put("b", "1")), Err(Error::NoSpace));
+    let hidden = txn(vec![], vec![], vec![op_put("b", "1")]);
+    let nested = txn(vec![], vec![op_txn(hidden)], vec![]);
+    assert_eq!(machine.txn(nested), Err(Error::NoSpace));
+    assert!(
+        machine
+            .txn(txn(vec![], vec![op_delete("a", "")], vec![]))
+            .is_ok()
+    );
+    assert!(machine.compact(2).is_ok());
+
+    machine.flush();
+    machine.restart();
+    machine
+        .apply(alarm(Deactivate, 1, AlarmType::Nospace))
+        .unwrap();
+    assert_eq!(machine.put(put("b", "1")), Err(Error::NoSpace));
+    machine
+        .apply(alarm(Deactivate, 2, AlarmType::Nospace))
+        .unwrap();
+    assert!(machine.put(put("b", "1")).is_ok());
+    let Response::Alarm(answer) = machine.apply(alarm(Get, 0, AlarmType::None)).unwrap() else {
+        panic!("not an alarm response");
+    };
+    assert!(answer.alarms.is_empty());
+}
+
+#[test]
+fn corrupt_stops_every_change() {
+    use alarm_request::AlarmAction::{Activate, Deactivate};
+    let mut machine = Machine::new();
+    machine
+        .apply(alarm(Activate, 1, AlarmType::Nospace))
+        .unwrap();
+    machine
+        .apply(alarm(Activate, 1, AlarmType::Corrupt))
+        .unwrap();
+    assert_eq!(machine.put(put("a", "")), Err(Error::Corrupt));
+    assert_eq!(machine.compact(1), Err(Error::Corrupt));
+    let delete = Op::DeleteRange(delete("a", ""));
+    assert_eq!(machine.apply(delete), Err(Error::Corrupt));
+    machine
+        .apply(alarm(Deactivate, 1, AlarmType::Corrupt))
+        .unwrap();
+    assert_eq!(machine.put(put("a", "")), Err(Error::NoSpace));
+}
+
+#[test]
+fn the_quota_counts_what_is_not_flushed_yet() {
+    let mut machine = Machine::new();
+    let limits = Limits { quota_bytes: 2000 };
+    machine.state = StateMachine::open(machine.engine.clone(), limits)
+        .unwrap()
+        .unwrap();
+    let view = machine.state.view();
+    assert!(view.has_room(256) && !view.has_room(2000));
+    machine.put(put("k", &"v".repeat(1700))).unwrap();
+    assert!(!view.has_room(256) && view.has_room(0));
+    machine.flush();
+    assert!(!view.has_room(256) && view.has_room(0));
+}
+
+#[test]
+fn a_command_of_a_newer_release_is_the_same_error_everywhere() {
+    let mut machine = Machine::new();
+    let entry = crate::Entry {
+        index: crate::Index(1),
+        term: crate::Term(1),
+        kind: crate::EntryKind::Command,
+        data: crate::proposal::encode(super::harness::OURS, &[0xff, 0xff]),
+        context: bytes::Bytes::new(),
+    };
+    let answer = machine.commit(crate::Committed { entry, conf: None });
+    assert_eq!(answer, Err(Error::UnknownCommand));
+}

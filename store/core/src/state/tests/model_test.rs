@@ -1,0 +1,264 @@
+//! Random requests, flushes, sweeps and crashes: the state machine against the model.
+
+use std::sync::Arc;
+
+use keelson_proto::etcdserverpb::compare::TargetUnion;
+use keelson_proto::etcdserverpb::request_op::Request;
+use keelson_proto::etcdserverpb::*;
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+
+use super::harness::Machine;
+use super::model::Model;
+use super::requests::*;
+use crate::engine::Engine;
+use crate::state::Flush;
+
+/// What happens next.
+#[derive(Clone, Debug)]
+enum Event {
+    Put(PutRequest),
+    Delete(DeleteRangeRequest),
+    Txn(TxnRequest),
+    Range(RangeRequest),
+    Compact(i64),
+    Freeze,
+    Write,
+    Flushed,
+    Sweep,
+    Crash,
+}
+
+fn key() -> impl Strategy<Value = String> {
+    // Few, so that they meet, and one a prefix of another.
+    prop_oneof![Just("a"), Just("aa"), Just("b"), Just("c"), Just("d")].prop_map(String::from)
+}
+
+fn range_end() -> impl Strategy<Value = String> {
+    proptest::sample::select(&["", "\0", "aa", "b", "c", "e"][..]).prop_map(String::from)
+}
+
+fn value() -> impl Strategy<Value = String> {
+    proptest::sample::select(&["", "1", "2", "3"][..]).prop_map(String::from)
+}
+
+/// Small: histories are short, and the past is as likely as the future.
+fn revision() -> impl Strategy<Value = i64> {
+    prop_oneof![3 => Just(0), 1 => -2..30i64]
+}
+
+fn any_put() -> impl Strategy<Value = PutRequest> {
+    (key(), value(), any::<bool>(), 0..12).prop_map(|(key, value, prev_kv, rare)| PutRequest {
+        prev_kv,
+        ignore_value: rare == 0,
+        ignore_lease: rare == 1,
+        lease: i64::from(rare == 2),
+        ..put(&key, &value)
+    })
+}
+
+fn any_delete() -> impl Strategy<Value = DeleteRangeRequest> {
+    (key(), range_end(), any::<bool>()).prop_map(|(key, end, prev_kv)| DeleteRangeRequest {
+        prev_kv,
+        ..delete(&key, &end)
+    })
+}
+
+fn any_range() -> impl Strategy<Value = RangeRequest> {
+    let filters = proptest::array::uniform4(prop_oneof![5 => Just(0), 1 => 0..12i64]);
+    let shape = (0..4i64, 0..3, 0..5, any::<bool>(), 0..6);
+    (key(), range_end(), revision(), shape, filters).prop_map(|(key, end, revision, shape, f)| {
+        RangeRequest {
+            revision,
+            limit: shape.0,
+            sort_order: shape.1,
+            sort_target: shape.2,
+            keys_only: shape.3,
+            count_only: shape.4 == 0,
+            min_mod_revision: f[0],
+            max_mod_revision: f[1],
+            min_create_revision: f[2],
+            max_create_revision: f[3],
+            ..range(&key, &end)
+        }
+    })
+}
+
+fn any_compare() -> impl Strategy<Value = Compare> {
+    (key(), range_end(), 0..4, 0..4, 0..6i64, value()).prop_map(
+        |(key, end, result, target, number, value)| Compare {
+            result,
+            target,
+            key: bytes(&key),
+            range_end: bytes(&end),
+            target_union: Some(match target {
+                0 => TargetUnion::Version(number),
+                1 => TargetUnion::CreateRevision(number),
+                2 => TargetUnion::ModRevision(number),
+                _ => TargetUnion::Value(bytes(&value)),
+            }),
+        },
+    )
+}
+
+fn any_txn() -> impl Strategy<Value = TxnRequest> {
+    let plain = prop_oneof![
+        3 => any_put().prop_map(Request::RequestPut),
+        1 => any_delete().prop_map(Request::RequestDeleteRange),
+        2 => any_range().prop_map(Request::RequestRange),
+    ];
+    let branches = |ops: BoxedStrategy<Request>| {
+        let ops = vec(ops.prop_map(op), 0..4);
+        (vec(any_compare(), 0..2), ops.clone(), ops)
+            .prop_map(|(compare, success, failure)| txn(compare, success, failure))
+    };
+    let plain = plain.boxed();
+    let nested = branches(plain.clone()).prop_map(Request::RequestTxn);
+    branches(prop_oneof![5 => plain, 1 => nested].boxed())
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        8 => any_put().prop_map(Event::Put),
+        3 => any_delete().prop_map(Event::Delete),
+        5 => any_txn().prop_map(Event::Txn),
+        5 => any_range().prop_map(Event::Range),
+        2 => (0..30i64).prop_map(Event::Compact),
+        2 => Just(Event::Freeze),
+        2 => Just(Event::Write),
+        2 => Just(Event::Flushed),
+        3 => Just(Event::Sweep),
+        1 => Just(Event::Crash),
+    ]
+}
+
+/// A machine, its model, and a flush on its way: written or not.
+struct Pair {
+    machine: Machine,
+    model: Model,
+    flush: Option<(Flush, bool)>,
+}
+
+impl Pair {
+    fn new() -> Pair {
+        Pair {
+            machine: Machine::new(),
+            model: Model::new(),
+            flush: None,
+        }
+    }
+
+    fn step(&mut self, event: Event) {
+        match event {
+            Event::Put(request) => {
+                let expected = self.model.put(&request);
+                assert_eq!(self.machine.put(request), expected);
+            }
+            Event::Delete(request) => {
+                let expected = self.model.delete(&request);
+                assert_eq!(self.machine.delete(request), expected);
+            }
+            Event::Txn(request) => {
+                let expected = self.model.txn(&request);
+                assert_eq!(self.machine.txn(request), expected);
+            }
+            Event::Range(request) => {
+                assert_eq!(self.machine.range(&request), self.model.range(&request));
+            }
+            Event::Compact(revision) => {
+                let expected = self.model.compact(revision);
+                assert_eq!(self.machine.compact(revision), expected);
+            }
+            Event::Sweep => {
+                self.machine.state.compact_step();
+            }
+            Event::Freeze | Event::Write | Event::Flushed => self.flush(&event),
+            Event::Crash => {
+                self.flush = None;
+                self.machine.restart();
+            }
+        }
+    }
+
+    fn flush(&mut self, event: &Event) {
+        match (event, self.flush.take()) {
+            (Event::Freeze, None) => {
+                self.flush = self.machine.state.freeze().map(|flush| (flush, false));
+            }
+            (Event::Freeze, some) => {
+                assert!(self.machine.state.freeze().is_none());
+                self.flush = some;
+            }
+            (Event::Write, Some((flush, false))) => {
+                self.machine.engine.write(&flush.batch).unwrap();
+                self.flush = Some((flush, true));
+            }
+            (Event::Flushed, Some((flush, true))) => self.machine.state.flushed(flush),
+            (_, other) => self.flush = other,
+        }
+    }
+
+    /// Every readable revision, and the edges.
+    fn compare(&self) {
+        assert_eq!(self.machine.state.view().revision(), self.model.revision());
+        for revision in self.model.compacted.max(1) - 1..=self.model.revision() + 1 {
+            let request = at(revision, all());
+            assert_eq!(self.machine.range(&request), self.model.range(&request));
+        }
+    }
+}
+
+proptest! {
+    // 256 cases each; PROPTEST_CASES=10000 for a long run.
+
+    #[test]
+    fn the_state_machine_does_what_the_model_does(events in vec(event(), 1..60)) {
+        let mut pair = Pair::new();
+        for event in events {
+            pair.step(event);
+        }
+        pair.compare();
+        pair.machine.restart();
+        pair.compare();
+    }
+
+    #[test]
+    fn members_with_different_timing_hash_alike(
+        events in vec(event(), 1..60),
+        asked in option::of(1..20i64),
+    ) {
+        let mut busy = Pair::new();
+        let mut lazy = Machine::new();
+        for event in events {
+            busy.step(event);
+        }
+        for committed in &busy.machine.log {
+            lazy.state.apply(committed, false).unwrap();
+        }
+        let hash = |machine: &Machine| machine.state.view().hash_kv(asked.unwrap_or(0));
+        prop_assert_eq!(hash(&busy.machine), hash(&lazy));
+        // And so does one that has only what the engine and the log have.
+        busy.machine.restart();
+        busy.machine.sweep();
+        busy.machine.flush();
+        prop_assert_eq!(hash(&busy.machine), hash(&lazy));
+    }
+
+    #[test]
+    fn a_snapshot_at_any_moment_is_the_state(
+        events in vec(event(), 1..40),
+        max_bytes in 1..300usize,
+    ) {
+        let mut pair = Pair::new();
+        for event in events {
+            pair.step(event);
+        }
+        let engine = Arc::new(crate::engine::MemoryEngine::new());
+        let capture = pair.machine.state.capture().unwrap();
+        super::snapshots::install_into(engine.clone(), capture, max_bytes);
+        pair.machine.engine = engine;
+        pair.machine.restart();
+        pair.compare();
+    }
+}

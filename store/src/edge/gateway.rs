@@ -1,0 +1,307 @@
+//! The v3 API as JSON over HTTP, as etcd's grpc-gateway offers it: `POST /v3/kv/range` and so on.
+//!
+//! A request is parsed and then goes through the same service as over gRPC, so the rules are the
+//! same. What differs from grpc-gateway: the texts about JSON that does not parse are our parser's.
+
+use std::future::Future;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, any};
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Method, StatusCode};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use keelson_proto::etcdserverpb::cluster_server::Cluster as _;
+use keelson_proto::etcdserverpb::kv_server::Kv as _;
+use keelson_proto::etcdserverpb::maintenance_server::Maintenance as _;
+use prost::Message;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::time;
+use tonic::Status;
+
+use super::backend::Backend;
+use super::errors::http_status;
+use super::ops::plain;
+use super::v3::{self, Cluster, Kv, Maintenance};
+
+/// How long the body of a request may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What gRPC metadata is called in HTTP headers.
+const REQUIRE_LEADER: &str = "grpc-metadata-hasleader";
+
+/// Paths begin with the API's version; etcd serves the older name from the same code.
+const PREFIXES: [&str; 2] = ["/v3", "/v3beta"];
+
+/// The gateway's paths. Without a fallback, so that others can be merged in.
+pub fn router<B: Backend>(backend: B) -> Router {
+    let mut router = Router::new();
+    for prefix in PREFIXES {
+        let groups = [kv(), cluster(), maintenance()];
+        for (path, method) in groups.into_iter().flatten() {
+            router = router.route(&format!("{prefix}{path}"), method);
+        }
+    }
+    router.with_state(backend)
+}
+
+/// Whether a path is the gateway's to refuse, in grpc-gateway's words.
+pub(super) fn owns(path: &str) -> bool {
+    let below = |prefix| path.strip_prefix(prefix)?.strip_prefix('/');
+    PREFIXES.into_iter().any(|prefix| below(prefix).is_some())
+}
+
+/// A path, the gRPC method behind it, and how to call that.
+type Rpc<B> = (&'static str, MethodRouter<B>);
+
+fn kv<B: Backend>() -> Vec<Rpc<B>> {
+    vec![
+        (
+            "/kv/range",
+            rpc("/etcdserverpb.KV/Range", |b, r| async move {
+                Kv::new(b).range(r).await
+            }),
+        ),
+        (
+            "/kv/put",
+            rpc("/etcdserverpb.KV/Put", |b, r| async move {
+                Kv::new(b).put(r).await
+            }),
+        ),
+        (
+            "/kv/deleterange",
+            rpc("/etcdserverpb.KV/DeleteRange", |b, r| async move {
+                Kv::new(b).delete_range(r).await
+            }),
+        ),
+        (
+            "/kv/txn",
+            rpc("/etcdserverpb.KV/Txn", |b, r| async move {
+                Kv::new(b).txn(r).await
+            }),
+        ),
+        (
+            "/kv/compaction",
+            rpc("/etcdserverpb.KV/Compact", |b, r| async move {
+                Kv::new(b).compact(r).await
+            }),
+        ),
+    ]
+}
+
+fn cluster<B: Backend>() -> Vec<Rpc<B>> {
+    vec![
+        (
+            "/cluster/member/add",
+            rpc("/etcdserverpb.Cluster/MemberAdd", |b, r| async move {
+                Cluster::new(b).member_add(r).await
+            }),
+        ),
+        (
+            "/cluster/member/remove",
+            rpc("/etcdserverpb.Cluster/MemberRemove", |b, r| async move {
+                Cluster::new(b).member_remove(r).await
+            }),
+        ),
+        (
+            "/cluster/member/update",
+            rpc("/etcdserverpb.Cluster/MemberUpdate", |b, r| async move {
+                Cluster::new(b).member_update(r).await
+            }),
+        ),
+        (
+            "/cluster/member/list",
+            rpc("/etcdserverpb.Cluster/MemberList", |b, r| async move {
+                Cluster::new(b).member_list(r).await
+            }),
+        ),
+        (
+            "/cluster/member/promote",
+            rpc("/etcdserverpb.Cluster/MemberPromote", |b, r| async move {
+                Cluster::new(b).member_promote(r).await
+            }),
+        ),
+    ]
+}
+
+fn maintenance<B: Backend>() -> Vec<Rpc<B>> {
+    vec![
+        (
+            "/maintenance/alarm",
+            rpc("/etcdserverpb.Maintenance/Alarm", |b, r| async move {
+                Maintenance::new(b).alarm(r).await
+            }),
+        ),
+        (
+            "/maintenance/status",
+            rpc("/etcdserverpb.Maintenance/Status", |b, r| async move {
+                Maintenance::new(b).status(r).await
+            }),
+        ),
+        (
+            "/maintenance/defragment",
+            rpc("/etcdserverpb.Maintenance/Defragment", |b, r| async move {
+                Maintenance::new(b).defragment(r).await
+            }),
+        ),
+        (
+            "/maintenance/hash",
+            rpc("/etcdserverpb.Maintenance/Hash", |b, r| async move {
+                Maintenance::new(b).hash(r).await
+            }),
+        ),
+        (
+            "/maintenance/hashkv",
+            rpc("/etcdserverpb.Maintenance/HashKV", |b, r| async move {
+                Maintenance::new(b).hash_kv(r).await
+            }),
+        ),
+        (
+            "/maintenance/transfer-leadership",
+            rpc("/etcdserverpb.Maintenance/MoveLeader", |b, r| async move {
+                Maintenance::new(b).move_leader(r).await
+            }),
+        ),
+        (
+            "/maintenance/downgrade",
+            rpc("/etcdserverpb.Maintenance/Downgrade", |b, r| async move {
+                Maintenance::new(b).downgrade(r).await
+            }),
+        ),
+    ]
+}
+
+/// A path's handler. `method` is the gRPC method, for the rules that go by its name.
+fn rpc<B, Q, A, F>(
+    method: &'static str,
+    call: impl Fn(B, tonic::Request<Q>) -> F + Clone + Send + Sync + 'static,
+) -> MethodRouter<B>
+where
+    B: Backend,
+    Q: DeserializeOwned + Message + Default,
+    A: Serialize,
+    F: Future<Output = Result<tonic::Response<A>, Status>> + Send,
+{
+    any(async move |State(backend): State<B>, request: Request| {
+        if request.method() != Method::POST {
+            return plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
+        }
+        let admitted = v3::admit(&backend, method, requires_leader(request.headers()));
+        let parsed = match admitted {
+            Ok(()) => parse(&backend, request).await,
+            Err(error) => Err(error.into()),
+        };
+        let called = match parsed {
+            Ok(message) => call(backend, tonic::Request::new(message)).await,
+            Err(status) => Err(status),
+        };
+        match called {
+            Ok(response) => success(&response.into_inner()),
+            Err(status) => failure(&status),
+        }
+    })
+}
+
+fn requires_leader(headers: &HeaderMap) -> bool {
+    let wanted = headers.get(REQUIRE_LEADER);
+    wanted.is_some_and(|value| value.as_bytes() == b"true")
+}
+
+/// An empty body is an empty message.
+async fn parse<B, Q>(backend: &B, request: Request) -> Result<Q, Status>
+where
+    B: Backend,
+    Q: DeserializeOwned + Message + Default,
+{
+    let message_bytes_max = v3::message_bytes_max(backend);
+    // Base64 makes four bytes of three, and names and blanks need room.
+    let body_bytes_max = message_bytes_max.saturating_mul(2);
+    let body = read(request, body_bytes_max).await?;
+    if body.trim_ascii().is_empty() {
+        return Ok(Q::default());
+    }
+    let message: Q =
+        from_json(&body).map_err(|error| Status::invalid_argument(error.to_string()))?;
+    let message_bytes = message.encoded_len();
+    if message_bytes_max < message_bytes {
+        return Err(too_large(&message_bytes.to_string(), message_bytes_max));
+    }
+    Ok(message)
+}
+
+/// As gRPC itself refuses it, behind etcd's gateway.
+fn too_large(found: &str, bytes_max: usize) -> Status {
+    Status::resource_exhausted(format!(
+        "grpc: received message larger than max ({found} vs. {bytes_max})"
+    ))
+}
+
+/// A field that is null is a field that is not there; our parser takes it for a wrong type.
+fn from_json<Q: DeserializeOwned>(body: &[u8]) -> serde_json::Result<Q> {
+    if !body.windows(4).any(|word| word == b"null") {
+        return serde_json::from_slice(body);
+    }
+    let mut value = serde_json::from_slice(body)?;
+    drop_nulls(&mut value);
+    serde_json::from_value(value)
+}
+
+/// Not deep: the parser has a limit of its own.
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, field| !field.is_null());
+            fields.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
+        _ => {}
+    }
+}
+
+async fn read(request: Request, bytes_max: usize) -> Result<Bytes, Status> {
+    let body = Limited::new(request.into_body(), bytes_max).collect();
+    match time::timeout(BODY_TIMEOUT, body).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large("more", bytes_max)),
+        Ok(Err(error)) => Err(Status::cancelled(error.to_string())),
+        Err(_) => Err(Status::deadline_exceeded("context deadline exceeded")),
+    }
+}
+
+fn success<A: Serialize>(message: &A) -> Response {
+    match serde_json::to_vec(message) {
+        Ok(body) => {
+            let headers = [
+                (CONTENT_TYPE.as_str(), "application/json"),
+                ("grpc-metadata-content-type", "application/grpc"),
+            ];
+            (headers, body).into_response()
+        }
+        // An enum value that a newer member has sent and that we have no name for.
+        Err(error) => failure(&Status::internal(error.to_string())),
+    }
+}
+
+/// grpc-gateway v1's error body, which etcd 3.4's clients read.
+#[derive(Serialize)]
+struct Failure<'a> {
+    error: &'a str,
+    message: &'a str,
+    code: i32,
+}
+
+fn failure(status: &Status) -> Response {
+    let failure = Failure {
+        error: status.message(),
+        message: status.message(),
+        code: status.code() as i32,
+    };
+    let body = serde_json::to_vec(&failure).expect("strings and numbers are JSON");
+    let headers = [(CONTENT_TYPE, "application/json")];
+    (http_status(status.code()), headers, body).into_response()
+}

@@ -1,0 +1,248 @@
+//! Generations: engine directories `db-<n>`, one of which a file named `CURRENT` names.
+//!
+//! A received snapshot is built in a fresh generation beside the one in use; naming it current is
+//! one atomic rename, after which the old one can go. A crash leaves either, never a mixture, and
+//! what is not current is removed at the next open.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::disk::{self, Disk};
+
+/// The file that names the generation in use. Where it is, there is a member's state.
+pub const CURRENT: &str = "CURRENT";
+const PREFIX: &str = "db-";
+
+/// The directory of generations cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum GenerationError {
+    /// The system refused.
+    #[error("storage: cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// `CURRENT` is there, but does not say which generation to use.
+    #[error(
+        "storage: {} names {named:?}, which is not there. If the directory was moved away, put it \
+         back; else remove the member from the cluster, move its data directory away, and add it \
+         again with an empty one", path.display()
+    )]
+    NoCurrent {
+        /// The file `CURRENT`.
+        path: PathBuf,
+        /// What it says.
+        named: String,
+    },
+}
+
+/// The generations of one member.
+pub struct Generations<D: Disk> {
+    disk: Arc<D>,
+    dir: PathBuf,
+    current: Option<u64>,
+    last: u64,
+}
+
+/// A generation that is being built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fresh {
+    /// Its number.
+    pub number: u64,
+    /// Its directory, which is empty.
+    pub dir: PathBuf,
+}
+
+impl<D: Disk> Generations<D> {
+    /// Takes stock of `dir`, which is created if need be, and removes what is not current.
+    ///
+    /// # Errors
+    /// A `CURRENT` that names nothing, or the system's.
+    pub fn open(disk: Arc<D>, dir: &Path) -> Result<Generations<D>, GenerationError> {
+        disk::create_dir_durably(&*disk, dir).map_err(fail("create", dir))?;
+        // A rename that is visible but not durable must not be built upon.
+        disk.sync_dir(dir).map_err(fail("sync", dir))?;
+        let path = dir.join(CURRENT);
+        let named = disk::read_file(&*disk, &path).map_err(fail("read", &path))?;
+        let numbers = numbers(&*disk, dir)?;
+        let current = match &named {
+            None => None,
+            Some(bytes) => Some(parse(&path, bytes, &numbers)?),
+        };
+        let generations = Generations {
+            last: numbers.iter().copied().max().unwrap_or_default(),
+            disk,
+            dir: dir.to_path_buf(),
+            current,
+        };
+        generations.remove_others()?;
+        Ok(generations)
+    }
+
+    /// The directory in use; `None` before the first switch.
+    pub fn current(&self) -> Option<PathBuf> {
+        self.current.map(|number| self.dir_of(number))
+    }
+
+    /// An empty directory to build the next generation in.
+    pub fn begin(&mut self) -> Result<Fresh, GenerationError> {
+        self.last += 1;
+        let dir = self.dir_of(self.last);
+        self.disk.create_dir(&dir).map_err(fail("create", &dir))?;
+        self.disk
+            .sync_dir(&self.dir)
+            .map_err(fail("sync", &self.dir))?;
+        Ok(Fresh {
+            number: self.last,
+            dir,
+        })
+    }
+
+    /// Makes a generation, all of which is durable, the current one.
+    pub fn switch(&mut self, fresh: &Fresh) -> Result<(), GenerationError> {
+        self.disk
+            .sync_dir(&fresh.dir)
+            .map_err(fail("sync", &fresh.dir))?;
+        let path = self.dir.join(CURRENT);
+        let named = format!("{PREFIX}{}\n", fresh.number);
+        disk::replace_file(&*self.disk, &path, named.as_bytes()).map_err(fail("replace", &path))?;
+        self.current = Some(fresh.number);
+        Ok(())
+    }
+
+    /// Removes every generation but the current one. Engines that still have one of them open
+    /// keep working: the files go when they are closed.
+    pub fn remove_others(&self) -> Result<(), GenerationError> {
+        for number in numbers(&*self.disk, &self.dir)? {
+            if Some(number) == self.current {
+                continue;
+            }
+            let dir = self.dir_of(number);
+            self.disk
+                .remove_dir_all(&dir)
+                .map_err(fail("remove", &dir))?;
+        }
+        Ok(())
+    }
+
+    fn dir_of(&self, number: u64) -> PathBuf {
+        self.dir.join(format!("{PREFIX}{number}"))
+    }
+}
+
+fn numbers(disk: &impl Disk, dir: &Path) -> Result<Vec<u64>, GenerationError> {
+    let names = disk.list(dir).map_err(fail("list", dir))?;
+    let number = |name: &String| name.strip_prefix(PREFIX)?.parse().ok();
+    Ok(names.iter().filter_map(number).collect())
+}
+
+fn parse(path: &Path, bytes: &[u8], numbers: &[u64]) -> Result<u64, GenerationError> {
+    let named = String::from_utf8_lossy(bytes).trim_end().to_owned();
+    let number = named
+        .strip_prefix(PREFIX)
+        .and_then(|digits| digits.parse().ok());
+    let number = number.filter(|number| numbers.contains(number));
+    number.ok_or(GenerationError::NoCurrent {
+        path: path.to_path_buf(),
+        named,
+    })
+}
+
+fn fail(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> GenerationError {
+    move |source| GenerationError::Io {
+        action,
+        path: path.to_path_buf(),
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::DiskFile;
+    use crate::disk::sim::SimDisk;
+
+    const DIR: &str = "/member/snap";
+
+    fn open(disk: &SimDisk) -> Result<Generations<SimDisk>, GenerationError> {
+        Generations::open(Arc::new(disk.clone()), Path::new(DIR))
+    }
+
+    fn build(disk: &SimDisk, fresh: &Fresh) {
+        let file = disk.create(&fresh.dir.join("data")).unwrap();
+        file.write_at(0, &fresh.number.to_le_bytes()).unwrap();
+        file.sync_data().unwrap();
+    }
+
+    #[test]
+    fn a_switch_is_all_or_nothing_in_every_crash() {
+        let disk = SimDisk::new();
+        disk.record();
+        let mut switched = vec![(0, None)];
+        let mut generations = open(&disk).unwrap();
+        for _ in 0..3 {
+            let fresh = generations.begin().unwrap();
+            build(&disk, &fresh);
+            generations.switch(&fresh).unwrap();
+            switched.push((disk.operations(), generations.current()));
+            generations.remove_others().unwrap();
+        }
+        let mut states = 0;
+        for moment in disk.moments() {
+            let done = switched.partition_point(|(at, _)| *at <= moment.operations);
+            let allowed = &switched[done - 1..switched.len().min(done + 1)];
+            for subset in 0..1u64 << moment.disk.unsynced().min(10) {
+                let (mut rest, disk) = (subset, moment.disk.fork());
+                disk.crash(&mut |_| {
+                    let bit = rest & 1;
+                    rest >>= 1;
+                    bit
+                });
+                states += 1;
+                let current = open(&disk).unwrap().current();
+                assert!(allowed.iter().any(|(_, allowed)| *allowed == current));
+                if let Some(dir) = current {
+                    assert_eq!(disk.bytes(&dir.join("data")).unwrap().len(), 8);
+                }
+            }
+        }
+        println!("generations: {states} crash states opened");
+    }
+
+    #[test]
+    fn leftovers_go_and_numbers_are_not_used_twice() {
+        let disk = SimDisk::new();
+        let mut generations = open(&disk).unwrap();
+        let first = generations.begin().unwrap();
+        generations.switch(&first).unwrap();
+        let unfinished = generations.begin().unwrap();
+        build(&disk, &unfinished);
+        drop(generations);
+        let mut generations = open(&disk).unwrap();
+        assert_eq!(generations.current(), Some(first.dir));
+        assert!(!disk.exists(&unfinished.dir).unwrap());
+        assert_eq!(generations.begin().unwrap().number, 3);
+    }
+
+    #[test]
+    fn a_current_that_names_nothing_is_refused() {
+        let disk = SimDisk::new();
+        let mut generations = open(&disk).unwrap();
+        let first = generations.begin().unwrap();
+        generations.switch(&first).unwrap();
+        disk.remove_dir_all(&first.dir).unwrap();
+        let error = open(&disk)
+            .err()
+            .expect("the directory is gone")
+            .to_string();
+        assert!(
+            error.contains("names \"db-1\", which is not there"),
+            "{error}"
+        );
+    }
+}

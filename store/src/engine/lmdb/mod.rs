@@ -1,0 +1,324 @@
+//! LMDB through `heed`: one environment a directory, one database a table.
+//!
+//! Every write is one transaction with a full sync; every read is a short read transaction, which
+//! neither waits for the writer nor holds it up. Two habits of LMDB's to respect: the size of its
+//! map is fixed while it is open, and a read transaction that lives long pins freed pages.
+//!
+//! LMDB's keys end at 511 bytes. Longer ones (a v2 path may be that long) share a row under their
+//! first [`LONG_KEY_BYTES`] bytes, packed with the rest of the key: the order is that of the keys.
+
+mod file;
+
+use std::io;
+use std::ops::Bound;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ::heed::types::Bytes as Raw;
+use ::heed::{Database, Env, EnvOpenOptions, MdbError, PutFlags, RoTxn, RwTxn, WithoutTls};
+use bytes::Bytes;
+use keelson_core::engine::{Change, Engine, EngineError, EngineSize, Table, WriteBatch};
+
+use super::pack;
+use crate::disk::{self, RealDisk};
+
+/// The file that holds everything.
+pub(super) const DATA_FILE: &str = "data.mdb";
+
+/// Keys this long or longer share a row under so many bytes.
+const LONG_KEY_BYTES: usize = 500;
+/// The least map: address space costs nothing.
+const MAP_BYTES_MIN: u64 = 4 << 30;
+/// One slot for each read transaction that runs at the same time.
+const READERS_MAX: u32 = 1024;
+
+/// An engine over LMDB.
+pub struct LmdbEngine {
+    env: Env<WithoutTls>,
+    tables: Vec<Rows>,
+    page_bytes: u64,
+    total_bytes: AtomicU64,
+    in_use_bytes: AtomicU64,
+}
+
+type Rows = Database<Raw, Raw>;
+
+impl LmdbEngine {
+    /// Opens the environment in `dir`, or begins one, to grow to `map_bytes` at most.
+    ///
+    /// # Errors
+    /// A file that is damaged as far as its meta pages and its length tell, or the system's.
+    pub fn open(dir: &Path, map_bytes: u64) -> Result<LmdbEngine, EngineError> {
+        LmdbEngine::open_with_map(dir, map_bytes.max(MAP_BYTES_MIN))
+    }
+
+    /// As [`LmdbEngine::open`], for tests that want to see the end of the map.
+    pub(super) fn open_with_map(dir: &Path, map_bytes: u64) -> Result<LmdbEngine, EngineError> {
+        let fail =
+            |error: io::Error| EngineError(format!("cannot open {}: {error}", dir.display()));
+        disk::create_dir_durably(&RealDisk, dir).map_err(fail)?;
+        file::check(&dir.join(DATA_FILE))?;
+        let map_bytes = map_bytes.next_multiple_of(1 << 20);
+        let mut options = EnvOpenOptions::new().read_txn_without_tls();
+        options.map_size(usize::try_from(map_bytes).unwrap_or(usize::MAX));
+        options.max_readers(READERS_MAX);
+        options.max_dbs(Table::ALL.len().try_into().expect("a handful of tables"));
+        let env = open_env(&options, dir).map_err(|error| explain(&error))?;
+        let tables = create_tables(&env).map_err(|error| explain(&error))?;
+        disk::Disk::sync_dir(&RealDisk, dir).map_err(fail)?;
+        let engine = LmdbEngine {
+            page_bytes: u64::from(env.stat().page_size),
+            env,
+            tables,
+            total_bytes: AtomicU64::new(0),
+            in_use_bytes: AtomicU64::new(0),
+        };
+        engine.measure().map_err(|error| explain(&error))?;
+        Ok(engine)
+    }
+
+    fn table(&self, table: Table) -> Rows {
+        self.tables[usize::from(table as u8)]
+    }
+
+    /// Looks at the size once a write, so that asking costs nothing.
+    fn measure(&self) -> ::heed::Result<()> {
+        let txn = self.env.read_txn()?;
+        let mut pages = 0;
+        for rows in &self.tables {
+            let stat = rows.stat(&txn)?;
+            pages += stat.branch_pages + stat.leaf_pages + stat.overflow_pages;
+        }
+        let total = (self.env.info().last_page_number as u64 + 1) * self.page_bytes;
+        let in_use = pages as u64 * self.page_bytes;
+        self.total_bytes.store(total, Ordering::Relaxed);
+        self.in_use_bytes.store(in_use, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn write_all(&self, batch: &WriteBatch) -> Result<(), EngineError> {
+        let mut txn = self.env.write_txn().map_err(|error| explain(&error))?;
+        let mut writer: Option<TableWriter> = None;
+        for ((table, key), change) in &batch.changes {
+            let known = writer.take().filter(|writer| writer.table == *table);
+            let mut now = match known {
+                Some(writer) => writer,
+                None => TableWriter::new(&txn, *table, self.table(*table))?,
+            };
+            now.change(&mut txn, key, change)?;
+            writer = Some(now);
+        }
+        // Committed on the thread that began it: LMDB's writer lock belongs to a thread.
+        txn.commit().map_err(|error| explain(&error))
+    }
+}
+
+impl Engine for LmdbEngine {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        let txn = self.env.read_txn().map_err(|error| explain(&error))?;
+        let (row_key, rest) = split(key);
+        let row = self.table(table).get(&txn, row_key);
+        let Some(row) = row.map_err(|error| explain(&error))? else {
+            return Ok(None);
+        };
+        let Some(rest) = rest else {
+            return Ok(Some(Bytes::copy_from_slice(row)));
+        };
+        let rows = pack::rows(row)?;
+        let found = rows.iter().find(|(known, _)| *known == rest);
+        Ok(found.map(|(_, value)| Bytes::copy_from_slice(value)))
+    }
+
+    fn range(
+        &self,
+        table: Table,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), EngineError> {
+        if is_empty(from, to) {
+            return Ok(());
+        }
+        let txn = self.env.read_txn().map_err(|error| explain(&error))?;
+        let bounds = (row_bound(from), row_bound(to));
+        let rows = self.table(table).range(&txn, &bounds);
+        for row in rows.map_err(|error| explain(&error))? {
+            let (key, value) = row.map_err(|error| explain(&error))?;
+            let more = match key.len() < LONG_KEY_BYTES {
+                true => visit(key, value),
+                false => visit_long(key, value, (from, to), visit)?,
+            };
+            if !more {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&self, batch: &WriteBatch) -> Result<(), EngineError> {
+        self.write_all(batch)?;
+        self.measure().map_err(|error| explain(&error))
+    }
+
+    fn size(&self) -> EngineSize {
+        EngineSize {
+            total_bytes: self.total_bytes.load(Ordering::Relaxed),
+            in_use_bytes: self.in_use_bytes.load(Ordering::Relaxed),
+        }
+    }
+}
+
+#[expect(
+    unsafe_code,
+    reason = "LMDB maps its file; that directory is this member's alone"
+)]
+fn open_env(options: &EnvOpenOptions<WithoutTls>, dir: &Path) -> ::heed::Result<Env<WithoutTls>> {
+    // SAFETY: nobody else changes the file: the member's log holds the lock on its data directory,
+    // and `file::check` has made sure that no page the file should have lies behind its end.
+    unsafe { options.open(dir) }
+}
+
+fn create_tables(env: &Env<WithoutTls>) -> ::heed::Result<Vec<Rows>> {
+    let mut txn = env.write_txn()?;
+    let tables = Table::ALL.iter().map(|table| {
+        let name = (*table as u8).to_string();
+        env.create_database(&mut txn, Some(&name))
+    });
+    let tables = tables.collect::<::heed::Result<Vec<Rows>>>()?;
+    txn.commit()?;
+    Ok(tables)
+}
+
+/// Writes rows in ascending order to one table.
+struct TableWriter {
+    table: Table,
+    rows: Rows,
+    /// The table's last key, or one that was: rows behind it are appended, which fills pages.
+    last: Vec<u8>,
+}
+
+impl TableWriter {
+    fn new(txn: &RwTxn<'_>, table: Table, rows: Rows) -> Result<TableWriter, EngineError> {
+        let last = rows.last(txn).map_err(|error| explain(&error))?;
+        let last = last.map(|(key, _)| key.to_vec()).unwrap_or_default();
+        Ok(TableWriter { table, rows, last })
+    }
+
+    fn change(
+        &mut self,
+        txn: &mut RwTxn<'_>,
+        key: &Bytes,
+        change: &Change,
+    ) -> Result<(), EngineError> {
+        let (row_key, rest) = split(key);
+        let value = match change {
+            Change::Put(value) => Some(&value[..]),
+            Change::Delete => None,
+        };
+        match (rest, value) {
+            (None, Some(value)) => self.put(txn, row_key, value),
+            (None, None) => self.delete(txn, row_key),
+            (Some(rest), value) => {
+                let row = self
+                    .rows
+                    .get(txn, row_key)
+                    .map_err(|error| explain(&error))?;
+                let row = pack::with_change(row.unwrap_or_default(), rest, value)?;
+                match row.is_empty() {
+                    true => self.delete(txn, row_key),
+                    false => self.put(txn, row_key, &row),
+                }
+            }
+        }
+    }
+
+    fn put(&mut self, txn: &mut RwTxn<'_>, key: &[u8], value: &[u8]) -> Result<(), EngineError> {
+        let put = if self.last[..] < *key {
+            self.last.clear();
+            self.last.extend_from_slice(key);
+            self.rows.put_with_flags(txn, PutFlags::APPEND, key, value)
+        } else {
+            self.rows.put(txn, key, value)
+        };
+        put.map_err(|error| explain(&error))
+    }
+
+    fn delete(&self, txn: &mut RwTxn<'_>, key: &[u8]) -> Result<(), EngineError> {
+        let deleted = self.rows.delete(txn, key);
+        deleted.map(|_| ()).map_err(|error| explain(&error))
+    }
+}
+
+/// The key of the row that holds a key, and what of it stands inside.
+fn split(key: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match key.split_at_checked(LONG_KEY_BYTES) {
+        Some((row_key, rest)) => (row_key, Some(rest)),
+        None => (key, None),
+    }
+}
+
+fn row_bound(bound: Bound<&[u8]>) -> Bound<&[u8]> {
+    match bound {
+        // LMDB knows no empty key.
+        Bound::Included([]) | Bound::Excluded([]) => Bound::Unbounded,
+        Bound::Included(key) | Bound::Excluded(key) if LONG_KEY_BYTES <= key.len() => {
+            Bound::Included(split(key).0)
+        }
+        short => short,
+    }
+}
+
+/// Bounds between which nothing can be; LMDB's cursors are not asked about them.
+fn is_empty(from: Bound<&[u8]>, to: Bound<&[u8]>) -> bool {
+    match (from, to) {
+        (_, Bound::Excluded([])) | (_, Bound::Included([])) => true,
+        (Bound::Included(from), Bound::Included(to)) => to < from,
+        (Bound::Included(from), Bound::Excluded(to))
+        | (Bound::Excluded(from), Bound::Included(to))
+        | (Bound::Excluded(from), Bound::Excluded(to)) => to <= from,
+        _ => false,
+    }
+}
+
+/// Visits the rows packed under the beginning of their keys.
+fn visit_long(
+    row_key: &[u8],
+    packed: &[u8],
+    bounds: (Bound<&[u8]>, Bound<&[u8]>),
+    visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+) -> Result<bool, EngineError> {
+    for (rest, value) in pack::rows(packed)? {
+        let key = [row_key, rest].concat();
+        let inside = std::ops::RangeBounds::<[u8]>::contains(&bounds, &key[..]);
+        if inside && !visit(&key, value) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn explain(error: &::heed::Error) -> EngineError {
+    EngineError(match error {
+        ::heed::Error::Mdb(MdbError::MapFull) => {
+            "the database has reached the size reserved for it: compact, then start with a larger \
+             --quota-backend-bytes"
+                .to_owned()
+        }
+        ::heed::Error::Mdb(
+            error @ (MdbError::Corrupted
+            | MdbError::PageNotFound
+            | MdbError::Invalid
+            | MdbError::VersionMismatch
+            | MdbError::Panic),
+        ) => format!("the database is damaged ({error}): {}", file::REMEDY),
+        ::heed::Error::Io(error) if error.kind() == io::ErrorKind::StorageFull => {
+            "no space left on the device that holds the database; free some or enlarge it, then \
+             start this member again: nothing that was acknowledged is lost"
+                .to_owned()
+        }
+        other => other.to_string(),
+    })
+}
+
+/// Read transactions may end on another thread than they began on.
+const _: fn(RoTxn<'static, WithoutTls>) = |txn| drop(std::thread::spawn(move || drop(txn)));

@@ -1,0 +1,96 @@
+//! Opening sled, which answers damage with an error for ever, a panic, or no answer.
+//!
+//! It is opened in a thread of its own, with a bounded wait. A corrupt `snap.*` (a cache of sled's;
+//! its log is authoritative) is deleted and the open tried once more. A panic becomes an error, or,
+//! where panics abort, a line on stderr that says what to do.
+
+use std::path::Path;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
+
+use keelson_core::engine::EngineError;
+
+use crate::disk::{self, Disk, RealDisk};
+
+pub(super) const REMEDY: &str = "sled cannot repair it; move the member's snap directory away and \
+     start it again to rebuild it from its log, or remove the member from the cluster and add it \
+     again with an empty data directory";
+
+/// What sled caches of pages: small, because the state machine keeps what is read often.
+const CACHE_BYTES: u64 = 64 << 20;
+/// sled reads its whole log at the open when its snapshot is gone: 6 M rows took seconds.
+const OPEN_WAIT: Duration = Duration::from_secs(300);
+
+pub(super) fn open(dir: &Path) -> Result<::sled::Db, EngineError> {
+    let fail = |error| EngineError(format!("cannot open {}: {error}", dir.display()));
+    disk::create_dir_durably(&RealDisk, dir).map_err(fail)?;
+    match attempt(dir)? {
+        Ok(db) => Ok(db),
+        Err(::sled::Error::Corruption { .. }) => {
+            tracing::warn!(dir = %dir.display(), "sled's page snapshot is damaged: deleting it");
+            remove_snapshots(dir).map_err(fail)?;
+            attempt(dir)?.map_err(super::explain)
+        }
+        Err(error) => Err(super::explain(error)),
+    }
+}
+
+fn remove_snapshots(dir: &Path) -> std::io::Result<()> {
+    for name in RealDisk.list(dir)? {
+        if name.starts_with("snap.") {
+            RealDisk.remove(&dir.join(name))?;
+        }
+    }
+    RealDisk.sync_dir(dir)
+}
+
+/// One try; the outer error is a panic or no answer.
+fn attempt(dir: &Path) -> Result<::sled::Result<::sled::Db>, EngineError> {
+    let config = ::sled::Config::new()
+        .path(dir)
+        .cache_capacity(CACHE_BYTES)
+        .flush_every_ms(None);
+    let (answer, answered) = mpsc::channel();
+    explain_aborts(dir);
+    let opening = std::thread::Builder::new()
+        .name(THREAD.to_owned())
+        .spawn(move || {
+            // Nobody listens any more after the wait.
+            let _ = answer.send(config.open());
+        });
+    opening.map_err(|error| EngineError(format!("cannot start a thread: {error}")))?;
+    let dir = dir.display();
+    match answered.recv_timeout(OPEN_WAIT) {
+        Ok(opened) => Ok(opened),
+        // The thread is gone without an answer: a panic ended it.
+        Err(RecvTimeoutError::Disconnected) => {
+            let cause = "is damaged (sled panicked)";
+            Err(EngineError(format!("{dir} {cause}: {REMEDY}")))
+        }
+        Err(RecvTimeoutError::Timeout) => Err(EngineError(format!(
+            "sled does not answer for {dir}: {REMEDY}"
+        ))),
+    }
+}
+
+const THREAD: &str = "keelson-sled-open";
+
+/// Where a panic aborts the process (release builds), nothing can be returned: say it first.
+#[cfg(panic = "abort")]
+fn explain_aborts(dir: &Path) {
+    use std::sync::Once;
+    static ONCE: Once = Once::new();
+    let dir = dir.display().to_string();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if std::thread::current().name() == Some(THREAD) {
+                tracing::error!("{dir} is damaged (sled panics): {REMEDY}");
+            }
+            before(panic);
+        }));
+    });
+}
+
+#[cfg(not(panic = "abort"))]
+fn explain_aborts(_dir: &Path) {}

@@ -1,0 +1,13 @@
+//! One suite for every engine, and what only a real file can go through.
+
+mod conformance;
+mod damage;
+mod kill;
+
+use super::*;
+
+const MAP_BYTES: u64 = 1 << 30;
+
+fn open_in(kind: EngineKind, dir: &Path) -> Arc<dyn Engine> {
+    open(kind, dir, MAP_BYTES).expect("an engine")
+}

@@ -1,0 +1,89 @@
+//! A store inside a program: one member, and three that find each other.
+
+use bytes::Bytes;
+use keelson_proto::etcdserverpb::*;
+use keelson_store::config::Url;
+use keelson_store::{Config, Store};
+
+fn put(key: &str, value: &str) -> PutRequest {
+    PutRequest {
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        value: Bytes::copy_from_slice(value.as_bytes()),
+        ..PutRequest::default()
+    }
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("bound").port()
+}
+
+fn members(dir: &std::path::Path, count: usize) -> Vec<Config> {
+    let urls: Vec<Url> = (0..count)
+        .map(|_| Url::http("127.0.0.1", free_port()))
+        .collect();
+    let names: Vec<String> = (1..=count).map(|number| format!("m{number}")).collect();
+    let cluster: Vec<_> = names.iter().cloned().zip(urls.iter().cloned()).collect();
+    let config = |(name, url): &(String, Url)| Config {
+        listen_peer_urls: vec![url.clone()],
+        initial_advertise_peer_urls: vec![url.clone()],
+        initial_cluster: cluster.clone(),
+        ..Config::single(name, dir.join(name))
+    };
+    cluster.iter().map(config).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_member_keeps_what_it_acknowledged() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let store = Store::open(Config::single("alone", dir.path())).await?;
+    store.ready().await;
+    for number in 0..100 {
+        let response = store.put(put("key", &number.to_string())).await?;
+        assert_eq!(
+            response.header.map(|header| header.revision),
+            Some(number + 2)
+        );
+    }
+    store.shutdown().await;
+    drop(store);
+    let store = Store::open(Config::single("alone", dir.path())).await?;
+    store.ready().await;
+    let kv = store.get("key").await?.expect("the key");
+    assert_eq!(
+        (&kv.value[..], kv.version, kv.mod_revision),
+        (&b"99"[..], 100, 101)
+    );
+    store.shutdown().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_members_are_one_store() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let opening = members(dir.path(), 3).into_iter().map(Store::open);
+    let mut stores = Vec::new();
+    for opened in futures_util::future::join_all(opening).await {
+        stores.push(opened?);
+    }
+    for store in &stores {
+        store.ready().await;
+    }
+    for (number, store) in stores.iter().enumerate() {
+        store.put(put(&format!("from-{number}"), "x")).await?;
+    }
+    for store in &stores {
+        let all = RangeRequest {
+            key: Bytes::from_static(b"from-"),
+            range_end: Bytes::from_static(b"from."),
+            ..RangeRequest::default()
+        };
+        assert_eq!(store.range(all).await?.count, 3);
+        assert_eq!(store.member_list(true).await?.members.len(), 3);
+    }
+    for store in &stores {
+        store.shutdown().await;
+    }
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! Kill -9 two members of five under load, one of them the leader; bring them back; nothing that
+//! was acknowledged may be missing.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use rand::Rng;
+use rand::seq::IteratorRandom;
+
+use super::verify::{self, Verdict};
+use crate::proc::cluster::Cluster;
+use crate::proc::fleet::Fleet;
+
+/// Load before the kill.
+const BEFORE: Duration = Duration::from_millis(700);
+
+/// Load after the first write that the survivors acknowledge: a second gap would show in it.
+const AFTER: Duration = Duration::from_millis(1500);
+
+/// Far beyond any outage: past it there is no recovery.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// One round.
+#[derive(Clone, Debug)]
+pub struct Round {
+    /// The longest time without an acknowledged write, over all clients.
+    pub outage: Duration,
+    /// Writes acknowledged.
+    pub acked: usize,
+    /// Writes of unknown fate.
+    pub unknown: usize,
+    /// The names of the members that were killed.
+    pub killed: Vec<String>,
+    /// What the check found.
+    pub verdict: Verdict,
+}
+
+/// Which members to kill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Victims {
+    /// The leader and a follower.
+    WithLeader,
+    /// Two followers.
+    Followers,
+}
+
+/// Runs one round; `name` keeps its keys apart from other rounds'.
+///
+/// # Errors
+/// The cluster does not recover, or a member does not come back.
+pub async fn run(
+    cluster: &mut Cluster,
+    clients: usize,
+    victims: Victims,
+    name: &str,
+    rng: &mut impl Rng,
+) -> Result<Round> {
+    let prefix = format!("{name}/");
+    let leader = cluster.leader().await?;
+    let followers = cluster
+        .running()
+        .into_iter()
+        .filter(|number| *number != leader);
+    let killed = match victims {
+        Victims::WithLeader => {
+            let follower = followers.choose(rng).context("there is no follower")?;
+            vec![leader, follower]
+        }
+        Victims::Followers => followers.choose_multiple(rng, 2),
+    };
+
+    let fleet = Fleet::start(&cluster.endpoints(), clients, &prefix);
+    fleet.progress(1, LIMIT).await?;
+    tokio::time::sleep(BEFORE).await;
+
+    let at = Instant::now();
+    for number in &killed {
+        cluster.kill(*number);
+    }
+    let recovered = fleet.progress(clients as u64 * 2, LIMIT).await;
+    recovered.with_context(|| cluster.log_tails())?;
+    tokio::time::sleep(AFTER).await;
+    let ledger = fleet.stop().await;
+
+    cluster.restart_all().await?;
+    let verdict = verify::verify(cluster, &ledger, &prefix).await?;
+    Ok(Round {
+        outage: ledger.longest_gap(at),
+        acked: ledger.acked.len(),
+        unknown: ledger.unknown.len(),
+        killed: killed
+            .iter()
+            .map(|number| cluster.members[*number].name.clone())
+            .collect(),
+        verdict,
+    })
+}

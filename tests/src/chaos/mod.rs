@@ -1,0 +1,5 @@
+//! Real-process fault scenarios, shared by the tests and the soak binary.
+
+pub mod distribution;
+pub mod kill_two;
+pub mod verify;

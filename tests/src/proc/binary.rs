@@ -1,0 +1,111 @@
+//! Which server binary to test.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, bail};
+
+use crate::environment::setting;
+
+/// Debian's etcd, the reference.
+const ETCD: &str = "etcd";
+
+/// The server under test: `KEELSON_BIN`, or our own binary, built first if it is out of date.
+///
+/// # Errors
+/// It is not there and cannot be built.
+pub fn ours() -> Result<PathBuf> {
+    static OURS: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let found = OURS.get_or_init(|| locate().map_err(|error| format!("{error:#}")));
+    found.clone().map_err(anyhow::Error::msg)
+}
+
+/// The reference etcd on PATH, or nothing, in which case tests that need it are skipped.
+pub fn etcd() -> Option<PathBuf> {
+    on_path(ETCD)
+}
+
+/// The reference etcd, or a printed reason to skip. In CI there is no skipping.
+///
+/// # Errors
+/// `CI=true` and etcd is missing.
+pub fn etcd_or_skip() -> Result<Option<PathBuf>> {
+    let found = etcd();
+    if found.is_none() {
+        if setting("CI").is_some_and(|ci| ci == "true") {
+            bail!("etcd is not on PATH, and CI=true allows no skipping");
+        }
+        eprintln!("skipped: etcd not on PATH");
+    }
+    Ok(found)
+}
+
+/// The program's path if it is on PATH.
+pub fn on_path(program: &str) -> Option<PathBuf> {
+    let path = setting("PATH")?;
+    let candidates = std::env::split_paths(&path).map(|dir| dir.join(program));
+    candidates.into_iter().find(|candidate| candidate.is_file())
+}
+
+fn locate() -> Result<PathBuf> {
+    if let Some(binary) = setting("KEELSON_BIN") {
+        let binary = PathBuf::from(binary);
+        if !binary.is_file() {
+            bail!("KEELSON_BIN names {}, which is no file", binary.display());
+        }
+        return Ok(binary);
+    }
+    let dir = profile_dir()?;
+    let binary = dir.join("keelson");
+    match build(&dir) {
+        Ok(()) if binary.is_file() => Ok(binary),
+        Ok(()) => bail!("cargo built no {}", binary.display()),
+        // Installed somewhere without cargo: the binary beside this one is what was shipped.
+        Err(_) if binary.is_file() && setting("CARGO").is_none() => Ok(binary),
+        Err(error) => Err(error),
+    }
+}
+
+/// `target/debug` or `target/release`: where cargo puts binaries of this build.
+fn profile_dir() -> Result<PathBuf> {
+    let exe = std::env::current_exe()?;
+    let dir = exe.parent().context("this program has no directory")?;
+    let dir = if dir.ends_with("deps") {
+        dir.parent().context("deps has no parent")?
+    } else {
+        dir
+    };
+    Ok(dir.to_path_buf())
+}
+
+/// Builds our binary into `dir`; quick when it is up to date. `cargo test -p keelson-tests` alone
+/// would run the tests against yesterday's binary.
+fn build(dir: &Path) -> Result<()> {
+    let cargo = setting("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    let workspace = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    command.args([
+        "build",
+        "--quiet",
+        "--package",
+        "keelson",
+        "--bin",
+        "keelson",
+    ]);
+    if dir.ends_with("release") {
+        command.arg("--release");
+    }
+    let target = dir
+        .parent()
+        .context("the profile has no target directory")?;
+    command
+        .arg("--target-dir")
+        .arg(target)
+        .current_dir(workspace);
+    let status = command.status().context("cannot run cargo")?;
+    if !status.success() {
+        bail!("cargo could not build keelson: {status}");
+    }
+    Ok(())
+}

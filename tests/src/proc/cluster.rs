@@ -1,0 +1,208 @@
+//! N members that form a cluster on free loopback ports.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use keelson_proto::etcdserverpb::RangeRequest;
+use tempfile::TempDir;
+
+use super::client;
+use super::member::Member;
+use super::ports;
+
+/// How long members may take until they serve. Generous: a debug build on a loaded machine.
+pub const READY_LIMIT: Duration = Duration::from_secs(60);
+
+/// How often waiting looks again.
+const POLL: Duration = Duration::from_millis(50);
+
+/// What to start.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The server's binary: ours or an etcd.
+    pub binary: PathBuf,
+    /// How many members.
+    pub members: usize,
+    /// Flags beyond the ones that make a cluster.
+    pub extra: Vec<String>,
+    /// Where the directory with data and logs is made; the system's temporary one if not set.
+    pub parent: Option<PathBuf>,
+}
+
+impl Plan {
+    /// `members` members of `binary` with default settings.
+    pub fn new(binary: &Path, members: usize) -> Plan {
+        Plan {
+            binary: binary.to_path_buf(),
+            members,
+            extra: Vec::new(),
+            parent: None,
+        }
+    }
+
+    /// Adds a flag.
+    pub fn flag(mut self, flag: impl Into<String>) -> Plan {
+        self.extra.push(flag.into());
+        self
+    }
+}
+
+/// A cluster of child processes; dropping it ends them and removes their data.
+#[derive(Debug)]
+pub struct Cluster {
+    /// The members, in the order of their names.
+    pub members: Vec<Member>,
+    // After the members: their processes must end before their directory goes.
+    dir: TempDir,
+}
+
+impl Cluster {
+    /// Starts every member and waits until each serves.
+    ///
+    /// # Errors
+    /// A member does not start or does not serve in time; the text holds the ends of the logs.
+    pub async fn start(plan: &Plan) -> Result<Cluster> {
+        let mut cluster = Cluster::create(plan)?;
+        for member in &mut cluster.members {
+            member.start()?;
+        }
+        cluster.wait_ready(READY_LIMIT).await?;
+        Ok(cluster)
+    }
+
+    /// Makes the members' descriptions and the directory; starts nothing.
+    ///
+    /// # Errors
+    /// No free ports, or no directory.
+    pub fn create(plan: &Plan) -> Result<Cluster> {
+        let mut builder = tempfile::Builder::new();
+        builder.prefix("keelson-cluster-");
+        let dir = match &plan.parent {
+            Some(parent) => builder.tempdir_in(parent)?,
+            None => builder.tempdir()?,
+        };
+        let ports = ports::free(2 * plan.members)?;
+        let mut members = Vec::new();
+        for (number, pair) in ports.chunks_exact(2).enumerate() {
+            let name = format!("m{}", number + 1);
+            members.push(Member::new(
+                &plan.binary,
+                dir.path(),
+                name,
+                pair[0],
+                pair[1],
+            ));
+        }
+        let initial: Vec<String> = members
+            .iter()
+            .map(|member| format!("{}={}", member.name, member.peer_url))
+            .collect();
+        let initial = initial.join(",");
+        // Ports are used again and again: the token keeps members of two runs apart.
+        let token = dir.path().display().to_string();
+        for member in &mut members {
+            member.configure(&initial, &token, &plan.extra);
+        }
+        Ok(Cluster { members, dir })
+    }
+
+    /// The directory with the members' data and logs.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Client URLs of all members, running or not.
+    pub fn endpoints(&self) -> Vec<String> {
+        self.members
+            .iter()
+            .map(|member| member.client_url.clone())
+            .collect()
+    }
+
+    /// The numbers of the members that run.
+    pub fn running(&self) -> Vec<usize> {
+        (0..self.members.len())
+            .filter(|number| self.members[*number].running())
+            .collect()
+    }
+
+    /// Waits until every running member answers a linearizable read.
+    ///
+    /// # Errors
+    /// One ends by itself or does not answer in time.
+    pub async fn wait_ready(&mut self, limit: Duration) -> Result<()> {
+        let deadline = Instant::now() + limit;
+        for number in self.running() {
+            let url = self.members[number].client_url.clone();
+            while let Err(error) = probe(&url).await {
+                self.members[number].alive()?;
+                if Instant::now() > deadline {
+                    let tails = self.log_tails();
+                    bail!("{url} does not serve after {limit:?}: {error}\n{tails}");
+                }
+                tokio::time::sleep(POLL).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// The number of the member that leads, as the running members see it.
+    ///
+    /// # Errors
+    /// They name no leader in time.
+    pub async fn leader(&self) -> Result<usize> {
+        let deadline = Instant::now() + READY_LIMIT;
+        loop {
+            for number in self.running() {
+                let status = client::status(&self.members[number].client_url).await;
+                if let Ok(status) = status
+                    && status
+                        .header
+                        .is_some_and(|header| header.member_id == status.leader)
+                {
+                    return Ok(number);
+                }
+            }
+            if Instant::now() > deadline {
+                bail!("no leader after {READY_LIMIT:?}\n{}", self.log_tails());
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Kills the member with signal 9.
+    pub fn kill(&mut self, number: usize) {
+        self.members[number].kill();
+    }
+
+    /// Starts every member that is down and waits until all serve.
+    ///
+    /// # Errors
+    /// One does not come back in time.
+    pub async fn restart_all(&mut self) -> Result<()> {
+        for member in &mut self.members {
+            if !member.running() {
+                member.start()?;
+            }
+        }
+        self.wait_ready(READY_LIMIT).await
+    }
+
+    /// The ends of all members' logs.
+    pub fn log_tails(&self) -> String {
+        self.members.iter().map(Member::log_tail).collect()
+    }
+}
+
+/// One linearizable read: it succeeds when the member serves and knows a leader with a quorum.
+async fn probe(url: &str) -> Result<()> {
+    let mut kv = client::kv(url).await?;
+    let request = RangeRequest {
+        key: "probe".into(),
+        ..Default::default()
+    };
+    let answer = tokio::time::timeout(Duration::from_secs(2), kv.range(request)).await;
+    answer.context("no answer")??;
+    Ok(())
+}

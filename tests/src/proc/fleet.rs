@@ -1,0 +1,153 @@
+//! Many clients that write unique values, one request each in flight, and remember every answer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use keelson_proto::etcdserverpb::PutRequest;
+use tokio::task::JoinSet;
+
+use super::client::{Client, Outcome};
+
+/// How long a client gives an attempt, as in the measurements of etcd's outage (blocks.md H).
+pub const ATTEMPT: Duration = Duration::from_millis(200);
+
+/// An acknowledged write.
+#[derive(Clone, Debug)]
+pub struct Ack {
+    /// The key; no other write has it.
+    pub key: String,
+    /// The revision the answer's header names.
+    pub revision: i64,
+    /// When the answer was there.
+    pub at: Instant,
+}
+
+/// Everything the fleet saw.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    /// Acknowledged writes, by the time of their answer.
+    pub acked: Vec<Ack>,
+    /// Keys of writes that may or may not have taken effect, with the reason.
+    pub unknown: Vec<(String, String)>,
+    /// Writes that the server refused: there is no reason to, so each is a failure.
+    pub refused: Vec<String>,
+}
+
+impl Ledger {
+    /// The longest time without an acknowledged write from `since` to the last of them, counted
+    /// from the acknowledgement before `since`.
+    pub fn longest_gap(&self, since: Instant) -> Duration {
+        let first = self
+            .acked
+            .partition_point(|ack| ack.at < since)
+            .saturating_sub(1);
+        let gaps = self.acked[first..]
+            .windows(2)
+            .map(|pair| pair[1].at - pair[0].at);
+        gaps.max().unwrap_or(Duration::MAX)
+    }
+}
+
+/// The value written under a key: unique, because the key is.
+pub fn value(key: &str) -> String {
+    format!("value of {key}")
+}
+
+/// A running fleet.
+#[derive(Debug)]
+pub struct Fleet {
+    stop: Arc<AtomicBool>,
+    acked: Arc<AtomicU64>,
+    clients: JoinSet<Ledger>,
+}
+
+impl Fleet {
+    /// Starts `clients` writers under `prefix`, spread over the endpoints.
+    pub fn start(endpoints: &[String], clients: usize, prefix: &str) -> Fleet {
+        let mut fleet = Fleet {
+            stop: Arc::default(),
+            acked: Arc::default(),
+            clients: JoinSet::new(),
+        };
+        for number in 0..clients {
+            let client = Client::new(endpoints, number, ATTEMPT);
+            let (stop, acked) = (Arc::clone(&fleet.stop), Arc::clone(&fleet.acked));
+            let prefix = format!("{prefix}{number:03}/");
+            fleet.clients.spawn(write(client, prefix, stop, acked));
+        }
+        fleet
+    }
+
+    /// How many writes were acknowledged so far.
+    pub fn acked(&self) -> u64 {
+        self.acked.load(Ordering::Relaxed)
+    }
+
+    /// Waits until `count` more writes are acknowledged.
+    ///
+    /// # Errors
+    /// They are not after `limit`.
+    pub async fn progress(&self, count: u64, limit: Duration) -> Result<()> {
+        let (begin, target) = (Instant::now(), self.acked() + count);
+        while self.acked() < target {
+            if begin.elapsed() > limit {
+                bail!("fewer than {count} writes were acknowledged in {limit:?}");
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
+    }
+
+    /// Lets every client finish its request and returns what they saw.
+    pub async fn stop(mut self) -> Ledger {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut all = Ledger::default();
+        while let Some(ledger) = self.clients.join_next().await {
+            let ledger = ledger.expect("a client does not panic");
+            all.acked.extend(ledger.acked);
+            all.unknown.extend(ledger.unknown);
+            all.refused.extend(ledger.refused);
+        }
+        all.acked.sort_by_key(|ack| ack.at);
+        all
+    }
+}
+
+async fn write(
+    mut client: Client,
+    prefix: String,
+    stop: Arc<AtomicBool>,
+    acked: Arc<AtomicU64>,
+) -> Ledger {
+    let mut ledger = Ledger::default();
+    let mut number = 0_u64;
+    while !stop.load(Ordering::Relaxed) {
+        number += 1;
+        let key = format!("{prefix}{number:08}");
+        let request = PutRequest {
+            key: key.clone().into(),
+            value: value(&key).into(),
+            ..Default::default()
+        };
+        let call = |mut kv: keelson_proto::etcdserverpb::kv_client::KvClient<_>| {
+            let request = request.clone();
+            async move { kv.put(request).await }
+        };
+        match client.once(call).await {
+            Outcome::Done(response) => {
+                let at = Instant::now();
+                let revision = response.header.map_or(0, |header| header.revision);
+                acked.fetch_add(1, Ordering::Relaxed);
+                ledger.acked.push(Ack { key, revision, at });
+            }
+            Outcome::Unknown(reason) => ledger.unknown.push((key, reason)),
+            Outcome::Refused(status) => {
+                ledger.refused.push(format!("{key}: {status}"));
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+    }
+    ledger
+}

@@ -1,0 +1,32 @@
+//! The same v3 KV operations on us and on Debian's etcd; `golden/differences.md` has what may differ.
+//!
+//! `KEELSON_DIFF_SEED` and `KEELSON_DIFF_OPS` repeat a failure or run longer.
+
+use anyhow::Result;
+use keelson_tests::differential::run;
+use keelson_tests::environment::number;
+use keelson_tests::proc::binary;
+
+/// Operations of an ordinary test run, in all.
+const OPERATIONS: usize = 5_000;
+
+/// Sequences they are cut into: the first thousand operations of a store see the most.
+const SEQUENCES: usize = 2;
+
+#[tokio::test]
+async fn every_answer_is_etcds() -> Result<()> {
+    let Some(etcd) = binary::etcd_or_skip()? else {
+        return Ok(());
+    };
+    let ours = binary::ours()?;
+    let operations = number("KEELSON_DIFF_OPS").map_or(OPERATIONS, |count| count as usize);
+    let seeds = match number("KEELSON_DIFF_SEED") {
+        Some(seed) => vec![seed],
+        None => (1..=SEQUENCES as u64).collect(),
+    };
+    for seed in &seeds {
+        let summary = run::run(&ours, &etcd, *seed, operations / seeds.len()).await?;
+        println!("seed {seed}: {summary:#?}");
+    }
+    Ok(())
+}

@@ -1,0 +1,298 @@
+//! Debian's etcdctl 3.4.23 against us and against Debian's etcd: the same output, the same exit code.
+//!
+//! Ids, addresses, versions, sizes, terms and log positions are masked; everything else must agree.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use keelson_tests::proc::binary;
+use keelson_tests::proc::cluster::{Cluster, Plan};
+use serde_json::Value;
+
+/// What etcdctl is told, a line a command; what it reads from standard input follows ` <<< `, with
+/// `\n` for the ends of lines.
+const SCRIPT: &str = r#"
+put a 1
+put a 2 --prev-kv
+put b 2
+put a/1 one
+put a/2 two
+put a/3 three -w json
+get a
+get a -w json
+get a -w fields
+get a --print-value-only
+get a --hex
+get --prefix a/
+get --prefix a/ --keys-only
+get --prefix a/ --limit 2
+get --prefix a/ --sort-by=VALUE --order=DESCEND
+get --prefix a/ --sort-by=MODIFY --order=ASCEND
+get a a/3
+get --from-key a/2
+get --rev 2 a
+get --rev 3 a
+get --rev 99 a
+get absent
+get --consistency=s a
+put --ignore-value a --prev-kv
+put --ignore-value absent
+put --ignore-lease absent x
+put --lease=123 a b
+put fromstdin <<< value from standard input
+del absent
+del a --prev-kv
+del --prefix a/ --prev-kv
+txn <<< value("b") = "2"\n\nput b 3\nget b\n\nput b 4\n\n
+txn <<< mod("b") > "99"\n\nput b 5\n\nget b\ndel b\n\n
+txn <<< create("b") = "0"\nversion("b") < "1"\n\nput b 6\n\nput c 7\nget b\n\n
+txn <<< \nput d 1\nput d 2\n\n\n
+txn -w json <<< \nput d 1\nget d\n\n\n
+get d -w fields
+compaction 3
+compaction 3
+compaction 999
+get --rev 2 b
+get --prefix b --rev 4
+endpoint status -w table
+endpoint status
+endpoint status -w fields
+endpoint status -w json
+endpoint health
+endpoint hashkv
+member list
+member list -w table
+member list -w json
+member list -w fields
+alarm list
+"#;
+
+/// Keys of JSON and of `-w fields` whose values name one member or one run.
+const MASKED: [&str; 14] = [
+    "cluster_id",
+    "member_id",
+    "raft_term",
+    "ID",
+    "leader",
+    "version",
+    "dbSize",
+    "dbSizeInUse",
+    "raftIndex",
+    "raftAppliedIndex",
+    "raftTerm",
+    "storageVersion",
+    "dbSizeQuota",
+    "downgradeInfo",
+];
+
+/// Columns of tables, and places in the comma-separated line of `endpoint status`.
+const COLUMNS: [&str; 6] = [
+    "VERSION",
+    "DB SIZE",
+    "RAFT TERM",
+    "RAFT INDEX",
+    "RAFT APPLIED INDEX",
+    "ID",
+];
+const STATUS_FIELDS: [usize; 6] = [1, 2, 3, 6, 7, 8];
+
+#[tokio::test]
+async fn etcdctl_sees_no_difference() -> Result<()> {
+    let Some(etcd) = binary::etcd_or_skip()? else {
+        return Ok(());
+    };
+    let etcdctl = binary::on_path("etcdctl").context("etcd is on PATH, but etcdctl is not")?;
+    let ours = Cluster::start(&Plan::new(&binary::ours()?, 1)).await?;
+    let theirs = Cluster::start(&Plan::new(&etcd, 1)).await?;
+    let mut differences = String::new();
+    for line in SCRIPT.lines().filter(|line| !line.is_empty()) {
+        let our = run(&etcdctl, &ours, line)?;
+        let their = run(&etcdctl, &theirs, line)?;
+        if our != their {
+            differences += &format!("$ etcdctl {line}\n--- ours\n{our}\n--- etcd's\n{their}\n\n");
+        }
+    }
+    ensure!(differences.is_empty(), "{differences}{}", ours.log_tails());
+    Ok(())
+}
+
+/// Every member of a cluster answers etcdctl, and all name the same leader.
+#[tokio::test]
+async fn etcdctl_may_ask_any_member() -> Result<()> {
+    if binary::etcd_or_skip()?.is_none() {
+        return Ok(());
+    }
+    let etcdctl = binary::on_path("etcdctl").context("etcd is on PATH, but etcdctl is not")?;
+    let cluster = Cluster::start(&Plan::new(&binary::ours()?, 3)).await?;
+    for (number, endpoint) in cluster.endpoints().iter().enumerate() {
+        let (code, out, _) = call(&etcdctl, endpoint, &["put", "key", &number.to_string()], "")?;
+        ensure!((code, out.trim()) == (0, "OK"), "{endpoint}: {out}");
+        for reader in cluster.endpoints() {
+            let (_, out, _) = call(&etcdctl, &reader, &["get", "key", "--print-value-only"], "")?;
+            ensure!(out.trim() == number.to_string(), "{reader}: {out}");
+        }
+    }
+    let all = cluster.endpoints().join(",");
+    let (code, out, _) = call(&etcdctl, &all, &["endpoint", "status"], "")?;
+    let leaders = out
+        .lines()
+        .filter(|line| line.split(", ").nth(4) == Some("true"))
+        .count();
+    ensure!((code, leaders) == (0, 1), "{out}");
+    let (code, out, err) = call(&etcdctl, &all, &["endpoint", "health"], "")?;
+    let healthy = (out.clone() + &err).matches(" is healthy").count();
+    ensure!((code, healthy) == (0, 3), "{out}{err}");
+    let (code, out, _) = call(&etcdctl, &all, &["member", "list"], "")?;
+    ensure!(
+        (code, out.matches(", started, ").count()) == (0, 3),
+        "{out}"
+    );
+    Ok(())
+}
+
+/// Runs a line of the script; the answer is the exit code and the masked output.
+fn run(etcdctl: &Path, cluster: &Cluster, line: &str) -> Result<String> {
+    let (arguments, input) = line.split_once(" <<< ").unwrap_or((line, ""));
+    let arguments: Vec<&str> = arguments.split(' ').collect();
+    let input = input.replace("\\n", "\n");
+    let (code, out, err) = call(etcdctl, &cluster.endpoints()[0], &arguments, &input)?;
+    let mask = |text: &str| -> String {
+        let masked = text
+            .lines()
+            .filter_map(|line| mask_line(&mask_urls(cluster, line), &arguments));
+        masked.collect::<Vec<_>>().join("\n")
+    };
+    Ok(format!("exit code {code}\n{}\n{}", mask(&out), mask(&err))
+        .trim_end()
+        .to_string())
+}
+
+/// Runs etcdctl: exit code, standard output, standard error.
+fn call(
+    etcdctl: &Path,
+    endpoints: &str,
+    arguments: &[&str],
+    input: &str,
+) -> Result<(i32, String, String)> {
+    let mut command = Command::new(PathBuf::from(etcdctl));
+    command
+        .env("ETCDCTL_API", "3")
+        .arg("--endpoints")
+        .arg(endpoints)
+        .args(arguments);
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    let mut stdin = child.stdin.take().context("no standard input")?;
+    stdin.write_all(input.as_bytes())?;
+    drop(stdin);
+    // etcdctl gives up by itself after 5 s.
+    let output = child.wait_with_output()?;
+    let Some(code) = output.status.code() else {
+        bail!("etcdctl {arguments:?} ended with {}", output.status);
+    };
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Ok((code, text(output.stdout), text(output.stderr)))
+}
+
+fn mask_urls(cluster: &Cluster, line: &str) -> String {
+    let mut line = line.to_string();
+    for (number, member) in cluster.members.iter().enumerate() {
+        let host = |url: &str| url.trim_start_matches("http://").to_string();
+        line = line.replace(&host(&member.client_url), &format!("CLIENT{number}"));
+        line = line.replace(&host(&member.peer_url), &format!("PEER{number}"));
+    }
+    line
+}
+
+/// The line without what must differ; nothing for a table's border.
+fn mask_line(line: &str, arguments: &[&str]) -> Option<String> {
+    let line = line.trim_end();
+    if line.starts_with("+--") {
+        return None;
+    }
+    if let Ok(mut json) = serde_json::from_str::<Value>(line) {
+        // The client's own log: the error is what it has of ours.
+        if json.get("level").is_some() {
+            return Some(json["error"].to_string());
+        }
+        mask_json(&mut json);
+        return Some(json.to_string());
+    }
+    if line.starts_with('|') {
+        return Some(mask_cells(line));
+    }
+    if let Some((name, value)) = line.split_once("\" : ") {
+        let name = name.trim_start_matches('"');
+        let pair = name == "Version" && !value.starts_with('"');
+        let masked = !pair && MASKED.iter().any(|masked| same_name(masked, name));
+        return Some(if masked {
+            format!("{name}: masked")
+        } else {
+            line.to_string()
+        });
+    }
+    if arguments == ["endpoint", "status"] {
+        let fields = line.split(", ").enumerate();
+        let fields = fields.map(|(at, field)| {
+            if STATUS_FIELDS.contains(&at) {
+                "masked"
+            } else {
+                field
+            }
+        });
+        return Some(fields.collect::<Vec<_>>().join(", "));
+    }
+    let line = line.split("took = ").next().unwrap_or(line);
+    Some(line.split(", ").map(mask_id).collect::<Vec<_>>().join(", "))
+}
+
+/// `raft_term` of JSON is `RaftTerm` among fields.
+fn same_name(one: &str, other: &str) -> bool {
+    let plain = |name: &str| name.replace('_', "").to_lowercase();
+    plain(one) == plain(other)
+}
+
+fn mask_json(json: &mut Value) {
+    match json {
+        Value::Object(fields) => {
+            for (name, value) in fields.iter_mut() {
+                // A pair's version is a number and no secret; a server's is text.
+                let pair = name == "version" && value.is_number();
+                if MASKED.contains(&name.as_str()) && !pair {
+                    *value = Value::Null;
+                }
+                mask_json(value);
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(mask_json),
+        _ => {}
+    }
+}
+
+/// A table's cells without their padding. A cell is masked by its form, since rows do not know their
+/// headings: versions, sizes, ids and bare numbers.
+fn mask_cells(line: &str) -> String {
+    let cells = line.split('|').map(|cell| {
+        let cell = cell.trim();
+        let number = !cell.is_empty() && cell.chars().all(|c| c.is_ascii_digit() || c == '.');
+        let size = cell.ends_with('B') && cell.starts_with(|c: char| c.is_ascii_digit());
+        let heading = COLUMNS.contains(&cell);
+        if (number || size) && !heading {
+            "masked"
+        } else {
+            mask_id(cell)
+        }
+    });
+    cells.collect::<Vec<_>>().join("|")
+}
+
+/// Member and cluster ids are the only long hexadecimal words.
+fn mask_id(word: &str) -> &str {
+    let hex = word.len() >= 13 && word.chars().all(|c| c.is_ascii_hexdigit());
+    if hex { "ID" } else { word }
+}
