@@ -18,14 +18,14 @@ const FILES: [&str; 8] = [
 /// The packages that are spoken as JSON.
 const JSON: [&str; 3] = [".mvccpb", ".authpb", ".etcdserverpb"];
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "cargo speaks to build scripts through it"
+)]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = Path::new("proto");
     println!("cargo:rerun-if-changed=proto");
     let descriptors = protox::compile(FILES, [dir])?;
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "cargo speaks to build scripts through it"
-    )]
     let grpc = std::env::var_os("CARGO_FEATURE_GRPC").is_some();
     if std::env::var_os("CARGO_FEATURE_JSON").is_some() {
         json(&descriptors.encode_to_vec())?;
