@@ -1,5 +1,6 @@
 //! `Store` as the edges see it.
 
+use futures_util::Stream;
 use keelson_core::{ClusterId, MemberId};
 use keelson_proto::etcdserverpb::*;
 
@@ -9,6 +10,13 @@ use crate::{Error, Store, version};
 impl Backend for Store {
     async fn range(&self, request: RangeRequest) -> Result<RangeResponse, Error> {
         Store::range(self, request).await
+    }
+
+    fn range_stream(
+        &self,
+        request: RangeRequest,
+    ) -> impl Stream<Item = Result<RangeResponse, Error>> + Send + use<> {
+        Store::range_stream(self, request)
     }
 
     async fn put(&self, request: PutRequest) -> Result<PutResponse, Error> {

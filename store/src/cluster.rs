@@ -26,7 +26,7 @@ impl Store {
             self.read_index().await?;
         }
         Ok(MemberListResponse {
-            header: self.header(),
+            header: self.member_header(),
             members: self.view().members(),
         })
     }
@@ -52,7 +52,7 @@ impl Store {
         }
         let members = self.change(Op::Add(member.clone())).await?;
         Ok(MemberAddResponse {
-            header: self.header(),
+            header: self.member_header(),
             member: Some(member),
             members,
         })
@@ -66,7 +66,7 @@ impl Store {
         self.require_quorum_without(member).await?;
         let members = self.change(Op::Remove(member.0)).await?;
         Ok(MemberRemoveResponse {
-            header: self.header(),
+            header: self.member_header(),
             members,
         })
     }
@@ -87,7 +87,7 @@ impl Store {
         };
         let members = self.change(Op::Update(member)).await?;
         Ok(MemberUpdateResponse {
-            header: self.header(),
+            header: self.member_header(),
             members,
         })
     }
@@ -99,7 +99,7 @@ impl Store {
     pub async fn member_promote(&self, member: MemberId) -> Result<MemberPromoteResponse, Error> {
         let members = self.change(Op::Promote(member.0)).await?;
         Ok(MemberPromoteResponse {
-            header: self.header(),
+            header: self.member_header(),
             members,
         })
     }
@@ -130,9 +130,8 @@ impl Store {
                 .map_err(|_| Error::Timeout)?
                 .map_err(|_| Error::Stopped)?;
         }
-        Ok(MoveLeaderResponse {
-            header: self.header(),
-        })
+        // etcd sends no header with this one.
+        Ok(MoveLeaderResponse { header: None })
     }
 
     /// The hash of what is stored at a revision; 0 is the latest. Equal on members that have applied
@@ -177,6 +176,15 @@ impl Store {
             db_size_quota: if quota == u64::MAX { 0 } else { bytes(quota) },
             downgrade_info: None,
         }
+    }
+
+    /// A header without a revision, as etcd's answers about members have it.
+    fn member_header(&self) -> Option<ResponseHeader> {
+        let mut header = self.header();
+        if let Some(header) = &mut header {
+            header.revision = 0;
+        }
+        header
     }
 
     /// A header with the current revision.

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::Stream;
 use keelson_core::node::Refusal;
 use keelson_core::state::{self, Response, check};
 use keelson_core::{MemberId, state::Error as StateError};
@@ -31,6 +32,38 @@ impl Store {
         let mut response = self.view().range(&request)?;
         self.fill(&mut response.header);
         Ok(response)
+    }
+
+    /// The same in pieces of about `max_request_bytes`, all at one revision. Only the last has a
+    /// header, a count and `more`. Memory stays small however long the range is.
+    pub fn range_stream(
+        &self,
+        request: RangeRequest,
+    ) -> impl Stream<Item = Result<RangeResponse, Error>> + Send + use<> {
+        let begin = Pieces::Begin(request);
+        futures_util::stream::try_unfold((self.clone(), begin), |(store, pieces)| async move {
+            let mut reading = match pieces {
+                Pieces::Begin(request) => store.begin_stream(&request).await?,
+                Pieces::Reading(reading) => reading,
+            };
+            let Some(mut piece) = reading.next_chunk()? else {
+                return Ok(None);
+            };
+            if piece.header.is_some() {
+                store.fill(&mut piece.header);
+            }
+            Ok(Some((piece, (store, Pieces::Reading(reading)))))
+        })
+    }
+
+    async fn begin_stream(&self, request: &RangeRequest) -> Result<state::RangeStream, Error> {
+        check::range_stream(request)?;
+        if !request.serializable {
+            self.read_index().await?;
+        }
+        Ok(self
+            .view()
+            .range_stream(request, self.config().max_request_bytes)?)
     }
 
     /// The value of one key, linearizably; for programs that embed a store.
@@ -260,6 +293,12 @@ impl Store {
         header.member_id = self.member_id().0;
         header.raft_term = self.inner.shared.standing().term.0;
     }
+}
+
+/// A streamed range before and after its first piece.
+enum Pieces {
+    Begin(RangeRequest),
+    Reading(state::RangeStream),
 }
 
 /// Takes the request off the list when its client goes away.

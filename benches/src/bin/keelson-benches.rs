@@ -1,6 +1,7 @@
 //! `keelson-benches cluster`: our clusters and another server's, under the same load, in turn.
 
-use anyhow::Result;
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 use keelson_benches::cluster::{self, plan::Plan};
 
@@ -17,7 +18,13 @@ enum What {
     Cluster(Plan),
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
     let What::Cluster(plan) = Args::parse().what;
-    cluster::run(&plan)
+    match cluster::run(&plan) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }

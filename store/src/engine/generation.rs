@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use crate::disk::{self, Disk};
 
-const CURRENT: &str = "CURRENT";
+/// The file that names the generation in use. Where it is, there is a member's state.
+pub const CURRENT: &str = "CURRENT";
 const PREFIX: &str = "db-";
 
 /// The directory of generations cannot be used.

@@ -15,9 +15,11 @@ use keelson_proto::internal::{AppliedMark, ConfState};
 
 use crate::config::{Config, InitialClusterState};
 use crate::disk::RealDisk;
-use crate::engine::{CURRENT, EngineKind, EngineOptions, Generations};
+use crate::engine::EngineKind;
+use crate::engine::generation::{CURRENT, Generations};
 use crate::open_error::OpenError;
 use crate::wal::{Identity, Wal, WalConfig};
+use parking_lot::Mutex;
 
 /// Everything a member needs to start its threads.
 pub(crate) struct Recovery {
@@ -29,10 +31,36 @@ pub(crate) struct Recovery {
     pub(crate) state: StateMachine,
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) wal: Wal<RealDisk>,
-    pub(crate) generations: Arc<Generations>,
+    pub(crate) generations: Arc<Mutex<Generations<RealDisk>>>,
     pub(crate) options: EngineOptions,
     pub(crate) limits: Limits,
 }
+
+/// How the member's engines are opened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EngineOptions {
+    pub(crate) kind: EngineKind,
+    /// How large LMDB's file may grow. Address space, not memory: the file is as large as its data.
+    pub(crate) map_bytes: u64,
+}
+
+impl EngineOptions {
+    fn of(config: &Config) -> EngineOptions {
+        let quota = match config.quota_bytes {
+            u64::MAX => MAP_BYTES_MAX,
+            quota => quota,
+        };
+        EngineOptions {
+            kind: engine_kind(config),
+            map_bytes: quota.saturating_mul(2).clamp(MAP_BYTES_MIN, MAP_BYTES_MAX),
+        }
+    }
+}
+
+/// Twice the default quota.
+const MAP_BYTES_MIN: u64 = 4 << 30;
+/// More than anybody keeps in etcd, and little of 47 bits of address space.
+const MAP_BYTES_MAX: u64 = 1 << 40;
 
 /// Who this member is, and what a new one begins with.
 pub(crate) struct Found {
@@ -158,10 +186,7 @@ pub(crate) fn recover(config: &Config, found: Found) -> Result<Recovery, OpenErr
     let limits = Limits {
         quota_bytes: config.quota_bytes,
     };
-    let options = EngineOptions {
-        kind: engine_kind(config),
-        quota_bytes: config.quota_bytes,
-    };
+    let options = EngineOptions::of(config);
     let is_new = found.genesis.is_some();
     let (mut wal, recovered) =
         Wal::create_or_open(Arc::new(RealDisk), &layout.wal, found.identity, wal_config)?;
@@ -171,10 +196,22 @@ pub(crate) fn recover(config: &Config, found: Found) -> Result<Recovery, OpenErr
     if is_new && recovered.mark != SnapshotMark::default() {
         return Err(state_is_missing(&layout));
     }
-    let generations = Arc::new(Generations::open(&layout.snap).map_err(engine_error)?);
-    let dir = generations.current_or_new().map_err(engine_error)?;
-    let engine = crate::engine::open(&options, &dir).map_err(engine_error)?;
+    let generations = Generations::open(Arc::new(RealDisk), &layout.snap);
+    let mut generations = generations.map_err(engine_error)?;
+    let fresh = match generations.current() {
+        Some(_) => None,
+        None => Some(generations.begin().map_err(engine_error)?),
+    };
+    let dir = fresh.as_ref().map(|fresh| fresh.dir.clone());
+    let dir = dir
+        .or_else(|| generations.current())
+        .expect("one of the two");
+    let engine = crate::engine::open(options.kind, &dir, options.map_bytes);
+    let engine = engine.map_err(engine_error)?;
     let state = open_state(&engine, found.genesis, limits, &layout)?;
+    if let Some(fresh) = fresh {
+        generations.switch(&fresh).map_err(engine_error)?;
+    }
     let applied = state.applied();
     if state.view().cluster_id() != found.identity.cluster {
         return Err(OpenError::DataDir {
@@ -210,7 +247,7 @@ pub(crate) fn recover(config: &Config, found: Found) -> Result<Recovery, OpenErr
         state,
         engine,
         wal,
-        generations,
+        generations: Arc::new(Mutex::new(generations)),
         options,
         limits,
     })

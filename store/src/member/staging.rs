@@ -1,7 +1,6 @@
 //! A snapshot on its way in: rows go into a fresh engine beside the one in use, which is swapped in
 //! once everything has come, has been checked and is durable.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,18 +9,22 @@ use keelson_core::engine::Engine;
 use keelson_core::state::{Limits, SnapshotBuilder, StateMachine};
 use keelson_core::{Index, SnapshotMark, Term};
 use keelson_proto::peer::{RaftMessage, snapshot_chunk};
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tonic::Status;
 
 use super::driver::Event;
-use crate::engine::{EngineOptions, Generations, NewGeneration};
+use super::recover::EngineOptions;
+use crate::disk::RealDisk;
+use crate::engine::generation::{Fresh, GenerationError, Generations};
 use crate::peer::SnapshotSink;
 
 /// A whole snapshot, ready to be gone on from.
 pub(crate) struct Staged {
     engine: Arc<dyn Engine>,
     state: StateMachine,
-    generation: NewGeneration,
+    generations: Arc<Mutex<Generations<RealDisk>>>,
+    fresh: Fresh,
     mark: SnapshotMark,
     _slot: Slot,
 }
@@ -36,15 +39,19 @@ impl Staged {
     ///
     /// # Errors
     /// The disk's; which of the two states the directory points at is then unknown.
-    pub(crate) fn install(self) -> std::io::Result<(Arc<dyn Engine>, StateMachine)> {
-        self.generation.make_current()?;
+    pub(crate) fn install(self) -> Result<(Arc<dyn Engine>, StateMachine), GenerationError> {
+        let mut generations = self.generations.lock();
+        generations.switch(&self.fresh)?;
+        // Readers that still have the old engine open keep it until they are done.
+        generations.remove_others()?;
+        drop(generations);
         Ok((self.engine, self.state))
     }
 }
 
 /// Receives one snapshot at a time.
 pub(crate) struct Stager {
-    pub(crate) generations: Arc<Generations>,
+    pub(crate) generations: Arc<Mutex<Generations<RealDisk>>>,
     pub(crate) options: EngineOptions,
     pub(crate) limits: Limits,
     pub(crate) events: Sender<Event>,
@@ -66,7 +73,7 @@ pub(crate) struct Staging {
     mark: SnapshotMark,
     engine: Arc<dyn Engine>,
     builder: Option<SnapshotBuilder>,
-    generation: NewGeneration,
+    fresh: Fresh,
     slot: Slot,
 }
 
@@ -86,9 +93,13 @@ impl SnapshotSink for Stager {
             ));
         }
         let slot = Slot(Arc::clone(&self.busy));
-        let generation = self.generations.create().map_err(internal)?;
-        let dir: PathBuf = generation.dir().to_owned();
-        let engine = crate::engine::open(&self.options, &dir).map_err(internal)?;
+        let mut generations = self.generations.lock();
+        // What an earlier attempt left.
+        generations.remove_others().map_err(internal)?;
+        let fresh = generations.begin().map_err(internal)?;
+        drop(generations);
+        let EngineOptions { kind, map_bytes } = self.options;
+        let engine = crate::engine::open(kind, &fresh.dir, map_bytes).map_err(internal)?;
         let builder = Some(SnapshotBuilder::new(Arc::clone(&engine)));
         tracing::info!(
             index = mark.index.0,
@@ -100,7 +111,7 @@ impl SnapshotSink for Stager {
             mark,
             engine,
             builder,
-            generation,
+            fresh,
             slot,
         })
     }
@@ -148,7 +159,8 @@ impl SnapshotSink for Stager {
         let staged = Staged {
             engine: staging.engine,
             state,
-            generation: staging.generation,
+            generations: Arc::clone(&self.generations),
+            fresh: staging.fresh,
             mark: staging.mark,
             _slot: staging.slot,
         };

@@ -107,6 +107,8 @@ pub struct Wal<D: Disk> {
     _lock: D::Lock,
 }
 
+/// A larger buffer is given back after the batch that needed it.
+const PENDING_BYTES: usize = 1 << 20;
 const LOCK_FILE: &str = "lock";
 
 impl<D: Disk> Wal<D> {
@@ -342,6 +344,7 @@ impl<D: Disk> Wal<D> {
         self.pending_first = None;
         self.pending_last = Index(0);
         self.pending.truncate(HEADER_BYTES);
+        self.pending.shrink_to(PENDING_BYTES);
         self.synced = (self.log.hard_state, self.log.mark);
         Ok(())
     }

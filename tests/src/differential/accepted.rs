@@ -6,6 +6,7 @@ use keelson_proto::etcdserverpb::request_op::Request;
 use keelson_proto::etcdserverpb::response_op::Response;
 use keelson_proto::etcdserverpb::{RangeRequest, RangeResponse, TxnRequest, TxnResponse};
 use keelson_proto::mvccpb::KeyValue;
+use tonic::Code;
 
 use super::answer::Answer;
 use super::generate::Operation;
@@ -21,7 +22,7 @@ struct Rule {
     explains: fn(&Operation, &Answer, &Answer) -> bool,
 }
 
-const RULES: [Rule; 2] = [
+const RULES: [Rule; 3] = [
     Rule {
         name: "sort-ties",
         explains: sort_ties,
@@ -29,6 +30,10 @@ const RULES: [Rule; 2] = [
     Rule {
         name: "hash-revision",
         explains: hash_revision,
+    },
+    Rule {
+        name: "hash-at-compaction",
+        explains: hash_at_compaction,
     },
 ];
 
@@ -58,6 +63,15 @@ fn hash_revision(_: &Operation, ours: &Answer, theirs: &Answer) -> bool {
     let mut ours = *ours;
     ours.hash_revision = theirs.hash_revision;
     ours == *theirs
+}
+
+fn hash_at_compaction(operation: &Operation, ours: &Answer, theirs: &Answer) -> bool {
+    let (Operation::Hash(request), Answer::Hash(hash)) = (operation, ours) else {
+        return false;
+    };
+    let text = "etcdserver: mvcc: required revision has been compacted";
+    let refused = *theirs == Answer::Error(Code::OutOfRange, text.to_string());
+    refused && hash.compact_revision == request.revision
 }
 
 fn sort_ties(operation: &Operation, ours: &Answer, theirs: &Answer) -> bool {

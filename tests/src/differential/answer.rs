@@ -1,5 +1,7 @@
 //! Carries an operation out and masks what two servers can never have in common.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use keelson_proto::etcdserverpb::kv_client::KvClient;
 use keelson_proto::etcdserverpb::lease_client::LeaseClient;
@@ -14,6 +16,9 @@ use tonic::{Code, Status};
 
 use super::generate::{LEASE, Operation};
 use crate::proc::client;
+
+/// How long a server may think: longer than any of its own timeouts.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An answer, ids and terms masked.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,8 +93,15 @@ impl Subject {
         }
     }
 
-    /// Carries the operation out.
+    /// Carries the operation out. No answer at all is an answer, too.
     pub async fn answer(&mut self, operation: &Operation) -> Answer {
+        match tokio::time::timeout(PATIENCE, self.ask(operation)).await {
+            Ok(answer) => answer,
+            Err(_) => Answer::Error(Code::DeadlineExceeded, format!("none in {PATIENCE:?}")),
+        }
+    }
+
+    async fn ask(&mut self, operation: &Operation) -> Answer {
         let outcome = match operation.clone() {
             Operation::Range(range) => self
                 .kv

@@ -135,7 +135,7 @@ impl Generator {
     fn value(&mut self) -> Bytes {
         match self.rng.random_range(0..40) {
             0 => Bytes::new(),
-            1 => Bytes::from(vec![b'L'; 20_000]),
+            1 => Bytes::from(vec![b'L'; 5_000]),
             2..30 => Bytes::from(self.rng.random_range(0..12).to_string()),
             _ => Bytes::from(format!("unique {}", self.rng.random::<u64>())),
         }

@@ -12,10 +12,13 @@ use super::generate::{Generator, Operation};
 use crate::proc::cluster::{Cluster, Plan};
 
 /// Operations shown before the one that differed.
-const SHOWN: usize = 4;
+const SHOWN: usize = 3;
 
-/// Answers longer than this are cut in messages.
-const CUT: usize = 4_000;
+/// Differences after which a run stops.
+const DIFFERENCES: usize = 10;
+
+/// Operations and answers longer than this are cut in messages.
+const CUT: usize = 1_500;
 
 /// What a run saw.
 #[derive(Clone, Debug, Default)]
@@ -31,7 +34,7 @@ pub struct Summary {
 /// Runs `operations` operations made from `seed` on both binaries.
 ///
 /// # Errors
-/// A server does not start, or an answer differs; the text says how to repeat it.
+/// A server does not start, or answers differ; the text says how to repeat it.
 pub async fn run(ours: &Path, theirs: &Path, seed: u64, operations: usize) -> Result<Summary> {
     let (our_member, their_member) = tokio::join!(start(ours), start(theirs));
     let (mut our_member, mut their_member) = (our_member?, their_member?);
@@ -43,7 +46,7 @@ pub async fn run(ours: &Path, theirs: &Path, seed: u64, operations: usize) -> Re
     }
     let mut generator = Generator::new(seed, leases);
     let mut summary = Summary::default();
-    let mut recent = VecDeque::new();
+    let mut differences = Differences::default();
     for number in 0..operations {
         let operation = generator.operation();
         let (our, their) = tokio::join!(ours.answer(&operation), theirs.answer(&operation));
@@ -51,16 +54,13 @@ pub async fn run(ours: &Path, theirs: &Path, seed: u64, operations: usize) -> Re
         our_member.members[0].alive().with_context(ended)?;
         their_member.members[0].alive().with_context(ended)?;
         if our != their {
-            let Some(rule) = accepted(&operation, &our, &their) else {
-                let before: String = recent.iter().map(|text| format!("  {text}\n")).collect();
-                bail!(
-                    "seed {seed}, operation {number} differs\n{operation:?}\nours:   {}\n\
-                     theirs: {}\nbefore it:\n{before}",
-                    cut(&our),
-                    cut(&their),
-                );
-            };
-            *summary.accepted.entry(rule).or_default() += 1;
+            match accepted(&operation, &our, &their) {
+                Some(rule) => *summary.accepted.entry(rule).or_default() += 1,
+                None => differences.add(number, &operation, &our, &their),
+            }
+        }
+        if differences.enough() {
+            break;
         }
         learn(&mut generator, &operation, &their);
         if let Answer::Error(code, text) = &their {
@@ -69,14 +69,60 @@ pub async fn run(ours: &Path, theirs: &Path, seed: u64, operations: usize) -> Re
                 .entry(format!("{code:?}: {text}"))
                 .or_default() += 1;
         }
-        recent.push_back(format!("{number}: {operation:?} -> {}", cut(&their)));
-        if recent.len() > SHOWN {
-            recent.pop_front();
-        }
+        differences.remember(number, &operation, &their);
+    }
+    if differences.count > 0 {
+        bail!(
+            "seed {seed}: {} answers differ\n{}",
+            differences.count,
+            differences.text
+        );
     }
     summary.operations = operations;
     ensure!(generator.revision > 1, "nothing was ever written");
     Ok(summary)
+}
+
+/// What differed, for people.
+#[derive(Default)]
+struct Differences {
+    count: usize,
+    /// The stores are not the same any more: what follows differs for no reason of its own.
+    apart: bool,
+    text: String,
+    recent: VecDeque<String>,
+}
+
+impl Differences {
+    fn add(&mut self, number: usize, operation: &Operation, ours: &Answer, theirs: &Answer) {
+        self.count += 1;
+        self.apart |= ours.revision() != theirs.revision();
+        for earlier in self.recent.drain(..) {
+            self.text += &format!("  before: {earlier}\n");
+        }
+        let [operation, ours, theirs] = [
+            format!("{operation:?}"),
+            format!("{ours:?}"),
+            format!("{theirs:?}"),
+        ]
+        .map(cut);
+        self.text += &format!("{number}: {operation}\n  ours:   {ours}\n  theirs: {theirs}\n");
+    }
+
+    fn enough(&self) -> bool {
+        self.apart || self.count >= DIFFERENCES
+    }
+
+    fn remember(&mut self, number: usize, operation: &Operation, answer: &Answer) {
+        let answer = cut(format!("{answer:?}"));
+        self.recent.push_back(format!(
+            "{number}: {} -> {answer}",
+            cut(format!("{operation:?}"))
+        ));
+        if self.recent.len() > SHOWN {
+            self.recent.pop_front();
+        }
+    }
 }
 
 /// One member with its data in memory where that is to be had: no disk is tested here.
@@ -99,16 +145,10 @@ fn learn(generator: &mut Generator, operation: &Operation, answer: &Answer) {
     }
 }
 
-fn cut(answer: &Answer) -> String {
-    let mut text = format!("{answer:?}");
-    if text.len() > CUT {
-        text.truncate(
-            (0..=CUT)
-                .rev()
-                .find(|at| text.is_char_boundary(*at))
-                .unwrap_or(0),
-        );
-        text += "...";
+fn cut(text: String) -> String {
+    let mut cut: String = text.chars().take(CUT).collect();
+    if cut.len() < text.len() {
+        cut += "...";
     }
-    text
+    cut
 }

@@ -417,7 +417,9 @@ impl World {
         let now = self.clock.now_ms();
         let arrivals = match envelope.to_boot {
             0 => [None, None],
-            _ => self.net.arrivals(from, to, now, &self.swarm, &mut self.dice),
+            _ => self
+                .net
+                .arrivals(from, to, now, &self.swarm, &mut self.dice),
         };
         let [first, again] = arrivals;
         if first.is_none() && self.dice.chance(0.2) {
@@ -428,7 +430,8 @@ impl World {
             self.clock.after(at_ms - now, Event::Deliver(copy));
         }
         if let Some(at_ms) = first {
-            self.clock.after(at_ms - now, Event::Deliver(Box::new(envelope)));
+            self.clock
+                .after(at_ms - now, Event::Deliver(Box::new(envelope)));
         }
     }
 

@@ -280,7 +280,10 @@ mod tests {
         };
         assert!(message_from_peer(append(vec![entry(153), entry(154)])).is_some());
         assert_eq!(message_from_peer(append(vec![entry(152)])), None);
-        assert_eq!(message_from_peer(append(vec![entry(153), entry(155)])), None);
+        assert_eq!(
+            message_from_peer(append(vec![entry(153), entry(155)])),
+            None
+        );
     }
 
     #[test]
