@@ -40,7 +40,7 @@ use segment::{Segment, Spares};
 /// How the log uses its disk.
 #[derive(Clone, Copy, Debug)]
 pub struct WalConfig {
-    /// Segments are this long, unless a single batch is longer. 64 MiB: long enough to make
+    /// Segments are this long, unless a single batch is longer. 16 MiB: long enough to make
     /// rotation rare, short enough to give space back.
     pub segment_bytes: u64,
     /// How many segments that are no longer needed are kept to be written again.
@@ -52,7 +52,7 @@ pub struct WalConfig {
 impl Default for WalConfig {
     fn default() -> WalConfig {
         WalConfig {
-            segment_bytes: 64 << 20,
+            segment_bytes: 16 << 20,
             keep_recycled: 2,
             unsafe_no_fsync: false,
         }

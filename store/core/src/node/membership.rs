@@ -111,8 +111,18 @@ impl Node {
     }
 
     fn note_own_removal(&mut self, change: &MemberChange, accepted: bool) {
-        if let Some(member_change::Op::Remove(id)) = change.op {
-            self.removed |= accepted && MemberId(id) == self.config.member;
+        let Some(member_change::Op::Remove(id)) = change.op else {
+            return;
+        };
+        if !accepted || MemberId(id) != self.config.member {
+            return;
+        }
+        self.removed = true;
+        if self.is_leader() {
+            // raft-rs keeps a removed leader in office and then misses it among the voters, as soon
+            // as anything it wrote is durable. The commit that removed it has been told to all.
+            let term = self.raw.raft.term;
+            self.raw.raft.become_follower(term, MemberId::NONE.0);
         }
     }
 }
