@@ -41,7 +41,7 @@ impl Size {
     /// What to tell an operator who chose an even count; nothing for an odd one.
     pub fn warning(self) -> Option<String> {
         let count = self.get();
-        (count % 2 == 0).then(|| {
+        (count.is_multiple_of(2)).then(|| {
             format!(
                 "{count} members tolerate the loss of {}, no more than {} would: choose an odd number",
                 self.tolerated(),

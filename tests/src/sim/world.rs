@@ -632,7 +632,8 @@ impl World {
         mut entry: keelson_core::Committed,
     ) -> Result<(), String> {
         let index = entry.entry.index;
-        let skipped = self.mutant == Some(Mutant::EntrySkipped) && id.0 == 2 && index.0 % 50 == 0;
+        let skipped =
+            self.mutant == Some(Mutant::EntrySkipped) && id.0 == 2 && index.0.is_multiple_of(50);
         if skipped {
             entry.entry.data = Bytes::new();
         }
