@@ -22,12 +22,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = Path::new("proto");
     println!("cargo:rerun-if-changed=proto");
     let descriptors = protox::compile(FILES, [dir])?;
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "cargo speaks to build scripts through it"
-    )]
-    let grpc = std::env::var_os("CARGO_FEATURE_GRPC").is_some();
-    if std::env::var_os("CARGO_FEATURE_JSON").is_some() {
+    let grpc = feature("GRPC");
+    if feature("JSON") {
         json(&descriptors.encode_to_vec())?;
     }
     let mut config = prost_build::Config::new();
@@ -38,6 +34,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .build_server(grpc)
         .compile_fds_with_config(descriptors, config)?;
     Ok(())
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "cargo speaks to build scripts through it"
+)]
+fn feature(name: &str) -> bool {
+    std::env::var_os(format!("CARGO_FEATURE_{name}")).is_some()
 }
 
 /// JSON as etcd's gateway has it: the names of the .proto files, nothing that is empty, and no

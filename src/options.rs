@@ -96,7 +96,7 @@ fn refuse_unsupported(values: &Values) -> Result<(), OptionsError> {
 
 fn without_effect(values: &Values) -> Vec<String> {
     flags::all()
-        .filter(|flag| matches!(flag.effect, Effect::NoEffect | Effect::Ignored))
+        .filter(|flag| matches!(flag.effect, Effect::Inert | Effect::Ignored))
         .filter(|flag| values.is_changed(flag))
         .map(|flag| format!("--{} is accepted but has no effect yet", flag.name))
         .collect()

@@ -1,1 +1,23 @@
-//! (being built)
+//! Fuzz targets as plain functions: each asserts a property, not only that nothing panics.
+//!
+//! `cargo test -p keelson-fuzz` replays the corpora and a bounded number of mutations of them on any
+//! toolchain. `cargo fuzz run <target>`, with a nightly one, explores for as long as it is let; the
+//! front ends are in `fuzz_targets/`.
+
+pub mod command;
+pub mod config;
+pub mod peer;
+pub mod request;
+pub mod wal;
+
+/// A target: takes any bytes, panics if the property does not hold.
+pub type Target = fn(&[u8]);
+
+/// Every target, by the name of its corpus.
+pub const TARGETS: [(&str, Target); 5] = [
+    ("command", command::run),
+    ("config", config::run),
+    ("peer", peer::run),
+    ("request", request::run),
+    ("wal", wal::run),
+];

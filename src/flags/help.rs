@@ -42,7 +42,7 @@ fn describe(text: &mut String, flag: &Flag) {
     }
     match flag.effect {
         Effect::Works | Effect::Ignored => {}
-        Effect::NoEffect => text.push_str("    Accepted; has no effect yet.\n"),
+        Effect::Inert => text.push_str("    Accepted; has no effect yet.\n"),
         Effect::Unsupported(remedy) => {
             let _ = writeln!(text, "    Not supported yet: {remedy}.");
         }

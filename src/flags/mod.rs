@@ -23,7 +23,7 @@ pub(crate) enum Effect {
     /// What etcd's does.
     Works,
     /// Nothing yet; said in `--help` and in the log. Only for flags nobody's safety hangs on.
-    NoEffect,
+    Inert,
     /// Any value but the default stops the member, with this remedy: silence would be a lie.
     Unsupported(&'static str),
     /// A name of long ago that etcd itself takes and ignores.

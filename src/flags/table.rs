@@ -25,15 +25,15 @@ group! { MEMBER, "Member",
         "List of URLs to listen on for client traffic, gRPC and HTTP alike.";
     "listen-client-http-urls", MaybeUrls, "", Unsupported(ONE_PORT) =>
         "List of URLs to listen on for http only client traffic.";
-    "max-snapshots", Count, "5", NoEffect =>
+    "max-snapshots", Count, "5", Inert =>
         "Maximum number of snapshot files to retain (0 is unlimited).";
-    "max-wals", Count, "5", NoEffect =>
+    "max-wals", Count, "5", Inert =>
         "Maximum number of wal files to retain (0 is unlimited).";
-    "memory-mlock", Bool, "false", NoEffect =>
+    "memory-mlock", Bool, "false", Inert =>
         "Enable to enforce etcd pages (in particular bbolt) to stay in RAM.";
     "quota-backend-bytes", Signed, "0", Works =>
         "Raise alarms when backend size exceeds the given quota (0: 2 GiB, negative: no quota).";
-    "backend-bbolt-freelist-type", Text, "map", NoEffect =>
+    "backend-bbolt-freelist-type", Text, "map", Inert =>
         "Freelist of bbolt, which we do not use.";
     "backend-batch-interval", Duration, "0", Works =>
         "Maximum time before the storage engine commits (0: 100ms). Durability does not wait for it.";
@@ -45,23 +45,23 @@ group! { MEMBER, "Member",
         "Maximum client request size in bytes the server will accept.";
     "max-concurrent-streams", Count32, "4294967295", Works =>
         "Maximum concurrent streams that each client can open at a time.";
-    "grpc-keepalive-min-time", Duration, "5s", NoEffect =>
+    "grpc-keepalive-min-time", Duration, "5s", Inert =>
         "Minimum duration interval that a client should wait before pinging server.";
-    "grpc-keepalive-interval", Duration, "2h", NoEffect =>
+    "grpc-keepalive-interval", Duration, "2h", Inert =>
         "Frequency duration of server-to-client ping to check if a connection is alive.";
-    "grpc-keepalive-timeout", Duration, "20s", NoEffect =>
+    "grpc-keepalive-timeout", Duration, "20s", Inert =>
         "Additional duration of wait before closing a non-responsive connection.";
-    "socket-reuse-port", Bool, "false", NoEffect =>
+    "socket-reuse-port", Bool, "false", Inert =>
         "Enable to set socket option SO_REUSEPORT on listeners.";
-    "socket-reuse-address", Bool, "false", NoEffect =>
+    "socket-reuse-address", Bool, "false", Inert =>
         "Enable to set socket option SO_REUSEADDR on listeners (always on here).";
-    "enable-grpc-gateway", Bool, "true", NoEffect =>
-        "Enable the JSON gateway (not built yet).";
-    "raft-read-timeout", Duration, "5s", NoEffect =>
+    "enable-grpc-gateway", Bool, "true", Inert =>
+        "Enable the JSON gateway (always on here).";
+    "raft-read-timeout", Duration, "5s", Inert =>
         "Read timeout set on each peer connection.";
-    "raft-write-timeout", Duration, "5s", NoEffect =>
+    "raft-write-timeout", Duration, "5s", Inert =>
         "Write timeout set on each peer connection.";
-    "feature-gates", Text, "", NoEffect =>
+    "feature-gates", Text, "", Inert =>
         "A set of key=value pairs that describe gates for alpha/experimental features.";
 }
 
@@ -87,17 +87,17 @@ group! { CLUSTERING, "Clustering",
         "V3 discovery: token of the cluster to be bootstrapped.";
     "discovery-endpoints", Text, "", Unsupported(DISCOVERY) =>
         "V3 discovery: gRPC endpoints of the discovery service.";
-    "discovery-dial-timeout", Duration, "2s", NoEffect =>
+    "discovery-dial-timeout", Duration, "2s", Inert =>
         "V3 discovery: dial timeout for client connections.";
-    "discovery-request-timeout", Duration, "5s", NoEffect =>
+    "discovery-request-timeout", Duration, "5s", Inert =>
         "V3 discovery: timeout for discovery requests.";
-    "discovery-keepalive-time", Duration, "2s", NoEffect =>
+    "discovery-keepalive-time", Duration, "2s", Inert =>
         "V3 discovery: keepalive time for client connections.";
-    "discovery-keepalive-timeout", Duration, "6s", NoEffect =>
+    "discovery-keepalive-timeout", Duration, "6s", Inert =>
         "V3 discovery: keepalive timeout for client connections.";
-    "discovery-insecure-transport", Bool, "true", NoEffect =>
+    "discovery-insecure-transport", Bool, "true", Inert =>
         "V3 discovery: disable transport security for client connections.";
-    "discovery-insecure-skip-tls-verify", Bool, "false", NoEffect =>
+    "discovery-insecure-skip-tls-verify", Bool, "false", Inert =>
         "V3 discovery: skip server certificate verification.";
     "discovery-cert", Text, "", Unsupported(DISCOVERY) =>
         "V3 discovery: TLS certificate file of this client.";
@@ -109,7 +109,7 @@ group! { CLUSTERING, "Clustering",
         "V3 discovery: username[:password] for authentication.";
     "discovery-password", Secret, "", Unsupported(DISCOVERY) =>
         "V3 discovery: password for authentication.";
-    "discovery-fallback", OneOf(&["exit", "proxy"]), "proxy", NoEffect =>
+    "discovery-fallback", OneOf(&["exit", "proxy"]), "proxy", Inert =>
         "Expected behavior ('exit' or 'proxy') when discovery services fails.";
     "discovery-proxy", Text, "", Unsupported(DISCOVERY) =>
         "HTTP proxy to use for traffic to discovery service.";
@@ -121,13 +121,13 @@ group! { CLUSTERING, "Clustering",
         "Reject reconfiguration requests that would cause quorum loss.";
     "pre-vote", Bool, "true", Works =>
         "Ask before standing for election, so that a member with a bad link deposes no good leader.";
-    "auto-compaction-retention", Text, "0", NoEffect =>
+    "auto-compaction-retention", Text, "0", Inert =>
         "Auto compaction retention length. 0 means disable auto compaction.";
-    "auto-compaction-mode", Text, "periodic", NoEffect =>
+    "auto-compaction-mode", Text, "periodic", Inert =>
         "Interpret 'auto-compaction-retention' one of: periodic|revision.";
     "enable-v2", Bool, "false", Unsupported("the v2 API is a later step: use the v3 API") =>
         "Accept etcd V2 client requests.";
-    "v2-deprecation", Text, "write-only", NoEffect =>
+    "v2-deprecation", Text, "write-only", Inert =>
         "Phase of v2store deprecation.";
 }
 
@@ -144,13 +144,13 @@ group! { LOGGING, "Logging",
         "'json' or 'console'; goes before --logger.";
     "enable-log-rotation", Bool, "false", Unsupported("use logrotate with copytruncate") =>
         "Enable log rotation of a single log-outputs file target.";
-    "log-rotation-config-json", Text, "", NoEffect =>
+    "log-rotation-config-json", Text, "", Inert =>
         "Configures log rotation if enabled with a JSON logger config.";
     "debug", Bool, "false", Works =>
         "Enable debug-level logging; --log-level=debug is the newer name.";
-    "log-package-levels", Text, "", NoEffect =>
+    "log-package-levels", Text, "", Inert =>
         "Specify a particular log level for each etcd package.";
-    "warning-unary-request-duration", Duration, "300ms", NoEffect =>
+    "warning-unary-request-duration", Duration, "300ms", Inert =>
         "Time after which a slow unary request is logged.";
 }
 

@@ -2,24 +2,24 @@
 
 use super::{Effect::*, Flag, Group, Kind::*, group};
 
-const OPS: &str = "scrape /metrics and /health on --listen-client-urls instead";
+const OPS: &str = "/health is on --listen-client-urls; /metrics is a later step";
 
 group! { MONITORING, "Profiling and Monitoring",
-    "enable-pprof", Bool, "false", NoEffect =>
+    "enable-pprof", Bool, "false", Inert =>
         "Enable runtime profiling data via HTTP server.";
-    "metrics", OneOf(&["basic", "extensive"]), "basic", NoEffect =>
+    "metrics", OneOf(&["basic", "extensive"]), "basic", Inert =>
         "Set level of detail for exported metrics.";
     "listen-metrics-urls", MaybeUrls, "", Unsupported(OPS) =>
         "List of URLs to listen on for the metrics and health endpoints.";
-    "enable-distributed-tracing", Bool, "false", NoEffect =>
+    "enable-distributed-tracing", Bool, "false", Inert =>
         "Enable distributed tracing.";
-    "distributed-tracing-address", Text, "localhost:4317", NoEffect =>
+    "distributed-tracing-address", Text, "localhost:4317", Inert =>
         "Distributed tracing collector address.";
-    "distributed-tracing-service-name", Text, "etcd", NoEffect =>
+    "distributed-tracing-service-name", Text, "etcd", Inert =>
         "Distributed tracing service name.";
-    "distributed-tracing-instance-id", Text, "", NoEffect =>
+    "distributed-tracing-instance-id", Text, "", Inert =>
         "Distributed tracing instance ID.";
-    "distributed-tracing-sampling-rate", Count, "0", NoEffect =>
+    "distributed-tracing-sampling-rate", Count, "0", Inert =>
         "Number of samples to collect per million spans.";
 }
 
@@ -28,38 +28,38 @@ const PROXY_LATER: &str = "the proxy is a later step: point clients at the membe
 group! { PROXY, "v2 Proxy",
     "proxy", OneOf(&["off", "readonly", "on"]), "off", Unsupported(PROXY_LATER) =>
         "Proxy mode setting ('off', 'readonly' or 'on').";
-    "proxy-failure-wait", Count, "5000", NoEffect =>
+    "proxy-failure-wait", Count, "5000", Inert =>
         "Time (in milliseconds) an endpoint will be held in a failed state.";
-    "proxy-refresh-interval", Count, "30000", NoEffect =>
+    "proxy-refresh-interval", Count, "30000", Inert =>
         "Time (in milliseconds) of the endpoints refresh interval.";
-    "proxy-dial-timeout", Count, "1000", NoEffect =>
+    "proxy-dial-timeout", Count, "1000", Inert =>
         "Time (in milliseconds) for a dial to timeout.";
-    "proxy-write-timeout", Count, "5000", NoEffect =>
+    "proxy-write-timeout", Count, "5000", Inert =>
         "Time (in milliseconds) for a write to timeout.";
-    "proxy-read-timeout", Count, "0", NoEffect =>
+    "proxy-read-timeout", Count, "0", Inert =>
         "Time (in milliseconds) for a read to timeout.";
 }
 
 group! { FEATURES, "Features",
     "config-file", Text, "", Unsupported("give flags, or ETCD_* in the environment") =>
         "Path to the server configuration file.";
-    "corrupt-check-time", Duration, "0s", NoEffect =>
+    "corrupt-check-time", Duration, "0s", Inert =>
         "Duration of time between cluster corruption check passes.";
-    "compact-hash-check-time", Duration, "1m", NoEffect =>
+    "compact-hash-check-time", Duration, "1m", Inert =>
         "Duration of time between leader checks followers compaction hashes.";
-    "compaction-batch-limit", Count, "1000", NoEffect =>
+    "compaction-batch-limit", Count, "1000", Inert =>
         "Maximum revisions deleted in each compaction batch.";
-    "compaction-sleep-interval", Duration, "10ms", NoEffect =>
+    "compaction-sleep-interval", Duration, "10ms", Inert =>
         "Sleep interval between each compaction batch.";
-    "watch-progress-notify-interval", Duration, "10m", NoEffect =>
+    "watch-progress-notify-interval", Duration, "10m", Inert =>
         "Duration of periodical watch progress notification.";
-    "warning-apply-duration", Duration, "100ms", NoEffect =>
+    "warning-apply-duration", Duration, "100ms", Inert =>
         "Time after which a slow apply is logged.";
-    "bootstrap-defrag-threshold-megabytes", Count, "0", NoEffect =>
+    "bootstrap-defrag-threshold-megabytes", Count, "0", Inert =>
         "Defragment at start when that frees at least so much.";
-    "max-learners", Count, "1", NoEffect =>
+    "max-learners", Count, "1", Inert =>
         "Maximum number of learner members in the cluster membership.";
-    "downgrade-check-time", Duration, "5s", NoEffect =>
+    "downgrade-check-time", Duration, "5s", Inert =>
         "Duration of time between two downgrade status checks.";
     "snapshot-catchup-entries", Count, "5000", Works =>
         "Number of entries kept for a slow follower after the log is compacted.";
@@ -68,65 +68,65 @@ group! { FEATURES, "Features",
 const TLS: &str = "TLS is a later step: leave the flag out";
 
 group! { EXPERIMENTAL, "Experimental names of etcd 2 to 3.5",
-    "experimental-initial-corrupt-check", Bool, "false", NoEffect =>
+    "experimental-initial-corrupt-check", Bool, "false", Inert =>
         "Check data corruption before serving any client/peer traffic.";
-    "experimental-corrupt-check-time", Duration, "0s", NoEffect =>
+    "experimental-corrupt-check-time", Duration, "0s", Inert =>
         "Now --corrupt-check-time.";
-    "experimental-compact-hash-check-enabled", Bool, "false", NoEffect =>
+    "experimental-compact-hash-check-enabled", Bool, "false", Inert =>
         "Let the leader check followers' compaction hashes.";
-    "experimental-compact-hash-check-time", Duration, "1m", NoEffect =>
+    "experimental-compact-hash-check-time", Duration, "1m", Inert =>
         "Now --compact-hash-check-time.";
     "experimental-enable-v2v3", Text, "", Unsupported("the v2 API is a later step") =>
         "Serve v2 requests through the v3 backend under a given prefix.";
-    "experimental-backend-bbolt-freelist-type", Text, "array", NoEffect =>
+    "experimental-backend-bbolt-freelist-type", Text, "array", Inert =>
         "Now --backend-bbolt-freelist-type.";
-    "experimental-enable-lease-checkpoint", Bool, "false", NoEffect =>
+    "experimental-enable-lease-checkpoint", Bool, "false", Inert =>
         "Let the leader persist the remaining TTL of leases.";
-    "experimental-enable-lease-checkpoint-persist", Bool, "false", NoEffect =>
+    "experimental-enable-lease-checkpoint-persist", Bool, "false", Inert =>
         "Persist the remaining TTL of leases.";
-    "experimental-compaction-batch-limit", Count, "1000", NoEffect =>
+    "experimental-compaction-batch-limit", Count, "1000", Inert =>
         "Now --compaction-batch-limit.";
-    "experimental-compaction-sleep-interval", Duration, "10ms", NoEffect =>
+    "experimental-compaction-sleep-interval", Duration, "10ms", Inert =>
         "Now --compaction-sleep-interval.";
     "experimental-peer-skip-client-san-verification", Bool, "false", Unsupported(TLS) =>
         "Now --peer-skip-client-san-verification.";
-    "experimental-watch-progress-notify-interval", Duration, "10m", NoEffect =>
+    "experimental-watch-progress-notify-interval", Duration, "10m", Inert =>
         "Now --watch-progress-notify-interval.";
-    "experimental-warning-apply-duration", Duration, "100ms", NoEffect =>
+    "experimental-warning-apply-duration", Duration, "100ms", Inert =>
         "Now --warning-apply-duration.";
-    "experimental-warning-unary-request-duration", Duration, "300ms", NoEffect =>
+    "experimental-warning-unary-request-duration", Duration, "300ms", Inert =>
         "Now --warning-unary-request-duration.";
-    "experimental-memory-mlock", Bool, "false", NoEffect =>
+    "experimental-memory-mlock", Bool, "false", Inert =>
         "Now --memory-mlock.";
-    "experimental-txn-mode-write-with-shared-buffer", Bool, "true", NoEffect =>
+    "experimental-txn-mode-write-with-shared-buffer", Bool, "true", Inert =>
         "Share the read buffer with write transactions.";
-    "experimental-bootstrap-defrag-threshold-megabytes", Count, "0", NoEffect =>
+    "experimental-bootstrap-defrag-threshold-megabytes", Count, "0", Inert =>
         "Now --bootstrap-defrag-threshold-megabytes.";
-    "experimental-max-learners", Count, "1", NoEffect =>
+    "experimental-max-learners", Count, "1", Inert =>
         "Now --max-learners.";
-    "experimental-wait-cluster-ready-timeout", Duration, "5s", NoEffect =>
+    "experimental-wait-cluster-ready-timeout", Duration, "5s", Inert =>
         "Longest wait for the cluster before serving.";
-    "experimental-snapshot-catchup-entries", Count, "5000", NoEffect =>
+    "experimental-snapshot-catchup-entries", Count, "5000", Inert =>
         "Now --snapshot-catchup-entries.";
-    "experimental-downgrade-check-time", Duration, "5s", NoEffect =>
+    "experimental-downgrade-check-time", Duration, "5s", Inert =>
         "Now --downgrade-check-time.";
-    "experimental-stop-grpc-service-on-defrag", Bool, "false", NoEffect =>
+    "experimental-stop-grpc-service-on-defrag", Bool, "false", Inert =>
         "Stop the gRPC service while defragmenting.";
-    "experimental-enable-distributed-tracing", Bool, "false", NoEffect =>
+    "experimental-enable-distributed-tracing", Bool, "false", Inert =>
         "Now --enable-distributed-tracing.";
-    "experimental-distributed-tracing-address", Text, "localhost:4317", NoEffect =>
+    "experimental-distributed-tracing-address", Text, "localhost:4317", Inert =>
         "Now --distributed-tracing-address.";
-    "experimental-distributed-tracing-service-name", Text, "etcd", NoEffect =>
+    "experimental-distributed-tracing-service-name", Text, "etcd", Inert =>
         "Now --distributed-tracing-service-name.";
-    "experimental-distributed-tracing-instance-id", Text, "", NoEffect =>
+    "experimental-distributed-tracing-instance-id", Text, "", Inert =>
         "Now --distributed-tracing-instance-id.";
-    "experimental-distributed-tracing-sampling-rate", Count, "0", NoEffect =>
+    "experimental-distributed-tracing-sampling-rate", Count, "0", Inert =>
         "Now --distributed-tracing-sampling-rate.";
-    "experimental-v3demo", Bool, "false", NoEffect =>
+    "experimental-v3demo", Bool, "false", Inert =>
         "The v3 API is always on.";
-    "experimental-gRPC-addr", Text, "127.0.0.1:2378", NoEffect =>
+    "experimental-gRPC-addr", Text, "127.0.0.1:2378", Inert =>
         "gRPC is served on --listen-client-urls.";
-    "experimental-auto-compaction-retention", Text, "0", NoEffect =>
+    "experimental-auto-compaction-retention", Text, "0", Inert =>
         "Now --auto-compaction-retention.";
 }
 

@@ -47,7 +47,7 @@ group! { SECURITY, "Security",
         "Comma-separated list of allowed SAN hostnames for inter-peer TLS authentication.";
     "peer-auto-tls", Bool, "false", Unsupported(TLS) =>
         "Peer TLS using self-generated certificates.";
-    "self-signed-cert-validity", Count, "1", NoEffect =>
+    "self-signed-cert-validity", Count, "1", Inert =>
         "Validity (in years) of generated certificates.";
     "peer-crl-file", Text, "", Unsupported(TLS) =>
         "Path to the peer certificate revocation list file.";
@@ -59,7 +59,7 @@ group! { SECURITY, "Security",
         "Minimum TLS version supported.";
     "tls-max-version", Text, "", Unsupported(TLS) =>
         "Maximum TLS version supported.";
-    "cors", Text, "*", NoEffect =>
+    "cors", Text, "*", Inert =>
         "Comma-separated whitelist of origins for CORS (empty or * means allow all).";
     "host-whitelist", Text, "*", Unsupported("restrict access with a firewall or a proxy") =>
         "Acceptable hostnames from HTTP client requests (empty or * means allow all).";
@@ -68,8 +68,8 @@ group! { SECURITY, "Security",
 group! { AUTH, "Auth",
     "auth-token", Text, "simple", Unsupported(AUTH_LATER) =>
         "Specify a v3 authentication token type and its options ('simple' or 'jwt').";
-    "bcrypt-cost", Count, "10", NoEffect =>
+    "bcrypt-cost", Count, "10", Inert =>
         "Cost of the bcrypt algorithm for hashing auth passwords, between 4 and 31.";
-    "auth-token-ttl", Count, "300", NoEffect =>
+    "auth-token-ttl", Count, "300", Inert =>
         "Time (in seconds) of the auth-token-ttl.";
 }

@@ -62,7 +62,8 @@ fn what_next(members: &[Member]) -> String {
          etcdctl --endpoints {first} put greeting hello\n  \
          etcdctl --endpoints {last} get greeting\n  \
          etcdctl --endpoints $ENDPOINTS endpoint status -w table\n  \
-         curl http://{first}/health\n",
+         curl http://{first}/health\n  \
+         curl http://{first}/v3/kv/range -d '{{\"key\":\"Z3JlZXRpbmc=\"}}'    # the same key\n",
         all.join(","),
     );
     if let Some(process) = leader
@@ -138,11 +139,11 @@ impl Screen {
     }
 }
 
-/// Everything about a member, in columns.
+/// Everything about a member, in columns that fit a terminal of eighty.
 fn line(member: &Member) -> String {
     let name = &member.plan.name;
     let port = member.plan.client_port;
-    let start = format!("  {name:<4} 127.0.0.1:{port:<5}");
+    let start = format!("  {name:<3} :{port:<5}");
     match &member.state {
         State::Up(answer) => format!("{start}  up    {}", columns(answer)),
         State::Starting => format!("{start}  up    starting"),
@@ -153,7 +154,7 @@ fn line(member: &Member) -> String {
 
 fn columns(answer: &Answer) -> String {
     format!(
-        "{:<16x}  {:<9}  term {:<4}  revision {:<10}  db {}",
+        "{:<16x} {:<9} term {:<3} rev {:<8} {}",
         answer.id,
         answer.role(),
         answer.term,
@@ -202,7 +203,7 @@ mod tests {
         assert_eq!(answer(2, 1, true).role(), "learner");
         assert_eq!(answer(2, 0, false).role(), "no leader");
         let text = columns(&answer(0x8e9e05c52164694d, 0, false));
-        assert!(text.starts_with("8e9e05c52164694d  no leader"), "{text}");
-        assert!(text.ends_with("db 20 KiB"), "{text}");
+        assert!(text.starts_with("8e9e05c52164694d no leader"), "{text}");
+        assert!(text.ends_with(" 20 KiB"), "{text}");
     }
 }

@@ -46,8 +46,9 @@ impl Scheme {
 pub struct Url {
     text: String,
     scheme: Scheme,
-    host: String,
-    port: String,
+    /// Where in `text` the host is.
+    host: (u32, u32),
+    port: u16,
 }
 
 /// Why a URL was refused. The texts are etcd's.
@@ -79,22 +80,35 @@ impl Url {
         let (authority, path) = rest.split_at(end);
         check_characters(input, authority)?;
         if scheme.is_unix() {
-            return Ok(Url::unix(scheme, rest));
+            return Ok(Url::assemble(scheme, rest, rest, 0));
         }
         let (host, port) =
             split_host_port(authority).ok_or_else(|| UrlError::HostPort(input.to_owned()))?;
-        if !port.is_empty() && port.parse::<u16>().is_err() {
-            return Err(UrlError::Parse(input.to_owned(), "invalid port in URL"));
-        }
+        let port = match port {
+            "" => Ok(0),
+            digits => digits.parse::<u16>(),
+        };
+        let port = port.map_err(|_| UrlError::Parse(input.to_owned(), "invalid port in URL"))?;
         if !path.is_empty() {
             return Err(UrlError::Path(input.to_owned()));
         }
-        Ok(Url {
+        Ok(Url::assemble(scheme, authority, host, port))
+    }
+
+    /// `host` is a part of `authority`.
+    fn assemble(scheme: Scheme, authority: &str, host: &str, port: u16) -> Url {
+        let prefix = scheme.as_str().len() + "://".len();
+        let bracket = usize::from(authority.starts_with('[') && !host.starts_with('['));
+        let start = prefix + bracket;
+        let fits = |offset: usize| u32::try_from(offset).expect("a URL is shorter than 4 GiB");
+        let url = Url {
             text: format!("{}://{authority}", scheme.as_str()),
             scheme,
-            host: host.to_owned(),
-            port: port.to_owned(),
-        })
+            host: (fits(start), fits(start + host.len())),
+            port,
+        };
+        assert_eq!(url.host(), host);
+        url
     }
 
     /// Parses a comma separated list into sorted URLs, as etcd's `NewURLs` does.
@@ -112,26 +126,12 @@ impl Url {
 
     /// The URL of a TCP address without TLS.
     pub fn http(host: &str, port: u16) -> Url {
-        let host_in_url = if host.contains(':') {
-            format!("[{host}]")
+        let authority = if host.contains(':') {
+            format!("[{host}]:{port}")
         } else {
-            host.to_owned()
+            format!("{host}:{port}")
         };
-        Url {
-            text: format!("http://{host_in_url}:{port}"),
-            scheme: Scheme::Http,
-            host: host.to_owned(),
-            port: port.to_string(),
-        }
-    }
-
-    fn unix(scheme: Scheme, path: &str) -> Url {
-        Url {
-            text: format!("{}://{path}", scheme.as_str()),
-            scheme,
-            host: path.to_owned(),
-            port: String::new(),
-        }
+        Url::assemble(Scheme::Http, &authority, host, port)
     }
 
     /// The URL as etcd prints and hashes it.
@@ -146,17 +146,17 @@ impl Url {
 
     /// Host name or address, without brackets; for a unix socket everything after `://`.
     pub fn host(&self) -> &str {
-        &self.host
+        &self.text[self.host.0 as usize..self.host.1 as usize]
     }
 
     /// The port; 0 for a unix socket and for `host:` with nothing after it.
     pub fn port(&self) -> u16 {
-        self.port.parse().unwrap_or(0)
+        self.port
     }
 
     /// The host as an address, when it is one.
     pub fn ip(&self) -> Option<IpAddr> {
-        self.host.parse().ok()
+        self.host().parse().ok()
     }
 
     /// `host:port`, with brackets where an IPv6 address needs them.
@@ -166,7 +166,7 @@ impl Url {
 
     /// Whether a listener can be bound to it: an address, `localhost`, or a unix socket.
     pub fn is_bindable(&self) -> bool {
-        self.scheme.is_unix() || self.host == "localhost" || self.ip().is_some()
+        self.scheme.is_unix() || self.host() == "localhost" || self.ip().is_some()
     }
 }
 

@@ -110,10 +110,10 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// The members that this member knows of, at once.
     fn members(&self) -> Vec<Member>;
 
-    /// The leader, or `MemberId::NONE`.
+    /// The leader, or `MemberId::NONE`. Asked for every request that requires one.
     fn leader(&self) -> MemberId;
 
-    /// Whether this member is a learner.
+    /// Whether this member is a learner. Asked for almost every request: an atomic, at most a lock.
     fn is_learner(&self) -> bool;
 
     /// Which cluster this is.

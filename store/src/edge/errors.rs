@@ -67,7 +67,8 @@ impl From<Error> for Status {
     }
 }
 
-/// The HTTP status for a gRPC code: grpc-gateway v1's table, `runtime.HTTPStatusFromCode`.
+/// The HTTP status for a gRPC code: grpc-gateway's `runtime.HTTPStatusFromCode`, as in etcd 3.5 to
+/// 3.7. The older gateway of etcd 3.4 differs in one: 412 for `FailedPrecondition`.
 pub fn http_status(code: Code) -> StatusCode {
     match code {
         Code::Ok => StatusCode::OK,

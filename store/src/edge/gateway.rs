@@ -17,6 +17,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use keelson_proto::etcdserverpb::cluster_server::Cluster as _;
 use keelson_proto::etcdserverpb::kv_server::Kv as _;
 use keelson_proto::etcdserverpb::maintenance_server::Maintenance as _;
+use prost::Message;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -182,7 +183,7 @@ fn rpc<B, Q, A, F>(
 ) -> MethodRouter<B>
 where
     B: Backend,
-    Q: DeserializeOwned + Default + Send,
+    Q: DeserializeOwned + Message + Default,
     A: Serialize,
     F: Future<Output = Result<tonic::Response<A>, Status>> + Send,
 {
@@ -215,7 +216,7 @@ fn requires_leader(headers: &HeaderMap) -> bool {
 async fn parse<B, Q>(backend: &B, request: Request) -> Result<Q, Status>
 where
     B: Backend,
-    Q: DeserializeOwned + Default,
+    Q: DeserializeOwned + Message + Default,
 {
     let message_bytes_max = v3::message_bytes_max(backend);
     // Base64 makes four bytes of three, and names and blanks need room.
@@ -224,7 +225,20 @@ where
     if body.trim_ascii().is_empty() {
         return Ok(Q::default());
     }
-    from_json(&body).map_err(|error| Status::invalid_argument(error.to_string()))
+    let message: Q =
+        from_json(&body).map_err(|error| Status::invalid_argument(error.to_string()))?;
+    let message_bytes = message.encoded_len();
+    if message_bytes_max < message_bytes {
+        return Err(too_large(&message_bytes.to_string(), message_bytes_max));
+    }
+    Ok(message)
+}
+
+/// As gRPC itself refuses it, behind etcd's gateway.
+fn too_large(found: &str, bytes_max: usize) -> Status {
+    Status::resource_exhausted(format!(
+        "grpc: received message larger than max ({found} vs. {bytes_max})"
+    ))
 }
 
 /// A field that is null is a field that is not there; our parser takes it for a wrong type.
@@ -253,9 +267,7 @@ async fn read(request: Request, bytes_max: usize) -> Result<Bytes, Status> {
     let body = Limited::new(request.into_body(), bytes_max).collect();
     match time::timeout(BODY_TIMEOUT, body).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Status::resource_exhausted(
-            format!("grpc: received message larger than max ({bytes_max})"),
-        )),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large("more", bytes_max)),
         Ok(Err(error)) => Err(Status::cancelled(error.to_string())),
         Err(_) => Err(Status::deadline_exceeded("context deadline exceeded")),
     }

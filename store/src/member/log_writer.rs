@@ -11,7 +11,7 @@ use super::driver::Event;
 use super::fatal::Fatal;
 use crate::disk::RealDisk;
 use crate::peer::Outbox;
-use crate::wal::Wal;
+use crate::wal::{Wal, WalError};
 
 /// What the log thread is asked to do, in order.
 pub(crate) enum LogJob {
@@ -47,9 +47,16 @@ impl LogWriter {
             {
                 Ok(job) => batch.push(job),
                 Err(RecvTimeoutError::Timeout) => {
-                    idle = true;
-                    if let Err(error) = self.wal.prepare_next() {
-                        return self.fatal.raise("preparing the next log segment", &error);
+                    match self.wal.prepare_next() {
+                        Ok(more) => idle = !more,
+                        Err(full @ WalError::DiskFull { .. }) => {
+                            // What the log has it can still write.
+                            tracing::warn!(error = %full, "no room for the next log segment");
+                            idle = true;
+                        }
+                        Err(error) => {
+                            return self.fatal.raise("preparing the next log segment", &error);
+                        }
                     }
                     continue;
                 }
@@ -63,7 +70,7 @@ impl LogWriter {
         }
     }
 
-    fn write(&mut self, batch: &mut Vec<LogJob>) -> Result<(), crate::wal::WalError> {
+    fn write(&mut self, batch: &mut Vec<LogJob>) -> Result<(), WalError> {
         let mut appends = Vec::with_capacity(batch.len());
         let mut truncate = None;
         let mut must_sync = false;

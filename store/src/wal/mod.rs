@@ -40,7 +40,7 @@ use segment::{Segment, Spares};
 /// How the log uses its disk.
 #[derive(Clone, Copy, Debug)]
 pub struct WalConfig {
-    /// Segments are this long, unless a single batch is longer. 64 MiB: long enough to make
+    /// Segments are this long, unless a single batch is longer. 16 MiB: long enough to make
     /// rotation rare, short enough to give space back.
     pub segment_bytes: u64,
     /// How many segments that are no longer needed are kept to be written again.
@@ -52,7 +52,7 @@ pub struct WalConfig {
 impl Default for WalConfig {
     fn default() -> WalConfig {
         WalConfig {
-            segment_bytes: 64 << 20,
+            segment_bytes: 16 << 20,
             keep_recycled: 2,
             unsafe_no_fsync: false,
         }
@@ -107,6 +107,8 @@ pub struct Wal<D: Disk> {
     _lock: D::Lock,
 }
 
+/// A larger buffer is given back after the batch that needed it.
+const PENDING_BYTES: usize = 1 << 20;
 const LOCK_FILE: &str = "lock";
 
 impl<D: Disk> Wal<D> {
@@ -342,6 +344,7 @@ impl<D: Disk> Wal<D> {
         self.pending_first = None;
         self.pending_last = Index(0);
         self.pending.truncate(HEADER_BYTES);
+        self.pending.shrink_to(PENDING_BYTES);
         self.synced = (self.log.hard_state, self.log.mark);
         Ok(())
     }

@@ -27,9 +27,4 @@ impl Dice {
         let last = from.len().checked_sub(1)?;
         Some(from[self.0.random_range(0..=last)])
     }
-
-    /// Any number at all: a seed for other dice.
-    pub(super) fn seed(&mut self) -> u64 {
-        self.0.random()
-    }
 }

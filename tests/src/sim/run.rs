@@ -50,7 +50,10 @@ pub struct Failure {
 /// A property does not hold, or the cluster does not recover.
 pub fn run(options: &Options) -> Result<Report, Box<Failure>> {
     let mut dice = Dice::new(options.seed);
-    let swarm = Swarm::draw(&mut dice);
+    let mut swarm = Swarm::draw(&mut dice);
+    if let Some(mutant) = options.mutant {
+        swarm.aim_at(mutant);
+    }
     run_swarm(options, swarm, dice)
 }
 

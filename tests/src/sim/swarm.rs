@@ -3,6 +3,7 @@
 //! Groce et al., "Swarm testing", 2012; the ranges are about TigerBeetle's.
 
 use super::dice::Dice;
+use super::mutant::Mutant;
 
 /// How this run behaves. Probabilities are of 1; times in milliseconds.
 #[derive(Clone, Debug)]
@@ -77,7 +78,7 @@ pub struct Swarm {
 
 impl Swarm {
     /// Draws a run.
-    pub fn draw(dice: &mut Dice) -> Swarm {
+    pub(super) fn draw(dice: &mut Dice) -> Swarm {
         let mut swarm = Swarm {
             members: dice.pick(&[3, 3, 3, 4, 5, 5, 7]).expect("not empty"),
             clients: dice.between(2, 10),
@@ -107,7 +108,7 @@ impl Swarm {
     }
 
     /// Nothing goes wrong: what the second phase promises the healed core.
-    pub fn calm() -> Swarm {
+    pub(super) fn calm() -> Swarm {
         Swarm {
             members: 3,
             clients: 4,
@@ -146,7 +147,7 @@ impl Swarm {
     }
 
     /// Takes the rates of `calm`, keeps what cannot change while members run.
-    pub fn calm_down(&mut self) {
+    pub(super) fn calm_down(&mut self) {
         let calm = Swarm::calm();
         *self = Swarm {
             members: self.members,
@@ -159,6 +160,30 @@ impl Swarm {
             pre_vote: self.pre_vote,
             ..calm
         };
+    }
+
+    /// Makes a run in which that mistake is likely to matter.
+    pub(super) fn aim_at(&mut self, mutant: Mutant) {
+        match mutant {
+            Mutant::FlushTorn | Mutant::FlushWithoutMark => {
+                (self.crashes, self.fault_every_ms) = (true, (100, 1_000));
+                (self.flush_every_ms, self.sync_ms, self.think_ms) = (50, 20, 50);
+            }
+            Mutant::VoteNotSynced | Mutant::HardStateForgotten => {
+                (self.crashes, self.fault_every_ms) = (true, (100, 500));
+            }
+            Mutant::ReadWithoutQuorum => {
+                (self.partitions, self.fault_every_ms) = (true, (500, 2_000));
+            }
+            Mutant::SnapshotIgnored
+            | Mutant::SnapshotStale
+            | Mutant::SnapshotWithoutMembership
+            | Mutant::TruncateTooFar => {
+                (self.crashes, self.membership) = (true, true);
+                (self.catch_up_entries, self.think_ms) = (5, 50);
+            }
+            _ => {}
+        }
     }
 
     fn draw_faults(&mut self, dice: &mut Dice) {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use keelson_core::node::{Input, Output};
+use keelson_core::node::{Append, Input, Output};
 use keelson_core::{Index, MemberId, Millis, ProposalId, SnapshotMark, proposal};
 use keelson_proto::peer::peer_message::Message as PeerMessageKind;
 use keelson_proto::peer::{PeerMessage, RaftMessage, SnapshotChunk};
@@ -462,7 +462,7 @@ impl World {
 
     // === the log ===
 
-    fn append(&mut self, id: MemberId, append: keelson_core::node::Append) -> Result<(), String> {
+    fn append(&mut self, id: MemberId, mut append: Append) -> Result<(), String> {
         if let Some((mark, _)) = &append.snapshot {
             self.install(id, *mark)?;
         }
@@ -471,6 +471,9 @@ impl World {
             append: &append,
         };
         self.fact(&fact)?;
+        if self.mutant == Some(Mutant::SendBeforeSync) {
+            self.send(id, std::mem::take(&mut append.send_after))?;
+        }
         if self.mutant == Some(Mutant::AckBeforeCommit) {
             self.acknowledge_early(id, &append);
         }
@@ -817,7 +820,7 @@ impl World {
             restored: &restored,
         })?;
         if let Some(mark) = mark {
-            let append = keelson_core::node::Append {
+            let append = Append {
                 snapshot: Some((mark, Default::default())),
                 ..Default::default()
             };

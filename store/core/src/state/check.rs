@@ -2,9 +2,10 @@
 //!
 //! The edge and embedders call these before they propose, so that both give the same errors.
 
-use std::collections::BTreeSet;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
-use bytes::Bytes;
 use keelson_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use keelson_proto::etcdserverpb::request_op::Request;
 use keelson_proto::etcdserverpb::{
@@ -27,11 +28,15 @@ pub fn range(request: &RangeRequest) -> Result<(), Error> {
 /// Checks a range request whose answer is to be streamed: only in key order, without filters.
 pub fn range_stream(request: &RangeRequest) -> Result<(), Error> {
     range(request)?;
+    // Without an order the answer is in key order, whatever the target.
     let by_key = request.sort_target() == SortTarget::Key;
-    match request.sort_order() {
-        SortOrder::None | SortOrder::Ascend if by_key => {}
-        // A target without an order sorts too.
-        _ => return Err(Error::StreamSorted),
+    let sorted = match request.sort_order() {
+        SortOrder::None => false,
+        SortOrder::Ascend => !by_key,
+        SortOrder::Descend => true,
+    };
+    if sorted {
+        return Err(Error::StreamSorted);
     }
     if filtered(request) {
         return Err(Error::StreamFiltered);
@@ -64,8 +69,8 @@ pub fn delete_range(request: &DeleteRangeRequest) -> Result<(), Error> {
 /// Checks a transaction: its size, each of its operations, and that it writes no key twice.
 pub fn txn(request: &TxnRequest, max_ops: usize) -> Result<(), Error> {
     operations(request, max_ops)?;
-    Writes::collect(&request.success)?;
-    Writes::collect(&request.failure)?;
+    Writes::of(&request.success)?;
+    Writes::of(&request.failure)?;
     Ok(())
 }
 
@@ -100,69 +105,115 @@ fn operations(request: &TxnRequest, max_ops: usize) -> Result<(), Error> {
     })
 }
 
-/// What one branch writes, nested transactions included.
+/// What one branch writes, its nested transactions included. etcd's `checkIntervals`.
 #[derive(Default)]
-struct Writes {
-    puts: BTreeSet<Bytes>,
-    /// Key and range end of each delete.
-    deletes: Vec<(Bytes, Bytes)>,
+struct Writes<'a> {
+    puts: BTreeSet<&'a [u8]>,
+    deletes: Intervals<'a>,
 }
 
-impl Writes {
-    /// etcd's `checkIntervals`. The order matters: this level's deletes first, then the nested
-    /// transactions one after the other, then this level's puts. Deletes may overlap.
-    fn collect(ops: &[RequestOp]) -> Result<Writes, Error> {
+impl<'a> Writes<'a> {
+    fn of(ops: &'a [RequestOp]) -> Result<Writes<'a>, Error> {
         let mut writes = Writes::default();
         for op in ops {
             if let Some(Request::RequestDeleteRange(delete)) = &op.request {
-                let interval = (delete.key.clone(), delete.range_end.clone());
-                writes.deletes.push(interval);
+                writes.deletes.insert_range(&delete.key, &delete.range_end);
             }
         }
         for op in ops {
             if let Some(Request::RequestTxn(nested)) = &op.request {
-                writes.nest(nested)?;
+                writes.merge(Writes::of(&nested.success)?, Writes::of(&nested.failure)?)?;
             }
         }
         for op in ops {
             if let Some(Request::RequestPut(put)) = &op.request {
-                writes.put(&put.key)?;
+                writes.insert(&put.key)?;
             }
         }
         Ok(writes)
     }
 
-    fn nest(&mut self, nested: &TxnRequest) -> Result<(), Error> {
-        let then = Writes::collect(&nested.success)?;
-        let otherwise = Writes::collect(&nested.failure)?;
-        for key in &then.puts {
-            self.put(key)?;
+    /// Only one of the two branches of a nested transaction runs: both may write a key.
+    fn merge(&mut self, then: Writes<'a>, other: Writes<'a>) -> Result<(), Error> {
+        let both: Vec<&[u8]> = then.puts.union(&other.puts).copied().collect();
+        for key in both {
+            self.insert(key)?;
         }
-        for key in &otherwise.puts {
-            // Only one of the two branches happens, so both may write the key.
-            if then.puts.contains(key) {
-                continue;
-            }
-            self.put(key)?;
-        }
-        self.deletes.extend(then.deletes);
-        self.deletes.extend(otherwise.deletes);
+        self.deletes.union(then.deletes);
+        self.deletes.union(other.deletes);
         Ok(())
     }
 
-    fn put(&mut self, key: &Bytes) -> Result<(), Error> {
-        let deleted = self.deletes.iter().any(|delete| covers(delete, key));
-        match deleted || !self.puts.insert(key.clone()) {
-            true => Err(Error::DuplicateKey),
-            false => Ok(()),
+    fn insert(&mut self, key: &'a [u8]) -> Result<(), Error> {
+        if self.deletes.contains(key) || !self.puts.insert(key) {
+            return Err(Error::DuplicateKey);
         }
+        Ok(())
     }
 }
 
-/// Like etcd, takes a range end of one zero byte literally here, not as "every greater key".
-fn covers((from, to): &(Bytes, Bytes), key: &Bytes) -> bool {
-    match to.is_empty() {
-        true => from == key,
-        false => from <= key && key < to,
+/// A set of half-open intervals, none of which touches another: begin -> end.
+#[derive(Default)]
+struct Intervals<'a>(BTreeMap<&'a [u8], Cow<'a, [u8]>>);
+
+impl<'a> Intervals<'a> {
+    /// No end is one key. An end of `\0`, "to the last key", reads here as it does in etcd: as the
+    /// smallest key, so that such a delete conflicts with no put.
+    fn insert_range(&mut self, key: &'a [u8], range_end: &'a [u8]) {
+        if range_end.is_empty() {
+            self.insert(key, Cow::Owned([key, b"\0"].concat()));
+        } else if key < range_end {
+            self.insert(key, Cow::Borrowed(range_end));
+        }
+    }
+
+    fn insert(&mut self, mut begin: &'a [u8], mut end: Cow<'a, [u8]>) {
+        // Swallow every interval that begins within the new one, and the one it begins in.
+        while let Some((other, other_end)) = self.last_until(&end) {
+            if other_end.as_ref() < begin {
+                break;
+            }
+            let other_end = self.0.remove(other).expect("it was just found");
+            begin = begin.min(other);
+            end = end.max(other_end);
+        }
+        self.0.insert(begin, end);
+    }
+
+    fn union(&mut self, other: Intervals<'a>) {
+        for (begin, end) in other.0 {
+            self.insert(begin, end);
+        }
+    }
+
+    fn contains(&self, key: &[u8]) -> bool {
+        self.last_until(key)
+            .is_some_and(|(_, end)| key < end.as_ref())
+    }
+
+    /// The last interval that begins at `key` or before.
+    fn last_until(&self, key: &[u8]) -> Option<(&'a [u8], &Cow<'a, [u8]>)> {
+        let until = (Bound::Unbounded, Bound::Included(key));
+        let (begin, end) = self.0.range::<[u8], _>(until).next_back()?;
+        Some((begin, end))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals_melt_into_one_another() {
+        let mut set = Intervals::default();
+        set.insert_range(b"a", b"c");
+        set.insert_range(b"e", b"g");
+        set.insert_range(b"b", b"f");
+        assert_eq!(set.0.len(), 1);
+        assert!(set.contains(b"a"));
+        assert!(set.contains(b"fz"));
+        assert!(!set.contains(b"g"));
+        set.insert_range(b"x", b"b");
+        assert_eq!(set.0.len(), 1);
     }
 }

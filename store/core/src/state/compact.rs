@@ -12,13 +12,10 @@ use super::error::Error;
 use super::range::header;
 use super::{Response, StateMachine};
 
-/// How many keys one step looks at: some tens of microseconds.
-const KEYS_PER_STEP: usize = 256;
-
 /// A walk over the index.
 pub(super) struct Sweep {
     revision: i64,
-    /// The last key done.
+    /// Where the last leaf of the index that is done begins.
     after: Option<Box<[u8]>>,
 }
 
@@ -54,7 +51,7 @@ impl StateMachine {
         }))
     }
 
-    /// Does a small part of the physical compaction; true while more is left. Does nothing while a
+    /// Does a small part of the physical compaction (128 keys, some microseconds); true while more is left. Does nothing while a
     /// capture or a hash needs the old rows. What it deletes is in the next flush.
     pub fn compact_step(&mut self) -> bool {
         let Some(sweep) = &mut self.sweep else {
@@ -66,7 +63,7 @@ impl StateMachine {
         let dropped = &mut self.dropped;
         let after = sweep.after.take();
         let index = &self.shared.index;
-        sweep.after = index.compact(after.as_deref(), KEYS_PER_STEP, sweep.revision, |row| {
+        sweep.after = index.compact(after.as_deref(), sweep.revision, |row| {
             dropped.push(row);
         });
         if sweep.after.is_some() {

@@ -1,10 +1,5 @@
 //! Which keys a request means: etcd's `key` and `range_end`.
 
-use std::ops::Bound;
-
-/// The bounds of keys in an ordered map.
-pub type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
-
 /// The keys of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyRange<'a> {
@@ -35,15 +30,38 @@ impl<'a> KeyRange<'a> {
         }
     }
 
-    /// The same keys as bounds of an ordered map; `None` when there can be none.
-    pub fn bounds(self) -> Option<Bounds<'a>> {
+    /// The least key there can be; `None` when there can be none.
+    pub(super) fn first(self) -> Option<&'a [u8]> {
         match self {
-            KeyRange::One(key) => Some((Bound::Included(key), Bound::Included(key))),
-            KeyRange::From(key) => Some((Bound::Included(key), Bound::Unbounded)),
-            KeyRange::Span(key, end) if key < end => {
-                Some((Bound::Included(key), Bound::Excluded(end)))
-            }
-            KeyRange::Span(..) => None,
+            KeyRange::One(key) | KeyRange::From(key) => Some(key),
+            KeyRange::Span(key, end) => (key < end).then_some(key),
         }
+    }
+
+    /// Whether the range does not end before that key, which is not below its first.
+    pub(super) fn reaches(self, key: &[u8]) -> bool {
+        match self {
+            KeyRange::One(one) => key == one,
+            KeyRange::From(_) => true,
+            KeyRange::Span(_, end) => key < end,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_mean_what_etcd_means() {
+        let contained = |end: &[u8]| {
+            let keys: [&[u8]; 4] = [b"a", b"b", b"bb", b"c"];
+            keys.map(|key| KeyRange::new(b"b", end).contains(key))
+        };
+        assert_eq!(contained(b""), [false, true, false, false]);
+        assert_eq!(contained(b"\0"), [false, true, true, true]);
+        assert_eq!(contained(b"c"), [false, true, true, false]);
+        assert_eq!(contained(b"a"), [false; 4]);
+        assert_eq!(KeyRange::new(b"b", b"b").first(), None);
     }
 }

@@ -83,6 +83,7 @@ mod snapshot;
 mod snapshot_install;
 mod stream;
 mod txn;
+mod versions;
 mod view;
 mod write;
 
@@ -101,7 +102,7 @@ use keelson_proto::internal::AppliedMark;
 pub use error::{Error, StateError};
 pub use flush::{Flush, Unflushed};
 pub use hash::HashKv;
-pub use keys::{Bounds, KeyRange};
+pub use keys::KeyRange;
 pub use members::validate as validate_member_change;
 pub use quota::{put_cost, txn_cost};
 pub use revision::RowKey;

@@ -10,12 +10,13 @@ use smallvec::SmallVec;
 
 use super::compact::Sweep;
 use super::error::StateError;
-use super::index::{Index, Stamp};
+use super::index::Index;
 use super::meta::Marks;
 use super::registry::{Registry, member_key};
 use super::revision::RowKey;
 use super::rows::{self, Peek};
 use super::shared::{Overlays, Shared};
+use super::versions::{Stamp, Versions};
 use super::{Genesis, Limits, StateMachine};
 use crate::engine::{Engine, Table, WriteBatch};
 
@@ -135,13 +136,15 @@ fn found_row(row: RowKey, peek: &Peek<'_>) -> Found {
 
 fn fill(index: &Index, found: Vec<Found>) {
     let mut found = found.into_iter().peekable();
-    while let Some(Found { key, row, newest }) = found.next() {
+    let keys = std::iter::from_fn(|| {
+        let Found { key, row, newest } = found.next()?;
         let mut rows: SmallVec<[RowKey; 1]> = SmallVec::from([row]);
         let mut stamp = newest;
         while let Some(next) = found.next_if(|next| next.key == key) {
             rows.push(next.row);
             stamp = next.newest;
         }
-        index.restore(key, rows, stamp);
-    }
+        Some((key, Versions::new(rows, stamp)))
+    });
+    index.restore(keys);
 }

@@ -9,6 +9,8 @@
 //! For tests: poisoned locks and misuse panic.
 
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -45,7 +47,7 @@ pub struct SimLock {
     epoch: u64,
 }
 
-/// The moment before one operation of a recorded run.
+/// The moment after one operation of a recorded run.
 pub struct Moment {
     /// How many operations came before.
     pub operations: u64,

@@ -186,8 +186,15 @@ async fn the_rules_for_learners_and_leaders_hold() {
 #[tokio::test]
 async fn a_body_over_the_limit_is_refused() {
     let port = Port::start().await;
-    let body = format!(r#"{{"key":"Zm9v","value":"{}"}}"#, "A".repeat(100_000));
-    let (head, body) = post(&port, "/v3/kv/put", &body).await;
+    let put = |value: String| format!(r#"{{"key":"Zm9v","value":"{value}"}}"#);
+    let (head, body) = post(&port, "/v3/kv/put", &put("A".repeat(100_000))).await;
     assert!(head.starts_with("HTTP/1.1 400 Bad Request\r\n"));
     assert!(body.contains("etcdserver: request is too large"), "{body}");
+    let (head, body) = post(&port, "/v3/kv/put", &put("A".repeat(900_000))).await;
+    assert!(
+        head.starts_with("HTTP/1.1 429 Too Many Requests\r\n"),
+        "{head}"
+    );
+    let text = "grpc: received message larger than max (675009 vs. 589824)";
+    assert!(body.contains(text), "{body}");
 }

@@ -28,7 +28,7 @@ impl<B: Backend> kv_server::Kv for Kv<B> {
         request: Request<RangeRequest>,
     ) -> Result<Response<RangeResponse>, Status> {
         let request = request.into_inner();
-        if self.backend.is_learner() && !request.serializable {
+        if !request.serializable && self.backend.is_learner() {
             return Err(Error::NotSupportedForLearner.into());
         }
         Ok(Response::new(self.backend.range(request).await?))

@@ -81,7 +81,7 @@ pub(super) fn admit<B: Backend>(
     method: &str,
     requires_leader: bool,
 ) -> Result<(), Error> {
-    if backend.is_learner() && !answered_by_learner(method) {
+    if !answered_by_learner(method) && backend.is_learner() {
         return Err(Error::NotSupportedForLearner);
     }
     if requires_leader && backend.leader() == MemberId::NONE {

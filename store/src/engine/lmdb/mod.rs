@@ -49,11 +49,16 @@ impl LmdbEngine {
     /// # Errors
     /// A file that is damaged as far as its meta pages and its length tell, or the system's.
     pub fn open(dir: &Path, map_bytes: u64) -> Result<LmdbEngine, EngineError> {
+        LmdbEngine::open_with_map(dir, map_bytes.max(MAP_BYTES_MIN))
+    }
+
+    /// As [`LmdbEngine::open`], for tests that want to see the end of the map.
+    pub(super) fn open_with_map(dir: &Path, map_bytes: u64) -> Result<LmdbEngine, EngineError> {
         let fail =
             |error: io::Error| EngineError(format!("cannot open {}: {error}", dir.display()));
         disk::create_dir_durably(&RealDisk, dir).map_err(fail)?;
         file::check(&dir.join(DATA_FILE))?;
-        let map_bytes = map_bytes.max(MAP_BYTES_MIN).next_multiple_of(1 << 20);
+        let map_bytes = map_bytes.next_multiple_of(1 << 20);
         let mut options = EnvOpenOptions::new().read_txn_without_tls();
         options.map_size(usize::try_from(map_bytes).unwrap_or(usize::MAX));
         options.max_readers(READERS_MAX);

@@ -15,6 +15,9 @@ use super::explain;
 const CHUNK_ROWS: usize = 16;
 const CHUNK_BYTES: usize = 8 << 10;
 
+/// A key, and its new value or `None` to delete it.
+pub(super) type RowChange<'a> = (&'a [u8], Option<&'a [u8]>);
+
 /// The key table.
 pub(super) struct Chunks {
     tree: ::sled::Tree,
@@ -89,21 +92,30 @@ impl Chunks {
         Ok(())
     }
 
-    /// Puts or deletes a row among the others.
-    pub(super) fn change(&self, key: &[u8], value: Option<&[u8]>) -> Result<(), EngineError> {
-        let (start, packed) = match (self.chunk_of(key)?, value) {
-            (Some((start, packed)), _) => (start.to_vec(), packed.to_vec()),
-            (None, Some(_)) => (key.to_vec(), Vec::new()),
-            (None, None) => return Ok(()),
-        };
-        let changed = pack::with_change(&packed, key, value)?;
-        if changed == packed {
-            return Ok(());
+    /// Puts or deletes rows among the others; the changes ascend. A chunk is written once.
+    pub(super) fn change(&self, mut changes: &[RowChange<'_>]) -> Result<(), EngineError> {
+        while let Some((key, value)) = changes.first() {
+            let (start, packed) = match (self.chunk_of(key)?, value) {
+                (Some((start, packed)), _) => (start, packed),
+                (None, Some(_)) => ((*key).into(), ::sled::IVec::default()),
+                (None, None) => {
+                    changes = &changes[1..];
+                    continue;
+                }
+            };
+            let next = self.tree.get_gt(&start).map_err(explain)?;
+            let inside = match next {
+                Some((next, _)) => changes.partition_point(|(key, _)| *key < &next[..]),
+                None => changes.len(),
+            };
+            let (now, later) = changes.split_at(inside);
+            let changed = merge(&packed, now)?;
+            match changed.is_empty() {
+                true => self.tree.remove(&start).map_err(explain)?,
+                false => self.tree.insert(&start, changed).map_err(explain)?,
+            };
+            changes = later;
         }
-        match changed.is_empty() {
-            true => self.tree.remove(&start).map_err(explain)?,
-            false => self.tree.insert(&start, changed).map_err(explain)?,
-        };
         Ok(())
     }
 
@@ -131,4 +143,23 @@ impl Chunks {
         let chunk = self.tree.range::<&[u8], _>(..=key).next_back();
         chunk.transpose().map_err(explain)
     }
+}
+
+/// The packed rows with the changes made; both ascend.
+fn merge(packed: &[u8], changes: &[RowChange<'_>]) -> Result<Vec<u8>, EngineError> {
+    let mut merged = Vec::with_capacity(packed.len());
+    let mut rows = pack::rows(packed)?.into_iter().peekable();
+    for (key, value) in changes {
+        while let Some((known, value)) = rows.next_if(|(known, _)| known < key) {
+            pack::push(&mut merged, known, value);
+        }
+        rows.next_if(|(known, _)| known == key);
+        if let Some(value) = value {
+            pack::push(&mut merged, key, value);
+        }
+    }
+    for (known, value) in rows {
+        pack::push(&mut merged, known, value);
+    }
+    Ok(merged)
 }

@@ -31,7 +31,7 @@ use keelson_core::engine::{Change, Engine, EngineError, EngineSize, Table, Write
 use parking_lot::Mutex;
 
 use crate::disk::{Disk, DiskFile, RealDisk, RealFile};
-use chunks::Chunks;
+use chunks::{Chunks, RowChange};
 
 /// The file that shows that sled wrote a directory.
 pub(super) const DATA_FILE: &str = "db";
@@ -109,11 +109,28 @@ impl SledEngine {
     }
 
     fn write_locked(&self, writer: &mut Writer, batch: &WriteBatch) -> Result<(), EngineError> {
-        let mut split = Split::new(batch, &writer.committed_end);
-        if !split.new_rows.is_empty() || 0 < writer.redo_rows {
-            self.chunks.append(&split.new_rows)?;
-            self.make_durable(writer)?;
+        let split = Split::new(batch, &writer.committed_end);
+        self.insert_new(writer, &split)?;
+        let redo = self.commit(writer, split)?;
+        redo.iter().try_for_each(|packed| self.redo(packed))?;
+        self.measure()
+    }
+
+    /// The first step.
+    fn insert_new(&self, writer: &mut Writer, split: &Split<'_>) -> Result<(), EngineError> {
+        if split.new_rows.is_empty() && writer.redo_rows == 0 {
+            return Ok(());
         }
+        self.chunks.append(&split.new_rows)?;
+        self.make_durable(writer)
+    }
+
+    /// The second step; answers what the third has to do.
+    fn commit(
+        &self,
+        writer: &mut Writer,
+        mut split: Split<'_>,
+    ) -> Result<Vec<Vec<u8>>, EngineError> {
         if let Some((end, _)) = split.new_rows.last() {
             split.rest.insert(&COMMITTED_END, *end);
             writer.committed_end = end.to_vec();
@@ -128,18 +145,17 @@ impl SledEngine {
         self.rest.apply_batch(split.rest).map_err(explain)?;
         self.make_durable(writer)?;
         writer.redo_rows = rows;
-        split.redo.iter().try_for_each(|packed| self.redo(packed))?;
-        self.measure()
+        Ok(split.redo)
     }
 
-    fn redo(&self, packed: &[u8]) -> Result<(), EngineError> {
-        for (key, change) in super::pack::rows(packed)? {
-            match change.split_first() {
-                Some((&REDO_PUT, value)) => self.chunks.change(key, Some(value))?,
-                _ => self.chunks.change(key, None)?,
-            }
-        }
-        Ok(())
+    fn redo<'a>(&self, packed: &'a [u8]) -> Result<(), EngineError> {
+        let rows = super::pack::rows(packed)?.into_iter();
+        let change = |(key, change): super::pack::Row<'a>| match change.split_first() {
+            Some((&REDO_PUT, value)) => (key, Some(value)),
+            _ => (key, None),
+        };
+        let changes: Vec<RowChange<'_>> = rows.map(change).collect();
+        self.chunks.change(&changes)
     }
 
     /// Everything inserted so far, on the platter.
@@ -307,4 +323,80 @@ fn explain(error: ::sled::Error) -> EngineError {
         }
         other => other.to_string(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two batches: rows 0 to 39, then rows 40 to 59 while rows 10 to 29 go and row 5 changes.
+    fn batches() -> (WriteBatch, WriteBatch) {
+        let (mut first, mut second) = (WriteBatch::default(), WriteBatch::default());
+        (0..40).for_each(|row| first.put(Table::Key, vec![row], vec![row; 700]));
+        first.put(Table::Meta, "applied", "1");
+        (40..60).for_each(|row| second.put(Table::Key, vec![row], vec![row; 700]));
+        (10..30).for_each(|row| second.delete(Table::Key, vec![row]));
+        second.put(Table::Key, vec![5], "changed");
+        second.put(Table::Meta, "applied", "2");
+        (first, second)
+    }
+
+    fn keys(engine: &SledEngine) -> Vec<u8> {
+        let mut keys = Vec::new();
+        let mut visit = |key: &[u8], _: &[u8]| {
+            keys.extend_from_slice(key);
+            true
+        };
+        let all = (Bound::Unbounded, Bound::Unbounded);
+        engine.range(Table::Key, all.0, all.1, &mut visit).unwrap();
+        keys
+    }
+
+    #[test]
+    fn a_batch_that_did_not_commit_leaves_nothing() {
+        let (first, second) = batches();
+        let dir = tempfile::tempdir().unwrap();
+        let engine = SledEngine::open(dir.path()).unwrap();
+        engine.write(&first).unwrap();
+        let mut writer = engine.writer.lock();
+        let split = Split::new(&second, &writer.committed_end);
+        engine.insert_new(&mut writer, &split).unwrap();
+        drop(writer);
+        assert_eq!(keys(&engine).len(), 60);
+        drop(engine);
+        let engine = SledEngine::open(dir.path()).unwrap();
+        assert_eq!(keys(&engine), (0..40).collect::<Vec<u8>>());
+        assert_eq!(engine.get(Table::Meta, b"applied").unwrap().unwrap(), "1");
+    }
+
+    #[test]
+    fn a_batch_that_committed_is_finished_by_the_next_open() {
+        let (first, second) = batches();
+        let dir = tempfile::tempdir().unwrap();
+        let engine = SledEngine::open(dir.path()).unwrap();
+        engine.write(&first).unwrap();
+        let mut writer = engine.writer.lock();
+        let split = Split::new(&second, &writer.committed_end);
+        engine.insert_new(&mut writer, &split).unwrap();
+        engine.commit(&mut writer, split).unwrap();
+        drop(writer);
+        drop(engine);
+        let engine = SledEngine::open(dir.path()).unwrap();
+        let expected: Vec<u8> = (0..10).chain(30..60).collect();
+        assert_eq!(keys(&engine), expected);
+        assert_eq!(engine.get(Table::Key, &[5]).unwrap().unwrap(), "changed");
+        assert_eq!(engine.get(Table::Meta, b"applied").unwrap().unwrap(), "2");
+        // What was redone is not redone again over what came later.
+        let mut third = WriteBatch::default();
+        third.put(Table::Key, vec![5], "changed again");
+        third.put(Table::Key, vec![12], "back");
+        engine.write(&third).unwrap();
+        drop(engine);
+        let engine = SledEngine::open(dir.path()).unwrap();
+        assert_eq!(
+            engine.get(Table::Key, &[5]).unwrap().unwrap(),
+            "changed again"
+        );
+        assert_eq!(engine.get(Table::Key, &[12]).unwrap().unwrap(), "back");
+    }
 }

@@ -114,3 +114,34 @@ fn another_engines_directory_is_refused() {
     written(EngineKind::Sled, dir.path());
     assert!(refusal(EngineKind::Lmdb, dir.path()).contains("--storage-engine=sled"));
 }
+
+#[test]
+fn a_full_map_is_said_and_leaves_the_rows_that_were() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = LmdbEngine::open_with_map(dir.path(), 2 << 20).unwrap();
+    let batch = |number: u64| {
+        let mut batch = WriteBatch::default();
+        for row in 0..50 {
+            batch.put(
+                Table::Key,
+                (number * 50 + row).to_be_bytes().to_vec(),
+                vec![1; 1000],
+            );
+        }
+        batch
+    };
+    let refused = (0..100).find_map(|number| Some((number, engine.write(&batch(number)).err()?)));
+    let (number, error) = refused.expect("2 MiB are soon full");
+    assert!(
+        error.to_string().contains("--quota-backend-bytes"),
+        "{error}"
+    );
+    let last = (number * 50 - 1).to_be_bytes();
+    assert!(engine.get(Table::Key, &last).unwrap().is_some());
+    assert_eq!(
+        engine
+            .get(Table::Key, &(number * 50).to_be_bytes())
+            .unwrap(),
+        None
+    );
+}

@@ -1,0 +1,104 @@
+//! How many members a cluster has, as `DEIS_NUM_INSTANCES` and `--size` say it.
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::str::FromStr;
+
+/// More voters than this only slow consensus down; etcd's documentation stops at seven.
+const SIZE_MAX: u32 = 99;
+
+/// A member count: at least one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Size(NonZeroU32);
+
+/// Not a member count.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SizeError {
+    /// Not a whole number.
+    #[error("{0:?} is not a member count; give a whole number such as 3 or 5")]
+    NotANumber(String),
+    /// Nobody would be a member.
+    #[error("a cluster needs at least one member; give 3 or 5")]
+    Zero,
+    /// A slip of the keyboard, surely.
+    #[error(
+        "{0} members are too many; consensus is best kept on 3, 5 or 7, and other hosts get proxies"
+    )]
+    TooMany(u32),
+}
+
+impl Size {
+    /// The count as a number.
+    pub fn get(self) -> u32 {
+        self.0.get()
+    }
+
+    /// How many members may die: the others must still be more than half.
+    pub fn tolerated(self) -> u32 {
+        (self.get() - 1) / 2
+    }
+
+    /// What to tell an operator who chose an even count; nothing for an odd one.
+    pub fn warning(self) -> Option<String> {
+        let count = self.get();
+        (count % 2 == 0).then(|| {
+            format!(
+                "{count} members tolerate the loss of {}, no more than {} would: choose an odd number",
+                self.tolerated(),
+                count - 1
+            )
+        })
+    }
+}
+
+impl FromStr for Size {
+    type Err = SizeError;
+
+    fn from_str(text: &str) -> Result<Size, SizeError> {
+        let not_a_number = |_| SizeError::NotANumber(text.to_owned());
+        let count: u32 = text.trim().parse().map_err(not_a_number)?;
+        match NonZeroU32::new(count) {
+            None => Err(SizeError::Zero),
+            Some(_) if SIZE_MAX < count => Err(SizeError::TooMany(count)),
+            Some(count) => Ok(Size(count)),
+        }
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_is_a_whole_number_of_members() {
+        assert_eq!("5".parse::<Size>().map(Size::get), Ok(5));
+        assert_eq!(" 3\n".parse::<Size>().map(Size::get), Ok(3));
+        assert_eq!("0".parse::<Size>(), Err(SizeError::Zero));
+        assert_eq!("100".parse::<Size>(), Err(SizeError::TooMany(100)));
+        for text in ["", "five", "-1", "3.5", "99999999999"] {
+            assert_eq!(
+                text.parse::<Size>(),
+                Err(SizeError::NotANumber(text.to_owned()))
+            );
+        }
+    }
+
+    #[test]
+    fn an_even_count_is_warned_of() {
+        let size = |text: &str| text.parse::<Size>().expect(text);
+        assert_eq!(size("5").warning(), None);
+        assert_eq!(size("1").tolerated(), 0);
+        assert_eq!(size("4").tolerated(), size("3").tolerated());
+        assert!(
+            size("4")
+                .warning()
+                .is_some_and(|said| said.contains("no more than 3"))
+        );
+    }
+}

@@ -1,0 +1,176 @@
+//! Command lines and environments that end at once.
+
+use std::os::unix::fs::symlink;
+
+use crate::process::{Finished, keelson, run, with_clean_environment};
+
+#[test]
+fn the_version_begins_with_the_name_it_was_called_by() {
+    let ours = run("--version");
+    assert_eq!(ours.code, Some(0));
+    assert!(ours.stdout.starts_with("keelson "), "{}", ours.stdout);
+    assert!(
+        ours.stdout
+            .lines()
+            .any(|line| line.starts_with("etcd Version: 3."))
+    );
+
+    let dir = tempfile::tempdir().unwrap();
+    let etcd = dir.path().join("etcd");
+    symlink(env!("CARGO_BIN_EXE_keelson"), &etcd).unwrap();
+    let output = with_clean_environment(&etcd)
+        .arg("-version")
+        .output()
+        .unwrap();
+    let theirs = Finished::of(output);
+    let version = theirs
+        .stdout
+        .lines()
+        .next()
+        .unwrap()
+        .strip_prefix("etcd Version: ")
+        .unwrap();
+    assert!(
+        version.split('.').all(|part| part.parse::<u32>().is_ok()),
+        "{version}"
+    );
+}
+
+#[test]
+fn help_goes_to_standard_output() {
+    let help = run("--help");
+    assert_eq!(help.code, Some(0));
+    for part in [
+        "Usage:",
+        "Member:",
+        "Clustering:",
+        "Security:",
+        "Logging:",
+        "--initial-cluster ",
+    ] {
+        assert!(help.stdout.contains(part), "{part}");
+    }
+}
+
+/// Exit codes and texts are etcd 3.4.23's; each text must be in standard error.
+#[test]
+fn what_cannot_work_says_so_and_exits() {
+    let urls = "--advertise-client-urls http://127.0.0.1:1 --listen-client-urls";
+    for (line, code, texts) in [
+        (
+            "--nosuch",
+            2,
+            vec![
+                "flag provided but not defined: -nosuch",
+                "See 'keelson --help'.",
+            ],
+        ),
+        (
+            "--data-dri x",
+            2,
+            vec![
+                "flag provided but not defined: -data-dri",
+                "did you mean --data-dir?",
+            ],
+        ),
+        ("--name", 2, vec!["flag needs an argument: -name"]),
+        (
+            "--listen-client-urls foo",
+            2,
+            vec!["URL scheme must be http, https, unix, or unixs"],
+        ),
+        (
+            "--pre-vote false",
+            1,
+            vec!["'false' is not a valid flag", "--pre-vote=false"],
+        ),
+        (
+            "--heartbeat-interval 300",
+            1,
+            vec!["--election-timeout[1000ms] should be at least"],
+        ),
+        (
+            "--initial-cluster-state maybe",
+            2,
+            vec!["invalid value \\\"maybe\\\"", "new, existing"],
+        ),
+        (
+            "--initial-cluster nourl",
+            1,
+            vec!["error setting up initial cluster", "name=http://"],
+        ),
+        (
+            &format!("{urls} http://a.b:1"),
+            1,
+            vec!["expected IP in URL for binding"],
+        ),
+        (
+            "--listen-client-urls http://127.0.0.1:1",
+            1,
+            vec!["--advertise-client-urls is required"],
+        ),
+        (
+            "--cert-file x",
+            1,
+            vec!["--cert-file is not supported yet", "TLS"],
+        ),
+        ("--proxy on", 1, vec!["--proxy is not supported yet"]),
+        (
+            "--discovery http://d/t",
+            1,
+            vec!["--discovery is not supported yet", "--initial-cluster"],
+        ),
+        ("--logger foo", 1, vec!["unknown logger option"]),
+        (
+            "--log-outputs /no/such/dir/log",
+            1,
+            vec!["/no/such/dir/log", "check --log-outputs"],
+        ),
+        ("gateway start", 1, vec!["gateway is not supported yet"]),
+    ] {
+        let finished = run(line);
+        assert_eq!(finished.code, Some(code), "{line}: {finished:?}");
+        for text in texts {
+            let text = text.replace("\\\"", "\"");
+            assert!(finished.stderr.contains(&text), "{line}: {finished:?}");
+        }
+    }
+}
+
+#[test]
+fn the_environment_is_read_and_checked() {
+    for (variable, value, line, text) in [
+        (
+            "ETCD_NAME",
+            "b",
+            "--name a",
+            "conflicting environment variable",
+        ),
+        (
+            "ETCD_HEARTBEAT_INTERVAL",
+            "abc",
+            "",
+            "for ETCD_HEARTBEAT_INTERVAL: parse error",
+        ),
+        (
+            "ETCD_ELECTION_TIMEOUT",
+            "60000",
+            "",
+            "--election-timeout[60000ms] is too long",
+        ),
+        (
+            "ETCD_NOSUCH",
+            "1",
+            "--heartbeat-interval=0",
+            "unrecognized environment variable",
+        ),
+    ] {
+        let output = keelson()
+            .env(variable, value)
+            .args(line.split_whitespace())
+            .output();
+        let finished = Finished::of(output.unwrap());
+        assert_eq!(finished.code, Some(1), "{variable}: {finished:?}");
+        assert!(finished.stderr.contains(text), "{variable}: {finished:?}");
+    }
+}

@@ -1,0 +1,8 @@
+//! The binary from outside: what scripts see of it - exit codes, texts, log lines, signals.
+
+#![expect(clippy::unwrap_used, reason = "a test: what fails ends it")]
+
+mod flags;
+mod member;
+mod playground;
+mod process;
