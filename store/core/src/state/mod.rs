@@ -67,6 +67,7 @@ mod flush;
 mod hash;
 mod index;
 mod keys;
+mod leaf;
 mod leases;
 mod members;
 mod meta;
