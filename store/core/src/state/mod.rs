@@ -56,6 +56,7 @@
 //! ```
 
 mod alarm;
+mod alone;
 mod apply;
 pub mod check;
 mod compact;
