@@ -76,6 +76,7 @@ impl Applier {
     /// Runs until the driver hangs up or the member is closed.
     pub(crate) fn run(mut self) {
         self.compacting = true;
+        let mut compacted = Instant::now();
         loop {
             let job = match self.jobs.recv_timeout(self.patience()) {
                 Ok(job) => Some(job),
@@ -85,13 +86,15 @@ impl Applier {
             let done = match job {
                 Some(ApplyJob::Close(closed)) => return self.close(&closed),
                 Some(job) => self.take(job),
-                None => {
-                    self.compacting = self.compacting && self.state.compact_step();
-                    Ok(())
-                }
+                None => Ok(()),
             };
             if let Err(error) = done {
                 return self.fatal.raise("applying committed entries", &error);
+            }
+            // Also while jobs keep coming: else a busy store would never be compacted.
+            if self.compacting && COMPACT_PAUSE <= compacted.elapsed() {
+                self.compacting = self.state.compact_step();
+                compacted = Instant::now();
             }
             self.flush_if_due();
         }
