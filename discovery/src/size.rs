@@ -21,7 +21,9 @@ pub enum SizeError {
     #[error("a cluster needs at least one member; give 3 or 5")]
     Zero,
     /// A slip of the keyboard, surely.
-    #[error("{0} members are too many; consensus is best kept on 3, 5 or 7, and other hosts get proxies")]
+    #[error(
+        "{0} members are too many; consensus is best kept on 3, 5 or 7, and other hosts get proxies"
+    )]
     TooMany(u32),
 }
 
@@ -39,7 +41,7 @@ impl Size {
     /// What to tell an operator who chose an even count; nothing for an odd one.
     pub fn warning(self) -> Option<String> {
         let count = self.get();
-        (count % 2 == 0).then(|| {
+        (count.is_multiple_of(2)).then(|| {
             format!(
                 "{count} members tolerate the loss of {}, no more than {} would: choose an odd number",
                 self.tolerated(),
@@ -80,7 +82,10 @@ mod tests {
         assert_eq!("0".parse::<Size>(), Err(SizeError::Zero));
         assert_eq!("100".parse::<Size>(), Err(SizeError::TooMany(100)));
         for text in ["", "five", "-1", "3.5", "99999999999"] {
-            assert_eq!(text.parse::<Size>(), Err(SizeError::NotANumber(text.to_owned())));
+            assert_eq!(
+                text.parse::<Size>(),
+                Err(SizeError::NotANumber(text.to_owned()))
+            );
         }
     }
 
@@ -90,6 +95,10 @@ mod tests {
         assert_eq!(size("5").warning(), None);
         assert_eq!(size("1").tolerated(), 0);
         assert_eq!(size("4").tolerated(), size("3").tolerated());
-        assert!(size("4").warning().is_some_and(|said| said.contains("no more than 3")));
+        assert!(
+            size("4")
+                .warning()
+                .is_some_and(|said| said.contains("no more than 3"))
+        );
     }
 }

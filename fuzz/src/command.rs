@@ -21,12 +21,17 @@ impl Member {
         let engine = Arc::new(MemoryEngine::new());
         let door: Arc<dyn Engine> = engine.clone();
         let state = StateMachine::create(door, Genesis::default(), Limits::default());
-        Member { engine, state: state.expect("an empty engine") }
+        Member {
+            engine,
+            state: state.expect("an empty engine"),
+        }
     }
 
     fn flush(&mut self) {
         if let Some(flush) = self.state.freeze() {
-            self.engine.write(&flush.batch).expect("memory does not fail");
+            self.engine
+                .write(&flush.batch)
+                .expect("memory does not fail");
             self.state.flushed(flush);
         }
     }
@@ -46,7 +51,11 @@ pub fn run(bytes: &[u8]) {
         while eager.state.compact_step() {}
     }
     let hash = |member: &Member| member.state.view().hash_kv(0).map(|hash| hash.hash);
-    assert_eq!(hash(&lazy), hash(&eager), "two members hold different pairs");
+    assert_eq!(
+        hash(&lazy),
+        hash(&eager),
+        "two members hold different pairs"
+    );
 }
 
 fn commands(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {

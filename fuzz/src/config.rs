@@ -4,7 +4,9 @@ use keelson_store::config::{Url, initial_cluster};
 
 /// The target.
 pub fn run(bytes: &[u8]) {
-    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
     if let Ok(url) = Url::parse(text) {
         assert_eq!(Url::parse(url.as_str()), Ok(url));
     }

@@ -8,7 +8,9 @@ use prost::Message;
 
 /// The target.
 pub fn run(bytes: &[u8]) {
-    let Ok(message) = peer::RaftMessage::decode(bytes) else { return };
+    let Ok(message) = peer::RaftMessage::decode(bytes) else {
+        return;
+    };
     if !is_plausible(&message) {
         return;
     }
@@ -18,8 +20,14 @@ pub fn run(bytes: &[u8]) {
     let entries = message.entries.len();
     let appended = output.append.map_or(0, |append| append.entries.len());
     assert!(appended <= entries, "entries from nowhere");
-    assert!(before <= node.status().committed, "the commit index went back");
-    assert!(node.status().committed <= node.status().last, "committed beyond the log");
+    assert!(
+        before <= node.status().committed,
+        "the commit index went back"
+    );
+    assert!(
+        node.status().committed <= node.status().last,
+        "committed beyond the log"
+    );
 }
 
 /// A member that lies about what is committed is no longer a crash fault, which is all that Raft
@@ -30,12 +38,24 @@ fn is_plausible(message: &peer::RaftMessage) -> bool {
 }
 
 fn node() -> Node {
-    let conf_state = internal::ConfState { voters: vec![1, 2, 3], ..Default::default() };
-    let applied = internal::AppliedMark { index: 1, term: 1, conf_state: Some(conf_state) };
+    let conf_state = internal::ConfState {
+        voters: vec![1, 2, 3],
+        ..Default::default()
+    };
+    let applied = internal::AppliedMark {
+        index: 1,
+        term: 1,
+        conf_state: Some(conf_state),
+    };
     let restored = Restored {
-        log_start: SnapshotMark { index: Index(1), term: Term(1) },
+        log_start: SnapshotMark {
+            index: Index(1),
+            term: Term(1),
+        },
         applied,
         ..Restored::default()
     };
-    Node::new(NodeConfig::new(MemberId(1), 1), restored).expect("a fresh node").0
+    Node::new(NodeConfig::new(MemberId(1), 1), restored)
+        .expect("a fresh node")
+        .0
 }

@@ -13,7 +13,10 @@ use keelson_store::disk::Disk;
 use keelson_store::disk::sim::SimDisk;
 use keelson_store::wal::{Identity, Recovered, Wal, WalConfig, WalError};
 
-const IDENTITY: Identity = Identity { cluster: ClusterId(1), member: MemberId(2) };
+const IDENTITY: Identity = Identity {
+    cluster: ClusterId(1),
+    member: MemberId(2),
+};
 /// So small that the honest log has several.
 const SEGMENT_BYTES: u64 = 4096;
 const ENTRIES: u64 = 40;
@@ -25,11 +28,14 @@ pub fn run(bytes: &[u8]) {
     let written: Vec<Entry> = (1..=ENTRIES).map(entry).collect();
     write_honestly(&disk, dir, &written);
     damage(&disk, dir, bytes);
-    let Ok((mut wal, recovered)) = open(&disk, dir) else { return };
+    let Ok((mut wal, recovered)) = open(&disk, dir) else {
+        return;
+    };
     check_prefix(&recovered, &written);
     // What opens goes on.
     let next = entry(recovered.mark.index.0 + recovered.entries.len() as u64 + 1);
-    wal.append(None, std::slice::from_ref(&next), None).expect("an open log appends");
+    wal.append(None, std::slice::from_ref(&next), None)
+        .expect("an open log appends");
     wal.sync().expect("an honest disk syncs");
     drop(wal);
     let (_, again) = open(&disk, dir).expect("what was repaired opens");
@@ -38,7 +44,10 @@ pub fn run(bytes: &[u8]) {
 }
 
 fn open(disk: &Arc<SimDisk>, dir: &Path) -> Result<(Wal<SimDisk>, Recovered), WalError> {
-    let config = WalConfig { segment_bytes: SEGMENT_BYTES, ..WalConfig::default() };
+    let config = WalConfig {
+        segment_bytes: SEGMENT_BYTES,
+        ..WalConfig::default()
+    };
     Wal::create_or_open(Arc::clone(disk), dir, IDENTITY, config)
 }
 
@@ -46,8 +55,13 @@ fn write_honestly(disk: &Arc<SimDisk>, dir: &Path, entries: &[Entry]) {
     let (mut wal, _) = open(disk, dir).expect("an empty directory");
     for pair in entries.chunks(2) {
         let commit = Index(pair[0].index.0 - 1);
-        let state = HardState { term: Term(1), vote: MemberId(2), commit };
-        wal.append(Some(state), pair, None).expect("an open log appends");
+        let state = HardState {
+            term: Term(1),
+            vote: MemberId(2),
+            commit,
+        };
+        wal.append(Some(state), pair, None)
+            .expect("an open log appends");
         wal.sync().expect("an honest disk syncs");
     }
 }
@@ -73,7 +87,10 @@ fn damage(disk: &SimDisk, dir: &Path, bytes: &[u8]) {
 
 fn check_prefix(recovered: &Recovered, written: &[Entry]) {
     assert_eq!(recovered.mark.index, Index(0), "a mark that nobody set");
-    assert!(recovered.entries.len() <= written.len(), "entries from nowhere");
+    assert!(
+        recovered.entries.len() <= written.len(),
+        "entries from nowhere"
+    );
     for (found, honest) in recovered.entries.iter().zip(written) {
         assert_eq!(found, honest, "an entry that was not written");
     }

@@ -9,13 +9,20 @@ use keelson_fuzz::TARGETS;
 const ROUNDS_DEFAULT: u64 = 200;
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "the soak asks for more rounds through it")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the soak asks for more rounds through it"
+)]
 fn corpora_and_their_neighbours_hold() {
     let rounds = std::env::var("KEELSON_FUZZ_ROUNDS").ok();
-    let rounds = rounds.and_then(|text| text.parse().ok()).unwrap_or(ROUNDS_DEFAULT);
+    let rounds = rounds
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(ROUNDS_DEFAULT);
     let mut runs = 0_u64;
     for (name, target) in TARGETS {
-        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name);
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("corpus")
+            .join(name);
         let files: Vec<_> = std::fs::read_dir(&corpus).expect(name).flatten().collect();
         assert!(!files.is_empty(), "no corpus for {name}");
         for file in files {

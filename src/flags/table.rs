@@ -56,7 +56,7 @@ group! { MEMBER, "Member",
     "socket-reuse-address", Bool, "false", Inert =>
         "Enable to set socket option SO_REUSEADDR on listeners (always on here).";
     "enable-grpc-gateway", Bool, "true", Inert =>
-        "Enable the JSON gateway (not built yet).";
+        "Enable the JSON gateway (always on here).";
     "raft-read-timeout", Duration, "5s", Inert =>
         "Read timeout set on each peer connection.";
     "raft-write-timeout", Duration, "5s", Inert =>

@@ -2,7 +2,7 @@
 
 use super::{Effect::*, Flag, Group, Kind::*, group};
 
-const OPS: &str = "scrape /metrics and /health on --listen-client-urls instead";
+const OPS: &str = "/health is on --listen-client-urls; /metrics is a later step";
 
 group! { MONITORING, "Profiling and Monitoring",
     "enable-pprof", Bool, "false", Inert =>

@@ -62,7 +62,8 @@ fn what_next(members: &[Member]) -> String {
          etcdctl --endpoints {first} put greeting hello\n  \
          etcdctl --endpoints {last} get greeting\n  \
          etcdctl --endpoints $ENDPOINTS endpoint status -w table\n  \
-         curl http://{first}/health\n",
+         curl http://{first}/health\n  \
+         curl http://{first}/v3/kv/range -d '{{\"key\":\"Z3JlZXRpbmc=\"}}'    # the same key\n",
         all.join(","),
     );
     if let Some(process) = leader

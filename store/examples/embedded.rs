@@ -13,7 +13,9 @@ use keelson_store::{Config, Store};
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let scratch = tempfile::tempdir()?;
-    let dir = std::env::args_os().nth(1).map_or(scratch.path().to_owned(), Into::into);
+    let dir = std::env::args_os()
+        .nth(1)
+        .map_or(scratch.path().to_owned(), Into::into);
     let store = Store::open(Config::single("embedded", dir)).await?;
     store.ready().await;
 
@@ -25,7 +27,9 @@ async fn main() -> anyhow::Result<()> {
     println!("visit number {}", visits + 1);
 
     // Only the first run ever creates the key: compare-and-set, as in etcd.
-    let created = store.txn(create("founded-by", std::process::id().to_string())).await?;
+    let created = store
+        .txn(create("founded-by", std::process::id().to_string()))
+        .await?;
     println!("this run founded the store: {}", created.succeeded);
 
     let everything = RangeRequest {
@@ -34,8 +38,14 @@ async fn main() -> anyhow::Result<()> {
         ..RangeRequest::default()
     };
     for kv in store.range(everything).await?.kvs {
-        let (key, value) = (String::from_utf8_lossy(&kv.key), String::from_utf8_lossy(&kv.value));
-        println!("{key} = {value} (revision {}, version {})", kv.mod_revision, kv.version);
+        let (key, value) = (
+            String::from_utf8_lossy(&kv.key),
+            String::from_utf8_lossy(&kv.value),
+        );
+        println!(
+            "{key} = {value} (revision {}, version {})",
+            kv.mod_revision, kv.version
+        );
     }
     store.shutdown().await;
     Ok(())

@@ -90,8 +90,7 @@ impl Backend for Store {
     }
 
     fn is_learner(&self) -> bool {
-        let me = self.view().member(self.member_id().0);
-        me.is_some_and(|member| member.is_learner)
+        self.inner.shared.is_learner()
     }
 
     fn cluster_id(&self) -> ClusterId {

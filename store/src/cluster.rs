@@ -169,9 +169,7 @@ impl Store {
             raft_applied_index: view.applied_index().0,
             errors: Vec::new(),
             db_size_in_use: bytes(size.in_use_bytes),
-            is_learner: view
-                .member(self.member_id().0)
-                .is_some_and(|member| member.is_learner),
+            is_learner: self.inner.shared.is_learner(),
             storage_version: version::CLUSTER.to_owned(),
             db_size_quota: if quota == u64::MAX { 0 } else { bytes(quota) },
             downgrade_info: None,

@@ -1,6 +1,6 @@
 //! What the threads of a member and its edges both see.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use keelson_core::node::{NodeStatus, Role, Standing};
@@ -25,6 +25,8 @@ pub(crate) struct Shared {
     /// When a leader was last lost.
     leader_lost: Mutex<Option<Instant>>,
     peers: Mutex<Vec<(MemberId, Vec<Url>)>>,
+    /// Whether this member is a learner: asked for every request.
+    learner: AtomicBool,
     /// Messages from peers that wait for the driver.
     waiting: AtomicUsize,
 }
@@ -50,6 +52,7 @@ impl Shared {
             node: Mutex::new(node),
             leader_lost: Mutex::new(None),
             peers: Mutex::default(),
+            learner: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
             view: RwLock::new(view.clone()),
         };
@@ -109,6 +112,11 @@ impl Shared {
         *self.node.lock() = status;
     }
 
+    /// Whether this member is a learner.
+    pub(crate) fn is_learner(&self) -> bool {
+        self.learner.load(Ordering::Relaxed)
+    }
+
     /// Everybody but this member, as the applied state has them.
     pub(crate) fn peers(&self) -> Vec<(MemberId, Vec<Url>)> {
         self.peers.lock().clone()
@@ -116,15 +124,19 @@ impl Shared {
 
     pub(crate) fn note_members(&self, view: &ReadView) {
         let mut peers = Vec::new();
+        let mut learner = false;
         for member in view.members() {
             let urls = member
                 .peer_ur_ls
                 .iter()
                 .filter_map(|url| Url::parse(url).ok());
-            if member.id != self.member.0 {
+            if member.id == self.member.0 {
+                learner = member.is_learner;
+            } else {
                 peers.push((MemberId(member.id), urls.collect()));
             }
         }
+        self.learner.store(learner, Ordering::Relaxed);
         *self.peers.lock() = peers;
     }
 

@@ -91,8 +91,9 @@ impl Store {
         let stopped = async move {
             let _ = stopping.wait_for(|stopping| *stopping).await;
         };
-        let http = crate::edge::ops::peer_router(store.clone());
-        let serving = crate::edge::serve(listeners, peers, http, limits, stopped);
+        let more = axum::Router::new();
+        let serving =
+            crate::edge::serve_peers(store.clone(), listeners, limits, peers, more, stopped);
         store.spawn(async move {
             if let Err(error) = serving.await {
                 tracing::error!(%error, "the peer port ended");
@@ -346,7 +347,7 @@ fn assemble(
     let store = Store {
         inner: Arc::new(inner),
     };
-    Ok((store, tonic::service::Routes::new(peers).prepare()))
+    Ok((store, tonic::service::Routes::new(peers)))
 }
 
 /// An overlay of this size is flushed before its time: it is memory that the configuration does not

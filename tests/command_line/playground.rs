@@ -3,17 +3,14 @@
 use std::net::TcpListener;
 use std::path::PathBuf;
 
-use crate::process::{Finished, Running, eventually, free_port, keelson};
+use crate::process::{Finished, Running, eventually, free_ports, keelson};
 
-/// A base port whose neighbours were free a moment ago.
+/// A base port whose members' ports are all free.
 fn base_port(members: u16) -> u16 {
-    loop {
-        let base = free_port() % 50_000 + 10_000;
-        let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
-        if (0..members).all(|number| free(base + number * 10) && free(base + number * 10 + 1)) {
-            return base;
-        }
-    }
+    let distances: Vec<u16> = (0..members)
+        .flat_map(|number| [number * 10, number * 10 + 1])
+        .collect();
+    free_ports(&distances)
 }
 
 fn start(members: u16, base: u16) -> Running {
@@ -46,8 +43,7 @@ fn it_shows_what_happens_to_members_and_cleans_up() {
         .args(["-9", leader])
         .status()
         .unwrap();
-    playground.wait_for("down, was killed by signal 9");
-    playground.wait_for("leads, term");
+    playground.wait_for_all(&["down, was killed by signal 9", "leads, term"]);
     playground.signal("INT");
     playground.wait_for("Ended.");
     assert_eq!(playground.child.wait().unwrap().code(), Some(0));

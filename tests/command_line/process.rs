@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -87,20 +88,28 @@ impl Running {
     /// Waits for a line that holds `part`.
     #[track_caller]
     pub(crate) fn wait_for(&mut self, part: &str) -> String {
+        self.wait_for_all(&[part]).remove(0)
+    }
+
+    /// Waits for a line for each of `parts`, in any order.
+    #[track_caller]
+    pub(crate) fn wait_for_all(&mut self, parts: &[&str]) -> Vec<String> {
         let deadline = Instant::now() + PATIENCE;
-        while Instant::now() < deadline {
-            let Ok(line) = self.lines.recv_timeout(Duration::from_millis(100)) else {
-                if self.child.try_wait().unwrap().is_some() && self.lines.try_recv().is_err() {
-                    break;
-                }
-                continue;
+        let mut found = vec![None; parts.len()];
+        while found.iter().any(Option::is_none) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            // It ends with an error when time is up, or when the process has closed its end.
+            let Ok(line) = self.lines.recv_timeout(left) else {
+                panic!("no line with {parts:?} ({found:?}) among {:#?}", self.seen);
             };
-            self.seen.push(line.clone());
-            if line.contains(part) {
-                return line;
+            for (found, part) in found.iter_mut().zip(parts) {
+                if found.is_none() && line.contains(part) {
+                    *found = Some(line.clone());
+                }
             }
+            self.seen.push(line);
         }
-        panic!("no line with {part:?} among {:#?}", self.seen);
+        found.into_iter().flatten().collect()
     }
 
     pub(crate) fn signal(&self, name: &str) {
@@ -122,13 +131,24 @@ impl Drop for Running {
     }
 }
 
-/// A port that was free a moment ago.
+/// A port that nobody holds, that no other test of this process gets, and that lies below those
+/// which the system gives to outgoing connections.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    free_ports(&[0])
+}
+
+/// A port such that it and those at the given distances are all free.
+pub(crate) fn free_ports(distances: &[u16]) -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let start = std::process::id() * 157;
+    loop {
+        let step = NEXT.fetch_add(200, Ordering::Relaxed);
+        let base = u16::try_from(10_000 + (start + step) % 22_000).unwrap();
+        let free = |distance: &u16| TcpListener::bind(("127.0.0.1", base + distance)).is_ok();
+        if distances.iter().all(free) {
+            return base;
+        }
+    }
 }
 
 /// Waits until `done` holds.

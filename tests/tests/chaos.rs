@@ -24,6 +24,9 @@ const CLIENTS: usize = 64;
 /// Only a hang takes longer.
 const LIMIT: Duration = Duration::from_secs(90);
 
+/// What a member logs when it gets a snapshot: ours, and etcd 3.4.
+const SNAPSHOT_ARRIVED: [&str; 2] = ["a snapshot has arrived", "applying snapshot"];
+
 /// One cluster at a time: two cores carry no more without the tests measuring each other.
 async fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::const_new(());
@@ -62,7 +65,8 @@ async fn a_planned_stop_of_the_leader_fails_no_request() -> Result<()> {
     let _alone = alone().await;
     let mut cluster = start(5).await?;
     let leader = cluster.leader().await?;
-    let fleet = Fleet::start(&cluster.endpoints(), CLIENTS, "stop/");
+    let patience = Duration::from_secs(10);
+    let fleet = Fleet::patient(&cluster.endpoints(), CLIENTS, "stop/", patience);
     fleet.progress(200, LIMIT).await?;
     let at = Instant::now();
     cluster.members[leader].terminate()?;
@@ -79,15 +83,14 @@ async fn a_planned_stop_of_the_leader_fails_no_request() -> Result<()> {
     cluster.restart_all().await?;
     let verdict = verify::verify(&cluster, &ledger, "stop/").await?;
     ensure!(verdict.good(), "{}", verdict.violations());
+    let (unknown, some) = (ledger.unknown.len(), ledger.unknown.iter().take(5));
+    let failed = format!("{unknown} requests failed: {:#?}", some.collect::<Vec<_>>());
     // etcd drops what is in flight, so only ours is held to it.
-    let unknown = ledger.unknown.len();
-    println!("{unknown} requests failed: {:?}", ledger.unknown.first());
-    let reference = binary::ours()?.ends_with("etcd");
-    ensure!(
-        unknown == 0 || reference,
-        "{unknown} requests failed: {:?}",
-        ledger.unknown
-    );
+    if binary::ours()?.ends_with("etcd") {
+        println!("{failed}");
+        return Ok(());
+    }
+    ensure!(unknown == 0, "{failed}");
     Ok(())
 }
 
@@ -146,10 +149,8 @@ async fn a_member_that_missed_thousands_of_writes_catches_up_by_snapshot() -> Re
     let verdict = verify::verify(&cluster, &ledger, "lag/").await?;
     ensure!(verdict.good(), "{}", verdict.violations());
     let log = cluster.members[lagging].log().split_off(log_before);
-    ensure!(
-        log.contains("snapshot"),
-        "it caught up by the log alone:\n{log}"
-    );
+    let arrived = SNAPSHOT_ARRIVED.iter().any(|line| log.contains(line));
+    ensure!(arrived, "it caught up by the log alone:\n{log}");
     Ok(())
 }
 

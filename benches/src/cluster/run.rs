@@ -70,7 +70,7 @@ async fn measure(plan: &Plan, servers: &[Server]) -> Result<Cells> {
 /// the warmer or the more worn disk.
 fn in_turn(servers: &[Server], round: usize) -> Vec<(usize, &Server)> {
     let mut order: Vec<_> = servers.iter().enumerate().collect();
-    if round % 2 == 0 {
+    if round.is_multiple_of(2) {
         order.reverse();
     }
     order

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::RwLock;
@@ -124,6 +125,8 @@ pub trait Engine: Send + Sync {
 #[derive(Default)]
 pub struct MemoryEngine {
     rows: RwLock<BTreeMap<(Table, Bytes), Bytes>>,
+    /// Of all keys and values.
+    bytes: AtomicU64,
 }
 
 impl MemoryEngine {
@@ -167,19 +170,24 @@ impl Engine for MemoryEngine {
 
     fn write(&self, batch: &WriteBatch) -> Result<(), EngineError> {
         let mut rows = self.rows.write();
+        let mut bytes = self.bytes.load(Ordering::Relaxed);
         for (row, change) in &batch.changes {
-            match change {
-                Change::Put(value) => rows.insert(row.clone(), value.clone()),
+            let key_bytes = row.1.len() as u64;
+            let before = match change {
+                Change::Put(value) => {
+                    bytes += key_bytes + value.len() as u64;
+                    rows.insert(row.clone(), value.clone())
+                }
                 Change::Delete => rows.remove(row),
             };
+            bytes -= before.map_or(0, |before| key_bytes + before.len() as u64);
         }
+        self.bytes.store(bytes, Ordering::Relaxed);
         Ok(())
     }
 
     fn size(&self) -> EngineSize {
-        let rows = self.rows.read();
-        let bytes = rows.iter().map(|((_, k), v)| (k.len() + v.len()) as u64);
-        let total_bytes = bytes.sum();
+        let total_bytes = self.bytes.load(Ordering::Relaxed);
         EngineSize {
             total_bytes,
             in_use_bytes: total_bytes,

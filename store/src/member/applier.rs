@@ -213,13 +213,13 @@ impl Applier {
     }
 
     fn close(mut self, closed: &Sender<()>) {
-        if !self.flushing {
-            if let Some(flush) = self.state.freeze() {
-                if let Err(error) = self.engine.write(&flush.batch) {
-                    return self.fatal.raise("writing to the storage engine", &error);
-                }
-                self.state.flushed(flush);
+        if !self.flushing
+            && let Some(flush) = self.state.freeze()
+        {
+            if let Err(error) = self.engine.write(&flush.batch) {
+                return self.fatal.raise("writing to the storage engine", &error);
             }
+            self.state.flushed(flush);
         }
         let _ = closed.send(());
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use keelson_core::engine::Engine;
 use keelson_core::node::{Node, NodeConfig, Restored};
 use keelson_core::state::{Genesis, Limits, StateMachine};
-use keelson_core::{ClusterId, Index, MemberId, SnapshotMark};
+use keelson_core::{ClusterId, Index, MemberId, SnapshotMark, Term};
 use keelson_proto::etcdserverpb::Member;
 use keelson_proto::internal::{AppliedMark, ConfState};
 
@@ -208,11 +208,10 @@ pub(crate) fn recover(config: &Config, found: Found) -> Result<Recovery, OpenErr
         .expect("one of the two");
     let engine = crate::engine::open(options.kind, &dir, options.map_bytes);
     let engine = engine.map_err(engine_error)?;
-    let state = open_state(&engine, found.genesis, limits, &layout)?;
+    let mut state = open_state(&engine, found.genesis, limits, &layout)?;
     if let Some(fresh) = fresh {
         generations.switch(&fresh).map_err(engine_error)?;
     }
-    let applied = state.applied();
     if state.view().cluster_id() != found.identity.cluster {
         return Err(OpenError::DataDir {
             dir: layout.snap,
@@ -221,12 +220,28 @@ pub(crate) fn recover(config: &Config, found: Found) -> Result<Recovery, OpenErr
                 .to_owned(),
         });
     }
-    let restored = Restored {
+    let mut restored = Restored {
         hard_state: recovered.hard_state,
         log_start: recovered.mark,
         entries: recovered.entries,
-        applied,
+        applied: state.applied(),
     };
+    if config.force_new_cluster && !is_new {
+        let me = found.identity.member;
+        tracing::warn!(member = %me, "going on as a cluster of one; every other member is removed");
+        let rest = std::mem::take(&mut restored.entries);
+        state = state
+            .go_on_alone(Arc::clone(&engine), me, rest, limits)
+            .map_err(engine_error)?;
+        restored.applied = state.applied();
+        restored.hard_state.commit = Index(restored.applied.index);
+        restored.log_start = SnapshotMark {
+            index: Index(restored.applied.index),
+            term: Term(restored.applied.term),
+        };
+        wal.append(None, &[], Some(restored.log_start))?;
+        wal.sync()?;
+    }
     let mut node_config = NodeConfig::new(found.identity.member, recovered.boot);
     node_config.heartbeat_ms = config.heartbeat_ms;
     node_config.election_ms = config.election_ms;

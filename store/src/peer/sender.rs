@@ -127,8 +127,10 @@ impl Links {
     /// Sends a message, or drops it and says so.
     pub fn send(&self, to: MemberId, message: PeerMessage) {
         let links = self.links.read();
-        let sent = links.get(&to).map(|link| link.queue.try_send(message));
-        if !matches!(sent, Some(Ok(()))) {
+        let sent = links
+            .get(&to)
+            .is_some_and(|link| link.queue.try_send(message).is_ok());
+        if !sent {
             drop(links);
             (self.listener)(PeerEvent::Lost(to));
         }

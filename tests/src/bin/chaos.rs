@@ -36,6 +36,9 @@ struct Args {
     /// Kill two followers, and leave the leader alone.
     #[arg(long)]
     spare_leader: bool,
+    /// Show what members logged in rounds whose outage was longer, in seconds.
+    #[arg(long, value_name = "SECONDS")]
+    explain_over: Option<f64>,
     /// Where the members' directories are made.
     #[arg(long)]
     dir: Option<PathBuf>,
@@ -79,8 +82,15 @@ async fn soak(args: &Args) -> Result<()> {
     let progress = progress(args.rounds);
     for number in 1..=args.rounds {
         let name = format!("round{number}");
+        let before = logs(&cluster);
         let round = kill_two::run(&mut cluster, args.clients, victims, &name, &mut rng).await?;
         progress.suspend(|| println!("{}", line(number, &round)));
+        if args
+            .explain_over
+            .is_some_and(|limit| limit < round.outage.as_secs_f64())
+        {
+            progress.suspend(|| println!("{}", logged_since(&cluster, &before)));
+        }
         progress.inc(1);
         outages.add(round.outage);
         acked += round.acked;
@@ -99,6 +109,25 @@ async fn soak(args: &Args) -> Result<()> {
     }
     println!("every acknowledged write is on every member, all members are equal");
     Ok(())
+}
+
+/// How long every member's log is.
+fn logs(cluster: &Cluster) -> Vec<usize> {
+    cluster
+        .members
+        .iter()
+        .map(|member| member.log().len())
+        .collect()
+}
+
+/// What members have logged since their logs were as long as that.
+fn logged_since(cluster: &Cluster, lengths: &[usize]) -> String {
+    let news = cluster
+        .members
+        .iter()
+        .zip(lengths)
+        .map(|(member, length)| format!("--- {}\n{}", member.name, &member.log()[*length..]));
+    news.collect()
 }
 
 /// One line about a round, and more when something was wrong.

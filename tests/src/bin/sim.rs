@@ -174,7 +174,7 @@ fn run_seed(arguments: &Arguments, seed: u64) -> Result<Report, Box<Failure>> {
         trace: arguments.trace,
     };
     let report = run(&options)?;
-    if seed % CANARY_EVERY == 0 {
+    if seed.is_multiple_of(CANARY_EVERY) {
         let again = run(&options)?;
         let (first, second) = (report.tally.trace, again.tally.trace);
         assert_eq!(first, second, "two runs of one seed differ");

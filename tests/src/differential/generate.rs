@@ -289,7 +289,7 @@ impl Generator {
 
     fn branch_delete(&mut self) -> DeleteRangeRequest {
         let mut delete = self.delete();
-        if self.ignoring && delete.range_end == &b"\0"[..] {
+        if self.ignoring && *delete.range_end == b"\0"[..] {
             delete.range_end.clear();
         }
         delete

@@ -284,10 +284,14 @@ impl Ledger {
 
     fn synced(&mut self, member: MemberId, number: u64) {
         let logs = self.logs.entry(member).or_default();
-        while let Some(done) = logs
+        while logs
             .pending
-            .pop_front_if(|pending| pending.number <= number)
+            .front()
+            .is_some_and(|pending| pending.number <= number)
         {
+            let Some(done) = logs.pending.pop_front() else {
+                break;
+            };
             if let Some((base, term)) = done.restart {
                 logs.durable.restart(base, term);
             }

@@ -66,13 +66,19 @@ pub struct Fleet {
 impl Fleet {
     /// Starts `clients` writers under `prefix`, spread over the endpoints.
     pub fn start(endpoints: &[String], clients: usize, prefix: &str) -> Fleet {
+        Fleet::patient(endpoints, clients, prefix, ATTEMPT)
+    }
+
+    /// The same with clients that wait longer before they give an attempt up: what fails then has
+    /// failed by the server's doing and not by the client's haste.
+    pub fn patient(endpoints: &[String], clients: usize, prefix: &str, attempt: Duration) -> Fleet {
         let mut fleet = Fleet {
             stop: Arc::default(),
             acked: Arc::default(),
             clients: JoinSet::new(),
         };
         for number in 0..clients {
-            let client = Client::new(endpoints, number, ATTEMPT);
+            let client = Client::new(endpoints, number, attempt);
             let (stop, acked) = (Arc::clone(&fleet.stop), Arc::clone(&fleet.acked));
             let prefix = format!("{prefix}{number:03}/");
             fleet.clients.spawn(write(client, prefix, stop, acked));

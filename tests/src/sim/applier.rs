@@ -75,7 +75,8 @@ impl World {
 
     pub(super) fn apply_one(&mut self, id: MemberId, mut entry: Committed) -> Result<(), String> {
         let index = entry.entry.index;
-        let skipped = self.mutant == Some(Mutant::EntrySkipped) && id.0 == 2 && index.0 % 50 == 0;
+        let skipped =
+            self.mutant == Some(Mutant::EntrySkipped) && id.0 == 2 && index.0.is_multiple_of(50);
         if skipped {
             entry.entry.data = Bytes::new();
         }

@@ -246,7 +246,7 @@ impl World {
     ) {
         let outcome = match response {
             Ok(StateResponse::Put(mut put)) => {
-                if self.mutant == Some(Mutant::PreviousPairLost) && operation % 16 == 0 {
+                if self.mutant == Some(Mutant::PreviousPairLost) && operation.is_multiple_of(16) {
                     put.prev_kv = None;
                 }
                 Outcome::Ok(Response::Put(put))
@@ -262,12 +262,11 @@ impl World {
 
     /// A mutant: answers puts whose entry has only been appended.
     pub(super) fn acknowledge_early(&mut self, id: MemberId, append: &Append) {
-        let mut revision = match self.life(id).and_then(|life| life.machine.as_ref()) {
+        let revision = match self.life(id).and_then(|life| life.machine.as_ref()) {
             Some(machine) => machine.view().revision(),
             None => return,
         };
-        for entry in &append.entries {
-            revision += 1;
+        for (revision, entry) in (revision + 1..).zip(&append.entries) {
             let request = proposal::decode(&entry.data).map(|(request, _)| request);
             let waiting = request.and_then(|request| self.waiting.get(&request).copied());
             let Some(operation) = waiting else {

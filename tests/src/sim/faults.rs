@@ -144,10 +144,10 @@ impl World {
 
     fn false_notice(&mut self) {
         let running = self.running();
-        if let (Some(to), Some(about)) = (self.dice.pick(&running), self.dice.pick(&running)) {
-            if to != about {
-                self.input(to, Input::PeerDown(about));
-            }
+        if let (Some(to), Some(about)) = (self.dice.pick(&running), self.dice.pick(&running))
+            && to != about
+        {
+            self.input(to, Input::PeerDown(about));
         }
     }
 

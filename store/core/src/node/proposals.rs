@@ -202,10 +202,11 @@ impl Node {
             eraftpb::EntryType::EntryNormal => &entry.data,
             _ => &entry.context,
         };
-        if let Some((id, _)) = membership::split(framed) {
-            if id.member == self.config.member && id.boot == self.config.boot {
-                self.proposals.committed(id);
-            }
+        if let Some((id, _)) = membership::split(framed)
+            && id.member == self.config.member
+            && id.boot == self.config.boot
+        {
+            self.proposals.committed(id);
         }
         if self.handed_term < entry.term {
             self.handed_term = entry.term;

@@ -52,11 +52,11 @@ impl Node {
         append.number = number;
         append.order_only = false;
         self.unpersisted = number;
-        if let Some(hard_state) = hard_state {
-            if (hard_state.term, hard_state.vote) != self.persisted_vote {
-                self.persisted_vote = (hard_state.term, hard_state.vote);
-                self.unpersisted_vote = number;
-            }
+        if let Some(hard_state) = hard_state
+            && (hard_state.term, hard_state.vote) != self.persisted_vote
+        {
+            self.persisted_vote = (hard_state.term, hard_state.vote);
+            self.unpersisted_vote = number;
         }
         if self.lazy_commit {
             let current = self.raw.raft.hard_state();

@@ -84,7 +84,7 @@ impl StateMachine {
     fn write(&mut self, op: Op, want: bool) -> Result<Result<Response, Error>, EngineError> {
         let mut write = Write::new(&self.shared, &self.overlays);
         let result = match op {
-            Op::Put(request) => put::check(&write.reads(), &request)
+            Op::Put(request) => put::check_alone(&write.reads(), &request)
                 .map_err(Fault::from)
                 .and_then(|()| put::apply(&mut write, request, want))
                 .map(Response::Put),

@@ -1,7 +1,6 @@
 //! From the overlay into the engine: one atomic batch at a time, written by another thread.
 
 use std::mem;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
@@ -52,19 +51,23 @@ impl StateMachine {
             return None;
         }
         let frozen = mem::take(&mut self.overlays.active);
-        let mut rows = row_changes(&frozen);
-        rows.extend(
-            self.changed
-                .iter()
-                .map(|(key, row)| (key.clone(), row.clone())),
-        );
+        let mut dropped = mem::take(&mut self.dropped);
+        dropped.sort_unstable();
+        // Rows come in revision order: what is already in the engine, then what is not.
+        let fresh = frozen.first().unwrap_or(RowKey::first_of(i64::MAX));
+        let kept = dropped.partition_point(|row| *row < fresh);
+        let mut changes = deletions(&dropped[..kept]);
+        // A row that compaction took before the engine ever saw it is not written at all.
+        put_rows(&frozen, &dropped[kept..], &mut changes);
+        let small = self.changed.iter();
+        changes.extend(small.map(|(key, change)| (key.clone(), change.clone())));
         for (key, row) in self.marks().rows() {
-            rows.push(((Table::Meta, Bytes::from_static(key)), Change::Put(row)));
+            changes.push(((Table::Meta, Bytes::from_static(key)), Change::Put(row)));
         }
-        let mut batch = WriteBatch {
-            changes: rows.into_iter().collect(),
+        // Nearly sorted: far cheaper than row by row.
+        let batch = WriteBatch {
+            changes: changes.into_iter().collect(),
         };
-        self.drop_rows(&mut batch);
         self.overlays.frozen = Some(frozen);
         self.changed_frozen = mem::take(&mut self.changed);
         self.frozen_mark = mark;
@@ -98,29 +101,35 @@ impl StateMachine {
             swept: self.shared.swept.load(Ordering::SeqCst),
         }
     }
+}
 
-    /// A row that compaction took before the engine ever saw it is not written at all.
-    fn drop_rows(&mut self, batch: &mut WriteBatch) {
-        for row in self.dropped.drain(..) {
-            let (bytes, len) = row.encode();
-            let key = (Table::Key, Bytes::copy_from_slice(&bytes[..len]));
-            if batch.changes.remove(&key).is_none() {
-                batch.changes.insert(key, Change::Delete);
-            }
-        }
+type RowChange = ((Table, Bytes), Change);
+
+/// Row keys, cut from one allocation.
+struct Keys(BytesMut);
+
+impl Keys {
+    fn cut(&mut self, key: RowKey) -> (Table, Bytes) {
+        let (bytes, len) = key.encode();
+        self.0.extend_from_slice(&bytes[..len]);
+        (Table::Key, self.0.split().freeze())
     }
 }
 
-/// The rows of a segment, in order, their keys cut from one allocation.
-fn row_changes(segment: &Arc<Segment>) -> Vec<((Table, Bytes), Change)> {
-    let first = RowKey::first_of(i64::MIN);
-    let mut keys = BytesMut::with_capacity(segment.len() * TOMBSTONE_BYTES);
-    let mut changes = Vec::with_capacity(segment.len() + 16);
-    for (key, row) in segment.from(first) {
-        let (bytes, len) = key.encode();
-        keys.extend_from_slice(&bytes[..len]);
-        let key = keys.split().freeze();
-        changes.push(((Table::Key, key), Change::Put(row.clone())));
+fn deletions(dropped: &[RowKey]) -> Vec<RowChange> {
+    let mut keys = Keys(BytesMut::with_capacity(dropped.len() * TOMBSTONE_BYTES));
+    let delete = |row: &RowKey| (keys.cut(*row), Change::Delete);
+    dropped.iter().map(delete).collect()
+}
+
+/// The rows of a segment but for the dropped ones; both are in order.
+fn put_rows(segment: &Segment, dropped: &[RowKey], changes: &mut Vec<RowChange>) {
+    let mut keys = Keys(BytesMut::with_capacity(segment.len() * TOMBSTONE_BYTES));
+    let mut dropped = dropped.iter().peekable();
+    changes.reserve(segment.len());
+    for (key, row) in segment.from(RowKey::first_of(i64::MIN)) {
+        if dropped.next_if_eq(&key).is_none() {
+            changes.push((keys.cut(*key), Change::Put(row.clone())));
+        }
     }
-    changes
 }

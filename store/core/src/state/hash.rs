@@ -38,10 +38,10 @@ pub(super) fn hash_kv(shared: &Arc<Shared>, revision: i64) -> Result<HashKv, Err
     if revision > current {
         return Err(Error::FutureRev);
     }
-    let upto = if revision <= 0 { current } else { revision };
+    let upto = if revision == 0 { current } else { revision };
     let kept = Kept::new(shared, compacted, upto);
     let mut hash = crc32c::crc32c(b"key");
-    let mut scan = Scan::new(upto);
+    let mut scan = Scan::new(upto.max(0)); // Below 0 there is nothing, as etcd has it.
     let mut more = true;
     while more {
         let mut budget = ROWS_PER_STEP;

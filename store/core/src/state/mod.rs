@@ -56,6 +56,7 @@
 //! ```
 
 mod alarm;
+mod alone;
 mod apply;
 pub mod check;
 mod compact;
@@ -66,6 +67,7 @@ mod flush;
 mod hash;
 mod index;
 mod keys;
+mod leaf;
 mod leases;
 mod members;
 mod meta;

@@ -21,6 +21,14 @@ pub(super) fn check(reads: &Reads<'_>, request: &PutRequest) -> Result<(), Error
     Ok(())
 }
 
+/// The same for a put outside of transactions: of two faults etcd names the lease's first there.
+pub(super) fn check_alone(reads: &Reads<'_>, request: &PutRequest) -> Result<(), Error> {
+    if request.lease != 0 && !leases::exists(request.lease) {
+        return Err(Error::LeaseNotFound);
+    }
+    check(reads, request)
+}
+
 /// Applies a put. `want` is false where nobody waits for the answer; the state is the same.
 pub(super) fn apply(
     write: &mut Write<'_>,

@@ -153,7 +153,11 @@ impl ReadView {
             };
             let result = read(&reads);
             let oldest = if asked <= 0 { current } else { asked };
-            let overtaken = self.shared.compacted() > oldest.min(current);
+            // Only a compaction that came meanwhile: a transaction may name a revision that was
+            // compacted long ago in the branch that it does not take, and trying that again would
+            // never end.
+            let compaction = self.shared.compacted();
+            let overtaken = compacted < compaction && oldest.min(current) < compaction;
             match result {
                 Err(Fault::Refused(error)) => return Err(error),
                 Err(Fault::Engine(error)) => return Err(error.into()),

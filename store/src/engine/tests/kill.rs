@@ -58,6 +58,10 @@ fn applied(engine: &dyn Engine) -> Option<u64> {
 
 /// Not a test of its own: the process that is killed.
 #[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how the parent tells the child what it is"
+)]
 fn child() {
     let (Ok(dir), Ok(kind)) = (std::env::var(DIR), std::env::var(KIND)) else {
         return;

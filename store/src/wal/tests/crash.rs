@@ -9,6 +9,10 @@ use crate::disk::sim::Moment;
 /// All subsets of so many unsynced sectors and names are tried; of more, samples.
 const EXHAUSTIVE: usize = 8;
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a soak opens more states than a test run"
+)]
 fn states_wanted() -> u64 {
     let wanted = std::env::var("KEELSON_CRASH_STATES").ok();
     wanted

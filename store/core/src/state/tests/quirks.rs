@@ -354,3 +354,18 @@ fn a_key_may_hold_any_bytes() {
     machine.put(request).unwrap();
     assert_eq!(machine.range(&all()).unwrap().kvs[0].key, key);
 }
+
+#[test]
+fn of_two_faults_a_put_names_the_lease_and_a_put_in_a_transaction_the_key() {
+    let mut machine = Machine::new();
+    let request = PutRequest {
+        lease: 7,
+        ignore_value: true,
+        ..put("absent", "")
+    };
+    let alone = machine.put(request.clone());
+    assert_eq!(alone.unwrap_err(), Error::LeaseNotFound);
+    let inside = op(request_op::Request::RequestPut(request));
+    let inside = machine.txn(txn(vec![], vec![inside], vec![]));
+    assert_eq!(inside.unwrap_err(), Error::KeyNotFound);
+}

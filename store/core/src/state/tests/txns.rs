@@ -294,3 +294,18 @@ fn no_branch_writes_a_key_twice() {
         twice
     );
 }
+
+#[test]
+fn a_compacted_revision_in_the_branch_not_taken_is_never_read() {
+    let mut machine = Machine::new();
+    for value in ["1", "2", "3"] {
+        machine.put(put("a", value)).unwrap();
+    }
+    machine.compact(3).unwrap();
+    let request = txn(vec![], vec![], vec![op_get(at(2, get("a")))]);
+    let response = machine.state.view().txn_read(&request).unwrap();
+    assert!(response.succeeded && response.responses.is_empty());
+    let request = txn(vec![], vec![op_get(at(2, get("a")))], vec![]);
+    let refused = machine.state.view().txn_read(&request);
+    assert_eq!(refused.unwrap_err(), Error::Compacted);
+}

@@ -1,0 +1,71 @@
+//! The way back after a quorum is lost for good: one member goes on as a cluster of its own.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use keelson_proto::internal::ConfState;
+
+use super::error::StateError;
+use super::meta::Marks;
+use super::registry::{Registry, member_key};
+use super::{Limits, StateMachine};
+use crate::engine::{Engine, Table, WriteBatch};
+use crate::{Committed, ConfOutcome, Entry, EntryKind, MemberId, ProposalId};
+
+impl StateMachine {
+    /// Applies the rest of this member's log, whether it was committed or not - its quorum can no
+    /// longer say - and makes this member the only one, durably. The others are removed for ever:
+    /// they must not come back with their old data. Membership entries of the rest are passed over.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn go_on_alone(
+        mut self,
+        engine: Arc<dyn Engine>,
+        member: MemberId,
+        rest: Vec<Entry>,
+        limits: Limits,
+    ) -> Result<StateMachine, StateError> {
+        for entry in rest {
+            if entry.index.0 <= self.mark.index {
+                continue;
+            }
+            let conf = (entry.kind == EntryKind::Membership).then(|| ConfOutcome {
+                id: ProposalId::default(),
+                change: None,
+                accepted: false,
+                conf_state: self.mark.conf_state.clone().unwrap_or_default(),
+            });
+            self.apply(&Committed { entry, conf }, false)?;
+        }
+        if let Some(flush) = self.freeze() {
+            engine.write(&flush.batch)?;
+            self.flushed(flush);
+        }
+        drop(self);
+        leave_only(&*engine, member)?;
+        let alone = StateMachine::open(engine, limits)?;
+        Ok(alone.expect("the state was just written"))
+    }
+}
+
+fn leave_only(engine: &dyn Engine, member: MemberId) -> Result<(), StateError> {
+    let Some(mut marks) = Marks::load(engine)? else {
+        return Ok(());
+    };
+    marks.applied.conf_state = Some(ConfState {
+        voters: vec![member.0],
+        ..ConfState::default()
+    });
+    let mut batch = WriteBatch::default();
+    for (key, row) in marks.rows() {
+        batch.put(Table::Meta, key, row);
+    }
+    for id in Registry::load(engine)?.members.into_keys() {
+        if id != member.0 {
+            batch.delete(Table::Members, member_key(id));
+            batch.put(Table::Removed, member_key(id), Bytes::new());
+        }
+    }
+    Ok(engine.write(&batch)?)
+}

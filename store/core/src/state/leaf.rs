@@ -1,0 +1,235 @@
+//! A leaf of the key index: up to 128 keys side by side.
+//!
+//! Neighbouring keys begin alike. A leaf knows how long that common beginning is, and keeps the eight
+//! bytes behind it of every key in one small array: a search reads that and one key, instead of one
+//! key per step from wherever the allocator put it.
+
+use super::versions::Versions;
+
+/// How many keys a leaf holds at most.
+const LEAF_KEYS: usize = 128;
+/// Leaves grow by so many keys at a time: doubling would waste a quarter of the memory.
+const LEAF_GROWTH: usize = 16;
+
+/// One key.
+pub(super) struct Entry {
+    pub(super) key: Box<[u8]>,
+    pub(super) versions: Versions,
+}
+
+/// Keys in order.
+#[derive(Default)]
+pub(super) struct Leaf {
+    entries: Vec<Entry>,
+    /// Of each key the eight bytes behind the common beginning, as a number that sorts as they do.
+    heads: Vec<u64>,
+    /// How many bytes all keys have in common at their beginning, or fewer.
+    common: usize,
+}
+
+impl Leaf {
+    /// The keys from `at` on.
+    pub(super) fn from(&self, at: usize) -> &[Entry] {
+        &self.entries[at..]
+    }
+
+    pub(super) fn versions(&mut self, at: usize) -> &mut Versions {
+        &mut self.entries[at].versions
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.entries.len() >= LEAF_KEYS
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Where the key is, or where it belongs.
+    pub(super) fn find(&self, key: &[u8]) -> Result<usize, usize> {
+        let Some(first) = self.entries.first() else {
+            return Err(0);
+        };
+        let (begin, rest) = key.split_at(self.common.min(key.len()));
+        match begin.cmp(&first.key[..self.common]) {
+            std::cmp::Ordering::Less => return Err(0),
+            std::cmp::Ordering::Greater => return Err(self.entries.len()),
+            std::cmp::Ordering::Equal => {}
+        }
+        let head = head(rest);
+        let from = self.heads.partition_point(|other| *other < head);
+        // Mostly one key has that head, or none.
+        let alike = self.heads[from..].partition_point(|other| *other == head);
+        let alike = &self.entries[from..from + alike];
+        let found = alike.binary_search_by(|entry| (*entry.key).cmp(key));
+        found.map(|at| from + at).map_err(|at| from + at)
+    }
+
+    /// Puts a key where it belongs.
+    pub(super) fn insert(&mut self, at: usize, key: Box<[u8]>, versions: Versions) {
+        if self.entries.len() == self.entries.capacity() {
+            self.entries.reserve_exact(LEAF_GROWTH);
+            self.heads.reserve_exact(LEAF_GROWTH);
+        }
+        let common = match self.entries.first() {
+            Some(first) => common(&first.key[..self.common], &key),
+            None => key.len(),
+        };
+        self.heads.insert(at, head(&key[common..]));
+        self.entries.insert(at, Entry { key, versions });
+        if common < self.common || self.entries.len() == 1 {
+            self.common = common;
+            self.rebuild_heads();
+        }
+    }
+
+    /// Puts a key at the end.
+    pub(super) fn push(&mut self, key: Box<[u8]>, versions: Versions) {
+        self.insert(self.entries.len(), key, versions);
+    }
+
+    /// Makes room for a key: takes half of the leaf away as a leaf of its own. A key at the end gets
+    /// an empty leaf instead, so that keys which come in order fill their leaves.
+    pub(super) fn split_for(&mut self, key: &[u8]) -> Leaf {
+        match self.entries.last() {
+            Some(last) if *last.key < *key => Leaf::default(),
+            _ => self.split_off(self.entries.len() / 2),
+        }
+    }
+
+    fn split_off(&mut self, at: usize) -> Leaf {
+        let mut rest = Leaf {
+            entries: self.entries.split_off(at),
+            ..Leaf::default()
+        };
+        self.rebuild();
+        rest.rebuild();
+        rest
+    }
+
+    /// Keeps the keys that `keep` says to.
+    pub(super) fn retain(&mut self, keep: impl FnMut(&mut Entry) -> bool) {
+        let before = self.entries.len();
+        self.entries.retain_mut(keep);
+        if self.entries.len() < before {
+            self.entries.shrink_to(before / 2);
+            self.rebuild();
+        }
+    }
+
+    fn rebuild(&mut self) {
+        self.common = match &self.entries[..] {
+            // What the outermost have in common, all have.
+            [first, .., last] => common(&first.key, &last.key),
+            [only] => only.key.len(),
+            [] => 0,
+        };
+        self.rebuild_heads();
+    }
+
+    fn rebuild_heads(&mut self) {
+        let common = self.common;
+        self.heads.clear();
+        self.heads.shrink_to(self.entries.capacity());
+        let heads = self.entries.iter().map(|entry| head(&entry.key[common..]));
+        self.heads.extend(heads);
+    }
+}
+
+/// How many bytes two keys have in common at their beginning.
+fn common(a: &[u8], b: &[u8]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+/// The first eight bytes; of a shorter key as if zero bytes followed, which ties it with keys that
+/// have them, and puts it in front of no key that is less.
+fn head(rest: &[u8]) -> u64 {
+    match rest.first_chunk() {
+        Some(bytes) => u64::from_be_bytes(*bytes),
+        None => {
+            let mut bytes = [0; 8];
+            bytes[..rest.len()].copy_from_slice(rest);
+            u64::from_be_bytes(bytes)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::{btree_set, vec};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_key_takes_little_memory() {
+        assert_eq!(size_of::<Entry>() + size_of::<u64>(), 64);
+    }
+
+    /// Keys that begin alike, are prefixes of one another, and end in zero bytes.
+    fn key() -> impl Strategy<Value = Vec<u8>> {
+        let letters = proptest::sample::select(&[0, b'a', b'b', 0xff][..]);
+        let begin = proptest::sample::select(&["", "/registry/pods/", "/registry/"][..]);
+        (begin, vec(letters, 0..12)).prop_map(|(begin, end)| [begin.as_bytes(), &end].concat())
+    }
+
+    fn check(leaf: &Leaf, expected: &[Vec<u8>], probes: &[Vec<u8>]) {
+        let keys: Vec<_> = leaf
+            .from(0)
+            .iter()
+            .map(|entry| entry.key.to_vec())
+            .collect();
+        assert_eq!(keys, expected);
+        for probe in probes {
+            assert_eq!(leaf.find(probe), expected.binary_search(probe));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_leaf_finds_what_a_sorted_list_finds(
+            keys in vec(key(), 0..60),
+            probes in vec(key(), 0..20),
+            at in any::<prop::sample::Index>(),
+            keep in any::<u64>(),
+        ) {
+            let mut leaf = Leaf::default();
+            let mut expected = Vec::new();
+            for key in keys {
+                if let Err(at) = leaf.find(&key) {
+                    leaf.insert(at, key.clone().into(), Versions::default());
+                    expected.insert(at, key);
+                }
+                prop_assert!(expected.is_sorted());
+            }
+            check(&leaf, &expected, &expected);
+            check(&leaf, &expected, &probes);
+            let at = at.index(expected.len() + 1);
+            let rest = leaf.split_off(at);
+            let expected_rest = expected.split_off(at);
+            check(&rest, &expected_rest, &probes);
+            let mut bits = keep;
+            leaf.retain(|_| {
+                bits = bits.rotate_left(1);
+                bits & 1 == 1
+            });
+            let mut bits = keep;
+            expected.retain(|_| {
+                bits = bits.rotate_left(1);
+                bits & 1 == 1
+            });
+            check(&leaf, &expected, &probes);
+        }
+
+        #[test]
+        fn heads_sort_as_keys_do(keys in btree_set(key(), 2)) {
+            let heads: Vec<_> = keys.iter().map(|key| head(key)).collect();
+            prop_assert!(heads.is_sorted());
+        }
+    }
+}
