@@ -104,6 +104,7 @@ pub fn settle_unique(steps: &mut Vec<Step>) {
             *first = returned.min(*first);
         }
     }
+    see_through_swaps(steps, &mut seen);
     steps.retain_mut(|step| match (step.returned, step.written()) {
         (None, Some(value)) => {
             step.returned = seen.get(&value).copied();
@@ -111,6 +112,29 @@ pub fn settle_unique(steps: &mut Vec<Step>) {
         }
         _ => true,
     });
+}
+
+/// Whoever sees what a swap wrote knows that the swap saw what it compared with.
+fn see_through_swaps(steps: &[Step], seen: &mut HashMap<u32, u64>) {
+    let swap = |step: &Step| match (step.returned, step.after) {
+        (None, After::Swap { from, to }) => from.zip(to),
+        _ => None,
+    };
+    let swaps: Vec<(u32, u32)> = steps.iter().filter_map(swap).collect();
+    let mut settled = false;
+    while !settled {
+        settled = true;
+        for (from, to) in &swaps {
+            let Some(by) = seen.get(to).copied() else {
+                continue;
+            };
+            let first = seen.entry(*from).or_insert(u64::MAX);
+            if by < *first {
+                *first = by;
+                settled = false;
+            }
+        }
+    }
 }
 
 /// Where the search stands: a doubly linked list of the calls and returns not yet explained.
@@ -309,6 +333,22 @@ mod tests {
         settle_unique(&mut steps);
         assert_eq!(steps.len(), 2);
         assert_eq!(steps[0].returned, Some(4));
+        assert_eq!(check(&steps, BUDGET), Verdict::Linearizable);
+    }
+
+    #[test]
+    fn settling_keeps_a_write_that_only_an_unknown_swap_saw() {
+        let swap = After::Swap {
+            from: Some(1),
+            to: Some(2),
+        };
+        let mut steps = vec![
+            write(1, None, 1),
+            step(2, None, Before::Any, swap),
+            read(3, 4, 2),
+        ];
+        settle_unique(&mut steps);
+        assert_eq!(steps.len(), 3);
         assert_eq!(check(&steps, BUDGET), Verdict::Linearizable);
     }
 

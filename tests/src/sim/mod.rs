@@ -3,17 +3,24 @@
 //!
 //! Consensus, state machine and write-ahead log are the real ones; `nodes` is the second driver
 //! over the same `Input` and `Output` as the real one. Reading order: `swarm` (what a seed chooses),
-//! `world` (the loop), `nodes` (one member), `faults`, `clients`, `finale` (the second phase).
+//! `world` (the loop and a member's turn), `nodes` (one member), then what its threads do
+//! (`messages`, `log_thread`, `applier`, `snapshots`, `lives`), `faults`, `clients`, `finale` (the
+//! second phase).
 
+mod applier;
 mod clients;
 mod clock;
 mod dice;
 mod faults;
 mod finale;
+mod lives;
+mod log_thread;
+mod messages;
 mod mutant;
 mod net;
 mod nodes;
 mod run;
+mod snapshots;
 mod storage;
 mod swarm;
 mod world;

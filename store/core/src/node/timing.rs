@@ -94,10 +94,18 @@ impl Node {
         // An error says only that an unapplied membership change forbids it.
         let _ = self.raw.campaign();
         self.settle_timeout();
-        // Peers that had not noticed the death yet turned the pre-vote down: ask again soon.
+        // Peers that had not noticed the death yet turned the pre-vote down: ask again soon, but not
+        // in step with the other survivors, or they split the vote for ever.
         let voters = self.raw.raft.prs().conf().to_conf_state().voters.len() as u64;
+        let round_ms = self.turn_ms() * (voters + 1);
+        let drawn = self.draw(self.raw.raft.term);
         self.failover
-            .postpone(Millis(self.now.0 + self.turn_ms() * (voters + 1)));
+            .postpone(Millis(self.now.0 + round_ms + drawn % round_ms));
+    }
+
+    /// A number from the seed, the member and the word: the same in every run, another for each.
+    fn draw(&self, word: u64) -> u64 {
+        mix(mix(mix(self.config.seed) ^ self.config.member.0) ^ word)
     }
 
     /// How far apart the survivors' campaigns are, in milliseconds.

@@ -1,0 +1,104 @@
+//! Messages between members: out through the network, in through the transport's filter.
+
+use keelson_core::MemberId;
+use keelson_core::node::Input;
+use keelson_proto::peer::PeerMessage;
+use keelson_proto::peer::peer_message::Message as PeerMessageKind;
+
+use super::mutant::Mutant;
+use super::net::Envelope;
+use super::world::{Event, World};
+use crate::invariant::Fact;
+
+impl World {
+    pub(super) fn send(
+        &mut self,
+        from: MemberId,
+        sends: Vec<(MemberId, PeerMessage)>,
+    ) -> Result<(), String> {
+        let mut batches: Vec<(MemberId, Vec<PeerMessage>)> = Vec::new();
+        for (to, message) in sends {
+            if let Some(PeerMessageKind::Raft(raft)) = &message.message {
+                let fact = Fact::Sent {
+                    member: from,
+                    message: raft,
+                };
+                self.fact(&fact)?;
+            }
+            match batches.iter_mut().find(|(receiver, _)| *receiver == to) {
+                Some((_, batch)) => batch.push(message),
+                None => batches.push((to, vec![message])),
+            }
+        }
+        for (to, batch) in batches {
+            self.post(from, to, batch);
+        }
+        Ok(())
+    }
+
+    pub(super) fn post(&mut self, from: MemberId, to: MemberId, messages: Vec<PeerMessage>) {
+        let envelope = Envelope {
+            from,
+            from_boot: self.boot(from),
+            to,
+            to_boot: self.boot(to),
+            sequence: self.net.number(from, to),
+            messages,
+        };
+        let now = self.clock.now_ms();
+        let arrivals = match envelope.to_boot {
+            0 => [None, None],
+            _ => self
+                .net
+                .arrivals(from, to, now, &self.swarm, &mut self.dice),
+        };
+        let [first, again] = arrivals;
+        if first.is_none() && self.dice.chance(0.2) {
+            self.input(from, Input::Unreachable(to));
+        }
+        if let Some(at_ms) = again {
+            let copy = Box::new(envelope.clone());
+            self.clock.after(at_ms - now, Event::Deliver(copy));
+        }
+        if let Some(at_ms) = first {
+            self.clock
+                .after(at_ms - now, Event::Deliver(Box::new(envelope)));
+        }
+    }
+
+    pub(super) fn deliver(&mut self, envelope: Envelope) {
+        let (from, to) = (envelope.from, envelope.to);
+        if !self.lives(to, envelope.to_boot) || self.net.is_cut(from, to) {
+            return;
+        }
+        let machine = self.life(to).and_then(|life| life.machine.as_ref());
+        if machine.is_some_and(|machine| machine.view().removed(from.0)) {
+            return;
+        }
+        if !self.net.admits(&envelope, self.swarm.reorder) {
+            return;
+        }
+        self.note(to.0 << 48 ^ from.0 << 32 ^ envelope.sequence);
+        for message in envelope.messages {
+            let Some(message) = message.message else {
+                continue;
+            };
+            let twice = self.mutant == Some(Mutant::ForwardTwice);
+            if let (PeerMessageKind::Forward(forward), true) = (&message, twice) {
+                self.input(to, Input::Forwarded(forward.clone()));
+            }
+            self.input(to, input_of(from, message));
+        }
+    }
+}
+
+/// What a peer's message is to consensus.
+fn input_of(from: MemberId, message: PeerMessageKind) -> Input {
+    match message {
+        PeerMessageKind::Raft(message) => Input::Raft(message),
+        PeerMessageKind::Forward(forward) => Input::Forwarded(forward),
+        PeerMessageKind::Refused(refused) => Input::Refused(refused),
+        PeerMessageKind::ReadIndexRequest(request) => Input::ReadIndexRequested { from, request },
+        PeerMessageKind::ReadIndexResponse(response) => Input::ReadIndexAnswered(response),
+    }
+}
