@@ -86,20 +86,25 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    /// One turn. Returns when the next is due, in milliseconds of `turns`.
-    pub(crate) fn turn(&mut self, turns: &Turns) -> u64 {
+    /// One turn. Returns how much it had to do - inputs, entries to append, entries to apply - and when
+    /// the next is due, in milliseconds of `turns`.
+    pub(crate) fn turn(&mut self, turns: &Turns) -> (usize, u64) {
         let mut output = Output::default();
+        let mut work = 0;
         let mut stage = Some(Stage::Gather);
         while let Some(now) = stage {
             stage = match now {
                 Stage::Gather => {
                     self.gather(turns);
+                    work = self.inputs.len();
                     Some(Stage::Step)
                 }
                 Stage::Step => {
                     output = self
                         .node
                         .step(Millis(turns.now_ms()), self.inputs.drain(..));
+                    let append = output.append.as_ref();
+                    work += append.map_or(0, |append| append.entries.len()) + output.apply.len();
                     Some(Stage::Send)
                 }
                 Stage::Send => {
@@ -134,7 +139,7 @@ impl Driver {
                 }
             };
         }
-        output.wake_at.0
+        (work, output.wake_at.0)
     }
 
     fn gather(&mut self, turns: &Turns) {

@@ -2,19 +2,19 @@
 //!
 //! A member is two things with one owner at a time each: the driver (consensus) and the applier (the
 //! state machine). Handing every event to a thread of their own would cost a wake-up a hop, and a
-//! lone request has five of them. So a thread that brings an event tries the owner's lock: free, it
-//! runs the turn itself; taken, it leaves the event to the holder, who looks again before it goes.
-//! A thread of the member's own keeps the time, and goes on where others have done their share.
+//! lone request has five of them. So a thread that brings an event takes the turn itself when nobody
+//! is at it; otherwise it leaves the event to the one who is, who looks again before he goes. A thread
+//! of the member's own keeps the time, and goes on where another has done one round.
 //!
-//! Under load it is the other way around: a turn for every event would keep events from sharing one.
-//! When the last turn was a moment ago, the event is left to the member's own thread, which takes all
-//! that has come by the time it wakes.
+//! Under load a turn for every event would keep events from sharing one. So when the last turn had much
+//! to do, the next event is left to the member's own thread, which takes all that has come by
+//! the time it wakes.
 //!
-//! The locks are only ever tried, but for a snapshot's installation, which waits for the applier while
-//! it holds the driver: no one waits the other way around. Turns run no IO; what waits for a disk or
-//! a peer has threads and tasks of its own.
+//! One thread at a time is `busy`, so the two locks are free but when the member stops. A snapshot's
+//! installation holds both, the driver's first. Turns run no IO; what waits for a disk or a peer has
+//! threads and tasks of its own.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
@@ -29,10 +29,12 @@ use super::driver::{Driver, Event};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stopped;
 
-/// Turns closer than this are a load, in microseconds: less than a disk takes for one sync.
-const CALM_US: u64 = 80;
-/// Rounds that a thread runs on behalf of others before the member's own thread goes on.
-const ROUNDS_MAX: usize = 8;
+/// So much to do in one turn is a load: a lone request never makes more than three...
+const CROWD: usize = 5;
+/// ...for this many microseconds.
+const LOAD_US: u64 = 1000;
+/// Rounds that the member's thread runs before it looks at the time again.
+const ROUNDS_MAX: usize = 64;
 /// Without anything to wait for, the member's thread looks again after this long.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -46,8 +48,12 @@ pub(crate) struct Turns {
     /// When the driver and the applier want to be called again, in milliseconds since `began`.
     driver_due: AtomicU64,
     applier_due: AtomicU64,
-    /// When the last turn ended, in microseconds since `began`.
-    turned_us: AtomicU64,
+    /// When somebody last finished, in microseconds since `began`.
+    driven_us: AtomicU64,
+    /// How much the last turn had to do: inputs and entries.
+    crowd: AtomicUsize,
+    /// Some thread is at it.
+    busy: AtomicBool,
     stopped: AtomicBool,
     timekeeper: OnceLock<Thread>,
 }
@@ -62,7 +68,9 @@ impl Turns {
             applier: Mutex::new(None),
             driver_due: AtomicU64::new(0),
             applier_due: AtomicU64::new(0),
-            turned_us: AtomicU64::new(0),
+            driven_us: AtomicU64::new(0),
+            crowd: AtomicUsize::new(0),
+            busy: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             timekeeper: OnceLock::new(),
         })
@@ -88,12 +96,16 @@ impl Turns {
 
     /// Takes the turn, or, when turns follow each other closely, leaves it to the member's thread.
     pub(crate) fn drive_if_calm(&self) {
-        let since = self
-            .now_us()
-            .saturating_sub(self.turned_us.load(Ordering::Relaxed));
-        match since < CALM_US {
-            true => self.wake_timekeeper(),
-            false => self.drive(),
+        fence(Ordering::SeqCst);
+        if self.busy.load(Ordering::Acquire) {
+            return;
+        }
+        let driven_us = self.driven_us.load(Ordering::Relaxed);
+        let lately = self.now_us().saturating_sub(driven_us) < LOAD_US;
+        if lately && CROWD <= self.crowd.load(Ordering::Relaxed) {
+            self.wake_timekeeper();
+        } else {
+            self.drive(1);
         }
     }
 
@@ -118,7 +130,7 @@ impl Turns {
     /// Brings a job for the applier, and does it if nobody else is at it.
     pub(crate) fn send_job(&self, job: ApplyJob) {
         self.jobs.push(job);
-        self.drive();
+        self.drive_if_calm();
     }
 
     /// The next event, for the driver.
@@ -126,19 +138,20 @@ impl Turns {
         self.events.pop()
     }
 
-    /// Does what there is to do, unless others are at it.
-    fn drive(&self) {
-        for _ in 0..ROUNDS_MAX {
-            // What this thread left must be seen by a holder whose lock it finds taken below.
+    /// Does what there is to do, unless another thread is at it: that one looks again before it goes.
+    fn drive(&self, rounds: usize) {
+        for _ in 0..rounds {
+            // What this thread left must be seen by whoever is busy, if the swap finds somebody.
             fence(Ordering::SeqCst);
-            let turned = self.try_turn();
-            let applied = self.try_apply();
-            // And what others left while this thread held a lock must be seen here.
-            fence(Ordering::SeqCst);
-            if !turned && !applied {
-                // Whoever holds the locks looks again.
+            if self.busy.swap(true, Ordering::AcqRel) {
                 return;
             }
+            self.turn();
+            self.apply();
+            self.driven_us.store(self.now_us(), Ordering::Relaxed);
+            self.busy.store(false, Ordering::Release);
+            // And what others left while this thread was busy must be seen here.
+            fence(Ordering::SeqCst);
             if !self.driver_waits() && !self.applier_waits() {
                 return;
             }
@@ -154,35 +167,24 @@ impl Turns {
         !self.jobs.is_empty() || self.applier_due.load(Ordering::Acquire) <= self.now_ms()
     }
 
-    /// Runs the driver's turn. False if another thread has it.
-    fn try_turn(&self) -> bool {
-        let Some(mut driver) = self.driver.try_lock() else {
-            return false;
-        };
-        let Some(driver) = driver.as_mut() else {
-            return false;
-        };
-        if self.driver_waits() {
-            let due = driver.turn(self);
-            self.turned_us.store(self.now_us(), Ordering::Relaxed);
+    fn turn(&self) {
+        if let Some(driver) = self.driver.lock().as_mut().filter(|_| self.driver_waits()) {
+            let (work, due) = driver.turn(self);
+            self.crowd.store(work, Ordering::Relaxed);
             self.note_due(&self.driver_due, due);
         }
-        true
     }
 
-    /// Runs the applier. False if another thread is at it.
-    fn try_apply(&self) -> bool {
-        let Some(mut applier) = self.applier.try_lock() else {
-            return false;
-        };
-        let Some(applier) = applier.as_mut() else {
-            return false;
-        };
-        if self.applier_waits() {
+    fn apply(&self) {
+        if let Some(applier) = self
+            .applier
+            .lock()
+            .as_mut()
+            .filter(|_| self.applier_waits())
+        {
             let due = applier.work(&self.jobs, self.now_ms());
             self.note_due(&self.applier_due, due);
         }
-        true
     }
 
     /// The applier, with nothing left in its queue: for a snapshot's installation.
@@ -217,7 +219,7 @@ impl Turns {
             if !patience.is_zero() {
                 std::thread::park_timeout(patience.min(IDLE));
             }
-            self.drive();
+            self.drive(ROUNDS_MAX);
         }
     }
 
