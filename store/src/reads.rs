@@ -4,13 +4,14 @@
 //! is taken after it joined, which is what makes the read linearizable.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use crossbeam::channel::Sender;
 use keelson_core::node::Input;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::member::driver::Event;
+use crate::member::turns::Turns;
 
 #[derive(Default)]
 struct Batches {
@@ -24,14 +25,14 @@ struct Batches {
 pub(crate) struct ReadBatches {
     /// A plain mutex: nothing is awaited inside.
     batches: Mutex<Batches>,
-    events: Sender<Event>,
+    turns: Arc<Turns>,
 }
 
 impl ReadBatches {
-    pub(crate) fn new(events: Sender<Event>) -> ReadBatches {
+    pub(crate) fn new(turns: Arc<Turns>) -> ReadBatches {
         ReadBatches {
             batches: Mutex::default(),
-            events,
+            turns,
         }
     }
 
@@ -49,7 +50,7 @@ impl ReadBatches {
         batches.open = Some(context);
         batches.readers.insert(context, vec![sender]);
         drop(batches);
-        let _ = self.events.send(Event::Input(Input::Read { context }));
+        let _ = self.turns.send(Event::Input(Input::Read { context }));
         receiver
     }
 
@@ -59,6 +60,11 @@ impl ReadBatches {
         if batches.open == Some(context) {
             batches.open = None;
         }
+    }
+
+    /// The member stops: nobody will be answered any more.
+    pub(crate) fn close_all(&self) {
+        self.batches.lock().readers.clear();
     }
 
     /// The readers of a batch whose index is known.

@@ -16,6 +16,9 @@ use crate::member::driver::Event;
 use crate::member::waiters::Outcome;
 use crate::{Error, Store};
 
+/// Committed entries that may wait to be applied; etcd's `maxGapBetweenApplyAndCommitIndex`.
+const APPLY_LAG_MAX: u64 = 5000;
+
 /// Between two attempts at a request that is surely not in the log.
 const RETRY: Duration = Duration::from_millis(5);
 
@@ -208,6 +211,14 @@ impl Store {
         membership: bool,
     ) -> Result<Response, Error> {
         let began = Instant::now();
+        let node = self.inner.shared.node();
+        let lag = node
+            .committed
+            .0
+            .saturating_sub(self.view().applied_index().0);
+        if APPLY_LAG_MAX < lag {
+            return Err(Error::TooManyRequests);
+        }
         let deadline = tokio::time::Instant::now() + self.request_timeout();
         let mut standing = self.inner.shared.watch_standing();
         loop {
@@ -224,7 +235,7 @@ impl Store {
                     change: payload.clone(),
                 },
             };
-            if self.inner.events.send(Event::Input(input)).is_err() {
+            if self.inner.turns.send(Event::Input(input)).is_err() {
                 return Err(Error::Stopped);
             }
             match timeout_at(deadline, outcome).await {

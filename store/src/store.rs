@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crossbeam::channel::{Sender, bounded, unbounded};
+use crossbeam::channel::{bounded, unbounded};
 use keelson_core::node::Role;
-use keelson_core::{ClusterId, MemberId, Millis};
+use keelson_core::{ClusterId, MemberId};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::Config;
-use crate::member::applier::{Applier, ApplyJob, FlushPolicy};
+use crate::member::applier::{Applier, FlushPolicy};
 use crate::member::driver::{Driver, Event};
 use crate::member::fatal::{Fatal, FatalHandler, end_process};
 use crate::member::flusher;
@@ -21,6 +21,7 @@ use crate::member::inbox::{self, DriverInbox};
 use crate::member::log_writer::LogWriter;
 use crate::member::recover::{self, Recovery};
 use crate::member::staging::Stager;
+use crate::member::turns::Turns;
 use crate::member::waiters::Waiters;
 use crate::metrics::Histogram;
 use crate::open_error::OpenError;
@@ -30,8 +31,8 @@ use crate::shared::Shared;
 
 /// A member of a cluster, or a cluster of one. Cheap to clone; every clone is the same member.
 ///
-/// The member works until [`Store::shutdown`]. Dropping the last clone without it is like pulling
-/// the plug: nothing acknowledged is lost, but the others must find out.
+/// The member works until [`Store::shutdown`], also when every handle is dropped. Ending the process
+/// without it is like pulling the plug: nothing acknowledged is lost, but the others must find out.
 #[derive(Clone)]
 pub struct Store {
     pub(crate) inner: Arc<Inner>,
@@ -44,8 +45,7 @@ pub(crate) struct Inner {
     pub(crate) reads: Arc<ReadBatches>,
     pub(crate) links: Links,
     pub(crate) syncs: Arc<Histogram>,
-    pub(crate) events: Sender<Event>,
-    apply: Sender<ApplyJob>,
+    pub(crate) turns: Arc<Turns>,
     /// What the log knew to be committed when the member started.
     committed_at_start: keelson_core::Index,
     /// Nothing but the genesis was there.
@@ -149,7 +149,7 @@ impl Store {
             return;
         }
         let transfer = keelson_core::node::Input::TransferLeader(None);
-        let _ = self.inner.events.send(Event::Input(transfer));
+        let _ = self.inner.turns.send(Event::Input(transfer));
         let me = self.member_id();
         let handed = standing.wait_for(|now| now.leader != me && now.leader != MemberId::NONE);
         let patience = Duration::from_millis(self.inner.config.election_ms);
@@ -164,18 +164,20 @@ impl Store {
     pub async fn shutdown(&self) {
         self.hand_over().await;
         self.inner.stopping.send_replace(true);
-        let (closed, is_closed) = bounded(1);
-        let _ = self.inner.apply.send(ApplyJob::Close(closed));
-        let _ = self.inner.events.send(Event::Stop);
         self.inner.links.close();
         let threads = std::mem::take(&mut *self.inner.threads.lock());
+        let turns = Arc::clone(&self.inner.turns);
         let joined = tokio::task::spawn_blocking(move || {
-            let _ = is_closed.recv_timeout(Duration::from_secs(5));
+            if let Some(applier) = turns.stop() {
+                applier.close();
+            }
             for thread in threads {
                 let _ = thread.join();
             }
         });
         let _ = tokio::time::timeout(Duration::from_secs(6), joined).await;
+        self.inner.waiters.close_all();
+        self.inner.reads.close_all();
         let tasks = std::mem::take(&mut *self.inner.tasks.lock());
         for task in tasks {
             task.abort();
@@ -241,8 +243,7 @@ fn assemble(
     recovery: Recovery,
     fatal: Fatal,
 ) -> Result<(Store, tonic::service::Routes), OpenError> {
-    let (events, driver_events) = unbounded();
-    let (apply, apply_jobs) = unbounded();
+    let turns = Turns::new();
     let (log, log_jobs) = unbounded();
     let (flushes, flush_jobs) = bounded(1);
     let (cluster, member) = (recovery.identity.cluster, recovery.identity.member);
@@ -250,9 +251,9 @@ fn assemble(
     let status = recovery.node.status();
     let shared = Arc::new(Shared::new(cluster, member, view.clone(), status));
     let waiters = Arc::new(Waiters::new(member, recovery.boot));
-    let reads = Arc::new(ReadBatches::new(events.clone()));
+    let reads = Arc::new(ReadBatches::new(Arc::clone(&turns)));
     let runtime = tokio::runtime::Handle::current();
-    let listener = inbox::listener(events.clone(), Arc::clone(&shared));
+    let listener = inbox::listener(Arc::clone(&turns), Arc::clone(&shared));
     let links = Links::new(cluster, member, recovery.boot, listener, runtime.clone());
     let syncs = Arc::new(Histogram::default());
 
@@ -260,29 +261,27 @@ fn assemble(
         view,
         state: recovery.state,
         engine: recovery.engine,
-        jobs: apply_jobs,
-        events: events.clone(),
+        turns: Arc::clone(&turns),
         flushes,
         waiters: Arc::clone(&waiters),
         shared: Arc::clone(&shared),
         policy: FlushPolicy {
-            interval: Duration::from_millis(config.flush_interval_ms),
+            interval_ms: config.flush_interval_ms,
             records: config.flush_records,
             bytes: FLUSH_BYTES,
         },
         fatal: fatal.clone(),
         reads: BTreeMap::new(),
-        flush_due: None,
+        flush_due_ms: None,
         flushing: false,
-        compacting: false,
+        // A compaction may have been under way.
+        compacting: true,
+        compact_at_ms: 0,
     };
     let driver = Driver {
         node: recovery.node,
-        began: Instant::now(),
-        events: driver_events,
-        self_events: events.clone(),
+        turns: Arc::clone(&turns),
         log,
-        apply: apply.clone(),
         outbox: links.clone(),
         waiters: Arc::clone(&waiters),
         reads: Arc::clone(&reads),
@@ -293,41 +292,39 @@ fn assemble(
         staged: None,
         capture: None,
         capture_asked: false,
-        wake_at: Millis(0),
-        stopping: false,
     };
+    turns.begin(driver, applier);
     let writer = LogWriter {
         wal: recovery.wal,
         jobs: log_jobs,
-        events: events.clone(),
+        turns: Arc::clone(&turns),
         outbox: links.clone(),
         fatal: fatal.clone(),
         syncs: Arc::clone(&syncs),
     };
-    let done = apply.clone();
+    let (flushed, time) = (Arc::clone(&turns), Arc::clone(&turns));
     let threads = vec![
         thread("keelson-log", move || writer.run())?,
         thread("keelson-flush", move || {
-            flusher::run(&flush_jobs, &done, &fatal)
+            flusher::run(&flush_jobs, &flushed, &fatal);
         })?,
-        thread("keelson-apply", move || applier.run())?,
-        thread("keelson-driver", move || driver.run())?,
+        thread("keelson-time", move || time.keep_time())?,
     ];
     let stager = Stager {
         generations: recovery.generations,
         options: recovery.options,
         limits: recovery.limits,
-        events: events.clone(),
+        turns: Arc::clone(&turns),
         busy: Arc::new(AtomicBool::new(false)),
     };
     let driver_inbox = DriverInbox {
-        events: events.clone(),
+        turns: Arc::clone(&turns),
         shared: Arc::clone(&shared),
     };
     let gate = Arc::new(Gate::new(cluster, member));
     let peers = PeerService::new(gate, Arc::new(driver_inbox), Arc::new(stager));
     let peers = Peers::new(peers).max_decoding_message_size(usize::MAX);
-    let _ = events.send(Event::MembersChanged);
+    let _ = turns.send(Event::MembersChanged);
     let inner = Inner {
         config,
         shared,
@@ -335,8 +332,7 @@ fn assemble(
         reads,
         links,
         syncs,
-        events,
-        apply,
+        turns,
         committed_at_start: recovery.committed,
         is_new: recovery.is_new,
         stopping: watch::Sender::new(false),

@@ -87,3 +87,39 @@ async fn three_members_are_one_store() -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn compaction_ends_although_writes_do_not() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let config = Config {
+        unsafe_no_fsync: true,
+        ..Config::single("alone", dir.path())
+    };
+    let store = Store::open(config).await?;
+    store.ready().await;
+    let writers = (0..8).map(|writer| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            for number in 0.. {
+                let key = format!("{writer}-{}", number % 500);
+                if store.put(put(&key, "value")).await.is_err() {
+                    return;
+                }
+            }
+        })
+    });
+    let writers: Vec<_> = writers.collect();
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    let revision = store.get("0-0").await?.expect("written").mod_revision;
+    let request = CompactionRequest {
+        revision,
+        physical: true,
+    };
+    let compacted = store.compact(request);
+    tokio::time::timeout(std::time::Duration::from_secs(20), compacted).await??;
+    for writer in writers {
+        writer.abort();
+    }
+    store.shutdown().await;
+    Ok(())
+}

@@ -1,4 +1,4 @@
-//! The apply thread: the one owner of the state machine.
+//! The applier: the one owner of the state machine. Whose thread runs it is `turns.rs`'s affair.
 //!
 //! It applies what is committed, answers the requests of this member's clients, lets linearizable
 //! reads go once their index is reached, and hands full overlays to the flush thread. Nothing on the
@@ -6,9 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam::channel::Sender;
+use crossbeam::queue::SegQueue;
 use keelson_core::engine::Engine;
 use keelson_core::node::Input;
 use keelson_core::state::{Capture, Flush, ReadView, StateError, StateMachine};
@@ -19,10 +19,11 @@ use tokio::sync::oneshot;
 use super::driver::Event;
 use super::fatal::Fatal;
 use super::flusher::FlushJob;
+use super::turns::Turns;
 use super::waiters::{Outcome, Waiters};
 use crate::shared::Shared;
 
-/// What the apply thread is asked to do, in order.
+/// What the applier is asked to do, in order.
 pub(crate) enum ApplyJob {
     /// Apply these.
     Committed(Vec<Committed>),
@@ -35,31 +36,26 @@ pub(crate) enum ApplyJob {
     },
     /// A follower needs the whole state.
     Capture,
-    /// A snapshot arrived: go on from it. Answers once the data directory points at it.
-    Install(Box<super::staging::Staged>, Sender<()>),
-    /// Flush what there is, then answer: the member is going down.
-    Close(Sender<()>),
 }
 
 /// When the overlay is full.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FlushPolicy {
-    pub(crate) interval: Duration,
+    pub(crate) interval_ms: u64,
     pub(crate) records: usize,
     pub(crate) bytes: u64,
 }
 
 /// Rows of dead revisions that one step removes: small enough that a write behind it waits for
 /// microseconds.
-const COMPACT_PAUSE: Duration = Duration::from_millis(2);
+const COMPACT_PAUSE_MS: u64 = 2;
 
 pub(crate) struct Applier {
     pub(crate) state: StateMachine,
     /// The state machine's own view: cheap answers to cheap questions.
     pub(crate) view: ReadView,
     pub(crate) engine: Arc<dyn Engine>,
-    pub(crate) jobs: Receiver<ApplyJob>,
-    pub(crate) events: Sender<Event>,
+    pub(crate) turns: Arc<Turns>,
     pub(crate) flushes: Sender<FlushJob>,
     pub(crate) waiters: Arc<Waiters>,
     pub(crate) shared: Arc<Shared>,
@@ -67,46 +63,34 @@ pub(crate) struct Applier {
     pub(crate) fatal: Fatal,
     /// Reads by the index they wait for.
     pub(crate) reads: BTreeMap<Index, Vec<oneshot::Sender<()>>>,
-    pub(crate) flush_due: Option<Instant>,
+    pub(crate) flush_due_ms: Option<u64>,
     pub(crate) flushing: bool,
     pub(crate) compacting: bool,
+    pub(crate) compact_at_ms: u64,
 }
 
 impl Applier {
-    /// Runs until the driver hangs up or the member is closed.
-    pub(crate) fn run(mut self) {
-        self.compacting = true;
-        loop {
-            let job = match self.jobs.recv_timeout(self.patience()) {
-                Ok(job) => Some(job),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => return,
-            };
-            let done = match job {
-                Some(ApplyJob::Close(closed)) => return self.close(&closed),
-                Some(job) => self.take(job),
-                None => {
-                    self.compacting = self.compacting && self.state.compact_step();
-                    Ok(())
-                }
-            };
-            if let Err(error) = done {
-                return self.fatal.raise("applying committed entries", &error);
+    /// Does what waits, and what is due. Returns when it wants to be called again, in milliseconds of
+    /// its clock, of which it is `now_ms` now.
+    pub(crate) fn work(&mut self, jobs: &SegQueue<ApplyJob>, now_ms: u64) -> u64 {
+        while let Some(job) = jobs.pop() {
+            if let Err(error) = self.take(job) {
+                self.fatal.raise("applying committed entries", &error);
             }
-            self.flush_if_due();
         }
+        if self.compacting && self.compact_at_ms <= now_ms {
+            self.compacting = self.state.compact_step();
+            self.compact_at_ms = now_ms + COMPACT_PAUSE_MS;
+        }
+        self.flush_if_due(now_ms);
+        self.due_ms()
     }
 
-    /// How long to wait for the next job.
-    fn patience(&self) -> Duration {
-        let mut patience = Duration::from_secs(3600);
-        if let Some(due) = self.flush_due.filter(|_| !self.flushing) {
-            patience = due.saturating_duration_since(Instant::now());
-        }
-        if self.compacting {
-            patience = patience.min(COMPACT_PAUSE);
-        }
-        patience
+    fn due_ms(&self) -> u64 {
+        let flush = self.flush_due_ms.filter(|_| !self.flushing);
+        let compact = self.compacting.then_some(self.compact_at_ms);
+        let due = flush.unwrap_or(u64::MAX);
+        due.min(compact.unwrap_or(u64::MAX))
     }
 
     fn take(&mut self, job: ApplyJob) -> Result<(), StateError> {
@@ -119,10 +103,8 @@ impl Applier {
             ApplyJob::Flushed { engine, flush } => self.flushed(&engine, flush),
             ApplyJob::Capture => {
                 let capture = self.state.capture()?;
-                let _ = self.events.send(Event::Captured(capture));
+                let _ = self.turns.leave(Event::Captured(capture));
             }
-            ApplyJob::Install(staged, installed) => self.install(*staged, &installed),
-            ApplyJob::Close(_) => unreachable!("taken by the caller"),
         }
         Ok(())
     }
@@ -140,7 +122,7 @@ impl Applier {
         }
         if members_changed {
             self.shared.note_members(&self.view);
-            let _ = self.events.send(Event::MembersChanged);
+            let _ = self.turns.leave(Event::MembersChanged);
         }
         self.shared.note_applied(self.view.applied_index());
         self.release_reads();
@@ -161,22 +143,23 @@ impl Applier {
         }
     }
 
-    fn flush_if_due(&mut self) {
+    fn flush_if_due(&mut self, now_ms: u64) {
         let unflushed = self.state.unflushed();
         let nothing = unflushed.records == 0 && self.view.applied_index() == self.state.durable();
         if self.flushing || nothing {
             return;
         }
-        let now = Instant::now();
-        let due = *self.flush_due.get_or_insert(now + self.policy.interval);
+        let due = *self
+            .flush_due_ms
+            .get_or_insert(now_ms + self.policy.interval_ms);
         let full = self.policy.records <= unflushed.records || self.policy.bytes <= unflushed.bytes;
-        if full || due <= now {
+        if full || due <= now_ms {
             self.start_flush();
         }
     }
 
     fn start_flush(&mut self) {
-        self.flush_due = None;
+        self.flush_due_ms = None;
         if let Some(flush) = self.state.freeze() {
             self.flushing = true;
             let engine = Arc::clone(&self.engine);
@@ -190,38 +173,41 @@ impl Applier {
             self.flushing = false;
             self.state.flushed(flush);
             let index = self.state.durable();
-            let _ = self.events.send(Event::Input(Input::Durable { index }));
+            let _ = self.turns.leave(Event::Input(Input::Durable { index }));
         }
     }
 
-    fn install(&mut self, staged: super::staging::Staged, installed: &Sender<()>) {
+    /// Goes on from a snapshot, once the data directory points at it.
+    pub(crate) fn install(&mut self, staged: super::staging::Staged) {
         match staged.install() {
             Ok((engine, state)) => {
                 self.engine = engine;
                 self.state = state;
                 self.view = self.state.view();
                 self.flushing = false;
+                self.compacting = true;
                 self.shared.replace_view(self.view.clone());
                 self.shared.note_members(&self.view);
                 self.shared.note_applied(self.view.applied_index());
                 self.release_reads();
-                let _ = installed.send(());
-                let _ = self.events.send(Event::MembersChanged);
+                let _ = self.turns.leave(Event::MembersChanged);
             }
             Err(error) => self.fatal.raise("installing a snapshot", &error),
         }
     }
 
-    fn close(mut self, closed: &Sender<()>) {
-        if !self.flushing
-            && let Some(flush) = self.state.freeze()
-        {
-            if let Err(error) = self.engine.write(&flush.batch) {
-                return self.fatal.raise("writing to the storage engine", &error);
-            }
-            self.state.flushed(flush);
+    /// Writes what no flush has taken yet: the member is going down. A flush under way is left to
+    /// its thread.
+    pub(crate) fn close(mut self) {
+        if self.flushing {
+            return;
         }
-        let _ = closed.send(());
+        if let Some(flush) = self.state.freeze() {
+            match self.engine.write(&flush.batch) {
+                Ok(()) => self.state.flushed(flush),
+                Err(error) => self.fatal.raise("writing to the storage engine", &error),
+            }
+        }
     }
 }
 

@@ -1,13 +1,13 @@
 //! The driver: the only one that calls `Node::step`.
 //!
-//! One turn, told in the order in which it happens, is [`Stage`]. The driver waits for nothing but
-//! its queue: the disk, the state machine and the network have threads and tasks of their own.
+//! One turn, told in the order in which it happens, is [`Stage`]. It waits for nothing: the disk and
+//! the network have threads and tasks of their own. Whose thread runs it is `turns.rs`'s affair.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam::channel::Sender;
 use keelson_core::node::{Input, Node, Output, ReadReady, Refusal, Standing};
 use keelson_core::state::Capture;
 use keelson_core::{Index, MemberId, Millis, ProposalId};
@@ -18,6 +18,7 @@ use super::applier::{self, ApplyJob};
 use super::fatal::Fatal;
 use super::log_writer::LogJob;
 use super::staging::Staged;
+use super::turns::Turns;
 use super::waiters::{Outcome, Waiters};
 use crate::peer::{Outbox, send_snapshot};
 use crate::reads::ReadBatches;
@@ -35,8 +36,6 @@ pub(crate) enum Event {
     SnapshotStaged(RaftMessage, Box<Staged>, oneshot::Sender<bool>),
     /// The links must follow the members.
     MembersChanged,
-    /// The member is going down.
-    Stop,
 }
 
 /// Events that one turn takes: more would only delay the first one's answer.
@@ -51,8 +50,7 @@ const CAPTURE_KEPT: Duration = Duration::from_secs(10);
 /// One turn of the driver, in the order it happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// Wait for whichever comes first - a tick, a peer, a client, a finished sync - take whatever
-    /// else has come by then, and...
+    /// Take whatever has come - from peers, clients, a finished sync, the clock - and...
     Gather,
     /// ...hand it all to the node, which decides and does nothing.
     Step,
@@ -67,17 +65,14 @@ enum Stage {
     /// Let linearizable reads wait for their index, and tell clients whose requests are surely not
     /// in the log.
     Reply,
-    /// Tell the rest of the member who leads now; begin snapshots; then gather again.
+    /// Tell the rest of the member who leads now, and begin snapshots.
     Report,
 }
 
 pub(crate) struct Driver {
     pub(crate) node: Node,
-    pub(crate) began: Instant,
-    pub(crate) events: Receiver<Event>,
-    pub(crate) self_events: Sender<Event>,
+    pub(crate) turns: Arc<Turns>,
     pub(crate) log: Sender<LogJob>,
-    pub(crate) apply: Sender<ApplyJob>,
     pub(crate) outbox: Outbox,
     pub(crate) waiters: Arc<Waiters>,
     pub(crate) reads: Arc<ReadBatches>,
@@ -88,77 +83,65 @@ pub(crate) struct Driver {
     pub(crate) staged: Option<(Box<Staged>, oneshot::Sender<bool>)>,
     pub(crate) capture: Option<(Capture, Instant)>,
     pub(crate) capture_asked: bool,
-    pub(crate) wake_at: Millis,
-    pub(crate) stopping: bool,
 }
 
 impl Driver {
-    /// Runs until it is told to stop.
-    pub(crate) fn run(mut self) {
+    /// One turn. Returns when the next is due, in milliseconds of `turns`.
+    pub(crate) fn turn(&mut self, turns: &Turns) -> u64 {
         let mut output = Output::default();
-        let mut stage = Stage::Gather;
-        while !self.stopping {
-            stage = match stage {
+        let mut stage = Some(Stage::Gather);
+        while let Some(now) = stage {
+            stage = match now {
                 Stage::Gather => {
-                    self.gather();
-                    Stage::Step
+                    self.gather(turns);
+                    Some(Stage::Step)
                 }
                 Stage::Step => {
-                    let now = self.now();
-                    output = self.node.step(now, self.inputs.drain(..));
-                    self.wake_at = output.wake_at;
-                    Stage::Send
+                    output = self
+                        .node
+                        .step(Millis(turns.now_ms()), self.inputs.drain(..));
+                    Some(Stage::Send)
                 }
                 Stage::Send => {
                     for (to, message) in output.send.drain(..) {
                         self.outbox.send(to, message);
                     }
-                    Stage::Install
+                    Some(Stage::Install)
                 }
                 Stage::Install => {
-                    self.install(&output);
-                    Stage::Persist
+                    self.install(&output, turns);
+                    Some(Stage::Persist)
                 }
                 Stage::Persist => {
                     self.persist(&mut output);
-                    Stage::Apply
+                    Some(Stage::Apply)
                 }
                 Stage::Apply => {
                     if !output.apply.is_empty() {
                         let entries = std::mem::take(&mut output.apply);
-                        let _ = self.apply.send(ApplyJob::Committed(entries));
+                        turns.leave_job(ApplyJob::Committed(entries));
                     }
-                    Stage::Reply
+                    Some(Stage::Reply)
                 }
                 Stage::Reply => {
-                    self.release(&output.reads);
+                    self.release(&output.reads, turns);
                     self.refuse(&output.refused);
-                    Stage::Report
+                    Some(Stage::Report)
                 }
                 Stage::Report => {
-                    self.report(&mut output);
-                    Stage::Gather
+                    self.report(&mut output, turns);
+                    None
                 }
             };
         }
+        output.wake_at.0
     }
 
-    fn now(&self) -> Millis {
-        let elapsed = self.began.elapsed().as_millis();
-        Millis(u64::try_from(elapsed).expect("half a billion years"))
-    }
-
-    fn gather(&mut self) {
-        let patience = self.wake_at.0.saturating_sub(self.now().0);
-        match self.events.recv_timeout(Duration::from_millis(patience)) {
-            Ok(event) => self.take(event),
-            Err(RecvTimeoutError::Timeout) => return,
-            Err(RecvTimeoutError::Disconnected) => self.stopping = true,
-        }
-        for _ in 1..TURN_MAX {
-            match self.events.try_recv() {
-                Ok(event) => self.take(event),
-                Err(_) => break,
+    fn gather(&mut self, turns: &Turns) {
+        for _ in 0..TURN_MAX {
+            match turns.next_event() {
+                Some(event) => self.take(event),
+                None => break,
             }
         }
     }
@@ -183,28 +166,20 @@ impl Driver {
                 self.inputs.push(Input::SnapshotReceived(offer));
             }
             Event::MembersChanged => self.outbox.update(&self.shared.peers()),
-            Event::Stop => self.stopping = true,
         }
     }
 
     /// If the node took the snapshot that has arrived, the state machine goes on from it before the
     /// log begins anew there. A crash in between is repaired at the next start.
-    fn install(&mut self, output: &Output) {
+    fn install(&mut self, output: &Output, turns: &Turns) {
         let Some((staged, answer)) = self.staged.take() else {
             return;
         };
-        let mark = output
-            .append
-            .as_ref()
-            .and_then(|append| append.snapshot.as_ref());
+        let append = output.append.as_ref();
+        let mark = append.and_then(|append| append.snapshot.as_ref());
         let taken = mark.is_some_and(|(mark, _)| *mark == staged.mark());
-        if taken {
-            let (installed, done) = bounded(1);
-            let _ = self.apply.send(ApplyJob::Install(staged, installed));
-            if done.recv().is_err() {
-                self.stopping = true;
-                return;
-            }
+        if taken && let Some(applier) = turns.applier_for_install().as_mut() {
+            applier.install(*staged);
         }
         let _ = answer.send(taken);
     }
@@ -218,14 +193,14 @@ impl Driver {
         }
     }
 
-    fn release(&mut self, reads: &[ReadReady]) {
+    fn release(&mut self, reads: &[ReadReady], turns: &Turns) {
         let mut by_index: HashMap<Index, Vec<oneshot::Sender<()>>> = HashMap::new();
         for ready in reads {
             let readers = self.reads.take(ready.context);
             by_index.entry(ready.index).or_default().extend(readers);
         }
         for (index, readers) in by_index {
-            let _ = self.apply.send(ApplyJob::Reads(index, readers));
+            turns.leave_job(ApplyJob::Reads(index, readers));
         }
     }
 
@@ -235,17 +210,17 @@ impl Driver {
         }
     }
 
-    fn report(&mut self, output: &mut Output) {
+    fn report(&mut self, output: &mut Output, turns: &Turns) {
         self.shared.note_node(self.node.status());
         if let Some(standing) = output.standing {
             self.announce(standing);
         }
         if output.snapshot_wanted && !self.capture_asked {
             self.capture_asked = true;
-            let _ = self.apply.send(ApplyJob::Capture);
+            turns.leave_job(ApplyJob::Capture);
         }
         for (to, offer) in output.snapshots.drain(..) {
-            self.send_snapshot(to, offer);
+            self.send_snapshot(to, offer, turns);
         }
         let kept_too_long = |(_, since): &(_, Instant)| CAPTURE_KEPT < since.elapsed();
         if self.capture.as_ref().is_some_and(kept_too_long) {
@@ -274,18 +249,16 @@ impl Driver {
             .push(Input::SnapshotCaptured { mark, conf_state });
     }
 
-    fn send_snapshot(&mut self, to: MemberId, offer: RaftMessage) {
+    fn send_snapshot(&mut self, to: MemberId, offer: RaftMessage, turns: &Turns) {
         let wanted = offer.snapshot.as_ref().map(|meta| meta.index);
         let fits = |(capture, _): &&mut (Capture, Instant)| Some(capture.mark().index) == wanted;
         let Some((capture, since)) = self.capture.as_mut().filter(fits) else {
-            let _ = self
-                .self_events
-                .send(Event::Input(Input::SnapshotSent { to, ok: false }));
+            let _ = turns.leave(Event::Input(Input::SnapshotSent { to, ok: false }));
             return;
         };
         *since = Instant::now();
         let mut capture = capture.clone();
-        let (outbox, events) = (self.outbox.clone(), self.self_events.clone());
+        let (outbox, events) = (self.outbox.clone(), Arc::clone(&self.turns));
         let fatal = self.fatal.clone();
         self.runtime.spawn(async move {
             let began = Instant::now();

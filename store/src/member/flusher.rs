@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use crossbeam::channel::{Receiver, Sender};
+use crossbeam::channel::Receiver;
 use keelson_core::engine::Engine;
 use keelson_core::state::Flush;
 
 use super::applier::ApplyJob;
 use super::fatal::Fatal;
+use super::turns::Turns;
 
 /// One overlay on its way into the engine.
 pub(crate) struct FlushJob {
@@ -16,13 +17,11 @@ pub(crate) struct FlushJob {
 }
 
 /// Runs until the applier hangs up.
-pub(crate) fn run(jobs: &Receiver<FlushJob>, done: &Sender<ApplyJob>, fatal: &Fatal) {
+pub(crate) fn run(jobs: &Receiver<FlushJob>, turns: &Turns, fatal: &Fatal) {
     for FlushJob { engine, flush } in jobs {
         if let Err(error) = engine.write(&flush.batch) {
             return fatal.raise("writing to the storage engine", &error);
         }
-        if done.send(ApplyJob::Flushed { engine, flush }).is_err() {
-            return;
-        }
+        turns.send_job(ApplyJob::Flushed { engine, flush });
     }
 }

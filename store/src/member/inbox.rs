@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use crossbeam::channel::Sender;
 use keelson_core::MemberId;
 use keelson_core::node::Input;
 use keelson_proto::peer::{MembersResponse, PeerMessage};
 
 use super::driver::Event;
+use super::turns::Turns;
 use crate::peer::{Inbox, PeerEvent, PeerListener};
 use crate::shared::Shared;
 
@@ -15,14 +15,14 @@ use crate::shared::Shared;
 const WAITING_MAX: usize = 100_000;
 
 pub(crate) struct DriverInbox {
-    pub(crate) events: Sender<Event>,
+    pub(crate) turns: Arc<Turns>,
     pub(crate) shared: Arc<Shared>,
 }
 
 impl Inbox for DriverInbox {
     fn deliver(&self, from: MemberId, messages: Vec<PeerMessage>) {
         if self.shared.note_arrived(messages.len()) <= WAITING_MAX {
-            let _ = self.events.send(Event::Peer(from, messages));
+            let _ = self.turns.send(Event::Peer(from, messages));
         } else {
             self.shared.note_taken(messages.len());
         }
@@ -41,7 +41,7 @@ impl Inbox for DriverInbox {
 }
 
 /// What the links report, as the node wants to hear it.
-pub(crate) fn listener(events: Sender<Event>, shared: Arc<Shared>) -> PeerListener {
+pub(crate) fn listener(turns: Arc<Turns>, shared: Arc<Shared>) -> PeerListener {
     Arc::new(move |event| {
         let input = match event {
             PeerEvent::Down(peer) => Input::PeerDown(peer),
@@ -49,6 +49,6 @@ pub(crate) fn listener(events: Sender<Event>, shared: Arc<Shared>) -> PeerListen
             PeerEvent::Lost(peer) => Input::Unreachable(peer),
             PeerEvent::Removed => return shared.note_removed(),
         };
-        let _ = events.send(Event::Input(input));
+        let _ = turns.send(Event::Input(input));
     })
 }

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam::channel::{Receiver, RecvTimeoutError};
 use keelson_core::SnapshotMark;
 use keelson_core::node::{Append, Input};
 
 use super::driver::Event;
 use super::fatal::Fatal;
+use super::turns::Turns;
 use crate::disk::RealDisk;
 use crate::peer::Outbox;
 use crate::wal::{Wal, WalError};
@@ -29,7 +30,7 @@ const IDLE: Duration = Duration::from_millis(20);
 pub(crate) struct LogWriter {
     pub(crate) wal: Wal<RealDisk>,
     pub(crate) jobs: Receiver<LogJob>,
-    pub(crate) events: Sender<Event>,
+    pub(crate) turns: Arc<Turns>,
     pub(crate) outbox: Outbox,
     pub(crate) fatal: Fatal,
     pub(crate) syncs: Arc<crate::metrics::Histogram>,
@@ -103,7 +104,7 @@ impl LogWriter {
     /// before it counts the votes that rest on it.
     fn let_go(&self, appends: Vec<Append>) {
         if let Some(last) = appends.last() {
-            let _ = self.events.send(Event::Input(Input::Persisted {
+            let _ = self.turns.leave(Event::Input(Input::Persisted {
                 number: last.number,
             }));
         }
@@ -112,5 +113,6 @@ impl LogWriter {
                 self.outbox.send(to, message);
             }
         }
+        self.turns.drive_if_calm();
     }
 }

@@ -1,16 +1,17 @@
 //! One member at work: the threads behind a `Store`, and what they share.
 //!
-//! Four threads, each the only owner of its state, joined by queues:
+//! Two things have one owner at a time each, whoever brings them work (`turns.rs`):
 //!
-//! | thread | owns | does |
+//! | what | owns | does |
 //! |---|---|---|
 //! | driver (`driver.rs`) | `keelson_core::node::Node` | decides: one `Node::step` a turn |
-//! | log (`log_writer.rs`) | the write-ahead log | makes a turn's appends durable, then lets go of what waited for it |
-//! | apply (`applier.rs`) | `keelson_core::state::StateMachine` | applies what is committed, answers requests and reads |
-//! | flush (`flusher.rs`) | nothing | writes the state machine's overlay into the engine |
+//! | applier (`applier.rs`) | `keelson_core::state::StateMachine` | applies what is committed, answers requests and reads |
 //!
-//! Only the driver calls `Node::step`. A fatal error on any of them ends the member (`fatal.rs`): a
-//! restart recovers, going on might not.
+//! Three threads do what waits: the log's (`log_writer.rs`) for its fdatasync, the flusher's
+//! (`flusher.rs`) for the engine, and one for the time.
+//!
+//! Only the driver calls `Node::step`. A fatal error anywhere ends the member (`fatal.rs`): a restart
+//! recovers, going on might not.
 
 pub(crate) mod applier;
 pub(crate) mod driver;
@@ -21,4 +22,5 @@ pub(crate) mod join;
 pub(crate) mod log_writer;
 pub(crate) mod recover;
 pub(crate) mod staging;
+pub(crate) mod turns;
 pub(crate) mod waiters;

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crossbeam::channel::Sender;
 use keelson_core::engine::Engine;
 use keelson_core::state::{Limits, SnapshotBuilder, StateMachine};
 use keelson_core::{Index, SnapshotMark, Term};
@@ -15,6 +14,7 @@ use tonic::Status;
 
 use super::driver::Event;
 use super::recover::EngineOptions;
+use super::turns::Turns;
 use crate::disk::RealDisk;
 use crate::engine::generation::{Fresh, GenerationError, Generations};
 use crate::peer::SnapshotSink;
@@ -54,7 +54,7 @@ pub(crate) struct Stager {
     pub(crate) generations: Arc<Mutex<Generations<RealDisk>>>,
     pub(crate) options: EngineOptions,
     pub(crate) limits: Limits,
-    pub(crate) events: Sender<Event>,
+    pub(crate) turns: Arc<Turns>,
     pub(crate) busy: Arc<AtomicBool>,
 }
 
@@ -166,7 +166,7 @@ impl SnapshotSink for Stager {
         };
         let (answer, answered) = oneshot::channel();
         let event = Event::SnapshotStaged(staging.offer, Box::new(staged), answer);
-        self.events
+        self.turns
             .send(event)
             .map_err(|_| Status::unavailable("the member stops"))?;
         // Stale is as good as installed: the sender may go on with the log.

@@ -81,6 +81,13 @@ impl Waiters {
         self.remove(id.counter);
     }
 
+    /// The member stops: nobody will be told any more.
+    pub(crate) fn close_all(&self) {
+        for shard in &self.shards {
+            shard.lock().clear();
+        }
+    }
+
     fn remove(&self, counter: u64) -> Option<oneshot::Sender<Outcome>> {
         let removed = self.shard(counter).lock().remove(&counter);
         if removed.is_some() {

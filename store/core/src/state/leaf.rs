@@ -142,13 +142,13 @@ impl Leaf {
 }
 
 /// How many bytes two keys have in common at their beginning.
-fn common(a: &[u8], b: &[u8]) -> usize {
+pub(super) fn common(a: &[u8], b: &[u8]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
 /// The first eight bytes; of a shorter key as if zero bytes followed, which ties it with keys that
 /// have them, and puts it in front of no key that is less.
-fn head(rest: &[u8]) -> u64 {
+pub(super) fn head(rest: &[u8]) -> u64 {
     match rest.first_chunk() {
         Some(bytes) => u64::from_be_bytes(*bytes),
         None => {

@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 use super::compact::Sweep;
 use super::error::StateError;
 use super::index::Index;
+use super::leaf;
 use super::meta::Marks;
 use super::registry::{Registry, member_key};
 use super::revision::RowKey;
@@ -91,6 +92,8 @@ impl StateMachine {
 /// One row, as the index wants it.
 struct Found {
     key: Box<[u8]>,
+    /// What sorts most keys without a look at them.
+    head: u64,
     row: RowKey,
     newest: Stamp,
 }
@@ -118,7 +121,7 @@ fn rebuild(index: &Index, engine: &dyn Engine, revision: i64) -> Result<(), Stat
     if let Some(wrong) = wrong {
         return Err(StateError::Damaged(wrong));
     }
-    found.sort_unstable_by(|a, b| a.key.cmp(&b.key).then(a.row.cmp(&b.row)));
+    sort(&mut found);
     fill(index, found);
     Ok(())
 }
@@ -126,6 +129,7 @@ fn rebuild(index: &Index, engine: &dyn Engine, revision: i64) -> Result<(), Stat
 fn found_row(row: RowKey, peek: &Peek<'_>) -> Found {
     Found {
         key: peek.key.into(),
+        head: 0,
         row,
         newest: Stamp {
             created: peek.created,
@@ -134,10 +138,29 @@ fn found_row(row: RowKey, peek: &Peek<'_>) -> Found {
     }
 }
 
+/// By key, then in the order in which they were written.
+fn sort(found: &mut [Found]) {
+    let Some((first, rest)) = found.split_first() else {
+        return;
+    };
+    let common = rest.iter().fold(first.key.len(), |common, next| {
+        leaf::common(&first.key[..common], &next.key)
+    });
+    for row in found.iter_mut() {
+        row.head = leaf::head(&row.key[common..]);
+    }
+    found.sort_unstable_by(|a, b| {
+        let heads = a.head.cmp(&b.head);
+        heads.then_with(|| (&a.key, a.row).cmp(&(&b.key, b.row)))
+    });
+}
+
 fn fill(index: &Index, found: Vec<Found>) {
     let mut found = found.into_iter().peekable();
     let keys = std::iter::from_fn(|| {
-        let Found { key, row, newest } = found.next()?;
+        let Found {
+            key, row, newest, ..
+        } = found.next()?;
         let mut rows: SmallVec<[RowKey; 1]> = SmallVec::from([row]);
         let mut stamp = newest;
         while let Some(next) = found.next_if(|next| next.key == key) {
