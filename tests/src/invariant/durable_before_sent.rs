@@ -35,7 +35,10 @@ impl Invariant for DurableBeforeSent {
                 durable.term
             ));
         }
-        let acknowledges = message.kind == APPEND_RESPONSE && !message.reject;
+        // Of an earlier term it may speak of entries that a later leader has replaced since: had
+        // they been committed, that leader would have had them.
+        let current = durable.term.0 <= message.term;
+        let acknowledges = message.kind == APPEND_RESPONSE && !message.reject && current;
         if acknowledges && logs.durable.last() < message.index {
             let last = logs.durable.last();
             return Err(format!(

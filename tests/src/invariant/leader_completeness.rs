@@ -1,5 +1,7 @@
 //! What was committed in earlier terms is in the log of every later leader. Raft, figure 3, "Leader
-//! Completeness"; section 5.4. With log matching, looking at the last such entry is enough.
+//! Completeness"; section 5.4. The term that counts is that in which it was committed, not its own:
+//! a late leader of a term in between may lack it, and will commit nothing. With log matching,
+//! looking at the last such entry is enough.
 
 use keelson_core::node::Role;
 

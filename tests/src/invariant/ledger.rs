@@ -151,12 +151,16 @@ pub struct Final {
     pub line: Line,
     /// Who knew first.
     pub first: MemberId,
+    /// The term in which that was: an entry may be older than the leader that commits it.
+    pub committed_in: u64,
 }
 
 /// Everything written down.
 #[derive(Debug)]
 pub struct Ledger {
     logs: BTreeMap<MemberId, Logs>,
+    /// Every member's term, as it last said.
+    terms: BTreeMap<MemberId, u64>,
     genesis: u64,
     committed: Vec<Final>,
     /// The memberships, each from the index that made it.
@@ -172,6 +176,7 @@ impl Ledger {
     pub fn new(genesis: &AppliedMark) -> Ledger {
         Ledger {
             logs: BTreeMap::new(),
+            terms: BTreeMap::new(),
             genesis: genesis.index,
             committed: Vec::new(),
             memberships: vec![(
@@ -204,11 +209,11 @@ impl Ledger {
         self.committed.get(usize::try_from(at).ok()?)
     }
 
-    /// The last committed entry of a term before that.
+    /// The last entry that was committed in a term before that.
     pub fn last_committed_before(&self, term: u64) -> u64 {
         let before = self
             .committed
-            .partition_point(|entry| entry.line.term < term);
+            .partition_point(|entry| entry.committed_in < term);
         self.genesis + before as u64
     }
 
@@ -242,6 +247,9 @@ impl Ledger {
                 let logs = self.logs.entry(*member).or_default();
                 logs.memory.cut_front(index.0);
                 logs.durable.cut_front(index.0);
+            }
+            Fact::Stood { member, standing } => {
+                self.terms.insert(*member, standing.term.0);
             }
             Fact::Committed { member, committed } => self.commit(*member, committed),
             _ => {}
@@ -311,6 +319,7 @@ impl Ledger {
         self.committed.push(Final {
             line: Line::of(&committed.entry),
             first: member,
+            committed_in: self.terms.get(&member).copied().unwrap_or_default(),
         });
         if let Some(conf) = &committed.conf {
             self.memberships.push((index, conf.conf_state.clone()));

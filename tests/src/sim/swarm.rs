@@ -158,6 +158,7 @@ impl Swarm {
             uncommitted_bytes_max: self.uncommitted_bytes_max,
             append_bytes_max: self.append_bytes_max,
             pre_vote: self.pre_vote,
+            membership: self.membership,
             ..calm
         };
     }
