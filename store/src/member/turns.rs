@@ -31,8 +31,8 @@ pub(crate) struct Stopped;
 
 /// So much to do in one turn is a load: a lone request never makes more than three...
 const CROWD: usize = 5;
-/// ...for this many microseconds.
-const LOAD_US: u64 = 1000;
+/// ...for this many microseconds: under load turns are a millisecond or two apart.
+const LOAD_US: u64 = 10_000;
 /// Rounds that the member's thread runs before it looks at the time again.
 const ROUNDS_MAX: usize = 64;
 /// Without anything to wait for, the member's thread looks again after this long.
