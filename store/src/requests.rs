@@ -257,17 +257,31 @@ impl Store {
 
     /// etcd's three kinds of timeout: they tell an operator where to look.
     fn timeout_error(&self, began: Instant) -> Error {
-        let lost = self.inner.shared.leader_lost();
-        let leader = self.inner.shared.standing().leader;
-        let lately = Duration::from_millis(3 * self.config().election_ms);
-        if lost.is_some_and(|at| began.checked_sub(lately).is_none_or(|since| since <= at)) {
+        let election = Duration::from_millis(self.config().election_ms);
+        let elected = self.inner.shared.leader_elected();
+        let during_election = |at: Instant| began < at && at < began + 2 * election;
+        if elected.is_some_and(during_election) {
             return Error::TimeoutDueToLeaderFail;
         }
-        let remote = leader != MemberId::NONE && leader != self.member_id();
-        if remote && !self.inner.links.is_up(leader) {
-            return Error::TimeoutDueToConnectionLost;
+        let leader = self.inner.shared.standing().leader;
+        let lost = match leader {
+            MemberId::NONE => false,
+            leader if leader == self.member_id() => !self.reaches_quorum(),
+            leader => !self.inner.links.is_up(leader),
+        };
+        match lost {
+            true => Error::TimeoutDueToConnectionLost,
+            false => Error::Timeout,
         }
-        Error::Timeout
+    }
+
+    /// Whether connections to a majority of the voters stand, this member included.
+    fn reaches_quorum(&self) -> bool {
+        let voters = self.view().members();
+        let voters: Vec<_> = voters.iter().filter(|member| !member.is_learner).collect();
+        let me = self.member_id().0;
+        let up = |member: &&&Member| member.id == me || self.inner.links.is_up(MemberId(member.id));
+        voters.len() / 2 < voters.iter().filter(up).count()
     }
 
     /// etcd's `ReqTimeout`: five seconds and two election timeouts.

@@ -22,8 +22,8 @@ pub(crate) struct Shared {
     applied: watch::Sender<Index>,
     removed: watch::Sender<bool>,
     node: Mutex<NodeStatus>,
-    /// When a leader was last lost.
-    leader_lost: Mutex<Option<Instant>>,
+    /// When the present leader became known.
+    leader_elected: Mutex<Option<Instant>>,
     peers: Mutex<Vec<(MemberId, Vec<Url>)>>,
     /// Whether this member is a learner: asked for every request.
     learner: AtomicBool,
@@ -50,7 +50,7 @@ impl Shared {
             applied: watch::Sender::new(view.applied_index()),
             removed: watch::Sender::new(false),
             node: Mutex::new(node),
-            leader_lost: Mutex::new(None),
+            leader_elected: Mutex::new(None),
             peers: Mutex::default(),
             learner: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
@@ -78,14 +78,14 @@ impl Shared {
 
     pub(crate) fn note_standing(&self, standing: Standing) {
         let before = self.standing.send_replace(standing);
-        if before.leader != MemberId::NONE && before.leader != standing.leader {
-            *self.leader_lost.lock() = Some(Instant::now());
+        if standing.leader != MemberId::NONE && before.leader != standing.leader {
+            *self.leader_elected.lock() = Some(Instant::now());
         }
     }
 
-    /// When a leader was last lost, if ever in this life.
-    pub(crate) fn leader_lost(&self) -> Option<Instant> {
-        *self.leader_lost.lock()
+    /// When the latest leader became known, if ever in this life.
+    pub(crate) fn leader_elected(&self) -> Option<Instant> {
+        *self.leader_elected.lock()
     }
 
     pub(crate) fn watch_applied(&self) -> watch::Receiver<Index> {

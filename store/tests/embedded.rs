@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use keelson_proto::etcdserverpb::*;
-use keelson_store::config::Url;
+use keelson_store::config::{StorageEngine, Url};
 use keelson_store::{Config, Store};
 
 fn put(key: &str, value: &str) -> PutRequest {
@@ -35,20 +35,31 @@ fn members(dir: &std::path::Path, count: usize) -> Vec<Config> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_member_keeps_what_it_acknowledged() -> anyhow::Result<()> {
+async fn one_member_keeps_what_it_acknowledged_on_lmdb() -> anyhow::Result<()> {
+    keeps_what_it_acknowledged(StorageEngine::Lmdb).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_member_keeps_what_it_acknowledged_on_sled() -> anyhow::Result<()> {
+    keeps_what_it_acknowledged(StorageEngine::Sled).await
+}
+
+async fn keeps_what_it_acknowledged(storage_engine: StorageEngine) -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
-    let store = Store::open(Config::single("alone", dir.path())).await?;
+    let config = Config {
+        storage_engine,
+        ..Config::single("alone", dir.path())
+    };
+    let store = Store::open(config.clone()).await?;
     store.ready().await;
     for number in 0..100 {
         let response = store.put(put("key", &number.to_string())).await?;
-        assert_eq!(
-            response.header.map(|header| header.revision),
-            Some(number + 2)
-        );
+        let revision = response.header.map(|header| header.revision);
+        assert_eq!(revision, Some(number + 2));
     }
     store.shutdown().await;
     drop(store);
-    let store = Store::open(Config::single("alone", dir.path())).await?;
+    let store = Store::open(config).await?;
     store.ready().await;
     let kv = store.get("key").await?.expect("the key");
     assert_eq!(
@@ -120,6 +131,56 @@ async fn compaction_ends_although_writes_do_not() -> anyhow::Result<()> {
     for writer in writers {
         writer.abort();
     }
+    store.shutdown().await;
+    Ok(())
+}
+
+/// What the message about a damaged engine promises.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_engine_is_rebuilt_from_a_log_that_reaches_back() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let store = Store::open(Config::single("alone", dir.path())).await?;
+    store.ready().await;
+    store.put(put("key", "value")).await?;
+    store.shutdown().await;
+    drop(store);
+    let snap = dir.path().join("member").join("snap");
+    std::fs::rename(&snap, dir.path().join("moved-away"))?;
+    let store = Store::open(Config::single("alone", dir.path())).await?;
+    store.ready().await;
+    let kv = store.get("key").await?.expect("the key");
+    assert_eq!(&kv.value[..], b"value");
+    store.shutdown().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_three_goes_on_alone_when_told_to() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let configs = members(dir.path(), 3);
+    let opening = configs.iter().cloned().map(Store::open);
+    let mut stores = Vec::new();
+    for opened in futures_util::future::join_all(opening).await {
+        stores.push(opened?);
+    }
+    for store in &stores {
+        store.ready().await;
+    }
+    stores[0].put(put("key", "value")).await?;
+    stores[0].read_index().await?;
+    for store in &stores {
+        store.shutdown().await;
+    }
+    drop(stores);
+    let alone = Config {
+        force_new_cluster: true,
+        ..configs[0].clone()
+    };
+    let store = Store::open(alone).await?;
+    store.ready().await;
+    store.put(put("another", "value")).await?;
+    assert_eq!(store.get("key").await?.expect("the key").version, 1);
+    assert_eq!(store.member_list(true).await?.members.len(), 1);
     store.shutdown().await;
     Ok(())
 }

@@ -193,7 +193,12 @@ pub(crate) fn recover(config: &Config, found: Found) -> Result<Recovery, OpenErr
     if let Some(repaired) = &recovered.repaired {
         tracing::warn!(%repaired, "the end of the log was repaired");
     }
-    if is_new && recovered.mark != SnapshotMark::default() {
+    // A log that still reaches back to the founding can make the state anew.
+    let genesis_index = found
+        .genesis
+        .as_ref()
+        .map_or(0, |genesis| genesis.mark.index);
+    if is_new && genesis_index < recovered.mark.index.0 {
         return Err(state_is_missing(&layout));
     }
     let generations = Generations::open(Arc::new(RealDisk), &layout.snap);

@@ -13,7 +13,8 @@ use keelson_core::engine::EngineError;
 use crate::disk::{self, Disk, RealDisk};
 
 pub(super) const REMEDY: &str = "sled cannot repair it; move the member's snap directory away and \
-     start it again to rebuild it from its log, or remove the member from the cluster and add it \
+     start it again to rebuild it from its log, if that still reaches back to its founding; else \
+     remove the member from the cluster and add it \
      again with an empty data directory";
 
 /// What sled caches of pages: small, because the state machine keeps what is read often.
