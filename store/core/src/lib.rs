@@ -9,6 +9,7 @@ pub mod engine;
 pub mod node;
 pub mod proposal;
 pub mod state;
+pub mod tree;
 mod types;
 
 pub use committed::{Committed, ConfOutcome};

@@ -76,6 +76,7 @@ impl StateMachine {
             Op::Alarm(request) => Ok(self.apply_alarm(&request)),
             Op::MemberAttributes(attributes) => Ok(self.apply_attributes(attributes)),
             Op::ClusterVersion(version) => Ok(self.apply_version(version)),
+            Op::Tree(_) | Op::TreeExpire(_) => Err(Error::UnknownCommand),
         };
         Ok((Some(id), response))
     }

@@ -1,0 +1,94 @@
+//! What a change or a read looks like to clients.
+
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+
+/// What happened. The numbers are on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Action {
+    /// Nothing: a read.
+    Get = 0,
+    /// A file was written, whatever was there.
+    Set = 1,
+    /// A node was made where none was.
+    Create = 2,
+    /// A node was changed that was there.
+    Update = 3,
+    /// A file was changed that was as expected.
+    CompareAndSwap = 4,
+    /// A node was deleted.
+    Delete = 5,
+    /// A file was deleted that was as expected.
+    CompareAndDelete = 6,
+    /// A node's time was over.
+    Expire = 7,
+}
+
+impl Action {
+    /// etcd's name for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Action::Get => "get",
+            Action::Set => "set",
+            Action::Create => "create",
+            Action::Update => "update",
+            Action::CompareAndSwap => "compareAndSwap",
+            Action::Delete => "delete",
+            Action::CompareAndDelete => "compareAndDelete",
+            Action::Expire => "expire",
+        }
+    }
+}
+
+/// A node as it was at one moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Node {
+    /// The whole path: "/1/foo".
+    pub key: Bytes,
+    /// What a file holds; nothing for a directory, nor in the event of a deletion.
+    pub value: Option<Bytes>,
+    /// Whether it is a directory.
+    pub dir: bool,
+    /// When its time is over, in ns since 1970.
+    pub expires_ns: Option<i64>,
+    /// What is left of its time in seconds, rounded up, never below 0. 0 is not shown.
+    pub ttl: i64,
+    /// What a listed directory holds, in key order, hidden nodes left out.
+    pub nodes: Vec<Node>,
+    /// The index of the last change.
+    pub modified: u64,
+    /// The index at which it was made.
+    pub created: u64,
+}
+
+/// A change of the tree; watchers share one.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// What happened.
+    pub action: Action,
+    /// The node after it.
+    pub node: Node,
+    /// The node before it, if there was one.
+    pub prev: Option<Node>,
+    /// The tree's index after it.
+    pub index: u64,
+    /// Only a time to live was renewed: no watcher hears of it, no scan of the history finds it.
+    pub refresh: bool,
+    /// What went with a directory, all whole paths: whoever watches one of these hears of it.
+    pub removed: Vec<Bytes>,
+    /// For whoever sends it: its encoding, made once for all.
+    pub encoding: OnceLock<Bytes>,
+}
+
+impl PartialEq for Event {
+    fn eq(&self, other: &Event) -> bool {
+        // `removed` serves live watchers only and does not survive a restart.
+        self.action == other.action
+            && self.node == other.node
+            && self.prev == other.prev
+            && self.index == other.index
+            && self.refresh == other.refresh
+    }
+}
