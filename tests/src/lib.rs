@@ -8,6 +8,7 @@
 
 pub mod chaos;
 pub mod check;
+pub mod deis;
 pub mod differential;
 pub mod differential_v2;
 pub mod environment;
