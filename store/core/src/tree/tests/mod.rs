@@ -1,0 +1,4 @@
+//! Tests of the tree by itself.
+
+mod requests;
+mod rules;
