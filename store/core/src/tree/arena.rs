@@ -68,6 +68,7 @@ impl Entry {
     }
 }
 
+#[derive(Default)]
 struct Slot {
     entry: Option<Entry>,
     /// Whether it is on the list of those whose rows are out of date.
@@ -110,6 +111,65 @@ impl Arena {
         assert_eq!(arena.insert(fixed(b"0")), MEMBERS);
         assert_eq!(arena.insert(fixed(b"1")), KEYS);
         arena
+    }
+
+    /// Puts nodes back where they were, all numbers below `numbers`, or says what is wrong.
+    pub(super) fn restore(nodes: Vec<(Id, Entry)>, numbers: Id) -> Result<Arena, String> {
+        let mut arena = Arena::new();
+        let last = nodes.iter().map(|(id, _)| *id).max().unwrap_or_default();
+        if !nodes.is_empty() && numbers <= last {
+            return Err(format!("node {last} of {numbers}"));
+        }
+        let slots = FIXED.max(last + 1) as usize;
+        arena.slots.resize_with(slots, Slot::default);
+        let mut links = Vec::with_capacity(nodes.len());
+        for (id, entry) in nodes {
+            if arena.get(id).is_some() {
+                return Err(format!("node {id} is there twice"));
+            }
+            links.push((entry.parent, entry.name.clone(), id));
+            arena.slots[id as usize].entry = Some(entry);
+        }
+        for (parent, name, id) in links {
+            arena.relink(parent, name, id)?;
+        }
+        let vacant = |id: &Id| arena.get(*id).is_none();
+        let free = (FIXED..slots as Id).rev().filter(vacant).collect();
+        arena.free = free;
+        match arena.reachable() == arena.len() {
+            true => Ok(arena),
+            false => Err("some nodes hold each other".to_owned()),
+        }
+    }
+
+    fn relink(&mut self, parent: Id, name: Bytes, id: Id) -> Result<(), String> {
+        let slot = self.slots.get_mut(parent as usize);
+        match slot.and_then(|slot| slot.entry.as_mut()) {
+            Some(Entry {
+                content: Content::Dir(names),
+                ..
+            }) if !names.contains_key(&name) => {
+                names.insert(name, id);
+                Ok(())
+            }
+            _ => Err(format!("node {id} has no place in {parent}")),
+        }
+    }
+
+    /// How many nodes besides the fixed ones can be reached from the root.
+    fn reachable(&self) -> usize {
+        let (mut met, mut open) = (0, vec![ROOT]);
+        while let Some(id) = open.pop() {
+            met += usize::from(FIXED <= id);
+            let children = self[id].children().into_iter().flatten();
+            open.extend(children.map(|(_, id)| *id));
+        }
+        met
+    }
+
+    /// All numbers that nodes have are below that.
+    pub(super) fn numbers(&self) -> Id {
+        self.slots.len() as Id
     }
 
     /// How many nodes there are besides the fixed ones.
@@ -214,10 +274,7 @@ impl Arena {
 
     fn place(&mut self, id: Id, entry: Entry) {
         if id as usize == self.slots.len() {
-            self.slots.push(Slot {
-                entry: None,
-                dirty: false,
-            });
+            self.slots.push(Slot::default());
         }
         let slot = &mut self.slots[id as usize].entry;
         assert!(slot.is_none(), "a number is used once");

@@ -31,16 +31,18 @@ mod history;
 mod nodes;
 mod path;
 mod read;
+mod rows;
 mod walk;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeSet;
 
 pub use error::{ErrorCode, TreeError};
 pub use event::{Action, Event, Node};
 pub use nodes::Nodes;
+pub(crate) use rows::Loader;
 
 use arena::{Arena, Id};
 use history::History;

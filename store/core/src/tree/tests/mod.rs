@@ -1,4 +1,7 @@
 //! Tests of the tree by itself.
 
-mod requests;
+mod depth;
+mod expiry;
+mod history;
+pub(crate) mod requests;
 mod rules;

@@ -7,10 +7,10 @@ use keelson_proto::internal::tree_request::Op;
 use crate::tree::{Event, Node, Tree, TreeError};
 
 /// 2026-01-01.
-pub(super) const NOW: i64 = 1_767_225_600_000_000_000;
-pub(super) const SECOND: i64 = 1_000_000_000;
+pub(crate) const NOW: i64 = 1_767_225_600_000_000_000;
+pub(crate) const SECOND: i64 = 1_000_000_000;
 
-pub(super) fn request(op: Op, path: &str) -> TreeRequest {
+pub(crate) fn request(op: Op, path: &str) -> TreeRequest {
     TreeRequest {
         op: op.into(),
         path: Bytes::copy_from_slice(path.as_bytes()),
@@ -19,18 +19,18 @@ pub(super) fn request(op: Op, path: &str) -> TreeRequest {
     }
 }
 
-pub(super) fn set(path: &str, value: &str) -> TreeRequest {
+pub(crate) fn set(path: &str, value: &str) -> TreeRequest {
     with_value(Op::Set, path, value)
 }
 
-pub(super) fn with_value(op: Op, path: &str, value: &str) -> TreeRequest {
+pub(crate) fn with_value(op: Op, path: &str, value: &str) -> TreeRequest {
     TreeRequest {
         value: Bytes::copy_from_slice(value.as_bytes()),
         ..request(op, path)
     }
 }
 
-pub(super) fn dir(op: Op, path: &str) -> TreeRequest {
+pub(crate) fn dir(op: Op, path: &str) -> TreeRequest {
     TreeRequest {
         dir: true,
         ..request(op, path)
@@ -38,21 +38,21 @@ pub(super) fn dir(op: Op, path: &str) -> TreeRequest {
 }
 
 /// The same, for so many seconds.
-pub(super) fn ttl(request: TreeRequest, seconds: i64) -> TreeRequest {
+pub(crate) fn ttl(request: TreeRequest, seconds: i64) -> TreeRequest {
     TreeRequest {
         expires_ns: request.time_ns + seconds * SECOND,
         ..request
     }
 }
 
-pub(super) fn refresh(request: TreeRequest) -> TreeRequest {
+pub(crate) fn refresh(request: TreeRequest) -> TreeRequest {
     TreeRequest {
         refresh: true,
         ..request
     }
 }
 
-pub(super) fn compare(op: Op, path: &str, value: &str, index: u64) -> TreeRequest {
+pub(crate) fn compare(op: Op, path: &str, value: &str, index: u64) -> TreeRequest {
     TreeRequest {
         prev_value: Bytes::copy_from_slice(value.as_bytes()),
         prev_index: index,
@@ -60,7 +60,7 @@ pub(super) fn compare(op: Op, path: &str, value: &str, index: u64) -> TreeReques
     }
 }
 
-pub(super) fn recursive(path: &str) -> TreeRequest {
+pub(crate) fn recursive(path: &str) -> TreeRequest {
     TreeRequest {
         recursive: true,
         ..request(Op::Delete, path)
@@ -68,7 +68,7 @@ pub(super) fn recursive(path: &str) -> TreeRequest {
 }
 
 /// An event, to be read at a glance.
-pub(super) fn event(event: &Event) -> String {
+pub(crate) fn event(event: &Event) -> String {
     let refresh = if event.refresh { " (refresh)" } else { "" };
     let prev = event.prev.as_ref();
     let prev = prev.map_or(String::new(), |prev| format!(" was {}", node(prev)));
@@ -80,7 +80,7 @@ pub(super) fn event(event: &Event) -> String {
 }
 
 /// A node: `/1/a=x @modified/created +ttl [children]`.
-pub(super) fn node(node: &Node) -> String {
+pub(crate) fn node(node: &Node) -> String {
     let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
     let mut shown = text(&node.key);
     if node.dir {
@@ -101,13 +101,13 @@ pub(super) fn node(node: &Node) -> String {
 }
 
 /// An error: `code cause @index`.
-pub(super) fn error(error: &TreeError) -> String {
+pub(crate) fn error(error: &TreeError) -> String {
     let cause = String::from_utf8_lossy(&error.cause);
     format!("{} {cause} @{}", error.code as u16, error.index)
 }
 
 /// What a request did, or why not; the index moves only with an event, and by one.
-pub(super) fn apply(tree: &mut Tree, request: &TreeRequest) -> String {
+pub(crate) fn apply(tree: &mut Tree, request: &TreeRequest) -> String {
     let before = tree.index();
     match tree.apply(request) {
         Ok(done) => {
@@ -124,14 +124,14 @@ pub(super) fn apply(tree: &mut Tree, request: &TreeRequest) -> String {
     }
 }
 
-pub(super) fn get(tree: &Tree, path: &str, recursive: bool) -> String {
+pub(crate) fn get(tree: &Tree, path: &str, recursive: bool) -> String {
     match tree.get(path.as_bytes(), recursive, NOW) {
         Ok(found) => node(&found),
         Err(refusal) => error(&refusal),
     }
 }
 
-pub(super) fn scan(tree: &Tree, path: &str, recursive: bool, since: u64) -> String {
+pub(crate) fn scan(tree: &Tree, path: &str, recursive: bool, since: u64) -> String {
     match tree.scan(path.as_bytes(), recursive, since) {
         Ok(Some(found)) => event(&found),
         Ok(None) => "nothing yet".to_owned(),
@@ -140,7 +140,7 @@ pub(super) fn scan(tree: &Tree, path: &str, recursive: bool, since: u64) -> Stri
 }
 
 /// Requests in order, each with what must come of it.
-pub(super) fn check(tree: &mut Tree, steps: &[(TreeRequest, &str)]) {
+pub(crate) fn check(tree: &mut Tree, steps: &[(TreeRequest, &str)]) {
     for (number, (request, expected)) in steps.iter().enumerate() {
         let done = apply(tree, request);
         assert_eq!(done, *expected, "step {number}: {request:?}");
