@@ -7,4 +7,3 @@ mod requests;
 
 pub use hub::{History, Hub, Watch, Wish};
 pub use requests::ChangeError;
-pub(crate) use requests::now_ns;

@@ -6,7 +6,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use keelson_core::state::{self, ReadView, Response};
 use keelson_core::tree::{Event, Node, TreeError};
 use keelson_proto::internal::{Command, TreeRequest, command::Op};
-use prost::Message;
 
 use super::hub::{History, Watch, Wish};
 use crate::{Error, Store};
