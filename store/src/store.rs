@@ -111,6 +111,15 @@ impl Store {
         Ok(store)
     }
 
+    /// Whether the data directory holds a member already: what a new one would begin with is then of
+    /// no interest.
+    ///
+    /// # Errors
+    /// There is a log, and it cannot be read.
+    pub fn is_there(config: &Config) -> Result<bool, OpenError> {
+        recover::is_there(config)
+    }
+
     /// Waits until the member may answer clients: it has made itself known to the cluster, and has
     /// applied everything that was committed when it started. A member with data that finds no
     /// leader goes on with what its own log had committed, so that a cluster without a quorum still
