@@ -125,8 +125,11 @@ group! { CLUSTERING, "Clustering",
         "Auto compaction retention length. 0 means disable auto compaction.";
     "auto-compaction-mode", Text, "periodic", Inert =>
         "Interpret 'auto-compaction-retention' one of: periodic|revision.";
-    "enable-v2", Bool, "false", Unsupported("the v2 API is a later step: use the v3 API") =>
-        "Accept etcd V2 client requests.";
+    "enable-v2", Bool, "true", Works =>
+        "Accept etcd V2 client requests. On, unlike in etcd 3.4: it is what Deis speaks.";
+    "v2-ttl-grace", Duration, "20s", Works =>
+        "How long a new leader lets overdue keys of the V2 API live, so that their owners can\n\
+         renew them. Longer than a heartbeat.";
     "v2-deprecation", Text, "write-only", Inert =>
         "Phase of v2store deprecation.";
 }

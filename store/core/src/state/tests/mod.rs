@@ -10,4 +10,5 @@ mod model_test;
 mod quirks;
 mod requests;
 mod snapshots;
+mod tree;
 mod txns;
