@@ -10,18 +10,7 @@ use keelson_proto::internal::TreeRequest;
 use super::stats::{LeaderStats, SelfStats};
 use crate::Error;
 use crate::edge::Backend;
-use crate::tree::{Watch, Wish};
-
-/// Why a change of the tree failed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ChangeError {
-    /// The tree refused it; nothing has changed.
-    #[error(transparent)]
-    Tree(#[from] TreeError),
-    /// It did not get that far, or nobody knows.
-    #[error(transparent)]
-    Other(#[from] Error),
-}
+use crate::tree::{ChangeError, Watch, Wish};
 
 /// How loud a member logs, as `/config/local/log` names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -6,11 +6,11 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::StatusCode;
 use keelson_core::tree::TreeError;
 
-use super::backend::ChangeError;
 use super::event::SPACE;
 use super::form::FormError;
 use super::json;
 use crate::Error;
+use crate::tree::ChangeError;
 
 /// etcd's numbers, of what is found here rather than in the tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,8 +101,10 @@ impl KeyError {
         json::number(&mut out, u64::from(self.code));
         out.extend_from_slice(b",\"message\":");
         json::string(&mut out, message.as_bytes());
-        out.extend_from_slice(b",\"cause\":");
-        json::string(&mut out, &self.cause);
+        if !self.cause.is_empty() {
+            out.extend_from_slice(b",\"cause\":");
+            json::string(&mut out, &self.cause);
+        }
         out.extend_from_slice(b",\"index\":");
         json::number(&mut out, self.index);
         out.put_slice(b"}\n");

@@ -41,14 +41,13 @@ pub(super) fn action_only(action: Action) -> Bytes {
 }
 
 /// The answer to a read.
-pub(super) fn read(found: Node) -> Bytes {
+pub(super) fn read(found: &Node) -> Bytes {
     let value = found.value.as_ref().map_or(0, Bytes::len);
     let children = found.nodes.len() * (NODE_BYTES + found.key.len());
     let mut out = BytesMut::with_capacity(NODE_BYTES + found.key.len() + value + children);
     begin(&mut out, Action::Get);
-    node(&mut out, &found);
+    node(&mut out, found);
     out.extend_from_slice(b"}\n");
-    dismantle(found);
     out.freeze()
 }
 
@@ -132,14 +131,6 @@ fn end_node(out: &mut BytesMut, node: &Node) {
     out.put_u8(b'}');
 }
 
-/// Drops a deep tree without recursion.
-fn dismantle(node: Node) {
-    let mut rest = node.nodes;
-    while let Some(mut node) = rest.pop() {
-        rest.append(&mut node.nodes);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::OnceLock;
@@ -160,7 +151,7 @@ mod tests {
         Node {
             key: key.into(),
             dir: true,
-            nodes,
+            nodes: nodes.into(),
             ..Node::default()
         }
     }
@@ -188,7 +179,7 @@ mod tests {
             ),
         ] {
             let expected = format!("{{\"action\":\"get\",\"node\":{expected}}}\n");
-            assert_eq!(read(node), expected);
+            assert_eq!(read(&node), expected);
         }
     }
 
@@ -221,6 +212,6 @@ mod tests {
         for _ in 0..200_000 {
             node = dir("/1/x", vec![node]);
         }
-        assert!(read(node).len() > 200_000);
+        assert!(read(&node).len() > 200_000);
     }
 }

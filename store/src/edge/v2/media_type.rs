@@ -40,59 +40,51 @@ fn check_kind(kind: &[u8]) -> Result<(), &'static str> {
 }
 
 fn check_parameters(mut text: &[u8]) -> Result<(), &'static str> {
-    let mut seen: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    let mut seen: Vec<Vec<u8>> = Vec::new();
     loop {
         text = text.trim_ascii_start();
         if text.is_empty() || text.trim_ascii() == b";" {
             return Ok(());
         }
-        let Some((name, value, rest)) = parameter(text) else {
+        let Some((name, rest)) = parameter(text) else {
             return Err("mime: invalid media parameter");
         };
-        if seen.iter().any(|(other, had)| *other == name && *had != value) {
+        let name = name.to_ascii_lowercase();
+        if seen.contains(&name) {
             return Err("mime: duplicate parameter name");
         }
-        seen.push((name, value));
+        seen.push(name);
         text = rest;
     }
 }
 
-/// A semicolon, a name, an equals sign, a value; and what comes after.
-fn parameter(text: &[u8]) -> Option<(Vec<u8>, Vec<u8>, &[u8])> {
+/// The name in a semicolon, a name, an equals sign and a value; and what comes after.
+fn parameter(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let text = text.strip_prefix(b";")?.trim_ascii_start();
     let (name, rest) = token(text);
     if name.is_empty() {
         return None;
     }
     let rest = rest.trim_ascii_start().strip_prefix(b"=")?;
-    let rest = rest.trim_ascii_start();
-    let (value, rest) = match rest {
-        [b'"', quoted @ ..] => quoted_string(quoted)?,
-        _ => match token(rest) {
+    let rest = match rest.trim_ascii_start() {
+        [b'"', quoted @ ..] => after_quoted(quoted)?,
+        rest => match token(rest) {
             ([], _) => return None,
-            (value, rest) => (value.to_vec(), rest),
+            (_, rest) => rest,
         },
     };
-    Some((name.to_ascii_lowercase(), value, rest))
+    Some((name, rest))
 }
 
-/// What is between quotes, the first of which is gone; and what comes after.
-fn quoted_string(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
-    let mut value = Vec::new();
-    let mut at = 0;
+/// What comes after the closing quote.
+fn after_quoted(mut text: &[u8]) -> Option<&[u8]> {
     loop {
-        match *text.get(at)? {
-            b'"' => return Some((value, &text[at + 1..])),
-            b'\r' | b'\n' => return None,
-            b'\\' if text.get(at + 1).is_some_and(|next| is_special(*next)) => {
-                value.push(text[at + 1]);
-                at += 2;
-            }
-            byte => {
-                value.push(byte);
-                at += 1;
-            }
-        }
+        text = match text {
+            [b'"', rest @ ..] => return Some(rest),
+            [] | [b'\r' | b'\n', ..] => return None,
+            [b'\\', next, rest @ ..] if is_special(*next) => rest,
+            [_, rest @ ..] => rest,
+        };
     }
 }
 
@@ -120,7 +112,7 @@ mod tests {
                 "application/x-www-form-urlencoded ;charset=\"utf\\\"-8\"",
                 Ok(true),
             ),
-            ("application/x-www-form-urlencoded; a=b; a=b", Ok(true)),
+            ("application/x-www-form-urlencoded; a=b; c=d", Ok(true)),
             ("", Ok(false)),
             ("text/plain", Ok(false)),
             ("multipart/form-data", Ok(false)),
