@@ -1,4 +1,4 @@
-//! What a port needs of a gRPC service, and the service that splits a port's HTTP/2 requests.
+//! gRPC and HTTP on one port.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -8,9 +8,10 @@ use std::task::{Context, Poll};
 use axum::Router;
 use axum::routing::future::RouteFuture;
 use http::header::CONTENT_TYPE;
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use http_body_util::Either;
 use hyper::body::Incoming;
+use keelson_port::Serve;
 use tonic::service::Routes;
 use tower::Service;
 
@@ -36,11 +37,13 @@ impl GrpcService for Routes {
 }
 
 /// The body of an answer on a port.
-pub(super) type Body = Either<tonic::body::Body, axum::body::Body>;
+pub(crate) type Body = Either<tonic::body::Body, axum::body::Body>;
 
 /// An answer on its way.
-pub(super) enum Answer<F> {
+pub enum Answer<F> {
+    /// Of a gRPC service.
     Grpc(F),
+    /// Of the router.
     Http(Box<RouteFuture<Infallible>>),
 }
 
@@ -62,16 +65,33 @@ where
     }
 }
 
-/// Sends a request to where it belongs.
-pub(super) fn split<G: GrpcService>(
-    grpc: &G,
-    http: &Router,
-    request: Request<Incoming>,
-) -> Answer<G::Future> {
-    if is_grpc(&request) {
-        Answer::Grpc(grpc.call(request))
-    } else {
-        Answer::Http(Box::new(Service::call(&mut http.clone(), request)))
+/// What a port serves: gRPC over HTTP/2, the rest over either version.
+pub struct Services<G> {
+    grpc: G,
+    http: Router,
+}
+
+impl<G> Services<G> {
+    /// Both together.
+    pub fn new(grpc: G, http: Router) -> Services<G> {
+        Services {
+            grpc,
+            // Does once what axum would otherwise do for each request.
+            http: http.with_state(()),
+        }
+    }
+}
+
+impl<G: GrpcService> Serve for Services<G> {
+    type Body = Body;
+    type Future = Answer<G::Future>;
+
+    fn call(&self, request: Request<Incoming>) -> Answer<G::Future> {
+        if request.version() == Version::HTTP_2 && is_grpc(&request) {
+            Answer::Grpc(self.grpc.call(request))
+        } else {
+            Answer::Http(Box::new(Service::call(&mut self.http.clone(), request)))
+        }
     }
 }
 

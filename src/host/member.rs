@@ -1,0 +1,108 @@
+//! The role of a member: bind, open the store, say when it is ready, serve, stop when told.
+
+use keelson_store::config::Url;
+use keelson_store::{Config, Store, version};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use super::{StartError, listen_for_clients, shut_down};
+use crate::announce;
+use crate::options::MemberOptions;
+use crate::signals::{Signals, Stop};
+
+/// `None` when serving ended by itself.
+pub(super) async fn live(
+    options: MemberOptions,
+    signals: &mut Signals,
+) -> Result<Option<Stop>, StartError> {
+    let MemberOptions {
+        config,
+        listeners,
+        warnings,
+    } = options;
+    greet(&config, &listeners.urls, &warnings);
+    let (listeners, client_urls) = listen_for_clients(&listeners).await?;
+    let store = tokio::select! {
+        store = Store::open(config.clone()) => store?,
+        stop = signals.next() => return Ok(Some(stop)),
+    };
+    let (stopping, stop_seen) = watch::channel(false);
+    let serving = serve(&store, &config, &client_urls, listeners, stop_seen);
+    tokio::pin!(serving);
+    let (stop, served) = tokio::select! {
+        () = &mut serving => (None, true),
+        () = store.removed() => {
+            error!("the member has been permanently removed from the cluster");
+            (None, false)
+        }
+        stop = signals.next() => (Some(stop), false),
+    };
+    // Leadership is handed over first, while clients are still answered; then the edge drains; only
+    // then does the member itself stop.
+    let closing = async {
+        store.hand_over().await;
+        stopping.send_replace(true);
+        if !served {
+            serving.await;
+        }
+        store.shutdown().await;
+    };
+    shut_down(closing, stop, signals).await;
+    Ok(stop)
+}
+
+fn greet(config: &Config, listen_client_urls: &[Url], warnings: &[String]) {
+    info!(
+        "keelson-version" = version::KEELSON,
+        "etcd-version" = version::ETCD,
+        name = config.name,
+        "data-dir" = %config.data_dir.display(),
+        "heartbeat-ms" = config.heartbeat_ms,
+        "election-timeout-ms" = config.election_ms,
+        "snapshot-count" = config.snapshot_count,
+        "initial-advertise-peer-urls" = ?config.initial_advertise_peer_urls,
+        "listen-peer-urls" = ?config.listen_peer_urls,
+        "advertise-client-urls" = ?config.advertise_client_urls,
+        "listen-client-urls" = ?listen_client_urls,
+        "starting a keelson member"
+    );
+    for warning in warnings {
+        warn!("{warning}");
+    }
+}
+
+/// Serves clients from the moment the member has caught up until it is told to stop.
+async fn serve(
+    store: &Store,
+    config: &Config,
+    urls: &[Url],
+    listeners: Vec<TcpListener>,
+    mut stop_seen: watch::Receiver<bool>,
+) {
+    let mut stopped_early = stop_seen.clone();
+    tokio::select! {
+        () = store.ready() => {}
+        _ = stopped_early.wait_for(|stop| *stop) => return,
+    }
+    let header = store.status().header.unwrap_or_default();
+    announce::published(
+        &config.name,
+        &config.advertise_client_urls,
+        header.member_id,
+        header.cluster_id,
+    );
+    announce::capabilities(version::CLUSTER);
+    announce::ready();
+    for url in urls {
+        announce::serving(url);
+    }
+    crate::notify::ready();
+    let stopped = async move {
+        // An error means that the sender is gone, which is a stop as well.
+        let _ = stop_seen.wait_for(|stop| *stop).await;
+    };
+    if let Err(error) = store.serve(listeners, stopped).await {
+        error!(%error, "serving client requests ended");
+    }
+}

@@ -1,0 +1,283 @@
+//! One connection: find out what it speaks, serve it, end it gracefully.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::{Pin, pin};
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::time::{self, Instant};
+use tracing::{debug, info};
+
+use crate::authority::AuthorityMender;
+use crate::drain::Drain;
+use crate::filtered::Filtered;
+use crate::head_clock::HeadClock;
+use crate::limits::Limits;
+use crate::parking::{self, Parked, Parking};
+use crate::serve::Serve;
+
+/// How HTTP/2 begins; no HTTP/1.1 method begins so.
+const H2_PREFACE: &[u8; 4] = b"PRI ";
+
+/// How TLS begins: a handshake record.
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// The waits while a client sends its first four bytes one by one. The socket stays readable
+/// meanwhile, so there is nothing to be woken by.
+const PEEK_WAIT_MIN: Duration = Duration::from_millis(1);
+const PEEK_WAIT_MAX: Duration = Duration::from_millis(50);
+
+/// Requests that clients reset before we got to them, at a time. hyper's 20 closes the connection
+/// of a client that cancels a burst of requests, as etcd's clients do.
+const PENDING_RESETS_MAX: usize = 4096;
+
+/// A port: what it serves and how.
+pub(crate) struct Port<S> {
+    service: S,
+    h1: http1::Builder,
+    h2: http2::Builder<TokioExecutor>,
+    pub(crate) limits: Limits,
+}
+
+impl<S: Serve> Port<S> {
+    pub(crate) fn new(service: S, limits: Limits) -> Port<S> {
+        Port {
+            service,
+            h1: h1_builder(&limits),
+            h2: h2_builder(&limits),
+            limits,
+        }
+    }
+}
+
+fn h1_builder(limits: &Limits) -> http1::Builder {
+    let mut h1 = http1::Builder::new();
+    h1.timer(TokioTimer::new())
+        // Covers the wait between requests; the head itself is under `HeadClock`.
+        .header_read_timeout(limits.idle_timeout)
+        .max_buf_size(limits.head_bytes_max)
+        // Scripts grep for `X-Etcd-Index`, as Go writes it.
+        .title_case_headers(true);
+    h1
+}
+
+fn h2_builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
+    let mut h2 = http2::Builder::new(TokioExecutor::new());
+    let head_bytes_max = u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX);
+    h2.timer(TokioTimer::new())
+        .max_concurrent_streams(limits.concurrent_streams_max)
+        .max_header_list_size(head_bytes_max)
+        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+        .keep_alive_interval(limits.keepalive_interval)
+        .keep_alive_timeout(limits.keepalive_timeout);
+    h2
+}
+
+/// Serves a connection to its end.
+pub(crate) async fn serve<S: Serve>(socket: TcpStream, port: &Port<S>, drain: Drain) {
+    let begun = drain.begun();
+    let mut begun = pin!(begun);
+    let spoken = tokio::select! {
+        spoken = spoken(&socket, port.limits.first_bytes_timeout) => spoken,
+        // Nothing was asked yet, so nothing is lost.
+        () = &mut begun => return,
+    };
+    let ended = match spoken {
+        Ok(Spoken::Http2) => serve_h2(socket, port, begun).await,
+        Ok(Spoken::Http1) => serve_h1(socket, port, begun).await,
+        Ok(Spoken::Tls) => {
+            info!("closed a connection that speaks TLS: this port does not");
+            return;
+        }
+        Ok(Spoken::Nothing) => return,
+        Err(error) => {
+            debug!(%error, "no first bytes");
+            return;
+        }
+    };
+    if let Err(error) = ended {
+        // Clients hang up in many ways; none of them is worth a line by default.
+        debug!(%error, "connection ended");
+    }
+}
+
+async fn serve_h2<S: Serve>(
+    socket: TcpStream,
+    port: &Port<S>,
+    mut begun: Pin<&mut impl Future<Output = ()>>,
+) -> hyper::Result<()> {
+    let client = client_of(&socket);
+    let service = service_fn(|request| port.service.call_from(request, client));
+    let socket = TokioIo::new(Filtered::new(socket, AuthorityMender::new()));
+    let mut connection = pin!(port.h2.serve_connection(socket, service));
+    tokio::select! {
+        ended = &mut connection => return ended,
+        () = &mut begun => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await
+}
+
+/// Requests one after the other, with answers that wait between them.
+async fn serve_h1<S: Serve>(
+    mut socket: TcpStream,
+    port: &Port<S>,
+    mut begun: Pin<&mut impl Future<Output = ()>>,
+) -> hyper::Result<()> {
+    let mut ahead = Bytes::new();
+    loop {
+        // In a box, which is gone while an answer waits.
+        let requests = Box::pin(requests(socket, ahead, port, begun.as_mut()));
+        let Some(waiting) = requests.await? else {
+            return Ok(());
+        };
+        (socket, ahead) = (waiting.socket, waiting.ahead);
+        match parking::stay(&mut socket, waiting.answer, begun.as_mut()).await {
+            Ok(true) => {}
+            Ok(false) => return Ok(()),
+            Err(error) => {
+                debug!(%error, "a client left while its answer waited");
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// A connection whose answer waits.
+struct Waiting {
+    socket: TcpStream,
+    /// What the client has sent already and nobody has looked at.
+    ahead: Bytes,
+    answer: (Parked, bool),
+}
+
+/// Serves requests until the connection ends or an answer is parked.
+async fn requests<S: Serve>(
+    socket: TcpStream,
+    ahead: Bytes,
+    port: &Port<S>,
+    mut begun: Pin<&mut impl Future<Output = ()>>,
+) -> hyper::Result<Option<Waiting>> {
+    let client = client_of(&socket);
+    let (clock, heads) = HeadClock::new(port.limits.head_timeout);
+    let (socket, unsent) = Filtered::new(socket, clock).after(ahead);
+    let parking = Parking::default();
+    let service = service_fn(|request: http::Request<Incoming>| {
+        let busy = heads.busy();
+        let answer = port
+            .service
+            .call_from(with_parking(request, &parking), client);
+        async move {
+            answer
+                .await
+                .map(|response| response.map(|body| busy.over(body)))
+        }
+    });
+    let mut connection = port.h1.serve_connection(TokioIo::new(socket), service);
+    let mut ending = false;
+    let ended = poll_fn(|cx| {
+        if !ending && begun.as_mut().poll(cx).is_ready() {
+            ending = true;
+            Pin::new(&mut connection).graceful_shutdown();
+        }
+        match Pin::new(&mut connection).poll(cx) {
+            Poll::Ready(ended) => Poll::Ready(Some(ended)),
+            // Answers to earlier requests go first.
+            Poll::Pending if parking.is_taken() && !unsent.get() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await;
+    if let Some(ended) = ended {
+        return ended.map(|()| None);
+    }
+    let parts = connection.into_parts();
+    let answer = parking.take();
+    Ok(answer.map(|answer| Waiting {
+        socket: parts.io.into_inner().into_socket(),
+        ahead: parts.read_buf,
+        answer,
+    }))
+}
+
+/// Who is at the other end; of a client that has left already, nobody knows.
+fn client_of(socket: &TcpStream) -> SocketAddr {
+    let nobody = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    socket.peer_addr().unwrap_or(nobody)
+}
+
+/// Offers the request's handler to park its answer, where that can be done.
+fn with_parking(request: http::Request<Incoming>, parking: &Parking) -> http::Request<Incoming> {
+    if request.method() != http::Method::GET || request.version() != http::Version::HTTP_11 {
+        return request;
+    }
+    let (mut parts, body) = request.into_parts();
+    parking.note(&parts);
+    parts.extensions.insert(parking.clone());
+    http::Request::from_parts(parts, body)
+}
+
+/// What a connection speaks.
+#[derive(Debug, PartialEq, Eq)]
+enum Spoken {
+    Http1,
+    Http2,
+    Tls,
+    /// It was closed without a word, as load balancers' probes do.
+    Nothing,
+}
+
+/// Looks at the first bytes and leaves them where they are.
+async fn spoken(socket: &TcpStream, timeout: Duration) -> io::Result<Spoken> {
+    let deadline = Instant::now() + timeout;
+    let mut wait = PEEK_WAIT_MIN;
+    loop {
+        let mut first = [0; H2_PREFACE.len()];
+        let read = time::timeout_at(deadline, socket.peek(&mut first)).await??;
+        if let Some(spoken) = recognise(&first[..read]) {
+            return Ok(spoken);
+        }
+        time::timeout_at(deadline, time::sleep(wait)).await?;
+        wait = (wait * 2).min(PEEK_WAIT_MAX);
+    }
+}
+
+/// `None`: more bytes are needed. PUT and POST begin as `PRI ` does.
+fn recognise(first: &[u8]) -> Option<Spoken> {
+    match first {
+        [] => Some(Spoken::Nothing),
+        [TLS_HANDSHAKE, ..] => Some(Spoken::Tls),
+        _ if first == H2_PREFACE => Some(Spoken::Http2),
+        _ if H2_PREFACE.starts_with(first) => None,
+        _ => Some(Spoken::Http1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_bytes_tell() {
+        let cases: [(&[u8], Option<Spoken>); 8] = [
+            (b"", Some(Spoken::Nothing)),
+            (b"\x16\x03\x01\x02", Some(Spoken::Tls)),
+            (b"PRI ", Some(Spoken::Http2)),
+            (b"P", None),
+            (b"PR", None),
+            (b"PUT ", Some(Spoken::Http1)),
+            (b"PO", Some(Spoken::Http1)),
+            (b"G", Some(Spoken::Http1)),
+        ];
+        for (first, expected) in cases {
+            assert_eq!(recognise(first), expected, "{first:?}");
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! The accept loops of a port, and its graceful end.
+//!
+//! What is served is the caller's: the client port and the peer port differ in nothing else. One connection's life is in `connection.rs`.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time;
+use tracing::{debug, warn};
+
+use crate::connection::{self, Port};
+use crate::drain::{Drain, DrainTrigger};
+use crate::limits::Limits;
+use crate::serve::Serve;
+
+/// The waits after a failed accept, as Go's net/http has them: out of file descriptors, mostly, and
+/// nothing but time helps.
+const BACKOFF_MIN: Duration = Duration::from_millis(5);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// Go's keep-alive, which etcd's sockets have: finds peers that vanished without a word.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+
+/// Serves on every listener until `shutdown`, then waits for what is in flight, at
+/// most `limits.drain_timeout`.
+pub async fn serve<S: Serve>(
+    listeners: Vec<TcpListener>,
+    service: S,
+    limits: Limits,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let (trigger, drain) = Drain::channel();
+    let slots = Arc::new(Semaphore::new(limits.connections_max));
+    let port = Arc::new(Port::new(service, limits));
+    let mut loops = JoinSet::new();
+    for listener in listeners {
+        loops.spawn(accept_loop(
+            listener,
+            Arc::clone(&port),
+            Arc::clone(&slots),
+            drain.clone(),
+        ));
+    }
+    tokio::select! {
+        () = shutdown => {}
+        Some(ended) = loops.join_next() => return Err(io::Error::other(panicked(ended))),
+    }
+    finish(loops, &trigger).await;
+    Ok(())
+}
+
+/// Accept loops end at shutdown only; anything else is a bug in them.
+fn panicked(ended: Result<(), tokio::task::JoinError>) -> String {
+    match ended {
+        Ok(()) => "an accept loop ended".to_owned(),
+        Err(error) => format!("an accept loop ended: {error}"),
+    }
+}
+
+async fn finish(mut loops: JoinSet<()>, trigger: &DrainTrigger) {
+    trigger.begin();
+    while let Some(ended) = loops.join_next().await {
+        if let Err(error) = ended {
+            warn!(%error, "an accept loop ended badly");
+        }
+    }
+}
+
+async fn accept_loop<S: Serve>(
+    listener: TcpListener,
+    port: Arc<Port<S>>,
+    slots: Arc<Semaphore>,
+    drain: Drain,
+) {
+    let mut connections = JoinSet::new();
+    let begun = drain.clone().begun();
+    tokio::pin!(begun);
+    loop {
+        let accepted = async {
+            let slot = Arc::clone(&slots).acquire_owned().await;
+            (accept(&listener).await, slot)
+        };
+        tokio::select! {
+            () = &mut begun => break,
+            (socket, slot) = accepted => {
+                let port = Arc::clone(&port);
+                let drain = drain.clone();
+                connections.spawn(async move {
+                    connection::serve(socket, &port, drain).await;
+                    drop(slot);
+                });
+            }
+            Some(ended) = connections.join_next() => reap(ended),
+        }
+    }
+    // No new connections while the old ones finish.
+    drop(listener);
+    drain_connections(connections, port.limits.drain_timeout).await;
+}
+
+/// Waits for the connections, then cuts those that are left.
+async fn drain_connections(mut connections: JoinSet<()>, timeout: Duration) {
+    let all = async {
+        while let Some(ended) = connections.join_next().await {
+            reap(ended);
+        }
+    };
+    if time::timeout(timeout, all).await.is_err() {
+        warn!(
+            left = connections.len(),
+            "cutting connections that did not drain"
+        );
+        connections.shutdown().await;
+    }
+}
+
+/// A request handler that panicked takes its own HTTP/1.1 connection with it, and nothing else.
+fn reap(ended: Result<(), tokio::task::JoinError>) {
+    match ended {
+        Err(error) if error.is_panic() => warn!(%error, "a connection ended in a panic"),
+        _ => {}
+    }
+}
+
+/// The next connection. Errors are waited out: a listener that gives up is a member that is gone.
+async fn accept(listener: &TcpListener) -> TcpStream {
+    let mut backoff = BACKOFF_MIN;
+    loop {
+        match listener.accept().await {
+            Ok((socket, _)) => {
+                prepare(&socket);
+                return socket;
+            }
+            // The client gave up while it waited in the backlog.
+            Err(error) if gone_already(&error) => continue,
+            Err(error) => {
+                warn!(%error, wait_ms = backoff.as_millis(), "cannot accept connections");
+                time::sleep(backoff).await;
+                backoff = (backoff * 2).min(BACKOFF_MAX);
+            }
+        }
+    }
+}
+
+fn gone_already(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+    )
+}
+
+/// Without nodelay an answer may wait for the client's delayed acknowledgement, 40 ms.
+fn prepare(socket: &TcpStream) {
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE)
+        .with_interval(KEEPALIVE);
+    let prepared = socket
+        .set_nodelay(true)
+        .and_then(|()| SockRef::from(socket).set_tcp_keepalive(&keepalive));
+    if let Err(error) = prepared {
+        // The client hung up; reading will say so.
+        debug!(%error, "cannot set socket options");
+    }
+}
