@@ -52,6 +52,11 @@ impl Host {
         self.ledger.epochs[self.member].load(Ordering::SeqCst)
     }
 
+    /// Whether the member has been up all the time since its epoch was that.
+    fn up_since(&self, epoch: u64) -> bool {
+        epoch.is_multiple_of(2) && self.epoch() == epoch
+    }
+
     /// Says what must not be.
     pub fn violation(&self, text: &str) {
         self.ledger.violation(format!("{}: {text}", self.name));
@@ -68,8 +73,7 @@ impl Host {
                 Some(reply)
             }
             Err(error) => {
-                let down = before % 2 == 1 || self.epoch() != before;
-                if !down {
+                if self.up_since(before) {
                     self.violation(&format!("{request}: {error:#}, and the member is up"));
                 }
                 self.ledger.unheard.fetch_add(1, Ordering::Relaxed);
@@ -153,7 +157,7 @@ impl Host {
         let mut open = match opened {
             Ok(open) => open,
             Err(error) => {
-                if before % 2 == 0 && self.epoch() == before {
+                if self.up_since(before) {
                     self.violation(&format!("{request}: {error:#}, and the member is up"));
                 }
                 tokio::time::sleep(DOWN).await;
@@ -162,7 +166,7 @@ impl Host {
         };
         let ended = self.wait(&mut open).await;
         let broken = !ended || open.head.body.is_empty();
-        if broken && self.ledger.going() && before % 2 == 0 && self.epoch() == before {
+        if broken && self.ledger.going() && self.up_since(before) {
             self.violation(&format!("{request}: cut after {}", open.head));
         }
         if broken {

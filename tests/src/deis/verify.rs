@@ -20,30 +20,34 @@ const ROOTS: [&str; 2] = ["", "/_coreos.com"];
 /// # Errors
 /// A member does not answer.
 pub async fn verify(cluster: &Cluster, ledger: &Ledger) -> Result<usize> {
-    let expected = ledger.expected();
     let mut first: Option<(String, Held)> = None;
     for member in &cluster.members {
         let held = dump(&member.client_url)
             .await
             .with_context(|| format!("{} cannot be read\n{}", member.name, member.log_tail()))?;
-        for (key, acked, doubts) in &expected {
-            match held.get(key) {
-                None => ledger.violation(format!("{} lost {key}: {acked:?}", member.name)),
-                Some((value, index)) => {
-                    let same = (value, index) == (&acked.value, &acked.index);
-                    // A write of unknown fate may have come after, never before.
-                    let later = acked.index < *index && doubts.contains(value);
-                    if !same && !later {
-                        let text = format!("{key} is {value} at {index}, not {acked:?}");
-                        ledger.violation(format!("{}: {text}", member.name));
-                    }
+        check(&mut first, ledger, &member.name, held);
+    }
+    Ok(ledger.expected().len() + ledger.queued().len())
+}
+
+/// Checks what one member holds, also against the first one.
+fn check(first: &mut Option<(String, Held)>, ledger: &Ledger, name: &str, held: Held) {
+    for (key, acked, doubts) in ledger.expected() {
+        match held.get(&key) {
+            None => ledger.violation(format!("{name} lost {key}: {acked:?}")),
+            Some((value, index)) => {
+                let same = (value, index) == (&acked.value, &acked.index);
+                // A write of unknown fate may have come after, never before.
+                let later = acked.index < *index && doubts.contains(value);
+                if !same && !later {
+                    let text = format!("{key} is {value} at {index}, not {acked:?}");
+                    ledger.violation(format!("{name}: {text}"));
                 }
             }
         }
-        queue(ledger, &member.name, &held);
-        lasting(&mut first, ledger, &member.name, held);
     }
-    Ok(expected.len() + ledger.queued().len())
+    queue(ledger, name, &held);
+    lasting(first, ledger, name, held);
 }
 
 /// Members are equal in all that does not end by itself.
@@ -106,5 +110,72 @@ fn collect(node: &Value, held: &mut Held) {
     }
     for child in node["nodes"].as_array().into_iter().flatten() {
         collect(child, held);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    /// Violations found on two members that hold these.
+    fn violations(ledger: &Ledger, one: &[(&str, &str, u64)], two: &[(&str, &str, u64)]) -> u64 {
+        let mut first = None;
+        for (name, rows) in [("one", one), ("two", two)] {
+            let rows = rows.iter();
+            let held =
+                rows.map(|(key, value, index)| (key.to_string(), (value.to_string(), *index)));
+            check(&mut first, ledger, name, held.collect());
+        }
+        ledger.violated.load(Ordering::Relaxed)
+    }
+
+    fn ledger() -> Ledger {
+        let ledger = Ledger::new(2);
+        ledger.ack("/a", "1", 7);
+        ledger.doubt("/a", "2");
+        ledger.queue("first", Some("/deis/queue/08".to_string()));
+        ledger.queue("second", None);
+        ledger
+    }
+
+    const GOOD: [(&str, &str, u64); 2] = [("/a", "1", 7), ("/deis/queue/08", "first", 8)];
+
+    #[test]
+    fn what_was_acknowledged_and_no_more_is_good() {
+        assert_eq!(violations(&ledger(), &GOOD, &GOOD), 0);
+        let later = [("/a", "2", 9), GOOD[1], ("/deis/queue/10", "second", 10)];
+        assert_eq!(violations(&ledger(), &later, &later), 0);
+    }
+
+    #[test]
+    fn everything_else_is_found() {
+        let bad: [&[(&str, &str, u64)]; 6] = [
+            &[GOOD[0]],
+            &[GOOD[1]],
+            &[("/a", "1", 6), GOOD[1]],
+            &[("/a", "2", 6), GOOD[1]],
+            &[GOOD[0], GOOD[1], ("/deis/queue/09", "first", 9)],
+            &[GOOD[0], GOOD[1], ("/deis/queue/09", "stranger", 9)],
+        ];
+        for rows in bad {
+            assert_ne!(violations(&ledger(), rows, rows), 0, "{rows:?}");
+        }
+        let more = [GOOD[0], GOOD[1], ("/b", "1", 11)];
+        assert_ne!(violations(&ledger(), &GOOD, &more), 0);
+        assert_ne!(violations(&ledger(), &more, &GOOD), 0);
+    }
+
+    #[test]
+    fn a_lease_has_one_holder_at_a_time() {
+        let (ledger, now) = (ledger(), Instant::now());
+        let second = Duration::from_secs(1);
+        assert_eq!(ledger.hold("one", now, now + second), None);
+        assert_eq!(ledger.hold("one", now, now + 2 * second), None);
+        let other = ledger.hold("two", now + second, now + 3 * second);
+        assert_eq!(other.as_deref(), Some("one"));
+        assert_eq!(ledger.hold("one", now + 4 * second, now + 5 * second), None);
     }
 }

@@ -331,6 +331,9 @@ impl Generator {
             let name = self.one_of(&["wait", "stream", "recursive", "sorted", "quorum"]);
             parameters.push((name, self.flag()));
         }
+        if self.often(2) {
+            parameters.push(("noValueOnSuccess", self.flag()));
+        }
         if self.often(1) {
             parameters.push(("waitIndex", self.one_of(&ODD_NUMBERS).to_string()));
         }
