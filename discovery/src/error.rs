@@ -166,6 +166,30 @@ pub enum DiscoveryError {
         /// Its words.
         error: KeysError,
     },
+    /// Not the URL of a discovery service.
+    #[error(
+        "discovery: invalid URL {url:?}: {reason}; give the service's own URL, such as \
+         http://host:8087"
+    )]
+    InvalidService {
+        /// As given.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// `/new` gave no token.
+    #[error(
+        "discovery: no token from {url}: status {status}, {answer:?}; check that the URL is a \
+         discovery service's and that its etcd is running"
+    )]
+    NoToken {
+        /// What was asked.
+        url: String,
+        /// The answer's status.
+        status: u16,
+        /// The beginning of its body.
+        answer: String,
+    },
     /// The exchange failed in a way that time does not mend.
     #[error("discovery: {0}")]
     Http(#[from] HttpError),

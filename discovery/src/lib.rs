@@ -10,7 +10,9 @@ mod backoff;
 mod error;
 mod http;
 mod identity;
+mod new_token;
 pub mod registration;
+pub mod service;
 mod size;
 pub mod v2;
 
@@ -18,6 +20,7 @@ pub use backoff::Patience;
 pub use error::DiscoveryError;
 pub use http::{BoxError, HttpError};
 pub use identity::member_id;
+pub use new_token::new_token;
 pub use registration::Registration;
 pub use size::{Size, SizeError};
 pub use v2::{Options, Outcome, cluster_of, join};
