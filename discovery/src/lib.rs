@@ -7,6 +7,7 @@
 //! This crate may not know the store, a proxy uses it too; nor does it read the environment.
 
 mod backoff;
+mod choose;
 mod error;
 mod http;
 mod identity;
@@ -17,6 +18,7 @@ mod size;
 pub mod v2;
 
 pub use backoff::Patience;
+pub use choose::{ChooseError, Place, choose, list_is_short, token_disagrees};
 pub use error::DiscoveryError;
 pub use http::{BoxError, HttpError};
 pub use identity::member_id;
