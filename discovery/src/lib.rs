@@ -15,11 +15,12 @@ mod new_token;
 pub mod registration;
 pub mod service;
 mod size;
+pub mod srv;
 pub mod v2;
 
 pub use backoff::Patience;
 pub use choose::{ChooseError, Place, choose, list_is_short, token_disagrees};
-pub use error::DiscoveryError;
+pub use error::{DiscoveryError, Remedies};
 pub use http::{BoxError, HttpError};
 pub use identity::member_id;
 pub use new_token::new_token;
