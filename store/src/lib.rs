@@ -30,6 +30,7 @@ mod reads;
 mod requests;
 mod shared;
 mod store;
+pub mod tree;
 pub mod version;
 pub mod wal;
 

@@ -28,6 +28,7 @@ use crate::open_error::OpenError;
 use crate::peer::{Gate, Links, PeerService};
 use crate::reads::ReadBatches;
 use crate::shared::Shared;
+use crate::tree::{self, Hub};
 
 /// A member of a cluster, or a cluster of one. Cheap to clone; every clone is the same member.
 ///
@@ -46,6 +47,8 @@ pub(crate) struct Inner {
     pub(crate) links: Links,
     pub(crate) syncs: Arc<Histogram>,
     pub(crate) turns: Arc<Turns>,
+    /// Watchers of the v2 tree.
+    pub(crate) hub: Arc<Hub>,
     /// What the log knew to be committed when the member started.
     committed_at_start: keelson_core::Index,
     /// Nothing but the genesis was there.
@@ -82,7 +85,8 @@ impl Store {
         })
         .await
         .map_err(|error| OpenError::Internal(error.to_string()))??;
-        let (store, peers) = assemble(config, recovery, Fatal::new(fatal))?;
+        let (hub, fan_out) = Hub::new();
+        let (store, peers) = assemble(config, recovery, hub, Fatal::new(fatal))?;
         let limits = crate::edge::Limits {
             drain_timeout: Duration::from_millis(500),
             ..crate::edge::Limits::default()
@@ -101,7 +105,19 @@ impl Store {
         });
         store.spawn(crate::publish::publish(store.clone()));
         store.spawn(crate::publish::agree_on_version(store.clone()));
+        let grace = Duration::from_millis(store.config().v2_ttl_grace_ms);
+        store.spawn(tree::expirer::run(store.clone(), grace));
+        store.spawn(fan_out);
         Ok(store)
+    }
+
+    /// Whether the data directory holds a member already: what a new one would begin with is then of
+    /// no interest.
+    ///
+    /// # Errors
+    /// There is a log, and it cannot be read.
+    pub fn is_there(config: &Config) -> Result<bool, OpenError> {
+        recover::is_there(config)
     }
 
     /// Waits until the member may answer clients: it has made itself known to the cluster, and has
@@ -177,6 +193,7 @@ impl Store {
         });
         let _ = tokio::time::timeout(Duration::from_secs(6), joined).await;
         self.inner.waiters.close_all();
+        self.inner.hub.cut_all();
         self.inner.reads.close_all();
         let tasks = std::mem::take(&mut *self.inner.tasks.lock());
         for task in tasks {
@@ -241,6 +258,7 @@ type Peers = keelson_proto::peer::peer_server::PeerServer<PeerService<DriverInbo
 fn assemble(
     config: Config,
     recovery: Recovery,
+    hub: Arc<Hub>,
     fatal: Fatal,
 ) -> Result<(Store, tonic::service::Routes), OpenError> {
     let turns = Turns::new();
@@ -265,6 +283,7 @@ fn assemble(
         flushes,
         waiters: Arc::clone(&waiters),
         shared: Arc::clone(&shared),
+        hub: Arc::clone(&hub),
         policy: FlushPolicy {
             interval_ms: config.flush_interval_ms,
             records: config.flush_records,
@@ -333,6 +352,7 @@ fn assemble(
         links,
         syncs,
         turns,
+        hub,
         committed_at_start: recovery.committed,
         is_new: recovery.is_new,
         stopping: watch::Sender::new(false),

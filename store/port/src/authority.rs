@@ -171,7 +171,7 @@ fn mended(head: &Head, frame: Bytes) -> Bytes {
 
 #[cfg(test)]
 mod tests {
-    use crate::*;
+    use super::*;
 
     fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
         let mut frame = vec![];

@@ -262,7 +262,7 @@ fn recognise(first: &[u8]) -> Option<Spoken> {
 
 #[cfg(test)]
 mod tests {
-    use crate::*;
+    use super::*;
 
     #[test]
     fn the_first_bytes_tell() {

@@ -178,7 +178,7 @@ fn character(code: u32, bits: u32) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
-    use crate::*;
+    use super::*;
 
     #[track_caller]
     fn check(block: &[u8], expected: Option<&[u8]>) {

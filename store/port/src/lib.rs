@@ -15,6 +15,8 @@ mod limits;
 mod listener;
 mod parking;
 mod serve;
+#[cfg(test)]
+mod tests;
 
 pub use drain::{Drain, DrainTrigger};
 pub use limits::Limits;

@@ -10,6 +10,7 @@ pub mod ops;
 mod service;
 #[cfg(test)]
 mod tests;
+pub mod v2;
 pub mod v3;
 
 use std::future::Future;

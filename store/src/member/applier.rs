@@ -22,6 +22,7 @@ use super::flusher::FlushJob;
 use super::turns::Turns;
 use super::waiters::{Outcome, Waiters};
 use crate::shared::Shared;
+use crate::tree::Hub;
 
 /// What the applier is asked to do, in order.
 pub(crate) enum ApplyJob {
@@ -59,6 +60,7 @@ pub(crate) struct Applier {
     pub(crate) flushes: Sender<FlushJob>,
     pub(crate) waiters: Arc<Waiters>,
     pub(crate) shared: Arc<Shared>,
+    pub(crate) hub: Arc<Hub>,
     pub(crate) policy: FlushPolicy,
     pub(crate) fatal: Fatal,
     /// Reads by the index they wait for.
@@ -116,6 +118,9 @@ impl Applier {
             let mine =
                 super::waiters::request_of(committed).is_some_and(|id| self.waiters.is_mine(id));
             let applied = self.state.apply(committed, mine)?;
+            for event in &applied.events {
+                self.hub.publish(event);
+            }
             if let Some(id) = applied.id.filter(|_| mine) {
                 self.waiters.settle(id, Outcome::Applied(applied.response));
             }
@@ -187,6 +192,7 @@ impl Applier {
                 self.flushing = false;
                 self.compacting = true;
                 self.shared.replace_view(self.view.clone());
+                self.hub.resume(&self.view);
                 self.shared.note_members(&self.view);
                 self.shared.note_applied(self.view.applied_index());
                 self.release_reads();
