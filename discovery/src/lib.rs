@@ -7,17 +7,23 @@
 //! This crate may not know the store, a proxy uses it too; nor does it read the environment.
 
 mod backoff;
+mod choose;
 mod error;
 mod http;
 mod identity;
+mod new_token;
 pub mod registration;
+pub mod service;
 mod size;
+pub mod srv;
 pub mod v2;
 
 pub use backoff::Patience;
-pub use error::DiscoveryError;
+pub use choose::{ChooseError, Place, choose, list_is_short, token_disagrees};
+pub use error::{DiscoveryError, Remedies};
 pub use http::{BoxError, HttpError};
 pub use identity::member_id;
+pub use new_token::new_token;
 pub use registration::Registration;
 pub use size::{Size, SizeError};
 pub use v2::{Options, Outcome, cluster_of, join};

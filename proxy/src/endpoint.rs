@@ -132,12 +132,12 @@ impl Endpoint {
         }
     }
 
-    /// A connection that was used before and is still there.
-    pub(crate) fn idle_connection(&self) -> Option<Connection> {
+    /// A connection that was used before and is still there; for a read, likely is.
+    pub(crate) fn idle_connection(&self, read: bool) -> Option<Connection> {
         loop {
             // The latest is the likeliest to live.
             let connection = self.idle.lock().pop()?;
-            if connection.is_idle() {
+            if read && connection.seems_idle() || connection.is_idle() {
                 return Some(connection);
             }
         }

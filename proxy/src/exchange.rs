@@ -63,7 +63,7 @@ pub(crate) async fn exchange(
     request: &mut Outgoing,
     config: &ProxyConfig,
 ) -> Result<Reply, Failure> {
-    if let Some(mut connection) = endpoint.idle_connection() {
+    if let Some(mut connection) = endpoint.idle_connection(request.read) {
         match converse(&mut connection, request, config).await {
             Ok(head) => return Ok(reply(head, connection, endpoint)),
             Err(failure) => {

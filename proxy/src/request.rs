@@ -67,7 +67,8 @@ impl Outgoing {
         origin: Origin<'_>,
     ) -> Result<Outgoing, Gone> {
         let length = body.size_hint().exact();
-        let mut bytes = head(parts, &path_of(parts), origin);
+        let mut bytes = request_line(&parts.method, path_of(parts));
+        add_fields(&mut bytes, parts, origin);
         let mut rest = None;
         match length {
             Some(0) if parts.method == Method::GET || parts.method == Method::HEAD => {
@@ -98,9 +99,10 @@ impl Outgoing {
         })
     }
 
-    /// A GET of another path with the same headers.
-    pub(crate) fn get(parts: &Parts, path: &str, origin: Origin<'_>) -> Outgoing {
-        let mut bytes = head(parts, path, origin);
+    /// A GET under the v2 keys.
+    pub(crate) fn get(path: &str, fields: &[u8]) -> Outgoing {
+        let mut bytes = request_line(&Method::GET, path);
+        bytes.extend_from_slice(fields);
         bytes.extend_from_slice(b"\r\n");
         Outgoing {
             method: Method::GET,
@@ -110,6 +112,14 @@ impl Outgoing {
             rest: None,
         }
     }
+}
+
+/// A request's headers as they go to members, in no more room than they need: they are kept as long
+/// as the request waits.
+pub(crate) fn fields(parts: &Parts, origin: Origin<'_>) -> Box<[u8]> {
+    let mut bytes = BytesMut::with_capacity(512);
+    add_fields(&mut bytes, parts, origin);
+    Box::from(&bytes[..])
 }
 
 /// Whether a path is of the v2 keys.
@@ -127,35 +137,37 @@ fn reads(method: &Method, path: &str) -> bool {
     }
 }
 
-fn path_of(parts: &Parts) -> String {
-    let path = parts.uri.path_and_query();
-    path.map_or_else(|| "/".to_owned(), |path| path.as_str().to_owned())
+fn path_of(parts: &Parts) -> &str {
+    parts.uri.path_and_query().map_or("/", |path| path.as_str())
 }
 
-/// Request line and headers, without the line that ends them.
-fn head(parts: &Parts, path: &str, origin: Origin<'_>) -> BytesMut {
+fn request_line(method: &Method, path: &str) -> BytesMut {
     let mut bytes = BytesMut::with_capacity(512);
-    bytes.extend_from_slice(parts.method.as_str().as_bytes());
+    bytes.extend_from_slice(method.as_str().as_bytes());
     bytes.put_u8(b' ');
     bytes.extend_from_slice(path.as_bytes());
     bytes.extend_from_slice(b" HTTP/1.1\r\n");
+    bytes
+}
+
+/// The headers, without the line that ends them.
+fn add_fields(bytes: &mut BytesMut, parts: &Parts, origin: Origin<'_>) {
     if !parts.headers.contains_key(HOST) {
         let authority = parts
             .uri
             .authority()
             .map_or("localhost", |one| one.as_str());
-        field(&mut bytes, &HOST, authority.as_bytes());
+        field(bytes, &HOST, authority.as_bytes());
     }
     let named = headers::named_by_connection(&parts.headers);
     for (name, value) in &parts.headers {
         if !is_ours(name) && !headers::is_hop_by_hop(name) && !named.contains(name) {
-            field(&mut bytes, name, value.as_bytes());
+            field(bytes, name, value.as_bytes());
         }
     }
     let clients = headers::forwarded_for(&parts.headers, origin.client);
-    field(&mut bytes, &X_FORWARDED_FOR, clients.as_bytes());
-    field(&mut bytes, &PROXIED_BY, origin.id.as_bytes());
-    bytes
+    field(bytes, &X_FORWARDED_FOR, clients.as_bytes());
+    field(bytes, &PROXIED_BY, origin.id.as_bytes());
 }
 
 /// What is written anew. `Expect` is answered by the port.
@@ -193,7 +205,7 @@ mod tests {
             client: "10.0.0.8:1".parse().unwrap(),
             id: &id,
         };
-        let outgoing = Outgoing::get(&parts, &path_of(&parts), origin);
+        let outgoing = Outgoing::get(path_of(&parts), &fields(&parts, origin));
         let expected = "GET /v2/keys/a%20b?wait=true HTTP/1.1\r\n\
             host: localhost:4001\r\n\
             authorization: Basic eA==\r\n\

@@ -70,17 +70,6 @@ fn is_true(value: &str) -> bool {
     matches!(value, "1" | "t" | "T" | "TRUE" | "true" | "True")
 }
 
-/// The same path and query, from another index.
-fn path_since(parts: &Parts, since: u64) -> String {
-    let query = parts.uri.query().unwrap_or_default();
-    let others = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name != "waitIndex");
-    let query = form_urlencoded::Serializer::new(String::new())
-        .extend_pairs(others)
-        .append_pair("waitIndex", &since.to_string())
-        .finish();
-    format!("{}?{query}", parts.uri.path())
-}
-
 /// Forwards a wait. What is answered at once is answered as everything else is.
 pub(crate) async fn forward(
     proxy: &Arc<Proxy>,
@@ -89,9 +78,11 @@ pub(crate) async fn forward(
     client: SocketAddr,
     parking: Option<Parking>,
 ) -> Result<Response<AnswerBody>, Refusal> {
-    let path = parts.uri.path_and_query().expect("it has a query").as_str();
     let id = &proxy.id;
-    let mut outgoing = Outgoing::get(&parts, path, Origin { client, id });
+    let asked = Asked::new(&parts, Origin { client, id });
+    // Its headers lie in the connection's buffers.
+    drop(parts);
+    let mut outgoing = Outgoing::get(&asked.path, &asked.fields);
     let reply = forward_long(&mut Turns::of_request(proxy), proxy, &mut outgoing).await?;
     drop(outgoing);
     let (head, body) = reply.into_parts();
@@ -99,7 +90,7 @@ pub(crate) async fn forward(
         AnswerBody::Member(body) if head.status == StatusCode::OK => body,
         body => return Ok(exchange::response(head, body)),
     };
-    let waiting = Waiting::new(proxy, wait, body, &head, Asked { parts, client });
+    let waiting = Waiting::new(proxy, wait, body, &head, asked);
     let events = stream::unfold(Box::new(waiting), |mut waiting| async {
         let event = waiting.next().await?;
         Some((event, waiting))
@@ -131,10 +122,36 @@ async fn forward_long(
     http1::forward_in(turns, proxy, outgoing).await
 }
 
-/// What the client asked, and who it is.
+/// What the client asked, to be asked again; in as little room as possible.
 struct Asked {
-    parts: Parts,
-    client: SocketAddr,
+    /// With the query.
+    path: Box<str>,
+    fields: Box<[u8]>,
+}
+
+impl Asked {
+    fn new(parts: &Parts, origin: Origin<'_>) -> Asked {
+        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+        Asked {
+            path: Box::from(path),
+            fields: request::fields(parts, origin),
+        }
+    }
+
+    /// The same, from another index.
+    fn since(&self, since: u64) -> Outgoing {
+        Outgoing::get(&path_since(&self.path, since), &self.fields)
+    }
+}
+
+fn path_since(path: &str, since: u64) -> String {
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    let others = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name != "waitIndex");
+    let query = form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(others)
+        .append_pair("waitIndex", &since.to_string())
+        .finish();
+    format!("{path}?{query}")
 }
 
 /// An answer that waits.
@@ -232,12 +249,7 @@ impl Waiting {
     /// Asks another member, however long it takes to find one.
     async fn again(&mut self) -> Option<MemberBody> {
         debug!(since = self.since, "a wait goes on at another member");
-        let path = path_since(&self.asked.parts, self.since);
-        let origin = Origin {
-            client: self.asked.client,
-            id: &self.proxy.id,
-        };
-        let mut outgoing = Outgoing::get(&self.asked.parts, &path, origin);
+        let mut outgoing = self.asked.since(self.since);
         let mut turns = Turns::of_watch(&self.proxy);
         let reply = forward_long(&mut turns, &self.proxy, &mut outgoing).await;
         let (head, body) = reply.ok()?.into_parts();
@@ -296,9 +308,9 @@ mod tests {
 
     #[test]
     fn the_index_is_replaced_and_the_rest_stays() {
-        let parts = parts("/v2/keys/a%20b?wait=true&waitIndex=7&recursive=true");
+        let path = "/v2/keys/a%20b?wait=true&waitIndex=7&recursive=true";
         let expected = "/v2/keys/a%20b?wait=true&recursive=true&waitIndex=9";
-        assert_eq!(path_since(&parts, 9), expected);
+        assert_eq!(path_since(path, 9), expected);
     }
 
     #[test]

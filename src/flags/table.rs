@@ -113,9 +113,9 @@ group! { CLUSTERING, "Clustering",
         "What a host becomes when the cluster has its members without it: 'proxy' or 'exit'.";
     "discovery-proxy", Text, "", Works =>
         "HTTP proxy to use for traffic to discovery service.";
-    "discovery-srv", Text, "", Unsupported(DISCOVERY) =>
+    "discovery-srv", Text, "", Works =>
         "DNS srv domain used to bootstrap the cluster.";
-    "discovery-srv-name", Text, "", Unsupported(DISCOVERY) =>
+    "discovery-srv-name", Text, "", Works =>
         "Suffix to the dns srv name queried when bootstrapping.";
     "strict-reconfig-check", Bool, "true", Works =>
         "Reject reconfiguration requests that would cause quorum loss.";

@@ -58,7 +58,7 @@ pub async fn cluster_of(url: &str, options: &Options) -> Result<String, Discover
     loop {
         let (mut roster, index) = session.roster().await?;
         if session.complete(&mut roster, index, "").await? {
-            return roster.initial_cluster(session.url.as_str());
+            return roster.initial_cluster(&session.remedies());
         }
     }
 }
@@ -134,7 +134,7 @@ impl Join<'_> {
             );
         }
         Ok(Outcome::Member {
-            initial_cluster: roster.initial_cluster(self.session.url.as_str())?,
+            initial_cluster: roster.initial_cluster(&self.session.remedies())?,
             size: roster.size(),
             resumed,
         })
@@ -143,7 +143,7 @@ impl Join<'_> {
     async fn full(&mut self, roster: &Roster) -> Result<Outcome, DiscoveryError> {
         let size = roster.size();
         info!(%size, "discovery: cluster is full");
-        let initial_cluster = roster.initial_cluster(self.session.url.as_str())?;
+        let initial_cluster = roster.initial_cluster(&self.session.remedies())?;
         // Everybody who waits saw the founders before this entry, so nobody misses it.
         if let Some(entry) = roster.find(&self.me.hex_id())
             && self.me.is(&entry.value)

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::keys::Node;
+use crate::error::Remedies;
 use crate::registration;
 use crate::{DiscoveryError, Size};
 
@@ -99,8 +100,8 @@ impl Roster {
     }
 
     /// The founders as `--initial-cluster` has them, in the order in which they came.
-    pub fn initial_cluster(&self, url: &str) -> Result<String, DiscoveryError> {
-        self.check(url)?;
+    pub fn initial_cluster(&self, remedies: &Remedies) -> Result<String, DiscoveryError> {
+        self.check(remedies)?;
         let values: Vec<&str> = (self.founders().iter())
             .map(|entry| entry.value.as_str())
             .collect();
@@ -108,16 +109,17 @@ impl Roster {
     }
 
     /// N founders must have N names, and no URL twice.
-    fn check(&self, url: &str) -> Result<(), DiscoveryError> {
+    fn check(&self, remedies: &Remedies) -> Result<(), DiscoveryError> {
         let mut names: BTreeMap<String, &str> = BTreeMap::new();
         let mut urls: BTreeMap<String, &str> = BTreeMap::new();
         for Entry { id, value, .. } in self.founders() {
             let members =
                 registration::parse(value).map_err(|error| DiscoveryError::InvalidEntry {
-                    url: url.to_owned(),
                     id: id.clone(),
                     value: value.clone(),
                     reason: error.to_string(),
+                    remove: format!("{}/{id}", remedies.remove),
+                    renew: remedies.renew.clone(),
                 })?;
             for (name, peer_urls) in members {
                 for url in peer_urls {
@@ -139,6 +141,13 @@ impl Roster {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn remedies() -> Remedies {
+        Remedies {
+            remove: "curl -X DELETE http://d/t".to_owned(),
+            renew: "make another".to_owned(),
+        }
+    }
 
     fn node(id: &str, value: &str, created_index: u64) -> Node {
         Node {
@@ -168,7 +177,7 @@ mod tests {
                 node("b", "b=http://h:2", 8),
             ],
         );
-        let founded = three.initial_cluster("").expect("good");
+        let founded = three.initial_cluster(&remedies()).expect("good");
         assert_eq!(founded, "a=http://h:1,b=http://h:2");
         assert!(three.is_full_for("c") && three.is_full_for("d"));
         assert!(!three.is_full_for("a"));
@@ -189,7 +198,7 @@ mod tests {
     fn names_and_urls_are_no_two_members() {
         let check = |other: &str| {
             let nodes = vec![node("a", "a=http://h:1", 7), node("b", other, 8)];
-            roster("2", nodes).initial_cluster("http://d/t")
+            roster("2", nodes).initial_cluster(&remedies())
         };
         assert!(matches!(
             check("a=http://h:2"),

@@ -14,6 +14,7 @@ use super::keys::{self, Answer, BadAnswer, KeysError, Node};
 use super::roster::{Entry, Roster};
 use crate::DiscoveryError;
 use crate::backoff::Backoff;
+use crate::error::Remedies;
 use crate::http::{Ask, Http, HttpError};
 use crate::registration::Registration;
 
@@ -22,6 +23,8 @@ const ANSWER_MAX: usize = 1 << 20;
 
 /// As etcd's client asks: every answer is the backend's own, no quorum.
 const PLAIN: &str = "quorum=false&recursive=false&sorted=false";
+
+const RENEW: &str = "make a new one (keelson discovery new --size N)";
 
 /// What a wait came to.
 #[derive(Debug)]
@@ -80,9 +83,25 @@ impl<'o> Session<'o> {
             url: self.url.as_str().to_owned(),
             value: text.to_owned(),
             reason,
+            renew: RENEW.to_owned(),
         })?;
         let (directory, index) = self.get("").await?;
         Ok((Roster::of(size, &directory), index))
+    }
+
+    fn not_found(&self) -> DiscoveryError {
+        DiscoveryError::SizeNotFound {
+            url: self.url.as_str().to_owned(),
+            renew: RENEW.to_owned(),
+        }
+    }
+
+    /// For messages about this token.
+    pub(super) fn remedies(&self) -> Remedies {
+        Remedies {
+            remove: format!("curl -X DELETE {}", self.url),
+            renew: RENEW.to_owned(),
+        }
     }
 
     async fn get(&mut self, below: &str) -> Result<(Node, u64), DiscoveryError> {
@@ -90,10 +109,7 @@ impl<'o> Session<'o> {
         let ask = Ask::default();
         match self.until_answered(&url, &ask).await? {
             Ok((_, node, index)) => Ok((node, index)),
-            Err(error) if error.error_code == keys::KEY_NOT_FOUND => {
-                let url = self.url.as_str().to_owned();
-                Err(DiscoveryError::SizeNotFound { url })
-            }
+            Err(error) if error.error_code == keys::KEY_NOT_FOUND => Err(self.not_found()),
             Err(error) => Err(refused(&url, error)),
         }
     }
@@ -114,10 +130,7 @@ impl<'o> Session<'o> {
         match self.until_answered(&url, &ask).await? {
             Ok((_, node, _)) => Ok(Registered::At(node.created_index)),
             Err(error) if error.error_code == keys::NODE_EXISTS => Ok(Registered::Exists),
-            Err(error) if error.error_code == keys::KEY_NOT_FOUND => {
-                let url = self.url.as_str().to_owned();
-                Err(DiscoveryError::SizeNotFound { url })
-            }
+            Err(error) if error.error_code == keys::KEY_NOT_FOUND => Err(self.not_found()),
             Err(error) => Err(refused(&url, error)),
         }
     }

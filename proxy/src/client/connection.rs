@@ -2,7 +2,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -34,9 +34,15 @@ impl Connection {
         })
     }
 
-    /// Whether the other end has neither closed it nor said anything unasked. Asks the kernel: what
-    /// the runtime has heard may be old, and a write that goes into a dead connection is a write
-    /// whose outcome nobody knows.
+    /// Whether the other end has neither closed it nor said anything unasked, for all that the
+    /// runtime has heard. Good enough for reads, which are sent again when it was not so.
+    pub(crate) fn seems_idle(&self) -> bool {
+        let mut nobody = Context::from_waker(Waker::noop());
+        self.socket.poll_read_ready(&mut nobody).is_pending() || self.is_idle()
+    }
+
+    /// The same, asked from the kernel: what the runtime has heard may be old, and a write that goes
+    /// into a dead connection is a write whose outcome nobody knows.
     pub(crate) fn is_idle(&self) -> bool {
         let peeked = SockRef::from(&self.socket).peek(&mut [MaybeUninit::uninit()]);
         matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
@@ -85,7 +91,10 @@ impl Connection {
     /// Reads what has come; 0 is the end.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         loop {
-            ready!(self.socket.poll_read_ready(cx))?;
+            if self.socket.poll_read_ready(cx)?.is_pending() {
+                self.let_buffer_go();
+                return Poll::Pending;
+            }
             self.received.reserve(READ_BYTES);
             match self.socket.try_read_buf(&mut self.received) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.let_buffer_go(),
