@@ -8,7 +8,7 @@ use keelson_proto::health::*;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
 
-use crate::edge::drain::Drain;
+use keelson_port::Drain;
 
 /// The service.
 pub(super) struct Health {

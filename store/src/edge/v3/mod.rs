@@ -28,9 +28,9 @@ use tonic::{Code, Status};
 use tower::Service;
 
 use super::backend::Backend;
-use super::drain::Drain;
 use super::service::GrpcService;
 use crate::Error;
+use keelson_port::Drain;
 
 pub(super) use cluster::Cluster;
 pub(super) use kv::Kv;

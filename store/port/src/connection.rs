@@ -1,10 +1,13 @@
 //! One connection: find out what it speaks, serve it, end it gracefully.
 
+use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::Duration;
 
-use axum::Router;
+use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -13,12 +16,13 @@ use tokio::net::TcpStream;
 use tokio::time::{self, Instant};
 use tracing::{debug, info};
 
-use super::authority::AuthorityMender;
-use super::drain::Drain;
-use super::filtered::Filtered;
-use super::head_clock::HeadClock;
-use super::limits::Limits;
-use super::service::{GrpcService, split};
+use crate::authority::AuthorityMender;
+use crate::drain::Drain;
+use crate::filtered::Filtered;
+use crate::head_clock::HeadClock;
+use crate::limits::Limits;
+use crate::parking::{self, Parked, Parking};
+use crate::serve::Serve;
 
 /// How HTTP/2 begins; no HTTP/1.1 method begins so.
 const H2_PREFACE: &[u8; 4] = b"PRI ";
@@ -36,20 +40,17 @@ const PEEK_WAIT_MAX: Duration = Duration::from_millis(50);
 const PENDING_RESETS_MAX: usize = 4096;
 
 /// A port: what it serves and how.
-pub(super) struct Port<G> {
-    grpc: G,
-    http: Router,
+pub(crate) struct Port<S> {
+    service: S,
     h1: http1::Builder,
     h2: http2::Builder<TokioExecutor>,
-    pub(super) limits: Limits,
+    pub(crate) limits: Limits,
 }
 
-impl<G: GrpcService> Port<G> {
-    pub(super) fn new(grpc: G, http: Router, limits: Limits) -> Port<G> {
+impl<S: Serve> Port<S> {
+    pub(crate) fn new(service: S, limits: Limits) -> Port<S> {
         Port {
-            grpc,
-            // Does once what axum would otherwise do for each request.
-            http: http.with_state(()),
+            service,
             h1: h1_builder(&limits),
             h2: h2_builder(&limits),
             limits,
@@ -81,7 +82,7 @@ fn h2_builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
 }
 
 /// Serves a connection to its end.
-pub(super) async fn serve<G: GrpcService>(socket: TcpStream, port: &Port<G>, drain: Drain) {
+pub(crate) async fn serve<S: Serve>(socket: TcpStream, port: &Port<S>, drain: Drain) {
     let begun = drain.begun();
     let mut begun = pin!(begun);
     let spoken = tokio::select! {
@@ -108,12 +109,13 @@ pub(super) async fn serve<G: GrpcService>(socket: TcpStream, port: &Port<G>, dra
     }
 }
 
-async fn serve_h2<G: GrpcService>(
+async fn serve_h2<S: Serve>(
     socket: TcpStream,
-    port: &Port<G>,
-    mut begun: std::pin::Pin<&mut impl Future<Output = ()>>,
+    port: &Port<S>,
+    mut begun: Pin<&mut impl Future<Output = ()>>,
 ) -> hyper::Result<()> {
-    let service = service_fn(|request| split(&port.grpc, &port.http, request));
+    let client = client_of(&socket);
+    let service = service_fn(|request| port.service.call_from(request, client));
     let socket = TokioIo::new(Filtered::new(socket, AuthorityMender::new()));
     let mut connection = pin!(port.h2.serve_connection(socket, service));
     tokio::select! {
@@ -123,28 +125,103 @@ async fn serve_h2<G: GrpcService>(
     connection.await
 }
 
-async fn serve_h1<G: GrpcService>(
-    socket: TcpStream,
-    port: &Port<G>,
-    mut begun: std::pin::Pin<&mut impl Future<Output = ()>>,
+/// Requests one after the other, with answers that wait between them.
+async fn serve_h1<S: Serve>(
+    mut socket: TcpStream,
+    port: &Port<S>,
+    mut begun: Pin<&mut impl Future<Output = ()>>,
 ) -> hyper::Result<()> {
+    let mut ahead = Bytes::new();
+    loop {
+        // In a box, which is gone while an answer waits.
+        let requests = Box::pin(requests(socket, ahead, port, begun.as_mut()));
+        let Some(waiting) = requests.await? else {
+            return Ok(());
+        };
+        (socket, ahead) = (waiting.socket, waiting.ahead);
+        match parking::stay(&mut socket, waiting.answer, begun.as_mut()).await {
+            Ok(true) => {}
+            Ok(false) => return Ok(()),
+            Err(error) => {
+                debug!(%error, "a client left while its answer waited");
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// A connection whose answer waits.
+struct Waiting {
+    socket: TcpStream,
+    /// What the client has sent already and nobody has looked at.
+    ahead: Bytes,
+    answer: (Parked, bool),
+}
+
+/// Serves requests until the connection ends or an answer is parked.
+async fn requests<S: Serve>(
+    socket: TcpStream,
+    ahead: Bytes,
+    port: &Port<S>,
+    mut begun: Pin<&mut impl Future<Output = ()>>,
+) -> hyper::Result<Option<Waiting>> {
+    let client = client_of(&socket);
     let (clock, heads) = HeadClock::new(port.limits.head_timeout);
-    let socket = TokioIo::new(Filtered::new(socket, clock));
+    let (socket, unsent) = Filtered::new(socket, clock).after(ahead);
+    let parking = Parking::default();
     let service = service_fn(|request: http::Request<Incoming>| {
         let busy = heads.busy();
-        let answer = tower::Service::call(&mut port.http.clone(), request);
+        let answer = port
+            .service
+            .call_from(with_parking(request, &parking), client);
         async move {
             answer
                 .await
                 .map(|response| response.map(|body| busy.over(body)))
         }
     });
-    let mut connection = pin!(port.h1.serve_connection(socket, service));
-    tokio::select! {
-        ended = &mut connection => return ended,
-        () = &mut begun => connection.as_mut().graceful_shutdown(),
+    let mut connection = port.h1.serve_connection(TokioIo::new(socket), service);
+    let mut ending = false;
+    let ended = poll_fn(|cx| {
+        if !ending && begun.as_mut().poll(cx).is_ready() {
+            ending = true;
+            Pin::new(&mut connection).graceful_shutdown();
+        }
+        match Pin::new(&mut connection).poll(cx) {
+            Poll::Ready(ended) => Poll::Ready(Some(ended)),
+            // Answers to earlier requests go first.
+            Poll::Pending if parking.is_taken() && !unsent.get() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await;
+    if let Some(ended) = ended {
+        return ended.map(|()| None);
     }
-    connection.await
+    let parts = connection.into_parts();
+    let answer = parking.take();
+    Ok(answer.map(|answer| Waiting {
+        socket: parts.io.into_inner().into_socket(),
+        ahead: parts.read_buf,
+        answer,
+    }))
+}
+
+/// Who is at the other end; of a client that has left already, nobody knows.
+fn client_of(socket: &TcpStream) -> SocketAddr {
+    let nobody = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    socket.peer_addr().unwrap_or(nobody)
+}
+
+/// Offers the request's handler to park its answer, where that can be done.
+fn with_parking(request: http::Request<Incoming>, parking: &Parking) -> http::Request<Incoming> {
+    if request.method() != http::Method::GET || request.version() != http::Version::HTTP_11 {
+        return request;
+    }
+    let (mut parts, body) = request.into_parts();
+    parking.note(&parts);
+    parts.extensions.insert(parking.clone());
+    http::Request::from_parts(parts, body)
 }
 
 /// What a connection speaks.

@@ -21,7 +21,7 @@ const CODE: [(u32, &[u8]); 10] = [
 ];
 
 /// The block with a malformed `:authority` replaced. `None`: there is none, or it cannot be read.
-pub(super) fn mended(block: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn mended(block: &[u8]) -> Option<Vec<u8>> {
     let mut reader = Reader { block, at: 0 };
     loop {
         let name = match reader.first()? {

@@ -18,10 +18,10 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{self, Sleep};
 
-use super::filtered::ReadFilter;
+use crate::filtered::ReadFilter;
 
 /// Makes reads fail once a head has taken too long.
-pub(super) struct HeadClock {
+pub(crate) struct HeadClock {
     timeout: Duration,
     heads: Heads,
     running: Option<Running>,
@@ -35,13 +35,13 @@ struct Running {
 
 /// Counts up when a head is complete and again when its answer is: odd is "busy".
 #[derive(Clone)]
-pub(super) struct Heads(Arc<AtomicU64>);
+pub(crate) struct Heads(Arc<AtomicU64>);
 
 /// A request that is being answered.
-pub(super) struct Busy(Heads);
+pub(crate) struct Busy(Heads);
 
 impl HeadClock {
-    pub(super) fn new(timeout: Duration) -> (HeadClock, Heads) {
+    pub(crate) fn new(timeout: Duration) -> (HeadClock, Heads) {
         let heads = Heads(Arc::new(AtomicU64::new(0)));
         let clock = HeadClock {
             timeout,
@@ -80,7 +80,7 @@ impl Heads {
     }
 
     /// A head is complete.
-    pub(super) fn busy(&self) -> Busy {
+    pub(crate) fn busy(&self) -> Busy {
         self.0.fetch_add(1, Ordering::Relaxed);
         Busy(self.clone())
     }
@@ -88,7 +88,7 @@ impl Heads {
 
 impl Busy {
     /// Until the last of the body is sent.
-    pub(super) fn over<B>(self, body: B) -> BusyBody<B> {
+    pub(crate) fn over<B>(self, body: B) -> BusyBody<B> {
         BusyBody { body, _busy: self }
     }
 }
@@ -120,10 +120,14 @@ impl ReadFilter for HeadClock {
             }
         }
     }
+
+    fn arrived(&mut self) {
+        self.bytes_arrived();
+    }
 }
 
 /// The body of an answer; its end is the end of the request.
-pub(super) struct BusyBody<B> {
+pub(crate) struct BusyBody<B> {
     body: B,
     _busy: Busy,
 }

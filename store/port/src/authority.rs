@@ -14,8 +14,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::filtered::ReadFilter;
-use super::hpack;
+use crate::filtered::ReadFilter;
+use crate::hpack;
 
 const PREFACE_BYTES: usize = 24;
 const HEAD_BYTES: usize = 9;
@@ -29,7 +29,7 @@ const FLAG_PRIORITY: u8 = 0x20;
 const PRIORITY_BYTES: usize = 5;
 
 /// Looks at a connection until its first HEADERS frame, then lets go.
-pub(super) struct AuthorityMender(Option<Box<Opening>>);
+pub(crate) struct AuthorityMender(Option<Box<Opening>>);
 
 /// The beginning of a connection.
 #[derive(Default)]
@@ -43,7 +43,7 @@ struct Opening {
 }
 
 impl AuthorityMender {
-    pub(super) fn new() -> AuthorityMender {
+    pub(crate) fn new() -> AuthorityMender {
         AuthorityMender(Some(Box::default()))
     }
 }

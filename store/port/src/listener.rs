@@ -1,14 +1,12 @@
 //! The accept loops of a port, and its graceful end.
 //!
-//! What is served is the caller's: a gRPC service and an HTTP router. The client port and the peer
-//! port differ in nothing else. One connection's life is in `connection.rs`.
+//! What is served is the caller's: the client port and the peer port differ in nothing else. One connection's life is in `connection.rs`.
 
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -16,10 +14,10 @@ use tokio::task::JoinSet;
 use tokio::time;
 use tracing::{debug, warn};
 
-use super::connection::{self, Port};
-use super::drain::{Drain, DrainTrigger};
-use super::limits::Limits;
-use super::service::GrpcService;
+use crate::connection::{self, Port};
+use crate::drain::{Drain, DrainTrigger};
+use crate::limits::Limits;
+use crate::serve::Serve;
 
 /// The waits after a failed accept, as Go's net/http has them: out of file descriptors, mostly, and
 /// nothing but time helps.
@@ -29,18 +27,17 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// Go's keep-alive, which etcd's sockets have: finds peers that vanished without a word.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
-/// Serves gRPC and HTTP on every listener until `shutdown`, then waits for what is in flight, at
+/// Serves on every listener until `shutdown`, then waits for what is in flight, at
 /// most `limits.drain_timeout`.
-pub async fn serve<G: GrpcService>(
+pub async fn serve<S: Serve>(
     listeners: Vec<TcpListener>,
-    grpc: G,
-    http: Router,
+    service: S,
     limits: Limits,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let (trigger, drain) = Drain::channel();
     let slots = Arc::new(Semaphore::new(limits.connections_max));
-    let port = Arc::new(Port::new(grpc, http, limits));
+    let port = Arc::new(Port::new(service, limits));
     let mut loops = JoinSet::new();
     for listener in listeners {
         loops.spawn(accept_loop(
@@ -75,9 +72,9 @@ async fn finish(mut loops: JoinSet<()>, trigger: &DrainTrigger) {
     }
 }
 
-async fn accept_loop<G: GrpcService>(
+async fn accept_loop<S: Serve>(
     listener: TcpListener,
-    port: Arc<Port<G>>,
+    port: Arc<Port<S>>,
     slots: Arc<Semaphore>,
     drain: Drain,
 ) {

@@ -1,0 +1,25 @@
+//! A listening port, for members and proxies alike.
+//!
+//! A connection is accepted (`listener`), recognised and served (`connection`) within bounds
+//! (`limits`), and drained when the port goes down (`drain`). A request that waits long may leave
+//! HTTP's machinery behind and wait on the bare socket (`parking`). What is served is the caller's
+//! (`Serve`); nothing here knows of etcd's APIs.
+
+mod authority;
+mod connection;
+mod drain;
+mod filtered;
+mod head_clock;
+mod hpack;
+mod limits;
+mod listener;
+mod parking;
+mod serve;
+#[cfg(test)]
+mod tests;
+
+pub use drain::{Drain, DrainTrigger};
+pub use limits::Limits;
+pub use listener::serve;
+pub use parking::{Parked, Parking};
+pub use serve::Serve;

@@ -1,0 +1,155 @@
+//! Long waits without HTTP's machinery.
+//!
+//! A member may hold ten thousand long polls, and an HTTP connection keeps some 20 KiB of buffers
+//! while its request is answered. A handler that is going to wait hands its answer to `Parking`
+//! instead: the connection drops the machinery, and the answer is written to the bare socket as its
+//! parts come. When it ends, the connection goes on with the next request.
+
+use std::fmt::Write as _;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, StreamExt};
+use http::Response;
+use http::header::{CONNECTION, HeaderName};
+use parking_lot::Mutex;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time;
+
+/// A client that takes longer than this for a part has stopped reading.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// An answer that comes in parts, over a long time.
+pub struct Parked {
+    head: Bytes,
+    parts: Pin<Box<dyn Stream<Item = Bytes> + Send>>,
+}
+
+impl Parked {
+    /// The head is sent at once, the parts as they come, each in one write.
+    pub fn new(head: &Response<()>, parts: impl Stream<Item = Bytes> + Send + 'static) -> Parked {
+        Parked {
+            head: head_bytes(head),
+            parts: Box::pin(parts),
+        }
+    }
+}
+
+/// Where a handler leaves an answer that waits; among the extensions of HTTP/1.1 GET requests.
+#[derive(Clone, Default)]
+pub struct Parking(Arc<Mutex<Place>>);
+
+#[derive(Default)]
+struct Place {
+    parked: Option<Parked>,
+    /// The client wants the connection closed after this answer.
+    last: bool,
+}
+
+impl Parking {
+    /// Leaves the answer to the connection. The handler's own future must never end after this: it
+    /// is dropped. To be called from that future, not from another task.
+    pub async fn park<T>(&self, parked: Parked) -> T {
+        self.0.lock().parked = Some(parked);
+        std::future::pending().await
+    }
+
+    /// Whether an answer has been left.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.0.lock().parked.is_some()
+    }
+
+    /// A request has come; notes how its client wants to go on.
+    pub(crate) fn note(&self, request: &http::request::Parts) {
+        let mut named = request.headers.get_all(CONNECTION).iter();
+        let closes = named.any(|value| value.as_bytes().eq_ignore_ascii_case(b"close"));
+        self.0.lock().last = closes;
+    }
+
+    /// The answer, and whether the connection ends with it.
+    pub(crate) fn take(&self) -> Option<(Parked, bool)> {
+        let mut place = self.0.lock();
+        let last = place.last;
+        place.parked.take().map(|parked| (parked, last))
+    }
+}
+
+/// Sends the answer to its end, or until `ending`. Returns whether the connection may go on.
+pub(crate) async fn stay(
+    socket: &mut TcpStream,
+    (mut parked, last): (Parked, bool),
+    mut ending: Pin<&mut impl Future<Output = ()>>,
+) -> io::Result<bool> {
+    let mut head = BytesMut::from(&parked.head[..]);
+    if last {
+        head.extend_from_slice(b"Connection: close\r\n");
+    }
+    head.extend_from_slice(b"\r\n");
+    send(socket, &head).await?;
+    drop(head);
+    let mut silent = true;
+    let mut peeked = [0];
+    let goes_on = loop {
+        tokio::select! {
+            biased;
+            part = parked.parts.next() => match part {
+                Some(part) => send(socket, &chunk(&part)).await?,
+                None => break !last,
+            },
+            // The client hung up, or has already sent its next request, which must wait.
+            seen = socket.peek(&mut peeked), if silent => match seen? {
+                0 => return Ok(false),
+                _ => silent = false,
+            },
+            () = &mut ending => break false,
+        }
+    };
+    send(socket, b"0\r\n\r\n").await?;
+    Ok(goes_on)
+}
+
+async fn send(socket: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
+    time::timeout(WRITE_TIMEOUT, socket.write_all(bytes)).await?
+}
+
+fn chunk(part: &Bytes) -> BytesMut {
+    let mut chunk = BytesMut::with_capacity(part.len() + 12);
+    write!(chunk, "{:x}\r\n", part.len()).expect("a buffer grows");
+    chunk.extend_from_slice(part);
+    chunk.extend_from_slice(b"\r\n");
+    chunk
+}
+
+/// All but the blank line. Names as Go writes them, like those that hyper sends.
+fn head_bytes(head: &Response<()>) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(256);
+    let status = head.status();
+    let reason = status.canonical_reason().unwrap_or_default();
+    write!(bytes, "HTTP/1.1 {} {reason}\r\n", status.as_u16()).expect("a buffer grows");
+    for (name, value) in head.headers() {
+        title_case(&mut bytes, name);
+        bytes.extend_from_slice(b": ");
+        bytes.extend_from_slice(value.as_bytes());
+        bytes.extend_from_slice(b"\r\n");
+    }
+    let date = httpdate::fmt_http_date(SystemTime::now());
+    write!(bytes, "Date: {date}\r\nTransfer-Encoding: chunked\r\n").expect("a buffer grows");
+    bytes.freeze()
+}
+
+fn title_case(bytes: &mut BytesMut, name: &HeaderName) {
+    let mut first = true;
+    for byte in name.as_str().bytes() {
+        let byte = if first {
+            byte.to_ascii_uppercase()
+        } else {
+            byte
+        };
+        bytes.extend_from_slice(&[byte]);
+        first = byte == b'-';
+    }
+}

@@ -1,0 +1,3 @@
+//! The port over real sockets.
+
+mod parking;

@@ -1,0 +1,342 @@
+//! Who waits for which change of the v2 tree.
+//!
+//! Events come from the applier through a bounded queue and are fanned out by one task, so that ten
+//! thousand watchers do not hold up the log. Everybody gets the same `Arc` of an event. A watcher
+//! that does not keep up is cut off: it can come back and read the history.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use keelson_core::tree::{Event, TreeError};
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+
+/// Events that a streaming watcher may be behind; etcd's figure.
+const BUFFER: usize = 100;
+
+/// Events that wait for the fan-out. When it is that far behind, every watcher is cut off.
+const QUEUE: usize = 4096;
+
+/// What a watcher asks for.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    /// The whole path, clean: "/1/foo".
+    pub path: Bytes,
+    /// Everything below it too.
+    pub recursive: bool,
+    /// More than the first event.
+    pub stream: bool,
+    /// The first index of interest; 0 is the next change.
+    pub since: u64,
+}
+
+/// What the hub must know of the tree while it registers a watcher.
+pub trait History {
+    /// The tree's index now.
+    fn index(&self) -> u64;
+
+    /// The first event at or after `since`, if it has happened.
+    ///
+    /// # Errors
+    /// The history does not reach back that far.
+    fn scan(
+        &self,
+        path: &[u8],
+        recursive: bool,
+        since: u64,
+    ) -> Result<Option<Arc<Event>>, TreeError>;
+}
+
+/// The watchers of a member.
+pub struct Hub {
+    watchers: Mutex<Watchers>,
+    /// How many there are: asked for every change.
+    count: AtomicUsize,
+    queue: mpsc::Sender<Arc<Event>>,
+}
+
+#[derive(Default)]
+struct Watchers {
+    by_path: HashMap<Bytes, BTreeMap<u64, Watcher>>,
+    last_id: u64,
+}
+
+struct Watcher {
+    recursive: bool,
+    since: u64,
+    sink: Sink,
+}
+
+enum Sink {
+    Once(Option<oneshot::Sender<Arc<Event>>>),
+    Stream(mpsc::Sender<Arc<Event>>),
+}
+
+impl Watcher {
+    /// Hands the event over. Returns whether the watcher stays.
+    fn hear(&mut self, event: &Arc<Event>) -> bool {
+        match &mut self.sink {
+            Sink::Once(sink) => {
+                if let Some(sink) = sink.take() {
+                    // The client may be gone.
+                    let _ = sink.send(Arc::clone(event));
+                }
+                false
+            }
+            Sink::Stream(sink) => {
+                self.since = event.index + 1;
+                sink.try_send(Arc::clone(event)).is_ok()
+            }
+        }
+    }
+}
+
+impl Hub {
+    /// A hub, and the task that has to run for it.
+    pub fn new() -> (Arc<Hub>, impl Future<Output = ()> + Send + 'static) {
+        let (queue, mut events) = mpsc::channel::<Arc<Event>>(QUEUE);
+        let hub = Arc::new(Hub {
+            watchers: Mutex::default(),
+            count: AtomicUsize::new(0),
+            queue,
+        });
+        let fanning = Arc::downgrade(&hub);
+        let task = async move {
+            while let Some(event) = events.recv().await {
+                let Some(hub) = fanning.upgrade() else { return };
+                hub.fan_out(&event);
+                drop(hub);
+                tokio::task::yield_now().await;
+            }
+        };
+        (hub, task)
+    }
+
+    /// Registers a watcher, or answers it from the history.
+    ///
+    /// # Errors
+    /// The history does not reach back that far.
+    pub fn watch(self: &Arc<Hub>, wish: Wish, history: &impl History) -> Result<Watch, TreeError> {
+        let mut watchers = self.watchers.lock();
+        let index = history.index();
+        let mut since = match wish.since {
+            0 => index + 1,
+            since => since,
+        };
+        let mut past = Vec::new();
+        while let Some(event) = history.scan(&wish.path, wish.recursive, since)? {
+            since = event.index + 1;
+            past.push(event);
+            if !wish.stream {
+                break;
+            }
+        }
+        past.reverse();
+        let mut watch = Watch {
+            index,
+            past,
+            hub: Arc::clone(self),
+            path: wish.path,
+            id: 0,
+            source: Source::Nothing,
+        };
+        if watch.past.is_empty() || wish.stream {
+            let (sink, source) = channel(wish.stream);
+            watch.source = source;
+            watchers.last_id += 1;
+            watch.id = watchers.last_id;
+            let watcher = Watcher {
+                recursive: wish.recursive,
+                since,
+                sink,
+            };
+            let here = watchers.by_path.entry(watch.path.clone()).or_default();
+            here.insert(watch.id, watcher);
+            self.count.fetch_add(1, Ordering::SeqCst);
+        }
+        Ok(watch)
+    }
+
+    /// How many watchers wait.
+    pub fn count(&self) -> usize {
+        self.count.load(Ordering::SeqCst)
+    }
+
+    /// The tree has changed: whoever waits for it will hear. Returns at once.
+    pub fn publish(&self, event: &Arc<Event>) {
+        if self.count() == 0 || event.refresh {
+            return;
+        }
+        if self.queue.try_send(Arc::clone(event)).is_err() {
+            tracing::warn!("watchers of the v2 API are cut off: changes come too fast for them");
+            self.cut_all();
+        }
+    }
+
+    /// The tree was replaced by another member's, which is further: what has been missed is in its
+    /// history, or the watcher is cut off.
+    pub fn resume(&self, history: &impl History) {
+        let mut watchers = self.watchers.lock();
+        let mut gone = 0;
+        for (path, here) in &mut watchers.by_path {
+            let before = here.len();
+            here.retain(|_, watcher| catch_up(path, watcher, history));
+            gone += before - here.len();
+        }
+        watchers.by_path.retain(|_, here| !here.is_empty());
+        self.count.fetch_sub(gone, Ordering::SeqCst);
+    }
+
+    /// Ends every watch, as at the end of the member.
+    pub fn cut_all(&self) {
+        let cut = std::mem::take(&mut self.watchers.lock().by_path);
+        let gone = cut.values().map(BTreeMap::len).sum();
+        self.count.fetch_sub(gone, Ordering::SeqCst);
+    }
+
+    fn fan_out(&self, event: &Arc<Event>) {
+        let mut watchers = self.watchers.lock();
+        let key = &event.node.key;
+        let mut gone = 0;
+        for path in &event.removed {
+            gone += watchers.tell(path, event, |_| true);
+        }
+        for end in ends_of_ancestors(key).chain([key.len()]) {
+            let path = &key[..end.max(1)];
+            let is_key = path.len() == key.len();
+            if is_key || !is_hidden_below(path, key) {
+                gone += watchers.tell(path, event, |watcher| watcher.recursive || is_key);
+            }
+        }
+        self.count.fetch_sub(gone, Ordering::SeqCst);
+    }
+
+    fn forget(&self, path: &Bytes, id: u64) {
+        let mut watchers = self.watchers.lock();
+        let Some(here) = watchers.by_path.get_mut(path) else {
+            return;
+        };
+        if here.remove(&id).is_some() {
+            self.count.fetch_sub(1, Ordering::SeqCst);
+        }
+        if here.is_empty() {
+            watchers.by_path.remove(path);
+        }
+    }
+}
+
+impl Watchers {
+    /// Tells those at one path. Returns how many are done with.
+    fn tell(
+        &mut self,
+        path: &[u8],
+        event: &Arc<Event>,
+        interested: impl Fn(&Watcher) -> bool,
+    ) -> usize {
+        let Some(here) = self.by_path.get_mut(path) else {
+            return 0;
+        };
+        let before = here.len();
+        here.retain(|_, watcher| {
+            let hears = watcher.since <= event.index && interested(watcher);
+            !hears || watcher.hear(event)
+        });
+        let gone = before - here.len();
+        if here.is_empty() {
+            self.by_path.remove(path);
+        }
+        gone
+    }
+}
+
+fn catch_up(path: &[u8], watcher: &mut Watcher, history: &impl History) -> bool {
+    loop {
+        match history.scan(path, watcher.recursive, watcher.since) {
+            Ok(Some(event)) => {
+                if !watcher.hear(&event) {
+                    return false;
+                }
+            }
+            Ok(None) => return true,
+            Err(_) => return false,
+        }
+    }
+}
+
+/// Where the paths of a key's ancestors end: 0 for the root, then each before a slash.
+fn ends_of_ancestors(key: &[u8]) -> impl Iterator<Item = usize> {
+    let slashes = key.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+    slashes.map(|(at, _)| at)
+}
+
+/// Whether there is a hidden name between a watched path and a key below it.
+fn is_hidden_below(path: &[u8], key: &[u8]) -> bool {
+    let below = key.get(path.len()..).unwrap_or_default();
+    let after_root = path == b"/" && below.starts_with(b"_");
+    after_root || below.windows(2).any(|pair| pair == b"/_")
+}
+
+fn channel(stream: bool) -> (Sink, Source) {
+    if stream {
+        let (sink, source) = mpsc::channel(BUFFER);
+        (Sink::Stream(sink), Source::Stream(source))
+    } else {
+        let (sink, source) = oneshot::channel();
+        (Sink::Once(Some(sink)), Source::Once(source))
+    }
+}
+
+enum Source {
+    Once(oneshot::Receiver<Arc<Event>>),
+    Stream(mpsc::Receiver<Arc<Event>>),
+    Nothing,
+}
+
+/// A watch; dropping it ends it.
+pub struct Watch {
+    /// The tree's index when the watch began.
+    pub index: u64,
+    /// From the history, the oldest last.
+    past: Vec<Arc<Event>>,
+    hub: Arc<Hub>,
+    path: Bytes,
+    id: u64,
+    source: Source,
+}
+
+impl Watch {
+    /// What is known already, without waiting.
+    pub fn now(&mut self) -> Option<Arc<Event>> {
+        self.past.pop()
+    }
+
+    /// The next event; `None` once the watch is over: its one event was delivered, or it was cut
+    /// off.
+    pub async fn next(&mut self) -> Option<Arc<Event>> {
+        if let Some(event) = self.past.pop() {
+            return Some(event);
+        }
+        match &mut self.source {
+            Source::Nothing => None,
+            Source::Stream(source) => source.recv().await,
+            Source::Once(source) => {
+                let event = source.await.ok();
+                self.source = Source::Nothing;
+                event
+            }
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if self.id != 0 {
+            self.hub.forget(&self.path, self.id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
