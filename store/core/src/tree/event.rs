@@ -115,7 +115,7 @@ pub struct Event {
     /// Only a time to live was renewed: no watcher hears of it, no scan of the history finds it.
     pub refresh: bool,
     /// What went with a directory, all whole paths, the directory's own not among them: whoever
-    /// watches one of these hears of it, hidden or not.
+    /// watches one of these hears of it, hidden or not. The history does not keep it.
     pub removed: Vec<Bytes>,
     /// For whoever sends it: its encoding, made once for all.
     pub encoding: OnceLock<Bytes>,

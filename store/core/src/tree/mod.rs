@@ -1,9 +1,9 @@
 //! The v2 tree: files and directories with a time to live, one index for all of it, and the last
 //! thousand events.
 //!
-//! Paths are whole: "/1/foo" is what clients of the keys API call "/foo", "/2/..." is the auth API's.
-//! Time is an argument everywhere; the same requests give the same tree on every member. etcd's
-//! `v2store` is the model, to the order of its refusals.
+//! Paths are whole: "/1/foo" is what clients of the keys API call "/foo", "/2/..." is the auth
+//! API's. Time is an argument everywhere; the same requests give the same tree on every member.
+//! etcd's `v2store` is the model, to the order of its refusals.
 //!
 //! A path may have ten thousand names, so nothing here is recursive: the nodes lie in a slab
 //! (`arena.rs`) and are linked by number.

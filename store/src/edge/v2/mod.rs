@@ -51,11 +51,13 @@ use bytes::Bytes;
 use http::header::CONNECTION;
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, StatusCode, Version};
+use hyper::body::Incoming;
 use keelson_port::Drain;
 
 pub use self::backend::{LogLevel, TreeBackend};
 pub use self::stats::{FollowerStats, LeaderStats, Rate, SelfStats};
 use super::ops::{allow_any_origin, not_found_page};
+use super::service::{FirstLook, Look};
 
 /// What goes wrong with a body.
 type BoxError = Box<dyn Error + Send + Sync>;
@@ -140,6 +142,19 @@ impl<B: TreeBackend> V2<B> {
         };
         allow_any_origin(response.headers_mut());
         response
+    }
+}
+
+impl<B: TreeBackend> FirstLook for V2<B> {
+    fn look(&self, request: Request<Incoming>) -> Look {
+        if !V2::<B>::owns(request.uri().path()) {
+            return Look::NotMine(request);
+        }
+        if let Some(response) = self.answer_now(&request) {
+            return Look::Now(response);
+        }
+        let v2 = self.clone();
+        Look::Later(Box::pin(async move { v2.answer(request).await }))
     }
 }
 

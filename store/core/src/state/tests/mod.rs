@@ -11,4 +11,6 @@ mod quirks;
 mod requests;
 mod snapshots;
 mod tree;
+mod tree_model;
+mod tree_model_test;
 mod txns;

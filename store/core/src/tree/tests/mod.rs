@@ -3,5 +3,6 @@
 mod depth;
 mod expiry;
 mod history;
+mod recorded;
 pub(crate) mod requests;
 mod rules;
