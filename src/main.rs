@@ -4,6 +4,7 @@
 //! but which role to play; what a member is lives in `keelson-store`.
 
 mod announce;
+mod commands;
 mod environment;
 mod flags;
 mod host;
@@ -29,10 +30,9 @@ fn main() -> ExitCode {
     let words: Vec<String> = words.collect();
     match words.first().map(String::as_str) {
         Some("playground") => playground::run(&words),
-        Some(role @ ("gateway" | "grpc-proxy")) => {
-            eprintln!("{program} {role} is not supported yet; point clients at the members");
-            ExitCode::FAILURE
-        }
+        Some("discovery") => commands::discovery::run(&words),
+        Some("gateway") => commands::gateway::run(&words),
+        Some("grpc-proxy") => commands::grpc_proxy::run(&words),
         _ => host_role(&program, &words),
     }
 }
