@@ -1,7 +1,6 @@
 //! The load: closed-loop clients on threads of their own.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,52 +12,15 @@ use keelson_proto::etcdserverpb::{PutRequest, RangeRequest};
 use tokio::task::LocalSet;
 use tonic::Status;
 
-use super::histogram::Histogram;
 use super::plan::{Op, Plan};
 use super::wire::{self, Kv};
+use crate::tally::{Tally, Window};
 
 /// How long a client waits after an error, so that a dead server is not hammered.
 const BACKOFF: Duration = Duration::from_millis(10);
 
 /// The key that reads ask for.
 pub const READ_KEY: &[u8] = b"read-key";
-
-/// What clients saw in the measured time.
-#[derive(Clone, Debug, Default)]
-pub struct Tally {
-    /// Latencies of requests that succeeded.
-    pub latencies: Histogram,
-    /// How many requests failed.
-    pub errors: u64,
-    /// How, with the number of times each.
-    pub reasons: BTreeMap<String, u64>,
-}
-
-impl Tally {
-    /// Adds all of `other`'s.
-    pub fn merge(&mut self, other: &Tally) {
-        self.latencies.merge(&other.latencies);
-        self.errors += other.errors;
-        for (reason, count) in &other.reasons {
-            *self.reasons.entry(reason.clone()).or_default() += count;
-        }
-    }
-
-    fn fail(&mut self, status: &Status) {
-        self.errors += 1;
-        let reason = format!("{:?}: {}", status.code(), status.message());
-        *self.reasons.entry(reason).or_default() += 1;
-    }
-}
-
-/// When to begin, to measure, and to end.
-#[derive(Clone, Copy, Debug)]
-pub struct Window {
-    /// Requests that end before this instant are not counted.
-    pub from: Instant,
-    /// Nor are those that end after this one.
-    pub to: Instant,
-}
 
 /// One thread's share of the load.
 #[derive(Debug)]
@@ -179,7 +141,10 @@ async fn run_client(
         if end >= window.from {
             match &outcome {
                 Ok(()) => tally.borrow_mut().latencies.record(end - begin),
-                Err(status) => tally.borrow_mut().fail(status),
+                Err(status) => {
+                    let reason = format!("{:?}: {}", status.code(), status.message());
+                    tally.borrow_mut().fail(reason);
+                }
             }
         }
         if outcome.is_err() {

@@ -5,18 +5,17 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use crate::server::Servers;
+
 /// The command line of `cluster`.
 #[derive(Args, Clone, Debug)]
 pub struct Plan {
     /// Cluster sizes.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 3, 5, 7])]
     pub members: Vec<usize>,
-    /// Our server; `keelson` beside this program if not given.
-    #[arg(long)]
-    pub binary: Option<PathBuf>,
-    /// Another server to run beside it, for example /usr/bin/etcd.
-    #[arg(long)]
-    pub against: Option<PathBuf>,
+    /// The servers.
+    #[command(flatten)]
+    pub servers: Servers,
     /// Operations, in the order in which one cluster runs them.
     #[arg(long, value_delimiter = ',', value_enum,
           default_values_t = [Op::Put1, Op::Put, Op::RangeL, Op::RangeS])]
@@ -45,15 +44,6 @@ pub struct Plan {
     /// Threads that make the load.
     #[arg(long, default_value_t = 2)]
     pub threads: usize,
-    /// Where the members' data is; it should be a disk. The system's temporary directory if not set.
-    #[arg(long)]
-    pub data_dir: Option<PathBuf>,
-    /// A flag for every member of both servers; may be given several times.
-    #[arg(long, value_name = "FLAG", allow_hyphen_values = true)]
-    pub member_flag: Vec<String>,
-    /// A flag for our members only; may be given several times.
-    #[arg(long, value_name = "FLAG", allow_hyphen_values = true)]
-    pub our_flag: Vec<String>,
     /// Where cluster.json, cluster.md and cluster.svg go.
     #[arg(long)]
     pub out: Option<PathBuf>,
