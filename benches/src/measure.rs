@@ -19,6 +19,8 @@ pub type Load = JoinHandle<Result<Tally>>;
 pub struct Measure {
     /// Latencies and errors.
     pub tally: Tally,
+    /// Requests that succeeded.
+    pub requests: u64,
     /// Seconds measured.
     pub seconds: f64,
     /// CPU of all processes in that time.
@@ -35,6 +37,7 @@ impl Measure {
     /// Adds another round.
     pub fn merge(&mut self, other: &Measure) {
         self.tally.merge(&other.tally);
+        self.requests += other.requests;
         self.seconds += other.seconds;
         self.server_cpu += other.server_cpu;
         self.client_cpu += other.client_cpu;
@@ -44,7 +47,7 @@ impl Measure {
 
     /// Requests that succeeded, a second.
     pub fn rate(&self) -> f64 {
-        self.tally.latencies.total() as f64 / self.seconds
+        self.requests as f64 / self.seconds
     }
 
     /// A quantile of the latencies, in milliseconds.
@@ -63,7 +66,7 @@ impl Measure {
     }
 
     fn per_request(&self, cpu: Duration) -> f64 {
-        cpu.as_secs_f64() * 1e6 / (self.tally.latencies.total().max(1)) as f64
+        cpu.as_secs_f64() * 1e6 / self.requests.max(1) as f64
     }
 }
 
@@ -95,6 +98,7 @@ pub async fn measure(window: Window, pids: &[u32], loads: Vec<Load>) -> Result<M
         let tally = load.await.context("a load thread panicked")?;
         measure.tally.merge(&tally?);
     }
+    measure.requests = measure.tally.latencies.total();
     measure.rates.push(measure.rate());
     Ok(measure)
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::cell::Cells;
@@ -12,8 +12,7 @@ use crate::draw::percentiles::{self, Chart, Curve, Panel};
 use crate::draw::thousands;
 use crate::measure::Measure;
 use crate::server::{self, Server};
-
-const MEGABYTE: f64 = 1e6;
+use crate::table::{self, megabytes};
 
 /// Quantiles kept in the JSON.
 const QUANTILES: [f64; 9] = [0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 0.9999];
@@ -151,7 +150,7 @@ impl Report {
                 "server": self.servers[*server].name,
                 "members": members,
                 "op": self.plan.ops[*op],
-                "requests": latencies.total(),
+                "requests": measure.requests,
                 "seconds": measure.seconds,
                 "requests_per_second": measure.rate(),
                 "requests_per_second_by_round": measure.rates,
@@ -181,18 +180,12 @@ impl Report {
     /// # Errors
     /// The directory cannot be written.
     pub fn write(&self, out: &Path) -> Result<()> {
-        std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
         let files = [
             ("cluster.md", self.markdown()),
             ("cluster.json", format!("{:#}\n", self.json())),
             ("cluster.svg", percentiles::draw(&self.chart())),
         ];
-        for (name, text) in files {
-            let path = out.join(name);
-            std::fs::write(&path, text)
-                .with_context(|| format!("cannot write {}", path.display()))?;
-        }
-        Ok(())
+        table::write(out, &files)
     }
 }
 
@@ -214,7 +207,7 @@ fn figures(measure: &Measure) -> [f64; 8] {
         measure.millis(0.999),
         measure.server_cpu_micros(),
         measure.client_cpu_micros(),
-        measure.memory.resident as f64 / MEGABYTE,
-        measure.memory.anonymous as f64 / MEGABYTE,
+        megabytes(measure.memory.resident),
+        megabytes(measure.memory.anonymous),
     ]
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use bytes::Bytes;
 use indicatif::ProgressBar;
 use keelson_proto::etcdserverpb::PutRequest;
@@ -24,19 +24,8 @@ use crate::server::{Server, in_turn};
 /// A server does not start, or ends by itself; the text holds the ends of the logs.
 pub fn run(plan: &Plan) -> Result<()> {
     let servers = plan.servers.find()?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let cells = runtime.block_on(async {
-        // Dropping the future ends the members and removes their data.
-        tokio::select! {
-            cells = measure(plan, &servers) => cells,
-            _ = tokio::signal::ctrl_c() => bail!("interrupted"),
-        }
-    });
-    // Load threads that were interrupted end by themselves with the process.
-    runtime.shutdown_background();
-    let report = Report::new(plan, &servers, cells?);
+    let cells = crate::block_on(measure(plan, &servers))?;
+    let report = Report::new(plan, &servers, cells);
     print!("{}", report.markdown());
     if let Some(out) = &plan.out {
         report.write(out)?;
