@@ -20,6 +20,7 @@ pub mod server;
 pub mod table;
 pub mod tally;
 pub mod v2;
+pub mod watchers;
 
 /// Runs a measurement to its end, or until Ctrl-C. Dropping it ends its processes and removes their
 /// data; load threads that were interrupted end with the process.

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use keelson_benches::{cluster, v2};
+use keelson_benches::{cluster, v2, watchers};
 
 /// Measurements of whole servers, as child processes on loopback.
 #[derive(Parser)]
@@ -18,12 +18,15 @@ enum What {
     Cluster(cluster::plan::Plan),
     /// Closed-loop load of the v2 API over HTTP/1.1.
     V2(v2::plan::Plan),
+    /// Thousands of v2 watches on one directory.
+    Watchers(watchers::plan::Plan),
 }
 
 fn main() -> ExitCode {
     let outcome = match Args::parse().what {
         What::Cluster(plan) => cluster::run(&plan),
         What::V2(plan) => v2::run(&plan),
+        What::Watchers(plan) => watchers::run(&plan),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -68,6 +68,14 @@ impl Connection {
     /// No answer in time, or none that can be understood.
     pub fn exchange(&mut self, request: &[u8]) -> Result<(u16, Vec<u8>)> {
         self.send(request)?;
+        self.answer()
+    }
+
+    /// Waits for the answer to what was sent: status and body.
+    ///
+    /// # Errors
+    /// No answer in time, or none that can be understood.
+    pub fn answer(&mut self) -> Result<(u16, Vec<u8>)> {
         let (mut status, mut body, mut scratch) = (0, Vec::new(), [0; 4096]);
         loop {
             while let Some(item) = self.answers.item()? {
