@@ -11,11 +11,13 @@ use anyhow::{Result, bail};
 
 pub mod cluster;
 pub mod draw;
+pub mod files;
 pub mod histogram;
 pub mod http1;
 pub mod machine;
 pub mod measure;
 pub mod progress;
+pub mod proxy;
 pub mod server;
 pub mod table;
 pub mod tally;

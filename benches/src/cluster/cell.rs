@@ -24,7 +24,8 @@ pub async fn run(
     next_key: &Arc<AtomicU64>,
 ) -> Result<Measure> {
     let window = Window::after(plan.warm_up(), plan.measured());
-    let loads = Share::cut(plan, op, endpoints, next_key)
+    let shape = plan.shape(op, endpoints.len());
+    let loads = Share::cut(op, shape, endpoints, next_key)
         .into_iter()
         .map(|share| tokio::task::spawn_blocking(move || share.run(window)))
         .collect();

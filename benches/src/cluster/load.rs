@@ -12,7 +12,7 @@ use keelson_proto::etcdserverpb::{PutRequest, RangeRequest};
 use tokio::task::LocalSet;
 use tonic::Status;
 
-use super::plan::{Op, Plan};
+use super::plan::Op;
 use super::wire::{self, Kv};
 use crate::tally::{Tally, Window};
 
@@ -21,6 +21,21 @@ const BACKOFF: Duration = Duration::from_millis(10);
 
 /// The key that reads ask for.
 pub const READ_KEY: &[u8] = b"read-key";
+
+/// The size of a load.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// Clients, one request each in flight.
+    pub clients: usize,
+    /// Connections that they share.
+    pub connections: usize,
+    /// Bytes of a value.
+    pub value_bytes: usize,
+    /// Distinct keys that puts write, in order, over and over.
+    pub keys: u64,
+    /// Threads that make the load.
+    pub threads: usize,
+}
 
 /// One thread's share of the load.
 #[derive(Debug)]
@@ -34,18 +49,17 @@ pub struct Share {
 }
 
 impl Share {
-    /// Cuts the operation's load into at most `plan.threads` shares.
-    pub fn cut(plan: &Plan, op: Op, endpoints: &[String], next_key: &Arc<AtomicU64>) -> Vec<Share> {
-        let (clients, connections) = (plan.clients(op), plan.connections(op, endpoints.len()));
-        let threads = plan.threads.clamp(1, clients);
+    /// Cuts the operation's load into at most `shape.threads` shares.
+    pub fn cut(op: Op, shape: Shape, urls: &[String], next_key: &Arc<AtomicU64>) -> Vec<Share> {
+        let threads = shape.threads.clamp(1, shape.clients);
         let share = |thread| Share {
             op,
-            value: Bytes::from(vec![b'v'; plan.value_bytes]),
-            keys: plan.keys,
-            clients: (thread..clients).step_by(threads).count(),
-            urls: (thread..connections)
+            value: Bytes::from(vec![b'v'; shape.value_bytes]),
+            keys: shape.keys,
+            clients: (thread..shape.clients).step_by(threads).count(),
+            urls: (thread..shape.connections)
                 .step_by(threads)
-                .map(|connection| endpoints[connection % endpoints.len()].clone())
+                .map(|connection| urls[connection % urls.len()].clone())
                 .collect(),
             next_key: Arc::clone(next_key),
         };

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::load::Shape;
 use crate::server::Servers;
 
 /// The command line of `cluster`.
@@ -60,18 +61,19 @@ impl Plan {
         Duration::from_secs_f64(self.seconds)
     }
 
-    /// How many clients the operation has.
-    pub fn clients(&self, op: Op) -> usize {
-        if op == Op::Put1 { 1 } else { self.clients }
-    }
-
-    /// How many connections the operation has, on a cluster of `members`.
-    pub fn connections(&self, op: Op, members: usize) -> usize {
-        // The one client goes round all members, as clientv3's balancer does.
-        if op == Op::Put1 {
-            members
-        } else {
-            self.connections.max(members)
+    /// The size of the operation's load on a cluster of `members`.
+    pub fn shape(&self, op: Op, members: usize) -> Shape {
+        let (clients, connections) = match op {
+            // The one client goes round all members, as clientv3's balancer does.
+            Op::Put1 => (1, members),
+            _ => (self.clients, self.connections.max(members)),
+        };
+        Shape {
+            clients,
+            connections,
+            value_bytes: self.value_bytes,
+            keys: self.keys,
+            threads: self.threads,
         }
     }
 }

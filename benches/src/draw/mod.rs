@@ -1,5 +1,6 @@
 //! Drawings: SVG as text, in one style.
 
+pub mod hosts;
 pub mod percentiles;
 
 /// Servers by place: dark enough on white, told apart without colour vision too.

@@ -19,12 +19,13 @@ pub struct ClosedLoop {
     pub urls: Vec<String>,
     /// What they send.
     pub request: Request,
-    /// How many there are; at least one for each URL.
-    pub connections: usize,
+    /// How many there are, a request each in flight. When there are more URLs than clients, each goes
+    /// round its share of them.
+    pub clients: usize,
 }
 
-/// A client's state.
-struct Client {
+/// One of a client's connections.
+struct Line {
     host: String,
     request: Vec<u8>,
     sent: Instant,
@@ -37,29 +38,33 @@ impl ClosedLoop {
     /// # Errors
     /// Nobody accepts, or what is answered is not HTTP/1.1.
     pub fn run(&self, window: Window) -> Result<Tally> {
-        ensure!(!self.urls.is_empty(), "nobody to ask");
+        ensure!(!self.urls.is_empty() && self.clients > 0, "nobody to ask");
         let mut crowd = Crowd::new()?;
-        let mut clients = Vec::new();
-        for number in 0..self.connections.max(self.urls.len()) {
+        let mut lines = Vec::new();
+        for number in 0..self.connections() {
             let host = host(&self.urls[number % self.urls.len()])?;
-            let client = Client {
+            let line = Line {
                 host: host.to_string(),
                 request: self.request.bytes(host),
                 sent: Instant::now(),
                 status: 0,
             };
             crowd.open(host)?;
-            clients.push(client);
+            lines.push(line);
         }
-        for (number, client) in clients.iter_mut().enumerate() {
-            client.sent = Instant::now();
-            crowd.at(number).send(&client.request)?;
+        for (number, line) in lines.iter_mut().take(self.clients).enumerate() {
+            line.send(&mut crowd, number, Instant::now())?;
         }
-        drive(&mut crowd, &mut clients, window)
+        drive(&mut crowd, &mut lines, self.clients, window)
+    }
+
+    /// As many for each client, and at least one for each URL.
+    fn connections(&self) -> usize {
+        self.clients * self.urls.len().div_ceil(self.clients).max(1)
     }
 }
 
-fn drive(crowd: &mut Crowd, clients: &mut [Client], window: Window) -> Result<Tally> {
+fn drive(crowd: &mut Crowd, lines: &mut [Line], clients: usize, window: Window) -> Result<Tally> {
     let (mut tally, mut ready) = (Tally::default(), Vec::new());
     loop {
         crowd.wait(window.to, &mut ready)?;
@@ -67,15 +72,18 @@ fn drive(crowd: &mut Crowd, clients: &mut [Client], window: Window) -> Result<Ta
             if Instant::now() >= window.to {
                 return Ok(tally);
             }
-            let client = &mut clients[*number];
+            let line = &mut lines[*number];
             if !crowd.receive(*number).unwrap_or(false) {
                 tally.fail("the connection was closed");
                 std::thread::sleep(BACKOFF);
-                crowd.reopen(*number, &client.host)?;
-                client.send(crowd, *number, Instant::now())?;
+                crowd.reopen(*number, &line.host)?;
+                line.send(crowd, *number, Instant::now())?;
                 continue;
             }
-            turn(crowd, client, *number, window, &mut tally)?;
+            if let Some(now) = line.turn(crowd, *number, window, &mut tally)? {
+                let next = (number + clients) % lines.len();
+                lines[next].send(crowd, next, now)?;
+            }
         }
         if Instant::now() >= window.to {
             return Ok(tally);
@@ -83,39 +91,36 @@ fn drive(crowd: &mut Crowd, clients: &mut [Client], window: Window) -> Result<Ta
     }
 }
 
-/// Looks at what a client has read; sends again when the answer is complete.
-fn turn(
-    crowd: &mut Crowd,
-    client: &mut Client,
-    number: usize,
-    window: Window,
-    tally: &mut Tally,
-) -> Result<()> {
-    let mut complete = false;
-    while let Some(item) = crowd.at(number).answers.item()? {
-        match item {
-            Item::Head(status) => client.status = status,
-            Item::Data(_) => {}
-            Item::End => complete = true,
-        }
-    }
-    if !complete {
-        return Ok(());
-    }
-    let now = Instant::now();
-    if now >= window.from && now < window.to {
-        match client.status {
-            200..=299 => tally.latencies.record(now - client.sent),
-            status => tally.fail(format!("HTTP {status}")),
-        }
-    }
-    client.send(crowd, number, now)
-}
-
-impl Client {
+impl Line {
     fn send(&mut self, crowd: &mut Crowd, number: usize, now: Instant) -> Result<()> {
         self.sent = now;
         crowd.at(number).send(&self.request)
+    }
+
+    /// Looks at what was read; returns the time if that completes the answer.
+    fn turn(
+        &mut self,
+        crowd: &mut Crowd,
+        number: usize,
+        window: Window,
+        tally: &mut Tally,
+    ) -> Result<Option<Instant>> {
+        let mut complete = false;
+        while let Some(item) = crowd.at(number).answers.item()? {
+            match item {
+                Item::Head(status) => self.status = status,
+                Item::Data(_) => {}
+                Item::End => complete = true,
+            }
+        }
+        let now = Instant::now();
+        if complete && now >= window.from && now < window.to {
+            match self.status {
+                200..=299 => tally.latencies.record(now - self.sent),
+                status => tally.fail(format!("HTTP {status}")),
+            }
+        }
+        Ok(complete.then_some(now))
     }
 }
 
@@ -147,6 +152,20 @@ mod tests {
     }
 
     #[test]
+    fn one_client_goes_round_all_urls() {
+        let ok = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+        let bad = "HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n";
+        let load = ClosedLoop {
+            urls: vec![serve(1, ok), serve(1, bad)],
+            request: Request::get("/"),
+            clients: 1,
+        };
+        let window = Window::after(Duration::ZERO, Duration::from_millis(200));
+        let tally = load.run(window).unwrap();
+        assert!(tally.errors > 3 && tally.latencies.total().abs_diff(tally.errors) <= 1);
+    }
+
+    #[test]
     fn clients_ask_again_and_again() {
         for (answer, good) in [
             ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", true),
@@ -158,7 +177,7 @@ mod tests {
             let load = ClosedLoop {
                 urls: vec![serve(3, answer)],
                 request: Request::get("/"),
-                connections: 3,
+                clients: 3,
             };
             let window = Window::after(Duration::ZERO, Duration::from_millis(200));
             let tally = load.run(window).unwrap();

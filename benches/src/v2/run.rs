@@ -119,7 +119,7 @@ async fn with_own(plan: &Plan, op: Op, cluster: &Cluster) -> Result<Measure> {
     let load = ClosedLoop {
         urls: vec![cluster.endpoints()[0].clone()],
         request: plan.request(op),
-        connections: plan.connections,
+        clients: plan.connections,
     };
     let window = Window::after(plan.warm_up(), plan.measured());
     let load = tokio::task::spawn_blocking(move || load.run(window));

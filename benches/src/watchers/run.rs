@@ -8,10 +8,10 @@ use keelson_tests::proc::cluster::{self, Cluster};
 use keelson_tests::proc::usage::{self, Memory};
 
 use super::crowd::Watchers;
-use super::files;
 use super::outcome::Outcome;
 use super::plan::Plan;
 use super::report::Report;
+use crate::files;
 use crate::progress;
 use crate::server::{Server, in_turn};
 
