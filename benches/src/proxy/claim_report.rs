@@ -29,11 +29,9 @@ pub fn headline(plan: &Plan, servers: &[Server]) -> String {
         Api::V3 => "v3",
     };
     format!(
-        "{}: {api} puts of {} B by one client and by {}, {} reads/s through every host, {} x {} s a \
-         cell, all on one machine",
+        "{}: {api} puts of {} B, {} reads/s through every host, {} x {} s a cell, one machine",
         server::names(servers),
         plan.value_bytes,
-        plan.clients,
         plan.reads,
         plan.rounds,
         plan.seconds,
@@ -44,12 +42,11 @@ pub fn headline(plan: &Plan, servers: &[Server]) -> String {
 pub fn markdown(plan: &Plan, servers: &[Server], cells: &Cells) -> String {
     let mut table = Table::new(2, &COLUMNS);
     for (key, cell) in cells {
-        let who = if key.many {
-            "many clients"
-        } else {
-            "one client"
+        let who = match key.many {
+            false => "one client".to_string(),
+            true => format!("{} clients", plan.clients),
         };
-        table.row(&[who, &servers[key.server].name], figures(key, cell));
+        table.row(&[&who, &servers[key.server].name], figures(key, cell));
     }
     format!("{}\n\n{}", headline(plan, servers), table.finish())
 }
@@ -183,7 +180,7 @@ mod tests {
         assert_eq!(hosts(&lines[1]), [3, 5]);
         assert_eq!(hosts(&lines[2]), [5, 13]);
         let text = markdown(&plan, &servers, &cells);
-        assert!(text.contains("| many clients | ours | 3 | 10 | proxies | 1 | 3.00 | 3.00 |"));
+        assert!(text.contains("| 200 clients | ours | 3 | 10 | proxies | 1 | 3.00 | 3.00 |"));
         assert_eq!(text.lines().count(), 4 + cells.len());
     }
 }
