@@ -44,3 +44,13 @@ pub(crate) fn serving(url: &Url) {
         "serving client traffic insecurely; this is strongly discouraged!"
     );
 }
+
+/// One line for every client listener of a proxy; etcd 2's words.
+pub(crate) fn proxying(url: &Url) {
+    let address = url.authority();
+    info!(
+        address,
+        plain = %format_args!("proxy: listening for client requests on http://{address}"),
+        "proxy: listening for client requests"
+    );
+}

@@ -1,5 +1,7 @@
 //! The only door to the process's environment.
 
+use keelson_discovery::{Size, SizeError};
+
 /// Variables whose names begin with `ETCD_`, sorted; what is not UTF-8 is left out.
 pub(crate) fn etcd_variables() -> Vec<(String, String)> {
     #[expect(
@@ -23,6 +25,11 @@ pub(crate) fn variable(name: &str) -> Option<String> {
     )]
     let text = std::env::var(name).ok()?;
     if text.is_empty() { None } else { Some(text) }
+}
+
+/// How many members Deis wants, `DEIS_NUM_INSTANCES`, if it says so.
+pub(crate) fn deis_num_instances() -> Option<Result<Size, SizeError>> {
+    variable("DEIS_NUM_INSTANCES").map(|text| text.parse())
 }
 
 /// Set by the playground for its members: end when standard input ends. Not for users.

@@ -4,10 +4,11 @@
 //! but which role to play; what a member is lives in `keelson-store`.
 
 mod announce;
+mod commands;
 mod environment;
 mod flags;
+mod host;
 mod logging;
-mod member;
 mod notify;
 mod options;
 mod playground;
@@ -22,7 +23,6 @@ use flags::Values;
 use flags::environment::Notice;
 use flags::syntax::{Parsed, SyntaxError};
 use logging::LogOptions;
-use options::MemberOptions;
 
 fn main() -> ExitCode {
     let mut words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
@@ -30,11 +30,10 @@ fn main() -> ExitCode {
     let words: Vec<String> = words.collect();
     match words.first().map(String::as_str) {
         Some("playground") => playground::run(&words),
-        Some(role @ ("gateway" | "grpc-proxy")) => {
-            eprintln!("{program} {role} is not supported yet; point clients at the members");
-            ExitCode::FAILURE
-        }
-        _ => member_role(&program, &words),
+        Some("discovery") => commands::discovery::run(&words),
+        Some("gateway") => commands::gateway::run(&words),
+        Some("grpc-proxy") => commands::grpc_proxy::run(&words),
+        _ => host_role(&program, &words),
     }
 }
 
@@ -45,11 +44,11 @@ fn program_name(path: &str) -> String {
     name.unwrap_or_else(|| "keelson".to_owned())
 }
 
-fn member_role(program: &str, words: &[String]) -> ExitCode {
+fn host_role(program: &str, words: &[String]) -> ExitCode {
     match flags::syntax::parse(words) {
         Ok(Parsed::Help) => print(&flags::help::help(program)),
         Ok(Parsed::Version) => print(&flags::help::version_text(program)),
-        Ok(Parsed::Member(values)) => start_member(program, values),
+        Ok(Parsed::Member(values)) => start_host(program, values),
         Err(error) => refuse_command_line(program, &error),
     }
 }
@@ -69,24 +68,25 @@ fn refuse_command_line(program: &str, error: &SyntaxError) -> ExitCode {
     ExitCode::from(error.exit_code())
 }
 
-fn start_member(program: &str, mut values: Values) -> ExitCode {
+fn start_host(program: &str, mut values: Values) -> ExitCode {
     let noticed = flags::environment::apply(&mut values, &environment::etcd_variables());
     let installed = options::log_options(&values).and_then(LogOptions::install);
     if installed.is_err() {
         // The fault itself must be heard, by whatever log there is.
         let _ = LogOptions::fallback().install();
     }
-    let options = noticed
+    let checked = noticed
         .map_err(|error| error.to_string())
         .and_then(|notices| {
             installed?;
             notices.iter().for_each(log_notice);
-            MemberOptions::from_values(&values).map_err(|error| error.to_string())
+            // A slip in a flag is told before anything is done.
+            options::check(&values).map_err(|error| error.to_string())
         });
-    match options {
-        Ok(options) => {
+    match checked {
+        Ok(()) => {
             end_with_stdin();
-            member::run(options)
+            host::run(&values)
         }
         Err(fault) => {
             error!(

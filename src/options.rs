@@ -17,9 +17,57 @@ pub(crate) struct MemberOptions {
     /// What the store is opened with.
     pub(crate) config: Config,
     /// Where clients are listened for; the store never binds these itself.
-    pub(crate) listen_client_urls: Vec<Url>,
+    pub(crate) listeners: ClientListeners,
     /// Said in the log once it is there.
     pub(crate) warnings: Vec<String>,
+}
+
+/// Where clients are listened for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ClientListeners {
+    /// All of them, or the process does not start.
+    pub(crate) urls: Vec<Url>,
+    /// If they can be had: the second port of etcd 2, which its clients try.
+    pub(crate) spare: Vec<Url>,
+}
+
+impl ClientListeners {
+    fn from_values(values: &Values, urls: &[Url]) -> ClientListeners {
+        let chosen = ["listen-client-urls", "addr", "bind-addr"];
+        let by_default = !chosen.iter().any(|flag| values.is_given(flag));
+        ClientListeners {
+            urls: urls.to_vec(),
+            spare: match by_default {
+                true => vec![Url::http("localhost", 4001)],
+                false => Vec::new(),
+            },
+        }
+    }
+}
+
+/// Everything `src/` needs to start a proxy.
+#[derive(Debug)]
+pub(crate) struct ProxyOptions {
+    /// `--data-dir`, which remembers that this is a proxy.
+    pub(crate) data_dir: PathBuf,
+    /// Where clients are listened for.
+    pub(crate) listeners: ClientListeners,
+    /// Said in the log once it is there.
+    pub(crate) warnings: Vec<String>,
+}
+
+impl ProxyOptions {
+    /// Checks and converts.
+    pub(crate) fn from_values(values: &Values) -> Result<ProxyOptions, OptionsError> {
+        refuse_unsupported(values)?;
+        let urls = Addresses::from_values(values)?;
+        check_bindable(&urls.listen_client)?;
+        Ok(ProxyOptions {
+            data_dir: data_dir(values),
+            listeners: ClientListeners::from_values(values, &urls.listen_client),
+            warnings: without_effect(values),
+        })
+    }
 }
 
 /// Flags that are well written and cannot work. Exit status 1.
@@ -66,7 +114,7 @@ impl MemberOptions {
         let mut warnings = without_effect(values);
         let config = config(values, &urls)?;
         config.validate()?;
-        if urls.advertise_client_missing {
+        if urls.advertise_client_missing && !may_be_proxy(values) {
             return Err(OptionsError::AdvertiseMissing);
         }
         warnings.extend(config.names_with_several_hosts().into_iter().map(|name| {
@@ -77,9 +125,38 @@ impl MemberOptions {
         }));
         Ok(MemberOptions {
             config,
-            listen_client_urls: urls.listen_client,
+            listeners: ClientListeners::from_values(values, &urls.listen_client),
             warnings,
         })
+    }
+}
+
+/// Every check that needs nothing but the flags.
+pub(crate) fn check(values: &Values) -> Result<(), OptionsError> {
+    match values.text("proxy") {
+        "off" => MemberOptions::from_values(values).map(drop),
+        _ => ProxyOptions::from_values(values).map(drop),
+    }
+}
+
+/// A host that turns out to be a proxy advertises nothing.
+fn may_be_proxy(values: &Values) -> bool {
+    let falls_back = values.text("discovery-fallback") == "proxy";
+    values.text("proxy") != "off" || (values.is_given("discovery") && falls_back)
+}
+
+/// `--data-dir`, or etcd's default, which is named after the member.
+pub(crate) fn data_dir(values: &Values) -> PathBuf {
+    match values.text("data-dir") {
+        "" => PathBuf::from(format!("{}.etcd", name(values))),
+        dir => PathBuf::from(dir),
+    }
+}
+
+fn name(values: &Values) -> &str {
+    match values.text("name") {
+        "" => "default",
+        name => name,
     }
 }
 
@@ -201,10 +278,7 @@ fn refuse_secure(urls: &[Url], flag: &'static str) -> Result<(), OptionsError> {
 }
 
 fn config(values: &Values, urls: &Addresses) -> Result<Config, OptionsError> {
-    let name = match values.text("name") {
-        "" => "default",
-        name => name,
-    };
+    let name = name(values);
     let initial_cluster = if values.is_given("initial-cluster") {
         parse_cluster(values.text("initial-cluster")).map_err(OptionsError::Cluster)?
     } else {
@@ -218,10 +292,7 @@ fn config(values: &Values, urls: &Addresses) -> Result<Config, OptionsError> {
     let interval = values.duration("backend-batch-interval").as_millis();
     Ok(Config {
         name: name.to_owned(),
-        data_dir: match values.text("data-dir") {
-            "" => PathBuf::from(format!("{name}.etcd")),
-            dir => PathBuf::from(dir),
-        },
+        data_dir: data_dir(values),
         wal_dir: match values.text("wal-dir") {
             "" => None,
             dir => Some(PathBuf::from(dir)),
@@ -247,6 +318,9 @@ fn config(values: &Values, urls: &Addresses) -> Result<Config, OptionsError> {
         max_txn_ops: values.size("max-txn-ops"),
         max_request_bytes: values.size("max-request-bytes"),
         max_concurrent_streams: values.count32("max-concurrent-streams"),
+        enable_v2: values.boolean("enable-v2"),
+        v2_ttl_grace_ms: u64::try_from(values.duration("v2-ttl-grace").as_millis())
+            .unwrap_or(u64::MAX),
         storage_engine: match values.text("storage-engine") {
             "sled" => StorageEngine::Sled,
             "memory" => StorageEngine::Memory,
@@ -315,7 +389,8 @@ mod tests {
         let options = options("").expect("no flags, no faults");
         let config = &options.config;
         assert_eq!(config.data_dir, PathBuf::from("default.etcd"));
-        assert_eq!(options.listen_client_urls, [Url::http("localhost", 2379)]);
+        assert_eq!(options.listeners.urls, [Url::http("localhost", 2379)]);
+        assert_eq!(options.listeners.spare, [Url::http("localhost", 4001)]);
         assert_eq!(config.advertise_client_urls, [Url::http("localhost", 2379)]);
         assert_eq!(config.quota_bytes, QUOTA_BYTES_DEFAULT);
         assert_eq!(
@@ -394,7 +469,7 @@ mod tests {
             options.config.advertise_client_urls,
             [Url::http("10.0.0.1", 4001)]
         );
-        assert_eq!(options.listen_client_urls, [Url::http("0.0.0.0", 4001)]);
+        assert_eq!(options.listeners.urls, [Url::http("0.0.0.0", 4001)]);
     }
 
     #[test]
@@ -407,7 +482,7 @@ mod tests {
              --initial-cluster m1=http://10.0.0.1:2380 --data-dir /var/lib/etcd2",
         )
         .expect("what Deis gives");
-        assert_eq!(options.listen_client_urls.len(), 2);
+        assert_eq!(options.listeners.urls.len(), 2);
         assert_eq!(options.config.listen_peer_urls.len(), 2);
         assert_eq!(options.config.verify_bootstrap(|_, _| false), Ok(()));
     }

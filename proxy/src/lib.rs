@@ -1,8 +1,45 @@
 //! The localhost proxy of hosts that are no members.
 //!
-//! So far it is the mode that flags choose; forwarding comes with its own issue. This crate may not
-//! know the store: a proxy never becomes part of the quorum by accident.
+//! etcd 2's `--proxy on|readonly`, and better: a member that dies is not seen by its clients where
+//! that is possible, a write is never sent twice, and nothing waits in big buffers. This crate may
+//! not know the store: a proxy never becomes part of the quorum by accident.
+//!
+//! It is told what to do (`config`), and the data directory whether it may (`role`). `members` keeps
+//! asking who the members are, `probe` how they are, and `endpoints` chooses one. `proxy` takes
+//! requests from `keelson-port` and hands them to `http1`, to `wait` when they wait for an event, or
+//! to `http2` when they are gRPC; `turns` says which member is tried next, `exchange` tries one over
+//! a connection of `client`. `gateway` is another, simpler thing: TCP connections, unread.
 
+mod address;
+mod answers;
+mod body;
+mod call_body;
+mod calls;
+mod client;
+mod config;
+mod endpoint;
+mod endpoints;
+mod exchange;
+mod fetch;
+mod gateway;
+mod h2_link;
+mod headers;
+mod http1;
+mod http2;
+mod members;
+mod metrics;
 mod mode;
+mod own;
+mod probe;
+mod proxy;
+mod request;
+mod role;
+mod turns;
+mod wait;
 
+pub use address::AddressError;
+pub use config::{MembersFrom, ProxyConfig};
+pub use gateway::{GatewayConfig, GatewayError, serve_gateway};
 pub use mode::{Mode, ModeError};
+pub use proxy::{ProxyError, serve};
+pub use role::{Role, RoleError};

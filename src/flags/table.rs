@@ -81,7 +81,7 @@ group! { CLUSTERING, "Clustering",
          It keeps clusters with the same URLs from taking each other for one.";
     "advertise-client-urls", Urls, "http://localhost:2379", Works =>
         "List of this member's client URLs to advertise to the public.";
-    "discovery", Text, "", Unsupported(DISCOVERY) =>
+    "discovery", Text, "", Works =>
         "Discovery URL used to bootstrap the cluster.";
     "discovery-token", Text, "", Unsupported(DISCOVERY) =>
         "V3 discovery: token of the cluster to be bootstrapped.";
@@ -109,13 +109,13 @@ group! { CLUSTERING, "Clustering",
         "V3 discovery: username[:password] for authentication.";
     "discovery-password", Secret, "", Unsupported(DISCOVERY) =>
         "V3 discovery: password for authentication.";
-    "discovery-fallback", OneOf(&["exit", "proxy"]), "proxy", Inert =>
-        "Expected behavior ('exit' or 'proxy') when discovery services fails.";
-    "discovery-proxy", Text, "", Unsupported(DISCOVERY) =>
+    "discovery-fallback", OneOf(&["exit", "proxy"]), "proxy", Works =>
+        "What a host becomes when the cluster has its members without it: 'proxy' or 'exit'.";
+    "discovery-proxy", Text, "", Works =>
         "HTTP proxy to use for traffic to discovery service.";
-    "discovery-srv", Text, "", Unsupported(DISCOVERY) =>
+    "discovery-srv", Text, "", Works =>
         "DNS srv domain used to bootstrap the cluster.";
-    "discovery-srv-name", Text, "", Unsupported(DISCOVERY) =>
+    "discovery-srv-name", Text, "", Works =>
         "Suffix to the dns srv name queried when bootstrapping.";
     "strict-reconfig-check", Bool, "true", Works =>
         "Reject reconfiguration requests that would cause quorum loss.";
@@ -125,8 +125,11 @@ group! { CLUSTERING, "Clustering",
         "Auto compaction retention length. 0 means disable auto compaction.";
     "auto-compaction-mode", Text, "periodic", Inert =>
         "Interpret 'auto-compaction-retention' one of: periodic|revision.";
-    "enable-v2", Bool, "false", Unsupported("the v2 API is a later step: use the v3 API") =>
-        "Accept etcd V2 client requests.";
+    "enable-v2", Bool, "true", Works =>
+        "Accept etcd V2 client requests. On, unlike in etcd 3.4: it is what Deis speaks.";
+    "v2-ttl-grace", Duration, "20s", Works =>
+        "How long a new leader lets overdue keys of the V2 API live, so that their owners can\n\
+         renew them. Longer than a heartbeat.";
     "v2-deprecation", Text, "write-only", Inert =>
         "Phase of v2store deprecation.";
 }

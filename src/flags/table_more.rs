@@ -23,21 +23,19 @@ group! { MONITORING, "Profiling and Monitoring",
         "Number of samples to collect per million spans.";
 }
 
-const PROXY_LATER: &str = "the proxy is a later step: point clients at the members";
-
 group! { PROXY, "v2 Proxy",
-    "proxy", OneOf(&["off", "readonly", "on"]), "off", Unsupported(PROXY_LATER) =>
+    "proxy", OneOf(&["off", "readonly", "on"]), "off", Works =>
         "Proxy mode setting ('off', 'readonly' or 'on').";
-    "proxy-failure-wait", Count, "5000", Inert =>
+    "proxy-failure-wait", Count, "5000", Works =>
         "Time (in milliseconds) an endpoint will be held in a failed state.";
-    "proxy-refresh-interval", Count, "30000", Inert =>
+    "proxy-refresh-interval", Count, "30000", Works =>
         "Time (in milliseconds) of the endpoints refresh interval.";
-    "proxy-dial-timeout", Count, "1000", Inert =>
+    "proxy-dial-timeout", Count, "1000", Works =>
         "Time (in milliseconds) for a dial to timeout.";
-    "proxy-write-timeout", Count, "5000", Inert =>
+    "proxy-write-timeout", Count, "5000", Works =>
         "Time (in milliseconds) for a write to timeout.";
     "proxy-read-timeout", Count, "0", Inert =>
-        "Time (in milliseconds) for a read to timeout.";
+        "Time (in milliseconds) for a read to timeout. Anything but 0 would cut watches.";
 }
 
 group! { FEATURES, "Features",

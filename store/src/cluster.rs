@@ -207,7 +207,7 @@ impl Store {
             &change,
             LEARNERS_MAX,
         )?;
-        match self.submit(change.encode_to_vec().into(), true).await? {
+        match self.submit(change.encode_to_vec().into(), true).await?? {
             Response::Members(members) => Ok(members),
             _ => Ok(self.view().members()),
         }

@@ -85,6 +85,12 @@ pub struct Config {
     /// Streams (requests in flight) on one client connection; no limit in etcd.
     pub max_concurrent_streams: u32,
 
+    /// Whether the v2 HTTP API is served; it is, unlike in etcd 3.4, since it is what Deis speaks.
+    pub enable_v2: bool,
+    /// Milliseconds for which a new leader lets overdue keys of the v2 API live, so that their
+    /// owners can renew them; 20 s: longer than the heartbeats of Deis (10 s) and fleet (15 s).
+    pub v2_ttl_grace_ms: u64,
+
     /// What keeps the key space.
     pub storage_engine: StorageEngine,
     /// Milliseconds between two background commits of the engine, 100. Durability does not wait
@@ -129,6 +135,8 @@ impl Config {
             max_request_bytes: 1_572_864,
             max_concurrent_streams: u32::MAX,
             storage_engine: StorageEngine::Lmdb,
+            enable_v2: true,
+            v2_ttl_grace_ms: 20_000,
             flush_interval_ms: 100,
             flush_records: 10_000,
             unsafe_no_fsync: false,

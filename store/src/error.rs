@@ -197,9 +197,9 @@ impl From<state::Error> for Error {
             state::Error::PeerUrlExist => Error::PeerUrlExist,
             state::Error::MemberNotLearner => Error::MemberNotLearner,
             state::Error::TooManyLearners => Error::TooManyLearners,
-            error @ (state::Error::UnknownCommand | state::Error::Engine(_)) => {
-                Error::Internal(error.to_string())
-            }
+            error @ (state::Error::Tree(_)
+            | state::Error::UnknownCommand
+            | state::Error::Engine(_)) => Error::Internal(error.to_string()),
         }
     }
 }

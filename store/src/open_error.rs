@@ -45,6 +45,19 @@ pub enum OpenError {
         /// What the last one said.
         why: String,
     },
+    /// The others know this member as one that has run already.
+    #[error(
+        "member {id} has already been bootstrapped: the others know it, and there is no data in \
+         {dir}. A member that has lost its data must not vote again under its old name: call \
+         `etcdctl member remove {id}` and `etcdctl member add` for this host, then start it with \
+         --initial-cluster-state=existing and without --discovery; or point --data-dir at its data"
+    )]
+    AlreadyBootstrapped {
+        /// Its id, in hexadecimal.
+        id: String,
+        /// Where its data should be.
+        dir: PathBuf,
+    },
     /// Something that should not happen.
     #[error("{0}")]
     Internal(String),

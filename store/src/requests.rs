@@ -197,7 +197,15 @@ impl Store {
     /// Puts a command into the log and returns what came of it. A command that is surely not in the
     /// log is tried again, until time is up; one whose fate is unknown never is.
     pub(crate) async fn propose(&self, op: Op) -> Result<Response, Error> {
-        let command = Command { op: Some(op) }.encode_to_vec();
+        Ok(self.submit_command(&Command { op: Some(op) }).await??)
+    }
+
+    /// The same, with the state machine's own refusal.
+    pub(crate) async fn submit_command(
+        &self,
+        command: &Command,
+    ) -> Result<Result<Response, StateError>, Error> {
+        let command = command.encode_to_vec();
         if self.config().max_request_bytes < command.len() {
             return Err(Error::RequestTooLarge);
         }
@@ -209,7 +217,7 @@ impl Store {
         &self,
         payload: bytes::Bytes,
         membership: bool,
-    ) -> Result<Response, Error> {
+    ) -> Result<Result<Response, StateError>, Error> {
         let began = Instant::now();
         let node = self.inner.shared.node();
         let lag = node
@@ -239,7 +247,7 @@ impl Store {
                 return Err(Error::Stopped);
             }
             match timeout_at(deadline, outcome).await {
-                Ok(Ok(Outcome::Applied(result))) => return result.map_err(Error::from),
+                Ok(Ok(Outcome::Applied(result))) => return Ok(result),
                 Ok(Ok(Outcome::Refused(Refusal::TooManyRequests))) => {
                     return Err(Error::TooManyRequests);
                 }
@@ -290,7 +298,7 @@ impl Store {
     }
 
     /// The quota: when the request does not fit, the NOSPACE alarm goes up for everybody.
-    async fn require_room(&self, cost: u64) -> Result<(), Error> {
+    pub(crate) async fn require_room(&self, cost: u64) -> Result<(), Error> {
         if self.view().has_room(cost) {
             return Ok(());
         }
@@ -339,7 +347,7 @@ impl Drop for Forget<'_> {
 }
 
 /// An answer to another question: a bug, told as an error rather than a panic in a server.
-fn unexpected(response: &Response) -> Error {
+pub(crate) fn unexpected(response: &Response) -> Error {
     tracing::error!(?response, "an answer of the wrong kind");
     Error::from(StateError::UnknownCommand)
 }

@@ -1,10 +1,10 @@
 //! The handle to a member, and how one is brought up and taken down.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crossbeam::channel::{bounded, unbounded};
 use keelson_core::node::Role;
@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::Config;
+use crate::edge::v2::{LogLevel, V2};
 use crate::member::applier::{Applier, FlushPolicy};
 use crate::member::driver::{Driver, Event};
 use crate::member::fatal::{Fatal, FatalHandler, end_process};
@@ -28,6 +29,7 @@ use crate::open_error::OpenError;
 use crate::peer::{Gate, Links, PeerService};
 use crate::reads::ReadBatches;
 use crate::shared::Shared;
+use crate::tree::{self, Hub};
 
 /// A member of a cluster, or a cluster of one. Cheap to clone; every clone is the same member.
 ///
@@ -38,6 +40,9 @@ pub struct Store {
     pub(crate) inner: Arc<Inner>,
 }
 
+/// Changes how loud the process logs.
+pub type LogControl = Box<dyn Fn(LogLevel) + Send + Sync>;
+
 pub(crate) struct Inner {
     pub(crate) config: Config,
     pub(crate) shared: Arc<Shared>,
@@ -46,10 +51,16 @@ pub(crate) struct Inner {
     pub(crate) links: Links,
     pub(crate) syncs: Arc<Histogram>,
     pub(crate) turns: Arc<Turns>,
+    /// Watchers of the v2 tree.
+    pub(crate) hub: Arc<Hub>,
     /// What the log knew to be committed when the member started.
     committed_at_start: keelson_core::Index,
     /// Nothing but the genesis was there.
     is_new: bool,
+    /// When it was opened.
+    pub(crate) started: SystemTime,
+    /// Who can make the log louder.
+    pub(crate) log_control: OnceLock<LogControl>,
     stopping: watch::Sender<bool>,
     published: watch::Sender<bool>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -82,7 +93,8 @@ impl Store {
         })
         .await
         .map_err(|error| OpenError::Internal(error.to_string()))??;
-        let (store, peers) = assemble(config, recovery, Fatal::new(fatal))?;
+        let (hub, fan_out) = Hub::new();
+        let (store, peers) = assemble(config, recovery, hub, Fatal::new(fatal))?;
         let limits = crate::edge::Limits {
             drain_timeout: Duration::from_millis(500),
             ..crate::edge::Limits::default()
@@ -101,7 +113,19 @@ impl Store {
         });
         store.spawn(crate::publish::publish(store.clone()));
         store.spawn(crate::publish::agree_on_version(store.clone()));
+        let grace = Duration::from_millis(store.config().v2_ttl_grace_ms);
+        store.spawn(tree::expirer::run(store.clone(), grace));
+        store.spawn(fan_out);
         Ok(store)
+    }
+
+    /// Whether the data directory holds a member already: what a new one would begin with is then of
+    /// no interest.
+    ///
+    /// # Errors
+    /// There is a log, and it cannot be read.
+    pub fn is_there(config: &Config) -> Result<bool, OpenError> {
+        recover::is_there(config)
     }
 
     /// Waits until the member may answer clients: it has made itself known to the cluster, and has
@@ -177,6 +201,7 @@ impl Store {
         });
         let _ = tokio::time::timeout(Duration::from_secs(6), joined).await;
         self.inner.waiters.close_all();
+        self.inner.hub.cut_all();
         self.inner.reads.close_all();
         let tasks = std::mem::take(&mut *self.inner.tasks.lock());
         for task in tasks {
@@ -198,8 +223,20 @@ impl Store {
             concurrent_streams_max: self.inner.config.max_concurrent_streams,
             ..crate::edge::Limits::default()
         };
-        let more = |_: &crate::edge::Drain| Default::default();
+        let more = |drain: &crate::edge::Drain| crate::edge::More {
+            first: self
+                .config()
+                .enable_v2
+                .then(|| V2::new(self.clone(), drain)),
+            routes: Default::default(),
+            router: Default::default(),
+        };
         crate::edge::serve_clients(self.clone(), listeners, limits, more, shutdown).await
+    }
+
+    /// Lets clients of the v2 API make the log louder (`/config/local/log`). For the first caller.
+    pub fn set_log_control(&self, control: LogControl) {
+        let _ = self.inner.log_control.set(control);
     }
 
     /// This member's id.
@@ -241,6 +278,7 @@ type Peers = keelson_proto::peer::peer_server::PeerServer<PeerService<DriverInbo
 fn assemble(
     config: Config,
     recovery: Recovery,
+    hub: Arc<Hub>,
     fatal: Fatal,
 ) -> Result<(Store, tonic::service::Routes), OpenError> {
     let turns = Turns::new();
@@ -265,6 +303,7 @@ fn assemble(
         flushes,
         waiters: Arc::clone(&waiters),
         shared: Arc::clone(&shared),
+        hub: Arc::clone(&hub),
         policy: FlushPolicy {
             interval_ms: config.flush_interval_ms,
             records: config.flush_records,
@@ -333,8 +372,11 @@ fn assemble(
         links,
         syncs,
         turns,
+        hub,
         committed_at_start: recovery.committed,
         is_new: recovery.is_new,
+        started: SystemTime::now(),
+        log_control: OnceLock::new(),
         stopping: watch::Sender::new(false),
         published: watch::Sender::new(false),
         threads: Mutex::new(threads),

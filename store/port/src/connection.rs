@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
@@ -113,7 +114,8 @@ async fn serve_h2<S: Serve>(
     port: &Port<S>,
     mut begun: Pin<&mut impl Future<Output = ()>>,
 ) -> hyper::Result<()> {
-    let service = service_fn(|request| port.service.call(request));
+    let client = client_of(&socket);
+    let service = service_fn(|request| port.service.call_from(request, client));
     let socket = TokioIo::new(Filtered::new(socket, AuthorityMender::new()));
     let mut connection = pin!(port.h2.serve_connection(socket, service));
     tokio::select! {
@@ -163,12 +165,15 @@ async fn requests<S: Serve>(
     port: &Port<S>,
     mut begun: Pin<&mut impl Future<Output = ()>>,
 ) -> hyper::Result<Option<Waiting>> {
+    let client = client_of(&socket);
     let (clock, heads) = HeadClock::new(port.limits.head_timeout);
     let (socket, unsent) = Filtered::new(socket, clock).after(ahead);
     let parking = Parking::default();
     let service = service_fn(|request: http::Request<Incoming>| {
         let busy = heads.busy();
-        let answer = port.service.call(with_parking(request, &parking));
+        let answer = port
+            .service
+            .call_from(with_parking(request, &parking), client);
         async move {
             answer
                 .await
@@ -200,6 +205,12 @@ async fn requests<S: Serve>(
         ahead: parts.read_buf,
         answer,
     }))
+}
+
+/// Who is at the other end; of a client that has left already, nobody knows.
+fn client_of(socket: &TcpStream) -> SocketAddr {
+    let nobody = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    socket.peer_addr().unwrap_or(nobody)
 }
 
 /// Offers the request's handler to park its answer, where that can be done.

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::future::Future;
+use std::net::SocketAddr;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -22,4 +23,10 @@ pub trait Serve: Send + Sync + 'static {
 
     /// Answers one request; its version says which protocol it came by.
     fn call(&self, request: Request<Incoming>) -> Self::Future;
+
+    /// The same, told who asks. Proxies want to know; not an extension of the request, because that
+    /// would cost everyone an allocation.
+    fn call_from(&self, request: Request<Incoming>, _client: SocketAddr) -> Self::Future {
+        self.call(request)
+    }
 }

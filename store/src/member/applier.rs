@@ -12,6 +12,7 @@ use crossbeam::queue::SegQueue;
 use keelson_core::engine::Engine;
 use keelson_core::node::Input;
 use keelson_core::state::{Capture, Flush, ReadView, StateError, StateMachine};
+use keelson_core::tree::Action;
 use keelson_core::{Committed, Index, SnapshotMark};
 use keelson_proto::internal;
 use tokio::sync::oneshot;
@@ -22,6 +23,7 @@ use super::flusher::FlushJob;
 use super::turns::Turns;
 use super::waiters::{Outcome, Waiters};
 use crate::shared::Shared;
+use crate::tree::Hub;
 
 /// What the applier is asked to do, in order.
 pub(crate) enum ApplyJob {
@@ -59,6 +61,7 @@ pub(crate) struct Applier {
     pub(crate) flushes: Sender<FlushJob>,
     pub(crate) waiters: Arc<Waiters>,
     pub(crate) shared: Arc<Shared>,
+    pub(crate) hub: Arc<Hub>,
     pub(crate) policy: FlushPolicy,
     pub(crate) fatal: Fatal,
     /// Reads by the index they wait for.
@@ -116,6 +119,12 @@ impl Applier {
             let mine =
                 super::waiters::request_of(committed).is_some_and(|id| self.waiters.is_mine(id));
             let applied = self.state.apply(committed, mine)?;
+            for event in &applied.events {
+                self.hub.publish(event);
+                if event.action == Action::Expire {
+                    self.shared.note_expired();
+                }
+            }
             if let Some(id) = applied.id.filter(|_| mine) {
                 self.waiters.settle(id, Outcome::Applied(applied.response));
             }
@@ -187,6 +196,7 @@ impl Applier {
                 self.flushing = false;
                 self.compacting = true;
                 self.shared.replace_view(self.view.clone());
+                self.hub.resume(&self.view);
                 self.shared.note_members(&self.view);
                 self.shared.note_applied(self.view.applied_index());
                 self.release_reads();

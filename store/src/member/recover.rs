@@ -84,6 +84,13 @@ impl Layout {
     }
 }
 
+/// Whether the directories hold a member that can go on by itself.
+pub(crate) fn is_there(config: &Config) -> Result<bool, OpenError> {
+    let layout = Layout::of(config);
+    let identity = Wal::<RealDisk>::identity(&RealDisk, &layout.wal)?;
+    Ok(identity.is_some() && layout.snap.join(CURRENT).exists())
+}
+
 /// Finds out who this member is: from its log, or from the configuration, or from the cluster that
 /// it joins.
 pub(crate) async fn whom(config: &Config) -> Result<Found, OpenError> {
@@ -99,7 +106,10 @@ pub(crate) async fn whom(config: &Config) -> Result<Found, OpenError> {
         }
         // The process ended while it founded or joined: it does so again.
         Some(_) => {}
-        None => refuse_state_without_log(&layout, has_state)?,
+        None => {
+            refuse_state_without_log(&layout, has_state)?;
+            super::join::refuse_amnesia(config).await?;
+        }
     }
     match config.initial_cluster_state {
         InitialClusterState::New => found(config),

@@ -60,6 +60,7 @@ impl StateMachine {
         registry.version = Some(version.version);
         self.set_registry(registry);
         self.changed.insert(key, row);
+        self.touch_tree();
         Response::Empty
     }
 }

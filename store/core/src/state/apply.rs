@@ -14,6 +14,7 @@ use super::shared::Fault;
 use super::write::Write;
 use super::{Applied, Response, StateMachine, delete, put, quota, txn};
 use crate::engine::EngineError;
+use crate::tree::Event;
 use crate::{Committed, EntryKind, ProposalId, proposal};
 
 /// Whose request it was, and what it is answered.
@@ -33,32 +34,39 @@ impl StateMachine {
     ) -> Result<Applied, EngineError> {
         let entry = &committed.entry;
         if entry.index.0 <= self.mark.index {
-            return Ok(self.outcome(None, Ok(Response::Empty)));
+            return Ok(self.outcome((None, Ok(Response::Empty)), Vec::new()));
         }
         assert_eq!(
             entry.index.0,
             self.mark.index + 1,
             "entries are applied in order, without gaps"
         );
-        let (id, response) = match entry.kind {
-            EntryKind::Command => self.apply_command(committed, want_response)?,
+        let mut events = Vec::new();
+        let answer = match entry.kind {
+            EntryKind::Command => self.apply_command(committed, want_response, &mut events)?,
             EntryKind::Membership => self.apply_membership(committed),
         };
         self.mark.index = entry.index.0;
         self.mark.term = entry.term.0;
         self.shared.applied.store(entry.index.0, Ordering::SeqCst);
-        Ok(self.outcome(id, response))
+        Ok(self.outcome(answer, events))
     }
 
-    fn outcome(&self, id: Option<ProposalId>, response: Result<Response, Error>) -> Applied {
+    fn outcome(&self, (id, response): Answer, events: Vec<Arc<Event>>) -> Applied {
         Applied {
             id,
             response,
             revision: self.shared.revision(),
+            events,
         }
     }
 
-    fn apply_command(&mut self, committed: &Committed, want: bool) -> Result<Answer, EngineError> {
+    fn apply_command(
+        &mut self,
+        committed: &Committed,
+        want: bool,
+        events: &mut Vec<Arc<Event>>,
+    ) -> Result<Answer, EngineError> {
         let Some((id, command)) = proposal::decode(&committed.entry.data) else {
             // The empty entry with which a leader begins its term.
             return Ok((None, Ok(Response::Empty)));
@@ -76,7 +84,8 @@ impl StateMachine {
             Op::Alarm(request) => Ok(self.apply_alarm(&request)),
             Op::MemberAttributes(attributes) => Ok(self.apply_attributes(attributes)),
             Op::ClusterVersion(version) => Ok(self.apply_version(version)),
-            Op::Tree(_) | Op::TreeExpire(_) => Err(Error::UnknownCommand),
+            Op::Tree(request) => self.apply_tree(&request, events),
+            Op::TreeExpire(request) => Ok(self.apply_expire(&request, events)),
         };
         Ok((Some(id), response))
     }
@@ -113,16 +122,17 @@ impl StateMachine {
         }
     }
 
-    /// What an alarm forbids: CORRUPT everything that changes pairs, NOSPACE what adds some.
+    /// What an alarm forbids: CORRUPT everything that changes data, NOSPACE what adds some.
     fn forbidden(&self, op: &Op) -> Option<Error> {
         if self.registry.alarms.is_empty() {
             return None;
         }
-        let pairs = matches!(
-            op,
-            Op::Put(_) | Op::DeleteRange(_) | Op::Txn(_) | Op::Compaction(_)
-        );
-        if pairs && self.registry.alarmed(AlarmType::Corrupt) {
+        let data = match op {
+            Op::Put(_) | Op::DeleteRange(_) | Op::Txn(_) | Op::Compaction(_) => true,
+            Op::Tree(_) | Op::TreeExpire(_) => true,
+            Op::Alarm(_) | Op::MemberAttributes(_) | Op::ClusterVersion(_) => false,
+        };
+        if data && self.registry.alarmed(AlarmType::Corrupt) {
             return Some(Error::Corrupt);
         }
         let grows = quota::cost(op) > 0;

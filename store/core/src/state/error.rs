@@ -1,6 +1,7 @@
 //! What a request can be refused for, in etcd's words, and what ends the member.
 
 use crate::engine::EngineError;
+use crate::tree::TreeError;
 
 /// Why a request changed nothing or could not be read. The texts are etcd's, to the letter: client
 /// libraries tell errors apart by them.
@@ -63,6 +64,9 @@ pub enum Error {
     /// The cluster has as many learners as it may.
     #[error("etcdserver: too many learner members in cluster")]
     TooManyLearners,
+    /// The v2 tree refuses.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
     /// The log holds a command of a newer release, which this one cannot apply.
     #[error("keelson: command not understood; upgrade this member")]
     UnknownCommand,

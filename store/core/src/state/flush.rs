@@ -36,9 +36,10 @@ impl StateMachine {
     /// How much waits to be flushed.
     pub fn unflushed(&self) -> Unflushed {
         let rows = self.overlays.active.len();
+        let (tree_rows, tree_bytes) = self.shared.tree.read().unflushed();
         Unflushed {
-            records: rows + self.changed.len() + self.dropped.len(),
-            bytes: self.overlays.active.bytes(),
+            records: rows + self.changed.len() + self.dropped.len() + tree_rows,
+            bytes: self.overlays.active.bytes() + tree_bytes,
         }
     }
 
@@ -50,6 +51,7 @@ impl StateMachine {
         if self.flushing || (mark == self.frozen_mark && self.unflushed().records == 0) {
             return None;
         }
+        self.freeze_tree();
         let frozen = mem::take(&mut self.overlays.active);
         let mut dropped = mem::take(&mut self.dropped);
         dropped.sort_unstable();

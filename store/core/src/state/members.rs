@@ -87,6 +87,9 @@ impl StateMachine {
     }
 
     fn change_members(&mut self, op: &Op) {
+        // etcd keeps its members in the v2 tree; one removed is deleted there and noted elsewhere.
+        let changes = if matches!(op, Op::Remove(_)) { 2 } else { 1 };
+        (0..changes).for_each(|_| self.touch_tree());
         let mut registry = Registry::clone(&self.registry);
         match op {
             Op::Add(member) => {
@@ -125,6 +128,7 @@ impl StateMachine {
             member.client_ur_ls = attributes.client_urls;
             self.keep_member(member);
             self.set_registry(registry);
+            self.touch_tree();
         }
         Response::Empty
     }

@@ -15,6 +15,8 @@
 //! * The **overlay** holds rows until the engine has them. Every flush carries the applied mark, so
 //!   what the engine holds and what it claims to hold cannot differ; after a crash, the entries
 //!   behind the mark are applied again from the log.
+//! * The **v2 tree** (`crate::tree`) lives in memory beside all this; what changed of it since the
+//!   last flush becomes rows then, not before.
 //! * **Compaction** is logical at once (`compacted`), physical in small steps (`compact_step`).
 //! * **Quota**: no apply depends on a database's size, which differs between members. The edge asks
 //!   `ReadView::has_room` before it proposes, and raises the NOSPACE alarm through the log when
@@ -84,6 +86,7 @@ mod shared;
 mod snapshot;
 mod snapshot_install;
 mod stream;
+mod tree;
 mod txn;
 mod versions;
 mod view;
@@ -106,7 +109,7 @@ pub use flush::{Flush, Unflushed};
 pub use hash::HashKv;
 pub use keys::KeyRange;
 pub use members::validate as validate_member_change;
-pub use quota::{put_cost, txn_cost};
+pub use quota::{put_cost, tree_cost, txn_cost};
 pub use revision::RowKey;
 pub use snapshot::Capture;
 pub use snapshot_install::{SnapshotBuilder, SnapshotError};
@@ -114,6 +117,7 @@ pub use stream::RangeStream;
 pub use view::ReadView;
 
 use crate::engine::{Change, Table};
+use crate::tree::Event;
 use crate::{ClusterId, Index, ProposalId};
 use compact::Sweep;
 use registry::Registry;
@@ -160,6 +164,8 @@ pub enum Response {
     Alarm(AlarmResponse),
     /// To a membership change: the members after it, by id.
     Members(Vec<Member>),
+    /// To a change of the v2 tree.
+    Tree(Arc<Event>),
     /// To everything that needs no answer.
     Empty,
 }
@@ -173,6 +179,9 @@ pub struct Applied {
     pub response: Result<Response, Error>,
     /// The store's revision after it.
     pub revision: i64,
+    /// What watchers of the v2 tree must hear, in order; that no watcher hears of a refresh is left
+    /// to the caller, who keeps the history's order.
+    pub events: Vec<Arc<Event>>,
 }
 
 /// The state machine; the applier thread owns it.

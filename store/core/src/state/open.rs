@@ -18,7 +18,7 @@ use super::revision::RowKey;
 use super::rows::{self, Peek};
 use super::shared::{Overlays, Shared};
 use super::versions::{Stamp, Versions};
-use super::{Genesis, Limits, StateMachine};
+use super::{Genesis, Limits, StateMachine, tree};
 use crate::engine::{Engine, Table, WriteBatch};
 
 impl StateMachine {
@@ -42,6 +42,9 @@ impl StateMachine {
         for (key, row) in marks.rows() {
             batch.put(Table::Meta, key, row);
         }
+        for (key, row) in tree::founded_by(genesis.members.len()) {
+            batch.put(Table::Tree, key, row);
+        }
         for member in genesis.members {
             batch.put(
                 Table::Members,
@@ -63,7 +66,8 @@ impl StateMachine {
             return Ok(None);
         };
         let registry = Registry::load(&*engine)?;
-        let shared = Shared::new(engine, limits, marks.cluster, registry);
+        let tree = tree::load(&*engine)?;
+        let shared = Shared::new(engine, limits, marks.cluster, registry, tree);
         rebuild(&shared.index, &*shared.engine, marks.revision)?;
         shared.revision.store(marks.revision, Ordering::SeqCst);
         shared.compacted.store(marks.compacted, Ordering::SeqCst);

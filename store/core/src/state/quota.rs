@@ -2,7 +2,9 @@
 
 use keelson_proto::etcdserverpb::request_op::Request;
 use keelson_proto::etcdserverpb::{PutRequest, RequestOp, TxnRequest};
+use keelson_proto::internal::TreeRequest;
 use keelson_proto::internal::command::Op;
+use keelson_proto::internal::tree_request::Op as TreeOp;
 
 /// What a pair costs beyond its key and value.
 const PAIR_OVERHEAD: u64 = 256;
@@ -26,11 +28,21 @@ fn op_cost(op: &RequestOp) -> u64 {
     }
 }
 
+/// The cost of a change of the v2 tree: a deletion and a refresh need no room.
+pub fn tree_cost(request: &TreeRequest) -> u64 {
+    match request.op() {
+        TreeOp::Delete | TreeOp::CompareAndDelete => 0,
+        _ if request.refresh => 0,
+        _ => PAIR_OVERHEAD + (request.path.len() + request.value.len()) as u64,
+    }
+}
+
 /// The cost of a command; 0 for one that the NOSPACE alarm lets through.
 pub(super) fn cost(op: &Op) -> u64 {
     match op {
         Op::Put(put) => put_cost(put),
         Op::Txn(txn) => txn_cost(txn),
+        Op::Tree(request) => tree_cost(request),
         _ => 0,
     }
 }

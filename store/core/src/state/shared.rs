@@ -15,6 +15,7 @@ use super::revision::RowKey;
 use super::{Limits, rows};
 use crate::ClusterId;
 use crate::engine::{Engine, EngineError, Table};
+use crate::tree::Tree;
 
 /// The parts of the overlay. A reader takes both at once: a row moves from `active` to `frozen`,
 /// and leaves `frozen` only when the engine has it, so engine plus overlays never miss a row.
@@ -39,6 +40,8 @@ pub(super) struct Shared {
     pub(super) index: Index,
     pub(super) overlays: RwLock<Overlays>,
     pub(super) registry: RwLock<Arc<Registry>>,
+    /// Changed by the applier only; readers hold the lock while they build their answers.
+    pub(super) tree: RwLock<Tree>,
     pub(super) cluster: ClusterId,
     pub(super) limits: Limits,
     /// The newest revision whose rows are all there.
@@ -60,6 +63,7 @@ impl Shared {
         limits: Limits,
         cluster: ClusterId,
         registry: Registry,
+        tree: Tree,
     ) -> Shared {
         let engine_bytes = AtomicU64::new(engine.size().in_use_bytes);
         Shared {
@@ -67,6 +71,7 @@ impl Shared {
             index: Index::default(),
             overlays: RwLock::default(),
             registry: RwLock::new(Arc::new(registry)),
+            tree: RwLock::new(tree),
             cluster,
             limits,
             revision: AtomicI64::new(1),

@@ -51,8 +51,13 @@ impl StateMachine {
         })
     }
 
-    /// A small table as it is now: the engine's rows, then what is frozen, then what is new.
+    /// A small table as it is now: the engine's rows, then what is frozen, then what is new. The v2
+    /// tree is all in memory.
     fn small_rows(&self, of: Table) -> Result<VecDeque<Row>, StateError> {
+        if of == Table::Tree {
+            let rows = self.shared.tree.read().rows().into_iter();
+            return Ok(rows.map(|(key, value)| Row { key, value }).collect());
+        }
         let mut rows = table(&*self.shared.engine, of)?;
         for changes in [&self.changed_frozen, &self.changed] {
             overlay(&mut rows, of, changes);

@@ -4,6 +4,8 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 
+use super::Nodes;
+
 /// What happened. The numbers are on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -27,6 +29,21 @@ pub enum Action {
 }
 
 impl Action {
+    /// The action with that number, if there is one.
+    pub(super) fn from_number(number: u32) -> Option<Action> {
+        const ALL: [Action; 8] = [
+            Action::Get,
+            Action::Set,
+            Action::Create,
+            Action::Update,
+            Action::CompareAndSwap,
+            Action::Delete,
+            Action::CompareAndDelete,
+            Action::Expire,
+        ];
+        ALL.into_iter().find(|action| *action as u32 == number)
+    }
+
     /// etcd's name for it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -56,11 +73,32 @@ pub struct Node {
     /// What is left of its time in seconds, rounded up, never below 0. 0 is not shown.
     pub ttl: i64,
     /// What a listed directory holds, in key order, hidden nodes left out.
-    pub nodes: Vec<Node>,
+    pub nodes: Nodes,
     /// The index of the last change.
     pub modified: u64,
     /// The index at which it was made.
     pub created: u64,
+}
+
+impl Node {
+    /// The node without what it holds.
+    pub(super) fn alone(&self) -> Node {
+        Node {
+            key: self.key.clone(),
+            value: self.value.clone(),
+            nodes: Nodes::new(),
+            ..*self
+        }
+    }
+
+    /// Whether the two are the same but for what they hold.
+    pub(super) fn equals_alone(&self, other: &Node) -> bool {
+        let numbers = |node: &Node| (node.expires_ns, node.ttl, node.modified, node.created);
+        self.key == other.key
+            && self.value == other.value
+            && self.dir == other.dir
+            && numbers(self) == numbers(other)
+    }
 }
 
 /// A change of the tree; watchers share one.
@@ -76,7 +114,8 @@ pub struct Event {
     pub index: u64,
     /// Only a time to live was renewed: no watcher hears of it, no scan of the history finds it.
     pub refresh: bool,
-    /// What went with a directory, all whole paths: whoever watches one of these hears of it.
+    /// What went with a directory, all whole paths, the directory's own not among them: whoever
+    /// watches one of these hears of it, hidden or not. The history does not keep it.
     pub removed: Vec<Bytes>,
     /// For whoever sends it: its encoding, made once for all.
     pub encoding: OnceLock<Bytes>,

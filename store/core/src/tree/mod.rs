@@ -1,11 +1,93 @@
 //! The v2 tree: files and directories with a time to live, one index for all of it, and the last
 //! thousand events.
 //!
-//! Paths are whole: "/1/foo" is what clients of the keys API call "/foo", "/2/..." is the auth API's.
-//! Time is an argument everywhere; the same requests give the same tree on every member.
+//! Paths are whole: "/1/foo" is what clients of the keys API call "/foo", "/2/..." is the auth
+//! API's. Time is an argument everywhere; the same requests give the same tree on every member.
+//! etcd's `v2store` is the model, to the order of its refusals.
+//!
+//! A path may have ten thousand names, so nothing here is recursive: the nodes lie in a slab
+//! (`arena.rs`) and are linked by number.
+//!
+//! ```
+//! use keelson_core::tree::Tree;
+//! use keelson_proto::internal::TreeRequest;
+//!
+//! let mut tree = Tree::new();
+//! let set = TreeRequest { path: "/1/foo".into(), value: "bar".into(), ..Default::default() };
+//! assert_eq!(tree.apply(&set)?.index, 1);
+//! let node = tree.get(b"/1/foo", false, 0)?;
+//! assert_eq!(node.value.as_deref(), Some(&b"bar"[..]));
+//! assert_eq!(tree.scan(b"/1", true, 1)?.map(|event| event.index), Some(1));
+//! # Ok::<(), keelson_core::tree::TreeError>(())
+//! ```
 
+mod arena;
+mod change;
+mod digest;
 mod error;
 mod event;
+mod expiry;
+mod history;
+mod nodes;
+mod path;
+mod read;
+mod rows;
+mod walk;
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::collections::BTreeSet;
 
 pub use error::{ErrorCode, TreeError};
 pub use event::{Action, Event, Node};
+pub use nodes::Nodes;
+pub(crate) use rows::Loader;
+
+use arena::{Arena, Id};
+use history::History;
+
+/// Files and directories. One owner changes it; others may read it meanwhile, under a lock.
+pub struct Tree {
+    arena: Arena,
+    /// When nodes end, and which.
+    deadlines: BTreeSet<(i64, Id)>,
+    history: History,
+}
+
+impl Default for Tree {
+    fn default() -> Tree {
+        Tree::new()
+    }
+}
+
+impl Tree {
+    /// A tree in which nothing has happened: "/", "/0" and "/1", which nobody can change.
+    pub fn new() -> Tree {
+        Tree {
+            arena: Arena::new(),
+            deadlines: BTreeSet::new(),
+            history: History::default(),
+        }
+    }
+
+    /// The index of the last change: etcd's X-Etcd-Index.
+    pub fn index(&self) -> u64 {
+        self.history.newest()
+    }
+
+    /// How many nodes there are besides those that are always there.
+    pub fn len(&self) -> usize {
+        self.arena.len()
+    }
+
+    /// Whether there are no others.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A change that clients do not see but that takes an index, as etcd's members do.
+    pub fn touch(&mut self) {
+        self.history.push(None);
+    }
+}

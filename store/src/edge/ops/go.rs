@@ -7,7 +7,7 @@ use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW,
     CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS,
 };
-use http::{HeaderValue, Method, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 
 use crate::edge::gateway;
 
@@ -47,6 +47,11 @@ pub(in crate::edge) fn only(allowed: &Method, method: &Method) -> Result<(), Res
     Err(refused)
 }
 
+/// `http.NotFound`.
+pub(in crate::edge) fn not_found_page() -> Response {
+    plain(StatusCode::NOT_FOUND, "404 page not found")
+}
+
 /// `http.NotFound`, in the words of whoever is responsible for the path.
 pub async fn not_found(uri: Uri) -> Response {
     let text = match gateway::owns(uri.path()) {
@@ -64,6 +69,12 @@ pub async fn cors(request: Request, next: Next) -> Response {
     } else {
         next.run(request).await
     };
+    allow_any_origin(response.headers_mut());
+    response
+}
+
+/// The headers with which pages of any origin may read an answer.
+pub(in crate::edge) fn allow_any_origin(headers: &mut HeaderMap) {
     let allowed = [
         (
             ACCESS_CONTROL_ALLOW_METHODS,
@@ -76,8 +87,6 @@ pub async fn cors(request: Request, next: Next) -> Response {
         ),
     ];
     for (name, value) in allowed {
-        let value = HeaderValue::from_static(value);
-        response.headers_mut().insert(name, value);
+        headers.insert(name, HeaderValue::from_static(value));
     }
-    response
 }

@@ -10,7 +10,7 @@ use axum::routing::any;
 
 use super::backend::Backend;
 
-pub(super) use go::plain;
+pub(super) use go::{allow_any_origin, not_found_page, plain};
 pub use go::{cors, not_found};
 
 /// The paths of the client port. Without a fallback, so that others can be merged in.

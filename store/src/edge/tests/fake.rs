@@ -13,13 +13,14 @@ use keelson_core::{
 use keelson_proto::etcdserverpb::*;
 use keelson_proto::internal::Command;
 use keelson_proto::internal::command::Op;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use prost::Message;
 use tokio::sync::watch;
 use tokio_stream::Stream;
 
 use crate::Error;
 use crate::edge::{Backend, Versions};
+use crate::tree::Hub;
 
 const MEMBER: u64 = 0xcafe;
 const CLUSTER: u64 = 0xbeef;
@@ -28,7 +29,7 @@ const OPS_MAX: usize = 128;
 pub(super) const REQUEST_BYTES_MAX: usize = 64 * 1024;
 
 #[derive(Clone)]
-pub(super) struct Fake(Arc<Shared>);
+pub(in crate::edge) struct Fake(Arc<Shared>);
 
 struct Shared {
     address: SocketAddr,
@@ -38,20 +39,32 @@ struct Shared {
     /// Puts wait while this is false.
     open: watch::Sender<bool>,
     waiting: watch::Sender<usize>,
+    /// Watchers of the v2 tree.
+    hub: Arc<Hub>,
 }
 
 #[derive(Default)]
-pub(super) struct Condition {
-    pub(super) leaderless: bool,
-    pub(super) learner: bool,
-    pub(super) alarms: Vec<AlarmMember>,
+pub(in crate::edge) struct Condition {
+    pub(in crate::edge) leaderless: bool,
+    pub(in crate::edge) learner: bool,
+    pub(in crate::edge) alarms: Vec<AlarmMember>,
+    /// In place of the one member.
+    pub(in crate::edge) members: Option<Vec<Member>>,
+    /// Who was removed.
+    pub(in crate::edge) removed: Vec<u64>,
+    /// How a change of members ends, instead of being refused.
+    pub(in crate::edge) member_change: Option<Result<Member, Error>>,
 }
 
 impl Fake {
     pub(super) fn new(address: SocketAddr) -> Fake {
         let engine = Arc::new(MemoryEngine::new());
         let state = StateMachine::create(engine, Genesis::default(), Limits::default()).unwrap();
+        let (hub, fanning) = Hub::new();
+        // Ends with the hub.
+        tokio::spawn(fanning);
         Fake(Arc::new(Shared {
+            hub,
             address,
             view: state.view(),
             state: Mutex::new(state),
@@ -61,7 +74,19 @@ impl Fake {
         }))
     }
 
-    pub(super) fn set(&self, change: impl FnOnce(&mut Condition)) {
+    pub(in crate::edge) fn view(&self) -> &ReadView {
+        &self.0.view
+    }
+
+    pub(in crate::edge) fn hub(&self) -> &Arc<Hub> {
+        &self.0.hub
+    }
+
+    pub(in crate::edge) fn condition(&self) -> MutexGuard<'_, Condition> {
+        self.0.condition.lock()
+    }
+
+    pub(in crate::edge) fn set(&self, change: impl FnOnce(&mut Condition)) {
         change(&mut self.0.condition.lock());
     }
 
@@ -77,6 +102,14 @@ impl Fake {
     }
 
     fn propose(&self, op: Op) -> Result<state::Response, Error> {
+        Ok(self.apply(op)??)
+    }
+
+    /// What the log takes, and then what the state machine says.
+    pub(in crate::edge) fn apply(
+        &self,
+        op: Op,
+    ) -> Result<Result<state::Response, state::Error>, Error> {
         let command = Command { op: Some(op) }.encode_to_vec();
         if REQUEST_BYTES_MAX < command.len() {
             return Err(Error::RequestTooLarge);
@@ -91,7 +124,10 @@ impl Fake {
         };
         let committed = Committed { entry, conf: None };
         let applied = state.apply(&committed, true).expect("a map does not fail");
-        Ok(applied.response?)
+        for event in &applied.events {
+            self.0.hub.publish(event);
+        }
+        Ok(applied.response)
     }
 }
 
@@ -182,18 +218,31 @@ impl Backend for Fake {
     }
 
     async fn member_add(&self, _request: MemberAddRequest) -> Result<MemberAddResponse, Error> {
-        Err(Error::NotEnoughStartedMembers)
+        match self.condition().member_change.clone() {
+            Some(outcome) => Ok(MemberAddResponse {
+                header: full(None),
+                member: Some(outcome?),
+                members: self.members(),
+            }),
+            None => Err(Error::NotEnoughStartedMembers),
+        }
     }
 
     async fn member_remove(&self, _member: MemberId) -> Result<MemberRemoveResponse, Error> {
-        Err(Error::MemberNotFound)
+        match self.condition().member_change.clone() {
+            Some(outcome) => outcome.map(|_| MemberRemoveResponse::default()),
+            None => Err(Error::MemberNotFound),
+        }
     }
 
     async fn member_update(
         &self,
         _request: MemberUpdateRequest,
     ) -> Result<MemberUpdateResponse, Error> {
-        Err(Error::MemberBadUrls)
+        match self.condition().member_change.clone() {
+            Some(outcome) => outcome.map(|_| MemberUpdateResponse::default()),
+            None => Err(Error::MemberBadUrls),
+        }
     }
 
     async fn member_promote(&self, _member: MemberId) -> Result<MemberPromoteResponse, Error> {
@@ -238,6 +287,9 @@ impl Backend for Fake {
     }
 
     fn members(&self) -> Vec<Member> {
+        if let Some(members) = self.condition().members.clone() {
+            return members;
+        }
         vec![Member {
             id: MEMBER,
             name: "m1".to_owned(),

@@ -1,7 +1,7 @@
 //! The edge over real sockets, with a map behind it.
 
 mod etcdctl;
-mod fake;
+pub(in crate::edge) mod fake;
 mod gateway;
 mod grpc;
 mod hostile;
@@ -25,12 +25,12 @@ use self::fake::Fake;
 use super::Limits;
 
 /// Ready once the server is to stop.
-type Asked = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub(in crate::edge) type Asked = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A served fake.
-struct Port {
-    address: SocketAddr,
-    fake: Fake,
+pub(in crate::edge) struct Port {
+    pub(in crate::edge) address: SocketAddr,
+    pub(in crate::edge) fake: Fake,
     shutdown: Option<oneshot::Sender<()>>,
     server: JoinHandle<std::io::Result<()>>,
 }
@@ -42,7 +42,7 @@ impl Port {
 
     async fn with(limits: Limits) -> Port {
         Port::serving(move |fake, listeners, asked| async move {
-            let more = |_: &_| (Routes::default(), Router::new());
+            let more = |_: &_| super::More::<()>::default();
             super::serve_clients(fake, listeners, limits, more, asked).await
         })
         .await
@@ -57,7 +57,9 @@ impl Port {
         .await
     }
 
-    async fn serving<F>(serve: impl FnOnce(Fake, Vec<TcpListener>, Asked) -> F) -> Port
+    pub(in crate::edge) async fn serving<F>(
+        serve: impl FnOnce(Fake, Vec<TcpListener>, Asked) -> F,
+    ) -> Port
     where
         F: Future<Output = std::io::Result<()>> + Send + 'static,
     {
@@ -75,7 +77,7 @@ impl Port {
         }
     }
 
-    fn url(&self) -> String {
+    pub(in crate::edge) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
@@ -88,22 +90,22 @@ impl Port {
         KvClient::new(self.channel().await)
     }
 
-    async fn connect(&self) -> TcpStream {
+    pub(in crate::edge) async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).await.unwrap()
     }
 
-    fn begin_shutdown(&mut self) {
+    pub(in crate::edge) fn begin_shutdown(&mut self) {
         self.shutdown.take().unwrap().send(()).unwrap();
     }
 
     /// Everything was drained.
-    async fn stopped(self) {
+    pub(in crate::edge) async fn stopped(self) {
         within(self.server).await.unwrap().unwrap();
     }
 }
 
 /// No test waits for ever.
-async fn within<T>(future: impl Future<Output = T>) -> T {
+pub(in crate::edge) async fn within<T>(future: impl Future<Output = T>) -> T {
     let waited = tokio::time::timeout(Duration::from_secs(20), future).await;
     waited.expect("in time")
 }

@@ -10,4 +10,7 @@ mod model_test;
 mod quirks;
 mod requests;
 mod snapshots;
+mod tree;
+mod tree_model;
+mod tree_model_test;
 mod txns;

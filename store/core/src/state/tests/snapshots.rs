@@ -26,7 +26,7 @@ fn busy() -> Machine {
     machine
 }
 
-fn parts(capture: Capture, max_bytes: usize) -> (Vec<Rows>, SnapshotEnd) {
+pub(super) fn parts(capture: Capture, max_bytes: usize) -> (Vec<Rows>, SnapshotEnd) {
     let mut rows = Vec::new();
     for chunk in capture.chunks(max_bytes) {
         match chunk.unwrap().part.unwrap() {

@@ -1,73 +1,34 @@
 //! The role of a member: bind, open the store, say when it is ready, serve, stop when told.
 
-use std::process::ExitCode;
-use std::time::Duration;
-
 use keelson_store::config::Url;
-use keelson_store::listen::{self, ListenError};
-use keelson_store::{Config, OpenError, Store, version};
+use keelson_store::{Config, Store, version};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
+use super::{StartError, listen_for_clients, shut_down};
 use crate::announce;
 use crate::options::MemberOptions;
 use crate::signals::{Signals, Stop};
 
-/// How long a clean stop may take before the process ends anyway: less than the ten seconds that
-/// container runtimes give.
-const STOP_MAX: Duration = Duration::from_secs(8);
-
-/// Why a member did not start. Exit status 1.
-#[derive(Debug, thiserror::Error)]
-enum StartError {
-    #[error("{0}")]
-    Listen(#[from] ListenError),
-    #[error("{0}")]
-    Store(#[from] OpenError),
-    #[error("cannot catch signals: {0}")]
-    Signals(std::io::Error),
-    #[error("cannot start threads: {0}; raise the limit on processes (ulimit -u)")]
-    Runtime(std::io::Error),
-}
-
-/// Runs a member until a signal, or until it cannot go on.
-pub(crate) fn run(options: MemberOptions) -> ExitCode {
-    let result = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(StartError::Runtime)
-        .and_then(|runtime| {
-            let result = runtime.block_on(live(options));
-            runtime.shutdown_timeout(Duration::from_secs(1));
-            result
-        });
-    match result {
-        Ok(Some(stop)) => stop.end_process(),
-        Ok(None) => ExitCode::FAILURE,
-        Err(fault) => {
-            error!(error = %fault, plain = %fault, "failed to start etcd");
-            ExitCode::FAILURE
-        }
-    }
-}
-
 /// `None` when serving ended by itself.
-async fn live(options: MemberOptions) -> Result<Option<Stop>, StartError> {
+pub(super) async fn live(
+    options: MemberOptions,
+    signals: &mut Signals,
+) -> Result<Option<Stop>, StartError> {
     let MemberOptions {
         config,
-        listen_client_urls,
+        listeners,
         warnings,
     } = options;
-    let mut signals = Signals::catch().map_err(StartError::Signals)?;
-    greet(&config, &listen_client_urls, &warnings);
-    let listeners = listen::bind(&listen_client_urls, "listen-client-urls").await?;
+    greet(&config, &listeners.urls, &warnings);
+    let (listeners, client_urls) = listen_for_clients(&listeners).await?;
     let store = tokio::select! {
         store = Store::open(config.clone()) => store?,
         stop = signals.next() => return Ok(Some(stop)),
     };
     let (stopping, stop_seen) = watch::channel(false);
-    let serving = serve(&store, &config, &listen_client_urls, listeners, stop_seen);
+    let serving = serve(&store, &config, &client_urls, listeners, stop_seen);
     tokio::pin!(serving);
     let (stop, served) = tokio::select! {
         () = &mut serving => (None, true),
@@ -87,7 +48,7 @@ async fn live(options: MemberOptions) -> Result<Option<Stop>, StartError> {
         }
         store.shutdown().await;
     };
-    shut_down(closing, stop, &mut signals).await;
+    shut_down(closing, stop, signals).await;
     Ok(stop)
 }
 
@@ -143,23 +104,5 @@ async fn serve(
     };
     if let Err(error) = store.serve(listeners, stopped).await {
         error!(%error, "serving client requests ended");
-    }
-}
-
-/// Stops cleanly, within bounds; a second signal ends the process here.
-async fn shut_down(closing: impl Future<Output = ()>, stop: Option<Stop>, signals: &mut Signals) {
-    if let Some(stop) = stop {
-        info!(
-            signal = stop.as_str(),
-            plain = %format_args!("received {} signal, shutting down...", stop.as_str()),
-            "received signal; shutting down"
-        );
-    }
-    tokio::select! {
-        () = closing => info!("closed etcd server"),
-        () = tokio::time::sleep(STOP_MAX) => {
-            warn!(seconds = STOP_MAX.as_secs(), "stopping took too long; ending without it");
-        }
-        again = signals.next() => again.end_process(),
     }
 }

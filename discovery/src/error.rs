@@ -1,0 +1,222 @@
+//! What can go wrong while a cluster is being found, in etcd's words first, then what to do.
+
+use crate::SizeError;
+use crate::http::HttpError;
+use crate::v2::KeysError;
+
+/// Why discovery ended without a cluster.
+#[derive(Debug, thiserror::Error)]
+pub enum DiscoveryError {
+    /// Not a discovery URL.
+    #[error(
+        "discovery: invalid URL {url:?}: {reason}; give the URL as the discovery service printed \
+         it, such as http://host:8087/<token>"
+    )]
+    InvalidUrl {
+        /// As given.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Not a proxy's address.
+    #[error(
+        "invalid proxy address {address:?}: {reason}; give --discovery-proxy as http://host:port"
+    )]
+    InvalidProxy {
+        /// As given.
+        address: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The token is not there, or not any more.
+    #[error(
+        "discovery: size key not found: the token {url} does not exist or has expired; {renew} and \
+         give it to every host that has no data yet"
+    )]
+    SizeNotFound {
+        /// The discovery URL, or the key of a v3 token.
+        url: String,
+        /// How a token is made.
+        renew: String,
+    },
+    /// The token's size is not one.
+    #[error("discovery: size key is bad: {url} has the size {value:?}: {reason}; {renew}")]
+    BadSizeKey {
+        /// The discovery URL, or the key of a v3 token.
+        url: String,
+        /// What is there.
+        value: String,
+        /// What is wrong with it.
+        reason: SizeError,
+        /// How a token is made.
+        renew: String,
+    },
+    /// Whoever answers is no discovery service.
+    #[error(
+        "discovery: bad discovery endpoint: {url} answered {answer}, which is not etcd's v2 keys \
+         API; check the URL, and whether a proxy or a login page answers in the service's place"
+    )]
+    BadDiscoveryEndpoint {
+        /// What was asked.
+        url: String,
+        /// The beginning of what came.
+        answer: String,
+    },
+    /// Another host, or this one with other settings, has our id.
+    #[error(
+        "discovery: found duplicate id: {id} is registered as {theirs:?}, this host is {ours:?}; \
+         if that entry is this host's own with an old name or address, start with those again or \
+         make a new token; if it is another host's, give each host its own \
+         --initial-advertise-peer-urls"
+    )]
+    DuplicateId {
+        /// The member id in hexadecimal.
+        id: String,
+        /// What the service has.
+        theirs: String,
+        /// What we would register.
+        ours: String,
+    },
+    /// Two members have one name.
+    #[error(
+        "discovery: found duplicate name: {name:?} is registered by {ids}; give every host its own \
+         --name, and make a new token"
+    )]
+    DuplicateName {
+        /// The name.
+        name: String,
+        /// The ids that have it.
+        ids: String,
+    },
+    /// Two members have one peer URL.
+    #[error(
+        "discovery: found duplicate URL: {url} is registered by {ids}; give every host its own \
+         --initial-advertise-peer-urls, and make a new token"
+    )]
+    DuplicateUrl {
+        /// The URL.
+        url: String,
+        /// The ids that have it.
+        ids: String,
+    },
+    /// An entry of the token is not `name=url`.
+    #[error(
+        "discovery: invalid URL: the entry {id} of the token is {value:?}: {reason}; delete it \
+         ({remove}) and start that host again, or {renew}"
+    )]
+    InvalidEntry {
+        /// The entry's name.
+        id: String,
+        /// Its value.
+        value: String,
+        /// What is wrong with it.
+        reason: String,
+        /// How the entry is deleted.
+        remove: String,
+        /// How a token is made.
+        renew: String,
+    },
+    /// What we would register is not `name=url`.
+    #[error(
+        "discovery: cannot register {value:?}: {reason}; check --name and --initial-advertise-peer-urls"
+    )]
+    InvalidRegistration {
+        /// What we would register.
+        value: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// For `--discovery-fallback=exit`; otherwise a full cluster is an [`crate::Outcome`].
+    #[error(
+        "discovery: cluster is full: its {size} members are {initial_cluster}; start this host \
+         with --discovery-fallback=proxy, or as a member of its own after `etcdctl member add`"
+    )]
+    FullCluster {
+        /// How many members it has.
+        size: u32,
+        /// And which.
+        initial_cluster: String,
+    },
+    /// The service kept failing for as long as we were told to try.
+    #[error(
+        "discovery: too many retries: {attempts} in a row failed, the last with: {last}; check \
+         that {url} can be reached from this host"
+    )]
+    TooManyRetries {
+        /// The discovery URL.
+        url: String,
+        /// How often we tried.
+        attempts: u32,
+        /// The last failure.
+        last: String,
+    },
+    /// Registered, and gone again, several times.
+    #[error(
+        "discovery: the entry {id} of {url} is removed each time it is registered; find out who \
+         deletes it, or make a new token"
+    )]
+    Vanishing {
+        /// The discovery URL.
+        url: String,
+        /// Our id.
+        id: String,
+    },
+    /// The service refused, for a reason of its own.
+    #[error("discovery: {url} refused: {error}")]
+    Refused {
+        /// What was asked.
+        url: String,
+        /// Its words.
+        error: KeysError,
+    },
+    /// Not the URL of a discovery service.
+    #[error(
+        "discovery: invalid URL {url:?}: {reason}; give the service's own URL, such as \
+         http://host:8087"
+    )]
+    InvalidService {
+        /// As given.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// `/new` gave no token.
+    #[error(
+        "discovery: no token from {url}: status {status}, {answer:?}; check that the URL is a \
+         discovery service's and that its etcd is running"
+    )]
+    NoToken {
+        /// What was asked.
+        url: String,
+        /// The answer's status.
+        status: u16,
+        /// The beginning of its body.
+        answer: String,
+    },
+    /// The v3 API refused for good.
+    #[error(
+        "discovery: {endpoint} refused: {message}; check --discovery-endpoints, and that etcd's \
+         discovery keys may be read and written without a password"
+    )]
+    RefusedV3 {
+        /// What was asked.
+        endpoint: String,
+        /// gRPC's code and text.
+        message: String,
+    },
+    /// An option we do not offer, or one that is missing.
+    #[error("discovery: {0}")]
+    Option(String),
+    /// The exchange failed in a way that time does not mend.
+    #[error("discovery: {0}")]
+    Http(#[from] HttpError),
+}
+
+/// What an operator can do about a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remedies {
+    /// Deletes an entry, when `/<id>` is appended.
+    pub remove: String,
+    /// Makes a new token.
+    pub renew: String,
+}

@@ -1,0 +1,306 @@
+//! One HTTP/1.1 exchange on a connection of its own: no pool, so nothing goes stale while a host
+//! waits for the others, and a dropped answer closes its connection.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{HOST, HeaderValue, LOCATION};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper_util::rt::TokioIo;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
+use url::Url;
+
+/// etcd's client follows as many.
+const REDIRECTS_MAX: usize = 10;
+
+/// Finds a service that vanished without a word while a wait is open.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+
+/// Why an exchange came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// Needs TLS.
+    #[error("{0} needs TLS, which this build's discovery does not speak; use an http:// URL")]
+    Tls(String),
+    /// Neither `http` nor `https`, or no host.
+    #[error("{0} is not an http:// URL with a host")]
+    NotHttp(String),
+    /// Nobody answers there.
+    #[error("cannot connect to {address}: {source}")]
+    Connect {
+        /// Host and port.
+        address: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// No answer in time.
+    #[error("no answer from {address} within {after:?}")]
+    Timeout {
+        /// Host and port.
+        address: String,
+        /// How long it had.
+        after: Duration,
+    },
+    /// The connection broke, or what came was not HTTP.
+    #[error("{address} broke off: {reason}")]
+    Broken {
+        /// Host and port.
+        address: String,
+        /// In the transport's words.
+        reason: String,
+    },
+    /// More than anybody may send.
+    #[error("{address} sent more than {limit} bytes")]
+    TooLarge {
+        /// Host and port.
+        address: String,
+        /// The bound.
+        limit: usize,
+    },
+    /// From one address to the next and on.
+    #[error("more than {REDIRECTS_MAX} redirects, the last to {0}; check the URL for a loop")]
+    TooManyRedirects(String),
+    /// A redirect to nowhere.
+    #[error("{address} redirects to {location:?}, which is not a URL")]
+    BadRedirect {
+        /// Host and port.
+        address: String,
+        /// The header.
+        location: String,
+    },
+}
+
+impl HttpError {
+    /// Whether time may mend it.
+    pub fn is_passing(&self) -> bool {
+        use HttpError::{Broken, Connect, Timeout};
+        matches!(self, Connect { .. } | Timeout { .. } | Broken { .. })
+    }
+}
+
+/// How exchanges are made.
+#[derive(Clone, Debug)]
+pub(crate) struct Http {
+    /// An HTTP proxy that is asked instead of the URL's own host.
+    pub(crate) proxy: Option<Url>,
+    pub(crate) connect_timeout: Duration,
+}
+
+/// What is asked.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ask {
+    pub(crate) method: Method,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+/// A whole answer.
+#[derive(Debug)]
+pub(crate) struct Fetched {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Http {
+    /// Asks, follows redirects (for any method, as etcd's client does) and reads the whole answer.
+    pub(crate) async fn fetch(
+        &self,
+        url: &Url,
+        ask: &Ask,
+        timeout: Duration,
+        limit: usize,
+    ) -> Result<Fetched, HttpError> {
+        let fetching = async {
+            let (answer, url) = self.follow(url, ask).await?;
+            let (parts, body) = answer.into_parts();
+            let body = Limited::new(body, limit).collect().await;
+            let body = body.map_err(|error| body_error(&url, limit, &error))?;
+            Ok(Fetched {
+                status: parts.status,
+                headers: parts.headers,
+                body: body.to_bytes(),
+            })
+        };
+        tokio::time::timeout(timeout, fetching)
+            .await
+            .map_err(|_| HttpError::Timeout {
+                address: address_of(url),
+                after: timeout,
+            })?
+    }
+
+    /// Asks, and again where it is redirected to; the answer's body is still to be read.
+    pub(crate) async fn follow(
+        &self,
+        url: &Url,
+        ask: &Ask,
+    ) -> Result<(Response<Streamed>, Url), HttpError> {
+        let mut url = url.clone();
+        for _ in 0..=REDIRECTS_MAX {
+            let answer = self.send(&url, ask).await?;
+            if !answer.status().is_redirection() {
+                return Ok((answer, url));
+            }
+            url = redirected(&url, answer.headers())?;
+        }
+        Err(HttpError::TooManyRedirects(url.into()))
+    }
+
+    /// One exchange; the answer's body is still to be read.
+    pub(crate) async fn send(&self, url: &Url, ask: &Ask) -> Result<Response<Streamed>, HttpError> {
+        check(url)?;
+        let address = address_of(url);
+        let broken = |error: hyper::Error| broken(&address, &error);
+        let stream = self.connect(self.proxy.as_ref().unwrap_or(url)).await?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(broken)?;
+        let connection = tokio::spawn(connection).abort_handle();
+        let guard = AbortOnDrop(connection);
+        let request = request(url, ask, self.proxy.is_some())?;
+        let answer = sender.send_request(request).await.map_err(broken)?;
+        Ok(answer.map(|body| Streamed {
+            body,
+            _connection: guard,
+        }))
+    }
+
+    async fn connect(&self, url: &Url) -> Result<TcpStream, HttpError> {
+        check(url)?;
+        let address = address_of(url);
+        let host = url.host_str().unwrap_or_default();
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let port = url.port_or_known_default().unwrap_or(80);
+        let connecting = TcpStream::connect((host, port));
+        let stream = match tokio::time::timeout(self.connect_timeout, connecting).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(source)) => return Err(HttpError::Connect { address, source }),
+            Err(_) => {
+                let after = self.connect_timeout;
+                return Err(HttpError::Timeout { address, after });
+            }
+        };
+        let keepalive = TcpKeepalive::new()
+            .with_time(KEEPALIVE)
+            .with_interval(KEEPALIVE);
+        // Both only help; a socket that refuses them still works.
+        let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
+        let _ = stream.set_nodelay(true);
+        Ok(stream)
+    }
+}
+
+/// Host and port, for messages.
+pub(crate) fn address_of(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    format!("{host}:{}", url.port_or_known_default().unwrap_or_default())
+}
+
+fn check(url: &Url) -> Result<(), HttpError> {
+    match url.scheme() {
+        "http" if url.has_host() => Ok(()),
+        "https" => Err(HttpError::Tls(url.as_str().to_owned())),
+        _ => Err(HttpError::NotHttp(url.as_str().to_owned())),
+    }
+}
+
+fn request(url: &Url, ask: &Ask, absolute: bool) -> Result<Request<Full<Bytes>>, HttpError> {
+    let mut target = url.path().to_owned();
+    if absolute {
+        target.insert_str(0, &format!("http://{}", authority(url)));
+    }
+    if let Some(query) = url.query() {
+        target.push('?');
+        target.push_str(query);
+    }
+    let not_http = || HttpError::NotHttp(url.as_str().to_owned());
+    let mut request = Request::new(Full::new(ask.body.clone()));
+    *request.method_mut() = ask.method.clone();
+    *request.uri_mut() = target.parse::<Uri>().map_err(|_| not_http())?;
+    *request.headers_mut() = ask.headers.clone();
+    let host = HeaderValue::from_str(&authority(url)).map_err(|_| not_http())?;
+    request.headers_mut().insert(HOST, host);
+    Ok(request)
+}
+
+fn authority(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    }
+}
+
+fn redirected(url: &Url, headers: &HeaderMap) -> Result<Url, HttpError> {
+    let location = headers.get(LOCATION).map(HeaderValue::as_bytes);
+    let location = String::from_utf8_lossy(location.unwrap_or_default()).into_owned();
+    let next = (!location.is_empty()).then(|| url.join(&location).ok());
+    next.flatten().ok_or_else(|| HttpError::BadRedirect {
+        address: address_of(url),
+        location,
+    })
+}
+
+fn broken(address: &str, error: &hyper::Error) -> HttpError {
+    let cause = std::error::Error::source(error);
+    HttpError::Broken {
+        address: address.to_owned(),
+        reason: cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}")),
+    }
+}
+
+fn body_error(url: &Url, limit: usize, error: &BoxError) -> HttpError {
+    let address = address_of(url);
+    if error.is::<http_body_util::LengthLimitError>() {
+        return HttpError::TooLarge { address, limit };
+    }
+    let reason = error.to_string();
+    HttpError::Broken { address, reason }
+}
+
+/// What a body may fail with.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// An answer's body; dropping it closes the connection.
+#[derive(Debug)]
+pub(crate) struct Streamed {
+    body: Incoming,
+    _connection: AbortOnDrop,
+}
+
+impl Body for Streamed {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[derive(Debug)]
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

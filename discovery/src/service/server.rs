@@ -1,0 +1,126 @@
+//! The accept loop and its connections.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time;
+use tracing::{debug, warn};
+
+use super::ServiceOptions;
+use super::handler::Handler;
+use super::limits::Connections;
+use super::registry::{Body, Registry};
+
+/// After a failed accept: out of file descriptors, mostly, and nothing but time helps.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves until `shutdown`, and then for as long as `drain_timeout` says.
+pub async fn serve<R: Registry>(
+    listener: TcpListener,
+    registry: Arc<R>,
+    options: ServiceOptions,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let slots = Arc::new(Semaphore::new(options.connections_max));
+    let places = Connections::new(options.connections_per_address_max);
+    let port = Arc::new(Port {
+        head_timeout: options.head_timeout,
+        drain_timeout: options.drain_timeout,
+        handler: Handler::new(registry, options),
+    });
+    let (stop, stopped) = watch::channel(());
+    let mut connections = JoinSet::new();
+    let mut shutdown = pin!(shutdown);
+    loop {
+        let slot = tokio::select! {
+            () = &mut shutdown => break,
+            slot = Arc::clone(&slots).acquire_owned() => slot.map_err(io::Error::other)?,
+        };
+        let (stream, from) = tokio::select! {
+            () = &mut shutdown => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, address)) => (stream, address.ip()),
+                Err(error) => {
+                    warn!(%error, "cannot accept a connection");
+                    time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            },
+        };
+        let Some(place) = places.take(from) else {
+            debug!(%from, "too many connections from this address");
+            continue;
+        };
+        let (port, stopped) = (Arc::clone(&port), stopped.clone());
+        connections.spawn(async move {
+            port.connection(stream, from, stopped).await;
+            drop((slot, place));
+        });
+    }
+    drop(listener);
+    drop(stop);
+    while connections.join_next().await.is_some() {}
+    Ok(())
+}
+
+struct Port<R> {
+    handler: Handler<R>,
+    head_timeout: Duration,
+    drain_timeout: Duration,
+}
+
+impl<R: Registry> Port<R> {
+    /// One connection, to its end or ours. Dropping a request's future ends its wait upstream.
+    async fn connection(
+        self: Arc<Port<R>>,
+        stream: TcpStream,
+        from: IpAddr,
+        mut stopped: watch::Receiver<()>,
+    ) {
+        // Only helps.
+        let _ = stream.set_nodelay(true);
+        let port = Arc::clone(&self);
+        let service = service_fn(move |request| answer(Arc::clone(&port), from, request));
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.head_timeout)
+            .serve_connection(TokioIo::new(stream), service);
+        let mut connection = pin!(connection);
+        let ended = tokio::select! {
+            ended = &mut connection => ended,
+            // The sender is never used: its end is the signal.
+            _ = stopped.changed() => {
+                connection.as_mut().graceful_shutdown();
+                match time::timeout(self.drain_timeout, connection).await {
+                    Ok(ended) => ended,
+                    Err(_) => return,
+                }
+            }
+        };
+        if let Err(error) = ended {
+            debug!(%error, %from, "a connection ended badly");
+        }
+    }
+}
+
+async fn answer<R: Registry>(
+    port: Arc<Port<R>>,
+    from: IpAddr,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    Ok(port.handler.handle(from, request).await)
+}

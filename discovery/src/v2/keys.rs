@@ -1,0 +1,165 @@
+//! The answers of etcd's v2 keys API, as far as discovery reads them.
+
+use std::fmt;
+
+use serde::Deserialize;
+
+/// How much of a strange answer goes into a message.
+const EXCERPT_MAX: usize = 120;
+
+/// `errorCode` of a missing key.
+pub(crate) const KEY_NOT_FOUND: i64 = 100;
+/// `errorCode` of a key that `prevExist=false` found.
+pub(crate) const NODE_EXISTS: i64 = 105;
+/// `errorCode` of a watcher that a snapshot made void.
+pub(crate) const WATCHER_CLEARED: i64 = 400;
+/// `errorCode` of a `waitIndex` that the history does not reach any more.
+pub(crate) const EVENT_INDEX_CLEARED: i64 = 401;
+
+/// A key or a directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Node {
+    /// The whole path, with whatever prefix the service's backend has.
+    pub key: String,
+    /// A key's value.
+    pub value: String,
+    /// Whether this is a directory.
+    pub dir: bool,
+    /// A directory's children.
+    pub nodes: Vec<Node>,
+    /// The store's index when it was made.
+    pub created_index: u64,
+    /// The store's index when it was changed last.
+    pub modified_index: u64,
+}
+
+impl Node {
+    /// The last part of its key.
+    pub fn name(&self) -> &str {
+        let (_, name) = self.key.rsplit_once('/').unwrap_or(("", &self.key));
+        name
+    }
+}
+
+/// A success.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Change {
+    /// `get`, `create`, `delete`, `expire` ...
+    pub action: String,
+    /// What it was done to.
+    pub node: Option<Node>,
+}
+
+/// The API's own error.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, thiserror::Error)]
+#[serde(rename_all = "camelCase")]
+pub struct KeysError {
+    /// 100 and up.
+    pub error_code: i64,
+    /// What it means.
+    #[serde(default)]
+    pub message: String,
+    /// What it is about.
+    #[serde(default)]
+    pub cause: String,
+    /// The store's index.
+    #[serde(default)]
+    pub index: u64,
+}
+
+// etcd's client/keys.go.
+impl fmt::Display for KeysError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let KeysError {
+            error_code,
+            message,
+            cause,
+            index,
+        } = self;
+        write!(f, "{error_code}: {message} ({cause}) [{index}]")
+    }
+}
+
+/// An answer that was understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// 200 or 201.
+    Done(Node, Change),
+    /// Refused for a reason.
+    Failed(KeysError),
+    /// The service is in trouble, or asks us to come later: 5xx, 408, 429.
+    Later(String),
+    /// 200 and nothing: a watch that was cut off.
+    Nothing,
+}
+
+/// An answer that is not of the v2 keys API, and how it begins.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BadAnswer(pub String);
+
+impl Answer {
+    /// Reads an answer.
+    pub fn parse(status: u16, body: &[u8]) -> Result<Answer, BadAnswer> {
+        match status {
+            200 | 201 if body.is_empty() => Ok(Answer::Nothing),
+            200 | 201 => {
+                let mut change: Change = json(status, body)?;
+                let node = change.node.take();
+                let node = node.ok_or_else(|| BadAnswer(excerpt(status, body)))?;
+                Ok(Answer::Done(node, change))
+            }
+            408 | 429 | 500..=599 => Ok(Answer::Later(excerpt(status, body))),
+            _ => json(status, body).map(Answer::Failed),
+        }
+    }
+}
+
+fn json<'a, T: Deserialize<'a>>(status: u16, body: &'a [u8]) -> Result<T, BadAnswer> {
+    serde_json::from_slice(body).map_err(|_| BadAnswer(excerpt(status, body)))
+}
+
+/// The status and the beginning of the body, on one line.
+fn excerpt(status: u16, body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&body[..body.len().min(4 * EXCERPT_MAX)]);
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let start: String = words.chars().take(EXCERPT_MAX).collect();
+    match start.is_empty() {
+        true => format!("status {status}"),
+        false => format!("status {status}, {start:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // As etcd 3.4.23 sends them.
+    #[test]
+    fn a_node_an_error_and_what_is_neither() {
+        let body = br#"{"action":"get","node":{"key":"/_etcd/registry/t/_config/size","value":"2","modifiedIndex":10,"createdIndex":10}}"#;
+        let Ok(Answer::Done(node, change)) = Answer::parse(200, body) else {
+            panic!("not understood");
+        };
+        assert_eq!((node.name(), node.value.as_str()), ("size", "2"));
+        assert_eq!((node.created_index, change.action.as_str()), (10, "get"));
+
+        let body = br#"{"errorCode":100,"message":"Key not found","cause":"/t","index":12}"#;
+        let Ok(Answer::Failed(error)) = Answer::parse(404, body) else {
+            panic!("not understood");
+        };
+        assert_eq!(error.to_string(), "100: Key not found (/t) [12]");
+
+        let strange = Answer::parse(404, b"404 page not found\n").expect_err("not JSON");
+        assert_eq!(strange.to_string(), "status 404, \"404 page not found\"");
+        assert!(Answer::parse(200, b"<html>").is_err());
+        assert!(Answer::parse(200, b"{}").is_err());
+        assert_eq!(Answer::parse(200, b""), Ok(Answer::Nothing));
+        assert_eq!(
+            Answer::parse(502, b""),
+            Ok(Answer::Later("status 502".to_owned()))
+        );
+    }
+}

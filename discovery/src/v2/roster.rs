@@ -1,0 +1,218 @@
+//! Who has registered, in the order in which they did: the first N are the cluster.
+
+use std::collections::BTreeMap;
+
+use super::keys::Node;
+use crate::error::Remedies;
+use crate::registration;
+use crate::{DiscoveryError, Size};
+
+/// One who registered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The member id in hexadecimal.
+    pub id: String,
+    /// `name=url[,name=url]`.
+    pub value: String,
+    /// Its place in the order: the store's index when it was made.
+    pub created: u64,
+    /// The store's index when it was changed last.
+    pub modified: u64,
+}
+
+impl From<&Node> for Entry {
+    fn from(node: &Node) -> Entry {
+        Entry {
+            id: node.name().to_owned(),
+            value: node.value.trim().to_owned(),
+            created: node.created_index,
+            modified: node.modified_index,
+        }
+    }
+}
+
+/// All who registered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Roster {
+    size: Size,
+    /// By `created`; no id twice.
+    entries: Vec<Entry>,
+}
+
+impl Roster {
+    /// Nobody yet.
+    pub fn new(size: Size) -> Roster {
+        let entries = Vec::new();
+        Roster { size, entries }
+    }
+
+    /// Reads a token's directory.
+    pub fn of(size: Size, directory: &Node) -> Roster {
+        let mut roster = Roster::new(size);
+        for node in &directory.nodes {
+            roster.add(node);
+        }
+        roster
+    }
+
+    /// Takes a node of the token's directory in, unless it is none of a member or known already.
+    pub fn add(&mut self, node: &Node) -> bool {
+        let entry = Entry::from(node);
+        // `_config` is hidden, but an old backend may show it.
+        !node.dir && !entry.id.is_empty() && !entry.id.starts_with('_') && self.insert(entry)
+    }
+
+    /// Takes an entry in, unless its id is known already.
+    pub fn insert(&mut self, entry: Entry) -> bool {
+        if self.find(&entry.id).is_some() {
+            return false;
+        }
+        let at = self
+            .entries
+            .partition_point(|other| other.created <= entry.created);
+        self.entries.insert(at, entry);
+        true
+    }
+
+    /// How many members there are to be.
+    pub fn size(&self) -> Size {
+        self.size
+    }
+
+    /// The founders that are known so far.
+    pub fn founders(&self) -> &[Entry] {
+        &self.entries[..self.entries.len().min(self.size.get() as usize)]
+    }
+
+    /// How many are still to come.
+    pub fn missing(&self) -> usize {
+        self.size.get() as usize - self.founders().len()
+    }
+
+    /// An entry, founder or not.
+    pub fn find(&self, id: &str) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.id == id)
+    }
+
+    /// Whether all places are taken, and none by this id.
+    pub fn is_full_for(&self, id: &str) -> bool {
+        self.missing() == 0 && !self.founders().iter().any(|entry| entry.id == id)
+    }
+
+    /// The founders as `--initial-cluster` has them, in the order in which they came.
+    pub fn initial_cluster(&self, remedies: &Remedies) -> Result<String, DiscoveryError> {
+        self.check(remedies)?;
+        let values: Vec<&str> = (self.founders().iter())
+            .map(|entry| entry.value.as_str())
+            .collect();
+        Ok(values.join(","))
+    }
+
+    /// N founders must have N names, and no URL twice.
+    fn check(&self, remedies: &Remedies) -> Result<(), DiscoveryError> {
+        let mut names: BTreeMap<String, &str> = BTreeMap::new();
+        let mut urls: BTreeMap<String, &str> = BTreeMap::new();
+        for Entry { id, value, .. } in self.founders() {
+            let members =
+                registration::parse(value).map_err(|error| DiscoveryError::InvalidEntry {
+                    id: id.clone(),
+                    value: value.clone(),
+                    reason: error.to_string(),
+                    remove: format!("{}/{id}", remedies.remove),
+                    renew: remedies.renew.clone(),
+                })?;
+            for (name, peer_urls) in members {
+                for url in peer_urls {
+                    if let Some(other) = urls.insert(url.clone(), id) {
+                        let ids = format!("{other} and {id}");
+                        return Err(DiscoveryError::DuplicateUrl { url, ids });
+                    }
+                }
+                if let Some(other) = names.insert(name.clone(), id) {
+                    let ids = format!("{other} and {id}");
+                    return Err(DiscoveryError::DuplicateName { name, ids });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn remedies() -> Remedies {
+        Remedies {
+            remove: "curl -X DELETE http://d/t".to_owned(),
+            renew: "make another".to_owned(),
+        }
+    }
+
+    fn node(id: &str, value: &str, created_index: u64) -> Node {
+        Node {
+            key: format!("/_etcd/registry/t/{id}"),
+            value: value.to_owned(),
+            created_index,
+            modified_index: created_index,
+            ..Node::default()
+        }
+    }
+
+    fn roster(size: &str, nodes: Vec<Node>) -> Roster {
+        let directory = Node {
+            nodes,
+            ..Node::default()
+        };
+        Roster::of(size.parse().expect("a size"), &directory)
+    }
+
+    #[test]
+    fn the_first_to_come_are_the_cluster() {
+        let three = roster(
+            "2",
+            vec![
+                node("c", "c=http://h:3", 9),
+                node("a", "a=http://h:1", 7),
+                node("b", "b=http://h:2", 8),
+            ],
+        );
+        let founded = three.initial_cluster(&remedies()).expect("good");
+        assert_eq!(founded, "a=http://h:1,b=http://h:2");
+        assert!(three.is_full_for("c") && three.is_full_for("d"));
+        assert!(!three.is_full_for("a"));
+        assert_eq!(three.missing(), 0);
+    }
+
+    #[test]
+    fn who_is_known_counts_once_and_configuration_not_at_all() {
+        let mut one = roster("3", vec![node("a", "a=http://h:1", 7)]);
+        assert!(!one.add(&node("a", "a=http://h:1", 7)));
+        assert!(!one.add(&node("_config", "", 6)));
+        assert!(one.add(&node("b", "b=http://h:2", 8)));
+        assert_eq!(one.missing(), 1);
+        assert!(!one.is_full_for("z"));
+    }
+
+    #[test]
+    fn names_and_urls_are_no_two_members() {
+        let check = |other: &str| {
+            let nodes = vec![node("a", "a=http://h:1", 7), node("b", other, 8)];
+            roster("2", nodes).initial_cluster(&remedies())
+        };
+        assert!(matches!(
+            check("a=http://h:2"),
+            Err(DiscoveryError::DuplicateName { .. })
+        ));
+        assert!(matches!(
+            check("b=http://h:1"),
+            Err(DiscoveryError::DuplicateUrl { .. })
+        ));
+        let error = check("rubbish").expect_err("no URL").to_string();
+        assert!(
+            error.contains("the entry b of the token is \"rubbish\""),
+            "{error}"
+        );
+        assert!(error.contains("curl -X DELETE http://d/t/b"), "{error}");
+    }
+}

@@ -1,0 +1,135 @@
+//! Where a URL leads, and whether that is here.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time;
+use url::{Host, Url};
+
+/// A host and a port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Address {
+    /// Without brackets.
+    host: String,
+    port: u16,
+}
+
+/// Why a URL leads nowhere.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// Not a URL.
+    #[error("{0:?} is not a URL: {1}")]
+    Malformed(String, url::ParseError),
+    /// Another scheme.
+    #[error("{0:?} is not an http URL; a proxy speaks plain HTTP to members")]
+    NotHttp(String),
+    /// No host.
+    #[error("{0:?} names no host")]
+    NoHost(String),
+}
+
+impl Address {
+    /// Of an `http` URL.
+    pub(crate) fn of_url(text: &str) -> Result<Address, AddressError> {
+        let owned = || text.to_owned();
+        let url = Url::parse(text).map_err(|error| AddressError::Malformed(owned(), error))?;
+        if url.scheme() != "http" {
+            return Err(AddressError::NotHttp(owned()));
+        }
+        let host = match url.host() {
+            Some(Host::Domain(name)) => name.to_owned(),
+            Some(Host::Ipv4(ip)) => ip.to_string(),
+            Some(Host::Ipv6(ip)) => ip.to_string(),
+            None => return Err(AddressError::NoHost(owned())),
+        };
+        let port = url.port_or_known_default().unwrap_or(80);
+        Ok(Address { host, port })
+    }
+
+    /// Of `host:port`, or of a URL.
+    pub(crate) fn of_endpoint(text: &str) -> Result<Address, AddressError> {
+        match text.contains("://") {
+            true => Address::of_url(text),
+            false => Address::of_url(&format!("http://{text}")),
+        }
+    }
+
+    /// A new connection, without Nagle's delay.
+    pub(crate) async fn connect(&self, timeout: Duration) -> io::Result<TcpStream> {
+        let connecting = TcpStream::connect((self.host.as_str(), self.port));
+        let socket = time::timeout(timeout, connecting).await??;
+        socket.set_nodelay(true)?;
+        Ok(socket)
+    }
+
+    /// Whether it leads to one of these listeners, which are this process's own.
+    pub(crate) async fn leads_to(&self, listeners: &[SocketAddr]) -> bool {
+        match lookup_host((self.host.as_str(), self.port)).await {
+            Ok(mut found) => found.any(|to| listeners.iter().any(|own| reaches(to, *own))),
+            // It leads nowhere, for now; then the header tells in time.
+            Err(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+fn reaches(to: SocketAddr, listener: SocketAddr) -> bool {
+    let listened = listener.ip();
+    to.port() == listener.port()
+        && (to.ip() == listened || (listened.is_unspecified() && is_local(to.ip())))
+}
+
+/// Only an address of this machine can be bound.
+fn is_local(ip: IpAddr) -> bool {
+    ip.is_loopback() || ip.is_unspecified() || UdpSocket::bind((ip, 0)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_lead_somewhere_or_say_why_not() {
+        let cases = [
+            ("http://10.0.0.1:2379", Ok("10.0.0.1:2379")),
+            ("http://10.0.0.1:2379/", Ok("10.0.0.1:2379")),
+            ("http://[::1]:4001", Ok("[::1]:4001")),
+            ("http://etcd.local", Ok("etcd.local:80")),
+        ];
+        for (url, expected) in cases {
+            let found = Address::of_url(url).map(|address| address.to_string());
+            assert_eq!(found.as_deref(), expected, "{url}");
+        }
+        let https = "https://10.0.0.1:2379".to_owned();
+        assert_eq!(Address::of_url(&https), Err(AddressError::NotHttp(https)));
+        assert!(Address::of_url("10.0.0.1:2379").is_err());
+        let endpoint = Address::of_endpoint("10.0.0.1:2379").unwrap();
+        assert_eq!(endpoint.to_string(), "10.0.0.1:2379");
+    }
+
+    #[tokio::test]
+    async fn own_listeners_are_recognised() {
+        let wildcard = [SocketAddr::from(([0, 0, 0, 0], 2379))];
+        let loopback = [SocketAddr::from(([127, 0, 0, 1], 2379))];
+        let own = Address::of_url("http://127.0.0.1:2379").unwrap();
+        let other_port = Address::of_url("http://127.0.0.1:2380").unwrap();
+        // RFC 5737: nobody's.
+        let other_host = Address::of_url("http://192.0.2.1:2379").unwrap();
+        assert!(own.leads_to(&wildcard).await);
+        assert!(own.leads_to(&loopback).await);
+        assert!(!other_port.leads_to(&wildcard).await);
+        assert!(!other_host.leads_to(&wildcard).await);
+        assert!(!other_host.leads_to(&loopback).await);
+    }
+}

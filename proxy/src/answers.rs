@@ -1,0 +1,116 @@
+//! What a proxy says itself, when no member does.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE};
+use http::{HeaderValue, Response, StatusCode};
+
+use crate::body::AnswerBody;
+use crate::headers::LOOP;
+
+/// Why no member's answer can be passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// None could be reached in time; nothing was done.
+    ZeroEndpoints,
+    /// A member has got the request, and no answer came.
+    OutcomeUnknown,
+    /// A read that every member left unanswered.
+    NoAnswer,
+    /// The request has been here before.
+    Loop,
+    /// The client did not send what it promised; nobody reads this.
+    Client,
+}
+
+impl Refusal {
+    /// The label of `etcd_proxy_dropped_total`.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Refusal::ZeroEndpoints => "zero_endpoints",
+            Refusal::OutcomeUnknown | Refusal::NoAnswer => "failed_getting_response",
+            Refusal::Loop => "loop",
+            Refusal::Client => "failed_sending_request",
+        }
+    }
+
+    /// `keys`: in the form of the v2 keys' errors, where those say more. `id` is this proxy's.
+    pub(crate) fn response(self, keys: bool, id: &HeaderValue) -> Response<AnswerBody> {
+        match self {
+            Refusal::ZeroEndpoints => message(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "proxy: zero endpoints currently available",
+            ),
+            Refusal::OutcomeUnknown => failure(
+                keys,
+                "proxy: the connection to the member was lost after the request was sent; \
+                 whether it was executed is unknown",
+            ),
+            Refusal::NoAnswer => failure(keys, "proxy: no member answered in time"),
+            Refusal::Loop => {
+                let mut response = message(
+                    StatusCode::LOOP_DETECTED,
+                    "proxy: this request has been here before; \
+                     a member advertises a client URL that leads to a proxy",
+                );
+                response.headers_mut().insert(LOOP, id.clone());
+                response
+            }
+            Refusal::Client => message(StatusCode::BAD_REQUEST, "proxy: the request is incomplete"),
+        }
+    }
+}
+
+/// 500 and, for keys, etcd's error 300: clients of etcd 2's age give up at once on 502, 503 and
+/// 504, and this is what a member says when it does not know either.
+fn failure(keys: bool, cause: &str) -> Response<AnswerBody> {
+    if !keys {
+        return message(StatusCode::INTERNAL_SERVER_ERROR, cause);
+    }
+    let body = serde_json::json!({
+        "errorCode": 300, "message": "Raft Internal Error", "cause": cause, "index": 0,
+    });
+    let body = format!("{body}\n");
+    json(StatusCode::INTERNAL_SERVER_ERROR, body)
+}
+
+fn message(status: StatusCode, text: &str) -> Response<AnswerBody> {
+    json(status, serde_json::json!({ "message": text }).to_string())
+}
+
+fn json(status: StatusCode, body: String) -> Response<AnswerBody> {
+    with_type(status, body, "application/json")
+}
+
+/// Plain text, as Go's `http.Error` has it.
+pub(crate) fn text(status: StatusCode, body: String) -> Response<AnswerBody> {
+    with_type(status, body, "text/plain; charset=utf-8")
+}
+
+/// Any text.
+pub(crate) fn with_type(
+    status: StatusCode,
+    body: String,
+    content_type: &'static str,
+) -> Response<AnswerBody> {
+    let mut response = empty(status);
+    *response.body_mut() = AnswerBody::Whole(Bytes::from(body));
+    let content_type = HeaderValue::from_static(content_type);
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response
+}
+
+/// A status and nothing else.
+pub(crate) fn empty(status: StatusCode) -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::Whole(Bytes::new()));
+    *response.status_mut() = status;
+    response
+}
+
+/// 405, for paths that can only be read.
+pub(crate) fn only_get() -> Response<AnswerBody> {
+    let text = "Method Not Allowed\n".to_owned();
+    let mut response = self::text(StatusCode::METHOD_NOT_ALLOWED, text);
+    let get = HeaderValue::from_static("GET");
+    response.headers_mut().insert(ALLOW, get);
+    response
+}

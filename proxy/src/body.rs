@@ -1,0 +1,198 @@
+//! The body of an answer, from wherever it comes.
+
+use std::error::Error;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures_util::Stream;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+
+use crate::client::{Connection, Decoded, Framing};
+use crate::endpoint::Endpoint;
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// An answer's parts that come over a long time.
+pub(crate) type Parts = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
+
+/// What is sent to a client.
+pub(crate) enum AnswerBody {
+    /// All of it, or nothing.
+    Whole(Bytes),
+    /// What a member still sends.
+    Member(MemberBody),
+    /// The same over HTTP/2, trailers included.
+    Call(Incoming),
+    /// A watch on a connection that cannot be parked.
+    Parts(Parts),
+}
+
+/// A body on its way from a member. Read as fast as the client reads; dropped before its end, it
+/// takes the connection with it, and so the member hears that the client has left.
+pub(crate) struct MemberBody {
+    /// Gone with the end of the body.
+    source: Option<(Connection, Arc<Endpoint>)>,
+    /// Decoded and not yet taken.
+    first: Option<Bytes>,
+    framing: Framing,
+    keep: bool,
+}
+
+impl MemberBody {
+    pub(crate) fn new(
+        connection: Connection,
+        endpoint: Arc<Endpoint>,
+        framing: Framing,
+        keep: bool,
+    ) -> MemberBody {
+        MemberBody {
+            source: Some((connection, endpoint)),
+            first: None,
+            framing,
+            keep,
+        }
+    }
+
+    /// The whole body, when it is here already, as most are.
+    pub(crate) fn whole(mut self) -> io::Result<AnswerBody> {
+        let first = match self.decode()? {
+            Decoded::Part(part) => part,
+            Decoded::Starved => return Ok(AnswerBody::Member(self)),
+            Decoded::End => return Ok(AnswerBody::Whole(Bytes::new())),
+        };
+        match self.decode_ahead()? {
+            true => Ok(AnswerBody::Whole(first)),
+            false => {
+                self.first = Some(first);
+                Ok(AnswerBody::Member(self))
+            }
+        }
+    }
+
+    /// Whether nothing follows; a part that does stays where it is.
+    fn decode_ahead(&mut self) -> io::Result<bool> {
+        let Some((connection, _)) = &mut self.source else {
+            return Ok(true);
+        };
+        let ends = self.framing.ends(&mut connection.received)?;
+        if ends {
+            self.end();
+        }
+        Ok(ends)
+    }
+
+    /// The next part that is here.
+    fn decode(&mut self) -> io::Result<Decoded> {
+        let Some((connection, _)) = &mut self.source else {
+            return Ok(Decoded::End);
+        };
+        let decoded = self.framing.decode(&mut connection.received)?;
+        if decoded == Decoded::End {
+            self.end();
+        }
+        Ok(decoded)
+    }
+
+    /// The connection is free again.
+    fn end(&mut self) {
+        if let Some((connection, endpoint)) = self.source.take()
+            && self.keep
+        {
+            endpoint.give_back(connection);
+        }
+    }
+
+    /// The next part; `None` is the end.
+    pub(crate) fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Ok(Some(first)));
+        }
+        loop {
+            match self.decode()? {
+                Decoded::Part(part) => return Poll::Ready(Ok(Some(part))),
+                Decoded::End => return Poll::Ready(Ok(None)),
+                Decoded::Starved => {}
+            }
+            let Some((connection, _)) = &mut self.source else {
+                return Poll::Ready(Ok(None));
+            };
+            if ready!(connection.poll_fill(cx))? == 0 {
+                self.source = None;
+                return Poll::Ready(match self.framing.may_end() {
+                    true => Ok(None),
+                    false => Err(io::ErrorKind::UnexpectedEof.into()),
+                });
+            }
+        }
+    }
+
+    /// Where it comes from.
+    pub(crate) fn endpoint(&self) -> Option<Arc<Endpoint>> {
+        self.source
+            .as_ref()
+            .map(|(_, endpoint)| Arc::clone(endpoint))
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.get_mut() {
+            AnswerBody::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            AnswerBody::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            AnswerBody::Member(body) => {
+                let part = ready!(body.poll_part(cx));
+                Poll::Ready(
+                    part.map(|part| part.map(Frame::data))
+                        .map_err(BoxError::from)
+                        .transpose(),
+                )
+            }
+            AnswerBody::Call(body) => {
+                let frame = ready!(Pin::new(body).poll_frame(cx));
+                Poll::Ready(frame.map(|frame| frame.map_err(BoxError::from)))
+            }
+            AnswerBody::Parts(parts) => {
+                let part = ready!(parts.as_mut().poll_next(cx));
+                Poll::Ready(part.map(|part| Ok(Frame::data(part))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            AnswerBody::Whole(bytes) => bytes.is_empty(),
+            AnswerBody::Call(body) => body.is_end_stream(),
+            AnswerBody::Member(_) | AnswerBody::Parts(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            AnswerBody::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            AnswerBody::Call(body) => body.size_hint(),
+            AnswerBody::Member(body) => body.size_hint(),
+            AnswerBody::Parts(_) => SizeHint::default(),
+        }
+    }
+}
+
+impl MemberBody {
+    fn size_hint(&self) -> SizeHint {
+        match self.framing {
+            Framing::Length(left) => {
+                let first = self.first.as_ref().map_or(0, Bytes::len);
+                SizeHint::with_exact(left + first as u64)
+            }
+            _ => SizeHint::default(),
+        }
+    }
+}

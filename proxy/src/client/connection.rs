@@ -1,0 +1,112 @@
+//! A connection to a member.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use http::Method;
+use socket2::SockRef;
+use tokio::net::TcpStream;
+use tokio::time::{self, Instant};
+
+use crate::address::Address;
+use crate::client::head::{self, Head};
+
+/// Read at a time. The answer to most requests; of a long body, enough for a good rate.
+const READ_BYTES: usize = 8 * 1024;
+
+/// A socket and what was read from it ahead. Idle or waiting, it has no buffer.
+pub(crate) struct Connection {
+    socket: TcpStream,
+    pub(crate) received: BytesMut,
+    /// When it was last used.
+    pub(crate) since: Instant,
+}
+
+impl Connection {
+    pub(crate) async fn open(address: &Address, timeout: Duration) -> io::Result<Connection> {
+        Ok(Connection {
+            socket: address.connect(timeout).await?,
+            received: BytesMut::new(),
+            since: Instant::now(),
+        })
+    }
+
+    /// Whether the other end has neither closed it nor said anything unasked, for all that the
+    /// runtime has heard. Good enough for reads, which are sent again when it was not so.
+    pub(crate) fn seems_idle(&self) -> bool {
+        let mut nobody = Context::from_waker(Waker::noop());
+        self.socket.poll_read_ready(&mut nobody).is_pending() || self.is_idle()
+    }
+
+    /// The same, asked from the kernel: what the runtime has heard may be old, and a write that goes
+    /// into a dead connection is a write whose outcome nobody knows.
+    pub(crate) fn is_idle(&self) -> bool {
+        let peeked = SockRef::from(&self.socket).peek(&mut [MaybeUninit::uninit()]);
+        matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Hands all bytes to the kernel. After an error it has not got all of them.
+    pub(crate) async fn send(&mut self, mut bytes: &[u8], timeout: Duration) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.socket.try_write(bytes) {
+                Ok(sent) => bytes = &bytes[sent..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    time::timeout(timeout, self.socket.writable()).await??;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns when the other end says something, or nothing any more.
+    pub(crate) async fn answers(&self) {
+        // An error is found by whoever reads.
+        let _ = self.socket.readable().await;
+    }
+
+    /// The head of the answer.
+    pub(crate) async fn head(&mut self, method: &Method) -> io::Result<Head> {
+        loop {
+            match head::parse(&mut self.received, method)? {
+                // 100 Continue and its like announce another.
+                Some(head) if head.status.is_informational() => {}
+                Some(head) => return Ok(head),
+                None => self.fill().await?,
+            }
+        }
+    }
+
+    /// Waits without a buffer, then reads. The end is an error here.
+    pub(crate) async fn fill(&mut self) -> io::Result<()> {
+        match std::future::poll_fn(|cx| self.poll_fill(cx)).await? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads what has come; 0 is the end.
+    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        loop {
+            if self.socket.poll_read_ready(cx)?.is_pending() {
+                self.let_buffer_go();
+                return Poll::Pending;
+            }
+            self.received.reserve(READ_BYTES);
+            match self.socket.try_read_buf(&mut self.received) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.let_buffer_go(),
+                read => return Poll::Ready(read),
+            }
+        }
+    }
+
+    /// An empty buffer is worth nothing to a connection that waits.
+    pub(crate) fn let_buffer_go(&mut self) {
+        if self.received.is_empty() {
+            self.received = BytesMut::new();
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! What a proxy is told. It reads no flags and no environment.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use keelson_port::Limits;
+
+use crate::mode::Mode;
+
+/// Everything a proxy needs to know.
+#[derive(Clone, Debug)]
+pub struct ProxyConfig {
+    /// `On` or `ReadOnly`; a proxy that is `Off` is not started.
+    pub mode: Mode,
+    /// Where the members are learnt from.
+    pub members: MembersFrom,
+    /// `--data-dir`. The peer URLs are kept in `proxy/cluster` below it, and what is found there
+    /// goes before `members`. `None`: nothing is kept.
+    pub data_dir: Option<PathBuf>,
+    /// `--proxy-refresh-interval`, 30 s: how often the members are asked who they are. Once a
+    /// second while nobody has answered yet.
+    pub refresh_interval: Duration,
+    /// `--proxy-failure-wait`, 5 s: how long a member that failed is left alone while others can
+    /// be asked. When none can, it is looked at ten times a second.
+    pub failure_wait: Duration,
+    /// `--proxy-dial-timeout`, 1 s.
+    pub dial_timeout: Duration,
+    /// `--proxy-write-timeout`, 5 s: for a member to take the next bytes of a request.
+    pub write_timeout: Duration,
+    /// How long a request is held while no member can be reached. 7 s by default, which is etcd's
+    /// own patience with a write: 5 s and two election timeouts.
+    pub request_timeout: Duration,
+    /// The bounds of the client port.
+    pub limits: Limits,
+}
+
+/// Where the members are learnt from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MembersFrom {
+    /// Peer URLs, of which any is asked for all members.
+    Peers(Vec<String>),
+    /// The client URLs themselves, for good: what `grpc-proxy start --endpoints` says.
+    Clients(Vec<String>),
+}
+
+impl ProxyConfig {
+    /// etcd's defaults.
+    pub fn new(members: MembersFrom) -> ProxyConfig {
+        ProxyConfig {
+            mode: Mode::On,
+            members,
+            data_dir: None,
+            refresh_interval: Duration::from_secs(30),
+            failure_wait: Duration::from_secs(5),
+            dial_timeout: Duration::from_secs(1),
+            write_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(7),
+            limits: Limits::default(),
+        }
+    }
+}

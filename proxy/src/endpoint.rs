@@ -1,0 +1,176 @@
+//! A member, as a proxy sees it: its address, how it stands, and connections to it.
+
+use std::io;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use crate::address::Address;
+use crate::client::Connection;
+use crate::h2_link::Link;
+
+/// Idle connections kept to a member. As many as clients that ask at a time, on a busy host.
+const IDLE_MAX: usize = 256;
+
+/// Then an idle connection is closed.
+const IDLE_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// The weight of the latest of latencies, as a divisor.
+const LATENCY_WEIGHT: u32 = 4;
+
+/// How a member stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It answers, and says that it is healthy.
+    Well,
+    /// It answers, but has no leader, or an alarm: asked when no other is well. It still serves
+    /// reads.
+    Sick,
+    /// It did not answer.
+    Out,
+    /// It is this proxy, or a proxy that leads back here.
+    Loop,
+    /// No longer a member.
+    Gone,
+}
+
+/// One client URL of a member.
+pub(crate) struct Endpoint {
+    /// As the member advertises it.
+    pub(crate) url: String,
+    pub(crate) address: Address,
+    standing: watch::Sender<Standing>,
+    record: Mutex<Record>,
+    idle: Mutex<Vec<Connection>>,
+    pub(crate) link: Link,
+    /// Somebody wonders whether it still answers.
+    suspected: Notify,
+}
+
+/// What is known of its past.
+#[derive(Default)]
+struct Record {
+    failed: Option<Instant>,
+    /// A moving average of what a probe takes; how far away it is.
+    latency: Option<Duration>,
+}
+
+impl Endpoint {
+    /// Of whom nothing bad is known.
+    pub(crate) fn new(url: String, address: Address) -> Endpoint {
+        Endpoint {
+            url,
+            address,
+            standing: watch::Sender::new(Standing::Well),
+            record: Mutex::default(),
+            idle: Mutex::default(),
+            link: Link::default(),
+            suspected: Notify::new(),
+        }
+    }
+
+    pub(crate) fn standing(&self) -> Standing {
+        *self.standing.borrow()
+    }
+
+    /// Changes it, but for the better only when it is still a member. Returns whether it did.
+    pub(crate) fn stands(&self, standing: Standing) -> bool {
+        if standing == Standing::Out {
+            self.record.lock().failed = Some(Instant::now());
+        }
+        if !matches!(standing, Standing::Well | Standing::Sick) {
+            self.idle.lock().clear();
+        }
+        self.standing.send_if_modified(|now| {
+            let change = *now != standing && *now != Standing::Gone;
+            if change {
+                *now = standing;
+            }
+            change
+        })
+    }
+
+    /// Returns when nothing can be hoped from it any more.
+    pub(crate) async fn lost(&self) {
+        let mut standing = self.standing.subscribe();
+        let lost = |now: &Standing| !matches!(now, Standing::Well | Standing::Sick);
+        // An error is the endpoint dropped, while it is borrowed here.
+        let _ = standing.wait_for(lost).await;
+    }
+
+    /// How long ago it failed.
+    pub(crate) fn out_for(&self) -> Duration {
+        let failed = self.record.lock().failed;
+        failed.map_or(Duration::MAX, |failed| failed.elapsed())
+    }
+
+    pub(crate) fn latency(&self) -> Option<Duration> {
+        self.record.lock().latency
+    }
+
+    /// A probe took so long.
+    pub(crate) fn answered_in(&self, took: Duration) {
+        let mut record = self.record.lock();
+        let average = record.latency.unwrap_or(took);
+        let rest = average * (LATENCY_WEIGHT - 1);
+        record.latency = Some((rest + took) / LATENCY_WEIGHT);
+    }
+
+    /// Asks for a probe at once.
+    pub(crate) fn suspect(&self) {
+        self.suspected.notify_one();
+    }
+
+    /// Returns when there is a reason to look at it again: a suspicion, or another standing.
+    pub(crate) async fn stirred(&self) {
+        let mut standing = self.standing.subscribe();
+        tokio::select! {
+            () = self.suspected.notified() => {}
+            _ = standing.changed() => {}
+        }
+    }
+
+    /// A connection that was used before and is still there; for a read, likely is.
+    pub(crate) fn idle_connection(&self, read: bool) -> Option<Connection> {
+        loop {
+            // The latest is the likeliest to live.
+            let connection = self.idle.lock().pop()?;
+            if read && connection.seems_idle() || connection.is_idle() {
+                return Some(connection);
+            }
+        }
+    }
+
+    pub(crate) async fn new_connection(&self, timeout: Duration) -> io::Result<Connection> {
+        Connection::open(&self.address, timeout).await
+    }
+
+    /// Keeps a connection whose answer is complete.
+    pub(crate) fn give_back(&self, mut connection: Connection) {
+        if !connection.received.is_empty() {
+            // It talks unasked.
+            return;
+        }
+        connection.let_buffer_go();
+        connection.since = Instant::now();
+        let mut idle = self.idle.lock();
+        let welcome = matches!(self.standing(), Standing::Well | Standing::Sick);
+        if welcome && idle.len() < IDLE_MAX {
+            idle.push(connection);
+        }
+    }
+
+    /// Closes connections that nobody has needed for long.
+    pub(crate) fn close_idle(&self) {
+        let mut idle = self.idle.lock();
+        idle.retain(|connection| connection.since.elapsed() < IDLE_TIME_MAX);
+        idle.shrink_to_fit();
+    }
+
+    /// One connection died, so the others likely have.
+    pub(crate) fn drop_idle(&self) {
+        self.idle.lock().clear();
+    }
+}

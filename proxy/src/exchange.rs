@@ -1,0 +1,159 @@
+//! One request to one member.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::{BufMut, BytesMut};
+use http::Response;
+use http_body_util::BodyExt;
+
+use crate::body::{AnswerBody, MemberBody};
+use crate::client::{Connection, Head};
+use crate::config::ProxyConfig;
+use crate::endpoint::Endpoint;
+use crate::request::{Outgoing, Rest};
+
+/// Why a member has not answered; what may be done about it depends on it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The member has not got all of the request, so it has done nothing.
+    #[error("it did not take the request: {0}")]
+    Unsent(io::Error),
+    /// It has got the request, and what came of it nobody knows.
+    #[error("it did not answer: {0}")]
+    Unanswered(io::Error),
+    /// The client has not sent what it promised; the member has done nothing.
+    #[error("the client left")]
+    Client,
+}
+
+/// The beginning of an answer.
+pub(crate) struct Reply {
+    pub(crate) head: Head,
+    connection: Connection,
+    endpoint: Arc<Endpoint>,
+}
+
+impl Reply {
+    /// The body, here or to come.
+    pub(crate) fn into_parts(self) -> (Head, MemberBody) {
+        let Head { framing, keep, .. } = self.head;
+        let body = MemberBody::new(self.connection, self.endpoint, framing, keep);
+        (self.head, body)
+    }
+
+    pub(crate) fn into_response(self) -> io::Result<Response<AnswerBody>> {
+        let (head, body) = self.into_parts();
+        Ok(response(head, body.whole()?))
+    }
+}
+
+/// Of a member's head, and of a body that need not be the member's.
+pub(crate) fn response(head: Head, body: AnswerBody) -> Response<AnswerBody> {
+    let mut response = Response::new(body);
+    *response.status_mut() = head.status;
+    *response.headers_mut() = head.headers;
+    response
+}
+
+/// Sends the request and waits for the head of the answer. A connection from the pool may have died
+/// unnoticed: what is surely not done, or does no harm twice, is then sent over a new one.
+pub(crate) async fn exchange(
+    endpoint: &Arc<Endpoint>,
+    request: &mut Outgoing,
+    config: &ProxyConfig,
+) -> Result<Reply, Failure> {
+    if let Some(mut connection) = endpoint.idle_connection(request.read) {
+        match converse(&mut connection, request, config).await {
+            Ok(head) => return Ok(reply(head, connection, endpoint)),
+            Err(failure) => {
+                endpoint.drop_idle();
+                if !may_repeat(&failure, request) {
+                    return Err(failure);
+                }
+            }
+        }
+    }
+    let opened = endpoint.new_connection(config.dial_timeout).await;
+    let mut connection = opened.map_err(Failure::Unsent)?;
+    let head = converse(&mut connection, request, config).await?;
+    Ok(reply(head, connection, endpoint))
+}
+
+fn reply(head: Head, connection: Connection, endpoint: &Arc<Endpoint>) -> Reply {
+    Reply {
+        head,
+        connection,
+        endpoint: Arc::clone(endpoint),
+    }
+}
+
+/// Whether the request may be sent again, to anybody.
+pub(crate) fn may_repeat(failure: &Failure, request: &Outgoing) -> bool {
+    match failure {
+        Failure::Unsent(_) => true,
+        Failure::Unanswered(_) => request.read && request.rest.is_none(),
+        Failure::Client => false,
+    }
+}
+
+async fn converse(
+    connection: &mut Connection,
+    request: &mut Outgoing,
+    config: &ProxyConfig,
+) -> Result<Head, Failure> {
+    let sending = connection.send(&request.bytes, config.write_timeout);
+    sending.await.map_err(Failure::Unsent)?;
+    let mut early = false;
+    if let Some(rest) = &mut request.rest {
+        early = pass_on(connection, rest, config).await?;
+    }
+    let head = connection.head(&request.method).await;
+    let mut head = head.map_err(Failure::Unanswered)?;
+    // The rest of the body is still to come, and nobody reads it.
+    head.keep &= !early;
+    Ok(head)
+}
+
+/// Sends a large body as it comes. Returns whether the member answered before its end.
+///
+/// A failure on the way is not `Unsent`: what has been passed on cannot be passed on again.
+async fn pass_on(
+    connection: &mut Connection,
+    rest: &mut Rest,
+    config: &ProxyConfig,
+) -> Result<bool, Failure> {
+    loop {
+        let frame = tokio::select! {
+            frame = rest.body.frame() => frame,
+            () = connection.answers() => return Ok(true),
+        };
+        let Some(frame) = frame else { break };
+        let frame = frame.map_err(|_| Failure::Client)?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        let sent = match rest.chunked {
+            true => connection.send(&chunk(&data), config.write_timeout).await,
+            false => connection.send(&data, config.write_timeout).await,
+        };
+        sent.map_err(Failure::Unanswered)?;
+    }
+    if rest.chunked {
+        let sent = connection.send(b"0\r\n\r\n", config.write_timeout).await;
+        sent.map_err(Failure::Unanswered)?;
+    }
+    Ok(false)
+}
+
+fn chunk(data: &[u8]) -> BytesMut {
+    let size = format!("{:x}\r\n", data.len());
+    let mut chunk = BytesMut::with_capacity(size.len() + data.len() + 2);
+    // An empty one would be the last.
+    if !data.is_empty() {
+        chunk.put_slice(size.as_bytes());
+        chunk.put_slice(data);
+        chunk.put_slice(b"\r\n");
+    }
+    chunk
+}

@@ -1,0 +1,109 @@
+//! Headers that concern one connection only, and those a proxy adds.
+
+use std::net::SocketAddr;
+
+use http::header::{CONNECTION, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, HeaderValue};
+
+/// Names every proxy a request came through; for telling loops.
+pub(crate) const PROXIED_BY: HeaderName = HeaderName::from_static("keelson-proxied-by");
+
+/// In a refusal: which proxy has seen the request before.
+pub(crate) const LOOP: HeaderName = HeaderName::from_static("keelson-proxy-loop");
+
+pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// etcd's list and RFC 9110's, 7.6.1.
+const HOP_BY_HOP: [HeaderName; 9] = [
+    CONNECTION,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-authenticate"),
+    HeaderName::from_static("proxy-authorization"),
+    HeaderName::from_static("proxy-connection"),
+];
+
+/// Whether a header is for the next hop alone, in messages whose `Connection` names no others.
+pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
+    HOP_BY_HOP.contains(name)
+}
+
+/// Removes what is for the next hop alone.
+pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    for name in named_by_connection(headers) {
+        headers.remove(name);
+    }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+/// What `Connection` names.
+pub(crate) fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    words(headers, &CONNECTION)
+        .filter_map(|word| HeaderName::from_bytes(word.as_bytes()).ok())
+        .collect()
+}
+
+/// Whether one of the header's words is this one.
+pub(crate) fn lists(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
+    words(headers, name).any(|listed| listed.eq_ignore_ascii_case(word))
+}
+
+fn words<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> + use<'a> {
+    let values = headers.get_all(name).into_iter();
+    let texts = values.filter_map(|value| value.to_str().ok());
+    texts.flat_map(|text| text.split(',').map(str::trim))
+}
+
+/// `X-Forwarded-For` with the client at the end.
+pub(crate) fn forwarded_for(headers: &HeaderMap, client: SocketAddr) -> HeaderValue {
+    let ip = client.ip().to_canonical();
+    let before = words(headers, &X_FORWARDED_FOR);
+    let mut list = before.fold(String::new(), |list, ip| list + ip + ", ");
+    list.push_str(&ip.to_string());
+    HeaderValue::from_str(&list).expect("texts of headers and an address")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_connection_names_goes_too() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("connection", "X-One, close"),
+            ("connection", "x-two"),
+            ("x-one", "1"),
+            ("x-two", "2"),
+            ("x-three", "3"),
+            ("keep-alive", "timeout=5"),
+            ("te", "trailers"),
+        ] {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        assert!(lists(&headers, &CONNECTION, "CLOSE"));
+        remove_hop_by_hop(&mut headers);
+        let left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        assert_eq!(left, ["x-three"]);
+    }
+
+    #[test]
+    fn clients_are_appended() {
+        let client = "[::ffff:10.0.0.9]:4711".parse().unwrap();
+        let mut headers = HeaderMap::new();
+        assert_eq!(forwarded_for(&headers, client), "10.0.0.9");
+        headers.append(
+            X_FORWARDED_FOR,
+            HeaderValue::from_static("10.0.0.7,10.0.0.8"),
+        );
+        assert_eq!(
+            forwarded_for(&headers, client),
+            "10.0.0.7, 10.0.0.8, 10.0.0.9"
+        );
+    }
+}

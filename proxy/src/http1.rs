@@ -1,0 +1,126 @@
+//! Forwards HTTP/1.1 requests: to one member, or to the next where that does no harm.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Response, StatusCode};
+use tokio::time;
+use tracing::debug;
+
+use crate::answers::Refusal;
+use crate::body::AnswerBody;
+use crate::endpoint::{Endpoint, Standing};
+use crate::exchange::{self, Failure, Reply};
+use crate::headers::LOOP;
+use crate::proxy::Proxy;
+use crate::request::Outgoing;
+use crate::turns::Turns;
+
+/// A member that takes longer is looked at. Most answers take a hundredth of it.
+const SUSPICION: Duration = Duration::from_millis(300);
+
+/// More than a member's own patience, which is the request timeout.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Forwards a request and returns the whole answer, or its beginning.
+pub(crate) async fn forward(
+    proxy: &Proxy,
+    mut request: Outgoing,
+) -> Result<Response<AnswerBody>, Refusal> {
+    let reply = forward_in(&mut Turns::of_request(proxy), proxy, &mut request).await?;
+    reply.into_response().map_err(|error| {
+        debug!(%error, "an answer broke off");
+        refusal(&request)
+    })
+}
+
+/// The beginning of a member's answer.
+pub(crate) async fn forward_in(
+    turns: &mut Turns<'_>,
+    proxy: &Proxy,
+    request: &mut Outgoing,
+) -> Result<Reply, Refusal> {
+    let mut unanswered = false;
+    while let Some(endpoint) = turns.next().await {
+        match attempt(proxy, &endpoint, request).await {
+            Ok(reply) if leads_back(proxy, &reply) && request.rest.is_none() => {
+                // It came back here and was refused, so it was not done.
+                proxy.endpoints.stands(&endpoint, Standing::Loop);
+            }
+            Ok(reply) => return Ok(reply),
+            Err(failure) => {
+                debug!(endpoint = %endpoint.url, %failure, "a member failed");
+                if matches!(failure, Failure::Client) {
+                    return Err(Refusal::Client);
+                }
+                turns.failed(&endpoint);
+                if !exchange::may_repeat(&failure, request) {
+                    return Err(refusal(request));
+                }
+                unanswered |= matches!(failure, Failure::Unanswered(_));
+            }
+        }
+    }
+    Err(match unanswered {
+        true => Refusal::NoAnswer,
+        false => Refusal::ZeroEndpoints,
+    })
+}
+
+fn refusal(request: &Outgoing) -> Refusal {
+    match request.read {
+        true => Refusal::NoAnswer,
+        false => Refusal::OutcomeUnknown,
+    }
+}
+
+fn leads_back(proxy: &Proxy, reply: &Reply) -> bool {
+    reply.head.status == StatusCode::LOOP_DETECTED
+        && reply
+            .head
+            .headers
+            .get(LOOP)
+            .is_some_and(|id| *id == proxy.id)
+}
+
+/// One attempt. Whoever takes long is looked at; reads leave a member that turns out to be gone,
+/// and what has a known end is not waited for much longer.
+async fn attempt(
+    proxy: &Proxy,
+    endpoint: &Arc<Endpoint>,
+    request: &mut Outgoing,
+) -> Result<Reply, Failure> {
+    let read = request.read;
+    let limit = match request.keys && request.rest.is_none() {
+        true => proxy.config.request_timeout + GRACE,
+        // A lock may be waited for as long as one likes, and so may a profile.
+        false => Duration::MAX,
+    };
+    let mut exchange = pin!(exchange::exchange(endpoint, request, &proxy.config));
+    if let Ok(replied) = time::timeout(SUSPICION, exchange.as_mut()).await {
+        return replied;
+    }
+    endpoint.suspect();
+    tokio::select! {
+        replied = exchange => replied,
+        () = endpoint.lost(), if read => Err(unanswered("the member does not answer any more")),
+        () = sleep(limit) => Err(unanswered("the member does not answer")),
+    }
+}
+
+/// For ever, when it is so long that the clock cannot tell.
+fn sleep(limit: Duration) -> impl Future<Output = ()> {
+    let limited = limit != Duration::MAX;
+    async move {
+        match limited {
+            true => time::sleep(limit).await,
+            false => std::future::pending().await,
+        }
+    }
+}
+
+fn unanswered(text: &str) -> Failure {
+    Failure::Unanswered(std::io::Error::new(std::io::ErrorKind::TimedOut, text))
+}

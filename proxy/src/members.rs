@@ -1,0 +1,240 @@
+//! Who the members are: asked from any of them, on its peer port.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+use serde::Deserialize;
+use tokio::task::JoinSet;
+use tokio::time;
+use tracing::{debug, info, warn};
+
+use crate::address::Address;
+use crate::config::MembersFrom;
+use crate::fetch;
+use crate::probe;
+use crate::proxy::Proxy;
+use crate::role::{ClusterFile, RoleError};
+
+/// Between two attempts while no member is known.
+const EAGER: Duration = Duration::from_secs(1);
+
+/// For a peer to answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+const CLUSTER_ID: &str = "x-etcd-cluster-id";
+
+/// A member, as `/members` of a peer port tells of it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Member {
+    /// A decimal number here, unlike everywhere else; it tells members from other servers.
+    #[serde(rename = "id")]
+    _id: u64,
+    #[serde(rename = "peerURLs", default)]
+    pub(crate) peer_urls: Option<Vec<String>>,
+    #[serde(rename = "clientURLs", default)]
+    pub(crate) client_urls: Option<Vec<String>>,
+}
+
+/// Where members are asked for, in the order in which they are tried.
+pub(crate) struct Peers {
+    /// Those of the latest answer, or of the file.
+    latest: Vec<String>,
+    /// Those of the flags, when no other answers.
+    first: Vec<String>,
+    file: Option<ClusterFile>,
+    /// What the file has.
+    kept: Vec<String>,
+    /// What the first answer said; another cluster's members are not ours.
+    cluster: Option<HeaderValue>,
+}
+
+/// An answer of a peer.
+struct Answer {
+    cluster: Option<HeaderValue>,
+    peer_urls: Vec<String>,
+    client_urls: Vec<String>,
+}
+
+impl Peers {
+    /// The file goes before the flags: the cluster may have moved since they were written.
+    pub(crate) fn new(first: Vec<String>, file: Option<ClusterFile>) -> Result<Peers, RoleError> {
+        let kept = match &file {
+            Some(file) => file.load()?,
+            None => None,
+        };
+        if let Some(kept) = &kept {
+            info!(peer_urls = ?kept, "using the peer URLs of the last run");
+        }
+        let peers = Peers {
+            latest: kept.clone().unwrap_or_else(|| first.clone()),
+            kept: kept.unwrap_or_default(),
+            first,
+            file,
+            cluster: None,
+        };
+        Ok(peers)
+    }
+
+    /// The client URLs of all members; `None` when nobody can tell, and then nothing is forgotten.
+    async fn ask(&mut self, dial_timeout: Duration) -> Option<Vec<String>> {
+        for url in self.order() {
+            let asking = ask(&url, dial_timeout);
+            let answered = time::timeout(ANSWER_TIMEOUT, asking).await;
+            match answered.unwrap_or_else(|late| Err(late.into())) {
+                Ok(answer) if self.is_other_cluster(&answer) => {
+                    warn!(peer = %url, "a peer URL leads to another cluster; it is not used");
+                }
+                Ok(answer) => return Some(self.learn(answer)),
+                Err(error) => debug!(peer = %url, %error, "a peer does not tell the members"),
+            }
+        }
+        None
+    }
+
+    fn order(&self) -> Vec<String> {
+        let mut order = self.latest.clone();
+        order.extend(
+            self.first
+                .iter()
+                .filter(|url| !self.latest.contains(url))
+                .cloned(),
+        );
+        order
+    }
+
+    fn is_other_cluster(&self, answer: &Answer) -> bool {
+        match (&self.cluster, &answer.cluster) {
+            (Some(known), Some(told)) => known != told,
+            _ => false,
+        }
+    }
+
+    fn learn(&mut self, answer: Answer) -> Vec<String> {
+        if answer.cluster.is_some() {
+            self.cluster = answer.cluster;
+        }
+        if !answer.peer_urls.is_empty() && self.kept != answer.peer_urls {
+            self.latest = answer.peer_urls;
+            self.save();
+        }
+        answer.client_urls
+    }
+
+    fn save(&mut self) {
+        let Some(file) = &self.file else { return };
+        match file.save(&self.latest) {
+            Ok(()) => self.kept.clone_from(&self.latest),
+            // A proxy with a full disk is still a proxy.
+            Err(error) => warn!(%error, "cannot keep the peer URLs"),
+        }
+    }
+}
+
+async fn ask(url: &str, dial_timeout: Duration) -> io::Result<Answer> {
+    let address = Address::of_url(url).map_err(io::Error::other)?;
+    let (headers, body) = fetch::get(&address, "/members", dial_timeout).await?;
+    let members: Vec<Member> = serde_json::from_slice(&body)?;
+    let peer_urls: BTreeSet<_> = members
+        .iter()
+        .filter_map(|one| one.peer_urls.clone())
+        .collect();
+    let client_urls: BTreeSet<_> = members
+        .iter()
+        .filter_map(|one| one.client_urls.clone())
+        .collect();
+    let answer = Answer {
+        cluster: headers.get(CLUSTER_ID).cloned(),
+        peer_urls: peer_urls.into_iter().flatten().collect(),
+        client_urls: client_urls.into_iter().flatten().collect(),
+    };
+    match answer.client_urls.is_empty() {
+        // It has started, and nobody has told it yet.
+        true => Err(io::Error::other("it knows no client URL yet")),
+        false => Ok(answer),
+    }
+}
+
+/// Keeps the endpoints up to date, and somebody looking after each.
+pub(crate) async fn keep(proxy: Arc<Proxy>, mut peers: Option<Peers>, ready: impl FnOnce()) {
+    let mut ready = Some(ready);
+    let mut nurses = JoinSet::new();
+    loop {
+        let urls = match (&mut peers, &proxy.config.members) {
+            (Some(peers), _) => peers.ask(proxy.config.dial_timeout).await,
+            (None, MembersFrom::Clients(urls) | MembersFrom::Peers(urls)) => Some(urls.clone()),
+        };
+        match &urls {
+            Some(urls) => {
+                for endpoint in proxy.endpoints.update(urls).await {
+                    info!(endpoint = %endpoint.url, "a member's client URL");
+                    nurses.spawn(probe::look_after(Arc::clone(&proxy), endpoint));
+                }
+                if let Some(ready) = ready.take() {
+                    ready();
+                }
+            }
+            None => warn!("no peer tells who the members are; keeping what is known"),
+        }
+        // Those of members that are gone.
+        while nurses.try_join_next().is_some() {}
+        let known = !proxy.endpoints.list().is_empty();
+        time::sleep(if known {
+            proxy.config.refresh_interval
+        } else {
+            EAGER
+        })
+        .await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(cluster: &'static str, peer_url: &str) -> Answer {
+        Answer {
+            cluster: Some(HeaderValue::from_static(cluster)),
+            peer_urls: vec![peer_url.to_owned()],
+            client_urls: vec![],
+        }
+    }
+
+    #[test]
+    fn members_are_read_as_etcd_writes_them() {
+        let text = r#"[{"id":13668033151171901709,"peerURLs":["http://127.0.0.1:23801"],
+            "name":"default","clientURLs":["http://127.0.0.1:23791"]},
+            {"id":1,"peerURLs":["http://127.0.0.1:1"],"name":""}]"#;
+        let members: Vec<Member> = serde_json::from_str(text).unwrap();
+        assert_eq!(
+            members[0].client_urls.as_ref().unwrap()[0],
+            "http://127.0.0.1:23791"
+        );
+        assert_eq!(members[1].client_urls, None);
+        assert!(serde_json::from_str::<Vec<Member>>(r#"[{"id":"1f"}]"#).is_err());
+    }
+
+    #[test]
+    fn what_is_learnt_is_kept_and_flags_come_last() {
+        let dir = tempfile::tempdir().unwrap();
+        let flags = || vec!["http://flag:1".to_owned()];
+        let file = || Some(ClusterFile::open(dir.path()).unwrap());
+        let mut peers = Peers::new(flags(), file()).unwrap();
+        assert_eq!(peers.order(), flags());
+        peers.learn(answer("a", "http://new:1"));
+        assert_eq!(peers.order(), ["http://new:1", "http://flag:1"]);
+        let peers = Peers::new(flags(), file()).unwrap();
+        assert_eq!(peers.order(), ["http://new:1", "http://flag:1"]);
+    }
+
+    #[test]
+    fn another_clusters_answer_is_not_taken() {
+        let mut peers = Peers::new(vec![], None).unwrap();
+        assert!(!peers.is_other_cluster(&answer("a", "http://one:1")));
+        peers.learn(answer("a", "http://one:1"));
+        assert!(peers.is_other_cluster(&answer("b", "http://one:1")));
+        assert!(!peers.is_other_cluster(&answer("a", "http://two:1")));
+    }
+}

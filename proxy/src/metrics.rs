@@ -1,0 +1,199 @@
+//! What `/metrics` tells: etcd 2's names and texts, and how the members stand.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use parking_lot::Mutex;
+
+use crate::answers::Refusal;
+use crate::endpoint::{Endpoint, Standing};
+
+/// From half a millisecond to two seconds.
+const BUCKETS: i32 = 13;
+const FIRST_BUCKET: f64 = 0.0005;
+
+/// Counters, by method.
+#[derive(Default)]
+pub(crate) struct Metrics(Mutex<BTreeMap<&'static str, Counts>>);
+
+#[derive(Default)]
+struct Counts {
+    requests: u64,
+    handled: BTreeMap<u16, u64>,
+    dropped: BTreeMap<&'static str, u64>,
+    /// How many took at most 2^n of the first bucket; the last took longer.
+    durations: [u64; BUCKETS as usize + 1],
+    seconds: f64,
+}
+
+impl Metrics {
+    pub(crate) fn request(&self, method: &Method) {
+        self.0.lock().entry(label(method)).or_default().requests += 1;
+    }
+
+    /// A member has answered.
+    pub(crate) fn handled(&self, method: &Method, status: StatusCode, took: Duration) {
+        let mut counts = self.0.lock();
+        let counts = counts.entry(label(method)).or_default();
+        *counts.handled.entry(status.as_u16()).or_default() += 1;
+        counts.durations[bucket(took)] += 1;
+        counts.seconds += took.as_secs_f64();
+    }
+
+    /// No member has.
+    pub(crate) fn dropped(&self, method: &Method, refusal: Refusal) {
+        let mut counts = self.0.lock();
+        let counts = counts.entry(label(method)).or_default();
+        *counts.dropped.entry(refusal.label()).or_default() += 1;
+    }
+
+    /// In Prometheus' text format, version 0.0.4.
+    pub(crate) fn text(&self, endpoints: &[std::sync::Arc<Endpoint>]) -> String {
+        let mut text = String::with_capacity(4096);
+        self.write(&mut text, endpoints)
+            .expect("a string takes all that is written");
+        text
+    }
+
+    fn write(&self, text: &mut String, endpoints: &[std::sync::Arc<Endpoint>]) -> std::fmt::Result {
+        let counts = self.0.lock();
+        let name = "etcd_proxy_dropped_total";
+        head(
+            text,
+            name,
+            "counter",
+            "Counter of requests dropped on the proxy.",
+        )?;
+        for (method, counts) in counts.iter() {
+            for (error, count) in &counts.dropped {
+                let labels = format!("method=\"{method}\",proxying_error=\"{error}\"");
+                writeln!(text, "{name}{{{labels}}} {count}")?;
+            }
+        }
+        let name = "etcd_proxy_handled_total";
+        let help = "Counter of requests fully handled (by authoratitave servers)";
+        head(text, name, "counter", help)?;
+        for (method, counts) in counts.iter() {
+            for (code, count) in &counts.handled {
+                writeln!(
+                    text,
+                    "{name}{{code=\"{code}\",method=\"{method}\"}} {count}"
+                )?;
+            }
+        }
+        let name = "etcd_proxy_handling_duration_seconds";
+        let help = "Bucketed histogram of handling time of successful events (non-watches), \
+                    by method (GET/PUT etc.).";
+        head(text, name, "histogram", help)?;
+        for (method, counts) in counts.iter() {
+            counts.write_durations(text, name, method)?;
+        }
+        let name = "etcd_proxy_requests_total";
+        head(
+            text,
+            name,
+            "counter",
+            "Counter requests incoming by method.",
+        )?;
+        for (method, counts) in counts.iter() {
+            writeln!(text, "{name}{{method=\"{method}\"}} {}", counts.requests)?;
+        }
+        write_endpoints(text, endpoints)
+    }
+}
+
+impl Counts {
+    fn write_durations(&self, text: &mut String, name: &str, method: &str) -> std::fmt::Result {
+        let mut bound = FIRST_BUCKET;
+        let mut sum = 0;
+        for count in &self.durations[..BUCKETS as usize] {
+            sum += count;
+            writeln!(
+                text,
+                "{name}_bucket{{method=\"{method}\",le=\"{bound}\"}} {sum}"
+            )?;
+            bound *= 2.0;
+        }
+        sum += self.durations[BUCKETS as usize];
+        writeln!(
+            text,
+            "{name}_bucket{{method=\"{method}\",le=\"+Inf\"}} {sum}"
+        )?;
+        writeln!(text, "{name}_sum{{method=\"{method}\"}} {}", self.seconds)?;
+        writeln!(text, "{name}_count{{method=\"{method}\"}} {sum}")
+    }
+}
+
+fn write_endpoints(text: &mut String, endpoints: &[std::sync::Arc<Endpoint>]) -> std::fmt::Result {
+    let name = "keelson_proxy_endpoint_up";
+    let help =
+        "Whether a member can be asked: 1 well, 0.5 without a leader or with an alarm, 0 not.";
+    head(text, name, "gauge", help)?;
+    for endpoint in endpoints {
+        let up = match endpoint.standing() {
+            Standing::Well => "1",
+            Standing::Sick => "0.5",
+            Standing::Out | Standing::Loop | Standing::Gone => "0",
+        };
+        writeln!(text, "{name}{{endpoint={:?}}} {up}", endpoint.url)?;
+    }
+    Ok(())
+}
+
+fn head(text: &mut String, name: &str, kind: &str, help: &str) -> std::fmt::Result {
+    writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}")
+}
+
+fn bucket(took: Duration) -> usize {
+    let mut bound = Duration::from_secs_f64(FIRST_BUCKET);
+    let mut bucket = 0;
+    while bound < took && bucket < BUCKETS as usize {
+        bound *= 2;
+        bucket += 1;
+    }
+    bucket
+}
+
+/// Clients cannot make up more of them.
+fn label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::PUT => "PUT",
+        Method::POST => "POST",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        Method::PATCH => "PATCH",
+        _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_is_etcds() {
+        let metrics = Metrics::default();
+        metrics.request(&Method::GET);
+        let took = Duration::from_micros(946);
+        metrics.handled(&Method::GET, StatusCode::OK, took);
+        metrics.handled(&Method::GET, StatusCode::OK, Duration::from_secs(9));
+        metrics.dropped(&Method::PUT, Refusal::ZeroEndpoints);
+        let text = metrics.text(&[]);
+        for line in [
+            "# TYPE etcd_proxy_handling_duration_seconds histogram",
+            "etcd_proxy_dropped_total{method=\"PUT\",proxying_error=\"zero_endpoints\"} 1",
+            "etcd_proxy_handled_total{code=\"200\",method=\"GET\"} 2",
+            "etcd_proxy_handling_duration_seconds_bucket{method=\"GET\",le=\"0.0005\"} 0",
+            "etcd_proxy_handling_duration_seconds_bucket{method=\"GET\",le=\"0.001\"} 1",
+            "etcd_proxy_handling_duration_seconds_bucket{method=\"GET\",le=\"2.048\"} 1",
+            "etcd_proxy_handling_duration_seconds_bucket{method=\"GET\",le=\"+Inf\"} 2",
+            "etcd_proxy_requests_total{method=\"GET\"} 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Looks after an endpoint: whether it answers, says it is healthy, and how far away it is.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use tokio::time::{self, Instant};
+use tracing::debug;
+
+use crate::client::Head;
+use crate::endpoint::{Endpoint, Standing};
+use crate::fetch;
+use crate::headers::LOOP;
+use crate::proxy::Proxy;
+
+/// Between two looks at a member that does well.
+const CALM: Duration = Duration::from_secs(10);
+
+/// Between two looks at one that is out, while no other can be asked.
+const URGENT: Duration = Duration::from_millis(100);
+
+/// For `/version`, which costs a member nothing. Short, because reads wait for this verdict before
+/// they move on, and some clients have a second for everything.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(600);
+
+/// For `/health`, which asks the whole cluster.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Until the endpoint is no longer a member's.
+pub(crate) async fn look_after(proxy: Arc<Proxy>, endpoint: Arc<Endpoint>) {
+    while endpoint.standing() != Standing::Gone {
+        if is_due(&proxy, &endpoint) {
+            let standing = look_at(&proxy, &endpoint).await;
+            proxy.endpoints.stands(&endpoint, standing);
+            proxy.endpoints.reconsider();
+            endpoint.close_idle();
+        }
+        let pause = match endpoint.standing() {
+            Standing::Out => URGENT,
+            _ => CALM,
+        };
+        let _ = time::timeout(pause, endpoint.stirred()).await;
+    }
+    endpoint.link.close().await;
+}
+
+/// A member that is out is left alone for a while, unless all are.
+fn is_due(proxy: &Proxy, endpoint: &Endpoint) -> bool {
+    match endpoint.standing() {
+        Standing::Out => proxy.config.failure_wait <= endpoint.out_for() || !proxy.endpoints.any(),
+        _ => true,
+    }
+}
+
+async fn look_at(proxy: &Proxy, endpoint: &Endpoint) -> Standing {
+    let began = Instant::now();
+    match time::timeout(ANSWER_TIMEOUT, get(proxy, endpoint, "/version")).await {
+        Ok(Ok(head)) if leads_back(proxy, &head) => return Standing::Loop,
+        Ok(Ok(_)) => endpoint.answered_in(began.elapsed()),
+        Ok(Err(error)) => {
+            debug!(endpoint = %endpoint.url, %error, "a probe failed");
+            return Standing::Out;
+        }
+        Err(_) => return Standing::Out,
+    }
+    match time::timeout(HEALTH_TIMEOUT, get(proxy, endpoint, "/health")).await {
+        Ok(Ok(head)) if head.status == StatusCode::OK => Standing::Well,
+        // Members that have no such path, or want a password for it.
+        Ok(Ok(head)) if head.status.is_client_error() => Standing::Well,
+        _ => Standing::Sick,
+    }
+}
+
+/// Whether the answer is this proxy's own, or another's that knows its mark.
+fn leads_back(proxy: &Proxy, head: &Head) -> bool {
+    head.status == StatusCode::LOOP_DETECTED
+        && head.headers.get(LOOP).is_some_and(|id| *id == proxy.id)
+}
+
+async fn get(proxy: &Proxy, endpoint: &Endpoint, path: &str) -> io::Result<Head> {
+    // Never a connection that may be stale: this decides.
+    let mut connection = endpoint.new_connection(proxy.config.dial_timeout).await?;
+    let head = fetch::send(&mut connection, &endpoint.address, path, Some(&proxy.id)).await?;
+    Ok(head)
+}

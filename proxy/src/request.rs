@@ -1,0 +1,235 @@
+//! A client's request, as it goes to members.
+
+use std::net::SocketAddr;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST};
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Method};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+
+use crate::headers::{self, PROXIED_BY, X_FORWARDED_FOR};
+
+/// Bodies up to here are read before they are sent, so that they can be sent to another member
+/// when the first does not take them.
+const SMALL_BYTES_MAX: u64 = 64 * 1024;
+
+const KEYS: &str = "/v2/keys";
+
+/// Requests of the v3 JSON gateway that only read; by their last words, because every version of it
+/// has a prefix of its own.
+const GATEWAY_READS: [&str; 6] = [
+    "/kv/range",
+    "/cluster/member/list",
+    "/maintenance/status",
+    "/maintenance/hash",
+    "/lease/leases",
+    "/lease/timetolive",
+];
+
+/// Everything but a body that is too large to be kept.
+pub(crate) struct Outgoing {
+    pub(crate) method: Method,
+    /// Under `/v2/keys`, where members answer within a known time and errors have their own form.
+    pub(crate) keys: bool,
+    /// It changes nothing, and may be sent as often as one likes.
+    pub(crate) read: bool,
+    /// The head, and a small body behind it.
+    pub(crate) bytes: Bytes,
+    /// A body that is sent as it comes.
+    pub(crate) rest: Option<Rest>,
+}
+
+/// A large body.
+pub(crate) struct Rest {
+    pub(crate) body: Incoming,
+    /// Its length is not known before its end.
+    pub(crate) chunked: bool,
+}
+
+/// Where a request comes from, and through whom.
+#[derive(Clone, Copy)]
+pub(crate) struct Origin<'a> {
+    pub(crate) client: SocketAddr,
+    pub(crate) id: &'a HeaderValue,
+}
+
+/// A client that did not send what it promised.
+#[derive(Debug)]
+pub(crate) struct Gone;
+
+impl Outgoing {
+    /// Reads a small body to its end.
+    pub(crate) async fn new(
+        parts: &Parts,
+        mut body: Incoming,
+        origin: Origin<'_>,
+    ) -> Result<Outgoing, Gone> {
+        let length = body.size_hint().exact();
+        let mut bytes = request_line(&parts.method, path_of(parts));
+        add_fields(&mut bytes, parts, origin);
+        let mut rest = None;
+        match length {
+            Some(0) if parts.method == Method::GET || parts.method == Method::HEAD => {
+                bytes.extend_from_slice(b"\r\n");
+            }
+            Some(length) => {
+                field(&mut bytes, &CONTENT_LENGTH, length.to_string().as_bytes());
+                bytes.extend_from_slice(b"\r\n");
+            }
+            None => bytes.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n"),
+        }
+        if length.is_some_and(|length| length <= SMALL_BYTES_MAX) {
+            while let Some(frame) = body.frame().await {
+                let frame = frame.map_err(|_| Gone)?;
+                bytes.put(frame.into_data().unwrap_or_default());
+            }
+        } else {
+            let chunked = length.is_none();
+            rest = Some(Rest { body, chunked });
+        }
+        let path = parts.uri.path();
+        Ok(Outgoing {
+            method: parts.method.clone(),
+            keys: is_keys(path),
+            read: reads(&parts.method, path),
+            bytes: bytes.freeze(),
+            rest,
+        })
+    }
+
+    /// A GET under the v2 keys.
+    pub(crate) fn get(path: &str, fields: &[u8]) -> Outgoing {
+        let mut bytes = request_line(&Method::GET, path);
+        bytes.extend_from_slice(fields);
+        bytes.extend_from_slice(b"\r\n");
+        Outgoing {
+            method: Method::GET,
+            keys: true,
+            read: true,
+            bytes: bytes.freeze(),
+            rest: None,
+        }
+    }
+}
+
+/// A request's headers as they go to members, in no more room than they need: they are kept as long
+/// as the request waits.
+pub(crate) fn fields(parts: &Parts, origin: Origin<'_>) -> Box<[u8]> {
+    let mut bytes = BytesMut::with_capacity(512);
+    add_fields(&mut bytes, parts, origin);
+    Box::from(&bytes[..])
+}
+
+/// Whether a path is of the v2 keys.
+pub(crate) fn is_keys(path: &str) -> bool {
+    path.starts_with(KEYS)
+}
+
+fn reads(method: &Method, path: &str) -> bool {
+    match *method {
+        Method::GET | Method::HEAD => true,
+        Method::POST => {
+            path.starts_with("/v3") && GATEWAY_READS.iter().any(|end| path.ends_with(end))
+        }
+        _ => false,
+    }
+}
+
+fn path_of(parts: &Parts) -> &str {
+    parts.uri.path_and_query().map_or("/", |path| path.as_str())
+}
+
+fn request_line(method: &Method, path: &str) -> BytesMut {
+    let mut bytes = BytesMut::with_capacity(512);
+    bytes.extend_from_slice(method.as_str().as_bytes());
+    bytes.put_u8(b' ');
+    bytes.extend_from_slice(path.as_bytes());
+    bytes.extend_from_slice(b" HTTP/1.1\r\n");
+    bytes
+}
+
+/// The headers, without the line that ends them.
+fn add_fields(bytes: &mut BytesMut, parts: &Parts, origin: Origin<'_>) {
+    if !parts.headers.contains_key(HOST) {
+        let authority = parts
+            .uri
+            .authority()
+            .map_or("localhost", |one| one.as_str());
+        field(bytes, &HOST, authority.as_bytes());
+    }
+    let named = headers::named_by_connection(&parts.headers);
+    for (name, value) in &parts.headers {
+        if !is_ours(name) && !headers::is_hop_by_hop(name) && !named.contains(name) {
+            field(bytes, name, value.as_bytes());
+        }
+    }
+    let clients = headers::forwarded_for(&parts.headers, origin.client);
+    field(bytes, &X_FORWARDED_FOR, clients.as_bytes());
+    field(bytes, &PROXIED_BY, origin.id.as_bytes());
+}
+
+/// What is written anew. `Expect` is answered by the port.
+fn is_ours(name: &HeaderName) -> bool {
+    name == CONTENT_LENGTH || name == EXPECT || name == X_FORWARDED_FOR
+}
+
+fn field(bytes: &mut BytesMut, name: &HeaderName, value: &[u8]) {
+    bytes.extend_from_slice(name.as_str().as_bytes());
+    bytes.extend_from_slice(b": ");
+    bytes.extend_from_slice(value);
+    bytes.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    #[test]
+    fn a_head_is_rewritten_for_the_next_hop() {
+        let request = Request::get("/v2/keys/a%20b?wait=true")
+            .header("host", "localhost:4001")
+            .header("connection", "x-secret, keep-alive")
+            .header("x-secret", "1")
+            .header("authorization", "Basic eA==")
+            .header("keelson-proxied-by", "other")
+            .header("x-forwarded-for", "10.0.0.7")
+            .body(())
+            .unwrap();
+        let (parts, ()) = request.into_parts();
+        let id = HeaderValue::from_static("mine");
+        let origin = Origin {
+            client: "10.0.0.8:1".parse().unwrap(),
+            id: &id,
+        };
+        let outgoing = Outgoing::get(path_of(&parts), &fields(&parts, origin));
+        let expected = "GET /v2/keys/a%20b?wait=true HTTP/1.1\r\n\
+            host: localhost:4001\r\n\
+            authorization: Basic eA==\r\n\
+            keelson-proxied-by: other\r\n\
+            x-forwarded-for: 10.0.0.7, 10.0.0.8\r\n\
+            keelson-proxied-by: mine\r\n\r\n";
+        assert_eq!(std::str::from_utf8(&outgoing.bytes).unwrap(), expected);
+    }
+
+    #[test]
+    fn reads_are_known_by_method_and_path() {
+        let cases = [
+            (Method::GET, "/v2/keys/a", true),
+            (Method::HEAD, "/version", true),
+            (Method::PUT, "/v2/keys/a", false),
+            (Method::DELETE, "/v2/keys/a", false),
+            (Method::POST, "/v2/keys/kv/range", false),
+            (Method::POST, "/v3/kv/range", true),
+            (Method::POST, "/v3beta/kv/range", true),
+            (Method::POST, "/v3/kv/put", false),
+            (Method::POST, "/v3/kv/txn", false),
+        ];
+        for (method, path, expected) in cases {
+            assert_eq!(reads(&method, path), expected, "{method} {path}");
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! The data directory decides what a host is, and remembers where a proxy's cluster was.
+//!
+//! `member/` in it makes a member, `proxy/` a proxy, whatever flags and discovery say: a proxy never
+//! drags itself into the quorum. To promote one: `member add` through it, stop it, remove
+//! `<data-dir>/proxy`, start it with `--initial-cluster-state=existing`. The only file of this crate
+//! that touches the file system.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+const MEMBER: &str = "member";
+const PROXY: &str = "proxy";
+const CLUSTER: &str = "cluster";
+
+/// What a data directory says its host is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A member, since it has a member's log.
+    Member,
+    /// A proxy.
+    Proxy,
+    /// A new host: flags and discovery decide.
+    Undecided,
+}
+
+/// A data directory that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RoleError {
+    /// etcd's text.
+    #[error("invalid datadir. Both member and proxy directories exist.")]
+    Both,
+    /// It cannot be read or written.
+    #[error("cannot use {path}: {error}")]
+    Io {
+        /// What was being used.
+        path: PathBuf,
+        /// What went wrong.
+        error: io::Error,
+    },
+    /// The file is there and says nothing.
+    #[error("{path} is not a list of peer URLs: {error}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: serde_json::Error,
+    },
+}
+
+impl Role {
+    /// What `data_dir` says. A directory that is not there says nothing.
+    pub fn of(data_dir: &Path) -> Result<Role, RoleError> {
+        let member = exists(&data_dir.join(MEMBER))?;
+        let proxy = exists(&data_dir.join(PROXY))?;
+        match (member, proxy) {
+            (true, true) => Err(RoleError::Both),
+            (true, false) => Ok(Role::Member),
+            (false, true) => Ok(Role::Proxy),
+            (false, false) => Ok(Role::Undecided),
+        }
+    }
+}
+
+fn exists(path: &Path) -> Result<bool, RoleError> {
+    path.try_exists().map_err(|error| failed(path, error))
+}
+
+fn failed(path: &Path, error: io::Error) -> RoleError {
+    let path = path.to_owned();
+    RoleError::Io { path, error }
+}
+
+/// `<data-dir>/proxy/cluster`, as etcd 2 writes it.
+#[derive(Clone, Debug)]
+pub(crate) struct ClusterFile {
+    path: PathBuf,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Cluster {
+    #[serde(rename = "PeerURLs")]
+    peer_urls: Vec<String>,
+}
+
+impl ClusterFile {
+    /// Makes the host a proxy, by the directory alone.
+    pub(crate) fn open(data_dir: &Path) -> Result<ClusterFile, RoleError> {
+        if Role::of(data_dir)? == Role::Member {
+            return Err(RoleError::Both);
+        }
+        let directory = data_dir.join(PROXY);
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&directory)
+            .map_err(|error| failed(&directory, error))?;
+        Ok(ClusterFile {
+            path: directory.join(CLUSTER),
+        })
+    }
+
+    /// The peer URLs of the last run; `None` when there was none, or it never got that far.
+    pub(crate) fn load(&self) -> Result<Option<Vec<String>>, RoleError> {
+        let bytes = match fs::read(&self.path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed(&self.path, error)),
+        };
+        let cluster: Cluster =
+            serde_json::from_slice(&bytes).map_err(|error| RoleError::Malformed {
+                path: self.path.clone(),
+                error,
+            })?;
+        Ok(Some(cluster.peer_urls).filter(|urls| !urls.is_empty()))
+    }
+
+    /// Replaces the file; after a crash it is the old one or the new one.
+    pub(crate) fn save(&self, peer_urls: &[String]) -> Result<(), RoleError> {
+        let cluster = Cluster {
+            peer_urls: peer_urls.to_vec(),
+        };
+        let bytes = serde_json::to_vec(&cluster).expect("a list of strings is JSON");
+        self.replace(&bytes)
+            .map_err(|error| failed(&self.path, error))
+    }
+
+    fn replace(&self, bytes: &[u8]) -> io::Result<()> {
+        let new = self.path.with_extension("bak");
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&new)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&new, &self.path)?;
+        let directory = self.path.parent().expect("it is in a directory");
+        File::open(directory)?.sync_all()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_directory_decides() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(Role::of(&dir.path().join("none")).unwrap(), Role::Undecided);
+        assert_eq!(Role::of(dir.path()).unwrap(), Role::Undecided);
+        fs::create_dir(dir.path().join("proxy")).unwrap();
+        assert_eq!(Role::of(dir.path()).unwrap(), Role::Proxy);
+        fs::create_dir(dir.path().join("member")).unwrap();
+        let both = Role::of(dir.path()).unwrap_err();
+        let etcds = "invalid datadir. Both member and proxy directories exist.";
+        assert_eq!(both.to_string(), etcds);
+        fs::remove_dir(dir.path().join("proxy")).unwrap();
+        assert_eq!(Role::of(dir.path()).unwrap(), Role::Member);
+        assert!(ClusterFile::open(dir.path()).is_err());
+    }
+
+    #[test]
+    fn the_cluster_file_is_etcds() {
+        let dir = tempfile::tempdir().unwrap();
+        let data_dir = dir.path().join("proxy.etcd");
+        let file = ClusterFile::open(&data_dir).unwrap();
+        assert_eq!(Role::of(&data_dir).unwrap(), Role::Proxy);
+        assert_eq!(file.load().unwrap(), None);
+        file.save(&["http://127.0.0.1:23801".to_owned()]).unwrap();
+        let path = data_dir.join("proxy/cluster");
+        let written = fs::read_to_string(&path).unwrap();
+        assert_eq!(written, r#"{"PeerURLs":["http://127.0.0.1:23801"]}"#);
+        let again = ClusterFile::open(&data_dir).unwrap();
+        assert_eq!(again.load().unwrap().unwrap(), ["http://127.0.0.1:23801"]);
+        // etcd 2 saved an empty list before it knew better.
+        fs::write(&path, r#"{"PeerURLs":[]}"#).unwrap();
+        assert_eq!(file.load().unwrap(), None);
+        fs::write(&path, "{").unwrap();
+        assert!(matches!(file.load(), Err(RoleError::Malformed { .. })));
+    }
+}

@@ -1,0 +1,72 @@
+//! Whose turn it is: the members a request is tried on, and how long it is held for one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{self, Instant};
+
+use crate::endpoint::{Endpoint, Standing};
+use crate::proxy::Proxy;
+
+/// Between two looks for a member, when nobody says that there is one.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// After so many attempts something is wrong that haste does not mend.
+const HASTY_MAX: u32 = 4;
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// One request's way through the members.
+pub(crate) struct Turns<'a> {
+    proxy: &'a Proxy,
+    until: Option<Instant>,
+    taken: u32,
+}
+
+impl<'a> Turns<'a> {
+    /// Held no longer than the request timeout.
+    pub(crate) fn of_request(proxy: &'a Proxy) -> Turns<'a> {
+        Turns {
+            proxy,
+            until: Some(Instant::now() + proxy.config.request_timeout),
+            taken: 0,
+        }
+    }
+
+    /// Held until a member comes back: for a watch nothing is lost by waiting.
+    pub(crate) fn of_watch(proxy: &'a Proxy) -> Turns<'a> {
+        Turns {
+            proxy,
+            until: None,
+            taken: 0,
+        }
+    }
+
+    /// The member to try next; `None` when the time is over.
+    pub(crate) async fn next(&mut self) -> Option<Arc<Endpoint>> {
+        if HASTY_MAX <= self.taken {
+            time::sleep(PAUSE).await;
+        }
+        loop {
+            if 0 < self.taken && self.is_over() {
+                return None;
+            }
+            if let Some(endpoint) = self.proxy.endpoints.choose() {
+                self.taken += 1;
+                return Some(endpoint);
+            }
+            if self.is_over() {
+                return None;
+            }
+            self.proxy.endpoints.improved(LOOK).await;
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.until.is_some_and(|until| until <= Instant::now())
+    }
+
+    /// The member did not take the request, or left it unanswered.
+    pub(crate) fn failed(&self, endpoint: &Endpoint) {
+        self.proxy.endpoints.stands(endpoint, Standing::Out);
+    }
+}

@@ -1,0 +1,324 @@
+//! Waits of the v2 API: long polls and streams, which outlive the member they were sent to.
+//!
+//! A wait is forwarded as any read. Once a member has begun to answer and has nothing to tell, the
+//! answer is parked: a socket to the client, a socket to the member, and no buffers. When the
+//! member goes, the wait is sent to another, from the index that it had reached; the client, which
+//! has its head already, sees nothing of it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::stream;
+use http::request::Parts;
+use http::{HeaderMap, Method, Response, StatusCode};
+use keelson_port::{Parked, Parking};
+use serde::Deserialize;
+use tracing::debug;
+use url::form_urlencoded;
+
+use crate::answers::Refusal;
+use crate::body::{AnswerBody, MemberBody};
+use crate::client::Head;
+use crate::exchange::{self, Reply};
+use crate::http1;
+use crate::proxy::Proxy;
+use crate::request::{self, Origin, Outgoing};
+use crate::turns::Turns;
+
+/// Of an event that is still coming. A larger one is passed on in parts, and is then broken off
+/// when its member dies.
+const EVENT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+const X_ETCD_INDEX: &str = "x-etcd-index";
+
+/// What a wait asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wait {
+    /// All events to come, not one.
+    stream: bool,
+    /// `waitIndex`; 0 is from now on.
+    since: u64,
+}
+
+impl Wait {
+    /// `None`: it is no wait.
+    pub(crate) fn of(parts: &Parts) -> Option<Wait> {
+        let query = parts.uri.query()?;
+        if parts.method != Method::GET || !request::is_keys(parts.uri.path()) {
+            return None;
+        }
+        if !is_true(&first(query, "wait")?) {
+            return None;
+        }
+        Some(Wait {
+            stream: first(query, "stream").is_some_and(|value| is_true(&value)),
+            since: first(query, "waitIndex").map_or(0, |value| value.parse().unwrap_or(0)),
+        })
+    }
+}
+
+/// Only the first value of a name counts.
+fn first(query: &str, name: &str) -> Option<String> {
+    let mut pairs = form_urlencoded::parse(query.as_bytes());
+    let (_, value) = pairs.find(|(found, _)| found == name)?;
+    Some(value.into_owned())
+}
+
+/// Go's `ParseBool`.
+fn is_true(value: &str) -> bool {
+    matches!(value, "1" | "t" | "T" | "TRUE" | "true" | "True")
+}
+
+/// Forwards a wait. What is answered at once is answered as everything else is.
+pub(crate) async fn forward(
+    proxy: &Arc<Proxy>,
+    wait: Wait,
+    parts: Parts,
+    client: SocketAddr,
+    parking: Option<Parking>,
+) -> Result<Response<AnswerBody>, Refusal> {
+    let id = &proxy.id;
+    let asked = Asked::new(&parts, Origin { client, id });
+    // Its headers lie in the connection's buffers.
+    drop(parts);
+    let mut outgoing = Outgoing::get(&asked.path, &asked.fields);
+    let reply = forward_long(&mut Turns::of_request(proxy), proxy, &mut outgoing).await?;
+    drop(outgoing);
+    let (head, body) = reply.into_parts();
+    let body = match body.whole().map_err(|_| Refusal::NoAnswer)? {
+        AnswerBody::Member(body) if head.status == StatusCode::OK => body,
+        body => return Ok(exchange::response(head, body)),
+    };
+    let waiting = Waiting::new(proxy, wait, body, &head, asked);
+    let events = stream::unfold(Box::new(waiting), |mut waiting| async {
+        let event = waiting.next().await?;
+        Some((event, waiting))
+    });
+    let head = parked_head(head);
+    match parking {
+        Some(parking) => parking.park(Parked::new(&head, events)).await,
+        None => Ok(head.map(|()| AnswerBody::Parts(Box::pin(events)))),
+    }
+}
+
+/// The port writes how the body is framed, and when.
+fn parked_head(head: Head) -> Response<()> {
+    let mut response = Response::new(());
+    *response.status_mut() = head.status;
+    *response.headers_mut() = head.headers;
+    response.headers_mut().remove(http::header::CONTENT_LENGTH);
+    response.headers_mut().remove(http::header::DATE);
+    response
+}
+
+async fn forward_long(
+    turns: &mut Turns<'_>,
+    proxy: &Proxy,
+    outgoing: &mut Outgoing,
+) -> Result<Reply, Refusal> {
+    // Its head may take as long as its event: etcd's own proxy does not send it before.
+    outgoing.keys = false;
+    http1::forward_in(turns, proxy, outgoing).await
+}
+
+/// What the client asked, to be asked again; in as little room as possible.
+struct Asked {
+    /// With the query.
+    path: Box<str>,
+    fields: Box<[u8]>,
+}
+
+impl Asked {
+    fn new(parts: &Parts, origin: Origin<'_>) -> Asked {
+        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+        Asked {
+            path: Box::from(path),
+            fields: request::fields(parts, origin),
+        }
+    }
+
+    /// The same, from another index.
+    fn since(&self, since: u64) -> Outgoing {
+        Outgoing::get(&path_since(&self.path, since), &self.fields)
+    }
+}
+
+fn path_since(path: &str, since: u64) -> String {
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    let others = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name != "waitIndex");
+    let query = form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(others)
+        .append_pair("waitIndex", &since.to_string())
+        .finish();
+    format!("{path}?{query}")
+}
+
+/// An answer that waits.
+struct Waiting {
+    proxy: Arc<Proxy>,
+    asked: Asked,
+    stream: bool,
+    /// The index to go on from, at another member.
+    since: u64,
+    /// The member's answer; gone with its end.
+    body: Option<MemberBody>,
+    /// What has come of the next event.
+    event: BytesMut,
+    /// Part of that has been passed on.
+    broken: bool,
+}
+
+impl Waiting {
+    fn new(proxy: &Arc<Proxy>, wait: Wait, body: MemberBody, head: &Head, asked: Asked) -> Waiting {
+        let since = match (index(&head.headers), wait.since) {
+            // What happened up to the member's index is known not to matter.
+            (Some(index), since) => since.max(index + 1),
+            (None, since) => since,
+        };
+        Waiting {
+            proxy: Arc::clone(proxy),
+            asked,
+            stream: wait.stream,
+            since,
+            body: Some(body),
+            event: BytesMut::new(),
+            broken: false,
+        }
+    }
+
+    /// What to send next; `None` ends the answer.
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            let body = self.body.as_mut()?;
+            let endpoint = body.endpoint();
+            let part = tokio::select! {
+                biased;
+                part = std::future::poll_fn(|cx| body.poll_part(cx)) => part.ok(),
+                () = async {
+                    match &endpoint {
+                        Some(endpoint) => endpoint.lost().await,
+                        None => std::future::pending().await,
+                    }
+                } => None,
+            };
+            match part {
+                Some(Some(part)) => {
+                    if let Some(ready) = self.arrived(&part) {
+                        return Some(ready);
+                    }
+                }
+                // The member has said all, and a stream ends with it.
+                Some(None) => {
+                    self.body = None;
+                    return Some(self.event.split().freeze()).filter(|event| !event.is_empty());
+                }
+                None if self.broken || self.since == 0 => return None,
+                None => {
+                    self.event.clear();
+                    // In a box, so that it takes no room while nothing happens.
+                    self.body = Box::pin(self.again()).await;
+                }
+            }
+        }
+    }
+
+    /// Takes a part; returns what is complete.
+    fn arrived(&mut self, part: &[u8]) -> Option<Bytes> {
+        self.event.extend_from_slice(part);
+        let complete = match self.stream {
+            true => self.event.iter().rposition(|byte| *byte == b'\n'),
+            false => None,
+        };
+        if let Some(end) = complete {
+            let events = self.event.split_to(end + 1).freeze();
+            if self.event.is_empty() {
+                self.event = BytesMut::new();
+            }
+            self.broken = false;
+            self.since = last_index(&events).map_or(self.since, |index| index + 1);
+            return Some(events);
+        }
+        if EVENT_BYTES_MAX < self.event.len() {
+            self.broken = true;
+            return Some(self.event.split().freeze());
+        }
+        None
+    }
+
+    /// Asks another member, however long it takes to find one.
+    async fn again(&mut self) -> Option<MemberBody> {
+        debug!(since = self.since, "a wait goes on at another member");
+        let mut outgoing = self.asked.since(self.since);
+        let mut turns = Turns::of_watch(&self.proxy);
+        let reply = forward_long(&mut turns, &self.proxy, &mut outgoing).await;
+        let (head, body) = reply.ok()?.into_parts();
+        // Otherwise the index is no longer in the history, most likely. The client has its 200
+        // already: the answer ends empty, as it does when a member stops, and it asks again.
+        (head.status == StatusCode::OK).then_some(body)
+    }
+}
+
+fn index(headers: &HeaderMap) -> Option<u64> {
+    headers.get(X_ETCD_INDEX)?.to_str().ok()?.parse().ok()
+}
+
+/// The index of the last of these events, one a line.
+fn last_index(events: &[u8]) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct Event {
+        node: Node,
+    }
+    #[derive(Deserialize)]
+    struct Node {
+        #[serde(rename = "modifiedIndex")]
+        modified_index: u64,
+    }
+    let mut lines = events.split(|byte| *byte == b'\n');
+    let last = lines.rfind(|line| !line.is_empty())?;
+    let event: Event = serde_json::from_slice(last).ok()?;
+    Some(event.node.modified_index)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    fn parts(uri: &str) -> Parts {
+        Request::get(uri).body(()).unwrap().into_parts().0
+    }
+
+    #[test]
+    fn waits_are_recognised() {
+        let wait = |stream, since| Some(Wait { stream, since });
+        let cases = [
+            ("/v2/keys/a?wait=true", wait(false, 0)),
+            ("/v2/keys/a?waitIndex=7&wait=1", wait(false, 7)),
+            ("/v2/keys/a?stream=true&wait=T", wait(true, 0)),
+            ("/v2/keys/a?wait=false&wait=true", None),
+            ("/v2/keys/a", None),
+            ("/v2/members?wait=true", None),
+        ];
+        for (uri, expected) in cases {
+            assert_eq!(Wait::of(&parts(uri)), expected, "{uri}");
+        }
+    }
+
+    #[test]
+    fn the_index_is_replaced_and_the_rest_stays() {
+        let path = "/v2/keys/a%20b?wait=true&waitIndex=7&recursive=true";
+        let expected = "/v2/keys/a%20b?wait=true&recursive=true&waitIndex=9";
+        assert_eq!(path_since(path, 9), expected);
+    }
+
+    #[test]
+    fn the_last_event_counts() {
+        let events =
+            b"{\"node\":{\"modifiedIndex\":4}}\n{\"action\":\"set\",\"node\":{\"key\":\"/a\",\
+            \"modifiedIndex\":5},\"prevNode\":{\"modifiedIndex\":3}}\n";
+        assert_eq!(last_index(events), Some(5));
+        assert_eq!(last_index(b"\n"), None);
+    }
+}

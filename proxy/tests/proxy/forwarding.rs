@@ -1,0 +1,241 @@
+//! What passes through, and in which form.
+
+use std::time::Duration;
+
+use keelson_proxy::Mode;
+
+use crate::support::{Client, Fake, Running, Step, answer, config, get, put};
+
+#[tokio::test]
+async fn requests_and_answers_pass_with_their_headers() {
+    let member = Fake::start(|_| {
+        let text = "HTTP/1.1 201 Created\r\nX-Etcd-Index: 9\r\nX-Raft-Term: 2\r\n\
+            Connection: x-hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\nContent-Length: 2\r\n\r\nok";
+        vec![Step::Send(text.to_owned())]
+    })
+    .await;
+    let proxy = Running::before(&[&member]).await;
+    let mut client = Client::connect(proxy.address).await;
+    let request = "PUT /v2/keys/a%20b?prevExist=false HTTP/1.1\r\nHost: localhost:4001\r\n\
+        Content-Type: application/x-www-form-urlencoded; param=value\r\n\
+        Connection: x-mine\r\nX-Mine: 1\r\nTE: trailers\r\nX-Forwarded-For: 10.0.0.7\r\n\
+        Content-Length: 7\r\n\r\nvalue=1";
+    client.send_bytes(request.as_bytes()).await;
+    let answer = client.answer("PUT").await;
+    assert_eq!((answer.status, answer.body.as_str()), (201, "ok"));
+    assert_eq!(answer.field("X-Etcd-Index"), Some("9"));
+    assert_eq!(answer.field("X-Raft-Term"), Some("2"));
+    assert_eq!(answer.field("X-Hop"), None);
+    assert_eq!(answer.field("Keep-Alive"), None);
+    let seen = &member.seen()[0];
+    assert_eq!(seen.line, "PUT /v2/keys/a%20b?prevExist=false HTTP/1.1");
+    assert_eq!(seen.body, "value=1");
+    assert!(seen.has("host: localhost:4001"));
+    assert!(seen.has("x-forwarded-for: 10.0.0.7, 127.0.0.1"));
+    assert!(seen.has("content-type: application/x-www-form-urlencoded; param=value"));
+    for gone in ["x-mine", "te:", "connection", "keep-alive"] {
+        assert!(
+            !seen.head.to_lowercase().contains(gone),
+            "{gone}: {}",
+            seen.head
+        );
+    }
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn connections_to_a_member_are_used_again() {
+    let member = Fake::start(|_| answer("200 OK", "x")).await;
+    let proxy = Running::before(&[&member]).await;
+    for _ in 0..20 {
+        // Clients come and go; the connection behind them stays.
+        assert_eq!(get(proxy.address, "/v2/keys/a").await.body, "x");
+    }
+    let mut client = Client::connect(proxy.address).await;
+    for _ in 0..20 {
+        assert_eq!(client.ask("PUT", "/v2/keys/a", "value=1").await.status, 200);
+    }
+    assert_eq!(member.seen().len(), 40);
+    assert_eq!(member.connections(), 1);
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn every_framing_arrives_whole() {
+    let chunked =
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n";
+    let cases = [
+        (
+            "/length",
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabcde".to_owned(),
+        ),
+        ("/chunked", chunked.to_owned()),
+        ("/close", "HTTP/1.1 200 OK\r\n\r\nabcde".to_owned()),
+        (
+            "/continue",
+            format!("HTTP/1.1 100 Continue\r\n\r\n{chunked}"),
+        ),
+    ];
+    for (path, text) in cases {
+        for pieces in [1, 7, text.len()] {
+            let sent: Vec<_> = text
+                .as_bytes()
+                .chunks(pieces)
+                .flat_map(|part| {
+                    let part = String::from_utf8(part.to_vec()).unwrap();
+                    [Step::Send(part), Step::Sleep(Duration::from_millis(1))]
+                })
+                .chain(path.contains("close").then_some(Step::Close))
+                .collect();
+            let member = Fake::start(move |_| sent.clone()).await;
+            let proxy = Running::before(&[&member]).await;
+            let answer = get(proxy.address, path).await;
+            assert_eq!(
+                (answer.status, answer.body.as_str()),
+                (200, "abcde"),
+                "{path}"
+            );
+            proxy.stop().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn head_and_bodiless_answers_do_not_wait_for_a_body() {
+    let member = Fake::start(|seen| {
+        let text = match seen.line.starts_with("HEAD") {
+            true => "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",
+            false => "HTTP/1.1 204 No Content\r\n\r\n",
+        };
+        vec![Step::Send(text.to_owned())]
+    })
+    .await;
+    let proxy = Running::before(&[&member]).await;
+    let mut client = Client::connect(proxy.address).await;
+    let head = client.ask("HEAD", "/v2/keys/a", "").await;
+    assert_eq!(head.field("Content-Length"), Some("5"));
+    client.send("PUT", "/v2/members/1", "{}").await;
+    assert_eq!(client.head().await.status, 204);
+    assert_eq!(client.ask("HEAD", "/v2/keys/a", "").await.status, 200);
+    assert_eq!(member.connections(), 1);
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn large_bodies_stream_both_ways() {
+    let member = Fake::start(|seen| {
+        let body = seen.body.clone();
+        answer("200 OK", &body)
+    })
+    .await;
+    let proxy = Running::before(&[&member]).await;
+    let body = "x".repeat(3_000_000);
+    assert_eq!(put(proxy.address, "/v2/keys/a", &body).await.body, body);
+    let mut client = Client::connect(proxy.address).await;
+    let request = "PUT /v2/keys/a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n\
+        3\r\nabc\r\n0\r\n\r\n";
+    client.send_bytes(request.as_bytes()).await;
+    let answer = client.answer("PUT").await;
+    assert_eq!(answer.body, "3\r\nabc\r\n0\r\n\r\n");
+    assert_eq!(
+        client.ask("PUT", "/v2/keys/a", "value=1").await.body,
+        "value=1"
+    );
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn heads_are_flushed_before_the_body() {
+    let member = Fake::start(|_| {
+        let head = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n";
+        vec![
+            Step::Send(head.to_owned()),
+            Step::Sleep(Duration::from_secs(30)),
+        ]
+    })
+    .await;
+    let proxy = Running::before(&[&member]).await;
+    let mut client = Client::connect(proxy.address).await;
+    client.send("GET", "/slow", "").await;
+    assert_eq!(client.head().await.status, 200);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_cancels_its_request() {
+    let member = Fake::start(|_| vec![Step::Hang]).await;
+    let proxy = Running::before(&[&member]).await;
+    let mut client = Client::connect(proxy.address).await;
+    client.send("GET", "/v3/slow", "").await;
+    let busy = || async {
+        for _ in 0..100 {
+            if member.open() == 1 && member.seen().len() == 1 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("{} open", member.open());
+    };
+    busy().await;
+    drop(client);
+    for _ in 0..100 {
+        if member.open() == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the member still has {} connections", member.open());
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_is_not_passed_as_whole() {
+    let member = Fake::start(|_| {
+        let text = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc";
+        vec![Step::Send(text.to_owned()), Step::Close]
+    })
+    .await;
+    let proxy = Running::before(&[&member]).await;
+    let mut client = Client::connect(proxy.address).await;
+    client.send("GET", "/v2/keys/a", "").await;
+    // Whatever arrived before; no end of the body that looks like one.
+    while !client.is_cut().await {}
+}
+
+#[tokio::test]
+async fn a_readonly_proxy_refuses_all_but_get() {
+    let member = Fake::start(|_| answer("200 OK", "x")).await;
+    let mut config = config(&[&member]);
+    config.mode = Mode::ReadOnly;
+    let proxy = Running::start(config).await.knows(1).await;
+    let mut client = Client::connect(proxy.address).await;
+    assert_eq!(client.ask("GET", "/v2/keys/a", "").await.body, "x");
+    for method in ["PUT", "POST", "DELETE", "HEAD", "PATCH"] {
+        let answer = client.ask(method, "/v2/keys/a", "").await;
+        assert_eq!((answer.status, answer.body.as_str()), (501, ""), "{method}");
+    }
+    assert_eq!(member.seen().len(), 1);
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn its_own_paths_are_its_own() {
+    let member = Fake::start(|_| answer("404 Not Found", "x")).await;
+    let proxy = Running::before(&[&member]).await;
+    get(proxy.address, "/v2/keys/a").await;
+    let config = get(proxy.address, "/v2/config/local/proxy").await;
+    assert_eq!(
+        config.body,
+        format!("{{\"endpoints\":[\"{}\"]}}\n", member.url())
+    );
+    assert_eq!(
+        config.field("Content-Type"),
+        Some("text/plain; charset=utf-8")
+    );
+    let refused = put(proxy.address, "/v2/config/local/proxy", "x").await;
+    assert_eq!(refused.status, 405);
+    assert_eq!(refused.field("Allow"), Some("GET"));
+    let metrics = get(proxy.address, "/metrics").await;
+    let counted = "etcd_proxy_handled_total{code=\"404\",method=\"GET\"} 1\n";
+    assert!(metrics.body.contains(counted), "{}", metrics.body);
+    assert_eq!(member.seen().len(), 1);
+    proxy.stop().await;
+}

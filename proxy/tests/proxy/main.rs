@@ -1,0 +1,15 @@
+//! The proxy before fake members that misbehave on cue, and before real etcd.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "all of this is tests; clippy looks only into the functions that are marked so"
+)]
+
+mod calls;
+mod failures;
+mod forwarding;
+mod gateway;
+mod membership;
+mod real;
+mod support;
+mod waits;

@@ -1,0 +1,135 @@
+//! Who the members are.
+
+use std::time::Duration;
+
+use keelson_proxy::{MembersFrom, ProxyConfig};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::support::{Fake, Running, answer, config, get};
+
+fn from_peers(urls: &[String]) -> ProxyConfig {
+    let mut config = config(&[]);
+    config.members = MembersFrom::Peers(urls.to_vec());
+    config
+}
+
+#[tokio::test]
+async fn members_are_learnt_from_the_first_peer_that_answers() {
+    let one = Fake::start(|_| answer("200 OK", "one")).await;
+    let two = Fake::start(|_| answer("200 OK", "two")).await;
+    one.advertise(vec![one.url(), two.url()]);
+    let peers = ["http://127.0.0.1:1".to_owned(), one.url()];
+    let mut proxy = Running::start(from_peers(&peers)).await.knows(2).await;
+    proxy.ready.try_recv().unwrap();
+    // A member goes, another comes.
+    one.advertise(vec![two.url()]);
+    let proxy = proxy.knows(1).await;
+    assert_eq!(get(proxy.address, "/v2/keys/a").await.body, "two");
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn a_failed_refresh_forgets_nothing() {
+    let peer = Fake::start(|_| answer("200 OK", "")).await;
+    let member = Fake::start(|_| answer("200 OK", "x")).await;
+    peer.advertise(vec![member.url()]);
+    let proxy = Running::start(from_peers(&[peer.url()]))
+        .await
+        .knows(1)
+        .await;
+    // It still answers, but says nothing.
+    peer.advertise(vec![]);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(get(proxy.address, "/v2/keys/a").await.body, "x");
+    peer.kill().await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(get(proxy.address, "/v2/keys/a").await.body, "x");
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn requests_before_the_members_are_known_are_held() {
+    let parked = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = parked.local_addr().unwrap();
+    drop(parked);
+    let mut proxy = Running::start(from_peers(&[format!("http://{address}")])).await;
+    let asking = tokio::spawn(get(proxy.address, "/v2/keys/a"));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    proxy.ready.try_recv().unwrap_err();
+    let _member = Fake::start_at(address, |_| answer("200 OK", "x")).await;
+    assert_eq!(asking.await.unwrap().body, "x");
+    (&mut proxy.ready).await.unwrap();
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn peer_urls_are_kept_and_go_before_flags() {
+    let dir = tempfile::tempdir().unwrap();
+    let member = Fake::start(|_| answer("200 OK", "x")).await;
+    let mut config = from_peers(&[member.url()]);
+    config.data_dir = Some(dir.path().to_owned());
+    Running::start(config.clone())
+        .await
+        .knows(1)
+        .await
+        .stop()
+        .await;
+    let kept = std::fs::read_to_string(dir.path().join("proxy/cluster")).unwrap();
+    assert_eq!(kept, format!("{{\"PeerURLs\":[\"{}\"]}}", member.url()));
+    // The flags are wrong by now; the file knows better.
+    config.members = MembersFrom::Peers(vec!["http://127.0.0.1:1".to_owned()]);
+    Running::start(config.clone())
+        .await
+        .knows(1)
+        .await
+        .stop()
+        .await;
+    // Another role's directory is left alone.
+    std::fs::create_dir(dir.path().join("member")).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let refused = keelson_proxy::serve(config, vec![listener], || {}, async {}).await;
+    let text = "invalid datadir. Both member and proxy directories exist.";
+    assert_eq!(refused.unwrap_err().to_string(), text);
+}
+
+#[tokio::test]
+async fn a_member_that_advertises_this_proxy_is_not_asked() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let own = format!("http://{}", listener.local_addr().unwrap());
+    let member = Fake::start(|_| answer("200 OK", "x")).await;
+    member.advertise(vec![own, member.url()]);
+    let proxy = Running::start_on(listener, from_peers(&[member.url()]))
+        .knows(1)
+        .await;
+    for _ in 0..10 {
+        assert_eq!(get(proxy.address, "/v2/keys/a").await.body, "x");
+    }
+    proxy.stop().await;
+}
+
+/// The address says nothing here: something else listens there and leads back.
+#[tokio::test]
+async fn a_loop_through_others_is_found_by_its_mark() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy_address = listener.local_addr().unwrap();
+    let relay = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let relay_url = format!("http://{}", relay.local_addr().unwrap());
+    let relaying = tokio::spawn(async move {
+        while let Ok((mut near, _)) = relay.accept().await {
+            tokio::spawn(async move {
+                let mut far = TcpStream::connect(proxy_address).await.unwrap();
+                let _ = copy_bidirectional(&mut near, &mut far).await;
+            });
+        }
+    });
+    let member = Fake::start(|_| answer("200 OK", "x")).await;
+    member.advertise(vec![relay_url, member.url()]);
+    let proxy = Running::start_on(listener, from_peers(&[member.url()]));
+    for _ in 0..10 {
+        let answer = get(proxy.address, "/v2/keys/a").await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, "x"));
+    }
+    proxy.knows(1).await.stop().await;
+    relaying.abort();
+}

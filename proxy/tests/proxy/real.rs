@@ -1,0 +1,293 @@
+//! The proxy before a real etcd 3.4, asked by the real etcdctl.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use keelson_proxy::{MembersFrom, ProxyConfig};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
+use tokio::net::TcpListener;
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::time;
+
+use crate::support::{Client, Running, get, put};
+
+/// More than etcd takes to start on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "`cargo test` can pass no flags; nothing else here reads the environment"
+)]
+fn setting(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Whether there is such a program. In CI there must be.
+fn is_there(program: &str) -> bool {
+    let path = setting("PATH").unwrap_or_default();
+    let mut places = path
+        .split(':')
+        .map(|place| PathBuf::from(place).join(program));
+    let found = places.any(|place| place.is_file());
+    if !found {
+        assert_ne!(
+            setting("CI").as_deref(),
+            Some("true"),
+            "{program} is not on PATH"
+        );
+        eprintln!("skipped: {program} not on PATH");
+    }
+    found
+}
+
+/// A cluster of one.
+struct Etcd {
+    dir: tempfile::TempDir,
+    client: SocketAddr,
+    peer: SocketAddr,
+    child: Child,
+}
+
+async fn free() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    listener.local_addr().unwrap()
+}
+
+impl Etcd {
+    async fn start() -> Option<Etcd> {
+        if !is_there("etcd") || !is_there("etcdctl") {
+            return None;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let (client, peer) = (free().await, free().await);
+        let child = spawn(dir.path(), client, peer);
+        let etcd = Etcd {
+            dir,
+            client,
+            peer,
+            child,
+        };
+        etcd.answers().await;
+        Some(etcd)
+    }
+
+    async fn kill(&mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    async fn restart(&mut self) {
+        self.child = spawn(self.dir.path(), self.client, self.peer);
+        self.answers().await;
+    }
+
+    async fn answers(&self) {
+        let asking = async {
+            while tokio::net::TcpStream::connect(self.client).await.is_err()
+                || get(self.client, "/health").await.status != 200
+            {
+                time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        time::timeout(PATIENCE, asking).await.expect("etcd starts");
+    }
+
+    async fn proxy(&self) -> Running {
+        let peers = vec![format!("http://{}", self.peer)];
+        let mut config = ProxyConfig::new(MembersFrom::Peers(peers));
+        config.refresh_interval = Duration::from_secs(1);
+        Running::start(config).await.knows(1).await
+    }
+}
+
+fn spawn(dir: &std::path::Path, client: SocketAddr, peer: SocketAddr) -> Child {
+    let (client, peer) = (format!("http://{client}"), format!("http://{peer}"));
+    Command::new("etcd")
+        .env_clear()
+        .args(["--enable-v2=true", "--name", "one", "--data-dir"])
+        .arg(dir.join("data"))
+        .args([
+            "--listen-client-urls",
+            &client,
+            "--advertise-client-urls",
+            &client,
+        ])
+        .args([
+            "--listen-peer-urls",
+            &peer,
+            "--initial-advertise-peer-urls",
+            &peer,
+        ])
+        .args(["--initial-cluster", &format!("one={peer}")])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap()
+}
+
+/// etcdctl, asking the proxy and nobody else.
+fn etcdctl(proxy: &Running, api: &str, args: &[&str]) -> Command {
+    let mut command = Command::new("etcdctl");
+    let mut endpoint = proxy.address.to_string();
+    if api == "2" {
+        endpoint = format!("http://{endpoint}");
+    }
+    command
+        .env_clear()
+        .env("ETCDCTL_API", api)
+        .args(["--endpoints", &endpoint])
+        .args(args)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+#[track_caller]
+fn said(output: std::process::Output) -> String {
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+async fn run(proxy: &Running, api: &str, args: &[&str]) -> String {
+    let running = etcdctl(proxy, api, args).output();
+    said(
+        time::timeout(PATIENCE, running)
+            .await
+            .expect("etcdctl ends")
+            .unwrap(),
+    )
+}
+
+fn lines(child: &mut Child) -> Lines<BufReader<ChildStdout>> {
+    BufReader::new(child.stdout.take().unwrap()).lines()
+}
+
+async fn line(lines: &mut Lines<BufReader<ChildStdout>>) -> String {
+    let line = time::timeout(PATIENCE, lines.next_line()).await;
+    line.expect("a line in time").unwrap().expect("a line")
+}
+
+#[tokio::test]
+async fn etcdctl_2_works_through_it() {
+    let Some(etcd) = Etcd::start().await else {
+        return;
+    };
+    let proxy = etcd.proxy().await;
+    let two = async |args: &[&str]| run(&proxy, "2", args).await;
+    assert_eq!(two(&["set", "/deis/a", "1"]).await, "1\n");
+    assert_eq!(two(&["get", "/deis/a"]).await, "1\n");
+    assert_eq!(two(&["mk", "/deis/b", "2"]).await, "2\n");
+    assert_eq!(
+        two(&["ls", "--sort", "--recursive", "/deis"]).await,
+        "/deis/a\n/deis/b\n"
+    );
+    assert!(two(&["member", "list"]).await.contains("name=one"));
+    assert!(
+        two(&["cluster-health"])
+            .await
+            .contains("cluster is healthy")
+    );
+    assert_eq!(two(&["rm", "/deis/a"]).await, "PrevNode.Value: 1\n");
+    // No sync, as Deis's containers: what follows went through the proxy for sure.
+    assert_eq!(
+        run(&proxy, "2", &["--no-sync", "set", "/c", "3"]).await,
+        "3\n"
+    );
+    let metrics = get(proxy.address, "/metrics").await.body;
+    assert!(metrics.contains("etcd_proxy_handled_total{code=\"201\",method=\"PUT\"} 1"));
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn etcdctl_3_works_through_it() {
+    let Some(etcd) = Etcd::start().await else {
+        return;
+    };
+    let proxy = etcd.proxy().await;
+    let three = async |args: &[&str]| run(&proxy, "3", args).await;
+    assert_eq!(three(&["put", "a", "1"]).await, "OK\n");
+    assert_eq!(three(&["get", "a"]).await, "a\n1\n");
+    assert!(three(&["member", "list"]).await.contains("started, one"));
+    assert!(three(&["endpoint", "status"]).await.contains("3.4."));
+    assert!(
+        three(&["lease", "grant", "60"])
+            .await
+            .contains("granted with TTL(60s)")
+    );
+    let large = "x".repeat(1 << 20);
+    assert_eq!(three(&["put", "large", &large[..100_000]]).await, "OK\n");
+    let file = etcd.dir.path().join("snapshot");
+    three(&["snapshot", "save", file.to_str().unwrap()]).await;
+    assert!(0 < std::fs::metadata(file).unwrap().len());
+    let mut json = Client::connect(proxy.address).await;
+    let body = "{\"key\":\"YQ==\"}";
+    let answer = json.ask("POST", "/v3/kv/range", body).await;
+    assert!(
+        answer.body.contains("\"value\":\"MQ==\""),
+        "{}",
+        answer.body
+    );
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn a_v3_watch_is_told_what_happens() {
+    let Some(etcd) = Etcd::start().await else {
+        return;
+    };
+    let proxy = etcd.proxy().await;
+    let mut watch = etcdctl(&proxy, "3", &["watch", "a"]).spawn().unwrap();
+    let mut heard = lines(&mut watch);
+    // Until the watch is there, puts come too early for it.
+    let putting = async {
+        loop {
+            run(&proxy, "3", &["put", "a", "1"]).await;
+            time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::select! {
+        first = line(&mut heard) => assert_eq!(first, "PUT"),
+        () = putting => {}
+    }
+    assert_eq!(line(&mut heard).await, "a");
+    assert_eq!(line(&mut heard).await, "1");
+    watch.kill().await.unwrap();
+    let mut rest = String::new();
+    watch
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut rest)
+        .await
+        .unwrap();
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn a_v2_watch_outlives_its_member() {
+    let Some(mut etcd) = Etcd::start().await else {
+        return;
+    };
+    let proxy = etcd.proxy().await;
+    put(proxy.address, "/v2/keys/a", "value=1").await;
+    let mut waiting = Client::connect(proxy.address).await;
+    waiting.send("GET", "/v2/keys/a?wait=true", "").await;
+    let head = waiting.head().await;
+    assert_eq!(head.status, 200);
+    assert!(head.field("X-Etcd-Index").is_some());
+    etcd.kill().await;
+    // Held while nobody is there, and done once somebody is.
+    let held = tokio::spawn(put(proxy.address, "/v2/keys/b", "value=2"));
+    etcd.restart().await;
+    assert_eq!(held.await.unwrap().status, 201);
+    let set = put(proxy.address, "/v2/keys/a", "value=3").await;
+    assert_eq!(set.status, 200, "{}", set.body);
+    let event = waiting.chunks().await;
+    assert!(event.contains("\"value\":\"3\""), "{event}");
+    assert_eq!(run(&proxy, "3", &["put", "a", "1"]).await, "OK\n");
+    proxy.stop().await;
+}

@@ -1,0 +1,126 @@
+//! A member that speaks HTTP/2, as a test tells it to, and answers probes over HTTP/1.1.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use h2::Reason;
+use h2::server::SendResponse;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
+
+/// What becomes of a call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Fate {
+    /// This message, and good trailers.
+    Reply(&'static str),
+    /// Every message back, until the client ends.
+    Echo,
+    /// REFUSED_STREAM: nothing was done.
+    Refuse,
+    /// The connection closes.
+    Die,
+}
+
+/// A call as it arrived.
+#[derive(Clone, Debug)]
+pub(crate) struct Called {
+    pub(crate) path: String,
+    pub(crate) headers: HeaderMap,
+}
+
+pub(crate) struct Callee {
+    pub(crate) address: SocketAddr,
+    seen: Arc<Mutex<Vec<Called>>>,
+    task: JoinHandle<()>,
+}
+
+impl Callee {
+    pub(crate) async fn start(fate: Fate) -> Callee {
+        Callee::start_at("127.0.0.1:0".parse().unwrap(), fate).await
+    }
+
+    pub(crate) async fn start_at(address: SocketAddr, fate: Fate) -> Callee {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(address).unwrap();
+        let listener = socket.listen(64).unwrap();
+        let address = listener.local_addr().unwrap();
+        let seen = Arc::default();
+        let calls = Arc::clone(&seen);
+        let task = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                let (socket, _) = listener.accept().await.unwrap();
+                connections.spawn(serve(socket, fate, Arc::clone(&calls)));
+            }
+        });
+        Callee {
+            address,
+            seen,
+            task,
+        }
+    }
+
+    pub(crate) fn seen(&self) -> Vec<Called> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    pub(crate) async fn kill(self) -> SocketAddr {
+        self.task.abort();
+        let _ = self.task.await;
+        self.address
+    }
+}
+
+async fn serve(mut socket: TcpStream, fate: Fate, seen: Arc<Mutex<Vec<Called>>>) {
+    let mut first = [0; 4];
+    while matches!(socket.peek(&mut first).await, Ok(1..4)) {
+        tokio::task::yield_now().await;
+    }
+    if &first != b"PRI " {
+        let _ = socket.read(&mut [0; 1024]).await;
+        let _ = socket
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            .await;
+        return;
+    }
+    let mut connection = h2::server::handshake(socket).await.unwrap();
+    let mut calls = JoinSet::new();
+    while let Some(Ok((request, respond))) = connection.accept().await {
+        let path = request.uri().path().to_owned();
+        let headers = request.headers().clone();
+        seen.lock().unwrap().push(Called { path, headers });
+        if matches!(fate, Fate::Die) {
+            return;
+        }
+        calls.spawn(meet(fate, request, respond));
+    }
+}
+
+async fn meet(fate: Fate, request: Request<h2::RecvStream>, mut respond: SendResponse<Bytes>) {
+    if matches!(fate, Fate::Refuse) {
+        respond.send_reset(Reason::REFUSED_STREAM);
+        return;
+    }
+    let response = Response::builder().header("content-type", "application/grpc");
+    let mut sender = respond
+        .send_response(response.body(()).unwrap(), false)
+        .unwrap();
+    if let Fate::Reply(text) = fate {
+        sender.send_data(Bytes::from(text), false).unwrap();
+    } else {
+        let mut body = request.into_body();
+        while let Some(Ok(data)) = body.data().await {
+            let _ = body.flow_control().release_capacity(data.len());
+            if sender.send_data(data, false).is_err() {
+                return;
+            }
+        }
+    }
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    let _ = sender.send_trailers(trailers);
+}

@@ -1,0 +1,245 @@
+//! A member that does what a test tells it to.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
+
+/// A request as it arrived.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) line: String,
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+impl Seen {
+    pub(crate) fn has(&self, field: &str) -> bool {
+        self.head
+            .lines()
+            .any(|line| line.eq_ignore_ascii_case(field))
+    }
+}
+
+/// What a fake does next.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    Send(String),
+    Sleep(Duration),
+    Hang,
+    Close,
+}
+
+/// A complete answer.
+pub(crate) fn answer(status: &str, body: &str) -> Vec<Step> {
+    let length = body.len();
+    let text =
+        format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nX-Etcd-Index: 7\r\n\r\n{body}");
+    vec![Step::Send(text)]
+}
+
+type Script = dyn Fn(&Seen) -> Vec<Step> + Send + Sync;
+
+#[derive(Clone)]
+struct State {
+    script: Arc<Script>,
+    seen: Arc<Mutex<Vec<Seen>>>,
+    connections: Arc<AtomicUsize>,
+    open: Arc<AtomicUsize>,
+    healthy: Arc<AtomicBool>,
+    answers: Arc<AtomicBool>,
+    client_urls: Arc<Mutex<Vec<String>>>,
+    address: SocketAddr,
+}
+
+pub(crate) struct Fake {
+    state: State,
+    task: JoinHandle<()>,
+}
+
+impl Fake {
+    pub(crate) async fn start(script: impl Fn(&Seen) -> Vec<Step> + Send + Sync + 'static) -> Fake {
+        Fake::start_at("127.0.0.1:0".parse().unwrap(), script).await
+    }
+
+    pub(crate) async fn start_at(
+        address: SocketAddr,
+        script: impl Fn(&Seen) -> Vec<Step> + Send + Sync + 'static,
+    ) -> Fake {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(address).unwrap();
+        let listener = socket.listen(1024).unwrap();
+        let address = listener.local_addr().unwrap();
+        let state = State {
+            script: Arc::new(script),
+            seen: Arc::default(),
+            connections: Arc::default(),
+            open: Arc::default(),
+            healthy: Arc::new(AtomicBool::new(true)),
+            answers: Arc::new(AtomicBool::new(true)),
+            client_urls: Arc::new(Mutex::new(vec![format!("http://{address}")])),
+            address,
+        };
+        let task = tokio::spawn(accept(listener, state.clone()));
+        Fake { state, task }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.state.address)
+    }
+
+    /// What `/members` tells.
+    pub(crate) fn advertise(&self, urls: Vec<String>) {
+        *self.state.client_urls.lock().unwrap() = urls;
+    }
+
+    pub(crate) fn set_healthy(&self, healthy: bool) {
+        self.state.healthy.store(healthy, Ordering::SeqCst);
+    }
+
+    /// As a process that is stopped: it takes connections and says nothing, not even `/version`.
+    pub(crate) fn set_silent(&self) {
+        self.state.answers.store(false, Ordering::SeqCst);
+    }
+
+    /// All requests but the proxy's own.
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.state.seen.lock().unwrap().clone()
+    }
+
+    /// Connections on which such requests came.
+    pub(crate) fn connections(&self) -> usize {
+        self.state.connections.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn open(&self) -> usize {
+        self.state.open.load(Ordering::SeqCst)
+    }
+
+    /// As kill -9: all sockets close at once.
+    pub(crate) async fn kill(self) -> SocketAddr {
+        self.task.abort();
+        let _ = self.task.await;
+        self.state.address
+    }
+}
+
+async fn accept(listener: TcpListener, state: State) {
+    let mut connections = JoinSet::new();
+    loop {
+        let (socket, _) = listener.accept().await.unwrap();
+        let state = state.clone();
+        connections.spawn(async move {
+            state.open.fetch_add(1, Ordering::SeqCst);
+            serve(socket, &state).await;
+            state.open.fetch_sub(1, Ordering::SeqCst);
+        });
+    }
+}
+
+async fn serve(mut socket: TcpStream, state: &State) {
+    let mut first = true;
+    while let Some(seen) = receive(&mut socket).await {
+        if !state.answers.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+        let steps = match own(&seen, state) {
+            Some(steps) => steps,
+            None => {
+                state
+                    .connections
+                    .fetch_add(usize::from(first), Ordering::SeqCst);
+                first = false;
+                state.seen.lock().unwrap().push(seen.clone());
+                (state.script)(&seen)
+            }
+        };
+        for step in steps {
+            if perform(&mut socket, step).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Until the client leaves; a fake must notice, as members do.
+async fn perform(socket: &mut TcpStream, step: Step) -> Result<(), ()> {
+    match step {
+        Step::Send(text) => socket.write_all(text.as_bytes()).await.map_err(drop),
+        Step::Sleep(time) => {
+            tokio::time::sleep(time).await;
+            Ok(())
+        }
+        Step::Hang => {
+            let _ = socket.read(&mut [0; 16]).await;
+            Err(())
+        }
+        Step::Close => Err(()),
+    }
+}
+
+fn own(seen: &Seen, state: &State) -> Option<Vec<Step>> {
+    let healthy = state.healthy.load(Ordering::SeqCst);
+    match seen.line.split(' ').nth(1)? {
+        "/members" => {
+            let urls = state.client_urls.lock().unwrap().clone();
+            let members = serde_json::json!([{
+                "id": u64::MAX, "name": "fake",
+                "peerURLs": [format!("http://{}", state.address)], "clientURLs": urls,
+            }]);
+            Some(answer("200 OK", &members.to_string()))
+        }
+        "/version" if seen.has("x-test: pass") => None,
+        "/version" => Some(answer("200 OK", "{}")),
+        "/health" if healthy => Some(answer("200 OK", "{}")),
+        "/health" => Some(answer("503 Service Unavailable", "{}")),
+        _ => None,
+    }
+}
+
+async fn receive(socket: &mut TcpStream) -> Option<Seen> {
+    let mut bytes = vec![];
+    let end = loop {
+        if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+            break end + 4;
+        }
+        fill(socket, &mut bytes).await?;
+    };
+    let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
+    let mut body = bytes.split_off(end);
+    let lower = head.to_lowercase();
+    let length = lower
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "));
+    if let Some(length) = length {
+        let length: usize = length.parse().unwrap();
+        while body.len() < length {
+            fill(socket, &mut body).await?;
+        }
+    } else if lower.contains("transfer-encoding: chunked") {
+        while !body.ends_with(b"0\r\n\r\n") {
+            fill(socket, &mut body).await?;
+        }
+    }
+    Some(Seen {
+        line: head.lines().next().unwrap().to_owned(),
+        head,
+        body: String::from_utf8(body).unwrap(),
+    })
+}
+
+async fn fill(socket: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<()> {
+    let mut part = vec![0; 64 * 1024];
+    let read = socket
+        .read(&mut part)
+        .await
+        .ok()
+        .filter(|read| *read != 0)?;
+    bytes.extend_from_slice(&part[..read]);
+    Some(())
+}

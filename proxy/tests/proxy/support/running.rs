@@ -1,0 +1,79 @@
+//! A proxy on a port of the kernel's choice.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use keelson_proxy::{MembersFrom, ProxyConfig};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::support::{Fake, get};
+
+pub(crate) struct Running {
+    pub(crate) address: SocketAddr,
+    pub(crate) ready: oneshot::Receiver<()>,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+/// These members' client URLs, and no more than two seconds of patience.
+pub(crate) fn config(members: &[&Fake]) -> ProxyConfig {
+    let urls = members.iter().map(|member| member.url()).collect();
+    let mut config = ProxyConfig::new(MembersFrom::Clients(urls));
+    config.request_timeout = Duration::from_secs(2);
+    config.failure_wait = Duration::from_secs(1);
+    config.refresh_interval = Duration::from_millis(200);
+    config
+}
+
+impl Running {
+    /// With these members, once it knows them.
+    pub(crate) async fn before(members: &[&Fake]) -> Running {
+        let running = Running::start(config(members)).await;
+        running.knows(members.len()).await
+    }
+
+    pub(crate) async fn start(config: ProxyConfig) -> Running {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Running::start_on(listener, config)
+    }
+
+    pub(crate) fn start_on(listener: TcpListener, config: ProxyConfig) -> Running {
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (readied, ready) = oneshot::channel();
+        let task = tokio::spawn(async move {
+            let shutdown = async { drop(stopped.await) };
+            let ready = move || {
+                let _ = readied.send(());
+            };
+            keelson_proxy::serve(config, vec![listener], ready, shutdown)
+                .await
+                .unwrap();
+        });
+        Running {
+            address,
+            ready,
+            stop,
+            task,
+        }
+    }
+
+    /// Returns once so many endpoints can be asked.
+    pub(crate) async fn knows(self, count: usize) -> Running {
+        for _ in 0..100 {
+            let config = get(self.address, "/v2/config/local/proxy").await;
+            if config.body.matches("http://").count() == count {
+                return self;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the proxy does not know {count} endpoints");
+    }
+
+    pub(crate) async fn stop(self) {
+        drop(self.stop);
+        self.task.await.unwrap();
+    }
+}

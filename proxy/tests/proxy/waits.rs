@@ -1,0 +1,218 @@
+//! Watches of the v2 API outlive the member they were sent to.
+
+use std::time::Duration;
+
+use crate::support::{Client, Fake, Running, Seen, Step, answer, get};
+
+const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Etcd-Index: 7\r\n\
+    Transfer-Encoding: chunked\r\n\r\n";
+
+fn event(index: u64) -> String {
+    format!("{{\"action\":\"set\",\"node\":{{\"key\":\"/a\",\"modifiedIndex\":{index}}}}}\n")
+}
+
+fn chunk(text: &str) -> String {
+    format!("{:x}\r\n{text}\r\n", text.len())
+}
+
+/// A head, and nothing more.
+fn waits(_: &Seen) -> Vec<Step> {
+    vec![Step::Send(HEAD.to_owned()), Step::Hang]
+}
+
+/// An event at once.
+fn tells(index: u64) -> Vec<Step> {
+    let text = format!("{HEAD}{}0\r\n\r\n", chunk(&event(index)));
+    vec![Step::Send(text)]
+}
+
+async fn waiting(fake: &Fake) {
+    for _ in 0..200 {
+        if !fake.seen().is_empty() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the wait did not arrive");
+}
+
+#[tokio::test]
+async fn a_wait_passes_and_the_connection_goes_on() {
+    let member = Fake::start(|seen| match seen.line.contains("wait") {
+        true => {
+            let rest = format!("{}0\r\n\r\n", chunk(&event(8)));
+            let pause = Step::Sleep(Duration::from_millis(300));
+            vec![Step::Send(HEAD.to_owned()), pause, Step::Send(rest)]
+        }
+        false => answer("200 OK", "x"),
+    })
+    .await;
+    let proxy = Running::before(&[&member]).await;
+    let mut client = Client::connect(proxy.address).await;
+    for _ in 0..3 {
+        client.send("GET", "/v2/keys/a?wait=true", "").await;
+        let head = client.head().await;
+        assert_eq!(head.field("X-Etcd-Index"), Some("7"));
+        assert_eq!(head.field("Content-Type"), Some("application/json"));
+        assert_eq!(client.chunks().await, event(8));
+        assert_eq!(client.ask("GET", "/v2/keys/a", "").await.body, "x");
+    }
+    assert_eq!(member.connections(), 1);
+    proxy.stop().await;
+}
+
+/// Whose member dies while it waits: the request that another member then gets.
+async fn reissued(query: &str) -> String {
+    let dying = Fake::start(waits).await;
+    let proxy = Running::before(&[&dying]).await;
+    let mut client = Client::connect(proxy.address).await;
+    client.send("GET", &format!("/v2/keys/a?{query}"), "").await;
+    assert_eq!(client.head().await.status, 200);
+    waiting(&dying).await;
+    let address = dying.kill().await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let next = Fake::start_at(address, |_| tells(9)).await;
+    assert_eq!(client.chunks().await, event(9));
+    proxy.stop().await;
+    let seen = next.seen();
+    assert_eq!(seen.len(), 1);
+    seen[0].line.clone()
+}
+
+#[tokio::test]
+async fn a_wait_whose_member_dies_goes_on_elsewhere() {
+    let line = reissued("wait=true&recursive=true").await;
+    assert_eq!(
+        line,
+        "GET /v2/keys/a?wait=true&recursive=true&waitIndex=8 HTTP/1.1"
+    );
+    let line = reissued("wait=true&waitIndex=3").await;
+    assert_eq!(line, "GET /v2/keys/a?wait=true&waitIndex=8 HTTP/1.1");
+    let line = reissued("wait=true&waitIndex=1000").await;
+    assert_eq!(line, "GET /v2/keys/a?wait=true&waitIndex=1000 HTTP/1.1");
+}
+
+#[tokio::test]
+async fn half_an_event_is_not_passed_on() {
+    let half = |_: &Seen| {
+        let text = format!("{HEAD}5\r\n{{\"act\r\n");
+        vec![
+            Step::Send(text),
+            Step::Sleep(Duration::from_millis(100)),
+            Step::Close,
+        ]
+    };
+    let one = Fake::start(half).await;
+    let proxy = Running::before(&[&one]).await;
+    let mut client = Client::connect(proxy.address).await;
+    client.send("GET", "/v2/keys/a?wait=true", "").await;
+    assert_eq!(client.head().await.status, 200);
+    waiting(&one).await;
+    let address = one.kill().await;
+    let _two = Fake::start_at(address, |_| tells(9)).await;
+    assert_eq!(client.chunks().await, event(9));
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_goes_on_after_its_last_event() {
+    let one = Fake::start(|_| {
+        let text = format!("{HEAD}{}{}", chunk(&event(8)), chunk(&event(11)));
+        vec![Step::Send(text), Step::Hang]
+    })
+    .await;
+    let proxy = Running::before(&[&one]).await;
+    let mut client = Client::connect(proxy.address).await;
+    client
+        .send("GET", "/v2/keys/a?wait=true&stream=true", "")
+        .await;
+    client.head().await;
+    let mut events = String::new();
+    while events.matches('\n').count() < 2 {
+        events += &client.chunk().await.unwrap();
+    }
+    assert_eq!(events, event(8) + &event(11));
+    let address = one.kill().await;
+    let two = Fake::start_at(address, |_| tells(12)).await;
+    assert_eq!(client.chunks().await, event(12));
+    let line = &two.seen()[0].line;
+    assert_eq!(
+        line,
+        "GET /v2/keys/a?wait=true&stream=true&waitIndex=12 HTTP/1.1"
+    );
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn history_that_is_gone_ends_the_answer_empty() {
+    let one = Fake::start(waits).await;
+    let proxy = Running::before(&[&one]).await;
+    let mut client = Client::connect(proxy.address).await;
+    client.send("GET", "/v2/keys/a?wait=true", "").await;
+    client.head().await;
+    waiting(&one).await;
+    let address = one.kill().await;
+    let _two = Fake::start_at(address, |_| {
+        answer("400 Bad Request", "{\"errorCode\":401}")
+    })
+    .await;
+    assert_eq!(client.chunks().await, "");
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn a_wait_leaves_a_member_that_stopped() {
+    let one = Fake::start(waits).await;
+    let two = Fake::start(|_| tells(9)).await;
+    two.set_healthy(false);
+    let proxy = Running::before(&[&one, &two]).await;
+    let mut client = Client::connect(proxy.address).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    client.send("GET", "/v2/keys/a?wait=true", "").await;
+    client.head().await;
+    one.set_silent();
+    // Somebody's read raises the suspicion.
+    get(proxy.address, "/v2/keys/b").await;
+    assert_eq!(client.chunks().await, event(9));
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn a_wait_that_is_refused_is_answered_as_the_member_does() {
+    let refusal =
+        "{\"errorCode\":401,\"message\":\"The event in requested index is outdated and cleared\"}";
+    let member = Fake::start(move |_| answer("400 Bad Request", refusal)).await;
+    let proxy = Running::before(&[&member]).await;
+    let answer = get(proxy.address, "/v2/keys/a?wait=true&waitIndex=1").await;
+    assert_eq!((answer.status, answer.body.as_str()), (400, refusal));
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_stops_waiting_is_not_waited_for() {
+    let member = Fake::start(waits).await;
+    let proxy = Running::before(&[&member]).await;
+    let mut client = Client::connect(proxy.address).await;
+    client.send("GET", "/v2/keys/a?wait=true", "").await;
+    client.head().await;
+    assert_eq!(member.open(), 1);
+    drop(client);
+    for _ in 0..100 {
+        if member.open() == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the member still has {} connections", member.open());
+}
+
+#[tokio::test]
+async fn a_proxy_that_stops_ends_its_waits() {
+    let member = Fake::start(waits).await;
+    let proxy = Running::before(&[&member]).await;
+    let mut client = Client::connect(proxy.address).await;
+    client.send("GET", "/v2/keys/a?wait=true", "").await;
+    client.head().await;
+    proxy.stop().await;
+    assert_eq!(client.chunks().await, "");
+}

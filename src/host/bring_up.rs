@@ -1,0 +1,244 @@
+//! What a host is to be. The data directory decides, then the flags, then the discovery service.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use keelson_discovery::{Options, Outcome, Place, Registration, Size, srv};
+use keelson_proxy::{MembersFrom, Mode, ProxyConfig};
+use keelson_store::Store;
+use keelson_store::config::{InitialClusterState, Url};
+use tracing::{info, warn};
+
+use super::StartError;
+use crate::flags::{Values, parse_cluster};
+use crate::options::{self, MemberOptions, ProxyOptions};
+
+/// What it is.
+pub(super) enum Role {
+    Member(Box<MemberOptions>),
+    Proxy(ProxyOptions, ProxyConfig),
+}
+
+/// Decides. With discovery this takes until the others have come, too.
+pub(super) async fn decide(values: &Values) -> Result<Role, StartError> {
+    let data_dir = options::data_dir(values);
+    if keelson_proxy::Role::of(&data_dir)? == keelson_proxy::Role::Proxy {
+        info!(
+            "data-dir" = %data_dir.display(),
+            "this host is a proxy, as its data directory says; flags and discovery are not asked"
+        );
+        // What the proxy itself has kept goes before this.
+        return proxy(values, peers_of(values.text("initial-cluster"))?);
+    }
+    let way = Way::chosen(values)?;
+    if mode(values) != Mode::Off {
+        return proxy(values, peers(values, &way).await?);
+    }
+    let member = MemberOptions::from_values(values)?;
+    if Store::is_there(&member.config)? {
+        if matches!(way, Way::Discovery(_)) {
+            info!(
+                "discovery token ignored since a cluster has already been initialized; valid logs \
+                 are found"
+            );
+        }
+        return Ok(Role::Member(Box::new(member)));
+    }
+    let wanted = wanted_size()?;
+    match way {
+        Way::Discovery(url) => discover(values, member, &url, wanted).await,
+        Way::Dns(service) => look_up(member, &service).await,
+        Way::List => list(values, member, wanted),
+    }
+}
+
+/// How a host finds the others.
+enum Way {
+    /// They are listed, or there are none.
+    List,
+    /// A discovery URL.
+    Discovery(String),
+    /// SRV records.
+    Dns(srv::Service),
+}
+
+impl Way {
+    fn chosen(values: &Values) -> Result<Way, StartError> {
+        let flags = ["initial-cluster", "discovery", "discovery-srv"];
+        let given = flags
+            .iter()
+            .filter(|flag| !values.text(flag).is_empty() && values.is_given(flag));
+        if 1 < given.count() {
+            return Err(StartError::Conflict);
+        }
+        let text = |flag: &str| values.text(flag).to_owned();
+        Ok(match (text("discovery"), text("discovery-srv")) {
+            (url, _) if !url.is_empty() => Way::Discovery(url),
+            (_, domain) if !domain.is_empty() => Way::Dns(srv::Service {
+                domain,
+                name: text("discovery-srv-name"),
+            }),
+            _ => Way::List,
+        })
+    }
+}
+
+/// What Deis calls the size of a platform.
+fn wanted_size() -> Result<Option<Size>, StartError> {
+    let wanted = crate::environment::deis_num_instances().transpose();
+    let wanted = wanted.map_err(StartError::DeisNumInstances)?;
+    if let Some(warning) = wanted.and_then(Size::warning) {
+        warn!("DEIS_NUM_INSTANCES: {warning}");
+    }
+    Ok(wanted)
+}
+
+/// The list is the flags' own; where Deis wants fewer members than it has hosts, the first are.
+fn list(
+    values: &Values,
+    mut member: MemberOptions,
+    wanted: Option<Size>,
+) -> Result<Role, StartError> {
+    let is_new = member.config.initial_cluster_state == InitialClusterState::New;
+    let Some(wanted) = wanted.filter(|_| is_new && values.is_given("initial-cluster")) else {
+        return Ok(Role::Member(Box::new(member)));
+    };
+    let listed = values.text("initial-cluster");
+    match keelson_discovery::choose(listed, wanted, &member.config.name)? {
+        Place::Member { initial_cluster } => {
+            member.config.initial_cluster = parsed(&initial_cluster)?;
+            let names: BTreeSet<_> = member
+                .config
+                .initial_cluster
+                .iter()
+                .map(|(name, _)| name)
+                .collect();
+            if let Some(warning) = keelson_discovery::list_is_short(names.len(), wanted) {
+                warn!("{warning}");
+            }
+            Ok(Role::Member(Box::new(member)))
+        }
+        Place::Proxy { initial_cluster } => {
+            info!(
+                "DEIS_NUM_INSTANCES is {wanted}, and this host is listed behind the first {wanted}: it \
+                 becomes a proxy"
+            );
+            proxy(values, peers_of(&initial_cluster)?)
+        }
+    }
+}
+
+/// Founds the cluster that the name service knows.
+async fn look_up(mut member: MemberOptions, service: &srv::Service) -> Result<Role, StartError> {
+    let dns = srv::Dns::new().map_err(srv::SrvError::Unresolved)?;
+    let urls = peer_urls(&member);
+    let found = srv::cluster(&dns, service, &member.config.name, &urls).await?;
+    info!(
+        "initial-cluster" = found,
+        "got the initial cluster from DNS"
+    );
+    member.config.initial_cluster = parsed(&found)?;
+    Ok(Role::Member(Box::new(member)))
+}
+
+fn peer_urls(member: &MemberOptions) -> Vec<String> {
+    let advertised = &member.config.initial_advertise_peer_urls;
+    advertised.iter().map(Url::to_string).collect()
+}
+
+fn parsed(cluster: &str) -> Result<Vec<(String, Url)>, StartError> {
+    parse_cluster(cluster).map_err(StartError::Found)
+}
+
+fn discovery_options(values: &Values) -> Options {
+    let proxy = values.text("discovery-proxy");
+    Options {
+        proxy: (!proxy.is_empty()).then(|| proxy.to_owned()),
+        ..Options::default()
+    }
+}
+
+/// Founds the cluster together with the others, or comes too late for that.
+async fn discover(
+    values: &Values,
+    mut member: MemberOptions,
+    url: &str,
+    wanted: Option<Size>,
+) -> Result<Role, StartError> {
+    let me = Registration::new(&member.config.name, &peer_urls(&member), url);
+    let outcome = keelson_discovery::join(url, &me, &discovery_options(values)).await?;
+    let (Outcome::Member { size, .. } | Outcome::Full { size, .. }) = &outcome;
+    let disagreement = wanted.and_then(|wanted| keelson_discovery::token_disagrees(*size, wanted));
+    if let Some(warning) = disagreement {
+        warn!("{warning}");
+    }
+    match outcome {
+        Outcome::Member {
+            initial_cluster, ..
+        } => {
+            info!(
+                "initial-cluster" = initial_cluster,
+                "this host is one of the founders"
+            );
+            member.config.initial_cluster = parsed(&initial_cluster)?;
+            member.config.initial_cluster_token = url.to_owned();
+            Ok(Role::Member(Box::new(member)))
+        }
+        Outcome::Full { size, .. } if values.text("discovery-fallback") == "exit" => {
+            Err(StartError::Full { size })
+        }
+        Outcome::Full {
+            initial_cluster, ..
+        } => {
+            info!("discovery: cluster is full; this host becomes a proxy");
+            proxy(values, peers_of(&initial_cluster)?)
+        }
+    }
+}
+
+/// The peer URLs from which a new proxy learns who the members are.
+async fn peers(values: &Values, way: &Way) -> Result<Vec<String>, StartError> {
+    let found = match way {
+        Way::Discovery(url) => {
+            keelson_discovery::cluster_of(url, &discovery_options(values)).await?
+        }
+        Way::Dns(service) => {
+            let dns = srv::Dns::new().map_err(srv::SrvError::Unresolved)?;
+            srv::cluster_of(&dns, service).await?
+        }
+        Way::List => values.text("initial-cluster").to_owned(),
+    };
+    peers_of(&found)
+}
+
+fn peers_of(cluster: &str) -> Result<Vec<String>, StartError> {
+    let members = parsed(cluster)?;
+    Ok(members.iter().map(|(_, url)| url.to_string()).collect())
+}
+
+fn mode(values: &Values) -> Mode {
+    values
+        .text("proxy")
+        .parse()
+        .expect("the flag's kind knows only these words")
+}
+
+fn proxy(values: &Values, peer_urls: Vec<String>) -> Result<Role, StartError> {
+    let options = ProxyOptions::from_values(values)?;
+    let ms = |flag| Duration::from_millis(values.count(flag));
+    let config = ProxyConfig {
+        mode: match mode(values) {
+            // A proxy by its data directory, or since the cluster was full.
+            Mode::Off => Mode::On,
+            chosen => chosen,
+        },
+        data_dir: Some(options.data_dir.clone()),
+        refresh_interval: ms("proxy-refresh-interval"),
+        failure_wait: ms("proxy-failure-wait"),
+        dial_timeout: ms("proxy-dial-timeout"),
+        write_timeout: ms("proxy-write-timeout"),
+        request_timeout: Duration::from_secs(5) + 2 * ms("election-timeout"),
+        ..ProxyConfig::new(MembersFrom::Peers(peer_urls))
+    };
+    Ok(Role::Proxy(options, config))
+}

@@ -1,0 +1,138 @@
+//! A host from start to end: find out what it is to be, be that, stop when told.
+
+mod bring_up;
+mod member;
+mod proxy;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use keelson_discovery::DiscoveryError;
+use keelson_proxy::{ProxyError, RoleError};
+use keelson_store::OpenError;
+use keelson_store::config::Url;
+use keelson_store::listen::{self, ListenError};
+use tokio::net::TcpListener;
+use tracing::{error, info, warn};
+
+use crate::flags::Values;
+use crate::options::{ClientListeners, OptionsError};
+use crate::signals::{Signals, Stop};
+use bring_up::Role;
+
+/// How long a clean stop may take before the process ends anyway: less than the ten seconds that
+/// container runtimes give.
+const STOP_MAX: Duration = Duration::from_secs(8);
+
+/// Why a host did not start. Exit status 1.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error("{0}")]
+    Options(#[from] OptionsError),
+    #[error(
+        "multiple discovery or bootstrap flags are set. Choose one of \"initial-cluster\", \
+         \"discovery\" or \"discovery-srv\""
+    )]
+    Conflict,
+    #[error("{0}")]
+    Role(#[from] RoleError),
+    #[error("{0}")]
+    Discovery(#[from] DiscoveryError),
+    #[error(
+        "discovery: cluster is full: its {size} members have registered, and this host may not \
+         become a proxy (--discovery-fallback=exit); allow it with --discovery-fallback=proxy, or \
+         add the host to the running cluster with `etcdctl member add`"
+    )]
+    Full { size: keelson_discovery::Size },
+    #[error("{0}")]
+    Srv(#[from] keelson_discovery::srv::SrvError),
+    #[error("{0}")]
+    Choose(#[from] keelson_discovery::ChooseError),
+    #[error("DEIS_NUM_INSTANCES: {0}")]
+    DeisNumInstances(keelson_discovery::SizeError),
+    #[error("the list of members cannot be read: {0}")]
+    Found(String),
+    #[error("{0}")]
+    Listen(#[from] ListenError),
+    #[error("{0}")]
+    Store(#[from] OpenError),
+    #[error("{0}")]
+    Proxy(#[from] ProxyError),
+    #[error("cannot catch signals: {0}")]
+    Signals(std::io::Error),
+    #[error("cannot start threads: {0}; raise the limit on processes (ulimit -u)")]
+    Runtime(std::io::Error),
+}
+
+/// Runs until a signal, or until the host cannot go on.
+pub(crate) fn run(values: &Values) -> ExitCode {
+    let result = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(StartError::Runtime)
+        .and_then(|runtime| {
+            let result = runtime.block_on(live(values));
+            runtime.shutdown_timeout(Duration::from_secs(1));
+            result
+        });
+    match result {
+        Ok(Some(stop)) => stop.end_process(),
+        Ok(None) => ExitCode::FAILURE,
+        Err(fault) => {
+            error!(error = %fault, plain = %fault, "failed to start etcd");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `None` when serving ended by itself.
+async fn live(values: &Values) -> Result<Option<Stop>, StartError> {
+    let mut signals = Signals::catch().map_err(StartError::Signals)?;
+    // Finding the others may take as long as they do.
+    let role = tokio::select! {
+        role = bring_up::decide(values) => role?,
+        stop = signals.next() => return Ok(Some(stop)),
+    };
+    match role {
+        Role::Member(options) => member::live(*options, &mut signals).await,
+        Role::Proxy(options, config) => proxy::live(options, config, &mut signals).await,
+    }
+}
+
+/// The client ports: those that must be, and those that can be.
+async fn listen_for_clients(
+    wanted: &ClientListeners,
+) -> Result<(Vec<TcpListener>, Vec<Url>), ListenError> {
+    let mut listeners = listen::bind(&wanted.urls, "listen-client-urls").await?;
+    let mut urls = wanted.urls.clone();
+    for url in &wanted.spare {
+        match listen::bind(std::slice::from_ref(url), "listen-client-urls").await {
+            Ok(more) => {
+                listeners.extend(more);
+                urls.push(url.clone());
+            }
+            Err(error) => warn!(
+                "not listening on {url}, the second port of etcd 2, which some clients try: {error}"
+            ),
+        }
+    }
+    Ok((listeners, urls))
+}
+
+/// Stops cleanly, within bounds; a second signal ends the process here.
+async fn shut_down(closing: impl Future<Output = ()>, stop: Option<Stop>, signals: &mut Signals) {
+    if let Some(stop) = stop {
+        info!(
+            signal = stop.as_str(),
+            plain = %format_args!("received {} signal, shutting down...", stop.as_str()),
+            "received signal; shutting down"
+        );
+    }
+    tokio::select! {
+        () = closing => info!("closed etcd server"),
+        () = tokio::time::sleep(STOP_MAX) => {
+            warn!(seconds = STOP_MAX.as_secs(), "stopping took too long; ending without it");
+        }
+        again = signals.next() => again.end_process(),
+    }
+}

@@ -1,0 +1,60 @@
+//! The role of a proxy: bind, find the members, forward, stop when told.
+
+use keelson_proxy::ProxyConfig;
+use keelson_store::version;
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use super::{StartError, listen_for_clients, shut_down};
+use crate::announce;
+use crate::options::ProxyOptions;
+use crate::signals::{Signals, Stop};
+
+/// `None` when serving ended by itself.
+pub(super) async fn live(
+    options: ProxyOptions,
+    config: ProxyConfig,
+    signals: &mut Signals,
+) -> Result<Option<Stop>, StartError> {
+    info!(
+        "keelson-version" = version::KEELSON,
+        mode = ?config.mode,
+        members = ?config.members,
+        "data-dir" = %options.data_dir.display(),
+        "listen-client-urls" = ?options.listeners.urls,
+        "starting a keelson proxy"
+    );
+    for warning in &options.warnings {
+        warn!("{warning}");
+    }
+    let (listeners, urls) = listen_for_clients(&options.listeners).await?;
+    let ready = move || {
+        announce::ready();
+        for url in &urls {
+            announce::proxying(url);
+        }
+        crate::notify::ready();
+    };
+    let (stopping, mut stop_seen) = watch::channel(false);
+    let stopped = async move {
+        // An error means that the sender is gone, which is a stop as well.
+        let _ = stop_seen.wait_for(|stop| *stop).await;
+    };
+    let serving = keelson_proxy::serve(config, listeners, ready, stopped);
+    tokio::pin!(serving);
+    let stop = tokio::select! {
+        served = &mut serving => {
+            served?;
+            return Ok(None);
+        }
+        stop = signals.next() => stop,
+    };
+    let closing = async {
+        stopping.send_replace(true);
+        if let Err(error) = serving.await {
+            error!(%error, "serving client requests ended");
+        }
+    };
+    shut_down(closing, Some(stop), signals).await;
+    Ok(Some(stop))
+}

@@ -1,0 +1,117 @@
+//! The v2 tree as a part of the state: its commands, its rows, and reading it.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use keelson_proto::internal::tree_request::Op;
+use keelson_proto::internal::{TreeExpire, TreeRequest};
+
+use super::error::{Error, StateError};
+use super::{ReadView, Response, StateMachine};
+use crate::engine::{Change, Engine, Table};
+use crate::tree::{Event, Loader, Node, Tree, TreeError};
+
+impl StateMachine {
+    pub(super) fn apply_tree(
+        &mut self,
+        request: &TreeRequest,
+        events: &mut Vec<Arc<Event>>,
+    ) -> Result<Response, Error> {
+        if Op::try_from(request.op).is_err() {
+            return Err(Error::UnknownCommand);
+        }
+        let event = self.shared.tree.write().apply(request)?;
+        events.push(Arc::clone(&event));
+        Ok(Response::Tree(event))
+    }
+
+    pub(super) fn apply_expire(
+        &mut self,
+        request: &TreeExpire,
+        events: &mut Vec<Arc<Event>>,
+    ) -> Response {
+        events.extend(self.shared.tree.write().expire(request));
+        Response::Empty
+    }
+
+    /// etcd keeps what the cluster knows of itself in the v2 tree: clients see the index move.
+    pub(super) fn touch_tree(&mut self) {
+        self.shared.tree.write().touch();
+    }
+
+    /// What changed of the tree since the last time, as rows. Readers may go on meanwhile: nobody
+    /// else changes it.
+    pub(super) fn freeze_tree(&mut self) {
+        let rows = self.shared.tree.read().stale_rows();
+        for (key, row) in rows {
+            let change = row.map_or(Change::Delete, Change::Put);
+            self.changed.insert((Table::Tree, key), change);
+        }
+        self.shared.tree.write().cleaned();
+    }
+}
+
+impl ReadView {
+    /// The node at a path of the v2 tree with what it holds, and the tree's index.
+    pub fn tree_get(
+        &self,
+        path: &[u8],
+        recursive: bool,
+        now_ns: i64,
+    ) -> Result<(Node, u64), TreeError> {
+        let tree = self.shared.tree.read();
+        let node = tree.get(path, recursive, now_ns)?;
+        Ok((node, tree.index()))
+    }
+
+    /// The index of the v2 tree's last change.
+    pub fn tree_index(&self) -> u64 {
+        self.shared.tree.read().index()
+    }
+
+    /// The first event of the v2 tree since that index that tells of the path.
+    pub fn tree_scan(
+        &self,
+        path: &[u8],
+        recursive: bool,
+        since: u64,
+    ) -> Result<Option<Arc<Event>>, TreeError> {
+        self.shared.tree.read().scan(path, recursive, since)
+    }
+
+    /// When the v2 tree's next node ends, in ns since 1970, of those whose time was set after that
+    /// index; 0 leaves none out.
+    pub fn tree_next_expiry(&self, spared_index: u64) -> Option<i64> {
+        self.shared.tree.read().next_expiry(spared_index)
+    }
+
+    /// One number for the v2 tree: nodes, history and index.
+    pub fn tree_digest(&self) -> u64 {
+        self.shared.tree.read().digest()
+    }
+}
+
+/// The rows of a new cluster's tree.
+pub(super) fn founded_by(members: usize) -> Vec<(Bytes, Bytes)> {
+    let mut tree = Tree::new();
+    (0..members).for_each(|_| tree.touch());
+    tree.rows()
+}
+
+/// The tree that the engine holds.
+pub(super) fn load(engine: &dyn Engine) -> Result<Tree, StateError> {
+    let mut loader = Loader::default();
+    let mut wrong = None;
+    engine.range(
+        Table::Tree,
+        Bound::Unbounded,
+        Bound::Unbounded,
+        &mut |key, row| {
+            wrong = loader.push(key, row).err();
+            wrong.is_none()
+        },
+    )?;
+    let tree = wrong.map_or_else(|| loader.finish(), Err);
+    tree.map_err(|text| StateError::Damaged(format!("v2 tree: {text}")))
+}

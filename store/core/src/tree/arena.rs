@@ -1,0 +1,302 @@
+//! The nodes themselves: a slab of them, linked by number, so that no depth is too deep.
+
+use std::collections::BTreeMap;
+use std::ops::Index;
+
+use bytes::Bytes;
+
+use super::path;
+
+/// A node's number. It means nothing beyond this member: a number that is free is used again.
+pub(super) type Id = u32;
+
+/// "/".
+pub(super) const ROOT: Id = 0;
+/// Where etcd keeps its members.
+const MEMBERS: Id = 1;
+/// What the keys API calls "/".
+const KEYS: Id = 2;
+/// These three are there from the beginning and for ever, and have no rows.
+pub(super) const FIXED: Id = 3;
+
+/// One node.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) parent: Id,
+    pub(super) name: Bytes,
+    pub(super) content: Content,
+    pub(super) created: u64,
+    pub(super) modified: u64,
+    /// When its time is over; 0: never.
+    pub(super) expires_ns: i64,
+    /// The index at which that was said last.
+    pub(super) ttl_set: u64,
+}
+
+/// What a node is.
+#[derive(Debug)]
+pub(super) enum Content {
+    /// A file with its value.
+    File(Bytes),
+    /// A directory with its children by name.
+    Dir(BTreeMap<Bytes, Id>),
+}
+
+impl Content {
+    pub(super) fn dir() -> Content {
+        Content::Dir(BTreeMap::new())
+    }
+}
+
+impl Entry {
+    /// What it holds, if it is a directory.
+    pub(super) fn children(&self) -> Option<&BTreeMap<Bytes, Id>> {
+        match &self.content {
+            Content::Dir(children) => Some(children),
+            Content::File(_) => None,
+        }
+    }
+
+    /// What it weighs as a row, roughly.
+    fn weight(&self) -> u64 {
+        const NUMBERS_BYTES: usize = 32;
+        let value = match &self.content {
+            Content::File(value) => value.len(),
+            Content::Dir(_) => 0,
+        };
+        (NUMBERS_BYTES + self.name.len() + value) as u64
+    }
+}
+
+#[derive(Default)]
+struct Slot {
+    entry: Option<Entry>,
+    /// Whether it is on the list of those whose rows are out of date.
+    dirty: bool,
+}
+
+/// All nodes.
+pub(super) struct Arena {
+    slots: Vec<Slot>,
+    /// Numbers to be used again, the last one first.
+    free: Vec<Id>,
+    /// Numbers whose rows are out of date, each once.
+    dirty: Vec<Id>,
+    /// What those rows weigh, roughly; a node that changes twice counts twice.
+    dirty_bytes: u64,
+}
+
+impl Arena {
+    /// The fixed nodes.
+    pub(super) fn new() -> Arena {
+        let mut arena = Arena {
+            slots: Vec::new(),
+            free: Vec::new(),
+            dirty: Vec::new(),
+            dirty_bytes: 0,
+        };
+        let fixed = |name: &'static [u8]| Entry {
+            parent: ROOT,
+            name: Bytes::from_static(name),
+            content: Content::dir(),
+            created: 0,
+            modified: 0,
+            expires_ns: 0,
+            ttl_set: 0,
+        };
+        arena.slots.push(Slot {
+            entry: Some(fixed(b"")),
+            dirty: false,
+        });
+        assert_eq!(arena.insert(fixed(b"0")), MEMBERS);
+        assert_eq!(arena.insert(fixed(b"1")), KEYS);
+        arena
+    }
+
+    /// Puts nodes back where they were, all numbers below `numbers`, or says what is wrong.
+    pub(super) fn restore(nodes: Vec<(Id, Entry)>, numbers: Id) -> Result<Arena, String> {
+        let mut arena = Arena::new();
+        let last = nodes.iter().map(|(id, _)| *id).max().unwrap_or_default();
+        if !nodes.is_empty() && numbers <= last {
+            return Err(format!("node {last} of {numbers}"));
+        }
+        let slots = FIXED.max(last + 1) as usize;
+        arena.slots.resize_with(slots, Slot::default);
+        let mut links = Vec::with_capacity(nodes.len());
+        for (id, entry) in nodes {
+            if arena.get(id).is_some() {
+                return Err(format!("node {id} is there twice"));
+            }
+            links.push((entry.parent, entry.name.clone(), id));
+            arena.slots[id as usize].entry = Some(entry);
+        }
+        for (parent, name, id) in links {
+            arena.relink(parent, name, id)?;
+        }
+        let vacant = |id: &Id| arena.get(*id).is_none();
+        let free = (FIXED..slots as Id).rev().filter(vacant).collect();
+        arena.free = free;
+        match arena.reachable() == arena.len() {
+            true => Ok(arena),
+            false => Err("some nodes hold each other".to_owned()),
+        }
+    }
+
+    fn relink(&mut self, parent: Id, name: Bytes, id: Id) -> Result<(), String> {
+        let slot = self.slots.get_mut(parent as usize);
+        match slot.and_then(|slot| slot.entry.as_mut()) {
+            Some(Entry {
+                content: Content::Dir(names),
+                ..
+            }) if !names.contains_key(&name) => {
+                names.insert(name, id);
+                Ok(())
+            }
+            _ => Err(format!("node {id} has no place in {parent}")),
+        }
+    }
+
+    /// How many nodes besides the fixed ones can be reached from the root.
+    fn reachable(&self) -> usize {
+        let (mut met, mut open) = (0, vec![ROOT]);
+        while let Some(id) = open.pop() {
+            met += usize::from(FIXED <= id);
+            let children = self[id].children().into_iter().flatten();
+            open.extend(children.map(|(_, id)| *id));
+        }
+        met
+    }
+
+    /// All numbers that nodes have are below that.
+    pub(super) fn numbers(&self) -> Id {
+        self.slots.len() as Id
+    }
+
+    /// How many nodes there are besides the fixed ones.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len() - self.free.len() - FIXED as usize
+    }
+
+    /// The node with that number, if there is one.
+    pub(super) fn get(&self, id: Id) -> Option<&Entry> {
+        self.slots.get(id as usize)?.entry.as_ref()
+    }
+
+    /// To change it; its row is out of date from now on.
+    pub(super) fn change(&mut self, id: Id, change: impl FnOnce(&mut Entry)) {
+        change(self.entry_mut(id));
+        self.soil(id);
+    }
+
+    /// A directory's child.
+    pub(super) fn child(&self, dir: Id, name: &[u8]) -> Option<Id> {
+        self[dir].children()?.get(name).copied()
+    }
+
+    /// Puts a new node under its parent, which must be a directory without that name.
+    pub(super) fn insert(&mut self, entry: Entry) -> Id {
+        let id = self.free.pop().unwrap_or(self.slots.len() as Id);
+        self.link(&entry, id);
+        self.place(id, entry);
+        self.soil(id);
+        id
+    }
+
+    /// Takes a node out; if it is a directory, what it holds must go as well.
+    pub(super) fn remove(&mut self, id: Id) -> Entry {
+        assert!(FIXED <= id, "the fixed nodes stay");
+        let entry = self.slots[id as usize].entry.take();
+        let entry = entry.expect("only a node that is there is removed");
+        self.soil(id);
+        self.free.push(id);
+        let parent = self.slots.get_mut(entry.parent as usize);
+        // A parent that went first has taken its names along.
+        if let Some(Content::Dir(names)) = parent
+            .and_then(|slot| slot.entry.as_mut())
+            .map(|parent| &mut parent.content)
+        {
+            names.remove(&entry.name);
+        }
+        entry
+    }
+
+    /// A node's whole path.
+    pub(super) fn path(&self, id: Id) -> Bytes {
+        let climb = |id: &Id| (*id != ROOT).then(|| self[*id].parent);
+        let mut way: Vec<Id> = std::iter::successors(Some(id), climb).collect();
+        way.pop();
+        let mut path = Vec::new();
+        for id in way.into_iter().rev() {
+            path::push(&mut path, &self[id].name);
+        }
+        match path.is_empty() {
+            true => Bytes::from_static(b"/"),
+            false => path.into(),
+        }
+    }
+
+    /// Every node that is not fixed, in no particular order.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (Id, &Entry)> {
+        let slots = (0..).zip(&self.slots).skip(FIXED as usize);
+        slots.filter_map(|(id, slot)| Some((id, slot.entry.as_ref()?)))
+    }
+
+    /// Numbers whose rows are out of date: those of nodes that are there no more too.
+    pub(super) fn dirty(&self) -> &[Id] {
+        &self.dirty
+    }
+
+    /// What those rows weigh, roughly.
+    pub(super) fn dirty_bytes(&self) -> u64 {
+        self.dirty_bytes
+    }
+
+    /// The rows are up to date.
+    pub(super) fn cleaned(&mut self) {
+        for id in std::mem::take(&mut self.dirty) {
+            self.slots[id as usize].dirty = false;
+        }
+        self.dirty_bytes = 0;
+    }
+
+    fn entry_mut(&mut self, id: Id) -> &mut Entry {
+        let entry = self.slots[id as usize].entry.as_mut();
+        entry.expect("a node that is linked is there")
+    }
+
+    fn link(&mut self, entry: &Entry, id: Id) {
+        let Content::Dir(names) = &mut self.entry_mut(entry.parent).content else {
+            unreachable!("only directories have children");
+        };
+        let before = names.insert(entry.name.clone(), id);
+        assert_eq!(before, None, "a name is used once");
+    }
+
+    fn place(&mut self, id: Id, entry: Entry) {
+        if id as usize == self.slots.len() {
+            self.slots.push(Slot::default());
+        }
+        let slot = &mut self.slots[id as usize].entry;
+        assert!(slot.is_none(), "a number is used once");
+        *slot = Some(entry);
+    }
+
+    fn soil(&mut self, id: Id) {
+        if id < FIXED {
+            return;
+        }
+        let slot = &mut self.slots[id as usize];
+        self.dirty_bytes += slot.entry.as_ref().map_or(0, Entry::weight);
+        if !std::mem::replace(&mut slot.dirty, true) {
+            self.dirty.push(id);
+        }
+    }
+}
+
+impl Index<Id> for Arena {
+    type Output = Entry;
+
+    fn index(&self, id: Id) -> &Entry {
+        self.get(id).expect("a node that is linked is there")
+    }
+}

@@ -1,0 +1,72 @@
+//! Paths: whole, in bytes, with a slash in front of each name.
+
+use std::borrow::Cow;
+
+/// What nobody may change: etcd's read-only set, the root and two of its directories.
+const READ_ONLY: [&[u8]; 3] = [b"/", b"/0", b"/1"];
+
+/// Whether the node at that clean path is there for ever.
+pub(super) fn is_read_only(path: &[u8]) -> bool {
+    READ_ONLY.contains(&path)
+}
+
+/// The path with one slash in front of each name. Callers give it like that; what a damaged log
+/// holds must not make a difference either.
+pub(super) fn clean(path: &[u8]) -> Cow<'_, [u8]> {
+    let doubled = || path.windows(2).any(|pair| pair == b"//");
+    if path == b"/" || (path.starts_with(b"/") && !path.ends_with(b"/") && !doubled()) {
+        return Cow::Borrowed(path);
+    }
+    let mut clean = Vec::with_capacity(path.len() + 1);
+    for name in names(path) {
+        push(&mut clean, name);
+    }
+    if clean.is_empty() {
+        clean.push(b'/');
+    }
+    Cow::Owned(clean)
+}
+
+/// The names along a path; none for the root.
+pub(super) fn names(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let names = path.split(|byte| *byte == b'/');
+    names.filter(|name| !name.is_empty())
+}
+
+/// Adds a name to a path that does not end with a slash: the root is the empty path here.
+pub(super) fn push(path: &mut Vec<u8>, name: &[u8]) {
+    path.push(b'/');
+    path.extend_from_slice(name);
+}
+
+/// The path as `push` wants it.
+pub(super) fn stem(path: &[u8]) -> &[u8] {
+    path.strip_suffix(b"/").unwrap_or(path)
+}
+
+/// Whether a directory does not list that name.
+pub(super) fn is_hidden(name: &[u8]) -> bool {
+    name.starts_with(b"_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cleaning_leaves_one_slash_in_front_of_each_name() {
+        for (path, expected) in [
+            ("/1/foo", "/1/foo"),
+            ("/", "/"),
+            ("", "/"),
+            ("//", "/"),
+            ("a", "/a"),
+            ("/a/", "/a"),
+            ("/a//b", "/a/b"),
+            ("a//b//", "/a/b"),
+            ("/..", "/.."),
+        ] {
+            assert_eq!(&*clean(path.as_bytes()), expected.as_bytes(), "{path}");
+        }
+    }
+}

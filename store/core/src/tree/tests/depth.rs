@@ -1,0 +1,59 @@
+//! Ten thousand directories within each other, on a stack that recursion would not survive.
+
+use keelson_proto::internal::TreeRequest;
+use keelson_proto::internal::tree_request::Op;
+
+use super::requests::*;
+use crate::tree::{Loader, Node, Tree};
+
+const NAMES: usize = 10_000;
+
+fn deep() -> String {
+    "/1".to_owned() + &"/d".repeat(NAMES)
+}
+
+fn levels(top: &Node) -> usize {
+    std::iter::successors(Some(top), |node| node.nodes.first()).count()
+}
+
+fn again(tree: &Tree) -> Tree {
+    let mut loader = Loader::default();
+    for (key, row) in tree.rows() {
+        loader.push(&key, &row).unwrap();
+    }
+    loader.finish().unwrap()
+}
+
+#[test]
+fn ten_thousand_names_are_made_read_and_deleted() {
+    let path = deep();
+    let mut tree = Tree::new();
+    tree.apply(&set(&path, "x")).unwrap();
+    assert_eq!(tree.len(), NAMES);
+    let found = tree.get(path.as_bytes(), false, NOW).unwrap();
+    assert_eq!(found.value.as_deref(), Some(&b"x"[..]));
+    let all = tree.get(b"/1/d", true, NOW).unwrap();
+    assert_eq!(levels(&all), NAMES);
+    assert_eq!(all.clone(), all);
+    let loaded = again(&tree);
+    assert_eq!(loaded.digest(), tree.digest());
+    let done = tree.apply(&recursive("/1/d")).unwrap();
+    assert_eq!(done.removed.len(), NAMES - 1);
+    assert_eq!(done.removed.last().unwrap(), path.as_bytes());
+    // All of them are cut from one piece: no need for the square of it.
+    let begins = |path: &bytes::Bytes| path.as_ptr();
+    assert!(
+        done.removed
+            .iter()
+            .all(|path| begins(path) == begins(&done.removed[0]))
+    );
+    assert!(tree.is_empty());
+    assert_ne!(loaded.digest(), tree.digest());
+    let ttl_set = ttl(request(Op::Create, &path), 1);
+    tree.apply(&TreeRequest {
+        dir: true,
+        ..ttl_set
+    })
+    .unwrap();
+    assert_eq!(scan(&tree, &(path + "/x"), false, 3), "nothing yet");
+}

@@ -1,0 +1,112 @@
+//! Whether whoever asks may.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+
+use super::model::{GUEST, ROOT, User};
+use super::records;
+use crate::edge::v2::Inner;
+use crate::edge::v2::backend::TreeBackend;
+
+/// Whether anybody may touch the key, as far as that can be told at once. `None`: there is a
+/// password to check. The key is as the client wrote it.
+pub(in crate::edge::v2) fn guest_may<B: TreeBackend>(
+    backend: &B,
+    headers: &HeaderMap,
+    key: &[u8],
+    write: bool,
+) -> Option<bool> {
+    if !records::is_enabled(backend) {
+        return Some(true);
+    }
+    if !authorization(headers).is_empty() {
+        return None;
+    }
+    // Guests are not asked whether they mean all below, in etcd neither.
+    let guest = records::role(backend, GUEST);
+    Some(guest.is_ok_and(|guest| guest.allows(key, write)))
+}
+
+/// Whether who gives this password may touch the key.
+pub(in crate::edge::v2) async fn user_may<B: TreeBackend>(
+    inner: &Inner<B>,
+    headers: &HeaderMap,
+    key: &[u8],
+    recursive: bool,
+    write: bool,
+) -> bool {
+    let Some(user) = authenticated(inner, headers).await else {
+        return false;
+    };
+    let mut roles = user.roles.iter().flatten();
+    roles.any(|name| {
+        let role = records::role(&inner.backend, name);
+        role.is_ok_and(|role| match recursive {
+            true => role.allows_below(key, write),
+            false => role.allows(key, write),
+        })
+    })
+}
+
+/// Whether who asks may change members, users and roles: everybody, until auth is on.
+pub(in crate::edge::v2) async fn is_root<B: TreeBackend>(
+    inner: &Inner<B>,
+    headers: &HeaderMap,
+) -> bool {
+    if !records::is_enabled(&inner.backend) {
+        return true;
+    }
+    let user = authenticated(inner, headers).await;
+    user.is_some_and(|user| user.has_role(ROOT))
+}
+
+/// The user whose password was given.
+async fn authenticated<B: TreeBackend>(inner: &Inner<B>, headers: &HeaderMap) -> Option<User> {
+    let (name, password) = basic(authorization(headers))?;
+    let user = records::user(&inner.backend, &name).ok()?;
+    let passwords = &inner.auth.passwords;
+    let is_right = passwords.check(&user.password, &password).await;
+    is_right.then_some(user)
+}
+
+fn authorization(headers: &HeaderMap) -> &[u8] {
+    let value = headers.get(AUTHORIZATION);
+    value.map_or(&b""[..], |value| value.as_bytes())
+}
+
+/// Name and password of basic authentication.
+fn basic(authorization: &[u8]) -> Option<(String, String)> {
+    let (scheme, encoded) = authorization.split_at_checked(b"Basic ".len())?;
+    if !scheme.eq_ignore_ascii_case(b"Basic ") {
+        return None;
+    }
+    let decoded = STANDARD.decode(encoded).ok()?;
+    let colon = decoded.iter().position(|byte| *byte == b':')?;
+    let text = |part: &[u8]| String::from_utf8(part.to_vec()).ok();
+    Some((text(&decoded[..colon])?, text(&decoded[colon + 1..])?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn basic_authentication_is_parsed_as_by_go() {
+        let parsed = |text: &str| basic(text.as_bytes());
+        let pair = |name: &str, password: &str| Some((name.to_owned(), password.to_owned()));
+        assert_eq!(parsed("Basic cm9vdDpwdzI="), pair("root", "pw2"));
+        assert_eq!(parsed("bAsIc cm9vdDpwOnc="), pair("root", "p:w"));
+        for refused in [
+            "",
+            "x",
+            "Basic",
+            "Basic zzz",
+            "Bearer cm9vdDpwdzI=",
+            "Basic cm9vdA==",
+        ] {
+            assert_eq!(parsed(refused), None, "{refused}");
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Passwords: bcrypt, away from the threads that serve, and a memory of what was found right.
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
+
+use parking_lot::Mutex;
+use sha1::{Digest, Sha1};
+use tokio::sync::Semaphore;
+use tokio::task;
+
+/// Go's `bcrypt.DefaultCost`: some 50 ms.
+const COST: u32 = 10;
+
+/// Hashes that are computed at a time; more wait.
+const AT_A_TIME: usize = 2;
+
+/// Passwords whose hashes are remembered.
+const REMEMBERED: usize = 256;
+
+type Proof = [u8; 20];
+
+/// Checks and hashes.
+pub(super) struct Passwords {
+    turns: Semaphore,
+    right: Mutex<VecDeque<Proof>>,
+    /// Of this process: what is remembered is of no use elsewhere.
+    secret: [u64; 2],
+}
+
+impl Default for Passwords {
+    fn default() -> Passwords {
+        Passwords {
+            turns: Semaphore::new(AT_A_TIME),
+            right: Mutex::default(),
+            secret: [0, 1].map(|word: u64| RandomState::new().hash_one(word)),
+        }
+    }
+}
+
+impl Passwords {
+    /// Whether the hash is of that password.
+    pub(super) async fn check(&self, hash: &str, password: &str) -> bool {
+        let proof = self.proof(hash, password);
+        if self.right.lock().contains(&proof) {
+            return true;
+        }
+        let (hash, password) = (hash.to_owned(), password.to_owned());
+        let checked = self.turn(move || bcrypt::verify(password, &hash)).await;
+        let is_right = checked.is_some_and(|checked| checked.unwrap_or(false));
+        if is_right {
+            let mut right = self.right.lock();
+            right.truncate(REMEMBERED - 1);
+            right.push_front(proof);
+        }
+        is_right
+    }
+
+    /// The hash of a new password, in the form that etcd writes. `None`: it cannot be hashed.
+    pub(super) async fn hash(&self, password: &str) -> Option<String> {
+        let password = password.to_owned();
+        let hash = move || bcrypt::hash_with_result(password, COST);
+        let hash = self.turn(hash).await?.ok()?;
+        Some(hash.format_for_version(bcrypt::Version::TwoA))
+    }
+
+    async fn turn<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        let _turn = self.turns.acquire().await.ok()?;
+        task::spawn_blocking(work).await.ok()
+    }
+
+    fn proof(&self, hash: &str, password: &str) -> Proof {
+        let mut digest = Sha1::new();
+        for word in self.secret {
+            digest.update(word.to_be_bytes());
+        }
+        // A hash has a fixed length.
+        digest.update(hash);
+        digest.update(password);
+        digest.finalize().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn right_passwords_are_remembered_and_wrong_ones_are_not() {
+        let passwords = Passwords::default();
+        let hash = passwords.hash("pw").await.unwrap();
+        assert!(hash.starts_with("$2a$10$"), "{hash}");
+        for _ in 0..2 {
+            assert!(passwords.check(&hash, "pw").await);
+            assert!(!passwords.check(&hash, "pw2").await);
+        }
+        assert_eq!(passwords.right.lock().len(), 1);
+        assert!(!passwords.check("no hash", "pw").await);
+    }
+
+    /// Of etcd 3.4.23.
+    #[tokio::test]
+    async fn etcds_hashes_are_understood() {
+        let passwords = Passwords::default();
+        let hash = "$2a$10$PwPd3zjtoYg28WGP2xzIaOIBIHW6k8mloTkgMGCLbfOBjuW46o0nS";
+        assert!(passwords.check(hash, "jp").await);
+    }
+}

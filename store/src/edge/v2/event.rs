@@ -1,0 +1,217 @@
+//! Nodes and events as clients see them: without the "/1" that the keys API's space begins with.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use keelson_core::tree::{Action, Event, Node};
+
+use super::json;
+
+/// Where the tree keeps what `/v2/keys` serves.
+pub(super) const SPACE: &[u8] = b"/1";
+
+/// What a node's fixed parts take, about.
+const NODE_BYTES: usize = 160;
+
+/// An event's JSON, made once for everybody who gets it.
+pub(super) fn encoding(event: &Event) -> Bytes {
+    let encoded = event.encoding.get_or_init(|| {
+        let values = event.node.value.as_ref().map_or(0, Bytes::len);
+        let previous = event.prev.as_ref().and_then(|prev| prev.value.as_ref());
+        let values = values + previous.map_or(0, Bytes::len);
+        let keys = 2 * event.node.key.len();
+        let mut out = BytesMut::with_capacity(2 * NODE_BYTES + keys + values);
+        begin(&mut out, event.action);
+        node(&mut out, &event.node);
+        if let Some(prev) = &event.prev {
+            out.extend_from_slice(b",\"prevNode\":");
+            node(&mut out, prev);
+        }
+        out.extend_from_slice(b"}\n");
+        out.freeze()
+    });
+    encoded.clone()
+}
+
+/// What a change answers when the client said that it needs no more.
+pub(super) fn action_only(action: Action) -> Bytes {
+    let mut out = BytesMut::with_capacity(40);
+    out.extend_from_slice(b"{\"action\":\"");
+    out.extend_from_slice(action.as_str().as_bytes());
+    out.extend_from_slice(b"\"}\n");
+    out.freeze()
+}
+
+/// The answer to a read.
+pub(super) fn read(found: &Node) -> Bytes {
+    let value = found.value.as_ref().map_or(0, Bytes::len);
+    let children = found.nodes.len() * (NODE_BYTES + found.key.len());
+    let mut out = BytesMut::with_capacity(NODE_BYTES + found.key.len() + value + children);
+    begin(&mut out, Action::Get);
+    node(&mut out, found);
+    out.extend_from_slice(b"}\n");
+    out.freeze()
+}
+
+fn begin(out: &mut BytesMut, action: Action) {
+    out.extend_from_slice(b"{\"action\":\"");
+    out.extend_from_slice(action.as_str().as_bytes());
+    out.extend_from_slice(b"\",\"node\":");
+}
+
+/// A node and what is below it. Paths can have ten thousand segments: no recursion.
+fn node(out: &mut BytesMut, top: &Node) {
+    begin_node(out, top);
+    let mut open = vec![(top, top.nodes.iter())];
+    while let Some((parent, children)) = open.last_mut() {
+        match children.next() {
+            Some(child) => {
+                if out.last() != Some(&b'[') {
+                    out.put_u8(b',');
+                }
+                begin_node(out, child);
+                open.push((child, child.nodes.iter()));
+            }
+            None => {
+                end_node(out, parent);
+                open.pop();
+            }
+        }
+    }
+}
+
+/// The fields before the children. Empty ones are left out, as Go's `omitempty` does; a file's
+/// value never is.
+fn begin_node(out: &mut BytesMut, node: &Node) {
+    let key = node.key.strip_prefix(SPACE).unwrap_or(&node.key);
+    out.put_u8(b'{');
+    if !key.is_empty() {
+        out.extend_from_slice(b"\"key\":");
+        json::string(out, key);
+        out.put_u8(b',');
+    }
+    if let Some(value) = &node.value {
+        out.extend_from_slice(b"\"value\":");
+        json::string(out, value);
+        out.put_u8(b',');
+    }
+    if node.dir {
+        out.extend_from_slice(b"\"dir\":true,");
+    }
+    if let Some(expires_ns) = node.expires_ns {
+        out.extend_from_slice(b"\"expiration\":\"");
+        json::time(out, expires_ns);
+        out.extend_from_slice(b"\",");
+    }
+    if node.ttl != 0 {
+        out.extend_from_slice(b"\"ttl\":");
+        json::signed(out, node.ttl);
+        out.put_u8(b',');
+    }
+    if !node.nodes.is_empty() {
+        out.extend_from_slice(b"\"nodes\":[");
+    }
+}
+
+fn end_node(out: &mut BytesMut, node: &Node) {
+    if !node.nodes.is_empty() {
+        out.extend_from_slice(b"],");
+    }
+    if node.modified != 0 {
+        out.extend_from_slice(b"\"modifiedIndex\":");
+        json::number(out, node.modified);
+        out.put_u8(b',');
+    }
+    if node.created != 0 {
+        out.extend_from_slice(b"\"createdIndex\":");
+        json::number(out, node.created);
+        out.put_u8(b',');
+    }
+    if out.last() == Some(&b',') {
+        out.truncate(out.len() - 1);
+    }
+    out.put_u8(b'}');
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::OnceLock;
+
+    use super::*;
+
+    fn file(key: &'static str, value: &'static str) -> Node {
+        Node {
+            key: key.into(),
+            value: Some(value.into()),
+            modified: 4,
+            created: 3,
+            ..Node::default()
+        }
+    }
+
+    fn dir(key: &'static str, nodes: Vec<Node>) -> Node {
+        Node {
+            key: key.into(),
+            dir: true,
+            nodes: nodes.into(),
+            ..Node::default()
+        }
+    }
+
+    #[test]
+    fn reads_are_written_as_by_etcd() {
+        let mut expiring = file("/1/a/b", "");
+        expiring.expires_ns = Some(1_000_000_000);
+        expiring.ttl = 20;
+        let listed = dir("/1", vec![dir("/1/a", vec![expiring, file("/1/a/c", "<")])]);
+        for (node, expected) in [
+            (dir("/1", vec![]), r#"{"dir":true}"#),
+            (
+                file("/1/foo", "bar"),
+                r#"{"key":"/foo","value":"bar","modifiedIndex":4,"createdIndex":3}"#,
+            ),
+            (
+                listed,
+                concat!(
+                    r#"{"dir":true,"nodes":[{"key":"/a","dir":true,"nodes":["#,
+                    r#"{"key":"/a/b","value":"","expiration":"1970-01-01T00:00:01Z","ttl":20,"#,
+                    r#""modifiedIndex":4,"createdIndex":3},"#,
+                    r#"{"key":"/a/c","value":"\u003c","modifiedIndex":4,"createdIndex":3}]}]}"#
+                ),
+            ),
+        ] {
+            let expected = format!("{{\"action\":\"get\",\"node\":{expected}}}\n");
+            assert_eq!(read(&node), expected);
+        }
+    }
+
+    #[test]
+    fn events_are_written_once() {
+        let event = Event {
+            action: Action::CompareAndSwap,
+            node: file("/1/c", "2"),
+            prev: Some(file("/1/c", "1")),
+            index: 4,
+            refresh: false,
+            removed: Vec::new(),
+            encoding: OnceLock::new(),
+        };
+        let expected = concat!(
+            r#"{"action":"compareAndSwap","node":{"key":"/c","value":"2","#,
+            r#""modifiedIndex":4,"createdIndex":3},"prevNode":{"key":"/c","value":"1","#,
+            r#""modifiedIndex":4,"createdIndex":3}}"#,
+            "\n"
+        );
+        assert_eq!(encoding(&event), expected);
+        assert_eq!(encoding(&event).as_ptr(), encoding(&event).as_ptr());
+        let only = action_only(Action::CompareAndSwap);
+        assert_eq!(only, "{\"action\":\"compareAndSwap\"}\n");
+    }
+
+    #[test]
+    fn a_deep_tree_needs_no_stack() {
+        let mut node = file("/1/x", "");
+        for _ in 0..200_000 {
+            node = dir("/1/x", vec![node]);
+        }
+        assert!(read(&node).len() > 200_000);
+    }
+}

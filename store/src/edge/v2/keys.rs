@@ -1,0 +1,225 @@
+//! `/v2/keys` and what is below.
+//!
+//! Reads are answered from local state, whether there is a leader or not, at once and without a
+//! future (`read_now`): this is what Deis's hosts ask all day. Only `quorum=true` asks the cluster.
+
+use std::borrow::Cow;
+
+use axum::body::HttpBody;
+use axum::response::Response;
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Method, Request, StatusCode};
+use keelson_core::tree::{Action, Event};
+
+use super::answer::{self, Mark};
+use super::auth::access;
+use super::backend::TreeBackend;
+use super::body::{self, BodyError};
+use super::error::KeyError;
+use super::event::{self, SPACE};
+use super::form::{Form, FormError};
+use super::key_request::Parameters;
+use super::stats::Counted;
+use super::{BoxError, Inner, media_type, path, watch};
+
+pub(super) const PREFIX: &str = "/v2/keys";
+
+const ALLOWED: &str = "HEAD,GET,PUT,POST,DELETE";
+
+/// A key as the client wrote it, after "/v2/keys" and decoded: perhaps with a slash at its end.
+pub(super) struct Key<'a>(pub(super) Cow<'a, [u8]>);
+
+impl Key<'_> {
+    /// Where the tree keeps it.
+    fn path(&self) -> Bytes {
+        let key = self.0.strip_suffix(b"/").unwrap_or(&self.0);
+        let mut path = Vec::with_capacity(SPACE.len() + key.len());
+        path.extend_from_slice(SPACE);
+        path.extend_from_slice(key);
+        path.into()
+    }
+}
+
+/// A read that needs nobody: not of another path than this one's, not of others' consent.
+pub(super) fn read_now<B: TreeBackend, R>(
+    inner: &Inner<B>,
+    request: &Request<R>,
+) -> Option<Response> {
+    let method = request.method();
+    if *method != Method::GET && *method != Method::HEAD {
+        return None;
+    }
+    let whole = request.uri().path();
+    let key = whole.strip_prefix(PREFIX)?.as_bytes();
+    let is_plain = !key.contains(&b'%') && path::is_clean(whole.as_bytes());
+    if !matches!(key, [] | [b'/', ..]) || !is_plain {
+        return None;
+    }
+    let key = Key(Cow::Borrowed(key));
+    let asked = parse_read(method, request.uri().query());
+    let asked = match asked {
+        Ok(asked) => asked,
+        Err(error) => return Some(inner.answers.key_error(&error)),
+    };
+    if asked.wait || asks_quorum(method, &asked) {
+        return None;
+    }
+    match access::guest_may(&inner.backend, request.headers(), &key.0, false) {
+        Some(true) => Some(read(inner, &key, asked.recursive)),
+        Some(false) => Some(inner.answers.key_error(&KeyError::unauthorized())),
+        None => None,
+    }
+}
+
+/// Any request.
+pub(super) async fn serve<B, R>(
+    inner: &Inner<B>,
+    key: Key<'_>,
+    parts: &http::request::Parts,
+    body: R,
+) -> Response
+where
+    B: TreeBackend,
+    R: HttpBody<Data = Bytes, Error: Into<BoxError>>,
+{
+    let query = parts.uri.query();
+    let answered = match parts.method {
+        Method::GET | Method::HEAD => get(inner, &key, parts, query).await,
+        Method::PUT | Method::POST | Method::DELETE => {
+            change(inner, &key, parts, query, body).await
+        }
+        _ => return answer::not_allowed(ALLOWED),
+    };
+    answered.unwrap_or_else(|error| inner.answers.key_error(&error))
+}
+
+fn parse_read(method: &Method, query: Option<&str>) -> Result<Parameters, KeyError> {
+    let mut form = Form::default();
+    form.add(query.unwrap_or_default().as_bytes())?;
+    Parameters::parse(method, &form)
+}
+
+/// etcd ignores it in a HEAD.
+fn asks_quorum(method: &Method, asked: &Parameters) -> bool {
+    asked.quorum && *method == Method::GET
+}
+
+async fn get<B: TreeBackend>(
+    inner: &Inner<B>,
+    key: &Key<'_>,
+    parts: &http::request::Parts,
+    query: Option<&str>,
+) -> Result<Response, KeyError> {
+    let asked = parse_read(&parts.method, query)?;
+    authorise(inner, &parts.headers, key, asked.recursive, false).await?;
+    if asks_quorum(&parts.method, &asked) {
+        inner.backend.read_index().await?;
+    } else if asked.wait {
+        return watch::answer(inner, key.path(), &asked, parts).await;
+    }
+    Ok(read(inner, key, asked.recursive))
+}
+
+fn read<B: TreeBackend>(inner: &Inner<B>, key: &Key<'_>, recursive: bool) -> Response {
+    let found = inner.backend.tree_get(&key.path(), recursive);
+    inner.counters.count(Counted::Get, found.is_ok());
+    match found {
+        Ok((node, index)) => {
+            let raft = inner.backend.raft_mark();
+            let body = event::read(&node);
+            inner
+                .answers
+                .key(StatusCode::OK, Mark { index, raft }, body)
+        }
+        Err(error) => inner.answers.key_error(&error.into()),
+    }
+}
+
+async fn change<B, R>(
+    inner: &Inner<B>,
+    key: &Key<'_>,
+    parts: &http::request::Parts,
+    query: Option<&str>,
+    body: R,
+) -> Result<Response, KeyError>
+where
+    B: TreeBackend,
+    R: HttpBody<Data = Bytes, Error: Into<BoxError>>,
+{
+    let method = &parts.method;
+    // Like Go, of a DELETE only the query is read.
+    let body = match *method {
+        Method::DELETE => Bytes::new(),
+        _ => form_body(inner, &parts.headers, body).await?,
+    };
+    let mut form = Form::default();
+    form.add(&body)?;
+    form.add(query.unwrap_or_default().as_bytes())?;
+    let asked = Parameters::parse(method, &form)?;
+    authorise(inner, &parts.headers, key, asked.recursive, true).await?;
+    let now_ns = inner.backend.now_ns();
+    let request = asked.change(method, key.path(), &mut form, &body, now_ns);
+    let counted = Counted::from(request.op());
+    let changed = inner.backend.tree_change(request).await;
+    inner.counters.count(counted, changed.is_ok());
+    let event = changed?;
+    Ok(changed_to(inner, &event, asked.no_value_on_success))
+}
+
+fn changed_to<B: TreeBackend>(inner: &Inner<B>, event: &Event, brief: bool) -> Response {
+    let status = match event.action {
+        Action::Create => StatusCode::CREATED,
+        Action::Set if event.prev.is_none() => StatusCode::CREATED,
+        _ => StatusCode::OK,
+    };
+    let has_values = matches!(
+        event.action,
+        Action::Set | Action::Create | Action::Update | Action::CompareAndSwap
+    );
+    let body = match brief && has_values {
+        true => event::action_only(event.action),
+        false => event::encoding(event),
+    };
+    let mark = Mark {
+        index: event.index,
+        raft: inner.backend.raft_mark(),
+    };
+    inner.answers.key(status, mark, body)
+}
+
+async fn authorise<B: TreeBackend>(
+    inner: &Inner<B>,
+    headers: &HeaderMap,
+    key: &Key<'_>,
+    recursive: bool,
+    write: bool,
+) -> Result<(), KeyError> {
+    let may = match access::guest_may(&inner.backend, headers, &key.0, write) {
+        Some(may) => may,
+        None => access::user_may(inner, headers, &key.0, recursive, write).await,
+    };
+    match may {
+        true => Ok(()),
+        false => Err(KeyError::unauthorized()),
+    }
+}
+
+/// The body, if it is a form.
+async fn form_body<B, R>(inner: &Inner<B>, headers: &HeaderMap, body: R) -> Result<Bytes, FormError>
+where
+    B: TreeBackend,
+    R: HttpBody<Data = Bytes, Error: Into<BoxError>>,
+{
+    let content_type = headers.get(CONTENT_TYPE);
+    let content_type = content_type.map_or(&b""[..], |value| value.as_bytes());
+    if !media_type::is_form(content_type).map_err(FormError::MediaType)? {
+        return Ok(Bytes::new());
+    }
+    let bytes_max = body::bytes_max(inner.backend.max_request_bytes());
+    let read = body::read(body, bytes_max).await;
+    read.map_err(|error| match error {
+        BodyError::TooLarge => FormError::TooLarge,
+        BodyError::Broken => FormError::Broken,
+    })
+}

@@ -1,0 +1,211 @@
+//! etcd's v2 API over HTTP: what Deis, fleet, confd, flannel, locksmith and etcdctl 0.4 to 3.4 speak.
+//!
+//! One file a resource; each tells in its first lines what differs from etcd and why. The model is
+//! etcd 3.4.23 with `--enable-v2`, whose v2 code is that of 2.3.8 but for these, where we follow 2.3:
+//!
+//! - A key's `ttl` is never negative (3.4, and 2.3, show the time since an overdue key should have
+//!   gone, as the clock of the member that answers has it).
+//!
+//! and for these, where we follow 3.4, because no client of 2.3's time can tell: answers carry the
+//! headers that let pages of any origin in; `noValueOnSuccess` is known; a semicolon in a query or
+//! a form is an error.
+//!
+//! A path that is not clean is redirected (`path`). A key of the keys API goes through `keys`, a
+//! form through `form` and `media_type`, its parameters through `key_request`; what the tree
+//! answers becomes JSON in `event` and `json`, what it refuses in `error`. Waiting is in `watch`.
+//! What is asked of a member is in `backend`.
+
+mod answer;
+mod auth;
+mod backend;
+mod body;
+mod error;
+mod event;
+mod form;
+mod json;
+mod key_request;
+mod keys;
+mod log_level;
+mod machines;
+mod media_type;
+mod members;
+mod path;
+mod stats;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, HttpBody};
+use axum::response::Response;
+use axum::routing::any;
+use bytes::Bytes;
+use http::header::CONNECTION;
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, StatusCode, Version};
+use hyper::body::Incoming;
+use keelson_port::Drain;
+
+pub use self::backend::{LogLevel, TreeBackend};
+pub use self::stats::{FollowerStats, LeaderStats, Rate, SelfStats};
+use super::ops::{allow_any_origin, not_found_page};
+use super::service::{FirstLook, Look};
+
+/// What goes wrong with a body.
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// The API of one member. A clone is the same.
+pub struct V2<B>(Arc<Inner<B>>);
+
+impl<B> Clone for V2<B> {
+    fn clone(&self) -> V2<B> {
+        V2(Arc::clone(&self.0))
+    }
+}
+
+struct Inner<B> {
+    backend: B,
+    answers: answer::Answers,
+    auth: auth::Auth,
+    counters: stats::Counters,
+    drain: Drain,
+}
+
+/// The API as a router, for whoever does not ask `V2` itself. Without a fallback, so that it can be
+/// merged into another.
+pub fn router<B: TreeBackend>(backend: B, drain: &Drain) -> Router {
+    let v2 = V2::new(backend, drain);
+    let handler = any(move |request: Request<Body>| async move { v2.answer(request).await });
+    let mut router = Router::new();
+    for path in ["/v2", "/v2/", "/v2/{*below}", log_level::PATH] {
+        router = router.route(path, handler.clone());
+    }
+    router
+}
+
+/// A path that is not clean, answered as Go's `ServeMux` does; `None` if it is, or is none. For
+/// whoever serves paths beside `/v2`.
+pub fn redirected<R>(request: &Request<R>) -> Option<Response> {
+    let decoded = path::decode(request.uri().path())?;
+    let query = request.uri().query();
+    (!path::is_clean(&decoded)).then(|| path::redirect(request.method(), &decoded, query))
+}
+
+impl<B: TreeBackend> V2<B> {
+    /// The API of `backend`. Waits over HTTP/2 end when the drain begins.
+    pub fn new(backend: B, drain: &Drain) -> V2<B> {
+        V2(Arc::new(Inner {
+            answers: answer::Answers::new(backend.cluster_id()),
+            auth: auth::Auth::default(),
+            counters: stats::Counters::default(),
+            drain: drain.clone(),
+            backend,
+        }))
+    }
+
+    /// Whether a path is this API's.
+    pub fn owns(path: &str) -> bool {
+        let below = path.strip_prefix("/v2");
+        below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
+            || path == log_level::PATH
+    }
+
+    /// The answer to a read of a key from local state, at once: most of what is asked. `None`: it
+    /// is something else, ask `answer`.
+    pub fn answer_now<R>(&self, request: &Request<R>) -> Option<Response> {
+        let mut response = keys::read_now(&self.0, request)?;
+        allow_any_origin(response.headers_mut());
+        Some(response)
+    }
+
+    /// The answer to any request for a path of this API, or for one that is not clean.
+    pub async fn answer<R>(&self, request: Request<R>) -> Response
+    where
+        R: HttpBody<Data = Bytes, Error: Into<BoxError>>,
+    {
+        if let Some(response) = self.answer_now(&request) {
+            return response;
+        }
+        let (parts, body) = request.into_parts();
+        let mut response = match parts.method {
+            // Asked by browsers before anything else, whatever the path.
+            Method::OPTIONS => Response::default(),
+            _ => self.0.serve(&parts, body).await,
+        };
+        allow_any_origin(response.headers_mut());
+        response
+    }
+}
+
+impl<B: TreeBackend> FirstLook for V2<B> {
+    fn look(&self, request: Request<Incoming>) -> Look {
+        if !V2::<B>::owns(request.uri().path()) {
+            return Look::NotMine(request);
+        }
+        if let Some(response) = self.answer_now(&request) {
+            return Look::Now(response);
+        }
+        let v2 = self.clone();
+        Look::Later(Box::pin(async move { v2.answer(request).await }))
+    }
+}
+
+impl<B: TreeBackend> Inner<B> {
+    async fn serve<R>(&self, parts: &Parts, body: R) -> Response
+    where
+        R: HttpBody<Data = Bytes, Error: Into<BoxError>>,
+    {
+        let Some(decoded) = path::decode(parts.uri.path()) else {
+            return bad_request(parts.version);
+        };
+        if !path::is_clean(&decoded) {
+            return path::redirect(&parts.method, &decoded, parts.uri.query());
+        }
+        if let Some(key) = below(&decoded, keys::PREFIX) {
+            let key = keys::Key(Cow::Borrowed(key));
+            return keys::serve(self, key, parts, body).await;
+        }
+        // What is no UTF-8 is no name of anything, and what is left only has to look the same.
+        let decoded = String::from_utf8_lossy(&decoded);
+        if let Some(below) = below(decoded.as_bytes(), "/v2/members") {
+            let id = below.strip_prefix(b"/").unwrap_or_default();
+            return members::serve(self, &String::from_utf8_lossy(id), parts, body).await;
+        }
+        let response = match &*decoded {
+            log_level::PATH => Some(log_level::serve(self, parts, body).await),
+            "/v2/machines" => Some(machines::serve(&self.backend, &parts.method)),
+            other => match (
+                other.strip_prefix("/v2/stats/"),
+                other.strip_prefix("/v2/auth/"),
+            ) {
+                (Some(what), _) => stats::serve(self, what, &parts.method),
+                (_, Some(what)) => auth::serve(self, what, parts, body).await,
+                _ => None,
+            },
+        };
+        response.unwrap_or_else(not_found_page)
+    }
+}
+
+/// What comes after a prefix: nothing, or a slash and more.
+fn below<'a>(path: &'a [u8], prefix: &str) -> Option<&'a [u8]> {
+    let below = path.strip_prefix(prefix.as_bytes())?;
+    matches!(below, [] | [b'/', ..]).then_some(below)
+}
+
+/// As Go refuses a request that it cannot read, and hangs up.
+fn bad_request(version: Version) -> Response {
+    let mut response = Response::new(Body::from("400 Bad Request"));
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    let headers = response.headers_mut();
+    let text = HeaderValue::from_static("text/plain; charset=utf-8");
+    headers.insert(http::header::CONTENT_TYPE, text);
+    if version < Version::HTTP_2 {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}

@@ -1,0 +1,85 @@
+//! Long polls and streams.
+//!
+//! What has happened already is answered like a read. What must be waited for is parked: the head
+//! goes out at once, and the connection keeps no buffers until the event comes. Over HTTP/2 and
+//! HTTP/1.0, and within this process, the body is a stream instead.
+//!
+//! A watch that is cut off - the member stops, or the client is a hundred events behind - ends
+//! without an error: 200 and perhaps an empty body. Clients have to watch again, as with etcd.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::stream::{self, Stream, StreamExt};
+use http::StatusCode;
+use http::request::Parts;
+use keelson_core::tree::Event;
+use keelson_port::{Drain, Parked, Parking};
+
+use super::answer::Mark;
+use super::backend::TreeBackend;
+use super::error::KeyError;
+use super::key_request::Parameters;
+use super::{Inner, event};
+use crate::edge::ops::allow_any_origin;
+use crate::tree::{Watch, Wish};
+
+/// Answers with the first event, or with all of them as they come.
+pub(super) async fn answer<B: TreeBackend>(
+    inner: &Inner<B>,
+    path: Bytes,
+    asked: &Parameters,
+    parts: &Parts,
+) -> Result<Response, KeyError> {
+    let wish = Wish {
+        path,
+        recursive: asked.recursive,
+        stream: asked.stream,
+        since: asked.wait_index,
+    };
+    let mut watch = inner.backend.tree_watch(wish)?;
+    let mark = Mark {
+        index: watch.index,
+        raft: inner.backend.raft_mark(),
+    };
+    let first = watch.now();
+    if let (Some(event), false) = (&first, asked.stream) {
+        let body = event::encoding(event);
+        return Ok(inner.answers.key(StatusCode::OK, mark, body));
+    }
+    let events = events(watch, first, asked.stream);
+    let mut head = http::Response::new(());
+    *head.headers_mut() = inner.answers.key_headers(mark);
+    match parts.extensions.get::<Parking>() {
+        Some(parking) => {
+            // The answer leaves without passing through anything else.
+            allow_any_origin(head.headers_mut());
+            Ok(parking.park(Parked::new(&head, events)).await)
+        }
+        None => Ok(head.map(|()| streamed(events, inner.drain.clone()))),
+    }
+}
+
+/// The encoded events, each with a line feed.
+fn events(
+    watch: Watch,
+    first: Option<Arc<Event>>,
+    all: bool,
+) -> impl Stream<Item = Bytes> + Send + 'static {
+    let first = stream::iter(first.map(|event| event::encoding(&event)));
+    let next = stream::unfold(watch, |mut watch| async move {
+        let event = watch.next().await?;
+        Some((event::encoding(&event), watch))
+    });
+    // A long poll has no first one here.
+    first.chain(next).take(if all { usize::MAX } else { 1 })
+}
+
+/// A body that ends when the port does.
+fn streamed(events: impl Stream<Item = Bytes> + Send + 'static, drain: Drain) -> Body {
+    let events = events.take_until(drain.begun());
+    Body::from_stream(events.map(Ok::<_, Infallible>))
+}

@@ -1,0 +1,250 @@
+//! Who hears what.
+
+use std::time::Duration;
+
+use keelson_core::tree::{Action, ErrorCode, Node};
+
+use super::*;
+
+/// Events that have happened; indexes below `start` are forgotten.
+#[derive(Default)]
+struct Past {
+    events: Vec<Arc<Event>>,
+    start: u64,
+    index: u64,
+}
+
+impl History for Past {
+    fn index(&self) -> u64 {
+        self.index
+    }
+
+    fn scan(&self, path: &[u8], _: bool, since: u64) -> Result<Option<Arc<Event>>, TreeError> {
+        if since < self.start {
+            return Err(TreeError {
+                code: ErrorCode::EventIndexCleared,
+                cause: Bytes::new(),
+                index: self.index,
+            });
+        }
+        let mut later = self.events.iter().filter(|event| since <= event.index);
+        Ok(later
+            .find(|event| event.node.key.starts_with(path))
+            .cloned())
+    }
+}
+
+fn event(key: &str, index: u64) -> Arc<Event> {
+    deletion(key, index, &[])
+}
+
+fn deletion(key: &str, index: u64, removed: &[&str]) -> Arc<Event> {
+    Arc::new(Event {
+        action: Action::Set,
+        node: Node {
+            key: Bytes::copy_from_slice(key.as_bytes()),
+            modified: index,
+            ..Node::default()
+        },
+        prev: None,
+        index,
+        refresh: false,
+        removed: removed
+            .iter()
+            .map(|path| Bytes::copy_from_slice(path.as_bytes()))
+            .collect(),
+        encoding: std::sync::OnceLock::new(),
+    })
+}
+
+fn wish(path: &'static str, recursive: bool, stream: bool, since: u64) -> Wish {
+    Wish {
+        path: Bytes::from_static(path.as_bytes()),
+        recursive,
+        stream,
+        since,
+    }
+}
+
+fn hub() -> Arc<Hub> {
+    let (hub, fan_out) = Hub::new();
+    tokio::spawn(fan_out);
+    hub
+}
+
+async fn heard(watch: &mut Watch) -> Option<u64> {
+    let next = tokio::time::timeout(Duration::from_secs(10), watch.next());
+    next.await.expect("in time").map(|event| event.index)
+}
+
+#[tokio::test]
+async fn each_hears_what_it_asked_for() {
+    let hub = hub();
+    let past = Past::default();
+    let watch = |path, recursive| {
+        hub.watch(wish(path, recursive, true, 0), &past)
+            .expect("new")
+    };
+    let mut key = watch("/1/a/b", false);
+    let mut dir = watch("/1/a", false);
+    let mut below = watch("/1/a", true);
+    let mut all = watch("/1", true);
+    let mut inside_hidden = watch("/1/_h", true);
+    let mut gone_with_it = watch("/1/d/e/f", false);
+    let mut neighbour = watch("/1/ab", true);
+    assert_eq!(hub.count(), 7);
+    for event in [
+        event("/1/a/b", 1),
+        event("/1/a/b/c", 2),
+        event("/1/_h/x", 3),
+        deletion("/1/d", 4, &["/1/d/e", "/1/d/e/f"]),
+        event("/1/a", 5),
+        event("/1/ab/_x", 6),
+        event("/1/ab", 7),
+        event("/1/a/b", 8),
+    ] {
+        hub.publish(&event);
+    }
+    for (watch, expected) in [
+        (&mut key, &[1, 8][..]),
+        (&mut dir, &[5]),
+        (&mut below, &[1, 2, 5, 8]),
+        (&mut all, &[1, 2, 4, 5, 7, 8]),
+        (&mut inside_hidden, &[3]),
+        (&mut gone_with_it, &[4]),
+        (&mut neighbour, &[7]),
+    ] {
+        for index in expected {
+            assert_eq!(heard(watch).await, Some(*index));
+        }
+    }
+    hub.cut_all();
+    for mut watch in [key, dir, below, all, inside_hidden, gone_with_it, neighbour] {
+        assert_eq!(heard(&mut watch).await, None, "nothing more");
+    }
+    assert_eq!(hub.count(), 0);
+}
+
+#[tokio::test]
+async fn one_event_and_no_more_without_a_stream() {
+    let hub = hub();
+    let mut watch = hub
+        .watch(wish("/1/a", false, false, 0), &Past::default())
+        .expect("new");
+    hub.publish(&event("/1/a", 1));
+    hub.publish(&event("/1/a", 2));
+    assert_eq!(heard(&mut watch).await, Some(1));
+    assert_eq!(heard(&mut watch).await, None);
+    assert_eq!(hub.count(), 0);
+}
+
+#[tokio::test]
+async fn the_past_comes_first_and_nothing_twice() {
+    let hub = hub();
+    let past = Past {
+        events: vec![event("/1/a", 5), event("/1/b", 6), event("/1/a", 7)],
+        start: 5,
+        index: 7,
+    };
+    let mut once = hub
+        .watch(wish("/1/a", false, false, 5), &past)
+        .expect("there");
+    let mut stream = hub
+        .watch(wish("/1/a", false, true, 5), &past)
+        .expect("there");
+    let mut later = hub
+        .watch(wish("/1/a", false, false, 9), &past)
+        .expect("the future");
+    assert_eq!((once.index, hub.count()), (7, 2));
+    // Was in the history already when the two registered.
+    for event in [&past.events[2], &event("/1/a", 8), &event("/1/a", 9)] {
+        hub.publish(event);
+    }
+    assert_eq!(once.now().map(|event| event.index), Some(5));
+    assert_eq!(heard(&mut once).await, None);
+    for index in [5, 7, 8, 9] {
+        assert_eq!(heard(&mut stream).await, Some(index));
+    }
+    assert_eq!(heard(&mut later).await, Some(9));
+    let refused = hub.watch(wish("/1/a", false, false, 4), &past).err();
+    assert_eq!(refused.expect("cleared").code, ErrorCode::EventIndexCleared);
+}
+
+#[tokio::test]
+async fn a_watcher_that_does_not_keep_up_is_cut_off() {
+    let hub = hub();
+    let mut slow = hub
+        .watch(wish("/1", true, true, 0), &Past::default())
+        .expect("new");
+    for index in 1..=BUFFER as u64 + 1 {
+        hub.fan_out(&event("/1/a", index));
+    }
+    assert_eq!(hub.count(), 0);
+    for index in 1..=BUFFER as u64 {
+        assert_eq!(heard(&mut slow).await, Some(index));
+    }
+    assert_eq!(heard(&mut slow).await, None);
+}
+
+#[tokio::test]
+async fn who_goes_away_is_forgotten() {
+    let hub = hub();
+    let one = hub
+        .watch(wish("/1", true, true, 0), &Past::default())
+        .expect("new");
+    let two = hub
+        .watch(wish("/1", true, false, 0), &Past::default())
+        .expect("new");
+    drop(one);
+    assert_eq!(hub.count(), 1);
+    drop(two);
+    assert_eq!(hub.count(), 0);
+    assert!(hub.watchers.lock().by_path.is_empty());
+}
+
+#[tokio::test]
+async fn a_snapshot_brings_what_was_missed_or_cuts() {
+    let hub = hub();
+    let before = Past {
+        index: 3,
+        ..Past::default()
+    };
+    let mut behind = hub
+        .watch(wish("/1/a", false, true, 2), &before)
+        .expect("waits");
+    let mut ahead = hub
+        .watch(wish("/1/a", false, true, 0), &before)
+        .expect("waits");
+    let after = Past {
+        events: vec![event("/1/a", 4), event("/1/a", 6)],
+        start: 3,
+        index: 6,
+    };
+    hub.resume(&after);
+    assert_eq!(
+        heard(&mut behind).await,
+        None,
+        "index 2 is not in the new history"
+    );
+    assert_eq!(heard(&mut ahead).await, Some(4));
+    assert_eq!(heard(&mut ahead).await, Some(6));
+    assert_eq!(hub.count(), 1);
+}
+
+#[test]
+fn hidden_is_what_lies_between_the_watched_and_the_key() {
+    let cases = [
+        ("/1", "/1/_a", true),
+        ("/1", "/1/a/_b/c", true),
+        ("/1/_a", "/1/_a/b", false),
+        ("/1/a", "/1/a", false),
+        ("/1", "/1/a_b", false),
+    ];
+    for (path, key, hidden) in cases {
+        assert_eq!(
+            is_hidden_below(path.as_bytes(), key.as_bytes()),
+            hidden,
+            "{path} {key}"
+        );
+    }
+}

@@ -1,0 +1,80 @@
+//! What a `Store` does for clients of the v2 tree.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use keelson_core::state::{self, ReadView, Response};
+use keelson_core::tree::{Event, Node, TreeError};
+use keelson_proto::internal::{Command, TreeRequest, command::Op};
+
+use super::hub::{History, Watch, Wish};
+use crate::{Error, Store};
+
+/// Why a change of the tree failed.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum ChangeError {
+    /// The tree refused it; nothing has changed.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// It did not get that far, or nobody knows.
+    #[error(transparent)]
+    Other(#[from] Error),
+}
+
+impl Store {
+    /// Reads a node of the tree from local state, at once, and the tree's index.
+    ///
+    /// # Errors
+    /// etcd's: 100, 104.
+    pub fn tree_get(&self, path: &[u8], recursive: bool) -> Result<(Node, u64), TreeError> {
+        self.view().tree_get(path, recursive, now_ns())
+    }
+
+    /// Changes the tree, through the log.
+    ///
+    /// # Errors
+    /// etcd's. After a timeout the change may or may not happen.
+    pub async fn tree_change(&self, request: TreeRequest) -> Result<Arc<Event>, ChangeError> {
+        self.require_room(state::tree_cost(&request)).await?;
+        let command = Command {
+            op: Some(Op::Tree(request)),
+        };
+        match self.submit_command(&command).await? {
+            Ok(Response::Tree(event)) => Ok(event),
+            Ok(other) => Err(ChangeError::Other(crate::requests::unexpected(&other))),
+            Err(state::Error::Tree(error)) => Err(ChangeError::Tree(error)),
+            Err(error) => Err(ChangeError::Other(error.into())),
+        }
+    }
+
+    /// Waits for changes at a path, from the history or from now on.
+    ///
+    /// # Errors
+    /// 401: the history does not reach back that far.
+    pub fn tree_watch(&self, wish: Wish) -> Result<Watch, TreeError> {
+        self.inner.hub.watch(wish, &self.view())
+    }
+}
+
+impl History for ReadView {
+    fn index(&self) -> u64 {
+        self.tree_index()
+    }
+
+    fn scan(
+        &self,
+        path: &[u8],
+        recursive: bool,
+        since: u64,
+    ) -> Result<Option<Arc<Event>>, TreeError> {
+        self.tree_scan(path, recursive, since)
+    }
+}
+
+/// The wall clock: times to live are told to clients as dates. In ns since 1970; a clock before
+/// that, or after 2262, stands still.
+pub(crate) fn now_ns() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let ns = since.map_or(0, |since| since.as_nanos());
+    i64::try_from(ns).unwrap_or(i64::MAX)
+}
