@@ -125,7 +125,10 @@ fn peers_of(cluster: &str) -> Result<Vec<String>, StartError> {
 }
 
 fn mode(values: &Values) -> Mode {
-    values.text("proxy").parse().expect("the flag's kind knows only these words")
+    values
+        .text("proxy")
+        .parse()
+        .expect("the flag's kind knows only these words")
 }
 
 fn proxy(values: &Values, peer_urls: Vec<String>) -> Result<Role, StartError> {

@@ -48,13 +48,22 @@ pub(crate) async fn refuse_amnesia(config: &Config) -> Result<(), OpenError> {
         return Ok(());
     };
     let is_new = config.initial_cluster_state == InitialClusterState::New;
-    let others = config.initial_cluster.iter().filter(|(name, _)| is_new && *name != config.name);
+    let others = config
+        .initial_cluster
+        .iter()
+        .filter(|(name, _)| is_new && *name != config.name);
     let asked = others.map(|(_, url)| async move {
         let answer = crate::peer::ask_members(std::slice::from_ref(url));
-        tokio::time::timeout(AMNESIA_PATIENCE, answer).await.ok()?.ok()
+        tokio::time::timeout(AMNESIA_PATIENCE, answer)
+            .await
+            .ok()?
+            .ok()
     });
     let answers = futures_util::future::join_all(asked).await;
-    let mut known = answers.into_iter().flatten().flat_map(|answer| answer.members);
+    let mut known = answers
+        .into_iter()
+        .flatten()
+        .flat_map(|answer| answer.members);
     match known.any(|member| member.id == me.0 && !member.client_ur_ls.is_empty()) {
         true => Err(OpenError::AlreadyBootstrapped {
             id: format!("{:x}", me.0),

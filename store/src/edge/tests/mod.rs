@@ -57,7 +57,9 @@ impl Port {
         .await
     }
 
-    pub(in crate::edge) async fn serving<F>(serve: impl FnOnce(Fake, Vec<TcpListener>, Asked) -> F) -> Port
+    pub(in crate::edge) async fn serving<F>(
+        serve: impl FnOnce(Fake, Vec<TcpListener>, Asked) -> F,
+    ) -> Port
     where
         F: Future<Output = std::io::Result<()>> + Send + 'static,
     {

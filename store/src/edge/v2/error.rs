@@ -51,7 +51,10 @@ fn described(code: u16) -> (&'static str, StatusCode) {
             "The request requires user authentication",
             StatusCode::UNAUTHORIZED,
         ),
-        201 => ("PrevValue is Required in POST form", StatusCode::BAD_REQUEST),
+        201 => (
+            "PrevValue is Required in POST form",
+            StatusCode::BAD_REQUEST,
+        ),
         202 => (
             "The given TTL in POST form is not a number",
             StatusCode::BAD_REQUEST,
@@ -63,10 +66,7 @@ fn described(code: u16) -> (&'static str, StatusCode) {
         209 => ("Invalid field", StatusCode::BAD_REQUEST),
         210 => ("Invalid POST form", StatusCode::BAD_REQUEST),
         211 => ("Value provided on refresh", StatusCode::BAD_REQUEST),
-        212 => (
-            "A TTL must be provided on refresh",
-            StatusCode::BAD_REQUEST,
-        ),
+        212 => ("A TTL must be provided on refresh", StatusCode::BAD_REQUEST),
         401 => (
             "The event in requested index is outdated and cleared",
             StatusCode::BAD_REQUEST,

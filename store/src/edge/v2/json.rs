@@ -181,11 +181,20 @@ mod tests {
     fn strings_are_escaped_as_by_etcd() {
         for (text, expected) in [
             (&b"plain ~"[..], r#""plain ~""#),
-            (b"a\x00\x01\x1f\"\\/<>&", r#""a\u0000\u0001\u001f\"\\/\u003c\u003e\u0026""#),
+            (
+                b"a\x00\x01\x1f\"\\/<>&",
+                r#""a\u0000\u0001\u001f\"\\/\u003c\u003e\u0026""#,
+            ),
             (b"\x7f\x08\x0c\n\r\t", "\"\x7f\\u0008\\u000c\\n\\r\\t\""),
-            ("\u{2028}\u{2029}\u{2027}é😀".as_bytes(), "\"\\u2028\\u2029\u{2027}é😀\""),
+            (
+                "\u{2028}\u{2029}\u{2027}é😀".as_bytes(),
+                "\"\\u2028\\u2029\u{2027}é😀\"",
+            ),
             (b"\xff\xed\xa0\x80", r#""\ufffd\ufffd\ufffd\ufffd""#),
-            (b"\xc0\x80\xf4\x90\x80\x80", r#""\ufffd\ufffd\ufffd\ufffd\ufffd\ufffd""#),
+            (
+                b"\xc0\x80\xf4\x90\x80\x80",
+                r#""\ufffd\ufffd\ufffd\ufffd\ufffd\ufffd""#,
+            ),
             (b"\xe2\x82x\x80", r#""\ufffd\ufffdx\ufffd""#),
         ] {
             assert_eq!(written(|out| string(out, text)), expected, "{text:?}");

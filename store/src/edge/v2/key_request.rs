@@ -137,7 +137,10 @@ fn parse_ttl(form: &Form<'_>) -> Result<Option<u64>, KeyError> {
 }
 
 fn check_refresh(form: &Form<'_>, ttl: Option<u64>) -> Result<(), KeyError> {
-    if form.value(Field::Value).is_some_and(|value| !value.is_empty()) {
+    if form
+        .value(Field::Value)
+        .is_some_and(|value| !value.is_empty())
+    {
         let cause = "A value was provided on a refresh";
         return Err(KeyError::new(Code::RefreshValue, cause));
     }
@@ -171,9 +174,7 @@ fn parse_bool(text: &[u8]) -> Option<bool> {
 fn own(text: Cow<'_, [u8]>, body: &Bytes) -> Bytes {
     match text {
         Cow::Borrowed(b"") => Bytes::new(),
-        Cow::Borrowed(part) if body.as_ptr_range().contains(&part.as_ptr()) => {
-            body.slice_ref(part)
-        }
+        Cow::Borrowed(part) if body.as_ptr_range().contains(&part.as_ptr()) => body.slice_ref(part),
         Cow::Borrowed(part) => Bytes::copy_from_slice(part),
         Cow::Owned(text) => Bytes::from(text),
     }
@@ -201,16 +202,28 @@ mod tests {
             (Method::PUT, "prevIndex=0", Op::Set),
             (Method::PUT, "prevExist=true", Op::Update),
             (Method::PUT, "prevExist=t&prevIndex=0", Op::Update),
-            (Method::PUT, "prevExist=true&prevIndex=3", Op::CompareAndSwap),
+            (
+                Method::PUT,
+                "prevExist=true&prevIndex=3",
+                Op::CompareAndSwap,
+            ),
             (Method::PUT, "prevExist=1&prevValue=a", Op::CompareAndSwap),
             (Method::PUT, "prevExist=false", Op::Create),
-            (Method::PUT, "prevExist=f&prevValue=a&prevIndex=3", Op::Create),
+            (
+                Method::PUT,
+                "prevExist=f&prevValue=a&prevIndex=3",
+                Op::Create,
+            ),
             (Method::PUT, "prevIndex=3", Op::CompareAndSwap),
             (Method::PUT, "prevValue=a", Op::CompareAndSwap),
             (Method::POST, "prevValue=a", Op::CreateInOrder),
             (Method::DELETE, "prevExist=true", Op::Delete),
             (Method::DELETE, "prevIndex=3", Op::CompareAndDelete),
-            (Method::DELETE, "prevValue=a&prevExist=false", Op::CompareAndDelete),
+            (
+                Method::DELETE,
+                "prevValue=a&prevExist=false",
+                Op::CompareAndDelete,
+            ),
         ] {
             assert_eq!(change(method.clone(), query).op(), op, "{method} {query}");
         }
@@ -225,7 +238,10 @@ mod tests {
             ("ttl=18446744073709551615", NOW_NS - 1_000_000_000),
             // 20 s in ns, times a second in ns, in 64 bits.
             ("ttl=20000000000", NOW_NS + 1_553_255_926_290_448_384),
-            ("ttl=9223372036", NOW_NS.wrapping_add(9_223_372_036_000_000_000)),
+            (
+                "ttl=9223372036",
+                NOW_NS.wrapping_add(9_223_372_036_000_000_000),
+            ),
         ] {
             assert_eq!(change(Method::PUT, ttl).expires_ns, expires_ns, "{ttl}");
         }

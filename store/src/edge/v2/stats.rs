@@ -181,7 +181,12 @@ fn of_self(stats: &SelfStats, now_ns: i64) -> Bytes {
         MemberId::NONE => String::new(),
         leader => leader.to_string(),
     };
-    let uptime = duration(now_ns.saturating_sub(stats.led_since_ns).max(0).unsigned_abs());
+    let uptime = duration(
+        now_ns
+            .saturating_sub(stats.led_since_ns)
+            .max(0)
+            .unsigned_abs(),
+    );
     let leader = format!(
         "\",\"leaderInfo\":{{\"leader\":\"{leader}\",\"uptime\":\"{uptime}\",\"startTime\":\""
     );

@@ -98,7 +98,14 @@ mod tests {
         let pair = |name: &str, password: &str| Some((name.to_owned(), password.to_owned()));
         assert_eq!(parsed("Basic cm9vdDpwdzI="), pair("root", "pw2"));
         assert_eq!(parsed("bAsIc cm9vdDpwOnc="), pair("root", "p:w"));
-        for refused in ["", "x", "Basic", "Basic zzz", "Bearer cm9vdDpwdzI=", "Basic cm9vdA=="] {
+        for refused in [
+            "",
+            "x",
+            "Basic",
+            "Basic zzz",
+            "Bearer cm9vdDpwdzI=",
+            "Basic cm9vdA==",
+        ] {
             assert_eq!(parsed(refused), None, "{refused}");
         }
     }

@@ -181,9 +181,8 @@ impl Role {
 
     /// Whether it is asked to grant or revoke.
     pub(super) fn changes_permissions(&self) -> bool {
-        let is_something = |asked: &Option<Permissions>| {
-            asked.as_ref().is_some_and(|asked| !asked.is_empty())
-        };
+        let is_something =
+            |asked: &Option<Permissions>| asked.as_ref().is_some_and(|asked| !asked.is_empty());
         is_something(&self.grant) || is_something(&self.revoke)
     }
 
@@ -211,8 +210,7 @@ impl Role {
     /// Whether it lets them do so with a key and everything below: only what ends in an asterisk.
     pub(super) fn allows_below(&self, key: &[u8], write: bool) -> bool {
         let mut patterns = self.patterns(write);
-        self.name == ROOT
-            || patterns.any(|pattern| pattern.ends_with('*') && matches(pattern, key))
+        self.name == ROOT || patterns.any(|pattern| pattern.ends_with('*') && matches(pattern, key))
     }
 
     fn patterns(&self, write: bool) -> impl Iterator<Item = &str> {

@@ -99,7 +99,14 @@ pub(super) async fn delete_user<B: TreeBackend>(
     auth: &Auth,
     name: &str,
 ) -> Result<(), AuthError> {
-    put(backend, auth, Op::Delete, format!("{USERS}/{name}"), Bytes::new()).await
+    put(
+        backend,
+        auth,
+        Op::Delete,
+        format!("{USERS}/{name}"),
+        Bytes::new(),
+    )
+    .await
 }
 
 /// Deletes a role.
@@ -108,7 +115,14 @@ pub(super) async fn delete_role<B: TreeBackend>(
     auth: &Auth,
     name: &str,
 ) -> Result<(), AuthError> {
-    put(backend, auth, Op::Delete, format!("{ROLES}/{name}"), Bytes::new()).await
+    put(
+        backend,
+        auth,
+        Op::Delete,
+        format!("{ROLES}/{name}"),
+        Bytes::new(),
+    )
+    .await
 }
 
 /// Whether the tree refused for that reason.

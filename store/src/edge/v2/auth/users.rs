@@ -61,8 +61,9 @@ fn show<B: TreeBackend>(
     let user = records::user(&inner.backend, name)?;
     check_query(parts)?;
     let roles = user.roles.iter().flatten();
-    let roles: Result<Vec<Role>, AuthError> =
-        roles.map(|name| records::role(&inner.backend, name)).collect();
+    let roles: Result<Vec<Role>, AuthError> = roles
+        .map(|name| records::role(&inner.backend, name))
+        .collect();
     let mut out = BytesMut::with_capacity(256);
     write(&mut out, &user.name, &roles?);
     out.put_u8(b'\n');
@@ -82,7 +83,9 @@ async fn put<B: TreeBackend>(
     let has_roles = asked.roles.iter().flatten().next().is_some();
     let (status, mut user) = if asked.changes_roles() {
         if has_roles {
-            return Err(bad_request("User JSON contains both roles and grant/revoke"));
+            return Err(bad_request(
+                "User JSON contains both roles and grant/revoke",
+            ));
         }
         (StatusCode::OK, update(inner, &asked).await?)
     } else if has_roles {

@@ -17,7 +17,9 @@ struct Case {
 }
 
 fn parse(recorded: &str) -> Vec<Case> {
-    let cases = recorded.split("\n\n").filter(|case| !case.trim().is_empty());
+    let cases = recorded
+        .split("\n\n")
+        .filter(|case| !case.trim().is_empty());
     cases
         .map(|case| {
             let mut sent: Vec<String> = Vec::new();
@@ -47,7 +49,11 @@ fn parse(recorded: &str) -> Vec<Case> {
 
 /// As it is written in the files.
 fn recorded(answer: &Answer) -> (Vec<String>, String) {
-    let mut headers: Vec<String> = answer.headers.iter().filter_map(|line| header(line)).collect();
+    let mut headers: Vec<String> = answer
+        .headers
+        .iter()
+        .filter_map(|line| header(line))
+        .collect();
     headers.sort();
     headers.insert(0, answer.status.clone());
     let text = String::from_utf8_lossy(&answer.body).into_owned();
@@ -91,7 +97,12 @@ async fn replay(port: &Port, file: &str) {
             ));
         }
     }
-    assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong.concat());
+    assert!(
+        wrong.is_empty(),
+        "{} differ:\n{}",
+        wrong.len(),
+        wrong.concat()
+    );
 }
 
 #[tokio::test]
