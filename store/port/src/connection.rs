@@ -225,7 +225,8 @@ async fn requests<S: Serve>(
     let parts = connection.into_parts();
     Ok(Some(Waiting {
         socket: parts.io.into_inner().into_socket(),
-        ahead: parts.read_buf,
+        // Not the buffer that it lies in, which is large and mostly empty.
+        ahead: Bytes::copy_from_slice(&parts.read_buf),
         answer: parking.take(),
     }))
 }

@@ -22,6 +22,8 @@ pub(crate) enum Fate {
     Refuse,
     /// The connection closes.
     Die,
+    /// Nothing.
+    Hang,
 }
 
 /// A call as it arrived.
@@ -101,6 +103,9 @@ async fn serve(mut socket: TcpStream, fate: Fate, seen: Arc<Mutex<Vec<Called>>>)
 }
 
 async fn meet(fate: Fate, request: Request<h2::RecvStream>, mut respond: SendResponse<Bytes>) {
+    if matches!(fate, Fate::Hang) {
+        std::future::pending::<()>().await;
+    }
     if matches!(fate, Fate::Refuse) {
         respond.send_reset(Reason::REFUSED_STREAM);
         return;
