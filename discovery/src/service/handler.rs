@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use super::limits::Tries;
 use super::registry::{Body, Registry, RegistryError};
 use super::route::Route;
-use super::tokens::{Found, ROOT, Tokens};
+use super::tokens::{self, Found, ROOT, Tokens};
 use super::{ServiceOptions, answers};
 use crate::{Size, SizeError};
 
@@ -172,16 +172,13 @@ impl<R: Registry> Handler<R> {
             Ok(Found::Refused(answer)) => return passed_on(answer),
             Err(error) => return unreachable(&error),
         }
-        let path = match id {
-            Some(id) => format!("{token}/{id}"),
+        let path = tokens::below(token, id.as_deref());
+        if id.is_none() {
             // The token itself: what the registry says to a value in a directory's place. Options
             // that would change the directory, its end of life for one, are left out.
-            None => {
-                parts.uri = "/".parse().expect("a path");
-                body = Bytes::from_static(b"value=");
-                token.to_owned()
-            }
-        };
+            parts.uri = "/".parse().expect("a path");
+            body = Bytes::from_static(b"value=");
+        }
         self.forward(&path, parts, body).await
     }
 
