@@ -1,5 +1,7 @@
 //! Registering, and waiting until everybody has: what both protocols have in common.
 
+use std::time::Duration;
+
 use tracing::{info, warn};
 
 use crate::error::Remedies;
@@ -9,6 +11,9 @@ use crate::{DiscoveryError, Size};
 
 /// An entry that disappears more often than this is being deleted by somebody.
 const REGISTRATIONS_MAX: u32 = 5;
+
+/// Between two looks at the whole list: a service that ignores `wait` must not make us spin.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// What became of a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +37,23 @@ pub enum Outcome {
         /// How many they are.
         size: Size,
     },
+}
+
+impl Outcome {
+    /// What to end with when there is no place and `--discovery-fallback=exit`.
+    pub fn full(&self) -> Option<DiscoveryError> {
+        let Outcome::Full {
+            initial_cluster,
+            size,
+        } = self
+        else {
+            return None;
+        };
+        Some(DiscoveryError::FullCluster {
+            size: size.get(),
+            initial_cluster: initial_cluster.clone(),
+        })
+    }
 }
 
 /// Where hosts register.
@@ -217,14 +239,18 @@ async fn complete(
             Waited::Came(entry, after) => {
                 let (id, value) = (entry.id.clone(), entry.value.clone());
                 if !roster.add(entry) {
-                    return Ok(false);
+                    break;
                 }
                 info!(id, value, "found peer from discovery service");
                 index = after;
             }
             Waited::Quiet => {}
-            Waited::Lost => return Ok(false),
+            Waited::Lost => break,
         }
     }
-    Ok(true)
+    if roster.missing() == 0 {
+        return Ok(true);
+    }
+    tokio::time::sleep(LOOK_AGAIN).await;
+    Ok(false)
 }

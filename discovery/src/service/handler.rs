@@ -9,6 +9,7 @@ use http::header::{self, HeaderMap, HeaderName};
 use http::{Method, Request, Response, StatusCode, request};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::limits::Tries;
@@ -61,9 +62,13 @@ impl<R: Registry> Handler<R> {
 
     pub(super) async fn handle(&self, from: IpAddr, request: Request<Incoming>) -> Response<Body> {
         let (parts, body) = request.into_parts();
-        let body = match Limited::new(body, self.options.body_max).collect().await {
-            Ok(body) => body.to_bytes(),
-            Err(_) => return answers::error(StatusCode::PAYLOAD_TOO_LARGE, "request too large"),
+        let collecting = Limited::new(body, self.options.body_max).collect();
+        let body = match timeout(self.options.head_timeout, collecting).await {
+            Ok(Ok(body)) => body.to_bytes(),
+            Ok(Err(_)) => {
+                return answers::error(StatusCode::PAYLOAD_TOO_LARGE, "request too large");
+            }
+            Err(_) => return answers::error(StatusCode::REQUEST_TIMEOUT, "request too slow"),
         };
         match Route::of(&parts.method, parts.uri.path()) {
             Route::Home => answers::home(),
@@ -203,7 +208,7 @@ impl<R: Registry> Handler<R> {
         let calling = self.tokens.registry.call(request);
         let answered = match wait {
             true => calling.await,
-            false => match tokio::time::timeout(self.tokens.timeout, calling).await {
+            false => match timeout(self.tokens.timeout, calling).await {
                 Ok(answered) => answered,
                 Err(_) => Err(RegistryError::Timeout(self.tokens.timeout)),
             },

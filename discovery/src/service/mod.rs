@@ -58,7 +58,7 @@ pub struct ServiceOptions {
     pub connections_max: usize,
     /// The same from one address, behind which may be a whole data centre.
     pub connections_per_address_max: usize,
-    /// For a client to send a request's head.
+    /// For a client to send a request's head, and again for its body.
     pub head_timeout: Duration,
     /// Bytes of a request's body.
     pub body_max: usize,
