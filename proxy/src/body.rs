@@ -12,6 +12,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use crate::client::{Connection, Decoded, Framing};
 use crate::endpoint::Endpoint;
+use crate::http2;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -24,8 +25,8 @@ pub(crate) enum AnswerBody {
     Whole(Bytes),
     /// What a member still sends.
     Member(MemberBody),
-    /// The same over HTTP/2, trailers included.
-    Call(Incoming),
+    /// The same over HTTP/2, trailers included; gone with its end.
+    Call(Option<Incoming>),
     /// A watch on a connection that cannot be parked.
     Parts(Parts),
 }
@@ -119,7 +120,7 @@ impl MemberBody {
             let Some((connection, _)) = &mut self.source else {
                 return Poll::Ready(Ok(None));
             };
-            if ready!(connection.poll_fill(cx))? == 0 {
+            if ready!(connection.poll_more(cx))? == 0 {
                 self.source = None;
                 return Poll::Ready(match self.framing.may_end() {
                     true => Ok(None),
@@ -157,8 +158,18 @@ impl Body for AnswerBody {
                 )
             }
             AnswerBody::Call(body) => {
-                let frame = ready!(Pin::new(body).poll_frame(cx));
-                Poll::Ready(frame.map(|frame| frame.map_err(BoxError::from)))
+                let Some(incoming) = body else {
+                    return Poll::Ready(None);
+                };
+                let frame = ready!(Pin::new(incoming).poll_frame(cx));
+                let frame = frame.map(|frame| {
+                    frame.or_else(|_| {
+                        // A reset would be "internal error" to clients, who then do not watch again.
+                        *body = None;
+                        Ok(Frame::trailers(http2::broken_off()))
+                    })
+                });
+                Poll::Ready(frame)
             }
             AnswerBody::Parts(parts) => {
                 let part = ready!(parts.as_mut().poll_next(cx));
@@ -170,7 +181,7 @@ impl Body for AnswerBody {
     fn is_end_stream(&self) -> bool {
         match self {
             AnswerBody::Whole(bytes) => bytes.is_empty(),
-            AnswerBody::Call(body) => body.is_end_stream(),
+            AnswerBody::Call(body) => body.as_ref().is_none_or(Body::is_end_stream),
             AnswerBody::Member(_) | AnswerBody::Parts(_) => false,
         }
     }
@@ -178,9 +189,8 @@ impl Body for AnswerBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             AnswerBody::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            AnswerBody::Call(body) => body.size_hint(),
+            AnswerBody::Call(_) | AnswerBody::Parts(_) => SizeHint::default(),
             AnswerBody::Member(body) => body.size_hint(),
-            AnswerBody::Parts(_) => SizeHint::default(),
         }
     }
 }

@@ -52,7 +52,7 @@ pub(crate) async fn get(
             }
             Decoded::Part(part) => body.extend_from_slice(&part),
             Decoded::End => return Ok((head.headers, body)),
-            Decoded::Starved => match connection.fill().await {
+            Decoded::Starved => match connection.more().await {
                 Err(error)
                     if error.kind() == io::ErrorKind::UnexpectedEof && head.framing.may_end() =>
                 {

@@ -1,6 +1,7 @@
 //! Forwards HTTP/1.1 requests: to one member, or to the next where that does no harm.
 
 use std::future::Future;
+use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use crate::request::Outgoing;
 use crate::turns::Turns;
 
 /// A member that takes longer is looked at. Most answers take a hundredth of it.
-const SUSPICION: Duration = Duration::from_millis(300);
+pub(crate) const SUSPICION: Duration = Duration::from_millis(300);
 
 /// More than a member's own patience, which is the request timeout.
 const GRACE: Duration = Duration::from_secs(1);
@@ -105,8 +106,8 @@ async fn attempt(
     endpoint.suspect();
     tokio::select! {
         replied = exchange => replied,
-        () = endpoint.lost(), if read => Err(unanswered("the member does not answer any more")),
-        () = sleep(limit) => Err(unanswered("the member does not answer")),
+        () = endpoint.lost(), if read => Err(gone()),
+        () = sleep(limit) => Err(gone()),
     }
 }
 
@@ -121,6 +122,7 @@ fn sleep(limit: Duration) -> impl Future<Output = ()> {
     }
 }
 
-fn unanswered(text: &str) -> Failure {
-    Failure::Unanswered(std::io::Error::new(std::io::ErrorKind::TimedOut, text))
+/// A member that has the request and does not answer.
+pub(crate) fn gone() -> Failure {
+    Failure::Unanswered(io::ErrorKind::TimedOut.into())
 }

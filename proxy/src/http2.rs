@@ -5,13 +5,15 @@
 //! happened", which clients know and do not take for an invitation to try again.
 
 use std::error::Error;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 
 use http::header::{CONTENT_TYPE, HOST, TE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use hyper::body::Incoming;
-use tokio::time::Instant;
+use tokio::time::{self, Instant};
 use tracing::debug;
 
 use crate::answers::Refusal;
@@ -21,6 +23,7 @@ use crate::calls;
 use crate::endpoint::Endpoint;
 use crate::exchange::Failure;
 use crate::headers::{self, PROXIED_BY, X_FORWARDED_FOR};
+use crate::http1::{self, SUSPICION};
 use crate::mode::Mode;
 use crate::proxy::Proxy;
 use crate::turns::Turns;
@@ -30,6 +33,9 @@ const INTERNAL: u8 = 13;
 const UNAVAILABLE: u8 = 14;
 const FAILED_PRECONDITION: u8 = 9;
 const PERMISSION_DENIED: u8 = 7;
+
+/// etcd's own text for an outcome that is unknown: `ErrTimeoutDueToConnectionLost`.
+const CONNECTION_LOST: &str = "etcdserver: request timed out, possibly due to connection lost";
 
 /// A call that can be sent.
 struct Call {
@@ -79,7 +85,8 @@ async fn forward_new(
     let mut unanswered = false;
     while let Some(endpoint) = turns.next().await {
         let again = call.body.again();
-        let failure = match attempt(proxy, &endpoint, &call.path, &call.headers, call.body).await {
+        let attempt = attempt(proxy, &endpoint, &call.path, &call.headers, call.body);
+        let failure = match while_it_lives(&endpoint, call.read, attempt).await {
             Ok(response) => return Ok(response),
             Err(failure) => failure,
         };
@@ -130,6 +137,23 @@ impl Call {
     }
 }
 
+/// Whoever takes long is looked at; reads leave a member that turns out to be gone.
+async fn while_it_lives(
+    endpoint: &Endpoint,
+    read: bool,
+    attempt: impl Future<Output = Result<Response<AnswerBody>, Untaken>>,
+) -> Result<Response<AnswerBody>, Untaken> {
+    let mut attempt = pin!(attempt);
+    if let Ok(answered) = time::timeout(SUSPICION, attempt.as_mut()).await {
+        return answered;
+    }
+    endpoint.suspect();
+    tokio::select! {
+        answered = attempt => answered,
+        () = endpoint.lost(), if read => Err((http1::gone(), None)),
+    }
+}
+
 /// A failure, and the body when it was not touched.
 type Untaken = (Failure, Option<CallBody>);
 
@@ -153,7 +177,7 @@ async fn attempt(
     *request.headers_mut() = headers.clone();
     match sender.try_send_request(request).await {
         Ok(response) => {
-            let mut response = response.map(AnswerBody::Call);
+            let mut response = response.map(|body| AnswerBody::Call(Some(body)));
             headers::remove_hop_by_hop(response.headers_mut());
             Ok(response)
         }
@@ -201,11 +225,7 @@ fn refused(refusal: Refusal) -> Response<AnswerBody> {
     match refusal {
         // clientv3 tries again at this text alone, writes included; and nothing was done.
         Refusal::ZeroEndpoints => failed(UNAVAILABLE, "there is no connection available"),
-        // etcd's own text for an outcome that is unknown: ErrTimeoutDueToConnectionLost.
-        Refusal::OutcomeUnknown | Refusal::NoAnswer => failed(
-            UNAVAILABLE,
-            "etcdserver: request timed out, possibly due to connection lost",
-        ),
+        Refusal::OutcomeUnknown | Refusal::NoAnswer => failed(UNAVAILABLE, CONNECTION_LOST),
         Refusal::Loop => failed(
             FAILED_PRECONDITION,
             "proxy: this call has been here before; \
@@ -218,9 +238,20 @@ fn refused(refusal: Refusal) -> Response<AnswerBody> {
 /// An answer of trailers only.
 fn failed(code: u8, text: &'static str) -> Response<AnswerBody> {
     let mut response = Response::new(AnswerBody::Whole(bytes::Bytes::new()));
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert("grpc-status", HeaderValue::from(u16::from(code)));
-    headers.insert("grpc-message", HeaderValue::from_static(text));
+    *response.headers_mut() = trailers(code, text);
+    let content_type = HeaderValue::from_static("application/grpc");
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
     response
+}
+
+/// The end of an answer whose member went away.
+pub(crate) fn broken_off() -> HeaderMap {
+    trailers(UNAVAILABLE, CONNECTION_LOST)
+}
+
+fn trailers(code: u8, text: &'static str) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from(u16::from(code)));
+    trailers.insert("grpc-message", HeaderValue::from_static(text));
+    trailers
 }

@@ -9,12 +9,13 @@ use http::header::{self, HeaderMap, HeaderName};
 use http::{Method, Request, Response, StatusCode, request};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::limits::Tries;
 use super::registry::{Body, Registry, RegistryError};
 use super::route::Route;
-use super::tokens::{Found, ROOT, Tokens};
+use super::tokens::{self, Found, ROOT, Tokens};
 use super::{ServiceOptions, answers};
 use crate::{Size, SizeError};
 
@@ -61,9 +62,13 @@ impl<R: Registry> Handler<R> {
 
     pub(super) async fn handle(&self, from: IpAddr, request: Request<Incoming>) -> Response<Body> {
         let (parts, body) = request.into_parts();
-        let body = match Limited::new(body, self.options.body_max).collect().await {
-            Ok(body) => body.to_bytes(),
-            Err(_) => return answers::error(StatusCode::PAYLOAD_TOO_LARGE, "request too large"),
+        let collecting = Limited::new(body, self.options.body_max).collect();
+        let body = match timeout(self.options.head_timeout, collecting).await {
+            Ok(Ok(body)) => body.to_bytes(),
+            Ok(Err(_)) => {
+                return answers::error(StatusCode::PAYLOAD_TOO_LARGE, "request too large");
+            }
+            Err(_) => return answers::error(StatusCode::REQUEST_TIMEOUT, "request too slow"),
         };
         match Route::of(&parts.method, parts.uri.path()) {
             Route::Home => answers::home(),
@@ -172,16 +177,13 @@ impl<R: Registry> Handler<R> {
             Ok(Found::Refused(answer)) => return passed_on(answer),
             Err(error) => return unreachable(&error),
         }
-        let path = match id {
-            Some(id) => format!("{token}/{id}"),
+        let path = tokens::below(token, id.as_deref());
+        if id.is_none() {
             // The token itself: what the registry says to a value in a directory's place. Options
             // that would change the directory, its end of life for one, are left out.
-            None => {
-                parts.uri = "/".parse().expect("a path");
-                body = Bytes::from_static(b"value=");
-                token.to_owned()
-            }
-        };
+            parts.uri = "/".parse().expect("a path");
+            body = Bytes::from_static(b"value=");
+        }
         self.forward(&path, parts, body).await
     }
 
@@ -206,7 +208,7 @@ impl<R: Registry> Handler<R> {
         let calling = self.tokens.registry.call(request);
         let answered = match wait {
             true => calling.await,
-            false => match tokio::time::timeout(self.tokens.timeout, calling).await {
+            false => match timeout(self.tokens.timeout, calling).await {
                 Ok(answered) => answered,
                 Err(_) => Err(RegistryError::Timeout(self.tokens.timeout)),
             },

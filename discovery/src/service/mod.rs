@@ -22,11 +22,24 @@ mod tokens;
 
 use std::time::Duration;
 
+use http::Method;
+
 pub use limits::RateLimit;
 pub use registry::{Body, HttpRegistry, Registry, RegistryError};
 pub use server::serve;
 
 use crate::Size;
+
+/// What of the registry a request reaches, if anything. For the fuzz target: nothing outside.
+#[doc(hidden)]
+pub fn forwarded(method: &Method, path: &str) -> Option<String> {
+    let path = match route::Route::of(method, path) {
+        route::Route::Token(path) => path,
+        route::Route::Write { token, id } => tokens::below(&token, id.as_deref()),
+        _ => return None,
+    };
+    Some(format!("{}/{path}", tokens::ROOT))
+}
 
 /// How a discovery service behaves.
 #[derive(Clone, Debug)]
@@ -45,7 +58,7 @@ pub struct ServiceOptions {
     pub connections_max: usize,
     /// The same from one address, behind which may be a whole data centre.
     pub connections_per_address_max: usize,
-    /// For a client to send a request's head.
+    /// For a client to send a request's head, and again for its body.
     pub head_timeout: Duration,
     /// Bytes of a request's body.
     pub body_max: usize,

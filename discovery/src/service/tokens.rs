@@ -14,6 +14,14 @@ use crate::v2::Answer;
 /// Where discovery.etcd.io keeps them.
 pub(super) const ROOT: &str = "/v2/keys/_etcd/registry";
 
+/// An entry of a token, or the token itself.
+pub(super) fn below(token: &str, id: Option<&str>) -> String {
+    match id {
+        Some(id) => format!("{token}/{id}"),
+        None => token.to_owned(),
+    }
+}
+
 /// Bytes of an answer we read ourselves: a token's directory at most.
 const ANSWER_MAX: usize = 1 << 20;
 

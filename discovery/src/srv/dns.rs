@@ -74,3 +74,64 @@ fn failed(name: &str, reason: impl ToString) -> LookupError {
         reason: reason.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
+    use hickory_resolver::net::runtime::TokioRuntimeProvider;
+    use hickory_resolver::proto::op::{Message, ResponseCode};
+    use hickory_resolver::proto::rr::rdata::SRV;
+    use hickory_resolver::proto::rr::{Name, Record};
+    use tokio::net::UdpSocket;
+
+    use super::*;
+
+    const KNOWN: &str = "_etcd-server._tcp.example.com.";
+
+    /// A name server that knows one name.
+    async fn answer(socket: UdpSocket) {
+        let mut buffer = [0; 512];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
+            let query = Message::from_vec(&buffer[..length]).expect("a query");
+            let name = query.queries[0].name().clone();
+            let mut answer = query.into_response();
+            if name.to_ascii() == KNOWN {
+                let target: Name = "a.example.com.".parse().expect("a name");
+                let srv = RData::SRV(SRV::new(1, 2, 2380, target));
+                answer.add_answer(Record::from_rdata(name, 60, srv));
+            } else {
+                answer.metadata.response_code = ResponseCode::NXDomain;
+            }
+            let bytes = answer.to_vec().expect("an answer");
+            socket.send_to(&bytes, from).await.expect("sent");
+        }
+    }
+
+    #[tokio::test]
+    async fn records_are_read_and_none_is_no_error() {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+        let address = socket.local_addr().expect("an address");
+        let serving = tokio::spawn(answer(socket));
+        let mut connection = ConnectionConfig::udp();
+        connection.port = address.port();
+        let server = NameServerConfig::new(address.ip(), true, vec![connection]);
+        let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
+        let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        let resolver = builder.build().expect("a resolver");
+        let dns = Dns { resolver };
+        let expected = Target {
+            host: "a.example.com.".to_owned(),
+            port: 2380,
+            priority: 1,
+            weight: 2,
+        };
+        assert_eq!(dns.srv(KNOWN).await, Ok(vec![expected]));
+        assert_eq!(
+            dns.srv("_etcd-server._tcp.other.com.").await,
+            Ok(Vec::new())
+        );
+        let here = dns.addresses("127.0.0.1", 1).await;
+        assert_eq!(here, Ok(vec![SocketAddr::from(([127, 0, 0, 1], 1))]));
+        serving.abort();
+    }
+}

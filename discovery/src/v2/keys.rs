@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::Deserialize;
 
+use crate::roster::Entry;
+
 /// How much of a strange answer goes into a message.
 const EXCERPT_MAX: usize = 120;
 
@@ -39,6 +41,19 @@ impl Node {
     pub fn name(&self) -> &str {
         let (_, name) = self.key.rsplit_once('/').unwrap_or(("", &self.key));
         name
+    }
+}
+
+impl Node {
+    /// A registration, if this is one. `_config` is hidden, but an old backend may show it.
+    pub fn entry(&self) -> Option<Entry> {
+        let id = self.name();
+        (!self.dir && !id.is_empty() && !id.starts_with('_')).then(|| Entry {
+            id: id.to_owned(),
+            value: self.value.trim().to_owned(),
+            created: self.created_index,
+            modified: self.modified_index,
+        })
     }
 }
 
@@ -144,6 +159,12 @@ mod tests {
             panic!("not understood");
         };
         assert_eq!((node.name(), node.value.as_str()), ("size", "2"));
+        assert_eq!(node.entry().map(|entry| entry.id), Some("size".to_owned()));
+        let config = Node {
+            key: "/_etcd/registry/t/_config".to_owned(),
+            ..Node::default()
+        };
+        assert_eq!(config.entry(), None);
         assert_eq!((node.created_index, change.action.as_str()), (10, "get"));
 
         let body = br#"{"errorCode":100,"message":"Key not found","cause":"/t","index":12}"#;

@@ -8,3 +8,4 @@ mod hosts;
 mod join;
 mod service;
 mod troubles;
+mod v3;

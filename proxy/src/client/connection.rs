@@ -14,8 +14,11 @@ use tokio::time::{self, Instant};
 use crate::address::Address;
 use crate::client::head::{self, Head};
 
-/// Read at a time. The answer to most requests; of a long body, enough for a good rate.
-const READ_BYTES: usize = 8 * 1024;
+/// Read at first: all of most answers, and no more than a wait's head needs while it is looked at.
+const FIRST_BYTES: usize = 2 * 1024;
+
+/// Read at a time of what is longer.
+const MORE_BYTES: usize = 16 * 1024;
 
 /// A socket and what was read from it ahead. Idle or waiting, it has no buffer.
 pub(crate) struct Connection {
@@ -75,27 +78,39 @@ impl Connection {
                 // 100 Continue and its like announce another.
                 Some(head) if head.status.is_informational() => {}
                 Some(head) => return Ok(head),
-                None => self.fill().await?,
+                None => self.fill(FIRST_BYTES).await?,
             }
         }
     }
 
-    /// Waits without a buffer, then reads. The end is an error here.
-    pub(crate) async fn fill(&mut self) -> io::Result<()> {
-        match std::future::poll_fn(|cx| self.poll_fill(cx)).await? {
+    /// More of a body. The end is an error here.
+    pub(crate) async fn more(&mut self) -> io::Result<()> {
+        self.fill(MORE_BYTES).await
+    }
+
+    async fn fill(&mut self, size: usize) -> io::Result<()> {
+        match std::future::poll_fn(|cx| self.poll_fill(cx, size)).await? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             _ => Ok(()),
         }
     }
 
-    /// Reads what has come; 0 is the end.
-    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    /// Reads more of a body; 0 is the end.
+    pub(crate) fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.poll_fill(cx, MORE_BYTES)
+    }
+
+    /// Waits without a buffer, then reads about as much as `size`.
+    fn poll_fill(&mut self, cx: &mut Context<'_>, size: usize) -> Poll<io::Result<usize>> {
         loop {
             if self.socket.poll_read_ready(cx)?.is_pending() {
                 self.let_buffer_go();
                 return Poll::Pending;
             }
-            self.received.reserve(READ_BYTES);
+            // What is left of a buffer is used up, unless it is next to nothing.
+            if self.received.capacity() - self.received.len() < size / 4 {
+                self.received.reserve(size);
+            }
             match self.socket.try_read_buf(&mut self.received) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.let_buffer_go(),
                 read => return Poll::Ready(read),

@@ -186,6 +186,38 @@ async fn a_read_that_breaks_off_moves_on_and_a_write_does_not() {
 }
 
 #[tokio::test]
+async fn a_stream_whose_member_dies_ends_as_unavailable() {
+    let member = Callee::start(Fate::Echo).await;
+    let (_proxy, mut caller) = run(&[&member]).await;
+    let (response, mut stream) = caller.begin(WATCH).await;
+    stream.send_data(Bytes::from("create"), false).unwrap();
+    let mut body = response.await.unwrap().into_body();
+    assert_eq!(body.data().await.unwrap().unwrap(), "create");
+    member.kill().await;
+    assert!(body.data().await.is_none());
+    let trailers = body.trailers().await.unwrap().unwrap();
+    assert_eq!(trailers["grpc-status"], "14");
+}
+
+#[tokio::test]
+async fn a_call_that_its_client_gives_up_is_given_up() {
+    let member = Callee::start(Fate::Hang).await;
+    let (_proxy, mut caller) = run(&[&member]).await;
+    let (response, stream) = caller.begin(WATCH).await;
+    while member.seen().is_empty() {
+        time::sleep(Duration::from_millis(10)).await;
+    }
+    drop((response, stream));
+    for _ in 0..200 {
+        if member.given_up() == 1 {
+            return;
+        }
+        time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the member still works for nobody");
+}
+
+#[tokio::test]
 async fn while_all_are_away_calls_are_held() {
     let one = Callee::start(Fate::Reply("done")).await;
     let (proxy, mut caller) = run(&[&one]).await;

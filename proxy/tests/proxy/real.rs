@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use keelson_proxy::{MembersFrom, ProxyConfig};
@@ -42,12 +44,15 @@ fn is_there(program: &str) -> bool {
     found
 }
 
-/// A cluster of one.
+/// A member of a cluster.
 struct Etcd {
     dir: tempfile::TempDir,
+    name: String,
     client: SocketAddr,
     peer: SocketAddr,
-    child: Child,
+    /// `--initial-cluster`.
+    cluster: String,
+    child: Option<Child>,
 }
 
 async fn free() -> SocketAddr {
@@ -56,30 +61,73 @@ async fn free() -> SocketAddr {
 }
 
 impl Etcd {
+    /// A cluster of one.
     async fn start() -> Option<Etcd> {
+        Some(Etcd::cluster(1).await?.remove(0))
+    }
+
+    async fn cluster(size: usize) -> Option<Vec<Etcd>> {
         if !is_there("etcd") || !is_there("etcdctl") {
             return None;
         }
-        let dir = tempfile::tempdir().unwrap();
-        let (client, peer) = (free().await, free().await);
-        let child = spawn(dir.path(), client, peer);
-        let etcd = Etcd {
-            dir,
-            client,
-            peer,
-            child,
-        };
-        etcd.answers().await;
-        Some(etcd)
+        let mut members = vec![];
+        for number in 1..=size {
+            members.push(Etcd {
+                dir: tempfile::tempdir().unwrap(),
+                name: format!("m{number}"),
+                client: free().await,
+                peer: free().await,
+                cluster: String::new(),
+                child: None,
+            });
+        }
+        let named = |one: &Etcd| format!("{}=http://{}", one.name, one.peer);
+        let cluster = members.iter().map(named).collect::<Vec<_>>().join(",");
+        for member in &mut members {
+            member.cluster.clone_from(&cluster);
+            member.spawn();
+        }
+        for member in &members {
+            member.answers().await;
+        }
+        Some(members)
     }
 
     async fn kill(&mut self) {
-        self.child.kill().await.unwrap();
+        let mut child = self.child.take().unwrap();
+        child.kill().await.unwrap();
     }
 
     async fn restart(&mut self) {
-        self.child = spawn(self.dir.path(), self.client, self.peer);
+        self.spawn();
         self.answers().await;
+    }
+
+    fn spawn(&mut self) {
+        let client = format!("http://{}", self.client);
+        let peer = format!("http://{}", self.peer);
+        let child = Command::new("etcd")
+            .env_clear()
+            .args(["--enable-v2=true", "--name", &self.name, "--data-dir"])
+            .arg(self.dir.path().join("data"))
+            .args([
+                "--listen-client-urls",
+                &client,
+                "--advertise-client-urls",
+                &client,
+            ])
+            .args([
+                "--listen-peer-urls",
+                &peer,
+                "--initial-advertise-peer-urls",
+                &peer,
+            ])
+            .args(["--initial-cluster", &self.cluster])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn();
+        self.child = Some(child.unwrap());
     }
 
     async fn answers(&self) {
@@ -94,37 +142,15 @@ impl Etcd {
     }
 
     async fn proxy(&self) -> Running {
+        self.proxy_of(1).await
+    }
+
+    async fn proxy_of(&self, size: usize) -> Running {
         let peers = vec![format!("http://{}", self.peer)];
         let mut config = ProxyConfig::new(MembersFrom::Peers(peers));
         config.refresh_interval = Duration::from_secs(1);
-        Running::start(config).await.knows(1).await
+        Running::start(config).await.knows(size).await
     }
-}
-
-fn spawn(dir: &std::path::Path, client: SocketAddr, peer: SocketAddr) -> Child {
-    let (client, peer) = (format!("http://{client}"), format!("http://{peer}"));
-    Command::new("etcd")
-        .env_clear()
-        .args(["--enable-v2=true", "--name", "one", "--data-dir"])
-        .arg(dir.join("data"))
-        .args([
-            "--listen-client-urls",
-            &client,
-            "--advertise-client-urls",
-            &client,
-        ])
-        .args([
-            "--listen-peer-urls",
-            &peer,
-            "--initial-advertise-peer-urls",
-            &peer,
-        ])
-        .args(["--initial-cluster", &format!("one={peer}")])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap()
 }
 
 /// etcdctl, asking the proxy and nobody else.
@@ -185,7 +211,7 @@ async fn etcdctl_2_works_through_it() {
         two(&["ls", "--sort", "--recursive", "/deis"]).await,
         "/deis/a\n/deis/b\n"
     );
-    assert!(two(&["member", "list"]).await.contains("name=one"));
+    assert!(two(&["member", "list"]).await.contains("name=m1"));
     assert!(
         two(&["cluster-health"])
             .await
@@ -211,7 +237,7 @@ async fn etcdctl_3_works_through_it() {
     let three = async |args: &[&str]| run(&proxy, "3", args).await;
     assert_eq!(three(&["put", "a", "1"]).await, "OK\n");
     assert_eq!(three(&["get", "a"]).await, "a\n1\n");
-    assert!(three(&["member", "list"]).await.contains("started, one"));
+    assert!(three(&["member", "list"]).await.contains("started, m1"));
     assert!(three(&["endpoint", "status"]).await.contains("3.4."));
     assert!(
         three(&["lease", "grant", "60"])
@@ -289,5 +315,130 @@ async fn a_v2_watch_outlives_its_member() {
     let event = waiting.chunks().await;
     assert!(event.contains("\"value\":\"3\""), "{event}");
     assert_eq!(run(&proxy, "3", &["put", "a", "1"]).await, "OK\n");
+    proxy.stop().await;
+}
+
+/// What a client has seen of its writes.
+#[derive(Default)]
+struct Written {
+    done: Vec<String>,
+    unknown: Vec<String>,
+}
+
+/// POSTs in-order keys with values of its own, each once.
+async fn write(proxy: SocketAddr, writer: usize, stop: Arc<AtomicBool>) -> Written {
+    let mut written = Written::default();
+    let mut client = Client::connect(proxy).await;
+    for number in 0.. {
+        if stop.load(Ordering::SeqCst) {
+            break;
+        }
+        let value = format!("w{writer}-{number}.");
+        let answer = client
+            .ask("POST", "/v2/keys/queue", &format!("value={value}"))
+            .await;
+        match answer.status {
+            201 => written.done.push(value),
+            500 => written.unknown.push(value),
+            status => panic!("{status}: {}", answer.body),
+        }
+    }
+    written
+}
+
+/// Adds one to a counter by compare-and-swap; returns how often it did, and how often nobody knows.
+async fn count(proxy: SocketAddr, stop: Arc<AtomicBool>) -> (u64, u64) {
+    let mut client = Client::connect(proxy).await;
+    let (mut done, mut unknown) = (0, 0);
+    while !stop.load(Ordering::SeqCst) {
+        let read = client.ask("GET", "/v2/keys/counter?quorum=true", "").await;
+        let Ok(read) = serde_json::from_str::<serde_json::Value>(&read.body) else {
+            continue;
+        };
+        let Some(value) = read["node"]["value"].as_str() else {
+            continue;
+        };
+        let next = value.parse::<u64>().unwrap() + 1;
+        let path = format!("/v2/keys/counter?prevValue={value}");
+        let answer = client.ask("PUT", &path, &format!("value={next}")).await;
+        match answer.status {
+            200 => done += 1,
+            500 => unknown += 1,
+            412 => {}
+            status => panic!("{status}: {}", answer.body),
+        }
+    }
+    (done, unknown)
+}
+
+/// Local reads never fail while a member lives.
+async fn read(proxy: SocketAddr, stop: Arc<AtomicBool>) -> usize {
+    let mut client = Client::connect(proxy).await;
+    let mut reads = 0;
+    while !stop.load(Ordering::SeqCst) {
+        let answer = client.ask("GET", "/v2/keys/counter", "").await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        reads += 1;
+    }
+    reads
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_that_die_under_load_fail_no_read_and_double_no_write() {
+    let Some(mut members) = Etcd::cluster(3).await else {
+        return;
+    };
+    let proxy = members[0].proxy_of(3).await;
+    let address = proxy.address;
+    assert_eq!(
+        put(address, "/v2/keys/counter", "value=0").await.status,
+        201
+    );
+    let stop = Arc::new(AtomicBool::new(false));
+    let writers: Vec<_> = (0..4)
+        .map(|writer| tokio::spawn(write(address, writer, Arc::clone(&stop))))
+        .collect();
+    let counters: Vec<_> = (0..2)
+        .map(|_| tokio::spawn(count(address, Arc::clone(&stop))))
+        .collect();
+    let readers: Vec<_> = (0..2)
+        .map(|_| tokio::spawn(read(address, Arc::clone(&stop))))
+        .collect();
+    for member in &mut members {
+        time::sleep(Duration::from_millis(700)).await;
+        member.kill().await;
+        time::sleep(Duration::from_millis(700)).await;
+        member.restart().await;
+    }
+    stop.store(true, Ordering::SeqCst);
+    for reader in readers {
+        assert!(0 < reader.await.unwrap());
+    }
+    let (mut done, mut unknown) = (0, 0);
+    for counter in counters {
+        let counted = counter.await.unwrap();
+        (done, unknown) = (done + counted.0, unknown + counted.1);
+    }
+    let counter = get(address, "/v2/keys/counter?quorum=true").await.body;
+    let counter: serde_json::Value = serde_json::from_str(&counter).unwrap();
+    let value: u64 = counter["node"]["value"].as_str().unwrap().parse().unwrap();
+    assert!(
+        (done..=done + unknown).contains(&value),
+        "{value} of {done} and {unknown}"
+    );
+    let queue = get(address, "/v2/keys/queue?quorum=true").await.body;
+    let mut all = 0;
+    for writer in writers {
+        let written = writer.await.unwrap();
+        for value in &written.done {
+            assert_eq!(queue.matches(value).count(), 1, "{value}");
+        }
+        for value in &written.unknown {
+            assert!(queue.matches(value).count() <= 1, "{value}");
+        }
+        all += written.done.len();
+    }
+    assert!(100 < all, "{all} writes");
+    eprintln!("{all} writes, {unknown} and more unknown, counter {value}");
     proxy.stop().await;
 }

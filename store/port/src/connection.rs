@@ -22,6 +22,7 @@ use crate::filtered::Filtered;
 use crate::head_clock::HeadClock;
 use crate::limits::Limits;
 use crate::parking::{self, Parked, Parking};
+use crate::rest::Rest;
 use crate::serve::Serve;
 
 /// How HTTP/2 begins; no HTTP/1.1 method begins so.
@@ -91,7 +92,8 @@ pub(crate) async fn serve<S: Serve>(socket: TcpStream, port: &Port<S>, drain: Dr
         () = &mut begun => return,
     };
     let ended = match spoken {
-        Ok(Spoken::Http2) => serve_h2(socket, port, begun).await,
+        // In a box: it is large, and the other connections are many.
+        Ok(Spoken::Http2) => Box::pin(serve_h2(socket, port, begun)).await,
         Ok(Spoken::Http1) => serve_h1(socket, port, begun).await,
         Ok(Spoken::Tls) => {
             info!("closed a connection that speaks TLS: this port does not");
@@ -125,7 +127,7 @@ async fn serve_h2<S: Serve>(
     connection.await
 }
 
-/// Requests one after the other, with answers that wait between them.
+/// Requests one after the other, with answers that wait, and rests, between them.
 async fn serve_h1<S: Serve>(
     mut socket: TcpStream,
     port: &Port<S>,
@@ -139,26 +141,45 @@ async fn serve_h1<S: Serve>(
             return Ok(());
         };
         (socket, ahead) = (waiting.socket, waiting.ahead);
-        match parking::stay(&mut socket, waiting.answer, begun.as_mut()).await {
+        let goes_on = match waiting.answer {
+            Some(answer) => parking::stay(&mut socket, answer, begun.as_mut()).await,
+            None => spoken_again(&socket, port.limits.idle_timeout, begun.as_mut()).await,
+        };
+        match goes_on {
             Ok(true) => {}
             Ok(false) => return Ok(()),
             Err(error) => {
-                debug!(%error, "a client left while its answer waited");
+                debug!(%error, "a client left while it or its answer waited");
                 return Ok(());
             }
         }
     }
 }
 
-/// A connection whose answer waits.
+/// Until the client sends something. Returns whether it may be served.
+async fn spoken_again(
+    socket: &TcpStream,
+    timeout: Duration,
+    begun: Pin<&mut impl Future<Output = ()>>,
+) -> io::Result<bool> {
+    tokio::select! {
+        () = begun => Ok(false),
+        readable = time::timeout(timeout, socket.readable()) => match readable {
+            Ok(readable) => readable.map(|()| true),
+            Err(_) => Ok(false),
+        },
+    }
+}
+
+/// A connection that waits: for its answer, or for its next request.
 struct Waiting {
     socket: TcpStream,
     /// What the client has sent already and nobody has looked at.
     ahead: Bytes,
-    answer: (Parked, bool),
+    answer: Option<(Parked, bool)>,
 }
 
-/// Serves requests until the connection ends or an answer is parked.
+/// Serves requests until the connection ends, rests, or has an answer that is parked.
 async fn requests<S: Serve>(
     socket: TcpStream,
     ahead: Bytes,
@@ -169,6 +190,7 @@ async fn requests<S: Serve>(
     let (clock, heads) = HeadClock::new(port.limits.head_timeout);
     let (socket, unsent) = Filtered::new(socket, clock).after(ahead);
     let parking = Parking::default();
+    let mut rest = Rest::new(heads.clone());
     let service = service_fn(|request: http::Request<Incoming>| {
         let busy = heads.busy();
         let answer = port
@@ -190,8 +212,10 @@ async fn requests<S: Serve>(
         match Pin::new(&mut connection).poll(cx) {
             Poll::Ready(ended) => Poll::Ready(Some(ended)),
             // Answers to earlier requests go first.
-            Poll::Pending if parking.is_taken() && !unsent.get() => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
+            Poll::Pending if unsent.get() => Poll::Pending,
+            Poll::Pending if parking.is_taken() => Poll::Ready(None),
+            Poll::Pending if ending => Poll::Pending,
+            Poll::Pending => rest.poll(cx).map(|()| None),
         }
     })
     .await;
@@ -199,11 +223,11 @@ async fn requests<S: Serve>(
         return ended.map(|()| None);
     }
     let parts = connection.into_parts();
-    let answer = parking.take();
-    Ok(answer.map(|answer| Waiting {
+    Ok(Some(Waiting {
         socket: parts.io.into_inner().into_socket(),
-        ahead: parts.read_buf,
-        answer,
+        // Not the buffer that it lies in, which is large and mostly empty.
+        ahead: Bytes::copy_from_slice(&parts.read_buf),
+        answer: parking.take(),
     }))
 }
 

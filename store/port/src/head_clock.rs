@@ -8,7 +8,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -33,16 +33,26 @@ struct Running {
     deadline: Pin<Box<Sleep>>,
 }
 
-/// Counts up when a head is complete and again when its answer is: odd is "busy".
+/// What a connection has been through.
 #[derive(Clone)]
-pub(crate) struct Heads(Arc<AtomicU64>);
+pub(crate) struct Heads(Arc<Past>);
+
+struct Past {
+    /// Counts up when a head is complete and again when its answer is: odd is "busy".
+    count: AtomicU64,
+    /// A head has begun.
+    begun: AtomicBool,
+}
 
 /// A request that is being answered.
 pub(crate) struct Busy(Heads);
 
 impl HeadClock {
     pub(crate) fn new(timeout: Duration) -> (HeadClock, Heads) {
-        let heads = Heads(Arc::new(AtomicU64::new(0)));
+        let heads = Heads(Arc::new(Past {
+            count: AtomicU64::new(0),
+            begun: AtomicBool::new(false),
+        }));
         let clock = HeadClock {
             timeout,
             heads: heads.clone(),
@@ -55,6 +65,7 @@ impl HeadClock {
         let count = self.heads.count();
         let running = self.running.as_ref().map(|running| running.count);
         if count.is_multiple_of(2) && running != Some(count) {
+            self.heads.0.begun.store(true, Ordering::Relaxed);
             let deadline = Box::pin(time::sleep(self.timeout));
             self.running = Some(Running { count, deadline });
         }
@@ -76,12 +87,21 @@ impl HeadClock {
 impl Heads {
     fn count(&self) -> u64 {
         // Reads and requests of a connection happen in one task.
-        self.0.load(Ordering::Relaxed)
+        self.0.count.load(Ordering::Relaxed)
+    }
+
+    /// `None` while a request is on its way or being answered; else a number that is another one
+    /// after the next.
+    pub(crate) fn idle(&self) -> Option<u64> {
+        let count = self.count();
+        let begun = self.0.begun.load(Ordering::Relaxed);
+        (count.is_multiple_of(2) && !begun).then_some(count)
     }
 
     /// A head is complete.
     pub(crate) fn busy(&self) -> Busy {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.0.count.fetch_add(1, Ordering::Relaxed);
+        self.0.begun.store(false, Ordering::Relaxed);
         Busy(self.clone())
     }
 }
@@ -95,7 +115,7 @@ impl Busy {
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.0.fetch_add(1, Ordering::Relaxed);
+        self.0.0.count.fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Clients of old parse etcd's answers in odd ways, so `\u003c` and `<` are not the same to us.
 
+use std::fmt;
+
 /// A value.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Json {
@@ -82,6 +84,23 @@ impl Json {
         }
     }
 
+    /// Removes lifetimes below zero.
+    pub fn drop_negative_ttls(&mut self) {
+        match self {
+            Json::Scalar(_) => {}
+            Json::Array(items) => items.iter_mut().for_each(Json::drop_negative_ttls),
+            Json::Object(fields) => {
+                fields.retain(|(name, value)| {
+                    let below = value.text().is_some_and(|text| text.starts_with('-'));
+                    name != r#""ttl""# || !below
+                });
+                for (_, value) in fields {
+                    value.drop_negative_ttls();
+                }
+            }
+        }
+    }
+
     /// What it is, in a few words.
     pub fn shown(&self) -> String {
         match self {
@@ -128,6 +147,30 @@ impl Json {
     }
 }
 
+/// As it was written.
+impl fmt::Display for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let comma = |number: usize| if number == 0 { "" } else { "," };
+        match self {
+            Json::Scalar(text) => f.write_str(text),
+            Json::Array(items) => {
+                f.write_str("[")?;
+                for (number, item) in items.iter().enumerate() {
+                    write!(f, "{}{item}", comma(number))?;
+                }
+                f.write_str("]")
+            }
+            Json::Object(fields) => {
+                f.write_str("{")?;
+                for (number, (name, value)) in fields.iter().enumerate() {
+                    write!(f, "{}{name}:{value}", comma(number))?;
+                }
+                f.write_str("}")
+            }
+        }
+    }
+}
+
 /// Cuts a string off the text, quotes included.
 fn string(text: &str) -> Option<(&str, &str)> {
     let inner = text.strip_prefix('"')?;
@@ -152,6 +195,7 @@ mod tests {
         let text = "{\"a\":[1,\"\\u003c\\\"\",null],\"b\":{}}\n";
         let (json, rest) = Json::parse(text).unwrap();
         assert_eq!(rest, "\n");
+        assert_eq!(format!("{json}\n"), text);
         let Json::Array(items) = json.field("a").unwrap() else {
             panic!("{json:?}");
         };

@@ -68,7 +68,7 @@ impl Report {
         };
         let mut left = Vec::new();
         for difference in found {
-            match accepted(request, &difference) {
+            match accepted(request, &difference, ours, theirs) {
                 Some(rule) => *self.summary.accepted.entry(rule).or_default() += 1,
                 None => left.push(difference),
             }

@@ -282,10 +282,7 @@ impl Life {
 }
 
 /// Fills a fresh engine with a snapshot's chunks; nothing if they are damaged.
-pub(super) fn build(
-    chunks: &[SnapshotChunk],
-    mutant: Option<Mutant>,
-) -> Option<Arc<MemoryEngine>> {
+pub(super) fn build(chunks: &[SnapshotChunk], mutant: Option<Mutant>) -> Option<Arc<MemoryEngine>> {
     let engine = Arc::new(MemoryEngine::new());
     let mut builder = Some(SnapshotBuilder::new(Arc::clone(&engine) as Arc<_>));
     for chunk in chunks {

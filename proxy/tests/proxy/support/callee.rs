@@ -1,6 +1,7 @@
 //! A member that speaks HTTP/2, as a test tells it to, and answers probes over HTTP/1.1.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -22,6 +23,8 @@ pub(crate) enum Fate {
     Refuse,
     /// The connection closes.
     Die,
+    /// Nothing.
+    Hang,
 }
 
 /// A call as it arrived.
@@ -34,6 +37,7 @@ pub(crate) struct Called {
 pub(crate) struct Callee {
     pub(crate) address: SocketAddr,
     seen: Arc<Mutex<Vec<Called>>>,
+    given_up: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
 
@@ -50,22 +54,30 @@ impl Callee {
         let address = listener.local_addr().unwrap();
         let seen = Arc::default();
         let calls = Arc::clone(&seen);
+        let given_up = Arc::default();
+        let resets = Arc::clone(&given_up);
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             loop {
                 let (socket, _) = listener.accept().await.unwrap();
-                connections.spawn(serve(socket, fate, Arc::clone(&calls)));
+                connections.spawn(serve(socket, fate, Arc::clone(&calls), Arc::clone(&resets)));
             }
         });
         Callee {
             address,
             seen,
+            given_up,
             task,
         }
     }
 
     pub(crate) fn seen(&self) -> Vec<Called> {
         self.seen.lock().unwrap().clone()
+    }
+
+    /// Calls that were reset while they hung.
+    pub(crate) fn given_up(&self) -> usize {
+        self.given_up.load(Ordering::SeqCst)
     }
 
     pub(crate) async fn kill(self) -> SocketAddr {
@@ -75,7 +87,12 @@ impl Callee {
     }
 }
 
-async fn serve(mut socket: TcpStream, fate: Fate, seen: Arc<Mutex<Vec<Called>>>) {
+async fn serve(
+    mut socket: TcpStream,
+    fate: Fate,
+    seen: Arc<Mutex<Vec<Called>>>,
+    given_up: Arc<AtomicUsize>,
+) {
     let mut first = [0; 4];
     while matches!(socket.peek(&mut first).await, Ok(1..4)) {
         tokio::task::yield_now().await;
@@ -96,11 +113,21 @@ async fn serve(mut socket: TcpStream, fate: Fate, seen: Arc<Mutex<Vec<Called>>>)
         if matches!(fate, Fate::Die) {
             return;
         }
-        calls.spawn(meet(fate, request, respond));
+        calls.spawn(meet(fate, Arc::clone(&given_up), request, respond));
     }
 }
 
-async fn meet(fate: Fate, request: Request<h2::RecvStream>, mut respond: SendResponse<Bytes>) {
+async fn meet(
+    fate: Fate,
+    given_up: Arc<AtomicUsize>,
+    request: Request<h2::RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) {
+    if matches!(fate, Fate::Hang) {
+        let _ = std::future::poll_fn(|cx| respond.poll_reset(cx)).await;
+        given_up.fetch_add(1, Ordering::SeqCst);
+        return;
+    }
     if matches!(fate, Fate::Refuse) {
         respond.send_reset(Reason::REFUSED_STREAM);
         return;

@@ -1,3 +1,4 @@
 //! The port over real sockets.
 
 mod parking;
+mod rest;

@@ -1,14 +1,18 @@
-//! etcd's v2 API over HTTP: what Deis, fleet, confd, flannel, locksmith and etcdctl 0.4 to 3.4 speak.
+//! etcd's v2 API over HTTP: what Deis, fleet, confd, flannel, locksmith and etcdctl speak.
 //!
 //! One file a resource; each tells in its first lines what differs from etcd and why. The model is
-//! etcd 3.4.23 with `--enable-v2`, whose v2 code is that of 2.3.8 but for these, where we follow 2.3:
+//! etcd 3.4.23 with `--enable-v2`, whose v2 code is that of 2.3.8 but for little. Where the two
+//! differ clients of 2.3's time cannot tell, so 3.4 is followed: answers carry the headers that let
+//! pages of any origin in, `noValueOnSuccess` is known, a semicolon in a query or a form is an
+//! error. What differs from both:
 //!
-//! - A key's `ttl` is never negative (3.4, and 2.3, show the time since an overdue key should have
-//!   gone, as the clock of the member that answers has it).
-//!
-//! and for these, where we follow 3.4, because no client of 2.3's time can tell: answers carry the
-//! headers that let pages of any origin in; `noValueOnSuccess` is known; a semicolon in a query or
-//! a form is an error.
+//! - A key's `ttl` is never negative. etcd shows how long ago an overdue key should have gone.
+//! - A path with a bare `<`, `>` or backtick, or a query with a bare `"`, `<` or `>`, is no HTTP to
+//!   our parser: 400. Go takes it. Client libraries escape them; people with curl may not.
+//! - The bounds: a target and headers of 64 KiB (etcd cuts off a target of 4 KiB, and takes 1 MiB of
+//!   headers), a form of three times `--max-request-bytes` (10 MiB), a value of that size (none), a
+//!   minute for a body (none). What is larger is refused with 400 and error 210.
+//! - An answer has its length, where etcd sends chunks; a watch that waits is sent in chunks.
 //!
 //! A path that is not clean is redirected (`path`). A key of the keys API goes through `keys`, a
 //! form through `form` and `media_type`, its parameters through `key_request`; what the tree

@@ -37,9 +37,9 @@ fn change(
         (Outcome::Ok(Answer::Changed(answer)), None) => {
             Err(format!("was answered {answer:?} and is not in the log"))
         }
-        (Outcome::Refused(why), Some(done)) => {
-            Err(format!("was refused ({why}), and yet is in the log: {done:?}"))
-        }
+        (Outcome::Refused(why), Some(done)) => Err(format!(
+            "was refused ({why}), and yet is in the log: {done:?}"
+        )),
         _ => Ok(()),
     }
 }
@@ -63,9 +63,7 @@ fn real_time(history: &TreeHistory, agreed: &Agreed) -> Result<(), String> {
             continue;
         }
         let (index, writes) = match (operation.answer(), agreed.get(&number)) {
-            (Some((answer, _)), _) => {
-                (answer.index(), matches!(answer, Answer::Changed(Ok(_))))
-            }
+            (Some((answer, _)), _) => (answer.index(), matches!(answer, Answer::Changed(Ok(_)))),
             (None, Some(Ok(event))) => (event.index, true),
             (None, Some(Err(error))) => (error.index, false),
             (None, None) => continue,

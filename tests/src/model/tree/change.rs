@@ -171,7 +171,11 @@ impl Tree {
         let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
         let mut causes = Vec::new();
         if !request.prev_value.is_empty() && request.prev_value != value {
-            causes.push(format!("[{} != {}]", text(&request.prev_value), text(value)));
+            causes.push(format!(
+                "[{} != {}]",
+                text(&request.prev_value),
+                text(value)
+            ));
         }
         if request.prev_index != 0 && request.prev_index != state.modified {
             causes.push(format!("[{} != {}]", request.prev_index, state.modified));
@@ -183,7 +187,13 @@ impl Tree {
     }
 
     /// A directory keeps its own modifiedIndex, though the event shows a new one.
-    fn rewrite(&mut self, path: &[u8], old: State, request: &TreeRequest, action: Action) -> Change {
+    fn rewrite(
+        &mut self,
+        path: &[u8],
+        old: State,
+        request: &TreeRequest,
+        action: Action,
+    ) -> Change {
         let index = self.index + 1;
         let mut new = old.clone();
         if let Some(value) = &mut new.value {

@@ -48,6 +48,7 @@ fn an_expiry_takes_the_earliest_first_and_spares_what_it_must() {
     tree.expire(&TreeExpire {
         time_ns: NOW + 2,
         spared_index: 1,
+        term: 0,
     });
     let ended = [5, 6].map(|index| tree.event(index).unwrap().node.key.clone());
     assert_eq!((ended, tree.index()), (["/1/c".into(), "/1/a".into()], 6));

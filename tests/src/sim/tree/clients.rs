@@ -154,7 +154,10 @@ impl World {
 
     /// A member has applied an entry: is the tree as it must be?
     pub(in crate::sim) fn check_tree(&self, id: MemberId, now_ns: i64) -> Result<(), String> {
-        let life = self.members.get(&id).and_then(|member| member.life.as_ref());
+        let life = self
+            .members
+            .get(&id)
+            .and_then(|member| member.life.as_ref());
         let Some(machine) = life.and_then(|life| life.machine.as_ref()) else {
             return Ok(());
         };

@@ -107,7 +107,12 @@ impl World {
         if op == Op::CompareAndDelete {
             (change.value, change.expires_ns) = (Bytes::new(), 0);
         }
-        let seen: Node = self.tree.seen.get(&change.path).cloned().unwrap_or_default();
+        let seen: Node = self
+            .tree
+            .seen
+            .get(&change.path)
+            .cloned()
+            .unwrap_or_default();
         let kind = self.dice.between(0, 9);
         if kind < 7 {
             change.prev_value = seen.value.unwrap_or_else(|| Bytes::from_static(b"none"));

@@ -76,7 +76,7 @@ impl World {
                 self.ask_to_read(id, Asker::Expirer(standing.term));
                 PAUSE_MS
             }
-            (None, Some(reign)) => self.expire(id, reign),
+            (None, Some(reign)) => self.expire(id, standing.term, reign),
         };
         let boot = self.boot(id);
         self.clock.after(wait, Event::Expirer(id, boot));
@@ -101,7 +101,7 @@ impl World {
     }
 
     /// Proposes the end of what is due. Gives the time until the next look.
-    fn expire(&mut self, id: MemberId, reign: Reign) -> u64 {
+    fn expire(&mut self, id: MemberId, term: Term, reign: Reign) -> u64 {
         let (now, time_ns) = (self.clock.now_ms(), self.clock_ns(id));
         let grace = match self.mutant {
             Some(Mutant::GraceForgotten) => 0,
@@ -126,13 +126,20 @@ impl World {
         let request = TreeExpire {
             time_ns,
             spared_index,
+            term: term.0,
         };
         let op = Some(Op::TreeExpire(request));
         let command = Command { op }.encode_to_vec().into();
         if let Some(proposal) = self.name_proposal(id) {
             self.tree.log.proposes(proposal, now);
             self.waiting.insert(proposal, Waiter::Expirer);
-            self.input(id, Input::Propose { id: proposal, command });
+            self.input(
+                id,
+                Input::Propose {
+                    id: proposal,
+                    command,
+                },
+            );
             if let Some(life) = self.life(id) {
                 life.expirer.waits_from = Some(now);
             }

@@ -19,7 +19,9 @@ impl World {
             None => Ok(()),
             Some(operation) => {
                 let (text, outcome) = (text(&operation.request), &operation.outcome);
-                Err(format!("liveness: not answered in calm: {text}: {outcome:?}"))
+                Err(format!(
+                    "liveness: not answered in calm: {text}: {outcome:?}"
+                ))
             }
         }
     }

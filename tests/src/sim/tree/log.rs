@@ -124,7 +124,9 @@ impl Log {
 
     fn expire(&mut self, id: ProposalId, term: Term, expire: &TreeExpire) -> Result<(), String> {
         let before = self.model.index();
-        self.model.expire(expire);
+        if [0, term.0].contains(&expire.term) {
+            self.model.expire(expire);
+        }
         self.expiries += self.model.index() - before;
         let proposed_ms = self.proposed.get(&id).copied().unwrap_or_default();
         for index in before + 1..=self.model.index() {
@@ -180,11 +182,15 @@ impl Log {
         };
         if !same {
             let (found, expected) = (&applied.response, &line.answer);
-            return Err(explain(format!("answers\n  {found:?}\nnot\n  {expected:?}")));
+            return Err(explain(format!(
+                "answers\n  {found:?}\nnot\n  {expected:?}"
+            )));
         }
         let expected = (before + 1..=line.index).filter_map(|index| self.model.event(index));
         let told = applied.events.iter();
-        match told.clone().eq(expected.clone()) && told.zip(expected).all(|(a, b)| a.removed == b.removed) {
+        match told.clone().eq(expected.clone())
+            && told.zip(expected).all(|(a, b)| a.removed == b.removed)
+        {
             true => Ok(()),
             false => Err(explain(format!("tells watchers {:?}", applied.events))),
         }
@@ -200,7 +206,9 @@ impl Log {
         now_ns: i64,
     ) -> Result<(), String> {
         let explain = |what: String| format!("v2 tree: {id} at entry {applied}: {what}");
-        let index = self.index_after(applied).ok_or("applied and not committed")?;
+        let index = self
+            .index_after(applied)
+            .ok_or("applied and not committed")?;
         if view.tree_index() != index {
             let found = view.tree_index();
             return Err(explain(format!("index {found}, not {index}")));
@@ -225,7 +233,9 @@ impl Log {
 
     /// Every event a member still has: by index, without a gap, as many as there must be.
     fn compare_history(&self, index: u64, view: &ReadView) -> Result<(), String> {
-        let oldest = (index + 1).saturating_sub(crate::model::tree::HISTORY).max(1);
+        let oldest = (index + 1)
+            .saturating_sub(crate::model::tree::HISTORY)
+            .max(1);
         let mut since = oldest.saturating_sub(1).max(1);
         loop {
             let expected = self.model.scan(b"/", true, since, index);
@@ -236,7 +246,9 @@ impl Log {
                 _ => false,
             };
             if !same {
-                return Err(format!("history from {since}:\n  {found:?}\nnot\n  {expected:?}"));
+                return Err(format!(
+                    "history from {since}:\n  {found:?}\nnot\n  {expected:?}"
+                ));
             }
             since = match found {
                 Ok(Some(event)) => event.index + 1,

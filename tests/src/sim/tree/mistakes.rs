@@ -48,7 +48,10 @@ impl World {
     }
 
     fn compare_with_created(&self, id: MemberId, change: &mut TreeRequest) {
-        let life = self.members.get(&id).and_then(|member| member.life.as_ref());
+        let life = self
+            .members
+            .get(&id)
+            .and_then(|member| member.life.as_ref());
         let machine = life.and_then(|life| life.machine.as_ref());
         let found = machine.map(|machine| machine.view().tree_get(&change.path, false, 0));
         if let Some(Ok((node, _))) = found {

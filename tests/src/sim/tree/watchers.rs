@@ -82,7 +82,16 @@ impl World {
     }
 
     fn think_of_something_else(&mut self, number: usize, index: u64) {
-        let paths = ["/1", "/1/a", "/1/e", "/1/_h", "/1/q", "/1/a/p0", "/1/e/t0", "/1/a/b/p1"];
+        let paths = [
+            "/1",
+            "/1/a",
+            "/1/e",
+            "/1/_h",
+            "/1/q",
+            "/1/a/p0",
+            "/1/e/t0",
+            "/1/a/b/p1",
+        ];
         let path = self.dice.pick(&paths).expect("not empty");
         let back = self.dice.between(0, 1_200);
         let since = match self.dice.between(0, 5) {

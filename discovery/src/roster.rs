@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::keys::Node;
 use crate::error::Remedies;
 use crate::registration;
 use crate::{DiscoveryError, Size};
@@ -20,17 +19,6 @@ pub struct Entry {
     pub modified: u64,
 }
 
-impl From<&Node> for Entry {
-    fn from(node: &Node) -> Entry {
-        Entry {
-            id: node.name().to_owned(),
-            value: node.value.trim().to_owned(),
-            created: node.created_index,
-            modified: node.modified_index,
-        }
-    }
-}
-
 /// All who registered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Roster {
@@ -46,24 +34,8 @@ impl Roster {
         Roster { size, entries }
     }
 
-    /// Reads a token's directory.
-    pub fn of(size: Size, directory: &Node) -> Roster {
-        let mut roster = Roster::new(size);
-        for node in &directory.nodes {
-            roster.add(node);
-        }
-        roster
-    }
-
-    /// Takes a node of the token's directory in, unless it is none of a member or known already.
-    pub fn add(&mut self, node: &Node) -> bool {
-        let entry = Entry::from(node);
-        // `_config` is hidden, but an old backend may show it.
-        !node.dir && !entry.id.is_empty() && !entry.id.starts_with('_') && self.insert(entry)
-    }
-
     /// Takes an entry in, unless its id is known already.
-    pub fn insert(&mut self, entry: Entry) -> bool {
+    pub fn add(&mut self, entry: Entry) -> bool {
         if self.find(&entry.id).is_some() {
             return false;
         }
@@ -149,22 +121,21 @@ mod tests {
         }
     }
 
-    fn node(id: &str, value: &str, created_index: u64) -> Node {
-        Node {
-            key: format!("/_etcd/registry/t/{id}"),
+    fn entry(id: &str, value: &str, created: u64) -> Entry {
+        Entry {
+            id: id.to_owned(),
             value: value.to_owned(),
-            created_index,
-            modified_index: created_index,
-            ..Node::default()
+            created,
+            modified: created,
         }
     }
 
-    fn roster(size: &str, nodes: Vec<Node>) -> Roster {
-        let directory = Node {
-            nodes,
-            ..Node::default()
-        };
-        Roster::of(size.parse().expect("a size"), &directory)
+    fn roster(size: &str, entries: Vec<Entry>) -> Roster {
+        let mut roster = Roster::new(size.parse().expect("a size"));
+        for entry in entries {
+            roster.add(entry);
+        }
+        roster
     }
 
     #[test]
@@ -172,9 +143,9 @@ mod tests {
         let three = roster(
             "2",
             vec![
-                node("c", "c=http://h:3", 9),
-                node("a", "a=http://h:1", 7),
-                node("b", "b=http://h:2", 8),
+                entry("c", "c=http://h:3", 9),
+                entry("a", "a=http://h:1", 7),
+                entry("b", "b=http://h:2", 8),
             ],
         );
         let founded = three.initial_cluster(&remedies()).expect("good");
@@ -185,11 +156,10 @@ mod tests {
     }
 
     #[test]
-    fn who_is_known_counts_once_and_configuration_not_at_all() {
-        let mut one = roster("3", vec![node("a", "a=http://h:1", 7)]);
-        assert!(!one.add(&node("a", "a=http://h:1", 7)));
-        assert!(!one.add(&node("_config", "", 6)));
-        assert!(one.add(&node("b", "b=http://h:2", 8)));
+    fn who_is_known_counts_once() {
+        let mut one = roster("3", vec![entry("a", "a=http://h:1", 7)]);
+        assert!(!one.add(entry("a", "a=http://h:1", 7)));
+        assert!(one.add(entry("b", "b=http://h:2", 8)));
         assert_eq!(one.missing(), 1);
         assert!(!one.is_full_for("z"));
     }
@@ -197,8 +167,8 @@ mod tests {
     #[test]
     fn names_and_urls_are_no_two_members() {
         let check = |other: &str| {
-            let nodes = vec![node("a", "a=http://h:1", 7), node("b", other, 8)];
-            roster("2", nodes).initial_cluster(&remedies())
+            let entries = vec![entry("a", "a=http://h:1", 7), entry("b", other, 8)];
+            roster("2", entries).initial_cluster(&remedies())
         };
         assert!(matches!(
             check("a=http://h:2"),
