@@ -115,7 +115,7 @@ fn log_notice(notice: &Notice) {
     }
 }
 
-/// A playground's member stops when its playground is gone, however that ended: the pipe closes.
+/// What a playground started stops when it is gone, however that ended: the pipe closes.
 fn end_with_stdin() {
     if environment::variable(environment::END_WITH_STDIN).is_none() {
         return;
@@ -129,6 +129,6 @@ fn end_with_stdin() {
         .name("end-with-stdin".into())
         .spawn(watch)
     {
-        warn!(%error, "this member will not notice when its playground ends");
+        warn!(%error, "this process will not notice when its playground ends");
     }
 }

@@ -26,6 +26,7 @@ fn run<E: std::fmt::Display>(
 ) -> ExitCode {
     // Whatever its fault, the command itself goes on.
     let _ = LogOptions::fallback().install();
+    crate::end_with_stdin();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -16,7 +16,7 @@ use crate::options::{self, MemberOptions, ProxyOptions};
 /// What it is.
 pub(super) enum Role {
     Member(Box<MemberOptions>),
-    Proxy(ProxyOptions, ProxyConfig),
+    Proxy(ProxyOptions, Box<ProxyConfig>),
 }
 
 /// Decides. With discovery this takes until the others have come, too.
@@ -283,5 +283,5 @@ fn proxy(values: &Values, peer_urls: Vec<String>) -> Result<Role, StartError> {
         request_timeout: Duration::from_secs(5) + 2 * ms("election-timeout"),
         ..ProxyConfig::new(MembersFrom::Peers(peer_urls))
     };
-    Ok(Role::Proxy(options, config))
+    Ok(Role::Proxy(options, Box::new(config)))
 }

@@ -95,7 +95,7 @@ async fn live(values: &Values) -> Result<Option<Stop>, StartError> {
     };
     match role {
         Role::Member(options) => member::live(*options, &mut signals).await,
-        Role::Proxy(options, config) => proxy::live(options, config, &mut signals).await,
+        Role::Proxy(options, config) => proxy::live(options, *config, &mut signals).await,
     }
 }
 
