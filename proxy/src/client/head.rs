@@ -180,4 +180,13 @@ mod tests {
             assert!(parsed(text, Method::GET).is_err(), "{text:?}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_arrives_is_survived(fields: Vec<u8>) {
+            let _ = parse(&mut BytesMut::from(&fields[..]), &Method::GET);
+            let head = [b"HTTP/1.1 200 OK\r\n", &fields[..], b"\r\n\r\n"].concat();
+            let _ = parse(&mut BytesMut::from(&head[..]), &Method::GET);
+        }
+    }
 }
