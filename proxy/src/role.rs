@@ -103,6 +103,12 @@ impl ClusterFile {
         })
     }
 
+    /// Takes the proxy's directory away.
+    pub(crate) fn remove(&self) -> Result<(), RoleError> {
+        let directory = self.path.parent().expect("it is in a directory");
+        fs::remove_dir_all(directory).map_err(|error| failed(directory, error))
+    }
+
     /// The peer URLs of the last run; `None` when there was none, or it never got that far.
     pub(crate) fn load(&self) -> Result<Option<Vec<String>>, RoleError> {
         let bytes = match fs::read(&self.path) {
