@@ -29,13 +29,16 @@ pub(crate) fn variable(name: &str) -> Option<String> {
 
 /// How many members Deis wants, `DEIS_NUM_INSTANCES`, if it says so.
 pub(crate) fn deis_num_instances() -> Option<Result<Size, SizeError>> {
-    variable("DEIS_NUM_INSTANCES").map(|text| text.parse())
+    variable(DEIS_NUM_INSTANCES).map(|text| text.parse())
 }
 
-/// Set by the playground for its members: end when standard input ends. Not for users.
+/// Deis's own name for the size of a platform.
+pub(crate) const DEIS_NUM_INSTANCES: &str = "DEIS_NUM_INSTANCES";
+
+/// Set by the playground for what it starts: end when standard input ends. Not for users.
 pub(crate) const END_WITH_STDIN: &str = "KEELSON_END_WITH_STDIN";
 
-/// Another program for the playground to start as its members. For developing the playground.
+/// Another program for the playground to start as its hosts. For developing the playground.
 pub(crate) const PLAYGROUND_BINARY: &str = "KEELSON_PLAYGROUND_BINARY";
 
 /// Where systemd waits for `READY=1`.

@@ -4,6 +4,7 @@
 //! but which role to play; what a member is lives in `keelson-store`.
 
 mod announce;
+mod commands;
 mod environment;
 mod flags;
 mod host;
@@ -29,10 +30,9 @@ fn main() -> ExitCode {
     let words: Vec<String> = words.collect();
     match words.first().map(String::as_str) {
         Some("playground") => playground::run(&words),
-        Some(role @ ("gateway" | "grpc-proxy")) => {
-            eprintln!("{program} {role} is not supported yet; point clients at the members");
-            ExitCode::FAILURE
-        }
+        Some("discovery") => commands::discovery::run(&words),
+        Some("gateway") => commands::gateway::run(&words),
+        Some("grpc-proxy") => commands::grpc_proxy::run(&words),
         _ => host_role(&program, &words),
     }
 }
@@ -115,7 +115,7 @@ fn log_notice(notice: &Notice) {
     }
 }
 
-/// A playground's member stops when its playground is gone, however that ended: the pipe closes.
+/// What a playground started stops when it is gone, however that ended: the pipe closes.
 fn end_with_stdin() {
     if environment::variable(environment::END_WITH_STDIN).is_none() {
         return;
@@ -129,6 +129,6 @@ fn end_with_stdin() {
         .name("end-with-stdin".into())
         .spawn(watch)
     {
-        warn!(%error, "this member will not notice when its playground ends");
+        warn!(%error, "this process will not notice when its playground ends");
     }
 }

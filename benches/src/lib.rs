@@ -1,7 +1,41 @@
-//! Measurements: the closed-loop load generator that runs our clusters beside another server's.
+//! Measurements: closed-loop loads that run our servers beside another's.
 //!
-//! `cluster` holds the generator; the criterion benchmarks in `benches/benches` stand alone, but for
-//! the `machine` that two of them share.
+//! `cluster` is the v3 API on whole clusters, `v2` the v2 API, `watchers` thousands of long polls,
+//! `proxy` the proxies; each is a subcommand. They share `server` (what runs), `http1` (the load over
+//! HTTP/1.1), `measure` (what it costs) and `draw`. The criterion benchmarks in `benches/benches`
+//! stand alone, but for the `machine` that two of them share.
+
+use std::future::Future;
+
+use anyhow::{Result, bail};
 
 pub mod cluster;
+pub mod draw;
+pub mod files;
+pub mod histogram;
+pub mod http1;
 pub mod machine;
+pub mod measure;
+pub mod progress;
+pub mod proxy;
+pub mod server;
+pub mod table;
+pub mod tally;
+pub mod v2;
+pub mod watchers;
+
+/// Runs a measurement to its end, or until Ctrl-C. Dropping it ends its processes and removes their
+/// data; load threads that were interrupted end with the process.
+fn block_on<T>(measurement: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let outcome = runtime.block_on(async {
+        tokio::select! {
+            outcome = measurement => outcome,
+            _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+        }
+    });
+    runtime.shutdown_background();
+    outcome
+}

@@ -30,25 +30,26 @@ pub enum DiscoveryError {
     },
     /// The token is not there, or not any more.
     #[error(
-        "discovery: size key not found: the token {url} does not exist or has expired; make a new \
-         one (keelson discovery new --size N) and give it to every host that has no data yet"
+        "discovery: size key not found: the token {url} does not exist or has expired; {renew} and \
+         give it to every host that has no data yet"
     )]
     SizeNotFound {
-        /// The discovery URL.
+        /// The discovery URL, or the key of a v3 token.
         url: String,
+        /// How a token is made.
+        renew: String,
     },
     /// The token's size is not one.
-    #[error(
-        "discovery: size key is bad: {url} has the size {value:?}: {reason}; make a new token \
-         (keelson discovery new --size N)"
-    )]
+    #[error("discovery: size key is bad: {url} has the size {value:?}: {reason}; {renew}")]
     BadSizeKey {
-        /// The discovery URL.
+        /// The discovery URL, or the key of a v3 token.
         url: String,
         /// What is there.
         value: String,
         /// What is wrong with it.
         reason: SizeError,
+        /// How a token is made.
+        renew: String,
     },
     /// Whoever answers is no discovery service.
     #[error(
@@ -65,7 +66,7 @@ pub enum DiscoveryError {
     #[error(
         "discovery: found duplicate id: {id} is registered as {theirs:?}, this host is {ours:?}; \
          if that entry is this host's own with an old name or address, start with those again or \
-         make a new token (keelson discovery new); if it is another host's, give each host its own \
+         make a new token; if it is another host's, give each host its own \
          --initial-advertise-peer-urls"
     )]
     DuplicateId {
@@ -79,7 +80,7 @@ pub enum DiscoveryError {
     /// Two members have one name.
     #[error(
         "discovery: found duplicate name: {name:?} is registered by {ids}; give every host its own \
-         --name, and make a new token (keelson discovery new)"
+         --name, and make a new token"
     )]
     DuplicateName {
         /// The name.
@@ -90,7 +91,7 @@ pub enum DiscoveryError {
     /// Two members have one peer URL.
     #[error(
         "discovery: found duplicate URL: {url} is registered by {ids}; give every host its own \
-         --initial-advertise-peer-urls, and make a new token (keelson discovery new)"
+         --initial-advertise-peer-urls, and make a new token"
     )]
     DuplicateUrl {
         /// The URL.
@@ -101,21 +102,24 @@ pub enum DiscoveryError {
     /// An entry of the token is not `name=url`.
     #[error(
         "discovery: invalid URL: the entry {id} of the token is {value:?}: {reason}; delete it \
-         (curl -X DELETE {url}/{id}) and start that host again, or make a new token"
+         ({remove}) and start that host again, or {renew}"
     )]
     InvalidEntry {
-        /// The discovery URL.
-        url: String,
         /// The entry's name.
         id: String,
         /// Its value.
         value: String,
         /// What is wrong with it.
         reason: String,
+        /// How the entry is deleted.
+        remove: String,
+        /// How a token is made.
+        renew: String,
     },
     /// What we would register is not `name=url`.
     #[error(
-        "discovery: cannot register {value:?}: {reason}; check --name and --initial-advertise-peer-urls"
+        "discovery: cannot register {value:?}: {reason}; check --name and \
+         --initial-advertise-peer-urls"
     )]
     InvalidRegistration {
         /// What we would register.
@@ -150,7 +154,7 @@ pub enum DiscoveryError {
     /// Registered, and gone again, several times.
     #[error(
         "discovery: the entry {id} of {url} is removed each time it is registered; find out who \
-         deletes it, or make a new token (keelson discovery new)"
+         deletes it, or make a new token"
     )]
     Vanishing {
         /// The discovery URL.
@@ -166,7 +170,54 @@ pub enum DiscoveryError {
         /// Its words.
         error: KeysError,
     },
+    /// Not the URL of a discovery service.
+    #[error(
+        "discovery: invalid URL {url:?}: {reason}; give the service's own URL, such as \
+         http://host:8087"
+    )]
+    InvalidService {
+        /// As given.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// `/new` gave no token.
+    #[error(
+        "discovery: no token from {url}: status {status}, {answer:?}; check that the URL is a \
+         discovery service's and that its etcd is running"
+    )]
+    NoToken {
+        /// What was asked.
+        url: String,
+        /// The answer's status.
+        status: u16,
+        /// The beginning of its body.
+        answer: String,
+    },
+    /// The v3 API refused for good.
+    #[error(
+        "discovery: {endpoint} refused: {message}; check --discovery-endpoints, and that etcd's \
+         discovery keys may be read and written without a password"
+    )]
+    RefusedV3 {
+        /// What was asked.
+        endpoint: String,
+        /// gRPC's code and text.
+        message: String,
+    },
+    /// An option we do not offer, or one that is missing.
+    #[error("discovery: {0}")]
+    Option(String),
     /// The exchange failed in a way that time does not mend.
     #[error("discovery: {0}")]
     Http(#[from] HttpError),
+}
+
+/// What an operator can do about a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remedies {
+    /// Deletes an entry, when `/<id>` is appended.
+    pub remove: String,
+    /// Makes a new token.
+    pub renew: String,
 }

@@ -1,23 +1,50 @@
 //! How a cluster comes up from one URL and a fixed member count.
 //!
 //! Every host gets the same discovery URL. The first N that register there are the cluster's
-//! founders, and wait for each other; everybody else becomes a proxy. [`join`] is what a host does,
-//! [`cluster_of`] what a proxy does.
+//! founders and wait for each other; everybody else becomes a proxy. Which one a host is, it learns
+//! here, and in no other way:
 //!
-//! This crate may not know the store, a proxy uses it too; nor does it read the environment.
+//! | a host has | it asks |
+//! |---|---|
+//! | `--discovery` | [`join`], or as a proxy [`cluster_of`] |
+//! | `--discovery-token` | [`v3::join`], or as a proxy [`v3::cluster_of`] |
+//! | `--discovery-srv` | [`srv::cluster`], or as a proxy [`srv::cluster_of`] |
+//! | a static `--initial-cluster` and `DEIS_NUM_INSTANCES` | [`choose()`] |
+//!
+//! [`service`] is the other side, a discovery service of our own, and [`new_token`] gets a URL from
+//! any such service.
+//!
+//! Both protocols differ in their requests only ([`v2`], [`v3`]); what a host does is in `join.rs`,
+//! who is a founder in `roster.rs`. Everything here may be repeated after a crash, and everything
+//! that waits gives way when it is dropped. Whatever is wrong with a token, its service or its
+//! entries is a [`DiscoveryError`]; its text is etcd's where etcd has one, and then what to do.
+//!
+//! This crate may not know the store, a proxy uses it too; nor does it read the environment. TLS is
+//! not spoken yet: an `https://` URL is an error that says so.
 
 mod backoff;
+mod choose;
 mod error;
 mod http;
 mod identity;
+mod join;
+mod new_token;
 pub mod registration;
+mod roster;
+pub mod service;
 mod size;
+pub mod srv;
 pub mod v2;
+pub mod v3;
 
 pub use backoff::Patience;
-pub use error::DiscoveryError;
+pub use choose::{ChooseError, Place, choose, list_is_short, token_disagrees};
+pub use error::{DiscoveryError, Remedies};
 pub use http::{BoxError, HttpError};
 pub use identity::member_id;
+pub use join::Outcome;
+pub use new_token::new_token;
 pub use registration::Registration;
+pub use roster::{Entry, Roster};
 pub use size::{Size, SizeError};
-pub use v2::{Options, Outcome, cluster_of, join};
+pub use v2::{Options, cluster_of, join};

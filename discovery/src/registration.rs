@@ -1,4 +1,4 @@
-//! What a member registers, `name=url[,name=url]`, which is also how `--initial-cluster` is written.
+//! What a member registers, `name=url[,name=url]`; `--initial-cluster` is written so too.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ pub enum EntryError {
     /// More than any cluster has.
     #[error("it has more than {PAIRS_MAX} URLs")]
     TooMany,
-    /// A part without `=`, or with nothing before it.
+    /// A part without `=`, or without a name before it.
     #[error("{0:?} is not name=url")]
     NotAPair(String),
     /// Not a peer URL.
@@ -100,7 +100,7 @@ pub fn parse(text: &str) -> Result<Members, EntryError> {
 
 /// One `name=url`.
 pub fn pair(part: &str) -> Result<(&str, &str), EntryError> {
-    let split = part.split_once('=').filter(|(name, _)| !name.is_empty());
+    let split = part.split_once('=').filter(|(name, _)| is_name(name));
     let (name, url) = split.ok_or_else(|| EntryError::NotAPair(part.to_owned()))?;
     let url = url.trim();
     check_url(url).map_err(|reason| EntryError::BadUrl {
@@ -108,6 +108,11 @@ pub fn pair(part: &str) -> Result<(&str, &str), EntryError> {
         reason,
     })?;
     Ok((name, url))
+}
+
+/// Anything that reads back as it was written.
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name == name.trim() && !name.contains(char::is_control)
 }
 
 /// etcd's rules for peer URLs: scheme, host and port, no path.
@@ -168,6 +173,10 @@ mod tests {
         }
         assert_eq!(parse(" , "), Err(EntryError::Empty));
         assert_eq!(parse(","), Err(EntryError::Empty));
+        for name in ["\t", " a", "a\u{0}b"] {
+            let read = parse(&format!("x=http://h:1,{name}=http://h:1"));
+            assert!(matches!(read, Err(EntryError::NotAPair(_))), "{name:?}");
+        }
         assert_eq!(
             parse("=http://h:1"),
             Err(EntryError::NotAPair("=http://h:1".to_owned()))

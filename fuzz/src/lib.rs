@@ -6,6 +6,8 @@
 
 pub mod command;
 pub mod config;
+pub mod discovery;
+pub mod discovery_url;
 pub mod peer;
 pub mod request;
 pub mod wal;
@@ -14,9 +16,11 @@ pub mod wal;
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its corpus.
-pub const TARGETS: [(&str, Target); 5] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("command", command::run),
     ("config", config::run),
+    ("discovery", discovery::run),
+    ("discovery_url", discovery_url::run),
     ("peer", peer::run),
     ("request", request::run),
     ("wal", wal::run),

@@ -132,6 +132,11 @@ pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     if text.is_empty() { None } else { Some(total) }
 }
 
+/// Go's duration, for clap.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text).ok_or_else(|| "give a duration such as 30s or 1m0s".to_owned())
+}
+
 /// Reads `name=url,...`; kept here so that `options.rs` need not know the store's parser.
 pub(crate) fn parse_cluster(text: &str) -> Result<Vec<(String, Url)>, String> {
     initial_cluster::parse(text).map_err(|error| error.to_string())

@@ -14,7 +14,7 @@ mod table_more;
 mod table_security;
 mod values;
 
-pub(crate) use kind::{Kind, parse_cluster};
+pub(crate) use kind::{Kind, duration, parse_cluster};
 pub(crate) use values::{Source, Values};
 
 /// What a flag does today.

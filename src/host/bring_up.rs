@@ -1,11 +1,12 @@
 //! What a host is to be. The data directory decides, then the flags, then the discovery service.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use keelson_discovery::{Options, Outcome, Registration, Size};
+use keelson_discovery::{Options, Outcome, Place, Registration, Size, srv, v3};
 use keelson_proxy::{MembersFrom, Mode, ProxyConfig};
 use keelson_store::Store;
-use keelson_store::config::Url;
+use keelson_store::config::{InitialClusterState, Url};
 use tracing::{info, warn};
 
 use super::StartError;
@@ -15,7 +16,7 @@ use crate::options::{self, MemberOptions, ProxyOptions};
 /// What it is.
 pub(super) enum Role {
     Member(Box<MemberOptions>),
-    Proxy(ProxyOptions, ProxyConfig),
+    Proxy(ProxyOptions, Box<ProxyConfig>),
 }
 
 /// Decides. With discovery this takes until the others have come, too.
@@ -29,12 +30,13 @@ pub(super) async fn decide(values: &Values) -> Result<Role, StartError> {
         // What the proxy itself has kept goes before this.
         return proxy(values, peers_of(values.text("initial-cluster"))?);
     }
+    let way = Way::chosen(values)?;
     if mode(values) != Mode::Off {
-        return Ok(proxy(values, peers(values).await?)?);
+        return proxy(values, peers(values, &way).await?);
     }
     let member = MemberOptions::from_values(values)?;
     if Store::is_there(&member.config)? {
-        if values.is_given("discovery") {
+        if matches!(way, Way::Discovery(_) | Way::DiscoveryV3(_)) {
             info!(
                 "discovery token ignored since a cluster has already been initialized; valid logs \
                  are found"
@@ -42,16 +44,148 @@ pub(super) async fn decide(values: &Values) -> Result<Role, StartError> {
         }
         return Ok(Role::Member(Box::new(member)));
     }
-    match (discovery_url(values), values.is_given("initial-cluster")) {
-        (Some(_), true) => Err(StartError::Conflict),
-        (Some(url), false) => discover(values, member, &url).await,
-        (None, _) => Ok(Role::Member(Box::new(member))),
+    let wanted = wanted_size()?;
+    match way {
+        Way::Discovery(url) => {
+            let me = registration(&member, &url);
+            let found = keelson_discovery::join(&url, &me, &discovery_options(values)).await?;
+            place(values, member, &url, found, wanted)
+        }
+        Way::DiscoveryV3(options) => {
+            let me = registration(&member, &options.token);
+            let found = v3::join(&me, &options).await?;
+            place(values, member, &options.token, found, wanted)
+        }
+        Way::Dns(service) => look_up(member, &service).await,
+        Way::List => list(values, member, wanted),
     }
 }
 
-fn discovery_url(values: &Values) -> Option<String> {
-    let url = values.text("discovery");
-    (!url.is_empty()).then(|| url.to_owned())
+/// How a host finds the others.
+enum Way {
+    /// They are listed, or there are none.
+    List,
+    /// A discovery URL.
+    Discovery(String),
+    /// A token in the v3 API of another cluster.
+    DiscoveryV3(Box<v3::Options>),
+    /// SRV records.
+    Dns(srv::Service),
+}
+
+impl Way {
+    fn chosen(values: &Values) -> Result<Way, StartError> {
+        let flags = [
+            "initial-cluster",
+            "discovery",
+            "discovery-srv",
+            "discovery-token",
+        ];
+        let given = flags
+            .iter()
+            .filter(|flag| !values.text(flag).is_empty() && values.is_given(flag));
+        if 1 < given.count() {
+            return Err(StartError::Conflict);
+        }
+        let text = |flag: &str| values.text(flag).to_owned();
+        Ok(match (text("discovery"), text("discovery-srv")) {
+            (url, _) if !url.is_empty() => Way::Discovery(url),
+            (_, domain) if !domain.is_empty() => Way::Dns(srv::Service {
+                domain,
+                name: text("discovery-srv-name"),
+            }),
+            _ if !text("discovery-token").is_empty() => {
+                Way::DiscoveryV3(Box::new(v3_options(values)))
+            }
+            _ => Way::List,
+        })
+    }
+}
+
+fn v3_options(values: &Values) -> v3::Options {
+    let text = |flag: &str| values.text(flag).to_owned();
+    let endpoints = text("discovery-endpoints");
+    let endpoints = endpoints
+        .split(',')
+        .map(str::trim)
+        .filter(|one| !one.is_empty());
+    v3::Options {
+        endpoints: endpoints.map(str::to_owned).collect(),
+        token: text("discovery-token"),
+        dial_timeout: values.duration("discovery-dial-timeout"),
+        request_timeout: values.duration("discovery-request-timeout"),
+        keepalive_time: values.duration("discovery-keepalive-time"),
+        keepalive_timeout: values.duration("discovery-keepalive-timeout"),
+        user: Some(text("discovery-user")).filter(|user| !user.is_empty()),
+        ..v3::Options::default()
+    }
+}
+
+/// What Deis calls the size of a platform.
+fn wanted_size() -> Result<Option<Size>, StartError> {
+    let wanted = crate::environment::deis_num_instances().transpose();
+    let wanted = wanted.map_err(StartError::DeisNumInstances)?;
+    if let Some(warning) = wanted.and_then(Size::warning) {
+        warn!("DEIS_NUM_INSTANCES: {warning}");
+    }
+    Ok(wanted)
+}
+
+/// The list is the flags' own; where Deis wants fewer members than it has hosts, the first are.
+fn list(
+    values: &Values,
+    mut member: MemberOptions,
+    wanted: Option<Size>,
+) -> Result<Role, StartError> {
+    let is_new = member.config.initial_cluster_state == InitialClusterState::New;
+    let Some(wanted) = wanted.filter(|_| is_new && values.is_given("initial-cluster")) else {
+        return Ok(Role::Member(Box::new(member)));
+    };
+    let listed = values.text("initial-cluster");
+    match keelson_discovery::choose(listed, wanted, &member.config.name)? {
+        Place::Member { initial_cluster } => {
+            member.config.initial_cluster = parsed(&initial_cluster)?;
+            let names: BTreeSet<_> = member
+                .config
+                .initial_cluster
+                .iter()
+                .map(|(name, _)| name)
+                .collect();
+            if let Some(warning) = keelson_discovery::list_is_short(names.len(), wanted) {
+                warn!("{warning}");
+            }
+            Ok(Role::Member(Box::new(member)))
+        }
+        Place::Proxy { initial_cluster } => {
+            info!(
+                "DEIS_NUM_INSTANCES is {wanted}, and this host is listed behind the first {wanted}: it \
+                 becomes a proxy"
+            );
+            proxy(values, peers_of(&initial_cluster)?)
+        }
+    }
+}
+
+/// Founds the cluster that the name service knows.
+async fn look_up(mut member: MemberOptions, service: &srv::Service) -> Result<Role, StartError> {
+    let dns = srv::Dns::new().map_err(srv::SrvError::Unresolved)?;
+    let urls = peer_urls(&member);
+    let found = srv::cluster(&dns, service, &member.config.name, &urls).await?;
+    info!(
+        "initial-cluster" = found,
+        "got the initial cluster from DNS"
+    );
+    member.config.initial_cluster = parsed(&found)?;
+    Ok(Role::Member(Box::new(member)))
+}
+
+fn peer_urls(member: &MemberOptions) -> Vec<String> {
+    let advertised = &member.config.initial_advertise_peer_urls;
+    advertised.iter().map(Url::to_string).collect()
+}
+
+fn parsed(cluster: &str) -> Result<Vec<(String, Url)>, StartError> {
+    parse_cluster(cluster).map_err(StartError::Found)
 }
 
 fn discovery_options(values: &Values) -> Options {
@@ -62,65 +196,66 @@ fn discovery_options(values: &Values) -> Options {
     }
 }
 
-/// Founds the cluster together with the others, or comes too late for that.
-async fn discover(
+fn registration(member: &MemberOptions, token: &str) -> Registration {
+    Registration::new(&member.config.name, &peer_urls(member), token)
+}
+
+/// Founds the cluster together with the others, or comes too late for that. Whether a founder is
+/// one that has lost its data, the others are asked when the store is opened.
+fn place(
     values: &Values,
     mut member: MemberOptions,
-    url: &str,
+    token: &str,
+    outcome: Outcome,
+    wanted: Option<Size>,
 ) -> Result<Role, StartError> {
-    let advertised = &member.config.initial_advertise_peer_urls;
-    let peer_urls: Vec<String> = advertised.iter().map(Url::to_string).collect();
-    let me = Registration::new(&member.config.name, &peer_urls, url);
-    match keelson_discovery::join(url, &me, &discovery_options(values)).await? {
+    let (Outcome::Member { size, .. } | Outcome::Full { size, .. }) = &outcome;
+    let disagreement = wanted.and_then(|wanted| keelson_discovery::token_disagrees(*size, wanted));
+    if let Some(warning) = disagreement {
+        warn!("{warning}");
+    }
+    match outcome {
         Outcome::Member {
-            initial_cluster,
-            size,
-            ..
+            initial_cluster, ..
         } => {
-            compare_sizes(size);
-            info!("initial-cluster" = initial_cluster, %size, "this host is one of the founders");
-            member.config.initial_cluster =
-                parse_cluster(&initial_cluster).map_err(StartError::Found)?;
-            member.config.initial_cluster_token = url.to_owned();
+            info!(
+                "initial-cluster" = initial_cluster,
+                "this host is one of the founders"
+            );
+            member.config.initial_cluster = parsed(&initial_cluster)?;
+            member.config.initial_cluster_token = token.to_owned();
             Ok(Role::Member(Box::new(member)))
         }
+        Outcome::Full { size, .. } if values.text("discovery-fallback") == "exit" => {
+            Err(StartError::Full { size })
+        }
         Outcome::Full {
-            initial_cluster,
-            size,
+            initial_cluster, ..
         } => {
-            compare_sizes(size);
-            if values.text("discovery-fallback") == "exit" {
-                return Err(StartError::Full { size });
-            }
-            info!(%size, "discovery: cluster is full; this host becomes a proxy");
+            info!("discovery: cluster is full; this host becomes a proxy");
             proxy(values, peers_of(&initial_cluster)?)
         }
     }
 }
 
-/// What Deis calls the size of a platform; the token has been made with one already.
-fn compare_sizes(token: Size) {
-    match crate::environment::deis_num_instances() {
-        Some(Ok(deis)) if deis != token => warn!(
-            "DEIS_NUM_INSTANCES is {deis}, but the discovery token was made for {token} members; the \
-             token decides"
-        ),
-        _ => {}
-    }
-}
-
 /// The peer URLs from which a new proxy learns who the members are.
-async fn peers(values: &Values) -> Result<Vec<String>, StartError> {
-    let found = match discovery_url(values) {
-        Some(_) if values.is_given("initial-cluster") => return Err(StartError::Conflict),
-        Some(url) => keelson_discovery::cluster_of(&url, &discovery_options(values)).await?,
-        None => values.text("initial-cluster").to_owned(),
+async fn peers(values: &Values, way: &Way) -> Result<Vec<String>, StartError> {
+    let found = match way {
+        Way::Discovery(url) => {
+            keelson_discovery::cluster_of(url, &discovery_options(values)).await?
+        }
+        Way::DiscoveryV3(options) => v3::cluster_of(options).await?,
+        Way::Dns(service) => {
+            let dns = srv::Dns::new().map_err(srv::SrvError::Unresolved)?;
+            srv::cluster_of(&dns, service).await?
+        }
+        Way::List => values.text("initial-cluster").to_owned(),
     };
     peers_of(&found)
 }
 
 fn peers_of(cluster: &str) -> Result<Vec<String>, StartError> {
-    let members = parse_cluster(cluster).map_err(StartError::Found)?;
+    let members = parsed(cluster)?;
     Ok(members.iter().map(|(_, url)| url.to_string()).collect())
 }
 
@@ -148,5 +283,5 @@ fn proxy(values: &Values, peer_urls: Vec<String>) -> Result<Role, StartError> {
         request_timeout: Duration::from_secs(5) + 2 * ms("election-timeout"),
         ..ProxyConfig::new(MembersFrom::Peers(peer_urls))
     };
-    Ok(Role::Proxy(options, config))
+    Ok(Role::Proxy(options, Box::new(config)))
 }

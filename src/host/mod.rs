@@ -44,7 +44,13 @@ enum StartError {
          add the host to the running cluster with `etcdctl member add`"
     )]
     Full { size: keelson_discovery::Size },
-    #[error("the discovery service has a list of members that cannot be read: {0}")]
+    #[error("{0}")]
+    Srv(#[from] keelson_discovery::srv::SrvError),
+    #[error("{0}")]
+    Choose(#[from] keelson_discovery::ChooseError),
+    #[error("DEIS_NUM_INSTANCES: {0}")]
+    DeisNumInstances(keelson_discovery::SizeError),
+    #[error("the list of members cannot be read: {0}")]
     Found(String),
     #[error("{0}")]
     Listen(#[from] ListenError),
@@ -89,7 +95,7 @@ async fn live(values: &Values) -> Result<Option<Stop>, StartError> {
     };
     match role {
         Role::Member(options) => member::live(*options, &mut signals).await,
-        Role::Proxy(options, config) => proxy::live(options, config, &mut signals).await,
+        Role::Proxy(options, config) => proxy::live(options, *config, &mut signals).await,
     }
 }
 

@@ -5,94 +5,116 @@ use std::path::{Path, PathBuf};
 
 use super::arguments::Arguments;
 
-/// From one member's ports to the next's.
+/// From one host's ports to the next's.
 const PORT_STEP: u16 = 10;
 
-/// One member to be.
+/// From the first host's client port to the discovery service's.
+const SERVICE_DISTANCE: u16 = 8;
+
+/// More would only be slow.
+const HOSTS_MAX: u16 = 15;
+
+/// One host to be. Whether it becomes a member or a proxy is not planned: it finds out.
 #[derive(Clone, Debug)]
-pub(super) struct MemberPlan {
+pub(super) struct HostPlan {
     pub(super) name: String,
     pub(super) client_port: u16,
     pub(super) peer_port: u16,
+    pub(super) data_dir: PathBuf,
     pub(super) log: PathBuf,
     /// etcd's flags, nothing else: an etcd could be started with them.
     pub(super) flags: Vec<String>,
 }
 
-/// A port that cannot be had.
+/// A plan that cannot be carried out.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PlanError {
     #[error(
-        "port {port} ({what} of {name}) cannot be listened on: {error}. Another process, perhaps \
-         an etcd or another playground, holds it: stop it, or choose other ports with \
-         --base-port {free}"
+        "port {port} ({what}) cannot be listened on: {error}. Another process, perhaps an etcd or \
+         another playground, holds it: stop it, or choose other ports with --base-port {free}"
     )]
     Taken {
         port: u16,
-        what: &'static str,
-        name: String,
+        what: String,
         error: std::io::Error,
         free: u16,
     },
+    #[error("{0} hosts are too many for one machine; ask for {HOSTS_MAX} or fewer in all")]
+    TooMany(u16),
 }
 
-fn ports(arguments: &Arguments) -> impl Iterator<Item = (String, u16, u16)> {
-    let base = arguments.base_port;
-    (0..arguments.members).map(move |number| {
-        let client = base + number * PORT_STEP;
-        (format!("m{}", number + 1), client, client + 1)
-    })
-}
-
-/// Refuses ports which somebody holds, before the first member starts.
-pub(super) fn check_ports(arguments: &Arguments) -> Result<(), PlanError> {
-    for (name, client, peer) in ports(arguments) {
-        for (port, what) in [(client, "clients"), (peer, "peers")] {
-            if let Err(error) = TcpListener::bind(("127.0.0.1", port)) {
-                let free = if arguments.base_port < 12_000 {
-                    12_379
-                } else {
-                    22_379
-                };
-                return Err(PlanError::Taken {
-                    port,
-                    what,
-                    name,
-                    error,
-                    free,
-                });
-            }
+/// Refuses what cannot be, before anything starts.
+pub(super) fn check(arguments: &Arguments) -> Result<(), PlanError> {
+    let hosts = arguments.members + arguments.proxies;
+    if HOSTS_MAX < hosts {
+        return Err(PlanError::TooMany(hosts));
+    }
+    let mut wanted = vec![(service_port(arguments), "the discovery service".to_owned())];
+    for (name, client, peer) in hosts_and_ports(arguments) {
+        wanted.push((client, format!("clients of {name}")));
+        wanted.push((peer, format!("peers of {name}")));
+    }
+    for (port, what) in wanted {
+        if let Err(error) = TcpListener::bind(("127.0.0.1", port)) {
+            let free = if arguments.base_port < 12_000 {
+                12_379
+            } else {
+                22_379
+            };
+            return Err(PlanError::Taken {
+                port,
+                what,
+                error,
+                free,
+            });
         }
     }
     Ok(())
 }
 
-/// The members, with everything they are told.
-pub(super) fn plan(arguments: &Arguments, data: &Path) -> Vec<MemberPlan> {
-    let peers: Vec<String> = ports(arguments)
-        .map(|(name, _, peer)| format!("{name}={}", url(peer)))
-        .collect();
-    let cluster = peers.join(",");
-    ports(arguments)
-        .map(|(name, client, peer)| one(data, name, client, peer, &cluster))
+/// Where the discovery service listens.
+pub(super) fn service_port(arguments: &Arguments) -> u16 {
+    arguments.base_port + SERVICE_DISTANCE
+}
+
+fn hosts_and_ports(arguments: &Arguments) -> impl Iterator<Item = (String, u16, u16)> {
+    let base = arguments.base_port;
+    (0..arguments.members + arguments.proxies).map(move |number| {
+        let client = base + number * PORT_STEP;
+        (format!("h{}", number + 1), client, client + 1)
+    })
+}
+
+/// The hosts' names and data directories.
+pub(super) fn data_dirs(arguments: &Arguments, data: &Path) -> Vec<PathBuf> {
+    hosts_and_ports(arguments)
+        .map(|(name, _, _)| data.join(name))
         .collect()
 }
 
-fn one(data: &Path, name: String, client: u16, peer: u16, cluster: &str) -> MemberPlan {
+/// The hosts, with everything they are told: one and the same but for names and addresses.
+pub(super) fn plan(arguments: &Arguments, data: &Path, discovery: &str) -> Vec<HostPlan> {
+    hosts_and_ports(arguments)
+        .map(|(name, client, peer)| one(data, name, client, peer, discovery))
+        .collect()
+}
+
+fn one(data: &Path, name: String, client: u16, peer: u16, discovery: &str) -> HostPlan {
+    let data_dir = data.join(&name);
     let flags = [
         ("name", name.clone()),
-        ("data-dir", data.join(&name).display().to_string()),
+        ("data-dir", data_dir.display().to_string()),
         ("listen-client-urls", url(client)),
         ("advertise-client-urls", url(client)),
         ("listen-peer-urls", url(peer)),
         ("initial-advertise-peer-urls", url(peer)),
-        ("initial-cluster", cluster.to_owned()),
-        ("initial-cluster-token", "keelson-playground".to_owned()),
+        ("discovery", discovery.to_owned()),
         ("logger", "capnslog".to_owned()),
     ];
-    MemberPlan {
+    HostPlan {
         client_port: client,
         peer_port: peer,
+        data_dir,
         log: data.join(format!("{name}.log")),
         flags: flags
             .iter()
@@ -102,7 +124,8 @@ fn one(data: &Path, name: String, client: u16, peer: u16, cluster: &str) -> Memb
     }
 }
 
-fn url(port: u16) -> String {
+/// A place on this machine.
+pub(super) fn url(port: u16) -> String {
     format!("http://127.0.0.1:{port}")
 }
 
@@ -110,9 +133,10 @@ fn url(port: u16) -> String {
 mod tests {
     use super::*;
 
-    fn arguments(members: u16, base_port: u16) -> Arguments {
+    fn arguments(members: u16, proxies: u16, base_port: u16) -> Arguments {
         Arguments {
             members,
+            proxies,
             base_port,
             data_dir: None,
             restart: false,
@@ -121,18 +145,17 @@ mod tests {
 
     #[test]
     fn ports_are_ten_apart_and_peers_are_next_door() {
-        let plans = plan(&arguments(3, 2379), Path::new("/d"));
+        let plans = plan(&arguments(2, 1, 2379), Path::new("/d"), "http://d/t");
         let ports: Vec<_> = plans
             .iter()
             .map(|plan| (plan.client_port, plan.peer_port))
             .collect();
         assert_eq!(ports, [(2379, 2380), (2389, 2390), (2399, 2400)]);
-        assert_eq!(plans[2].log, Path::new("/d/m3.log"));
-        let cluster = plans[0]
-            .flags
-            .iter()
-            .find(|flag| flag.contains("initial-cluster="));
-        assert!(cluster.unwrap().ends_with("m3=http://127.0.0.1:2400"));
+        assert_eq!(plans[2].log, Path::new("/d/h3.log"));
+        for plan in plans {
+            let discovery = "--discovery=http://d/t".to_owned();
+            assert!(plan.flags.contains(&discovery), "{plan:?}");
+        }
     }
 
     #[test]
@@ -142,11 +165,17 @@ mod tests {
         if 65_000 < port {
             return; // beyond what --base-port takes
         }
-        let error = check_ports(&arguments(1, port)).unwrap_err().to_string();
+        let error = check(&arguments(1, 0, port)).unwrap_err().to_string();
         assert!(
-            error.contains(&format!("port {port} (clients of m1)")),
+            error.contains(&format!("port {port} (clients of h1)")),
             "{error}"
         );
         assert!(error.contains("--base-port"), "{error}");
+    }
+
+    #[test]
+    fn fifteen_hosts_are_the_most() {
+        let error = check(&arguments(10, 6, 2379)).unwrap_err().to_string();
+        assert!(error.contains("15 or fewer in all"), "{error}");
     }
 }

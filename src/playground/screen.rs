@@ -1,4 +1,4 @@
-//! What the playground shows: one screen at the start, then the members' states - live on a
+//! What the playground shows: one screen at the start, then the hosts' states - live on a
 //! terminal, and where output is piped one line for each change.
 
 use std::fmt::Write;
@@ -7,11 +7,18 @@ use std::path::Path;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::member::{Answer, Member, State};
+use super::host::{Answer, Host, State};
+use super::service::Discovery;
 
-/// Endpoints, leader, and what to type next.
-pub(super) fn introduction(members: &[Member], data: &Path, is_temporary: bool) -> String {
-    let spare = members.len().saturating_sub(1) / 2;
+/// Who became what, endpoints, and what to type next.
+pub(super) fn introduction(
+    hosts: &[Host],
+    discovery: &Discovery,
+    data: &Path,
+    is_temporary: bool,
+) -> String {
+    let (members, proxies) = (count(hosts, Host::is_member), count(hosts, Host::is_proxy));
+    let spare = members.saturating_sub(1) / 2;
     let fate = if is_temporary {
         "removed at the end"
     } else {
@@ -20,117 +27,119 @@ pub(super) fn introduction(members: &[Member], data: &Path, is_temporary: bool) 
     let mut text = String::new();
     let _ = writeln!(
         text,
-        "\nKeelson playground: {}. Any {spare} may die.",
-        count(members.len())
+        "\nKeelson playground: {} and {}. Any {spare} of the members may die.",
+        number(members, "member", "members"),
+        number(proxies, "proxy", "proxies"),
     );
-    let _ = writeln!(text, "Data and logs: {} ({fate})\n", data.display());
-    let _ = writeln!(
-        text,
-        "  member  clients          peers            process  log"
-    );
-    for member in members {
-        let plan = &member.plan;
+    let _ = writeln!(text, "Data and logs: {} ({fate})", data.display());
+    let use_of_it = if discovery.is_running() {
+        "all that a host is told of the others"
+    } else {
+        "not asked: every host knows from its data what it is"
+    };
+    let _ = writeln!(text, "Discovery URL: {} ({use_of_it})\n", discovery.url);
+    text.push_str("  host  became    clients          peers            process  log\n");
+    for host in hosts {
+        let plan = &host.plan;
+        // A proxy has no peers: it listens for clients only.
+        let peers = match host.is_proxy() {
+            true => "-".to_owned(),
+            false => format!("127.0.0.1:{}", plan.peer_port),
+        };
         let _ = writeln!(
             text,
-            "  {:<6}  127.0.0.1:{:<5}  127.0.0.1:{:<5}  {:<7}  {}",
+            "  {:<4}  {:<8}  127.0.0.1:{:<5}  {peers:<15}  {:<7}  {}",
             plan.name,
+            host.role(),
             plan.client_port,
-            plan.peer_port,
-            member.process().unwrap_or(0),
+            host.process().unwrap_or(0),
             plan.log.display(),
         );
     }
-    text.push_str(&what_next(members));
+    text.push_str(&what_next(hosts));
     text
 }
 
-fn what_next(members: &[Member]) -> String {
-    let all: Vec<String> = members
-        .iter()
-        .map(|member| format!("127.0.0.1:{}", member.plan.client_port))
-        .collect();
-    let (first, last) = (&all[0], &all[all.len() - 1]);
+fn what_next(hosts: &[Host]) -> String {
+    let all: Vec<String> = hosts.iter().map(client_address).collect();
+    let first = &all[0];
+    // Through a proxy, if there is one: it is like any member.
+    let other = hosts.iter().find(|host| host.is_proxy());
+    let other = other.or(hosts.last()).map_or(first.clone(), client_address);
     let mut text = String::new();
-    let leader = members.iter().find(|member| role(member) == "leader");
-    if let Some(leader) = leader {
-        let _ = writeln!(text, "\n  leader: {}", leader.plan.name);
-    }
     let _ = write!(
         text,
         "\nNext, in another terminal:\n\n  \
          export ETCDCTL_API=3 ENDPOINTS={}\n  \
          etcdctl --endpoints {first} put greeting hello\n  \
-         etcdctl --endpoints {last} get greeting\n  \
+         etcdctl --endpoints {other} get greeting\n  \
          etcdctl --endpoints $ENDPOINTS endpoint status -w table\n  \
          curl http://{first}/health\n  \
-         curl http://{first}/v3/kv/range -d '{{\"key\":\"Z3JlZXRpbmc=\"}}'    # the same key\n",
+         curl http://{first}/v3/kv/range -d '{{\"key\":\"Z3JlZXRpbmc=\"}}'    # the same key\n  \
+         curl http://{other}/v2/keys/greeting -XPUT -d value=hello    # etcd 2's keys\n",
         all.join(","),
     );
+    let leader = hosts.iter().find(|host| host.role() == "leader");
     if let Some(process) = leader
-        .and_then(Member::process)
-        .filter(|_| 1 < members.len())
+        .and_then(Host::process)
+        .filter(|_| 1 < count(hosts, Host::is_member))
     {
         let _ = writeln!(
             text,
             "  kill -9 {process}    # the leader; another takes over"
         );
     }
-    text.push_str("\nCtrl-C ends all members.\n\n");
+    text.push_str("\nCtrl-C ends all of it.\n\n");
     text
 }
 
-fn count(members: usize) -> String {
-    if members == 1 {
-        "1 member".to_owned()
-    } else {
-        format!("{members} members")
-    }
+fn client_address(host: &Host) -> String {
+    format!("127.0.0.1:{}", host.plan.client_port)
 }
 
-fn role(member: &Member) -> &'static str {
-    match &member.state {
-        State::Up(answer) => answer.role(),
-        State::Starting => "starting",
-        State::Silent => "no answer",
-        State::Down(_) => "down",
-    }
+fn count(hosts: &[Host], what: impl Fn(&Host) -> bool) -> usize {
+    hosts.iter().filter(|host| what(host)).count()
+}
+
+fn number(count: usize, one: &str, more: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { more })
 }
 
 /// Shows states as they change.
 pub(super) enum Screen {
-    /// A line a member, redrawn in place.
+    /// A line a host, redrawn in place.
     Live(Vec<ProgressBar>),
-    /// A line a change; what was said last of each member.
+    /// A line a change; what was said last of each host.
     Plain(Vec<String>),
 }
 
 impl Screen {
-    pub(super) fn new(members: &[Member]) -> Screen {
+    pub(super) fn new(hosts: &[Host]) -> Screen {
         if !std::io::stdout().is_terminal() {
-            return Screen::Plain(members.iter().map(change).collect());
+            return Screen::Plain(hosts.iter().map(change).collect());
         }
         let lines = MultiProgress::with_draw_target(ProgressDrawTarget::stdout());
         let style = ProgressStyle::with_template("{msg}")
             .expect("the template is a constant and names a known key");
-        let bars = members
+        let bars = hosts
             .iter()
             .map(|_| lines.add(ProgressBar::new_spinner().with_style(style.clone())))
             .collect();
         Screen::Live(bars)
     }
 
-    pub(super) fn show(&mut self, members: &[Member]) {
+    pub(super) fn show(&mut self, hosts: &[Host]) {
         match self {
             Screen::Live(bars) => {
-                for (bar, member) in bars.iter().zip(members) {
-                    bar.set_message(line(member));
+                for (bar, host) in bars.iter().zip(hosts) {
+                    bar.set_message(line(host, hosts));
                 }
             }
             Screen::Plain(said) => {
-                for (said, member) in said.iter_mut().zip(members) {
-                    let now = change(member);
+                for (said, host) in said.iter_mut().zip(hosts) {
+                    let now = change(host);
                     if *said != now {
-                        println!("{}: {now}", member.plan.name);
+                        println!("{}: {now}", host.plan.name);
                         *said = now;
                     }
                 }
@@ -139,17 +148,35 @@ impl Screen {
     }
 }
 
-/// Everything about a member, in columns that fit a terminal of eighty.
-fn line(member: &Member) -> String {
-    let name = &member.plan.name;
-    let port = member.plan.client_port;
+/// Everything about a host, in columns that fit a terminal of eighty.
+fn line(host: &Host, hosts: &[Host]) -> String {
+    let name = &host.plan.name;
+    let port = host.plan.client_port;
     let start = format!("  {name:<3} :{port:<5}");
-    match &member.state {
+    match &host.state {
+        State::Up(answer) if host.is_proxy() => {
+            format!(
+                "{start}  up    {:<16} proxy     through {}",
+                "",
+                member_named(answer, hosts)
+            )
+        }
         State::Up(answer) => format!("{start}  up    {}", columns(answer)),
         State::Starting => format!("{start}  up    starting"),
+        State::Silent if host.is_proxy() => format!("{start}  up    reaches no member"),
         State::Silent => format!("{start}  up    does not answer"),
         State::Down(how) => format!("{start}  DOWN  {how}"),
     }
+}
+
+/// The member whose answer it is.
+fn member_named<'a>(answer: &Answer, hosts: &'a [Host]) -> &'a str {
+    let is_it = |host: &&Host| match &host.state {
+        State::Up(own) => host.is_member() && own.id == answer.id,
+        _ => false,
+    };
+    let found = hosts.iter().find(is_it);
+    found.map_or("a member", |host| &host.plan.name)
 }
 
 fn columns(answer: &Answer) -> String {
@@ -164,13 +191,14 @@ fn columns(answer: &Answer) -> String {
 }
 
 /// What is worth a line when it changes: not the revision, which always does.
-fn change(member: &Member) -> String {
-    match &member.state {
-        State::Up(answer) if answer.role() == "leader" => {
+fn change(host: &Host) -> String {
+    match &host.state {
+        State::Up(answer) if host.role() == "leader" => {
             format!("leads, term {}", answer.term)
         }
-        State::Up(answer) => format!("up, {}", answer.role()),
+        State::Up(_) => format!("up, {}", host.role()),
         State::Starting => "starting".to_owned(),
+        State::Silent if host.is_proxy() => "reaches no member".to_owned(),
         State::Silent => "does not answer".to_owned(),
         State::Down(how) => format!("down, {how}"),
     }

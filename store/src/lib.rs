@@ -38,4 +38,4 @@ pub use config::Config;
 pub use error::Error;
 pub use member::fatal::{FatalHandler, end_process};
 pub use open_error::OpenError;
-pub use store::Store;
+pub use store::{LogControl, Store};

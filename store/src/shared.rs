@@ -1,6 +1,6 @@
 //! What the threads of a member and its edges both see.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use keelson_core::node::{NodeStatus, Role, Standing};
@@ -10,6 +10,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use crate::config::Url;
+use crate::member::traffic::Traffic;
 
 /// Shared by the driver, the apply thread, the peer port and every request. Each lock is held for
 /// moments and never across an await.
@@ -29,6 +30,10 @@ pub(crate) struct Shared {
     learner: AtomicBool,
     /// Messages from peers that wait for the driver.
     waiting: AtomicUsize,
+    /// Nodes of the v2 tree that have expired in this life.
+    expired: AtomicU64,
+    /// What members say to each other.
+    pub(crate) traffic: Traffic,
 }
 
 impl Shared {
@@ -54,6 +59,8 @@ impl Shared {
             peers: Mutex::default(),
             learner: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
+            expired: AtomicU64::new(0),
+            traffic: Traffic::default(),
             view: RwLock::new(view.clone()),
         };
         shared.note_members(&view);
@@ -148,5 +155,15 @@ impl Shared {
     /// The driver took messages from a peer.
     pub(crate) fn note_taken(&self, count: usize) {
         self.waiting.fetch_sub(count, Ordering::Relaxed);
+    }
+
+    /// Another node of the v2 tree has expired.
+    pub(crate) fn note_expired(&self) {
+        self.expired.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many have since the start.
+    pub(crate) fn expired(&self) -> u64 {
+        self.expired.load(Ordering::Relaxed)
     }
 }

@@ -1,10 +1,10 @@
 //! The handle to a member, and how one is brought up and taken down.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crossbeam::channel::{bounded, unbounded};
 use keelson_core::node::Role;
@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::Config;
+use crate::edge::v2::{LogLevel, V2};
 use crate::member::applier::{Applier, FlushPolicy};
 use crate::member::driver::{Driver, Event};
 use crate::member::fatal::{Fatal, FatalHandler, end_process};
@@ -39,6 +40,9 @@ pub struct Store {
     pub(crate) inner: Arc<Inner>,
 }
 
+/// Changes how loud the process logs.
+pub type LogControl = Box<dyn Fn(LogLevel) + Send + Sync>;
+
 pub(crate) struct Inner {
     pub(crate) config: Config,
     pub(crate) shared: Arc<Shared>,
@@ -53,6 +57,10 @@ pub(crate) struct Inner {
     committed_at_start: keelson_core::Index,
     /// Nothing but the genesis was there.
     is_new: bool,
+    /// When it was opened.
+    pub(crate) started: SystemTime,
+    /// Who can make the log louder.
+    pub(crate) log_control: OnceLock<LogControl>,
     stopping: watch::Sender<bool>,
     published: watch::Sender<bool>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -215,8 +223,20 @@ impl Store {
             concurrent_streams_max: self.inner.config.max_concurrent_streams,
             ..crate::edge::Limits::default()
         };
-        let more = |_: &crate::edge::Drain| Default::default();
+        let more = |drain: &crate::edge::Drain| crate::edge::More {
+            first: self
+                .config()
+                .enable_v2
+                .then(|| V2::new(self.clone(), drain)),
+            routes: Default::default(),
+            router: Default::default(),
+        };
         crate::edge::serve_clients(self.clone(), listeners, limits, more, shutdown).await
+    }
+
+    /// Lets clients of the v2 API make the log louder (`/config/local/log`). For the first caller.
+    pub fn set_log_control(&self, control: LogControl) {
+        let _ = self.inner.log_control.set(control);
     }
 
     /// This member's id.
@@ -355,6 +375,8 @@ fn assemble(
         hub,
         committed_at_start: recovery.committed,
         is_new: recovery.is_new,
+        started: SystemTime::now(),
+        log_control: OnceLock::new(),
         stopping: watch::Sender::new(false),
         published: watch::Sender::new(false),
         threads: Mutex::new(threads),

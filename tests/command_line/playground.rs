@@ -1,23 +1,59 @@
-//! The playground: it starts members, tells of them, and leaves none behind.
+//! The playground: hosts come up through one URL, it tells of them, and leaves none behind.
 
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::process::{Finished, Running, eventually, free_ports, keelson};
 
-/// A base port whose members' ports are all free.
-fn base_port(members: u16) -> u16 {
-    let distances: Vec<u16> = (0..members)
+/// From the first host's client port to the discovery service's.
+const SERVICE: u16 = 8;
+
+/// A base port whose hosts' ports are all free.
+fn base_port(hosts: u16) -> u16 {
+    let mut distances: Vec<u16> = (0..hosts)
         .flat_map(|number| [number * 10, number * 10 + 1])
         .collect();
+    distances.push(SERVICE);
     free_ports(&distances)
 }
 
-fn start(members: u16, base: u16) -> Running {
-    let (members, base) = (members.to_string(), base.to_string());
+fn arguments(members: u16, proxies: u16, base: u16) -> Vec<String> {
+    [
+        ("members", members),
+        ("proxies", proxies),
+        ("base-port", base),
+    ]
+    .iter()
+    .map(|(flag, value)| format!("--{flag}={value}"))
+    .collect()
+}
+
+fn start(members: u16, proxies: u16, base: u16) -> Running {
     let mut command = keelson();
-    command.args(["playground", "--members", &members, "--base-port", &base]);
+    command
+        .arg("playground")
+        .args(arguments(members, proxies, base));
     Running::output_of(&mut command)
+}
+
+fn start_on(data: &Path, members: u16, proxies: u16, base: u16) -> Running {
+    let mut command = keelson();
+    command
+        .arg("playground")
+        .args(arguments(members, proxies, base))
+        .arg("--data-dir")
+        .arg(data);
+    Running::output_of(&mut command)
+}
+
+/// Runs to its own end, which comes only with an error.
+fn refused(words: &[String], data: Option<&Path>) -> Finished {
+    let mut command = keelson();
+    command.arg("playground").args(words);
+    if let Some(data) = data {
+        command.arg("--data-dir").arg(data);
+    }
+    Finished::of(command.output().unwrap())
 }
 
 fn data_directory(playground: &mut Running) -> PathBuf {
@@ -26,18 +62,36 @@ fn data_directory(playground: &mut Running) -> PathBuf {
     PathBuf::from(path.strip_suffix(" (removed at the end)").unwrap())
 }
 
-fn nobody_listens(members: u16, base: u16) -> bool {
+fn nobody_listens(hosts: u16, base: u16) -> bool {
     let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
-    (0..members).all(|number| free(base + number * 10))
+    free(base + SERVICE) && (0..hosts).all(|number| free(base + number * 10))
+}
+
+/// Lines of the table: name and what it became.
+fn became(playground: &mut Running) -> Vec<(String, String)> {
+    playground.wait_for("Ctrl-C ends");
+    let rows = playground.seen.iter().filter(|line| line.contains(".log"));
+    rows.map(|row| {
+        let mut words = row.split_whitespace();
+        let mut word = || words.next().unwrap().to_owned();
+        (word(), word())
+    })
+    .collect()
+}
+
+fn proxies(became: &[(String, String)]) -> Vec<&str> {
+    let proxies = became.iter().filter(|(_, role)| role == "proxy");
+    proxies.map(|(name, _)| name.as_str()).collect()
 }
 
 #[test]
-fn it_shows_what_happens_to_members_and_cleans_up() {
-    let base = base_port(3);
-    let mut playground = start(3, base);
+fn it_shows_what_happens_to_hosts_and_cleans_up() {
+    let base = base_port(4);
+    let mut playground = start(3, 1, base);
     let data = data_directory(&mut playground);
     let kill = playground.wait_for("kill -9 ");
-    playground.wait_for("Ctrl-C ends");
+    let became = became(&mut playground);
+    assert_eq!((became.len(), proxies(&became).len()), (4, 1), "{became:?}");
     let leader = kill.split_whitespace().nth(2).unwrap();
     std::process::Command::new("kill")
         .args(["-9", leader])
@@ -47,55 +101,71 @@ fn it_shows_what_happens_to_members_and_cleans_up() {
     playground.signal("INT");
     playground.wait_for("Ended.");
     assert_eq!(playground.child.wait().unwrap().code(), Some(0));
-    assert!(nobody_listens(3, base));
+    assert!(nobody_listens(4, base));
     assert!(!data.exists());
 }
 
 #[test]
-fn its_members_do_not_outlive_it() {
-    let base = base_port(1);
-    let mut playground = start(1, base);
+fn what_it_started_does_not_outlive_it() {
+    let base = base_port(2);
+    let mut playground = start(1, 1, base);
     let data = data_directory(&mut playground);
     playground.wait_for("Ctrl-C ends");
-    assert!(!nobody_listens(1, base));
+    assert!(!nobody_listens(2, base));
     playground.signal("KILL");
     playground.child.wait().unwrap();
-    eventually("the member ends", || nobody_listens(1, base));
+    eventually("the hosts and the service end", || nobody_listens(2, base));
     std::fs::remove_dir_all(data).unwrap();
+}
+
+#[test]
+fn kept_data_brings_everybody_up_as_what_they_were_without_the_token() {
+    let data = tempfile::tempdir().unwrap();
+    let base = base_port(5);
+    let mut first = start_on(data.path(), 3, 1, base);
+    let before = became(&mut first);
+    let roles: Vec<String> = proxies(&before).iter().map(ToString::to_string).collect();
+    assert_eq!((before.len(), roles.len()), (4, 1), "{before:?}");
+    first.signal("INT");
+    first.wait_for("Ended.");
+    std::fs::remove_dir_all(data.path().join("discovery")).unwrap();
+
+    let mut second = start_on(data.path(), 3, 1, base);
+    second.wait_for("not asked: every host knows");
+    let after = became(&mut second);
+    assert_eq!(proxies(&after), roles, "{after:?}");
+    assert!(!data.path().join("discovery").exists());
+    second.signal("INT");
+    second.wait_for("Ended.");
+
+    let elsewhere = refused(&arguments(3, 1, base_port(4)), Some(data.path()));
+    assert_eq!(elsewhere.code, Some(1), "{elsewhere:?}");
+    assert!(
+        elsewhere.stderr.contains("same --base-port"),
+        "{elsewhere:?}"
+    );
 }
 
 #[test]
 fn a_taken_port_is_said_before_anything_is_started() {
     let base = base_port(2);
     let _taken = TcpListener::bind(("127.0.0.1", base + 11)).unwrap();
-    let base_text = base.to_string();
-    let arguments = ["playground", "--members", "2", "--base-port", &base_text];
-    let finished = Finished::of(keelson().args(arguments).output().unwrap());
+    let finished = refused(&arguments(1, 1, base), None);
     assert_eq!(finished.code, Some(1));
-    let cause = format!("port {} (peers of m2)", base + 11);
+    let cause = format!("port {} (peers of h2)", base + 11);
     assert!(finished.stderr.contains(&cause), "{finished:?}");
     assert!(finished.stderr.contains("--base-port"), "{finished:?}");
     assert_eq!(finished.stdout, "");
 }
 
 #[test]
-fn a_member_that_cannot_start_shows_the_end_of_its_log() {
+fn a_host_that_cannot_start_shows_the_end_of_its_log() {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("m1"), "no directory").unwrap();
-    let base = base_port(1).to_string();
-    let mut command = keelson();
-    command.args([
-        "playground",
-        "--members",
-        "1",
-        "--base-port",
-        &base,
-        "--data-dir",
-    ]);
-    let finished = Finished::of(command.arg(dir.path()).output().unwrap());
+    std::fs::write(dir.path().join("h1"), "no directory").unwrap();
+    let finished = refused(&arguments(1, 0, base_port(1)), Some(dir.path()));
     assert_eq!(finished.code, Some(1), "{finished:?}");
     assert!(
-        finished.stderr.contains("m1 ended with exit status 1"),
+        finished.stderr.contains("h1 ended with exit status 1"),
         "{finished:?}"
     );
     assert!(finished.stderr.contains(" E | "), "{finished:?}");

@@ -69,9 +69,9 @@ impl Response {
 
 /// How an operation ended, as its client knows it.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
+pub enum Outcome<A = Response> {
     /// Answered.
-    Ok(Response),
+    Ok(A),
     /// Refused for good: it had no effect and never will.
     Refused(String),
     /// Nobody knows: it may take effect at any time from its call on, or never.
@@ -89,24 +89,24 @@ pub struct Moment {
 
 /// One operation, from its call to its return.
 #[derive(Clone, Debug)]
-pub struct Operation {
+pub struct Operation<Q = Request, A = Response> {
     /// Which client.
     pub client: u64,
     /// Which member it asked.
     pub member: u64,
     /// What it asked for.
-    pub request: Request,
+    pub request: Q,
     /// When.
     pub call: Moment,
     /// When its client stopped waiting. For an unknown outcome it bounds nothing.
     pub returned: Option<Moment>,
     /// How it ended.
-    pub outcome: Outcome,
+    pub outcome: Outcome<A>,
 }
 
-impl Operation {
+impl<Q, A> Operation<Q, A> {
     /// The response and the moment it came, if it did.
-    pub fn answer(&self) -> Option<(&Response, Moment)> {
+    pub fn answer(&self) -> Option<(&A, Moment)> {
         match (&self.outcome, self.returned) {
             (Outcome::Ok(response), Some(returned)) => Some((response, returned)),
             _ => None,
@@ -114,17 +114,27 @@ impl Operation {
     }
 }
 
-/// Everything the clients of one run did, in the order of their calls.
-#[derive(Clone, Debug, Default)]
-pub struct History {
+/// Everything the clients of one run did, in the order of their calls. Of the v3 API, unless said
+/// otherwise.
+#[derive(Clone, Debug)]
+pub struct History<Q = Request, A = Response> {
     /// The operations; an operation's number is its place here.
-    pub operations: Vec<Operation>,
+    pub operations: Vec<Operation<Q, A>>,
     moments: u64,
 }
 
-impl History {
+impl<Q, A> Default for History<Q, A> {
+    fn default() -> History<Q, A> {
+        History {
+            operations: Vec::new(),
+            moments: 0,
+        }
+    }
+}
+
+impl<Q, A> History<Q, A> {
     /// A client calls. Gives the operation's number.
-    pub fn call(&mut self, client: u64, member: u64, request: Request, at_ms: u64) -> usize {
+    pub fn call(&mut self, client: u64, member: u64, request: Q, at_ms: u64) -> usize {
         let call = self.moment(at_ms);
         self.operations.push(Operation {
             client,
@@ -138,7 +148,7 @@ impl History {
     }
 
     /// The client has its answer, or gives up.
-    pub fn finish(&mut self, number: usize, outcome: Outcome, at_ms: u64) {
+    pub fn finish(&mut self, number: usize, outcome: Outcome<A>, at_ms: u64) {
         let returned = self.moment(at_ms);
         let operation = &mut self.operations[number];
         assert!(operation.returned.is_none(), "an operation returns once");
@@ -147,8 +157,18 @@ impl History {
     }
 
     /// Writes one JSON object a line, for people who look for the cause of a failure.
-    pub fn write_json(&self, to: &mut dyn Write) -> io::Result<()> {
+    pub fn write_lines(
+        &self,
+        to: &mut dyn Write,
+        request_text: impl Fn(&Q) -> String,
+        answer_text: impl Fn(&A) -> String,
+    ) -> io::Result<()> {
         for (number, operation) in self.operations.iter().enumerate() {
+            let outcome = match &operation.outcome {
+                Outcome::Ok(answer) => answer_text(answer),
+                Outcome::Refused(why) => format!("refused: {why}"),
+                Outcome::Unknown => "unknown".to_owned(),
+            };
             let line = json!({
                 "operation": number,
                 "client": operation.client,
@@ -156,7 +176,7 @@ impl History {
                 "call": [operation.call.number, operation.call.at_ms],
                 "returned": operation.returned.map(|moment| [moment.number, moment.at_ms]),
                 "request": request_text(&operation.request),
-                "outcome": outcome_text(&operation.outcome),
+                "outcome": outcome,
             });
             writeln!(to, "{line}")?;
         }
@@ -169,6 +189,13 @@ impl History {
             number: self.moments,
             at_ms,
         }
+    }
+}
+
+impl History {
+    /// Writes one JSON object a line.
+    pub fn write_json(&self, to: &mut dyn Write) -> io::Result<()> {
+        self.write_lines(to, request_text, |response| format!("{response:?}"))
     }
 }
 
@@ -192,14 +219,6 @@ pub fn request_text(request: &Request) -> String {
         }
         Request::Txn(txn) => format!("txn {txn:?}"),
         Request::Compact(compact) => format!("compact {}", compact.revision),
-    }
-}
-
-fn outcome_text(outcome: &Outcome) -> String {
-    match outcome {
-        Outcome::Ok(response) => format!("{response:?}"),
-        Outcome::Refused(why) => format!("refused: {why}"),
-        Outcome::Unknown => "unknown".to_owned(),
     }
 }
 

@@ -8,9 +8,12 @@
 
 pub mod chaos;
 pub mod check;
+pub mod deis;
 pub mod differential;
+pub mod differential_v2;
 pub mod environment;
 pub mod history;
+pub mod http;
 pub mod invariant;
 pub mod model;
 pub mod proc;

@@ -1,11 +1,11 @@
-//! `keelson-benches cluster`: our clusters and another server's, under the same load, in turn.
+//! `keelson-benches`: our servers and another's, under the same load, in turn.
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use keelson_benches::cluster::{self, plan::Plan};
+use keelson_benches::{cluster, proxy, v2, watchers};
 
-/// Measurements of whole clusters.
+/// Measurements of whole servers, as child processes on loopback.
 #[derive(Parser)]
 struct Args {
     #[command(subcommand)]
@@ -14,13 +14,24 @@ struct Args {
 
 #[derive(Subcommand)]
 enum What {
-    /// Closed-loop load on clusters of child processes on loopback.
-    Cluster(Plan),
+    /// Closed-loop load of the v3 API on clusters.
+    Cluster(cluster::plan::Plan),
+    /// Closed-loop load of the v2 API over HTTP/1.1.
+    V2(v2::plan::Plan),
+    /// Thousands of v2 watches on one directory.
+    Watchers(watchers::plan::Plan),
+    /// Proxies: what the cluster feels of them, what they add, what they hold.
+    Proxy(proxy::plan::Plan),
 }
 
 fn main() -> ExitCode {
-    let What::Cluster(plan) = Args::parse().what;
-    match cluster::run(&plan) {
+    let outcome = match Args::parse().what {
+        What::Cluster(plan) => cluster::run(&plan),
+        What::V2(plan) => v2::run(&plan),
+        What::Watchers(plan) => watchers::run(&plan),
+        What::Proxy(plan) => proxy::run(&plan),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error:#}");

@@ -1,7 +1,6 @@
 //! The load: closed-loop clients on threads of their own.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,9 +12,9 @@ use keelson_proto::etcdserverpb::{PutRequest, RangeRequest};
 use tokio::task::LocalSet;
 use tonic::Status;
 
-use super::histogram::Histogram;
-use super::plan::{Op, Plan};
+use super::plan::Op;
 use super::wire::{self, Kv};
+use crate::tally::{Tally, Window};
 
 /// How long a client waits after an error, so that a dead server is not hammered.
 const BACKOFF: Duration = Duration::from_millis(10);
@@ -23,41 +22,19 @@ const BACKOFF: Duration = Duration::from_millis(10);
 /// The key that reads ask for.
 pub const READ_KEY: &[u8] = b"read-key";
 
-/// What clients saw in the measured time.
-#[derive(Clone, Debug, Default)]
-pub struct Tally {
-    /// Latencies of requests that succeeded.
-    pub latencies: Histogram,
-    /// How many requests failed.
-    pub errors: u64,
-    /// How, with the number of times each.
-    pub reasons: BTreeMap<String, u64>,
-}
-
-impl Tally {
-    /// Adds all of `other`'s.
-    pub fn merge(&mut self, other: &Tally) {
-        self.latencies.merge(&other.latencies);
-        self.errors += other.errors;
-        for (reason, count) in &other.reasons {
-            *self.reasons.entry(reason.clone()).or_default() += count;
-        }
-    }
-
-    fn fail(&mut self, status: &Status) {
-        self.errors += 1;
-        let reason = format!("{:?}: {}", status.code(), status.message());
-        *self.reasons.entry(reason).or_default() += 1;
-    }
-}
-
-/// When to begin, to measure, and to end.
+/// The size of a load.
 #[derive(Clone, Copy, Debug)]
-pub struct Window {
-    /// Requests that end before this instant are not counted.
-    pub from: Instant,
-    /// Nor are those that end after this one.
-    pub to: Instant,
+pub struct Shape {
+    /// Clients, one request each in flight.
+    pub clients: usize,
+    /// Connections that they share.
+    pub connections: usize,
+    /// Bytes of a value.
+    pub value_bytes: usize,
+    /// Distinct keys that puts write, in order, over and over.
+    pub keys: u64,
+    /// Threads that make the load.
+    pub threads: usize,
 }
 
 /// One thread's share of the load.
@@ -72,18 +49,17 @@ pub struct Share {
 }
 
 impl Share {
-    /// Cuts the operation's load into at most `plan.threads` shares.
-    pub fn cut(plan: &Plan, op: Op, endpoints: &[String], next_key: &Arc<AtomicU64>) -> Vec<Share> {
-        let (clients, connections) = (plan.clients(op), plan.connections(op, endpoints.len()));
-        let threads = plan.threads.clamp(1, clients);
+    /// Cuts the operation's load into at most `shape.threads` shares.
+    pub fn cut(op: Op, shape: Shape, urls: &[String], next_key: &Arc<AtomicU64>) -> Vec<Share> {
+        let threads = shape.threads.clamp(1, shape.clients);
         let share = |thread| Share {
             op,
-            value: Bytes::from(vec![b'v'; plan.value_bytes]),
-            keys: plan.keys,
-            clients: (thread..clients).step_by(threads).count(),
-            urls: (thread..connections)
+            value: Bytes::from(vec![b'v'; shape.value_bytes]),
+            keys: shape.keys,
+            clients: (thread..shape.clients).step_by(threads).count(),
+            urls: (thread..shape.connections)
                 .step_by(threads)
-                .map(|connection| endpoints[connection % endpoints.len()].clone())
+                .map(|connection| urls[connection % urls.len()].clone())
                 .collect(),
             next_key: Arc::clone(next_key),
         };
@@ -179,7 +155,10 @@ async fn run_client(
         if end >= window.from {
             match &outcome {
                 Ok(()) => tally.borrow_mut().latencies.record(end - begin),
-                Err(status) => tally.borrow_mut().fail(status),
+                Err(status) => {
+                    let reason = format!("{:?}: {}", status.code(), status.message());
+                    tally.borrow_mut().fail(reason);
+                }
             }
         }
         if outcome.is_err() {

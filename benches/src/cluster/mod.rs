@@ -4,13 +4,10 @@
 //! before the next round begins, so that a busy machine harms both servers alike.
 
 pub mod cell;
-pub mod histogram;
 pub mod load;
 pub mod plan;
 pub mod report;
 pub mod run;
-pub mod server;
-pub mod svg;
 pub mod wire;
 
 pub use run::run;

@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::load::Shape;
+use crate::server::Servers;
+
 /// The command line of `cluster`.
 #[derive(Args, Clone, Debug)]
 pub struct Plan {
     /// Cluster sizes.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 3, 5, 7])]
     pub members: Vec<usize>,
-    /// Our server; `keelson` beside this program if not given.
-    #[arg(long)]
-    pub binary: Option<PathBuf>,
-    /// Another server to run beside it, for example /usr/bin/etcd.
-    #[arg(long)]
-    pub against: Option<PathBuf>,
+    /// The servers.
+    #[command(flatten)]
+    pub servers: Servers,
     /// Operations, in the order in which one cluster runs them.
     #[arg(long, value_delimiter = ',', value_enum,
           default_values_t = [Op::Put1, Op::Put, Op::RangeL, Op::RangeS])]
@@ -45,15 +45,6 @@ pub struct Plan {
     /// Threads that make the load.
     #[arg(long, default_value_t = 2)]
     pub threads: usize,
-    /// Where the members' data is; it should be a disk. The system's temporary directory if not set.
-    #[arg(long)]
-    pub data_dir: Option<PathBuf>,
-    /// A flag for every member of both servers; may be given several times.
-    #[arg(long, value_name = "FLAG", allow_hyphen_values = true)]
-    pub member_flag: Vec<String>,
-    /// A flag for our members only; may be given several times.
-    #[arg(long, value_name = "FLAG", allow_hyphen_values = true)]
-    pub our_flag: Vec<String>,
     /// Where cluster.json, cluster.md and cluster.svg go.
     #[arg(long)]
     pub out: Option<PathBuf>,
@@ -70,18 +61,19 @@ impl Plan {
         Duration::from_secs_f64(self.seconds)
     }
 
-    /// How many clients the operation has.
-    pub fn clients(&self, op: Op) -> usize {
-        if op == Op::Put1 { 1 } else { self.clients }
-    }
-
-    /// How many connections the operation has, on a cluster of `members`.
-    pub fn connections(&self, op: Op, members: usize) -> usize {
-        // The one client goes round all members, as clientv3's balancer does.
-        if op == Op::Put1 {
-            members
-        } else {
-            self.connections.max(members)
+    /// The size of the operation's load on a cluster of `members`.
+    pub fn shape(&self, op: Op, members: usize) -> Shape {
+        let (clients, connections) = match op {
+            // The one client goes round all members, as clientv3's balancer does.
+            Op::Put1 => (1, members),
+            _ => (self.clients, self.connections.max(members)),
+        };
+        Shape {
+            clients,
+            connections,
+            value_bytes: self.value_bytes,
+            keys: self.keys,
+            threads: self.threads,
         }
     }
 }

@@ -3,15 +3,16 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::cell::{Cells, Measure};
+use super::cell::Cells;
 use super::plan::{Op, Plan};
-use super::server::Server;
-use super::svg;
-
-const MEGABYTE: f64 = 1e6;
+use crate::draw::percentiles::{self, Chart, Curve, Panel};
+use crate::draw::thousands;
+use crate::measure::Measure;
+use crate::server::{self, Server};
+use crate::table::{self, megabytes};
 
 /// Quantiles kept in the JSON.
 const QUANTILES: [f64; 9] = [0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 0.9999];
@@ -36,28 +37,15 @@ impl Report {
 
     /// What was run, in one line.
     pub fn headline(&self) -> String {
-        let names: Vec<&str> = self
-            .servers
-            .iter()
-            .map(|server| server.name.as_str())
-            .collect();
         format!(
             "{}: {} clients over {} connections (put1: one), {} B values, {} x {} s a cell",
-            names.join(" beside "),
+            server::names(&self.servers),
             self.plan.clients,
             self.plan.connections,
             self.plan.value_bytes,
             self.plan.rounds,
             self.plan.seconds,
         )
-    }
-
-    /// The servers' names, ours first.
-    pub fn servers(&self) -> Vec<&str> {
-        self.servers
-            .iter()
-            .map(|server| server.name.as_str())
-            .collect()
     }
 
     /// Cluster sizes, in the plan's order.
@@ -129,6 +117,27 @@ impl Report {
         text
     }
 
+    /// What is drawn: a row an operation, a column a cluster size.
+    fn chart(&self) -> Chart<'_> {
+        let panel = |row: usize, op: &Op, members: usize| {
+            let plural = if members == 1 { "member" } else { "members" };
+            let cells = (0..self.servers.len()).map(|server| self.cell(members, row, server));
+            Panel {
+                title: format!("{}, {members} {plural}", op.title()),
+                curves: cells.map(|cell| cell.map(curve)).collect(),
+            }
+        };
+        let rows = self.ops().iter().enumerate().map(|(row, op)| {
+            let sizes = self.members().iter();
+            sizes.map(|members| panel(row, op, *members)).collect()
+        });
+        Chart {
+            headline: self.headline(),
+            servers: self.servers.iter().map(|one| one.name.clone()).collect(),
+            rows: rows.collect(),
+        }
+    }
+
     /// Everything, for programs.
     pub fn json(&self) -> Value {
         let cells = self.cells.iter().map(|((members, op, server), measure)| {
@@ -141,7 +150,7 @@ impl Report {
                 "server": self.servers[*server].name,
                 "members": members,
                 "op": self.plan.ops[*op],
-                "requests": latencies.total(),
+                "requests": measure.requests,
                 "seconds": measure.seconds,
                 "requests_per_second": measure.rate(),
                 "requests_per_second_by_round": measure.rates,
@@ -171,32 +180,34 @@ impl Report {
     /// # Errors
     /// The directory cannot be written.
     pub fn write(&self, out: &Path) -> Result<()> {
-        std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
         let files = [
             ("cluster.md", self.markdown()),
             ("cluster.json", format!("{:#}\n", self.json())),
-            ("cluster.svg", svg::draw(self)),
+            ("cluster.svg", percentiles::draw(&self.chart())),
         ];
-        for (name, text) in files {
-            let path = out.join(name);
-            std::fs::write(&path, text)
-                .with_context(|| format!("cannot write {}", path.display()))?;
-        }
-        Ok(())
+        table::write(out, &files)
+    }
+}
+
+/// A cell's curve, with its rate and CPU.
+pub fn curve(measure: &Measure) -> Curve<'_> {
+    let rate = thousands(measure.rate());
+    Curve {
+        latencies: &measure.tally.latencies,
+        note: format!("{rate} req/s, {:.0} us CPU", measure.server_cpu_micros()),
     }
 }
 
 /// The figures of a cell, in the table's order.
 fn figures(measure: &Measure) -> [f64; 8] {
-    let millis = |quantile| measure.tally.latencies.quantile(quantile).as_secs_f64() * 1e3;
     [
         measure.rate(),
-        millis(0.5),
-        millis(0.99),
-        millis(0.999),
+        measure.millis(0.5),
+        measure.millis(0.99),
+        measure.millis(0.999),
         measure.server_cpu_micros(),
         measure.client_cpu_micros(),
-        measure.memory.resident as f64 / MEGABYTE,
-        measure.memory.anonymous as f64 / MEGABYTE,
+        megabytes(measure.memory.resident),
+        megabytes(measure.memory.anonymous),
     ]
 }

@@ -1,12 +1,11 @@
 //! The order of a run: sizes, rounds, servers, operations.
 
-use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use bytes::Bytes;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use keelson_proto::etcdserverpb::PutRequest;
 use keelson_tests::proc::client;
 use keelson_tests::proc::cluster::{self, Cluster};
@@ -15,27 +14,18 @@ use super::cell::{self, Cells};
 use super::load::READ_KEY;
 use super::plan::Plan;
 use super::report::Report;
-use super::server::Server;
+use crate::measure::Measure;
+use crate::progress;
+use crate::server::{Server, in_turn};
 
 /// Runs the plan, prints the table, writes the files.
 ///
 /// # Errors
 /// A server does not start, or ends by itself; the text holds the ends of the logs.
 pub fn run(plan: &Plan) -> Result<()> {
-    let servers = Server::all(plan)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let cells = runtime.block_on(async {
-        // Dropping the future ends the members and removes their data.
-        tokio::select! {
-            cells = measure(plan, &servers) => cells,
-            _ = tokio::signal::ctrl_c() => bail!("interrupted"),
-        }
-    });
-    // Load threads that were interrupted end by themselves with the process.
-    runtime.shutdown_background();
-    let report = Report::new(plan, &servers, cells?);
+    let servers = plan.servers.find()?;
+    let cells = crate::block_on(measure(plan, &servers))?;
+    let report = Report::new(plan, &servers, cells);
     print!("{}", report.markdown());
     if let Some(out) = &plan.out {
         report.write(out)?;
@@ -45,7 +35,7 @@ pub fn run(plan: &Plan) -> Result<()> {
 
 async fn measure(plan: &Plan, servers: &[Server]) -> Result<Cells> {
     let count = plan.rounds * plan.members.len() * servers.len() * plan.ops.len();
-    let progress = progress(count);
+    let progress = progress::bar(count);
     let mut cells = Cells::new();
     for round in 1..=plan.rounds {
         for members in &plan.members {
@@ -66,16 +56,6 @@ async fn measure(plan: &Plan, servers: &[Server]) -> Result<Cells> {
     Ok(cells)
 }
 
-/// The servers with their places; the second goes first in every other round, so that neither has
-/// the warmer or the more worn disk.
-fn in_turn(servers: &[Server], round: usize) -> Vec<(usize, &Server)> {
-    let mut order: Vec<_> = servers.iter().enumerate().collect();
-    if round.is_multiple_of(2) {
-        order.reverse();
-    }
-    order
-}
-
 /// Runs all operations on one fresh cluster.
 async fn one_cluster(
     plan: &Plan,
@@ -83,13 +63,13 @@ async fn one_cluster(
     members: usize,
     what: &str,
     progress: &ProgressBar,
-) -> Result<Vec<cell::Measure>> {
+) -> Result<Vec<Measure>> {
     progress.set_message(format!("{what}, starting"));
     let start = cluster::Plan {
         binary: server.binary.clone(),
         members,
         extra: server.flags.clone(),
-        parent: plan.data_dir.clone(),
+        parent: plan.servers.data_dir.clone(),
     };
     let mut cluster = Cluster::start(&start).await?;
     let put = PutRequest {
@@ -98,24 +78,15 @@ async fn one_cluster(
         ..Default::default()
     };
     client::kv(&cluster.endpoints()[0]).await?.put(put).await?;
+    let endpoints = cluster.endpoints();
     let next_key = Arc::new(AtomicU64::new(0));
     let mut measures = Vec::new();
     for op in &plan.ops {
         progress.set_message(format!("{what}, {op}"));
-        let measure = cell::run(plan, *op, &mut cluster, &next_key).await;
+        let measure = cell::run(plan, *op, &mut cluster, &endpoints, &next_key).await;
         let measure = measure.with_context(|| format!("{op}\n{}", cluster.log_tails()))?;
         measures.push(measure);
         progress.inc(1);
     }
     Ok(measures)
-}
-
-/// A bar on a terminal, nothing elsewhere.
-fn progress(cells: usize) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} ({eta} left)");
-    let style = style.expect("the template is a constant");
-    ProgressBar::new(cells as u64).with_style(style)
 }

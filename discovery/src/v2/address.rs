@@ -1,5 +1,7 @@
 //! A discovery URL, and the requests below it.
 
+use std::fmt;
+
 use url::Url;
 
 use crate::DiscoveryError;
@@ -49,6 +51,11 @@ impl DiscoveryUrl {
         &self.text
     }
 
+    /// Name or address of whoever has it.
+    pub fn host(&self) -> &str {
+        self.url.host_str().unwrap_or_default()
+    }
+
     /// What is below the token, with a query.
     pub(crate) fn at(&self, below: &str, query: &str) -> Url {
         let mut url = self.url.clone();
@@ -57,6 +64,12 @@ impl DiscoveryUrl {
         }
         url.set_query((!query.is_empty()).then_some(query));
         url
+    }
+}
+
+impl fmt::Display for DiscoveryUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.text.fmt(f)
     }
 }
 

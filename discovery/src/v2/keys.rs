@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::Deserialize;
 
+use crate::roster::Entry;
+
 /// How much of a strange answer goes into a message.
 const EXCERPT_MAX: usize = 120;
 
@@ -39,6 +41,19 @@ impl Node {
     pub fn name(&self) -> &str {
         let (_, name) = self.key.rsplit_once('/').unwrap_or(("", &self.key));
         name
+    }
+}
+
+impl Node {
+    /// A registration, if this is one. `_config` is hidden, but an old backend may show it.
+    pub fn entry(&self) -> Option<Entry> {
+        let id = self.name();
+        (!self.dir && !id.is_empty() && !id.starts_with('_')).then(|| Entry {
+            id: id.to_owned(),
+            value: self.value.trim().to_owned(),
+            created: self.created_index,
+            modified: self.modified_index,
+        })
     }
 }
 
@@ -139,11 +154,18 @@ mod tests {
     // As etcd 3.4.23 sends them.
     #[test]
     fn a_node_an_error_and_what_is_neither() {
-        let body = br#"{"action":"get","node":{"key":"/_etcd/registry/t/_config/size","value":"2","modifiedIndex":10,"createdIndex":10}}"#;
+        let body = br#"{"action":"get","node":{"key":"/_etcd/registry/t/_config/size","value":"2",
+            "modifiedIndex":10,"createdIndex":10}}"#;
         let Ok(Answer::Done(node, change)) = Answer::parse(200, body) else {
             panic!("not understood");
         };
         assert_eq!((node.name(), node.value.as_str()), ("size", "2"));
+        assert_eq!(node.entry().map(|entry| entry.id), Some("size".to_owned()));
+        let config = Node {
+            key: "/_etcd/registry/t/_config".to_owned(),
+            ..Node::default()
+        };
+        assert_eq!(config.entry(), None);
         assert_eq!((node.created_index, change.action.as_str()), (10, "get"));
 
         let body = br#"{"errorCode":100,"message":"Key not found","cause":"/t","index":12}"#;

@@ -10,19 +10,40 @@
 //! for a place takes its entry away.
 
 mod address;
-mod join;
+mod board;
 mod keys;
-mod roster;
 mod session;
 
 use std::time::Duration;
 
 pub use address::DiscoveryUrl;
-pub use join::{Outcome, cluster_of, join};
 pub use keys::{Answer, BadAnswer, Change, KeysError, Node};
-pub use roster::{Entry, Roster};
+
+use session::Session;
 
 use crate::backoff::Patience;
+use crate::join::{self, Join, Outcome};
+use crate::{DiscoveryError, Registration};
+
+/// Registers at a discovery URL and waits until the cluster is complete.
+///
+/// May be called again after a crash at any point: an entry that says what ours would say is ours.
+pub async fn join(
+    url: &str,
+    me: &Registration,
+    options: &Options,
+) -> Result<Outcome, DiscoveryError> {
+    join::check(me)?;
+    let board = Session::new(url, options)?;
+    let me = me.clone();
+    Join { board, me }.run().await
+}
+
+/// The founders of the cluster at a discovery URL, for a proxy: waits until they are complete, and
+/// registers nothing.
+pub async fn cluster_of(url: &str, options: &Options) -> Result<String, DiscoveryError> {
+    join::founders(&mut Session::new(url, options)?).await
+}
 
 /// How to speak with a discovery service.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,5 +1,7 @@
 //! Everything that can be wrong with a token or a service, and what is said about it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -257,5 +259,45 @@ async fn an_http_proxy_on_the_way_is_used() -> Result<()> {
     through.proxy = Some(format!("127.0.0.1:{}", proxy.port));
     let outcome = join(&url, &host(1, &url), &through).await?;
     ensure!(matches!(outcome, Outcome::Member { .. }), "{outcome:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_service_that_does_not_wait_makes_nobody_spin() -> Result<()> {
+    let Some(etcd) = Etcd::start().await? else {
+        return Ok(());
+    };
+    let asked = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&asked);
+    let hasty = move |line: &str| {
+        count.fetch_add(1, Ordering::Relaxed);
+        let body = r#"{"action":"get","node":{"key":"/t","dir":true}}"#;
+        let length = body.len();
+        match line.contains("recursive=true&wait=true") {
+            true => Fate::Answer(format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}"
+            )),
+            false => Fate::Pass,
+        }
+    };
+    let faults = Faults::before(etcd.port(), hasty).await?;
+    let url = faults.through(&etcd.token("2").await?, etcd.port());
+    let me = host(1, &url);
+    let options = options();
+    let joining = tokio::time::timeout(Duration::from_secs(1), join(&url, &me, &options));
+    ensure!(joining.await.is_err(), "it cannot be complete");
+    let asked = asked.load(Ordering::Relaxed);
+    ensure!(asked < 60, "{asked} requests in a second");
+    // And it comes up all the same.
+    let mut outcomes = boot(&url, [(1, Duration::ZERO), (2, Duration::ZERO)]).await?;
+    outcomes.sort_by_key(|(number, _)| *number);
+    check(&outcomes, 2)?;
+    ensure!(outcomes[0].1.full().is_none());
+    let late = boot(&url, [(3, Duration::ZERO)]).await?;
+    let error = late[0].1.full().map(|error| error.to_string());
+    ensure!(
+        error.is_some_and(|text| text.starts_with("discovery: cluster is full")),
+        "{late:?}"
+    );
     Ok(())
 }

@@ -23,6 +23,7 @@ use keelson_proto::peer::peer_message::Message as PeerMessageKind;
 use raft::{RawNode, StateRole};
 
 pub use config::{NodeConfig, NodeError, Restored};
+pub use convert::{APPEND, APPEND_RESPONSE};
 pub use io::{Append, Input, NodeStatus, Output, ReadReady, Refusal, Role, Standing};
 
 use failover::Failover;

@@ -1,7 +1,7 @@
 //! What clients speak to: one port for gRPC and HTTP.
 //!
-//! Connections are `keelson-port`'s. Requests are split between gRPC and HTTP (`service`), parsed and handed to the member behind `Backend`.
-//! Errors leave through one table (`errors`). Nothing here knows of consensus or storage.
+//! Connections are `keelson-port`'s. Requests are split between gRPC and HTTP (`service`), parsed and
+//! handed to the member behind `Backend`, those of the v2 API behind `v2::TreeBackend`. Errors leave through one table (`errors`). Nothing here knows of consensus or storage.
 
 mod backend;
 pub mod errors;
@@ -22,19 +22,34 @@ use tonic::service::Routes;
 
 pub use backend::{Backend, Versions};
 pub use keelson_port::{Drain, DrainTrigger, Limits, Parked, Parking};
-pub use service::{GrpcService, Services};
+pub use service::{FirstLook, GrpcService, Look, Services};
 
-/// Serves a member's client port: the v3 services, the operator's paths, and what the caller adds -
-/// further gRPC services and further paths. The caller gets a `Drain` for its long requests.
-pub async fn serve_clients<B: Backend>(
+/// What is served beside the v3 API and the operator's paths.
+#[derive(Default)]
+pub struct More<F> {
+    /// Further gRPC services.
+    pub routes: Routes,
+    /// Further paths.
+    pub router: Router,
+    /// Who looks at HTTP requests before all routers.
+    pub first: F,
+}
+
+/// Serves a member's client port: the v3 services, the operator's paths, and what the caller adds.
+/// The caller gets a `Drain` for its long requests.
+pub async fn serve_clients<B: Backend, F: FirstLook>(
     backend: B,
     listeners: Vec<TcpListener>,
     limits: Limits,
-    more: impl FnOnce(&Drain) -> (Routes, Router),
+    more: impl FnOnce(&Drain) -> More<F>,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let (trigger, drain) = Drain::channel();
-    let (routes, router) = more(&drain);
+    let More {
+        routes,
+        router,
+        first,
+    } = more(&drain);
     let grpc = v3::Services::new(backend.clone(), routes, drain.clone());
     let http = ops::client_router(backend.clone())
         .merge(gateway::router(backend))
@@ -45,7 +60,8 @@ pub async fn serve_clients<B: Backend>(
         shutdown.await;
         trigger.begin();
     };
-    keelson_port::serve(listeners, Services::new(grpc, http), limits, begin).await
+    let services = Services::new(grpc, first, http);
+    keelson_port::serve(listeners, services, limits, begin).await
 }
 
 /// Serves a member's peer port: the members' own services, what joining members and scripts read,
@@ -61,6 +77,6 @@ pub async fn serve_peers<B: Backend>(
     let http = ops::peer_router(backend)
         .merge(router)
         .fallback(ops::not_found);
-    let services = Services::new(routes.prepare(), http);
+    let services = Services::new(routes.prepare(), (), http);
     keelson_port::serve(listeners, services, limits, shutdown).await
 }

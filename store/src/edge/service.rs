@@ -45,6 +45,10 @@ pub enum Answer<F> {
     Grpc(F),
     /// Of the router.
     Http(Box<RouteFuture<Infallible>>),
+    /// Of whoever looked first: here it is.
+    Now(Option<Response<axum::body::Body>>),
+    /// Of whoever looked first.
+    Later(Pin<Box<dyn Future<Output = Response<axum::body::Body>> + Send>>),
 }
 
 impl<F> Future for Answer<F>
@@ -58,6 +62,14 @@ where
             Answer::Grpc(grpc) => Pin::new(grpc)
                 .poll(cx)
                 .map_ok(|response| response.map(Either::Left)),
+            Answer::Now(response) => {
+                let response = response.take().expect("polled once");
+                Poll::Ready(Ok(response.map(Either::Right)))
+            }
+            Answer::Later(answer) => {
+                let response = std::task::ready!(answer.as_mut().poll(cx));
+                Poll::Ready(Ok(response.map(Either::Right)))
+            }
             Answer::Http(http) => Pin::new(http)
                 .poll(cx)
                 .map_ok(|response| response.map(Either::Right)),
@@ -65,32 +77,72 @@ where
     }
 }
 
+/// Looks at a port's HTTP requests before the router does. The v2 API's keys are asked for so often
+/// that the router's own cost would show.
+pub trait FirstLook: Send + Sync + 'static {
+    /// What is to become of the request.
+    fn look(&self, request: Request<Incoming>) -> Look;
+}
+
+/// What is to become of a request.
+pub enum Look {
+    /// This is the answer.
+    Now(Response<axum::body::Body>),
+    /// The answer comes.
+    Later(Pin<Box<dyn Future<Output = Response<axum::body::Body>> + Send>>),
+    /// The router knows.
+    NotMine(Request<Incoming>),
+}
+
+/// Nothing goes before the router.
+impl FirstLook for () {
+    fn look(&self, request: Request<Incoming>) -> Look {
+        Look::NotMine(request)
+    }
+}
+
+impl<F: FirstLook> FirstLook for Option<F> {
+    fn look(&self, request: Request<Incoming>) -> Look {
+        match self {
+            Some(first) => first.look(request),
+            None => Look::NotMine(request),
+        }
+    }
+}
+
 /// What a port serves: gRPC over HTTP/2, the rest over either version.
-pub struct Services<G> {
+pub struct Services<G, F> {
     grpc: G,
+    first: F,
     http: Router,
 }
 
-impl<G> Services<G> {
-    /// Both together.
-    pub fn new(grpc: G, http: Router) -> Services<G> {
+impl<G, F> Services<G, F> {
+    /// All together.
+    pub fn new(grpc: G, first: F, http: Router) -> Services<G, F> {
         Services {
             grpc,
+            first,
             // Does once what axum would otherwise do for each request.
             http: http.with_state(()),
         }
     }
 }
 
-impl<G: GrpcService> Serve for Services<G> {
+impl<G: GrpcService, F: FirstLook> Serve for Services<G, F> {
     type Body = Body;
     type Future = Answer<G::Future>;
 
     fn call(&self, request: Request<Incoming>) -> Answer<G::Future> {
         if request.version() == Version::HTTP_2 && is_grpc(&request) {
-            Answer::Grpc(self.grpc.call(request))
-        } else {
-            Answer::Http(Box::new(Service::call(&mut self.http.clone(), request)))
+            return Answer::Grpc(self.grpc.call(request));
+        }
+        match self.first.look(request) {
+            Look::Now(response) => Answer::Now(Some(response)),
+            Look::Later(answer) => Answer::Later(answer),
+            Look::NotMine(request) => {
+                Answer::Http(Box::new(Service::call(&mut self.http.clone(), request)))
+            }
         }
     }
 }

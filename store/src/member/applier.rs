@@ -12,6 +12,7 @@ use crossbeam::queue::SegQueue;
 use keelson_core::engine::Engine;
 use keelson_core::node::Input;
 use keelson_core::state::{Capture, Flush, ReadView, StateError, StateMachine};
+use keelson_core::tree::Action;
 use keelson_core::{Committed, Index, SnapshotMark};
 use keelson_proto::internal;
 use tokio::sync::oneshot;
@@ -120,6 +121,9 @@ impl Applier {
             let applied = self.state.apply(committed, mine)?;
             for event in &applied.events {
                 self.hub.publish(event);
+                if event.action == Action::Expire {
+                    self.shared.note_expired();
+                }
             }
             if let Some(id) = applied.id.filter(|_| mine) {
                 self.waiters.settle(id, Outcome::Applied(applied.response));

@@ -108,6 +108,7 @@ impl Driver {
                     Some(Stage::Send)
                 }
                 Stage::Send => {
+                    self.shared.traffic.sent(output.send.iter());
                     for (to, message) in output.send.drain(..) {
                         self.outbox.send(to, message);
                     }
@@ -157,9 +158,15 @@ impl Driver {
                 self.reads.close(context);
                 self.inputs.push(Input::Read { context });
             }
-            Event::Input(input) => self.inputs.push(input),
+            Event::Input(input) => {
+                if let Input::Unreachable(peer) = input {
+                    self.shared.traffic.lost(peer);
+                }
+                self.inputs.push(input);
+            }
             Event::Peer(from, messages) => {
                 self.shared.note_taken(messages.len());
+                self.shared.traffic.received(from, &messages);
                 let inputs = messages
                     .into_iter()
                     .filter_map(|message| input_of(from, message));
@@ -191,6 +198,7 @@ impl Driver {
 
     fn persist(&mut self, output: &mut Output) {
         if let Some(append) = output.append.take() {
+            self.shared.traffic.sent(append.send_after.iter());
             let _ = self.log.send(LogJob::Append(append));
         }
         if let Some(mark) = output.truncate.take() {

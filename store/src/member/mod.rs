@@ -22,5 +22,6 @@ pub(crate) mod join;
 pub(crate) mod log_writer;
 pub(crate) mod recover;
 pub(crate) mod staging;
+pub(crate) mod traffic;
 pub(crate) mod turns;
 pub(crate) mod waiters;

@@ -49,7 +49,7 @@ pub(crate) async fn run(store: Store, grace: Duration) {
             reign = None;
             Duration::MAX
         } else if let Some(reign) = reign.as_ref().filter(|reign| reign.term == now.term) {
-            expire(&store, reign.spared(grace)).await
+            expire(&store, reign, grace).await
         } else {
             reign = begin(&store, now.term).await;
             PAUSE
@@ -73,8 +73,8 @@ async fn begin(store: &Store, term: Term) -> Option<Reign> {
 }
 
 /// Expires what is due. Returns when to look again.
-async fn expire(store: &Store, spared_index: u64) -> Duration {
-    let time_ns = now_ns();
+async fn expire(store: &Store, reign: &Reign, grace: Duration) -> Duration {
+    let (time_ns, spared_index) = (now_ns(), reign.spared(grace));
     let due = store.view().tree_next_expiry(spared_index);
     let Some(ahead_ns) = due.map(|due| due.saturating_sub(time_ns)) else {
         return TICK;
@@ -86,6 +86,7 @@ async fn expire(store: &Store, spared_index: u64) -> Duration {
     let request = TreeExpire {
         time_ns,
         spared_index,
+        term: reign.term.0,
     };
     if let Err(error) = store.propose(Op::TreeExpire(request)).await {
         tracing::debug!(%error, "could not expire what is overdue yet");

@@ -76,6 +76,9 @@ struct Total {
     snapshots: u64,
     changes: u64,
     elections: u64,
+    expiries: u64,
+    watched: u64,
+    cleared: u64,
     virtual_time: Duration,
     busy: Duration,
 }
@@ -91,6 +94,9 @@ impl Total {
         self.snapshots += tally.snapshots;
         self.changes += tally.changes;
         self.elections += tally.elections;
+        self.expiries += tally.expiries;
+        self.watched += tally.watched;
+        self.cleared += tally.cleared;
         self.virtual_time += report.virtual_time;
         self.busy += took;
     }
@@ -198,7 +204,7 @@ fn explain(arguments: &Arguments, seed: u64, failure: &Failure) {
     println!("seed {seed} failed: {}", failure.problem);
     println!("  {:?}", failure.swarm);
     match write_history(arguments, seed, failure) {
-        Ok(path) => println!("  history: {}", path.display()),
+        Ok(path) => println!("  history: {} and, of the v2 API, -v2", path.display()),
         Err(error) => println!("  history: cannot be written: {error}"),
     }
     println!("  replay: {}", replay_line(arguments, seed));
@@ -209,6 +215,9 @@ fn write_history(arguments: &Arguments, seed: u64, failure: &Failure) -> io::Res
     let path = arguments.failures.join(format!("seed-{seed}.jsonl"));
     let mut file = BufWriter::new(std::fs::File::create(&path)?);
     failure.history.write_json(&mut file)?;
+    let tree_path = arguments.failures.join(format!("seed-{seed}-v2.jsonl"));
+    let mut file = BufWriter::new(std::fs::File::create(tree_path)?);
+    failure.tree_history.write_json(&mut file)?;
     Ok(path)
 }
 
@@ -253,5 +262,9 @@ fn print_total(total: &Total, elapsed: Duration) {
     println!(
         "elections {}, restarts {}, snapshots {}, membership changes {}",
         total.elections, total.restarts, total.snapshots, total.changes
+    );
+    println!(
+        "v2: expiries {}, events watched {}, histories cleared {}",
+        total.expiries, total.watched, total.cleared
     );
 }

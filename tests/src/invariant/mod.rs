@@ -88,6 +88,8 @@ pub enum Fact<'a> {
         revision: i64,
         /// The store's hash there, now and then.
         hash: Option<u32>,
+        /// The v2 tree's digest there, as often.
+        tree: Option<u64>,
     },
     /// It may answer a linearizable read once it has applied `index`.
     ReadReady {

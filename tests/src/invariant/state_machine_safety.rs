@@ -1,5 +1,5 @@
-//! Members that have applied the same entries hold the same state: the same revision and the same
-//! hash at the same index. Raft, figure 3, "State Machine Safety"; etcd's own corruption check
+//! Members that have applied the same entries hold the same state: the same revision, the same hash
+//! and the same digest of the v2 tree at the same index. Raft, figure 3, "State Machine Safety"; etcd's own corruption check
 //! (`--experimental-initial-corrupt-check`) came of issues such as etcd#13766.
 
 use std::collections::HashMap;
@@ -12,6 +12,8 @@ pub(super) struct StateMachineSafety {
     revisions: HashMap<u64, i64>,
     /// Applied index -> hash. Never iterated.
     hashes: HashMap<u64, u32>,
+    /// Applied index -> digest of the v2 tree. Never iterated.
+    trees: HashMap<u64, u64>,
 }
 
 impl Invariant for StateMachineSafety {
@@ -25,6 +27,7 @@ impl Invariant for StateMachineSafety {
             index,
             revision,
             hash,
+            tree,
         } = fact
         else {
             return Ok(());
@@ -34,6 +37,14 @@ impl Invariant for StateMachineSafety {
             return Err(format!(
                 "{member} is at revision {revision} after entry {index}, others at {first}"
             ));
+        }
+        if let Some(tree) = tree {
+            let first = *self.trees.entry(index.0).or_insert(*tree);
+            if first != *tree {
+                return Err(format!(
+                    "{member} has another v2 tree after entry {index}: {tree:x}, others {first:x}"
+                ));
+            }
         }
         let Some(hash) = hash else {
             return Ok(());

@@ -67,6 +67,18 @@ fn locate() -> Result<PathBuf> {
     }
 }
 
+/// Where cargo builds, and `.ci/run` installs what tests need.
+///
+/// # Errors
+/// This program lies nowhere.
+pub fn target_dir() -> Result<PathBuf> {
+    let profile = profile_dir()?;
+    let target = profile.parent();
+    Ok(target
+        .context("the profile has no target directory")?
+        .to_path_buf())
+}
+
 /// `target/debug` or `target/release`: where cargo puts binaries of this build.
 fn profile_dir() -> Result<PathBuf> {
     let exe = std::env::current_exe()?;

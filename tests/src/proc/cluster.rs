@@ -120,6 +120,11 @@ impl Cluster {
             .collect()
     }
 
+    /// Process ids of the members that run.
+    pub fn pids(&self) -> Vec<u32> {
+        self.members.iter().filter_map(Member::pid).collect()
+    }
+
     /// The numbers of the members that run.
     pub fn running(&self) -> Vec<usize> {
         (0..self.members.len())

@@ -11,4 +11,5 @@ pub mod fleet;
 pub mod member;
 pub mod ports;
 pub mod process;
+pub mod proxy;
 pub mod usage;

@@ -5,7 +5,7 @@ use keelson_core::node::Input;
 use keelson_core::{Committed, Index, MemberId, ProposalId, proposal};
 
 use super::mutant::Mutant;
-use super::world::{Event, World};
+use super::world::{Event, Waiter, World};
 use crate::invariant::Fact;
 
 /// A state's hash is compared every so many entries: it reads all of it.
@@ -24,6 +24,7 @@ impl World {
             })?;
             if self.invariants.ledger().newly_committed.is_some() {
                 self.newly_committed(committed);
+                self.tree.log.commit(committed)?;
             }
         }
         if let Some(life) = self.life(id) {
@@ -68,7 +69,7 @@ impl World {
         if let Some(life) = self.life(id) {
             life.applying = false;
         }
-        self.serve_ready(id);
+        self.serve_ready(id)?;
         self.begin_apply(id);
         Ok(())
     }
@@ -80,6 +81,7 @@ impl World {
         if skipped {
             entry.entry.data = Bytes::new();
         }
+        self.mistake_entry(id, &mut entry);
         let Some(member) = self.members.get_mut(&id) else {
             return Ok(());
         };
@@ -93,22 +95,32 @@ impl World {
             None => proposal::decode(&entry.entry.data).map(|(request, _)| request),
         };
         let mine = |request: &ProposalId| request.member == id && request.boot == life.boot;
-        let operation = request.filter(mine).and_then(|id| self.waiting.remove(&id));
+        let waiter = request.filter(mine).and_then(|id| self.waiting.remove(&id));
         let applied = machine
-            .apply(&entry, operation.is_some())
+            .apply(&entry, waiter.is_some())
             .map_err(|error| error.to_string())?;
-        let hash = match index.0 % HASH_EVERY {
-            0 => Some(machine.view().hash_kv(0).map_err(|e| e.to_string())?.hash),
-            _ => None,
+        let view = machine.view();
+        self.tree.log.compare(id, index, &applied, &view)?;
+        let (hash, tree) = match index.0 % HASH_EVERY {
+            0 => {
+                let hash = view.hash_kv(0).map_err(|e| e.to_string())?.hash;
+                (Some(hash), Some(view.tree_digest()))
+            }
+            _ => (None, None),
         };
         self.fact(&Fact::Applied {
             member: id,
             index,
             revision: applied.revision,
             hash,
+            tree,
         })?;
-        if let Some(operation) = operation {
-            self.answer(operation, applied.response);
+        self.mistake_events(id, &applied.events)?;
+        match waiter {
+            Some(Waiter::Client(operation)) => self.answer(operation, applied.response),
+            Some(Waiter::Tree(operation)) => self.answer_tree(id, operation, applied.response)?,
+            Some(Waiter::Expirer) => self.expirer_hears(id),
+            None => {}
         }
         Ok(())
     }

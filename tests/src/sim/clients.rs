@@ -16,9 +16,9 @@ use keelson_proto::internal::{Command, command};
 use prost::Message;
 
 use super::mutant::Mutant;
-use super::nodes::Read;
+use super::nodes::{Asker, Life, Read};
 use super::swarm::Swarm;
-use super::world::{Event, World};
+use super::world::{Event, Waiter, World};
 use crate::history::{Outcome, Request, Response};
 
 /// What the clients remember.
@@ -67,6 +67,9 @@ impl World {
             self.clock.after(500, Event::Client(client));
             return Ok(());
         };
+        if client < self.swarm.tree_clients {
+            return self.tree_client_acts(client, member);
+        }
         let request = self.draw_request();
         let now = self.clock.now_ms();
         let operation = self.history.call(client, member.0, request.clone(), now);
@@ -79,7 +82,7 @@ impl World {
         self.clock.after(patience, Event::GiveUp(operation));
         match request {
             Request::Range(range) if range.serializable => self.serve(member, operation),
-            Request::Range(_) => self.ask_to_read(member, operation),
+            Request::Range(_) => self.ask_client_read(member, operation),
             request => self.propose(member, operation, &request),
         }
         Ok(())
@@ -146,7 +149,7 @@ impl World {
         let Some(id) = self.name_proposal(member) else {
             return;
         };
-        self.waiting.insert(id, operation);
+        self.waiting.insert(id, Waiter::Client(operation));
         let command = command.into();
         self.input(member, Input::Propose { id, command });
     }
@@ -161,19 +164,24 @@ impl World {
         })
     }
 
-    fn ask_to_read(&mut self, member: MemberId, operation: usize) {
-        let committed_at_call = Index(self.invariants.ledger().last_committed());
+    fn ask_client_read(&mut self, member: MemberId, operation: usize) {
         let without_quorum = self.mutant == Some(Mutant::ReadWithoutQuorum);
+        let leads = |life: &mut Life| life.node.status().standing.leader == member;
+        if without_quorum && self.life(member).is_some_and(leads) {
+            return self.serve(member, operation);
+        }
+        self.ask_to_read(member, Asker::Client(operation));
+    }
+
+    pub(super) fn ask_to_read(&mut self, member: MemberId, asker: Asker) {
+        let committed_at_call = Index(self.invariants.ledger().last_committed());
         let Some(life) = self.life(member) else {
             return;
         };
-        if without_quorum && life.node.status().standing.leader == member {
-            return self.serve(member, operation);
-        }
         life.contexts += 1;
         let context = life.contexts;
         let read = Read {
-            operation,
+            asker,
             committed_at_call,
         };
         life.reads.insert(context, read);
@@ -199,7 +207,7 @@ impl World {
             .ok_or("an answer to a read nobody asked for")?;
         let index = if at_once { Index(0) } else { index };
         life.ready.push((index, read));
-        self.serve_ready(id);
+        self.serve_ready(id)?;
         if at_once {
             return Ok(());
         }
@@ -211,16 +219,21 @@ impl World {
     }
 
     /// Serves the reads whose index has been applied.
-    pub(super) fn serve_ready(&mut self, id: MemberId) {
+    pub(super) fn serve_ready(&mut self, id: MemberId) -> Result<(), String> {
         let Some(life) = self.life(id) else {
-            return;
+            return Ok(());
         };
         let applied = life.applied();
         let ready = life.ready.extract_if(.., |(index, _)| *index <= applied);
-        let ready: Vec<usize> = ready.map(|(_, read)| read.operation).collect();
-        for operation in ready {
-            self.serve(id, operation);
+        let ready: Vec<Asker> = ready.map(|(_, read)| read.asker).collect();
+        for asker in ready {
+            match asker {
+                Asker::Client(operation) => self.serve(id, operation),
+                Asker::Tree(operation) => self.serve_tree(id, operation)?,
+                Asker::Expirer(term) => self.reign_begins(id, term),
+            }
         }
+        Ok(())
     }
 
     /// Answers a read from the member's state as it is.
@@ -269,7 +282,7 @@ impl World {
         for (revision, entry) in (revision + 1..).zip(&append.entries) {
             let request = proposal::decode(&entry.data).map(|(request, _)| request);
             let waiting = request.and_then(|request| self.waiting.get(&request).copied());
-            let Some(operation) = waiting else {
+            let Some(Waiter::Client(operation)) = waiting else {
                 continue;
             };
             if let Request::Put(PutRequest { prev_kv: false, .. }) =

@@ -21,6 +21,8 @@ const SETTLE_MS: u64 = 12_000;
 const WORK_MS: u64 = 3_000;
 /// And then, with nobody asking, everybody must catch up.
 const QUIET_MS: u64 = 8_000;
+/// At last not even the leader has anything to do.
+const STILL_MS: u64 = 1_000;
 
 impl World {
     /// Heals the cluster, or only a majority of it, and demands that it works.
@@ -97,6 +99,7 @@ impl World {
             ));
         }
         let first = self.history.operations.len();
+        let tree_first = self.tree.history.operations.len();
         self.run_until(healed + SETTLE_MS + WORK_MS)?;
         self.clients.quiet = true;
         let patience = self.swarm.patience_ms;
@@ -109,7 +112,7 @@ impl World {
             Outcome::Unknown => true,
         });
         match unanswered.next() {
-            None => Ok(()),
+            None => self.tree_was_answered(tree_first),
             Some(operation) => Err(format!("liveness: not answered in calm: {operation:?}")),
         }
     }
@@ -117,6 +120,9 @@ impl World {
     fn catch_up(&mut self) -> Result<(), String> {
         let quiet_from = self.clock.now_ms();
         self.run_until(quiet_from + QUIET_MS)?;
+        self.nothing_is_overdue()?;
+        self.tree.still = true;
+        self.run_until(quiet_from + QUIET_MS + STILL_MS)?;
         let last = self.invariants.ledger().last_committed();
         let mut hashes = BTreeMap::new();
         for member in self.members.values() {
@@ -137,7 +143,11 @@ impl World {
                 .ok_or("a member without state")?
                 .view();
             let hash = view.hash_kv(0).map_err(|error| error.to_string())?;
-            hashes.insert(member.id, (hash.hash, view.revision(), view.members()));
+            let tree = view.tree_digest();
+            hashes.insert(
+                member.id,
+                (hash.hash, view.revision(), view.members(), tree),
+            );
         }
         let mut distinct: Vec<_> = hashes.values().collect();
         distinct.dedup();
@@ -170,6 +180,7 @@ impl World {
         }
         replay::check(&self.history, &commits).map_err(|problem| format!("replay: {problem}"))?;
         register::check(&self.history).map_err(|problem| format!("search: {problem}"))?;
+        self.check_trees()?;
         self.compare_final_state(&mut model)
     }
 

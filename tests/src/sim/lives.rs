@@ -40,6 +40,7 @@ impl World {
                 .observe(&Fact::Synced { member: id, number })?;
         }
         self.report_status(id)?;
+        self.check_tree(id, self.clock_ns(id))?;
         let now = self.clock.now_ms();
         self.note(id.0 << 8 ^ boot ^ now << 20);
         self.plan_turn(id, now);

@@ -48,11 +48,27 @@ pub enum Mutant {
     PreviousPairLost,
     /// Tells a client that a request was refused when only its answer was lost.
     UnknownIsRefused,
+    /// Expires nodes of the v2 tree by the clock of whoever applies it.
+    ExpiryByOwnClock,
+    /// A new leader spares nothing.
+    GraceForgotten,
+    /// Forgets the v2 tree's events at a restart.
+    HistoryForgotten,
+    /// Leaves the v2 tree out of a snapshot.
+    SnapshotWithoutTree,
+    /// Names files made in order after the entry in the log.
+    InOrderByRaftIndex,
+    /// A compare looks at createdIndex.
+    SwapByCreated,
+    /// A refresh wakes watchers.
+    RefreshWakes,
+    /// Answers a local read of the v2 tree from an older view, now and then.
+    LocalReadOld,
 }
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Mutant; 21] = [
+    pub const ALL: [Mutant; 29] = [
         Mutant::AckBeforeCommit,
         Mutant::VoteNotSynced,
         Mutant::NothingSynced,
@@ -74,7 +90,30 @@ impl Mutant {
         Mutant::HardStateForgotten,
         Mutant::PreviousPairLost,
         Mutant::UnknownIsRefused,
+        Mutant::ExpiryByOwnClock,
+        Mutant::GraceForgotten,
+        Mutant::HistoryForgotten,
+        Mutant::SnapshotWithoutTree,
+        Mutant::InOrderByRaftIndex,
+        Mutant::SwapByCreated,
+        Mutant::RefreshWakes,
+        Mutant::LocalReadOld,
     ];
+
+    /// Whether only clients of the v2 API can notice.
+    pub(super) fn is_of_the_tree(self) -> bool {
+        matches!(
+            self,
+            Mutant::ExpiryByOwnClock
+                | Mutant::GraceForgotten
+                | Mutant::HistoryForgotten
+                | Mutant::SnapshotWithoutTree
+                | Mutant::InOrderByRaftIndex
+                | Mutant::SwapByCreated
+                | Mutant::RefreshWakes
+                | Mutant::LocalReadOld
+        )
+    }
 
     /// The mutant of that name, as `Debug` prints it.
     pub fn named(name: &str) -> Option<Mutant> {

@@ -10,13 +10,14 @@ use std::sync::Arc;
 use keelson_core::engine::MemoryEngine;
 use keelson_core::node::{Append, Input, Node, NodeConfig, Restored};
 use keelson_core::state::{Capture, Flush, Genesis, Limits, SnapshotBuilder, StateMachine};
-use keelson_core::{Committed, Index, MemberId, SnapshotMark};
+use keelson_core::{Committed, Index, MemberId, SnapshotMark, Term};
 use keelson_proto::internal::AppliedMark;
 use keelson_proto::peer::{RaftMessage, SnapshotChunk, snapshot_chunk};
 
 use super::mutant::Mutant;
 use super::storage::{CLUSTER, Log, Storage};
 use super::swarm::Swarm;
+use super::tree::{self, Expirer};
 
 /// A machine, with or without a process.
 pub(super) struct Member {
@@ -59,6 +60,7 @@ pub(super) struct Life {
     pub(super) ready: Vec<(Index, Read)>,
     pub(super) proposals: u64,
     pub(super) contexts: u64,
+    pub(super) expirer: Expirer,
 }
 
 /// Something for the log thread.
@@ -70,9 +72,19 @@ pub(super) enum LogWork {
 /// A linearizable read on its way.
 #[derive(Clone, Copy)]
 pub(super) struct Read {
-    /// Its number in the history.
-    pub(super) operation: usize,
+    pub(super) asker: Asker,
     pub(super) committed_at_call: Index,
+}
+
+/// Who wants to know that everything committed is applied here.
+#[derive(Clone, Copy)]
+pub(super) enum Asker {
+    /// A client, for that operation.
+    Client(usize),
+    /// A client of the v2 API.
+    Tree(usize),
+    /// A leader of that term, before it expires anything.
+    Expirer(Term),
 }
 
 /// A snapshot that consensus has been told of.
@@ -121,6 +133,9 @@ impl Member {
         let explain = |error: &dyn std::fmt::Display| format!("{} cannot start: {error}", self.id);
         let (mut log, recovered) = self.storage.open(self.id).map_err(|e| explain(&e))?;
         let engine = Arc::clone(&self.storage.engine);
+        if mutant == Some(Mutant::HistoryForgotten) {
+            tree::forget_history(&engine);
+        }
         let machine = StateMachine::open(engine, Limits::default()).map_err(|e| explain(&e))?;
         let mut restored = Restored {
             hard_state: recovered.hard_state,
@@ -192,6 +207,7 @@ impl Life {
             ready: Vec::new(),
             proposals: 0,
             contexts: 0,
+            expirer: Expirer::default(),
         }
     }
 
@@ -266,7 +282,7 @@ impl Life {
 }
 
 /// Fills a fresh engine with a snapshot's chunks; nothing if they are damaged.
-pub(super) fn build(chunks: &[SnapshotChunk]) -> Option<Arc<MemoryEngine>> {
+pub(super) fn build(chunks: &[SnapshotChunk], mutant: Option<Mutant>) -> Option<Arc<MemoryEngine>> {
     let engine = Arc::new(MemoryEngine::new());
     let mut builder = Some(SnapshotBuilder::new(Arc::clone(&engine) as Arc<_>));
     for chunk in chunks {
@@ -275,6 +291,9 @@ pub(super) fn build(chunks: &[SnapshotChunk]) -> Option<Arc<MemoryEngine>> {
             snapshot_chunk::Part::End(end) => builder.take()?.finish(end).ok()?,
             snapshot_chunk::Part::Offer(_) => {}
         }
+    }
+    if mutant == Some(Mutant::SnapshotWithoutTree) {
+        tree::forget_rows(&engine);
     }
     Some(engine)
 }

@@ -6,6 +6,7 @@ use super::dice::Dice;
 use super::mutant::Mutant;
 use super::swarm::Swarm;
 use super::world::{Tally, World};
+use crate::check::tree::TreeHistory;
 use crate::history::History;
 
 /// What to run.
@@ -42,6 +43,8 @@ pub struct Failure {
     pub swarm: Swarm,
     /// What the clients saw until then.
     pub history: History,
+    /// What those of the v2 API saw.
+    pub tree_history: TreeHistory,
 }
 
 /// Runs a seed to its end or to the first thing that is wrong.
@@ -51,6 +54,7 @@ pub struct Failure {
 pub fn run(options: &Options) -> Result<Report, Box<Failure>> {
     let mut dice = Dice::new(options.seed);
     let mut swarm = Swarm::draw(&mut dice);
+    swarm.draw_tree(&mut Dice::new(!options.seed));
     if let Some(mutant) = options.mutant {
         swarm.aim_at(mutant);
     }
@@ -63,10 +67,12 @@ fn run_swarm(options: &Options, swarm: Swarm, dice: Dice) -> Result<Report, Box<
     world.trace = options.trace;
     let outcome = world.run_until(options.seconds * 1_000);
     let outcome = outcome.and_then(|()| world.finale());
+    world.tally.expiries = world.tree.log.expiries;
+    let operations = world.history.operations.len() + world.tree.history.operations.len();
     match outcome {
         Ok(()) => Ok(Report {
             tally: world.tally,
-            operations: world.history.operations.len() as u64,
+            operations: operations as u64,
             facts: world.invariants.facts,
             virtual_time: Duration::from_millis(world.clock.now_ms()),
         }),
@@ -74,6 +80,7 @@ fn run_swarm(options: &Options, swarm: Swarm, dice: Dice) -> Result<Report, Box<
             problem,
             swarm: drawn,
             history: world.history,
+            tree_history: world.tree.history,
         })),
     }
 }

@@ -61,7 +61,7 @@ impl World {
             || self.net.is_cut(from, to)
             || self.dice.chance(self.swarm.drop);
         let mark = nodes::offered(&transfer.offer).filter(|_| !broken);
-        let built = mark.zip(nodes::build(&transfer.chunks));
+        let built = mark.zip(nodes::build(&transfer.chunks, self.mutant));
         let arrived = built.is_some();
         if let (Some((mark, engine)), Some(life)) = (built, self.life(to)) {
             // A few may wait for consensus to decide; the oldest are surely decided on.
@@ -98,6 +98,7 @@ impl World {
             index: Index(machine.applied().index),
             revision: view.revision(),
             hash: Some(view.hash_kv(0).map_err(|error| error.to_string())?.hash),
+            tree: Some(view.tree_digest()),
         };
         if machine.applied().index != mark.index.0 {
             return Err(format!(
@@ -105,6 +106,7 @@ impl World {
                 machine.applied()
             ));
         }
-        self.fact(&fact)
+        self.fact(&fact)?;
+        self.check_tree(id, self.clock_ns(id))
     }
 }

@@ -74,6 +74,16 @@ pub struct Swarm {
     pub election_ms: u64,
     /// Members ask before they campaign.
     pub pre_vote: bool,
+    /// How many of the clients speak the v2 API.
+    pub tree_clients: u64,
+    /// Watchers of the v2 tree, on top of them.
+    pub watchers: u64,
+    /// Somebody writes so much to the v2 tree now and then that its history is soon full.
+    pub bursts: bool,
+    /// Members' clocks are off by up to this, to either side.
+    pub skew_ms: u64,
+    /// How long a new leader spares nodes of the v2 tree that were set before its time.
+    pub ttl_grace_ms: u64,
 }
 
 impl Swarm {
@@ -143,6 +153,11 @@ impl Swarm {
             heartbeat_ms: 100,
             election_ms: 1_000,
             pre_vote: true,
+            tree_clients: 0,
+            watchers: 0,
+            bursts: false,
+            skew_ms: 0,
+            ttl_grace_ms: 0,
         }
     }
 
@@ -159,12 +174,35 @@ impl Swarm {
             append_bytes_max: self.append_bytes_max,
             pre_vote: self.pre_vote,
             membership: self.membership,
+            tree_clients: self.tree_clients,
+            watchers: self.watchers,
+            skew_ms: self.skew_ms,
+            ttl_grace_ms: self.ttl_grace_ms,
             ..calm
         };
     }
 
+    /// The part of the v2 API, with dice of its own: the rest of a run is drawn without it.
+    pub(super) fn draw_tree(&mut self, dice: &mut Dice) {
+        if dice.chance(0.25) {
+            return;
+        }
+        self.tree_clients = dice.between(1, self.clients);
+        self.watchers = dice.between(0, 3);
+        self.bursts = dice.chance(0.2);
+        self.skew_ms = dice.pick(&[0, 20, 300]).expect("not empty");
+        self.ttl_grace_ms = dice.pick(&[0, 500, 2_000, 5_000]).expect("not empty");
+    }
+
     /// Makes a run in which that mistake is likely to matter.
     pub(super) fn aim_at(&mut self, mutant: Mutant) {
+        match mutant.is_of_the_tree() {
+            true => {
+                self.tree_clients = self.clients;
+                (self.watchers, self.skew_ms) = (self.watchers.max(1), 300);
+            }
+            false => (self.tree_clients, self.watchers) = (0, 0),
+        }
         match mutant {
             Mutant::FlushTorn | Mutant::FlushWithoutMark => {
                 (self.crashes, self.fault_every_ms) = (true, (100, 1_000));
@@ -176,8 +214,16 @@ impl Swarm {
             Mutant::ReadWithoutQuorum => {
                 (self.partitions, self.fault_every_ms) = (true, (500, 2_000));
             }
+            Mutant::HistoryForgotten => {
+                (self.crashes, self.fault_every_ms) = (true, (100, 1_000));
+            }
+            Mutant::GraceForgotten => {
+                (self.crashes, self.fault_every_ms) = (true, (500, 2_000));
+                (self.ttl_grace_ms, self.think_ms) = (5_000, 50);
+            }
             Mutant::SnapshotIgnored
             | Mutant::SnapshotStale
+            | Mutant::SnapshotWithoutTree
             | Mutant::SnapshotWithoutMembership
             | Mutant::TruncateTooFar => {
                 (self.crashes, self.membership) = (true, true);

@@ -17,6 +17,7 @@ use super::net::{Envelope, Net};
 use super::nodes::{self, Life, LogWork, Member};
 use super::snapshots::Transfer;
 use super::swarm::Swarm;
+use super::tree::TreeWorld;
 use crate::history::{History, Outcome};
 use crate::invariant::{Fact, Invariants};
 
@@ -44,12 +45,29 @@ pub(super) enum Event {
     Client(u64),
     /// A client gives up.
     GiveUp(usize),
+    /// A client of the v2 API gives up.
+    TreeGiveUp(usize),
+    /// A watcher of the v2 tree looks what is new.
+    Watch(usize),
+    /// A member looks what is due in the v2 tree.
+    Expirer(MemberId, u64),
     /// Something goes wrong.
     Fault,
     /// A machine is switched on.
     Start(MemberId),
     /// The operator takes a machine away.
     Retire(MemberId),
+}
+
+/// Who waits for an answer to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waiter {
+    /// A client, for that operation.
+    Client(usize),
+    /// A client of the v2 API.
+    Tree(usize),
+    /// The member itself.
+    Expirer,
 }
 
 /// What happened, in numbers.
@@ -67,6 +85,12 @@ pub struct Tally {
     pub changes: u64,
     /// Elections won.
     pub elections: u64,
+    /// Nodes of the v2 tree whose time was over.
+    pub expiries: u64,
+    /// Events that watchers of the v2 tree saw.
+    pub watched: u64,
+    /// Watchers that came too late.
+    pub cleared: u64,
     /// A hash over everything that happened.
     pub trace: u64,
 }
@@ -83,8 +107,9 @@ pub(super) struct World {
     pub(super) invariants: Invariants,
     pub(super) history: History,
     pub(super) clients: Clients,
+    pub(super) tree: TreeWorld,
     /// Requests whose answer somebody waits for.
-    pub(super) waiting: BTreeMap<ProposalId, usize>,
+    pub(super) waiting: BTreeMap<ProposalId, Waiter>,
     /// Every committed command, in order.
     pub(super) commands: Vec<Bytes>,
     pub(super) tally: Tally,
@@ -108,6 +133,7 @@ impl World {
             invariants: Invariants::new(&genesis.mark),
             history: History::default(),
             clients: Clients::new(&swarm),
+            tree: TreeWorld::new(&swarm),
             waiting: BTreeMap::new(),
             commands: Vec::new(),
             tally: Tally::default(),
@@ -126,6 +152,10 @@ impl World {
         for client in 0..world.swarm.clients {
             let delay = world.dice.between(0, 2_000);
             world.clock.after(delay, Event::Client(client));
+        }
+        for watcher in 0..world.swarm.watchers {
+            let number = usize::try_from(watcher).expect("a few");
+            world.clock.after(1_000, Event::Watch(number));
         }
         let (least, _) = world.swarm.fault_every_ms;
         world.clock.after(1_000 + least, Event::Fault);
@@ -184,6 +214,15 @@ impl World {
                 self.give_up(operation);
                 Ok(())
             }
+            Event::TreeGiveUp(operation) => {
+                self.tree_give_up(operation);
+                Ok(())
+            }
+            Event::Watch(number) => self.watcher_looks(number),
+            Event::Expirer(id, boot) if self.lives(id, boot) => {
+                self.expirer_looks(id);
+                Ok(())
+            }
             Event::Fault => {
                 self.fault();
                 Ok(())
@@ -207,6 +246,7 @@ impl World {
             | Event::Flush(id, _)
             | Event::Flushed(id, _, _)
             | Event::SnapshotSent(id, _, _, _)
+            | Event::Expirer(id, _)
             | Event::Notice(id, _, _, _) => *id,
             Event::Deliver(envelope) => envelope.to,
             Event::Snapshot(transfer) => transfer.to,
@@ -316,6 +356,7 @@ impl World {
                 member: id,
                 standing,
             })?;
+            self.wake_expirer(id);
         }
         self.send(id, output.send)?;
         if let Some(append) = output.append {
@@ -326,9 +367,7 @@ impl World {
             self.read_ready(id, read.context, read.index)?;
         }
         for (proposal, refusal) in output.refused {
-            if let Some(operation) = self.waiting.remove(&proposal) {
-                self.finish(operation, Outcome::Refused(format!("{refusal:?}")));
-            }
+            self.refused(id, &proposal, &format!("{refusal:?}"));
         }
         for (to, offer) in output.snapshots {
             self.send_snapshot(id, to, offer);
@@ -348,6 +387,19 @@ impl World {
             self.clock.after(1, Event::Retire(id));
         }
         Ok(())
+    }
+
+    fn refused(&mut self, id: MemberId, proposal: &ProposalId, why: &str) {
+        match self.waiting.remove(proposal) {
+            Some(Waiter::Client(operation)) => {
+                self.finish(operation, Outcome::Refused(why.to_owned()));
+            }
+            Some(Waiter::Tree(operation)) => {
+                self.finish_tree(operation, Outcome::Refused(why.to_owned()));
+            }
+            Some(Waiter::Expirer) => self.expirer_hears(id),
+            None => {}
+        }
     }
 
     pub(super) fn report_status(&mut self, id: MemberId) -> Result<(), String> {

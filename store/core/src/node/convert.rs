@@ -32,6 +32,11 @@ const KINDS: [eraftpb::MessageType; 19] = [
     eraftpb::MessageType::MsgRequestPreVoteResponse,
 ];
 
+/// `RaftMessage::kind` of an append.
+pub const APPEND: u32 = eraftpb::MessageType::MsgAppend as u32;
+/// `RaftMessage::kind` of the answer to one.
+pub const APPEND_RESPONSE: u32 = eraftpb::MessageType::MsgAppendResponse as u32;
+
 /// A peer's message as raft-rs wants it; `None` when it is of a kind that no peer may send.
 ///
 /// Forwarded proposals and read requests are refused: raft-rs 0.7 would apply a duplicated one

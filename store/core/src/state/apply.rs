@@ -85,7 +85,9 @@ impl StateMachine {
             Op::MemberAttributes(attributes) => Ok(self.apply_attributes(attributes)),
             Op::ClusterVersion(version) => Ok(self.apply_version(version)),
             Op::Tree(request) => self.apply_tree(&request, events),
-            Op::TreeExpire(request) => Ok(self.apply_expire(&request, events)),
+            Op::TreeExpire(request) => {
+                Ok(self.apply_expire(&request, committed.entry.term, events))
+            }
         };
         Ok((Some(id), response))
     }

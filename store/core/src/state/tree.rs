@@ -9,6 +9,7 @@ use keelson_proto::internal::{TreeExpire, TreeRequest};
 
 use super::error::{Error, StateError};
 use super::{ReadView, Response, StateMachine};
+use crate::Term;
 use crate::engine::{Change, Engine, Table};
 use crate::tree::{Event, Loader, Node, Tree, TreeError};
 
@@ -29,8 +30,13 @@ impl StateMachine {
     pub(super) fn apply_expire(
         &mut self,
         request: &TreeExpire,
+        term: Term,
         events: &mut Vec<Arc<Event>>,
     ) -> Response {
+        // Handed over to a later leader, who knows better what to spare.
+        if ![0, term.0].contains(&request.term) {
+            return Response::Empty;
+        }
         events.extend(self.shared.tree.write().expire(request));
         Response::Empty
     }

@@ -57,7 +57,7 @@ pub(in crate::edge) struct Condition {
 }
 
 impl Fake {
-    pub(super) fn new(address: SocketAddr) -> Fake {
+    pub(in crate::edge) fn new(address: SocketAddr) -> Fake {
         let engine = Arc::new(MemoryEngine::new());
         let state = StateMachine::create(engine, Genesis::default(), Limits::default()).unwrap();
         let (hub, fanning) = Hub::new();
@@ -218,7 +218,8 @@ impl Backend for Fake {
     }
 
     async fn member_add(&self, _request: MemberAddRequest) -> Result<MemberAddResponse, Error> {
-        match self.condition().member_change.clone() {
+        let outcome = self.condition().member_change.clone();
+        match outcome {
             Some(outcome) => Ok(MemberAddResponse {
                 header: full(None),
                 member: Some(outcome?),
@@ -229,7 +230,8 @@ impl Backend for Fake {
     }
 
     async fn member_remove(&self, _member: MemberId) -> Result<MemberRemoveResponse, Error> {
-        match self.condition().member_change.clone() {
+        let outcome = self.condition().member_change.clone();
+        match outcome {
             Some(outcome) => outcome.map(|_| MemberRemoveResponse::default()),
             None => Err(Error::MemberNotFound),
         }
@@ -239,7 +241,8 @@ impl Backend for Fake {
         &self,
         _request: MemberUpdateRequest,
     ) -> Result<MemberUpdateResponse, Error> {
-        match self.condition().member_change.clone() {
+        let outcome = self.condition().member_change.clone();
+        match outcome {
             Some(outcome) => outcome.map(|_| MemberUpdateResponse::default()),
             None => Err(Error::MemberBadUrls),
         }

@@ -42,7 +42,7 @@ impl Port {
 
     async fn with(limits: Limits) -> Port {
         Port::serving(move |fake, listeners, asked| async move {
-            let more = |_: &_| (Routes::default(), Router::new());
+            let more = |_: &_| super::More::<()>::default();
             super::serve_clients(fake, listeners, limits, more, asked).await
         })
         .await

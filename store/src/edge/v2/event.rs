@@ -60,6 +60,9 @@ fn begin(out: &mut BytesMut, action: Action) {
 /// A node and what is below it. Paths can have ten thousand segments: no recursion.
 fn node(out: &mut BytesMut, top: &Node) {
     begin_node(out, top);
+    if top.nodes.is_empty() {
+        return end_node(out, top);
+    }
     let mut open = vec![(top, top.nodes.iter())];
     while let Some((parent, children)) = open.last_mut() {
         match children.next() {

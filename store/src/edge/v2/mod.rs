@@ -1,14 +1,18 @@
-//! etcd's v2 API over HTTP: what Deis, fleet, confd, flannel, locksmith and etcdctl 0.4 to 3.4 speak.
+//! etcd's v2 API over HTTP: what Deis, fleet, confd, flannel, locksmith and etcdctl speak.
 //!
 //! One file a resource; each tells in its first lines what differs from etcd and why. The model is
-//! etcd 3.4.23 with `--enable-v2`, whose v2 code is that of 2.3.8 but for these, where we follow 2.3:
+//! etcd 3.4.23 with `--enable-v2`, whose v2 code is that of 2.3.8 but for little. Where the two
+//! differ clients of 2.3's time cannot tell, so 3.4 is followed: answers carry the headers that let
+//! pages of any origin in, `noValueOnSuccess` is known, a semicolon in a query or a form is an
+//! error. What differs from both:
 //!
-//! - A key's `ttl` is never negative (3.4, and 2.3, show the time since an overdue key should have
-//!   gone, as the clock of the member that answers has it).
-//!
-//! and for these, where we follow 3.4, because no client of 2.3's time can tell: answers carry the
-//! headers that let pages of any origin in; `noValueOnSuccess` is known; a semicolon in a query or
-//! a form is an error.
+//! - A key's `ttl` is never negative. etcd shows how long ago an overdue key should have gone.
+//! - A path with a bare `<`, `>` or backtick, or a query with a bare `"`, `<` or `>`, is no HTTP to
+//!   our parser: 400. Go takes it. Client libraries escape them; people with curl may not.
+//! - The bounds: a target and headers of 64 KiB (etcd cuts off a target of 4 KiB, and takes 1 MiB of
+//!   headers), a form of three times `--max-request-bytes` (10 MiB), a value of that size (none), a
+//!   minute for a body (none). What is larger is refused with 400 and error 210.
+//! - An answer has its length, where etcd sends chunks; a watch that waits is sent in chunks.
 //!
 //! A path that is not clean is redirected (`path`). A key of the keys API goes through `keys`, a
 //! form through `form` and `media_type`, its parameters through `key_request`; what the tree
@@ -39,19 +43,19 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::response::Response;
-use axum::routing::any;
 use bytes::Bytes;
 use http::header::CONNECTION;
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, StatusCode, Version};
+use hyper::body::Incoming;
 use keelson_port::Drain;
 
 pub use self::backend::{LogLevel, TreeBackend};
 pub use self::stats::{FollowerStats, LeaderStats, Rate, SelfStats};
 use super::ops::{allow_any_origin, not_found_page};
+use super::service::{FirstLook, Look};
 
 /// What goes wrong with a body.
 type BoxError = Box<dyn Error + Send + Sync>;
@@ -73,24 +77,15 @@ struct Inner<B> {
     drain: Drain,
 }
 
-/// The API as a router, for whoever does not ask `V2` itself. Without a fallback, so that it can be
-/// merged into another.
-pub fn router<B: TreeBackend>(backend: B, drain: &Drain) -> Router {
-    let v2 = V2::new(backend, drain);
-    let handler = any(move |request: Request<Body>| async move { v2.answer(request).await });
-    let mut router = Router::new();
-    for path in ["/v2", "/v2/", "/v2/{*below}", log_level::PATH] {
-        router = router.route(path, handler.clone());
-    }
-    router
-}
-
-/// A path that is not clean, answered as Go's `ServeMux` does; `None` if it is, or is none. For
-/// whoever serves paths beside `/v2`.
-pub fn redirected<R>(request: &Request<R>) -> Option<Response> {
+/// A path of another API that is not clean: etcd redirects these too, "//health" and "//v2/keys".
+fn redirected<R>(request: &Request<R>) -> Option<Response> {
     let decoded = path::decode(request.uri().path())?;
-    let query = request.uri().query();
-    (!path::is_clean(&decoded)).then(|| path::redirect(request.method(), &decoded, query))
+    if path::is_clean(&decoded) || *request.method() == Method::OPTIONS {
+        return None;
+    }
+    let mut response = path::redirect(request.method(), &decoded, request.uri().query());
+    allow_any_origin(response.headers_mut());
+    Some(response)
 }
 
 impl<B: TreeBackend> V2<B> {
@@ -136,6 +131,22 @@ impl<B: TreeBackend> V2<B> {
         };
         allow_any_origin(response.headers_mut());
         response
+    }
+}
+
+impl<B: TreeBackend> FirstLook for V2<B> {
+    fn look(&self, request: Request<Incoming>) -> Look {
+        if !V2::<B>::owns(request.uri().path()) {
+            return match redirected(&request) {
+                Some(response) => Look::Now(response),
+                None => Look::NotMine(request),
+            };
+        }
+        if let Some(response) = self.answer_now(&request) {
+            return Look::Now(response);
+        }
+        let v2 = self.clone();
+        Look::Later(Box::pin(async move { v2.answer(request).await }))
     }
 }
 

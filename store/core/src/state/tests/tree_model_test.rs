@@ -190,6 +190,7 @@ impl Run {
         let request = TreeExpire {
             time_ns: self.now,
             spared_index,
+            term: 0,
         };
         let before = self.model.index;
         let view = self.machine.state.view();

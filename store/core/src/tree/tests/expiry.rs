@@ -10,6 +10,7 @@ fn expire(tree: &mut Tree, time_ns: i64, spared_index: u64) -> Vec<String> {
     let request = TreeExpire {
         time_ns,
         spared_index,
+        term: 0,
     };
     let before = tree.index();
     let events = tree.expire(&request);
@@ -52,6 +53,7 @@ fn a_directory_ends_with_one_event_and_takes_along_what_it_holds() {
     let events = tree.expire(&TreeExpire {
         time_ns: NOW + 5 * SECOND,
         spared_index: 0,
+        term: 0,
     });
     let shown: Vec<String> = events.iter().map(|done| event(done)).collect();
     assert_eq!(shown, ["expire /1/d/ @4/1 was /1/d/ @1/1 +0"]);

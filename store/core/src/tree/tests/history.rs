@@ -58,6 +58,7 @@ fn the_end_of_a_directory_is_the_end_of_all_that_begins_with_its_letters() {
     tree.expire(&TreeExpire {
         time_ns: NOW + SECOND,
         spared_index: 0,
+        term: 0,
     });
     let expected = "expire /1/e/ @4/3 was /1/e/ @3/3 +0";
     assert_eq!(scan(&tree, "/1/eel", false, 4), expected);

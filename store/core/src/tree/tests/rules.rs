@@ -211,6 +211,7 @@ fn parents_are_made_and_stay_for_ever() {
     let events = tree.expire(&TreeExpire {
         time_ns: NOW + SECOND,
         spared_index: 0,
+        term: 0,
     });
     assert_eq!(events.len(), 1);
     assert_eq!(get(&tree, "/1/a", true), "/1/a/ @1/1 [/1/a/b/ @1/1]");

@@ -1,9 +1,9 @@
 //! `/v2/auth`: who may do what in the v2 API, as etcd 2.1 to 3.4 have it.
 //!
 //! Users and roles are JSON in the tree itself, under "/2" (`records`), so they are in the log and
-//! in snapshots. Every request with a password is checked against its bcrypt hash (`passwords`), and
-//! against the roles' patterns (`access`). What users and roles are, and how they are granted more
-//! or less, is in `model`.
+//! in snapshots. A password is checked against its bcrypt hash (`passwords`), and what it is given
+//! for against the roles' patterns (`access`). What users and roles are, and how they are granted
+//! more or less, is in `model`.
 //!
 //! What differs from etcd: a role whose name has a slash does not exist (etcd would read another
 //! key), and an empty pattern matches nothing (etcd hangs up on whoever asks).

@@ -1,5 +1,6 @@
 //! The v2 API over real sockets, with the real tree and the real hub behind it.
 
+mod direct;
 mod fake;
 mod hostile;
 mod members;
@@ -31,7 +32,11 @@ async fn with(limits: Limits) -> Port {
         }
         async move {
             let backend = fake.clone();
-            let more = move |drain: &_| (Routes::default(), v2::router(backend, drain));
+            let more = move |drain: &_| crate::edge::More {
+                first: v2::V2::new(backend, drain),
+                routes: Routes::default(),
+                router: axum::Router::default(),
+            };
             serve_clients(fake, listeners, limits, more, asked).await
         }
     })

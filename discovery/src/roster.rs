@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::keys::Node;
+use crate::error::Remedies;
 use crate::registration;
 use crate::{DiscoveryError, Size};
 
@@ -17,17 +17,6 @@ pub struct Entry {
     pub created: u64,
     /// The store's index when it was changed last.
     pub modified: u64,
-}
-
-impl From<&Node> for Entry {
-    fn from(node: &Node) -> Entry {
-        Entry {
-            id: node.name().to_owned(),
-            value: node.value.trim().to_owned(),
-            created: node.created_index,
-            modified: node.modified_index,
-        }
-    }
 }
 
 /// All who registered.
@@ -45,24 +34,8 @@ impl Roster {
         Roster { size, entries }
     }
 
-    /// Reads a token's directory.
-    pub fn of(size: Size, directory: &Node) -> Roster {
-        let mut roster = Roster::new(size);
-        for node in &directory.nodes {
-            roster.add(node);
-        }
-        roster
-    }
-
-    /// Takes a node of the token's directory in, unless it is none of a member or known already.
-    pub fn add(&mut self, node: &Node) -> bool {
-        let entry = Entry::from(node);
-        // `_config` is hidden, but an old backend may show it.
-        !node.dir && !entry.id.is_empty() && !entry.id.starts_with('_') && self.insert(entry)
-    }
-
     /// Takes an entry in, unless its id is known already.
-    pub fn insert(&mut self, entry: Entry) -> bool {
+    pub fn add(&mut self, entry: Entry) -> bool {
         if self.find(&entry.id).is_some() {
             return false;
         }
@@ -99,8 +72,8 @@ impl Roster {
     }
 
     /// The founders as `--initial-cluster` has them, in the order in which they came.
-    pub fn initial_cluster(&self, url: &str) -> Result<String, DiscoveryError> {
-        self.check(url)?;
+    pub fn initial_cluster(&self, remedies: &Remedies) -> Result<String, DiscoveryError> {
+        self.check(remedies)?;
         let values: Vec<&str> = (self.founders().iter())
             .map(|entry| entry.value.as_str())
             .collect();
@@ -108,16 +81,17 @@ impl Roster {
     }
 
     /// N founders must have N names, and no URL twice.
-    fn check(&self, url: &str) -> Result<(), DiscoveryError> {
+    fn check(&self, remedies: &Remedies) -> Result<(), DiscoveryError> {
         let mut names: BTreeMap<String, &str> = BTreeMap::new();
         let mut urls: BTreeMap<String, &str> = BTreeMap::new();
         for Entry { id, value, .. } in self.founders() {
             let members =
                 registration::parse(value).map_err(|error| DiscoveryError::InvalidEntry {
-                    url: url.to_owned(),
                     id: id.clone(),
                     value: value.clone(),
                     reason: error.to_string(),
+                    remove: format!("{}/{id}", remedies.remove),
+                    renew: remedies.renew.clone(),
                 })?;
             for (name, peer_urls) in members {
                 for url in peer_urls {
@@ -140,22 +114,28 @@ impl Roster {
 mod tests {
     use super::*;
 
-    fn node(id: &str, value: &str, created_index: u64) -> Node {
-        Node {
-            key: format!("/_etcd/registry/t/{id}"),
-            value: value.to_owned(),
-            created_index,
-            modified_index: created_index,
-            ..Node::default()
+    fn remedies() -> Remedies {
+        Remedies {
+            remove: "curl -X DELETE http://d/t".to_owned(),
+            renew: "make another".to_owned(),
         }
     }
 
-    fn roster(size: &str, nodes: Vec<Node>) -> Roster {
-        let directory = Node {
-            nodes,
-            ..Node::default()
-        };
-        Roster::of(size.parse().expect("a size"), &directory)
+    fn entry(id: &str, value: &str, created: u64) -> Entry {
+        Entry {
+            id: id.to_owned(),
+            value: value.to_owned(),
+            created,
+            modified: created,
+        }
+    }
+
+    fn roster(size: &str, entries: Vec<Entry>) -> Roster {
+        let mut roster = Roster::new(size.parse().expect("a size"));
+        for entry in entries {
+            roster.add(entry);
+        }
+        roster
     }
 
     #[test]
@@ -163,12 +143,12 @@ mod tests {
         let three = roster(
             "2",
             vec![
-                node("c", "c=http://h:3", 9),
-                node("a", "a=http://h:1", 7),
-                node("b", "b=http://h:2", 8),
+                entry("c", "c=http://h:3", 9),
+                entry("a", "a=http://h:1", 7),
+                entry("b", "b=http://h:2", 8),
             ],
         );
-        let founded = three.initial_cluster("").expect("good");
+        let founded = three.initial_cluster(&remedies()).expect("good");
         assert_eq!(founded, "a=http://h:1,b=http://h:2");
         assert!(three.is_full_for("c") && three.is_full_for("d"));
         assert!(!three.is_full_for("a"));
@@ -176,11 +156,10 @@ mod tests {
     }
 
     #[test]
-    fn who_is_known_counts_once_and_configuration_not_at_all() {
-        let mut one = roster("3", vec![node("a", "a=http://h:1", 7)]);
-        assert!(!one.add(&node("a", "a=http://h:1", 7)));
-        assert!(!one.add(&node("_config", "", 6)));
-        assert!(one.add(&node("b", "b=http://h:2", 8)));
+    fn who_is_known_counts_once() {
+        let mut one = roster("3", vec![entry("a", "a=http://h:1", 7)]);
+        assert!(!one.add(entry("a", "a=http://h:1", 7)));
+        assert!(one.add(entry("b", "b=http://h:2", 8)));
         assert_eq!(one.missing(), 1);
         assert!(!one.is_full_for("z"));
     }
@@ -188,8 +167,8 @@ mod tests {
     #[test]
     fn names_and_urls_are_no_two_members() {
         let check = |other: &str| {
-            let nodes = vec![node("a", "a=http://h:1", 7), node("b", other, 8)];
-            roster("2", nodes).initial_cluster("http://d/t")
+            let entries = vec![entry("a", "a=http://h:1", 7), entry("b", other, 8)];
+            roster("2", entries).initial_cluster(&remedies())
         };
         assert!(matches!(
             check("a=http://h:2"),

@@ -28,9 +28,14 @@ impl Default for Histogram {
 impl Histogram {
     /// Counts one latency.
     pub fn record(&mut self, latency: Duration) {
+        self.record_many(latency, 1);
+    }
+
+    /// Counts one latency `count` times.
+    pub fn record_many(&mut self, latency: Duration, count: u64) {
         let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
-        self.counts[bucket(nanos)] += 1;
-        self.total += 1;
+        self.counts[bucket(nanos)] += count;
+        self.total += count;
         self.max_nanos = self.max_nanos.max(nanos);
     }
 

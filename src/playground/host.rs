@@ -1,28 +1,25 @@
-//! One member as the playground sees it: a child process and what it answers.
+//! One host as the playground sees it: a child process, what its data directory says it became, and
+//! what it answers.
 
-use std::fs::OpenOptions;
 use std::io;
-use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use keelson_proto::etcdserverpb::StatusRequest;
 use keelson_proto::etcdserverpb::maintenance_client::MaintenanceClient;
-use tokio::process::{Child, Command};
+use keelson_proxy::Role;
+use tokio::process::Child;
 use tokio::task::JoinSet;
 use tonic::transport::{Channel, Endpoint};
 
-use super::plan::MemberPlan;
+use super::child;
+use super::plan::{self, HostPlan};
 use crate::environment;
 
-/// How long a member may take to answer; more is no answer.
+/// How long a host may take to answer; more is no answer.
 const ANSWER_MAX: Duration = Duration::from_millis(400);
 
-/// Lines of a log that are shown when its member could not start.
-const TAIL_LINES: usize = 15;
-
-/// What is known of a member.
+/// What is known of a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum State {
     /// The process runs; it has not answered yet.
@@ -35,7 +32,7 @@ pub(super) enum State {
     Down(String),
 }
 
-/// What `Status` said.
+/// What `Status` said. A proxy passes on what a member says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Answer {
     pub(super) id: u64,
@@ -60,26 +57,29 @@ impl Answer {
     }
 }
 
-/// A member of the playground.
-pub(super) struct Member {
-    pub(super) plan: MemberPlan,
+/// A host of the playground.
+pub(super) struct Host {
+    pub(super) plan: HostPlan,
     pub(super) state: State,
+    /// What it became, as its data directory says.
+    became: Role,
     child: Child,
     client: MaintenanceClient<Channel>,
 }
 
-impl Member {
+impl Host {
     /// Starts the process; its log goes to the file of the plan.
-    pub(super) fn start(plan: MemberPlan) -> io::Result<Member> {
-        let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{}", plan.client_port))
+    pub(super) fn start(plan: HostPlan) -> io::Result<Host> {
+        let endpoint = Endpoint::from_shared(plan::url(plan.client_port))
             .map_err(io::Error::other)?
             .connect_timeout(ANSWER_MAX)
             .timeout(ANSWER_MAX);
         let child = spawn(&plan)?;
         let client = MaintenanceClient::new(endpoint.connect_lazy());
-        Ok(Member {
+        Ok(Host {
             plan,
             state: State::Starting,
+            became: Role::Undecided,
             child,
             client,
         })
@@ -96,9 +96,28 @@ impl Member {
         matches!(self.state, State::Down(_))
     }
 
-    /// Whether it answers and knows a leader.
+    pub(super) fn is_member(&self) -> bool {
+        self.became == Role::Member
+    }
+
+    pub(super) fn is_proxy(&self) -> bool {
+        self.became == Role::Proxy
+    }
+
+    /// Whether it answers, itself or for a member, and a leader is known.
     pub(super) fn serves(&self) -> bool {
         matches!(&self.state, State::Up(answer) if answer.leader != 0)
+    }
+
+    /// In one word or two.
+    pub(super) fn role(&self) -> &'static str {
+        match &self.state {
+            State::Up(_) if self.is_proxy() => "proxy",
+            State::Up(answer) => answer.role(),
+            State::Starting => "starting",
+            State::Silent => "no answer",
+            State::Down(_) => "down",
+        }
     }
 
     /// Its process, while there is one.
@@ -108,11 +127,7 @@ impl Member {
 
     /// Asks it to stop.
     pub(super) fn terminate(&self) {
-        let process = self.process().and_then(|id| i32::try_from(id).ok());
-        if let Some(process) = process.and_then(rustix::process::Pid::from_raw) {
-            // An error means that it is gone already.
-            let _ = rustix::process::kill_process(process, rustix::process::Signal::TERM);
-        }
+        child::terminate(&self.child);
     }
 
     /// Ends it now, and waits until it is gone. Does nothing when it is.
@@ -120,24 +135,23 @@ impl Member {
         let _ = self.child.kill().await;
     }
 
+    /// Returns when its process is gone.
+    pub(super) async fn ended(&mut self) {
+        let _ = self.child.wait().await;
+    }
+
     /// The last lines of its log.
     pub(super) fn log_tail(&self) -> String {
-        let text = std::fs::read(&self.plan.log).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        let lines: Vec<&str> = text.lines().collect();
-        let from = lines.len().saturating_sub(TAIL_LINES);
-        let tail: Vec<String> = lines[from..]
-            .iter()
-            .map(|line| format!("  {line}"))
-            .collect();
-        tail.join("\n")
+        child::tail(&self.plan.log)
     }
 
     fn take(&mut self, answer: Option<Answer>) {
         if let Ok(Some(status)) = self.child.try_wait() {
-            self.state = State::Down(describe(status));
+            self.state = State::Down(child::describe(status));
             return;
         }
+        // A directory that cannot be read is the host's trouble, and it will say so.
+        self.became = Role::of(&self.plan.data_dir).unwrap_or(self.became);
         self.state = match (answer, &self.state) {
             (Some(answer), _) => State::Up(answer),
             (None, State::Starting) => State::Starting,
@@ -146,55 +160,24 @@ impl Member {
     }
 }
 
-fn spawn(plan: &MemberPlan) -> io::Result<Child> {
-    let log = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(&plan.log)?;
+fn spawn(plan: &HostPlan) -> io::Result<Child> {
     let program = match environment::variable(environment::PLAYGROUND_BINARY) {
         Some(program) => PathBuf::from(program),
-        None => std::env::current_exe()?,
+        None => child::own_program()?,
     };
-    let mut command = Command::new(program);
-    // What the user has in the environment is meant for one member, not for all of these.
-    for (name, _) in environment::etcd_variables() {
-        command.env_remove(name);
-    }
-    command
-        .args(&plan.flags)
-        .env(environment::END_WITH_STDIN, "1")
-        // Never written to: when this process ends, however it ends, the pipe closes.
-        .stdin(Stdio::piped())
-        .stdout(log.try_clone()?)
-        .stderr(log)
-        // Ctrl-C on the terminal is for the playground, which ends the members in its own way.
-        .process_group(0)
-        .kill_on_drop(true)
-        .spawn()
+    child::spawn(&program, &plan.flags, &plan.log)
 }
 
-fn describe(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("ended with exit status {code}"),
-        (None, Some(signal)) => format!("was killed by signal {signal}"),
-        (None, None) => "ended".to_owned(),
-    }
-}
-
-/// Asks all members at once and notes what they say.
-pub(super) async fn observe_all(members: &mut [Member]) {
+/// Asks all hosts at once and notes what they say.
+pub(super) async fn observe_all(hosts: &mut [Host]) {
     let mut asked = JoinSet::new();
-    for (number, member) in members
-        .iter()
-        .enumerate()
-        .filter(|(_, member)| !member.is_down())
-    {
-        let client = member.client.clone();
+    for (number, host) in hosts.iter().enumerate().filter(|(_, host)| !host.is_down()) {
+        let client = host.client.clone();
         asked.spawn(async move { (number, ask(client).await) });
     }
     while let Some(answered) = asked.join_next().await {
         if let Ok((number, answer)) = answered {
-            members[number].take(answer);
+            hosts[number].take(answer);
         }
     }
 }
@@ -211,11 +194,4 @@ async fn ask(mut client: MaintenanceClient<Channel>) -> Option<Answer> {
         revision: header.revision,
         db_bytes: status.db_size,
     })
-}
-
-/// Returns when every process is gone.
-pub(super) async fn all_ended(members: &mut [Member]) {
-    for member in members {
-        let _ = member.child.wait().await;
-    }
 }

@@ -1,0 +1,85 @@
+//! The answers that are not the registry's, byte for byte those of Go's net/http.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
+use http::{Response, StatusCode};
+use http_body_util::{BodyExt, Empty, Full};
+
+use super::registry::Body;
+
+const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+const NOSNIFF: (HeaderName, HeaderValue) = (
+    http::header::X_CONTENT_TYPE_OPTIONS,
+    HeaderValue::from_static("nosniff"),
+);
+
+/// Where discovery.etcd.io sends browsers.
+const HOME: &str = "https://coreos.com/docs/cluster-management/setup/cluster-discovery/";
+
+fn body(text: String) -> Body {
+    let full = Full::new(Bytes::from(text));
+    full.map_err(|never| match never {}).boxed_unsync()
+}
+
+/// 200 and a text.
+pub(super) fn text(text: impl Into<String>) -> Response<Body> {
+    let mut answer = Response::new(body(text.into()));
+    answer.headers_mut().insert(CONTENT_TYPE, PLAIN);
+    answer
+}
+
+/// A text and a newline, as `http.Error` has them.
+pub(super) fn error(status: StatusCode, message: &str) -> Response<Body> {
+    let mut answer = text(format!("{message}\n"));
+    *answer.status_mut() = status;
+    let (name, value) = NOSNIFF;
+    answer.headers_mut().insert(name, value);
+    answer
+}
+
+/// 429.
+pub(super) fn too_many(wait: Duration) -> Response<Body> {
+    let seconds = wait.as_secs().max(1);
+    let message = format!(
+        "Unable to generate token: too many requests from your address; try again in {seconds} s"
+    );
+    let mut answer = error(StatusCode::TOO_MANY_REQUESTS, &message);
+    answer.headers_mut().insert(RETRY_AFTER, seconds.into());
+    answer
+}
+
+pub(super) fn robots() -> Response<Body> {
+    text("User-agent: *\nDisallow: /")
+}
+
+pub(super) fn home() -> Response<Body> {
+    moved(HOME)
+}
+
+/// 301, with the page Go writes for it.
+pub(super) fn moved(location: &str) -> Response<Body> {
+    let escaped = location.replace('&', "&amp;").replace('"', "&#34;");
+    let escaped = escaped.replace('<', "&lt;").replace('>', "&gt;");
+    let page = format!("<a href=\"{escaped}\">Moved Permanently</a>.\n\n");
+    let mut answer = Response::new(body(page));
+    *answer.status_mut() = StatusCode::MOVED_PERMANENTLY;
+    answer.headers_mut().insert(CONTENT_TYPE, HTML);
+    if let Ok(location) = HeaderValue::from_str(location) {
+        answer.headers_mut().insert(LOCATION, location);
+    }
+    answer
+}
+
+pub(super) fn not_found() -> Response<Body> {
+    error(StatusCode::NOT_FOUND, "404 page not found")
+}
+
+pub(super) fn method_not_allowed() -> Response<Body> {
+    let empty = Empty::new().map_err(|never| match never {});
+    let mut answer = Response::new(empty.boxed_unsync());
+    *answer.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    answer
+}

@@ -1,0 +1,308 @@
+//! One request.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName};
+use http::{Method, Request, Response, StatusCode, request};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use super::limits::Tries;
+use super::registry::{Body, Registry, RegistryError};
+use super::route::Route;
+use super::tokens::{self, Found, ROOT, Tokens};
+use super::{ServiceOptions, answers};
+use crate::{Size, SizeError};
+
+/// `/health` writes; no more often than this, however often it is asked.
+const HEALTH_EVERY: Duration = Duration::from_secs(1);
+
+/// A token of `/health` that could not be deleted is gone after this.
+const HEALTH_TTL: Duration = Duration::from_secs(60);
+
+/// Of this connection, not of the request. RFC 9110 7.6.1.
+const HOP_BY_HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// When the last look at our health began, and what it said if it was bad.
+type Health = Option<(Instant, Option<&'static str>)>;
+
+pub(super) struct Handler<R> {
+    tokens: Tokens<R>,
+    options: ServiceOptions,
+    new: Tries,
+    health: tokio::sync::Mutex<Health>,
+}
+
+impl<R: Registry> Handler<R> {
+    pub(super) fn new(registry: Arc<R>, options: ServiceOptions) -> Handler<R> {
+        Handler {
+            tokens: Tokens {
+                registry,
+                timeout: options.registry_timeout,
+            },
+            new: Tries::new(options.new),
+            health: tokio::sync::Mutex::default(),
+            options,
+        }
+    }
+
+    pub(super) async fn handle(&self, from: IpAddr, request: Request<Incoming>) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let collecting = Limited::new(body, self.options.body_max).collect();
+        let body = match timeout(self.options.head_timeout, collecting).await {
+            Ok(Ok(body)) => body.to_bytes(),
+            Ok(Err(_)) => {
+                return answers::error(StatusCode::PAYLOAD_TOO_LARGE, "request too large");
+            }
+            Err(_) => return answers::error(StatusCode::REQUEST_TIMEOUT, "request too slow"),
+        };
+        match Route::of(&parts.method, parts.uri.path()) {
+            Route::Home => answers::home(),
+            Route::Robots => answers::robots(),
+            Route::New => self.new_token(from, &parts, &body).await,
+            Route::Health => self.healthy().await,
+            Route::Token(path) => self.forward(&path, parts, body).await,
+            Route::Write { token, id } => self.write(&token, id, parts, body).await,
+            Route::NotFound => answers::not_found(),
+            Route::MethodNotAllowed => answers::method_not_allowed(),
+            Route::Moved(path) => match parts.uri.query() {
+                Some(query) => answers::moved(&format!("{path}?{query}")),
+                None => answers::moved(&path),
+            },
+        }
+    }
+
+    async fn new_token(
+        &self,
+        from: IpAddr,
+        parts: &request::Parts,
+        body: &Bytes,
+    ) -> Response<Body> {
+        let size = match asked_size(parts, body) {
+            None => self.options.size_default,
+            Some(text) => match read_size(&text) {
+                Ok(size) => size,
+                Err(message) => return answers::error(StatusCode::BAD_REQUEST, &message),
+            },
+        };
+        let Some(prefix) = self.prefix(parts) else {
+            let message = "Unable to generate token: the request has no Host header";
+            return answers::error(StatusCode::BAD_REQUEST, message);
+        };
+        if let Err(wait) = self.new.take(from, Instant::now()) {
+            return answers::too_many(wait);
+        }
+        match self.tokens.create(size.get(), self.options.token_ttl).await {
+            Ok(token) => {
+                info!(token, %size, %from, "new cluster created");
+                answers::text(format!("{prefix}/{token}"))
+            }
+            Err(error) => {
+                warn!(%error, %from, "cannot generate a token");
+                answers::error(StatusCode::BAD_REQUEST, "Unable to generate token")
+            }
+        }
+    }
+
+    /// What a token's URL begins with.
+    fn prefix(&self, parts: &request::Parts) -> Option<String> {
+        if let Some(prefix) = &self.options.prefix {
+            return Some(prefix.trim_end_matches('/').to_owned());
+        }
+        let host = parts.headers.get(header::HOST)?.to_str().ok()?;
+        let sane = |c: char| c.is_ascii_alphanumeric() || ".:-_[]".contains(c);
+        (!host.is_empty() && host.chars().all(sane)).then(|| format!("http://{host}"))
+    }
+
+    /// Makes a token and deletes it.
+    async fn healthy(&self) -> Response<Body> {
+        let mut health = self.health.lock().await;
+        let now = Instant::now();
+        let trouble = match *health {
+            Some((at, trouble)) if now < at + HEALTH_EVERY => trouble,
+            _ => {
+                let trouble = self.trouble().await;
+                *health = Some((now, trouble));
+                trouble
+            }
+        };
+        match trouble {
+            None => answers::text("OK"),
+            Some(message) => answers::error(StatusCode::BAD_REQUEST, message),
+        }
+    }
+
+    async fn trouble(&self) -> Option<&'static str> {
+        let token = match self.tokens.create(0, Some(HEALTH_TTL)).await {
+            Ok(token) => token,
+            Err(error) => {
+                warn!(%error, "health failed to setupToken");
+                return Some("health failed to setupToken");
+            }
+        };
+        let error = self.tokens.delete(&token).await.err()?;
+        warn!(%error, "health failed to deleteToken");
+        Some("health failed to deleteToken")
+    }
+
+    /// Writes below tokens that exist and are not overcrowded. The original lets anybody make
+    /// tokens without a size, and without end, this way.
+    async fn write(
+        &self,
+        token: &str,
+        id: Option<String>,
+        mut parts: request::Parts,
+        mut body: Bytes,
+    ) -> Response<Body> {
+        match self.tokens.look(token).await {
+            Ok(Found::Entries(count)) if self.options.entries_max <= count => {
+                let message = "the token has too many entries; make a new one";
+                return answers::error(StatusCode::FORBIDDEN, message);
+            }
+            Ok(Found::Entries(_)) => {}
+            Ok(Found::Refused(answer)) => return passed_on(answer),
+            Err(error) => return unreachable(&error),
+        }
+        let path = tokens::below(token, id.as_deref());
+        if id.is_none() {
+            // The token itself: what the registry says to a value in a directory's place. Options
+            // that would change the directory, its end of life for one, are left out.
+            parts.uri = "/".parse().expect("a path");
+            body = Bytes::from_static(b"value=");
+        }
+        self.forward(&path, parts, body).await
+    }
+
+    /// Passes a request on, and its answer back as it comes.
+    async fn forward(&self, path: &str, parts: request::Parts, body: Bytes) -> Response<Body> {
+        let mut target = format!("{ROOT}/{path}");
+        if let Some(query) = parts.uri.query() {
+            target.push('?');
+            target.push_str(query);
+        }
+        let Ok(uri) = target.parse() else {
+            return answers::not_found();
+        };
+        let wait = parts.method == Method::GET && is_wait(parts.uri.query());
+        let mut request = Request::new(body);
+        *request.uri_mut() = uri;
+        *request.method_mut() = parts.method;
+        *request.headers_mut() = end_to_end(parts.headers);
+        for name in [header::HOST, header::CONTENT_LENGTH, header::EXPECT] {
+            request.headers_mut().remove(name);
+        }
+        let calling = self.tokens.registry.call(request);
+        let answered = match wait {
+            true => calling.await,
+            false => match timeout(self.tokens.timeout, calling).await {
+                Ok(answered) => answered,
+                Err(_) => Err(RegistryError::Timeout(self.tokens.timeout)),
+            },
+        };
+        match answered {
+            Ok(answer) => passed_on(answer),
+            Err(error) => unreachable(&error),
+        }
+    }
+}
+
+fn passed_on(answer: Response<Body>) -> Response<Body> {
+    let (mut parts, body) = answer.into_parts();
+    parts.headers = end_to_end(parts.headers);
+    parts.version = http::Version::HTTP_11;
+    Response::from_parts(parts, body)
+}
+
+fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+    headers
+}
+
+/// 500, as the original says it; etcd's client tries again.
+fn unreachable(error: &dyn std::fmt::Display) -> Response<Body> {
+    warn!(%error, "the registry does not answer");
+    let message = "the registry behind this discovery service does not answer; try again";
+    answers::error(StatusCode::INTERNAL_SERVER_ERROR, message)
+}
+
+fn is_wait(query: Option<&str>) -> bool {
+    let pairs = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+    pairs
+        .into_iter()
+        .any(|(key, value)| key == "wait" && value != "false")
+}
+
+/// Go's `FormValue`: the body of a form first, then the query. Nothing when it is empty.
+fn asked_size(parts: &request::Parts, body: &Bytes) -> Option<String> {
+    let kind = parts.headers.get(header::CONTENT_TYPE);
+    let is_form = kind.is_some_and(|kind| {
+        kind.as_bytes()
+            .starts_with(b"application/x-www-form-urlencoded")
+    });
+    let posted = is_form && parts.method != Method::GET;
+    let form: &[u8] = if posted { body } else { &[] };
+    let query = parts.uri.query().unwrap_or_default().as_bytes();
+    let pairs = url::form_urlencoded::parse(form).chain(url::form_urlencoded::parse(query));
+    let mut sizes = pairs
+        .filter(|(key, _)| key == "size")
+        .map(|(_, value)| value);
+    sizes
+        .next()
+        .map(String::from)
+        .filter(|size| !size.is_empty())
+}
+
+/// A size within bounds; otherwise what Go's `strconv.Atoi` says, or the original's text and why.
+fn read_size(text: &str) -> Result<Size, String> {
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(format!("strconv.Atoi: parsing {text:?}: invalid syntax"));
+    }
+    let number: i64 = text
+        .parse()
+        .map_err(|_| format!("strconv.Atoi: parsing {text:?}: value out of range"))?;
+    let size = match u32::try_from(number) {
+        Ok(count) => count.to_string().parse::<Size>(),
+        Err(_) if number < 0 => Err(SizeError::Zero),
+        Err(_) => Err(SizeError::TooMany(u32::MAX)),
+    };
+    size.map_err(|error| format!("Unable to generate token: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_is_read_as_go_does_and_then_bounded() {
+        assert_eq!(read_size("5").map(Size::get), Ok(5));
+        assert_eq!(read_size("+05").map(Size::get), Ok(5));
+        let invalid = "strconv.Atoi: parsing \"abc\": invalid syntax";
+        assert_eq!(read_size("abc"), Err(invalid.to_owned()));
+        let range = "strconv.Atoi: parsing \"99999999999999999999\": value out of range";
+        assert_eq!(read_size("99999999999999999999"), Err(range.to_owned()));
+        for text in ["0", "-1", "100", "4294967296"] {
+            let message = read_size(text).expect_err(text);
+            assert!(
+                message.starts_with("Unable to generate token: "),
+                "{message}"
+            );
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! `keelson discovery serve` and `keelson discovery new`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{ArgAction, Parser, Subcommand};
+use keelson_discovery::service::{self, HttpRegistry, ServiceOptions};
+use keelson_discovery::{DiscoveryError, HttpError, Size, SizeError};
+use keelson_store::OpenError;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+
+use super::embedded::Embedded;
+use crate::environment;
+use crate::signals::{Signals, Stop};
+
+/// Where `discovery new` looks for the service, and where the service is by default.
+const SERVICE: &str = "http://127.0.0.1:8087";
+
+/// Members of a cluster when nobody says how many; discovery.etcd.io's figure.
+const SIZE_DEFAULT: &str = "3";
+
+/// A self-hosted discovery.etcd.io: a cluster comes up from one URL.
+#[derive(Debug, Parser)]
+#[command(name = "discovery", bin_name = "keelson discovery")]
+struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Run the service.
+    Serve(Serve),
+    /// Make a token for a new cluster and print its URL, to be given to every host as --discovery.
+    New(New),
+}
+
+#[derive(Debug, clap::Args)]
+#[command(disable_help_flag = true)]
+struct Serve {
+    /// Where to listen; :8087 is all interfaces [env: DISC_ADDR] [default: 127.0.0.1:8087].
+    #[arg(short, long, value_parser = super::address)]
+    addr: Option<String>,
+    /// What new tokens' URLs begin with [env: DISC_HOST] [default: as the client called us].
+    #[arg(short = 'h', long)]
+    host: Option<String>,
+    /// Keep tokens in this etcd's v2 API instead of a store of our own [env: DISC_ETCD].
+    #[arg(short, long)]
+    etcd: Option<String>,
+    /// Where the store of our own keeps tokens.
+    #[arg(long, default_value = "discovery.keelson")]
+    data_dir: PathBuf,
+    /// Days that a token lives; 0 is for ever.
+    #[arg(long, default_value_t = 7)]
+    token_days: u32,
+    /// Print help.
+    #[arg(long, action = ArgAction::Help)]
+    help: Option<bool>,
+}
+
+#[derive(Debug, clap::Args)]
+struct New {
+    /// The discovery service.
+    #[arg(long, default_value = SERVICE)]
+    service: String,
+    /// How many members the cluster will have [env: DEIS_NUM_INSTANCES] [default: 3].
+    #[arg(long)]
+    size: Option<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Fault {
+    #[error("cannot catch signals: {0}")]
+    Signals(std::io::Error),
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    #[error("{0}")]
+    Store(#[from] OpenError),
+    #[error("{0}")]
+    Etcd(#[from] HttpError),
+    #[error("{0}")]
+    Discovery(#[from] DiscoveryError),
+    #[error("{0}")]
+    Size(#[from] SizeError),
+}
+
+/// Runs the command.
+pub(crate) fn run(words: &[String]) -> ExitCode {
+    match Arguments::parse_from(words).what {
+        What::Serve(serve) => super::run("discovery serve", serve.run()),
+        What::New(new) => super::run("discovery new", new.run()),
+    }
+}
+
+impl Serve {
+    async fn run(self) -> Result<Option<Stop>, Fault> {
+        let mut signals = Signals::catch().map_err(Fault::Signals)?;
+        let addr = self
+            .addr
+            .clone()
+            .or_else(|| environment::variable("DISC_ADDR"));
+        let addr = addr.unwrap_or_else(|| "127.0.0.1:8087".to_owned());
+        let (listener, at) = super::listen(&addr).await?;
+        info!(address = %at, "serving discovery");
+        let etcd = self
+            .etcd
+            .clone()
+            .or_else(|| environment::variable("DISC_ETCD"));
+        let options = self.options();
+        match etcd {
+            Some(url) => {
+                let registry = Arc::new(HttpRegistry::new(&url, Duration::from_secs(1))?);
+                serve(listener, registry, options, &mut signals).await
+            }
+            None => {
+                let registry = Arc::new(Embedded::open(&self.data_dir).await?);
+                let served = serve(listener, Arc::clone(&registry), options, &mut signals).await;
+                registry.close().await;
+                served
+            }
+        }
+    }
+
+    fn options(&self) -> ServiceOptions {
+        let day = Duration::from_secs(24 * 60 * 60);
+        ServiceOptions {
+            prefix: self
+                .host
+                .clone()
+                .or_else(|| environment::variable("DISC_HOST")),
+            token_ttl: (0 < self.token_days).then(|| day * self.token_days),
+            ..ServiceOptions::default()
+        }
+    }
+}
+
+async fn serve<R: service::Registry>(
+    listener: TcpListener,
+    registry: Arc<R>,
+    options: ServiceOptions,
+    signals: &mut Signals,
+) -> Result<Option<Stop>, Fault> {
+    let (stop, stopped) = oneshot::channel::<()>();
+    let stopped = async {
+        let _ = stopped.await;
+    };
+    let serving = async {
+        let served = service::serve(listener, registry, options, stopped).await;
+        served.map_err(Fault::from)
+    };
+    super::until_stopped(serving, stop, signals).await
+}
+
+impl New {
+    async fn run(self) -> Result<Option<Stop>, Fault> {
+        let size: Size = match self.size {
+            Some(text) => text.parse()?,
+            None => match environment::deis_num_instances() {
+                Some(deis) => deis?,
+                None => SIZE_DEFAULT.parse()?,
+            },
+        };
+        if let Some(warning) = size.warning() {
+            warn!("{warning}");
+        }
+        let url = keelson_discovery::new_token(&self.service, size).await?;
+        println!("{}", url.as_str());
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
+}

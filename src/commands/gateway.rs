@@ -1,0 +1,119 @@
+//! `keelson gateway start`: etcd's TCP proxy.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use keelson_discovery::srv;
+use keelson_proxy::{GatewayConfig, GatewayError};
+use tokio::sync::oneshot;
+use tracing::info;
+
+use crate::signals::{Signals, Stop};
+
+/// Forward TCP connections to members, unread.
+#[derive(Debug, Parser)]
+#[command(name = "gateway", bin_name = "keelson gateway")]
+struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Start the gateway.
+    Start(Start),
+}
+
+#[derive(Debug, clap::Args)]
+struct Start {
+    /// Where to listen.
+    #[arg(long, default_value = "127.0.0.1:23790", value_parser = super::address)]
+    listen_addr: String,
+    /// Comma separated list of members' client addresses.
+    #[arg(long, default_value = "127.0.0.1:2379", value_delimiter = ',')]
+    endpoints: Vec<String>,
+    /// DNS domain whose SRV records name the members.
+    #[arg(long)]
+    discovery_srv: Option<String>,
+    /// Suffix of the service that is looked up there.
+    #[arg(long, default_value = "")]
+    discovery_srv_name: String,
+    /// etcd's: accept records without TLS. They are accepted.
+    #[arg(long)]
+    insecure_discovery: bool,
+    /// How often a member that cannot be reached is tried.
+    #[arg(long, default_value = "1m0s", value_parser = crate::flags::duration)]
+    retry_delay: Duration,
+    /// Not offered: the gateway reads nothing, so there is nothing to verify.
+    #[arg(long, hide = true)]
+    trusted_ca_file: Option<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Fault {
+    #[error("cannot catch signals: {0}")]
+    Signals(std::io::Error),
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    #[error("{0}")]
+    Gateway(#[from] GatewayError),
+    #[error("{0}")]
+    Srv(#[from] srv::SrvError),
+    #[error("--trusted-ca-file is not offered: TLS is a later step, and a gateway reads nothing")]
+    Tls,
+}
+
+/// Runs the command.
+pub(crate) fn run(words: &[String]) -> ExitCode {
+    let What::Start(start) = Arguments::parse_from(words).what;
+    super::run("gateway start", start.run())
+}
+
+impl Start {
+    async fn run(self) -> Result<Option<Stop>, Fault> {
+        if self.trusted_ca_file.is_some() {
+            return Err(Fault::Tls);
+        }
+        let mut signals = Signals::catch().map_err(Fault::Signals)?;
+        let endpoints = self.endpoints().await?;
+        let (listener, at) = super::listen(&self.listen_addr).await?;
+        info!(address = %at, ?endpoints, "ready to proxy client requests");
+        let config = GatewayConfig {
+            retry_delay: self.retry_delay,
+            ..GatewayConfig::new(endpoints)
+        };
+        let (stop, stopped) = oneshot::channel::<()>();
+        let stopped = async {
+            let _ = stopped.await;
+        };
+        let serving = async {
+            let served = keelson_proxy::serve_gateway(config, vec![listener], stopped).await;
+            served.map_err(Fault::from)
+        };
+        super::until_stopped(serving, stop, &mut signals).await
+    }
+
+    async fn endpoints(&self) -> Result<Vec<String>, Fault> {
+        let Some(domain) = &self.discovery_srv else {
+            return Ok(self.endpoints.clone());
+        };
+        let dns = srv::Dns::new().map_err(srv::SrvError::Unresolved)?;
+        let service = srv::Service {
+            domain: domain.clone(),
+            name: self.discovery_srv_name.clone(),
+        };
+        Ok(srv::clients(&dns, &service).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
+}

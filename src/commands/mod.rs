@@ -1,0 +1,103 @@
+//! What the binary does beside being a host: the discovery service, and etcd's two other proxies.
+
+pub(crate) mod discovery;
+mod embedded;
+pub(crate) mod gateway;
+pub(crate) mod grpc_proxy;
+
+use std::io;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tracing::info;
+
+use crate::logging::LogOptions;
+use crate::signals::{Signals, Stop};
+
+/// Connections may take so long to end.
+const STOP_MAX: Duration = Duration::from_secs(8);
+
+/// Runs a command until it ends, or is told to, and says what went wrong.
+fn run<E: std::fmt::Display>(
+    name: &str,
+    work: impl Future<Output = Result<Option<Stop>, E>>,
+) -> ExitCode {
+    // Whatever its fault, the command itself goes on.
+    let _ = LogOptions::fallback().install();
+    crate::end_with_stdin();
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("keelson {name}: cannot start threads: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let ended = runtime.block_on(work);
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    match ended {
+        Ok(Some(stop)) => stop.end_process(),
+        Ok(None) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("keelson {name}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Serves until a signal, then until `serving` has ended in good order.
+async fn until_stopped<E>(
+    serving: impl Future<Output = Result<(), E>>,
+    stop: tokio::sync::oneshot::Sender<()>,
+    signals: &mut Signals,
+) -> Result<Option<Stop>, E> {
+    tokio::pin!(serving);
+    let signal = tokio::select! {
+        served = &mut serving => return served.map(|()| None),
+        signal = signals.next() => signal,
+    };
+    info!(signal = signal.as_str(), "received signal; shutting down");
+    let _ = stop.send(());
+    let _ = tokio::time::timeout(STOP_MAX, serving).await;
+    Ok(Some(signal))
+}
+
+/// Go's way to name all interfaces: `:8087`.
+fn address(text: &str) -> Result<String, String> {
+    let full = match text.strip_prefix(':') {
+        Some(port) => format!("0.0.0.0:{port}"),
+        None => text.to_owned(),
+    };
+    match full.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(full),
+        _ => Err("give host:port, or :port for all interfaces".to_owned()),
+    }
+}
+
+async fn listen(address: &str) -> io::Result<(TcpListener, SocketAddr)> {
+    let explain = |error: io::Error| {
+        let text = format!("cannot listen on {address}: {error}; choose another address");
+        io::Error::new(error.kind(), text)
+    };
+    let listener = TcpListener::bind(address).await.map_err(explain)?;
+    let at = listener.local_addr()?;
+    Ok((listener, at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_gos() {
+        assert_eq!(address(":8087").as_deref(), Ok("0.0.0.0:8087"));
+        assert_eq!(address("localhost:1").as_deref(), Ok("localhost:1"));
+        for bad in ["", "8087", "host:", "host:70000"] {
+            assert!(address(bad).is_err(), "{bad}");
+        }
+    }
+}

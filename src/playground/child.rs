@@ -1,0 +1,74 @@
+//! A child process of the playground, with its log in a file.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+
+use tokio::process::{Child, Command};
+
+use crate::environment;
+
+/// Lines of a log that are shown when its process could not start.
+const TAIL_LINES: usize = 15;
+
+/// This program, as the playground starts it.
+pub(super) fn own_program() -> io::Result<PathBuf> {
+    std::env::current_exe()
+}
+
+/// Starts a program; it ends with this one, however that ends.
+pub(super) fn spawn(program: &Path, arguments: &[String], log: &Path) -> io::Result<Child> {
+    let log = OpenOptions::new().create(true).append(true).open(log)?;
+    let mut command = Command::new(program);
+    // What the user has in the environment is meant for one host, not for all of these.
+    for (name, _) in environment::etcd_variables() {
+        command.env_remove(name);
+    }
+    for name in [environment::DEIS_NUM_INSTANCES, environment::NOTIFY_SOCKET] {
+        command.env_remove(name);
+    }
+    command
+        .args(arguments)
+        .env(environment::END_WITH_STDIN, "1")
+        // Never written to: when this process ends, however it ends, the pipe closes.
+        .stdin(Stdio::piped())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        // Ctrl-C on the terminal is for the playground, which ends the others in its own way.
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
+}
+
+/// Asks it to stop.
+pub(super) fn terminate(child: &Child) {
+    let process = child.id().and_then(|id| i32::try_from(id).ok());
+    if let Some(process) = process.and_then(rustix::process::Pid::from_raw) {
+        // An error means that it is gone already.
+        let _ = rustix::process::kill_process(process, rustix::process::Signal::TERM);
+    }
+}
+
+/// How a process ended, in words.
+pub(super) fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("ended with exit status {code}"),
+        (None, Some(signal)) => format!("was killed by signal {signal}"),
+        (None, None) => "ended".to_owned(),
+    }
+}
+
+/// The last lines of a log.
+pub(super) fn tail(log: &Path) -> String {
+    let text = std::fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    let from = lines.len().saturating_sub(TAIL_LINES);
+    let tail: Vec<String> = lines[from..]
+        .iter()
+        .map(|line| format!("  {line}"))
+        .collect();
+    tail.join("\n")
+}

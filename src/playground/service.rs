@@ -1,0 +1,172 @@
+//! The playground's own discovery service, and the one URL that every host is given.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use keelson_discovery::{DiscoveryError, Size, SizeError};
+use keelson_proxy::Role;
+use tokio::net::TcpStream;
+use tokio::process::Child;
+use tokio::time::{Instant, sleep};
+
+use super::arguments::Arguments;
+use super::{child, plan};
+
+/// How long it may take to listen.
+const START_MAX: Duration = Duration::from_secs(30);
+
+/// How often to look whether it does.
+const POLL: Duration = Duration::from_millis(20);
+
+/// How the hosts find each other.
+pub(super) struct Discovery {
+    /// Every host is given this.
+    pub(super) url: String,
+    /// Not running when every host knows already what it is.
+    service: Option<Child>,
+}
+
+/// Why there is no URL to give.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ServiceError {
+    #[error("cannot start the discovery service: {0}")]
+    Spawn(io::Error),
+    #[error("the discovery service {0}. The end of its log:\n{1}")]
+    Ended(String, String),
+    #[error("the discovery service does not listen after {0} seconds. The end of its log:\n{1}")]
+    Late(u64, String),
+    #[error("{0}")]
+    Token(#[from] DiscoveryError),
+    #[error("{0}")]
+    Size(#[from] SizeError),
+    #[error("cannot keep the discovery URL in {0}: {1}")]
+    Kept(PathBuf, io::Error),
+    #[error(
+        "the data in {0} was made with other ports (its discovery URL is {1}): start it with the \
+         same --base-port, or choose another --data-dir"
+    )]
+    OtherPorts(PathBuf, String),
+}
+
+impl Discovery {
+    /// The URL of an earlier run, or a new one; and the service, if any host will ask it.
+    pub(super) async fn bring_up(
+        arguments: &Arguments,
+        data: &Path,
+    ) -> Result<Discovery, ServiceError> {
+        let file = data.join("discovery.url");
+        let port = plan::service_port(arguments);
+        let kept = kept_url(&file, &plan::url(port))?;
+        let dirs = plan::data_dirs(arguments, data);
+        let undecided = dirs
+            .iter()
+            .any(|dir| matches!(Role::of(dir), Ok(Role::Undecided)));
+        if let Some(url) = kept.clone().filter(|_| !undecided) {
+            return Ok(Discovery { url, service: None });
+        }
+        let service = Some(start(data, port).await?);
+        if let Some(url) = kept {
+            return Ok(Discovery { url, service });
+        }
+        let size: Size = arguments.members.to_string().parse()?;
+        let url = keelson_discovery::new_token(&plan::url(port), size).await?;
+        let url = url.as_str().to_owned();
+        std::fs::write(&file, &url).map_err(|error| ServiceError::Kept(file, error))?;
+        Ok(Discovery { url, service })
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.service.is_some()
+    }
+
+    /// Asks the service to stop.
+    pub(super) fn terminate(&self) {
+        self.service.iter().for_each(child::terminate);
+    }
+
+    /// Returns when the service is gone.
+    pub(super) async fn ended(&mut self) {
+        if let Some(service) = &mut self.service {
+            let _ = service.wait().await;
+        }
+    }
+
+    /// Ends it now, and waits until it is gone. Does nothing when it is.
+    pub(super) async fn kill(&mut self) {
+        if let Some(service) = &mut self.service {
+            let _ = service.kill().await;
+        }
+    }
+}
+
+fn kept_url(file: &Path, service: &str) -> Result<Option<String>, ServiceError> {
+    let url = match std::fs::read_to_string(file) {
+        Ok(url) => url.trim().to_owned(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(ServiceError::Kept(file.to_owned(), error)),
+    };
+    if url.is_empty() {
+        return Ok(None);
+    }
+    if url.starts_with(&format!("{service}/")) {
+        return Ok(Some(url));
+    }
+    let data = file.parent().unwrap_or(file).to_owned();
+    Err(ServiceError::OtherPorts(data, url))
+}
+
+/// Starts the service, and waits until it listens.
+async fn start(data: &Path, port: u16) -> Result<Child, ServiceError> {
+    let address = format!("127.0.0.1:{port}");
+    let log = data.join("discovery.log");
+    let dir = data.join("discovery").display().to_string();
+    // A playground that is taken up again after months has the same token.
+    let words = [
+        "discovery",
+        "serve",
+        "--addr",
+        &address,
+        "--data-dir",
+        &dir,
+        "--token-days",
+        "0",
+    ];
+    let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+    let program = child::own_program().map_err(ServiceError::Spawn)?;
+    let mut child = child::spawn(&program, &words, &log).map_err(ServiceError::Spawn)?;
+    let deadline = Instant::now() + START_MAX;
+    while TcpStream::connect(&address).await.is_err() {
+        if let Ok(Some(status)) = child.try_wait() {
+            return Err(ServiceError::Ended(
+                child::describe(status),
+                child::tail(&log),
+            ));
+        }
+        if deadline < Instant::now() {
+            return Err(ServiceError::Late(START_MAX.as_secs(), child::tail(&log)));
+        }
+        sleep(POLL).await;
+    }
+    Ok(child)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_kept_for_its_ports_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("discovery.url");
+        let kept = |service| kept_url(&file, service);
+        assert_eq!(kept("http://127.0.0.1:2387").unwrap(), None);
+        std::fs::write(&file, "http://127.0.0.1:2387/abc\n").unwrap();
+        let url = kept("http://127.0.0.1:2387").unwrap();
+        assert_eq!(url.as_deref(), Some("http://127.0.0.1:2387/abc"));
+        for other in ["http://127.0.0.1:238", "http://127.0.0.1:12387"] {
+            let error = kept(other).unwrap_err().to_string();
+            assert!(error.contains("--base-port"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! `Store` as the v2 API sees it.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use keelson_core::MemberId;
+use keelson_core::node::Role;
+use keelson_core::tree::{Event, Node, TreeError};
+use keelson_proto::internal::TreeRequest;
+
+use super::{ChangeError, Watch, Wish, requests};
+use crate::edge::v2::{FollowerStats, LeaderStats, LogLevel, Rate, SelfStats, TreeBackend};
+use crate::member::traffic::{Flow, Latency};
+use crate::{Error, Store};
+
+impl TreeBackend for Store {
+    fn tree_get(&self, path: &[u8], recursive: bool) -> Result<(Node, u64), TreeError> {
+        Store::tree_get(self, path, recursive)
+    }
+
+    async fn tree_change(&self, request: TreeRequest) -> Result<Arc<Event>, ChangeError> {
+        Store::tree_change(self, request).await
+    }
+
+    fn tree_watch(&self, wish: Wish) -> Result<Watch, TreeError> {
+        Store::tree_watch(self, wish)
+    }
+
+    async fn read_index(&self) -> Result<(), Error> {
+        Store::read_index(self).await
+    }
+
+    fn raft_mark(&self) -> (u64, u64) {
+        let index = self.inner.shared.node().committed.0;
+        (index, self.inner.shared.standing().term.0)
+    }
+
+    fn now_ns(&self) -> i64 {
+        requests::now_ns()
+    }
+
+    fn is_removed(&self, member: MemberId) -> bool {
+        self.view().removed(member.0)
+    }
+
+    fn self_stats(&self) -> SelfStats {
+        let standing = self.inner.shared.standing();
+        let counts = self.inner.shared.traffic.counts();
+        let elected = self.inner.shared.leader_elected();
+        let ago = elected.map(|elected| elected.elapsed());
+        let led_since = ago.map(|ago| SystemTime::now() - ago);
+        SelfStats {
+            name: self.config().name.clone(),
+            id: self.member_id(),
+            leads: standing.role == Role::Leader,
+            started_ns: ns_since_1970(self.inner.started),
+            leader: standing.leader,
+            led_since_ns: led_since.map_or(0, ns_since_1970),
+            append_requests_received: counts.received.count,
+            append_requests_sent: counts.sent.count,
+            received_rate: rate(&counts.received),
+            sent_rate: rate(&counts.sent),
+        }
+    }
+
+    fn leader_stats(&self) -> Option<LeaderStats> {
+        if self.inner.shared.standing().role != Role::Leader {
+            return None;
+        }
+        let counts = self.inner.shared.traffic.counts();
+        let mut others: Vec<MemberId> = self
+            .inner
+            .shared
+            .peers()
+            .into_iter()
+            .map(|(id, _)| id)
+            .collect();
+        others.sort_unstable();
+        let latency = |id| counts.followers.get(id).copied().unwrap_or_default();
+        Some(LeaderStats {
+            leader: self.member_id(),
+            followers: others
+                .iter()
+                .map(|id| follower(*id, &latency(id)))
+                .collect(),
+        })
+    }
+
+    fn tree_expired(&self) -> u64 {
+        self.inner.shared.expired()
+    }
+
+    fn tree_watchers(&self) -> u64 {
+        self.inner.hub.count() as u64
+    }
+
+    fn set_log_level(&self, level: LogLevel) {
+        if let Some(control) = self.inner.log_control.get() {
+            control(level);
+        }
+    }
+}
+
+fn follower(id: MemberId, latency: &Latency) -> FollowerStats {
+    FollowerStats {
+        id,
+        latency_current: latency.current,
+        latency_average: latency.average(),
+        latency_deviation: latency.deviation(),
+        latency_min: latency.min,
+        latency_max: latency.max,
+        failed: latency.failures,
+        succeeded: latency.answers,
+    }
+}
+
+fn rate(flow: &Flow) -> Rate {
+    let (appends, bytes) = flow.rates();
+    Rate { appends, bytes }
+}
+
+fn ns_since_1970(time: SystemTime) -> i64 {
+    let since = time
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_nanos());
+    i64::try_from(since).unwrap_or(i64::MAX)
+}

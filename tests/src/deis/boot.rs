@@ -1,0 +1,188 @@
+//! The scenario: five members, every component on every host, two members killed and brought back,
+//! again and again.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use rand::seq::IteratorRandom;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tokio::task::JoinSet;
+
+use super::components::{self as component, DIRECTORIES, KEYS};
+use super::host::Host;
+use super::ledger::Ledger;
+use super::verify;
+use crate::http::{Client, Request};
+use crate::proc::cluster::{Cluster, Plan};
+
+/// Members, as a Deis cluster has by default of its larger sizes.
+const MEMBERS: usize = 5;
+
+/// How long members are down, and how long all are up between.
+const DOWN: Duration = Duration::from_millis(2_500);
+const UP: Duration = Duration::from_millis(1_500);
+
+/// Writes must go on again within this time after a kill.
+const RECOVERY: Duration = Duration::from_secs(20);
+
+/// What a run saw.
+#[derive(Clone, Copy, Debug)]
+pub struct Summary {
+    /// Requests answered.
+    pub answered: u64,
+    /// Requests that met a member that was down.
+    pub unheard: u64,
+    /// Writes answered with 5xx.
+    pub uncertain: u64,
+    /// Events that watchers got.
+    pub events: u64,
+    /// Keys checked at the end.
+    pub keys: usize,
+    /// Violations.
+    pub violated: u64,
+}
+
+/// Runs so many rounds.
+///
+/// # Errors
+/// The cluster does not start or recover. Violations are in the second part of the outcome.
+pub async fn run(binary: &Path, rounds: usize, seed: u64) -> Result<(Summary, String)> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let plan = Plan::new(binary, MEMBERS).flag("--enable-v2=true");
+    let mut cluster = Cluster::start(&plan).await?;
+    provision(&cluster)
+        .await
+        .with_context(|| cluster.log_tails())?;
+    let ledger = Arc::new(Ledger::new(MEMBERS));
+    let mut components = start(&cluster, &ledger);
+    tokio::time::sleep(UP).await;
+    for round in 0..rounds {
+        let outcome = disaster(&mut cluster, &ledger, round, &mut rng).await;
+        outcome.with_context(|| cluster.log_tails())?;
+    }
+    ledger.stopping.store(true, Ordering::Relaxed);
+    while let Some(ended) = components.join_next().await {
+        ended.context("a component panicked")?;
+    }
+    let keys = verify::verify(&cluster, &ledger).await?;
+    let figure = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    let summary = Summary {
+        answered: figure(&ledger.answered),
+        unheard: figure(&ledger.unheard),
+        uncertain: figure(&ledger.uncertain),
+        events: figure(&ledger.events),
+        keys,
+        violated: figure(&ledger.violated),
+    };
+    Ok((summary, ledger.violations()))
+}
+
+/// What is there before any component starts, on every member.
+async fn provision(cluster: &Cluster) -> Result<()> {
+    let endpoints = cluster.endpoints();
+    let mut client = Client::new(&endpoints[0]);
+    for directory in DIRECTORIES {
+        let request = Request::put(format!("/v2/keys{directory}"), "dir=true");
+        let reply = client.ask(&request).await?;
+        ensure!(reply.status == 201, "{request}: {reply}");
+    }
+    let job = "/_coreos.com/fleet/job/deis-router@1.service/object";
+    for (key, value) in KEYS.into_iter().chain([(job, "{}")]) {
+        let request = Request::put(format!("/v2/keys{key}"), format!("value={value}"));
+        let reply = client.ask(&request).await?;
+        ensure!(reply.status == 201, "{request}: {reply}");
+    }
+    let deadline = Instant::now() + RECOVERY;
+    for endpoint in &endpoints {
+        let mut client = Client::new(endpoint);
+        // All of it is here when the last of it is, and every member has made its address known.
+        let last = Request::get(format!("/v2/keys{job}?quorum=true"));
+        let machines = Request::get("/v2/machines");
+        loop {
+            let there = client.ask(&last).await?.status == 200;
+            if there && client.ask(&machines).await?.text().split(", ").count() == MEMBERS {
+                break;
+            }
+            ensure!(Instant::now() < deadline, "{endpoint} is not provisioned");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    Ok(())
+}
+
+/// Every component on every host.
+fn start(cluster: &Cluster, ledger: &Arc<Ledger>) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    for (member, url) in cluster.endpoints().iter().enumerate() {
+        let host = |name: &str| Host::new(name, member, url, ledger);
+        tasks.spawn(component::confd(host("confd")));
+        tasks.spawn(component::boot_script(host("boot")));
+        tasks.spawn(component::builder(host("builder")));
+        tasks.spawn(component::check_repos(host("check-repos")));
+        tasks.spawn(component::publisher(host("publisher")));
+        tasks.spawn(component::router(host("router")));
+        tasks.spawn(component::engine(host("engine")));
+        tasks.spawn(component::agent(host("agent")));
+        tasks.spawn(component::fleet_watch(host("fleet-watch")));
+        tasks.spawn(component::scheduler(host("scheduler")));
+        tasks.spawn(component::flannel(host("flannel")));
+        tasks.spawn(component::subnets(host("subnets")));
+        tasks.spawn(component::controller(host("controller")));
+        tasks.spawn(component::logger(host("logger")));
+        tasks.spawn(component::queue(host("queue")));
+    }
+    tasks
+}
+
+/// Kills two, in every other round the leader among them, and brings them back.
+async fn disaster(
+    cluster: &mut Cluster,
+    ledger: &Ledger,
+    round: usize,
+    rng: &mut impl Rng,
+) -> Result<()> {
+    let leader = cluster.leader().await?;
+    let others = (0..MEMBERS).filter(|member| *member != leader);
+    let victims = if round.is_multiple_of(2) {
+        let other = others.choose(rng).context("there are others")?;
+        vec![leader, other]
+    } else {
+        others.choose_multiple(rng, 2)
+    };
+    for victim in &victims {
+        // First the word, then the deed: nobody may be blamed for what the kill did.
+        ledger.epochs[*victim].fetch_add(1, Ordering::SeqCst);
+        cluster.kill(*victim);
+    }
+    tokio::time::sleep(DOWN).await;
+    let survivor = (0..MEMBERS).find(|member| !victims.contains(member));
+    recovered(
+        &cluster.endpoints()[survivor.context("three survive")?],
+        round,
+    )
+    .await?;
+    cluster.restart_all().await?;
+    for victim in &victims {
+        ledger.epochs[*victim].fetch_add(1, Ordering::SeqCst);
+    }
+    tokio::time::sleep(UP).await;
+    Ok(())
+}
+
+/// Three of five write.
+async fn recovered(url: &str, round: usize) -> Result<()> {
+    let deadline = Instant::now() + RECOVERY;
+    let request = Request::put("/v2/keys/test/recovered", format!("value={round}"));
+    loop {
+        let reply = Client::new(url).ask(&request).await;
+        if reply.as_ref().is_ok_and(|reply| reply.status < 300) {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "no recovery: {reply:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}

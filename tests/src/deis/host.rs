@@ -1,0 +1,196 @@
+//! A component's view of etcd: the member of its own host, and what it must never see there.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::ledger::Ledger;
+use crate::http::{Client, Open, Reply, Request};
+
+/// Longer than a member may take for anything but a wait.
+const PATIENCE: Duration = Duration::from_secs(12);
+
+/// A component that finds its member down tries again after so long.
+const DOWN: Duration = Duration::from_millis(80);
+
+/// What became of a write.
+#[derive(Debug)]
+pub enum Wrote {
+    /// Done, or refused for good: what the member said.
+    Said(Reply),
+    /// Nobody knows.
+    Unknown,
+}
+
+/// A component on a host.
+#[derive(Debug)]
+pub struct Host {
+    /// Who it is, for messages.
+    pub name: String,
+    /// The number of its member.
+    pub member: usize,
+    /// What all of them share.
+    pub ledger: Arc<Ledger>,
+    client: Client,
+    /// The largest index its member has told.
+    index: u64,
+}
+
+impl Host {
+    /// The component `name` beside member `member` at `url`.
+    pub fn new(name: &str, member: usize, url: &str, ledger: &Arc<Ledger>) -> Host {
+        Host {
+            name: format!("{name}@m{}", member + 1),
+            member,
+            ledger: ledger.clone(),
+            client: Client::patient(url, PATIENCE),
+            index: 0,
+        }
+    }
+
+    fn epoch(&self) -> u64 {
+        self.ledger.epochs[self.member].load(Ordering::SeqCst)
+    }
+
+    /// Whether the member has been up all the time since its epoch was that.
+    fn up_since(&self, epoch: u64) -> bool {
+        epoch.is_multiple_of(2) && self.epoch() == epoch
+    }
+
+    /// Says what must not be.
+    pub fn violation(&self, text: &str) {
+        self.ledger.violation(format!("{}: {text}", self.name));
+    }
+
+    /// Asks; nothing if the member is down, which is the only excuse for no answer.
+    pub async fn ask(&mut self, request: &Request) -> Option<Reply> {
+        let before = self.epoch();
+        let answer = self.client.ask(request).await;
+        match answer {
+            Ok(reply) => {
+                self.ledger.answered.fetch_add(1, Ordering::Relaxed);
+                self.monotone(request, &reply);
+                Some(reply)
+            }
+            Err(error) => {
+                if self.up_since(before) {
+                    self.violation(&format!("{request}: {error:#}, and the member is up"));
+                }
+                self.ledger.unheard.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(DOWN).await;
+                None
+            }
+        }
+    }
+
+    /// One component asks one thing after another, so its member's index never falls.
+    fn monotone(&mut self, request: &Request, reply: &Reply) {
+        let Some(index) = reply.number("x-etcd-index") else {
+            return;
+        };
+        if index < self.index && 0 < index {
+            let text = format!("{request}: index {index} after {}", self.index);
+            self.violation(&text);
+        }
+        self.index = self.index.max(index);
+    }
+
+    /// A read of what is there: anything but 200 is what Deis takes for "not there".
+    pub async fn read(&mut self, target: &str) -> Option<Reply> {
+        let request = Request::get(target);
+        let reply = self.ask(&request).await?;
+        if reply.status != 200 {
+            self.violation(&format!("{request}: {reply}"));
+            return None;
+        }
+        Some(reply)
+    }
+
+    /// A write whose answer counts only if it is one of these; 5xx leaves it open.
+    pub async fn write(&mut self, request: &Request, expected: &[u16]) -> Wrote {
+        let Some(reply) = self.ask(request).await else {
+            return Wrote::Unknown;
+        };
+        if 500 <= reply.status {
+            self.ledger.uncertain.fetch_add(1, Ordering::Relaxed);
+            return Wrote::Unknown;
+        }
+        if !expected.contains(&reply.status) {
+            self.violation(&format!("{request}: {reply}"));
+        }
+        Wrote::Said(reply)
+    }
+
+    /// Sets a key of its own, remembers it, and gives the reply if it was done.
+    pub async fn set(&mut self, key: &str, value: &str, request: &Request) -> Option<Reply> {
+        match self.write(request, &[200, 201]).await {
+            Wrote::Said(reply) if reply.status < 300 => {
+                let index = reply.json()?["node"]["modifiedIndex"].as_u64();
+                self.ledger.ack(key, value, index.unwrap_or_default());
+                Some(reply)
+            }
+            _ => {
+                self.ledger.doubt(key, value);
+                None
+            }
+        }
+    }
+
+    /// Keeps a key alive.
+    pub async fn heartbeat(&mut self, key: &str, value: &str, ttl: u64) -> Option<Reply> {
+        let request = Request::put(format!("/v2/keys{key}"), format!("value={value}&ttl={ttl}"));
+        let since = Instant::now();
+        match self.write(&request, &[200, 201]).await {
+            Wrote::Said(reply) if reply.status < 300 => {
+                self.ledger.renew(key, since, ttl);
+                Some(reply)
+            }
+            _ => None,
+        }
+    }
+
+    /// Watches until an event comes, the member goes, or the component is to end.
+    pub async fn watch(&mut self, target: &str) -> Option<Reply> {
+        let request = Request::get(target);
+        let before = self.epoch();
+        let opened = self.client.open(&request).await;
+        let mut open = match opened {
+            Ok(open) => open,
+            Err(error) => {
+                if self.up_since(before) {
+                    self.violation(&format!("{request}: {error:#}, and the member is up"));
+                }
+                tokio::time::sleep(DOWN).await;
+                return None;
+            }
+        };
+        let ended = self.wait(&mut open).await;
+        let broken = !ended || open.head.body.is_empty();
+        if broken && self.ledger.going() && self.up_since(before) {
+            self.violation(&format!("{request}: cut after {}", open.head));
+        }
+        if broken {
+            return None;
+        }
+        if open.head.status == 200 {
+            self.ledger.events.fetch_add(1, Ordering::Relaxed);
+        }
+        Some(open.head)
+    }
+
+    /// Reads to the end of the body; false when there is none.
+    async fn wait(&self, open: &mut Open) -> bool {
+        while self.ledger.going() {
+            match tokio::time::timeout(DOWN, open.more()).await {
+                Ok(Ok(true)) => return true,
+                Ok(Ok(false)) | Err(_) => {}
+                Ok(Err(_)) => {
+                    // The kill may be known here before its author has noted it.
+                    tokio::time::sleep(DOWN).await;
+                    return false;
+                }
+            }
+        }
+        false
+    }
+}

@@ -1,0 +1,153 @@
+//! What all components did and saw together.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Instant;
+
+/// Violations remembered; more are counted.
+const REMEMBERED: usize = 40;
+
+/// A write that was acknowledged.
+#[derive(Clone, Debug)]
+pub struct Acked {
+    /// The value.
+    pub value: String,
+    /// Its modifiedIndex.
+    pub index: u64,
+}
+
+/// A key that somebody keeps alive.
+#[derive(Clone, Copy, Debug)]
+pub struct Renewed {
+    /// When the request of the last acknowledged renewal was sent: it cannot have begun to count
+    /// earlier.
+    pub since: Instant,
+    /// Its lifetime in seconds.
+    pub ttl: u64,
+}
+
+/// Shared by all components.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    /// The last acknowledged write of each key; every key has one writer.
+    acked: Mutex<BTreeMap<String, Acked>>,
+    /// Writes of unknown fate: key -> values.
+    unknown: Mutex<BTreeMap<String, Vec<String>>>,
+    /// Keys in order, by value.
+    queued: Mutex<BTreeMap<String, Option<String>>>,
+    renewed: Mutex<BTreeMap<String, Renewed>>,
+    /// Who holds fleet's lease, and until when surely not anybody else.
+    lease: Mutex<Option<(String, Instant)>>,
+    violations: Mutex<Vec<String>>,
+    /// How many violations there were.
+    pub violated: AtomicU64,
+    /// Requests answered.
+    pub answered: AtomicU64,
+    /// Requests that met a member that was down.
+    pub unheard: AtomicU64,
+    /// Writes answered with 5xx, their fate unknown.
+    pub uncertain: AtomicU64,
+    /// Events that watchers got.
+    pub events: AtomicU64,
+    /// Whether components are to end.
+    pub stopping: AtomicBool,
+    /// For each member, odd while it is down or not known to be back.
+    pub epochs: Vec<AtomicU64>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+impl Ledger {
+    /// For so many members, all up.
+    pub fn new(members: usize) -> Ledger {
+        let epochs = (0..members).map(|_| AtomicU64::new(0)).collect();
+        Ledger {
+            epochs,
+            ..Ledger::default()
+        }
+    }
+
+    /// Something that must not be.
+    pub fn violation(&self, text: String) {
+        self.violated.fetch_add(1, Ordering::Relaxed);
+        let mut violations = lock(&self.violations);
+        if violations.len() < REMEMBERED {
+            violations.push(text);
+        }
+    }
+
+    /// The first violations, a line each.
+    pub fn violations(&self) -> String {
+        lock(&self.violations).join("\n")
+    }
+
+    /// A write was acknowledged.
+    pub fn ack(&self, key: &str, value: &str, index: u64) {
+        let value = value.to_string();
+        lock(&self.acked).insert(key.to_string(), Acked { value, index });
+    }
+
+    /// A write of unknown fate.
+    pub fn doubt(&self, key: &str, value: &str) {
+        let mut unknown = lock(&self.unknown);
+        unknown
+            .entry(key.to_string())
+            .or_default()
+            .push(value.to_string());
+    }
+
+    /// Every key with its last acknowledged write, and the values it may have instead.
+    pub fn expected(&self) -> Vec<(String, Acked, Vec<String>)> {
+        let unknown = lock(&self.unknown);
+        let acked = lock(&self.acked).clone();
+        let doubts = |key: &str| unknown.get(key).cloned().unwrap_or_default();
+        acked
+            .into_iter()
+            .map(|(key, acked)| {
+                let doubts = doubts(&key);
+                (key, acked, doubts)
+            })
+            .collect()
+    }
+
+    /// A value was queued, under this key if that is known.
+    pub fn queue(&self, value: &str, key: Option<String>) {
+        lock(&self.queued).insert(value.to_string(), key);
+    }
+
+    /// All values queued.
+    pub fn queued(&self) -> BTreeMap<String, Option<String>> {
+        lock(&self.queued).clone()
+    }
+
+    /// A key was renewed by a request sent at `since`.
+    pub fn renew(&self, key: &str, since: Instant, ttl: u64) {
+        lock(&self.renewed).insert(key.to_string(), Renewed { since, ttl });
+    }
+
+    /// Keys that somebody keeps alive.
+    pub fn renewed(&self) -> BTreeMap<String, Renewed> {
+        lock(&self.renewed).clone()
+    }
+
+    /// Holds the lease until then, unless somebody else surely still does; says who.
+    pub fn hold(&self, who: &str, now: Instant, until: Instant) -> Option<String> {
+        let mut lease = lock(&self.lease);
+        let other = lease
+            .as_ref()
+            .filter(|(other, end)| other != who && now < *end);
+        let other = other.map(|(other, _)| other.clone());
+        *lease = Some((who.to_string(), until));
+        other
+    }
+
+    /// Whether components go on.
+    pub fn going(&self) -> bool {
+        !self.stopping.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,155 @@
+//! The v2 tree, naively: for every path all it has ever been, and every event there ever was.
+//!
+//! Written from etcd's `server/v2store` (store.go, node.go, event_history.go), not from the product:
+//! it shares the product's types for answers and nothing else. No history is cut, so it can also say
+//! what a read at an older index had to see.
+
+mod change;
+mod read;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use keelson_core::tree::{ErrorCode, Event, TreeError};
+
+/// How many events members keep.
+pub const HISTORY: u64 = 1000;
+
+/// What a path was from one index on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct State {
+    /// A file's value; nothing for a directory.
+    pub value: Option<Bytes>,
+    /// When it was made.
+    pub created: u64,
+    /// When it was changed.
+    pub modified: u64,
+    /// When its time is over; 0 for never.
+    pub expires_ns: i64,
+    /// The index at which that was said.
+    pub ttl_set: u64,
+}
+
+impl State {
+    /// Whether it is a directory.
+    pub fn is_dir(&self) -> bool {
+        self.value.is_none()
+    }
+}
+
+/// All the tree has ever been.
+pub struct Tree {
+    index: u64,
+    /// What each path was from which index on, oldest first; None: nothing.
+    paths: BTreeMap<Bytes, Vec<(u64, Option<State>)>>,
+    /// The event of every index, from 1 on.
+    events: Vec<Option<Arc<Event>>>,
+}
+
+impl Default for Tree {
+    fn default() -> Tree {
+        Tree::new()
+    }
+}
+
+impl Tree {
+    /// Only what is always there.
+    pub fn new() -> Tree {
+        let dir = State {
+            value: None,
+            created: 0,
+            modified: 0,
+            expires_ns: 0,
+            ttl_set: 0,
+        };
+        let fixed = ["/", "/0", "/1"].map(|path| {
+            let path = Bytes::from_static(path.as_bytes());
+            (path, vec![(0, Some(dir.clone()))])
+        });
+        Tree {
+            index: 0,
+            paths: fixed.into(),
+            events: Vec::new(),
+        }
+    }
+
+    /// The index of the last change.
+    pub fn index(&self) -> u64 {
+        self.index
+    }
+
+    /// A change that nobody sees.
+    pub fn touch(&mut self) {
+        self.index += 1;
+        self.events.push(None);
+    }
+
+    /// What happened at that index, if clients could see it.
+    pub fn event(&self, index: u64) -> Option<&Arc<Event>> {
+        let at = usize::try_from(index.checked_sub(1)?).ok()?;
+        self.events.get(at)?.as_ref()
+    }
+
+    /// What was at a path, after that index.
+    pub fn was(&self, path: &[u8], index: u64) -> Option<&State> {
+        let versions = self.paths.get(path)?;
+        let later = versions.partition_point(|(from, _)| *from <= index);
+        versions[..later].last()?.1.as_ref()
+    }
+
+    /// Every path at which something was after that index.
+    pub fn all(&self, index: u64) -> impl Iterator<Item = (&Bytes, &State)> {
+        let paths = self.paths.keys();
+        paths.filter_map(move |path| Some((path, self.was(path, index)?)))
+    }
+
+    /// The next end of a node, of those whose time was set after `spared`, as it was at an index.
+    pub fn next_expiry(&self, spared: u64, index: u64) -> Option<i64> {
+        let all = self.all(index).map(|(_, state)| state);
+        let ending = all.filter(|state| state.expires_ns != 0 && spared < state.ttl_set);
+        ending.map(|state| state.expires_ns).min()
+    }
+
+    fn now(&self, path: &[u8]) -> Option<&State> {
+        self.was(path, self.index)
+    }
+
+    /// From the next index on.
+    fn put(&mut self, path: &[u8], state: Option<State>) {
+        let path = Bytes::copy_from_slice(path);
+        let from = self.index + 1;
+        let versions = self.paths.entry(path).or_default();
+        versions.retain(|(index, _)| *index != from);
+        versions.push((from, state));
+    }
+
+    fn refuse<T>(&self, code: ErrorCode, cause: &[u8]) -> Result<T, TreeError> {
+        Err(refusal(code, cause, self.index))
+    }
+}
+
+fn refusal(code: ErrorCode, cause: &[u8], index: u64) -> TreeError {
+    TreeError {
+        code,
+        cause: Bytes::copy_from_slice(cause),
+        index,
+    }
+}
+
+/// Every path on the way to that one, itself last: "/1", "/1/a", "/1/a/b". For "/" that alone.
+fn prefixes(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let ends = (1..=path.len()).filter(|end| *end == path.len() || path[*end] == b'/');
+    ends.map(|end| &path[..end])
+}
+
+/// What all paths below that one begin with.
+fn stem(path: &[u8]) -> Vec<u8> {
+    let mut stem = path.to_vec();
+    if path != b"/" {
+        stem.push(b'/');
+    }
+    stem
+}

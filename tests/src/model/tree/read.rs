@@ -1,0 +1,121 @@
+//! Reading the model, at any index.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use keelson_core::tree::{Action, ErrorCode, Event, Node, TreeError};
+
+use super::{HISTORY, State, Tree, prefixes, refusal, stem};
+
+const SECOND_NS: i128 = 1_000_000_000;
+
+impl Tree {
+    /// What a get answers whose X-Etcd-Index is `index`.
+    pub fn get(
+        &self,
+        path: &[u8],
+        recursive: bool,
+        index: u64,
+        now_ns: i64,
+    ) -> Result<Node, TreeError> {
+        let found = self.find(path, index)?;
+        let mut node = show(path, found, now_ns);
+        if found.is_dir() {
+            node.nodes = self.list(path, recursive, index, now_ns).into();
+        }
+        Ok(node)
+    }
+
+    /// `Store.internalGet`.
+    pub(super) fn find(&self, path: &[u8], index: u64) -> Result<&State, TreeError> {
+        for way in prefixes(path) {
+            match self.was(way, index) {
+                Some(state) if way.len() == path.len() => return Ok(state),
+                Some(state) if state.is_dir() => {}
+                Some(_) => return Err(refusal(ErrorCode::NotDir, way, index)),
+                None => return Err(refusal(ErrorCode::KeyNotFound, way, index)),
+            }
+        }
+        unreachable!("the whole path is the last prefix")
+    }
+
+    fn list(&self, dir: &[u8], recursive: bool, index: u64, now_ns: i64) -> Vec<Node> {
+        let stem = stem(dir);
+        let mut nodes = Vec::new();
+        for (path, state) in self.below(dir, index) {
+            let name = &path[stem.len()..];
+            if name.contains(&b'/') || name.starts_with(b"_") {
+                continue;
+            }
+            let mut node = show(path, state, now_ns);
+            if recursive && state.is_dir() {
+                node.nodes = self.list(path, recursive, index, now_ns).into();
+            }
+            nodes.push(node);
+        }
+        nodes
+    }
+
+    /// Everything below a path, hidden or not.
+    pub(super) fn below(&self, path: &[u8], index: u64) -> impl Iterator<Item = (&Bytes, &State)> {
+        let stem = stem(path);
+        let from = Bound::Excluded(Bytes::from(stem.clone()));
+        let later = self.paths.range::<Bytes, _>((from, Bound::Unbounded));
+        let below = later.take_while(move |(path, _)| path.starts_with(&stem));
+        below.filter_map(move |(path, _)| Some((path, self.was(path, index)?)))
+    }
+
+    /// `EventHistory.scan`, as a member answers it whose tree is at `index`.
+    pub fn scan(
+        &self,
+        path: &[u8],
+        recursive: bool,
+        since: u64,
+        index: u64,
+    ) -> Result<Option<&Arc<Event>>, TreeError> {
+        let oldest = (index + 1).saturating_sub(HISTORY).max(1);
+        if since == 0 {
+            return Ok(None);
+        }
+        if since < oldest {
+            let cause = format!("the requested history has been cleared [{oldest}/{since}]");
+            return Err(refusal(
+                ErrorCode::EventIndexCleared,
+                cause.as_bytes(),
+                index,
+            ));
+        }
+        let mut events = (since..=index).filter_map(|index| self.event(index));
+        Ok(events.find(|event| tells_of(event, path, recursive)))
+    }
+}
+
+fn tells_of(event: &Event, path: &[u8], recursive: bool) -> bool {
+    if event.refresh {
+        return false;
+    }
+    let key = &event.node.key;
+    let below = recursive && key.starts_with(&stem(path));
+    let dir = event.prev.as_ref().filter(|prev| prev.dir);
+    let ended = matches!(event.action, Action::Delete | Action::Expire);
+    let above = ended && dir.is_some_and(|dir| path.starts_with(&dir.key));
+    key == path || below || above
+}
+
+/// A node alone. Seconds are rounded up, and never below 0 (etcd's are).
+pub(super) fn show(path: &[u8], state: &State, now_ns: i64) -> Node {
+    let ends = state.expires_ns != 0;
+    let left = i128::from(state.expires_ns) - i128::from(now_ns);
+    let seconds = (left + SECOND_NS - 1).div_euclid(SECOND_NS).max(0);
+    Node {
+        key: Bytes::copy_from_slice(path),
+        value: state.value.clone(),
+        dir: state.is_dir(),
+        expires_ns: ends.then_some(state.expires_ns),
+        ttl: if ends { seconds as i64 } else { 0 },
+        nodes: Default::default(),
+        modified: state.modified,
+        created: state.created,
+    }
+}

@@ -1,0 +1,189 @@
+//! The v2 clients: as the others, they ask, wait, think, and ask again.
+
+use keelson_core::node::Input;
+use keelson_core::state::{self, Response as StateResponse};
+use keelson_core::{Index, MemberId, ProposalId};
+use keelson_proto::internal::command::Op;
+use keelson_proto::internal::{Command, TreeRequest};
+use prost::Message;
+
+use crate::check::tree::{Answer, Request, text};
+use crate::history::Outcome;
+use crate::sim::mutant::Mutant;
+use crate::sim::nodes::Asker;
+use crate::sim::world::{Event, Waiter, World};
+
+impl World {
+    /// A client's turn: it asks a member for something.
+    pub(in crate::sim) fn tree_client_acts(
+        &mut self,
+        client: u64,
+        member: MemberId,
+    ) -> Result<(), String> {
+        if self.swarm.bursts && self.dice.chance(0.03) {
+            self.burst(member);
+        }
+        let request = self.draw_tree_request(member);
+        let now = self.clock.now_ms();
+        let history = &mut self.tree.history;
+        let operation = history.call(client, member.0, request.clone(), now);
+        if self.trace {
+            let text = text(&request);
+            println!("{now:>8} v2 operation {operation} on {member}: {text}");
+        }
+        self.tree.open.insert(operation, client);
+        let patience = self.swarm.patience_ms;
+        self.clock.after(patience, Event::TreeGiveUp(operation));
+        match request {
+            Request::Get { quorum: true, .. } => {
+                self.ask_to_read(member, Asker::Tree(operation));
+                Ok(())
+            }
+            Request::Get { .. } => self.serve_tree(member, operation),
+            Request::Change(change) => {
+                self.propose_tree(member, operation, change);
+                Ok(())
+            }
+        }
+    }
+
+    fn propose_tree(&mut self, member: MemberId, operation: usize, change: TreeRequest) {
+        if let Some(id) = self.propose_unasked(member, change) {
+            self.tree.log.asks(id, operation);
+            self.waiting.insert(id, Waiter::Tree(operation));
+        }
+    }
+
+    fn propose_unasked(&mut self, member: MemberId, change: TreeRequest) -> Option<ProposalId> {
+        let op = Some(Op::Tree(change));
+        let command = Command { op }.encode_to_vec().into();
+        let id = self.name_proposal(member)?;
+        self.input(member, Input::Propose { id, command });
+        Some(id)
+    }
+
+    /// Fills the history: many changes of which nobody wants to know what became of them.
+    fn burst(&mut self, member: MemberId) {
+        for number in 0..self.dice.between(50, 250) {
+            let path = format!("/1/s/{}", number % 20);
+            let change = TreeRequest {
+                path: path.into(),
+                value: format!("s{number}").into(),
+                time_ns: self.clock_ns(member),
+                ..TreeRequest::default()
+            };
+            self.propose_unasked(member, change);
+        }
+    }
+
+    /// Waited long enough: nobody knows what became of it.
+    pub(in crate::sim) fn tree_give_up(&mut self, operation: usize) {
+        self.finish_tree(operation, Outcome::Unknown);
+    }
+
+    /// An operation ends; its client goes on after a while.
+    pub(in crate::sim) fn finish_tree(&mut self, operation: usize, outcome: Outcome<Answer>) {
+        let Some(client) = self.tree.open.remove(&operation) else {
+            return;
+        };
+        if let Outcome::Ok(answer) = &outcome {
+            self.note(answer.index() ^ (operation as u64) << 28);
+            self.remember_node(answer);
+        }
+        let now = self.clock.now_ms();
+        if self.trace {
+            println!("{now:>8} v2 operation {operation} ends: {outcome:?}");
+        }
+        self.tree.history.finish(operation, outcome, now);
+        let pause = self.dice.between(0, self.swarm.think_ms);
+        self.clock.after(pause, Event::Client(client));
+    }
+
+    fn remember_node(&mut self, answer: &Answer) {
+        let node = match answer {
+            Answer::Changed(Ok(event)) => &event.node,
+            Answer::Got(Ok((node, _))) => node,
+            _ => return,
+        };
+        self.tree.seen.insert(node.key.clone(), node.clone());
+    }
+
+    // === answering ===
+
+    /// Answers a read from the member's state as it is. Whatever it is asked, it must be as the
+    /// agreed tree was at the index it names.
+    pub(in crate::sim) fn serve_tree(
+        &mut self,
+        id: MemberId,
+        operation: usize,
+    ) -> Result<(), String> {
+        if !self.tree.open.contains_key(&operation) {
+            return Ok(());
+        }
+        let Request::Get {
+            path,
+            recursive,
+            quorum,
+        } = self.tree.history.operations[operation].request.clone()
+        else {
+            return Err("only reads are served".to_owned());
+        };
+        let now_ns = self.clock_ns(id);
+        let Some(machine) = self.life(id).and_then(|life| life.machine.as_ref()) else {
+            let why = "this member has no state yet".to_owned();
+            self.finish_tree(operation, Outcome::Refused(why));
+            return Ok(());
+        };
+        let mut answer = machine.view().tree_get(&path, recursive, now_ns);
+        if self.mutant == Some(Mutant::LocalReadOld) && !quorum && operation.is_multiple_of(8) {
+            answer = self.read_of_the_past(&path, recursive, now_ns);
+        }
+        let answer = Answer::Got(answer);
+        let index = answer.index();
+        let model = &self.tree.log.model;
+        let expected = model.get(&path, recursive, index, now_ns);
+        let expected = Answer::Got(expected.map(|node| (node, index)));
+        if answer != expected {
+            let request = text(&self.tree.history.operations[operation].request);
+            return Err(format!(
+                "v2 reads: {id} answers {request} with\n  {answer:?}\ninstead of\n  {expected:?}"
+            ));
+        }
+        self.shows(id, index)?;
+        self.finish_tree(operation, Outcome::Ok(answer));
+        Ok(())
+    }
+
+    /// The state machine has applied the request.
+    pub(in crate::sim) fn answer_tree(
+        &mut self,
+        id: MemberId,
+        operation: usize,
+        response: Result<StateResponse, state::Error>,
+    ) -> Result<(), String> {
+        let outcome = match response {
+            Ok(StateResponse::Tree(event)) => Outcome::Ok(Answer::Changed(Ok(event))),
+            Err(state::Error::Tree(error)) => Outcome::Ok(Answer::Changed(Err(error))),
+            other => Outcome::Refused(format!("{other:?}")),
+        };
+        if let Outcome::Ok(answer) = &outcome {
+            self.shows(id, answer.index())?;
+        }
+        self.finish_tree(operation, outcome);
+        Ok(())
+    }
+
+    /// A member has applied an entry: is the tree as it must be?
+    pub(in crate::sim) fn check_tree(&self, id: MemberId, now_ns: i64) -> Result<(), String> {
+        let life = self
+            .members
+            .get(&id)
+            .and_then(|member| member.life.as_ref());
+        let Some(machine) = life.and_then(|life| life.machine.as_ref()) else {
+            return Ok(());
+        };
+        let applied = Index(machine.applied().index);
+        let log = &self.tree.log;
+        log.compare_all(id, applied, &machine.view(), now_ns)
+    }
+}

@@ -1,0 +1,260 @@
+//! What is agreed on: the tree as the naive model has it after every entry of the log, and whether
+//! the members have it so.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use keelson_core::state::{Applied, Error, ReadView, Response};
+use keelson_core::tree::{Action, Event, TreeError};
+use keelson_core::{Committed, EntryKind, Index, MemberId, ProposalId, Term, proposal};
+use keelson_proto::internal::command::Op;
+use keelson_proto::internal::{Command, TreeExpire, member_change};
+use prost::Message;
+
+use crate::check::tree::replay::Agreed;
+use crate::model::tree::Tree;
+
+/// A leader's time, as its expirer sees it.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::sim) struct Reign {
+    /// Since when.
+    pub(in crate::sim) began_ms: u64,
+    /// The tree's index then.
+    pub(in crate::sim) index: u64,
+}
+
+/// What an entry does to the tree.
+struct Line {
+    /// The tree's index after it.
+    index: u64,
+    /// What its client is told, if it is a request.
+    answer: Option<Result<Arc<Event>, TreeError>>,
+}
+
+/// All of it.
+pub(in crate::sim) struct Log {
+    pub(in crate::sim) model: Tree,
+    /// By raft index, from 1 on.
+    lines: Vec<Line>,
+    /// The operation that a request belongs to.
+    asked: BTreeMap<ProposalId, usize>,
+    /// What the model answered the requests that are in the log.
+    pub(in crate::sim) agreed: Agreed,
+    /// When and in whose time an expiry was proposed.
+    proposed: BTreeMap<ProposalId, u64>,
+    reigns: BTreeMap<Term, Reign>,
+    /// How long a new leader spares what it finds.
+    grace_ms: u64,
+    /// Nodes whose time was over.
+    pub(in crate::sim) expiries: u64,
+}
+
+impl Log {
+    /// After a genesis with so many members.
+    pub(in crate::sim) fn new(members: u64) -> Log {
+        let mut model = Tree::new();
+        (0..members).for_each(|_| model.touch());
+        let genesis = Line {
+            index: model.index(),
+            answer: None,
+        };
+        Log {
+            model,
+            lines: vec![genesis],
+            asked: BTreeMap::new(),
+            agreed: Agreed::new(),
+            proposed: BTreeMap::new(),
+            reigns: BTreeMap::new(),
+            grace_ms: 0,
+            expiries: 0,
+        }
+    }
+
+    pub(super) fn asks(&mut self, id: ProposalId, operation: usize) {
+        self.asked.insert(id, operation);
+    }
+
+    pub(super) fn proposes(&mut self, id: ProposalId, now_ms: u64) {
+        self.proposed.insert(id, now_ms);
+    }
+
+    pub(super) fn begins(&mut self, term: Term, reign: Reign, grace_ms: u64) {
+        self.grace_ms = grace_ms;
+        self.reigns.insert(term, reign);
+    }
+
+    /// An entry is committed that nobody knew to be.
+    pub(in crate::sim) fn commit(&mut self, committed: &Committed) -> Result<(), String> {
+        let entry = &committed.entry;
+        let next = self.lines.len() as u64 + 1;
+        assert_eq!(entry.index.0, next, "entries are committed in order");
+        let mut answer = None;
+        if let Some(conf) = committed.conf.as_ref().filter(|conf| conf.accepted) {
+            let op = conf.change.as_ref().and_then(|change| change.op.as_ref());
+            self.change_members(op);
+        } else if let (EntryKind::Command, Some((id, command))) =
+            (entry.kind, proposal::decode(&entry.data))
+        {
+            match Command::decode(command).ok().and_then(|command| command.op) {
+                Some(Op::Tree(request)) => {
+                    let done = self.model.apply(&request);
+                    if let Some(operation) = self.asked.get(&id) {
+                        self.agreed.insert(*operation, done.clone());
+                    }
+                    answer = Some(done);
+                }
+                Some(Op::TreeExpire(request)) => self.expire(id, entry.term, &request)?,
+                _ => {}
+            }
+        }
+        let index = self.model.index();
+        self.lines.push(Line { index, answer });
+        Ok(())
+    }
+
+    /// etcd keeps its members in the tree; the removed ones also among the removed.
+    fn change_members(&mut self, op: Option<&member_change::Op>) {
+        let changes = match op {
+            None => 0,
+            Some(member_change::Op::Remove(_)) => 2,
+            Some(_) => 1,
+        };
+        (0..changes).for_each(|_| self.model.touch());
+    }
+
+    fn expire(&mut self, id: ProposalId, term: Term, expire: &TreeExpire) -> Result<(), String> {
+        let before = self.model.index();
+        if [0, term.0].contains(&expire.term) {
+            self.model.expire(expire);
+        }
+        self.expiries += self.model.index() - before;
+        let proposed_ms = self.proposed.get(&id).copied().unwrap_or_default();
+        for index in before + 1..=self.model.index() {
+            let event = self.model.event(index).ok_or("an expiry is an event")?;
+            let key = &event.node.key;
+            let was = self.model.was(key, index - 1).ok_or("it was there")?;
+            if event.action != Action::Expire || expire.time_ns < was.expires_ns {
+                return Err(format!("v2 expiry: before its time: {event:?}, {expire:?}"));
+            }
+            // The grace is promised by whoever leads, whoever has proposed.
+            let reign = self.reigns.get(&term);
+            let spared = reign.is_none_or(|reign| {
+                proposed_ms < reign.began_ms + self.grace_ms && was.ttl_set <= reign.index
+            });
+            if spared {
+                return Err(format!(
+                    "v2 expiry: {key:?} ends within the grace: set at {}, {reign:?}, proposed at \
+                     {proposed_ms} ms in term {term:?}: {expire:?}",
+                    was.ttl_set
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The tree's index after an entry.
+    pub(super) fn index_after(&self, index: Index) -> Option<u64> {
+        let at = usize::try_from(index.0.checked_sub(1)?).ok()?;
+        self.lines.get(at).map(|line| line.index)
+    }
+
+    /// A member has applied an entry.
+    pub(in crate::sim) fn compare(
+        &self,
+        id: MemberId,
+        index: Index,
+        applied: &Applied,
+        view: &ReadView,
+    ) -> Result<(), String> {
+        let explain = |what: String| format!("v2 tree: {id} after entry {index}: {what}");
+        let before = self.index_after(Index(index.0 - 1)).unwrap_or_default();
+        let at = usize::try_from(index.0 - 1).expect("a log that fits in memory");
+        let line = self.lines.get(at).ok_or("applied and not committed")?;
+        if view.tree_index() != line.index {
+            let found = view.tree_index();
+            return Err(explain(format!("index {found}, not {}", line.index)));
+        }
+        let same = match (&line.answer, &applied.response) {
+            (Some(Ok(expected)), Ok(Response::Tree(event))) => expected == event,
+            (Some(Err(expected)), Err(Error::Tree(error))) => expected == error,
+            (None, Ok(Response::Tree(_)) | Err(Error::Tree(_))) => false,
+            (expected, _) => expected.is_none(),
+        };
+        if !same {
+            let (found, expected) = (&applied.response, &line.answer);
+            return Err(explain(format!(
+                "answers\n  {found:?}\nnot\n  {expected:?}"
+            )));
+        }
+        let expected = (before + 1..=line.index).filter_map(|index| self.model.event(index));
+        let told = applied.events.iter();
+        match told.clone().eq(expected.clone())
+            && told.zip(expected).all(|(a, b)| a.removed == b.removed)
+        {
+            true => Ok(()),
+            false => Err(explain(format!("tells watchers {:?}", applied.events))),
+        }
+    }
+
+    /// The whole tree of a member that has applied everything up to an entry: its nodes, their
+    /// ends, and its history.
+    pub(in crate::sim) fn compare_all(
+        &self,
+        id: MemberId,
+        applied: Index,
+        view: &ReadView,
+        now_ns: i64,
+    ) -> Result<(), String> {
+        let explain = |what: String| format!("v2 tree: {id} at entry {applied}: {what}");
+        let index = self
+            .index_after(applied)
+            .ok_or("applied and not committed")?;
+        if view.tree_index() != index {
+            let found = view.tree_index();
+            return Err(explain(format!("index {found}, not {index}")));
+        }
+        for (path, _) in self.model.all(index) {
+            let expected = self.model.get(path, false, index, now_ns);
+            let found = view.tree_get(path, false, now_ns);
+            if found != expected.clone().map(|node| (node, index)) {
+                return Err(explain(format!("holds\n  {found:?}\nnot\n  {expected:?}")));
+            }
+        }
+        for spared in [0, index / 2, index.saturating_sub(10), index] {
+            let expected = self.model.next_expiry(spared, index);
+            let found = view.tree_next_expiry(spared);
+            if found != expected {
+                let text = format!("next expiry {found:?}, not {expected:?} (spared {spared})");
+                return Err(explain(text));
+            }
+        }
+        self.compare_history(index, view).map_err(explain)
+    }
+
+    /// Every event a member still has: by index, without a gap, as many as there must be.
+    fn compare_history(&self, index: u64, view: &ReadView) -> Result<(), String> {
+        let oldest = (index + 1)
+            .saturating_sub(crate::model::tree::HISTORY)
+            .max(1);
+        let mut since = oldest.saturating_sub(1).max(1);
+        loop {
+            let expected = self.model.scan(b"/", true, since, index);
+            let found = view.tree_scan(b"/", true, since);
+            let same = match (&found, &expected) {
+                (Ok(found), Ok(expected)) => found.as_ref() == *expected,
+                (Err(found), Err(expected)) => found == expected,
+                _ => false,
+            };
+            if !same {
+                return Err(format!(
+                    "history from {since}:\n  {found:?}\nnot\n  {expected:?}"
+                ));
+            }
+            since = match found {
+                Ok(Some(event)) => event.index + 1,
+                Ok(None) => return Ok(()),
+                Err(_) => oldest,
+            };
+        }
+    }
+}

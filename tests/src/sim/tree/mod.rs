@@ -1,0 +1,90 @@
+//! The v2 tree in the simulator: its clients and watchers, the leader's expiries, and what must hold.
+//!
+//! `log` knows what everybody has agreed on and compares; `clients` and `draw` ask; `watchers` look
+//! at the history; `expirer` is what `store/src/tree/expirer.rs` is in the product; `mistakes` are
+//! the mutants' part.
+
+mod clients;
+mod draw;
+mod expirer;
+mod finale;
+mod log;
+mod mistakes;
+mod watchers;
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use keelson_core::MemberId;
+use keelson_core::tree::Node;
+
+use super::swarm::Swarm;
+use super::world::World;
+use crate::check::tree::TreeHistory;
+
+pub(super) use expirer::Expirer;
+pub(super) use log::Log;
+pub(super) use mistakes::forget_history;
+pub(super) use mistakes::forget_rows;
+
+/// 2026-01-01 in ns since 1970: when every simulation begins.
+const BEGINNING_NS: i64 = 1_767_225_600_000_000_000;
+const MS_NS: i64 = 1_000_000;
+
+/// What there is of the v2 API in a world.
+pub(super) struct TreeWorld {
+    pub(super) log: Log,
+    pub(super) history: TreeHistory,
+    /// Clients whose answer has not come, by operation.
+    open: BTreeMap<usize, u64>,
+    watchers: Vec<watchers::Watcher>,
+    /// The highest index that a member has shown in one of its lives.
+    shown: BTreeMap<(MemberId, u64), u64>,
+    /// What clients saw last at each path: what compares try.
+    seen: BTreeMap<Bytes, Node>,
+    /// Values written so far.
+    values: u64,
+    /// Nothing is expired any more.
+    pub(super) still: bool,
+}
+
+impl TreeWorld {
+    pub(super) fn new(swarm: &Swarm) -> TreeWorld {
+        TreeWorld {
+            log: Log::new(swarm.members),
+            history: TreeHistory::default(),
+            open: BTreeMap::new(),
+            watchers: watchers::some(swarm.watchers),
+            shown: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            values: 0,
+            still: false,
+        }
+    }
+}
+
+impl World {
+    /// A member's clock: off by the same amount all the time.
+    pub(super) fn clock_ns(&self, id: MemberId) -> i64 {
+        let most = i64::try_from(self.swarm.skew_ms).expect("a short time");
+        // Members that join are not known when the run is drawn.
+        let mixed = (id.0 ^ self.seed.rotate_left(17)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let skew_ms = (mixed >> 33) as i64 % (2 * most + 1) - most;
+        let now_ms = i64::try_from(self.clock.now_ms()).expect("a short time");
+        BEGINNING_NS + (now_ms + skew_ms) * MS_NS
+    }
+
+    /// What a member shows of the tree never goes back while it lives, for nobody: whoever has
+    /// been told of a change by a member finds it there.
+    fn shows(&mut self, id: MemberId, index: u64) -> Result<(), String> {
+        let life = (id, self.boot(id));
+        let shown = self.tree.shown.entry(life).or_default();
+        if index < *shown {
+            return Err(format!(
+                "v2 local reads: {id} shows index {index} after {shown} in one life"
+            ));
+        }
+        *shown = index;
+        Ok(())
+    }
+}

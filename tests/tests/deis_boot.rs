@@ -1,0 +1,34 @@
+//! A Deis platform on five members, while two at a time are killed with signal 9 and come back: no
+//! read fails, nothing is lost.
+//!
+//! `KEELSON_SOAK=1` runs many rounds.
+
+use anyhow::{Result, ensure};
+use keelson_tests::deis::boot;
+use keelson_tests::environment;
+use keelson_tests::proc::binary;
+
+/// Rounds of an ordinary run, and of a long one.
+const ROUNDS: usize = 3;
+const SOAK: usize = 40;
+
+#[tokio::test]
+async fn deis_boots_and_stays_up_while_members_die() -> Result<()> {
+    let soak = environment::setting("KEELSON_SOAK").is_some();
+    let rounds = if soak { SOAK } else { ROUNDS };
+    let ours = binary::ours()?;
+    let (summary, violations) = boot::run(&ours, rounds, 3).await?;
+    println!("{summary:?}");
+    ensure!(0 < summary.answered && 0 < summary.events, "{summary:?}");
+    // A real etcd answers reads before it has its data back, so only ours is held to it.
+    if ours.ends_with("etcd") {
+        println!("{violations}");
+        return Ok(());
+    }
+    ensure!(
+        summary.violated == 0,
+        "{} violations:\n{violations}",
+        summary.violated
+    );
+    Ok(())
+}

@@ -1,0 +1,65 @@
+//! The same requests of the v2 API on us and on Debian's etcd; `golden/differences_v2.md` has what
+//! may differ.
+//!
+//! `KEELSON_DIFF_SEED` and `KEELSON_DIFF_OPS` repeat a failure or run longer.
+
+use anyhow::Result;
+use keelson_tests::differential_v2::{auth, expiry, run};
+use keelson_tests::environment::number;
+use keelson_tests::proc::binary;
+
+/// Requests of an ordinary test run, in all.
+const REQUESTS: usize = 20_000;
+
+/// Requests of one sequence: the first thousands that a store sees find the most.
+const SEQUENCE: usize = 10_000;
+
+/// Requests about accounts: each password takes a tenth of a second.
+const ACCOUNTS: usize = 150;
+
+/// The seeds to run, and how many requests each.
+fn plan() -> Vec<(u64, usize)> {
+    let requests = number("KEELSON_DIFF_OPS").map_or(REQUESTS, |count| count as usize);
+    match number("KEELSON_DIFF_SEED") {
+        Some(seed) => vec![(seed, requests)],
+        None => {
+            let sequences = requests.div_ceil(SEQUENCE).max(1);
+            let each = requests.div_ceil(sequences);
+            (1..=sequences as u64).map(|seed| (seed, each)).collect()
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_reply_is_etcds() -> Result<()> {
+    let Some(etcd) = binary::etcd_or_skip()? else {
+        return Ok(());
+    };
+    let ours = binary::ours()?;
+    for (seed, requests) in plan() {
+        let summary = run::run(&ours, &etcd, seed, requests).await?;
+        println!("seed {seed}: {summary:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn accounts_are_etcds() -> Result<()> {
+    let Some(etcd) = binary::etcd_or_skip()? else {
+        return Ok(());
+    };
+    let seed = number("KEELSON_DIFF_SEED").unwrap_or(1);
+    let summary = auth::run(&binary::ours()?, &etcd, seed, ACCOUNTS).await?;
+    println!("{summary:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn keys_end_as_etcds_do() -> Result<()> {
+    let Some(etcd) = binary::etcd_or_skip()? else {
+        return Ok(());
+    };
+    let summary = expiry::run(&binary::ours()?, &etcd).await?;
+    println!("{summary:?}");
+    Ok(())
+}

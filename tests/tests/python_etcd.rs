@@ -1,0 +1,126 @@
+//! python-etcd 0.4.5's own integration suite, run against us under the name `etcd`.
+//!
+//! `.ci/run` installs the suite into `target/python-etcd`; by hand:
+//! `python3 -m pip install --target target/python-etcd python-etcd==0.4.5 'urllib3<2'`.
+//! The suite uses ports 6001 to 6003 and 8001 to 8003.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use keelson_tests::environment;
+use keelson_tests::proc::binary;
+use keelson_tests::proc::process::Process;
+
+/// The names, one a line.
+const GOLDEN: &str = include_str!("../golden/python_etcd.txt");
+
+const RUNNER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/python-etcd/run.py");
+
+/// The suite takes half a minute, nearly all of it asleep.
+const LIMIT: Duration = Duration::from_secs(240);
+
+fn golden() -> Vec<&'static str> {
+    let lines = GOLDEN.lines();
+    lines.filter(|line| !line.starts_with('#')).collect()
+}
+
+/// Python and the installed suite, or a printed reason to skip.
+fn suite_or_skip() -> Result<Option<(PathBuf, PathBuf)>> {
+    let python = binary::on_path("python3");
+    let site = binary::target_dir()?.join("python-etcd");
+    let reason = match python {
+        Some(python) if site.join("etcd").is_dir() => return Ok(Some((python, site))),
+        Some(_) => format!("{} has no python-etcd", site.display()),
+        None => "python3 not on PATH".to_string(),
+    };
+    if environment::setting("CI").is_some_and(|ci| ci == "true") {
+        bail!("{reason}, and CI=true allows no skipping");
+    }
+    eprintln!("skipped: {reason}");
+    Ok(None)
+}
+
+/// A directory with our binary as `etcd`. A script, so that members end with the suite, and since a
+/// real etcd has to be told to speak v2; ours is told nothing.
+fn named_etcd(dir: &Path) -> Result<()> {
+    let ours = binary::ours()?;
+    let real = ours.file_name().is_some_and(|name| name == "etcd");
+    let flag = if real { "--enable-v2=true" } else { "" };
+    let script = dir.join("etcd");
+    let text = format!(
+        "#!/bin/sh\nexec setpriv --pdeathsig KILL -- '{}' {flag} \"$@\"\n",
+        ours.display()
+    );
+    fs::write(&script, text)?;
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_passes_with_etcd_passes_with_us() -> Result<()> {
+    let Some((python, site)) = suite_or_skip()? else {
+        return Ok(());
+    };
+    let dir = tempfile::tempdir()?;
+    named_etcd(dir.path())?;
+    let path = environment::setting("PATH").unwrap_or_default();
+    let variables = [
+        format!("PATH={}:{path}", dir.path().display()),
+        format!("PYTHONPATH={}", site.display()),
+        format!("TMPDIR={}", dir.path().display()),
+    ];
+    let mut args: Vec<String> = variables.to_vec();
+    args.push(python.display().to_string());
+    args.extend(["-W", "ignore", RUNNER].map(str::to_string));
+    args.extend(golden().into_iter().map(str::to_string));
+    let log = dir.path().join("log");
+    let mut suite = Process::start(Path::new("/usr/bin/env"), &args, &log)?;
+    let ended = suite.wait(LIMIT).await;
+    let log = fs::read_to_string(&log)?;
+    let said = |word: &str| -> Vec<&str> {
+        let lines = log.lines().filter_map(|line| line.strip_prefix(word));
+        lines.map(str::trim).collect()
+    };
+    let (passed, failed) = (said("ok "), said("FAIL "));
+    ensure!(
+        failed.is_empty() && ended.is_ok(),
+        "{failed:?} failed, {ended:?}\n{}",
+        explain(&log)
+    );
+    for name in golden() {
+        ensure!(
+            passed.contains(&name),
+            "{name} did not run\n{}",
+            explain(&log)
+        );
+    }
+    println!("{} tests of python-etcd pass", passed.len());
+    Ok(())
+}
+
+/// The log without the members' own lines.
+fn explain(log: &str) -> String {
+    let lines = log.lines().filter(|line| {
+        let dated = line.starts_with(|first: char| first.is_ascii_digit() || first == '{');
+        !dated && !line.starts_with("raft")
+    });
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
+/// The suite's list is what the suite has: a name with a slip in it would never be missed.
+#[test]
+fn the_golden_names_are_tests_of_the_suite() -> Result<()> {
+    let Some((_, site)) = suite_or_skip()? else {
+        return Ok(());
+    };
+    let tests = site.join("etcd/tests/integration/test_simple.py");
+    let text = fs::read_to_string(tests)?;
+    for name in golden() {
+        let test = name.rsplit('.').next().context("no name")?;
+        ensure!(text.contains(&format!("def {test}(self)")), "{name}");
+    }
+    Ok(())
+}
