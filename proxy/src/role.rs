@@ -1,9 +1,9 @@
 //! The data directory decides what a host is, and remembers where a proxy's cluster was.
 //!
-//! `member/` in it makes a member, `proxy/` a proxy, whatever flags and discovery say: a proxy never
-//! drags itself into the quorum. To promote one: `member add` through it, stop it, remove
-//! `<data-dir>/proxy`, start it with `--initial-cluster-state=existing`. The only file of this crate
-//! that touches the file system.
+//! `member/` in it makes a member, `proxy/` a proxy, whatever flags and discovery say: a proxy
+//! never drags itself into the quorum. To promote one: `member add` through it, stop it, remove
+//! `<data-dir>/proxy`, start it with `--initial-cluster-state=existing`. The only file of this
+//! crate that touches the file system.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
