@@ -19,5 +19,8 @@ pub fn number(name: &str) -> Option<u64> {
 /// Variables that etcd and our binary take as flags: children must not inherit them.
 pub fn server_variables() -> Vec<String> {
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-    names.filter(|name| name.starts_with("ETCD")).collect()
+    let others = ["DEIS_NUM_INSTANCES", "NOTIFY_SOCKET"];
+    names
+        .filter(|name| name.starts_with("ETCD") || others.contains(&name.as_str()))
+        .collect()
 }

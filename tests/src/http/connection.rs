@@ -23,6 +23,7 @@ const READ: usize = 16 << 10;
 pub struct Client {
     host: String,
     patience: Duration,
+    sends_twice: bool,
     kept: Option<Wire>,
 }
 
@@ -32,6 +33,7 @@ impl Client {
         Client {
             host: url.trim_start_matches("http://").to_string(),
             patience: PATIENCE,
+            sends_twice: true,
             kept: None,
         }
     }
@@ -41,6 +43,14 @@ impl Client {
         Client {
             patience,
             ..Client::new(url)
+        }
+    }
+
+    /// A client that sends nothing twice: a kept connection that is found closed is an error.
+    pub fn once(url: &str, patience: Duration) -> Client {
+        Client {
+            sends_twice: false,
+            ..Client::patient(url, patience)
         }
     }
 
@@ -65,7 +75,8 @@ impl Client {
             // The server may have closed a kept connection; then the request never reached it.
             Some(mut wire) => match wire.exchange(&bytes).await {
                 Ok(head) => (wire, head),
-                Err(Broken::Unheard) => self.fresh(&bytes).await?,
+                Err(Broken::Unheard) if self.sends_twice => self.fresh(&bytes).await?,
+                Err(Broken::Unheard) => bail!("closed without an answer"),
                 Err(Broken::Other(error)) => return Err(error),
             },
             None => self.fresh(&bytes).await?,

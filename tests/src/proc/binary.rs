@@ -31,12 +31,20 @@ pub fn etcd() -> Option<PathBuf> {
 /// # Errors
 /// `CI=true` and etcd is missing.
 pub fn etcd_or_skip() -> Result<Option<PathBuf>> {
-    let found = etcd();
+    or_skip(ETCD)
+}
+
+/// A program on PATH, or a printed reason to skip. In CI there is no skipping.
+///
+/// # Errors
+/// `CI=true` and it is missing.
+pub fn or_skip(program: &str) -> Result<Option<PathBuf>> {
+    let found = on_path(program);
     if found.is_none() {
         if setting("CI").is_some_and(|ci| ci == "true") {
-            bail!("etcd is not on PATH, and CI=true allows no skipping");
+            bail!("{program} is not on PATH, and CI=true allows no skipping");
         }
-        eprintln!("skipped: etcd not on PATH");
+        eprintln!("skipped: {program} not on PATH");
     }
     Ok(found)
 }

@@ -30,6 +30,19 @@ impl Process {
     /// # Errors
     /// The program cannot be started or the log cannot be opened.
     pub fn start(program: &Path, args: &[String], log: &Path) -> Result<Process> {
+        Process::start_with(program, args, &[], log)
+    }
+
+    /// Starts `program` with these variables in its environment.
+    ///
+    /// # Errors
+    /// The program cannot be started or the log cannot be opened.
+    pub fn start_with(
+        program: &Path,
+        args: &[String],
+        variables: &[(String, String)],
+        log: &Path,
+    ) -> Result<Process> {
         let out = File::options().create(true).append(true).open(log);
         let out = out.with_context(|| format!("cannot open the log {}", log.display()))?;
         let mut command = wrapped(program);
@@ -38,6 +51,9 @@ impl Process {
         // A member must see the flags and nothing else: both binaries read ETCD_* as well.
         for name in environment::server_variables() {
             command.env_remove(name);
+        }
+        for (name, text) in variables {
+            command.env(name, text);
         }
         let child = spawn(command);
         let child = child.with_context(|| format!("cannot start {}", program.display()))?;

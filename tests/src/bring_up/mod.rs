@@ -1,0 +1,40 @@
+//! Hosts that are given an environment and a discovery URL, and have to find out who is a member.
+//!
+//! `proc` starts members that are told so; here nobody is told. The same code starts an etcd.
+
+mod host;
+mod load;
+mod notify;
+mod platform;
+mod service;
+
+pub use host::{Host, Role};
+pub use load::{Load, Seen};
+pub use notify::Notified;
+pub use platform::Platform;
+pub use service::Service;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+/// How long anything here may take. Generous: eight hosts of a debug build on two cores.
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+/// How often a wait looks again.
+const POLL: Duration = Duration::from_millis(30);
+
+/// Waits until `done` holds.
+///
+/// # Errors
+/// It never does.
+pub async fn eventually(what: &str, mut done: impl AsyncFnMut() -> bool) -> Result<()> {
+    let deadline = Instant::now() + LIMIT;
+    while !done().await {
+        if deadline < Instant::now() {
+            bail!("never: {what}");
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    Ok(())
+}

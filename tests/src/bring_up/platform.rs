@@ -1,0 +1,146 @@
+//! Hosts that are started with one and the same discovery URL.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
+
+use super::{Host, Role, Service};
+use crate::http::{Client, Request};
+
+/// The hosts, and the service that they meet at.
+#[derive(Debug)]
+pub struct Platform {
+    /// In the order of their names, which says nothing about who is what.
+    pub hosts: Vec<Host>,
+    /// Where they meet.
+    pub service: Service,
+    /// What every host is given.
+    pub token: String,
+    // After the processes: they end before their directory goes.
+    dir: TempDir,
+}
+
+impl Platform {
+    /// Our service, a token for `members`, and so many hosts that are not started yet.
+    ///
+    /// # Errors
+    /// The service does not come up.
+    pub async fn ours(keelson: &Path, hosts: usize, members: usize) -> Result<Platform> {
+        let dir = tempfile::tempdir()?;
+        let service = Service::ours(keelson, dir.path()).await?;
+        Platform::at(service, dir, keelson, keelson, hosts, members)
+    }
+
+    /// Hosts of any binary at any service.
+    ///
+    /// # Errors
+    /// No token, or no ports.
+    pub fn at(
+        service: Service,
+        dir: TempDir,
+        keelson: &Path,
+        binary: &Path,
+        hosts: usize,
+        members: usize,
+    ) -> Result<Platform> {
+        let token = service.token(keelson, members)?;
+        let hosts = (1..=hosts).map(|number| {
+            let host = Host::new(binary, dir.path(), &format!("h{number}"))?;
+            Ok(host.with("ETCD_DISCOVERY", &token))
+        });
+        Ok(Platform {
+            hosts: hosts.collect::<Result<_>>()?,
+            service,
+            token,
+            dir,
+        })
+    }
+
+    /// The directory of everything.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Starts those that do not run, in this order.
+    ///
+    /// # Errors
+    /// A binary cannot be started.
+    pub fn start(&mut self, order: &[usize]) -> Result<()> {
+        for number in order {
+            if !self.hosts[*number].running() {
+                self.hosts[*number].start()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until every host that runs answers.
+    ///
+    /// # Errors
+    /// One does not.
+    pub async fn serves(&mut self) -> Result<()> {
+        for number in 0..self.hosts.len() {
+            if self.hosts[number].running() {
+                let served = self.hosts[number].serves().await;
+                served.with_context(|| self.log_tails())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What each host is.
+    pub fn roles(&self) -> Vec<Role> {
+        self.hosts.iter().map(Host::role).collect()
+    }
+
+    /// So many members, which alone are registered and which every host names; all others proxies
+    /// that say so.
+    ///
+    /// # Errors
+    /// Anything else.
+    pub async fn has_members(&self, members: usize) -> Result<()> {
+        let roles = self.roles();
+        let count = roles.iter().filter(|role| **role == Role::Member).count();
+        ensure!(count == members, "{roles:?}\n{}", self.log_tails());
+        let named = |role: Role| {
+            let hosts = self.hosts.iter().filter(move |host| host.role() == role);
+            hosts.map(|host| host.name.clone())
+        };
+        let names: BTreeSet<String> = named(Role::Member).collect();
+        let registered = self.service.registered(&self.token).await?;
+        ensure!(
+            registered == names,
+            "{registered:?} are registered, {names:?} are members"
+        );
+        for host in &self.hosts {
+            let known = members_of(&host.client_url).await?;
+            ensure!(known == names, "{}: {known:?}, not {names:?}", host.name);
+            let mut client = Client::new(&host.client_url);
+            let own = client.ask(&Request::get("/v2/config/local/proxy")).await?;
+            let status = if host.role() == Role::Proxy { 200 } else { 404 };
+            ensure!(own.status == status, "{}: {own}", host.name);
+        }
+        Ok(())
+    }
+
+    /// The ends of all logs.
+    pub fn log_tails(&self) -> String {
+        let tails: String = self.hosts.iter().map(Host::log_tail).collect();
+        format!(
+            "{tails}--- the discovery service ---\n{}",
+            self.service.log()
+        )
+    }
+}
+
+/// Names of the members that a host knows of.
+async fn members_of(url: &str) -> Result<BTreeSet<String>> {
+    let reply = Client::new(url).ask(&Request::get("/v2/members")).await?;
+    let json = reply.json().with_context(|| format!("{url}: {reply}"))?;
+    let members = json["members"].as_array().cloned();
+    let members = members.with_context(|| format!("{url}: {reply}"))?;
+    let name = |member: &serde_json::Value| member["name"].as_str().map(str::to_owned);
+    Ok(members.iter().filter_map(name).collect())
+}

@@ -1,0 +1,171 @@
+//! A cluster comes up from one URL, whatever order its hosts come in and whatever dies meanwhile.
+
+use anyhow::{Context, Result, ensure};
+use keelson_tests::bring_up::{Platform, Role, eventually};
+use keelson_tests::environment;
+use keelson_tests::http::{Client, Request};
+use keelson_tests::proc::binary;
+use rand::seq::{IteratorRandom, SliceRandom};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+const HOSTS: usize = 8;
+const MEMBERS: usize = 5;
+
+/// Orders of an ordinary run, and of a long one.
+const SEEDS: u64 = 2;
+const SOAK: u64 = 40;
+
+fn shuffled(rng: &mut impl Rng) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..HOSTS).collect();
+    order.shuffle(rng);
+    order
+}
+
+#[tokio::test]
+async fn five_of_eight_hosts_become_members_whatever_dies_meanwhile() -> Result<()> {
+    let soak = environment::setting("KEELSON_SOAK").is_some();
+    for seed in 1..=if soak { SOAK } else { SEEDS } {
+        let founded = found(seed).await;
+        founded.with_context(|| format!("seed {seed}"))?;
+    }
+    Ok(())
+}
+
+async fn found(seed: u64) -> Result<()> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut platform = Platform::ours(&binary::ours()?, HOSTS, MEMBERS).await?;
+    let order = shuffled(&mut rng);
+    // Fewer than it takes: they register, and wait.
+    let early = rng.random_range(2..MEMBERS);
+    platform.start(&order[..early])?;
+    registered(&platform, early).await?;
+    // Some die between registering and having a log; the service dies while others wait for it.
+    let victims = order[..early].iter().copied();
+    let victims = victims.choose_multiple(&mut rng, early - 1);
+    for victim in &victims {
+        platform.hosts[*victim].kill();
+        ensure!(
+            platform.hosts[*victim].role() == Role::Undecided,
+            "too late"
+        );
+    }
+    let service_first = rng.random_bool(0.5);
+    platform.service.kill();
+    if service_first {
+        platform.service.up()?;
+    }
+    // All others come at once, and those that died come back.
+    platform.start(&shuffled(&mut rng))?;
+    if !service_first {
+        platform.service.up()?;
+    }
+    platform.serves().await?;
+    platform
+        .has_members(MEMBERS)
+        .await
+        .with_context(|| platform.log_tails())?;
+    ensure!(
+        platform
+            .hosts
+            .iter()
+            .all(|host| host.role() != Role::Undecided)
+    );
+    write(&platform).await?;
+    again(&mut platform, &mut rng).await
+}
+
+/// So many of the hosts are in the token.
+async fn registered(platform: &Platform, count: usize) -> Result<()> {
+    let all = eventually("registrations", async || {
+        let names = platform.service.registered(&platform.token).await;
+        names.is_ok_and(|names| names.len() == count)
+    });
+    all.await.with_context(|| platform.log_tails())
+}
+
+/// A key through each host.
+async fn write(platform: &Platform) -> Result<()> {
+    for host in &platform.hosts {
+        let request = Request::put(format!("/v2/keys/{}", host.name), "value=here");
+        let reply = Client::new(&host.client_url).ask(&request).await?;
+        ensure!(reply.status == 201, "{}: {reply}", host.name);
+    }
+    Ok(())
+}
+
+/// Everything ends, one way or the other, and comes back in another order, without the service: all
+/// are what they were, and have what was written.
+async fn again(platform: &mut Platform, rng: &mut impl Rng) -> Result<()> {
+    let roles = platform.roles();
+    for host in &mut platform.hosts {
+        match rng.random_bool(0.5) {
+            true => host.kill(),
+            false => host.stop().await?,
+        }
+    }
+    platform.service.kill();
+    platform.start(&shuffled(rng))?;
+    platform.serves().await?;
+    ensure!(
+        platform.roles() == roles,
+        "{roles:?} became {:?}",
+        platform.roles()
+    );
+    for host in &platform.hosts {
+        let mut client = Client::new(&host.client_url);
+        for other in &platform.hosts {
+            let request = Request::get(format!("/v2/keys/{}", other.name));
+            let reply = client.ask(&request).await?;
+            ensure!(reply.status == 200, "{}: {request}: {reply}", host.name);
+        }
+    }
+    platform.service.up()?;
+    let listening = eventually("the service", async || {
+        platform.service.registered(&platform.token).await.is_ok()
+    });
+    listening.await?;
+    platform
+        .has_members(MEMBERS)
+        .await
+        .with_context(|| platform.log_tails())
+}
+
+/// etcd#6292: such a host would vote a second time in a term it has forgotten.
+#[tokio::test]
+async fn a_founder_that_lost_its_data_is_refused() -> Result<()> {
+    let mut platform = Platform::ours(&binary::ours()?, 3, 3).await?;
+    platform.start(&[0, 1, 2])?;
+    platform.serves().await?;
+    let lost = &mut platform.hosts[1];
+    lost.kill();
+    std::fs::remove_dir_all(lost.data_dir())?;
+    lost.refuses("has already been bootstrapped").await?;
+    // Nor does it come in by trying again, as systemd has it do.
+    lost.refuses("has already been bootstrapped").await?;
+    platform.serves().await
+}
+
+#[tokio::test]
+async fn with_fallback_exit_a_late_host_ends_and_leaves_no_trace() -> Result<()> {
+    let mut platform = Platform::ours(&binary::ours()?, 2, 1).await?;
+    platform.start(&[0])?;
+    platform.serves().await?;
+    let late = platform.hosts.pop().context("two hosts")?;
+    let mut late = late.with("ETCD_DISCOVERY_FALLBACK", "exit");
+    late.refuses("discovery: cluster is full").await?;
+    ensure!(late.role() == Role::Undecided);
+    platform.has_members(1).await
+}
+
+/// The URL is not there any more, or never was: exit 1, and what to do.
+#[tokio::test]
+async fn a_token_that_is_not_there_is_said() -> Result<()> {
+    let mut platform = Platform::ours(&binary::ours()?, 1, 1).await?;
+    let nowhere = format!("{}/{}", platform.service.url, "0".repeat(32));
+    let host = platform.hosts.pop().context("a host")?;
+    let mut host = host.with("ETCD_DISCOVERY", &nowhere);
+    host.refuses("does not exist or has expired").await?;
+    ensure!(host.role() == Role::Undecided);
+    Ok(())
+}
