@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         Some("playground") => playground::run(&words),
         Some("discovery") => commands::discovery::run(&words),
         Some("gateway") => commands::gateway::run(&words),
+        Some("promote") => commands::promote::run(&words),
         Some("grpc-proxy") => commands::grpc_proxy::run(&words),
         _ => host_role(&program, &words),
     }

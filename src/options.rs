@@ -142,7 +142,8 @@ pub(crate) fn check(values: &Values) -> Result<(), OptionsError> {
 /// A host that turns out to be a proxy advertises nothing.
 fn may_be_proxy(values: &Values) -> bool {
     let falls_back = values.text("discovery-fallback") == "proxy";
-    values.text("proxy") != "off" || (values.is_given("discovery") && falls_back)
+    values.text("proxy") != "off"
+        || ((values.is_given("discovery") || values.is_given("discovery-token")) && falls_back)
 }
 
 /// `--data-dir`, or etcd's default, which is named after the member.

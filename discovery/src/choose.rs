@@ -43,6 +43,26 @@ pub enum ChooseError {
 ///
 /// A list that is no longer than `size` is left as it is: then everybody is a member.
 pub fn choose(initial_cluster: &str, size: Size, own_name: &str) -> Result<Place, ChooseError> {
+    let (names, parts) = named(initial_cluster)?;
+    let count = size.get() as usize;
+    let own = names.iter().position(|name| *name == own_name);
+    let own = own.ok_or_else(|| ChooseError::NotListed {
+        name: own_name.to_owned(),
+        names: names.join(", "),
+    })?;
+    let members = parts.iter().filter(|(place, _)| *place < count);
+    let members: Vec<&str> = members.map(|(_, part)| *part).collect();
+    let initial_cluster = members.join(",");
+    Ok(match own < count {
+        true => Place::Member { initial_cluster },
+        false => Place::Proxy { initial_cluster },
+    })
+}
+
+/// The names in their order, and each part with its name's place.
+type Named<'a> = (Vec<&'a str>, Vec<(usize, &'a str)>);
+
+fn named(initial_cluster: &str) -> Result<Named<'_>, EntryError> {
     let mut names: Vec<&str> = Vec::new();
     let mut parts: Vec<(usize, &str)> = Vec::new();
     for part in initial_cluster.split(',').map(str::trim) {
@@ -59,21 +79,9 @@ pub fn choose(initial_cluster: &str, size: Size, own_name: &str) -> Result<Place
         parts.push((place, part));
     }
     if names.is_empty() {
-        return Err(EntryError::Empty.into());
+        return Err(EntryError::Empty);
     }
-    let count = size.get() as usize;
-    let own = names.iter().position(|name| *name == own_name);
-    let own = own.ok_or_else(|| ChooseError::NotListed {
-        name: own_name.to_owned(),
-        names: names.join(", "),
-    })?;
-    let members = parts.iter().filter(|(place, _)| *place < count);
-    let members: Vec<&str> = members.map(|(_, part)| *part).collect();
-    let initial_cluster = members.join(",");
-    Ok(match own < count {
-        true => Place::Member { initial_cluster },
-        false => Place::Proxy { initial_cluster },
-    })
+    Ok((names, parts))
 }
 
 /// What to log when a list of `listed` hosts is shorter than `DEIS_NUM_INSTANCES`: the list wins.

@@ -118,7 +118,8 @@ pub enum DiscoveryError {
     },
     /// What we would register is not `name=url`.
     #[error(
-        "discovery: cannot register {value:?}: {reason}; check --name and --initial-advertise-peer-urls"
+        "discovery: cannot register {value:?}: {reason}; check --name and \
+         --initial-advertise-peer-urls"
     )]
     InvalidRegistration {
         /// What we would register.

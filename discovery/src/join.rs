@@ -224,14 +224,7 @@ async fn complete(
     mut index: u64,
     own: &str,
 ) -> Result<bool, DiscoveryError> {
-    for entry in roster.founders() {
-        let who = if entry.id == own { "self" } else { "peer" };
-        info!(
-            id = entry.id,
-            value = entry.value,
-            "found {who} from discovery service"
-        );
-    }
+    announce(roster, own);
     while 0 < roster.missing() {
         let (found, missing) = (roster.founders().len(), roster.missing());
         info!("found {found} peers, waiting for {missing} more");
@@ -253,4 +246,15 @@ async fn complete(
     }
     tokio::time::sleep(LOOK_AGAIN).await;
     Ok(false)
+}
+
+fn announce(roster: &Roster, own: &str) {
+    for entry in roster.founders() {
+        let who = if entry.id == own { "self" } else { "peer" };
+        info!(
+            id = entry.id,
+            value = entry.value,
+            "found {who} from discovery service"
+        );
+    }
 }

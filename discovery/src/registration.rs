@@ -1,4 +1,4 @@
-//! What a member registers, `name=url[,name=url]`, which is also how `--initial-cluster` is written.
+//! What a member registers, `name=url[,name=url]`; `--initial-cluster` is written so too.
 
 use std::collections::BTreeMap;
 

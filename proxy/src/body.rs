@@ -164,7 +164,7 @@ impl Body for AnswerBody {
                 let frame = ready!(Pin::new(incoming).poll_frame(cx));
                 let frame = frame.map(|frame| {
                     frame.or_else(|_| {
-                        // A reset would be "internal error" to clients, who then do not watch again.
+                        // A reset would be "internal error" to clients, who then give up.
                         *body = None;
                         Ok(Frame::trailers(http2::broken_off()))
                     })

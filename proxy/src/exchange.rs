@@ -74,7 +74,9 @@ pub(crate) async fn exchange(
             }
         }
     }
-    let opened = endpoint.new_connection(config.dial_timeout).await;
+    // In a box, as is a large body below: most requests need neither.
+    let opening = Box::pin(endpoint.new_connection(config.dial_timeout));
+    let opened = opening.await;
     let mut connection = opened.map_err(Failure::Unsent)?;
     let head = converse(&mut connection, request, config).await?;
     Ok(reply(head, connection, endpoint))
@@ -106,7 +108,7 @@ async fn converse(
     sending.await.map_err(Failure::Unsent)?;
     let mut early = false;
     if let Some(rest) = &mut request.rest {
-        early = pass_on(connection, rest, config).await?;
+        early = Box::pin(pass_on(connection, rest, config)).await?;
     }
     let head = connection.head(&request.method).await;
     let mut head = head.map_err(Failure::Unanswered)?;

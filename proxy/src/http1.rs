@@ -16,7 +16,7 @@ use crate::endpoint::{Endpoint, Standing};
 use crate::exchange::{self, Failure, Reply};
 use crate::headers::LOOP;
 use crate::proxy::Proxy;
-use crate::request::Outgoing;
+use crate::request::{Draft, Gone, Outgoing};
 use crate::turns::Turns;
 
 /// A member that takes longer is looked at. Most answers take a hundredth of it.
@@ -26,10 +26,9 @@ pub(crate) const SUSPICION: Duration = Duration::from_millis(300);
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Forwards a request and returns the whole answer, or its beginning.
-pub(crate) async fn forward(
-    proxy: &Proxy,
-    mut request: Outgoing,
-) -> Result<Response<AnswerBody>, Refusal> {
+pub(crate) async fn forward(proxy: &Proxy, draft: Draft) -> Result<Response<AnswerBody>, Refusal> {
+    let completed = draft.complete().await;
+    let mut request = completed.map_err(|Gone| Refusal::Client)?;
     let reply = forward_in(&mut Turns::of_request(proxy), proxy, &mut request).await?;
     reply.into_response().map_err(|error| {
         debug!(%error, "an answer broke off");
@@ -103,12 +102,16 @@ async fn attempt(
     if let Ok(replied) = time::timeout(SUSPICION, exchange.as_mut()).await {
         return replied;
     }
-    endpoint.suspect();
-    tokio::select! {
-        replied = exchange => replied,
-        () = endpoint.lost(), if read => Err(gone()),
-        () = sleep(limit) => Err(gone()),
-    }
+    // Seldom, and in a box: it would make room for itself in every request.
+    let patient = async {
+        endpoint.suspect();
+        tokio::select! {
+            replied = exchange => replied,
+            () = endpoint.lost(), if read => Err(gone()),
+            () = sleep(limit) => Err(gone()),
+        }
+    };
+    Box::pin(patient).await
 }
 
 /// For ever, when it is so long that the clock cannot tell.

@@ -4,11 +4,19 @@
 //! that is possible, a write is never sent twice, and nothing waits in big buffers. This crate may
 //! not know the store: a proxy never becomes part of the quorum by accident.
 //!
-//! It is told what to do (`config`), and the data directory whether it may (`role`). `members` keeps
-//! asking who the members are, `probe` how they are, and `endpoints` chooses one. `proxy` takes
-//! requests from `keelson-port` and hands them to `http1`, to `wait` when they wait for an event, or
-//! to `http2` when they are gRPC; `turns` says which member is tried next, `exchange` tries one over
-//! a connection of `client`. `gateway` is another, simpler thing: TCP connections, unread.
+//! It is told what to do (`config`), and the data directory says whether it may (`role`). `members`
+//! keeps asking who the members are, `probe` how they are, and `endpoints` chooses one. `proxy`
+//! takes requests from `keelson-port` and hands them to `http1`, to `wait` when they wait for an
+//! event, or to `http2` when they are gRPC; `turns` says which member is tried next, `exchange`
+//! tries one over a connection of `client`. `gateway` is another, simpler thing: TCP connections,
+//! unread.
+//!
+//! | a request | is tried on another member |
+//! |---|---|
+//! | that the member surely did not take | always |
+//! | GET, HEAD, a v3 read, left without an answer | always |
+//! | a v2 wait whose member goes | from the index that it had reached, as often as it takes |
+//! | any other | never: its client is told that the outcome is unknown |
 
 mod address;
 mod answers;
@@ -31,6 +39,7 @@ mod metrics;
 mod mode;
 mod own;
 mod probe;
+mod promote;
 mod proxy;
 mod request;
 mod role;
@@ -41,5 +50,6 @@ pub use address::AddressError;
 pub use config::{MembersFrom, ProxyConfig};
 pub use gateway::{GatewayConfig, GatewayError, serve_gateway};
 pub use mode::{Mode, ModeError};
+pub use promote::{PromoteError, cluster_of_proxy, forget_proxy};
 pub use proxy::{ProxyError, serve};
 pub use role::{Role, RoleError};

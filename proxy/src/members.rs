@@ -133,6 +133,11 @@ impl Peers {
     }
 }
 
+/// The client URLs of all members, if anybody tells.
+pub(crate) async fn ask_once(mut peers: Peers, dial_timeout: Duration) -> Option<Vec<String>> {
+    peers.ask(dial_timeout).await
+}
+
 async fn ask(url: &str, dial_timeout: Duration) -> io::Result<Answer> {
     let address = Address::of_url(url).map_err(io::Error::other)?;
     let (headers, body) = fetch::get(&address, "/members", dial_timeout).await?;

@@ -59,30 +59,7 @@ impl Metrics {
 
     fn write(&self, text: &mut String, endpoints: &[std::sync::Arc<Endpoint>]) -> std::fmt::Result {
         let counts = self.0.lock();
-        let name = "etcd_proxy_dropped_total";
-        head(
-            text,
-            name,
-            "counter",
-            "Counter of requests dropped on the proxy.",
-        )?;
-        for (method, counts) in counts.iter() {
-            for (error, count) in &counts.dropped {
-                let labels = format!("method=\"{method}\",proxying_error=\"{error}\"");
-                writeln!(text, "{name}{{{labels}}} {count}")?;
-            }
-        }
-        let name = "etcd_proxy_handled_total";
-        let help = "Counter of requests fully handled (by authoratitave servers)";
-        head(text, name, "counter", help)?;
-        for (method, counts) in counts.iter() {
-            for (code, count) in &counts.handled {
-                writeln!(
-                    text,
-                    "{name}{{code=\"{code}\",method=\"{method}\"}} {count}"
-                )?;
-            }
-        }
+        write_counters(text, &counts)?;
         let name = "etcd_proxy_handling_duration_seconds";
         let help = "Bucketed histogram of handling time of successful events (non-watches), \
                     by method (GET/PUT etc.).";
@@ -102,6 +79,34 @@ impl Metrics {
         }
         write_endpoints(text, endpoints)
     }
+}
+
+fn write_counters(text: &mut String, counts: &BTreeMap<&'static str, Counts>) -> std::fmt::Result {
+    let name = "etcd_proxy_dropped_total";
+    head(
+        text,
+        name,
+        "counter",
+        "Counter of requests dropped on the proxy.",
+    )?;
+    for (method, counts) in counts.iter() {
+        for (error, count) in &counts.dropped {
+            let labels = format!("method=\"{method}\",proxying_error=\"{error}\"");
+            writeln!(text, "{name}{{{labels}}} {count}")?;
+        }
+    }
+    let name = "etcd_proxy_handled_total";
+    let help = "Counter of requests fully handled (by authoratitave servers)";
+    head(text, name, "counter", help)?;
+    for (method, counts) in counts.iter() {
+        for (code, count) in &counts.handled {
+            writeln!(
+                text,
+                "{name}{{code=\"{code}\",method=\"{method}\"}} {count}"
+            )?;
+        }
+    }
+    Ok(())
 }
 
 impl Counts {

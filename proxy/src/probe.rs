@@ -20,6 +20,10 @@ const CALM: Duration = Duration::from_secs(10);
 /// Between two looks at one that is out, while no other can be asked.
 const URGENT: Duration = Duration::from_millis(100);
 
+/// Between two looks at one that answers, however many requests wonder: it may be slow because it
+/// is asked too much.
+const RESTRAINT: Duration = Duration::from_millis(200);
+
 /// For `/version`, which costs a member nothing. Short, because reads wait for this verdict before
 /// they move on, and some clients have a second for everything.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(600);
@@ -35,6 +39,9 @@ pub(crate) async fn look_after(proxy: Arc<Proxy>, endpoint: Arc<Endpoint>) {
             proxy.endpoints.stands(&endpoint, standing);
             proxy.endpoints.reconsider();
             endpoint.close_idle();
+            if endpoint.standing() != Standing::Out {
+                time::sleep(RESTRAINT).await;
+            }
         }
         let pause = match endpoint.standing() {
             Standing::Out => URGENT,

@@ -1,7 +1,7 @@
 //! A proxy at work: who answers which request, and its life from start to end.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -24,9 +24,9 @@ use crate::members::{self, Peers};
 use crate::metrics::Metrics;
 use crate::mode::Mode;
 use crate::own;
-use crate::request::{Gone, Origin, Outgoing};
+use crate::request::{self, Draft, Origin};
 use crate::role::{ClusterFile, RoleError};
-use crate::wait;
+use crate::wait::{self, Wait};
 
 /// What all requests share.
 pub(crate) struct Proxy {
@@ -86,20 +86,90 @@ fn peers(config: &ProxyConfig) -> Result<Option<Peers>, RoleError> {
     }
 }
 
+/// An answer on its way.
+type Answering = Pin<Box<dyn Future<Output = Result<Response<AnswerBody>, Infallible>> + Send>>;
+
 /// What the port serves.
 struct Service(Arc<Proxy>);
 
 impl Serve for Service {
     type Body = AnswerBody;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<AnswerBody>, Infallible>> + Send>>;
+    type Future = Answering;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         self.call_from(request, SocketAddr::from(([0, 0, 0, 0], 0)))
     }
 
+    /// What can be said without waiting is said here, so that the future, one a request, holds no
+    /// more than it needs.
     fn call_from(&self, request: Request<Incoming>, client: SocketAddr) -> Self::Future {
         let proxy = Arc::clone(&self.0);
-        Box::pin(async move { Ok(proxy.answer(request, client).await) })
+        if is_call(&request) {
+            return Box::pin(async move { Ok(http2::forward(&proxy, request, client).await) });
+        }
+        match proxy.own_answer(&request) {
+            Some(answer) => Box::pin(ready(Ok(answer))),
+            None => forward(proxy, request, client),
+        }
+    }
+}
+
+/// Has some member answer.
+fn forward(proxy: Arc<Proxy>, request: Request<Incoming>, client: SocketAddr) -> Answering {
+    let asked = Asked::new(&proxy, &request);
+    if proxy.has_seen(request.headers()) {
+        return Box::pin(ready(Ok(asked.answered(&proxy, Err(Refusal::Loop)))));
+    }
+    let (mut parts, body) = request.into_parts();
+    let parking = parts.extensions.remove::<Parking>();
+    let id = &proxy.id;
+    let origin = Origin { client, id };
+    if let Some(wait) = Wait::of(&parts, origin) {
+        return Box::pin(async move {
+            let answer = wait::forward(&proxy, wait, parking).await;
+            Ok(asked.answered(&proxy, answer))
+        });
+    }
+    let draft = Draft::new(&parts, body, origin);
+    Box::pin(async move {
+        let answer = http1::forward(&proxy, draft).await;
+        Ok(asked.answered(&proxy, answer))
+    })
+}
+
+/// What is counted of a request, and what its errors look like.
+struct Asked {
+    method: Method,
+    keys: bool,
+    began: Instant,
+}
+
+impl Asked {
+    fn new(proxy: &Proxy, request: &Request<Incoming>) -> Asked {
+        proxy.metrics.request(request.method());
+        Asked {
+            method: request.method().clone(),
+            keys: request::is_keys(request.uri().path()),
+            began: Instant::now(),
+        }
+    }
+
+    fn answered(
+        self,
+        proxy: &Proxy,
+        answer: Result<Response<AnswerBody>, Refusal>,
+    ) -> Response<AnswerBody> {
+        match answer {
+            Ok(response) => {
+                let took = self.began.elapsed();
+                proxy.metrics.handled(&self.method, response.status(), took);
+                response
+            }
+            Err(refusal) => {
+                proxy.metrics.dropped(&self.method, refusal);
+                refusal.response(self.keys, &proxy.id)
+            }
+        }
     }
 }
 
@@ -114,54 +184,12 @@ impl Proxy {
         }
     }
 
-    async fn answer(
-        self: Arc<Proxy>,
-        request: Request<Incoming>,
-        client: SocketAddr,
-    ) -> Response<AnswerBody> {
-        if is_call(&request) {
-            return http2::forward(&self, request, client).await;
-        }
+    /// What no member is asked for.
+    fn own_answer(&self, request: &Request<Incoming>) -> Option<Response<AnswerBody>> {
         if self.config.mode == Mode::ReadOnly && request.method() != Method::GET {
-            return answers::empty(StatusCode::NOT_IMPLEMENTED);
+            return Some(answers::empty(StatusCode::NOT_IMPLEMENTED));
         }
-        if let Some(answer) = own::answer(&self, request.method(), request.uri().path()) {
-            return answer;
-        }
-        self.metrics.request(request.method());
-        let began = Instant::now();
-        let method = request.method().clone();
-        let keys = crate::request::is_keys(request.uri().path());
-        match self.forward(request, client).await {
-            Ok(response) => {
-                self.metrics
-                    .handled(&method, response.status(), began.elapsed());
-                response
-            }
-            Err(refusal) => {
-                self.metrics.dropped(&method, refusal);
-                refusal.response(keys, &self.id)
-            }
-        }
-    }
-
-    async fn forward(
-        self: &Arc<Proxy>,
-        request: Request<Incoming>,
-        client: SocketAddr,
-    ) -> Result<Response<AnswerBody>, Refusal> {
-        if self.has_seen(request.headers()) {
-            return Err(Refusal::Loop);
-        }
-        let (mut parts, body) = request.into_parts();
-        let parking = parts.extensions.remove::<Parking>();
-        if let Some(wait) = wait::Wait::of(&parts) {
-            return wait::forward(self, wait, parts, client, parking).await;
-        }
-        let id = &self.id;
-        let outgoing = Outgoing::new(&parts, body, Origin { client, id }).await;
-        let outgoing = outgoing.map_err(|Gone| Refusal::Client)?;
-        http1::forward(self, outgoing).await
+        own::answer(self, request.method(), request.uri().path())
     }
 
     /// Whether a request has come through this proxy before.

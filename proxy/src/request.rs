@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, EXPECT, HOST};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method};
 use http_body_util::BodyExt;
@@ -59,46 +59,60 @@ pub(crate) struct Origin<'a> {
 #[derive(Debug)]
 pub(crate) struct Gone;
 
-impl Outgoing {
-    /// Reads a small body to its end.
-    pub(crate) async fn new(
-        parts: &Parts,
-        mut body: Incoming,
-        origin: Origin<'_>,
-    ) -> Result<Outgoing, Gone> {
-        let length = body.size_hint().exact();
+/// A request whose small body is still to be read.
+pub(crate) struct Draft {
+    outgoing: Outgoing,
+    bytes: BytesMut,
+    small: Option<Incoming>,
+}
+
+impl Draft {
+    pub(crate) fn new(parts: &Parts, body: Incoming, origin: Origin<'_>) -> Draft {
         let mut bytes = request_line(&parts.method, path_of(parts));
         add_fields(&mut bytes, parts, origin);
-        let mut rest = None;
+        let length = body.size_hint().exact();
+        let bodiless = parts.method == Method::GET || parts.method == Method::HEAD;
         match length {
-            Some(0) if parts.method == Method::GET || parts.method == Method::HEAD => {
-                bytes.extend_from_slice(b"\r\n");
-            }
-            Some(length) => {
-                field(&mut bytes, &CONTENT_LENGTH, length.to_string().as_bytes());
-                bytes.extend_from_slice(b"\r\n");
-            }
-            None => bytes.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n"),
+            Some(0) if bodiless => {}
+            Some(length) => field(&mut bytes, &CONTENT_LENGTH, length.to_string().as_bytes()),
+            None => field(&mut bytes, &TRANSFER_ENCODING, b"chunked"),
         }
-        if length.is_some_and(|length| length <= SMALL_BYTES_MAX) {
-            while let Some(frame) = body.frame().await {
-                let frame = frame.map_err(|_| Gone)?;
-                bytes.put(frame.into_data().unwrap_or_default());
-            }
-        } else {
-            let chunked = length.is_none();
-            rest = Some(Rest { body, chunked });
-        }
+        bytes.extend_from_slice(b"\r\n");
+        let is_small = length.is_some_and(|length| length <= SMALL_BYTES_MAX);
+        let chunked = length.is_none();
+        let (small, rest) = match is_small {
+            true => (Some(body).filter(|body| !body.is_end_stream()), None),
+            false => (None, Some(Rest { body, chunked })),
+        };
         let path = parts.uri.path();
-        Ok(Outgoing {
+        let outgoing = Outgoing {
             method: parts.method.clone(),
             keys: is_keys(path),
             read: reads(&parts.method, path),
-            bytes: bytes.freeze(),
+            bytes: Bytes::new(),
             rest,
-        })
+        };
+        Draft {
+            outgoing,
+            bytes,
+            small,
+        }
     }
 
+    /// Reads a small body to its end.
+    pub(crate) async fn complete(mut self) -> Result<Outgoing, Gone> {
+        if let Some(body) = &mut self.small {
+            while let Some(frame) = body.frame().await {
+                let frame = frame.map_err(|_| Gone)?;
+                self.bytes.put(frame.into_data().unwrap_or_default());
+            }
+        }
+        self.outgoing.bytes = self.bytes.freeze();
+        Ok(self.outgoing)
+    }
+}
+
+impl Outgoing {
     /// A GET under the v2 keys.
     pub(crate) fn get(path: &str, fields: &[u8]) -> Outgoing {
         let mut bytes = request_line(&Method::GET, path);
@@ -137,7 +151,7 @@ fn reads(method: &Method, path: &str) -> bool {
     }
 }
 
-fn path_of(parts: &Parts) -> &str {
+pub(crate) fn path_of(parts: &Parts) -> &str {
     parts.uri.path_and_query().map_or("/", |path| path.as_str())
 }
 

@@ -1,9 +1,9 @@
 //! The data directory decides what a host is, and remembers where a proxy's cluster was.
 //!
-//! `member/` in it makes a member, `proxy/` a proxy, whatever flags and discovery say: a proxy never
-//! drags itself into the quorum. To promote one: `member add` through it, stop it, remove
-//! `<data-dir>/proxy`, start it with `--initial-cluster-state=existing`. The only file of this crate
-//! that touches the file system.
+//! `member/` in it makes a member, `proxy/` a proxy, whatever flags and discovery say: a proxy
+//! never drags itself into the quorum. To promote one: `member add` through it, stop it, remove
+//! `<data-dir>/proxy`, start it with `--initial-cluster-state=existing`. The only file of this
+//! crate that touches the file system.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -101,6 +101,12 @@ impl ClusterFile {
         Ok(ClusterFile {
             path: directory.join(CLUSTER),
         })
+    }
+
+    /// Takes the proxy's directory away.
+    pub(crate) fn remove(&self) -> Result<(), RoleError> {
+        let directory = self.path.parent().expect("it is in a directory");
+        fs::remove_dir_all(directory).map_err(|error| failed(directory, error))
     }
 
     /// The peer URLs of the last run; `None` when there was none, or it never got that far.

@@ -43,6 +43,19 @@ impl<'a> Turns<'a> {
 
     /// The member to try next; `None` when the time is over.
     pub(crate) async fn next(&mut self) -> Option<Arc<Endpoint>> {
+        if self.taken < HASTY_MAX
+            && !(0 < self.taken && self.is_over())
+            && let Some(endpoint) = self.proxy.endpoints.choose()
+        {
+            self.taken += 1;
+            return Some(endpoint);
+        }
+        // In a box: it would make room for itself in every request.
+        Box::pin(self.held()).await
+    }
+
+    /// The same, when there is none, or something is wrong.
+    async fn held(&mut self) -> Option<Arc<Endpoint>> {
         if HASTY_MAX <= self.taken {
             time::sleep(PAUSE).await;
         }

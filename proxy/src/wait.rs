@@ -5,7 +5,6 @@
 //! member goes, the wait is sent to another, from the index that it had reached; the client, which
 //! has its head already, sees nothing of it.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -32,18 +31,22 @@ const EVENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 const X_ETCD_INDEX: &str = "x-etcd-index";
 
-/// What a wait asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A wait as it was asked, to be asked again; in as little room as possible.
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Wait {
+    /// With the query.
+    path: Box<str>,
+    /// Its headers as they go to members.
+    fields: Box<[u8]>,
     /// All events to come, not one.
     stream: bool,
-    /// `waitIndex`; 0 is from now on.
+    /// `waitIndex`, and later the index to go on from; 0 is from now on.
     since: u64,
 }
 
 impl Wait {
     /// `None`: it is no wait.
-    pub(crate) fn of(parts: &Parts) -> Option<Wait> {
+    pub(crate) fn of(parts: &Parts, origin: Origin<'_>) -> Option<Wait> {
         let query = parts.uri.query()?;
         if parts.method != Method::GET || !request::is_keys(parts.uri.path()) {
             return None;
@@ -52,10 +55,27 @@ impl Wait {
             return None;
         }
         Some(Wait {
+            path: Box::from(request::path_of(parts)),
+            fields: request::fields(parts, origin),
             stream: first(query, "stream").is_some_and(|value| is_true(&value)),
             since: first(query, "waitIndex").map_or(0, |value| value.parse().unwrap_or(0)),
         })
     }
+
+    /// The same, from where it has come to.
+    fn again(&self) -> Outgoing {
+        Outgoing::get(&path_since(&self.path, self.since), &self.fields)
+    }
+}
+
+fn path_since(path: &str, since: u64) -> String {
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    let others = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name != "waitIndex");
+    let query = form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(others)
+        .append_pair("waitIndex", &since.to_string())
+        .finish();
+    format!("{path}?{query}")
 }
 
 /// Only the first value of a name counts.
@@ -74,15 +94,9 @@ fn is_true(value: &str) -> bool {
 pub(crate) async fn forward(
     proxy: &Arc<Proxy>,
     wait: Wait,
-    parts: Parts,
-    client: SocketAddr,
     parking: Option<Parking>,
 ) -> Result<Response<AnswerBody>, Refusal> {
-    let id = &proxy.id;
-    let asked = Asked::new(&parts, Origin { client, id });
-    // Its headers lie in the connection's buffers.
-    drop(parts);
-    let mut outgoing = Outgoing::get(&asked.path, &asked.fields);
+    let mut outgoing = Outgoing::get(&wait.path, &wait.fields);
     let reply = forward_long(&mut Turns::of_request(proxy), proxy, &mut outgoing).await?;
     drop(outgoing);
     let (head, body) = reply.into_parts();
@@ -90,7 +104,7 @@ pub(crate) async fn forward(
         AnswerBody::Member(body) if head.status == StatusCode::OK => body,
         body => return Ok(exchange::response(head, body)),
     };
-    let waiting = Waiting::new(proxy, wait, body, &head, asked);
+    let waiting = Waiting::new(proxy, wait, body, &head);
     let events = stream::unfold(Box::new(waiting), |mut waiting| async {
         let event = waiting.next().await?;
         Some((event, waiting))
@@ -122,45 +136,10 @@ async fn forward_long(
     http1::forward_in(turns, proxy, outgoing).await
 }
 
-/// What the client asked, to be asked again; in as little room as possible.
-struct Asked {
-    /// With the query.
-    path: Box<str>,
-    fields: Box<[u8]>,
-}
-
-impl Asked {
-    fn new(parts: &Parts, origin: Origin<'_>) -> Asked {
-        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-        Asked {
-            path: Box::from(path),
-            fields: request::fields(parts, origin),
-        }
-    }
-
-    /// The same, from another index.
-    fn since(&self, since: u64) -> Outgoing {
-        Outgoing::get(&path_since(&self.path, since), &self.fields)
-    }
-}
-
-fn path_since(path: &str, since: u64) -> String {
-    let (path, query) = path.split_once('?').unwrap_or((path, ""));
-    let others = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name != "waitIndex");
-    let query = form_urlencoded::Serializer::new(String::new())
-        .extend_pairs(others)
-        .append_pair("waitIndex", &since.to_string())
-        .finish();
-    format!("{path}?{query}")
-}
-
 /// An answer that waits.
 struct Waiting {
     proxy: Arc<Proxy>,
-    asked: Asked,
-    stream: bool,
-    /// The index to go on from, at another member.
-    since: u64,
+    wait: Wait,
     /// The member's answer; gone with its end.
     body: Option<MemberBody>,
     /// What has come of the next event.
@@ -170,17 +149,14 @@ struct Waiting {
 }
 
 impl Waiting {
-    fn new(proxy: &Arc<Proxy>, wait: Wait, body: MemberBody, head: &Head, asked: Asked) -> Waiting {
-        let since = match (index(&head.headers), wait.since) {
+    fn new(proxy: &Arc<Proxy>, mut wait: Wait, body: MemberBody, head: &Head) -> Waiting {
+        if let Some(index) = index(&head.headers) {
             // What happened up to the member's index is known not to matter.
-            (Some(index), since) => since.max(index + 1),
-            (None, since) => since,
-        };
+            wait.since = wait.since.max(index + 1);
+        }
         Waiting {
             proxy: Arc::clone(proxy),
-            asked,
-            stream: wait.stream,
-            since,
+            wait,
             body: Some(body),
             event: BytesMut::new(),
             broken: false,
@@ -213,7 +189,7 @@ impl Waiting {
                     self.body = None;
                     return Some(self.event.split().freeze()).filter(|event| !event.is_empty());
                 }
-                None if self.broken || self.since == 0 => return None,
+                None if self.broken || self.wait.since == 0 => return None,
                 None => {
                     self.event.clear();
                     // In a box, so that it takes no room while nothing happens.
@@ -226,7 +202,7 @@ impl Waiting {
     /// Takes a part; returns what is complete.
     fn arrived(&mut self, part: &[u8]) -> Option<Bytes> {
         self.event.extend_from_slice(part);
-        let complete = match self.stream {
+        let complete = match self.wait.stream {
             true => self.event.iter().rposition(|byte| *byte == b'\n'),
             false => None,
         };
@@ -236,7 +212,7 @@ impl Waiting {
                 self.event = BytesMut::new();
             }
             self.broken = false;
-            self.since = last_index(&events).map_or(self.since, |index| index + 1);
+            self.wait.since = last_index(&events).map_or(self.wait.since, |index| index + 1);
             return Some(events);
         }
         if EVENT_BYTES_MAX < self.event.len() {
@@ -248,8 +224,8 @@ impl Waiting {
 
     /// Asks another member, however long it takes to find one.
     async fn again(&mut self) -> Option<MemberBody> {
-        debug!(since = self.since, "a wait goes on at another member");
-        let mut outgoing = self.asked.since(self.since);
+        debug!(since = self.wait.since, "a wait goes on at another member");
+        let mut outgoing = self.wait.again();
         let mut turns = Turns::of_watch(&self.proxy);
         let reply = forward_long(&mut turns, &self.proxy, &mut outgoing).await;
         let (head, body) = reply.ok()?.into_parts();
@@ -292,17 +268,20 @@ mod tests {
 
     #[test]
     fn waits_are_recognised() {
-        let wait = |stream, since| Some(Wait { stream, since });
         let cases = [
-            ("/v2/keys/a?wait=true", wait(false, 0)),
-            ("/v2/keys/a?waitIndex=7&wait=1", wait(false, 7)),
-            ("/v2/keys/a?stream=true&wait=T", wait(true, 0)),
+            ("/v2/keys/a?wait=true", Some((false, 0))),
+            ("/v2/keys/a?waitIndex=7&wait=1", Some((false, 7))),
+            ("/v2/keys/a?stream=true&wait=T", Some((true, 0))),
             ("/v2/keys/a?wait=false&wait=true", None),
             ("/v2/keys/a", None),
             ("/v2/members?wait=true", None),
         ];
+        let id = http::HeaderValue::from_static("mine");
+        let client = "10.0.0.8:1".parse().unwrap();
         for (uri, expected) in cases {
-            assert_eq!(Wait::of(&parts(uri)), expected, "{uri}");
+            let wait = Wait::of(&parts(uri), Origin { client, id: &id });
+            let found = wait.map(|wait| (wait.stream, wait.since));
+            assert_eq!(found, expected, "{uri}");
         }
     }
 

@@ -1,9 +1,11 @@
-//! What the binary does beside being a host: the discovery service, and etcd's two other proxies.
+//! What the binary does beside being a host: the discovery service, etcd's two other
+//! proxies, and the way from a proxy to a member.
 
 pub(crate) mod discovery;
 mod embedded;
 pub(crate) mod gateway;
 pub(crate) mod grpc_proxy;
+pub(crate) mod promote;
 
 use std::io;
 use std::net::SocketAddr;

@@ -67,7 +67,8 @@ group! { MEMBER, "Member",
 
 const ONE_PORT: &str = "one port serves gRPC and HTTP here: name it in --listen-client-urls";
 
-const DISCOVERY: &str = "list the members in --initial-cluster instead";
+const DISCOVERY: &str =
+    "use a discovery service without TLS and without users on a network you trust";
 
 group! { CLUSTERING, "Clustering",
     "initial-advertise-peer-urls", Urls, "http://localhost:2380", Works =>
@@ -83,17 +84,17 @@ group! { CLUSTERING, "Clustering",
         "List of this member's client URLs to advertise to the public.";
     "discovery", Text, "", Works =>
         "Discovery URL used to bootstrap the cluster.";
-    "discovery-token", Text, "", Unsupported(DISCOVERY) =>
+    "discovery-token", Text, "", Works =>
         "V3 discovery: token of the cluster to be bootstrapped.";
-    "discovery-endpoints", Text, "", Unsupported(DISCOVERY) =>
+    "discovery-endpoints", Text, "", Works =>
         "V3 discovery: gRPC endpoints of the discovery service.";
-    "discovery-dial-timeout", Duration, "2s", Inert =>
+    "discovery-dial-timeout", Duration, "2s", Works =>
         "V3 discovery: dial timeout for client connections.";
-    "discovery-request-timeout", Duration, "5s", Inert =>
+    "discovery-request-timeout", Duration, "5s", Works =>
         "V3 discovery: timeout for discovery requests.";
-    "discovery-keepalive-time", Duration, "2s", Inert =>
+    "discovery-keepalive-time", Duration, "2s", Works =>
         "V3 discovery: keepalive time for client connections.";
-    "discovery-keepalive-timeout", Duration, "6s", Inert =>
+    "discovery-keepalive-timeout", Duration, "6s", Works =>
         "V3 discovery: keepalive timeout for client connections.";
     "discovery-insecure-transport", Bool, "true", Inert =>
         "V3 discovery: disable transport security for client connections.";

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use keelson_discovery::{Options, Outcome, Place, Registration, Size, srv};
+use keelson_discovery::{Options, Outcome, Place, Registration, Size, srv, v3};
 use keelson_proxy::{MembersFrom, Mode, ProxyConfig};
 use keelson_store::Store;
 use keelson_store::config::{InitialClusterState, Url};
@@ -38,7 +38,7 @@ pub(super) async fn decide(values: &Values) -> Result<Role, StartError> {
     }
     let member = MemberOptions::from_values(values)?;
     if Store::is_there(&member.config)? {
-        if matches!(way, Way::Discovery(_)) {
+        if matches!(way, Way::Discovery(_) | Way::DiscoveryV3(_)) {
             info!(
                 "discovery token ignored since a cluster has already been initialized; valid logs \
                  are found"
@@ -48,7 +48,16 @@ pub(super) async fn decide(values: &Values) -> Result<Role, StartError> {
     }
     let wanted = wanted_size()?;
     match way {
-        Way::Discovery(url) => discover(values, member, &url, wanted).await,
+        Way::Discovery(url) => {
+            let me = registration(&member, &url);
+            let found = keelson_discovery::join(&url, &me, &discovery_options(values)).await?;
+            place(values, member, &url, found, wanted)
+        }
+        Way::DiscoveryV3(options) => {
+            let me = registration(&member, &options.token);
+            let found = v3::join(&me, &options).await?;
+            place(values, member, &options.token, found, wanted)
+        }
         Way::Dns(service) => look_up(member, &service).await,
         Way::List => list(values, member, wanted),
     }
@@ -60,13 +69,20 @@ enum Way {
     List,
     /// A discovery URL.
     Discovery(String),
+    /// A token in the v3 API of another cluster.
+    DiscoveryV3(Box<v3::Options>),
     /// SRV records.
     Dns(srv::Service),
 }
 
 impl Way {
     fn chosen(values: &Values) -> Result<Way, StartError> {
-        let flags = ["initial-cluster", "discovery", "discovery-srv"];
+        let flags = [
+            "initial-cluster",
+            "discovery",
+            "discovery-srv",
+            "discovery-token",
+        ];
         let given = flags
             .iter()
             .filter(|flag| !values.text(flag).is_empty() && values.is_given(flag));
@@ -80,8 +96,30 @@ impl Way {
                 domain,
                 name: text("discovery-srv-name"),
             }),
+            _ if !text("discovery-token").is_empty() => {
+                Way::DiscoveryV3(Box::new(v3_options(values)))
+            }
             _ => Way::List,
         })
+    }
+}
+
+fn v3_options(values: &Values) -> v3::Options {
+    let text = |flag: &str| values.text(flag).to_owned();
+    let endpoints = text("discovery-endpoints");
+    let endpoints = endpoints
+        .split(',')
+        .map(str::trim)
+        .filter(|one| !one.is_empty());
+    v3::Options {
+        endpoints: endpoints.map(str::to_owned).collect(),
+        token: text("discovery-token"),
+        dial_timeout: values.duration("discovery-dial-timeout"),
+        request_timeout: values.duration("discovery-request-timeout"),
+        keepalive_time: values.duration("discovery-keepalive-time"),
+        keepalive_timeout: values.duration("discovery-keepalive-timeout"),
+        user: Some(text("discovery-user")).filter(|user| !user.is_empty()),
+        ..v3::Options::default()
     }
 }
 
@@ -160,15 +198,19 @@ fn discovery_options(values: &Values) -> Options {
     }
 }
 
-/// Founds the cluster together with the others, or comes too late for that.
-async fn discover(
+fn registration(member: &MemberOptions, token: &str) -> Registration {
+    Registration::new(&member.config.name, &peer_urls(member), token)
+}
+
+/// Founds the cluster together with the others, or comes too late for that. Whether a founder is
+/// one that has lost its data, the others are asked when the store is opened.
+fn place(
     values: &Values,
     mut member: MemberOptions,
-    url: &str,
+    token: &str,
+    outcome: Outcome,
     wanted: Option<Size>,
 ) -> Result<Role, StartError> {
-    let me = Registration::new(&member.config.name, &peer_urls(&member), url);
-    let outcome = keelson_discovery::join(url, &me, &discovery_options(values)).await?;
     let (Outcome::Member { size, .. } | Outcome::Full { size, .. }) = &outcome;
     let disagreement = wanted.and_then(|wanted| keelson_discovery::token_disagrees(*size, wanted));
     if let Some(warning) = disagreement {
@@ -183,7 +225,7 @@ async fn discover(
                 "this host is one of the founders"
             );
             member.config.initial_cluster = parsed(&initial_cluster)?;
-            member.config.initial_cluster_token = url.to_owned();
+            member.config.initial_cluster_token = token.to_owned();
             Ok(Role::Member(Box::new(member)))
         }
         Outcome::Full { size, .. } if values.text("discovery-fallback") == "exit" => {
@@ -204,6 +246,7 @@ async fn peers(values: &Values, way: &Way) -> Result<Vec<String>, StartError> {
         Way::Discovery(url) => {
             keelson_discovery::cluster_of(url, &discovery_options(values)).await?
         }
+        Way::DiscoveryV3(options) => v3::cluster_of(options).await?,
         Way::Dns(service) => {
             let dns = srv::Dns::new().map_err(srv::SrvError::Unresolved)?;
             srv::cluster_of(&dns, service).await?

@@ -3,7 +3,8 @@
 //! | request | answer |
 //! |---|---|
 //! | any `/new[?size=N]` | a new token's URL, without a newline |
-//! | `GET` `/<token>`, `GET` `PUT` `DELETE` `/<token>/<id>`, `GET` `/<token>/_config/size` | the registry's, as it is |
+//! | `GET` `/<token>`, `/<token>/_config/size` | the registry's, as it is |
+//! | `GET` `PUT` `DELETE` `/<token>/<id>` | the same |
 //! | `/health` | `OK` when a token can be made and deleted |
 //! | `/`, `/robots.txt` | as discovery.etcd.io |
 //!

@@ -14,14 +14,14 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time;
 use tracing::{debug, warn};
 
 use super::ServiceOptions;
 use super::handler::Handler;
-use super::limits::Connections;
+use super::limits::{Connections, Place};
 use super::registry::{Body, Registry};
 
 /// After a failed accept: out of file descriptors, mostly, and nothing but time helps.
@@ -34,8 +34,11 @@ pub async fn serve<R: Registry>(
     options: ServiceOptions,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let slots = Arc::new(Semaphore::new(options.connections_max));
-    let places = Connections::new(options.connections_per_address_max);
+    let door = Door {
+        listener,
+        slots: Arc::new(Semaphore::new(options.connections_max)),
+        places: Connections::new(options.connections_per_address_max),
+    };
     let port = Arc::new(Port {
         head_timeout: options.head_timeout,
         drain_timeout: options.drain_timeout,
@@ -45,36 +48,58 @@ pub async fn serve<R: Registry>(
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
     loop {
-        let slot = tokio::select! {
-            () = &mut shutdown => break,
-            slot = Arc::clone(&slots).acquire_owned() => slot.map_err(io::Error::other)?,
-        };
-        let (stream, from) = tokio::select! {
+        let guest = tokio::select! {
             () = &mut shutdown => break,
             Some(_) = connections.join_next() => continue,
-            accepted = listener.accept() => match accepted {
+            guest = door.next() => guest?,
+        };
+        connections.spawn(Arc::clone(&port).connection(guest, stopped.clone()));
+    }
+    drop((door, stop));
+    while connections.join_next().await.is_some() {}
+    Ok(())
+}
+
+/// Where connections come in, no more of them than there is room for.
+struct Door {
+    listener: TcpListener,
+    slots: Arc<Semaphore>,
+    places: Connections,
+}
+
+/// A connection and its place, which it gives back at its end.
+struct Guest {
+    stream: TcpStream,
+    from: IpAddr,
+    _slot: OwnedSemaphorePermit,
+    _place: Place,
+}
+
+impl Door {
+    /// May be dropped and called again: nothing is lost.
+    async fn next(&self) -> io::Result<Guest> {
+        loop {
+            let slot = Arc::clone(&self.slots).acquire_owned().await;
+            let slot = slot.map_err(io::Error::other)?;
+            let (stream, from) = match self.listener.accept().await {
                 Ok((stream, address)) => (stream, address.ip()),
                 Err(error) => {
                     warn!(%error, "cannot accept a connection");
                     time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
-            },
-        };
-        let Some(place) = places.take(from) else {
+            };
+            if let Some(place) = self.places.take(from) {
+                return Ok(Guest {
+                    stream,
+                    from,
+                    _slot: slot,
+                    _place: place,
+                });
+            }
             debug!(%from, "too many connections from this address");
-            continue;
-        };
-        let (port, stopped) = (Arc::clone(&port), stopped.clone());
-        connections.spawn(async move {
-            port.connection(stream, from, stopped).await;
-            drop((slot, place));
-        });
+        }
     }
-    drop(listener);
-    drop(stop);
-    while connections.join_next().await.is_some() {}
-    Ok(())
 }
 
 struct Port<R> {
@@ -85,20 +110,16 @@ struct Port<R> {
 
 impl<R: Registry> Port<R> {
     /// One connection, to its end or ours. Dropping a request's future ends its wait upstream.
-    async fn connection(
-        self: Arc<Port<R>>,
-        stream: TcpStream,
-        from: IpAddr,
-        mut stopped: watch::Receiver<()>,
-    ) {
+    async fn connection(self: Arc<Port<R>>, guest: Guest, mut stopped: watch::Receiver<()>) {
+        let from = guest.from;
         // Only helps.
-        let _ = stream.set_nodelay(true);
+        let _ = guest.stream.set_nodelay(true);
         let port = Arc::clone(&self);
         let service = service_fn(move |request| answer(Arc::clone(&port), from, request));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.head_timeout)
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(guest.stream), service);
         let mut connection = pin!(connection);
         let ended = tokio::select! {
             ended = &mut connection => ended,

@@ -47,8 +47,8 @@ impl Board for Session {
             Err(error) if error.error_code == keys::KEY_NOT_FOUND => return Err(self.not_found()),
             Err(error) => return Err(refused(&url, error)),
         };
-        // Until it appears on whichever backend we speak with. Whatever this comes to, the next look
-        // shows whether we are there.
+        // Until it appears on whichever backend we speak with. Whatever this comes to, the next
+        // look shows whether we are there.
         let query = format!("recursive=false&wait=true&waitIndex={created}");
         let url = self.url.at(&me.hex_id(), &query);
         self.watch(&url, self.options.request_timeout).await?;

@@ -154,7 +154,8 @@ mod tests {
     // As etcd 3.4.23 sends them.
     #[test]
     fn a_node_an_error_and_what_is_neither() {
-        let body = br#"{"action":"get","node":{"key":"/_etcd/registry/t/_config/size","value":"2","modifiedIndex":10,"createdIndex":10}}"#;
+        let body = br#"{"action":"get","node":{"key":"/_etcd/registry/t/_config/size","value":"2",
+            "modifiedIndex":10,"createdIndex":10}}"#;
         let Ok(Answer::Done(node, change)) = Answer::parse(200, body) else {
             panic!("not understood");
         };

@@ -1,8 +1,8 @@
 //! etcd 3.6's discovery protocol: the same idea in the v3 API of any etcd cluster.
 //!
 //! ```text
-//! /_etcd/registry/<token>/_config/size       how many members there are to be
-//! /_etcd/registry/<token>/members/<hex id>   name=peerURL[,name=peerURL] of one, by create revision
+//! /_etcd/registry/<token>/_config/size      how many members there are to be
+//! /_etcd/registry/<token>/members/<hex id>  name=peerURL[,name=peerURL] of one; by create revision
 //! ```
 //!
 //! As in [`crate::v2`], and unlike etcd's own client: an entry is made once and never overwritten,

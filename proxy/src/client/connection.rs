@@ -44,8 +44,8 @@ impl Connection {
         self.socket.poll_read_ready(&mut nobody).is_pending() || self.is_idle()
     }
 
-    /// The same, asked from the kernel: what the runtime has heard may be old, and a write that goes
-    /// into a dead connection is a write whose outcome nobody knows.
+    /// The same, asked from the kernel: what the runtime has heard may be old, and a write that
+    /// goes into a dead connection is a write whose outcome nobody knows.
     pub(crate) fn is_idle(&self) -> bool {
         let peeked = SockRef::from(&self.socket).peek(&mut [MaybeUninit::uninit()]);
         matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)

@@ -234,4 +234,26 @@ mod tests {
             );
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_arrives_is_survived(sent: Vec<u8>, pieces in 1..9_usize) {
+            // Whether it is an error matters to nobody here.
+            let _ = decoded(Framing::chunked(), &sent, pieces);
+        }
+
+        #[test]
+        fn chunks_carry_any_body(parts: Vec<Vec<u8>>, pieces in 1..99_usize) {
+            let mut sent = vec![];
+            for part in parts.iter().filter(|part| !part.is_empty()) {
+                sent.extend_from_slice(format!("{:x}\r\n", part.len()).as_bytes());
+                sent.extend_from_slice(part);
+                sent.extend_from_slice(b"\r\n");
+            }
+            sent.extend_from_slice(b"0\r\n\r\n");
+            let (body, consumed, ended) = decoded(Framing::chunked(), &sent, pieces).unwrap();
+            proptest::prop_assert_eq!(body, parts.concat());
+            proptest::prop_assert_eq!((consumed, ended), (sent.len(), true));
+        }
+    }
 }

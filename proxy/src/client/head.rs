@@ -1,6 +1,7 @@
 //! The head of an answer.
 
 use std::io;
+use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
@@ -38,38 +39,43 @@ pub(crate) fn parse(received: &mut BytesMut, method: &Method) -> io::Result<Opti
     let code = parsed.code.expect("a complete head has a status");
     let status = StatusCode::from_u16(code).map_err(malformed)?;
     let modern = parsed.version == Some(1);
-    // Where each field lies: the buffer cannot be cut while they borrow it.
-    let start = received.as_ptr().addr();
-    let within =
-        |part: &[u8]| part.as_ptr().addr() - start..part.as_ptr().addr() - start + part.len();
-    let mut places = Vec::with_capacity(parsed.headers.len());
-    for field in parsed.headers.iter() {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(malformed)?;
-        places.push((name, within(field.value)));
-    }
+    let places = places(received, parsed.headers)?;
     let block = received.split_to(length).freeze();
-    let mut all = HeaderMap::with_capacity(places.len());
+    let mut headers = HeaderMap::with_capacity(places.len());
     for (name, place) in places {
-        all.append(name, value(&block, place)?);
+        headers.append(name, value(&block, place)?);
     }
-    let framing = framing(status, &all, method)?;
-    let keep = keeps(&all, modern) && framing != Framing::UntilClose;
-    headers::remove_hop_by_hop(&mut all);
+    let framing = framing(status, &headers, method)?;
+    let keep = keeps(&headers, modern) && framing != Framing::UntilClose;
+    headers::remove_hop_by_hop(&mut headers);
     Ok(Some(Head {
         status,
-        headers: all,
+        headers,
         framing,
         keep,
     }))
 }
 
-fn value(block: &Bytes, place: std::ops::Range<usize>) -> io::Result<HeaderValue> {
-    let bytes = match place.is_empty() {
-        // An empty value lies nowhere in particular.
-        true => Bytes::new(),
-        false => block.slice(place),
+/// The names, and where in the buffer the values lie: it cannot be cut while they borrow it.
+fn places(
+    received: &BytesMut,
+    fields: &[httparse::Header<'_>],
+) -> io::Result<Vec<(HeaderName, Range<usize>)>> {
+    let start = received.as_ptr().addr();
+    let place = |field: &httparse::Header<'_>| {
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(malformed)?;
+        // An empty value may lie anywhere.
+        let first = match field.value.is_empty() {
+            true => 0,
+            false => field.value.as_ptr().addr() - start,
+        };
+        Ok((name, first..first + field.value.len()))
     };
-    HeaderValue::from_maybe_shared(bytes).map_err(malformed)
+    fields.iter().map(place).collect()
+}
+
+fn value(block: &Bytes, place: Range<usize>) -> io::Result<HeaderValue> {
+    HeaderValue::from_maybe_shared(block.slice(place)).map_err(malformed)
 }
 
 fn malformed(error: impl ToString) -> io::Error {
@@ -178,6 +184,15 @@ mod tests {
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
         ] {
             assert!(parsed(text, Method::GET).is_err(), "{text:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_arrives_is_survived(fields: Vec<u8>) {
+            let _ = parse(&mut BytesMut::from(&fields[..]), &Method::GET);
+            let head = [b"HTTP/1.1 200 OK\r\n", &fields[..], b"\r\n\r\n"].concat();
+            let _ = parse(&mut BytesMut::from(&head[..]), &Method::GET);
         }
     }
 }

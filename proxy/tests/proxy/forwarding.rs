@@ -239,3 +239,26 @@ async fn its_own_paths_are_its_own() {
     assert_eq!(member.seen().len(), 1);
     proxy.stop().await;
 }
+
+#[tokio::test]
+async fn what_is_too_large_is_refused() {
+    let member = Fake::start(|_| {
+        let head = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(100_000));
+        vec![Step::Send(head), Step::Hang]
+    })
+    .await;
+    let mut config = config(&[&member]);
+    config.limits.head_bytes_max = 16 * 1024;
+    let proxy = Running::start(config).await.knows(1).await;
+    let mut client = Client::connect(proxy.address).await;
+    let head = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(20_000));
+    client.send_bytes(head.as_bytes()).await;
+    assert_eq!(client.head().await.status, 431);
+    assert!(member.seen().is_empty());
+    // A member's head has a bound too.
+    assert_eq!(
+        put(proxy.address, "/v2/keys/a", "value=1").await.status,
+        500
+    );
+    proxy.stop().await;
+}

@@ -141,10 +141,14 @@ async fn serve_h1<S: Serve>(
             return Ok(());
         };
         (socket, ahead) = (waiting.socket, waiting.ahead);
-        let goes_on = match waiting.answer {
+        let mut goes_on = match waiting.answer {
             Some(answer) => parking::stay(&mut socket, answer, begun.as_mut()).await,
-            None => spoken_again(&socket, port.limits.idle_timeout, begun.as_mut()).await,
+            None => Ok(true),
         };
+        // Thousands of watchers hear of one event at once, and ask again one by one.
+        if matches!(goes_on, Ok(true)) && ahead.is_empty() {
+            goes_on = spoken_again(&socket, port.limits.idle_timeout, begun.as_mut()).await;
+        }
         match goes_on {
             Ok(true) => {}
             Ok(false) => return Ok(()),

@@ -78,6 +78,8 @@ pub struct Swarm {
     pub tree_clients: u64,
     /// Watchers of the v2 tree, on top of them.
     pub watchers: u64,
+    /// Somebody writes so much to the v2 tree now and then that its history is soon full.
+    pub bursts: bool,
     /// Members' clocks are off by up to this, to either side.
     pub skew_ms: u64,
     /// How long a new leader spares nodes of the v2 tree that were set before its time.
@@ -153,6 +155,7 @@ impl Swarm {
             pre_vote: true,
             tree_clients: 0,
             watchers: 0,
+            bursts: false,
             skew_ms: 0,
             ttl_grace_ms: 0,
         }
@@ -186,6 +189,7 @@ impl Swarm {
         }
         self.tree_clients = dice.between(1, self.clients);
         self.watchers = dice.between(0, 3);
+        self.bursts = dice.chance(0.2);
         self.skew_ms = dice.pick(&[0, 20, 300]).expect("not empty");
         self.ttl_grace_ms = dice.pick(&[0, 500, 2_000, 5_000]).expect("not empty");
     }

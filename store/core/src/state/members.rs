@@ -38,6 +38,7 @@ pub fn validate(
     };
     match (op, present) {
         (Op::Add(_), Some(_)) => Err(Error::MemberExist),
+        (Op::Update(_), None) => Err(Error::MemberNotFound),
         (Op::Add(new) | Op::Update(new), _) if clashes(new) => Err(Error::PeerUrlExist),
         (Op::Add(new), None) => {
             let learners = members.iter().filter(|member| member.is_learner).count();

@@ -43,10 +43,8 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::response::Response;
-use axum::routing::any;
 use bytes::Bytes;
 use http::header::CONNECTION;
 use http::request::Parts;
@@ -79,24 +77,15 @@ struct Inner<B> {
     drain: Drain,
 }
 
-/// The API as a router, for whoever does not ask `V2` itself. Without a fallback, so that it can be
-/// merged into another.
-pub fn router<B: TreeBackend>(backend: B, drain: &Drain) -> Router {
-    let v2 = V2::new(backend, drain);
-    let handler = any(move |request: Request<Body>| async move { v2.answer(request).await });
-    let mut router = Router::new();
-    for path in ["/v2", "/v2/", "/v2/{*below}", log_level::PATH] {
-        router = router.route(path, handler.clone());
-    }
-    router
-}
-
-/// A path that is not clean, answered as Go's `ServeMux` does; `None` if it is, or is none. For
-/// whoever serves paths beside `/v2`.
-pub fn redirected<R>(request: &Request<R>) -> Option<Response> {
+/// A path of another API that is not clean: etcd redirects these too, "//health" and "//v2/keys".
+fn redirected<R>(request: &Request<R>) -> Option<Response> {
     let decoded = path::decode(request.uri().path())?;
-    let query = request.uri().query();
-    (!path::is_clean(&decoded)).then(|| path::redirect(request.method(), &decoded, query))
+    if path::is_clean(&decoded) || *request.method() == Method::OPTIONS {
+        return None;
+    }
+    let mut response = path::redirect(request.method(), &decoded, request.uri().query());
+    allow_any_origin(response.headers_mut());
+    Some(response)
 }
 
 impl<B: TreeBackend> V2<B> {
@@ -148,7 +137,10 @@ impl<B: TreeBackend> V2<B> {
 impl<B: TreeBackend> FirstLook for V2<B> {
     fn look(&self, request: Request<Incoming>) -> Look {
         if !V2::<B>::owns(request.uri().path()) {
-            return Look::NotMine(request);
+            return match redirected(&request) {
+                Some(response) => Look::Now(response),
+                None => Look::NotMine(request),
+            };
         }
         if let Some(response) = self.answer_now(&request) {
             return Look::Now(response);

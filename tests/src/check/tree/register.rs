@@ -59,11 +59,13 @@ impl Split {
             let Request::Change(change) = &operation.request else {
                 continue;
             };
+            // What is made in order is below the path that is named.
+            if change.op() == Op::CreateInOrder {
+                continue;
+            }
+            split.steps.entry(change.path.clone()).or_default();
             if change.expires_ns != 0 {
                 ending.insert(change.path.clone());
-            }
-            if change.op() != Op::CreateInOrder {
-                split.steps.entry(change.path.clone()).or_default();
             }
         }
         let ends = |path: &Bytes| ending.iter().any(|end| path == end || is_below(path, end));
@@ -248,6 +250,25 @@ mod tests {
         run.ask(request(Op::Delete, "/1/d", ""));
         run.get(None);
         assert_eq!(check(&run.history), Ok(2));
+    }
+
+    #[test]
+    fn files_that_may_end_are_left_out_and_no_others() {
+        let mut run = Run::default();
+        for (op, path) in [
+            (Op::Set, "/1/d/a"),
+            (Op::Set, "/1/e/b"),
+            (Op::CreateInOrder, "/1/d"),
+            (Op::Update, "/1/e"),
+        ] {
+            let ends = matches!(op, Op::CreateInOrder | Op::Update);
+            run.ask(TreeRequest {
+                expires_ns: i64::from(ends),
+                ..request(op, path, "")
+            });
+        }
+        let paths: Vec<Bytes> = by_path(&run.history).into_keys().collect();
+        assert_eq!(paths, ["/1/d/a"]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use keelson_core::node::Input;
 use keelson_core::state::{self, Response as StateResponse};
-use keelson_core::{Index, MemberId};
+use keelson_core::{Index, MemberId, ProposalId};
 use keelson_proto::internal::command::Op;
 use keelson_proto::internal::{Command, TreeRequest};
 use prost::Message;
@@ -20,6 +20,9 @@ impl World {
         client: u64,
         member: MemberId,
     ) -> Result<(), String> {
+        if self.swarm.bursts && self.dice.chance(0.03) {
+            self.burst(member);
+        }
         let request = self.draw_tree_request(member);
         let now = self.clock.now_ms();
         let history = &mut self.tree.history;
@@ -45,14 +48,32 @@ impl World {
     }
 
     fn propose_tree(&mut self, member: MemberId, operation: usize, change: TreeRequest) {
+        if let Some(id) = self.propose_unasked(member, change) {
+            self.tree.log.asks(id, operation);
+            self.waiting.insert(id, Waiter::Tree(operation));
+        }
+    }
+
+    fn propose_unasked(&mut self, member: MemberId, change: TreeRequest) -> Option<ProposalId> {
         let op = Some(Op::Tree(change));
         let command = Command { op }.encode_to_vec().into();
-        let Some(id) = self.name_proposal(member) else {
-            return;
-        };
-        self.tree.log.asks(id, operation);
-        self.waiting.insert(id, Waiter::Tree(operation));
+        let id = self.name_proposal(member)?;
         self.input(member, Input::Propose { id, command });
+        Some(id)
+    }
+
+    /// Fills the history: many changes of which nobody wants to know what became of them.
+    fn burst(&mut self, member: MemberId) {
+        for number in 0..self.dice.between(50, 250) {
+            let path = format!("/1/s/{}", number % 20);
+            let change = TreeRequest {
+                path: path.into(),
+                value: format!("s{number}").into(),
+                time_ns: self.clock_ns(member),
+                ..TreeRequest::default()
+            };
+            self.propose_unasked(member, change);
+        }
     }
 
     /// Waited long enough: nobody knows what became of it.

@@ -5,7 +5,7 @@ use http_body_util::{BodyExt, Empty, Full};
 use keelson_port::Drain;
 
 use crate::edge::tests::fake::Fake;
-use crate::edge::v2::{V2, redirected};
+use crate::edge::v2::V2;
 
 fn v2() -> V2<Fake> {
     let (_, drain) = Drain::channel();
@@ -84,13 +84,4 @@ async fn a_body_may_be_of_any_kind() {
     assert_eq!(answer.status(), 201);
     let body = answer.into_body().collect().await.unwrap().to_bytes();
     assert!(body.starts_with(br#"{"action":"set","node":{"key":"/foo","value":"bar""#));
-}
-
-#[test]
-fn other_paths_can_be_redirected_too() {
-    let redirected = |target| redirected(&request(Method::GET, target));
-    assert!(redirected("/health").is_none());
-    assert!(redirected("/health/%zz").is_none());
-    let answer = redirected("//health?serializable=true").unwrap();
-    assert_eq!(answer.headers()["location"], "/health?serializable=true");
 }

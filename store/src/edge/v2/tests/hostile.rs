@@ -206,3 +206,21 @@ async fn what_must_be_escaped_and_is_not_is_no_http() {
         assert_eq!(refused, expected, "{before}");
     }
 }
+
+#[tokio::test]
+async fn paths_of_other_apis_are_cleaned_too() {
+    let port = start().await;
+    for (target, location) in [
+        ("//health?serializable=true", "/health?serializable=true"),
+        ("//v2/keys/foo", "/v2/keys/foo"),
+        ("/v3/../v2/machines", "/v2/machines"),
+        ("/../..", "/"),
+    ] {
+        let answer = get(&port, target).await;
+        assert_eq!(answer.status, "301 Moved Permanently", "{target}");
+        assert!(answer.has(&format!("Location: {location}")), "{target}");
+        assert!(answer.has("Access-Control-Allow-Origin: *"), "{target}");
+    }
+    assert_eq!(get(&port, "/health").await.status, "200 OK");
+    assert_eq!(get(&port, "/health/%zz").await.status, "404 Not Found");
+}

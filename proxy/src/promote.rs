@@ -1,0 +1,66 @@
+//! The way from a proxy to a member, for an operator who wants it: a proxy never goes it by itself.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::members::{self, Peers};
+use crate::role::{ClusterFile, Role, RoleError};
+
+/// For a peer to take a connection.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Why a proxy cannot be promoted.
+#[derive(Debug, thiserror::Error)]
+pub enum PromoteError {
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Role(#[from] RoleError),
+    /// There is no proxy in it.
+    #[error("{0} is not a proxy's data directory: there is no {0}/proxy")]
+    NotAProxy(PathBuf),
+    /// It never got to know its cluster, or nobody of it answers.
+    #[error(
+        "no member of the proxy's cluster answers on its peer URL; the promotion needs a cluster that \
+         works"
+    )]
+    NobodyAnswers,
+}
+
+/// The client URLs of the members of the cluster whose proxy has this data directory.
+///
+/// # Errors
+/// It is no proxy's, or no member answers.
+pub async fn cluster_of_proxy(data_dir: &Path) -> Result<Vec<String>, PromoteError> {
+    if Role::of(data_dir)? != Role::Proxy {
+        return Err(PromoteError::NotAProxy(data_dir.to_owned()));
+    }
+    let file = ClusterFile::open(data_dir)?;
+    let peers = Peers::new(Vec::new(), Some(file))?;
+    let found = members::ask_once(peers, DIAL_TIMEOUT).await;
+    found.ok_or(PromoteError::NobodyAnswers)
+}
+
+/// Takes what makes the directory a proxy's away; the host may become a member then.
+///
+/// # Errors
+/// The file system's.
+pub fn forget_proxy(data_dir: &Path) -> Result<(), RoleError> {
+    ClusterFile::open(data_dir)?.remove()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_a_proxy_is_promoted() {
+        let dir = tempfile::tempdir().unwrap();
+        let refused = cluster_of_proxy(dir.path()).await.unwrap_err();
+        assert!(matches!(refused, PromoteError::NotAProxy(_)), "{refused}");
+        ClusterFile::open(dir.path()).unwrap();
+        let refused = cluster_of_proxy(dir.path()).await.unwrap_err();
+        assert!(matches!(refused, PromoteError::NobodyAnswers), "{refused}");
+        forget_proxy(dir.path()).unwrap();
+        assert_eq!(Role::of(dir.path()).unwrap(), Role::Undecided);
+    }
+}

@@ -1,0 +1,104 @@
+//! `keelson promote`: makes a proxy's host a member, because an operator says so.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use keelson_proto::etcdserverpb::MemberAddRequest;
+use keelson_proto::etcdserverpb::cluster_client::ClusterClient;
+use keelson_proxy::{PromoteError, RoleError};
+use tonic::transport::{Channel, Endpoint};
+
+use crate::signals::Stop;
+
+/// Add a proxy's host to its cluster as a member. Stop the proxy first.
+#[derive(Debug, Parser)]
+#[command(name = "promote", bin_name = "keelson promote")]
+struct Arguments {
+    /// The proxy's data directory.
+    #[arg(long)]
+    data_dir: PathBuf,
+    /// The name of the new member.
+    #[arg(long)]
+    name: String,
+    /// Where members will reach it; comma separated.
+    #[arg(long, value_delimiter = ',', required = true)]
+    initial_advertise_peer_urls: Vec<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Fault {
+    #[error("{0}")]
+    Promote(#[from] PromoteError),
+    #[error("{0}")]
+    Role(#[from] RoleError),
+    #[error("no member can be reached on its client URL ({0})")]
+    Unreachable(String),
+    /// Not tried again: it may have been done.
+    #[error(
+        "the cluster did not add the member: {0}. If that leaves open whether it did, ask \
+         `etcdctl member list` before another attempt"
+    )]
+    Refused(String),
+}
+
+/// Runs the command.
+pub(crate) fn run(words: &[String]) -> ExitCode {
+    super::run("promote", Arguments::parse_from(words).run())
+}
+
+impl Arguments {
+    async fn run(self) -> Result<Option<Stop>, Fault> {
+        let client_urls = keelson_proxy::cluster_of_proxy(&self.data_dir).await?;
+        let channel = first_of(&client_urls).await?;
+        let request = MemberAddRequest {
+            peer_ur_ls: self.initial_advertise_peer_urls.clone(),
+            ..MemberAddRequest::default()
+        };
+        let added = ClusterClient::new(channel).member_add(request).await;
+        let added = added
+            .map_err(|status| Fault::Refused(status.message().to_owned()))?
+            .into_inner();
+        keelson_proxy::forget_proxy(&self.data_dir)?;
+        let new = added.member.unwrap_or_default().id;
+        let mut cluster = Vec::new();
+        for member in &added.members {
+            let name = if member.id == new {
+                &self.name
+            } else {
+                &member.name
+            };
+            cluster.extend(member.peer_ur_ls.iter().map(|url| format!("{name}={url}")));
+        }
+        println!("Member {new:x} added. Start the host without --discovery and --proxy, with");
+        println!("ETCD_NAME=\"{}\"", self.name);
+        println!("ETCD_INITIAL_CLUSTER=\"{}\"", cluster.join(","));
+        let advertised = self.initial_advertise_peer_urls.join(",");
+        println!("ETCD_INITIAL_ADVERTISE_PEER_URLS=\"{advertised}\"");
+        println!("ETCD_INITIAL_CLUSTER_STATE=\"existing\"");
+        Ok(None)
+    }
+}
+
+async fn first_of(client_urls: &[String]) -> Result<Channel, Fault> {
+    for url in client_urls {
+        let Ok(endpoint) = Endpoint::from_shared(url.clone()) else {
+            continue;
+        };
+        if let Ok(channel) = endpoint.connect().await {
+            return Ok(channel);
+        }
+    }
+    Err(Fault::Unreachable(client_urls.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
+}
