@@ -22,7 +22,8 @@ pub(super) enum Role {
 /// Decides. With discovery this takes until the others have come, too.
 pub(super) async fn decide(values: &Values) -> Result<Role, StartError> {
     let data_dir = options::data_dir(values);
-    if keelson_proxy::Role::of(&data_dir)? == keelson_proxy::Role::Proxy {
+    let role = keelson_proxy::Role::of(&data_dir)?;
+    if role == keelson_proxy::Role::Proxy {
         info!(
             "data-dir" = %data_dir.display(),
             "this host is a proxy, as its data directory says; flags and discovery are not asked"
@@ -31,7 +32,8 @@ pub(super) async fn decide(values: &Values) -> Result<Role, StartError> {
         return proxy(values, peers_of(values.text("initial-cluster"))?);
     }
     let way = Way::chosen(values)?;
-    if mode(values) != Mode::Off {
+    // A member goes on as one: --proxy is for new hosts, as in etcd.
+    if mode(values) != Mode::Off && role == keelson_proxy::Role::Undecided {
         return proxy(values, peers(values, &way).await?);
     }
     let member = MemberOptions::from_values(values)?;
