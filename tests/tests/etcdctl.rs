@@ -1,12 +1,14 @@
 //! Debian's etcdctl 3.4.23 against us and against Debian's etcd: the same output, the same exit code.
 //!
-//! Ids, addresses, versions, sizes, terms and log positions are masked; everything else must agree.
+//! Ids, addresses, versions, sizes, terms and log positions are masked; everything else must agree,
+//! also when ours is asked through a proxy.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
+use keelson_tests::bring_up::Host;
 use keelson_tests::proc::binary;
 use keelson_tests::proc::cluster::{Cluster, Plan};
 use serde_json::Value;
@@ -98,23 +100,71 @@ const COLUMNS: [&str; 6] = [
 ];
 const STATUS_FIELDS: [usize; 6] = [1, 2, 3, 6, 7, 8];
 
+/// Who is asked: a cluster of one, or a proxy before it.
+struct Side {
+    cluster: Cluster,
+    proxy: Option<Host>,
+}
+
+impl Side {
+    async fn start(binary: &Path) -> Result<Side> {
+        Ok(Side {
+            cluster: Cluster::start(&Plan::new(binary, 1)).await?,
+            proxy: None,
+        })
+    }
+
+    async fn behind_a_proxy(binary: &Path) -> Result<Side> {
+        let mut side = Side::start(binary).await?;
+        let mut proxy = Host::proxy(binary, &side.cluster, "proxy")?;
+        proxy.start()?;
+        proxy.serves().await?;
+        side.proxy = Some(proxy);
+        Ok(side)
+    }
+
+    fn endpoint(&self) -> &str {
+        match &self.proxy {
+            Some(proxy) => &proxy.client_url,
+            None => &self.cluster.members[0].client_url,
+        }
+    }
+
+    fn logs(&self) -> String {
+        let proxy = self.proxy.as_ref().map(Host::log_tail);
+        self.cluster.log_tails() + &proxy.unwrap_or_default()
+    }
+}
+
 #[tokio::test]
 async fn etcdctl_sees_no_difference() -> Result<()> {
     let Some(etcd) = binary::etcd_or_skip()? else {
         return Ok(());
     };
+    let ours = Side::start(&binary::ours()?).await?;
+    compare(&ours, &Side::start(&etcd).await?)
+}
+
+#[tokio::test]
+async fn etcdctl_sees_no_difference_through_a_proxy() -> Result<()> {
+    let Some(etcd) = binary::etcd_or_skip()? else {
+        return Ok(());
+    };
+    let ours = Side::behind_a_proxy(&binary::ours()?).await?;
+    compare(&ours, &Side::start(&etcd).await?)
+}
+
+fn compare(ours: &Side, theirs: &Side) -> Result<()> {
     let etcdctl = binary::on_path("etcdctl").context("etcd is on PATH, but etcdctl is not")?;
-    let ours = Cluster::start(&Plan::new(&binary::ours()?, 1)).await?;
-    let theirs = Cluster::start(&Plan::new(&etcd, 1)).await?;
     let mut differences = String::new();
     for line in SCRIPT.lines().filter(|line| !line.is_empty()) {
-        let our = run(&etcdctl, &ours, line)?;
-        let their = run(&etcdctl, &theirs, line)?;
+        let our = run(&etcdctl, ours, line)?;
+        let their = run(&etcdctl, theirs, line)?;
         if our != their {
             differences += &format!("$ etcdctl {line}\n--- ours\n{our}\n--- etcd's\n{their}\n\n");
         }
     }
-    ensure!(differences.is_empty(), "{differences}{}", ours.log_tails());
+    ensure!(differences.is_empty(), "{differences}{}", ours.logs());
     Ok(())
 }
 
@@ -153,15 +203,15 @@ async fn etcdctl_may_ask_any_member() -> Result<()> {
 }
 
 /// Runs a line of the script; the answer is the exit code and the masked output.
-fn run(etcdctl: &Path, cluster: &Cluster, line: &str) -> Result<String> {
+fn run(etcdctl: &Path, side: &Side, line: &str) -> Result<String> {
     let (arguments, input) = line.split_once(" <<< ").unwrap_or((line, ""));
     let arguments: Vec<&str> = arguments.split(' ').collect();
     let input = input.replace("\\n", "\n");
-    let (code, out, err) = call(etcdctl, &cluster.endpoints()[0], &arguments, &input)?;
+    let (code, out, err) = call(etcdctl, side.endpoint(), &arguments, &input)?;
     let mask = |text: &str| -> String {
         let masked = text
             .lines()
-            .filter_map(|line| mask_line(&mask_urls(cluster, line), &arguments));
+            .filter_map(|line| mask_line(&mask_urls(side, line), &arguments));
         masked.collect::<Vec<_>>().join("\n")
     };
     Ok(format!("exit code {code}\n{}\n{}", mask(&out), mask(&err))
@@ -199,10 +249,11 @@ fn call(
     Ok((code, text(output.stdout), text(output.stderr)))
 }
 
-fn mask_urls(cluster: &Cluster, line: &str) -> String {
-    let mut line = line.to_string();
-    for (number, member) in cluster.members.iter().enumerate() {
-        let host = |url: &str| url.trim_start_matches("http://").to_string();
+fn mask_urls(side: &Side, line: &str) -> String {
+    let host = |url: &str| url.trim_start_matches("http://").to_string();
+    // Whoever is asked is client 0's address for etcdctl.
+    let mut line = line.replace(&host(side.endpoint()), "CLIENT0");
+    for (number, member) in side.cluster.members.iter().enumerate() {
         line = line.replace(&host(&member.client_url), &format!("CLIENT{number}"));
         line = line.replace(&host(&member.peer_url), &format!("PEER{number}"));
     }

@@ -1,7 +1,7 @@
 //! Debian's etcdctl 3.4.23 with `ETCDCTL_API=2` against us and against Debian's etcd: the same
 //! output, the same errors, the same exit codes.
 //!
-//! Member ids and addresses are masked; everything else must agree. `backup` is not here: it reads
+//! Member ids and addresses are masked; everything else must agree, also through a proxy. `backup` is not here: it reads
 //! etcd's own files, and our data directory holds none.
 
 use std::io::{Read, Write as _};
@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use keelson_tests::bring_up::Host;
 use keelson_tests::proc::binary;
 use keelson_tests::proc::cluster::{Cluster, Plan};
 
@@ -222,6 +223,10 @@ const WATCHING: Duration = Duration::from_millis(400);
 struct Side {
     etcdctl: PathBuf,
     cluster: Cluster,
+    /// Asked in the members' place.
+    proxy: Option<Host>,
+    /// etcdctl goes to the members themselves once it knows them, if it may.
+    sync: bool,
     /// Ids of members: of the one that was added, of the last of the three.
     new: String,
     old: String,
@@ -238,6 +243,8 @@ impl Side {
         let mut side = Side {
             etcdctl,
             cluster: Cluster::start(&plan).await?,
+            proxy: None,
+            sync: true,
             new: "none".to_string(),
             old: "none".to_string(),
             spare: keelson_tests::proc::ports::free(1)?[0],
@@ -261,6 +268,36 @@ impl Side {
         Ok(side)
     }
 
+    /// The same, with etcdctl kept from leaving the endpoints it is given.
+    async fn without_sync(binary: &Path, members: usize) -> Result<Side> {
+        let side = Side::start(binary, members).await?;
+        Ok(Side {
+            sync: false,
+            ..side
+        })
+    }
+
+    async fn behind_a_proxy(binary: &Path, members: usize) -> Result<Side> {
+        let mut side = Side::without_sync(binary, members).await?;
+        let mut proxy = Host::proxy(binary, &side.cluster, "proxy")?;
+        proxy.start()?;
+        proxy.serves().await?;
+        side.proxy = Some(proxy);
+        Ok(side)
+    }
+
+    fn endpoints(&self) -> Vec<String> {
+        match &self.proxy {
+            Some(proxy) => vec![proxy.client_url.clone()],
+            None => self.cluster.endpoints(),
+        }
+    }
+
+    fn logs(&self) -> String {
+        let proxy = self.proxy.as_ref().map(Host::log_tail);
+        self.cluster.log_tails() + &proxy.unwrap_or_default()
+    }
+
     /// The id of the member whose line has these words.
     fn id_of(&self, words: &str) -> Result<String> {
         let (_, list, _) = self.call(&["member".to_string(), "list".to_string()], "")?;
@@ -273,8 +310,11 @@ impl Side {
         let mut command = Command::new(&self.etcdctl);
         command.env("ETCDCTL_API", "2");
         if !arguments.iter().any(|argument| argument == "--endpoints") {
-            let endpoints = self.cluster.endpoints().join(",");
+            let endpoints = self.endpoints().join(",");
             command.arg("--endpoints").arg(endpoints);
+        }
+        if !self.sync && !arguments.iter().any(|argument| argument == "--no-sync") {
+            command.arg("--no-sync");
         }
         command.args(arguments);
         command.stdin(Stdio::piped());
@@ -324,8 +364,11 @@ impl Side {
 
     fn mask(&self, line: &str) -> String {
         let mut line = line.replace(&format!("127.0.0.1:{}", self.spare), "SPARE");
+        let host = |url: &str| url.trim_start_matches("http://").to_string();
+        for url in self.proxy.iter().map(|proxy| &proxy.client_url) {
+            line = line.replace(&host(url), "CLIENT0");
+        }
         for (number, member) in self.cluster.members.iter().enumerate() {
-            let host = |url: &str| url.trim_start_matches("http://").to_string();
             line = line.replace(&host(&member.client_url), &format!("CLIENT{number}"));
             line = line.replace(&host(&member.peer_url), &format!("PEER{number}"));
         }
@@ -426,6 +469,16 @@ async fn both(members: usize) -> Result<Option<(Side, Side)>> {
     Ok(Some((ours, theirs)))
 }
 
+/// Ours behind a proxy, etcd itself.
+async fn both_through_a_proxy(members: usize) -> Result<Option<(Side, Side)>> {
+    let Some(etcd) = binary::etcd_or_skip()? else {
+        return Ok(None);
+    };
+    let ours = Side::behind_a_proxy(&binary::ours()?, members).await?;
+    let theirs = Side::without_sync(&etcd, members).await?;
+    Ok(Some((ours, theirs)))
+}
+
 /// Adds what differs.
 fn differ(differences: &mut String, line: &str, our: &str, their: &str) {
     if our != their {
@@ -439,7 +492,16 @@ fn lines(script: &str) -> impl Iterator<Item = &str> {
 
 #[tokio::test]
 async fn keys_look_the_same_to_etcdctl() -> Result<()> {
-    let Some((ours, theirs)) = both(1).await? else {
+    keys(both(1).await?).await
+}
+
+#[tokio::test]
+async fn keys_look_the_same_through_a_proxy() -> Result<()> {
+    keys(both_through_a_proxy(1).await?).await
+}
+
+async fn keys(sides: Option<(Side, Side)>) -> Result<()> {
+    let Some((ours, theirs)) = sides else {
         return Ok(());
     };
     let mut differences = String::new();
@@ -480,17 +542,22 @@ async fn keys_look_the_same_to_etcdctl() -> Result<()> {
         ensure!(seen, "{watch} saw nothing of etcd: {their}");
         differ(&mut differences, watch, &only(our), &only(their));
     }
-    ensure!(
-        differences.is_empty(),
-        "{differences}{}",
-        ours.cluster.log_tails()
-    );
+    ensure!(differences.is_empty(), "{differences}{}", ours.logs());
     Ok(())
 }
 
 #[tokio::test]
 async fn accounts_look_the_same_to_etcdctl() -> Result<()> {
-    let Some((ours, theirs)) = both(1).await? else {
+    accounts(both(1).await?).await
+}
+
+#[tokio::test]
+async fn accounts_look_the_same_through_a_proxy() -> Result<()> {
+    accounts(both_through_a_proxy(1).await?).await
+}
+
+async fn accounts(sides: Option<(Side, Side)>) -> Result<()> {
+    let Some((ours, theirs)) = sides else {
         return Ok(());
     };
     let mut differences = String::new();
@@ -498,17 +565,22 @@ async fn accounts_look_the_same_to_etcdctl() -> Result<()> {
         let (our, their) = (ours.line(line)?, theirs.line(line)?);
         differ(&mut differences, line, &our, &their);
     }
-    ensure!(
-        differences.is_empty(),
-        "{differences}{}",
-        ours.cluster.log_tails()
-    );
+    ensure!(differences.is_empty(), "{differences}{}", ours.logs());
     Ok(())
 }
 
 #[tokio::test]
 async fn members_look_the_same_to_etcdctl() -> Result<()> {
-    let Some((mut ours, mut theirs)) = both(3).await? else {
+    members(both(3).await?).await
+}
+
+#[tokio::test]
+async fn members_look_the_same_through_a_proxy() -> Result<()> {
+    members(both_through_a_proxy(3).await?).await
+}
+
+async fn members(sides: Option<(Side, Side)>) -> Result<()> {
+    let Some((mut ours, mut theirs)) = sides else {
         return Ok(());
     };
     let mut differences = String::new();
@@ -532,10 +604,6 @@ async fn members_look_the_same_to_etcdctl() -> Result<()> {
             }
         }
     }
-    ensure!(
-        differences.is_empty(),
-        "{differences}{}",
-        ours.cluster.log_tails()
-    );
+    ensure!(differences.is_empty(), "{differences}{}", ours.logs());
     Ok(())
 }

@@ -9,6 +9,8 @@ use rustix::process::Signal;
 
 use super::{LIMIT, POLL};
 use crate::http::{Client, Request};
+use crate::proc::cluster::Cluster;
+use crate::proc::member::Member;
 use crate::proc::ports;
 use crate::proc::process::Process;
 
@@ -82,6 +84,19 @@ impl Host {
             process: None,
         };
         Ok(host.with("ETCD_NAME", name).with("ETCD_DATA_DIR", &data))
+    }
+
+    /// A proxy before a cluster, with its directory beside the members'.
+    ///
+    /// # Errors
+    /// No free ports.
+    pub fn proxy(binary: &Path, cluster: &Cluster, name: &str) -> Result<Host> {
+        let entry = |member: &Member| format!("{}={}", member.name, member.peer_url);
+        let entries: Vec<String> = cluster.members.iter().map(entry).collect();
+        let host = Host::new(binary, cluster.dir(), name)?;
+        Ok(host
+            .with("ETCD_PROXY", "on")
+            .with("ETCD_INITIAL_CLUSTER", &entries.join(",")))
     }
 
     /// Sets a variable of its environment.

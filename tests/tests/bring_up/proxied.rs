@@ -23,16 +23,8 @@ const SOAK: usize = 60;
 /// How long two members stay away.
 const DOWN: Duration = Duration::from_millis(1_500);
 
-/// A proxy before a cluster, on a host of its own.
 fn proxy(cluster: &Cluster, name: &str) -> Result<Host> {
-    let entries = cluster.members.iter();
-    let entries: Vec<String> = entries
-        .map(|member| format!("{}={}", member.name, member.peer_url))
-        .collect();
-    let host = Host::new(&binary::ours()?, cluster.dir(), name)?;
-    Ok(host
-        .with("ETCD_PROXY", "on")
-        .with("ETCD_INITIAL_CLUSTER", &entries.join(",")))
+    Host::proxy(&binary::ours()?, cluster, name)
 }
 
 #[tokio::test]
