@@ -13,10 +13,11 @@ use keelson_store::OpenError;
 use keelson_store::config::Url;
 use keelson_store::listen::{self, ListenError};
 use tokio::net::TcpListener;
+use tokio::runtime::Builder;
 use tracing::{error, info, warn};
 
 use crate::flags::Values;
-use crate::options::{ClientListeners, OptionsError};
+use crate::options::{ClientListeners, MemberOptions, OptionsError};
 use crate::signals::{Signals, Stop};
 use bring_up::Role;
 
@@ -66,15 +67,13 @@ enum StartError {
 
 /// Runs until a signal, or until the host cannot go on.
 pub(crate) fn run(values: &Values) -> ExitCode {
-    let result = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(StartError::Runtime)
-        .and_then(|runtime| {
-            let result = runtime.block_on(live(values));
-            runtime.shutdown_timeout(Duration::from_secs(1));
-            result
-        });
+    let result = begin(values).and_then(|begun| match begun {
+        Begun::Ended(stop) => Ok(stop),
+        Begun::Member(options) => on(Builder::new_multi_thread(), async {
+            let mut signals = Signals::catch().map_err(StartError::Signals)?;
+            member::live(*options, &mut signals).await
+        }),
+    });
     match result {
         Ok(Some(stop)) => stop.end_process(),
         Ok(None) => ExitCode::FAILURE,
@@ -85,18 +84,41 @@ pub(crate) fn run(values: &Values) -> ExitCode {
     }
 }
 
-/// `None` when serving ended by itself.
-async fn live(values: &Values) -> Result<Option<Stop>, StartError> {
-    let mut signals = Signals::catch().map_err(StartError::Signals)?;
-    // Finding the others may take as long as they do.
-    let role = tokio::select! {
-        role = bring_up::decide(values) => role?,
-        stop = signals.next() => return Ok(Some(stop)),
-    };
-    match role {
-        Role::Member(options) => member::live(*options, &mut signals).await,
-        Role::Proxy(options, config) => proxy::live(options, *config, &mut signals).await,
-    }
+/// How far a host gets on one thread.
+enum Begun {
+    /// To its end; `None` when serving ended by itself.
+    Ended(Option<Stop>),
+    /// To being a member, which wants more threads.
+    Member(Box<MemberOptions>),
+}
+
+/// Finds out what the host is to be. A proxy needs no more than this one thread: it waits, mostly,
+/// and every further thread would cost memory and wake-ups on each host of a platform.
+fn begin(values: &Values) -> Result<Begun, StartError> {
+    on(Builder::new_current_thread(), async {
+        let mut signals = Signals::catch().map_err(StartError::Signals)?;
+        // Finding the others may take as long as they do.
+        let role = tokio::select! {
+            role = bring_up::decide(values) => role?,
+            stop = signals.next() => return Ok(Begun::Ended(Some(stop))),
+        };
+        match role {
+            Role::Member(options) => Ok(Begun::Member(options)),
+            Role::Proxy(options, config) => proxy::live(options, *config, &mut signals)
+                .await
+                .map(Begun::Ended),
+        }
+    })
+}
+
+fn on<T>(
+    mut runtime: Builder,
+    work: impl Future<Output = Result<T, StartError>>,
+) -> Result<T, StartError> {
+    let runtime = runtime.enable_all().build().map_err(StartError::Runtime)?;
+    let result = runtime.block_on(work);
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
 }
 
 /// The client ports: those that must be, and those that can be.

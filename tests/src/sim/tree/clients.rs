@@ -139,19 +139,36 @@ impl World {
             answer = self.read_of_the_past(&path, recursive, now_ns);
         }
         let answer = Answer::Got(answer);
-        let index = answer.index();
-        let model = &self.tree.log.model;
-        let expected = model.get(&path, recursive, index, now_ns);
-        let expected = Answer::Got(expected.map(|node| (node, index)));
-        if answer != expected {
-            let request = text(&self.tree.history.operations[operation].request);
-            return Err(format!(
-                "v2 reads: {id} answers {request} with\n  {answer:?}\ninstead of\n  {expected:?}"
-            ));
-        }
-        self.shows(id, index)?;
+        self.check_read(id, operation, &answer, now_ns)?;
+        self.shows(id, answer.index())?;
         self.finish_tree(operation, Outcome::Ok(answer));
         Ok(())
+    }
+
+    fn check_read(
+        &self,
+        id: MemberId,
+        operation: usize,
+        answer: &Answer,
+        now_ns: i64,
+    ) -> Result<(), String> {
+        let request = &self.tree.history.operations[operation].request;
+        let Request::Get {
+            path, recursive, ..
+        } = request
+        else {
+            return Err("only reads are served".to_owned());
+        };
+        let (model, index) = (&self.tree.log.model, answer.index());
+        let expected = model.get(path, *recursive, index, now_ns);
+        let expected = Answer::Got(expected.map(|node| (node, index)));
+        match *answer == expected {
+            true => Ok(()),
+            false => Err(format!(
+                "v2 reads: {id} answers {} with\n  {answer:?}\ninstead of\n  {expected:?}",
+                text(request)
+            )),
+        }
     }
 
     /// The state machine has applied the request.
@@ -173,7 +190,7 @@ impl World {
         Ok(())
     }
 
-    /// A member has applied an entry: is the tree as it must be?
+    /// Is all of a member's tree as it must be?
     pub(in crate::sim) fn check_tree(&self, id: MemberId, now_ns: i64) -> Result<(), String> {
         let life = self
             .members

@@ -166,33 +166,27 @@ impl Log {
         applied: &Applied,
         view: &ReadView,
     ) -> Result<(), String> {
-        let explain = |what: String| format!("v2 tree: {id} after entry {index}: {what}");
-        let before = self.index_after(Index(index.0 - 1)).unwrap_or_default();
         let at = usize::try_from(index.0 - 1).expect("a log that fits in memory");
         let line = self.lines.get(at).ok_or("applied and not committed")?;
-        if view.tree_index() != line.index {
-            let found = view.tree_index();
-            return Err(explain(format!("index {found}, not {}", line.index)));
-        }
-        let same = match (&line.answer, &applied.response) {
-            (Some(Ok(expected)), Ok(Response::Tree(event))) => expected == event,
-            (Some(Err(expected)), Err(Error::Tree(error))) => expected == error,
-            (None, Ok(Response::Tree(_)) | Err(Error::Tree(_))) => false,
-            (expected, _) => expected.is_none(),
+        let before = self.index_after(Index(index.0 - 1)).unwrap_or_default();
+        let compared = match view.tree_index() == line.index {
+            true => compare_answer(line, applied),
+            false => Err(format!("index {}, not {}", view.tree_index(), line.index)),
         };
-        if !same {
-            let (found, expected) = (&applied.response, &line.answer);
-            return Err(explain(format!(
-                "answers\n  {found:?}\nnot\n  {expected:?}"
-            )));
-        }
-        let expected = (before + 1..=line.index).filter_map(|index| self.model.event(index));
+        let compared = compared.and_then(|()| self.compare_events(before, line.index, applied));
+        compared.map_err(|what| format!("v2 tree: {id} after entry {index}: {what}"))
+    }
+
+    /// What live watchers are told, with all that went with a directory.
+    fn compare_events(&self, before: u64, after: u64, applied: &Applied) -> Result<(), String> {
+        let expected = (before + 1..=after).filter_map(|index| self.model.event(index));
         let told = applied.events.iter();
-        match told.clone().eq(expected.clone())
-            && told.zip(expected).all(|(a, b)| a.removed == b.removed)
-        {
+        let whole = |(told, expected): (&Arc<Event>, &Arc<Event>)| {
+            told == expected && told.removed == expected.removed
+        };
+        match told.len() == expected.clone().count() && told.zip(expected).all(whole) {
             true => Ok(()),
-            false => Err(explain(format!("tells watchers {:?}", applied.events))),
+            false => Err(format!("tells watchers {:?}", applied.events)),
         }
     }
 
@@ -256,5 +250,18 @@ impl Log {
                 Err(_) => oldest,
             };
         }
+    }
+}
+
+fn compare_answer(line: &Line, applied: &Applied) -> Result<(), String> {
+    let same = match (&line.answer, &applied.response) {
+        (Some(Ok(expected)), Ok(Response::Tree(event))) => expected == event,
+        (Some(Err(expected)), Err(Error::Tree(error))) => expected == error,
+        (None, Ok(Response::Tree(_)) | Err(Error::Tree(_))) => false,
+        (expected, _) => expected.is_none(),
+    };
+    match (same, &applied.response, &line.answer) {
+        (true, _, _) => Ok(()),
+        (_, found, expected) => Err(format!("answers\n  {found:?}\nnot\n  {expected:?}")),
     }
 }
