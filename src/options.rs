@@ -435,12 +435,7 @@ mod tests {
         );
         refused("--listen-peer-urls https://127.0.0.1:1", "needs TLS");
         refused("--initial-cluster default=https://127.0.0.1:1", "needs TLS");
-        for flag in [
-            "cert-file x",
-            "proxy on",
-            "discovery http://d/x",
-            "client-cert-auth",
-        ] {
+        for flag in ["cert-file x", "client-cert-auth"] {
             refused(&format!("--{flag}"), "is not supported yet; ");
         }
     }

@@ -1,4 +1,5 @@
-//! python-etcd 0.4.5's own integration suite, run against us under the name `etcd`.
+//! python-etcd 0.4.5's own integration suite, run against us under the name `etcd`, and against
+//! proxies before us.
 //!
 //! `.ci/run` installs the suite into `target/python-etcd`; by hand:
 //! `python3 -m pip install --target target/python-etcd python-etcd==0.4.5 'urllib3<2'`.
@@ -13,11 +14,18 @@ use anyhow::{Context, Result, bail, ensure};
 use keelson_tests::environment;
 use keelson_tests::proc::binary;
 use keelson_tests::proc::process::Process;
+use tokio::sync::Mutex;
 
 /// The names, one a line.
 const GOLDEN: &str = include_str!("../golden/python_etcd.txt");
 
 const RUNNER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/python-etcd/run.py");
+
+/// Those that compare addresses, or leave the address they were given: not for a proxy.
+const OF_MEMBERS: [&str; 3] = ["test_machines", "test_leader", "TestClusterFunctions"];
+
+/// The suite's ports are its own.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 /// The suite takes half a minute, nearly all of it asleep.
 const LIMIT: Duration = Duration::from_secs(240);
@@ -45,27 +53,50 @@ fn suite_or_skip() -> Result<Option<(PathBuf, PathBuf)>> {
 
 /// A directory with our binary as `etcd`. A script, so that members end with the suite, and since a
 /// real etcd has to be told to speak v2; ours is told nothing.
-fn named_etcd(dir: &Path) -> Result<()> {
+fn named_etcd(dir: &Path, script: &str) -> Result<()> {
     let ours = binary::ours()?;
     let real = ours.file_name().is_some_and(|name| name == "etcd");
     let flag = if real { "--enable-v2=true" } else { "" };
-    let script = dir.join("etcd");
-    let text = format!(
-        "#!/bin/sh\nexec setpriv --pdeathsig KILL -- '{}' {flag} \"$@\"\n",
-        ours.display()
-    );
-    fs::write(&script, text)?;
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+    let run = format!("setpriv --pdeathsig KILL -- '{}' {flag}", ours.display());
+    let path = dir.join("etcd");
+    fs::write(&path, script.replace("RUN", &run))?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
     Ok(())
 }
 
+/// The member itself.
+const MEMBER: &str = "#!/bin/sh\nexec RUN \"$@\"\n";
+
+/// The member a hundred ports up, and a proxy in its place; they end together. The suite begins with
+/// `-data-dir <dir>`, and of two flags of one name the last one counts.
+const PROXY: &str = r#"#!/bin/sh
+member=$(printf '%s\n' "$@" | sed 's#^http://127.0.0.1:600#http://127.0.0.1:610#')
+RUN $member &
+exec RUN "$@" -proxy on -data-dir "$2/of-the-proxy"
+"#;
+
 #[tokio::test]
 async fn what_passes_with_etcd_passes_with_us() -> Result<()> {
+    passes(MEMBER, &golden()).await
+}
+
+#[tokio::test]
+async fn what_passes_with_members_passes_through_proxies() -> Result<()> {
+    let of_members = |name: &&str| OF_MEMBERS.iter().any(|word| name.contains(word));
+    let names: Vec<&str> = golden()
+        .into_iter()
+        .filter(|name| !of_members(name))
+        .collect();
+    passes(PROXY, &names).await
+}
+
+async fn passes(script: &str, names: &[&str]) -> Result<()> {
     let Some((python, site)) = suite_or_skip()? else {
         return Ok(());
     };
+    let _alone = ONE_AT_A_TIME.lock().await;
     let dir = tempfile::tempdir()?;
-    named_etcd(dir.path())?;
+    named_etcd(dir.path(), script)?;
     let path = environment::setting("PATH").unwrap_or_default();
     let variables = [
         format!("PATH={}:{path}", dir.path().display()),
@@ -75,7 +106,7 @@ async fn what_passes_with_etcd_passes_with_us() -> Result<()> {
     let mut args: Vec<String> = variables.to_vec();
     args.push(python.display().to_string());
     args.extend(["-W", "ignore", RUNNER].map(str::to_string));
-    args.extend(golden().into_iter().map(str::to_string));
+    args.extend(names.iter().map(ToString::to_string));
     let log = dir.path().join("log");
     let mut suite = Process::start(Path::new("/usr/bin/env"), &args, &log)?;
     let ended = suite.wait(LIMIT).await;
@@ -90,9 +121,9 @@ async fn what_passes_with_etcd_passes_with_us() -> Result<()> {
         "{failed:?} failed, {ended:?}\n{}",
         explain(&log)
     );
-    for name in golden() {
+    for name in names {
         ensure!(
-            passed.contains(&name),
+            passed.contains(name),
             "{name} did not run\n{}",
             explain(&log)
         );
