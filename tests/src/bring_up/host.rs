@@ -105,6 +105,12 @@ impl Host {
         self
     }
 
+    /// Takes a variable out of its environment.
+    pub fn without(mut self, variable: &str) -> Host {
+        self.variables.remove(variable);
+        self
+    }
+
     /// Adds a flag.
     pub fn flag(mut self, flag: &str) -> Host {
         self.flags.push(flag.to_owned());

@@ -1,6 +1,7 @@
 //! What one host does with what it is given: its directory, its environment, its ports, systemd.
 
 use std::net::{Ipv4Addr, TcpListener};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -62,6 +63,45 @@ async fn the_directory_goes_before_the_flags() -> Result<()> {
         put(&host.client_url).await?;
     }
     ensure!((member.role(), proxy.role()) == (Role::Member, Role::Proxy));
+    Ok(())
+}
+
+/// The one way from a proxy to a member: somebody says so, and does what the command prints.
+#[tokio::test]
+async fn a_proxy_becomes_a_member_when_it_is_promoted() -> Result<()> {
+    let mut platform = Platform::ours(&binary::ours()?, 2, 1).await?;
+    platform.start(&[0, 1])?;
+    platform.serves().await?;
+    let number = usize::from(platform.hosts[0].role() == Role::Member);
+    put(&platform.hosts[number].client_url).await?;
+    let mut proxy = platform.hosts.remove(number);
+    proxy.stop().await?;
+    let promoted = Command::new(binary::ours()?)
+        .args(["promote", "--name", &proxy.name, "--data-dir"])
+        .arg(proxy.data_dir())
+        .args(["--initial-advertise-peer-urls", &proxy.peer_url])
+        .output()?;
+    let said = String::from_utf8(promoted.stdout)?;
+    ensure!(
+        promoted.status.success(),
+        "{said}{}",
+        String::from_utf8(promoted.stderr)?
+    );
+    let mut member = proxy.without("ETCD_DISCOVERY");
+    for line in said.lines().filter(|line| line.starts_with("ETCD_")) {
+        let (name, text) = line.split_once('=').context("a variable")?;
+        member = member.with(name, text.trim_matches('"'));
+    }
+    member.start()?;
+    member.serves().await?;
+    ensure!(member.role() == Role::Member, "{}", member.log_tail());
+    let read = Request::get("/v2/keys/a");
+    let reply = Client::new(&member.client_url).ask(&read).await?;
+    ensure!(reply.status == 200, "{reply}");
+    let mut other = Client::new(&platform.hosts[0].client_url);
+    let members = other.ask(&Request::get("/v2/members")).await?.json();
+    let members = members.and_then(|json| json["members"].as_array().map(Vec::len));
+    ensure!(members == Some(2), "{members:?}");
     Ok(())
 }
 
