@@ -114,11 +114,20 @@ fn what_cannot_work_says_so_and_exits() {
             1,
             vec!["--cert-file is not supported yet", "TLS"],
         ),
-        ("--proxy on", 1, vec!["--proxy is not supported yet"]),
         (
-            "--discovery http://d/t",
+            "--discovery-cert x",
             1,
-            vec!["--discovery is not supported yet", "--initial-cluster"],
+            vec!["--discovery-cert is not supported yet", "without TLS"],
+        ),
+        (
+            "--discovery http://d/t --initial-cluster default=http://localhost:2380",
+            1,
+            vec!["multiple discovery or bootstrap flags are set"],
+        ),
+        (
+            "--discovery nourl",
+            1,
+            vec!["discovery: invalid URL", "http://host:8087/<token>"],
         ),
         ("--logger foo", 1, vec!["unknown logger option"]),
         (
@@ -126,7 +135,21 @@ fn what_cannot_work_says_so_and_exits() {
             1,
             vec!["/no/such/dir/log", "check --log-outputs"],
         ),
-        ("gateway start", 1, vec!["gateway is not supported yet"]),
+        (
+            "gateway start --listen-addr 127.0.0.1:0 --trusted-ca-file x",
+            1,
+            vec!["--trusted-ca-file is not offered"],
+        ),
+        (
+            "grpc-proxy start --listen-addr 127.0.0.1:0 --namespace x",
+            1,
+            vec!["--namespace is not offered"],
+        ),
+        (
+            "promote --data-dir no/such --name x --initial-advertise-peer-urls http://localhost:1",
+            1,
+            vec!["is not a proxy's data directory"],
+        ),
     ] {
         let finished = run(line);
         assert_eq!(finished.code, Some(code), "{line}: {finished:?}");
