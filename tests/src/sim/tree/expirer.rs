@@ -88,6 +88,10 @@ impl World {
         let Some(life) = self.life(id) else {
             return;
         };
+        // An answer to a question that was given up long ago: the reign has begun.
+        if life.expirer.term == Some(term) && life.expirer.reign.is_some() {
+            return;
+        }
         let index = match (&life.machine, life.expirer.term == Some(term)) {
             (Some(machine), true) => machine.view().tree_index(),
             _ => return,
