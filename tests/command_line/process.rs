@@ -21,9 +21,15 @@ pub(crate) fn with_clean_environment(program: impl AsRef<std::ffi::OsStr>) -> Co
     command
 }
 
-/// Runs to the end; words are split at blanks.
+/// Runs to the end, in a directory of its own, where nobody has left a role behind; words are split at
+/// blanks.
 pub(crate) fn run(line: &str) -> Finished {
-    Finished::of(keelson().args(line.split_whitespace()).output().unwrap())
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = keelson();
+    command
+        .args(line.split_whitespace())
+        .current_dir(dir.path());
+    Finished::of(command.output().unwrap())
 }
 
 /// How a process ended and what it said.
