@@ -52,7 +52,7 @@ impl Reply {
 pub(crate) fn response(head: Head, body: AnswerBody) -> Response<AnswerBody> {
     let mut response = Response::new(body);
     *response.status_mut() = head.status;
-    *response.headers_mut() = head.headers;
+    *response.headers_mut() = head.headers();
     response
 }
 

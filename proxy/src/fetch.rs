@@ -51,12 +51,12 @@ pub(crate) async fn get(
                 return Err(io::Error::other("its answer is too long"));
             }
             Decoded::Part(part) => body.extend_from_slice(&part),
-            Decoded::End => return Ok((head.headers, body)),
+            Decoded::End => return Ok((head.headers(), body)),
             Decoded::Starved => match connection.more().await {
                 Err(error)
                     if error.kind() == io::ErrorKind::UnexpectedEof && head.framing.may_end() =>
                 {
-                    return Ok((head.headers, body));
+                    return Ok((head.headers(), body));
                 }
                 filled => filled?,
             },

@@ -19,9 +19,6 @@ use crate::proxy::Proxy;
 use crate::request::{Draft, Gone, Outgoing};
 use crate::turns::Turns;
 
-/// A member that takes longer is looked at. Most answers take a hundredth of it.
-pub(crate) const SUSPICION: Duration = Duration::from_millis(300);
-
 /// More than a member's own patience, which is the request timeout.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -69,7 +66,8 @@ pub(crate) async fn forward_in(
     })
 }
 
-fn refusal(request: &Outgoing) -> Refusal {
+/// What a request without an answer comes to.
+pub(crate) fn refusal(request: &Outgoing) -> Refusal {
     match request.read {
         true => Refusal::NoAnswer,
         false => Refusal::OutcomeUnknown,
@@ -80,7 +78,7 @@ fn leads_back(proxy: &Proxy, reply: &Reply) -> bool {
     reply.head.status == StatusCode::LOOP_DETECTED
         && reply
             .head
-            .headers
+            .headers()
             .get(LOOP)
             .is_some_and(|id| *id == proxy.id)
 }
@@ -99,7 +97,7 @@ async fn attempt(
         false => Duration::MAX,
     };
     let mut exchange = pin!(exchange::exchange(endpoint, request, &proxy.config));
-    if let Ok(replied) = time::timeout(SUSPICION, exchange.as_mut()).await {
+    if let Some(replied) = proxy.pulse.soon(exchange.as_mut()).await {
         return replied;
     }
     // Seldom, and in a box: it would make room for itself in every request.

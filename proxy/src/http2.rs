@@ -13,7 +13,7 @@ use std::pin::pin;
 use http::header::{CONTENT_TYPE, HOST, TE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use hyper::body::Incoming;
-use tokio::time::{self, Instant};
+use tokio::time::Instant;
 use tracing::debug;
 
 use crate::answers::Refusal;
@@ -23,7 +23,7 @@ use crate::calls;
 use crate::endpoint::Endpoint;
 use crate::exchange::Failure;
 use crate::headers::{self, PROXIED_BY, X_FORWARDED_FOR};
-use crate::http1::{self, SUSPICION};
+use crate::http1;
 use crate::mode::Mode;
 use crate::proxy::Proxy;
 use crate::turns::Turns;
@@ -86,7 +86,7 @@ async fn forward_new(
     while let Some(endpoint) = turns.next().await {
         let again = call.body.again();
         let attempt = attempt(proxy, &endpoint, &call.path, &call.headers, call.body);
-        let failure = match while_it_lives(&endpoint, call.read, attempt).await {
+        let failure = match while_it_lives(proxy, &endpoint, call.read, attempt).await {
             Ok(response) => return Ok(response),
             Err(failure) => failure,
         };
@@ -139,12 +139,13 @@ impl Call {
 
 /// Whoever takes long is looked at; reads leave a member that turns out to be gone.
 async fn while_it_lives(
+    proxy: &Proxy,
     endpoint: &Endpoint,
     read: bool,
     attempt: impl Future<Output = Result<Response<AnswerBody>, Untaken>>,
 ) -> Result<Response<AnswerBody>, Untaken> {
     let mut attempt = pin!(attempt);
-    if let Ok(answered) = time::timeout(SUSPICION, attempt.as_mut()).await {
+    if let Some(answered) = proxy.pulse.soon(attempt.as_mut()).await {
         return answered;
     }
     endpoint.suspect();

@@ -6,9 +6,9 @@
 //!
 //! It is told what to do (`config`), and the data directory says whether it may (`role`). `members`
 //! keeps asking who the members are, `probe` how they are, and `endpoints` chooses one. `proxy`
-//! takes requests from `keelson-port` and hands them to `http1`, to `wait` when they wait for an
-//! event, or to `http2` when they are gRPC; `turns` says which member is tried next, `exchange`
-//! tries one over a connection of `client`. `gateway` is another, simpler thing: TCP connections,
+//! takes requests from `keelson-port`: most are read and answered on the bare socket (`plain`); the
+//! others it hands to `http1`, to `wait` when they wait for an event, or to `http2` when they are
+//! gRPC. `turns` says which member is tried next, `exchange` tries one over a connection of `client`. `gateway` is another, simpler thing: TCP connections,
 //! unread.
 //!
 //! | a request | is tried on another member |
@@ -38,9 +38,11 @@ mod members;
 mod metrics;
 mod mode;
 mod own;
+mod plain;
 mod probe;
 mod promote;
 mod proxy;
+mod pulse;
 mod request;
 mod role;
 mod turns;

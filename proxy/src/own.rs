@@ -10,6 +10,11 @@ use crate::proxy::Proxy;
 const METRICS: &str = "/metrics";
 const CONFIG: &str = "/v2/config/local/proxy";
 
+/// Whether it is one of them.
+pub(crate) fn is_own(path: &str) -> bool {
+    path == METRICS || path == CONFIG
+}
+
 /// `None`: some member's.
 pub(crate) fn answer(proxy: &Proxy, method: &Method, path: &str) -> Option<Response<AnswerBody>> {
     match path {

@@ -82,7 +82,7 @@ async fn look_at(proxy: &Proxy, endpoint: &Endpoint) -> Standing {
 /// Whether the answer is this proxy's own, or another's that knows its mark.
 fn leads_back(proxy: &Proxy, head: &Head) -> bool {
     head.status == StatusCode::LOOP_DETECTED
-        && head.headers.get(LOOP).is_some_and(|id| *id == proxy.id)
+        && head.headers().get(LOOP).is_some_and(|id| *id == proxy.id)
 }
 
 async fn get(proxy: &Proxy, endpoint: &Endpoint, path: &str) -> io::Result<Head> {

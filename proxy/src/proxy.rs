@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
-use keelson_port::{Parking, Serve};
+use keelson_port::{Parking, Plain, PlainAnswer, Serve};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
@@ -24,6 +24,8 @@ use crate::members::{self, Peers};
 use crate::metrics::Metrics;
 use crate::mode::Mode;
 use crate::own;
+use crate::plain;
+use crate::pulse::Pulse;
 use crate::request::{self, Draft, Origin};
 use crate::role::{ClusterFile, RoleError};
 use crate::wait::{self, Wait};
@@ -35,6 +37,7 @@ pub(crate) struct Proxy {
     pub(crate) id: HeaderValue,
     pub(crate) endpoints: Endpoints,
     pub(crate) metrics: Metrics,
+    pub(crate) pulse: Pulse,
 }
 
 /// A proxy that could not start, or go on.
@@ -54,13 +57,27 @@ pub async fn serve(
     config: ProxyConfig,
     listeners: Vec<TcpListener>,
     ready: impl FnOnce() + Send + 'static,
-    shutdown: impl Future<Output = ()>,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), ProxyError> {
+    serve_boxed(config, listeners, Box::new(ready), Box::pin(shutdown)).await
+}
+
+/// The same without type parameters: so all that a proxy runs is compiled in this crate and lies
+/// together in the executable, and not scattered among what only members run. It is the larger part
+/// of what an idle proxy holds in memory.
+async fn serve_boxed(
+    config: ProxyConfig,
+    listeners: Vec<TcpListener>,
+    ready: Box<dyn FnOnce() + Send>,
+    shutdown: Pin<Box<dyn Future<Output = ()> + Send + '_>>,
 ) -> Result<(), ProxyError> {
     let peers = peers(&config)?;
     let own: io::Result<Vec<_>> = listeners.iter().map(TcpListener::local_addr).collect();
     let limits = config.limits.clone();
     let proxy = Arc::new(Proxy::new(config, own?));
     let mut keeper = Box::pin(members::keep(Arc::clone(&proxy), peers, ready));
+    let beating = Arc::clone(&proxy);
+    let mut pulse = Box::pin(async move { beating.pulse.run().await });
     let mut serving = std::pin::pin!(keelson_port::serve(
         listeners,
         Service(proxy),
@@ -69,6 +86,7 @@ pub async fn serve(
     ));
     tokio::select! {
         () = &mut keeper => unreachable!("members are kept for ever"),
+        () = &mut pulse => unreachable!("it beats for ever"),
         served = &mut serving => Ok(served?),
     }
 }
@@ -96,6 +114,10 @@ impl Serve for Service {
     type Body = AnswerBody;
     type Future = Answering;
 
+    fn plain<'a>(&'a self, connection: Plain<'a>) -> Option<PlainAnswer<'a>> {
+        Some(Box::pin(plain::serve(&self.0, connection)))
+    }
+
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         self.call_from(request, SocketAddr::from(([0, 0, 0, 0], 0)))
     }
@@ -116,7 +138,8 @@ impl Serve for Service {
 
 /// Has some member answer.
 fn forward(proxy: Arc<Proxy>, request: Request<Incoming>, client: SocketAddr) -> Answering {
-    let asked = Asked::new(&proxy, &request);
+    let keys = request::is_keys(request.uri().path());
+    let asked = Asked::new(&proxy, request.method(), keys);
     if proxy.has_seen(request.headers()) {
         return Box::pin(ready(Ok(asked.answered(&proxy, Err(Refusal::Loop)))));
     }
@@ -138,38 +161,48 @@ fn forward(proxy: Arc<Proxy>, request: Request<Incoming>, client: SocketAddr) ->
 }
 
 /// What is counted of a request, and what its errors look like.
-struct Asked {
+pub(crate) struct Asked {
     method: Method,
     keys: bool,
     began: Instant,
 }
 
 impl Asked {
-    fn new(proxy: &Proxy, request: &Request<Incoming>) -> Asked {
-        proxy.metrics.request(request.method());
+    /// `keys`: its errors are those of the v2 keys.
+    pub(crate) fn new(proxy: &Proxy, method: &Method, keys: bool) -> Asked {
+        proxy.metrics.request(method);
         Asked {
-            method: request.method().clone(),
-            keys: request::is_keys(request.uri().path()),
+            method: method.clone(),
+            keys,
             began: Instant::now(),
         }
     }
 
-    fn answered(
+    /// What the client gets.
+    pub(crate) fn answered(
         self,
         proxy: &Proxy,
         answer: Result<Response<AnswerBody>, Refusal>,
     ) -> Response<AnswerBody> {
         match answer {
             Ok(response) => {
-                let took = self.began.elapsed();
-                proxy.metrics.handled(&self.method, response.status(), took);
+                self.handled(proxy, response.status());
                 response
             }
-            Err(refusal) => {
-                proxy.metrics.dropped(&self.method, refusal);
-                refusal.response(self.keys, &proxy.id)
-            }
+            Err(refusal) => self.refused(proxy, refusal),
         }
+    }
+
+    /// A member answers.
+    pub(crate) fn handled(self, proxy: &Proxy, status: StatusCode) {
+        let took = self.began.elapsed();
+        proxy.metrics.handled(&self.method, status, took);
+    }
+
+    /// No member does.
+    pub(crate) fn refused(self, proxy: &Proxy, refusal: Refusal) -> Response<AnswerBody> {
+        proxy.metrics.dropped(&self.method, refusal);
+        refusal.response(self.keys, &proxy.id)
     }
 }
 
@@ -181,6 +214,7 @@ impl Proxy {
             id: HeaderValue::from_str(&id).expect("hex digits"),
             endpoints: Endpoints::new(own),
             metrics: Metrics::default(),
+            pulse: Pulse::default(),
         }
     }
 

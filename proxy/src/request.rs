@@ -13,7 +13,7 @@ use crate::headers::{self, PROXIED_BY, X_FORWARDED_FOR};
 
 /// Bodies up to here are read before they are sent, so that they can be sent to another member
 /// when the first does not take them.
-const SMALL_BYTES_MAX: u64 = 64 * 1024;
+pub(crate) const SMALL_BYTES_MAX: u64 = 64 * 1024;
 
 const KEYS: &str = "/v2/keys";
 
@@ -74,8 +74,12 @@ impl Draft {
         let bodiless = parts.method == Method::GET || parts.method == Method::HEAD;
         match length {
             Some(0) if bodiless => {}
-            Some(length) => field(&mut bytes, &CONTENT_LENGTH, length.to_string().as_bytes()),
-            None => field(&mut bytes, &TRANSFER_ENCODING, b"chunked"),
+            Some(length) => field(
+                &mut bytes,
+                CONTENT_LENGTH.as_str(),
+                length.to_string().as_bytes(),
+            ),
+            None => field(&mut bytes, TRANSFER_ENCODING.as_str(), b"chunked"),
         }
         bytes.extend_from_slice(b"\r\n");
         let is_small = length.is_some_and(|length| length <= SMALL_BYTES_MAX);
@@ -141,7 +145,8 @@ pub(crate) fn is_keys(path: &str) -> bool {
     path.starts_with(KEYS)
 }
 
-fn reads(method: &Method, path: &str) -> bool {
+/// Whether a request changes nothing.
+pub(crate) fn reads(method: &Method, path: &str) -> bool {
     match *method {
         Method::GET | Method::HEAD => true,
         Method::POST => {
@@ -155,7 +160,8 @@ pub(crate) fn path_of(parts: &Parts) -> &str {
     parts.uri.path_and_query().map_or("/", |path| path.as_str())
 }
 
-fn request_line(method: &Method, path: &str) -> BytesMut {
+/// The first line of a head.
+pub(crate) fn request_line(method: &Method, path: &str) -> BytesMut {
     let mut bytes = BytesMut::with_capacity(512);
     bytes.extend_from_slice(method.as_str().as_bytes());
     bytes.put_u8(b' ');
@@ -171,17 +177,17 @@ fn add_fields(bytes: &mut BytesMut, parts: &Parts, origin: Origin<'_>) {
             .uri
             .authority()
             .map_or("localhost", |one| one.as_str());
-        field(bytes, &HOST, authority.as_bytes());
+        field(bytes, HOST.as_str(), authority.as_bytes());
     }
     let named = headers::named_by_connection(&parts.headers);
     for (name, value) in &parts.headers {
         if !is_ours(name) && !headers::is_hop_by_hop(name) && !named.contains(name) {
-            field(bytes, name, value.as_bytes());
+            field(bytes, name.as_str(), value.as_bytes());
         }
     }
     let clients = headers::forwarded_for(&parts.headers, origin.client);
-    field(bytes, &X_FORWARDED_FOR, clients.as_bytes());
-    field(bytes, &PROXIED_BY, origin.id.as_bytes());
+    field(bytes, X_FORWARDED_FOR.as_str(), clients.as_bytes());
+    field(bytes, PROXIED_BY.as_str(), origin.id.as_bytes());
 }
 
 /// What is written anew. `Expect` is answered by the port.
@@ -189,8 +195,9 @@ fn is_ours(name: &HeaderName) -> bool {
     name == CONTENT_LENGTH || name == EXPECT || name == X_FORWARDED_FOR
 }
 
-fn field(bytes: &mut BytesMut, name: &HeaderName, value: &[u8]) {
-    bytes.extend_from_slice(name.as_str().as_bytes());
+/// One more header.
+pub(crate) fn field(bytes: &mut BytesMut, name: &str, value: &[u8]) {
+    bytes.extend_from_slice(name.as_bytes());
     bytes.extend_from_slice(b": ");
     bytes.extend_from_slice(value);
     bytes.extend_from_slice(b"\r\n");

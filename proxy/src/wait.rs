@@ -47,19 +47,23 @@ pub(crate) struct Wait {
 impl Wait {
     /// `None`: it is no wait.
     pub(crate) fn of(parts: &Parts, origin: Origin<'_>) -> Option<Wait> {
-        let query = parts.uri.query()?;
-        if parts.method != Method::GET || !request::is_keys(parts.uri.path()) {
+        let keys = parts.method == Method::GET && request::is_keys(parts.uri.path());
+        if !keys || !waits(parts.uri.query()?) {
             return None;
         }
-        if !is_true(&first(query, "wait")?) {
-            return None;
-        }
-        Some(Wait {
-            path: Box::from(request::path_of(parts)),
-            fields: request::fields(parts, origin),
+        let path = request::path_of(parts);
+        Some(Wait::new(path, &request::fields(parts, origin)))
+    }
+
+    /// Of a path and a query that say so, and headers as they go to members.
+    pub(crate) fn new(path: &str, fields: &[u8]) -> Wait {
+        let query = path.split_once('?').map_or("", |(_, query)| query);
+        Wait {
+            path: Box::from(path),
+            fields: Box::from(fields),
             stream: first(query, "stream").is_some_and(|value| is_true(&value)),
             since: first(query, "waitIndex").map_or(0, |value| value.parse().unwrap_or(0)),
-        })
+        }
     }
 
     /// The same, from where it has come to.
@@ -76,6 +80,14 @@ fn path_since(path: &str, since: u64) -> String {
         .append_pair("waitIndex", &since.to_string())
         .finish();
     format!("{path}?{query}")
+}
+
+/// Whether a query asks to wait; it may begin with its question mark.
+pub(crate) fn waits(query: &str) -> bool {
+    let query = query.strip_prefix('?').unwrap_or(query);
+    // Most queries are not even looked at closely.
+    let may = query.contains("wait") || query.contains('%');
+    may && first(query, "wait").is_some_and(|value| is_true(&value))
 }
 
 /// Only the first value of a name counts.
@@ -120,7 +132,7 @@ pub(crate) async fn forward(
 fn parked_head(head: Head) -> Response<()> {
     let mut response = Response::new(());
     *response.status_mut() = head.status;
-    *response.headers_mut() = head.headers;
+    *response.headers_mut() = head.headers();
     response.headers_mut().remove(http::header::CONTENT_LENGTH);
     response.headers_mut().remove(http::header::DATE);
     response
@@ -150,7 +162,7 @@ struct Waiting {
 
 impl Waiting {
     fn new(proxy: &Arc<Proxy>, mut wait: Wait, body: MemberBody, head: &Head) -> Waiting {
-        if let Some(index) = index(&head.headers) {
+        if let Some(index) = index(&head.headers()) {
             // What happened up to the member's index is known not to matter.
             wait.since = wait.since.max(index + 1);
         }

@@ -1,13 +1,16 @@
 //! A connection to a member.
 
+use std::future::Future;
 use std::io;
 use std::mem::MaybeUninit;
+use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use http::Method;
 use socket2::SockRef;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::{self, Instant};
 
@@ -111,9 +114,11 @@ impl Connection {
             if self.received.capacity() - self.received.len() < size / 4 {
                 self.received.reserve(size);
             }
-            match self.socket.try_read_buf(&mut self.received) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.let_buffer_go(),
-                read => return Poll::Ready(read),
+            // Not `try_read_buf`: only this one knows that a read which leaves room has read all
+            // there is, and saves the next one asking in vain.
+            match pin!(self.socket.read_buf(&mut self.received)).poll(cx) {
+                Poll::Pending => self.let_buffer_go(),
+                read => return read,
             }
         }
     }

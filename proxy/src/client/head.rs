@@ -1,10 +1,12 @@
 //! The head of an answer.
+//!
+//! Most heads go to the client as the member wrote them, so they are looked at and not taken apart;
+//! a map of the headers is made where somebody asks for one.
 
 use std::io;
-use std::ops::Range;
+use std::mem::MaybeUninit;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::client::framing::Framing;
@@ -17,11 +19,30 @@ const HEADERS_MAX: usize = 96;
 #[derive(Debug)]
 pub(crate) struct Head {
     pub(crate) status: StatusCode,
-    /// The end-to-end ones.
-    pub(crate) headers: HeaderMap,
     pub(crate) framing: Framing,
     /// Whether the connection may be used again after the body.
     pub(crate) keep: bool,
+    /// From the status line to the blank line.
+    block: Bytes,
+    /// Nothing in it concerns this connection alone.
+    end_to_end: bool,
+}
+
+/// What of the headers matters here.
+#[derive(Default)]
+struct Noted {
+    modern: bool,
+    coding: Option<Coding>,
+    length: Option<u64>,
+    close: bool,
+    keep_alive: bool,
+    hop_by_hop: bool,
+}
+
+/// A transfer coding.
+enum Coding {
+    Chunked,
+    Unknown,
 }
 
 /// Takes a head off `received`; `None` when it is not complete.
@@ -29,95 +50,126 @@ pub(crate) fn parse(received: &mut BytesMut, method: &Method) -> io::Result<Opti
     if received.is_empty() {
         return Ok(None);
     }
-    let mut fields = [httparse::EMPTY_HEADER; HEADERS_MAX];
-    let mut parsed = httparse::Response::new(&mut fields);
-    let length = match parsed.parse(received).map_err(malformed)? {
+    let mut fields = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+    let mut parsed = httparse::Response::new(&mut []);
+    let config = httparse::ParserConfig::default();
+    let parsing = config.parse_response_with_uninit_headers(&mut parsed, received, &mut fields);
+    let length = match parsing.map_err(malformed)? {
         httparse::Status::Complete(length) => length,
         httparse::Status::Partial if received.len() < HEAD_BYTES_MAX => return Ok(None),
         httparse::Status::Partial => return Err(malformed("the head is too large")),
     };
     let code = parsed.code.expect("a complete head has a status");
     let status = StatusCode::from_u16(code).map_err(malformed)?;
-    let modern = parsed.version == Some(1);
-    let places = places(received, parsed.headers)?;
-    let block = received.split_to(length).freeze();
-    let mut headers = HeaderMap::with_capacity(places.len());
-    for (name, place) in places {
-        headers.append(name, value(&block, place)?);
+    let mut noted = Noted {
+        modern: parsed.version == Some(1),
+        ..Noted::default()
+    };
+    for field in parsed.headers.iter() {
+        noted.field(field)?;
     }
-    let framing = framing(status, &headers, method)?;
-    let keep = keeps(&headers, modern) && framing != Framing::UntilClose;
-    headers::remove_hop_by_hop(&mut headers);
+    let framing = noted.framing(status, method)?;
     Ok(Some(Head {
         status,
-        headers,
         framing,
-        keep,
+        keep: noted.keeps() && framing != Framing::UntilClose,
+        block: received.split_to(length).freeze(),
+        end_to_end: noted.modern && !noted.hop_by_hop,
     }))
 }
 
-/// The names, and where in the buffer the values lie: it cannot be cut while they borrow it.
-fn places(
-    received: &BytesMut,
-    fields: &[httparse::Header<'_>],
-) -> io::Result<Vec<(HeaderName, Range<usize>)>> {
-    let start = received.as_ptr().addr();
-    let place = |field: &httparse::Header<'_>| {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(malformed)?;
-        // An empty value may lie anywhere.
-        let first = match field.value.is_empty() {
-            true => 0,
-            false => field.value.as_ptr().addr() - start,
-        };
-        Ok((name, first..first + field.value.len()))
-    };
-    fields.iter().map(place).collect()
+impl Head {
+    /// The end-to-end headers.
+    pub(crate) fn headers(&self) -> HeaderMap {
+        let mut fields = [httparse::EMPTY_HEADER; HEADERS_MAX];
+        let mut parsed = httparse::Response::new(&mut fields);
+        let parsing = parsed.parse(&self.block);
+        debug_assert!(parsing.is_ok(), "it was read before");
+        let mut headers = HeaderMap::with_capacity(parsed.headers.len());
+        for field in parsed.headers.iter() {
+            let name = HeaderName::from_bytes(field.name.as_bytes());
+            let value = HeaderValue::from_bytes(field.value);
+            if let (Ok(name), Ok(value)) = (name, value) {
+                headers.append(name, value);
+            }
+        }
+        headers::remove_hop_by_hop(&mut headers);
+        headers
+    }
+
+    /// All of it as it came, blank line included, when the next hop may read the same and the body's
+    /// length is in it.
+    pub(crate) fn verbatim(&self) -> Option<&Bytes> {
+        let known = matches!(self.framing, Framing::Length(_));
+        Some(&self.block).filter(|_| known && self.end_to_end)
+    }
 }
 
-fn value(block: &Bytes, place: Range<usize>) -> io::Result<HeaderValue> {
-    HeaderValue::from_maybe_shared(block.slice(place)).map_err(malformed)
+impl Noted {
+    fn field(&mut self, field: &httparse::Header<'_>) -> io::Result<()> {
+        match field.name.len() {
+            10 if field.name.eq_ignore_ascii_case("connection") => {
+                let words = field.value.split(|byte| *byte == b',');
+                for word in words.map(<[u8]>::trim_ascii) {
+                    self.close |= word.eq_ignore_ascii_case(b"close");
+                    self.keep_alive |= word.eq_ignore_ascii_case(b"keep-alive");
+                }
+            }
+            14 if field.name.eq_ignore_ascii_case("content-length") => {
+                let length = Some(length(field.value)?);
+                if self.length.is_some() && self.length != length {
+                    return Err(malformed("two lengths"));
+                }
+                self.length = length;
+            }
+            17 if field.name.eq_ignore_ascii_case("transfer-encoding") => {
+                self.coding = Some(match field.value.eq_ignore_ascii_case(b"chunked") {
+                    true => Coding::Chunked,
+                    false => Coding::Unknown,
+                });
+            }
+            _ => {}
+        }
+        self.hop_by_hop |= headers::is_hop_by_hop_name(field.name);
+        Ok(())
+    }
+
+    /// RFC 9112, 6.3.
+    fn framing(&self, status: StatusCode, method: &Method) -> io::Result<Framing> {
+        let bodiless = status.is_informational()
+            || status == StatusCode::NO_CONTENT
+            || status == StatusCode::NOT_MODIFIED;
+        if bodiless || method == Method::HEAD {
+            return Ok(Framing::Length(0));
+        }
+        match (&self.coding, self.length) {
+            (Some(Coding::Chunked), _) => Ok(Framing::chunked()),
+            (Some(Coding::Unknown), _) => Err(malformed("an unknown transfer encoding")),
+            (None, Some(length)) => Ok(Framing::Length(length)),
+            (None, None) => Ok(Framing::UntilClose),
+        }
+    }
+
+    fn keeps(&self) -> bool {
+        match self.modern {
+            true => !self.close,
+            false => self.keep_alive,
+        }
+    }
+}
+
+/// Digits alone: `parse` takes a plus sign.
+pub(crate) fn length(value: &[u8]) -> io::Result<u64> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return Err(malformed("a length that is no number"));
+    }
+    let text = std::str::from_utf8(value).map_err(malformed)?;
+    text.parse().map_err(malformed)
 }
 
 fn malformed(error: impl ToString) -> io::Error {
     let text = format!("the answer is malformed: {}", error.to_string());
     io::Error::new(io::ErrorKind::InvalidData, text)
-}
-
-/// RFC 9112, 6.3.
-fn framing(status: StatusCode, headers: &HeaderMap, method: &Method) -> io::Result<Framing> {
-    let bodiless = status.is_informational()
-        || status == StatusCode::NO_CONTENT
-        || status == StatusCode::NOT_MODIFIED;
-    if bodiless || method == Method::HEAD {
-        return Ok(Framing::Length(0));
-    }
-    if let Some(coding) = headers.get_all(TRANSFER_ENCODING).iter().next_back() {
-        return match coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
-            true => Ok(Framing::chunked()),
-            false => Err(malformed("an unknown transfer encoding")),
-        };
-    }
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    let Some(first) = lengths.next() else {
-        return Ok(Framing::UntilClose);
-    };
-    if lengths.any(|other| other != first) {
-        return Err(malformed("two lengths"));
-    }
-    let text = first.to_str().map_err(malformed)?;
-    // Not `parse`, which takes a plus sign.
-    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(malformed("a length that is no number"));
-    }
-    text.parse().map(Framing::Length).map_err(malformed)
-}
-
-fn keeps(headers: &HeaderMap, modern: bool) -> bool {
-    let named = |word| headers::lists(headers, &CONNECTION, word);
-    match modern {
-        true => !named("close"),
-        false => named("keep-alive"),
-    }
 }
 
 #[cfg(test)]
@@ -165,7 +217,7 @@ mod tests {
         }
         let head = parsed(cases[0].0, Method::HEAD).unwrap().unwrap();
         assert_eq!(head.framing, Framing::Length(0));
-        assert_eq!(head.headers[CONTENT_LENGTH], "7");
+        assert_eq!(head.headers()["content-length"], "7");
     }
 
     #[test]
@@ -175,8 +227,8 @@ mod tests {
             assert!(parsed(&whole[..end], Method::GET).unwrap().is_none());
         }
         let head = parsed(whole, Method::GET).unwrap().unwrap();
-        assert_eq!(head.headers["x-etcd-index"], "7");
-        assert_eq!(head.headers["empty"], "");
+        assert_eq!(head.headers()["x-etcd-index"], "7");
+        assert_eq!(head.headers()["empty"], "");
         for text in [
             "SSH-2.0-OpenSSH\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: +7\r\n\r\n",
@@ -184,6 +236,23 @@ mod tests {
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
         ] {
             assert!(parsed(text, Method::GET).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_concerns_everybody_is_passed_on_as_it_is() {
+        let plain = "HTTP/1.1 200 OK\r\nContent-Length: 7\r\nDate: x\r\n\r\n";
+        let head = parsed(plain, Method::GET).unwrap().unwrap();
+        assert_eq!(head.verbatim().unwrap(), plain);
+        for text in [
+            "HTTP/1.0 200 OK\r\nContent-Length: 7\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 7\r\nKEEP-ALIVE: timeout=5\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 7\r\nConnection: x\r\nX: 1\r\n\r\n",
+            "HTTP/1.1 200 OK\r\n\r\n",
+        ] {
+            let head = parsed(text, Method::GET).unwrap().unwrap();
+            assert_eq!(head.verbatim(), None, "{text:?}");
         }
     }
 

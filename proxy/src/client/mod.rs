@@ -10,4 +10,4 @@ mod head;
 
 pub(crate) use connection::Connection;
 pub(crate) use framing::{Decoded, Framing};
-pub(crate) use head::Head;
+pub(crate) use head::{Head, length};

@@ -10,6 +10,7 @@ mod failures;
 mod forwarding;
 mod gateway;
 mod membership;
+mod plain;
 mod real;
 mod support;
 mod waits;

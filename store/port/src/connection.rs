@@ -22,6 +22,7 @@ use crate::filtered::Filtered;
 use crate::head_clock::HeadClock;
 use crate::limits::Limits;
 use crate::parking::{self, Parked, Parking};
+use crate::plain::{Plain, Plainly};
 use crate::rest::Rest;
 use crate::serve::Serve;
 
@@ -133,15 +134,36 @@ async fn serve_h1<S: Serve>(
     port: &Port<S>,
     mut begun: Pin<&mut impl Future<Output = ()>>,
 ) -> hyper::Result<()> {
+    let client = client_of(&socket);
     let mut ahead = Bytes::new();
     loop {
-        // In a box, which is gone while an answer waits.
-        let requests = Box::pin(requests(socket, ahead, port, begun.as_mut()));
-        let Some(waiting) = requests.await? else {
-            return Ok(());
+        let answered = match plainly(&mut socket, ahead, client, port).await {
+            Ok(answered) => answered,
+            Err(error) => {
+                debug!(%error, "a connection ended");
+                return Ok(());
+            }
         };
-        (socket, ahead) = (waiting.socket, waiting.ahead);
-        let mut goes_on = match waiting.answer {
+        let answer;
+        (ahead, answer) = match answered {
+            Plainly::Over => return Ok(()),
+            Plainly::Answered { ahead } => (ahead, None),
+            Plainly::Waits {
+                parked,
+                last,
+                ahead,
+            } => (ahead, Some((parked, last))),
+            Plainly::Declined { ahead } => {
+                // In a box, which is gone while an answer waits.
+                let requests = Box::pin(requests(socket, ahead, client, port, begun.as_mut()));
+                let Some(waiting) = requests.await? else {
+                    return Ok(());
+                };
+                socket = waiting.socket;
+                (waiting.ahead, waiting.answer)
+            }
+        };
+        let mut goes_on = match answer {
             Some(answer) => parking::stay(&mut socket, answer, begun.as_mut()).await,
             None => Ok(true),
         };
@@ -157,6 +179,24 @@ async fn serve_h1<S: Serve>(
                 return Ok(());
             }
         }
+    }
+}
+
+/// The next request, if it is one that the service answers on the socket.
+async fn plainly<S: Serve>(
+    socket: &mut TcpStream,
+    ahead: Bytes,
+    client: SocketAddr,
+    port: &Port<S>,
+) -> io::Result<Plainly> {
+    let connection = Plain {
+        socket,
+        ahead: ahead.clone(),
+        client,
+    };
+    match port.service.plain(connection) {
+        Some(answering) => answering.await,
+        None => Ok(Plainly::Declined { ahead }),
     }
 }
 
@@ -187,10 +227,10 @@ struct Waiting {
 async fn requests<S: Serve>(
     socket: TcpStream,
     ahead: Bytes,
+    client: SocketAddr,
     port: &Port<S>,
     mut begun: Pin<&mut impl Future<Output = ()>>,
 ) -> hyper::Result<Option<Waiting>> {
-    let client = client_of(&socket);
     let (clock, heads) = HeadClock::new(port.limits.head_timeout);
     let (socket, unsent) = Filtered::new(socket, clock).after(ahead);
     let parking = Parking::default();

@@ -2,8 +2,9 @@
 //!
 //! A connection is accepted (`listener`), recognised and served (`connection`) within bounds
 //! (`limits`), and drained when the port goes down (`drain`). A request that waits long may leave
-//! HTTP's machinery behind and wait on the bare socket (`parking`). What is served is the caller's
-//! (`Serve`); nothing here knows of etcd's APIs.
+//! HTTP's machinery behind and wait on the bare socket (`parking`), and one that needs little may be
+//! answered without it (`plain`). What is served is the caller's (`Serve`); nothing here knows of
+//! etcd's APIs.
 
 mod authority;
 mod connection;
@@ -14,6 +15,7 @@ mod hpack;
 mod limits;
 mod listener;
 mod parking;
+mod plain;
 mod rest;
 mod serve;
 #[cfg(test)]
@@ -23,4 +25,5 @@ pub use drain::{Drain, DrainTrigger};
 pub use limits::Limits;
 pub use listener::serve;
 pub use parking::{Parked, Parking};
+pub use plain::{Parkable, Plain, PlainAnswer, Plainly, parkable, write_head};
 pub use serve::Serve;

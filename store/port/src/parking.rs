@@ -9,23 +9,25 @@ use std::fmt::Write as _;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
 use http::Response;
-use http::header::{CONNECTION, HeaderName};
+use http::header::CONNECTION;
 use parking_lot::Mutex;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time;
+
+use crate::plain;
 
 /// A client that takes longer than this for a part has stopped reading.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// An answer that comes in parts, over a long time.
 pub struct Parked {
-    head: Bytes,
+    head: BytesMut,
     parts: Pin<Box<dyn Stream<Item = Bytes> + Send>>,
 }
 
@@ -84,7 +86,7 @@ pub(crate) async fn stay(
     (mut parked, last): (Parked, bool),
     mut ending: Pin<&mut impl Future<Output = ()>>,
 ) -> io::Result<bool> {
-    let mut head = BytesMut::from(&parked.head[..]);
+    let mut head = std::mem::take(&mut parked.head);
     if last {
         head.extend_from_slice(b"Connection: close\r\n");
     }
@@ -113,7 +115,15 @@ pub(crate) async fn stay(
 }
 
 async fn send(socket: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
-    time::timeout(WRITE_TIMEOUT, socket.write_all(bytes)).await?
+    match socket.try_write(bytes) {
+        Ok(sent) if sent == bytes.len() => Ok(()),
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+        // In a box: it is seldom, and would take room in every answer that waits.
+        sent => {
+            let rest = &bytes[sent.unwrap_or(0)..];
+            Box::pin(time::timeout(WRITE_TIMEOUT, socket.write_all(rest))).await?
+        }
+    }
 }
 
 fn chunk(part: &Bytes) -> BytesMut {
@@ -124,32 +134,10 @@ fn chunk(part: &Bytes) -> BytesMut {
     chunk
 }
 
-/// All but the blank line. Names as Go writes them, like those that hyper sends.
-fn head_bytes(head: &Response<()>) -> Bytes {
+/// All but the blank line.
+fn head_bytes(head: &Response<()>) -> BytesMut {
     let mut bytes = BytesMut::with_capacity(256);
-    let status = head.status();
-    let reason = status.canonical_reason().unwrap_or_default();
-    write!(bytes, "HTTP/1.1 {} {reason}\r\n", status.as_u16()).expect("a buffer grows");
-    for (name, value) in head.headers() {
-        title_case(&mut bytes, name);
-        bytes.extend_from_slice(b": ");
-        bytes.extend_from_slice(value.as_bytes());
-        bytes.extend_from_slice(b"\r\n");
-    }
-    let date = httpdate::fmt_http_date(SystemTime::now());
-    write!(bytes, "Date: {date}\r\nTransfer-Encoding: chunked\r\n").expect("a buffer grows");
-    bytes.freeze()
-}
-
-fn title_case(bytes: &mut BytesMut, name: &HeaderName) {
-    let mut first = true;
-    for byte in name.as_str().bytes() {
-        let byte = if first {
-            byte.to_ascii_uppercase()
-        } else {
-            byte
-        };
-        bytes.extend_from_slice(&[byte]);
-        first = byte == b'-';
-    }
+    plain::write_head(&mut bytes, head.status(), head.headers());
+    bytes.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    bytes
 }

@@ -9,6 +9,8 @@ use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
 
+use crate::plain::{Plain, PlainAnswer};
+
 /// Answers requests. Not tower's `Service`: that needs `&mut self`, hence a clone of every part of
 /// it for every request. HTTP/1.1 requests have a `Parking` among their extensions.
 pub trait Serve: Send + Sync + 'static {
@@ -28,5 +30,11 @@ pub trait Serve: Send + Sync + 'static {
     /// would cost everyone an allocation.
     fn call_from(&self, request: Request<Incoming>, _client: SocketAddr) -> Self::Future {
         self.call(request)
+    }
+
+    /// Looks at the next request of an HTTP/1.1 connection on the bare socket, and answers it there or
+    /// declines. `None`: this service does not, ever.
+    fn plain<'a>(&'a self, _connection: Plain<'a>) -> Option<PlainAnswer<'a>> {
+        None
     }
 }

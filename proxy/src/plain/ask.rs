@@ -1,0 +1,421 @@
+//! A plain request: what of its head matters here, and the head that goes to members.
+
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+
+use bytes::{Bytes, BytesMut};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderValue, Method};
+use httparse::{Header, Status};
+
+use crate::client;
+use crate::headers::{self, PROXIED_BY, X_FORWARDED_FOR};
+use crate::mode::Mode;
+use crate::own;
+use crate::proxy::Proxy;
+use crate::request::{self, Outgoing, SMALL_BYTES_MAX};
+use crate::wait;
+
+/// More headers are hyper's.
+const HEADERS_MAX: usize = 48;
+
+/// What the first bytes of a request are.
+pub(super) enum Seen {
+    /// Its head is here, and it is plain.
+    Plain(Ask),
+    /// It is not all here, or wants more than is done here.
+    Special,
+}
+
+/// A request whose head is here.
+pub(super) struct Ask {
+    pub(super) method: Method,
+    /// Under `/v2/keys`.
+    pub(super) keys: bool,
+    /// It changes nothing.
+    read: bool,
+    /// A v2 wait.
+    pub(super) waits: bool,
+    /// The client wants the connection closed after the answer.
+    pub(super) last: bool,
+    /// The client's head.
+    pub(super) head_bytes: usize,
+    body_bytes: usize,
+    /// What goes to members, without the blank line.
+    bytes: BytesMut,
+    /// Of that, the request line.
+    line_bytes: usize,
+    /// Of that, without `Content-Length`.
+    fields_end: usize,
+}
+
+/// What a head has been found to say.
+#[derive(Default)]
+struct Noted {
+    host: bool,
+    last: bool,
+    length: Option<u64>,
+}
+
+/// Something that is not plain.
+struct Special;
+
+/// Whether the blank line has come.
+pub(super) fn has_head(received: &[u8]) -> bool {
+    received.windows(4).any(|four| four == b"\r\n\r\n")
+}
+
+/// Looks at what has come of a request.
+pub(super) fn see(received: &[u8], proxy: &Proxy, client: SocketAddr) -> Seen {
+    let mut fields = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+    let mut parsed = httparse::Request::new(&mut []);
+    let Ok(Status::Complete(head_bytes)) = parsed.parse_with_uninit_headers(received, &mut fields)
+    else {
+        return Seen::Special;
+    };
+    let (Some(method), Some(target), Some(1)) = (parsed.method, parsed.path, parsed.version) else {
+        return Seen::Special;
+    };
+    let Some(method) = plain_method(method, target, proxy) else {
+        return Seen::Special;
+    };
+    match Ask::new(method, target, head_bytes, parsed.headers, proxy, client) {
+        Ok(ask) => Seen::Plain(ask),
+        Err(Special) => Seen::Special,
+    }
+}
+
+/// The method of a request that some member is to answer.
+fn plain_method(method: &str, target: &str, proxy: &Proxy) -> Option<Method> {
+    let method = match method {
+        "GET" => Method::GET,
+        "PUT" => Method::PUT,
+        "POST" => Method::POST,
+        "DELETE" => Method::DELETE,
+        _ => return None,
+    };
+    let refused = proxy.config.mode == Mode::ReadOnly && method != Method::GET;
+    let path = target.split('?').next().unwrap_or_default();
+    (path.starts_with('/') && !refused && !own::is_own(path)).then_some(method)
+}
+
+impl Ask {
+    fn new(
+        method: Method,
+        target: &str,
+        head_bytes: usize,
+        fields: &[Header<'_>],
+        proxy: &Proxy,
+        client: SocketAddr,
+    ) -> Result<Ask, Special> {
+        let path = target.split('?').next().unwrap_or_default();
+        let mut bytes = request::request_line(&method, target);
+        let line_bytes = bytes.len();
+        let noted = pass_fields(&mut bytes, fields, proxy, client)?;
+        let fields_end = bytes.len();
+        let length = noted.length.unwrap_or(0);
+        if SMALL_BYTES_MAX < length || !noted.host {
+            return Err(Special);
+        }
+        if method != Method::GET || length != 0 {
+            let digits = length.to_string();
+            request::field(&mut bytes, CONTENT_LENGTH.as_str(), digits.as_bytes());
+        }
+        let keys = request::is_keys(path);
+        Ok(Ask {
+            keys,
+            read: request::reads(&method, path),
+            waits: method == Method::GET && keys && wait::waits(&target[path.len()..]),
+            last: noted.last,
+            head_bytes,
+            body_bytes: usize::try_from(length).map_err(|_| Special)?,
+            bytes,
+            line_bytes,
+            fields_end,
+            method,
+        })
+    }
+
+    /// Of the whole request, in bytes.
+    pub(super) fn length(&self) -> usize {
+        self.head_bytes + self.body_bytes
+    }
+
+    /// Path and query.
+    pub(super) fn path(&self) -> &str {
+        let line = std::str::from_utf8(&self.bytes[..self.line_bytes]).unwrap_or_default();
+        line.split(' ').nth(1).unwrap_or_default()
+    }
+
+    /// The headers as they go to members.
+    pub(super) fn fields(&self) -> &[u8] {
+        &self.bytes[self.line_bytes..self.fields_end]
+    }
+
+    /// All of it as it goes to members.
+    pub(super) fn into_outgoing(mut self, body: &[u8]) -> Outgoing {
+        self.bytes.extend_from_slice(b"\r\n");
+        self.bytes.extend_from_slice(body);
+        Outgoing {
+            method: self.method,
+            keys: self.keys,
+            read: self.read,
+            bytes: Bytes::from(self.bytes),
+            rest: None,
+        }
+    }
+}
+
+/// Writes the headers that members get.
+fn pass_fields(
+    bytes: &mut BytesMut,
+    fields: &[Header<'_>],
+    proxy: &Proxy,
+    client: SocketAddr,
+) -> Result<Noted, Special> {
+    let mut noted = Noted::default();
+    let mut forwarded = false;
+    for field in fields {
+        if noted.concerns_proxy(field, &proxy.id)? {
+            continue;
+        }
+        if field.name.eq_ignore_ascii_case(X_FORWARDED_FOR.as_str()) {
+            // One of them, and the client at its end; more would have to be joined.
+            if std::mem::replace(&mut forwarded, true) {
+                return Err(Special);
+            }
+            let list = [field.value, b", ", address(client).as_bytes()].concat();
+            request::field(bytes, X_FORWARDED_FOR.as_str(), &list);
+        } else {
+            request::field(bytes, field.name, field.value);
+        }
+    }
+    if !forwarded {
+        let address = address(client);
+        request::field(bytes, X_FORWARDED_FOR.as_str(), address.as_bytes());
+    }
+    request::field(bytes, PROXIED_BY.as_str(), proxy.id.as_bytes());
+    Ok(noted)
+}
+
+fn address(client: SocketAddr) -> String {
+    client.ip().to_canonical().to_string()
+}
+
+impl Noted {
+    /// Whether a header is for this proxy alone.
+    fn concerns_proxy(&mut self, field: &Header<'_>, id: &HeaderValue) -> Result<bool, Special> {
+        let is = |name: &str| field.name.eq_ignore_ascii_case(name);
+        match field.name.len() {
+            4 if is("host") => match std::mem::replace(&mut self.host, true) {
+                true => Err(Special),
+                false => Ok(false),
+            },
+            6 if is("expect") => Err(Special),
+            7 if is("upgrade") => Err(Special),
+            10 if is("connection") => self.connection(field.value).map(|()| true),
+            14 if is("content-length") => {
+                if self.length.is_some() {
+                    return Err(Special);
+                }
+                self.length = Some(client::length(field.value).map_err(|_| Special)?);
+                Ok(true)
+            }
+            17 if is("transfer-encoding") => Err(Special),
+            18 if is(PROXIED_BY.as_str()) && field.value == id.as_bytes() => Err(Special),
+            _ => Ok(headers::is_hop_by_hop_name(field.name)),
+        }
+    }
+
+    /// `Connection` may name headers, which then are for this hop alone; that is seldom.
+    fn connection(&mut self, value: &[u8]) -> Result<(), Special> {
+        if value.eq_ignore_ascii_case(b"close") {
+            self.last = true;
+            return Ok(());
+        }
+        match value.eq_ignore_ascii_case(b"keep-alive") {
+            true => Ok(()),
+            false => Err(Special),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::{MembersFrom, ProxyConfig};
+    use crate::request::Origin;
+
+    fn proxy(mode: Mode) -> Proxy {
+        let mut config = ProxyConfig::new(MembersFrom::Clients(vec![]));
+        config.mode = mode;
+        Proxy::new(config, vec![])
+    }
+
+    fn client() -> SocketAddr {
+        SocketAddr::from(([10, 0, 0, 8], 4711))
+    }
+
+    fn seen(text: &str) -> Option<Ask> {
+        match see(text.as_bytes(), &proxy(Mode::On), client()) {
+            Seen::Plain(ask) => Some(ask),
+            Seen::Special => None,
+        }
+    }
+
+    #[test]
+    fn what_clients_send_is_plain() {
+        let text = "PUT /v2/keys/a?prevIndex=7 HTTP/1.1\r\nHost: localhost:4001\r\n\
+                    User-Agent: Go\r\nContent-Length: 7\r\nKeep-Alive: 5\r\n\
+                    Connection: close\r\n\r\nvalue=x";
+        let ask = seen(text).unwrap();
+        assert_eq!((ask.length(), ask.last, ask.keys), (text.len(), true, true));
+        assert_eq!(ask.path(), "/v2/keys/a?prevIndex=7");
+        assert!(!ask.waits);
+        let fields = "Host: localhost:4001\r\nUser-Agent: Go\r\nx-forwarded-for: 10.0.0.8\r\n";
+        assert!(ask.fields().starts_with(fields.as_bytes()));
+        let outgoing = ask.into_outgoing(b"value=x");
+        assert!(!outgoing.read);
+        assert!(
+            outgoing
+                .bytes
+                .ends_with(b"content-length: 7\r\n\r\nvalue=x")
+        );
+        let wait = seen("GET /v2/keys/a?wait=true HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        assert!(wait.waits);
+    }
+
+    #[test]
+    fn what_is_ambiguous_or_asks_for_more_is_declined() {
+        for (line, fields) in [
+            ("GET /a HTTP/1.0", "Host: x\r\n"),
+            ("GET /a HTTP/1.1", ""),
+            ("GET /a HTTP/1.1", "Host: x\r\nHost: y\r\n"),
+            ("GET http://x/a HTTP/1.1", "Host: x\r\n"),
+            ("GET * HTTP/1.1", "Host: x\r\n"),
+            ("HEAD /a HTTP/1.1", "Host: x\r\n"),
+            ("CONNECT x:1 HTTP/1.1", "Host: x\r\n"),
+            ("GET /metrics HTTP/1.1", "Host: x\r\n"),
+            ("GET /v2/config/local/proxy?x=1 HTTP/1.1", "Host: x\r\n"),
+            (
+                "PUT /a HTTP/1.1",
+                "Host: x\r\nTransfer-Encoding: chunked\r\n",
+            ),
+            (
+                "PUT /a HTTP/1.1",
+                "Host: x\r\nContent-Length: 1\r\nContent-Length: 1\r\n",
+            ),
+            ("PUT /a HTTP/1.1", "Host: x\r\nContent-Length: +1\r\n"),
+            ("PUT /a HTTP/1.1", "Host: x\r\nContent-Length: 0x1\r\n"),
+            ("PUT /a HTTP/1.1", "Host: x\r\nContent-Length:\r\n"),
+            ("PUT /a HTTP/1.1", "Host: x\r\nContent-Length: 65537\r\n"),
+            (
+                "PUT /a HTTP/1.1",
+                "Host: x\r\nContent-Length: 99999999999999999999\r\n",
+            ),
+            ("PUT /a HTTP/1.1", "Host: x\r\nExpect: 100-continue\r\n"),
+            (
+                "GET /a HTTP/1.1",
+                "Host: x\r\nConnection: upgrade\r\nUpgrade: h2c\r\n",
+            ),
+            (
+                "GET /a HTTP/1.1",
+                "Host: x\r\nConnection: x-secret\r\nX-Secret: 1\r\n",
+            ),
+            ("GET /a HTTP/1.1", "Host: x\r\nHost : y\r\n"),
+            ("GET /a HTTP/1.1", "Host: x\r\n folded: y\r\n"),
+        ] {
+            let text = format!("{line}\r\n{fields}\r\n");
+            assert!(seen(&text).is_none(), "{text:?}");
+        }
+        let whole = "GET /a HTTP/1.1\r\nHost: x\r\n\r\n";
+        for end in 0..whole.len() {
+            assert!(seen(&whole[..end]).is_none());
+        }
+        let put = "PUT /a HTTP/1.1\r\nHost: x\r\n\r\n";
+        let refused = see(put.as_bytes(), &proxy(Mode::ReadOnly), client());
+        assert!(matches!(refused, Seen::Special));
+    }
+
+    #[test]
+    fn a_request_that_was_here_before_is_declined() {
+        let proxy = proxy(Mode::On);
+        let text =
+            |id: &str| format!("GET /a HTTP/1.1\r\nHost: x\r\nkeelson-proxied-by: {id}\r\n\r\n");
+        let own = text(proxy.id.to_str().unwrap());
+        assert!(matches!(
+            see(own.as_bytes(), &proxy, client()),
+            Seen::Special
+        ));
+        let others = text("other");
+        assert!(matches!(
+            see(others.as_bytes(), &proxy, client()),
+            Seen::Plain(_)
+        ));
+    }
+
+    /// What members get of the same headers by the other way, through hyper.
+    fn by_hyper(path: &str, fields: &[(String, String)], proxy: &Proxy) -> String {
+        let mut request = Request::get(path);
+        for (name, value) in fields {
+            request = request.header(name, value);
+        }
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        let origin = Origin {
+            client: client(),
+            id: &proxy.id,
+        };
+        String::from_utf8(request::fields(&parts, origin).into()).unwrap()
+    }
+
+    /// Lines in any order, names in any case.
+    fn sorted(fields: &str) -> Vec<String> {
+        let mut lines: Vec<_> = fields
+            .lines()
+            .map(|line| {
+                let (name, value) = line.split_once(": ").unwrap_or((line, ""));
+                format!("{}: {value}", name.to_ascii_lowercase())
+            })
+            .collect();
+        lines.sort();
+        lines
+    }
+
+    proptest! {
+        #[test]
+        fn both_ways_send_members_the_same(
+            fields in prop::collection::vec(
+                ("(X-[A-Za-z]{1,6}|Keep-Alive|TE|Trailer|Proxy-Connection|X-Forwarded-For|\
+                   Authorization|Keelson-Proxied-By)", "[a-z0-9=]{1,9}"), 0..6),
+        ) {
+            let proxy = proxy(Mode::On);
+            let mut fields = fields;
+            fields.insert(0, ("Host".to_owned(), "x".to_owned()));
+            let lines: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+            let text = format!("GET /v2/keys/a HTTP/1.1\r\n{lines}\r\n");
+            let forwarded = fields.iter().filter(|(name, _)| name == "X-Forwarded-For").count();
+            match see(text.as_bytes(), &proxy, client()) {
+                Seen::Plain(ask) => {
+                    let plain = String::from_utf8(ask.fields().to_vec()).unwrap();
+                    let hyper = by_hyper("/v2/keys/a", &fields, &proxy);
+                    prop_assert_eq!(sorted(&plain), sorted(&hyper));
+                }
+                Seen::Special => prop_assert!(1 < forwarded),
+            }
+        }
+
+        #[test]
+        fn whatever_arrives_is_survived(bytes: Vec<u8>) {
+            let proxy = proxy(Mode::On);
+            let head = [b"GET /a HTTP/1.1\r\nHost: x\r\n", &bytes[..], b"\r\n\r\n"].concat();
+            for text in [&bytes, &head] {
+                if let Seen::Plain(ask) = see(text, &proxy, client()) {
+                    prop_assert!(ask.head_bytes <= text.len());
+                }
+            }
+        }
+    }
+}
