@@ -2,6 +2,7 @@
 
 mod bring_up;
 mod member;
+mod pages;
 mod proxy;
 
 use std::process::ExitCode;

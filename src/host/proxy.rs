@@ -1,14 +1,19 @@
 //! The role of a proxy: bind, find the members, forward, stop when told.
 
+use std::time::Duration;
+
 use keelson_proxy::ProxyConfig;
 use keelson_store::version;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use super::{StartError, listen_for_clients, shut_down};
+use super::{StartError, listen_for_clients, pages, shut_down};
 use crate::announce;
 use crate::options::ProxyOptions;
 use crate::signals::{Signals, Stop};
+
+/// Then the start is over.
+const START: Duration = Duration::from_secs(2);
 
 /// `None` when serving ended by itself.
 pub(super) async fn live(
@@ -42,6 +47,10 @@ pub(super) async fn live(
     };
     let serving = keelson_proxy::serve(config, listeners, ready, stopped);
     tokio::pin!(serving);
+    tokio::spawn(async {
+        tokio::time::sleep(START).await;
+        pages::release_code();
+    });
     let stop = tokio::select! {
         served = &mut serving => {
             served?;

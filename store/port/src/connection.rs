@@ -129,47 +129,32 @@ async fn serve_h2<S: Serve>(
 }
 
 /// Requests one after the other, with answers that wait, and rests, between them.
+///
+/// What only a request or a waiting answer needs is in boxes: most connections rest.
 async fn serve_h1<S: Serve>(
-    mut socket: TcpStream,
+    socket: TcpStream,
     port: &Port<S>,
     mut begun: Pin<&mut impl Future<Output = ()>>,
 ) -> hyper::Result<()> {
     let client = client_of(&socket);
-    let mut ahead = Bytes::new();
+    let mut waiting = Waiting::new(socket, Bytes::new(), None);
     loop {
-        let answered = match plainly(&mut socket, ahead, client, port).await {
-            Ok(answered) => answered,
-            Err(error) => {
-                debug!(%error, "a connection ended");
-                return Ok(());
-            }
+        let answering = Box::pin(answer(waiting, client, port, begun.as_mut()));
+        waiting = match answering.await? {
+            Some(waiting) => waiting,
+            None => return Ok(()),
         };
-        let answer;
-        (ahead, answer) = match answered {
-            Plainly::Over => return Ok(()),
-            Plainly::Answered { ahead } => (ahead, None),
-            Plainly::Waits {
-                parked,
-                last,
-                ahead,
-            } => (ahead, Some((parked, last))),
-            Plainly::Declined { ahead } => {
-                // In a box, which is gone while an answer waits.
-                let requests = Box::pin(requests(socket, ahead, client, port, begun.as_mut()));
-                let Some(waiting) = requests.await? else {
-                    return Ok(());
-                };
-                socket = waiting.socket;
-                (waiting.ahead, waiting.answer)
+        let mut goes_on = match waiting.answer.take() {
+            Some(answer) => {
+                let stay = parking::stay(&mut waiting.socket, answer, begun.as_mut());
+                Box::pin(stay).await
             }
-        };
-        let mut goes_on = match answer {
-            Some(answer) => parking::stay(&mut socket, answer, begun.as_mut()).await,
             None => Ok(true),
         };
         // Thousands of watchers hear of one event at once, and ask again one by one.
-        if matches!(goes_on, Ok(true)) && ahead.is_empty() {
-            goes_on = spoken_again(&socket, port.limits.idle_timeout, begun.as_mut()).await;
+        if matches!(goes_on, Ok(true)) && waiting.ahead.is_empty() {
+            let timeout = port.limits.idle_timeout;
+            goes_on = spoken_again(&waiting.socket, timeout, begun.as_mut()).await;
         }
         match goes_on {
             Ok(true) => {}
@@ -182,21 +167,41 @@ async fn serve_h1<S: Serve>(
     }
 }
 
-/// The next request, if it is one that the service answers on the socket.
-async fn plainly<S: Serve>(
-    socket: &mut TcpStream,
-    ahead: Bytes,
+/// Answers the next request on the socket, if the service does that, or this and further ones by way
+/// of HTTP's machinery. `None`: the connection has ended.
+async fn answer<S: Serve>(
+    waiting: Waiting,
     client: SocketAddr,
     port: &Port<S>,
-) -> io::Result<Plainly> {
-    let connection = Plain {
-        socket,
+    begun: Pin<&mut impl Future<Output = ()>>,
+) -> hyper::Result<Option<Waiting>> {
+    let Waiting {
+        mut socket, ahead, ..
+    } = waiting;
+    let plain = Plain {
+        socket: &mut socket,
         ahead: ahead.clone(),
         client,
     };
-    match port.service.plain(connection) {
+    let answered = match port.service.plain(plain) {
         Some(answering) => answering.await,
         None => Ok(Plainly::Declined { ahead }),
+    };
+    match answered {
+        Ok(Plainly::Over) => Ok(None),
+        Ok(Plainly::Answered { ahead }) => Ok(Some(Waiting::new(socket, ahead, None))),
+        Ok(Plainly::Waits {
+            parked,
+            last,
+            ahead,
+        }) => Ok(Some(Waiting::new(socket, ahead, Some((parked, last))))),
+        Ok(Plainly::Declined { ahead }) => {
+            Box::pin(requests(socket, ahead, client, port, begun)).await
+        }
+        Err(error) => {
+            debug!(%error, "a connection ended");
+            Ok(None)
+        }
     }
 }
 
@@ -221,6 +226,16 @@ struct Waiting {
     /// What the client has sent already and nobody has looked at.
     ahead: Bytes,
     answer: Option<(Parked, bool)>,
+}
+
+impl Waiting {
+    fn new(socket: TcpStream, ahead: Bytes, answer: Option<(Parked, bool)>) -> Waiting {
+        Waiting {
+            socket,
+            ahead,
+            answer,
+        }
+    }
 }
 
 /// Serves requests until the connection ends, rests, or has an answer that is parked.
@@ -267,12 +282,10 @@ async fn requests<S: Serve>(
         return ended.map(|()| None);
     }
     let parts = connection.into_parts();
-    Ok(Some(Waiting {
-        socket: parts.io.into_inner().into_socket(),
-        // Not the buffer that it lies in, which is large and mostly empty.
-        ahead: Bytes::copy_from_slice(&parts.read_buf),
-        answer: parking.take(),
-    }))
+    let socket = parts.io.into_inner().into_socket();
+    // Not the buffer that it lies in, which is large and mostly empty.
+    let ahead = Bytes::copy_from_slice(&parts.read_buf);
+    Ok(Some(Waiting::new(socket, ahead, parking.take())))
 }
 
 /// Who is at the other end; of a client that has left already, nobody knows.

@@ -1,0 +1,77 @@
+//! Lets go of code that only the start needed.
+//!
+//! An executable's pages stay in a process's memory once they were touched, and the kernel brings
+//! their neighbours along. On a host with little memory a proxy, which is there on every host, would
+//! keep megabytes of what read its flags and found its cluster.
+
+use std::fs;
+use std::ptr::with_exposed_provenance_mut;
+
+use rustix::mm::{Advice, madvise};
+use tracing::debug;
+
+/// Unmaps the pages of all code. What is still needed comes back from the page cache at the first
+/// touch, as it does when the kernel itself is short of memory.
+pub(super) fn release_code() {
+    let maps = match fs::read_to_string("/proc/self/maps") {
+        Ok(maps) => maps,
+        Err(error) => {
+            debug!(%error, "cannot see the process's own memory; it keeps what the start needed");
+            return;
+        }
+    };
+    for (first, after) in maps.lines().filter_map(code_of_a_file) {
+        let pages = with_exposed_provenance_mut(first);
+        // SAFETY: a private mapping of a file that cannot be written through has nothing that is not
+        // in the file. Dropping its pages changes nothing that the program can see.
+        #[expect(
+            unsafe_code,
+            reason = "there is no safe call; it must be this process's own"
+        )]
+        let released = unsafe { madvise(pages, after - first, Advice::LinuxDontNeed) };
+        if let Err(error) = released {
+            debug!(%error, "the start's code stays in memory");
+        }
+    }
+}
+
+/// First address and the one after the last, of a mapping that has code from a file.
+fn code_of_a_file(line: &str) -> Option<(usize, usize)> {
+    let mut words = line.split_ascii_whitespace();
+    let (first, after) = words.next()?.split_once('-')?;
+    let is_code = words.next()? == "r-xp";
+    let from_file = words.nth(3)?.starts_with('/');
+    let address = |text| usize::from_str_radix(text, 16).ok();
+    Some((address(first)?, address(after)?)).filter(|_| is_code && from_file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_code_of_files_is_found() {
+        let code = "5604051788f0-560405a5a000 r-xp 002cc000 fe:00 1234   /usr/bin/keelson";
+        assert_eq!(
+            code_of_a_file(code),
+            Some((0x5604_0517_88f0, 0x5604_05a5_a000))
+        );
+        for other in [
+            "560404eab000-560405177000 r--p 00000000 fe:00 1234   /usr/bin/keelson",
+            "560405b3f000-560405b41000 rw-p 00000000 00:00 0",
+            "7ffc6b9d8000-7ffc6b9da000 r-xp 00000000 00:00 0      [vdso]",
+            "ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0 [vsyscall]",
+            "7f0000000000-7f0000001000 r-xp 00000000 00:00 0",
+            "nonsense",
+        ] {
+            assert_eq!(code_of_a_file(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn the_process_goes_on() {
+        release_code();
+        let sum: u64 = (0..1000).map(|n| n * n).sum();
+        assert_eq!(sum, 332_833_500);
+    }
+}
