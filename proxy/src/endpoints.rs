@@ -2,7 +2,7 @@
 //!
 //! One is preferred: the nearest that is well, kept as long as no other is clearly nearer, so that
 //! connections are used again. Among those that are about as near, chance decides, so that the
-//! proxies of a cluster do not all ask the same member.
+//! proxies of a cluster do not all ask the same member. Writes go to the leader while it is known.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -16,6 +16,7 @@ use tracing::{info, warn};
 
 use crate::address::Address;
 use crate::endpoint::{Endpoint, Standing};
+use crate::leader::Leader;
 
 /// Latencies that differ by less are the same.
 const NEAR: Duration = Duration::from_micros(500);
@@ -23,6 +24,7 @@ const NEAR: Duration = Duration::from_micros(500);
 /// All endpoints. Written when members come and go, read for every request.
 pub(crate) struct Endpoints {
     chosen: RwLock<Chosen>,
+    pub(crate) leader: Leader,
     /// Something got better.
     better: Notify,
     /// This proxy's own listeners.
@@ -39,13 +41,17 @@ impl Endpoints {
     pub(crate) fn new(own: Vec<SocketAddr>) -> Endpoints {
         Endpoints {
             chosen: RwLock::default(),
+            leader: Leader::default(),
             better: Notify::new(),
             own,
         }
     }
 
-    /// The member to ask; `None` when there is none to be reached.
-    pub(crate) fn choose(&self) -> Option<Arc<Endpoint>> {
+    /// The member to ask; `None` when there is none to be reached. Reads go to the nearest.
+    pub(crate) fn choose(&self, read: bool) -> Option<Arc<Endpoint>> {
+        if !read && let Some(leader) = self.leader.get() {
+            return Some(leader);
+        }
         {
             let chosen = self.chosen.read();
             let preferred = chosen.preferred.as_ref();
@@ -69,6 +75,9 @@ impl Endpoints {
         if !endpoint.stands(standing) {
             return;
         }
+        if standing != Standing::Well {
+            self.leads(endpoint, false);
+        }
         match standing {
             Standing::Well => info!(endpoint = %endpoint.url, "member is well"),
             Standing::Sick => warn!(endpoint = %endpoint.url, "member says it is not healthy"),
@@ -81,6 +90,19 @@ impl Endpoints {
         }
         if matches!(standing, Standing::Well | Standing::Sick) {
             self.better.notify_waiters();
+        }
+    }
+
+    /// A member says whether it leads. When the leader is lost, the others are looked at.
+    pub(crate) fn leads(&self, endpoint: &Endpoint, leads: bool) {
+        if leads {
+            let all = self.list();
+            let known = all.iter().find(|one| std::ptr::eq(&***one, endpoint));
+            known.into_iter().for_each(|known| self.leader.is(known));
+        } else if self.leader.is_not(endpoint) {
+            let all = self.list();
+            let others = all.iter().filter(|one| !std::ptr::eq(&***one, endpoint));
+            others.for_each(|other| other.suspect());
         }
     }
 
@@ -211,21 +233,21 @@ mod tests {
     #[tokio::test]
     async fn the_choice_sticks_until_it_fails() {
         let endpoints = endpoints(&[ONE, TWO]).await;
-        let first = endpoints.choose().unwrap();
+        let first = endpoints.choose(true).unwrap();
         for _ in 0..50 {
-            assert!(Arc::ptr_eq(&first, &endpoints.choose().unwrap()));
+            assert!(Arc::ptr_eq(&first, &endpoints.choose(true).unwrap()));
         }
         endpoints.stands(&first, Standing::Out);
-        let second = endpoints.choose().unwrap();
+        let second = endpoints.choose(true).unwrap();
         assert_ne!(first.url, second.url);
         endpoints.stands(&first, Standing::Well);
-        assert_eq!(endpoints.choose().unwrap().url, second.url);
+        assert_eq!(endpoints.choose(true).unwrap().url, second.url);
         endpoints.stands(&second, Standing::Sick);
-        assert_eq!(endpoints.choose().unwrap().url, first.url);
+        assert_eq!(endpoints.choose(true).unwrap().url, first.url);
         endpoints.stands(&first, Standing::Out);
-        assert_eq!(endpoints.choose().unwrap().url, second.url);
+        assert_eq!(endpoints.choose(true).unwrap().url, second.url);
         endpoints.stands(&second, Standing::Out);
-        assert!(endpoints.choose().is_none());
+        assert!(endpoints.choose(true).is_none());
         assert!(!endpoints.any());
     }
 
@@ -235,12 +257,33 @@ mod tests {
         find(&endpoints, ONE).answered_in(Duration::from_millis(9));
         find(&endpoints, TWO).answered_in(Duration::from_millis(1));
         endpoints.reconsider();
-        assert_eq!(endpoints.choose().unwrap().url, TWO);
+        assert_eq!(endpoints.choose(true).unwrap().url, TWO);
         for _ in 0..20 {
             find(&endpoints, ONE).answered_in(Duration::from_micros(800));
         }
         endpoints.reconsider();
-        assert_eq!(endpoints.choose().unwrap().url, TWO);
+        assert_eq!(endpoints.choose(true).unwrap().url, TWO);
+    }
+
+    #[tokio::test]
+    async fn writes_go_to_the_leader_while_it_is_well() {
+        let endpoints = endpoints(&[ONE, TWO, THREE]).await;
+        let near = endpoints.choose(true).unwrap();
+        assert_eq!(endpoints.choose(false).unwrap().url, near.url);
+        let mut others = endpoints.list();
+        others.retain(|one| one.url != near.url);
+        endpoints.leads(&others[0], true);
+        assert_eq!(endpoints.choose(false).unwrap().url, others[0].url);
+        assert_eq!(endpoints.choose(true).unwrap().url, near.url);
+        endpoints.stands(&others[0], Standing::Sick);
+        assert_eq!(endpoints.choose(false).unwrap().url, near.url);
+        // It must say so anew.
+        endpoints.stands(&others[0], Standing::Well);
+        assert_eq!(endpoints.choose(false).unwrap().url, near.url);
+        endpoints.leads(&others[1], true);
+        assert_eq!(endpoints.choose(false).unwrap().url, others[1].url);
+        update(&endpoints, &[&near.url]).await;
+        assert_eq!(endpoints.choose(false).unwrap().url, near.url);
     }
 
     #[tokio::test]
@@ -248,7 +291,7 @@ mod tests {
         let mut seen = std::collections::BTreeSet::new();
         for _ in 0..100 {
             let endpoints = endpoints(&[ONE, TWO, THREE]).await;
-            seen.insert(endpoints.choose().unwrap().url.clone());
+            seen.insert(endpoints.choose(true).unwrap().url.clone());
         }
         assert_eq!(seen.len(), 3);
     }
@@ -265,13 +308,13 @@ mod tests {
         assert_eq!(one.standing(), Standing::Gone);
         assert!(!one.stands(Standing::Well));
         assert_eq!(find(&endpoints, TWO).standing(), Standing::Out);
-        assert_eq!(endpoints.choose().unwrap().url, THREE);
+        assert_eq!(endpoints.choose(true).unwrap().url, THREE);
     }
 
     #[tokio::test]
     async fn its_own_address_is_a_loop() {
         let endpoints = endpoints(&[OWN]).await;
         assert_eq!(find(&endpoints, OWN).standing(), Standing::Loop);
-        assert!(endpoints.choose().is_none());
+        assert!(endpoints.choose(true).is_none());
     }
 }

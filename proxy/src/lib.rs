@@ -5,7 +5,8 @@
 //! not know the store: a proxy never becomes part of the quorum by accident.
 //!
 //! It is told what to do (`config`), and the data directory says whether it may (`role`). `members`
-//! keeps asking who the members are, `probe` how they are, and `endpoints` chooses one. `proxy`
+//! keeps asking who the members are, `probe` how they are, `leader` knows which of them leads, and
+//! `endpoints` chooses one. `proxy`
 //! takes requests from `keelson-port` and hands them to `http1`, to `wait` when they wait for an
 //! event, or to `http2` when they are gRPC; `turns` says which member is tried next, `exchange`
 //! tries one over a connection of `client`. `gateway` is another, simpler thing: TCP connections,
@@ -34,6 +35,7 @@ mod h2_link;
 mod headers;
 mod http1;
 mod http2;
+mod leader;
 mod members;
 mod metrics;
 mod mode;
