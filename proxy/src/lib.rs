@@ -28,6 +28,7 @@ mod client;
 mod config;
 mod endpoint;
 mod endpoints;
+mod episode;
 mod exchange;
 mod fetch;
 mod gateway;

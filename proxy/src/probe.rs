@@ -41,6 +41,7 @@ pub(crate) async fn look_after(proxy: Arc<Proxy>, endpoint: Arc<Endpoint>) {
         if is_due(&proxy, &endpoint) {
             let standing = look_at(&proxy, &endpoint).await;
             proxy.endpoints.stands(&endpoint, standing);
+            proxy.endpoints.tell(&endpoint);
             proxy.endpoints.reconsider();
             if endpoint.standing() == Standing::Well {
                 proxy
