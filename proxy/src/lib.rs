@@ -10,7 +10,7 @@
 //! takes requests from `keelson-port` and hands them to `http1`, to `wait` when they wait for an
 //! event, or to `http2` when they are gRPC; `turns` says which member is tried next, `exchange`
 //! tries one over a connection of `client`. `gateway` is another, simpler thing: TCP connections,
-//! unread.
+//! unread, which `relay` joins.
 //!
 //! | a request | is tried on another member |
 //! |---|---|
@@ -44,6 +44,7 @@ mod own;
 mod probe;
 mod promote;
 mod proxy;
+mod relay;
 mod request;
 mod role;
 mod turns;
