@@ -22,6 +22,7 @@ use crate::filtered::Filtered;
 use crate::head_clock::HeadClock;
 use crate::limits::Limits;
 use crate::parking::{self, Parked, Parking};
+use crate::request_line::LineMender;
 use crate::rest::Rest;
 use crate::serve::Serve;
 
@@ -206,7 +207,9 @@ async fn requests<S: Serve>(
                 .map(|response| response.map(|body| busy.over(body)))
         }
     });
-    let mut connection = port.h1.serve_connection(TokioIo::new(socket), service);
+    let mut connection = port
+        .h1
+        .serve_connection(TokioIo::new(LineMender::new(socket)), service);
     let mut ending = false;
     let ended = poll_fn(|cx| {
         if !ending && begun.as_mut().poll(cx).is_ready() {
@@ -227,10 +230,11 @@ async fn requests<S: Serve>(
         return ended.map(|()| None);
     }
     let parts = connection.into_parts();
+    let (socket, pending) = parts.io.into_inner().into_parts();
     Ok(Some(Waiting {
-        socket: parts.io.into_inner().into_socket(),
+        socket: socket.into_socket(),
         // Not the buffer that it lies in, which is large and mostly empty.
-        ahead: Bytes::copy_from_slice(&parts.read_buf),
+        ahead: [&parts.read_buf[..], &pending].concat().into(),
         answer: parking.take(),
     }))
 }

@@ -14,6 +14,7 @@ mod hpack;
 mod limits;
 mod listener;
 mod parking;
+mod request_line;
 mod rest;
 mod serve;
 #[cfg(test)]
