@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::address::Address;
 use crate::client::Connection;
+use crate::episode::Told;
 use crate::h2_link::Link;
 
 /// Idle connections kept to a member. As many as clients that ask at a time, on a busy host.
@@ -43,6 +44,7 @@ pub(crate) struct Endpoint {
     pub(crate) address: Address,
     standing: watch::Sender<Standing>,
     record: Mutex<Record>,
+    told: Mutex<Told>,
     idle: Mutex<Vec<Connection>>,
     pub(crate) link: Link,
     /// Somebody wonders whether it still answers.
@@ -65,6 +67,7 @@ impl Endpoint {
             address,
             standing: watch::Sender::new(Standing::Well),
             record: Mutex::default(),
+            told: Mutex::new(Told::new(Standing::Well)),
             idle: Mutex::default(),
             link: Link::default(),
             suspected: Notify::new(),
@@ -90,6 +93,12 @@ impl Endpoint {
             }
             change
         })
+    }
+
+    /// How it stands, when that is to be told.
+    pub(crate) fn news(&self) -> Option<Standing> {
+        let standing = self.standing();
+        self.told.lock().is_news(standing).then_some(standing)
     }
 
     /// Returns when nothing can be hoped from it any more.

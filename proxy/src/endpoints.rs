@@ -2,7 +2,7 @@
 //!
 //! One is preferred: the nearest that is well, kept as long as no other is clearly nearer, so that
 //! connections are used again. Among those that are about as near, chance decides, so that the
-//! proxies of a cluster do not all ask the same member.
+//! proxies of a cluster do not all ask the same member. Writes go to the leader while it is known.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -10,12 +10,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
 use crate::address::Address;
 use crate::endpoint::{Endpoint, Standing};
+use crate::episode::Episode;
+use crate::leader::Leader;
 
 /// Latencies that differ by less are the same.
 const NEAR: Duration = Duration::from_micros(500);
@@ -23,10 +25,15 @@ const NEAR: Duration = Duration::from_micros(500);
 /// All endpoints. Written when members come and go, read for every request.
 pub(crate) struct Endpoints {
     chosen: RwLock<Chosen>,
+    pub(crate) leader: Leader,
     /// Something got better.
     better: Notify,
     /// This proxy's own listeners.
     own: Vec<SocketAddr>,
+    /// No member can be asked.
+    away: Mutex<Episode>,
+    /// A member has client URLs that lead nowhere.
+    useless: Mutex<Episode>,
 }
 
 #[derive(Default)]
@@ -39,13 +46,19 @@ impl Endpoints {
     pub(crate) fn new(own: Vec<SocketAddr>) -> Endpoints {
         Endpoints {
             chosen: RwLock::default(),
+            leader: Leader::default(),
             better: Notify::new(),
             own,
+            away: Mutex::default(),
+            useless: Mutex::default(),
         }
     }
 
-    /// The member to ask; `None` when there is none to be reached.
-    pub(crate) fn choose(&self) -> Option<Arc<Endpoint>> {
+    /// The member to ask; `None` when there is none to be reached. Reads go to the nearest.
+    pub(crate) fn choose(&self, read: bool) -> Option<Arc<Endpoint>> {
+        if !read && let Some(leader) = self.leader.get() {
+            return Some(leader);
+        }
         {
             let chosen = self.chosen.read();
             let preferred = chosen.preferred.as_ref();
@@ -69,18 +82,43 @@ impl Endpoints {
         if !endpoint.stands(standing) {
             return;
         }
-        match standing {
-            Standing::Well => info!(endpoint = %endpoint.url, "member is well"),
-            Standing::Sick => warn!(endpoint = %endpoint.url, "member says it is not healthy"),
-            Standing::Out => warn!(endpoint = %endpoint.url, "member does not answer"),
-            Standing::Loop => warn!(
-                endpoint = %endpoint.url,
-                "an advertised client URL leads back to this proxy; it is not used"
-            ),
-            Standing::Gone => info!(endpoint = %endpoint.url, "no longer a member's"),
+        if standing != Standing::Well {
+            self.leads(endpoint, false);
         }
         if matches!(standing, Standing::Well | Standing::Sick) {
             self.better.notify_waiters();
+        }
+        self.tell(endpoint);
+    }
+
+    /// Says what is new of a member, and whether any can be asked.
+    pub(crate) fn tell(&self, endpoint: &Endpoint) {
+        if let Some(standing) = endpoint.news() {
+            log(endpoint, standing);
+        }
+        let any = self.any();
+        let mut away = self.away.lock();
+        if !any && let Some(lasted) = away.goes_on() {
+            warn!(lasted_seconds = lasted.as_secs(), "no member can be asked");
+        }
+        if any && let Some(lasted) = away.is_over() {
+            info!(
+                lasted_seconds = lasted.as_secs(),
+                "members can be asked again"
+            );
+        }
+    }
+
+    /// A member says whether it leads. When the leader is lost, the others are looked at.
+    pub(crate) fn leads(&self, endpoint: &Endpoint, leads: bool) {
+        if leads {
+            let all = self.list();
+            let known = all.iter().find(|one| std::ptr::eq(&***one, endpoint));
+            known.into_iter().for_each(|known| self.leader.is(known));
+        } else if self.leader.is_not(endpoint) {
+            let all = self.list();
+            let others = all.iter().filter(|one| !std::ptr::eq(&***one, endpoint));
+            others.for_each(|other| other.suspect());
         }
     }
 
@@ -103,14 +141,7 @@ impl Endpoints {
 
     /// The members have these client URLs. Returns those that are new; what is known stays known.
     pub(crate) async fn update(&self, urls: &[String]) -> Vec<Arc<Endpoint>> {
-        let mut named = BTreeMap::new();
-        for url in urls {
-            match Address::of_url(url) {
-                Ok(address) => drop(named.insert(url.clone(), address)),
-                Err(error) => warn!(%error, "a member advertises a client URL that is of no use"),
-            }
-        }
-        let added = self.replace(named);
+        let added = self.replace(self.addresses(urls));
         for endpoint in &added {
             if endpoint.address.leads_to(&self.own).await {
                 self.stands(endpoint, Standing::Loop);
@@ -118,6 +149,26 @@ impl Endpoints {
         }
         self.better.notify_waiters();
         added
+    }
+
+    fn addresses(&self, urls: &[String]) -> BTreeMap<String, Address> {
+        let mut named = BTreeMap::new();
+        let mut useless = None;
+        for url in urls {
+            match Address::of_url(url) {
+                Ok(address) => drop(named.insert(url.clone(), address)),
+                Err(error) => useless = Some(error),
+            }
+        }
+        let mut episode = self.useless.lock();
+        match useless {
+            None => drop(episode.is_over()),
+            Some(error) if episode.goes_on().is_some() => {
+                warn!(%error, "a member advertises a client URL that is of no use");
+            }
+            Some(_) => {}
+        }
+        named
     }
 
     fn replace(&self, mut named: BTreeMap<String, Address>) -> Vec<Arc<Endpoint>> {
@@ -147,6 +198,20 @@ impl Endpoints {
     /// What the members advertise, and how they stand.
     pub(crate) fn list(&self) -> Vec<Arc<Endpoint>> {
         self.chosen.read().all.clone()
+    }
+}
+
+fn log(endpoint: &Endpoint, standing: Standing) {
+    let endpoint = &endpoint.url;
+    match standing {
+        Standing::Well => info!(%endpoint, "member is well"),
+        Standing::Sick => warn!(%endpoint, "member says it is not healthy"),
+        Standing::Out => warn!(%endpoint, "member does not answer"),
+        Standing::Loop => warn!(
+            %endpoint,
+            "an advertised client URL leads back to this proxy; it is not used"
+        ),
+        Standing::Gone => info!(%endpoint, "no longer a member's"),
     }
 }
 
@@ -184,94 +249,4 @@ pub(crate) fn random() -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    async fn endpoints(urls: &[&str]) -> Endpoints {
-        let endpoints = Endpoints::new(vec![SocketAddr::from(([127, 0, 0, 1], 4))]);
-        update(&endpoints, urls).await;
-        endpoints
-    }
-
-    async fn update(endpoints: &Endpoints, urls: &[&str]) -> Vec<Arc<Endpoint>> {
-        let urls: Vec<_> = urls.iter().map(|url| (*url).to_owned()).collect();
-        endpoints.update(&urls).await
-    }
-
-    fn find(endpoints: &Endpoints, url: &str) -> Arc<Endpoint> {
-        let all = endpoints.list();
-        all.into_iter().find(|one| one.url == url).unwrap()
-    }
-
-    const ONE: &str = "http://127.0.0.1:1";
-    const TWO: &str = "http://127.0.0.1:2";
-    const THREE: &str = "http://127.0.0.1:3";
-    const OWN: &str = "http://127.0.0.1:4";
-
-    #[tokio::test]
-    async fn the_choice_sticks_until_it_fails() {
-        let endpoints = endpoints(&[ONE, TWO]).await;
-        let first = endpoints.choose().unwrap();
-        for _ in 0..50 {
-            assert!(Arc::ptr_eq(&first, &endpoints.choose().unwrap()));
-        }
-        endpoints.stands(&first, Standing::Out);
-        let second = endpoints.choose().unwrap();
-        assert_ne!(first.url, second.url);
-        endpoints.stands(&first, Standing::Well);
-        assert_eq!(endpoints.choose().unwrap().url, second.url);
-        endpoints.stands(&second, Standing::Sick);
-        assert_eq!(endpoints.choose().unwrap().url, first.url);
-        endpoints.stands(&first, Standing::Out);
-        assert_eq!(endpoints.choose().unwrap().url, second.url);
-        endpoints.stands(&second, Standing::Out);
-        assert!(endpoints.choose().is_none());
-        assert!(!endpoints.any());
-    }
-
-    #[tokio::test]
-    async fn the_near_one_is_preferred_when_clearly_nearer() {
-        let endpoints = endpoints(&[ONE, TWO]).await;
-        find(&endpoints, ONE).answered_in(Duration::from_millis(9));
-        find(&endpoints, TWO).answered_in(Duration::from_millis(1));
-        endpoints.reconsider();
-        assert_eq!(endpoints.choose().unwrap().url, TWO);
-        for _ in 0..20 {
-            find(&endpoints, ONE).answered_in(Duration::from_micros(800));
-        }
-        endpoints.reconsider();
-        assert_eq!(endpoints.choose().unwrap().url, TWO);
-    }
-
-    #[tokio::test]
-    async fn chance_spreads_equals() {
-        let mut seen = std::collections::BTreeSet::new();
-        for _ in 0..100 {
-            let endpoints = endpoints(&[ONE, TWO, THREE]).await;
-            seen.insert(endpoints.choose().unwrap().url.clone());
-        }
-        assert_eq!(seen.len(), 3);
-    }
-
-    #[tokio::test]
-    async fn an_update_keeps_what_is_known() {
-        let endpoints = endpoints(&[ONE, TWO]).await;
-        let one = find(&endpoints, ONE);
-        let two = find(&endpoints, TWO);
-        endpoints.stands(&two, Standing::Out);
-        let added = update(&endpoints, &[TWO, THREE, "https://127.0.0.1:9"]).await;
-        assert_eq!(added.len(), 1);
-        assert_eq!(added[0].url, THREE);
-        assert_eq!(one.standing(), Standing::Gone);
-        assert!(!one.stands(Standing::Well));
-        assert_eq!(find(&endpoints, TWO).standing(), Standing::Out);
-        assert_eq!(endpoints.choose().unwrap().url, THREE);
-    }
-
-    #[tokio::test]
-    async fn its_own_address_is_a_loop() {
-        let endpoints = endpoints(&[OWN]).await;
-        assert_eq!(find(&endpoints, OWN).standing(), Standing::Loop);
-        assert!(endpoints.choose().is_none());
-    }
-}
+mod tests;

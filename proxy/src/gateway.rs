@@ -9,16 +9,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::io::copy_bidirectional_with_sizes;
+use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time;
 use tracing::{debug, info, warn};
 
 use crate::address::{Address, AddressError};
-
-/// Of each direction of a connection.
-const BUFFER_BYTES: usize = 8 * 1024;
+use crate::episode::Episode;
+use crate::relay;
 
 /// After an accept that failed: out of file descriptors, mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -79,6 +78,8 @@ struct Gateway {
     turn: AtomicUsize,
     retry_delay: Duration,
     dial_timeout: Duration,
+    /// All are out.
+    away: Mutex<Episode>,
 }
 
 struct Remote {
@@ -102,6 +103,7 @@ impl Gateway {
             turn: AtomicUsize::new(0),
             retry_delay: config.retry_delay,
             dial_timeout: config.dial_timeout,
+            away: Mutex::default(),
         })
     }
 
@@ -127,6 +129,25 @@ impl Gateway {
             }
         }
         Err(last)
+    }
+
+    /// Says when no endpoint takes connections, and when one does again.
+    fn tell(&self, connected: &io::Result<TcpStream>) {
+        let mut away = self.away.lock();
+        match connected {
+            Ok(_) => {
+                if let Some(lasted) = away.is_over() {
+                    let lasted_seconds = lasted.as_secs();
+                    info!(lasted_seconds, "an endpoint takes connections again");
+                }
+            }
+            Err(error) => {
+                if let Some(lasted) = away.goes_on() {
+                    let lasted_seconds = lasted.as_secs();
+                    warn!(%error, lasted_seconds, "no endpoint takes connections");
+                }
+            }
+        }
     }
 
     /// Looks at those that are out from time to time.
@@ -161,18 +182,14 @@ async fn accept(listener: TcpListener, gateway: Arc<Gateway>) {
 }
 
 async fn join(mut near: TcpStream, gateway: Arc<Gateway>) {
-    let mut far = match gateway.connect().await {
-        Ok(far) => far,
-        Err(error) => {
-            warn!(%error, "no endpoint takes connections");
-            return;
-        }
-    };
+    // In a box: it would make room for itself in every connection.
+    let connected = Box::pin(gateway.connect()).await;
+    gateway.tell(&connected);
+    let Ok(mut far) = connected else { return };
     if let Err(error) = near.set_nodelay(true) {
         debug!(%error, "cannot set socket options");
     }
-    let copied = copy_bidirectional_with_sizes(&mut near, &mut far, BUFFER_BYTES, BUFFER_BYTES);
-    if let Err(error) = copied.await {
+    if let Err(error) = relay::relay(&mut near, &mut far).await {
         debug!(%error, "a connection ended");
     }
 }

@@ -26,7 +26,12 @@ const GRACE: Duration = Duration::from_secs(1);
 pub(crate) async fn forward(proxy: &Proxy, draft: Draft) -> Result<Response<AnswerBody>, Refusal> {
     let completed = draft.complete().await;
     let mut request = completed.map_err(|Gone| Refusal::Client)?;
-    let reply = forward_in(&mut Turns::of_request(proxy), proxy, &mut request).await?;
+    let reply = forward_in(
+        &mut Turns::of_request(proxy, request.read),
+        proxy,
+        &mut request,
+    )
+    .await?;
     reply.into_response().map_err(|error| {
         debug!(%error, "an answer broke off");
         refusal(&request)

@@ -81,7 +81,7 @@ async fn forward_new(
     client: SocketAddr,
 ) -> Result<Response<AnswerBody>, Refusal> {
     let mut call = Call::new(proxy, request, client).await?;
-    let mut turns = Turns::of_request(proxy);
+    let mut turns = Turns::of_request(proxy, call.read);
     let mut unanswered = false;
     while let Some(endpoint) = turns.next().await {
         let again = call.body.again();

@@ -5,11 +5,12 @@
 //! not know the store: a proxy never becomes part of the quorum by accident.
 //!
 //! It is told what to do (`config`), and the data directory says whether it may (`role`). `members`
-//! keeps asking who the members are, `probe` how they are, and `endpoints` chooses one. `proxy`
-//! takes requests from `keelson-port`: most are read and answered on the bare socket (`plain`); the
-//! others it hands to `http1`, to `wait` when they wait for an event, or to `http2` when they are
-//! gRPC. `turns` says which member is tried next, `exchange` tries one over a connection of `client`. `gateway` is another, simpler thing: TCP connections,
-//! unread.
+//! keeps asking who the members are, `probe` how they are, `leader` knows which of them leads, and
+//! `endpoints` chooses one. `proxy` takes requests from `keelson-port`: most are read and answered on
+//! the bare socket (`plain`); the others it hands to `http1`, to `wait` when they wait for an event,
+//! or to `http2` when they are gRPC. `turns` says which member is tried next, `exchange` tries one
+//! over a connection of `client`. `gateway` is another, simpler thing: TCP connections, unread, which
+//! `relay` joins.
 //!
 //! | a request | is tried on another member |
 //! |---|---|
@@ -27,6 +28,7 @@ mod client;
 mod config;
 mod endpoint;
 mod endpoints;
+mod episode;
 mod exchange;
 mod fetch;
 mod gateway;
@@ -34,6 +36,7 @@ mod h2_link;
 mod headers;
 mod http1;
 mod http2;
+mod leader;
 mod members;
 mod metrics;
 mod mode;
@@ -43,6 +46,7 @@ mod probe;
 mod promote;
 mod proxy;
 mod pulse;
+mod relay;
 mod request;
 mod role;
 mod turns;

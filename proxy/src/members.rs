@@ -13,6 +13,7 @@ use tracing::{debug, info, warn};
 
 use crate::address::Address;
 use crate::config::MembersFrom;
+use crate::episode::Episode;
 use crate::fetch;
 use crate::probe;
 use crate::proxy::Proxy;
@@ -49,6 +50,8 @@ pub(crate) struct Peers {
     kept: Vec<String>,
     /// What the first answer said; another cluster's members are not ours.
     cluster: Option<HeaderValue>,
+    /// Those were met.
+    strangers: Episode,
 }
 
 /// An answer of a peer.
@@ -74,24 +77,32 @@ impl Peers {
             first,
             file,
             cluster: None,
+            strangers: Episode::default(),
         };
         Ok(peers)
     }
 
-    /// The client URLs of all members; `None` when nobody can tell, and then nothing is forgotten.
-    async fn ask(&mut self, dial_timeout: Duration) -> Option<Vec<String>> {
+    /// The client URLs of all members. When nobody can tell, nothing is forgotten.
+    async fn ask(&mut self, dial_timeout: Duration) -> io::Result<Vec<String>> {
+        let mut last = io::Error::other("there are no peer URLs");
         for url in self.order() {
             let asking = ask(&url, dial_timeout);
             let answered = time::timeout(ANSWER_TIMEOUT, asking).await;
             match answered.unwrap_or_else(|late| Err(late.into())) {
                 Ok(answer) if self.is_other_cluster(&answer) => {
-                    warn!(peer = %url, "a peer URL leads to another cluster; it is not used");
+                    if self.strangers.goes_on().is_some() {
+                        warn!(peer = %url, "a peer URL leads to another cluster; it is not used");
+                    }
+                    last = io::Error::other("it is of another cluster");
                 }
-                Ok(answer) => return Some(self.learn(answer)),
-                Err(error) => debug!(peer = %url, %error, "a peer does not tell the members"),
+                Ok(answer) => return Ok(self.learn(answer)),
+                Err(error) => {
+                    debug!(peer = %url, %error, "a peer does not tell the members");
+                    last = error;
+                }
             }
         }
-        None
+        Err(last)
     }
 
     fn order(&self) -> Vec<String> {
@@ -135,7 +146,7 @@ impl Peers {
 
 /// The client URLs of all members, if anybody tells.
 pub(crate) async fn ask_once(mut peers: Peers, dial_timeout: Duration) -> Option<Vec<String>> {
-    peers.ask(dial_timeout).await
+    peers.ask(dial_timeout).await.ok()
 }
 
 async fn ask(url: &str, dial_timeout: Duration) -> io::Result<Answer> {
@@ -166,22 +177,21 @@ async fn ask(url: &str, dial_timeout: Duration) -> io::Result<Answer> {
 pub(crate) async fn keep(proxy: Arc<Proxy>, mut peers: Option<Peers>, ready: impl FnOnce()) {
     let mut ready = Some(ready);
     let mut nurses = JoinSet::new();
+    let mut silence = Episode::default();
     loop {
         let urls = match (&mut peers, &proxy.config.members) {
             (Some(peers), _) => peers.ask(proxy.config.dial_timeout).await,
-            (None, MembersFrom::Clients(urls) | MembersFrom::Peers(urls)) => Some(urls.clone()),
+            (None, MembersFrom::Clients(urls) | MembersFrom::Peers(urls)) => Ok(urls.clone()),
         };
-        match &urls {
-            Some(urls) => {
-                for endpoint in proxy.endpoints.update(urls).await {
-                    info!(endpoint = %endpoint.url, "a member's client URL");
-                    nurses.spawn(probe::look_after(Arc::clone(&proxy), endpoint));
-                }
-                if let Some(ready) = ready.take() {
-                    ready();
-                }
+        tell(&mut silence, &urls);
+        if let Ok(urls) = urls {
+            for endpoint in proxy.endpoints.update(&urls).await {
+                info!(endpoint = %endpoint.url, "a member's client URL");
+                nurses.spawn(probe::look_after(Arc::clone(&proxy), endpoint));
             }
-            None => warn!("no peer tells who the members are; keeping what is known"),
+            if let Some(ready) = ready.take() {
+                ready();
+            }
         }
         // Those of members that are gone.
         while nurses.try_join_next().is_some() {}
@@ -192,6 +202,24 @@ pub(crate) async fn keep(proxy: Arc<Proxy>, mut peers: Option<Peers>, ready: imp
             EAGER
         })
         .await;
+    }
+}
+
+/// Says when nobody tells who the members are, and when somebody does again.
+fn tell(silence: &mut Episode, urls: &io::Result<Vec<String>>) {
+    match urls {
+        Ok(_) => {
+            if let Some(lasted) = silence.is_over() {
+                let lasted_seconds = lasted.as_secs();
+                info!(lasted_seconds, "a peer tells again who the members are");
+            }
+        }
+        Err(error) => {
+            if let Some(lasted) = silence.goes_on() {
+                let text = "no peer tells who the members are; keeping what is known";
+                warn!(%error, lasted_seconds = lasted.as_secs(), "{text}");
+            }
+        }
     }
 }
 

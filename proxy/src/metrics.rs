@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
 use parking_lot::Mutex;
 
 use crate::answers::Refusal;
-use crate::endpoint::{Endpoint, Standing};
+use crate::endpoint::Standing;
+use crate::endpoints::Endpoints;
 
 /// From half a millisecond to two seconds.
 const BUCKETS: i32 = 13;
@@ -50,14 +52,14 @@ impl Metrics {
     }
 
     /// In Prometheus' text format, version 0.0.4.
-    pub(crate) fn text(&self, endpoints: &[std::sync::Arc<Endpoint>]) -> String {
+    pub(crate) fn text(&self, endpoints: &Endpoints) -> String {
         let mut text = String::with_capacity(4096);
         self.write(&mut text, endpoints)
             .expect("a string takes all that is written");
         text
     }
 
-    fn write(&self, text: &mut String, endpoints: &[std::sync::Arc<Endpoint>]) -> std::fmt::Result {
+    fn write(&self, text: &mut String, endpoints: &Endpoints) -> std::fmt::Result {
         let counts = self.0.lock();
         write_counters(text, &counts)?;
         let name = "etcd_proxy_handling_duration_seconds";
@@ -131,18 +133,38 @@ impl Counts {
     }
 }
 
-fn write_endpoints(text: &mut String, endpoints: &[std::sync::Arc<Endpoint>]) -> std::fmt::Result {
+fn write_endpoints(text: &mut String, endpoints: &Endpoints) -> std::fmt::Result {
     let name = "keelson_proxy_endpoint_up";
     let help =
         "Whether a member can be asked: 1 well, 0.5 without a leader or with an alarm, 0 not.";
     head(text, name, "gauge", help)?;
-    for endpoint in endpoints {
+    let all = endpoints.list();
+    for endpoint in &all {
         let up = match endpoint.standing() {
             Standing::Well => "1",
             Standing::Sick => "0.5",
             Standing::Out | Standing::Loop | Standing::Gone => "0",
         };
         writeln!(text, "{name}{{endpoint={:?}}} {up}", endpoint.url)?;
+    }
+    let name = "keelson_proxy_endpoint_leads";
+    head(
+        text,
+        name,
+        "gauge",
+        "Whether writes go to it because its member leads.",
+    )?;
+    let leader = endpoints.leader.get();
+    for endpoint in &all {
+        let leads = leader
+            .as_ref()
+            .is_some_and(|one| Arc::ptr_eq(one, endpoint));
+        writeln!(
+            text,
+            "{name}{{endpoint={:?}}} {}",
+            endpoint.url,
+            u8::from(leads)
+        )?;
     }
     Ok(())
 }
@@ -187,7 +209,7 @@ mod tests {
         metrics.handled(&Method::GET, StatusCode::OK, took);
         metrics.handled(&Method::GET, StatusCode::OK, Duration::from_secs(9));
         metrics.dropped(&Method::PUT, Refusal::ZeroEndpoints);
-        let text = metrics.text(&[]);
+        let text = metrics.text(&Endpoints::new(vec![]));
         for line in [
             "# TYPE etcd_proxy_handling_duration_seconds histogram",
             "etcd_proxy_dropped_total{method=\"PUT\",proxying_error=\"zero_endpoints\"} 1",

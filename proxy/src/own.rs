@@ -26,7 +26,7 @@ pub(crate) fn answer(proxy: &Proxy, method: &Method, path: &str) -> Option<Respo
 }
 
 fn metrics(proxy: &Proxy) -> Response<AnswerBody> {
-    let text = proxy.metrics.text(&proxy.endpoints.list());
+    let text = proxy.metrics.text(&proxy.endpoints);
     answers::with_type(
         StatusCode::OK,
         text,

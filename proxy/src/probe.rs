@@ -1,4 +1,4 @@
-//! Looks after an endpoint: whether it answers, says it is healthy, and how far away it is.
+//! Looks after an endpoint: whether it answers, says it is healthy, leads, and how far away it is.
 
 use std::io;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use crate::client::Head;
 use crate::endpoint::{Endpoint, Standing};
 use crate::fetch;
 use crate::headers::LOOP;
+use crate::leader;
 use crate::proxy::Proxy;
 
 /// Between two looks at a member that does well.
@@ -20,11 +21,14 @@ const CALM: Duration = Duration::from_secs(10);
 /// Between two looks at one that is out, while no other can be asked.
 const URGENT: Duration = Duration::from_millis(100);
 
+/// Between two looks at one that may be the next leader.
+const SEARCH: Duration = Duration::from_millis(500);
+
 /// Between two looks at one that answers, however many requests wonder: it may be slow because it
 /// is asked too much.
 const RESTRAINT: Duration = Duration::from_millis(200);
 
-/// For `/version`, which costs a member nothing. Short, because reads wait for this verdict before
+/// For `/version` and for who leads, which cost a member nothing. Short, because reads wait for this verdict before
 /// they move on, and some clients have a second for everything.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(600);
 
@@ -37,7 +41,13 @@ pub(crate) async fn look_after(proxy: Arc<Proxy>, endpoint: Arc<Endpoint>) {
         if is_due(&proxy, &endpoint) {
             let standing = look_at(&proxy, &endpoint).await;
             proxy.endpoints.stands(&endpoint, standing);
+            proxy.endpoints.tell(&endpoint);
             proxy.endpoints.reconsider();
+            if endpoint.standing() == Standing::Well {
+                proxy
+                    .endpoints
+                    .leads(&endpoint, leads(&proxy, &endpoint).await);
+            }
             endpoint.close_idle();
             if endpoint.standing() != Standing::Out {
                 time::sleep(RESTRAINT).await;
@@ -45,6 +55,7 @@ pub(crate) async fn look_after(proxy: Arc<Proxy>, endpoint: Arc<Endpoint>) {
         }
         let pause = match endpoint.standing() {
             Standing::Out => URGENT,
+            Standing::Well | Standing::Sick if proxy.endpoints.leader.is_sought() => SEARCH,
             _ => CALM,
         };
         let _ = time::timeout(pause, endpoint.stirred()).await;
@@ -77,6 +88,12 @@ async fn look_at(proxy: &Proxy, endpoint: &Endpoint) -> Standing {
         Ok(Ok(head)) if head.status.is_client_error() => Standing::Well,
         _ => Standing::Sick,
     }
+}
+
+/// Whatever cannot be learnt is no.
+async fn leads(proxy: &Proxy, endpoint: &Endpoint) -> bool {
+    let asking = leader::ask(endpoint, proxy.config.dial_timeout);
+    matches!(time::timeout(ANSWER_TIMEOUT, asking).await, Ok(Ok(true)))
 }
 
 /// Whether the answer is this proxy's own, or another's that knows its mark.

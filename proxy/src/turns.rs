@@ -18,15 +18,17 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// One request's way through the members.
 pub(crate) struct Turns<'a> {
     proxy: &'a Proxy,
+    read: bool,
     until: Option<Instant>,
     taken: u32,
 }
 
 impl<'a> Turns<'a> {
-    /// Held no longer than the request timeout.
-    pub(crate) fn of_request(proxy: &'a Proxy) -> Turns<'a> {
+    /// Held no longer than the request timeout. What changes something goes to the leader.
+    pub(crate) fn of_request(proxy: &'a Proxy, read: bool) -> Turns<'a> {
         Turns {
             proxy,
+            read,
             until: Some(Instant::now() + proxy.config.request_timeout),
             taken: 0,
         }
@@ -36,6 +38,7 @@ impl<'a> Turns<'a> {
     pub(crate) fn of_watch(proxy: &'a Proxy) -> Turns<'a> {
         Turns {
             proxy,
+            read: true,
             until: None,
             taken: 0,
         }
@@ -45,7 +48,7 @@ impl<'a> Turns<'a> {
     pub(crate) async fn next(&mut self) -> Option<Arc<Endpoint>> {
         if self.taken < HASTY_MAX
             && !(0 < self.taken && self.is_over())
-            && let Some(endpoint) = self.proxy.endpoints.choose()
+            && let Some(endpoint) = self.proxy.endpoints.choose(self.read)
         {
             self.taken += 1;
             return Some(endpoint);
@@ -63,7 +66,7 @@ impl<'a> Turns<'a> {
             if 0 < self.taken && self.is_over() {
                 return None;
             }
-            if let Some(endpoint) = self.proxy.endpoints.choose() {
+            if let Some(endpoint) = self.proxy.endpoints.choose(self.read) {
                 self.taken += 1;
                 return Some(endpoint);
             }

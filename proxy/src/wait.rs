@@ -109,7 +109,7 @@ pub(crate) async fn forward(
     parking: Option<Parking>,
 ) -> Result<Response<AnswerBody>, Refusal> {
     let mut outgoing = Outgoing::get(&wait.path, &wait.fields);
-    let reply = forward_long(&mut Turns::of_request(proxy), proxy, &mut outgoing).await?;
+    let reply = forward_long(&mut Turns::of_request(proxy, true), proxy, &mut outgoing).await?;
     drop(outgoing);
     let (head, body) = reply.into_parts();
     let body = match body.whole().map_err(|_| Refusal::NoAnswer)? {

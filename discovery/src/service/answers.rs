@@ -31,6 +31,14 @@ pub(super) fn text(text: impl Into<String>) -> Response<Body> {
     answer
 }
 
+/// Of `/metrics`.
+pub(super) fn metrics(text: String) -> Response<Body> {
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    let mut answer = Response::new(body(text));
+    answer.headers_mut().insert(CONTENT_TYPE, kind);
+    answer
+}
+
 /// A text and a newline, as `http.Error` has them.
 pub(super) fn error(status: StatusCode, message: &str) -> Response<Body> {
     let mut answer = text(format!("{message}\n"));

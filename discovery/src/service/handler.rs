@@ -12,12 +12,13 @@ use hyper::body::Incoming;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
+use super::asked::{asked_size, read_size};
 use super::limits::Tries;
+use super::metrics::{Kind, Limit, Metrics, OpenWait};
 use super::registry::{Body, Registry, RegistryError};
 use super::route::Route;
 use super::tokens::{self, Found, ROOT, Tokens};
 use super::{ServiceOptions, answers};
-use crate::{Size, SizeError};
 
 /// `/health` writes; no more often than this, however often it is asked.
 const HEALTH_EVERY: Duration = Duration::from_secs(1);
@@ -43,12 +44,17 @@ type Health = Option<(Instant, Option<&'static str>)>;
 pub(super) struct Handler<R> {
     tokens: Tokens<R>,
     options: ServiceOptions,
+    metrics: Arc<Metrics>,
     new: Tries,
     health: tokio::sync::Mutex<Health>,
 }
 
 impl<R: Registry> Handler<R> {
-    pub(super) fn new(registry: Arc<R>, options: ServiceOptions) -> Handler<R> {
+    pub(super) fn new(
+        registry: Arc<R>,
+        options: ServiceOptions,
+        metrics: Arc<Metrics>,
+    ) -> Handler<R> {
         Handler {
             tokens: Tokens {
                 registry,
@@ -56,25 +62,45 @@ impl<R: Registry> Handler<R> {
             },
             new: Tries::new(options.new),
             health: tokio::sync::Mutex::default(),
+            metrics,
             options,
         }
     }
 
     pub(super) async fn handle(&self, from: IpAddr, request: Request<Incoming>) -> Response<Body> {
+        let method = request.method().clone();
+        let route = Route::of(&method, request.uri().path());
+        let kind = Kind::of(&route);
+        let answer = self.answer(from, route, request).await;
+        self.metrics.answered(kind, &method, answer.status());
+        answer
+    }
+
+    async fn answer(
+        &self,
+        from: IpAddr,
+        route: Route,
+        request: Request<Incoming>,
+    ) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let collecting = Limited::new(body, self.options.body_max).collect();
         let body = match timeout(self.options.head_timeout, collecting).await {
             Ok(Ok(body)) => body.to_bytes(),
             Ok(Err(_)) => {
+                self.metrics.refused(Limit::Body);
                 return answers::error(StatusCode::PAYLOAD_TOO_LARGE, "request too large");
             }
-            Err(_) => return answers::error(StatusCode::REQUEST_TIMEOUT, "request too slow"),
+            Err(_) => {
+                self.metrics.refused(Limit::Time);
+                return answers::error(StatusCode::REQUEST_TIMEOUT, "request too slow");
+            }
         };
-        match Route::of(&parts.method, parts.uri.path()) {
+        match route {
             Route::Home => answers::home(),
             Route::Robots => answers::robots(),
             Route::New => self.new_token(from, &parts, &body).await,
             Route::Health => self.healthy().await,
+            Route::Metrics => answers::metrics(self.metrics.text()),
             Route::Token(path) => self.forward(&path, parts, body).await,
             Route::Write { token, id } => self.write(&token, id, parts, body).await,
             Route::NotFound => answers::not_found(),
@@ -104,10 +130,12 @@ impl<R: Registry> Handler<R> {
             return answers::error(StatusCode::BAD_REQUEST, message);
         };
         if let Err(wait) = self.new.take(from, Instant::now()) {
+            self.metrics.refused(Limit::New);
             return answers::too_many(wait);
         }
         match self.tokens.create(size.get(), self.options.token_ttl).await {
             Ok(token) => {
+                self.metrics.token_made();
                 info!(token, %size, %from, "new cluster created");
                 answers::text(format!("{prefix}/{token}"))
             }
@@ -170,6 +198,7 @@ impl<R: Registry> Handler<R> {
     ) -> Response<Body> {
         match self.tokens.look(token).await {
             Ok(Found::Entries(count)) if self.options.entries_max <= count => {
+                self.metrics.refused(Limit::Entries);
                 let message = "the token has too many entries; make a new one";
                 return answers::error(StatusCode::FORBIDDEN, message);
             }
@@ -197,7 +226,8 @@ impl<R: Registry> Handler<R> {
         let Ok(uri) = target.parse() else {
             return answers::not_found();
         };
-        let wait = parts.method == Method::GET && is_wait(parts.uri.query());
+        let is_wait = parts.method == Method::GET && is_wait(parts.uri.query());
+        let wait = is_wait.then(|| self.metrics.wait());
         let mut request = Request::new(body);
         *request.uri_mut() = uri;
         *request.method_mut() = parts.method;
@@ -206,7 +236,7 @@ impl<R: Registry> Handler<R> {
             request.headers_mut().remove(name);
         }
         let calling = self.tokens.registry.call(request);
-        let answered = match wait {
+        let answered = match wait.is_some() {
             true => calling.await,
             false => match timeout(self.tokens.timeout, calling).await {
                 Ok(answered) => answered,
@@ -214,9 +244,22 @@ impl<R: Registry> Handler<R> {
             },
         };
         match answered {
-            Ok(answer) => passed_on(answer),
+            Ok(answer) => passed_on(answer).map(|body| open(body, wait)),
             Err(error) => unreachable(&error),
         }
+    }
+}
+
+/// A wait is open until its body is sent, or its client has left.
+fn open(body: Body, wait: Option<OpenWait>) -> Body {
+    match wait {
+        None => body,
+        Some(wait) => body
+            .map_frame(move |frame| {
+                let _open = &wait;
+                frame
+            })
+            .boxed_unsync(),
     }
 }
 
@@ -246,63 +289,4 @@ fn is_wait(query: Option<&str>) -> bool {
     pairs
         .into_iter()
         .any(|(key, value)| key == "wait" && value != "false")
-}
-
-/// Go's `FormValue`: the body of a form first, then the query. Nothing when it is empty.
-fn asked_size(parts: &request::Parts, body: &Bytes) -> Option<String> {
-    let kind = parts.headers.get(header::CONTENT_TYPE);
-    let is_form = kind.is_some_and(|kind| {
-        kind.as_bytes()
-            .starts_with(b"application/x-www-form-urlencoded")
-    });
-    let posted = is_form && parts.method != Method::GET;
-    let form: &[u8] = if posted { body } else { &[] };
-    let query = parts.uri.query().unwrap_or_default().as_bytes();
-    let pairs = url::form_urlencoded::parse(form).chain(url::form_urlencoded::parse(query));
-    let mut sizes = pairs
-        .filter(|(key, _)| key == "size")
-        .map(|(_, value)| value);
-    sizes
-        .next()
-        .map(String::from)
-        .filter(|size| !size.is_empty())
-}
-
-/// A size within bounds; otherwise what Go's `strconv.Atoi` says, or the original's text and why.
-fn read_size(text: &str) -> Result<Size, String> {
-    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
-    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(format!("strconv.Atoi: parsing {text:?}: invalid syntax"));
-    }
-    let number: i64 = text
-        .parse()
-        .map_err(|_| format!("strconv.Atoi: parsing {text:?}: value out of range"))?;
-    let size = match u32::try_from(number) {
-        Ok(count) => count.to_string().parse::<Size>(),
-        Err(_) if number < 0 => Err(SizeError::Zero),
-        Err(_) => Err(SizeError::TooMany(u32::MAX)),
-    };
-    size.map_err(|error| format!("Unable to generate token: {error}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_size_is_read_as_go_does_and_then_bounded() {
-        assert_eq!(read_size("5").map(Size::get), Ok(5));
-        assert_eq!(read_size("+05").map(Size::get), Ok(5));
-        let invalid = "strconv.Atoi: parsing \"abc\": invalid syntax";
-        assert_eq!(read_size("abc"), Err(invalid.to_owned()));
-        let range = "strconv.Atoi: parsing \"99999999999999999999\": value out of range";
-        assert_eq!(read_size("99999999999999999999"), Err(range.to_owned()));
-        for text in ["0", "-1", "100", "4294967296"] {
-            let message = read_size(text).expect_err(text);
-            assert!(
-                message.starts_with("Unable to generate token: "),
-                "{message}"
-            );
-        }
-    }
 }

@@ -6,6 +6,7 @@
 //! | `GET` `/<token>`, `/<token>/_config/size` | the registry's, as it is |
 //! | `GET` `PUT` `DELETE` `/<token>/<id>` | the same |
 //! | `/health` | `OK` when a token can be made and deleted |
+//! | `/metrics` | Prometheus' text |
 //! | `/`, `/robots.txt` | as discovery.etcd.io |
 //!
 //! The registry is anything with etcd's v2 keys API. New here: a token has a size within bounds and
@@ -14,8 +15,10 @@
 //! leaves takes its wait with it.
 
 mod answers;
+mod asked;
 mod handler;
 mod limits;
+mod metrics;
 mod registry;
 mod route;
 mod server;

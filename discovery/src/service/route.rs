@@ -9,6 +9,7 @@ pub(super) enum Route {
     Robots,
     New,
     Health,
+    Metrics,
     /// What is read from, or taken away from, a token; the path as it came.
     Token(String),
     /// The same, and something is written.
@@ -37,6 +38,8 @@ impl Route {
             "/robots.txt" => Route::Robots,
             "/new" => Route::New,
             "/health" => Route::Health,
+            // No token is called so.
+            "/metrics" => Route::Metrics,
             _ => below_a_token(method, &decoded),
         }
     }
@@ -146,6 +149,8 @@ mod tests {
     fn doors_are_those_of_the_original() {
         assert_eq!(route("POST", "/new"), Route::New);
         assert_eq!(route("GET", "/new/"), Route::NotFound);
+        assert_eq!(route("GET", "/metrics"), Route::Metrics);
+        assert_eq!(route("PUT", "/metrics/abc"), Route::NotFound);
         assert_eq!(route("GET", "/"), Route::Home);
         assert_eq!(route("GET", "/<T>"), Route::Token(TOKEN.to_owned()));
         assert_eq!(route("GET", "/<T>/"), Route::Token(TOKEN.to_owned()));

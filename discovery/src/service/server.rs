@@ -22,6 +22,7 @@ use tracing::{debug, warn};
 use super::ServiceOptions;
 use super::handler::Handler;
 use super::limits::{Connections, Place};
+use super::metrics::{Limit, Metrics};
 use super::registry::{Body, Registry};
 
 /// After a failed accept: out of file descriptors, mostly, and nothing but time helps.
@@ -34,15 +35,17 @@ pub async fn serve<R: Registry>(
     options: ServiceOptions,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
+    let metrics = Arc::new(Metrics::default());
     let door = Door {
         listener,
         slots: Arc::new(Semaphore::new(options.connections_max)),
         places: Connections::new(options.connections_per_address_max),
+        metrics: Arc::clone(&metrics),
     };
     let port = Arc::new(Port {
         head_timeout: options.head_timeout,
         drain_timeout: options.drain_timeout,
-        handler: Handler::new(registry, options),
+        handler: Handler::new(registry, options, metrics),
     });
     let (stop, stopped) = watch::channel(());
     let mut connections = JoinSet::new();
@@ -65,6 +68,7 @@ struct Door {
     listener: TcpListener,
     slots: Arc<Semaphore>,
     places: Connections,
+    metrics: Arc<Metrics>,
 }
 
 /// A connection and its place, which it gives back at its end.
@@ -97,6 +101,7 @@ impl Door {
                     _place: place,
                 });
             }
+            self.metrics.refused(Limit::Connections);
             debug!(%from, "too many connections from this address");
         }
     }

@@ -134,9 +134,11 @@ async fn a_wait_has_its_headers_at_once_and_ends_with_its_client() -> Result<()>
         "{head:?}"
     );
     ensure!(watchers(&etcd).await? == 1);
+    ensure!(told(&service, "keelson_discovery_waits_open 1").await?);
     drop(lines);
     for _ in 0..100 {
         if watchers(&etcd).await? == 0 {
+            ensure!(told(&service, "keelson_discovery_waits_open 0").await?);
             // And a service that stops does not wait for waits.
             let _waiting = client::send("GET", &wait, "").await?;
             return service.end().await;
@@ -144,6 +146,12 @@ async fn a_wait_has_its_headers_at_once_and_ends_with_its_client() -> Result<()>
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     anyhow::bail!("the wait outlives its client")
+}
+
+/// Whether `/metrics` has this line.
+async fn told(service: &Service, line: &str) -> Result<bool> {
+    let answer = ask("GET", &format!("{}/metrics", service.url), "").await?;
+    Ok(answer.body.lines().any(|found| found == line))
 }
 
 async fn watchers(etcd: &Etcd) -> Result<u64> {
@@ -212,6 +220,25 @@ async fn what_the_original_lacks() -> Result<()> {
     tokio::time::sleep(Duration::from_secs(3)).await;
     let answer = ask("GET", &format!("{token}/_config/size"), "").await?;
     ensure!(answer.status == 404, "it has not expired: {answer:?}");
+    for line in [
+        "endpoint_new_requests_total{code=\"200\",method=\"GET\"} 2",
+        "endpoint_new_requests_total{code=\"400\",method=\"GET\"} 3",
+        "endpoint_new_requests_total{code=\"429\",method=\"GET\"} 1",
+        "endpoint_token_requests_total{code=\"201\",method=\"PUT\"} 2",
+        "endpoint_token_requests_total{code=\"403\",method=\"PUT\"} 2",
+        "keelson_discovery_refused_total{limit=\"body\"} 1",
+        "keelson_discovery_refused_total{limit=\"entries\"} 2",
+        "keelson_discovery_refused_total{limit=\"new\"} 1",
+        "keelson_discovery_tokens_made_total 2",
+    ] {
+        ensure!(told(&service, line).await?, "{line}");
+    }
+    let answer = ask("GET", &format!("{}/metrics", service.url), "").await?;
+    let kind = answer.header("Content-Type").context("no type")?;
+    ensure!(kind.starts_with("text/plain; version=0.0.4"), "{kind}");
+    // It is not a token, and cannot be made one.
+    let put = ask("PUT", &format!("{}/metrics/a", service.url), "value=1").await?;
+    ensure!(put.status == 404, "{put:?}");
     Ok(())
 }
 

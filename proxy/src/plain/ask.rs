@@ -1,5 +1,6 @@
 //! A plain request: what of its head matters here, and the head that goes to members.
 
+use std::borrow::Cow;
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 
@@ -79,9 +80,27 @@ pub(super) fn see(received: &[u8], proxy: &Proxy, client: SocketAddr) -> Seen {
     let Some(method) = plain_method(method, target, proxy) else {
         return Seen::Special;
     };
-    match Ask::new(method, target, head_bytes, parsed.headers, proxy, client) {
+    match Ask::new(
+        method,
+        &mended(target),
+        head_bytes,
+        parsed.headers,
+        proxy,
+        client,
+    ) {
         Ok(ask) => Seen::Plain(ask),
         Err(Special) => Seen::Special,
+    }
+}
+
+/// Go's servers take these characters, which are none of a URL's; members written in Rust do not.
+fn mended(target: &str) -> Cow<'_, str> {
+    match target.contains(['"', '<', '>']) {
+        true => {
+            let quoted = target.replace('"', "%22");
+            Cow::Owned(quoted.replace('<', "%3C").replace('>', "%3E"))
+        }
+        false => Cow::Borrowed(target),
     }
 }
 

@@ -138,7 +138,7 @@ async fn pass_on(
     let asked = Asked::new(proxy, &ask.method, ask.keys);
     let last = ask.last;
     let mut outgoing = ask.into_outgoing(body);
-    let mut turns = Turns::of_request(proxy);
+    let mut turns = Turns::of_request(proxy, outgoing.read);
     let replied = {
         let forwarding = pin!(http1::forward_in(&mut turns, proxy, &mut outgoing));
         match unless_gone(socket, forwarding, !ahead.is_empty()).await {

@@ -262,3 +262,14 @@ async fn what_is_too_large_is_refused() {
     );
     proxy.stop().await;
 }
+
+/// Go's servers take these characters as they are; what is forwarded is right for all.
+#[tokio::test]
+async fn quotes_in_a_target_are_forwarded_as_they_ought_to_be() {
+    let member = Fake::start(|_| answer("200 OK", "x")).await;
+    let proxy = Running::before(&[&member]).await;
+    put(proxy.address, "/v2/keys/a?prevValue=\"<x>\"", "value=1").await;
+    let line = "PUT /v2/keys/a?prevValue=%22%3Cx%3E%22 HTTP/1.1";
+    assert_eq!(member.seen()[0].line, line);
+    proxy.stop().await;
+}

@@ -9,6 +9,7 @@ mod calls;
 mod failures;
 mod forwarding;
 mod gateway;
+mod leader;
 mod membership;
 mod plain;
 mod real;

@@ -318,6 +318,53 @@ async fn a_v2_watch_outlives_its_member() {
     proxy.stop().await;
 }
 
+/// How many writes over HTTP/1.1 a member has been given itself.
+async fn puts(member: &Etcd) -> u64 {
+    let metrics = get(member.client, "/metrics").await.body;
+    let name = "etcd_http_received_total{method=\"PUT\"} ";
+    let line = metrics.lines().find_map(|line| line.strip_prefix(name));
+    line.map_or(0, |count| count.parse().unwrap())
+}
+
+async fn leader_of(members: &[Etcd]) -> Option<usize> {
+    for (place, member) in members.iter().enumerate() {
+        if member.child.is_some() {
+            let stats = get(member.client, "/v2/stats/self").await.body;
+            if stats.contains("StateLeader") {
+                return Some(place);
+            }
+        }
+    }
+    None
+}
+
+#[tokio::test]
+async fn writes_go_to_the_leader_and_to_the_next_one() {
+    let Some(mut members) = Etcd::cluster(3).await else {
+        return;
+    };
+    let proxy = members[0].proxy_of(3).await;
+    for _ in 0..2 {
+        let leader = leader_of(&members).await.unwrap();
+        proxy
+            .follows(&format!("http://{}", members[leader].client))
+            .await;
+        let before = puts(&members[leader]).await;
+        for _ in 0..10 {
+            let answer = put(proxy.address, "/v2/keys/a", "value=1").await;
+            assert!(matches!(answer.status, 200 | 201), "{}", answer.body);
+        }
+        assert_eq!(puts(&members[leader]).await, before + 10);
+        assert_eq!(run(&proxy, "3", &["put", "a", "1"]).await, "OK\n");
+        members[leader].kill().await;
+        while leader_of(&members).await.is_none() {
+            time::sleep(Duration::from_millis(100)).await;
+        }
+        members[leader].restart().await;
+    }
+    proxy.stop().await;
+}
+
 /// What a client has seen of its writes.
 #[derive(Default)]
 struct Written {

@@ -195,7 +195,8 @@ async fn a_client_that_stops_waiting_is_not_waited_for() {
     let mut client = Client::connect(proxy.address).await;
     client.send("GET", "/v2/keys/a?wait=true", "").await;
     client.head().await;
-    assert_eq!(member.open(), 1);
+    // A look at the member may be under way too.
+    assert_ne!(member.open(), 0);
     drop(client);
     for _ in 0..100 {
         if member.open() == 0 {

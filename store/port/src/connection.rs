@@ -23,6 +23,7 @@ use crate::head_clock::HeadClock;
 use crate::limits::Limits;
 use crate::parking::{self, Parked, Parking};
 use crate::plain::{Plain, Plainly};
+use crate::request_line::LineMender;
 use crate::rest::Rest;
 use crate::serve::Serve;
 
@@ -261,7 +262,9 @@ async fn requests<S: Serve>(
                 .map(|response| response.map(|body| busy.over(body)))
         }
     });
-    let mut connection = port.h1.serve_connection(TokioIo::new(socket), service);
+    let mut connection = port
+        .h1
+        .serve_connection(TokioIo::new(LineMender::new(socket)), service);
     let mut ending = false;
     let ended = poll_fn(|cx| {
         if !ending && begun.as_mut().poll(cx).is_ready() {
@@ -282,10 +285,11 @@ async fn requests<S: Serve>(
         return ended.map(|()| None);
     }
     let parts = connection.into_parts();
-    let socket = parts.io.into_inner().into_socket();
+    let (socket, pending) = parts.io.into_inner().into_parts();
     // Not the buffer that it lies in, which is large and mostly empty.
-    let ahead = Bytes::copy_from_slice(&parts.read_buf);
-    Ok(Some(Waiting::new(socket, ahead, parking.take())))
+    let ahead = [&parts.read_buf[..], &pending].concat().into();
+    let answer = parking.take();
+    Ok(Some(Waiting::new(socket.into_socket(), ahead, answer)))
 }
 
 /// Who is at the other end; of a client that has left already, nobody knows.
@@ -296,7 +300,10 @@ fn client_of(socket: &TcpStream) -> SocketAddr {
 
 /// Offers the request's handler to park its answer, where that can be done.
 fn with_parking(request: http::Request<Incoming>, parking: &Parking) -> http::Request<Incoming> {
-    if request.method() != http::Method::GET || request.version() != http::Version::HTTP_11 {
+    let has_body = !hyper::body::Body::is_end_stream(request.body());
+    let http_11 = request.version() == http::Version::HTTP_11;
+    // A body that nobody reads would be taken for the next request.
+    if request.method() != http::Method::GET || !http_11 || has_body {
         return request;
     }
     let (mut parts, body) = request.into_parts();

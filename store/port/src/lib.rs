@@ -16,6 +16,7 @@ mod limits;
 mod listener;
 mod parking;
 mod plain;
+mod request_line;
 mod rest;
 mod serve;
 #[cfg(test)]

@@ -52,6 +52,7 @@ struct State {
     open: Arc<AtomicUsize>,
     healthy: Arc<AtomicBool>,
     answers: Arc<AtomicBool>,
+    leads: Arc<Mutex<Option<bool>>>,
     client_urls: Arc<Mutex<Vec<String>>>,
     address: SocketAddr,
 }
@@ -82,6 +83,7 @@ impl Fake {
             open: Arc::default(),
             healthy: Arc::new(AtomicBool::new(true)),
             answers: Arc::new(AtomicBool::new(true)),
+            leads: Arc::default(),
             client_urls: Arc::new(Mutex::new(vec![format!("http://{address}")])),
             address,
         };
@@ -100,6 +102,11 @@ impl Fake {
 
     pub(crate) fn set_healthy(&self, healthy: bool) {
         self.state.healthy.store(healthy, Ordering::SeqCst);
+    }
+
+    /// What `/v2/stats/self` tells; there is no such path before.
+    pub(crate) fn set_leads(&self, leads: bool) {
+        *self.state.leads.lock().unwrap() = Some(leads);
     }
 
     /// As a process that is stopped: it takes connections and says nothing, not even `/version`.
@@ -198,6 +205,11 @@ fn own(seen: &Seen, state: &State) -> Option<Vec<Step>> {
         "/version" => Some(answer("200 OK", "{}")),
         "/health" if healthy => Some(answer("200 OK", "{}")),
         "/health" => Some(answer("503 Service Unavailable", "{}")),
+        "/v2/stats/self" => Some(match *state.leads.lock().unwrap() {
+            Some(true) => answer("200 OK", r#"{"state":"StateLeader"}"#),
+            Some(false) => answer("200 OK", r#"{"state":"StateFollower"}"#),
+            None => answer("404 Not Found", "404 page not found\n"),
+        }),
         _ => None,
     }
 }

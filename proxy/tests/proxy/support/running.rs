@@ -72,6 +72,18 @@ impl Running {
         panic!("the proxy does not know {count} endpoints");
     }
 
+    /// Returns once writes go to this endpoint.
+    pub(crate) async fn follows(&self, url: &str) {
+        let line = format!("keelson_proxy_endpoint_leads{{endpoint={url:?}}} 1");
+        for _ in 0..200 {
+            if get(self.address, "/metrics").await.body.contains(&line) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the proxy does not know that {url} leads");
+    }
+
     pub(crate) async fn stop(self) {
         drop(self.stop);
         self.task.await.unwrap();

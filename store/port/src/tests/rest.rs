@@ -112,3 +112,17 @@ async fn a_rest_that_is_too_long_ends_the_connection() {
     let closed = timeout(PATIENCE, client.read(&mut [0])).await.unwrap();
     assert_eq!(closed.unwrap(), 0);
 }
+
+/// curl '.../v2/keys/a?prevValue="x"', which Go's servers take.
+#[tokio::test]
+async fn a_target_with_quotes_is_taken() {
+    let (mut client, _stop, _) = start().await;
+    for _ in 0..2 {
+        client
+            .write_all(b"GET /a?prevValue=\"<x>\" HTTP/1.1\r\nhost: x\r\n\r\n")
+            .await
+            .unwrap();
+        done(&mut client).await;
+        sleep(UNTIL_REST).await;
+    }
+}
