@@ -65,7 +65,16 @@ pub async fn serve(
 /// The same without type parameters: so all that a proxy runs is compiled in this crate and lies
 /// together in the executable, and not scattered among what only members run. It is the larger part
 /// of what an idle proxy holds in memory.
-async fn serve_boxed(
+fn serve_boxed<'a>(
+    config: ProxyConfig,
+    listeners: Vec<TcpListener>,
+    ready: Box<dyn FnOnce() + Send>,
+    shutdown: Pin<Box<dyn Future<Output = ()> + Send + 'a>>,
+) -> Pin<Box<dyn Future<Output = Result<(), ProxyError>> + Send + 'a>> {
+    Box::pin(live(config, listeners, ready, shutdown))
+}
+
+async fn live(
     config: ProxyConfig,
     listeners: Vec<TcpListener>,
     ready: Box<dyn FnOnce() + Send>,

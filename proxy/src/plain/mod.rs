@@ -9,7 +9,7 @@
 mod answer;
 mod ask;
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use keelson_port::{Parkable, Plain, Plainly};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time;
 
@@ -140,8 +140,9 @@ async fn pass_on(
     let mut outgoing = ask.into_outgoing(body);
     let mut turns = Turns::of_request(proxy, outgoing.read);
     let replied = {
-        let forwarding = pin!(http1::forward_in(&mut turns, proxy, &mut outgoing));
-        match unless_gone(socket, forwarding, !ahead.is_empty()).await {
+        // In a box: a burst of large futures leaves holes in the heap.
+        let mut forwarding = Box::pin(http1::forward_in(&mut turns, proxy, &mut outgoing));
+        match unless_gone(socket, forwarding.as_mut(), !ahead.is_empty()).await {
             Some(replied) => replied,
             None => return Ok(Plainly::Over),
         }
@@ -221,7 +222,7 @@ async fn unless_gone<T>(
         tokio::select! {
             biased;
             done = work.as_mut() => return Some(done),
-            seen = socket.peek(&mut peeked), if !talks_on => match seen {
+            seen = poll_fn(|cx| socket.poll_peek(cx, &mut ReadBuf::new(&mut peeked))), if !talks_on => match seen {
                 Ok(0) | Err(_) => return None,
                 Ok(_) => talks_on = true,
             },

@@ -214,7 +214,7 @@ async fn spoken_again(
 ) -> io::Result<bool> {
     tokio::select! {
         () = begun => Ok(false),
-        readable = time::timeout(timeout, socket.readable()) => match readable {
+        readable = time::timeout(timeout, poll_fn(|cx| socket.poll_read_ready(cx))) => match readable {
             Ok(readable) => readable.map(|()| true),
             Err(_) => Ok(false),
         },

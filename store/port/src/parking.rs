@@ -6,6 +6,7 @@
 //! parts come. When it ends, the connection goes on with the next request.
 
 use std::fmt::Write as _;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use futures_util::{Stream, StreamExt};
 use http::Response;
 use http::header::CONNECTION;
 use parking_lot::Mutex;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time;
 
@@ -103,7 +104,7 @@ pub(crate) async fn stay(
                 None => break !last,
             },
             // The client hung up, or has already sent its next request, which must wait.
-            seen = socket.peek(&mut peeked), if silent => match seen? {
+            seen = poll_fn(|cx| socket.poll_peek(cx, &mut ReadBuf::new(&mut peeked))), if silent => match seen? {
                 0 => return Ok(false),
                 _ => silent = false,
             },

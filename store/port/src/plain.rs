@@ -8,7 +8,7 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::Poll;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -68,7 +68,8 @@ pub enum Parkable<T> {
 /// Runs a handler that may leave its answer in the parking it is given.
 pub async fn parkable<T, F: Future<Output = T>>(handle: impl FnOnce(Parking) -> F) -> Parkable<T> {
     let parking = Parking::default();
-    let mut handler = pin!(handle(parking.clone()));
+    // In a box, as it would be in the caller's future twice.
+    let mut handler = Box::pin(handle(parking.clone()));
     let done = std::future::poll_fn(|cx| match handler.as_mut().poll(cx) {
         Poll::Ready(done) => Poll::Ready(Some(done)),
         Poll::Pending if parking.is_taken() => Poll::Ready(None),
