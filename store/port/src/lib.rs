@@ -1,7 +1,7 @@
 //! A listening port, for members and proxies alike.
 //!
 //! A connection is accepted (`listener`), recognised and served (`connection`) within bounds
-//! (`limits`), and drained when the port goes down (`drain`). A request that waits long may leave
+//! (`limits`), over TLS (`secure`, `tls`) where the listener has a certificate, and drained when the port goes down (`drain`). A request that waits long may leave
 //! HTTP's machinery behind and wait on the bare socket (`parking`). What is served is the caller's
 //! (`Serve`); nothing here knows of etcd's APIs.
 
@@ -15,12 +15,15 @@ mod limits;
 mod listener;
 mod parking;
 mod rest;
+mod secure;
 mod serve;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 pub use drain::{Drain, DrainTrigger};
 pub use limits::Limits;
-pub use listener::serve;
+pub use listener::{Listener, serve};
 pub use parking::{Parked, Parking};
 pub use serve::Serve;
+pub use tls::{ServerTls, TlsError, TlsFiles};
