@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use keelson_port::ClientTls;
 use parking_lot::RwLock;
 use tokio::sync::Notify;
 use tracing::{info, warn};
@@ -27,6 +28,8 @@ pub(crate) struct Endpoints {
     better: Notify,
     /// This proxy's own listeners.
     own: Vec<SocketAddr>,
+    /// For https URLs.
+    tls: ClientTls,
 }
 
 #[derive(Default)]
@@ -36,11 +39,12 @@ struct Chosen {
 }
 
 impl Endpoints {
-    pub(crate) fn new(own: Vec<SocketAddr>) -> Endpoints {
+    pub(crate) fn new(own: Vec<SocketAddr>, tls: ClientTls) -> Endpoints {
         Endpoints {
             chosen: RwLock::default(),
             better: Notify::new(),
             own,
+            tls,
         }
     }
 
@@ -105,7 +109,7 @@ impl Endpoints {
     pub(crate) async fn update(&self, urls: &[String]) -> Vec<Arc<Endpoint>> {
         let mut named = BTreeMap::new();
         for url in urls {
-            match Address::of_url(url) {
+            match Address::of(url, Some(&self.tls)) {
                 Ok(address) => drop(named.insert(url.clone(), address)),
                 Err(error) => warn!(%error, "a member advertises a client URL that is of no use"),
             }
@@ -188,7 +192,10 @@ mod tests {
     use super::*;
 
     async fn endpoints(urls: &[&str]) -> Endpoints {
-        let endpoints = Endpoints::new(vec![SocketAddr::from(([127, 0, 0, 1], 4))]);
+        let endpoints = Endpoints::new(
+            vec![SocketAddr::from(([127, 0, 0, 1], 4))],
+            ClientTls::default(),
+        );
         update(&endpoints, urls).await;
         endpoints
     }
@@ -259,7 +266,7 @@ mod tests {
         let one = find(&endpoints, ONE);
         let two = find(&endpoints, TWO);
         endpoints.stands(&two, Standing::Out);
-        let added = update(&endpoints, &[TWO, THREE, "https://127.0.0.1:9"]).await;
+        let added = update(&endpoints, &[TWO, THREE, "ftp://127.0.0.1:9"]).await;
         assert_eq!(added.len(), 1);
         assert_eq!(added[0].url, THREE);
         assert_eq!(one.standing(), Standing::Gone);

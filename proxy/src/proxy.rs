@@ -9,8 +9,7 @@ use std::sync::Arc;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
-use keelson_port::{Parking, Serve};
-use tokio::net::TcpListener;
+use keelson_port::{Listener, Parking, Serve};
 use tokio::time::Instant;
 
 use crate::answers::{self, Refusal};
@@ -52,12 +51,14 @@ pub enum ProxyError {
 /// served, and held, before that.
 pub async fn serve(
     config: ProxyConfig,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<impl Into<Listener>>,
     ready: impl FnOnce() + Send + 'static,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ProxyError> {
     let peers = peers(&config)?;
-    let own: io::Result<Vec<_>> = listeners.iter().map(TcpListener::local_addr).collect();
+    let listeners: Vec<Listener> = listeners.into_iter().map(Into::into).collect();
+    let own = listeners.iter().map(|one| one.socket.local_addr());
+    let own: io::Result<Vec<_>> = own.collect();
     let limits = config.limits.clone();
     let proxy = Arc::new(Proxy::new(config, own?));
     let mut keeper = Box::pin(members::keep(Arc::clone(&proxy), peers, ready));
@@ -81,7 +82,9 @@ fn peers(config: &ProxyConfig) -> Result<Option<Peers>, RoleError> {
         .map(ClusterFile::open)
         .transpose()?;
     match &config.members {
-        MembersFrom::Peers(urls) => Peers::new(urls.clone(), file).map(Some),
+        MembersFrom::Peers(urls) => {
+            Peers::new(urls.clone(), file, config.peer_tls.clone()).map(Some)
+        }
         MembersFrom::Clients(_) => Ok(None),
     }
 }
@@ -177,9 +180,9 @@ impl Proxy {
     pub(crate) fn new(config: ProxyConfig, own: Vec<SocketAddr>) -> Proxy {
         let id = format!("{:016x}", endpoints::random());
         Proxy {
+            endpoints: Endpoints::new(own, config.client_tls.clone()),
             config,
             id: HeaderValue::from_str(&id).expect("hex digits"),
-            endpoints: Endpoints::new(own),
             metrics: Metrics::default(),
         }
     }

@@ -12,4 +12,5 @@ mod gateway;
 mod membership;
 mod real;
 mod support;
+mod tls;
 mod waits;

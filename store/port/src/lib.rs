@@ -26,4 +26,4 @@ pub use limits::Limits;
 pub use listener::{Listener, serve};
 pub use parking::{Parked, Parking};
 pub use serve::Serve;
-pub use tls::{ServerTls, TlsError, TlsFiles};
+pub use tls::{ClientTls, ClientTlsFiles, Protocol, ServerTls, TlsError, TlsFiles, TlsSocket};

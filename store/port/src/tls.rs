@@ -4,6 +4,8 @@
 //! restart: every handshake looks at the files' times. Files that have become unreadable or do not
 //! belong together leave the old certificate in use.
 
+mod client;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,11 +21,16 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use tracing::{info, warn};
 
+pub use client::{ClientTls, ClientTlsFiles, Protocol, TlsSocket};
+
 /// The protocols of a port, the better first.
-const ALPN: [&[u8]; 2] = [H2, b"http/1.1"];
+const ALPN: [&[u8]; 2] = [H2, HTTP_1];
 
 /// HTTP/2's name.
 pub(crate) const H2: &[u8] = b"h2";
+
+/// HTTP/1.1's.
+const HTTP_1: &[u8] = b"http/1.1";
 
 /// The files of a listener, as etcd's flags name them.
 #[derive(Clone, Debug, PartialEq, Eq)]
