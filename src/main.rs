@@ -11,6 +11,7 @@ mod host;
 mod logging;
 mod notify;
 mod options;
+mod options_tls;
 mod playground;
 mod signals;
 

@@ -7,9 +7,11 @@ use keelson_store::Config;
 use keelson_store::config::{
     ConfigError, InitialClusterState, QUOTA_BYTES_DEFAULT, StorageEngine, Url, check_bindable,
 };
+use keelson_store::edge::TlsFiles;
 
 use crate::flags::{self, Effect, Values, parse_cluster};
 use crate::logging::LogOptions;
+use crate::options_tls::{self, Upstream};
 
 /// Everything `src/` needs to start a member.
 #[derive(Debug)]
@@ -29,19 +31,26 @@ pub(crate) struct ClientListeners {
     pub(crate) urls: Vec<Url>,
     /// If they can be had: the second port of etcd 2, which its clients try.
     pub(crate) spare: Vec<Url>,
+    /// For those of `urls` that are https.
+    pub(crate) tls: Option<TlsFiles>,
 }
 
 impl ClientListeners {
-    fn from_values(values: &Values, urls: &[Url]) -> ClientListeners {
+    fn from_values(
+        values: &Values,
+        urls: &[Url],
+        warnings: &mut Vec<String>,
+    ) -> Result<ClientListeners, OptionsError> {
         let chosen = ["listen-client-urls", "addr", "bind-addr"];
         let by_default = !chosen.iter().any(|flag| values.is_given(flag));
-        ClientListeners {
+        Ok(ClientListeners {
             urls: urls.to_vec(),
+            tls: options_tls::client_listeners(values, urls, warnings)?,
             spare: match by_default {
                 true => vec![Url::http("localhost", 4001)],
                 false => Vec::new(),
             },
-        }
+        })
     }
 }
 
@@ -52,6 +61,8 @@ pub(crate) struct ProxyOptions {
     pub(crate) data_dir: PathBuf,
     /// Where clients are listened for.
     pub(crate) listeners: ClientListeners,
+    /// What is presented to members, and trusted.
+    pub(crate) upstream: Upstream,
     /// Said in the log once it is there.
     pub(crate) warnings: Vec<String>,
 }
@@ -59,13 +70,15 @@ pub(crate) struct ProxyOptions {
 impl ProxyOptions {
     /// Checks and converts.
     pub(crate) fn from_values(values: &Values) -> Result<ProxyOptions, OptionsError> {
-        refuse_unsupported(values)?;
+        refuse_unsupported(values, &options_tls::OF_PEERS)?;
         let urls = Addresses::from_values(values)?;
         check_bindable(&urls.listen_client)?;
+        let mut warnings = without_effect(values);
         Ok(ProxyOptions {
             data_dir: data_dir(values),
-            listeners: ClientListeners::from_values(values, &urls.listen_client),
-            warnings: without_effect(values),
+            listeners: ClientListeners::from_values(values, &urls.listen_client, &mut warnings)?,
+            upstream: Upstream::from_values(values)?,
+            warnings,
         })
     }
 }
@@ -88,9 +101,22 @@ pub(crate) enum OptionsError {
     AdvertiseMissing,
     /// A listener or peer URL wants TLS.
     #[error(
-        "{0} in --{1} needs TLS, which is not supported yet; use http:// on a network you trust"
+        "{0} in --{1} needs TLS between members, which is not supported yet; use http:// on a \
+         network you trust"
     )]
     Secure(Url, &'static str),
+    /// etcd's words, and the flags.
+    #[error(
+        "cannot listen on TLS for {0}: KeyFile and CertFile are not presented; give --cert-file and \
+         --key-file"
+    )]
+    NoCertificate(Url),
+    /// One without the other.
+    #[error("--{0} and --{1} belong together: give both or neither")]
+    HalfCertificate(&'static str, &'static str),
+    /// etcd would trust whatever the system trusts.
+    #[error("--client-cert-auth needs --trusted-ca-file: whose certificates clients must have")]
+    NoClientCa,
     /// `--initial-cluster` cannot be read.
     #[error(
         "error setting up initial cluster: {0}; write --initial-cluster as name=http://host:2380,..."
@@ -104,12 +130,14 @@ pub(crate) enum OptionsError {
 impl MemberOptions {
     /// Checks and converts.
     pub(crate) fn from_values(values: &Values) -> Result<MemberOptions, OptionsError> {
-        refuse_unsupported(values)?;
+        refuse_unsupported(values, &[])?;
         let mode = values.text("auto-compaction-mode");
         if !matches!(mode, "periodic" | "revision") {
             return Err(OptionsError::CompactionMode(mode.to_owned()));
         }
         let urls = Addresses::from_values(values)?;
+        refuse_secure(&urls.listen_peer, "listen-peer-urls")?;
+        refuse_secure(&urls.advertise_peer, "initial-advertise-peer-urls")?;
         check_bindable(&urls.listen_client)?;
         let mut warnings = without_effect(values);
         let config = config(values, &urls)?;
@@ -125,7 +153,7 @@ impl MemberOptions {
         }));
         Ok(MemberOptions {
             config,
-            listeners: ClientListeners::from_values(values, &urls.listen_client),
+            listeners: ClientListeners::from_values(values, &urls.listen_client, &mut warnings)?,
             warnings,
         })
     }
@@ -161,10 +189,12 @@ fn name(values: &Values) -> &str {
     }
 }
 
-fn refuse_unsupported(values: &Values) -> Result<(), OptionsError> {
+/// `but` are those that this role has a use for.
+fn refuse_unsupported(values: &Values, but: &[&str]) -> Result<(), OptionsError> {
     for flag in flags::all() {
         if let Effect::Unsupported(remedy) = flag.effect
             && values.is_changed(flag)
+            && !but.contains(&flag.name)
         {
             return Err(OptionsError::Unsupported(flag.name, remedy));
         }
@@ -203,13 +233,6 @@ impl Addresses {
         urls.take_names_of_etcd_0_4(values);
         if !values.is_given("initial-advertise-peer-urls") && !values.is_given("peer-addr") {
             urls.advertise_default_host();
-        }
-        for (list, flag) in [
-            (&urls.listen_peer, "listen-peer-urls"),
-            (&urls.listen_client, "listen-client-urls"),
-            (&urls.advertise_peer, "initial-advertise-peer-urls"),
-        ] {
-            refuse_secure(list, flag)?;
         }
         Ok(urls)
     }
@@ -435,7 +458,7 @@ mod tests {
         );
         refused("--listen-peer-urls https://127.0.0.1:1", "needs TLS");
         refused("--initial-cluster default=https://127.0.0.1:1", "needs TLS");
-        for flag in ["cert-file x", "client-cert-auth"] {
+        for flag in ["peer-cert-file x", "auto-tls"] {
             refused(&format!("--{flag}"), "is not supported yet; ");
         }
     }

@@ -5,16 +5,19 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
+use keelson_port::ClientTls;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time;
 use url::{Host, Url};
 
-/// A host and a port.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// A host and a port, and whether TLS is spoken there.
+#[derive(Clone, Debug)]
 pub(crate) struct Address {
     /// Without brackets.
     host: String,
     port: u16,
+    /// `None`: plain HTTP.
+    tls: Option<ClientTls>,
 }
 
 /// Why a URL leads nowhere.
@@ -24,7 +27,7 @@ pub enum AddressError {
     #[error("{0:?} is not a URL: {1}")]
     Malformed(String, url::ParseError),
     /// Another scheme.
-    #[error("{0:?} is not an http URL; a proxy speaks plain HTTP to members")]
+    #[error("{0:?} is not a URL of plain HTTP, or is none of HTTP at all")]
     NotHttp(String),
     /// No host.
     #[error("{0:?} names no host")]
@@ -34,11 +37,18 @@ pub enum AddressError {
 impl Address {
     /// Of an `http` URL.
     pub(crate) fn of_url(text: &str) -> Result<Address, AddressError> {
+        Address::of(text, None)
+    }
+
+    /// Of an `http` URL, or of an `https` one where there is TLS.
+    pub(crate) fn of(text: &str, tls: Option<&ClientTls>) -> Result<Address, AddressError> {
         let owned = || text.to_owned();
         let url = Url::parse(text).map_err(|error| AddressError::Malformed(owned(), error))?;
-        if url.scheme() != "http" {
-            return Err(AddressError::NotHttp(owned()));
-        }
+        let tls = match (url.scheme(), tls) {
+            ("http", _) => None,
+            ("https", Some(tls)) => Some(tls.clone()),
+            _ => return Err(AddressError::NotHttp(owned())),
+        };
         let host = match url.host() {
             Some(Host::Domain(name)) => name.to_owned(),
             Some(Host::Ipv4(ip)) => ip.to_string(),
@@ -46,7 +56,7 @@ impl Address {
             None => return Err(AddressError::NoHost(owned())),
         };
         let port = url.port_or_known_default().unwrap_or(80);
-        Ok(Address { host, port })
+        Ok(Address { host, port, tls })
     }
 
     /// Of `host:port`, or of a URL.
@@ -54,6 +64,24 @@ impl Address {
         match text.contains("://") {
             true => Address::of_url(text),
             false => Address::of_url(&format!("http://{text}")),
+        }
+    }
+
+    /// Without brackets; whose certificate is asked for.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// How TLS is spoken there, if it is.
+    pub(crate) fn tls(&self) -> Option<&ClientTls> {
+        self.tls.as_ref()
+    }
+
+    /// The scheme of its URLs.
+    pub(crate) fn scheme(&self) -> &'static str {
+        match self.tls {
+            Some(_) => "https",
+            None => "http",
         }
     }
 
@@ -109,10 +137,13 @@ mod tests {
         ];
         for (url, expected) in cases {
             let found = Address::of_url(url).map(|address| address.to_string());
-            assert_eq!(found.as_deref(), expected, "{url}");
+            assert_eq!(found, expected.map(str::to_owned), "{url}");
         }
         let https = "https://10.0.0.1:2379".to_owned();
-        assert_eq!(Address::of_url(&https), Err(AddressError::NotHttp(https)));
+        let refused = Address::of_url(&https).unwrap_err();
+        assert_eq!(refused, AddressError::NotHttp(https.clone()));
+        let address = Address::of(&https, Some(&ClientTls::default())).unwrap();
+        assert!(address.tls().is_some() && address.scheme() == "https");
         assert!(Address::of_url("10.0.0.1:2379").is_err());
         let endpoint = Address::of_endpoint("10.0.0.1:2379").unwrap();
         assert_eq!(endpoint.to_string(), "10.0.0.1:2379");

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use keelson_port::Limits;
+use keelson_port::{ClientTls, Limits};
 
 use crate::mode::Mode;
 
@@ -30,6 +30,10 @@ pub struct ProxyConfig {
     /// How long a request is held while no member can be reached. 7 s by default, which is etcd's
     /// own patience with a write: 5 s and two election timeouts.
     pub request_timeout: Duration,
+    /// Towards client URLs of members that are https.
+    pub client_tls: ClientTls,
+    /// Towards such peer URLs.
+    pub peer_tls: ClientTls,
     /// The bounds of the client port.
     pub limits: Limits,
 }
@@ -55,6 +59,8 @@ impl ProxyConfig {
             dial_timeout: Duration::from_secs(1),
             write_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(7),
+            client_tls: ClientTls::default(),
+            peer_tls: ClientTls::default(),
             limits: Limits::default(),
         }
     }

@@ -145,7 +145,7 @@ impl Endpoint {
     pub(crate) fn idle_connection(&self, read: bool) -> Option<Connection> {
         loop {
             // The latest is the likeliest to live.
-            let connection = self.idle.lock().pop()?;
+            let mut connection = self.idle.lock().pop()?;
             if read && connection.seems_idle() || connection.is_idle() {
                 return Some(connection);
             }

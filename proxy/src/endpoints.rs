@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use keelson_port::ClientTls;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 use tracing::{info, warn};
@@ -34,6 +35,8 @@ pub(crate) struct Endpoints {
     away: Mutex<Episode>,
     /// A member has client URLs that lead nowhere.
     useless: Mutex<Episode>,
+    /// For https URLs.
+    tls: ClientTls,
 }
 
 #[derive(Default)]
@@ -43,7 +46,7 @@ struct Chosen {
 }
 
 impl Endpoints {
-    pub(crate) fn new(own: Vec<SocketAddr>) -> Endpoints {
+    pub(crate) fn new(own: Vec<SocketAddr>, tls: ClientTls) -> Endpoints {
         Endpoints {
             chosen: RwLock::default(),
             leader: Leader::default(),
@@ -51,6 +54,7 @@ impl Endpoints {
             own,
             away: Mutex::default(),
             useless: Mutex::default(),
+            tls,
         }
     }
 
@@ -155,7 +159,7 @@ impl Endpoints {
         let mut named = BTreeMap::new();
         let mut useless = None;
         for url in urls {
-            match Address::of_url(url) {
+            match Address::of(url, Some(&self.tls)) {
                 Ok(address) => drop(named.insert(url.clone(), address)),
                 Err(error) => useless = Some(error),
             }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use keelson_port::Protocol;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Mutex;
 use tokio::task::AbortHandle;
 use tracing::debug;
@@ -63,8 +65,22 @@ impl Link {
     }
 }
 
+/// What HTTP/2 runs over. One type, lest hyper's machinery be there twice.
+trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+async fn socket(address: &Address, timeout: Duration) -> io::Result<Box<dyn Io>> {
+    let socket = address.connect(timeout).await?;
+    let Some(tls) = address.tls() else {
+        return Ok(Box::new(socket));
+    };
+    let shaking = tls.connect(address.host(), Protocol::Http2, socket);
+    Ok(Box::new(tokio::time::timeout(timeout, shaking).await??))
+}
+
 async fn connect(address: &Address, timeout: Duration) -> io::Result<Open> {
-    let socket = TokioIo::new(address.connect(timeout).await?);
+    let socket = TokioIo::new(socket(address, timeout).await?);
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())

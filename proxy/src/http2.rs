@@ -191,7 +191,7 @@ async fn attempt(
 
 fn uri(endpoint: &Endpoint, path: &str) -> Uri {
     let uri = Uri::builder()
-        .scheme("http")
+        .scheme(endpoint.address.scheme())
         .authority(endpoint.address.to_string())
         .path_and_query(path)
         .build();

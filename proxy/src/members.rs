@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
+use keelson_port::ClientTls;
 use serde::Deserialize;
 use tokio::task::JoinSet;
 use tokio::time;
@@ -46,6 +47,8 @@ pub(crate) struct Peers {
     /// Those of the flags, when no other answers.
     first: Vec<String>,
     file: Option<ClusterFile>,
+    /// For https URLs.
+    tls: ClientTls,
     /// What the file has.
     kept: Vec<String>,
     /// What the first answer said; another cluster's members are not ours.
@@ -63,7 +66,11 @@ struct Answer {
 
 impl Peers {
     /// The file goes before the flags: the cluster may have moved since they were written.
-    pub(crate) fn new(first: Vec<String>, file: Option<ClusterFile>) -> Result<Peers, RoleError> {
+    pub(crate) fn new(
+        first: Vec<String>,
+        file: Option<ClusterFile>,
+        tls: ClientTls,
+    ) -> Result<Peers, RoleError> {
         let kept = match &file {
             Some(file) => file.load()?,
             None => None,
@@ -76,6 +83,7 @@ impl Peers {
             kept: kept.unwrap_or_default(),
             first,
             file,
+            tls,
             cluster: None,
             strangers: Episode::default(),
         };
@@ -86,7 +94,7 @@ impl Peers {
     async fn ask(&mut self, dial_timeout: Duration) -> io::Result<Vec<String>> {
         let mut last = io::Error::other("there are no peer URLs");
         for url in self.order() {
-            let asking = ask(&url, dial_timeout);
+            let asking = ask(&url, &self.tls, dial_timeout);
             let answered = time::timeout(ANSWER_TIMEOUT, asking).await;
             match answered.unwrap_or_else(|late| Err(late.into())) {
                 Ok(answer) if self.is_other_cluster(&answer) => {
@@ -149,8 +157,8 @@ pub(crate) async fn ask_once(mut peers: Peers, dial_timeout: Duration) -> Option
     peers.ask(dial_timeout).await.ok()
 }
 
-async fn ask(url: &str, dial_timeout: Duration) -> io::Result<Answer> {
-    let address = Address::of_url(url).map_err(io::Error::other)?;
+async fn ask(url: &str, tls: &ClientTls, dial_timeout: Duration) -> io::Result<Answer> {
+    let address = Address::of(url, Some(tls)).map_err(io::Error::other)?;
     let (headers, body) = fetch::get(&address, "/members", dial_timeout).await?;
     let members: Vec<Member> = serde_json::from_slice(&body)?;
     let peer_urls: BTreeSet<_> = members
@@ -254,17 +262,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let flags = || vec!["http://flag:1".to_owned()];
         let file = || Some(ClusterFile::open(dir.path()).unwrap());
-        let mut peers = Peers::new(flags(), file()).unwrap();
+        let mut peers = Peers::new(flags(), file(), ClientTls::default()).unwrap();
         assert_eq!(peers.order(), flags());
         peers.learn(answer("a", "http://new:1"));
         assert_eq!(peers.order(), ["http://new:1", "http://flag:1"]);
-        let peers = Peers::new(flags(), file()).unwrap();
+        let peers = Peers::new(flags(), file(), ClientTls::default()).unwrap();
         assert_eq!(peers.order(), ["http://new:1", "http://flag:1"]);
     }
 
     #[test]
     fn another_clusters_answer_is_not_taken() {
-        let mut peers = Peers::new(vec![], None).unwrap();
+        let mut peers = Peers::new(vec![], None, ClientTls::default()).unwrap();
         assert!(!peers.is_other_cluster(&answer("a", "http://one:1")));
         peers.learn(answer("a", "http://one:1"));
         assert!(peers.is_other_cluster(&answer("b", "http://one:1")));

@@ -209,7 +209,7 @@ mod tests {
         metrics.handled(&Method::GET, StatusCode::OK, took);
         metrics.handled(&Method::GET, StatusCode::OK, Duration::from_secs(9));
         metrics.dropped(&Method::PUT, Refusal::ZeroEndpoints);
-        let text = metrics.text(&Endpoints::new(vec![]));
+        let text = metrics.text(&Endpoints::new(vec![], Default::default()));
         for line in [
             "# TYPE etcd_proxy_handling_duration_seconds histogram",
             "etcd_proxy_dropped_total{method=\"PUT\",proxying_error=\"zero_endpoints\"} 1",

@@ -1,5 +1,6 @@
 //! The way from a proxy to a member, for an operator who wants it: a proxy never goes it by itself.
 
+use keelson_port::ClientTls;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -35,7 +36,7 @@ pub async fn cluster_of_proxy(data_dir: &Path) -> Result<Vec<String>, PromoteErr
         return Err(PromoteError::NotAProxy(data_dir.to_owned()));
     }
     let file = ClusterFile::open(data_dir)?;
-    let peers = Peers::new(Vec::new(), Some(file))?;
+    let peers = Peers::new(Vec::new(), Some(file), ClientTls::default())?;
     let found = members::ask_once(peers, DIAL_TIMEOUT).await;
     found.ok_or(PromoteError::NobodyAnswers)
 }

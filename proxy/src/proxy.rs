@@ -9,8 +9,7 @@ use std::sync::Arc;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
-use keelson_port::{Parking, Plain, PlainAnswer, Serve};
-use tokio::net::TcpListener;
+use keelson_port::{Listener, Parking, Plain, PlainAnswer, Serve};
 use tokio::time::Instant;
 
 use crate::answers::{self, Refusal};
@@ -55,10 +54,11 @@ pub enum ProxyError {
 /// served, and held, before that.
 pub async fn serve(
     config: ProxyConfig,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<impl Into<Listener>>,
     ready: impl FnOnce() + Send + 'static,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ProxyError> {
+    let listeners = listeners.into_iter().map(Into::into).collect();
     serve_boxed(config, listeners, Box::new(ready), Box::pin(shutdown)).await
 }
 
@@ -67,7 +67,7 @@ pub async fn serve(
 /// of what an idle proxy holds in memory.
 fn serve_boxed<'a>(
     config: ProxyConfig,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Listener>,
     ready: Box<dyn FnOnce() + Send>,
     shutdown: Pin<Box<dyn Future<Output = ()> + Send + 'a>>,
 ) -> Pin<Box<dyn Future<Output = Result<(), ProxyError>> + Send + 'a>> {
@@ -76,12 +76,13 @@ fn serve_boxed<'a>(
 
 async fn live(
     config: ProxyConfig,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Listener>,
     ready: Box<dyn FnOnce() + Send>,
     shutdown: Pin<Box<dyn Future<Output = ()> + Send + '_>>,
 ) -> Result<(), ProxyError> {
     let peers = peers(&config)?;
-    let own: io::Result<Vec<_>> = listeners.iter().map(TcpListener::local_addr).collect();
+    let own = listeners.iter().map(|one| one.socket.local_addr());
+    let own: io::Result<Vec<_>> = own.collect();
     let limits = config.limits.clone();
     let proxy = Arc::new(Proxy::new(config, own?));
     let mut keeper = Box::pin(members::keep(Arc::clone(&proxy), peers, ready));
@@ -108,7 +109,9 @@ fn peers(config: &ProxyConfig) -> Result<Option<Peers>, RoleError> {
         .map(ClusterFile::open)
         .transpose()?;
     match &config.members {
-        MembersFrom::Peers(urls) => Peers::new(urls.clone(), file).map(Some),
+        MembersFrom::Peers(urls) => {
+            Peers::new(urls.clone(), file, config.peer_tls.clone()).map(Some)
+        }
         MembersFrom::Clients(_) => Ok(None),
     }
 }
@@ -219,9 +222,9 @@ impl Proxy {
     pub(crate) fn new(config: ProxyConfig, own: Vec<SocketAddr>) -> Proxy {
         let id = format!("{:016x}", endpoints::random());
         Proxy {
+            endpoints: Endpoints::new(own, config.client_tls.clone()),
             config,
             id: HeaderValue::from_str(&id).expect("hex digits"),
-            endpoints: Endpoints::new(own),
             metrics: Metrics::default(),
             pulse: Pulse::default(),
         }

@@ -63,7 +63,7 @@ group! { FEATURES, "Features",
         "Number of entries kept for a slow follower after the log is compacted.";
 }
 
-const TLS: &str = "TLS is a later step: leave the flag out";
+const TLS: &str = "TLS between members is a later step: leave the flag out";
 
 group! { EXPERIMENTAL, "Experimental names of etcd 2 to 3.5",
     "experimental-initial-corrupt-check", Bool, "false", Inert =>

@@ -2,16 +2,15 @@
 
 use super::{Effect::*, Flag, Group, Kind::*, group};
 
-const TLS: &str =
-    "TLS is a later step: use http:// URLs on a network you trust, or put a TLS proxy before it";
+const TLS: &str = "clients may be served over TLS, with --cert-file and --key-file; the rest of TLS is a later step";
 const AUTH_LATER: &str = "authentication is a later step: leave the flag out";
 
 group! { SECURITY, "Security",
-    "cert-file", Text, "", Unsupported(TLS) =>
+    "cert-file", Text, "", Works =>
         "Path to the client server TLS cert file.";
-    "key-file", Text, "", Unsupported(TLS) =>
+    "key-file", Text, "", Works =>
         "Path to the client server TLS key file.";
-    "client-cert-auth", Bool, "false", Unsupported(TLS) =>
+    "client-cert-auth", Bool, "false", Works =>
         "Enable client cert authentication.";
     "client-cert-file", Text, "", Unsupported(TLS) =>
         "Path to an explicit client TLS cert file.";
@@ -21,7 +20,7 @@ group! { SECURITY, "Security",
         "Path to the client certificate revocation list file.";
     "client-cert-allowed-hostname", Text, "", Unsupported(TLS) =>
         "Comma-separated list of SAN hostnames for client cert authentication.";
-    "trusted-ca-file", Text, "", Unsupported(TLS) =>
+    "trusted-ca-file", Text, "", Works =>
         "Path to the client server TLS trusted CA cert file.";
     "ca-file", Text, "", Unsupported(TLS) =>
         "Old name of --trusted-ca-file with --client-cert-auth.";

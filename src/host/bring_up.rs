@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use keelson_discovery::{Options, Outcome, Place, Registration, Size, srv, v3};
-use keelson_proxy::{MembersFrom, Mode, ProxyConfig};
+use keelson_proxy::{ClientTls, MembersFrom, Mode, ProxyConfig};
 use keelson_store::Store;
 use keelson_store::config::{InitialClusterState, Url};
 use tracing::{info, warn};
@@ -283,6 +283,8 @@ fn proxy(values: &Values, peer_urls: Vec<String>) -> Result<Role, StartError> {
         dial_timeout: ms("proxy-dial-timeout"),
         write_timeout: ms("proxy-write-timeout"),
         request_timeout: Duration::from_secs(5) + 2 * ms("election-timeout"),
+        client_tls: ClientTls::new(options.upstream.client.clone())?,
+        peer_tls: ClientTls::new(options.upstream.peer.clone())?,
         ..ProxyConfig::new(MembersFrom::Peers(peer_urls))
     };
     Ok(Role::Proxy(options, Box::new(config)))

@@ -1,8 +1,8 @@
 //! The role of a member: bind, open the store, say when it is ready, serve, stop when told.
 
 use keelson_store::config::Url;
+use keelson_store::edge::Listener;
 use keelson_store::{Config, Store, version};
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
@@ -77,7 +77,7 @@ async fn serve(
     store: &Store,
     config: &Config,
     urls: &[Url],
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Listener>,
     mut stop_seen: watch::Receiver<bool>,
 ) {
     let mut stopped_early = stop_seen.clone();

@@ -12,8 +12,8 @@ use keelson_discovery::DiscoveryError;
 use keelson_proxy::{ProxyError, RoleError};
 use keelson_store::OpenError;
 use keelson_store::config::Url;
+use keelson_store::edge::{Listener, ServerTls, TlsError};
 use keelson_store::listen::{self, ListenError};
-use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tracing::{error, info, warn};
 
@@ -36,6 +36,8 @@ enum StartError {
          \"discovery\" or \"discovery-srv\""
     )]
     Conflict,
+    #[error("{0}; check --cert-file, --key-file, --trusted-ca-file and their --peer-* kin")]
+    Tls(#[from] TlsError),
     #[error("{0}")]
     Role(#[from] RoleError),
     #[error("{0}")]
@@ -125,11 +127,13 @@ fn on<T>(
 /// The client ports: those that must be, and those that can be.
 async fn listen_for_clients(
     wanted: &ClientListeners,
-) -> Result<(Vec<TcpListener>, Vec<Url>), ListenError> {
-    let mut listeners = listen::bind(&wanted.urls, "listen-client-urls").await?;
+) -> Result<(Vec<Listener>, Vec<Url>), StartError> {
+    let tls = wanted.tls.clone().map(ServerTls::new).transpose()?;
+    let flag = "listen-client-urls";
+    let mut listeners = listen::bind_clients(&wanted.urls, flag, tls.as_ref()).await?;
     let mut urls = wanted.urls.clone();
     for url in &wanted.spare {
-        match listen::bind(std::slice::from_ref(url), "listen-client-urls").await {
+        match listen::bind_clients(std::slice::from_ref(url), flag, None).await {
             Ok(more) => {
                 listeners.extend(more);
                 urls.push(url.clone());

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use keelson_port::{Listener, ServerTls};
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket};
 
@@ -71,6 +72,24 @@ pub async fn bind(urls: &[Url], flag: &'static str) -> Result<Vec<TcpListener>, 
     Ok(listeners)
 }
 
+/// The same for clients, who are spoken to over TLS where the URL says so and there is `tls`.
+pub async fn bind_clients(
+    urls: &[Url],
+    flag: &'static str,
+    tls: Option<&ServerTls>,
+) -> Result<Vec<Listener>, ListenError> {
+    let mut listeners = Vec::with_capacity(urls.len());
+    for url in urls {
+        let tls = tls.filter(|_| url.scheme().is_secure()).cloned();
+        let socket = match &tls {
+            Some(_) if !url.scheme().is_unix() => bind_tcp(url, flag).await?,
+            _ => bind_one(url, flag).await?,
+        };
+        listeners.push(Listener { socket, tls });
+    }
+    Ok(listeners)
+}
+
 /// Whether two URLs that differ as text lead to one address, as `localhost` and `127.0.0.1` do. Asks
 /// the name service.
 pub fn same_address(one: &Url, other: &Url) -> bool {
@@ -98,6 +117,10 @@ async fn bind_one(url: &Url, flag: &'static str) -> Result<TcpListener, ListenEr
             flag,
         });
     }
+    bind_tcp(url, flag).await
+}
+
+async fn bind_tcp(url: &Url, flag: &'static str) -> Result<TcpListener, ListenError> {
     let result = match address(url).await {
         Ok(address) => listen(address),
         Err(error) => Err(error),

@@ -216,7 +216,7 @@ impl Store {
     /// Only bugs end it early.
     pub async fn serve(
         &self,
-        listeners: Vec<tokio::net::TcpListener>,
+        listeners: Vec<impl Into<crate::edge::Listener>>,
         shutdown: impl Future<Output = ()>,
     ) -> std::io::Result<()> {
         let limits = crate::edge::Limits {

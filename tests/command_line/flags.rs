@@ -110,9 +110,9 @@ fn what_cannot_work_says_so_and_exits() {
             vec!["--advertise-client-urls is required"],
         ),
         (
-            "--cert-file x",
+            "--peer-cert-file x",
             1,
-            vec!["--cert-file is not supported yet", "TLS"],
+            vec!["--peer-cert-file is not supported yet", "TLS"],
         ),
         (
             "--discovery-cert x",

@@ -11,11 +11,11 @@ use bytes::BytesMut;
 use http::Method;
 use socket2::SockRef;
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
 use tokio::time::{self, Instant};
 
 use crate::address::Address;
 use crate::client::head::{self, Head};
+use crate::client::socket::Socket;
 
 /// Read at first: all of most answers, and no more than a wait's head needs while it is looked at.
 const FIRST_BYTES: usize = 2 * 1024;
@@ -25,7 +25,7 @@ const MORE_BYTES: usize = 16 * 1024;
 
 /// A socket and what was read from it ahead. Idle or waiting, it has no buffer.
 pub(crate) struct Connection {
-    socket: TcpStream,
+    socket: Socket,
     pub(crate) received: BytesMut,
     /// When it was last used.
     pub(crate) since: Instant,
@@ -34,7 +34,7 @@ pub(crate) struct Connection {
 impl Connection {
     pub(crate) async fn open(address: &Address, timeout: Duration) -> io::Result<Connection> {
         Ok(Connection {
-            socket: address.connect(timeout).await?,
+            socket: Socket::open(address, timeout).await?,
             received: BytesMut::new(),
             since: Instant::now(),
         })
@@ -42,25 +42,36 @@ impl Connection {
 
     /// Whether the other end has neither closed it nor said anything unasked, for all that the
     /// runtime has heard. Good enough for reads, which are sent again when it was not so.
-    pub(crate) fn seems_idle(&self) -> bool {
+    pub(crate) fn seems_idle(&mut self) -> bool {
         let mut nobody = Context::from_waker(Waker::noop());
-        self.socket.poll_read_ready(&mut nobody).is_pending() || self.is_idle()
+        match &self.socket {
+            Socket::Plain(socket) if socket.poll_read_ready(&mut nobody).is_pending() => true,
+            _ => self.is_idle(),
+        }
     }
 
     /// The same, asked from the kernel: what the runtime has heard may be old, and a write that
     /// goes into a dead connection is a write whose outcome nobody knows.
-    pub(crate) fn is_idle(&self) -> bool {
-        let peeked = SockRef::from(&self.socket).peek(&mut [MaybeUninit::uninit()]);
+    pub(crate) fn is_idle(&mut self) -> bool {
+        let socket = match &mut self.socket {
+            Socket::Plain(socket) => socket,
+            Socket::Tls(secure) => return secure.is_idle(),
+        };
+        let peeked = SockRef::from(&*socket).peek(&mut [MaybeUninit::uninit()]);
         matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Hands all bytes to the kernel. After an error it has not got all of them.
     pub(crate) async fn send(&mut self, mut bytes: &[u8], timeout: Duration) -> io::Result<()> {
+        let socket = match &mut self.socket {
+            Socket::Plain(socket) => socket,
+            Socket::Tls(secure) => return secure.send(bytes, timeout).await,
+        };
         while !bytes.is_empty() {
-            match self.socket.try_write(bytes) {
+            match socket.try_write(bytes) {
                 Ok(sent) => bytes = &bytes[sent..],
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    time::timeout(timeout, self.socket.writable()).await??;
+                    time::timeout(timeout, socket.writable()).await??;
                 }
                 Err(error) => return Err(error),
             }
@@ -69,9 +80,12 @@ impl Connection {
     }
 
     /// Returns when the other end says something, or nothing any more.
-    pub(crate) async fn answers(&self) {
-        // An error is found by whoever reads.
-        let _ = self.socket.readable().await;
+    pub(crate) async fn answers(&mut self) {
+        match &mut self.socket {
+            // An error is found by whoever reads.
+            Socket::Plain(socket) => drop(socket.readable().await),
+            Socket::Tls(secure) => secure.answers(&mut self.received, FIRST_BYTES).await,
+        }
     }
 
     /// The head of the answer.
@@ -105,9 +119,19 @@ impl Connection {
 
     /// Waits without a buffer, then reads about as much as `size`.
     fn poll_fill(&mut self, cx: &mut Context<'_>, size: usize) -> Poll<io::Result<usize>> {
+        let socket = match &mut self.socket {
+            Socket::Plain(socket) => socket,
+            Socket::Tls(secure) => {
+                let read = secure.poll_read(cx, &mut self.received, size);
+                if read.is_pending() {
+                    self.let_buffer_go();
+                }
+                return read;
+            }
+        };
         loop {
-            if self.socket.poll_read_ready(cx)?.is_pending() {
-                self.let_buffer_go();
+            if socket.poll_read_ready(cx)?.is_pending() {
+                let_go(&mut self.received);
                 return Poll::Pending;
             }
             // What is left of a buffer is used up, unless it is next to nothing.
@@ -116,8 +140,8 @@ impl Connection {
             }
             // Not `try_read_buf`: only this one knows that a read which leaves room has read all
             // there is, and saves the next one asking in vain.
-            match pin!(self.socket.read_buf(&mut self.received)).poll(cx) {
-                Poll::Pending => self.let_buffer_go(),
+            match pin!(socket.read_buf(&mut self.received)).poll(cx) {
+                Poll::Pending => let_go(&mut self.received),
                 read => return read,
             }
         }
@@ -125,8 +149,12 @@ impl Connection {
 
     /// An empty buffer is worth nothing to a connection that waits.
     pub(crate) fn let_buffer_go(&mut self) {
-        if self.received.is_empty() {
-            self.received = BytesMut::new();
-        }
+        let_go(&mut self.received);
+    }
+}
+
+fn let_go(buffer: &mut BytesMut) {
+    if buffer.is_empty() {
+        *buffer = BytesMut::new();
     }
 }

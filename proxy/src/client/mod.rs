@@ -7,6 +7,7 @@
 mod connection;
 mod framing;
 mod head;
+mod socket;
 
 pub(crate) use connection::Connection;
 pub(crate) use framing::{Decoded, Framing};

@@ -3,7 +3,8 @@
 use super::*;
 
 async fn endpoints(urls: &[&str]) -> Endpoints {
-    let endpoints = Endpoints::new(vec![SocketAddr::from(([127, 0, 0, 1], 4))]);
+    let own = vec![SocketAddr::from(([127, 0, 0, 1], 4))];
+    let endpoints = Endpoints::new(own, ClientTls::default());
     update(&endpoints, urls).await;
     endpoints
 }
@@ -95,7 +96,7 @@ async fn an_update_keeps_what_is_known() {
     let one = find(&endpoints, ONE);
     let two = find(&endpoints, TWO);
     endpoints.stands(&two, Standing::Out);
-    let added = update(&endpoints, &[TWO, THREE, "https://127.0.0.1:9"]).await;
+    let added = update(&endpoints, &[TWO, THREE, "ftp://127.0.0.1:9"]).await;
     assert_eq!(added.len(), 1);
     assert_eq!(added[0].url, THREE);
     assert_eq!(one.standing(), Standing::Gone);

@@ -14,4 +14,5 @@ mod membership;
 mod plain;
 mod real;
 mod support;
+mod tls;
 mod waits;

@@ -12,7 +12,6 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::TcpStream;
 
 use crate::filtered::ReadFilter;
 use crate::hpack;
@@ -49,9 +48,9 @@ impl AuthorityMender {
 }
 
 impl ReadFilter for AuthorityMender {
-    fn poll_read(
+    fn poll_read<I: AsyncRead + Unpin>(
         &mut self,
-        mut socket: Pin<&mut TcpStream>,
+        mut socket: Pin<&mut I>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
@@ -72,9 +71,9 @@ impl ReadFilter for AuthorityMender {
 }
 
 impl Opening {
-    fn poll_receive(
+    fn poll_receive<I: AsyncRead + Unpin>(
         &mut self,
-        socket: Pin<&mut TcpStream>,
+        socket: Pin<&mut I>,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         let mut bytes = [0; READ_BYTES];

@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{self, Instant};
 use tracing::{debug, info};
@@ -25,7 +26,9 @@ use crate::parking::{self, Parked, Parking};
 use crate::plain::{Plain, Plainly};
 use crate::request_line::LineMender;
 use crate::rest::Rest;
+use crate::secure;
 use crate::serve::Serve;
+use crate::tls::ServerTls;
 
 /// How HTTP/2 begins; no HTTP/1.1 method begins so.
 const H2_PREFACE: &[u8; 4] = b"PRI ";
@@ -44,8 +47,8 @@ const PENDING_RESETS_MAX: usize = 4096;
 
 /// A port: what it serves and how.
 pub(crate) struct Port<S> {
-    service: S,
-    h1: http1::Builder,
+    pub(crate) service: S,
+    pub(crate) h1: http1::Builder,
     h2: http2::Builder<TokioExecutor>,
     pub(crate) limits: Limits,
 }
@@ -85,7 +88,12 @@ fn h2_builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
 }
 
 /// Serves a connection to its end.
-pub(crate) async fn serve<S: Serve>(socket: TcpStream, port: &Port<S>, drain: Drain) {
+pub(crate) async fn serve<S: Serve>(
+    socket: TcpStream,
+    port: &Port<S>,
+    tls: Option<&ServerTls>,
+    drain: Drain,
+) {
     let begun = drain.begun();
     let mut begun = pin!(begun);
     let spoken = tokio::select! {
@@ -93,19 +101,27 @@ pub(crate) async fn serve<S: Serve>(socket: TcpStream, port: &Port<S>, drain: Dr
         // Nothing was asked yet, so nothing is lost.
         () = &mut begun => return,
     };
-    let ended = match spoken {
-        // In a box: it is large, and the other connections are many.
-        Ok(Spoken::Http2) => Box::pin(serve_h2(socket, port, begun)).await,
-        Ok(Spoken::Http1) => serve_h1(socket, port, begun).await,
-        Ok(Spoken::Tls) => {
-            info!("closed a connection that speaks TLS: this port does not");
-            return;
-        }
-        Ok(Spoken::Nothing) => return,
-        Err(error) => {
+    let ended = match (spoken, tls) {
+        (Ok(Spoken::Nothing), _) => return,
+        (Err(error), _) => {
             debug!(%error, "no first bytes");
             return;
         }
+        // In a box: it is large, and the other connections are many.
+        (Ok(Spoken::Tls), Some(tls)) => Box::pin(secure::serve(socket, port, tls, begun)).await,
+        (Ok(Spoken::Tls), None) => {
+            info!("closed a connection that speaks TLS: this port does not");
+            return;
+        }
+        (Ok(_), Some(_)) => {
+            info!("closed a connection that does not speak TLS: this port does");
+            return;
+        }
+        (Ok(Spoken::Http2), None) => {
+            let client = client_of(&socket);
+            Box::pin(serve_h2(socket, client, port, begun)).await
+        }
+        (Ok(Spoken::Http1), None) => serve_h1(socket, port, begun).await,
     };
     if let Err(error) = ended {
         // Clients hang up in many ways; none of them is worth a line by default.
@@ -113,12 +129,12 @@ pub(crate) async fn serve<S: Serve>(socket: TcpStream, port: &Port<S>, drain: Dr
     }
 }
 
-async fn serve_h2<S: Serve>(
-    socket: TcpStream,
+pub(crate) async fn serve_h2<S: Serve>(
+    socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    client: SocketAddr,
     port: &Port<S>,
     mut begun: Pin<&mut impl Future<Output = ()>>,
 ) -> hyper::Result<()> {
-    let client = client_of(&socket);
     let service = service_fn(|request| port.service.call_from(request, client));
     let socket = TokioIo::new(Filtered::new(socket, AuthorityMender::new()));
     let mut connection = pin!(port.h2.serve_connection(socket, service));
@@ -293,7 +309,7 @@ async fn requests<S: Serve>(
 }
 
 /// Who is at the other end; of a client that has left already, nobody knows.
-fn client_of(socket: &TcpStream) -> SocketAddr {
+pub(crate) fn client_of(socket: &TcpStream) -> SocketAddr {
     let nobody = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
     socket.peer_addr().unwrap_or(nobody)
 }

@@ -13,9 +13,9 @@ use tokio::net::TcpStream;
 /// What is done with what a client sends.
 pub(crate) trait ReadFilter: Unpin {
     /// Reads from the socket, as `AsyncRead` would.
-    fn poll_read(
+    fn poll_read<I: AsyncRead + Unpin>(
         &mut self,
-        socket: Pin<&mut TcpStream>,
+        socket: Pin<&mut I>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>>;
@@ -24,9 +24,9 @@ pub(crate) trait ReadFilter: Unpin {
     fn arrived(&mut self) {}
 }
 
-/// The socket and its filter.
-pub(crate) struct Filtered<F> {
-    socket: TcpStream,
+/// The socket, or TLS over one, and its filter.
+pub(crate) struct Filtered<F, I = TcpStream> {
+    socket: I,
     filter: F,
     /// What had been read from the socket before it came here.
     ahead: Bytes,
@@ -48,8 +48,8 @@ impl Unsent {
     }
 }
 
-impl<F> Filtered<F> {
-    pub(crate) fn new(socket: TcpStream, filter: F) -> Filtered<F> {
+impl<F, I> Filtered<F, I> {
+    pub(crate) fn new(socket: I, filter: F) -> Filtered<F, I> {
         Filtered {
             socket,
             filter,
@@ -59,26 +59,27 @@ impl<F> Filtered<F> {
     }
 
     /// Begins with what was read from the socket before; also tells whether all was sent.
-    pub(crate) fn after(mut self, ahead: Bytes) -> (Filtered<F>, Unsent) {
+    pub(crate) fn after(mut self, ahead: Bytes) -> (Filtered<F, I>, Unsent) {
         self.ahead = ahead;
         let unsent = self.unsent.clone();
         (self, unsent)
     }
 
     /// The socket alone.
-    pub(crate) fn into_socket(self) -> TcpStream {
+    pub(crate) fn into_socket(self) -> I {
         self.socket
     }
 
-    fn socket(self: Pin<&mut Self>) -> Pin<&mut TcpStream>
+    fn socket(self: Pin<&mut Self>) -> Pin<&mut I>
     where
         F: Unpin,
+        I: Unpin,
     {
         Pin::new(&mut self.get_mut().socket)
     }
 }
 
-impl<F: ReadFilter> AsyncRead for Filtered<F> {
+impl<F: ReadFilter, I: AsyncRead + Unpin> AsyncRead for Filtered<F, I> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -97,7 +98,7 @@ impl<F: ReadFilter> AsyncRead for Filtered<F> {
     }
 }
 
-impl<F: ReadFilter> AsyncWrite for Filtered<F> {
+impl<F: ReadFilter, I: AsyncWrite + Unpin> AsyncWrite for Filtered<F, I> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

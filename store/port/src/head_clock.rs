@@ -15,7 +15,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{self, Sleep};
 
 use crate::filtered::ReadFilter;
@@ -120,9 +119,9 @@ impl Drop for Busy {
 }
 
 impl ReadFilter for HeadClock {
-    fn poll_read(
+    fn poll_read<I: AsyncRead + Unpin>(
         &mut self,
-        socket: Pin<&mut TcpStream>,
+        socket: Pin<&mut I>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {

@@ -1,10 +1,10 @@
 //! A listening port, for members and proxies alike.
 //!
 //! A connection is accepted (`listener`), recognised and served (`connection`) within bounds
-//! (`limits`), and drained when the port goes down (`drain`). A request that waits long may leave
-//! HTTP's machinery behind and wait on the bare socket (`parking`), and one that needs little may be
-//! answered without it (`plain`). What is served is the caller's (`Serve`); nothing here knows of
-//! etcd's APIs.
+//! (`limits`), over TLS (`secure`, `tls`) where the listener has a certificate, and drained when the
+//! port goes down (`drain`). A request that waits long may leave HTTP's machinery behind and wait on
+//! the bare socket (`parking`), and one that needs little may be answered without it (`plain`). What
+//! is served is the caller's (`Serve`); nothing here knows of etcd's APIs.
 
 mod authority;
 mod connection;
@@ -18,13 +18,16 @@ mod parking;
 mod plain;
 mod request_line;
 mod rest;
+mod secure;
 mod serve;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 pub use drain::{Drain, DrainTrigger};
 pub use limits::Limits;
-pub use listener::serve;
+pub use listener::{Listener, serve};
 pub use parking::{Parked, Parking};
 pub use plain::{Parkable, Plain, PlainAnswer, Plainly, parkable, write_head};
 pub use serve::Serve;
+pub use tls::{ClientTls, ClientTlsFiles, Protocol, ServerTls, TlsError, TlsFiles, TlsSocket};

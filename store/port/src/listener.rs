@@ -18,6 +18,7 @@ use crate::connection::{self, Port};
 use crate::drain::{Drain, DrainTrigger};
 use crate::limits::Limits;
 use crate::serve::Serve;
+use crate::tls::ServerTls;
 
 /// The waits after a failed accept, as Go's net/http has them: out of file descriptors, mostly, and
 /// nothing but time helps.
@@ -27,10 +28,25 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// Go's keep-alive, which etcd's sockets have: finds peers that vanished without a word.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
+/// A bound socket, and what is spoken there: HTTP, or HTTP over TLS.
+#[derive(Debug)]
+pub struct Listener {
+    /// Where connections come from.
+    pub socket: TcpListener,
+    /// `None`: plain HTTP.
+    pub tls: Option<ServerTls>,
+}
+
+impl From<TcpListener> for Listener {
+    fn from(socket: TcpListener) -> Listener {
+        Listener { socket, tls: None }
+    }
+}
+
 /// Serves on every listener until `shutdown`, then waits for what is in flight, at
 /// most `limits.drain_timeout`.
 pub async fn serve<S: Serve>(
-    listeners: Vec<TcpListener>,
+    listeners: Vec<impl Into<Listener>>,
     service: S,
     limits: Limits,
     shutdown: impl Future<Output = ()>,
@@ -41,7 +57,7 @@ pub async fn serve<S: Serve>(
     let mut loops = JoinSet::new();
     for listener in listeners {
         loops.spawn(accept_loop(
-            listener,
+            listener.into(),
             Arc::clone(&port),
             Arc::clone(&slots),
             drain.clone(),
@@ -73,11 +89,15 @@ async fn finish(mut loops: JoinSet<()>, trigger: &DrainTrigger) {
 }
 
 async fn accept_loop<S: Serve>(
-    listener: TcpListener,
+    listener: Listener,
     port: Arc<Port<S>>,
     slots: Arc<Semaphore>,
     drain: Drain,
 ) {
+    let Listener {
+        socket: listener,
+        tls,
+    } = listener;
     let mut connections = JoinSet::new();
     let begun = drain.clone().begun();
     tokio::pin!(begun);
@@ -90,9 +110,9 @@ async fn accept_loop<S: Serve>(
             () = &mut begun => break,
             (socket, slot) = accepted => {
                 let port = Arc::clone(&port);
-                let drain = drain.clone();
+                let (drain, tls) = (drain.clone(), tls.clone());
                 connections.spawn(async move {
-                    connection::serve(socket, &port, drain).await;
+                    connection::serve(socket, &port, tls.as_ref(), drain).await;
                     drop(slot);
                 });
             }

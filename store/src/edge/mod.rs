@@ -21,7 +21,9 @@ use tokio::net::TcpListener;
 use tonic::service::Routes;
 
 pub use backend::{Backend, Versions};
-pub use keelson_port::{Drain, DrainTrigger, Limits, Parked, Parking};
+pub use keelson_port::{
+    Drain, DrainTrigger, Limits, Listener, Parked, Parking, ServerTls, TlsError, TlsFiles,
+};
 pub use service::{FirstLook, GrpcService, Look, Services};
 
 /// What is served beside the v3 API and the operator's paths.
@@ -39,7 +41,7 @@ pub struct More<F> {
 /// The caller gets a `Drain` for its long requests.
 pub async fn serve_clients<B: Backend, F: FirstLook>(
     backend: B,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<impl Into<Listener>>,
     limits: Limits,
     more: impl FnOnce(&Drain) -> More<F>,
     shutdown: impl Future<Output = ()>,

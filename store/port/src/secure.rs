@@ -1,0 +1,87 @@
+//! A connection over TLS: the handshake, then what was agreed on in it.
+//!
+//! Answers that wait and connections that rest keep HTTP's machinery here: what is on the bare socket
+//! is ciphertext, and the state of TLS would have to be kept anyway.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tracing::{debug, info};
+
+use crate::connection::{self, Port};
+use crate::filtered::Filtered;
+use crate::head_clock::HeadClock;
+use crate::serve::Serve;
+use crate::tls::{H2, ServerTls};
+
+/// Serves a connection whose first bytes are a handshake's.
+pub(crate) async fn serve<S: Serve>(
+    socket: TcpStream,
+    port: &Port<S>,
+    tls: &ServerTls,
+    mut begun: Pin<&mut impl Future<Output = ()>>,
+) -> hyper::Result<()> {
+    let client = connection::client_of(&socket);
+    // A client that stops in the middle holds nothing for long: GHSA-6vch of etcd.
+    let shaking = time::timeout(port.limits.first_bytes_timeout, accept(socket, tls));
+    let shaken = tokio::select! {
+        shaken = shaking => shaken.unwrap_or_else(|late| Err(late.into())),
+        () = &mut begun => return Ok(()),
+    };
+    match shaken {
+        Ok(stream) if stream.get_ref().1.alpn_protocol() == Some(H2) => {
+            connection::serve_h2(stream, client, port, begun).await
+        }
+        Ok(stream) => serve_h1(stream, client, port, begun).await,
+        Err(error) => {
+            rejected(client, &error);
+            Ok(())
+        }
+    }
+}
+
+async fn accept(socket: TcpStream, tls: &ServerTls) -> io::Result<TlsStream<TcpStream>> {
+    TlsAcceptor::from(tls.config()).accept(socket).await
+}
+
+/// etcd's words; probes that hang up are not worth a line.
+fn rejected(client: SocketAddr, error: &io::Error) {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
+            debug!(%client, %error, "rejected connection");
+        }
+        _ => info!("remote-addr" = %client, %error, "rejected connection"),
+    }
+}
+
+async fn serve_h1<S: Serve>(
+    stream: TlsStream<TcpStream>,
+    client: SocketAddr,
+    port: &Port<S>,
+    mut begun: Pin<&mut impl Future<Output = ()>>,
+) -> hyper::Result<()> {
+    let (clock, heads) = HeadClock::new(port.limits.head_timeout);
+    let service = service_fn(|request: http::Request<Incoming>| {
+        let busy = heads.busy();
+        let answer = port.service.call_from(request, client);
+        async move {
+            let answer = answer.await;
+            answer.map(|response| response.map(|body| busy.over(body)))
+        }
+    });
+    let stream = TokioIo::new(Filtered::new(stream, clock));
+    let mut connection = pin!(port.h1.serve_connection(stream, service));
+    tokio::select! {
+        ended = &mut connection => return ended,
+        () = &mut begun => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await
+}

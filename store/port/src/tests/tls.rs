@@ -1,0 +1,270 @@
+//! TLS, over real sockets.
+
+use std::convert::Infallible;
+use std::fs;
+use std::future::{Ready, ready};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, Version};
+use http_body_util::{BodyExt, Empty, Full};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::tls::{self, ServerTls, TlsError, TlsFiles};
+use crate::{Limits, Listener, Serve};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A directory with a root, and certificates of it.
+struct Certificates {
+    dir: TempDir,
+    root: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Certificates {
+    fn new() -> Certificates {
+        let mut params = CertificateParams::new(vec![]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let root = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("ca.pem"), root.pem()).unwrap();
+        Certificates { dir, root }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Writes `name.pem` and `name-key.pem`.
+    fn issue(&self, name: &str) -> TlsFiles {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &self.root).unwrap();
+        let files = TlsFiles {
+            cert: self.path(&format!("{name}.pem")),
+            key: self.path(&format!("{name}-key.pem")),
+            client_ca: None,
+        };
+        fs::write(&files.cert, certificate.pem()).unwrap();
+        fs::write(&files.key, key.serialize_pem()).unwrap();
+        files
+    }
+
+    fn roots(&self) -> RootCertStore {
+        tls::roots(&self.path("ca.pem")).unwrap()
+    }
+
+    /// Connects, offering one protocol, and a certificate if there is one.
+    async fn connect(
+        &self,
+        port: u16,
+        alpn: &str,
+        own: Option<&TlsFiles>,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        let builder = ClientConfig::builder_with_provider(tls::provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(self.roots());
+        let mut config = match own {
+            Some(own) => {
+                let (chain, key) = tls::identity(&own.cert, &own.key).unwrap();
+                builder.with_client_auth_cert(chain, key).unwrap()
+            }
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
+        let socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let connector = TlsConnector::from(Arc::new(config));
+        timeout(PATIENCE, connector.connect(name, socket)).await?
+    }
+}
+
+/// Says which version was spoken.
+struct Versions;
+
+impl Serve for Versions {
+    type Body = Full<Bytes>;
+    type Future = Ready<Result<Response<Full<Bytes>>, Infallible>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let version = match request.version() {
+            Version::HTTP_2 => "two",
+            _ => "one",
+        };
+        ready(Ok(Response::new(Full::new(Bytes::from_static(
+            version.as_bytes(),
+        )))))
+    }
+}
+
+async fn serve(files: TlsFiles) -> u16 {
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let tls = Some(ServerTls::new(files).unwrap());
+    let listeners = vec![Listener { socket, tls }];
+    tokio::spawn(crate::serve(
+        listeners,
+        Versions,
+        Limits::default(),
+        std::future::pending(),
+    ));
+    port
+}
+
+/// The answer to a request of HTTP/1.1, up to the end of its body.
+async fn one(stream: &mut TlsStream<TcpStream>) -> std::io::Result<String> {
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await?;
+    let mut read = vec![];
+    while !read.ends_with(b"one") {
+        read.push(timeout(PATIENCE, stream.read_u8()).await??);
+    }
+    Ok(String::from_utf8(read).unwrap())
+}
+
+#[tokio::test]
+async fn http_1_is_served_more_than_once() {
+    let certificates = Certificates::new();
+    let port = serve(certificates.issue("server")).await;
+    let mut stream = certificates.connect(port, "http/1.1", None).await.unwrap();
+    for _ in 0..2 {
+        let answer = one(&mut stream).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn http_2_is_served_where_it_is_agreed_on() {
+    let certificates = Certificates::new();
+    let port = serve(certificates.issue("server")).await;
+    let stream = certificates.connect(port, "h2", None).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
+    tokio::spawn(connection);
+    let request = Request::get("https://localhost/").body(Empty::<Bytes>::new());
+    let answer = sender.send_request(request.unwrap()).await.unwrap();
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(body, "two");
+}
+
+#[tokio::test]
+async fn who_does_not_speak_tls_is_closed() {
+    let certificates = Certificates::new();
+    let port = serve(certificates.issue("server")).await;
+    for opening in ["GET / HTTP/1.1\r\nhost: x\r\n\r\n", "PRI * HTTP/2.0\r\n"] {
+        let mut socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        socket.write_all(opening.as_bytes()).await.unwrap();
+        let mut read = vec![];
+        // A reset is as good as an end: what was sent has not been read.
+        let _ = timeout(PATIENCE, socket.read_to_end(&mut read))
+            .await
+            .unwrap();
+        assert_eq!(read, b"", "{opening}");
+    }
+}
+
+#[tokio::test]
+async fn clients_need_a_certificate_where_a_root_for_them_is_given() {
+    let certificates = Certificates::new();
+    let mut files = certificates.issue("server");
+    files.client_ca = Some(certificates.path("ca.pem"));
+    let port = serve(files).await;
+    let right = certificates.issue("client");
+    let wrong = Certificates::new().issue_elsewhere(&certificates);
+    for (own, served) in [(Some(&right), true), (Some(&wrong), false), (None, false)] {
+        // TLS 1.3: the client hears of it only when it reads.
+        let mut answer = Err(std::io::ErrorKind::NotConnected.into());
+        if let Ok(mut stream) = certificates.connect(port, "http/1.1", own).await {
+            answer = one(&mut stream).await;
+        }
+        assert_eq!(answer.is_ok(), served, "{own:?} {answer:?}");
+    }
+}
+
+impl Certificates {
+    /// A certificate of this root in the other's directory.
+    fn issue_elsewhere(self, other: &Certificates) -> TlsFiles {
+        let files = self.issue("wrong");
+        let moved = TlsFiles {
+            cert: other.path("wrong.pem"),
+            key: other.path("wrong-key.pem"),
+            client_ca: None,
+        };
+        fs::copy(files.cert, &moved.cert).unwrap();
+        fs::copy(files.key, &moved.key).unwrap();
+        moved
+    }
+}
+
+#[test]
+fn a_bad_file_is_named() {
+    let certificates = Certificates::new();
+    let good = certificates.issue("good");
+    let other = certificates.issue("other");
+    let empty = certificates.path("empty.pem");
+    fs::write(&empty, "").unwrap();
+    let damaged = certificates.path("damaged.pem");
+    let text = "-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n";
+    fs::write(&damaged, text).unwrap();
+    let gone = certificates.path("gone.pem");
+    let cases = [
+        (&gone, &good.key, "cannot read", "gone.pem"),
+        (&empty, &good.key, "no certificate in it", "empty.pem"),
+        (&damaged, &good.key, "is not PEM", "damaged.pem"),
+        (&good.cert, &empty, "no private key in it", "empty.pem"),
+        (&good.cert, &good.cert, "no private key in it", "good.pem"),
+        (&good.cert, &other.key, "cannot use", "other-key.pem"),
+    ];
+    for (cert, key, what, name) in cases {
+        let files = TlsFiles {
+            cert: cert.clone(),
+            key: key.clone(),
+            client_ca: None,
+        };
+        let error = ServerTls::new(files).unwrap_err().to_string();
+        assert!(error.contains(what) && error.contains(name), "{error}");
+    }
+    let mut files = good;
+    files.client_ca = Some(gone);
+    let error = ServerTls::new(files).unwrap_err();
+    assert!(matches!(error, TlsError::Unreadable { .. }), "{error}");
+}
+
+#[test]
+fn a_new_certificate_is_used_and_a_bad_one_is_not() {
+    let certificates = Certificates::new();
+    let files = certificates.issue("server");
+    let tls = ServerTls::new(files.clone()).unwrap();
+    let first = tls.config();
+    assert!(Arc::ptr_eq(&first, &tls.config()));
+    touch(&files.cert, "nothing");
+    assert!(Arc::ptr_eq(&first, &tls.config()));
+    let new = certificates.issue("new");
+    touch(&files.key, &fs::read_to_string(new.key).unwrap());
+    touch(&files.cert, &fs::read_to_string(new.cert).unwrap());
+    assert!(!Arc::ptr_eq(&first, &tls.config()));
+}
+
+/// Writes it, at another time than before.
+fn touch(path: &std::path::Path, text: &str) {
+    let before = fs::metadata(path).unwrap().modified().unwrap();
+    fs::write(path, text).unwrap();
+    let file = fs::File::options().write(true).open(path).unwrap();
+    file.set_modified(before + Duration::from_secs(1)).unwrap();
+}
