@@ -16,7 +16,7 @@ use crate::options::{self, MemberOptions, ProxyOptions};
 /// What it is.
 pub(super) enum Role {
     Member(Box<MemberOptions>),
-    Proxy(ProxyOptions, Box<ProxyConfig>),
+    Proxy(Box<ProxyOptions>, Box<ProxyConfig>),
 }
 
 /// Decides. With discovery this takes until the others have come, too.
@@ -287,5 +287,5 @@ fn proxy(values: &Values, peer_urls: Vec<String>) -> Result<Role, StartError> {
         peer_tls: ClientTls::new(options.upstream.peer.clone())?,
         ..ProxyConfig::new(MembersFrom::Peers(peer_urls))
     };
-    Ok(Role::Proxy(options, Box::new(config)))
+    Ok(Role::Proxy(Box::new(options), Box::new(config)))
 }

@@ -107,7 +107,7 @@ fn begin(values: &Values) -> Result<Begun, StartError> {
         };
         match role {
             Role::Member(options) => Ok(Begun::Member(options)),
-            Role::Proxy(options, config) => proxy::live(options, *config, &mut signals)
+            Role::Proxy(options, config) => proxy::live(*options, *config, &mut signals)
                 .await
                 .map(Begun::Ended),
         }
