@@ -10,7 +10,7 @@ use std::ptr::with_exposed_provenance_mut;
 use rustix::mm::{Advice, madvise};
 use tracing::debug;
 
-/// Unmaps the pages of all code. What is still needed comes back from the page cache at the first
+/// Unmaps the pages of all code and of the constants beside it. What is still needed comes back from the page cache at the first
 /// touch, as it does when the kernel itself is short of memory.
 pub(super) fn release_code() {
     let maps = match fs::read_to_string("/proc/self/maps") {
@@ -20,10 +20,10 @@ pub(super) fn release_code() {
             return;
         }
     };
-    for (first, after) in maps.lines().filter_map(code_of_a_file) {
+    for (first, after) in maps.lines().filter_map(read_only_part_of_a_file) {
         let pages = with_exposed_provenance_mut(first);
-        // SAFETY: a private mapping of a file that cannot be written through has nothing that is not
-        // in the file. Dropping its pages changes nothing that the program can see.
+        // SAFETY: a private mapping of a file that was never writable has nothing that is not in the
+        // file. Dropping its pages changes nothing that the program can see.
         #[expect(
             unsafe_code,
             reason = "there is no safe call; it must be this process's own"
@@ -35,14 +35,18 @@ pub(super) fn release_code() {
     }
 }
 
-/// First address and the one after the last, of a mapping that has code from a file.
-fn code_of_a_file(line: &str) -> Option<(usize, usize)> {
+/// First address and the one after the last, of a mapping from a file that was never writable: code,
+/// and the constants that an executable begins with. Others that cannot be written now have been:
+/// the loader fills in tables of pointers and closes them then.
+fn read_only_part_of_a_file(line: &str) -> Option<(usize, usize)> {
     let mut words = line.split_ascii_whitespace();
     let (first, after) = words.next()?.split_once('-')?;
-    let is_code = words.next()? == "r-xp";
-    let from_file = words.nth(3)?.starts_with('/');
+    let (rights, offset) = (words.next()?, words.next()?);
+    let is_start = usize::from_str_radix(offset, 16) == Ok(0);
+    let never_writable = rights == "r-xp" || rights == "r--p" && is_start;
+    let from_file = words.nth(2)?.starts_with('/');
     let address = |text| usize::from_str_radix(text, 16).ok();
-    Some((address(first)?, address(after)?)).filter(|_| is_code && from_file)
+    Some((address(first)?, address(after)?)).filter(|_| never_writable && from_file)
 }
 
 #[cfg(test)]
@@ -50,21 +54,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_code_of_files_is_found() {
+    fn only_what_was_never_writable_is_found() {
         let code = "5604051788f0-560405a5a000 r-xp 002cc000 fe:00 1234   /usr/bin/keelson";
-        assert_eq!(
-            code_of_a_file(code),
-            Some((0x5604_0517_88f0, 0x5604_05a5_a000))
-        );
+        let found = Some((0x5604_0517_88f0, 0x5604_05a5_a000));
+        assert_eq!(read_only_part_of_a_file(code), found);
+        let constants = "560404eab000-560405177000 r--p 00000000 fe:00 1234   /usr/bin/keelson";
+        let found = Some((0x5604_04ea_b000, 0x5604_0517_7000));
+        assert_eq!(read_only_part_of_a_file(constants), found);
         for other in [
-            "560404eab000-560405177000 r--p 00000000 fe:00 1234   /usr/bin/keelson",
+            "560405a5a000-560405ab9000 r--p 00bb9000 fe:00 1234   /usr/bin/keelson",
             "560405b3f000-560405b41000 rw-p 00000000 00:00 0",
             "7ffc6b9d8000-7ffc6b9da000 r-xp 00000000 00:00 0      [vdso]",
             "ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0 [vsyscall]",
             "7f0000000000-7f0000001000 r-xp 00000000 00:00 0",
             "nonsense",
         ] {
-            assert_eq!(code_of_a_file(other), None, "{other}");
+            assert_eq!(read_only_part_of_a_file(other), None, "{other}");
         }
     }
 
