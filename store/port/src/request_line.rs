@@ -1,6 +1,6 @@
 //! Mends a request target that Go takes and hyper does not: `?prevValue="x"`, as people type it.
 //!
-//! `"`, `<` and `>` are no characters of a URL, and etcd's server has never minded them. They become
+//! `"`, `<`, `>` and the backtick are no characters of a URL, and etcd's server has never minded them. They become
 //! what they ought to be, `%22` and so on, before hyper sees them. This is done where a head begins
 //! for certain and only there: in the first request line after hyper was given the socket. To look
 //! for the next one would be to know where a body ends, and two opinions on that are how requests
@@ -84,6 +84,7 @@ fn escape(byte: u8) -> Option<&'static [u8]> {
         b'"' => Some(b"%22"),
         b'<' => Some(b"%3C"),
         b'>' => Some(b"%3E"),
+        b'`' => Some(b"%60"),
         _ => None,
     }
 }

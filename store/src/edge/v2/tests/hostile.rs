@@ -189,21 +189,18 @@ async fn what_is_no_path_is_refused() {
     still_serves(&port).await;
 }
 
-/// Go takes these as they are; client libraries escape them.
+/// Go takes what ought to be escaped as it is; the http crate does not.
 #[tokio::test]
-async fn what_must_be_escaped_and_is_not_is_no_http() {
+async fn every_character_that_is_seen_may_be_in_a_target() {
     let port = start().await;
-    for (before, expected) in [("", "<>`"), ("?", "\"<>")] {
-        let mut refused = String::new();
+    for before in ["", "?"] {
         for byte in 0x21..0x7f_u8 {
             let character = char::from(byte);
             let answer = get(&port, &format!("/v2/keys/{before}a{character}b")).await;
             // Ours has a body.
-            if answer.status == "400 Bad Request" && answer.body.is_empty() {
-                refused.push(character);
-            }
+            let is_http = answer.status != "400 Bad Request" || !answer.body.is_empty();
+            assert!(is_http, "{before}{character}");
         }
-        assert_eq!(refused, expected, "{before}");
     }
 }
 

@@ -1,0 +1,177 @@
+//! What is plain, what is not, and that members get the same either way.
+
+use http::Request;
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::{MembersFrom, ProxyConfig};
+use crate::request::Origin;
+
+fn proxy(mode: Mode) -> Proxy {
+    let mut config = ProxyConfig::new(MembersFrom::Clients(vec![]));
+    config.mode = mode;
+    Proxy::new(config, vec![])
+}
+
+fn client() -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, 8], 4711))
+}
+
+fn seen(text: &str) -> Option<Ask> {
+    match see(text.as_bytes(), &proxy(Mode::On), client()) {
+        Seen::Plain(ask) => Some(ask),
+        Seen::Special => None,
+    }
+}
+
+#[test]
+fn what_clients_send_is_plain() {
+    let text = "PUT /v2/keys/a?prevIndex=7 HTTP/1.1\r\nHost: localhost:4001\r\n\
+                User-Agent: Go\r\nContent-Length: 7\r\nKeep-Alive: 5\r\n\
+                Connection: close\r\n\r\nvalue=x";
+    let ask = seen(text).unwrap();
+    assert_eq!((ask.length(), ask.last, ask.keys), (text.len(), true, true));
+    assert_eq!(ask.path(), "/v2/keys/a?prevIndex=7");
+    assert!(!ask.waits);
+    let fields = "Host: localhost:4001\r\nUser-Agent: Go\r\nx-forwarded-for: 10.0.0.8\r\n";
+    assert!(ask.fields().starts_with(fields.as_bytes()));
+    let outgoing = ask.into_outgoing(b"value=x");
+    assert!(!outgoing.read);
+    assert!(
+        outgoing
+            .bytes
+            .ends_with(b"content-length: 7\r\n\r\nvalue=x")
+    );
+    let wait = seen("GET /v2/keys/a?wait=true HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    assert!(wait.waits);
+}
+
+#[test]
+fn what_is_ambiguous_or_asks_for_more_is_declined() {
+    for (line, fields) in [
+        ("GET /a HTTP/1.0", "Host: x\r\n"),
+        ("GET /a HTTP/1.1", ""),
+        ("GET /a HTTP/1.1", "Host: x\r\nHost: y\r\n"),
+        ("GET http://x/a HTTP/1.1", "Host: x\r\n"),
+        ("GET * HTTP/1.1", "Host: x\r\n"),
+        ("HEAD /a HTTP/1.1", "Host: x\r\n"),
+        ("CONNECT x:1 HTTP/1.1", "Host: x\r\n"),
+        ("GET /metrics HTTP/1.1", "Host: x\r\n"),
+        ("GET /v2/config/local/proxy?x=1 HTTP/1.1", "Host: x\r\n"),
+        (
+            "PUT /a HTTP/1.1",
+            "Host: x\r\nTransfer-Encoding: chunked\r\n",
+        ),
+        (
+            "PUT /a HTTP/1.1",
+            "Host: x\r\nContent-Length: 1\r\nContent-Length: 1\r\n",
+        ),
+        ("PUT /a HTTP/1.1", "Host: x\r\nContent-Length: +1\r\n"),
+        ("PUT /a HTTP/1.1", "Host: x\r\nContent-Length: 0x1\r\n"),
+        ("PUT /a HTTP/1.1", "Host: x\r\nContent-Length:\r\n"),
+        ("PUT /a HTTP/1.1", "Host: x\r\nContent-Length: 65537\r\n"),
+        (
+            "PUT /a HTTP/1.1",
+            "Host: x\r\nContent-Length: 99999999999999999999\r\n",
+        ),
+        ("PUT /a HTTP/1.1", "Host: x\r\nExpect: 100-continue\r\n"),
+        (
+            "GET /a HTTP/1.1",
+            "Host: x\r\nConnection: upgrade\r\nUpgrade: h2c\r\n",
+        ),
+        (
+            "GET /a HTTP/1.1",
+            "Host: x\r\nConnection: x-secret\r\nX-Secret: 1\r\n",
+        ),
+        ("GET /a HTTP/1.1", "Host: x\r\nHost : y\r\n"),
+        ("GET /a HTTP/1.1", "Host: x\r\n folded: y\r\n"),
+    ] {
+        let text = format!("{line}\r\n{fields}\r\n");
+        assert!(seen(&text).is_none(), "{text:?}");
+    }
+    let whole = "GET /a HTTP/1.1\r\nHost: x\r\n\r\n";
+    for end in 0..whole.len() {
+        assert!(seen(&whole[..end]).is_none());
+    }
+    let put = "PUT /a HTTP/1.1\r\nHost: x\r\n\r\n";
+    let refused = see(put.as_bytes(), &proxy(Mode::ReadOnly), client());
+    assert!(matches!(refused, Seen::Special));
+}
+
+#[test]
+fn a_request_that_was_here_before_is_declined() {
+    let proxy = proxy(Mode::On);
+    let text = |id: &str| format!("GET /a HTTP/1.1\r\nHost: x\r\nkeelson-proxied-by: {id}\r\n\r\n");
+    let own = text(proxy.id.to_str().unwrap());
+    assert!(matches!(
+        see(own.as_bytes(), &proxy, client()),
+        Seen::Special
+    ));
+    let others = text("other");
+    assert!(matches!(
+        see(others.as_bytes(), &proxy, client()),
+        Seen::Plain(_)
+    ));
+}
+
+/// What members get of the same headers by the other way, through hyper.
+fn by_hyper(path: &str, fields: &[(String, String)], proxy: &Proxy) -> String {
+    let mut request = Request::get(path);
+    for (name, value) in fields {
+        request = request.header(name, value);
+    }
+    let (parts, ()) = request.body(()).unwrap().into_parts();
+    let origin = Origin {
+        client: client(),
+        id: &proxy.id,
+    };
+    String::from_utf8(request::fields(&parts, origin).into()).unwrap()
+}
+
+/// Lines in any order, names in any case.
+fn sorted(fields: &str) -> Vec<String> {
+    let mut lines: Vec<_> = fields
+        .lines()
+        .map(|line| {
+            let (name, value) = line.split_once(": ").unwrap_or((line, ""));
+            format!("{}: {value}", name.to_ascii_lowercase())
+        })
+        .collect();
+    lines.sort();
+    lines
+}
+
+proptest! {
+    #[test]
+    fn both_ways_send_members_the_same(
+        fields in prop::collection::vec(
+            ("(X-[A-Za-z]{1,6}|Keep-Alive|TE|Trailer|Proxy-Connection|X-Forwarded-For|\
+               Authorization|Keelson-Proxied-By)", "[a-z0-9=]{1,9}"), 0..6),
+    ) {
+        let proxy = proxy(Mode::On);
+        let mut fields = fields;
+        fields.insert(0, ("Host".to_owned(), "x".to_owned()));
+        let lines: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let text = format!("GET /v2/keys/a HTTP/1.1\r\n{lines}\r\n");
+        let forwarded = fields.iter().filter(|(name, _)| name == "X-Forwarded-For").count();
+        match see(text.as_bytes(), &proxy, client()) {
+            Seen::Plain(ask) => {
+                let plain = String::from_utf8(ask.fields().to_vec()).unwrap();
+                let hyper = by_hyper("/v2/keys/a", &fields, &proxy);
+                prop_assert_eq!(sorted(&plain), sorted(&hyper));
+            }
+            Seen::Special => prop_assert!(1 < forwarded),
+        }
+    }
+
+    #[test]
+    fn whatever_arrives_is_survived(bytes: Vec<u8>) {
+        let proxy = proxy(Mode::On);
+        let head = [b"GET /a HTTP/1.1\r\nHost: x\r\n", &bytes[..], b"\r\n\r\n"].concat();
+        for text in [&bytes, &head] {
+            if let Seen::Plain(ask) = see(text, &proxy, client()) {
+                prop_assert!(ask.head_bytes <= text.len());
+            }
+        }
+    }
+}
