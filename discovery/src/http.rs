@@ -1,6 +1,8 @@
 //! One HTTP/1.1 exchange on a connection of its own: no pool, so nothing goes stale while a host
 //! waits for the others, and a dropped answer closes its connection.
 
+mod error;
+
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -12,10 +14,14 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper_util::rt::TokioIo;
+use keelson_port::{ClientTls, Protocol};
 use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use url::Url;
+
+pub use error::HttpError;
 
 /// etcd's client follows as many.
 const REDIRECTS_MAX: usize = 10;
@@ -23,75 +29,20 @@ const REDIRECTS_MAX: usize = 10;
 /// Finds a service that vanished without a word while a wait is open.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
-/// Why an exchange came to nothing.
-#[derive(Debug, thiserror::Error)]
-pub enum HttpError {
-    /// Needs TLS.
-    #[error("{0} needs TLS, which this build's discovery does not speak; use an http:// URL")]
-    Tls(String),
-    /// Neither `http` nor `https`, or no host.
-    #[error("{0} is not an http:// URL with a host")]
-    NotHttp(String),
-    /// Nobody answers there.
-    #[error("cannot connect to {address}: {source}")]
-    Connect {
-        /// Host and port.
-        address: String,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// No answer in time.
-    #[error("no answer from {address} within {after:?}")]
-    Timeout {
-        /// Host and port.
-        address: String,
-        /// How long it had.
-        after: Duration,
-    },
-    /// The connection broke, or what came was not HTTP.
-    #[error("{address} broke off: {reason}")]
-    Broken {
-        /// Host and port.
-        address: String,
-        /// In the transport's words.
-        reason: String,
-    },
-    /// More than anybody may send.
-    #[error("{address} sent more than {limit} bytes")]
-    TooLarge {
-        /// Host and port.
-        address: String,
-        /// The bound.
-        limit: usize,
-    },
-    /// From one address to the next and on.
-    #[error("more than {REDIRECTS_MAX} redirects, the last to {0}; check the URL for a loop")]
-    TooManyRedirects(String),
-    /// A redirect to nowhere.
-    #[error("{address} redirects to {location:?}, which is not a URL")]
-    BadRedirect {
-        /// Host and port.
-        address: String,
-        /// The header.
-        location: String,
-    },
-}
-
-impl HttpError {
-    /// Whether time may mend it.
-    pub fn is_passing(&self) -> bool {
-        use HttpError::{Broken, Connect, Timeout};
-        matches!(self, Connect { .. } | Timeout { .. } | Broken { .. })
-    }
-}
-
 /// How exchanges are made.
 #[derive(Clone, Debug)]
 pub(crate) struct Http {
     /// An HTTP proxy that is asked instead of the URL's own host.
     pub(crate) proxy: Option<Url>,
     pub(crate) connect_timeout: Duration,
+    /// For https URLs.
+    pub(crate) tls: ClientTls,
 }
+
+/// What an exchange runs over.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// What is asked.
 #[derive(Clone, Debug, Default)]
@@ -157,6 +108,9 @@ impl Http {
     /// One exchange; the answer's body is still to be read.
     pub(crate) async fn send(&self, url: &Url, ask: &Ask) -> Result<Response<Streamed>, HttpError> {
         check(url)?;
+        if self.proxy.is_some() && url.scheme() == "https" {
+            return Err(HttpError::TlsByProxy(url.as_str().to_owned()));
+        }
         let address = address_of(url);
         let broken = |error: hyper::Error| broken(&address, &error);
         let stream = self.connect(self.proxy.as_ref().unwrap_or(url)).await?;
@@ -173,28 +127,53 @@ impl Http {
         }))
     }
 
-    async fn connect(&self, url: &Url) -> Result<TcpStream, HttpError> {
+    async fn connect(&self, url: &Url) -> Result<Box<dyn Stream>, HttpError> {
         check(url)?;
-        let address = address_of(url);
+        let after = self.connect_timeout;
+        let late = |_| HttpError::Timeout {
+            address: address_of(url),
+            after,
+        };
+        let connecting = tokio::time::timeout(after, self.open(url));
+        connecting.await.map_err(late)?
+    }
+
+    async fn open(&self, url: &Url) -> Result<Box<dyn Stream>, HttpError> {
         let host = url.host_str().unwrap_or_default();
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let port = url.port_or_known_default().unwrap_or(80);
-        let connecting = TcpStream::connect((host, port));
-        let stream = match tokio::time::timeout(self.connect_timeout, connecting).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(source)) => return Err(HttpError::Connect { address, source }),
-            Err(_) => {
-                let after = self.connect_timeout;
-                return Err(HttpError::Timeout { address, after });
-            }
+        let unconnected = |source| HttpError::Connect {
+            address: address_of(url),
+            source,
         };
+        let stream = TcpStream::connect((host, port))
+            .await
+            .map_err(unconnected)?;
         let keepalive = TcpKeepalive::new()
             .with_time(KEEPALIVE)
             .with_interval(KEEPALIVE);
         // Both only help; a socket that refuses them still works.
         let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
         let _ = stream.set_nodelay(true);
-        Ok(stream)
+        if url.scheme() != "https" {
+            return Ok(Box::new(stream));
+        }
+        match self.tls.connect(host, Protocol::Http1, stream).await {
+            Ok(stream) => Ok(Box::new(stream)),
+            Err(error) => Err(unshaken(url, error)),
+        }
+    }
+}
+
+/// A server that breaks off may be starting; one that is somebody else stays so.
+fn unshaken(url: &Url, source: io::Error) -> HttpError {
+    let address = address_of(url);
+    match source.kind() {
+        io::ErrorKind::InvalidData | io::ErrorKind::Other => HttpError::Handshake {
+            address,
+            reason: source.to_string(),
+        },
+        _ => HttpError::Connect { address, source },
     }
 }
 
@@ -206,8 +185,7 @@ pub(crate) fn address_of(url: &Url) -> String {
 
 fn check(url: &Url) -> Result<(), HttpError> {
     match url.scheme() {
-        "http" if url.has_host() => Ok(()),
-        "https" => Err(HttpError::Tls(url.as_str().to_owned())),
+        "http" | "https" if url.has_host() => Ok(()),
         _ => Err(HttpError::NotHttp(url.as_str().to_owned())),
     }
 }

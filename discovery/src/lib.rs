@@ -19,8 +19,8 @@
 //! that waits gives way when it is dropped. Whatever is wrong with a token, its service or its
 //! entries is a [`DiscoveryError`]; its text is etcd's where etcd has one, and then what to do.
 //!
-//! This crate may not know the store, a proxy uses it too; nor does it read the environment. TLS is
-//! not spoken yet: an `https://` URL is an error that says so.
+//! This crate may not know the store, a proxy uses it too; nor does it read the environment. A
+//! discovery URL may be `https://`; `--discovery-endpoints` and the service's registry may not yet.
 
 mod backoff;
 mod choose;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use keelson_port::ClientTls;
 use tracing::warn;
 use url::Url;
 
@@ -62,6 +63,7 @@ async fn ask(url: &Url) -> Result<DiscoveryUrl, DiscoveryError> {
     let http = Http {
         proxy: None,
         connect_timeout: timeout,
+        tls: ClientTls::default(),
     };
     let fetched = http
         .fetch(url, &Ask::default(), timeout, ANSWER_MAX)

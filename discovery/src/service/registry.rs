@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
+use keelson_port::ClientTls;
 use url::Url;
 
 use crate::http::{Ask, BoxError, Http, HttpError};
@@ -62,6 +63,7 @@ impl HttpRegistry {
         let http = Http {
             proxy,
             connect_timeout,
+            tls: ClientTls::default(),
         };
         Ok(HttpRegistry { url, http })
     }

@@ -19,6 +19,7 @@ use std::time::Duration;
 pub use address::DiscoveryUrl;
 pub use keys::{Answer, BadAnswer, Change, KeysError, Node};
 
+use keelson_port::ClientTlsFiles;
 use session::Session;
 
 use crate::backoff::Patience;
@@ -50,6 +51,8 @@ pub async fn cluster_of(url: &str, options: &Options) -> Result<String, Discover
 pub struct Options {
     /// `--discovery-proxy`: an HTTP proxy on the way to the service.
     pub proxy: Option<String>,
+    /// Whom an https service is to be trusted by; the system's roots by default.
+    pub tls: ClientTlsFiles,
     /// For a connection to come about.
     pub connect_timeout: Duration,
     /// For everything but waits; etcd has 5 s.
@@ -64,6 +67,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             proxy: None,
+            tls: ClientTlsFiles::default(),
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(5),
             wait_max: Duration::from_secs(300),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use keelson_port::ClientTls;
 use tokio::time::timeout;
 use tracing::warn;
 use url::Url;
@@ -48,10 +49,13 @@ pub(super) struct Session {
 impl Session {
     pub(super) fn new(url: &str, options: &Options) -> Result<Session, DiscoveryError> {
         let proxy = options.proxy.as_deref().filter(|text| !text.is_empty());
+        let tls = ClientTls::new(options.tls.clone());
+        let tls = tls.map_err(|error| DiscoveryError::Option(error.to_string()))?;
         Ok(Session {
             http: Http {
                 proxy: proxy.map(parse_proxy).transpose()?,
                 connect_timeout: options.connect_timeout,
+                tls,
             },
             url: DiscoveryUrl::parse(url)?,
             options: options.clone(),

@@ -7,5 +7,6 @@ mod faults;
 mod hosts;
 mod join;
 mod service;
+mod tls;
 mod troubles;
 mod v3;

@@ -1,0 +1,115 @@
+//! A discovery service that is spoken to over TLS.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use keelson_discovery::{Options, Outcome, join};
+use keelson_port::ClientTlsFiles;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::ServerConfig;
+use rustls::pki_types::PrivateKeyDer;
+use tempfile::TempDir;
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+use crate::etcd::Etcd;
+use crate::hosts::{host, options, refusal};
+
+/// TLS before a service that speaks none.
+struct Front {
+    address: SocketAddr,
+    ca: PathBuf,
+    _dir: TempDir,
+}
+
+impl Front {
+    /// Its certificate is for localhost, and nothing else.
+    async fn start(behind: SocketAddr) -> Result<Front> {
+        let mut params = CertificateParams::new(vec![])?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let root = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
+        let key = KeyPair::generate()?;
+        let params = CertificateParams::new(vec!["localhost".to_owned()])?;
+        let certificate = params.signed_by(&key, &root)?;
+        let dir = tempfile::tempdir()?;
+        let ca = dir.path().join("ca.pem");
+        std::fs::write(&ca, root.pem())?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(anyhow::Error::msg)?;
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key)?;
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        tokio::spawn(accept(
+            listener,
+            TlsAcceptor::from(Arc::new(config)),
+            behind,
+        ));
+        Ok(Front {
+            address,
+            ca,
+            _dir: dir,
+        })
+    }
+
+    fn url(&self, host: &str, plain: &str) -> Result<String> {
+        let path = plain.splitn(4, '/').nth(3).context("a path")?;
+        Ok(format!("https://{host}:{}/{path}", self.address.port()))
+    }
+
+    fn trusted(&self) -> Options {
+        Options {
+            tls: ClientTlsFiles {
+                identity: None,
+                ca: Some(self.ca.clone()),
+            },
+            ..options()
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, tls: TlsAcceptor, behind: SocketAddr) {
+    while let Ok((near, _)) = listener.accept().await {
+        let tls = tls.clone();
+        tokio::spawn(async move {
+            // Clients that refuse the certificate are what is tested here.
+            let Ok(mut near) = tls.accept(near).await else {
+                return;
+            };
+            if let Ok(mut far) = TcpStream::connect(behind).await {
+                let _ = copy_bidirectional(&mut near, &mut far).await;
+            }
+        });
+    }
+}
+
+fn address_of(url: &str) -> Result<SocketAddr> {
+    let authority = url.split('/').nth(2).context("an authority")?;
+    Ok(authority.parse()?)
+}
+
+#[tokio::test]
+async fn a_host_joins_over_tls_and_only_where_the_certificate_is_right() -> Result<()> {
+    let Some(etcd) = Etcd::start().await? else {
+        return Ok(());
+    };
+    let plain = etcd.token("1").await?;
+    let front = Front::start(address_of(&plain)?).await?;
+    let url = front.url("localhost", &plain)?;
+    let me = host(1, &url);
+
+    let unknown = refusal(&url, &me, &options()).await.to_string();
+    ensure!(unknown.contains("signed by a CA"), "{unknown}");
+    let other = front.url("127.0.0.1", &plain)?;
+    let wrong_name = refusal(&other, &me, &front.trusted()).await.to_string();
+    ensure!(wrong_name.contains("must be for that host"), "{wrong_name}");
+
+    let joined = join(&url, &me, &front.trusted()).await?;
+    ensure!(matches!(joined, Outcome::Member { .. }), "{joined:?}");
+    Ok(())
+}
