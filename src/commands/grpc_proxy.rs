@@ -87,7 +87,8 @@ impl Start {
         let mut signals = Signals::catch().map_err(Fault::Signals)?;
         let (listener, at) = super::listen(&self.listen_addr).await?;
         info!(address = %at, endpoints = ?self.endpoints, "listening for gRPC proxy client requests");
-        let config = ProxyConfig::new(MembersFrom::Clients(self.endpoints));
+        let urls = self.endpoints.iter().map(|one| url_of(one)).collect();
+        let config = ProxyConfig::new(MembersFrom::Clients(urls));
         let (stop, stopped) = oneshot::channel::<()>();
         let stopped = async {
             let _ = stopped.await;
@@ -130,9 +131,24 @@ impl Start {
     }
 }
 
+/// Endpoints are `host:port` or URLs, as etcd's are.
+fn url_of(endpoint: &str) -> String {
+    match endpoint.contains("://") {
+        true => endpoint.to_owned(),
+        false => format!("http://{endpoint}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn endpoints_need_no_scheme() {
+        assert_eq!(url_of("127.0.0.1:2379"), "http://127.0.0.1:2379");
+        assert_eq!(url_of("localhost:2379"), "http://localhost:2379");
+        assert_eq!(url_of("https://a:1"), "https://a:1");
+    }
 
     #[test]
     fn the_command_line_is_sound() {
