@@ -39,6 +39,10 @@ pub(super) async fn live(
             announce::proxying(url);
         }
         crate::notify::ready();
+        tokio::spawn(async {
+            tokio::time::sleep(START).await;
+            pages::release_code();
+        });
     };
     let (stopping, mut stop_seen) = watch::channel(false);
     let stopped = async move {
@@ -47,10 +51,6 @@ pub(super) async fn live(
     };
     let serving = keelson_proxy::serve(config, listeners, ready, stopped);
     tokio::pin!(serving);
-    tokio::spawn(async {
-        tokio::time::sleep(START).await;
-        pages::release_code();
-    });
     let stop = tokio::select! {
         served = &mut serving => {
             served?;
