@@ -8,11 +8,10 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_util::Stream;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 
 use crate::client::{Connection, Decoded, Framing};
 use crate::endpoint::Endpoint;
-use crate::http2;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -25,8 +24,6 @@ pub(crate) enum AnswerBody {
     Whole(Bytes),
     /// What a member still sends.
     Member(MemberBody),
-    /// The same over HTTP/2, trailers included; gone with its end.
-    Call(Option<Incoming>),
     /// A watch on a connection that cannot be parked.
     Parts(Parts),
 }
@@ -157,20 +154,6 @@ impl Body for AnswerBody {
                         .transpose(),
                 )
             }
-            AnswerBody::Call(body) => {
-                let Some(incoming) = body else {
-                    return Poll::Ready(None);
-                };
-                let frame = ready!(Pin::new(incoming).poll_frame(cx));
-                let frame = frame.map(|frame| {
-                    frame.or_else(|_| {
-                        // A reset would be "internal error" to clients, who then give up.
-                        *body = None;
-                        Ok(Frame::trailers(http2::broken_off()))
-                    })
-                });
-                Poll::Ready(frame)
-            }
             AnswerBody::Parts(parts) => {
                 let part = ready!(parts.as_mut().poll_next(cx));
                 Poll::Ready(part.map(|part| Ok(Frame::data(part))))
@@ -181,7 +164,6 @@ impl Body for AnswerBody {
     fn is_end_stream(&self) -> bool {
         match self {
             AnswerBody::Whole(bytes) => bytes.is_empty(),
-            AnswerBody::Call(body) => body.as_ref().is_none_or(Body::is_end_stream),
             AnswerBody::Member(_) | AnswerBody::Parts(_) => false,
         }
     }
@@ -189,7 +171,7 @@ impl Body for AnswerBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             AnswerBody::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            AnswerBody::Call(_) | AnswerBody::Parts(_) => SizeHint::default(),
+            AnswerBody::Parts(_) => SizeHint::default(),
             AnswerBody::Member(body) => body.size_hint(),
         }
     }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::address::Address;
 use crate::client::Connection;
 use crate::episode::Told;
-use crate::h2_link::Link;
+use crate::h2::Link;
 
 /// Idle connections kept to a member. As many as clients that ask at a time, on a busy host.
 const IDLE_MAX: usize = 256;

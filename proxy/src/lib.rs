@@ -7,8 +7,8 @@
 //! It is told what to do (`config`), and the data directory says whether it may (`role`). `members`
 //! keeps asking who the members are, `probe` how they are, `leader` knows which of them leads, and
 //! `endpoints` chooses one. `proxy` takes requests from `keelson-port`: most are read and answered on
-//! the bare socket (`plain`); the others it hands to `http1`, to `wait` when they wait for an event,
-//! or to `http2` when they are gRPC. `turns` says which member is tried next, `exchange` tries one
+//! the bare socket (`plain`); the others it hands to `http1`, or to `wait` when they wait for an event.
+//! Connections of HTTP/2, which carry gRPC, are `h2`'s from end to end. `turns` says which member is tried next, `exchange` tries one
 //! over a connection of `client`. `gateway` is another, simpler thing: TCP connections, unread, which
 //! `relay` joins.
 //!
@@ -22,7 +22,6 @@
 mod address;
 mod answers;
 mod body;
-mod call_body;
 mod calls;
 mod client;
 mod config;
@@ -32,10 +31,9 @@ mod episode;
 mod exchange;
 mod fetch;
 mod gateway;
-mod h2_link;
+mod h2;
 mod headers;
 mod http1;
-mod http2;
 mod leader;
 mod members;
 mod metrics;

@@ -60,7 +60,7 @@ pub(crate) async fn look_after(proxy: Arc<Proxy>, endpoint: Arc<Endpoint>) {
         };
         let _ = time::timeout(pause, endpoint.stirred()).await;
     }
-    endpoint.link.close().await;
+    endpoint.link.close();
 }
 
 /// A member that is out is left alone for a while, unless all are.

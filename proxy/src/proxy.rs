@@ -7,9 +7,9 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use keelson_port::{Listener, Parking, Plain, PlainAnswer, Serve};
+use keelson_port::{Listener, Multiplexed, Parking, Plain, PlainAnswer, Serve, Serving};
 use tokio::time::Instant;
 
 use crate::answers::{self, Refusal};
@@ -17,8 +17,8 @@ use crate::body::AnswerBody;
 use crate::config::{MembersFrom, ProxyConfig};
 use crate::endpoints::{self, Endpoints};
 use crate::headers::PROXIED_BY;
+use crate::h2;
 use crate::http1;
-use crate::http2;
 use crate::members::{self, Peers};
 use crate::metrics::Metrics;
 use crate::mode::Mode;
@@ -130,6 +130,13 @@ impl Serve for Service {
         Some(Box::pin(plain::serve(&self.0, connection)))
     }
 
+    fn multiplexed<'a>(
+        &'a self,
+        connection: Multiplexed<'a>,
+    ) -> Result<Serving<'a>, Multiplexed<'a>> {
+        Ok(Box::pin(h2::serve(Arc::clone(&self.0), connection)))
+    }
+
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         self.call_from(request, SocketAddr::from(([0, 0, 0, 0], 0)))
     }
@@ -138,10 +145,7 @@ impl Serve for Service {
     /// more than it needs.
     fn call_from(&self, request: Request<Incoming>, client: SocketAddr) -> Self::Future {
         let proxy = Arc::clone(&self.0);
-        if is_call(&request) {
-            return Box::pin(async move { Ok(http2::forward(&proxy, request, client).await) });
-        }
-        match proxy.own_answer(&request) {
+        match proxy.own_answer(request.method(), request.uri().path()) {
             Some(answer) => Box::pin(ready(Ok(answer))),
             None => forward(proxy, request, client),
         }
@@ -231,11 +235,11 @@ impl Proxy {
     }
 
     /// What no member is asked for.
-    fn own_answer(&self, request: &Request<Incoming>) -> Option<Response<AnswerBody>> {
-        if self.config.mode == Mode::ReadOnly && request.method() != Method::GET {
+    pub(crate) fn own_answer(&self, method: &Method, path: &str) -> Option<Response<AnswerBody>> {
+        if self.config.mode == Mode::ReadOnly && method != Method::GET {
             return Some(answers::empty(StatusCode::NOT_IMPLEMENTED));
         }
-        own::answer(self, request.method(), request.uri().path())
+        own::answer(self, method, path)
     }
 
     /// Whether a request has come through this proxy before.
@@ -243,11 +247,4 @@ impl Proxy {
         let mut seen = headers.get_all(PROXIED_BY).iter();
         seen.any(|id| *id == self.id)
     }
-}
-
-/// gRPC. Other requests over HTTP/2 are forwarded over HTTP/1.1, which all members speak.
-fn is_call(request: &Request<Incoming>) -> bool {
-    let content_type = request.headers().get(http::header::CONTENT_TYPE);
-    request.version() == Version::HTTP_2
-        && content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }

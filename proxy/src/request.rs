@@ -117,6 +117,27 @@ impl Draft {
 }
 
 impl Outgoing {
+    /// With a body that has come whole.
+    pub(crate) fn whole(parts: &Parts, body: &[u8], origin: Origin<'_>) -> Outgoing {
+        let mut bytes = request_line(&parts.method, path_of(parts));
+        add_fields(&mut bytes, parts, origin);
+        let bodiless = parts.method == Method::GET || parts.method == Method::HEAD;
+        if !bodiless || !body.is_empty() {
+            let length = body.len().to_string();
+            field(&mut bytes, CONTENT_LENGTH.as_str(), length.as_bytes());
+        }
+        bytes.extend_from_slice(b"\r\n");
+        bytes.extend_from_slice(body);
+        let path = parts.uri.path();
+        Outgoing {
+            method: parts.method.clone(),
+            keys: is_keys(path),
+            read: reads(&parts.method, path),
+            bytes: bytes.freeze(),
+            rest: None,
+        }
+    }
+
     /// A GET under the v2 keys.
     pub(crate) fn get(path: &str, fields: &[u8]) -> Outgoing {
         let mut bytes = request_line(&Method::GET, path);

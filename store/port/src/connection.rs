@@ -22,6 +22,7 @@ use crate::drain::Drain;
 use crate::filtered::Filtered;
 use crate::head_clock::HeadClock;
 use crate::limits::Limits;
+use crate::multiplexed::Multiplexed;
 use crate::parking::{self, Parked, Parking};
 use crate::plain::{Plain, Plainly};
 use crate::request_line::LineMender;
@@ -133,8 +134,23 @@ pub(crate) async fn serve_h2<S: Serve>(
     socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     client: SocketAddr,
     port: &Port<S>,
-    mut begun: Pin<&mut impl Future<Output = ()>>,
+    begun: Pin<&mut (impl Future<Output = ()> + Send)>,
 ) -> hyper::Result<()> {
+    let connection = Multiplexed {
+        socket: Box::new(socket),
+        client,
+        limits: &port.limits,
+        begun,
+    };
+    let Multiplexed {
+        socket, mut begun, ..
+    } = match port.service.multiplexed(connection) {
+        Ok(serving) => {
+            serving.await;
+            return Ok(());
+        }
+        Err(connection) => connection,
+    };
     let service = service_fn(|request| port.service.call_from(request, client));
     let socket = TokioIo::new(Filtered::new(socket, AuthorityMender::new()));
     let mut connection = pin!(port.h2.serve_connection(socket, service));
@@ -151,7 +167,7 @@ pub(crate) async fn serve_h2<S: Serve>(
 async fn serve_h1<S: Serve>(
     socket: TcpStream,
     port: &Port<S>,
-    mut begun: Pin<&mut impl Future<Output = ()>>,
+    mut begun: Pin<&mut (impl Future<Output = ()> + Send)>,
 ) -> hyper::Result<()> {
     let client = client_of(&socket);
     let mut waiting = Waiting::new(socket, Bytes::new(), None);
@@ -190,7 +206,7 @@ async fn answer<S: Serve>(
     waiting: Waiting,
     client: SocketAddr,
     port: &Port<S>,
-    begun: Pin<&mut impl Future<Output = ()>>,
+    begun: Pin<&mut (impl Future<Output = ()> + Send)>,
 ) -> hyper::Result<Option<Waiting>> {
     let Waiting {
         mut socket, ahead, ..
@@ -226,7 +242,7 @@ async fn answer<S: Serve>(
 async fn spoken_again(
     socket: &TcpStream,
     timeout: Duration,
-    begun: Pin<&mut impl Future<Output = ()>>,
+    begun: Pin<&mut (impl Future<Output = ()> + Send)>,
 ) -> io::Result<bool> {
     tokio::select! {
         () = begun => Ok(false),
@@ -261,7 +277,7 @@ async fn requests<S: Serve>(
     ahead: Bytes,
     client: SocketAddr,
     port: &Port<S>,
-    mut begun: Pin<&mut impl Future<Output = ()>>,
+    mut begun: Pin<&mut (impl Future<Output = ()> + Send)>,
 ) -> hyper::Result<Option<Waiting>> {
     let (clock, heads) = HeadClock::new(port.limits.head_timeout);
     let (socket, unsent) = Filtered::new(socket, clock).after(ahead);

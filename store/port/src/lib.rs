@@ -3,7 +3,8 @@
 //! A connection is accepted (`listener`), recognised and served (`connection`) within bounds
 //! (`limits`), over TLS (`secure`, `tls`) where the listener has a certificate, and drained when the
 //! port goes down (`drain`). A request that waits long may leave HTTP's machinery behind and wait on
-//! the bare socket (`parking`), and one that needs little may be answered without it (`plain`). What
+//! the bare socket (`parking`), and one that needs little may be answered without it (`plain`); a
+//! service may also take connections of HTTP/2 as they are (`multiplexed`). What
 //! is served is the caller's (`Serve`); nothing here knows of etcd's APIs.
 
 mod authority;
@@ -14,6 +15,7 @@ mod head_clock;
 mod hpack;
 mod limits;
 mod listener;
+mod multiplexed;
 mod parking;
 mod plain;
 mod request_line;
@@ -27,6 +29,7 @@ mod tls;
 pub use drain::{Drain, DrainTrigger};
 pub use limits::Limits;
 pub use listener::{Listener, serve};
+pub use multiplexed::{Multiplexed, Serving, Wire};
 pub use parking::{Parked, Parking};
 pub use plain::{Parkable, Plain, PlainAnswer, Plainly, parkable, write_head};
 pub use serve::Serve;

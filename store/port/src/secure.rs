@@ -27,7 +27,7 @@ pub(crate) async fn serve<S: Serve>(
     socket: TcpStream,
     port: &Port<S>,
     tls: &ServerTls,
-    mut begun: Pin<&mut impl Future<Output = ()>>,
+    mut begun: Pin<&mut (impl Future<Output = ()> + Send)>,
 ) -> hyper::Result<()> {
     let client = connection::client_of(&socket);
     // A client that stops in the middle holds nothing for long: GHSA-6vch of etcd.
@@ -66,7 +66,7 @@ async fn serve_h1<S: Serve>(
     stream: TlsStream<TcpStream>,
     client: SocketAddr,
     port: &Port<S>,
-    mut begun: Pin<&mut impl Future<Output = ()>>,
+    mut begun: Pin<&mut (impl Future<Output = ()> + Send)>,
 ) -> hyper::Result<()> {
     let (clock, heads) = HeadClock::new(port.limits.head_timeout);
     let service = service_fn(|request: http::Request<Incoming>| {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
 
+use crate::multiplexed::{Multiplexed, Serving};
 use crate::plain::{Plain, PlainAnswer};
 
 /// Answers requests. Not tower's `Service`: that needs `&mut self`, hence a clone of every part of
@@ -36,5 +37,13 @@ pub trait Serve: Send + Sync + 'static {
     /// declines. `None`: this service does not, ever.
     fn plain<'a>(&'a self, _connection: Plain<'a>) -> Option<PlainAnswer<'a>> {
         None
+    }
+
+    /// Serves a connection of HTTP/2 to its end, or gives it back.
+    fn multiplexed<'a>(
+        &'a self,
+        connection: Multiplexed<'a>,
+    ) -> Result<Serving<'a>, Multiplexed<'a>> {
+        Err(connection)
     }
 }

@@ -1,0 +1,371 @@
+//! A gRPC call on its way: from a client's stream to a member's, or to the next member's.
+//!
+//! Most calls are handed on by the task that reads the client's connection, and answered by the one
+//! that reads the member's; a call has a task of its own only when something is wrong: no member is
+//! connected, or the first has failed. It is tried on another member when the first has surely not
+//! begun with it, or when it is a read whose answer has not begun; any other fails with the words that
+//! etcd's own members have for "it may or may not have happened", which clients know and do not take
+//! for an invitation to try again.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderValue, Method, StatusCode};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use tokio::time::{self, Instant};
+use tracing::debug;
+
+use super::frame::Code;
+use super::hpack;
+use super::session::{NoStream, Session};
+use crate::answers::Refusal;
+use crate::endpoint::Endpoint;
+use crate::exchange::Failure;
+use crate::proxy::Proxy;
+use crate::turns::Turns;
+
+/// Of a body, kept until the answer begins, so that it can be sent to another member.
+const KEPT_BYTES_MAX: usize = 64 * 1024;
+
+/// A body that has come to this is passed on before its end: a client may send so much before it has
+/// to wait.
+const COLLECTED_BYTES_MAX: usize = 32 * 1024;
+
+/// Between two attempts to begin a call where there are too many.
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
+
+/// gRPC's codes.
+const INTERNAL: u8 = 13;
+const UNAVAILABLE: u8 = 14;
+const FAILED_PRECONDITION: u8 = 9;
+const PERMISSION_DENIED: u8 = 7;
+
+/// etcd's own text for an outcome that is unknown: `ErrTimeoutDueToConnectionLost`.
+const CONNECTION_LOST: &str = "etcdserver: request timed out, possibly due to connection lost";
+
+/// What a client asks.
+pub(super) struct Asked {
+    /// Its fields as they go to members, compressed, from `:path` on.
+    pub(super) fields: Bytes,
+    /// It changes nothing.
+    pub(super) read: bool,
+    /// One message, which is worth waiting for.
+    pub(super) unary: bool,
+}
+
+/// A call.
+pub(super) struct Call {
+    proxy: Arc<Proxy>,
+    client: Arc<Session>,
+    stream: u32,
+    asked: Asked,
+    began: Instant,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// What has come of the body and may have to be sent, perhaps again.
+    body: BytesMut,
+    /// All of it has come.
+    whole: bool,
+    /// It has been handed on, or is about to be.
+    begun: bool,
+    /// Some of it has gone and is not kept.
+    torn: bool,
+    place: Option<Place>,
+    answered: bool,
+    /// Nobody waits for anything any more.
+    over: bool,
+    /// Its own task, when it has one.
+    told: Option<oneshot::Sender<Failure>>,
+}
+
+/// Where a call is being answered.
+struct Place {
+    member: Arc<Session>,
+    stream: u32,
+    endpoint: Arc<Endpoint>,
+}
+
+impl Call {
+    pub(super) fn new(
+        proxy: &Arc<Proxy>,
+        client: &Arc<Session>,
+        stream: u32,
+        asked: Asked,
+    ) -> Arc<Call> {
+        proxy.metrics.request(&Method::POST);
+        Arc::new(Call {
+            proxy: Arc::clone(proxy),
+            client: Arc::clone(client),
+            stream,
+            asked,
+            began: Instant::now(),
+            state: Mutex::default(),
+        })
+    }
+
+    /// Its fields have come, and `whole`: nothing else will.
+    pub(super) fn begin(self: &Arc<Call>, whole: bool) {
+        let mut state = self.state.lock();
+        state.whole = whole;
+        state.begun = whole || !self.asked.unary;
+        if state.begun {
+            drop(state);
+            self.hand_on();
+        }
+    }
+
+    /// Some of its body has come.
+    pub(super) fn data(self: &Arc<Call>, data: &[u8], end: bool) {
+        let mut state = self.state.lock();
+        if state.over {
+            drop(state);
+            self.client.consumed(self.stream, data.len());
+            return;
+        }
+        state.whole |= end;
+        if !state.begun {
+            state.body.extend_from_slice(data);
+            state.begun = end || COLLECTED_BYTES_MAX <= state.body.len();
+            if state.begun {
+                drop(state);
+                self.hand_on();
+            }
+            return;
+        }
+        state.keep(data);
+        // Otherwise it goes when the call does.
+        if let Some(place) = &state.place {
+            let gone = place.member.data(place.stream, data, end);
+            drop(state);
+            self.client.consumed(self.stream, gone);
+        }
+    }
+
+    /// To the member that is to have it, if that is connected.
+    fn hand_on(self: &Arc<Call>) {
+        if let Some(endpoint) = self.proxy.endpoints.choose(self.asked.read)
+            && let Some(member) = endpoint.link.open()
+            && self.begin_at(&endpoint, &member, None).is_ok()
+        {
+            return;
+        }
+        tokio::spawn(Arc::clone(self).find_member(None));
+    }
+
+    /// Begins it at a member. Its own task, if it has one, is told when that fails later.
+    fn begin_at(
+        self: &Arc<Call>,
+        endpoint: &Arc<Endpoint>,
+        member: &Arc<Session>,
+        told: Option<oneshot::Sender<Failure>>,
+    ) -> Result<(), NoStream> {
+        let mut state = self.state.lock();
+        if state.over {
+            return Ok(());
+        }
+        let (stream, gone) = member.begin(self, &self.asked.fields, &state.body, state.whole)?;
+        state.place = Some(Place {
+            member: Arc::clone(member),
+            stream,
+            endpoint: Arc::clone(endpoint),
+        });
+        state.told = told;
+        drop(state);
+        self.client.consumed(self.stream, gone);
+        Ok(())
+    }
+
+    /// The member answers with fields; the last ones are trailers.
+    pub(super) fn fields(&self, block: &[u8], status: StatusCode, last: bool) {
+        let mut state = self.state.lock();
+        if state.over {
+            return;
+        }
+        if !state.answered {
+            state.answered = true;
+            state.body = BytesMut::new();
+            state.told = None;
+            let took = self.began.elapsed();
+            self.proxy.metrics.handled(&Method::POST, status, took);
+        }
+        state.end(last);
+        self.client.fields(self.stream, block, last);
+    }
+
+    /// The member answers with data. Returns how much of it the client has got.
+    pub(super) fn answer(&self, data: &[u8], last: bool) -> usize {
+        if last {
+            self.state.lock().end(true);
+        }
+        self.client.data(self.stream, data, last)
+    }
+
+    /// The client has got more of what waited for it.
+    pub(super) fn reached_client(&self, bytes: usize) {
+        let state = self.state.lock();
+        if let Some(place) = &state.place {
+            place.member.consumed(place.stream, bytes);
+        }
+    }
+
+    /// The member has got more of what waited for it.
+    pub(super) fn reached_member(&self, bytes: usize) {
+        self.client.consumed(self.stream, bytes);
+    }
+
+    /// The member's stream has come to a bad end.
+    pub(super) fn failed(self: &Arc<Call>, failure: Failure) {
+        let mut state = self.state.lock();
+        let Some(place) = state.place.take().filter(|_| !state.over) else {
+            return;
+        };
+        if state.answered {
+            state.over = true;
+            // A reset would be "internal error" to clients, who then give up.
+            let block = trailers(UNAVAILABLE, CONNECTION_LOST, &[]);
+            self.client.fields(self.stream, &block, true);
+            return;
+        }
+        match state.told.take() {
+            Some(told) => drop(told.send(failure)),
+            None => {
+                let first = Some((place.endpoint, failure));
+                drop(tokio::spawn(Arc::clone(self).find_member(first)));
+            }
+        }
+    }
+
+    /// It takes long, and its member has turned out to be gone: a read goes elsewhere.
+    pub(super) fn leave(self: &Arc<Call>, member: &Session, stream: u32) {
+        if self.asked.read {
+            member.reset(stream, Code::CANCEL);
+            self.failed(crate::http1::gone());
+        }
+    }
+
+    /// The client does not want it any more.
+    pub(super) fn cancel(&self) {
+        let mut state = self.state.lock();
+        let place = state.place.take();
+        state.end(true);
+        state.body = BytesMut::new();
+        drop(state);
+        if let Some(place) = place {
+            place.member.reset(place.stream, Code::CANCEL);
+        }
+    }
+
+    /// Tries members until one answers. A task, and the only one that a call can have.
+    async fn find_member(self: Arc<Call>, first: Option<(Arc<Endpoint>, Failure)>) {
+        let mut turns = Turns::of_request(&self.proxy, self.asked.read);
+        let mut unanswered = false;
+        let mut failed = first;
+        loop {
+            if let Some((endpoint, failure)) = failed.take() {
+                debug!(endpoint = %endpoint.url, %failure, "a member failed");
+                turns.failed(&endpoint);
+                unanswered |= matches!(failure, Failure::Unanswered(_));
+                if unanswered && !self.asked.read || self.state.lock().torn {
+                    return self.refuse(Refusal::OutcomeUnknown);
+                }
+            }
+            let Some(endpoint) = turns.next().await else {
+                return self.refuse(match unanswered {
+                    true => Refusal::NoAnswer,
+                    false => Refusal::ZeroEndpoints,
+                });
+            };
+            let Some(failure) = self.attempt(&endpoint).await else {
+                return;
+            };
+            failed = Some((endpoint, failure));
+        }
+    }
+
+    /// `None`: it is answered, or nobody waits for that.
+    async fn attempt(self: &Arc<Call>, endpoint: &Arc<Endpoint>) -> Option<Failure> {
+        let timeout = self.proxy.config.dial_timeout;
+        let until = Instant::now() + self.proxy.config.request_timeout;
+        let member = match endpoint.link.connect(endpoint, timeout).await {
+            Ok(member) => member,
+            Err(error) => return Some(Failure::Unsent(error)),
+        };
+        loop {
+            let (tell, told) = oneshot::channel();
+            match self.begin_at(endpoint, &member, Some(tell)) {
+                Ok(()) => return told.await.ok(),
+                Err(NoStream::Full) if Instant::now() < until => time::sleep(PAUSE).await,
+                Err(_) => return Some(Failure::Unsent(std::io::ErrorKind::NotConnected.into())),
+            }
+        }
+    }
+
+    /// Answers it without a member.
+    pub(super) fn refuse(&self, refusal: Refusal) {
+        self.proxy.metrics.dropped(&Method::POST, refusal);
+        match refusal {
+            // clientv3 tries again at this text alone, writes included; and nothing was done.
+            Refusal::ZeroEndpoints => self.end(UNAVAILABLE, "there is no connection available"),
+            Refusal::OutcomeUnknown | Refusal::NoAnswer => self.end(UNAVAILABLE, CONNECTION_LOST),
+            Refusal::Loop => self.end(
+                FAILED_PRECONDITION,
+                "proxy: this call has been here before; \
+                 a member advertises a client URL that leads to a proxy",
+            ),
+            Refusal::Client => self.end(INTERNAL, "proxy: the call is incomplete"),
+        }
+    }
+
+    /// This proxy passes reads on, and nothing else.
+    pub(super) fn forbid(&self) {
+        self.end(PERMISSION_DENIED, "proxy: this proxy is read-only");
+    }
+
+    fn end(&self, code: u8, text: &'static str) {
+        let mut state = self.state.lock();
+        if state.over {
+            return;
+        }
+        state.end(true);
+        let head: [(&[u8], &[u8]); 2] =
+            [(b":status", b"200"), (b"content-type", b"application/grpc")];
+        self.client
+            .fields(self.stream, &trailers(code, text, &head), true);
+    }
+}
+
+impl State {
+    /// Keeps some of the body, if it has not become too much.
+    fn keep(&mut self, data: &[u8]) {
+        // What has no place yet is all that there is.
+        let much = KEPT_BYTES_MAX < self.body.len() + data.len() && self.place.is_some();
+        self.torn |= much;
+        match self.answered || self.torn {
+            true => self.body = BytesMut::new(),
+            false => self.body.extend_from_slice(data),
+        }
+    }
+
+    fn end(&mut self, last: bool) {
+        if last {
+            self.over = true;
+            self.place = None;
+            self.told = None;
+        }
+    }
+}
+
+fn trailers(code: u8, text: &'static str, before: &[(&[u8], &[u8])]) -> BytesMut {
+    let mut block = BytesMut::with_capacity(128);
+    for (name, value) in before {
+        hpack::put_field(&mut block, name, value, false);
+    }
+    let code = HeaderValue::from(u16::from(code));
+    hpack::put_field(&mut block, b"grpc-status", code.as_bytes(), false);
+    hpack::put_field(&mut block, b"grpc-message", text.as_bytes(), false);
+    block
+}

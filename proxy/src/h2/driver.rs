@@ -1,0 +1,233 @@
+//! The task that has a connection's socket: reads, has what it reads dealt with, and writes.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use keelson_port::Wire;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{self, Instant, Sleep};
+
+use super::frame::{self, Event, Fault, Frames, PREFACE};
+use super::session::{Flowed, Owner, Session};
+
+/// Read at a time. On the stack: a connection that waits has no buffer.
+const READ_BYTES: usize = 16 * 1024;
+
+/// What the two ends do differently.
+pub(super) trait Side {
+    fn session(&self) -> &Arc<Session>;
+
+    /// The other end says something that is not about the connection as such.
+    fn event(&mut self, event: Event<'_>) -> Result<(), Fault>;
+
+    /// The last stream of the other end that was looked at.
+    fn last_stream(&self) -> u32;
+
+    /// How long to wait, while there is something to look after.
+    fn pause(&self) -> Option<Duration>;
+
+    /// It is time to look after it.
+    fn look(&mut self) {}
+
+    /// How long the other end may be silent before it is asked for a sign of life, and how long that
+    /// may take; `None`: for ever.
+    fn patience(&self) -> Option<(Duration, Duration)>;
+}
+
+/// A connection, its socket included.
+pub(super) struct Driver<S> {
+    socket: Box<dyn Wire>,
+    pub(super) side: S,
+    frames: Frames,
+    /// Of the preface that a client begins with, what is still to come.
+    preface: &'static [u8],
+    /// The other end's first frame has come.
+    greeted: bool,
+    unsent: BytesMut,
+    /// How much of that has gone.
+    gone: usize,
+    unflushed: bool,
+    alarm: Option<(Pin<Box<Sleep>>, Duration)>,
+    heard: Instant,
+    pinged: bool,
+}
+
+impl<S: Side> Driver<S> {
+    /// At a server's end a preface comes first.
+    pub(super) fn new(socket: Box<dyn Wire>, side: S, server: bool) -> Driver<S> {
+        Driver {
+            socket,
+            side,
+            frames: Frames::default(),
+            preface: if server { PREFACE } else { &[] },
+            greeted: false,
+            unsent: BytesMut::new(),
+            gone: 0,
+            unflushed: false,
+            alarm: None,
+            heard: Instant::now(),
+            pinged: false,
+        }
+    }
+
+    /// Ready when the connection has ended.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let read = match self.read(cx) {
+                Ok(read) => read,
+                Err(error) => {
+                    // Farewell, if there is room for it.
+                    let _ = self.write(cx);
+                    return Poll::Ready(Err(error));
+                }
+            };
+            let wrote = self.write(cx)?;
+            if self.gone == self.unsent.len() && self.side.session().is_over() {
+                return Poll::Ready(Ok(()));
+            }
+            if !read && !wrote {
+                break;
+            }
+        }
+        self.look(cx)
+    }
+
+    /// Returns whether there was anything.
+    fn read(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        if !self.side.session().has_room() {
+            // What is read may have to be answered. The socket that takes nothing will wake us.
+            return Ok(false);
+        }
+        let mut space = [MaybeUninit::uninit(); READ_BYTES];
+        let mut buffer = ReadBuf::uninit(&mut space);
+        match Pin::new(&mut self.socket).poll_read(cx, &mut buffer)? {
+            Poll::Pending => return Ok(false),
+            Poll::Ready(()) if buffer.filled().is_empty() => {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            Poll::Ready(()) => {}
+        }
+        self.heard = Instant::now();
+        self.pinged = false;
+        self.arrived(buffer.filled()).map_err(|fault| {
+            let last = self.side.last_stream();
+            let session = self.side.session();
+            session.put(|out| frame::put_goaway(out, last, fault.code, fault.what));
+            io::Error::new(io::ErrorKind::InvalidData, fault)
+        })?;
+        Ok(true)
+    }
+
+    fn arrived(&mut self, mut bytes: &[u8]) -> Result<(), Fault> {
+        let length = self.preface.len().min(bytes.len());
+        if self.preface[..length] != bytes[..length] {
+            return Err(Fault::protocol("no preface"));
+        }
+        self.preface = &self.preface[length..];
+        bytes = &bytes[length..];
+        let (side, greeted) = (&mut self.side, &mut self.greeted);
+        self.frames.take(bytes, |event| {
+            if !*greeted && !matches!(event, Event::Settings(_)) {
+                return Err(Fault::protocol("a connection begins with settings"));
+            }
+            *greeted = true;
+            meet(side, event)
+        })
+    }
+
+    /// Writes as long as there is something. Returns whether there was.
+    fn write(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        let mut wrote = false;
+        loop {
+            if self.gone == self.unsent.len() {
+                self.unsent.clear();
+                self.gone = 0;
+                let session = self.side.session();
+                pass_on(session.take(&mut self.unsent, cx.waker()));
+            }
+            if self.unsent.is_empty() {
+                break;
+            }
+            match Pin::new(&mut self.socket).poll_write(cx, &self.unsent[self.gone..])? {
+                Poll::Pending => break,
+                Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(written) => {
+                    self.gone += written;
+                    self.side.session().wrote(written);
+                    wrote = true;
+                }
+            }
+        }
+        self.unflushed |= wrote;
+        if self.unflushed && Pin::new(&mut self.socket).poll_flush(cx)?.is_ready() {
+            self.unflushed = false;
+        }
+        Ok(wrote)
+    }
+
+    /// Looks after what takes long, and whether the other end is still there.
+    fn look(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let Some(pause) = self.side.pause() else {
+                // What was set before comes to nothing.
+                return Poll::Pending;
+            };
+            let alarm = match &mut self.alarm {
+                Some((alarm, set)) if *set <= pause => alarm,
+                _ => {
+                    let alarm = Box::pin(time::sleep(pause));
+                    &mut self.alarm.insert((alarm, pause)).0
+                }
+            };
+            ready!(alarm.as_mut().poll(cx));
+            self.alarm = None;
+            self.side.look();
+            self.listen()?;
+        }
+    }
+
+    fn listen(&mut self) -> io::Result<()> {
+        let Some((interval, timeout)) = self.side.patience() else {
+            return Ok(());
+        };
+        let silent = self.heard.elapsed();
+        if self.pinged && interval + timeout <= silent {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        if !self.pinged && interval <= silent {
+            self.pinged = true;
+            let session = self.side.session();
+            session.put(|out| frame::put_ping(out, *b"keelson?", false));
+        }
+        Ok(())
+    }
+}
+
+/// What concerns the connection as such, both ends do alike.
+fn meet(side: &mut impl Side, event: Event<'_>) -> Result<(), Fault> {
+    let session = side.session();
+    match event {
+        Event::Settings(settings) => pass_on(session.settings(&settings)?),
+        Event::Window { stream, by } => pass_on(session.grown(stream, by)?),
+        Event::Ping(bytes) => session.put(|out| frame::put_ping(out, bytes, true)),
+        Event::SettingsAck => {}
+        event => side.event(event)?,
+    }
+    Ok(())
+}
+
+/// Tells those whose data has gone on.
+fn pass_on(flowed: Flowed) {
+    for (owner, bytes) in flowed {
+        match owner {
+            Owner::Client(call) => call.reached_client(bytes),
+            Owner::Member(call) => call.reached_member(bytes),
+            Owner::Other(other) => other.has_room(),
+        }
+    }
+}

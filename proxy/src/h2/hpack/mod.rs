@@ -1,0 +1,10 @@
+//! HPACK (RFC 7541), the compression of HTTP/2 header fields: the decoder keeps the peer's dynamic table,
+//! the encoder keeps no state at all, so that a header block can be written by anyone at any time.
+
+mod decoder;
+mod encoder;
+mod huffman;
+mod table;
+
+pub(super) use decoder::{DecodeError, Decoder};
+pub(super) use encoder::put_field;

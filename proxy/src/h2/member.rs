@@ -1,0 +1,305 @@
+//! The HTTP/2 connection to a member; one, which all calls share.
+
+use std::io;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use http::StatusCode;
+use keelson_port::{Protocol, Wire};
+use tokio::time::{self, Instant};
+use tracing::debug;
+
+use super::driver::{Driver, Side};
+use super::frame::{self, Code, Event, Fault, PREFACE, WINDOW, WINDOW_MAX, setting};
+use super::hpack::{self, DecodeError, Decoder};
+use super::session::{End, Owner, Session};
+use crate::address::Address;
+use crate::endpoint::{Endpoint, Standing};
+use crate::exchange::Failure;
+
+/// A stream that its client does not read holds up to so much of a connection's window...
+const STREAM_WINDOW_BYTES: u32 = 128 * 1024;
+/// ...and must not hold up the others: as large as a window may be.
+const CONNECTION_WINDOW_BYTES: u32 = WINDOW_MAX as u32;
+
+/// Of one answer's fields.
+const FIELDS_BYTES_MAX: usize = 64 * 1024;
+
+/// What is never decoded needs no table; what is, is small.
+const TABLE_BYTES: usize = 4096;
+
+/// A member that is gone without a word is noticed while calls wait. Seldom enough for etcd, which
+/// closes connections that ping more often than every 5 s.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Between two looks while answers are awaited; after this long an answer takes long.
+const LOOK: Duration = Duration::from_millis(100);
+const LONG: Duration = Duration::from_millis(200);
+
+/// Between two looks while there are only calls that go on.
+const CALM: Duration = Duration::from_secs(5);
+
+/// Connected when first needed, and again when the connection has ended.
+#[derive(Default)]
+pub(crate) struct Link {
+    session: parking_lot::Mutex<Option<Arc<Session>>>,
+    connecting: tokio::sync::Mutex<()>,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Link {
+    /// The connection, if there is one for new calls.
+    pub(super) fn open(&self) -> Option<Arc<Session>> {
+        let session = self.session.lock();
+        session.clone().filter(|session| session.is_open())
+    }
+
+    /// The connection, which is made when there is none.
+    pub(super) async fn connect(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        timeout: Duration,
+    ) -> io::Result<Arc<Session>> {
+        let _one_at_a_time = self.connecting.lock().await;
+        if let Some(session) = self.open() {
+            return Ok(session);
+        }
+        let socket = socket(&endpoint.address, timeout).await?;
+        let session = Arc::new(session(&endpoint.address));
+        let member = Member {
+            session: Arc::clone(&session),
+            endpoint: Arc::downgrade(endpoint),
+            decoder: Decoder::new(TABLE_BYTES),
+            block: BytesMut::new(),
+        };
+        tokio::spawn(member.live(socket));
+        *self.session.lock() = Some(Arc::clone(&session));
+        Ok(session)
+    }
+
+    /// Lets it go; calls in flight end as they may.
+    pub(crate) fn close(&self) {
+        if let Some(session) = self.session.lock().take() {
+            session.close_gently();
+        }
+    }
+}
+
+async fn socket(address: &Address, timeout: Duration) -> io::Result<Box<dyn Wire>> {
+    let socket = address.connect(timeout).await?;
+    let Some(tls) = address.tls() else {
+        return Ok(Box::new(socket));
+    };
+    let shaking = tls.connect(address.host(), Protocol::Http2, socket);
+    Ok(Box::new(time::timeout(timeout, shaking).await??))
+}
+
+/// With all that is said first.
+fn session(address: &Address) -> Session {
+    let mut prefix = BytesMut::with_capacity(64);
+    let authority = address.to_string();
+    for (name, value) in [
+        (":method", "POST"),
+        (":scheme", address.scheme()),
+        (":authority", &authority),
+    ] {
+        hpack::put_field(&mut prefix, name.as_bytes(), value.as_bytes(), false);
+    }
+    let windows = [STREAM_WINDOW_BYTES, CONNECTION_WINDOW_BYTES];
+    let session = Session::new(End::Client, windows, prefix.freeze());
+    session.put(|out| {
+        out.extend_from_slice(PREFACE);
+        frame::put_settings(
+            out,
+            &[
+                (setting::ENABLE_PUSH, 0),
+                (setting::INITIAL_WINDOW, STREAM_WINDOW_BYTES),
+                (setting::FIELDS_BYTES_MAX, FIELDS_BYTES_MAX as u32),
+            ],
+        );
+        frame::put_window(out, 0, CONNECTION_WINDOW_BYTES - WINDOW);
+    });
+    session
+}
+
+/// Our end of a connection to a member.
+struct Member {
+    session: Arc<Session>,
+    endpoint: Weak<Endpoint>,
+    decoder: Decoder,
+    /// Fields as they go to a client; empty.
+    block: BytesMut,
+}
+
+impl Member {
+    async fn live(self, socket: Box<dyn Wire>) {
+        let mut driver = Driver::new(socket, self, false);
+        let ended = std::future::poll_fn(|cx| driver.poll(cx)).await;
+        if let Err(error) = &ended {
+            debug!(%error, "an HTTP/2 connection to a member ended");
+        }
+        let kind = ended.err().map_or(io::ErrorKind::NotConnected, |error| error.kind());
+        for (owner, unsent) in driver.side.session.close() {
+            if let Owner::Member(call) = owner {
+                call.failed(match unsent {
+                    true => Failure::Unsent(kind.into()),
+                    false => Failure::Unanswered(kind.into()),
+                });
+            }
+        }
+    }
+
+    fn headers(&mut self, stream: u32, end: bool, block: &[u8]) -> Result<(), Fault> {
+        let passed_on = &mut self.block;
+        passed_on.clear();
+        let mut status = None;
+        let decoded = self
+            .decoder
+            .decode(block, FIELDS_BYTES_MAX, |name, value, sensitive| {
+                match name {
+                    b":status" => status = StatusCode::from_bytes(value).ok(),
+                    _ if is_hop_by_hop(name) => return,
+                    _ => {}
+                }
+                hpack::put_field(passed_on, name, value, sensitive);
+            });
+        match decoded {
+            Ok(()) => {}
+            Err(DecodeError::Malformed) => {
+                return Err(Fault::new(Code::COMPRESSION_ERROR, "malformed fields"));
+            }
+            Err(DecodeError::TooLarge) => {
+                if let Some(Owner::Member(call)) = self.session.was_reset(stream) {
+                    let cancel = Code::CANCEL;
+                    self.session
+                        .put(|out| frame::put_reset(out, stream, cancel));
+                    call.failed(Failure::Unanswered(io::ErrorKind::InvalidData.into()));
+                }
+                return Ok(());
+            }
+        }
+        if status.is_some_and(|status| status.is_informational()) {
+            return Ok(());
+        }
+        if let Some(Owner::Member(call)) = self.session.answers(stream) {
+            call.fields(passed_on, status.unwrap_or(StatusCode::OK), end);
+        }
+        if end {
+            self.session.answered(stream);
+        }
+        Ok(())
+    }
+
+    fn data(&mut self, stream: u32, end: bool, data: &[u8], flow: u32) -> Result<(), Fault> {
+        let Some(Owner::Member(call)) = self.session.received(stream, flow, end)? else {
+            return Ok(());
+        };
+        let gone = call.answer(data, end);
+        let padding = flow as usize - data.len();
+        self.session.consumed(stream, gone + padding);
+        if end {
+            self.session.answered(stream);
+        }
+        Ok(())
+    }
+}
+
+/// Fields that concern one connection; HTTP/2 has none, but some senders do not know it.
+pub(super) fn is_hop_by_hop(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b"connection"
+            | b"host"
+            | b"keep-alive"
+            | b"proxy-authenticate"
+            | b"proxy-authorization"
+            | b"proxy-connection"
+            | b"te"
+            | b"trailer"
+            | b"transfer-encoding"
+            | b"upgrade"
+    )
+}
+
+impl Side for Member {
+    fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
+    fn event(&mut self, event: Event<'_>) -> Result<(), Fault> {
+        match event {
+            Event::Headers { stream, end, block } => self.headers(stream, end, block)?,
+            Event::Data {
+                stream,
+                end,
+                data,
+                flow,
+            } => self.data(stream, end, data, flow)?,
+            Event::Reset { stream, code } => {
+                if let Some(Owner::Member(call)) = self.session.was_reset(stream) {
+                    call.failed(refused_or_not(code));
+                }
+            }
+            Event::GoAway { last, code } => {
+                debug!(code = code.0, "a member says goodbye");
+                for owner in self.session.went_away(last) {
+                    if let Owner::Member(call) = owner {
+                        call.failed(Failure::Unsent(io::ErrorKind::ConnectionRefused.into()));
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn last_stream(&self) -> u32 {
+        0
+    }
+
+    fn pause(&self) -> Option<Duration> {
+        match self.session.awaits() {
+            true => Some(LOOK),
+            false => (0 < self.session.streams()).then_some(CALM),
+        }
+    }
+
+    /// Whoever takes long is looked at; reads leave a member that turns out to be gone.
+    fn look(&mut self) {
+        let Some(then) = Instant::now().checked_sub(LONG) else {
+            return;
+        };
+        let overdue = self.session.awaiting_since(then);
+        let Some(endpoint) = self.endpoint.upgrade().filter(|_| !overdue.is_empty()) else {
+            return;
+        };
+        endpoint.suspect();
+        if matches!(endpoint.standing(), Standing::Well | Standing::Sick) {
+            return;
+        }
+        for (stream, owner) in overdue {
+            if let Owner::Member(call) = owner {
+                call.leave(&self.session, stream);
+            }
+        }
+    }
+
+    fn patience(&self) -> Option<(Duration, Duration)> {
+        (0 < self.session.streams()).then_some((PING_INTERVAL, PING_TIMEOUT))
+    }
+}
+
+/// RFC 9113, 8.7.
+fn refused_or_not(code: Code) -> Failure {
+    match code {
+        Code::REFUSED_STREAM => Failure::Unsent(io::ErrorKind::ConnectionRefused.into()),
+        _ => Failure::Unanswered(io::ErrorKind::ConnectionReset.into()),
+    }
+}

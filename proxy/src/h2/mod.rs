@@ -1,0 +1,23 @@
+//! HTTP/2, at both ends of a proxy: clients' connections, and one to each member.
+//!
+//! Written by hand because of what it is for: nearly everything that passes here is a gRPC call, a few
+//! hundred bytes each way, and a general server and client spend twenty times longer on it than the
+//! copying takes. Here a call's fields go from one connection's compression straight into the other's,
+//! its data from where it was read to where it is written, and what many clients send in the same
+//! moment goes to the member in one write.
+//!
+//! `frame` and `hpack` are the wire, `session` what both ends of a connection share, `driver` the task
+//! that has the socket. `client` and `member` are the two kinds of connections. `call` is a gRPC call
+//! on its way between them, `other` a request that is none.
+
+mod call;
+mod client;
+mod driver;
+mod frame;
+mod hpack;
+mod member;
+mod other;
+mod session;
+
+pub(crate) use client::serve;
+pub(crate) use member::Link;

@@ -1,0 +1,626 @@
+//! An HTTP/2 connection as all who use it see it: what is to be sent, the windows, the streams.
+//!
+//! The task that has the socket (`driver`) reads and writes; answers and calls of other connections
+//! are put in here by the tasks that they come from, so that whatever gathers between two turns of
+//! the task goes out in one write. Nothing here waits: what a window does not let pass stays with its
+//! stream, and the sender's own window is opened again only when it has gone.
+//!
+//! No lock of another connection or call is taken under this one's.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::task::Waker;
+
+use bytes::{Buf, Bytes, BytesMut};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::call::Call;
+use super::frame::{self, Code, Fault, Settings, WINDOW, WINDOW_MAX, setting};
+use super::other::Other;
+
+/// With more than this to be sent, data waits with its stream, and nothing is read that may have to
+/// be answered.
+const UNSENT_BYTES_MAX: usize = 64 * 1024;
+
+/// With more than this, nothing new is begun.
+const OUT_BYTES_MAX: usize = 1024 * 1024;
+
+/// A larger buffer is not kept when it is empty.
+const KEPT_BYTES: usize = 4 * 1024;
+
+/// At which end of the connection we are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// A client has made it, for calls.
+    Server,
+    /// We have made it, to a member.
+    Client,
+}
+
+/// Whose a stream is.
+#[derive(Clone)]
+pub(super) enum Owner {
+    /// A call, seen from its client.
+    Client(Arc<Call>),
+    /// A call, seen from the member that answers it.
+    Member(Arc<Call>),
+    /// A request that is not a call.
+    Other(Arc<Other>),
+}
+
+/// Data that had to wait has gone, so that its sender may send as much again.
+pub(super) type Flowed = Vec<(Owner, usize)>;
+
+/// A connection's shared half.
+pub(crate) struct Session {
+    end: End,
+    /// What the other end may send on a stream, before it is let in again; and in all.
+    windows: [u32; 2],
+    /// The fields that every call begins with here.
+    prefix: Bytes,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    out: BytesMut,
+    /// The driver's, when it sleeps.
+    waker: Option<Waker>,
+    /// What the other end lets us send in all.
+    window: i64,
+    /// The same of a new stream.
+    stream_window: i64,
+    streams_max: usize,
+    streams: HashMap<u32, Stream>,
+    /// Streams whose data waits for something that is not their own window.
+    held_up: VecDeque<u32>,
+    /// Received and gone on, and not let in again yet.
+    uncredited: u32,
+    next_stream: u32,
+    /// Calls whose answer has not begun.
+    awaiting: usize,
+    /// There will be no new streams.
+    closing: bool,
+    closed: bool,
+    /// Bytes that the driver has taken, and that the kernel has got, ever.
+    taken: u64,
+    written: u64,
+}
+
+struct Stream {
+    owner: Owner,
+    /// What the other end lets us send.
+    window: i64,
+    pending: VecDeque<Bytes>,
+    /// How we end it once nothing is pending.
+    last: Option<Last>,
+    /// It is in `held_up`.
+    listed: bool,
+    /// We have said all.
+    ended: bool,
+    /// The other end has.
+    heard_all: bool,
+    /// What the other end may still send.
+    left: i64,
+    /// Received and not gone on.
+    held: u32,
+    /// Gone on, and not let in again.
+    uncredited: u32,
+    /// Where it begins among all bytes that are sent.
+    starts: u64,
+    /// Since when its answer is awaited.
+    awaits: Option<Instant>,
+}
+
+/// How a stream is ended.
+enum Last {
+    Data,
+    Trailers(Bytes),
+}
+
+/// Why a call cannot be begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoStream {
+    /// The connection has ended, or is about to.
+    Closed,
+    /// The other end wants no more at a time, or takes no more.
+    Full,
+}
+
+impl Session {
+    pub(super) fn new(end: End, windows: [u32; 2], prefix: Bytes) -> Session {
+        Session {
+            end,
+            windows,
+            prefix,
+            state: Mutex::new(State {
+                window: i64::from(WINDOW),
+                stream_window: i64::from(WINDOW),
+                streams_max: usize::MAX,
+                next_stream: 1,
+                ..State::default()
+            }),
+        }
+    }
+
+    /// Sends something that belongs to no stream's data.
+    pub(super) fn put(&self, put: impl FnOnce(&mut BytesMut)) {
+        self.state.lock().put(put);
+    }
+
+    /// The other end has begun a stream.
+    pub(super) fn accept(&self, stream: u32, owner: Owner, heard_all: bool) {
+        let mut state = self.state.lock();
+        let mut new = self.stream(&state, owner);
+        new.heard_all = heard_all;
+        state.streams.insert(stream, new);
+    }
+
+    /// Begins a stream for a call, with its fields and what there is of its body. Returns the stream,
+    /// and how much of the body has gone.
+    pub(super) fn begin(
+        &self,
+        call: &Arc<Call>,
+        fields: &[u8],
+        body: &[u8],
+        whole: bool,
+    ) -> Result<(u32, usize), NoStream> {
+        let mut state = self.state.lock();
+        if state.closing || state.closed {
+            return Err(NoStream::Closed);
+        }
+        if state.streams_max <= state.streams.len() || OUT_BYTES_MAX < state.out.len() {
+            return Err(NoStream::Full);
+        }
+        let id = state.next_stream;
+        state.next_stream += 2;
+        // After the last number there is; calls make another connection then.
+        state.closing = (1 << 31) <= state.next_stream;
+        let mut new = self.stream(&state, Owner::Member(Arc::clone(call)));
+        new.awaits = Some(Instant::now());
+        new.ended = whole && body.is_empty();
+        let (fields, ended) = ([&self.prefix, fields], new.ended);
+        state.put(|out| frame::put_headers(out, id, fields, ended));
+        state.streams.insert(id, new);
+        state.awaiting += 1;
+        let gone = match body.is_empty() {
+            true => 0,
+            false => self.send(&mut state, id, body, whole),
+        };
+        Ok((id, gone))
+    }
+
+    fn stream(&self, state: &State, owner: Owner) -> Stream {
+        Stream {
+            owner,
+            window: state.stream_window,
+            pending: VecDeque::new(),
+            last: None,
+            listed: false,
+            ended: false,
+            heard_all: false,
+            left: i64::from(self.windows[0]),
+            held: 0,
+            uncredited: 0,
+            starts: state.taken + state.out.len() as u64,
+            awaits: None,
+        }
+    }
+
+    /// Sends data. Returns how much of it has gone; the rest goes when it may.
+    pub(super) fn data(&self, stream: u32, data: &[u8], last: bool) -> usize {
+        self.send(&mut self.state.lock(), stream, data, last)
+    }
+
+    fn send(&self, state: &mut State, id: u32, data: &[u8], last: bool) -> usize {
+        let Some((known, mut outlet)) = state.outlet(id).filter(|(known, _)| !known.ended) else {
+            // Nobody wants it any more.
+            return data.len();
+        };
+        let waits = !known.pending.is_empty();
+        let gone = match waits {
+            true => 0,
+            false => outlet.send(id, known, data, last),
+        };
+        if gone < data.len() {
+            known.pending.push_back(Bytes::copy_from_slice(&data[gone..]));
+        }
+        if !known.pending.is_empty() {
+            known.last = last.then_some(Last::Data);
+            let listed = !known.listed && 0 < known.window;
+            known.listed |= listed;
+            if listed {
+                state.held_up.push_back(id);
+            }
+        }
+        state.wake();
+        self.said_all(state, id);
+        gone
+    }
+
+    /// Sends fields: before all data, or after it.
+    pub(super) fn fields(&self, stream: u32, block: &[u8], last: bool) {
+        let mut state = self.state.lock();
+        let Some(known) = state.streams.get_mut(&stream) else {
+            return;
+        };
+        if last && !known.pending.is_empty() {
+            known.last = Some(Last::Trailers(Bytes::copy_from_slice(block)));
+            return;
+        }
+        known.ended |= last;
+        state.put(|out| frame::put_headers(out, stream, [block, &[]], last));
+        self.said_all(&mut state, stream);
+    }
+
+    /// A client's stream is over when we have said all, whatever it still wants to say.
+    fn said_all(&self, state: &mut State, id: u32) {
+        let is_over = |known: &Stream| known.ended && self.end == End::Server;
+        if state.streams.get(&id).is_some_and(is_over)
+            && let Some(known) = self.remove(state, id)
+            && !known.heard_all
+        {
+            state.put(|out| frame::put_reset(out, id, Code::NO_ERROR));
+        }
+    }
+
+    /// A stream of ours is over when its answer is, whatever we still had to say.
+    pub(super) fn answered(&self, stream: u32) {
+        let mut state = self.state.lock();
+        if let Some(known) = self.remove(&mut state, stream)
+            && !known.ended
+        {
+            state.put(|out| frame::put_reset(out, stream, Code::CANCEL));
+        }
+    }
+
+    /// Ends a stream at once; nothing more is sent, and what comes is dropped.
+    pub(super) fn reset(&self, stream: u32, code: Code) {
+        let mut state = self.state.lock();
+        if self.remove(&mut state, stream).is_some() {
+            state.put(|out| frame::put_reset(out, stream, code));
+        }
+    }
+
+    /// The other end has ended a stream at once. Returns whose it was.
+    pub(super) fn was_reset(&self, stream: u32) -> Option<Owner> {
+        let removed = self.remove(&mut self.state.lock(), stream);
+        removed.map(|known| known.owner)
+    }
+
+    fn remove(&self, state: &mut State, id: u32) -> Option<Stream> {
+        let known = state.streams.remove(&id)?;
+        state.awaiting -= usize::from(known.awaits.is_some());
+        self.credit(state, known.held);
+        Some(known)
+    }
+
+    /// How many streams there are.
+    pub(super) fn streams(&self) -> usize {
+        self.state.lock().streams.len()
+    }
+
+    /// Whether nothing waits to be sent on a stream.
+    pub(super) fn is_clear(&self, stream: u32) -> bool {
+        let state = self.state.lock();
+        let pending = |known: &Stream| !known.pending.is_empty();
+        !state.streams.get(&stream).is_some_and(pending)
+    }
+
+    /// An answer has begun, or goes on with fields. Returns whose it is.
+    pub(super) fn answers(&self, stream: u32) -> Option<Owner> {
+        let mut state = self.state.lock();
+        let known = state.streams.get_mut(&stream)?;
+        let awaited = known.awaits.take().is_some();
+        let owner = known.owner.clone();
+        state.awaiting -= usize::from(awaited);
+        Some(owner)
+    }
+
+    /// Data has come. Returns whose it is; `None`: nobody's any more.
+    pub(super) fn received(
+        &self,
+        stream: u32,
+        flow: u32,
+        end: bool,
+    ) -> Result<Option<Owner>, Fault> {
+        let mut state = self.state.lock();
+        let Some(known) = state.streams.get_mut(&stream) else {
+            self.credit(&mut state, flow);
+            return Ok(None);
+        };
+        if known.heard_all {
+            return Err(Fault::new(Code::STREAM_CLOSED, "data after the end"));
+        }
+        if known.awaits.is_some() {
+            return Err(Fault::protocol("data before fields"));
+        }
+        known.left -= i64::from(flow);
+        if known.left < 0 {
+            let what = "more data than the window holds";
+            return Err(Fault::new(Code::FLOW_CONTROL_ERROR, what));
+        }
+        known.held += flow;
+        known.heard_all = end;
+        Ok(Some(known.owner.clone()))
+    }
+
+    /// So much of what has come for a stream has gone on.
+    pub(super) fn consumed(&self, stream: u32, bytes: usize) {
+        let mut state = self.state.lock();
+        let Some(known) = state.streams.get_mut(&stream) else {
+            return;
+        };
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(known.held);
+        known.held -= bytes;
+        known.uncredited += bytes;
+        let by = known.uncredited;
+        if !known.heard_all && self.windows[0] / 2 <= by {
+            known.uncredited = 0;
+            known.left += i64::from(by);
+            state.put(|out| frame::put_window(out, stream, by));
+        }
+        self.credit(&mut state, bytes);
+    }
+
+    /// The same for the window of the connection.
+    fn credit(&self, state: &mut State, bytes: u32) {
+        state.uncredited += bytes;
+        let by = state.uncredited;
+        if self.windows[1] / 2 <= by {
+            state.uncredited = 0;
+            state.put(|out| frame::put_window(out, 0, by));
+        }
+    }
+
+    /// The other end's wishes.
+    pub(super) fn settings(&self, settings: &Settings<'_>) -> Result<Flowed, Fault> {
+        let mut state = self.state.lock();
+        for (number, value) in settings.iter() {
+            match number {
+                setting::INITIAL_WINDOW => state.new_windows(i64::from(value))?,
+                setting::CONCURRENT_STREAMS_MAX => {
+                    state.streams_max = usize::try_from(value).unwrap_or(usize::MAX);
+                }
+                // Larger frames than anybody must take are never sent.
+                setting::FRAME_BYTES_MAX if value < 16_384 || 1 << 24 <= value => {
+                    return Err(Fault::protocol("an impossible size of frames"));
+                }
+                _ => {}
+            }
+        }
+        state.put(frame::put_settings_ack);
+        Ok(self.pump(&mut state))
+    }
+
+    /// The other end lets us send more.
+    pub(super) fn grown(&self, stream: u32, by: u32) -> Result<Flowed, Fault> {
+        let mut state = self.state.lock();
+        let by = i64::from(by);
+        if stream == 0 {
+            state.window += by;
+            if WINDOW_MAX < state.window {
+                let what = "a window is too large";
+                return Err(Fault::new(Code::FLOW_CONTROL_ERROR, what));
+            }
+        } else if let Some(known) = state.streams.get_mut(&stream) {
+            known.window += by;
+            if WINDOW_MAX < known.window {
+                let what = "a stream's window is too large";
+                return Err(Fault::new(Code::FLOW_CONTROL_ERROR, what));
+            }
+            let list = !known.pending.is_empty() && !known.listed;
+            known.listed |= list;
+            if list {
+                state.held_up.push_back(stream);
+            }
+        }
+        Ok(self.pump(&mut state))
+    }
+
+    /// Sends what was held up, as far as it may go now; every stream in its turn.
+    fn pump(&self, state: &mut State) -> Flowed {
+        let mut flowed = vec![];
+        for _ in 0..state.held_up.len() {
+            let Some(id) = state.held_up.pop_front() else {
+                break;
+            };
+            let Some((known, mut outlet)) = state.outlet(id) else {
+                continue;
+            };
+            let gone = outlet.send_pending(id, known);
+            let again = !known.pending.is_empty() && 0 < known.window;
+            known.listed = again;
+            if 0 < gone {
+                flowed.push((known.owner.clone(), gone));
+            }
+            if again {
+                state.held_up.push_back(id);
+            }
+            state.wake();
+            self.said_all(state, id);
+        }
+        flowed
+    }
+
+    /// Whether there is room for what may have to be said to what is read.
+    pub(super) fn has_room(&self) -> bool {
+        self.state.lock().out.len() < UNSENT_BYTES_MAX
+    }
+
+    /// Takes what is to be sent, in exchange for an empty buffer. When there is nothing, the waker is
+    /// woken as soon as there is.
+    pub(super) fn take(&self, buffer: &mut BytesMut, waker: &Waker) -> Flowed {
+        debug_assert!(buffer.is_empty(), "it is lost");
+        let mut state = self.state.lock();
+        let flowed = self.pump(&mut state);
+        if state.out.is_empty() {
+            state.waker = Some(waker.clone());
+            if KEPT_BYTES < buffer.capacity() {
+                *buffer = BytesMut::new();
+            }
+        } else {
+            state.taken += state.out.len() as u64;
+            std::mem::swap(&mut state.out, buffer);
+        }
+        flowed
+    }
+
+    /// The kernel has got so much.
+    pub(super) fn wrote(&self, bytes: usize) {
+        self.state.lock().written += bytes as u64;
+    }
+
+    /// There will be no new streams.
+    pub(super) fn close_gently(&self) {
+        let mut state = self.state.lock();
+        state.closing = true;
+        state.wake();
+    }
+
+    /// Whether new streams can be begun.
+    pub(super) fn is_open(&self) -> bool {
+        let state = self.state.lock();
+        !state.closing && !state.closed
+    }
+
+    /// Whether there is nothing left to do, ever.
+    pub(super) fn is_over(&self) -> bool {
+        let state = self.state.lock();
+        state.closing && state.streams.is_empty() && state.out.is_empty()
+    }
+
+    /// The other end has not looked at streams after this one, and will not.
+    pub(super) fn went_away(&self, last: u32) -> Vec<Owner> {
+        let mut state = self.state.lock();
+        state.closing = true;
+        let unseen: Vec<_> = state.streams.keys().copied().collect();
+        let unseen = unseen.into_iter().filter(|id| last < *id);
+        let unseen: Vec<_> = unseen
+            .filter_map(|id| self.remove(&mut state, id))
+            .collect();
+        unseen.into_iter().map(|known| known.owner).collect()
+    }
+
+    /// The connection has ended. Returns whose streams end with it, and of which of them the other
+    /// end has surely got nothing.
+    pub(super) fn close(&self) -> Vec<(Owner, bool)> {
+        let mut state = self.state.lock();
+        state.closed = true;
+        state.out = BytesMut::new();
+        state.awaiting = 0;
+        state.held_up.clear();
+        let written = state.written;
+        let streams = std::mem::take(&mut state.streams);
+        drop(state);
+        let ended = streams.into_values();
+        ended
+            .map(|known| (known.owner, written <= known.starts))
+            .collect()
+    }
+
+    /// Whether any answer has not begun.
+    pub(super) fn awaits(&self) -> bool {
+        0 < self.state.lock().awaiting
+    }
+
+    /// The calls whose answer is awaited since then, or longer.
+    pub(super) fn awaiting_since(&self, then: Instant) -> Vec<(u32, Owner)> {
+        let state = self.state.lock();
+        let overdue = |known: &Stream| known.awaits.is_some_and(|since| since <= then);
+        let all = state.streams.iter();
+        all.filter(|(_, known)| overdue(known))
+            .map(|(id, known)| (*id, known.owner.clone()))
+            .collect()
+    }
+}
+
+/// What all data goes through.
+struct Outlet<'a> {
+    out: &'a mut BytesMut,
+    window: &'a mut i64,
+}
+
+impl Outlet<'_> {
+    /// Sends what may go. Returns how much that is.
+    fn send(&mut self, id: u32, known: &mut Stream, data: &[u8], last: bool) -> usize {
+        let mut gone = 0;
+        loop {
+            let rest = &data[gone..];
+            let room = UNSENT_BYTES_MAX.saturating_sub(self.out.len());
+            let window = usize::try_from(known.window.min(*self.window)).unwrap_or(0);
+            let part = rest.len().min(room).min(window).min(frame::FRAME_BYTES_MAX);
+            let ends = last && part == rest.len();
+            if part == 0 && !ends {
+                return gone;
+            }
+            frame::put_data(self.out, id, &rest[..part], ends);
+            gone += part;
+            known.window -= part as i64;
+            *self.window -= part as i64;
+            known.ended = ends;
+            if gone == data.len() {
+                return gone;
+            }
+        }
+    }
+
+    fn send_pending(&mut self, id: u32, known: &mut Stream) -> usize {
+        let mut gone = 0;
+        while let Some(mut part) = known.pending.pop_front() {
+            let last = known.pending.is_empty() && matches!(known.last, Some(Last::Data));
+            let sent = self.send(id, known, &part, last);
+            gone += sent;
+            part.advance(sent);
+            if !part.is_empty() {
+                known.pending.push_front(part);
+                return gone;
+            }
+        }
+        if let Some(Last::Trailers(block)) = known.last.take() {
+            frame::put_headers(self.out, id, [&block, &[]], true);
+            known.ended = true;
+        }
+        gone
+    }
+}
+
+impl State {
+    fn put(&mut self, put: impl FnOnce(&mut BytesMut)) {
+        if !self.closed {
+            put(&mut self.out);
+            self.wake();
+        }
+    }
+
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    fn outlet(&mut self, id: u32) -> Option<(&mut Stream, Outlet<'_>)> {
+        let (out, window) = (&mut self.out, &mut self.window);
+        let known = self.streams.get_mut(&id)?;
+        Some((known, Outlet { out, window }))
+    }
+
+    fn new_windows(&mut self, window: i64) -> Result<(), Fault> {
+        let by = window - self.stream_window;
+        self.stream_window = window;
+        let mut largest = window;
+        for (id, known) in &mut self.streams {
+            known.window += by;
+            largest = largest.max(known.window);
+            if !known.pending.is_empty() && !known.listed && 0 < known.window {
+                known.listed = true;
+                self.held_up.push_back(*id);
+            }
+        }
+        match largest <= WINDOW_MAX {
+            true => Ok(()),
+            false => Err(Fault::new(Code::FLOW_CONTROL_ERROR, "a window is too large")),
+        }
+    }
+}
