@@ -91,7 +91,10 @@ impl Client {
         session.put(|out| {
             let settings = [
                 (setting::FIELDS_BYTES_MAX, fields_bytes_max),
-                (setting::CONCURRENT_STREAMS_MAX, limits.concurrent_streams_max),
+                (
+                    setting::CONCURRENT_STREAMS_MAX,
+                    limits.concurrent_streams_max,
+                ),
             ];
             let unlimited = limits.concurrent_streams_max == u32::MAX;
             frame::put_settings(out, &settings[..2 - usize::from(unlimited)]);
@@ -248,7 +251,8 @@ impl Side for Client {
             }
             Event::Pong(LAST_PING) => {
                 let last = self.last;
-                self.session.put(|out| frame::put_goaway(out, last, Code::NO_ERROR, ""));
+                self.session
+                    .put(|out| frame::put_goaway(out, last, Code::NO_ERROR, ""));
                 self.session.close_gently();
                 Ok(())
             }
@@ -261,7 +265,8 @@ impl Side for Client {
     }
 
     fn pause(&self) -> Option<Duration> {
-        self.keepalive.map(|(interval, timeout)| interval.min(timeout))
+        self.keepalive
+            .map(|(interval, timeout)| interval.min(timeout))
     }
 
     fn patience(&self) -> Option<(Duration, Duration)> {

@@ -391,23 +391,12 @@ fn put_head(out: &mut BytesMut, length: usize, kind: u8, flags: u8, stream: u32)
 }
 
 /// A block of fields, in parts that lie one behind the other.
-pub(super) fn put_headers(
-    out: &mut BytesMut,
-    stream: u32,
-    parts: [&[u8]; 2],
-    end: bool,
-) {
+pub(super) fn put_headers(out: &mut BytesMut, stream: u32, parts: [&[u8]; 2], end: bool) {
     put_headers_in(out, stream, parts, end, FRAME_BYTES_MAX);
 }
 
 /// The same in frames of a certain size.
-fn put_headers_in(
-    out: &mut BytesMut,
-    stream: u32,
-    parts: [&[u8]; 2],
-    end: bool,
-    frame_max: usize,
-) {
+fn put_headers_in(out: &mut BytesMut, stream: u32, parts: [&[u8]; 2], end: bool, frame_max: usize) {
     let end = if end { END_STREAM } else { 0 };
     let length = parts[0].len() + parts[1].len();
     if length <= frame_max {
@@ -420,7 +409,11 @@ fn put_headers_in(
     let block = parts.concat();
     let mut frames = block.chunks(frame_max).enumerate().peekable();
     while let Some((place, part)) = frames.next() {
-        let last = if frames.peek().is_none() { END_HEADERS } else { 0 };
+        let last = if frames.peek().is_none() {
+            END_HEADERS
+        } else {
+            0
+        };
         match place {
             0 => put_head(out, part.len(), HEADERS, last | end, stream),
             _ => put_head(out, part.len(), CONTINUATION, last, stream),
@@ -534,7 +527,10 @@ mod tests {
                 b"\0\0\x09\x01\x2d\0\0\0\x01\x01\0\0\0\0\x10ab\0",
                 "Headers { stream: 1, end: true, block: [97, 98] }",
             ),
-            (b"\0\0\x01\x2a\0\0\0\0\x01x\0\0\0\x04\x01\0\0\0\0", "SettingsAck"),
+            (
+                b"\0\0\x01\x2a\0\0\0\0\x01x\0\0\0\x04\x01\0\0\0\0",
+                "SettingsAck",
+            ),
         ];
         for (sent, expected) in cases {
             assert_eq!(heard(sent, 1).unwrap(), [expected]);

@@ -145,7 +145,9 @@ impl Member {
         if let Err(error) = &ended {
             debug!(%error, "an HTTP/2 connection to a member ended");
         }
-        let kind = ended.err().map_or(io::ErrorKind::NotConnected, |error| error.kind());
+        let kind = ended
+            .err()
+            .map_or(io::ErrorKind::NotConnected, |error| error.kind());
         for (owner, unsent) in driver.side.session.close() {
             if let Owner::Member(call) = owner {
                 call.failed(match unsent {

@@ -168,17 +168,18 @@ pub(super) fn parts(block: &[u8], method: &[u8], authority: &[u8]) -> Option<Par
     *request.method_mut() = Method::from_bytes(method).ok()?;
     let mut malformed = false;
     let mut path = None;
-    let read = Decoder::new(0).decode(block, usize::MAX, |name, value, sensitive| {
-        match name {
-            b":path" => path = Some(Bytes::copy_from_slice(value)),
-            _ => match (HeaderName::from_lowercase(name), HeaderValue::from_bytes(value)) {
-                (Ok(name), Ok(mut value)) => {
-                    value.set_sensitive(sensitive);
-                    request.headers_mut().append(name, value);
-                }
-                _ => malformed = true,
-            },
-        }
+    let read = Decoder::new(0).decode(block, usize::MAX, |name, value, sensitive| match name {
+        b":path" => path = Some(Bytes::copy_from_slice(value)),
+        _ => match (
+            HeaderName::from_lowercase(name),
+            HeaderValue::from_bytes(value),
+        ) {
+            (Ok(name), Ok(mut value)) => {
+                value.set_sensitive(sensitive);
+                request.headers_mut().append(name, value);
+            }
+            _ => malformed = true,
+        },
     });
     if malformed || read.is_err() {
         return None;

@@ -224,7 +224,9 @@ impl Session {
             false => outlet.send(id, known, data, last),
         };
         if gone < data.len() {
-            known.pending.push_back(Bytes::copy_from_slice(&data[gone..]));
+            known
+                .pending
+                .push_back(Bytes::copy_from_slice(&data[gone..]));
         }
         if !known.pending.is_empty() {
             known.last = last.then_some(Last::Data);
@@ -620,7 +622,13 @@ impl State {
         }
         match largest <= WINDOW_MAX {
             true => Ok(()),
-            false => Err(Fault::new(Code::FLOW_CONTROL_ERROR, "a window is too large")),
+            false => Err(Fault::new(
+                Code::FLOW_CONTROL_ERROR,
+                "a window is too large",
+            )),
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ mod forwarding;
 mod gateway;
 mod leader;
 mod membership;
+mod multiplexed;
 mod plain;
 mod real;
 mod support;

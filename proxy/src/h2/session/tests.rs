@@ -1,0 +1,355 @@
+//! What a session lets out, and when.
+
+use std::sync::Arc;
+use std::task::Waker;
+
+use bytes::{Bytes, BytesMut};
+use http::Request;
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::{MembersFrom, ProxyConfig};
+use crate::h2::frame::{Event, Frames};
+use crate::proxy::Proxy;
+
+fn proxy() -> Arc<Proxy> {
+    let config = ProxyConfig::new(MembersFrom::Clients(vec![]));
+    Arc::new(Proxy::new(config, vec![]))
+}
+
+fn session(end: End) -> Arc<Session> {
+    Arc::new(Session::new(end, [1000, 4000], Bytes::new()))
+}
+
+/// A stream that a client has begun, and that nobody answers.
+fn accept(session: &Arc<Session>, stream: u32, heard_all: bool) {
+    let (parts, ()) = Request::new(()).into_parts();
+    let client = ([127, 0, 0, 1], 1).into();
+    let other = Other::new(&proxy(), session, stream, client, parts);
+    session.accept(stream, Owner::Other(other), heard_all);
+}
+
+fn begin(session: &Arc<Session>, body: &[u8], whole: bool) -> Result<(u32, usize), NoStream> {
+    let asked = super::super::call::Asked {
+        fields: Bytes::from_static(b"fields"),
+        read: true,
+        unary: true,
+    };
+    let client = self::session(End::Server);
+    let call = Call::new(&proxy(), &client, 1, asked);
+    session.begin(&call, b"fields", body, whole)
+}
+
+/// What has been sent since, in words; data as how much it is.
+fn sent(session: &Session) -> Vec<String> {
+    let mut told = vec![];
+    let mut frames = Frames::default();
+    loop {
+        let mut buffer = BytesMut::new();
+        session.take(&mut buffer, Waker::noop());
+        if buffer.is_empty() {
+            return told;
+        }
+        let heard = frames.take(&buffer, |event| {
+            told.push(match event {
+                Event::Headers { stream, end, .. } => format!("fields {stream}{}", mark(end)),
+                Event::Data {
+                    stream, end, data, ..
+                } => {
+                    format!("data {stream} {}{}", data.len(), mark(end))
+                }
+                Event::Window { stream, by } => format!("window {stream} {by}"),
+                Event::Reset { stream, code } => format!("reset {stream} {}", code.0),
+                Event::SettingsAck => "ack".to_owned(),
+                other => format!("{other:?}"),
+            });
+            Ok(())
+        });
+        heard.unwrap();
+    }
+}
+
+fn mark(end: bool) -> &'static str {
+    if end { "." } else { "" }
+}
+
+fn settings(session: &Session, number: u16, value: u32) -> Result<usize, Fault> {
+    let mut bytes = BytesMut::new();
+    frame::put_settings(&mut bytes, &[(number, value)]);
+    let mut flowed = Ok(0);
+    let taken = Frames::default().take(&bytes, |event| {
+        if let Event::Settings(settings) = event {
+            flowed = session.settings(&settings).map(amount);
+        }
+        Ok(())
+    });
+    taken.and(flowed)
+}
+
+fn amount(flowed: Flowed) -> usize {
+    flowed.iter().map(|(_, bytes)| bytes).sum()
+}
+
+#[test]
+fn an_answer_ends_the_stream() {
+    let session = session(End::Server);
+    accept(&session, 1, true);
+    session.fields(1, b"head", false);
+    assert_eq!(session.data(1, b"data", false), 4);
+    session.fields(1, b"trailers", true);
+    assert_eq!(sent(&session), ["fields 1", "data 1 4", "fields 1."]);
+    assert_eq!(session.streams(), 0);
+    // What comes too late is nobody's.
+    assert_eq!(session.data(1, b"data", false), 4);
+    session.fields(1, b"trailers", true);
+    assert!(sent(&session).is_empty());
+}
+
+#[test]
+fn an_answer_before_the_end_of_the_request_says_that_the_rest_is_not_wanted() {
+    let session = session(End::Server);
+    accept(&session, 1, false);
+    session.fields(1, b"head", true);
+    assert_eq!(sent(&session), ["fields 1.", "reset 1 0"]);
+    let member = self::session(End::Client);
+    let (stream, gone) = begin(&member, b"first", false).unwrap();
+    assert_eq!((stream, gone), (1, 5));
+    member.answered(stream);
+    assert_eq!(sent(&member), ["fields 1", "data 1 5", "reset 1 8"]);
+}
+
+#[test]
+fn no_more_is_sent_than_the_windows_hold_and_trailers_come_last() {
+    let session = session(End::Server);
+    settings(&session, setting::INITIAL_WINDOW, 10).unwrap();
+    accept(&session, 1, true);
+    assert_eq!(session.data(1, &[0; 25], false), 10);
+    session.fields(1, b"trailers", true);
+    assert_eq!(sent(&session), ["ack", "data 1 10"]);
+    assert!(!session.is_clear(1));
+    assert_eq!(amount(session.grown(1, 5).unwrap()), 5);
+    assert_eq!(amount(session.grown(0, 5).unwrap()), 0);
+    assert_eq!(settings(&session, setting::INITIAL_WINDOW, 15).unwrap(), 5);
+    assert_eq!(sent(&session), ["data 1 5", "ack", "data 1 5"]);
+    assert_eq!(amount(session.grown(1, 100).unwrap()), 5);
+    assert_eq!(sent(&session), ["data 1 5", "fields 1."]);
+}
+
+#[test]
+fn a_window_that_shrinks_below_nothing_must_grow_first() {
+    let session = session(End::Server);
+    accept(&session, 1, true);
+    assert_eq!(session.data(1, &[0; 100], false), 100);
+    settings(&session, setting::INITIAL_WINDOW, 50).unwrap();
+    assert_eq!(session.data(1, &[0; 65_500], true), 0);
+    sent(&session);
+    assert_eq!(amount(session.grown(1, 50).unwrap()), 0);
+    assert_eq!(amount(session.grown(1, 7).unwrap()), 7);
+}
+
+#[test]
+fn the_connections_window_is_shared_fairly() {
+    let session = session(End::Server);
+    settings(&session, setting::INITIAL_WINDOW, 1 << 20).unwrap();
+    for stream in [1, 3, 5] {
+        accept(&session, stream, true);
+    }
+    assert!(session.data(1, &[0; 70_000], true) <= 65_535);
+    assert_eq!(session.data(3, &[0; 20_000], true), 0);
+    assert_eq!(session.data(5, &[0; 20_000], true), 0);
+    sent(&session);
+    assert_eq!(amount(session.grown(0, 4465).unwrap()), 4465);
+    assert_eq!(amount(session.grown(0, 20_000).unwrap()), 20_000);
+    assert_eq!(amount(session.grown(0, 20_000).unwrap()), 20_000);
+    let ended: Vec<_> = sent(&session)
+        .into_iter()
+        .filter(|one| one.ends_with('.'))
+        .collect();
+    assert_eq!(ended, ["data 1 4465.", "data 3 3616.", "data 5 3616."]);
+}
+
+#[test]
+fn a_reader_that_does_not_read_holds_little() {
+    let session = session(End::Server);
+    settings(&session, setting::INITIAL_WINDOW, WINDOW_MAX as u32).unwrap();
+    session.grown(0, 1 << 30).unwrap();
+    accept(&session, 1, true);
+    let gone = session.data(1, &[0; 1 << 20], false);
+    assert!(gone <= UNSENT_BYTES_MAX, "{gone}");
+    assert!(!session.has_room());
+    let all: usize = std::iter::from_fn(|| {
+        let mut buffer = BytesMut::new();
+        let flowed = amount(session.take(&mut buffer, Waker::noop()));
+        (!buffer.is_empty()).then_some(flowed)
+    })
+    .sum();
+    assert_eq!(gone + all, 1 << 20);
+    assert!(session.has_room());
+}
+
+#[test]
+fn what_has_gone_on_is_let_in_again() {
+    let session = session(End::Server);
+    accept(&session, 1, false);
+    for (bytes, expected) in [(400, vec![]), (100, vec!["window 1 500"])] {
+        session.received(1, bytes, false).unwrap();
+        session.consumed(1, bytes as usize);
+        assert_eq!(sent(&session), expected);
+    }
+    session.received(1, 1000, false).unwrap();
+    let more = session.received(1, 1, false).err().unwrap();
+    assert_eq!(more.code, Code::FLOW_CONTROL_ERROR);
+    // Never more than has come.
+    session.consumed(1, 1_000_000);
+    assert_eq!(sent(&session), ["window 1 1000"]);
+    session.was_reset(1);
+    // What was nobody's, and what a stream held, counts for the connection.
+    session.received(1, 500, false).unwrap();
+    assert_eq!(sent(&session), ["window 0 2000"]);
+}
+
+#[test]
+fn nothing_is_heard_after_the_end() {
+    let session = session(End::Server);
+    accept(&session, 1, false);
+    session.received(1, 1, true).unwrap();
+    let late = session.received(1, 1, false).err().unwrap();
+    assert_eq!(late.code, Code::STREAM_CLOSED);
+    let member = self::session(End::Client);
+    let (stream, _) = begin(&member, b"", true).unwrap();
+    let early = member.received(stream, 1, false).err().unwrap();
+    assert_eq!(early.code, Code::PROTOCOL_ERROR);
+}
+
+#[test]
+fn windows_have_an_end() {
+    let session = session(End::Server);
+    accept(&session, 1, true);
+    for stream in [0, 1] {
+        let too_large = session.grown(stream, WINDOW_MAX as u32).err().unwrap();
+        assert_eq!(too_large.code, Code::FLOW_CONTROL_ERROR);
+    }
+    let too_large = settings(&session, setting::INITIAL_WINDOW, 1 << 31);
+    assert_eq!(too_large.unwrap_err().code, Code::FLOW_CONTROL_ERROR);
+    let too_small = settings(&session, setting::FRAME_BYTES_MAX, 16_383);
+    assert_eq!(too_small.unwrap_err().code, Code::PROTOCOL_ERROR);
+}
+
+#[test]
+fn a_member_that_takes_no_more_gets_no_more() {
+    let member = session(End::Client);
+    settings(&member, setting::CONCURRENT_STREAMS_MAX, 2).unwrap();
+    begin(&member, b"", true).unwrap();
+    let (second, _) = begin(&member, b"", true).unwrap();
+    assert_eq!(begin(&member, b"", true), Err(NoStream::Full));
+    member.answered(second);
+    begin(&member, b"", true).unwrap();
+    member.close_gently();
+    assert_eq!(begin(&member, b"", true), Err(NoStream::Closed));
+    assert!(!member.is_over());
+}
+
+#[test]
+fn what_the_kernel_never_got_was_never_sent() {
+    let member = session(End::Client);
+    begin(&member, b"one", true).unwrap();
+    let mut buffer = BytesMut::new();
+    member.take(&mut buffer, Waker::noop());
+    begin(&member, b"two", true).unwrap();
+    // One byte of the first call: nobody knows what comes of it.
+    member.wrote(1);
+    let mut unsent: Vec<_> = member
+        .close()
+        .into_iter()
+        .map(|(_, unsent)| unsent)
+        .collect();
+    unsent.sort_unstable();
+    assert_eq!(unsent, [false, true]);
+    assert_eq!(begin(&member, b"", true), Err(NoStream::Closed));
+}
+
+#[test]
+fn streams_that_were_not_looked_at_come_back() {
+    let member = session(End::Client);
+    for _ in 0..3 {
+        begin(&member, b"", true).unwrap();
+    }
+    assert_eq!(member.went_away(1).len(), 2);
+    assert!(member.awaits());
+    assert!(member.answers(1).is_some());
+    assert!(!member.awaits());
+    assert!(!member.is_open());
+}
+
+/// Something that happens to a session.
+#[derive(Clone, Debug)]
+enum Step {
+    Data(u32, usize, bool),
+    Trailers(u32),
+    Grown(u32, u32),
+    Window(u32),
+    Take,
+    Reset(u32),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let stream = || (0..4_u32).prop_map(|n| n * 2 + 1);
+    prop_oneof![
+        4 => (stream(), 0..40_000_usize, any::<bool>()).prop_map(|(s, n, l)| Step::Data(s, n, l)),
+        1 => stream().prop_map(Step::Trailers),
+        3 => (0..5_u32, 1..50_000_u32).prop_map(|(s, n)| Step::Grown(s * 2 % 9, n)),
+        1 => (0..100_000_u32).prop_map(Step::Window),
+        3 => Just(Step::Take),
+        1 => stream().prop_map(Step::Reset),
+    ]
+}
+
+proptest! {
+    /// Whatever happens: the other end's windows are kept, and what is counted as gone has gone.
+    #[test]
+    fn windows_are_kept(steps in proptest::collection::vec(step(), 1..60)) {
+        let session = session(End::Server);
+        let mut whole = 65_535_i64;
+        let mut initial = 65_535_i64;
+        let mut windows = std::collections::BTreeMap::new();
+        for stream in [1_u32, 3, 5, 7] {
+            accept(&session, stream, true);
+            windows.insert(stream, 65_535_i64);
+        }
+        let mut frames = Frames::default();
+        for step in steps {
+            match step {
+                Step::Data(stream, length, last) => {
+                    session.data(stream, &vec![0; length], last);
+                }
+                Step::Trailers(stream) => session.fields(stream, b"x", true),
+                Step::Grown(0, by) => {
+                    whole += i64::from(by);
+                    session.grown(0, by).unwrap();
+                }
+                Step::Grown(stream, by) => {
+                    *windows.entry(stream).or_default() += i64::from(by);
+                    session.grown(stream, by).unwrap();
+                }
+                Step::Window(to) => {
+                    windows.values_mut().for_each(|one| *one += i64::from(to) - initial);
+                    initial = i64::from(to);
+                    settings(&session, setting::INITIAL_WINDOW, to).unwrap();
+                }
+                Step::Reset(stream) => drop(session.was_reset(stream)),
+                Step::Take => {
+                    let mut buffer = BytesMut::new();
+                    session.take(&mut buffer, Waker::noop());
+                    frames.take(&buffer, |event| {
+                        if let Event::Data { stream, flow, .. } = event {
+                            whole -= i64::from(flow);
+                            *windows.entry(stream).or_default() -= i64::from(flow);
+                        }
+                        Ok(())
+                    }).unwrap();
+                    prop_assert!(0 <= whole);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! HTTP/2 where it is hard: much at a time, large things, clients and members that misbehave.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+use http::{Request, Response, StatusCode};
+use keelson_proxy::MembersFrom;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time;
+
+use crate::support::{Callee, Fake, Fate, Running, answer, config};
+
+const RANGE: &str = "/etcdserverpb.KV/Range";
+const PUT: &str = "/etcdserverpb.KV/Put";
+const WATCH: &str = "/etcdserverpb.Watch/Watch";
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+async fn before(member: &Callee) -> Running {
+    let mut config = config(&[]);
+    config.members = MembersFrom::Clients(vec![format!("http://{}", member.address)]);
+    Running::start(config).await.knows(1).await
+}
+
+async fn connect(proxy: SocketAddr) -> SendRequest<Bytes> {
+    let socket = TcpStream::connect(proxy).await.unwrap();
+    let (sender, connection) = h2::client::handshake(socket).await.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+fn call(path: &str) -> Request<()> {
+    Request::post(format!("http://localhost{path}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(())
+        .unwrap()
+}
+
+/// Sends a request whole, and reads the answer whole.
+async fn exchange(
+    mut sender: SendRequest<Bytes>,
+    request: Request<()>,
+    body: Bytes,
+) -> Response<Vec<u8>> {
+    let (response, mut stream) = sender.send_request(request, body.is_empty()).unwrap();
+    if !body.is_empty() {
+        stream.send_data(body, true).unwrap();
+    }
+    let response = time::timeout(PATIENCE, response).await.unwrap().unwrap();
+    let (parts, mut body) = response.into_parts();
+    let mut read = vec![];
+    while let Some(data) = time::timeout(PATIENCE, body.data()).await.unwrap() {
+        let data = data.unwrap();
+        body.flow_control().release_capacity(data.len()).unwrap();
+        read.extend_from_slice(&data);
+    }
+    Response::from_parts(parts, read)
+}
+
+#[tokio::test]
+async fn messages_larger_than_all_windows_pass_both_ways() {
+    let member = Callee::start(Fate::Echo).await;
+    let proxy = before(&member).await;
+    let sender = connect(proxy.address).await;
+    for size in [1, 30_000, 65_535, 65_536, 70_000, 3 << 20] {
+        let message: Bytes = (0..size).map(|n| (n % 251) as u8).collect();
+        for path in [PUT, WATCH] {
+            let answered = exchange(sender.clone(), call(path), message.clone()).await;
+            assert!(answered.body() == &message, "{path} {size}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_thousand_calls_at_a_time_get_their_own_answers() {
+    let member = Callee::start(Fate::Echo).await;
+    let proxy = before(&member).await;
+    let mut calls = tokio::task::JoinSet::new();
+    let mut senders = vec![];
+    for _ in 0..10 {
+        senders.push(connect(proxy.address).await);
+    }
+    for n in 0..1000 {
+        let sender = senders[n % 10].clone();
+        calls.spawn(async move {
+            let text = format!("call {n}");
+            let answered = exchange(sender, call(PUT), Bytes::from(text.clone())).await;
+            assert_eq!(answered.body(), text.as_bytes());
+        });
+    }
+    while let Some(ended) = calls.join_next().await {
+        ended.unwrap();
+    }
+    assert_eq!(member.seen().len(), 1000);
+}
+
+#[tokio::test]
+async fn streams_of_one_connection_do_not_wait_for_each_other() {
+    let member = Callee::start(Fate::Echo).await;
+    let proxy = before(&member).await;
+    let mut sender = connect(proxy.address).await;
+    // Nobody reads what this one is answered.
+    let (stuck, mut stream) = sender.send_request(call(WATCH), false).unwrap();
+    stream
+        .send_data(Bytes::from(vec![0; 1 << 20]), false)
+        .unwrap();
+    let _stuck = time::timeout(PATIENCE, stuck).await.unwrap().unwrap();
+    // On a connection of their own, since the stuck one may fill the window of this.
+    let other = connect(proxy.address).await;
+    for n in 0..100 {
+        let text = Bytes::from(format!("call {n}"));
+        let answered = exchange(other.clone(), call(RANGE), text.clone()).await;
+        assert_eq!(answered.body(), &text);
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_call_is_served_whatever_it_is() {
+    let member = Fake::start(|seen| {
+        let body = seen.head.split("\r\n\r\n").nth(1).unwrap_or_default();
+        answer(
+            "201 Created",
+            &format!("{} {body}", seen.head.lines().next().unwrap()),
+        )
+    })
+    .await;
+    let proxy = Running::before(&[&member]).await;
+    let sender = connect(proxy.address).await;
+    let request = |method: &str, path: &str| {
+        Request::builder()
+            .method(method)
+            .uri(format!("http://{}{path}", proxy.address))
+            .body(())
+            .unwrap()
+    };
+    let put = exchange(
+        sender.clone(),
+        request("PUT", "/v2/keys/a"),
+        Bytes::from("value=x"),
+    )
+    .await;
+    assert_eq!(put.status(), StatusCode::CREATED);
+    assert!(put.body().starts_with(b"PUT /v2/keys/a HTTP/1.1"));
+    assert!(
+        member.seen()[0].has("content-length: 7"),
+        "{}",
+        member.seen()[0].head
+    );
+    let head = exchange(sender.clone(), request("HEAD", "/v2/keys/a"), Bytes::new()).await;
+    assert_eq!((head.status(), head.body().len()), (StatusCode::CREATED, 0));
+    let own = exchange(sender.clone(), request("GET", "/metrics"), Bytes::new()).await;
+    assert!(String::from_utf8_lossy(own.body()).contains("etcd_proxy_requests_total"));
+    let large = Bytes::from(vec![b'x'; 5 << 20]);
+    let refused = exchange(sender.clone(), request("PUT", "/v2/keys/a"), large).await;
+    assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    // The connection goes on.
+    let get = exchange(
+        sender,
+        request("GET", "/v2/keys/b?quorum=true"),
+        Bytes::new(),
+    )
+    .await;
+    assert!(
+        get.body()
+            .starts_with(b"GET /v2/keys/b?quorum=true HTTP/1.1")
+    );
+}
+
+#[tokio::test]
+async fn too_many_fields_are_refused_and_the_connection_goes_on() {
+    let member = Callee::start(Fate::Echo).await;
+    let proxy = before(&member).await;
+    let socket = TcpStream::connect(proxy.address).await.unwrap();
+    let (sender, connection) = h2::client::Builder::new().handshake(socket).await.unwrap();
+    tokio::spawn(connection);
+    let mut request = call(RANGE);
+    let long = "x".repeat(70_000).parse().unwrap();
+    request.headers_mut().insert("token", long);
+    let answered = exchange(sender.clone(), request, Bytes::from("x")).await;
+    assert_eq!(
+        answered.status(),
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+    );
+    let answered = exchange(sender, call(RANGE), Bytes::from("x")).await;
+    assert_eq!(answered.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_proxy_that_goes_down_ends_what_is_in_flight_first() {
+    let member = Callee::start(Fate::Echo).await;
+    let proxy = before(&member).await;
+    let mut sender = connect(proxy.address).await;
+    let (response, mut stream) = sender.send_request(call(WATCH), false).unwrap();
+    stream.send_data(Bytes::from("one"), false).unwrap();
+    let mut body = response.await.unwrap().into_body();
+    assert_eq!(body.data().await.unwrap().unwrap(), "one");
+    let stopping = tokio::spawn(proxy.stop());
+    time::sleep(Duration::from_millis(200)).await;
+    assert!(!stopping.is_finished());
+    assert!(sender.clone().ready().await.is_err(), "it takes new calls");
+    stream.send_data(Bytes::from("two"), true).unwrap();
+    assert_eq!(body.data().await.unwrap().unwrap(), "two");
+    assert_eq!(body.trailers().await.unwrap().unwrap()["grpc-status"], "0");
+    time::timeout(PATIENCE, stopping).await.unwrap().unwrap();
+}
+
+/// What comes back on a bare connection until it is closed.
+async fn told(proxy: SocketAddr, sent: &[u8]) -> Vec<u8> {
+    let mut socket = TcpStream::connect(proxy).await.unwrap();
+    socket.write_all(sent).await.unwrap();
+    let mut told = vec![];
+    let _ = time::timeout(PATIENCE, socket.read_to_end(&mut told))
+        .await
+        .unwrap();
+    told
+}
+
+#[tokio::test]
+async fn nonsense_ends_a_connection_with_a_word() {
+    let member = Callee::start(Fate::Echo).await;
+    let proxy = before(&member).await;
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let cases: [(&[u8], &str); 5] = [
+        (b"\0\0\0\0\0\0\0\0\x01", "a connection begins with settings"),
+        (b"\0\0\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\x01", "has not begun"),
+        (
+            b"\0\0\0\x04\0\0\0\0\0\0\0\x01\x01\x05\0\0\0\x01\x80",
+            "malformed fields",
+        ),
+        (
+            b"\0\0\0\x04\0\0\0\0\0\0\0\x01\x01\x05\0\0\0\x02\x82",
+            "odd numbers",
+        ),
+        (
+            b"\0\0\0\x04\0\0\0\0\0\x01\0\0\0\0\0\0\0\x01",
+            "a frame is too large",
+        ),
+    ];
+    for (sent, word) in cases {
+        let told = told(proxy.address, &[preface, sent].concat()).await;
+        let told = String::from_utf8_lossy(&told);
+        assert!(told.contains(word), "{word}: {told}");
+    }
+    let told = told(proxy.address, b"PRI * HTTP/2.0\r\n\r\nSM\n\n\n\n").await;
+    assert!(String::from_utf8_lossy(&told).contains("no preface"));
+    // And nobody else is disturbed.
+    let answered = exchange(connect(proxy.address).await, call(PUT), Bytes::from("x")).await;
+    assert_eq!(answered.body(), b"x");
+}
+
+#[tokio::test]
+async fn pings_that_are_not_read_do_not_fill_memory() {
+    let member = Callee::start(Fate::Echo).await;
+    let proxy = before(&member).await;
+    let mut socket = TcpStream::connect(proxy.address).await.unwrap();
+    let begin = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    socket.write_all(begin).await.unwrap();
+    let pings = b"\0\0\x08\x06\0\0\0\0\0abcdefgh".repeat(10_000);
+    let mut taken = 0;
+    // The proxy stops reading when its answers are not read; what the kernel holds is a few MB.
+    while let Ok(written) = time::timeout(Duration::from_secs(1), socket.write_all(&pings)).await {
+        written.unwrap();
+        taken += pings.len();
+        assert!(taken < 100 << 20, "it takes all that comes");
+    }
+}
