@@ -264,14 +264,36 @@ impl Side for Client {
         self.last
     }
 
-    fn pause(&self) -> Option<Duration> {
-        self.keepalive
-            .map(|(interval, timeout)| interval.min(timeout))
-    }
-
     fn patience(&self) -> Option<(Duration, Duration)> {
         self.keepalive
     }
+}
+
+/// The bytes of names, in lower case, and of values: RFC 9110, 5.
+const NAME: [bool; 256] = table(false);
+const VALUE: [bool; 256] = table(true);
+
+const fn table(of_values: bool) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let one = byte as u8;
+        table[byte] = match of_values {
+            true => one == b'\t' || 0x20 <= one && one != 0x7f,
+            false => is_token(one) && !one.is_ascii_uppercase(),
+        };
+        byte += 1;
+    }
+    table
+}
+
+const fn is_token(byte: u8) -> bool {
+    let mark = matches!(
+        byte,
+        b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-'
+    );
+    let other_mark = matches!(byte, b'.' | b'^' | b'_' | b'`' | b'|' | b'~');
+    mark || other_mark || byte.is_ascii_alphanumeric()
 }
 
 /// A request's fields as they come.
@@ -313,12 +335,14 @@ impl Fields {
     }
 
     fn add(&mut self, id: &[u8], name: &[u8], value: &[u8], sensitive: bool) {
-        self.malformed |= value.iter().any(|byte| matches!(byte, 0 | b'\r' | b'\n'));
+        // A member may end its connection, which others use too, over what HTTP does not allow.
+        self.malformed |= !value.iter().all(|byte| VALUE[usize::from(*byte)]);
         if name.first() == Some(&b':') {
             self.pseudo(name, value);
             return;
         }
         self.regular = true;
+        self.malformed |= name.is_empty() || !name.iter().all(|byte| NAME[usize::from(*byte)]);
         match name {
             b"content-type" => self.grpc = value.starts_with(b"application/grpc"),
             FORWARDED_FOR => {
@@ -338,6 +362,7 @@ impl Fields {
             b":method" => &mut self.method,
             b":authority" => &mut self.authority,
             b":path" => {
+                self.malformed |= !value.starts_with(b"/") || value.contains(&b' ');
                 hpack::put_field(&mut self.block, name, value, false);
                 &mut self.path
             }

@@ -28,8 +28,10 @@ pub(super) trait Side {
     /// The last stream of the other end that was looked at.
     fn last_stream(&self) -> u32;
 
-    /// How long to wait, while there is something to look after.
-    fn pause(&self) -> Option<Duration>;
+    /// How long until something has to be looked after, if anything has.
+    fn pause(&self) -> Option<Duration> {
+        None
+    }
 
     /// It is time to look after it.
     fn look(&mut self) {}
@@ -52,7 +54,7 @@ pub(super) struct Driver<S> {
     /// How much of that has gone.
     gone: usize,
     unflushed: bool,
-    alarm: Option<(Pin<Box<Sleep>>, Duration)>,
+    alarm: Option<Pin<Box<Sleep>>>,
     heard: Instant,
     pinged: bool,
 }
@@ -173,22 +175,33 @@ impl<S: Side> Driver<S> {
     /// Looks after what takes long, and whether the other end is still there.
     fn look(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            let Some(pause) = self.side.pause() else {
+            let Some(due) = self.due() else {
                 // What was set before comes to nothing.
                 return Poll::Pending;
             };
             let alarm = match &mut self.alarm {
-                Some((alarm, set)) if *set <= pause => alarm,
-                _ => {
-                    let alarm = Box::pin(time::sleep(pause));
-                    &mut self.alarm.insert((alarm, pause)).0
-                }
+                // One that is early costs less than setting it anew every time.
+                Some(alarm) if alarm.deadline() <= due => alarm,
+                _ => self.alarm.insert(Box::pin(time::sleep_until(due))),
             };
             ready!(alarm.as_mut().poll(cx));
             self.alarm = None;
             self.side.look();
             self.listen()?;
         }
+    }
+
+    /// When to look next.
+    fn due(&self) -> Option<Instant> {
+        let look = self.side.pause().map(|pause| Instant::now() + pause);
+        let listen = self.side.patience().map(|(interval, timeout)| {
+            let silent_too_long = self.heard + interval;
+            match self.pinged {
+                true => silent_too_long + timeout,
+                false => silent_too_long,
+            }
+        });
+        look.into_iter().chain(listen).min()
     }
 
     fn listen(&mut self) -> io::Result<()> {

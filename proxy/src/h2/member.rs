@@ -26,7 +26,7 @@ const CONNECTION_WINDOW_BYTES: u32 = WINDOW_MAX as u32;
 /// Of one answer's fields.
 const FIELDS_BYTES_MAX: usize = 64 * 1024;
 
-/// What is never decoded needs no table; what is, is small.
+/// Of the compression, in bytes: what is used when nobody says anything.
 const TABLE_BYTES: usize = 4096;
 
 /// A member that is gone without a word is noticed while calls wait. Seldom enough for etcd, which
@@ -37,9 +37,6 @@ const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between two looks while answers are awaited; after this long an answer takes long.
 const LOOK: Duration = Duration::from_millis(100);
 const LONG: Duration = Duration::from_millis(200);
-
-/// Between two looks while there are only calls that go on.
-const CALM: Duration = Duration::from_secs(5);
 
 /// Connected when first needed, and again when the connection has ended.
 #[derive(Default)]
@@ -61,8 +58,17 @@ impl Link {
         session.clone().filter(|session| session.is_open())
     }
 
-    /// The connection, which is made when there is none.
+    /// The connection, which is made when there is none. Many may wait for the same attempt, and none
+    /// longer than one attempt may take.
     pub(super) async fn connect(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        timeout: Duration,
+    ) -> io::Result<Arc<Session>> {
+        time::timeout(timeout, self.connect_once(endpoint, timeout)).await?
+    }
+
+    async fn connect_once(
         &self,
         endpoint: &Arc<Endpoint>,
         timeout: Duration,
@@ -98,7 +104,7 @@ async fn socket(address: &Address, timeout: Duration) -> io::Result<Box<dyn Wire
         return Ok(Box::new(socket));
     };
     let shaking = tls.connect(address.host(), Protocol::Http2, socket);
-    Ok(Box::new(time::timeout(timeout, shaking).await??))
+    Ok(Box::new(shaking.await?))
 }
 
 /// With all that is said first.
@@ -267,10 +273,7 @@ impl Side for Member {
     }
 
     fn pause(&self) -> Option<Duration> {
-        match self.session.awaits() {
-            true => Some(LOOK),
-            false => (0 < self.session.streams()).then_some(CALM),
-        }
+        self.session.awaits().then_some(LOOK)
     }
 
     /// Whoever takes long is looked at; reads leave a member that turns out to be gone.

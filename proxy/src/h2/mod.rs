@@ -18,6 +18,8 @@ mod hpack;
 mod member;
 mod other;
 mod session;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use client::serve;
 pub(crate) use member::Link;

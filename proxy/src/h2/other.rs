@@ -99,8 +99,13 @@ impl Other {
         let response = self.response(&parts, &body).await;
         let ends = response.body().is_end_stream() || parts.method == Method::HEAD;
         self.session.fields(self.stream, &head(&response), ends);
-        let mut body = response.into_body();
-        while !ends {
+        if !ends {
+            self.send(response.into_body()).await;
+        }
+    }
+
+    async fn send(&self, mut body: AnswerBody) {
+        loop {
             let Some(frame) = body.frame().await else {
                 self.session.data(self.stream, &[], true);
                 return;

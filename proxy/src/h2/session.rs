@@ -386,7 +386,7 @@ impl Session {
                     state.streams_max = usize::try_from(value).unwrap_or(usize::MAX);
                 }
                 // Larger frames than anybody must take are never sent.
-                setting::FRAME_BYTES_MAX if value < 16_384 || 1 << 24 <= value => {
+                setting::FRAME_BYTES_MAX if !(16_384..1 << 24).contains(&value) => {
                     return Err(Fault::protocol("an impossible size of frames"));
                 }
                 _ => {}

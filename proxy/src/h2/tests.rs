@@ -1,0 +1,203 @@
+//! A client's connection, whatever the client says.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{BufMut, BytesMut};
+use keelson_port::{Limits, Multiplexed};
+use proptest::prelude::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::client;
+use super::frame::{self, Code, Event, Frames, PREFACE};
+use super::hpack;
+use crate::config::{MembersFrom, ProxyConfig};
+use crate::proxy::Proxy;
+
+/// One that knows no member, and does not wait for one.
+fn proxy() -> Arc<Proxy> {
+    let mut config = ProxyConfig::new(MembersFrom::Clients(vec![]));
+    config.request_timeout = Duration::ZERO;
+    Arc::new(Proxy::new(config, vec![]))
+}
+
+fn settings() -> BytesMut {
+    let mut sent = BytesMut::from(&PREFACE[..]);
+    frame::put_settings(&mut sent, &[]);
+    sent
+}
+
+fn call(path: &str, more: &[(&str, &str)]) -> BytesMut {
+    let mut block = BytesMut::new();
+    let fields = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", path),
+        (":authority", "http://nonsense"),
+        ("content-type", "application/grpc"),
+    ];
+    for (name, value) in fields.iter().chain(more) {
+        hpack::put_field(&mut block, name.as_bytes(), value.as_bytes(), false);
+    }
+    block
+}
+
+/// What a client that says this and hangs up is told.
+async fn told(sent: &[u8]) -> Vec<u8> {
+    let (mut client, server) = tokio::io::duplex(1 << 20);
+    let limits = Limits::default();
+    let serving = async {
+        let mut never = std::pin::pin!(std::future::pending());
+        let connection = Multiplexed {
+            socket: Box::new(server),
+            client: ([127, 0, 0, 1], 1).into(),
+            limits: &limits,
+            begun: never.as_mut(),
+        };
+        client::serve(proxy(), connection).await;
+    };
+    let talking = async {
+        client.write_all(sent).await?;
+        // Refusals come from tasks of their own.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        client.shutdown().await?;
+        let mut told = vec![];
+        client.read_to_end(&mut told).await?;
+        io::Result::Ok(told)
+    };
+    let ((), told) = tokio::join!(serving, talking);
+    told.unwrap()
+}
+
+/// The same, as far as streams are concerned: which ended how.
+async fn ends(sent: &[u8]) -> Vec<String> {
+    let told = told(sent).await;
+    let mut ends = vec![];
+    let heard = Frames::default().take(&told, |event| {
+        match event {
+            Event::Headers { stream, end, .. } => ends.push(format!("fields {stream} {end}")),
+            Event::Reset { stream, code } => ends.push(format!("reset {stream} {}", code.0)),
+            Event::GoAway { code, .. } => ends.push(format!("goodbye {}", code.0)),
+            _ => {}
+        }
+        Ok(())
+    });
+    heard.unwrap();
+    ends
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_are_malformed_are_reset_and_the_others_are_not() {
+    let mut sent = settings();
+    let malformed = [
+        ("Token", "x"),
+        ("to ken", "x"),
+        ("token", "x\r\nhost: y"),
+        ("token", "\0"),
+        (":path", "/again"),
+        (":status", "200"),
+    ];
+    for (place, field) in malformed.iter().enumerate() {
+        let stream = 2 * place as u32 + 1;
+        frame::put_headers(&mut sent, stream, [&call("/a.B/C", &[*field]), &[]], true);
+    }
+    frame::put_headers(&mut sent, 101, [&call("no path", &[]), &[]], true);
+    frame::put_headers(
+        &mut sent,
+        103,
+        [&call("/a.B/C", &[("token", "x")]), &[]],
+        true,
+    );
+    let expected = [1, 3, 5, 7, 9, 11, 101].map(|stream| format!("reset {stream} 1"));
+    let ends = ends(&sent).await;
+    assert_eq!(ends[..7], expected);
+    assert_eq!(ends[7..], ["fields 103 true"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_without_members_is_refused_whether_or_not_it_has_come_whole() {
+    for whole in [true, false] {
+        let mut sent = settings();
+        frame::put_headers(&mut sent, 1, [&call("/a.B/C", &[]), &[]], whole);
+        let ends = ends(&sent).await;
+        assert_eq!(ends[0], "fields 1 true");
+        assert_eq!(ends.len(), if whole { 1 } else { 2 }, "{ends:?}");
+    }
+}
+
+/// Something that a client says.
+#[derive(Clone, Debug)]
+enum Said {
+    Call(u32, bool, bool),
+    Get(u32),
+    Data(u32, usize, bool),
+    Reset(u32),
+    Window(u32, u32),
+    Setting(u16, u32),
+    Ping,
+    Raw(Vec<u8>),
+}
+
+fn said() -> impl Strategy<Value = Said> {
+    let stream = || (0..8_u32).prop_map(|n| 2 * n + 1);
+    prop_oneof![
+        4 => (stream(), any::<bool>(), any::<bool>()).prop_map(|(s, u, e)| Said::Call(s, u, e)),
+        1 => stream().prop_map(Said::Get),
+        4 => (stream(), 0..20_000_usize, any::<bool>()).prop_map(|(s, n, e)| Said::Data(s, n, e)),
+        2 => stream().prop_map(Said::Reset),
+        1 => (0..16_u32, 1..u32::MAX / 2).prop_map(|(s, by)| Said::Window(s, by)),
+        1 => (0..8_u16, 0..100_000_u32).prop_map(|(n, value)| Said::Setting(n, value)),
+        1 => Just(Said::Ping),
+        1 => proptest::collection::vec(any::<u8>(), 0..40).prop_map(Said::Raw),
+    ]
+}
+
+fn put(sent: &mut BytesMut, said: &Said) {
+    match said {
+        Said::Call(stream, unary, end) => {
+            let path = match unary {
+                true => "/etcdserverpb.KV/Put",
+                false => "/etcdserverpb.Watch/Watch",
+            };
+            frame::put_headers(sent, *stream, [&call(path, &[]), &[]], *end);
+        }
+        Said::Get(stream) => {
+            let mut block = BytesMut::new();
+            for (name, value) in [(":method", "GET"), (":path", "/metrics")] {
+                hpack::put_field(&mut block, name.as_bytes(), value.as_bytes(), false);
+            }
+            frame::put_headers(sent, *stream, [&block, &[]], true);
+        }
+        Said::Data(stream, length, end) => {
+            for part in vec![b'x'; *length].chunks(frame::FRAME_BYTES_MAX) {
+                frame::put_data(sent, *stream, part, false);
+            }
+            frame::put_data(sent, *stream, &[], *end);
+        }
+        Said::Reset(stream) => frame::put_reset(sent, *stream, Code::CANCEL),
+        Said::Window(stream, by) => frame::put_window(sent, *stream, *by),
+        Said::Setting(number, value) => frame::put_settings(sent, &[(*number, *value)]),
+        Said::Ping => frame::put_ping(sent, *b"abcdefgh", false),
+        Said::Raw(bytes) => sent.put_slice(bytes),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// It ends when the client does, and all that it says is HTTP/2.
+    #[test]
+    fn whatever_a_client_says_is_survived(said in proptest::collection::vec(said(), 0..30)) {
+        let mut sent = settings();
+        for one in &said {
+            put(&mut sent, one);
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        runtime.block_on(ends(&sent));
+    }
+}
