@@ -1,9 +1,13 @@
 //! `keelson grpc-proxy start`: etcd's flags, our proxy. It coalesces and caches nothing.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use keelson_proxy::{MembersFrom, ProxyConfig, ProxyError};
+use keelson_proxy::{
+    ClientTls, ClientTlsFiles, Listener, MembersFrom, ProxyConfig, ProxyError, ServerTls, TlsError,
+    TlsFiles,
+};
 use tokio::sync::oneshot;
 use tracing::info;
 
@@ -52,15 +56,33 @@ struct Start {
     /// Not offered.
     #[arg(long, hide = true)]
     discovery_srv: Option<String>,
+    /// The certificate that members are shown.
+    #[arg(long, requires = "key")]
+    cert: Option<PathBuf>,
+    /// Its private key.
+    #[arg(long, requires = "cert")]
+    key: Option<PathBuf>,
+    /// Whose certificates members must have; whomever the system trusts if not given.
+    #[arg(long)]
+    cacert: Option<PathBuf>,
+    /// The certificate that clients are shown, who then must speak TLS.
+    #[arg(long, requires = "key_file")]
+    cert_file: Option<PathBuf>,
+    /// Its private key.
+    #[arg(long, requires = "cert_file")]
+    key_file: Option<PathBuf>,
+    /// Whose certificates clients must have.
+    #[arg(long, requires = "cert_file")]
+    trusted_ca_file: Option<PathBuf>,
     /// Not offered.
     #[arg(long, hide = true)]
-    cert_file: Option<String>,
+    insecure_skip_tls_verify: bool,
     /// Not offered.
     #[arg(long, hide = true)]
-    cert: Option<String>,
+    auto_tls: bool,
     /// Not offered.
     #[arg(long, hide = true)]
-    cacert: Option<String>,
+    client_crl_file: Option<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +93,8 @@ enum Fault {
     Io(#[from] std::io::Error),
     #[error("{0}")]
     Proxy(#[from] ProxyError),
+    #[error("{0}")]
+    Tls(#[from] TlsError),
     #[error("--{0} is not offered: {1}")]
     NotOffered(&'static str, &'static str),
 }
@@ -84,11 +108,12 @@ pub(crate) fn run(words: &[String]) -> ExitCode {
 impl Start {
     async fn run(self) -> Result<Option<Stop>, Fault> {
         self.refuse_what_is_not_offered()?;
+        let config = self.config()?;
+        let tls = self.tls_of_clients().map(ServerTls::new).transpose()?;
         let mut signals = Signals::catch().map_err(Fault::Signals)?;
-        let (listener, at) = super::listen(&self.listen_addr).await?;
+        let (socket, at) = super::listen(&self.listen_addr).await?;
+        let listener = Listener { socket, tls };
         info!(address = %at, endpoints = ?self.endpoints, "listening for gRPC proxy client requests");
-        let urls = self.endpoints.iter().map(|one| url_of(one)).collect();
-        let config = ProxyConfig::new(MembersFrom::Clients(urls));
         let (stop, stopped) = oneshot::channel::<()>();
         let stopped = async {
             let _ = stopped.await;
@@ -100,10 +125,31 @@ impl Start {
         super::until_stopped(serving, stop, &mut signals).await
     }
 
+    fn config(&self) -> Result<ProxyConfig, TlsError> {
+        let files = ClientTlsFiles {
+            identity: self.cert.clone().zip(self.key.clone()),
+            ca: self.cacert.clone(),
+        };
+        // As etcd's client: where there is something to be secure with, it is.
+        let secure = files != ClientTlsFiles::default();
+        let urls = self.endpoints.iter().map(|one| url_of(one, secure));
+        let mut config = ProxyConfig::new(MembersFrom::Clients(urls.collect()));
+        config.client_tls = ClientTls::new(files)?;
+        Ok(config)
+    }
+
+    fn tls_of_clients(&self) -> Option<TlsFiles> {
+        Some(TlsFiles {
+            cert: self.cert_file.clone()?,
+            key: self.key_file.clone()?,
+            client_ca: self.trusted_ca_file.clone(),
+        })
+    }
+
     fn refuse_what_is_not_offered(&self) -> Result<(), Fault> {
         let keys = "requests are passed on as they are";
         let resolver = "give clients the proxies' addresses";
-        let tls = "TLS is a later step";
+        let yes = || Some(String::new());
         for (given, flag, why) in [
             (&self.namespace, "namespace", keys),
             (&self.resolver_prefix, "resolver-prefix", resolver),
@@ -119,9 +165,21 @@ impl Start {
                 "discovery-srv",
                 "name the members in --endpoints",
             ),
-            (&self.cert_file, "cert-file", tls),
-            (&self.cert, "cert", tls),
-            (&self.cacert, "cacert", tls),
+            (
+                &self.insecure_skip_tls_verify.then(yes).flatten(),
+                "insecure-skip-tls-verify",
+                "name the members' authority in --cacert",
+            ),
+            (
+                &self.auto_tls.then(yes).flatten(),
+                "auto-tls",
+                "give a certificate in --cert-file and --key-file",
+            ),
+            (
+                &self.client_crl_file,
+                "client-crl-file",
+                "lists of revoked certificates are not read",
+            ),
         ] {
             if given.is_some() {
                 return Err(Fault::NotOffered(flag, why));
@@ -132,10 +190,11 @@ impl Start {
 }
 
 /// Endpoints are `host:port` or URLs, as etcd's are.
-fn url_of(endpoint: &str) -> String {
-    match endpoint.contains("://") {
-        true => endpoint.to_owned(),
-        false => format!("http://{endpoint}"),
+fn url_of(endpoint: &str, secure: bool) -> String {
+    match (endpoint.contains("://"), secure) {
+        (true, _) => endpoint.to_owned(),
+        (false, true) => format!("https://{endpoint}"),
+        (false, false) => format!("http://{endpoint}"),
     }
 }
 
@@ -145,9 +204,12 @@ mod tests {
 
     #[test]
     fn endpoints_need_no_scheme() {
-        assert_eq!(url_of("127.0.0.1:2379"), "http://127.0.0.1:2379");
-        assert_eq!(url_of("localhost:2379"), "http://localhost:2379");
-        assert_eq!(url_of("https://a:1"), "https://a:1");
+        assert_eq!(url_of("127.0.0.1:2379", false), "http://127.0.0.1:2379");
+        assert_eq!(url_of("localhost:2379", true), "https://localhost:2379");
+        for secure in [false, true] {
+            assert_eq!(url_of("https://a:1", secure), "https://a:1");
+            assert_eq!(url_of("http://a:1", secure), "http://a:1");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::{Effect::*, Flag, Group, Kind::*, group};
 
 const TLS: &str = "clients may be served over TLS, with --cert-file and --key-file; the rest of TLS is a later step";
+const TLS_PEER: &str = "only a proxy uses it, towards members; TLS between members is a later step";
 const AUTH_LATER: &str = "authentication is a later step: leave the flag out";
 
 group! { SECURITY, "Security",
@@ -26,17 +27,17 @@ group! { SECURITY, "Security",
         "Old name of --trusted-ca-file with --client-cert-auth.";
     "auto-tls", Bool, "false", Unsupported(TLS) =>
         "Client TLS using generated certificates.";
-    "peer-cert-file", Text, "", Unsupported(TLS) =>
+    "peer-cert-file", Text, "", Unsupported(TLS_PEER) =>
         "Path to the peer server TLS cert file.";
-    "peer-key-file", Text, "", Unsupported(TLS) =>
+    "peer-key-file", Text, "", Unsupported(TLS_PEER) =>
         "Path to the peer server TLS key file.";
-    "peer-client-cert-auth", Bool, "false", Unsupported(TLS) =>
+    "peer-client-cert-auth", Bool, "false", Unsupported(TLS_PEER) =>
         "Enable peer client cert authentication.";
     "peer-client-cert-file", Text, "", Unsupported(TLS) =>
         "Path to an explicit peer client TLS cert file.";
     "peer-client-key-file", Text, "", Unsupported(TLS) =>
         "Path to an explicit peer client TLS key file.";
-    "peer-trusted-ca-file", Text, "", Unsupported(TLS) =>
+    "peer-trusted-ca-file", Text, "", Unsupported(TLS_PEER) =>
         "Path to the peer server TLS trusted CA file.";
     "peer-ca-file", Text, "", Unsupported(TLS) =>
         "Old name of --peer-trusted-ca-file with --peer-client-cert-auth.";

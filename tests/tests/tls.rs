@@ -1,0 +1,210 @@
+//! TLS with real peers: Debian's etcdctl on one side, and its etcd on the other side of our proxies.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use keelson_tests::proc::process::Process;
+use keelson_tests::proc::{binary, ports};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use tempfile::TempDir;
+
+/// For everything to come up, on a machine that is busy.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What listens, in this order.
+const CLIENTS: usize = 0;
+const PEERS: usize = 1;
+const PROXY: usize = 2;
+const GRPC_PROXY: usize = 3;
+
+/// A root, a certificate of it that serves both sides, and all that runs.
+struct Scene {
+    dir: TempDir,
+    ports: Vec<u16>,
+    etcdctl: PathBuf,
+    running: Vec<Process>,
+}
+
+impl Scene {
+    fn new(etcdctl: PathBuf) -> Result<Scene> {
+        let dir = tempfile::tempdir()?;
+        let mut params = CertificateParams::new(vec![])?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let root = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
+        let key = KeyPair::generate()?;
+        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let certificate = CertificateParams::new(names)?.signed_by(&key, &root)?;
+        fs::write(dir.path().join("ca.pem"), root.pem())?;
+        fs::write(dir.path().join("cert.pem"), certificate.pem())?;
+        fs::write(dir.path().join("key.pem"), key.serialize_pem())?;
+        Ok(Scene {
+            dir,
+            ports: ports::free(4)?,
+            etcdctl,
+            running: Vec::new(),
+        })
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.dir.path().join(name).display().to_string()
+    }
+
+    fn url(&self, scheme: &str, which: usize) -> String {
+        format!("{scheme}://127.0.0.1:{}", self.ports[which])
+    }
+
+    /// Starts a program; `@x` is the path of a file, `#n` what listens there, over TLS or not.
+    fn start(&mut self, program: &Path, flags: &str) -> Result<()> {
+        let words = flags.split_ascii_whitespace().map(|word| {
+            if let Some(file) = word.strip_prefix('@') {
+                return self.path(file);
+            }
+            let mut word = word.to_owned();
+            for (which, port) in self.ports.iter().enumerate() {
+                word = word.replace(&format!("#{which}"), &format!("127.0.0.1:{port}"));
+            }
+            word
+        });
+        let words: Vec<String> = words.collect();
+        let log = self.dir.path().join(format!("{}.log", self.running.len()));
+        self.running.push(Process::start(program, &words, &log)?);
+        Ok(())
+    }
+
+    fn etcdctl(&self, api: &str, flags: &[String], words: &[&str]) -> Result<Output> {
+        let mut command = Command::new(&self.etcdctl);
+        command.env_clear().env("ETCDCTL_API", api);
+        let ran = command.args(flags).args(words).output();
+        ran.context("etcdctl")
+    }
+
+    /// v3, with our certificate.
+    fn v3(&self, which: usize, words: &[&str]) -> Result<Output> {
+        let endpoint = format!("--endpoints={}", self.url("https", which));
+        let files = ["cacert", "cert", "key"].map(|flag| {
+            let file = if flag == "cacert" { "ca" } else { flag };
+            format!("--{flag}={}", self.path(&format!("{file}.pem")))
+        });
+        let flags = [&[endpoint][..], &files].concat();
+        self.etcdctl("3", &flags, words)
+    }
+
+    /// v2, with our certificate or without.
+    fn v2(&self, which: usize, shown: bool, words: &[&str]) -> Result<Output> {
+        let mut flags = vec![
+            format!("--endpoints={}", self.url("https", which)),
+            format!("--ca-file={}", self.path("ca.pem")),
+            "--no-sync".to_owned(),
+        ];
+        if shown {
+            flags.push(format!("--cert-file={}", self.path("cert.pem")));
+            flags.push(format!("--key-file={}", self.path("key.pem")));
+        }
+        self.etcdctl("2", &flags, words)
+    }
+
+    /// Until there is an answer.
+    fn comes_up(&self, which: usize) -> Result<()> {
+        let began = Instant::now();
+        loop {
+            let put = self.v3(which, &["put", "up", "1"])?;
+            if put.status.success() {
+                return Ok(());
+            }
+            let logs: Vec<_> = (0..self.running.len())
+                .filter_map(|n| fs::read_to_string(self.dir.path().join(format!("{n}.log"))).ok())
+                .collect();
+            ensure!(
+                began.elapsed() < PATIENCE,
+                "{which} does not come up: {put:?}\n{}",
+                logs.join("\n")
+            );
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    /// All that must work, and what must not.
+    fn works(&self, which: usize) -> Result<()> {
+        self.comes_up(which)?;
+        let key = format!("key{which}");
+        told(&self.v3(which, &["put", &key, "value"])?, "OK\n")?;
+        let get = self.v3(which, &["get", &key])?;
+        told(&get, &format!("{key}\nvalue\n"))?;
+        told(&self.v2(which, true, &["set", &key, "two"])?, "two\n")?;
+        told(&self.v2(which, true, &["get", &key])?, "two\n")?;
+        let stranger = self.v2(which, false, &["get", &key])?;
+        ensure!(!stranger.status.success(), "who shows nothing gets nothing");
+        Ok(())
+    }
+}
+
+fn told(ran: &Output, expected: &str) -> Result<()> {
+    let out = String::from_utf8_lossy(&ran.stdout);
+    ensure!(
+        ran.status.success() && out == expected,
+        "{expected:?}: {ran:?}"
+    );
+    Ok(())
+}
+
+/// Certificates are asked for everywhere.
+const CLIENTS_TLS: &str =
+    "--cert-file @cert.pem --key-file @key.pem --client-cert-auth --trusted-ca-file @ca.pem";
+const PEERS_TLS: &str = "--peer-cert-file @cert.pem --peer-key-file @key.pem \
+     --peer-client-cert-auth --peer-trusted-ca-file @ca.pem";
+
+#[test]
+fn our_proxies_before_an_etcd_that_asks_for_certificates() -> Result<()> {
+    let (Some(etcd), Some(etcdctl)) = (binary::etcd_or_skip()?, binary::or_skip("etcdctl")?) else {
+        return Ok(());
+    };
+    let ours = binary::ours()?;
+    let mut scene = Scene::new(etcdctl)?;
+    scene.start(
+        &etcd,
+        &format!(
+            "--name e --data-dir @etcd --enable-v2 --listen-client-urls https://#0 \
+             --advertise-client-urls https://#0 --listen-peer-urls https://#1 \
+             --initial-advertise-peer-urls https://#1 --initial-cluster e=https://#1 \
+             {CLIENTS_TLS} {PEERS_TLS}"
+        ),
+    )?;
+    scene.start(
+        &ours,
+        &format!(
+            "--proxy on --data-dir @proxy --initial-cluster e=https://#1 \
+             --listen-client-urls https://#2 {CLIENTS_TLS} {PEERS_TLS}"
+        ),
+    )?;
+    scene.start(
+        &ours,
+        "grpc-proxy start --endpoints #0 --listen-addr #3 --cert @cert.pem --key @key.pem \
+         --cacert @ca.pem --cert-file @cert.pem --key-file @key.pem --trusted-ca-file @ca.pem",
+    )?;
+    for which in [CLIENTS, PROXY, GRPC_PROXY] {
+        scene.works(which).with_context(|| format!("{which}"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn our_member_asks_etcdctl_for_a_certificate() -> Result<()> {
+    let Some(etcdctl) = binary::or_skip("etcdctl")? else {
+        return Ok(());
+    };
+    let ours = binary::ours()?;
+    let mut scene = Scene::new(etcdctl)?;
+    let peers = scene.url("http", PEERS);
+    scene.start(
+        &ours,
+        &format!(
+            "--name k --data-dir @member --listen-client-urls https://#0 \
+             --advertise-client-urls https://#0 --listen-peer-urls {peers} \
+             --initial-advertise-peer-urls {peers} --initial-cluster k={peers} {CLIENTS_TLS}"
+        ),
+    )?;
+    scene.works(CLIENTS)
+}
