@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use keelson_port::{Bell, Ends, Over};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -43,6 +44,8 @@ pub(crate) struct Endpoint {
     pub(crate) url: String,
     pub(crate) address: Address,
     standing: watch::Sender<Standing>,
+    /// Rung when it is lost.
+    bell: Bell,
     record: Mutex<Record>,
     told: Mutex<Told>,
     idle: Mutex<Vec<Connection>>,
@@ -59,6 +62,17 @@ struct Record {
     latency: Option<Duration>,
 }
 
+impl Ends for Endpoint {
+    fn bell(&self) -> &Bell {
+        &self.bell
+    }
+
+    /// Nothing can be hoped from it.
+    fn is_over(&self) -> bool {
+        !matches!(self.standing(), Standing::Well | Standing::Sick)
+    }
+}
+
 impl Endpoint {
     /// Of whom nothing bad is known.
     pub(crate) fn new(url: String, address: Address) -> Endpoint {
@@ -66,6 +80,7 @@ impl Endpoint {
             url,
             address,
             standing: watch::Sender::new(Standing::Well),
+            bell: Bell::default(),
             record: Mutex::default(),
             told: Mutex::new(Told::new(Standing::Well)),
             idle: Mutex::default(),
@@ -86,13 +101,17 @@ impl Endpoint {
         if !matches!(standing, Standing::Well | Standing::Sick) {
             self.idle.lock().clear();
         }
-        self.standing.send_if_modified(|now| {
+        let changed = self.standing.send_if_modified(|now| {
             let change = *now != standing && *now != Standing::Gone;
             if change {
                 *now = standing;
             }
             change
-        })
+        });
+        if changed && self.is_over() {
+            self.bell.ring();
+        }
+        changed
     }
 
     /// How it stands, when that is to be told.
@@ -102,11 +121,8 @@ impl Endpoint {
     }
 
     /// Returns when nothing can be hoped from it any more.
-    pub(crate) async fn lost(&self) {
-        let mut standing = self.standing.subscribe();
-        let lost = |now: &Standing| !matches!(now, Standing::Well | Standing::Sick);
-        // An error is the endpoint dropped, while it is borrowed here.
-        let _ = standing.wait_for(lost).await;
+    pub(crate) fn lost(&self) -> Over<&Endpoint> {
+        Over::of(self)
     }
 
     /// How long ago it failed.

@@ -23,42 +23,43 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const BLANK: &[u8] = b"\r\n";
 const CLOSE: &[u8] = b"Connection: close\r\n\r\n";
 
-/// Passes a member's answer on; in its own bytes where that may be.
-pub(super) async fn of_member(
+/// Passes a member's answer on; in its own bytes where that may be. What the kernel does not take at
+/// once is left, as is what is still to come.
+pub(super) fn of_member(
     socket: &TcpStream,
     head: &Head,
     body: AnswerBody,
     last: bool,
-) -> io::Result<()> {
+) -> io::Result<Option<Unsent>> {
     match (head.verbatim(), last) {
-        (Some(block), false) => known(socket, block.clone(), body).await,
+        (Some(block), false) => begin(socket, block.clone(), body, false),
         (Some(block), true) => {
             let mut block = BytesMut::from(&block[..block.len() - BLANK.len()]);
             block.put_slice(CLOSE);
-            known(socket, block.freeze(), body).await
+            begin(socket, block.freeze(), body, false)
         }
-        (None, _) => written(socket, head.status, &head.headers(), body, last).await,
+        (None, _) => written(socket, head.status, &head.headers(), body, last),
     }
 }
 
 /// Sends an answer that is not a member's as it came.
-pub(super) async fn own(
+pub(super) fn own(
     socket: &TcpStream,
     response: Response<AnswerBody>,
     last: bool,
-) -> io::Result<()> {
+) -> io::Result<Option<Unsent>> {
     let (parts, body) = response.into_parts();
-    written(socket, parts.status, &parts.headers, body, last).await
+    written(socket, parts.status, &parts.headers, body, last)
 }
 
 /// With a head written anew.
-async fn written(
+fn written(
     socket: &TcpStream,
     status: StatusCode,
     headers: &HeaderMap,
     body: AnswerBody,
     last: bool,
-) -> io::Result<()> {
+) -> io::Result<Option<Unsent>> {
     let mut head = BytesMut::with_capacity(512);
     keelson_port::write_head(&mut head, status, headers);
     let length = body.size_hint().exact();
@@ -68,38 +69,102 @@ async fn written(
         None => head.put_slice(b"Transfer-Encoding: chunked\r\n"),
     }
     head.put_slice(if last { CLOSE } else { BLANK });
-    match length {
-        Some(_) => known(socket, head.freeze(), body).await,
-        None => chunked(socket, head.freeze(), body).await,
-    }
+    begin(socket, head.freeze(), body, length.is_none())
 }
 
 fn is_bodiless(status: StatusCode) -> bool {
     status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED
 }
 
-/// A body of a known length.
-async fn known(socket: &TcpStream, head: Bytes, mut body: AnswerBody) -> io::Result<()> {
-    if let AnswerBody::Whole(bytes) = body {
-        return send(socket, head, bytes).await;
-    }
-    send(socket, head, Bytes::new()).await?;
-    while let Some(part) = next(socket, &mut body).await? {
-        send(socket, part, Bytes::new()).await?;
-    }
-    Ok(())
+/// Nearly every answer is whole, and goes in one call.
+fn begin(
+    socket: &TcpStream,
+    head: Bytes,
+    body: AnswerBody,
+    chunked: bool,
+) -> io::Result<Option<Unsent>> {
+    let mut unsent = match body {
+        AnswerBody::Whole(bytes) if !chunked => Unsent::of(head, bytes),
+        body => Unsent {
+            rest: Some((body, chunked)),
+            ..Unsent::of(head, Bytes::new())
+        },
+    };
+    let done = unsent.try_send(socket)? && unsent.rest.is_none();
+    Ok((!done).then_some(unsent))
 }
 
-async fn chunked(socket: &TcpStream, head: Bytes, mut body: AnswerBody) -> io::Result<()> {
-    send(socket, head, Bytes::new()).await?;
+/// What of an answer has not gone yet.
+pub(super) struct Unsent {
+    first: Bytes,
+    second: Bytes,
+    /// A body that is still to come, and whether it goes in chunks.
+    rest: Option<(AnswerBody, bool)>,
+}
+
+impl Unsent {
+    fn of(first: Bytes, second: Bytes) -> Unsent {
+        Unsent {
+            first,
+            second,
+            rest: None,
+        }
+    }
+
+    /// Hands it to the kernel, in one call where that takes it. Returns whether all of it is there.
+    fn try_send(&mut self, socket: &TcpStream) -> io::Result<bool> {
+        let Unsent { first, second, .. } = self;
+        while first.has_remaining() || second.has_remaining() {
+            match socket.try_write_vectored(&[IoSlice::new(first), IoSlice::new(second)]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(sent) => {
+                    let of_first = sent.min(first.len());
+                    first.advance(of_first);
+                    second.advance(sent - of_first);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Sends all of it. To be boxed: it is seldom, and large.
+    pub(super) async fn send(mut self, socket: &TcpStream) -> io::Result<()> {
+        let rest = self.rest.take();
+        self.flush(socket).await?;
+        match rest {
+            None => Ok(()),
+            Some((mut body, false)) => {
+                while let Some(part) = next(socket, &mut body).await? {
+                    Unsent::of(part, Bytes::new()).flush(socket).await?;
+                }
+                Ok(())
+            }
+            Some((body, true)) => chunked(socket, body).await,
+        }
+    }
+
+    async fn flush(mut self, socket: &TcpStream) -> io::Result<()> {
+        while !self.try_send(socket)? {
+            time::timeout(PATIENCE, socket.writable()).await??;
+        }
+        Ok(())
+    }
+}
+
+async fn chunked(socket: &TcpStream, mut body: AnswerBody) -> io::Result<()> {
     while let Some(part) = next(socket, &mut body).await? {
         let mut chunk = BytesMut::with_capacity(part.len() + 12);
         write!(chunk, "{:x}\r\n", part.len()).expect("a buffer grows");
         chunk.put_slice(&part);
         chunk.put_slice(BLANK);
-        send(socket, chunk.freeze(), Bytes::new()).await?;
+        Unsent::of(chunk.freeze(), Bytes::new())
+            .flush(socket)
+            .await?;
     }
-    send(socket, Bytes::from_static(b"0\r\n\r\n"), Bytes::new()).await
+    let end = Bytes::from_static(b"0\r\n\r\n");
+    Unsent::of(end, Bytes::new()).flush(socket).await
 }
 
 /// The next part; an error when the member breaks off or the client hangs up, which ends both.
@@ -124,24 +189,4 @@ async fn next(socket: &TcpStream, body: &mut AnswerBody) -> io::Result<Option<By
             },
         }
     }
-}
-
-/// Hands both to the kernel, in one call where it takes them.
-async fn send(socket: &TcpStream, mut first: Bytes, mut second: Bytes) -> io::Result<()> {
-    while first.has_remaining() || second.has_remaining() {
-        let parts = [IoSlice::new(&first), IoSlice::new(&second)];
-        match socket.try_write_vectored(&parts) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(sent) => {
-                let of_first = sent.min(first.len());
-                first.advance(of_first);
-                second.advance(sent - of_first);
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                time::timeout(PATIENCE, socket.writable()).await??;
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }

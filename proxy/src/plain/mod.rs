@@ -11,13 +11,16 @@ mod ask;
 
 use std::future::{Future, poll_fn};
 use std::io;
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use keelson_port::{Parkable, Plain, Plainly};
-use tokio::io::{AsyncReadExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time;
 
@@ -28,11 +31,11 @@ use crate::proxy::{Asked, Proxy};
 use crate::request::Outgoing;
 use crate::turns::Turns;
 use crate::wait::{self, Wait};
+use answer::Unsent;
 use ask::{Ask, Seen};
 
-/// Read at first; more than nearly all requests have. Small, since a thousand clients that come at
-/// once leave holes of that size in the heap.
-const FIRST_BYTES: usize = 1024;
+/// Read at first; more than nearly all requests have.
+const FIRST_BYTES: usize = 4 * 1024;
 
 /// Read of a request whose head is not complete with that. A longer head is hyper's.
 const MORE_BYTES: usize = 8 * 1024;
@@ -47,56 +50,109 @@ pub(crate) async fn serve(proxy: &Arc<Proxy>, connection: Plain<'_>) -> io::Resu
         ahead,
         client,
     } = connection;
-    let mut received = BytesMut::with_capacity(FIRST_BYTES.max(ahead.len()));
-    received.extend_from_slice(&ahead);
+    let mut begun = match ahead.is_empty() {
+        true => begin(proxy, socket, client)?,
+        false => {
+            let mut received = BytesMut::with_capacity(FIRST_BYTES.max(ahead.len()));
+            received.extend_from_slice(&ahead);
+            let _ = read_now(socket, &mut received)?;
+            Begun::Partly(received)
+        }
+    };
     drop(ahead);
-    match read_now(socket, &mut received)? {
-        // It was woken for nothing, and what is ahead is not a whole request.
-        None if received.is_empty() => return answered(received),
-        Some(0) if received.is_empty() => return Ok(Plainly::Over),
-        _ => {}
+    if let Begun::Partly(received) = begun {
+        begun = Box::pin(complete(proxy, socket, client, received)).await?;
     }
-    if received.len() == received.capacity() && !ask::has_head(&received) {
+    match begun {
+        Begun::Ends(ends) => Ok(ends),
+        Begun::Partly(received) => Ok(Plainly::Declined {
+            ahead: small(&received),
+        }),
+        Begun::Wait(wait, ahead) => wait_for_event(proxy, socket, wait, ahead).await,
+        Begun::Request(request, ahead) => pass_on(proxy, socket, request, ahead).await,
+    }
+}
+
+/// What a request has been found to be, and what has come after it.
+enum Begun {
+    /// Nothing that has to be answered.
+    Ends(Plainly),
+    /// Not all of it has come, or it is none of ours.
+    Partly(BytesMut),
+    Wait(Waits, Bytes),
+    Request(Request, Bytes),
+}
+
+/// A request that has come whole, as nearly all do, is never kept: it goes from the stack into what is
+/// sent.
+fn begin(proxy: &Proxy, socket: &mut TcpStream, client: SocketAddr) -> io::Result<Begun> {
+    let mut space = [MaybeUninit::uninit(); FIRST_BYTES];
+    let mut buffer = ReadBuf::uninit(&mut space);
+    let mut nobody = Context::from_waker(Waker::noop());
+    match Pin::new(socket).poll_read(&mut nobody, &mut buffer) {
+        Poll::Ready(read) => read?,
+        // It was woken for nothing.
+        Poll::Pending => {
+            let ahead = Bytes::new();
+            return Ok(Begun::Ends(Plainly::Answered { ahead }));
+        }
+    }
+    let received = buffer.filled();
+    if received.is_empty() {
+        return Ok(Begun::Ends(Plainly::Over));
+    }
+    match ask::see(received, proxy, client) {
+        Seen::Plain(ask) if ask.length() <= received.len() => {
+            let (whole, ahead) = received.split_at(ask.length());
+            Ok(found(proxy, ask, whole, ahead))
+        }
+        _ => Ok(Begun::Partly(BytesMut::from(received))),
+    }
+}
+
+/// The rest of the head, and of a small body.
+async fn complete(
+    proxy: &Proxy,
+    socket: &mut TcpStream,
+    client: SocketAddr,
+    mut received: BytesMut,
+) -> io::Result<Begun> {
+    if !ask::has_head(&received) {
         received.reserve(MORE_BYTES);
         read_now(socket, &mut received)?;
     }
     let ask = match ask::see(&received, proxy, client) {
         Seen::Plain(ask) => ask,
-        Seen::Special => return declined(received),
+        Seen::Special => return Ok(Begun::Partly(received)),
     };
     if !body_is_here(socket, &mut received, &ask).await? {
-        return declined(received);
+        return Ok(Begun::Partly(received));
     }
-    let body = received.split_to(ask.length()).split_off(ask.head_bytes);
+    let (whole, ahead) = received.split_at(ask.length());
+    Ok(found(proxy, ask, whole, ahead))
+}
+
+fn found(proxy: &Proxy, ask: Ask, whole: &[u8], ahead: &[u8]) -> Begun {
+    let ahead = small(ahead);
     match ask.waits {
-        true => wait_for_event(proxy, socket, ask, received).await,
-        false => pass_on(proxy, socket, ask, &body, received).await,
+        true => Begun::Wait(Waits::new(proxy, &ask), ahead),
+        false => {
+            let body = &whole[ask.head_bytes..];
+            Begun::Request(Request::new(proxy, ask, body), ahead)
+        }
     }
-}
-
-fn answered(received: BytesMut) -> io::Result<Plainly> {
-    Ok(Plainly::Answered {
-        ahead: small(received),
-    })
-}
-
-fn declined(received: BytesMut) -> io::Result<Plainly> {
-    Ok(Plainly::Declined {
-        ahead: small(received),
-    })
 }
 
 /// What is there, without the buffer that it lies in.
-fn small(received: BytesMut) -> Bytes {
+fn small(received: &[u8]) -> Bytes {
     match received.is_empty() {
         true => Bytes::new(),
-        false => Bytes::copy_from_slice(&received),
+        false => Bytes::copy_from_slice(received),
     }
 }
 
 /// Reads what has arrived; `None` is nothing, 0 the end.
 fn read_now(socket: &mut TcpStream, received: &mut BytesMut) -> io::Result<Option<usize>> {
-    use std::task::{Context, Poll, Waker};
     let mut nobody = Context::from_waker(Waker::noop());
     match pin!(socket.read_buf(received)).poll(&mut nobody) {
         Poll::Ready(read) => read.map(Some),
@@ -127,17 +183,36 @@ async fn body_is_here(
         .unwrap_or(Ok(false))
 }
 
+/// A request that can be sent.
+struct Request {
+    asked: Asked,
+    outgoing: Outgoing,
+    /// The client wants the connection closed after the answer.
+    last: bool,
+}
+
+impl Request {
+    fn new(proxy: &Proxy, ask: Ask, body: &[u8]) -> Request {
+        Request {
+            asked: Asked::new(proxy, &ask.method, ask.keys),
+            last: ask.last,
+            outgoing: ask.into_outgoing(body),
+        }
+    }
+}
+
 /// Has a member answer, and writes the answer.
 async fn pass_on(
     proxy: &Proxy,
     socket: &mut TcpStream,
-    ask: Ask,
-    body: &[u8],
-    ahead: BytesMut,
+    request: Request,
+    ahead: Bytes,
 ) -> io::Result<Plainly> {
-    let asked = Asked::new(proxy, &ask.method, ask.keys);
-    let last = ask.last;
-    let mut outgoing = ask.into_outgoing(body);
+    let Request {
+        asked,
+        mut outgoing,
+        last,
+    } = request;
     let mut turns = Turns::of_request(proxy, outgoing.read);
     let replied = {
         // In a box: a burst of large futures leaves holes in the heap.
@@ -147,21 +222,18 @@ async fn pass_on(
             None => return Ok(Plainly::Over),
         }
     };
-    write_reply(proxy, socket, &outgoing, asked, replied, last).await?;
-    match last {
-        true => Ok(Plainly::Over),
-        false => answered(ahead),
-    }
+    let written = write_reply(proxy, socket, &outgoing, asked, replied, last)?;
+    go_on(socket, written, last, ahead).await
 }
 
-async fn write_reply(
+fn write_reply(
     proxy: &Proxy,
     socket: &mut TcpStream,
     outgoing: &Outgoing,
     asked: Asked,
     replied: Result<Reply, Refusal>,
     last: bool,
-) -> io::Result<()> {
+) -> io::Result<Option<Unsent>> {
     let begun = replied.and_then(|reply| {
         let (head, body) = reply.into_parts();
         let body = body.whole().map_err(|_| http1::refusal(outgoing))?;
@@ -170,11 +242,42 @@ async fn write_reply(
     match begun {
         Ok((head, body)) => {
             asked.handled(proxy, head.status);
-            answer::of_member(socket, &head, body, last).await
+            answer::of_member(socket, &head, body, last)
         }
-        Err(refusal) => {
-            let response = asked.refused(proxy, refusal);
-            answer::own(socket, response, last).await
+        Err(refusal) => answer::own(socket, asked.refused(proxy, refusal), last),
+    }
+}
+
+/// Sends what is left of an answer; then the connection is free again, or ends.
+async fn go_on(
+    socket: &TcpStream,
+    unsent: Option<Unsent>,
+    last: bool,
+    ahead: Bytes,
+) -> io::Result<Plainly> {
+    if let Some(unsent) = unsent {
+        Box::pin(unsent.send(socket)).await?;
+    }
+    Ok(match last {
+        true => Plainly::Over,
+        false => Plainly::Answered { ahead },
+    })
+}
+
+/// A wait of the v2 API.
+struct Waits {
+    asked: Asked,
+    wait: Wait,
+    /// The client wants the connection closed after the answer.
+    last: bool,
+}
+
+impl Waits {
+    fn new(proxy: &Proxy, ask: &Ask) -> Waits {
+        Waits {
+            asked: Asked::new(proxy, &ask.method, ask.keys),
+            wait: Wait::new(ask.path(), ask.fields()),
+            last: ask.last,
         }
     }
 }
@@ -183,29 +286,25 @@ async fn write_reply(
 async fn wait_for_event(
     proxy: &Arc<Proxy>,
     socket: &mut TcpStream,
-    ask: Ask,
-    ahead: BytesMut,
+    waits: Waits,
+    ahead: Bytes,
 ) -> io::Result<Plainly> {
-    let asked = Asked::new(proxy, &ask.method, ask.keys);
-    let last = ask.last;
-    let wait = Wait::new(ask.path(), ask.fields());
-    drop(ask);
-    let forwarding = keelson_port::parkable(|parking| wait::forward(proxy, wait, Some(parking)));
-    let forwarding = pin!(forwarding);
-    match unless_gone(socket, forwarding, !ahead.is_empty()).await {
+    let Waits { asked, wait, last } = waits;
+    let waited = {
+        let forwarding =
+            keelson_port::parkable(|parking| wait::forward(proxy, wait, Some(parking)));
+        unless_gone(socket, pin!(forwarding), !ahead.is_empty()).await
+    };
+    match waited {
         None => Ok(Plainly::Over),
         Some(Parkable::Parked(parked)) => Ok(Plainly::Waits {
             parked,
             last,
-            ahead: small(ahead),
+            ahead,
         }),
         Some(Parkable::Done(answer)) => {
-            let response = asked.answered(proxy, answer);
-            answer::own(socket, response, last).await?;
-            match last {
-                true => Ok(Plainly::Over),
-                false => answered(ahead),
-            }
+            let unsent = answer::own(socket, asked.answered(proxy, answer), last)?;
+            go_on(socket, unsent, last, ahead).await
         }
     }
 }

@@ -98,7 +98,8 @@ pub(crate) async fn serve<S: Serve>(
     let begun = drain.begun();
     let mut begun = pin!(begun);
     let spoken = tokio::select! {
-        spoken = spoken(&socket, port.limits.first_bytes_timeout) => spoken,
+        // In boxes, here and below, whatever only few connections need, or not for long.
+        spoken = Box::pin(spoken(&socket, port.limits.first_bytes_timeout)) => spoken,
         // Nothing was asked yet, so nothing is lost.
         () = &mut begun => return,
     };
@@ -108,7 +109,6 @@ pub(crate) async fn serve<S: Serve>(
             debug!(%error, "no first bytes");
             return;
         }
-        // In a box: it is large, and the other connections are many.
         (Ok(Spoken::Tls), Some(tls)) => Box::pin(secure::serve(socket, port, tls, begun)).await,
         (Ok(Spoken::Tls), None) => {
             info!("closed a connection that speaks TLS: this port does not");
@@ -142,15 +142,23 @@ pub(crate) async fn serve_h2<S: Serve>(
         limits: &port.limits,
         begun,
     };
-    let Multiplexed {
-        socket, mut begun, ..
-    } = match port.service.multiplexed(connection) {
+    match port.service.multiplexed(connection) {
         Ok(serving) => {
             serving.await;
-            return Ok(());
+            Ok(())
         }
-        Err(connection) => connection,
-    };
+        Err(connection) => Box::pin(calls(connection, port)).await,
+    }
+}
+
+/// Serves HTTP/2 by way of hyper.
+async fn calls<S: Serve>(connection: Multiplexed<'_>, port: &Port<S>) -> hyper::Result<()> {
+    let Multiplexed {
+        socket,
+        client,
+        mut begun,
+        ..
+    } = connection;
     let service = service_fn(|request| port.service.call_from(request, client));
     let socket = TokioIo::new(Filtered::new(socket, AuthorityMender::new()));
     let mut connection = pin!(port.h2.serve_connection(socket, service));
@@ -177,13 +185,14 @@ async fn serve_h1<S: Serve>(
             Some(waiting) => waiting,
             None => return Ok(()),
         };
-        let mut goes_on = match waiting.answer.take() {
-            Some(answer) => {
-                let stay = parking::stay(&mut waiting.socket, answer, begun.as_mut());
+        let mut goes_on = match &mut waiting.answer {
+            Some((answer, last)) => {
+                let stay = parking::stay(&mut waiting.socket, answer, *last, begun.as_mut());
                 Box::pin(stay).await
             }
             None => Ok(true),
         };
+        waiting.answer = None;
         // Thousands of watchers hear of one event at once, and ask again one by one.
         if matches!(goes_on, Ok(true)) && waiting.ahead.is_empty() {
             let timeout = port.limits.idle_timeout;

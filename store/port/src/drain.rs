@@ -2,33 +2,59 @@
 //!
 //! A graceful shutdown waits for requests in flight; a watch would hold it up until the bound.
 
-use tokio::sync::watch;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::bell::{Bell, Ends, Over};
 
 /// Held by whoever decides; dropping it begins the drain too.
 #[derive(Debug)]
-pub struct DrainTrigger(watch::Sender<bool>);
+pub struct DrainTrigger(Arc<Shared>);
 
 /// Held by requests that would otherwise never end.
 #[derive(Clone, Debug)]
-pub struct Drain(watch::Receiver<bool>);
+pub struct Drain(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    begun: AtomicBool,
+    bell: Bell,
+}
+
+impl Ends for Shared {
+    fn bell(&self) -> &Bell {
+        &self.bell
+    }
+
+    fn is_over(&self) -> bool {
+        self.begun.load(Ordering::SeqCst)
+    }
+}
 
 impl Drain {
     /// The two ends.
     pub fn channel() -> (DrainTrigger, Drain) {
-        let (tx, rx) = watch::channel(false);
-        (DrainTrigger(tx), Drain(rx))
+        let shared = Arc::<Shared>::default();
+        (DrainTrigger(Arc::clone(&shared)), Drain(shared))
     }
 
     /// Returns once the server has begun to go down.
-    pub async fn begun(mut self) {
-        // An error is the trigger dropped: its owner is gone, and so are we.
-        let _ = self.0.wait_for(|begun| *begun).await;
+    pub fn begun(self) -> impl Future<Output = ()> + Send + Unpin {
+        Over::of(self.0)
     }
 }
 
 impl DrainTrigger {
     /// Tells everyone.
     pub fn begin(&self) {
-        self.0.send_replace(true);
+        self.0.begun.store(true, Ordering::SeqCst);
+        self.0.bell.ring();
+    }
+}
+
+impl Drop for DrainTrigger {
+    fn drop(&mut self) {
+        self.begin();
     }
 }

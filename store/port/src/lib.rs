@@ -8,6 +8,7 @@
 //! is served is the caller's (`Serve`); nothing here knows of etcd's APIs.
 
 mod authority;
+mod bell;
 mod connection;
 mod drain;
 mod filtered;
@@ -26,6 +27,7 @@ mod serve;
 mod tests;
 mod tls;
 
+pub use bell::{Bell, Ends, Over};
 pub use drain::{Drain, DrainTrigger};
 pub use limits::Limits;
 pub use listener::{Listener, serve};

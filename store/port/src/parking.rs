@@ -12,7 +12,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
 use http::Response;
 use http::header::CONNECTION;
@@ -33,6 +33,16 @@ pub struct Parked {
 }
 
 impl Parked {
+    /// All of the head. It is needed once.
+    fn head(&mut self, last: bool) -> BytesMut {
+        let mut head = std::mem::take(&mut self.head);
+        if last {
+            head.extend_from_slice(b"Connection: close\r\n");
+        }
+        head.extend_from_slice(b"\r\n");
+        head
+    }
+
     /// The head is sent at once, the parts as they come, each in one write.
     pub fn new(head: &Response<()>, parts: impl Stream<Item = Bytes> + Send + 'static) -> Parked {
         Parked {
@@ -84,23 +94,18 @@ impl Parking {
 /// Sends the answer to its end, or until `ending`. Returns whether the connection may go on.
 pub(crate) async fn stay(
     socket: &mut TcpStream,
-    (mut parked, last): (Parked, bool),
+    parked: &mut Parked,
+    last: bool,
     mut ending: Pin<&mut impl Future<Output = ()>>,
 ) -> io::Result<bool> {
-    let mut head = std::mem::take(&mut parked.head);
-    if last {
-        head.extend_from_slice(b"Connection: close\r\n");
-    }
-    head.extend_from_slice(b"\r\n");
-    send(socket, &head).await?;
-    drop(head);
+    send(socket, parked.head(last)).await?;
     let mut silent = true;
-    let mut peeked = [0];
     let goes_on = loop {
+        let mut peeked = [0];
         tokio::select! {
             biased;
             part = parked.parts.next() => match part {
-                Some(part) => send(socket, &chunk(&part)).await?,
+                Some(part) => send(socket, chunk(&part)).await?,
                 None => break !last,
             },
             // The client hung up, or has already sent its next request, which must wait.
@@ -111,18 +116,34 @@ pub(crate) async fn stay(
             () = &mut ending => break false,
         }
     };
-    send(socket, b"0\r\n\r\n").await?;
+    send(socket, BytesMut::from(&b"0\r\n\r\n"[..])).await?;
     Ok(goes_on)
 }
 
-async fn send(socket: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
-    match socket.try_write(bytes) {
-        Ok(sent) if sent == bytes.len() => Ok(()),
+/// What the kernel has not taken yet, on its way.
+type Rest<'a> = Pin<Box<dyn Future<Output = io::Result<()>> + Send + 'a>>;
+
+/// Nearly always the kernel takes all of it at once; what it does not is in a box, since it would take
+/// room in every answer that waits.
+fn send(
+    socket: &mut TcpStream,
+    mut bytes: BytesMut,
+) -> impl Future<Output = io::Result<()>> + use<'_> {
+    let rest: io::Result<Option<Rest<'_>>> = match socket.try_write(&bytes) {
+        Ok(sent) if sent == bytes.len() => Ok(None),
         Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
-        // In a box: it is seldom, and would take room in every answer that waits.
         sent => {
-            let rest = &bytes[sent.unwrap_or(0)..];
-            Box::pin(time::timeout(WRITE_TIMEOUT, socket.write_all(rest))).await?
+            bytes.advance(sent.unwrap_or(0));
+            let writing = async move { socket.write_all(&bytes).await };
+            Ok(Some(Box::pin(async {
+                time::timeout(WRITE_TIMEOUT, writing).await?
+            })))
+        }
+    };
+    async move {
+        match rest? {
+            Some(rest) => rest.await,
+            None => Ok(()),
         }
     }
 }
