@@ -126,8 +126,8 @@ impl Serve for Service {
     type Body = AnswerBody;
     type Future = Answering;
 
-    fn plain<'a>(&'a self, connection: Plain<'a>) -> Option<PlainAnswer<'a>> {
-        Some(Box::pin(plain::serve(&self.0, connection)))
+    fn plain<'a>(&'a self, connection: Plain<'a>) -> Result<PlainAnswer<'a>, Plain<'a>> {
+        Ok(Box::pin(plain::serve(&self.0, connection)))
     }
 
     fn multiplexed<'a>(

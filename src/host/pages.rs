@@ -1,18 +1,53 @@
-//! Lets go of code that only the start needed.
+//! Lets go of code that is not needed any more.
 //!
 //! An executable's pages stay in a process's memory once they were touched, and the kernel brings
 //! their neighbours along. On a host with little memory a proxy, which is there on every host, would
-//! keep megabytes of what read its flags and found its cluster.
+//! keep megabytes of what read its flags and found its cluster, or served a burst of watches an hour
+//! ago.
 
 use std::fs;
 use std::ptr::with_exposed_provenance_mut;
+use std::time::Duration;
 
 use rustix::mm::{Advice, madvise};
+use tokio::time;
 use tracing::debug;
 
-/// Unmaps the pages of all code and of the constants beside it. What is still needed comes back from the page cache at the first
-/// touch, as it does when the kernel itself is short of memory.
-pub(super) fn release_code() {
+/// Then the start is over.
+const START: Duration = Duration::from_secs(2);
+
+/// Between two looks at what has been touched since.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// So much more than there was at the least is worth the few dozen faults that letting go costs.
+const PAGES_MANY: usize = 512;
+
+/// For ever.
+pub(super) async fn keep_few() {
+    time::sleep(START).await;
+    release_code();
+    let mut least = touched();
+    loop {
+        time::sleep(LOOK).await;
+        let now = touched();
+        least = least.min(now);
+        if least + PAGES_MANY < now {
+            release_code();
+            least = touched();
+        }
+    }
+}
+
+/// Pages of files that are mapped now; none, where that cannot be learnt.
+fn touched() -> usize {
+    let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let shared = statm.split_ascii_whitespace().nth(2);
+    shared.and_then(|pages| pages.parse().ok()).unwrap_or(0)
+}
+
+/// Unmaps the pages of all code and of the constants beside it. What is still needed comes back from
+/// the page cache at the first touch, as it does when the kernel itself is short of memory.
+fn release_code() {
     let maps = match fs::read_to_string("/proc/self/maps") {
         Ok(maps) => maps,
         Err(error) => {
@@ -75,6 +110,7 @@ mod tests {
 
     #[test]
     fn the_process_goes_on() {
+        assert_ne!(touched(), 0);
         release_code();
         let sum: u64 = (0..1000).map(|n| n * n).sum();
         assert_eq!(sum, 332_833_500);

@@ -1,7 +1,5 @@
 //! The role of a proxy: bind, find the members, forward, stop when told.
 
-use std::time::Duration;
-
 use keelson_proxy::ProxyConfig;
 use keelson_store::version;
 use tokio::sync::watch;
@@ -11,9 +9,6 @@ use super::{StartError, listen_for_clients, pages, shut_down};
 use crate::announce;
 use crate::options::ProxyOptions;
 use crate::signals::{Signals, Stop};
-
-/// Then the start is over.
-const START: Duration = Duration::from_secs(2);
 
 /// `None` when serving ended by itself.
 pub(super) async fn live(
@@ -39,10 +34,7 @@ pub(super) async fn live(
             announce::proxying(url);
         }
         crate::notify::ready();
-        tokio::spawn(async {
-            tokio::time::sleep(START).await;
-            pages::release_code();
-        });
+        tokio::spawn(pages::keep_few());
     };
     let (stopping, mut stop_seen) = watch::channel(false);
     let stopped = async move {

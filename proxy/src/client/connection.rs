@@ -62,18 +62,28 @@ impl Connection {
     }
 
     /// Hands all bytes to the kernel. After an error it has not got all of them.
-    pub(crate) async fn send(&mut self, mut bytes: &[u8], timeout: Duration) -> io::Result<()> {
+    pub(crate) async fn send(&mut self, bytes: &[u8], timeout: Duration) -> io::Result<()> {
+        // Nearly always the kernel takes all at once; the rest would make room for itself in every
+        // request.
+        let sent = match &self.socket {
+            Socket::Plain(socket) => sent(socket.try_write(bytes))?,
+            Socket::Tls(_) => 0,
+        };
+        match sent == bytes.len() {
+            true => Ok(()),
+            false => Box::pin(self.send_rest(&bytes[sent..], timeout)).await,
+        }
+    }
+
+    async fn send_rest(&mut self, mut bytes: &[u8], timeout: Duration) -> io::Result<()> {
         let socket = match &mut self.socket {
             Socket::Plain(socket) => socket,
             Socket::Tls(secure) => return secure.send(bytes, timeout).await,
         };
         while !bytes.is_empty() {
-            match socket.try_write(bytes) {
-                Ok(sent) => bytes = &bytes[sent..],
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    time::timeout(timeout, socket.writable()).await??;
-                }
-                Err(error) => return Err(error),
+            match sent(socket.try_write(bytes))? {
+                0 => time::timeout(timeout, socket.writable()).await??,
+                sent => bytes = &bytes[sent..],
             }
         }
         Ok(())
@@ -150,6 +160,14 @@ impl Connection {
     /// An empty buffer is worth nothing to a connection that waits.
     pub(crate) fn let_buffer_go(&mut self) {
         let_go(&mut self.received);
+    }
+}
+
+/// How much the kernel took.
+fn sent(written: io::Result<usize>) -> io::Result<usize> {
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+        written => written,
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) fn of_member(
     head: &Head,
     body: AnswerBody,
     last: bool,
-) -> io::Result<Option<Unsent>> {
+) -> io::Result<Option<Box<Unsent>>> {
     match (head.verbatim(), last) {
         (Some(block), false) => begin(socket, block.clone(), body, false),
         (Some(block), true) => {
@@ -47,7 +47,7 @@ pub(super) fn own(
     socket: &TcpStream,
     response: Response<AnswerBody>,
     last: bool,
-) -> io::Result<Option<Unsent>> {
+) -> io::Result<Option<Box<Unsent>>> {
     let (parts, body) = response.into_parts();
     written(socket, parts.status, &parts.headers, body, last)
 }
@@ -59,7 +59,7 @@ fn written(
     headers: &HeaderMap,
     body: AnswerBody,
     last: bool,
-) -> io::Result<Option<Unsent>> {
+) -> io::Result<Option<Box<Unsent>>> {
     let mut head = BytesMut::with_capacity(512);
     keelson_port::write_head(&mut head, status, headers);
     let length = body.size_hint().exact();
@@ -82,7 +82,7 @@ fn begin(
     head: Bytes,
     body: AnswerBody,
     chunked: bool,
-) -> io::Result<Option<Unsent>> {
+) -> io::Result<Option<Box<Unsent>>> {
     let mut unsent = match body {
         AnswerBody::Whole(bytes) if !chunked => Unsent::of(head, bytes),
         body => Unsent {
@@ -91,7 +91,7 @@ fn begin(
         },
     };
     let done = unsent.try_send(socket)? && unsent.rest.is_none();
-    Ok((!done).then_some(unsent))
+    Ok((!done).then(|| Box::new(unsent)))
 }
 
 /// What of an answer has not gone yet.
@@ -130,9 +130,9 @@ impl Unsent {
     }
 
     /// Sends all of it. To be boxed: it is seldom, and large.
-    pub(super) async fn send(mut self, socket: &TcpStream) -> io::Result<()> {
+    pub(super) async fn send(mut self: Box<Unsent>, socket: &TcpStream) -> io::Result<()> {
         let rest = self.rest.take();
-        self.flush(socket).await?;
+        (*self).flush(socket).await?;
         match rest {
             None => Ok(()),
             Some((mut body, false)) => {

@@ -233,7 +233,7 @@ fn write_reply(
     asked: Asked,
     replied: Result<Reply, Refusal>,
     last: bool,
-) -> io::Result<Option<Unsent>> {
+) -> io::Result<Option<Box<Unsent>>> {
     let begun = replied.and_then(|reply| {
         let (head, body) = reply.into_parts();
         let body = body.whole().map_err(|_| http1::refusal(outgoing))?;
@@ -251,7 +251,7 @@ fn write_reply(
 /// Sends what is left of an answer; then the connection is free again, or ends.
 async fn go_on(
     socket: &TcpStream,
-    unsent: Option<Unsent>,
+    unsent: Option<Box<Unsent>>,
     last: bool,
     ahead: Bytes,
 ) -> io::Result<Plainly> {

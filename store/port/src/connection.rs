@@ -180,11 +180,25 @@ async fn serve_h1<S: Serve>(
     let client = client_of(&socket);
     let mut waiting = Waiting::new(socket, Bytes::new(), None);
     loop {
-        let answering = Box::pin(answer(waiting, client, port, begun.as_mut()));
-        waiting = match answering.await? {
-            Some(waiting) => waiting,
-            None => return Ok(()),
+        let plain = Plain {
+            ahead: std::mem::take(&mut waiting.ahead),
+            socket: &mut waiting.socket,
+            client,
         };
+        let answered = match port.service.plain(plain) {
+            Ok(answering) => answering.await,
+            Err(Plain { ahead, .. }) => Ok(Plainly::Declined { ahead }),
+        };
+        let Some(declined) = waiting.after(answered) else {
+            return Ok(());
+        };
+        if declined {
+            let requests = requests(waiting, client, port, begun.as_mut());
+            waiting = match Box::pin(requests).await? {
+                Some(waiting) => waiting,
+                None => return Ok(()),
+            };
+        }
         let mut goes_on = match &mut waiting.answer {
             Some((answer, last)) => {
                 let stay = parking::stay(&mut waiting.socket, answer, *last, begun.as_mut());
@@ -205,44 +219,6 @@ async fn serve_h1<S: Serve>(
                 debug!(%error, "a client left while it or its answer waited");
                 return Ok(());
             }
-        }
-    }
-}
-
-/// Answers the next request on the socket, if the service does that, or this and further ones by way
-/// of HTTP's machinery. `None`: the connection has ended.
-async fn answer<S: Serve>(
-    waiting: Waiting,
-    client: SocketAddr,
-    port: &Port<S>,
-    begun: Pin<&mut (impl Future<Output = ()> + Send)>,
-) -> hyper::Result<Option<Waiting>> {
-    let Waiting {
-        mut socket, ahead, ..
-    } = waiting;
-    let plain = Plain {
-        socket: &mut socket,
-        ahead: ahead.clone(),
-        client,
-    };
-    let answered = match port.service.plain(plain) {
-        Some(answering) => answering.await,
-        None => Ok(Plainly::Declined { ahead }),
-    };
-    match answered {
-        Ok(Plainly::Over) => Ok(None),
-        Ok(Plainly::Answered { ahead }) => Ok(Some(Waiting::new(socket, ahead, None))),
-        Ok(Plainly::Waits {
-            parked,
-            last,
-            ahead,
-        }) => Ok(Some(Waiting::new(socket, ahead, Some((parked, last))))),
-        Ok(Plainly::Declined { ahead }) => {
-            Box::pin(requests(socket, ahead, client, port, begun)).await
-        }
-        Err(error) => {
-            debug!(%error, "a connection ended");
-            Ok(None)
         }
     }
 }
@@ -271,6 +247,31 @@ struct Waiting {
 }
 
 impl Waiting {
+    /// Returns whether the next request has been declined; `None`: the connection has ended.
+    fn after(&mut self, answered: io::Result<Plainly>) -> Option<bool> {
+        match answered {
+            Ok(Plainly::Over) => return None,
+            Ok(Plainly::Declined { ahead }) => {
+                self.ahead = ahead;
+                return Some(true);
+            }
+            Ok(Plainly::Answered { ahead }) => self.ahead = ahead,
+            Ok(Plainly::Waits {
+                parked,
+                last,
+                ahead,
+            }) => {
+                self.ahead = ahead;
+                self.answer = Some((parked, last));
+            }
+            Err(error) => {
+                debug!(%error, "a connection ended");
+                return None;
+            }
+        }
+        Some(false)
+    }
+
     fn new(socket: TcpStream, ahead: Bytes, answer: Option<(Parked, bool)>) -> Waiting {
         Waiting {
             socket,
@@ -282,12 +283,12 @@ impl Waiting {
 
 /// Serves requests until the connection ends, rests, or has an answer that is parked.
 async fn requests<S: Serve>(
-    socket: TcpStream,
-    ahead: Bytes,
+    waiting: Waiting,
     client: SocketAddr,
     port: &Port<S>,
     mut begun: Pin<&mut (impl Future<Output = ()> + Send)>,
 ) -> hyper::Result<Option<Waiting>> {
+    let Waiting { socket, ahead, .. } = waiting;
     let (clock, heads) = HeadClock::new(port.limits.head_timeout);
     let (socket, unsent) = Filtered::new(socket, clock).after(ahead);
     let parking = Parking::default();

@@ -34,9 +34,9 @@ pub trait Serve: Send + Sync + 'static {
     }
 
     /// Looks at the next request of an HTTP/1.1 connection on the bare socket, and answers it there or
-    /// declines. `None`: this service does not, ever.
-    fn plain<'a>(&'a self, _connection: Plain<'a>) -> Option<PlainAnswer<'a>> {
-        None
+    /// declines. A service that does not do that, ever, gives the connection back.
+    fn plain<'a>(&'a self, connection: Plain<'a>) -> Result<PlainAnswer<'a>, Plain<'a>> {
+        Err(connection)
     }
 
     /// Serves a connection of HTTP/2 to its end, or gives it back.
