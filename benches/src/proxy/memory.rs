@@ -23,18 +23,23 @@ const MEMBERS: usize = 3;
 /// How long memory is left alone before it is read.
 const SETTLE: Duration = Duration::from_secs(1);
 
+/// After a burst, until things are as they stay.
+const CALM: Duration = Duration::from_secs(12);
+
 /// How long heads and events may take.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// How often all watches are looked at.
 const LOOK: Duration = Duration::from_millis(50);
 
-const COLUMNS: [&str; 8] = [
+const COLUMNS: [&str; 10] = [
     "server",
     "way",
     "RSS at start, MB",
     "with idle connections, MB",
     "and with watches, MB",
+    "anonymous of that, MB",
+    "12 s later, MB",
     "anonymous of that, MB",
     "watches answered with a head at once",
     "watches that got an event",
@@ -46,6 +51,7 @@ pub struct Outcome {
     start: Memory,
     idle: Memory,
     watching: Memory,
+    later: Memory,
     heads: usize,
     told: usize,
 }
@@ -107,6 +113,8 @@ fn one_proxy(plan: &Plan, url: &str, pid: u32) -> Result<Outcome> {
     }
     outcome.heads = count(&mut watches, |item| matches!(item, Item::Head(200)))?;
     outcome.watching = settled_memory(pid)?;
+    std::thread::sleep(CALM);
+    outcome.later = usage::memory(pid)?;
 
     let (status, _) = connection::once(url, &v2_put(plan))?;
     ensure!(status == 200, "a PUT: HTTP {status}");
@@ -156,6 +164,8 @@ pub fn markdown(plan: &Plan, servers: &[Server], cells: &Cells) -> String {
             resident(outcome.idle),
             resident(outcome.watching),
             format!("{:.1}", megabytes(outcome.watching.anonymous)),
+            resident(outcome.later),
+            format!("{:.1}", megabytes(outcome.later.anonymous)),
             outcome.heads.to_string(),
             outcome.told.to_string(),
         ];

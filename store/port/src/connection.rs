@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -88,15 +89,16 @@ fn h2_builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
     h2
 }
 
-/// Serves a connection to its end.
+/// Serves a connection to its end. The task itself: one more around it would hold much of it twice.
 pub(crate) async fn serve<S: Serve>(
     socket: TcpStream,
-    port: &Port<S>,
-    tls: Option<&ServerTls>,
+    port: Arc<Port<S>>,
+    tls: Option<ServerTls>,
     drain: Drain,
+    _slot: impl Send,
 ) {
-    let begun = drain.begun();
-    let mut begun = pin!(begun);
+    let (port, tls) = (&*port, tls.as_ref());
+    let mut begun = pin!(drain.begun());
     let spoken = tokio::select! {
         // In boxes, here and below, whatever only few connections need, or not for long.
         spoken = Box::pin(spoken(&socket, port.limits.first_bytes_timeout)) => spoken,
@@ -210,7 +212,8 @@ async fn serve_h1<S: Serve>(
         // Thousands of watchers hear of one event at once, and ask again one by one.
         if matches!(goes_on, Ok(true)) && waiting.ahead.is_empty() {
             let timeout = port.limits.idle_timeout;
-            goes_on = spoken_again(&waiting.socket, timeout, begun.as_mut()).await;
+            let again = spoken_again(&waiting.socket, timeout, begun.as_mut());
+            goes_on = Box::pin(again).await;
         }
         match goes_on {
             Ok(true) => {}

@@ -109,12 +109,8 @@ async fn accept_loop<S: Serve>(
         tokio::select! {
             () = &mut begun => break,
             (socket, slot) = accepted => {
-                let port = Arc::clone(&port);
-                let (drain, tls) = (drain.clone(), tls.clone());
-                connections.spawn(async move {
-                    connection::serve(socket, &port, tls.as_ref(), drain).await;
-                    drop(slot);
-                });
+                let (port, drain, tls) = (Arc::clone(&port), drain.clone(), tls.clone());
+                connections.spawn(connection::serve(socket, port, tls, drain, slot));
             }
             Some(ended) = connections.join_next() => reap(ended),
         }
