@@ -127,7 +127,7 @@ impl Serve for Service {
     type Future = Answering;
 
     fn plain<'a>(&'a self, connection: Plain<'a>) -> Result<PlainAnswer<'a>, Plain<'a>> {
-        Ok(Box::pin(plain::serve(&self.0, connection)))
+        Ok(plain::serve(&self.0, connection))
     }
 
     fn multiplexed<'a>(

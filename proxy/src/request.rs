@@ -140,14 +140,14 @@ impl Outgoing {
 
     /// A GET under the v2 keys.
     pub(crate) fn get(path: &str, fields: &[u8]) -> Outgoing {
-        let mut bytes = request_line(&Method::GET, path);
-        bytes.extend_from_slice(fields);
-        bytes.extend_from_slice(b"\r\n");
+        // In no more room than it needs: it is kept until the answer begins.
+        let line = request_line(&Method::GET, path);
+        let bytes = [&line[..], fields, b"\r\n"].concat();
         Outgoing {
             method: Method::GET,
             keys: true,
             read: true,
-            bytes: bytes.freeze(),
+            bytes: bytes.into(),
             rest: None,
         }
     }

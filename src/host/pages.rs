@@ -17,7 +17,7 @@ use tracing::debug;
 const START: Duration = Duration::from_secs(2);
 
 /// Between two looks at what has been touched since.
-const LOOK: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_secs(5);
 
 /// So much more than there was at the least is worth the few dozen faults that letting go costs.
 const PAGES_MANY: usize = 512;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use http::StatusCode;
 use keelson_port::{Limits, Multiplexed};
+use tokio::time::Instant;
 use tracing::debug;
 
 use super::call::{Asked, Call};
@@ -30,6 +31,11 @@ const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 const TABLE_BYTES: usize = 4096;
 
 const FORWARDED_FOR: &[u8] = b"x-forwarded-for";
+
+/// Requests that a client may give up a second. Members end connections on which more are given up than
+/// they get to see, and other clients' calls are on the same.
+const RESETS_MAX: u32 = 2000;
+const RESETS_PERIOD: Duration = Duration::from_secs(1);
 
 /// Sent with the first goodbye; when it comes back, all that was on its way before it has come.
 const LAST_PING: [u8; 8] = *b"goodbye?";
@@ -80,6 +86,8 @@ struct Client {
     streams_max: usize,
     fields_bytes_max: usize,
     keepalive: Option<(Duration, Duration)>,
+    /// Requests that were given up, since when.
+    resets: (u32, Instant),
     fields: Fields,
 }
 
@@ -111,6 +119,7 @@ impl Client {
             streams_max: usize::try_from(limits.concurrent_streams_max).unwrap_or(usize::MAX),
             fields_bytes_max: limits.head_bytes_max,
             keepalive: keepalive.map(|interval| (interval, limits.keepalive_timeout)),
+            resets: (0, Instant::now()),
             fields: Fields::default(),
         }
     }
@@ -201,6 +210,23 @@ impl Client {
         }
     }
 
+    /// The client gives a request up.
+    fn reset(&mut self, stream: u32) -> Result<(), Fault> {
+        let Some(owner) = self.session.was_reset(stream) else {
+            return Ok(());
+        };
+        cancel(&owner);
+        let (resets, since) = &mut self.resets;
+        if RESETS_PERIOD < since.elapsed() {
+            (*resets, *since) = (0, Instant::now());
+        }
+        *resets += 1;
+        match *resets <= RESETS_MAX {
+            true => Ok(()),
+            false => Err(Fault::new(Code::ENHANCE_YOUR_CALM, "too many resets")),
+        }
+    }
+
     fn other(&mut self, stream: u32, end: bool) {
         let Some(parts) = self.fields.of_other() else {
             return self.refuse(stream, Code::PROTOCOL_ERROR);
@@ -245,10 +271,7 @@ impl Side for Client {
                 data,
                 flow,
             } => self.data(stream, end, data, flow),
-            Event::Reset { stream, .. } => {
-                self.session.was_reset(stream).iter().for_each(cancel);
-                Ok(())
-            }
+            Event::Reset { stream, .. } => self.reset(stream),
             Event::Pong(LAST_PING) => {
                 let last = self.last;
                 self.session

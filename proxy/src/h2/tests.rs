@@ -126,6 +126,18 @@ async fn a_call_without_members_is_refused_whether_or_not_it_has_come_whole() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_gives_up_everything_at_once_is_sent_away() {
+    for (count, expected) in [(2000, None), (2001, Some("goodbye 11"))] {
+        let mut sent = settings();
+        for n in 0..count {
+            frame::put_headers(&mut sent, 2 * n + 1, [&call("/a.B/C", &[]), &[]], false);
+            frame::put_reset(&mut sent, 2 * n + 1, Code::CANCEL);
+        }
+        assert_eq!(ends(&sent).await.last().map(String::as_str), expected);
+    }
+}
+
 /// Something that a client says.
 #[derive(Clone, Debug)]
 enum Said {

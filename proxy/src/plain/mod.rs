@@ -9,7 +9,7 @@
 mod answer;
 mod ask;
 
-use std::future::{Future, poll_fn};
+use std::future::{Future, poll_fn, ready};
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use keelson_port::{Parkable, Plain, Plainly};
+use keelson_port::{Parkable, Plain, PlainAnswer, Plainly};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time;
@@ -43,27 +43,39 @@ const MORE_BYTES: usize = 8 * 1024;
 /// For the rest of a small body. A client that takes longer is hyper's.
 const BODY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Answers the next request, or declines.
-pub(crate) async fn serve(proxy: &Arc<Proxy>, connection: Plain<'_>) -> io::Result<Plainly> {
+/// Answers the next request, or declines. What is said without waiting is said here, and the future is
+/// of the one kind that the request needs: there is one for every request in flight.
+pub(crate) fn serve<'a>(proxy: &'a Arc<Proxy>, connection: Plain<'a>) -> PlainAnswer<'a> {
     let Plain {
         socket,
         ahead,
         client,
     } = connection;
-    let mut begun = match ahead.is_empty() {
-        true => begin(proxy, socket, client)?,
+    let begun = match ahead.is_empty() {
+        true => begin(proxy, socket, client),
         false => {
             let mut received = BytesMut::with_capacity(FIRST_BYTES.max(ahead.len()));
             received.extend_from_slice(&ahead);
-            let _ = read_now(socket, &mut received)?;
-            Begun::Partly(received)
+            read_now(socket, &mut received).map(|_| Begun::Partly(received))
         }
     };
-    drop(ahead);
-    if let Begun::Partly(received) = begun {
-        begun = Box::pin(complete(proxy, socket, client, received)).await?;
-    }
     match begun {
+        Err(error) => Box::pin(ready(Err(error))),
+        Ok(Begun::Ends(ends)) => Box::pin(ready(Ok(ends))),
+        Ok(Begun::Wait(wait, ahead)) => Box::pin(wait_for_event(proxy, socket, wait, ahead)),
+        Ok(Begun::Request(request, ahead)) => Box::pin(pass_on(proxy, socket, request, ahead)),
+        Ok(Begun::Partly(received)) => Box::pin(serve_partly(proxy, socket, client, received)),
+    }
+}
+
+/// The same for a request whose rest is still to come.
+async fn serve_partly(
+    proxy: &Arc<Proxy>,
+    socket: &mut TcpStream,
+    client: SocketAddr,
+    received: BytesMut,
+) -> io::Result<Plainly> {
+    match complete(proxy, socket, client, received).await? {
         Begun::Ends(ends) => Ok(ends),
         Begun::Partly(received) => Ok(Plainly::Declined {
             ahead: small(&received),
