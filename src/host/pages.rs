@@ -16,8 +16,9 @@ use tracing::debug;
 /// Then the start is over.
 const START: Duration = Duration::from_secs(2);
 
-/// Between two looks at what has been touched since.
-const LOOK: Duration = Duration::from_secs(5);
+/// Between two looks at what has been touched since. Short, so that what one thing brought back is gone
+/// before the next adds to it: a burst of watches, and the members being asked who they are.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// So much more than there was at the least is worth the few dozen faults that letting go costs.
 const PAGES_MANY: usize = 512;

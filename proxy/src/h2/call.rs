@@ -8,6 +8,7 @@
 //! for an invitation to try again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Method, StatusCode};
@@ -33,7 +34,7 @@ const KEPT_BYTES_MAX: usize = 64 * 1024;
 const COLLECTED_BYTES_MAX: usize = 32 * 1024;
 
 /// Between two attempts to begin a call where there are too many.
-const PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// gRPC's codes.
 const INTERNAL: u8 = 13;
@@ -245,6 +246,11 @@ impl Call {
             member.reset(stream, Code::CANCEL);
             self.failed(crate::http1::gone());
         }
+    }
+
+    /// How long ago it came.
+    pub(super) fn age(&self) -> Duration {
+        self.began.elapsed()
     }
 
     /// The client does not want it any more.

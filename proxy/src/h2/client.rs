@@ -32,10 +32,12 @@ const TABLE_BYTES: usize = 4096;
 
 const FORWARDED_FOR: &[u8] = b"x-forwarded-for";
 
-/// Requests that a client may give up a second. Members end connections on which more are given up than
-/// they get to see, and other clients' calls are on the same.
+/// Calls that a client may give up a second before anybody can have seen to them. Members end
+/// connections on which that happens too often, and other clients' calls are on the same. That many
+/// calls time out together is another thing, and happens when a member dies.
 const RESETS_MAX: u32 = 2000;
 const RESETS_PERIOD: Duration = Duration::from_secs(1);
+const AT_ONCE: Duration = Duration::from_millis(20);
 
 /// Sent with the first goodbye; when it comes back, all that was on its way before it has come.
 const LAST_PING: [u8; 8] = *b"goodbye?";
@@ -86,7 +88,7 @@ struct Client {
     streams_max: usize,
     fields_bytes_max: usize,
     keepalive: Option<(Duration, Duration)>,
-    /// Requests that were given up, since when.
+    /// Calls that were given up at once, since when.
     resets: (u32, Instant),
     fields: Fields,
 }
@@ -216,6 +218,9 @@ impl Client {
             return Ok(());
         };
         cancel(&owner);
+        if !matches!(&owner, Owner::Client(call) if call.age() < AT_ONCE) {
+            return Ok(());
+        }
         let (resets, since) = &mut self.resets;
         if RESETS_PERIOD < since.elapsed() {
             (*resets, *since) = (0, Instant::now());

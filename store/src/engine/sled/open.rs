@@ -6,7 +6,7 @@
 
 use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use keelson_core::engine::EngineError;
 
@@ -21,6 +21,9 @@ pub(super) const REMEDY: &str = "sled cannot repair it; move the member's snap d
 const CACHE_BYTES: u64 = 64 << 20;
 /// sled reads its whole log at the open when its snapshot is gone: 6 M rows took seconds.
 const OPEN_WAIT: Duration = Duration::from_secs(300);
+/// How long a database that is in use is waited for, and how often it is tried.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+const LOCK_LOOK: Duration = Duration::from_millis(20);
 
 pub(super) fn open(dir: &Path) -> Result<::sled::Db, EngineError> {
     let fail = |error| EngineError(format!("cannot open {}: {error}", dir.display()));
@@ -57,7 +60,7 @@ fn attempt(dir: &Path) -> Result<::sled::Result<::sled::Db>, EngineError> {
         .name(THREAD.to_owned())
         .spawn(move || {
             // Nobody listens any more after the wait.
-            let _ = answer.send(config.open());
+            let _ = answer.send(unlocked(&config));
         });
     opening.map_err(|error| EngineError(format!("cannot start a thread: {error}")))?;
     let dir = dir.display();
@@ -71,6 +74,23 @@ fn attempt(dir: &Path) -> Result<::sled::Result<::sled::Db>, EngineError> {
         Err(RecvTimeoutError::Timeout) => Err(EngineError(format!(
             "sled does not answer for {dir}: {REMEDY}"
         ))),
+    }
+}
+
+/// Once its lock is free: an engine of this process that was let go a moment ago is still held by
+/// sled's own threads.
+fn unlocked(config: &::sled::Config) -> ::sled::Result<::sled::Db> {
+    let began = Instant::now();
+    loop {
+        match config.open() {
+            Err(::sled::Error::Io(error))
+                if error.to_string().contains("could not acquire lock")
+                    && began.elapsed() < LOCK_WAIT =>
+            {
+                std::thread::sleep(LOCK_LOOK);
+            }
+            opened => return opened,
+        }
     }
 }
 
