@@ -130,9 +130,13 @@ impl Call {
         state.whole |= end;
         if !state.begun {
             state.body.extend_from_slice(data);
-            state.begun = end || COLLECTED_BYTES_MAX <= state.body.len();
-            if state.begun {
-                drop(state);
+            let begins = end || COLLECTED_BYTES_MAX <= state.body.len();
+            state.begun = begins;
+            drop(state);
+            // Or else many calls that come piece by piece could fill the connection's window together,
+            // and none would get its rest.
+            self.client.consumed(self.stream, data.len());
+            if begins {
                 self.hand_on();
             }
             return;
@@ -240,6 +244,21 @@ impl Call {
         }
     }
 
+    /// The member has given up this call alone, or answers it with what cannot be passed on. That says
+    /// nothing of the member, and another one would hardly do better.
+    pub(super) fn broke_off(self: &Arc<Call>) {
+        let answered = {
+            let mut state = self.state.lock();
+            state.told = None;
+            state.answered
+        };
+        match (answered, self.asked.read) {
+            (true, _) => self.failed(crate::http1::gone()),
+            (false, true) => self.refuse(Refusal::NoAnswer),
+            (false, false) => self.refuse(Refusal::OutcomeUnknown),
+        }
+    }
+
     /// It takes long, and its member has turned out to be gone: a read goes elsewhere.
     pub(super) fn leave(self: &Arc<Call>, member: &Session, stream: u32) {
         if self.asked.read {
@@ -270,7 +289,7 @@ impl Call {
         let mut turns = Turns::of_request(&self.proxy, self.asked.read);
         let mut unanswered = false;
         let mut failed = first;
-        loop {
+        while !self.state.lock().over {
             if let Some((endpoint, failure)) = failed.take() {
                 debug!(endpoint = %endpoint.url, %failure, "a member failed");
                 turns.failed(&endpoint);
@@ -285,33 +304,42 @@ impl Call {
                     false => Refusal::ZeroEndpoints,
                 });
             };
-            let Some(failure) = self.attempt(&endpoint).await else {
-                return;
-            };
-            failed = Some((endpoint, failure));
+            match self.attempt(&endpoint).await {
+                Ok(()) => return,
+                Err(Some(failure)) => failed = Some((endpoint, failure)),
+                // Nothing is wrong with it.
+                Err(None) => return self.refuse(Refusal::ZeroEndpoints),
+            }
         }
     }
 
-    /// `None`: it is answered, or nobody waits for that.
-    async fn attempt(self: &Arc<Call>, endpoint: &Arc<Endpoint>) -> Option<Failure> {
+    /// Good: it is answered, or nobody waits for that. No failure: the member takes no more calls.
+    async fn attempt(self: &Arc<Call>, endpoint: &Arc<Endpoint>) -> Result<(), Option<Failure>> {
         let timeout = self.proxy.config.dial_timeout;
         let until = Instant::now() + self.proxy.config.request_timeout;
         let member = match endpoint.link.connect(endpoint, timeout).await {
             Ok(member) => member,
-            Err(error) => return Some(Failure::Unsent(error)),
+            Err(error) => return Err(Some(Failure::Unsent(error))),
         };
         loop {
             let (tell, told) = oneshot::channel();
             match self.begin_at(endpoint, &member, Some(tell)) {
-                Ok(()) => return told.await.ok(),
+                Ok(()) => return told.await.map_or(Ok(()), |failure| Err(Some(failure))),
                 Err(NoStream::Full) if Instant::now() < until => time::sleep(PAUSE).await,
-                Err(_) => return Some(Failure::Unsent(std::io::ErrorKind::NotConnected.into())),
+                Err(NoStream::Full) => return Err(None),
+                Err(NoStream::Closed) => {
+                    let closed = std::io::ErrorKind::NotConnected;
+                    return Err(Some(Failure::Unsent(closed.into())));
+                }
             }
         }
     }
 
     /// Answers it without a member.
     pub(super) fn refuse(&self, refusal: Refusal) {
+        if self.state.lock().over {
+            return;
+        }
         self.proxy.metrics.dropped(&Method::POST, refusal);
         match refusal {
             // clientv3 tries again at this text alone, writes included; and nothing was done.

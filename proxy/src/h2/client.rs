@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use http::StatusCode;
+use http::uri::PathAndQuery;
 use keelson_port::{Limits, Multiplexed};
 use tokio::time::Instant;
 use tracing::debug;
@@ -30,6 +31,9 @@ const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 
 const TABLE_BYTES: usize = 4096;
 
+/// Of a call: a service and a method. Members put it into their errors.
+const PATH_BYTES_MAX: usize = 1024;
+
 const FORWARDED_FOR: &[u8] = b"x-forwarded-for";
 
 /// Calls that a client may give up a second before anybody can have seen to them. Members end
@@ -51,7 +55,7 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, connection: Multiplexed<'_>) {
         limits,
         mut begun,
     } = connection;
-    let mut driver = Driver::new(socket, Client::new(proxy, client, limits), true);
+    let mut driver = Driver::new(socket, Client::new(proxy, client, limits), true, false);
     let mut draining = false;
     let ended = std::future::poll_fn(|cx| {
         if !draining && Pin::new(&mut begun).poll(cx).is_ready() {
@@ -63,15 +67,21 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, connection: Multiplexed<'_>) {
     if let Err(error) = ended.await {
         debug!(%error, "a client's connection ended");
     }
-    for (owner, _) in driver.side.session.close() {
-        cancel(&owner);
-    }
 }
 
 fn cancel(owner: &Owner) {
     match owner {
         Owner::Client(call) | Owner::Member(call) => call.cancel(),
         Owner::Other(other) => other.cancel(),
+    }
+}
+
+impl Drop for Client {
+    /// However the connection ends, what it has asked for is not wanted any more.
+    fn drop(&mut self) {
+        for (owner, _) in self.session.close() {
+            cancel(&owner);
+        }
     }
 }
 
@@ -158,7 +168,7 @@ impl Client {
             self.refuse(stream, Code::REFUSED_STREAM);
         } else if decoded.is_err() {
             self.too_large(stream, end);
-        } else if self.fields.malformed || self.fields.path.is_empty() {
+        } else if !self.fields.are_well_formed() {
             self.refuse(stream, Code::PROTOCOL_ERROR);
         } else if self.fields.is_call() {
             self.call(stream, end);
@@ -379,6 +389,8 @@ impl Fields {
                 return;
             }
             _ if name == PROXIED_BY.as_str().as_bytes() => self.seen_before |= value == id,
+            // Nobody needs it here, and members end connections over one that is wrong.
+            b"content-length" => return,
             _ if is_hop_by_hop(name) => return,
             _ => {}
         }
@@ -390,7 +402,8 @@ impl Fields {
             b":method" => &mut self.method,
             b":authority" => &mut self.authority,
             b":path" => {
-                self.malformed |= !value.starts_with(b"/") || value.contains(&b' ');
+                self.malformed |=
+                    !value.starts_with(b"/") || PathAndQuery::try_from(value).is_err();
                 hpack::put_field(&mut self.block, name, value, false);
                 &mut self.path
             }
@@ -403,6 +416,11 @@ impl Fields {
         // Once, and before all others.
         self.malformed |= self.regular || !place.is_empty();
         place.extend_from_slice(value);
+    }
+
+    fn are_well_formed(&self) -> bool {
+        let endless = self.is_call() && PATH_BYTES_MAX < self.path.len();
+        !self.malformed && !self.path.is_empty() && !endless
     }
 
     fn is_call(&self) -> bool {

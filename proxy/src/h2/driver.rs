@@ -56,12 +56,15 @@ pub(super) struct Driver<S> {
     unflushed: bool,
     alarm: Option<Pin<Box<Sleep>>>,
     heard: Instant,
-    pinged: bool,
+    /// When it was asked for a sign of life.
+    pinged: Option<Instant>,
+    /// Over TLS nobody can tell how much of a write that failed has gone.
+    secure: bool,
 }
 
 impl<S: Side> Driver<S> {
-    /// At a server's end a preface comes first.
-    pub(super) fn new(socket: Box<dyn Wire>, side: S, server: bool) -> Driver<S> {
+    /// At a server's end a preface comes first. `secure`: it is TLS.
+    pub(super) fn new(socket: Box<dyn Wire>, side: S, server: bool, secure: bool) -> Driver<S> {
         Driver {
             socket,
             side,
@@ -73,7 +76,8 @@ impl<S: Side> Driver<S> {
             unflushed: false,
             alarm: None,
             heard: Instant::now(),
-            pinged: false,
+            pinged: None,
+            secure,
         }
     }
 
@@ -83,13 +87,17 @@ impl<S: Side> Driver<S> {
             let read = match self.read(cx) {
                 Ok(read) => read,
                 Err(error) => {
-                    // Farewell, if there is room for it.
-                    let _ = self.write(cx);
+                    // Farewell, if there is room for it. But nothing that is new to the other end goes to
+                    // one that has left: it can still be done elsewhere.
+                    if error.kind() == io::ErrorKind::InvalidData {
+                        let _ = self.write(cx);
+                    }
                     return Poll::Ready(Err(error));
                 }
             };
             let wrote = self.write(cx)?;
-            if self.gone == self.unsent.len() && self.side.session().is_over() {
+            let all_gone = self.gone == self.unsent.len() && !self.unflushed;
+            if all_gone && self.side.session().is_over() {
                 return Poll::Ready(Ok(()));
             }
             if !read && !wrote {
@@ -115,7 +123,7 @@ impl<S: Side> Driver<S> {
             Poll::Ready(()) => {}
         }
         self.heard = Instant::now();
-        self.pinged = false;
+        self.pinged = None;
         self.arrived(buffer.filled()).map_err(|fault| {
             let last = self.side.last_stream();
             let session = self.side.session();
@@ -155,10 +163,17 @@ impl<S: Side> Driver<S> {
             if self.unsent.is_empty() {
                 break;
             }
-            match Pin::new(&mut self.socket).poll_write(cx, &self.unsent[self.gone..])? {
+            let offered = &self.unsent[self.gone..];
+            match Pin::new(&mut self.socket).poll_write(cx, offered) {
                 Poll::Pending => break,
-                Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Poll::Ready(written) => {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Err(error)) => {
+                    if self.secure {
+                        self.side.session().wrote(offered.len());
+                    }
+                    return Err(error);
+                }
+                Poll::Ready(Ok(written)) => {
                     self.gone += written;
                     self.side.session().wrote(written);
                     wrote = true;
@@ -194,13 +209,13 @@ impl<S: Side> Driver<S> {
     /// When to look next.
     fn due(&self) -> Option<Instant> {
         let look = self.side.pause().map(|pause| Instant::now() + pause);
-        let listen = self.side.patience().map(|(interval, timeout)| {
-            let silent_too_long = self.heard + interval;
-            match self.pinged {
-                true => silent_too_long + timeout,
-                false => silent_too_long,
-            }
-        });
+        let listen = self
+            .side
+            .patience()
+            .map(|(interval, timeout)| match self.pinged {
+                Some(pinged) => pinged + timeout,
+                None => self.heard + interval,
+            });
         look.into_iter().chain(listen).min()
     }
 
@@ -208,16 +223,17 @@ impl<S: Side> Driver<S> {
         let Some((interval, timeout)) = self.side.patience() else {
             return Ok(());
         };
-        let silent = self.heard.elapsed();
-        if self.pinged && interval + timeout <= silent {
-            return Err(io::ErrorKind::TimedOut.into());
+        match self.pinged {
+            // Counted from the ping: a connection may have been silent for hours because nobody asked.
+            Some(pinged) if timeout <= pinged.elapsed() => Err(io::ErrorKind::TimedOut.into()),
+            None if interval <= self.heard.elapsed() => {
+                self.pinged = Some(Instant::now());
+                let session = self.side.session();
+                session.put(|out| frame::put_ping(out, *b"keelson?", false));
+                Ok(())
+            }
+            _ => Ok(()),
         }
-        if !self.pinged && interval <= silent {
-            self.pinged = true;
-            let session = self.side.session();
-            session.put(|out| frame::put_ping(out, *b"keelson?", false));
-        }
-        Ok(())
     }
 }
 

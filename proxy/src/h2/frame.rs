@@ -41,6 +41,7 @@ const PRIORITY_BYTES: usize = 5;
 
 /// Settings by their numbers.
 pub(super) mod setting {
+    pub(crate) const TABLE_BYTES: u16 = 1;
     pub(crate) const ENABLE_PUSH: u16 = 2;
     pub(crate) const CONCURRENT_STREAMS_MAX: u16 = 3;
     pub(crate) const INITIAL_WINDOW: u16 = 4;

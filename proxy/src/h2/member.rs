@@ -85,7 +85,8 @@ impl Link {
             decoder: Decoder::new(TABLE_BYTES),
             block: BytesMut::new(),
         };
-        tokio::spawn(member.live(socket));
+        let secure = endpoint.address.tls().is_some();
+        tokio::spawn(member.live(socket, secure));
         *self.session.lock() = Some(Arc::clone(&session));
         Ok(session)
     }
@@ -145,8 +146,8 @@ struct Member {
 }
 
 impl Member {
-    async fn live(self, socket: Box<dyn Wire>) {
-        let mut driver = Driver::new(socket, self, false);
+    async fn live(self, socket: Box<dyn Wire>, secure: bool) {
+        let mut driver = Driver::new(socket, self, false, secure);
         let ended = std::future::poll_fn(|cx| driver.poll(cx)).await;
         if let Err(error) = &ended {
             debug!(%error, "an HTTP/2 connection to a member ended");
@@ -188,7 +189,7 @@ impl Member {
                     let cancel = Code::CANCEL;
                     self.session
                         .put(|out| frame::put_reset(out, stream, cancel));
-                    call.failed(Failure::Unanswered(io::ErrorKind::InvalidData.into()));
+                    call.broke_off();
                 }
                 return Ok(());
             }
@@ -236,6 +237,13 @@ pub(super) fn is_hop_by_hop(name: &[u8]) -> bool {
     )
 }
 
+impl Drop for Member {
+    /// A task that is aborted must not leave a circle of calls and connections behind.
+    fn drop(&mut self) {
+        drop(self.session.close());
+    }
+}
+
 impl Side for Member {
     fn session(&self) -> &Arc<Session> {
         &self.session
@@ -252,7 +260,14 @@ impl Side for Member {
             } => self.data(stream, end, data, flow)?,
             Event::Reset { stream, code } => {
                 if let Some(Owner::Member(call)) = self.session.was_reset(stream) {
-                    call.failed(refused_or_not(code));
+                    match code {
+                        // RFC 9113, 8.7: nothing was done.
+                        Code::REFUSED_STREAM => {
+                            let refused = io::ErrorKind::ConnectionRefused;
+                            call.failed(Failure::Unsent(refused.into()));
+                        }
+                        _ => call.broke_off(),
+                    }
                 }
             }
             Event::GoAway { last, code } => {
@@ -298,13 +313,5 @@ impl Side for Member {
 
     fn patience(&self) -> Option<(Duration, Duration)> {
         (0 < self.session.streams()).then_some((PING_INTERVAL, PING_TIMEOUT))
-    }
-}
-
-/// RFC 9113, 8.7.
-fn refused_or_not(code: Code) -> Failure {
-    match code {
-        Code::REFUSED_STREAM => Failure::Unsent(io::ErrorKind::ConnectionRefused.into()),
-        _ => Failure::Unanswered(io::ErrorKind::ConnectionReset.into()),
     }
 }

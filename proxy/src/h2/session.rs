@@ -10,6 +10,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use parking_lot::Mutex;
@@ -22,6 +23,15 @@ use super::other::Other;
 /// With more than this to be sent, data waits with its stream, and nothing is read that may have to
 /// be answered.
 const UNSENT_BYTES_MAX: usize = 64 * 1024;
+
+/// Of compression, unless the other end says otherwise. We use none, but must say so if it wants less.
+const TABLE_BYTES: u32 = 4096;
+
+/// Members end a connection on which too much is given up before they have looked at it, and all
+/// clients' calls are on the same. So that many a period are, and the others are left to be answered.
+const YOUNG_MAX: u32 = 1000;
+const YOUNG_PERIOD: Duration = Duration::from_secs(1);
+const AT_ONCE: Duration = Duration::from_millis(20);
 
 /// With more than this, nothing new is begun.
 const OUT_BYTES_MAX: usize = 1024 * 1024;
@@ -75,8 +85,14 @@ struct State {
     streams: HashMap<u32, Stream>,
     /// Streams whose data waits for something that is not their own window.
     held_up: VecDeque<u32>,
+    /// What the other end may still send in all.
+    left: i64,
     /// Received and gone on, and not let in again yet.
     uncredited: u32,
+    /// The other end has less room for compression than we need not use: it is to be told once.
+    shrunk: bool,
+    /// Calls that were given up at once, since when.
+    young: Option<(u32, Instant)>,
     next_stream: u32,
     /// Calls whose answer has not begun.
     awaiting: usize,
@@ -138,6 +154,7 @@ impl Session {
                 window: i64::from(WINDOW),
                 stream_window: i64::from(WINDOW),
                 streams_max: usize::MAX,
+                left: i64::from(windows[1]),
                 next_stream: 1,
                 ..State::default()
             }),
@@ -180,8 +197,9 @@ impl Session {
         let mut new = self.stream(&state, Owner::Member(Arc::clone(call)));
         new.awaits = Some(Instant::now());
         new.ended = whole && body.is_empty();
-        let (fields, ended) = ([&self.prefix, fields], new.ended);
-        state.put(|out| frame::put_headers(out, id, fields, ended));
+        let ended = new.ended;
+        let block = [state.lead(), &self.prefix].concat();
+        state.put(|out| frame::put_headers(out, id, [&block, fields], ended));
         state.streams.insert(id, new);
         state.awaiting += 1;
         let gone = match body.is_empty() {
@@ -252,7 +270,8 @@ impl Session {
             return;
         }
         known.ended |= last;
-        state.put(|out| frame::put_headers(out, stream, [block, &[]], last));
+        let lead = state.lead();
+        state.put(|out| frame::put_headers(out, stream, [lead, block], last));
         self.said_all(&mut state, stream);
     }
 
@@ -280,9 +299,15 @@ impl Session {
     /// Ends a stream at once; nothing more is sent, and what comes is dropped.
     pub(super) fn reset(&self, stream: u32, code: Code) {
         let mut state = self.state.lock();
-        if self.remove(&mut state, stream).is_some() {
-            state.put(|out| frame::put_reset(out, stream, code));
+        let Some(known) = self.remove(&mut state, stream) else {
+            return;
+        };
+        let young = known.awaits.is_some_and(|since| since.elapsed() < AT_ONCE);
+        if young && known.ended && state.too_many_young() {
+            // Its answer will be nobody's.
+            return;
         }
+        state.put(|out| frame::put_reset(out, stream, code));
     }
 
     /// The other end has ended a stream at once. Returns whose it was.
@@ -328,6 +353,11 @@ impl Session {
         end: bool,
     ) -> Result<Option<Owner>, Fault> {
         let mut state = self.state.lock();
+        state.left -= i64::from(flow);
+        if state.left < 0 {
+            let what = "more data than the connection's window holds";
+            return Err(Fault::new(Code::FLOW_CONTROL_ERROR, what));
+        }
         let Some(known) = state.streams.get_mut(&stream) else {
             self.credit(&mut state, flow);
             return Ok(None);
@@ -372,6 +402,7 @@ impl Session {
         let by = state.uncredited;
         if self.windows[1] / 2 <= by {
             state.uncredited = 0;
+            state.left += i64::from(by);
             state.put(|out| frame::put_window(out, 0, by));
         }
     }
@@ -379,9 +410,11 @@ impl Session {
     /// The other end's wishes.
     pub(super) fn settings(&self, settings: &Settings<'_>) -> Result<Flowed, Fault> {
         let mut state = self.state.lock();
+        let mut window = None;
         for (number, value) in settings.iter() {
             match number {
-                setting::INITIAL_WINDOW => state.new_windows(i64::from(value))?,
+                setting::TABLE_BYTES => state.shrunk |= value < TABLE_BYTES,
+                setting::INITIAL_WINDOW => window = Some(i64::from(value)),
                 setting::CONCURRENT_STREAMS_MAX => {
                     state.streams_max = usize::try_from(value).unwrap_or(usize::MAX);
                 }
@@ -391,6 +424,9 @@ impl Session {
                 }
                 _ => {}
             }
+        }
+        if let Some(window) = window {
+            state.new_windows(window)?;
         }
         state.put(frame::put_settings_ack);
         Ok(self.pump(&mut state))
@@ -425,6 +461,9 @@ impl Session {
     fn pump(&self, state: &mut State) -> Flowed {
         let mut flowed = vec![];
         for _ in 0..state.held_up.len() {
+            if state.window <= 0 || UNSENT_BYTES_MAX <= state.out.len() {
+                break;
+            }
             let Some(id) = state.held_up.pop_front() else {
                 break;
             };
@@ -448,7 +487,8 @@ impl Session {
 
     /// Whether there is room for what may have to be said to what is read.
     pub(super) fn has_room(&self) -> bool {
-        self.state.lock().out.len() < UNSENT_BYTES_MAX
+        // What members say is answers; were they not read, both ends could wait for each other.
+        self.end == End::Client || self.state.lock().out.len() < UNSENT_BYTES_MAX
     }
 
     /// Takes what is to be sent, in exchange for an empty buffer. When there is nothing, the waker is
@@ -456,15 +496,19 @@ impl Session {
     pub(super) fn take(&self, buffer: &mut BytesMut, waker: &Waker) -> Flowed {
         debug_assert!(buffer.is_empty(), "it is lost");
         let mut state = self.state.lock();
-        let flowed = self.pump(&mut state);
+        let mut flowed = self.pump(&mut state);
         if state.out.is_empty() {
             state.waker = Some(waker.clone());
-            if KEPT_BYTES < buffer.capacity() {
-                *buffer = BytesMut::new();
+            for kept in [buffer, &mut state.out] {
+                if KEPT_BYTES < kept.capacity() {
+                    *kept = BytesMut::new();
+                }
             }
         } else {
             state.taken += state.out.len() as u64;
             std::mem::swap(&mut state.out, buffer);
+            // Now that there is room, before others take it.
+            flowed.extend(self.pump(&mut state));
         }
         flowed
     }
@@ -606,6 +650,24 @@ impl State {
         let (out, window) = (&mut self.out, &mut self.window);
         let known = self.streams.get_mut(&id)?;
         Some((known, Outlet { out, window }))
+    }
+
+    /// What the next block of fields begins with: that no table is used, where that must be said.
+    fn lead(&mut self) -> &'static [u8] {
+        match std::mem::take(&mut self.shrunk) {
+            true => &[0x20],
+            false => &[],
+        }
+    }
+
+    /// Counts a call that was given up before it can have been looked at.
+    fn too_many_young(&mut self) -> bool {
+        let (count, since) = self.young.get_or_insert((0, Instant::now()));
+        if YOUNG_PERIOD < since.elapsed() {
+            (*count, *since) = (0, Instant::now());
+        }
+        *count += 1;
+        YOUNG_MAX < *count
     }
 
     fn new_windows(&mut self, window: i64) -> Result<(), Fault> {

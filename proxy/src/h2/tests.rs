@@ -1,17 +1,20 @@
 //! A client's connection, whatever the client says.
 
+use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use keelson_port::{Limits, Multiplexed};
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::client;
+use super::driver::{Driver, Side};
 use super::frame::{self, Code, Event, Frames, PREFACE};
 use super::hpack;
+use super::session::{End, Session};
 use crate::config::{MembersFrom, ProxyConfig};
 use crate::proxy::Proxy;
 
@@ -135,6 +138,64 @@ async fn who_gives_up_everything_at_once_is_sent_away() {
             frame::put_reset(&mut sent, 2 * n + 1, Code::CANCEL);
         }
         assert_eq!(ends(&sent).await.last().map(String::as_str), expected);
+    }
+}
+
+/// An end of a connection on which something may be going on.
+struct Quiet {
+    session: Arc<Session>,
+    busy: bool,
+}
+
+impl Side for Quiet {
+    fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
+    fn event(&mut self, _event: Event<'_>) -> Result<(), frame::Fault> {
+        Ok(())
+    }
+
+    fn last_stream(&self) -> u32 {
+        0
+    }
+
+    fn patience(&self) -> Option<(Duration, Duration)> {
+        self.busy
+            .then_some((Duration::from_secs(10), Duration::from_secs(5)))
+    }
+}
+
+/// Silence is nothing bad while nothing is asked; who does not answer when asked is gone.
+#[tokio::test(start_paused = true)]
+async fn the_other_end_has_time_to_answer_however_long_it_was_silent() {
+    let (mut peer, socket) = tokio::io::duplex(1 << 16);
+    let session = Arc::new(Session::new(End::Client, [1000, 1000], Bytes::new()));
+    let busy = false;
+    let mut driver = Driver::new(Box::new(socket), Quiet { session, busy }, false, false);
+    let mut hello = BytesMut::new();
+    frame::put_settings(&mut hello, &[]);
+    peer.write_all(&hello).await.unwrap();
+    let hour = Duration::from_secs(3600);
+    for answers in [true, true, false] {
+        driver.side.busy = false;
+        let idle = poll_fn(|cx| driver.poll(cx));
+        assert!(tokio::time::timeout(hour, idle).await.is_err());
+        driver.side.busy = true;
+        let busy = poll_fn(|cx| driver.poll(cx));
+        assert!(
+            tokio::time::timeout(Duration::from_secs(4), busy)
+                .await
+                .is_err()
+        );
+        if answers {
+            let mut pong = BytesMut::new();
+            frame::put_ping(&mut pong, *b"keelson?", true);
+            peer.write_all(&pong).await.unwrap();
+        }
+        let busy = poll_fn(|cx| driver.poll(cx));
+        let ended = tokio::time::timeout(Duration::from_secs(2), busy).await;
+        assert_eq!(ended.is_err(), answers);
     }
 }
 

@@ -186,6 +186,19 @@ async fn a_read_that_breaks_off_moves_on_and_a_write_does_not() {
 }
 
 #[tokio::test]
+async fn a_call_that_is_reset_says_nothing_of_its_member() {
+    let one = Callee::start(Fate::Reset).await;
+    let two = Callee::start(Fate::Reset).await;
+    let (proxy, mut caller) = run(&[&one, &two]).await;
+    for (count, path) in [(1, RANGE), (2, PUT), (3, RANGE)] {
+        assert_eq!(caller.call(path, "x").await.status, "14");
+        assert_eq!(one.seen().len() + two.seen().len(), count);
+    }
+    let told = crate::support::get(proxy.address, "/v2/config/local/proxy").await;
+    assert_eq!(told.body.matches("http://").count(), 2, "{}", told.body);
+}
+
+#[tokio::test]
 async fn a_stream_whose_member_dies_ends_as_unavailable() {
     let member = Callee::start(Fate::Echo).await;
     let (_proxy, mut caller) = run(&[&member]).await;

@@ -98,6 +98,57 @@ async fn a_thousand_calls_at_a_time_get_their_own_answers() {
     assert_eq!(member.seen().len(), 1000);
 }
 
+/// Together they are more than the connection's window, and none of them is whole.
+#[tokio::test]
+async fn many_messages_that_come_in_turns_all_come_to_their_end() {
+    let member = Callee::start(Fate::Reply("done")).await;
+    let proxy = before(&member).await;
+    let mut sender = connect(proxy.address).await;
+    let mut calls = vec![];
+    for _ in 0..100 {
+        let (response, mut stream) = sender.send_request(call(PUT), false).unwrap();
+        stream
+            .send_data(Bytes::from(vec![1; 16_000]), false)
+            .unwrap();
+        calls.push((response, stream));
+        sender = sender.ready().await.unwrap();
+    }
+    time::sleep(Duration::from_millis(200)).await;
+    for (_, stream) in &mut calls {
+        stream.send_data(Bytes::from(vec![2; 8000]), true).unwrap();
+    }
+    for (response, _stream) in calls {
+        let mut body = time::timeout(PATIENCE, response)
+            .await
+            .unwrap()
+            .unwrap()
+            .into_body();
+        let data = time::timeout(PATIENCE, body.data()).await.unwrap();
+        assert_eq!(data.unwrap().unwrap(), "done");
+    }
+}
+
+#[tokio::test]
+async fn what_members_would_end_a_connection_for_does_not_reach_them() {
+    let member = Callee::start(Fate::Reply("kvs")).await;
+    let proxy = before(&member).await;
+    let sender = connect(proxy.address).await;
+    let mut wrong_length = call(RANGE);
+    let one = "1".parse().unwrap();
+    wrong_length.headers_mut().insert("content-length", one);
+    let (response, mut stream) = sender.clone().send_request(wrong_length, false).unwrap();
+    // h2 itself does not hold us to it before the end.
+    stream.send_data(Bytes::from("x"), true).unwrap();
+    assert_eq!(response.await.unwrap().status(), StatusCode::OK);
+    assert!(!member.seen()[0].headers.contains_key("content-length"));
+    let long = format!("/a.B/{}", "x".repeat(2000));
+    let (response, _) = sender.clone().send_request(call(&long), true).unwrap();
+    assert!(response.await.is_err());
+    assert_eq!(member.seen().len(), 1);
+    let answered = exchange(sender, call(RANGE), Bytes::from("x")).await;
+    assert_eq!(answered.body(), b"kvs");
+}
+
 #[tokio::test]
 async fn streams_of_one_connection_do_not_wait_for_each_other() {
     let member = Callee::start(Fate::Echo).await;

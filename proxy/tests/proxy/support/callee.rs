@@ -21,6 +21,8 @@ pub(crate) enum Fate {
     Echo,
     /// REFUSED_STREAM: nothing was done.
     Refuse,
+    /// INTERNAL_ERROR, for this call alone.
+    Reset,
     /// The connection closes.
     Die,
     /// Nothing.
@@ -130,6 +132,10 @@ async fn meet(
     }
     if matches!(fate, Fate::Refuse) {
         respond.send_reset(Reason::REFUSED_STREAM);
+        return;
+    }
+    if matches!(fate, Fate::Reset) {
+        respond.send_reset(Reason::INTERNAL_ERROR);
         return;
     }
     let response = Response::builder().header("content-type", "application/grpc");
