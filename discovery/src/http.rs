@@ -14,9 +14,8 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper_util::rt::TokioIo;
-use keelson_port::{ClientTls, Protocol};
+use keelson_port::{ClientTls, Protocol, Wire};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use url::Url;
@@ -38,11 +37,6 @@ pub(crate) struct Http {
     /// For https URLs.
     pub(crate) tls: ClientTls,
 }
-
-/// What an exchange runs over.
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// What is asked.
 #[derive(Clone, Debug, Default)]
@@ -127,7 +121,7 @@ impl Http {
         }))
     }
 
-    async fn connect(&self, url: &Url) -> Result<Box<dyn Stream>, HttpError> {
+    async fn connect(&self, url: &Url) -> Result<Box<dyn Wire>, HttpError> {
         check(url)?;
         let after = self.connect_timeout;
         let late = |_| HttpError::Timeout {
@@ -138,7 +132,7 @@ impl Http {
         connecting.await.map_err(late)?
     }
 
-    async fn open(&self, url: &Url) -> Result<Box<dyn Stream>, HttpError> {
+    async fn open(&self, url: &Url) -> Result<Box<dyn Wire>, HttpError> {
         let host = url.host_str().unwrap_or_default();
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let port = url.port_or_known_default().unwrap_or(80);

@@ -17,6 +17,7 @@ use super::session::{End, Owner, Session};
 use crate::address::Address;
 use crate::endpoint::{Endpoint, Standing};
 use crate::exchange::Failure;
+use crate::headers;
 
 /// A stream that its client does not read holds up to so much of a connection's window...
 const STREAM_WINDOW_BYTES: u32 = 128 * 1024;
@@ -222,19 +223,7 @@ impl Member {
 
 /// Fields that concern one connection; HTTP/2 has none, but some senders do not know it.
 pub(super) fn is_hop_by_hop(name: &[u8]) -> bool {
-    matches!(
-        name,
-        b"connection"
-            | b"host"
-            | b"keep-alive"
-            | b"proxy-authenticate"
-            | b"proxy-authorization"
-            | b"proxy-connection"
-            | b"te"
-            | b"trailer"
-            | b"transfer-encoding"
-            | b"upgrade"
-    )
+    name == b"host" || std::str::from_utf8(name).is_ok_and(headers::is_hop_by_hop_name)
 }
 
 impl Drop for Member {

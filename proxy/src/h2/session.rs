@@ -7,12 +7,15 @@
 //!
 //! No lock of another connection or call is taken under this one's.
 
+mod outlet;
+mod state;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -579,116 +582,6 @@ impl Session {
         all.filter(|(_, known)| overdue(known))
             .map(|(id, known)| (*id, known.owner.clone()))
             .collect()
-    }
-}
-
-/// What all data goes through.
-struct Outlet<'a> {
-    out: &'a mut BytesMut,
-    window: &'a mut i64,
-}
-
-impl Outlet<'_> {
-    /// Sends what may go. Returns how much that is.
-    fn send(&mut self, id: u32, known: &mut Stream, data: &[u8], last: bool) -> usize {
-        let mut gone = 0;
-        loop {
-            let rest = &data[gone..];
-            let room = UNSENT_BYTES_MAX.saturating_sub(self.out.len());
-            let window = usize::try_from(known.window.min(*self.window)).unwrap_or(0);
-            let part = rest.len().min(room).min(window).min(frame::FRAME_BYTES_MAX);
-            let ends = last && part == rest.len();
-            if part == 0 && !ends {
-                return gone;
-            }
-            frame::put_data(self.out, id, &rest[..part], ends);
-            gone += part;
-            known.window -= part as i64;
-            *self.window -= part as i64;
-            known.ended = ends;
-            if gone == data.len() {
-                return gone;
-            }
-        }
-    }
-
-    fn send_pending(&mut self, id: u32, known: &mut Stream) -> usize {
-        let mut gone = 0;
-        while let Some(mut part) = known.pending.pop_front() {
-            let last = known.pending.is_empty() && matches!(known.last, Some(Last::Data));
-            let sent = self.send(id, known, &part, last);
-            gone += sent;
-            part.advance(sent);
-            if !part.is_empty() {
-                known.pending.push_front(part);
-                return gone;
-            }
-        }
-        if let Some(Last::Trailers(block)) = known.last.take() {
-            frame::put_headers(self.out, id, [&block, &[]], true);
-            known.ended = true;
-        }
-        gone
-    }
-}
-
-impl State {
-    fn put(&mut self, put: impl FnOnce(&mut BytesMut)) {
-        if !self.closed {
-            put(&mut self.out);
-            self.wake();
-        }
-    }
-
-    fn wake(&mut self) {
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
-    }
-
-    fn outlet(&mut self, id: u32) -> Option<(&mut Stream, Outlet<'_>)> {
-        let (out, window) = (&mut self.out, &mut self.window);
-        let known = self.streams.get_mut(&id)?;
-        Some((known, Outlet { out, window }))
-    }
-
-    /// What the next block of fields begins with: that no table is used, where that must be said.
-    fn lead(&mut self) -> &'static [u8] {
-        match std::mem::take(&mut self.shrunk) {
-            true => &[0x20],
-            false => &[],
-        }
-    }
-
-    /// Counts a call that was given up before it can have been looked at.
-    fn too_many_young(&mut self) -> bool {
-        let (count, since) = self.young.get_or_insert((0, Instant::now()));
-        if YOUNG_PERIOD < since.elapsed() {
-            (*count, *since) = (0, Instant::now());
-        }
-        *count += 1;
-        YOUNG_MAX < *count
-    }
-
-    fn new_windows(&mut self, window: i64) -> Result<(), Fault> {
-        let by = window - self.stream_window;
-        self.stream_window = window;
-        let mut largest = window;
-        for (id, known) in &mut self.streams {
-            known.window += by;
-            largest = largest.max(known.window);
-            if !known.pending.is_empty() && !known.listed && 0 < known.window {
-                known.listed = true;
-                self.held_up.push_back(*id);
-            }
-        }
-        match largest <= WINDOW_MAX {
-            true => Ok(()),
-            false => Err(Fault::new(
-                Code::FLOW_CONTROL_ERROR,
-                "a window is too large",
-            )),
-        }
     }
 }
 

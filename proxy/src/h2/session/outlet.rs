@@ -1,0 +1,56 @@
+//! Data on its way out: as much as the windows and the buffer let pass.
+
+use bytes::{Buf, BytesMut};
+
+use super::{Last, Stream, UNSENT_BYTES_MAX};
+use crate::h2::frame;
+
+/// What all data goes through.
+pub(super) struct Outlet<'a> {
+    pub(super) out: &'a mut BytesMut,
+    pub(super) window: &'a mut i64,
+}
+
+impl Outlet<'_> {
+    /// Sends what may go. Returns how much that is.
+    pub(super) fn send(&mut self, id: u32, known: &mut Stream, data: &[u8], last: bool) -> usize {
+        let mut gone = 0;
+        loop {
+            let rest = &data[gone..];
+            let room = UNSENT_BYTES_MAX.saturating_sub(self.out.len());
+            let window = usize::try_from(known.window.min(*self.window)).unwrap_or(0);
+            let part = rest.len().min(room).min(window).min(frame::FRAME_BYTES_MAX);
+            let ends = last && part == rest.len();
+            if part == 0 && !ends {
+                return gone;
+            }
+            frame::put_data(self.out, id, &rest[..part], ends);
+            gone += part;
+            known.window -= part as i64;
+            *self.window -= part as i64;
+            known.ended = ends;
+            if gone == data.len() {
+                return gone;
+            }
+        }
+    }
+
+    pub(super) fn send_pending(&mut self, id: u32, known: &mut Stream) -> usize {
+        let mut gone = 0;
+        while let Some(mut part) = known.pending.pop_front() {
+            let last = known.pending.is_empty() && matches!(known.last, Some(Last::Data));
+            let sent = self.send(id, known, &part, last);
+            gone += sent;
+            part.advance(sent);
+            if !part.is_empty() {
+                known.pending.push_front(part);
+                return gone;
+            }
+        }
+        if let Some(Last::Trailers(block)) = known.last.take() {
+            frame::put_headers(self.out, id, [&block, &[]], true);
+            known.ended = true;
+        }
+        gone
+    }
+}
