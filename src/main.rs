@@ -12,6 +12,7 @@ mod logging;
 mod notify;
 mod options;
 mod options_tls;
+mod pages;
 mod playground;
 mod signals;
 

@@ -8,6 +8,7 @@ pub mod command;
 pub mod config;
 pub mod discovery;
 pub mod discovery_url;
+pub mod hpack;
 pub mod peer;
 pub mod request;
 pub mod wal;
@@ -16,11 +17,12 @@ pub mod wal;
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its corpus.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("command", command::run),
     ("config", config::run),
     ("discovery", discovery::run),
     ("discovery_url", discovery_url::run),
+    ("hpack", hpack::run),
     ("peer", peer::run),
     ("request", request::run),
     ("wal", wal::run),

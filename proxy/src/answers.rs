@@ -106,6 +106,14 @@ pub(crate) fn empty(status: StatusCode) -> Response<AnswerBody> {
     response
 }
 
+/// 503, to a request whose body cannot be held until it is whole.
+pub(crate) fn crowded() -> Response<AnswerBody> {
+    message(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "proxy: too many bodies of requests are held; nothing was done, try again",
+    )
+}
+
 /// 405, for paths that can only be read.
 pub(crate) fn only_get() -> Response<AnswerBody> {
     let text = "Method Not Allowed\n".to_owned();

@@ -30,6 +30,9 @@ pub struct ProxyConfig {
     /// How long a request is held while no member can be reached. 7 s by default, which is etcd's
     /// own patience with a write: 5 s and two election timeouts.
     pub request_timeout: Duration,
+    /// How long members may take to come as far as clients of this proxy were told, before a read is
+    /// answered from less. 2.5 s by default: two election timeouts, and half a second.
+    pub catch_up: Duration,
     /// Towards client URLs of members that are https.
     pub client_tls: ClientTls,
     /// Towards such peer URLs.
@@ -59,6 +62,7 @@ impl ProxyConfig {
             dial_timeout: Duration::from_secs(1),
             write_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(7),
+            catch_up: Duration::from_millis(2500),
             client_tls: ClientTls::default(),
             peer_tls: ClientTls::default(),
             limits: Limits::default(),

@@ -14,7 +14,7 @@ pub(crate) const LOOP: HeaderName = HeaderName::from_static("keelson-proxy-loop"
 pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// etcd's list and RFC 9110's, 7.6.1.
-const HOP_BY_HOP: [HeaderName; 9] = [
+static HOP_BY_HOP: [HeaderName; 9] = [
     CONNECTION,
     TE,
     TRAILER,

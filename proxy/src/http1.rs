@@ -7,17 +7,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Response, StatusCode};
-use tokio::time;
+use tokio::time::{self, Instant};
 use tracing::debug;
 
 use crate::answers::Refusal;
 use crate::body::AnswerBody;
+use crate::client::Head;
 use crate::endpoint::{Endpoint, Standing};
 use crate::exchange::{self, Failure, Reply};
 use crate::headers::LOOP;
 use crate::proxy::Proxy;
 use crate::request::{Draft, Gone, Outgoing};
 use crate::turns::Turns;
+
+/// However late it is, the leader is given this time to answer before a member that is behind is believed.
+const LAST_LOOK: Duration = Duration::from_millis(300);
 
 /// More than a member's own patience, which is the request timeout.
 const GRACE: Duration = Duration::from_secs(1);
@@ -38,8 +42,78 @@ pub(crate) async fn forward(proxy: &Proxy, draft: Draft) -> Result<Response<Answ
     })
 }
 
-/// The beginning of a member's answer.
+/// The beginning of a member's answer. For a read of keys that can be asked again, it is one of a member
+/// that knows of all that clients of this proxy were told, if there is one in time.
 pub(crate) async fn forward_in(
+    turns: &mut Turns<'_>,
+    proxy: &Proxy,
+    request: &mut Outgoing,
+) -> Result<Reply, Refusal> {
+    if !request.keys {
+        return forward_to_any(turns, proxy, request).await;
+    }
+    let known = proxy.newest.known();
+    let mut out_of_turn = proxy.newest.lagged_lately();
+    if out_of_turn {
+        turns.go_to_the_leader();
+    }
+    let mut reply = forward_to_any(turns, proxy, request).await?;
+    if !request.read {
+        proxy.newest.told(reply.head.index);
+        return Ok(reply);
+    }
+    if request.rest.is_none()
+        && let Some(until) = proxy.newest.behind(known, reply.head.read_at())
+    {
+        reply = Box::pin(catch_up(proxy, request, reply, known, until)).await;
+        out_of_turn = true;
+    }
+    if out_of_turn {
+        // What another member than the usual one has shown counts like a write: the usual one's next
+        // answer must not be older.
+        proxy.newest.told(reply.head.read_at());
+    }
+    Ok(reply)
+}
+
+/// Asks again, the leader or whoever there is, until a member knows enough, or it has taken too long.
+/// One that does not is better than none, in the end.
+async fn catch_up(
+    proxy: &Proxy,
+    request: &mut Outgoing,
+    mut reply: Reply,
+    known: u64,
+    until: Instant,
+) -> Reply {
+    let until = until.max(Instant::now() + LAST_LOOK);
+    // The leader knows most, if it is known itself.
+    let mut turns = Turns::of_request(proxy, false);
+    // Whoever cannot be reached says nothing of how far the cluster is.
+    while let Ok(Ok(next)) =
+        time::timeout_at(until, forward_to_any(&mut turns, proxy, request)).await
+    {
+        if supersedes(&next.head, &reply.head) {
+            // The connection can be used again, if that was all.
+            drop(std::mem::replace(&mut reply, next).into_response());
+        }
+        if proxy.newest.behind(known, reply.head.read_at()).is_none() {
+            return reply;
+        }
+    }
+    proxy.newest.not_found(reply.head.read_at());
+    reply
+}
+
+/// Whether an answer to a read is to be preferred to an older one. A refusal without a look at the
+/// store is the cluster's word as well; a failure is nobody's.
+fn supersedes(next: &Head, held: &Head) -> bool {
+    match next.read_at() {
+        Some(index) => held.read_at() <= Some(index),
+        None => next.status.is_client_error(),
+    }
+}
+
+async fn forward_to_any(
     turns: &mut Turns<'_>,
     proxy: &Proxy,
     request: &mut Outgoing,

@@ -38,6 +38,7 @@ mod leader;
 mod members;
 mod metrics;
 mod mode;
+mod newest;
 mod own;
 mod plain;
 mod probe;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use keelson_port::{Listener, Multiplexed, Parking, Plain, PlainAnswer, Serve, Serving};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::answers::{self, Refusal};
@@ -22,12 +23,16 @@ use crate::http1;
 use crate::members::{self, Peers};
 use crate::metrics::Metrics;
 use crate::mode::Mode;
+use crate::newest::Newest;
 use crate::own;
 use crate::plain;
 use crate::pulse::Pulse;
 use crate::request::{self, Draft, Origin};
 use crate::role::{ClusterFile, RoleError};
 use crate::wait::{self, Wait};
+
+/// Of all clients together; eight of the largest.
+const BODIES_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// What all requests share.
 pub(crate) struct Proxy {
@@ -36,7 +41,11 @@ pub(crate) struct Proxy {
     pub(crate) id: HeaderValue,
     pub(crate) endpoints: Endpoints,
     pub(crate) metrics: Metrics,
+    pub(crate) newest: Newest,
     pub(crate) pulse: Pulse,
+    /// Bytes that may be held of bodies that come over HTTP/2 and must be whole before they can be
+    /// passed on.
+    pub(crate) bodies: Arc<Semaphore>,
 }
 
 /// A proxy that could not start, or go on.
@@ -227,10 +236,12 @@ impl Proxy {
         let id = format!("{:016x}", endpoints::random());
         Proxy {
             endpoints: Endpoints::new(own, config.client_tls.clone()),
+            newest: Newest::new(config.catch_up),
             config,
             id: HeaderValue::from_str(&id).expect("hex digits"),
             metrics: Metrics::default(),
             pulse: Pulse::default(),
+            bodies: Arc::new(Semaphore::new(BODIES_BYTES_MAX)),
         }
     }
 

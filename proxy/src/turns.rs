@@ -44,6 +44,11 @@ impl<'a> Turns<'a> {
         }
     }
 
+    /// The leader is to be asked, if it is known.
+    pub(crate) fn go_to_the_leader(&mut self) {
+        self.read = false;
+    }
+
     /// The member to try next; `None` when the time is over.
     pub(crate) async fn next(&mut self) -> Option<Arc<Endpoint>> {
         if self.taken < HASTY_MAX

@@ -3,16 +3,19 @@
 //! A wait is forwarded as any read. Once a member has begun to answer and has nothing to tell, the
 //! answer is parked: a socket to the client, a socket to the member, and no buffers. When the
 //! member goes, the wait is sent to another, from the index that it had reached; the client, which
-//! has its head already, sees nothing of it.
+//! has its head already, sees nothing of it. Unless the other one is of a cluster that was set up since:
+//! then the answer ends, and the client asks again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::stream;
 use http::request::Parts;
-use http::{HeaderMap, Method, Response, StatusCode};
+use http::{Method, Response, StatusCode};
 use keelson_port::{Parked, Parking};
 use serde::Deserialize;
+use tokio::time::Instant;
 use tracing::debug;
 use url::form_urlencoded;
 
@@ -29,7 +32,13 @@ use crate::turns::Turns;
 /// when its member dies.
 const EVENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-const X_ETCD_INDEX: &str = "x-etcd-index";
+const X_ETCD_CLUSTER_ID: &str = "x-etcd-cluster-id";
+
+/// A member that has an event in its history sends it with its head.
+const HISTORY_SENT: Duration = Duration::from_secs(1);
+
+/// What a member remembers.
+const HISTORY_EVENTS: u64 = 1000;
 
 /// A wait as it was asked, to be asked again; in as little room as possible.
 #[derive(Debug, PartialEq, Eq)]
@@ -114,6 +123,10 @@ pub(crate) async fn forward(
     let (head, body) = reply.into_parts();
     let body = match body.whole().map_err(|_| Refusal::NoAnswer)? {
         AnswerBody::Member(body) if head.status == StatusCode::OK => body,
+        AnswerBody::Whole(event) => {
+            proxy.newest.told(last_index(&event));
+            return Ok(exchange::response(head, AnswerBody::Whole(event)));
+        }
         body => return Ok(exchange::response(head, body)),
     };
     let waiting = Waiting::new(proxy, wait, body, &head);
@@ -158,13 +171,44 @@ struct Waiting {
     event: BytesMut,
     /// Part of that has been passed on.
     broken: bool,
+    begun: Begun,
+}
+
+/// What the member said at first, and when.
+struct Begun {
+    at: Instant,
+    /// How far it was.
+    index: u64,
+    cluster: u64,
+    /// Something has come after that.
+    heard: bool,
+}
+
+impl Begun {
+    fn now(head: &Head) -> Begun {
+        Begun {
+            at: Instant::now(),
+            index: head.index.unwrap_or(0),
+            cluster: cluster(head),
+            heard: false,
+        }
+    }
+
+    /// Whether `next` is of a cluster that was set up since. With the same URLs and the same token it has
+    /// the same id, and only counts anew. A member that lags so far behind is taken for one as well: the
+    /// client asks again, and nothing is lost.
+    fn is_other_than(&self, next: &Begun) -> bool {
+        let named = self.cluster != 0 && next.cluster != 0;
+        let renamed = named && self.cluster != next.cluster;
+        renamed || next.index.saturating_add(HISTORY_EVENTS) < self.index
+    }
 }
 
 impl Waiting {
     fn new(proxy: &Arc<Proxy>, mut wait: Wait, body: MemberBody, head: &Head) -> Waiting {
-        if let Some(index) = index(&head.headers()) {
-            // What happened up to the member's index is known not to matter.
-            wait.since = wait.since.max(index + 1);
+        let begun = Begun::now(head);
+        if wait.since == 0 && head.index.is_some() {
+            wait.since = begun.index.saturating_add(1);
         }
         Waiting {
             proxy: Arc::clone(proxy),
@@ -172,6 +216,7 @@ impl Waiting {
             body: Some(body),
             event: BytesMut::new(),
             broken: false,
+            begun,
         }
     }
 
@@ -199,6 +244,7 @@ impl Waiting {
                 // The member has said all, and a stream ends with it.
                 Some(None) => {
                     self.body = None;
+                    self.proxy.newest.told(last_index(&self.event));
                     return Some(self.event.split().freeze()).filter(|event| !event.is_empty());
                 }
                 None if self.broken || self.wait.since == 0 => return None,
@@ -214,6 +260,7 @@ impl Waiting {
     /// Takes a part; returns what is complete.
     fn arrived(&mut self, part: &[u8]) -> Option<Bytes> {
         self.event.extend_from_slice(part);
+        self.begun.heard |= !part.is_empty();
         let complete = match self.wait.stream {
             true => self.event.iter().rposition(|byte| *byte == b'\n'),
             false => None,
@@ -224,7 +271,12 @@ impl Waiting {
                 self.event = BytesMut::new();
             }
             self.broken = false;
-            self.wait.since = last_index(&events).map_or(self.wait.since, |index| index + 1);
+            if let Some(index) = last_index(&events) {
+                self.wait.since = index.saturating_add(1);
+                self.begun.index = self.begun.index.max(index);
+                // Whoever hears of it and then reads must find it, and that may be elsewhere.
+                self.proxy.newest.told(Some(index));
+            }
             return Some(events);
         }
         if EVENT_BYTES_MAX < self.event.len() {
@@ -236,19 +288,37 @@ impl Waiting {
 
     /// Asks another member, however long it takes to find one.
     async fn again(&mut self) -> Option<MemberBody> {
+        // Had the member had an event in its history, it would have begun to send it long ago, with its head;
+        // so what happened up to its index is known not to matter, and may have left the history since.
+        if !self.begun.heard && HISTORY_SENT < self.begun.at.elapsed() {
+            self.wait.since = self.wait.since.max(self.begun.index.saturating_add(1));
+        }
         debug!(since = self.wait.since, "a wait goes on at another member");
         let mut outgoing = self.wait.again();
         let mut turns = Turns::of_watch(&self.proxy);
         let reply = forward_long(&mut turns, &self.proxy, &mut outgoing).await;
         let (head, body) = reply.ok()?.into_parts();
+        let begun = Begun::now(&head);
+        if self.begun.is_other_than(&begun) {
+            // An index of the old one may be years ahead. The client finds its answer ended, as if its
+            // member had gone, and asks again.
+            return None;
+        }
+        self.begun = begun;
         // Otherwise the index is no longer in the history, most likely. The client has its 200
         // already: the answer ends empty, as it does when a member stops, and it asks again.
         (head.status == StatusCode::OK).then_some(body)
     }
 }
 
-fn index(headers: &HeaderMap) -> Option<u64> {
-    headers.get(X_ETCD_INDEX)?.to_str().ok()?.parse().ok()
+/// Whose answer it is; 0 if it does not say.
+fn cluster(head: &Head) -> u64 {
+    let headers = head.headers();
+    let id = headers
+        .get(X_ETCD_CLUSTER_ID)
+        .and_then(|id| id.to_str().ok());
+    id.and_then(|id| u64::from_str_radix(id, 16).ok())
+        .unwrap_or(0)
 }
 
 /// The index of the last of these events, one a line.

@@ -10,6 +10,7 @@ use keelson_discovery::service::{self, HttpRegistry, ServiceOptions};
 use keelson_discovery::{DiscoveryError, HttpError, Size, SizeError};
 use keelson_store::OpenError;
 use tokio::net::TcpListener;
+use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
@@ -91,8 +92,11 @@ enum Fault {
 /// Runs the command.
 pub(crate) fn run(words: &[String]) -> ExitCode {
     match Arguments::parse_from(words).what {
-        What::Serve(serve) => super::run("discovery serve", serve.run()),
-        What::New(new) => super::run("discovery new", new.run()),
+        What::Serve(serve) => {
+            // It may have a store within.
+            super::run("discovery serve", Builder::new_multi_thread(), serve.run())
+        }
+        What::New(new) => super::run("discovery new", Builder::new_current_thread(), new.run()),
     }
 }
 

@@ -6,9 +6,11 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use keelson_discovery::srv;
 use keelson_proxy::{GatewayConfig, GatewayError};
+use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 use tracing::info;
 
+use crate::pages;
 use crate::signals::{Signals, Stop};
 
 /// Forward TCP connections to members, unread.
@@ -67,7 +69,7 @@ enum Fault {
 /// Runs the command.
 pub(crate) fn run(words: &[String]) -> ExitCode {
     let What::Start(start) = Arguments::parse_from(words).what;
-    super::run("gateway start", start.run())
+    super::run("gateway start", Builder::new_current_thread(), start.run())
 }
 
 impl Start {
@@ -79,6 +81,7 @@ impl Start {
         let endpoints = self.endpoints().await?;
         let (listener, at) = super::listen(&self.listen_addr).await?;
         info!(address = %at, ?endpoints, "ready to proxy client requests");
+        tokio::spawn(pages::keep_few());
         let config = GatewayConfig {
             retry_delay: self.retry_delay,
             ..GatewayConfig::new(endpoints)

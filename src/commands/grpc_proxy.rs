@@ -8,9 +8,11 @@ use keelson_proxy::{
     ClientTls, ClientTlsFiles, Listener, MembersFrom, ProxyConfig, ProxyError, ServerTls, TlsError,
     TlsFiles,
 };
+use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 use tracing::info;
 
+use crate::pages;
 use crate::signals::{Signals, Stop};
 
 /// Forward gRPC and HTTP requests to members.
@@ -102,7 +104,11 @@ enum Fault {
 /// Runs the command.
 pub(crate) fn run(words: &[String]) -> ExitCode {
     let What::Start(start) = Arguments::parse_from(words).what;
-    super::run("grpc-proxy start", start.run())
+    super::run(
+        "grpc-proxy start",
+        Builder::new_current_thread(),
+        start.run(),
+    )
 }
 
 impl Start {
@@ -114,6 +120,7 @@ impl Start {
         let (socket, at) = super::listen(&self.listen_addr).await?;
         let listener = Listener { socket, tls };
         info!(address = %at, endpoints = ?self.endpoints, "listening for gRPC proxy client requests");
+        tokio::spawn(pages::keep_few());
         let (stop, stopped) = oneshot::channel::<()>();
         let stopped = async {
             let _ = stopped.await;

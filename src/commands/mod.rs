@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::runtime::Builder;
 use tracing::info;
 
 use crate::logging::LogOptions;
@@ -24,15 +25,13 @@ const STOP_MAX: Duration = Duration::from_secs(8);
 /// Runs a command until it ends, or is told to, and says what went wrong.
 fn run<E: std::fmt::Display>(
     name: &str,
+    mut threads: Builder,
     work: impl Future<Output = Result<Option<Stop>, E>>,
 ) -> ExitCode {
     // Whatever its fault, the command itself goes on.
     let _ = LogOptions::fallback().install();
     crate::end_with_stdin();
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-    {
+    let runtime = match threads.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("keelson {name}: cannot start threads: {error}");

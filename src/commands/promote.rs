@@ -7,6 +7,7 @@ use clap::Parser;
 use keelson_proto::etcdserverpb::MemberAddRequest;
 use keelson_proto::etcdserverpb::cluster_client::ClusterClient;
 use keelson_proxy::{PromoteError, RoleError};
+use tokio::runtime::Builder;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::signals::Stop;
@@ -44,7 +45,11 @@ enum Fault {
 
 /// Runs the command.
 pub(crate) fn run(words: &[String]) -> ExitCode {
-    super::run("promote", Arguments::parse_from(words).run())
+    super::run(
+        "promote",
+        Builder::new_current_thread(),
+        Arguments::parse_from(words).run(),
+    )
 }
 
 impl Arguments {

@@ -283,6 +283,8 @@ fn proxy(values: &Values, peer_urls: Vec<String>) -> Result<Role, StartError> {
         dial_timeout: ms("proxy-dial-timeout"),
         write_timeout: ms("proxy-write-timeout"),
         request_timeout: Duration::from_secs(5) + 2 * ms("election-timeout"),
+        // The longest that an election's chance takes, and what comes after it.
+        catch_up: 2 * ms("election-timeout") + Duration::from_millis(500),
         client_tls: ClientTls::new(options.upstream.client.clone())?,
         peer_tls: ClientTls::new(options.upstream.peer.clone())?,
         ..ProxyConfig::new(MembersFrom::Peers(peer_urls))

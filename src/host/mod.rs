@@ -2,7 +2,6 @@
 
 mod bring_up;
 mod member;
-mod pages;
 mod proxy;
 
 use std::process::ExitCode;

@@ -5,9 +5,10 @@ use keelson_store::version;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use super::{StartError, listen_for_clients, pages, shut_down};
+use super::{StartError, listen_for_clients, shut_down};
 use crate::announce;
 use crate::options::ProxyOptions;
+use crate::pages;
 use crate::signals::{Signals, Stop};
 
 /// `None` when serving ended by itself.

@@ -5,6 +5,10 @@ use keelson_proto::etcdserverpb::*;
 use keelson_store::config::{StorageEngine, Url};
 use keelson_store::{Config, Store};
 
+#[path = "../../tests/src/proc/ports.rs"]
+#[expect(unreachable_pub, reason = "it is a library's module in keelson-tests")]
+mod ports;
+
 fn put(key: &str, value: &str) -> PutRequest {
     PutRequest {
         key: Bytes::copy_from_slice(key.as_bytes()),
@@ -13,16 +17,10 @@ fn put(key: &str, value: &str) -> PutRequest {
     }
 }
 
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("bound").port()
-}
-
 fn members(dir: &std::path::Path, count: usize) -> Vec<Config> {
-    let urls: Vec<Url> = (0..count)
-        .map(|_| Url::http("127.0.0.1", free_port()))
-        .collect();
+    let ports = ports::free(count).expect("free ports");
+    let url = |port| Url::http("127.0.0.1", port);
+    let urls: Vec<Url> = ports.into_iter().map(url).collect();
     let names: Vec<String> = (1..=count).map(|number| format!("m{number}")).collect();
     let cluster: Vec<_> = names.iter().cloned().zip(urls.iter().cloned()).collect();
     let config = |(name, url): &(String, Url)| Config {

@@ -17,7 +17,7 @@ use crate::tally::Window;
 /// Members of each cluster.
 const MEMBERS: usize = 3;
 
-const COLUMNS: [&str; 13] = [
+const COLUMNS: [&str; 14] = [
     "request",
     "server",
     "way",
@@ -25,6 +25,7 @@ const COLUMNS: [&str; 13] = [
     "p99 us",
     "added p50 us",
     "added p99 us",
+    "more than its member, p50 us",
     "CPU us/req",
     "req/s, many",
     "p99 ms, many",
@@ -97,11 +98,13 @@ fn keys(plan: &Plan, servers: &[Server]) -> Vec<Key> {
         for many in [false, true] {
             for (server, one) in servers.iter().enumerate() {
                 let mut ways = vec![Way::Direct];
-                // Who is asked matters to one client's put only.
-                if !many && matches!(op, Op::V2Put | Op::V3Put) {
-                    ways.push(Way::Leader);
+                let proxies = proxies(plan, server);
+                // Who is asked matters to one client only.
+                let asked = asked(*op);
+                if !many && (asked == Way::Leader || proxies.contains(&Way::Proxy)) {
+                    ways.push(asked);
                 }
-                ways.extend(proxies(plan, server));
+                ways.extend(proxies);
                 ways.retain(|way| way.forwards(op.api(), one.is_etcd()));
                 let key = |way| Key {
                     op: *op,
@@ -114,6 +117,14 @@ fn keys(plan: &Plan, servers: &[Server]) -> Vec<Key> {
         }
     }
     keys
+}
+
+/// The way to the member that our proxy asks.
+fn asked(op: Op) -> Way {
+    match op {
+        Op::V2Get | Op::V3Range => Way::Preferred,
+        Op::V2Put | Op::V3Put => Way::Leader,
+    }
 }
 
 async fn one_round(
@@ -151,10 +162,15 @@ async fn one_cell(plan: &Plan, key: Key, front: &mut Front) -> Result<Measure> {
             let url = front.cluster.endpoints()[leader].clone();
             (vec![url], front.cluster.pids())
         }
+        Way::Preferred => {
+            let member = front
+                .preferred(place(plan, key.server, Way::Proxy)?)
+                .await?;
+            let url = front.cluster.endpoints()[member].clone();
+            (vec![url], front.cluster.pids())
+        }
         way => {
-            let ways = proxies(plan, key.server);
-            let place = ways.iter().position(|one| *one == way);
-            let proxy = &front.proxies[place.context("no such proxy")?];
+            let proxy = &front.proxies[place(plan, key.server, way)?];
             (vec![proxy.url.clone()], vec![proxy.pid()])
         }
     };
@@ -166,18 +182,24 @@ async fn one_cell(plan: &Plan, key: Key, front: &mut Front) -> Result<Measure> {
     Ok(measure)
 }
 
+/// Which of a server's proxies is of that kind.
+fn place(plan: &Plan, server: usize, way: Way) -> Result<usize> {
+    let ways = proxies(plan, server);
+    let place = ways.iter().position(|one| *one == way);
+    place.context("no such proxy")
+}
+
 /// The table.
 pub fn markdown(plan: &Plan, servers: &[Server], cells: &Cells) -> String {
     let mut table = Table::new(3, &COLUMNS);
     for key in keys(plan, servers).iter().filter(|key| !key.many) {
         let Some(one) = cells.get(key) else { continue };
-        let direct = cells.get(&Key {
-            way: Way::Direct,
-            ..*key
-        });
+        let by = |way| cells.get(&Key { way, ..*key });
+        let ours = key.way == Way::Proxy && !servers[key.server].is_etcd();
+        let bases = [by(Way::Direct), by(asked(key.op)).filter(|_| ours)];
         let many = cells.get(&Key { many: true, ..*key });
         let words = [key.op.name(), &servers[key.server].name, key.way.name()];
-        table.row(&words, figures(one, direct, many));
+        table.row(&words, figures(one, bases, many));
     }
     format!(
         "{}: {MEMBERS} members; one client, then {} clients; {} B values, {} x {} s a cell. CPU and \
@@ -191,7 +213,9 @@ pub fn markdown(plan: &Plan, servers: &[Server], cells: &Cells) -> String {
     )
 }
 
-fn figures(one: &Measure, direct: Option<&Measure>, many: Option<&Measure>) -> [String; 10] {
+/// `bases`: all members in turn, and the one that is asked.
+fn figures(one: &Measure, bases: [Option<&Measure>; 2], many: Option<&Measure>) -> [String; 11] {
+    let [direct, asked] = bases;
     let micros = |measure: &Measure, quantile| measure.millis(quantile) * 1e3;
     let added = |quantile| {
         let base = direct.map_or(f64::NAN, |direct| micros(direct, quantile));
@@ -207,6 +231,9 @@ fn figures(one: &Measure, direct: Option<&Measure>, many: Option<&Measure>) -> [
         format!("{:.0}", micros(one, 0.99)),
         added(0.5),
         added(0.99),
+        asked.map_or("-".into(), |asked| {
+            format!("{:.0}", micros(one, 0.5) - micros(asked, 0.5))
+        }),
         format!("{:.1}", one.server_cpu_micros()),
         of_many(Measure::rate, 0),
         of_many(|many| many.millis(0.99), 2),
@@ -235,10 +262,12 @@ mod tests {
             measure.server_cpu = Duration::from_micros(7);
             measure
         };
-        let (direct, proxied) = (measure(100), measure(160));
-        let [p50, _, added, _, cpu, rate, ..] = figures(&proxied, Some(&direct), None);
-        assert_eq!([&*p50, &*added, &*cpu, &*rate], ["160", "60", "7.0", "-"]);
-        let [.., rate, _, _, _, _] = figures(&proxied, Some(&direct), Some(&direct));
+        let (direct, asked, proxied) = (measure(100), measure(120), measure(160));
+        let bases = [Some(&direct), Some(&asked)];
+        let [p50, _, added, _, more, cpu, rate, ..] = figures(&proxied, bases, None);
+        let figures_of_one = [&*p50, &*added, &*more, &*cpu, &*rate];
+        assert_eq!(figures_of_one, ["160", "60", "40", "7.0", "-"]);
+        let [.., rate, _, _, _, _] = figures(&proxied, [Some(&direct), None], Some(&direct));
         assert_eq!(rate, "1");
     }
 }

@@ -69,9 +69,25 @@ impl Front {
             Way::Proxy => (Kind::Proxy, vec![refresh]),
             Way::Gateway => (Kind::Gateway, Vec::new()),
             Way::GrpcProxy => (Kind::GrpcProxy, Vec::new()),
-            Way::Direct | Way::Leader => anyhow::bail!("{} is no proxy", way.name()),
+            Way::Direct | Way::Leader | Way::Preferred => {
+                anyhow::bail!("{} is no proxy", way.name())
+            }
         };
         Proxy::start(&server.binary, kind, &self.cluster, &flags)
+    }
+
+    /// The place of the member that the proxy at that place asks for reads.
+    ///
+    /// # Errors
+    /// Somebody does not answer.
+    pub async fn preferred(&self, proxy: usize) -> Result<usize> {
+        let id = member_id(&self.proxies[proxy].url).await?;
+        for (place, url) in self.cluster.endpoints().iter().enumerate() {
+            if member_id(url).await? == id {
+                return Ok(place);
+            }
+        }
+        anyhow::bail!("the proxy asks a member that is none: {id:x}")
     }
 
     /// URLs of all proxies.
@@ -95,4 +111,13 @@ impl Front {
             .try_for_each(|one| one.alive())?;
         self.proxies.iter_mut().try_for_each(Proxy::alive)
     }
+}
+
+/// Who answers there.
+async fn member_id(url: &str) -> Result<u64> {
+    let status = client::status(url).await?;
+    Ok(status
+        .header
+        .context("an answer without a header")?
+        .member_id)
 }

@@ -56,7 +56,7 @@ pub struct Plan {
     #[arg(long, default_value_t = 50)]
     pub added_clients: usize,
     /// Added, memory: our kinds of proxy.
-    #[arg(long, value_delimiter = ',', value_enum, default_values_t = [Way::Proxy])]
+    #[arg(long, value_delimiter = ',', value_enum, default_values_t = [Way::Proxy, Way::Gateway])]
     pub our_ways: Vec<Way>,
     /// Added, memory: their kinds of proxy.
     #[arg(long, value_delimiter = ',', value_enum,
@@ -114,6 +114,9 @@ pub enum Way {
     /// No proxy; the leader.
     #[value(skip)]
     Leader,
+    /// No proxy; the member that our proxy asks for reads.
+    #[value(skip)]
+    Preferred,
     /// `--proxy on`.
     Proxy,
     /// `gateway start`.
@@ -128,6 +131,7 @@ impl Way {
         match self {
             Way::Direct => "direct, all members in turn",
             Way::Leader => "direct, the leader",
+            Way::Preferred => "direct, the proxy's member",
             Way::Proxy => "--proxy on",
             Way::Gateway => "gateway",
             Way::GrpcProxy => "grpc-proxy",
@@ -139,6 +143,7 @@ impl Way {
         match self {
             Way::Proxy => api == Api::V2 || !etcd,
             Way::GrpcProxy => api == Api::V3,
+            Way::Preferred => !etcd,
             Way::Direct | Way::Leader | Way::Gateway => true,
         }
     }

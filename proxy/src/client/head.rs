@@ -22,6 +22,8 @@ pub(crate) struct Head {
     pub(crate) framing: Framing,
     /// Whether the connection may be used again after the body.
     pub(crate) keep: bool,
+    /// `X-Etcd-Index`.
+    pub(crate) index: Option<u64>,
     /// From the status line to the blank line.
     block: Bytes,
     /// Nothing in it concerns this connection alone.
@@ -37,6 +39,7 @@ struct Noted {
     close: bool,
     keep_alive: bool,
     hop_by_hop: bool,
+    index: Option<u64>,
 }
 
 /// A transfer coding.
@@ -73,12 +76,22 @@ pub(crate) fn parse(received: &mut BytesMut, method: &Method) -> io::Result<Opti
         status,
         framing,
         keep: noted.keeps() && framing != Framing::UntilClose,
+        index: noted.index,
         block: received.split_to(length).freeze(),
         end_to_end: noted.modern && !noted.hop_by_hop,
     }))
 }
 
 impl Head {
+    /// The index of the store that a read of keys was answered from. A member that refuses one without
+    /// a look at its store (no account, bad parameters) says 0, which is not how far it is.
+    pub(crate) fn read_at(&self) -> Option<u64> {
+        let looked = matches!(self.status, StatusCode::OK | StatusCode::NOT_FOUND);
+        let failed = self.status.is_server_error();
+        self.index
+            .filter(|index| !failed && (looked || *index != 0))
+    }
+
     /// The end-to-end headers.
     pub(crate) fn headers(&self) -> HeaderMap {
         let mut fields = [httparse::EMPTY_HEADER; HEADERS_MAX];
@@ -114,6 +127,9 @@ impl Noted {
                     self.close |= word.eq_ignore_ascii_case(b"close");
                     self.keep_alive |= word.eq_ignore_ascii_case(b"keep-alive");
                 }
+            }
+            12 if field.name.eq_ignore_ascii_case("x-etcd-index") => {
+                self.index = length(field.value).ok();
             }
             14 if field.name.eq_ignore_ascii_case("content-length") => {
                 let length = Some(length(field.value)?);
@@ -228,6 +244,7 @@ mod tests {
         }
         let head = parsed(whole, Method::GET).unwrap().unwrap();
         assert_eq!(head.headers()["x-etcd-index"], "7");
+        assert_eq!(head.index, Some(7));
         assert_eq!(head.headers()["empty"], "");
         for text in [
             "SSH-2.0-OpenSSH\r\n\r\n",

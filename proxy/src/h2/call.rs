@@ -12,13 +12,13 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Method, StatusCode};
+use keelson_port::hpack;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::{self, Instant};
 use tracing::debug;
 
 use super::frame::Code;
-use super::hpack;
 use super::session::{NoStream, Session};
 use crate::answers::Refusal;
 use crate::endpoint::Endpoint;

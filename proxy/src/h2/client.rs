@@ -7,21 +7,19 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use http::StatusCode;
-use http::uri::PathAndQuery;
+use keelson_port::hpack::{self, DecodeError, Decoder};
 use keelson_port::{Limits, Multiplexed};
-use tokio::time::Instant;
 use tracing::debug;
 
+use super::burst::{AT_ONCE, Burst};
 use super::call::{Asked, Call};
 use super::driver::{Driver, Side};
+use super::fields::Fields;
 use super::frame::{self, Code, Event, Fault, WINDOW, setting};
-use super::hpack::{self, DecodeError, Decoder};
-use super::member::is_hop_by_hop;
-use super::other::{self, Other};
+use super::other::Other;
 use super::session::{End, Owner, Session};
 use crate::answers::Refusal;
 use crate::calls;
-use crate::headers::PROXIED_BY;
 use crate::mode::Mode;
 use crate::proxy::Proxy;
 
@@ -31,17 +29,8 @@ const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 
 const TABLE_BYTES: usize = 4096;
 
-/// Of a call: a service and a method. Members put it into their errors.
-const PATH_BYTES_MAX: usize = 1024;
-
-const FORWARDED_FOR: &[u8] = b"x-forwarded-for";
-
-/// Calls that a client may give up a second before anybody can have seen to them. Members end
-/// connections on which that happens too often, and other clients' calls are on the same. That many
-/// calls time out together is another thing, and happens when a member dies.
+/// Calls that a client may give up at once, a second.
 const RESETS_MAX: u32 = 2000;
-const RESETS_PERIOD: Duration = Duration::from_secs(1);
-const AT_ONCE: Duration = Duration::from_millis(20);
 
 /// Sent with the first goodbye; when it comes back, all that was on its way before it has come.
 const LAST_PING: [u8; 8] = *b"goodbye?";
@@ -98,8 +87,8 @@ struct Client {
     streams_max: usize,
     fields_bytes_max: usize,
     keepalive: Option<(Duration, Duration)>,
-    /// Calls that were given up at once, since when.
-    resets: (u32, Instant),
+    /// Calls that were given up at once.
+    resets: Burst,
     fields: Fields,
 }
 
@@ -131,7 +120,7 @@ impl Client {
             streams_max: usize::try_from(limits.concurrent_streams_max).unwrap_or(usize::MAX),
             fields_bytes_max: limits.head_bytes_max,
             keepalive: keepalive.map(|interval| (interval, limits.keepalive_timeout)),
-            resets: (0, Instant::now()),
+            resets: Burst::default(),
             fields: Fields::default(),
         }
     }
@@ -231,14 +220,9 @@ impl Client {
         if !matches!(&owner, Owner::Client(call) if call.age() < AT_ONCE) {
             return Ok(());
         }
-        let (resets, since) = &mut self.resets;
-        if RESETS_PERIOD < since.elapsed() {
-            (*resets, *since) = (0, Instant::now());
-        }
-        *resets += 1;
-        match *resets <= RESETS_MAX {
-            true => Ok(()),
-            false => Err(Fault::new(Code::ENHANCE_YOUR_CALM, "too many resets")),
+        match self.resets.exceeds(RESETS_MAX) {
+            false => Ok(()),
+            true => Err(Fault::new(Code::ENHANCE_YOUR_CALM, "too many resets")),
         }
     }
 
@@ -304,144 +288,5 @@ impl Side for Client {
 
     fn patience(&self) -> Option<(Duration, Duration)> {
         self.keepalive
-    }
-}
-
-/// The bytes of names, in lower case, and of values: RFC 9110, 5.
-const NAME: [bool; 256] = table(false);
-const VALUE: [bool; 256] = table(true);
-
-const fn table(of_values: bool) -> [bool; 256] {
-    let mut table = [false; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        let one = byte as u8;
-        table[byte] = match of_values {
-            true => one == b'\t' || 0x20 <= one && one != 0x7f,
-            false => is_token(one) && !one.is_ascii_uppercase(),
-        };
-        byte += 1;
-    }
-    table
-}
-
-const fn is_token(byte: u8) -> bool {
-    let mark = matches!(
-        byte,
-        b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-'
-    );
-    let other_mark = matches!(byte, b'.' | b'^' | b'_' | b'`' | b'|' | b'~');
-    mark || other_mark || byte.is_ascii_alphanumeric()
-}
-
-/// A request's fields as they come.
-#[derive(Default)]
-struct Fields {
-    /// As they go to a member: `:path`, and those that are for it.
-    block: BytesMut,
-    method: Vec<u8>,
-    path: Vec<u8>,
-    authority: Vec<u8>,
-    /// Who is named as having forwarded it.
-    forwarded: Vec<u8>,
-    grpc: bool,
-    /// It names this proxy.
-    seen_before: bool,
-    /// A field that is no pseudo-field has come.
-    regular: bool,
-    malformed: bool,
-}
-
-impl Fields {
-    fn clear(&mut self) {
-        let Fields {
-            block,
-            method,
-            path,
-            authority,
-            forwarded,
-            ..
-        } = self;
-        block.clear();
-        for kept in [method, path, authority, forwarded] {
-            kept.clear();
-        }
-        self.grpc = false;
-        self.seen_before = false;
-        self.regular = false;
-        self.malformed = false;
-    }
-
-    fn add(&mut self, id: &[u8], name: &[u8], value: &[u8], sensitive: bool) {
-        // A member may end its connection, which others use too, over what HTTP does not allow.
-        self.malformed |= !value.iter().all(|byte| VALUE[usize::from(*byte)]);
-        if name.first() == Some(&b':') {
-            self.pseudo(name, value);
-            return;
-        }
-        self.regular = true;
-        self.malformed |= name.is_empty() || !name.iter().all(|byte| NAME[usize::from(*byte)]);
-        match name {
-            b"content-type" => self.grpc = value.starts_with(b"application/grpc"),
-            FORWARDED_FOR => {
-                self.forwarded.extend_from_slice(value);
-                self.forwarded.extend_from_slice(b", ");
-                return;
-            }
-            _ if name == PROXIED_BY.as_str().as_bytes() => self.seen_before |= value == id,
-            // Nobody needs it here, and members end connections over one that is wrong.
-            b"content-length" => return,
-            _ if is_hop_by_hop(name) => return,
-            _ => {}
-        }
-        hpack::put_field(&mut self.block, name, value, sensitive);
-    }
-
-    fn pseudo(&mut self, name: &[u8], value: &[u8]) {
-        let place = match name {
-            b":method" => &mut self.method,
-            b":authority" => &mut self.authority,
-            b":path" => {
-                self.malformed |=
-                    !value.starts_with(b"/") || PathAndQuery::try_from(value).is_err();
-                hpack::put_field(&mut self.block, name, value, false);
-                &mut self.path
-            }
-            b":scheme" => return,
-            _ => {
-                self.malformed = true;
-                return;
-            }
-        };
-        // Once, and before all others.
-        self.malformed |= self.regular || !place.is_empty();
-        place.extend_from_slice(value);
-    }
-
-    fn are_well_formed(&self) -> bool {
-        let endless = self.is_call() && PATH_BYTES_MAX < self.path.len();
-        !self.malformed && !self.path.is_empty() && !endless
-    }
-
-    fn is_call(&self) -> bool {
-        self.grpc && self.method == b"POST"
-    }
-
-    /// With what a proxy adds.
-    fn of_call(&mut self, ip: &str, id: &[u8]) -> bytes::Bytes {
-        let block = &mut self.block;
-        hpack::put_field(block, b"te", b"trailers", false);
-        self.forwarded.extend_from_slice(ip.as_bytes());
-        hpack::put_field(block, FORWARDED_FOR, &self.forwarded, false);
-        hpack::put_field(block, PROXIED_BY.as_str().as_bytes(), id, false);
-        bytes::Bytes::copy_from_slice(block)
-    }
-
-    fn of_other(&mut self) -> Option<http::request::Parts> {
-        if !self.forwarded.is_empty() {
-            let forwarded = self.forwarded.strip_suffix(b", ").unwrap_or_default();
-            hpack::put_field(&mut self.block, FORWARDED_FOR, forwarded, false);
-        }
-        other::parts(&self.block, &self.method, &self.authority)
     }
 }

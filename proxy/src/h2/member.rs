@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use http::StatusCode;
+use keelson_port::hpack::{self, DecodeError, Decoder};
 use keelson_port::{Protocol, Wire};
 use tokio::time::{self, Instant};
 use tracing::debug;
 
 use super::driver::{Driver, Side};
 use super::frame::{self, Code, Event, Fault, PREFACE, WINDOW, WINDOW_MAX, setting};
-use super::hpack::{self, DecodeError, Decoder};
 use super::session::{End, Owner, Session};
 use crate::address::Address;
 use crate::endpoint::{Endpoint, Standing};

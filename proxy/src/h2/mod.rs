@@ -6,15 +6,17 @@
 //! its data from where it was read to where it is written, and what many clients send in the same
 //! moment goes to the member in one write.
 //!
-//! `frame` and `hpack` are the wire, `session` what both ends of a connection share, `driver` the task
-//! that has the socket. `client` and `member` are the two kinds of connections. `call` is a gRPC call
-//! on its way between them, `other` a request that is none.
+//! `frame` and the port's `hpack` are the wire, `session` what both ends of a connection share, `driver`
+//! the task that has the socket. `client` and `member` are the two kinds of connections, `fields` what a
+//! client says of a request, `burst` counts what it gives up. `call` is a gRPC call on its way between
+//! them, `other` a request that is none.
 
+mod burst;
 mod call;
 mod client;
 mod driver;
+mod fields;
 mod frame;
-mod hpack;
 mod member;
 mod other;
 mod session;

@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::request::Parts;
@@ -11,12 +12,12 @@ use http::uri::Authority;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper::body::Body;
+use keelson_port::hpack::{self, Decoder};
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::task::AbortHandle;
 
 use super::frame::Code;
-use super::hpack::{self, Decoder};
 use super::session::Session;
 use crate::answers::{self, Refusal};
 use crate::body::AnswerBody;
@@ -30,6 +31,36 @@ use crate::wait::{self, Wait};
 /// More than any member takes: a value of 1.5 MiB in base64.
 const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// From a body's beginning to its end.
+const BODY_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// A request that has not come whole.
+struct Coming {
+    parts: Parts,
+    body: BytesMut,
+    /// The body's part of what all bodies may take.
+    share: Option<OwnedSemaphorePermit>,
+}
+
+impl Coming {
+    /// The answer, if no more of it can be held.
+    fn add(&mut self, proxy: &Proxy, data: &[u8]) -> Option<Response<AnswerBody>> {
+        if BODY_BYTES_MAX < self.body.len() + data.len() {
+            return Some(answers::empty(StatusCode::PAYLOAD_TOO_LARGE));
+        }
+        let bytes = u32::try_from(data.len()).expect("a frame is smaller");
+        let Ok(more) = Arc::clone(&proxy.bodies).try_acquire_many_owned(bytes) else {
+            return Some(answers::crowded());
+        };
+        match self.share.as_mut() {
+            Some(share) => share.merge(more),
+            None => self.share = Some(more),
+        }
+        self.body.extend_from_slice(data);
+        None
+    }
+}
+
 /// A request, until it is answered.
 pub(super) struct Other {
     proxy: Arc<Proxy>,
@@ -37,7 +68,7 @@ pub(super) struct Other {
     stream: u32,
     client: SocketAddr,
     /// What has come of it; gone once all has.
-    coming: Mutex<Option<(Parts, BytesMut)>>,
+    coming: Mutex<Option<Coming>>,
     task: Mutex<Option<AbortHandle>>,
     /// What was held up has gone.
     room: Notify,
@@ -56,7 +87,11 @@ impl Other {
             session: Arc::clone(session),
             stream,
             client,
-            coming: Mutex::new(Some((parts, BytesMut::new()))),
+            coming: Mutex::new(Some(Coming {
+                parts,
+                body: BytesMut::new(),
+                share: None,
+            })),
             task: Mutex::default(),
             room: Notify::new(),
         })
@@ -66,19 +101,34 @@ impl Other {
     pub(super) fn data(self: &Arc<Other>, data: &[u8], end: bool) {
         self.session.consumed(self.stream, data.len());
         let mut coming = self.coming.lock();
-        let Some((_, body)) = coming.as_mut() else {
+        let Some(request) = coming.as_mut() else {
             return;
         };
-        if BODY_BYTES_MAX < body.len() + data.len() {
+        if let Some(refused) = request.add(&self.proxy, data) {
             *coming = None;
-            let too_large = answers::empty(StatusCode::PAYLOAD_TOO_LARGE);
-            self.session.fields(self.stream, &head(&too_large), true);
-            return;
+            self.run(Arc::clone(self).say(refused, false));
+        } else if end && let Some(whole) = coming.take() {
+            self.run(Arc::clone(self).answer(whole));
+        } else if self.task.lock().is_none() {
+            self.run(Arc::clone(self).give_up());
         }
-        body.extend_from_slice(data);
-        if end && let Some((parts, body)) = coming.take() {
-            let answering = Arc::clone(self).answer(parts, body.freeze());
-            *self.task.lock() = Some(tokio::spawn(answering).abort_handle());
+    }
+
+    /// In place of what ran before.
+    fn run(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let task = tokio::spawn(work).abort_handle();
+        if let Some(before) = self.task.lock().replace(task) {
+            before.abort();
+        }
+    }
+
+    /// Waits for the rest of the body, and not for ever: what has come takes room that others need.
+    async fn give_up(self: Arc<Other>) {
+        tokio::time::sleep(BODY_TIME_MAX).await;
+        let unfinished = self.coming.lock().take();
+        if unfinished.is_some() {
+            let late = answers::empty(StatusCode::REQUEST_TIMEOUT);
+            self.say(late, false).await;
         }
     }
 
@@ -95,9 +145,15 @@ impl Other {
         }
     }
 
-    async fn answer(self: Arc<Other>, parts: Parts, body: Bytes) {
-        let response = self.response(&parts, &body).await;
-        let ends = response.body().is_end_stream() || parts.method == Method::HEAD;
+    async fn answer(self: Arc<Other>, whole: Coming) {
+        let bare = whole.parts.method == Method::HEAD;
+        let response = self.response(whole).await;
+        self.say(response, bare).await;
+    }
+
+    /// Sends an answer; `bare`: without its body.
+    async fn say(self: Arc<Other>, response: Response<AnswerBody>, bare: bool) {
+        let ends = response.body().is_end_stream() || bare;
         self.session.fields(self.stream, &head(&response), ends);
         if !ends {
             self.send(response.into_body()).await;
@@ -123,7 +179,9 @@ impl Other {
         }
     }
 
-    async fn response(&self, parts: &Parts, body: &[u8]) -> Response<AnswerBody> {
+    async fn response(&self, whole: Coming) -> Response<AnswerBody> {
+        let Coming { parts, body, share } = whole;
+        let parts = &parts;
         let proxy = &self.proxy;
         if let Some(answer) = proxy.own_answer(&parts.method, parts.uri.path()) {
             return answer;
@@ -138,11 +196,17 @@ impl Other {
             id: &proxy.id,
         };
         let answer = match Wait::of(parts, origin) {
-            Some(wait) => wait::forward(proxy, wait, None).await,
+            Some(wait) => {
+                // It may take long, and nobody reads its body.
+                drop((body, share));
+                wait::forward(proxy, wait, None).await
+            }
             None => {
-                let mut outgoing = Outgoing::whole(parts, body, origin);
+                let mut outgoing = Outgoing::whole(parts, &body, origin);
+                drop(body);
                 let mut turns = Turns::of_request(proxy, outgoing.read);
                 let reply = http1::forward_in(&mut turns, proxy, &mut outgoing).await;
+                drop(share);
                 reply.and_then(|reply| {
                     let response = reply.into_response();
                     response.map_err(|_| http1::refusal(&outgoing))

@@ -13,12 +13,12 @@ mod state;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::burst::{AT_ONCE, Burst};
 use super::call::Call;
 use super::frame::{self, Code, Fault, Settings, WINDOW, WINDOW_MAX, setting};
 use super::other::Other;
@@ -30,11 +30,8 @@ const UNSENT_BYTES_MAX: usize = 64 * 1024;
 /// Of compression, unless the other end says otherwise. We use none, but must say so if it wants less.
 const TABLE_BYTES: u32 = 4096;
 
-/// Members end a connection on which too much is given up before they have looked at it, and all
-/// clients' calls are on the same. So that many a period are, and the others are left to be answered.
+/// Calls that are given up at once, a second; the others are left to be answered.
 const YOUNG_MAX: u32 = 1000;
-const YOUNG_PERIOD: Duration = Duration::from_secs(1);
-const AT_ONCE: Duration = Duration::from_millis(20);
 
 /// With more than this, nothing new is begun.
 const OUT_BYTES_MAX: usize = 1024 * 1024;
@@ -94,8 +91,8 @@ struct State {
     uncredited: u32,
     /// The other end has less room for compression than we need not use: it is to be told once.
     shrunk: bool,
-    /// Calls that were given up at once, since when.
-    young: Option<(u32, Instant)>,
+    /// Calls that were given up at once.
+    young: Burst,
     next_stream: u32,
     /// Calls whose answer has not begun.
     awaiting: usize,
@@ -306,7 +303,7 @@ impl Session {
             return;
         };
         let young = known.awaits.is_some_and(|since| since.elapsed() < AT_ONCE);
-        if young && known.ended && state.too_many_young() {
+        if young && known.ended && state.young.exceeds(YOUNG_MAX) {
             // Its answer will be nobody's.
             return;
         }

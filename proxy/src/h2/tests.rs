@@ -2,18 +2,20 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use keelson_port::{Limits, Multiplexed};
+use keelson_port::{Limits, Multiplexed, hpack};
 use proptest::prelude::*;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 
+use super::call::{Asked, Call};
 use super::client;
 use super::driver::{Driver, Side};
 use super::frame::{self, Code, Event, Frames, PREFACE};
-use super::hpack;
 use super::session::{End, Session};
 use crate::config::{MembersFrom, ProxyConfig};
 use crate::proxy::Proxy;
@@ -46,24 +48,32 @@ fn call(path: &str, more: &[(&str, &str)]) -> BytesMut {
     block
 }
 
+/// Serves a client's connection until it ends.
+async fn serve(proxy: Arc<Proxy>, socket: DuplexStream) {
+    let limits = Limits::default();
+    let mut never = std::pin::pin!(std::future::pending());
+    let connection = Multiplexed {
+        socket: Box::new(socket),
+        client: ([127, 0, 0, 1], 1).into(),
+        limits: &limits,
+        begun: never.as_mut(),
+    };
+    client::serve(proxy, connection).await;
+}
+
 /// What a client that says this and hangs up is told.
 async fn told(sent: &[u8]) -> Vec<u8> {
+    // Refusals come from tasks of their own.
+    told_in(Duration::from_millis(20), sent).await
+}
+
+/// The same, of a client that hangs up after so long.
+async fn told_in(time: Duration, sent: &[u8]) -> Vec<u8> {
     let (mut client, server) = tokio::io::duplex(1 << 20);
-    let limits = Limits::default();
-    let serving = async {
-        let mut never = std::pin::pin!(std::future::pending());
-        let connection = Multiplexed {
-            socket: Box::new(server),
-            client: ([127, 0, 0, 1], 1).into(),
-            limits: &limits,
-            begun: never.as_mut(),
-        };
-        client::serve(proxy(), connection).await;
-    };
+    let serving = serve(proxy(), server);
     let talking = async {
         client.write_all(sent).await?;
-        // Refusals come from tasks of their own.
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(time).await;
         client.shutdown().await?;
         let mut told = vec![];
         client.read_to_end(&mut told).await?;
@@ -75,9 +85,12 @@ async fn told(sent: &[u8]) -> Vec<u8> {
 
 /// The same, as far as streams are concerned: which ended how.
 async fn ends(sent: &[u8]) -> Vec<String> {
-    let told = told(sent).await;
+    ends_of(&told(sent).await)
+}
+
+fn ends_of(told: &[u8]) -> Vec<String> {
     let mut ends = vec![];
-    let heard = Frames::default().take(&told, |event| {
+    let heard = Frames::default().take(told, |event| {
         match event {
             Event::Headers { stream, end, .. } => ends.push(format!("fields {stream} {end}")),
             Event::Reset { stream, code } => ends.push(format!("reset {stream} {}", code.0)),
@@ -127,6 +140,25 @@ async fn a_call_without_members_is_refused_whether_or_not_it_has_come_whole() {
         assert_eq!(ends[0], "fields 1 true");
         assert_eq!(ends.len(), if whole { 1 } else { 2 }, "{ends:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_does_not_end_is_not_waited_for_for_ever() {
+    let mut sent = settings();
+    let mut put = BytesMut::new();
+    for (name, value) in [
+        (":method", "PUT"),
+        (":scheme", "http"),
+        (":path", "/v2/keys/a"),
+    ] {
+        hpack::put_field(&mut put, name.as_bytes(), value.as_bytes(), false);
+    }
+    frame::put_headers(&mut sent, 1, [&put, &[]], false);
+    frame::put_data(&mut sent, 1, b"value=", false);
+    let soon = told_in(Duration::from_secs(59), &sent).await;
+    assert_eq!(ends_of(&soon), [""; 0]);
+    let late = told_in(Duration::from_secs(61), &sent).await;
+    assert_eq!(ends_of(&late), ["fields 1 true", "reset 1 0"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -197,6 +229,106 @@ async fn the_other_end_has_time_to_answer_however_long_it_was_silent() {
         let ended = tokio::time::timeout(Duration::from_secs(2), busy).await;
         assert_eq!(ended.is_err(), answers);
     }
+}
+
+/// A socket that takes some bytes, and then is broken.
+struct Breaks {
+    takes: usize,
+}
+
+impl AsyncRead for Breaks {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+impl AsyncWrite for Breaks {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let taken = bytes.len().min(self.takes);
+        self.takes -= taken;
+        Poll::Ready(match taken {
+            0 => Err(io::ErrorKind::BrokenPipe.into()),
+            taken => Ok(taken),
+        })
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Two calls go out in one write, of which the kernel takes the first and a byte. Over TLS, where a
+/// record may be on its way although the write of it failed, neither can be sent again.
+#[tokio::test]
+async fn what_a_broken_connection_had_not_taken_can_be_sent_again_unless_it_is_tls() {
+    for (secure, expected) in [(false, [false, false, true]), (true, [false; 3])] {
+        let session = Arc::new(Session::new(End::Client, [1000, 1000], Bytes::new()));
+        let client = Arc::new(Session::new(End::Server, [1000, 1000], Bytes::new()));
+        let mut ends = vec![];
+        for _ in 0..3 {
+            let asked = Asked {
+                fields: Bytes::from_static(b"fields"),
+                read: false,
+                unary: true,
+            };
+            let call = Call::new(&proxy(), &client, 1, asked);
+            session.begin(&call, b"fields", b"body", true).unwrap();
+            let mut sent = BytesMut::new();
+            frame::put_headers(&mut sent, 1, [b"fields", &[]], false);
+            frame::put_data(&mut sent, 1, b"body", true);
+            ends.push(sent.len());
+        }
+        let socket = Box::new(Breaks { takes: ends[0] + 1 });
+        let busy = false;
+        let side = Quiet {
+            session: Arc::clone(&session),
+            busy,
+        };
+        let mut driver = Driver::new(socket, side, false, secure);
+        assert!(poll_fn(|cx| driver.poll(cx)).await.is_err());
+        let mut unsent: Vec<_> = session
+            .close()
+            .into_iter()
+            .map(|(_, unsent)| unsent)
+            .collect();
+        unsent.sort_unstable();
+        assert_eq!(unsent, expected, "TLS: {secure}");
+    }
+}
+
+/// A connection whose task is ended from outside leaves nothing behind.
+#[tokio::test]
+async fn an_aborted_connection_lets_its_calls_go() {
+    let proxy = proxy();
+    let (mut client, server) = tokio::io::duplex(1 << 20);
+    let serving = tokio::spawn(serve(Arc::clone(&proxy), server));
+    let mut sent = settings();
+    // Its body is still to come, and so it is nobody's but its connection's.
+    let begun = call("/etcdserverpb.KV/Put", &[]);
+    frame::put_headers(&mut sent, 1, [&begun, &[]], false);
+    client.write_all(&sent).await.unwrap();
+    let accepted = async {
+        while Arc::strong_count(&proxy) < 3 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let limit = Duration::from_secs(5);
+    tokio::time::timeout(limit, accepted).await.unwrap();
+    serving.abort();
+    assert!(serving.await.unwrap_err().is_cancelled());
+    assert_eq!(Arc::strong_count(&proxy), 1);
 }
 
 /// Something that a client says.

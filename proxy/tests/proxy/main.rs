@@ -12,6 +12,7 @@ mod gateway;
 mod leader;
 mod membership;
 mod multiplexed;
+mod newest;
 mod plain;
 mod real;
 mod support;

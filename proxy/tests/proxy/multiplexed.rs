@@ -319,3 +319,41 @@ async fn pings_that_are_not_read_do_not_fill_memory() {
         assert!(taken < 100 << 20, "it takes all that comes");
     }
 }
+
+#[tokio::test]
+async fn bodies_that_do_not_end_cannot_fill_the_proxy() {
+    let member = Fake::start(|_| answer("200 OK", "put")).await;
+    let proxy = Running::before(&[&member]).await;
+    let put = || {
+        let uri = format!("http://{}/v2/keys/a", proxy.address);
+        Request::put(uri).body(()).unwrap()
+    };
+    // Each of the nine may be of 4 MiB, all together of 32.
+    let body = Bytes::from(vec![b'x'; (4 << 20) - 100_000]);
+    let mut coming = vec![];
+    let mut answers = tokio::task::JoinSet::new();
+    for n in 0..9 {
+        let mut sender = connect(proxy.address).await;
+        let (answer, mut stream) = sender.send_request(put(), false).unwrap();
+        stream.send_data(body.clone(), false).unwrap();
+        coming.push(Some((sender, stream)));
+        answers.spawn(async move { (n, answer.await.unwrap().status()) });
+    }
+    let first = time::timeout(PATIENCE, answers.join_next()).await.unwrap();
+    let (refused, status) = first.unwrap().unwrap();
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    coming[refused] = None;
+    for (_, stream) in coming.iter_mut().flatten() {
+        stream.send_data(Bytes::from("x"), true).unwrap();
+    }
+    while let Some(answered) = time::timeout(PATIENCE, answers.join_next()).await.unwrap() {
+        assert_eq!(answered.unwrap().1, StatusCode::OK);
+    }
+    // What they took is free again.
+    for _ in 0..9 {
+        let sender = connect(proxy.address).await;
+        let answered = exchange(sender, put(), body.clone()).await;
+        assert_eq!(answered.status(), StatusCode::OK);
+    }
+    proxy.stop().await;
+}

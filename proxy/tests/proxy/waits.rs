@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Client, Fake, Running, Seen, Step, answer, get};
+use crate::support::{Client, Fake, Running, Seen, Step, answer, answer_at, get};
 
 const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Etcd-Index: 7\r\n\
     Transfer-Encoding: chunked\r\n\r\n";
@@ -44,7 +44,7 @@ async fn a_wait_passes_and_the_connection_goes_on() {
             let pause = Step::Sleep(Duration::from_millis(300));
             vec![Step::Send(HEAD.to_owned()), pause, Step::Send(rest)]
         }
-        false => answer("200 OK", "x"),
+        false => answer_at(8, "200 OK", "x"),
     })
     .await;
     let proxy = Running::before(&[&member]).await;
@@ -61,14 +61,15 @@ async fn a_wait_passes_and_the_connection_goes_on() {
     proxy.stop().await;
 }
 
-/// Whose member dies while it waits: the request that another member then gets.
-async fn reissued(query: &str) -> String {
+/// Whose member dies after it has waited for so long: the request that another member then gets.
+async fn reissued(query: &str, waited: Duration) -> String {
     let dying = Fake::start(waits).await;
     let proxy = Running::before(&[&dying]).await;
     let mut client = Client::connect(proxy.address).await;
     client.send("GET", &format!("/v2/keys/a?{query}"), "").await;
     assert_eq!(client.head().await.status, 200);
     waiting(&dying).await;
+    tokio::time::sleep(waited).await;
     let address = dying.kill().await;
     tokio::time::sleep(Duration::from_millis(200)).await;
     let next = Fake::start_at(address, |_| tells(9)).await;
@@ -81,14 +82,17 @@ async fn reissued(query: &str) -> String {
 
 #[tokio::test]
 async fn a_wait_whose_member_dies_goes_on_elsewhere() {
-    let line = reissued("wait=true&recursive=true").await;
+    let line = reissued("wait=true&recursive=true", Duration::ZERO).await;
     assert_eq!(
         line,
         "GET /v2/keys/a?wait=true&recursive=true&waitIndex=8 HTTP/1.1"
     );
-    let line = reissued("wait=true&waitIndex=3").await;
+    // The history's event may have been on its way.
+    let line = reissued("wait=true&waitIndex=3", Duration::ZERO).await;
+    assert_eq!(line, "GET /v2/keys/a?wait=true&waitIndex=3 HTTP/1.1");
+    let line = reissued("wait=true&waitIndex=3", Duration::from_secs(1)).await;
     assert_eq!(line, "GET /v2/keys/a?wait=true&waitIndex=8 HTTP/1.1");
-    let line = reissued("wait=true&waitIndex=1000").await;
+    let line = reissued("wait=true&waitIndex=1000", Duration::from_secs(1)).await;
     assert_eq!(line, "GET /v2/keys/a?wait=true&waitIndex=1000 HTTP/1.1");
 }
 
@@ -143,21 +147,63 @@ async fn a_stream_goes_on_after_its_last_event() {
     proxy.stop().await;
 }
 
-#[tokio::test]
-async fn history_that_is_gone_ends_the_answer_empty() {
-    let one = Fake::start(waits).await;
+/// What a client is told after its head, when another member answers the wait like this.
+async fn told_by_another(first: String, other: Vec<Step>) -> String {
+    let one = Fake::start(move |_| vec![Step::Send(first.clone()), Step::Hang]).await;
     let proxy = Running::before(&[&one]).await;
     let mut client = Client::connect(proxy.address).await;
     client.send("GET", "/v2/keys/a?wait=true", "").await;
-    client.head().await;
+    assert_eq!(client.head().await.status, 200);
     waiting(&one).await;
     let address = one.kill().await;
-    let _two = Fake::start_at(address, |_| {
-        answer("400 Bad Request", "{\"errorCode\":401}")
-    })
-    .await;
-    assert_eq!(client.chunks().await, "");
+    let _two = Fake::start_at(address, move |_| other.clone()).await;
+    let told = client.chunks().await;
     proxy.stop().await;
+    told
+}
+
+#[tokio::test]
+async fn history_that_is_gone_ends_the_answer_empty() {
+    let gone = answer("400 Bad Request", "{\"errorCode\":401}");
+    assert_eq!(told_by_another(HEAD.to_owned(), gone).await, "");
+}
+
+/// A member that sends all of its history, slowly.
+#[tokio::test]
+async fn a_stream_does_not_skip_the_rest_of_its_history() {
+    let head = HEAD.replace("Index: 7", "Index: 90");
+    let history = format!("{head}{}", chunk(&event(8)));
+    let one = Fake::start(move |_| vec![Step::Send(history.clone()), Step::Hang]).await;
+    let proxy = Running::before(&[&one]).await;
+    let mut client = Client::connect(proxy.address).await;
+    let path = "/v2/keys/a?wait=true&stream=true&waitIndex=8";
+    client.send("GET", path, "").await;
+    client.head().await;
+    assert_eq!(client.chunk().await.unwrap(), event(8));
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let address = one.kill().await;
+    let two = Fake::start_at(address, |_| tells(9)).await;
+    assert_eq!(client.chunks().await, event(9));
+    assert!(two.seen()[0].line.contains("&waitIndex=9 "));
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn another_cluster_ends_the_answer_empty() {
+    let of = |cluster: &str, index: u64| {
+        let fields = format!("X-Etcd-Cluster-Id: {cluster}\r\nX-Etcd-Index: {index}");
+        HEAD.replace("X-Etcd-Index: 7", &fields)
+    };
+    let tells = |head: String| vec![Step::Send(format!("{head}{}0\r\n\r\n", chunk(&event(9))))];
+    let first = of("cdf818194e3a8c32", 1500);
+    for (other, told) in [
+        (of("d90fb84967356924", 1500), String::new()),
+        // With the same URLs and the same token it has the same id too, but it counts anew.
+        (of("cdf818194e3a8c32", 7), String::new()),
+        (of("cdf818194e3a8c32", 1499), event(9)),
+    ] {
+        assert_eq!(told_by_another(first.clone(), tells(other)).await, told);
+    }
 }
 
 #[tokio::test]

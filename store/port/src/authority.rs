@@ -11,10 +11,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use http::uri::Authority;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::filtered::ReadFilter;
 use crate::hpack;
+
+/// `:authority`'s place in the static table: RFC 7541, appendix A.
+const AUTHORITY: usize = 1;
 
 const PREFACE_BYTES: usize = 24;
 const HEAD_BYTES: usize = 9;
@@ -154,8 +158,10 @@ fn mended(head: &Head, frame: Bytes) -> Bytes {
         0 => HEAD_BYTES,
         _ => HEAD_BYTES + PRIORITY_BYTES,
     };
-    let block = frame.get(before..).and_then(hpack::mended);
-    let payload_bytes = block.as_ref().map_or(0, Vec::len) + before - HEAD_BYTES;
+    let block = frame
+        .get(before..)
+        .and_then(|block| hpack::replaced(block, AUTHORITY, acceptable));
+    let payload_bytes = block.as_ref().map_or(0, BytesMut::len) + before - HEAD_BYTES;
     match block {
         Some(block) if payload_bytes <= FRAME_BYTES_MAX => {
             let mut mended = BytesMut::with_capacity(HEAD_BYTES + payload_bytes);
@@ -168,9 +174,31 @@ fn mended(head: &Head, frame: Bytes) -> Bytes {
     }
 }
 
+/// A well-formed authority of the same length. `None`: it is well-formed as it is.
+fn acceptable(authority: &[u8]) -> Option<Vec<u8>> {
+    if authority.is_empty() || Authority::try_from(authority).is_ok() {
+        return None;
+    }
+    let plain = |byte: &u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' => *byte,
+        _ => b'-',
+    };
+    Some(authority.iter().map(plain).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_not_acceptable_is_made_so_once(authority: Vec<u8>) {
+            if let Some(mended) = acceptable(&authority) {
+                proptest::prop_assert_eq!(mended.len(), authority.len());
+                proptest::prop_assert_eq!(acceptable(&mended), None);
+            }
+        }
+    }
 
     fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
         let mut frame = vec![];

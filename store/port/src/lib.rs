@@ -4,8 +4,8 @@
 //! (`limits`), over TLS (`secure`, `tls`) where the listener has a certificate, and drained when the
 //! port goes down (`drain`). A request that waits long may leave HTTP's machinery behind and wait on
 //! the bare socket (`parking`), and one that needs little may be answered without it (`plain`); a
-//! service may also take connections of HTTP/2 as they are (`multiplexed`). What
-//! is served is the caller's (`Serve`); nothing here knows of etcd's APIs.
+//! service may also take connections of HTTP/2 as they are (`multiplexed`), for whose compression there
+//! is `hpack`. What is served is the caller's (`Serve`); nothing here knows of etcd's APIs.
 
 mod authority;
 mod bell;
@@ -13,7 +13,7 @@ mod connection;
 mod drain;
 mod filtered;
 mod head_clock;
-mod hpack;
+pub mod hpack;
 mod limits;
 mod listener;
 mod multiplexed;

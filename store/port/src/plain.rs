@@ -12,7 +12,6 @@ use std::pin::Pin;
 use std::task::Poll;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::header::HeaderName;
 use http::{HeaderMap, StatusCode};
 use httpdate::fmt_http_date;
 use tokio::net::TcpStream;
@@ -93,26 +92,27 @@ pub fn write_head(bytes: &mut BytesMut, status: StatusCode, headers: &HeaderMap)
     bytes.put_slice(status.canonical_reason().unwrap_or_default().as_bytes());
     bytes.put_slice(b"\r\n");
     for (name, value) in headers {
-        title_case(bytes, name);
-        bytes.put_slice(b": ");
-        bytes.put_slice(value.as_bytes());
-        bytes.put_slice(b"\r\n");
+        write_field(bytes, name.as_str(), value.as_bytes());
     }
     if !headers.contains_key(http::header::DATE) {
-        bytes.put_slice(b"Date: ");
-        bytes.put_slice(fmt_http_date(std::time::SystemTime::now()).as_bytes());
-        bytes.put_slice(b"\r\n");
+        let now = fmt_http_date(std::time::SystemTime::now());
+        write_field(bytes, "date", now.as_bytes());
     }
 }
 
-/// Names as Go writes them, like those that hyper sends.
-fn title_case(bytes: &mut BytesMut, name: &HeaderName) {
+/// One header, whose name is in lower case: written as Go does it, like those that hyper sends.
+fn write_field(bytes: &mut BytesMut, name: &str, value: &[u8]) {
+    bytes.reserve(name.len() + value.len() + 4);
+    let at = bytes.len();
+    bytes.put_slice(name.as_bytes());
     let mut first = true;
-    for byte in name.as_str().bytes() {
-        bytes.put_u8(match first {
-            true => byte.to_ascii_uppercase(),
-            false => byte,
-        });
-        first = byte == b'-';
+    for byte in &mut bytes[at..] {
+        if first {
+            byte.make_ascii_uppercase();
+        }
+        first = *byte == b'-';
     }
+    bytes.put_slice(b": ");
+    bytes.put_slice(value);
+    bytes.put_slice(b"\r\n");
 }

@@ -120,6 +120,21 @@ impl Hub {
     /// The history does not reach back that far.
     pub fn watch(self: &Arc<Hub>, wish: Wish, history: &impl History) -> Result<Watch, TreeError> {
         let mut watchers = self.watchers.lock();
+        // Before the look at the history: whatever happens after that look is published for somebody.
+        self.count.fetch_add(1, Ordering::SeqCst);
+        let watched = self.register(&mut watchers, wish, history);
+        if !watched.as_ref().is_ok_and(Watch::is_registered) {
+            self.count.fetch_sub(1, Ordering::SeqCst);
+        }
+        watched
+    }
+
+    fn register(
+        self: &Arc<Hub>,
+        watchers: &mut Watchers,
+        wish: Wish,
+        history: &impl History,
+    ) -> Result<Watch, TreeError> {
         let index = history.index();
         let mut since = match wish.since {
             0 => index + 1,
@@ -154,7 +169,6 @@ impl Hub {
             };
             let here = watchers.by_path.entry(watch.path.clone()).or_default();
             here.insert(watch.id, watcher);
-            self.count.fetch_add(1, Ordering::SeqCst);
         }
         Ok(watch)
     }
@@ -307,6 +321,11 @@ pub struct Watch {
 }
 
 impl Watch {
+    /// It waits for more than the history had.
+    fn is_registered(&self) -> bool {
+        self.id != 0
+    }
+
     /// What is known already, without waiting.
     pub fn now(&mut self) -> Option<Arc<Event>> {
         self.past.pop()
@@ -332,7 +351,7 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        if self.id != 0 {
+        if self.is_registered() {
             self.hub.forget(&self.path, self.id);
         }
     }

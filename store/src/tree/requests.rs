@@ -52,7 +52,24 @@ impl Store {
     /// # Errors
     /// 401: the history does not reach back that far.
     pub fn tree_watch(&self, wish: Wish) -> Result<Watch, TreeError> {
-        self.inner.hub.watch(wish, &self.view())
+        self.inner.hub.watch(wish, self)
+    }
+}
+
+/// The view as it is when it is looked at: a snapshot from another member may replace it while a
+/// watcher waits to be entered.
+impl History for Store {
+    fn index(&self) -> u64 {
+        self.view().tree_index()
+    }
+
+    fn scan(
+        &self,
+        path: &[u8],
+        recursive: bool,
+        since: u64,
+    ) -> Result<Option<Arc<Event>>, TreeError> {
+        self.view().tree_scan(path, recursive, since)
     }
 }
 

@@ -69,6 +69,27 @@ async fn no_read_fails_and_no_write_is_done_twice_while_two_of_five_die() -> Res
     verify_fleet(fleet, member).await.with_context(logs)
 }
 
+/// Writes go to the leader and reads to any member: some of the proxies prefer one that is a moment
+/// behind.
+#[tokio::test]
+async fn what_was_written_is_read_at_once() -> Result<()> {
+    let cluster = Cluster::start(&Plan::new(&binary::ours()?, 3)).await?;
+    for name in ["p1", "p2", "p3", "p4"] {
+        let mut proxy = proxy(&cluster, name)?;
+        proxy.start()?;
+        proxy.serves().await?;
+        let mut client = Client::new(&proxy.client_url);
+        for key in 0..200 {
+            let path = format!("/v2/keys/{name}/{key}");
+            let made = client.ask(&Request::put(path.clone(), "value=1")).await?;
+            ensure!(made.status == 201, "{made}");
+            let read = client.ask(&Request::get(path)).await?;
+            ensure!(read.status == 200, "{name}, {key}: {read}");
+        }
+    }
+    Ok(())
+}
+
 /// Two of the members, in every other round the leader among them.
 async fn victims(cluster: &Cluster, round: usize, rng: &mut impl Rng) -> Result<Vec<usize>> {
     let leader = cluster.leader().await?;

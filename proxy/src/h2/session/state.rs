@@ -1,10 +1,9 @@
 //! What is done under a session's lock and concerns no stream alone.
 
 use bytes::BytesMut;
-use tokio::time::Instant;
 
 use super::outlet::Outlet;
-use super::{State, Stream, YOUNG_MAX, YOUNG_PERIOD};
+use super::{State, Stream};
 use crate::h2::frame::{Code, Fault, WINDOW_MAX};
 
 impl State {
@@ -33,16 +32,6 @@ impl State {
             true => &[0x20],
             false => &[],
         }
-    }
-
-    /// Counts a call that was given up before it can have been looked at.
-    pub(super) fn too_many_young(&mut self) -> bool {
-        let (count, since) = self.young.get_or_insert((0, Instant::now()));
-        if YOUNG_PERIOD < since.elapsed() {
-            (*count, *since) = (0, Instant::now());
-        }
-        *count += 1;
-        YOUNG_MAX < *count
     }
 
     pub(super) fn new_windows(&mut self, window: i64) -> Result<(), Fault> {

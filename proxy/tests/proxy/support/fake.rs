@@ -36,9 +36,15 @@ pub(crate) enum Step {
 
 /// A complete answer.
 pub(crate) fn answer(status: &str, body: &str) -> Vec<Step> {
+    answer_at(7, status, body)
+}
+
+/// The same of a member that has come so far.
+pub(crate) fn answer_at(index: u64, status: &str, body: &str) -> Vec<Step> {
     let length = body.len();
-    let text =
-        format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nX-Etcd-Index: 7\r\n\r\n{body}");
+    let text = format!(
+        "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nX-Etcd-Index: {index}\r\n\r\n{body}"
+    );
     vec![Step::Send(text)]
 }
 

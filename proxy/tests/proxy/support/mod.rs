@@ -7,5 +7,5 @@ mod running;
 
 pub(crate) use callee::{Callee, Fate};
 pub(crate) use client::{Client, get, put};
-pub(crate) use fake::{Fake, Seen, Step, answer};
+pub(crate) use fake::{Fake, Seen, Step, answer, answer_at};
 pub(crate) use running::{Running, config};

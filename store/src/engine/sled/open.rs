@@ -115,3 +115,24 @@ fn explain_aborts(dir: &Path) {
 
 #[cfg(not(panic = "abort"))]
 fn explain_aborts(_dir: &Path) {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_that_is_let_go_is_waited_for_and_one_that_is_not_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = open(dir.path()).unwrap();
+        held.insert("key", "value").unwrap();
+        let refused = open(dir.path()).unwrap_err();
+        assert!(refused.0.contains("lock"), "{refused}");
+        let soon = std::thread::spawn(move || {
+            std::thread::sleep(LOCK_LOOK * 5);
+            drop(held);
+        });
+        let again = open(dir.path()).unwrap();
+        assert_eq!(again.get("key").unwrap().unwrap(), "value");
+        soon.join().unwrap();
+    }
+}

@@ -138,6 +138,37 @@ async fn one_event_and_no_more_without_a_stream() {
     assert_eq!(hub.count(), 0);
 }
 
+/// A tree that changes right after the look at its history, as the applier's may.
+struct Moving {
+    hub: Arc<Hub>,
+}
+
+impl History for Moving {
+    fn index(&self) -> u64 {
+        6
+    }
+
+    fn scan(&self, _: &[u8], _: bool, _: u64) -> Result<Option<Arc<Event>>, TreeError> {
+        self.hub.publish(&event("/a", 7));
+        Ok(None)
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_missed_between_the_history_and_the_first_watchers_entry() {
+    for stream in [false, true] {
+        let hub = hub();
+        let moving = Moving {
+            hub: Arc::clone(&hub),
+        };
+        let mut watch = hub.watch(wish("/a", false, stream, 7), &moving).unwrap();
+        let heard = tokio::time::timeout(Duration::from_secs(5), watch.next()).await;
+        assert_eq!(heard.unwrap().unwrap().index, 7);
+        drop(watch);
+        assert_eq!(hub.count(), 0);
+    }
+}
+
 #[tokio::test]
 async fn the_past_comes_first_and_nothing_twice() {
     let hub = hub();

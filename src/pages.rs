@@ -1,8 +1,8 @@
 //! Lets go of code that is not needed any more.
 //!
 //! An executable's pages stay in a process's memory once they were touched, and the kernel brings
-//! their neighbours along. On a host with little memory a proxy, which is there on every host, would
-//! keep megabytes of what read its flags and found its cluster, or served a burst of watches an hour
+//! their neighbours along. On a host with little memory a proxy or gateway, which is there on every host,
+//! would keep megabytes of what read its flags and found its cluster, or served a burst of watches an hour
 //! ago.
 
 use std::fs;
@@ -24,7 +24,7 @@ const LOOK: Duration = Duration::from_secs(1);
 const PAGES_MANY: usize = 512;
 
 /// For ever.
-pub(super) async fn keep_few() {
+pub(crate) async fn keep_few() {
     time::sleep(START).await;
     release_code();
     let mut least = touched();

@@ -1,9 +1,7 @@
 //! Reads HPACK header blocks and keeps the dynamic table that the peer's encoder relies on. Fields are lent
 //! to the caller where they lie, since nearly all of them are in the table already.
 
-use std::ops::Range;
-
-use super::huffman;
+use super::input::Input;
 use super::table::{Entry, FIELD_OVERHEAD, Table};
 
 /// What a peer may assume of the dynamic table before it has seen our settings (RFC 9113 6.5.2).
@@ -14,7 +12,7 @@ const SCRATCH_BYTES_KEPT: usize = 4096;
 
 /// Why a header block gave no header list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum DecodeError {
+pub enum DecodeError {
     /// The block breaks the rules; the table can no longer be the peer's, so the connection is lost.
     #[error("malformed header block")]
     Malformed,
@@ -26,7 +24,7 @@ pub(crate) enum DecodeError {
 use DecodeError::{Malformed, TooLarge};
 
 /// The decoder of one connection.
-pub(crate) struct Decoder {
+pub struct Decoder {
     table: Table,
     table_bytes_max: usize,
     /// Where Huffman-coded strings of the current field are decoded to.
@@ -35,7 +33,7 @@ pub(crate) struct Decoder {
 
 impl Decoder {
     /// `table_bytes_max` is our SETTINGS_HEADER_TABLE_SIZE, above which the peer must not set the table.
-    pub(crate) fn new(table_bytes_max: usize) -> Decoder {
+    pub fn new(table_bytes_max: usize) -> Decoder {
         Decoder {
             // A peer that does not know our settings yet uses the default. A table that is larger than the
             // peer's does no harm, since indexes count from the newest entry.
@@ -49,7 +47,7 @@ impl Decoder {
     ///
     /// A list of more than `list_bytes_max` is `TooLarge`: the fields beyond are not passed on, but they are
     /// read, so that the table stays right. After `Malformed` the decoder must not be used again.
-    pub(crate) fn decode(
+    pub fn decode(
         &mut self,
         block: &[u8],
         list_bytes_max: usize,
@@ -59,7 +57,7 @@ impl Decoder {
             each,
             bytes_left: Some(list_bytes_max),
         };
-        let read = self.read_block(Input { rest: block }, &mut list);
+        let read = self.read_block(Input::of(block), &mut list);
         if self.scratch.capacity() > SCRATCH_BYTES_KEPT {
             self.scratch = Vec::new();
         }
@@ -90,8 +88,7 @@ impl Decoder {
     }
 
     fn read_size_updates(&mut self, input: &mut Input<'_>) -> Result<(), DecodeError> {
-        while let Some((&first @ 0x20..0x40, rest)) = input.rest.split_first() {
-            input.rest = rest;
+        while let Some(first) = input.byte_in(0x20..0x40) {
             let bytes_max = input.integer(first, 5)?;
             if bytes_max > self.table_bytes_max {
                 return Err(Malformed);
@@ -160,73 +157,6 @@ impl<F: FnMut(&[u8], &[u8], bool)> List<F> {
         if self.bytes_left.is_some() {
             (self.each)(name, value, sensitive);
         }
-    }
-}
-
-/// A string of a literal field.
-enum Text<'a> {
-    /// As it is in the block.
-    Plain(&'a [u8]),
-    /// Decoded to this part of the scratch buffer, which may still move while the field is read.
-    Decoded(Range<usize>),
-}
-
-impl<'a> Text<'a> {
-    fn bytes(&self, scratch: &'a [u8]) -> &'a [u8] {
-        match self {
-            Text::Plain(bytes) => bytes,
-            Text::Decoded(range) => &scratch[range.clone()],
-        }
-    }
-}
-
-/// What is left of a header block.
-struct Input<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Input<'a> {
-    #[inline]
-    fn byte(&mut self) -> Option<u8> {
-        let (&byte, rest) = self.rest.split_first()?;
-        self.rest = rest;
-        Some(byte)
-    }
-
-    /// An integer (RFC 7541 5.1) of which `first`, already taken, has the lowest `prefix_bits` bits.
-    #[inline]
-    fn integer(&mut self, first: u8, prefix_bits: u32) -> Result<usize, DecodeError> {
-        let prefix_max = (1 << prefix_bits) - 1;
-        match first & prefix_max {
-            prefix if prefix < prefix_max => Ok(usize::from(prefix)),
-            prefix => self.long_integer(usize::from(prefix)),
-        }
-    }
-
-    /// The continuation of an integer: no more than four bytes, which nothing sensible needs more than.
-    fn long_integer(&mut self, mut value: usize) -> Result<usize, DecodeError> {
-        for shift in [0, 7, 14, 21] {
-            let byte = self.byte().ok_or(Malformed)?;
-            value += usize::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return Ok(value);
-            }
-        }
-        Err(Malformed)
-    }
-
-    /// A string (RFC 7541 5.2), decoded to the end of `scratch` if it is Huffman-coded.
-    fn text(&mut self, scratch: &mut Vec<u8>) -> Result<Text<'a>, DecodeError> {
-        let first = self.byte().ok_or(Malformed)?;
-        let len = self.integer(first, 7)?;
-        let (bytes, rest) = self.rest.split_at_checked(len).ok_or(Malformed)?;
-        self.rest = rest;
-        if first < 0x80 {
-            return Ok(Text::Plain(bytes));
-        }
-        let start = scratch.len();
-        huffman::decode(bytes, scratch)?;
-        Ok(Text::Decoded(start..scratch.len()))
     }
 }
 

@@ -9,7 +9,7 @@ const FIELD_PREFIX_BYTES: usize = 8;
 /// Appends one field: an index when the static table has it whole, otherwise a literal that no one stores.
 ///
 /// A sensitive field is always a "never indexed" literal, since an index could not carry the mark.
-pub(crate) fn put_field(block: &mut BytesMut, name: &[u8], value: &[u8], sensitive: bool) {
+pub fn put_field(block: &mut BytesMut, name: &[u8], value: &[u8], sensitive: bool) {
     let name_index = static_name(name);
     if !sensitive && let Some(index) = name_index.and_then(|index| static_field(index, value)) {
         block.put_u8(0x80 | index);
@@ -30,7 +30,7 @@ pub(crate) fn put_field(block: &mut BytesMut, name: &[u8], value: &[u8], sensiti
     put_string(block, value);
 }
 
-fn put_string(block: &mut BytesMut, text: &[u8]) {
+pub(super) fn put_string(block: &mut BytesMut, text: &[u8]) {
     put_integer(block, 0x00, 7, text.len());
     block.put_slice(text);
 }

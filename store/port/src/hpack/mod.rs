@@ -4,7 +4,10 @@
 mod decoder;
 mod encoder;
 mod huffman;
+mod input;
+mod literal;
 mod table;
 
-pub(super) use decoder::{DecodeError, Decoder};
-pub(super) use encoder::put_field;
+pub use decoder::{DecodeError, Decoder};
+pub use encoder::put_field;
+pub(crate) use literal::replaced;

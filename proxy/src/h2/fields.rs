@@ -1,0 +1,163 @@
+//! Fields of requests, and what HTTP allows in fields.
+
+use bytes::BytesMut;
+use http::uri::PathAndQuery;
+use keelson_port::hpack;
+
+use super::member::is_hop_by_hop;
+use super::other;
+use crate::headers::PROXIED_BY;
+
+/// Of a call: a service and a method. Members put it into their errors.
+const PATH_BYTES_MAX: usize = 1024;
+
+const FORWARDED_FOR: &[u8] = b"x-forwarded-for";
+
+/// The bytes of names, in lower case, and of values: RFC 9110, 5.
+const NAME: [bool; 256] = table(false);
+const VALUE: [bool; 256] = table(true);
+
+const fn table(of_values: bool) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let one = byte as u8;
+        table[byte] = match of_values {
+            true => one == b'\t' || 0x20 <= one && one != 0x7f,
+            false => is_token(one) && !one.is_ascii_uppercase(),
+        };
+        byte += 1;
+    }
+    table
+}
+
+const fn is_token(byte: u8) -> bool {
+    let mark = matches!(
+        byte,
+        b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-'
+    );
+    let other_mark = matches!(byte, b'.' | b'^' | b'_' | b'`' | b'|' | b'~');
+    mark || other_mark || byte.is_ascii_alphanumeric()
+}
+
+/// Whether it is a name, in lower case.
+pub(super) fn is_name(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().all(|byte| NAME[usize::from(*byte)])
+}
+
+/// Whether it may be a value.
+pub(super) fn is_value(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| VALUE[usize::from(*byte)])
+}
+
+/// A request's fields as they come.
+#[derive(Default)]
+pub(super) struct Fields {
+    /// As they go to a member: `:path`, and those that are for it.
+    block: BytesMut,
+    method: Vec<u8>,
+    pub(super) path: Vec<u8>,
+    authority: Vec<u8>,
+    /// Who is named as having forwarded it.
+    forwarded: Vec<u8>,
+    grpc: bool,
+    /// It names this proxy.
+    pub(super) seen_before: bool,
+    /// A field that is no pseudo-field has come.
+    regular: bool,
+    malformed: bool,
+}
+
+impl Fields {
+    pub(super) fn clear(&mut self) {
+        let Fields {
+            block,
+            method,
+            path,
+            authority,
+            forwarded,
+            ..
+        } = self;
+        block.clear();
+        for kept in [method, path, authority, forwarded] {
+            kept.clear();
+        }
+        self.grpc = false;
+        self.seen_before = false;
+        self.regular = false;
+        self.malformed = false;
+    }
+
+    pub(super) fn add(&mut self, id: &[u8], name: &[u8], value: &[u8], sensitive: bool) {
+        // A member may end its connection, which others use too, over what HTTP does not allow.
+        self.malformed |= !is_value(value);
+        if name.first() == Some(&b':') {
+            self.pseudo(name, value);
+            return;
+        }
+        self.regular = true;
+        self.malformed |= !is_name(name);
+        match name {
+            b"content-type" => self.grpc = value.starts_with(b"application/grpc"),
+            FORWARDED_FOR => {
+                self.forwarded.extend_from_slice(value);
+                self.forwarded.extend_from_slice(b", ");
+                return;
+            }
+            _ if name == PROXIED_BY.as_str().as_bytes() => self.seen_before |= value == id,
+            // Nobody needs it here, and members end connections over one that is wrong.
+            b"content-length" => return,
+            _ if is_hop_by_hop(name) => return,
+            _ => {}
+        }
+        hpack::put_field(&mut self.block, name, value, sensitive);
+    }
+
+    fn pseudo(&mut self, name: &[u8], value: &[u8]) {
+        let place = match name {
+            b":method" => &mut self.method,
+            b":authority" => &mut self.authority,
+            b":path" => {
+                self.malformed |=
+                    !value.starts_with(b"/") || PathAndQuery::try_from(value).is_err();
+                hpack::put_field(&mut self.block, name, value, false);
+                &mut self.path
+            }
+            b":scheme" => return,
+            _ => {
+                self.malformed = true;
+                return;
+            }
+        };
+        // Once, and before all others.
+        self.malformed |= self.regular || !place.is_empty();
+        place.extend_from_slice(value);
+    }
+
+    pub(super) fn are_well_formed(&self) -> bool {
+        let endless = self.is_call() && PATH_BYTES_MAX < self.path.len();
+        !self.malformed && !self.path.is_empty() && !endless
+    }
+
+    pub(super) fn is_call(&self) -> bool {
+        self.grpc && self.method == b"POST"
+    }
+
+    /// With what a proxy adds.
+    pub(super) fn of_call(&mut self, ip: &str, id: &[u8]) -> bytes::Bytes {
+        let block = &mut self.block;
+        hpack::put_field(block, b"te", b"trailers", false);
+        self.forwarded.extend_from_slice(ip.as_bytes());
+        hpack::put_field(block, FORWARDED_FOR, &self.forwarded, false);
+        hpack::put_field(block, PROXIED_BY.as_str().as_bytes(), id, false);
+        bytes::Bytes::copy_from_slice(block)
+    }
+
+    pub(super) fn of_other(&mut self) -> Option<http::request::Parts> {
+        if !self.forwarded.is_empty() {
+            let forwarded = self.forwarded.strip_suffix(b", ").unwrap_or_default();
+            hpack::put_field(&mut self.block, FORWARDED_FOR, forwarded, false);
+        }
+        other::parts(&self.block, &self.method, &self.authority)
+    }
+}

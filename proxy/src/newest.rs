@@ -1,0 +1,172 @@
+//! What clients of this proxy have been told, so that reads do not tell them less.
+//!
+//! A write goes to the leader and is answered once the leader has applied it; the member that is nearest
+//! for reads applies it a moment later, and when the leader dies in between, much later. Whoever writes
+//! through `localhost` and then reads there must find what it wrote, as behind etcd's proxy, where one
+//! member answers both. The v2 API makes that simple: every answer carries the member's index.
+//! (v3's reads take a quorum unless they ask not to.)
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+/// While clients write, the nearest member is behind again and again. Once it was, reads go to the
+/// leader at once for so long.
+const MOMENT: Duration = Duration::from_millis(100);
+
+/// The newest index that a client of this proxy was told.
+pub(crate) struct Newest {
+    index: AtomicU64,
+    /// Members may take so long, all reads together, to come as far as clients were told.
+    patience: Duration,
+    /// Somebody looks for a member that has come as far.
+    sought: AtomicBool,
+    lag: Mutex<Lag>,
+}
+
+#[derive(Default)]
+struct Lag {
+    /// When a member was last behind.
+    last: Option<Instant>,
+    /// What no member has come up to, and since when.
+    missing: Option<(u64, Instant)>,
+}
+
+impl Newest {
+    pub(crate) fn new(patience: Duration) -> Newest {
+        Newest {
+            index: AtomicU64::new(0),
+            patience,
+            sought: AtomicBool::new(false),
+            lag: Mutex::default(),
+        }
+    }
+
+    /// What clients have been told by now.
+    pub(crate) fn known(&self) -> u64 {
+        self.index.load(Ordering::Relaxed)
+    }
+
+    /// A client has been told so much.
+    pub(crate) fn told(&self, index: Option<u64>) {
+        self.index.fetch_max(index.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// Whether a read has not been told all that was known when it began, being answered from this
+    /// index, and until when a better answer may be looked for. The time is the same for all reads:
+    /// clients that give up sooner must not each begin it anew.
+    pub(crate) fn behind(&self, known: u64, index: Option<u64>) -> Option<Instant> {
+        let index = index?;
+        let newest = self.known();
+        if newest <= index {
+            if self.sought.load(Ordering::Relaxed) {
+                self.sought.store(false, Ordering::Relaxed);
+                self.lag.lock().missing = None;
+            }
+            return None;
+        }
+        if known <= index {
+            return None;
+        }
+        let now = Instant::now();
+        let mut lag = self.lag.lock();
+        lag.last = Some(now);
+        let since = match lag.missing {
+            Some((missing, since)) if missing == newest => since,
+            _ => now,
+        };
+        lag.missing = Some((newest, since));
+        self.sought.store(true, Ordering::Relaxed);
+        Some(since + self.patience)
+    }
+
+    /// No better answer than one from this index was found. Once the time is over, the cluster is one that
+    /// was set up anew, or that has lost its majority: what its members say is true now.
+    pub(crate) fn not_found(&self, index: Option<u64>) {
+        let mut lag = self.lag.lock();
+        if let (Some(index), Some((newest, since))) = (index, lag.missing)
+            && self.patience <= since.elapsed()
+        {
+            lag.missing = None;
+            // Unless somebody was told more meanwhile.
+            let order = Ordering::Relaxed;
+            let _ = self.index.compare_exchange(newest, index, order, order);
+        }
+    }
+
+    /// Whether a member was behind a moment ago.
+    pub(crate) fn lagged_lately(&self) -> bool {
+        let last = self.lag.lock().last;
+        last.is_some_and(|last| last.elapsed() < MOMENT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_millis(2500);
+
+    fn behind(newest: &Newest, index: u64) -> Option<Instant> {
+        newest.behind(newest.known(), Some(index))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_told_holds_until_members_have_had_their_time() {
+        let newest = Newest::new(PATIENCE);
+        assert_eq!(behind(&newest, 0), None);
+        newest.told(Some(7));
+        newest.told(Some(5));
+        newest.told(None);
+        let until = Instant::now() + PATIENCE;
+        assert_eq!(behind(&newest, 6), Some(until));
+        assert_eq!(newest.behind(7, None), None);
+        // One clock for all.
+        tokio::time::advance(PATIENCE - Duration::from_millis(1)).await;
+        newest.not_found(Some(6));
+        assert_eq!(behind(&newest, 5), Some(until));
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!(behind(&newest, 6), Some(until));
+        newest.not_found(Some(6));
+        assert_eq!(behind(&newest, 6), None);
+        assert!(behind(&newest, 5).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_begins_anew_once_a_member_was_found_or_more_was_told() {
+        let newest = Newest::new(PATIENCE);
+        newest.told(Some(7));
+        assert!(behind(&newest, 6).is_some());
+        tokio::time::advance(PATIENCE).await;
+        assert_eq!(behind(&newest, 7), None);
+        let until = Instant::now() + PATIENCE;
+        assert_eq!(behind(&newest, 6), Some(until));
+        tokio::time::advance(PATIENCE).await;
+        newest.told(Some(8));
+        let until = Instant::now() + PATIENCE;
+        assert_eq!(behind(&newest, 6), Some(until));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_read_need_not_know_what_was_told_after_it_began() {
+        let newest = Newest::new(PATIENCE);
+        newest.told(Some(7));
+        let known = newest.known();
+        newest.told(Some(8));
+        assert_eq!(newest.behind(known, Some(7)), None);
+        assert!(newest.behind(known, Some(6)).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_member_that_was_behind_is_left_alone_for_a_moment() {
+        let newest = Newest::new(PATIENCE);
+        newest.told(Some(7));
+        assert!(!newest.lagged_lately());
+        assert!(behind(&newest, 6).is_some());
+        assert!(newest.lagged_lately());
+        tokio::time::advance(MOMENT).await;
+        assert!(!newest.lagged_lately());
+    }
+}

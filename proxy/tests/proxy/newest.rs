@@ -1,0 +1,248 @@
+//! Whoever has written through a proxy reads what it wrote.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::support::{Client, Fake, Running, Seen, Step, answer_at, get, put};
+
+/// A leader that has come to index 10, and a follower whose index is given, behind a proxy that prefers
+/// the follower.
+async fn behind(follower_at: &Arc<AtomicU64>) -> (Fake, Fake, Running) {
+    let leader = Fake::start(|_| answer_at(10, "200 OK", "leader")).await;
+    let at = Arc::clone(follower_at);
+    let script = move |_: &Seen| {
+        let index = at.load(Ordering::Relaxed);
+        answer_at(index, "200 OK", &format!("follower {index}"))
+    };
+    let follower = Fake::start(script).await;
+    leader.set_leads(true);
+    follower.set_leads(false);
+    // Which of them is preferred is chance.
+    for _ in 0..50 {
+        let proxy = Running::before(&[&leader, &follower]).await;
+        proxy.follows(&leader.url()).await;
+        if read(&proxy).await != "leader" {
+            return (leader, follower, proxy);
+        }
+        proxy.stop().await;
+    }
+    panic!("fifty proxies prefer the leader");
+}
+
+/// The same, after the leader has answered a write; the follower is one behind.
+async fn written_behind(follower_at: &Arc<AtomicU64>) -> (Fake, Fake, Running) {
+    follower_at.store(9, Ordering::Relaxed);
+    let (leader, follower, proxy) = behind(follower_at).await;
+    assert_eq!(written(&proxy).await, "leader");
+    (leader, follower, proxy)
+}
+
+/// A leader where another one was.
+async fn leads_at(
+    address: SocketAddr,
+    script: impl Fn(&Seen) -> Vec<Step> + Send + Sync + 'static,
+) -> Fake {
+    let leader = Fake::start_at(address, script).await;
+    leader.set_leads(true);
+    leader
+}
+
+async fn read(proxy: &Running) -> String {
+    get(proxy.address, "/v2/keys/a").await.body
+}
+
+async fn written(proxy: &Running) -> String {
+    put(proxy.address, "/v2/keys/a", "value=1").await.body
+}
+
+#[tokio::test]
+async fn a_member_that_has_not_come_as_far_is_not_believed() {
+    let at = Arc::new(AtomicU64::new(9));
+    let (leader, follower, proxy) = behind(&at).await;
+    // Nobody has been told of more.
+    assert_eq!(read(&proxy).await, "follower 9");
+    assert_eq!(written(&proxy).await, "leader");
+    assert_eq!(read(&proxy).await, "leader");
+    at.store(10, Ordering::Relaxed);
+    // For a moment it is not asked.
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    assert_eq!(read(&proxy).await, "follower 10");
+    drop((leader, follower));
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn without_a_leader_the_others_are_given_time_to_catch_up() {
+    let at = Arc::default();
+    let (leader, follower, proxy) = written_behind(&at).await;
+    leader.kill().await;
+    let catching_up = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        at.store(10, Ordering::Relaxed);
+    };
+    let (read, ()) = tokio::join!(read(&proxy), catching_up);
+    assert_eq!(read, "follower 10");
+    drop(follower);
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn members_that_never_come_so_far_are_believed_after_a_while() {
+    let (leader, follower, proxy) = written_behind(&Arc::default()).await;
+    leader.kill().await;
+    let began = Instant::now();
+    assert_eq!(read(&proxy).await, "follower 9");
+    assert!(Duration::from_millis(1500) <= began.elapsed());
+    while began.elapsed() < Duration::from_secs(3) {
+        assert_eq!(read(&proxy).await, "follower 9");
+    }
+    // Once is enough.
+    let asked = follower.seen().len();
+    assert_eq!(read(&proxy).await, "follower 9");
+    assert_eq!(follower.seen().len(), asked + 1);
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn a_refusal_does_not_say_how_far_the_member_is() {
+    for status in ["401 Unauthorized", "400 Bad Request"] {
+        let member = Fake::start(|seen: &Seen| match seen.line.starts_with("PUT ") {
+            true => answer_at(10, "200 OK", "written"),
+            false => answer_at(0, status, "refused"),
+        })
+        .await;
+        let proxy = Running::before(&[&member]).await;
+        assert_eq!(written(&proxy).await, "written");
+        assert_eq!(read(&proxy).await, "refused");
+        let reads = member
+            .seen()
+            .iter()
+            .filter(|seen| seen.line.starts_with("GET /v2/keys/a"))
+            .count();
+        assert_eq!(reads, 1, "{status}");
+        proxy.stop().await;
+    }
+}
+
+/// The first member has got its body, and the proxy has kept nothing of it.
+#[tokio::test]
+async fn a_read_whose_body_is_gone_is_not_asked_again() {
+    let member = Fake::start(|seen: &Seen| match seen.line.starts_with("PUT ") {
+        true => answer_at(10, "200 OK", "written"),
+        false => answer_at(9, "200 OK", &format!("{} bytes", seen.body.len())),
+    })
+    .await;
+    let proxy = Running::before(&[&member]).await;
+    assert_eq!(written(&proxy).await, "written");
+    let body = "x".repeat(1 << 20);
+    let mut client = Client::connect(proxy.address).await;
+    let answer = client.ask("GET", "/v2/keys/a", &body).await;
+    assert_eq!(answer.body, "1048576 bytes");
+    assert_eq!(member.seen().len(), 2);
+    proxy.stop().await;
+}
+
+/// A leader that was started again serves reads before it has applied its log, and a member that fails says
+/// nothing at all; but who has no account is told so.
+#[tokio::test]
+async fn of_two_answers_the_better_one_is_passed_on() {
+    for (status, index, expected) in [
+        ("404 Not Found", 2, "follower 9"),
+        ("503 Service Unavailable", 0, "follower 9"),
+        ("401 Unauthorized", 0, "leader"),
+    ] {
+        let (leader, follower, proxy) = written_behind(&Arc::default()).await;
+        let address = leader.kill().await;
+        let leader = leads_at(address, move |_| answer_at(index, status, "leader")).await;
+        assert_eq!(read(&proxy).await, expected, "{status}");
+        drop((leader, follower));
+        proxy.stop().await;
+    }
+}
+
+/// Another client has used the time up, while there was no leader.
+#[tokio::test]
+async fn the_leader_is_asked_however_late_it_is() {
+    let (leader, follower, proxy) = written_behind(&Arc::default()).await;
+    let address = leader.kill().await;
+    let brief = Duration::from_millis(500);
+    assert!(tokio::time::timeout(brief, read(&proxy)).await.is_err());
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    let late = |_: &Seen| {
+        let mut steps = answer_at(10, "200 OK", "leader");
+        steps.insert(0, Step::Sleep(Duration::from_millis(50)));
+        steps
+    };
+    let leader = leads_at(address, late).await;
+    proxy.follows(&leader.url()).await;
+    assert_eq!(read(&proxy).await, "leader");
+    drop((leader, follower));
+    proxy.stop().await;
+}
+
+/// etcdctl and fleet wait a second for an answer's head, and ask again later.
+#[tokio::test]
+async fn clients_without_patience_are_answered_in_the_end() {
+    let (leader, follower, proxy) = written_behind(&Arc::default()).await;
+    leader.kill().await;
+    let second = Duration::from_secs(1);
+    let mut answers = vec![];
+    for _ in 0..4 {
+        let answer = tokio::time::timeout(second, read(&proxy)).await;
+        answers.push(answer.unwrap_or_else(|_| "late".to_owned()));
+    }
+    assert_eq!(answers[0], "late");
+    assert_eq!(answers[3], "follower 9");
+    drop(follower);
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn reads_do_not_go_back_behind_what_the_leader_has_shown() {
+    let at = Arc::default();
+    let leader_at = Arc::new(AtomicU64::new(10));
+    let (leader, follower, proxy) = written_behind(&at).await;
+    let address = leader.kill().await;
+    let now = Arc::clone(&leader_at);
+    let script = move |_: &Seen| {
+        let index = now.load(Ordering::Relaxed);
+        answer_at(index, "200 OK", &format!("leader {index}"))
+    };
+    let leader = leads_at(address, script).await;
+    proxy.follows(&leader.url()).await;
+    // The follower is behind, so the next read goes to the leader, where others have written.
+    assert_eq!(read(&proxy).await, "leader 10");
+    leader_at.store(15, Ordering::Relaxed);
+    assert_eq!(read(&proxy).await, "leader 15");
+    at.store(12, Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    assert_eq!(read(&proxy).await, "leader 15");
+    drop((leader, follower));
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn who_has_heard_of_an_event_finds_it() {
+    let event = r#"{"action":"set","node":{"key":"/a","modifiedIndex":10}}"#;
+    let waits = |seen: &Seen| seen.line.contains("wait=true");
+    let leader = Fake::start(move |seen| match waits(seen) {
+        true => answer_at(9, "200 OK", event),
+        false => answer_at(10, "200 OK", "leader"),
+    })
+    .await;
+    let follower = Fake::start(move |seen| match waits(seen) {
+        true => answer_at(9, "200 OK", event),
+        false => answer_at(9, "200 OK", "follower"),
+    })
+    .await;
+    leader.set_leads(true);
+    follower.set_leads(false);
+    let proxy = Running::before(&[&leader, &follower]).await;
+    proxy.follows(&leader.url()).await;
+    let heard = get(proxy.address, "/v2/keys/a?wait=true").await;
+    assert_eq!(heard.body, event);
+    assert_eq!(read(&proxy).await, "leader");
+    proxy.stop().await;
+}

@@ -1,0 +1,257 @@
+//! One of the two servers, and etcdctl asking it.
+
+use std::io::{Read, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use keelson_tests::bring_up::Host;
+use keelson_tests::proc::binary;
+use keelson_tests::proc::cluster::{Cluster, Plan};
+
+/// A command that has answered nothing for so long hangs; etcdctl itself gives up after 5 s.
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+
+/// Time for a watch to be there, and for a watcher to say what it has seen.
+const WATCHING: Duration = Duration::from_millis(400);
+
+pub(crate) struct Side {
+    etcdctl: PathBuf,
+    pub(crate) cluster: Cluster,
+    /// Asked in the members' place.
+    proxy: Option<Host>,
+    /// etcdctl goes to the members themselves once it knows them, if it may.
+    sync: bool,
+    /// Ids of members: of the one that was added, of the last of the three.
+    pub(crate) new: String,
+    old: String,
+    spare: u16,
+}
+
+impl Side {
+    pub(crate) async fn start(binary: &Path, members: usize) -> Result<Side> {
+        let etcdctl = binary::on_path("etcdctl").context("etcd is on PATH, but etcdctl is not")?;
+        // etcd 3 refuses changes in the first five seconds of a leader; etcd 2 did not by default.
+        let plan = Plan::new(binary, members)
+            .flag("--enable-v2=true")
+            .flag("--strict-reconfig-check=false");
+        let mut side = Side {
+            etcdctl,
+            cluster: Cluster::start(&plan).await?,
+            proxy: None,
+            sync: true,
+            new: "none".to_string(),
+            old: "none".to_string(),
+            spare: keelson_tests::proc::ports::free(1)?[0],
+        };
+        // Members make their addresses known by a write that may come after the first answer.
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let (_, list, _) = side.call(&["member".to_string(), "list".to_string()], "")?;
+            let known = list.matches("clientURLs=http").count();
+            if known == members && list.contains("isLeader=true") {
+                break;
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "{list}{}",
+                side.cluster.log_tails()
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        side.old = side.id_of(&format!("name=m{members} "))?;
+        Ok(side)
+    }
+
+    /// The same, with etcdctl kept from leaving the endpoints it is given.
+    pub(crate) async fn without_sync(binary: &Path, members: usize) -> Result<Side> {
+        let side = Side::start(binary, members).await?;
+        Ok(Side {
+            sync: false,
+            ..side
+        })
+    }
+
+    pub(crate) async fn behind_a_proxy(binary: &Path, members: usize) -> Result<Side> {
+        let mut side = Side::without_sync(binary, members).await?;
+        let mut proxy = Host::proxy(binary, &side.cluster, "proxy")?;
+        proxy.start()?;
+        proxy.serves().await?;
+        side.proxy = Some(proxy);
+        Ok(side)
+    }
+
+    fn endpoints(&self) -> Vec<String> {
+        match &self.proxy {
+            Some(proxy) => vec![proxy.client_url.clone()],
+            None => self.cluster.endpoints(),
+        }
+    }
+
+    pub(crate) fn logs(&self) -> String {
+        let proxy = self.proxy.as_ref().map(Host::log_tail);
+        self.cluster.log_tails() + &proxy.unwrap_or_default()
+    }
+
+    /// The id of the member whose line has these words.
+    pub(crate) fn id_of(&self, words: &str) -> Result<String> {
+        let (_, list, _) = self.call(&["member".to_string(), "list".to_string()], "")?;
+        let line = list.lines().find(|line| line.contains(words));
+        let id = line.and_then(|line| line.split([':', '[']).next());
+        Ok(id.unwrap_or("none").to_string())
+    }
+
+    fn command(&self, arguments: &[String]) -> Command {
+        let mut command = Command::new(&self.etcdctl);
+        command.env("ETCDCTL_API", "2");
+        if !arguments.iter().any(|argument| argument == "--endpoints") {
+            let endpoints = self.endpoints().join(",");
+            command.arg("--endpoints").arg(endpoints);
+        }
+        if !self.sync && !arguments.iter().any(|argument| argument == "--no-sync") {
+            command.arg("--no-sync");
+        }
+        command.args(arguments);
+        command.stdin(Stdio::piped());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs etcdctl: exit code, standard output, standard error.
+    fn call(&self, arguments: &[String], input: &str) -> Result<(i32, String, String)> {
+        let mut child = self.command(arguments).spawn()?;
+        let mut stdin = child.stdin.take().context("no standard input")?;
+        // It may have ended already, with nothing to read.
+        let _ = stdin.write_all(input.as_bytes());
+        drop(stdin);
+        finish(child, LIMIT)
+    }
+
+    /// Runs a line of a script; the answer is the exit code and the masked output.
+    pub(crate) fn line(&self, line: &str) -> Result<String> {
+        let (arguments, input) = line.split_once(" <<< ").unwrap_or((line, ""));
+        let arguments: Vec<String> = words(arguments)
+            .iter()
+            .map(|word| self.filled(word))
+            .collect();
+        let (code, out, err) = self.call(&arguments, input)?;
+        Ok(self.masked(code, &out, &err))
+    }
+
+    fn filled(&self, word: &str) -> String {
+        let own = self.cluster.members.last().map(|member| &member.peer_url);
+        let own = own.map_or("", |url| url.trim_start_matches("http://"));
+        word.replace("{PEER}", &format!("127.0.0.1:{}", self.spare))
+            .replace("{NEW}", &self.new)
+            .replace("{OLD}", &self.old)
+            .replace("{OWN}", own)
+    }
+
+    fn masked(&self, code: i32, out: &str, err: &str) -> String {
+        let mut lines: Vec<String> = out.lines().map(|line| self.mask(line)).collect();
+        // Members are listed by id, and ids follow from ports.
+        if out.contains("peerURLs=") || out.contains("is healthy") || out.contains("unreachable") {
+            lines.sort();
+        }
+        let err: Vec<String> = err.lines().map(|line| self.mask(line)).collect();
+        format!("exit code {code}\n{}\n{}", lines.join("\n"), err.join("\n"))
+    }
+
+    fn mask(&self, line: &str) -> String {
+        let mut line = line.replace(&format!("127.0.0.1:{}", self.spare), "SPARE");
+        let host = |url: &str| url.trim_start_matches("http://").to_string();
+        for url in self.proxy.iter().map(|proxy| &proxy.client_url) {
+            line = line.replace(&host(url), "CLIENT0");
+        }
+        for (number, member) in self.cluster.members.iter().enumerate() {
+            line = line.replace(&host(&member.client_url), &format!("CLIENT{number}"));
+            line = line.replace(&host(&member.peer_url), &format!("PEER{number}"));
+        }
+        // The order of the initial cluster is a map's; who leads is chance.
+        if let Some(list) = line.strip_prefix("ETCD_INITIAL_CLUSTER=\"") {
+            let mut members: Vec<&str> = list.trim_end_matches('"').split(',').collect();
+            members.sort_unstable();
+            line = format!("ETCD_INITIAL_CLUSTER={members:?}");
+        }
+        let line = line
+            .replace("isLeader=true", "isLeader")
+            .replace("isLeader=false", "isLeader");
+        mask_expiration(&mask_ids(&line))
+    }
+
+    /// Starts a watch, writes, and says what the watch said; one that goes on is ended.
+    pub(crate) fn watch(&self, watch: &str, writes: &[&str]) -> Result<String> {
+        let child = self.command(&words(watch)).stdin(Stdio::null()).spawn()?;
+        std::thread::sleep(WATCHING);
+        for write in writes {
+            self.line(write)?;
+        }
+        let (code, out, err) = finish(child, WATCHING)?;
+        Ok(self.masked(code, &out, &err))
+    }
+}
+
+/// Waits for the end, or ends it: then the code is -1.
+fn finish(mut child: Child, limit: Duration) -> Result<(i32, String, String)> {
+    let deadline = Instant::now() + limit;
+    let code = loop {
+        if let Some(status) = child.try_wait()? {
+            break status.code().unwrap_or(-2);
+        }
+        if deadline < Instant::now() {
+            child.kill()?;
+            child.wait()?;
+            break -1;
+        }
+        std::thread::sleep(Duration::from_millis(3));
+    };
+    let (mut out, mut err) = (String::new(), String::new());
+    child
+        .stdout
+        .take()
+        .context("no output")?
+        .read_to_string(&mut out)?;
+    child
+        .stderr
+        .take()
+        .context("no errors")?
+        .read_to_string(&mut err)?;
+    Ok((code, out, err))
+}
+
+/// Words of a line; quotes hold them together.
+fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    for (number, part) in line.split('\'').enumerate() {
+        if number % 2 == 1 {
+            words.push(part.to_string());
+        } else {
+            words.extend(part.split_whitespace().map(str::to_string));
+        }
+    }
+    words
+}
+
+/// Ids of members are the only long hexadecimal words.
+fn mask_ids(line: &str) -> String {
+    let mut out = String::new();
+    let mut rest = line;
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_alphanumeric());
+        let end = end.unwrap_or(rest.len()).max(1);
+        let (word, after) = rest.split_at(end);
+        let hex = (13..=16).contains(&word.len()) && word.bytes().all(|b| b.is_ascii_hexdigit());
+        out += if hex { "ID" } else { word };
+        rest = after;
+    }
+    out
+}
+
+fn mask_expiration(line: &str) -> String {
+    let Some((before, after)) = line.split_once("\"expiration\":\"") else {
+        return line.to_string();
+    };
+    let after = after.split_once('"').map_or("", |(_, after)| after);
+    format!("{before}\"expiration\":MASKED{}", mask_expiration(after))
+}
