@@ -7,7 +7,7 @@ const READS: [&str; 21] = [
     "/etcdserverpb.Watch/Watch",
     "/etcdserverpb.Lease/LeaseTimeToLive",
     "/etcdserverpb.Lease/LeaseLeases",
-    "/etcdserverpb.Cluster/MemberList",
+    MEMBER_LIST,
     "/etcdserverpb.Maintenance/Status",
     "/etcdserverpb.Maintenance/Hash",
     "/etcdserverpb.Maintenance/HashKV",
@@ -26,26 +26,45 @@ const READS: [&str; 21] = [
     "/grpc.health.v1.Health/List",
 ];
 
+/// Members answer this by themselves, unless they are asked otherwise, and clients ask it to see what they
+/// have just changed. (Accounts are read with a quorum.)
+const MEMBER_LIST: &str = "/etcdserverpb.Cluster/MemberList";
+
+/// Services whose methods are known.
+const SERVICES: [&str; 4] = [
+    "/etcdserverpb.",
+    "/v3lockpb.",
+    "/v3electionpb.",
+    "/grpc.health.v1.",
+];
+
 /// A method whose client sends many messages.
 const STREAMS: [&str; 2] = [
     "/etcdserverpb.Watch/Watch",
     "/etcdserverpb.Lease/LeaseKeepAlive",
 ];
 
-/// Whether a call changes nothing.
-pub(crate) fn reads(path: &str) -> bool {
-    READS.contains(&path)
+/// What a method is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Kind {
+    /// It changes nothing.
+    pub(crate) read: bool,
+    /// The nearest member may answer it; otherwise the leader is to.
+    pub(crate) nearest: bool,
+    /// The client sends one message and waits; unknown methods may do otherwise.
+    pub(crate) unary: bool,
 }
 
-/// Whether the client sends one message and waits; unknown methods may do otherwise.
-pub(crate) fn is_unary(path: &str) -> bool {
-    let known = [
-        "/etcdserverpb.",
-        "/v3lockpb.",
-        "/v3electionpb.",
-        "/grpc.health.v1.",
-    ];
-    known.iter().any(|prefix| path.starts_with(prefix)) && !STREAMS.contains(&path)
+impl Kind {
+    pub(crate) fn of(path: &str) -> Kind {
+        let read = READS.contains(&path);
+        let known = SERVICES.iter().any(|prefix| path.starts_with(prefix));
+        Kind {
+            read,
+            nearest: read && path != MEMBER_LIST,
+            unary: known && !STREAMS.contains(&path),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -54,13 +73,21 @@ mod tests {
 
     #[test]
     fn methods_are_known_by_their_paths() {
-        assert!(reads("/etcdserverpb.KV/Range"));
-        assert!(!reads("/etcdserverpb.KV/Txn"));
-        assert!(!reads("/etcdserverpb.Lease/LeaseGrant"));
-        assert!(is_unary("/etcdserverpb.KV/Put"));
-        assert!(!is_unary("/etcdserverpb.Watch/Watch"));
-        assert!(!is_unary(
-            "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
-        ));
+        let cases = [
+            ("/etcdserverpb.KV/Range", (true, true, true)),
+            ("/etcdserverpb.KV/Txn", (false, false, true)),
+            ("/etcdserverpb.Lease/LeaseGrant", (false, false, true)),
+            ("/etcdserverpb.Watch/Watch", (true, true, false)),
+            (MEMBER_LIST, (true, false, true)),
+            (
+                "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+                (false, false, false),
+            ),
+        ];
+        for (path, expected) in cases {
+            let kind = Kind::of(path);
+            let found = (kind.read, kind.nearest, kind.unary);
+            assert_eq!(found, expected, "{path}");
+        }
     }
 }

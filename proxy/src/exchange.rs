@@ -30,8 +30,8 @@ pub(crate) enum Failure {
 /// The beginning of an answer.
 pub(crate) struct Reply {
     pub(crate) head: Head,
+    pub(crate) endpoint: Arc<Endpoint>,
     connection: Connection,
-    endpoint: Arc<Endpoint>,
 }
 
 impl Reply {

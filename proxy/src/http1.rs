@@ -17,7 +17,7 @@ use crate::endpoint::{Endpoint, Standing};
 use crate::exchange::{self, Failure, Reply};
 use crate::headers::LOOP;
 use crate::proxy::Proxy;
-use crate::request::{Draft, Gone, Outgoing};
+use crate::request::{Draft, Gone, Outgoing, Subject};
 use crate::turns::Turns;
 
 /// However late it is, the leader is given this time to answer before a member that is behind is believed.
@@ -42,16 +42,45 @@ pub(crate) async fn forward(proxy: &Proxy, draft: Draft) -> Result<Response<Answ
     })
 }
 
-/// The beginning of a member's answer. For a read of keys that can be asked again, it is one of a member
-/// that knows of all that clients of this proxy were told, if there is one in time.
+/// The beginning of a member's answer, for a read one that knows of all that clients of this proxy were
+/// told, if it can be known, and there is one in time.
 pub(crate) async fn forward_in(
     turns: &mut Turns<'_>,
     proxy: &Proxy,
     request: &mut Outgoing,
 ) -> Result<Reply, Refusal> {
-    if !request.keys {
-        return forward_to_any(turns, proxy, request).await;
+    match request.subject {
+        Subject::Keys => forward_keys(turns, proxy, request).await,
+        Subject::Cluster => forward_cluster(turns, proxy, request).await,
+        Subject::Other => forward_to_any(turns, proxy, request).await,
     }
+}
+
+/// Members do not say how much they know of each other and of accounts. Who has answered the last change
+/// knows it, and otherwise the leader does.
+async fn forward_cluster(
+    turns: &mut Turns<'_>,
+    proxy: &Proxy,
+    request: &mut Outgoing,
+) -> Result<Reply, Refusal> {
+    turns.go_to_the_leader();
+    if request.read
+        && let Some(endpoint) = proxy.newest.changer()
+    {
+        turns.begin_with(endpoint);
+    }
+    let reply = forward_to_any(turns, proxy, request).await?;
+    if !request.read {
+        proxy.newest.changed_by(&reply.endpoint);
+    }
+    Ok(reply)
+}
+
+async fn forward_keys(
+    turns: &mut Turns<'_>,
+    proxy: &Proxy,
+    request: &mut Outgoing,
+) -> Result<Reply, Refusal> {
     let known = proxy.newest.known();
     let mut out_of_turn = proxy.newest.lagged_lately();
     if out_of_turn {
@@ -170,7 +199,7 @@ async fn attempt(
     request: &mut Outgoing,
 ) -> Result<Reply, Failure> {
     let read = request.read;
-    let limit = match request.keys && request.rest.is_none() {
+    let limit = match request.subject == Subject::Keys && request.rest.is_none() {
         true => proxy.config.request_timeout + GRACE,
         // A lock may be waited for as long as one likes, and so may a profile.
         false => Duration::MAX,

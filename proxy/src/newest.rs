@@ -6,11 +6,14 @@
 //! member answers both. The v2 API makes that simple: every answer carries the member's index.
 //! (v3's reads take a quorum unless they ask not to.)
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
+
+use crate::endpoint::{Endpoint, Standing};
 
 /// While clients write, the nearest member is behind again and again. Once it was, reads go to the
 /// leader at once for so long.
@@ -24,6 +27,8 @@ pub(crate) struct Newest {
     /// Somebody looks for a member that has come as far.
     sought: AtomicBool,
     lag: Mutex<Lag>,
+    /// Who answered the last change of members or accounts, and when.
+    changer: Mutex<Option<(Arc<Endpoint>, Instant)>>,
 }
 
 #[derive(Default)]
@@ -41,6 +46,7 @@ impl Newest {
             patience,
             sought: AtomicBool::new(false),
             lag: Mutex::default(),
+            changer: Mutex::default(),
         }
     }
 
@@ -94,6 +100,19 @@ impl Newest {
             let order = Ordering::Relaxed;
             let _ = self.index.compare_exchange(newest, index, order, order);
         }
+    }
+
+    /// This member has answered a change of members or accounts.
+    pub(crate) fn changed_by(&self, endpoint: &Arc<Endpoint>) {
+        *self.changer.lock() = Some((Arc::clone(endpoint), Instant::now()));
+    }
+
+    /// Who did so lately. Others may know the change by now if it is not well, or if it was long ago.
+    pub(crate) fn changer(&self) -> Option<Arc<Endpoint>> {
+        let changer = self.changer.lock();
+        let (endpoint, since) = changer.as_ref()?;
+        let knows = since.elapsed() < self.patience && endpoint.standing() == Standing::Well;
+        knows.then(|| Arc::clone(endpoint))
     }
 
     /// Whether a member was behind a moment ago.

@@ -27,7 +27,7 @@ use crate::newest::Newest;
 use crate::own;
 use crate::plain;
 use crate::pulse::Pulse;
-use crate::request::{self, Draft, Origin};
+use crate::request::{Draft, Origin, Subject};
 use crate::role::{ClusterFile, RoleError};
 use crate::wait::{self, Wait};
 
@@ -163,8 +163,8 @@ impl Serve for Service {
 
 /// Has some member answer.
 fn forward(proxy: Arc<Proxy>, request: Request<Incoming>, client: SocketAddr) -> Answering {
-    let keys = request::is_keys(request.uri().path());
-    let asked = Asked::new(&proxy, request.method(), keys);
+    let subject = Subject::of(request.uri().path());
+    let asked = Asked::new(&proxy, request.method(), subject);
     if proxy.has_seen(request.headers()) {
         return Box::pin(ready(Ok(asked.answered(&proxy, Err(Refusal::Loop)))));
     }
@@ -188,17 +188,17 @@ fn forward(proxy: Arc<Proxy>, request: Request<Incoming>, client: SocketAddr) ->
 /// What is counted of a request, and what its errors look like.
 pub(crate) struct Asked {
     method: Method,
+    /// Its errors are those of the v2 keys.
     keys: bool,
     began: Instant,
 }
 
 impl Asked {
-    /// `keys`: its errors are those of the v2 keys.
-    pub(crate) fn new(proxy: &Proxy, method: &Method, keys: bool) -> Asked {
+    pub(crate) fn new(proxy: &Proxy, method: &Method, subject: Subject) -> Asked {
         proxy.metrics.request(method);
         Asked {
             method: method.clone(),
-            keys,
+            keys: subject == Subject::Keys,
             began: Instant::now(),
         }
     }

@@ -16,6 +16,10 @@ use crate::headers::{self, PROXIED_BY, X_FORWARDED_FOR};
 pub(crate) const SMALL_BYTES_MAX: u64 = 64 * 1024;
 
 const KEYS: &str = "/v2/keys";
+const CLUSTER: [&str; 2] = ["/v2/members", "/v2/auth"];
+
+/// Of the v3 JSON gateway, in the middle: every version of it has a prefix of its own.
+const CLUSTER_V3: [&str; 2] = ["/cluster/member/", "/auth/"];
 
 /// Requests of the v3 JSON gateway that only read; by their last words, because every version of it
 /// has a prefix of its own.
@@ -31,14 +35,25 @@ const GATEWAY_READS: [&str; 6] = [
 /// Everything but a body that is too large to be kept.
 pub(crate) struct Outgoing {
     pub(crate) method: Method,
-    /// Under `/v2/keys`, where members answer within a known time and errors have their own form.
-    pub(crate) keys: bool,
+    pub(crate) subject: Subject,
     /// It changes nothing, and may be sent as often as one likes.
     pub(crate) read: bool,
     /// The head, and a small body behind it.
     pub(crate) bytes: Bytes,
     /// A body that is sent as it comes.
     pub(crate) rest: Option<Rest>,
+}
+
+/// What a request is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Subject {
+    /// Under `/v2/keys`, where members answer within a known time, say how far they are, and errors have
+    /// their own form.
+    Keys,
+    /// Members and accounts, where they do not say it.
+    Cluster,
+    /// Anything else.
+    Other,
 }
 
 /// A large body.
@@ -66,6 +81,20 @@ pub(crate) struct Draft {
     small: Option<Incoming>,
 }
 
+impl Subject {
+    pub(crate) fn of(path: &str) -> Subject {
+        if is_keys(path) {
+            Subject::Keys
+        } else if CLUSTER.iter().any(|prefix| path.starts_with(prefix))
+            || path.starts_with("/v3") && CLUSTER_V3.iter().any(|part| path.contains(part))
+        {
+            Subject::Cluster
+        } else {
+            Subject::Other
+        }
+    }
+}
+
 impl Draft {
     pub(crate) fn new(parts: &Parts, body: Incoming, origin: Origin<'_>) -> Draft {
         let mut bytes = request_line(&parts.method, path_of(parts));
@@ -91,7 +120,7 @@ impl Draft {
         let path = parts.uri.path();
         let outgoing = Outgoing {
             method: parts.method.clone(),
-            keys: is_keys(path),
+            subject: Subject::of(path),
             read: reads(&parts.method, path),
             bytes: Bytes::new(),
             rest,
@@ -131,7 +160,7 @@ impl Outgoing {
         let path = parts.uri.path();
         Outgoing {
             method: parts.method.clone(),
-            keys: is_keys(path),
+            subject: Subject::of(path),
             read: reads(&parts.method, path),
             bytes: bytes.freeze(),
             rest: None,
@@ -145,7 +174,7 @@ impl Outgoing {
         let bytes = [&line[..], fields, b"\r\n"].concat();
         Outgoing {
             method: Method::GET,
-            keys: true,
+            subject: Subject::Keys,
             read: true,
             bytes: bytes.into(),
             rest: None,
@@ -272,6 +301,23 @@ mod tests {
         ];
         for (method, path, expected) in cases {
             assert_eq!(reads(&method, path), expected, "{method} {path}");
+        }
+    }
+    #[test]
+    fn subjects_are_known_by_path() {
+        let cases = [
+            ("/v2/keys/v2/members", Subject::Keys),
+            ("/v2/members", Subject::Cluster),
+            ("/v2/members/leader", Subject::Cluster),
+            ("/v2/auth/users/root", Subject::Cluster),
+            ("/v3/cluster/member/list", Subject::Cluster),
+            ("/v3alpha/auth/user/add", Subject::Cluster),
+            ("/v3/kv/range", Subject::Other),
+            ("/v2/stats/self", Subject::Other),
+            ("/version", Subject::Other),
+        ];
+        for (path, expected) in cases {
+            assert_eq!(Subject::of(path), expected, "{path}");
         }
     }
 }

@@ -18,19 +18,23 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// One request's way through the members.
 pub(crate) struct Turns<'a> {
     proxy: &'a Proxy,
-    read: bool,
+    /// The nearest member will do.
+    nearest: bool,
     until: Option<Instant>,
     taken: u32,
+    /// The member to try before all others.
+    first: Option<Arc<Endpoint>>,
 }
 
 impl<'a> Turns<'a> {
-    /// Held no longer than the request timeout. What changes something goes to the leader.
-    pub(crate) fn of_request(proxy: &'a Proxy, read: bool) -> Turns<'a> {
+    /// Held no longer than the request timeout. What does not go to the nearest member goes to the leader.
+    pub(crate) fn of_request(proxy: &'a Proxy, nearest: bool) -> Turns<'a> {
         Turns {
             proxy,
-            read,
+            nearest,
             until: Some(Instant::now() + proxy.config.request_timeout),
             taken: 0,
+            first: None,
         }
     }
 
@@ -38,22 +42,32 @@ impl<'a> Turns<'a> {
     pub(crate) fn of_watch(proxy: &'a Proxy) -> Turns<'a> {
         Turns {
             proxy,
-            read: true,
+            nearest: true,
             until: None,
             taken: 0,
+            first: None,
         }
     }
 
     /// The leader is to be asked, if it is known.
     pub(crate) fn go_to_the_leader(&mut self) {
-        self.read = false;
+        self.nearest = false;
+    }
+
+    /// This member is to be tried before all others.
+    pub(crate) fn begin_with(&mut self, endpoint: Arc<Endpoint>) {
+        self.first = Some(endpoint);
     }
 
     /// The member to try next; `None` when the time is over.
     pub(crate) async fn next(&mut self) -> Option<Arc<Endpoint>> {
+        if let Some(first) = self.first.take() {
+            self.taken += 1;
+            return Some(first);
+        }
         if self.taken < HASTY_MAX
             && !(0 < self.taken && self.is_over())
-            && let Some(endpoint) = self.proxy.endpoints.choose(self.read)
+            && let Some(endpoint) = self.proxy.endpoints.choose(self.nearest)
         {
             self.taken += 1;
             return Some(endpoint);
@@ -71,7 +85,7 @@ impl<'a> Turns<'a> {
             if 0 < self.taken && self.is_over() {
                 return None;
             }
-            if let Some(endpoint) = self.proxy.endpoints.choose(self.read) {
+            if let Some(endpoint) = self.proxy.endpoints.choose(self.nearest) {
                 self.taken += 1;
                 return Some(endpoint);
             }

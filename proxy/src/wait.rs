@@ -25,7 +25,7 @@ use crate::client::Head;
 use crate::exchange::{self, Reply};
 use crate::http1;
 use crate::proxy::Proxy;
-use crate::request::{self, Origin, Outgoing};
+use crate::request::{self, Origin, Outgoing, Subject};
 use crate::turns::Turns;
 
 /// Of an event that is still coming. A larger one is passed on in parts, and is then broken off
@@ -118,7 +118,18 @@ pub(crate) async fn forward(
     parking: Option<Parking>,
 ) -> Result<Response<AnswerBody>, Refusal> {
     let mut outgoing = Outgoing::get(&wait.path, &wait.fields);
-    let reply = forward_long(&mut Turns::of_request(proxy, true), proxy, &mut outgoing).await?;
+    let known = proxy.newest.known();
+    let mut turns = Turns::of_request(proxy, true);
+    let mut reply = forward_long(&mut turns, proxy, &mut outgoing).await?;
+    // From now on: what the client has just written is no news to it.
+    if wait.since == 0
+        && proxy.newest.behind(known, reply.head.read_at()).is_some()
+        && let Some(leader) = proxy.endpoints.choose(false)
+        && !Arc::ptr_eq(&leader, &reply.endpoint)
+    {
+        turns.begin_with(leader);
+        reply = Box::pin(forward_long(&mut turns, proxy, &mut outgoing)).await?;
+    }
     drop(outgoing);
     let (head, body) = reply.into_parts();
     let body = match body.whole().map_err(|_| Refusal::NoAnswer)? {
@@ -157,7 +168,7 @@ async fn forward_long(
     outgoing: &mut Outgoing,
 ) -> Result<Reply, Refusal> {
     // Its head may take as long as its event: etcd's own proxy does not send it before.
-    outgoing.keys = false;
+    outgoing.subject = Subject::Other;
     http1::forward_in(turns, proxy, outgoing).await
 }
 

@@ -291,3 +291,23 @@ fn proxy(values: &Values, peer_urls: Vec<String>) -> Result<Role, StartError> {
     };
     Ok(Role::Proxy(Box::new(options), Box::new(config)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flags::syntax::{Parsed, parse};
+
+    #[test]
+    fn a_proxys_patience_follows_the_election_timeout() {
+        let line = ["--proxy", "on", "--election-timeout", "3000"];
+        let words = line.map(str::to_owned);
+        let Ok(Parsed::Member(values)) = parse(&words) else {
+            panic!("{line:?} are flags of a host");
+        };
+        let Ok(Role::Proxy(_, config)) = proxy(&values, vec![]) else {
+            panic!("{line:?} make a proxy");
+        };
+        assert_eq!(config.request_timeout, Duration::from_secs(11));
+        assert_eq!(config.catch_up, Duration::from_millis(6500));
+    }
+}

@@ -1,6 +1,5 @@
 //! A real etcd with its v2 API, on loopback.
 
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
 use crate::client;
+use crate::ports;
 
 /// A process that dies with its handle.
 pub(crate) struct Process(Child);
@@ -113,18 +113,10 @@ pub(crate) async fn registered(token: &str) -> Result<Vec<String>> {
         .collect())
 }
 
-/// A port nobody listens on, above 22000 and below the kernel's own range.
+/// A port nobody listens on.
 pub(crate) fn free_port() -> Result<u16> {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let start = std::process::id().wrapping_mul(89);
-    for _ in 0..9_000 {
-        let offset = start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 9_000;
-        let port = u16::try_from(22_500 + offset)?;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return Ok(port);
-        }
-    }
-    bail!("no free port")
+    let free = ports::free(1)?;
+    free.first().copied().context("one was asked for")
 }
 
 /// A program on PATH, or a printed reason to skip. In CI there is no skipping.

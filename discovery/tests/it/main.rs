@@ -6,6 +6,9 @@ mod etcd;
 mod faults;
 mod hosts;
 mod join;
+#[path = "../../../tests/src/proc/ports.rs"]
+#[expect(unreachable_pub, reason = "it is a library's module in keelson-tests")]
+mod ports;
 mod service;
 mod tls;
 mod troubles;

@@ -21,6 +21,7 @@ use tracing::debug;
 use super::frame::Code;
 use super::session::{NoStream, Session};
 use crate::answers::Refusal;
+use crate::calls::Kind;
 use crate::endpoint::Endpoint;
 use crate::exchange::Failure;
 use crate::proxy::Proxy;
@@ -49,10 +50,7 @@ const CONNECTION_LOST: &str = "etcdserver: request timed out, possibly due to co
 pub(super) struct Asked {
     /// Its fields as they go to members, compressed, from `:path` on.
     pub(super) fields: Bytes,
-    /// It changes nothing.
-    pub(super) read: bool,
-    /// One message, which is worth waiting for.
-    pub(super) unary: bool,
+    pub(super) kind: Kind,
 }
 
 /// A call.
@@ -112,7 +110,8 @@ impl Call {
     pub(super) fn begin(self: &Arc<Call>, whole: bool) {
         let mut state = self.state.lock();
         state.whole = whole;
-        state.begun = whole || !self.asked.unary;
+        // One message is worth waiting for.
+        state.begun = whole || !self.asked.kind.unary;
         if state.begun {
             drop(state);
             self.hand_on();
@@ -152,7 +151,7 @@ impl Call {
 
     /// To the member that is to have it, if that is connected.
     fn hand_on(self: &Arc<Call>) {
-        if let Some(endpoint) = self.proxy.endpoints.choose(self.asked.read)
+        if let Some(endpoint) = self.proxy.endpoints.choose(self.asked.kind.nearest)
             && let Some(member) = endpoint.link.open()
             && self.begin_at(&endpoint, &member, None).is_ok()
         {
@@ -252,7 +251,7 @@ impl Call {
             state.told = None;
             state.answered
         };
-        match (answered, self.asked.read) {
+        match (answered, self.asked.kind.read) {
             (true, _) => self.failed(crate::http1::gone()),
             (false, true) => self.refuse(Refusal::NoAnswer),
             (false, false) => self.refuse(Refusal::OutcomeUnknown),
@@ -261,7 +260,7 @@ impl Call {
 
     /// It takes long, and its member has turned out to be gone: a read goes elsewhere.
     pub(super) fn leave(self: &Arc<Call>, member: &Session, stream: u32) {
-        if self.asked.read {
+        if self.asked.kind.read {
             member.reset(stream, Code::CANCEL);
             self.failed(crate::http1::gone());
         }
@@ -286,7 +285,7 @@ impl Call {
 
     /// Tries members until one answers. A task, and the only one that a call can have.
     async fn find_member(self: Arc<Call>, first: Option<(Arc<Endpoint>, Failure)>) {
-        let mut turns = Turns::of_request(&self.proxy, self.asked.read);
+        let mut turns = Turns::of_request(&self.proxy, self.asked.kind.nearest);
         let mut unanswered = false;
         let mut failed = first;
         while !self.state.lock().over {
@@ -294,7 +293,7 @@ impl Call {
                 debug!(endpoint = %endpoint.url, %failure, "a member failed");
                 turns.failed(&endpoint);
                 unanswered |= matches!(failure, Failure::Unanswered(_));
-                if unanswered && !self.asked.read || self.state.lock().torn {
+                if unanswered && !self.asked.kind.read || self.state.lock().torn {
                     return self.refuse(Refusal::OutcomeUnknown);
                 }
             }

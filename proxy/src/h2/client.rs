@@ -193,16 +193,15 @@ impl Client {
 
     fn call(&mut self, stream: u32, end: bool) {
         let path = std::str::from_utf8(&self.fields.path).unwrap_or_default();
-        let (read, unary) = (calls::reads(path), calls::is_unary(path));
+        let kind = calls::Kind::of(path);
         let asked = Asked {
             fields: self.fields.of_call(&self.ip, self.proxy.id.as_bytes()),
-            read,
-            unary,
+            kind,
         };
         let call = Call::new(&self.proxy, &self.session, stream, asked);
         let owner = Owner::Client(Arc::clone(&call));
         self.session.accept(stream, owner, end);
-        if self.proxy.config.mode == Mode::ReadOnly && !read {
+        if self.proxy.config.mode == Mode::ReadOnly && !kind.read {
             call.forbid();
         } else if self.fields.seen_before {
             call.refuse(Refusal::Loop);

@@ -24,7 +24,7 @@ use crate::body::AnswerBody;
 use crate::headers;
 use crate::http1;
 use crate::proxy::{Asked, Proxy};
-use crate::request::{Origin, Outgoing};
+use crate::request::{Origin, Outgoing, Subject};
 use crate::turns::Turns;
 use crate::wait::{self, Wait};
 
@@ -186,8 +186,8 @@ impl Other {
         if let Some(answer) = proxy.own_answer(&parts.method, parts.uri.path()) {
             return answer;
         }
-        let keys = crate::request::is_keys(parts.uri.path());
-        let asked = Asked::new(proxy, &parts.method, keys);
+        let subject = Subject::of(parts.uri.path());
+        let asked = Asked::new(proxy, &parts.method, subject);
         if proxy.has_seen(&parts.headers) {
             return asked.answered(proxy, Err(Refusal::Loop));
         }

@@ -17,6 +17,7 @@ use super::client;
 use super::driver::{Driver, Side};
 use super::frame::{self, Code, Event, Frames, PREFACE};
 use super::session::{End, Session};
+use crate::calls::Kind;
 use crate::config::{MembersFrom, ProxyConfig};
 use crate::proxy::Proxy;
 
@@ -280,8 +281,7 @@ async fn what_a_broken_connection_had_not_taken_can_be_sent_again_unless_it_is_t
         for _ in 0..3 {
             let asked = Asked {
                 fields: Bytes::from_static(b"fields"),
-                read: false,
-                unary: true,
+                kind: Kind::of("/etcdserverpb.KV/Put"),
             };
             let call = Call::new(&proxy(), &client, 1, asked);
             session.begin(&call, b"fields", b"body", true).unwrap();

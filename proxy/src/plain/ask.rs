@@ -14,7 +14,7 @@ use crate::headers::{self, PROXIED_BY, X_FORWARDED_FOR};
 use crate::mode::Mode;
 use crate::own;
 use crate::proxy::Proxy;
-use crate::request::{self, Outgoing, SMALL_BYTES_MAX};
+use crate::request::{self, Outgoing, SMALL_BYTES_MAX, Subject};
 use crate::wait;
 
 /// More headers are hyper's.
@@ -31,8 +31,7 @@ pub(super) enum Seen {
 /// A request whose head is here.
 pub(super) struct Ask {
     pub(super) method: Method,
-    /// Under `/v2/keys`.
-    pub(super) keys: bool,
+    pub(super) subject: Subject,
     /// It changes nothing.
     read: bool,
     /// A v2 wait.
@@ -140,9 +139,10 @@ impl Ask {
             let digits = length.to_string();
             request::field(&mut bytes, CONTENT_LENGTH.as_str(), digits.as_bytes());
         }
-        let keys = request::is_keys(path);
+        let subject = Subject::of(path);
+        let keys = subject == Subject::Keys;
         Ok(Ask {
-            keys,
+            subject,
             read: request::reads(&method, path),
             waits: method == Method::GET && keys && wait::waits(&target[path.len()..]),
             last: noted.last,
@@ -177,7 +177,7 @@ impl Ask {
         self.bytes.extend_from_slice(body);
         Outgoing {
             method: self.method,
-            keys: self.keys,
+            subject: self.subject,
             read: self.read,
             bytes: Bytes::from(self.bytes),
             rest: None,

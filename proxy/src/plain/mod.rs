@@ -206,7 +206,7 @@ struct Request {
 impl Request {
     fn new(proxy: &Proxy, ask: Ask, body: &[u8]) -> Request {
         Request {
-            asked: Asked::new(proxy, &ask.method, ask.keys),
+            asked: Asked::new(proxy, &ask.method, ask.subject),
             last: ask.last,
             outgoing: ask.into_outgoing(body),
         }
@@ -287,7 +287,7 @@ struct Waits {
 impl Waits {
     fn new(proxy: &Proxy, ask: &Ask) -> Waits {
         Waits {
-            asked: Asked::new(proxy, &ask.method, ask.keys),
+            asked: Asked::new(proxy, &ask.method, ask.subject),
             wait: Wait::new(ask.path(), ask.fields()),
             last: ask.last,
         }

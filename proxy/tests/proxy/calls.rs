@@ -117,6 +117,31 @@ async fn calls_pass_with_their_trailers() {
     assert_eq!(called.headers["x-forwarded-for"], "127.0.0.1");
 }
 
+/// Clients list the members to see what they have just changed.
+#[tokio::test]
+async fn what_changes_something_and_the_list_of_members_go_to_the_leader() {
+    const LIST: &str = "/etcdserverpb.Cluster/MemberList";
+    let leader = Callee::start(Fate::Reply("leader")).await;
+    let follower = Callee::start(Fate::Reply("follower")).await;
+    leader.lead();
+    // Which of them is preferred is chance.
+    let mut attempts = 0..50;
+    let (proxy, mut caller) = loop {
+        attempts.next().expect("fifty proxies prefer the leader");
+        let (proxy, mut caller) = run(&[&leader, &follower]).await;
+        proxy.follows(&format!("http://{}", leader.address)).await;
+        if caller.call(RANGE, "key").await.body == "follower" {
+            break (proxy, caller);
+        }
+        drop(caller);
+        proxy.stop().await;
+    };
+    for path in [PUT, LIST, "/etcdserverpb.Cluster/MemberAdd"] {
+        assert_eq!(caller.call(path, "").await.body, "leader", "{path}");
+    }
+    drop((leader, follower, proxy));
+}
+
 #[tokio::test]
 async fn streams_pass_both_ways_as_they_come() {
     let member = Callee::start(Fate::Echo).await;

@@ -74,6 +74,50 @@ async fn a_member_that_has_not_come_as_far_is_not_believed() {
 }
 
 #[tokio::test]
+async fn who_has_changed_members_or_accounts_sees_the_change() {
+    let (leader, follower, proxy) = behind(&Arc::new(AtomicU64::new(10))).await;
+    for path in ["/v2/members", "/v2/auth/users", "/v3/cluster/member/list"] {
+        let mut client = Client::connect(proxy.address).await;
+        assert_eq!(client.ask("POST", path, "{}").await.body, "leader");
+        assert_eq!(client.ask("GET", path, "").await.body, "leader", "{path}");
+        // Members list each other without a leader, too.
+        assert_eq!(read(&proxy).await, "follower 10");
+    }
+    leader.kill().await;
+    let members = get(proxy.address, "/v2/members").await.body;
+    assert_eq!(members, "follower 10");
+    drop(follower);
+    proxy.stop().await;
+}
+
+/// The new leader may not have applied it yet.
+#[tokio::test]
+async fn a_change_that_a_follower_has_answered_is_seen_there() {
+    let one = Fake::start(|_| answer_at(7, "200 OK", "one")).await;
+    let two = Fake::start(|_| answer_at(7, "200 OK", "two")).await;
+    let lost = Fake::start(|_| answer_at(7, "200 OK", "lost")).await;
+    one.set_leads(false);
+    two.set_leads(false);
+    lost.set_leads(true);
+    let proxy = Running::before(&[&one, &two, &lost]).await;
+    proxy.follows(&lost.url()).await;
+    lost.kill().await;
+    let mut client = Client::connect(proxy.address).await;
+    let answered = client.ask("POST", "/v2/members", "{}").await.body;
+    let next = match answered.as_str() {
+        "one" => &two,
+        _ => &one,
+    };
+    next.set_leads(true);
+    proxy.follows(&next.url()).await;
+    assert_eq!(get(proxy.address, "/v2/members").await.body, answered);
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    // In the end the leader knows more.
+    assert_ne!(get(proxy.address, "/v2/members").await.body, answered);
+    proxy.stop().await;
+}
+
+#[tokio::test]
 async fn without_a_leader_the_others_are_given_time_to_catch_up() {
     let at = Arc::default();
     let (leader, follower, proxy) = written_behind(&at).await;
@@ -219,6 +263,21 @@ async fn reads_do_not_go_back_behind_what_the_leader_has_shown() {
     at.store(12, Ordering::Relaxed);
     tokio::time::sleep(Duration::from_millis(150)).await;
     assert_eq!(read(&proxy).await, "leader 15");
+    drop((leader, follower));
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn who_has_written_and_then_waits_does_not_hear_of_it() {
+    let at = Arc::default();
+    let (leader, follower, proxy) = written_behind(&at).await;
+    let wait = "/v2/keys/a?wait=true";
+    assert_eq!(get(proxy.address, wait).await.body, "leader");
+    // It knows what it wants.
+    let since = get(proxy.address, "/v2/keys/a?wait=true&waitIndex=10").await;
+    assert_eq!(since.body, "follower 9");
+    at.store(10, Ordering::Relaxed);
+    assert_eq!(get(proxy.address, wait).await.body, "follower 10");
     drop((leader, follower));
     proxy.stop().await;
 }

@@ -8,6 +8,7 @@ use http::Request;
 use proptest::prelude::*;
 
 use super::*;
+use crate::calls::Kind;
 use crate::config::{MembersFrom, ProxyConfig};
 use crate::h2::frame::{Event, Frames};
 use crate::proxy::Proxy;
@@ -32,8 +33,7 @@ fn accept(session: &Arc<Session>, stream: u32, heard_all: bool) {
 fn begin(session: &Arc<Session>, body: &[u8], whole: bool) -> Result<(u32, usize), NoStream> {
     let asked = super::super::call::Asked {
         fields: Bytes::from_static(b"fields"),
-        read: true,
-        unary: true,
+        kind: Kind::of("/etcdserverpb.KV/Range"),
     };
     let client = self::session(End::Server);
     let call = Call::new(&proxy(), &client, 1, asked);

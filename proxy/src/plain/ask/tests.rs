@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::{MembersFrom, ProxyConfig};
-use crate::request::Origin;
+use crate::request::{Origin, Subject};
 
 fn proxy(mode: Mode) -> Proxy {
     let mut config = ProxyConfig::new(MembersFrom::Clients(vec![]));
@@ -30,7 +30,10 @@ fn what_clients_send_is_plain() {
                 User-Agent: Go\r\nContent-Length: 7\r\nKeep-Alive: 5\r\n\
                 Connection: close\r\n\r\nvalue=x";
     let ask = seen(text).unwrap();
-    assert_eq!((ask.length(), ask.last, ask.keys), (text.len(), true, true));
+    assert_eq!(
+        (ask.length(), ask.last, ask.subject),
+        (text.len(), true, Subject::Keys)
+    );
     assert_eq!(ask.path(), "/v2/keys/a?prevIndex=7");
     assert!(!ask.waits);
     let fields = "Host: localhost:4001\r\nUser-Agent: Go\r\nx-forwarded-for: 10.0.0.8\r\n";

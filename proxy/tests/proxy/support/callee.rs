@@ -1,7 +1,7 @@
 //! A member that speaks HTTP/2, as a test tells it to, and answers probes over HTTP/1.1.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -40,6 +40,7 @@ pub(crate) struct Callee {
     pub(crate) address: SocketAddr,
     seen: Arc<Mutex<Vec<Called>>>,
     given_up: Arc<AtomicUsize>,
+    leads: Arc<AtomicBool>,
     task: JoinHandle<()>,
 }
 
@@ -58,23 +59,32 @@ impl Callee {
         let calls = Arc::clone(&seen);
         let given_up = Arc::default();
         let resets = Arc::clone(&given_up);
+        let leads = Arc::default();
+        let leading = Arc::clone(&leads);
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             loop {
                 let (socket, _) = listener.accept().await.unwrap();
-                connections.spawn(serve(socket, fate, Arc::clone(&calls), Arc::clone(&resets)));
+                let (calls, resets) = (Arc::clone(&calls), Arc::clone(&resets));
+                connections.spawn(serve(socket, fate, calls, resets, Arc::clone(&leading)));
             }
         });
         Callee {
             address,
             seen,
             given_up,
+            leads,
             task,
         }
     }
 
     pub(crate) fn seen(&self) -> Vec<Called> {
         self.seen.lock().unwrap().clone()
+    }
+
+    /// It says from now on that it leads.
+    pub(crate) fn lead(&self) {
+        self.leads.store(true, Ordering::SeqCst);
     }
 
     /// Calls that were reset while they hung.
@@ -94,6 +104,7 @@ async fn serve(
     fate: Fate,
     seen: Arc<Mutex<Vec<Called>>>,
     given_up: Arc<AtomicUsize>,
+    leads: Arc<AtomicBool>,
 ) {
     let mut first = [0; 4];
     while matches!(socket.peek(&mut first).await, Ok(1..4)) {
@@ -101,9 +112,12 @@ async fn serve(
     }
     if &first != b"PRI " {
         let _ = socket.read(&mut [0; 1024]).await;
-        let _ = socket
-            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-            .await;
+        let state = match leads.load(Ordering::SeqCst) {
+            true => r#"{"state":"StateLeader"}"#,
+            false => r#"{"state":"StateFollower"}"#,
+        };
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", state.len());
+        let _ = socket.write_all((head + state).as_bytes()).await;
         return;
     }
     let mut connection = h2::server::handshake(socket).await.unwrap();
