@@ -5,7 +5,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use crate::environment::{self, NOTIFY_SOCKET};
 
-/// Tells systemd that the member serves. Without a notify socket it does nothing.
+/// Tells systemd that this process serves. Without a notify socket it does nothing.
 pub(crate) fn ready() {
     let Some(path) = environment::variable(NOTIFY_SOCKET) else {
         return;

@@ -329,6 +329,7 @@ fn config(values: &Values, urls: &Addresses) -> Result<Config, OptionsError> {
             "existing" => InitialClusterState::Existing,
             _ => InitialClusterState::New,
         },
+        must_be_vouched_for: false,
         initial_cluster_token: values.text("initial-cluster-token").to_owned(),
         strict_reconfig_check: values.boolean("strict-reconfig-check"),
         force_new_cluster: values.boolean("force-new-cluster"),

@@ -127,6 +127,9 @@ pub enum DiscoveryError {
         /// What is wrong with it.
         reason: String,
     },
+    /// What must be kept before registering could not be.
+    #[error("discovery: cannot keep a note of the registration: {0}; nothing was registered")]
+    Note(std::io::Error),
     /// For `--discovery-fallback=exit`; otherwise a full cluster is an [`crate::Outcome`].
     #[error(
         "discovery: cluster is full: its {size} members are {initial_cluster}; start this host \
@@ -163,7 +166,10 @@ pub enum DiscoveryError {
         id: String,
     },
     /// The service refused, for a reason of its own.
-    #[error("discovery: {url} refused: {error}")]
+    #[error(
+        "discovery: {url} refused: {error}; check that the URL is a token's and not a key's within it, and \
+         whether this host may write there; or make a new token"
+    )]
     Refused {
         /// What was asked.
         url: String,

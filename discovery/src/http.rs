@@ -2,6 +2,7 @@
 //! waits for the others, and a dropped answer closes its connection.
 
 mod error;
+mod tunnel;
 
 use std::io;
 use std::pin::Pin;
@@ -9,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{HOST, HeaderValue, LOCATION};
+use http::header::{HOST, HeaderValue, LOCATION, PROXY_AUTHORIZATION};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -102,18 +103,16 @@ impl Http {
     /// One exchange; the answer's body is still to be read.
     pub(crate) async fn send(&self, url: &Url, ask: &Ask) -> Result<Response<Streamed>, HttpError> {
         check(url)?;
-        if self.proxy.is_some() && url.scheme() == "https" {
-            return Err(HttpError::TlsByProxy(url.as_str().to_owned()));
-        }
         let address = address_of(url);
         let broken = |error: hyper::Error| broken(&address, &error);
-        let stream = self.connect(self.proxy.as_ref().unwrap_or(url)).await?;
+        let stream = self.connect(url).await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(broken)?;
         let connection = tokio::spawn(connection).abort_handle();
         let guard = AbortOnDrop(connection);
-        let request = request(url, ask, self.proxy.is_some())?;
+        let asked = self.proxy.as_ref().filter(|_| !is_secure(url));
+        let request = request(url, ask, asked)?;
         let answer = sender.send_request(request).await.map_err(broken)?;
         Ok(answer.map(|body| Streamed {
             body,
@@ -132,31 +131,50 @@ impl Http {
         connecting.await.map_err(late)?
     }
 
+    /// To the URL's host, or for it to the proxy.
     async fn open(&self, url: &Url) -> Result<Box<dyn Wire>, HttpError> {
-        let host = url.host_str().unwrap_or_default();
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let port = url.port_or_known_default().unwrap_or(80);
-        let unconnected = |source| HttpError::Connect {
-            address: address_of(url),
-            source,
+        let stream = match &self.proxy {
+            Some(proxy) if is_secure(url) => tunnel::open(dial(proxy).await?, proxy, url).await?,
+            Some(proxy) => dial(proxy).await?,
+            None => dial(url).await?,
         };
-        let stream = TcpStream::connect((host, port))
-            .await
-            .map_err(unconnected)?;
-        let keepalive = TcpKeepalive::new()
-            .with_time(KEEPALIVE)
-            .with_interval(KEEPALIVE);
-        // Both only help; a socket that refuses them still works.
-        let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
-        let _ = stream.set_nodelay(true);
-        if url.scheme() != "https" {
+        if !is_secure(url) {
             return Ok(Box::new(stream));
         }
-        match self.tls.connect(host, Protocol::Http1, stream).await {
+        match self.tls.connect(host(url), Protocol::Http1, stream).await {
             Ok(stream) => Ok(Box::new(stream)),
             Err(error) => Err(unshaken(url, error)),
         }
     }
+}
+
+fn is_secure(url: &Url) -> bool {
+    url.scheme() == "https"
+}
+
+/// Without brackets.
+fn host(url: &Url) -> &str {
+    let host = url.host_str().unwrap_or_default();
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
+/// A connection to the URL's host.
+async fn dial(url: &Url) -> Result<TcpStream, HttpError> {
+    let port = url.port_or_known_default().unwrap_or(80);
+    let unconnected = |source| HttpError::Connect {
+        address: address_of(url),
+        source,
+    };
+    let stream = TcpStream::connect((host(url), port))
+        .await
+        .map_err(unconnected)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE)
+        .with_interval(KEEPALIVE);
+    // Both only help; a socket that refuses them still works.
+    let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
+    let _ = stream.set_nodelay(true);
+    Ok(stream)
 }
 
 /// A server that breaks off may be starting; one that is somebody else stays so.
@@ -184,9 +202,10 @@ fn check(url: &Url) -> Result<(), HttpError> {
     }
 }
 
-fn request(url: &Url, ask: &Ask, absolute: bool) -> Result<Request<Full<Bytes>>, HttpError> {
+/// `proxy` is the one that is asked in the host's place.
+fn request(url: &Url, ask: &Ask, proxy: Option<&Url>) -> Result<Request<Full<Bytes>>, HttpError> {
     let mut target = url.path().to_owned();
-    if absolute {
+    if proxy.is_some() {
         target.insert_str(0, &format!("http://{}", authority(url)));
     }
     if let Some(query) = url.query() {
@@ -200,6 +219,10 @@ fn request(url: &Url, ask: &Ask, absolute: bool) -> Result<Request<Full<Bytes>>,
     *request.headers_mut() = ask.headers.clone();
     let host = HeaderValue::from_str(&authority(url)).map_err(|_| not_http())?;
     request.headers_mut().insert(HOST, host);
+    if let Some(credentials) = proxy.and_then(tunnel::credentials) {
+        let value = HeaderValue::from_str(&credentials).map_err(|_| not_http())?;
+        request.headers_mut().insert(PROXY_AUTHORIZATION, value);
+    }
     Ok(request)
 }
 

@@ -1,5 +1,6 @@
 //! Registering, and waiting until everybody has: what both protocols have in common.
 
+use std::io;
 use std::time::Duration;
 
 use tracing::{info, warn};
@@ -26,8 +27,8 @@ pub enum Outcome {
         /// How many they are.
         size: Size,
         /// It had registered before, and crashed, or lost its disk. Whoever starts a member with
-        /// this set and without data must ask the others first whether it has been one already: a
-        /// voter that forgot its log must not vote.
+        /// this set, without data and without a [`Note`], must ask the others first whether it has
+        /// been one already: a voter that forgot its log must not vote.
         resumed: bool,
     },
     /// The cluster has its founders without it: it becomes a proxy, or gives up.
@@ -55,6 +56,10 @@ impl Outcome {
         })
     }
 }
+
+/// What a host does just before it registers for the first time, so that it knows later that it has
+/// crashed and not lost its disk.
+pub type Note = Box<dyn FnOnce() -> io::Result<()> + Send>;
 
 /// Where hosts register.
 pub(crate) trait Board: Send {
@@ -127,6 +132,7 @@ pub(crate) fn check(me: &Registration) -> Result<(), DiscoveryError> {
 pub(crate) struct Join<B> {
     pub(crate) board: B,
     pub(crate) me: Registration,
+    pub(crate) note: Option<Note>,
 }
 
 impl<B: Board> Join<B> {
@@ -134,6 +140,9 @@ impl<B: Board> Join<B> {
         let id = self.me.hex_id();
         let (mut roster, mut index) = self.board.roster().await?;
         let resumed = roster.find(&id).is_some();
+        if resumed {
+            self.note = None;
+        }
         let mut registrations = 0;
         loop {
             // The full check comes before registering: who is late leaves no trace.
@@ -158,6 +167,9 @@ impl<B: Board> Join<B> {
     }
 
     async fn register(&mut self, attempt: u32) -> Result<(), DiscoveryError> {
+        if let Some(note) = self.note.take() {
+            note().map_err(DiscoveryError::Note)?;
+        }
         match self.board.register(&self.me).await? {
             // The next look tells whether it is ours, and whether it came in time.
             Registered::Made => Ok(()),

@@ -42,7 +42,7 @@ pub use choose::{ChooseError, Place, choose, list_is_short, token_disagrees};
 pub use error::{DiscoveryError, Remedies};
 pub use http::{BoxError, HttpError};
 pub use identity::member_id;
-pub use join::Outcome;
+pub use join::{Note, Outcome};
 pub use new_token::new_token;
 pub use registration::Registration;
 pub use roster::{Entry, Roster};

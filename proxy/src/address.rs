@@ -10,6 +10,9 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time;
 use url::{Host, Url};
 
+/// etcd's port for clients.
+const CLIENT_PORT: u16 = 2379;
+
 /// A host and a port, and whether TLS is spoken there.
 #[derive(Clone, Debug)]
 pub(crate) struct Address {
@@ -27,7 +30,7 @@ pub enum AddressError {
     #[error("{0:?} is not a URL: {1}")]
     Malformed(String, url::ParseError),
     /// Another scheme.
-    #[error("{0:?} is not a URL of plain HTTP, or is none of HTTP at all")]
+    #[error("{0:?} is not a URL of plain HTTP, or is none of HTTP at all, or has a path")]
     NotHttp(String),
     /// No host.
     #[error("{0:?} names no host")]
@@ -59,12 +62,23 @@ impl Address {
         Ok(Address { host, port, tls })
     }
 
-    /// Of `host:port`, or of a URL.
+    /// Of `host:port`, or of a URL, for what passes on whatever is spoken there.
     pub(crate) fn of_endpoint(text: &str) -> Result<Address, AddressError> {
-        match text.contains("://") {
-            true => Address::of_url(text),
-            false => Address::of_url(&format!("http://{text}")),
+        let schemes = ["http://", "https://"];
+        let bare = schemes.iter().find_map(|scheme| text.strip_prefix(scheme));
+        let bare = bare.unwrap_or(text).trim_end_matches('/');
+        if bare.contains('/') {
+            return Err(AddressError::NotHttp(text.to_owned()));
         }
+        // The URL's parser drops a port 80.
+        let port = bare
+            .rsplit_once(':')
+            .and_then(|(_, port)| port.parse().ok());
+        let address = Address::of_url(&format!("http://{bare}"))?;
+        Ok(Address {
+            port: port.unwrap_or(CLIENT_PORT),
+            ..address
+        })
     }
 
     /// Without brackets; whose certificate is asked for.
@@ -145,8 +159,25 @@ mod tests {
         let address = Address::of(&https, Some(&ClientTls::default())).unwrap();
         assert!(address.tls().is_some() && address.scheme() == "https");
         assert!(Address::of_url("10.0.0.1:2379").is_err());
-        let endpoint = Address::of_endpoint("10.0.0.1:2379").unwrap();
-        assert_eq!(endpoint.to_string(), "10.0.0.1:2379");
+    }
+
+    #[test]
+    fn endpoints_need_no_scheme_and_no_port() {
+        for (text, expected) in [
+            ("10.0.0.1:4001", "10.0.0.1:4001"),
+            ("https://10.0.0.1:4001/", "10.0.0.1:4001"),
+            ("http://etcd.local:80", "etcd.local:80"),
+            ("etcd.local", "etcd.local:2379"),
+            ("[::1]", "[::1]:2379"),
+            ("https://[::1]:1", "[::1]:1"),
+        ] {
+            let endpoint = Address::of_endpoint(text).unwrap();
+            assert_eq!(endpoint.to_string(), expected, "{text}");
+            assert!(endpoint.tls().is_none());
+        }
+        for bad in ["", "ftp://a:1", "a b:1", "http://a:99999"] {
+            assert!(Address::of_endpoint(bad).is_err(), "{bad}");
+        }
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ const READS: [&str; 21] = [
     "/etcdserverpb.Watch/Watch",
     "/etcdserverpb.Lease/LeaseTimeToLive",
     "/etcdserverpb.Lease/LeaseLeases",
-    MEMBER_LIST,
+    "/etcdserverpb.Cluster/MemberList",
     "/etcdserverpb.Maintenance/Status",
     "/etcdserverpb.Maintenance/Hash",
     "/etcdserverpb.Maintenance/HashKV",
@@ -26,9 +26,12 @@ const READS: [&str; 21] = [
     "/grpc.health.v1.Health/List",
 ];
 
-/// Members answer this by themselves, unless they are asked otherwise, and clients ask it to see what they
+/// Members answer these by themselves, unless they are asked otherwise, and clients ask them to see what they
 /// have just changed. (Accounts are read with a quorum.)
-const MEMBER_LIST: &str = "/etcdserverpb.Cluster/MemberList";
+const LISTS: [&str; 2] = [
+    "/etcdserverpb.Cluster/MemberList",
+    "/etcdserverpb.Lease/LeaseLeases",
+];
 
 /// Services whose methods are known.
 const SERVICES: [&str; 4] = [
@@ -61,7 +64,7 @@ impl Kind {
         let known = SERVICES.iter().any(|prefix| path.starts_with(prefix));
         Kind {
             read,
-            nearest: read && path != MEMBER_LIST,
+            nearest: read && !LISTS.contains(&path),
             unary: known && !STREAMS.contains(&path),
         }
     }
@@ -78,7 +81,8 @@ mod tests {
             ("/etcdserverpb.KV/Txn", (false, false, true)),
             ("/etcdserverpb.Lease/LeaseGrant", (false, false, true)),
             ("/etcdserverpb.Watch/Watch", (true, true, false)),
-            (MEMBER_LIST, (true, false, true)),
+            (LISTS[0], (true, false, true)),
+            (LISTS[1], (true, false, true)),
             (
                 "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
                 (false, false, false),

@@ -53,6 +53,9 @@ pub enum GatewayError {
     /// There is none.
     #[error("no endpoints found")]
     NoEndpoints,
+    /// Connections would go round and round.
+    #[error("the endpoint {0} is this gateway's own address; name a member's in --endpoints")]
+    Loop(String),
 }
 
 /// Forwards connections until `shutdown`, which cuts them.
@@ -62,6 +65,13 @@ pub async fn serve_gateway(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), GatewayError> {
     let gateway = Arc::new(Gateway::new(&config)?);
+    let own = listeners.iter().filter_map(|one| one.local_addr().ok());
+    let own: Vec<_> = own.collect();
+    for remote in &gateway.remotes {
+        if remote.address.leads_to(&own).await {
+            return Err(GatewayError::Loop(remote.address.to_string()));
+        }
+    }
     let mut tasks = JoinSet::new();
     tasks.spawn(Arc::clone(&gateway).recover());
     for listener in listeners {

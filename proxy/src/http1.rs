@@ -64,16 +64,25 @@ async fn forward_cluster(
     request: &mut Outgoing,
 ) -> Result<Reply, Refusal> {
     turns.go_to_the_leader();
-    if request.read
-        && let Some(endpoint) = proxy.newest.changer()
-    {
-        turns.begin_with(endpoint);
+    if request.read {
+        follow_change(turns, proxy);
     }
     let reply = forward_to_any(turns, proxy, request).await?;
-    if !request.read {
+    if !request.read && reply.head.status.is_success() {
         proxy.newest.changed_by(&reply.endpoint);
     }
     Ok(reply)
+}
+
+/// After a change of members or accounts, whoever knows it is asked; who may see a key is decided by what
+/// a member knows of accounts.
+pub(crate) fn follow_change(turns: &mut Turns<'_>, proxy: &Proxy) {
+    if proxy.newest.changed_lately() {
+        turns.go_to_the_leader();
+        if let Some(endpoint) = proxy.newest.changer() {
+            turns.begin_with(endpoint);
+        }
+    }
 }
 
 async fn forward_keys(
@@ -82,8 +91,8 @@ async fn forward_keys(
     request: &mut Outgoing,
 ) -> Result<Reply, Refusal> {
     let known = proxy.newest.known();
-    let mut out_of_turn = proxy.newest.lagged_lately();
-    if out_of_turn {
+    follow_change(turns, proxy);
+    if proxy.newest.lagged_lately() {
         turns.go_to_the_leader();
     }
     let mut reply = forward_to_any(turns, proxy, request).await?;
@@ -95,13 +104,9 @@ async fn forward_keys(
         && let Some(until) = proxy.newest.behind(known, reply.head.read_at())
     {
         reply = Box::pin(catch_up(proxy, request, reply, known, until)).await;
-        out_of_turn = true;
     }
-    if out_of_turn {
-        // What another member than the usual one has shown counts like a write: the usual one's next
-        // answer must not be older.
-        proxy.newest.told(reply.head.read_at());
-    }
+    // The next answer may be another member's, and must not be older.
+    proxy.newest.told(reply.head.read_at());
     Ok(reply)
 }
 
@@ -191,16 +196,17 @@ fn leads_back(proxy: &Proxy, reply: &Reply) -> bool {
             .is_some_and(|id| *id == proxy.id)
 }
 
-/// One attempt. Whoever takes long is looked at; reads leave a member that turns out to be gone,
-/// and what has a known end is not waited for much longer.
+/// One attempt. Whoever takes long is looked at; reads leave a member that turns out to be gone, others give
+/// it their time to come back, and what has a known end is not waited for much longer.
 async fn attempt(
     proxy: &Proxy,
     endpoint: &Arc<Endpoint>,
     request: &mut Outgoing,
 ) -> Result<Reply, Failure> {
     let read = request.read;
+    let bound = proxy.config.request_timeout + GRACE;
     let limit = match request.subject == Subject::Keys && request.rest.is_none() {
-        true => proxy.config.request_timeout + GRACE,
+        true => bound,
         // A lock may be waited for as long as one likes, and so may a profile.
         false => Duration::MAX,
     };
@@ -214,6 +220,7 @@ async fn attempt(
         tokio::select! {
             replied = exchange => replied,
             () = endpoint.lost(), if read => Err(gone()),
+            () = async { endpoint.lost().await; time::sleep(bound).await }, if !read => Err(gone()),
             () = sleep(limit) => Err(gone()),
         }
     };

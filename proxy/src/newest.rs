@@ -2,9 +2,10 @@
 //!
 //! A write goes to the leader and is answered once the leader has applied it; the member that is nearest
 //! for reads applies it a moment later, and when the leader dies in between, much later. Whoever writes
-//! through `localhost` and then reads there must find what it wrote, as behind etcd's proxy, where one
-//! member answers both. The v2 API makes that simple: every answer carries the member's index.
-//! (v3's reads take a quorum unless they ask not to.)
+//! through `localhost` and then reads there must find what it wrote, and what it has read before, as behind
+//! etcd's proxy, where one member answers all. The v2 API makes that simple: every answer carries the
+//! member's index. (v3's reads take a quorum unless they ask not to.) Answers about members and accounts
+//! do not: whoever has answered the last change of them is asked for a while.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,7 +28,9 @@ pub(crate) struct Newest {
     /// Somebody looks for a member that has come as far.
     sought: AtomicBool,
     lag: Mutex<Lag>,
-    /// Who answered the last change of members or accounts, and when.
+    /// There was a change of members or accounts, perhaps long ago.
+    changed: AtomicBool,
+    /// Who answered the last one, and when.
     changer: Mutex<Option<(Arc<Endpoint>, Instant)>>,
 }
 
@@ -46,6 +49,7 @@ impl Newest {
             patience,
             sought: AtomicBool::new(false),
             lag: Mutex::default(),
+            changed: AtomicBool::new(false),
             changer: Mutex::default(),
         }
     }
@@ -57,7 +61,10 @@ impl Newest {
 
     /// A client has been told so much.
     pub(crate) fn told(&self, index: Option<u64>) {
-        self.index.fetch_max(index.unwrap_or(0), Ordering::Relaxed);
+        let index = index.unwrap_or(0);
+        if self.known() < index {
+            self.index.fetch_max(index, Ordering::Relaxed);
+        }
     }
 
     /// Whether a read has not been told all that was known when it began, being answered from this
@@ -105,14 +112,30 @@ impl Newest {
     /// This member has answered a change of members or accounts.
     pub(crate) fn changed_by(&self, endpoint: &Arc<Endpoint>) {
         *self.changer.lock() = Some((Arc::clone(endpoint), Instant::now()));
+        self.changed.store(true, Ordering::Relaxed);
     }
 
-    /// Who did so lately. Others may know the change by now if it is not well, or if it was long ago.
+    /// Whether there was such a change so lately that not all members may know it.
+    pub(crate) fn changed_lately(&self) -> bool {
+        if !self.changed.load(Ordering::Relaxed) {
+            return false;
+        }
+        let mut changer = self.changer.lock();
+        if let Some((_, since)) = &*changer
+            && since.elapsed() < self.patience
+        {
+            return true;
+        }
+        *changer = None;
+        self.changed.store(false, Ordering::Relaxed);
+        false
+    }
+
+    /// Who has answered it, while it is well.
     pub(crate) fn changer(&self) -> Option<Arc<Endpoint>> {
         let changer = self.changer.lock();
-        let (endpoint, since) = changer.as_ref()?;
-        let knows = since.elapsed() < self.patience && endpoint.standing() == Standing::Well;
-        knows.then(|| Arc::clone(endpoint))
+        let (endpoint, _) = changer.as_ref()?;
+        (endpoint.standing() == Standing::Well).then(|| Arc::clone(endpoint))
     }
 
     /// Whether a member was behind a moment ago.

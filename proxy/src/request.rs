@@ -16,20 +16,26 @@ use crate::headers::{self, PROXIED_BY, X_FORWARDED_FOR};
 pub(crate) const SMALL_BYTES_MAX: u64 = 64 * 1024;
 
 const KEYS: &str = "/v2/keys";
-const CLUSTER: [&str; 2] = ["/v2/members", "/v2/auth"];
+const CLUSTER: [&str; 3] = ["/v2/members", "/v2/machines", "/v2/auth"];
 
 /// Of the v3 JSON gateway, in the middle: every version of it has a prefix of its own.
-const CLUSTER_V3: [&str; 2] = ["/cluster/member/", "/auth/"];
+const CLUSTER_V3: [&str; 3] = ["/cluster/member/", "/auth/", "/lease/leases"];
 
 /// Requests of the v3 JSON gateway that only read; by their last words, because every version of it
 /// has a prefix of its own.
-const GATEWAY_READS: [&str; 6] = [
+const GATEWAY_READS: [&str; 12] = [
     "/kv/range",
     "/cluster/member/list",
     "/maintenance/status",
     "/maintenance/hash",
     "/lease/leases",
     "/lease/timetolive",
+    "/auth/authenticate",
+    "/auth/status",
+    "/auth/user/get",
+    "/auth/user/list",
+    "/auth/role/get",
+    "/auth/role/list",
 ];
 
 /// Everything but a body that is too large to be kept.
@@ -50,7 +56,7 @@ pub(crate) enum Subject {
     /// Under `/v2/keys`, where members answer within a known time, say how far they are, and errors have
     /// their own form.
     Keys,
-    /// Members and accounts, where they do not say it.
+    /// Members, accounts and leases, where they do not say it.
     Cluster,
     /// Anything else.
     Other,
@@ -298,6 +304,8 @@ mod tests {
             (Method::POST, "/v3beta/kv/range", true),
             (Method::POST, "/v3/kv/put", false),
             (Method::POST, "/v3/kv/txn", false),
+            (Method::POST, "/v3/auth/user/list", true),
+            (Method::POST, "/v3/auth/user/add", false),
         ];
         for (method, path, expected) in cases {
             assert_eq!(reads(&method, path), expected, "{method} {path}");
@@ -312,6 +320,8 @@ mod tests {
             ("/v2/auth/users/root", Subject::Cluster),
             ("/v3/cluster/member/list", Subject::Cluster),
             ("/v3alpha/auth/user/add", Subject::Cluster),
+            ("/v3/lease/leases", Subject::Cluster),
+            ("/v2/machines", Subject::Cluster),
             ("/v3/kv/range", Subject::Other),
             ("/v2/stats/self", Subject::Other),
             ("/version", Subject::Other),

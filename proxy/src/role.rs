@@ -74,6 +74,14 @@ fn failed(path: &Path, error: io::Error) -> RoleError {
     RoleError::Io { path, error }
 }
 
+/// Whether a proxy's data directory says where its cluster is.
+///
+/// # Errors
+/// The file system's, or a file that says nothing.
+pub fn knows_its_cluster(data_dir: &Path) -> Result<bool, RoleError> {
+    Ok(ClusterFile::of(data_dir).load()?.is_some())
+}
+
 /// `<data-dir>/proxy/cluster`, as etcd 2 writes it.
 #[derive(Clone, Debug)]
 pub(crate) struct ClusterFile {
@@ -98,9 +106,14 @@ impl ClusterFile {
             .mode(0o700)
             .create(&directory)
             .map_err(|error| failed(&directory, error))?;
-        Ok(ClusterFile {
-            path: directory.join(CLUSTER),
-        })
+        Ok(ClusterFile::of(data_dir))
+    }
+
+    /// The file, whether it is there or not.
+    fn of(data_dir: &Path) -> ClusterFile {
+        ClusterFile {
+            path: data_dir.join(PROXY).join(CLUSTER),
+        }
     }
 
     /// Takes the proxy's directory away.
@@ -177,10 +190,12 @@ mod tests {
         let file = ClusterFile::open(&data_dir).unwrap();
         assert_eq!(Role::of(&data_dir).unwrap(), Role::Proxy);
         assert_eq!(file.load().unwrap(), None);
+        assert!(!knows_its_cluster(&data_dir).unwrap());
         file.save(&["http://127.0.0.1:23801".to_owned()]).unwrap();
         let path = data_dir.join("proxy/cluster");
         let written = fs::read_to_string(&path).unwrap();
         assert_eq!(written, r#"{"PeerURLs":["http://127.0.0.1:23801"]}"#);
+        assert!(knows_its_cluster(&data_dir).unwrap());
         let again = ClusterFile::open(&data_dir).unwrap();
         assert_eq!(again.load().unwrap().unwrap(), ["http://127.0.0.1:23801"]);
         // etcd 2 saved an empty list before it knew better.

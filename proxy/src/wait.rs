@@ -118,21 +118,20 @@ pub(crate) async fn forward(
     parking: Option<Parking>,
 ) -> Result<Response<AnswerBody>, Refusal> {
     let mut outgoing = Outgoing::get(&wait.path, &wait.fields);
-    let known = proxy.newest.known();
     let mut turns = Turns::of_request(proxy, true);
-    let mut reply = forward_long(&mut turns, proxy, &mut outgoing).await?;
+    http1::follow_change(&mut turns, proxy);
+    let known = proxy.newest.known();
+    let reply = forward_long(&mut turns, proxy, &mut outgoing).await?;
+    let (mut head, mut body) = begun(reply)?;
     // From now on: what the client has just written is no news to it.
     if wait.since == 0
-        && proxy.newest.behind(known, reply.head.read_at()).is_some()
-        && let Some(leader) = proxy.endpoints.choose(false)
-        && !Arc::ptr_eq(&leader, &reply.endpoint)
+        && is_old(proxy, known, &head, &body)
+        && let Some(newer) = Box::pin(of_leader(proxy, &mut outgoing, &head)).await
     {
-        turns.begin_with(leader);
-        reply = Box::pin(forward_long(&mut turns, proxy, &mut outgoing)).await?;
+        (head, body) = newer;
     }
     drop(outgoing);
-    let (head, body) = reply.into_parts();
-    let body = match body.whole().map_err(|_| Refusal::NoAnswer)? {
+    let body = match body {
         AnswerBody::Member(body) if head.status == StatusCode::OK => body,
         AnswerBody::Whole(event) => {
             proxy.newest.told(last_index(&event));
@@ -150,6 +149,35 @@ pub(crate) async fn forward(
         Some(parking) => parking.park(Parked::new(&head, events)).await,
         None => Ok(head.map(|()| AnswerBody::Parts(Box::pin(events)))),
     }
+}
+
+fn begun(reply: Reply) -> Result<(Head, AnswerBody), Refusal> {
+    let (head, body) = reply.into_parts();
+    let body = body.whole().map_err(|_| Refusal::NoAnswer)?;
+    Ok((head, body))
+}
+
+/// Whether a member waits for what clients of this proxy have been told, or tells it.
+fn is_old(proxy: &Proxy, known: u64, head: &Head, body: &AnswerBody) -> bool {
+    let told = match body {
+        AnswerBody::Whole(event) => last_index(event),
+        _ => None,
+    };
+    told <= Some(known) && proxy.newest.behind(known, head.read_at()).is_some()
+}
+
+/// The leader's answer to a wait, if that is another member and knows more than who has answered it.
+async fn of_leader(
+    proxy: &Proxy,
+    outgoing: &mut Outgoing,
+    held: &Head,
+) -> Option<(Head, AnswerBody)> {
+    let mut turns = Turns::of_request(proxy, false);
+    turns.begin_with(proxy.endpoints.leader.get()?);
+    let reply = forward_long(&mut turns, proxy, outgoing).await.ok()?;
+    let (head, body) = begun(reply).ok()?;
+    let is_newer = head.status == StatusCode::OK && held.read_at() < head.read_at();
+    is_newer.then_some((head, body))
 }
 
 /// The port writes how the body is framed, and when.

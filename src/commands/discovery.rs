@@ -152,6 +152,7 @@ async fn serve<R: service::Registry>(
     let stopped = async {
         let _ = stopped.await;
     };
+    crate::notify::ready();
     let serving = async {
         let served = service::serve(listener, registry, options, stopped).await;
         served.map_err(Fault::from)

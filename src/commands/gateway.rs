@@ -42,8 +42,8 @@ struct Start {
     #[arg(long, default_value = "")]
     discovery_srv_name: String,
     /// etcd's: accept records without TLS. They are accepted.
-    #[arg(long)]
-    insecure_discovery: bool,
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    insecure_discovery: Option<String>,
     /// How often a member that cannot be reached is tried.
     #[arg(long, default_value = "1m0s", value_parser = crate::flags::duration)]
     retry_delay: Duration,
@@ -62,7 +62,10 @@ enum Fault {
     Gateway(#[from] GatewayError),
     #[error("{0}")]
     Srv(#[from] srv::SrvError),
-    #[error("--trusted-ca-file is not offered: TLS is a later step, and a gateway reads nothing")]
+    #[error(
+        "--trusted-ca-file is not offered: the gateway passes TLS through unread, and takes what DNS \
+         says without asking; clients verify members themselves"
+    )]
     Tls,
 }
 
@@ -78,7 +81,8 @@ impl Start {
             return Err(Fault::Tls);
         }
         let mut signals = Signals::catch().map_err(Fault::Signals)?;
-        let endpoints = self.endpoints().await?;
+        let (domain, name) = (self.discovery_srv.as_deref(), &self.discovery_srv_name);
+        let endpoints = super::endpoints(domain, name, &self.endpoints).await?;
         let (listener, at) = super::listen(&self.listen_addr).await?;
         info!(address = %at, ?endpoints, "ready to proxy client requests");
         tokio::spawn(pages::keep_few());
@@ -90,23 +94,12 @@ impl Start {
         let stopped = async {
             let _ = stopped.await;
         };
+        crate::notify::ready();
         let serving = async {
             let served = keelson_proxy::serve_gateway(config, vec![listener], stopped).await;
             served.map_err(Fault::from)
         };
         super::until_stopped(serving, stop, &mut signals).await
-    }
-
-    async fn endpoints(&self) -> Result<Vec<String>, Fault> {
-        let Some(domain) = &self.discovery_srv else {
-            return Ok(self.endpoints.clone());
-        };
-        let dns = srv::Dns::new().map_err(srv::SrvError::Unresolved)?;
-        let service = srv::Service {
-            domain: domain.clone(),
-            name: self.discovery_srv_name.clone(),
-        };
-        Ok(srv::clients(&dns, &service).await?)
     }
 }
 

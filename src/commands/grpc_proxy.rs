@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use keelson_discovery::srv;
 use keelson_proxy::{
     ClientTls, ClientTlsFiles, Listener, MembersFrom, ProxyConfig, ProxyError, ServerTls, TlsError,
     TlsFiles,
@@ -55,9 +57,23 @@ struct Start {
     /// Not offered.
     #[arg(long, hide = true)]
     metrics_addr: Option<String>,
-    /// Not offered.
-    #[arg(long, hide = true)]
+    /// DNS domain whose SRV records name the members.
+    #[arg(long)]
     discovery_srv: Option<String>,
+    /// Suffix of the service that is looked up there.
+    #[arg(long, default_value = "")]
+    discovery_srv_name: String,
+    /// Streams at a time on one connection.
+    #[arg(long, default_value_t = u32::MAX)]
+    max_concurrent_streams: u32,
+    /// How often a connection that rests is pinged.
+    #[arg(long, default_value = "2h", value_parser = crate::flags::duration)]
+    grpc_keepalive_interval: Duration,
+    /// How long the answer to that may take.
+    #[arg(long, default_value = "20s", value_parser = crate::flags::duration)]
+    grpc_keepalive_timeout: Duration,
+    #[command(flatten)]
+    etcds: Etcds,
     /// The certificate that members are shown.
     #[arg(long, requires = "key")]
     cert: Option<PathBuf>,
@@ -77,14 +93,46 @@ struct Start {
     #[arg(long, requires = "cert_file")]
     trusted_ca_file: Option<PathBuf>,
     /// Not offered.
-    #[arg(long, hide = true)]
-    insecure_skip_tls_verify: bool,
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    insecure_skip_tls_verify: Option<String>,
     /// Not offered.
-    #[arg(long, hide = true)]
-    auto_tls: bool,
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    auto_tls: Option<String>,
     /// Not offered.
     #[arg(long, hide = true)]
     client_crl_file: Option<String>,
+    /// Not offered.
+    #[arg(long, hide = true)]
+    experimental_leasing_prefix: Option<String>,
+    /// Not offered.
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    experimental_serializable_ordering: Option<String>,
+    /// Not offered.
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    enable_pprof: Option<String>,
+}
+
+/// etcd's flags that change nothing here.
+#[derive(Debug, clap::Args)]
+struct Etcds {
+    /// Records without TLS are taken.
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    insecure_discovery: Option<String>,
+    /// Members say how much they take.
+    #[arg(long, hide = true)]
+    max_send_bytes: Option<u64>,
+    /// Members say how much they take.
+    #[arg(long, hide = true)]
+    max_recv_bytes: Option<u64>,
+    /// Clients may ping as often as the bounds of the port allow.
+    #[arg(long, hide = true)]
+    grpc_keepalive_min_time: Option<String>,
+    /// Nothing is signed here.
+    #[arg(long, hide = true)]
+    self_signed_cert_validity: Option<u64>,
+    /// Its log is for operators.
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    debug: Option<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -97,6 +145,8 @@ enum Fault {
     Proxy(#[from] ProxyError),
     #[error("{0}")]
     Tls(#[from] TlsError),
+    #[error("{0}")]
+    Srv(#[from] srv::SrvError),
     #[error("--{0} is not offered: {1}")]
     NotOffered(&'static str, &'static str),
 }
@@ -114,34 +164,40 @@ pub(crate) fn run(words: &[String]) -> ExitCode {
 impl Start {
     async fn run(self) -> Result<Option<Stop>, Fault> {
         self.refuse_what_is_not_offered()?;
-        let config = self.config()?;
+        let (domain, name) = (self.discovery_srv.as_deref(), &self.discovery_srv_name);
+        let endpoints = super::endpoints(domain, name, &self.endpoints).await?;
+        let config = self.config(&endpoints)?;
         let tls = self.tls_of_clients().map(ServerTls::new).transpose()?;
         let mut signals = Signals::catch().map_err(Fault::Signals)?;
         let (socket, at) = super::listen(&self.listen_addr).await?;
         let listener = Listener { socket, tls };
-        info!(address = %at, endpoints = ?self.endpoints, "listening for gRPC proxy client requests");
+        info!(address = %at, ?endpoints, "listening for gRPC proxy client requests");
         tokio::spawn(pages::keep_few());
         let (stop, stopped) = oneshot::channel::<()>();
         let stopped = async {
             let _ = stopped.await;
         };
         let serving = async {
-            let served = keelson_proxy::serve(config, vec![listener], || {}, stopped).await;
+            let served =
+                keelson_proxy::serve(config, vec![listener], crate::notify::ready, stopped).await;
             served.map_err(Fault::from)
         };
         super::until_stopped(serving, stop, &mut signals).await
     }
 
-    fn config(&self) -> Result<ProxyConfig, TlsError> {
+    fn config(&self, endpoints: &[String]) -> Result<ProxyConfig, TlsError> {
         let files = ClientTlsFiles {
             identity: self.cert.clone().zip(self.key.clone()),
             ca: self.cacert.clone(),
         };
         // As etcd's client: where there is something to be secure with, it is.
         let secure = files != ClientTlsFiles::default();
-        let urls = self.endpoints.iter().map(|one| url_of(one, secure));
+        let urls = endpoints.iter().map(|one| url_of(one, secure));
         let mut config = ProxyConfig::new(MembersFrom::Clients(urls.collect()));
         config.client_tls = ClientTls::new(files)?;
+        config.limits.concurrent_streams_max = self.max_concurrent_streams;
+        config.limits.keepalive_interval = Some(self.grpc_keepalive_interval);
+        config.limits.keepalive_timeout = self.grpc_keepalive_timeout;
         Ok(config)
     }
 
@@ -156,7 +212,8 @@ impl Start {
     fn refuse_what_is_not_offered(&self) -> Result<(), Fault> {
         let keys = "requests are passed on as they are";
         let resolver = "give clients the proxies' addresses";
-        let yes = || Some(String::new());
+        let yes = |given: &Option<String>| given.clone().filter(|text| text != "false");
+        let order = "reads are passed on as they are asked";
         for (given, flag, why) in [
             (&self.namespace, "namespace", keys),
             (&self.resolver_prefix, "resolver-prefix", resolver),
@@ -168,17 +225,12 @@ impl Start {
                 "/metrics is on the listening port",
             ),
             (
-                &self.discovery_srv,
-                "discovery-srv",
-                "name the members in --endpoints",
-            ),
-            (
-                &self.insecure_skip_tls_verify.then(yes).flatten(),
+                &yes(&self.insecure_skip_tls_verify),
                 "insecure-skip-tls-verify",
                 "name the members' authority in --cacert",
             ),
             (
-                &self.auto_tls.then(yes).flatten(),
+                &yes(&self.auto_tls),
                 "auto-tls",
                 "give a certificate in --cert-file and --key-file",
             ),
@@ -186,6 +238,21 @@ impl Start {
                 &self.client_crl_file,
                 "client-crl-file",
                 "lists of revoked certificates are not read",
+            ),
+            (
+                &self.experimental_leasing_prefix,
+                "experimental-leasing-prefix",
+                keys,
+            ),
+            (
+                &yes(&self.experimental_serializable_ordering),
+                "experimental-serializable-ordering",
+                order,
+            ),
+            (
+                &yes(&self.enable_pprof),
+                "enable-pprof",
+                "this is no Go program",
             ),
         ] {
             if given.is_some() {
@@ -217,6 +284,34 @@ mod tests {
             assert_eq!(url_of("https://a:1", secure), "https://a:1");
             assert_eq!(url_of("http://a:1", secure), "http://a:1");
         }
+    }
+
+    /// All of etcd 3.4's and 3.5's are known; some are refused later, with a reason.
+    #[test]
+    fn etcds_flags_are_taken() {
+        let line = "grpc-proxy start --listen-addr :1 --discovery-srv d --discovery-srv-name n \
+            --insecure-discovery --metrics-addr a --endpoints a,b --advertise-client-url u \
+            --resolver-prefix p --resolver-ttl 1 --namespace n --enable-pprof=true --data-dir d \
+            --max-send-bytes 1 --max-recv-bytes 1 --grpc-keepalive-min-time 5s \
+            --grpc-keepalive-interval 2h --grpc-keepalive-timeout 20s --cert c --key k --cacert c \
+            --insecure-skip-tls-verify=false --cert-file c --key-file k --trusted-ca-file t --auto-tls \
+            --client-crl-file f --self-signed-cert-validity 1 --experimental-serializable-ordering \
+            --experimental-leasing-prefix p --debug --max-concurrent-streams 7";
+        let What::Start(start) = Arguments::try_parse_from(line.split_whitespace())
+            .expect("etcd takes them")
+            .what;
+        assert!(start.refuse_what_is_not_offered().is_err());
+        let config = start.config(&[]);
+        assert!(config.is_err(), "there is no such certificate");
+        let line = "grpc-proxy start --enable-pprof=false --max-concurrent-streams 7";
+        let What::Start(start) = Arguments::try_parse_from(line.split_whitespace())
+            .expect("etcd takes them")
+            .what;
+        start
+            .refuse_what_is_not_offered()
+            .expect("nothing of it is asked");
+        let limits = start.config(&[]).expect("no files").limits;
+        assert_eq!(limits.concurrent_streams_max, 7);
     }
 
     #[test]

@@ -12,7 +12,9 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use keelson_discovery::srv;
+use keelson_store::listen;
+use tokio::net::{TcpListener, lookup_host};
 use tokio::runtime::Builder;
 use tracing::info;
 
@@ -84,9 +86,33 @@ async fn listen(address: &str) -> io::Result<(TcpListener, SocketAddr)> {
         let text = format!("cannot listen on {address}: {error}; choose another address");
         io::Error::new(error.kind(), text)
     };
-    let listener = TcpListener::bind(address).await.map_err(explain)?;
+    let mut found: Vec<_> = lookup_host(address).await.map_err(explain)?.collect();
+    // IPv4 first, as Go does: clients dial 127.0.0.1.
+    found.sort_by_key(SocketAddr::is_ipv6);
+    let nowhere = Err(io::Error::other("the name has no address"));
+    let listener = found
+        .into_iter()
+        .fold(nowhere, |before, at| before.or_else(|_| listen::listen(at)));
+    let listener = listener.map_err(explain)?;
     let at = listener.local_addr()?;
     Ok((listener, at))
+}
+
+/// The members' client addresses: those that DNS knows, where a domain is given, or the listed ones.
+async fn endpoints(
+    domain: Option<&str>,
+    name: &str,
+    listed: &[String],
+) -> Result<Vec<String>, srv::SrvError> {
+    let Some(domain) = domain.filter(|domain| !domain.is_empty()) else {
+        return Ok(listed.to_vec());
+    };
+    let dns = srv::Dns::new().map_err(srv::SrvError::Unresolved)?;
+    let service = srv::Service {
+        domain: domain.to_owned(),
+        name: name.to_owned(),
+    };
+    srv::clients(&dns, &service).await
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use keelson_store::Store;
 use keelson_store::config::{InitialClusterState, Url};
 use tracing::{info, warn};
 
-use super::StartError;
+use super::{StartError, founder};
 use crate::flags::{Values, parse_cluster};
 use crate::options::{self, MemberOptions, ProxyOptions};
 
@@ -26,10 +26,15 @@ pub(super) async fn decide(values: &Values) -> Result<Role, StartError> {
     if role == keelson_proxy::Role::Proxy {
         info!(
             "data-dir" = %data_dir.display(),
-            "this host is a proxy, as its data directory says; flags and discovery are not asked"
+            "this host is a proxy, as its data directory says, whatever flags and discovery say"
         );
-        // What the proxy itself has kept goes before this.
-        return proxy(values, peers_of(values.text("initial-cluster"))?);
+        let peer_urls = match keelson_proxy::knows_its_cluster(&data_dir)? {
+            // What the proxy itself has kept goes before this.
+            true => peers_of(values.text("initial-cluster"))?,
+            // It ended before any member had told it who they are.
+            false => peers(values, &Way::chosen(values)?).await?,
+        };
+        return proxy(values, peer_urls);
     }
     let way = Way::chosen(values)?;
     // A member goes on as one: --proxy is for new hosts, as in etcd.
@@ -49,13 +54,16 @@ pub(super) async fn decide(values: &Values) -> Result<Role, StartError> {
     let wanted = wanted_size()?;
     match way {
         Way::Discovery(url) => {
-            let me = registration(&member, &url);
-            let found = keelson_discovery::join(&url, &me, &discovery_options(values)).await?;
-            place(values, member, &url, found, wanted)
+            let founder = Founder::new(&member, &url)?;
+            let (me, note) = (&founder.me, Some(founder.note()));
+            let options = discovery_options(values);
+            let found = keelson_discovery::join(&url, me, &options, note).await?;
+            place(values, founder.judged(member, &found), &url, found, wanted)
         }
         Way::DiscoveryV3(options) => {
-            let me = registration(&member, &options.token);
-            let found = v3::join(&me, &options).await?;
+            let founder = Founder::new(&member, &options.token)?;
+            let found = v3::join(&founder.me, &options, Some(founder.note())).await?;
+            let member = founder.judged(member, &found);
             place(values, member, &options.token, found, wanted)
         }
         Way::Dns(service) => look_up(member, &service).await,
@@ -198,12 +206,41 @@ fn discovery_options(values: &Values) -> Options {
     }
 }
 
-fn registration(member: &MemberOptions, token: &str) -> Registration {
-    Registration::new(&member.config.name, &peer_urls(member), token)
+/// A host without a log that is about to register.
+struct Founder {
+    me: Registration,
+    note: founder::Note,
+    /// It has been about to before.
+    noted: bool,
 }
 
-/// Founds the cluster together with the others, or comes too late for that. Whether a founder is
-/// one that has lost its data, the others are asked when the store is opened.
+impl Founder {
+    fn new(member: &MemberOptions, token: &str) -> Result<Founder, StartError> {
+        let me = Registration::new(&member.config.name, &peer_urls(member), token);
+        let note = founder::Note::of(&member.config.data_dir, token, &me);
+        Ok(Founder {
+            noted: note.is_there()?,
+            me,
+            note,
+        })
+    }
+
+    /// What it does before it registers.
+    fn note(&self) -> keelson_discovery::Note {
+        let note = self.note.clone();
+        Box::new(move || note.make())
+    }
+
+    /// Who had registered before and knows nothing of it has lost its data: the others are asked when the
+    /// store is opened.
+    fn judged(&self, mut member: MemberOptions, found: &Outcome) -> MemberOptions {
+        let resumed = matches!(found, Outcome::Member { resumed: true, .. });
+        member.config.must_be_vouched_for = resumed && !self.noted;
+        member
+    }
+}
+
+/// Founds the cluster together with the others, or comes too late for that.
 fn place(
     values: &Values,
     mut member: MemberOptions,
@@ -215,6 +252,9 @@ fn place(
     let disagreement = wanted.and_then(|wanted| keelson_discovery::token_disagrees(*size, wanted));
     if let Some(warning) = disagreement {
         warn!("{warning}");
+    }
+    if matches!(outcome, Outcome::Full { .. }) {
+        founder::forget(&member.config.data_dir)?;
     }
     match outcome {
         Outcome::Member {

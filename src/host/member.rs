@@ -6,7 +6,7 @@ use keelson_store::{Config, Store, version};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use super::{StartError, listen_for_clients, shut_down};
+use super::{StartError, founder, listen_for_clients, shut_down};
 use crate::announce;
 use crate::options::MemberOptions;
 use crate::signals::{Signals, Stop};
@@ -27,6 +27,7 @@ pub(super) async fn live(
         store = Store::open(config.clone()) => store?,
         stop = signals.next() => return Ok(Some(stop)),
     };
+    founder::forget(&config.data_dir)?;
     let (stopping, stop_seen) = watch::channel(false);
     let serving = serve(&store, &config, &client_urls, listeners, stop_seen);
     tokio::pin!(serving);

@@ -1,6 +1,7 @@
 //! A host from start to end: find out what it is to be, be that, stop when told.
 
 mod bring_up;
+mod founder;
 mod member;
 mod proxy;
 
@@ -53,6 +54,11 @@ enum StartError {
     Choose(#[from] keelson_discovery::ChooseError),
     #[error("DEIS_NUM_INSTANCES: {0}")]
     DeisNumInstances(keelson_discovery::SizeError),
+    #[error("cannot use {}: {error}; the data directory must be readable and writable", path.display())]
+    Note {
+        path: std::path::PathBuf,
+        error: std::io::Error,
+    },
     #[error("the list of members cannot be read: {0}")]
     Found(String),
     #[error("{0}")]

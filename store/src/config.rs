@@ -53,6 +53,10 @@ pub struct Config {
     pub initial_cluster: Vec<(String, Url)>,
     /// Found or join. Means nothing once there is a log.
     pub initial_cluster_state: InitialClusterState,
+    /// This host has registered as a founder before and has nothing of that: it has crashed in
+    /// between, or has lost its data. It founds only if enough of the others say that it has never
+    /// run. Means nothing once there is a log.
+    pub must_be_vouched_for: bool,
     /// Hashed into every id, so that two clusters with equal URLs never take each other for one.
     pub initial_cluster_token: String,
     /// Refuse membership changes that would cost the quorum.
@@ -121,6 +125,7 @@ impl Config {
             advertise_client_urls: Vec::new(),
             initial_cluster: vec![(name.to_owned(), peer)],
             initial_cluster_state: InitialClusterState::New,
+            must_be_vouched_for: false,
             initial_cluster_token: "etcd-cluster".to_owned(),
             strict_reconfig_check: true,
             force_new_cluster: false,

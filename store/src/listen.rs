@@ -143,8 +143,9 @@ async fn address(url: &Url) -> io::Result<SocketAddr> {
         .ok_or_else(|| io::Error::other("the host name has no address"))
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    // Go listens on both families when told 0.0.0.0, and clients have come to rely on `[::1]`.
+/// Listens on an address; on both families when it is 0.0.0.0, as Go does, since clients have come to rely
+/// on `[::1]`.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     if address.ip() == IpAddr::from([0, 0, 0, 0]) {
         let both = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), address.port());
         match listen_on(both) {

@@ -58,6 +58,25 @@ pub enum OpenError {
         /// Where its data should be.
         dir: PathBuf,
     },
+    /// It may have run already, and those who would know do not say.
+    #[error(
+        "member {id} has been registered before, nothing is left of that in {dir}, and only {heard} \
+         of the {needed} other founders who must say that it has never run answer. A member that has lost \
+         its data must not vote again under its old name: start the others first. If it has run, call \
+         `etcdctl member remove {id}` and `etcdctl member add` for this host, then start it with \
+         --initial-cluster-state=existing and without --discovery; if the cluster has never run, make a \
+         new token"
+    )]
+    NotVouchedFor {
+        /// Its id, in hexadecimal.
+        id: String,
+        /// Where its data should be.
+        dir: PathBuf,
+        /// How many have answered.
+        heard: usize,
+        /// How many must.
+        needed: usize,
+    },
     /// Something that should not happen.
     #[error("{0}")]
     Internal(String),

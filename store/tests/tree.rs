@@ -120,7 +120,7 @@ async fn a_node_goes_when_its_time_is_over() -> anyhow::Result<()> {
 async fn after_a_time_without_a_leader_there_is_a_grace() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let config = Config {
-        v2_ttl_grace_ms: 1500,
+        v2_ttl_grace_ms: 5000,
         ..Config::single("alone", dir.path())
     };
     let store = open(&config).await?;

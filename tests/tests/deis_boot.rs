@@ -4,7 +4,7 @@
 //! `KEELSON_SOAK=1` runs many rounds.
 
 use anyhow::{Result, ensure};
-use keelson_tests::deis::boot;
+use keelson_tests::deis::boot::{self, Hosts};
 use keelson_tests::environment;
 use keelson_tests::proc::binary;
 
@@ -14,10 +14,20 @@ const SOAK: usize = 40;
 
 #[tokio::test]
 async fn deis_boots_and_stays_up_while_members_die() -> Result<()> {
+    stays_up(Hosts::Members).await
+}
+
+/// On hosts that are no members nothing fails at all, since their proxies are never down.
+#[tokio::test]
+async fn behind_proxies_deis_does_not_see_members_die() -> Result<()> {
+    stays_up(Hosts::Proxies).await
+}
+
+async fn stays_up(hosts: Hosts) -> Result<()> {
     let soak = environment::setting("KEELSON_SOAK").is_some();
     let rounds = if soak { SOAK } else { ROUNDS };
     let ours = binary::ours()?;
-    let (summary, violations) = boot::run(&ours, rounds, 3).await?;
+    let (summary, violations) = boot::run(&ours, hosts, rounds, 3).await?;
     println!("{summary:?}");
     ensure!(0 < summary.answered && 0 < summary.events, "{summary:?}");
     // A real etcd answers reads before it has its data back, so only ours is held to it.

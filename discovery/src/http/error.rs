@@ -12,13 +12,21 @@ pub enum HttpError {
     #[error("{0} needs TLS, which is not spoken here yet; use an http:// URL")]
     Tls(String),
     /// Neither `http` nor `https`, or no host.
-    #[error("{0} is not an http:// URL with a host")]
+    #[error("{0} is not an http:// or https:// URL with a host; correct it")]
     NotHttp(String),
-    /// An https URL by way of `--discovery-proxy`.
+    /// `--discovery-proxy` does not let an https URL through.
     #[error(
-        "{0} is https, which is not spoken through --discovery-proxy; leave the proxy out, or use an http:// URL"
+        "the proxy {proxy} does not connect to {to}: {answer:?}; check --discovery-proxy, and whether that \
+         proxy allows CONNECT to this host"
     )]
-    TlsByProxy(String),
+    NoTunnel {
+        /// Its host and port.
+        proxy: String,
+        /// Where it should lead.
+        to: String,
+        /// The first line of its answer.
+        answer: String,
+    },
     /// The server is not whom it should be.
     #[error(
         "no TLS with {address}: {reason}; its certificate must be for that host, not expired, and \
@@ -66,7 +74,10 @@ pub enum HttpError {
     #[error("more than {REDIRECTS_MAX} redirects, the last to {0}; check the URL for a loop")]
     TooManyRedirects(String),
     /// A redirect to nowhere.
-    #[error("{address} redirects to {location:?}, which is not a URL")]
+    #[error(
+        "{address} redirects to {location:?}, which is not a URL; check that the discovery URL is the \
+         service's own"
+    )]
     BadRedirect {
         /// Host and port.
         address: String,

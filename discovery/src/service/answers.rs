@@ -48,6 +48,19 @@ pub(super) fn error(status: StatusCode, message: &str) -> Response<Body> {
     answer
 }
 
+/// In the form of etcd's v2 keys, which clients of a token read; the code is etcd's for what an
+/// administrator does not allow.
+pub(super) fn keys_error(status: StatusCode, message: &str, cause: &str) -> Response<Body> {
+    let error = serde_json::json!({
+        "errorCode": 110, "message": message, "cause": cause, "index": 0,
+    });
+    let mut answer = Response::new(body(format!("{error}\n")));
+    *answer.status_mut() = status;
+    let kind = HeaderValue::from_static("application/json");
+    answer.headers_mut().insert(CONTENT_TYPE, kind);
+    answer
+}
+
 /// 429.
 pub(super) fn too_many(wait: Duration) -> Response<Body> {
     let seconds = wait.as_secs().max(1);

@@ -200,7 +200,7 @@ impl<R: Registry> Handler<R> {
             Ok(Found::Entries(count)) if self.options.entries_max <= count => {
                 self.metrics.refused(Limit::Entries);
                 let message = "the token has too many entries; make a new one";
-                return answers::error(StatusCode::FORBIDDEN, message);
+                return answers::keys_error(StatusCode::FORBIDDEN, message, token);
             }
             Ok(Found::Entries(_)) => {}
             Ok(Found::Refused(answer)) => return passed_on(answer),

@@ -23,21 +23,23 @@ use keelson_port::ClientTlsFiles;
 use session::Session;
 
 use crate::backoff::Patience;
-use crate::join::{self, Join, Outcome};
+use crate::join::{self, Join, Note, Outcome};
 use crate::{DiscoveryError, Registration};
 
 /// Registers at a discovery URL and waits until the cluster is complete.
 ///
 /// May be called again after a crash at any point: an entry that says what ours would say is ours.
+/// `note` is called before an entry is made where there was none.
 pub async fn join(
     url: &str,
     me: &Registration,
     options: &Options,
+    note: Option<Note>,
 ) -> Result<Outcome, DiscoveryError> {
     join::check(me)?;
     let board = Session::new(url, options)?;
     let me = me.clone();
-    Join { board, me }.run().await
+    Join { board, me, note }.run().await
 }
 
 /// The founders of the cluster at a discovery URL, for a proxy: waits until they are complete, and

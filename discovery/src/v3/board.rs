@@ -9,8 +9,10 @@ use keelson_proto::etcdserverpb::{
     WatchCreateRequest, WatchRequest, request_op,
 };
 use keelson_proto::mvccpb::KeyValue;
+use std::time::Duration;
+
 use tokio::time::timeout;
-use tonic::Status;
+use tonic::{Code, Status};
 use tracing::info;
 
 use super::session::Session;
@@ -19,6 +21,9 @@ use crate::error::Remedies;
 use crate::join::{Board, Registered, Waited};
 use crate::registration::Registration;
 use crate::roster::{Entry, Roster};
+
+/// Between two looks at what cannot be watched.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Entries that are read; a size has two digits.
 const ENTRIES_MAX: i64 = 1000;
@@ -110,6 +115,11 @@ impl Board for Session {
             Err(_) => Ok(Waited::Quiet),
             // Whatever happened, one look tells it best.
             Ok(Ok(())) => Ok(Waited::Lost),
+            // An etcd without watches is looked at again and again.
+            Ok(Err(status)) if status.code() == Code::Unimplemented => {
+                tokio::time::sleep(LOOK_AGAIN).await;
+                Ok(Waited::Lost)
+            }
             Ok(Err(status)) => {
                 self.failed(&status).await?;
                 Ok(Waited::Lost)

@@ -16,7 +16,7 @@ use std::time::Duration;
 use session::Session;
 
 use crate::backoff::Patience;
-use crate::join::{self, Join, Outcome};
+use crate::join::{self, Join, Note, Outcome};
 use crate::{DiscoveryError, Registration};
 
 /// `--discovery-token` and what goes with it.
@@ -59,12 +59,16 @@ impl Default for Options {
 }
 
 /// Registers under a token and waits until the cluster is complete; may be called again after a
-/// crash at any point.
-pub async fn join(me: &Registration, options: &Options) -> Result<Outcome, DiscoveryError> {
+/// crash at any point. `note` is called before an entry is made where there was none.
+pub async fn join(
+    me: &Registration,
+    options: &Options,
+    note: Option<Note>,
+) -> Result<Outcome, DiscoveryError> {
     join::check(me)?;
     let board = Session::new(options)?;
     let me = me.clone();
-    Join { board, me }.run().await
+    Join { board, me, note }.run().await
 }
 
 /// The founders of a token's cluster: waits until they are complete, and registers nothing.

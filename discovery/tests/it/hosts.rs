@@ -39,7 +39,7 @@ pub(crate) async fn boot(
         booting.spawn(async move {
             tokio::time::sleep(delay).await;
             let me = host(number, &url);
-            join(&url, &me, &options())
+            join(&url, &me, &options(), None)
                 .await
                 .map(|outcome| (number, outcome))
         });
@@ -84,7 +84,7 @@ pub(crate) fn check(outcomes: &[(usize, Outcome)], size: usize) -> Result<BTreeS
 
 /// The error of a host that cannot join.
 pub(crate) async fn refusal(url: &str, me: &Registration, options: &Options) -> DiscoveryError {
-    let joining = tokio::time::timeout(SOON, join(url, me, options));
+    let joining = tokio::time::timeout(SOON, join(url, me, options, None));
     joining
         .await
         .expect("an answer in time")

@@ -1,15 +1,29 @@
 //! Hosts at once, in any order, with crashes in between.
 
+use std::io;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use keelson_discovery::{Outcome, Registration, cluster_of, join, member_id};
+use keelson_discovery::{DiscoveryError, Note, Outcome, Registration, cluster_of, join, member_id};
 
 use crate::client;
 use crate::etcd::{Etcd, Process, SOON, free_port, program, registered};
 use crate::faults::{Fate, Faults};
 use crate::hosts::{boot, check, host, options};
+
+/// Returns once so many entries are there.
+async fn until_registered(url: &str, count: usize) -> Result<()> {
+    let looking = async {
+        while registered(url).await.map_or(0, |ids| ids.len()) < count {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let looked = tokio::time::timeout(SOON, looking).await;
+    looked.with_context(|| format!("not {count} entries"))
+}
 
 #[tokio::test]
 async fn of_all_hosts_at_once_exactly_n_are_members() -> Result<()> {
@@ -56,18 +70,37 @@ async fn a_host_that_crashed_after_registering_takes_its_place() -> Result<()> {
     };
     let url = etcd.token("3").await?;
     let me = host(1, &url);
+    // What cannot be noted is not registered.
+    let fails: Note = Box::new(|| Err(io::ErrorKind::StorageFull.into()));
+    let refused = join(&url, &me, &options(), Some(fails)).await;
+    ensure!(
+        matches!(refused, Err(DiscoveryError::Note(_))),
+        "{refused:?}"
+    );
+    ensure!(registered(&url).await?.is_empty());
+    let notes = Arc::new(AtomicUsize::new(0));
     for _ in 0..2 {
-        let crashed = tokio::time::timeout(Duration::from_millis(500), async {
-            join(&url, &me, &options()).await
+        let counted = Arc::clone(&notes);
+        let note: Note = Box::new(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Ok(())
         });
-        ensure!(crashed.await.is_err(), "it cannot be complete");
+        let joining = tokio::spawn({
+            let (url, me) = (url.clone(), me.clone());
+            async move { join(&url, &me, &options(), Some(note)).await }
+        });
+        until_registered(&url, 1).await?;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        ensure!(!joining.is_finished(), "it cannot be complete");
+        joining.abort();
         ensure!(registered(&url).await? == [me.hex_id()]);
+        ensure!(notes.load(Ordering::Relaxed) == 1, "noted once, at first");
     }
     let outcomes = boot(&url, (1..=5).map(|number| (number, Duration::ZERO))).await?;
     let members = check(&outcomes, 3)?;
     ensure!(members.contains(&1), "{members:?}");
     // Its data is gone, or it crashed later: told that it has been there before.
-    let again = join(&url, &me, &options()).await?;
+    let again = join(&url, &me, &options(), None).await?;
     ensure!(
         matches!(again, Outcome::Member { resumed: true, .. }),
         "{again:?}"
@@ -95,7 +128,7 @@ async fn a_lost_answer_to_the_put_is_no_loss() -> Result<()> {
         let faults = Faults::before(etcd.port(), losing).await?;
         let direct = etcd.token("1").await?;
         let url = faults.through(&direct, etcd.port());
-        let outcome = join(&url, &host(1, &url), &options()).await?;
+        let outcome = join(&url, &host(1, &url), &options(), None).await?;
         ensure!(
             matches!(outcome, Outcome::Member { resumed: false, .. }),
             "{outcome:?}"
@@ -115,21 +148,18 @@ async fn a_service_that_dies_and_returns_is_waited_for() -> Result<()> {
         let url = url.clone();
         async move { boot(&url, [(1, Duration::ZERO), (2, Duration::ZERO)]).await }
     });
-    for _ in 0..100 {
-        if registered(&url).await?.len() == 2 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until_registered(&url, 2).await?;
     etcd.down();
-    let late = tokio::spawn({
+    let third = tokio::spawn({
         let url = url.clone();
-        async move { boot(&url, [(3, Duration::ZERO), (4, Duration::from_secs(4))]).await }
+        async move { boot(&url, [(3, Duration::ZERO)]).await }
     });
     tokio::time::sleep(Duration::from_millis(700)).await;
     etcd.up().await?;
-    let mut outcomes = first.await??;
-    outcomes.extend(late.await??);
+    until_registered(&url, 3).await?;
+    let mut outcomes = boot(&url, [(4, Duration::ZERO)]).await?;
+    outcomes.extend(first.await??);
+    outcomes.extend(third.await??);
     ensure!(check(&outcomes, 3)? == [1, 2, 3].into());
     Ok(())
 }
@@ -194,7 +224,7 @@ async fn a_real_etcd_registers_as_we_do() -> Result<()> {
     let _process = Process::start(&mut command)?;
     // The two wait for each other.
     let me = host(1, &url);
-    let outcome = tokio::time::timeout(SOON, join(&url, &me, &options())).await??;
+    let outcome = tokio::time::timeout(SOON, join(&url, &me, &options(), None)).await??;
     let Outcome::Member {
         initial_cluster, ..
     } = outcome

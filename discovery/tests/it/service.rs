@@ -103,7 +103,7 @@ async fn three_real_etcds_come_up_through_our_service() -> Result<()> {
         }
     }
     // One of ours comes late, and knows where to go.
-    let late = join(&url, &host(9, &url), &options()).await?;
+    let late = join(&url, &host(9, &url), &options(), None).await?;
     ensure!(matches!(late, Outcome::Full { .. }), "{late:?}");
     Ok(())
 }
@@ -260,7 +260,7 @@ async fn a_registry_that_is_away_is_said_to_be() -> Result<()> {
     ensure!(ask("GET", &token, "").await?.status == 500);
     let joining = tokio::spawn({
         let token = token.clone();
-        async move { join(&token, &host(1, &token), &options()).await }
+        async move { join(&token, &host(1, &token), &options(), None).await }
     });
     tokio::time::sleep(Duration::from_millis(300)).await;
     etcd.up().await?;

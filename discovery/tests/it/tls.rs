@@ -11,7 +11,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
 use tempfile::TempDir;
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
@@ -88,6 +88,63 @@ async fn accept(listener: TcpListener, tls: TlsAcceptor, behind: SocketAddr) {
     }
 }
 
+/// An HTTP proxy that connects whoever is `u` with the password `p:` to wherever it is told.
+async fn proxy() -> Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    tokio::spawn(async move {
+        while let Ok((near, _)) = listener.accept().await {
+            tokio::spawn(tunnel(near));
+        }
+    });
+    Ok(address)
+}
+
+async fn tunnel(mut near: TcpStream) -> Result<()> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(near.read_u8().await?);
+    }
+    let head = String::from_utf8(head)?;
+    let to = head
+        .strip_prefix("CONNECT ")
+        .and_then(|rest| rest.split(' ').next());
+    let allowed = head.contains("\r\nProxy-Authorization: Basic dTpwOg==\r\n");
+    let (Some(to), true) = (to, allowed) else {
+        near.write_all(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
+            .await?;
+        return Ok(());
+    };
+    let mut far = TcpStream::connect(to).await?;
+    near.write_all(b"HTTP/1.1 200 Connection established\r\nVia: x\r\n\r\n")
+        .await?;
+    copy_bidirectional(&mut near, &mut far).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn https_goes_through_an_http_proxy() -> Result<()> {
+    let Some(etcd) = Etcd::start().await? else {
+        return Ok(());
+    };
+    let plain = etcd.token("1").await?;
+    let front = Front::start(address_of(&plain)?).await?;
+    let url = front.url("localhost", &plain)?;
+    let me = host(1, &url);
+    let proxy = proxy().await?;
+    let mut through = front.trusted();
+    through.proxy = Some(format!("http://u:wrong@{proxy}"));
+    let refused = refusal(&url, &me, &through).await.to_string();
+    ensure!(
+        refused.contains("407 Proxy Authentication Required"),
+        "{refused}"
+    );
+    through.proxy = Some(format!("http://u:p%3A@{proxy}"));
+    let joined = join(&url, &me, &through, None).await?;
+    ensure!(matches!(joined, Outcome::Member { .. }), "{joined:?}");
+    Ok(())
+}
+
 fn address_of(url: &str) -> Result<SocketAddr> {
     let authority = url.split('/').nth(2).context("an authority")?;
     Ok(authority.parse()?)
@@ -109,7 +166,7 @@ async fn a_host_joins_over_tls_and_only_where_the_certificate_is_right() -> Resu
     let wrong_name = refusal(&other, &me, &front.trusted()).await.to_string();
     ensure!(wrong_name.contains("must be for that host"), "{wrong_name}");
 
-    let joined = join(&url, &me, &front.trusted()).await?;
+    let joined = join(&url, &me, &front.trusted(), None).await?;
     ensure!(matches!(joined, Outcome::Member { .. }), "{joined:?}");
     Ok(())
 }

@@ -105,7 +105,7 @@ async fn a_deleted_entry_is_registered_again() -> Result<()> {
     let me = host(1, &url);
     let joining = tokio::spawn({
         let (url, me) = (url.clone(), me.clone());
-        async move { join(&url, &me, &options()).await }
+        async move { join(&url, &me, &options(), None).await }
     });
     tokio::time::sleep(Duration::from_millis(400)).await;
     client::ask("DELETE", &format!("{url}/{}", me.hex_id()), "").await?;
@@ -126,7 +126,7 @@ async fn a_wait_outlives_the_history() -> Result<()> {
     brief.wait_max = Duration::from_millis(1_500);
     let joining = tokio::spawn({
         let (url, me) = (url.clone(), host(1, &url));
-        async move { join(&url, &me, &brief).await }
+        async move { join(&url, &me, &brief, None).await }
     });
     tokio::time::sleep(Duration::from_millis(300)).await;
     // The history of the whole store holds 1000 events.
@@ -222,7 +222,7 @@ async fn redirects_are_followed_with_an_end() -> Result<()> {
     let service = Faults::before(1, redirect).await?;
     let direct = etcd.token("1").await?;
     let url = service.through(&direct, etcd.port());
-    let outcome = join(&url, &host(1, &url), &options()).await?;
+    let outcome = join(&url, &host(1, &url), &options(), None).await?;
     ensure!(matches!(outcome, Outcome::Member { .. }), "{outcome:?}");
 
     let circle = "HTTP/1.1 302 Found\r\nLocation: /token/x\r\nContent-Length: 0\r\n\r\n";
@@ -257,7 +257,7 @@ async fn an_http_proxy_on_the_way_is_used() -> Result<()> {
     let url = direct.replace(&format!("127.0.0.1:{port}"), "nowhere.invalid");
     let mut through = options();
     through.proxy = Some(format!("127.0.0.1:{}", proxy.port));
-    let outcome = join(&url, &host(1, &url), &through).await?;
+    let outcome = join(&url, &host(1, &url), &through, None).await?;
     ensure!(matches!(outcome, Outcome::Member { .. }), "{outcome:?}");
     Ok(())
 }
@@ -284,7 +284,7 @@ async fn a_service_that_does_not_wait_makes_nobody_spin() -> Result<()> {
     let url = faults.through(&etcd.token("2").await?, etcd.port());
     let me = host(1, &url);
     let options = options();
-    let joining = tokio::time::timeout(Duration::from_secs(1), join(&url, &me, &options));
+    let joining = tokio::time::timeout(Duration::from_secs(1), join(&url, &me, &options, None));
     ensure!(joining.await.is_err(), "it cannot be complete");
     let asked = asked.load(Ordering::Relaxed);
     ensure!(asked < 60, "{asked} requests in a second");

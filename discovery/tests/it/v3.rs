@@ -71,7 +71,9 @@ async fn boot(
         let options = options.clone();
         booting.spawn(async move {
             let me = host(number, &options.token);
-            join(&me, &options).await.map(|outcome| (number, outcome))
+            join(&me, &options, None)
+                .await
+                .map(|outcome| (number, outcome))
         });
     }
     let mut outcomes = Vec::new();
@@ -114,9 +116,20 @@ async fn crashes_and_an_etcd_that_dies_and_returns() -> Result<()> {
     put(&etcd, "/_etcd/registry/t/_config/size", "3").await?;
     let options = options(&etcd, "t");
     let me = host(1, "t");
-    let crashed = tokio::time::timeout(Duration::from_millis(800), join(&me, &options));
-    ensure!(crashed.await.is_err(), "it cannot be complete");
-    ensure!(count(&etcd, "/_etcd/registry/t/members/").await? == 1);
+    let joining = tokio::spawn({
+        let (me, options) = (me.clone(), options.clone());
+        async move { join(&me, &options, None).await }
+    });
+    let deadline = tokio::time::Instant::now() + SOON;
+    while count(&etcd, "/_etcd/registry/t/members/").await? != 1 {
+        ensure!(
+            tokio::time::Instant::now() < deadline,
+            "it does not register"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    ensure!(!joining.is_finished(), "it cannot be complete");
+    joining.abort();
     let early = tokio::spawn({
         let options = options.clone();
         async move { boot(&options, [1, 2]).await }
@@ -141,7 +154,7 @@ async fn troubles_have_names() -> Result<()> {
         return Ok(());
     };
     let refused = async |options: &Options, me: &Registration| {
-        let joining = tokio::time::timeout(SOON, join(me, options)).await?;
+        let joining = tokio::time::timeout(SOON, join(me, options, None)).await?;
         anyhow::Ok(joining.err().context("it joined")?.to_string())
     };
     let mut options = options(&etcd, "none");
@@ -166,7 +179,7 @@ async fn troubles_have_names() -> Result<()> {
     ensure!(text.starts_with("discovery: found duplicate id"), "{text}");
 
     options.user = Some("root".to_owned());
-    let error = join(&me, &options).await;
+    let error = join(&me, &options, None).await;
     ensure!(matches!(error, Err(DiscoveryError::Option(_))), "{error:?}");
     Ok(())
 }

@@ -232,9 +232,7 @@ impl Client {
         let other = Other::new(&self.proxy, &self.session, stream, self.address, parts);
         let owner = Owner::Other(Arc::clone(&other));
         self.session.accept(stream, owner, end);
-        if end {
-            other.data(&[], true);
-        }
+        other.data(&[], end);
     }
 
     fn data(&self, stream: u32, end: bool, data: &[u8], flow: u32) -> Result<(), Fault> {

@@ -113,6 +113,8 @@ fn plain_method(method: &str, target: &str, proxy: &Proxy) -> Option<Method> {
         _ => return None,
     };
     let refused = proxy.config.mode == Mode::ReadOnly && method != Method::GET;
+    // For some that is where a path ends; hyper decides, and members get what is left.
+    let refused = refused || target.contains('#');
     let path = target.split('?').next().unwrap_or_default();
     (path.starts_with('/') && !refused && !own::is_own(path)).then_some(method)
 }

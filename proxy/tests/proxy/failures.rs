@@ -98,7 +98,7 @@ async fn while_all_are_away_requests_are_held_and_then_refused() {
     let one = crate::support::Fake::start_at(address, |_| self::answer("200 OK", "back")).await;
     let began = Instant::now();
     assert_eq!(held.await.unwrap(), "back");
-    assert!(began.elapsed() < Duration::from_millis(600));
+    assert!(began.elapsed() < Duration::from_secs(2));
     assert_eq!(one.seen().len(), 1);
     proxy.stop().await;
 }
@@ -121,17 +121,13 @@ async fn reads_leave_a_member_that_stopped() {
     let began = Instant::now();
     assert_eq!(get(proxy.address, "/v2/keys/a").await.status, 200);
     assert!(
-        began.elapsed() < Duration::from_millis(1500),
+        began.elapsed() < Duration::from_secs(3),
         "{:?}",
         began.elapsed()
     );
-    let began = Instant::now();
+    // The next one does not even try.
     assert_eq!(get(proxy.address, "/v2/keys/a").await.status, 200);
-    assert!(
-        began.elapsed() < Duration::from_millis(300),
-        "{:?}",
-        began.elapsed()
-    );
+    assert_eq!(preferred.seen().len(), 1);
     assert_eq!(other.seen().len(), 2);
     proxy.stop().await;
 }
@@ -155,6 +151,26 @@ async fn a_write_waits_for_a_slow_member_and_then_says_so() {
     assert!(Duration::from_secs(3) <= began.elapsed());
     assert_eq!(two.seen().len(), 1);
     proxy.stop().await;
+}
+
+/// Only a lock or a profile may take as long as it likes, and only of a member that is there.
+#[tokio::test]
+async fn no_write_waits_for_ever_for_a_member_that_is_gone() {
+    for path in ["/v2/members", "/v3/kv/put"] {
+        let one = Fake::start(|_| vec![Step::Hang]).await;
+        let proxy = Running::before(&[&one]).await;
+        let mut client = Client::connect(proxy.address).await;
+        client.send("POST", path, "{}").await;
+        while one.seen().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        one.set_silent();
+        let answer = client.answer("POST").await;
+        assert_eq!(answer.status, 500, "{path}");
+        assert!(answer.body.contains("unknown"), "{}", answer.body);
+        assert_eq!(one.seen().len(), 1);
+        proxy.stop().await;
+    }
 }
 
 #[tokio::test]

@@ -51,6 +51,15 @@ async fn without_endpoints_it_does_not_start() {
     assert!(matches!(none, Err(GatewayError::NoEndpoints)));
 }
 
+#[tokio::test]
+async fn before_itself_it_does_not_start() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let own = format!("localhost:{}", listener.local_addr().unwrap().port());
+    let config = GatewayConfig::new(vec!["127.0.0.1:1".to_owned(), own]);
+    let refused = serve_gateway(config, vec![listener], std::future::pending()).await;
+    assert!(matches!(refused, Err(GatewayError::Loop(_))), "{refused:?}");
+}
+
 /// A gateway, one connection through it, and what the endpoint has of it.
 async fn joined() -> (TcpStream, TcpStream, JoinHandle<()>) {
     let endpoint = TcpListener::bind("127.0.0.1:0").await.unwrap();

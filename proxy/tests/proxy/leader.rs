@@ -26,6 +26,10 @@ async fn read(proxy: &Running) -> String {
 async fn a_write_goes_to_the_leader_and_reads_stay() {
     let [one, two, three] = three().await;
     let proxy = Running::before(&[&one, &two, &three]).await;
+    // Before it has looked at all, anybody may be the nearest.
+    for fake in [&one, &two, &three] {
+        fake.was_looked_at().await;
+    }
     let near = read(&proxy).await;
     // None has the path: writes go where reads go.
     assert_eq!(written(&proxy).await, near);
@@ -103,7 +107,7 @@ async fn a_write_does_not_wait_for_the_leader_to_be_known() {
     let proxy = Running::start(config).await;
     let began = Instant::now();
     assert_eq!(written(&proxy).await, "one");
-    assert!(began.elapsed() < Duration::from_millis(500));
+    assert!(began.elapsed() < Duration::from_secs(2));
     proxy.stop().await;
 }
 

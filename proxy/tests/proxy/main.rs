@@ -14,6 +14,9 @@ mod membership;
 mod multiplexed;
 mod newest;
 mod plain;
+#[path = "../../../tests/src/proc/ports.rs"]
+#[expect(unreachable_pub, reason = "it is a library's module in keelson-tests")]
+mod ports;
 mod real;
 mod support;
 mod tls;

@@ -17,14 +17,20 @@ async fn behind(follower_at: &Arc<AtomicU64>) -> (Fake, Fake, Running) {
         answer_at(index, "200 OK", &format!("follower {index}"))
     };
     let follower = Fake::start(script).await;
+    let proxy = preferring_the_follower(&leader, &follower).await;
+    (leader, follower, proxy)
+}
+
+/// Reads go to the follower, writes to the leader, which says so in its answers.
+async fn preferring_the_follower(leader: &Fake, follower: &Fake) -> Running {
     leader.set_leads(true);
     follower.set_leads(false);
     // Which of them is preferred is chance.
     for _ in 0..50 {
-        let proxy = Running::before(&[&leader, &follower]).await;
+        let proxy = Running::before(&[leader, follower]).await;
         proxy.follows(&leader.url()).await;
         if read(&proxy).await != "leader" {
-            return (leader, follower, proxy);
+            return proxy;
         }
         proxy.stop().await;
     }
@@ -76,13 +82,18 @@ async fn a_member_that_has_not_come_as_far_is_not_believed() {
 #[tokio::test]
 async fn who_has_changed_members_or_accounts_sees_the_change() {
     let (leader, follower, proxy) = behind(&Arc::new(AtomicU64::new(10))).await;
-    for path in ["/v2/members", "/v2/auth/users", "/v3/cluster/member/list"] {
+    for path in ["/v2/members", "/v2/auth/users", "/v3/auth/user/add"] {
         let mut client = Client::connect(proxy.address).await;
         assert_eq!(client.ask("POST", path, "{}").await.body, "leader");
         assert_eq!(client.ask("GET", path, "").await.body, "leader", "{path}");
-        // Members list each other without a leader, too.
-        assert_eq!(read(&proxy).await, "follower 10");
     }
+    // Keys are for who may read them, and a member that does not know the change would let others do so.
+    assert_eq!(read(&proxy).await, "leader");
+    let waited = get(proxy.address, "/v2/keys/a?wait=true").await.body;
+    assert_eq!(waited, "leader");
+    tokio::time::sleep(Duration::from_millis(2600)).await;
+    assert_eq!(read(&proxy).await, "follower 10");
+    // Members list each other without a leader, too.
     leader.kill().await;
     let members = get(proxy.address, "/v2/members").await.body;
     assert_eq!(members, "follower 10");
@@ -114,6 +125,25 @@ async fn a_change_that_a_follower_has_answered_is_seen_there() {
     tokio::time::sleep(Duration::from_millis(2500)).await;
     // In the end the leader knows more.
     assert_ne!(get(proxy.address, "/v2/members").await.body, answered);
+    proxy.stop().await;
+}
+
+/// Whoever refuses a change need not know the last one.
+#[tokio::test]
+async fn who_refuses_a_change_is_not_asked_for_it() {
+    let at = Arc::new(AtomicU64::new(10));
+    let (leader, follower, proxy) = behind(&at).await;
+    let address = leader.kill().await;
+    let refuses = |_: &Seen| answer_at(0, "400 Bad Request", "refused");
+    let leader = leads_at(address, refuses).await;
+    proxy.follows(&leader.url()).await;
+    let mut client = Client::connect(proxy.address).await;
+    assert_eq!(
+        client.ask("POST", "/v2/members", "{}").await.body,
+        "refused"
+    );
+    assert_eq!(read(&proxy).await, "follower 10");
+    drop((leader, follower));
     proxy.stop().await;
 }
 
@@ -216,7 +246,7 @@ async fn the_leader_is_asked_however_late_it_is() {
     tokio::time::sleep(Duration::from_millis(2500)).await;
     let late = |_: &Seen| {
         let mut steps = answer_at(10, "200 OK", "leader");
-        steps.insert(0, Step::Sleep(Duration::from_millis(50)));
+        steps.insert(0, Step::Sleep(Duration::from_millis(5)));
         steps
     };
     let leader = leads_at(address, late).await;
@@ -276,9 +306,30 @@ async fn who_has_written_and_then_waits_does_not_hear_of_it() {
     // It knows what it wants.
     let since = get(proxy.address, "/v2/keys/a?wait=true&waitIndex=10").await;
     assert_eq!(since.body, "follower 9");
+    // Better than nothing.
+    let address = leader.kill().await;
+    let leader = leads_at(address, |_| answer_at(0, "503 Service Unavailable", "")).await;
+    proxy.follows(&leader.url()).await;
+    assert_eq!(get(proxy.address, wait).await.body, "follower 9");
     at.store(10, Ordering::Relaxed);
     assert_eq!(get(proxy.address, wait).await.body, "follower 10");
     drop((leader, follower));
+    proxy.stop().await;
+}
+
+/// A member that sends its head with the event has waited since it was behind.
+#[tokio::test]
+async fn an_event_is_news_however_old_its_head_is() {
+    let event = r#"{"action":"set","node":{"key":"/a","modifiedIndex":11}}"#;
+    let leader = Fake::start(|_| answer_at(10, "200 OK", "leader")).await;
+    let follower = Fake::start(move |seen| match seen.line.contains("wait=true") {
+        true => answer_at(9, "200 OK", event),
+        false => answer_at(9, "200 OK", "follower"),
+    })
+    .await;
+    let proxy = preferring_the_follower(&leader, &follower).await;
+    assert_eq!(written(&proxy).await, "leader");
+    assert_eq!(get(proxy.address, "/v2/keys/a?wait=true").await.body, event);
     proxy.stop().await;
 }
 
@@ -296,10 +347,7 @@ async fn who_has_heard_of_an_event_finds_it() {
         false => answer_at(9, "200 OK", "follower"),
     })
     .await;
-    leader.set_leads(true);
-    follower.set_leads(false);
-    let proxy = Running::before(&[&leader, &follower]).await;
-    proxy.follows(&leader.url()).await;
+    let proxy = preferring_the_follower(&leader, &follower).await;
     let heard = get(proxy.address, "/v2/keys/a?wait=true").await;
     assert_eq!(heard.body, event);
     assert_eq!(read(&proxy).await, "leader");

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use keelson_proxy::{MembersFrom, ProxyConfig};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
-use tokio::net::TcpListener;
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time;
 
+use crate::ports;
 use crate::support::{Client, Running, get, put};
 
 /// More than etcd takes to start on a busy machine.
@@ -55,9 +55,9 @@ struct Etcd {
     child: Option<Child>,
 }
 
-async fn free() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    listener.local_addr().unwrap()
+fn free() -> SocketAddr {
+    let port = ports::free(1).unwrap()[0];
+    SocketAddr::from(([127, 0, 0, 1], port))
 }
 
 impl Etcd {
@@ -75,8 +75,8 @@ impl Etcd {
             members.push(Etcd {
                 dir: tempfile::tempdir().unwrap(),
                 name: format!("m{number}"),
-                client: free().await,
-                peer: free().await,
+                client: free(),
+                peer: free(),
                 cluster: String::new(),
                 child: None,
             });

@@ -7,6 +7,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -15,7 +16,7 @@ use tokio::time;
 use tracing::{debug, warn};
 
 use crate::connection::{self, Port};
-use crate::drain::{Drain, DrainTrigger};
+use crate::drain::Drain;
 use crate::limits::Limits;
 use crate::serve::Serve;
 use crate::tls::ServerTls;
@@ -52,54 +53,68 @@ pub async fn serve<S: Serve>(
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let (trigger, drain) = Drain::channel();
+    let (closing, closes) = Drain::channel();
     let slots = Arc::new(Semaphore::new(limits.connections_max));
     let port = Arc::new(Port::new(service, limits));
+    let timeout = port.limits.drain_timeout;
     let mut loops = JoinSet::new();
     for listener in listeners {
-        loops.spawn(accept_loop(
-            listener.into(),
-            Arc::clone(&port),
-            Arc::clone(&slots),
-            drain.clone(),
-        ));
+        let (port, slots) = (Arc::clone(&port), Arc::clone(&slots));
+        let ends = [closes.clone(), drain.clone()];
+        loops.spawn(accept_loop(listener.into(), port, slots, ends));
     }
     tokio::select! {
         () = shutdown => {}
         Some(ended) = loops.join_next() => return Err(io::Error::other(panicked(ended))),
     }
-    finish(loops, &trigger).await;
+    closing.begin();
+    let connections = closed(loops).await;
+    // Only now: who is sent away comes again, and must not find a port that is about to close.
+    trigger.begin();
+    let mut draining = JoinSet::new();
+    for connections in connections {
+        draining.spawn(drain_connections(connections, timeout));
+    }
+    while draining.join_next().await.is_some() {}
     Ok(())
 }
 
 /// Accept loops end at shutdown only; anything else is a bug in them.
-fn panicked(ended: Result<(), tokio::task::JoinError>) -> String {
+fn panicked(ended: Result<Connections, tokio::task::JoinError>) -> String {
     match ended {
-        Ok(()) => "an accept loop ended".to_owned(),
+        Ok(_) => "an accept loop ended".to_owned(),
         Err(error) => format!("an accept loop ended: {error}"),
     }
 }
 
-async fn finish(mut loops: JoinSet<()>, trigger: &DrainTrigger) {
-    trigger.begin();
+/// Waits until all ports are closed: the connections that came through them.
+async fn closed(mut loops: JoinSet<Connections>) -> Vec<Connections> {
+    let mut connections = Vec::new();
     while let Some(ended) = loops.join_next().await {
-        if let Err(error) = ended {
-            warn!(%error, "an accept loop ended badly");
+        match ended {
+            Ok(left) => connections.push(left),
+            Err(error) => warn!(%error, "an accept loop ended badly"),
         }
     }
+    connections
 }
 
+/// The connections of one listener.
+type Connections = JoinSet<()>;
+
+/// Ends with the first of the two, leaving the connections, which end with the second.
 async fn accept_loop<S: Serve>(
     listener: Listener,
     port: Arc<Port<S>>,
     slots: Arc<Semaphore>,
-    drain: Drain,
-) {
+    [closes, drain]: [Drain; 2],
+) -> Connections {
     let Listener {
         socket: listener,
         tls,
     } = listener;
     let mut connections = JoinSet::new();
-    let begun = drain.clone().begun();
+    let begun = closes.begun();
     tokio::pin!(begun);
     loop {
         let accepted = async {
@@ -115,13 +130,19 @@ async fn accept_loop<S: Serve>(
             Some(ended) = connections.join_next() => reap(ended),
         }
     }
-    // No new connections while the old ones finish.
-    drop(listener);
-    drain_connections(connections, port.limits.drain_timeout).await;
+    // Whoever is in the backlog has connected, and may have asked: closing the port would cut it off.
+    while let Some(Ok((socket, _))) = listener.accept().now_or_never()
+        && let Ok(slot) = Arc::clone(&slots).try_acquire_owned()
+    {
+        prepare(&socket);
+        let (port, drain, tls) = (Arc::clone(&port), drain.clone(), tls.clone());
+        connections.spawn(connection::serve(socket, port, tls, drain, slot));
+    }
+    connections
 }
 
 /// Waits for the connections, then cuts those that are left.
-async fn drain_connections(mut connections: JoinSet<()>, timeout: Duration) {
+async fn drain_connections(mut connections: Connections, timeout: Duration) {
     let all = async {
         while let Some(ended) = connections.join_next().await {
             reap(ended);

@@ -1,10 +1,12 @@
 //! A new member of a cluster that runs already: it asks the others who they are and which of them it
 //! is. Its state comes later, as a snapshot.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use keelson_core::{ClusterId, MemberId};
 use keelson_proto::etcdserverpb::Member;
+use keelson_proto::peer::MembersResponse;
 
 use super::recover::Found;
 use crate::config::{Config, InitialClusterState, Url, url};
@@ -12,6 +14,10 @@ use crate::open_error::OpenError;
 
 /// How long the other founders may take to say whether they know this one. Most are not there yet.
 const AMNESIA_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long those whose word is needed may take to come.
+const VOUCHERS_PATIENCE: Duration = Duration::from_secs(10);
+const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Asks the cluster's other members, by their URLs in `--initial-cluster`.
 pub(crate) async fn join(config: &Config) -> Result<Found, OpenError> {
@@ -42,35 +48,64 @@ pub(crate) async fn join(config: &Config) -> Result<Found, OpenError> {
 
 /// A founder that has lost its data must not come back as if it were new: it may have voted, and
 /// acknowledged entries. Whoever of the other founders runs already can tell, by the client URLs
-/// that it has published; in a cluster that is just being founded, nobody has published any.
+/// that it has published; in a cluster that is just being founded, nobody has published any. As in etcd,
+/// who does not answer says nothing, unless this host is known to have registered before.
 pub(crate) async fn refuse_amnesia(config: &Config) -> Result<(), OpenError> {
-    let Some(me) = config.founding_member_id() else {
+    let (Some(me), InitialClusterState::New) =
+        (config.founding_member_id(), config.initial_cluster_state)
+    else {
         return Ok(());
     };
-    let is_new = config.initial_cluster_state == InitialClusterState::New;
-    let others = config
-        .initial_cluster
-        .iter()
-        .filter(|(name, _)| is_new && *name != config.name);
-    let asked = others.map(|(_, url)| async move {
-        let answer = crate::peer::ask_members(std::slice::from_ref(url));
-        tokio::time::timeout(AMNESIA_PATIENCE, answer)
-            .await
-            .ok()?
-            .ok()
+    let mut founders = BTreeMap::<&str, Vec<Url>>::new();
+    for (name, url) in &config.initial_cluster {
+        founders.entry(name).or_default().push(url.clone());
+    }
+    let needed = match config.must_be_vouched_for {
+        true => vouchers(founders.len()),
+        false => 0,
+    };
+    founders.remove(config.name.as_str());
+    let until = Instant::now() + VOUCHERS_PATIENCE;
+    loop {
+        let answers = ask_all(founders.values()).await;
+        let mut known = answers.iter().flat_map(|answer| &answer.members);
+        if known.any(|member| member.id == me.0 && !member.client_ur_ls.is_empty()) {
+            return Err(OpenError::AlreadyBootstrapped {
+                id: format!("{:x}", me.0),
+                dir: config.data_dir.clone(),
+            });
+        }
+        let heard = answers.len();
+        if needed <= heard {
+            return Ok(());
+        }
+        if founders.len() < needed || until <= Instant::now() {
+            return Err(OpenError::NotVouchedFor {
+                id: format!("{:x}", me.0),
+                dir: config.data_dir.clone(),
+                heard,
+                needed,
+            });
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
+}
+
+/// How many of the others must say that a founder has never run. Had it published its URLs, a majority would
+/// have that in their logs, itself among them, perhaps; so many others meet any majority's rest.
+fn vouchers(founders: usize) -> usize {
+    let majority = founders / 2 + 1;
+    founders - majority + 1
+}
+
+async fn ask_all(founders: impl Iterator<Item = &Vec<Url>>) -> Vec<MembersResponse> {
+    let asked = founders.map(|urls| async move {
+        let answer = crate::peer::ask_members(urls);
+        let answered = tokio::time::timeout(AMNESIA_PATIENCE, answer).await;
+        answered.ok()?.ok()
     });
     let answers = futures_util::future::join_all(asked).await;
-    let mut known = answers
-        .into_iter()
-        .flatten()
-        .flat_map(|answer| answer.members);
-    match known.any(|member| member.id == me.0 && !member.client_ur_ls.is_empty()) {
-        true => Err(OpenError::AlreadyBootstrapped {
-            id: format!("{:x}", me.0),
-            dir: config.data_dir.clone(),
-        }),
-        false => Ok(()),
-    }
+    answers.into_iter().flatten().collect()
 }
 
 /// The member that `member add` announced with this one's peer URLs.
@@ -94,4 +129,32 @@ fn myself(config: &Config, members: &[Member]) -> Result<MemberId, OpenError> {
             url::join(&config.initial_advertise_peer_urls)
         ),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn enough_vouch_to_meet_every_majority() {
+        let needed: Vec<_> = (1..=7).map(vouchers).collect();
+        assert_eq!(needed, [1, 1, 2, 2, 3, 3, 4]);
+    }
+
+    /// Nobody else could know.
+    #[tokio::test]
+    async fn a_lone_founder_that_has_been_there_before_is_refused() {
+        let mut config = Config::single("m1", "nowhere");
+        refuse_amnesia(&config).await.expect("it is new");
+        config.must_be_vouched_for = true;
+        let refused = refuse_amnesia(&config).await;
+        assert!(matches!(
+            refused,
+            Err(OpenError::NotVouchedFor {
+                heard: 0,
+                needed: 1,
+                ..
+            })
+        ));
+    }
 }

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
+use keelson_tests::differential_v2::subject::Through;
 use keelson_tests::differential_v2::{auth, expiry, run};
 use keelson_tests::proc::binary;
 
@@ -36,6 +37,9 @@ struct Args {
     /// Also the keys whose time runs out.
     #[arg(long)]
     expiry: bool,
+    /// Ask ours through a proxy.
+    #[arg(long)]
+    proxied: bool,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -59,17 +63,21 @@ async fn soak(args: &Args) -> Result<()> {
     let ours = args.binary.clone().map_or_else(binary::ours, Ok)?;
     let theirs = args.against.clone().or_else(binary::etcd);
     let theirs = theirs.context("etcd is not on PATH")?;
+    let through = match args.proxied {
+        true => Through::Proxy,
+        false => Through::Nothing,
+    };
     let mut failed = 0;
     for seed in args.seed..args.seed + args.seeds {
         let mut outcomes = Vec::new();
         if 0 < args.requests {
-            outcomes.push(run::run(&ours, &theirs, seed, args.requests).await);
+            outcomes.push(run::run(&ours, &theirs, through, seed, args.requests).await);
         }
         if 0 < args.auth {
-            outcomes.push(auth::run(&ours, &theirs, seed, args.auth).await);
+            outcomes.push(auth::run(&ours, &theirs, through, seed, args.auth).await);
         }
         if args.expiry {
-            outcomes.push(expiry::run(&ours, &theirs).await);
+            outcomes.push(expiry::run(&ours, &theirs, through).await);
         }
         for outcome in outcomes {
             match outcome {

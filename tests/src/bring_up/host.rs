@@ -201,6 +201,14 @@ impl Host {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Begins its log anew, while it does not run.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn forget_log(&self) -> Result<()> {
+        Ok(std::fs::remove_file(&self.log)?)
+    }
+
     /// The end of its log, for messages about failures.
     pub fn log_tail(&self) -> String {
         let log = self.log();

@@ -1,5 +1,5 @@
 //! The scenario: five members, every component on every host, two members killed and brought back,
-//! again and again.
+//! again and again. The hosts may be others than the members': then each has a proxy.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use super::ledger::Ledger;
 use super::verify;
 use crate::http::{Client, Request};
 use crate::proc::cluster::{Cluster, Plan};
+use crate::proc::proxy::{Kind, Proxy};
 
 /// Members, as a Deis cluster has by default of its larger sizes.
 const MEMBERS: usize = 5;
@@ -46,11 +47,25 @@ pub struct Summary {
     pub violated: u64,
 }
 
+/// What the components of a host ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hosts {
+    /// The host's own member.
+    Members,
+    /// The host's proxy.
+    Proxies,
+}
+
 /// Runs so many rounds.
 ///
 /// # Errors
 /// The cluster does not start or recover. Violations are in the second part of the outcome.
-pub async fn run(binary: &Path, rounds: usize, seed: u64) -> Result<(Summary, String)> {
+pub async fn run(
+    binary: &Path,
+    hosts: Hosts,
+    rounds: usize,
+    seed: u64,
+) -> Result<(Summary, String)> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let plan = Plan::new(binary, MEMBERS).flag("--enable-v2=true");
     let mut cluster = Cluster::start(&plan).await?;
@@ -58,10 +73,21 @@ pub async fn run(binary: &Path, rounds: usize, seed: u64) -> Result<(Summary, St
         .await
         .with_context(|| cluster.log_tails())?;
     let ledger = Arc::new(Ledger::new(MEMBERS));
-    let mut components = start(&cluster, &ledger);
+    // After the cluster, so that they end before it.
+    let proxies = match hosts {
+        Hosts::Members => Vec::new(),
+        Hosts::Proxies => proxies(binary, &cluster).await?,
+    };
+    let urls = match hosts {
+        Hosts::Members => cluster.endpoints(),
+        Hosts::Proxies => proxies.iter().map(|proxy| proxy.url.clone()).collect(),
+    };
+    let mut components = start(&urls, &ledger);
     tokio::time::sleep(UP).await;
     for round in 0..rounds {
-        let outcome = disaster(&mut cluster, &ledger, round, &mut rng).await;
+        // A proxy is up all the time, whatever its members do.
+        let told = (hosts == Hosts::Members).then_some(&*ledger);
+        let outcome = disaster(&mut cluster, told, round, &mut rng).await;
         outcome.with_context(|| cluster.log_tails())?;
     }
     ledger.stopping.store(true, Ordering::Relaxed);
@@ -114,10 +140,21 @@ async fn provision(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
+/// As many as members.
+async fn proxies(binary: &Path, cluster: &Cluster) -> Result<Vec<Proxy>> {
+    let mut proxies = Vec::with_capacity(MEMBERS);
+    for _ in 0..MEMBERS {
+        let mut proxy = Proxy::start(binary, Kind::Proxy, cluster, &[])?;
+        proxy.wait_ready(RECOVERY).await?;
+        proxies.push(proxy);
+    }
+    Ok(proxies)
+}
+
 /// Every component on every host.
-fn start(cluster: &Cluster, ledger: &Arc<Ledger>) -> JoinSet<()> {
+fn start(urls: &[String], ledger: &Arc<Ledger>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    for (member, url) in cluster.endpoints().iter().enumerate() {
+    for (member, url) in urls.iter().enumerate() {
         let host = |name: &str| Host::new(name, member, url, ledger);
         tasks.spawn(component::confd(host("confd")));
         tasks.spawn(component::boot_script(host("boot")));
@@ -141,7 +178,7 @@ fn start(cluster: &Cluster, ledger: &Arc<Ledger>) -> JoinSet<()> {
 /// Kills two, in every other round the leader among them, and brings them back.
 async fn disaster(
     cluster: &mut Cluster,
-    ledger: &Ledger,
+    ledger: Option<&Ledger>,
     round: usize,
     rng: &mut impl Rng,
 ) -> Result<()> {
@@ -155,7 +192,9 @@ async fn disaster(
     };
     for victim in &victims {
         // First the word, then the deed: nobody may be blamed for what the kill did.
-        ledger.epochs[*victim].fetch_add(1, Ordering::SeqCst);
+        if let Some(ledger) = ledger {
+            ledger.epochs[*victim].fetch_add(1, Ordering::SeqCst);
+        }
         cluster.kill(*victim);
     }
     tokio::time::sleep(DOWN).await;
@@ -166,8 +205,10 @@ async fn disaster(
     )
     .await?;
     cluster.restart_all().await?;
-    for victim in &victims {
-        ledger.epochs[*victim].fetch_add(1, Ordering::SeqCst);
+    if let Some(ledger) = ledger {
+        for victim in &victims {
+            ledger.epochs[*victim].fetch_add(1, Ordering::SeqCst);
+        }
     }
     tokio::time::sleep(UP).await;
     Ok(())

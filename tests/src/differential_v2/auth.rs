@@ -12,6 +12,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::report::Summary;
 use super::run::Pair;
+use super::subject::Through;
 use crate::http::Request;
 
 /// `Authorization` headers: who says so is beside them.
@@ -100,8 +101,14 @@ const ASIDE: [(&str, &str); 13] = [
 ///
 /// # Errors
 /// A server does not start, ends, or answers differ; the text says how to repeat it.
-pub async fn run(ours: &Path, theirs: &Path, seed: u64, requests: usize) -> Result<Summary> {
-    let mut pair = Pair::start(ours, theirs).await?;
+pub async fn run(
+    ours: &Path,
+    theirs: &Path,
+    through: Through,
+    seed: u64,
+    requests: usize,
+) -> Result<Summary> {
+    let mut pair = Pair::start(ours, theirs, through).await?;
     let mut generator = Generator {
         rng: ChaCha8Rng::seed_from_u64(seed),
     };

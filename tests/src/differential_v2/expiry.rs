@@ -8,6 +8,7 @@ use anyhow::Result;
 
 use super::report::Summary;
 use super::run::Pair;
+use super::subject::Through;
 use crate::http::Request;
 
 /// When the one-second keys are surely gone: etcd looks every half second, and so must we.
@@ -72,8 +73,8 @@ const READS: [&str; 14] = [
 ///
 /// # Errors
 /// A server does not start, ends, or answers differ.
-pub async fn run(ours: &Path, theirs: &Path) -> Result<Summary> {
-    let mut pair = Pair::start(ours, theirs).await?;
+pub async fn run(ours: &Path, theirs: &Path, through: Through) -> Result<Summary> {
+    let mut pair = Pair::start(ours, theirs, through).await?;
     let begin = Instant::now();
     let writes = WRITES.map(|(method, target, form)| key(method, target).form(form));
     for write in &writes {

@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::compare::seconds;
 use super::generate::{Generator, Operation};
 use super::report::{Report, Summary};
-use super::subject::{Answer, Subject};
+use super::subject::{Answer, Subject, Through};
 use super::watch::{self, Watcher};
 use crate::http::Request;
 
@@ -30,6 +30,8 @@ pub struct Pair {
     pub ours: Subject,
     /// The reference.
     pub theirs: Subject,
+    /// How the server under test is reached.
+    through: Through,
     /// What was found.
     pub report: Report,
     /// The number of the operation.
@@ -37,15 +39,17 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// Starts both.
+    /// Starts both; the reference is reached directly.
     ///
     /// # Errors
     /// One does not start.
-    pub async fn start(ours: &Path, theirs: &Path) -> Result<Pair> {
-        let (ours, theirs) = tokio::join!(Subject::start(ours), Subject::start(theirs));
+    pub async fn start(ours: &Path, theirs: &Path, through: Through) -> Result<Pair> {
+        let theirs = Subject::start(theirs, Through::Nothing);
+        let (ours, theirs) = tokio::join!(Subject::start(ours, through), theirs);
         Ok(Pair {
             ours: ours?,
             theirs: theirs?,
+            through,
             report: Report::default(),
             number: 0,
         })
@@ -53,7 +57,14 @@ impl Pair {
 
     /// Asks both and compares; returns their answer.
     pub async fn ask(&mut self, request: &Request) -> Answer {
-        let (ours, theirs) = tokio::join!(self.ours.answer(request), self.theirs.answer(request));
+        let (mut ours, mut theirs) =
+            tokio::join!(self.ours.answer(request), self.theirs.answer(request));
+        if self.through == Through::Proxy {
+            // What is said of one connection is nothing that a proxy passes on.
+            for reply in [&mut ours, &mut theirs].into_iter().flatten() {
+                reply.headers.retain(|(name, _)| name != "connection");
+            }
+        }
         self.report.compare(self.number, request, &ours, &theirs);
         theirs
     }
@@ -113,8 +124,8 @@ impl Pair {
     /// # Errors
     /// One has.
     pub fn alive(&mut self) -> Result<()> {
-        self.ours.cluster.members[0].alive()?;
-        self.theirs.cluster.members[0].alive()
+        self.ours.alive()?;
+        self.theirs.alive()
     }
 
     /// Waits until a key that ended at once is gone on both.
@@ -196,8 +207,14 @@ fn now() -> i64 {
 ///
 /// # Errors
 /// A server does not start, ends, or answers differ; the text says how to repeat it.
-pub async fn run(ours: &Path, theirs: &Path, seed: u64, requests: usize) -> Result<Summary> {
-    let mut pair = Pair::start(ours, theirs).await?;
+pub async fn run(
+    ours: &Path,
+    theirs: &Path,
+    through: Through,
+    seed: u64,
+    requests: usize,
+) -> Result<Summary> {
+    let mut pair = Pair::start(ours, theirs, through).await?;
     let mut generator = Generator::new(seed);
     let progress = progress(requests);
     while pair.report.summary.requests < requests && !pair.report.enough() {

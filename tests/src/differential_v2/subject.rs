@@ -1,4 +1,4 @@
-//! A server under comparison: one member, and a connection to it.
+//! A server under comparison: one member, perhaps behind a proxy, and a connection to it.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 
 use crate::http::{Client, Reply, Request};
 use crate::proc::cluster::{Cluster, Plan};
+use crate::proc::proxy::{Kind, Proxy};
 
 /// A reply, or why there was none.
 pub type Answer = Result<Reply, String>;
@@ -15,9 +16,20 @@ pub type Answer = Result<Reply, String>;
 /// it makes by itself.
 const SETTLED: Duration = Duration::from_secs(20);
 
+/// How a member is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Through {
+    /// On its own port.
+    Nothing,
+    /// By a proxy of its own binary.
+    Proxy,
+}
+
 /// A single member.
 #[derive(Debug)]
 pub struct Subject {
+    /// Asked in its place.
+    proxy: Option<Proxy>,
     /// The member.
     pub cluster: Cluster,
     /// Its addresses: for clients, for peers.
@@ -30,7 +42,7 @@ impl Subject {
     ///
     /// # Errors
     /// It does not start, or does not come to rest.
-    pub async fn start(binary: &Path) -> Result<Subject> {
+    pub async fn start(binary: &Path, through: Through) -> Result<Subject> {
         let memory = PathBuf::from("/dev/shm");
         let plan = Plan {
             parent: memory.is_dir().then_some(memory),
@@ -42,10 +54,36 @@ impl Subject {
         let mut subject = Subject {
             addresses: [address(&member.client_url), address(&member.peer_url)],
             client: Client::new(&member.client_url),
+            proxy: None,
             cluster,
         };
         subject.settle().await?;
+        if through == Through::Proxy {
+            let mut proxy = Proxy::start(binary, Kind::Proxy, &subject.cluster, &[])?;
+            proxy.wait_ready(SETTLED).await?;
+            subject.client = Client::new(&proxy.url);
+            subject.proxy = Some(proxy);
+        }
         Ok(subject)
+    }
+
+    /// Where it is asked.
+    fn url(&self) -> &str {
+        match &self.proxy {
+            Some(proxy) => &proxy.url,
+            None => &self.cluster.members[0].client_url,
+        }
+    }
+
+    /// An error if it has ended.
+    ///
+    /// # Errors
+    /// It has.
+    pub fn alive(&mut self) -> Result<()> {
+        if let Some(proxy) = &mut self.proxy {
+            proxy.alive()?;
+        }
+        self.cluster.members[0].alive()
     }
 
     async fn settle(&mut self) -> Result<()> {
@@ -76,7 +114,7 @@ impl Subject {
 
     /// A client for requests whose replies take time.
     pub fn another_client(&self) -> Client {
-        Client::new(&self.cluster.members[0].client_url)
+        Client::new(self.url())
     }
 
     /// The request with this member's own addresses in it.

@@ -146,6 +146,52 @@ async fn a_founder_that_lost_its_data_is_refused() -> Result<()> {
     platform.serves().await
 }
 
+/// With the others away nobody can tell, so it does not begin.
+#[tokio::test]
+async fn a_founder_that_lost_its_data_does_not_begin_alone() -> Result<()> {
+    let mut platform = Platform::ours(&binary::ours()?, 3, 3).await?;
+    platform.start(&[0, 1, 2])?;
+    platform.serves().await?;
+    for host in &mut platform.hosts {
+        host.kill();
+    }
+    let lost = &mut platform.hosts[1];
+    std::fs::remove_dir_all(lost.data_dir())?;
+    for _ in 0..2 {
+        lost.refuses("who must say that it has never run").await?;
+        ensure!(lost.role() == Role::Undecided);
+    }
+    platform.start(&[0, 2])?;
+    for host in [0, 2] {
+        platform.hosts[host].serves().await?;
+    }
+    let lost = &mut platform.hosts[1];
+    lost.refuses("has already been bootstrapped").await
+}
+
+/// etcd 2 asks its discovery service again, too.
+#[tokio::test]
+async fn a_proxy_that_ended_before_it_knew_its_cluster_finds_it() -> Result<()> {
+    let mut platform = Platform::ours(&binary::ours()?, 4, 3).await?;
+    platform.start(&[0, 1, 2])?;
+    platform.serves().await?;
+    for host in &mut platform.hosts[..3] {
+        host.kill();
+    }
+    for _ in 0..2 {
+        let late = &mut platform.hosts[3];
+        late.start()?;
+        late.says("no peer tells who the members are").await?;
+        late.kill();
+        ensure!(late.role() == Role::Proxy);
+        ensure!(!late.data_dir().join("proxy/cluster").exists());
+        // So that the second time it says so anew.
+        late.forget_log()?;
+    }
+    platform.start(&[0, 1, 2, 3])?;
+    platform.serves().await
+}
+
 #[tokio::test]
 async fn with_fallback_exit_a_late_host_ends_and_leaves_no_trace() -> Result<()> {
     let mut platform = Platform::ours(&binary::ours()?, 2, 1).await?;

@@ -1,6 +1,7 @@
 //! One of the two servers, and etcdctl asking it.
 
 use std::io::{Read, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -13,8 +14,11 @@ use keelson_tests::proc::cluster::{Cluster, Plan};
 /// A command that has answered nothing for so long hangs; etcdctl itself gives up after 5 s.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
-/// Time for a watch to be there, and for a watcher to say what it has seen.
-const WATCHING: Duration = Duration::from_millis(400);
+/// Time for a watcher that goes on to say what it has seen.
+const WATCHING: Duration = Duration::from_millis(1500);
+
+/// Between two looks.
+const POLL: Duration = Duration::from_millis(5);
 
 pub(crate) struct Side {
     etcdctl: PathBuf,
@@ -182,14 +186,63 @@ impl Side {
 
     /// Starts a watch, writes, and says what the watch said; one that goes on is ended.
     pub(crate) fn watch(&self, watch: &str, writes: &[&str]) -> Result<String> {
-        let child = self.command(&words(watch)).stdin(Stdio::null()).spawn()?;
-        std::thread::sleep(WATCHING);
+        let before = self.watchers()?;
+        let mut child = self.command(&words(watch)).stdin(Stdio::null()).spawn()?;
+        let deadline = Instant::now() + LIMIT;
+        while self.watchers()? <= before && child.try_wait()?.is_none() {
+            ensure!(Instant::now() < deadline, "{watch}: nobody watches");
+            std::thread::sleep(POLL);
+        }
         for write in writes {
             self.line(write)?;
         }
-        let (code, out, err) = finish(child, WATCHING)?;
+        let goes_on = watch.contains("--forever") || watch.starts_with("exec-watch");
+        let (code, out, err) = finish(child, if goes_on { WATCHING } else { LIMIT })?;
         Ok(self.masked(code, &out, &err))
     }
+
+    /// How many watch, at all members.
+    fn watchers(&self) -> Result<u64> {
+        let mut watchers = 0;
+        for member in &self.cluster.members {
+            let stats = get(&member.client_url, "/v2/stats/store")?;
+            watchers += stats["watchers"].as_u64().context("a number")?;
+        }
+        Ok(watchers)
+    }
+
+    /// Waits until those of the members that run, the first `count`, know the same members: etcdctl asks any
+    /// of them.
+    pub(crate) fn agree(&self, count: usize) -> Result<()> {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let mut lists = Vec::new();
+            for member in &self.cluster.members[..count] {
+                let mut list = get(&member.client_url, "/v2/members")?;
+                let members = list["members"].as_array_mut().context("members")?;
+                members.sort_by_key(|member| member["id"].to_string());
+                lists.push(list);
+            }
+            if lists.iter().all(|list| *list == lists[0]) {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "{lists:?}\n{}", self.logs());
+            std::thread::sleep(POLL);
+        }
+    }
+}
+
+/// What a member says by itself, as JSON.
+fn get(url: &str, path: &str) -> Result<serde_json::Value> {
+    let host = url.trim_start_matches("http://");
+    let mut stream = TcpStream::connect(host)?;
+    stream.set_read_timeout(Some(LIMIT))?;
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (_, body) = answer.split_once("\r\n\r\n").context("no body")?;
+    serde_json::from_str(body).with_context(|| format!("{path}: {answer}"))
 }
 
 /// Waits for the end, or ends it: then the code is -1.

@@ -59,6 +59,7 @@ struct State {
     healthy: Arc<AtomicBool>,
     answers: Arc<AtomicBool>,
     leads: Arc<Mutex<Option<bool>>>,
+    looked: Arc<AtomicBool>,
     client_urls: Arc<Mutex<Vec<String>>>,
     address: SocketAddr,
 }
@@ -90,6 +91,7 @@ impl Fake {
             healthy: Arc::new(AtomicBool::new(true)),
             answers: Arc::new(AtomicBool::new(true)),
             leads: Arc::default(),
+            looked: Arc::default(),
             client_urls: Arc::new(Mutex::new(vec![format!("http://{address}")])),
             address,
         };
@@ -113,6 +115,19 @@ impl Fake {
     /// What `/v2/stats/self` tells; there is no such path before.
     pub(crate) fn set_leads(&self, leads: bool) {
         *self.state.leads.lock().unwrap() = Some(leads);
+    }
+
+    /// Returns once it was asked whether it leads, which is the last thing that a look at it asks.
+    pub(crate) async fn was_looked_at(&self) {
+        for _ in 0..200 {
+            if self.state.looked.load(Ordering::SeqCst) {
+                // What was answered has to arrive.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("nobody looked");
     }
 
     /// As a process that is stopped: it takes connections and says nothing, not even `/version`.
@@ -211,10 +226,13 @@ fn own(seen: &Seen, state: &State) -> Option<Vec<Step>> {
         "/version" => Some(answer("200 OK", "{}")),
         "/health" if healthy => Some(answer("200 OK", "{}")),
         "/health" => Some(answer("503 Service Unavailable", "{}")),
-        "/v2/stats/self" => Some(match *state.leads.lock().unwrap() {
-            Some(true) => answer("200 OK", r#"{"state":"StateLeader"}"#),
-            Some(false) => answer("200 OK", r#"{"state":"StateFollower"}"#),
-            None => answer("404 Not Found", "404 page not found\n"),
+        "/v2/stats/self" => Some({
+            state.looked.store(true, Ordering::SeqCst);
+            match *state.leads.lock().unwrap() {
+                Some(true) => answer("200 OK", r#"{"state":"StateLeader"}"#),
+                Some(false) => answer("200 OK", r#"{"state":"StateFollower"}"#),
+                None => answer("404 Not Found", "404 page not found\n"),
+            }
         }),
         _ => None,
     }

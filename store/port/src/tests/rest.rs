@@ -32,13 +32,20 @@ impl Serve for Done {
 }
 
 async fn start() -> (TcpStream, oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
+    start_with(PATIENCE).await
+}
+
+/// With clients who may rest for so long.
+async fn start_with(
+    idle_timeout: Duration,
+) -> (TcpStream, oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     let stopped = async { drop(stopped.await) };
     let limits = Limits {
-        head_timeout: UNTIL_REST * 3,
-        idle_timeout: UNTIL_REST * 3,
+        head_timeout: PATIENCE,
+        idle_timeout,
         ..Limits::default()
     };
     let server = tokio::spawn(async move {
@@ -103,7 +110,7 @@ async fn a_client_at_rest_is_not_waited_for() {
 
 #[tokio::test]
 async fn a_rest_that_is_too_long_ends_the_connection() {
-    let (mut client, _stop, _) = start().await;
+    let (mut client, _stop, _) = start_with(UNTIL_REST * 3).await;
     client
         .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
         .await

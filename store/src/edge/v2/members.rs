@@ -109,12 +109,17 @@ async fn update<B: TreeBackend>(inner: &Inner<B>, id: MemberId, urls: Vec<String
 }
 
 async fn remove<B: TreeBackend>(inner: &Inner<B>, id: MemberId) -> Response {
-    if inner.backend.is_removed(id) {
+    let gone = || {
         let text = format!("Member permanently removed: {id}");
-        return inner.answers.message(StatusCode::GONE, &text);
+        inner.answers.message(StatusCode::GONE, &text)
+    };
+    if inner.backend.is_removed(id) {
+        return gone();
     }
     match inner.backend.member_remove(id).await {
         Ok(_) => no_content(inner),
+        // A member that was behind has learnt of it meanwhile.
+        Err(Error::MemberNotFound) if inner.backend.is_removed(id) => gone(),
         Err(error) => failed(inner, id, &error),
     }
 }

@@ -1,0 +1,102 @@
+//! What a founder keeps of its registration until it has a log.
+//!
+//! A host that crashed between registering and founding finds its own entry at the discovery service, and
+//! so does one that has lost its disk. The first may begin; the second may have voted and acknowledged
+//! entries, and must not do so again as if it had not. Only the first has this note, which is written before
+//! the entry is made, and goes when the log is there.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use keelson_discovery::Registration;
+
+use super::StartError;
+
+/// In the data directory.
+const FILE: &str = "registered";
+
+/// The note of one registration.
+#[derive(Clone, Debug)]
+pub(super) struct Note {
+    path: PathBuf,
+    text: String,
+}
+
+impl Note {
+    /// Of this registration under this token.
+    pub(super) fn of(data_dir: &Path, token: &str, me: &Registration) -> Note {
+        Note {
+            path: data_dir.join(FILE),
+            text: format!("{token}\n{}\n", me.value()),
+        }
+    }
+
+    /// Whether it has been made, and the disk is still the same.
+    pub(super) fn is_there(&self) -> Result<bool, StartError> {
+        match fs::read(&self.path) {
+            Ok(kept) => Ok(kept == self.text.as_bytes()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(failed(&self.path, error)),
+        }
+    }
+
+    /// Makes it, durably.
+    pub(super) fn make(&self) -> io::Result<()> {
+        let dir = self.path.parent().expect("it is in a directory");
+        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        let new = self.path.with_extension("new");
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&new)?;
+        file.write_all(self.text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&new, &self.path)?;
+        File::open(dir)?.sync_all()
+    }
+}
+
+/// Takes whatever note there is away: the host has a log, or is no founder.
+pub(super) fn forget(data_dir: &Path) -> Result<(), StartError> {
+    let path = data_dir.join(FILE);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&path, error)),
+        _ => Ok(()),
+    }
+}
+
+fn failed(path: &Path, error: io::Error) -> StartError {
+    let path = path.to_owned();
+    StartError::Note { path, error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_is_of_one_registration() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let data_dir = dir.path().join("m1.etcd");
+        let me = |name: &str| Registration::new(name, &["http://a:2380".to_owned()], "token");
+        let note = Note::of(&data_dir, "token", &me("m1"));
+        assert!(!note.is_there().expect("it can be read"));
+        note.make().expect("there is room");
+        note.make().expect("and again");
+        assert!(note.is_there().expect("it can be read"));
+        for other in [
+            Note::of(&data_dir, "other", &me("m1")),
+            Note::of(&data_dir, "token", &me("m2")),
+        ] {
+            assert!(!other.is_there().expect("it can be read"), "{other:?}");
+        }
+        for _ in 0..2 {
+            forget(&data_dir).expect("it can be taken away");
+            assert!(!note.is_there().expect("it can be read"));
+        }
+    }
+}
