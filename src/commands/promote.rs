@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use keelson_proto::etcdserverpb::MemberAddRequest;
 use keelson_proto::etcdserverpb::cluster_client::ClusterClient;
+use keelson_proto::etcdserverpb::{Member, MemberAddRequest, MemberListRequest};
 use keelson_proxy::{PromoteError, RoleError};
 use tokio::runtime::Builder;
+use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::signals::Stop;
@@ -60,14 +61,19 @@ impl Arguments {
             peer_ur_ls: self.initial_advertise_peer_urls.clone(),
             ..MemberAddRequest::default()
         };
-        let added = ClusterClient::new(channel).member_add(request).await;
-        let added = added
-            .map_err(|status| Fault::Refused(status.message().to_owned()))?
-            .into_inner();
+        let mut client = ClusterClient::new(channel);
+        let refused = |status: Status| Fault::Refused(status.message().to_owned());
+        let (new, members) = match self.added_before(&mut client).await {
+            Some(added) => added,
+            None => {
+                let added = client.member_add(request).await.map_err(refused)?;
+                let added = added.into_inner();
+                (added.member.unwrap_or_default().id, added.members)
+            }
+        };
         keelson_proxy::forget_proxy(&self.data_dir)?;
-        let new = added.member.unwrap_or_default().id;
         let mut cluster = Vec::new();
-        for member in &added.members {
+        for member in &members {
             let name = if member.id == new {
                 &self.name
             } else {
@@ -82,6 +88,28 @@ impl Arguments {
         println!("ETCD_INITIAL_ADVERTISE_PEER_URLS=\"{advertised}\"");
         println!("ETCD_INITIAL_CLUSTER_STATE=\"existing\"");
         Ok(None)
+    }
+
+    /// What an attempt that was cut short may have left: the member is there, and has never started. It
+    /// need not have a quorum: the new member may be needed for one.
+    async fn added_before(
+        &self,
+        client: &mut ClusterClient<Channel>,
+    ) -> Option<(u64, Vec<Member>)> {
+        let request = MemberListRequest {
+            linearizable: false,
+        };
+        let listed = client.member_list(request).await.ok()?;
+        let members = listed.into_inner().members;
+        let mut wanted = self.initial_advertise_peer_urls.clone();
+        wanted.sort_unstable();
+        let is_it = |member: &&Member| {
+            let mut urls = member.peer_ur_ls.clone();
+            urls.sort_unstable();
+            member.name.is_empty() && urls == wanted
+        };
+        let id = members.iter().find(is_it)?.id;
+        Some((id, members))
     }
 }
 

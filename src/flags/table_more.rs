@@ -74,7 +74,7 @@ group! { EXPERIMENTAL, "Experimental names of etcd 2 to 3.5",
         "Let the leader check followers' compaction hashes.";
     "experimental-compact-hash-check-time", Duration, "1m", Inert =>
         "Now --compact-hash-check-time.";
-    "experimental-enable-v2v3", Text, "", Unsupported("the v2 API is a later step") =>
+    "experimental-enable-v2v3", Text, "", Unsupported("the v2 API has a tree of its own, see --enable-v2") =>
         "Serve v2 requests through the v3 backend under a given prefix.";
     "experimental-backend-bbolt-freelist-type", Text, "array", Inert =>
         "Now --backend-bbolt-freelist-type.";

@@ -253,8 +253,11 @@ fn place(
     if let Some(warning) = disagreement {
         warn!("{warning}");
     }
-    if matches!(outcome, Outcome::Full { .. }) {
+    if let Some(full) = outcome.full() {
         founder::forget(&member.config.data_dir)?;
+        if values.text("discovery-fallback") == "exit" {
+            return Err(full.into());
+        }
     }
     match outcome {
         Outcome::Member {
@@ -267,9 +270,6 @@ fn place(
             member.config.initial_cluster = parsed(&initial_cluster)?;
             member.config.initial_cluster_token = token.to_owned();
             Ok(Role::Member(Box::new(member)))
-        }
-        Outcome::Full { size, .. } if values.text("discovery-fallback") == "exit" => {
-            Err(StartError::Full { size })
         }
         Outcome::Full {
             initial_cluster, ..

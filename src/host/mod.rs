@@ -42,12 +42,6 @@ enum StartError {
     Role(#[from] RoleError),
     #[error("{0}")]
     Discovery(#[from] DiscoveryError),
-    #[error(
-        "discovery: cluster is full: its {size} members have registered, and this host may not \
-         become a proxy (--discovery-fallback=exit); allow it with --discovery-fallback=proxy, or \
-         add the host to the running cluster with `etcdctl member add`"
-    )]
-    Full { size: keelson_discovery::Size },
     #[error("{0}")]
     Srv(#[from] keelson_discovery::srv::SrvError),
     #[error("{0}")]

@@ -26,7 +26,14 @@ pub(super) fn spawn(program: &Path, arguments: &[String], log: &Path) -> io::Res
     for (name, _) in environment::etcd_variables() {
         command.env_remove(name);
     }
-    for name in [environment::DEIS_NUM_INSTANCES, environment::NOTIFY_SOCKET] {
+    let others = [
+        environment::DEIS_NUM_INSTANCES,
+        environment::NOTIFY_SOCKET,
+        "DISC_ADDR",
+        "DISC_HOST",
+        "DISC_ETCD",
+    ];
+    for name in others {
         command.env_remove(name);
     }
     command

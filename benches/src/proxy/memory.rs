@@ -68,13 +68,13 @@ pub async fn run(plan: &Plan, servers: &[Server]) -> Result<Cells> {
     let progress = progress::bar(servers.len());
     for (place, server) in servers.iter().enumerate() {
         for way in proxies(plan, place) {
-            if !way.forwards(Api::V2, server.is_etcd()) {
-                continue;
-            }
             progress.set_message(format!("memory: {}, {}", server.name, way.name()));
             let mut front = Front::start(plan, server, MEMBERS, &[way]).await?;
             let (url, pid) = (front.proxies[0].url.clone(), front.proxies[0].pid());
-            let open = plan.clone();
+            let mut open = plan.clone();
+            if !way.forwards(Api::V2, server.is_etcd()) {
+                open.watches = 0;
+            }
             let one = tokio::task::spawn_blocking(move || one_proxy(&open, &url, pid));
             let one = one.await.context("a client panicked")?;
             front.alive()?;
@@ -93,7 +93,10 @@ fn one_proxy(plan: &Plan, url: &str, pid: u32) -> Result<Outcome> {
         start: settled_memory(pid)?,
         ..Outcome::default()
     };
-    let get = Request::get(V2_PATH).bytes(host);
+    let waits = 0 < plan.watches;
+    // Of the v3 API's proxies HTTP/1.1 gets its own health only.
+    let path = if waits { V2_PATH } else { "/health" };
+    let get = Request::get(path).bytes(host);
     let mut idle = Vec::new();
     for _ in 0..plan.idle {
         let mut connection = Connection::open(host)?;
@@ -102,6 +105,9 @@ fn one_proxy(plan: &Plan, url: &str, pid: u32) -> Result<Outcome> {
         idle.push(connection);
     }
     outcome.idle = settled_memory(pid)?;
+    if !waits {
+        return Ok(outcome);
+    }
 
     let watch = Request::get(format!("{V2_PATH}?wait=true")).bytes(host);
     let mut watches = Vec::new();
@@ -159,6 +165,13 @@ pub fn markdown(plan: &Plan, servers: &[Server], cells: &Cells) -> String {
     let mut table = Table::new(2, &COLUMNS);
     for ((server, way), outcome) in cells {
         let resident = |memory: Memory| format!("{:.1}", megabytes(memory.resident));
+        if outcome.watching.resident == 0 {
+            let few = [resident(outcome.start), resident(outcome.idle)];
+            let none = std::iter::repeat_n("-".to_owned(), COLUMNS.len() - 4);
+            let name = &servers[*server].name;
+            table.row(&[name, way.name()], few.into_iter().chain(none));
+            continue;
+        }
         let figures = [
             resident(outcome.start),
             resident(outcome.idle),

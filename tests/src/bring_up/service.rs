@@ -35,6 +35,17 @@ impl Service {
         Service::start(binary, dir, port, &args).await
     }
 
+    /// The same in front of an etcd.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub async fn ours_before(binary: &Path, dir: &Path, etcd: &str) -> Result<Service> {
+        let port = ports::free(1)?[0];
+        let addr = format!("127.0.0.1:{port}");
+        let args = ["discovery", "serve", "--addr", &addr, "--etcd", etcd];
+        Service::start(binary, dir, port, &args).await
+    }
+
     /// Debian's etcd-discovery in front of an etcd.
     ///
     /// # Errors

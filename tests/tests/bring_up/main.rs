@@ -8,3 +8,4 @@ mod peers;
 mod proxied;
 mod roles;
 mod sizes;
+mod ways;
