@@ -125,6 +125,11 @@ impl Endpoint {
         Over::of(self)
     }
 
+    /// Whether it cannot be asked now.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.is_over()
+    }
+
     /// How long ago it failed.
     pub(crate) fn out_for(&self) -> Duration {
         let failed = self.record.lock().failed;

@@ -58,10 +58,11 @@ pub enum GatewayError {
     Loop(String),
 }
 
-/// Forwards connections until `shutdown`, which cuts them.
+/// Forwards connections until `shutdown`, which cuts them. `ready` is called once it is known that it can.
 pub async fn serve_gateway(
     config: GatewayConfig,
     listeners: Vec<TcpListener>,
+    ready: impl FnOnce(),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), GatewayError> {
     let gateway = Arc::new(Gateway::new(&config)?);
@@ -72,6 +73,7 @@ pub async fn serve_gateway(
             return Err(GatewayError::Loop(remote.address.to_string()));
         }
     }
+    ready();
     let mut tasks = JoinSet::new();
     tasks.spawn(Arc::clone(&gateway).recover());
     for listener in listeners {

@@ -220,11 +220,22 @@ async fn attempt(
         tokio::select! {
             replied = exchange => replied,
             () = endpoint.lost(), if read => Err(gone()),
-            () = async { endpoint.lost().await; time::sleep(bound).await }, if !read => Err(gone()),
+            () = lost_for(endpoint, bound), if !read => Err(gone()),
             () = sleep(limit) => Err(gone()),
         }
     };
     Box::pin(patient).await
+}
+
+/// Returns when the member is gone, and was so long ago and is not back.
+async fn lost_for(endpoint: &Endpoint, time: Duration) {
+    loop {
+        endpoint.lost().await;
+        time::sleep(time).await;
+        if endpoint.is_lost() {
+            return;
+        }
+    }
 }
 
 /// For ever, when it is so long that the clock cannot tell.

@@ -94,9 +94,10 @@ impl Start {
         let stopped = async {
             let _ = stopped.await;
         };
-        crate::notify::ready();
         let serving = async {
-            let served = keelson_proxy::serve_gateway(config, vec![listener], stopped).await;
+            let served =
+                keelson_proxy::serve_gateway(config, vec![listener], crate::notify::ready, stopped)
+                    .await;
             served.map_err(Fault::from)
         };
         super::until_stopped(serving, stop, &mut signals).await

@@ -196,8 +196,13 @@ impl Start {
         let mut config = ProxyConfig::new(MembersFrom::Clients(urls.collect()));
         config.client_tls = ClientTls::new(files)?;
         config.limits.concurrent_streams_max = self.max_concurrent_streams;
-        config.limits.keepalive_interval = Some(self.grpc_keepalive_interval);
-        config.limits.keepalive_timeout = self.grpc_keepalive_timeout;
+        // Zero is the default, as for grpc-go.
+        if !self.grpc_keepalive_interval.is_zero() {
+            config.limits.keepalive_interval = Some(self.grpc_keepalive_interval);
+        }
+        if !self.grpc_keepalive_timeout.is_zero() {
+            config.limits.keepalive_timeout = self.grpc_keepalive_timeout;
+        }
         Ok(config)
     }
 

@@ -45,7 +45,17 @@ impl Note {
     /// Makes it, durably.
     pub(super) fn make(&self) -> io::Result<()> {
         let dir = self.path.parent().expect("it is in a directory");
+        let missing = dir.ancestors().take_while(|at| !at.exists());
+        let missing: Vec<_> = missing.filter_map(Path::parent).collect();
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        for parent in missing {
+            let parent = if parent == Path::new("") {
+                Path::new(".")
+            } else {
+                parent
+            };
+            File::open(parent)?.sync_all()?;
+        }
         let new = self.path.with_extension("new");
         let mut file = OpenOptions::new()
             .write(true)

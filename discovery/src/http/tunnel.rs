@@ -47,10 +47,17 @@ pub(super) async fn open(
     if head.starts_with("HTTP/1.") && status.starts_with('2') {
         return Ok(stream);
     }
-    Err(HttpError::NoTunnel {
-        proxy: address_of(proxy),
-        to,
-        answer: head.lines().next().unwrap_or_default().to_owned(),
+    let answer = head.lines().next().unwrap_or_default();
+    Err(match status.parse() {
+        // As an answer of the service itself would be: time may mend it.
+        Ok(408 | 429 | 500..=599) => {
+            broken(io::Error::other(format!("{answer:?} to CONNECT {to}")))
+        }
+        _ => HttpError::NoTunnel {
+            proxy: address_of(proxy),
+            to,
+            answer: answer.to_owned(),
+        },
     })
 }
 

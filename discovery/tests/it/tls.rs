@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use keelson_discovery::{Options, Outcome, join};
@@ -88,7 +89,7 @@ async fn accept(listener: TcpListener, tls: TlsAcceptor, behind: SocketAddr) {
     }
 }
 
-/// An HTTP proxy that connects whoever is `u` with the password `p:` to wherever it is told.
+/// An HTTP proxy that, after some trouble, connects whoever is `u` with the password `p:` to wherever it is told.
 async fn proxy() -> Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
@@ -100,6 +101,9 @@ async fn proxy() -> Result<SocketAddr> {
     Ok(address)
 }
 
+/// It has been in trouble, once.
+static TROUBLED: AtomicBool = AtomicBool::new(false);
+
 async fn tunnel(mut near: TcpStream) -> Result<()> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -109,6 +113,11 @@ async fn tunnel(mut near: TcpStream) -> Result<()> {
     let to = head
         .strip_prefix("CONNECT ")
         .and_then(|rest| rest.split(' ').next());
+    if !TROUBLED.swap(true, Ordering::SeqCst) {
+        near.write_all(b"HTTP/1.1 503 Service Unavailable\r\n\r\n")
+            .await?;
+        return Ok(());
+    }
     let allowed = head.contains("\r\nProxy-Authorization: Basic dTpwOg==\r\n");
     let (Some(to), true) = (to, allowed) else {
         near.write_all(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")

@@ -16,7 +16,7 @@ async fn gateway(endpoints: Vec<String>) -> (SocketAddr, JoinHandle<()>) {
     let mut config = GatewayConfig::new(endpoints);
     config.retry_delay = Duration::from_millis(100);
     let task = tokio::spawn(async move {
-        serve_gateway(config, vec![listener], std::future::pending())
+        serve_gateway(config, vec![listener], || {}, std::future::pending())
             .await
             .unwrap();
     });
@@ -47,7 +47,7 @@ async fn connections_take_turns_and_pass_over_the_dead() {
 
 #[tokio::test]
 async fn without_endpoints_it_does_not_start() {
-    let none = serve_gateway(GatewayConfig::new(vec![]), vec![], async {}).await;
+    let none = serve_gateway(GatewayConfig::new(vec![]), vec![], || {}, async {}).await;
     assert!(matches!(none, Err(GatewayError::NoEndpoints)));
 }
 
@@ -56,7 +56,7 @@ async fn before_itself_it_does_not_start() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let own = format!("localhost:{}", listener.local_addr().unwrap().port());
     let config = GatewayConfig::new(vec!["127.0.0.1:1".to_owned(), own]);
-    let refused = serve_gateway(config, vec![listener], std::future::pending()).await;
+    let refused = serve_gateway(config, vec![listener], || {}, std::future::pending()).await;
     assert!(matches!(refused, Err(GatewayError::Loop(_))), "{refused:?}");
 }
 

@@ -102,7 +102,6 @@ pub(crate) async fn serve<S: Serve>(
     let (port, tls) = (&*port, tls.as_ref());
     let mut begun = pin!(drain.begun());
     let spoken = tokio::select! {
-        biased;
         // In boxes, here and below, whatever only few connections need, or not for long.
         spoken = Box::pin(spoken(&socket, port.limits.first_bytes_timeout)) => spoken,
         // Nothing was asked yet, so nothing is lost.

@@ -7,7 +7,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -129,14 +128,6 @@ async fn accept_loop<S: Serve>(
             }
             Some(ended) = connections.join_next() => reap(ended),
         }
-    }
-    // Whoever is in the backlog has connected, and may have asked: closing the port would cut it off.
-    while let Some(Ok((socket, _))) = listener.accept().now_or_never()
-        && let Ok(slot) = Arc::clone(&slots).try_acquire_owned()
-    {
-        prepare(&socket);
-        let (port, drain, tls) = (Arc::clone(&port), drain.clone(), tls.clone());
-        connections.spawn(connection::serve(socket, port, tls, drain, slot));
     }
     connections
 }

@@ -67,7 +67,8 @@ pub(crate) async fn refuse_amnesia(config: &Config) -> Result<(), OpenError> {
     founders.remove(config.name.as_str());
     let until = Instant::now() + VOUCHERS_PATIENCE;
     loop {
-        let answers = ask_all(founders.values()).await;
+        let mut answers = ask_all(founders.values()).await;
+        answers.retain(|answer| answer.cluster_id == config.founding_cluster_id().0);
         let mut known = answers.iter().flat_map(|answer| &answer.members);
         if known.any(|member| member.id == me.0 && !member.client_ur_ls.is_empty()) {
             return Err(OpenError::AlreadyBootstrapped {
@@ -91,8 +92,9 @@ pub(crate) async fn refuse_amnesia(config: &Config) -> Result<(), OpenError> {
     }
 }
 
-/// How many of the others must say that a founder has never run. Had it published its URLs, a majority would
-/// have that in their logs, itself among them, perhaps; so many others meet any majority's rest.
+/// How many of the others must know nothing of a founder's having run. Had its URLs been published, a majority
+/// would have that, itself among them, perhaps; so many others meet any majority's rest. (They say what they
+/// have applied: a founder that loses its disk within moments of its first start may not be known yet.)
 fn vouchers(founders: usize) -> usize {
     let majority = founders / 2 + 1;
     founders - majority + 1
