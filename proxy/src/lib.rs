@@ -58,4 +58,4 @@ pub use keelson_port::{ClientTls, ClientTlsFiles, Listener, ServerTls, TlsError,
 pub use mode::{Mode, ModeError};
 pub use promote::{PromoteError, cluster_of_proxy, forget_proxy};
 pub use proxy::{ProxyError, serve};
-pub use role::{Role, RoleError, knows_its_cluster};
+pub use role::{Role, RoleError, knows_its_cluster, replace_file};

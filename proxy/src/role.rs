@@ -137,30 +137,33 @@ impl ClusterFile {
         Ok(Some(cluster.peer_urls).filter(|urls| !urls.is_empty()))
     }
 
-    /// Replaces the file; after a crash it is the old one or the new one.
+    /// Replaces the file.
     pub(crate) fn save(&self, peer_urls: &[String]) -> Result<(), RoleError> {
         let cluster = Cluster {
             peer_urls: peer_urls.to_vec(),
         };
         let bytes = serde_json::to_vec(&cluster).expect("a list of strings is JSON");
-        self.replace(&bytes)
-            .map_err(|error| failed(&self.path, error))
+        replace_file(&self.path, &bytes).map_err(|error| failed(&self.path, error))
     }
+}
 
-    fn replace(&self, bytes: &[u8]) -> io::Result<()> {
-        let new = self.path.with_extension("bak");
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&new)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&new, &self.path)?;
-        let directory = self.path.parent().expect("it is in a directory");
-        File::open(directory)?.sync_all()
-    }
+/// Replaces a file durably; after a crash it is the old one or the new one.
+///
+/// # Errors
+/// The file system's.
+pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let new = path.with_extension("bak");
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&new)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    let directory = path.parent().expect("a file is in a directory");
+    File::open(directory)?.sync_all()
 }
 
 #[cfg(test)]

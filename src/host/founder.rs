@@ -5,9 +5,9 @@
 //! entries, and must not do so again as if it had not. Only the first has this note, which is written before
 //! the entry is made, and goes when the log is there.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use keelson_discovery::Registration;
@@ -56,17 +56,7 @@ impl Note {
             };
             File::open(parent)?.sync_all()?;
         }
-        let new = self.path.with_extension("new");
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&new)?;
-        file.write_all(self.text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&new, &self.path)?;
-        File::open(dir)?.sync_all()
+        keelson_proxy::replace_file(&self.path, self.text.as_bytes())
     }
 }
 

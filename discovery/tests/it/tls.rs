@@ -133,11 +133,9 @@ async fn tunnel(mut near: TcpStream) -> Result<()> {
 
 #[tokio::test]
 async fn https_goes_through_an_http_proxy() -> Result<()> {
-    let Some(etcd) = Etcd::start().await? else {
+    let Some((_etcd, front, plain)) = fronted().await? else {
         return Ok(());
     };
-    let plain = etcd.token("1").await?;
-    let front = Front::start(address_of(&plain)?).await?;
     let url = front.url("localhost", &plain)?;
     let me = host(1, &url);
     let proxy = proxy().await?;
@@ -154,6 +152,16 @@ async fn https_goes_through_an_http_proxy() -> Result<()> {
     Ok(())
 }
 
+/// An etcd with a token of size 1, TLS before it, and the token's URL without.
+async fn fronted() -> Result<Option<(Etcd, Front, String)>> {
+    let Some(etcd) = Etcd::start().await? else {
+        return Ok(None);
+    };
+    let plain = etcd.token("1").await?;
+    let front = Front::start(address_of(&plain)?).await?;
+    Ok(Some((etcd, front, plain)))
+}
+
 fn address_of(url: &str) -> Result<SocketAddr> {
     let authority = url.split('/').nth(2).context("an authority")?;
     Ok(authority.parse()?)
@@ -161,11 +169,9 @@ fn address_of(url: &str) -> Result<SocketAddr> {
 
 #[tokio::test]
 async fn a_host_joins_over_tls_and_only_where_the_certificate_is_right() -> Result<()> {
-    let Some(etcd) = Etcd::start().await? else {
+    let Some((_etcd, front, plain)) = fronted().await? else {
         return Ok(());
     };
-    let plain = etcd.token("1").await?;
-    let front = Front::start(address_of(&plain)?).await?;
     let url = front.url("localhost", &plain)?;
     let me = host(1, &url);
 
