@@ -2,7 +2,7 @@
 
 use keelson_store::config::url::{Url, join};
 use keelson_store::version;
-use tracing::info;
+use tracing::{error, info, warn};
 
 /// The member is known to the cluster under its name and client URLs.
 pub(crate) fn published(name: &str, client_urls: &[Url], member: u64, cluster: u64) {
@@ -25,6 +25,16 @@ pub(crate) fn capabilities(cluster_version: &str) {
         "cluster-version" = short,
         plain = %format_args!("enabled capabilities for version {short}"),
         "enabled capabilities for version"
+    );
+}
+
+/// The member was removed from the cluster; etcd's two lines.
+pub(crate) fn removed() {
+    let text = "the member has been permanently removed from the cluster";
+    error!(error = text, plain = text, "server error");
+    warn!(
+        plain = "the data-dir used by this member must be removed.",
+        "data-dir used by this member must be removed"
     );
 }
 

@@ -30,6 +30,10 @@ fn main() -> ExitCode {
     let mut words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
     let program = program_name(&words.next().unwrap_or_default());
     let words: Vec<String> = words.collect();
+    if let Err(error) = signals::survive() {
+        eprintln!("{program}: cannot catch signals: {error}");
+        return ExitCode::FAILURE;
+    }
     match words.first().map(String::as_str) {
         Some("playground") => playground::run(&words),
         Some("discovery") => commands::discovery::run(&words),

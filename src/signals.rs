@@ -1,8 +1,12 @@
 //! SIGTERM and SIGINT: the first asks to stop, the second ends at once. The process then dies of
-//! the signal it got, as etcd does: systemd and shells tell that from a failure.
+//! the signal it got, as etcd does: systemd and shells tell that from a failure. Signals that a
+//! program of Go survives do not end it either. SIGHUP ends it, unless it is ignored (`nohup`).
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
+
+use rustix::process::Signal as Number;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -41,6 +45,29 @@ impl Stop {
         let _ = signal_hook::low_level::emulate_default_handler(self.number());
         std::process::exit(128 + self.number());
     }
+}
+
+/// What Go's runtime catches without further effect, though the kernel would end the process.
+/// SIGPIPE is among them, and is ignored by Rust's runtime already.
+const HARMLESS: [Number; 9] = [
+    Number::USR1,
+    Number::USR2,
+    Number::ALARM,
+    Number::XCPU,
+    Number::XFSZ,
+    Number::VTALARM,
+    Number::PROF,
+    Number::IO,
+    Number::POWER,
+];
+
+/// From here on no signal of [`HARMLESS`] ends the process. Children get the defaults back.
+pub(crate) fn survive() -> io::Result<()> {
+    for signal in HARMLESS {
+        // A handler that sets a flag which nothing reads: ignoring would be inherited by children.
+        signal_hook::flag::register(signal.as_raw(), Arc::default())?;
+    }
+    Ok(())
 }
 
 /// Stops this process as SIGTERM would, and ends it when that takes too long.

@@ -6,16 +6,13 @@ use keelson_store::{Config, Store, version};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use super::{StartError, founder, listen_for_clients, shut_down};
+use super::{End, StartError, founder, listen_for_clients, shut_down};
 use crate::announce;
 use crate::options::MemberOptions;
-use crate::signals::{Signals, Stop};
+use crate::signals::Signals;
 
-/// `None` when serving ended by itself.
-pub(super) async fn live(
-    options: MemberOptions,
-    signals: &mut Signals,
-) -> Result<Option<Stop>, StartError> {
+/// Runs a member until a signal, its removal, or the end of serving.
+pub(super) async fn live(options: MemberOptions, signals: &mut Signals) -> Result<End, StartError> {
     let MemberOptions {
         config,
         listeners,
@@ -25,20 +22,20 @@ pub(super) async fn live(
     let (listeners, client_urls) = listen_for_clients(&listeners).await?;
     let store = tokio::select! {
         store = Store::open(config.clone()) => store?,
-        stop = signals.next() => return Ok(Some(stop)),
+        stop = signals.next() => return Ok(End::Signal(stop)),
     };
     founder::forget(&config.data_dir)?;
     let (stopping, stop_seen) = watch::channel(false);
     let serving = serve(&store, &config, &client_urls, listeners, stop_seen);
     tokio::pin!(serving);
-    let (stop, served) = tokio::select! {
-        () = &mut serving => (None, true),
-        () = store.removed() => {
-            error!("the member has been permanently removed from the cluster");
-            (None, false)
-        }
-        stop = signals.next() => (Some(stop), false),
+    let (end, served) = tokio::select! {
+        () = &mut serving => (End::Serving, true),
+        () = store.removed() => (End::Removed, false),
+        stop = signals.next() => (End::Signal(stop), false),
     };
+    if matches!(end, End::Removed) {
+        announce::removed();
+    }
     // Leadership is handed over first, while clients are still answered; then the edge drains; only
     // then does the member itself stop.
     let closing = async {
@@ -49,8 +46,8 @@ pub(super) async fn live(
         }
         store.shutdown().await;
     };
-    shut_down(closing, stop, signals).await;
-    Ok(stop)
+    shut_down(closing, end, signals).await;
+    Ok(end)
 }
 
 fn greet(config: &Config, listen_client_urls: &[Url], warnings: &[String]) {

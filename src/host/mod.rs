@@ -70,15 +70,16 @@ enum StartError {
 /// Runs until a signal, or until the host cannot go on.
 pub(crate) fn run(values: &Values) -> ExitCode {
     let result = begin(values).and_then(|begun| match begun {
-        Begun::Ended(stop) => Ok(stop),
+        Begun::Ended(end) => Ok(end),
         Begun::Member(options) => on(Builder::new_multi_thread(), async {
             let mut signals = Signals::catch().map_err(StartError::Signals)?;
             member::live(*options, &mut signals).await
         }),
     });
     match result {
-        Ok(Some(stop)) => stop.end_process(),
-        Ok(None) => ExitCode::FAILURE,
+        Ok(End::Signal(stop)) => stop.end_process(),
+        Ok(End::Removed) => ExitCode::SUCCESS,
+        Ok(End::Serving) => ExitCode::FAILURE,
         Err(fault) => {
             error!(error = %fault, plain = %fault, "failed to start etcd");
             ExitCode::FAILURE
@@ -86,10 +87,22 @@ pub(crate) fn run(values: &Values) -> ExitCode {
     }
 }
 
+/// Why a host that had started has ended.
+#[derive(Clone, Copy)]
+enum End {
+    /// A signal stops it, and the process dies of it.
+    Signal(Stop),
+    /// The member was removed from the cluster: exit status 0 as in etcd, so that a supervisor which
+    /// restarts on failure does not start it again.
+    Removed,
+    /// Serving ended by itself.
+    Serving,
+}
+
 /// How far a host gets on one thread.
 enum Begun {
-    /// To its end; `None` when serving ended by itself.
-    Ended(Option<Stop>),
+    /// To its end.
+    Ended(End),
     /// To being a member, which wants more threads.
     Member(Box<MemberOptions>),
 }
@@ -102,7 +115,7 @@ fn begin(values: &Values) -> Result<Begun, StartError> {
         // Finding the others may take as long as they do.
         let role = tokio::select! {
             role = bring_up::decide(values) => role?,
-            stop = signals.next() => return Ok(Begun::Ended(Some(stop))),
+            stop = signals.next() => return Ok(Begun::Ended(End::Signal(stop))),
         };
         match role {
             Role::Member(options) => Ok(Begun::Member(options)),
@@ -146,8 +159,8 @@ async fn listen_for_clients(
 }
 
 /// Stops cleanly, within bounds; a second signal ends the process here.
-async fn shut_down(closing: impl Future<Output = ()>, stop: Option<Stop>, signals: &mut Signals) {
-    if let Some(stop) = stop {
+async fn shut_down(closing: impl Future<Output = ()>, end: End, signals: &mut Signals) {
+    if let End::Signal(stop) = end {
         info!(
             signal = stop.as_str(),
             plain = %format_args!("received {} signal, shutting down...", stop.as_str()),

@@ -5,18 +5,18 @@ use keelson_store::version;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use super::{StartError, listen_for_clients, shut_down};
+use super::{End, StartError, listen_for_clients, shut_down};
 use crate::announce;
 use crate::options::ProxyOptions;
 use crate::pages;
-use crate::signals::{Signals, Stop};
+use crate::signals::Signals;
 
-/// `None` when serving ended by itself.
+/// Runs a proxy until a signal, or the end of serving.
 pub(super) async fn live(
     options: ProxyOptions,
     config: ProxyConfig,
     signals: &mut Signals,
-) -> Result<Option<Stop>, StartError> {
+) -> Result<End, StartError> {
     info!(
         "keelson-version" = version::KEELSON,
         mode = ?config.mode,
@@ -47,7 +47,7 @@ pub(super) async fn live(
     let stop = tokio::select! {
         served = &mut serving => {
             served?;
-            return Ok(None);
+            return Ok(End::Serving);
         }
         stop = signals.next() => stop,
     };
@@ -57,6 +57,7 @@ pub(super) async fn live(
             error!(%error, "serving client requests ended");
         }
     };
-    shut_down(closing, Some(stop), signals).await;
-    Ok(Some(stop))
+    let end = End::Signal(stop);
+    shut_down(closing, end, signals).await;
+    Ok(end)
 }

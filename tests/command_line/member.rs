@@ -1,6 +1,7 @@
 //! A member's life as its supervisor sees it.
 
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
@@ -69,6 +70,78 @@ fn a_member_says_when_it_is_ready_and_dies_of_the_signal() {
             member.seen
         );
     }
+}
+
+/// One request with `Connection: close`; the whole answer, or nothing where there is none.
+fn ask(port: u16, method: &str, path: &str) -> String {
+    let mut answer = String::new();
+    let Ok(mut socket) = TcpStream::connect(("127.0.0.1", port)) else {
+        return answer;
+    };
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let _ = socket.write_all(head.as_bytes());
+    let _ = socket.read_to_string(&mut answer);
+    answer
+}
+
+/// etcd 3.4.23 does the same; a unit with `Restart=on-failure` must not start it again and again.
+#[test]
+fn a_removed_member_exits_0_and_again_at_each_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let (clients, peers) = ([free_port(), free_port()], [free_port(), free_port()]);
+    let cluster = format!(
+        "m1=http://127.0.0.1:{},m2=http://127.0.0.1:{}",
+        peers[0], peers[1]
+    );
+    let start = |at: usize| {
+        let name = ["m1", "m2"][at];
+        let mut command = member(&dir.path().join(name), clients[at], peers[at]);
+        command.args(["--name", name, "--initial-cluster", &cluster]);
+        Running::log_of(&mut command)
+    };
+    let (mut first, mut second) = (start(0), start(1));
+    first.wait_for("ready to serve client requests");
+    second.wait_for("ready to serve client requests");
+    let list = ask(clients[0], "GET", "/v2/members");
+    let list: Value = serde_json::from_str(list.split_once("\r\n\r\n").unwrap().1).unwrap();
+    let members = list["members"].as_array().unwrap();
+    let removed = members.iter().find(|one| one["name"] == "m2").unwrap();
+    let path = format!("/v2/members/{}", removed["id"].as_str().unwrap());
+    // The quorum without it must have been healthy for a while.
+    eventually("the member is removed", || {
+        let answer = ask(clients[0], "DELETE", &path);
+        ["HTTP/1.1 204", "HTTP/1.1 410"]
+            .iter()
+            .any(|good| answer.starts_with(good))
+    });
+    let end_of = |mut member: Running| {
+        member.wait_for("the member has been permanently removed from the cluster");
+        member.wait_for("data-dir used by this member must be removed");
+        assert_eq!(member.child.wait().unwrap().code(), Some(0));
+    };
+    end_of(second);
+    end_of(start(1));
+}
+
+/// A program of Go, as etcd is, survives them.
+#[test]
+fn signals_of_no_meaning_do_not_end_a_member() {
+    let dir = tempfile::tempdir().unwrap();
+    let client = free_port();
+    let mut command = member(&dir.path().join("d"), client, free_port());
+    let mut member = Running::log_of(&mut command);
+    member.wait_for("ready to serve client requests");
+    for signal in [
+        "USR1", "USR2", "ALRM", "PIPE", "VTALRM", "PROF", "XCPU", "XFSZ", "PWR", "IO",
+    ] {
+        member.signal(signal);
+        // An answer comes after the signal was delivered: a dead process gives none.
+        let answer = ask(client, "GET", "/version");
+        assert!(answer.starts_with("HTTP/1.1 200"), "SIG{signal}: {answer}");
+        assert_eq!(member.child.try_wait().unwrap(), None, "SIG{signal}");
+    }
+    member.signal("HUP");
+    assert_eq!(member.child.wait().unwrap().signal(), Some(1));
 }
 
 #[test]
