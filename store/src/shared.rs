@@ -53,7 +53,8 @@ impl Shared {
             member,
             standing: watch::Sender::new(standing),
             applied: watch::Sender::new(view.applied_index()),
-            removed: watch::Sender::new(false),
+            // Removed in an earlier life: no peer need be reachable to find that out.
+            removed: watch::Sender::new(view.removed(member.0)),
             node: Mutex::new(node),
             leader_elected: Mutex::new(None),
             peers: Mutex::default(),

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use keelson_proto::etcdserverpb::*;
 use keelson_store::config::{StorageEngine, Url};
-use keelson_store::{Config, Store};
+use keelson_store::{Config, Error, Store};
 
 #[path = "../../tests/src/proc/ports.rs"]
 #[expect(unreachable_pub, reason = "it is a library's module in keelson-tests")]
@@ -181,4 +181,37 @@ async fn one_of_three_goes_on_alone_when_told_to() -> anyhow::Result<()> {
     assert_eq!(store.member_list(true).await?.members.len(), 1);
     store.shutdown().await;
     Ok(())
+}
+
+/// A removal that a member has applied is in its data: no other member need be there to say so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_member_finds_that_out_alone() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let configs = members(dir.path(), 2);
+    let opening = configs.iter().cloned().map(Store::open);
+    let opened = futures_util::future::join_all(opening).await;
+    let mut stores = opened.into_iter().collect::<Result<Vec<_>, _>>()?;
+    for store in &stores {
+        store.ready().await;
+    }
+    // A leader applies its own removal before it stops; a follower may not hear of the commit.
+    let leader = stores[0].status().leader;
+    let leads = stores
+        .iter()
+        .position(|store| store.member_id().0 == leader)
+        .expect("one of them leads");
+    let removed = stores.remove(leads);
+    // The quorum without it must have been healthy for a while.
+    while let Err(error) = removed.member_remove(removed.member_id()).await {
+        anyhow::ensure!(error == Error::Unhealthy, "{error}");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    removed.removed().await;
+    stores[0].shutdown().await;
+    removed.shutdown().await;
+    drop((stores, removed));
+    let again = Store::open(configs[leads].clone()).await?;
+    let found = tokio::time::timeout(std::time::Duration::from_secs(60), again.removed()).await;
+    again.shutdown().await;
+    Ok(found?)
 }
