@@ -1,23 +1,28 @@
 //! Who waits for which change of the v2 tree.
 //!
 //! Events come from the applier through a bounded queue and are fanned out by one task, so that ten
-//! thousand watchers do not hold up the log. Everybody gets the same `Arc` of an event. A watcher
-//! that does not keep up is cut off: it can come back and read the history.
+//! thousand watchers do not hold up the log. When the queue is full, the applier fans out itself, as
+//! etcd's does for every event: no event is dropped, and watchers of other paths lose nothing. All
+//! watchers share one `Arc` of an event. Only a stream that is `BUFFER` events behind ends, as in
+//! etcd: its client watches again and reads the history.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use keelson_core::tree::{Event, TreeError};
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 /// Events that a streaming watcher may be behind; etcd's figure.
 const BUFFER: usize = 100;
 
-/// Events that wait for the fan-out. When it is that far behind, every watcher is cut off.
+/// Events that wait for the fan-out task; with more the publisher fans out itself.
 const QUEUE: usize = 4096;
+
+/// What those may weigh together, roughly, in bytes.
+const QUEUE_BYTES: usize = 64 * 1024 * 1024;
 
 /// What a watcher asks for.
 #[derive(Clone, Debug)]
@@ -54,7 +59,34 @@ pub struct Hub {
     watchers: Mutex<Watchers>,
     /// How many there are: asked for every change.
     count: AtomicUsize,
-    queue: mpsc::Sender<Arc<Event>>,
+    queue: Mutex<Queue>,
+    /// Wakes the fan-out task.
+    queued: Arc<Notify>,
+    /// Held while an event leaves the queue and is fanned out, so that events keep their order. Taken
+    /// before the other locks.
+    turn: Mutex<()>,
+}
+
+/// Events in the order of their indexes.
+#[derive(Default)]
+struct Queue {
+    events: VecDeque<Arc<Event>>,
+    bytes: usize,
+}
+
+impl Queue {
+    /// Returns whether the queue is full.
+    fn push(&mut self, event: Arc<Event>) -> bool {
+        self.bytes += event.weight();
+        self.events.push_back(event);
+        QUEUE <= self.events.len() || QUEUE_BYTES <= self.bytes
+    }
+
+    fn pop(&mut self) -> Option<Arc<Event>> {
+        let event = self.events.pop_front()?;
+        self.bytes -= event.weight();
+        Some(event)
+    }
 }
 
 #[derive(Default)]
@@ -71,7 +103,8 @@ struct Watcher {
 
 enum Sink {
     Once(Option<oneshot::Sender<Arc<Event>>>),
-    Stream(mpsc::Sender<Arc<Event>>),
+    /// `None` is the notice that the buffer is full; a place is kept for it.
+    Stream(mpsc::Sender<Option<Arc<Event>>>),
 }
 
 impl Watcher {
@@ -87,7 +120,9 @@ impl Watcher {
             }
             Sink::Stream(sink) => {
                 self.since = event.index + 1;
-                sink.try_send(Arc::clone(event)).is_ok()
+                let full = sink.capacity() <= 1;
+                let heard = (!full).then(|| Arc::clone(event));
+                sink.try_send(heard).is_ok() && !full
             }
         }
     }
@@ -96,19 +131,21 @@ impl Watcher {
 impl Hub {
     /// A hub, and the task that has to run for it.
     pub fn new() -> (Arc<Hub>, impl Future<Output = ()> + Send + 'static) {
-        let (queue, mut events) = mpsc::channel::<Arc<Event>>(QUEUE);
+        let queued = Arc::<Notify>::default();
         let hub = Arc::new(Hub {
             watchers: Mutex::default(),
             count: AtomicUsize::new(0),
-            queue,
+            queue: Mutex::default(),
+            queued: Arc::clone(&queued),
+            turn: Mutex::default(),
         });
         let fanning = Arc::downgrade(&hub);
         let task = async move {
-            while let Some(event) = events.recv().await {
-                let Some(hub) = fanning.upgrade() else { return };
-                hub.fan_out(&event);
-                drop(hub);
-                tokio::task::yield_now().await;
+            while fanning.strong_count() != 0 {
+                while fanning.upgrade().is_some_and(|hub| hub.fan_out_next()) {
+                    tokio::task::yield_now().await;
+                }
+                queued.notified().await;
             }
         };
         (hub, task)
@@ -155,7 +192,7 @@ impl Hub {
             hub: Arc::clone(self),
             path: wish.path,
             id: 0,
-            source: Source::Nothing,
+            source: Source::Over(End::Delivered),
         };
         if watch.past.is_empty() || wish.stream {
             let (sink, source) = channel(wish.stream);
@@ -178,15 +215,28 @@ impl Hub {
         self.count.load(Ordering::SeqCst)
     }
 
-    /// The tree has changed: whoever waits for it will hear. Returns at once.
+    /// The tree has changed; its watchers get the event. Returns at once, but for a full queue. Events
+    /// are published in order, by one thread at a time.
     pub fn publish(&self, event: &Arc<Event>) {
         if self.count() == 0 || event.refresh {
             return;
         }
-        if self.queue.try_send(Arc::clone(event)).is_err() {
-            tracing::warn!("watchers of the v2 API are cut off: changes come too fast for them");
-            self.cut_all();
+        let full = self.queue.lock().push(Arc::clone(event));
+        if full {
+            while self.fan_out_next() {}
+        } else {
+            self.queued.notify_one();
         }
+    }
+
+    /// Fans out the oldest event of the queue. Returns whether there was one.
+    fn fan_out_next(&self) -> bool {
+        let _turn = self.turn.lock();
+        let next = self.queue.lock().pop();
+        next.is_some_and(|event| {
+            self.fan_out(&event);
+            true
+        })
     }
 
     /// The tree was replaced by another member's, which is further: what has been missed is in its
@@ -238,6 +288,13 @@ impl Hub {
         if here.is_empty() {
             watchers.by_path.remove(path);
         }
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        // The fan-out task ends.
+        self.queued.notify_one();
     }
 }
 
@@ -294,7 +351,7 @@ fn is_hidden_below(path: &[u8], key: &[u8]) -> bool {
 
 fn channel(stream: bool) -> (Sink, Source) {
     if stream {
-        let (sink, source) = mpsc::channel(BUFFER);
+        let (sink, source) = mpsc::channel(BUFFER + 1);
         (Sink::Stream(sink), Source::Stream(source))
     } else {
         let (sink, source) = oneshot::channel();
@@ -304,8 +361,20 @@ fn channel(stream: bool) -> (Sink, Source) {
 
 enum Source {
     Once(oneshot::Receiver<Arc<Event>>),
-    Stream(mpsc::Receiver<Arc<Event>>),
-    Nothing,
+    Stream(mpsc::Receiver<Option<Arc<Event>>>),
+    Over(End),
+}
+
+/// Why a watch has no further events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Its one event was delivered.
+    Delivered,
+    /// It was more events behind than are kept for a watcher.
+    Behind,
+    /// The member stops, or a snapshot has replaced the history that it needed: an event may be
+    /// missing.
+    Cut,
 }
 
 /// A watch; dropping it ends it.
@@ -331,20 +400,32 @@ impl Watch {
         self.past.pop()
     }
 
-    /// The next event; `None` once the watch is over: its one event was delivered, or it was cut
-    /// off.
+    /// The next event; `None` once the watch is over, for the reason that [`Watch::end`] gives.
     pub async fn next(&mut self) -> Option<Arc<Event>> {
         if let Some(event) = self.past.pop() {
             return Some(event);
         }
-        match &mut self.source {
-            Source::Nothing => None,
-            Source::Stream(source) => source.recv().await,
-            Source::Once(source) => {
-                let event = source.await.ok();
-                self.source = Source::Nothing;
-                event
-            }
+        let (event, end) = match &mut self.source {
+            Source::Over(_) => return None,
+            Source::Stream(source) => match source.recv().await {
+                Some(Some(event)) => return Some(event),
+                Some(None) => (None, End::Behind),
+                None => (None, End::Cut),
+            },
+            Source::Once(source) => match source.await {
+                Ok(event) => (Some(event), End::Delivered),
+                Err(_) => (None, End::Cut),
+            },
+        };
+        self.source = Source::Over(end);
+        event
+    }
+
+    /// Why the watch is over; `None` while it is not.
+    pub fn end(&self) -> Option<End> {
+        match self.source {
+            Source::Over(end) if self.past.is_empty() => Some(end),
+            _ => None,
         }
     }
 }

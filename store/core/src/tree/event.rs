@@ -121,6 +121,16 @@ pub struct Event {
     pub encoding: OnceLock<Bytes>,
 }
 
+impl Event {
+    /// What it takes as a row or in a queue, in bytes, roughly.
+    pub fn weight(&self) -> usize {
+        const NUMBERS_BYTES: usize = 64;
+        let node = |node: &Node| node.key.len() + node.value.as_ref().map_or(0, Bytes::len);
+        let removed: usize = self.removed.iter().map(Bytes::len).sum();
+        NUMBERS_BYTES + node(&self.node) + self.prev.as_ref().map_or(0, node) + removed
+    }
+}
+
 impl PartialEq for Event {
     fn eq(&self, other: &Event) -> bool {
         // `removed` serves live watchers only and does not survive a restart.

@@ -53,7 +53,7 @@ impl History {
         }
         self.newest += 1;
         self.fresh = EVENTS_MAX.min(self.fresh + 1);
-        self.fresh_bytes += event.as_deref().map_or(0, weight);
+        self.fresh_bytes += event.as_deref().map_or(0, |event| event.weight() as u64);
         self.events.push_back(event);
     }
 
@@ -87,16 +87,6 @@ impl History {
     pub(super) fn cleaned(&mut self) {
         (self.fresh, self.fresh_bytes) = (0, 0);
     }
-}
-
-/// What an event weighs as a row, roughly.
-fn weight(event: &Event) -> u64 {
-    const NUMBERS_BYTES: usize = 64;
-    let value = |node: &super::Node| node.value.as_ref().map_or(0, |value| value.len());
-    let node = event.node.key.len() + value(&event.node);
-    let prev = event.prev.as_ref();
-    let prev = prev.map_or(0, |prev| prev.key.len() + value(prev));
-    (NUMBERS_BYTES + node + prev) as u64
 }
 
 /// Whether whoever watches that path is told of an event of the past. Not quite what he would have

@@ -202,7 +202,7 @@ async fn the_past_comes_first_and_nothing_twice() {
 }
 
 #[tokio::test]
-async fn a_watcher_that_does_not_keep_up_is_cut_off() {
+async fn a_watcher_that_does_not_keep_up_ends_as_in_etcd() {
     let hub = hub();
     let mut slow = hub
         .watch(wish("/1", true, true, 0), &Past::default())
@@ -214,7 +214,44 @@ async fn a_watcher_that_does_not_keep_up_is_cut_off() {
     for index in 1..=BUFFER as u64 {
         assert_eq!(heard(&mut slow).await, Some(index));
     }
+    assert_eq!(slow.end(), None);
     assert_eq!(heard(&mut slow).await, None);
+    assert_eq!(slow.end(), Some(End::Behind));
+}
+
+/// The fan-out task does not run at all meanwhile: it never gets a turn.
+#[tokio::test]
+async fn a_burst_beyond_the_queue_costs_an_unrelated_watcher_nothing() {
+    let (hub, fan_out) = Hub::new();
+    let past = Past::default();
+    let watch = |path, stream| hub.watch(wish(path, true, stream, 0), &past).expect("new");
+    let mut poll = watch("/1/quiet", false);
+    let mut stream = watch("/1/quiet", true);
+    let mut busy = watch("/1/busy", false);
+    for index in 1..=3 * QUEUE as u64 {
+        hub.publish(&event("/1/busy", index));
+    }
+    assert!(hub.queue.lock().events.len() < QUEUE);
+    assert_eq!(hub.count(), 2, "only the watch of what happened is over");
+    assert_eq!(heard(&mut busy).await, Some(1));
+    tokio::spawn(fan_out);
+    let next = 3 * QUEUE as u64 + 1;
+    hub.publish(&event("/1/quiet", next));
+    assert_eq!(heard(&mut poll).await, Some(next));
+    assert_eq!(heard(&mut stream).await, Some(next));
+}
+
+#[tokio::test]
+async fn large_events_in_the_queue_are_bounded_in_bytes() {
+    let (hub, _fan_out) = Hub::new();
+    let _watch = hub.watch(wish("/1/quiet", true, true, 0), &Past::default());
+    let value = Bytes::from(vec![b'x'; QUEUE_BYTES / 8]);
+    for index in 1..=20 {
+        let mut large = Event::clone(&event("/1/busy", index));
+        large.node.value = Some(value.clone());
+        hub.publish(&Arc::new(large));
+        assert!(hub.queue.lock().bytes < QUEUE_BYTES);
+    }
 }
 
 #[tokio::test]
@@ -257,6 +294,7 @@ async fn a_snapshot_brings_what_was_missed_or_cuts() {
         None,
         "index 2 is not in the new history"
     );
+    assert_eq!(behind.end(), Some(End::Cut), "its client must ask again");
     assert_eq!(heard(&mut ahead).await, Some(4));
     assert_eq!(heard(&mut ahead).await, Some(6));
     assert_eq!(hub.count(), 1);
