@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use futures_util::Stream;
 use hyper::body::{Body, Frame, SizeHint};
+use keelson_port::Cut;
 
 use crate::client::{Connection, Decoded, Framing};
 use crate::endpoint::Endpoint;
@@ -16,7 +17,7 @@ use crate::endpoint::Endpoint;
 type BoxError = Box<dyn Error + Send + Sync>;
 
 /// An answer's parts that come over a long time.
-pub(crate) type Parts = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
+pub(crate) type Parts = Pin<Box<dyn Stream<Item = Result<Bytes, Cut>> + Send>>;
 
 /// What is sent to a client.
 pub(crate) enum AnswerBody {
@@ -156,7 +157,7 @@ impl Body for AnswerBody {
             }
             AnswerBody::Parts(parts) => {
                 let part = ready!(parts.as_mut().poll_next(cx));
-                Poll::Ready(part.map(|part| Ok(Frame::data(part))))
+                Poll::Ready(part.map(|part| Ok(Frame::data(part?))))
             }
         }
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use keelson_port::{Listener, Multiplexed, Parking, Plain, PlainAnswer, Serve, Serving};
+use keelson_port::{Drain, Listener, Multiplexed, Parking, Plain, PlainAnswer, Serve, Serving};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -46,6 +46,8 @@ pub(crate) struct Proxy {
     /// Bytes that may be held of bodies that come over HTTP/2 and must be whole before they can be
     /// passed on.
     pub(crate) bodies: Arc<Semaphore>,
+    /// Begins with the end of the proxy; cuts waits that are not parked.
+    pub(crate) drain: Drain,
 }
 
 /// A proxy that could not start, or go on.
@@ -93,7 +95,11 @@ async fn live(
     let own = listeners.iter().map(|one| one.socket.local_addr());
     let own: io::Result<Vec<_>> = own.collect();
     let limits = config.limits.clone();
-    let proxy = Arc::new(Proxy::new(config, own?));
+    let (trigger, drain) = Drain::channel();
+    let proxy = Arc::new(Proxy {
+        drain,
+        ..Proxy::new(config, own?)
+    });
     let mut keeper = Box::pin(members::keep(Arc::clone(&proxy), peers, ready));
     let beating = Arc::clone(&proxy);
     let mut pulse = Box::pin(async move { beating.pulse.run().await });
@@ -101,7 +107,10 @@ async fn live(
         listeners,
         Service(proxy),
         limits,
-        shutdown
+        async move {
+            shutdown.await;
+            trigger.begin();
+        }
     ));
     tokio::select! {
         () = &mut keeper => unreachable!("members are kept for ever"),
@@ -242,6 +251,7 @@ impl Proxy {
             metrics: Metrics::default(),
             pulse: Pulse::default(),
             bodies: Arc::new(Semaphore::new(BODIES_BYTES_MAX)),
+            drain: Drain::default(),
         }
     }
 

@@ -3,17 +3,18 @@
 //! A wait is forwarded as any read. Once a member has begun to answer and has nothing to tell, the
 //! answer is parked: a socket to the client, a socket to the member, and no buffers. When the
 //! member goes, the wait is sent to another, from the index that it had reached; the client, which
-//! has its head already, sees nothing of it. Unless the other one is of a cluster that was set up since:
-//! then the answer ends, and the client asks again.
+//! has its head already, sees nothing of it. Unless the other one is of a cluster that was set up since,
+//! or has no more of the history: then the answer is cut, as at the end of the proxy, and the client
+//! connects and asks again.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::stream;
+use futures_util::{StreamExt, future, stream};
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
-use keelson_port::{Parked, Parking};
+use keelson_port::{Cut, Parked, Parking};
 use serde::Deserialize;
 use tokio::time::Instant;
 use tracing::debug;
@@ -147,7 +148,13 @@ pub(crate) async fn forward(
     let head = parked_head(head);
     match parking {
         Some(parking) => parking.park(Parked::new(&head, events)).await,
-        None => Ok(head.map(|()| AnswerBody::Parts(Box::pin(events)))),
+        None => {
+            let cut = stream::once(proxy.drain.clone().begun()).map(|()| Some(Err(Cut)));
+            let events = events.map(Some).chain(stream::iter([None]));
+            let parts = stream::select(events, cut);
+            let parts = parts.scan((), |(), part| future::ready(part));
+            Ok(head.map(|()| AnswerBody::Parts(Box::pin(parts))))
+        }
     }
 }
 
@@ -259,8 +266,8 @@ impl Waiting {
         }
     }
 
-    /// What to send next; `None` ends the answer.
-    async fn next(&mut self) -> Option<Bytes> {
+    /// What to send next; `None` ends the answer, `Cut` breaks it off.
+    async fn next(&mut self) -> Option<Result<Bytes, Cut>> {
         loop {
             let body = self.body.as_mut()?;
             let endpoint = body.endpoint();
@@ -277,20 +284,24 @@ impl Waiting {
             match part {
                 Some(Some(part)) => {
                     if let Some(ready) = self.arrived(&part) {
-                        return Some(ready);
+                        return Some(Ok(ready));
                     }
                 }
                 // The member has said all, and a stream ends with it.
                 Some(None) => {
                     self.body = None;
                     self.proxy.newest.told(last_index(&self.event));
-                    return Some(self.event.split().freeze()).filter(|event| !event.is_empty());
+                    let event = self.event.split().freeze();
+                    return (!event.is_empty()).then_some(Ok(event));
                 }
-                None if self.broken || self.wait.since == 0 => return None,
+                None if self.broken || self.wait.since == 0 => return Some(Err(Cut)),
                 None => {
                     self.event.clear();
                     // In a box, so that it takes no room while nothing happens.
                     self.body = Box::pin(self.again()).await;
+                    if self.body.is_none() {
+                        return Some(Err(Cut));
+                    }
                 }
             }
         }
@@ -339,13 +350,13 @@ impl Waiting {
         let (head, body) = reply.ok()?.into_parts();
         let begun = Begun::now(&head);
         if self.begun.is_other_than(&begun) {
-            // An index of the old one may be years ahead. The client finds its answer ended, as if its
+            // An index of the old one may be years ahead. The client finds its answer cut, as if its
             // member had gone, and asks again.
             return None;
         }
         self.begun = begun;
         // Otherwise the index is no longer in the history, most likely. The client has its 200
-        // already: the answer ends empty, as it does when a member stops, and it asks again.
+        // already: the answer is cut, it asks again, and gets the error.
         (head.status == StatusCode::OK).then_some(body)
     }
 }

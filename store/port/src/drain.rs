@@ -12,8 +12,8 @@ use crate::bell::{Bell, Ends, Over};
 #[derive(Debug)]
 pub struct DrainTrigger(Arc<Shared>);
 
-/// Held by requests that would otherwise never end.
-#[derive(Clone, Debug)]
+/// Held by requests that would otherwise never end. The default never begins.
+#[derive(Clone, Debug, Default)]
 pub struct Drain(Arc<Shared>);
 
 #[derive(Debug, Default)]

@@ -32,7 +32,7 @@ pub use drain::{Drain, DrainTrigger};
 pub use limits::Limits;
 pub use listener::{Listener, serve};
 pub use multiplexed::{Multiplexed, Serving, Wire};
-pub use parking::{Parked, Parking};
+pub use parking::{Cut, Parked, Parking};
 pub use plain::{Parkable, Plain, PlainAnswer, Plainly, parkable, write_head};
 pub use serve::Serve;
 pub use tls::{ClientTls, ClientTlsFiles, Protocol, ServerTls, TlsError, TlsFiles, TlsSocket};

@@ -3,11 +3,15 @@
 //! A member may hold ten thousand long polls, and an HTTP connection keeps some 20 KiB of buffers
 //! while its request is answered. A handler that is going to wait hands its answer to `Parking`
 //! instead: the connection drops the machinery, and the answer is written to the bare socket as its
-//! parts come. When it ends, the connection goes on with the next request.
+//! parts come. When it ends, the connection goes on with the next request. An answer that is cut, as
+//! all are at the end of the port, stays without its last chunk: a client that sees a whole answer
+//! without an event may not ask again.
 
+use std::error::Error;
+use std::fmt;
 use std::fmt::Write as _;
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,10 +30,25 @@ use crate::plain;
 /// A client that takes longer than this for a part has stopped reading.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Of a chunk: its size, the part, and the line's end.
+const PIECES: usize = 3;
+
+/// The end of an answer that is not complete; its client must see that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut;
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the answer ends before its time")
+    }
+}
+
+impl Error for Cut {}
+
 /// An answer that comes in parts, over a long time.
 pub struct Parked {
     head: BytesMut,
-    parts: Pin<Box<dyn Stream<Item = Bytes> + Send>>,
+    parts: Pin<Box<dyn Stream<Item = Result<Bytes, Cut>> + Send>>,
 }
 
 impl Parked {
@@ -43,8 +62,12 @@ impl Parked {
         head
     }
 
-    /// The head is sent at once, the parts as they come, each in one write.
-    pub fn new(head: &Response<()>, parts: impl Stream<Item = Bytes> + Send + 'static) -> Parked {
+    /// The head is sent at once, the parts as they come, each in one write. After `Cut` the
+    /// connection is closed without the end of the answer.
+    pub fn new(
+        head: &Response<()>,
+        parts: impl Stream<Item = Result<Bytes, Cut>> + Send + 'static,
+    ) -> Parked {
         Parked {
             head: head_bytes(head),
             parts: Box::pin(parts),
@@ -91,21 +114,22 @@ impl Parking {
     }
 }
 
-/// Sends the answer to its end, or until `ending`. Returns whether the connection may go on.
+/// Sends the answer to its end, or cuts it at `ending`. Returns whether the connection may go on.
 pub(crate) async fn stay(
     socket: &mut TcpStream,
     parked: &mut Parked,
     last: bool,
     mut ending: Pin<&mut impl Future<Output = ()>>,
 ) -> io::Result<bool> {
-    send(socket, parked.head(last)).await?;
+    send(socket, parked.head(last).freeze()).await?;
     let mut silent = true;
     let goes_on = loop {
         let mut peeked = [0];
         tokio::select! {
             biased;
             part = parked.parts.next() => match part {
-                Some(part) => send(socket, chunk(&part)).await?,
+                Some(Ok(part)) => send(socket, chunk(part)).await?,
+                Some(Err(Cut)) => return Ok(false),
                 None => break !last,
             },
             // The client hung up, or has already sent its next request, which must wait.
@@ -113,10 +137,10 @@ pub(crate) async fn stay(
                 0 => return Ok(false),
                 _ => silent = false,
             },
-            () = &mut ending => break false,
+            () = &mut ending => return Ok(false),
         }
     };
-    send(socket, BytesMut::from(&b"0\r\n\r\n"[..])).await?;
+    send(socket, Bytes::from_static(b"0\r\n\r\n")).await?;
     Ok(goes_on)
 }
 
@@ -125,35 +149,37 @@ type Rest<'a> = Pin<Box<dyn Future<Output = io::Result<()>> + Send + 'a>>;
 
 /// Nearly always the kernel takes all of it at once; what it does not is in a box, since it would take
 /// room in every answer that waits.
-fn send(
-    socket: &mut TcpStream,
-    mut bytes: BytesMut,
-) -> impl Future<Output = io::Result<()>> + use<'_> {
-    let rest: io::Result<Option<Rest<'_>>> = match socket.try_write(&bytes) {
-        Ok(sent) if sent == bytes.len() => Ok(None),
-        Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
-        sent => {
-            bytes.advance(sent.unwrap_or(0));
-            let writing = async move { socket.write_all(&bytes).await };
-            Ok(Some(Box::pin(async {
-                time::timeout(WRITE_TIMEOUT, writing).await?
-            })))
-        }
-    };
-    async move {
-        match rest? {
-            Some(rest) => rest.await,
-            None => Ok(()),
-        }
+async fn send(socket: &mut TcpStream, bytes: impl Buf + Send) -> io::Result<()> {
+    match begin_sending(socket, bytes)? {
+        Some(rest) => rest.await,
+        None => Ok(()),
     }
 }
 
-fn chunk(part: &Bytes) -> BytesMut {
-    let mut chunk = BytesMut::with_capacity(part.len() + 12);
-    write!(chunk, "{:x}\r\n", part.len()).expect("a buffer grows");
-    chunk.extend_from_slice(part);
-    chunk.extend_from_slice(b"\r\n");
-    chunk
+fn begin_sending<'a>(
+    socket: &'a mut TcpStream,
+    mut bytes: impl Buf + Send + 'a,
+) -> io::Result<Option<Rest<'a>>> {
+    let mut pieces = [IoSlice::new(&[]); PIECES];
+    let filled = bytes.chunks_vectored(&mut pieces);
+    let sent = match socket.try_write_vectored(&pieces[..filled]) {
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+        sent => sent.unwrap_or(0),
+    };
+    bytes.advance(sent);
+    if !bytes.has_remaining() {
+        return Ok(None);
+    }
+    Ok(Some(Box::pin(async move {
+        time::timeout(WRITE_TIMEOUT, socket.write_all_buf(&mut bytes)).await?
+    })))
+}
+
+/// The part itself is not copied: all watchers of an event share one.
+fn chunk(part: Bytes) -> impl Buf + Send {
+    let mut size = BytesMut::with_capacity(10);
+    write!(size, "{:x}\r\n", part.len()).expect("a buffer grows");
+    size.freeze().chain(part).chain(&b"\r\n"[..])
 }
 
 /// All but the blank line.
@@ -162,4 +188,23 @@ fn head_bytes(head: &Response<()>) -> BytesMut {
     plain::write_head(&mut bytes, head.status(), head.headers());
     bytes.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 1,500 waits for one event of a megabyte must not take 1,500 megabytes.
+    #[test]
+    fn a_part_is_framed_without_a_copy() {
+        let part = Bytes::from(vec![b'x'; 1 << 20]);
+        let chunk = chunk(part.clone());
+        let mut pieces = [IoSlice::new(&[]); PIECES];
+        assert_eq!(chunk.chunks_vectored(&mut pieces), PIECES);
+        assert_eq!(pieces[1].as_ptr(), part.as_ptr());
+        assert_eq!(
+            (&*pieces[0], &*pieces[2]),
+            (&b"100000\r\n"[..], &b"\r\n"[..])
+        );
+    }
 }

@@ -117,6 +117,22 @@ impl Client {
         )
     }
 
+    /// The same, but what comes is kept.
+    pub(crate) async fn is_cut_or_more(&mut self) -> bool {
+        if !self.received.is_empty() {
+            return false;
+        }
+        let mut part = [0; 1024];
+        let read = self.socket.read(&mut part);
+        match tokio::time::timeout(PATIENCE, read).await.unwrap() {
+            Ok(0) | Err(_) => true,
+            Ok(read) => {
+                self.received.extend_from_slice(&part[..read]);
+                false
+            }
+        }
+    }
+
     async fn take(&mut self, length: usize) -> String {
         while self.received.len() < length {
             self.fill().await;

@@ -4,20 +4,22 @@
 //! goes out at once, and the connection keeps no buffers until the event comes. Over HTTP/2 and
 //! HTTP/1.0, and within this process, the body is a stream instead.
 //!
-//! A watch that is cut off - the member stops, or the client is a hundred events behind - ends
-//! without an error: 200 and perhaps an empty body. Clients have to watch again, as with etcd.
+//! The stream of a client that is a hundred events behind ends, as in etcd: a whole answer. When the
+//! member stops, the connection is closed in the middle of the answer, as etcd closes it: clients
+//! connect again and go on from the index that they had, where a whole answer without an event would
+//! be an error to them.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
+use futures_util::future;
 use futures_util::stream::{self, Stream, StreamExt};
 use http::StatusCode;
 use http::request::Parts;
 use keelson_core::tree::Event;
-use keelson_port::{Drain, Parked, Parking};
+use keelson_port::{Cut, Drain, Parked, Parking};
 
 use super::answer::Mark;
 use super::backend::TreeBackend;
@@ -25,7 +27,7 @@ use super::error::KeyError;
 use super::key_request::Parameters;
 use super::{Inner, event};
 use crate::edge::ops::allow_any_origin;
-use crate::tree::{Watch, Wish};
+use crate::tree::{End, Watch, Wish};
 
 /// Answers with the first event, or with all of them as they come.
 pub(super) async fn answer<B: TreeBackend>(
@@ -68,18 +70,24 @@ fn events(
     watch: Watch,
     first: Option<Arc<Event>>,
     all: bool,
-) -> impl Stream<Item = Bytes> + Send + 'static {
-    let first = stream::iter(first.map(|event| event::encoding(&event)));
-    let next = stream::unfold(watch, |mut watch| async move {
-        let event = watch.next().await?;
-        Some((event::encoding(&event), watch))
+) -> impl Stream<Item = Result<Bytes, Cut>> + Send + 'static {
+    let first = stream::iter(first.map(|event| Ok(event::encoding(&event))));
+    let next = stream::unfold(Some(watch), |watch| async move {
+        let mut watch = watch?;
+        match watch.next().await {
+            Some(event) => Some((Ok(event::encoding(&event)), Some(watch))),
+            None if watch.end() == Some(End::Cut) => Some((Err(Cut), None)),
+            None => None,
+        }
     });
     // A long poll has no first one here.
     first.chain(next).take(if all { usize::MAX } else { 1 })
 }
 
-/// A body that ends when the port does.
-fn streamed(events: impl Stream<Item = Bytes> + Send + 'static, drain: Drain) -> Body {
-    let events = events.take_until(drain.begun());
-    Body::from_stream(events.map(Ok::<_, Infallible>))
+/// A body that is cut when the port ends.
+fn streamed(events: impl Stream<Item = Result<Bytes, Cut>> + Send + 'static, drain: Drain) -> Body {
+    let cut = stream::once(drain.begun()).map(|()| Some(Err(Cut)));
+    let events = events.map(Some).chain(stream::iter([None]));
+    let parts = stream::select(events, cut);
+    Body::from_stream(parts.scan((), |(), part| future::ready(part)))
 }
