@@ -87,7 +87,7 @@ pub fn target_dir() -> Result<PathBuf> {
         .to_path_buf())
 }
 
-/// `target/debug` or `target/release`: where cargo puts binaries of this build.
+/// `target/debug`, `target/release` or another profile's: where cargo puts binaries of this build.
 fn profile_dir() -> Result<PathBuf> {
     let exe = std::env::current_exe()?;
     let dir = exe.parent().context("this program has no directory")?;
@@ -101,31 +101,33 @@ fn profile_dir() -> Result<PathBuf> {
 
 /// Builds our binary into `dir`; quick when it is up to date. `cargo test -p keelson-tests` alone
 /// would run the tests against yesterday's binary.
+///
+/// The whole workspace is named, and a test beside the binary: cargo then resolves the same features
+/// as `cargo test --workspace`, and compiles nothing a second time.
 fn build(dir: &Path) -> Result<()> {
     let cargo = setting("CARGO").unwrap_or_else(|| "cargo".into());
+    let target = dir.parent();
+    let target = target.context("the profile has no target directory")?;
     let mut command = Command::new(cargo);
-    let workspace = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-    command.args([
-        "build",
-        "--quiet",
-        "--package",
-        "keelson",
-        "--bin",
-        "keelson",
-    ]);
-    if dir.ends_with("release") {
-        command.arg("--release");
-    }
-    let target = dir
-        .parent()
-        .context("the profile has no target directory")?;
     command
+        .args(["build", "--quiet", "--workspace"])
+        .args(["--bin", "keelson", "--test", "command_line"])
+        .args(["--profile", profile_of(dir)?])
         .arg("--target-dir")
         .arg(target)
-        .current_dir(workspace);
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     let status = command.status().context("cannot run cargo")?;
     if !status.success() {
         bail!("cargo could not build keelson: {status}");
     }
     Ok(())
+}
+
+/// cargo's name of the profile that is built into this directory.
+fn profile_of(dir: &Path) -> Result<&str> {
+    let name = dir.file_name().and_then(|name| name.to_str());
+    match name.context("the profile's directory has no name")? {
+        "debug" => Ok("dev"),
+        name => Ok(name),
+    }
 }

@@ -1,7 +1,7 @@
 //! Mutants: mistakes that a shell around the core can make, to prove that the tests can fail.
 //!
 //! Each is a small switch in the simulated shell, so the product carries none of them. Every one
-//! must be caught: `tests/tests/sim.rs`.
+//! must be caught: `tests/tests/it/sim.rs`.
 
 /// One mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use keelson_proto::etcdserverpb::*;
 use keelson_store::config::{StorageEngine, Url};
 use keelson_store::{Config, Error, Store};
 
-#[path = "../../tests/src/proc/ports.rs"]
+#[path = "../../../tests/src/proc/ports.rs"]
 #[expect(unreachable_pub, reason = "it is a library's module in keelson-tests")]
 mod ports;
 

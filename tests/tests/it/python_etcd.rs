@@ -17,7 +17,7 @@ use keelson_tests::proc::process::Process;
 use tokio::sync::Mutex;
 
 /// The names, one a line.
-const GOLDEN: &str = include_str!("../golden/python_etcd.txt");
+const GOLDEN: &str = include_str!("../../golden/python_etcd.txt");
 
 const RUNNER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/python-etcd/run.py");
 

@@ -1,0 +1,15 @@
+//! Everything that is tested from outside: real processes beside real etcds, and the simulator. One
+//! binary, so that it is linked once and its tests run side by side: most of them wait for a process.
+
+mod bring_up;
+mod chaos;
+mod deis_boot;
+mod differential;
+mod differential_v2;
+mod etcdctl;
+mod etcdctl_v2;
+mod hostile_v2;
+mod python_etcd;
+mod sim;
+mod tls;
+mod wgl_golden;
