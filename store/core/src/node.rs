@@ -9,6 +9,7 @@ mod config;
 mod convert;
 mod failover;
 mod io;
+mod load;
 mod log;
 mod membership;
 mod proposals;
@@ -27,6 +28,7 @@ pub use convert::{APPEND, APPEND_RESPONSE};
 pub use io::{Append, Input, NodeStatus, Output, ReadReady, Refusal, Role, Standing};
 
 use failover::Failover;
+use load::Unpersisted;
 use log::MemoryLog;
 use proposals::Proposals;
 use reads::{ReadBook, Reader};
@@ -50,6 +52,12 @@ pub struct Node {
     durable: u64,
     /// The last append that is not durable yet, 0 if all are.
     unpersisted: u64,
+    /// What waits for the log's disk.
+    unpersisted_bytes: Unpersisted,
+    /// The state machine holds more that the engine lacks than it may.
+    backlogged: bool,
+    /// How many appends may be under way to one follower, as raft-rs was given it last.
+    in_flight_max: usize,
     /// The last append that changed term or vote and is not durable yet, 0 if all are.
     unpersisted_vote: u64,
     /// The term and vote that were last sent to the log.
@@ -99,6 +107,9 @@ impl Node {
             handed_term: applied.term,
             durable: applied.index,
             unpersisted: 0,
+            unpersisted_bytes: Unpersisted::default(),
+            backlogged: false,
+            in_flight_max: load::IN_FLIGHT_MAX,
             unpersisted_vote: 0,
             persisted_vote: (restored.hard_state.term, restored.hard_state.vote),
             lazy_commit: false,
@@ -123,6 +134,7 @@ impl Node {
         let mut again = self.settle(&mut output);
         // Applying a membership change can cost a member its part.
         again |= self.update_standing(&mut output);
+        self.bound_in_flight();
         output.snapshot_wanted = self.raw.store().take_snapshot_wanted();
         output.removed = self.removed;
         output.wake_at = if again { self.now } else { self.wake_at() };
@@ -152,6 +164,7 @@ impl Node {
             Input::Raft(message) => self.take_raft(message, false),
             Input::SnapshotReceived(offer) => self.take_raft(offer, true),
             Input::Propose { id, command } => self.gather(id, command, output),
+            Input::GivenUp { id } => drop(self.proposals.remove(id.counter)),
             Input::ProposeMembership { id, change } => self.gather_membership(id, change, output),
             Input::Forwarded(forward) => self.gather_forwarded(forward, output),
             Input::Refused(refused) => self.take_refusal(refused, output),
@@ -164,6 +177,7 @@ impl Node {
             Input::ReadIndexAnswered(answer) => self.take_read_index(answer, output),
             Input::Persisted { number } => self.take_persisted(number),
             Input::Durable { index } => self.take_durable(index, output),
+            Input::Backlogged(backlogged) => self.backlogged = backlogged,
             Input::PeerDown(member) => self.take_peer_down(member),
             Input::PeerUp(member) => self.failover.mark_up(member),
             Input::Unreachable(member) => self.raw.report_unreachable(member.0),
@@ -193,12 +207,18 @@ impl Node {
             return;
         }
         self.failover.mark_up(from);
+        let is_append = message.msg_type == raft::eraftpb::MessageType::MsgAppend;
+        if is_append && !message.entries.is_empty() && self.is_overloaded() {
+            // As if it were lost: the leader sends it again.
+            return;
+        }
         // An error says only that the message came from a member that left, or too late.
         let _ = self.raw.step(message);
     }
 
     fn take_persisted(&mut self, number: u64) {
         self.raw.on_persist_ready(number);
+        self.unpersisted_bytes.persisted(number);
         if self.unpersisted <= number {
             self.unpersisted = 0;
         }

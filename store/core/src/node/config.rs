@@ -23,10 +23,18 @@ pub struct NodeConfig {
     pub catch_up_entries: u64,
     /// The same limit in bytes: the smaller of both holds.
     pub catch_up_bytes: usize,
-    /// How many bytes of proposals may wait for their commit; more are refused.
+    /// How many bytes of proposals may wait for their commit, in the leader's log and on their way
+    /// from a follower to the leader; more are refused.
     pub uncommitted_bytes_max: u64,
     /// How many bytes of entries one append message carries, beyond its first entry.
     pub append_bytes_max: u64,
+    /// How many bytes of appends are under way to one follower without an answer.
+    pub in_flight_bytes_max: usize,
+    /// How many bytes of entries may be in memory while the engine lacks some of those that are
+    /// committed: then nothing is appended.
+    pub log_bytes_max: usize,
+    /// How many bytes of entries may wait for the log's disk: then nothing is appended.
+    pub unpersisted_bytes_max: usize,
 }
 
 impl NodeConfig {
@@ -43,6 +51,9 @@ impl NodeConfig {
             catch_up_bytes: 16 << 20,
             uncommitted_bytes_max: 64 << 20,
             append_bytes_max: 512 << 10,
+            in_flight_bytes_max: 16 << 20,
+            log_bytes_max: 128 << 20,
+            unpersisted_bytes_max: 64 << 20,
         }
     }
 }

@@ -17,6 +17,11 @@ pub enum Input {
         /// A `Command`, encoded.
         command: Bytes,
     },
+    /// The client of that request no longer waits for it.
+    GivenUp {
+        /// The request's name.
+        id: ProposalId,
+    },
     /// A client of this member wants a membership change.
     ProposeMembership {
         /// The request's name.
@@ -52,6 +57,8 @@ pub enum Input {
         /// The index.
         index: Index,
     },
+    /// The state machine holds more that the engine lacks than it may, or no longer does.
+    Backlogged(bool),
     /// The peer's process is surely gone: its connections were reset and new ones are refused.
     PeerDown(MemberId),
     /// The peer can be reached again.

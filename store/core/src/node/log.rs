@@ -19,6 +19,8 @@ pub(super) struct MemoryLog {
     base: SnapshotMark,
     entries: VecDeque<eraftpb::Entry>,
     size_bytes: usize,
+    /// No entry in memory is heavier.
+    heaviest_bytes: usize,
     hard_state: HardState,
     conf_state: internal::ConfState,
     /// The state that the shell holds ready for followers that need more than the log has.
@@ -39,6 +41,7 @@ impl MemoryLog {
             base,
             entries: VecDeque::new(),
             size_bytes: 0,
+            heaviest_bytes: 0,
             hard_state,
             conf_state,
             snapshot: None,
@@ -66,6 +69,11 @@ impl MemoryLog {
         self.size_bytes
     }
 
+    /// No entry in memory is heavier; in bytes.
+    pub(super) fn heaviest_bytes(&self) -> usize {
+        self.heaviest_bytes.min(self.size_bytes)
+    }
+
     /// Adds entries; the first may stand at or below the end, and then replaces what follows it.
     pub(super) fn append(&mut self, entries: &[eraftpb::Entry]) {
         let Some(first) = entries.first() else { return };
@@ -85,7 +93,9 @@ impl MemoryLog {
 
     fn push(&mut self, entry: eraftpb::Entry) {
         assert_eq!(entry.index, self.last() + 1, "a gap in the log");
-        self.size_bytes += weight(&entry);
+        let weight = weight(&entry);
+        self.size_bytes += weight;
+        self.heaviest_bytes = self.heaviest_bytes.max(weight);
         self.entries.push_back(entry);
     }
 
@@ -93,6 +103,7 @@ impl MemoryLog {
     pub(super) fn restore(&mut self, mark: SnapshotMark) {
         self.entries.clear();
         self.size_bytes = 0;
+        self.heaviest_bytes = 0;
         self.base = mark;
         self.snapshot = None;
     }
@@ -110,6 +121,7 @@ impl MemoryLog {
             self.base.index = Index(dropped.index);
         }
         self.base.term = Term(term);
+        self.heaviest_bytes = self.heaviest_bytes();
         let stale = |snapshot: &eraftpb::Snapshot| snapshot.get_metadata().index < index;
         if self.snapshot.as_ref().is_some_and(stale) {
             self.snapshot = None;
@@ -117,8 +129,7 @@ impl MemoryLog {
         Some(self.base)
     }
 
-    /// How many bytes of entries stand at or below `index`, newest first, until `visit` says stop:
-    /// the lowest index whose entries up to `index` fit both limits.
+    /// The lowest entry such that it and those after it up to `index` fit both limits.
     pub(super) fn keep_from(&self, index: u64, entries_max: u64, bytes_max: usize) -> u64 {
         let mut bytes = 0;
         let mut keep = index + 1;
@@ -159,8 +170,9 @@ impl MemoryLog {
     }
 }
 
-fn weight(entry: &eraftpb::Entry) -> usize {
-    entry.data.len() + entry.context.len() + 32
+/// What an entry takes in memory, in bytes.
+pub(super) fn weight(entry: &eraftpb::Entry) -> usize {
+    entry.data.len() + entry.context.len() + size_of::<eraftpb::Entry>()
 }
 
 impl Storage for MemoryLog {

@@ -25,14 +25,34 @@ struct Gathered {
 #[derive(Default)]
 pub(super) struct Proposals {
     gathered: Vec<Gathered>,
-    /// This member's requests that may be in some log: counter -> the only term they can have.
-    pending: BTreeMap<u64, u64>,
+    /// This member's requests that may be in some log, by their counter.
+    pending: BTreeMap<u64, Pending>,
+    /// What those that were forwarded weigh.
+    forwarded_bytes: u64,
+}
+
+/// A request that may be in some log.
+struct Pending {
+    /// The only term that its entry can have.
+    term: u64,
+    /// What it weighs if it was forwarded: the leader counts its own otherwise.
+    forwarded_bytes: u64,
 }
 
 impl Proposals {
-    /// The entry was committed: its request is answered by the state machine.
-    pub(super) fn committed(&mut self, id: ProposalId) {
-        self.pending.remove(&id.counter);
+    fn add(&mut self, counter: u64, pending: Pending) {
+        self.forwarded_bytes += pending.forwarded_bytes;
+        self.pending.insert(counter, pending);
+    }
+
+    /// The request is not waited for any more: it was committed or refused, or its client left.
+    /// Returns whether it was.
+    pub(super) fn remove(&mut self, counter: u64) -> bool {
+        let removed = self.pending.remove(&counter);
+        if let Some(pending) = &removed {
+            self.forwarded_bytes -= pending.forwarded_bytes;
+        }
+        removed.is_some()
     }
 
     /// An entry of `term` was committed. Returns the requests that no later entry can hold.
@@ -40,17 +60,23 @@ impl Proposals {
         let lost = self
             .pending
             .iter()
-            .filter(|(_, proposed)| **proposed < term);
+            .filter(|(_, pending)| pending.term < term);
         let lost: Vec<u64> = lost.map(|(counter, _)| *counter).collect();
         for counter in &lost {
-            self.pending.remove(counter);
+            self.remove(*counter);
         }
         lost
     }
 
-    /// A snapshot of `term` replaced entries that nobody here saw: what they held stays unknown.
+    /// A snapshot of `term` replaced entries that this member never saw: what they held stays
+    /// unknown.
     pub(super) fn forget_through(&mut self, term: u64) {
-        self.pending.retain(|_, proposed| term < *proposed);
+        let _ = self.lost_before(term.saturating_add(1));
+    }
+
+    /// Whether a request of that weight may be forwarded: one always may.
+    fn has_room(&self, bytes: u64, bytes_max: u64) -> bool {
+        self.forwarded_bytes == 0 || self.forwarded_bytes + bytes <= bytes_max
     }
 }
 
@@ -59,7 +85,9 @@ impl Node {
         assert_eq!(id.member, self.config.member, "a request of another member");
         assert_eq!(id.boot, self.config.boot, "a request of another life");
         let leader = self.raw.raft.leader_id;
-        if self.is_leader() {
+        if self.is_overloaded() {
+            output.refused.push((id, Refusal::TooManyRequests));
+        } else if self.is_leader() {
             let framed = proposal::encode(id, &command);
             self.proposals.gathered.push(Gathered { id, framed });
         } else if leader == 0 {
@@ -77,7 +105,18 @@ impl Node {
         output: &mut Output,
     ) {
         let term = self.raw.raft.term;
-        self.proposals.pending.insert(id.counter, term);
+        let bytes = command.len() as u64;
+        if !self
+            .proposals
+            .has_room(bytes, self.config.uncommitted_bytes_max)
+        {
+            return output.refused.push((id, Refusal::TooManyRequests));
+        }
+        let pending = Pending {
+            term,
+            forwarded_bytes: bytes,
+        };
+        self.proposals.add(id.counter, pending);
         let id = Some(peer::ProposalId {
             member: id.member.0,
             boot: id.boot,
@@ -104,15 +143,20 @@ impl Node {
             self.refuse(id, Refusal::LeaderChanged, output);
         } else if forward.membership {
             self.propose_membership(id, forward.command, output);
+        } else if self.is_overloaded() {
+            self.refuse(id, Refusal::TooManyRequests, output);
         } else {
             let framed = proposal::encode(id, &forward.command);
             self.proposals.gathered.push(Gathered { id, framed });
         }
     }
 
-    /// Puts the turn's requests into the log in one go.
+    /// Puts the turn's requests into the log in one go, as far as there is room.
     pub(super) fn propose_gathered(&mut self, output: &mut Output) {
-        let gathered = std::mem::take(&mut self.proposals.gathered);
+        let mut gathered = std::mem::take(&mut self.proposals.gathered);
+        for request in gathered.drain(self.room_for(&gathered)..) {
+            self.refuse(request.id, Refusal::TooManyRequests, output);
+        }
         if gathered.is_empty() {
             return;
         }
@@ -129,6 +173,18 @@ impl Node {
                 }
             }
         }
+    }
+
+    /// How many of the requests, in their order, fit the bytes that may wait for their commit. raft-rs
+    /// looks only at the sum, and takes any sum when nothing waits.
+    fn room_for(&self, gathered: &[Gathered]) -> usize {
+        let mut bytes = self.raw.raft.uncommitted_size() as u64;
+        let fits = |request: &&Gathered| {
+            let first = bytes == 0;
+            bytes += request.framed.len() as u64;
+            first || bytes <= self.config.uncommitted_bytes_max
+        };
+        gathered.iter().take_while(fits).count()
     }
 
     pub(super) fn propose(&mut self, entries: Vec<eraftpb::Entry>) -> Result<(), Refusal> {
@@ -148,9 +204,11 @@ impl Node {
 
     pub(super) fn note_pending(&mut self, id: ProposalId) {
         if id.member == self.config.member && id.boot == self.config.boot {
-            self.proposals
-                .pending
-                .insert(id.counter, self.raw.raft.term);
+            let pending = Pending {
+                term: self.raw.raft.term,
+                forwarded_bytes: 0,
+            };
+            self.proposals.add(id.counter, pending);
         }
     }
 
@@ -180,7 +238,7 @@ impl Node {
         let reason = refused.reason();
         let Some(id) = refused.id else { return };
         let mine = id.member == self.config.member.0 && id.boot == self.config.boot;
-        if !mine || self.proposals.pending.remove(&id.counter).is_none() {
+        if !mine || !self.proposals.remove(id.counter) {
             return;
         }
         let refusal = match reason {
@@ -206,7 +264,7 @@ impl Node {
             && id.member == self.config.member
             && id.boot == self.config.boot
         {
-            self.proposals.committed(id);
+            self.proposals.remove(id.counter);
         }
         if self.handed_term < entry.term {
             self.handed_term = entry.term;

@@ -97,11 +97,12 @@ impl ReadBook {
         self.pause_until = until;
     }
 
-    /// When to look at the book again, if anybody waits.
-    pub(super) fn wake_at(&self, patience_ms: u64) -> Option<Millis> {
+    /// When to look at the book again. Readers that wait without a round, and not for the end of a
+    /// pause, wait for a leader: that is an event, and no time brings it about.
+    pub(super) fn wake_at(&self, now: Millis, patience_ms: u64) -> Option<Millis> {
         match &self.round {
             Some(round) => Some(Millis(round.began.0 + patience_ms)),
-            None if self.waiting.is_empty() => None,
+            None if self.waiting.is_empty() || self.pause_until <= now => None,
             None => Some(self.pause_until),
         }
     }

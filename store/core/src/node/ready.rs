@@ -4,7 +4,7 @@ use keelson_proto::peer;
 use keelson_proto::peer::peer_message::Message as PeerMessageKind;
 use raft::{Ready, eraftpb};
 
-use super::{Append, Node, Output, convert};
+use super::{Append, Node, Output, convert, log};
 use crate::{Committed, Index, MemberId, SnapshotMark, Term};
 
 impl Node {
@@ -66,6 +66,8 @@ impl Node {
         if has_snapshot {
             self.restore(&snapshot, append);
         }
+        let bytes = entries.iter().map(log::weight).sum();
+        self.unpersisted_bytes.add(number, bytes);
         append
             .entries
             .extend(entries.iter().map(convert::entry_to_ours));

@@ -1,7 +1,9 @@
 //! Three nodes in one room: no network, no disk, every message delivered at once. What goes wrong
 //! in the real world is the simulator's subject, not this file's.
 
-use std::collections::VecDeque;
+mod load;
+
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use keelson_proto::peer::peer_message::Message as Kind;
@@ -18,6 +20,10 @@ struct Room {
     reads: Vec<ReadReady>,
     mail: VecDeque<(usize, Input)>,
     dead: Vec<usize>,
+    /// Members whose log's disk hangs.
+    hanging: Vec<usize>,
+    /// Bytes of entries sent to each member.
+    sent_bytes: BTreeMap<MemberId, usize>,
 }
 
 impl Room {
@@ -55,6 +61,8 @@ impl Room {
             reads: Vec::new(),
             mail: VecDeque::new(),
             dead: Vec::new(),
+            hanging: Vec::new(),
+            sent_bytes: BTreeMap::new(),
         }
     }
 
@@ -63,8 +71,12 @@ impl Room {
             return;
         }
         let output = self.nodes[at].step(Millis(self.now), input);
+        self.carry_out(at, output);
+    }
+
+    fn carry_out(&mut self, at: usize, output: Output) {
         let append = output.append.unwrap_or_default();
-        if append.number != 0 {
+        if append.number != 0 && !self.hanging.contains(&at) {
             self.mail.push_back((
                 at,
                 Input::Persisted {
@@ -73,6 +85,7 @@ impl Room {
             ));
         }
         for (to, message) in output.send.into_iter().chain(append.send_after) {
+            *self.sent_bytes.entry(to).or_default() += entry_bytes(&message);
             self.mail
                 .push_back((to.0 as usize - 1, arrived(at, message)));
         }
@@ -109,14 +122,24 @@ impl Room {
     }
 
     fn propose(&mut self, at: usize, counter: u64, command: &'static [u8]) {
-        let id = ProposalId {
-            member: MemberId(at as u64 + 1),
-            boot: 1,
-            counter,
-        };
-        let command = Bytes::from_static(command);
+        let (id, command) = (name(at, counter), Bytes::from_static(command));
         self.step(at, Some(Input::Propose { id, command }));
         self.deliver();
+    }
+}
+
+fn name(at: usize, counter: u64) -> ProposalId {
+    ProposalId {
+        member: MemberId(at as u64 + 1),
+        boot: 1,
+        counter,
+    }
+}
+
+fn entry_bytes(message: &peer::PeerMessage) -> usize {
+    match &message.message {
+        Some(Kind::Raft(raft)) => raft.entries.iter().map(|entry| entry.data.len()).sum(),
+        _ => 0,
     }
 }
 

@@ -14,7 +14,7 @@ pub(super) fn raft_config(config: &NodeConfig, applied: u64) -> raft::Config {
         heartbeat_tick: 1,
         applied,
         max_size_per_msg: config.append_bytes_max,
-        max_inflight_msgs: 512,
+        max_inflight_msgs: super::load::IN_FLIGHT_MAX,
         check_quorum: true,
         pre_vote: config.pre_vote,
         read_only_option: raft::ReadOnlyOption::Safe,
@@ -51,8 +51,7 @@ impl Node {
         if let Some(turn) = self.failover.wake_at() {
             at = at.min(turn);
         }
-        if let Some(late) = self.reads.wake_at(self.config.election_ms / 2) {
-            // Readers without a leader wait for one; there is no hurry of their own.
+        if let Some(late) = self.reads.wake_at(self.now, self.config.election_ms / 2) {
             at = at.min(late.max(Millis(self.now.0 + 1)));
         }
         at
