@@ -1,9 +1,9 @@
 //! Counts streams that are given up before anybody can have seen to them.
 //!
 //! Servers end a connection on which that happens too often (CVE-2023-44487). Here all clients' calls
-//! share a member's connection, so there are two bounds: a client that goes beyond its own is sent away
-//! (`client`), and what many clients give up together reaches the member only up to a bound (`session`).
-//! That many calls time out in the same moment is another thing, and happens when a member dies.
+//! share a member's connection, so a client that goes beyond its own bound is sent away (`client`), one
+//! that comes near it gets connections of its own (`session/share.rs`), and what many clients give up
+//! together reaches the member as fast as it reads (`session/resets.rs`).
 
 use std::time::Duration;
 

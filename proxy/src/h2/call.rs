@@ -19,7 +19,7 @@ use tokio::time::{self, Instant};
 use tracing::debug;
 
 use super::frame::Code;
-use super::session::{NoStream, Session};
+use super::session::{NoStream, SMALL_BYTES, Session};
 use crate::answers::Refusal;
 use crate::calls::Kind;
 use crate::endpoint::Endpoint;
@@ -140,6 +140,9 @@ impl Call {
             }
             return;
         }
+        if data.len() < SMALL_BYTES && !end {
+            self.client.share.piece();
+        }
         state.keep(data);
         // Otherwise it goes when the call does.
         if let Some(place) = &state.place {
@@ -152,7 +155,7 @@ impl Call {
     /// To the member that is to have it, if that is connected.
     fn hand_on(self: &Arc<Call>) {
         if let Some(endpoint) = self.proxy.endpoints.choose(self.asked.kind.nearest)
-            && let Some(member) = endpoint.link.open()
+            && let Some(member) = endpoint.link.open(self.client.share.lane())
             && self.begin_at(&endpoint, &member, None).is_ok()
         {
             return;
@@ -316,11 +319,12 @@ impl Call {
     async fn attempt(self: &Arc<Call>, endpoint: &Arc<Endpoint>) -> Result<(), Option<Failure>> {
         let timeout = self.proxy.config.dial_timeout;
         let until = Instant::now() + self.proxy.config.request_timeout;
-        let member = match endpoint.link.connect(endpoint, timeout).await {
-            Ok(member) => member,
-            Err(error) => return Err(Some(Failure::Unsent(error))),
-        };
         loop {
+            let of = self.client.share.lane();
+            let member = match endpoint.link.connect(endpoint, timeout, of).await {
+                Ok(member) => member,
+                Err(error) => return Err(Some(Failure::Unsent(error))),
+            };
             let (tell, told) = oneshot::channel();
             match self.begin_at(endpoint, &member, Some(tell)) {
                 Ok(()) => return told.await.map_or(Ok(()), |failure| Err(Some(failure))),

@@ -29,12 +29,19 @@ const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 
 const TABLE_BYTES: usize = 4096;
 
-/// Calls that a client may give up at once, a second.
+/// Calls that a client may give up at once, a second. Of any age it may give up all that are under way
+/// besides: that many end together is what happens when a member dies.
 const RESETS_MAX: u32 = 2000;
+const UNDER_WAY_MAX: u32 = 20_000;
 
 /// Sent with the first goodbye; when it comes back, all that was on its way before it has come.
 const LAST_PING: [u8; 8] = *b"goodbye?";
 const NO_LAST: u32 = (1 << 31) - 1;
+
+const TOO_MANY_RESETS: Fault = Fault {
+    code: Code::ENHANCE_YOUR_CALM,
+    what: "too many resets",
+};
 
 /// Serves a connection to its end.
 pub(crate) async fn serve(proxy: Arc<Proxy>, connection: Multiplexed<'_>) {
@@ -71,6 +78,11 @@ impl Drop for Client {
         for (owner, _) in self.session.close() {
             cancel(&owner);
         }
+        if let Some(lane) = self.session.share.lane() {
+            for endpoint in self.proxy.endpoints.list() {
+                endpoint.link.leave(lane);
+            }
+        }
     }
 }
 
@@ -88,7 +100,10 @@ struct Client {
     fields_bytes_max: usize,
     keepalive: Option<(Duration, Duration)>,
     /// Calls that were given up at once.
+    young: Burst,
+    /// All that were given up, and all that were one too many.
     resets: Burst,
+    resets_max: u32,
     fields: Fields,
 }
 
@@ -120,7 +135,9 @@ impl Client {
             streams_max: usize::try_from(limits.concurrent_streams_max).unwrap_or(usize::MAX),
             fields_bytes_max: limits.head_bytes_max,
             keepalive: keepalive.map(|interval| (interval, limits.keepalive_timeout)),
+            young: Burst::default(),
             resets: Burst::default(),
+            resets_max: RESETS_MAX + limits.concurrent_streams_max.min(UNDER_WAY_MAX),
             fields: Fields::default(),
         }
     }
@@ -155,6 +172,7 @@ impl Client {
         self.last = stream;
         if self.streams_max <= self.session.streams() {
             self.refuse(stream, Code::REFUSED_STREAM);
+            return self.count_reset();
         } else if decoded.is_err() {
             self.too_large(stream, end);
         } else if !self.fields.are_well_formed() {
@@ -216,12 +234,18 @@ impl Client {
             return Ok(());
         };
         cancel(&owner);
-        if !matches!(&owner, Owner::Client(call) if call.age() < AT_ONCE) {
-            return Ok(());
+        self.session.share.reset();
+        let at_once = matches!(&owner, Owner::Client(call) if call.age() < AT_ONCE);
+        if at_once && self.young.exceeds(RESETS_MAX) {
+            return Err(TOO_MANY_RESETS);
         }
-        match self.resets.exceeds(RESETS_MAX) {
+        self.count_reset()
+    }
+
+    fn count_reset(&mut self) -> Result<(), Fault> {
+        match self.resets.exceeds(self.resets_max) {
             false => Ok(()),
-            true => Err(Fault::new(Code::ENHANCE_YOUR_CALM, "too many resets")),
+            true => Err(TOO_MANY_RESETS),
         }
     }
 

@@ -244,7 +244,7 @@ fn meet(side: &mut impl Side, event: Event<'_>) -> Result<(), Fault> {
         Event::Settings(settings) => pass_on(session.settings(&settings)?),
         Event::Window { stream, by } => pass_on(session.grown(stream, by)?),
         Event::Ping(bytes) => session.put(|out| frame::put_ping(out, bytes, true)),
-        Event::SettingsAck => {}
+        Event::SettingsAck => session.acknowledged(),
         event => side.event(event)?,
     }
     Ok(())

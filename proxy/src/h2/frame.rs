@@ -8,7 +8,7 @@ use bytes::{BufMut, BytesMut};
 pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Of every frame.
-const HEAD_BYTES: usize = 9;
+pub(super) const HEAD_BYTES: usize = 9;
 
 /// What we take in one frame, and send while the other end has not said that it takes more.
 pub(super) const FRAME_BYTES_MAX: usize = 16_384;
@@ -429,6 +429,16 @@ pub(super) fn put_data(out: &mut BytesMut, stream: u32, data: &[u8], end: bool) 
     let end = if end { END_STREAM } else { 0 };
     put_head(out, data.len(), DATA, end, stream);
     out.put_slice(data);
+}
+
+/// Adds to a frame of data that begins there and is the last one. The two are no more than a frame takes.
+pub(super) fn extend_data(out: &mut BytesMut, at: usize, data: &[u8], end: bool) {
+    out.extend_from_slice(data);
+    let length = out.len() - at - HEAD_BYTES;
+    let head = &mut out[at..at + HEAD_BYTES];
+    // 24 bits in network order.
+    head[..3].copy_from_slice(&(length as u32).to_be_bytes()[1..]);
+    head[4] |= if end { END_STREAM } else { 0 };
 }
 
 pub(super) fn put_reset(out: &mut BytesMut, stream: u32, code: Code) {

@@ -39,11 +39,25 @@ const PING_TIMEOUT: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(100);
 const LONG: Duration = Duration::from_millis(200);
 
-/// Connected when first needed, and again when the connection has ended.
+/// Of clients that have gone beyond their share, at a time; the others share the first ones.
+const OWN_MAX: usize = 64;
+
+/// Connections to a member that are for the same clients, at a time: for those of all, and for one's own.
+const SHARED_LANES_MAX: usize = 32;
+const OWN_LANES_MAX: usize = 4;
+
+/// Connected when first needed, and again when the connection has ended or bears no more calls.
 #[derive(Default)]
 pub(crate) struct Link {
-    session: parking_lot::Mutex<Option<Arc<Session>>>,
+    lanes: parking_lot::Mutex<Vec<Lane>>,
     connecting: tokio::sync::Mutex<()>,
+}
+
+/// A connection, and whose calls go by it.
+struct Lane {
+    /// `None`: all clients' that have none of their own.
+    of: Option<u64>,
+    session: Arc<Session>,
 }
 
 impl Drop for Link {
@@ -53,10 +67,12 @@ impl Drop for Link {
 }
 
 impl Link {
-    /// The connection, if there is one for new calls.
-    pub(super) fn open(&self) -> Option<Arc<Session>> {
-        let session = self.session.lock();
-        session.clone().filter(|session| session.is_open())
+    /// The connection of all clients, or of one that has its own, if there is one for new calls.
+    pub(super) fn open(&self, of: Option<u64>) -> Option<Arc<Session>> {
+        let lanes = self.lanes.lock();
+        let mut fitting = lanes.iter().filter(|lane| lane.of == of);
+        let lane = fitting.find(|lane| lane.session.has_place())?;
+        Some(Arc::clone(&lane.session))
     }
 
     /// The connection, which is made when there is none. Many may wait for the same attempt, and none
@@ -65,17 +81,20 @@ impl Link {
         &self,
         endpoint: &Arc<Endpoint>,
         timeout: Duration,
+        of: Option<u64>,
     ) -> io::Result<Arc<Session>> {
-        time::timeout(timeout, self.connect_once(endpoint, timeout)).await?
+        time::timeout(timeout, self.connect_once(endpoint, timeout, of)).await?
     }
 
     async fn connect_once(
         &self,
         endpoint: &Arc<Endpoint>,
         timeout: Duration,
+        of: Option<u64>,
     ) -> io::Result<Arc<Session>> {
         let _one_at_a_time = self.connecting.lock().await;
-        if let Some(session) = self.open() {
+        let of = of.filter(|of| self.has_lane(*of));
+        if let Some(session) = self.open(of).or_else(|| self.full(of)) {
             return Ok(session);
         }
         let socket = socket(&endpoint.address, timeout).await?;
@@ -88,14 +107,57 @@ impl Link {
         };
         let secure = endpoint.address.tls().is_some();
         tokio::spawn(member.live(socket, secure));
-        *self.session.lock() = Some(Arc::clone(&session));
+        let mut lanes = self.lanes.lock();
+        // One of a client that has left in between is idle; another client's is made again.
+        lanes.retain(|lane| {
+            let idle = lane.of.is_some() && lane.session.streams() == 0;
+            if idle {
+                lane.session.close_gently();
+            }
+            !lane.session.retire()
+        });
+        lanes.push(Lane {
+            of,
+            session: Arc::clone(&session),
+        });
         Ok(session)
     }
 
-    /// Lets it go; calls in flight end as they may.
+    /// One that takes no calls for now, if there are as many as there may be.
+    fn full(&self, of: Option<u64>) -> Option<Arc<Session>> {
+        let lanes = self.lanes.lock();
+        let open = |lane: &&Lane| lane.of == of && lane.session.is_open();
+        let bound = if of.is_none() {
+            SHARED_LANES_MAX
+        } else {
+            OWN_LANES_MAX
+        };
+        let last = lanes.iter().filter(open).nth(bound - 1)?;
+        Some(Arc::clone(&last.session))
+    }
+
+    /// Whether a client may have a connection of its own.
+    fn has_lane(&self, of: u64) -> bool {
+        let lanes = self.lanes.lock();
+        let own = lanes.iter().filter_map(|lane| lane.of);
+        own.clone().any(|one| one == of) || own.count() < OWN_MAX
+    }
+
+    /// A client that may have had connections of its own has left.
+    pub(super) fn leave(&self, of: u64) {
+        self.lanes.lock().retain(|lane| {
+            let leaves = lane.of == Some(of);
+            if leaves {
+                lane.session.close_gently();
+            }
+            !leaves
+        });
+    }
+
+    /// Ends them; calls in flight end as they may.
     pub(crate) fn close(&self) {
-        if let Some(session) = self.session.lock().take() {
-            session.close_gently();
+        for lane in self.lanes.lock().drain(..) {
+            lane.session.close_gently();
         }
     }
 }

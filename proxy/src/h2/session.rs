@@ -8,6 +8,9 @@
 //! No lock of another connection or call is taken under this one's.
 
 mod outlet;
+mod pieces;
+mod resets;
+mod share;
 mod state;
 
 use std::collections::{HashMap, VecDeque};
@@ -18,10 +21,13 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::burst::{AT_ONCE, Burst};
 use super::call::Call;
 use super::frame::{self, Code, Fault, Settings, WINDOW, WINDOW_MAX, setting};
 use super::other::Other;
+use pieces::Pieces;
+pub(super) use pieces::SMALL_BYTES;
+use resets::Resets;
+pub(super) use share::Share;
 
 /// With more than this to be sent, data waits with its stream, and nothing is read that may have to
 /// be answered.
@@ -30,8 +36,11 @@ const UNSENT_BYTES_MAX: usize = 64 * 1024;
 /// Of compression, unless the other end says otherwise. We use none, but must say so if it wants less.
 const TABLE_BYTES: u32 = 4096;
 
-/// Calls that are given up at once, a second; the others are left to be answered.
-const YOUNG_MAX: u32 = 1000;
+/// Streams that are begun at a member before it has said how many it takes.
+const STREAMS_BEFORE_SETTINGS: usize = 1000;
+
+/// Data that waits is joined to what waits already, up to so much.
+const JOINED_BYTES_MAX: usize = 4 * 1024;
 
 /// With more than this, nothing new is begun.
 const OUT_BYTES_MAX: usize = 1024 * 1024;
@@ -69,6 +78,8 @@ pub(crate) struct Session {
     windows: [u32; 2],
     /// The fields that every call begins with here.
     prefix: Bytes,
+    /// What a client takes of the members' connections.
+    pub(super) share: Share,
     state: Mutex<State>,
 }
 
@@ -82,6 +93,8 @@ struct State {
     /// The same of a new stream.
     stream_window: i64,
     streams_max: usize,
+    /// The other end's settings have come.
+    agreed: bool,
     streams: HashMap<u32, Stream>,
     /// Streams whose data waits for something that is not their own window.
     held_up: VecDeque<u32>,
@@ -91,8 +104,8 @@ struct State {
     uncredited: u32,
     /// The other end has less room for compression than we need not use: it is to be told once.
     shrunk: bool,
-    /// Calls that were given up at once.
-    young: Burst,
+    pieces: Pieces,
+    resets: Resets,
     next_stream: u32,
     /// Calls whose answer has not begun.
     awaiting: usize,
@@ -108,7 +121,7 @@ struct Stream {
     owner: Owner,
     /// What the other end lets us send.
     window: i64,
-    pending: VecDeque<Bytes>,
+    pending: VecDeque<BytesMut>,
     /// How we end it once nothing is pending.
     last: Option<Last>,
     /// It is in `held_up`.
@@ -127,6 +140,21 @@ struct Stream {
     starts: u64,
     /// Since when its answer is awaited.
     awaits: Option<Instant>,
+    /// What its small frames may have cost: `Pieces`.
+    charged: u32,
+}
+
+impl Stream {
+    /// Data that cannot go now.
+    fn keep(&mut self, data: &[u8]) {
+        match self.pending.back_mut() {
+            Some(last) if last.len() + data.len() <= JOINED_BYTES_MAX => {
+                last.extend_from_slice(data);
+            }
+            _ if data.is_empty() => {}
+            _ => self.pending.push_back(BytesMut::from(data)),
+        }
+    }
 }
 
 /// How a stream is ended.
@@ -150,10 +178,12 @@ impl Session {
             end,
             windows,
             prefix,
+            share: Share::default(),
             state: Mutex::new(State {
+                pieces: Pieces::counted(end == End::Client),
                 window: i64::from(WINDOW),
                 stream_window: i64::from(WINDOW),
-                streams_max: usize::MAX,
+                streams_max: STREAMS_BEFORE_SETTINGS,
                 left: i64::from(windows[1]),
                 next_stream: 1,
                 ..State::default()
@@ -187,7 +217,7 @@ impl Session {
         if state.closing || state.closed {
             return Err(NoStream::Closed);
         }
-        if state.streams_max <= state.streams.len() || OUT_BYTES_MAX < state.out.len() {
+        if !state.has_place() || OUT_BYTES_MAX < state.out.len() {
             return Err(NoStream::Full);
         }
         let id = state.next_stream;
@@ -223,6 +253,7 @@ impl Session {
             uncredited: 0,
             starts: state.taken + state.out.len() as u64,
             awaits: None,
+            charged: 0,
         }
     }
 
@@ -241,14 +272,10 @@ impl Session {
             true => 0,
             false => outlet.send(id, known, data, last),
         };
-        if gone < data.len() {
-            known
-                .pending
-                .push_back(Bytes::copy_from_slice(&data[gone..]));
-        }
+        known.keep(&data[gone..]);
         if !known.pending.is_empty() {
             known.last = last.then_some(Last::Data);
-            let listed = !known.listed && 0 < known.window;
+            let listed = !known.listed && outlet.lets_pass(known);
             known.listed |= listed;
             if listed {
                 state.held_up.push_back(id);
@@ -302,12 +329,10 @@ impl Session {
         let Some(known) = self.remove(&mut state, stream) else {
             return;
         };
-        let young = known.awaits.is_some_and(|since| since.elapsed() < AT_ONCE);
-        if young && known.ended && state.young.exceeds(YOUNG_MAX) {
-            // Its answer will be nobody's.
-            return;
+        if self.end == End::Server || known.awaits.is_none() {
+            return state.put(|out| frame::put_reset(out, stream, code));
         }
-        state.put(|out| frame::put_reset(out, stream, code));
+        state.put_with(|out, state| state.resets.put(out, stream));
     }
 
     /// The other end has ended a stream at once. Returns whose it was.
@@ -321,6 +346,14 @@ impl Session {
         state.awaiting -= usize::from(known.awaits.is_some());
         self.credit(state, known.held);
         Some(known)
+    }
+
+    /// The other end has acknowledged settings.
+    pub(super) fn acknowledged(&self) {
+        let mut state = self.state.lock();
+        if self.end == End::Client {
+            state.put_with(|out, state| state.resets.acknowledged(out));
+        }
     }
 
     /// How many streams there are.
@@ -342,6 +375,7 @@ impl Session {
         let awaited = known.awaits.take().is_some();
         let owner = known.owner.clone();
         state.awaiting -= usize::from(awaited);
+        state.heard(stream);
         Some(owner)
     }
 
@@ -375,7 +409,9 @@ impl Session {
         }
         known.held += flow;
         known.heard_all = end;
-        Ok(Some(known.owner.clone()))
+        let owner = known.owner.clone();
+        state.heard(stream);
+        Ok(Some(owner))
     }
 
     /// So much of what has come for a stream has gone on.
@@ -411,6 +447,9 @@ impl Session {
     pub(super) fn settings(&self, settings: &Settings<'_>) -> Result<Flowed, Fault> {
         let mut state = self.state.lock();
         let mut window = None;
+        if !std::mem::replace(&mut state.agreed, true) {
+            state.streams_max = usize::MAX;
+        }
         for (number, value) in settings.iter() {
             match number {
                 setting::TABLE_BYTES => state.shrunk |= value < TABLE_BYTES,
@@ -471,7 +510,7 @@ impl Session {
                 continue;
             };
             let gone = outlet.send_pending(id, known);
-            let again = !known.pending.is_empty() && 0 < known.window;
+            let again = !known.pending.is_empty() && outlet.lets_pass(known);
             known.listed = again;
             if 0 < gone {
                 flowed.push((known.owner.clone(), gone));
@@ -507,6 +546,7 @@ impl Session {
         } else {
             state.taken += state.out.len() as u64;
             std::mem::swap(&mut state.out, buffer);
+            state.pieces.taken();
             // Now that there is room, before others take it.
             flowed.extend(self.pump(&mut state));
         }
@@ -529,6 +569,23 @@ impl Session {
     pub(super) fn is_open(&self) -> bool {
         let state = self.state.lock();
         !state.closing && !state.closed
+    }
+
+    /// Whether a new call should be begun here.
+    pub(super) fn has_place(&self) -> bool {
+        let state = self.state.lock();
+        !state.closing && !state.closed && state.has_place()
+    }
+
+    /// Ends when its streams have, if it bears no new ones.
+    pub(super) fn retire(&self) -> bool {
+        let mut state = self.state.lock();
+        let retires = state.closing || state.closed || state.pieces.is_tired();
+        state.closing |= retires;
+        if retires {
+            state.wake();
+        }
+        retires
     }
 
     /// Whether there is nothing left to do, ever.

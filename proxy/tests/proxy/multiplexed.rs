@@ -357,3 +357,129 @@ async fn bodies_that_do_not_end_cannot_fill_the_proxy() {
     }
     proxy.stop().await;
 }
+
+/// A frame of a client that has no library.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let mut frame = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
+    frame.extend([kind, flags]);
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+/// The head of a call, without the end of the stream.
+fn head_of(stream: u32, path: &str) -> Vec<u8> {
+    let mut block = vec![];
+    for (name, value) in [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", path),
+        (":authority", "x"),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+    ] {
+        block.push(0);
+        for text in [name, value] {
+            block.push(u8::try_from(text.len()).unwrap());
+            block.extend(text.as_bytes());
+        }
+    }
+    frame(1, 4, stream, &block)
+}
+
+/// Sixteen clients that put, until the hostile one has been through. None of their calls may fail.
+async fn put_beside(proxy: SocketAddr, hostile: impl Future<Output = ()>) {
+    let (done, _) = tokio::sync::watch::channel(false);
+    let mut others = tokio::task::JoinSet::new();
+    for _ in 0..16 {
+        let sender = connect(proxy).await;
+        let done = done.subscribe();
+        others.spawn(async move {
+            while !*done.borrow() {
+                let answered = exchange(sender.clone(), call(PUT), Bytes::from("put")).await;
+                assert_eq!(answered.body(), b"done", "{:?}", answered.headers());
+            }
+        });
+    }
+    hostile.await;
+    done.send_replace(true);
+    while let Some(ended) = others.join_next().await {
+        ended.unwrap();
+    }
+}
+
+/// Sends each part in its turn, reads what it is told, and returns once the last is answered or the
+/// connection is closed.
+async fn hostile(proxy: SocketAddr, parts: impl Iterator<Item = Vec<u8>>) {
+    let mut socket = TcpStream::connect(proxy).await.unwrap();
+    let (mut read, mut write) = socket.split();
+    let talk = async {
+        let begin = [
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            &frame(4, 0, 0, &[])[..],
+        ]
+        .concat();
+        write.write_all(&begin).await?;
+        for part in parts {
+            write.write_all(&part).await?;
+            tokio::task::yield_now().await;
+        }
+        write.write_all(&frame(6, 0, 0, b"the last")).await
+    };
+    let listen = async {
+        let mut told = vec![];
+        let mut part = [0; 4096];
+        let answered = |told: &[u8]| told.windows(8).any(|eight| eight == b"the last");
+        while !answered(&told) {
+            let kept = told.len().saturating_sub(8);
+            told.drain(..kept);
+            match read.read(&mut part).await {
+                Ok(0) | Err(_) => return,
+                Ok(length) => told.extend_from_slice(&part[..length]),
+            }
+        }
+    };
+    let (_, listened) = tokio::join!(talk, time::timeout(PATIENCE, listen));
+    listened.unwrap();
+}
+
+/// S5 of the security review: h2 counts small frames of data against the connection that all calls share.
+#[tokio::test]
+async fn a_client_that_sends_byte_by_byte_ends_no_call_of_another() {
+    let member = Callee::start(Fate::ReplyToCalls("done")).await;
+    let proxy = before(&member).await;
+    let byte_by_byte = |stream| {
+        let bytes = frame(0, 0, stream, b"x").repeat(15);
+        [head_of(stream, "/a.B/C"), bytes].concat()
+    };
+    // 3,000 bytes at a time, and one watch.
+    let calls = (0..10_u32).map(|n| {
+        let streams = (n * 200..(n + 1) * 200).map(|n| 2 * n + 1);
+        streams.flat_map(byte_by_byte).collect()
+    });
+    put_beside(proxy.address, hostile(proxy.address, calls)).await;
+    let watch = std::iter::once(head_of(1, WATCH));
+    let watch = watch.chain((0..3000).map(|_| frame(0, 0, 1, b"x")));
+    put_beside(proxy.address, hostile(proxy.address, watch)).await;
+    assert_eq!(member.ended(), 0);
+    proxy.stop().await;
+}
+
+/// The same of streams that are given up at once, by several clients in the same moment.
+#[tokio::test]
+async fn clients_that_give_up_all_they_begin_end_no_call_of_another() {
+    let member = Callee::start(Fate::ReplyToCalls("done")).await;
+    let proxy = before(&member).await;
+    let all = || {
+        let given_up = |stream| [head_of(stream, WATCH), frame(3, 0, stream, &[0, 0, 0, 8])];
+        let streams = (0..1900_u32).map(|n| 2 * n + 1);
+        std::iter::once(streams.flat_map(given_up).flatten().collect())
+    };
+    let one = || hostile(proxy.address, all());
+    let together = async {
+        tokio::join!(one(), one(), one(), one());
+    };
+    put_beside(proxy.address, together).await;
+    assert_eq!(member.ended(), 0);
+    proxy.stop().await;
+}

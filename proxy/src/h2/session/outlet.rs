@@ -2,6 +2,7 @@
 
 use bytes::{Buf, BytesMut};
 
+use super::pieces::Pieces;
 use super::{Last, Stream, UNSENT_BYTES_MAX};
 use crate::h2::frame;
 
@@ -9,6 +10,7 @@ use crate::h2::frame;
 pub(super) struct Outlet<'a> {
     pub(super) out: &'a mut BytesMut,
     pub(super) window: &'a mut i64,
+    pub(super) pieces: &'a mut Pieces,
 }
 
 impl Outlet<'_> {
@@ -21,10 +23,11 @@ impl Outlet<'_> {
             let window = usize::try_from(known.window.min(*self.window)).unwrap_or(0);
             let part = rest.len().min(room).min(window).min(frame::FRAME_BYTES_MAX);
             let ends = last && part == rest.len();
-            if part == 0 && !ends {
+            if part == 0 && !ends || self.pieces.hold(known, part, ends) {
                 return gone;
             }
-            frame::put_data(self.out, id, &rest[..part], ends);
+            self.pieces
+                .put(self.out, (id, &mut *known), &rest[..part], ends);
             gone += part;
             known.window -= part as i64;
             *self.window -= part as i64;
@@ -33,6 +36,13 @@ impl Outlet<'_> {
                 return gone;
             }
         }
+    }
+
+    /// Whether some of what waits may go, as far as the stream is concerned.
+    pub(super) fn lets_pass(&self, known: &Stream) -> bool {
+        let first = known.pending.front().map_or(0, BytesMut::len);
+        let ends = known.pending.len() == 1 && matches!(known.last, Some(Last::Data));
+        0 < known.window && !self.pieces.hold(known, first, ends)
     }
 
     pub(super) fn send_pending(&mut self, id: u32, known: &mut Stream) -> usize {

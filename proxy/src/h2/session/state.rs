@@ -14,6 +14,35 @@ impl State {
         }
     }
 
+    /// The same, for what has a state of its own.
+    pub(super) fn put_with(&mut self, put: impl FnOnce(&mut BytesMut, &mut State)) {
+        let mut out = std::mem::take(&mut self.out);
+        if !self.closed {
+            put(&mut out, self);
+            self.wake();
+        }
+        self.out = out;
+    }
+
+    /// Whether the other end takes one more stream.
+    pub(super) fn has_place(&self) -> bool {
+        let streams = self.streams.len() + self.resets.waiting();
+        streams < self.streams_max && !self.pieces.is_tired()
+    }
+
+    /// A stream is answered: what waited for that may go.
+    pub(super) fn heard(&mut self, id: u32) {
+        let Some(known) = self.streams.get_mut(&id).filter(|one| one.charged != 0) else {
+            return;
+        };
+        self.pieces.answered(known);
+        if !known.pending.is_empty() && !known.listed && 0 < known.window {
+            known.listed = true;
+            self.held_up.push_back(id);
+            self.wake();
+        }
+    }
+
     pub(super) fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -21,9 +50,12 @@ impl State {
     }
 
     pub(super) fn outlet(&mut self, id: u32) -> Option<(&mut Stream, Outlet<'_>)> {
-        let (out, window) = (&mut self.out, &mut self.window);
-        let known = self.streams.get_mut(&id)?;
-        Some((known, Outlet { out, window }))
+        let outlet = Outlet {
+            out: &mut self.out,
+            window: &mut self.window,
+            pieces: &mut self.pieces,
+        };
+        Some((self.streams.get_mut(&id)?, outlet))
     }
 
     /// What the next block of fields begins with: that no table is used, where that must be said.

@@ -273,20 +273,140 @@ fn who_has_no_room_for_a_table_is_told_that_there_is_none() {
     assert_eq!(blocks, [&b"\x20head"[..], b"trailers"]);
 }
 
-#[test]
-fn a_member_is_not_bothered_with_more_resets_than_it_bears() {
+/// However old the calls are: under load they are old before the member has looked at them.
+#[tokio::test(start_paused = true)]
+async fn a_member_gets_no_more_resets_than_it_has_read() {
     let member = session(End::Client);
-    for _ in 0..YOUNG_MAX + 5 {
+    settings(&member, setting::TABLE_BYTES, 4096).unwrap();
+    member.acknowledged();
+    let mut begun = vec![];
+    for _ in 0..2500 {
+        begun.push(begin(&member, b"", true).unwrap().0);
+    }
+    sent(&member);
+    tokio::time::advance(std::time::Duration::from_secs(5)).await;
+    for stream in &begun {
+        member.reset(*stream, Code::CANCEL);
+    }
+    let mut resets = vec![];
+    let mut most = 0;
+    for _ in 0..10 {
+        let told = sent(&member);
+        resets.extend(told.iter().filter(|one| one.starts_with("reset")).cloned());
+        let asks = told.iter().filter(|one| one.starts_with("Settings"));
+        most = most.max(resets.len());
+        if asks.count() == 0 {
+            break;
+        }
+        assert!(resets.len() <= 2500);
+        member.acknowledged();
+    }
+    // All of them in the end.
+    resets.sort();
+    resets.dedup();
+    assert_eq!(resets.len(), 2500);
+    // And the first ones without a word from the member.
+    assert!(1000 <= most);
+}
+
+#[test]
+fn resets_wait_until_the_member_has_read_those_before() {
+    let member = session(End::Client);
+    settings(&member, setting::TABLE_BYTES, 4096).unwrap();
+    member.acknowledged();
+    for _ in 0..5000 {
         let (stream, _) = begin(&member, b"", true).unwrap();
         member.reset(stream, Code::CANCEL);
+        // What is not known to be read is never more than a quarter of what ends the connection.
     }
-    let (stream, _) = begin(&member, b"", false).unwrap();
-    member.reset(stream, Code::CANCEL);
-    let resets = sent(&member)
-        .iter()
-        .filter(|one| one.starts_with("reset"))
-        .count();
-    assert_eq!(resets, YOUNG_MAX as usize + 1);
+    let count = |told: &[String]| told.iter().filter(|one| one.starts_with("reset")).count();
+    assert_eq!(count(&sent(&member)), 1000);
+    assert!(sent(&member).is_empty());
+    member.acknowledged();
+    assert_eq!(count(&sent(&member)), 500);
+}
+
+/// What hyper's h2 has charged at most, if no handler ever reads.
+fn charged(charged: &mut usize, told: &[String]) -> usize {
+    for one in told {
+        let words: Vec<_> = one.split(' ').collect();
+        if let ["data", _, bytes] = words[..]
+            && let Ok(bytes) = bytes.parse::<usize>()
+        {
+            *charged += 256_usize.saturating_sub(bytes);
+            *charged = charged.saturating_sub(bytes.saturating_sub(256));
+        }
+    }
+    *charged
+}
+
+#[test]
+fn pieces_of_a_call_are_joined_before_they_go_to_a_member() {
+    let member = session(End::Client);
+    let (first, _) = begin(&member, b"", false).unwrap();
+    let (second, _) = begin(&member, b"", false).unwrap();
+    for _ in 0..50 {
+        assert_eq!(member.data(first, b"x", false), 1);
+    }
+    member.data(second, b"y", false);
+    member.data(first, b"x", false);
+    member.data(first, b"z", true);
+    let expected = ["fields 1", "fields 3", "data 1 50", "data 3 1", "data 1 2."];
+    assert_eq!(sent(&member), expected);
+    // Written is written.
+    member.data(second, b"y", false);
+    assert_eq!(sent(&member), ["data 3 1"]);
+    member.data(second, b"y", true);
+    assert_eq!(sent(&member), ["data 3 1."]);
+}
+
+#[test]
+fn one_byte_at_a_time_costs_a_members_connection_little() {
+    let member = session(End::Client);
+    let mut spent = 0;
+    let (watch, _) = begin(&member, b"", false).unwrap();
+    for _ in 0..5000 {
+        member.data(watch, b"x", false);
+        assert!(charged(&mut spent, &sent(&member)) <= 16 * 1024 + 256);
+    }
+    // It goes on as soon as the member answers.
+    member.data(watch, b"message", false);
+    member.answers(watch).unwrap();
+    assert_eq!(sent(&member).len(), 1);
+    member.data(watch, b"message", false);
+    assert_eq!(sent(&member), ["data 1 7"]);
+    // And ends in any case.
+    for _ in 0..100 {
+        member.data(watch, b"x", false);
+        sent(&member);
+    }
+    member.data(watch, b"", true);
+    let told = sent(&member);
+    assert!(
+        told.last().is_some_and(|one| one.ends_with('.')),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn a_connection_whose_small_frames_may_have_cost_much_is_left() {
+    let member = session(End::Client);
+    let mut spent = 0;
+    let mut begun = 0;
+    while member.has_place() {
+        let (stream, _) = begin(&member, b"", false).unwrap();
+        for _ in 0..15 {
+            member.data(stream, b"x", false);
+            charged(&mut spent, &sent(&member));
+        }
+        member.was_reset(stream);
+        begun += 1;
+        assert!(begun < 1000, "it is never tired");
+    }
+    assert!(spent <= 192 * 1024, "{spent}");
+    assert_eq!(begin(&member, b"", true), Err(NoStream::Full));
+    assert!(member.retire());
+    assert_eq!(begin(&member, b"", true), Err(NoStream::Closed));
 }
 
 #[test]
@@ -345,6 +465,45 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
+    /// However the pieces come: all goes, in frames whose cost is bounded.
+    #[test]
+    fn pieces_lose_nothing_and_cost_little(
+        steps in proptest::collection::vec(
+            (0..6_usize, 0..400_usize, any::<bool>(), any::<bool>()), 1..300,
+        )
+    ) {
+        let member = session(End::Client);
+        let mut spent = 0;
+        let mut streams = vec![];
+        for _ in 0..6 {
+            streams.push((begin(&member, b"", false).unwrap().0, 0, false));
+        }
+        let mut told = vec![];
+        for (place, bytes, takes, answers) in steps {
+            let (stream, given, _) = &mut streams[place];
+            member.data(*stream, &vec![1; bytes], false);
+            *given += bytes;
+            if answers && bytes < 20 {
+                member.answers(*stream);
+                spent = 0;
+            }
+            if takes {
+                let more = sent(&member);
+                prop_assert!(charged(&mut spent, &more) <= 400 * 1024);
+                told.extend(more);
+            }
+        }
+        for (stream, given, _) in &streams {
+            member.data(*stream, b"", true);
+            told.extend(sent(&member));
+            let prefix = format!("data {stream} ");
+            let of: Vec<_> = told.iter().filter_map(|one| one.strip_prefix(&prefix)).collect();
+            let all: usize = of.iter().map(|one| one.trim_end_matches('.').parse().unwrap_or(0)).sum();
+            prop_assert_eq!(all, *given);
+            prop_assert!(of.last().unwrap().ends_with('.'));
+        }
+    }
+
     /// Whatever happens: the other end's windows are kept, and what is counted as gone has gone.
     #[test]
     fn windows_are_kept(steps in proptest::collection::vec(step(), 1..60)) {

@@ -17,6 +17,8 @@ use tokio::task::{JoinHandle, JoinSet};
 pub(crate) enum Fate {
     /// This message, and good trailers.
     Reply(&'static str),
+    /// The same, but watches are neither read nor answered.
+    ReplyToCalls(&'static str),
     /// Every message back, until the client ends.
     Echo,
     /// REFUSED_STREAM: nothing was done.
@@ -40,6 +42,7 @@ pub(crate) struct Callee {
     pub(crate) address: SocketAddr,
     seen: Arc<Mutex<Vec<Called>>>,
     given_up: Arc<AtomicUsize>,
+    ended: Arc<AtomicUsize>,
     leads: Arc<AtomicBool>,
     task: JoinHandle<()>,
 }
@@ -59,23 +62,32 @@ impl Callee {
         let calls = Arc::clone(&seen);
         let given_up = Arc::default();
         let resets = Arc::clone(&given_up);
+        let ended = Arc::default();
+        let ends = Arc::clone(&ended);
         let leads = Arc::default();
         let leading = Arc::clone(&leads);
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             loop {
                 let (socket, _) = listener.accept().await.unwrap();
-                let (calls, resets) = (Arc::clone(&calls), Arc::clone(&resets));
-                connections.spawn(serve(socket, fate, calls, resets, Arc::clone(&leading)));
+                let calls = Arc::clone(&calls);
+                let counts = [&resets, &ends].map(Arc::clone);
+                connections.spawn(serve(socket, fate, calls, counts, Arc::clone(&leading)));
             }
         });
         Callee {
             address,
             seen,
             given_up,
+            ended,
             leads,
             task,
         }
+    }
+
+    /// Connections that it has ended because of what came by them.
+    pub(crate) fn ended(&self) -> usize {
+        self.ended.load(Ordering::SeqCst)
     }
 
     pub(crate) fn seen(&self) -> Vec<Called> {
@@ -103,7 +115,7 @@ async fn serve(
     mut socket: TcpStream,
     fate: Fate,
     seen: Arc<Mutex<Vec<Called>>>,
-    given_up: Arc<AtomicUsize>,
+    [given_up, ended]: [Arc<AtomicUsize>; 2],
     leads: Arc<AtomicBool>,
 ) {
     let mut first = [0; 4];
@@ -120,9 +132,24 @@ async fn serve(
         let _ = socket.write_all((head + state).as_bytes()).await;
         return;
     }
-    let mut connection = h2::server::handshake(socket).await.unwrap();
+    // As hyper's servers have it, which members are.
+    let mut server = h2::server::Builder::new();
+    server
+        .initial_connection_window_size(1 << 20)
+        .initial_window_size(1 << 20)
+        .max_pending_accept_reset_streams(4096)
+        .max_local_error_reset_streams(None);
+    let mut connection = server.handshake(socket).await.unwrap();
     let mut calls = JoinSet::new();
-    while let Some(Ok((request, respond))) = connection.accept().await {
+    while let Some(accepted) = connection.accept().await {
+        let (request, respond) = match accepted {
+            Ok(call) => call,
+            Err(error) => {
+                let own = error.is_go_away() && error.is_library();
+                ended.fetch_add(usize::from(own), Ordering::SeqCst);
+                return;
+            }
+        };
         let path = request.uri().path().to_owned();
         let headers = request.headers().clone();
         seen.lock().unwrap().push(Called { path, headers });
@@ -139,7 +166,8 @@ async fn meet(
     request: Request<h2::RecvStream>,
     mut respond: SendResponse<Bytes>,
 ) {
-    if matches!(fate, Fate::Hang) {
+    let watches = request.uri().path().ends_with("/Watch");
+    if matches!(fate, Fate::Hang) || watches && matches!(fate, Fate::ReplyToCalls(_)) {
         let _ = std::future::poll_fn(|cx| respond.poll_reset(cx)).await;
         given_up.fetch_add(1, Ordering::SeqCst);
         return;
@@ -156,7 +184,7 @@ async fn meet(
     let mut sender = respond
         .send_response(response.body(()).unwrap(), false)
         .unwrap();
-    if let Fate::Reply(text) = fate {
+    if let Fate::Reply(text) | Fate::ReplyToCalls(text) = fate {
         sender.send_data(Bytes::from(text), false).unwrap();
     } else {
         let mut body = request.into_body();

@@ -1,0 +1,44 @@
+//! What one client takes of the connections that all clients' calls share.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::endpoints;
+use crate::h2::burst::Burst;
+
+/// Small pieces of calls that have begun, and calls given up, a second.
+const PIECES_MAX: u32 = 500;
+const RESETS_MAX: u32 = 500;
+
+/// A client's share. Beyond it the client's calls get connections of their own.
+#[derive(Default)]
+pub(in crate::h2) struct Share {
+    pieces: Mutex<Burst>,
+    resets: Mutex<Burst>,
+    /// The client's number, once it has gone beyond its share.
+    lane: AtomicU64,
+}
+
+impl Share {
+    /// A piece too small for a frame of its own has come.
+    pub(in crate::h2) fn piece(&self) {
+        self.count(&self.pieces, PIECES_MAX);
+    }
+
+    /// A call was given up.
+    pub(in crate::h2) fn reset(&self) {
+        self.count(&self.resets, RESETS_MAX);
+    }
+
+    fn count(&self, burst: &Mutex<Burst>, bound: u32) {
+        if self.lane().is_none() && burst.lock().exceeds(bound) {
+            self.lane.store(endpoints::random() | 1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whose connections its calls go by; `None`: those of all.
+    pub(in crate::h2) fn lane(&self) -> Option<u64> {
+        Some(self.lane.load(Ordering::Relaxed)).filter(|lane| *lane != 0)
+    }
+}
