@@ -10,6 +10,7 @@ pub mod sim;
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 pub use real::{RealDisk, RealFile};
 
@@ -68,6 +69,42 @@ pub trait DiskFile: Send + Sync + 'static {
     /// Makes the file's bytes and length durable. After an error nothing may be assumed of any
     /// byte written since the last success, and calling again proves nothing (fsyncgate).
     fn sync_data(&self) -> io::Result<()>;
+
+    /// Locks it against other processes until it is closed; `WouldBlock` when it is locked already.
+    fn try_lock(&self) -> io::Result<()>;
+}
+
+/// Whether the process, or the machine, has no file descriptor left: EMFILE or ENFILE.
+pub fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(EMFILE | ENFILE))
+}
+
+const ENFILE: i32 = 23;
+pub(crate) const EMFILE: i32 = 24;
+
+/// Opens a file, and again every 20 ms while there is no descriptor for it: a shortage passes, when
+/// clients leave, and an error here would end the member. Warns at once and every 30 s. For threads
+/// that may block.
+pub fn wait_for_descriptors<T>(
+    path: &Path,
+    mut open: impl FnMut() -> io::Result<T>,
+) -> io::Result<T> {
+    const PAUSE: Duration = Duration::from_millis(20);
+    const WARN_EVERY: u64 = 1500;
+    let mut tries = 0u64;
+    loop {
+        match open() {
+            Err(error) if is_out_of_descriptors(&error) => {
+                if tries.is_multiple_of(WARN_EVERY) {
+                    tracing::warn!(path = %path.display(), %error,
+                        "waiting for a file descriptor; raise the limit of open files (nofile)");
+                }
+                tries += 1;
+                std::thread::sleep(PAUSE);
+            }
+            other => return other,
+        }
+    }
 }
 
 /// Creates a directory and its missing parents, each of them durable in its own parent.

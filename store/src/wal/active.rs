@@ -6,10 +6,12 @@ use keelson_core::Index;
 
 use super::WalConfig;
 use super::error::WalError;
-use super::frame::{self, HEADER_BYTES, KIND_SEGMENT, SEGMENT_SEED};
+use super::frame;
+use super::frame_v1::{self, KIND_SEGMENT, SEGMENT_SEED};
 use super::item::SegmentHeader;
 use super::recovery::End;
-use super::segment::{Segment, Spares};
+use super::segment::Segment;
+use super::spare::Spare;
 use crate::disk::{Disk, DiskFile};
 
 /// Zeros are written this many bytes at a time: a few milliseconds of disk.
@@ -19,6 +21,8 @@ pub(super) const ZERO_STEP_BYTES: u64 = 1 << 20;
 pub(super) struct Active<F> {
     pub(super) segment: Segment,
     pub(super) file: F,
+    /// How far zeros or frames were written; behind it is a hole, which reads as zeros.
+    pub(super) zeroed_bytes: u64,
     pub(super) seed: u32,
     pub(super) end: End,
 }
@@ -28,19 +32,20 @@ impl<F: DiskFile> Active<F> {
         let path = &self.segment.path;
         let written = self.file.write_at(offset, bytes);
         written.map_err(WalError::io("write", path))?;
-        let end = offset + bytes.len() as u64;
-        self.segment.size_bytes = self.segment.size_bytes.max(end);
+        self.zeroed_bytes = self.zeroed_bytes.max(offset + bytes.len() as u64);
         Ok(())
     }
 
-    /// When the frames have reached the end of the file, grows it by a step of zeros.
-    pub(super) fn zero_ahead(&mut self, end: u64, full: u64) -> Result<(), WalError> {
-        if end < self.segment.size_bytes || full <= end {
+    /// When the frames have reached the end of the zeros, writes a step of them: behind them is a
+    /// hole, and to fill it costs a sync more than to write over zeros.
+    pub(super) fn zero_ahead(&mut self, end: u64) -> Result<(), WalError> {
+        let full = self.segment.size_bytes;
+        if end < self.zeroed_bytes || full <= end {
             return Ok(());
         }
         let to = full.min(end + ZERO_STEP_BYTES);
         write_zeros(&self.file, &self.segment.path, end, to)?;
-        self.segment.size_bytes = to;
+        self.zeroed_bytes = to;
         Ok(())
     }
 
@@ -55,52 +60,64 @@ impl<F: DiskFile> Active<F> {
     }
 }
 
-/// Makes a spare file, or a new one, the segment of that header.
+/// Makes a spare file the segment of that header. Header and length are durable before the name is,
+/// so that a segment that can be seen always has both.
 pub(super) fn begin_segment<D: Disk>(
     disk: &D,
     path: &Path,
     header: SegmentHeader,
     prev: u32,
-    spares: &mut Spares,
+    spare: Spare<D::File>,
 ) -> Result<Active<D::File>, WalError> {
     let dir = path.parent().unwrap_or(path);
-    let (spare, size_bytes, file) = match spares.take() {
-        Some(spare) => {
-            let file = disk.open(&spare.path);
-            (spare.path, spare.size_bytes, file)
-        }
-        None => {
-            let spare = spares.new_path(dir);
-            let file = disk.create(&spare);
-            (spare, 0, file)
-        }
-    };
-    let file = file.map_err(WalError::io("open", &spare))?;
-    let mut payload = vec![0; HEADER_BYTES];
-    header.encode(&mut payload);
-    let crc = frame::seal(&mut payload, SEGMENT_SEED, KIND_SEGMENT, 0, prev);
-    file.write_at(0, &payload)
+    let Spare {
+        path: spare,
+        file,
+        zeroed_bytes,
+    } = spare;
+    file.try_lock().map_err(|error| lock_error(&spare, error))?;
+    if zeroed_bytes < header.made_bytes {
+        let grown = file.write_at(header.made_bytes - 1, &[0]);
+        grown.map_err(WalError::io("write", &spare))?;
+    }
+    let (frame, crc) = frame_v1::seal(&header.encode(), SEGMENT_SEED, KIND_SEGMENT, 0, prev);
+    file.write_at(0, &frame)
         .map_err(WalError::io("write", &spare))?;
     file.sync_data().map_err(WalError::io("sync", &spare))?;
     disk.rename(&spare, path)
         .map_err(WalError::io("rename", &spare))?;
     disk.sync_dir(dir).map_err(WalError::io("sync", dir))?;
-    let offset = payload.len() as u64;
     Ok(Active {
         seed: frame::seed(header.identity, header.sequence),
         segment: Segment {
             sequence: header.sequence,
             path: path.to_path_buf(),
-            size_bytes: size_bytes.max(offset),
+            size_bytes: header.made_bytes,
             last: Index(0),
         },
         file,
+        zeroed_bytes,
         end: End {
             last_frame: 0,
-            offset,
+            offset: first_offset(frame.len() as u64),
             crc,
         },
     })
+}
+
+/// Where the first frame behind a header of that size goes.
+pub(super) fn first_offset(header_bytes: u64) -> u64 {
+    header_bytes.next_multiple_of(frame::ALIGNMENT)
+}
+
+/// What a lock that is not to be had means.
+pub(super) fn lock_error(path: &Path, error: std::io::Error) -> WalError {
+    match error.kind() {
+        std::io::ErrorKind::WouldBlock => WalError::Locked {
+            dir: path.parent().unwrap_or(path).to_path_buf(),
+        },
+        _ => WalError::io("lock", path)(error),
+    }
 }
 
 pub(super) fn write_zeros(

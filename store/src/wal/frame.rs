@@ -1,62 +1,165 @@
 //! Frames: what one sync makes durable, whole or not at all.
 //!
 //! ```text
-//! 0      4     5      8      12     16
-//! length kind  place  prev   crc    payload ... zeros up to a multiple of 8
+//! 0     4     8    12      16
+//! mark  prev  crc  length  payload ... zeros, a trailer of 8 bytes, at a multiple of 16
 //! ```
 //!
-//! All little endian. `crc` is the CRC32C of seed, the first 12 bytes, and the payload; the seed
-//! holds identity and segment sequence, so no frame of a recycled segment's earlier life passes.
-//! `prev` is the `crc` of the frame before, across segments too: a lost write breaks the chain.
-//! `place` is a hash of seed and offset: a scan for frames behind a damaged one stays cheap, and
-//! bytes that moved are not frames.
+//! All little endian. `mark` is the kind and a hash of seed and offset: a scan for frames behind a
+//! damaged one stays cheap, and bytes that moved are not frames. `prev` is the `crc` of the frame
+//! before, across segments too: a lost write breaks the chain. `crc` is the CRC32C of the seed, the
+//! other 12 bytes, and the payload; the seed holds identity and segment sequence. `length` is that
+//! of the payload, its two highest bits set.
+//!
+//! **Torn or damaged.** A frame is written over zeros, and the disk writes sectors of 512 bytes (or
+//! more). So that a sector that was never written, or only up to some byte, can be told from one
+//! that was written and has changed since, a frame's first and last byte in every sector are not
+//! zero: the mark begins with the kind, `length` ends in set bits, the trailer ends in one, and in
+//! between [`EDGE`] is put before and behind each border of two sectors. `tail.rs` judges by it.
 
 use crc32c::{crc32c, crc32c_append};
 
 use super::Identity;
+use crate::disk::sim::SECTOR_BYTES;
 
 /// Size of what stands before the payload.
 pub(super) const HEADER_BYTES: usize = 16;
-/// Frames begin at multiples of this.
-pub(super) const ALIGNMENT: u64 = 8;
-/// The first frame of a segment.
-pub(super) const KIND_SEGMENT: u8 = 1;
-/// Every other frame.
-pub(super) const KIND_BATCH: u8 = 2;
-/// The seed of a segment's first frame, which is read before one knows whose it is.
-pub(super) const SEGMENT_SEED: u32 = 0x4b45_454c;
+/// Frames begin at multiples of this, so that no header or trailer lies across two sectors.
+pub(super) const ALIGNMENT: u64 = 16;
+/// The first byte of a frame. Several bits: one that flips does not make it a zero.
+pub(super) const KIND_BATCH: u8 = 0xb6;
+/// Size of what ends a frame.
+pub(super) const TRAILER_BYTES: u64 = 8;
+/// What stands at the borders of sectors within a frame.
+const EDGE: u8 = 0xa5;
+/// Set in every length, so that its last byte is not zero.
+const LENGTH_MARK: u32 = 0xc000_0000;
+const SECTOR: u64 = SECTOR_BYTES as u64;
 
-/// The seed of the frames behind the first.
+/// The seed of a segment's frames.
 pub(super) fn seed(identity: Identity, sequence: u64) -> u32 {
     let seed = crc32c(&identity.cluster.0.to_le_bytes());
     let seed = crc32c_append(seed, &identity.member.0.to_le_bytes());
     crc32c_append(seed, &sequence.to_le_bytes())
 }
 
-/// The second four bytes of a frame of that kind at that offset.
-pub(super) fn kind_and_place(seed: u32, kind: u8, offset: u64) -> [u8; 4] {
+/// The first four bytes of a frame at that offset.
+pub(super) fn mark(seed: u32, offset: u64) -> [u8; 4] {
     let position = u32::try_from(offset / ALIGNMENT % (1 << 32)).expect("reduced to 32 bits");
     let hash = (position ^ seed).wrapping_mul(0x9e37_79b1) >> 8;
-    (hash << 8 | u32::from(kind)).to_le_bytes()
+    (hash << 8 | u32::from(KIND_BATCH)).to_le_bytes()
 }
 
-/// The size on disk of a frame with that much payload.
-pub(super) fn size_bytes(payload: usize) -> u64 {
-    ((HEADER_BYTES + payload) as u64).next_multiple_of(ALIGNMENT)
+/// The last eight bytes of a frame that begins at that offset: they name it, so that its end can be
+/// found without its header.
+pub(super) fn trailer(seed: u32, offset: u64) -> [u8; 8] {
+    let place = (u64::from(seed) << 32) ^ offset;
+    let mut bytes = place.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();
+    bytes[7] |= 0xc3;
+    bytes
 }
 
-/// Fills in the header and the padding of a frame whose payload stands behind a gap for the
-/// header; answers its crc.
-pub(super) fn seal(frame: &mut Vec<u8>, seed: u32, kind: u8, offset: u64, prev: u32) -> u32 {
-    let payload = frame.len() - HEADER_BYTES;
-    let length = u32::try_from(payload).expect("a batch is far smaller than 4 GiB");
-    frame[0..4].copy_from_slice(&length.to_le_bytes());
-    frame[4..8].copy_from_slice(&kind_and_place(seed, kind, offset));
-    frame[8..12].copy_from_slice(&prev.to_le_bytes());
-    let crc = checksum(seed, &frame[..12], &frame[HEADER_BYTES..]);
-    frame[12..16].copy_from_slice(&crc.to_le_bytes());
-    frame.resize(HEADER_BYTES + payload.next_multiple_of(8), 0);
+/// How many of the offsets in `from..to` are the first or the last of a sector.
+fn edges(from: u64, to: u64) -> u64 {
+    let below = |offset: u64| offset.div_ceil(SECTOR) + offset / SECTOR;
+    below(to).saturating_sub(below(from))
+}
+
+/// Whether the byte at that offset is the first or the last of its sector.
+pub(super) fn is_edge(offset: u64) -> bool {
+    matches!(offset % SECTOR, 0) || offset % SECTOR == SECTOR - 1
+}
+
+/// The size on disk of a frame at `offset`, a multiple of [`ALIGNMENT`], with so much payload.
+pub(super) fn size_bytes(offset: u64, payload: usize) -> u64 {
+    let first = offset + HEADER_BYTES as u64;
+    let payload = payload as u64;
+    let mut end = (first + payload + TRAILER_BYTES).next_multiple_of(ALIGNMENT);
+    loop {
+        let last = end - TRAILER_BYTES;
+        let room = last - first - edges(first, last);
+        if payload <= room {
+            return end - offset;
+        }
+        end = (end + payload - room).next_multiple_of(ALIGNMENT);
+    }
+}
+
+/// Makes `frame` the frame of that payload at that offset; answers its crc.
+pub(super) fn seal(frame: &mut Vec<u8>, payload: &[u8], seed: u32, offset: u64, prev: u32) -> u32 {
+    let length = u32::try_from(payload.len()).expect("a batch is far smaller than 1 GiB");
+    assert!(length < LENGTH_MARK, "a batch is far smaller than 1 GiB");
+    let header = Header {
+        length: payload.len(),
+        prev,
+        crc: 0,
+        mark: mark(seed, offset),
+    };
+    let crc = header.checksum(seed, payload);
+    let end = offset + size_bytes(offset, payload.len());
+    frame.clear();
+    frame.extend_from_slice(&header.mark);
+    frame.extend_from_slice(&prev.to_le_bytes());
+    frame.extend_from_slice(&crc.to_le_bytes());
+    frame.extend_from_slice(&(length | LENGTH_MARK).to_le_bytes());
+    let mut rest = payload;
+    for piece in pieces(offset, end) {
+        match piece {
+            Piece::Edge => frame.push(EDGE),
+            Piece::Payload(room) => {
+                let (now, later) = rest.split_at(room.min(rest.len()));
+                frame.extend_from_slice(now);
+                frame.resize(frame.len() + room - now.len(), 0);
+                rest = later;
+            }
+        }
+    }
+    frame.extend_from_slice(&trailer(seed, offset));
     crc
+}
+
+/// Takes the payload out of a frame's bytes.
+pub(super) fn payload(frame: &[u8], offset: u64, length: usize, payload: &mut Vec<u8>) {
+    payload.clear();
+    let mut rest = frame.get(HEADER_BYTES..).unwrap_or_default();
+    for piece in pieces(offset, offset + frame.len() as u64) {
+        let size = match piece {
+            Piece::Edge => 1,
+            Piece::Payload(size) => size,
+        };
+        let (now, later) = rest.split_at(size.min(rest.len()));
+        if let Piece::Payload(_) = piece {
+            payload.extend_from_slice(now);
+        }
+        rest = later;
+    }
+    payload.truncate(length);
+}
+
+enum Piece {
+    Edge,
+    /// Room for so many bytes.
+    Payload(usize),
+}
+
+/// What lies between header and trailer of a frame from `offset` to `end`.
+fn pieces(offset: u64, end: u64) -> impl Iterator<Item = Piece> {
+    let last = end - TRAILER_BYTES;
+    let mut at = offset + HEADER_BYTES as u64;
+    std::iter::from_fn(move || {
+        if last <= at {
+            return None;
+        }
+        if is_edge(at) {
+            at += 1;
+            return Some(Piece::Edge);
+        }
+        let border = at - at % SECTOR + SECTOR - 1;
+        let to = border.min(last);
+        let room = usize::try_from(to - at).expect("less than a sector");
+        at = to;
+        Some(Piece::Payload(room))
+    })
 }
 
 /// A frame's header, not yet believed.
@@ -64,32 +167,74 @@ pub(super) struct Header {
     pub(super) length: usize,
     pub(super) prev: u32,
     pub(super) crc: u32,
-    bytes: [u8; 12],
+    mark: [u8; 4],
 }
 
-/// Reads a header, if bytes 4 to 8 are those of a frame of that kind at that place.
-pub(super) fn header(bytes: &[u8], seed: u32, kind: u8, offset: u64) -> Option<Header> {
+/// Reads a header, if there is one of a frame at that place.
+pub(super) fn header(bytes: &[u8], seed: u32, offset: u64) -> Option<Header> {
     let bytes: &[u8; HEADER_BYTES] = bytes.first_chunk()?;
-    if bytes[4..8] != kind_and_place(seed, kind, offset) {
+    let (mark, rest) = bytes.split_first_chunk::<4>()?;
+    let word = |at: usize| rest[at..].first_chunk().copied().map(u32::from_le_bytes);
+    let length = word(8)?;
+    if *mark != self::mark(seed, offset) || length & LENGTH_MARK != LENGTH_MARK {
         return None;
     }
-    let (head, crc) = bytes.split_first_chunk::<12>()?;
-    let word = |at: usize| head[at..].first_chunk().copied().map(u32::from_le_bytes);
     Some(Header {
-        length: usize::try_from(word(0)?).ok()?,
-        prev: word(8)?,
-        crc: u32::from_le_bytes(*crc.first_chunk()?),
-        bytes: *head,
+        length: usize::try_from(length & !LENGTH_MARK).ok()?,
+        prev: word(0)?,
+        crc: word(4)?,
+        mark: *mark,
     })
 }
 
 impl Header {
     /// Whether the payload is the one that was written.
     pub(super) fn verifies(&self, seed: u32, payload: &[u8]) -> bool {
-        checksum(seed, &self.bytes, payload) == self.crc
+        self.checksum(seed, payload) == self.crc
+    }
+
+    fn checksum(&self, seed: u32, payload: &[u8]) -> u32 {
+        let crc = crc32c_append(seed, &self.mark);
+        let crc = crc32c_append(crc, &self.prev.to_le_bytes());
+        let crc = crc32c_append(crc, &(self.length as u64).to_le_bytes());
+        crc32c_append(crc, payload)
     }
 }
 
-fn checksum(seed: u32, head: &[u8], payload: &[u8]) -> u32 {
-    crc32c_append(crc32c_append(seed, head), payload)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_sector_of_a_frame_begins_and_ends_with_a_set_byte() {
+        for offset in (0..1024).step_by(16) {
+            for length in (0..40).chain(440..560).chain(1500..1560) {
+                let zeros = vec![0; length];
+                let mut frame = Vec::new();
+                seal(&mut frame, &zeros, 7, offset, 0);
+                assert_eq!(frame.len() as u64, size_bytes(offset, length));
+                let end = offset + frame.len() as u64;
+                let set = |at: u64| frame[usize::try_from(at - offset).unwrap()] != 0;
+                assert!(set(offset) && set(end - 1));
+                let edges = (offset..end).filter(|at| is_edge(*at));
+                assert!(edges.into_iter().all(set), "{offset} {length}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_payload_comes_back_whatever_the_borders_cut() {
+        for offset in (0..1024).step_by(16) {
+            for length in (0..40).chain(440..560).chain(1500..1560) {
+                let bytes: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+                let (mut frame, mut found) = (Vec::new(), Vec::new());
+                let crc = seal(&mut frame, &bytes, 7, offset, 9);
+                let header = header(&frame, 7, offset).expect("a header");
+                payload(&frame, offset, header.length, &mut found);
+                assert_eq!(found, bytes);
+                assert!(header.verifies(7, &found));
+                assert_eq!((header.prev, header.crc), (9, crc));
+            }
+        }
+    }
 }

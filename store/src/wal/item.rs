@@ -17,8 +17,10 @@ const TAG_MARK_CLEARED: u8 = 5;
 const TAG_BOOT: u8 = 6;
 
 const MAGIC: &[u8; 8] = b"KEELWAL\0";
-/// The format this program writes, and the newest it reads.
-pub(super) const VERSION: u32 = 1;
+/// The format this program writes, and the newest it reads. 2 (November 2026): frames show which of
+/// their sectors were written, segments have their full length from the beginning and state it.
+/// Format 1 is read; the log goes on in a new segment.
+pub(super) const VERSION: u32 = 2;
 
 /// One thing a batch says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,10 +119,15 @@ fn entry(kind: EntryKind, rest: &mut &[u8]) -> Option<Item> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SegmentHeader {
     pub(super) identity: Identity,
+    /// The format of the frames that follow.
+    pub(super) version: u32,
     pub(super) sequence: u64,
     pub(super) boot: u64,
     pub(super) hard_state: HardState,
     pub(super) mark: SnapshotMark,
+    /// The length the file was made with, durably, before it had its name; 0 in format 1, which
+    /// does not state it. Frames never go beyond it.
+    pub(super) made_bytes: u64,
 }
 
 /// Why a segment's first frame is no header.
@@ -131,9 +138,12 @@ pub(super) enum BadHeader {
 
 impl SegmentHeader {
     /// Size of the encoding.
-    pub(super) const BYTES: usize = 12 + 9 * 8;
+    pub(super) const BYTES: usize = 12 + 10 * 8;
+    const BYTES_V1: usize = 12 + 9 * 8;
 
-    pub(super) fn encode(&self, payload: &mut Vec<u8>) {
+    /// The encoding, in the present format.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut payload = Vec::with_capacity(SegmentHeader::BYTES);
         payload.extend_from_slice(MAGIC);
         payload.extend_from_slice(&VERSION.to_le_bytes());
         for number in [
@@ -146,19 +156,23 @@ impl SegmentHeader {
             self.hard_state.commit.0,
             self.mark.index.0,
             self.mark.term.0,
+            self.made_bytes,
         ] {
             payload.extend_from_slice(&number.to_le_bytes());
         }
+        payload
     }
 
     pub(super) fn decode(payload: &[u8]) -> Result<SegmentHeader, BadHeader> {
         let rest = payload.strip_prefix(MAGIC).ok_or(BadHeader::Malformed)?;
         let (version, rest) = rest.split_first_chunk().ok_or(BadHeader::Malformed)?;
         let version = u32::from_le_bytes(*version);
-        if version != VERSION {
-            return Err(BadHeader::Version(version));
-        }
-        let mut numbers = [0; 9];
+        let expected = match version {
+            1 => SegmentHeader::BYTES_V1,
+            VERSION => SegmentHeader::BYTES,
+            _ => return Err(BadHeader::Version(version)),
+        };
+        let mut numbers = [0; 10];
         for (number, bytes) in numbers.iter_mut().zip(rest.chunks(8)) {
             let bytes = bytes.first_chunk().ok_or(BadHeader::Malformed)?;
             *number = u64::from_le_bytes(*bytes);
@@ -173,16 +187,19 @@ impl SegmentHeader {
             commit,
             mark_index,
             mark_term,
+            made_bytes,
         ] = numbers;
-        match payload.len() == SegmentHeader::BYTES {
+        match payload.len() == expected {
             false => Err(BadHeader::Malformed),
             true => Ok(SegmentHeader {
                 identity: Identity {
                     cluster: ClusterId(cluster),
                     member: MemberId(member),
                 },
+                version,
                 sequence,
                 boot,
+                made_bytes,
                 hard_state: HardState {
                     term: Term(term),
                     vote: MemberId(vote),

@@ -1,10 +1,10 @@
 //! The write-ahead log: entries, hard state and snapshot marks in one place, one sync a turn.
 //!
 //! [`Wal::append`] gathers, [`Wal::sync`] writes what was gathered as one frame with one write and
-//! one `fdatasync`: a frame is there whole or not at all. Frames chain through zeroed (or recycled)
-//! segment files; a segment's header repeats all that older segments said but for their entries, so
-//! old segments can go. Reading back tells an unfinished frame at the end, which is cut, from
-//! damage anywhere else, which is refused (`recovery.rs`).
+//! one `fdatasync`: a frame is there whole or not at all. Frames chain through segment files that
+//! hold nothing but zeros before; a segment's header repeats all that older segments said but for
+//! their entries, so old segments can go. Reading back tells an unfinished frame at the end, which
+//! is cut, from damage, which is refused (`recovery.rs`, `tail.rs`).
 //!
 //! Nothing here knows what entries mean, and nothing is retried: after the first failed write or
 //! sync the log is poisoned and the process must end (fsyncgate: a second `fsync` proves nothing).
@@ -13,10 +13,13 @@
 mod active;
 mod error;
 mod frame;
+mod frame_v1;
 mod item;
 mod log;
 mod recovery;
 mod segment;
+mod spare;
+mod tail;
 mod window;
 
 #[cfg(test)]
@@ -30,12 +33,12 @@ use keelson_core::{ClusterId, Entry, HardState, Index, MemberId, SnapshotMark, T
 pub use error::WalError;
 
 use crate::disk::{self, Disk, DiskFile};
-use active::{Active, ZERO_STEP_BYTES, begin_segment, write_zeros};
-use frame::{HEADER_BYTES, KIND_BATCH};
+use active::{Active, begin_segment, first_offset};
 use item::SegmentHeader;
 use log::Log;
 use recovery::{End, Recovery};
-use segment::{Segment, Spares};
+use segment::Segment;
+use spare::Spares;
 
 /// How the log uses its disk.
 #[derive(Clone, Copy, Debug)]
@@ -43,8 +46,6 @@ pub struct WalConfig {
     /// Segments are this long, unless a single batch is longer. 16 MiB: long enough to make
     /// rotation rare, short enough to give space back.
     pub segment_bytes: u64,
-    /// How many segments that are no longer needed are kept to be written again.
-    pub keep_recycled: usize,
     /// Never sync. Loses acknowledged entries when the machine stops; for throw-away clusters.
     pub unsafe_no_fsync: bool,
 }
@@ -53,7 +54,6 @@ impl Default for WalConfig {
     fn default() -> WalConfig {
         WalConfig {
             segment_bytes: 16 << 20,
-            keep_recycled: 2,
             unsafe_no_fsync: false,
         }
     }
@@ -96,13 +96,15 @@ pub struct Wal<D: Disk> {
     log: Log,
     /// What the last synced frame left standing: the next segment's header says it.
     synced: (HardState, SnapshotMark),
-    /// The frame being gathered, its header still a gap.
+    /// The batch being gathered.
     pending: Vec<u8>,
+    /// The frame that was written last: its memory is used again.
+    frame: Vec<u8>,
     pending_first: Option<Index>,
     pending_last: Index,
     sealed: Vec<Segment>,
     active: Active<D::File>,
-    spares: Spares,
+    spares: Spares<D::File>,
     poisoned: Option<String>,
     _lock: D::Lock,
 }
@@ -132,11 +134,16 @@ impl<D: Disk> Wal<D> {
         // What an earlier process renamed and did not live to sync must not be built upon.
         disk.sync_dir(dir).map_err(WalError::io("sync", dir))?;
         let names = disk.list(dir).map_err(WalError::io("list", dir))?;
-        let mut spares = Spares::find(&*disk, dir, &names, config.keep_recycled.max(1))?;
         let paths = segments_in_order(dir, &names)?;
         let recovery = match paths.is_empty() {
-            true => begin(&*disk, dir, identity, &mut spares)?,
-            false => recovery::recover(&*disk, &paths, identity)?,
+            true => None,
+            false => Some(recovery::recover(&*disk, &paths, identity)?),
+        };
+        check_last(&*disk, dir, &paths)?;
+        let mut spares = Spares::begin(&*disk, dir, &names)?;
+        let recovery = match recovery {
+            Some(recovery) => recovery,
+            None => begin(&*disk, dir, identity, config, &mut spares)?,
         };
         Wal::continue_from(recovery, disk, dir, identity, config, spares, lock)
     }
@@ -147,7 +154,7 @@ impl<D: Disk> Wal<D> {
         dir: &Path,
         identity: Identity,
         config: WalConfig,
-        spares: Spares,
+        spares: Spares<D::File>,
         lock: D::Lock,
     ) -> Result<(Wal<D>, Recovered), WalError> {
         let boot = recovery.boot + 1;
@@ -162,12 +169,14 @@ impl<D: Disk> Wal<D> {
         let mut wal = Wal {
             boot,
             synced: (recovered.hard_state, recovered.mark),
-            pending: vec![0; HEADER_BYTES],
+            pending: Vec::new(),
+            frame: Vec::new(),
             pending_first: None,
             pending_last: Index(0),
             sealed: recovery.sealed,
             active: Active {
                 seed: frame::seed(identity, recovery.active.sequence),
+                zeroed_bytes: recovery.end.offset,
                 segment: recovery.active,
                 file: recovery.file,
                 end: recovery.end,
@@ -182,6 +191,9 @@ impl<D: Disk> Wal<D> {
             _lock: lock,
         };
         wal.rewrite_last_frame()?;
+        if !recovery.goes_on {
+            wal.rotate()?;
+        }
         item::put_boot(&mut wal.pending, boot);
         wal.sync()?;
         Ok((wal, recovered))
@@ -241,7 +253,7 @@ impl<D: Disk> Wal<D> {
     /// The disk's; the log is poisoned then, and what was appended may or may not be there.
     pub fn sync(&mut self) -> Result<(), WalError> {
         self.check_alive()?;
-        if self.pending.len() == HEADER_BYTES {
+        if self.pending.is_empty() {
             return Ok(());
         }
         let synced = self.write_pending().and_then(|()| self.drop_obsolete());
@@ -256,7 +268,7 @@ impl<D: Disk> Wal<D> {
     }
 
     /// A piece of work to be done ahead of time, by a caller that is idle: zeroes a megabyte of
-    /// this segment or of the next, so that appending changes no metadata and rotation does not
+    /// this segment or of the next, so that appending allocates no blocks and rotation does not
     /// wait. True while more is left. Not needed for correctness.
     ///
     /// # Errors
@@ -323,50 +335,53 @@ impl<D: Disk> Wal<D> {
     }
 
     fn write_pending(&mut self) -> Result<(), WalError> {
-        let size = frame::size_bytes(self.pending.len() - HEADER_BYTES);
-        let begun = frame::size_bytes(SegmentHeader::BYTES) < self.active.end.offset;
-        if begun && self.config.segment_bytes < self.active.end.offset + size {
+        let size = frame::size_bytes(self.active.end.offset, self.pending.len());
+        if self.active.segment.size_bytes < self.active.end.offset + size {
             self.rotate()?;
         }
         let active = &mut self.active;
         let End { offset, crc, .. } = active.end;
-        let crc = frame::seal(&mut self.pending, active.seed, KIND_BATCH, offset, crc);
-        assert_eq!(self.pending.len() as u64, size, "sealing pads as announced");
-        active.write(offset, &self.pending)?;
-        active.zero_ahead(offset + size, self.config.segment_bytes)?;
+        let crc = frame::seal(&mut self.frame, &self.pending, active.seed, offset, crc);
+        let end = offset + self.frame.len() as u64;
+        active.write(offset, &self.frame)?;
+        active.zero_ahead(end)?;
         active.sync(self.config)?;
         active.end = End {
             last_frame: offset,
-            offset: offset + size,
+            offset: end,
             crc,
         };
         active.segment.last = active.segment.last.max(self.pending_last);
         self.pending_first = None;
         self.pending_last = Index(0);
-        self.pending.truncate(HEADER_BYTES);
-        self.pending.shrink_to(PENDING_BYTES);
+        for buffer in [&mut self.pending, &mut self.frame] {
+            buffer.clear();
+            buffer.shrink_to(PENDING_BYTES);
+        }
         self.synced = (self.log.hard_state, self.log.mark);
         Ok(())
     }
 
-    /// Begins the next segment. Its header is durable before its name is, so that a segment that
-    /// can be seen always has one.
+    /// Begins the next segment, with room for what is pending.
     fn rotate(&mut self) -> Result<(), WalError> {
         let sequence = self.active.segment.sequence + 1;
         let header = SegmentHeader {
             identity: self.identity,
+            version: item::VERSION,
             sequence,
             boot: self.boot,
             hard_state: self.synced.0,
             mark: self.synced.1,
+            made_bytes: made_bytes(self.config, self.pending.len()),
         };
         let first = self.pending_first.unwrap_or(Index(self.log.last.0 + 1));
         let path = Segment::path(&self.dir, sequence, first);
         let prev = self.active.end.crc;
-        let active = begin_segment(&*self.disk, &path, header, prev, &mut self.spares)?;
+        let spare = self.spares.take(&*self.disk, &self.dir)?;
+        let active = begin_segment(&*self.disk, &path, header, prev, spare)?;
         let sealed = std::mem::replace(&mut self.active, active);
         self.sealed.push(sealed.segment);
-        Ok(())
+        self.spares.open_next(&*self.disk, &self.dir)
     }
 
     /// Gives up segments whose entries are all covered by the mark. Oldest first, each durably, so
@@ -380,16 +395,9 @@ impl<D: Disk> Wal<D> {
         {
             let oldest = self.sealed.remove(0);
             let path = &oldest.path;
-            if self.spares.len() < self.config.keep_recycled {
-                let spare = self.spares.new_path(&self.dir);
-                let renamed = self.disk.rename(path, &spare);
-                renamed.map_err(WalError::io("rename", path))?;
-                self.spares.put(spare, oldest.size_bytes);
-            } else {
-                self.disk
-                    .remove(path)
-                    .map_err(WalError::io("remove", path))?;
-            }
+            self.disk
+                .remove(path)
+                .map_err(WalError::io("remove", path))?;
             let synced = self.disk.sync_dir(&self.dir);
             synced.map_err(WalError::io("sync", &self.dir))?;
         }
@@ -397,35 +405,14 @@ impl<D: Disk> Wal<D> {
     }
 
     fn prepare_step(&mut self) -> Result<bool, WalError> {
-        let full = self.config.segment_bytes;
-        if self.active.segment.size_bytes < full {
-            let from = self.active.segment.size_bytes;
-            self.active.zero_ahead(from, full)?;
+        let from = self.active.zeroed_bytes;
+        if from < self.active.segment.size_bytes {
+            self.active.zero_ahead(from)?;
             self.active.sync(self.config)?;
             return Ok(true);
         }
-        if self.spares.len() == 0 {
-            let path = self.spares.new_path(&self.dir);
-            let created = self.disk.create(&path);
-            created.map_err(WalError::io("create", &path))?;
-            self.spares.put(path, 0);
-        }
-        let Some(spare) = self
-            .spares
-            .next_mut()
-            .filter(|spare| spare.size_bytes < full)
-        else {
-            return Ok(false);
-        };
-        let path = &spare.path;
-        let file = self.disk.open(path).map_err(WalError::io("open", path))?;
-        let to = full.min(spare.size_bytes + ZERO_STEP_BYTES);
-        write_zeros(&file, path, spare.size_bytes, to)?;
-        if !self.config.unsafe_no_fsync {
-            file.sync_data().map_err(WalError::io("sync", path))?;
-        }
-        spare.size_bytes = to;
-        Ok(true)
+        self.spares.open_next(&*self.disk, &self.dir)?;
+        self.spares.prepare(self.config)
     }
 
     /// The last frame may be in the page cache only: its sync failed, or its process was killed
@@ -440,7 +427,7 @@ impl<D: Disk> Wal<D> {
         let path = &self.active.segment.path;
         let read = self.active.file.read_at(last_frame, &mut bytes);
         let read = read.map_err(WalError::io("read", path))?;
-        // The padding behind the very last frame may have been cut with the file.
+        // In format 1 the padding behind the very last frame may have been cut with the file.
         bytes.truncate(read);
         self.active.write(last_frame, &bytes)?;
         self.active.sync(self.config)
@@ -484,22 +471,45 @@ fn segments_in_order(dir: &Path, names: &[String]) -> Result<Vec<(u64, PathBuf)>
     Ok(paths)
 }
 
+/// The last segment was locked, so no other process writes to it; the one that has gone on in a
+/// newer segment since the names were read has locked that.
+fn check_last<D: Disk>(disk: &D, dir: &Path, paths: &[(u64, PathBuf)]) -> Result<(), WalError> {
+    let names = disk.list(dir).map_err(WalError::io("list", dir))?;
+    let now = segments_in_order(dir, &names)?;
+    match now.last() == paths.last() {
+        true => Ok(()),
+        false => Err(WalError::Locked { dir: dir.into() }),
+    }
+}
+
+/// The length of a segment whose first frame has so much payload.
+fn made_bytes(config: WalConfig, payload: usize) -> u64 {
+    let first = first_offset(frame_v1::size_bytes(SegmentHeader::BYTES));
+    config
+        .segment_bytes
+        .max(first + frame::size_bytes(first, payload))
+}
+
 /// A log that has nothing yet.
 fn begin<D: Disk>(
     disk: &D,
     dir: &Path,
     identity: Identity,
-    spares: &mut Spares,
+    config: WalConfig,
+    spares: &mut Spares<D::File>,
 ) -> Result<Recovery<D::File>, WalError> {
     let header = SegmentHeader {
         identity,
+        version: item::VERSION,
         sequence: 1,
         boot: 0,
         hard_state: HardState::default(),
         mark: SnapshotMark::default(),
+        made_bytes: made_bytes(config, 0),
     };
     let path = Segment::path(dir, 1, Index(1));
-    let active = begin_segment(disk, &path, header, 0, spares)?;
+    let spare = spares.take(disk, dir)?;
+    let active = begin_segment(disk, &path, header, 0, spare)?;
     Ok(Recovery {
         log: Log::new(header.hard_state, header.mark),
         entries: Vec::new(),
@@ -509,5 +519,6 @@ fn begin<D: Disk>(
         file: active.file,
         end: active.end,
         repaired: None,
+        goes_on: true,
     })
 }

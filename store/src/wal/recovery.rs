@@ -1,22 +1,28 @@
 //! Reading a log back: which entries it holds, where it ends, and whether it can be trusted.
 //!
 //! A frame is written only after the one before it was synced, so at most one frame, the last, can
-//! be unfinished. Hence the rule: what does not verify at the end of the last segment is an
-//! unfinished frame and is cut; what does not verify anywhere else is damage and is refused. "The
-//! end" is where no whole frame follows: every frame is looked for, not only the next.
+//! be unfinished. Hence the rule: what does not verify anywhere but at the end of the last segment
+//! is damage and is refused; what does not verify there is judged by its sectors (`tail.rs`), and
+//! cut only if some of it was never written. "The end" is where no whole frame follows: every frame
+//! is looked for, not only the next. A segment shorter than it was made is damage.
+//!
+//! Behind a cut frame, and behind frames of an older format, nothing is written any more: the log
+//! goes on in a new segment, over zeros.
 
 use std::path::{Path, PathBuf};
 
 use keelson_core::{Entry, Index};
 
 use super::Identity;
+use super::active::{first_offset, lock_error};
 use super::error::WalError;
-use super::frame::{self, KIND_BATCH, KIND_SEGMENT, SEGMENT_SEED};
+use super::frame;
 use super::item::{self, BadHeader, Item, SegmentHeader};
 use super::log::Log;
 use super::segment::Segment;
-use super::window::Window;
-use crate::disk::Disk;
+use super::tail::{self, Tail};
+use super::window::{Style, Window};
+use crate::disk::{self, Disk, DiskFile};
 
 /// A log read back.
 pub(super) struct Recovery<F> {
@@ -29,6 +35,8 @@ pub(super) struct Recovery<F> {
     pub(super) file: F,
     pub(super) end: End,
     pub(super) repaired: Option<String>,
+    /// Whether frames may be written behind `end`.
+    pub(super) goes_on: bool,
 }
 
 /// Where a segment's frames end.
@@ -52,16 +60,22 @@ pub(super) fn recover<D: Disk>(
     let mut previous: Option<(&Path, End)> = None;
     let mut open = None;
     for (sequence, path) in paths {
-        let file = disk.open(path).map_err(WalError::io("open", path))?;
+        let file = disk::wait_for_descriptors(path, || disk.open(path));
+        let file = file.map_err(WalError::io("open", path))?;
+        let last = paths.last().is_some_and(|(last, _)| last == sequence);
+        if last {
+            file.try_lock().map_err(|error| lock_error(path, error))?;
+        }
         let mut reader = SegmentReader::new(&file, path, *sequence)?;
-        let end = reader.replay(&mut replay, identity, previous)?;
-        if paths.last().is_some_and(|(last, _)| last == sequence) {
-            let repaired = reader.check_tail(identity, end)?;
-            open = Some((file, end, repaired));
+        let (style, end) = reader.replay(&mut replay, identity, previous)?;
+        if last {
+            let repaired = reader.check_tail(style, end)?;
+            let goes_on = repaired.is_none() && style.version == item::VERSION;
+            open = Some((file, end, repaired, goes_on));
         }
         previous = Some((path, end));
     }
-    let (file, end, repaired) = open.expect("recover is called with at least one segment");
+    let (file, end, repaired, goes_on) = open.expect("there is at least one segment");
     let active = replay
         .segments
         .pop()
@@ -76,6 +90,7 @@ pub(super) fn recover<D: Disk>(
         file,
         end,
         repaired,
+        goes_on,
     })
 }
 
@@ -85,7 +100,8 @@ pub(super) fn identity_of<D: Disk>(
     path: &Path,
     sequence: u64,
 ) -> Result<Identity, WalError> {
-    let file = disk.open(path).map_err(WalError::io("open", path))?;
+    let file = disk::wait_for_descriptors(path, || disk.open(path));
+    let file = file.map_err(WalError::io("open", path))?;
     let mut reader = SegmentReader::new(&file, path, sequence)?;
     Ok(reader.header()?.0.identity)
 }
@@ -182,7 +198,7 @@ struct SegmentReader<'a, F> {
     sequence: u64,
 }
 
-impl<'a, F: crate::disk::DiskFile> SegmentReader<'a, F> {
+impl<'a, F: DiskFile> SegmentReader<'a, F> {
     fn new(file: &'a F, path: &'a Path, sequence: u64) -> Result<SegmentReader<'a, F>, WalError> {
         Ok(SegmentReader {
             window: Window::new(file).map_err(WalError::io("look at", path))?,
@@ -195,7 +211,8 @@ impl<'a, F: crate::disk::DiskFile> SegmentReader<'a, F> {
     fn header(&mut self) -> Result<(SegmentHeader, u32, End), WalError> {
         let path = self.path;
         let damaged = |cause: &str| WalError::damaged(path, 0, cause);
-        let frame = self.window.frame(SEGMENT_SEED, KIND_SEGMENT, 0);
+        let size_bytes = self.window.size_bytes();
+        let frame = self.window.first_frame();
         let frame = frame.map_err(WalError::io("read", path))?;
         let frame = frame.ok_or_else(|| damaged("the segment's header does not verify"))?;
         let header = SegmentHeader::decode(frame.payload).map_err(|bad| match bad {
@@ -205,9 +222,18 @@ impl<'a, F: crate::disk::DiskFile> SegmentReader<'a, F> {
                 version,
             },
         })?;
+        if size_bytes < header.made_bytes {
+            let made = header.made_bytes;
+            let cause = format!("the file has {size_bytes} bytes and was made with {made}");
+            return Err(WalError::damaged(path, size_bytes, cause));
+        }
+        let offset = match header.version {
+            1 => frame.size_bytes,
+            _ => first_offset(frame.size_bytes),
+        };
         let end = End {
             last_frame: 0,
-            offset: frame.size_bytes,
+            offset,
             crc: frame.crc,
         };
         Ok((header, frame.prev, end))
@@ -219,7 +245,7 @@ impl<'a, F: crate::disk::DiskFile> SegmentReader<'a, F> {
         replay: &mut Replay,
         identity: Identity,
         previous: Option<(&Path, End)>,
-    ) -> Result<End, WalError> {
+    ) -> Result<(Style, End), WalError> {
         let (header, prev, mut end) = self.header()?;
         self.check_header(&header, identity)?;
         if let Some((path, previous)) = previous
@@ -230,12 +256,15 @@ impl<'a, F: crate::disk::DiskFile> SegmentReader<'a, F> {
         }
         let path = self.path;
         replay.begin_segment(&header, path, self.window.size_bytes());
-        let seed = frame::seed(identity, self.sequence);
+        let style = Style {
+            seed: frame::seed(identity, self.sequence),
+            version: header.version,
+        };
         loop {
-            let frame = self.window.frame(seed, KIND_BATCH, end.offset);
+            let frame = self.window.frame(style, end.offset);
             let frame = frame.map_err(WalError::io("read", path))?;
             let Some(frame) = frame.filter(|frame| frame.prev == end.crc) else {
-                return Ok(end);
+                return Ok((style, end));
             };
             let damaged = |cause: String| WalError::damaged(path, end.offset, cause);
             for item in item::decode(frame.payload).map_err(|cause| damaged(cause.into()))? {
@@ -266,23 +295,34 @@ impl<'a, F: crate::disk::DiskFile> SegmentReader<'a, F> {
 
     /// Behind the last whole frame of the last segment there may be an unfinished one, but no
     /// other whole one. Answers what was cut, if a frame had been begun.
-    fn check_tail(&mut self, identity: Identity, end: End) -> Result<Option<String>, WalError> {
+    fn check_tail(&mut self, style: Style, end: End) -> Result<Option<String>, WalError> {
         let path = self.path;
-        let seed = frame::seed(identity, self.sequence);
-        let later = self.window.scan(seed, KIND_BATCH, end.offset);
+        let later = self.window.scan(style, end.offset);
         if let Some(later) = later.map_err(WalError::io("read", path))? {
             let cause =
                 format!("it does not verify, yet what was written after it (at byte {later}) does");
             return Err(WalError::damaged(path, end.offset, cause));
         }
-        let begun = self.window.begins(seed, KIND_BATCH, end.offset);
-        let begun = begun.map_err(WalError::io("read", path))?;
-        Ok(begun.then(|| {
-            let offset = end.offset;
-            format!(
-                "cut an unfinished write at byte {offset} of {}",
+        let tail = match style.version {
+            1 => self.window.begins_v1(style.seed, end.offset).map(tail_v1),
+            _ => tail::judge(&mut self.window, style, end),
+        };
+        match tail.map_err(WalError::io("read", path))? {
+            Tail::Clean => Ok(None),
+            Tail::Torn => Ok(Some(format!(
+                "cut an unfinished write at byte {} of {}",
+                end.offset,
                 path.display()
-            )
-        }))
+            ))),
+            Tail::Damaged(cause) => Err(WalError::damaged(path, end.offset, cause)),
+        }
+    }
+}
+
+/// Format 1 does not show what was written: what was begun counts as unfinished.
+fn tail_v1(begun: bool) -> Tail {
+    match begun {
+        true => Tail::Torn,
+        false => Tail::Clean,
     }
 }

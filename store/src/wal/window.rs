@@ -1,11 +1,28 @@
-//! A window on a segment: reads far ahead, keeps little, and knows frames from other bytes.
+//! A window on a segment: reads far ahead, keeps little, and tells frames from other bytes.
 
 use std::io;
 
-use super::frame::{self, ALIGNMENT, HEADER_BYTES};
+use super::{frame, frame_v1};
 use crate::disk::DiskFile;
 
 const READ_AHEAD_BYTES: usize = 256 << 10;
+
+/// What a segment's frames look like.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Style {
+    pub(super) seed: u32,
+    /// The format of `item.rs`: 1, or the present one.
+    pub(super) version: u32,
+}
+
+impl Style {
+    fn alignment(self) -> u64 {
+        match self.version {
+            1 => frame_v1::ALIGNMENT,
+            _ => frame::ALIGNMENT,
+        }
+    }
+}
 
 /// A file seen through a buffer.
 pub(super) struct Window<'a, F> {
@@ -13,6 +30,8 @@ pub(super) struct Window<'a, F> {
     size_bytes: u64,
     start: u64,
     buffer: Vec<u8>,
+    /// A payload without what stands at the borders of its sectors.
+    payload: Vec<u8>,
 }
 
 /// A frame that verified.
@@ -31,6 +50,7 @@ impl<'a, F: DiskFile> Window<'a, F> {
             file,
             start: 0,
             buffer: Vec::new(),
+            payload: Vec::new(),
         })
     }
 
@@ -56,18 +76,46 @@ impl<'a, F: DiskFile> Window<'a, F> {
         Ok(&rest[..length.min(rest.len())])
     }
 
-    /// The frame at `offset`, if there is a whole one of that kind.
-    pub(super) fn frame(
-        &mut self,
-        seed: u32,
-        kind: u8,
-        offset: u64,
-    ) -> io::Result<Option<Frame<'_>>> {
-        let head = self.slice(offset, HEADER_BYTES)?;
-        let Some(header) = frame::header(head, seed, kind, offset) else {
+    /// The segment's first frame, if it is whole.
+    pub(super) fn first_frame(&mut self) -> io::Result<Option<Frame<'_>>> {
+        self.frame_v1(frame_v1::SEGMENT_SEED, frame_v1::KIND_SEGMENT, 0)
+    }
+
+    /// The frame at `offset`, if there is a whole one.
+    pub(super) fn frame(&mut self, style: Style, offset: u64) -> io::Result<Option<Frame<'_>>> {
+        if style.version == 1 {
+            return self.frame_v1(style.seed, frame_v1::KIND_BATCH, offset);
+        }
+        let head = self.slice(offset, frame::HEADER_BYTES)?;
+        let Some(header) = frame::header(head, style.seed, offset) else {
             return Ok(None);
         };
-        let payload = self.slice(offset + HEADER_BYTES as u64, header.length)?;
+        let size_bytes = frame::size_bytes(offset, header.length);
+        if self.size_bytes < offset + size_bytes {
+            return Ok(None);
+        }
+        let mut payload = std::mem::take(&mut self.payload);
+        let length = usize::try_from(size_bytes).map_err(io::Error::other)?;
+        let bytes = self.slice(offset, length)?;
+        frame::payload(bytes, offset, header.length, &mut payload);
+        self.payload = payload;
+        if self.payload.len() != header.length || !header.verifies(style.seed, &self.payload) {
+            return Ok(None);
+        }
+        Ok(Some(Frame {
+            payload: &self.payload,
+            prev: header.prev,
+            crc: header.crc,
+            size_bytes,
+        }))
+    }
+
+    fn frame_v1(&mut self, seed: u32, kind: u8, offset: u64) -> io::Result<Option<Frame<'_>>> {
+        let head = self.slice(offset, frame_v1::HEADER_BYTES)?;
+        let Some(header) = frame_v1::header(head, seed, kind, offset) else {
+            return Ok(None);
+        };
+        let payload = self.slice(offset + frame_v1::HEADER_BYTES as u64, header.length)?;
         if payload.len() != header.length || !header.verifies(seed, payload) {
             return Ok(None);
         }
@@ -75,41 +123,63 @@ impl<'a, F: DiskFile> Window<'a, F> {
             payload,
             prev: header.prev,
             crc: header.crc,
-            size_bytes: frame::size_bytes(header.length),
+            size_bytes: frame_v1::size_bytes(header.length),
         }))
     }
 
-    /// Whether a frame of that kind was begun at `offset`, be it whole or not.
-    pub(super) fn begins(&mut self, seed: u32, kind: u8, offset: u64) -> io::Result<bool> {
-        let head = self.slice(offset, HEADER_BYTES)?;
-        Ok(frame::header(head, seed, kind, offset).is_some())
+    /// Whether a frame of format 1 was begun at `offset`, be it whole or not.
+    pub(super) fn begins_v1(&mut self, seed: u32, offset: u64) -> io::Result<bool> {
+        let head = self.slice(offset, frame_v1::HEADER_BYTES)?;
+        Ok(frame_v1::header(head, seed, frame_v1::KIND_BATCH, offset).is_some())
     }
 
     /// The first whole frame at or behind `from`.
-    pub(super) fn scan(&mut self, seed: u32, kind: u8, from: u64) -> io::Result<Option<u64>> {
-        let mut at = from.next_multiple_of(ALIGNMENT);
+    pub(super) fn scan(&mut self, style: Style, from: u64) -> io::Result<Option<u64>> {
+        let mut at = from.next_multiple_of(style.alignment());
         loop {
             let chunk = self.slice(at, READ_AHEAD_BYTES)?;
-            if chunk.len() < HEADER_BYTES {
+            if chunk.len() < frame::HEADER_BYTES {
                 return Ok(None);
             }
-            let (candidate, next) = candidate(chunk, seed, kind, at);
+            let (candidate, next) = candidate(chunk, style, at);
             at = next;
             if let Some(offset) = candidate
-                && self.frame(seed, kind, offset)?.is_some()
+                && self.frame(style, offset)?.is_some()
             {
                 return Ok(Some(offset));
             }
         }
     }
+
+    /// Where the last byte at or behind `from` stands that is not zero.
+    pub(super) fn last_set(&mut self, from: u64) -> io::Result<Option<u64>> {
+        let mut last = None;
+        let mut at = from;
+        loop {
+            let chunk = self.slice(at, READ_AHEAD_BYTES)?;
+            if chunk.is_empty() {
+                return Ok(last);
+            }
+            if let Some(found) = chunk.iter().rposition(|byte| *byte != 0) {
+                last = Some(at + found as u64);
+            }
+            at += chunk.len() as u64;
+        }
+    }
 }
 
 /// Where in the chunk a frame may begin, and where to look on.
-fn candidate(chunk: &[u8], seed: u32, kind: u8, at: u64) -> (Option<u64>, u64) {
+fn candidate(chunk: &[u8], style: Style, at: u64) -> (Option<u64>, u64) {
     let mut offset = at;
-    for unit in chunk.chunks_exact(8) {
-        let next = offset + ALIGNMENT;
-        if unit[4..] == frame::kind_and_place(seed, kind, offset) {
+    let alignment = style.alignment();
+    let unit_bytes = usize::try_from(alignment).expect("8 or 16");
+    for unit in chunk.chunks_exact(unit_bytes) {
+        let next = offset + alignment;
+        let begins = match style.version {
+            1 => unit[4..8] == frame_v1::kind_and_place(style.seed, frame_v1::KIND_BATCH, offset),
+            _ => unit[..4] == frame::mark(style.seed, offset),
+        };
+        if begins {
             return (Some(offset), next);
         }
         offset = next;

@@ -143,6 +143,11 @@ impl SimDisk {
         self.state.lock().capacity = capacity;
     }
 
+    /// So many files cannot be created or opened from now on: no descriptor is free (EMFILE).
+    pub fn refuse_descriptors(&self, opens: u64) {
+        self.state.lock().refused_opens = opens;
+    }
+
     /// Flips bits of one byte, durably: rot.
     pub fn flip(&self, path: &Path, offset: u64, mask: u8) {
         let mut state = self.state.lock();
@@ -181,6 +186,7 @@ impl Disk for SimDisk {
 
     fn create(&self, path: &Path) -> io::Result<SimFile> {
         let mut state = self.state.lock();
+        state.take_descriptor()?;
         state.check_parent(path)?;
         if state.names.contains_key(path) {
             return Err(io::ErrorKind::AlreadyExists.into());
@@ -202,7 +208,8 @@ impl Disk for SimDisk {
     }
 
     fn open(&self, path: &Path) -> io::Result<SimFile> {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
+        state.take_descriptor()?;
         match state.names.get(path) {
             Some(Node::File(inode)) => Ok(SimFile {
                 state: Arc::clone(&self.state),
@@ -369,6 +376,11 @@ impl DiskFile for SimFile {
             true => Err(io::Error::other("simulated failure of write")),
             false => Ok(()),
         }
+    }
+
+    /// One process at a time has the simulated disk: there is none to be locked out.
+    fn try_lock(&self) -> io::Result<()> {
+        self.state().map(drop)
     }
 
     fn sync_data(&self) -> io::Result<()> {

@@ -22,6 +22,8 @@ pub(super) struct State {
     pub(super) fail_sync: Option<u64>,
     pub(super) fail_write: Option<u64>,
     pub(super) lying: bool,
+    /// So many opens are still refused.
+    pub(super) refused_opens: u64,
     pub(super) capacity: Option<u64>,
     pub(super) recording: Option<Vec<(u64, String, State)>>,
 }
@@ -67,6 +69,7 @@ impl State {
         self.locks.clear();
         self.fail_sync = None;
         self.fail_write = None;
+        self.refused_opens = 0;
         self.lying = false;
     }
 
@@ -158,6 +161,17 @@ impl State {
             })
             .collect();
         self.inodes.retain(|inode, _| named.contains(inode));
+    }
+
+    /// An open; an error while they are refused.
+    pub(super) fn take_descriptor(&mut self) -> io::Result<()> {
+        match self.refused_opens.checked_sub(1) {
+            Some(left) => {
+                self.refused_opens = left;
+                Err(io::Error::from_raw_os_error(super::super::EMFILE))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Counts a sync; tells whether it is to fail.

@@ -2,7 +2,9 @@
 
 mod crash;
 mod damage;
+mod last_frame;
 mod model;
+mod old_format;
 mod real;
 
 use std::path::Path;
@@ -23,7 +25,6 @@ const IDENTITY: Identity = Identity {
 };
 const CONFIG: WalConfig = WalConfig {
     segment_bytes: 4096,
-    keep_recycled: 2,
     unsafe_no_fsync: false,
 };
 

@@ -1,0 +1,127 @@
+//! The file that is to become the next segment, open before it is needed.
+//!
+//! It is new, never a segment that was used before: frames are written over zeros, which is how an
+//! unfinished one is told from a damaged one (`tail.rs`). While the log is idle zeros are written
+//! ahead, so that a sync finds its blocks allocated.
+
+use std::path::{Path, PathBuf};
+
+use super::WalConfig;
+use super::active::{ZERO_STEP_BYTES, write_zeros};
+use super::error::WalError;
+use crate::disk::{self, Disk, DiskFile};
+
+const PREFIX: &str = "spare-";
+
+/// A file that is to become a segment.
+pub(super) struct Spare<F> {
+    pub(super) path: PathBuf,
+    pub(super) file: F,
+    /// How far zeros were written.
+    pub(super) zeroed_bytes: u64,
+}
+
+/// The spare file of a log.
+pub(super) struct Spares<F> {
+    next: Option<Spare<F>>,
+    next_number: u64,
+}
+
+impl<F: DiskFile> Spares<F> {
+    /// Removes the spares that an earlier process left: what is in them is not certain to be zeros.
+    pub(super) fn begin<D: Disk<File = F>>(
+        disk: &D,
+        dir: &Path,
+        names: &[String],
+    ) -> Result<Spares<F>, WalError> {
+        let mut next_number = 0;
+        for name in names {
+            let number = name.strip_prefix(PREFIX);
+            let Some(number) = number.and_then(|digits| u64::from_str_radix(digits, 16).ok())
+            else {
+                continue;
+            };
+            next_number = next_number.max(number.saturating_add(1));
+            let path = dir.join(name);
+            disk.remove(&path).map_err(WalError::io("remove", &path))?;
+        }
+        let next = None;
+        Ok(Spares { next, next_number })
+    }
+
+    /// What it takes on disk.
+    pub(super) fn size_bytes(&self) -> u64 {
+        self.next.as_ref().map_or(0, |spare| spare.zeroed_bytes)
+    }
+
+    /// Takes the spare, or makes one, which waits for a descriptor if there is none.
+    pub(super) fn take<D: Disk<File = F>>(
+        &mut self,
+        disk: &D,
+        dir: &Path,
+    ) -> Result<Spare<F>, WalError> {
+        match self.next.take() {
+            Some(spare) => Ok(spare),
+            None => {
+                let path = self.new_path(dir);
+                let file = disk::wait_for_descriptors(&path, || disk.create(&path));
+                let file = file.map_err(WalError::io("create", &path))?;
+                let zeroed_bytes = 0;
+                Ok(Spare {
+                    path,
+                    file,
+                    zeroed_bytes,
+                })
+            }
+        }
+    }
+
+    /// Creates the spare if there is none. Without a free descriptor there is none yet: it is tried
+    /// again later.
+    pub(super) fn open_next<D: Disk<File = F>>(
+        &mut self,
+        disk: &D,
+        dir: &Path,
+    ) -> Result<(), WalError> {
+        if self.next.is_some() {
+            return Ok(());
+        }
+        let path = self.new_path(dir);
+        match disk.create(&path) {
+            Ok(file) => {
+                let zeroed_bytes = 0;
+                self.next = Some(Spare {
+                    path,
+                    file,
+                    zeroed_bytes,
+                });
+                Ok(())
+            }
+            Err(error) if disk::is_out_of_descriptors(&error) => Ok(()),
+            Err(error) => Err(WalError::io("create", &path)(error)),
+        }
+    }
+
+    /// Writes zeros into the spare, a step of them. True while more is left.
+    pub(super) fn prepare(&mut self, config: WalConfig) -> Result<bool, WalError> {
+        let full = config.segment_bytes;
+        let Some(spare) = self.next.as_mut().filter(|spare| spare.zeroed_bytes < full) else {
+            return Ok(false);
+        };
+        let to = full.min(spare.zeroed_bytes + ZERO_STEP_BYTES);
+        write_zeros(&spare.file, &spare.path, spare.zeroed_bytes, to)?;
+        if !config.unsafe_no_fsync {
+            let synced = spare.file.sync_data();
+            synced.map_err(WalError::io("sync", &spare.path))?;
+        }
+        spare.zeroed_bytes = to;
+        Ok(true)
+    }
+
+    /// A name no spare has had.
+    fn new_path(&mut self, dir: &Path) -> PathBuf {
+        let path = dir.join(format!("{PREFIX}{:016x}", self.next_number));
+        self.next_number = self.next_number.wrapping_add(1);
+        path
+    }
+}

@@ -1,0 +1,142 @@
+//! What stands behind the last whole frame: nothing, a write that was under way when the machine
+//! stopped, or damage to what was durable.
+//!
+//! The rule of a crash: every sector of an unfinished frame is as it was (zeros), as it was to be,
+//! or the one up to some byte and the other from there on. So an unfinished frame has a sector
+//! whose first or last byte, as far as the frame reaches, is zero; a frame that was durable has
+//! none (`frame.rs`), and if it does not verify it has changed since. Where the frame ends is said
+//! by its header and by its trailer; where they contradict each other, one has changed.
+//!
+//! One byte is beyond this: a first or last byte of a sector that decays into a zero looks like a
+//! write that stopped one byte short.
+
+use std::io;
+
+use super::frame::{self, HEADER_BYTES, TRAILER_BYTES};
+use super::recovery::End;
+use super::window::{Style, Window};
+use crate::disk::DiskFile;
+use crate::disk::sim::SECTOR_BYTES;
+
+/// What stands behind the last whole frame.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Tail {
+    /// Zeros.
+    Clean,
+    /// A frame that was never synced.
+    Torn,
+    /// A frame that was synced, or bytes that were never written by this program.
+    Damaged(&'static str),
+}
+
+/// Judges what stands behind `end`, where no whole frame begins.
+pub(super) fn judge<F: DiskFile>(
+    window: &mut Window<'_, F>,
+    style: Style,
+    end: End,
+) -> io::Result<Tail> {
+    let start = end.offset;
+    let Some(last) = window.last_set(start)? else {
+        return Ok(Tail::Clean);
+    };
+    let head = head(window, start)?;
+    let header = frame::header(&head, style.seed, start).filter(|header| header.prev == end.crc);
+    let by_header = header.map(|header| start + frame::size_bytes(start, header.length));
+    let by_trailer = trailer_end(window, style, start, last)?;
+    if head[0] != 0 && by_header.is_none() && !is_cut_short(window, style, end, &head)? {
+        return Ok(Tail::Damaged("what begins here is no frame's header"));
+    }
+    let end = match (by_header, by_trailer) {
+        (Some(one), Some(other)) if one != other => {
+            return Ok(Tail::Damaged(
+                "its length is not the one it was written with",
+            ));
+        }
+        (Some(end), _) if window.size_bytes() < end => {
+            return Ok(Tail::Damaged(
+                "its length is more than the segment has room for",
+            ));
+        }
+        (Some(end), _) if end <= last => {
+            return Ok(Tail::Damaged(
+                "bytes that were never written stand behind it",
+            ));
+        }
+        (Some(end), _) | (None, Some(end)) => end,
+        // No header, or the beginning of one, and no end.
+        (None, None) => return Ok(Tail::Torn),
+    };
+    match has_unwritten_sector(window, start, end)? {
+        true => Ok(Tail::Torn),
+        false => Ok(Tail::Damaged(
+            "all of it was written, and it does not verify any more",
+        )),
+    }
+}
+
+/// The first bytes behind the last whole frame; zeros where the file has ended.
+fn head<F: DiskFile>(window: &mut Window<'_, F>, start: u64) -> io::Result<[u8; HEADER_BYTES]> {
+    let mut head = [0; HEADER_BYTES];
+    let bytes = window.slice(start, HEADER_BYTES)?;
+    head[..bytes.len()].copy_from_slice(bytes);
+    Ok(head)
+}
+
+/// Where the frame from `start` on ends, if the last set byte is that of its trailer.
+fn trailer_end<F: DiskFile>(
+    window: &mut Window<'_, F>,
+    style: Style,
+    start: u64,
+    last: u64,
+) -> io::Result<Option<u64>> {
+    let end = last + 1;
+    if end < start + HEADER_BYTES as u64 + TRAILER_BYTES {
+        return Ok(None);
+    }
+    let trailer = frame::trailer(style.seed, start);
+    let found = window.slice(end - TRAILER_BYTES, trailer.len())? == trailer;
+    Ok(found.then_some(end))
+}
+
+/// Whether a header that is not whole is one whose sector was written up to some byte only.
+fn is_cut_short<F: DiskFile>(
+    window: &mut Window<'_, F>,
+    style: Style,
+    end: End,
+    head: &[u8; HEADER_BYTES],
+) -> io::Result<bool> {
+    let mut known = [0; 8];
+    known[..4].copy_from_slice(&frame::mark(style.seed, end.offset));
+    known[4..].copy_from_slice(&end.crc.to_le_bytes());
+    let right = known.iter().zip(head).take_while(|(is, found)| is == found);
+    let cut = match right.count() {
+        // What the checksum and the length were cannot be said; the length's end was set.
+        8 => HEADER_BYTES - 1,
+        right => right,
+    };
+    let sector = SECTOR_BYTES as u64;
+    let border = (end.offset + 1).next_multiple_of(sector);
+    let from = end.offset + cut as u64;
+    let rest = usize::try_from(border - from).map_err(io::Error::other)?;
+    Ok(window.slice(from, rest)?.iter().all(|byte| *byte == 0))
+}
+
+/// Whether some sector of a frame was not written, or not to its end.
+fn has_unwritten_sector<F: DiskFile>(
+    window: &mut Window<'_, F>,
+    start: u64,
+    end: u64,
+) -> io::Result<bool> {
+    let mut at = start;
+    while at < end {
+        let border = ((at + 1).next_multiple_of(SECTOR_BYTES as u64)).min(end);
+        let length = usize::try_from(border - at).map_err(io::Error::other)?;
+        let bytes = window.slice(at, length)?;
+        let written = |byte: Option<&u8>| byte.is_some_and(|byte| *byte != 0);
+        if bytes.len() < length || !written(bytes.first()) || !written(bytes.last()) {
+            return Ok(true);
+        }
+        at = border;
+    }
+    Ok(false)
+}
