@@ -4,17 +4,12 @@ use std::time::{Duration, SystemTime};
 
 use keelson_core::MemberId;
 use keelson_core::node::{Input, Role};
-use keelson_core::state::{Response, validate_member_change};
 use keelson_proto::etcdserverpb::*;
-use keelson_proto::internal::{MemberChange, member_change::Op};
-use prost::Message;
+use keelson_proto::internal::member_change::Op;
 
 use crate::config::{Url, identity};
 use crate::member::driver::Event;
 use crate::{Error, Store, version};
-
-/// etcd's default: one learner at a time.
-const LEARNERS_MAX: usize = 1;
 
 impl Store {
     /// The members, by id.
@@ -34,7 +29,8 @@ impl Store {
     /// Adds a member or a learner; it may then be started.
     ///
     /// # Errors
-    /// etcd's: bad or known URLs, too many learners, too few started members, timeouts.
+    /// etcd's: bad or known URLs, too many learners, too few started members, a voter that does not
+    /// answer, timeouts.
     pub async fn member_add(&self, request: MemberAddRequest) -> Result<MemberAddResponse, Error> {
         let urls = parse_urls(&request.peer_ur_ls)?;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
@@ -47,9 +43,6 @@ impl Store {
             is_learner: request.is_learner,
             ..Member::default()
         };
-        if !request.is_learner {
-            self.require_quorum_after(1).await?;
-        }
         let members = self.change(Op::Add(member.clone())).await?;
         Ok(MemberAddResponse {
             header: self.member_header(),
@@ -61,9 +54,8 @@ impl Store {
     /// Removes a member, for ever.
     ///
     /// # Errors
-    /// etcd's: not found, too few started members, timeouts.
+    /// etcd's: not found, too few started members, too few that answer, timeouts.
     pub async fn member_remove(&self, member: MemberId) -> Result<MemberRemoveResponse, Error> {
-        self.require_quorum_without(member).await?;
         let members = self.change(Op::Remove(member.0)).await?;
         Ok(MemberRemoveResponse {
             header: self.member_header(),
@@ -95,7 +87,7 @@ impl Store {
     /// Makes a learner a voter.
     ///
     /// # Errors
-    /// etcd's: not found, no learner, timeouts.
+    /// etcd's: not found, no learner, a learner that is not in sync with the leader, timeouts.
     pub async fn member_promote(&self, member: MemberId) -> Result<MemberPromoteResponse, Error> {
         let members = self.change(Op::Promote(member.0)).await?;
         Ok(MemberPromoteResponse {
@@ -194,59 +186,6 @@ impl Store {
         });
         self.fill(&mut header);
         header
-    }
-
-    /// Checks a membership change against the latest membership and carries it out.
-    async fn change(&self, op: Op) -> Result<Vec<Member>, Error> {
-        self.read_index().await?;
-        let view = self.view();
-        let change = MemberChange { op: Some(op) };
-        validate_member_change(
-            &view.members(),
-            &view.removed_members(),
-            &change,
-            LEARNERS_MAX,
-        )?;
-        match self.submit(change.encode_to_vec().into(), true).await?? {
-            Response::Members(members) => Ok(members),
-            _ => Ok(self.view().members()),
-        }
-    }
-
-    /// etcd's strict check: with `added` more voters that are not started yet, the started ones must
-    /// still be a quorum.
-    async fn require_quorum_after(&self, added: usize) -> Result<(), Error> {
-        self.require_quorum(added, |_| true).await
-    }
-
-    async fn require_quorum_without(&self, removed: MemberId) -> Result<(), Error> {
-        self.require_quorum(0, move |member| member.id != removed.0)
-            .await
-    }
-
-    async fn require_quorum(
-        &self,
-        added: usize,
-        stays: impl Fn(&Member) -> bool,
-    ) -> Result<(), Error> {
-        if !self.config().strict_reconfig_check {
-            return Ok(());
-        }
-        self.read_index().await?;
-        let voters = self.view().members();
-        let voters = voters
-            .iter()
-            .filter(|member| !member.is_learner && stays(member));
-        let (mut count, mut started) = (added, 0);
-        for member in voters {
-            count += 1;
-            started += usize::from(!member.name.is_empty());
-        }
-        // A cluster of one may always grow: that is how it becomes more.
-        if 1 < count && started < count / 2 + 1 && !(added == 1 && count == 2) {
-            return Err(Error::NotEnoughStartedMembers);
-        }
-        Ok(())
     }
 }
 

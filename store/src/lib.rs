@@ -22,6 +22,7 @@ pub mod engine;
 mod error;
 pub mod listen;
 mod member;
+mod membership;
 pub mod metrics;
 mod open_error;
 pub mod peer;

@@ -4,9 +4,9 @@
 use std::time::{Duration, Instant};
 
 use futures_util::Stream;
-use keelson_core::node::Refusal;
+use keelson_core::node::{Input, Refusal};
 use keelson_core::state::{self, Response, check};
-use keelson_core::{MemberId, state::Error as StateError};
+use keelson_core::{MemberId, ProposalId, state::Error as StateError};
 use keelson_proto::etcdserverpb::*;
 use keelson_proto::internal::{Command, command::Op};
 use prost::Message;
@@ -209,51 +209,23 @@ impl Store {
         if self.config().max_request_bytes < command.len() {
             return Err(Error::RequestTooLarge);
         }
-        self.submit(command.into(), false).await
+        self.submit(command.into()).await
     }
 
-    /// The same for an encoded command or membership change.
-    pub(crate) async fn submit(
-        &self,
-        payload: bytes::Bytes,
-        membership: bool,
-    ) -> Result<Result<Response, StateError>, Error> {
+    /// The same for an encoded command.
+    async fn submit(&self, command: bytes::Bytes) -> Result<Result<Response, StateError>, Error> {
         let began = Instant::now();
-        let node = self.inner.shared.node();
-        let lag = node
-            .committed
-            .0
-            .saturating_sub(self.view().applied_index().0);
-        if APPLY_LAG_MAX < lag {
-            return Err(Error::TooManyRequests);
-        }
         let deadline = tokio::time::Instant::now() + self.request_timeout();
+        self.require_little_lag()?;
         let mut standing = self.inner.shared.watch_standing();
         loop {
             standing.borrow_and_update();
-            let (id, outcome) = self.inner.waiters.add().ok_or(Error::TooManyRequests)?;
-            let _forget = Forget { store: self, id };
-            let input = match membership {
-                false => keelson_core::node::Input::Propose {
-                    id,
-                    command: payload.clone(),
-                },
-                true => keelson_core::node::Input::ProposeMembership {
-                    id,
-                    change: payload.clone(),
-                },
-            };
-            if self.inner.turns.send(Event::Input(input)).is_err() {
-                return Err(Error::Stopped);
-            }
-            match timeout_at(deadline, outcome).await {
-                Ok(Ok(Outcome::Applied(result))) => return Ok(result),
-                Ok(Ok(Outcome::Refused(Refusal::TooManyRequests))) => {
-                    return Err(Error::TooManyRequests);
-                }
-                Ok(Ok(Outcome::Refused(_))) => {}
-                Ok(Err(_)) => return Err(Error::Stopped),
-                Err(_) => return Err(self.timeout_error(began)),
+            let command = command.clone();
+            let input = |id| Input::Propose { id, command };
+            match self.attempt(input, began, deadline).await? {
+                Outcome::Applied(result) => return Ok(result),
+                Outcome::Refused(Refusal::TooManyRequests) => return Err(Error::TooManyRequests),
+                Outcome::Refused(_) => {}
             }
             // A new leader, or a moment, whichever comes first.
             let pause = tokio::time::timeout(RETRY, standing.changed());
@@ -263,8 +235,37 @@ impl Store {
         }
     }
 
+    /// Refuses more work while much of what is committed waits to be applied.
+    pub(crate) fn require_little_lag(&self) -> Result<(), Error> {
+        let committed = self.inner.shared.node().committed.0;
+        let lag = committed.saturating_sub(self.view().applied_index().0);
+        match APPLY_LAG_MAX < lag {
+            true => Err(Error::TooManyRequests),
+            false => Ok(()),
+        }
+    }
+
+    /// Proposes once, and waits for what comes of it.
+    pub(crate) async fn attempt(
+        &self,
+        input: impl FnOnce(ProposalId) -> Input,
+        began: Instant,
+        deadline: tokio::time::Instant,
+    ) -> Result<Outcome, Error> {
+        let (id, outcome) = self.inner.waiters.add().ok_or(Error::TooManyRequests)?;
+        let _forget = Forget { store: self, id };
+        if self.inner.turns.send(Event::Input(input(id))).is_err() {
+            return Err(Error::Stopped);
+        }
+        match timeout_at(deadline, outcome).await {
+            Ok(Ok(outcome)) => Ok(outcome),
+            Ok(Err(_)) => Err(Error::Stopped),
+            Err(_) => Err(self.timeout_error(began)),
+        }
+    }
+
     /// etcd's three kinds of timeout: they tell an operator where to look.
-    fn timeout_error(&self, began: Instant) -> Error {
+    pub(crate) fn timeout_error(&self, began: Instant) -> Error {
         let election = Duration::from_millis(self.config().election_ms);
         let elected = self.inner.shared.leader_elected();
         let during_election = |at: Instant| began < at && at < began + 2 * election;
@@ -284,7 +285,7 @@ impl Store {
     }
 
     /// Whether connections to a majority of the voters stand, this member included.
-    fn reaches_quorum(&self) -> bool {
+    pub(crate) fn reaches_quorum(&self) -> bool {
         let voters = self.view().members();
         let voters: Vec<_> = voters.iter().filter(|member| !member.is_learner).collect();
         let me = self.member_id().0;
@@ -337,7 +338,7 @@ enum Pieces {
 /// Takes the request off the list when its client goes away.
 struct Forget<'a> {
     store: &'a Store,
-    id: keelson_core::ProposalId,
+    id: ProposalId,
 }
 
 impl Drop for Forget<'_> {

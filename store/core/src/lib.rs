@@ -8,9 +8,11 @@ mod committed;
 pub mod engine;
 pub mod node;
 pub mod proposal;
+mod roster;
 pub mod state;
 pub mod tree;
 mod types;
 
 pub use committed::{Committed, ConfOutcome};
+pub use roster::{Roster, RosterError};
 pub use types::*;

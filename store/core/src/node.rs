@@ -8,6 +8,7 @@
 mod config;
 mod convert;
 mod failover;
+mod health;
 mod io;
 mod load;
 mod log;
@@ -28,12 +29,13 @@ pub use convert::{APPEND, APPEND_RESPONSE};
 pub use io::{Append, Input, NodeStatus, Output, ReadReady, Refusal, Role, Standing};
 
 use failover::Failover;
+use health::Health;
 use load::Unpersisted;
 use log::MemoryLog;
 use proposals::Proposals;
 use reads::{ReadBook, Reader};
 
-use crate::{Index, MemberId, Millis, SnapshotMark, Term};
+use crate::{Index, MemberId, Millis, Roster, SnapshotMark, Term};
 
 /// The member's part in consensus.
 pub struct Node {
@@ -66,6 +68,11 @@ pub struct Node {
     lazy_commit: bool,
     standing: Standing,
     removed: bool,
+    health: Health,
+    /// The members as of the last entry that was handed out.
+    roster: Roster,
+    /// The members that come with the snapshot that was received last.
+    offered: Option<(SnapshotMark, Roster)>,
 }
 
 impl Node {
@@ -115,6 +122,9 @@ impl Node {
             lazy_commit: false,
             standing,
             removed: false,
+            health: Health::default(),
+            roster: restored.roster,
+            offered: None,
         };
         node.settle_timeout();
         Ok((node, mark))
@@ -162,7 +172,7 @@ impl Node {
     fn take(&mut self, input: Input, output: &mut Output) {
         match input {
             Input::Raft(message) => self.take_raft(message, false),
-            Input::SnapshotReceived(offer) => self.take_raft(offer, true),
+            Input::SnapshotReceived { offer, roster } => self.take_snapshot(offer, *roster),
             Input::Propose { id, command } => self.gather(id, command, output),
             Input::GivenUp { id } => drop(self.proposals.remove(id.counter)),
             Input::ProposeMembership { id, change } => self.gather_membership(id, change, output),
@@ -197,6 +207,17 @@ impl Node {
         self.settle_timeout();
     }
 
+    fn take_snapshot(&mut self, offer: peer::RaftMessage, roster: Roster) {
+        if let Some(meta) = &offer.snapshot {
+            let mark = SnapshotMark {
+                index: Index(meta.index),
+                term: Term(meta.term),
+            };
+            self.offered = Some((mark, roster));
+        }
+        self.take_raft(offer, true);
+    }
+
     fn take_raft(&mut self, message: peer::RaftMessage, with_state: bool) {
         let from = MemberId(message.from);
         let Some(message) = convert::message_from_peer(message) else {
@@ -207,6 +228,7 @@ impl Node {
             return;
         }
         self.failover.mark_up(from);
+        self.health.heard(from, self.now);
         let is_append = message.msg_type == raft::eraftpb::MessageType::MsgAppend;
         if is_append && !message.entries.is_empty() && self.is_overloaded() {
             // As if it were lost: the leader sends it again.

@@ -174,8 +174,9 @@ impl Driver {
             }
             Event::Captured(capture) => self.captured(capture),
             Event::SnapshotStaged(offer, staged, answer) => {
+                let roster = Box::new(staged.roster());
                 self.staged = Some((staged, answer));
-                self.inputs.push(Input::SnapshotReceived(offer));
+                self.inputs.push(Input::SnapshotReceived { offer, roster });
             }
             Event::MembersChanged => self.outbox.update(&self.shared.peers()),
         }

@@ -240,6 +240,7 @@ pub(crate) fn recover(config: &Config, found: Found) -> Result<Recovery, OpenErr
         log_start: recovered.mark,
         entries: recovered.entries,
         applied: state.applied(),
+        roster: state.view().roster(),
     };
     if config.force_new_cluster && !is_new {
         let me = found.identity.member;
@@ -249,6 +250,7 @@ pub(crate) fn recover(config: &Config, found: Found) -> Result<Recovery, OpenErr
             .go_on_alone(Arc::clone(&engine), me, rest, limits)
             .map_err(engine_error)?;
         restored.applied = state.applied();
+        restored.roster = state.view().roster();
         restored.hard_state.commit = Index(restored.applied.index);
         restored.log_start = SnapshotMark {
             index: Index(restored.applied.index),
@@ -261,6 +263,7 @@ pub(crate) fn recover(config: &Config, found: Found) -> Result<Recovery, OpenErr
     node_config.heartbeat_ms = config.heartbeat_ms;
     node_config.election_ms = config.election_ms;
     node_config.pre_vote = config.pre_vote;
+    node_config.strict_reconfig_check = config.strict_reconfig_check;
     node_config.seed = found.identity.member.0 ^ recovered.boot;
     node_config.catch_up_entries = config.snapshot_catchup_entries.min(config.snapshot_count);
     let (node, mark) = Node::new(node_config, restored)?;

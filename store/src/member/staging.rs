@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use keelson_core::engine::Engine;
 use keelson_core::state::{Limits, SnapshotBuilder, StateMachine};
-use keelson_core::{Index, SnapshotMark, Term};
+use keelson_core::{Index, Roster, SnapshotMark, Term};
 use keelson_proto::peer::{RaftMessage, snapshot_chunk};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -33,6 +33,11 @@ impl Staged {
     /// What the snapshot holds.
     pub(crate) fn mark(&self) -> SnapshotMark {
         self.mark
+    }
+
+    /// The members as of that.
+    pub(crate) fn roster(&self) -> Roster {
+        self.state.view().roster()
     }
 
     /// Points the data directory at the snapshot, durably.

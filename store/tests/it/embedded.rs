@@ -9,6 +9,8 @@ use keelson_store::{Config, Error, Store};
 #[expect(unreachable_pub, reason = "it is a library's module in keelson-tests")]
 mod ports;
 
+mod membership;
+
 fn put(key: &str, value: &str) -> PutRequest {
     PutRequest {
         key: Bytes::copy_from_slice(key.as_bytes()),

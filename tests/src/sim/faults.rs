@@ -6,7 +6,7 @@ use keelson_proto::etcdserverpb;
 use keelson_proto::internal::{MemberChange, member_change};
 use prost::Message;
 
-use super::nodes::Member;
+use super::nodes::{self, Member};
 use super::world::{Event, World};
 
 /// The kinds of fault, each with whether this run has it.
@@ -181,8 +181,10 @@ impl World {
         match self.dice.between(0, 5) {
             0 | 1 if everybody.len() < MEMBERS_MOST => {
                 self.next_member += 1;
+                let id = MemberId(self.next_member);
                 Some(member_change::Op::Add(etcdserverpb::Member {
-                    id: self.next_member,
+                    id: id.0,
+                    peer_ur_ls: vec![nodes::url_of(id, 0)],
                     is_learner: self.dice.chance(0.5),
                     ..Default::default()
                 }))
@@ -193,8 +195,15 @@ impl World {
                 .map(member_change::Op::Promote),
             3 => {
                 let member = self.dice.pick(&everybody)?;
+                // Now and then a URL that another member has.
+                let owner = match self.dice.chance(0.1) {
+                    true => self.dice.pick(&everybody)?,
+                    false => member,
+                };
+                let url = nodes::url_of(MemberId(owner), self.dice.between(0, 9));
                 Some(member_change::Op::Update(etcdserverpb::Member {
                     id: member,
+                    peer_ur_ls: vec![url],
                     ..Default::default()
                 }))
             }
@@ -214,8 +223,12 @@ impl World {
         match conf.change.as_ref().and_then(|change| change.op.as_ref()) {
             Some(member_change::Op::Add(member)) => {
                 let id = MemberId(member.id);
-                let joining = Member::new(id, None);
-                self.members.entry(id).or_insert(joining);
+                let mut joining = Member::new(id, None);
+                joining.ghost = self.swarm.ghosts && !self.calm && self.dice.chance(0.5);
+                let ghost = self.members.entry(id).or_insert(joining).ghost;
+                if ghost {
+                    return;
+                }
                 let delay = self.dice.between(1, 1_000);
                 self.clock.after(delay, Event::Start(id));
             }

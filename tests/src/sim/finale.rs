@@ -42,13 +42,15 @@ impl World {
             self.retire(id);
         }
         let absent = self.leave_some_out(&conf.voters);
+        let is_ghost = |id: &MemberId| self.members.get(id).is_some_and(|member| member.ghost);
+        let ghosts: Vec<MemberId> = members.iter().copied().filter(is_ghost).collect();
         for id in &members {
-            if !absent.contains(id) {
+            if !absent.contains(id) && !ghosts.contains(id) {
                 self.start(*id)?;
             }
         }
         self.work()?;
-        for id in &absent {
+        for id in absent.iter().chain(&ghosts) {
             self.start(*id)?;
         }
         self.catch_up()?;
@@ -59,7 +61,10 @@ impl World {
     /// Those present are a majority of the last two memberships: who has not heard that a removal
     /// is committed still counts the removed member, and its machine may be gone.
     fn leave_some_out(&mut self, voters: &[u64]) -> Vec<MemberId> {
-        if self.dice.chance(0.5) {
+        // Members that were never started are a minority that stays away by itself.
+        let counted = |id: &u64| self.members.get(&MemberId(*id));
+        let ghosts = voters.iter().filter_map(counted).any(|member| member.ghost);
+        if self.dice.chance(0.5) || ghosts {
             return Vec::new();
         }
         // A removal that is not committed yet may still become so, and cost one of those present.

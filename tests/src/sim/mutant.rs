@@ -62,13 +62,15 @@ pub enum Mutant {
     SwapByCreated,
     /// A refresh wakes watchers.
     RefreshWakes,
+    /// Proposes any membership change, whoever is there.
+    ChangesUnchecked,
     /// Answers a local read of the v2 tree from an older view, now and then.
     LocalReadOld,
 }
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Mutant; 29] = [
+    pub const ALL: [Mutant; 30] = [
         Mutant::AckBeforeCommit,
         Mutant::VoteNotSynced,
         Mutant::NothingSynced,
@@ -97,6 +99,7 @@ impl Mutant {
         Mutant::InOrderByRaftIndex,
         Mutant::SwapByCreated,
         Mutant::RefreshWakes,
+        Mutant::ChangesUnchecked,
         Mutant::LocalReadOld,
     ];
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use keelson_core::engine::MemoryEngine;
 use keelson_core::node::{Append, Input, Node, NodeConfig, Restored};
 use keelson_core::state::{Capture, Flush, Genesis, Limits, SnapshotBuilder, StateMachine};
-use keelson_core::{Committed, Index, MemberId, SnapshotMark, Term};
+use keelson_core::{Committed, Index, MemberId, Roster, SnapshotMark, Term};
 use keelson_proto::internal::AppliedMark;
 use keelson_proto::peer::{RaftMessage, SnapshotChunk, snapshot_chunk};
 
@@ -30,6 +30,8 @@ pub(super) struct Member {
     pub(super) retired: bool,
     /// The process is stopped until then.
     pub(super) paused_until: u64,
+    /// It was added by mistake: there is no machine of its own until all others have worked.
+    pub(super) ghost: bool,
 }
 
 /// A running process: everything here is gone when it dies.
@@ -120,6 +122,7 @@ impl Member {
             lives: 0,
             retired: false,
             paused_until: 0,
+            ghost: false,
         }
     }
 
@@ -144,6 +147,10 @@ impl Member {
             applied: machine
                 .as_ref()
                 .map(StateMachine::applied)
+                .unwrap_or_default(),
+            roster: machine
+                .as_ref()
+                .map(|machine| machine.view().roster())
                 .unwrap_or_default(),
         };
         match mutant {
@@ -183,6 +190,7 @@ fn config(member: MemberId, boot: u64, swarm: &Swarm, seed: u64) -> NodeConfig {
         catch_up_bytes: swarm.catch_up_bytes,
         uncommitted_bytes_max: swarm.uncommitted_bytes_max,
         append_bytes_max: swarm.append_bytes_max,
+        strict_reconfig_check: swarm.strict_reconfig_check,
         ..NodeConfig::new(member, boot)
     }
 }
@@ -298,6 +306,12 @@ pub(super) fn build(chunks: &[SnapshotChunk], mutant: Option<Mutant>) -> Option<
     Some(engine)
 }
 
+/// The members in an engine that was filled from a snapshot.
+pub(super) fn roster_of(engine: &Arc<MemoryEngine>) -> Option<Roster> {
+    let machine = StateMachine::open(Arc::clone(engine) as Arc<_>, Limits::default());
+    Some(machine.ok()??.view().roster())
+}
+
 pub(super) fn snapshot_mark(mark: &AppliedMark) -> SnapshotMark {
     SnapshotMark {
         index: Index(mark.index),
@@ -314,10 +328,16 @@ pub(super) fn offered(offer: &RaftMessage) -> Option<SnapshotMark> {
     })
 }
 
+/// A member's peer URL, and the ones that it moves to later.
+pub(super) fn url_of(id: MemberId, move_number: u64) -> String {
+    format!("http://m{}.{move_number}:2380", id.0)
+}
+
 /// The state with which a cluster of these members begins.
 pub(super) fn genesis(members: &[MemberId]) -> Genesis {
     let member = |id: &MemberId| keelson_proto::etcdserverpb::Member {
         id: id.0,
+        peer_ur_ls: vec![url_of(*id, 0)],
         ..Default::default()
     };
     Genesis {

@@ -62,14 +62,19 @@ impl World {
             || self.dice.chance(self.swarm.drop);
         let mark = nodes::offered(&transfer.offer).filter(|_| !broken);
         let built = mark.zip(nodes::build(&transfer.chunks, self.mutant));
+        let built = built.and_then(|(mark, engine)| {
+            let roster = nodes::roster_of(&engine)?;
+            Some((mark, engine, roster))
+        });
         let arrived = built.is_some();
-        if let (Some((mark, engine)), Some(life)) = (built, self.life(to)) {
+        if let (Some((mark, engine, roster)), Some(life)) = (built, self.life(to)) {
             // A few may wait for consensus to decide; the oldest are surely decided on.
             if 4 <= life.received.len() {
                 life.received.remove(0);
             }
             life.received.push((mark, engine));
-            self.input(to, Input::SnapshotReceived(transfer.offer));
+            let (offer, roster) = (transfer.offer, Box::new(roster));
+            self.input(to, Input::SnapshotReceived { offer, roster });
         }
         // An answer that gets lost reads as a failure.
         let ok = arrived && !self.net.is_cut(to, from);

@@ -54,6 +54,10 @@ pub struct Swarm {
     pub flush_every_ms: u64,
     /// Members join and leave.
     pub membership: bool,
+    /// The operator is reckless: adds members that never start.
+    pub ghosts: bool,
+    /// Members refuse changes that endanger the quorum.
+    pub strict_reconfig_check: bool,
     /// Leadership is handed over.
     pub transfers: bool,
     /// Clients compact.
@@ -143,6 +147,8 @@ impl Swarm {
             apply_ms: 1,
             flush_every_ms: 100,
             membership: false,
+            ghosts: false,
+            strict_reconfig_check: true,
             transfers: false,
             compaction: false,
             fault_every_ms: (500, 6_000),
@@ -174,6 +180,8 @@ impl Swarm {
             append_bytes_max: self.append_bytes_max,
             pre_vote: self.pre_vote,
             membership: self.membership,
+            ghosts: self.ghosts,
+            strict_reconfig_check: self.strict_reconfig_check,
             tree_clients: self.tree_clients,
             watchers: self.watchers,
             skew_ms: self.skew_ms,
@@ -221,6 +229,12 @@ impl Swarm {
                 (self.crashes, self.fault_every_ms) = (true, (500, 2_000));
                 (self.ttl_grace_ms, self.think_ms) = (5_000, 50);
             }
+            Mutant::ChangesUnchecked => {
+                (self.membership, self.ghosts) = (true, true);
+                self.strict_reconfig_check = false;
+                (self.partitions, self.pauses, self.crashes) = (false, false, false);
+                self.fault_every_ms = (100, 500);
+            }
             Mutant::SnapshotIgnored
             | Mutant::SnapshotStale
             | Mutant::SnapshotWithoutTree
@@ -252,6 +266,9 @@ impl Swarm {
         self.pauses = dice.chance(0.3);
         self.false_notices = dice.chance(0.2);
         self.membership = dice.chance(0.4);
+        self.ghosts = self.membership && dice.chance(0.4);
+        // Without the check there are more changes.
+        self.strict_reconfig_check = self.ghosts || dice.chance(0.5);
         self.transfers = dice.chance(0.3);
         self.compaction = dice.chance(0.6);
         self.fault_every_ms = dice.pick(&[(500, 6_500), (100, 2_000)]).expect("not empty");

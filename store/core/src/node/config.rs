@@ -2,7 +2,7 @@
 
 use keelson_proto::internal;
 
-use crate::{Entry, HardState, Index, MemberId, SnapshotMark, Term};
+use crate::{Entry, HardState, Index, MemberId, Roster, SnapshotMark, Term};
 
 /// How a node behaves. Times are in milliseconds of the caller's clock.
 #[derive(Clone, Debug)]
@@ -35,6 +35,8 @@ pub struct NodeConfig {
     pub log_bytes_max: usize,
     /// How many bytes of entries may wait for the log's disk: then nothing is appended.
     pub unpersisted_bytes_max: usize,
+    /// Refuse membership changes that endanger the quorum; etcd's `--strict-reconfig-check`.
+    pub strict_reconfig_check: bool,
 }
 
 impl NodeConfig {
@@ -54,6 +56,7 @@ impl NodeConfig {
             in_flight_bytes_max: 16 << 20,
             log_bytes_max: 128 << 20,
             unpersisted_bytes_max: 64 << 20,
+            strict_reconfig_check: true,
         }
     }
 }
@@ -69,6 +72,8 @@ pub struct Restored {
     pub entries: Vec<Entry>,
     /// What the engine holds.
     pub applied: internal::AppliedMark,
+    /// The members as of that.
+    pub roster: Roster,
 }
 
 /// Log and engine do not fit together.

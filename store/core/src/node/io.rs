@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use keelson_proto::{internal, peer};
 
-use crate::{Committed, Entry, HardState, Index, MemberId, ProposalId, SnapshotMark, Term};
+use crate::{Committed, Entry, HardState, Index, MemberId, ProposalId, Roster, SnapshotMark, Term};
 
 /// Something that happened. `git grep Input::` shows all there is.
 #[derive(Clone, Debug)]
@@ -80,7 +80,12 @@ pub enum Input {
         ok: bool,
     },
     /// A peer offered a snapshot, and its state has arrived whole.
-    SnapshotReceived(peer::RaftMessage),
+    SnapshotReceived {
+        /// The offer.
+        offer: peer::RaftMessage,
+        /// The members, as the state has them.
+        roster: Box<Roster>,
+    },
     /// Hand leadership to that member, or to the one that is furthest; nothing if not the leader.
     TransferLeader(Option<MemberId>),
 }
@@ -149,6 +154,15 @@ pub enum Refusal {
     TooManyRequests,
     /// Another membership change is on its way.
     MembershipChangePending,
+    /// The membership change does not fit the members as of the latest entry; `Roster::validate` gives
+    /// the reason.
+    MembershipConflict,
+    /// A voter does not answer the leader, and the membership change could cost the quorum.
+    UnhealthyCluster,
+    /// The learner does not answer the leader, or its log is too far behind to vote.
+    LearnerNotReady,
+    /// The last voter cannot be removed.
+    LastVoter,
 }
 
 /// A member's part in the cluster.

@@ -40,6 +40,9 @@ impl Node {
             return self.refuse(id, Refusal::MembershipChangePending, output);
         }
         let decoded = MemberChange::decode(change.clone()).unwrap_or_default();
+        if let Err(refusal) = self.judge(&decoded) {
+            return self.refuse(id, refusal, output);
+        }
         let single = self.single_change(&decoded).unwrap_or_default();
         let mut entry = eraftpb::Entry::default();
         entry.entry_type = eraftpb::EntryType::EntryConfChangeV2;
@@ -61,10 +64,17 @@ impl Node {
             return self.outcome(ProposalId::default(), None, left.is_ok());
         };
         let change = MemberChange::decode(change).unwrap_or_default();
-        let accepted = match self.single_change(&change) {
-            Some(single) => self.raw.apply_conf_change(&wrap(single)).is_ok(),
-            None => self.is_update_of_member(&change),
-        };
+        let accepted = self.roster.validate(&change).is_ok()
+            && match self.single_change(&change) {
+                Some(single) => self.raw.apply_conf_change(&wrap(single)).is_ok(),
+                None => self.is_update_of_member(&change),
+            };
+        if let (true, Some(op)) = (accepted, &change.op) {
+            self.roster.change(op);
+            if let member_change::Op::Remove(id) = op {
+                self.health.forget(MemberId(*id));
+            }
+        }
         self.note_own_removal(&change, accepted);
         self.outcome(id, Some(change), accepted)
     }

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use keelson_proto::peer;
 use keelson_proto::peer::peer_message::Message as PeerMessageKind;
+use keelson_proto::peer::refused::Reason;
 use raft::eraftpb;
 
 use super::{Node, Output, Refusal, membership, send};
@@ -217,11 +218,7 @@ impl Node {
             output.refused.push((id, refusal));
             return;
         }
-        let reason = match refusal {
-            Refusal::NoLeader | Refusal::LeaderChanged => peer::refused::Reason::NotLeader,
-            Refusal::TooManyRequests => peer::refused::Reason::TooManyRequests,
-            Refusal::MembershipChangePending => peer::refused::Reason::MembershipChangePending,
-        };
+        let reason = reason_of(refusal);
         let refused = peer::Refused {
             id: Some(peer::ProposalId {
                 member: id.member.0,
@@ -241,11 +238,7 @@ impl Node {
         if !mine || !self.proposals.remove(id.counter) {
             return;
         }
-        let refusal = match reason {
-            peer::refused::Reason::NotLeader => Refusal::LeaderChanged,
-            peer::refused::Reason::TooManyRequests => Refusal::TooManyRequests,
-            peer::refused::Reason::MembershipChangePending => Refusal::MembershipChangePending,
-        };
+        let refusal = refusal_of(reason);
         let id = ProposalId {
             member: MemberId(id.member),
             boot: id.boot,
@@ -284,4 +277,28 @@ fn entry_of(request: &Gathered) -> eraftpb::Entry {
     let mut entry = eraftpb::Entry::default();
     entry.data = request.framed.clone();
     entry
+}
+
+fn reason_of(refusal: Refusal) -> Reason {
+    match refusal {
+        Refusal::NoLeader | Refusal::LeaderChanged => Reason::NotLeader,
+        Refusal::TooManyRequests => Reason::TooManyRequests,
+        Refusal::MembershipChangePending => Reason::MembershipChangePending,
+        Refusal::MembershipConflict => Reason::MembershipConflict,
+        Refusal::UnhealthyCluster => Reason::UnhealthyCluster,
+        Refusal::LearnerNotReady => Reason::LearnerNotReady,
+        Refusal::LastVoter => Reason::LastVoter,
+    }
+}
+
+fn refusal_of(reason: Reason) -> Refusal {
+    match reason {
+        Reason::NotLeader => Refusal::LeaderChanged,
+        Reason::TooManyRequests => Refusal::TooManyRequests,
+        Reason::MembershipChangePending => Refusal::MembershipChangePending,
+        Reason::MembershipConflict => Refusal::MembershipConflict,
+        Reason::UnhealthyCluster => Refusal::UnhealthyCluster,
+        Reason::LearnerNotReady => Refusal::LearnerNotReady,
+        Reason::LastVoter => Refusal::LastVoter,
+    }
 }

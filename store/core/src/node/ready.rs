@@ -86,6 +86,9 @@ impl Node {
         );
         append.snapshot = Some((mark, convert::conf_state_to_ours(meta.get_conf_state())));
         self.raw.mut_store().restore(mark);
+        if let Some((_, roster)) = self.offered.take_if(|(offered, _)| *offered == mark) {
+            self.roster = roster;
+        }
         // raft-rs looks for unapplied entries behind its mark before it campaigns, and the snapshot
         // has replaced them: move the mark now, not when the snapshot is durable.
         self.raw.raft.raft_log.applied = meta.index;

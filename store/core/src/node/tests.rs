@@ -12,6 +12,8 @@ use keelson_proto::{internal, peer};
 use super::*;
 use crate::ProposalId;
 
+mod membership;
+
 struct Room {
     now: u64,
     nodes: Vec<Node>,
@@ -28,6 +30,10 @@ struct Room {
 
 impl Room {
     fn new(count: u64) -> Room {
+        Room::with(count, true)
+    }
+
+    fn with(count: u64, strict_reconfig_check: bool) -> Room {
         let voters: Vec<u64> = (1..=count).collect();
         let conf_state = Some(internal::ConfState {
             voters,
@@ -42,15 +48,22 @@ impl Room {
             index: Index(1),
             term: Term(1),
         };
+        let mut roster = Roster::default();
+        for id in 1..=count {
+            roster.members.insert(id, membership::member(id));
+        }
         let node = |id| {
+            let config = NodeConfig {
+                strict_reconfig_check,
+                ..NodeConfig::new(MemberId(id), 1)
+            };
             let restored = Restored {
+                roster: roster.clone(),
                 log_start: start,
                 applied: applied.clone(),
                 ..Restored::default()
             };
-            Node::new(NodeConfig::new(MemberId(id), 1), restored)
-                .expect("a fresh node")
-                .0
+            Node::new(config, restored).expect("a fresh node").0
         };
         let nodes: Vec<Node> = (1..=count).map(node).collect();
         Room {
@@ -67,7 +80,7 @@ impl Room {
     }
 
     fn step(&mut self, at: usize, input: Option<Input>) {
-        if self.dead.contains(&at) {
+        if self.dead.contains(&at) || self.nodes.len() <= at {
             return;
         }
         let output = self.nodes[at].step(Millis(self.now), input);
@@ -90,7 +103,7 @@ impl Room {
                 .push_back((to.0 as usize - 1, arrived(at, message)));
         }
         for committed in output.apply {
-            if let Some((_, command)) = membership::split(&committed.entry.data) {
+            if let Some((_, command)) = super::membership::split(&committed.entry.data) {
                 self.applied[at].push(command);
             }
         }

@@ -61,7 +61,7 @@ fn leave_only(engine: &dyn Engine, member: MemberId) -> Result<(), StateError> {
     for (key, row) in marks.rows() {
         batch.put(Table::Meta, key, row);
     }
-    for id in Registry::load(engine)?.members.into_keys() {
+    for id in Registry::load(engine)?.roster.members.into_keys() {
         if id != member.0 {
             batch.delete(Table::Members, member_key(id));
             batch.put(Table::Removed, member_key(id), Bytes::new());

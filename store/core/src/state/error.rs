@@ -1,5 +1,6 @@
 //! What a request can be refused for, in etcd's words, and what ends the member.
 
+use crate::RosterError;
 use crate::engine::EngineError;
 use crate::tree::TreeError;
 
@@ -73,6 +74,19 @@ pub enum Error {
     /// The storage engine failed, or a row that must be there is not: the member must stop.
     #[error("{0}")]
     Engine(String),
+}
+
+impl From<RosterError> for Error {
+    fn from(error: RosterError) -> Error {
+        match error {
+            RosterError::Unknown => Error::UnknownCommand,
+            RosterError::NotFound => Error::MemberNotFound,
+            RosterError::Exists => Error::MemberExist,
+            RosterError::PeerUrlExists => Error::PeerUrlExist,
+            RosterError::NotLearner => Error::MemberNotLearner,
+            RosterError::TooManyLearners => Error::TooManyLearners,
+        }
+    }
 }
 
 impl From<EngineError> for Error {

@@ -108,7 +108,6 @@ pub use error::{Error, StateError};
 pub use flush::{Flush, Unflushed};
 pub use hash::HashKv;
 pub use keys::KeyRange;
-pub use members::validate as validate_member_change;
 pub use quota::{put_cost, tree_cost, txn_cost};
 pub use revision::RowKey;
 pub use snapshot::Capture;

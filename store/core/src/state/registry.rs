@@ -11,14 +11,13 @@ use prost::Message;
 
 use super::error::StateError;
 use super::meta;
+use crate::Roster;
 use crate::engine::{Engine, Table};
 
 /// The cluster's view of itself at one index.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Registry {
-    pub(super) members: BTreeMap<u64, Member>,
-    /// Ids that must never come back.
-    pub(super) removed: BTreeSet<u64>,
+    pub(super) roster: Roster,
     /// Alarm type, then member: the order in which etcd lists them.
     pub(super) alarms: BTreeSet<(i32, u64)>,
     /// The version every member can speak, once agreed on.
@@ -47,10 +46,10 @@ impl Registry {
         let mut registry = Registry::default();
         for (_, row) in table(engine, Table::Members)? {
             let member = Member::decode(row).map_err(damaged)?;
-            registry.members.insert(member.id, member);
+            registry.roster.members.insert(member.id, member);
         }
         for (key, _) in table(engine, Table::Removed)? {
-            registry.removed.insert(id(&key)?);
+            registry.roster.removed.insert(id(&key)?);
         }
         for (_, row) in table(engine, Table::Alarms)? {
             let alarm = AlarmMember::decode(row).map_err(damaged)?;

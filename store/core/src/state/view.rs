@@ -1,6 +1,5 @@
 //! Reading, from any thread.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -15,7 +14,7 @@ use super::stream::RangeStream;
 use super::txn::Plan;
 use super::{check, range};
 use crate::engine::EngineSize;
-use crate::{ClusterId, Index};
+use crate::{ClusterId, Index, Roster};
 
 /// The state as it is whenever it is asked; cheap to clone.
 #[derive(Clone)]
@@ -88,22 +87,22 @@ impl ReadView {
     /// The members, by id.
     pub fn members(&self) -> Vec<Member> {
         let registry = self.shared.registry.read();
-        registry.members.values().cloned().collect()
+        registry.roster.members.values().cloned().collect()
     }
 
     /// One member.
     pub fn member(&self, id: u64) -> Option<Member> {
-        self.shared.registry.read().members.get(&id).cloned()
+        self.shared.registry.read().roster.members.get(&id).cloned()
     }
 
     /// Whether that id was once a member's and must never come back.
     pub fn removed(&self, id: u64) -> bool {
-        self.shared.registry.read().removed.contains(&id)
+        self.shared.registry.read().roster.removed.contains(&id)
     }
 
-    /// Every such id.
-    pub fn removed_members(&self) -> BTreeSet<u64> {
-        self.shared.registry.read().removed.clone()
+    /// The members, and the ids that must never come back.
+    pub fn roster(&self) -> Roster {
+        self.shared.registry.read().roster.clone()
     }
 
     /// The alarms that are on.

@@ -1,0 +1,209 @@
+//! Which membership changes a leader proposes, and which take effect.
+
+use keelson_proto::etcdserverpb::Member;
+use keelson_proto::internal::MemberChange;
+use keelson_proto::internal::member_change::Op;
+use prost::Message as _;
+
+use super::*;
+
+/// Long enough for a silent member to count as unhealthy.
+const SILENCE_MS: u64 = 4_000;
+
+pub(super) fn member(id: u64) -> Member {
+    Member {
+        id,
+        peer_ur_ls: vec![format!("http://{id}:2380")],
+        ..Member::default()
+    }
+}
+
+fn learner(id: u64) -> Member {
+    Member {
+        is_learner: true,
+        ..member(id)
+    }
+}
+
+impl Room {
+    /// Hands a change to that member and gives why it was refused, if it was.
+    fn change(&mut self, at: usize, op: Op) -> Option<Refusal> {
+        self.propose_change(at, op);
+        self.deliver();
+        self.refused.pop().map(|(_, refusal)| refusal)
+    }
+
+    fn propose_change(&mut self, at: usize, op: Op) {
+        let id = ProposalId {
+            member: MemberId(at as u64 + 1),
+            boot: 1,
+            counter: self.now * 10 + self.mail.len() as u64,
+        };
+        let change = MemberChange { op: Some(op) }.encode_to_vec().into();
+        self.step(at, Some(Input::ProposeMembership { id, change }));
+    }
+
+    /// A settled cluster: its leader, and two others.
+    fn settled(count: u64, strict: bool) -> (Room, usize, usize, usize) {
+        let mut room = Room::with(count, strict);
+        room.pass(3_000);
+        let leader = room.leader();
+        let size = room.nodes.len();
+        (room, leader, (leader + 1) % size, (leader + 2) % size)
+    }
+
+    fn kill(&mut self, at: usize) {
+        self.dead.push(at);
+        self.pass(SILENCE_MS);
+    }
+}
+
+fn id(at: usize) -> u64 {
+    at as u64 + 1
+}
+
+#[test]
+fn no_member_is_added_while_a_voter_is_silent() {
+    for at_follower in [false, true] {
+        let (mut room, leader, other, dead) = Room::settled(3, true);
+        room.kill(dead);
+        let at = if at_follower { other } else { leader };
+        for new in [member(5), learner(5)] {
+            let refused = room.change(at, Op::Add(new));
+            assert_eq!(refused, Some(Refusal::UnhealthyCluster));
+        }
+    }
+}
+
+#[test]
+fn a_death_that_was_noticed_counts_at_once() {
+    let (mut room, leader, _, dead) = Room::settled(3, true);
+    room.step(leader, Some(Input::PeerDown(MemberId(id(dead)))));
+    let refused = room.change(leader, Op::Add(member(4)));
+    assert_eq!(refused, Some(Refusal::UnhealthyCluster));
+}
+
+#[test]
+fn a_voter_that_answers_stays_while_another_is_silent() {
+    let (mut room, leader, other, dead) = Room::settled(3, true);
+    room.kill(dead);
+    for at in [leader, other] {
+        let refused = room.change(leader, Op::Remove(id(at)));
+        assert_eq!(refused, Some(Refusal::UnhealthyCluster), "member {at}");
+    }
+    assert_eq!(room.change(leader, Op::Remove(id(dead))), None);
+    assert_eq!(room.nodes[leader].voters().len(), 2);
+}
+
+#[test]
+fn the_last_voter_stays_even_without_the_strict_check() {
+    for strict in [true, false] {
+        let mut room = Room::with(1, strict);
+        room.pass(3_000);
+        let refused = room.change(0, Op::Remove(1));
+        assert_eq!(refused, Some(Refusal::LastVoter));
+    }
+}
+
+#[test]
+fn a_learner_that_never_started_is_not_promoted() {
+    for strict in [true, false] {
+        let mut room = Room::with(1, strict);
+        room.pass(3_000);
+        assert_eq!(room.change(0, Op::Add(learner(2))), None);
+        let refused = room.change(0, Op::Promote(2));
+        assert_eq!(refused, Some(Refusal::LearnerNotReady));
+        assert_eq!(room.nodes[0].voters(), [MemberId(1)]);
+    }
+}
+
+/// The learner's log is behind, or complete and its process is gone.
+#[test]
+fn only_a_learner_that_answers_and_has_the_log_is_promoted() {
+    let (mut room, leader, learns, _) = Room::settled(3, true);
+    // A voter that left and came back as a learner: the room has no more machines.
+    room.dead.push(learns);
+    room.pass(SILENCE_MS);
+    assert_eq!(room.change(leader, Op::Remove(id(learns))), None);
+    room.nodes[leader].roster.removed.clear();
+    assert_eq!(room.change(leader, Op::Add(learner(id(learns)))), None);
+    for counter in 0..20 {
+        room.propose(leader, 1_000 + counter, b"entry");
+    }
+    let promote = || Op::Promote(id(learns));
+    assert_eq!(
+        room.change(leader, promote()),
+        Some(Refusal::LearnerNotReady)
+    );
+    room.dead.clear();
+    room.pass(1_000);
+    room.dead.push(learns);
+    room.pass(SILENCE_MS);
+    assert_eq!(
+        room.change(leader, promote()),
+        Some(Refusal::LearnerNotReady)
+    );
+    room.dead.clear();
+    room.pass(1_000);
+    assert_eq!(room.change(leader, promote()), None);
+}
+
+/// Each of them alone could be proposed.
+#[test]
+fn of_changes_at_once_one_is_proposed() {
+    let (mut room, leader, other, _) = Room::settled(3, true);
+    for new in [4, 5, 6] {
+        room.propose_change(if new == 5 { other } else { leader }, Op::Add(member(new)));
+    }
+    room.deliver();
+    let refused: Vec<_> = room.refused.iter().map(|(_, refusal)| *refusal).collect();
+    assert_eq!(refused.len(), 2, "{refused:?}");
+    assert_eq!(room.nodes[leader].voters().len(), 4);
+    // The new voter does not answer: what is tried again is judged again.
+    let refused = room.change(leader, Op::Add(member(5)));
+    assert_eq!(refused, Some(Refusal::UnhealthyCluster));
+}
+
+#[test]
+fn without_the_strict_check_changes_are_the_operators_affair() {
+    let (mut room, leader, other, dead) = Room::settled(3, false);
+    room.kill(dead);
+    assert_eq!(room.change(leader, Op::Add(member(4))), None);
+    let (mut again, leader_again, ..) = Room::settled(3, false);
+    assert_eq!(again.change(leader_again, Op::Remove(id(other))), None);
+}
+
+#[test]
+fn a_change_that_does_not_fit_the_members_is_not_proposed() {
+    let (mut room, leader, other, _) = Room::settled(3, true);
+    let mut moved = member(id(leader));
+    moved.peer_ur_ls = member(id(other)).peer_ur_ls;
+    let refused = room.change(leader, Op::Update(moved));
+    assert_eq!(refused, Some(Refusal::MembershipConflict));
+}
+
+/// What a leader of an earlier version proposed without a look at the URLs.
+#[test]
+fn a_change_that_does_not_fit_the_members_does_not_take_effect() {
+    let (mut room, leader, other, _) = Room::settled(3, true);
+    let add = MemberChange {
+        op: Some(Op::Add(Member {
+            id: 4,
+            ..member(id(other))
+        })),
+    };
+    let name = ProposalId {
+        member: MemberId(99),
+        boot: 1,
+        counter: 1,
+    };
+    let mut entry = raft::eraftpb::Entry::default();
+    entry.entry_type = raft::eraftpb::EntryType::EntryConfChangeV2;
+    entry.context = crate::proposal::encode(name, &add.encode_to_vec());
+    room.nodes[leader].propose(vec![entry]).expect("the leader");
+    room.pass(500);
+    for node in &room.nodes {
+        assert_eq!(node.voters().len(), 3);
+        assert!(!node.roster.members.contains_key(&4));
+    }
+}

@@ -1,0 +1,183 @@
+//! Carrying out a membership change, with etcd's checks.
+//!
+//! What a change needs of members that answer, the leader decides when it proposes
+//! (`keelson_core::node`, `health.rs`); whether enough members were ever started, which only the state
+//! machine records, is decided here. Both are decided anew for each attempt.
+
+use std::time::{Duration, Instant};
+
+use keelson_core::MemberId;
+use keelson_core::node::{Input, Refusal};
+use keelson_core::state::Response;
+use keelson_proto::etcdserverpb::Member;
+use keelson_proto::internal::{MemberChange, member_change::Op};
+use prost::Message;
+use tokio::time::timeout_at;
+
+use crate::member::waiters::Outcome;
+use crate::{Error, Store};
+
+/// Between two attempts.
+const RETRY: Duration = Duration::from_millis(20);
+
+impl Store {
+    /// Carries a change out, or gives etcd's reason against it.
+    pub(crate) async fn change(&self, op: Op) -> Result<Vec<Member>, Error> {
+        let began = Instant::now();
+        let deadline = tokio::time::Instant::now() + self.request_timeout();
+        self.require_little_lag()?;
+        self.require_connections(&op)?;
+        let change = MemberChange { op: Some(op) };
+        let mut standing = self.inner.shared.watch_standing();
+        loop {
+            standing.borrow_and_update();
+            self.read_index().await?;
+            self.require_started(&change)?;
+            let encoded = change.encode_to_vec().into();
+            let input = |id| Input::ProposeMembership {
+                id,
+                change: encoded,
+            };
+            match self.attempt(input, began, deadline).await? {
+                Outcome::Applied(Ok(Response::Members(members))) => return Ok(members),
+                Outcome::Applied(result) => {
+                    result?;
+                    return Ok(self.view().members());
+                }
+                Outcome::Refused(refusal) => self.explain(refusal, &change)?,
+            }
+            let pause = tokio::time::timeout(RETRY, standing.changed());
+            if timeout_at(deadline, pause).await.is_err() {
+                return Err(self.timeout_error(began));
+            }
+        }
+    }
+
+    /// The error for a refusal, or nothing if another attempt may fare better.
+    fn explain(&self, refusal: Refusal, change: &MemberChange) -> Result<(), Error> {
+        match refusal {
+            Refusal::TooManyRequests => Err(Error::TooManyRequests),
+            Refusal::LastVoter => Err(Error::NotEnoughStartedMembers),
+            Refusal::UnhealthyCluster if !self.leads_since_just_now() => Err(Error::Unhealthy),
+            Refusal::LearnerNotReady if !self.leads_since_just_now() => Err(Error::LearnerNotReady),
+            // The latest members are applied here before the next attempt.
+            Refusal::MembershipConflict => {
+                let valid = self.view().roster().validate(change);
+                Ok(valid.map_err(keelson_core::state::Error::from)?)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A new leader has not heard from all members yet.
+    fn leads_since_just_now(&self) -> bool {
+        let election = Duration::from_millis(self.config().election_ms);
+        let elected = self.inner.shared.leader_elected();
+        elected.is_none_or(|elected| elected.elapsed() < election)
+    }
+
+    /// Without a quorum no leader can decide; etcd then refuses at once what it can tell to be unsafe.
+    fn require_connections(&self, op: &Op) -> Result<(), Error> {
+        let counts = match op {
+            Op::Add(_) => true,
+            Op::Remove(id) => {
+                let voter = self
+                    .view()
+                    .member(*id)
+                    .is_some_and(|member| !member.is_learner);
+                voter && self.inner.links.is_up(MemberId(*id))
+            }
+            _ => false,
+        };
+        match counts && self.config().strict_reconfig_check && !self.reaches_quorum() {
+            true => Err(Error::Unhealthy),
+            false => Ok(()),
+        }
+    }
+
+    fn require_started(&self, change: &MemberChange) -> Result<(), Error> {
+        let Some(op) = change
+            .op
+            .as_ref()
+            .filter(|_| self.config().strict_reconfig_check)
+        else {
+            return Ok(());
+        };
+        match enough_started(&self.view().members(), op) {
+            true => Ok(()),
+            false => Err(Error::NotEnoughStartedMembers),
+        }
+    }
+}
+
+/// Whether the voters that were ever started are a majority after the change; etcd v3.4.23,
+/// `membership/cluster.go` (`IsReadyTo...`). A member is started once it has published its name.
+fn enough_started(members: &[Member], op: &Op) -> bool {
+    let voters = members.iter().filter(|member| !member.is_learner);
+    let stays = |member: &&Member| !matches!(op, Op::Remove(id) if *id == member.id);
+    let (mut count, mut started) = (0, 0);
+    for voter in voters.filter(stays) {
+        count += 1;
+        started += usize::from(!voter.name.is_empty());
+    }
+    match op {
+        Op::Add(new) if !new.is_learner => {
+            count += 1;
+            // A cluster of one may always grow.
+            if started == 1 && count == 2 {
+                return true;
+            }
+        }
+        Op::Remove(id) if members.iter().any(|it| it.id == *id && it.is_learner) => return true,
+        Op::Remove(_) => {}
+        Op::Promote(id) if members.iter().any(|it| it.id == *id && it.is_learner) => {
+            count += 1;
+            started += 1;
+        }
+        _ => return true,
+    }
+    count / 2 < started
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(id: u64, started: bool, is_learner: bool) -> Member {
+        Member {
+            id,
+            is_learner,
+            name: if started {
+                format!("m{id}")
+            } else {
+                String::new()
+            },
+            ..Member::default()
+        }
+    }
+
+    /// Voters from 1 on, of which some are started, and a learner 9.
+    #[track_caller]
+    fn check(voters: u64, started: u64, op: Op, expected: bool) {
+        let voters = (1..=voters).map(|id| member(id, id <= started, false));
+        let members: Vec<_> = voters.chain([member(9, false, true)]).collect();
+        assert_eq!(enough_started(&members, &op), expected);
+    }
+
+    #[test]
+    fn those_that_were_started_must_be_a_majority_afterwards() {
+        let add = |is_learner| Op::Add(member(8, false, is_learner));
+        check(1, 1, add(false), true);
+        check(2, 1, add(false), false);
+        check(2, 1, add(true), true);
+        check(3, 2, add(false), false);
+        check(3, 3, add(false), true);
+        check(1, 1, Op::Remove(1), false);
+        check(2, 1, Op::Remove(1), false);
+        check(2, 1, Op::Remove(2), true);
+        check(2, 1, Op::Remove(9), true);
+        check(2, 1, Op::Promote(9), true);
+        check(3, 1, Op::Promote(9), false);
+        check(2, 1, Op::Update(member(1, true, false)), true);
+    }
+}

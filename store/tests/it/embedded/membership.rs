@@ -1,0 +1,67 @@
+//! Members that are added, promoted, removed and moved.
+
+use futures_util::future::join_all;
+use keelson_core::MemberId;
+use keelson_proto::etcdserverpb::*;
+use keelson_store::{Config, Error, Store};
+
+use super::{members, put};
+
+async fn open(configs: Vec<Config>) -> anyhow::Result<Vec<Store>> {
+    let opened = join_all(configs.into_iter().map(Store::open)).await;
+    let stores = opened.into_iter().collect::<Result<Vec<_>, _>>()?;
+    join_all(stores.iter().map(Store::ready)).await;
+    Ok(stores)
+}
+
+async fn shut_down(stores: &[Store]) {
+    join_all(stores.iter().map(Store::shutdown)).await;
+}
+
+/// A member that will never start.
+fn addition(port: u16, is_learner: bool) -> MemberAddRequest {
+    MemberAddRequest {
+        peer_ur_ls: vec![format!("http://127.0.0.1:{port}")],
+        is_learner,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_that_could_cost_the_quorum_are_refused() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let stores = open(members(dir.path(), 3)).await?;
+    let learner = stores[0].member_add(addition(1, true)).await?;
+    let learner = MemberId(learner.member.expect("the learner").id);
+    let promoted = stores[1].member_promote(learner).await;
+    assert_eq!(promoted.err(), Some(Error::LearnerNotReady));
+    // Each alone would do; a second one would leave three of five, a third one three of six.
+    let adding = (0..3).map(|at| stores[at].member_add(addition(10 + at as u16, false)));
+    let mut refused: Vec<_> = join_all(adding).await;
+    refused.retain(|added| added.is_err());
+    assert_eq!(refused.len(), 2);
+    for added in refused {
+        assert_eq!(added.err(), Some(Error::Unhealthy));
+    }
+    stores[2].put(put("after", "all")).await?;
+    let listed = stores[2].member_list(true).await?.members;
+    assert_eq!(listed.len(), 5);
+    shut_down(&stores).await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_member_stays() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    for strict_reconfig_check in [true, false] {
+        let config = Config {
+            strict_reconfig_check,
+            ..Config::single("alone", dir.path().join(strict_reconfig_check.to_string()))
+        };
+        let stores = open(vec![config]).await?;
+        let removed = stores[0].member_remove(stores[0].member_id()).await;
+        assert_eq!(removed.err(), Some(Error::NotEnoughStartedMembers));
+        stores[0].put(put("still", "there")).await?;
+        shut_down(&stores).await;
+    }
+    Ok(())
+}
