@@ -1,6 +1,7 @@
 //! A member, as a proxy sees it: its address, how it stands, and connections to it.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use keelson_port::{Bell, Ends, Over};
@@ -52,6 +53,7 @@ pub(crate) struct Endpoint {
     pub(crate) link: Link,
     /// Somebody wonders whether it still answers.
     suspected: Notify,
+    reached: AtomicBool,
 }
 
 /// What is known of its past.
@@ -86,6 +88,7 @@ impl Endpoint {
             idle: Mutex::default(),
             link: Link::default(),
             suspected: Notify::new(),
+            reached: AtomicBool::new(false),
         }
     }
 
@@ -174,7 +177,19 @@ impl Endpoint {
     }
 
     pub(crate) async fn new_connection(&self, timeout: Duration) -> io::Result<Connection> {
-        Connection::open(&self.address, timeout).await
+        let connection = Connection::open(&self.address, timeout).await?;
+        self.note_reached();
+        Ok(connection)
+    }
+
+    /// It was connected to.
+    pub(crate) fn note_reached(&self) {
+        self.reached.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it ever was.
+    pub(crate) fn was_reached(&self) -> bool {
+        self.reached.load(Ordering::Relaxed)
     }
 
     /// Keeps a connection whose answer is complete.

@@ -13,12 +13,14 @@ use std::time::Duration;
 use keelson_port::ClientTls;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::address::Address;
 use crate::endpoint::{Endpoint, Standing};
 use crate::episode::Episode;
 use crate::leader::Leader;
+use crate::outage::Outage;
 
 /// Latencies that differ by less are the same.
 const NEAR: Duration = Duration::from_micros(500);
@@ -33,6 +35,7 @@ pub(crate) struct Endpoints {
     own: Vec<SocketAddr>,
     /// No member can be asked.
     away: Mutex<Episode>,
+    outage: Outage,
     /// A member has client URLs that lead nowhere.
     useless: Mutex<Episode>,
     /// For https URLs.
@@ -53,6 +56,7 @@ impl Endpoints {
             better: Notify::new(),
             own,
             away: Mutex::default(),
+            outage: Outage::default(),
             useless: Mutex::default(),
             tls,
         }
@@ -92,7 +96,24 @@ impl Endpoints {
         if matches!(standing, Standing::Well | Standing::Sick) {
             self.better.notify_waiters();
         }
+        self.note_outage();
         self.tell(endpoint);
+    }
+
+    /// No peer tells who the members are, and none is known.
+    pub(crate) fn none_found(&self) {
+        self.note_outage();
+        self.better.notify_waiters();
+    }
+
+    fn note_outage(&self) {
+        let reached = self.list().iter().any(|one| one.was_reached());
+        self.outage.note(self.any(), reached, Instant::now());
+    }
+
+    /// Whether a request that came at `since` would be held for a member in vain.
+    pub(crate) fn is_hopeless(&self, since: Instant, held_for: Duration) -> bool {
+        self.outage.is_hopeless(since, held_for)
     }
 
     /// Says what is new of a member, and whether any can be asked.
@@ -151,6 +172,7 @@ impl Endpoints {
                 self.stands(endpoint, Standing::Loop);
             }
         }
+        self.note_outage();
         self.better.notify_waiters();
         added
     }

@@ -39,6 +39,7 @@ mod members;
 mod metrics;
 mod mode;
 mod newest;
+mod outage;
 mod own;
 mod plain;
 mod probe;

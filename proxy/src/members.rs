@@ -57,6 +57,14 @@ pub(crate) struct Peers {
     strangers: Episode,
 }
 
+/// Why the members are not known; the last peer's error.
+enum Silence {
+    /// A peer has answered: the cluster is about to start.
+    Starting(io::Error),
+    /// No peer has.
+    Complete(io::Error),
+}
+
 /// An answer of a peer.
 struct Answer {
     cluster: Option<HeaderValue>,
@@ -91,8 +99,9 @@ impl Peers {
     }
 
     /// The client URLs of all members. When nobody can tell, nothing is forgotten.
-    async fn ask(&mut self, dial_timeout: Duration) -> io::Result<Vec<String>> {
+    async fn ask(&mut self, dial_timeout: Duration) -> Result<Vec<String>, Silence> {
         let mut last = io::Error::other("there are no peer URLs");
+        let mut starting = false;
         for url in self.order() {
             let asking = ask(&url, &self.tls, dial_timeout);
             let answered = time::timeout(ANSWER_TIMEOUT, asking).await;
@@ -103,6 +112,11 @@ impl Peers {
                     }
                     last = io::Error::other("it is of another cluster");
                 }
+                // It has started, and the members have not published theirs yet.
+                Ok(answer) if answer.client_urls.is_empty() => {
+                    starting = true;
+                    last = io::Error::other("it knows no client URL yet");
+                }
                 Ok(answer) => return Ok(self.learn(answer)),
                 Err(error) => {
                     debug!(peer = %url, %error, "a peer does not tell the members");
@@ -110,7 +124,10 @@ impl Peers {
                 }
             }
         }
-        Err(last)
+        Err(match starting {
+            true => Silence::Starting(last),
+            false => Silence::Complete(last),
+        })
     }
 
     fn order(&self) -> Vec<String> {
@@ -169,21 +186,16 @@ async fn ask(url: &str, tls: &ClientTls, dial_timeout: Duration) -> io::Result<A
         .iter()
         .filter_map(|one| one.client_urls.clone())
         .collect();
-    let answer = Answer {
+    Ok(Answer {
         cluster: headers.get(CLUSTER_ID).cloned(),
         peer_urls: peer_urls.into_iter().flatten().collect(),
         client_urls: client_urls.into_iter().flatten().collect(),
-    };
-    match answer.client_urls.is_empty() {
-        // It has started, and nobody has told it yet.
-        true => Err(io::Error::other("it knows no client URL yet")),
-        false => Ok(answer),
-    }
+    })
 }
 
 /// Keeps the endpoints up to date, and somebody looking after each.
-pub(crate) async fn keep(proxy: Arc<Proxy>, mut peers: Option<Peers>, ready: impl FnOnce()) {
-    let mut ready = Some(ready);
+pub(crate) async fn keep(proxy: Arc<Proxy>, mut peers: Option<Peers>) {
+    let mut found = false;
     let mut nurses = JoinSet::new();
     let mut silence = Episode::default();
     loop {
@@ -192,14 +204,18 @@ pub(crate) async fn keep(proxy: Arc<Proxy>, mut peers: Option<Peers>, ready: imp
             (None, MembersFrom::Clients(urls) | MembersFrom::Peers(urls)) => Ok(urls.clone()),
         };
         tell(&mut silence, &urls);
-        if let Ok(urls) = urls {
-            for endpoint in proxy.endpoints.update(&urls).await {
-                info!(endpoint = %endpoint.url, "a member's client URL");
-                nurses.spawn(probe::look_after(Arc::clone(&proxy), endpoint));
+        match urls {
+            Ok(urls) => {
+                for endpoint in proxy.endpoints.update(&urls).await {
+                    info!(endpoint = %endpoint.url, "a member's client URL");
+                    nurses.spawn(probe::look_after(Arc::clone(&proxy), endpoint));
+                }
+                if !std::mem::replace(&mut found, true) {
+                    announce(&urls);
+                }
             }
-            if let Some(ready) = ready.take() {
-                ready();
-            }
+            Err(Silence::Starting(_)) => {}
+            Err(Silence::Complete(_)) => proxy.endpoints.none_found(),
         }
         // Those of members that are gone.
         while nurses.try_join_next().is_some() {}
@@ -213,8 +229,23 @@ pub(crate) async fn keep(proxy: Arc<Proxy>, mut peers: Option<Peers>, ready: imp
     }
 }
 
+/// etcd 2's line, which scripts look for.
+fn announce(urls: &[String]) {
+    info!(
+        endpoints = ?urls,
+        plain = %format_args!("proxy: endpoints found [{}]", quoted(urls)),
+        "proxy: endpoints found"
+    );
+}
+
+/// As Go's `%q` has a list.
+fn quoted(urls: &[String]) -> String {
+    let quoted: Vec<_> = urls.iter().map(|url| format!("{url:?}")).collect();
+    quoted.join(" ")
+}
+
 /// Says when nobody tells who the members are, and when somebody does again.
-fn tell(silence: &mut Episode, urls: &io::Result<Vec<String>>) {
+fn tell(silence: &mut Episode, urls: &Result<Vec<String>, Silence>) {
     match urls {
         Ok(_) => {
             if let Some(lasted) = silence.is_over() {
@@ -222,7 +253,7 @@ fn tell(silence: &mut Episode, urls: &io::Result<Vec<String>>) {
                 info!(lasted_seconds, "a peer tells again who the members are");
             }
         }
-        Err(error) => {
+        Err(Silence::Starting(error) | Silence::Complete(error)) => {
             if let Some(lasted) = silence.goes_on() {
                 let text = "no peer tells who the members are; keeping what is known";
                 warn!(%error, lasted_seconds = lasted.as_secs(), "{text}");

@@ -61,8 +61,8 @@ pub enum ProxyError {
     Listener(#[from] io::Error),
 }
 
-/// Serves on `listeners` until `shutdown`. `ready` is called once members are known; requests are
-/// served, and held, before that.
+/// Serves on `listeners` until `shutdown`. `ready` is called when it begins, as etcd's proxy notifies
+/// systemd when it listens: whether members are known is another matter.
 pub async fn serve(
     config: ProxyConfig,
     listeners: Vec<impl Into<Listener>>,
@@ -100,7 +100,8 @@ async fn live(
         drain,
         ..Proxy::new(config, own?)
     });
-    let mut keeper = Box::pin(members::keep(Arc::clone(&proxy), peers, ready));
+    ready();
+    let mut keeper = Box::pin(members::keep(Arc::clone(&proxy), peers));
     let beating = Arc::clone(&proxy);
     let mut pulse = Box::pin(async move { beating.pulse.run().await });
     let mut serving = std::pin::pin!(keelson_port::serve(

@@ -20,19 +20,20 @@ pub(crate) struct Turns<'a> {
     proxy: &'a Proxy,
     /// The nearest member will do.
     nearest: bool,
-    until: Option<Instant>,
+    /// When a request came; `None` for a watch that goes on.
+    since: Option<Instant>,
     taken: u32,
     /// The member to try before all others.
     first: Option<Arc<Endpoint>>,
 }
 
 impl<'a> Turns<'a> {
-    /// Held no longer than the request timeout. What does not go to the nearest member goes to the leader.
+    /// Held no longer than the request timeout, and not at all while that is hopeless. What does not go to the nearest member goes to the leader.
     pub(crate) fn of_request(proxy: &'a Proxy, nearest: bool) -> Turns<'a> {
         Turns {
             proxy,
             nearest,
-            until: Some(Instant::now() + proxy.config.request_timeout),
+            since: Some(Instant::now()),
             taken: 0,
             first: None,
         }
@@ -43,7 +44,7 @@ impl<'a> Turns<'a> {
         Turns {
             proxy,
             nearest: true,
-            until: None,
+            since: None,
             taken: 0,
             first: None,
         }
@@ -89,7 +90,7 @@ impl<'a> Turns<'a> {
                 self.taken += 1;
                 return Some(endpoint);
             }
-            if self.is_over() {
+            if self.is_over() || self.is_hopeless() {
                 return None;
             }
             self.proxy.endpoints.improved(LOOK).await;
@@ -97,7 +98,16 @@ impl<'a> Turns<'a> {
     }
 
     fn is_over(&self) -> bool {
-        self.until.is_some_and(|until| until <= Instant::now())
+        let held_for = self.proxy.config.request_timeout;
+        self.since.is_some_and(|since| held_for <= since.elapsed())
+    }
+
+    /// As etcd's proxy with zero endpoints: 503 at once, where no member may come back in time.
+    fn is_hopeless(&self) -> bool {
+        let held_for = self.proxy.config.request_timeout;
+        let endpoints = &self.proxy.endpoints;
+        self.since
+            .is_some_and(|since| endpoints.is_hopeless(since, held_for))
     }
 
     /// The member did not take the request, or left it unanswered.

@@ -98,6 +98,7 @@ impl Link {
             return Ok(session);
         }
         let socket = socket(&endpoint.address, timeout).await?;
+        endpoint.note_reached();
         let session = Arc::new(session(&endpoint.address));
         let member = Member {
             session: Arc::clone(&session),

@@ -259,14 +259,17 @@ async fn a_call_that_its_client_gives_up_is_given_up() {
 async fn while_all_are_away_calls_are_held() {
     let one = Callee::start(Fate::Reply("done")).await;
     let (proxy, mut caller) = run(&[&one]).await;
+    assert_eq!(caller.call(PUT, "x").await.body, "done");
     let address = one.kill().await;
+    let held = tokio::spawn(async move { (caller.call(PUT, "x").await.body, caller) });
+    time::sleep(Duration::from_millis(300)).await;
+    let one = Callee::start_at(address, Fate::Reply("back")).await;
+    let (body, mut caller) = held.await.unwrap();
+    assert_eq!(body, "back");
+    one.kill().await;
     let heard = caller.call(PUT, "x").await;
     assert_eq!(heard.status, "14");
     assert_eq!(heard.message, "there is no connection available");
-    let held = tokio::spawn(async move { caller.call(PUT, "x").await.body });
-    time::sleep(Duration::from_millis(300)).await;
-    let _one = Callee::start_at(address, Fate::Reply("back")).await;
-    assert_eq!(held.await.unwrap(), "back");
     proxy.stop().await;
 }
 

@@ -6,7 +6,7 @@ use keelson_proxy::{MembersFrom, ProxyConfig};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::{Fake, Running, answer, config, get};
+use crate::support::{Fake, Running, answer, config, get, put};
 
 fn from_peers(urls: &[String]) -> ProxyConfig {
     let mut config = config(&[]);
@@ -49,17 +49,59 @@ async fn a_failed_refresh_forgets_nothing() {
 }
 
 #[tokio::test]
-async fn requests_before_the_members_are_known_are_held() {
+async fn requests_before_the_members_have_published_are_held() {
+    let peer = Fake::start(|_| answer("200 OK", "x")).await;
+    // It has started, and the cluster has no leader yet.
+    peer.advertise(vec![]);
+    let mut config = from_peers(&[peer.url()]);
+    config.request_timeout = Duration::from_secs(60);
+    let proxy = Running::start(config).await;
+    peer.was_asked_for_members(1).await;
+    let asking = tokio::spawn(get(proxy.address, "/v2/keys/a"));
+    peer.was_asked_for_members(3).await;
+    assert!(!asking.is_finished());
+    peer.advertise(vec![peer.url()]);
+    assert_eq!(asking.await.unwrap().body, "x");
+    proxy.stop().await;
+}
+
+/// etcd's proxy does the same, and systemd's `READY=1` does not wait for a member either.
+#[tokio::test]
+async fn a_proxy_alone_is_ready_and_answers_503_at_once() {
     let parked = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = parked.local_addr().unwrap();
     drop(parked);
-    let mut proxy = Running::start(from_peers(&[format!("http://{address}")])).await;
-    let asking = tokio::spawn(get(proxy.address, "/v2/keys/a"));
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    proxy.ready.try_recv().unwrap_err();
-    let _member = Fake::start_at(address, |_| answer("200 OK", "x")).await;
-    assert_eq!(asking.await.unwrap().body, "x");
+    let mut config = from_peers(&[format!("http://{address}")]);
+    // Held requests would not end within this test.
+    config.request_timeout = Duration::from_secs(3600);
+    let mut proxy = Running::start(config).await;
     (&mut proxy.ready).await.unwrap();
+    for path in ["/v2/keys/a", "/health", "/version", "/v2/keys/a?wait=true"] {
+        let answer = get(proxy.address, path).await;
+        assert_eq!(answer.status, 503, "{path}");
+        let words = "{\"message\":\"proxy: zero endpoints currently available\"}";
+        assert_eq!(answer.body, words, "{path}");
+    }
+    assert_eq!(
+        put(proxy.address, "/v2/keys/a", "value=1").await.status,
+        503
+    );
+    // A member that comes is found.
+    let _member = Fake::start_at(address, |_| answer("200 OK", "x")).await;
+    let proxy = proxy.knows(1).await;
+    assert_eq!(get(proxy.address, "/v2/keys/a").await.body, "x");
+    proxy.stop().await;
+}
+
+/// The same where the members' client URLs are given, as `grpc-proxy start` has them.
+#[tokio::test]
+async fn a_proxy_of_members_that_were_never_reached_answers_503_at_once() {
+    let member = Fake::start(|_| answer("200 OK", "x")).await;
+    let mut config = config(&[&member]);
+    config.request_timeout = Duration::from_secs(3600);
+    member.kill().await;
+    let proxy = Running::start(config).await;
+    assert_eq!(get(proxy.address, "/v2/keys/a").await.status, 503);
     proxy.stop().await;
 }
 

@@ -61,6 +61,7 @@ struct State {
     leads: Arc<Mutex<Option<bool>>>,
     looked: Arc<AtomicBool>,
     client_urls: Arc<Mutex<Vec<String>>>,
+    asked: Arc<AtomicUsize>,
     address: SocketAddr,
 }
 
@@ -93,6 +94,7 @@ impl Fake {
             leads: Arc::default(),
             looked: Arc::default(),
             client_urls: Arc::new(Mutex::new(vec![format!("http://{address}")])),
+            asked: Arc::default(),
             address,
         };
         let task = tokio::spawn(accept(listener, state.clone()));
@@ -106,6 +108,17 @@ impl Fake {
     /// What `/members` tells.
     pub(crate) fn advertise(&self, urls: Vec<String>) {
         *self.state.client_urls.lock().unwrap() = urls;
+    }
+
+    /// Returns once it was asked for the members so many times.
+    pub(crate) async fn was_asked_for_members(&self, times: usize) {
+        for _ in 0..600 {
+            if times <= self.state.asked.load(Ordering::SeqCst) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("it was not asked for the members");
     }
 
     pub(crate) fn set_healthy(&self, healthy: bool) {
@@ -215,6 +228,7 @@ fn own(seen: &Seen, state: &State) -> Option<Vec<Step>> {
     let healthy = state.healthy.load(Ordering::SeqCst);
     match seen.line.split(' ').nth(1)? {
         "/members" => {
+            state.asked.fetch_add(1, Ordering::SeqCst);
             let urls = state.client_urls.lock().unwrap().clone();
             let members = serde_json::json!([{
                 "id": u64::MAX, "name": "fake",
