@@ -106,6 +106,11 @@ pub(crate) fn empty(status: StatusCode) -> Response<AnswerBody> {
     response
 }
 
+/// 431: members would say it, and end a connection.
+pub(crate) fn too_large() -> Response<AnswerBody> {
+    empty(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
+}
+
 /// 503, to a request whose body cannot be held until it is whole.
 pub(crate) fn crowded() -> Response<AnswerBody> {
     message(

@@ -8,8 +8,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
-use keelson_port::{Drain, Listener, Multiplexed, Parking, Plain, PlainAnswer, Serve, Serving};
+use keelson_port::{
+    Drain, Incoming, Listener, Multiplexed, Parking, Plain, PlainAnswer, Serve, Serving,
+};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -27,7 +28,7 @@ use crate::newest::Newest;
 use crate::own;
 use crate::plain;
 use crate::pulse::Pulse;
-use crate::request::{Draft, Origin, Subject};
+use crate::request::{self, Draft, Origin, Subject};
 use crate::role::{ClusterFile, RoleError};
 use crate::wait::{self, Wait};
 
@@ -179,6 +180,9 @@ fn forward(proxy: Arc<Proxy>, request: Request<Incoming>, client: SocketAddr) ->
         return Box::pin(ready(Ok(asked.answered(&proxy, Err(Refusal::Loop)))));
     }
     let (mut parts, body) = request.into_parts();
+    if request::is_too_large(&parts) {
+        return Box::pin(ready(Ok(answers::too_large())));
+    }
     let parking = parts.extensions.remove::<Parking>();
     let id = &proxy.id;
     let origin = Origin { client, id };

@@ -7,7 +7,8 @@ use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method};
 use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
+use keelson_port::{Incoming, Limits};
 
 use crate::headers::{self, PROXIED_BY, X_FORWARDED_FOR};
 
@@ -61,6 +62,12 @@ pub(crate) enum Subject {
     /// Anything else.
     Other,
 }
+
+/// Headers that a proxy adds to a request, at most.
+const ADDED_HEADERS: usize = 8;
+
+/// What those take, and the request line beside its path, in bytes, at most.
+const ADDED_BYTES: usize = 512;
 
 /// A large body.
 pub(crate) struct Rest {
@@ -194,6 +201,16 @@ pub(crate) fn fields(parts: &Parts, origin: Origin<'_>) -> Box<[u8]> {
     let mut bytes = BytesMut::with_capacity(512);
     add_fields(&mut bytes, parts, origin);
     Box::from(&bytes[..])
+}
+
+/// Whether members would refuse a request for the size of its head: they take [`Limits`]' defaults, and
+/// get a few headers more than the client has sent.
+pub(crate) fn is_too_large(parts: &Parts) -> bool {
+    let limits = Limits::default();
+    let field = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 4;
+    let fields: usize = parts.headers.iter().map(field).sum();
+    let bytes = fields + path_of(parts).len() + ADDED_BYTES;
+    limits.headers_max < parts.headers.len() + ADDED_HEADERS || limits.head_bytes_max < bytes
 }
 
 /// Whether a path is of the v2 keys.

@@ -19,8 +19,9 @@ const NOSNIFF: (HeaderName, HeaderValue) = (
 /// Where discovery.etcd.io sends browsers.
 const HOME: &str = "https://coreos.com/docs/cluster-management/setup/cluster-discovery/";
 
-fn body(text: String) -> Body {
-    let full = Full::new(Bytes::from(text));
+/// All of it at once.
+pub(super) fn body(text: impl Into<Bytes>) -> Body {
+    let full = Full::new(text.into());
     full.map_err(|never| match never {}).boxed_unsync()
 }
 

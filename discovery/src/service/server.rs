@@ -19,11 +19,11 @@ use tokio::task::JoinSet;
 use tokio::time;
 use tracing::{debug, warn};
 
-use super::ServiceOptions;
 use super::handler::Handler;
 use super::limits::{Connections, Place};
 use super::metrics::{Limit, Metrics};
 use super::registry::{Body, Registry};
+use super::{ServiceOptions, answers};
 
 /// After a failed accept: out of file descriptors, mostly, and nothing but time helps.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -148,5 +148,10 @@ async fn answer<R: Registry>(
     from: IpAddr,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
+    let (parts, body) = request.into_parts();
+    if let Some(refused) = keelson_port::refusal(&parts) {
+        return Ok(refused.map(answers::body));
+    }
+    let request = Request::from_parts(parts, body);
     Ok(port.handler.handle(from, request).await)
 }

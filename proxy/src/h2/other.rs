@@ -24,7 +24,7 @@ use crate::body::AnswerBody;
 use crate::headers;
 use crate::http1;
 use crate::proxy::{Asked, Proxy};
-use crate::request::{Origin, Outgoing, Subject};
+use crate::request::{self, Origin, Outgoing, Subject};
 use crate::turns::Turns;
 use crate::wait::{self, Wait};
 
@@ -185,6 +185,9 @@ impl Other {
         let proxy = &self.proxy;
         if let Some(answer) = proxy.own_answer(&parts.method, parts.uri.path()) {
             return answer;
+        }
+        if request::is_too_large(parts) {
+            return answers::too_large();
         }
         let subject = Subject::of(parts.uri.path());
         let asked = Asked::new(proxy, &parts.method, subject);

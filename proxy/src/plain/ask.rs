@@ -228,10 +228,13 @@ impl Noted {
     fn concerns_proxy(&mut self, field: &Header<'_>, id: &HeaderValue) -> Result<bool, Special> {
         let is = |name: &str| field.name.eq_ignore_ascii_case(name);
         match field.name.len() {
-            4 if is("host") => match std::mem::replace(&mut self.host, true) {
-                true => Err(Special),
-                false => Ok(false),
-            },
+            4 if is("host") => {
+                let again = std::mem::replace(&mut self.host, true);
+                match again || !keelson_port::is_host(field.value) {
+                    true => Err(Special),
+                    false => Ok(false),
+                }
+            }
             6 if is("expect") => Err(Special),
             7 if is("upgrade") => Err(Special),
             10 if is("connection") => self.connection(field.value).map(|()| true),

@@ -137,7 +137,7 @@ async fn complete(
         Seen::Plain(ask) => ask,
         Seen::Special => return Ok(Begun::Partly(received)),
     };
-    if !body_is_here(socket, &mut received, &ask).await? {
+    if !body_is_here(proxy, socket, &mut received, &ask).await? {
         return Ok(Begun::Partly(received));
     }
     let (whole, ahead) = received.split_at(ask.length());
@@ -174,6 +174,7 @@ fn read_now(socket: &mut TcpStream, received: &mut BytesMut) -> io::Result<Optio
 
 /// Reads the rest of the body. Returns whether all of it has come.
 async fn body_is_here(
+    proxy: &Proxy,
     socket: &mut TcpStream,
     received: &mut BytesMut,
     ask: &Ask,
@@ -190,9 +191,15 @@ async fn body_is_here(
         }
         Ok(true)
     };
-    Box::pin(time::timeout(BODY_TIMEOUT, rest))
-        .await
-        .unwrap_or(Ok(false))
+    // At the end of the proxy hyper's way decides how long to wait.
+    let mut ending = proxy.drain.clone().begun();
+    let waiting = async {
+        tokio::select! {
+            whole = time::timeout(BODY_TIMEOUT, rest) => whole.unwrap_or(Ok(false)),
+            () = &mut ending => Ok(false),
+        }
+    };
+    Box::pin(waiting).await
 }
 
 /// A request that can be sent.

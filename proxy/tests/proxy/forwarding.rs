@@ -273,3 +273,70 @@ async fn quotes_in_a_target_are_forwarded_as_they_ought_to_be() {
     assert_eq!(member.seen()[0].line, line);
     proxy.stop().await;
 }
+
+/// Both ways: what is plain, and what goes through hyper.
+#[tokio::test]
+async fn requests_without_a_sound_host_are_refused_as_by_members() {
+    let member = Fake::start(|_| answer("200 OK", "x")).await;
+    let proxy = Running::before(&[&member]).await;
+    for (fields, status) in [
+        ("", 400),
+        ("Host: a\r\nHost: a\r\n", 400),
+        ("Host: a/b c\r\n", 400),
+        ("Host: a\r\nExpect: junk\r\n", 417),
+        ("Host: a\r\n", 200),
+    ] {
+        let mut client = Client::connect(proxy.address).await;
+        let request = format!("GET /v2/keys/a HTTP/1.1\r\n{fields}\r\n");
+        client.send_bytes(request.as_bytes()).await;
+        assert_eq!(client.head().await.status, status, "{fields:?}");
+    }
+    assert_eq!(member.seen().len(), 1);
+    proxy.stop().await;
+}
+
+/// 98 headers passed a proxy and were too many for its member.
+#[tokio::test]
+async fn a_head_that_passes_is_one_that_members_take() {
+    let limits = keelson_port::Limits::default();
+    let member = Fake::start(|_| answer("200 OK", "x")).await;
+    let proxy = Running::before(&[&member]).await;
+    for (headers, bytes, status) in [
+        (120, 1, 200),
+        (limits.headers_max - 20, 1, 200),
+        (limits.headers_max - 2, 1, 431),
+        (limits.headers_max + 50, 1, 431),
+        (10, limits.head_bytes_max / 10 - 400, 200),
+        (10, limits.head_bytes_max / 10 - 20, 431),
+    ] {
+        let mut client = Client::connect(proxy.address).await;
+        let fields: String = (0..headers)
+            .map(|i| format!("X-{i}: {}\r\n", "y".repeat(bytes)))
+            .collect();
+        let request = format!("GET /v2/keys/a HTTP/1.1\r\nHost: x\r\n{fields}\r\n");
+        client.send_bytes(request.as_bytes()).await;
+        assert_eq!(client.head().await.status, status, "{headers} of {bytes}");
+    }
+    for seen in member.seen() {
+        assert!(seen.head.lines().count() <= limits.headers_max);
+        assert!(seen.head.len() <= limits.head_bytes_max);
+    }
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn a_folded_header_passes_joined() {
+    let member = Fake::start(|_| answer("200 OK", "x")).await;
+    let proxy = Running::before(&[&member]).await;
+    let mut client = Client::connect(proxy.address).await;
+    let request = "GET /v2/keys/a HTTP/1.1\r\nHost: x\r\nX-A: 1\r\n 2\r\n\r\n";
+    client.send_bytes(request.as_bytes()).await;
+    assert_eq!(client.head().await.status, 200);
+    assert!(
+        member.seen()[0]
+            .head
+            .to_lowercase()
+            .contains("x-a: 1 2\r\n")
+    );
+    proxy.stop().await;
+}

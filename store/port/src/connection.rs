@@ -1,5 +1,6 @@
 //! One connection: find out what it speaks, serve it, end it gracefully.
 
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -9,7 +10,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::body::Incoming;
+use http::Response;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -21,12 +22,14 @@ use tracing::{debug, info};
 use crate::authority::AuthorityMender;
 use crate::drain::Drain;
 use crate::filtered::Filtered;
-use crate::head_clock::HeadClock;
+use crate::head_clock::{BusyBody, HeadClock, Heads};
+use crate::head_mender::HeadMender;
+use crate::incoming::Incoming;
 use crate::limits::Limits;
 use crate::multiplexed::Multiplexed;
 use crate::parking::{self, Parked, Parking};
 use crate::plain::{Plain, Plainly};
-use crate::request_line::LineMender;
+use crate::refusal::{self, Answer};
 use crate::rest::Rest;
 use crate::secure;
 use crate::serve::Serve;
@@ -72,6 +75,7 @@ fn h1_builder(limits: &Limits) -> http1::Builder {
         // Covers the wait between requests; the head itself is under `HeadClock`.
         .header_read_timeout(limits.idle_timeout)
         .max_buf_size(limits.head_bytes_max)
+        .max_headers(limits.headers_max)
         // Scripts grep for `X-Etcd-Index`, as Go writes it.
         .title_case_headers(true);
     h1
@@ -100,7 +104,7 @@ pub(crate) async fn serve<S: Serve>(
     _slot: impl Send,
 ) {
     let (port, tls) = (&*port, tls.as_ref());
-    let mut begun = pin!(drain.begun());
+    let mut begun = pin!(drain.clone().begun());
     let spoken = tokio::select! {
         // In boxes, here and below, whatever only few connections need, or not for long.
         spoken = Box::pin(spoken(&socket, port.limits.first_bytes_timeout)) => spoken,
@@ -113,7 +117,9 @@ pub(crate) async fn serve<S: Serve>(
             debug!(%error, "no first bytes");
             return;
         }
-        (Ok(Spoken::Tls), Some(tls)) => Box::pin(secure::serve(socket, port, tls, begun)).await,
+        (Ok(Spoken::Tls), Some(tls)) => {
+            Box::pin(secure::serve(socket, port, tls, &drain, begun)).await
+        }
         (Ok(Spoken::Tls), None) => {
             info!("closed a connection that speaks TLS: this port does not");
             return;
@@ -126,7 +132,7 @@ pub(crate) async fn serve<S: Serve>(
             let client = client_of(&socket);
             Box::pin(serve_h2(socket, client, port, begun)).await
         }
-        (Ok(Spoken::Http1), None) => serve_h1(socket, port, begun).await,
+        (Ok(Spoken::Http1), None) => serve_h1(socket, port, &drain, begun).await,
     };
     if let Err(error) = ended {
         // Clients hang up in many ways; none of them is worth a line by default.
@@ -163,7 +169,10 @@ async fn calls<S: Serve>(connection: Multiplexed<'_>, port: &Port<S>) -> hyper::
         mut begun,
         ..
     } = connection;
-    let service = service_fn(|request| port.service.call_from(request, client));
+    let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
+        let request = request.map(|body| Incoming::new(body, None));
+        port.service.call_from(request, client)
+    });
     let socket = TokioIo::new(Filtered::new(socket, AuthorityMender::new()));
     let mut connection = pin!(port.h2.serve_connection(socket, service));
     tokio::select! {
@@ -179,6 +188,7 @@ async fn calls<S: Serve>(connection: Multiplexed<'_>, port: &Port<S>) -> hyper::
 async fn serve_h1<S: Serve>(
     socket: TcpStream,
     port: &Port<S>,
+    drain: &Drain,
     mut begun: Pin<&mut (impl Future<Output = ()> + Send)>,
 ) -> hyper::Result<()> {
     let client = client_of(&socket);
@@ -197,7 +207,7 @@ async fn serve_h1<S: Serve>(
             return Ok(());
         };
         if declined {
-            let requests = requests(waiting, client, port, begun.as_mut());
+            let requests = requests(waiting, client, port, drain, begun.as_mut());
             waiting = match Box::pin(requests).await? {
                 Some(waiting) => waiting,
                 None => return Ok(()),
@@ -291,6 +301,7 @@ async fn requests<S: Serve>(
     waiting: Waiting,
     client: SocketAddr,
     port: &Port<S>,
+    drain: &Drain,
     mut begun: Pin<&mut (impl Future<Output = ()> + Send)>,
 ) -> hyper::Result<Option<Waiting>> {
     let Waiting { socket, ahead, .. } = waiting;
@@ -298,20 +309,12 @@ async fn requests<S: Serve>(
     let (socket, unsent) = Filtered::new(socket, clock).after(ahead);
     let parking = Parking::default();
     let mut rest = Rest::new(heads.clone());
-    let service = service_fn(|request: http::Request<Incoming>| {
-        let busy = heads.busy();
-        let answer = port
-            .service
-            .call_from(with_parking(request, &parking), client);
-        async move {
-            answer
-                .await
-                .map(|response| response.map(|body| busy.over(body)))
-        }
+    let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
+        let request = request.map(|body| Incoming::new(body, Some(drain)));
+        answer(port, &heads, with_parking(request, &parking), client)
     });
-    let mut connection = port
-        .h1
-        .serve_connection(TokioIo::new(LineMender::new(socket)), service);
+    let socket = HeadMender::new(socket, port.limits.head_bytes_max);
+    let mut connection = port.h1.serve_connection(TokioIo::new(socket), service);
     let mut ending = false;
     let ended = poll_fn(|cx| {
         if !ending && begun.as_mut().poll(cx).is_ready() {
@@ -323,6 +326,8 @@ async fn requests<S: Serve>(
             // Answers to earlier requests go first.
             Poll::Pending if unsent.get() => Poll::Pending,
             Poll::Pending if parking.is_taken() => Poll::Ready(None),
+            // Half a head at most: nothing is being answered, and nothing will be.
+            Poll::Pending if ending && !heads.is_busy() => Poll::Ready(Some(Ok(()))),
             Poll::Pending if ending => Poll::Pending,
             Poll::Pending => rest.poll(cx).map(|()| None),
         }
@@ -337,6 +342,29 @@ async fn requests<S: Serve>(
     let ahead = [&parts.read_buf[..], &pending].concat().into();
     let answer = parking.take();
     Ok(Some(Waiting::new(socket.into_socket(), ahead, answer)))
+}
+
+/// Has a request of HTTP/1.1 answered, or refuses it.
+pub(crate) fn answer<S: Serve>(
+    port: &Port<S>,
+    heads: &Heads,
+    request: http::Request<Incoming>,
+    client: SocketAddr,
+) -> impl Future<Output = Result<Response<BusyBody<Answer<S::Body>>>, Infallible>> + use<S> {
+    let busy = heads.busy();
+    let refused = refusal::refusal_of(request.method(), request.version(), request.headers());
+    // In a box: most are not refused.
+    let answer = match refused {
+        Some(refused) => Err(Box::new(refused)),
+        None => Ok(port.service.call_from(request, client)),
+    };
+    async move {
+        let response = match answer {
+            Ok(answer) => answer.await?.map(Answer::Served),
+            Err(refused) => refused.map(Answer::Refused),
+        };
+        Ok(response.map(|body| busy.over(body)))
+    }
 }
 
 /// Who is at the other end; of a client that has left already, nobody knows.

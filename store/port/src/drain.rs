@@ -3,8 +3,10 @@
 //! A graceful shutdown waits for requests in flight; a watch would hold it up until the bound.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 
 use crate::bell::{Bell, Ends, Over};
 
@@ -40,8 +42,20 @@ impl Drain {
     }
 
     /// Returns once the server has begun to go down.
-    pub fn begun(self) -> impl Future<Output = ()> + Send + Unpin {
-        Over::of(self.0)
+    pub fn begun(self) -> Begun {
+        Begun(Over::of(self.0))
+    }
+}
+
+/// Ready once the server has begun to go down.
+#[derive(Debug)]
+pub struct Begun(Over<Arc<Shared>>);
+
+impl Future for Begun {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut self.0).poll(cx)
     }
 }
 

@@ -35,16 +35,23 @@ pub(crate) struct Filtered<F, I = TcpStream> {
 
 /// Whether something waits to be sent that the socket did not take.
 #[derive(Clone, Default)]
-pub(crate) struct Unsent(Arc<AtomicBool>);
+pub(crate) struct Unsent(Arc<Waits>);
+
+#[derive(Default)]
+struct Waits {
+    write: AtomicBool,
+    /// TLS takes more than it sends.
+    flush: AtomicBool,
+}
 
 impl Unsent {
     pub(crate) fn get(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.write.load(Ordering::Relaxed) || self.0.flush.load(Ordering::Relaxed)
     }
 
     fn note(&self, asked: usize, written: &Poll<io::Result<usize>>) {
         let all = matches!(written, Poll::Ready(Ok(taken)) if *taken == asked);
-        self.0.store(!all, Ordering::Relaxed);
+        self.0.write.store(!all, Ordering::Relaxed);
     }
 }
 
@@ -111,7 +118,11 @@ impl<F: ReadFilter, I: AsyncWrite + Unpin> AsyncWrite for Filtered<F, I> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.socket().poll_flush(cx)
+        let filtered = self.get_mut();
+        let flushed = Pin::new(&mut filtered.socket).poll_flush(cx);
+        let pending = flushed.is_pending();
+        filtered.unsent.0.flush.store(pending, Ordering::Relaxed);
+        flushed
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -97,6 +97,11 @@ impl Heads {
         (count.is_multiple_of(2) && !begun).then_some(count)
     }
 
+    /// Whether a request is being answered.
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.count().is_multiple_of(2)
+    }
+
     /// A head is complete.
     pub(crate) fn busy(&self) -> Busy {
         self.0.count.fetch_add(1, Ordering::Relaxed);

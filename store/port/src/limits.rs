@@ -18,6 +18,8 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// The head of a request, in bytes; tokens are in it.
     pub head_bytes_max: usize,
+    /// Headers of a request. A proxy adds some, so it takes less of both than members do.
+    pub headers_max: usize,
     /// How often an idle HTTP/2 connection is pinged; `--grpc-keepalive-interval`, two hours.
     pub keepalive_interval: Option<Duration>,
     /// How long the answer to that ping may take; `--grpc-keepalive-timeout`.
@@ -35,6 +37,7 @@ impl Default for Limits {
             head_timeout: Duration::from_secs(15),
             idle_timeout: Duration::from_secs(600),
             head_bytes_max: 64 * 1024,
+            headers_max: 256,
             keepalive_interval: Some(Duration::from_secs(2 * 60 * 60)),
             keepalive_timeout: Duration::from_secs(20),
             drain_timeout: Duration::from_secs(5),

@@ -3,11 +3,13 @@
 //! Answers that wait and connections that rest keep HTTP's machinery here: what is on the bare socket
 //! is ciphertext, and the state of TLS would have to be kept anyway.
 
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
+use std::task::Poll;
 
-use hyper::body::Incoming;
+use bytes::Bytes;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -17,8 +19,11 @@ use tokio_rustls::server::TlsStream;
 use tracing::{debug, info};
 
 use crate::connection::{self, Port};
+use crate::drain::Drain;
 use crate::filtered::Filtered;
 use crate::head_clock::HeadClock;
+use crate::head_mender::HeadMender;
+use crate::incoming::Incoming;
 use crate::serve::Serve;
 use crate::tls::{H2, ServerTls};
 
@@ -27,6 +32,7 @@ pub(crate) async fn serve<S: Serve>(
     socket: TcpStream,
     port: &Port<S>,
     tls: &ServerTls,
+    drain: &Drain,
     mut begun: Pin<&mut (impl Future<Output = ()> + Send)>,
 ) -> hyper::Result<()> {
     let client = connection::client_of(&socket);
@@ -40,7 +46,7 @@ pub(crate) async fn serve<S: Serve>(
         Ok(stream) if stream.get_ref().1.alpn_protocol() == Some(H2) => {
             connection::serve_h2(stream, client, port, begun).await
         }
-        Ok(stream) => serve_h1(stream, client, port, begun).await,
+        Ok(stream) => serve_h1(stream, client, port, drain, begun).await,
         Err(error) => {
             rejected(client, &error);
             Ok(())
@@ -66,22 +72,25 @@ async fn serve_h1<S: Serve>(
     stream: TlsStream<TcpStream>,
     client: SocketAddr,
     port: &Port<S>,
+    drain: &Drain,
     mut begun: Pin<&mut (impl Future<Output = ()> + Send)>,
 ) -> hyper::Result<()> {
     let (clock, heads) = HeadClock::new(port.limits.head_timeout);
-    let service = service_fn(|request: http::Request<Incoming>| {
-        let busy = heads.busy();
-        let answer = port.service.call_from(request, client);
-        async move {
-            let answer = answer.await;
-            answer.map(|response| response.map(|body| busy.over(body)))
-        }
+    let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
+        let request = request.map(|body| Incoming::new(body, Some(drain)));
+        connection::answer(port, &heads, request, client)
     });
-    let stream = TokioIo::new(Filtered::new(stream, clock));
-    let mut connection = pin!(port.h1.serve_connection(stream, service));
+    let (stream, unsent) = Filtered::new(stream, clock).after(Bytes::new());
+    let stream = HeadMender::new(stream, port.limits.head_bytes_max);
+    let mut connection = pin!(port.h1.serve_connection(TokioIo::new(stream), service));
     tokio::select! {
         ended = &mut connection => return ended,
         () = &mut begun => connection.as_mut().graceful_shutdown(),
     }
-    connection.await
+    poll_fn(|cx| match connection.as_mut().poll(cx) {
+        // Half a head at most: nothing is being answered, and nothing will be.
+        Poll::Pending if !unsent.get() && !heads.is_busy() => Poll::Ready(Ok(())),
+        ended => ended,
+    })
+    .await
 }

@@ -7,8 +7,9 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 
+use crate::incoming::Incoming;
 use crate::multiplexed::{Multiplexed, Serving};
 use crate::plain::{Plain, PlainAnswer};
 

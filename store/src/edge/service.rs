@@ -10,8 +10,7 @@ use axum::routing::future::RouteFuture;
 use http::header::CONTENT_TYPE;
 use http::{Request, Response, Version};
 use http_body_util::Either;
-use hyper::body::Incoming;
-use keelson_port::Serve;
+use keelson_port::{Incoming, Serve};
 use tonic::service::Routes;
 use tower::Service;
 

@@ -55,6 +55,8 @@ fn what_is_ambiguous_or_asks_for_more_is_declined() {
         ("GET /a HTTP/1.0", "Host: x\r\n"),
         ("GET /a HTTP/1.1", ""),
         ("GET /a HTTP/1.1", "Host: x\r\nHost: y\r\n"),
+        ("GET /a HTTP/1.1", "Host: a/b c\r\n"),
+        ("GET /a HTTP/1.1", "Host: x\r\nExpect: junk\r\n"),
         ("GET http://x/a HTTP/1.1", "Host: x\r\n"),
         ("GET * HTTP/1.1", "Host: x\r\n"),
         ("HEAD /a HTTP/1.1", "Host: x\r\n"),

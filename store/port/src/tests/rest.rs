@@ -1,19 +1,19 @@
 //! Connections that rest, over real sockets.
 
 use std::convert::Infallible;
-use std::future::{Ready, ready};
+use std::future::{Future, Ready, ready};
+use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Full};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
-use crate::{Limits, Serve};
+use crate::{Incoming, Limits, Serve};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -131,5 +131,115 @@ async fn a_target_with_quotes_is_taken() {
             .unwrap();
         done(&mut client).await;
         sleep(UNTIL_REST).await;
+    }
+}
+
+/// Reads all of a request before it answers.
+struct Reads;
+
+impl Serve for Reads {
+    type Body = Full<Bytes>;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        Box::pin(async {
+            let read = request.into_body().collect().await;
+            let text = if read.is_ok() { "done" } else { "half" };
+            Ok(Response::new(Full::new(Bytes::from_static(
+                text.as_bytes(),
+            ))))
+        })
+    }
+}
+
+/// `kill` took 5 s while some client had sent half a request.
+#[tokio::test]
+async fn half_a_request_does_not_delay_the_end() {
+    let head = "PUT /a HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n";
+    for half in [
+        "PUT /a HT".to_owned(),
+        head.to_owned(),
+        format!("{head}\r\nvalue="),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let limits = Limits {
+            drain_timeout: 3 * PATIENCE,
+            ..Limits::default()
+        };
+        let stopped = async { drop(stopped.await) };
+        let server = tokio::spawn(crate::serve(vec![listener], Reads, limits, stopped));
+        let mut client = TcpStream::connect(address).await.unwrap();
+        // The port has it, all but certainly: an earlier request on the connection was answered.
+        let first = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+        client
+            .write_all(&[first, half.as_bytes()].concat())
+            .await
+            .unwrap();
+        done(&mut client).await;
+        drop(stop);
+        let ended = timeout(PATIENCE, server).await;
+        ended.expect("not held up").unwrap().unwrap();
+    }
+}
+
+/// A whole request is answered in the drain, however slowly the rest of it comes.
+#[tokio::test]
+async fn a_request_that_goes_on_is_answered_while_the_server_goes_down() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let stopped = async { drop(stopped.await) };
+    let serving = crate::serve(vec![listener], Reads, Limits::default(), stopped);
+    let server = tokio::spawn(serving);
+    let mut client = TcpStream::connect(address).await.unwrap();
+    let requests = "GET / HTTP/1.1\r\nhost: x\r\n\r\n\
+                    PUT /a HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\na";
+    client.write_all(requests.as_bytes()).await.unwrap();
+    done(&mut client).await;
+    drop(stop);
+    client.write_all(b"bc").await.unwrap();
+    done(&mut client).await;
+    timeout(PATIENCE, server).await.unwrap().unwrap().unwrap();
+}
+
+async fn refused(request: &str, status: &str) {
+    let (mut client, _stop, _) = start().await;
+    client.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    timeout(PATIENCE, client.read_to_string(&mut answer))
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(
+        answer.starts_with(&format!("HTTP/1.1 {status}\r\n")),
+        "{request}: {answer}"
+    );
+}
+
+#[tokio::test]
+async fn a_request_without_a_sound_host_is_refused() {
+    for fields in ["", "host: a\r\nhost: a\r\n", "host: a/b c\r\n"] {
+        refused(
+            &format!("GET / HTTP/1.1\r\n{fields}\r\n"),
+            "400 Bad Request",
+        )
+        .await;
+    }
+    let junk = "GET / HTTP/1.1\r\nhost: a\r\nexpect: junk\r\n\r\n";
+    refused(junk, "417 Expectation Failed").await;
+}
+
+#[tokio::test]
+async fn folded_headers_and_a_hundred_and_twenty_of_them_are_taken() {
+    let (mut client, _stop, _) = start().await;
+    let many: String = (0..120).map(|i| format!("x-{i}: y\r\n")).collect();
+    for fields in ["x-a: 1\r\n 2\r\n", &many] {
+        for _ in 0..2 {
+            let request = format!("GET / HTTP/1.1\r\nhost: x\r\n{fields}\r\n");
+            client.write_all(request.as_bytes()).await.unwrap();
+            done(&mut client).await;
+        }
     }
 }

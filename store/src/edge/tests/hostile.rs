@@ -83,7 +83,7 @@ async fn a_first_request_in_small_pieces_is_recognised() {
         "P",
         "O",
         "ST /version HTTP/1.1\r\n",
-        "connection: close\r\n\r\n",
+        "host: x\r\nconnection: close\r\n\r\n",
     ] {
         socket.write_all(piece.as_bytes()).await.unwrap();
         tokio::time::sleep(Duration::from_millis(10)).await;

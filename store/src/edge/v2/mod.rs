@@ -8,7 +8,7 @@
 //!
 //! - A key's `ttl` is never negative. etcd shows how long ago an overdue key should have gone.
 //! - A path with a bare `<`, `>` or backtick, or a query with a bare `"`, `<` or `>`, is no HTTP to
-//!   our parser: 400. Go takes it. Client libraries escape them; people with curl may not.
+//!   our parser, but mended by the port as long as the requests before it on its connection are plain.
 //! - The bounds: a target and headers of 64 KiB (etcd cuts off a target of 4 KiB, and takes 1 MiB of
 //!   headers), a form of three times `--max-request-bytes` (10 MiB), a value of that size (none), a
 //!   minute for a body (none). What is larger is refused with 400 and error 210.
@@ -49,8 +49,7 @@ use bytes::Bytes;
 use http::header::CONNECTION;
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, StatusCode, Version};
-use hyper::body::Incoming;
-use keelson_port::Drain;
+use keelson_port::{Drain, Incoming};
 
 pub use self::backend::{LogLevel, TreeBackend};
 pub use self::stats::{FollowerStats, LeaderStats, Rate, SelfStats};

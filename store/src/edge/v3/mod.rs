@@ -15,7 +15,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use http::{Request, Response};
-use hyper::body::Incoming;
 use keelson_core::MemberId;
 use keelson_proto::etcdserverpb::cluster_server::ClusterServer;
 use keelson_proto::etcdserverpb::kv_server::KvServer;
@@ -30,7 +29,7 @@ use tower::Service;
 use super::backend::Backend;
 use super::service::GrpcService;
 use crate::Error;
-use keelson_port::Drain;
+use keelson_port::{Drain, Incoming};
 
 pub(super) use cluster::Cluster;
 pub(super) use kv::Kv;
