@@ -5,7 +5,7 @@
 //!
 //! | where | what |
 //! |---|---|
-//! | `store`, `requests`, `cluster` | the handle, and what it does for its callers |
+//! | `store`, `requests`, `submit`, `cluster` | the handle, and what it does for its callers |
 //! | `member/` | the threads of a member: driver, log, apply, flush |
 //! | `peer/` | how members talk |
 //! | `wal/`, `disk/`, `engine/` | what is durable, and how |
@@ -31,6 +31,7 @@ mod reads;
 mod requests;
 mod shared;
 mod store;
+mod submit;
 pub mod tree;
 pub mod version;
 pub mod wal;

@@ -28,6 +28,7 @@ impl Store {
         self.require_little_lag()?;
         self.require_connections(&op)?;
         let change = MemberChange { op: Some(op) };
+        let _reserved = self.reserve(change.encoded_len())?;
         let mut standing = self.inner.shared.watch_standing();
         loop {
             standing.borrow_and_update();

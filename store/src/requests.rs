@@ -4,23 +4,16 @@
 use std::time::{Duration, Instant};
 
 use futures_util::Stream;
-use keelson_core::node::{Input, Refusal};
+use keelson_core::state::Error as StateError;
 use keelson_core::state::{self, Response, check};
-use keelson_core::{MemberId, ProposalId, state::Error as StateError};
 use keelson_proto::etcdserverpb::*;
-use keelson_proto::internal::{Command, command::Op};
-use prost::Message;
+use keelson_proto::internal::command::Op;
 use tokio::time::timeout_at;
 
-use crate::member::driver::Event;
-use crate::member::waiters::Outcome;
 use crate::{Error, Store};
 
-/// Committed entries that may wait to be applied; etcd's `maxGapBetweenApplyAndCommitIndex`.
-const APPLY_LAG_MAX: u64 = 5000;
-
-/// Between two attempts at a request that is surely not in the log.
-const RETRY: Duration = Duration::from_millis(5);
+/// Between two looks at a compaction.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 impl Store {
     /// Reads keys; linearizable unless the request says serializable.
@@ -155,7 +148,7 @@ impl Store {
             if deadline < tokio::time::Instant::now() {
                 return Err(Error::Timeout);
             }
-            tokio::time::sleep(RETRY).await;
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
         match response {
             Response::Compaction(mut response) => {
@@ -194,110 +187,6 @@ impl Store {
         }
     }
 
-    /// Puts a command into the log and returns what came of it. A command that is surely not in the
-    /// log is tried again, until time is up; one whose fate is unknown never is.
-    pub(crate) async fn propose(&self, op: Op) -> Result<Response, Error> {
-        Ok(self.submit_command(&Command { op: Some(op) }).await??)
-    }
-
-    /// The same, with the state machine's own refusal.
-    pub(crate) async fn submit_command(
-        &self,
-        command: &Command,
-    ) -> Result<Result<Response, StateError>, Error> {
-        let command = command.encode_to_vec();
-        if self.config().max_request_bytes < command.len() {
-            return Err(Error::RequestTooLarge);
-        }
-        self.submit(command.into()).await
-    }
-
-    /// The same for an encoded command.
-    async fn submit(&self, command: bytes::Bytes) -> Result<Result<Response, StateError>, Error> {
-        let began = Instant::now();
-        let deadline = tokio::time::Instant::now() + self.request_timeout();
-        self.require_little_lag()?;
-        let mut standing = self.inner.shared.watch_standing();
-        loop {
-            standing.borrow_and_update();
-            let command = command.clone();
-            let input = |id| Input::Propose { id, command };
-            match self.attempt(input, began, deadline).await? {
-                Outcome::Applied(result) => return Ok(result),
-                Outcome::Refused(Refusal::TooManyRequests) => return Err(Error::TooManyRequests),
-                Outcome::Refused(_) => {}
-            }
-            // A new leader, or a moment, whichever comes first.
-            let pause = tokio::time::timeout(RETRY, standing.changed());
-            if timeout_at(deadline, pause).await.is_err() {
-                return Err(self.timeout_error(began));
-            }
-        }
-    }
-
-    /// Refuses more work while much of what is committed waits to be applied.
-    pub(crate) fn require_little_lag(&self) -> Result<(), Error> {
-        let committed = self.inner.shared.node().committed.0;
-        let lag = committed.saturating_sub(self.view().applied_index().0);
-        match APPLY_LAG_MAX < lag {
-            true => Err(Error::TooManyRequests),
-            false => Ok(()),
-        }
-    }
-
-    /// Proposes once, and waits for what comes of it.
-    pub(crate) async fn attempt(
-        &self,
-        input: impl FnOnce(ProposalId) -> Input,
-        began: Instant,
-        deadline: tokio::time::Instant,
-    ) -> Result<Outcome, Error> {
-        let (id, outcome) = self.inner.waiters.add().ok_or(Error::TooManyRequests)?;
-        let _forget = Forget { store: self, id };
-        if self.inner.turns.send(Event::Input(input(id))).is_err() {
-            return Err(Error::Stopped);
-        }
-        match timeout_at(deadline, outcome).await {
-            Ok(Ok(outcome)) => Ok(outcome),
-            Ok(Err(_)) => Err(Error::Stopped),
-            Err(_) => Err(self.timeout_error(began)),
-        }
-    }
-
-    /// etcd's three kinds of timeout: they tell an operator where to look.
-    pub(crate) fn timeout_error(&self, began: Instant) -> Error {
-        let election = Duration::from_millis(self.config().election_ms);
-        let elected = self.inner.shared.leader_elected();
-        let during_election = |at: Instant| began < at && at < began + 2 * election;
-        if elected.is_some_and(during_election) {
-            return Error::TimeoutDueToLeaderFail;
-        }
-        let leader = self.inner.shared.standing().leader;
-        let lost = match leader {
-            MemberId::NONE => false,
-            leader if leader == self.member_id() => !self.reaches_quorum(),
-            leader => !self.inner.links.is_up(leader),
-        };
-        match lost {
-            true => Error::TimeoutDueToConnectionLost,
-            false => Error::Timeout,
-        }
-    }
-
-    /// Whether connections to a majority of the voters stand, this member included.
-    pub(crate) fn reaches_quorum(&self) -> bool {
-        let voters = self.view().members();
-        let voters: Vec<_> = voters.iter().filter(|member| !member.is_learner).collect();
-        let me = self.member_id().0;
-        let up = |member: &&&Member| member.id == me || self.inner.links.is_up(MemberId(member.id));
-        voters.len() / 2 < voters.iter().filter(up).count()
-    }
-
-    /// etcd's `ReqTimeout`: five seconds and two election timeouts.
-    pub(crate) fn request_timeout(&self) -> Duration {
-        Duration::from_secs(5) + 2 * Duration::from_millis(self.config().election_ms)
-    }
-
     /// The quota: when the request does not fit, the NOSPACE alarm goes up for everybody.
     pub(crate) async fn require_room(&self, cost: u64) -> Result<(), Error> {
         if self.view().has_room(cost) {
@@ -333,18 +222,6 @@ impl Store {
 enum Pieces {
     Begin(RangeRequest),
     Reading(state::RangeStream),
-}
-
-/// Takes the request off the list when its client goes away.
-struct Forget<'a> {
-    store: &'a Store,
-    id: ProposalId,
-}
-
-impl Drop for Forget<'_> {
-    fn drop(&mut self) {
-        self.store.inner.waiters.forget(self.id);
-    }
 }
 
 /// An answer to another question: a bug, told as an error rather than a panic in a server.

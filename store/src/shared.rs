@@ -20,6 +20,8 @@ pub(crate) struct Shared {
     /// Replaced as a whole when a snapshot replaces the state machine.
     view: RwLock<ReadView>,
     standing: watch::Sender<Standing>,
+    /// The leader alone: what waits for one is not woken for every term without any.
+    leader: watch::Sender<MemberId>,
     applied: watch::Sender<Index>,
     removed: watch::Sender<bool>,
     node: Mutex<NodeStatus>,
@@ -28,7 +30,7 @@ pub(crate) struct Shared {
     peers: Mutex<Vec<(MemberId, Vec<Url>)>>,
     /// Whether this member is a learner: asked for every request.
     learner: AtomicBool,
-    /// Messages from peers that wait for the driver.
+    /// What messages from peers that wait for the driver weigh, in bytes.
     waiting: AtomicUsize,
     /// Nodes of the v2 tree that have expired in this life.
     expired: AtomicU64,
@@ -52,6 +54,7 @@ impl Shared {
             cluster,
             member,
             standing: watch::Sender::new(standing),
+            leader: watch::Sender::new(MemberId::NONE),
             applied: watch::Sender::new(view.applied_index()),
             // Removed in an earlier life: no peer need be reachable to find that out.
             removed: watch::Sender::new(view.removed(member.0)),
@@ -84,7 +87,14 @@ impl Shared {
         self.standing.subscribe()
     }
 
+    pub(crate) fn watch_leader(&self) -> watch::Receiver<MemberId> {
+        self.leader.subscribe()
+    }
+
     pub(crate) fn note_standing(&self, standing: Standing) {
+        self.leader.send_if_modified(|leader| {
+            std::mem::replace(leader, standing.leader) != standing.leader
+        });
         let before = self.standing.send_replace(standing);
         if standing.leader != MemberId::NONE && before.leader != standing.leader {
             *self.leader_elected.lock() = Some(Instant::now());
@@ -148,14 +158,14 @@ impl Shared {
         *self.peers.lock() = peers;
     }
 
-    /// Messages came from a peer. Returns how many wait now.
-    pub(crate) fn note_arrived(&self, count: usize) -> usize {
-        self.waiting.fetch_add(count, Ordering::Relaxed) + count
+    /// Messages of that weight came from a peer. Returns what waited before, in bytes.
+    pub(crate) fn note_arrived(&self, bytes: usize) -> usize {
+        self.waiting.fetch_add(bytes, Ordering::Relaxed)
     }
 
-    /// The driver took messages from a peer.
-    pub(crate) fn note_taken(&self, count: usize) {
-        self.waiting.fetch_sub(count, Ordering::Relaxed);
+    /// The driver took messages of that weight.
+    pub(crate) fn note_taken(&self, bytes: usize) {
+        self.waiting.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Another node of the v2 tree has expired.

@@ -308,11 +308,13 @@ fn assemble(
             interval_ms: config.flush_interval_ms,
             records: config.flush_records,
             bytes: FLUSH_BYTES,
+            backlog_bytes_max: BACKLOG_BYTES_MAX,
         },
         fatal: fatal.clone(),
         reads: BTreeMap::new(),
         flush_due_ms: None,
         flushing: false,
+        backlogged: false,
         // A compaction may have been under way.
         compacting: true,
         compact_at_ms: 0,
@@ -391,6 +393,9 @@ fn assemble(
 /// An overlay of this size is flushed before its time: it is memory that the configuration does not
 /// otherwise bound.
 const FLUSH_BYTES: u64 = 16 << 20;
+
+/// Applied and not in the engine yet, in memory: beyond it writes wait for the engine.
+const BACKLOG_BYTES_MAX: u64 = 64 << 20;
 
 fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {
     let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(run);

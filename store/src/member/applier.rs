@@ -46,6 +46,8 @@ pub(crate) struct FlushPolicy {
     pub(crate) interval_ms: u64,
     pub(crate) records: usize,
     pub(crate) bytes: u64,
+    /// Beyond this many bytes that the engine lacks, nothing more is taken into the log.
+    pub(crate) backlog_bytes_max: u64,
 }
 
 /// Rows of dead revisions that one step removes: small enough that a write behind it waits for
@@ -68,6 +70,8 @@ pub(crate) struct Applier {
     pub(crate) reads: BTreeMap<Index, Vec<oneshot::Sender<()>>>,
     pub(crate) flush_due_ms: Option<u64>,
     pub(crate) flushing: bool,
+    /// As the node was given it last.
+    pub(crate) backlogged: bool,
     pub(crate) compacting: bool,
     pub(crate) compact_at_ms: u64,
 }
@@ -86,6 +90,7 @@ impl Applier {
             self.compact_at_ms = now_ms + COMPACT_PAUSE_MS;
         }
         self.flush_if_due(now_ms);
+        self.report_backlog();
         self.due_ms()
     }
 
@@ -167,6 +172,17 @@ impl Applier {
         }
     }
 
+    /// A slow engine holds the log back, or the overlay would grow without a bound.
+    fn report_backlog(&mut self) {
+        let backlogged = self.policy.backlog_bytes_max < self.state.backlog_bytes();
+        if backlogged != self.backlogged {
+            self.backlogged = backlogged;
+            let _ = self
+                .turns
+                .leave(Event::Input(Input::Backlogged(backlogged)));
+        }
+    }
+
     fn start_flush(&mut self) {
         self.flush_due_ms = None;
         if let Some(flush) = self.state.freeze() {
@@ -200,6 +216,7 @@ impl Applier {
                 self.shared.note_members(&self.view);
                 self.shared.note_applied(self.view.applied_index());
                 self.release_reads();
+                self.report_backlog();
                 let _ = self.turns.leave(Event::MembersChanged);
             }
             Err(error) => self.fatal.raise("installing a snapshot", &error),
@@ -230,3 +247,6 @@ pub(crate) fn mark_of(capture: &Capture) -> (SnapshotMark, internal::ConfState) 
     };
     (at, mark.conf_state.clone().unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests;

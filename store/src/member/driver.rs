@@ -28,8 +28,8 @@ use crate::shared::Shared;
 pub(crate) enum Event {
     /// For the node, as it is.
     Input(Input),
-    /// From a peer.
-    Peer(MemberId, Vec<PeerMessage>),
+    /// From a peer; what the messages weigh, in bytes.
+    Peer(MemberId, Vec<PeerMessage>, usize),
     /// The state machine was captured for a follower.
     Captured(Capture),
     /// A snapshot has arrived whole. Answers when it is installed, or found stale.
@@ -158,14 +158,17 @@ impl Driver {
                 self.reads.close(context);
                 self.inputs.push(Input::Read { context });
             }
+            // A client that left before its turn came has no use for it.
+            Event::Input(Input::Propose { id, .. } | Input::ProposeMembership { id, .. })
+                if !self.waiters.is_waiting(id) => {}
             Event::Input(input) => {
                 if let Input::Unreachable(peer) = input {
                     self.shared.traffic.lost(peer);
                 }
                 self.inputs.push(input);
             }
-            Event::Peer(from, messages) => {
-                self.shared.note_taken(messages.len());
+            Event::Peer(from, messages, bytes) => {
+                self.shared.note_taken(bytes);
                 self.shared.traffic.received(from, &messages);
                 let inputs = messages
                     .into_iter()

@@ -8,11 +8,12 @@ use keelson_proto::peer::{MembersResponse, PeerMessage};
 
 use super::driver::Event;
 use super::turns::Turns;
-use crate::peer::{Inbox, PeerEvent, PeerListener};
+use crate::peer::{Inbox, PeerEvent, PeerListener, weight};
 use crate::shared::Shared;
 
-/// Messages from peers that wait for the driver. Beyond it they are dropped; Raft sends again.
-const WAITING_MAX: usize = 100_000;
+/// What messages from peers that wait for the driver may weigh, in bytes. Beyond it they are dropped;
+/// Raft sends again.
+const WAITING_BYTES_MAX: usize = 128 << 20;
 
 pub(crate) struct DriverInbox {
     pub(crate) turns: Arc<Turns>,
@@ -21,10 +22,12 @@ pub(crate) struct DriverInbox {
 
 impl Inbox for DriverInbox {
     fn deliver(&self, from: MemberId, messages: Vec<PeerMessage>) {
-        if self.shared.note_arrived(messages.len()) <= WAITING_MAX {
-            let _ = self.turns.send(Event::Peer(from, messages));
+        let bytes = messages.iter().map(weight).sum();
+        let before = self.shared.note_arrived(bytes);
+        if before == 0 || before + bytes <= WAITING_BYTES_MAX {
+            let _ = self.turns.send(Event::Peer(from, messages, bytes));
         } else {
-            self.shared.note_taken(messages.len());
+            self.shared.note_taken(bytes);
         }
     }
 

@@ -22,6 +22,8 @@ pub(crate) enum Outcome {
 const SHARDS: usize = 16;
 /// Requests that wait at once. A client that waits costs far more than its entry here.
 const WAITING_MAX: usize = 100_000;
+/// What their commands may weigh together, in bytes: as much as the core lets wait for a commit.
+const WAITING_BYTES_MAX: usize = 64 << 20;
 
 type Shard = Mutex<HashMap<u64, oneshot::Sender<Outcome>>>;
 
@@ -31,6 +33,7 @@ pub(crate) struct Waiters {
     boot: u64,
     counter: AtomicU64,
     count: AtomicUsize,
+    bytes: AtomicUsize,
     shards: [Shard; SHARDS],
 }
 
@@ -41,26 +44,40 @@ impl Waiters {
             boot,
             counter: AtomicU64::new(0),
             count: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
             shards: std::array::from_fn(|_| Shard::default()),
         }
     }
 
-    /// A name for a new request and the place where its outcome will arrive; nothing when too many
-    /// wait already.
-    pub(crate) fn add(&self) -> Option<(ProposalId, oneshot::Receiver<Outcome>)> {
-        if WAITING_MAX <= self.count.load(Ordering::Relaxed) {
-            return None;
-        }
+    /// Room for a request whose command weighs that much; nothing when too much waits already. A
+    /// request that finds nothing waiting always has room.
+    pub(crate) fn reserve(&self, bytes: usize) -> Option<Reserved<'_>> {
+        let count = self.count.fetch_add(1, Ordering::Relaxed);
+        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let reserved = Reserved {
+            waiters: self,
+            bytes,
+        };
+        let fits = before == 0 || before + bytes <= WAITING_BYTES_MAX;
+        (fits && count < WAITING_MAX).then_some(reserved)
+    }
+
+    /// A name for a new attempt at a request, and the place where its outcome will arrive.
+    pub(crate) fn add(&self) -> (ProposalId, oneshot::Receiver<Outcome>) {
         let counter = self.counter.fetch_add(1, Ordering::Relaxed) + 1;
         let (sender, receiver) = oneshot::channel();
         self.shard(counter).lock().insert(counter, sender);
-        self.count.fetch_add(1, Ordering::Relaxed);
         let id = ProposalId {
             member: self.member,
             boot: self.boot,
             counter,
         };
-        Some((id, receiver))
+        (id, receiver)
+    }
+
+    /// Whether the request's client still waits.
+    pub(crate) fn is_waiting(&self, id: ProposalId) -> bool {
+        self.shard(id.counter).lock().contains_key(&id.counter)
     }
 
     /// Whether that request is of this life of this member.
@@ -76,9 +93,9 @@ impl Waiters {
         }
     }
 
-    /// The client no longer waits; the request may still happen.
-    pub(crate) fn forget(&self, id: ProposalId) {
-        self.remove(id.counter);
+    /// The client no longer waits; the request may still happen. Returns whether it had no outcome.
+    pub(crate) fn forget(&self, id: ProposalId) -> bool {
+        self.remove(id.counter).is_some()
     }
 
     /// The member stops: nobody will be told any more.
@@ -88,16 +105,37 @@ impl Waiters {
         }
     }
 
+    /// How many attempts there have been.
+    #[cfg(test)]
+    pub(crate) fn attempts(&self) -> u64 {
+        self.counter.load(Ordering::Relaxed)
+    }
+
+    /// What the requests that wait weigh.
+    #[cfg(test)]
+    pub(crate) fn reserved_bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
     fn remove(&self, counter: u64) -> Option<oneshot::Sender<Outcome>> {
-        let removed = self.shard(counter).lock().remove(&counter);
-        if removed.is_some() {
-            self.count.fetch_sub(1, Ordering::Relaxed);
-        }
-        removed
+        self.shard(counter).lock().remove(&counter)
     }
 
     fn shard(&self, counter: u64) -> &Shard {
         &self.shards[counter as usize % SHARDS]
+    }
+}
+
+/// Room for a request, until it is dropped.
+pub(crate) struct Reserved<'a> {
+    waiters: &'a Waiters,
+    bytes: usize,
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        self.waiters.count.fetch_sub(1, Ordering::Relaxed);
+        self.waiters.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -106,5 +144,24 @@ pub(crate) fn request_of(committed: &keelson_core::Committed) -> Option<Proposal
     match &committed.conf {
         Some(conf) => Some(conf.id),
         None => keelson_core::proposal::decode(&committed.entry.data).map(|(id, _)| id),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_that_wait_are_bounded_in_bytes() {
+        let waiters = Waiters::new(MemberId(1), 1);
+        let large = 1 << 20;
+        let mut waiting: Vec<_> = (0..64).filter_map(|_| waiters.reserve(large)).collect();
+        assert_eq!(waiting.len(), 64);
+        assert!(waiters.reserve(1).is_none());
+        waiting.pop();
+        assert!(waiters.reserve(large).is_some());
+        waiting.clear();
+        let alone = waiters.reserve(WAITING_BYTES_MAX + 1);
+        assert!(alone.is_some(), "one request always has room");
     }
 }

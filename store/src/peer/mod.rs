@@ -6,11 +6,13 @@
 
 mod connect;
 mod gate;
+mod load;
 mod receiver;
 mod sender;
 mod snapshots;
 
 pub use gate::Gate;
+pub(crate) use load::weight;
 pub use receiver::{Inbox, PeerService, SnapshotSink};
 pub use sender::{Links, Outbox, PeerEvent, PeerListener};
 pub use snapshots::{ask_members, send_snapshot};

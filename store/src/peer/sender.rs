@@ -10,6 +10,7 @@ use keelson_proto::peer::{Envelope, PeerMessage};
 use parking_lot::RwLock;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Status};
 use tracing::{debug, info, warn};
@@ -17,12 +18,18 @@ use tracing::{debug, info, warn};
 use super::Introduction;
 use super::connect::{self, ConnectError};
 use super::gate;
+use super::load::{Counted, Waiting, weight};
 use crate::config::Url;
 
 /// Messages that wait for one peer. A leader's appends are batched, so this is seconds of them.
 const QUEUE_MAX: usize = 4096;
+/// What they may weigh together: all that the core lets be under way to a peer, 16 MiB of appends or
+/// 64 MiB of proposals for the leader, and some.
+const QUEUE_BYTES_MAX: usize = 96 << 20;
 /// Messages that share an envelope.
 const ENVELOPE_MAX: usize = 128;
+/// What they weigh together, beyond the first: an envelope is encoded as a whole.
+const ENVELOPE_BYTES_MAX: usize = 1 << 20;
 /// Envelopes on their way into the connection.
 const STREAM_MAX: usize = 16;
 /// The waits between attempts to connect.
@@ -47,10 +54,15 @@ pub type PeerListener = Arc<dyn Fn(PeerEvent) + Send + Sync>;
 
 /// The queue to one peer, and the task that empties it.
 struct Link {
-    queue: mpsc::Sender<PeerMessage>,
+    queue: mpsc::Sender<Queued>,
+    /// What is in the queue, and in envelopes that the connection has not taken yet.
+    waiting: Waiting,
     task: JoinHandle<()>,
     urls: Vec<Url>,
 }
+
+/// A message that waits for its peer.
+type Queued = (PeerMessage, Counted);
 
 /// All links of a member. Cheap to clone.
 #[derive(Clone)]
@@ -117,6 +129,7 @@ impl Links {
                 *id,
                 Link {
                     queue,
+                    waiting: Waiting::default(),
                     task,
                     urls: urls.clone(),
                 },
@@ -127,9 +140,7 @@ impl Links {
     /// Sends a message, or drops it and says so.
     pub fn send(&self, to: MemberId, message: PeerMessage) {
         let links = self.links.read();
-        let sent = links
-            .get(&to)
-            .is_some_and(|link| link.queue.try_send(message).is_ok());
+        let sent = links.get(&to).is_some_and(|link| link.send(message));
         if !sent {
             drop(links);
             (self.listener)(PeerEvent::Lost(to));
@@ -159,6 +170,14 @@ impl Links {
     }
 }
 
+impl Link {
+    /// Whether there was room for the message.
+    fn send(&self, message: PeerMessage) -> bool {
+        let counted = self.waiting.add(weight(&message), QUEUE_BYTES_MAX);
+        counted.is_some_and(|counted| self.queue.try_send((message, counted)).is_ok())
+    }
+}
+
 /// The task of one link.
 struct Courier {
     me: Introduction,
@@ -170,7 +189,7 @@ struct Courier {
 }
 
 impl Courier {
-    async fn run(mut self, mut messages: mpsc::Receiver<PeerMessage>) {
+    async fn run(mut self, mut messages: mpsc::Receiver<Queued>) {
         let peer = self.me.to;
         let mut retry = RETRY_MIN;
         loop {
@@ -208,34 +227,35 @@ impl Courier {
     async fn carry(
         &mut self,
         mut client: keelson_proto::peer::peer_client::PeerClient<tonic::transport::Channel>,
-        messages: &mut mpsc::Receiver<PeerMessage>,
+        messages: &mut mpsc::Receiver<Queued>,
     ) -> Ended {
         let (envelopes, stream) = mpsc::channel(STREAM_MAX);
-        let mut request = Request::new(ReceiverStream::new(stream));
+        // Once the connection has taken an envelope it no longer counts.
+        let stream = ReceiverStream::new(stream).map(|(envelope, _): (_, Vec<Counted>)| envelope);
+        let mut request = Request::new(stream);
         self.me.write(request.metadata_mut());
         self.note_up(true);
         let call = client.stream(request);
         tokio::pin!(call);
-        let mut batch = Vec::with_capacity(ENVELOPE_MAX);
         loop {
             tokio::select! {
                 answer = &mut call => {
                     let closed = || Status::unavailable("the peer closed the stream");
                     return Ended::Broken(answer.err().unwrap_or_else(closed));
                 }
-                count = messages.recv_many(&mut batch, ENVELOPE_MAX) => {
-                    if count == 0 {
+                first = messages.recv() => {
+                    let Some(first) = first else {
                         return Ended::QueueClosed;
-                    }
+                    };
                     self.sequence += 1;
-                    let messages = std::mem::take(&mut batch);
-                    let envelope = Envelope { sequence: self.sequence, messages };
+                    let (batch, counted) = gather(first, messages);
+                    let envelope = Envelope { sequence: self.sequence, messages: batch };
                     tokio::select! {
                         answer = &mut call => {
                             let closed = || Status::unavailable("the peer closed the stream");
                             return Ended::Broken(answer.err().unwrap_or_else(closed));
                         }
-                        sent = envelopes.send(envelope) => if sent.is_err() {
+                        sent = envelopes.send((envelope, counted)) => if sent.is_err() {
                             return Ended::Broken(Status::unavailable("the stream broke"));
                         }
                     }
@@ -268,7 +288,28 @@ impl Courier {
     }
 }
 
+/// The messages that share an envelope with the first.
+fn gather(
+    first: Queued,
+    messages: &mut mpsc::Receiver<Queued>,
+) -> (Vec<PeerMessage>, Vec<Counted>) {
+    let mut bytes = first.1.bytes;
+    let (mut batch, mut counted) = (vec![first.0], vec![first.1]);
+    while batch.len() < ENVELOPE_MAX
+        && bytes < ENVELOPE_BYTES_MAX
+        && let Ok((message, count)) = messages.try_recv()
+    {
+        bytes += count.bytes;
+        batch.push(message);
+        counted.push(count);
+    }
+    (batch, counted)
+}
+
 enum Ended {
     QueueClosed,
     Broken(Status),
 }
+
+#[cfg(test)]
+mod tests;

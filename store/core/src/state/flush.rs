@@ -32,7 +32,22 @@ pub struct Unflushed {
     pub bytes: u64,
 }
 
+/// What a row takes in memory besides its value: its place in a chunk, and its key in the batch.
+const ROW_BYTES: u64 = 128;
+
+impl Unflushed {
+    fn memory_bytes(&self) -> u64 {
+        self.bytes + ROW_BYTES * self.records as u64
+    }
+}
+
 impl StateMachine {
+    /// What this holds in memory that the engine does not have yet, a flush under way included; in
+    /// bytes, roughly.
+    pub fn backlog_bytes(&self) -> u64 {
+        self.flushing_bytes + self.unflushed().memory_bytes()
+    }
+
     /// How much waits to be flushed.
     pub fn unflushed(&self) -> Unflushed {
         let rows = self.overlays.active.len();
@@ -51,6 +66,7 @@ impl StateMachine {
         if self.flushing || (mark == self.frozen_mark && self.unflushed().records == 0) {
             return None;
         }
+        self.flushing_bytes = self.unflushed().memory_bytes();
         self.freeze_tree();
         let frozen = mem::take(&mut self.overlays.active);
         let mut dropped = mem::take(&mut self.dropped);
@@ -85,6 +101,7 @@ impl StateMachine {
     pub fn flushed(&mut self, flush: Flush) {
         assert!(self.flushing, "this flush was not asked for");
         self.flushing = false;
+        self.flushing_bytes = 0;
         self.durable = flush.index;
         self.changed_frozen.clear();
         self.overlays.frozen = None;

@@ -200,6 +200,8 @@ pub struct StateMachine {
     dropped: Vec<RowKey>,
     /// Whether a flush is on its way.
     flushing: bool,
+    /// What it takes in memory.
+    flushing_bytes: u64,
     /// Index of the last freeze, and the sweep it has on record.
     frozen_mark: (u64, i64),
     /// The compaction under way.

@@ -81,6 +81,7 @@ impl StateMachine {
             overlays,
             registry,
             durable: crate::Index(marks.applied.index),
+            flushing_bytes: 0,
             frozen_mark: (marks.applied.index, marks.swept),
             mark: marks.applied,
             changed: BTreeMap::new(),

@@ -1,0 +1,111 @@
+use bytes::Bytes;
+use crossbeam::channel::bounded;
+use keelson_core::engine::MemoryEngine;
+use keelson_core::node::{NodeStatus, Role, Standing};
+use keelson_core::state::{Genesis, Limits};
+use keelson_core::{ClusterId, Entry, EntryKind, MemberId, ProposalId, Term, proposal};
+use keelson_proto::etcdserverpb::PutRequest;
+use keelson_proto::internal::{Command, command::Op};
+use prost::Message;
+
+use super::*;
+
+fn status() -> NodeStatus {
+    NodeStatus {
+        standing: Standing {
+            leader: MemberId::NONE,
+            role: Role::Follower,
+            term: Term(0),
+        },
+        last: Index(0),
+        committed: Index(0),
+        first: Index(0),
+        log_bytes: 0,
+    }
+}
+
+fn applier(turns: &Arc<Turns>, flushes: Sender<FlushJob>) -> Applier {
+    let engine: Arc<dyn Engine> = Arc::new(MemoryEngine::new());
+    let genesis = Genesis::default();
+    let state = StateMachine::create(Arc::clone(&engine), genesis, Limits::default());
+    let state = state.expect("an empty engine");
+    let view = state.view();
+    let shared = Shared::new(ClusterId(1), MemberId(1), view.clone(), status());
+    Applier {
+        view,
+        state,
+        engine,
+        turns: Arc::clone(turns),
+        flushes,
+        waiters: Arc::new(Waiters::new(MemberId(1), 1)),
+        shared: Arc::new(shared),
+        hub: Hub::new().0,
+        policy: FlushPolicy {
+            interval_ms: 100,
+            records: 10_000,
+            bytes: 1 << 20,
+            backlog_bytes_max: 8 << 20,
+        },
+        fatal: Fatal::new(Arc::new(|_| {})),
+        reads: BTreeMap::new(),
+        flush_due_ms: None,
+        flushing: false,
+        backlogged: false,
+        compacting: false,
+        compact_at_ms: 0,
+    }
+}
+
+fn put(index: u64) -> Committed {
+    let put = PutRequest {
+        key: Bytes::from(index.to_string()),
+        value: Bytes::from(vec![b'v'; 1 << 20]),
+        ..PutRequest::default()
+    };
+    let command = Command {
+        op: Some(Op::Put(put)),
+    };
+    let entry = Entry {
+        index: Index(index),
+        term: Term(1),
+        kind: EntryKind::Command,
+        data: proposal::encode(ProposalId::default(), &command.encode_to_vec()),
+        context: Bytes::new(),
+    };
+    Committed { entry, conf: None }
+}
+
+fn backlog(turns: &Turns) -> Option<bool> {
+    let events = std::iter::from_fn(|| turns.next_event());
+    let reports = events.filter_map(|event| match event {
+        Event::Input(Input::Backlogged(backlogged)) => Some(backlogged),
+        _ => None,
+    });
+    reports.last()
+}
+
+/// b846fd5 let the overlay grow for as long as the engine was busy.
+#[test]
+fn a_slow_engine_is_reported_before_the_overlay_outgrows_its_bound() {
+    let turns = Turns::new();
+    let (flushes, flush_jobs) = bounded(1);
+    let mut applier = applier(&turns, flushes);
+    let jobs = SegQueue::new();
+    let mut reported = None;
+    let mut index = 0;
+    while reported.is_none() && index < 40 {
+        index += 1;
+        jobs.push(ApplyJob::Committed(vec![put(index)]));
+        applier.work(&jobs, 0);
+        reported = backlog(&turns);
+    }
+    assert_eq!((reported, index), (Some(true), 8));
+    // The engine catches up: what was frozen, and then the rest.
+    for _ in 0..2 {
+        let FlushJob { engine, flush } = flush_jobs.try_recv().expect("a flush under way");
+        engine.write(&flush.batch).expect("memory does not fail");
+        jobs.push(ApplyJob::Flushed { engine, flush });
+        applier.work(&jobs, 1_000);
+    }
+    assert_eq!(backlog(&turns), Some(false));
+}

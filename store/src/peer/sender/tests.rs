@@ -1,0 +1,74 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use keelson_proto::peer::{Forward, peer_message::Message};
+use tokio::net::TcpListener;
+
+use super::*;
+
+const PEER: MemberId = MemberId(2);
+const LARGE: usize = 512 << 10;
+
+static COMMAND: [u8; LARGE] = [0; LARGE];
+
+fn large() -> PeerMessage {
+    let forward = Forward {
+        command: bytes::Bytes::from_static(&COMMAND),
+        ..Forward::default()
+    };
+    PeerMessage {
+        message: Some(Message::Forward(forward)),
+    }
+}
+
+/// Accepts connections as a stopped process's kernel does, and reads nothing.
+async fn peer_that_does_not_read() -> (TcpListener, Url) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("its address").port();
+    (listener, Url::http("127.0.0.1", port))
+}
+
+/// b846fd5 queued 4,096 messages, whatever they weighed.
+#[tokio::test]
+async fn a_peer_that_does_not_read_costs_bounded_bytes() {
+    let (_listener, url) = peer_that_does_not_read().await;
+    let lost = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&lost);
+    let listener: PeerListener = Arc::new(move |event| {
+        count.fetch_add(
+            usize::from(event == PeerEvent::Lost(PEER)),
+            Ordering::Relaxed,
+        );
+    });
+    let runtime = tokio::runtime::Handle::current();
+    let links = Links::new(ClusterId(1), MemberId(1), 1, listener, runtime);
+    links.update(&[(PEER, vec![url])]);
+    let mut queued = 0;
+    for _ in 0..2048 {
+        let before = lost.load(Ordering::Relaxed);
+        links.send(PEER, large());
+        queued += usize::from(before == lost.load(Ordering::Relaxed));
+        tokio::task::yield_now().await;
+    }
+    assert!(
+        queued * LARGE <= 112 << 20,
+        "{queued} messages of 512 KiB wait"
+    );
+    assert!(10 < queued);
+    links.close();
+}
+
+#[tokio::test]
+async fn an_envelope_is_bounded_in_bytes() {
+    let waiting = Waiting::default();
+    let (queue, mut messages) = mpsc::channel(QUEUE_MAX);
+    for _ in 0..10 {
+        let counted = waiting.add(LARGE, QUEUE_BYTES_MAX).expect("room");
+        assert!(queue.try_send((large(), counted)).is_ok());
+    }
+    let first = messages.recv().await.expect("a message");
+    let (batch, counted) = gather(first, &mut messages);
+    assert_eq!((batch.len(), counted.len()), (2, 2));
+    assert!(waiting.add(1, 10 * LARGE).is_none());
+    drop(counted);
+    assert!(waiting.add(1, 10 * LARGE).is_some(), "two have left");
+}

@@ -1,0 +1,90 @@
+use bytes::Bytes;
+use keelson_core::node::{Input, Role};
+use keelson_proto::etcdserverpb::PutRequest;
+
+use crate::config::Url;
+use crate::member::driver::Event;
+use crate::{Config, Error, Store};
+
+/// A founder of three that stays alone: it never has a leader. It stands for election often.
+async fn without_a_leader(dir: &std::path::Path) -> Store {
+    let url = |port| Url::http("127.0.0.1", port);
+    let names = ["m1", "m2", "m3"].map(String::from);
+    let config = Config {
+        initial_advertise_peer_urls: vec![url(1)],
+        initial_cluster: names.into_iter().zip((1..).map(url)).collect(),
+        heartbeat_ms: 10,
+        election_ms: 50,
+        pre_vote: false,
+        ..Config::single("m1", dir.join("m1"))
+    };
+    Store::open(config).await.expect("a member")
+}
+
+fn put() -> PutRequest {
+    PutRequest {
+        key: "key".into(),
+        ..PutRequest::default()
+    }
+}
+
+/// b846fd5 tried each of them 200 times a second.
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_that_wait_for_a_leader_are_not_tried_again_and_again() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = without_a_leader(dir.path()).await;
+    let waiting = 50;
+    let puts: Vec<_> = (0..waiting)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move { store.put(put()).await })
+        })
+        .collect();
+    // Elections are held one after the other, and none is won.
+    let mut standing = store.inner.shared.watch_standing();
+    let first = standing.borrow().term.0;
+    let later = |now: &keelson_core::node::Standing| first + 8 < now.term.0;
+    let stood = *standing.wait_for(later).await.expect("a member at work");
+    assert_ne!(stood.role, Role::Leader);
+    let attempts = store.inner.waiters.attempts();
+    assert!(attempts <= 4 * waiting, "{attempts} attempts");
+    for put in puts {
+        put.abort();
+        let _ = put.await;
+    }
+    assert_eq!(store.inner.waiters.reserved_bytes(), 0);
+    store.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_whose_client_left_before_its_turn_is_not_proposed() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = Store::open(Config::single("m1", dir.path())).await;
+    let store = store.expect("a member");
+    store.ready().await;
+    store.put(put()).await.expect("a leader");
+    let before = store.inner.shared.node().last;
+    let (id, _outcome) = store.inner.waiters.add();
+    drop(super::Forget { store: &store, id });
+    let command = Bytes::from_static(b"of no use");
+    let late = Event::Input(Input::Propose { id, command });
+    store.inner.turns.send(late).expect("a member at work");
+    store.put(put()).await.expect("a leader");
+    assert_eq!(store.inner.shared.node().last.0, before.0 + 1);
+    store.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_many_bytes_that_wait_are_too_many_requests() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = without_a_leader(dir.path()).await;
+    let all = store.inner.waiters.reserve(64 << 20);
+    assert!(all.is_some());
+    let refused = store.put(put()).await;
+    assert!(
+        matches!(refused, Err(Error::TooManyRequests)),
+        "{refused:?}"
+    );
+    drop(all);
+    store.shutdown().await;
+}
