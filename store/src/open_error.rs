@@ -58,6 +58,19 @@ pub enum OpenError {
         /// Where its data should be.
         dir: PathBuf,
     },
+    /// It joins as a member that has run already.
+    #[error(
+        "member {id} has run before, and there is no data of it in {dir}: it was lost, or --data-dir \
+         points elsewhere. A member that has lost its data must not vote again under its old id: call \
+         `etcdctl member remove {id}` and `etcdctl member add` for this host, then start it again with \
+         --initial-cluster-state=existing; or point --data-dir at its data"
+    )]
+    LostItsData {
+        /// Its id, in hexadecimal.
+        id: String,
+        /// Where its data should be.
+        dir: PathBuf,
+    },
     /// It may have run already, and those who would know do not say.
     #[error(
         "member {id} has been registered before, nothing is left of that in {dir}, and only {heard} \

@@ -12,6 +12,7 @@ mod health;
 mod io;
 mod load;
 mod log;
+mod lost;
 mod membership;
 mod proposals;
 mod reads;
@@ -32,6 +33,7 @@ use failover::Failover;
 use health::Health;
 use load::Unpersisted;
 use log::MemoryLog;
+pub use lost::LogLost;
 use proposals::Proposals;
 use reads::{ReadBook, Reader};
 
@@ -73,6 +75,9 @@ pub struct Node {
     roster: Roster,
     /// The members that come with the snapshot that was received last.
     offered: Option<(SnapshotMark, Roster)>,
+    /// Heartbeats in a row that commit what this log does not have.
+    beyond: u32,
+    lost: Option<LogLost>,
 }
 
 impl Node {
@@ -125,6 +130,8 @@ impl Node {
             health: Health::default(),
             roster: restored.roster,
             offered: None,
+            beyond: 0,
+            lost: None,
         };
         node.settle_timeout();
         Ok((node, mark))
@@ -147,6 +154,7 @@ impl Node {
         self.bound_in_flight();
         output.snapshot_wanted = self.raw.store().take_snapshot_wanted();
         output.removed = self.removed;
+        output.lost = self.lost.take();
         output.wake_at = if again { self.now } else { self.wake_at() };
         output
     }
@@ -232,6 +240,9 @@ impl Node {
         let is_append = message.msg_type == raft::eraftpb::MessageType::MsgAppend;
         if is_append && !message.entries.is_empty() && self.is_overloaded() {
             // As if it were lost: the leader sends it again.
+            return;
+        }
+        if self.commits_what_was_lost(&message) {
             return;
         }
         // An error says only that the message came from a member that left, or too late.

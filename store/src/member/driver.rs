@@ -243,6 +243,9 @@ impl Driver {
         if self.capture.as_ref().is_some_and(kept_too_long) {
             self.capture = None;
         }
+        if let Some(lost) = output.lost {
+            self.fatal.raise("following the leader", &lost);
+        }
         if output.removed {
             self.shared.note_removed();
         }

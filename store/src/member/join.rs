@@ -31,6 +31,7 @@ pub(crate) async fn join(config: &Config) -> Result<Found, OpenError> {
         match crate::peer::ask_members(std::slice::from_ref(url)).await {
             Ok(answer) => {
                 let me = myself(config, &answer.members)?;
+                refuse_lost(config, me, &answer.members)?;
                 return Ok(Found::joining(
                     ClusterId(answer.cluster_id),
                     me,
@@ -44,6 +45,19 @@ pub(crate) async fn join(config: &Config) -> Result<Found, OpenError> {
         urls: url::join(&urls),
         why,
     })
+}
+
+/// A member that has published its client URLs has run, voted and acknowledged entries. Without its
+/// data it must not come back under its id.
+fn refuse_lost(config: &Config, me: MemberId, members: &[Member]) -> Result<(), OpenError> {
+    let has_run = |member: &Member| member.id == me.0 && !member.client_ur_ls.is_empty();
+    match members.iter().any(has_run) {
+        true => Err(OpenError::LostItsData {
+            id: format!("{:x}", me.0),
+            dir: config.data_dir.clone(),
+        }),
+        false => Ok(()),
+    }
 }
 
 /// A founder that has lost its data must not come back as if it were new: it may have voted, and
@@ -141,6 +155,24 @@ mod tests {
     fn enough_vouch_to_meet_every_majority() {
         let needed: Vec<_> = (1..=7).map(vouchers).collect();
         assert_eq!(needed, [1, 1, 2, 2, 3, 3, 4]);
+    }
+
+    #[test]
+    fn a_member_that_has_run_and_has_no_data_is_refused_with_the_remedy() {
+        let config = Config::single("m1", "lost");
+        let mut me = Member {
+            id: 0xa1,
+            name: "m1".to_owned(),
+            ..Member::default()
+        };
+        let refused = |me: &Member| refuse_lost(&config, MemberId(0xa1), std::slice::from_ref(me));
+        refused(&me).expect("it was added, or founded, and never ran");
+        me.client_ur_ls = vec!["http://a:2379".to_owned()];
+        let text = refused(&me).expect_err("it has run").to_string();
+        assert!(
+            text.contains("member remove a1") && text.contains("member add"),
+            "{text}"
+        );
     }
 
     /// Nobody else could know.

@@ -113,6 +113,8 @@ pub struct Output {
     pub standing: Option<Standing>,
     /// This member is no longer part of the cluster.
     pub removed: bool,
+    /// Entries that this member has acknowledged are not in its log: it must not go on.
+    pub lost: Option<super::LogLost>,
     /// Call again at this time even if nothing happens.
     pub wake_at: crate::Millis,
 }

@@ -2,6 +2,7 @@
 //! in the real world is the simulator's subject, not this file's.
 
 mod load;
+mod lost;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -20,6 +21,7 @@ struct Room {
     applied: Vec<Vec<Bytes>>,
     refused: Vec<(ProposalId, Refusal)>,
     reads: Vec<ReadReady>,
+    lost: Vec<Option<LogLost>>,
     mail: VecDeque<(usize, Input)>,
     dead: Vec<usize>,
     /// Members whose log's disk hangs.
@@ -72,6 +74,7 @@ impl Room {
             nodes,
             refused: Vec::new(),
             reads: Vec::new(),
+            lost: vec![None; count as usize],
             mail: VecDeque::new(),
             dead: Vec::new(),
             hanging: Vec::new(),
@@ -108,6 +111,7 @@ impl Room {
             }
         }
         self.refused.extend(output.refused);
+        self.lost[at] = self.lost[at].or(output.lost);
         self.reads.extend(output.reads);
     }
 
