@@ -16,6 +16,8 @@ pub(crate) enum Refusal {
     OutcomeUnknown,
     /// A read that every member left unanswered.
     NoAnswer,
+    /// This process has no descriptor for it; nothing was done.
+    Crowded,
     /// The request has been here before.
     Loop,
     /// The client did not send what it promised; nobody reads this.
@@ -27,6 +29,7 @@ impl Refusal {
     pub(crate) fn label(self) -> &'static str {
         match self {
             Refusal::ZeroEndpoints => "zero_endpoints",
+            Refusal::Crowded => "too_many_connections",
             Refusal::OutcomeUnknown | Refusal::NoAnswer => "failed_getting_response",
             Refusal::Loop => "loop",
             Refusal::Client => "failed_sending_request",
@@ -39,6 +42,11 @@ impl Refusal {
             Refusal::ZeroEndpoints => message(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "proxy: zero endpoints currently available",
+            ),
+            Refusal::Crowded => message(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "proxy: too many requests wait for members; nothing was done. Use more connections \
+                 for waits, or raise the proxy's limit of open files (nofile)",
             ),
             Refusal::OutcomeUnknown => failure(
                 keys,

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use keelson_port::{ClientTls, Limits};
+use keelson_port::{ClientTls, Limits, Slots};
 
 use crate::mode::Mode;
+use crate::sockets;
 
 /// Everything a proxy needs to know.
 #[derive(Clone, Debug)]
@@ -65,7 +66,10 @@ impl ProxyConfig {
             catch_up: Duration::from_millis(2500),
             client_tls: ClientTls::default(),
             peer_tls: ClientTls::default(),
-            limits: Limits::default(),
+            limits: Limits {
+                slots: Slots::of_clients().at_most(sockets::clients_max()),
+                ..Limits::default()
+            },
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::client::{Connection, Head};
 use crate::config::ProxyConfig;
 use crate::endpoint::Endpoint;
 use crate::request::{Outgoing, Rest};
+use crate::sockets;
 
 /// Why a member has not answered; what may be done about it depends on it.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +23,9 @@ pub(crate) enum Failure {
     /// It has got the request, and what came of it nobody knows.
     #[error("it did not answer: {0}")]
     Unanswered(io::Error),
+    /// This process has no descriptor for a connection to it.
+    #[error("there is no file descriptor for a connection to it: {0}")]
+    Crowded(io::Error),
     /// The client has not sent what it promised; the member has done nothing.
     #[error("the client left")]
     Client,
@@ -75,11 +79,19 @@ pub(crate) async fn exchange(
         }
     }
     // In a box, as is a large body below: most requests need neither.
-    let opening = Box::pin(endpoint.new_connection(config.dial_timeout));
-    let opened = opening.await;
-    let mut connection = opened.map_err(Failure::Unsent)?;
+    let mut connection = Box::pin(open(endpoint, config)).await?;
     let head = converse(&mut connection, request, config).await?;
     Ok(reply(head, connection, endpoint))
+}
+
+async fn open(endpoint: &Endpoint, config: &ProxyConfig) -> Result<Connection, Failure> {
+    let place = sockets::place(config.request_timeout).await;
+    let place = place.map_err(Failure::Crowded)?;
+    match endpoint.new_connection(config.dial_timeout).await {
+        Ok(connection) => Ok(connection.with_place(place)),
+        Err(error) if sockets::is_out_of_descriptors(&error) => Err(Failure::Crowded(error)),
+        Err(error) => Err(Failure::Unsent(error)),
+    }
 }
 
 fn reply(head: Head, connection: Connection, endpoint: &Arc<Endpoint>) -> Reply {
@@ -93,7 +105,7 @@ fn reply(head: Head, connection: Connection, endpoint: &Arc<Endpoint>) -> Reply 
 /// Whether the request may be sent again, to anybody.
 pub(crate) fn may_repeat(failure: &Failure, request: &Outgoing) -> bool {
     match failure {
-        Failure::Unsent(_) => true,
+        Failure::Unsent(_) | Failure::Crowded(_) => true,
         Failure::Unanswered(_) => request.read && request.rest.is_none(),
         Failure::Client => false,
     }

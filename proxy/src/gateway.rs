@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time;
 use tracing::{debug, info, warn};
@@ -92,6 +93,8 @@ struct Gateway {
     dial_timeout: Duration,
     /// All are out.
     away: Mutex<Episode>,
+    /// Each connection takes two descriptors; more wait in the kernel's backlog.
+    places: Arc<Semaphore>,
 }
 
 struct Remote {
@@ -110,12 +113,14 @@ impl Gateway {
             address,
             out: AtomicBool::new(false),
         });
+        let places = keelson_port::connections_max() / 2;
         Ok(Gateway {
             remotes: remotes.collect(),
             turn: AtomicUsize::new(0),
             retry_delay: config.retry_delay,
             dial_timeout: config.dial_timeout,
             away: Mutex::default(),
+            places: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
         })
     }
 
@@ -180,9 +185,19 @@ impl Gateway {
 async fn accept(listener: TcpListener, gateway: Arc<Gateway>) {
     let mut connections = JoinSet::new();
     loop {
+        let accepted = async {
+            let place = Arc::clone(&gateway.places).acquire_owned().await;
+            listener.accept().await.map(|(socket, _)| (socket, place))
+        };
         tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((socket, _)) => drop(connections.spawn(join(socket, Arc::clone(&gateway)))),
+            accepted = accepted => match accepted {
+                Ok((socket, place)) => {
+                    let joined = join(socket, Arc::clone(&gateway));
+                    connections.spawn(async move {
+                        joined.await;
+                        drop(place);
+                    });
+                }
                 Err(error) => {
                     warn!(%error, "cannot accept connections");
                     time::sleep(ACCEPT_PAUSE).await;

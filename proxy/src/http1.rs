@@ -162,8 +162,11 @@ async fn forward_to_any(
             Ok(reply) => return Ok(reply),
             Err(failure) => {
                 debug!(endpoint = %endpoint.url, %failure, "a member failed");
-                if matches!(failure, Failure::Client) {
-                    return Err(Refusal::Client);
+                match failure {
+                    Failure::Client => return Err(Refusal::Client),
+                    // It is not the member's fault.
+                    Failure::Crowded(_) => return Err(Refusal::Crowded),
+                    Failure::Unsent(_) | Failure::Unanswered(_) => {}
                 }
                 turns.failed(&endpoint);
                 if !exchange::may_repeat(&failure, request) {

@@ -49,6 +49,7 @@ mod pulse;
 mod relay;
 mod request;
 mod role;
+mod sockets;
 mod turns;
 mod wait;
 

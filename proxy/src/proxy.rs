@@ -30,6 +30,7 @@ use crate::plain;
 use crate::pulse::Pulse;
 use crate::request::{self, Draft, Origin, Subject};
 use crate::role::{ClusterFile, RoleError};
+use crate::sockets::Waits;
 use crate::wait::{self, Wait};
 
 /// Of all clients together; eight of the largest.
@@ -49,6 +50,8 @@ pub(crate) struct Proxy {
     pub(crate) bodies: Arc<Semaphore>,
     /// Begins with the end of the proxy; cuts waits that are not parked.
     pub(crate) drain: Drain,
+    /// Of clients over HTTP/2.
+    pub(crate) waits: Arc<Waits>,
 }
 
 /// A proxy that could not start, or go on.
@@ -188,7 +191,7 @@ fn forward(proxy: Arc<Proxy>, request: Request<Incoming>, client: SocketAddr) ->
     let origin = Origin { client, id };
     if let Some(wait) = Wait::of(&parts, origin) {
         return Box::pin(async move {
-            let answer = wait::forward(&proxy, wait, parking).await;
+            let answer = wait::forward(&proxy, wait, parking, None).await;
             Ok(asked.answered(&proxy, answer))
         });
     }
@@ -257,6 +260,7 @@ impl Proxy {
             pulse: Pulse::default(),
             bodies: Arc::new(Semaphore::new(BODIES_BYTES_MAX)),
             drain: Drain::default(),
+            waits: Arc::default(),
         }
     }
 

@@ -7,6 +7,7 @@
 //! or has no more of the history: then the answer is cut, as at the end of the proxy, and the client
 //! connects and asks again.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ use crate::exchange::{self, Reply};
 use crate::http1;
 use crate::proxy::Proxy;
 use crate::request::{self, Origin, Outgoing, Subject};
+use crate::sockets::WaitPlace;
 use crate::turns::Turns;
 
 /// Of an event that is still coming. A larger one is passed on in parts, and is then broken off
@@ -112,12 +114,21 @@ fn is_true(value: &str) -> bool {
     matches!(value, "1" | "t" | "T" | "TRUE" | "true" | "True")
 }
 
-/// Forwards a wait. What is answered at once is answered as everything else is.
+/// Forwards a wait. What is answered at once is answered as everything else is. `client`: it came over
+/// HTTP/2, where a connection may carry any number of them.
 pub(crate) async fn forward(
     proxy: &Arc<Proxy>,
     wait: Wait,
     parking: Option<Parking>,
+    client: Option<SocketAddr>,
 ) -> Result<Response<AnswerBody>, Refusal> {
+    let place = match client {
+        Some(client) => {
+            let place = proxy.waits.begin(client).ok_or(Refusal::Crowded)?;
+            Some(Box::new(place))
+        }
+        None => None,
+    };
     let mut outgoing = Outgoing::get(&wait.path, &wait.fields);
     let mut turns = Turns::of_request(proxy, true);
     http1::follow_change(&mut turns, proxy);
@@ -140,7 +151,8 @@ pub(crate) async fn forward(
         }
         body => return Ok(exchange::response(head, body)),
     };
-    let waiting = Waiting::new(proxy, wait, body, &head);
+    let mut waiting = Waiting::new(proxy, wait, body, &head);
+    waiting.place = place;
     let events = stream::unfold(Box::new(waiting), |mut waiting| async {
         let event = waiting.next().await?;
         Some((event, waiting))
@@ -218,6 +230,7 @@ struct Waiting {
     /// Part of that has been passed on.
     broken: bool,
     begun: Begun,
+    place: Option<Box<WaitPlace>>,
 }
 
 /// What the member said at first, and when.
@@ -263,6 +276,7 @@ impl Waiting {
             event: BytesMut::new(),
             broken: false,
             begun,
+            place: None,
         }
     }
 

@@ -38,6 +38,7 @@ pub mod wal;
 
 pub use config::Config;
 pub use error::Error;
+pub use keelson_port::raise_descriptor_limit;
 pub use member::fatal::{FatalHandler, end_process};
 pub use open_error::OpenError;
 pub use store::{LogControl, Store};

@@ -97,6 +97,7 @@ impl Store {
         let (store, peers) = assemble(config, recovery, hub, Fatal::new(fatal))?;
         let limits = crate::edge::Limits {
             drain_timeout: Duration::from_millis(500),
+            slots: keelson_port::Slots::of_peers(),
             ..crate::edge::Limits::default()
         };
         let mut stopping = store.inner.stopping.subscribe();

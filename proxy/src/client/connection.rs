@@ -16,6 +16,7 @@ use tokio::time::{self, Instant};
 use crate::address::Address;
 use crate::client::head::{self, Head};
 use crate::client::socket::Socket;
+use crate::sockets::Place;
 
 /// Read at first: all of most answers, and no more than a wait's head needs while it is looked at.
 const FIRST_BYTES: usize = 2 * 1024;
@@ -29,6 +30,8 @@ pub(crate) struct Connection {
     pub(crate) received: BytesMut,
     /// When it was last used.
     pub(crate) since: Instant,
+    /// Of the sockets that the process may have to members; probes need none.
+    _place: Option<Place>,
 }
 
 impl Connection {
@@ -37,7 +40,16 @@ impl Connection {
             socket: Socket::open(address, timeout).await?,
             received: BytesMut::new(),
             since: Instant::now(),
+            _place: None,
         })
+    }
+
+    /// The same connection, which has its place until it is closed.
+    pub(crate) fn with_place(self, place: Place) -> Connection {
+        Connection {
+            _place: Some(place),
+            ..self
+        }
     }
 
     /// Whether the other end has neither closed it nor said anything unasked, for all that the

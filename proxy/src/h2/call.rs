@@ -346,7 +346,9 @@ impl Call {
         self.proxy.metrics.dropped(&Method::POST, refusal);
         match refusal {
             // clientv3 tries again at this text alone, writes included; and nothing was done.
-            Refusal::ZeroEndpoints => self.end(UNAVAILABLE, "there is no connection available"),
+            Refusal::ZeroEndpoints | Refusal::Crowded => {
+                self.end(UNAVAILABLE, "there is no connection available");
+            }
             Refusal::OutcomeUnknown | Refusal::NoAnswer => self.end(UNAVAILABLE, CONNECTION_LOST),
             Refusal::Loop => self.end(
                 FAILED_PRECONDITION,

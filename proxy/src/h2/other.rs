@@ -202,7 +202,7 @@ impl Other {
             Some(wait) => {
                 // It may take long, and nobody reads its body.
                 drop((body, share));
-                wait::forward(proxy, wait, None).await
+                wait::forward(proxy, wait, None, Some(self.client)).await
             }
             None => {
                 let mut outgoing = Outgoing::whole(parts, &body, origin);

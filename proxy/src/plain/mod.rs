@@ -311,7 +311,7 @@ async fn wait_for_event(
     let Waits { asked, wait, last } = waits;
     let waited = {
         let forwarding =
-            keelson_port::parkable(|parking| wait::forward(proxy, wait, Some(parking)));
+            keelson_port::parkable(|parking| wait::forward(proxy, wait, Some(parking), None));
         unless_gone(socket, pin!(forwarding), !ahead.is_empty()).await
     };
     match waited {

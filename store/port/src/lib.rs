@@ -1,7 +1,7 @@
 //! A listening port, for members and proxies alike.
 //!
 //! A connection is accepted (`listener`), recognised and served (`connection`) within bounds
-//! (`limits`), over TLS (`secure`, `tls`) where the listener has a certificate, and drained when the
+//! (`limits`, `descriptors`), over TLS (`secure`, `tls`) where the listener has a certificate, and drained when the
 //! port goes down (`drain`). A request that waits long may leave HTTP's machinery behind and wait on
 //! the bare socket (`parking`), and one that needs little may be answered without it (`plain`); a
 //! service may also take connections of HTTP/2 as they are (`multiplexed`), for whose compression there
@@ -10,6 +10,7 @@
 mod authority;
 mod bell;
 mod connection;
+mod descriptors;
 mod drain;
 mod filtered;
 mod head_clock;
@@ -30,6 +31,7 @@ mod tests;
 mod tls;
 
 pub use bell::{Bell, Ends, Over};
+pub use descriptors::{Slot, Slots, connections_max, raise_descriptor_limit};
 pub use drain::{Drain, DrainTrigger};
 pub use incoming::{Incoming, Unfinished};
 pub use limits::Limits;

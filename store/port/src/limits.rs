@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use crate::descriptors::Slots;
+
 /// The bounds of a port. Every wait on a client and every buffer filled by one is here.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Connections at a time; more wait in the kernel's backlog.
-    pub connections_max: usize,
+    /// Connections at a time; more wait in the kernel's backlog. What the process has descriptors
+    /// for, all its ports together.
+    pub slots: Slots,
     /// Requests at a time on one HTTP/2 connection. etcd's default is `u32::MAX`: clients put
     /// thousands of watches on one connection.
     pub concurrent_streams_max: u32,
@@ -31,7 +34,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
-            connections_max: 20_000,
+            slots: Slots::of_clients(),
             concurrent_streams_max: u32::MAX,
             first_bytes_timeout: Duration::from_secs(15),
             head_timeout: Duration::from_secs(15),

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time;
 use tracing::{debug, warn};
 
 use crate::connection::{self, Port};
+use crate::descriptors::Slots;
 use crate::drain::Drain;
 use crate::limits::Limits;
 use crate::serve::Serve;
@@ -53,12 +53,12 @@ pub async fn serve<S: Serve>(
 ) -> io::Result<()> {
     let (trigger, drain) = Drain::channel();
     let (closing, closes) = Drain::channel();
-    let slots = Arc::new(Semaphore::new(limits.connections_max));
+    let slots = limits.slots.clone();
     let port = Arc::new(Port::new(service, limits));
     let timeout = port.limits.drain_timeout;
     let mut loops = JoinSet::new();
     for listener in listeners {
-        let (port, slots) = (Arc::clone(&port), Arc::clone(&slots));
+        let (port, slots) = (Arc::clone(&port), slots.clone());
         let ends = [closes.clone(), drain.clone()];
         loops.spawn(accept_loop(listener.into(), port, slots, ends));
     }
@@ -105,7 +105,7 @@ type Connections = JoinSet<()>;
 async fn accept_loop<S: Serve>(
     listener: Listener,
     port: Arc<Port<S>>,
-    slots: Arc<Semaphore>,
+    slots: Slots,
     [closes, drain]: [Drain; 2],
 ) -> Connections {
     let Listener {
@@ -117,7 +117,7 @@ async fn accept_loop<S: Serve>(
     tokio::pin!(begun);
     loop {
         let accepted = async {
-            let slot = Arc::clone(&slots).acquire_owned().await;
+            let slot = slots.take().await;
             (accept(&listener).await, slot)
         };
         tokio::select! {

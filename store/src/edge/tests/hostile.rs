@@ -11,6 +11,8 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::{Port, http, raw, within};
+use keelson_port::Slots;
+
 use crate::edge::Limits;
 
 fn impatient() -> Limits {
@@ -115,7 +117,7 @@ async fn tls_is_turned_away() {
 #[tokio::test]
 async fn more_connections_than_allowed_wait() {
     let limits = Limits {
-        connections_max: 2,
+        slots: Slots::of_clients().at_most(2),
         ..Limits::default()
     };
     let port = Port::with(limits).await;

@@ -1,0 +1,150 @@
+//! File descriptors: how many the process may have, and how ports share them.
+
+use std::sync::{Arc, OnceLock};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Kept back from clients, as etcd keeps them: the log, the engine, connections to peers.
+const RESERVED: usize = 150;
+/// However low the limit is, so many connections are served.
+const CONNECTIONS_MIN: usize = 16;
+/// No process has so many; the kernel's own default for `nr_open` is 2^20.
+const UNLIMITED: u64 = 1 << 30;
+
+/// Raises this process's soft limit of open files to the hard one, as Go's runtime does at start. An
+/// embedder that has not done so may call it before it opens a store: systemd and most shells give
+/// 1024, and a store serves [`connections_max`] clients.
+pub fn raise_descriptor_limit() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current == maximum {
+        return;
+    }
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
+}
+
+/// How many connections the process has descriptors for: its limit of open files, less 150.
+pub fn connections_max() -> usize {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(UNLIMITED);
+    let limit = usize::try_from(limit.min(UNLIMITED)).unwrap_or(usize::MAX);
+    limit.saturating_sub(RESERVED).max(CONNECTIONS_MIN)
+}
+
+/// Of [`connections_max`], kept for peers: clients must not keep a member from its cluster.
+const PEERS_SHARE: usize = 16;
+const PEERS_MAX: usize = 64;
+
+/// Places for connections. All ports of the process share them: what one has taken, the others lack.
+#[derive(Clone, Debug)]
+pub struct Slots {
+    /// Of clients, or of the tests' own number.
+    own: Option<Arc<Semaphore>>,
+    all: Arc<Semaphore>,
+}
+
+/// A connection's place, until it is dropped.
+#[derive(Debug)]
+pub struct Slot {
+    _own: Option<OwnedSemaphorePermit>,
+    _all: OwnedSemaphorePermit,
+}
+
+impl Slots {
+    /// For a port of clients: a few of the process's places are kept from them, for peers.
+    pub fn of_clients() -> Slots {
+        Slots {
+            own: Some(Arc::clone(&process().1)),
+            all: Arc::clone(&process().0),
+        }
+    }
+
+    /// For a port of peers.
+    pub fn of_peers() -> Slots {
+        Slots {
+            own: None,
+            all: Arc::clone(&process().0),
+        }
+    }
+
+    /// The same, but for no more than so many on this port.
+    pub fn at_most(self, count: usize) -> Slots {
+        let own = Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS)));
+        Slots {
+            own: Some(own),
+            ..self
+        }
+    }
+
+    /// The next place that is free.
+    pub(crate) async fn take(&self) -> Slot {
+        const OPEN: &str = "a semaphore that is never closed";
+        let own = match &self.own {
+            Some(own) => Some(Arc::clone(own).acquire_owned().await.expect(OPEN)),
+            None => None,
+        };
+        let all = Arc::clone(&self.all).acquire_owned().await.expect(OPEN);
+        Slot {
+            _own: own,
+            _all: all,
+        }
+    }
+}
+
+/// All places of the process, and those of its clients; counted when the first port is opened.
+fn process() -> &'static (Arc<Semaphore>, Arc<Semaphore>) {
+    static PROCESS: OnceLock<(Arc<Semaphore>, Arc<Semaphore>)> = OnceLock::new();
+    PROCESS.get_or_init(|| {
+        let all = connections_max();
+        let clients = all - (all / PEERS_SHARE).min(PEERS_MAX);
+        (
+            Arc::new(Semaphore::new(all)),
+            Arc::new(Semaphore::new(clients)),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn clients_that_take_all_they_may_leave_places_for_peers() {
+        let all = Arc::new(Semaphore::new(5));
+        let clients = Slots {
+            own: Some(Arc::new(Semaphore::new(4))),
+            all: Arc::clone(&all),
+        };
+        let peers = Slots { own: None, all };
+        let mut taken = Vec::new();
+        for _ in 0..4 {
+            taken.push(clients.take().await);
+        }
+        let mut nobody = Context::from_waker(Waker::noop());
+        let mut next = pin!(clients.take());
+        assert!(next.as_mut().poll(&mut nobody).is_pending());
+        let peer = peers.take().await;
+        assert!(pin!(peers.take()).poll(&mut nobody).is_pending());
+        drop(peer);
+        taken.pop();
+        next.await;
+    }
+
+    #[test]
+    fn the_limit_is_raised_to_what_the_system_allows() {
+        raise_descriptor_limit();
+        let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+        assert_eq!(current, maximum);
+        let most = current.map_or(UNLIMITED, |limit| limit.min(UNLIMITED));
+        assert!(u64::try_from(connections_max()).unwrap() + 150 <= most.max(166));
+    }
+}
