@@ -14,6 +14,7 @@ mod options;
 mod options_tls;
 mod pages;
 mod playground;
+mod process;
 mod signals;
 
 use std::path::Path;
@@ -27,6 +28,7 @@ use flags::syntax::{Parsed, SyntaxError};
 use logging::LogOptions;
 
 fn main() -> ExitCode {
+    process::prepare();
     let mut words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
     let program = program_name(&words.next().unwrap_or_default());
     let words: Vec<String> = words.collect();

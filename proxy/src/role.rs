@@ -5,9 +5,9 @@
 //! `<data-dir>/proxy`, start it with `--initial-cluster-state=existing`. The only file of this
 //! crate that touches the file system.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -101,11 +101,7 @@ impl ClusterFile {
             return Err(RoleError::Both);
         }
         let directory = data_dir.join(PROXY);
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&directory)
-            .map_err(|error| failed(&directory, error))?;
+        create_private_dir(&directory).map_err(|error| failed(&directory, error))?;
         Ok(ClusterFile::of(data_dir))
     }
 
@@ -147,16 +143,30 @@ impl ClusterFile {
     }
 }
 
-/// Replaces a file durably; after a crash it is the old one or the new one.
+/// Creates a directory, and takes the rights of others off one that exists.
+fn create_private_dir(dir: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    let found = fs::metadata(dir)?.permissions().mode() & 0o7777;
+    match found & 0o077 {
+        0 => Ok(()),
+        _ => fs::set_permissions(dir, Permissions::from_mode(found & !0o077)),
+    }
+}
+
+/// Replaces a file durably, by one that only its owner may read; after a crash it is the old one or the new one.
 ///
 /// # Errors
 /// The file system's.
 pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let new = path.with_extension("bak");
+    // A new one: what is there may be a link to elsewhere, or readable for others.
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
     let mut file = OpenOptions::new()
         .write(true)
-        .create(true)
-        .truncate(true)
+        .create_new(true)
         .mode(0o600)
         .open(&new)?;
     file.write_all(bytes)?;
@@ -206,5 +216,21 @@ mod tests {
         assert_eq!(file.load().unwrap(), None);
         fs::write(&path, "{").unwrap();
         assert!(matches!(file.load(), Err(RoleError::Malformed { .. })));
+    }
+
+    #[test]
+    fn what_was_open_or_a_link_is_private_afterwards() {
+        let dir = tempfile::tempdir().unwrap();
+        let proxy = dir.path().join("proxy");
+        fs::create_dir(&proxy).unwrap();
+        fs::set_permissions(&proxy, Permissions::from_mode(0o755)).unwrap();
+        let elsewhere = dir.path().join("elsewhere");
+        fs::write(&elsewhere, "untouched").unwrap();
+        std::os::unix::fs::symlink(&elsewhere, proxy.join("cluster.bak")).unwrap();
+        let file = ClusterFile::open(dir.path()).unwrap();
+        file.save(&["http://a:2380".to_owned()]).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&proxy), mode(&file.path)), (0o700, 0o600));
+        assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "untouched");
     }
 }

@@ -5,6 +5,7 @@
 //! files hold. The engines' own files (LMDB, sled) are theirs; only looking at them goes through
 //! here.
 
+mod private;
 mod real;
 pub mod sim;
 
@@ -12,6 +13,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+pub use private::{create_private_dir, make_private, refuse_link, warn_if_open};
 pub use real::{RealDisk, RealFile};
 
 /// A file system, as far as a log needs one.
@@ -24,7 +26,7 @@ pub trait Disk: Send + Sync + 'static {
     /// Held while a directory is in use; dropping it lets others in.
     type Lock: Send + Sync + 'static;
 
-    /// Creates an empty file; an error when the name is taken.
+    /// Creates an empty file that only its owner may read or write; an error when the name is taken.
     fn create(&self, path: &Path) -> io::Result<Self::File>;
 
     /// Opens an existing file for reading and writing.
@@ -42,7 +44,7 @@ pub trait Disk: Send + Sync + 'static {
     /// The names in a directory, sorted.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
 
-    /// Creates one directory; no error when it exists.
+    /// Creates one directory that only its owner may enter; no error when it exists.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
 
     /// Makes the names in a directory durable.
@@ -107,7 +109,7 @@ pub fn wait_for_descriptors<T>(
     }
 }
 
-/// Creates a directory and its missing parents, each of them durable in its own parent.
+/// Creates a directory and its missing parents, each of them private and durable in its own parent.
 pub fn create_dir_durably(disk: &impl Disk, dir: &Path) -> io::Result<()> {
     if disk.exists(dir)? {
         return Ok(());
@@ -120,18 +122,9 @@ pub fn create_dir_durably(disk: &impl Disk, dir: &Path) -> io::Result<()> {
     disk.sync_dir(parent)
 }
 
-/// Creates a directory that only its owner may enter, with its missing parents.
-pub fn create_private_dir(dir: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-}
-
 /// A small file, whole; `None` when there is none.
 pub fn read_file(disk: &impl Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let file = match disk.open(path) {
+    let file = match wait_for_descriptors(path, || disk.open(path)) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
@@ -148,7 +141,7 @@ pub fn replace_file(disk: &impl Disk, path: &Path, bytes: &[u8]) -> io::Result<(
     if disk.exists(&temporary)? {
         disk.remove(&temporary)?;
     }
-    let file = disk.create(&temporary)?;
+    let file = wait_for_descriptors(&temporary, || disk.create(&temporary))?;
     file.write_at(0, bytes)?;
     file.sync_data()?;
     disk.rename(&temporary, path)?;

@@ -1,11 +1,16 @@
-//! The disk of the machine we run on: `std::fs` and nothing else.
+//! The machine's own disk: `std::fs` and nothing else.
+//!
+//! What is created is its owner's alone, whatever the umask. Files are not opened through symbolic
+//! links: one in a member's directory was not made by the member.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use super::{Disk, DiskFile};
+use rustix::fs::OFlags;
+
+use super::{Disk, DiskFile, wait_for_descriptors};
 
 /// The machine's file system.
 #[derive(Clone, Copy, Debug, Default)]
@@ -20,14 +25,11 @@ impl Disk for RealDisk {
     type Lock = File;
 
     fn create(&self, path: &Path) -> io::Result<RealFile> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create_new(true);
-        options.open(path).map(RealFile)
+        private_options().create_new(true).open(path).map(RealFile)
     }
 
     fn open(&self, path: &Path) -> io::Result<RealFile> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).open(path).map(RealFile)
+        private_options().open(path).map(RealFile)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -39,11 +41,11 @@ impl Disk for RealDisk {
     }
 
     fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
-        fs::remove_dir_all(dir)
+        wait_for_descriptors(dir, || fs::remove_dir_all(dir))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        let names = fs::read_dir(dir)?
+        let names = wait_for_descriptors(dir, || fs::read_dir(dir))?
             .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
             .collect::<io::Result<Vec<String>>>();
         names.map(|mut names| {
@@ -53,29 +55,53 @@ impl Disk for RealDisk {
     }
 
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        match fs::create_dir(dir) {
+        match DirBuilder::new().mode(0o700).create(dir) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             other => other,
         }
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        File::open(dir)?.sync_all()
+        wait_for_descriptors(dir, || File::open(dir))?.sync_all()
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
         fs::exists(path)
     }
 
+    /// The lock must be that of the file which has the name now: one that was removed in between
+    /// locks nobody out.
     fn lock(&self, path: &Path) -> io::Result<File> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        let file = options.open(path)?;
-        match file.try_lock() {
-            Ok(()) => Ok(file),
-            Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
-            Err(TryLockError::Error(error)) => Err(error),
+        loop {
+            let open = || private_options().create(true).open(path);
+            let file = wait_for_descriptors(path, open)?;
+            try_lock(&file)?;
+            let locked = file.metadata()?;
+            match fs::symlink_metadata(path) {
+                Ok(named) if named.ino() == locked.ino() && named.dev() == locked.dev() => {
+                    return Ok(file);
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
         }
+    }
+}
+
+/// For reading and writing, by the owner alone, and not through a symbolic link.
+fn private_options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o600);
+    options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+    options
+}
+
+fn try_lock(file: &File) -> io::Result<()> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+        Err(TryLockError::Error(error)) => Err(error),
     }
 }
 
@@ -109,10 +135,6 @@ impl DiskFile for RealFile {
     }
 
     fn try_lock(&self) -> io::Result<()> {
-        match self.0.try_lock() {
-            Ok(()) => Ok(()),
-            Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
-            Err(TryLockError::Error(error)) => Err(error),
-        }
+        try_lock(&self.0)
     }
 }

@@ -187,8 +187,8 @@ impl Found {
 
 /// Opens log and engine and makes them agree. Blocks.
 pub(crate) fn recover(config: &Config, found: Found) -> Result<Recovery, OpenError> {
-    create_private(&config.data_dir)?;
     let layout = Layout::of(config);
+    make_private(config)?;
     let wal_config = WalConfig {
         unsafe_no_fsync: config.unsafe_no_fsync,
         ..WalConfig::default()
@@ -325,10 +325,17 @@ fn engine_error(error: impl std::fmt::Display) -> OpenError {
     OpenError::Engine(error.to_string())
 }
 
-/// etcd's data directories are their owner's alone.
-fn create_private(dir: &Path) -> Result<(), OpenError> {
-    crate::disk::create_private_dir(dir).map_err(|error| OpenError::DataDir {
+/// etcd's data directories are their owner's alone. Those that exist are an operator's, and what is in
+/// `member` the member's.
+fn make_private(config: &Config) -> Result<(), OpenError> {
+    let fail = |dir: &Path, error: std::io::Error| OpenError::DataDir {
         dir: dir.to_owned(),
         why: format!("{error}. Check the path and its permissions"),
-    })
+    };
+    let member = config.data_dir.join("member");
+    for dir in std::iter::once(&config.data_dir).chain(&config.wal_dir) {
+        crate::disk::create_private_dir(dir).map_err(|error| fail(dir, error))?;
+        crate::disk::warn_if_open(dir);
+    }
+    crate::disk::make_private(&member).map_err(|error| fail(&member, error))
 }

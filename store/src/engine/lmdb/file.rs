@@ -11,7 +11,7 @@ use std::path::Path;
 
 use keelson_core::engine::EngineError;
 
-use crate::disk::{Disk, DiskFile, RealDisk, RealFile};
+use crate::disk::{self, Disk, DiskFile, RealDisk, RealFile};
 
 pub(super) const REMEDY: &str = "move the member's snap directory away and start it again to \
      rebuild it from its log, if that still reaches back to its founding; else remove the member from \
@@ -33,7 +33,7 @@ const DEPTH_MAX: u32 = 32;
 
 /// Refuses a file whose meta pages are damaged, or that ends before its last page in use.
 pub(super) fn check(path: &Path) -> Result<(), EngineError> {
-    let file = match RealDisk.open(path) {
+    let file = match disk::wait_for_descriptors(path, || RealDisk.open(path)) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => {

@@ -24,6 +24,7 @@ use crate::disk::{self, RealDisk};
 
 /// The file that holds everything.
 pub(super) const DATA_FILE: &str = "data.mdb";
+const LOCK_FILE: &str = "lock.mdb";
 
 /// Keys this long or longer share a row under so many bytes.
 const LONG_KEY_BYTES: usize = 500;
@@ -57,6 +58,7 @@ impl LmdbEngine {
         let fail =
             |error: io::Error| EngineError(format!("cannot open {}: {error}", dir.display()));
         disk::create_dir_durably(&RealDisk, dir).map_err(fail)?;
+        disk::refuse_link(&dir.join(LOCK_FILE)).map_err(fail)?;
         file::check(&dir.join(DATA_FILE))?;
         let map_bytes = map_bytes.next_multiple_of(1 << 20);
         let mut options = EnvOpenOptions::new().read_txn_without_tls();
@@ -173,9 +175,16 @@ impl Engine for LmdbEngine {
     reason = "LMDB maps its file; that directory is this member's alone"
 )]
 fn open_env(options: &EnvOpenOptions<WithoutTls>, dir: &Path) -> ::heed::Result<Env<WithoutTls>> {
-    // SAFETY: nobody else changes the file: the member's log holds the lock on its data directory,
-    // and `file::check` has made sure that no page the file should have lies behind its end.
-    unsafe { options.open(dir) }
+    let opened = disk::wait_for_descriptors(dir, || {
+        // SAFETY: nothing else changes the file: the member's log holds the lock on its data
+        // directory, and `file::check` has made sure that no page the file should have lies behind
+        // its end.
+        match unsafe { options.open(dir) } {
+            Err(::heed::Error::Io(error)) if disk::is_out_of_descriptors(&error) => Err(error),
+            opened => Ok(opened),
+        }
+    });
+    opened.map_err(::heed::Error::Io)?
 }
 
 fn create_tables(env: &Env<WithoutTls>) -> ::heed::Result<Vec<Rows>> {

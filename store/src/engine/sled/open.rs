@@ -28,6 +28,9 @@ const LOCK_LOOK: Duration = Duration::from_millis(20);
 pub(super) fn open(dir: &Path) -> Result<::sled::Db, EngineError> {
     let fail = |error| EngineError(format!("cannot open {}: {error}", dir.display()));
     disk::create_dir_durably(&RealDisk, dir).map_err(fail)?;
+    for name in RealDisk.list(dir).map_err(fail)? {
+        disk::refuse_link(&dir.join(name)).map_err(fail)?;
+    }
     match attempt(dir)? {
         Ok(db) => Ok(db),
         Err(::sled::Error::Corruption { .. }) => {
