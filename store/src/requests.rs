@@ -176,13 +176,12 @@ impl Store {
     /// Waits until this member has applied everything that was committed when this was called.
     ///
     /// # Errors
-    /// `Timeout` and its kin when no quorum answers in time.
+    /// `Timeout` and its kin when no quorum answers in time; `TooManyRequests`.
     pub async fn read_index(&self) -> Result<(), Error> {
         let began = Instant::now();
         let deadline = tokio::time::Instant::now() + self.request_timeout();
-        match timeout_at(deadline, self.inner.reads.join()).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(Error::Stopped),
+        match timeout_at(deadline, self.inner.reads.join()?).await {
+            Ok(applied) => applied,
             Err(_) => Err(self.timeout_error(began)),
         }
     }

@@ -187,6 +187,7 @@ impl Node {
             Input::Forwarded(forward) => self.gather_forwarded(forward, output),
             Input::Refused(refused) => self.take_refusal(refused, output),
             Input::Read { context } => self.reads.add(Reader::Local { context }),
+            Input::ReadGivenUp { context } => self.reads.give_up(context),
             Input::ReadIndexRequested { from, request } => self.reads.add(Reader::Peer {
                 member: from,
                 context: request.context,

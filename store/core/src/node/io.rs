@@ -34,6 +34,11 @@ pub enum Input {
         /// Comes back in `Output::reads`. The caller never uses one twice.
         context: u64,
     },
+    /// Those clients no longer wait for it.
+    ReadGivenUp {
+        /// The read's.
+        context: u64,
+    },
     /// A follower handed over its client's request.
     Forwarded(peer::Forward),
     /// The leader did not, and never will, put that request in its log.

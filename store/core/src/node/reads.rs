@@ -4,6 +4,8 @@
 //! waits for the next round, since the index was taken before it came. Every round has a context of
 //! its own, also when it repeats one that failed: reusing it was etcd#20418.
 
+use std::collections::BTreeSet;
+
 use keelson_proto::peer;
 
 use crate::{Index, MemberId, Millis};
@@ -25,13 +27,26 @@ pub(super) enum Reader {
 struct Round {
     attempt: u64,
     began: Millis,
-    readers: Vec<Reader>,
+    peers: Vec<Reader>,
+    /// The contexts of local readers.
+    local: BTreeSet<u64>,
+}
+
+impl Round {
+    fn readers(self) -> Vec<Reader> {
+        let local = self.local.into_iter();
+        let local = local.map(|context| Reader::Local { context });
+        local.chain(self.peers).collect()
+    }
 }
 
 #[derive(Default)]
 pub(super) struct ReadBook {
     attempts: u64,
-    waiting: Vec<Reader>,
+    /// Peers that wait for the next round; at most those that sent since the last input.
+    peers: Vec<Reader>,
+    /// The contexts of local readers that wait for it. Without a leader they wait until they give up.
+    local: BTreeSet<u64>,
     round: Option<Round>,
     /// A leader said that it is none: wait until this before asking again.
     pause_until: Millis,
@@ -39,20 +54,35 @@ pub(super) struct ReadBook {
 
 impl ReadBook {
     pub(super) fn add(&mut self, reader: Reader) {
-        self.waiting.push(reader);
+        match reader {
+            Reader::Local { context } => drop(self.local.insert(context)),
+            peer => self.peers.push(peer),
+        }
+    }
+
+    /// A local reader no longer waits.
+    pub(super) fn give_up(&mut self, context: u64) {
+        self.local.remove(&context);
+        if let Some(round) = &mut self.round {
+            round.local.remove(&context);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.local.is_empty() && self.peers.is_empty()
     }
 
     /// Begins a round if somebody waits and none is under way. Returns its attempt number.
     pub(super) fn begin(&mut self, now: Millis) -> Option<u64> {
-        if self.round.is_some() || self.waiting.is_empty() || now < self.pause_until {
+        if self.round.is_some() || self.is_empty() || now < self.pause_until {
             return None;
         }
         self.attempts += 1;
-        let readers = std::mem::take(&mut self.waiting);
         self.round = Some(Round {
             attempt: self.attempts,
             began: now,
-            readers,
+            peers: std::mem::take(&mut self.peers),
+            local: std::mem::take(&mut self.local),
         });
         Some(self.attempts)
     }
@@ -60,31 +90,23 @@ impl ReadBook {
     /// Ends the round with that number; answers nothing if it is not the one under way.
     pub(super) fn end(&mut self, attempt: u64) -> Vec<Reader> {
         match self.round.take_if(|round| round.attempt == attempt) {
-            Some(round) => round.readers,
+            Some(round) => round.readers(),
             None => Vec::new(),
         }
     }
 
     /// Gives the round up; its local readers wait for the next, its peers are returned.
     pub(super) fn abandon(&mut self) -> Vec<Reader> {
-        let readers = self
-            .round
-            .take()
-            .map(|round| round.readers)
-            .unwrap_or_default();
-        let is_local = |reader: &Reader| matches!(reader, Reader::Local { .. });
-        let (local, peers): (Vec<_>, Vec<_>) = readers.into_iter().partition(is_local);
-        self.waiting.extend(local);
-        peers
+        let Some(mut round) = self.round.take() else {
+            return Vec::new();
+        };
+        self.local.append(&mut round.local);
+        round.peers
     }
 
     /// Takes the peers out of those that wait: this member is not their leader.
     pub(super) fn turn_away_peers(&mut self) -> Vec<Reader> {
-        let is_local = |reader: &Reader| matches!(reader, Reader::Local { .. });
-        let waiting = std::mem::take(&mut self.waiting);
-        let (local, peers) = waiting.into_iter().partition(is_local);
-        self.waiting = local;
-        peers
+        std::mem::take(&mut self.peers)
     }
 
     /// The round began so long ago that it is lost.
@@ -102,7 +124,7 @@ impl ReadBook {
     pub(super) fn wake_at(&self, now: Millis, patience_ms: u64) -> Option<Millis> {
         match &self.round {
             Some(round) => Some(Millis(round.began.0 + patience_ms)),
-            None if self.waiting.is_empty() || self.pause_until <= now => None,
+            None if self.is_empty() || self.pause_until <= now => None,
             None => Some(self.pause_until),
         }
     }
