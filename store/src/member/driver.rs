@@ -10,8 +10,13 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::Sender;
 use keelson_core::node::{Input, Node, Output, ReadReady, Refusal, Standing};
 use keelson_core::state::Capture;
+use keelson_core::tree::PATH_BYTES_MAX;
 use keelson_core::{Index, MemberId, Millis, ProposalId};
-use keelson_proto::peer::{PeerMessage, RaftMessage, SnapshotChunk, peer_message, snapshot_chunk};
+use keelson_proto::internal::{Command, command::Op};
+use keelson_proto::peer::{
+    Forward, PeerMessage, RaftMessage, SnapshotChunk, peer_message, snapshot_chunk,
+};
+use prost::Message as _;
 use tokio::sync::oneshot;
 
 use super::applier::{self, ApplyJob};
@@ -155,8 +160,9 @@ impl Driver {
     fn take(&mut self, event: Event) {
         match event {
             Event::Input(Input::Read { context }) => {
-                self.reads.close(context);
-                self.inputs.push(Input::Read { context });
+                if self.reads.close(context) {
+                    self.inputs.push(Input::Read { context });
+                }
             }
             // A client that left before its turn came has no use for it.
             Event::Input(Input::Propose { id, .. } | Input::ProposeMembership { id, .. })
@@ -310,6 +316,16 @@ impl Driver {
     }
 }
 
+/// Whether a forwarded change of the v2 tree names a path that no member of this version forwards.
+fn names_too_long_a_path(forward: &Forward) -> bool {
+    if forward.membership || forward.command.len() <= PATH_BYTES_MAX {
+        return false;
+    }
+    let command = Command::decode(forward.command.clone());
+    let op = command.ok().and_then(|command| command.op);
+    matches!(op, Some(Op::Tree(change)) if PATH_BYTES_MAX < change.path.len())
+}
+
 /// A peer's message as the node knows it. A message in another's name is dropped.
 fn input_of(from: MemberId, message: PeerMessage) -> Option<Input> {
     match message.message? {
@@ -318,12 +334,49 @@ fn input_of(from: MemberId, message: PeerMessage) -> Option<Input> {
         }
         peer_message::Message::Forward(forward) => {
             let mine = forward.id.is_some_and(|id| id.member == from.0);
-            mine.then_some(Input::Forwarded(forward))
+            (mine && !names_too_long_a_path(&forward)).then_some(Input::Forwarded(forward))
         }
         peer_message::Message::Refused(refused) => Some(Input::Refused(refused)),
         peer_message::Message::ReadIndexRequest(request) => {
             Some(Input::ReadIndexRequested { from, request })
         }
         peer_message::Message::ReadIndexResponse(answer) => Some(Input::ReadIndexAnswered(answer)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use keelson_proto::internal::TreeRequest;
+    use keelson_proto::peer::ProposalId;
+
+    use super::*;
+
+    fn forwarded(path_bytes: usize, value_bytes: usize) -> bool {
+        let change = TreeRequest {
+            path: Bytes::from(vec![b'/'; path_bytes]),
+            value: Bytes::from(vec![b'x'; value_bytes]),
+            ..TreeRequest::default()
+        };
+        let op = Some(Op::Tree(change));
+        let forward = Forward {
+            id: Some(ProposalId {
+                member: 7,
+                ..ProposalId::default()
+            }),
+            command: Command { op }.encode_to_vec().into(),
+            ..Forward::default()
+        };
+        let message = PeerMessage {
+            message: Some(peer_message::Message::Forward(forward)),
+        };
+        input_of(MemberId(7), message).is_some()
+    }
+
+    #[test]
+    fn a_peer_cannot_forward_a_path_that_clients_may_not_name() {
+        assert!(forwarded(PATH_BYTES_MAX, 0));
+        assert!(forwarded(10, 2 * PATH_BYTES_MAX));
+        assert!(!forwarded(PATH_BYTES_MAX + 1, 0));
     }
 }

@@ -18,6 +18,15 @@ impl TreeBackend for Store {
         Store::tree_get(self, path, recursive)
     }
 
+    fn tree_list(
+        &self,
+        path: &[u8],
+        recursive: bool,
+        bytes_max: usize,
+    ) -> Result<(Node, u64), TreeError> {
+        Store::tree_list(self, path, recursive, bytes_max)
+    }
+
     async fn tree_change(&self, request: TreeRequest) -> Result<Arc<Event>, ChangeError> {
         Store::tree_change(self, request).await
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use keelson_core::state::{self, ReadView, Response};
-use keelson_core::tree::{Event, Node, TreeError};
+use keelson_core::tree::{Event, Node, PATH_BYTES_MAX, TreeError};
 use keelson_proto::internal::{Command, TreeRequest, command::Op};
 
 use super::hub::{History, Watch, Wish};
@@ -30,11 +30,28 @@ impl Store {
         self.view().tree_get(path, recursive, now_ns())
     }
 
+    /// The same, if what a directory holds takes no more than `bytes_max` bytes.
+    ///
+    /// # Errors
+    /// etcd's: 100, 104; and 209.
+    pub fn tree_list(
+        &self,
+        path: &[u8],
+        recursive: bool,
+        bytes_max: usize,
+    ) -> Result<(Node, u64), TreeError> {
+        self.view().tree_list(path, recursive, now_ns(), bytes_max)
+    }
+
     /// Changes the tree, through the log.
     ///
     /// # Errors
-    /// etcd's. After a timeout the change may or may not happen.
+    /// etcd's; `RequestTooLarge` for a path beyond [`PATH_BYTES_MAX`]. After a timeout the change may
+    /// or may not happen.
     pub async fn tree_change(&self, request: TreeRequest) -> Result<Arc<Event>, ChangeError> {
+        if PATH_BYTES_MAX < request.path.len() {
+            return Err(ChangeError::Other(Error::RequestTooLarge));
+        }
         self.require_room(state::tree_cost(&request)).await?;
         let command = Command {
             op: Some(Op::Tree(request)),

@@ -71,6 +71,22 @@ impl ReadView {
         Ok((node, tree.index()))
     }
 
+    /// The same, if what a directory holds takes no more than `bytes_max` bytes.
+    ///
+    /// # Errors
+    /// Those of [`ReadView::tree_get`], and 209.
+    pub fn tree_list(
+        &self,
+        path: &[u8],
+        recursive: bool,
+        now_ns: i64,
+        bytes_max: usize,
+    ) -> Result<(Node, u64), TreeError> {
+        let tree = self.shared.tree.read();
+        let node = tree.list(path, recursive, now_ns, bytes_max)?;
+        Ok((node, tree.index()))
+    }
+
     /// The index of the v2 tree's last change.
     pub fn tree_index(&self) -> u64 {
         self.shared.tree.read().index()

@@ -57,6 +57,14 @@ impl Entry {
         }
     }
 
+    /// Of a file's value.
+    pub(super) fn value_bytes(&self) -> usize {
+        match &self.content {
+            Content::Dir(_) => 0,
+            Content::File(value) => value.len(),
+        }
+    }
+
     /// What it weighs as a row, roughly.
     fn weight(&self) -> u64 {
         const NUMBERS_BYTES: usize = 32;

@@ -20,6 +20,8 @@ pub enum ErrorCode {
     RootReadOnly = 107,
     /// A directory with children, and nobody said recursive.
     DirNotEmpty = 108,
+    /// What would be listed takes more bytes than its reader takes.
+    ListingTooLarge = 209,
     /// The history does not reach back that far.
     EventIndexCleared = 401,
 }

@@ -44,6 +44,11 @@ pub use event::{Action, Event, Node};
 pub use nodes::Nodes;
 pub(crate) use rows::Loader;
 
+/// The longest path that a request may name, with the "/1" of the keys API, in bytes. etcd closes a
+/// connection whose first request line has more than 4 KiB; a path of 31,000 names made every listing
+/// of it a gigabyte.
+pub const PATH_BYTES_MAX: usize = 4096;
+
 use arena::{Arena, Id};
 use history::History;
 

@@ -22,21 +22,43 @@ impl Tree {
     /// The node at a path, and what it holds if it is a directory: its children, or all below. In
     /// key order, hidden nodes left out.
     pub fn get(&self, path: &[u8], recursive: bool, now_ns: i64) -> Result<Node, TreeError> {
+        self.list(path, recursive, now_ns, usize::MAX)
+    }
+
+    /// The same, if what a directory holds takes no more than `bytes_max` bytes, roughly, with whole
+    /// keys: of names within each other those take the square.
+    ///
+    /// # Errors
+    /// Those of [`Tree::get`], and 209.
+    pub fn list(
+        &self,
+        path: &[u8],
+        recursive: bool,
+        now_ns: i64,
+        bytes_max: usize,
+    ) -> Result<Node, TreeError> {
         let path = path::clean(path);
         let id = self.expect(&path)?;
         let mut top = self.show(id, Bytes::copy_from_slice(&path), now_ns);
         if top.dir {
-            self.list(id, &mut top, recursive, now_ns);
+            let reach = Reach {
+                recursive,
+                hidden: false,
+            };
+            let below = walk::below_within(&self.arena, id, &top.key, reach, bytes_max);
+            let Some(below) = below else {
+                let mib = bytes_max >> 20;
+                let cause = format!(
+                    "the listing takes more than {mib} MiB: read its directories one by one"
+                );
+                return Err(self.refuse(ErrorCode::ListingTooLarge, cause.as_bytes()));
+            };
+            self.put_into(&mut top, below, now_ns);
         }
         Ok(top)
     }
 
-    fn list(&self, id: Id, top: &mut Node, recursive: bool, now_ns: i64) {
-        let reach = Reach {
-            recursive,
-            hidden: false,
-        };
-        let below = walk::below(&self.arena, id, &top.key, reach);
+    fn put_into(&self, top: &mut Node, below: Vec<walk::Met>, now_ns: i64) {
         // Directories that are not complete yet, each within the one before.
         let mut open = vec![std::mem::take(top)];
         for met in below {

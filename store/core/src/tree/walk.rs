@@ -7,6 +7,9 @@ use bytes::Bytes;
 use super::arena::{Arena, Id};
 use super::path;
 
+/// What a node takes in an answer beside its key and its value, about.
+const NODE_BYTES: usize = 160;
+
 /// Which nodes a walk passes over.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reach {
@@ -28,6 +31,18 @@ pub(super) struct Met {
 
 /// The nodes below a directory: parents before their children, siblings in key order.
 pub(super) fn below(arena: &Arena, top: Id, path: &[u8], reach: Reach) -> Vec<Met> {
+    below_within(arena, top, path, reach, usize::MAX).unwrap_or_default()
+}
+
+/// The same, if their keys and values take no more than so many bytes, roughly.
+pub(super) fn below_within(
+    arena: &Arena,
+    top: Id,
+    path: &[u8],
+    reach: Reach,
+    bytes_max: usize,
+) -> Option<Vec<Met>> {
+    let mut bytes: usize = 0;
     let mut walk = Walk {
         path: path::stem(path).to_vec(),
         met: Vec::new(),
@@ -45,12 +60,16 @@ pub(super) fn below(arena: &Arena, top: Id, path: &[u8], reach: Reach) -> Vec<Me
         }
         walk.back_to(dir.path_bytes);
         walk.meet(name, id, open.len());
+        bytes = bytes.saturating_add(NODE_BYTES + walk.path.len() + arena[id].value_bytes());
+        if bytes_max < bytes {
+            return None;
+        }
         if reach.recursive {
             open.extend(Open::new(arena, id, walk.path.len()));
         }
     }
     walk.cut();
-    walk.met
+    Some(walk.met)
 }
 
 /// A directory whose children are being met.

@@ -39,6 +39,17 @@ pub trait TreeBackend: Backend {
     /// 100, 104.
     fn tree_get(&self, path: &[u8], recursive: bool) -> Result<(Node, u64), TreeError>;
 
+    /// The same, if what a directory holds takes no more than `bytes_max` bytes.
+    ///
+    /// # Errors
+    /// 100, 104, 209.
+    fn tree_list(
+        &self,
+        path: &[u8],
+        recursive: bool,
+        bytes_max: usize,
+    ) -> Result<(Node, u64), TreeError>;
+
     /// Changes the tree, through the log. The event's `index` is the X-Etcd-Index.
     fn tree_change(
         &self,

@@ -77,7 +77,7 @@ fn described(code: u16) -> (&'static str, StatusCode) {
 
 impl KeyError {
     /// An error of the request itself.
-    pub(super) fn new(code: Code, cause: &'static str) -> KeyError {
+    pub(super) const fn new(code: Code, cause: &'static str) -> KeyError {
         KeyError {
             code: code as u16,
             cause: Cow::Borrowed(cause.as_bytes()),

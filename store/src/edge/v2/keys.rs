@@ -10,22 +10,30 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, Request, StatusCode};
-use keelson_core::tree::{Action, Event};
+use keelson_core::tree::{Action, Event, PATH_BYTES_MAX};
 
 use super::answer::{self, Mark};
 use super::auth::access;
 use super::backend::TreeBackend;
 use super::body::{self, BodyError};
-use super::error::KeyError;
+use super::error::{Code, KeyError};
 use super::event::{self, SPACE};
 use super::form::{Form, FormError};
 use super::key_request::Parameters;
+use super::listings::LISTING_BYTES_MAX;
 use super::stats::Counted;
 use super::{BoxError, Inner, media_type, path, watch};
 
 pub(super) const PREFIX: &str = "/v2/keys";
 
 const ALLOWED: &str = "HEAD,GET,PUT,POST,DELETE";
+
+const TOO_LONG: KeyError = KeyError::new(Code::InvalidField, "the key has more than 4094 bytes");
+
+const CROWDED: KeyError = KeyError::new(
+    Code::RaftInternal,
+    "too many large listings are being read; try again",
+);
 
 /// A key as the client wrote it, after "/v2/keys" and decoded: perhaps with a slash at its end.
 pub(super) struct Key<'a>(pub(super) Cow<'a, [u8]>);
@@ -38,6 +46,11 @@ impl Key<'_> {
         path.extend_from_slice(SPACE);
         path.extend_from_slice(key);
         path.into()
+    }
+
+    /// Whether the tree takes a path of that length.
+    fn is_too_long(&self) -> bool {
+        PATH_BYTES_MAX < SPACE.len() + self.0.len()
     }
 }
 
@@ -57,6 +70,9 @@ pub(super) fn read_now<B: TreeBackend, R>(
         return None;
     }
     let key = Key(Cow::Borrowed(key));
+    if key.is_too_long() {
+        return Some(inner.answers.key_error(&TOO_LONG));
+    }
     let asked = parse_read(method, request.uri().query());
     let asked = match asked {
         Ok(asked) => asked,
@@ -83,6 +99,9 @@ where
     B: TreeBackend,
     R: HttpBody<Data = Bytes, Error: Into<BoxError>>,
 {
+    if key.is_too_long() {
+        return inner.answers.key_error(&TOO_LONG);
+    }
     let query = parts.uri.query();
     let answered = match parts.method {
         Method::GET | Method::HEAD => get(inner, &key, parts, query).await,
@@ -122,12 +141,15 @@ async fn get<B: TreeBackend>(
 }
 
 fn read<B: TreeBackend>(inner: &Inner<B>, key: &Key<'_>, recursive: bool) -> Response {
-    let found = inner.backend.tree_get(&key.path(), recursive);
+    let path = key.path();
+    let found = inner.backend.tree_list(&path, recursive, LISTING_BYTES_MAX);
     inner.counters.count(Counted::Get, found.is_ok());
     match found {
         Ok((node, index)) => {
             let raft = inner.backend.raft_mark();
-            let body = event::read(&node);
+            let Some(body) = inner.listings.hold(event::read(&node)) else {
+                return inner.answers.key_error(&CROWDED);
+            };
             inner
                 .answers
                 .key(StatusCode::OK, Mark { index, raft }, body)

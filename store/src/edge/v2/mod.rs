@@ -9,8 +9,9 @@
 //! - A key's `ttl` is never negative. etcd shows how long ago an overdue key should have gone.
 //! - A path with a bare `<`, `>` or backtick, or a query with a bare `"`, `<` or `>`, is no HTTP to
 //!   our parser, but mended by the port as long as the requests before it on its connection are plain.
-//! - The bounds: a target and headers of 64 KiB (etcd cuts off a target of 4 KiB, and takes 1 MiB of
-//!   headers), a form of three times `--max-request-bytes` (10 MiB), a value of that size (none), a
+//! - The bounds: a key of 4,094 bytes (etcd closes a connection whose first request line has more than
+//!   4 KiB) is error 209 beyond; so is a listing of more than 256 MiB; a target and headers of 64 KiB
+//!   (1 MiB in etcd), a form of three times `--max-request-bytes` (10 MiB), a value of that size (none), a
 //!   minute for a body (none). What is larger is refused with 400 and error 210.
 //! - An answer has its length, where etcd sends chunks; a watch that waits is sent in chunks.
 //!
@@ -29,6 +30,7 @@ mod form;
 mod json;
 mod key_request;
 mod keys;
+mod listings;
 mod log_level;
 mod machines;
 mod media_type;
@@ -73,6 +75,7 @@ struct Inner<B> {
     answers: answer::Answers,
     auth: auth::Auth,
     counters: stats::Counters,
+    listings: listings::Listings,
     drain: Drain,
 }
 
@@ -94,6 +97,7 @@ impl<B: TreeBackend> V2<B> {
             answers: answer::Answers::new(backend.cluster_id()),
             auth: auth::Auth::default(),
             counters: stats::Counters::default(),
+            listings: listings::Listings::default(),
             drain: drain.clone(),
             backend,
         }))

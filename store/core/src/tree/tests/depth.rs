@@ -4,7 +4,7 @@ use keelson_proto::internal::TreeRequest;
 use keelson_proto::internal::tree_request::Op;
 
 use super::requests::*;
-use crate::tree::{Loader, Node, Tree};
+use crate::tree::{ErrorCode, Loader, Node, Tree};
 
 const NAMES: usize = 10_000;
 
@@ -56,4 +56,18 @@ fn ten_thousand_names_are_made_read_and_deleted() {
     })
     .unwrap();
     assert_eq!(scan(&tree, &(path + "/x"), false, 3), "nothing yet");
+}
+
+/// A key of 31,000 names: every listing of it was built whole, a gigabyte at a time.
+#[test]
+fn a_listing_beyond_its_bound_is_refused() {
+    let mut tree = Tree::new();
+    tree.apply(&set(&deep(), "x")).unwrap();
+    let list = |bytes_max| tree.list(b"/1", true, NOW, bytes_max);
+    // Half the square of 10,000 names of two bytes.
+    let refused = list(99_000_000).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::ListingTooLarge);
+    assert!(list(110_000_000).is_ok());
+    assert!(tree.list(b"/1", false, NOW, 1000).is_ok());
+    assert!(tree.list(b"/1", false, NOW, 100).is_err());
 }

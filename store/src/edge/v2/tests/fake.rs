@@ -25,6 +25,15 @@ impl TreeBackend for Fake {
         self.view().tree_get(path, recursive, NOW_NS)
     }
 
+    fn tree_list(
+        &self,
+        path: &[u8],
+        recursive: bool,
+        bytes_max: usize,
+    ) -> Result<(Node, u64), TreeError> {
+        self.view().tree_list(path, recursive, NOW_NS, bytes_max)
+    }
+
     async fn tree_change(&self, request: TreeRequest) -> Result<Arc<Event>, ChangeError> {
         if self.condition().leaderless {
             return Err(Error::Timeout.into());

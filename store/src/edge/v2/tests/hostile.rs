@@ -121,9 +121,9 @@ async fn a_body_that_comes_byte_by_byte_is_cut() {
 }
 
 #[tokio::test]
-async fn ten_thousand_segments_are_a_path() {
+async fn two_thousand_segments_are_a_path() {
     let port = start().await;
-    let path = format!("/v2/keys{}", "/a".repeat(10_000));
+    let path = format!("/v2/keys{}", "/a".repeat(2_000));
     let answer = put(&port, &path, "value=1").await;
     assert_eq!(answer.status, "201 Created");
     let answer = get(&port, "/v2/keys/a?recursive=true").await;
@@ -137,7 +137,7 @@ async fn ten_thousand_segments_are_a_path() {
 #[tokio::test]
 async fn long_keys_are_keys_and_longer_heads_are_refused() {
     let port = start().await;
-    let answer = get(&port, &format!("/v2/keys/{}", "a".repeat(50_000))).await;
+    let answer = get(&port, &format!("/v2/keys/{}", "a".repeat(4_000))).await;
     assert_eq!(answer.status, "404 Not Found");
     let answer = get(&port, &format!("/v2/keys/{}", "a".repeat(200_000))).await;
     assert!(answer.status.starts_with("4"), "{}", answer.status);
@@ -220,4 +220,31 @@ async fn paths_of_other_apis_are_cleaned_too() {
     }
     assert_eq!(get(&port, "/health").await.status, "200 OK");
     assert_eq!(get(&port, "/health/%zz").await.status, "404 Not Found");
+}
+
+/// 62 KB of it made every GET of 60 bytes a gigabyte.
+#[tokio::test]
+async fn a_key_of_thirty_thousand_names_is_refused() {
+    let port = start().await;
+    let long = concat!(
+        r#"{"errorCode":209,"message":"Invalid field","#,
+        r#""cause":"the key has more than 4094 bytes","index":0}"#,
+        "\n"
+    );
+    let deep = format!("/v2/keys{}", "/a".repeat(31_000));
+    let escaped = format!("/v2/keys{}", "/%61".repeat(3_000));
+    for target in [&deep, &escaped] {
+        for answer in [
+            put(&port, target, "value=1").await,
+            get(&port, target).await,
+        ] {
+            assert_eq!(answer.status, "400 Bad Request");
+            assert_eq!(answer.text(), long);
+        }
+    }
+    let fits = format!("/v2/keys{}", "/a".repeat(2047));
+    assert_eq!(put(&port, &fits, "value=1").await.status, "201 Created");
+    assert_eq!(get(&port, &fits).await.status, "200 OK");
+    let over = format!("{fits}/a");
+    assert_eq!(put(&port, &over, "value=1").await.status, "400 Bad Request");
 }
