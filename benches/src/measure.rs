@@ -31,6 +31,8 @@ pub struct Measure {
     pub memory: Memory,
     /// Requests per second of each round.
     pub rates: Vec<f64>,
+    /// CPU of all processes, in microseconds a request, of each round.
+    pub cpu_micros: Vec<f64>,
 }
 
 impl Measure {
@@ -43,6 +45,7 @@ impl Measure {
         self.client_cpu += other.client_cpu;
         self.memory = peak(self.memory, other.memory);
         self.rates.extend_from_slice(&other.rates);
+        self.cpu_micros.extend_from_slice(&other.cpu_micros);
     }
 
     /// Requests that succeeded, a second.
@@ -100,6 +103,7 @@ pub async fn measure(window: Window, pids: &[u32], loads: Vec<Load>) -> Result<M
     }
     measure.requests = measure.tally.latencies.total();
     measure.rates.push(measure.rate());
+    measure.cpu_micros.push(measure.server_cpu_micros());
     Ok(measure)
 }
 

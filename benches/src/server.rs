@@ -6,6 +6,8 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
+use crate::guard::{self, Change};
+
 /// Which servers, as the command line says it.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Servers {
@@ -15,6 +17,13 @@ pub struct Servers {
     /// Another server to run beside it, for example etcd.
     #[arg(long)]
     pub against: Option<PathBuf>,
+    /// An earlier build of ours to run beside it instead, with the same flags: the run ends with what
+    /// has changed, and fails if this build is slower.
+    #[arg(long, conflicts_with = "against")]
+    pub baseline: Option<PathBuf>,
+    /// By how much this build may be slower than the earlier one, of 1.
+    #[arg(long, default_value_t = 0.03)]
+    pub tolerance: f64,
     /// Where the members' data is; it should be a disk. The system's temporary directory if not set.
     #[arg(long)]
     pub data_dir: Option<PathBuf>,
@@ -35,7 +44,12 @@ impl Servers {
         let ours = self.binary.clone().map_or_else(beside, Ok)?;
         let mut flags = self.member_flag.clone();
         flags.extend_from_slice(&self.our_flag);
-        let mut servers = vec![Server::new(&ours, flags)?];
+        let mut servers = vec![Server::new(&ours, flags.clone())?];
+        if let Some(earlier) = &self.baseline {
+            let mut earlier = Server::new(earlier, flags)?;
+            earlier.name += " (earlier)";
+            servers.push(earlier);
+        }
         if let Some(theirs) = &self.against {
             servers.push(Server::new(theirs, self.member_flag.clone())?);
         }
@@ -44,6 +58,18 @@ impl Servers {
             servers[1].name += " (b)";
         }
         Ok(servers)
+    }
+
+    /// Prints what has changed since the earlier build, if there is one.
+    ///
+    /// # Errors
+    /// This build is slower.
+    pub fn judge(&self, changes: &[Change]) -> Result<()> {
+        if self.baseline.is_none() {
+            return Ok(());
+        }
+        print!("\n{}", guard::markdown(changes, self.tolerance));
+        guard::judge(changes, self.tolerance)
     }
 
     /// The servers with the v2 API on, which etcd 3.4 has off by default.

@@ -10,6 +10,7 @@ use super::cell::Cells;
 use super::plan::{Op, Plan};
 use crate::draw::percentiles::{self, Chart, Curve, Panel};
 use crate::draw::thousands;
+use crate::guard::Change;
 use crate::measure::Measure;
 use crate::server::{self, Server};
 use crate::table::{self, megabytes};
@@ -75,6 +76,20 @@ impl Report {
             }
         }
         text + &self.error_reasons()
+    }
+
+    /// Every cell of the first server over that of the second.
+    pub fn changes(&self) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for members in self.members() {
+            for (place, op) in self.ops().iter().enumerate() {
+                let cells = [0, 1].map(|server| self.cell(*members, place, server));
+                if let [Some(new), Some(old)] = cells {
+                    changes.extend(Change::new(format!("{op} x {members}"), new, old));
+                }
+            }
+        }
+        changes
     }
 
     /// The rows of one size and operation: a server each, and ours / theirs.

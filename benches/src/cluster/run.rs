@@ -30,7 +30,7 @@ pub fn run(plan: &Plan) -> Result<()> {
     if let Some(out) = &plan.out {
         report.write(out)?;
     }
-    Ok(())
+    plan.servers.judge(&report.changes())
 }
 
 async fn measure(plan: &Plan, servers: &[Server]) -> Result<Cells> {

@@ -8,6 +8,7 @@ use indicatif::ProgressBar;
 use super::front::Front;
 use super::load::{self, Op};
 use super::plan::{Plan, Way};
+use crate::guard::Change;
 use crate::measure::{Measure, measure};
 use crate::progress;
 use crate::server::{self, Server, in_turn};
@@ -83,7 +84,7 @@ pub async fn run(plan: &Plan, servers: &[Server]) -> Result<Cells> {
 
 /// The kinds of proxy of the server at that place.
 pub fn proxies(plan: &Plan, place: usize) -> Vec<Way> {
-    let ways = if place == 0 {
+    let ways = if place == 0 || plan.servers.baseline.is_some() {
         &plan.our_ways
     } else {
         &plan.their_ways
@@ -211,6 +212,23 @@ pub fn markdown(plan: &Plan, servers: &[Server], cells: &Cells) -> String {
         plan.seconds,
         table.finish()
     )
+}
+
+/// Every cell of the first server over that of the second. CPU is the proxy's; without one, the
+/// members'.
+pub fn changes(plan: &Plan, servers: &[Server], cells: &Cells) -> Vec<Change> {
+    let ours = |key: &Key| key.server == 0;
+    let change = |key: Key| {
+        let clients = if key.many { "many" } else { "one" };
+        let what = format!("{}, {}, clients: {clients}", key.op.name(), key.way.name());
+        Change::new(
+            what,
+            cells.get(&key)?,
+            cells.get(&Key { server: 1, ..key })?,
+        )
+    };
+    let keys = keys(plan, servers).into_iter().filter(ours);
+    keys.filter_map(change).collect()
 }
 
 /// `bases`: all members in turn, and the one that is asked.

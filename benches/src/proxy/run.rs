@@ -19,6 +19,7 @@ pub fn run(plan: &Plan) -> Result<()> {
     let servers = plan.servers.find_with_v2()?;
     let mut files: Vec<(&str, String)> = Vec::new();
     let mut text = String::new();
+    let mut changes = Vec::new();
     for part in &plan.parts {
         let section = match part {
             Part::Claim => {
@@ -29,6 +30,7 @@ pub fn run(plan: &Plan) -> Result<()> {
             }
             Part::Added => {
                 let cells = crate::block_on(added::run(plan, &servers))?;
+                changes.extend(added::changes(plan, &servers, &cells));
                 added::markdown(plan, &servers, &cells)
             }
             Part::Memory => memory_section(plan, &servers)?,
@@ -38,9 +40,14 @@ pub fn run(plan: &Plan) -> Result<()> {
         text += &section;
     }
     files.push(("proxy.md", text));
-    plan.out
-        .as_ref()
-        .map_or(Ok(()), |out| table::write(out, &files))
+    if let Some(out) = &plan.out {
+        table::write(out, &files)?;
+    }
+    // Only this part has the same cells for both builds.
+    match plan.parts.contains(&Part::Added) {
+        true => plan.servers.judge(&changes),
+        false => Ok(()),
+    }
 }
 
 fn memory_section(plan: &Plan, servers: &[Server]) -> Result<String> {
