@@ -1,42 +1,13 @@
-//! What goes wrong for long, or again and again, and is not to fill the log: it is told when it
-//! begins, once a minute with how long it has lasted, and when it is over.
+//! Of what goes wrong again and again, what is news.
 
 use std::time::Duration;
 
+pub(crate) use keelson_port::Episode;
 use tokio::time::Instant;
 
 use crate::endpoint::Standing;
 
 const MINUTE: Duration = Duration::from_secs(60);
-
-/// Something that is wrong, or was.
-#[derive(Default)]
-pub(crate) struct Episode {
-    began: Option<Instant>,
-    /// When it was last told, of this time or one before.
-    told: Option<Instant>,
-    /// This time was told.
-    known: bool,
-}
-
-impl Episode {
-    /// It is wrong now. Returns for how long it has been, when that is to be told.
-    pub(crate) fn goes_on(&mut self) -> Option<Duration> {
-        let began = *self.began.get_or_insert_with(Instant::now);
-        if self.told.is_some_and(|told| told.elapsed() < MINUTE) {
-            return None;
-        }
-        self.told = Some(Instant::now());
-        self.known = true;
-        Some(began.elapsed())
-    }
-
-    /// It is well now. Returns for how long it was not, when that is to be told.
-    pub(crate) fn is_over(&mut self) -> Option<Duration> {
-        let began = self.began.take()?;
-        std::mem::take(&mut self.known).then(|| began.elapsed())
-    }
-}
 
 /// What was last told of a member, and what in the last minute.
 pub(crate) struct Told {
@@ -72,34 +43,6 @@ mod tests {
     /// As if a minute went by.
     fn pass(at: &mut Instant) {
         *at = at.checked_sub(MINUTE).unwrap();
-    }
-
-    #[test]
-    fn it_is_told_at_its_beginning_each_minute_and_at_its_end() {
-        let mut episode = Episode::default();
-        assert_eq!(episode.is_over(), None);
-        assert!(episode.goes_on().is_some());
-        assert_eq!(episode.goes_on(), None);
-        pass(episode.told.as_mut().unwrap());
-        pass(episode.began.as_mut().unwrap());
-        assert!(MINUTE <= episode.goes_on().unwrap());
-        assert_eq!(episode.goes_on(), None);
-        assert!(MINUTE <= episode.is_over().unwrap());
-        assert_eq!(episode.is_over(), None);
-    }
-
-    #[test]
-    fn one_that_comes_and_goes_is_told_once_a_minute() {
-        let mut episode = Episode::default();
-        assert!(episode.goes_on().is_some());
-        assert!(episode.is_over().is_some());
-        for _ in 0..3 {
-            assert_eq!(episode.goes_on(), None);
-            assert_eq!(episode.is_over(), None);
-        }
-        pass(episode.told.as_mut().unwrap());
-        assert!(episode.goes_on().is_some());
-        assert!(episode.is_over().is_some());
     }
 
     #[test]

@@ -362,10 +362,11 @@ fn assemble(
     let driver_inbox = DriverInbox {
         turns: Arc::clone(&turns),
         shared: Arc::clone(&shared),
+        asked: Mutex::default(),
     };
-    let gate = Arc::new(Gate::new(cluster, member));
-    let peers = PeerService::new(gate, Arc::new(driver_inbox), Arc::new(stager));
-    let peers = Peers::new(peers).max_decoding_message_size(usize::MAX);
+    let gate = Gate::new(cluster, member);
+    let peers = PeerService::new(gate, driver_inbox, stager, links.key());
+    let peers = Peers::new(peers).max_decoding_message_size(crate::peer::MESSAGE_BYTES_MAX);
     let _ = turns.send(Event::MembersChanged);
     let inner = Inner {
         config,

@@ -39,6 +39,9 @@ use reads::{ReadBook, Reader};
 
 use crate::{Index, MemberId, Millis, Roster, SnapshotMark, Term};
 
+/// A message of a term this much later than the own one is not believed.
+const TERMS_AHEAD_MAX: u64 = 1 << 32;
+
 /// The member's part in consensus.
 pub struct Node {
     config: NodeConfig,
@@ -236,8 +239,14 @@ impl Node {
         if message.to != self.config.member.0 || is_snapshot != with_state {
             return;
         }
+        // No cluster gets so far ahead; a term near the last one would end all members for good.
+        if self.raw.raft.term.saturating_add(TERMS_AHEAD_MAX) < message.term {
+            return;
+        }
         self.failover.mark_up(from);
-        self.health.heard(from, self.now);
+        if self.raw.raft.prs().get(from.0).is_some() {
+            self.health.heard(from, self.now);
+        }
         let is_append = message.msg_type == raft::eraftpb::MessageType::MsgAppend;
         if is_append && !message.entries.is_empty() && self.is_overloaded() {
             // As if it were lost: the leader sends it again.

@@ -1,23 +1,31 @@
 //! From the peer port to the driver's queue, bounded.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use keelson_core::MemberId;
 use keelson_core::node::Input;
 use keelson_proto::peer::{MembersResponse, PeerMessage};
+use parking_lot::Mutex;
 
 use super::driver::Event;
 use super::turns::Turns;
-use crate::peer::{Inbox, PeerEvent, PeerListener, weight};
+use crate::config::Url;
+use crate::peer::{Belonging, Inbox, PeerEvent, PeerListener, weight};
 use crate::shared::Shared;
 
 /// What messages from peers that wait for the driver may weigh, in bytes. Beyond it they are dropped;
 /// Raft sends again.
 const WAITING_BYTES_MAX: usize = 128 << 20;
 
+/// How often calls of unknown members make this one ask the others.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+
 pub(crate) struct DriverInbox {
     pub(crate) turns: Arc<Turns>,
     pub(crate) shared: Arc<Shared>,
+    /// When the others were last asked for the members.
+    pub(crate) asked: Mutex<Option<Instant>>,
 }
 
 impl Inbox for DriverInbox {
@@ -31,14 +39,45 @@ impl Inbox for DriverInbox {
         }
     }
 
-    fn is_removed(&self, member: MemberId) -> bool {
-        self.shared.view().removed(member.0)
+    fn belonging(&self, member: MemberId) -> Belonging {
+        self.shared.belonging(member)
+    }
+
+    fn peer_urls(&self, member: MemberId) -> Vec<Url> {
+        self.shared.peer_urls(member)
+    }
+
+    /// This member may be behind: what the others report of the members decides then.
+    fn note_unknown(&self, member: MemberId) {
+        let mut asked = self.asked.lock();
+        if asked.is_some_and(|at| at.elapsed() < ASK_EVERY) {
+            return;
+        }
+        *asked = Some(Instant::now());
+        drop(asked);
+        tracing::debug!(%member, "a call of an unknown member; asking the others for the members");
+        let (shared, turns) = (Arc::clone(&self.shared), Arc::clone(&self.turns));
+        tokio::spawn(async move {
+            let asked = shared.peers().into_iter().map(|peer| async move {
+                let answer = crate::peer::ask_members(&peer.urls).await.ok()?;
+                (answer.member_id == peer.id.0).then_some(answer)
+            });
+            let answers = futures_util::future::join_all(asked).await;
+            let answers = answers.into_iter().flatten();
+            let ours = answers.filter(|answer| answer.cluster_id == shared.cluster.0);
+            let members: Vec<_> = ours.flat_map(|answer| answer.members).collect();
+            if shared.note_vouched(&members) {
+                let _ = turns.send(Event::MembersChanged);
+            }
+        });
     }
 
     fn members(&self) -> MembersResponse {
         MembersResponse {
             cluster_id: self.shared.cluster.0,
             members: self.shared.view().members(),
+            member_id: self.shared.member.0,
+            key_is_mine: false,
         }
     }
 }

@@ -10,6 +10,7 @@ use keelson_proto::peer::peer_client::PeerClient;
 use tokio::net::TcpStream;
 use tonic::transport::{Channel, Endpoint};
 
+use super::MESSAGE_BYTES_MAX;
 use crate::config::Url;
 
 /// A silent network is noticed after about this long; Raft has noticed before.
@@ -36,7 +37,7 @@ pub(super) async fn connect(urls: &[Url]) -> Result<PeerClient<Channel>, Connect
     for url in urls {
         match connect_one(url).await {
             Ok(channel) => {
-                return Ok(PeerClient::new(channel).max_decoding_message_size(usize::MAX));
+                return Ok(PeerClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX));
             }
             Err(ConnectError::Refused) => said = format!("{url}: connection refused"),
             Err(ConnectError::Other(why)) => {

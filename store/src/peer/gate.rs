@@ -1,6 +1,10 @@
-//! Who may speak, and which of their messages are new.
+//! Which calls are admitted, and which of their envelopes are new.
+//!
+//! A call is admitted if it is for this member, of this cluster, and from a member of it. Ids are no
+//! secret, so what a call claims is proven: this member asks at the caller's own peer URL whether the
+//! call's key was issued there (`prove.rs`), once for each life of the caller.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use keelson_core::{ClusterId, MemberId};
 use parking_lot::Mutex;
@@ -8,21 +12,33 @@ use tonic::Status;
 
 use super::Introduction;
 
-/// What a refused member is told: it must stop for good. etcd's words.
+/// The text for a member that was removed: it must stop for good. etcd's words.
 pub(super) const REMOVED: &str = "the member has been permanently removed from the cluster";
 
-/// One peer's latest life and the last message taken from it.
-#[derive(Clone, Copy, Debug, Default)]
-struct Heard {
+/// What this member holds of another id, as far as it has applied the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Belonging {
+    /// It belongs to the cluster.
+    Member,
+    /// It was removed for good.
+    Removed,
+    /// It is not among the members.
+    Unknown,
+}
+
+/// One life of a caller: the count of its starts, and a key that it made at random.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Life {
     boot: u64,
-    sequence: u64,
+    key: u64,
 }
 
 /// The door of a member. Shared by its incoming calls; a plain mutex, as nothing is awaited inside.
 pub struct Gate {
     cluster: ClusterId,
     member: MemberId,
-    heard: Mutex<HashMap<MemberId, Heard>>,
+    /// The latest life of each member that was proven. Ids that are no members never get in.
+    lives: Mutex<BTreeMap<MemberId, Life>>,
 }
 
 impl Gate {
@@ -31,15 +47,15 @@ impl Gate {
         Gate {
             cluster,
             member,
-            heard: Mutex::new(HashMap::new()),
+            lives: Mutex::default(),
         }
     }
 
-    /// Whether a call may go on. `removed` says who left the cluster for good.
+    /// Whether a call may go on, as far as its introduction shows.
     pub(super) fn admit(
         &self,
         caller: Option<Introduction>,
-        removed: impl Fn(MemberId) -> bool,
+        belonging: impl Fn(MemberId) -> Belonging,
     ) -> Result<Introduction, Status> {
         let Some(caller) = caller else {
             return Err(Status::invalid_argument(
@@ -48,7 +64,8 @@ impl Gate {
         };
         if caller.cluster != self.cluster {
             return Err(Status::failed_precondition(format!(
-                "cluster ID mismatch: this is cluster {}, not {}",
+                "cluster ID mismatch: this is cluster {}, not {}. Members of one cluster are started \
+                 with the same --initial-cluster and --initial-cluster-token: compare them",
                 self.cluster, caller.cluster
             )));
         }
@@ -58,34 +75,82 @@ impl Gate {
                 self.member, caller.to
             )));
         }
-        if removed(caller.from) {
-            return Err(Status::permission_denied(REMOVED));
-        }
-        let mut heard = self.heard.lock();
-        let heard = heard.entry(caller.from).or_default();
-        if caller.boot < heard.boot {
-            return Err(Status::failed_precondition(
-                "a call from an earlier life of its member",
-            ));
-        }
-        if heard.boot < caller.boot {
-            *heard = Heard {
-                boot: caller.boot,
-                sequence: 0,
-            };
-        }
+        belongs(caller.from, belonging(caller.from))?;
         Ok(caller)
     }
 
-    /// Whether the message is new. Each (boot, sequence) is taken at most once, in rising order:
-    /// raft-rs is not proof against late duplicates (etcd#20418).
-    pub fn take(&self, from: MemberId, boot: u64, sequence: u64) -> bool {
-        let mut heard = self.heard.lock();
-        let heard = heard.entry(from).or_default();
-        let new = heard.boot < boot || heard.boot == boot && heard.sequence < sequence;
-        if new {
-            *heard = Heard { boot, sequence };
+    /// Whether the call is for this member of this cluster.
+    pub(super) fn is_meant_by(&self, caller: &Introduction) -> bool {
+        (caller.cluster, caller.to) == (self.cluster, self.member)
+    }
+
+    /// Whether that life of the caller is the proven one.
+    pub(super) fn is_proven(&self, caller: &Introduction) -> bool {
+        let life = self.lives.lock().get(&caller.from).copied();
+        life == Some(Life::of(caller))
+    }
+
+    /// The caller's own peer URL has confirmed the key.
+    ///
+    /// # Errors
+    /// A later life was proven before: the data directory is an older copy of the member's.
+    pub(super) fn proven(&self, caller: &Introduction) -> Result<(), Status> {
+        let mut lives = self.lives.lock();
+        if let Some(known) = lives.get(&caller.from)
+            && caller.boot < known.boot
+        {
+            return Err(Status::failed_precondition(format!(
+                "member {} was started {} times before, and this is its start number {}: its data \
+                 directory is an older copy and may lack what it acknowledged. Remove the member, \
+                 empty its data directory and add it again",
+                caller.from, known.boot, caller.boot
+            )));
         }
+        lives.insert(caller.from, Life::of(caller));
+        Ok(())
+    }
+
+    /// Forgets the members that have left.
+    pub(super) fn keep(&self, belonging: impl Fn(MemberId) -> Belonging) {
+        let mut lives = self.lives.lock();
+        lives.retain(|id, _| belonging(*id) == Belonging::Member);
+    }
+}
+
+impl Life {
+    fn of(caller: &Introduction) -> Life {
+        Life {
+            boot: caller.boot,
+            key: caller.key,
+        }
+    }
+}
+
+/// Whether messages of that member are taken; asked for every envelope.
+pub(super) fn belongs(member: MemberId, belonging: Belonging) -> Result<(), Status> {
+    match belonging {
+        Belonging::Member => Ok(()),
+        Belonging::Removed => Err(Status::permission_denied(REMOVED)),
+        Belonging::Unknown => Err(Status::unavailable(format!(
+            "{member} is not among the members of the cluster, as far as this member has applied its \
+             log"
+        ))),
+    }
+}
+
+/// What was taken from one stream. An envelope goes over one stream only, so that a stream is all that
+/// can deliver it twice; whatever another call claims has no effect on this one.
+#[derive(Debug, Default)]
+pub struct Taken {
+    last: u64,
+}
+
+impl Taken {
+    /// Whether the envelope is new. Each number is taken at most once, in rising order: raft-rs is not
+    /// proof against late duplicates (etcd#20418).
+    pub fn take(&mut self, sequence: u64) -> bool {
+        let new = self.last < sequence;
+        self.last = self.last.max(sequence);
         new
     }
 }
@@ -102,6 +167,16 @@ mod tests {
             from: MemberId(3),
             to: GATE.1,
             boot: 5,
+            key: 77,
+        }
+    }
+
+    /// Member 9 was removed, 8 never belonged.
+    fn belonging(member: MemberId) -> Belonging {
+        match member.0 {
+            9 => Belonging::Removed,
+            8 => Belonging::Unknown,
+            _ => Belonging::Member,
         }
     }
 
@@ -110,9 +185,8 @@ mod tests {
         let gate = Gate::new(GATE.0, GATE.1);
         let mut introduction = caller();
         change(&mut introduction);
-        let removed = |member| member == MemberId(9);
         let refused = gate
-            .admit(Some(introduction), removed)
+            .admit(Some(introduction), belonging)
             .expect_err("a refusal");
         assert!(refused.message().contains(expected), "{refused}");
     }
@@ -121,34 +195,69 @@ mod tests {
     fn strangers_are_turned_away() {
         check(
             |caller| caller.cluster = ClusterId(7),
-            "cluster ID mismatch",
+            "--initial-cluster-token",
         );
         check(|caller| caller.to = MemberId(7), "mixed up");
         check(|caller| caller.from = MemberId(9), REMOVED);
+        check(|caller| caller.from = MemberId(8), "not among the members");
         let gate = Gate::new(GATE.0, GATE.1);
-        assert!(gate.admit(None, |_| false).is_err());
-        assert!(gate.admit(Some(caller()), |_| false).is_ok());
+        assert!(gate.admit(None, belonging).is_err());
+        assert!(gate.admit(Some(caller()), belonging).is_ok());
     }
 
     #[test]
-    fn an_earlier_life_is_over() {
+    fn a_claimed_life_counts_for_nothing_until_it_is_proven() {
         let gate = Gate::new(GATE.0, GATE.1);
-        assert!(gate.admit(Some(caller()), |_| false).is_ok());
-        let earlier = Introduction {
-            boot: 4,
+        let stranger = Introduction {
+            boot: 1 << 62,
             ..caller()
         };
-        assert!(gate.admit(Some(earlier), |_| false).is_err());
-        assert!(!gate.take(MemberId(3), 4, 100));
+        assert!(gate.admit(Some(stranger), belonging).is_ok());
+        assert!(!gate.is_proven(&stranger));
+        assert!(gate.proven(&caller()).is_ok());
+        assert!(gate.is_proven(&caller()));
+        let other_key = Introduction {
+            key: 78,
+            ..caller()
+        };
+        assert!(!gate.is_proven(&other_key));
+    }
+
+    #[test]
+    fn an_older_copy_of_a_member_is_refused_with_the_remedy() {
+        let gate = Gate::new(GATE.0, GATE.1);
+        assert!(gate.proven(&caller()).is_ok());
+        let older = Introduction {
+            boot: 4,
+            key: 78,
+            ..caller()
+        };
+        let refused = gate.proven(&older).expect_err("a refusal");
+        assert!(refused.message().contains("add it again"), "{refused}");
+        assert!(gate.is_proven(&caller()));
+        let next = Introduction {
+            boot: 6,
+            ..caller()
+        };
+        assert!(gate.proven(&next).is_ok());
+        assert!(!gate.is_proven(&caller()));
+    }
+
+    #[test]
+    fn what_is_kept_is_of_members() {
+        let gate = Gate::new(GATE.0, GATE.1);
+        assert!(gate.proven(&caller()).is_ok());
+        gate.keep(|_| Belonging::Removed);
+        assert!(!gate.is_proven(&caller()));
     }
 
     #[test]
     fn a_message_is_taken_once_and_in_order() {
-        let gate = Gate::new(GATE.0, GATE.1);
-        assert!(gate.take(MemberId(3), 5, 1));
-        assert!(!gate.take(MemberId(3), 5, 1));
-        assert!(gate.take(MemberId(3), 5, 4));
-        assert!(!gate.take(MemberId(3), 5, 2));
-        assert!(gate.take(MemberId(3), 6, 1));
+        let mut taken = Taken::default();
+        assert!(taken.take(1));
+        assert!(!taken.take(1));
+        assert!(taken.take(4));
+        assert!(!taken.take(2));
+        assert!(taken.take(5));
     }
 }

@@ -1,24 +1,44 @@
 //! How members talk: one long gRPC stream each way, and a call of its own for each snapshot.
 //!
-//! The transport may lose messages; Raft expects that. It may never deliver one twice, nor one from
-//! another cluster, from a removed member, or meant for somebody else: `gate.rs` sees to it. It knows
-//! nothing of Raft beyond who sends to whom.
+//! The transport may lose messages; Raft expects that. It never delivers one twice, nor one from
+//! another cluster, from an id that is no member's, or for another member: `gate.rs` checks that, and
+//! `prove.rs` that a call in a member's name is the member's. Raft's rules are not its subject.
 
 mod connect;
 mod gate;
 mod load;
+mod prove;
 mod receiver;
+mod refusals;
 mod sender;
 mod snapshots;
+mod trouble;
 
-pub use gate::Gate;
+pub use gate::{Belonging, Gate, Taken};
 pub(crate) use load::weight;
 pub use receiver::{Inbox, PeerService, SnapshotSink};
-pub use sender::{Links, Outbox, PeerEvent, PeerListener};
+pub use sender::{Links, Numbering, Outbox, PeerEvent, PeerListener};
 pub use snapshots::{ask_members, send_snapshot};
 
 use keelson_core::{ClusterId, MemberId};
 use tonic::metadata::{MetadataMap, MetadataValue};
+
+use crate::config::Url;
+
+/// The largest message between members, in bytes. What claims to be larger is refused before memory is
+/// set aside for it.
+pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
+
+/// Where a member is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerAddress {
+    /// The member.
+    pub id: MemberId,
+    /// Its name, empty until it has been started.
+    pub name: String,
+    /// Its peer URLs.
+    pub urls: Vec<Url>,
+}
 
 /// The metadata of every call between members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,16 +47,19 @@ pub struct Introduction {
     pub cluster: ClusterId,
     /// The caller.
     pub from: MemberId,
-    /// Whom it means to call.
+    /// The member that the call is for.
     pub to: MemberId,
     /// Which life of the caller.
     pub boot: u64,
+    /// What that life made at random; never 0.
+    pub key: u64,
 }
 
 const CLUSTER: &str = "keelson-cluster-id";
 const FROM: &str = "keelson-from";
 const TO: &str = "keelson-to";
 const BOOT: &str = "keelson-boot";
+const KEY: &str = "keelson-key";
 
 impl Introduction {
     fn write(&self, metadata: &mut MetadataMap) {
@@ -44,6 +67,7 @@ impl Introduction {
         metadata.insert(FROM, MetadataValue::from(self.from.0));
         metadata.insert(TO, MetadataValue::from(self.to.0));
         metadata.insert(BOOT, MetadataValue::from(self.boot));
+        metadata.insert(KEY, MetadataValue::from(self.key));
     }
 
     fn read(metadata: &MetadataMap) -> Option<Introduction> {
@@ -53,6 +77,8 @@ impl Introduction {
             from: MemberId(number(FROM)?),
             to: MemberId(number(TO)?),
             boot: number(BOOT)?,
+            // Earlier versions have none.
+            key: number(KEY).unwrap_or(0),
         })
     }
 }

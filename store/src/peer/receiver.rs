@@ -1,7 +1,6 @@
 //! The incoming half: the gRPC service on the peer port.
 
 use std::future::Future;
-use std::sync::Arc;
 
 use keelson_core::MemberId;
 use keelson_proto::peer::peer_server::Peer;
@@ -11,17 +10,27 @@ use keelson_proto::peer::{
 };
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Gate, Introduction};
+use super::Introduction;
+use super::gate::{self, Belonging, Gate, Taken};
+use super::prove::Proofs;
+use super::refusals::Refusals;
+use crate::config::Url;
 
 /// Where messages go. Called on the runtime's threads: it must not block.
 pub trait Inbox: Send + Sync + 'static {
     /// Takes what `from` sent.
     fn deliver(&self, from: MemberId, messages: Vec<PeerMessage>);
 
-    /// Whether that member was removed for good.
-    fn is_removed(&self, member: MemberId) -> bool;
+    /// What this member holds of that id. Called for every envelope: it must be cheap.
+    fn belonging(&self, member: MemberId) -> Belonging;
 
-    /// The cluster as this member knows it.
+    /// The member's peer URLs.
+    fn peer_urls(&self, member: MemberId) -> Vec<Url>;
+
+    /// A call came from an id that is not among the members: they may have changed.
+    fn note_unknown(&self, member: MemberId);
+
+    /// The cluster, as far as this member has applied its log.
     fn members(&self) -> MembersResponse;
 }
 
@@ -46,21 +55,66 @@ pub trait SnapshotSink: Send + Sync + 'static {
 
 /// The service.
 pub struct PeerService<I, S> {
-    gate: Arc<Gate>,
-    inbox: Arc<I>,
-    sink: Arc<S>,
+    gate: Gate,
+    inbox: I,
+    sink: S,
+    /// This member's key.
+    key: u64,
+    proofs: Proofs,
+    refusals: Refusals,
 }
 
 impl<I: Inbox, S: SnapshotSink> PeerService<I, S> {
     /// Serves what `gate` lets through.
-    pub fn new(gate: Arc<Gate>, inbox: Arc<I>, sink: Arc<S>) -> PeerService<I, S> {
-        PeerService { gate, inbox, sink }
+    pub fn new(gate: Gate, inbox: I, sink: S, key: u64) -> PeerService<I, S> {
+        PeerService {
+            gate,
+            inbox,
+            sink,
+            key,
+            proofs: Proofs::default(),
+            refusals: Refusals::default(),
+        }
     }
 
-    fn admit<T>(&self, request: &Request<T>) -> Result<Introduction, Status> {
+    async fn admit<T>(&self, request: &Request<T>) -> Result<Introduction, Status> {
         let caller = Introduction::read(request.metadata());
-        self.gate
-            .admit(caller, |member| self.inbox.is_removed(member))
+        let admitted = self.judge(caller).await;
+        if let Err(status) = &admitted {
+            self.refusals.note(caller.map(|caller| caller.from), status);
+        }
+        admitted
+    }
+
+    async fn judge(&self, caller: Option<Introduction>) -> Result<Introduction, Status> {
+        let belonging = |member| self.inbox.belonging(member);
+        if let Some(caller) = caller
+            && self.gate.is_meant_by(&caller)
+            && belonging(caller.from) == Belonging::Unknown
+        {
+            self.inbox.note_unknown(caller.from);
+        }
+        let caller = self.gate.admit(caller, belonging)?;
+        if self.gate.is_proven(&caller) {
+            return Ok(caller);
+        }
+        self.gate.keep(belonging);
+        let urls = self.inbox.peer_urls(caller.from);
+        self.proofs.prove(&caller, &urls).await?;
+        self.gate.proven(&caller)?;
+        tracing::info!(peer = %caller.from, start = caller.boot, "a peer's calls are verified");
+        Ok(caller)
+    }
+
+    /// Whether the call of an admitted member may still go on.
+    fn still_belongs(&self, caller: &Introduction) -> Result<(), Status> {
+        gate::belongs(caller.from, self.inbox.belonging(caller.from))?;
+        match self.gate.is_proven(caller) {
+            true => Ok(()),
+            false => Err(Status::unavailable(
+                "the member has been started again since",
+            )),
+        }
     }
 }
 
@@ -70,10 +124,12 @@ impl<I: Inbox, S: SnapshotSink> Peer for PeerService<I, S> {
         &self,
         request: Request<Streaming<Envelope>>,
     ) -> Result<Response<StreamClosed>, Status> {
-        let caller = self.admit(&request)?;
+        let caller = self.admit(&request).await?;
         let mut envelopes = request.into_inner();
+        let mut taken = Taken::default();
         while let Some(envelope) = envelopes.message().await? {
-            if self.gate.take(caller.from, caller.boot, envelope.sequence) {
+            self.still_belongs(&caller)?;
+            if taken.take(envelope.sequence) {
                 self.inbox.deliver(caller.from, envelope.messages);
             }
         }
@@ -82,16 +138,18 @@ impl<I: Inbox, S: SnapshotSink> Peer for PeerService<I, S> {
 
     async fn members(
         &self,
-        _request: Request<MembersRequest>,
+        request: Request<MembersRequest>,
     ) -> Result<Response<MembersResponse>, Status> {
-        Ok(Response::new(self.inbox.members()))
+        let mut answer = self.inbox.members();
+        answer.key_is_mine = request.into_inner().key == self.key;
+        Ok(Response::new(answer))
     }
 
     async fn snapshot(
         &self,
         request: Request<Streaming<SnapshotChunk>>,
     ) -> Result<Response<SnapshotReceived>, Status> {
-        let caller = self.admit(&request)?;
+        let caller = self.admit(&request).await?;
         let mut chunks = request.into_inner();
         let first = chunks.message().await?.and_then(|chunk| chunk.part);
         let Some(snapshot_chunk::Part::Offer(offer)) = first else {

@@ -2,23 +2,25 @@
 //! into it. What does not fit is dropped and reported; Raft sends again what still matters.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use keelson_core::{ClusterId, MemberId};
 use keelson_proto::peer::{Envelope, PeerMessage};
 use parking_lot::RwLock;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Status};
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
-use super::Introduction;
 use super::connect::{self, ConnectError};
-use super::gate;
 use super::load::{Counted, Waiting, weight};
+use super::trouble::{self, Trouble};
+use super::{Introduction, PeerAddress, gate};
 use crate::config::Url;
 
 /// Messages that wait for one peer. A leader's appends are batched, so this is seconds of them.
@@ -35,6 +37,8 @@ const STREAM_MAX: usize = 16;
 /// The waits between attempts to connect.
 const RETRY_MIN: Duration = Duration::from_millis(20);
 const RETRY_MAX: Duration = Duration::from_millis(500);
+/// A call that has lasted so long was not refused.
+const SETTLED: Duration = Duration::from_millis(200);
 
 /// What the links have to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,13 +56,25 @@ pub enum PeerEvent {
 /// Hears `PeerEvent`s, on any thread.
 pub type PeerListener = Arc<dyn Fn(PeerEvent) + Send + Sync>;
 
+/// Numbers the envelopes of one life of a member, on all of its links together: whatever a link is made
+/// anew for, its numbers go on rising.
+#[derive(Debug, Default)]
+pub struct Numbering(AtomicU64);
+
+impl Numbering {
+    /// The next number; the first is 1.
+    pub fn next(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
 /// The queue to one peer, and the task that empties it.
 struct Link {
     queue: mpsc::Sender<Queued>,
     /// What is in the queue, and in envelopes that the connection has not taken yet.
     waiting: Waiting,
     task: JoinHandle<()>,
-    urls: Vec<Url>,
+    address: watch::Sender<PeerAddress>,
 }
 
 /// A message that waits for its peer.
@@ -71,6 +87,7 @@ pub struct Links {
     listener: PeerListener,
     links: Arc<RwLock<HashMap<MemberId, Link>>>,
     up: Arc<RwLock<HashMap<MemberId, bool>>>,
+    numbering: Arc<Numbering>,
     runtime: tokio::runtime::Handle,
 }
 
@@ -91,49 +108,68 @@ impl Links {
             from: member,
             to: MemberId::NONE,
             boot,
+            key: random_key(),
         };
         Links {
             me,
             listener,
             links: Arc::default(),
             up: Arc::default(),
+            numbering: Arc::default(),
             runtime,
         }
     }
 
-    /// Makes the links those of `members`: opens, closes and redirects as needed.
-    pub fn update(&self, members: &[(MemberId, Vec<Url>)]) {
+    /// Makes the links those of `members`: opens and closes them. A link whose peer has other URLs than
+    /// before keeps its connection; the next one goes to the new URLs.
+    pub fn update(&self, members: &[PeerAddress]) {
         let mut links = self.links.write();
         links.retain(|id, link| {
-            let same = |(member, urls): &(MemberId, Vec<Url>)| member == id && *urls == link.urls;
-            let keep = members.iter().any(same);
+            let keep = members.iter().any(|member| member.id == *id);
             if !keep {
                 link.task.abort();
+                self.up.write().remove(id);
             }
             keep
         });
-        for (id, urls) in members {
-            if *id == self.me.from || links.contains_key(id) {
+        for member in members {
+            if member.id == self.me.from {
                 continue;
             }
-            let (queue, messages) = mpsc::channel(QUEUE_MAX);
-            let courier = Courier {
-                me: Introduction { to: *id, ..self.me },
-                urls: urls.clone(),
-                listener: Arc::clone(&self.listener),
-                up: Arc::clone(&self.up),
-                sequence: 0,
-            };
-            let task = self.runtime.spawn(courier.run(messages));
-            links.insert(
-                *id,
-                Link {
-                    queue,
-                    waiting: Waiting::default(),
-                    task,
-                    urls: urls.clone(),
-                },
-            );
+            match links.get(&member.id) {
+                Some(link) => {
+                    link.address.send_if_modified(|address| {
+                        let changed = address != member;
+                        address.clone_from(member);
+                        changed
+                    });
+                }
+                None => {
+                    links.insert(member.id, self.open(member));
+                }
+            }
+        }
+    }
+
+    fn open(&self, member: &PeerAddress) -> Link {
+        let (queue, messages) = mpsc::channel(QUEUE_MAX);
+        let (address, addresses) = watch::channel(member.clone());
+        let courier = Courier {
+            me: self.introduction(member.id),
+            address: member.clone(),
+            addresses,
+            listener: Arc::clone(&self.listener),
+            up: Arc::clone(&self.up),
+            numbering: Arc::clone(&self.numbering),
+            reached: Vec::new(),
+            trouble: Trouble::new(),
+        };
+        let task = self.runtime.spawn(courier.run(messages));
+        Link {
+            queue,
+            waiting: Waiting::default(),
+            task,
+            address,
         }
     }
 
@@ -149,12 +185,20 @@ impl Links {
 
     /// The peer's URLs, if there is such a peer.
     pub fn urls(&self, peer: MemberId) -> Option<Vec<Url>> {
-        self.links.read().get(&peer).map(|link| link.urls.clone())
+        let links = self.links.read();
+        links
+            .get(&peer)
+            .map(|link| link.address.borrow().urls.clone())
     }
 
     /// Whether the connection to that peer stands.
     pub fn is_up(&self, peer: MemberId) -> bool {
         self.up.read().get(&peer).copied().unwrap_or(false)
+    }
+
+    /// What this life of the member proves its calls with.
+    pub fn key(&self) -> u64 {
+        self.me.key
     }
 
     /// How this member introduces itself to that peer.
@@ -181,11 +225,14 @@ impl Link {
 /// The task of one link.
 struct Courier {
     me: Introduction,
-    urls: Vec<Url>,
+    address: PeerAddress,
+    addresses: watch::Receiver<PeerAddress>,
     listener: PeerListener,
     up: Arc<RwLock<HashMap<MemberId, bool>>>,
-    /// Rises over all connections of this life, so that the peer can tell new from old.
-    sequence: u64,
+    numbering: Arc<Numbering>,
+    /// The URLs at which the peer was reached last.
+    reached: Vec<Url>,
+    trouble: Trouble,
 }
 
 impl Courier {
@@ -193,14 +240,15 @@ impl Courier {
         let peer = self.me.to;
         let mut retry = RETRY_MIN;
         loop {
-            match connect::connect(&self.urls).await {
+            self.address = self.addresses.borrow_and_update().clone();
+            match connect::connect(&self.address.urls).await {
                 Ok(client) => {
                     let began = Instant::now();
                     let ended = self.carry(client, &mut messages).await;
                     self.note_up(false);
                     match ended {
                         Ended::QueueClosed => return,
-                        Ended::Broken(status) => self.explain(&status),
+                        Ended::Broken(status) => self.explain(&status, began.elapsed()),
                     }
                     if RETRY_MAX < began.elapsed() {
                         // Straight back to connecting: a refusal now means that the process is gone.
@@ -208,8 +256,14 @@ impl Courier {
                         continue;
                     }
                 }
-                Err(ConnectError::Refused) => (self.listener)(PeerEvent::Down(peer)),
-                Err(ConnectError::Other(why)) => debug!(%peer, %why, "cannot connect to peer"),
+                Err(ConnectError::Refused) => {
+                    self.trouble.failed(&self.address, "connection refused");
+                    // Where the peer was never reached, a refusal does not show that its process is gone.
+                    if self.reached == self.address.urls {
+                        (self.listener)(PeerEvent::Down(peer));
+                    }
+                }
+                Err(ConnectError::Other(why)) => self.trouble.failed(&self.address, &why),
             }
             // What waits is stale by the time the peer is back.
             let mut dropped = false;
@@ -219,7 +273,7 @@ impl Courier {
             if dropped {
                 (self.listener)(PeerEvent::Lost(peer));
             }
-            tokio::time::sleep(retry).await;
+            let _ = tokio::time::timeout(retry, self.addresses.changed()).await;
             retry = (retry * 2).min(RETRY_MAX);
         }
     }
@@ -237,19 +291,28 @@ impl Courier {
         self.note_up(true);
         let call = client.stream(request);
         tokio::pin!(call);
+        // A peer that refuses the call does so at once.
+        let settled = tokio::time::sleep(SETTLED);
+        tokio::pin!(settled);
+        let mut is_settled = false;
         loop {
             tokio::select! {
                 answer = &mut call => {
                     let closed = || Status::unavailable("the peer closed the stream");
                     return Ended::Broken(answer.err().unwrap_or_else(closed));
                 }
+                () = &mut settled, if !is_settled => {
+                    is_settled = true;
+                    self.reached.clone_from(&self.address.urls);
+                    self.trouble.over(&self.address);
+                }
                 first = messages.recv() => {
                     let Some(first) = first else {
                         return Ended::QueueClosed;
                     };
-                    self.sequence += 1;
                     let (batch, counted) = gather(first, messages);
-                    let envelope = Envelope { sequence: self.sequence, messages: batch };
+                    let sequence = self.numbering.next();
+                    let envelope = Envelope { sequence, messages: batch };
                     tokio::select! {
                         answer = &mut call => {
                             let closed = || Status::unavailable("the peer closed the stream");
@@ -268,22 +331,24 @@ impl Courier {
         let before = self.up.write().insert(self.me.to, up);
         if up {
             (self.listener)(PeerEvent::Up(self.me.to));
-            info!(peer = %self.me.to, "connected to peer");
         } else if before == Some(true) {
             (self.listener)(PeerEvent::Lost(self.me.to));
         }
     }
 
-    fn explain(&self, status: &Status) {
+    fn explain(&mut self, status: &Status, lasted: Duration) {
         let peer = self.me.to;
         if status.code() == Code::PermissionDenied && status.message() == gate::REMOVED {
             (self.listener)(PeerEvent::Removed);
         }
-        match status.code() {
-            Code::FailedPrecondition | Code::PermissionDenied => {
-                warn!(%peer, why = status.message(), "the peer refused this member");
+        let why = trouble::reason(status);
+        match SETTLED <= lasted {
+            true => info!(%peer, name = self.address.name, why, "lost the connection to the peer"),
+            // Another call is being verified: the next attempt is moments away.
+            false if status.code() == Code::Aborted => {
+                debug!(%peer, why, "the peer defers the call")
             }
-            _ => info!(%peer, why = status.message(), "lost the connection to the peer"),
+            false => self.trouble.failed(&self.address, &why),
         }
     }
 }
@@ -304,6 +369,12 @@ fn gather(
         counted.push(count);
     }
     (batch, counted)
+}
+
+/// A number that others cannot guess: the standard library's maps are seeded by the system's randomness.
+fn random_key() -> u64 {
+    let mut drawn = std::iter::repeat_with(|| RandomState::new().build_hasher().finish());
+    drawn.find(|key| *key != 0).unwrap_or(1)
 }
 
 enum Ended {

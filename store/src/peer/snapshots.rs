@@ -63,11 +63,15 @@ pub async fn send_snapshot(
 /// # Errors
 /// Why nobody answered.
 pub async fn ask_members(urls: &[Url]) -> Result<MembersResponse, Status> {
+    ask(urls, MembersRequest::default()).await
+}
+
+pub(super) async fn ask(urls: &[Url], request: MembersRequest) -> Result<MembersResponse, Status> {
     let mut client = connect::connect(urls).await.map_err(|error| match error {
         ConnectError::Refused => Status::unavailable("connection refused"),
         ConnectError::Other(why) => Status::unavailable(why),
     })?;
-    let asked = client.members(MembersRequest {});
+    let asked = client.members(request);
     let answer = tokio::time::timeout(Duration::from_secs(5), asked).await;
     let answer = answer.map_err(|_| Status::deadline_exceeded("no answer in 5 s"))?;
     Ok(answer?.into_inner())

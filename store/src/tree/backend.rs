@@ -82,7 +82,7 @@ impl TreeBackend for Store {
             .shared
             .peers()
             .into_iter()
-            .map(|(id, _)| id)
+            .map(|peer| peer.id)
             .collect();
         others.sort_unstable();
         let latency = |id| counts.followers.get(id).copied().unwrap_or_default();

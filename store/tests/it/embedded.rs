@@ -10,6 +10,7 @@ use keelson_store::{Config, Error, Store};
 mod ports;
 
 mod membership;
+mod peers;
 
 fn put(key: &str, value: &str) -> PutRequest {
     PutRequest {

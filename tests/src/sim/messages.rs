@@ -42,6 +42,7 @@ impl World {
             from_boot: self.boot(from),
             to,
             to_boot: self.boot(to),
+            link: self.net.link(from, to),
             sequence: self.net.number(from, to),
             messages,
         };
@@ -71,8 +72,7 @@ impl World {
         if !self.lives(to, envelope.to_boot) || self.net.is_cut(from, to) {
             return;
         }
-        let machine = self.life(to).and_then(|life| life.machine.as_ref());
-        if machine.is_some_and(|machine| machine.view().removed(from.0)) {
+        if !self.belongs(from, to) {
             return;
         }
         if !self.net.admits(&envelope, self.swarm.reorder) {
@@ -89,6 +89,29 @@ impl World {
             }
             self.input(to, input_of(from, message));
         }
+    }
+}
+
+impl World {
+    /// Whether the receiver takes messages of that sender: a member of its applied state, or one that such
+    /// a member reports. A process that joins has no state to judge by.
+    fn belongs(&self, from: MemberId, to: MemberId) -> bool {
+        let view = |id: &MemberId| {
+            let life = self.members.get(id)?.life.as_ref()?;
+            life.machine.as_ref().map(|machine| machine.view())
+        };
+        let Some(own) = view(&to) else {
+            return true;
+        };
+        if own.removed(from.0) {
+            return false;
+        }
+        let reports = |id: u64| {
+            let theirs = view(&MemberId(id));
+            theirs.is_some_and(|theirs| theirs.member(from.0).is_some())
+        };
+        let known = own.member(from.0).is_some();
+        known || own.members().iter().any(|member| reports(member.id))
     }
 }
 

@@ -62,6 +62,8 @@ pub enum Mutant {
     SwapByCreated,
     /// A refresh wakes watchers.
     RefreshWakes,
+    /// Counts envelopes from the beginning on a link that is made anew.
+    NumbersRestart,
     /// Proposes any membership change, whoever is there.
     ChangesUnchecked,
     /// Answers a local read of the v2 tree from an older view, now and then.
@@ -70,7 +72,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Mutant; 30] = [
+    pub const ALL: [Mutant; 31] = [
         Mutant::AckBeforeCommit,
         Mutant::VoteNotSynced,
         Mutant::NothingSynced,
@@ -100,6 +102,7 @@ impl Mutant {
         Mutant::SwapByCreated,
         Mutant::RefreshWakes,
         Mutant::ChangesUnchecked,
+        Mutant::NumbersRestart,
         Mutant::LocalReadOld,
     ];
 

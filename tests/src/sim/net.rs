@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use keelson_core::MemberId;
 use keelson_proto::peer::PeerMessage;
+use keelson_store::peer::{Numbering, Taken};
 
 use super::dice::Dice;
 use super::swarm::Swarm;
@@ -23,6 +24,8 @@ pub(super) struct Envelope {
     pub(super) to: MemberId,
     /// The receiver's life to which the stream was open.
     pub(super) to_boot: u64,
+    /// How often the sender's link had been made anew.
+    pub(super) link: u64,
     /// Its number among those of (from, from_boot, to).
     pub(super) sequence: u64,
     /// What it carries.
@@ -33,17 +36,22 @@ pub(super) struct Envelope {
 #[derive(Default)]
 pub(super) struct Net {
     cut: BTreeSet<(MemberId, MemberId)>,
-    sequences: BTreeMap<(MemberId, MemberId), u64>,
+    sequences: BTreeMap<(MemberId, MemberId), Numbering>,
+    links: BTreeMap<(MemberId, MemberId), u64>,
     /// When the last batch of a link arrives.
     arrivals: BTreeMap<(MemberId, MemberId), u64>,
-    gates: BTreeMap<(MemberId, u64, MemberId, u64), Gate>,
+    gates: BTreeMap<(MemberId, u64, MemberId, u64, u64), Gate>,
     /// Whether duplicates pass the gate: a mutant.
     pub(super) gate_open: bool,
+    /// Whether a link that is made anew counts from the beginning, and the gate does not: a mutant.
+    pub(super) numbers_restart: bool,
 }
 
 /// What the receiver has taken from one stream.
 #[derive(Default)]
 struct Gate {
+    /// The product's own.
+    taken: Taken,
     highest: u64,
     /// When late ones are taken: those below `highest` that were not seen.
     missing: BTreeSet<u64>,
@@ -67,9 +75,22 @@ impl Net {
 
     /// The next number of the stream.
     pub(super) fn number(&mut self, from: MemberId, to: MemberId) -> u64 {
-        let sequence = self.sequences.entry((from, to)).or_default();
-        *sequence += 1;
-        *sequence
+        self.sequences.entry((from, to)).or_default().next()
+    }
+
+    /// How often the link was made anew.
+    pub(super) fn link(&self, from: MemberId, to: MemberId) -> u64 {
+        self.links.get(&(from, to)).copied().unwrap_or_default()
+    }
+
+    /// Every link to that member is made anew: its URLs have changed.
+    pub(super) fn rebuild(&mut self, to: MemberId, from: impl Iterator<Item = MemberId>) {
+        for from in from {
+            match self.numbers_restart {
+                true => drop(self.sequences.remove(&(from, to))),
+                false => *self.links.entry((from, to)).or_default() += 1,
+            }
+        }
     }
 
     /// When each copy of a batch arrives; never if it is lost. Unless the run reorders, a batch
@@ -102,10 +123,11 @@ impl Net {
             envelope.from_boot,
             envelope.to,
             envelope.to_boot,
+            envelope.link,
         );
         let gate = self.gates.entry(stream).or_default();
         let sequence = envelope.sequence;
-        if gate.highest < sequence {
+        if gate.taken.take(sequence) {
             if late_ones_too {
                 gate.missing.extend(gate.highest + 1..sequence);
             }
@@ -118,7 +140,7 @@ impl Net {
     /// Forgets the streams of a life that is over.
     pub(super) fn forget(&mut self, member: MemberId, boot: u64) {
         self.gates
-            .retain(|(_, _, to, to_boot), _| (*to, *to_boot) != (member, boot));
+            .retain(|(_, _, to, to_boot, _), _| (*to, *to_boot) != (member, boot));
     }
 }
 
@@ -139,6 +161,7 @@ mod tests {
             from_boot: 1,
             to: MemberId(2),
             to_boot: 1,
+            link: 0,
             sequence,
             messages: Vec::new(),
         }

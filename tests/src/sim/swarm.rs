@@ -235,6 +235,11 @@ impl Swarm {
                 (self.partitions, self.pauses, self.crashes) = (false, false, false);
                 self.fault_every_ms = (100, 500);
             }
+            Mutant::NumbersRestart => {
+                (self.membership, self.ghosts) = (true, false);
+                (self.partitions, self.pauses, self.crashes) = (false, false, false);
+                self.fault_every_ms = (100, 500);
+            }
             Mutant::SnapshotIgnored
             | Mutant::SnapshotStale
             | Mutant::SnapshotWithoutTree

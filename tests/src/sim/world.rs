@@ -143,6 +143,7 @@ impl World {
             members: BTreeMap::new(),
             swarm,
         };
+        world.net.numbers_restart = mutant == Some(Mutant::NumbersRestart);
         world.net.gate_open = mutant == Some(Mutant::DuplicatesPass);
         for id in ids {
             let member = Member::new(id, Some(genesis.clone()));

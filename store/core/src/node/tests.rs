@@ -267,6 +267,32 @@ fn leadership_is_handed_over_on_request() {
     assert_ne!(room.leader(), before);
 }
 
+/// raft-rs counts terms without a look at their end, and a member that has heard one keeps it.
+#[test]
+fn a_term_that_no_cluster_reaches_is_not_believed() {
+    let mut room = Room::new(3);
+    room.pass(3000);
+    let leader = room.leader();
+    let term = room.nodes[leader].status().standing.term;
+    for kind in [5, 8, 17] {
+        for claimed in [u64::MAX, u64::MAX - 1, 1 << 60] {
+            let message = peer::RaftMessage {
+                kind,
+                term: claimed,
+                from: 2,
+                to: leader as u64 + 1,
+                context: Bytes::from_static(b"CampaignTransfer"),
+                ..Default::default()
+            };
+            room.step(leader, Some(Input::Raft(message)));
+            room.deliver();
+        }
+    }
+    room.pass(500);
+    assert_eq!(room.nodes[leader].status().standing.term, term);
+    assert_eq!(room.leader(), leader);
+}
+
 #[test]
 fn a_log_whose_end_was_lost_is_refused() {
     let restored = Restored {

@@ -20,6 +20,14 @@ fn large() -> PeerMessage {
     }
 }
 
+fn address(url: Url) -> PeerAddress {
+    PeerAddress {
+        id: PEER,
+        name: "peer".to_owned(),
+        urls: vec![url],
+    }
+}
+
 /// Accepts connections as a stopped process's kernel does, and reads nothing.
 async fn peer_that_does_not_read() -> (TcpListener, Url) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -41,7 +49,7 @@ async fn a_peer_that_does_not_read_costs_bounded_bytes() {
     });
     let runtime = tokio::runtime::Handle::current();
     let links = Links::new(ClusterId(1), MemberId(1), 1, listener, runtime);
-    links.update(&[(PEER, vec![url])]);
+    links.update(&[address(url)]);
     let mut queued = 0;
     for _ in 0..2048 {
         let before = lost.load(Ordering::Relaxed);

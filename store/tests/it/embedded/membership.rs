@@ -7,14 +7,14 @@ use keelson_store::{Config, Error, Store};
 
 use super::{members, put};
 
-async fn open(configs: Vec<Config>) -> anyhow::Result<Vec<Store>> {
+pub(super) async fn open(configs: Vec<Config>) -> anyhow::Result<Vec<Store>> {
     let opened = join_all(configs.into_iter().map(Store::open)).await;
     let stores = opened.into_iter().collect::<Result<Vec<_>, _>>()?;
     join_all(stores.iter().map(Store::ready)).await;
     Ok(stores)
 }
 
-async fn shut_down(stores: &[Store]) {
+pub(super) async fn shut_down(stores: &[Store]) {
     join_all(stores.iter().map(Store::shutdown)).await;
 }
 

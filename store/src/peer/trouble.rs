@@ -1,0 +1,94 @@
+//! What is logged of a peer that cannot be reached, and for which reason.
+
+use std::time::Duration;
+
+use keelson_port::Episode;
+use tonic::{Code, Status};
+use tracing::{info, warn};
+
+use super::PeerAddress;
+use crate::config::url;
+
+/// Between two warnings of the same peer.
+const WARN_EVERY: Duration = Duration::from_secs(30);
+
+/// The log's side of one link.
+pub(super) struct Trouble(Episode);
+
+impl Trouble {
+    pub(super) fn new() -> Trouble {
+        Trouble(Episode::every(WARN_EVERY))
+    }
+
+    /// An attempt to reach the peer failed, or a connection did not last.
+    pub(super) fn failed(&mut self, peer: &PeerAddress, why: &str) {
+        if let Some(lasted) = self.0.goes_on() {
+            warn!(
+                peer = %peer.id,
+                name = peer.name,
+                urls = %url::join(&peer.urls),
+                why,
+                for_s = lasted.as_secs(),
+                "cannot reach peer"
+            );
+        }
+    }
+
+    /// The peer takes messages.
+    pub(super) fn over(&mut self, peer: &PeerAddress) {
+        match self.0.is_over() {
+            Some(lasted) => info!(
+                peer = %peer.id,
+                name = peer.name,
+                after_s = lasted.as_secs(),
+                "connected to peer again"
+            ),
+            None => info!(peer = %peer.id, name = peer.name, "connected to peer"),
+        }
+    }
+}
+
+/// What a failed call shows of what listens at the peer's URL.
+pub(super) fn reason(status: &Status) -> String {
+    let said = status.message();
+    let not_http2 = ["http2 error", "h2 protocol error", "frame with invalid"];
+    match status.code() {
+        Code::Unimplemented => format!(
+            "what listens there is not Keelson but another gRPC server, an etcd perhaps ({said}): all \
+             members of a cluster are Keelson, or all are etcd"
+        ),
+        Code::FailedPrecondition | Code::PermissionDenied => said.to_owned(),
+        _ if not_http2.iter().any(|text| said.contains(text)) => {
+            format!("another service listens there: it does not speak HTTP/2 ({said})")
+        }
+        _ => said.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(status: Status, expected: &str) {
+        let reason = reason(&status);
+        assert!(reason.contains(expected), "{reason}");
+    }
+
+    #[test]
+    fn what_listens_there_is_named() {
+        check(
+            Status::unimplemented("unknown service keelson_peer.Peer"),
+            "an etcd perhaps",
+        );
+        check(
+            Status::unknown("h2 protocol error: http2 error"),
+            "another service",
+        );
+        check(
+            Status::failed_precondition("cluster ID mismatch"),
+            "cluster ID mismatch",
+        );
+        check(Status::unavailable("broken pipe"), "broken pipe");
+    }
+}
