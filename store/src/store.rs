@@ -220,10 +220,8 @@ impl Store {
         listeners: Vec<impl Into<crate::edge::Listener>>,
         shutdown: impl Future<Output = ()>,
     ) -> std::io::Result<()> {
-        let limits = crate::edge::Limits {
-            concurrent_streams_max: self.inner.config.max_concurrent_streams,
-            ..crate::edge::Limits::default()
-        };
+        let streams = self.inner.config.max_concurrent_streams;
+        let limits = crate::edge::Limits::default().with_streams(streams);
         let more = |drain: &crate::edge::Drain| crate::edge::More {
             first: self
                 .config()

@@ -22,6 +22,7 @@ use tracing::{debug, info};
 use crate::authority::AuthorityMender;
 use crate::drain::Drain;
 use crate::filtered::Filtered;
+use crate::guard::Guard;
 use crate::head_clock::{BusyBody, HeadClock, Heads};
 use crate::head_mender::HeadMender;
 use crate::incoming::Incoming;
@@ -173,7 +174,8 @@ async fn calls<S: Serve>(connection: Multiplexed<'_>, port: &Port<S>) -> hyper::
         let request = request.map(|body| Incoming::new(body, None));
         port.service.call_from(request, client)
     });
-    let socket = TokioIo::new(Filtered::new(socket, AuthorityMender::new()));
+    let guarded = Filtered::new(socket, Guard::new(&port.limits));
+    let socket = TokioIo::new(Filtered::new(guarded, AuthorityMender::new()));
     let mut connection = pin!(port.h2.serve_connection(socket, service));
     tokio::select! {
         ended = &mut connection => return ended,

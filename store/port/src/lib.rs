@@ -14,6 +14,7 @@ mod descriptors;
 mod drain;
 mod episode;
 mod filtered;
+mod guard;
 mod head_clock;
 mod head_mender;
 pub mod hpack;

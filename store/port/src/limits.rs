@@ -10,13 +10,15 @@ pub struct Limits {
     /// Connections at a time; more wait in the kernel's backlog. What the process has descriptors
     /// for, all its ports together.
     pub slots: Slots,
-    /// Requests at a time on one HTTP/2 connection. etcd's default is `u32::MAX`: clients put
-    /// thousands of watches on one connection.
+    /// Requests at a time on one HTTP/2 connection.
     pub concurrent_streams_max: u32,
     /// From accept to the first bytes.
     pub first_bytes_timeout: Duration,
-    /// From the first byte of an HTTP/1.1 request's head to its last. Cuts slow-loris clients.
+    /// From the first byte of an HTTP/1.1 request's head to its last. Cuts slow-loris clients. Over HTTP/2 it is
+    /// for a block of fields, and for the first settings.
     pub head_timeout: Duration,
+    /// From a body's beginning to its end, where it has to come whole; over HTTP/2, for a frame of one.
+    pub body_timeout: Duration,
     /// Between two HTTP/1.1 requests. Long, because etcd never closes an idle connection.
     pub idle_timeout: Duration,
     /// The head of a request, in bytes; tokens are in it.
@@ -31,13 +33,33 @@ pub struct Limits {
     pub drain_timeout: Duration,
 }
 
+/// Unless something else is chosen. Clients put thousands of watches on one connection, and keep to what they
+/// are told; without a bound a connection takes gigabytes.
+const STREAMS_MAX: u32 = 4096;
+
+impl Limits {
+    /// With etcd's `--max-concurrent-streams`, whose default, `u32::MAX`, stands for ours.
+    #[must_use]
+    pub fn with_streams(self, flag: u32) -> Limits {
+        let concurrent_streams_max = match flag {
+            u32::MAX => STREAMS_MAX,
+            chosen => chosen,
+        };
+        Limits {
+            concurrent_streams_max,
+            ..self
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
             slots: Slots::of_clients(),
-            concurrent_streams_max: u32::MAX,
+            concurrent_streams_max: STREAMS_MAX,
             first_bytes_timeout: Duration::from_secs(15),
             head_timeout: Duration::from_secs(15),
+            body_timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(600),
             head_bytes_max: 64 * 1024,
             headers_max: 256,
