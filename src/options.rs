@@ -63,6 +63,8 @@ pub(crate) struct ProxyOptions {
     pub(crate) listeners: ClientListeners,
     /// What is presented to members, and trusted.
     pub(crate) upstream: Upstream,
+    /// `--max-concurrent-streams`, of one connection.
+    pub(crate) max_concurrent_streams: u32,
     /// Said in the log once it is there.
     pub(crate) warnings: Vec<String>,
 }
@@ -78,6 +80,7 @@ impl ProxyOptions {
             data_dir: data_dir(values),
             listeners: ClientListeners::from_values(values, &urls.listen_client, &mut warnings)?,
             upstream: Upstream::from_values(values)?,
+            max_concurrent_streams: values.count32("max-concurrent-streams"),
             warnings,
         })
     }

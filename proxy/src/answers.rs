@@ -22,6 +22,8 @@ pub(crate) enum Refusal {
     Loop,
     /// The client did not send what it promised; nobody reads this.
     Client,
+    /// The rest of the request did not come in time.
+    Late,
 }
 
 impl Refusal {
@@ -32,7 +34,7 @@ impl Refusal {
             Refusal::Crowded => "too_many_connections",
             Refusal::OutcomeUnknown | Refusal::NoAnswer => "failed_getting_response",
             Refusal::Loop => "loop",
-            Refusal::Client => "failed_sending_request",
+            Refusal::Client | Refusal::Late => "failed_sending_request",
         }
     }
 
@@ -64,6 +66,10 @@ impl Refusal {
                 response
             }
             Refusal::Client => message(StatusCode::BAD_REQUEST, "proxy: the request is incomplete"),
+            Refusal::Late => message(
+                StatusCode::REQUEST_TIMEOUT,
+                "proxy: the rest of the request did not come within 60 s",
+            ),
         }
     }
 }
@@ -123,7 +129,7 @@ pub(crate) fn too_large() -> Response<AnswerBody> {
 pub(crate) fn crowded() -> Response<AnswerBody> {
     message(
         StatusCode::SERVICE_UNAVAILABLE,
-        "proxy: too many bodies of requests are held; nothing was done, try again",
+        "proxy: too much is held of requests that are not answered; nothing was done, try again",
     )
 }
 

@@ -17,7 +17,7 @@ use crate::endpoint::{Endpoint, Standing};
 use crate::exchange::{self, Failure, Reply};
 use crate::headers::LOOP;
 use crate::proxy::Proxy;
-use crate::request::{Draft, Gone, Outgoing, Subject};
+use crate::request::{Draft, Incomplete, Outgoing, Subject};
 use crate::turns::Turns;
 
 /// However late it is, the leader is given this time to answer before a member that is behind is believed.
@@ -29,7 +29,10 @@ const GRACE: Duration = Duration::from_secs(1);
 /// Forwards a request and returns the whole answer, or its beginning.
 pub(crate) async fn forward(proxy: &Proxy, draft: Draft) -> Result<Response<AnswerBody>, Refusal> {
     let completed = draft.complete().await;
-    let mut request = completed.map_err(|Gone| Refusal::Client)?;
+    let mut request = completed.map_err(|incomplete| match incomplete {
+        Incomplete::Gone => Refusal::Client,
+        Incomplete::Late => Refusal::Late,
+    })?;
     let reply = forward_in(
         &mut Turns::of_request(proxy, request.read),
         proxy,

@@ -48,6 +48,8 @@ pub(crate) struct Proxy {
     /// Bytes that may be held of bodies that come over HTTP/2 and must be whole before they can be
     /// passed on.
     pub(crate) bodies: Arc<Semaphore>,
+    /// What is kept of requests over HTTP/2 that are not answered.
+    pub(crate) kept: h2::Kept,
     /// Begins with the end of the proxy; cuts waits that are not parked.
     pub(crate) drain: Drain,
     /// Of clients over HTTP/2.
@@ -259,6 +261,7 @@ impl Proxy {
             metrics: Metrics::default(),
             pulse: Pulse::default(),
             bodies: Arc::new(Semaphore::new(BODIES_BYTES_MAX)),
+            kept: h2::Kept::default(),
             drain: Drain::default(),
             waits: Arc::default(),
         }

@@ -1,6 +1,7 @@
 //! A client's request, as it goes to members.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
@@ -9,6 +10,7 @@ use http::{HeaderName, HeaderValue, Method};
 use http_body_util::BodyExt;
 use hyper::body::Body;
 use keelson_port::{Incoming, Limits};
+use tokio::time;
 
 use crate::headers::{self, PROXIED_BY, X_FORWARDED_FOR};
 
@@ -83,9 +85,17 @@ pub(crate) struct Origin<'a> {
     pub(crate) id: &'a HeaderValue,
 }
 
+/// From the end of a request's head to the end of its small body. A larger one ends by the member's limit.
+const BODY_TIME_MAX: Duration = Duration::from_secs(60);
+
 /// A client that did not send what it promised.
 #[derive(Debug)]
-pub(crate) struct Gone;
+pub(crate) enum Incomplete {
+    /// It has left.
+    Gone,
+    /// Not in time.
+    Late,
+}
 
 /// A request whose small body is still to be read.
 pub(crate) struct Draft {
@@ -146,12 +156,9 @@ impl Draft {
     }
 
     /// Reads a small body to its end.
-    pub(crate) async fn complete(mut self) -> Result<Outgoing, Gone> {
+    pub(crate) async fn complete(mut self) -> Result<Outgoing, Incomplete> {
         if let Some(body) = &mut self.small {
-            while let Some(frame) = body.frame().await {
-                let frame = frame.map_err(|_| Gone)?;
-                self.bytes.put(frame.into_data().unwrap_or_default());
-            }
+            read_into(&mut self.bytes, body).await?;
         }
         self.outgoing.bytes = self.bytes.freeze();
         Ok(self.outgoing)
@@ -193,6 +200,23 @@ impl Outgoing {
             rest: None,
         }
     }
+}
+
+/// Reads a small body to its end, within bounds.
+async fn read_into<B>(bytes: &mut BytesMut, body: &mut B) -> Result<(), Incomplete>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let read = async {
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| Incomplete::Gone)?;
+            bytes.put(frame.into_data().unwrap_or_default());
+        }
+        Ok(())
+    };
+    // In a box: it would make room for itself in every request.
+    let read = Box::pin(time::timeout(BODY_TIME_MAX, read)).await;
+    read.unwrap_or(Err(Incomplete::Late))
 }
 
 /// A request's headers as they go to members, in no more room than they need: they are kept as long
@@ -278,7 +302,11 @@ pub(crate) fn field(bytes: &mut BytesMut, name: &str, value: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
     use http::Request;
+    use hyper::body::Frame;
 
     use super::*;
 
@@ -307,6 +335,29 @@ mod tests {
             x-forwarded-for: 10.0.0.7, 10.0.0.8\r\n\
             keelson-proxied-by: mine\r\n\r\n";
         assert_eq!(std::str::from_utf8(&outgoing.bytes).unwrap(), expected);
+    }
+
+    /// A body of which nothing more comes.
+    struct Stuck;
+
+    impl Body for Stuck {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_small_body_that_does_not_end_is_not_waited_for_for_ever() {
+        let began = time::Instant::now();
+        let read = read_into(&mut BytesMut::new(), &mut Stuck).await;
+        assert!(matches!(read, Err(Incomplete::Late)));
+        assert_eq!(began.elapsed().as_secs(), 60);
     }
 
     #[test]

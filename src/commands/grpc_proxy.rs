@@ -195,7 +195,7 @@ impl Start {
         let urls = endpoints.iter().map(|one| url_of(one, secure));
         let mut config = ProxyConfig::new(MembersFrom::Clients(urls.collect()));
         config.client_tls = ClientTls::new(files)?;
-        config.limits.concurrent_streams_max = self.max_concurrent_streams;
+        config.limits = config.limits.with_streams(self.max_concurrent_streams);
         // Zero is the default, as for grpc-go.
         if !self.grpc_keepalive_interval.is_zero() {
             config.limits.keepalive_interval = Some(self.grpc_keepalive_interval);

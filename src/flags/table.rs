@@ -44,7 +44,7 @@ group! { MEMBER, "Member",
     "max-request-bytes", Count, "1572864", Works =>
         "Maximum client request size in bytes the server will accept.";
     "max-concurrent-streams", Count32, "4294967295", Works =>
-        "Maximum concurrent streams that each client can open at a time.";
+        "Maximum concurrent streams that each client can open at a time (4294967295: 4096).";
     "grpc-keepalive-min-time", Duration, "5s", Inert =>
         "Minimum duration interval that a client should wait before pinging server.";
     "grpc-keepalive-interval", Duration, "2h", Inert =>

@@ -311,6 +311,8 @@ fn mode(values: &Values) -> Mode {
 fn proxy(values: &Values, peer_urls: Vec<String>) -> Result<Role, StartError> {
     let options = ProxyOptions::from_values(values)?;
     let ms = |flag| Duration::from_millis(values.count(flag));
+    let base = ProxyConfig::new(MembersFrom::Peers(peer_urls));
+    let streams = options.max_concurrent_streams;
     let config = ProxyConfig {
         mode: match mode(values) {
             // A proxy by its data directory, or since the cluster was full.
@@ -327,7 +329,8 @@ fn proxy(values: &Values, peer_urls: Vec<String>) -> Result<Role, StartError> {
         catch_up: 2 * ms("election-timeout") + Duration::from_millis(500),
         client_tls: ClientTls::new(options.upstream.client.clone())?,
         peer_tls: ClientTls::new(options.upstream.peer.clone())?,
-        ..ProxyConfig::new(MembersFrom::Peers(peer_urls))
+        limits: base.limits.clone().with_streams(streams),
+        ..base
     };
     Ok(Role::Proxy(Box::new(options), Box::new(config)))
 }
@@ -336,6 +339,27 @@ fn proxy(values: &Values, peer_urls: Vec<String>) -> Result<Role, StartError> {
 mod tests {
     use super::*;
     use crate::flags::syntax::{Parsed, parse};
+
+    /// The flag's default, etcd's, stands for ours: without a bound a connection takes gigabytes.
+    #[test]
+    fn max_concurrent_streams_is_handed_on_to_a_proxy() {
+        let cases: [(&[&str], u32); 3] = [
+            (&["--max-concurrent-streams", "7"], 7),
+            (&["--max-concurrent-streams", "4294967295"], 4096),
+            (&[], 4096),
+        ];
+        for (flags, expected) in cases {
+            let words = ["--proxy", "on"].iter().chain(flags);
+            let words: Vec<_> = words.map(|word| (*word).to_owned()).collect();
+            let Ok(Parsed::Member(values)) = parse(&words) else {
+                panic!("{words:?} are flags of a host");
+            };
+            let Ok(Role::Proxy(_, config)) = proxy(&values, vec![]) else {
+                panic!("{words:?} make a proxy");
+            };
+            assert_eq!(config.limits.concurrent_streams_max, expected);
+        }
+    }
 
     #[test]
     fn a_proxys_patience_follows_the_election_timeout() {

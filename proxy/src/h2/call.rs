@@ -19,6 +19,7 @@ use tokio::time::{self, Instant};
 use tracing::debug;
 
 use super::frame::Code;
+use super::kept::{self, REQUEST_BYTES};
 use super::session::{NoStream, SMALL_BYTES, Session};
 use crate::answers::Refusal;
 use crate::calls::Kind;
@@ -34,11 +35,19 @@ const KEPT_BYTES_MAX: usize = 64 * 1024;
 /// to wait.
 const COLLECTED_BYTES_MAX: usize = 32 * 1024;
 
+/// From the beginning of a call that is one message to its end.
+const BODY_TIME_MAX: Duration = Duration::from_secs(60);
+
 /// Between two attempts to begin a call where there are too many.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// etcd's own text for too much at a time: `ErrTooManyRequests`.
+const TOO_MANY: &str = "etcdserver: too many requests";
+
 /// gRPC's codes.
+const RESOURCE_EXHAUSTED: u8 = 8;
 const INTERNAL: u8 = 13;
+const DEADLINE_EXCEEDED: u8 = 4;
 const UNAVAILABLE: u8 = 14;
 const FAILED_PRECONDITION: u8 = 9;
 const PERMISSION_DENIED: u8 = 7;
@@ -51,6 +60,8 @@ pub(super) struct Asked {
     /// Its fields as they go to members, compressed, from `:path` on.
     pub(super) fields: Bytes,
     pub(super) kind: Kind,
+    /// How long its client waits for it.
+    pub(super) patience: Option<Duration>,
 }
 
 /// A call.
@@ -58,13 +69,19 @@ pub(super) struct Call {
     proxy: Arc<Proxy>,
     client: Arc<Session>,
     stream: u32,
-    asked: Asked,
+    kind: Kind,
     began: Instant,
+    /// When its client waits no longer.
+    until: Option<Instant>,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
+    /// Its fields, until it is answered.
+    fields: Bytes,
+    /// How much room was taken for what is kept of it.
+    kept: usize,
     /// What has come of the body and may have to be sent, perhaps again.
     body: BytesMut,
     /// All of it has come.
@@ -96,14 +113,49 @@ impl Call {
         asked: Asked,
     ) -> Arc<Call> {
         proxy.metrics.request(&Method::POST);
+        let began = Instant::now();
         Arc::new(Call {
             proxy: Arc::clone(proxy),
             client: Arc::clone(client),
             stream,
-            asked,
-            began: Instant::now(),
-            state: Mutex::default(),
+            kind: asked.kind,
+            began,
+            until: asked
+                .patience
+                .and_then(|patience| began.checked_add(patience)),
+            state: Mutex::new(State {
+                fields: asked.fields,
+                ..State::default()
+            }),
         })
+    }
+
+    /// Takes room for what is kept of it. Returns whether there was any; if not, it is refused.
+    pub(super) fn take_room(&self) -> bool {
+        let mut state = self.state.lock();
+        let bytes = state.fields.len() + REQUEST_BYTES;
+        let fits = self.take(&mut state, bytes);
+        drop(state);
+        if !fits {
+            self.end(RESOURCE_EXHAUSTED, TOO_MANY);
+        }
+        fits
+    }
+
+    fn take(&self, state: &mut State, bytes: usize) -> bool {
+        let fits = kept::take(&self.proxy.kept, &self.client.share.kept, bytes);
+        state.kept += if fits { bytes } else { 0 };
+        fits
+    }
+
+    /// Forgets what was kept to send it again.
+    fn forget(&self, state: &mut State) {
+        state.body = BytesMut::new();
+        state.fields = Bytes::new();
+        let bytes = std::mem::take(&mut state.kept);
+        if bytes != 0 {
+            kept::give_back(&self.proxy.kept, &self.client.share.kept, bytes);
+        }
     }
 
     /// Its fields have come, and `whole`: nothing else will.
@@ -111,7 +163,7 @@ impl Call {
         let mut state = self.state.lock();
         state.whole = whole;
         // One message is worth waiting for.
-        state.begun = whole || !self.asked.kind.unary;
+        state.begun = whole || !self.kind.unary;
         if state.begun {
             drop(state);
             self.hand_on();
@@ -127,6 +179,13 @@ impl Call {
             return;
         }
         state.whole |= end;
+        if !state.torn && !self.take(&mut state, data.len()) {
+            if state.place.is_none() {
+                drop(state);
+                return self.end(RESOURCE_EXHAUSTED, TOO_MANY);
+            }
+            self.tear(&mut state);
+        }
         if !state.begun {
             state.body.extend_from_slice(data);
             let begins = end || COLLECTED_BYTES_MAX <= state.body.len();
@@ -143,7 +202,9 @@ impl Call {
         if data.len() < SMALL_BYTES && !end {
             self.client.share.piece();
         }
-        state.keep(data);
+        if state.keep(data) {
+            self.tear(&mut state);
+        }
         // Otherwise it goes when the call does.
         if let Some(place) = &state.place {
             let gone = place.member.data(place.stream, data, end);
@@ -154,7 +215,7 @@ impl Call {
 
     /// To the member that is to have it, if that is connected.
     fn hand_on(self: &Arc<Call>) {
-        if let Some(endpoint) = self.proxy.endpoints.choose(self.asked.kind.nearest)
+        if let Some(endpoint) = self.proxy.endpoints.choose(self.kind.nearest)
             && let Some(member) = endpoint.link.open(self.client.share.lane())
             && self.begin_at(&endpoint, &member, None).is_ok()
         {
@@ -174,7 +235,7 @@ impl Call {
         if state.over {
             return Ok(());
         }
-        let (stream, gone) = member.begin(self, &self.asked.fields, &state.body, state.whole)?;
+        let (stream, gone) = member.begin(self, &state.fields, &state.body, state.whole)?;
         state.place = Some(Place {
             member: Arc::clone(member),
             stream,
@@ -194,19 +255,19 @@ impl Call {
         }
         if !state.answered {
             state.answered = true;
-            state.body = BytesMut::new();
+            self.forget(&mut state);
             state.told = None;
             let took = self.began.elapsed();
             self.proxy.metrics.handled(&Method::POST, status, took);
         }
-        state.end(last);
+        self.over(&mut state, last);
         self.client.fields(self.stream, block, last);
     }
 
     /// The member answers with data. Returns how much of it the client has got.
     pub(super) fn answer(&self, data: &[u8], last: bool) -> usize {
         if last {
-            self.state.lock().end(true);
+            self.over(&mut self.state.lock(), true);
         }
         self.client.data(self.stream, data, last)
     }
@@ -254,7 +315,7 @@ impl Call {
             state.told = None;
             state.answered
         };
-        match (answered, self.asked.kind.read) {
+        match (answered, self.kind.read) {
             (true, _) => self.failed(crate::http1::gone()),
             (false, true) => self.refuse(Refusal::NoAnswer),
             (false, false) => self.refuse(Refusal::OutcomeUnknown),
@@ -263,9 +324,36 @@ impl Call {
 
     /// It takes long, and its member has turned out to be gone: a read goes elsewhere.
     pub(super) fn leave(self: &Arc<Call>, member: &Session, stream: u32) {
-        if self.asked.kind.read {
+        if self.kind.read {
             member.reset(stream, Code::CANCEL);
             self.failed(crate::http1::gone());
+        }
+    }
+
+    /// When it is to be ended if nothing changes; `heard_all`: all of it has come.
+    pub(super) fn due(&self, heard_all: bool) -> Option<Instant> {
+        let body = !heard_all && self.kind.unary;
+        let body = body.then(|| self.began + BODY_TIME_MAX);
+        self.until.into_iter().chain(body).min()
+    }
+
+    /// It has taken too long: its client, or its member.
+    pub(super) fn expire(&self) {
+        let text = match self.until {
+            // As grpc-go's servers have it.
+            Some(until) if until <= Instant::now() => "context deadline exceeded",
+            _ => "proxy: the rest of the call did not come in time",
+        };
+        let (place, answered) = {
+            let mut state = self.state.lock();
+            (state.place.take(), state.answered)
+        };
+        if let Some(place) = place {
+            place.member.reset(place.stream, Code::CANCEL);
+        }
+        match answered {
+            true => self.end_with(&trailers(DEADLINE_EXCEEDED, text, &[])),
+            false => self.end(DEADLINE_EXCEEDED, text),
         }
     }
 
@@ -278,8 +366,7 @@ impl Call {
     pub(super) fn cancel(&self) {
         let mut state = self.state.lock();
         let place = state.place.take();
-        state.end(true);
-        state.body = BytesMut::new();
+        self.over(&mut state, true);
         drop(state);
         if let Some(place) = place {
             place.member.reset(place.stream, Code::CANCEL);
@@ -288,7 +375,7 @@ impl Call {
 
     /// Tries members until one answers. A task, and the only one that a call can have.
     async fn find_member(self: Arc<Call>, first: Option<(Arc<Endpoint>, Failure)>) {
-        let mut turns = Turns::of_request(&self.proxy, self.asked.kind.nearest);
+        let mut turns = Turns::of_request(&self.proxy, self.kind.nearest);
         let mut unanswered = false;
         let mut failed = first;
         while !self.state.lock().over {
@@ -296,7 +383,7 @@ impl Call {
                 debug!(endpoint = %endpoint.url, %failure, "a member failed");
                 turns.failed(&endpoint);
                 unanswered |= matches!(failure, Failure::Unanswered(_));
-                if unanswered && !self.asked.kind.read || self.state.lock().torn {
+                if unanswered && !self.kind.read || self.state.lock().torn {
                     return self.refuse(Refusal::OutcomeUnknown);
                 }
             }
@@ -338,6 +425,21 @@ impl Call {
         }
     }
 
+    /// What has gone of its body is not kept any more.
+    fn tear(&self, state: &mut State) {
+        state.torn = true;
+        self.forget(state);
+    }
+
+    fn over(&self, state: &mut State, last: bool) {
+        if last {
+            state.over = true;
+            state.place = None;
+            state.told = None;
+            self.forget(state);
+        }
+    }
+
     /// Answers it without a member.
     pub(super) fn refuse(&self, refusal: Refusal) {
         if self.state.lock().over {
@@ -355,7 +457,7 @@ impl Call {
                 "proxy: this call has been here before; \
                  a member advertises a client URL that leads to a proxy",
             ),
-            Refusal::Client => self.end(INTERNAL, "proxy: the call is incomplete"),
+            Refusal::Client | Refusal::Late => self.end(INTERNAL, "proxy: the call is incomplete"),
         }
     }
 
@@ -365,36 +467,40 @@ impl Call {
     }
 
     fn end(&self, code: u8, text: &'static str) {
+        let head: [(&[u8], &[u8]); 2] =
+            [(b":status", b"200"), (b"content-type", b"application/grpc")];
+        self.end_with(&trailers(code, text, &head));
+    }
+
+    fn end_with(&self, block: &[u8]) {
         let mut state = self.state.lock();
         if state.over {
             return;
         }
-        state.end(true);
-        let head: [(&[u8], &[u8]); 2] =
-            [(b":status", b"200"), (b"content-type", b"application/grpc")];
-        self.client
-            .fields(self.stream, &trailers(code, text, &head), true);
+        self.over(&mut state, true);
+        self.client.fields(self.stream, block, true);
     }
 }
 
 impl State {
-    /// Keeps some of the body, if it has not become too much.
-    fn keep(&mut self, data: &[u8]) {
+    /// Keeps some of the body, if that can be sent again. Returns whether it has become too much for that.
+    fn keep(&mut self, data: &[u8]) -> bool {
+        if self.answered || self.torn {
+            return false;
+        }
         // What has no place yet is all that there is.
         let much = KEPT_BYTES_MAX < self.body.len() + data.len() && self.place.is_some();
-        self.torn |= much;
-        match self.answered || self.torn {
-            true => self.body = BytesMut::new(),
-            false => self.body.extend_from_slice(data),
+        if !much {
+            self.body.extend_from_slice(data);
         }
+        much
     }
+}
 
-    fn end(&mut self, last: bool) {
-        if last {
-            self.over = true;
-            self.place = None;
-            self.told = None;
-        }
+impl Drop for Call {
+    fn drop(&mut self) {
+        let bytes = self.state.get_mut().kept;
+        kept::give_back(&self.proxy.kept, &self.client.share.kept, bytes);
     }
 }
 

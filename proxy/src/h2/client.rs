@@ -9,6 +9,7 @@ use bytes::BytesMut;
 use http::StatusCode;
 use keelson_port::hpack::{self, DecodeError, Decoder};
 use keelson_port::{Limits, Multiplexed};
+use tokio::time::Instant;
 use tracing::debug;
 
 use super::burst::{AT_ONCE, Burst};
@@ -28,6 +29,9 @@ const STREAM_WINDOW_BYTES: u32 = WINDOW;
 const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 
 const TABLE_BYTES: usize = 4096;
+
+/// Between two looks at what takes too long.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Calls that a client may give up at once, a second. Of any age it may give up all that are under way
 /// besides: that many end together is what happens when a member dies.
@@ -104,6 +108,8 @@ struct Client {
     /// All that were given up, and all that were one too many.
     resets: Burst,
     resets_max: u32,
+    /// When the first call may have taken too long.
+    due: Option<Instant>,
     fields: Fields,
 }
 
@@ -138,6 +144,7 @@ impl Client {
             young: Burst::default(),
             resets: Burst::default(),
             resets_max: RESETS_MAX + limits.concurrent_streams_max.min(UNDER_WAY_MAX),
+            due: None,
             fields: Fields::default(),
         }
     }
@@ -174,7 +181,7 @@ impl Client {
             self.refuse(stream, Code::REFUSED_STREAM);
             return self.count_reset();
         } else if decoded.is_err() {
-            self.too_large(stream, end);
+            self.answer(stream, end, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
         } else if !self.fields.are_well_formed() {
             self.refuse(stream, Code::PROTOCOL_ERROR);
         } else if self.fields.is_call() {
@@ -189,9 +196,9 @@ impl Client {
         self.session.put(|out| frame::put_reset(out, stream, code));
     }
 
-    fn too_large(&self, stream: u32, end: bool) {
+    /// Answers with a status alone; nothing was done.
+    fn answer(&self, stream: u32, end: bool, status: StatusCode) {
         let mut block = BytesMut::new();
-        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
         hpack::put_field(&mut block, b":status", status.as_str().as_bytes(), false);
         self.session.put(|out| {
             frame::put_headers(out, stream, [&block, &[]], true);
@@ -215,10 +222,15 @@ impl Client {
         let asked = Asked {
             fields: self.fields.of_call(&self.ip, self.proxy.id.as_bytes()),
             kind,
+            patience: self.fields.patience,
         };
         let call = Call::new(&self.proxy, &self.session, stream, asked);
         let owner = Owner::Client(Arc::clone(&call));
         self.session.accept(stream, owner, end);
+        if !call.take_room() {
+            return;
+        }
+        self.due = self.due.into_iter().chain(call.due(end)).min();
         if self.proxy.config.mode == Mode::ReadOnly && !kind.read {
             call.forbid();
         } else if self.fields.seen_before {
@@ -250,10 +262,14 @@ impl Client {
     }
 
     fn other(&mut self, stream: u32, end: bool) {
+        let bytes = self.fields.bytes();
         let Some(parts) = self.fields.of_other() else {
             return self.refuse(stream, Code::PROTOCOL_ERROR);
         };
-        let other = Other::new(&self.proxy, &self.session, stream, self.address, parts);
+        let head = (parts, bytes);
+        let Some(other) = Other::new(&self.proxy, &self.session, stream, self.address, head) else {
+            return self.answer(stream, end, StatusCode::SERVICE_UNAVAILABLE);
+        };
         let owner = Owner::Other(Arc::clone(&other));
         self.session.accept(stream, owner, end);
         other.data(&[], end);
@@ -305,6 +321,24 @@ impl Side for Client {
 
     fn last_stream(&self) -> u32 {
         self.last
+    }
+
+    fn pause(&self) -> Option<Duration> {
+        let due = self.due?;
+        Some(due.saturating_duration_since(Instant::now()))
+    }
+
+    /// Ends the calls that have taken too long.
+    fn look(&mut self) {
+        let now = Instant::now();
+        if self.due.is_none_or(|due| now < due) {
+            return;
+        }
+        let (overdue, next) = self.session.overdue(now);
+        for call in overdue {
+            call.expire();
+        }
+        self.due = next.map(|next| next.max(now + LOOK));
     }
 
     fn patience(&self) -> Option<(Duration, Duration)> {

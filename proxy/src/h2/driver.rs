@@ -12,11 +12,16 @@ use keelson_port::Wire;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{self, Instant, Sleep};
 
+use super::clock::Clock;
+use super::flood::Flood;
 use super::frame::{self, Event, Fault, Frames, PREFACE};
 use super::session::{Flowed, Owner, Session};
 
 /// Read at a time. On the stack: a connection that waits has no buffer.
 const READ_BYTES: usize = 16 * 1024;
+
+/// Then it is the other tasks' turn.
+const READS_A_TURN: usize = 4;
 
 /// What the two ends do differently.
 pub(super) trait Side {
@@ -46,6 +51,10 @@ pub(super) struct Driver<S> {
     socket: Box<dyn Wire>,
     pub(super) side: S,
     frames: Frames,
+    /// What a client may not send without end.
+    flood: Option<Flood>,
+    /// What it may not take without end.
+    clock: Option<Clock>,
     /// Of the preface that a client begins with, what is still to come.
     preface: &'static [u8],
     /// The other end's first frame has come.
@@ -69,6 +78,8 @@ impl<S: Side> Driver<S> {
             socket,
             side,
             frames: Frames::default(),
+            flood: server.then(Flood::default),
+            clock: server.then(Clock::new),
             preface: if server { PREFACE } else { &[] },
             greeted: false,
             unsent: BytesMut::new(),
@@ -83,7 +94,7 @@ impl<S: Side> Driver<S> {
 
     /// Ready when the connection has ended.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        loop {
+        for _ in 0..READS_A_TURN {
             let read = match self.read(cx) {
                 Ok(read) => read,
                 Err(error) => {
@@ -101,9 +112,11 @@ impl<S: Side> Driver<S> {
                 return Poll::Ready(Ok(()));
             }
             if !read && !wrote {
-                break;
+                return self.look(cx);
             }
         }
+        // What has been read so far is dealt with by tasks, and other connections want their turn.
+        cx.waker().wake_by_ref();
         self.look(cx)
     }
 
@@ -124,13 +137,16 @@ impl<S: Side> Driver<S> {
         }
         self.heard = Instant::now();
         self.pinged = None;
-        self.arrived(buffer.filled()).map_err(|fault| {
-            let last = self.side.last_stream();
-            let session = self.side.session();
-            session.put(|out| frame::put_goaway(out, last, fault.code, fault.what));
-            io::Error::new(io::ErrorKind::InvalidData, fault)
-        })?;
+        self.arrived(buffer.filled())
+            .map_err(|fault| self.say_goodbye(fault))?;
         Ok(true)
+    }
+
+    fn say_goodbye(&self, fault: Fault) -> io::Error {
+        let last = self.side.last_stream();
+        let session = self.side.session();
+        session.put(|out| frame::put_goaway(out, last, fault.code, fault.what));
+        io::Error::new(io::ErrorKind::InvalidData, fault)
     }
 
     fn arrived(&mut self, mut bytes: &[u8]) -> Result<(), Fault> {
@@ -140,14 +156,23 @@ impl<S: Side> Driver<S> {
         }
         self.preface = &self.preface[length..];
         bytes = &bytes[length..];
-        let (side, greeted) = (&mut self.side, &mut self.greeted);
+        let (side, greeted, flood) = (&mut self.side, &mut self.greeted, &mut self.flood);
+        let mut whole = false;
         self.frames.take(bytes, |event| {
+            whole = true;
             if !*greeted && !matches!(event, Event::Settings(_)) {
                 return Err(Fault::protocol("a connection begins with settings"));
             }
             *greeted = true;
+            if let Some(flood) = flood {
+                flood.count(&event)?;
+            }
             meet(side, event)
-        })
+        })?;
+        if let Some(clock) = &mut self.clock {
+            clock.arrived(self.greeted, whole, self.frames.partial());
+        }
+        Ok(())
     }
 
     /// Writes as long as there is something. Returns whether there was.
@@ -202,6 +227,13 @@ impl<S: Side> Driver<S> {
             ready!(alarm.as_mut().poll(cx));
             self.alarm = None;
             self.side.look();
+            if let Some(clock) = &self.clock
+                && let Err(fault) = clock.check()
+            {
+                let error = self.say_goodbye(fault);
+                let _ = self.write(cx);
+                return Poll::Ready(Err(error));
+            }
             self.listen()?;
         }
     }
@@ -216,7 +248,8 @@ impl<S: Side> Driver<S> {
                 Some(pinged) => pinged + timeout,
                 None => self.heard + interval,
             });
-        look.into_iter().chain(listen).min()
+        let clock = self.clock.as_ref().and_then(Clock::due);
+        look.into_iter().chain(listen).chain(clock).min()
     }
 
     fn listen(&mut self) -> io::Result<()> {

@@ -1,5 +1,7 @@
 //! Fields of requests, and what HTTP allows in fields.
 
+use std::time::Duration;
+
 use bytes::BytesMut;
 use http::uri::PathAndQuery;
 use keelson_port::hpack;
@@ -40,6 +42,25 @@ const fn is_token(byte: u8) -> bool {
     mark || other_mark || byte.is_ascii_alphanumeric()
 }
 
+/// The value of `grpc-timeout`: at most eight digits and a unit. `None`: it is malformed, which is for the
+/// member to say.
+fn patience(value: &[u8]) -> Option<Duration> {
+    let (unit, digits) = value.split_last()?;
+    if 8 < digits.len() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let count: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    Some(match unit {
+        b'H' => Duration::from_secs(count * 3600),
+        b'M' => Duration::from_secs(count * 60),
+        b'S' => Duration::from_secs(count),
+        b'm' => Duration::from_millis(count),
+        b'u' => Duration::from_micros(count),
+        b'n' => Duration::from_nanos(count),
+        _ => return None,
+    })
+}
+
 /// Whether it is a name, in lower case.
 pub(super) fn is_name(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|byte| NAME[usize::from(*byte)])
@@ -61,6 +82,8 @@ pub(super) struct Fields {
     /// Who is named as having forwarded it.
     forwarded: Vec<u8>,
     grpc: bool,
+    /// How long the client waits for a call.
+    pub(super) patience: Option<Duration>,
     /// It names this proxy.
     pub(super) seen_before: bool,
     /// A field that is no pseudo-field has come.
@@ -83,6 +106,7 @@ impl Fields {
             kept.clear();
         }
         self.grpc = false;
+        self.patience = None;
         self.seen_before = false;
         self.regular = false;
         self.malformed = false;
@@ -99,6 +123,7 @@ impl Fields {
         self.malformed |= !is_name(name);
         match name {
             b"content-type" => self.grpc = value.starts_with(b"application/grpc"),
+            b"grpc-timeout" => self.patience = patience(value),
             FORWARDED_FOR => {
                 self.forwarded.extend_from_slice(value);
                 self.forwarded.extend_from_slice(b", ");
@@ -132,6 +157,11 @@ impl Fields {
         // Once, and before all others.
         self.malformed |= self.regular || !place.is_empty();
         place.extend_from_slice(value);
+    }
+
+    /// How much they are.
+    pub(super) fn bytes(&self) -> usize {
+        self.block.len()
     }
 
     pub(super) fn are_well_formed(&self) -> bool {

@@ -58,6 +58,7 @@ impl Code {
     pub(super) const PROTOCOL_ERROR: Code = Code(1);
     pub(super) const INTERNAL_ERROR: Code = Code(2);
     pub(super) const FLOW_CONTROL_ERROR: Code = Code(3);
+    pub(super) const SETTINGS_TIMEOUT: Code = Code(4);
     pub(super) const STREAM_CLOSED: Code = Code(5);
     pub(super) const FRAME_SIZE_ERROR: Code = Code(6);
     pub(super) const REFUSED_STREAM: Code = Code(7);
@@ -116,6 +117,19 @@ pub(super) enum Event<'a> {
         stream: u32,
         by: u32,
     },
+    /// Something that means nothing here: a priority, or a frame that nobody has thought of yet.
+    Nothing,
+}
+
+impl Event<'_> {
+    /// Whether it is no part of any request or answer, so that there can be any number of it.
+    pub(super) fn is_idle(&self) -> bool {
+        match self {
+            Event::SettingsAck | Event::Ping(_) | Event::Pong(_) | Event::Nothing => true,
+            Event::Data { end, data, .. } => !end && data.is_empty(),
+            _ => false,
+        }
+    }
 }
 
 /// A frame of settings.
@@ -148,6 +162,14 @@ pub(super) struct Frames {
     cut: Vec<u8>,
     /// A block of fields whose end has not come.
     open: Option<Box<Open>>,
+}
+
+/// What has begun to arrive and is not whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Partial {
+    /// A block of fields, or a frame of anything but data.
+    Head,
+    Data,
 }
 
 struct Open {
@@ -183,6 +205,18 @@ impl Head {
 }
 
 impl Frames {
+    /// What is begun and not whole.
+    pub(super) fn partial(&self) -> Option<Partial> {
+        if self.open.is_none() && self.cut.is_empty() {
+            return None;
+        }
+        let kind = self.cut.get(3).filter(|_| self.open.is_none());
+        Some(match kind {
+            Some(&DATA) => Partial::Data,
+            _ => Partial::Head,
+        })
+    }
+
     /// Hands on all that is whole.
     pub(super) fn take(
         &mut self,
@@ -236,10 +270,7 @@ impl Frames {
         match head.kind {
             HEADERS => self.headers(head, payload, each),
             CONTINUATION => self.continuation(head, payload, each),
-            _ => match event(head, payload)? {
-                Some(event) => each(event),
-                None => Ok(()),
-            },
+            _ => each(event(head, payload)?),
         }
     }
 
@@ -294,10 +325,10 @@ impl Frames {
     }
 }
 
-/// A frame that is complete in itself; `None`: one that means nothing here.
-fn event<'a>(head: &Head, payload: &'a [u8]) -> Result<Option<Event<'a>>, Fault> {
+/// A frame that is complete in itself.
+fn event<'a>(head: &Head, payload: &'a [u8]) -> Result<Event<'a>, Fault> {
     let stream = head.stream;
-    Ok(Some(match head.kind {
+    Ok(match head.kind {
         DATA => {
             on_a_stream(head)?;
             Event::Data {
@@ -336,9 +367,8 @@ fn event<'a>(head: &Head, payload: &'a [u8]) -> Result<Option<Event<'a>>, Fault>
             Event::Window { stream, by }
         }
         PUSH_PROMISE => return Err(Fault::protocol("an answer without a request")),
-        // PRIORITY, and frames that nobody has thought of yet.
-        _ => return Ok(None),
-    }))
+        _ => Event::Nothing,
+    })
 }
 
 fn settings<'a>(head: &Head, payload: &'a [u8]) -> Result<Event<'a>, Fault> {
@@ -540,11 +570,11 @@ mod tests {
             ),
             (
                 b"\0\0\x01\x2a\0\0\0\0\x01x\0\0\0\x04\x01\0\0\0\0",
-                "SettingsAck",
+                "Nothing SettingsAck",
             ),
         ];
         for (sent, expected) in cases {
-            assert_eq!(heard(sent, 1).unwrap(), [expected]);
+            assert_eq!(heard(sent, 1).unwrap().join(" "), expected);
         }
     }
 

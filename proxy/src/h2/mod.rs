@@ -8,15 +8,18 @@
 //!
 //! `frame` and the port's `hpack` are the wire, `session` what both ends of a connection share, `driver`
 //! the task that has the socket. `client` and `member` are the two kinds of connections, `fields` what a
-//! client says of a request, `burst` counts what it gives up. `call` is a gRPC call on its way between
+//! client says of a request, `burst` counts what it gives up, `flood` what it may say without end. `call` is a gRPC call on its way between
 //! them, `other` a request that is none.
 
 mod burst;
 mod call;
 mod client;
+mod clock;
 mod driver;
 mod fields;
+mod flood;
 mod frame;
+mod kept;
 mod member;
 mod other;
 mod session;
@@ -24,4 +27,5 @@ mod session;
 mod tests;
 
 pub(crate) use client::serve;
+pub(crate) use kept::Kept;
 pub(crate) use member::Link;

@@ -18,6 +18,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::task::AbortHandle;
 
 use super::frame::Code;
+use super::kept::{self, REQUEST_BYTES};
 use super::session::Session;
 use crate::answers::{self, Refusal};
 use crate::body::AnswerBody;
@@ -72,17 +73,28 @@ pub(super) struct Other {
     task: Mutex<Option<AbortHandle>>,
     /// What was held up has gone.
     room: Notify,
+    /// The room that was taken for its fields.
+    kept: usize,
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        kept::give_back(&self.proxy.kept, &self.session.share.kept, self.kept);
+    }
 }
 
 impl Other {
+    /// With its fields, and how much they are. `None`: there is no room for them.
     pub(super) fn new(
         proxy: &Arc<Proxy>,
         session: &Arc<Session>,
         stream: u32,
         client: SocketAddr,
-        parts: Parts,
-    ) -> Arc<Other> {
-        Arc::new(Other {
+        (parts, bytes): (Parts, usize),
+    ) -> Option<Arc<Other>> {
+        let kept = bytes + REQUEST_BYTES;
+        kept::take(&proxy.kept, &session.share.kept, kept).then_some(())?;
+        Some(Arc::new(Other {
             proxy: Arc::clone(proxy),
             session: Arc::clone(session),
             stream,
@@ -94,7 +106,8 @@ impl Other {
             })),
             task: Mutex::default(),
             room: Notify::new(),
-        })
+            kept,
+        }))
     }
 
     /// Some of its body has come.

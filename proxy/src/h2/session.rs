@@ -12,6 +12,7 @@ mod pieces;
 mod resets;
 mod share;
 mod state;
+mod windows;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use pieces::Pieces;
 pub(super) use pieces::SMALL_BYTES;
 use resets::Resets;
 pub(super) use share::Share;
+use windows::Windows;
 
 /// With more than this to be sent, data waits with its stream, and nothing is read that may have to
 /// be answered.
@@ -90,8 +92,8 @@ struct State {
     waker: Option<Waker>,
     /// What the other end lets us send in all.
     window: i64,
-    /// The same of a new stream.
-    stream_window: i64,
+    /// The same of streams.
+    windows: Windows,
     streams_max: usize,
     /// The other end's settings have come.
     agreed: bool,
@@ -119,8 +121,8 @@ struct State {
 
 struct Stream {
     owner: Owner,
-    /// What the other end lets us send.
-    window: i64,
+    /// What the other end lets us send, beyond the initial window.
+    difference: i64,
     pending: VecDeque<BytesMut>,
     /// How we end it once nothing is pending.
     last: Option<Last>,
@@ -182,7 +184,6 @@ impl Session {
             state: Mutex::new(State {
                 pieces: Pieces::counted(end == End::Client),
                 window: i64::from(WINDOW),
-                stream_window: i64::from(WINDOW),
                 streams_max: STREAMS_BEFORE_SETTINGS,
                 left: i64::from(windows[1]),
                 next_stream: 1,
@@ -242,7 +243,7 @@ impl Session {
     fn stream(&self, state: &State, owner: Owner) -> Stream {
         Stream {
             owner,
-            window: state.stream_window,
+            difference: 0,
             pending: VecDeque::new(),
             last: None,
             listed: false,
@@ -275,11 +276,7 @@ impl Session {
         known.keep(&data[gone..]);
         if !known.pending.is_empty() {
             known.last = last.then_some(Last::Data);
-            let listed = !known.listed && outlet.lets_pass(known);
-            known.listed |= listed;
-            if listed {
-                state.held_up.push_back(id);
-            }
+            state.list(id);
         }
         state.wake();
         self.said_all(state, id);
@@ -343,6 +340,7 @@ impl Session {
 
     fn remove(&self, state: &mut State, id: u32) -> Option<Stream> {
         let known = state.streams.remove(&id)?;
+        state.windows.forget(id);
         state.awaiting -= usize::from(known.awaits.is_some());
         self.credit(state, known.held);
         Some(known)
@@ -465,7 +463,13 @@ impl Session {
             }
         }
         if let Some(window) = window {
-            state.new_windows(window)?;
+            let State {
+                windows, streams, ..
+            } = &mut *state;
+            let differences = streams.values().map(|known| known.difference);
+            for id in windows.begin_with(window, differences)? {
+                state.list(id);
+            }
         }
         state.put(frame::put_settings_ack);
         Ok(self.pump(&mut state))
@@ -481,17 +485,19 @@ impl Session {
                 let what = "a window is too large";
                 return Err(Fault::new(Code::FLOW_CONTROL_ERROR, what));
             }
-        } else if let Some(known) = state.streams.get_mut(&stream) {
-            known.window += by;
-            if WINDOW_MAX < known.window {
+        } else {
+            let State {
+                windows, streams, ..
+            } = &mut *state;
+            let Some(known) = streams.get_mut(&stream) else {
+                return Ok(vec![]);
+            };
+            if !windows.grow(&mut known.difference, by) {
                 let what = "a stream's window is too large";
                 return Err(Fault::new(Code::FLOW_CONTROL_ERROR, what));
             }
-            let list = !known.pending.is_empty() && !known.listed;
-            known.listed |= list;
-            if list {
-                state.held_up.push_back(stream);
-            }
+            windows.forget(stream);
+            state.list(stream);
         }
         Ok(self.pump(&mut state))
     }
@@ -510,14 +516,11 @@ impl Session {
                 continue;
             };
             let gone = outlet.send_pending(id, known);
-            let again = !known.pending.is_empty() && outlet.lets_pass(known);
-            known.listed = again;
+            known.listed = false;
             if 0 < gone {
                 flowed.push((known.owner.clone(), gone));
             }
-            if again {
-                state.held_up.push_back(id);
-            }
+            state.list(id);
             state.wake();
             self.said_all(state, id);
         }
@@ -626,6 +629,23 @@ impl Session {
     /// Whether any answer has not begun.
     pub(super) fn awaits(&self) -> bool {
         0 < self.state.lock().awaiting
+    }
+
+    /// The clients' calls that have taken too long by now, and when the next one will have.
+    pub(super) fn overdue(&self, now: Instant) -> (Vec<Arc<Call>>, Option<Instant>) {
+        let state = self.state.lock();
+        let (mut overdue, mut next) = (vec![], None);
+        for known in state.streams.values() {
+            if let Owner::Client(call) = &known.owner
+                && let Some(due) = call.due(known.heard_all)
+            {
+                match due <= now {
+                    true => overdue.push(Arc::clone(call)),
+                    false => next = next.into_iter().chain([due]).min(),
+                }
+            }
+        }
+        (overdue, next)
     }
 
     /// The calls whose answer is awaited since then, or longer.

@@ -70,8 +70,17 @@ async fn told(sent: &[u8]) -> Vec<u8> {
 
 /// The same, of a client that hangs up after so long.
 async fn told_in(time: Duration, sent: &[u8]) -> Vec<u8> {
-    let (mut client, server) = tokio::io::duplex(1 << 20);
-    let serving = serve(proxy(), server);
+    told_by_in(proxy(), time, sent).await
+}
+
+/// The same by a certain proxy.
+async fn told_by(proxy: Arc<Proxy>, sent: &[u8]) -> Vec<u8> {
+    told_by_in(proxy, Duration::from_millis(20), sent).await
+}
+
+async fn told_by_in(proxy: Arc<Proxy>, time: Duration, sent: &[u8]) -> Vec<u8> {
+    let (mut client, server) = tokio::io::duplex(8 << 20);
+    let serving = serve(proxy, server);
     let talking = async {
         client.write_all(sent).await?;
         tokio::time::sleep(time).await;
@@ -171,6 +180,260 @@ async fn who_gives_up_everything_at_once_is_sent_away() {
             frame::put_reset(&mut sent, 2 * n + 1, Code::CANCEL);
         }
         assert_eq!(ends(&sent).await.last().map(String::as_str), expected);
+    }
+}
+
+/// One whose members are away, and whose patience is long.
+fn waiting_proxy() -> Arc<Proxy> {
+    let mut config = ProxyConfig::new(MembersFrom::Clients(vec![]));
+    config.request_timeout = Duration::from_secs(3600);
+    Arc::new(Proxy::new(config, vec![]))
+}
+
+/// Says all that to a proxy, and calls `then` while the connection is still there.
+async fn while_open(proxy: &Arc<Proxy>, sent: &[u8], then: impl FnOnce(&[u8])) {
+    let (client, server) = tokio::io::duplex(1 << 20);
+    let serving = tokio::spawn(serve(Arc::clone(proxy), server));
+    let (mut read, mut write) = tokio::io::split(client);
+    let listening = tokio::spawn(async move {
+        let mut told = vec![];
+        // Until the last word that the test waits for.
+        while !told.windows(8).any(|eight| eight == b"the last") {
+            if read.read_buf(&mut told).await.unwrap_or(0) == 0 {
+                break;
+            }
+        }
+        (read, told)
+    });
+    write.write_all(sent).await.unwrap();
+    let mut last = BytesMut::new();
+    frame::put_ping(&mut last, *b"the last", false);
+    write.write_all(&last).await.unwrap();
+    let (read, told) = listening.await.unwrap();
+    then(&told);
+    drop((read, write));
+    serving.await.unwrap();
+}
+
+/// S3 of the security review: 141 bytes a stream were 62 KB.
+#[tokio::test(start_paused = true)]
+async fn a_bomb_of_fields_takes_a_bounded_room_and_gives_it_back() {
+    let proxy = waiting_proxy();
+    let mut sent = settings();
+    let large = "v".repeat(3900);
+    let plain = call("/etcdserverpb.KV/Range", &[]);
+    // Into the table once, and named 15 times a stream.
+    let mut block = BytesMut::from(&plain[..]);
+    block.put_slice(b"\x40\x01x\x7f\xbd\x1d");
+    block.put_slice(large.as_bytes());
+    frame::put_headers(&mut sent, 1, [&block, &[]], false);
+    for n in 1..1000 {
+        frame::put_headers(&mut sent, 2 * n + 1, [&plain, &b"\xbe".repeat(15)], false);
+    }
+    while_open(&proxy, &sent, |told| {
+        let bound = 8 * 1024 * 1024;
+        assert!((bound / 2..=bound).contains(&proxy.kept.bytes()));
+        let ends = ends_of(told);
+        let refused = ends.iter().filter(|end| end.starts_with("fields")).count();
+        assert!((800..1000).contains(&refused), "{refused}");
+    })
+    .await;
+    assert_eq!(proxy.kept.bytes(), 0);
+}
+
+/// Of calls that have come whole, of some that have not, and of requests that are none.
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_of_requests_is_given_back_however_they_end() {
+    let proxy = waiting_proxy();
+    let mut sent = settings();
+    for n in 0..300 {
+        let path = ["/etcdserverpb.KV/Put", "/etcdserverpb.Watch/Watch"][n as usize % 2];
+        frame::put_headers(&mut sent, 2 * n + 1, [&call(path, &[]), &[]], false);
+        frame::put_data(&mut sent, 2 * n + 1, &[0; 1000], n % 3 == 0);
+        if n % 5 == 0 {
+            frame::put_reset(&mut sent, 2 * n + 1, Code::CANCEL);
+        }
+    }
+    for n in 300..400 {
+        let mut block = BytesMut::new();
+        for (name, value) in [
+            (":method", "GET"),
+            (":scheme", "http"),
+            (":path", "/v2/keys/a"),
+        ] {
+            hpack::put_field(&mut block, name.as_bytes(), value.as_bytes(), false);
+        }
+        frame::put_headers(&mut sent, 2 * n + 1, [&block, &[]], true);
+    }
+    while_open(&proxy, &sent, |_| assert!(300_000 < proxy.kept.bytes())).await;
+    // Tasks that are ended end in their turn.
+    let mut turns = 0..10_000;
+    while 0 < proxy.kept.bytes() {
+        turns.next().expect("all is given back");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_at_a_time_are_bounded_by_default() {
+    let mut sent = settings();
+    for n in 0..4097 {
+        frame::put_headers(
+            &mut sent,
+            2 * n + 1,
+            [&call("/etcdserverpb.KV/Put", &[]), &[]],
+            false,
+        );
+    }
+    while_open(&waiting_proxy(), &sent, |told| {
+        assert_eq!(ends_of(told), ["reset 8193 7"]);
+        // And the client was told.
+        assert!(told.windows(6).any(|six| six == [0, 3, 0, 0, 16, 0]));
+    })
+    .await;
+}
+
+/// When a client that says this and then nothing is sent away, in seconds, and with which code.
+async fn sent_away_after(sent: &[u8]) -> Option<(u64, String)> {
+    let (mut client, server) = tokio::io::duplex(1 << 20);
+    let serving = tokio::spawn(serve(waiting_proxy(), server));
+    client.write_all(sent).await.unwrap();
+    let began = tokio::time::Instant::now();
+    let mut told = vec![];
+    let hour = Duration::from_secs(3000);
+    let reading = tokio::time::timeout(hour, client.read_to_end(&mut told)).await;
+    let after = began.elapsed().as_secs();
+    drop(client);
+    serving.await.unwrap();
+    reading.ok()?.unwrap();
+    ends_of(&told).pop().map(|last| (after, last))
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_begun_has_to_end() {
+    let begun = settings();
+    let with = |more: &[u8]| [&begun[..], more].concat();
+    let mut watch = settings();
+    let path = "/etcdserverpb.Watch/Watch";
+    frame::put_headers(&mut watch, 1, [&call(path, &[]), &[]], false);
+    let cases: [(Vec<u8>, u64, &str); 8] = [
+        (b"PRI ".to_vec(), 15, "goodbye 4"),
+        (PREFACE.to_vec(), 15, "goodbye 4"),
+        // Half a frame.
+        (with(b"\0\0\x06"), 15, "goodbye 11"),
+        (with(b"\0\0\x06\x04\0\0\0\0\0"), 15, "goodbye 11"),
+        // A block of fields whose end does not come.
+        (with(b"\0\0\x01\x01\0\0\0\0\x01\x83"), 15, "goodbye 11"),
+        (
+            [&watch[..], b"\0\0\x06\0\0\0\0\0\x01x"].concat(),
+            60,
+            "goodbye 11",
+        ),
+        // A connection that rests, and a call whose client may take its time.
+        (with(b""), 0, ""),
+        (watch.to_vec(), 0, ""),
+    ];
+    for (sent, after, how) in cases {
+        let found = sent_away_after(&sent).await;
+        let expected = (0 < after).then(|| (after, how.to_owned()));
+        assert_eq!(found, expected, "{sent:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_one_message_has_to_come_whole() {
+    let mut sent = settings();
+    frame::put_headers(
+        &mut sent,
+        1,
+        [&call("/etcdserverpb.KV/Put", &[]), &[]],
+        false,
+    );
+    frame::put_data(&mut sent, 1, b"\0", false);
+    let soon = told_by_in(waiting_proxy(), Duration::from_secs(59), &sent).await;
+    assert_eq!(ends_of(&soon), [""; 0]);
+    let late = told_by_in(waiting_proxy(), Duration::from_secs(61), &sent).await;
+    assert_eq!(ends_of(&late), ["fields 1 true", "reset 1 0"]);
+    assert!(has(&late, "the rest of the call did not come in time"));
+}
+
+fn has(told: &[u8], text: &str) -> bool {
+    told.windows(text.len()).any(|part| part == text.as_bytes())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_ends_when_its_client_waits_no_longer() {
+    let cases = [
+        ("5S", 5000),
+        ("250m", 250),
+        ("1M", 60_000),
+        ("90000000n", 90),
+    ];
+    for (value, ms) in cases {
+        let mut sent = settings();
+        for (stream, path) in [
+            (1, "/etcdserverpb.KV/Put"),
+            (3, "/etcdserverpb.Watch/Watch"),
+        ] {
+            let fields = call(path, &[("grpc-timeout", value)]);
+            frame::put_headers(&mut sent, stream, [&fields, &[]], stream == 1);
+        }
+        let soon = told_by_in(waiting_proxy(), Duration::from_millis(ms - 20), &sent).await;
+        assert_eq!(ends_of(&soon), [""; 0], "{value}");
+        let late = told_by_in(waiting_proxy(), Duration::from_millis(ms + 30), &sent).await;
+        let mut ends = ends_of(&late);
+        ends.sort();
+        assert_eq!(
+            ends,
+            ["fields 1 true", "fields 3 true", "reset 3 0"],
+            "{value}"
+        );
+        assert!(has(&late, "context deadline exceeded"));
+    }
+    // What is malformed is for the member to refuse.
+    for value in ["5", "123456789S", "xS", "5s"] {
+        let mut sent = settings();
+        let fields = call("/etcdserverpb.KV/Put", &[("grpc-timeout", value)]);
+        frame::put_headers(&mut sent, 1, [&fields, &[]], true);
+        let told = told_by_in(waiting_proxy(), Duration::from_secs(1000), &sent).await;
+        assert_eq!(ends_of(&told), [""; 0], "{value}");
+    }
+}
+
+/// Adds a frame, the n-th of its kind.
+type Put = fn(&mut BytesMut, u32);
+
+/// S4: they cost a walk over all streams.
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_frames_that_are_no_request_is_answered_with_goodbye() {
+    let settings_frame = |sent: &mut BytesMut, n: u32| {
+        frame::put_settings(sent, &[(frame::setting::INITIAL_WINDOW, 65_535 + n % 2)]);
+    };
+    let ping = |sent: &mut BytesMut, _: u32| frame::put_ping(sent, *b"abcdefgh", false);
+    let priority =
+        |sent: &mut BytesMut, _: u32| sent.put_slice(b"\0\0\x05\x02\0\0\0\0\x01\0\0\0\0\x10");
+    let empty = |sent: &mut BytesMut, _: u32| frame::put_data(sent, 1, &[], false);
+    let cases: [(Put, u32); 4] = [
+        (settings_frame, 99),
+        (ping, 20_000),
+        (priority, 20_000),
+        (empty, 20_000),
+    ];
+    for (put, bound) in cases {
+        for more in [0, 1] {
+            let mut sent = settings();
+            frame::put_headers(&mut sent, 1, [&call("/a.B/C", &[]), &[]], false);
+            for n in 0..bound + more {
+                put(&mut sent, n);
+            }
+            let ends = ends_of(&told_by(waiting_proxy(), &sent).await);
+            let expected = if more == 1 {
+                vec!["goodbye 11"]
+            } else {
+                vec![]
+            };
+            assert_eq!(ends, expected);
+        }
     }
 }
 
@@ -282,6 +545,7 @@ async fn what_a_broken_connection_had_not_taken_can_be_sent_again_unless_it_is_t
             let asked = Asked {
                 fields: Bytes::from_static(b"fields"),
                 kind: Kind::of("/etcdserverpb.KV/Put"),
+                patience: None,
             };
             let call = Call::new(&proxy(), &client, 1, asked);
             session.begin(&call, b"fields", b"body", true).unwrap();

@@ -10,6 +10,8 @@ use crate::h2::frame;
 pub(super) struct Outlet<'a> {
     pub(super) out: &'a mut BytesMut,
     pub(super) window: &'a mut i64,
+    /// What a stream's window is without its difference.
+    pub(super) initial: i64,
     pub(super) pieces: &'a mut Pieces,
 }
 
@@ -20,7 +22,8 @@ impl Outlet<'_> {
         loop {
             let rest = &data[gone..];
             let room = UNSENT_BYTES_MAX.saturating_sub(self.out.len());
-            let window = usize::try_from(known.window.min(*self.window)).unwrap_or(0);
+            let window = (self.initial + known.difference).min(*self.window);
+            let window = usize::try_from(window).unwrap_or(0);
             let part = rest.len().min(room).min(window).min(frame::FRAME_BYTES_MAX);
             let ends = last && part == rest.len();
             if part == 0 && !ends || self.pieces.hold(known, part, ends) {
@@ -29,7 +32,7 @@ impl Outlet<'_> {
             self.pieces
                 .put(self.out, (id, &mut *known), &rest[..part], ends);
             gone += part;
-            known.window -= part as i64;
+            known.difference -= part as i64;
             *self.window -= part as i64;
             known.ended = ends;
             if gone == data.len() {
@@ -38,11 +41,16 @@ impl Outlet<'_> {
         }
     }
 
-    /// Whether some of what waits may go, as far as the stream is concerned.
+    /// Whether the other end lets us send on the stream.
+    pub(super) fn has_window(&self, known: &Stream) -> bool {
+        0 < self.initial + known.difference
+    }
+
+    /// Whether some of what waits is worth a frame.
     pub(super) fn lets_pass(&self, known: &Stream) -> bool {
         let first = known.pending.front().map_or(0, BytesMut::len);
         let ends = known.pending.len() == 1 && matches!(known.last, Some(Last::Data));
-        0 < known.window && !self.pieces.hold(known, first, ends)
+        !self.pieces.hold(known, first, ends)
     }
 
     pub(super) fn send_pending(&mut self, id: u32, known: &mut Stream) -> usize {

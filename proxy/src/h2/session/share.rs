@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use crate::endpoints;
+use crate::h2::Kept;
 use crate::h2::burst::Burst;
 
 /// Small pieces of calls that have begun, and calls given up, a second.
@@ -14,6 +15,8 @@ const RESETS_MAX: u32 = 500;
 /// A client's share. Beyond it the client's calls get connections of their own.
 #[derive(Default)]
 pub(in crate::h2) struct Share {
+    /// Of its requests that are not answered.
+    pub(in crate::h2) kept: Kept,
     pieces: Mutex<Burst>,
     resets: Mutex<Burst>,
     /// The client's number, once it has gone beyond its share.

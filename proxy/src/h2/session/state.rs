@@ -4,7 +4,6 @@ use bytes::BytesMut;
 
 use super::outlet::Outlet;
 use super::{State, Stream};
-use crate::h2::frame::{Code, Fault, WINDOW_MAX};
 
 impl State {
     pub(super) fn put(&mut self, put: impl FnOnce(&mut BytesMut)) {
@@ -36,10 +35,23 @@ impl State {
             return;
         };
         self.pieces.answered(known);
-        if !known.pending.is_empty() && !known.listed && 0 < known.window {
+        self.list(id);
+        self.wake();
+    }
+
+    /// Has a stream's data go in its turn, unless it waits for its own window or for more data.
+    pub(super) fn list(&mut self, id: u32) {
+        let Some((known, outlet)) = self.outlet(id) else {
+            return;
+        };
+        if known.pending.is_empty() || known.listed {
+            return;
+        }
+        if !outlet.has_window(known) {
+            self.windows.shut(id);
+        } else if outlet.lets_pass(known) {
             known.listed = true;
             self.held_up.push_back(id);
-            self.wake();
         }
     }
 
@@ -53,6 +65,7 @@ impl State {
         let outlet = Outlet {
             out: &mut self.out,
             window: &mut self.window,
+            initial: self.windows.initial(),
             pieces: &mut self.pieces,
         };
         Some((self.streams.get_mut(&id)?, outlet))
@@ -63,27 +76,6 @@ impl State {
         match std::mem::take(&mut self.shrunk) {
             true => &[0x20],
             false => &[],
-        }
-    }
-
-    pub(super) fn new_windows(&mut self, window: i64) -> Result<(), Fault> {
-        let by = window - self.stream_window;
-        self.stream_window = window;
-        let mut largest = window;
-        for (id, known) in &mut self.streams {
-            known.window += by;
-            largest = largest.max(known.window);
-            if !known.pending.is_empty() && !known.listed && 0 < known.window {
-                known.listed = true;
-                self.held_up.push_back(*id);
-            }
-        }
-        match largest <= WINDOW_MAX {
-            true => Ok(()),
-            false => Err(Fault::new(
-                Code::FLOW_CONTROL_ERROR,
-                "a window is too large",
-            )),
         }
     }
 }

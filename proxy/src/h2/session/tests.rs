@@ -26,7 +26,7 @@ fn session(end: End) -> Arc<Session> {
 fn accept(session: &Arc<Session>, stream: u32, heard_all: bool) {
     let (parts, ()) = Request::new(()).into_parts();
     let client = ([127, 0, 0, 1], 1).into();
-    let other = Other::new(&proxy(), session, stream, client, parts);
+    let other = Other::new(&proxy(), session, stream, client, (parts, 0)).unwrap();
     session.accept(stream, Owner::Other(other), heard_all);
 }
 
@@ -34,6 +34,7 @@ fn begin(session: &Arc<Session>, body: &[u8], whole: bool) -> Result<(u32, usize
     let asked = super::super::call::Asked {
         fields: Bytes::from_static(b"fields"),
         kind: Kind::of("/etcdserverpb.KV/Range"),
+        patience: None,
     };
     let client = self::session(End::Server);
     let call = Call::new(&proxy(), &client, 1, asked);
@@ -145,6 +146,48 @@ fn a_window_that_shrinks_below_nothing_must_grow_first() {
     sent(&session);
     assert_eq!(amount(session.grown(1, 50).unwrap()), 0);
     assert_eq!(amount(session.grown(1, 7).unwrap()), 7);
+}
+
+#[test]
+fn an_initial_window_may_grow_as_far_as_the_largest_stream_lets_it() {
+    let session = session(End::Server);
+    accept(&session, 1, true);
+    let most = WINDOW_MAX as u32 - 65_535;
+    assert!(session.grown(1, most).is_ok());
+    let too_large = settings(&session, setting::INITIAL_WINDOW, 65_536);
+    assert_eq!(too_large.unwrap_err().code, Code::FLOW_CONTROL_ERROR);
+    // A stream that has ended does not count.
+    let session = self::session(End::Server);
+    accept(&session, 1, true);
+    session.grown(1, most).unwrap();
+    session.was_reset(1);
+    settings(&session, setting::INITIAL_WINDOW, 1 << 30).unwrap();
+}
+
+/// However many streams there are: only those are looked at whose data waits for their windows.
+#[test]
+fn settings_cost_no_walk_over_the_streams_that_wait_for_nothing() {
+    let session = session(End::Server);
+    let proxy = proxy();
+    for n in 0..20_000 {
+        let (parts, ()) = Request::new(()).into_parts();
+        let client = ([127, 0, 0, 1], 1).into();
+        let stream = 2 * n + 1;
+        let Some(other) = Other::new(&proxy, &session, stream, client, (parts, 0)) else {
+            break;
+        };
+        session.accept(stream, Owner::Other(other), true);
+    }
+    settings(&session, setting::INITIAL_WINDOW, 0).unwrap();
+    assert_eq!(session.data(1, b"data", true), 0);
+    for n in 0..100_000 {
+        settings(&session, setting::INITIAL_WINDOW, n % 2).unwrap();
+        if n % 1000 == 0 {
+            sent(&session);
+        }
+    }
+    settings(&session, setting::INITIAL_WINDOW, 4).unwrap();
+    assert!(session.is_clear(1));
 }
 
 #[test]
