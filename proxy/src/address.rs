@@ -18,6 +18,8 @@ const CLIENT_PORT: u16 = 2379;
 pub(crate) struct Address {
     /// Without brackets.
     host: String,
+    /// Of an address of IPv6 that is this link's only. It is never sent (RFC 6874, 4).
+    zone: Option<String>,
     port: u16,
     /// `None`: plain HTTP.
     tls: Option<ClientTls>,
@@ -46,7 +48,9 @@ impl Address {
     /// Of an `http` URL, or of an `https` one where there is TLS.
     pub(crate) fn of(text: &str, tls: Option<&ClientTls>) -> Result<Address, AddressError> {
         let owned = || text.to_owned();
-        let url = Url::parse(text).map_err(|error| AddressError::Malformed(owned(), error))?;
+        let (zoneless, zone) = split_zone(text);
+        let url = Url::parse(&zoneless);
+        let url = url.map_err(|error| AddressError::Malformed(owned(), error))?;
         let tls = match (url.scheme(), tls) {
             ("http", _) => None,
             ("https", Some(tls)) => Some(tls.clone()),
@@ -59,7 +63,12 @@ impl Address {
             None => return Err(AddressError::NoHost(owned())),
         };
         let port = url.port_or_known_default().unwrap_or(80);
-        Ok(Address { host, port, tls })
+        Ok(Address {
+            host,
+            zone,
+            port,
+            tls,
+        })
     }
 
     /// Of `host:port`, or of a URL, for what passes on whatever is spoken there.
@@ -101,15 +110,22 @@ impl Address {
 
     /// A new connection, without Nagle's delay.
     pub(crate) async fn connect(&self, timeout: Duration) -> io::Result<TcpStream> {
-        let connecting = TcpStream::connect((self.host.as_str(), self.port));
+        let connecting = TcpStream::connect((self.dialled(), self.port));
         let socket = time::timeout(timeout, connecting).await??;
         socket.set_nodelay(true)?;
         Ok(socket)
     }
 
+    fn dialled(&self) -> String {
+        match &self.zone {
+            Some(zone) => format!("{}%{zone}", self.host),
+            None => self.host.clone(),
+        }
+    }
+
     /// Whether it leads to one of these listeners, which are this process's own.
     pub(crate) async fn leads_to(&self, listeners: &[SocketAddr]) -> bool {
-        match lookup_host((self.host.as_str(), self.port)).await {
+        match lookup_host((self.dialled(), self.port)).await {
             Ok(mut found) => found.any(|to| listeners.iter().any(|own| reaches(to, *own))),
             // It leads nowhere, for now; then the header tells in time.
             Err(_) => false,
@@ -123,6 +139,19 @@ impl fmt::Display for Address {
             true => write!(f, "[{}]:{}", self.host, self.port),
             false => write!(f, "{}:{}", self.host, self.port),
         }
+    }
+}
+
+/// `http://[fe80::1%25eth0]:2379` without its zone, which the URL's parser does not know.
+fn split_zone(url: &str) -> (String, Option<String>) {
+    let parts = url
+        .split_once("%25")
+        .and_then(|(ip, rest)| Some((ip, rest.split_once(']')?)));
+    match parts {
+        Some((ip, (zone, rest))) if ip.contains('[') && !zone.is_empty() => {
+            (format!("{ip}]{rest}"), Some(zone.to_owned()))
+        }
+        _ => (url.to_owned(), None),
     }
 }
 
@@ -148,11 +177,14 @@ mod tests {
             ("http://10.0.0.1:2379/", Ok("10.0.0.1:2379")),
             ("http://[::1]:4001", Ok("[::1]:4001")),
             ("http://etcd.local", Ok("etcd.local:80")),
+            ("http://[fe80::1%25lo]:4001", Ok("[fe80::1]:4001")),
         ];
         for (url, expected) in cases {
             let found = Address::of_url(url).map(|address| address.to_string());
             assert_eq!(found, expected.map(str::to_owned), "{url}");
         }
+        let zoned = Address::of_url("http://[fe80::1%25lo]:4001").unwrap();
+        assert_eq!(zoned.dialled(), "fe80::1%lo");
         let https = "https://10.0.0.1:2379".to_owned();
         let refused = Address::of_url(&https).unwrap_err();
         assert_eq!(refused, AddressError::NotHttp(https.clone()));

@@ -56,7 +56,9 @@ mod wait;
 pub use address::AddressError;
 pub use config::{MembersFrom, ProxyConfig};
 pub use gateway::{GatewayConfig, GatewayError, serve_gateway};
-pub use keelson_port::{ClientTls, ClientTlsFiles, Listener, ServerTls, TlsError, TlsFiles};
+pub use keelson_port::{
+    ClientTls, ClientTlsFiles, Listener, ServerTls, TlsError, TlsFiles, common_name,
+};
 pub use mode::{Mode, ModeError};
 pub use promote::{PromoteError, cluster_of_proxy, forget_proxy};
 pub use proxy::{ProxyError, serve};

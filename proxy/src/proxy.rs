@@ -99,7 +99,7 @@ async fn live(
 ) -> Result<(), ProxyError> {
     let peers = peers(&config)?;
     let own = listeners.iter().map(|one| one.socket.local_addr());
-    let own: io::Result<Vec<_>> = own.collect();
+    let own: io::Result<Vec<_>> = own.filter_map(io::Result::transpose).collect();
     let limits = config.limits.clone();
     let (trigger, drain) = Drain::channel();
     let proxy = Arc::new(Proxy {

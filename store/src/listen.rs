@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use keelson_port::{Listener, ServerTls};
+use keelson_port::{Listener, ServerTls, Socket};
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket};
 
@@ -17,10 +17,12 @@ const BACKLOG: u32 = 4096;
 pub enum ListenError {
     /// Somebody is there already.
     #[error(
-        "listen tcp {address}: bind: address already in use ({url}); another process, perhaps an etcd, holds this port: stop it or choose another port with --{flag}"
+        "listen {network} {address}: bind: address already in use ({url}); another process, perhaps an etcd, holds this port: stop it or choose another port with --{flag}"
     )]
     InUse {
-        /// `host:port`.
+        /// `tcp` or `unix`.
+        network: &'static str,
+        /// `host:port`, or a path.
         address: String,
         /// As configured.
         url: Url,
@@ -29,10 +31,12 @@ pub enum ListenError {
     },
     /// Not an address of this host.
     #[error(
-        "listen tcp {address}: bind: cannot assign requested address ({url}); no interface of this host has it: correct --{flag}, or use 0.0.0.0 for all interfaces"
+        "listen {network} {address}: bind: cannot assign requested address ({url}); no interface of this host has it: correct --{flag}, or use 0.0.0.0 for all interfaces"
     )]
     NotLocal {
-        /// `host:port`.
+        /// `tcp` or `unix`.
+        network: &'static str,
+        /// `host:port`, or a path.
         address: String,
         /// As configured.
         url: Url,
@@ -50,9 +54,11 @@ pub enum ListenError {
         flag: &'static str,
     },
     /// Anything else the system says.
-    #[error("listen tcp {address}: {source} ({url}); check --{flag}")]
+    #[error("listen {network} {address}: {source} ({url}); check --{flag}")]
     Io {
-        /// `host:port`.
+        /// `tcp` or `unix`.
+        network: &'static str,
+        /// `host:port`, or a path.
         address: String,
         /// As configured.
         url: Url,
@@ -64,28 +70,40 @@ pub enum ListenError {
 }
 
 /// Binds one listener for every URL; `flag` is named in errors (`listen-client-urls`).
-pub async fn bind(urls: &[Url], flag: &'static str) -> Result<Vec<TcpListener>, ListenError> {
-    let mut listeners = Vec::with_capacity(urls.len());
-    for url in urls {
-        listeners.push(bind_one(url, flag).await?);
-    }
-    Ok(listeners)
+pub async fn bind(urls: &[Url], flag: &'static str) -> Result<Vec<Listener>, ListenError> {
+    bind_clients(urls, flag, None).await
 }
 
-/// The same for clients, who are spoken to over TLS where the URL says so and there is `tls`.
+/// The same for clients, who are spoken to over TLS where the URL says so and there is `tls`. An address
+/// that stands there with and without TLS is one listener, which tells them apart, as etcd's does.
 pub async fn bind_clients(
     urls: &[Url],
     flag: &'static str,
     tls: Option<&ServerTls>,
 ) -> Result<Vec<Listener>, ListenError> {
-    let mut listeners = Vec::with_capacity(urls.len());
+    let mut listeners: Vec<Listener> = Vec::with_capacity(urls.len());
+    let mut places: Vec<(bool, &str)> = Vec::with_capacity(urls.len());
     for url in urls {
         let tls = tls.filter(|_| url.scheme().is_secure()).cloned();
-        let socket = match &tls {
-            Some(_) if !url.scheme().is_unix() => bind_tcp(url, flag).await?,
-            _ => bind_one(url, flag).await?,
-        };
-        listeners.push(Listener { socket, tls });
+        if url.scheme().is_secure() && tls.is_none() {
+            return Err(ListenError::Unsupported {
+                url: url.clone(),
+                what: "TLS",
+                flag,
+            });
+        }
+        let place = (url.scheme().is_unix(), url.authority());
+        match places.iter().position(|other| *other == place) {
+            Some(at) => {
+                let listener = &mut listeners[at];
+                listener.both = listener.tls.is_some() != tls.is_some();
+                listener.tls = listener.tls.take().or(tls);
+            }
+            None => {
+                listeners.push(Listener::new(bind_one(url, flag).await?, tls));
+                places.push(place);
+            }
+        }
     }
     Ok(listeners)
 }
@@ -101,31 +119,16 @@ pub fn same_address(one: &Url, other: &Url) -> bool {
     one.scheme() == other.scheme() && addresses(other).iter().any(|at| of_one.contains(at))
 }
 
-async fn bind_one(url: &Url, flag: &'static str) -> Result<TcpListener, ListenError> {
-    if url.scheme().is_unix() {
-        let what = "a unix socket";
-        return Err(ListenError::Unsupported {
-            url: url.clone(),
-            what,
-            flag,
-        });
-    }
-    if url.scheme().is_secure() {
-        return Err(ListenError::Unsupported {
-            url: url.clone(),
-            what: "TLS",
-            flag,
-        });
-    }
-    bind_tcp(url, flag).await
-}
-
-async fn bind_tcp(url: &Url, flag: &'static str) -> Result<TcpListener, ListenError> {
-    let result = match address(url).await {
-        Ok(address) => listen(address),
-        Err(error) => Err(error),
+async fn bind_one(url: &Url, flag: &'static str) -> Result<Socket, ListenError> {
+    let bound = match url.scheme().is_unix() {
+        // The whole of it: "localhost:2379" is a file in the working directory, as for etcd.
+        true => Socket::unix(url.host().as_ref()),
+        false => match address(url).await {
+            Ok(address) => listen(address).map(Socket::from),
+            Err(error) => Err(error),
+        },
     };
-    result.map_err(|source| explain(source, url, flag))
+    bound.map_err(|source| explain(source, url, flag))
 }
 
 async fn address(url: &Url) -> io::Result<SocketAddr> {
@@ -145,7 +148,9 @@ async fn address(url: &Url) -> io::Result<SocketAddr> {
 
 /// Listens on an address; on both families when it is 0.0.0.0, as Go does, since clients have come to rely
 /// on `[::1]`.
-pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+pub fn listen(mut address: SocketAddr) -> io::Result<TcpListener> {
+    // `::ffff:127.0.0.1` is an address of IPv4, and a socket of IPv6 alone cannot be bound to it.
+    address.set_ip(address.ip().to_canonical());
     if address.ip() == IpAddr::from([0, 0, 0, 0]) {
         let both = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), address.port());
         match listen_on(both) {
@@ -173,10 +178,26 @@ fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
 
 fn explain(source: io::Error, url: &Url, flag: &'static str) -> ListenError {
     let (address, url) = (url.authority().to_owned(), url.clone());
+    let network = if url.scheme().is_unix() {
+        "unix"
+    } else {
+        "tcp"
+    };
     match source.kind() {
-        io::ErrorKind::AddrInUse => ListenError::InUse { address, url, flag },
-        io::ErrorKind::AddrNotAvailable => ListenError::NotLocal { address, url, flag },
+        io::ErrorKind::AddrInUse => ListenError::InUse {
+            network,
+            address,
+            url,
+            flag,
+        },
+        io::ErrorKind::AddrNotAvailable => ListenError::NotLocal {
+            network,
+            address,
+            url,
+            flag,
+        },
         _ => ListenError::Io {
+            network,
             address,
             url,
             flag,
@@ -189,14 +210,44 @@ fn explain(source: io::Error, url: &Url, flag: &'static str) -> ListenError {
 mod tests {
     use super::*;
 
-    async fn bind_text(url: &str) -> Result<Vec<TcpListener>, ListenError> {
+    async fn bind_text(url: &str) -> Result<Vec<Listener>, ListenError> {
         bind(&[Url::parse(url).expect(url)], "listen-client-urls").await
+    }
+
+    fn bound(listener: &Listener) -> SocketAddr {
+        let address = listener.socket.local_addr().expect("it is bound");
+        address.expect("of TCP")
+    }
+
+    #[tokio::test]
+    async fn an_address_of_ipv4_in_ipv6s_clothes_is_bound() {
+        let listeners = bind_text("http://[::ffff:127.0.0.1]:0").await;
+        let listeners = listeners.expect("etcd takes it");
+        let port = bound(&listeners[0]).port();
+        tokio::net::TcpStream::connect(("127.0.0.1", port))
+            .await
+            .expect("IPv4 is served");
+    }
+
+    #[tokio::test]
+    async fn a_unix_socket_is_bound_and_its_file_goes_with_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("m1");
+        let url = format!("unix://{}", path.display());
+        let listeners = bind_text(&url).await.expect("etcd takes it");
+        tokio::net::UnixStream::connect(&path)
+            .await
+            .expect("it is listened on");
+        let error = bind_text(&url).await.expect_err("it is taken").to_string();
+        assert!(error.contains("address already in use"), "{error}");
+        drop(listeners);
+        assert!(!path.exists());
     }
 
     #[tokio::test]
     async fn a_taken_port_names_url_cause_and_remedy() {
         let first = bind_text("http://127.0.0.1:0").await.expect("any port");
-        let port = first[0].local_addr().expect("it is bound").port();
+        let port = bound(&first[0]).port();
         let url = format!("http://127.0.0.1:{port}");
         let error = bind_text(&url).await.expect_err("it is taken").to_string();
         for part in ["address already in use", &url, "--listen-client-urls"] {
@@ -207,11 +258,11 @@ mod tests {
     #[tokio::test]
     async fn every_interface_means_both_families() {
         let listeners = bind_text("http://0.0.0.0:0").await.expect("any port");
-        let port = listeners[0].local_addr().expect("it is bound").port();
+        let port = bound(&listeners[0]).port();
         tokio::net::TcpStream::connect(("127.0.0.1", port))
             .await
             .expect("IPv4 is served");
-        if listeners[0].local_addr().expect("it is bound").is_ipv6() {
+        if bound(&listeners[0]).is_ipv6() {
             tokio::net::TcpStream::connect(("::1", port))
                 .await
                 .expect("IPv6 is served");
@@ -223,7 +274,7 @@ mod tests {
         for (url, part) in [
             ("http://192.0.2.1:0", "no interface of this host has it"),
             ("https://127.0.0.1:0", "TLS is not supported yet"),
-            ("unix://localhost:m1", "a unix socket is not supported yet"),
+            ("unix:///nowhere/at/all", "listen unix /nowhere/at/all: "),
         ] {
             let error = bind_text(url).await.expect_err(url).to_string();
             assert!(error.contains(part), "{error}");

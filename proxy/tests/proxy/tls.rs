@@ -103,7 +103,7 @@ async fn listen(tls: ServerTls) -> (SocketAddr, Listener) {
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
     let tls = Some(tls);
-    (address, Listener { socket, tls })
+    (address, Listener::new(socket, tls))
 }
 
 /// A member, and a proxy before it.

@@ -96,15 +96,23 @@ fn h2_builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
     h2
 }
 
+/// What may be spoken on a connection.
+#[derive(Clone)]
+pub(crate) struct Wanted {
+    pub(crate) tls: Option<ServerTls>,
+    /// HTTP without TLS.
+    pub(crate) plain: bool,
+}
+
 /// Serves a connection to its end. The task itself: one more around it would hold much of it twice.
 pub(crate) async fn serve<S: Serve>(
     socket: TcpStream,
     port: Arc<Port<S>>,
-    tls: Option<ServerTls>,
+    wanted: Wanted,
     drain: Drain,
     _slot: impl Send,
 ) {
-    let (port, tls) = (&*port, tls.as_ref());
+    let (port, tls) = (&*port, wanted.tls.as_ref());
     let mut begun = pin!(drain.clone().begun());
     let spoken = tokio::select! {
         // In boxes, here and below, whatever only few connections need, or not for long.
@@ -125,15 +133,15 @@ pub(crate) async fn serve<S: Serve>(
             info!("closed a connection that speaks TLS: this port does not");
             return;
         }
-        (Ok(_), Some(_)) => {
+        (Ok(_), _) if !wanted.plain => {
             info!("closed a connection that does not speak TLS: this port does");
             return;
         }
-        (Ok(Spoken::Http2), None) => {
+        (Ok(Spoken::Http2), _) => {
             let client = client_of(&socket);
             Box::pin(serve_h2(socket, client, port, begun)).await
         }
-        (Ok(Spoken::Http1), None) => serve_h1(socket, port, &drain, begun).await,
+        (Ok(Spoken::Http1), _) => serve_h1(socket, port, &drain, begun).await,
     };
     if let Err(error) = ended {
         // Clients hang up in many ways; none of them is worth a line by default.

@@ -28,6 +28,7 @@ mod refusal;
 mod rest;
 mod secure;
 mod serve;
+mod socket;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -44,4 +45,7 @@ pub use parking::{Cut, Parked, Parking};
 pub use plain::{Parkable, Plain, PlainAnswer, Plainly, parkable, write_head};
 pub use refusal::{is_host, refusal};
 pub use serve::Serve;
-pub use tls::{ClientTls, ClientTlsFiles, Protocol, ServerTls, TlsError, TlsFiles, TlsSocket};
+pub use socket::{Socket, connect_unix};
+pub use tls::{
+    ClientTls, ClientTlsFiles, Protocol, ServerTls, TlsError, TlsFiles, TlsSocket, common_name,
+};

@@ -13,11 +13,12 @@ use tokio::task::JoinSet;
 use tokio::time;
 use tracing::{debug, warn};
 
-use crate::connection::{self, Port};
+use crate::connection::{self, Port, Wanted};
 use crate::descriptors::Slots;
 use crate::drain::Drain;
 use crate::limits::Limits;
 use crate::serve::Serve;
+use crate::socket::Socket;
 use crate::tls::ServerTls;
 
 /// The waits after a failed accept, as Go's net/http has them: out of file descriptors, mostly, and
@@ -28,18 +29,31 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// Go's keep-alive, which etcd's sockets have: finds peers that vanished without a word.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
-/// A bound socket, and what is spoken there: HTTP, or HTTP over TLS.
+/// A bound socket, and what is spoken there: HTTP, HTTP over TLS, or both.
 #[derive(Debug)]
 pub struct Listener {
     /// Where connections come from.
-    pub socket: TcpListener,
+    pub socket: Socket,
     /// `None`: plain HTTP.
     pub tls: Option<ServerTls>,
+    /// Plain HTTP beside TLS, as etcd serves an address that is listed as http and as https.
+    pub both: bool,
+}
+
+impl Listener {
+    /// A socket of one of the two.
+    pub fn new(socket: impl Into<Socket>, tls: Option<ServerTls>) -> Listener {
+        Listener {
+            socket: socket.into(),
+            tls,
+            both: false,
+        }
+    }
 }
 
 impl From<TcpListener> for Listener {
     fn from(socket: TcpListener) -> Listener {
-        Listener { socket, tls: None }
+        Listener::new(socket, None)
     }
 }
 
@@ -111,7 +125,12 @@ async fn accept_loop<S: Serve>(
     let Listener {
         socket: listener,
         tls,
+        both,
     } = listener;
+    let wanted = Wanted {
+        plain: both || tls.is_none(),
+        tls,
+    };
     let mut connections = JoinSet::new();
     let begun = closes.begun();
     tokio::pin!(begun);
@@ -123,8 +142,8 @@ async fn accept_loop<S: Serve>(
         tokio::select! {
             () = &mut begun => break,
             (socket, slot) = accepted => {
-                let (port, drain, tls) = (Arc::clone(&port), drain.clone(), tls.clone());
-                connections.spawn(connection::serve(socket, port, tls, drain, slot));
+                let (port, drain, wanted) = (Arc::clone(&port), drain.clone(), wanted.clone());
+                connections.spawn(connection::serve(socket, port, wanted, drain, slot));
             }
             Some(ended) = connections.join_next() => reap(ended),
         }
@@ -157,11 +176,11 @@ fn reap(ended: Result<(), tokio::task::JoinError>) {
 }
 
 /// The next connection. Errors are waited out: a listener that gives up is a member that is gone.
-async fn accept(listener: &TcpListener) -> TcpStream {
+async fn accept(listener: &Socket) -> TcpStream {
     let mut backoff = BACKOFF_MIN;
     loop {
         match listener.accept().await {
-            Ok((socket, _)) => {
+            Ok(socket) => {
                 prepare(&socket);
                 return socket;
             }

@@ -5,6 +5,8 @@
 //! belong together leave the old certificate in use.
 
 mod client;
+mod p521;
+mod subject;
 
 use std::fs;
 use std::io;
@@ -13,7 +15,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -22,6 +24,7 @@ use rustls::{RootCertStore, ServerConfig};
 use tracing::{info, warn};
 
 pub use client::{ClientTls, ClientTlsFiles, Protocol, TlsSocket};
+pub use subject::common_name;
 
 /// The protocols of a port, the better first.
 const ALPN: [&[u8]; 2] = [H2, HTTP_1];
@@ -166,7 +169,7 @@ fn verifier(
 }
 
 pub(crate) fn provider() -> Arc<CryptoProvider> {
-    Arc::new(ring::default_provider())
+    Arc::new(p521::provider())
 }
 
 /// A certificate with its chain, and its key.

@@ -159,6 +159,11 @@ impl Url {
         self.host().parse().ok()
     }
 
+    /// The host as it is connected to: a zone of IPv6 without its escape.
+    pub fn dialled_host(&self) -> String {
+        self.host().replacen("%25", "%", 1)
+    }
+
     /// `host:port`, with brackets where an IPv6 address needs them.
     pub fn authority(&self) -> &str {
         &self.text[self.scheme.as_str().len() + "://".len()..]
@@ -202,7 +207,12 @@ fn check_characters(input: &str, authority: &str) -> Result<(), UrlError> {
     if authority.contains('[') && !authority.contains(']') {
         return refuse("missing ']' in host");
     }
-    if authority.contains([' ', '"', '<', '>', '@', '%']) {
+    // RFC 6874: a zone follows the address, behind an escaped `%`.
+    let zoneless = match authority.split_once("%25") {
+        Some((ip, zone)) if ip.starts_with('[') && !zone.starts_with(']') => [ip, zone],
+        _ => [authority, ""],
+    };
+    if zoneless.concat().contains([' ', '"', '<', '>', '@', '%']) {
         return refuse("invalid character in host name");
     }
     Ok(())
@@ -257,6 +267,7 @@ mod tests {
             ("http://127.0.0.1:2379", "127.0.0.1", 2379),
             (" http://localhost:80 ", "localhost", 80),
             ("https://[::1]:443", "::1", 443),
+            ("http://[fe80::1%25eth0]:2379", "fe80::1%25eth0", 2379),
             ("http://:2379", "", 2379),
         ] {
             let url = Url::parse(input).expect(input);
@@ -308,6 +319,10 @@ mod tests {
                 "URL must not contain a path: http://a:1/path",
             ),
             ("http://a:1/", "URL must not contain a path: http://a:1/"),
+            (
+                "http://[fe80::1%eth0]:1",
+                "parse \"http://[fe80::1%eth0]:1\": invalid character in host name",
+            ),
             ("http://[::1", "parse \"http://[::1\": missing ']' in host"),
             (
                 "http://a:70000",

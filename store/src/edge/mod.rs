@@ -17,7 +17,6 @@ use std::future::Future;
 use std::io;
 
 use axum::Router;
-use tokio::net::TcpListener;
 use tonic::service::Routes;
 
 pub use backend::{Backend, Versions};
@@ -70,7 +69,7 @@ pub async fn serve_clients<B: Backend, F: FirstLook>(
 /// and what the caller adds. No cross-origin calls here.
 pub async fn serve_peers<B: Backend>(
     backend: B,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<impl Into<Listener>>,
     limits: Limits,
     routes: Routes,
     router: Router,

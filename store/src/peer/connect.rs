@@ -52,9 +52,25 @@ pub(super) async fn connect(urls: &[Url]) -> Result<PeerClient<Channel>, Connect
     }
 }
 
+async fn dial(url: &Url) -> io::Result<TcpStream> {
+    if url.scheme().is_unix() {
+        return keelson_port::connect_unix(url.host()).await;
+    }
+    let socket = TcpStream::connect((url.dialled_host(), url.port())).await?;
+    socket.set_nodelay(true)?;
+    Ok(socket)
+}
+
+/// What requests call the peer: neither a path nor a zone has a place there (RFC 6874, 4).
+fn named(url: &Url) -> &str {
+    match url.scheme().is_unix() || url.host().contains('%') {
+        true => "localhost",
+        false => url.authority(),
+    }
+}
+
 async fn connect_one(url: &Url) -> Result<Channel, ConnectError> {
-    let address = url.authority().to_owned();
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+    let endpoint = Endpoint::from_shared(format!("http://{}", named(url)))
         .map_err(|error| ConnectError::Other(error.to_string()))?
         .connect_timeout(CONNECT_PATIENCE)
         .initial_stream_window_size(WINDOW_BYTES)
@@ -64,14 +80,14 @@ async fn connect_one(url: &Url) -> Result<Channel, ConnectError> {
         .keep_alive_while_idle(true);
     let refused = Arc::new(AtomicBool::new(false));
     let note = Arc::clone(&refused);
+    let owned = url.clone();
     let connector = tower::service_fn(move |_| {
-        let (address, note) = (address.clone(), Arc::clone(&note));
+        let (url, note) = (owned.clone(), Arc::clone(&note));
         async move {
-            let socket = TcpStream::connect(address).await.inspect_err(|error| {
+            let socket = dial(&url).await.inspect_err(|error| {
                 let gone = error.kind() == io::ErrorKind::ConnectionRefused;
                 note.store(gone, Ordering::Relaxed);
             })?;
-            socket.set_nodelay(true)?;
             Ok::<_, io::Error>(TokioIo::new(socket))
         }
     });

@@ -15,14 +15,14 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::tls::{self, ServerTls, TlsError, TlsFiles};
-use crate::{Incoming, Limits, Listener, Serve};
+use crate::{Incoming, Limits, Listener, Serve, Socket};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -113,18 +113,22 @@ async fn serve(files: TlsFiles) -> u16 {
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = socket.local_addr().unwrap().port();
     let tls = Some(ServerTls::new(files).unwrap());
-    let listeners = vec![Listener { socket, tls }];
+    serve_on(Listener::new(socket, tls));
+    port
+}
+
+fn serve_on(listener: Listener) {
+    let listeners = vec![listener];
     tokio::spawn(crate::serve(
         listeners,
         Versions,
         Limits::default(),
         std::future::pending(),
     ));
-    port
 }
 
 /// The answer to a request of HTTP/1.1, up to the end of its body.
-async fn one(stream: &mut TlsStream<TcpStream>) -> std::io::Result<String> {
+async fn one(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> std::io::Result<String> {
     stream
         .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
         .await?;
@@ -160,6 +164,64 @@ async fn http_2_is_served_where_it_is_agreed_on() {
     let answer = sender.send_request(request.unwrap()).await.unwrap();
     let body = answer.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(body, "two");
+}
+
+/// etcd serves an address that is listed as http and as https in this way.
+#[tokio::test]
+async fn one_port_serves_http_with_and_without_tls() {
+    let certificates = Certificates::new();
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let tls = Some(ServerTls::new(certificates.issue("server")).unwrap());
+    serve_on(Listener {
+        both: true,
+        ..Listener::new(socket, tls)
+    });
+    let mut stream = certificates.connect(port, "http/1.1", None).await.unwrap();
+    assert!(one(&mut stream).await.unwrap().ends_with("one"));
+    let mut socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    assert!(one(&mut socket).await.unwrap().ends_with("one"));
+}
+
+#[tokio::test]
+async fn a_unix_socket_is_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    serve_on(Listener::new(Socket::unix(&path).unwrap(), None));
+    let mut socket = crate::connect_unix(path.to_str().unwrap()).await.unwrap();
+    for _ in 0..2 {
+        assert!(one(&mut socket).await.unwrap().ends_with("one"));
+    }
+}
+
+/// Made by openssl, valid for 500 years: rcgen signs with ring, which does not have the curve.
+#[tokio::test]
+async fn a_key_of_p_521_is_served_and_its_certificate_verified() {
+    let certificates = Certificates::new();
+    let files = |name: &str, key: &str| TlsFiles {
+        cert: certificates.path(&format!("{name}.pem")),
+        key: certificates.path(&format!("{key}.pem")),
+        client_ca: None,
+    };
+    for (name, text) in [
+        ("ca", include_str!("p521/certificate.pem")),
+        ("sec1", include_str!("p521/sec1.pem")),
+        ("pkcs8", include_str!("p521/pkcs8.pem")),
+    ] {
+        fs::write(certificates.path(&format!("{name}.pem")), text).unwrap();
+    }
+    for key in ["sec1", "pkcs8"] {
+        let port = serve(files("ca", key)).await;
+        let mut stream = certificates.connect(port, "http/1.1", None).await.unwrap();
+        assert!(one(&mut stream).await.unwrap().ends_with("one"), "{key}");
+    }
+    // Another certificate's key.
+    let other = certificates.issue("other");
+    let error = ServerTls::new(TlsFiles {
+        cert: other.cert,
+        ..files("ca", "sec1")
+    });
+    assert!(matches!(error, Err(TlsError::Unusable { .. })));
 }
 
 #[tokio::test]

@@ -1,0 +1,109 @@
+//! The common name of a certificate's subject: as much of X.509 as that takes.
+
+use std::path::Path;
+
+use super::{TlsError, certificates};
+
+const INTEGER: u8 = 0x02;
+const OBJECT: u8 = 0x06;
+const SEQUENCE: u8 = 0x30;
+const SET: u8 = 0x31;
+/// The version, which certificates of version 1 leave out.
+const VERSION: u8 = 0xa0;
+
+/// `id-at-commonName`, 2.5.4.3.
+const COMMON_NAME: [u8; 3] = [0x55, 0x04, 0x03];
+
+/// The common name of the first certificate in a file; `None` when it is empty or left out.
+///
+/// # Errors
+/// The file cannot be read, or has no certificate in it.
+pub fn common_name(path: &Path) -> Result<Option<String>, TlsError> {
+    let chain = certificates(path)?;
+    let name = chain.first().and_then(|certificate| of(certificate));
+    Ok(name.filter(|name| !name.is_empty()))
+}
+
+fn of(certificate: &[u8]) -> Option<String> {
+    let (certificate, _) = element(certificate, SEQUENCE)?;
+    let (mut rest, _) = element(certificate, SEQUENCE)?;
+    if let Some((_, after)) = element(rest, VERSION) {
+        rest = after;
+    }
+    // Serial number, algorithm, issuer, validity.
+    for tag in [INTEGER, SEQUENCE, SEQUENCE, SEQUENCE] {
+        (_, rest) = element(rest, tag)?;
+    }
+    let (mut subject, _) = element(rest, SEQUENCE)?;
+    while let Some((mut names, after)) = element(subject, SET) {
+        subject = after;
+        while let Some((name, others)) = element(names, SEQUENCE) {
+            names = others;
+            let (kind, value) = element(name, OBJECT)?;
+            if kind == COMMON_NAME {
+                let (text, _) = element(value, *value.first()?)?;
+                return Some(String::from_utf8_lossy(text).into_owned());
+            }
+        }
+    }
+    None
+}
+
+/// The content of the DER element at the beginning, and what follows it; `None` for another tag or damage.
+fn element(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
+    let rest = bytes.strip_prefix(&[tag])?;
+    let (first, rest) = rest.split_first()?;
+    let (length, rest) = match usize::from(*first) {
+        short if short < 0x80 => (short, rest),
+        long => {
+            let digits = long - 0x80;
+            if 4 < digits {
+                return None;
+            }
+            let (digits, rest) = rest.split_at_checked(digits)?;
+            let length = digits
+                .iter()
+                .fold(0, |sum, byte| sum << 8 | usize::from(*byte));
+            (length, rest)
+        }
+    };
+    rest.split_at_checked(length)
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
+
+    use super::*;
+
+    fn certificate(names: &[(DnType, &str)]) -> Vec<u8> {
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.distinguished_name = DistinguishedName::new();
+        for (kind, name) in names {
+            params.distinguished_name.push(kind.clone(), *name);
+        }
+        let key = KeyPair::generate().unwrap();
+        params.self_signed(&key).unwrap().der().to_vec()
+    }
+
+    #[test]
+    fn the_common_name_is_found_among_others() {
+        let organisation = (DnType::OrganizationName, "o");
+        let long = "n".repeat(200);
+        for name in ["root", "", &long] {
+            let of_it = certificate(&[organisation.clone(), (DnType::CommonName, name)]);
+            assert_eq!(of(&of_it).as_deref(), Some(name));
+        }
+        assert_eq!(of(&certificate(&[organisation])), None);
+        assert_eq!(of(&certificate(&[])), None);
+    }
+
+    #[test]
+    fn damage_is_no_name() {
+        let whole = certificate(&[(DnType::CommonName, "root")]);
+        for length in 0..whole.len() {
+            assert_eq!(of(&whole[..length]), None);
+        }
+        assert_eq!(element(&[SEQUENCE, 0x85, 1, 1, 1, 1, 1], SEQUENCE), None);
+    }
+}
