@@ -340,7 +340,10 @@ fn config(values: &Values, urls: &Addresses) -> Result<Config, OptionsError> {
         election_ms: values.count("election-timeout"),
         initial_election_tick_advance: values.boolean("initial-election-tick-advance"),
         pre_vote: values.boolean("pre-vote"),
-        snapshot_count: values.count("snapshot-count"),
+        snapshot_count: match values.count("snapshot-count") {
+            0 => SNAPSHOT_COUNT_DEFAULT,
+            count => count,
+        },
         snapshot_catchup_entries: values.count("snapshot-catchup-entries"),
         quota_bytes: quota_bytes(values.signed("quota-backend-bytes")),
         max_txn_ops: values.size("max-txn-ops"),
@@ -365,6 +368,9 @@ fn config(values: &Values, urls: &Addresses) -> Result<Config, OptionsError> {
         unsafe_no_fsync: values.boolean("unsafe-no-fsync"),
     })
 }
+
+/// As etcd: 0 is the default.
+const SNAPSHOT_COUNT_DEFAULT: u64 = 10_000;
 
 /// etcd: 0 is the default, a negative number is no quota.
 fn quota_bytes(given: i64) -> u64 {
@@ -474,6 +480,12 @@ mod tests {
             options.warnings,
             ["--max-wals is accepted but has no effect yet"]
         );
+    }
+
+    #[test]
+    fn snapshot_count_zero_is_the_default() {
+        let options = options("--snapshot-count 0").expect("etcd takes it");
+        assert_eq!(options.config.snapshot_count, SNAPSHOT_COUNT_DEFAULT);
     }
 
     #[test]

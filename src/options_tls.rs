@@ -10,10 +10,11 @@ use crate::flags::Values;
 use crate::options::OptionsError;
 
 /// A proxy uses these towards members. A member does not, yet.
-pub(crate) const OF_PEERS: [&str; 4] = [
+pub(crate) const OF_PEERS: [&str; 5] = [
     "peer-cert-file",
     "peer-key-file",
     "peer-trusted-ca-file",
+    "peer-ca-file",
     "peer-client-cert-auth",
 ];
 
@@ -30,10 +31,18 @@ impl Upstream {
     /// As etcd's proxy: what is for clients, or what is for peers where there is no certificate for
     /// clients.
     pub(crate) fn from_values(values: &Values) -> Result<Upstream, OptionsError> {
-        let client = files(values, ["cert-file", "key-file", "trusted-ca-file"])?;
+        let client = files(
+            values,
+            ["cert-file", "key-file", "trusted-ca-file", "ca-file"],
+        )?;
         let peer = files(
             values,
-            ["peer-cert-file", "peer-key-file", "peer-trusted-ca-file"],
+            [
+                "peer-cert-file",
+                "peer-key-file",
+                "peer-trusted-ca-file",
+                "peer-ca-file",
+            ],
         )?;
         let client = match client.identity {
             Some(_) => client,
@@ -46,14 +55,14 @@ impl Upstream {
 
 fn files(
     values: &Values,
-    [cert, key, ca]: [&'static str; 3],
+    [cert, key, ca, old_ca]: [&'static str; 4],
 ) -> Result<ClientTlsFiles, OptionsError> {
     let identity = match (file(values, cert), file(values, key)) {
         (Some(cert), Some(key)) => Some((cert, key)),
         (None, None) => None,
         _ => return Err(OptionsError::HalfCertificate(cert, key)),
     };
-    let ca = file(values, ca);
+    let ca = file(values, ca).or_else(|| file(values, old_ca));
     Ok(ClientTlsFiles { identity, ca })
 }
 
@@ -70,7 +79,9 @@ pub(crate) fn client_listeners(
 ) -> Result<Option<TlsFiles>, OptionsError> {
     let secure = urls.iter().find(|url| url.scheme().is_secure());
     let wanted = [file(values, "cert-file"), file(values, "key-file")];
-    let auth = values.boolean("client-cert-auth");
+    // etcd 2.3's old name stands for both.
+    let old_ca = file(values, "ca-file");
+    let auth = values.boolean("client-cert-auth") || old_ca.is_some();
     for url in urls.iter().filter(|url| !url.scheme().is_secure()) {
         warnings.extend(in_vain(url, wanted.iter().any(Option::is_some), auth));
     }
@@ -82,7 +93,7 @@ pub(crate) fn client_listeners(
         [None, None] => return Err(OptionsError::NoCertificate(url.clone())),
         _ => return Err(OptionsError::HalfCertificate("cert-file", "key-file")),
     };
-    let client_ca = file(values, "trusted-ca-file");
+    let client_ca = file(values, "trusted-ca-file").or(old_ca);
     if auth && client_ca.is_none() {
         return Err(OptionsError::NoClientCa);
     }
@@ -173,7 +184,12 @@ mod tests {
         let https = "https://127.0.0.1:1,http://127.0.0.1:2";
         let [cert, key] = FILES;
         assert!(of(&[cert, key, AUTH], https).0.is_err());
-        for flags in [vec![cert, key, CA], vec![cert, key, CA, AUTH]] {
+        let old = ("ca-file", "ca.pem");
+        for flags in [
+            vec![cert, key, CA],
+            vec![cert, key, CA, AUTH],
+            vec![cert, key, old],
+        ] {
             let files = of(&flags, https).0.expect("good").expect("https");
             assert_eq!(files.client_ca, Some(PathBuf::from("ca.pem")));
         }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use keelson_discovery::srv;
 use keelson_proxy::{GatewayConfig, GatewayError};
 use tokio::runtime::Builder;
@@ -71,6 +71,7 @@ enum Fault {
 
 /// Runs the command.
 pub(crate) fn run(words: &[String]) -> ExitCode {
+    let words = super::flags_last(words, &Arguments::command());
     let What::Start(start) = Arguments::parse_from(words).what;
     super::run("gateway start", Builder::new_current_thread(), start.run())
 }
@@ -110,7 +111,26 @@ mod tests {
 
     #[test]
     fn the_command_line_is_sound() {
-        use clap::CommandFactory;
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_may_stand_before_start() {
+        for line in [
+            "gateway start --listen-addr :1 --insecure-discovery --endpoints=a",
+            "gateway --listen-addr :1 --insecure-discovery start --endpoints=a",
+            "gateway --endpoints=a --listen-addr :1 --insecure-discovery=true start",
+            "gateway --endpoints a --insecure-discovery --listen-addr :1 start",
+        ] {
+            let words: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
+            let words = crate::commands::flags_last(&words, &Arguments::command());
+            let What::Start(start) = Arguments::try_parse_from(words).expect(line).what;
+            assert_eq!(start.listen_addr, "0.0.0.0:1", "{line}");
+            assert_eq!(start.endpoints, ["a"], "{line}");
+        }
+        // Here it is a value, and there is no command.
+        let words = ["gateway", "--endpoints", "start"].map(str::to_owned);
+        let words = crate::commands::flags_last(&words, &Arguments::command());
+        assert!(Arguments::try_parse_from(words).is_err());
     }
 }

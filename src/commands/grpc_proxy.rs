@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use keelson_discovery::srv;
 use keelson_proxy::{
     ClientTls, ClientTlsFiles, Listener, MembersFrom, ProxyConfig, ProxyError, ServerTls, TlsError,
@@ -147,12 +147,16 @@ enum Fault {
     Tls(#[from] TlsError),
     #[error("{0}")]
     Srv(#[from] srv::SrvError),
+    /// etcd's words. Members with authentication take the name for a user's, for all clients alike.
+    #[error("cert has non empty Common Name ({0})")]
+    CommonName(String),
     #[error("--{0} is not offered: {1}")]
     NotOffered(&'static str, &'static str),
 }
 
 /// Runs the command.
 pub(crate) fn run(words: &[String]) -> ExitCode {
+    let words = super::flags_last(words, &Arguments::command());
     let What::Start(start) = Arguments::parse_from(words).what;
     super::run(
         "grpc-proxy start",
@@ -167,10 +171,11 @@ impl Start {
         let (domain, name) = (self.discovery_srv.as_deref(), &self.discovery_srv_name);
         let endpoints = super::endpoints(domain, name, &self.endpoints).await?;
         let config = self.config(&endpoints)?;
+        self.refuse_common_name()?;
         let tls = self.tls_of_clients().map(ServerTls::new).transpose()?;
         let mut signals = Signals::catch().map_err(Fault::Signals)?;
         let (socket, at) = super::listen(&self.listen_addr).await?;
-        let listener = Listener { socket, tls };
+        let listener = Listener::new(socket, tls);
         info!(address = %at, ?endpoints, "listening for gRPC proxy client requests");
         tokio::spawn(pages::keep_few());
         let (stop, stopped) = oneshot::channel::<()>();
@@ -204,6 +209,14 @@ impl Start {
             config.limits.keepalive_timeout = self.grpc_keepalive_timeout;
         }
         Ok(config)
+    }
+
+    fn refuse_common_name(&self) -> Result<(), Fault> {
+        let name = self.cert.as_deref().map(keelson_proxy::common_name);
+        match name.transpose()?.flatten() {
+            Some(name) => Err(Fault::CommonName(name)),
+            None => Ok(()),
+        }
     }
 
     fn tls_of_clients(&self) -> Option<TlsFiles> {
@@ -321,7 +334,6 @@ mod tests {
 
     #[test]
     fn the_command_line_is_sound() {
-        use clap::CommandFactory;
         Arguments::command().debug_assert();
     }
 }

@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::Command;
 use keelson_discovery::srv;
 use keelson_store::listen;
 use tokio::net::{TcpListener, lookup_host};
@@ -50,6 +51,26 @@ fn run<E: std::fmt::Display>(
             ExitCode::FAILURE
         }
     }
+}
+
+/// The words with the first command of `command` before all flags: cobra, of which etcd's own commands are made,
+/// takes `gateway --listen-addr x start`, and clap does not.
+fn flags_last(words: &[String], command: &Command) -> Vec<String> {
+    let takes_next = |word: &str| {
+        let name = word.strip_prefix("--").unwrap_or_default();
+        let mut flags = command.get_subcommands().flat_map(Command::get_arguments);
+        let flag = flags.find(|flag| flag.get_long() == Some(name));
+        flag.is_some_and(|flag| flag.get_action().takes_values() && !flag.is_require_equals_set())
+    };
+    let mut words = words.to_vec();
+    let mut at = 1;
+    while at < words.len() && words[at].starts_with('-') {
+        at += if takes_next(&words[at]) { 2 } else { 1 };
+    }
+    if at < words.len() && command.find_subcommand(&words[at]).is_some() {
+        words[1..=at].rotate_right(1);
+    }
+    words
 }
 
 /// Serves until a signal, then until `serving` has ended in good order.

@@ -23,7 +23,7 @@ group! { SECURITY, "Security",
         "Comma-separated list of SAN hostnames for client cert authentication.";
     "trusted-ca-file", Text, "", Works =>
         "Path to the client server TLS trusted CA cert file.";
-    "ca-file", Text, "", Unsupported(TLS) =>
+    "ca-file", Text, "", Works =>
         "Old name of --trusted-ca-file with --client-cert-auth.";
     "auto-tls", Bool, "false", Unsupported(TLS) =>
         "Client TLS using generated certificates.";
@@ -39,7 +39,7 @@ group! { SECURITY, "Security",
         "Path to an explicit peer client TLS key file.";
     "peer-trusted-ca-file", Text, "", Unsupported(TLS_PEER) =>
         "Path to the peer server TLS trusted CA file.";
-    "peer-ca-file", Text, "", Unsupported(TLS) =>
+    "peer-ca-file", Text, "", Unsupported(TLS_PEER) =>
         "Old name of --peer-trusted-ca-file with --peer-client-cert-auth.";
     "peer-cert-allowed-cn", Text, "", Unsupported(TLS) =>
         "Comma-separated list of allowed CNs for inter-peer TLS authentication.";
