@@ -58,6 +58,19 @@ pub enum OpenError {
         /// Where its data should be.
         dir: PathBuf,
     },
+    /// The data directory is etcd's.
+    #[error(
+        "{dir} is a data directory of {version}; Keelson keeps its own format and has not touched it. To \
+         move: start Keelson with another, empty --data-dir, and copy while both run, v3 keys with \
+         `etcdctl make-mirror`, v2 keys by reading /v2/keys/?recursive=true and setting them again; to go \
+         on with etcd, start etcd on it"
+    )]
+    EtcdsData {
+        /// Which.
+        dir: PathBuf,
+        /// etcd, with its version where the layout tells it.
+        version: &'static str,
+    },
     /// It joins as a member that has run already.
     #[error(
         "member {id} has run before, and there is no data of it in {dir}: it was lost, or --data-dir \

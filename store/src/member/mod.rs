@@ -17,6 +17,7 @@ pub(crate) mod applier;
 pub(crate) mod driver;
 pub(crate) mod fatal;
 pub(crate) mod flusher;
+pub(crate) mod foreign;
 pub(crate) mod inbox;
 pub(crate) mod join;
 pub(crate) mod log_writer;

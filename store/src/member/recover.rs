@@ -86,6 +86,7 @@ impl Layout {
 
 /// Whether the directories hold a member that can go on by itself.
 pub(crate) fn is_there(config: &Config) -> Result<bool, OpenError> {
+    super::foreign::refuse_etcds(config)?;
     let layout = Layout::of(config);
     let identity = Wal::<RealDisk>::identity(&RealDisk, &layout.wal)?;
     Ok(identity.is_some() && layout.snap.join(CURRENT).exists())
@@ -94,6 +95,7 @@ pub(crate) fn is_there(config: &Config) -> Result<bool, OpenError> {
 /// Finds out who this member is: from its log, or from the configuration, or from the cluster that
 /// it joins.
 pub(crate) async fn whom(config: &Config) -> Result<Found, OpenError> {
+    super::foreign::refuse_etcds(config)?;
     let layout = Layout::of(config);
     let identity = Wal::<RealDisk>::identity(&RealDisk, &layout.wal)?;
     let has_state = layout.snap.join(CURRENT).exists();
