@@ -33,7 +33,7 @@ use crate::role::{ClusterFile, RoleError};
 use crate::sockets::Waits;
 use crate::wait::{self, Wait};
 
-/// Of all clients together; eight of the largest.
+/// Of all clients together; three of the largest.
 const BODIES_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// What all requests share.

@@ -18,6 +18,10 @@ use crate::{Error, Store};
 /// Committed entries that may wait to be applied; etcd's `maxGapBetweenApplyAndCommitIndex`.
 const APPLY_LAG_MAX: u64 = 5000;
 
+/// A change of the v2 tree: the largest form that Go's `ParseForm` reads, 10 MB, and a key.
+/// `--max-request-bytes` is of the v3 API alone, as in etcd.
+const TREE_BYTES_MAX: usize = (10 << 20) + (64 << 10);
+
 /// Between the first two attempts at a request that is surely not in the log; later ones are further
 /// apart, up to...
 const RETRY: Duration = Duration::from_millis(5);
@@ -39,8 +43,12 @@ impl Store {
         &self,
         command: &Command,
     ) -> Result<Result<Response, StateError>, Error> {
+        let bytes_max = match command.op {
+            Some(Op::Tree(_)) => self.config().max_request_bytes.max(TREE_BYTES_MAX),
+            _ => self.config().max_request_bytes,
+        };
         let command = command.encode_to_vec();
-        if self.config().max_request_bytes < command.len() {
+        if bytes_max < command.len() {
             return Err(Error::RequestTooLarge);
         }
         self.submit(command.into()).await

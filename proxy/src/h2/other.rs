@@ -29,8 +29,8 @@ use crate::request::{self, Origin, Outgoing, Subject};
 use crate::turns::Turns;
 use crate::wait::{self, Wait};
 
-/// More than any member takes: a value of 1.5 MiB in base64.
-const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// As much as a member takes of a form.
+const BODY_BYTES_MAX: usize = 10 * 1024 * 1024;
 
 /// From a body's beginning to its end.
 const BODY_TIME_MAX: Duration = Duration::from_secs(60);

@@ -205,7 +205,7 @@ async fn what_is_no_call_is_served_whatever_it_is() {
     assert_eq!((head.status(), head.body().len()), (StatusCode::CREATED, 0));
     let own = exchange(sender.clone(), request("GET", "/metrics"), Bytes::new()).await;
     assert!(String::from_utf8_lossy(own.body()).contains("etcd_proxy_requests_total"));
-    let large = Bytes::from(vec![b'x'; 5 << 20]);
+    let large = Bytes::from(vec![b'x'; (10 << 20) + 1]);
     let refused = exchange(sender.clone(), request("PUT", "/v2/keys/a"), large).await;
     assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
     // The connection goes on.

@@ -148,7 +148,7 @@ mod tests {
         let store = crate::Store::open(config.clone())
             .await
             .expect("a new member");
-        store.close().await;
+        store.shutdown().await;
         refuse_etcds(&config).expect("it is a member's");
     }
 }

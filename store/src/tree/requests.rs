@@ -52,7 +52,9 @@ impl Store {
         if PATH_BYTES_MAX < request.path.len() {
             return Err(ChangeError::Other(Error::RequestTooLarge));
         }
-        self.require_room(state::tree_cost(&request)).await?;
+        if !self.view().has_tree_room(state::tree_cost(&request)) {
+            return Err(ChangeError::Other(Error::NoSpace));
+        }
         let command = Command {
             op: Some(Op::Tree(request)),
         };

@@ -20,7 +20,7 @@ fn put(key: &str, value: &str) -> PutRequest {
     }
 }
 
-fn members(dir: &std::path::Path, count: usize) -> Vec<Config> {
+pub(crate) fn members(dir: &std::path::Path, count: usize) -> Vec<Config> {
     let ports = ports::free(count).expect("free ports");
     let url = |port| Url::http("127.0.0.1", port);
     let urls: Vec<Url> = ports.into_iter().map(url).collect();

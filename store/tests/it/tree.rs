@@ -74,6 +74,47 @@ async fn indices_and_history_survive_a_restart() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// etcd has no bound but that of Go's forms. The value goes through the leader, the log and to peers.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_of_ten_megabytes_is_kept_by_three_members() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let configs = crate::embedded::members(dir.path(), 3);
+    let opening = configs.iter().cloned().map(Store::open);
+    let mut stores = Vec::new();
+    for opened in futures_util::future::join_all(opening).await {
+        stores.push(opened?);
+    }
+    for store in &stores {
+        store.ready().await;
+    }
+    let value = "x".repeat((10 << 20) - 6);
+    for (number, store) in stores.iter().enumerate() {
+        store
+            .tree_change(set(&format!("/1/{number}"), &value, None))
+            .await?;
+    }
+    for store in &stores {
+        for number in 0..3 {
+            let path = format!("/1/{number}");
+            while store.tree_get(path.as_bytes(), false).is_err() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+    }
+    for store in stores {
+        store.shutdown().await;
+    }
+    let opening = configs.into_iter().map(Store::open);
+    for opened in futures_util::future::join_all(opening).await {
+        let store = opened?;
+        let (node, _) = store.tree_get(b"/1/2", false)?;
+        let kept = node.value.as_ref().map(|value| value.len());
+        assert_eq!(kept, Some(value.len()));
+        store.shutdown().await;
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_change_says_why_and_leaves_the_index() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;

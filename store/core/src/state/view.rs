@@ -16,6 +16,9 @@ use super::{check, range};
 use crate::engine::EngineSize;
 use crate::{ClusterId, Index, Roster};
 
+/// The least that the v2 tree may fill; LMDB's map is 4 GiB or more.
+const TREE_BYTES_MAX_LEAST: u64 = 3 << 30;
+
 /// The state as it is whenever it is asked; cheap to clone.
 #[derive(Clone)]
 pub struct ReadView {
@@ -123,12 +126,23 @@ impl ReadView {
     /// Whether a request of that cost (`put_cost`, `txn_cost`) still fits. If not, the edge raises
     /// the NOSPACE alarm and refuses; what costs nothing always fits.
     pub fn has_room(&self, cost: u64) -> bool {
+        cost == 0 || self.held_bytes().saturating_add(cost) < self.shared.limits.quota_bytes
+    }
+
+    /// Whether a change of the v2 tree of that cost still fits: half as much again as the quota, since
+    /// the alarm does not stop it, and in any case 3 GiB. The engine has room for more than that.
+    pub fn has_tree_room(&self, cost: u64) -> bool {
+        let quota = self.shared.limits.quota_bytes;
+        let most = quota.saturating_add(quota / 2).max(TREE_BYTES_MAX_LEAST);
+        cost == 0 || self.held_bytes().saturating_add(cost) < most
+    }
+
+    fn held_bytes(&self) -> u64 {
         let overlays = self.shared.overlays();
         let frozen = overlays.frozen.map_or(0, |frozen| frozen.bytes());
         let fresh = overlays.active.bytes() + frozen;
         let held = self.shared.engine_bytes.load(Ordering::Relaxed);
-        let wanted = held.saturating_add(fresh).saturating_add(cost);
-        cost == 0 || wanted < self.shared.limits.quota_bytes
+        held.saturating_add(fresh)
     }
 
     /// Reads at one moment; once more if a compaction overtook the read. `asked` is the oldest

@@ -64,7 +64,7 @@ async fn etcdctl_is_at_home() {
             &["compaction", "2"],
             "required revision has been compacted",
         ),
-        ("", &["defrag"], "Defragment is not offered"),
+        ("", &["defrag"], "Finished defragmenting etcd member"),
         ("", &["move-leader", "1"], "bad leader transferee"),
     ];
     for (input, args, expected) in cases {

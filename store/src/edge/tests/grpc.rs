@@ -76,8 +76,10 @@ async fn refusals_have_etcds_code_and_text() {
         "etcdserver: mvcc: required revision is a future revision",
     );
     let mut maintenance = MaintenanceClient::new(port.channel().await);
-    let refused = maintenance.defragment(DefragmentRequest {}).await;
+    let refused = maintenance.hash(HashRequest {}).await;
     assert_eq!(refused.unwrap_err().code(), Code::Unimplemented);
+    // Scheduled jobs call it; freed space is used again by itself.
+    maintenance.defragment(DefragmentRequest {}).await.unwrap();
 }
 
 #[tokio::test]

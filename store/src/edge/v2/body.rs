@@ -11,11 +11,8 @@ use tokio::time;
 /// How long a body may take to arrive: cuts clients that send a byte now and then.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The largest form that Go's `ParseForm` reads.
-const FORM_BYTES_MAX: usize = 10 << 20;
-
-/// Names and other parameters beside the value.
-const PARAMETERS_BYTES: usize = 64 * 1024;
+/// The largest form that Go's `ParseForm` reads; etcd has no bound of its own.
+pub(super) const FORM_BYTES_MAX: usize = 10 << 20;
 
 /// Why there is no body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,13 +21,6 @@ pub(super) enum BodyError {
     TooLarge,
     /// Its sender stopped, or was too slow.
     Broken,
-}
-
-/// What a request may be, of which at most `request_bytes_max` can go into the log: a form may
-/// take three bytes for one. etcd has no bound of its own but Go's.
-pub(super) fn bytes_max(request_bytes_max: usize) -> usize {
-    let escaped = request_bytes_max.saturating_mul(3);
-    FORM_BYTES_MAX.min(escaped.saturating_add(PARAMETERS_BYTES))
 }
 
 /// The whole body.

@@ -173,7 +173,7 @@ where
     // Like Go, of a DELETE only the query is read.
     let body = match *method {
         Method::DELETE => Bytes::new(),
-        _ => form_body(inner, &parts.headers, body).await?,
+        _ => form_body(&parts.headers, body).await?,
     };
     let mut form = Form::default();
     form.add(&body)?;
@@ -228,9 +228,8 @@ async fn authorise<B: TreeBackend>(
 }
 
 /// The body, if it is a form.
-async fn form_body<B, R>(inner: &Inner<B>, headers: &HeaderMap, body: R) -> Result<Bytes, FormError>
+async fn form_body<R>(headers: &HeaderMap, body: R) -> Result<Bytes, FormError>
 where
-    B: TreeBackend,
     R: HttpBody<Data = Bytes, Error: Into<BoxError>>,
 {
     let content_type = headers.get(CONTENT_TYPE);
@@ -238,8 +237,7 @@ where
     if !media_type::is_form(content_type).map_err(FormError::MediaType)? {
         return Ok(Bytes::new());
     }
-    let bytes_max = body::bytes_max(inner.backend.max_request_bytes());
-    let read = body::read(body, bytes_max).await;
+    let read = body::read(body, body::FORM_BYTES_MAX).await;
     read.map_err(|error| match error {
         BodyError::TooLarge => FormError::TooLarge,
         BodyError::Broken => FormError::Broken,

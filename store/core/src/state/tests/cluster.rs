@@ -169,6 +169,19 @@ fn the_quota_counts_what_is_not_flushed_yet() {
 }
 
 #[test]
+fn the_v2_tree_goes_on_beyond_the_quota() {
+    let mut machine = Machine::new();
+    let limits = Limits { quota_bytes: 2000 };
+    machine.state = StateMachine::open(machine.engine.clone(), limits)
+        .unwrap()
+        .unwrap();
+    machine.put(put("k", &"v".repeat(1700))).unwrap();
+    let view = machine.state.view();
+    assert!(!view.has_room(256) && view.has_tree_room(256));
+    assert!(!view.has_tree_room(3 << 30) && view.has_tree_room(0));
+}
+
+#[test]
 fn a_command_of_a_newer_release_is_the_same_error_everywhere() {
     let mut machine = Machine::new();
     let entry = crate::Entry {
