@@ -7,7 +7,7 @@ use keelson_store::Config;
 use keelson_store::config::{
     ConfigError, InitialClusterState, QUOTA_BYTES_DEFAULT, StorageEngine, Url, check_bindable,
 };
-use keelson_store::edge::TlsFiles;
+use keelson_store::edge::{Access, TlsFiles};
 
 use crate::flags::{self, Effect, Values, parse_cluster};
 use crate::logging::LogOptions;
@@ -65,6 +65,8 @@ pub(crate) struct ProxyOptions {
     pub(crate) upstream: Upstream,
     /// `--max-concurrent-streams`, of one connection.
     pub(crate) max_concurrent_streams: u32,
+    /// `--cors` and `--host-whitelist`.
+    pub(crate) access: Access,
     /// Said in the log once it is there.
     pub(crate) warnings: Vec<String>,
 }
@@ -81,6 +83,7 @@ impl ProxyOptions {
             listeners: ClientListeners::from_values(values, &urls.listen_client, &mut warnings)?,
             upstream: Upstream::from_values(values)?,
             max_concurrent_streams: values.count32("max-concurrent-streams"),
+            access: access(values)?,
             warnings,
         })
     }
@@ -125,6 +128,9 @@ pub(crate) enum OptionsError {
         "error setting up initial cluster: {0}; write --initial-cluster as name=http://host:2380,..."
     )]
     Cluster(String),
+    /// What browsers send as `Origin` is a scheme, a host and perhaps a port.
+    #[error("\"{0}\" in --cors is no origin; write https://host:port,... or *")]
+    Origin(String),
     /// A word etcd does not know.
     #[error("unknown auto-compaction-mode \"{0}\"; choose periodic or revision")]
     CompactionMode(String),
@@ -190,6 +196,27 @@ fn name(values: &Values) -> &str {
         "" => "default",
         name => name,
     }
+}
+
+/// `--cors` and `--host-whitelist`.
+fn access(values: &Values) -> Result<Access, OptionsError> {
+    let list = |flag| {
+        let names = values
+            .text(flag)
+            .split(',')
+            .map(|name| name.trim().to_owned());
+        names.filter(|name| !name.is_empty()).collect::<Vec<_>>()
+    };
+    let origins = list("cors");
+    let is_origin = |origin: &&String| {
+        let rest = ["http://", "https://", "unix://", "unixs://"];
+        let rest = rest.iter().find_map(|scheme| origin.strip_prefix(scheme));
+        *origin == "*" || rest.is_some_and(|host| !host.is_empty() && !host.contains('/'))
+    };
+    if let Some(wrong) = origins.iter().find(|origin| !is_origin(origin)) {
+        return Err(OptionsError::Origin(wrong.clone()));
+    }
+    Ok(Access::new(origins, list("host-whitelist")))
 }
 
 /// `but` are those that this role has a use for.
@@ -349,6 +376,7 @@ fn config(values: &Values, urls: &Addresses) -> Result<Config, OptionsError> {
         max_txn_ops: values.size("max-txn-ops"),
         max_request_bytes: values.size("max-request-bytes"),
         max_concurrent_streams: values.count32("max-concurrent-streams"),
+        access: access(values)?,
         enable_v2: values.boolean("enable-v2"),
         v2_ttl_grace_ms: u64::try_from(values.duration("v2-ttl-grace").as_millis())
             .unwrap_or(u64::MAX),
@@ -432,6 +460,36 @@ mod tests {
             (100, 10_000)
         );
         assert!(options.warnings.is_empty());
+    }
+
+    /// Every origin got "*", whatever `--cors` listed.
+    #[test]
+    fn origins_and_hosts_are_taken_as_listed() {
+        let listed = options("--cors https://ui.example:443 --host-whitelist a,b").expect("good");
+        let origins = vec!["https://ui.example:443".to_owned()];
+        let hosts = vec!["a".to_owned(), "b".to_owned()];
+        assert_eq!(listed.config.access, Access::new(origins, hosts));
+        let all = options("--cors * --host-whitelist *").expect("good");
+        assert_eq!(all.config.access, Access::default());
+        for wrong in ["ui.example", "https://", "https://ui.example/page", "null"] {
+            refused(&format!("--cors {wrong}"), "in --cors is no origin");
+        }
+    }
+
+    #[test]
+    fn no_flag_on_which_safety_hangs_is_ignored() {
+        for flag in [
+            "--enable-grpc-gateway=false",
+            "--discovery-insecure-transport=false",
+            "--corrupt-check-time 1h",
+            "--experimental-initial-corrupt-check",
+            "--experimental-compact-hash-check-enabled",
+            "--feature-gates InitialCorruptCheck=true",
+        ] {
+            refused(flag, "is not supported yet; ");
+        }
+        let defaults = "--enable-grpc-gateway --corrupt-check-time 0s --feature-gates=";
+        assert!(options(defaults).expect("no change").warnings.is_empty());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method};
 use http_body_util::BodyExt;
 use hyper::body::Body;
-use keelson_port::{Incoming, Limits};
+use keelson_port::{HEAD_BYTES_MAX, HEADERS_MAX, Incoming};
 use tokio::time;
 
 use crate::headers::{self, PROXIED_BY, X_FORWARDED_FOR};
@@ -227,14 +227,13 @@ pub(crate) fn fields(parts: &Parts, origin: Origin<'_>) -> Box<[u8]> {
     Box::from(&bytes[..])
 }
 
-/// Whether members would refuse a request for the size of its head: they take [`Limits`]' defaults, and
-/// get a few headers more than the client has sent.
+/// Whether members would refuse a request for the size of its head: they get a
+/// few headers more than the client has sent.
 pub(crate) fn is_too_large(parts: &Parts) -> bool {
-    let limits = Limits::default();
     let field = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 4;
     let fields: usize = parts.headers.iter().map(field).sum();
     let bytes = fields + path_of(parts).len() + ADDED_BYTES;
-    limits.headers_max < parts.headers.len() + ADDED_HEADERS || limits.head_bytes_max < bytes
+    HEADERS_MAX < parts.headers.len() + ADDED_HEADERS || HEAD_BYTES_MAX < bytes
 }
 
 /// Whether a path is of the v2 keys.

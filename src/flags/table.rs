@@ -55,17 +55,22 @@ group! { MEMBER, "Member",
         "Enable to set socket option SO_REUSEPORT on listeners.";
     "socket-reuse-address", Bool, "false", Inert =>
         "Enable to set socket option SO_REUSEADDR on listeners (always on here).";
-    "enable-grpc-gateway", Bool, "true", Inert =>
+    "enable-grpc-gateway", Bool, "true", Unsupported(GATEWAY) =>
         "Enable the JSON gateway (always on here).";
     "raft-read-timeout", Duration, "5s", Inert =>
         "Read timeout set on each peer connection.";
     "raft-write-timeout", Duration, "5s", Inert =>
         "Write timeout set on each peer connection.";
-    "feature-gates", Text, "", Inert =>
+    "feature-gates", Text, "", Unsupported(GATES) =>
         "A set of key=value pairs that describe gates for alpha/experimental features.";
 }
 
 const ONE_PORT: &str = "one port serves gRPC and HTTP here: name it in --listen-client-urls";
+
+const GATEWAY: &str =
+    "the JSON gateway is always on; keep clients from /v3 with a firewall or a proxy";
+
+const GATES: &str = "none of etcd's gates has an effect here, the checks for corruption among them";
 
 const DISCOVERY: &str =
     "use a discovery service without TLS and without users on a network you trust";
@@ -96,7 +101,7 @@ group! { CLUSTERING, "Clustering",
         "V3 discovery: keepalive time for client connections.";
     "discovery-keepalive-timeout", Duration, "6s", Works =>
         "V3 discovery: keepalive timeout for client connections.";
-    "discovery-insecure-transport", Bool, "true", Inert =>
+    "discovery-insecure-transport", Bool, "true", Unsupported(DISCOVERY) =>
         "V3 discovery: disable transport security for client connections.";
     "discovery-insecure-skip-tls-verify", Bool, "false", Inert =>
         "V3 discovery: skip server certificate verification.";

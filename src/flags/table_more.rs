@@ -38,10 +38,12 @@ group! { PROXY, "v2 Proxy",
         "Time (in milliseconds) for a read to timeout. Anything but 0 would cut watches.";
 }
 
+const CHECKS: &str = "members do not compare themselves yet: compare the answers of `etcdctl endpoint hashkv --cluster`";
+
 group! { FEATURES, "Features",
     "config-file", Text, "", Unsupported("give flags, or ETCD_* in the environment") =>
         "Path to the server configuration file.";
-    "corrupt-check-time", Duration, "0s", Inert =>
+    "corrupt-check-time", Duration, "0s", Unsupported(CHECKS) =>
         "Duration of time between cluster corruption check passes.";
     "compact-hash-check-time", Duration, "1m", Inert =>
         "Duration of time between leader checks followers compaction hashes.";
@@ -66,11 +68,11 @@ group! { FEATURES, "Features",
 const TLS: &str = "TLS between members is a later step: leave the flag out";
 
 group! { EXPERIMENTAL, "Experimental names of etcd 2 to 3.5",
-    "experimental-initial-corrupt-check", Bool, "false", Inert =>
+    "experimental-initial-corrupt-check", Bool, "false", Unsupported(CHECKS) =>
         "Check data corruption before serving any client/peer traffic.";
-    "experimental-corrupt-check-time", Duration, "0s", Inert =>
+    "experimental-corrupt-check-time", Duration, "0s", Unsupported(CHECKS) =>
         "Now --corrupt-check-time.";
-    "experimental-compact-hash-check-enabled", Bool, "false", Inert =>
+    "experimental-compact-hash-check-enabled", Bool, "false", Unsupported(CHECKS) =>
         "Let the leader check followers' compaction hashes.";
     "experimental-compact-hash-check-time", Duration, "1m", Inert =>
         "Now --compact-hash-check-time.";

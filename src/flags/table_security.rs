@@ -59,10 +59,10 @@ group! { SECURITY, "Security",
         "Minimum TLS version supported.";
     "tls-max-version", Text, "", Unsupported(TLS) =>
         "Maximum TLS version supported.";
-    "cors", Text, "*", Inert =>
+    "cors", Text, "*", Works =>
         "Comma-separated whitelist of origins for CORS (empty or * means allow all).";
-    "host-whitelist", Text, "*", Unsupported("restrict access with a firewall or a proxy") =>
-        "Acceptable hostnames from HTTP client requests (empty or * means allow all).";
+    "host-whitelist", Text, "*", Works =>
+        "Acceptable hostnames from HTTP client requests without TLS (empty or * means allow all).";
 }
 
 group! { AUTH, "Auth",

@@ -313,7 +313,7 @@ fn proxy(values: &Values, peer_urls: Vec<String>) -> Result<Role, StartError> {
     let ms = |flag| Duration::from_millis(values.count(flag));
     let base = ProxyConfig::new(MembersFrom::Peers(peer_urls));
     let streams = options.max_concurrent_streams;
-    let config = ProxyConfig {
+    let mut config = ProxyConfig {
         mode: match mode(values) {
             // A proxy by its data directory, or since the cluster was full.
             Mode::Off => Mode::On,
@@ -332,6 +332,7 @@ fn proxy(values: &Values, peer_urls: Vec<String>) -> Result<Role, StartError> {
         limits: base.limits.clone().with_streams(streams),
         ..base
     };
+    config.limits.access = options.access.clone();
     Ok(Role::Proxy(Box::new(options), Box::new(config)))
 }
 

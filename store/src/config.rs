@@ -5,6 +5,8 @@
 
 use std::path::PathBuf;
 
+use keelson_port::Access;
+
 pub mod identity;
 pub mod initial_cluster;
 pub mod url;
@@ -88,6 +90,8 @@ pub struct Config {
     pub max_request_bytes: usize,
     /// Streams (requests in flight) on one client connection; no limit in etcd.
     pub max_concurrent_streams: u32,
+    /// `--cors` and `--host-whitelist`: who may call the client port. By default everyone.
+    pub access: Access,
 
     /// Whether the v2 HTTP API is served; it is, unlike in etcd 3.4, since it is what Deis speaks.
     pub enable_v2: bool,
@@ -139,6 +143,7 @@ impl Config {
             max_txn_ops: 128,
             max_request_bytes: 1_572_864,
             max_concurrent_streams: u32::MAX,
+            access: Access::default(),
             storage_engine: StorageEngine::Lmdb,
             enable_v2: true,
             v2_ttl_grace_ms: 20_000,

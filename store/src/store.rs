@@ -221,7 +221,8 @@ impl Store {
         shutdown: impl Future<Output = ()>,
     ) -> std::io::Result<()> {
         let streams = self.inner.config.max_concurrent_streams;
-        let limits = crate::edge::Limits::default().with_streams(streams);
+        let mut limits = crate::edge::Limits::default().with_streams(streams);
+        limits.access = self.inner.config.access.clone();
         let more = |drain: &crate::edge::Drain| crate::edge::More {
             first: self
                 .config()

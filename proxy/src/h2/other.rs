@@ -160,7 +160,16 @@ impl Other {
 
     async fn answer(self: Arc<Other>, whole: Coming) {
         let bare = whole.parts.method == Method::HEAD;
-        let response = self.response(whole).await;
+        let mending = self
+            .proxy
+            .config
+            .limits
+            .access
+            .cross_origin(&whole.parts.headers);
+        let mut response = self.response(whole).await;
+        if let Some(mending) = mending {
+            mending.mend(response.headers_mut());
+        }
         self.say(response, bare).await;
     }
 

@@ -5,8 +5,8 @@ use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 
 use bytes::{Bytes, BytesMut};
+use http::Method;
 use http::header::CONTENT_LENGTH;
-use http::{HeaderValue, Method};
 use httparse::{Header, Status};
 
 use crate::client;
@@ -197,7 +197,7 @@ fn pass_fields(
     let mut noted = Noted::default();
     let mut forwarded = false;
     for field in fields {
-        if noted.concerns_proxy(field, &proxy.id)? {
+        if noted.concerns_proxy(field, proxy)? {
             continue;
         }
         if field.name.eq_ignore_ascii_case(X_FORWARDED_FOR.as_str()) {
@@ -225,17 +225,21 @@ fn address(client: SocketAddr) -> String {
 
 impl Noted {
     /// Whether a header is for this proxy alone.
-    fn concerns_proxy(&mut self, field: &Header<'_>, id: &HeaderValue) -> Result<bool, Special> {
+    fn concerns_proxy(&mut self, field: &Header<'_>, proxy: &Proxy) -> Result<bool, Special> {
+        let (id, limits) = (&proxy.id, &proxy.config.limits);
         let is = |name: &str| field.name.eq_ignore_ascii_case(name);
         match field.name.len() {
             4 if is("host") => {
                 let again = std::mem::replace(&mut self.host, true);
-                match again || !keelson_port::is_host(field.value) {
+                let access = &limits.access;
+                let sound = keelson_port::is_host(field.value) && access.takes_host(field.value);
+                match again || !sound {
                     true => Err(Special),
                     false => Ok(false),
                 }
             }
             6 if is("expect") => Err(Special),
+            6 if is("origin") && !limits.access.takes_all_origins() => Err(Special),
             7 if is("upgrade") => Err(Special),
             10 if is("connection") => self.connection(field.value).map(|()| true),
             14 if is("content-length") => {

@@ -340,3 +340,25 @@ async fn a_folded_header_passes_joined() {
     );
     proxy.stop().await;
 }
+
+#[tokio::test]
+async fn a_proxy_names_the_origins_that_it_lists() {
+    let any = |_: &_| {
+        let text = "HTTP/1.1 200 OK\r\nAccess-Control-Allow-Origin: *\r\nContent-Length: 0\r\n\r\n";
+        vec![Step::Send(text.to_owned())]
+    };
+    let member = Fake::start(any).await;
+    let ui = "https://ui.example:443";
+    let mut config = config(&[&member]);
+    config.limits.access = keelson_port::Access::new(vec![ui.to_owned()], vec![]);
+    let proxy = Running::start(config).await;
+    for (origin, allowed) in [(ui, Some(ui)), ("https://evil.example:443", None)] {
+        let mut client = Client::connect(proxy.address).await;
+        let request =
+            format!("GET /v2/keys/a HTTP/1.1\r\nHost: localhost\r\nOrigin: {origin}\r\n\r\n");
+        client.send_bytes(request.as_bytes()).await;
+        let head = client.head().await;
+        assert_eq!(head.field("Access-Control-Allow-Origin"), allowed);
+    }
+    proxy.stop().await;
+}

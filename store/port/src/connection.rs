@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
+use http::header::ORIGIN;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -19,6 +20,7 @@ use tokio::net::TcpStream;
 use tokio::time::{self, Instant};
 use tracing::{debug, info};
 
+use crate::access::Access;
 use crate::authority::AuthorityMender;
 use crate::drain::Drain;
 use crate::filtered::Filtered;
@@ -180,7 +182,15 @@ async fn calls<S: Serve>(connection: Multiplexed<'_>, port: &Port<S>) -> hyper::
     } = connection;
     let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
         let request = request.map(|body| Incoming::new(body, None));
-        port.service.call_from(request, client)
+        let mending = port.limits.access.cross_origin(request.headers());
+        let answer = port.service.call_from(request, client);
+        async move {
+            let mut response = answer.await?;
+            if let Some(mending) = mending {
+                mending.mend(response.headers_mut());
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     let guarded = Filtered::new(socket, Guard::new(&port.limits));
     let socket = TokioIo::new(Filtered::new(guarded, AuthorityMender::new()));
@@ -321,7 +331,8 @@ async fn requests<S: Serve>(
     let mut rest = Rest::new(heads.clone());
     let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
         let request = request.map(|body| Incoming::new(body, Some(drain)));
-        answer(port, &heads, with_parking(request, &parking), client)
+        let request = with_parking(request, &parking, &port.limits.access);
+        answer(port, &heads, request, client, false)
     });
     let socket = HeadMender::new(socket, port.limits.head_bytes_max);
     let mut connection = port.h1.serve_connection(TokioIo::new(socket), service);
@@ -360,9 +371,16 @@ pub(crate) fn answer<S: Serve>(
     heads: &Heads,
     request: http::Request<Incoming>,
     client: SocketAddr,
+    secure: bool,
 ) -> impl Future<Output = Result<Response<BusyBody<Answer<S::Body>>>, Infallible>> + use<S> {
     let busy = heads.busy();
-    let refused = refusal::refusal_of(request.method(), request.version(), request.headers());
+    let (headers, access) = (request.headers(), &port.limits.access);
+    let mending = access.cross_origin(headers);
+    let refused = refusal::refusal_of(request.method(), request.version(), headers);
+    let refused = match secure {
+        true => refused,
+        false => refused.or_else(|| access.misdirected_to(request.uri(), headers)),
+    };
     // In a box: most are not refused.
     let answer = match refused {
         Some(refused) => Err(Box::new(refused)),
@@ -370,7 +388,13 @@ pub(crate) fn answer<S: Serve>(
     };
     async move {
         let response = match answer {
-            Ok(answer) => answer.await?.map(Answer::Served),
+            Ok(answer) => {
+                let mut response = answer.await?;
+                if let Some(mending) = mending {
+                    mending.mend(response.headers_mut());
+                }
+                response.map(Answer::Served)
+            }
             Err(refused) => refused.map(Answer::Refused),
         };
         Ok(response.map(|body| busy.over(body)))
@@ -384,11 +408,19 @@ pub(crate) fn client_of(socket: &TcpStream) -> SocketAddr {
 }
 
 /// Offers the request's handler to park its answer, where that can be done.
-fn with_parking(request: http::Request<Incoming>, parking: &Parking) -> http::Request<Incoming> {
+fn with_parking(
+    request: http::Request<Incoming>,
+    parking: &Parking,
+    access: &Access,
+) -> http::Request<Incoming> {
     let has_body = !hyper::body::Body::is_end_stream(request.body());
     let http_11 = request.version() == http::Version::HTTP_11;
     // A body that nobody reads would be taken for the next request.
     if request.method() != http::Method::GET || !http_11 || has_body {
+        return request;
+    }
+    // A parked head leaves as the handler wrote it.
+    if !access.takes_all_origins() && request.headers().contains_key(ORIGIN) {
         return request;
     }
     let (mut parts, body) = request.into_parts();

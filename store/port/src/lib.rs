@@ -7,6 +7,7 @@
 //! service may also take connections of HTTP/2 as they are (`multiplexed`), for whose compression there
 //! is `hpack`. What is served is the caller's (`Serve`); nothing here knows of etcd's APIs.
 
+mod access;
 mod authority;
 mod bell;
 mod connection;
@@ -33,12 +34,13 @@ mod socket;
 mod tests;
 mod tls;
 
+pub use access::{Access, CrossOrigin, allow_origin};
 pub use bell::{Bell, Ends, Over};
 pub use descriptors::{Slot, Slots, connections_max, raise_descriptor_limit};
 pub use drain::{Drain, DrainTrigger};
 pub use episode::Episode;
 pub use incoming::{Incoming, Unfinished};
-pub use limits::Limits;
+pub use limits::{HEAD_BYTES_MAX, HEADERS_MAX, Limits};
 pub use listener::{Listener, serve};
 pub use multiplexed::{Multiplexed, Serving, Wire};
 pub use parking::{Cut, Parked, Parking};

@@ -2,7 +2,14 @@
 
 use std::time::Duration;
 
+use crate::access::Access;
 use crate::descriptors::Slots;
+
+/// The default of [`Limits::head_bytes_max`].
+pub const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// The default of [`Limits::headers_max`].
+pub const HEADERS_MAX: usize = 256;
 
 /// The bounds of a port. Every wait on a client and every buffer filled by one is here.
 #[derive(Clone, Debug)]
@@ -12,6 +19,8 @@ pub struct Limits {
     pub slots: Slots,
     /// Requests at a time on one HTTP/2 connection.
     pub concurrent_streams_max: u32,
+    /// `--cors` and `--host-whitelist`.
+    pub access: Access,
     /// From accept to the first bytes.
     pub first_bytes_timeout: Duration,
     /// From the first byte of an HTTP/1.1 request's head to its last. Cuts slow-loris clients. Over HTTP/2 it is
@@ -57,12 +66,13 @@ impl Default for Limits {
         Limits {
             slots: Slots::of_clients(),
             concurrent_streams_max: STREAMS_MAX,
+            access: Access::default(),
             first_bytes_timeout: Duration::from_secs(15),
             head_timeout: Duration::from_secs(15),
             body_timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(600),
-            head_bytes_max: 64 * 1024,
-            headers_max: 256,
+            head_bytes_max: HEAD_BYTES_MAX,
+            headers_max: HEADERS_MAX,
             keepalive_interval: Some(Duration::from_secs(2 * 60 * 60)),
             keepalive_timeout: Duration::from_secs(20),
             drain_timeout: Duration::from_secs(5),

@@ -78,7 +78,7 @@ async fn serve_h1<S: Serve>(
     let (clock, heads) = HeadClock::new(port.limits.head_timeout);
     let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
         let request = request.map(|body| Incoming::new(body, Some(drain)));
-        connection::answer(port, &heads, request, client)
+        connection::answer(port, &heads, request, client, true)
     });
     let (stream, unsent) = Filtered::new(stream, clock).after(Bytes::new());
     let stream = HeadMender::new(stream, port.limits.head_bytes_max);

@@ -21,7 +21,7 @@ use tonic::service::Routes;
 
 pub use backend::{Backend, Versions};
 pub use keelson_port::{
-    Drain, DrainTrigger, Limits, Listener, Parked, Parking, ServerTls, TlsError, TlsFiles,
+    Access, Drain, DrainTrigger, Limits, Listener, Parked, Parking, ServerTls, TlsError, TlsFiles,
 };
 pub use service::{FirstLook, GrpcService, Look, Services};
 

@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
-use crate::{Incoming, Limits, Serve};
+use crate::{Access, Incoming, Limits, Serve};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -241,5 +241,55 @@ async fn folded_headers_and_a_hundred_and_twenty_of_them_are_taken() {
             client.write_all(request.as_bytes()).await.unwrap();
             done(&mut client).await;
         }
+    }
+}
+
+/// `--cors`: every origin got "*". `--host-whitelist` was refused.
+#[tokio::test]
+async fn only_listed_origins_and_hosts_are_served() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (_stop, stopped) = oneshot::channel::<()>();
+    let ui = "https://ui.example:443";
+    let limits = Limits {
+        access: Access::new(vec![ui.to_owned()], vec!["here".to_owned()]),
+        ..Limits::default()
+    };
+    let stopped = async { drop(stopped.await) };
+    tokio::spawn(crate::serve(vec![listener], Anyone, limits, stopped));
+    for (host, origin, status, allowed) in [
+        ("here:2379", ui, "200 OK", Some(ui)),
+        ("here", "https://evil.example:443", "200 OK", None),
+        ("evil.example", ui, "421 Misdirected Request", None),
+    ] {
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let request = format!(
+            "GET / HTTP/1.1\r\nHost: {host}\r\nOrigin: {origin}\r\nConnection: close\r\n\r\n"
+        );
+        client.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        let read = timeout(PATIENCE, client.read_to_string(&mut answer)).await;
+        read.unwrap().unwrap();
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}\r\n")),
+            "{answer}"
+        );
+        let mut lines = answer.lines();
+        let found = lines.find_map(|line| line.strip_prefix("Access-Control-Allow-Origin: "));
+        assert_eq!(found, allowed, "{host} {origin}");
+    }
+}
+
+/// Lets pages of any origin read what it says.
+struct Anyone;
+
+impl Serve for Anyone {
+    type Body = Full<Bytes>;
+    type Future = Ready<Result<Response<Full<Bytes>>, Infallible>>;
+
+    fn call(&self, _: Request<Incoming>) -> Self::Future {
+        let mut response = Response::new(Full::default());
+        crate::allow_origin(response.headers_mut(), http::HeaderValue::from_static("*"));
+        ready(Ok(response))
     }
 }

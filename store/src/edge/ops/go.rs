@@ -3,10 +3,7 @@
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW,
-    CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS,
-};
+use http::header::{ALLOW, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 
 use crate::edge::gateway;
@@ -61,8 +58,8 @@ pub async fn not_found(uri: Uri) -> Response {
     plain(StatusCode::NOT_FOUND, text)
 }
 
-/// Lets pages of any origin call the client port: etcd's default, `--cors '*'`. A preflight is
-/// answered here, whatever the path. For `axum::middleware::from_fn`.
+/// Lets pages of any origin call the client port: etcd's default, `--cors '*'`. Where origins are listed
+/// the port mends it ([`keelson_port::Access`]). A preflight is answered here, whatever the path. For `axum::middleware::from_fn`.
 pub async fn cors(request: Request, next: Next) -> Response {
     let mut response = if request.method() == Method::OPTIONS {
         StatusCode::OK.into_response()
@@ -75,18 +72,5 @@ pub async fn cors(request: Request, next: Next) -> Response {
 
 /// The headers with which pages of any origin may read an answer.
 pub(in crate::edge) fn allow_any_origin(headers: &mut HeaderMap) {
-    let allowed = [
-        (
-            ACCESS_CONTROL_ALLOW_METHODS,
-            "POST, GET, OPTIONS, PUT, DELETE",
-        ),
-        (ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
-        (
-            ACCESS_CONTROL_ALLOW_HEADERS,
-            "accept, content-type, authorization",
-        ),
-    ];
-    for (name, value) in allowed {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
+    keelson_port::allow_origin(headers, HeaderValue::from_static("*"));
 }
