@@ -7,6 +7,7 @@ mod announce;
 mod commands;
 mod environment;
 mod flags;
+mod heap;
 mod host;
 mod logging;
 mod notify;

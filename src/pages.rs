@@ -71,6 +71,18 @@ fn release_code() {
     }
 }
 
+/// Has the allocator return every page that is wholly free; other systems' do so by themselves, or
+/// have no call for it.
+pub(crate) fn trim_heap() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    #[expect(
+        unsafe_code,
+        reason = "it is a C function; it takes no pointer and may be called at any time"
+    )]
+    // SAFETY: glibc's, thread-safe; it touches only what is free.
+    let _ = unsafe { libc::malloc_trim(0) };
+}
+
 /// First address and the one after the last, of a mapping from a file that was never writable: code,
 /// and the constants that an executable begins with. Others that cannot be written now have been:
 /// the loader fills in tables of pointers and closes them then.

@@ -153,6 +153,7 @@ async fn serve<R: service::Registry>(
         let _ = stopped.await;
     };
     crate::notify::ready();
+    tokio::spawn(crate::heap::give_back());
     let serving = async {
         let served = service::serve(listener, registry, options, stopped).await;
         served.map_err(Fault::from)

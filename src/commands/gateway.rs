@@ -87,6 +87,7 @@ impl Start {
         let (listener, at) = super::listen(&self.listen_addr).await?;
         info!(address = %at, ?endpoints, "ready to proxy client requests");
         tokio::spawn(pages::keep_few());
+        tokio::spawn(crate::heap::give_back());
         let config = GatewayConfig {
             retry_delay: self.retry_delay,
             ..GatewayConfig::new(endpoints)

@@ -178,6 +178,7 @@ impl Start {
         let listener = Listener::new(socket, tls);
         info!(address = %at, ?endpoints, "listening for gRPC proxy client requests");
         tokio::spawn(pages::keep_few());
+        tokio::spawn(crate::heap::give_back());
         let (stop, stopped) = oneshot::channel::<()>();
         let stopped = async {
             let _ = stopped.await;

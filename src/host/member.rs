@@ -25,6 +25,7 @@ pub(super) async fn live(options: MemberOptions, signals: &mut Signals) -> Resul
         stop = signals.next() => return Ok(End::Signal(stop)),
     };
     founder::forget(&config.data_dir)?;
+    tokio::spawn(crate::heap::give_back());
     let (stopping, stop_seen) = watch::channel(false);
     let serving = serve(&store, &config, &client_urls, listeners, stop_seen);
     tokio::pin!(serving);

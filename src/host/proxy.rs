@@ -7,6 +7,7 @@ use tracing::{error, info, warn};
 
 use super::{End, StartError, listen_for_clients, shut_down};
 use crate::announce;
+use crate::heap;
 use crate::options::ProxyOptions;
 use crate::pages;
 use crate::signals::Signals;
@@ -36,6 +37,7 @@ pub(super) async fn live(
         }
         crate::notify::ready();
         tokio::spawn(pages::keep_few());
+        tokio::spawn(heap::give_back());
     };
     let (stopping, mut stop_seen) = watch::channel(false);
     let stopped = async move {
