@@ -71,7 +71,7 @@ fn greet(config: &Config, listen_client_urls: &[Url], warnings: &[String]) {
     }
 }
 
-/// Serves clients from the moment the member has caught up until it is told to stop.
+/// Serves clients until it is told to stop; from the moment the member has caught up, but for probes.
 async fn serve(
     store: &Store,
     config: &Config,
@@ -79,11 +79,25 @@ async fn serve(
     listeners: Vec<Listener>,
     mut stop_seen: watch::Receiver<bool>,
 ) {
-    let mut stopped_early = stop_seen.clone();
+    let stopped = async move {
+        // An error means that the sender is gone, which is a stop as well.
+        let _ = stop_seen.wait_for(|stop| *stop).await;
+    };
+    let announced = async {
+        store.ready().await;
+        announce_ready(store, config, urls);
+        std::future::pending::<()>().await;
+    };
     tokio::select! {
-        () = store.ready() => {}
-        _ = stopped_early.wait_for(|stop| *stop) => return,
+        biased;
+        () = announced => unreachable!("it is pending"),
+        served = store.serve(listeners, stopped) => if let Err(error) = served {
+            error!(%error, "serving client requests ended");
+        },
     }
+}
+
+fn announce_ready(store: &Store, config: &Config, urls: &[Url]) {
     let header = store.status().header.unwrap_or_default();
     announce::published(
         &config.name,
@@ -97,11 +111,4 @@ async fn serve(
         announce::serving(url);
     }
     crate::notify::ready();
-    let stopped = async move {
-        // An error means that the sender is gone, which is a stop as well.
-        let _ = stop_seen.wait_for(|stop| *stop).await;
-    };
-    if let Err(error) = store.serve(listeners, stopped).await {
-        error!(%error, "serving client requests ended");
-    }
 }

@@ -1,7 +1,7 @@
 //! The handle to a member, and how one is brought up and taken down.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
@@ -62,6 +62,8 @@ pub(crate) struct Inner {
     /// Who can make the log louder.
     pub(crate) log_control: OnceLock<LogControl>,
     stopping: watch::Sender<bool>,
+    /// `ready` has returned once.
+    is_ready: AtomicBool,
     published: watch::Sender<bool>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     tasks: Mutex<Vec<tokio::task::JoinHandle<()>>>,
@@ -134,6 +136,13 @@ impl Store {
     /// leader goes on with what its own log had committed, so that a cluster without a quorum still
     /// answers serializable reads.
     pub async fn ready(&self) {
+        if !self.inner.is_ready.load(Ordering::Acquire) {
+            self.become_ready().await;
+            self.inner.is_ready.store(true, Ordering::Release);
+        }
+    }
+
+    async fn become_ready(&self) {
         let mut published = self.inner.published.subscribe();
         let caught_up = async {
             let _ = published.wait_for(|published| *published).await;
@@ -211,7 +220,8 @@ impl Store {
     }
 
     /// Serves clients on these listeners until `shutdown`, then until what is in flight has been
-    /// answered, within bounds. Call it once the member is `ready`.
+    /// answered, within bounds. Until the member is `ready` only probes are answered (`/health` and
+    /// its kin, `/version`); other requests wait.
     ///
     /// # Errors
     /// Only bugs end it early.
@@ -223,6 +233,7 @@ impl Store {
         let streams = self.inner.config.max_concurrent_streams;
         let mut limits = crate::edge::Limits::default().with_streams(streams);
         limits.access = self.inner.config.access.clone();
+        let gate = crate::edge::Gate::default();
         let more = |drain: &crate::edge::Drain| crate::edge::More {
             first: self
                 .config()
@@ -230,8 +241,18 @@ impl Store {
                 .then(|| V2::new(self.clone(), drain)),
             routes: Default::default(),
             router: Default::default(),
+            gate: Some(gate.clone()),
         };
-        crate::edge::serve_clients(self.clone(), listeners, limits, more, shutdown).await
+        let serving = crate::edge::serve_clients(self.clone(), listeners, limits, more, shutdown);
+        let opening = async {
+            self.ready().await;
+            gate.open();
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            served = serving => served,
+            () = opening => unreachable!("it is pending"),
+        }
     }
 
     /// Lets clients of the v2 API make the log louder (`/config/local/log`). For the first caller.
@@ -381,6 +402,7 @@ fn assemble(
         started: SystemTime::now(),
         log_control: OnceLock::new(),
         stopping: watch::Sender::new(false),
+        is_ready: AtomicBool::new(false),
         published: watch::Sender::new(false),
         threads: Mutex::new(threads),
         tasks: Mutex::default(),

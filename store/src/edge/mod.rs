@@ -5,6 +5,7 @@
 
 mod backend;
 pub mod errors;
+mod gate;
 pub mod gateway;
 pub mod ops;
 mod service;
@@ -20,6 +21,7 @@ use axum::Router;
 use tonic::service::Routes;
 
 pub use backend::{Backend, Versions};
+pub use gate::Gate;
 pub use keelson_port::{
     Access, Drain, DrainTrigger, Limits, Listener, Parked, Parking, ServerTls, TlsError, TlsFiles,
 };
@@ -34,6 +36,8 @@ pub struct More<F> {
     pub router: Router,
     /// Who looks at HTTP requests before all routers.
     pub first: F,
+    /// Opened when the member is ready; without one all is served at once.
+    pub gate: Option<Gate>,
 }
 
 /// Serves a member's client port: the v3 services, the operator's paths, and what the caller adds.
@@ -50,7 +54,9 @@ pub async fn serve_clients<B: Backend, F: FirstLook>(
         routes,
         router,
         first,
+        gate,
     } = more(&drain);
+    let gate_drain = drain.clone();
     let grpc = v3::Services::new(backend.clone(), routes, drain.clone());
     let http = ops::client_router(backend.clone())
         .merge(gateway::router(backend))
@@ -62,6 +68,10 @@ pub async fn serve_clients<B: Backend, F: FirstLook>(
         trigger.begin();
     };
     let services = Services::new(grpc, first, http);
+    let services = match gate {
+        Some(gate) => services.behind(gate, gate_drain),
+        None => services,
+    };
     keelson_port::serve(listeners, services, limits, begin).await
 }
 

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::Router;
@@ -10,9 +11,11 @@ use axum::routing::future::RouteFuture;
 use http::header::CONTENT_TYPE;
 use http::{Request, Response, Version};
 use http_body_util::Either;
-use keelson_port::{Incoming, Serve};
+use keelson_port::{Drain, Incoming, Serve};
 use tonic::service::Routes;
 use tower::Service;
+
+use super::gate::{self, Gate};
 
 /// A gRPC service. Not tower's `Service`: that needs `&mut self`, hence a clone of every part of it
 /// for every request.
@@ -46,6 +49,8 @@ pub enum Answer<F> {
     Http(Box<RouteFuture<Infallible>>),
     /// Of whoever looked first: here it is.
     Now(Option<Response<axum::body::Body>>),
+    /// Of a request that waits until the member is ready.
+    Held(Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>),
     /// Of whoever looked first.
     Later(Pin<Box<dyn Future<Output = Response<axum::body::Body>> + Send>>),
 }
@@ -65,6 +70,7 @@ where
                 let response = response.take().expect("polled once");
                 Poll::Ready(Ok(response.map(Either::Right)))
             }
+            Answer::Held(answer) => answer.as_mut().poll(cx),
             Answer::Later(answer) => {
                 let response = std::task::ready!(answer.as_mut().poll(cx));
                 Poll::Ready(Ok(response.map(Either::Right)))
@@ -111,20 +117,36 @@ impl<F: FirstLook> FirstLook for Option<F> {
 
 /// What a port serves: gRPC over HTTP/2, the rest over either version.
 pub struct Services<G, F> {
+    parts: Arc<Parts<G, F>>,
+    /// Requests that need more than the member itself wait for it.
+    gate: Option<(Gate, Drain)>,
+}
+
+struct Parts<G, F> {
     grpc: G,
     first: F,
     http: Router,
 }
 
 impl<G, F> Services<G, F> {
-    /// All together.
+    /// All together, from the start.
     pub fn new(grpc: G, first: F, http: Router) -> Services<G, F> {
         Services {
-            grpc,
-            first,
-            // Does once what axum would otherwise do for each request.
-            http: http.with_state(()),
+            parts: Arc::new(Parts {
+                grpc,
+                first,
+                // Does once what axum would otherwise do for each request.
+                http: http.with_state(()),
+            }),
+            gate: None,
         }
+    }
+
+    /// The same, from the moment the gate opens; only probes are answered before. What waits for it is
+    /// given up when the drain begins.
+    pub fn behind(self, gate: Gate, drain: Drain) -> Services<G, F> {
+        let gate = Some((gate, drain));
+        Services { gate, ..self }
     }
 }
 
@@ -132,6 +154,23 @@ impl<G: GrpcService, F: FirstLook> Serve for Services<G, F> {
     type Body = Body;
     type Future = Answer<G::Future>;
 
+    fn call(&self, request: Request<Incoming>) -> Answer<G::Future> {
+        match &self.gate {
+            Some((gate, drain)) if !gate.is_open() && !gate::is_probe(request.uri().path()) => {
+                let (parts, opened) = (Arc::clone(&self.parts), gate.opened(drain.clone()));
+                Answer::Held(Box::pin(async move {
+                    match opened.await {
+                        true => parts.call(request).await,
+                        false => Ok(gate::closed().map(Either::Right)),
+                    }
+                }))
+            }
+            _ => self.parts.call(request),
+        }
+    }
+}
+
+impl<G: GrpcService, F: FirstLook> Parts<G, F> {
     fn call(&self, request: Request<Incoming>) -> Answer<G::Future> {
         if request.version() == Version::HTTP_2 && is_grpc(&request) {
             return Answer::Grpc(self.grpc.call(request));

@@ -1,5 +1,7 @@
 //! `/health`, `/livez` and `/readyz`, by the rules of etcd v3.7.1 `api/etcdhttp/health.go`.
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
@@ -74,8 +76,16 @@ async fn trouble<B: Backend>(backend: &B, excluded: &[&str], serializable: bool)
     Some(format!("RANGE ERROR:{failed}"))
 }
 
+/// For the leader's answer to a probe, in all. A leader that has lost its quorum has stepped down by
+/// then, as a rule; a client's own read would wait for the next leader, seven seconds.
+const READ_TIMEOUT: Duration = Duration::from_millis(800);
+
 /// Reads a key that is not there: it costs nothing, and goes the whole way.
 async fn read<B: Backend>(backend: &B, serializable: bool) -> Result<(), Error> {
+    // What etcd says after seven seconds.
+    if !serializable && backend.leader() == MemberId::NONE {
+        return Err(Error::Timeout);
+    }
     let request = RangeRequest {
         key: Bytes::from_static(b"\0"),
         keys_only: true,
@@ -83,7 +93,10 @@ async fn read<B: Backend>(backend: &B, serializable: bool) -> Result<(), Error> 
         serializable,
         ..RangeRequest::default()
     };
-    backend.range(request).await.map(|_| ())
+    match tokio::time::timeout(READ_TIMEOUT, backend.range(request)).await {
+        Ok(read) => read.map(drop),
+        Err(_) => Err(Error::Timeout),
+    }
 }
 
 /// One thing that can be checked; named as etcd names it.

@@ -46,6 +46,8 @@ struct Shared {
 #[derive(Default)]
 pub(in crate::edge) struct Condition {
     pub(in crate::edge) leaderless: bool,
+    /// There is a leader, and it does not answer.
+    pub(in crate::edge) silent: bool,
     pub(in crate::edge) learner: bool,
     pub(in crate::edge) alarms: Vec<AlarmMember>,
     /// In place of the one member.
@@ -164,6 +166,10 @@ impl Backend for Fake {
         check::range(&request)?;
         if self.0.condition.lock().leaderless && !request.serializable {
             return Err(Error::Timeout);
+        }
+        let silent = self.0.condition.lock().silent;
+        if silent && !request.serializable {
+            std::future::pending::<()>().await;
         }
         let mut response = self.0.view.range(&request)?;
         response.header = full(response.header);

@@ -143,3 +143,49 @@ async fn the_peer_port_lists_members_as_etcds_does() {
     let unknown = http(&port, "GET", "/health").await;
     check(unknown, "404 Not Found", "404 page not found\n");
 }
+
+/// A leader that had lost its quorum was healthy for seven seconds more.
+#[tokio::test]
+async fn a_probe_does_not_wait_for_a_leader_that_is_silent() {
+    let port = Port::start().await;
+    port.fake.set(|state| state.silent = true);
+    let (head, body) = http(&port, "GET", "/health").await;
+    assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+    let reason = "RANGE ERROR:etcdserver: request timed out";
+    assert_eq!(
+        body,
+        format!("{{\"health\":\"false\",\"reason\":\"{reason}\"}}\n")
+    );
+    let (head, body) = http(&port, "GET", "/readyz").await;
+    assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+    assert!(body.contains("[-]linearizable_read failed: "), "{body}");
+}
+
+#[tokio::test]
+async fn before_the_member_is_ready_probes_are_answered_and_others_wait() {
+    let gate = crate::edge::Gate::default();
+    let opens = gate.clone();
+    let port = Port::serving(move |fake, listeners, asked| async move {
+        let more = |_: &_| crate::edge::More::<()> {
+            gate: Some(gate),
+            ..Default::default()
+        };
+        let limits = crate::edge::Limits::default();
+        crate::edge::serve_clients(fake, listeners, limits, more, asked).await
+    })
+    .await;
+    port.fake.set(|state| state.leaderless = true);
+    let (_, health) = http(&port, "GET", "/health").await;
+    assert!(health.contains("RAFT NO LEADER"), "{health}");
+    let (_, version) = http(&port, "GET", "/version").await;
+    assert!(version.contains("etcdserver"), "{version}");
+    let held = http(&port, "GET", "/v3/nothing");
+    tokio::pin!(held);
+    tokio::select! {
+        biased;
+        answer = &mut held => panic!("{answer:?}"),
+        _ = http(&port, "GET", "/readyz") => {}
+    }
+    opens.open();
+    assert!(within(held).await.0.starts_with("HTTP/1.1 404 "));
+}

@@ -36,6 +36,7 @@ async fn with(limits: Limits) -> Port {
                 first: v2::V2::new(backend, drain),
                 routes: Routes::default(),
                 router: axum::Router::default(),
+                gate: None,
             };
             serve_clients(fake, listeners, limits, more, asked).await
         }

@@ -1,0 +1,74 @@
+//! A client port before its member is ready.
+//!
+//! Clients connect at once and wait, as with etcd, so that a script that starts a member need not try
+//! again. A probe must not wait: it is answered by what the member is at that moment.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::body::Body;
+use axum::response::Response;
+use http::StatusCode;
+use keelson_port::{Bell, Drain, Ends, Over};
+
+/// What is answered before: of the member alone.
+const PROBES: [&str; 5] = ["/health", "/livez", "/readyz", "/version", "/debug/vars"];
+
+/// Closed until the member is ready. A clone is the same.
+#[derive(Clone, Debug, Default)]
+pub struct Gate(Arc<Door>);
+
+#[derive(Debug, Default)]
+struct Door {
+    open: AtomicBool,
+    bell: Bell,
+}
+
+impl Ends for Door {
+    fn bell(&self) -> &Bell {
+        &self.bell
+    }
+
+    fn is_over(&self) -> bool {
+        self.open.load(Ordering::Acquire)
+    }
+}
+
+impl Gate {
+    /// Opens it for good.
+    pub fn open(&self) {
+        self.0.open.store(true, Ordering::Release);
+        self.0.bell.ring();
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.0.is_over()
+    }
+
+    /// Waits for it. `false`: the port went down before.
+    pub(super) fn opened(&self, drain: Drain) -> impl Future<Output = bool> + Send + use<> {
+        let door = Over::of(Arc::clone(&self.0));
+        async move {
+            tokio::select! {
+                () = door => true,
+                () = drain.begun() => false,
+            }
+        }
+    }
+}
+
+/// Whether a path is asked by probes: `/readyz`, and `/readyz/linearizable_read`.
+pub(super) fn is_probe(path: &str) -> bool {
+    let mut probes = PROBES.iter();
+    probes.any(|probe| {
+        let below = path.strip_prefix(probe);
+        below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
+    })
+}
+
+/// 503: the port goes down, and nothing was done.
+pub(super) fn closed() -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    response
+}
