@@ -47,6 +47,8 @@ pub(crate) async fn publish(store: Store) {
 /// Sets the cluster's version if nobody has: the leader's part.
 pub(crate) async fn agree_on_version(store: Store) {
     let mut standing = store.inner.shared.watch_standing();
+    let known = || store.inner.shared.view().cluster_version();
+    let is_first = known().is_none();
     while store.inner.shared.view().cluster_version().is_none() && !store.is_stopping() {
         if standing.borrow_and_update().role == Role::Leader {
             let version = crate::version::CLUSTER.to_owned();
@@ -56,5 +58,9 @@ pub(crate) async fn agree_on_version(store: Store) {
             }
         }
         let _ = tokio::time::timeout(RETRY, standing.changed()).await;
+    }
+    if let Some(version) = known().filter(|_| is_first) {
+        let version = crate::version::major_minor(&version);
+        tracing::info!("set the initial cluster version to {version}");
     }
 }

@@ -22,6 +22,7 @@ use tokio::sync::oneshot;
 use super::applier::{self, ApplyJob};
 use super::fatal::Fatal;
 use super::log_writer::LogJob;
+use super::raft_lines;
 use super::staging::Staged;
 use super::turns::Turns;
 use super::waiters::{Outcome, Waiters};
@@ -258,12 +259,10 @@ impl Driver {
     }
 
     fn announce(&self, standing: Standing) {
-        tracing::info!(
-            leader = %standing.leader,
-            term = standing.term.0,
-            role = ?standing.role,
-            "raft: standing changed"
-        );
+        let before = self.shared.standing();
+        for line in raft_lines::lines(self.shared.member, before, standing) {
+            tracing::info!("{line}");
+        }
         self.shared.note_standing(standing);
     }
 

@@ -1,0 +1,74 @@
+//! What etcd logs of its Raft, in its words: scripts and dashboards look for them.
+
+use keelson_core::MemberId;
+use keelson_core::node::{Role, Standing};
+
+/// The lines for a change of role, term or leader, in etcd's order.
+pub(super) fn lines(me: MemberId, before: Standing, now: Standing) -> Vec<String> {
+    let term = now.term.0;
+    let mut lines = Vec::new();
+    if (before.role, before.term) != (now.role, now.term) {
+        let role = match now.role {
+            Role::Leader => "leader",
+            // One that only asks whether it would be elected does so in its old term.
+            Role::Candidate if before.term == now.term => "pre-candidate",
+            Role::Candidate => "candidate",
+            Role::Follower => "follower",
+        };
+        lines.push(format!("{me} became {role} at term {term}"));
+    }
+    let (old, new) = (before.leader, now.leader);
+    if old != new {
+        let what = match (old, new) {
+            (MemberId::NONE, new) => format!("elected leader {new}"),
+            (old, MemberId::NONE) => format!("lost leader {old}"),
+            (old, new) => format!("changed leader from {old} to {new}"),
+        };
+        lines.push(format!("raft.node: {me} {what} at term {term}"));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use keelson_core::Term;
+
+    use super::*;
+
+    fn standing(role: Role, term: u64, leader: u64) -> Standing {
+        Standing {
+            leader: MemberId(leader),
+            role,
+            term: Term(term),
+        }
+    }
+
+    /// The texts are of etcd 3.4.23's log.
+    #[test]
+    fn a_term_is_told_as_etcd_tells_it() {
+        let steps = [
+            standing(Role::Follower, 1, 0),
+            standing(Role::Candidate, 1, 0),
+            standing(Role::Candidate, 2, 0),
+            standing(Role::Leader, 2, 0xa),
+            standing(Role::Follower, 3, 0xb),
+            standing(Role::Follower, 3, 0),
+        ];
+        let told: Vec<_> = steps
+            .windows(2)
+            .flat_map(|pair| lines(MemberId(0xa), pair[0], pair[1]))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "a became pre-candidate at term 1",
+                "a became candidate at term 2",
+                "a became leader at term 2",
+                "raft.node: a elected leader a at term 2",
+                "a became follower at term 3",
+                "raft.node: a changed leader from a to b at term 3",
+                "raft.node: a lost leader b at term 3",
+            ]
+        );
+    }
+}
