@@ -46,6 +46,14 @@ pub(crate) fn ready() {
 /// One line for every client listener.
 pub(crate) fn serving(url: &Url) {
     let address = url.authority();
+    if url.scheme().is_secure() {
+        info!(
+            address,
+            plain = %format_args!("serving client requests on {address}"),
+            "serving client traffic securely"
+        );
+        return;
+    }
     info!(
         address,
         plain = %format_args!(
@@ -60,7 +68,7 @@ pub(crate) fn proxying(url: &Url) {
     let address = url.authority();
     info!(
         address,
-        plain = %format_args!("proxy: listening for client requests on http://{address}"),
+        plain = %format_args!("proxy: listening for client requests on {url}"),
         "proxy: listening for client requests"
     );
 }

@@ -37,13 +37,19 @@ fn main() -> ExitCode {
         eprintln!("{program}: cannot catch signals: {error}");
         return ExitCode::FAILURE;
     }
+    run(&program, &words)
+}
+
+fn run(program: &str, words: &[String]) -> ExitCode {
     match words.first().map(String::as_str) {
-        Some("playground") => playground::run(&words),
-        Some("discovery") => commands::discovery::run(&words),
-        Some("gateway") => commands::gateway::run(&words),
-        Some("promote") => commands::promote::run(&words),
-        Some("grpc-proxy") => commands::grpc_proxy::run(&words),
-        _ => host_role(&program, &words),
+        Some("playground") => playground::run(words),
+        Some("discovery") => commands::discovery::run(words),
+        Some("gateway") => commands::gateway::run(words),
+        Some("promote") => commands::promote::run(words),
+        Some("grpc-proxy") => commands::grpc_proxy::run(words),
+        Some("version") => print(&flags::help::version_text(program)),
+        Some("help") => help(program, words.get(1).map(String::as_str)),
+        _ => host_role(program, words),
     }
 }
 
@@ -57,9 +63,19 @@ fn program_name(path: &str) -> String {
 fn host_role(program: &str, words: &[String]) -> ExitCode {
     match flags::syntax::parse(words) {
         Ok(Parsed::Help) => print(&flags::help::help(program)),
+        Ok(Parsed::HelpAll) => print(&flags::help::whole(program)),
         Ok(Parsed::Version) => print(&flags::help::version_text(program)),
         Ok(Parsed::Member(values)) => start_host(program, values),
         Err(error) => refuse_command_line(program, &error),
+    }
+}
+
+/// `help`, `help all`, `help COMMAND`.
+fn help(program: &str, of: Option<&str>) -> ExitCode {
+    match of {
+        Some("all") => print(&flags::help::whole(program)),
+        Some(command) => run(program, &[command.to_owned(), "--help".to_owned()]),
+        None => print(&flags::help::help(program)),
     }
 }
 
@@ -96,7 +112,7 @@ fn start_host(program: &str, mut values: Values) -> ExitCode {
     match checked {
         Ok(()) => {
             end_with_stdin();
-            host::run(&values)
+            host::run(program, &values)
         }
         Err(fault) => {
             error!(

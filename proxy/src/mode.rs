@@ -1,5 +1,6 @@
 //! What `--proxy` chooses. etcd 2's words.
 
+use std::fmt;
 use std::str::FromStr;
 
 /// Whether, and what, a host forwards.
@@ -18,6 +19,16 @@ pub enum Mode {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("invalid value {0:?} for proxy; choose one of off, readonly, on")]
 pub struct ModeError(String);
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Mode::Off => "off",
+            Mode::ReadOnly => "readonly",
+            Mode::On => "on",
+        })
+    }
+}
 
 impl FromStr for Mode {
     type Err = ModeError;

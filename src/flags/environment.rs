@@ -21,8 +21,8 @@ pub(crate) enum EnvironmentError {
     )]
     Shadowed(String),
     /// Not of the flag's type.
-    #[error("invalid value \"{0}\" for {1}: {2}")]
-    BadValue(String, String, String),
+    #[error("invalid value \"{0}\" for {1}: {2}{3}")]
+    BadValue(String, String, String, String),
 }
 
 /// Sets the flags that the variables name.
@@ -47,7 +47,10 @@ pub(crate) fn apply(
                 values
                     .set(flag, text.clone(), Source::Environment)
                     .map_err(|why| {
-                        EnvironmentError::BadValue(shown.clone(), variable.clone(), why)
+                        let wanted = flag.wanted(text);
+                        let wanted =
+                            wanted.map_or_else(String::new, |wanted| format!("; {wanted}"));
+                        EnvironmentError::BadValue(shown.clone(), variable.clone(), why, wanted)
                     })?;
                 Notice::Used(variable.clone(), shown)
             }
@@ -113,7 +116,8 @@ mod tests {
         let error = given(&[], &[("ETCD_HEARTBEAT_INTERVAL", "abc")]).expect_err("no number");
         assert_eq!(
             error,
-            "invalid value \"abc\" for ETCD_HEARTBEAT_INTERVAL: parse error"
+            "invalid value \"abc\" for ETCD_HEARTBEAT_INTERVAL: parse error; \
+             write milliseconds, a whole number, e.g. 100"
         );
     }
 }

@@ -4,32 +4,108 @@ use std::fmt::Write;
 
 use keelson_store::version;
 
-use super::{Effect, Flag, GROUPS, Kind};
+use super::{Effect, Flag, GROUPS, Kind, find};
 
-/// The whole help, laid out as etcd's.
+/// The commands that `main` knows, and what each is for.
+const COMMANDS: [(&str, &str); 7] = [
+    (
+        "playground",
+        "Start a cluster on this machine to try things out.",
+    ),
+    (
+        "discovery",
+        "Serve discovery URLs (discovery serve), or make one (discovery new).",
+    ),
+    ("promote", "Make a proxy's host a member of its cluster."),
+    (
+        "gateway",
+        "Forward TCP connections to members (gateway start).",
+    ),
+    (
+        "grpc-proxy",
+        "Forward gRPC and HTTP requests to members (grpc-proxy start).",
+    ),
+    ("version", "Show the version."),
+    (
+        "help",
+        "Show this page; 'help all' has every flag, 'help COMMAND' a command's.",
+    ),
+];
+
+/// The flags that nearly every host is given.
+const MAIN: [&str; 10] = [
+    "name",
+    "data-dir",
+    "listen-client-urls",
+    "advertise-client-urls",
+    "listen-peer-urls",
+    "initial-advertise-peer-urls",
+    "initial-cluster",
+    "initial-cluster-state",
+    "discovery",
+    "proxy",
+];
+
+/// What is accepted and does nothing, or is refused.
+const NOT_HERE_YET: &str = "Not here yet";
+
+/// The names of all commands.
+pub(crate) fn commands() -> impl Iterator<Item = &'static str> {
+    COMMANDS.iter().map(|(name, _)| *name)
+}
+
+/// One page: commands, the main flags, and where to read on. Tools that start `etcd` look for flags in
+/// its help, so that name gets the whole.
 pub(crate) fn help(program: &str) -> String {
-    let mut text = usage(program);
-    for group in GROUPS {
-        let _ = writeln!(text, "\n{}:", group.title);
-        for flag in group.flags {
-            describe(&mut text, flag);
-        }
+    if program.starts_with("etcd") {
+        return whole(program);
     }
-    text.push_str("\nEach flag can be given as ETCD_* in the environment: ETCD_DATA_DIR for ");
-    text.push_str("--data-dir.\n");
+    let mut text = usage(program);
+    text.push_str("\nThe main flags:\n");
+    for flag in MAIN.iter().filter_map(|name| find(name)) {
+        describe(&mut text, flag);
+    }
+    text.push_str(ENVIRONMENT);
+    let _ = writeln!(
+        text,
+        "All flags: {program} --help all. The guide: README.md."
+    );
     text
 }
 
+/// Every flag, in groups laid out as etcd's. What is not there yet comes last.
+pub(crate) fn whole(program: &str) -> String {
+    let mut text = usage(program);
+    let is_here = |flag: &&Flag| matches!(flag.effect, Effect::Works | Effect::Ignored);
+    for group in GROUPS {
+        let _ = writeln!(text, "\n{}:", group.title);
+        for flag in group.flags.iter().filter(is_here) {
+            describe(&mut text, flag);
+        }
+    }
+    let _ = writeln!(text, "\n{NOT_HERE_YET}:");
+    for flag in super::all().filter(|flag| !is_here(flag)) {
+        describe(&mut text, flag);
+    }
+    text.push_str(ENVIRONMENT);
+    text
+}
+
+const ENVIRONMENT: &str =
+    "\nEach flag can be given as ETCD_* in the environment: ETCD_DATA_DIR for --data-dir.\n";
+
 /// The first lines of the help.
-pub(crate) fn usage(program: &str) -> String {
-    format!(
+fn usage(program: &str) -> String {
+    let mut text = format!(
         "Usage:\n\n  \
-         {program} [flags]\n    Start a member.\n\n  \
-         {program} playground [--members N] [--base-port P] [--data-dir D]\n    \
-         Start a cluster on this machine to try things out.\n\n  \
-         {program} --version\n    Show the version.\n\n  \
-         {program} -h | --help\n    Show this help.\n\n"
-    )
+         {program} [flags]\n    Start a member, or a proxy, as the flags and the data directory say.\n\n  \
+         {program} COMMAND [flags]\n    {program} COMMAND --help has its flags.\n\n\
+         Commands:\n"
+    );
+    for (name, what) in COMMANDS {
+        let _ = writeln!(text, "  {name:<12}{what}");
+    }
+    text
 }
 
 fn describe(text: &mut String, flag: &Flag) {
@@ -71,7 +147,7 @@ mod tests {
 
     #[test]
     fn help_has_every_flag_and_says_what_does_nothing() {
-        let text = help("keelson");
+        let text = whole("keelson");
         for flag in super::super::all() {
             assert!(
                 text.contains(&format!("  --{} ", flag.name)),
@@ -87,6 +163,28 @@ mod tests {
                 .expect("a third line")
                 .contains("no effect yet")
         );
+    }
+
+    #[test]
+    fn the_first_page_is_one_and_names_the_commands() {
+        let text = help("keelson");
+        for name in commands() {
+            assert!(text.contains(&format!("\n  {name} ")), "{name}");
+        }
+        for flag in MAIN {
+            assert!(text.contains(&format!("  --{flag} ")), "{flag}");
+        }
+        assert!(text.lines().count() <= 50, "{}", text.lines().count());
+        assert!(text.lines().all(|line| line.chars().count() <= 100));
+        assert!(help("etcd").contains("--max-wals"));
+    }
+
+    #[test]
+    fn what_is_not_here_yet_comes_last() {
+        let text = whole("keelson");
+        let (here, later) = text.split_once("\nNot here yet:\n").expect("a group");
+        assert!(!here.contains("Not supported yet") && !here.contains("no effect yet"));
+        assert!(later.contains("--max-wals") && !later.contains("--data-dir '"));
     }
 
     #[test]

@@ -46,6 +46,38 @@ impl Flag {
     pub(crate) fn variable(&self) -> String {
         format!("ETCD_{}", self.name.to_ascii_uppercase().replace('-', "_"))
     }
+
+    /// How to write a value, where `text` is none.
+    pub(crate) fn wanted(&self, text: &str) -> Option<String> {
+        let bytes = self.name.ends_with("bytes");
+        let unit = match self.kind {
+            Kind::Count | Kind::Count32 | Kind::Signed if bytes => "bytes, a whole number",
+            Kind::Count if self.doc.contains("milliseconds") => "milliseconds, a whole number",
+            Kind::Count if self.doc.contains("in seconds") => "seconds, a whole number",
+            Kind::Count | Kind::Count32 | Kind::Signed => "a whole number",
+            Kind::Duration => {
+                let example = if self.default == "0" {
+                    "5s"
+                } else {
+                    self.default
+                };
+                let more = "300ms or 1h30m";
+                return Some(format!(
+                    "write a number with its unit, e.g. {example}, {more}"
+                ));
+            }
+            Kind::Urls | Kind::MaybeUrls if !text.contains("://") && text.contains(':') => {
+                let urls = text.split(',').map(|one| format!("http://{}", one.trim()));
+                return Some(format!("write {}", urls.collect::<Vec<_>>().join(",")));
+            }
+            _ => return None,
+        };
+        let example = match self.name {
+            "quota-backend-bytes" => "2147483648",
+            _ => self.default,
+        };
+        Some(format!("write {unit}, e.g. {example}"))
+    }
 }
 
 /// Flags under one heading of `--help`.

@@ -1,5 +1,6 @@
 //! The command line, read as Go's `flag` package reads it.
 
+use super::help::commands;
 use super::{Kind, Source, Values, find};
 
 /// What a command line asks for.
@@ -7,6 +8,8 @@ use super::{Kind, Source, Values, find};
 pub(crate) enum Parsed {
     /// `-h`, `--help`.
     Help,
+    /// `--help all`.
+    HelpAll,
     /// `--version`.
     Version,
     /// Start a member with these values.
@@ -56,11 +59,20 @@ impl SyntaxError {
     pub(crate) fn remedy(&self) -> Option<String> {
         match self {
             SyntaxError::Unknown(name) => {
-                nearest(name).map(|near| format!("did you mean --{near}?"))
+                let near = suggested(name)?;
+                Some(format!("did you mean {near}?"))
             }
+            SyntaxError::BadValue { value, name, .. } => find(name)?.wanted(value),
             SyntaxError::NotAFlag(word) if Kind::Bool.check(word).is_ok() => Some(format!(
                 "a bool takes its value after =, as in --pre-vote={word}"
             )),
+            SyntaxError::NotAFlag(word) => Some(match nearest(word, commands()) {
+                Some(near) => format!("did you mean the command {near}?"),
+                None => {
+                    let all: Vec<_> = commands().collect();
+                    format!("the commands are {}", all.join(", "))
+                }
+            }),
             _ => None,
         }
     }
@@ -89,7 +101,13 @@ pub(crate) fn parse(words: &[String]) -> Result<Parsed, SyntaxError> {
         };
         match (find(name), name) {
             (Some(flag), _) => set(&mut values, flag, value, &mut words)?,
-            (None, "h" | "help") => return Ok(Parsed::Help),
+            (None, "h" | "help") => {
+                let what = value.or_else(|| words.next().map(String::as_str));
+                return Ok(match what {
+                    Some("all") => Parsed::HelpAll,
+                    _ => Parsed::Help,
+                });
+            }
             (None, "version") => version = boolean("version", value)?,
             (None, _) => return Err(SyntaxError::Unknown(name.to_owned())),
         }
@@ -151,15 +169,27 @@ fn boolean(name: &'static str, value: Option<&str>) -> Result<bool, SyntaxError>
     }
 }
 
-/// The flag that is few edits away from what was typed.
-fn nearest(name: &str) -> Option<&'static str> {
-    let candidates = super::all().map(|flag| (edits(name, flag.name), flag.name));
-    let (distance, near) = candidates.min()?;
-    if distance <= name.len() / 4 {
-        Some(near)
-    } else {
-        None
+/// So many are still a help.
+const SUGGESTED_MAX: usize = 3;
+
+/// The flag that is few edits away, or those that begin with what was typed.
+fn suggested(name: &str) -> Option<String> {
+    if let Some(near) = nearest(name, super::all().map(|flag| flag.name)) {
+        return Some(format!("--{near}"));
     }
+    let begins = |flag: &&super::Flag| {
+        let rest = flag.name.strip_prefix(name);
+        rest.is_some_and(|rest| rest.starts_with('-'))
+    };
+    let longer = super::all().filter(begins);
+    let longer: Vec<_> = longer.map(|flag| format!("--{}", flag.name)).collect();
+    ((1..=SUGGESTED_MAX).contains(&longer.len())).then(|| longer.join(" or "))
+}
+
+/// The one that is few edits away from what was typed.
+fn nearest(name: &str, all: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+    let (distance, near) = all.map(|one| (edits(name, one), one)).min()?;
+    (distance <= name.len() / 4).then_some(near)
 }
 
 /// Levenshtein's distance, by rows.
@@ -267,6 +297,10 @@ mod tests {
 
     #[test]
     fn help_and_version() {
+        for line in ["--help all", "-h all", "--help=all"] {
+            let parsed = parse(&words(line));
+            assert!(matches!(parsed, Ok(Parsed::HelpAll)), "{line}");
+        }
         for line in ["-h", "--help", "-help", "--name a --help --nosuch"] {
             assert!(matches!(parse(&words(line)), Ok(Parsed::Help)), "{line}");
         }
@@ -286,5 +320,55 @@ mod tests {
         let hint = Some("did you mean --listen-client-urls?".to_owned());
         assert_eq!(remedy("listen-client-url"), hint);
         assert_eq!(remedy("nosuch"), None);
+        let hint = Some("did you mean --heartbeat-interval?".to_owned());
+        assert_eq!(remedy("heartbeat"), hint);
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_read_names_what_is_wanted() {
+        for (line, wanted) in [
+            (
+                "--heartbeat-interval 1s",
+                "write milliseconds, a whole number, e.g. 100",
+            ),
+            (
+                "--quota-backend-bytes 2GB",
+                "write bytes, a whole number, e.g. 2147483648",
+            ),
+            (
+                "--max-request-bytes 1M",
+                "write bytes, a whole number, e.g. 1572864",
+            ),
+            ("--snapshot-count x", "write a whole number, e.g. 10000"),
+            (
+                "--v2-ttl-grace 20",
+                "write a number with its unit, e.g. 20s, 300ms or 1h30m",
+            ),
+            (
+                "--listen-client-urls 127.0.0.1:34300",
+                "write http://127.0.0.1:34300",
+            ),
+            (
+                "--initial-advertise-peer-urls localhost:2380",
+                "write http://localhost:2380",
+            ),
+        ] {
+            let error = parse(&words(line)).expect_err(line);
+            assert_eq!(error.remedy().as_deref(), Some(wanted), "{line}");
+        }
+        let error = parse(&words("--listen-client-urls ftp://a:1")).expect_err("a scheme");
+        assert_eq!(error.remedy(), None);
+    }
+
+    #[test]
+    fn a_word_that_is_no_command_gets_a_hint() {
+        let remedy = |word: &str| SyntaxError::NotAFlag(word.to_owned()).remedy();
+        let hint = Some("did you mean the command playground?".to_owned());
+        assert_eq!(remedy("playgroud"), hint);
+        let all = remedy("start").expect("the list");
+        assert!(
+            all.starts_with("the commands are playground, discovery"),
+            "{all}"
+        );
     }
 }

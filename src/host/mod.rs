@@ -68,7 +68,7 @@ enum StartError {
 }
 
 /// Runs until a signal, or until the host cannot go on.
-pub(crate) fn run(values: &Values) -> ExitCode {
+pub(crate) fn run(program: &str, values: &Values) -> ExitCode {
     let result = begin(values).and_then(|begun| match begun {
         Begun::Ended(end) => Ok(end),
         Begun::Member(options) => on(Builder::new_multi_thread(), async {
@@ -81,7 +81,13 @@ pub(crate) fn run(values: &Values) -> ExitCode {
         Ok(End::Removed) => ExitCode::SUCCESS,
         Ok(End::Serving) => ExitCode::FAILURE,
         Err(fault) => {
-            error!(error = %fault, plain = %fault, "failed to start etcd");
+            // Scripts that start `etcd` look for its words.
+            let name = if program.starts_with("etcd") {
+                "etcd"
+            } else {
+                "keelson"
+            };
+            error!(error = %fault, plain = %fault, "failed to start {name}");
             ExitCode::FAILURE
         }
     }

@@ -1,6 +1,6 @@
 //! The role of a proxy: bind, find the members, forward, stop when told.
 
-use keelson_proxy::ProxyConfig;
+use keelson_proxy::{MembersFrom, ProxyConfig};
 use keelson_store::version;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
@@ -18,10 +18,11 @@ pub(super) async fn live(
     config: ProxyConfig,
     signals: &mut Signals,
 ) -> Result<End, StartError> {
+    let (MembersFrom::Peers(members) | MembersFrom::Clients(members)) = &config.members;
     info!(
         "keelson-version" = version::KEELSON,
-        mode = ?config.mode,
-        members = ?config.members,
+        mode = %config.mode,
+        members = ?members,
         "data-dir" = %options.data_dir.display(),
         "listen-client-urls" = ?options.listeners.urls,
         "starting a keelson proxy"

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// One of `--log-outputs`.
@@ -12,6 +13,9 @@ use tracing_subscriber::fmt::MakeWriter;
 pub(super) enum Output {
     Stdout,
     Stderr,
+    /// Standard error, with the priority before each line that systemd takes off it
+    /// (`SyslogLevelPrefix=`, on by default).
+    Journal,
     File(PathBuf),
 }
 
@@ -22,7 +26,8 @@ impl Output {
         for word in text.split(',').map(str::trim) {
             let output = match word {
                 "stdout" | "/dev/stdout" => Output::Stdout,
-                "" | "default" | "stderr" | "/dev/stderr" | "systemd/journal" => Output::Stderr,
+                "" | "default" | "stderr" | "/dev/stderr" => Output::Stderr,
+                "systemd/journal" => Output::Journal,
                 path => Output::File(PathBuf::from(path)),
             };
             if !outputs.contains(&output) {
@@ -35,7 +40,7 @@ impl Output {
     pub(super) fn is_terminal(&self) -> bool {
         match self {
             Output::Stdout => io::stdout().is_terminal(),
-            Output::Stderr => io::stderr().is_terminal(),
+            Output::Stderr | Output::Journal => io::stderr().is_terminal(),
             Output::File(_) => false,
         }
     }
@@ -44,18 +49,26 @@ impl Output {
 enum Sink {
     Stdout,
     Stderr,
+    Journal,
     File(File),
 }
 
 /// Writes each line to all outputs; a full disk under the log must not stop the member.
 #[derive(Clone)]
-pub(super) struct Outputs(Arc<Mutex<Vec<Sink>>>);
+pub(super) struct Outputs {
+    sinks: Arc<Mutex<Vec<Sink>>>,
+    /// Of the line to come, as syslog numbers it.
+    priority: u8,
+}
+
+const INFO: u8 = 6;
 
 impl Outputs {
     pub(super) fn open(outputs: &[Output]) -> Result<Outputs, String> {
         let open = |output: &Output| match output {
             Output::Stdout => Ok(Sink::Stdout),
             Output::Stderr => Ok(Sink::Stderr),
+            Output::Journal => Ok(Sink::Journal),
             Output::File(path) => OpenOptions::new()
                 .create(true)
                 .append(true)
@@ -64,17 +77,21 @@ impl Outputs {
                 .map_err(|error| format!("open {}: {error}; check --log-outputs", path.display())),
         };
         let sinks = outputs.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-        Ok(Outputs(Arc::new(Mutex::new(sinks))))
+        Ok(Outputs {
+            sinks: Arc::new(Mutex::new(sinks)),
+            priority: INFO,
+        })
     }
 }
 
 impl Write for Outputs {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let mut sinks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sinks = self.sinks.lock().unwrap_or_else(PoisonError::into_inner);
         for sink in sinks.iter_mut() {
             let _ = match sink {
                 Sink::Stdout => io::stdout().write_all(line),
                 Sink::Stderr => io::stderr().write_all(line),
+                Sink::Journal => io::stderr().write_all(&prefixed(self.priority, line)),
                 Sink::File(file) => file.write_all(line),
             };
         }
@@ -92,6 +109,27 @@ impl MakeWriter<'_> for Outputs {
     fn make_writer(&self) -> Outputs {
         self.clone()
     }
+
+    fn make_writer_for(&self, metadata: &Metadata<'_>) -> Outputs {
+        Outputs {
+            priority: priority(*metadata.level()),
+            ..self.clone()
+        }
+    }
+}
+
+/// Those of sd-daemon(3).
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => INFO,
+        _ => 7,
+    }
+}
+
+fn prefixed(priority: u8, line: &[u8]) -> Vec<u8> {
+    [format!("<{priority}>").as_bytes(), line].concat()
 }
 
 #[cfg(test)]
@@ -102,10 +140,20 @@ mod tests {
     fn outputs_are_named_as_etcds() {
         let file = Output::File(PathBuf::from("/tmp/x.log"));
         assert_eq!(Output::parse_list("default"), [Output::Stderr]);
+        assert_eq!(Output::parse_list("systemd/journal"), [Output::Journal]);
         assert_eq!(
             Output::parse_list("stdout,/tmp/x.log,stdout"),
             [Output::Stdout, file]
         );
+    }
+
+    /// `journalctl -p err` finds a line by what systemd reads off it.
+    #[test]
+    fn the_journals_lines_have_priorities() {
+        assert_eq!(prefixed(priority(Level::ERROR), b"line\n"), b"<3>line\n");
+        assert_eq!(priority(Level::WARN), 4);
+        assert_eq!(priority(Level::INFO), 6);
+        assert_eq!(priority(Level::DEBUG), 7);
     }
 
     #[test]

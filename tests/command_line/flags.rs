@@ -41,12 +41,30 @@ fn help_goes_to_standard_output() {
     let help = run("--help");
     assert_eq!(help.code, Some(0));
     for part in [
+        "Commands:",
+        "playground",
+        "discovery",
+        "promote",
+        "--help all",
+    ] {
+        assert!(help.stdout.contains(part), "{part}");
+    }
+    for line in ["help", "help no-such-command", "version", "help gateway"] {
+        assert_eq!(
+            run(line).code,
+            Some(i32::from(line.contains("no-"))),
+            "{line}"
+        );
+    }
+    let help = run("--help all");
+    for part in [
         "Usage:",
         "Member:",
         "Clustering:",
         "Security:",
         "Logging:",
         "--initial-cluster ",
+        "Not here yet:",
     ] {
         assert!(help.stdout.contains(part), "{part}");
     }
@@ -72,6 +90,27 @@ fn what_cannot_work_says_so_and_exits() {
                 "flag provided but not defined: -data-dri",
                 "did you mean --data-dir?",
             ],
+        ),
+        (
+            "playgroud",
+            1,
+            vec![
+                "'playgroud' is not a valid flag",
+                "did you mean the command playground?",
+            ],
+        ),
+        (
+            "--heartbeat-interval 1s",
+            2,
+            vec![
+                "for flag -heartbeat-interval: parse error",
+                "milliseconds, a whole number, e.g. 100",
+            ],
+        ),
+        (
+            "--listen-client-urls 127.0.0.1:34300",
+            2,
+            vec!["write http://127.0.0.1:34300"],
         ),
         ("--name", 2, vec!["flag needs an argument: -name"]),
         (
@@ -173,7 +212,7 @@ fn the_environment_is_read_and_checked() {
             "ETCD_HEARTBEAT_INTERVAL",
             "abc",
             "",
-            "for ETCD_HEARTBEAT_INTERVAL: parse error",
+            "for ETCD_HEARTBEAT_INTERVAL: parse error; write milliseconds",
         ),
         (
             "ETCD_ELECTION_TIMEOUT",

@@ -53,9 +53,16 @@ fn a_member_says_when_it_is_ready_and_dies_of_the_signal() {
         let dir = tempfile::tempdir().unwrap();
         let mut command = member(&dir.path().join("d"), free_port(), free_port());
         let mut member = Running::log_of(command.args(["--logger", logger]));
-        member.wait_for(published);
-        member.wait_for(capabilities);
-        let ready = member.wait_for("ready to serve client requests");
+        let ready = member
+            .wait_for_all(&[
+                "ready to serve client requests",
+                published,
+                capabilities,
+                " became leader at term ",
+                " elected leader ",
+                "set the initial cluster version to 3.5",
+            ])
+            .remove(0);
         if logger == "zap" {
             let value: Value = serde_json::from_str(&ready).unwrap();
             assert_eq!(value["level"], "info");
