@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
-use tokio::time::{self, Sleep};
+use tokio::time::{self, Instant, Sleep};
 
 use crate::drain::{Begun, Drain};
 
@@ -27,7 +27,23 @@ pub struct Incoming {
     begun: Option<Begun>,
     /// The end of the silence; only while the server goes down.
     late: Option<Pin<Box<Sleep>>>,
+    /// Until when all of it has to come.
+    until: Option<Instant>,
+    /// That moment; only while something is waited for.
+    alarm: Option<Pin<Box<Sleep>>>,
 }
+
+/// The rest of the body has not come in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Late;
+
+impl fmt::Display for Late {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the rest of the body did not come in time")
+    }
+}
+
+impl Error for Late {}
 
 /// The server goes down, and the rest of the body has not come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +66,27 @@ impl Incoming {
             begun: drain.map(|drain| drain.clone().begun()),
             body,
             late: None,
+            until: None,
+            alarm: None,
         }
+    }
+
+    /// A body that fails when it has not come whole after so long.
+    #[must_use]
+    pub fn within(mut self, time: Duration) -> Incoming {
+        self.until = (!self.body.is_end_stream()).then(|| Instant::now() + time);
+        self
+    }
+
+    /// Ready when it should have come whole.
+    fn poll_until(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(until) = self.until else {
+            return Poll::Pending;
+        };
+        let alarm = self
+            .alarm
+            .get_or_insert_with(|| Box::pin(time::sleep_until(until)));
+        alarm.as_mut().poll(cx)
     }
 
     /// Ready when the server goes down and nothing has come for too long.
@@ -83,6 +119,9 @@ impl Body for Incoming {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
             self.late = None;
             return Poll::Ready(frame.map(|frame| frame.map_err(BoxError::from)));
+        }
+        if self.poll_until(cx).is_ready() {
+            return Poll::Ready(Some(Err(Late.into())));
         }
         ready!(self.poll_late(cx));
         Poll::Ready(Some(Err(Unfinished.into())))

@@ -3,3 +3,4 @@
 mod parking;
 mod rest;
 mod tls;
+mod waits;

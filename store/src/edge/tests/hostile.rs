@@ -136,6 +136,11 @@ async fn more_connections_than_allowed_wait() {
 
 /// A gRPC request by hand: the status and message of the answer.
 async fn grpc(port: &Port, message: &[u8]) -> (String, String) {
+    grpc_within(port, message, "60S").await
+}
+
+/// The same of a client that waits so long.
+async fn grpc_within(port: &Port, message: &[u8], patience: &str) -> (String, String) {
     let io = TokioIo::new(port.connect().await);
     let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), io);
     let (mut send, connection) = handshake.await.unwrap();
@@ -146,6 +151,7 @@ async fn grpc(port: &Port, message: &[u8]) -> (String, String) {
     framed.put_slice(message);
     let request = http::Request::post(format!("{}/etcdserverpb.KV/Put", port.url()))
         .header("content-type", "application/grpc")
+        .header("grpc-timeout", patience)
         .body(Full::<Bytes>::new(framed.freeze()))
         .unwrap();
     let response = within(send.send_request(request)).await.unwrap();
@@ -160,6 +166,20 @@ async fn grpc(port: &Port, message: &[u8]) -> (String, String) {
     drop(send);
     within(connection).await.unwrap().unwrap();
     answer
+}
+
+#[tokio::test]
+async fn a_call_ends_when_its_client_waits_no_longer() {
+    let port = Port::start().await;
+    port.fake.hold(true);
+    let put = PutRequest {
+        key: "a".into(),
+        ..PutRequest::default()
+    };
+    let put = prost::Message::encode_to_vec(&put);
+    let (status, message) = within(grpc_within(&port, &put, "50m")).await;
+    let message = message.replace("%20", " ");
+    assert_eq!((&*status, &*message), ("4", "context deadline exceeded"));
 }
 
 #[tokio::test]

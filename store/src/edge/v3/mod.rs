@@ -5,6 +5,7 @@
 //! generated code does, and no router.
 
 mod cluster;
+mod deadline;
 mod health;
 mod kv;
 mod maintenance;
@@ -26,6 +27,7 @@ use tonic::service::Routes;
 use tonic::{Code, Status};
 use tower::Service;
 
+use self::deadline::{MESSAGE_TIME_MAX, Timed};
 use super::backend::Backend;
 use super::service::GrpcService;
 use crate::Error;
@@ -113,22 +115,34 @@ impl<B: Backend> GrpcService for Services<B> {
             return Call::Refused(Some(Status::from(error)));
         }
         let service = path.get(1..).and_then(|rest| rest.split('/').next());
+        let patience = deadline::patience(request.headers());
+        let own = |answering| match patience {
+            Some(patience) => Call::Timed(Timed::new(answering, patience)),
+            None => Call::Service(answering),
+        };
+        // Each of these takes one message.
+        let whole = |body: Incoming| body.within(MESSAGE_TIME_MAX);
         match service {
-            Some("etcdserverpb.KV") => Call::Service(self.kv.clone().call(request)),
-            Some("etcdserverpb.Cluster") => Call::Service(self.cluster.clone().call(request)),
+            Some("etcdserverpb.KV") => own(self.kv.clone().call(request.map(whole))),
+            Some("etcdserverpb.Cluster") => own(self.cluster.clone().call(request.map(whole))),
             Some("etcdserverpb.Maintenance") => {
-                Call::Service(self.maintenance.clone().call(request))
+                own(self.maintenance.clone().call(request.map(whole)))
             }
-            Some("grpc.health.v1.Health") => Call::Service(self.health.clone().call(request)),
+            Some("grpc.health.v1.Health") => own(self.health.clone().call(request.map(whole))),
             _ => Call::Rest(Box::new(GrpcService::call(&self.rest, request))),
         }
     }
 }
 
+/// An answer of one of our services.
+type Answering = BoxFuture<Response<Body>, Infallible>;
+
 /// A request on its way.
 pub enum Call<R> {
     /// In one of our services.
-    Service(BoxFuture<Response<Body>, Infallible>),
+    Service(Answering),
+    /// The same, and its client has said how long it waits.
+    Timed(Timed<Answering>),
     /// In one that the caller added. Boxed, because it is large and the others pass by often.
     Rest(Box<R>),
     /// Nowhere.
@@ -144,6 +158,10 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.get_mut() {
             Call::Service(call) => call.as_mut().poll(cx).map_ok(reword),
+            Call::Timed(call) => Pin::new(call).poll(cx).map(|answer| match answer {
+                Ok(answer) => answer.map(reword),
+                Err(late) => Ok(late.into_http()),
+            }),
             Call::Rest(call) => Pin::new(call).poll(cx).map_ok(reword),
             Call::Refused(status) => {
                 let status = status.take().expect("a future is not polled after its end");

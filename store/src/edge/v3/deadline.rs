@@ -1,0 +1,108 @@
+//! A call ends when its client waits no longer, as in grpc-go: `grpc-timeout`.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use http::HeaderMap;
+use tokio::time::{self, Instant, Sleep};
+use tonic::Status;
+
+/// From a call's fields to the end of its only message. As long as for a body over HTTP/1.1.
+pub(super) const MESSAGE_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// A call whose client waits so long.
+pub struct Timed<C> {
+    call: C,
+    until: Instant,
+    /// That moment; only once the call has to be waited for.
+    alarm: Option<Pin<Box<Sleep>>>,
+}
+
+impl<C: Future + Unpin> Timed<C> {
+    pub(super) fn new(call: C, patience: Duration) -> Timed<C> {
+        let now = Instant::now();
+        Timed {
+            call,
+            // Eight digits of hours are more than the clock may take.
+            until: now.checked_add(patience).unwrap_or(now + DAY),
+            alarm: None,
+        }
+    }
+}
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl<C: Future + Unpin> Future for Timed<C> {
+    type Output = Result<C::Output, Status>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Poll::Ready(answer) = Pin::new(&mut self.call).poll(cx) {
+            return Poll::Ready(Ok(answer));
+        }
+        let until = self.until;
+        let alarm = self
+            .alarm
+            .get_or_insert_with(|| Box::pin(time::sleep_until(until)));
+        ready!(alarm.as_mut().poll(cx));
+        Poll::Ready(Err(Status::deadline_exceeded("context deadline exceeded")))
+    }
+}
+
+/// How long a call's client waits: at most eight digits and a unit. `None`: it does not say, or nonsense.
+pub(super) fn patience(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get("grpc-timeout")?.as_bytes();
+    let (unit, digits) = value.split_last()?;
+    if digits.is_empty() || 8 < digits.len() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let count: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    Some(match unit {
+        b'H' => Duration::from_secs(count * 3600),
+        b'M' => Duration::from_secs(count * 60),
+        b'S' => Duration::from_secs(count),
+        b'm' => Duration::from_millis(count),
+        b'u' => Duration::from_micros(count),
+        b'n' => Duration::from_nanos(count),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_ends_when_its_client_waits_no_longer() {
+        let began = Instant::now();
+        let never = std::future::pending::<()>();
+        let ended = Timed::new(never, Duration::from_secs(5)).await;
+        let status = ended.expect_err("it is never answered");
+        assert_eq!(status.code(), tonic::Code::DeadlineExceeded);
+        assert_eq!(status.message(), "context deadline exceeded");
+        assert_eq!(began.elapsed().as_secs(), 5);
+        let answered = Timed::new(std::future::ready(7), Duration::ZERO).await;
+        assert_eq!(answered.expect("it is answered"), 7);
+    }
+
+    #[test]
+    fn patience_is_digits_and_a_unit() {
+        let cases = [
+            ("5S", Some(Duration::from_secs(5))),
+            ("250m", Some(Duration::from_millis(250))),
+            ("99999999H", Some(Duration::from_secs(99_999_999 * 3600))),
+            ("7n", Some(Duration::from_nanos(7))),
+            ("S", None),
+            ("5", None),
+            ("5s", None),
+            ("-5S", None),
+            ("123456789S", None),
+        ];
+        for (value, expected) in cases {
+            let mut headers = HeaderMap::new();
+            headers.insert("grpc-timeout", value.parse().expect("a value"));
+            assert_eq!(patience(&headers), expected, "{value}");
+        }
+    }
+}
