@@ -1,6 +1,7 @@
 //! A client's HTTP/2 connection: its requests become calls, or are forwarded over HTTP/1.1.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use super::call::{Asked, Call};
 use super::driver::{Driver, Side};
 use super::fields::Fields;
 use super::frame::{self, Code, Event, Fault, WINDOW, setting};
+use super::lengths::Lengths;
 use super::other::Other;
 use super::session::{End, Owner, Session};
 use crate::answers::Refusal;
@@ -100,6 +102,10 @@ struct Client {
     ip: Box<str>,
     /// The last stream that was looked at.
     last: u32,
+    /// Those before it that were passed over and cannot begin any more.
+    skipped: Range<u32>,
+    /// Of bodies whose length was said.
+    lengths: Lengths,
     streams_max: usize,
     fields_bytes_max: usize,
     keepalive: Option<(Duration, Duration)>,
@@ -138,6 +144,8 @@ impl Client {
             address,
             ip: address.ip().to_canonical().to_string().into(),
             last: 0,
+            skipped: 0..0,
+            lengths: Lengths::default(),
             streams_max: usize::try_from(limits.concurrent_streams_max).unwrap_or(usize::MAX),
             fields_bytes_max: limits.head_bytes_max,
             keepalive: keepalive.map(|interval| (interval, limits.keepalive_timeout)),
@@ -166,7 +174,14 @@ impl Client {
         if matches!(decoded, Err(DecodeError::Malformed)) {
             return Err(Fault::new(Code::COMPRESSION_ERROR, "malformed fields"));
         }
+        if self.skipped.contains(&stream) {
+            return Err(Fault::protocol("a stream begins after a later one"));
+        }
         if stream <= self.last {
+            if decoded.is_ok() && !self.fields.are_trailers() {
+                self.break_off(stream);
+                return Ok(());
+            }
             return self.trailers(stream, end);
         }
         if stream.is_multiple_of(2) {
@@ -176,20 +191,36 @@ impl Client {
             // It was told; it asks somebody else.
             return Ok(());
         }
+        self.skipped = self.last + 1..stream;
         self.last = stream;
+        let length = self.fields.length.filter(|_| decoded.is_ok());
         if self.streams_max <= self.session.streams() {
             self.refuse(stream, Code::REFUSED_STREAM);
             return self.count_reset();
         } else if decoded.is_err() {
             self.answer(stream, end, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
-        } else if !self.fields.are_well_formed() {
+        } else if !self.fields.are_well_formed() || end && length.is_some_and(|one| one != 0) {
             self.refuse(stream, Code::PROTOCOL_ERROR);
         } else if self.fields.is_call() {
             self.call(stream, end);
         } else {
             self.other(stream, end);
         }
+        if let Some(length) = length.filter(|_| !end) {
+            let streams = self.session.streams();
+            self.lengths
+                .keep(2 * streams, |stream| self.session.has(stream));
+            self.lengths.begin(stream, length);
+        }
         Ok(())
+    }
+
+    /// Ends a request over what came of it.
+    fn break_off(&mut self, stream: u32) {
+        self.lengths.forget(stream);
+        if let Some(owner) = self.session.break_off(stream, Code::PROTOCOL_ERROR) {
+            cancel(&owner);
+        }
     }
 
     fn refuse(&self, stream: u32, code: Code) {
@@ -209,7 +240,7 @@ impl Client {
     }
 
     /// What ends a request is of no interest to anybody, but that it ends is.
-    fn trailers(&self, stream: u32, end: bool) -> Result<(), Fault> {
+    fn trailers(&mut self, stream: u32, end: bool) -> Result<(), Fault> {
         match end {
             true => self.data(stream, true, &[], 0),
             false => Err(Fault::protocol("fields in the middle of a request")),
@@ -242,6 +273,10 @@ impl Client {
 
     /// The client gives a request up.
     fn reset(&mut self, stream: u32) -> Result<(), Fault> {
+        if self.is_idle(stream) {
+            return Err(Fault::protocol("a stream is reset that has not begun"));
+        }
+        self.lengths.forget(stream);
         let Some(owner) = self.session.was_reset(stream) else {
             return Ok(());
         };
@@ -275,14 +310,18 @@ impl Client {
         other.data(&[], end);
     }
 
-    fn data(&self, stream: u32, end: bool, data: &[u8], flow: u32) -> Result<(), Fault> {
-        if self.last < stream && self.session.is_open() {
+    fn data(&mut self, stream: u32, end: bool, data: &[u8], flow: u32) -> Result<(), Fault> {
+        if self.is_idle(stream) {
             return Err(Fault::protocol("data of a request that has not begun"));
         }
         let owner = self.session.received(stream, flow, end)?;
         let padding = flow as usize - data.len();
         if 0 < padding {
             self.session.consumed(stream, padding);
+        }
+        if !self.lengths.are_kept(stream, data.len(), end) {
+            self.break_off(stream);
+            return Ok(());
         }
         match owner {
             Some(Owner::Client(call)) => call.data(data, end),
@@ -308,6 +347,13 @@ impl Side for Client {
                 flow,
             } => self.data(stream, end, data, flow),
             Event::Reset { stream, .. } => self.reset(stream),
+            Event::Broken { stream } if self.is_idle(stream) => {
+                Err(Fault::protocol("a stream is broken that has not begun"))
+            }
+            Event::Broken { stream } => {
+                self.break_off(stream);
+                Ok(())
+            }
             Event::Pong(LAST_PING) => {
                 let last = self.last;
                 self.session
@@ -321,6 +367,11 @@ impl Side for Client {
 
     fn last_stream(&self) -> u32 {
         self.last
+    }
+
+    /// Once it is told to go away, what it begins is not looked at.
+    fn is_idle(&self, stream: u32) -> bool {
+        self.last < stream && self.session.is_open()
     }
 
     fn pause(&self) -> Option<Duration> {

@@ -33,6 +33,11 @@ pub(super) trait Side {
     /// The last stream of the other end that was looked at.
     fn last_stream(&self) -> u32;
 
+    /// Whether a stream of the other end has not begun.
+    fn is_idle(&self, _stream: u32) -> bool {
+        false
+    }
+
     /// How long until something has to be looked after, if anything has.
     fn pause(&self) -> Option<Duration> {
         None
@@ -275,6 +280,9 @@ fn meet(side: &mut impl Side, event: Event<'_>) -> Result<(), Fault> {
     let session = side.session();
     match event {
         Event::Settings(settings) => pass_on(session.settings(&settings)?),
+        Event::Window { stream, .. } if side.is_idle(stream) => {
+            return Err(Fault::protocol("a window of a stream that has not begun"));
+        }
         Event::Window { stream, by } => pass_on(session.grown(stream, by)?),
         Event::Ping(bytes) => session.put(|out| frame::put_ping(out, bytes, true)),
         Event::SettingsAck => session.acknowledged(),

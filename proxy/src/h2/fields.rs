@@ -66,9 +66,21 @@ pub(super) fn is_name(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|byte| NAME[usize::from(*byte)])
 }
 
-/// Whether it may be a value.
+/// Whether it may be a value: RFC 9113, 8.2.1.
 pub(super) fn is_value(bytes: &[u8]) -> bool {
-    bytes.iter().all(|byte| VALUE[usize::from(*byte)])
+    let space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let apart = space(bytes.first()) || space(bytes.last());
+    !apart && bytes.iter().all(|byte| VALUE[usize::from(*byte)])
+}
+
+/// Whether a field is of one connection alone, which HTTP/2 does not have: RFC 9113, 8.2.2.
+fn is_of_connection(name: &[u8], value: &[u8]) -> bool {
+    match name {
+        b"connection" | b"proxy-connection" | b"keep-alive" => true,
+        b"transfer-encoding" | b"upgrade" => true,
+        b"te" => value != b"trailers",
+        _ => false,
+    }
 }
 
 /// A request's fields as they come.
@@ -86,7 +98,12 @@ pub(super) struct Fields {
     pub(super) patience: Option<Duration>,
     /// It names this proxy.
     pub(super) seen_before: bool,
-    /// A field that is no pseudo-field has come.
+    /// What it says of its body.
+    pub(super) length: Option<u64>,
+    scheme: bool,
+    /// A pseudo-field has come.
+    pseudo: bool,
+    /// One that is none has come.
     regular: bool,
     malformed: bool,
 }
@@ -108,6 +125,9 @@ impl Fields {
         self.grpc = false;
         self.patience = None;
         self.seen_before = false;
+        self.length = None;
+        self.scheme = false;
+        self.pseudo = false;
         self.regular = false;
         self.malformed = false;
     }
@@ -130,15 +150,27 @@ impl Fields {
                 return;
             }
             _ if name == PROXIED_BY.as_str().as_bytes() => self.seen_before |= value == id,
-            // Nobody needs it here, and members end connections over one that is wrong.
-            b"content-length" => return,
-            _ if is_hop_by_hop(name) => return,
+            // Members end connections over one that is wrong.
+            b"content-length" => return self.says_length(value),
+            _ if is_hop_by_hop(name) => {
+                self.malformed |= is_of_connection(name, value);
+                return;
+            }
             _ => {}
         }
         hpack::put_field(&mut self.block, name, value, sensitive);
     }
 
+    fn says_length(&mut self, value: &[u8]) {
+        let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+        let text = std::str::from_utf8(value).ok().filter(|_| digits);
+        let length = text.and_then(|text| text.parse().ok());
+        self.malformed |= length.is_none() || self.length.is_some_and(|one| Some(one) != length);
+        self.length = length;
+    }
+
     fn pseudo(&mut self, name: &[u8], value: &[u8]) {
+        self.pseudo = true;
         let place = match name {
             b":method" => &mut self.method,
             b":authority" => &mut self.authority,
@@ -148,7 +180,11 @@ impl Fields {
                 hpack::put_field(&mut self.block, name, value, false);
                 &mut self.path
             }
-            b":scheme" => return,
+            b":scheme" => {
+                self.malformed |= self.regular || self.scheme || value.is_empty();
+                self.scheme = true;
+                return;
+            }
             _ => {
                 self.malformed = true;
                 return;
@@ -166,7 +202,13 @@ impl Fields {
 
     pub(super) fn are_well_formed(&self) -> bool {
         let endless = self.is_call() && PATH_BYTES_MAX < self.path.len();
-        !self.malformed && !self.path.is_empty() && !endless
+        let all = self.scheme && !self.path.is_empty() && !self.method.is_empty();
+        !self.malformed && all && !endless
+    }
+
+    /// Whether they may end a request: RFC 9113, 8.1.
+    pub(super) fn are_trailers(&self) -> bool {
+        !self.malformed && !self.pseudo
     }
 
     pub(super) fn is_call(&self) -> bool {

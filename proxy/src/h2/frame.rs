@@ -24,6 +24,7 @@ pub(super) const WINDOW_MAX: i64 = (1 << 31) - 1;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const PRIORITY_FRAME: u8 = 2;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PUSH_PROMISE: u8 = 5;
@@ -116,6 +117,10 @@ pub(super) enum Event<'a> {
     Window {
         stream: u32,
         by: u32,
+    },
+    /// A frame that is wrong for its stream alone.
+    Broken {
+        stream: u32,
     },
     /// Something that means nothing here: a priority, or a frame that nobody has thought of yet.
     Nothing,
@@ -359,12 +364,15 @@ fn event<'a>(head: &Head, payload: &'a [u8]) -> Result<Event<'a>, Fault> {
             let last = stream_of(first);
             Event::GoAway { last, code }
         }
-        WINDOW_UPDATE => {
-            let by = stream_of(sized::<4>(payload)?);
-            if by == 0 {
-                return Err(Fault::protocol("a window grows by nothing"));
-            }
-            Event::Window { stream, by }
+        WINDOW_UPDATE => match (stream_of(sized::<4>(payload)?), stream) {
+            (0, 0) => return Err(Fault::protocol("a window grows by nothing")),
+            (0, stream) => Event::Broken { stream },
+            (by, stream) => Event::Window { stream, by },
+        },
+        PRIORITY_FRAME => {
+            on_a_stream(head)?;
+            sized::<PRIORITY_BYTES>(payload)?;
+            Event::Nothing
         }
         PUSH_PROMISE => return Err(Fault::protocol("an answer without a request")),
         _ => Event::Nothing,
@@ -589,7 +597,7 @@ mod tests {
             (b"\0\0\x03\x03\0\0\0\0\x01abc", Code::FRAME_SIZE_ERROR),
             (b"\0\0\x01\x04\0\0\0\0\0x", Code::FRAME_SIZE_ERROR),
             (b"\0\0\0\x04\0\0\0\0\x01", Code::PROTOCOL_ERROR),
-            (b"\0\0\x04\x08\0\0\0\0\x01\0\0\0\0", Code::PROTOCOL_ERROR),
+            (b"\0\0\x04\x08\0\0\0\0\0\0\0\0\0", Code::PROTOCOL_ERROR),
             (b"\0\0\0\x09\x04\0\0\0\x01", Code::PROTOCOL_ERROR),
             (
                 b"\0\0\0\x01\0\0\0\0\x01\0\0\0\0\0\0\0\0\x01",

@@ -40,10 +40,10 @@ const LOOK: Duration = Duration::from_millis(100);
 const LONG: Duration = Duration::from_millis(200);
 
 /// Of clients that have gone beyond their share, at a time; the others share the first ones.
-const OWN_MAX: usize = 64;
+const OWN_MAX: usize = 16;
 
 /// Connections to a member that are for the same clients, at a time: for those of all, and for one's own.
-const SHARED_LANES_MAX: usize = 32;
+const SHARED_LANES_MAX: usize = 16;
 const OWN_LANES_MAX: usize = 4;
 
 /// Connected when first needed, and again when the connection has ended or bears no more calls.
@@ -249,12 +249,7 @@ impl Member {
                 return Err(Fault::new(Code::COMPRESSION_ERROR, "malformed fields"));
             }
             Err(DecodeError::TooLarge) => {
-                if let Some(Owner::Member(call)) = self.session.was_reset(stream) {
-                    let cancel = Code::CANCEL;
-                    self.session
-                        .put(|out| frame::put_reset(out, stream, cancel));
-                    call.broke_off();
-                }
+                self.break_off(stream, Code::CANCEL);
                 return Ok(());
             }
         }
@@ -268,6 +263,13 @@ impl Member {
             self.session.answered(stream);
         }
         Ok(())
+    }
+
+    /// An answer cannot be passed on.
+    fn break_off(&self, stream: u32, code: Code) {
+        if let Some(Owner::Member(call)) = self.session.break_off(stream, code) {
+            call.broke_off();
+        }
     }
 
     fn data(&mut self, stream: u32, end: bool, data: &[u8], flow: u32) -> Result<(), Fault> {
@@ -322,6 +324,7 @@ impl Side for Member {
                     }
                 }
             }
+            Event::Broken { stream } => self.break_off(stream, Code::PROTOCOL_ERROR),
             Event::GoAway { last, code } => {
                 debug!(code = code.0, "a member says goodbye");
                 for owner in self.session.went_away(last) {

@@ -20,6 +20,7 @@ mod fields;
 mod flood;
 mod frame;
 mod kept;
+mod lengths;
 mod member;
 mod other;
 mod session;

@@ -9,6 +9,7 @@
 
 mod outlet;
 mod pieces;
+mod recent;
 mod resets;
 mod share;
 mod state;
@@ -27,6 +28,7 @@ use super::frame::{self, Code, Fault, Settings, WINDOW, WINDOW_MAX, setting};
 use super::other::Other;
 use pieces::Pieces;
 pub(super) use pieces::SMALL_BYTES;
+use recent::Recent;
 use resets::Resets;
 pub(super) use share::Share;
 use windows::Windows;
@@ -108,6 +110,7 @@ struct State {
     shrunk: bool,
     pieces: Pieces,
     resets: Resets,
+    recent: Recent,
     next_stream: u32,
     /// Calls whose answer has not begun.
     awaiting: usize,
@@ -304,9 +307,11 @@ impl Session {
         let is_over = |known: &Stream| known.ended && self.end == End::Server;
         if state.streams.get(&id).is_some_and(is_over)
             && let Some(known) = self.remove(state, id)
-            && !known.heard_all
         {
-            state.put(|out| frame::put_reset(out, id, Code::NO_ERROR));
+            match known.heard_all {
+                true => state.recent.add(id),
+                false => state.put(|out| frame::put_reset(out, id, Code::NO_ERROR)),
+            }
         }
     }
 
@@ -334,8 +339,23 @@ impl Session {
 
     /// The other end has ended a stream at once. Returns whose it was.
     pub(super) fn was_reset(&self, stream: u32) -> Option<Owner> {
-        let removed = self.remove(&mut self.state.lock(), stream);
-        removed.map(|known| known.owner)
+        let mut state = self.state.lock();
+        let removed = self.remove(&mut state, stream)?;
+        state.recent.add(stream);
+        Some(removed.owner)
+    }
+
+    /// Ends a stream of the other end over what came of it. Returns whose it was.
+    pub(super) fn break_off(&self, stream: u32, code: Code) -> Option<Owner> {
+        let mut state = self.state.lock();
+        let removed = self.remove(&mut state, stream)?;
+        state.put(|out| frame::put_reset(out, stream, code));
+        Some(removed.owner)
+    }
+
+    /// Whether a stream has begun and has not ended.
+    pub(super) fn has(&self, stream: u32) -> bool {
+        self.state.lock().streams.contains_key(&stream)
     }
 
     fn remove(&self, state: &mut State, id: u32) -> Option<Stream> {
@@ -391,6 +411,9 @@ impl Session {
             return Err(Fault::new(Code::FLOW_CONTROL_ERROR, what));
         }
         let Some(known) = state.streams.get_mut(&stream) else {
+            if state.recent.has(stream) {
+                return Err(Fault::new(Code::STREAM_CLOSED, "data after the end"));
+            }
             self.credit(&mut state, flow);
             return Ok(None);
         };
@@ -451,6 +474,9 @@ impl Session {
         for (number, value) in settings.iter() {
             match number {
                 setting::TABLE_BYTES => state.shrunk |= value < TABLE_BYTES,
+                setting::ENABLE_PUSH if 1 < value => {
+                    return Err(Fault::protocol("pushing is on or off"));
+                }
                 setting::INITIAL_WINDOW => window = Some(i64::from(value)),
                 setting::CONCURRENT_STREAMS_MAX => {
                     state.streams_max = usize::try_from(value).unwrap_or(usize::MAX);

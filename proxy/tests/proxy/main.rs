@@ -6,6 +6,7 @@
 )]
 
 mod calls;
+mod conformance;
 mod failures;
 mod forwarding;
 mod gateway;

@@ -176,7 +176,9 @@ fn mended(head: &Head, frame: Bytes) -> Bytes {
 
 /// A well-formed authority of the same length. `None`: it is well-formed as it is.
 fn acceptable(authority: &[u8]) -> Option<Vec<u8>> {
-    if authority.is_empty() || Authority::try_from(authority).is_ok() {
+    let controls = authority.iter().any(u8::is_ascii_control);
+    // Such are no client's habit, and for h2 to refuse.
+    if authority.is_empty() || controls || Authority::try_from(authority).is_ok() {
         return None;
     }
     let plain = |byte: &u8| match byte {

@@ -10,8 +10,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Response;
 use http::header::ORIGIN;
+use http::{HeaderValue, Method, Response};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -181,15 +181,20 @@ async fn calls<S: Serve>(connection: Multiplexed<'_>, port: &Port<S>) -> hyper::
         ..
     } = connection;
     let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
+        let well_formed = is_well_formed(&request);
         let request = request.map(|body| Incoming::new(body, None));
         let mending = port.limits.access.cross_origin(request.headers());
-        let answer = port.service.call_from(request, client);
+        let answer = well_formed.then(|| port.service.call_from(request, client));
         async move {
-            let mut response = answer.await?;
+            let Some(answer) = answer else {
+                // hyper resets the stream with it.
+                return Err(h2::Error::from(h2::Reason::PROTOCOL_ERROR));
+            };
+            let Ok(mut response) = answer.await;
             if let Some(mending) = mending {
                 mending.mend(response.headers_mut());
             }
-            Ok::<_, Infallible>(response)
+            Ok(response)
         }
     });
     let guarded = Filtered::new(socket, Guard::new(&port.limits));
@@ -200,6 +205,18 @@ async fn calls<S: Serve>(connection: Multiplexed<'_>, port: &Port<S>) -> hyper::
         () = &mut begun => connection.as_mut().graceful_shutdown(),
     }
     connection.await
+}
+
+/// What h2 lets pass of requests that RFC 9113 calls malformed: values with blanks around them (8.2.1) and
+/// those without a path (8.3.1).
+fn is_well_formed<B>(request: &http::Request<B>) -> bool {
+    let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let apart = |value: &HeaderValue| {
+        let value = value.as_bytes();
+        blank(value.first()) || blank(value.last())
+    };
+    let has_path = request.uri().path_and_query().is_some() || request.method() == Method::CONNECT;
+    has_path && !request.headers().values().any(apart)
 }
 
 /// Requests one after the other, with answers that wait, and rests, between them.

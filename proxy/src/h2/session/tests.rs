@@ -249,10 +249,10 @@ fn what_has_gone_on_is_let_in_again() {
     // Never more than has come.
     session.consumed(1, 1_000_000);
     assert_eq!(sent(&session), ["window 1 1000"]);
-    session.was_reset(1);
+    session.break_off(1, Code::CANCEL);
     // What was nobody's, and what a stream held, counts for the connection.
     session.received(1, 500, false).unwrap();
-    assert_eq!(sent(&session), ["window 0 2000"]);
+    assert_eq!(sent(&session), ["reset 1 8", "window 0 2000"]);
 }
 
 #[test]
