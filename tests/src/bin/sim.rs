@@ -37,6 +37,9 @@ struct Arguments {
     /// Threads; each runs seeds of its own.
     #[arg(long, default_value_t = 1)]
     jobs: usize,
+    /// Every run is about load: members may hold little, processes stop and engines hang for long.
+    #[arg(long)]
+    load: bool,
     /// A mistake to be made, so that the tests can show that they find it.
     #[arg(long, value_parser = mutant)]
     mutant: Option<Mutant>,
@@ -176,6 +179,7 @@ fn run_seed(arguments: &Arguments, seed: u64) -> Result<Report, Box<Failure>> {
     let options = Options {
         seed,
         seconds: arguments.seconds,
+        load: arguments.load,
         mutant: arguments.mutant,
         trace: arguments.trace,
     };
@@ -193,10 +197,11 @@ fn replay_line(arguments: &Arguments, seed: u64) -> String {
     let mutant = arguments
         .mutant
         .map_or(String::new(), |mutant| format!(" --mutant {mutant:?}"));
+    let load = if arguments.load { " --load" } else { "" };
     let seconds = arguments.seconds;
     format!(
         "cargo run --release -p keelson-tests --bin sim -- --seeds 1 --first-seed {seed} \
-         --seconds {seconds}{mutant}"
+         --seconds {seconds}{load}{mutant}"
     )
 }
 

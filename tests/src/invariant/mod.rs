@@ -11,6 +11,7 @@ mod election_safety;
 mod leader_completeness;
 mod ledger;
 mod log_matching;
+mod memory_is_bounded;
 mod monotone;
 mod order_of_marks;
 mod read_index;
@@ -100,6 +101,17 @@ pub enum Fact<'a> {
         /// The last entry that anybody knew to be committed when the read was called.
         committed_at_call: Index,
     },
+    /// It holds something in memory, or others hold it for it.
+    Held {
+        /// Who.
+        member: MemberId,
+        /// What.
+        what: &'static str,
+        /// How much.
+        bytes: u64,
+        /// The most that it may be.
+        bytes_max: u64,
+    },
     /// Where it stands after a turn.
     Status {
         /// Who.
@@ -151,6 +163,7 @@ impl Invariants {
                 Box::new(state_machine_safety::StateMachineSafety::default()),
                 Box::new(applied_once::AppliedOnce::default()),
                 Box::new(monotone::Monotone::default()),
+                Box::new(memory_is_bounded::MemoryIsBounded),
                 Box::new(order_of_marks::OrderOfMarks),
                 Box::new(read_index::ReadIndex),
                 Box::new(recovery::Recovery),

@@ -126,7 +126,7 @@ impl World {
     }
 
     pub(super) fn flush(&mut self, id: MemberId) {
-        let delay = self.sync_ms();
+        let delay = self.sync_ms().max(self.engine_hangs_ms(id));
         let every = self.swarm.flush_every_ms;
         let Some(life) = self.life(id) else {
             return;

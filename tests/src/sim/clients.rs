@@ -100,6 +100,7 @@ impl World {
                 self.propose(member, operation, &request);
             }
         }
+        self.leave(Waiter::Client(operation));
         let outcome = match self.mutant {
             Some(Mutant::UnknownIsRefused) => Outcome::Refused("given up".to_owned()),
             _ => Outcome::Unknown,

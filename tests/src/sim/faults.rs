@@ -16,6 +16,8 @@ enum Fault {
     CrashSome,
     CrashAll,
     Pause,
+    StopForLong,
+    HangEngine,
     Partition,
     CutOne,
     Heal,
@@ -51,6 +53,8 @@ impl World {
             }
             Fault::CrashAll => self.crash_some(u64::MAX),
             Fault::Pause => self.pause(),
+            Fault::StopForLong => self.stop_for_long(),
+            Fault::HangEngine => self.hang_engine(),
             Fault::Partition => self.partition(),
             Fault::CutOne => self.cut_one(),
             Fault::Heal => self.net.heal(),
@@ -68,6 +72,8 @@ impl World {
             (swarm.crashes, Fault::CrashSome),
             (swarm.crashes && swarm.crash_all, Fault::CrashAll),
             (swarm.pauses, Fault::Pause),
+            (swarm.bounds.is_some(), Fault::StopForLong),
+            (swarm.bounds.is_some(), Fault::HangEngine),
             (swarm.partitions, Fault::Partition),
             (swarm.partitions, Fault::CutOne),
             (swarm.partitions, Fault::Heal),
@@ -112,6 +118,7 @@ impl World {
         let until = self.clock.now_ms() + self.dice.between(50, 5_000);
         if let Some(member) = self.members.get_mut(&id) {
             member.paused_until = until;
+            member.under_way_bytes = 0;
         }
     }
 

@@ -30,8 +30,10 @@ impl World {
         self.calm = true;
         self.swarm.calm_down();
         self.net.heal();
+        self.outlast_stops()?;
         for member in self.members.values_mut() {
             member.paused_until = 0;
+            member.engine_hangs_until = 0;
         }
         let conf = self.invariants.ledger().memberships().next();
         let conf = conf.cloned().unwrap_or_default();

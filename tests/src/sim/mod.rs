@@ -4,7 +4,7 @@
 //! Consensus, state machine and write-ahead log are the real ones; `nodes` is the second driver
 //! over the same `Input` and `Output` as the real one. Reading order: `swarm` (what a seed chooses),
 //! `world` (the loop and a member's turn), `nodes` (one member), then what its threads do
-//! (`messages`, `log_thread`, `applier`, `snapshots`, `lives`), `faults`, `clients`, `tree` (the v2
+//! (`messages`, `log_thread`, `applier`, `snapshots`, `lives`), `faults`, `load`, `clients`, `tree` (the v2
 //! API), `finale` (the second phase).
 
 mod applier;
@@ -14,6 +14,7 @@ mod dice;
 mod faults;
 mod finale;
 mod lives;
+mod load;
 mod log_thread;
 mod messages;
 mod mutant;

@@ -48,6 +48,8 @@ pub enum Mutant {
     PreviousPairLost,
     /// Tells a client that a request was refused when only its answer was lost.
     UnknownIsRefused,
+    /// Members hold as much as the product lets them where the run allows little.
+    MemoryUnbounded,
     /// Expires nodes of the v2 tree by the clock of whoever applies it.
     ExpiryByOwnClock,
     /// A new leader spares nothing.
@@ -72,7 +74,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Mutant; 31] = [
+    pub const ALL: [Mutant; 32] = [
         Mutant::AckBeforeCommit,
         Mutant::VoteNotSynced,
         Mutant::NothingSynced,
@@ -94,6 +96,7 @@ impl Mutant {
         Mutant::HardStateForgotten,
         Mutant::PreviousPairLost,
         Mutant::UnknownIsRefused,
+        Mutant::MemoryUnbounded,
         Mutant::ExpiryByOwnClock,
         Mutant::GraceForgotten,
         Mutant::HistoryForgotten,

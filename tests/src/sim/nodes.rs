@@ -30,6 +30,10 @@ pub(super) struct Member {
     pub(super) retired: bool,
     /// The process is stopped until then.
     pub(super) paused_until: u64,
+    /// Its engine writes nothing until then.
+    pub(super) engine_hangs_until: u64,
+    /// What waits for it while it is stopped, in bytes.
+    pub(super) under_way_bytes: usize,
     /// It was added by mistake: there is no machine of its own until all others have worked.
     pub(super) ghost: bool,
 }
@@ -53,6 +57,8 @@ pub(super) struct Life {
     pub(super) apply_queue: VecDeque<Committed>,
     pub(super) applying: bool,
     pub(super) flushing: Option<Flush>,
+    /// The node was told that the engine is late.
+    pub(super) backlogged: bool,
     pub(super) capture: Option<Held>,
     /// Received snapshots whose offer has not been decided on.
     pub(super) received: Vec<(SnapshotMark, Arc<MemoryEngine>)>,
@@ -122,6 +128,8 @@ impl Member {
             lives: 0,
             retired: false,
             paused_until: 0,
+            engine_hangs_until: 0,
+            under_way_bytes: 0,
             ghost: false,
         }
     }
@@ -162,7 +170,12 @@ impl Member {
             Some(Mutant::BootReused) => 1,
             _ => recovered.boot,
         };
-        let config = config(self.id, boot, swarm, seed);
+        let mut config = config(self.id, boot, swarm, seed);
+        if let Some(bounds) = swarm.bounds
+            && mutant != Some(Mutant::MemoryUnbounded)
+        {
+            bounds.configure(&mut config);
+        }
         let (node, mark) = Node::new(config, restored.clone()).map_err(|e| explain(&e))?;
         if let Some(mark) = mark {
             log.append(None, &[], Some(mark)).map_err(|e| explain(&e))?;
@@ -209,6 +222,7 @@ impl Life {
             apply_queue: VecDeque::new(),
             applying: false,
             flushing: None,
+            backlogged: false,
             capture: None,
             received: Vec::new(),
             reads: BTreeMap::new(),

@@ -16,6 +16,8 @@ pub struct Options {
     pub seed: u64,
     /// How long the faults last, in virtual seconds; the second phase comes on top.
     pub seconds: u64,
+    /// Members may hold little, whatever the seed says of it.
+    pub load: bool,
     /// A mistake to be caught.
     pub mutant: Option<Mutant>,
     /// Print everything that happens.
@@ -55,6 +57,10 @@ pub fn run(options: &Options) -> Result<Report, Box<Failure>> {
     let mut dice = Dice::new(options.seed);
     let mut swarm = Swarm::draw(&mut dice);
     swarm.draw_tree(&mut Dice::new(!options.seed));
+    match options.load {
+        true => swarm.load(),
+        false => swarm.draw_load(&mut Dice::new(options.seed.rotate_left(32))),
+    }
     if let Some(mutant) = options.mutant {
         swarm.aim_at(mutant);
     }

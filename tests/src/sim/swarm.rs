@@ -3,6 +3,7 @@
 //! Groce et al., "Swarm testing", 2012; the ranges are about TigerBeetle's.
 
 use super::dice::Dice;
+use super::load::Bounds;
 use super::mutant::Mutant;
 
 /// How this run behaves. Probabilities are of 1; times in milliseconds.
@@ -76,6 +77,8 @@ pub struct Swarm {
     pub heartbeat_ms: u64,
     /// The election timeout.
     pub election_ms: u64,
+    /// What a member may hold; the product's own bounds if not set.
+    pub bounds: Option<Bounds>,
     /// Members ask before they campaign.
     pub pre_vote: bool,
     /// How many of the clients speak the v2 API.
@@ -158,6 +161,7 @@ impl Swarm {
             append_bytes_max: 64 << 10,
             heartbeat_ms: 100,
             election_ms: 1_000,
+            bounds: None,
             pre_vote: true,
             tree_clients: 0,
             watchers: 0,
@@ -179,6 +183,7 @@ impl Swarm {
             uncommitted_bytes_max: self.uncommitted_bytes_max,
             append_bytes_max: self.append_bytes_max,
             pre_vote: self.pre_vote,
+            bounds: self.bounds,
             membership: self.membership,
             ghosts: self.ghosts,
             strict_reconfig_check: self.strict_reconfig_check,
@@ -221,6 +226,11 @@ impl Swarm {
             }
             Mutant::ReadWithoutQuorum => {
                 (self.partitions, self.fault_every_ms) = (true, (500, 2_000));
+            }
+            Mutant::MemoryUnbounded => {
+                self.load();
+                (self.crashes, self.partitions) = (false, false);
+                self.fault_every_ms = (500, 2_000);
             }
             Mutant::HistoryForgotten => {
                 (self.crashes, self.fault_every_ms) = (true, (100, 1_000));

@@ -175,7 +175,7 @@ impl World {
     }
 
     fn handle(&mut self, event: Event) -> Result<(), String> {
-        let Some(event) = self.hold_if_paused(event) else {
+        let Some(event) = self.hold_if_paused(event)? else {
             return Ok(());
         };
         match event {
@@ -239,7 +239,7 @@ impl World {
     }
 
     /// A stopped process takes nothing; it comes later.
-    fn hold_if_paused(&mut self, event: Event) -> Option<Event> {
+    fn hold_if_paused(&mut self, event: Event) -> Result<Option<Event>, String> {
         let id = match &event {
             Event::Turn(id, _)
             | Event::Synced(id, _)
@@ -251,15 +251,18 @@ impl World {
             | Event::Notice(id, _, _, _) => *id,
             Event::Deliver(envelope) => envelope.to,
             Event::Snapshot(transfer) => transfer.to,
-            _ => return Some(event),
+            _ => return Ok(Some(event)),
         };
         let until = self
             .members
             .get(&id)
             .map_or(0, |member| member.paused_until);
         let wait = until.saturating_sub(self.clock.now_ms());
+        if let Event::Deliver(envelope) = &event {
+            self.note_under_way(id, &envelope.messages, wait != 0)?;
+        }
         if wait == 0 {
-            return Some(event);
+            return Ok(Some(event));
         }
         if let Event::Turn(id, _) = event
             && let Some(life) = self.life(id)
@@ -267,7 +270,7 @@ impl World {
             life.turn_at = Some(until);
         }
         self.clock.after(wait, event);
-        None
+        Ok(None)
     }
 
     /// Tells the invariants, and whoever follows a trace.
@@ -404,6 +407,7 @@ impl World {
     }
 
     pub(super) fn report_status(&mut self, id: MemberId) -> Result<(), String> {
+        self.weigh(id)?;
         let Some(life) = self
             .members
             .get(&id)

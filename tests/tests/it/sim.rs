@@ -9,6 +9,7 @@ fn options(seed: u64, seconds: u64) -> Options {
     Options {
         seed,
         seconds,
+        load: false,
         mutant: None,
         trace: false,
     }
@@ -23,6 +24,21 @@ fn no_seed_finds_anything_wrong() {
                  --first-seed {seed} --seconds 15",
                 failure.problem, failure.swarm
             );
+        }
+    }
+}
+
+/// The leader goes on while a follower is stopped or an engine hangs, and no member holds more than it
+/// may.
+#[test]
+fn under_load_no_member_holds_more_than_it_may() {
+    for seed in 1..=3 {
+        let options = Options {
+            load: true,
+            ..options(seed, 20)
+        };
+        if let Err(failure) = run(&options) {
+            panic!("{}\nseed {seed}: {:?}", failure.problem, failure.swarm);
         }
     }
 }

@@ -78,6 +78,9 @@ impl World {
 
     /// Waited long enough: nobody knows what became of it.
     pub(in crate::sim) fn tree_give_up(&mut self, operation: usize) {
+        if self.tree.open.contains_key(&operation) {
+            self.leave(Waiter::Tree(operation));
+        }
         self.finish_tree(operation, Outcome::Unknown);
     }
 

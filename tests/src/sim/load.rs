@@ -1,0 +1,197 @@
+//! Load: members that may hold little in memory, while clients go on and a process stops, or an engine
+//! hangs, for a long time.
+
+use keelson_core::MemberId;
+use keelson_core::node::{Input, NodeConfig};
+use keelson_proto::peer::PeerMessage;
+use keelson_proto::peer::peer_message::Message;
+
+use super::dice::Dice;
+use super::mutant::Mutant;
+use super::nodes::Member;
+use super::swarm::Swarm;
+use super::world::{Waiter, World};
+use crate::invariant::Fact;
+
+/// What a member may hold, in bytes, in a run about load.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Appends under way to one follower.
+    in_flight: usize,
+    /// The log in memory while the engine is late.
+    log: usize,
+    /// What waits for the log's disk.
+    unpersisted: usize,
+    /// What the state machine holds and the engine lacks.
+    backlog: u64,
+}
+
+impl Bounds {
+    /// So little that a few seconds of load are too much.
+    pub(super) const TIGHT: Bounds = Bounds {
+        in_flight: 4 << 10,
+        log: 32 << 10,
+        unpersisted: 16 << 10,
+        backlog: 32 << 10,
+    };
+
+    pub(super) fn configure(self, config: &mut NodeConfig) {
+        config.in_flight_bytes_max = self.in_flight;
+        config.log_bytes_max = self.log;
+        config.unpersisted_bytes_max = self.unpersisted;
+    }
+}
+
+impl Swarm {
+    /// Whether the run is about load, with dice of its own: other runs are drawn without it.
+    pub(super) fn draw_load(&mut self, dice: &mut Dice) {
+        if dice.chance(0.2) {
+            self.load();
+        }
+    }
+
+    /// Makes the run one about load.
+    pub(super) fn load(&mut self) {
+        self.bounds = Some(Bounds::TIGHT);
+        (self.clients, self.think_ms) = (self.clients.max(8), 50);
+        (self.catch_up_entries, self.catch_up_bytes) = (20, 2_000);
+        (self.append_bytes_max, self.uncommitted_bytes_max) = (500, 4_000);
+    }
+
+    /// The most that the log in memory may come to: what one turn appends comes on top of the bound.
+    /// An entry weighs up to four times what its command does.
+    fn log_most(&self, bounds: Bounds) -> usize {
+        let turn = self.uncommitted_bytes_max + self.append_bytes_max;
+        bounds.log + 4 * (usize::try_from(turn).unwrap_or(usize::MAX) + bounds.in_flight)
+    }
+
+    /// The most that may be under way to a member that does not read, entries and requests.
+    fn under_way_most(&self, bounds: Bounds, senders: usize) -> usize {
+        let proposals = usize::try_from(self.uncommitted_bytes_max).unwrap_or(usize::MAX);
+        senders * 2 * (bounds.in_flight + proposals) + (4 << 10)
+    }
+}
+
+impl World {
+    /// A process stops for so long that the others forget what it needs.
+    pub(super) fn stop_for_long(&mut self) {
+        let running = self.running();
+        let Some(id) = self.dice.pick(&running) else {
+            return;
+        };
+        let until = self.clock.now_ms() + self.dice.between(5_000, 20_000);
+        if let Some(member) = self.members.get_mut(&id) {
+            member.paused_until = until;
+            member.under_way_bytes = 0;
+        }
+    }
+
+    /// A member's engine takes as long for its next write.
+    pub(super) fn hang_engine(&mut self) {
+        let running = self.running();
+        let until = self.clock.now_ms() + self.dice.between(2_000, 10_000);
+        if let Some(id) = self.dice.pick(&running)
+            && let Some(member) = self.members.get_mut(&id)
+        {
+            member.engine_hangs_until = until;
+        }
+    }
+
+    /// Waits for the end of what takes longer than a healed cluster is given.
+    pub(super) fn outlast_stops(&mut self) -> Result<(), String> {
+        let ends = |member: &Member| member.paused_until.max(member.engine_hangs_until);
+        let last = self.members.values().map(ends).max().unwrap_or(0);
+        match self.swarm.bounds {
+            Some(_) => self.run_until(last.max(self.clock.now_ms())),
+            None => Ok(()),
+        }
+    }
+
+    /// How long a write to the member's engine takes at least.
+    pub(super) fn engine_hangs_ms(&self, id: MemberId) -> u64 {
+        let until = self
+            .members
+            .get(&id)
+            .map(|member| member.engine_hangs_until);
+        until.unwrap_or(0).saturating_sub(self.clock.now_ms())
+    }
+
+    /// A client leaves: its request, if it is one for the log, makes room for others.
+    pub(super) fn leave(&mut self, client: Waiter) {
+        let request = self
+            .waiting
+            .iter()
+            .find(|(_, waiter)| **waiter == client)
+            .map(|(request, _)| *request);
+        if let Some(id) = request
+            && self.lives(id.member, id.boot)
+        {
+            self.input(id.member, Input::GivenUp { id });
+        }
+    }
+
+    /// Messages have come to a process: it is stopped, and they wait, or it takes all that waits.
+    pub(super) fn note_under_way(
+        &mut self,
+        to: MemberId,
+        messages: &[PeerMessage],
+        stopped: bool,
+    ) -> Result<(), String> {
+        let Some(bounds) = self.swarm.bounds else {
+            return Ok(());
+        };
+        let most = self.swarm.under_way_most(bounds, self.members.len());
+        let Some(member) = self.members.get_mut(&to) else {
+            return Ok(());
+        };
+        member.under_way_bytes = match stopped {
+            true => member.under_way_bytes + messages.iter().map(weight).sum::<usize>(),
+            false => 0,
+        };
+        let held = member.under_way_bytes;
+        self.fact(&Fact::Held {
+            member: to,
+            what: "messages to a stopped process",
+            bytes: held as u64,
+            bytes_max: most as u64,
+        })
+    }
+
+    /// Tells the node whether the engine is too late, as the applier does, and the invariants what the
+    /// member holds.
+    pub(super) fn weigh(&mut self, id: MemberId) -> Result<(), String> {
+        let Some(bounds) = self.swarm.bounds else {
+            return Ok(());
+        };
+        let most = self.swarm.log_most(bounds);
+        let unbounded = self.mutant == Some(Mutant::MemoryUnbounded);
+        let Some(life) = self.life(id) else {
+            return Ok(());
+        };
+        let log_bytes = life.node.status().log_bytes;
+        let bytes = life
+            .machine
+            .as_ref()
+            .map_or(0, |machine| machine.backlog_bytes());
+        let backlogged = bounds.backlog < bytes && !unbounded;
+        if backlogged != life.backlogged {
+            life.backlogged = backlogged;
+            self.input(id, Input::Backlogged(backlogged));
+        }
+        self.fact(&Fact::Held {
+            member: id,
+            what: "its log in memory",
+            bytes: log_bytes as u64,
+            bytes_max: most as u64,
+        })
+    }
+}
+
+/// What a message carries, in bytes.
+fn weight(message: &PeerMessage) -> usize {
+    match &message.message {
+        Some(Message::Raft(raft)) => raft.entries.iter().map(|entry| entry.data.len()).sum(),
+        Some(Message::Forward(forward)) => forward.command.len(),
+        _ => 0,
+    }
+}
