@@ -1,12 +1,16 @@
 //! What a member tells its cluster once it is up: its name and client URLs, and, as the leader, the
 //! version that the cluster speaks.
 
+use std::future::Future;
 use std::time::Duration;
 
+use keelson_core::Index;
 use keelson_core::node::Role;
 use keelson_proto::internal::{ClusterVersion, MemberAttributes, command};
 
-use crate::Store;
+use tokio::sync::watch;
+
+use crate::{Error, Store};
 
 /// Between two attempts.
 const RETRY: Duration = Duration::from_millis(200);
@@ -26,21 +30,52 @@ pub(crate) async fn publish(store: Store) {
     let same = |member: &keelson_proto::etcdserverpb::Member| {
         member.name == attributes.name && member.client_ur_ls == attributes.client_urls
     };
-    let known = store.inner.shared.view().member(store.member_id().0);
-    if known.as_ref().is_some_and(same) {
-        // The cluster knows already; one read shows that it is there.
-        while store.read_index().await.is_err() && !store.is_stopping() {
-            tokio::time::sleep(RETRY).await;
-        }
-        return store.note_published();
-    }
+    let me = store.member_id().0;
+    let is_known = || {
+        store
+            .inner
+            .shared
+            .view()
+            .member(me)
+            .as_ref()
+            .is_some_and(same)
+    };
     while !store.is_stopping() {
-        let op = command::Op::MemberAttributes(attributes.clone());
-        match store.propose(op).await {
-            Ok(_) => return store.note_published(),
-            Err(error) => tracing::warn!(%error, "could not publish this member yet"),
+        if is_known() {
+            // One read shows that this member takes part.
+            if store.read_index().await.is_ok() {
+                return store.note_published();
+            }
+        } else {
+            let op = command::Op::MemberAttributes(attributes.clone());
+            let applied = store.inner.shared.watch_applied();
+            match proposed_or_learnt(store.propose(op), is_known, applied).await {
+                Some(Ok(_)) => return store.note_published(),
+                Some(Err(error)) => tracing::warn!(%error, "could not publish this member yet"),
+                None => continue,
+            }
         }
         tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// Waits for the proposal's outcome, or, with nothing, until the applied state shows that it took effect: a
+/// snapshot may hold its entry, and then no answer to it comes.
+async fn proposed_or_learnt<T>(
+    proposing: impl Future<Output = Result<T, Error>>,
+    is_known: impl Fn() -> bool,
+    mut applied: watch::Receiver<Index>,
+) -> Option<Result<T, Error>> {
+    let learning = async {
+        while !is_known() {
+            if applied.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    };
+    tokio::select! {
+        outcome = proposing => Some(outcome),
+        () = learning => None,
     }
 }
 
@@ -62,5 +97,28 @@ pub(crate) async fn agree_on_version(store: Store) {
     if let Some(version) = known().filter(|_| is_first) {
         let version = crate::version::major_minor(&version);
         tracing::info!("set the initial cluster version to {version}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// A member that was replaced was ready after 7 s: its own entry was inside the snapshot that it got.
+    #[tokio::test]
+    async fn what_a_snapshot_brings_need_not_be_answered() {
+        let (applied, watching) = watch::channel(Index(0));
+        let known = Cell::new(false);
+        let never = std::future::pending::<Result<(), Error>>();
+        let snapshot = async {
+            tokio::task::yield_now().await;
+            known.set(true);
+            applied.send_replace(Index(9));
+        };
+        let waiting = proposed_or_learnt(never, || known.get(), watching);
+        let (outcome, ()) = tokio::join!(waiting, snapshot);
+        assert_eq!(outcome, None);
     }
 }

@@ -354,6 +354,7 @@ fn assemble(
         staged: None,
         capture: None,
         capture_asked: false,
+        snapshot_trouble: Arc::default(),
     };
     turns.begin(driver, applier);
     let writer = LogWriter {
@@ -377,7 +378,7 @@ fn assemble(
         options: recovery.options,
         limits: recovery.limits,
         turns: Arc::clone(&turns),
-        busy: Arc::new(AtomicBool::new(false)),
+        place: Arc::default(),
     };
     let driver_inbox = DriverInbox {
         turns: Arc::clone(&turns),

@@ -202,7 +202,11 @@ impl Node {
             Input::Backlogged(backlogged) => self.backlogged = backlogged,
             Input::PeerDown(member) => self.take_peer_down(member),
             Input::PeerUp(member) => self.failover.mark_up(member),
-            Input::Unreachable(member) => self.raw.report_unreachable(member.0),
+            Input::Unreachable(member) => {
+                self.raw.report_unreachable(member.0);
+                // Healthy again with its next message.
+                self.health.forget(member);
+            }
             Input::SnapshotCaptured { mark, conf_state } => {
                 let snapshot = convert::snapshot_of(mark.index.0, mark.term.0, Some(conf_state));
                 self.raw.mut_store().offer(snapshot);

@@ -12,10 +12,12 @@ use keelson_core::node::{Input, Node, Output, ReadReady, Refusal, Standing};
 use keelson_core::state::Capture;
 use keelson_core::tree::PATH_BYTES_MAX;
 use keelson_core::{Index, MemberId, Millis, ProposalId};
+use keelson_port::Episode;
 use keelson_proto::internal::{Command, command::Op};
 use keelson_proto::peer::{
     Forward, PeerMessage, RaftMessage, SnapshotChunk, peer_message, snapshot_chunk,
 };
+use parking_lot::Mutex;
 use prost::Message as _;
 use tokio::sync::oneshot;
 
@@ -89,6 +91,8 @@ pub(crate) struct Driver {
     pub(crate) staged: Option<(Box<Staged>, oneshot::Sender<bool>)>,
     pub(crate) capture: Option<(Capture, Instant)>,
     pub(crate) capture_asked: bool,
+    /// Raft tries again at once: not each failure is for the log.
+    pub(crate) snapshot_trouble: Arc<Mutex<Episode>>,
 }
 
 impl Driver {
@@ -285,6 +289,7 @@ impl Driver {
         let mut capture = capture.clone();
         let (outbox, events) = (self.outbox.clone(), Arc::clone(&self.turns));
         let fatal = self.fatal.clone();
+        let trouble = Arc::clone(&self.snapshot_trouble);
         self.runtime.spawn(async move {
             let began = Instant::now();
             let read = move |send: &mut dyn FnMut(snapshot_chunk::Part) -> bool| {
@@ -303,8 +308,11 @@ impl Driver {
             let sent = send_snapshot(&outbox, to, offer, read).await;
             match &sent {
                 Ok(()) => tracing::info!(%to, took = ?began.elapsed(), "sent a snapshot"),
+                Err(error) if trouble.lock().goes_on().is_some() => {
+                    tracing::warn!(%to, why = error.message(), "sending a snapshot failed");
+                }
                 Err(error) => {
-                    tracing::warn!(%to, why = error.message(), "sending a snapshot failed")
+                    tracing::debug!(%to, why = error.message(), "sending a snapshot failed");
                 }
             }
             let _ = events.send(Event::Input(Input::SnapshotSent {

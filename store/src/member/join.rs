@@ -17,34 +17,47 @@ const AMNESIA_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long those whose word is needed may take to come.
 const VOUCHERS_PATIENCE: Duration = Duration::from_secs(10);
+/// How often, and how far apart, a cluster is asked for a member that none of those asked has.
+const JOIN_ROUNDS: usize = 3;
+const JOIN_AGAIN: Duration = Duration::from_millis(300);
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
-/// Asks the cluster's other members, by their URLs in `--initial-cluster`.
+/// Asks the cluster's other members, by their URLs in `--initial-cluster`. A member that is behind does not
+/// have this one's addition yet: then the next one is asked, and after a moment all again.
 pub(crate) async fn join(config: &Config) -> Result<Found, OpenError> {
     let others = config
         .initial_cluster
         .iter()
         .filter(|(name, _)| *name != config.name);
     let urls: Vec<Url> = others.map(|(_, url)| url.clone()).collect();
-    let mut why = "--initial-cluster names no other member".to_owned();
-    for url in &urls {
-        match crate::peer::ask_members(std::slice::from_ref(url)).await {
-            Ok(answer) => {
-                let me = myself(config, &answer.members)?;
-                refuse_lost(config, me, &answer.members)?;
-                return Ok(Found::joining(
-                    ClusterId(answer.cluster_id),
-                    me,
-                    answer.members,
-                ));
+    let mut last = OpenError::Join {
+        urls: url::join(&urls),
+        why: "--initial-cluster names no other member".to_owned(),
+    };
+    for round in 0..JOIN_ROUNDS {
+        if 0 < round {
+            tokio::time::sleep(JOIN_AGAIN).await;
+        }
+        let (mut answered, mut why) = (false, None);
+        for url in &urls {
+            match crate::peer::ask_members(std::slice::from_ref(url)).await {
+                Ok(answer) => match myself(config, &answer.members) {
+                    Ok(me) => {
+                        refuse_lost(config, me, &answer.members)?;
+                        let cluster = ClusterId(answer.cluster_id);
+                        return Ok(Found::joining(cluster, me, answer.members));
+                    }
+                    Err(error) => (answered, last) = (true, error),
+                },
+                Err(status) => why = Some(format!("{url}: {}", status.message())),
             }
-            Err(status) => why = format!("{url}: {}", status.message()),
+        }
+        if let (Some(why), false) = (why, answered) {
+            let urls = url::join(&urls);
+            return Err(OpenError::Join { urls, why });
         }
     }
-    Err(OpenError::Join {
-        urls: url::join(&urls),
-        why,
-    })
+    Err(last)
 }
 
 /// A member that has published its client URLs has run, voted and acknowledged entries. Without its
@@ -149,7 +162,84 @@ fn myself(config: &Config, members: &[Member]) -> Result<MemberId, OpenError> {
 
 #[cfg(test)]
 mod tests {
+    use keelson_proto::peer::peer_server::{Peer, PeerServer};
+    use keelson_proto::peer::{
+        Envelope, MembersRequest, SnapshotChunk, SnapshotReceived, StreamClosed,
+    };
+    use tokio::net::TcpListener;
+    use tokio_stream::wrappers::TcpListenerStream;
+    use tonic::{Request, Response, Status, Streaming};
+
     use super::*;
+
+    /// A member that answers who belongs to the cluster, and nothing else.
+    struct Answers(Vec<Member>);
+
+    #[tonic::async_trait]
+    impl Peer for Answers {
+        async fn stream(
+            &self,
+            _: Request<Streaming<Envelope>>,
+        ) -> Result<Response<StreamClosed>, Status> {
+            Err(Status::unimplemented("not here"))
+        }
+
+        async fn snapshot(
+            &self,
+            _: Request<Streaming<SnapshotChunk>>,
+        ) -> Result<Response<SnapshotReceived>, Status> {
+            Err(Status::unimplemented("not here"))
+        }
+
+        async fn members(
+            &self,
+            _: Request<MembersRequest>,
+        ) -> Result<Response<MembersResponse>, Status> {
+            Ok(Response::new(MembersResponse {
+                cluster_id: 7,
+                members: self.0.clone(),
+                ..MembersResponse::default()
+            }))
+        }
+    }
+
+    async fn member_that_answers(members: Vec<Member>) -> Url {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("its address").port();
+        let serving = tonic::transport::Server::builder()
+            .add_service(PeerServer::new(Answers(members)))
+            .serve_with_incoming(TcpListenerStream::new(listener));
+        tokio::spawn(serving);
+        Url::http("127.0.0.1", port)
+    }
+
+    #[tokio::test]
+    async fn a_member_that_is_behind_does_not_keep_a_new_one_out() {
+        let new = Url::http("127.0.0.1", 9);
+        let added = Member {
+            id: 0xa3,
+            peer_ur_ls: vec![new.to_string()],
+            ..Member::default()
+        };
+        let behind = member_that_answers(Vec::new()).await;
+        let ahead = member_that_answers(vec![added]).await;
+        let config = Config {
+            initial_advertise_peer_urls: vec![new.clone()],
+            initial_cluster: vec![
+                ("m1".to_owned(), behind.clone()),
+                ("m2".to_owned(), ahead),
+                ("m3".to_owned(), new.clone()),
+            ],
+            ..Config::single("m3", "nowhere")
+        };
+        assert!(join(&config).await.is_ok());
+        let config = Config {
+            initial_cluster: vec![("m1".to_owned(), behind), ("m3".to_owned(), new)],
+            ..config
+        };
+        let refused = join(&config).await.map(drop).expect_err("not added");
+        assert!(refused.to_string().contains("member add m3"), "{refused}");
+    }
 
     #[test]
     fn enough_vouch_to_meet_every_majority() {

@@ -21,6 +21,7 @@ pub(crate) mod foreign;
 pub(crate) mod inbox;
 pub(crate) mod join;
 pub(crate) mod log_writer;
+pub(crate) mod place;
 mod raft_lines;
 pub(crate) mod recover;
 pub(crate) mod staging;

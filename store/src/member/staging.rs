@@ -2,7 +2,6 @@
 //! once everything has come, has been checked and is durable.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use keelson_core::engine::Engine;
 use keelson_core::state::{Limits, SnapshotBuilder, StateMachine};
@@ -13,11 +12,12 @@ use tokio::sync::oneshot;
 use tonic::Status;
 
 use super::driver::Event;
+use super::place::{Offer, Place, Slot};
 use super::recover::EngineOptions;
 use super::turns::Turns;
 use crate::disk::RealDisk;
 use crate::engine::generation::{Fresh, GenerationError, Generations};
-use crate::peer::SnapshotSink;
+use crate::peer::{Evicted, SnapshotSink};
 
 /// A whole snapshot, ready to be gone on from.
 pub(crate) struct Staged {
@@ -60,16 +60,7 @@ pub(crate) struct Stager {
     pub(crate) options: EngineOptions,
     pub(crate) limits: Limits,
     pub(crate) turns: Arc<Turns>,
-    pub(crate) busy: Arc<AtomicBool>,
-}
-
-/// Held by whoever receives.
-struct Slot(Arc<AtomicBool>);
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
-    }
+    pub(crate) place: Arc<Place>,
 }
 
 /// A snapshot of which part has come.
@@ -85,19 +76,14 @@ pub(crate) struct Staging {
 impl SnapshotSink for Stager {
     type Staging = Staging;
 
-    fn begin(&self, offer: RaftMessage) -> Result<Staging, Status> {
+    async fn begin(&self, offer: RaftMessage) -> Result<(Staging, Evicted), Status> {
         let meta = offer.snapshot.as_ref();
         let meta = meta.ok_or_else(|| Status::invalid_argument("an offer without a snapshot"))?;
         let mark = SnapshotMark {
             index: Index(meta.index),
             term: Term(meta.term),
         };
-        if self.busy.swap(true, Ordering::Acquire) {
-            return Err(Status::resource_exhausted(
-                "another snapshot is being received",
-            ));
-        }
-        let slot = Slot(Arc::clone(&self.busy));
+        let (slot, evicted) = self.place.take(Offer::of(&offer)).await?;
         let mut generations = self.generations.lock();
         // What an earlier attempt left.
         generations.remove_others().map_err(internal)?;
@@ -111,14 +97,15 @@ impl SnapshotSink for Stager {
             term = mark.term.0,
             "receiving a snapshot"
         );
-        Ok(Staging {
+        let staging = Staging {
             offer,
             mark,
             engine,
             builder,
             fresh,
             slot,
-        })
+        };
+        Ok((staging, evicted))
     }
 
     async fn push(

@@ -16,7 +16,7 @@ mod trouble;
 
 pub use gate::{Belonging, Gate, Taken};
 pub(crate) use load::weight;
-pub use receiver::{Inbox, PeerService, SnapshotSink};
+pub use receiver::{Evicted, Inbox, PeerService, SnapshotSink};
 pub use sender::{Links, Numbering, Outbox, PeerEvent, PeerListener};
 pub use snapshots::{ask_members, send_snapshot};
 

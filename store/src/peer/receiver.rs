@@ -1,6 +1,7 @@
 //! The incoming half: the gRPC service on the peer port.
 
 use std::future::Future;
+use std::time::Duration;
 
 use keelson_core::MemberId;
 use keelson_proto::peer::peer_server::Peer;
@@ -8,6 +9,8 @@ use keelson_proto::peer::{
     Envelope, MembersRequest, MembersResponse, PeerMessage, RaftMessage, SnapshotChunk,
     SnapshotReceived, StreamClosed, snapshot_chunk,
 };
+use tokio::sync::oneshot;
+use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Introduction;
@@ -34,13 +37,22 @@ pub trait Inbox: Send + Sync + 'static {
     fn members(&self) -> MembersResponse;
 }
 
+/// Resolves to `Ok` when a snapshot has to give way to another one.
+pub type Evicted = oneshot::Receiver<()>;
+
+/// The longest pause between two pieces of a snapshot.
+const PIECE_PATIENCE: Duration = Duration::from_secs(30);
+
 /// Where a snapshot goes, piece by piece.
 pub trait SnapshotSink: Send + Sync + 'static {
     /// One snapshot being received. Dropping it before `finish` throws it away.
     type Staging: Send;
 
     /// Begins to receive. An error ends the call: another one is under way, say.
-    fn begin(&self, offer: RaftMessage) -> Result<Self::Staging, Status>;
+    fn begin(
+        &self,
+        offer: RaftMessage,
+    ) -> impl Future<Output = Result<(Self::Staging, Evicted), Status>> + Send;
 
     /// Takes a piece.
     fn push(
@@ -150,8 +162,19 @@ impl<I: Inbox, S: SnapshotSink> Peer for PeerService<I, S> {
         request: Request<Streaming<SnapshotChunk>>,
     ) -> Result<Response<SnapshotReceived>, Status> {
         let caller = self.admit(&request).await?;
-        let mut chunks = request.into_inner();
-        let first = chunks.message().await?.and_then(|chunk| chunk.part);
+        self.receive(&caller, request.into_inner()).await?;
+        Ok(Response::new(SnapshotReceived {}))
+    }
+}
+
+impl<I: Inbox, S: SnapshotSink> PeerService<I, S> {
+    /// Receives a snapshot, for as long as pieces keep coming.
+    async fn receive(
+        &self,
+        caller: &Introduction,
+        mut chunks: impl Stream<Item = Result<SnapshotChunk, Status>> + Unpin,
+    ) -> Result<(), Status> {
+        let first = next_piece(&mut chunks).await?;
         let Some(snapshot_chunk::Part::Offer(offer)) = first else {
             return Err(Status::invalid_argument(
                 "a snapshot must begin with its offer",
@@ -162,14 +185,25 @@ impl<I: Inbox, S: SnapshotSink> Peer for PeerService<I, S> {
                 "an offer in another member's name",
             ));
         }
-        let mut staging = self.sink.begin(offer)?;
-        while let Some(chunk) = chunks.message().await? {
-            let Some(part) = chunk.part else { continue };
+        let (staging, evicted) = self.sink.begin(offer).await?;
+        tokio::select! {
+            received = self.receive_pieces(caller, staging, chunks) => received,
+            Ok(()) = evicted => Err(Status::aborted("the snapshot gives way to another one")),
+        }
+    }
+
+    async fn receive_pieces(
+        &self,
+        caller: &Introduction,
+        mut staging: S::Staging,
+        mut chunks: impl Stream<Item = Result<SnapshotChunk, Status>> + Unpin,
+    ) -> Result<(), Status> {
+        while let Some(part) = next_piece(&mut chunks).await? {
+            self.still_belongs(caller)?;
             let is_end = matches!(part, snapshot_chunk::Part::End(_));
             staging = self.sink.push(staging, part).await?;
             if is_end {
-                self.sink.finish(staging).await?;
-                return Ok(Response::new(SnapshotReceived {}));
+                return self.sink.finish(staging).await;
             }
         }
         Err(Status::data_loss(
@@ -177,3 +211,25 @@ impl<I: Inbox, S: SnapshotSink> Peer for PeerService<I, S> {
         ))
     }
 }
+
+/// The next piece; none at the end of the call.
+async fn next_piece(
+    chunks: &mut (impl Stream<Item = Result<SnapshotChunk, Status>> + Unpin),
+) -> Result<Option<snapshot_chunk::Part>, Status> {
+    let coming = tokio::time::timeout(PIECE_PATIENCE, async {
+        loop {
+            match chunks.next().await.transpose()? {
+                Some(SnapshotChunk { part: None }) => {}
+                chunk => return Ok(chunk.and_then(|chunk| chunk.part)),
+            }
+        }
+    });
+    coming.await.unwrap_or_else(|_| {
+        let seconds = PIECE_PATIENCE.as_secs();
+        let why = format!("no piece of the snapshot came for {seconds} s");
+        Err(Status::deadline_exceeded(why))
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,8 @@
 //! Calls of their own: sending a snapshot, and asking a cluster for its members.
 
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use keelson_core::MemberId;
@@ -16,8 +19,10 @@ use crate::config::Url;
 
 /// Pieces on their way. A piece is about a mebibyte; this bounds what a slow peer costs.
 const PIECES_MAX: usize = 4;
-/// A peer that takes no piece for this long is given up.
-const PATIENCE: Duration = Duration::from_secs(600);
+/// A peer that takes no piece for this long is given up; one that goes on may take as long as it needs.
+const PIECE_PATIENCE: Duration = Duration::from_secs(60);
+/// For the peer to open what it has received whole.
+const INSTALL_PATIENCE: Duration = Duration::from_secs(600);
 
 /// Sends `offer` and then every piece that `read` produces, on a connection of its own so that
 /// heartbeats keep theirs. `read` runs on a thread that may block. Returns once the peer has
@@ -43,19 +48,59 @@ pub async fn send_snapshot(
         part: Some(snapshot_chunk::Part::Offer(offer)),
     };
     let _ = pieces.send(first).await;
+    let progress = Arc::new(Progress::default());
+    let noted = Arc::clone(&progress);
     let reader = tokio::task::spawn_blocking(move || {
         read(&mut |part| {
-            pieces
-                .blocking_send(SnapshotChunk { part: Some(part) })
-                .is_ok()
+            let sent = pieces.blocking_send(SnapshotChunk { part: Some(part) });
+            noted.pieces.fetch_add(1, Ordering::Relaxed);
+            sent.is_ok()
         });
+        noted.all.store(true, Ordering::Relaxed);
     });
     let mut request = Request::new(ReceiverStream::new(stream));
     links.introduction(to).write(request.metadata_mut());
-    let sent = tokio::time::timeout(PATIENCE, client.snapshot(request)).await;
+    let sent = progress.watch(client.snapshot(request)).await;
     let read = reader.await;
-    sent.map_err(|_| Status::deadline_exceeded("the peer took too long"))??;
+    sent?;
     read.map_err(|error| Status::internal(format!("reading the snapshot: {error}")))
+}
+
+/// How far a transfer has come.
+#[derive(Default)]
+struct Progress {
+    pieces: AtomicU64,
+    /// All pieces are on their way.
+    all: AtomicBool,
+}
+
+impl Progress {
+    /// Waits for the call's end as long as pieces go out.
+    async fn watch<T>(&self, call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+        tokio::pin!(call);
+        loop {
+            let before = self.pieces.load(Ordering::Relaxed);
+            let all = self.all.load(Ordering::Relaxed);
+            let patience = if all {
+                INSTALL_PATIENCE
+            } else {
+                PIECE_PATIENCE
+            };
+            let ended = tokio::time::timeout(patience, call.as_mut()).await;
+            let moves = || {
+                let news = all != self.all.load(Ordering::Relaxed);
+                news || before != self.pieces.load(Ordering::Relaxed)
+            };
+            match ended {
+                Ok(answer) => return answer,
+                Err(_) if moves() => {}
+                Err(_) => {
+                    let why = format!("the peer took nothing for {} s", patience.as_secs());
+                    return Err(Status::deadline_exceeded(why));
+                }
+            }
+        }
+    }
 }
 
 /// Asks whoever listens at `urls` whom its cluster consists of.
@@ -75,4 +120,26 @@ pub(super) async fn ask(urls: &[Url], request: MembersRequest) -> Result<Members
     let answer = tokio::time::timeout(Duration::from_secs(5), asked).await;
     let answer = answer.map_err(|_| Status::deadline_exceeded("no answer in 5 s"))?;
     Ok(answer?.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// For 2,000 s a piece goes out every 50 s, then none.
+    #[tokio::test(start_paused = true)]
+    async fn only_a_transfer_that_stands_still_is_given_up() {
+        let progress = Progress::default();
+        let began = tokio::time::Instant::now();
+        let sending = async {
+            for _ in 0..40 {
+                tokio::time::sleep(Duration::from_secs(50)).await;
+                progress.pieces.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        let call = std::future::pending::<Result<(), Status>>();
+        let (sent, ()) = tokio::join!(progress.watch(call), sending);
+        assert!(sent.is_err());
+        assert!(Duration::from_secs(2_000) < began.elapsed());
+    }
 }

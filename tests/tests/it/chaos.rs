@@ -18,6 +18,8 @@ use rand_chacha::ChaCha8Rng;
 use tokio::sync::{Mutex, MutexGuard};
 use tonic::{Code, Status};
 
+mod membership;
+
 /// Clients that write, as issue 2 asks for.
 const CLIENTS: usize = 64;
 

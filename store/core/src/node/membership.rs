@@ -144,7 +144,7 @@ fn wrap(single: eraftpb::ConfChangeSingle) -> eraftpb::ConfChangeV2 {
 }
 
 /// raft-rs wants a change that it can read; it does not look at the node.
-fn encode_for_raft(single: eraftpb::ConfChangeSingle) -> Vec<u8> {
+pub(super) fn encode_for_raft(single: eraftpb::ConfChangeSingle) -> Vec<u8> {
     let encoded = wrap(single).write_to_bytes();
     encoded.expect("a message without required fields always encodes")
 }

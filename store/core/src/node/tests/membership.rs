@@ -83,6 +83,17 @@ fn a_death_that_was_noticed_counts_at_once() {
     assert_eq!(refused, Some(Refusal::UnhealthyCluster));
 }
 
+/// A connection that broke, whatever is found at the peer's URLs.
+#[test]
+fn a_voter_whose_messages_are_lost_is_healthy_once_it_is_heard_again() {
+    let (mut room, leader, _, other) = Room::settled(3, true);
+    room.step(leader, Some(Input::Unreachable(MemberId(id(other)))));
+    let refused = room.change(leader, Op::Add(member(4)));
+    assert_eq!(refused, Some(Refusal::UnhealthyCluster));
+    room.pass(500);
+    assert_eq!(room.change(leader, Op::Add(member(4))), None);
+}
+
 #[test]
 fn a_voter_that_answers_stays_while_another_is_silent() {
     let (mut room, leader, other, dead) = Room::settled(3, true);
@@ -199,6 +210,9 @@ fn a_change_that_does_not_fit_the_members_does_not_take_effect() {
     };
     let mut entry = raft::eraftpb::Entry::default();
     entry.entry_type = raft::eraftpb::EntryType::EntryConfChangeV2;
+    let mut single = raft::eraftpb::ConfChangeSingle::default();
+    single.node_id = 4;
+    entry.data = crate::node::membership::encode_for_raft(single).into();
     entry.context = crate::proposal::encode(name, &add.encode_to_vec());
     room.nodes[leader].propose(vec![entry]).expect("the leader");
     room.pass(500);

@@ -1,0 +1,136 @@
+//! Snapshots from senders that fall silent, take long or are replaced.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use keelson_core::ClusterId;
+use keelson_proto::peer::{Rows, SnapshotEnd};
+use parking_lot::Mutex;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::*;
+
+struct NoInbox;
+
+impl Inbox for NoInbox {
+    fn deliver(&self, _from: MemberId, _messages: Vec<PeerMessage>) {}
+
+    fn belonging(&self, _member: MemberId) -> Belonging {
+        Belonging::Member
+    }
+
+    fn peer_urls(&self, _member: MemberId) -> Vec<Url> {
+        Vec::new()
+    }
+
+    fn note_unknown(&self, _member: MemberId) {}
+
+    fn members(&self) -> MembersResponse {
+        MembersResponse::default()
+    }
+}
+
+/// Counts pieces, and can send the present snapshot away.
+#[derive(Default)]
+struct Counter {
+    pieces: AtomicUsize,
+    finished: AtomicUsize,
+    evict: Mutex<Option<oneshot::Sender<()>>>,
+}
+
+impl SnapshotSink for Counter {
+    type Staging = ();
+
+    async fn begin(&self, _offer: RaftMessage) -> Result<((), Evicted), Status> {
+        let (evict, evicted) = oneshot::channel();
+        *self.evict.lock() = Some(evict);
+        Ok(((), evicted))
+    }
+
+    async fn push(&self, (): (), _part: snapshot_chunk::Part) -> Result<(), Status> {
+        self.pieces.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn finish(&self, (): ()) -> Result<(), Status> {
+        self.finished.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+const CALLER: Introduction = Introduction {
+    cluster: ClusterId(1),
+    from: MemberId(3),
+    to: MemberId(2),
+    boot: 1,
+    key: 5,
+};
+
+fn service() -> PeerService<NoInbox, Counter> {
+    let gate = Gate::new(CALLER.cluster, CALLER.to);
+    assert!(gate.proven(&CALLER).is_ok());
+    PeerService::new(gate, NoInbox, Counter::default(), 9)
+}
+
+fn chunk(part: snapshot_chunk::Part) -> Result<SnapshotChunk, Status> {
+    Ok(SnapshotChunk { part: Some(part) })
+}
+
+fn offer() -> Result<SnapshotChunk, Status> {
+    chunk(snapshot_chunk::Part::Offer(RaftMessage {
+        from: CALLER.from.0,
+        ..RaftMessage::default()
+    }))
+}
+
+fn rows() -> Result<SnapshotChunk, Status> {
+    chunk(snapshot_chunk::Part::Rows(Rows::default()))
+}
+
+fn end() -> Result<SnapshotChunk, Status> {
+    chunk(snapshot_chunk::Part::End(SnapshotEnd::default()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sender_that_falls_silent_is_given_up() {
+    for pieces in [vec![], vec![offer()], vec![offer(), rows()]] {
+        let service = service();
+        let silent = tokio_stream::iter(pieces).chain(tokio_stream::pending());
+        let refused = service
+            .receive(&CALLER, silent)
+            .await
+            .expect_err("given up");
+        assert_eq!(refused.code(), tonic::Code::DeadlineExceeded, "{refused}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_transfer_may_take_as_long_as_it_goes_on() {
+    let service = service();
+    let (pieces, slow) = tokio::sync::mpsc::channel(1);
+    let sending = async {
+        let _ = pieces.send(offer()).await;
+        for _ in 0..100 {
+            tokio::time::sleep(PIECE_PATIENCE - Duration::from_secs(1)).await;
+            let _ = pieces.send(rows()).await;
+        }
+        let _ = pieces.send(end()).await;
+    };
+    let slow = ReceiverStream::new(slow);
+    let (received, ()) = tokio::join!(service.receive(&CALLER, slow), sending);
+    assert!(received.is_ok(), "{received:?}");
+    assert_eq!(service.sink.pieces.load(Ordering::Relaxed), 101);
+    assert_eq!(service.sink.finished.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_gives_way_when_it_is_told_to() {
+    let service = service();
+    let silent = tokio_stream::iter([offer(), rows()]).chain(tokio_stream::pending());
+    let evicting = async {
+        tokio::task::yield_now().await;
+        let evict = service.sink.evict.lock().take();
+        let _ = evict.expect("it has begun").send(());
+    };
+    let (refused, ()) = tokio::join!(service.receive(&CALLER, silent), evicting);
+    assert_eq!(refused.expect_err("evicted").code(), tonic::Code::Aborted);
+}
