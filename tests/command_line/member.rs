@@ -8,7 +8,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::process::{Finished, Running, eventually, free_port, keelson};
+use crate::process::{Finished, Running, eventually, free_port, keelson, with_clean_environment};
 
 fn member(data: &Path, client: u16, peer: u16) -> Command {
     let (client, peer) = (
@@ -89,6 +89,51 @@ fn ask(port: u16, method: &str, path: &str) -> String {
     let _ = socket.write_all(head.as_bytes());
     let _ = socket.read_to_string(&mut answer);
     answer
+}
+
+/// Idle connections to both of its ports, more than it has descriptors for; then more writes than a
+/// segment of the log holds.
+#[test]
+fn a_member_whose_descriptors_are_wanted_by_all_goes_on_writing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (client, peer) = (free_port(), free_port());
+    let limited = member(&dir.path().join("d"), client, peer);
+    let mut shell = with_clean_environment("/bin/sh");
+    shell
+        .args(["-c", "ulimit -n 220 && exec \"$0\" \"$@\""])
+        .arg(limited.get_program())
+        .args(limited.get_args());
+    let mut member = Running::log_of(&mut shell);
+    member.wait_for("ready to serve client requests");
+    let mut writer = TcpStream::connect(("127.0.0.1", client)).unwrap();
+    put_500_kilobytes(&mut writer);
+    let idle: Vec<TcpStream> = (0..300)
+        .map(|number| [client, peer][number % 2])
+        .filter_map(|port| TcpStream::connect(("127.0.0.1", port)).ok())
+        .collect();
+    for _ in 0..45 {
+        put_500_kilobytes(&mut writer);
+    }
+    assert_eq!(idle.len(), 300);
+    assert_eq!(member.child.try_wait().unwrap(), None);
+}
+
+fn put_500_kilobytes(socket: &mut TcpStream) {
+    let body = format!("value={}", "x".repeat(500_000));
+    let head = format!(
+        "PUT /v2/keys/big?noValueOnSuccess=true HTTP/1.1\r\nHost: x\r\n\
+         Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    socket.write_all(head.as_bytes()).unwrap();
+    socket.write_all(body.as_bytes()).unwrap();
+    let (mut answer, mut buffer) = (Vec::new(), [0; 4096]);
+    while !answer.ends_with(b"}\n") {
+        let read = socket.read(&mut buffer).unwrap();
+        assert_ne!(read, 0, "the member hung up");
+        answer.extend_from_slice(&buffer[..read]);
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 20"));
 }
 
 /// etcd 3.4.23 does the same; a unit with `Restart=on-failure` must not start it again and again.

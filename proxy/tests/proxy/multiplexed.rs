@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time;
 
-use crate::support::{Callee, Fake, Fate, Running, answer, config};
+use crate::support::{Callee, Fake, Fate, Running, Step, answer, config};
 
 const RANGE: &str = "/etcdserverpb.KV/Range";
 const PUT: &str = "/etcdserverpb.KV/Put";
@@ -59,6 +59,40 @@ async fn exchange(
         read.extend_from_slice(&data);
     }
     Response::from_parts(parts, read)
+}
+
+/// Each takes a socket to a member, and the process has only so many.
+#[tokio::test]
+async fn a_connection_has_so_many_waits_and_others_are_served() {
+    const WAITS_MAX: usize = 256;
+    let member = Fake::start(|seen| match seen.line.contains("wait") {
+        true => vec![Step::Hang],
+        false => answer("200 OK", "x"),
+    })
+    .await;
+    let proxy = Running::before(&[&member]).await;
+    let sender = connect(proxy.address).await;
+    let wait = || {
+        let request = Request::get("http://localhost/v2/keys/a?wait=true");
+        request.body(()).unwrap()
+    };
+    let mut waits = Vec::new();
+    for _ in 0..WAITS_MAX {
+        let mut sender = sender.clone().ready().await.unwrap();
+        waits.push(sender.send_request(wait(), true).unwrap());
+    }
+    let refused = exchange(sender.clone(), wait(), Bytes::new()).await;
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let get = || {
+        let request = Request::get("http://localhost/v2/keys/b");
+        request.body(()).unwrap()
+    };
+    let same = exchange(sender, get(), Bytes::new()).await;
+    let other = exchange(connect(proxy.address).await, get(), Bytes::new()).await;
+    assert_eq!(
+        (same.status(), other.status()),
+        (StatusCode::OK, StatusCode::OK)
+    );
 }
 
 #[tokio::test]
