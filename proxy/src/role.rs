@@ -101,6 +101,7 @@ impl ClusterFile {
             return Err(RoleError::Both);
         }
         let directory = data_dir.join(PROXY);
+        warn_if_open(data_dir);
         create_private_dir(&directory).map_err(|error| failed(&directory, error))?;
         Ok(ClusterFile::of(data_dir))
     }
@@ -140,6 +141,22 @@ impl ClusterFile {
         };
         let bytes = serde_json::to_vec(&cluster).expect("a list of strings is JSON");
         replace_file(&self.path, &bytes).map_err(|error| failed(&self.path, error))
+    }
+}
+
+/// Warns of a data directory that others than its owner may enter. It is an operator's, and left as it
+/// is.
+fn warn_if_open(data_dir: &Path) {
+    let Ok(found) = fs::metadata(data_dir) else {
+        return;
+    };
+    let mode = found.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        tracing::warn!(
+            dir = %data_dir.display(),
+            permission = %format_args!("{mode:04o}"),
+            "others than its owner may enter the data directory; make it 0700 (chmod 700)"
+        );
     }
 }
 

@@ -58,7 +58,7 @@ pub struct ServiceOptions {
     pub registry_timeout: Duration,
     /// How often an address may make a token.
     pub new: RateLimit,
-    /// Connections, and so waits, at a time.
+    /// Connections, and so waits, at a time; 4,096, or what the process has descriptors for.
     pub connections_max: usize,
     /// The same from one address, behind which may be a whole data centre.
     pub connections_per_address_max: usize,
@@ -83,7 +83,7 @@ impl Default for ServiceOptions {
                 burst: 30,
                 every: Duration::from_secs(2),
             },
-            connections_max: 4096,
+            connections_max: keelson_port::connections_max().min(4096),
             connections_per_address_max: 1024,
             head_timeout: Duration::from_secs(30),
             body_max: 64 << 10,

@@ -13,7 +13,9 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-pub use private::{create_private_dir, make_private, refuse_link, warn_if_open};
+pub use private::{
+    create_private_dir, make_contents_private, make_private, refuse_link, warn_if_open,
+};
 pub use real::{RealDisk, RealFile};
 
 /// A file system, as far as a log needs one.

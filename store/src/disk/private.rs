@@ -30,28 +30,42 @@ pub fn warn_if_open(dir: &Path) {
 }
 
 /// Takes the rights of others off everything in a directory, and off the directory: earlier builds
-/// created files with the umask. Symbolic links are left alone. A directory that is not there is no
-/// error.
+/// created files with the umask. Symbolic links are left alone, and so is what belongs to another
+/// user, as `lost+found`. A directory that is not there is no error.
 pub fn make_private(dir: &Path) -> io::Result<()> {
-    let found = match fs::symlink_metadata(dir) {
-        Ok(found) => found,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    };
+    match tighten(dir) {
+        Ok(false) => Ok(()),
+        Ok(true) => make_contents_private(dir),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// The same for what is in a directory, which is left as it is.
+pub fn make_contents_private(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        match make_private(&path) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                tracing::warn!(path = %path.display(), %error, "cannot be made private");
+            }
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+/// Takes the rights of others off one file or directory. Whether it is a directory.
+fn tighten(path: &Path) -> io::Result<bool> {
+    let found = fs::symlink_metadata(path)?;
     if found.is_symlink() {
-        return Ok(());
+        return Ok(false);
     }
     let mode = found.permissions().mode() & 0o7777;
     if mode & OPEN != 0 {
-        fs::set_permissions(dir, Permissions::from_mode(mode & !OPEN))?;
+        fs::set_permissions(path, Permissions::from_mode(mode & !OPEN))?;
     }
-    if !found.is_dir() {
-        return Ok(());
-    }
-    for entry in fs::read_dir(dir)? {
-        make_private(&entry?.path())?;
-    }
-    Ok(())
+    Ok(found.is_dir())
 }
 
 /// Refuses a symbolic link where a file of an engine's own is to be opened, which follows it.
@@ -63,5 +77,38 @@ pub fn refuse_link(path: &Path) -> io::Result<()> {
         ))),
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn what_an_earlier_build_left_open_is_tightened_and_links_are_left_alone() {
+        let root = tempfile::tempdir().unwrap();
+        let (member, outside) = (root.path().join("member"), root.path().join("outside"));
+        fs::create_dir_all(member.join("wal")).unwrap();
+        for file in [&member.join("wal/1.wal"), &outside] {
+            fs::write(file, "x").unwrap();
+            fs::set_permissions(file, Permissions::from_mode(0o644)).unwrap();
+        }
+        for dir in [&member, &member.join("wal")] {
+            fs::set_permissions(dir, Permissions::from_mode(0o755)).unwrap();
+        }
+        symlink(&outside, member.join("wal/link")).unwrap();
+        make_private(&member).unwrap();
+        assert_eq!((mode(&member), mode(&member.join("wal"))), (0o700, 0o700));
+        assert_eq!(mode(&member.join("wal/1.wal")), 0o600);
+        assert_eq!(mode(&outside), 0o644);
+        make_private(&root.path().join("not there")).unwrap();
+        assert!(refuse_link(&member.join("wal/link")).is_err());
+        assert!(refuse_link(&member.join("wal/1.wal")).is_ok());
     }
 }

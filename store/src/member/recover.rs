@@ -339,5 +339,9 @@ fn make_private(config: &Config) -> Result<(), OpenError> {
         crate::disk::create_private_dir(dir).map_err(|error| fail(dir, error))?;
         crate::disk::warn_if_open(dir);
     }
-    crate::disk::make_private(&member).map_err(|error| fail(&member, error))
+    crate::disk::make_private(&member).map_err(|error| fail(&member, error))?;
+    match &config.wal_dir {
+        Some(dir) => crate::disk::make_contents_private(dir).map_err(|error| fail(dir, error)),
+        None => Ok(()),
+    }
 }
