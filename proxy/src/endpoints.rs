@@ -113,7 +113,7 @@ impl Endpoints {
 
     /// Whether a request that came at `since` would be held for a member in vain.
     pub(crate) fn is_hopeless(&self, since: Instant, held_for: Duration) -> bool {
-        self.outage.is_hopeless(since, held_for)
+        self.outage.is_hopeless(since, Instant::now(), held_for)
     }
 
     /// Says what is new of a member, and whether any can be asked.

@@ -3,11 +3,16 @@
 //! Clients of etcd 2's age give up at once on 503, so a request is held while a member may come back
 //! in time: one that was there a moment ago restarts, or is part of an election. A proxy that has
 //! found no member at all, or has had none for longer than requests are held, answers as etcd's does.
+//! For a moment after its start it holds requests all the same: members and proxies of a cluster are
+//! started together.
 
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
+
+/// For so long a proxy that has not reached any member yet holds requests.
+const START_GRACE: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
 pub(crate) struct Outage(Mutex<State>);
@@ -31,13 +36,13 @@ impl Outage {
         }
     }
 
-    /// Whether a request that came at `since` would be held in vain.
-    pub(crate) fn is_hopeless(&self, since: Instant, held_for: Duration) -> bool {
+    /// Whether, at `now`, a request that came at `since` would be held in vain.
+    pub(crate) fn is_hopeless(&self, since: Instant, now: Instant, held_for: Duration) -> bool {
         let state = self.0.lock();
-        let lasts = |began: Instant| began + held_for <= since;
-        state
-            .began
-            .is_some_and(|began| !state.reached || lasts(began))
+        state.began.is_some_and(|began| match state.reached {
+            true => began + held_for <= since,
+            false => began + START_GRACE <= now,
+        })
     }
 }
 
@@ -50,7 +55,10 @@ mod tests {
     #[test]
     fn requests_are_held_from_the_loss_of_the_last_member_and_not_for_ever() {
         let (outage, lost) = (Outage::default(), Instant::now());
-        let hopeless = |after| outage.is_hopeless(lost + Duration::from_secs(after), HELD_FOR);
+        let hopeless = |after| {
+            let since = lost + Duration::from_secs(after);
+            outage.is_hopeless(since, since, HELD_FOR)
+        };
         outage.note(true, true, lost);
         assert!(!hopeless(0));
         outage.note(false, true, lost);
@@ -67,10 +75,13 @@ mod tests {
     }
 
     #[test]
-    fn without_a_member_ever_nothing_is_held_once_that_is_known() {
+    fn without_a_member_ever_requests_are_held_for_a_moment_after_the_start() {
         let (outage, start) = (Outage::default(), Instant::now());
-        assert!(!outage.is_hopeless(start, HELD_FOR));
+        let hopeless = |after| outage.is_hopeless(start, start + after, HELD_FOR);
+        assert!(!hopeless(HELD_FOR));
         outage.note(false, false, start);
-        assert!(outage.is_hopeless(start, HELD_FOR));
+        assert!(!hopeless(Duration::ZERO));
+        assert!(!hopeless(START_GRACE - Duration::from_millis(1)));
+        assert!(hopeless(START_GRACE));
     }
 }
