@@ -7,9 +7,9 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::{End, StartError, founder, listen_for_clients, shut_down};
-use crate::announce;
 use crate::options::MemberOptions;
 use crate::signals::Signals;
+use crate::{announce, logging};
 
 /// Runs a member until a signal, its removal, or the end of serving.
 pub(super) async fn live(options: MemberOptions, signals: &mut Signals) -> Result<End, StartError> {
@@ -24,6 +24,7 @@ pub(super) async fn live(options: MemberOptions, signals: &mut Signals) -> Resul
         store = Store::open(config.clone()) => store?,
         stop = signals.next() => return Ok(End::Signal(stop)),
     };
+    store.set_log_control(Box::new(logging::set_level));
     founder::forget(&config.data_dir)?;
     tokio::spawn(crate::heap::give_back());
     let (stopping, stop_seen) = watch::channel(false);

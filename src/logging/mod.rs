@@ -5,12 +5,15 @@ mod format;
 mod outputs;
 
 use std::io::IsTerminal;
+use std::sync::OnceLock;
 
+use keelson_store::edge::v2::LogLevel;
+use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry, reload};
 
 use format::Lines;
 use outputs::{Output, Outputs};
@@ -86,20 +89,55 @@ impl LogOptions {
 
     /// Opens the outputs and takes every event of the process from here on.
     pub(crate) fn install(self) -> Result<(), String> {
+        let (subscriber, control) = self.subscriber()?;
+        subscriber.try_init().map_err(|error| error.to_string())?;
+        let _ = CONTROL.set(control);
+        Ok(())
+    }
+
+    /// What takes events, and what changes their level.
+    fn subscriber(self) -> Result<(impl Subscriber + Send + Sync, Control), String> {
         let outputs = Outputs::open(&self.outputs)?;
-        // Our own crates at the level asked for; the libraries below only when they complain.
-        let below = self.level.min(LevelFilter::WARN);
-        let filter = Targets::new()
-            .with_default(below)
-            .with_target("keelson", self.level);
+        let (filter, control) = reload::Layer::new(targets(self.level));
         let lines = tracing_subscriber::fmt::layer()
             .event_format(Lines(self.format))
             .with_writer(outputs)
             .with_filter(filter);
-        tracing_subscriber::registry()
-            .with(lines)
-            .try_init()
-            .map_err(|error| error.to_string())
+        Ok((tracing_subscriber::registry().with(lines), control))
+    }
+}
+
+/// Changes what is logged.
+type Control = reload::Handle<Targets, Registry>;
+
+/// Of the log that is installed.
+static CONTROL: OnceLock<Control> = OnceLock::new();
+
+/// Our own crates at the level asked for; the libraries below only when they complain.
+fn targets(level: LevelFilter) -> Targets {
+    Targets::new()
+        .with_default(level.min(LevelFilter::WARN))
+        .with_target("keelson", level)
+}
+
+/// `PUT /config/local/log`: logs at another level from now on.
+pub(crate) fn set_level(level: LogLevel) {
+    if let Some(control) = CONTROL.get() {
+        change_level(control, level);
+    }
+}
+
+fn change_level(control: &Control, level: LogLevel) {
+    let filter = match level {
+        LogLevel::Critical | LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warning => LevelFilter::WARN,
+        LogLevel::Notice | LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    match control.reload(targets(filter)) {
+        Ok(()) => tracing::info!(level = %filter, "the log level was changed"),
+        Err(error) => tracing::warn!(%error, "the log level cannot be changed"),
     }
 }
 
@@ -122,5 +160,25 @@ mod tests {
         check("json", "capnslog", Format::Json);
         let error = LogOptions::parse("", "foo", "default", "info").expect_err("no such logger");
         assert!(error.starts_with("unknown logger option \"foo\""));
+    }
+
+    /// `PUT /config/local/log` was answered with 204 and changed nothing.
+    #[test]
+    fn the_level_can_be_changed_while_the_log_is_written() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("log");
+        let outputs = path.to_str().expect("a name");
+        let options = LogOptions::parse("json", "", outputs, "info").expect("good");
+        let (subscriber, control) = options.subscriber().expect("it can be opened");
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::debug!(target: "keelson_store", "first");
+            change_level(&control, LogLevel::Debug);
+            tracing::debug!(target: "keelson_store", "second");
+            change_level(&control, LogLevel::Error);
+            tracing::info!(target: "keelson_store", "third");
+        });
+        let log = std::fs::read_to_string(&path).expect("lines");
+        let has = |text: &str| log.contains(text);
+        assert!(!has("first") && has("second") && !has("third"), "{log}");
     }
 }

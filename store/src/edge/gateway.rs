@@ -46,6 +46,12 @@ pub fn router<B: Backend>(backend: B) -> Router {
         for (path, method) in groups.into_iter().flatten() {
             router = router.route(&format!("{prefix}{path}"), method);
         }
+        for service in &v3::NOT_OFFERED {
+            let refuse = async || failure(&Status::unimplemented(service.text));
+            for path in service.paths {
+                router = router.route(&format!("{prefix}{path}"), any(refuse));
+            }
+        }
     }
     router.with_state(backend)
 }

@@ -198,3 +198,31 @@ async fn a_body_over_the_limit_is_refused() {
     let text = "grpc: received message larger than max (675009 vs. 589824)";
     assert!(body.contains(text), "{body}");
 }
+
+/// They were "Not Found", in plain text.
+#[tokio::test]
+async fn calls_that_are_not_offered_say_what_to_use() {
+    let port = Port::start().await;
+    for (path, names) in [
+        ("/v3/watch", "Watch"),
+        ("/v3/lease/grant", "Lease"),
+        ("/v3/kv/lease/revoke", "Lease"),
+        ("/v3/lock/lock", "Lock"),
+        ("/v3beta/election/campaign", "Election"),
+        ("/v3/auth/user/add", "Auth"),
+        ("/v3/auth/role/grant", "Auth"),
+    ] {
+        let (head, body) = post(&port, path, "{}").await;
+        assert!(
+            head.starts_with("HTTP/1.1 501 Not Implemented\r\n"),
+            "{head}"
+        );
+        let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(body["code"], 12, "{path}");
+        let text = body["message"].as_str().unwrap();
+        assert!(
+            text.starts_with(names) && text.contains("v2"),
+            "{path}: {text}"
+        );
+    }
+}

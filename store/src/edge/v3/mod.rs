@@ -9,6 +9,7 @@ mod deadline;
 mod health;
 mod kv;
 mod maintenance;
+mod not_offered;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -36,6 +37,7 @@ use keelson_port::{Drain, Incoming};
 pub(super) use cluster::Cluster;
 pub(super) use kv::Kv;
 pub(super) use maintenance::{Maintenance, alarm_name};
+pub(super) use not_offered::NOT_OFFERED;
 
 /// What a message may be larger than a proposal: etcd's `grpcOverheadBytes`.
 const OVERHEAD_BYTES: usize = 512 * 1024;
@@ -129,7 +131,10 @@ impl<B: Backend> GrpcService for Services<B> {
                 own(self.maintenance.clone().call(request.map(whole)))
             }
             Some("grpc.health.v1.Health") => own(self.health.clone().call(request.map(whole))),
-            _ => Call::Rest(Box::new(GrpcService::call(&self.rest, request))),
+            other => match other.and_then(not_offered::text) {
+                Some(text) => Call::Refused(Some(Status::unimplemented(text))),
+                None => Call::Rest(Box::new(GrpcService::call(&self.rest, request))),
+            },
         }
     }
 }

@@ -1,0 +1,49 @@
+//! etcd's services that this version does not have: what they are called, and what to use instead.
+
+/// A service, where its JSON paths begin (below "/v3"), and what is answered, with code 12.
+pub(in crate::edge) struct NotOffered {
+    service: &'static str,
+    pub(in crate::edge) paths: &'static [&'static str],
+    pub(in crate::edge) text: &'static str,
+}
+
+/// All of them.
+pub(in crate::edge) const NOT_OFFERED: [NotOffered; 5] = [
+    NotOffered {
+        service: "etcdserverpb.Watch",
+        paths: &["/watch"],
+        text: "Watch is not offered by this version of Keelson; read with KV.Range and \
+               min_mod_revision, or wait in the v2 API (GET /v2/keys/...?wait=true)",
+    },
+    NotOffered {
+        service: "etcdserverpb.Lease",
+        paths: &["/lease/{*method}", "/kv/lease/{*method}"],
+        text: "Lease is not offered by this version of Keelson; keys with a time to live are in the \
+               v2 API (PUT /v2/keys/... with ttl)",
+    },
+    NotOffered {
+        service: "v3lockpb.Lock",
+        paths: &["/lock/{*method}"],
+        text: "Lock is not offered by this version of Keelson; use KV.Txn that compares \
+               create_revision with 0, or the v2 API (PUT /v2/keys/... with prevExist=false and ttl)",
+    },
+    NotOffered {
+        service: "v3electionpb.Election",
+        paths: &["/election/{*method}"],
+        text: "Election is not offered by this version of Keelson; use KV.Txn that compares \
+               create_revision with 0, or the v2 API (PUT /v2/keys/... with prevExist=false and ttl)",
+    },
+    NotOffered {
+        service: "etcdserverpb.Auth",
+        paths: &["/auth/{*method}"],
+        text: "Auth with its users and roles is not offered by this version of Keelson; use \
+               certificates of clients (--client-cert-auth), and /v2/auth for the v2 API",
+    },
+];
+
+/// What a call of a service is answered with, if it is not offered.
+pub(super) fn text(service: &str) -> Option<&'static str> {
+    let mut all = NOT_OFFERED.iter();
+    all.find(|known| known.service == service)
+        .map(|known| known.text)
+}
