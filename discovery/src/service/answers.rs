@@ -68,7 +68,19 @@ pub(super) fn too_many(wait: Duration) -> Response<Body> {
     let message = format!(
         "Unable to generate token: too many requests from your address; try again in {seconds} s"
     );
-    let mut answer = error(StatusCode::TOO_MANY_REQUESTS, &message);
+    let answer = error(StatusCode::TOO_MANY_REQUESTS, &message);
+    later(answer, seconds)
+}
+
+/// 429, to a write below a token.
+pub(super) fn too_many_writes(wait: Duration, token: &str) -> Response<Body> {
+    let seconds = wait.as_secs().max(1);
+    let message = format!("too many writes from your address; try again in {seconds} s");
+    let answer = keys_error(StatusCode::TOO_MANY_REQUESTS, &message, token);
+    later(answer, seconds)
+}
+
+fn later(mut answer: Response<Body>, seconds: u64) -> Response<Body> {
     answer.headers_mut().insert(RETRY_AFTER, seconds.into());
     answer
 }

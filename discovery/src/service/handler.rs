@@ -46,6 +46,7 @@ pub(super) struct Handler<R> {
     options: ServiceOptions,
     metrics: Arc<Metrics>,
     new: Tries,
+    writes: Tries,
     health: tokio::sync::Mutex<Health>,
 }
 
@@ -61,6 +62,7 @@ impl<R: Registry> Handler<R> {
                 timeout: options.registry_timeout,
             },
             new: Tries::new(options.new),
+            writes: Tries::new(options.writes),
             health: tokio::sync::Mutex::default(),
             metrics,
             options,
@@ -83,6 +85,15 @@ impl<R: Registry> Handler<R> {
         request: Request<Incoming>,
     ) -> Response<Body> {
         let (parts, body) = request.into_parts();
+        // A value may also stand in the query.
+        let target = parts
+            .uri
+            .path_and_query()
+            .map_or(0, |target| target.as_str().len());
+        if self.options.body_max < target {
+            self.metrics.refused(Limit::Body);
+            return answers::error(StatusCode::URI_TOO_LONG, "request too large");
+        }
         let collecting = Limited::new(body, self.options.body_max).collect();
         let body = match timeout(self.options.head_timeout, collecting).await {
             Ok(Ok(body)) => body.to_bytes(),
@@ -102,7 +113,7 @@ impl<R: Registry> Handler<R> {
             Route::Health => self.healthy().await,
             Route::Metrics => answers::metrics(self.metrics.text()),
             Route::Token(path) => self.forward(&path, parts, body).await,
-            Route::Write { token, id } => self.write(&token, id, parts, body).await,
+            Route::Write { token, id } => self.write(from, &token, id, parts, body).await,
             Route::NotFound => answers::not_found(),
             Route::MethodNotAllowed => answers::method_not_allowed(),
             Route::Moved(path) => match parts.uri.query() {
@@ -191,18 +202,32 @@ impl<R: Registry> Handler<R> {
     /// tokens without a size, and without end, this way.
     async fn write(
         &self,
+        from: IpAddr,
         token: &str,
         id: Option<String>,
         mut parts: request::Parts,
         mut body: Bytes,
     ) -> Response<Body> {
+        if let Err(wait) = self.writes.take(from, Instant::now()) {
+            self.metrics.refused(Limit::Writes);
+            return answers::too_many_writes(wait, token);
+        }
+        let query = parts.uri.query().map_or(0, str::len);
+        let grows = tokens::grown(query + body.len());
         match self.tokens.look(token).await {
-            Ok(Found::Entries(count)) if self.options.entries_max <= count => {
+            Ok(Found::Entries(count, _)) if self.options.entries_max <= count => {
                 self.metrics.refused(Limit::Entries);
                 let message = "the token has too many entries; make a new one";
                 return answers::keys_error(StatusCode::FORBIDDEN, message, token);
             }
-            Ok(Found::Entries(_)) => {}
+            Ok(Found::Entries(_, bytes))
+                if parts.method != Method::DELETE && tokens::TOKEN_MAX < bytes + grows =>
+            {
+                self.metrics.refused(Limit::Size);
+                let message = "the token's entries are too large; make a new one";
+                return answers::keys_error(StatusCode::FORBIDDEN, message, token);
+            }
+            Ok(Found::Entries(..)) => {}
             Ok(Found::Refused(answer)) => return passed_on(answer),
             Err(error) => return unreachable(&error),
         }

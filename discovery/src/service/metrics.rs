@@ -63,17 +63,23 @@ pub(super) enum Limit {
     Entries,
     /// Tokens for an address.
     New,
+    /// Bytes of a token.
+    Size,
     /// Time for a body.
     Time,
+    /// Writes of an address.
+    Writes,
 }
 
 impl Limit {
-    const ALL: [Limit; 5] = [
+    const ALL: [Limit; 7] = [
         Limit::Body,
         Limit::Connections,
         Limit::Entries,
         Limit::New,
+        Limit::Size,
         Limit::Time,
+        Limit::Writes,
     ];
 
     fn label(self) -> &'static str {
@@ -82,7 +88,9 @@ impl Limit {
             Limit::Connections => "connections",
             Limit::Entries => "entries",
             Limit::New => "new",
+            Limit::Size => "size",
             Limit::Time => "time",
+            Limit::Writes => "writes",
         }
     }
 }

@@ -11,7 +11,8 @@
 //!
 //! The registry is anything with etcd's v2 keys API. New here: a token has a size within bounds and
 //! expires; only tokens that were made here can be written to; making tokens is limited by address,
-//! and so are connections, bodies and entries; a wait's headers go out at once; and a client that
+//! and so are writes,
+//! connections, bodies and entries, and what a token holds together; a wait's headers go out at once; and a client that
 //! leaves takes its wait with it.
 
 mod answers;
@@ -58,13 +59,15 @@ pub struct ServiceOptions {
     pub registry_timeout: Duration,
     /// How often an address may make a token.
     pub new: RateLimit,
+    /// How often an address may write below tokens. What it writes stays for a token's life.
+    pub writes: RateLimit,
     /// Connections, and so waits, at a time; 4,096, or what the process has descriptors for.
     pub connections_max: usize,
     /// The same from one address, behind which may be a whole data centre.
     pub connections_per_address_max: usize,
     /// For a client to send a request's head, and again for its body.
     pub head_timeout: Duration,
-    /// Bytes of a request's body.
+    /// Bytes of a request's body, and of its target: "name=url" of a host.
     pub body_max: usize,
     /// Entries of one token.
     pub entries_max: usize,
@@ -83,10 +86,14 @@ impl Default for ServiceOptions {
                 burst: 30,
                 every: Duration::from_secs(2),
             },
+            writes: RateLimit {
+                burst: 2000,
+                every: Duration::from_secs(30),
+            },
             connections_max: keelson_port::connections_max().min(4096),
             connections_per_address_max: 1024,
             head_timeout: Duration::from_secs(30),
-            body_max: 64 << 10,
+            body_max: 4 << 10,
             entries_max: 1000,
             drain_timeout: Duration::from_secs(1),
         }

@@ -25,6 +25,9 @@ use super::metrics::{Limit, Metrics};
 use super::registry::{Body, Registry};
 use super::{ServiceOptions, answers};
 
+/// The head of a request, in bytes.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+
 /// After a failed accept: out of file descriptors, mostly, and nothing but time helps.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -124,6 +127,7 @@ impl<R: Registry> Port<R> {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.head_timeout)
+            .max_buf_size(HEAD_BYTES_MAX)
             .serve_connection(TokioIo::new(guest.stream), service);
         let mut connection = pin!(connection);
         let ended = tokio::select! {

@@ -25,6 +25,15 @@ pub(super) fn below(token: &str, id: Option<&str>) -> String {
 /// Bytes of an answer we read ourselves: a token's directory at most.
 const ANSWER_MAX: usize = 1 << 20;
 
+/// What a token may take in an answer; beyond it nothing more is written. Writes that were let in at the same
+/// time fit into the rest: a larger directory could not be looked at any more.
+pub(super) const TOKEN_MAX: usize = ANSWER_MAX / 2;
+
+/// A byte of a value is six in JSON at most, and an entry's other fields are fewer than this.
+pub(super) fn grown(value_bytes: usize) -> usize {
+    6 * value_bytes + 512
+}
+
 const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
 
 /// Why there is no token.
@@ -38,8 +47,8 @@ pub(super) enum TokenError {
 
 /// What is below a token.
 pub(super) enum Found {
-    /// So many entries.
-    Entries(usize),
+    /// So many entries, which take so many bytes in an answer.
+    Entries(usize, usize),
     /// The registry's refusal, to be passed on.
     Refused(Response<Body>),
 }
@@ -79,7 +88,9 @@ impl<R: Registry> Tokens<R> {
         let target = format!("{ROOT}/{token}");
         let answer = self.ask(Method::GET, target, String::new()).await?;
         match Answer::parse(answer.status().as_u16(), answer.body()) {
-            Ok(Answer::Done(directory, _)) => Ok(Found::Entries(directory.nodes.len())),
+            Ok(Answer::Done(directory, _)) => {
+                Ok(Found::Entries(directory.nodes.len(), answer.body().len()))
+            }
             _ => Ok(Found::Refused(answer.map(|bytes| {
                 Full::new(bytes)
                     .map_err(|never| match never {})
