@@ -62,4 +62,4 @@ pub use keelson_port::{
 pub use mode::{Mode, ModeError};
 pub use promote::{PromoteError, cluster_of_proxy, forget_proxy};
 pub use proxy::{ProxyError, serve};
-pub use role::{Role, RoleError, knows_its_cluster, replace_file};
+pub use role::{Lock, Role, RoleError, knows_its_cluster, replace_file};

@@ -27,26 +27,37 @@ pub enum PromoteError {
     NobodyAnswers,
 }
 
-/// The client URLs of the members of the cluster whose proxy has this data directory.
+/// The client URLs of the members of the cluster whose proxy has this data directory, or had it before a
+/// promotion.
 ///
 /// # Errors
 /// It is no proxy's, or no member answers.
 pub async fn cluster_of_proxy(data_dir: &Path) -> Result<Vec<String>, PromoteError> {
-    if Role::of(data_dir)? != Role::Proxy {
-        return Err(PromoteError::NotAProxy(data_dir.to_owned()));
-    }
-    let file = ClusterFile::open(data_dir)?;
+    let promoted = ClusterFile::of_promoted(data_dir);
+    let file = match Role::of(data_dir)? {
+        Role::Proxy => ClusterFile::open(data_dir)?,
+        Role::Undecided if promoted.load()?.is_some() => promoted,
+        _ => return Err(PromoteError::NotAProxy(data_dir.to_owned())),
+    };
     let peers = Peers::new(Vec::new(), Some(file), ClientTls::default())?;
     let found = members::ask_once(peers, DIAL_TIMEOUT).await;
     found.ok_or(PromoteError::NobodyAnswers)
 }
 
-/// Takes what makes the directory a proxy's away; the host may become a member then.
+/// Takes what makes the directory a proxy's away; the host may become a member then. The promotion may
+/// be repeated as long as it has not. Does nothing where that was done before.
 ///
 /// # Errors
 /// The file system's.
 pub fn forget_proxy(data_dir: &Path) -> Result<(), RoleError> {
-    ClusterFile::open(data_dir)?.remove()
+    if Role::of(data_dir)? != Role::Proxy {
+        return Ok(());
+    }
+    let file = ClusterFile::open(data_dir)?;
+    if let Some(peer_urls) = file.load()? {
+        ClusterFile::of_promoted(data_dir).save(&peer_urls)?;
+    }
+    file.remove()
 }
 
 #[cfg(test)]
@@ -63,5 +74,21 @@ mod tests {
         assert!(matches!(refused, PromoteError::NobodyAnswers), "{refused}");
         forget_proxy(dir.path()).unwrap();
         assert_eq!(Role::of(dir.path()).unwrap(), Role::Undecided);
+    }
+
+    #[tokio::test]
+    async fn a_promotion_may_be_repeated_until_the_host_is_a_member() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = ClusterFile::open(dir.path()).unwrap();
+        file.save(&["http://127.0.0.1:1".to_owned()]).unwrap();
+        for _ in 0..2 {
+            forget_proxy(dir.path()).unwrap();
+            assert_eq!(Role::of(dir.path()).unwrap(), Role::Undecided);
+            let refused = cluster_of_proxy(dir.path()).await.unwrap_err();
+            assert!(matches!(refused, PromoteError::NobodyAnswers), "{refused}");
+        }
+        std::fs::create_dir(dir.path().join("member")).unwrap();
+        let refused = cluster_of_proxy(dir.path()).await.unwrap_err();
+        assert!(matches!(refused, PromoteError::NotAProxy(_)), "{refused}");
     }
 }

@@ -29,7 +29,7 @@ use crate::own;
 use crate::plain;
 use crate::pulse::Pulse;
 use crate::request::{self, Draft, Origin, Subject};
-use crate::role::{ClusterFile, RoleError};
+use crate::role::{ClusterFile, Lock, RoleError};
 use crate::sockets::Waits;
 use crate::wait::{self, Wait};
 
@@ -98,6 +98,7 @@ async fn live(
     shutdown: Pin<Box<dyn Future<Output = ()> + Send + '_>>,
 ) -> Result<(), ProxyError> {
     let peers = peers(&config)?;
+    let _lock = config.data_dir.as_deref().map(Lock::take).transpose()?;
     let own = listeners.iter().map(|one| one.socket.local_addr());
     let own: io::Result<Vec<_>> = own.filter_map(io::Result::transpose).collect();
     let limits = config.limits.clone();

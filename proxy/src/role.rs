@@ -5,7 +5,7 @@
 //! `<data-dir>/proxy`, start it with `--initial-cluster-state=existing`. The only file of this
 //! crate that touches the file system.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 const MEMBER: &str = "member";
 const PROXY: &str = "proxy";
 const CLUSTER: &str = "cluster";
+const PROMOTED: &str = "promoted";
 
 /// What a data directory says its host is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +42,9 @@ pub enum RoleError {
         /// What went wrong.
         error: io::Error,
     },
+    /// A process has it, which may be a proxy or a promotion.
+    #[error("{0} is in use by a proxy that runs: stop it first")]
+    InUse(PathBuf),
     /// The file is there and says nothing.
     #[error("{path} is not a list of peer URLs: {error}")]
     Malformed {
@@ -82,6 +86,26 @@ pub fn knows_its_cluster(data_dir: &Path) -> Result<bool, RoleError> {
     Ok(ClusterFile::of(data_dir).load()?.is_some())
 }
 
+/// Held by who works with a proxy's data directory, as long as it exists.
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "the lock goes with the file")] File);
+
+impl Lock {
+    /// Takes it.
+    ///
+    /// # Errors
+    /// Another process has it, or there is no such directory.
+    pub fn take(data_dir: &Path) -> Result<Lock, RoleError> {
+        let path = data_dir.join(PROXY);
+        let directory = File::open(&path).map_err(|error| failed(&path, error))?;
+        match directory.try_lock() {
+            Ok(()) => Ok(Lock(directory)),
+            Err(TryLockError::WouldBlock) => Err(RoleError::InUse(data_dir.to_owned())),
+            Err(TryLockError::Error(error)) => Err(failed(&path, error)),
+        }
+    }
+}
+
 /// `<data-dir>/proxy/cluster`, as etcd 2 writes it.
 #[derive(Clone, Debug)]
 pub(crate) struct ClusterFile {
@@ -110,6 +134,13 @@ impl ClusterFile {
     fn of(data_dir: &Path) -> ClusterFile {
         ClusterFile {
             path: data_dir.join(PROXY).join(CLUSTER),
+        }
+    }
+
+    /// What a promotion leaves behind, so that it can be repeated when its output is lost.
+    pub(crate) fn of_promoted(data_dir: &Path) -> ClusterFile {
+        ClusterFile {
+            path: data_dir.join(PROMOTED),
         }
     }
 
@@ -211,6 +242,21 @@ mod tests {
         fs::remove_dir(dir.path().join("proxy")).unwrap();
         assert_eq!(Role::of(dir.path()).unwrap(), Role::Member);
         assert!(ClusterFile::open(dir.path()).is_err());
+    }
+
+    #[test]
+    fn one_process_at_a_time_has_a_proxys_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(matches!(Lock::take(dir.path()), Err(RoleError::Io { .. })));
+        let file = ClusterFile::open(dir.path()).unwrap();
+        let lock = Lock::take(dir.path()).unwrap();
+        let refused = Lock::take(dir.path()).unwrap_err();
+        assert!(matches!(refused, RoleError::InUse(_)), "{refused}");
+        // What is saved meanwhile does not end it.
+        file.save(&["http://a:1".to_owned()]).unwrap();
+        assert!(Lock::take(dir.path()).is_err());
+        drop(lock);
+        Lock::take(dir.path()).unwrap();
     }
 
     #[test]

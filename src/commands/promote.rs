@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use keelson_proto::etcdserverpb::cluster_client::ClusterClient;
 use keelson_proto::etcdserverpb::{Member, MemberAddRequest, MemberListRequest};
-use keelson_proxy::{PromoteError, RoleError};
+use keelson_proxy::{Lock, PromoteError, Role, RoleError};
 use tokio::runtime::Builder;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
@@ -55,6 +55,9 @@ pub(crate) fn run(words: &[String]) -> ExitCode {
 
 impl Arguments {
     async fn run(self) -> Result<Option<Stop>, Fault> {
+        let is_proxy = Role::of(&self.data_dir)? == Role::Proxy;
+        // A proxy that runs would find its directory gone.
+        let _lock = is_proxy.then(|| Lock::take(&self.data_dir)).transpose()?;
         let client_urls = keelson_proxy::cluster_of_proxy(&self.data_dir).await?;
         let channel = first_of(&client_urls).await?;
         let request = MemberAddRequest {
