@@ -12,12 +12,15 @@ mod plan;
 mod screen;
 mod service;
 
+use std::fs::{File, TryLockError};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
 use tempfile::TempDir;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::signals::{Signals, Stop};
@@ -42,6 +45,8 @@ enum PlaygroundError {
     Plan(#[from] plan::PlanError),
     #[error("cannot use {0} for the hosts' data: {1}; choose another with --data-dir")]
     Data(PathBuf, std::io::Error),
+    #[error("{0} is in use by another playground: end it, or choose another --data-dir")]
+    InUse(PathBuf),
     #[error("{0}")]
     Service(#[from] service::ServiceError),
     #[error("cannot start {0}: {1}")]
@@ -71,14 +76,16 @@ pub(crate) fn run(words: &[String]) -> ExitCode {
 }
 
 fn fail(error: &PlaygroundError) -> ExitCode {
-    eprintln!("keelson playground: {error}");
+    // Standard error may be gone with the terminal.
+    let _ = writeln!(std::io::stderr(), "keelson playground: {error}");
     ExitCode::FAILURE
 }
 
 /// Where the hosts' data lies; a temporary one is removed when this goes.
 enum Data {
     Temporary(TempDir),
-    Kept(PathBuf),
+    /// Locked as long as the file exists.
+    Kept(PathBuf, #[expect(dead_code, reason = "it is held")] File),
 }
 
 impl Data {
@@ -93,9 +100,14 @@ impl Data {
                 })?))
             }
             Some(dir) => {
-                std::fs::create_dir_all(dir)
-                    .map_err(|error| PlaygroundError::Data(dir.clone(), error))?;
-                Ok(Data::Kept(dir.clone()))
+                let failed = |error| PlaygroundError::Data(dir.clone(), error);
+                std::fs::create_dir_all(dir).map_err(failed)?;
+                let lock = File::open(dir).map_err(failed)?;
+                match lock.try_lock() {
+                    Ok(()) => Ok(Data::Kept(dir.clone(), lock)),
+                    Err(TryLockError::WouldBlock) => Err(PlaygroundError::InUse(dir.clone())),
+                    Err(TryLockError::Error(error)) => Err(failed(error)),
+                }
             }
         }
     }
@@ -103,7 +115,7 @@ impl Data {
     fn path(&self) -> &Path {
         match self {
             Data::Temporary(dir) => dir.path(),
-            Data::Kept(dir) => dir,
+            Data::Kept(dir, _) => dir,
         }
     }
 }
@@ -117,12 +129,17 @@ struct Game {
 
 async fn play(arguments: &Arguments) -> Result<(), PlaygroundError> {
     let mut signals = Signals::catch()?;
-    plan::check(arguments)?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let data = Data::prepare(arguments)?;
+    plan::check(arguments)?;
     let mut game = Game::default();
     let played = tokio::select! {
         played = game.follow(arguments, &data) => played,
         _ = signals.next() => Ok(()),
+        // The terminal was closed.
+        _ = hangup.recv() => Ok(()),
+        // Nothing reads what is shown any more, as after `| head`.
+        () = screen::closed() => Ok(()),
     };
     // Whatever happened, no process is left behind.
     game.end(&mut signals).await;
@@ -140,13 +157,16 @@ impl Game {
             self.hosts.push(host);
         }
         let hosts = &mut self.hosts;
-        println!("Starting {} hosts ...", hosts.len());
+        let all = screen::number(hosts.len(), "host", "hosts");
+        screen::say(&format!("Starting {all} ...\n"));
         wait_until_serving(hosts).await?;
         let is_temporary = matches!(data, Data::Temporary(_));
-        print!(
-            "{}",
-            screen::introduction(hosts, discovery, data.path(), is_temporary)
-        );
+        screen::say(&screen::introduction(
+            hosts,
+            discovery,
+            data.path(),
+            is_temporary,
+        ));
         let mut screen = Screen::new(hosts);
         let mut ticks = interval(POLL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -165,7 +185,9 @@ impl Game {
         if self.hosts.is_empty() && self.discovery.is_none() {
             return;
         }
-        println!("Ending {} hosts ...", self.hosts.len());
+        let alive = self.hosts.iter().filter(|host| !host.is_down()).count();
+        let alive = screen::number(alive, "host", "hosts");
+        screen::say(&format!("Ending {alive} ...\n"));
         self.hosts.iter().for_each(Host::terminate);
         self.discovery.iter().for_each(Discovery::terminate);
         let deadline = Instant::now() + STOP_MAX;
@@ -181,8 +203,8 @@ impl Game {
             discovery.kill().await;
         }
         match impatient {
-            Some(_) => println!("Killed."),
-            None => println!("Ended."),
+            Some(_) => screen::say("Killed.\n"),
+            None => screen::say("Ended.\n"),
         }
     }
 

@@ -92,6 +92,13 @@ pub(super) fn data_dirs(arguments: &Arguments, data: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
+/// A host of an earlier run that this one does not start.
+pub(super) fn host_beyond(arguments: &Arguments, data: &Path) -> Option<String> {
+    let next = arguments.members + arguments.proxies + 1;
+    let mut names = (next..=HOSTS_MAX).map(|number| format!("h{number}"));
+    names.find(|name| data.join(name).is_dir())
+}
+
 /// The hosts, with everything they are told: one and the same but for names and addresses.
 pub(super) fn plan(arguments: &Arguments, data: &Path, discovery: &str) -> Vec<HostPlan> {
     hosts_and_ports(arguments)

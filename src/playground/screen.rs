@@ -1,14 +1,20 @@
 //! What the playground shows: one screen at the start, then the hosts' states - live on a
 //! terminal, and where output is piped one line for each change.
 
-use std::fmt::Write;
-use std::io::IsTerminal;
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use super::host::{Answer, Host, State};
 use super::service::Discovery;
+
+/// How often to look whether anything still reads the output.
+const CLOSED_LOOK: Duration = Duration::from_millis(500);
 
 /// Who became what, endpoints, and what to type next.
 pub(super) fn introduction(
@@ -18,7 +24,11 @@ pub(super) fn introduction(
     is_temporary: bool,
 ) -> String {
     let (members, proxies) = (count(hosts, Host::is_member), count(hosts, Host::is_proxy));
-    let spare = members.saturating_sub(1) / 2;
+    let spare = match members.saturating_sub(1) / 2 {
+        0 => "No member may die.".to_owned(),
+        1 => "Any one of the members may die.".to_owned(),
+        spare => format!("Any {spare} of the members may die."),
+    };
     let fate = if is_temporary {
         "removed at the end"
     } else {
@@ -27,7 +37,7 @@ pub(super) fn introduction(
     let mut text = String::new();
     let _ = writeln!(
         text,
-        "\nKeelson playground: {} and {}. Any {spare} of the members may die.",
+        "\nKeelson playground: {} and {}. {spare}",
         number(members, "member", "members"),
         number(proxies, "proxy", "proxies"),
     );
@@ -101,51 +111,98 @@ fn count(hosts: &[Host], what: impl Fn(&Host) -> bool) -> usize {
     hosts.iter().filter(|host| what(host)).count()
 }
 
-fn number(count: usize, one: &str, more: &str) -> String {
+pub(super) fn number(count: usize, one: &str, more: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { more })
+}
+
+/// Writes to standard output. What cannot be written is not missed: [`closed`] notices.
+pub(super) fn say(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    let _ = std::io::stdout().flush();
+}
+
+/// Returns when nothing reads standard output any more: its pipe or terminal is closed.
+pub(super) async fn closed() {
+    let mut looks = tokio::time::interval(CLOSED_LOOK);
+    let stdout = std::io::stdout();
+    loop {
+        looks.tick().await;
+        let mut polled = [PollFd::new(&stdout, PollFlags::empty())];
+        // Errors and ends are reported unasked.
+        let gone = poll(&mut polled, Some(&Timespec::default())).is_ok_and(|ready| 0 < ready);
+        if gone {
+            return;
+        }
+    }
 }
 
 /// Shows states as they change.
 pub(super) enum Screen {
-    /// A line a host, redrawn in place.
-    Live(Vec<ProgressBar>),
-    /// A line a change; what was said last of each host.
-    Plain(Vec<String>),
+    /// A line a host, redrawn in place, and one for the majority.
+    Live(Vec<ProgressBar>, ProgressBar),
+    /// A line a change; what was said last of each host, and of the majority.
+    Plain(Vec<String>, Option<String>),
 }
 
 impl Screen {
     pub(super) fn new(hosts: &[Host]) -> Screen {
         if !std::io::stdout().is_terminal() {
-            return Screen::Plain(hosts.iter().map(change).collect());
+            return Screen::Plain(hosts.iter().map(change).collect(), None);
         }
         let lines = MultiProgress::with_draw_target(ProgressDrawTarget::stdout());
         let style = ProgressStyle::with_template("{msg}")
             .expect("the template is a constant and names a known key");
-        let bars = hosts
-            .iter()
-            .map(|_| lines.add(ProgressBar::new_spinner().with_style(style.clone())))
-            .collect();
-        Screen::Live(bars)
+        let bar = || lines.add(ProgressBar::new_spinner().with_style(style.clone()));
+        let bars = hosts.iter().map(|_| bar()).collect();
+        Screen::Live(bars, bar())
     }
 
     pub(super) fn show(&mut self, hosts: &[Host]) {
         match self {
-            Screen::Live(bars) => {
+            Screen::Live(bars, majority) => {
                 for (bar, host) in bars.iter().zip(hosts) {
                     bar.set_message(line(host, hosts));
                 }
+                majority.set_message(no_majority(hosts).unwrap_or_default());
             }
-            Screen::Plain(said) => {
+            Screen::Plain(said, majority) => {
                 for (said, host) in said.iter_mut().zip(hosts) {
                     let now = change(host);
                     if *said != now {
-                        println!("{}: {now}", host.plan.name);
+                        say(&format!("{}: {now}\n", host.plan.name));
                         *said = now;
                     }
+                }
+                let now = no_majority(hosts);
+                if *majority != now {
+                    let text = now.as_deref().unwrap_or("a majority is back");
+                    say(&format!("{text}\n"));
+                    *majority = now;
                 }
             }
         }
     }
+}
+
+/// What it means that too few members answer, and who could mend it.
+fn no_majority(hosts: &[Host]) -> Option<String> {
+    let members = hosts.iter().filter(|host| host.is_member());
+    let (up, away): (Vec<_>, Vec<_>) = members.partition(|host| matches!(host.state, State::Up(_)));
+    let away: Vec<_> = away.iter().map(|host| host.plan.name.as_str()).collect();
+    wanting(up.len(), &away)
+}
+
+fn wanting(up: usize, away: &[&str]) -> Option<String> {
+    let majority = (up + away.len()) / 2 + 1;
+    let names = away.join(", ");
+    let who = match (majority.saturating_sub(up), away.len()) {
+        (0, _) => return None,
+        (1, 1) => format!("{names} is"),
+        (1, _) => format!("one of {names} is"),
+        (all, away) if all == away => format!("{names} are"),
+        (some, _) => format!("{some} of {names} are"),
+    };
+    Some(format!("no majority: writes wait until {who} back"))
 }
 
 /// Everything about a host, in columns that fit a terminal of eighty.
@@ -215,6 +272,28 @@ fn bytes(size: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn it_is_said_when_the_majority_is_gone_and_who_could_bring_it_back() {
+        let said = |up, away: &[&str]| wanting(up, away).unwrap_or_default();
+        assert_eq!(said(3, &["h1", "h2"]), "");
+        assert_eq!(
+            said(2, &["h1", "h2", "h6"]),
+            "no majority: writes wait until one of h1, h2, h6 is back"
+        );
+        assert_eq!(
+            said(1, &["h1", "h2", "h3", "h4"]),
+            "no majority: writes wait until 2 of h1, h2, h3, h4 are back"
+        );
+        assert_eq!(
+            said(0, &["h1"]),
+            "no majority: writes wait until h1 is back"
+        );
+        assert_eq!(
+            said(0, &["h1", "h2"]),
+            "no majority: writes wait until h1, h2 are back"
+        );
+    }
 
     #[test]
     fn roles_follow_from_ids() {

@@ -47,6 +47,11 @@ pub(super) enum ServiceError {
          same --base-port, or choose another --data-dir"
     )]
     OtherPorts(PathBuf, String),
+    #[error(
+        "the data in {0} is of more hosts, {1} among them: without them there may be no majority. \
+         Start as many --members and --proxies as before, or choose another --data-dir"
+    )]
+    MoreHosts(PathBuf, String),
 }
 
 impl Discovery {
@@ -59,6 +64,9 @@ impl Discovery {
         let port = plan::service_port(arguments);
         let kept = kept_url(&file, &plan::url(port))?;
         let dirs = plan::data_dirs(arguments, data);
+        if let Some(name) = plan::host_beyond(arguments, data) {
+            return Err(ServiceError::MoreHosts(data.to_owned(), name));
+        }
         let undecided = dirs
             .iter()
             .any(|dir| matches!(Role::of(dir), Ok(Role::Undecided)));

@@ -247,6 +247,36 @@ fn an_initial_cluster_that_does_not_fit_is_refused_and_nothing_is_left() {
     assert!(!data.join("member/wal").exists());
 }
 
+/// Its directory would be taken away under it.
+#[test]
+fn a_proxy_that_runs_is_not_promoted() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("p");
+    let url = format!("http://127.0.0.1:{}", free_port());
+    let mut command = keelson();
+    command.args(["--proxy=on", "--listen-client-urls", &url, "--data-dir"]);
+    command
+        .arg(&data)
+        .args(["--initial-cluster", "m1=http://127.0.0.1:1"]);
+    let mut proxy = Running::log_of(&mut command);
+    proxy.wait_for("proxy: listening for client requests");
+    let mut command = keelson();
+    command.arg("promote").arg("--data-dir").arg(&data);
+    command.args([
+        "--name=p",
+        "--initial-advertise-peer-urls=http://127.0.0.1:2",
+    ]);
+    let refused = Finished::of(command.output().unwrap());
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(
+        refused
+            .stderr
+            .contains("in use by a proxy that runs: stop it first"),
+        "{refused:?}"
+    );
+    assert!(data.join("proxy").is_dir());
+}
+
 /// CoreOS's unit is `Type=notify`.
 #[test]
 fn systemd_is_told() {

@@ -1,7 +1,9 @@
 //! The playground: hosts come up through one URL, it tells of them, and leaves none behind.
 
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use crate::process::{Finished, Running, eventually, free_ports, keelson};
 
@@ -105,6 +107,38 @@ fn it_shows_what_happens_to_hosts_and_cleans_up() {
     assert!(!data.exists());
 }
 
+/// The terminal is closed: SIGHUP comes, and nothing can be written any more.
+#[test]
+fn it_cleans_up_when_its_terminal_or_its_reader_is_gone() {
+    for hangup in [true, false] {
+        let base = base_port(1);
+        let mut command = keelson();
+        command.arg("playground").args(arguments(1, 0, base));
+        let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut playground = command.spawn().unwrap();
+        let mut lines = BufReader::new(playground.stdout.take().unwrap()).lines();
+        let mut line_with = |part: &str| {
+            let line = lines.find(|line| line.as_ref().unwrap().contains(part));
+            line.unwrap().unwrap()
+        };
+        let data = line_with("Data and logs: ");
+        let data = data.split_whitespace().nth(3).unwrap().to_owned();
+        line_with("Ctrl-C ends");
+        assert!(Path::new(&data).exists(), "{data}");
+        if hangup {
+            let id = playground.id().to_string();
+            let sent = Command::new("kill").args(["-HUP", &id]).status();
+            assert!(sent.unwrap().success());
+        }
+        drop(lines);
+        let finished = playground.wait_with_output().unwrap();
+        let said = String::from_utf8(finished.stderr).unwrap();
+        assert_eq!((finished.status.code(), said.as_str()), (Some(0), ""));
+        assert!(nobody_listens(1, base));
+        assert!(!Path::new(&data).exists());
+    }
+}
+
 #[test]
 fn what_it_started_does_not_outlive_it() {
     let base = base_port(2);
@@ -134,9 +168,16 @@ fn kept_data_brings_everybody_up_as_what_they_were_without_the_token() {
     second.wait_for("not asked: every host knows");
     let after = became(&mut second);
     assert_eq!(proxies(&after), roles, "{after:?}");
+    let third = refused(&arguments(3, 1, base_port(4)), Some(data.path()));
+    assert_eq!(third.code, Some(1), "{third:?}");
+    assert!(third.stderr.contains("in use by another"), "{third:?}");
     assert!(!data.path().join("discovery").exists());
     second.signal("INT");
     second.wait_for("Ended.");
+
+    let fewer = refused(&arguments(1, 0, base), Some(data.path()));
+    assert_eq!(fewer.code, Some(1), "{fewer:?}");
+    assert!(fewer.stderr.contains("of more hosts, h2"), "{fewer:?}");
 
     let elsewhere = refused(&arguments(3, 1, base_port(4)), Some(data.path()));
     assert_eq!(elsewhere.code, Some(1), "{elsewhere:?}");
