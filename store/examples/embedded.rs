@@ -5,7 +5,7 @@
 //! `initial_cluster` and opens a peer port, are a replicated one.
 
 use bytes::Bytes;
-use keelson_proto::etcdserverpb::{
+use keelson_store::messages::{
     Compare, PutRequest, RangeRequest, RequestOp, TxnRequest, compare, request_op,
 };
 use keelson_store::{Config, Store};

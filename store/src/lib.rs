@@ -12,6 +12,20 @@
 //! | `edge/` | one port for gRPC and HTTP |
 //!
 //! Nothing here reads the environment or parses flags: the binary does.
+//!
+//! ```no_run
+//! use keelson_store::messages::PutRequest;
+//! use keelson_store::{Config, Store};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let store = Store::open(Config::single("alone", "data")).await?;
+//! store.ready().await;
+//! let (key, value) = ("greeting".into(), "hello".into());
+//! store.put(PutRequest { key, value, ..Default::default() }).await?;
+//! store.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
 
 mod backend;
 mod cluster;
@@ -42,3 +56,14 @@ pub use keelson_port::raise_descriptor_limit;
 pub use member::fatal::{FatalHandler, end_process};
 pub use open_error::OpenError;
 pub use store::{LogControl, Store};
+
+/// What [`Store`] takes and answers: etcd's messages, as `rpc.proto` and `kv.proto` have them.
+pub mod messages {
+    pub use keelson_proto::etcdserverpb::*;
+    pub use keelson_proto::mvccpb::{Event, KeyValue, event};
+}
+
+/// The README's program compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;
