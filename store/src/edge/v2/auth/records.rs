@@ -1,4 +1,4 @@
-//! Users, roles and whether auth is on, in the tree: "/2/users/<name>", "/2/roles/<name>",
+//! Users, roles and whether auth is on, in the tree: `/2/users/<name>`, `/2/roles/<name>`,
 //! "/2/enabled".
 
 use std::sync::atomic::Ordering;
