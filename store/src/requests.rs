@@ -12,8 +12,10 @@ use tokio::time::timeout_at;
 
 use crate::{Error, Store};
 
-/// Between two looks at a compaction.
+/// Between the first two looks at a compaction; later ones are further apart, up to...
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// ...this.
+const LOOK_AGAIN_MAX: Duration = Duration::from_millis(100);
 
 impl Store {
     /// Reads keys; linearizable unless the request says serializable.
@@ -144,11 +146,13 @@ impl Store {
         let (revision, physical) = (request.revision, request.physical);
         let response = self.propose(Op::Compaction(request)).await?;
         let deadline = tokio::time::Instant::now() + self.request_timeout();
+        let mut pause = LOOK_AGAIN;
         while physical && self.view().compaction_finished() < revision {
             if deadline < tokio::time::Instant::now() {
                 return Err(Error::Timeout);
             }
-            tokio::time::sleep(LOOK_AGAIN).await;
+            tokio::time::sleep(pause).await;
+            pause = (2 * pause).min(LOOK_AGAIN_MAX);
         }
         match response {
             Response::Compaction(mut response) => {

@@ -24,6 +24,9 @@ pub(crate) enum LogJob {
 
 /// Appends that share an fdatasync. More only delays the first of them.
 const BATCH_MAX: usize = 256;
+/// What their entries weigh together, beyond the first append, in bytes: the log encodes a batch as a
+/// whole.
+const BATCH_BYTES_MAX: usize = 4 << 20;
 /// With nothing to do for this long, the next segment is made ready.
 const IDLE: Duration = Duration::from_millis(20);
 
@@ -64,7 +67,7 @@ impl LogWriter {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             idle = false;
-            batch.extend(self.jobs.try_iter().take(BATCH_MAX - 1));
+            gather(&mut batch, &self.jobs);
             if let Err(error) = self.write(&mut batch) {
                 return self.fatal.raise("writing the log", &error);
             }
@@ -114,5 +117,66 @@ impl LogWriter {
             }
         }
         self.turns.drive_if_calm();
+    }
+}
+
+/// Adds what waits to the batch.
+fn gather(batch: &mut Vec<LogJob>, jobs: &Receiver<LogJob>) {
+    let mut bytes: usize = batch.iter().map(weight).sum();
+    while batch.len() < BATCH_MAX
+        && bytes < BATCH_BYTES_MAX
+        && let Ok(job) = jobs.try_recv()
+    {
+        bytes += weight(&job);
+        batch.push(job);
+    }
+}
+
+fn weight(job: &LogJob) -> usize {
+    match job {
+        LogJob::Append(append) => {
+            let entries = append.entries.iter();
+            entries
+                .map(|entry| entry.data.len() + entry.context.len())
+                .sum()
+        }
+        LogJob::Truncate(_) => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use crossbeam::channel::unbounded;
+    use keelson_core::{Entry, EntryKind, Index, Term};
+
+    use super::*;
+
+    static LARGE: [u8; 1 << 20] = [0; 1 << 20];
+
+    fn append() -> LogJob {
+        let entry = Entry {
+            index: Index(1),
+            term: Term(1),
+            kind: EntryKind::Command,
+            data: Bytes::from_static(&LARGE),
+            context: Bytes::new(),
+        };
+        LogJob::Append(Append {
+            entries: vec![entry],
+            ..Append::default()
+        })
+    }
+
+    /// b846fd5 encoded up to 256 appends at once, whatever they weighed.
+    #[test]
+    fn a_batch_of_the_log_is_bounded_in_bytes() {
+        let (jobs, waiting) = unbounded();
+        for _ in 0..20 {
+            jobs.send(append()).expect("the receiver is there");
+        }
+        let mut batch = vec![append()];
+        gather(&mut batch, &waiting);
+        assert_eq!((batch.len(), waiting.len()), (4, 17));
     }
 }

@@ -88,3 +88,36 @@ async fn too_many_bytes_that_wait_are_too_many_requests() {
     drop(all);
     store.shutdown().await;
 }
+
+/// A burst that a member cannot take at once waits for a moment; only what lasts is an error.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_waits_while_the_engine_is_late() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = Store::open(Config::single("m1", dir.path())).await;
+    let store = store.expect("a member");
+    store.ready().await;
+    let late = |late| Event::Input(Input::Backlogged(late));
+    let turns = &store.inner.turns;
+    turns.send(late(true)).expect("a member at work");
+    let refused = store.put(put()).await;
+    assert!(
+        matches!(refused, Err(Error::TooManyRequests)),
+        "{refused:?}"
+    );
+    // Half a second may pass before this thread goes on: then once more.
+    for _ in 0..20 {
+        turns.send(late(true)).expect("a member at work");
+        let before = store.inner.waiters.attempts();
+        let writer = store.clone();
+        let waiting = tokio::spawn(async move { writer.put(put()).await });
+        while store.inner.waiters.attempts() == before {
+            tokio::task::yield_now().await;
+        }
+        turns.send(late(false)).expect("a member at work");
+        match waiting.await.expect("no panic") {
+            Ok(_) => return store.shutdown().await,
+            Err(error) => assert_eq!(error, Error::TooManyRequests),
+        }
+    }
+    panic!("every write was refused");
+}
