@@ -1,9 +1,8 @@
 //! HashKV: a checksum over the pairs that must be the same on every member, and the same as etcd's.
 
 use super::error::Error;
+use super::kept::Kept;
 use super::keys::KeyRange;
-use super::revision::RowKey;
-use super::rows;
 use super::scan::{Scan, Step};
 use super::shared::Shared;
 use std::sync::Arc;
@@ -39,7 +38,7 @@ pub(super) fn hash_kv(shared: &Arc<Shared>, revision: i64) -> Result<HashKv, Err
         return Err(Error::FutureRev);
     }
     let upto = if revision == 0 { current } else { revision };
-    let kept = Kept::new(shared, compacted, upto);
+    let kept = kept(shared, compacted, upto);
     let mut hash = crc32c::crc32c(b"key");
     let mut scan = Scan::new(upto.max(0)); // Below 0 there is nothing, as etcd has it.
     let mut more = true;
@@ -66,33 +65,13 @@ pub(super) fn hash_kv(shared: &Arc<Shared>, revision: i64) -> Result<HashKv, Err
     })
 }
 
-/// Which rows count.
-struct Kept {
-    compacted: i64,
-    /// Of the rows up to the compaction, those that are their key's newest at this revision count.
-    at: i64,
-}
-
-impl Kept {
-    /// Where no key is left at the hashed revision, etcd does not look for superseded rows at all,
-    /// and hashes what its compaction has left: each key's newest at the compaction.
-    fn new(shared: &Shared, compacted: i64, upto: i64) -> Kept {
-        let mut empty = true;
-        shared.index.visit(KeyRange::From(b""), upto, |_, _| {
-            empty = false;
-            false
-        });
-        let at = if empty { compacted } else { upto };
-        Kept { compacted, at }
-    }
-
-    fn contains(&self, shared: &Shared, key: RowKey, row: &[u8]) -> bool {
-        if key.main > self.compacted {
-            return true;
-        }
-        let Some(peek) = rows::peek(row) else {
-            return true;
-        };
-        shared.index.at(peek.key, self.at) == Some(key)
-    }
+/// Which rows count. Where no key is left at the hashed revision, etcd does not look for superseded
+/// rows at all, and hashes what its compaction has left: each key's newest at the compaction.
+fn kept(shared: &Shared, compacted: i64, upto: i64) -> Kept {
+    let mut empty = true;
+    shared.index.visit(KeyRange::From(b""), upto, |_, _| {
+        empty = false;
+        false
+    });
+    Kept::new(compacted, if empty { compacted } else { upto })
 }

@@ -68,6 +68,7 @@ mod error;
 mod flush;
 mod hash;
 mod index;
+mod kept;
 mod keys;
 mod leaf;
 mod leases;

@@ -1,8 +1,12 @@
 //! Capturing the whole state at one index, for a member that fell too far behind.
 //!
 //! Versions never change, so the pairs need no copy: a capture remembers the revision, keeps
-//! compaction from deleting rows, and reads them in short steps while entries are applied. Only
+//! compaction from giving up more rows, and reads them in short steps while entries are applied. Only
 //! the small tables are copied at once.
+//!
+//! What is sent depends on the revision and the compaction alone. Rows that a compaction gave up
+//! before the capture may be in the engine or may not, and a flush between two steps may delete them;
+//! none of them is sent. Otherwise a receiver could get a put without the tombstone behind it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -13,11 +17,16 @@ use keelson_proto::peer::snapshot_chunk::Part;
 use keelson_proto::peer::{Row, Rows, SnapshotChunk, SnapshotEnd};
 
 use super::error::StateError;
+use super::kept::Kept;
+use super::meta::Marks;
 use super::registry::table;
 use super::scan::{Scan, Step};
 use super::shared::{Hold, Shared};
 use super::{StateMachine, meta};
 use crate::engine::{Change, EngineError, Table};
+
+/// Rows per read of the engine.
+const ROWS_PER_STEP: usize = 1000;
 
 /// A consistent snapshot being read. May be sent to another thread; a clone reads on its own from
 /// where the original stands.
@@ -28,6 +37,7 @@ pub struct Capture {
     _hold: Hold,
     /// The pairs; `None` once all are read.
     pairs: Option<Scan>,
+    kept: Kept,
     /// The rows of the small tables, table by table.
     small: VecDeque<(Table, VecDeque<Row>)>,
     sum: Checksum,
@@ -38,6 +48,7 @@ impl StateMachine {
     /// Captures the state as it is now.
     pub fn capture(&self) -> Result<Capture, StateError> {
         let hold = self.shared.hold();
+        let compacted = self.shared.compacted();
         let small = Table::ALL.into_iter().filter(|table| *table != Table::Key);
         let small = small.map(|table| Ok((table, self.small_rows(table)?)));
         Ok(Capture {
@@ -45,6 +56,7 @@ impl StateMachine {
             shared: Arc::clone(&self.shared),
             _hold: hold,
             pairs: Some(Scan::new(self.shared.revision())),
+            kept: Kept::new(compacted, compacted),
             small: small.collect::<Result<_, StateError>>()?,
             sum: Checksum::default(),
             ended: false,
@@ -63,12 +75,21 @@ impl StateMachine {
             overlay(&mut rows, of, changes);
         }
         if of == Table::Meta {
-            let marks = self.marks().rows().into_iter();
+            let marks = self.marks_sent().rows().into_iter();
             rows.extend(marks.map(|(key, row)| (Bytes::from_static(key), row)));
             debug_assert!(rows.contains_key(meta::APPLIED));
         }
         let rows = rows.into_iter();
         Ok(rows.map(|(key, value)| Row { key, value }).collect())
+    }
+
+    /// The marks of a receiver: it gets none of the rows that a compaction gives up.
+    fn marks_sent(&self) -> Marks {
+        let marks = self.marks();
+        Marks {
+            swept: marks.compacted,
+            ..marks
+        }
     }
 }
 
@@ -126,24 +147,30 @@ impl Capture {
     }
 
     fn next_pairs(&mut self, max_bytes: usize) -> Result<Option<Rows>, EngineError> {
-        let Some(scan) = &mut self.pairs else {
-            return Ok(None);
-        };
         let (mut rows, mut bytes) = (Vec::new(), 0);
-        let more = scan.step(&self.shared, &mut |key, value| {
-            let (key, len) = key.encode();
-            bytes += len + value.len();
-            rows.push(Row {
-                key: Bytes::copy_from_slice(&key[..len]),
-                value: Bytes::copy_from_slice(value),
-            });
-            match bytes >= max_bytes {
-                true => Step::Break(()),
-                false => Step::Continue(()),
+        while let Some(scan) = &mut self.pairs
+            && (rows.is_empty() || bytes < max_bytes)
+        {
+            // Rows that are not sent count too: the engine is free between two steps.
+            let mut budget = ROWS_PER_STEP;
+            let more = scan.step(&self.shared, &mut |key, value| {
+                budget -= 1;
+                if self.kept.contains(&self.shared, key, value) {
+                    let (key, len) = key.encode();
+                    bytes += len + value.len();
+                    rows.push(Row {
+                        key: Bytes::copy_from_slice(&key[..len]),
+                        value: Bytes::copy_from_slice(value),
+                    });
+                }
+                match budget == 0 || bytes >= max_bytes {
+                    true => Step::Break(()),
+                    false => Step::Continue(()),
+                }
+            })?;
+            if !more {
+                self.pairs = None;
             }
-        })?;
-        if !more {
-            self.pairs = None;
         }
         let table = Table::Key as u32;
         Ok((!rows.is_empty()).then_some(Rows { table, rows }))

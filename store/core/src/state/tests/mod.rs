@@ -1,5 +1,6 @@
 //! Tests of the state machine as a whole.
 
+mod captures;
 mod cluster;
 mod compaction;
 mod concurrent;
