@@ -336,8 +336,6 @@ fn assemble(
         flush_due_ms: None,
         flushing: false,
         backlogged: false,
-        // A compaction may have been under way.
-        compacting: true,
         compact_at_ms: 0,
     };
     let driver = Driver {

@@ -53,6 +53,8 @@ pub(crate) struct FlushPolicy {
 /// Rows of dead revisions that one step removes: small enough that a write behind it waits for
 /// microseconds.
 const COMPACT_PAUSE_MS: u64 = 2;
+/// Until the next look when a capture or a hash needs the rows.
+const HELD_PAUSE_MS: u64 = 100;
 
 pub(crate) struct Applier {
     pub(crate) state: StateMachine,
@@ -72,7 +74,6 @@ pub(crate) struct Applier {
     pub(crate) flushing: bool,
     /// As the node was given it last.
     pub(crate) backlogged: bool,
-    pub(crate) compacting: bool,
     pub(crate) compact_at_ms: u64,
 }
 
@@ -85,9 +86,13 @@ impl Applier {
                 self.fatal.raise("applying committed entries", &error);
             }
         }
-        if self.compacting && self.compact_at_ms <= now_ms {
-            self.compacting = self.state.compact_step();
-            self.compact_at_ms = now_ms + COMPACT_PAUSE_MS;
+        if self.state.is_compacting() && self.compact_at_ms <= now_ms {
+            self.state.compact_step();
+            let pause_ms = match self.state.is_held() {
+                true => HELD_PAUSE_MS,
+                false => COMPACT_PAUSE_MS,
+            };
+            self.compact_at_ms = now_ms + pause_ms;
         }
         self.flush_if_due(now_ms);
         self.report_backlog();
@@ -96,7 +101,8 @@ impl Applier {
 
     fn due_ms(&self) -> u64 {
         let flush = self.flush_due_ms.filter(|_| !self.flushing);
-        let compact = self.compacting.then_some(self.compact_at_ms);
+        let compacting = self.state.is_compacting();
+        let compact = compacting.then_some(self.compact_at_ms);
         let due = flush.unwrap_or(u64::MAX);
         due.min(compact.unwrap_or(u64::MAX))
     }
@@ -140,7 +146,6 @@ impl Applier {
         }
         self.shared.note_applied(self.view.applied_index());
         self.release_reads();
-        self.compacting = true;
         Ok(())
     }
 
@@ -210,7 +215,6 @@ impl Applier {
                 self.state = state;
                 self.view = self.state.view();
                 self.flushing = false;
-                self.compacting = true;
                 self.shared.replace_view(self.view.clone());
                 self.hub.resume(&self.view);
                 self.shared.note_members(&self.view);

@@ -251,8 +251,9 @@ impl Driver {
             self.send_snapshot(to, offer, turns);
         }
         let kept_too_long = |(_, since): &(_, Instant)| CAPTURE_KEPT < since.elapsed();
-        if self.capture.as_ref().is_some_and(kept_too_long) {
-            self.capture = None;
+        if let Some((capture, _)) = self.capture.take_if(|held| kept_too_long(held)) {
+            let (mark, _) = applier::mark_of(&capture);
+            self.inputs.push(Input::SnapshotReleased { mark });
         }
         if let Some(lost) = output.lost {
             self.fatal.raise("following the leader", &lost);

@@ -54,8 +54,13 @@ pub(crate) struct Turns {
     crowd: AtomicUsize,
     /// Some thread is at it.
     busy: AtomicBool,
+    /// The timekeeper waits for the thread that is at it.
+    overdue: AtomicBool,
     stopped: AtomicBool,
     timekeeper: OnceLock<Thread>,
+    /// How often the timekeeper has looked.
+    #[cfg(test)]
+    looks: AtomicU64,
 }
 
 impl Turns {
@@ -71,8 +76,11 @@ impl Turns {
             driven_us: AtomicU64::new(0),
             crowd: AtomicUsize::new(0),
             busy: AtomicBool::new(false),
+            overdue: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             timekeeper: OnceLock::new(),
+            #[cfg(test)]
+            looks: AtomicU64::new(0),
         })
     }
 
@@ -152,6 +160,9 @@ impl Turns {
             self.busy.store(false, Ordering::Release);
             // And what others left while this thread was busy must be seen here.
             fence(Ordering::SeqCst);
+            if self.overdue.load(Ordering::Relaxed) {
+                self.wake_timekeeper();
+            }
             if !self.driver_waits() && !self.applier_waits() {
                 return;
             }
@@ -215,12 +226,26 @@ impl Turns {
         while !self.stopped.load(Ordering::Acquire) {
             let due = self.driver_due.load(Ordering::Acquire);
             let due = due.min(self.applier_due.load(Ordering::Acquire));
+            #[cfg(test)]
+            self.looks.fetch_add(1, Ordering::Relaxed);
             let patience = Duration::from_millis(due.saturating_sub(self.now_ms()));
-            if !patience.is_zero() {
-                std::thread::park_timeout(patience.min(IDLE));
+            match patience.is_zero() {
+                true => self.wait_for_the_busy(),
+                false => std::thread::park_timeout(patience.min(IDLE)),
             }
             self.drive(ROUNDS_MAX);
         }
+    }
+
+    /// Something is due already. If another thread is at it, it is done there or left to this thread
+    /// when that one goes: looking again and again meanwhile would only take its processor away.
+    fn wait_for_the_busy(&self) {
+        self.overdue.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        if self.busy.load(Ordering::Acquire) {
+            std::thread::park_timeout(IDLE);
+        }
+        self.overdue.store(false, Ordering::Relaxed);
     }
 
     /// Stops the driver for good and takes the applier out, with everything committed applied.
@@ -231,5 +256,56 @@ impl Turns {
         while self.events.pop().is_some() {}
         let mut applier = self.applier_for_install();
         applier.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Both are due at once here, as long as there is neither.
+    #[test]
+    fn the_timekeeper_sleeps_while_another_thread_is_at_it() {
+        let turns = Turns::new();
+        turns.busy.store(true, Ordering::SeqCst);
+        let keeper = std::thread::spawn({
+            let turns = Arc::clone(&turns);
+            move || turns.keep_time()
+        });
+        while turns.looks.load(Ordering::SeqCst) == 0 {
+            std::thread::yield_now();
+        }
+        (0..20_000).for_each(|_| std::thread::yield_now());
+        let looks = turns.looks.load(Ordering::SeqCst);
+        turns.stopped.store(true, Ordering::SeqCst);
+        turns.wake_timekeeper();
+        keeper.join().expect("it ends");
+        assert!(looks < 100, "it looked {looks} times");
+    }
+
+    #[test]
+    fn the_timekeeper_goes_on_when_the_other_thread_goes() {
+        let turns = Turns::new();
+        turns.driver_due.store(u64::MAX, Ordering::SeqCst);
+        turns.busy.store(true, Ordering::SeqCst);
+        let keeper = std::thread::spawn({
+            let turns = Arc::clone(&turns);
+            move || turns.keep_time()
+        });
+        while !turns.overdue.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        // As `drive` ends, with nothing due any more that it can see.
+        turns
+            .applier_due
+            .store(turns.now_ms() + 1, Ordering::SeqCst);
+        turns.busy.store(false, Ordering::SeqCst);
+        turns.drive(1);
+        while turns.looks.load(Ordering::SeqCst) < 2 {
+            std::thread::yield_now();
+        }
+        turns.stopped.store(true, Ordering::SeqCst);
+        turns.wake_timekeeper();
+        keeper.join().expect("it ends");
     }
 }

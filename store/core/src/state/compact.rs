@@ -51,6 +51,16 @@ impl StateMachine {
         }))
     }
 
+    /// Whether rows are left to be given up.
+    pub fn is_compacting(&self) -> bool {
+        self.sweep.is_some()
+    }
+
+    /// Whether a capture or a hash keeps `compact_step` from doing anything for now.
+    pub fn is_held(&self) -> bool {
+        self.shared.held()
+    }
+
     /// Does a small part of the physical compaction (128 keys, some microseconds); true while more is left. Does nothing while a
     /// capture or a hash needs the old rows. What it deletes is in the next flush.
     pub fn compact_step(&mut self) -> bool {

@@ -51,7 +51,6 @@ fn applier(turns: &Arc<Turns>, flushes: Sender<FlushJob>) -> Applier {
         flush_due_ms: None,
         flushing: false,
         backlogged: false,
-        compacting: false,
         compact_at_ms: 0,
     }
 }
