@@ -211,6 +211,7 @@ impl Node {
                 let snapshot = convert::snapshot_of(mark.index.0, mark.term.0, Some(conf_state));
                 self.raw.mut_store().offer(snapshot);
             }
+            Input::SnapshotReleased { mark } => self.raw.mut_store().withdraw(mark),
             Input::SnapshotSent { to, ok } => {
                 let status = match ok {
                     true => raft::SnapshotStatus::Finish,

@@ -125,27 +125,50 @@ impl World {
         Ok(())
     }
 
+    /// A step of the compaction: what it gives up leaves the engine with some later flush. That is the
+    /// moment to look at what a snapshot would hold.
+    pub(super) fn sweep(&mut self, id: MemberId) -> Result<(), String> {
+        let delay = self.dice.between(1, self.swarm.flush_every_ms);
+        let Some(life) = self.life(id) else {
+            return Ok(());
+        };
+        let boot = life.log.boot();
+        let mut given_up = 0;
+        if let Some(machine) = &mut life.machine {
+            let before = machine.unflushed().records;
+            machine.compact_step();
+            given_up = machine.unflushed().records - before;
+        }
+        self.clock.after(delay, Event::Sweep(id, boot));
+        match 0 < given_up && self.dice.chance(0.5) {
+            true => self.audit(id),
+            false => Ok(()),
+        }
+    }
+
     pub(super) fn flush(&mut self, id: MemberId) {
         let delay = self.sync_ms().max(self.engine_hangs_ms(id));
         let every = self.swarm.flush_every_ms;
+        let now = self.clock.now_ms();
         let Some(life) = self.life(id) else {
             return;
         };
         let boot = life.log.boot();
         let mut flushed = None;
-        if let Some(machine) = &mut life.machine {
-            for _ in 0..4 {
-                machine.compact_step();
-            }
-            if life.flushing.is_none() {
-                life.flushing = machine.freeze();
-                flushed = life.flushing.as_ref().map(|flush| flush.index);
-            }
+        let released = life.release_capture(now);
+        if let Some(machine) = &mut life.machine
+            && life.flushing.is_none()
+        {
+            life.flushing = machine.freeze();
+            flushed = life.flushing.as_ref().map(|flush| flush.index);
         }
         if let Some(index) = flushed {
             self.clock.after(delay, Event::Flushed(id, boot, index));
         }
         self.clock.after(every, Event::Flush(id, boot));
+        if let Some(mark) = released {
+            self.input(id, Input::SnapshotReleased { mark });
+        }
     }
 
     pub(super) fn flushed(&mut self, id: MemberId, index: Index) {

@@ -308,6 +308,9 @@ impl World {
         let number = self.dice.between(0, self.clients.keys - 1);
         let key = Bytes::from(format!("k{number}"));
         let drawn = self.dice.between(0, 99);
+        if self.swarm.churn && drawn < 30 && self.dice.chance(0.5) {
+            return self.draw_churn(key);
+        }
         match drawn {
             0..30 => Request::Put(PutRequest {
                 value: self.clients.value(),
@@ -326,6 +329,21 @@ impl World {
                 physical: false,
             }),
             _ => self.draw_range(key),
+        }
+    }
+
+    /// Most of the keys go, or all that went is forgotten.
+    fn draw_churn(&mut self, key: Bytes) -> Request {
+        match self.dice.chance(0.5) {
+            true => Request::DeleteRange(DeleteRangeRequest {
+                range_end: Bytes::from_static(b"l"),
+                prev_kv: true,
+                key,
+            }),
+            false => Request::Compact(CompactionRequest {
+                revision: self.clients.revision,
+                physical: false,
+            }),
         }
     }
 

@@ -46,6 +46,7 @@ impl World {
         self.plan_turn(id, now);
         self.clock
             .after(self.swarm.flush_every_ms, Event::Flush(id, boot));
+        self.clock.after(1, Event::Sweep(id, boot));
         self.tell_peers(id, false);
         Ok(())
     }

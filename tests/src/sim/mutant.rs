@@ -36,6 +36,8 @@ pub enum Mutant {
     SnapshotStale,
     /// Leaves the membership out of a snapshot.
     SnapshotWithoutMembership,
+    /// Leaves tombstones out of a snapshot.
+    SnapshotWithoutTombstones,
     /// Every life of a member has the same boot number.
     BootReused,
     /// One member skips an entry.
@@ -74,7 +76,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Mutant; 32] = [
+    pub const ALL: [Mutant; 33] = [
         Mutant::AckBeforeCommit,
         Mutant::VoteNotSynced,
         Mutant::NothingSynced,
@@ -90,6 +92,7 @@ impl Mutant {
         Mutant::SnapshotIgnored,
         Mutant::SnapshotStale,
         Mutant::SnapshotWithoutMembership,
+        Mutant::SnapshotWithoutTombstones,
         Mutant::BootReused,
         Mutant::EntrySkipped,
         Mutant::TailForgotten,

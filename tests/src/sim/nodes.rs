@@ -15,7 +15,7 @@ use keelson_proto::internal::AppliedMark;
 use keelson_proto::peer::{RaftMessage, SnapshotChunk, snapshot_chunk};
 
 use super::mutant::Mutant;
-use super::storage::{CLUSTER, Log, Storage};
+use super::storage::{self, CLUSTER, Log, Storage};
 use super::swarm::Swarm;
 use super::tree::{self, Expirer};
 
@@ -95,23 +95,18 @@ pub(super) enum Asker {
     Expirer(Term),
 }
 
-/// A snapshot that consensus has been told of.
+/// A snapshot that consensus has been told of. Every transfer reads a copy of its own, piece by
+/// piece.
 pub(super) struct Held {
     pub(super) mark: AppliedMark,
-    /// Read when it is first sent.
-    capture: Option<Capture>,
-    chunks: Arc<Vec<SnapshotChunk>>,
+    capture: Capture,
+    /// When it was captured or last sent.
+    since: u64,
 }
 
-impl Held {
-    pub(super) fn chunks(&mut self) -> Arc<Vec<SnapshotChunk>> {
-        if let Some(capture) = self.capture.take() {
-            let chunks: Result<Vec<_>, _> = capture.chunks(2_000).collect();
-            self.chunks = Arc::new(chunks.expect("memory does not fail"));
-        }
-        Arc::clone(&self.chunks)
-    }
-}
+/// A snapshot that no follower needs is released after this long, in milliseconds: it holds
+/// compaction back.
+const CAPTURE_KEPT_MS: u64 = 2_000;
 
 impl Member {
     /// A machine of a new cluster's, or one that is about to join (no genesis).
@@ -248,7 +243,7 @@ impl Life {
     }
 
     /// Captures the state and tells consensus.
-    pub(super) fn capture(&mut self, mutant: Option<Mutant>) {
+    pub(super) fn capture(&mut self, mutant: Option<Mutant>, now_ms: u64) {
         let Some(machine) = &self.machine else {
             return;
         };
@@ -262,26 +257,32 @@ impl Life {
             conf_state: mark.conf_state.clone().unwrap_or_default(),
         });
         let old = self.capture.take();
-        self.capture = Some(match (mutant, old) {
+        let capture = match (mutant, old) {
             // Claims the new mark, sends the old state.
-            (Some(Mutant::SnapshotStale), Some(mut old)) => Held {
-                mark,
-                chunks: old.chunks(),
-                capture: None,
-            },
-            _ => Held {
-                mark,
-                capture: Some(capture),
-                chunks: Arc::default(),
-            },
+            (Some(Mutant::SnapshotStale), Some(old)) => old.capture,
+            _ => capture,
+        };
+        self.capture = Some(Held {
+            mark,
+            capture,
+            since: now_ms,
         });
     }
 
-    /// Reads the snapshot that the offer speaks of, if it is still held.
-    pub(super) fn snapshot_for(&mut self, offer: &RaftMessage) -> Option<Arc<Vec<SnapshotChunk>>> {
+    /// Releases a snapshot that no follower needs any more; gives its mark.
+    pub(super) fn release_capture(&mut self, now_ms: u64) -> Option<SnapshotMark> {
+        let idle = |held: &mut Held| held.since + CAPTURE_KEPT_MS < now_ms;
+        let held = self.capture.take_if(idle)?;
+        Some(snapshot_mark(&held.mark))
+    }
+
+    /// The snapshot that the offer names, from its beginning, if it is still held.
+    pub(super) fn snapshot_for(&mut self, offer: &RaftMessage, now_ms: u64) -> Option<Capture> {
         let wanted = offered(offer)?;
-        let held = self.capture.as_mut()?;
-        (snapshot_mark(&held.mark) == wanted).then(|| held.chunks())
+        let fits = |held: &&mut Held| snapshot_mark(&held.mark) == wanted;
+        let held = self.capture.as_mut().filter(fits)?;
+        held.since = now_ms;
+        Some(held.capture.clone())
     }
 
     /// Consensus took a snapshot: its engine replaces the old one.
@@ -314,8 +315,10 @@ pub(super) fn build(chunks: &[SnapshotChunk], mutant: Option<Mutant>) -> Option<
             snapshot_chunk::Part::Offer(_) => {}
         }
     }
-    if mutant == Some(Mutant::SnapshotWithoutTree) {
-        tree::forget_rows(&engine);
+    match mutant {
+        Some(Mutant::SnapshotWithoutTree) => tree::forget_rows(&engine),
+        Some(Mutant::SnapshotWithoutTombstones) => storage::forget_tombstones(&engine),
+        _ => {}
     }
     Some(engine)
 }

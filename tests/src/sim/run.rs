@@ -61,6 +61,7 @@ pub fn run(options: &Options) -> Result<Report, Box<Failure>> {
         true => swarm.load(),
         false => swarm.draw_load(&mut Dice::new(options.seed.rotate_left(32))),
     }
+    swarm.draw_pieces(&mut Dice::new(options.seed.rotate_left(48)));
     if let Some(mutant) = options.mutant {
         swarm.aim_at(mutant);
     }

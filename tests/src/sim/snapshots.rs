@@ -1,9 +1,10 @@
-//! Snapshots: sent beside the messages, built into a fresh engine, installed when consensus agrees.
-
-use std::sync::Arc;
+//! Snapshots: read piece by piece while the sender applies, flushes and compacts, sent beside the
+//! messages, built into a fresh engine, installed when consensus agrees.
 
 use keelson_core::node::Input;
+use keelson_core::state::{Capture, HashKv, Limits, StateMachine};
 use keelson_core::{Index, MemberId, SnapshotMark};
+use keelson_proto::etcdserverpb::Member;
 use keelson_proto::peer::{RaftMessage, SnapshotChunk};
 
 use super::mutant::Mutant;
@@ -13,33 +14,146 @@ use crate::invariant::Fact;
 
 /// A snapshot on its way.
 pub(super) struct Transfer {
-    from: MemberId,
+    pub(super) from: MemberId,
     from_boot: u64,
     pub(super) to: MemberId,
     to_boot: u64,
     offer: RaftMessage,
-    chunks: Arc<Vec<SnapshotChunk>>,
+    /// What is left to read.
+    capture: Capture,
+    /// What has been read.
+    chunks: Vec<SnapshotChunk>,
 }
 
+/// A capture that goes to no member: what it holds is compared with the state it was taken from.
+pub(super) struct Audit {
+    of: MemberId,
+    boot: u64,
+    capture: Capture,
+    chunks: Vec<SnapshotChunk>,
+    expected: Summary,
+}
+
+/// What two equal states have in common.
+#[derive(Debug, PartialEq)]
+struct Summary {
+    hash: HashKv,
+    tree: u64,
+    members: Vec<Member>,
+}
+
+impl Summary {
+    fn of(machine: &StateMachine) -> Result<Summary, String> {
+        let view = machine.view();
+        Ok(Summary {
+            hash: view.hash_kv(0).map_err(|error| error.to_string())?,
+            tree: view.tree_digest(),
+            members: view.members(),
+        })
+    }
+}
+
+/// Pieces of a capture before the large ones.
+const SMALL_PIECES: usize = 20;
+
 impl World {
+    /// Begins to read a member's state.
+    pub(super) fn audit(&mut self, of: MemberId) -> Result<(), String> {
+        let boot = self.boot(of);
+        let machine = self.life(of).and_then(|life| life.machine.as_ref());
+        let Some(machine) = machine else {
+            return Ok(());
+        };
+        let audit = Audit {
+            of,
+            boot,
+            capture: machine.capture().map_err(|error| error.to_string())?,
+            chunks: Vec::new(),
+            expected: Summary::of(machine)?,
+        };
+        self.clock.after(0, Event::AuditPiece(Box::new(audit)));
+        Ok(())
+    }
+
+    /// Reads the next piece of it, or compares.
+    pub(super) fn audit_piece(&mut self, mut audit: Box<Audit>) -> Result<(), String> {
+        if !self.lives(audit.of, audit.boot) {
+            return Ok(());
+        }
+        if let Some(chunk) = self.piece_of(&mut audit.capture, audit.chunks.len())? {
+            audit.chunks.push(chunk);
+            let delay = self.dice.between(0, self.swarm.piece_ms);
+            self.clock.after(delay, Event::AuditPiece(audit));
+            return Ok(());
+        }
+        let engine = nodes::build(&audit.chunks, None).ok_or("a capture is damaged")?;
+        let machine = StateMachine::open(engine, Limits::default());
+        let machine = machine.map_err(|error| error.to_string())?;
+        let found = Summary::of(&machine.ok_or("a capture holds no state")?)?;
+        match found == audit.expected {
+            true => Ok(()),
+            false => Err(format!(
+                "a capture of {} holds {found:?}, not {:?}",
+                audit.of, audit.expected
+            )),
+        }
+    }
+
+    /// The next piece. The first ones are small, so that much can happen between a key's rows; a
+    /// capture that is read for long would keep every compaction away.
+    fn piece_of(
+        &mut self,
+        capture: &mut Capture,
+        before: usize,
+    ) -> Result<Option<SnapshotChunk>, String> {
+        let max_bytes = match before < SMALL_PIECES {
+            true => self.dice.pick(&[1, 1, 200]).expect("not empty"),
+            false => 1 << 20,
+        };
+        let piece = capture.next_chunk(max_bytes);
+        piece.map_err(|error| error.to_string())
+    }
+
     pub(super) fn send_snapshot(&mut self, from: MemberId, to: MemberId, offer: RaftMessage) {
-        let chunks = self.life(from).and_then(|life| life.snapshot_for(&offer));
+        let now = self.clock.now_ms();
+        let capture = self.life(from);
+        let capture = capture.and_then(|life| life.snapshot_for(&offer, now));
         let (from_boot, to_boot) = (self.boot(from), self.boot(to));
-        let Some(chunks) = chunks.filter(|_| to_boot != 0) else {
+        let Some(capture) = capture.filter(|_| to_boot != 0) else {
             return self.snapshot_fared(from, from_boot, to, false);
         };
-        let delay = self
-            .dice
-            .between(1, 20 + self.swarm.delay_ms * 5 + self.swarm.straggle_ms);
         let transfer = Transfer {
             from,
             from_boot,
             to,
             to_boot,
             offer,
-            chunks,
+            capture,
+            chunks: Vec::new(),
         };
-        self.clock.after(delay, Event::Snapshot(Box::new(transfer)));
+        self.clock
+            .after(0, Event::SnapshotPiece(Box::new(transfer)));
+    }
+
+    /// The sender reads the next piece; the last one sends all of them on their way.
+    pub(super) fn read_piece(&mut self, mut transfer: Box<Transfer>) -> Result<(), String> {
+        if !self.lives(transfer.from, transfer.from_boot) {
+            return Ok(());
+        }
+        let delay = match self.piece_of(&mut transfer.capture, transfer.chunks.len())? {
+            Some(chunk) => {
+                transfer.chunks.push(chunk);
+                self.dice.between(0, self.swarm.piece_ms)
+            }
+            None => {
+                let most = 20 + self.swarm.delay_ms * 5 + self.swarm.straggle_ms;
+                let delay = self.dice.between(1, most);
+                self.clock.after(delay, Event::Snapshot(transfer));
+                return Ok(());
+            }
+        };
+        self.clock.after(delay, Event::SnapshotPiece(transfer));
+        Ok(())
     }
 
     pub(super) fn snapshot_fared(

@@ -1,10 +1,13 @@
 //! What a member has that survives its process: the real write-ahead log on a simulated disk, and
 //! an engine.
 
+use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use keelson_core::engine::{Change, Engine, MemoryEngine, Table, WriteBatch};
+use keelson_core::state::RowKey;
 use keelson_core::{ClusterId, MemberId};
 use keelson_store::disk::sim::SimDisk;
 use keelson_store::wal::{Identity, Recovered, Wal, WalConfig, WalError};
@@ -93,4 +96,19 @@ impl Storage {
                 .collect(),
         });
     }
+}
+
+/// A mutant: an engine without the rows that say that a key is gone.
+pub(super) fn forget_tombstones(engine: &MemoryEngine) {
+    let mut batch = WriteBatch::default();
+    let mut note = |key: &[u8], _: &[u8]| {
+        if RowKey::decode(key).is_some_and(|row| row.tombstone) {
+            batch.delete(Table::Key, Bytes::copy_from_slice(key));
+        }
+        true
+    };
+    let (from, to) = (Bound::Unbounded, Bound::Unbounded);
+    let read = engine.range(Table::Key, from, to, &mut note);
+    read.expect("memory does not fail");
+    engine.write(&batch).expect("memory does not fail");
 }

@@ -53,6 +53,10 @@ pub struct Swarm {
     pub apply_ms: u64,
     /// How often the overlay goes to the engine.
     pub flush_every_ms: u64,
+    /// A snapshot's sender reads the next piece after up to this.
+    pub piece_ms: u64,
+    /// Clients delete and compact all the time, and followers need snapshots meanwhile.
+    pub churn: bool,
     /// Members join and leave.
     pub membership: bool,
     /// The operator is reckless: adds members that never start.
@@ -149,6 +153,8 @@ impl Swarm {
             slow_sync: 0.0,
             apply_ms: 1,
             flush_every_ms: 100,
+            piece_ms: 1,
+            churn: false,
             membership: false,
             ghosts: false,
             strict_reconfig_check: true,
@@ -207,6 +213,20 @@ impl Swarm {
         self.ttl_grace_ms = dice.pick(&[0, 500, 2_000, 5_000]).expect("not empty");
     }
 
+    /// How snapshots are read and what goes on meanwhile, with dice of its own likewise.
+    pub(super) fn draw_pieces(&mut self, dice: &mut Dice) {
+        self.piece_ms = dice.pick(&[5, 20, 50]).expect("not empty");
+        if dice.chance(0.5) {
+            self.churn();
+        }
+    }
+
+    fn churn(&mut self) {
+        (self.churn, self.compaction, self.crashes) = (true, true, true);
+        (self.catch_up_entries, self.think_ms) = (5, 50);
+        self.fault_every_ms = (100, 1_000);
+    }
+
     /// Makes a run in which that mistake is likely to matter.
     pub(super) fn aim_at(&mut self, mutant: Mutant) {
         match mutant.is_of_the_tree() {
@@ -250,6 +270,7 @@ impl Swarm {
                 (self.partitions, self.pauses, self.crashes) = (false, false, false);
                 self.fault_every_ms = (100, 500);
             }
+            Mutant::SnapshotWithoutTombstones => self.churn(),
             Mutant::SnapshotIgnored
             | Mutant::SnapshotStale
             | Mutant::SnapshotWithoutTree

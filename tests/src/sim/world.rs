@@ -15,7 +15,7 @@ use super::dice::Dice;
 use super::mutant::Mutant;
 use super::net::{Envelope, Net};
 use super::nodes::{self, Life, LogWork, Member};
-use super::snapshots::Transfer;
+use super::snapshots::{Audit, Transfer};
 use super::swarm::Swarm;
 use super::tree::TreeWorld;
 use crate::history::{History, Outcome};
@@ -31,10 +31,16 @@ pub(super) enum Event {
     Synced(MemberId, u64),
     /// An applier gets to work.
     Apply(MemberId, u64),
+    /// It is time for a step of the compaction.
+    Sweep(MemberId, u64),
     /// It is time to flush.
     Flush(MemberId, u64),
     /// The engine has what was flushed.
     Flushed(MemberId, u64, Index),
+    /// A snapshot's sender reads the next piece.
+    SnapshotPiece(Box<Transfer>),
+    /// The next piece of a member's state is read, to be compared.
+    AuditPiece(Box<Audit>),
     /// A snapshot arrives.
     Snapshot(Box<Transfer>),
     /// A sender learns how its snapshot fared.
@@ -182,6 +188,7 @@ impl World {
             Event::Turn(id, boot) if self.lives(id, boot) => self.turn(id),
             Event::Synced(id, boot) if self.lives(id, boot) => self.synced(id),
             Event::Apply(id, boot) if self.lives(id, boot) => self.apply(id),
+            Event::Sweep(id, boot) if self.lives(id, boot) => self.sweep(id),
             Event::Flush(id, boot) if self.lives(id, boot) => {
                 self.flush(id);
                 Ok(())
@@ -206,6 +213,8 @@ impl World {
                 self.deliver(*envelope);
                 Ok(())
             }
+            Event::SnapshotPiece(transfer) => self.read_piece(transfer),
+            Event::AuditPiece(audit) => self.audit_piece(audit),
             Event::Snapshot(transfer) => {
                 self.snapshot_arrives(*transfer);
                 Ok(())
@@ -244,12 +253,14 @@ impl World {
             Event::Turn(id, _)
             | Event::Synced(id, _)
             | Event::Apply(id, _)
+            | Event::Sweep(id, _)
             | Event::Flush(id, _)
             | Event::Flushed(id, _, _)
             | Event::SnapshotSent(id, _, _, _)
             | Event::Expirer(id, _)
             | Event::Notice(id, _, _, _) => *id,
             Event::Deliver(envelope) => envelope.to,
+            Event::SnapshotPiece(transfer) => transfer.from,
             Event::Snapshot(transfer) => transfer.to,
             _ => return Ok(Some(event)),
         };
@@ -376,12 +387,11 @@ impl World {
         for (to, offer) in output.snapshots {
             self.send_snapshot(id, to, offer);
         }
-        let mutant = self.mutant;
+        let (mutant, now) = (self.mutant, self.clock.now_ms());
         if output.snapshot_wanted
             && let Some(life) = self.life(id)
         {
-            life.capture(mutant);
-            let now = self.clock.now_ms();
+            life.capture(mutant, now);
             self.plan_turn(id, now + 1);
         }
         if let Some(mark) = output.truncate {

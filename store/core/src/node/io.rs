@@ -77,6 +77,11 @@ pub enum Input {
         /// The membership at that index.
         conf_state: internal::ConfState,
     },
+    /// The shell holds the state of that mark no longer: the next follower needs another capture.
+    SnapshotReleased {
+        /// What the state held.
+        mark: SnapshotMark,
+    },
     /// Sending the snapshot to that peer ended.
     SnapshotSent {
         /// To whom.

@@ -155,6 +155,16 @@ impl MemoryLog {
         }
     }
 
+    /// The shell holds that state no longer: the next follower that needs one makes raft-rs ask again.
+    /// Otherwise the offer stands until the log is cut behind it, and no transfer can keep it.
+    pub(super) fn withdraw(&mut self, mark: SnapshotMark) {
+        let of_it = |snapshot: &mut eraftpb::Snapshot| {
+            let meta = snapshot.get_metadata();
+            (Index(meta.index), Term(meta.term)) == (mark.index, mark.term)
+        };
+        self.snapshot.take_if(of_it);
+    }
+
     /// Whether raft-rs asked in vain for a snapshot since the last call.
     pub(super) fn take_snapshot_wanted(&self) -> bool {
         self.snapshot_wanted.take()
@@ -242,5 +252,36 @@ impl Storage for MemoryLog {
         }
         self.snapshot_wanted.set(true);
         Err(StorageError::SnapshotTemporarilyUnavailable.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_that_was_released_is_asked_for_again() {
+        let mark = |index| SnapshotMark {
+            index: Index(index),
+            term: Term(1),
+        };
+        let conf_state = internal::ConfState {
+            voters: vec![1, 2],
+            ..Default::default()
+        };
+        let mut log = MemoryLog::new(
+            mark(1),
+            Vec::new(),
+            HardState::default(),
+            conf_state.clone(),
+        );
+        log.offer(convert::snapshot_of(5, 1, Some(conf_state)));
+        assert!(log.snapshot(0, 2).is_ok());
+        log.withdraw(mark(4));
+        assert!(log.snapshot(0, 2).is_ok());
+        assert!(!log.take_snapshot_wanted());
+        log.withdraw(mark(5));
+        assert!(log.snapshot(0, 2).is_err());
+        assert!(log.take_snapshot_wanted());
     }
 }
