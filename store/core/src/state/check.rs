@@ -15,6 +15,11 @@ use keelson_proto::etcdserverpb::{
 use super::error::Error;
 use super::range::filtered;
 
+/// How deep transactions may be nested in one another, the outermost included. The log holds a
+/// transaction one message deeper than its client sends it, and prost decodes 100 levels: gRPC's decoder
+/// takes 50 transactions, the log's 49. etcd has no bound but `--max-txn-ops`, whose error this is.
+pub const TXN_DEPTH_MAX: usize = 45;
+
 /// Checks a range request.
 pub fn range(request: &RangeRequest) -> Result<(), Error> {
     if request.key.is_empty() {
@@ -68,7 +73,7 @@ pub fn delete_range(request: &DeleteRangeRequest) -> Result<(), Error> {
 
 /// Checks a transaction: its size, each of its operations, and that it writes no key twice.
 pub fn txn(request: &TxnRequest, max_ops: usize) -> Result<(), Error> {
-    operations(request, max_ops)?;
+    operations(request, max_ops, TXN_DEPTH_MAX)?;
     Writes::of(&request.success)?;
     Writes::of(&request.failure)?;
     Ok(())
@@ -87,8 +92,9 @@ pub fn is_txn_serializable(request: &TxnRequest) -> bool {
     ops.all(|op| matches!(&op.request, Some(Request::RequestRange(r)) if r.serializable))
 }
 
-/// What is left of `max_ops` inside goes to nested transactions, so depth is bounded too.
-fn operations(request: &TxnRequest, max_ops: usize) -> Result<(), Error> {
+/// What is left of `max_ops` inside goes to nested transactions; so does what is left of the depth.
+fn operations(request: &TxnRequest, max_ops: usize, depth: usize) -> Result<(), Error> {
+    let depth = depth.checked_sub(1).ok_or(Error::TooManyOps)?;
     let branches = request.success.len().max(request.failure.len());
     let size = branches.max(request.compare.len());
     let left = max_ops.checked_sub(size).ok_or(Error::TooManyOps)?;
@@ -100,7 +106,7 @@ fn operations(request: &TxnRequest, max_ops: usize) -> Result<(), Error> {
         Some(Request::RequestRange(request)) => range(request),
         Some(Request::RequestPut(request)) => put(request),
         Some(Request::RequestDeleteRange(request)) => delete_range(request),
-        Some(Request::RequestTxn(request)) => operations(request, left),
+        Some(Request::RequestTxn(request)) => operations(request, left, depth),
         None => Err(Error::KeyNotFound),
     })
 }

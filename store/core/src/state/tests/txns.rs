@@ -3,6 +3,9 @@
 use keelson_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use keelson_proto::etcdserverpb::response_op::Response;
 use keelson_proto::etcdserverpb::*;
+use keelson_proto::internal::Command;
+use keelson_proto::internal::command::Op;
+use prost::Message;
 
 use super::harness::{Machine, shown};
 use super::requests::*;
@@ -252,6 +255,40 @@ fn size_is_bounded_level_by_level() {
     let nested = txn(vec![], vec![op_txn(wide)], vec![]);
     assert_eq!(check::txn(&nested, 4), Ok(()));
     assert_eq!(check::txn(&nested, 3), Err(Error::TooManyOps));
+}
+
+/// A transaction in a transaction, so many in all, in one branch or the other.
+fn nested(depth: usize, success: bool) -> TxnRequest {
+    let inside = match depth {
+        1 => op_put("k", "v"),
+        _ => op_txn(nested(depth - 1, success)),
+    };
+    match success {
+        true => txn(vec![], vec![inside], vec![]),
+        false => txn(vec![], vec![], vec![inside]),
+    }
+}
+
+/// One of 50 was committed, and then no member could decode it.
+#[test]
+fn a_txn_that_the_log_cannot_decode_is_refused_before_it_is_proposed() {
+    for success in [true, false] {
+        for depth in 1..=50 {
+            let request = nested(depth, success);
+            let sent = TxnRequest::decode(&request.encode_to_vec()[..]);
+            assert_eq!(sent.as_ref(), Ok(&request), "gRPC takes {depth}");
+            let op = Some(Op::Txn(request.clone()));
+            let logged = Command::decode(&Command { op }.encode_to_vec()[..]);
+            match check::txn(&request, 1000) {
+                Ok(()) => assert!(logged.is_ok(), "{depth}: accepted and not understood"),
+                Err(error) => assert_eq!(error, Error::TooManyOps),
+            }
+        }
+        assert_eq!(
+            check::txn(&nested(check::TXN_DEPTH_MAX, success), 1000),
+            Ok(())
+        );
+    }
 }
 
 #[test]
