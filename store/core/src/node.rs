@@ -152,6 +152,7 @@ impl Node {
         self.update_standing(&mut output);
         self.run_reads(&mut output);
         let mut again = self.settle(&mut output);
+        again |= self.lead_alone();
         // Applying a membership change can cost a member its part.
         again |= self.update_standing(&mut output);
         self.bound_in_flight();

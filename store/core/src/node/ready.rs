@@ -123,7 +123,9 @@ impl Node {
         }
     }
 
-    /// A leader's messages may go at once, in parallel with its own disk (Raft thesis 10.2.1).
+    /// A leader's messages may go at once, in parallel with its own disk (Raft thesis 10.2.1), once
+    /// its term and vote are durable. Those of a leader that others elected are; a lone voter elects
+    /// itself, and could come back from a crash to the same term with other entries for its learners.
     /// Everybody else's promise something: they wait for the disk, but for answers to heartbeats,
     /// which promise only the term.
     fn post(
@@ -138,7 +140,8 @@ impl Node {
             let kind = message.msg_type;
             let harmless =
                 kind == eraftpb::MessageType::MsgHeartbeatResponse && self.unpersisted_vote == 0;
-            let now = leads || harmless || self.unpersisted == 0;
+            let elected = leads && self.unpersisted_vote == 0;
+            let now = elected || harmless || self.unpersisted == 0;
             let message = convert::message_to_peer(message);
             if kind == eraftpb::MessageType::MsgSnapshot {
                 output.snapshots.push((to, message));

@@ -36,9 +36,15 @@ impl Room {
     }
 
     fn with(count: u64, strict_reconfig_check: bool) -> Room {
-        let voters: Vec<u64> = (1..=count).collect();
+        Room::of(count, 0, strict_reconfig_check)
+    }
+
+    /// The voters come first.
+    fn of(voters: u64, learners: u64, strict_reconfig_check: bool) -> Room {
+        let count = voters + learners;
         let conf_state = Some(internal::ConfState {
-            voters,
+            voters: (1..=voters).collect(),
+            learners: (voters + 1..=count).collect(),
             ..Default::default()
         });
         let applied = internal::AppliedMark {
@@ -52,7 +58,9 @@ impl Room {
         };
         let mut roster = Roster::default();
         for id in 1..=count {
-            roster.members.insert(id, membership::member(id));
+            let mut member = membership::member(id);
+            member.is_learner = voters < id;
+            roster.members.insert(id, member);
         }
         let node = |id| {
             let config = NodeConfig {
@@ -319,4 +327,49 @@ fn a_log_whose_end_was_lost_is_refused() {
             commit: Index(5)
         })
     );
+}
+
+/// It took an election timeout and more, at each start.
+#[test]
+fn a_lone_voter_leads_at_its_first_turn() {
+    for learners in [0, 2] {
+        let mut room = Room::of(1, learners, true);
+        room.step(0, None);
+        assert_eq!(room.leader(), 0);
+        room.deliver();
+        room.propose(0, 1, b"command");
+        assert_eq!(room.applied[0], [Bytes::from_static(b"command")]);
+    }
+    let mut room = Room::new(2);
+    room.step(0, None);
+    assert_eq!(room.nodes[0].status().standing.role, Role::Follower);
+}
+
+/// A crash in between would let it begin the same term twice, with different entries.
+#[test]
+fn a_lone_voter_sends_nothing_of_a_term_that_is_not_durable() {
+    let mut room = Room::of(1, 1, true);
+    let mut numbers = Vec::new();
+    let mut durable_term = Term(1);
+    while room.nodes[0].status().standing.role != Role::Leader || numbers.is_empty() {
+        room.now += 100;
+        let output = room.nodes[0].step(Millis(room.now), None);
+        assert!(output.send.is_empty(), "sent {:?}", output.send);
+        if let Some(append) = output.append {
+            numbers.push(append.number);
+            durable_term = append.hard_state.map_or(durable_term, |state| state.term);
+        }
+    }
+    assert!(Term(1) < durable_term, "the term is on its way to the log");
+    // More turns change nothing as long as the disk is busy.
+    room.now += 100;
+    let output = room.nodes[0].step(Millis(room.now), None);
+    assert!(output.send.is_empty(), "sent {:?}", output.send);
+    let number = numbers.pop().expect("something was written");
+    let number = output.append.map_or(number, |append| append.number);
+    room.step(0, Some(Input::Persisted { number }));
+    room.pass(200);
+    room.propose(0, 1, b"command");
+    room.pass(200);
+    assert_eq!(room.applied[1], [Bytes::from_static(b"command")]);
 }

@@ -46,6 +46,23 @@ impl Node {
         }
     }
 
+    /// The only voter campaigns at once: none else can lead, so there is no leader to wait for and none
+    /// to disturb. True if it leads now.
+    pub(super) fn lead_alone(&mut self) -> bool {
+        let raft = &self.raw.raft;
+        let followed = raft.prs().get(raft.leader_id).is_some();
+        if followed || self.removed || !raft.promotable() {
+            return false;
+        }
+        if raft.prs().conf().to_conf_state().voters != [self.config.member.0] {
+            return false;
+        }
+        // An error says only that an unapplied membership change forbids it.
+        let _ = self.raw.campaign();
+        self.settle_timeout();
+        self.is_leader()
+    }
+
     pub(super) fn wake_at(&self) -> Millis {
         let mut at = Millis(self.last_tick.0 + self.config.heartbeat_ms);
         if let Some(turn) = self.failover.wake_at() {
