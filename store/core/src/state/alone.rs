@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use keelson_proto::internal::ConfState;
+use prost::Message;
 
 use super::error::StateError;
 use super::meta::Marks;
@@ -61,8 +62,12 @@ fn leave_only(engine: &dyn Engine, member: MemberId) -> Result<(), StateError> {
     for (key, row) in marks.rows() {
         batch.put(Table::Meta, key, row);
     }
-    for id in Registry::load(engine)?.roster.members.into_keys() {
-        if id != member.0 {
+    for (id, mut other) in Registry::load(engine)?.roster.members {
+        if id == member.0 {
+            // It may have been a learner, and is the only voter now.
+            other.is_learner = false;
+            batch.put(Table::Members, member_key(id), other.encode_to_vec());
+        } else {
             batch.delete(Table::Members, member_key(id));
             batch.put(Table::Removed, member_key(id), Bytes::new());
         }

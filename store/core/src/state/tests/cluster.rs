@@ -7,6 +7,7 @@ use keelson_proto::internal::{ClusterVersion, MemberAttributes, MemberChange};
 
 use super::harness::{Machine, member};
 use super::requests::*;
+use crate::MemberId;
 use crate::state::{Error, Limits, Response, StateMachine};
 
 fn change(op: Change) -> MemberChange {
@@ -193,4 +194,20 @@ fn a_command_of_a_newer_release_is_the_same_error_everywhere() {
     };
     let answer = machine.commit(crate::Committed { entry, conf: None });
     assert_eq!(answer, Err(Error::UnknownCommand));
+}
+
+/// `--force-new-cluster` made a voter of it in consensus, and left it a learner in the list.
+#[test]
+fn a_learner_that_goes_on_alone_is_a_voter() {
+    let mut machine = Machine::new();
+    let mut learner = member(4);
+    learner.is_learner = true;
+    machine.change(change(Change::Add(learner)), true).unwrap();
+    let Machine { state, engine, .. } = machine;
+    let alone = state.go_on_alone(engine, MemberId(4), Vec::new(), Limits::default());
+    let alone = alone.unwrap();
+    let members = alone.view().members();
+    assert_eq!(members.len(), 1);
+    assert!(members[0].id == 4 && !members[0].is_learner);
+    assert_eq!(alone.applied().conf_state.unwrap().voters, [4]);
 }
