@@ -82,9 +82,15 @@ impl Applier {
     /// its clock, of which it is `now_ms` now.
     pub(crate) fn work(&mut self, jobs: &SegQueue<ApplyJob>, now_ms: u64) -> u64 {
         while let Some(job) = jobs.pop() {
+            if self.fatal.is_raised() {
+                continue;
+            }
             if let Err(error) = self.take(job) {
                 self.fatal.raise("applying committed entries", &error);
             }
+        }
+        if self.fatal.is_raised() {
+            return u64::MAX;
         }
         if self.state.is_compacting() && self.compact_at_ms <= now_ms {
             self.state.compact_step();
@@ -209,6 +215,9 @@ impl Applier {
 
     /// Goes on from a snapshot, once the data directory points at it.
     pub(crate) fn install(&mut self, staged: super::staging::Staged) {
+        if self.fatal.is_raised() {
+            return;
+        }
         match staged.install() {
             Ok((engine, state)) => {
                 self.engine = engine;
@@ -230,7 +239,7 @@ impl Applier {
     /// Writes what no flush has taken yet: the member is going down. A flush under way is left to
     /// its thread.
     pub(crate) fn close(mut self) {
-        if self.flushing {
+        if self.flushing || self.fatal.is_raised() {
             return;
         }
         if let Some(flush) = self.state.freeze() {
@@ -253,4 +262,4 @@ pub(crate) fn mark_of(capture: &Capture) -> (SnapshotMark, internal::ConfState) 
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -99,6 +99,9 @@ impl Driver {
     /// One turn. Returns how much it had to do - inputs, entries to append, entries to apply - and when
     /// the next is due, in milliseconds of `turns`.
     pub(crate) fn turn(&mut self, turns: &Turns) -> (usize, u64) {
+        if self.fatal.is_raised() {
+            return self.end(turns);
+        }
         let mut output = Output::default();
         let mut work = 0;
         let mut stage = Some(Stage::Gather);
@@ -126,6 +129,10 @@ impl Driver {
                 }
                 Stage::Install => {
                     self.install(&output, turns);
+                    if self.fatal.is_raised() {
+                        // The log must not begin anew at a state that is not there.
+                        return self.end(turns);
+                    }
                     Some(Stage::Persist)
                 }
                 Stage::Persist => {
@@ -151,6 +158,13 @@ impl Driver {
             };
         }
         (work, output.wake_at.0)
+    }
+
+    /// The member cannot go on: what waits for an event's answer ends as the event is dropped.
+    fn end(&mut self, turns: &Turns) -> (usize, u64) {
+        self.inputs.clear();
+        while turns.next_event().is_some() {}
+        (0, u64::MAX)
     }
 
     fn gather(&mut self, turns: &Turns) {
@@ -208,7 +222,9 @@ impl Driver {
         if taken && let Some(applier) = turns.applier_for_install().as_mut() {
             applier.install(*staged);
         }
-        let _ = answer.send(taken);
+        if !self.fatal.is_raised() {
+            let _ = answer.send(taken);
+        }
     }
 
     fn persist(&mut self, output: &mut Output) {

@@ -1,9 +1,15 @@
 //! The end of a member that cannot go on: a failed fsync, a damaged engine, a full disk.
 //!
-//! Nothing is retried: after a failed fsync nobody knows what the disk holds (fsyncgate). The process
-//! ends at once, so that no other thread acknowledges anything on top of it.
+//! Nothing is retried: after a failed fsync it is unknown what the disk holds (fsyncgate). The process
+//! ends at once, so that no other thread acknowledges anything on top of it. A handler of an embedder
+//! may return; then nothing more is appended, applied, flushed, sent or answered: every owner looks at
+//! `is_raised` before it goes on.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+#[cfg(test)]
+mod tests;
 
 /// What to do when the member cannot go on. `src/` ends the process; an embedder may do otherwise,
 /// but the member answers nothing more.
@@ -13,16 +19,26 @@ pub type FatalHandler = Arc<dyn Fn(&str) + Send + Sync>;
 #[derive(Clone)]
 pub(crate) struct Fatal {
     handler: FatalHandler,
+    raised: Arc<AtomicBool>,
 }
 
 impl Fatal {
     pub(crate) fn new(handler: FatalHandler) -> Fatal {
-        Fatal { handler }
+        Fatal {
+            handler,
+            raised: Arc::default(),
+        }
+    }
+
+    /// Whether the member must do nothing more.
+    pub(crate) fn is_raised(&self) -> bool {
+        self.raised.load(Ordering::Acquire)
     }
 
     /// Says what happened and ends the member. Returns only if the embedder's handler does; the
     /// calling thread must then stop.
     pub(crate) fn raise(&self, doing: &str, error: &dyn std::fmt::Display) {
+        self.raised.store(true, Ordering::Release);
         let said = format!("{doing}: {error}");
         tracing::error!(error = %said, "the member cannot go on");
         (self.handler)(&said);

@@ -19,6 +19,9 @@ pub(crate) struct FlushJob {
 /// Runs until the applier hangs up.
 pub(crate) fn run(jobs: &Receiver<FlushJob>, turns: &Turns, fatal: &Fatal) {
     for FlushJob { engine, flush } in jobs {
+        if fatal.is_raised() {
+            return;
+        }
         if let Err(error) = engine.write(&flush.batch) {
             return fatal.raise("writing to the storage engine", &error);
         }

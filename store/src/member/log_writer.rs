@@ -66,6 +66,9 @@ impl LogWriter {
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+            if self.fatal.is_raised() {
+                return;
+            }
             idle = false;
             gather(&mut batch, &self.jobs);
             if let Err(error) = self.write(&mut batch) {
@@ -95,6 +98,9 @@ impl LogWriter {
             let began = std::time::Instant::now();
             self.wal.sync()?;
             self.syncs.observe(began.elapsed());
+        }
+        if self.fatal.is_raised() {
+            return Ok(());
         }
         self.let_go(appends);
         if let Some(mark) = truncate {

@@ -30,6 +30,29 @@ pub(crate) struct Staged {
 }
 
 impl Staged {
+    /// One that did not come from a peer.
+    #[cfg(test)]
+    pub(crate) fn of(
+        engine: Arc<dyn Engine>,
+        state: StateMachine,
+        generations: Arc<Mutex<Generations<RealDisk>>>,
+        fresh: Fresh,
+        slot: Slot,
+    ) -> Staged {
+        let applied = state.applied();
+        Staged {
+            engine,
+            state,
+            generations,
+            fresh,
+            mark: SnapshotMark {
+                index: Index(applied.index),
+                term: Term(applied.term),
+            },
+            _slot: slot,
+        }
+    }
+
     /// What the snapshot holds.
     pub(crate) fn mark(&self) -> SnapshotMark {
         self.mark

@@ -24,7 +24,7 @@ fn status() -> NodeStatus {
     }
 }
 
-fn applier(turns: &Arc<Turns>, flushes: Sender<FlushJob>) -> Applier {
+pub(crate) fn applier(turns: &Arc<Turns>, flushes: Sender<FlushJob>) -> Applier {
     let engine: Arc<dyn Engine> = Arc::new(MemoryEngine::new());
     let genesis = Genesis::default();
     let state = StateMachine::create(Arc::clone(&engine), genesis, Limits::default());

@@ -1,0 +1,153 @@
+//! A handler that returns: the member must do nothing more.
+
+use std::sync::atomic::AtomicUsize;
+
+use crossbeam::channel::{TryRecvError, bounded, unbounded};
+use keelson_core::engine::{Engine, MemoryEngine};
+use keelson_core::node::{Input, Node, NodeConfig, Restored};
+use keelson_core::state::{Genesis, Limits, StateMachine};
+use keelson_core::{ClusterId, Index, MemberId, SnapshotMark, Term};
+use keelson_proto::etcdserverpb::Member;
+use keelson_proto::internal::{AppliedMark, ConfState};
+use keelson_proto::peer::{RaftMessage, RaftSnapshotMeta};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::disk::{Disk, RealDisk};
+use crate::engine::generation::Generations;
+use crate::member::applier;
+use crate::member::driver::{Driver, Event};
+use crate::member::inbox;
+use crate::member::place::{Offer, Place};
+use crate::member::staging::Staged;
+use crate::member::turns::Turns;
+use crate::peer::Links;
+use crate::reads::ReadBatches;
+
+const CLUSTER: ClusterId = ClusterId(1);
+const ME: MemberId = MemberId(1);
+/// `MsgSnapshot` in raft-rs.
+const SNAPSHOT: u32 = 7;
+
+fn mark(index: u64, term: u64) -> AppliedMark {
+    AppliedMark {
+        index,
+        term,
+        conf_state: Some(conf_state()),
+    }
+}
+
+fn conf_state() -> ConfState {
+    ConfState {
+        voters: vec![1, 2],
+        ..ConfState::default()
+    }
+}
+
+fn state(mark: AppliedMark) -> (Arc<dyn Engine>, StateMachine) {
+    let engine: Arc<dyn Engine> = Arc::new(MemoryEngine::new());
+    let member = |id| Member {
+        id,
+        ..Member::default()
+    };
+    let genesis = Genesis {
+        cluster_id: CLUSTER,
+        members: vec![member(1), member(2)],
+        mark,
+    };
+    let state = StateMachine::create(Arc::clone(&engine), genesis, Limits::default());
+    (engine, state.expect("an empty engine"))
+}
+
+/// A snapshot whose directory is gone: it cannot be made the current one.
+async fn lost_snapshot(dir: &std::path::Path) -> Staged {
+    let generations = Generations::open(Arc::new(RealDisk), dir);
+    let mut generations = generations.expect("an empty directory");
+    let fresh = generations.begin().expect("there is room");
+    RealDisk.remove_dir_all(&fresh.dir).expect("it is there");
+    let (engine, state) = state(mark(10, 2));
+    let place = Arc::new(Place::default());
+    let (slot, _) = place.take(Offer::of(&offer())).await.expect("it is free");
+    let generations = Arc::new(Mutex::new(generations));
+    Staged::of(engine, state, generations, fresh, slot)
+}
+
+fn node() -> Node {
+    let (_, state) = state(mark(1, 1));
+    let restored = Restored {
+        log_start: SnapshotMark {
+            index: Index(1),
+            term: Term(1),
+        },
+        applied: mark(1, 1),
+        roster: state.view().roster(),
+        ..Restored::default()
+    };
+    let (node, _) = Node::new(NodeConfig::new(ME, 1), restored).expect("a fresh node");
+    node
+}
+
+fn offer() -> RaftMessage {
+    RaftMessage {
+        kind: SNAPSHOT,
+        to: 1,
+        from: 2,
+        term: 2,
+        snapshot: Some(RaftSnapshotMeta {
+            index: 10,
+            term: 2,
+            conf_state: Some(conf_state()),
+        }),
+        ..RaftMessage::default()
+    }
+}
+
+/// The log began anew at the snapshot's mark although the directory still named the old state, and
+/// the sender was told that the snapshot was installed.
+#[tokio::test]
+async fn nothing_follows_a_failed_installation_when_the_handler_returns() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let raised = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&raised);
+    let fatal = Fatal::new(Arc::new(move |_| {
+        count.fetch_add(1, Ordering::SeqCst);
+    }));
+    let turns = Turns::new();
+    let (log, log_jobs) = unbounded();
+    let (flushes, _flush_jobs) = bounded(1);
+    let mut applier = applier::tests::applier(&turns, flushes);
+    applier.fatal = fatal.clone();
+    let shared = Arc::clone(&applier.shared);
+    let runtime = tokio::runtime::Handle::current();
+    let listener = inbox::listener(Arc::clone(&turns), Arc::clone(&shared));
+    let driver = Driver {
+        node: node(),
+        turns: Arc::clone(&turns),
+        log,
+        outbox: Links::new(CLUSTER, ME, 1, listener, runtime.clone()),
+        waiters: Arc::clone(&applier.waiters),
+        reads: Arc::new(ReadBatches::new(Arc::clone(&turns))),
+        shared,
+        runtime,
+        fatal,
+        inputs: Vec::new(),
+        staged: None,
+        capture: None,
+        capture_asked: false,
+        snapshot_trouble: Arc::default(),
+    };
+    turns.begin(driver, applier);
+    let (answer, mut answered) = oneshot::channel();
+    let staged = Box::new(lost_snapshot(&dir.path().join("snap")).await);
+    let event = Event::SnapshotStaged(offer(), staged, answer);
+    turns.send(event).expect("it runs");
+    assert_eq!(raised.load(Ordering::SeqCst), 1);
+    assert_eq!(log_jobs.try_recv().err(), Some(TryRecvError::Empty));
+    assert!(answered.try_recv().is_err(), "not told to be installed");
+    // Nor does anything that comes later.
+    let event = Event::Input(Input::PeerDown(MemberId(2)));
+    turns.send(event).expect("it is not stopped");
+    assert_eq!(log_jobs.try_recv().err(), Some(TryRecvError::Empty));
+    assert_eq!(raised.load(Ordering::SeqCst), 1);
+}
