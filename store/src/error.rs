@@ -199,6 +199,7 @@ impl From<state::Error> for Error {
             state::Error::TooManyLearners => Error::TooManyLearners,
             error @ (state::Error::Tree(_)
             | state::Error::UnknownCommand
+            | state::Error::NotEveryMember
             | state::Error::Engine(_)) => Error::Internal(error.to_string()),
         }
     }

@@ -1,11 +1,12 @@
-//! What a member tells its cluster once it is up: its name and client URLs, and, as the leader, the
-//! version that the cluster speaks.
+//! What a member publishes once it is up: its name, its client URLs and which commands its release
+//! understands; and, as the leader, the version that the cluster speaks.
 
 use std::future::Future;
 use std::time::Duration;
 
 use keelson_core::Index;
 use keelson_core::node::Role;
+use keelson_core::state::COMMAND_VERSION;
 use keelson_proto::internal::{ClusterVersion, MemberAttributes, command};
 
 use tokio::sync::watch;
@@ -26,19 +27,16 @@ pub(crate) async fn publish(store: Store) {
             .iter()
             .map(|url| url.to_string())
             .collect(),
+        command_version: COMMAND_VERSION,
     };
     let same = |member: &keelson_proto::etcdserverpb::Member| {
         member.name == attributes.name && member.client_ur_ls == attributes.client_urls
     };
     let me = store.member_id().0;
     let is_known = || {
-        store
-            .inner
-            .shared
-            .view()
-            .member(me)
-            .as_ref()
-            .is_some_and(same)
+        let view = store.inner.shared.view();
+        let understood = view.command_version_of(me) == COMMAND_VERSION;
+        understood && view.member(me).as_ref().is_some_and(same)
     };
     while !store.is_stopping() {
         if is_known() {

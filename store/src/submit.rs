@@ -43,6 +43,9 @@ impl Store {
         &self,
         command: &Command,
     ) -> Result<Result<Response, StateError>, Error> {
+        if let Some(op) = &command.op {
+            self.view().admits(op)?;
+        }
         let bytes_max = match command.op {
             Some(Op::Tree(_)) => self.config().max_request_bytes.max(TREE_BYTES_MAX),
             _ => self.config().max_request_bytes,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::Sender;
 use keelson_core::node::{Input, Node, Output, ReadReady, Refusal, Standing};
-use keelson_core::state::Capture;
+use keelson_core::state::{Capture, is_understood};
 use keelson_core::tree::PATH_BYTES_MAX;
 use keelson_core::{Index, MemberId, Millis, ProposalId};
 use keelson_port::Episode;
@@ -340,9 +340,17 @@ impl Driver {
     }
 }
 
-/// Whether a forwarded change of the v2 tree names a path that no member of this version forwards.
+/// Whether a forwarded command must not get into the log: one that this release cannot apply would end
+/// it, and no member of this version forwards a change of the v2 tree with such a path.
+fn is_unfit(forward: &Forward) -> bool {
+    if forward.membership {
+        return false;
+    }
+    !is_understood(&forward.command) || names_too_long_a_path(forward)
+}
+
 fn names_too_long_a_path(forward: &Forward) -> bool {
-    if forward.membership || forward.command.len() <= PATH_BYTES_MAX {
+    if forward.command.len() <= PATH_BYTES_MAX {
         return false;
     }
     let command = Command::decode(forward.command.clone());
@@ -358,7 +366,7 @@ fn input_of(from: MemberId, message: PeerMessage) -> Option<Input> {
         }
         peer_message::Message::Forward(forward) => {
             let mine = forward.id.is_some_and(|id| id.member == from.0);
-            (mine && !names_too_long_a_path(&forward)).then_some(Input::Forwarded(forward))
+            (mine && !is_unfit(&forward)).then_some(Input::Forwarded(forward))
         }
         peer_message::Message::Refused(refused) => Some(Input::Refused(refused)),
         peer_message::Message::ReadIndexRequest(request) => {
@@ -395,6 +403,23 @@ mod tests {
             message: Some(peer_message::Message::Forward(forward)),
         };
         input_of(MemberId(7), message).is_some()
+    }
+
+    /// A member of another release could: its leader, too, would have to stop at it.
+    #[test]
+    fn a_command_that_this_release_cannot_apply_is_not_taken_from_a_peer() {
+        let forward = Forward {
+            id: Some(ProposalId {
+                member: 7,
+                ..ProposalId::default()
+            }),
+            command: Bytes::from_static(&[0xf2, 0x3f, 0x02, 0x08, 0x01]),
+            ..Forward::default()
+        };
+        let message = PeerMessage {
+            message: Some(peer_message::Message::Forward(forward)),
+        };
+        assert!(input_of(MemberId(7), message).is_none());
     }
 
     #[test]

@@ -69,7 +69,7 @@ pub enum WalError {
         expected: Identity,
     },
     /// Written by a version that came later.
-    #[error("log: {} has format version {version}, newer than this program's", file.display())]
+    #[error("log: {} has format version {version}, newer than this program's: upgrade this member", file.display())]
     UnknownVersion {
         /// Which file.
         file: PathBuf,

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use keelson_proto::etcdserverpb::AlarmType;
 use keelson_proto::internal::Command;
 use keelson_proto::internal::command::Op;
+use keelson_proto::internal::tree_request::Op as TreeOp;
 use prost::Message;
 
-use super::error::Error;
+use super::error::{Error, StateError};
 use super::registry::Registry;
 use super::shared::Fault;
 use super::write::Write;
@@ -20,18 +22,33 @@ use crate::{Committed, EntryKind, ProposalId, proposal};
 /// Whose request it was, and what it is answered.
 pub(super) type Answer = (Option<ProposalId>, Result<Response, Error>);
 
+/// What a command in the log asks for; nothing where this release does not know it.
+pub(super) fn understood(command: Bytes) -> Option<Op> {
+    let op = Command::decode(command).ok()?.op?;
+    match &op {
+        Op::Tree(request) => TreeOp::try_from(request.op).ok().map(|_| op),
+        _ => Some(op),
+    }
+}
+
+/// Whether this release can apply that command. A leader puts no other into the log, from any member.
+pub fn is_understood(command: &Bytes) -> bool {
+    understood(command.clone()).is_some()
+}
+
 impl StateMachine {
     /// Applies an entry. One that was applied before is ignored; a gap is a bug in the caller.
     /// `want_response` is false where nobody waits for the answer: the response may then lack pairs
     /// and range results, and nothing else differs.
     ///
     /// # Errors
-    /// Fatal: the engine failed, and the entry may be half applied in memory.
+    /// Fatal: the engine failed, and the entry may be half applied in memory; or this release does not
+    /// understand the entry, of which nothing is applied: a newer one must go on from there.
     pub fn apply(
         &mut self,
         committed: &Committed,
         want_response: bool,
-    ) -> Result<Applied, EngineError> {
+    ) -> Result<Applied, StateError> {
         let entry = &committed.entry;
         if entry.index.0 <= self.mark.index {
             return Ok(self.outcome((None, Ok(Response::Empty)), Vec::new()));
@@ -44,7 +61,7 @@ impl StateMachine {
         let mut events = Vec::new();
         let answer = match entry.kind {
             EntryKind::Command => self.apply_command(committed, want_response, &mut events)?,
-            EntryKind::Membership => self.apply_membership(committed),
+            EntryKind::Membership => self.apply_membership(committed)?,
         };
         self.mark.index = entry.index.0;
         self.mark.term = entry.term.0;
@@ -66,14 +83,15 @@ impl StateMachine {
         committed: &Committed,
         want: bool,
         events: &mut Vec<Arc<Event>>,
-    ) -> Result<Answer, EngineError> {
+    ) -> Result<Answer, StateError> {
         let Some((id, command)) = proposal::decode(&committed.entry.data) else {
             // The empty entry with which a leader begins its term.
             return Ok((None, Ok(Response::Empty)));
         };
-        let op = match Command::decode(command) {
-            Ok(Command { op: Some(op) }) => op,
-            _ => return Ok((Some(id), Err(Error::UnknownCommand))),
+        let Some(op) = understood(command) else {
+            // The members that do understand it go on: to skip it would be another state.
+            let index = committed.entry.index.0;
+            return Err(StateError::NotUnderstood { index });
         };
         if let Some(alarm) = self.forbidden(&op) {
             return Ok((Some(id), Err(alarm)));

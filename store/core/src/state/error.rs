@@ -68,9 +68,14 @@ pub enum Error {
     /// The v2 tree refuses.
     #[error(transparent)]
     Tree(#[from] TreeError),
-    /// The log holds a command of a newer release, which this one cannot apply.
+    /// A request that this release does not understand.
     #[error("keelson: command not understood; upgrade this member")]
     UnknownCommand,
+    /// The cluster is being upgraded: some member would have to stop at this command.
+    #[error(
+        "keelson: a member of the cluster does not understand this request yet; upgrade all members"
+    )]
+    NotEveryMember,
     /// The storage engine failed, or a row that must be there is not: the member must stop.
     #[error("{0}")]
     Engine(String),
@@ -104,6 +109,26 @@ pub enum StateError {
     /// The engine holds something that no Keelson wrote.
     #[error("the store is damaged: {0}")]
     Damaged(String),
+    /// The engine, or a snapshot, is laid out by a newer release.
+    #[error(
+        "the store has layout {format}, and this release reads {known}: a newer release wrote it. \
+         Upgrade this member"
+    )]
+    Newer {
+        /// What it has.
+        format: i64,
+        /// What this release writes.
+        known: i64,
+    },
+    /// An entry that this release cannot apply. Nothing of it has been applied.
+    #[error(
+        "entry {index} of the log holds a command that this release does not understand: a newer \
+         release wrote it. Upgrade this member; it then goes on from that entry"
+    )]
+    NotUnderstood {
+        /// Where it stands.
+        index: u64,
+    },
     /// `create` on an engine that holds a state already.
     #[error("the store is not empty")]
     NotEmpty,

@@ -7,30 +7,38 @@ use keelson_proto::internal::{MemberAttributes, MemberChange};
 use prost::Message;
 
 use super::apply::Answer;
-use super::error::Error;
-use super::registry::{Registry, member_key};
+use super::error::{Error, StateError};
+use super::registry::{Registry, command_version_key, member_key};
 use super::{Response, StateMachine};
 use crate::engine::{Change, Table};
 use crate::{Committed, ProposalId};
 
 impl StateMachine {
     /// Records a membership entry.
-    pub(super) fn apply_membership(&mut self, committed: &Committed) -> Answer {
+    pub(super) fn apply_membership(&mut self, committed: &Committed) -> Result<Answer, StateError> {
         let Some(conf) = &committed.conf else {
-            return (None, Ok(Response::Empty));
+            return Ok((None, Ok(Response::Empty)));
         };
+        if conf
+            .change
+            .as_ref()
+            .is_some_and(|change| change.op.is_none())
+        {
+            let index = committed.entry.index.0;
+            return Err(StateError::NotUnderstood { index });
+        }
         self.mark.conf_state = Some(conf.conf_state.clone());
         let id = (conf.id != ProposalId::default()).then_some(conf.id);
         let Some(change) = &conf.change else {
-            return (id, Ok(Response::Empty));
+            return Ok((id, Ok(Response::Empty)));
         };
         if !conf.accepted {
-            return (id, Err(self.refusal(change)));
+            return Ok((id, Err(self.refusal(change))));
         }
         if let Some(op) = &change.op {
             self.change_members(op);
         }
-        (id, Ok(Response::Members(self.members())))
+        Ok((id, Ok(Response::Members(self.members()))))
     }
 
     /// Why a change that was overtaken in the log does not take effect.
@@ -61,6 +69,7 @@ impl StateMachine {
             let (gone, banned) = (Change::Delete, Change::Put(Bytes::new()));
             self.changed.insert((Table::Members, key.clone()), gone);
             self.changed.insert((Table::Removed, key), banned);
+            self.note_command_version(&mut registry, *id, 0);
         } else if let Some(member) = registry.roster.members.get(id) {
             self.keep_member(member);
         }
@@ -74,10 +83,24 @@ impl StateMachine {
             member.name = attributes.name;
             member.client_ur_ls = attributes.client_urls;
             self.keep_member(member);
+            let (id, version) = (attributes.member_id, attributes.command_version);
+            self.note_command_version(&mut registry, id, version);
             self.set_registry(registry);
             self.touch_tree();
         }
         Response::Empty
+    }
+
+    /// Records what a member understands; the least there is needs no row.
+    fn note_command_version(&mut self, registry: &mut Registry, member: u64, version: u32) {
+        let key = (Table::Meta, command_version_key(member));
+        if 1 < version {
+            registry.command_versions.insert(member, version);
+            let row = Bytes::copy_from_slice(&version.to_be_bytes());
+            self.changed.insert(key, Change::Put(row));
+        } else if registry.command_versions.remove(&member).is_some() {
+            self.changed.insert(key, Change::Delete);
+        }
     }
 
     fn keep_member(&mut self, member: &Member) {

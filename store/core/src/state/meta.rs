@@ -14,6 +14,8 @@ pub(super) const APPLIED: &[u8] = b"applied";
 pub(super) const CLUSTER_ID: &[u8] = b"cluster_id";
 /// The version every member can speak.
 pub(super) const CLUSTER_VERSION: &[u8] = b"cluster_version";
+/// Then a member's id: the newest kind of command that it understands.
+pub(super) const COMMAND_VERSION_OF: &[u8] = b"command_version/";
 /// The revision up to which old versions are forgotten.
 pub(super) const COMPACTION_SCHEDULED: &[u8] = b"compaction_scheduled";
 /// The revision up to which their rows are gone as well.
@@ -58,10 +60,7 @@ impl Marks {
             return Ok(None);
         };
         let format = word(engine, FORMAT)?;
-        if format != FORMAT_NUMBER {
-            let text = format!("layout {format}, this release reads {FORMAT_NUMBER}");
-            return Err(StateError::Damaged(text));
-        }
+        check_format(format)?;
         let applied = AppliedMark::decode(applied)
             .map_err(|error| StateError::Damaged(format!("applied mark: {error}")))?;
         Ok(Some(Marks {
@@ -72,6 +71,28 @@ impl Marks {
             swept: word(engine, COMPACTION_FINISHED)?,
         }))
     }
+}
+
+/// Refuses a layout that this release does not know.
+fn check_format(format: i64) -> Result<(), StateError> {
+    match format {
+        FORMAT_NUMBER => Ok(()),
+        newer if FORMAT_NUMBER < newer => Err(StateError::Newer {
+            format: newer,
+            known: FORMAT_NUMBER,
+        }),
+        _ => Err(StateError::Damaged(format!("layout {format}"))),
+    }
+}
+
+/// The same for the layout that a snapshot's marks name.
+pub(super) fn check_row(key: &[u8], row: &[u8]) -> Result<(), StateError> {
+    if key != FORMAT {
+        return Ok(());
+    }
+    let bytes = row.try_into();
+    let bytes = bytes.map_err(|_| StateError::Damaged("no valid mark format".to_owned()))?;
+    check_format(i64::from_be_bytes(bytes))
 }
 
 fn word(engine: &dyn Engine, key: &[u8]) -> Result<i64, StateError> {

@@ -66,6 +66,7 @@ mod compare;
 mod delete;
 mod error;
 mod flush;
+mod gate;
 mod hash;
 mod index;
 mod kept;
@@ -105,8 +106,10 @@ use keelson_proto::etcdserverpb::{
 };
 use keelson_proto::internal::AppliedMark;
 
+pub use apply::is_understood;
 pub use error::{Error, StateError};
 pub use flush::{Flush, Unflushed};
+pub use gate::COMMAND_VERSION;
 pub use hash::HashKv;
 pub use keys::KeyRange;
 pub use quota::{put_cost, tree_cost, txn_cost};

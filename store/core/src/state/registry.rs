@@ -22,6 +22,8 @@ pub(super) struct Registry {
     pub(super) alarms: BTreeSet<(i32, u64)>,
     /// The version every member can speak, once agreed on.
     pub(super) version: Option<String>,
+    /// The newest kind of command that each member understands, as far as it has published it.
+    pub(super) command_versions: BTreeMap<u64, u32>,
 }
 
 impl Registry {
@@ -55,6 +57,14 @@ impl Registry {
             let alarm = AlarmMember::decode(row).map_err(damaged)?;
             registry.alarms.insert((alarm.alarm, alarm.member_id));
         }
+        for (key, row) in table(engine, Table::Meta)? {
+            let Some(member) = key.strip_prefix(meta::COMMAND_VERSION_OF) else {
+                continue;
+            };
+            let version = row[..].try_into().map_err(damaged)?;
+            let version = u32::from_be_bytes(version);
+            registry.command_versions.insert(id(member)?, version);
+        }
         let version = engine.get(Table::Meta, meta::CLUSTER_VERSION)?;
         registry.version = version.map(|text| String::from_utf8_lossy(&text).into_owned());
         Ok(registry)
@@ -64,6 +74,11 @@ impl Registry {
 /// The row key of a member or a removed member.
 pub(super) fn member_key(id: u64) -> Bytes {
     Bytes::copy_from_slice(&id.to_be_bytes())
+}
+
+/// The row key of what a member understands.
+pub(super) fn command_version_key(id: u64) -> Bytes {
+    Bytes::from([meta::COMMAND_VERSION_OF, &id.to_be_bytes()[..]].concat())
 }
 
 /// The row key of an alarm.

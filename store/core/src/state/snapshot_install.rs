@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use keelson_proto::peer::{Row, Rows, SnapshotEnd};
 
+use super::error::StateError;
+use super::meta;
 use super::snapshot::Checksum;
 use crate::engine::{Engine, EngineError, Table, WriteBatch};
 
@@ -16,6 +18,15 @@ pub enum SnapshotError {
     /// The engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// A newer release sent it.
+    #[error(
+        "the snapshot has a table {0} that this release does not know: a newer release sent it. \
+         Upgrade this member"
+    )]
+    UnknownTable(u32),
+    /// Laid out by a newer release.
+    #[error("the snapshot cannot be used: {0}")]
+    State(#[from] StateError),
     /// Not what was sent: rows are missing or damaged. Throw the engine away and ask again.
     #[error("snapshot is damaged: {0}")]
     Damaged(String),
@@ -48,9 +59,11 @@ impl SnapshotBuilder {
         self.sum.add(&rows);
         let number = u8::try_from(rows.table).ok();
         let table = number.and_then(Table::from_number);
-        let unknown = || SnapshotError::Damaged(format!("table {} is unknown", rows.table));
-        let table = table.ok_or_else(unknown)?;
+        let table = table.ok_or(SnapshotError::UnknownTable(rows.table))?;
         if table == Table::Meta {
+            for row in &rows.rows {
+                meta::check_row(&row.key, &row.value)?;
+            }
             self.marks.extend(rows.rows);
             return Ok(());
         }

@@ -4,7 +4,6 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use keelson_proto::internal::tree_request::Op;
 use keelson_proto::internal::{TreeExpire, TreeRequest};
 
 use super::error::{Error, StateError};
@@ -19,9 +18,6 @@ impl StateMachine {
         request: &TreeRequest,
         events: &mut Vec<Arc<Event>>,
     ) -> Result<Response, Error> {
-        if Op::try_from(request.op).is_err() {
-            return Err(Error::UnknownCommand);
-        }
         let event = self.shared.tree.write().apply(request)?;
         events.push(Arc::clone(&event));
         Ok(Response::Tree(event))

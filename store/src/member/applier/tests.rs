@@ -108,3 +108,27 @@ fn a_slow_engine_is_reported_before_the_overlay_outgrows_its_bound() {
     }
     assert_eq!(backlog(&turns), Some(false));
 }
+
+/// What a newer release wrote was skipped, and counted as applied.
+#[test]
+fn the_member_ends_before_a_command_that_it_does_not_understand() {
+    let turns = Turns::new();
+    let (flushes, _flush_jobs) = bounded(1);
+    let mut applier = applier(&turns, flushes);
+    let said = Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let heard = Arc::clone(&said);
+    applier.fatal = Fatal::new(Arc::new(move |text| heard.lock().push(text.to_owned())));
+    let mut newer = put(2);
+    newer.entry.data = proposal::encode(ProposalId::default(), &[0xf2, 0x3f, 0x02, 0x08, 0x01]);
+    let jobs = SegQueue::new();
+    jobs.push(ApplyJob::Committed(vec![put(1), newer, put(3)]));
+    jobs.push(ApplyJob::Committed(vec![put(4)]));
+    applier.work(&jobs, 0);
+    assert_eq!(applier.view.applied_index(), Index(1));
+    jobs.push(ApplyJob::Committed(vec![put(2)]));
+    assert_eq!(applier.work(&jobs, 1_000), u64::MAX);
+    assert_eq!(applier.view.applied_index(), Index(1));
+    let said = said.lock();
+    assert_eq!(said.len(), 1);
+    assert!(said[0].contains("entry 2") && said[0].contains("Upgrade this member"));
+}

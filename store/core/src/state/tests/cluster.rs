@@ -3,12 +3,18 @@
 use keelson_proto::etcdserverpb::*;
 use keelson_proto::internal::command::Op;
 use keelson_proto::internal::member_change::Op as Change;
-use keelson_proto::internal::{ClusterVersion, MemberAttributes, MemberChange};
+use keelson_proto::internal::{
+    ClusterVersion, Command, MemberAttributes, MemberChange, TreeRequest,
+};
+use prost::Message;
 
 use super::harness::{Machine, member};
 use super::requests::*;
-use crate::MemberId;
-use crate::state::{Error, Limits, Response, StateMachine};
+use crate::engine::Engine;
+use crate::state::{
+    Error, Limits, Response, SnapshotBuilder, StateError, StateMachine, is_understood,
+};
+use crate::{Committed, ConfOutcome, MemberId};
 
 fn change(op: Change) -> MemberChange {
     MemberChange { op: Some(op) }
@@ -43,6 +49,7 @@ fn members_come_and_go_and_never_come_back() {
             member_id,
             name: "four".into(),
             client_urls: vec!["http://4:2379".into()],
+            command_version: 2,
         })
     };
     machine.apply(attributes(4)).unwrap();
@@ -182,18 +189,142 @@ fn the_v2_tree_goes_on_beyond_the_quota() {
     assert!(!view.has_tree_room(3 << 30) && view.has_tree_room(0));
 }
 
-#[test]
-fn a_command_of_a_newer_release_is_the_same_error_everywhere() {
-    let mut machine = Machine::new();
-    let entry = crate::Entry {
-        index: crate::Index(1),
+fn entry(kind: crate::EntryKind, index: u64, command: &[u8]) -> crate::Entry {
+    crate::Entry {
+        index: crate::Index(index),
         term: crate::Term(1),
-        kind: crate::EntryKind::Command,
-        data: crate::proposal::encode(super::harness::OURS, &[0xff, 0xff]),
+        kind,
+        data: crate::proposal::encode(super::harness::OURS, command),
         context: bytes::Bytes::new(),
+    }
+}
+
+/// Commands as newer releases could write them: no message, a kind without a number here, and a change
+/// of the v2 tree that is none of today's.
+fn newer() -> [Vec<u8>; 3] {
+    let tree = TreeRequest {
+        op: 99,
+        path: bytes("/1/a"),
+        ..TreeRequest::default()
     };
-    let answer = machine.commit(crate::Committed { entry, conf: None });
-    assert_eq!(answer, Err(Error::UnknownCommand));
+    let tree = Command {
+        op: Some(Op::Tree(tree)),
+    };
+    let unknown_kind = vec![0xf2, 0x3f, 0x02, 0x08, 0x01];
+    assert_eq!(Command::decode(&unknown_kind[..]), Ok(Command { op: None }));
+    [vec![0xff, 0xff], unknown_kind, tree.encode_to_vec()]
+}
+
+/// It was skipped and counted as applied: after an upgrade the member was another than the others.
+#[test]
+fn a_member_stops_before_a_command_of_a_newer_release() {
+    for command in newer() {
+        let mut machine = Machine::new();
+        machine.put(put("k", "v")).unwrap();
+        let before = machine.state.applied();
+        let tree_index = machine.state.view().tree_index();
+        let entry = entry(crate::EntryKind::Command, 2, &command);
+        let stopped = machine.state.apply(&Committed { entry, conf: None }, true);
+        let text = stopped.unwrap_err().to_string();
+        assert!(text.contains("entry 2") && text.contains("Upgrade this member"));
+        assert_eq!(machine.state.applied(), before);
+        assert_eq!(machine.state.view().applied_index(), crate::Index(1));
+        assert_eq!(machine.state.view().tree_index(), tree_index);
+        assert!(!is_understood(&command.into()));
+        // What is flushed then ends before it as well: the next release begins with that entry.
+        machine.flush();
+        machine.restart();
+        assert_eq!(machine.state.applied(), before);
+        machine
+            .put(put("k", "what the newer release makes of it"))
+            .unwrap();
+        assert_eq!(machine.state.applied().index, 2);
+    }
+}
+
+#[test]
+fn a_member_stops_before_a_membership_change_of_a_newer_release() {
+    let mut machine = Machine::new();
+    let conf = ConfOutcome {
+        id: super::harness::OURS,
+        change: Some(MemberChange { op: None }),
+        accepted: false,
+        conf_state: super::harness::conf_state(),
+    };
+    let entry = entry(crate::EntryKind::Membership, 1, b"");
+    let committed = Committed {
+        entry,
+        conf: Some(conf),
+    };
+    let stopped = machine.state.apply(&committed, true);
+    assert!(matches!(
+        stopped,
+        Err(StateError::NotUnderstood { index: 1 })
+    ));
+    assert_eq!(machine.state.applied().index, 0);
+}
+
+#[test]
+fn what_members_understand_survives_restarts_and_snapshots() {
+    let publish = |member_id, command_version| {
+        Op::MemberAttributes(MemberAttributes {
+            member_id,
+            command_version,
+            ..MemberAttributes::default()
+        })
+    };
+    let mut machine = Machine::new();
+    for (member, version) in [(1, 3), (2, 2)] {
+        machine.apply(publish(member, version)).unwrap();
+    }
+    assert_eq!(machine.state.view().command_version(), 1);
+    machine.apply(publish(3, 4)).unwrap();
+    assert_eq!(machine.state.view().command_version(), 2);
+    let fresh = std::sync::Arc::new(crate::engine::MemoryEngine::new());
+    let capture = machine.state.capture().unwrap();
+    super::snapshots::install_into(fresh.clone(), capture, 100);
+    let copy = StateMachine::open(fresh, Limits::default()).unwrap();
+    assert_eq!(copy.unwrap().view().command_version(), 2);
+    for flushed in [false, true] {
+        assert_eq!(machine.state.view().command_version_of(3), 4);
+        if !flushed {
+            machine.flush();
+            machine.restart();
+        }
+    }
+    // The oldest one leaves; then an older release runs where a newer one did.
+    machine.change(change(Change::Remove(2)), true).unwrap();
+    assert_eq!(machine.state.view().command_version(), 3);
+    machine.apply(publish(1, 0)).unwrap();
+    machine.flush();
+    machine.restart();
+    assert_eq!(machine.state.view().command_version(), 1);
+}
+
+#[test]
+fn a_layout_of_a_newer_release_is_refused_with_the_remedy() {
+    let machine = Machine::new();
+    let capture = machine.state.capture().unwrap();
+    let (mut rows, _) = super::snapshots::parts(capture, usize::MAX);
+    let marks = rows.iter_mut().find(|rows| rows.table == 1).unwrap();
+    let format = marks.rows.iter_mut().find(|row| row.key == "format");
+    format.unwrap().value = bytes::Bytes::copy_from_slice(&2i64.to_be_bytes());
+    let engine = std::sync::Arc::new(crate::engine::MemoryEngine::new());
+    let mut builder = SnapshotBuilder::new(engine);
+    let refused = rows.into_iter().find_map(|part| builder.push(part).err());
+    assert!(refused.unwrap().to_string().contains("Upgrade this member"));
+    let mut batch = crate::engine::WriteBatch::default();
+    let row = 2i64.to_be_bytes().to_vec();
+    batch.put(crate::engine::Table::Meta, bytes("format"), row);
+    machine.engine.write(&batch).unwrap();
+    let refused = StateMachine::open(machine.engine.clone(), Limits::default());
+    assert!(matches!(
+        refused,
+        Err(StateError::Newer {
+            format: 2,
+            known: 1
+        })
+    ));
 }
 
 /// `--force-new-cluster` made a voter of it in consensus, and left it a learner in the list.

@@ -164,6 +164,7 @@ fn what_the_cluster_knows_of_itself_moves_the_index_as_in_etcd() {
             member_id,
             name: "one".into(),
             client_urls: Vec::new(),
+            command_version: 0,
         })
     };
     let version = Op::ClusterVersion(ClusterVersion {
@@ -231,17 +232,6 @@ fn corrupt_forbids_every_change_of_the_tree_and_nospace_none() {
         let done = machine.apply(Op::TreeExpire(TreeExpire::default()));
         assert_eq!(done.is_ok(), alarm == AlarmType::Nospace);
     }
-}
-
-#[test]
-fn an_operation_of_a_newer_release_is_not_taken_for_a_set() {
-    let mut machine = Machine::new();
-    let newer = TreeRequest {
-        op: 99,
-        ..set("/1/a", "x")
-    };
-    assert_eq!(tree(&mut machine, newer), Err(Error::UnknownCommand));
-    assert_eq!(machine.state.view().tree_index(), 3);
 }
 
 #[test]

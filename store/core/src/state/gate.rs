@@ -1,0 +1,98 @@
+//! Which kinds of command may be proposed: only those that every member understands.
+//!
+//! A member that meets a command it does not understand stops before it (`apply.rs`), so a new kind
+//! must not get into the log while an older release is among the members. Every release has a number,
+//! the newest kind of command that it understands; each member publishes its own with its name and
+//! client URLs, and the cluster's is the least of all members', as etcd's cluster version is.
+
+use keelson_proto::internal::command::Op;
+
+use super::ReadView;
+use super::error::Error;
+use super::registry::Registry;
+
+/// What this release understands. Raise it by one with every new kind of command, and with every field
+/// of an old one that changes what applying it does.
+pub const COMMAND_VERSION: u32 = 1;
+
+/// What a member understands that has not published a number: releases before there was one.
+const UNPUBLISHED: u32 = 1;
+
+/// The release that a command needs. No arm for the rest: a new kind must say its number here.
+fn needed(op: &Op) -> u32 {
+    match op {
+        Op::Put(_) | Op::DeleteRange(_) | Op::Txn(_) | Op::Compaction(_) | Op::Alarm(_) => 1,
+        Op::MemberAttributes(_) | Op::ClusterVersion(_) | Op::Tree(_) | Op::TreeExpire(_) => 1,
+    }
+}
+
+impl Registry {
+    /// The newest kind of command that every member understands, learners included.
+    pub(super) fn command_version(&self) -> u32 {
+        let members = self.roster.members.keys();
+        let versions = members.map(|id| self.command_version_of(*id));
+        versions.min().unwrap_or(UNPUBLISHED)
+    }
+
+    pub(super) fn command_version_of(&self, member: u64) -> u32 {
+        let published = self.command_versions.get(&member).copied();
+        published.unwrap_or(UNPUBLISHED)
+    }
+}
+
+fn admit(needed: u32, understood: u32) -> Result<(), Error> {
+    match needed <= understood {
+        true => Ok(()),
+        false => Err(Error::NotEveryMember),
+    }
+}
+
+impl ReadView {
+    /// The newest kind of command that every member of the cluster understands.
+    pub fn command_version(&self) -> u32 {
+        self.shared.registry.read().command_version()
+    }
+
+    /// What that member has published of itself.
+    pub fn command_version_of(&self, member: u64) -> u32 {
+        self.shared.registry.read().command_version_of(member)
+    }
+
+    /// Whether the command may be proposed.
+    ///
+    /// # Errors
+    /// A member does not understand it.
+    pub fn admits(&self, op: &Op) -> Result<(), Error> {
+        match needed(op) {
+            UNPUBLISHED => Ok(()),
+            needed => admit(needed, self.command_version()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_kind_is_admitted_when_every_member_understands_it() {
+        let mut registry = Registry::default();
+        for id in 1..=3 {
+            registry.roster.members.insert(id, Default::default());
+        }
+        let admitted = |registry: &Registry| admit(2, registry.command_version());
+        assert_eq!(admitted(&registry), Err(Error::NotEveryMember));
+        registry.command_versions.insert(1, 2);
+        registry.command_versions.insert(2, 3);
+        assert_eq!(admitted(&registry), Err(Error::NotEveryMember));
+        // One that is no member any more does not count.
+        registry.command_versions.insert(4, 1);
+        registry.command_versions.insert(3, 2);
+        assert_eq!(admitted(&registry), Ok(()));
+        assert_eq!(
+            admit(3, registry.command_version()),
+            Err(Error::NotEveryMember)
+        );
+        assert_eq!(admit(1, Registry::default().command_version()), Ok(()));
+    }
+}
