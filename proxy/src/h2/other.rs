@@ -227,6 +227,8 @@ impl Other {
                 wait::forward(proxy, wait, None, Some(self.client)).await
             }
             None => {
+                // It is never closed.
+                let _place = self.session.share.running.acquire().await;
                 let mut outgoing = Outgoing::whole(parts, &body, origin);
                 drop(body);
                 let mut turns = Turns::of_request(proxy, outgoing.read);

@@ -16,7 +16,8 @@ use super::call::{Asked, Call};
 use super::client;
 use super::driver::{Driver, Side};
 use super::frame::{self, Code, Event, Frames, PREFACE};
-use super::session::{End, Session};
+use super::other::Other;
+use super::session::{End, Owner, Session};
 use crate::calls::Kind;
 use crate::config::{MembersFrom, ProxyConfig};
 use crate::proxy::Proxy;
@@ -293,6 +294,36 @@ async fn streams_at_a_time_are_bounded_by_default() {
     .await;
 }
 
+/// However many requests that are no calls a client has, so many take turns from others.
+#[tokio::test(start_paused = true)]
+async fn requests_that_are_no_calls_are_forwarded_so_many_at_a_time() {
+    let proxy = waiting_proxy();
+    let session = Arc::new(Session::new(End::Server, [1000, 1000], Bytes::new()));
+    let before = session.share.running.available_permits();
+    let mut others = vec![];
+    for n in 0..before as u32 + 10 {
+        let request = http::Request::get("/v2/keys/a").body(()).unwrap();
+        let (parts, ()) = request.into_parts();
+        let client = ([127, 0, 0, 1], 1).into();
+        let other = Other::new(&proxy, &session, 2 * n + 1, client, (parts, 0)).unwrap();
+        session.accept(2 * n + 1, Owner::Other(Arc::clone(&other)), true);
+        other.data(&[], true);
+        others.push(other);
+    }
+    let running = async |expected: usize| {
+        let mut turns = 0..10_000;
+        while session.share.running.available_permits() != expected {
+            turns.next().expect("they run, and end");
+            tokio::task::yield_now().await;
+        }
+    };
+    running(0).await;
+    for other in &others {
+        other.cancel();
+    }
+    running(before).await;
+}
+
 /// When a client that says this and then nothing is sent away, in seconds, and with which code.
 async fn sent_away_after(sent: &[u8]) -> Option<(u64, String)> {
     let (mut client, server) = tokio::io::duplex(1 << 20);
@@ -300,8 +331,8 @@ async fn sent_away_after(sent: &[u8]) -> Option<(u64, String)> {
     client.write_all(sent).await.unwrap();
     let began = tokio::time::Instant::now();
     let mut told = vec![];
-    let hour = Duration::from_secs(3000);
-    let reading = tokio::time::timeout(hour, client.read_to_end(&mut told)).await;
+    let minutes = Duration::from_secs(300);
+    let reading = tokio::time::timeout(minutes, client.read_to_end(&mut told)).await;
     let after = began.elapsed().as_secs();
     drop(client);
     serving.await.unwrap();
@@ -395,7 +426,7 @@ async fn a_call_ends_when_its_client_waits_no_longer() {
         let mut sent = settings();
         let fields = call("/etcdserverpb.KV/Put", &[("grpc-timeout", value)]);
         frame::put_headers(&mut sent, 1, [&fields, &[]], true);
-        let told = told_by_in(waiting_proxy(), Duration::from_secs(1000), &sent).await;
+        let told = told_by_in(waiting_proxy(), Duration::from_secs(100), &sent).await;
         assert_eq!(ends_of(&told), [""; 0], "{value}");
     }
 }
@@ -605,6 +636,11 @@ enum Said {
     Window(u32, u32),
     Setting(u16, u32),
     Ping,
+    /// A PUT that says how long its body is.
+    Put(u32, u64),
+    /// What ends a request, or is malformed.
+    Trailers(u32, bool),
+    Priority(u32, usize),
     Raw(Vec<u8>),
 }
 
@@ -615,7 +651,10 @@ fn said() -> impl Strategy<Value = Said> {
         1 => stream().prop_map(Said::Get),
         4 => (stream(), 0..20_000_usize, any::<bool>()).prop_map(|(s, n, e)| Said::Data(s, n, e)),
         2 => stream().prop_map(Said::Reset),
-        1 => (0..16_u32, 1..u32::MAX / 2).prop_map(|(s, by)| Said::Window(s, by)),
+        1 => (0..16_u32, 0..u32::MAX / 2).prop_map(|(s, by)| Said::Window(s, by)),
+        1 => (stream(), 0..30_000_u64).prop_map(|(s, length)| Said::Put(s, length)),
+        1 => (stream(), any::<bool>()).prop_map(|(s, fine)| Said::Trailers(s, fine)),
+        1 => (0..16_u32, 4..7_usize).prop_map(|(s, length)| Said::Priority(s, length)),
         1 => (0..8_u16, 0..100_000_u32).prop_map(|(n, value)| Said::Setting(n, value)),
         1 => Just(Said::Ping),
         1 => proptest::collection::vec(any::<u8>(), 0..40).prop_map(Said::Raw),
@@ -633,10 +672,38 @@ fn put(sent: &mut BytesMut, said: &Said) {
         }
         Said::Get(stream) => {
             let mut block = BytesMut::new();
-            for (name, value) in [(":method", "GET"), (":path", "/metrics")] {
+            for (name, value) in [
+                (":method", "GET"),
+                (":scheme", "http"),
+                (":path", "/metrics"),
+            ] {
                 hpack::put_field(&mut block, name.as_bytes(), value.as_bytes(), false);
             }
             frame::put_headers(sent, *stream, [&block, &[]], true);
+        }
+        Said::Put(stream, length) => {
+            let mut block = BytesMut::new();
+            let length = length.to_string();
+            for (name, value) in [
+                (":method", "PUT"),
+                (":scheme", "http"),
+                (":path", "/v2/keys/a"),
+                ("content-length", &length),
+            ] {
+                hpack::put_field(&mut block, name.as_bytes(), value.as_bytes(), false);
+            }
+            frame::put_headers(sent, *stream, [&block, &[]], false);
+        }
+        Said::Trailers(stream, fine) => {
+            let mut block = BytesMut::new();
+            let name = if *fine { "x" } else { ":x" };
+            hpack::put_field(&mut block, name.as_bytes(), b"y", false);
+            frame::put_headers(sent, *stream, [&block, &[]], true);
+        }
+        Said::Priority(stream, length) => {
+            sent.put_slice(&[0, 0, *length as u8, 2, 0]);
+            sent.put_u32(*stream);
+            sent.put_slice(&vec![0; *length]);
         }
         Said::Data(stream, length, end) => {
             for part in vec![b'x'; *length].chunks(frame::FRAME_BYTES_MAX) {
@@ -655,7 +722,7 @@ fn put(sent: &mut BytesMut, said: &Said) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// It ends when the client does, and all that it says is HTTP/2.
+    /// It ends when the client does, all that it says is HTTP/2, and nothing is kept of it.
     #[test]
     fn whatever_a_client_says_is_survived(said in proptest::collection::vec(said(), 0..30)) {
         let mut sent = settings();
@@ -667,6 +734,17 @@ proptest! {
             .start_paused(true)
             .build()
             .unwrap();
-        runtime.block_on(ends(&sent));
+        let proxy = proxy();
+        let told = runtime.block_on(async {
+            let told = told_by(Arc::clone(&proxy), &sent).await;
+            // Tasks that were ended end in their turn.
+            let mut turns = 0..10_000;
+            while 0 < proxy.kept.bytes() && turns.next().is_some() {
+                tokio::task::yield_now().await;
+            }
+            told
+        });
+        ends_of(&told);
+        prop_assert_eq!(proxy.kept.bytes(), 0);
     }
 }

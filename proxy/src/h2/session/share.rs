@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
 use crate::endpoints;
 use crate::h2::Kept;
@@ -12,15 +13,32 @@ use crate::h2::burst::Burst;
 const PIECES_MAX: u32 = 500;
 const RESETS_MAX: u32 = 500;
 
+/// Requests that are no calls and are forwarded at a time; the others wait for them. Each takes a task, and turns
+/// from all clients.
+const RUNNING_MAX: usize = 256;
+
 /// A client's share. Beyond it the client's calls get connections of their own.
-#[derive(Default)]
 pub(in crate::h2) struct Share {
+    /// Places for requests that are no calls. Waits take none.
+    pub(in crate::h2) running: Semaphore,
     /// Of its requests that are not answered.
     pub(in crate::h2) kept: Kept,
     pieces: Mutex<Burst>,
     resets: Mutex<Burst>,
     /// The client's number, once it has gone beyond its share.
     lane: AtomicU64,
+}
+
+impl Default for Share {
+    fn default() -> Share {
+        Share {
+            running: Semaphore::new(RUNNING_MAX),
+            kept: Kept::default(),
+            pieces: Mutex::default(),
+            resets: Mutex::default(),
+            lane: AtomicU64::default(),
+        }
+    }
 }
 
 impl Share {
