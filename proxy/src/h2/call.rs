@@ -7,6 +7,9 @@
 //! etcd's own members have for "it may or may not have happened", which clients know and do not take
 //! for an invitation to try again.
 
+mod refusal;
+mod search;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +21,7 @@ use tokio::sync::oneshot;
 use tokio::time::{self, Instant};
 use tracing::debug;
 
+use self::refusal::{CONNECTION_LOST, RESOURCE_EXHAUSTED, TOO_MANY, UNAVAILABLE, trailers};
 use super::frame::Code;
 use super::kept::{self, REQUEST_BYTES};
 use super::session::{NoStream, SMALL_BYTES, Session};
@@ -37,23 +41,6 @@ const COLLECTED_BYTES_MAX: usize = 32 * 1024;
 
 /// From the beginning of a call that is one message to its end.
 const BODY_TIME_MAX: Duration = Duration::from_secs(60);
-
-/// Between two attempts to begin a call where there are too many.
-const PAUSE: Duration = Duration::from_millis(20);
-
-/// etcd's own text for too much at a time: `ErrTooManyRequests`.
-const TOO_MANY: &str = "etcdserver: too many requests";
-
-/// gRPC's codes.
-const RESOURCE_EXHAUSTED: u8 = 8;
-const INTERNAL: u8 = 13;
-const DEADLINE_EXCEEDED: u8 = 4;
-const UNAVAILABLE: u8 = 14;
-const FAILED_PRECONDITION: u8 = 9;
-const PERMISSION_DENIED: u8 = 7;
-
-/// etcd's own text for an outcome that is unknown: `ErrTimeoutDueToConnectionLost`.
-const CONNECTION_LOST: &str = "etcdserver: request timed out, possibly due to connection lost";
 
 /// What a client asks.
 pub(super) struct Asked {
@@ -337,26 +324,6 @@ impl Call {
         self.until.into_iter().chain(body).min()
     }
 
-    /// It has taken too long: its client, or its member.
-    pub(super) fn expire(&self) {
-        let text = match self.until {
-            // As grpc-go's servers have it.
-            Some(until) if until <= Instant::now() => "context deadline exceeded",
-            _ => "proxy: the rest of the call did not come in time",
-        };
-        let (place, answered) = {
-            let mut state = self.state.lock();
-            (state.place.take(), state.answered)
-        };
-        if let Some(place) = place {
-            place.member.reset(place.stream, Code::CANCEL);
-        }
-        match answered {
-            true => self.end_with(&trailers(DEADLINE_EXCEEDED, text, &[])),
-            false => self.end(DEADLINE_EXCEEDED, text),
-        }
-    }
-
     /// How long ago it came.
     pub(super) fn age(&self) -> Duration {
         self.began.elapsed()
@@ -373,58 +340,6 @@ impl Call {
         }
     }
 
-    /// Tries members until one answers. A task, and the only one that a call can have.
-    async fn find_member(self: Arc<Call>, first: Option<(Arc<Endpoint>, Failure)>) {
-        let mut turns = Turns::of_request(&self.proxy, self.kind.nearest);
-        let mut unanswered = false;
-        let mut failed = first;
-        while !self.state.lock().over {
-            if let Some((endpoint, failure)) = failed.take() {
-                debug!(endpoint = %endpoint.url, %failure, "a member failed");
-                turns.failed(&endpoint);
-                unanswered |= matches!(failure, Failure::Unanswered(_));
-                if unanswered && !self.kind.read || self.state.lock().torn {
-                    return self.refuse(Refusal::OutcomeUnknown);
-                }
-            }
-            let Some(endpoint) = turns.next().await else {
-                return self.refuse(match unanswered {
-                    true => Refusal::NoAnswer,
-                    false => Refusal::ZeroEndpoints,
-                });
-            };
-            match self.attempt(&endpoint).await {
-                Ok(()) => return,
-                Err(Some(failure)) => failed = Some((endpoint, failure)),
-                // Nothing is wrong with it.
-                Err(None) => return self.refuse(Refusal::ZeroEndpoints),
-            }
-        }
-    }
-
-    /// Good: it is answered, or nobody waits for that. No failure: the member takes no more calls.
-    async fn attempt(self: &Arc<Call>, endpoint: &Arc<Endpoint>) -> Result<(), Option<Failure>> {
-        let timeout = self.proxy.config.dial_timeout;
-        let until = Instant::now() + self.proxy.config.request_timeout;
-        loop {
-            let of = self.client.share.lane();
-            let member = match endpoint.link.connect(endpoint, timeout, of).await {
-                Ok(member) => member,
-                Err(error) => return Err(Some(Failure::Unsent(error))),
-            };
-            let (tell, told) = oneshot::channel();
-            match self.begin_at(endpoint, &member, Some(tell)) {
-                Ok(()) => return told.await.map_or(Ok(()), |failure| Err(Some(failure))),
-                Err(NoStream::Full) if Instant::now() < until => time::sleep(PAUSE).await,
-                Err(NoStream::Full) => return Err(None),
-                Err(NoStream::Closed) => {
-                    let closed = std::io::ErrorKind::NotConnected;
-                    return Err(Some(Failure::Unsent(closed.into())));
-                }
-            }
-        }
-    }
-
     /// What has gone of its body is not kept any more.
     fn tear(&self, state: &mut State) {
         state.torn = true;
@@ -438,47 +353,6 @@ impl Call {
             state.told = None;
             self.forget(state);
         }
-    }
-
-    /// Answers it without a member.
-    pub(super) fn refuse(&self, refusal: Refusal) {
-        if self.state.lock().over {
-            return;
-        }
-        self.proxy.metrics.dropped(&Method::POST, refusal);
-        match refusal {
-            // clientv3 tries again at this text alone, writes included; and nothing was done.
-            Refusal::ZeroEndpoints | Refusal::Crowded => {
-                self.end(UNAVAILABLE, "there is no connection available");
-            }
-            Refusal::OutcomeUnknown | Refusal::NoAnswer => self.end(UNAVAILABLE, CONNECTION_LOST),
-            Refusal::Loop => self.end(
-                FAILED_PRECONDITION,
-                "proxy: this call has been here before; \
-                 a member advertises a client URL that leads to a proxy",
-            ),
-            Refusal::Client | Refusal::Late => self.end(INTERNAL, "proxy: the call is incomplete"),
-        }
-    }
-
-    /// This proxy passes reads on, and nothing else.
-    pub(super) fn forbid(&self) {
-        self.end(PERMISSION_DENIED, "proxy: this proxy is read-only");
-    }
-
-    fn end(&self, code: u8, text: &'static str) {
-        let head: [(&[u8], &[u8]); 2] =
-            [(b":status", b"200"), (b"content-type", b"application/grpc")];
-        self.end_with(&trailers(code, text, &head));
-    }
-
-    fn end_with(&self, block: &[u8]) {
-        let mut state = self.state.lock();
-        if state.over {
-            return;
-        }
-        self.over(&mut state, true);
-        self.client.fields(self.stream, block, true);
     }
 }
 
@@ -502,15 +376,4 @@ impl Drop for Call {
         let bytes = self.state.get_mut().kept;
         kept::give_back(&self.proxy.kept, &self.client.share.kept, bytes);
     }
-}
-
-fn trailers(code: u8, text: &'static str, before: &[(&[u8], &[u8])]) -> BytesMut {
-    let mut block = BytesMut::with_capacity(128);
-    for (name, value) in before {
-        hpack::put_field(&mut block, name, value, false);
-    }
-    let code = HeaderValue::from(u16::from(code));
-    hpack::put_field(&mut block, b"grpc-status", code.as_bytes(), false);
-    hpack::put_field(&mut block, b"grpc-message", text.as_bytes(), false);
-    block
 }

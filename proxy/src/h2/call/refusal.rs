@@ -1,0 +1,92 @@
+//! Calls that are ended here, and not by a member.
+
+use super::*;
+
+/// etcd's own text for too much at a time: `ErrTooManyRequests`.
+pub(super) const TOO_MANY: &str = "etcdserver: too many requests";
+
+/// gRPC's codes.
+pub(super) const RESOURCE_EXHAUSTED: u8 = 8;
+const INTERNAL: u8 = 13;
+const DEADLINE_EXCEEDED: u8 = 4;
+pub(super) const UNAVAILABLE: u8 = 14;
+const FAILED_PRECONDITION: u8 = 9;
+const PERMISSION_DENIED: u8 = 7;
+
+/// etcd's own text for an outcome that is unknown: `ErrTimeoutDueToConnectionLost`.
+pub(super) const CONNECTION_LOST: &str =
+    "etcdserver: request timed out, possibly due to connection lost";
+
+/// What an answer begins with that is nothing else.
+const HEAD: [(&[u8], &[u8]); 2] = [(b":status", b"200"), (b"content-type", b"application/grpc")];
+
+impl Call {
+    /// It has taken too long: its client, or its member.
+    pub(in crate::h2) fn expire(&self) {
+        let text = match self.until {
+            // As grpc-go's servers have it.
+            Some(until) if until <= Instant::now() => "context deadline exceeded",
+            _ => "proxy: the rest of the call did not come in time",
+        };
+        let mut state = self.state.lock();
+        if state.over {
+            return;
+        }
+        let (place, answered) = (state.place.take(), state.answered);
+        self.over(&mut state, true);
+        drop(state);
+        if let Some(place) = place {
+            place.member.reset(place.stream, Code::CANCEL);
+        }
+        let head = if answered { &[][..] } else { &HEAD };
+        let block = trailers(DEADLINE_EXCEEDED, text, head);
+        self.client.fields(self.stream, &block, true);
+    }
+
+    /// Answers it without a member.
+    pub(in crate::h2) fn refuse(&self, refusal: Refusal) {
+        if self.state.lock().over {
+            return;
+        }
+        self.proxy.metrics.dropped(&Method::POST, refusal);
+        match refusal {
+            // clientv3 tries again at this text alone, writes included; and nothing was done.
+            Refusal::ZeroEndpoints | Refusal::Crowded => {
+                self.end(UNAVAILABLE, "there is no connection available");
+            }
+            Refusal::OutcomeUnknown | Refusal::NoAnswer => self.end(UNAVAILABLE, CONNECTION_LOST),
+            Refusal::Loop => self.end(
+                FAILED_PRECONDITION,
+                "proxy: this call has been here before; \
+                 a member advertises a client URL that leads to a proxy",
+            ),
+            Refusal::Client | Refusal::Late => self.end(INTERNAL, "proxy: the call is incomplete"),
+        }
+    }
+
+    /// This proxy passes reads on, and nothing else.
+    pub(in crate::h2) fn forbid(&self) {
+        self.end(PERMISSION_DENIED, "proxy: this proxy is read-only");
+    }
+
+    pub(super) fn end(&self, code: u8, text: &'static str) {
+        let mut state = self.state.lock();
+        if state.over {
+            return;
+        }
+        self.over(&mut state, true);
+        let block = trailers(code, text, &HEAD);
+        self.client.fields(self.stream, &block, true);
+    }
+}
+
+pub(super) fn trailers(code: u8, text: &'static str, before: &[(&[u8], &[u8])]) -> BytesMut {
+    let mut block = BytesMut::with_capacity(128);
+    for (name, value) in before {
+        hpack::put_field(&mut block, name, value, false);
+    }
+    let code = HeaderValue::from(u16::from(code));
+    hpack::put_field(&mut block, b"grpc-status", code.as_bytes(), false);
+    hpack::put_field(&mut block, b"grpc-message", text.as_bytes(), false);
+    block
+}
