@@ -43,51 +43,47 @@ const PEERS_MAX: usize = 64;
 /// Places for connections. All ports of the process share them: what one has taken, the others lack.
 #[derive(Clone, Debug)]
 pub struct Slots {
-    /// Of clients, or of the tests' own number.
-    own: Option<Arc<Semaphore>>,
+    /// Of ports of one kind, or of one port.
+    own: Arc<Semaphore>,
     all: Arc<Semaphore>,
 }
 
 /// A connection's place, until it is dropped.
 #[derive(Debug)]
 pub struct Slot {
-    _own: Option<OwnedSemaphorePermit>,
+    _own: OwnedSemaphorePermit,
     _all: OwnedSemaphorePermit,
 }
 
 impl Slots {
     /// For a port of clients: a few of the process's places are kept from them, for peers.
     pub fn of_clients() -> Slots {
+        let Process { all, clients, .. } = process();
         Slots {
-            own: Some(Arc::clone(&process().1)),
-            all: Arc::clone(&process().0),
+            own: Arc::clone(clients),
+            all: Arc::clone(all),
         }
     }
 
-    /// For a port of peers.
+    /// For a port of peers: half of the process's places are kept for clients.
     pub fn of_peers() -> Slots {
+        let Process { all, peers, .. } = process();
         Slots {
-            own: None,
-            all: Arc::clone(&process().0),
+            own: Arc::clone(peers),
+            all: Arc::clone(all),
         }
     }
 
     /// The same, but for no more than so many on this port.
     pub fn at_most(self, count: usize) -> Slots {
         let own = Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS)));
-        Slots {
-            own: Some(own),
-            ..self
-        }
+        Slots { own, ..self }
     }
 
     /// The next place that is free.
     pub(crate) async fn take(&self) -> Slot {
         const OPEN: &str = "a semaphore that is never closed";
-        let own = match &self.own {
-            Some(own) => Some(Arc::clone(own).acquire_owned().await.expect(OPEN)),
-            None => None,
-        };
+        let own = Arc::clone(&self.own).acquire_owned().await.expect(OPEN);
         let all = Arc::clone(&self.all).acquire_owned().await.expect(OPEN);
         Slot {
             _own: own,
@@ -96,17 +92,28 @@ impl Slots {
     }
 }
 
-/// All places of the process, and those of its clients; counted when the first port is opened.
-fn process() -> &'static (Arc<Semaphore>, Arc<Semaphore>) {
-    static PROCESS: OnceLock<(Arc<Semaphore>, Arc<Semaphore>)> = OnceLock::new();
-    PROCESS.get_or_init(|| {
-        let all = connections_max();
-        let clients = all - (all / PEERS_SHARE).min(PEERS_MAX);
-        (
-            Arc::new(Semaphore::new(all)),
-            Arc::new(Semaphore::new(clients)),
-        )
-    })
+/// The places of the process.
+struct Process {
+    all: Arc<Semaphore>,
+    clients: Arc<Semaphore>,
+    peers: Arc<Semaphore>,
+}
+
+impl Process {
+    fn new(all: usize) -> Process {
+        let places = |count| Arc::new(Semaphore::new(count));
+        Process {
+            all: places(all),
+            clients: places(all - (all / PEERS_SHARE).min(PEERS_MAX)),
+            peers: places(all / 2),
+        }
+    }
+}
+
+/// Counted when the first port is opened.
+fn process() -> &'static Process {
+    static PROCESS: OnceLock<Process> = OnceLock::new();
+    PROCESS.get_or_init(|| Process::new(connections_max()))
 }
 
 #[cfg(test)]
@@ -118,25 +125,29 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn clients_that_take_all_they_may_leave_places_for_peers() {
-        let all = Arc::new(Semaphore::new(5));
+    async fn neither_clients_nor_peers_can_take_all_places() {
+        let Process {
+            all,
+            clients,
+            peers,
+        } = Process::new(32);
         let clients = Slots {
-            own: Some(Arc::new(Semaphore::new(4))),
+            own: clients,
             all: Arc::clone(&all),
         };
-        let peers = Slots { own: None, all };
-        let mut taken = Vec::new();
-        for _ in 0..4 {
-            taken.push(clients.take().await);
-        }
+        let peers = Slots { own: peers, all };
         let mut nobody = Context::from_waker(Waker::noop());
-        let mut next = pin!(clients.take());
-        assert!(next.as_mut().poll(&mut nobody).is_pending());
-        let peer = peers.take().await;
-        assert!(pin!(peers.take()).poll(&mut nobody).is_pending());
-        drop(peer);
-        taken.pop();
-        next.await;
+        for (one, most, other) in [(&clients, 30, &peers), (&peers, 16, &clients)] {
+            let mut taken = Vec::new();
+            for _ in 0..most {
+                taken.push(one.take().await);
+            }
+            let mut next = pin!(one.take());
+            assert!(next.as_mut().poll(&mut nobody).is_pending());
+            drop(other.take().await);
+            taken.pop();
+            next.await;
+        }
     }
 
     #[test]
