@@ -376,6 +376,9 @@ fn config(values: &Values, urls: &Addresses) -> Result<Config, OptionsError> {
         max_txn_ops: values.size("max-txn-ops"),
         max_request_bytes: values.size("max-request-bytes"),
         max_concurrent_streams: values.count32("max-concurrent-streams"),
+        command_line: std::env::args_os()
+            .map(|word| word.to_string_lossy().into_owned())
+            .collect(),
         access: access(values)?,
         enable_v2: values.boolean("enable-v2"),
         v2_ttl_grace_ms: u64::try_from(values.duration("v2-ttl-grace").as_millis())

@@ -1,10 +1,11 @@
 //! `Store` as the edges see it.
 
 use futures_util::Stream;
+use keelson_core::node::Role;
 use keelson_core::{ClusterId, MemberId};
 use keelson_proto::etcdserverpb::*;
 
-use crate::edge::{Backend, Versions};
+use crate::edge::{Backend, RaftStatus, Versions};
 use crate::{Error, Store, version};
 
 impl Backend for Store {
@@ -107,5 +108,25 @@ impl Backend for Store {
 
     fn max_request_bytes(&self) -> usize {
         self.config().max_request_bytes
+    }
+
+    fn raft_status(&self) -> RaftStatus {
+        let node = self.inner.shared.node();
+        RaftStatus {
+            id: self.member_id(),
+            leader: node.standing.leader,
+            role: match node.standing.role {
+                Role::Follower => "StateFollower",
+                Role::Candidate => "StateCandidate",
+                Role::Leader => "StateLeader",
+            },
+            term: node.standing.term.0,
+            committed: node.committed.0,
+            applied: self.view().applied_index().0,
+        }
+    }
+
+    fn command_line(&self) -> Vec<String> {
+        self.config().command_line.clone()
     }
 }

@@ -90,6 +90,8 @@ pub struct Config {
     pub max_request_bytes: usize,
     /// Streams (requests in flight) on one client connection; no limit in etcd.
     pub max_concurrent_streams: u32,
+    /// The words that the process was started with, for `/debug/vars`.
+    pub command_line: Vec<String>,
     /// `--cors` and `--host-whitelist`: who may call the client port. By default everyone.
     pub access: Access,
 
@@ -143,6 +145,7 @@ impl Config {
             max_txn_ops: 128,
             max_request_bytes: 1_572_864,
             max_concurrent_streams: u32::MAX,
+            command_line: Vec::new(),
             access: Access::default(),
             storage_engine: StorageEngine::Lmdb,
             enable_v2: true,

@@ -29,9 +29,19 @@ pub fn raise_descriptor_limit() {
     }
 }
 
+/// The soft limit of open files.
+pub fn descriptor_limit() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(UNLIMITED)
+}
+
+/// What the kernel counts memory in, in bytes.
+pub fn page_bytes() -> u64 {
+    rustix::param::page_size() as u64
+}
+
 /// How many connections the process has descriptors for: its limit of open files, less 150.
 pub fn connections_max() -> usize {
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(UNLIMITED);
+    let limit = descriptor_limit();
     let limit = usize::try_from(limit.min(UNLIMITED)).unwrap_or(usize::MAX);
     limit.saturating_sub(RESERVED).max(CONNECTIONS_MIN)
 }

@@ -36,7 +36,9 @@ mod tls;
 
 pub use access::{Access, CrossOrigin, allow_origin};
 pub use bell::{Bell, Ends, Over};
-pub use descriptors::{Slot, Slots, connections_max, raise_descriptor_limit};
+pub use descriptors::{
+    Slot, Slots, connections_max, descriptor_limit, page_bytes, raise_descriptor_limit,
+};
 pub use drain::{Drain, DrainTrigger};
 pub use episode::Episode;
 pub use incoming::{Incoming, Unfinished};

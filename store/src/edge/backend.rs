@@ -23,6 +23,23 @@ pub struct Versions {
     pub storage: Option<String>,
 }
 
+/// Where a member's Raft is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RaftStatus {
+    /// The member.
+    pub id: MemberId,
+    /// The leader, `MemberId::NONE` if unknown.
+    pub leader: MemberId,
+    /// etcd's name of its role: "StateLeader".
+    pub role: &'static str,
+    /// The current term.
+    pub term: u64,
+    /// The index of the last committed entry.
+    pub committed: u64,
+    /// The index of the last applied entry.
+    pub applied: u64,
+}
+
 /// A member, as its edges see it. Responses come with full headers.
 pub trait Backend: Clone + Send + Sync + 'static {
     /// Reads; linearizable unless the request says serializable.
@@ -124,4 +141,10 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// The largest proposal, in bytes.
     fn max_request_bytes(&self) -> usize;
+
+    /// Where its Raft is, at once.
+    fn raft_status(&self) -> RaftStatus;
+
+    /// The words that the process was started with; empty in another program.
+    fn command_line(&self) -> Vec<String>;
 }

@@ -20,7 +20,7 @@ use std::io;
 use axum::Router;
 use tonic::service::Routes;
 
-pub use backend::{Backend, Versions};
+pub use backend::{Backend, RaftStatus, Versions};
 pub use gate::Gate;
 pub use keelson_port::{
     Access, Drain, DrainTrigger, Limits, Listener, Parked, Parking, ServerTls, TlsError, TlsFiles,

@@ -1,8 +1,9 @@
-//! The operator's paths: `/health`, `/livez`, `/readyz`, `/version`; `/members` on the peer port.
+//! The operator's paths: `/health`, `/livez`, `/readyz`, `/version`, `/debug/vars`; `/members` on the peer port.
 
 mod go;
 mod health;
 mod members;
+mod vars;
 mod version;
 
 use axum::Router;
@@ -16,7 +17,10 @@ pub use go::{cors, not_found};
 /// The paths of the client port. Without a fallback, so that others can be merged in.
 pub fn client_router<B: Backend>(backend: B) -> Router {
     let version = any(version::version::<B>).with_state(backend.clone());
-    health::router(backend).route("/version", version)
+    let vars = any(vars::vars::<B>).with_state(backend.clone());
+    health::router(backend)
+        .route("/version", version)
+        .route("/debug/vars", vars)
 }
 
 /// The paths of the peer port. Without a fallback, as above.

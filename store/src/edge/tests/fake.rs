@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio_stream::Stream;
 
 use crate::Error;
-use crate::edge::{Backend, Versions};
+use crate::edge::{Backend, RaftStatus, Versions};
 use crate::tree::Hub;
 
 const MEMBER: u64 = 0xcafe;
@@ -321,6 +321,21 @@ impl Backend for Fake {
 
     fn cluster_id(&self) -> ClusterId {
         ClusterId(CLUSTER)
+    }
+
+    fn raft_status(&self) -> RaftStatus {
+        RaftStatus {
+            id: MemberId(MEMBER),
+            leader: self.leader(),
+            role: "StateLeader",
+            term: TERM,
+            committed: 11,
+            applied: 11,
+        }
+    }
+
+    fn command_line(&self) -> Vec<String> {
+        vec!["keelson".to_owned(), "--name".to_owned(), "a\"b".to_owned()]
     }
 
     fn versions(&self) -> Versions {

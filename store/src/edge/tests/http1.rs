@@ -189,3 +189,21 @@ async fn before_the_member_is_ready_probes_are_answered_and_others_wait() {
     opens.open();
     assert!(within(held).await.0.starts_with("HTTP/1.1 404 "));
 }
+
+/// etcd's expvar.
+#[tokio::test]
+async fn debug_vars_are_etcds() {
+    let port = Port::start().await;
+    let (head, body) = http(&port, "GET", "/debug/vars").await;
+    assert!(head.contains("\r\nContent-Type: application/json; charset=utf-8\r\n"));
+    assert!(
+        body.starts_with("{\n\"cmdline\": [\"keelson\",\"--name\",\"a\\\"b\"],\n"),
+        "{body}"
+    );
+    let vars: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert!(vars["file_descriptor_limit"].as_u64().unwrap() >= 64);
+    assert!(vars["memstats"]["Sys"].as_u64().unwrap() > 1 << 20);
+    let raft = &vars["raft.status"];
+    assert_eq!(raft["raftState"], "StateLeader");
+    assert_eq!((&raft["id"], &raft["commit"]), (&"cafe".into(), &11.into()));
+}

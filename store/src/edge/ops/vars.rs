@@ -1,0 +1,67 @@
+//! `/debug/vars`: Go's expvar, as far as it says something of a process that is not Go's.
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::header::CONTENT_TYPE;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::edge::backend::{Backend, RaftStatus};
+
+/// etcd's `raft.Status`, without what only a leader knows of its followers.
+#[derive(Serialize)]
+struct Raft {
+    id: String,
+    term: u64,
+    commit: u64,
+    lead: String,
+    #[serde(rename = "raftState")]
+    raft_state: &'static str,
+    applied: u64,
+}
+
+impl From<RaftStatus> for Raft {
+    fn from(status: RaftStatus) -> Raft {
+        Raft {
+            id: status.id.to_string(),
+            term: status.term,
+            commit: status.committed,
+            lead: status.leader.to_string(),
+            raft_state: status.role,
+            applied: status.applied,
+        }
+    }
+}
+
+/// Any method is answered, as by expvar's handler.
+pub(super) async fn vars<B: Backend>(State(backend): State<B>) -> Response {
+    let variables = [
+        ("cmdline", json!(backend.command_line())),
+        (
+            "file_descriptor_limit",
+            json!(keelson_port::descriptor_limit()),
+        ),
+        ("memstats", memory()),
+        ("raft.status", json!(Raft::from(backend.raft_status()))),
+    ];
+    let lines = variables.map(|(name, value)| format!("\"{name}\": {value}"));
+    let body = format!("{{\n{}\n}}\n", lines.join(",\n"));
+    let kind = [(CONTENT_TYPE, "application/json; charset=utf-8")];
+    (kind, body).into_response()
+}
+
+/// What of Go's `MemStats` the kernel knows, in bytes: `Sys` is resident, and `VirtualSys`, which Go
+/// has not, is the address space. Empty where there is no `/proc`.
+fn memory() -> Value {
+    let Ok(pages) = std::fs::read_to_string("/proc/self/statm") else {
+        return json!({});
+    };
+    let mut pages = pages.split(' ').map(str::parse::<u64>);
+    match (pages.next(), pages.next()) {
+        (Some(Ok(all)), Some(Ok(resident))) => {
+            let bytes = keelson_port::page_bytes();
+            json!({"Sys": resident * bytes, "VirtualSys": all * bytes})
+        }
+        _ => json!({}),
+    }
+}
