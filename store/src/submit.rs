@@ -29,7 +29,7 @@ const RETRY: Duration = Duration::from_millis(5);
 const RETRY_MAX: Duration = Duration::from_millis(100);
 
 /// How long a request waits for a member that has too much to do, before it is refused.
-const CROWDED: Duration = Duration::from_millis(500);
+const CROWDED: Duration = Duration::from_secs(2);
 
 impl Store {
     /// Puts a command into the log and returns what came of it. A command that is surely not in the

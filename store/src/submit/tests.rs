@@ -104,7 +104,7 @@ async fn a_write_waits_while_the_engine_is_late() {
         matches!(refused, Err(Error::TooManyRequests)),
         "{refused:?}"
     );
-    // Half a second may pass before this thread goes on: then once more.
+    // Seconds may pass before this thread goes on: then once more.
     for _ in 0..20 {
         turns.send(late(true)).expect("a member at work");
         let before = store.inner.waiters.attempts();
