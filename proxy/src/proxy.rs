@@ -50,6 +50,8 @@ pub(crate) struct Proxy {
     pub(crate) bodies: Arc<Semaphore>,
     /// What is kept of requests over HTTP/2 that are not answered.
     pub(crate) kept: h2::Kept,
+    /// Of bodies of calls, to send them again.
+    pub(crate) kept_bodies: h2::Kept,
     /// Begins with the end of the proxy; cuts waits that are not parked.
     pub(crate) drain: Drain,
     /// Of clients over HTTP/2.
@@ -263,6 +265,7 @@ impl Proxy {
             pulse: Pulse::default(),
             bodies: Arc::new(Semaphore::new(BODIES_BYTES_MAX)),
             kept: h2::Kept::default(),
+            kept_bodies: h2::Kept::default(),
             drain: Drain::default(),
             waits: Arc::default(),
         }

@@ -63,7 +63,7 @@ struct Start {
     /// Suffix of the service that is looked up there.
     #[arg(long, default_value = "")]
     discovery_srv_name: String,
-    /// Streams at a time on one connection.
+    /// Streams at a time on one connection (4294967295: 4096).
     #[arg(long, default_value_t = u32::MAX)]
     max_concurrent_streams: u32,
     /// How often a connection that rests is pinged.

@@ -67,8 +67,9 @@ pub(super) struct Call {
 struct State {
     /// Its fields, until it is answered.
     fields: Bytes,
-    /// How much room was taken for what is kept of it.
+    /// How much room was taken for its fields, and for its body.
     kept: usize,
+    kept_body: usize,
     /// What has come of the body and may have to be sent, perhaps again.
     body: BytesMut,
     /// All of it has come.
@@ -121,7 +122,8 @@ impl Call {
     pub(super) fn take_room(&self) -> bool {
         let mut state = self.state.lock();
         let bytes = state.fields.len() + REQUEST_BYTES;
-        let fits = self.take(&mut state, bytes);
+        let fits = kept::take(&self.proxy.kept, &self.client.share.kept, bytes);
+        state.kept = if fits { bytes } else { 0 };
         drop(state);
         if !fits {
             self.end(RESOURCE_EXHAUSTED, TOO_MANY);
@@ -129,20 +131,39 @@ impl Call {
         fits
     }
 
+    /// The same for some of its body.
     fn take(&self, state: &mut State, bytes: usize) -> bool {
-        let fits = kept::take(&self.proxy.kept, &self.client.share.kept, bytes);
-        state.kept += if fits { bytes } else { 0 };
+        let fits = kept::take(
+            &self.proxy.kept_bodies,
+            &self.client.share.kept_bodies,
+            bytes,
+        );
+        state.kept_body += if fits { bytes } else { 0 };
         fits
+    }
+
+    fn give_back(&self, state: &mut State) {
+        let (fields, body) = (
+            std::mem::take(&mut state.kept),
+            std::mem::take(&mut state.kept_body),
+        );
+        if fields != 0 {
+            kept::give_back(&self.proxy.kept, &self.client.share.kept, fields);
+        }
+        if body != 0 {
+            kept::give_back(
+                &self.proxy.kept_bodies,
+                &self.client.share.kept_bodies,
+                body,
+            );
+        }
     }
 
     /// Forgets what was kept to send it again.
     fn forget(&self, state: &mut State) {
         state.body = BytesMut::new();
         state.fields = Bytes::new();
-        let bytes = std::mem::take(&mut state.kept);
-        if bytes != 0 {
-            kept::give_back(&self.proxy.kept, &self.client.share.kept, bytes);
-        }
+        self.give_back(state);
     }
 
     /// Its fields have come, and `whole`: nothing else will.
@@ -166,7 +187,8 @@ impl Call {
             return;
         }
         state.whole |= end;
-        if !state.torn && !self.take(&mut state, data.len()) {
+        let kept = state.torn || state.answered || self.take(&mut state, data.len());
+        if !kept && state.begun {
             if state.place.is_none() {
                 drop(state);
                 return self.end(RESOURCE_EXHAUSTED, TOO_MANY);
@@ -175,7 +197,8 @@ impl Call {
         }
         if !state.begun {
             state.body.extend_from_slice(data);
-            let begins = end || COLLECTED_BYTES_MAX <= state.body.len();
+            // What cannot be kept goes as it comes.
+            let begins = end || !kept || COLLECTED_BYTES_MAX <= state.body.len();
             state.begun = begins;
             drop(state);
             // Or else many calls that come piece by piece could fill the connection's window together,
@@ -373,7 +396,7 @@ impl State {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        let bytes = self.state.get_mut().kept;
-        kept::give_back(&self.proxy.kept, &self.client.share.kept, bytes);
+        let mut state = std::mem::take(self.state.get_mut());
+        self.give_back(&mut state);
     }
 }

@@ -162,6 +162,27 @@ async fn many_messages_that_come_in_turns_all_come_to_their_end() {
     }
 }
 
+/// More than is kept of a client's bodies to send them again: what cannot be kept goes as it comes.
+#[tokio::test]
+async fn many_large_calls_at_a_time_are_not_refused() {
+    let member = Callee::start(Fate::Echo).await;
+    let proxy = before(&member).await;
+    let sender = connect(proxy.address).await;
+    let message = Bytes::from(vec![7; 60_000]);
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..300 {
+        let (sender, message) = (sender.clone(), message.clone());
+        calls.spawn(async move {
+            let sender = sender.ready().await.unwrap();
+            let answered = exchange(sender, call(PUT), message.clone()).await;
+            assert!(answered.body() == &message, "{:?}", answered.headers());
+        });
+    }
+    while let Some(ended) = calls.join_next().await {
+        ended.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn what_members_would_end_a_connection_for_does_not_reach_them() {
     let member = Callee::start(Fate::Reply("kvs")).await;

@@ -23,6 +23,8 @@ pub(in crate::h2) struct Share {
     pub(in crate::h2) running: Semaphore,
     /// Of its requests that are not answered.
     pub(in crate::h2) kept: Kept,
+    /// Of their bodies.
+    pub(in crate::h2) kept_bodies: Kept,
     pieces: Mutex<Burst>,
     resets: Mutex<Burst>,
     /// The client's number, once it has gone beyond its share.
@@ -34,6 +36,7 @@ impl Default for Share {
         Share {
             running: Semaphore::new(RUNNING_MAX),
             kept: Kept::default(),
+            kept_bodies: Kept::default(),
             pieces: Mutex::default(),
             resets: Mutex::default(),
             lane: AtomicU64::default(),

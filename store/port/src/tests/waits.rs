@@ -64,6 +64,15 @@ fn has(told: &[u8], text: &str) -> bool {
     told.windows(text.len()).any(|part| part == text.as_bytes())
 }
 
+/// Without a bound a connection takes gigabytes; clients keep to what they are told.
+#[tokio::test(start_paused = true)]
+async fn a_client_is_told_how_many_streams_it_may_have() {
+    let streams = |told: &[u8]| told.windows(6).any(|six| six == [0, 3, 0, 0, 16, 0]);
+    let (told, after) = told(BEGIN, streams).await;
+    assert!(streams(&told));
+    assert_eq!(after, 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_body_that_has_to_come_whole_is_not_waited_for_for_ever() {
     let late = "the rest of the body did not come in time";
