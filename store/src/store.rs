@@ -18,6 +18,7 @@ use crate::member::applier::{Applier, FlushPolicy};
 use crate::member::driver::{Driver, Event};
 use crate::member::fatal::{Fatal, FatalHandler, end_process};
 use crate::member::flusher;
+use crate::member::founding;
 use crate::member::inbox::{self, DriverInbox};
 use crate::member::log_writer::LogWriter;
 use crate::member::recover::{self, Recovery};
@@ -88,7 +89,7 @@ impl Store {
     pub async fn open_with(config: Config, fatal: FatalHandler) -> Result<Store, OpenError> {
         config.validate()?;
         let listeners = crate::listen::bind(&config.listen_peer_urls, "listen-peer-urls").await?;
-        let found = recover::whom(&config).await?;
+        let found = founding::answering(&config, &listeners, recover::whom(&config)).await?;
         let (config, recovery) = tokio::task::spawn_blocking(move || {
             let recovery = recover::recover(&config, found);
             recovery.map(|recovery| (config, recovery))
@@ -381,6 +382,7 @@ fn assemble(
     let driver_inbox = DriverInbox {
         turns: Arc::clone(&turns),
         shared: Arc::clone(&shared),
+        is_new: recovery.is_new,
         asked: Mutex::default(),
     };
     let gate = Gate::new(cluster, member);

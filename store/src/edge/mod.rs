@@ -16,6 +16,7 @@ pub mod v3;
 
 use std::future::Future;
 use std::io;
+use std::time::Duration;
 
 use axum::Router;
 use tonic::service::Routes;
@@ -73,6 +74,21 @@ pub async fn serve_clients<B: Backend, F: FirstLook>(
         None => services,
     };
     keelson_port::serve(listeners, services, limits, begin).await
+}
+
+/// Serves the peer port of a host that is about to found a member.
+pub(crate) async fn serve_founder(
+    listeners: Vec<impl Into<Listener>>,
+    routes: Routes,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let limits = Limits {
+        drain_timeout: Duration::from_millis(50),
+        ..Limits::default()
+    };
+    let http = Router::new().fallback(ops::not_found);
+    let services = Services::new(routes.prepare(), (), http);
+    keelson_port::serve(listeners, services, limits, shutdown).await
 }
 
 /// Serves a member's peer port: the members' own services, what joining members and scripts read,

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use keelson_core::MemberId;
 use keelson_core::node::Input;
+use keelson_proto::etcdserverpb::Member;
 use keelson_proto::peer::{MembersResponse, PeerMessage};
 use parking_lot::Mutex;
 
@@ -24,6 +25,8 @@ const ASK_EVERY: Duration = Duration::from_secs(1);
 pub(crate) struct DriverInbox {
     pub(crate) turns: Arc<Turns>,
     pub(crate) shared: Arc<Shared>,
+    /// The data directory was empty when the member started.
+    pub(crate) is_new: bool,
     /// When the others were last asked for the members.
     pub(crate) asked: Mutex<Option<Instant>>,
 }
@@ -73,9 +76,13 @@ impl Inbox for DriverInbox {
     }
 
     fn members(&self) -> MembersResponse {
+        let members = self.shared.view().members();
+        let has_run = |member: &Member| !member.client_ur_ls.is_empty();
         MembersResponse {
             cluster_id: self.shared.cluster.0,
-            members: self.shared.view().members(),
+            founding: false,
+            empty: self.is_new && !members.iter().any(has_run),
+            members,
             member_id: self.shared.member.0,
             key_is_mine: false,
         }

@@ -103,8 +103,8 @@ pub(crate) async fn refuse_amnesia(config: &Config) -> Result<(), OpenError> {
                 dir: config.data_dir.clone(),
             });
         }
-        let heard = answers.len();
-        if needed <= heard {
+        let heard = answers.iter().filter(|answer| !answer.founding).count();
+        if needed <= heard || all_are_empty(&answers, founders.len()) {
             return Ok(());
         }
         if founders.len() < needed || until <= Instant::now() {
@@ -117,6 +117,12 @@ pub(crate) async fn refuse_amnesia(config: &Config) -> Result<(), OpenError> {
         }
         tokio::time::sleep(ASK_AGAIN).await;
     }
+}
+
+/// Every one of the others answered, and none holds anything that could contradict: whatever the cluster
+/// once had is gone everywhere, and it is founded anew.
+fn all_are_empty(answers: &[MembersResponse], others: usize) -> bool {
+    0 < others && answers.len() == others && answers.iter().all(|answer| answer.empty)
 }
 
 /// How many of the others must know nothing of a founder's having run. Had its URLs been published, a majority
@@ -239,6 +245,61 @@ mod tests {
         };
         let refused = join(&config).await.map(drop).expect_err("not added");
         assert!(refused.to_string().contains("member add m3"), "{refused}");
+    }
+
+    #[test]
+    fn only_if_all_the_others_are_empty_is_there_nothing_to_lose() {
+        let answer = |founding, empty| MembersResponse {
+            founding,
+            empty,
+            ..MembersResponse::default()
+        };
+        let (founding, founded) = (answer(true, true), answer(false, true));
+        let running = answer(false, false);
+        assert!(all_are_empty(&[founding.clone(), founding.clone()], 2));
+        assert!(all_are_empty(&[founding.clone(), founded], 2));
+        assert!(!all_are_empty(&[founding.clone(), running], 2));
+        assert!(!all_are_empty(&[founding], 2), "one did not answer");
+        assert!(!all_are_empty(&[], 0), "a lone founder has no witness");
+    }
+
+    fn founder(name: &str, ports: &[u16], dir: &std::path::Path, has_registered: bool) -> Config {
+        let urls = ports.iter().map(|port| Url::http("127.0.0.1", *port));
+        let named = urls.enumerate().map(|(at, url)| (format!("m{at}"), url));
+        let initial_cluster: Vec<_> = named.collect();
+        let mine = initial_cluster.iter().filter(|(other, _)| other == name);
+        let mine: Vec<Url> = mine.map(|(_, url)| url.clone()).collect();
+        Config {
+            listen_peer_urls: mine.clone(),
+            initial_advertise_peer_urls: mine,
+            initial_cluster,
+            must_be_vouched_for: has_registered,
+            ..Config::single(name, dir.join(name))
+        }
+    }
+
+    /// They waited 2 s for each other, and those that had registered before came up only if one of
+    /// them ran already.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn founders_that_are_all_empty_come_up_together() {
+        let dir = tempfile::tempdir().expect("a directory");
+        for has_registered in [false, true] {
+            let bound = [0; 3].map(|port| std::net::TcpListener::bind(("127.0.0.1", port)));
+            let ports = bound.map(|socket| {
+                let address = socket.and_then(|socket| socket.local_addr());
+                address.expect("a port").port()
+            });
+            let dir = dir.path().join(has_registered.to_string());
+            let opening = (0..3).map(|at| {
+                let config = founder(&format!("m{at}"), &ports, &dir, has_registered);
+                crate::Store::open(config)
+            });
+            let stores = futures_util::future::join_all(opening).await;
+            let stores: Result<Vec<_>, _> = stores.into_iter().collect();
+            let stores = stores.expect("they found the cluster");
+            futures_util::future::join_all(stores.iter().map(crate::Store::ready)).await;
+            futures_util::future::join_all(stores.iter().map(crate::Store::shutdown)).await;
+        }
     }
 
     #[test]

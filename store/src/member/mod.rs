@@ -18,6 +18,7 @@ pub(crate) mod driver;
 pub(crate) mod fatal;
 pub(crate) mod flusher;
 pub(crate) mod foreign;
+pub(crate) mod founding;
 pub(crate) mod inbox;
 pub(crate) mod join;
 pub(crate) mod log_writer;

@@ -1,0 +1,116 @@
+//! What a founder answers while it finds out whether it may begin: that it holds nothing yet.
+//!
+//! Founders that are started together ask each other whether any of them has run before. Their peer
+//! ports are bound by then; without an answer there each would wait until it gives up on the others.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use keelson_port::{Listener, Socket};
+use keelson_proto::etcdserverpb::Member;
+use keelson_proto::peer::peer_server::{Peer, PeerServer};
+use keelson_proto::peer::{
+    Envelope, MembersRequest, MembersResponse, SnapshotChunk, SnapshotReceived, StreamClosed,
+};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::config::{Config, InitialClusterState};
+
+/// Runs `deciding`, and answers the other founders meanwhile.
+pub(crate) async fn answering<T>(
+    config: &Config,
+    listeners: &[Listener],
+    deciding: impl Future<Output = T>,
+) -> T {
+    let Some(answer) = answer(config) else {
+        return deciding.await;
+    };
+    let copies: io::Result<Vec<_>> = listeners.iter().map(copy).collect();
+    let Ok(copies) = copies else {
+        // The others then wait as they do for a host that is not there yet.
+        return deciding.await;
+    };
+    let (decided, over) = oneshot::channel::<()>();
+    let routes = tonic::service::Routes::new(PeerServer::new(Founder(answer)));
+    let serving = crate::edge::serve_founder(copies, routes, async {
+        let _ = over.await;
+    });
+    let deciding = async {
+        let done = deciding.await;
+        drop(decided);
+        done
+    };
+    // The connections must be gone before the member itself answers on this port.
+    let (done, served) = tokio::join!(deciding, serving);
+    if let Err(error) = served {
+        tracing::warn!(%error, "could not answer the other founders");
+    }
+    done
+}
+
+/// Another descriptor of the same socket. A unix socket's file goes with its first listener.
+fn copy(listener: &Listener) -> io::Result<Listener> {
+    let Socket::Tcp(socket) = &listener.socket else {
+        return Err(io::ErrorKind::Unsupported.into());
+    };
+    let copy = socket.as_fd().try_clone_to_owned()?;
+    let socket = TcpListener::from_std(std::net::TcpListener::from(copy))?;
+    Ok(Listener {
+        both: listener.both,
+        ..Listener::new(Socket::Tcp(socket), listener.tls.clone())
+    })
+}
+
+/// Nothing from a host that joins, or that founds a cluster of one.
+fn answer(config: &Config) -> Option<MembersResponse> {
+    let me = config.founding_member_id()?;
+    let founders = config.founders();
+    if config.initial_cluster_state != InitialClusterState::New || founders.len() < 2 {
+        return None;
+    }
+    let members = founders.iter().map(|founder| Member {
+        id: founder.id.0,
+        name: founder.name.clone(),
+        ..Member::default()
+    });
+    Some(MembersResponse {
+        cluster_id: config.founding_cluster_id().0,
+        members: members.collect(),
+        member_id: me.0,
+        founding: true,
+        empty: true,
+        ..MembersResponse::default()
+    })
+}
+
+struct Founder(MembersResponse);
+
+fn not_yet() -> Status {
+    Status::unavailable("the member is about to be founded")
+}
+
+#[tonic::async_trait]
+impl Peer for Founder {
+    async fn stream(
+        &self,
+        _: Request<Streaming<Envelope>>,
+    ) -> Result<Response<StreamClosed>, Status> {
+        Err(not_yet())
+    }
+
+    async fn snapshot(
+        &self,
+        _: Request<Streaming<SnapshotChunk>>,
+    ) -> Result<Response<SnapshotReceived>, Status> {
+        Err(not_yet())
+    }
+
+    async fn members(
+        &self,
+        _: Request<MembersRequest>,
+    ) -> Result<Response<MembersResponse>, Status> {
+        Ok(Response::new(self.0.clone()))
+    }
+}
