@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use keelson_tests::proc::process::Process;
 use keelson_tests::proc::{binary, ports};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, IsCa, KeyPair,
+};
 use tempfile::TempDir;
 
 /// For everything to come up, on a machine that is busy.
@@ -36,7 +38,10 @@ impl Scene {
         let root = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
         let key = KeyPair::generate()?;
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let certificate = CertificateParams::new(names)?.signed_by(&key, &root)?;
+        let mut params = CertificateParams::new(names)?;
+        // No common name: grpc-proxy refuses one, as etcd's does.
+        params.distinguished_name = DistinguishedName::new();
+        let certificate = params.signed_by(&key, &root)?;
         fs::write(dir.path().join("ca.pem"), root.pem())?;
         fs::write(dir.path().join("cert.pem"), certificate.pem())?;
         fs::write(dir.path().join("key.pem"), key.serialize_pem())?;
