@@ -4,6 +4,8 @@ use super::{Effect::*, Flag, Group, Kind::*, group};
 
 const TLS: &str = "clients may be served over TLS, with --cert-file and --key-file; the rest of TLS is a later step";
 const TLS_PEER: &str = "only a proxy uses it, towards members; TLS between members is a later step";
+const SUITES: &str =
+    "ECDHE with AES-GCM or ChaCha20-Poly1305 and TLS 1.3's suites are served, no older ones";
 const AUTH_LATER: &str = "authentication is a later step: leave the flag out";
 
 group! { SECURITY, "Security",
@@ -53,7 +55,7 @@ group! { SECURITY, "Security",
         "Path to the peer certificate revocation list file.";
     "peer-skip-client-san-verification", Bool, "false", Unsupported(TLS) =>
         "Skip verification of SAN field in client certificate for peer connections.";
-    "cipher-suites", Text, "", Unsupported(TLS) =>
+    "cipher-suites", Text, "", Unsupported(SUITES) =>
         "Comma-separated list of supported TLS cipher suites.";
     "tls-min-version", Text, "TLS1.2", Unsupported(TLS) =>
         "Minimum TLS version supported.";

@@ -12,6 +12,7 @@ use std::task::Poll;
 use bytes::Bytes;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use rustls::PeerIncompatible;
 use tokio::net::TcpStream;
 use tokio::time;
 use tokio_rustls::TlsAcceptor;
@@ -64,8 +65,28 @@ fn rejected(client: SocketAddr, error: &io::Error) {
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
             debug!(%client, %error, "rejected connection");
         }
-        _ => info!("remote-addr" = %client, %error, "rejected connection"),
+        _ => {
+            let remedy = remedy(error);
+            info!("remote-addr" = %client, %error, remedy, "rejected connection");
+        }
     }
+}
+
+/// What to do about a client that speaks TLS as it was before 2008: no suite of that age is offered.
+fn remedy(error: &io::Error) -> Option<&'static str> {
+    let inner = error.get_ref()?.downcast_ref::<rustls::Error>()?;
+    let rustls::Error::PeerIncompatible(why) = inner else {
+        return None;
+    };
+    // A client without suites of ECDHE names no groups for it, which is found first.
+    let too_old = matches!(
+        why,
+        PeerIncompatible::NoCipherSuitesInCommon | PeerIncompatible::NoKxGroupsInCommon
+    );
+    too_old.then_some(
+        "let the client offer ECDHE with AES-GCM or ChaCha20-Poly1305, or TLS 1.3: suites without \
+         forward secrecy, and those with CBC, are not served",
+    )
 }
 
 async fn serve_h1<S: Serve>(
@@ -93,4 +114,22 @@ async fn serve_h1<S: Serve>(
         ended => ended,
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_of_older_suites_is_told_of_in_the_log_with_a_remedy() {
+        for why in [
+            PeerIncompatible::NoCipherSuitesInCommon,
+            PeerIncompatible::NoKxGroupsInCommon,
+        ] {
+            let error = io::Error::other(rustls::Error::PeerIncompatible(why));
+            assert!(remedy(&error).is_some_and(|text| text.contains("ECDHE")));
+        }
+        assert_eq!(remedy(&io::Error::other(rustls::Error::DecryptError)), None);
+        assert_eq!(remedy(&io::ErrorKind::TimedOut.into()), None);
+    }
 }
