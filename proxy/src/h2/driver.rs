@@ -20,7 +20,7 @@ use super::session::{Flowed, Owner, Session};
 /// Read at a time. On the stack: a connection that waits has no buffer.
 const READ_BYTES: usize = 16 * 1024;
 
-/// Then it is the other tasks' turn.
+/// After so many reads, or one that is full, it is the other tasks' turn.
 const READS_A_TURN: usize = 4;
 
 /// What the two ends do differently.
@@ -116,8 +116,11 @@ impl<S: Side> Driver<S> {
             if all_gone && self.side.session().is_over() {
                 return Poll::Ready(Ok(()));
             }
-            if !read && !wrote {
+            if read == 0 && !wrote {
                 return self.look(cx);
+            }
+            if read == READ_BYTES {
+                break;
             }
         }
         // What has been read so far is dealt with by tasks, and other connections want their turn.
@@ -125,16 +128,16 @@ impl<S: Side> Driver<S> {
         self.look(cx)
     }
 
-    /// Returns whether there was anything.
-    fn read(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+    /// Returns how much there was.
+    fn read(&mut self, cx: &mut Context<'_>) -> io::Result<usize> {
         if !self.side.session().has_room() {
             // What is read may have to be answered. The socket that takes nothing will wake us.
-            return Ok(false);
+            return Ok(0);
         }
         let mut space = [MaybeUninit::uninit(); READ_BYTES];
         let mut buffer = ReadBuf::uninit(&mut space);
         match Pin::new(&mut self.socket).poll_read(cx, &mut buffer)? {
-            Poll::Pending => return Ok(false),
+            Poll::Pending => return Ok(0),
             Poll::Ready(()) if buffer.filled().is_empty() => {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
@@ -144,7 +147,7 @@ impl<S: Side> Driver<S> {
         self.pinged = None;
         self.arrived(buffer.filled())
             .map_err(|fault| self.say_goodbye(fault))?;
-        Ok(true)
+        Ok(buffer.filled().len())
     }
 
     fn say_goodbye(&self, fault: Fault) -> io::Error {
