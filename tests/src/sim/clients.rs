@@ -60,9 +60,7 @@ impl World {
         if self.clients.quiet {
             return Ok(());
         }
-        let alive = self.members.values().filter(|member| member.life.is_some());
-        let alive: Vec<MemberId> = alive.map(|member| member.id).collect();
-        let Some(member) = self.dice.pick(&alive) else {
+        let Some(member) = self.dice.pick(&self.running()) else {
             // Nobody to ask: connection refused.
             self.clock.after(500, Event::Client(client));
             return Ok(());

@@ -89,7 +89,10 @@ impl World {
     }
 
     pub(super) fn running(&self) -> Vec<MemberId> {
-        let running = self.members.values().filter(|member| member.life.is_some());
+        let now = self.clock.now_ms();
+        let stands_still = |member: &Member| self.calm && now < member.paused_until;
+        let running = self.members.values();
+        let running = running.filter(|member| member.life.is_some() && !stands_still(member));
         running.map(|member| member.id).collect()
     }
 

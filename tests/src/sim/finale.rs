@@ -21,6 +21,10 @@ const SETTLE_MS: u64 = 12_000;
 const WORK_MS: u64 = 3_000;
 /// And then, with nobody asking, everybody must catch up.
 const QUIET_MS: u64 = 8_000;
+/// For so long a member stays away to need a snapshot, and then its sender is looked for.
+const SENDER_MS: u64 = 3_000;
+/// A log that is this short has moved on meanwhile.
+const SHORT_LOG: u64 = 20;
 /// At last not even the leader has anything to do.
 const STILL_MS: u64 = 1_000;
 
@@ -50,6 +54,9 @@ impl World {
             if !absent.contains(id) && !ghosts.contains(id) {
                 self.start(*id)?;
             }
+        }
+        if absent.is_empty() && ghosts.is_empty() {
+            self.stop_a_sender(&conf.voters)?;
         }
         self.work()?;
         for id in absent.iter().chain(&ghosts) {
@@ -87,14 +94,49 @@ impl World {
         absent
     }
 
+    /// Half of the time a member falls so far behind that it needs a snapshot, and its sender is stopped in
+    /// the middle of it until the others have done their work.
+    fn stop_a_sender(&mut self, voters: &[u64]) -> Result<(), String> {
+        // A removal that is not committed yet may still cost one of those present.
+        let enough = if self.swarm.membership { 4 } else { 3 };
+        let few = self.swarm.catch_up_entries <= SHORT_LOG;
+        if voters.len() < enough || !few || self.dice.chance(0.5) {
+            return Ok(());
+        }
+        self.run_until(self.clock.now_ms() + SENDER_MS)?;
+        let follows = |id: &MemberId| {
+            let life = self.members.get(id).and_then(|member| member.life.as_ref());
+            life.is_some_and(|life| life.node.status().standing.role == Role::Follower)
+        };
+        let mut voters = voters.iter().map(|id| MemberId(*id));
+        let Some(behind) = voters.find(follows) else {
+            return Ok(());
+        };
+        self.crash(behind, false);
+        self.run_until(self.clock.now_ms() + SENDER_MS)?;
+        self.start(behind)?;
+        // The clock stands at the latest event.
+        let started = self.clock.now_ms();
+        for at in (started..started + SENDER_MS).step_by(2) {
+            if self.sender().is_some() {
+                break;
+            }
+            self.run_until(at)?;
+        }
+        let awake = self.clock.now_ms() + SETTLE_MS + WORK_MS + self.swarm.patience_ms + 100;
+        let sender = self.sender().and_then(|id| self.members.get_mut(&id));
+        if let Some(member) = sender {
+            member.paused_until = awake;
+        }
+        Ok(())
+    }
+
     fn work(&mut self) -> Result<(), String> {
         let healed = self.clock.now_ms();
         self.run_until(healed + SETTLE_MS)?;
         let leads = |world: &World| {
-            let lives = world
-                .members
-                .values()
-                .filter_map(|member| member.life.as_ref());
+            let running = world.running().into_iter();
+            let lives = running.filter_map(|id| world.members.get(&id)?.life.as_ref());
             lives
                 .filter(|life| life.node.status().standing.role == Role::Leader)
                 .count()
@@ -111,6 +153,13 @@ impl World {
         self.clients.quiet = true;
         let patience = self.swarm.patience_ms;
         self.run_until(healed + SETTLE_MS + WORK_MS + patience + 100)?;
+        let speaks_v3 = self.swarm.tree_clients < self.swarm.clients;
+        if speaks_v3 && self.history.operations.len() == first {
+            // All clients have waited since before.
+            return Err(format!(
+                "liveness: nothing was answered in {WORK_MS} ms of calm"
+            ));
+        }
         let asked = self.history.operations[first..].iter();
         let mut unanswered = asked.filter(|operation| match &operation.outcome {
             Outcome::Ok(_) => false,

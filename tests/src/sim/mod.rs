@@ -20,6 +20,7 @@ mod messages;
 mod mutant;
 mod net;
 mod nodes;
+mod places;
 mod run;
 mod snapshots;
 mod storage;

@@ -68,6 +68,8 @@ pub enum Mutant {
     RefreshWakes,
     /// Counts envelopes from the beginning on a link that is made anew.
     NumbersRestart,
+    /// Lets a silent sender keep the place for snapshots, whoever offers one.
+    PlaceKept,
     /// Proposes any membership change, whoever is there.
     ChangesUnchecked,
     /// Answers a local read of the v2 tree from an older view, now and then.
@@ -76,7 +78,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Mutant; 33] = [
+    pub const ALL: [Mutant; 34] = [
         Mutant::AckBeforeCommit,
         Mutant::VoteNotSynced,
         Mutant::NothingSynced,
@@ -109,6 +111,7 @@ impl Mutant {
         Mutant::RefreshWakes,
         Mutant::ChangesUnchecked,
         Mutant::NumbersRestart,
+        Mutant::PlaceKept,
         Mutant::LocalReadOld,
     ];
 

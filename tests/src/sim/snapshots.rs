@@ -14,6 +14,8 @@ use crate::invariant::Fact;
 
 /// A snapshot on its way.
 pub(super) struct Transfer {
+    /// Among all of the run.
+    number: u64,
     pub(super) from: MemberId,
     from_boot: u64,
     pub(super) to: MemberId,
@@ -122,7 +124,11 @@ impl World {
         let Some(capture) = capture.filter(|_| to_boot != 0) else {
             return self.snapshot_fared(from, from_boot, to, false);
         };
+        let Some(number) = self.take_place(from, to, &offer) else {
+            return self.snapshot_fared(from, from_boot, to, false);
+        };
         let transfer = Transfer {
+            number,
             from,
             from_boot,
             to,
@@ -170,7 +176,9 @@ impl World {
 
     pub(super) fn snapshot_arrives(&mut self, transfer: Transfer) {
         let Transfer { from, to, .. } = transfer;
-        let broken = !self.lives(to, transfer.to_boot)
+        let evicted = !self.leave_place(to, transfer.number);
+        let broken = evicted
+            || !self.lives(to, transfer.to_boot)
             || !self.lives(from, transfer.from_boot)
             || self.net.is_cut(from, to)
             || self.dice.chance(self.swarm.drop);

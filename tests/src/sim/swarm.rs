@@ -265,6 +265,10 @@ impl Swarm {
                 (self.partitions, self.pauses, self.crashes) = (false, false, false);
                 self.fault_every_ms = (100, 500);
             }
+            Mutant::PlaceKept => {
+                (self.crashes, self.membership) = (true, false);
+                (self.catch_up_entries, self.think_ms) = (5, 50);
+            }
             Mutant::NumbersRestart => {
                 (self.membership, self.ghosts) = (true, false);
                 (self.partitions, self.pauses, self.crashes) = (false, false, false);

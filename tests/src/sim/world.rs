@@ -15,6 +15,7 @@ use super::dice::Dice;
 use super::mutant::Mutant;
 use super::net::{Envelope, Net};
 use super::nodes::{self, Life, LogWork, Member};
+use super::places::Held;
 use super::snapshots::{Audit, Transfer};
 use super::swarm::Swarm;
 use super::tree::TreeWorld;
@@ -109,6 +110,10 @@ pub(super) struct World {
     pub(super) seed: u64,
     pub(super) mutant: Option<Mutant>,
     pub(super) net: Net,
+    /// The transfer that has each receiver's place.
+    pub(super) places: BTreeMap<MemberId, Held>,
+    /// How many snapshots were offered.
+    pub(super) transfers: u64,
     pub(super) members: BTreeMap<MemberId, Member>,
     pub(super) invariants: Invariants,
     pub(super) history: History,
@@ -136,6 +141,8 @@ impl World {
             seed,
             mutant,
             net: Net::default(),
+            places: BTreeMap::new(),
+            transfers: 0,
             invariants: Invariants::new(&genesis.mark),
             history: History::default(),
             clients: Clients::new(&swarm),
@@ -264,10 +271,12 @@ impl World {
             Event::Snapshot(transfer) => transfer.to,
             _ => return Ok(Some(event)),
         };
-        let until = self
-            .members
-            .get(&id)
-            .map_or(0, |member| member.paused_until);
+        let paused = |id: &MemberId| self.members.get(id).map_or(0, |member| member.paused_until);
+        let sender = match &event {
+            Event::Snapshot(transfer) => paused(&transfer.from),
+            _ => 0,
+        };
+        let until = paused(&id).max(sender);
         let wait = until.saturating_sub(self.clock.now_ms());
         if let Event::Deliver(envelope) = &event {
             self.note_under_way(id, &envelope.messages, wait != 0)?;
