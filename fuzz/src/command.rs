@@ -1,11 +1,12 @@
 //! Any bytes as a committed entry: the state machine must not panic, and two members that apply the
-//! same must stay equal, however differently they flush and compact.
+//! same must stay equal, however differently they flush and compact. Both stop before the same entry
+//! if they do not understand it, with the applied index before it.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use keelson_core::engine::{Engine, MemoryEngine};
-use keelson_core::state::{Genesis, Limits, StateMachine};
+use keelson_core::state::{Genesis, Limits, StateError, StateMachine};
 use keelson_core::{Committed, Entry, EntryKind, Index, ProposalId, Term, proposal};
 
 /// Commands in one input, each behind a length byte.
@@ -44,6 +45,13 @@ pub fn run(bytes: &[u8]) {
         let committed = committed(number as u64 + 1, command);
         let one = lazy.state.apply(&committed, true);
         let other = eager.state.apply(&committed, number % 2 == 0);
+        if let Err(StateError::NotUnderstood { index }) = &one {
+            assert_eq!(*index, number as u64 + 1);
+            assert!(matches!(other, Err(StateError::NotUnderstood { index: at }) if at == *index));
+            assert_eq!(lazy.state.applied().index, number as u64);
+            assert_eq!(eager.state.applied().index, number as u64);
+            break;
+        }
         let one = one.expect("memory does not fail");
         let other = other.expect("memory does not fail");
         assert_eq!(one.revision, other.revision, "two members disagree");
