@@ -41,9 +41,13 @@ impl Node {
     /// Whether nothing may be added to the log for now. An uncommitted end of the log alone is no
     /// reason: only more entries, or others, bring its commit about.
     pub(super) fn is_overloaded(&self) -> bool {
-        let log_is_full = self.config.log_bytes_max < self.raw.store().size_bytes()
+        // What this turn has added so far: many messages may have come since the last one.
+        let turn_bytes = self.raw.raft.raft_log.unstable.entries_size;
+        let log_bytes = self.raw.store().size_bytes() + turn_bytes;
+        let log_is_full = self.config.log_bytes_max < log_bytes
             && self.durable < self.raw.raft.raft_log.committed;
-        let disk_is_late = self.config.unpersisted_bytes_max < self.unpersisted_bytes.bytes;
+        let unpersisted_bytes = self.unpersisted_bytes.bytes + turn_bytes;
+        let disk_is_late = self.config.unpersisted_bytes_max < unpersisted_bytes;
         self.backlogged || log_is_full || disk_is_late
     }
 

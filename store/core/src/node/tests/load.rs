@@ -170,3 +170,36 @@ fn a_read_that_waits_for_a_leader_needs_no_turns() {
         "the next tick is soon enough"
     );
 }
+
+/// As when messages have waited for a process that stood still.
+#[test]
+fn appends_of_one_turn_count_before_the_log_has_them() {
+    let (mut room, leader) = settled(3);
+    let follower = (leader + 1) % 3;
+    let status = room.nodes[leader].status();
+    let term = status.standing.term.0;
+    let append = |number: u64| {
+        let index = status.last.0 + number;
+        let entry = peer::RaftEntry {
+            term,
+            index: index + 1,
+            data: Bytes::from_static(&LARGE),
+            ..peer::RaftEntry::default()
+        };
+        Input::Raft(peer::RaftMessage {
+            kind: crate::node::APPEND,
+            to: follower as u64 + 1,
+            from: leader as u64 + 1,
+            term,
+            log_term: term,
+            index,
+            entries: vec![entry],
+            commit: status.committed.0,
+            ..peer::RaftMessage::default()
+        })
+    };
+    let now = Millis(room.now);
+    room.nodes[follower].step(now, (0..200).map(append));
+    let held = room.log_bytes(follower);
+    assert!(0 < held && held <= 66 * MIB, "{held} bytes in one turn");
+}
