@@ -156,11 +156,14 @@ impl World {
     pub(super) fn name_proposal(&mut self, member: MemberId) -> Option<ProposalId> {
         let life = self.life(member)?;
         life.proposals += 1;
-        Some(ProposalId {
+        let id = ProposalId {
             member,
             boot: life.boot,
             counter: life.proposals,
-        })
+        };
+        // No request waits for ever, also one that no client waits for.
+        self.clock.after(self.swarm.patience_ms, Event::Forget(id));
+        Some(id)
     }
 
     fn ask_client_read(&mut self, member: MemberId, operation: usize) {

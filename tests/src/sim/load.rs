@@ -1,8 +1,8 @@
 //! Load: members that may hold little in memory, while clients go on and a process stops, or an engine
 //! hangs, for a long time.
 
-use keelson_core::MemberId;
 use keelson_core::node::{Input, NodeConfig};
+use keelson_core::{MemberId, ProposalId};
 use keelson_proto::peer::PeerMessage;
 use keelson_proto::peer::peer_message::Message;
 
@@ -123,9 +123,14 @@ impl World {
             .iter()
             .find(|(_, waiter)| **waiter == client)
             .map(|(request, _)| *request);
-        if let Some(id) = request
-            && self.lives(id.member, id.boot)
-        {
+        if let Some(id) = request {
+            self.forget(id);
+        }
+    }
+
+    /// The member keeps no place for that request any more.
+    pub(super) fn forget(&mut self, id: ProposalId) {
+        if self.lives(id.member, id.boot) {
             self.input(id.member, Input::GivenUp { id });
         }
     }

@@ -54,6 +54,8 @@ pub(super) enum Event {
     GiveUp(usize),
     /// A client of the v2 API gives up.
     TreeGiveUp(usize),
+    /// A request has waited long enough, whether a client waits for it or not.
+    Forget(ProposalId),
     /// A watcher of the v2 tree looks what is new.
     Watch(usize),
     /// A member looks what is due in the v2 tree.
@@ -231,6 +233,10 @@ impl World {
                 self.give_up(operation);
                 Ok(())
             }
+            Event::Forget(id) => {
+                self.forget(id);
+                Ok(())
+            }
             Event::TreeGiveUp(operation) => {
                 self.tree_give_up(operation);
                 Ok(())
@@ -284,7 +290,9 @@ impl World {
         if wait == 0 {
             return Ok(Some(event));
         }
-        if let Event::Turn(id, _) = event
+        // A turn of an earlier life is dropped when its time comes: it moves no turn of this one.
+        if let Event::Turn(id, boot) = event
+            && self.lives(id, boot)
             && let Some(life) = self.life(id)
         {
             life.turn_at = Some(until);
