@@ -11,6 +11,12 @@ const GONE: &str = "cannot reach peer";
 /// What a member logs when a snapshot begins to arrive.
 const ARRIVING: &str = "receiving a snapshot";
 
+/// Bytes of one value.
+const VALUE_BYTES: usize = 256 << 10;
+/// More of them than the 128 MiB that a leader may keep of its log: it must cut the log then, however
+/// late its engine is, and a member that has none of them needs a snapshot.
+const BEYOND_THE_LOG: usize = (144 << 20) / VALUE_BYTES;
+
 async fn logged(member: &Process, text: &str, from: usize) -> Result<()> {
     let at = Instant::now();
     while !member.log()[from..].contains(text) {
@@ -107,8 +113,8 @@ async fn a_leader_that_stops_while_it_sends_a_snapshot_is_replaced_as_its_sender
     let (lagging, other) = ((leader + 1) % 3, (leader + 2) % 3);
     cluster.kill(lagging);
     let mut kv = client::kv(&cluster.members[leader].client_url).await?;
-    let value = bytes::Bytes::from(vec![b'x'; 256 << 10]);
-    for number in 0..200 {
+    let value = bytes::Bytes::from(vec![b'x'; VALUE_BYTES]);
+    for number in 0..BEYOND_THE_LOG {
         let request = PutRequest {
             key: format!("large/{number}").into(),
             value: value.clone(),
