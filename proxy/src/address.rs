@@ -142,7 +142,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// `http://[fe80::1%25eth0]:2379` without its zone, which the URL's parser does not know.
+/// `http://[fe80::1%25eth0]:2379` without its zone, which the `url` crate does not parse.
 fn split_zone(url: &str) -> (String, Option<String>) {
     let parts = url
         .split_once("%25")

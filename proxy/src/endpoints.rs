@@ -100,7 +100,7 @@ impl Endpoints {
         self.tell(endpoint);
     }
 
-    /// No peer tells who the members are, and none is known.
+    /// No peer has answered with a member list, and no member is known.
     pub(crate) fn none_found(&self) {
         self.note_outage();
         self.better.notify_waiters();

@@ -369,7 +369,7 @@ impl Side for Client {
         self.last
     }
 
-    /// Once it is told to go away, what it begins is not looked at.
+    /// Whether the stream is idle (RFC 9113, 5.1). After GOAWAY none is: new streams are ignored.
     fn is_idle(&self, stream: u32) -> bool {
         self.last < stream && self.session.is_open()
     }

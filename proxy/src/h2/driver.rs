@@ -123,7 +123,7 @@ impl<S: Side> Driver<S> {
                 break;
             }
         }
-        // What has been read so far is dealt with by tasks, and other connections want their turn.
+        // Tasks handle what was read so far; yielding lets other connections run.
         cx.waker().wake_by_ref();
         self.look(cx)
     }

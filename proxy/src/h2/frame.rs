@@ -122,7 +122,7 @@ pub(super) enum Event<'a> {
     Broken {
         stream: u32,
     },
-    /// Something that means nothing here: a priority, or a frame that nobody has thought of yet.
+    /// A frame without effect here: PRIORITY, or an unknown type (RFC 9113, 5.5).
     Nothing,
 }
 

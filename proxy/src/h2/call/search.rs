@@ -35,7 +35,8 @@ impl Call {
         }
     }
 
-    /// Good: it is answered, or nobody waits for that. No failure: the member takes no more calls.
+    /// `Ok`: the call was answered or its client has left. `Err`: the failure, or `None` without a free
+    /// stream in time.
     async fn attempt(self: &Arc<Call>, endpoint: &Arc<Endpoint>) -> Result<(), Option<Failure>> {
         let timeout = self.proxy.config.dial_timeout;
         let until = Instant::now() + self.proxy.config.request_timeout;
