@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use http::uri::PathAndQuery;
-use keelson_port::hpack;
+use keelson_port::{grpc_timeout, hpack};
 
 use super::member::is_hop_by_hop;
 use super::other;
@@ -40,25 +40,6 @@ const fn is_token(byte: u8) -> bool {
     );
     let other_mark = matches!(byte, b'.' | b'^' | b'_' | b'`' | b'|' | b'~');
     mark || other_mark || byte.is_ascii_alphanumeric()
-}
-
-/// The value of `grpc-timeout`: at most eight digits and a unit. `None`: it is malformed, which is for the
-/// member to say.
-fn patience(value: &[u8]) -> Option<Duration> {
-    let (unit, digits) = value.split_last()?;
-    if 8 < digits.len() || !digits.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    let count: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
-    Some(match unit {
-        b'H' => Duration::from_secs(count * 3600),
-        b'M' => Duration::from_secs(count * 60),
-        b'S' => Duration::from_secs(count),
-        b'm' => Duration::from_millis(count),
-        b'u' => Duration::from_micros(count),
-        b'n' => Duration::from_nanos(count),
-        _ => return None,
-    })
 }
 
 /// Whether it is a name, in lower case.
@@ -143,7 +124,7 @@ impl Fields {
         self.malformed |= !is_name(name);
         match name {
             b"content-type" => self.grpc = value.starts_with(b"application/grpc"),
-            b"grpc-timeout" => self.patience = patience(value),
+            b"grpc-timeout" => self.patience = grpc_timeout(value),
             FORWARDED_FOR => {
                 self.forwarded.extend_from_slice(value);
                 self.forwarded.extend_from_slice(b", ");

@@ -15,6 +15,7 @@ mod descriptors;
 mod drain;
 mod episode;
 mod filtered;
+mod grpc_timeout;
 mod guard;
 mod head_clock;
 mod head_mender;
@@ -41,6 +42,7 @@ pub use descriptors::{
 };
 pub use drain::{Drain, DrainTrigger};
 pub use episode::Episode;
+pub use grpc_timeout::grpc_timeout;
 pub use incoming::{Incoming, Unfinished};
 pub use limits::{HEAD_BYTES_MAX, HEADERS_MAX, Limits};
 pub use listener::{Listener, serve};
