@@ -86,9 +86,10 @@ pub struct Config {
     pub quota_bytes: u64,
     /// Operations in one transaction, 128.
     pub max_txn_ops: usize,
-    /// Bytes of one client request, 1.5 MiB.
+    /// Bytes of one client request, 1.5 MiB; [`REQUEST_BYTES_MAX`] at most.
     pub max_request_bytes: usize,
-    /// Streams (requests in flight) on one client connection; no limit in etcd.
+    /// Streams (requests in flight) on one client connection. `u32::MAX`, etcd's default, stands for
+    /// 4,096: etcd has no limit there.
     pub max_concurrent_streams: u32,
     /// The words that the process was started with, for `/debug/vars`.
     pub command_line: Vec<String>,
@@ -117,6 +118,10 @@ pub const QUOTA_BYTES_DEFAULT: u64 = 2 * 1024 * 1024 * 1024;
 
 /// etcd's `maxElectionMs`.
 pub const ELECTION_MS_MAX: u64 = 50_000;
+
+/// The largest `max_request_bytes`: an envelope between members, `MESSAGE_BYTES_MAX` at most, holds up to
+/// 1 MiB beside a request, and what surrounds it.
+pub const REQUEST_BYTES_MAX: usize = crate::peer::MESSAGE_BYTES_MAX - (4 << 20);
 
 impl Config {
     /// A cluster of one, with etcd's defaults, that opens no port.
@@ -187,6 +192,12 @@ impl Config {
         if self.max_request_bytes == 0 {
             return Err(ConfigError::Zero("--max-request-bytes"));
         }
+        if REQUEST_BYTES_MAX < self.max_request_bytes {
+            return Err(ConfigError::RequestTooLarge(
+                self.max_request_bytes,
+                REQUEST_BYTES_MAX,
+            ));
+        }
         Ok(())
     }
 
@@ -245,6 +256,12 @@ pub enum ConfigError {
     /// A limit that would let nothing through.
     #[error("{0} must be >0; leave it out for the default")]
     Zero(&'static str),
+    /// A request of that size would not pass between members.
+    #[error(
+        "--max-request-bytes[{0} bytes] is too large: one message between members carries a request \
+         of {1} bytes at most"
+    )]
+    RequestTooLarge(usize, usize),
 }
 
 #[cfg(test)]
@@ -291,6 +308,10 @@ mod tests {
             "--advertise-client-urls \"http://:2379\" must be \"host:port\"",
         );
         check(|c| c.max_txn_ops = 0, "--max-txn-ops must be >0");
+        check(
+            |c| c.max_request_bytes = REQUEST_BYTES_MAX + 1,
+            "--max-request-bytes[62914561 bytes] is too large",
+        );
     }
 
     #[test]
@@ -299,6 +320,7 @@ mod tests {
         config.heartbeat_ms = 200;
         assert_eq!(config.validate(), Ok(()));
         config.election_ms = ELECTION_MS_MAX;
+        config.max_request_bytes = REQUEST_BYTES_MAX;
         assert_eq!(config.validate(), Ok(()));
     }
 }
