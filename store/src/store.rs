@@ -215,9 +215,13 @@ impl Store {
         self.inner.hub.cut_all();
         self.inner.reads.close_all();
         let tasks = std::mem::take(&mut *self.inner.tasks.lock());
-        for task in tasks {
+        for task in &tasks {
             task.abort();
         }
+        // An aborted task holds the peer port and the store until it is dropped; a program that opens
+        // the directory again needs both.
+        let ended = futures_util::future::join_all(tasks);
+        let _ = tokio::time::timeout(Duration::from_secs(1), ended).await;
     }
 
     /// Serves clients on these listeners until `shutdown`, then until what is in flight has been

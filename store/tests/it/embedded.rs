@@ -71,6 +71,26 @@ async fn keeps_what_it_acknowledged(storage_engine: StorageEngine) -> anyhow::Re
     Ok(())
 }
 
+/// On a runtime of one thread an aborted task goes on, and keeps the port, until the next await.
+#[tokio::test]
+async fn the_peer_port_is_free_when_shutdown_returns() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let configs = members(dir.path(), 3);
+    let opening = configs.iter().cloned().map(Store::open);
+    let mut stores = Vec::new();
+    for opened in futures_util::future::join_all(opening).await {
+        stores.push(opened?);
+    }
+    for store in &stores {
+        store.ready().await;
+    }
+    for (store, config) in stores.iter().zip(&configs) {
+        store.shutdown().await;
+        std::net::TcpListener::bind(config.listen_peer_urls[0].authority())?;
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn three_members_are_one_store() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
