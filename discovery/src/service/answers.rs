@@ -7,6 +7,7 @@ use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER}
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Empty, Full};
 
+use super::metrics::Limit;
 use super::registry::Body;
 
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -18,6 +19,8 @@ const NOSNIFF: (HeaderName, HeaderValue) = (
 
 /// Where discovery.etcd.io sends browsers.
 const HOME: &str = "https://coreos.com/docs/cluster-management/setup/cluster-discovery/";
+
+const NO_ROOM: &str = "the discovery service stores as much as it may";
 
 /// All of it at once.
 pub(super) fn body(text: impl Into<Bytes>) -> Body {
@@ -77,6 +80,30 @@ pub(super) fn too_many_writes(wait: Duration, token: &str) -> Response<Body> {
     let seconds = wait.as_secs().max(1);
     let message = format!("too many writes from your address; try again in {seconds} s");
     let answer = keys_error(StatusCode::TOO_MANY_REQUESTS, &message, token);
+    later(answer, seconds)
+}
+
+/// 403: a token has as much as it may have.
+pub(super) fn full(limit: Limit, token: &str) -> Response<Body> {
+    let message = match limit {
+        Limit::Entries => "the token has too many entries; make a new one",
+        _ => "the token's entries are too large; make a new one",
+    };
+    keys_error(StatusCode::FORBIDDEN, message, token)
+}
+
+/// 503, to `/new`.
+pub(super) fn no_room(wait: Duration) -> Response<Body> {
+    let seconds = wait.as_secs().max(1);
+    let message = format!("Unable to generate token: {NO_ROOM}; try again in {seconds} s");
+    later(error(StatusCode::SERVICE_UNAVAILABLE, &message), seconds)
+}
+
+/// 503, to a write below a token.
+pub(super) fn no_room_below(wait: Duration, token: &str) -> Response<Body> {
+    let seconds = wait.as_secs().max(1);
+    let message = format!("{NO_ROOM}; try again in {seconds} s");
+    let answer = keys_error(StatusCode::SERVICE_UNAVAILABLE, &message, token);
     later(answer, seconds)
 }
 

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderName};
-use http::{Method, Request, Response, StatusCode, request};
+use http::{Method, Request, Response, StatusCode, header, request};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use tokio::time::timeout;
@@ -14,10 +13,12 @@ use tracing::{info, warn};
 
 use super::asked::{asked_size, read_size};
 use super::limits::Tries;
-use super::metrics::{Kind, Limit, Metrics, OpenWait};
-use super::registry::{Body, Registry, RegistryError};
+use super::metrics::{Kind, Limit, Metrics};
+use super::onward::{is_wait, onward, open, passed_on};
+use super::registry::{Body, Registry};
 use super::route::Route;
-use super::tokens::{self, Found, ROOT, Tokens};
+use super::tokens::{self, Tokens};
+use super::writes::{Total, Writes, Written};
 use super::{ServiceOptions, answers};
 
 /// `/health` writes; no more often than this, however often it is asked.
@@ -26,17 +27,11 @@ const HEALTH_EVERY: Duration = Duration::from_secs(1);
 /// A token of `/health` that could not be deleted is gone after this.
 const HEALTH_TTL: Duration = Duration::from_secs(60);
 
-/// Of this connection, not of the request. RFC 9110 7.6.1.
-const HOP_BY_HOP: [HeaderName; 8] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
+/// Tokens that live for ever are bounded by how many come in this time.
+const LIFE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// Bytes of a token without entries: its directory and its size.
+const TOKEN_BYTES: usize = 1024;
 
 /// When the last look at our health began, and what it said if it was bad.
 type Health = Option<(Instant, Option<&'static str>)>;
@@ -46,7 +41,9 @@ pub(super) struct Handler<R> {
     options: ServiceOptions,
     metrics: Arc<Metrics>,
     new: Tries,
-    writes: Tries,
+    tries: Tries,
+    writes: Writes<R>,
+    total: Arc<Total>,
     health: tokio::sync::Mutex<Health>,
 }
 
@@ -56,13 +53,18 @@ impl<R: Registry> Handler<R> {
         options: ServiceOptions,
         metrics: Arc<Metrics>,
     ) -> Handler<R> {
+        let tokens = Tokens {
+            registry,
+            timeout: options.registry_timeout,
+        };
+        let life = options.token_ttl.unwrap_or(LIFE);
+        let total = Arc::new(Total::new(options.stored_max, life, Instant::now()));
         Handler {
-            tokens: Tokens {
-                registry,
-                timeout: options.registry_timeout,
-            },
+            writes: Writes::new(tokens.clone(), Arc::clone(&total), options.entries_max),
+            tokens,
+            total,
             new: Tries::new(options.new),
-            writes: Tries::new(options.writes),
+            tries: Tries::new(options.writes),
             health: tokio::sync::Mutex::default(),
             metrics,
             options,
@@ -112,6 +114,9 @@ impl<R: Registry> Handler<R> {
             Route::New => self.new_token(from, &parts, &body).await,
             Route::Health => self.healthy().await,
             Route::Metrics => answers::metrics(self.metrics.text()),
+            Route::Token(path) if parts.method == Method::DELETE => {
+                self.delete(from, &path, parts, body).await
+            }
             Route::Token(path) => self.forward(&path, parts, body).await,
             Route::Write { token, id } => self.write(from, &token, id, parts, body).await,
             Route::NotFound => answers::not_found(),
@@ -143,6 +148,10 @@ impl<R: Registry> Handler<R> {
         if let Err(wait) = self.new.take(from, Instant::now()) {
             self.metrics.refused(Limit::New);
             return answers::too_many(wait);
+        }
+        if let Err(wait) = self.total.take(TOKEN_BYTES, Instant::now()) {
+            self.metrics.refused(Limit::Total);
+            return answers::no_room(wait);
         }
         match self.tokens.create(size.get(), self.options.token_ttl).await {
             Ok(token) => {
@@ -198,8 +207,8 @@ impl<R: Registry> Handler<R> {
         Some("health failed to deleteToken")
     }
 
-    /// Writes below tokens that exist and are not overcrowded. The original lets anybody make
-    /// tokens without a size, and without end, this way.
+    /// Writes below tokens that exist and have room. With the original, tokens without a size and
+    /// without an end can be made this way.
     async fn write(
         &self,
         from: IpAddr,
@@ -208,29 +217,12 @@ impl<R: Registry> Handler<R> {
         mut parts: request::Parts,
         mut body: Bytes,
     ) -> Response<Body> {
-        if let Err(wait) = self.writes.take(from, Instant::now()) {
+        if let Err(wait) = self.tries.take(from, Instant::now()) {
             self.metrics.refused(Limit::Writes);
             return answers::too_many_writes(wait, token);
         }
         let query = parts.uri.query().map_or(0, str::len);
         let grows = tokens::grown(query + body.len());
-        match self.tokens.look(token).await {
-            Ok(Found::Entries(count, _)) if self.options.entries_max <= count => {
-                self.metrics.refused(Limit::Entries);
-                let message = "the token has too many entries; make a new one";
-                return answers::keys_error(StatusCode::FORBIDDEN, message, token);
-            }
-            Ok(Found::Entries(_, bytes))
-                if parts.method != Method::DELETE && tokens::TOKEN_MAX < bytes + grows =>
-            {
-                self.metrics.refused(Limit::Size);
-                let message = "the token's entries are too large; make a new one";
-                return answers::keys_error(StatusCode::FORBIDDEN, message, token);
-            }
-            Ok(Found::Entries(..)) => {}
-            Ok(Found::Refused(answer)) => return passed_on(answer),
-            Err(error) => return unreachable(&error),
-        }
         let path = tokens::below(token, id.as_deref());
         if id.is_none() {
             // The token itself: what the registry says to a value in a directory's place. Options
@@ -238,35 +230,48 @@ impl<R: Registry> Handler<R> {
             parts.uri = "/".parse().expect("a path");
             body = Bytes::from_static(b"value=");
         }
-        self.forward(&path, parts, body).await
+        let Some(request) = onward(&path, parts, body) else {
+            return answers::not_found();
+        };
+        let (limit, wait) = match self.writes.write(token, grows, request).await {
+            Ok(Written::Answer(answer)) => return passed_on(answer),
+            Ok(Written::Full(limit)) => (limit, None),
+            Ok(Written::Later(wait)) => (Limit::Total, Some(wait)),
+            Err(error) => return unreachable(&error),
+        };
+        self.metrics.refused(limit);
+        match (limit, wait) {
+            (_, Some(wait)) => answers::no_room_below(wait, token),
+            (limit, None) => answers::full(limit, token),
+        }
+    }
+
+    /// A change of the registry too, and so counted as one.
+    async fn delete(
+        &self,
+        from: IpAddr,
+        path: &str,
+        parts: request::Parts,
+        body: Bytes,
+    ) -> Response<Body> {
+        if let Err(wait) = self.tries.take(from, Instant::now()) {
+            self.metrics.refused(Limit::Writes);
+            let (token, _) = path.split_once('/').unwrap_or((path, ""));
+            return answers::too_many_writes(wait, token);
+        }
+        self.forward(path, parts, body).await
     }
 
     /// Passes a request on, and its answer back as it comes.
     async fn forward(&self, path: &str, parts: request::Parts, body: Bytes) -> Response<Body> {
-        let mut target = format!("{ROOT}/{path}");
-        if let Some(query) = parts.uri.query() {
-            target.push('?');
-            target.push_str(query);
-        }
-        let Ok(uri) = target.parse() else {
+        let is_wait = parts.method == Method::GET && is_wait(parts.uri.query());
+        let Some(request) = onward(path, parts, body) else {
             return answers::not_found();
         };
-        let is_wait = parts.method == Method::GET && is_wait(parts.uri.query());
         let wait = is_wait.then(|| self.metrics.wait());
-        let mut request = Request::new(body);
-        *request.uri_mut() = uri;
-        *request.method_mut() = parts.method;
-        *request.headers_mut() = end_to_end(parts.headers);
-        for name in [header::HOST, header::CONTENT_LENGTH, header::EXPECT] {
-            request.headers_mut().remove(name);
-        }
-        let calling = self.tokens.registry.call(request);
         let answered = match wait.is_some() {
-            true => calling.await,
-            false => match timeout(self.tokens.timeout, calling).await {
-                Ok(answered) => answered,
-                Err(_) => Err(RegistryError::Timeout(self.tokens.timeout)),
-            },
+            true => self.tokens.registry.call(request).await,
+            false => self.tokens.call(request).await,
         };
         match answered {
             Ok(answer) => passed_on(answer).map(|body| open(body, wait)),
@@ -275,43 +280,9 @@ impl<R: Registry> Handler<R> {
     }
 }
 
-/// A wait is open until its body is sent, or its client has left.
-fn open(body: Body, wait: Option<OpenWait>) -> Body {
-    match wait {
-        None => body,
-        Some(wait) => body
-            .map_frame(move |frame| {
-                let _open = &wait;
-                frame
-            })
-            .boxed_unsync(),
-    }
-}
-
-fn passed_on(answer: Response<Body>) -> Response<Body> {
-    let (mut parts, body) = answer.into_parts();
-    parts.headers = end_to_end(parts.headers);
-    parts.version = http::Version::HTTP_11;
-    Response::from_parts(parts, body)
-}
-
-fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
-    for name in HOP_BY_HOP {
-        headers.remove(name);
-    }
-    headers
-}
-
 /// 500, as the original says it; etcd's client tries again.
 fn unreachable(error: &dyn std::fmt::Display) -> Response<Body> {
     warn!(%error, "the registry does not answer");
     let message = "the registry behind this discovery service does not answer; try again";
     answers::error(StatusCode::INTERNAL_SERVER_ERROR, message)
-}
-
-fn is_wait(query: Option<&str>) -> bool {
-    let pairs = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes());
-    pairs
-        .into_iter()
-        .any(|(key, value)| key == "wait" && value != "false")
 }

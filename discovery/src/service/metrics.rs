@@ -67,18 +67,21 @@ pub(super) enum Limit {
     Size,
     /// Time for a body.
     Time,
+    /// Bytes of all tokens.
+    Total,
     /// Writes of an address.
     Writes,
 }
 
 impl Limit {
-    const ALL: [Limit; 7] = [
+    const ALL: [Limit; 8] = [
         Limit::Body,
         Limit::Connections,
         Limit::Entries,
         Limit::New,
         Limit::Size,
         Limit::Time,
+        Limit::Total,
         Limit::Writes,
     ];
 
@@ -90,6 +93,7 @@ impl Limit {
             Limit::New => "new",
             Limit::Size => "size",
             Limit::Time => "time",
+            Limit::Total => "total",
             Limit::Writes => "writes",
         }
     }

@@ -10,20 +10,21 @@
 //! | `/`, `/robots.txt` | as discovery.etcd.io |
 //!
 //! The registry is anything with etcd's v2 keys API. New here: a token has a size within bounds and
-//! expires; only tokens that were made here can be written to; making tokens is limited by address,
-//! and so are writes,
-//! connections, bodies and entries, and what a token holds together; a wait's headers go out at once; and a client that
-//! leaves takes its wait with it.
+//! expires; only tokens that were made here can be written to; making tokens, writes and connections
+//! are limited by address; bodies, entries, what a token holds and what is stored together are limited
+//! too; a wait's headers go out at once; and a client that leaves ends its wait.
 
 mod answers;
 mod asked;
 mod handler;
 mod limits;
 mod metrics;
+mod onward;
 mod registry;
 mod route;
 mod server;
 mod tokens;
+mod writes;
 
 use std::time::Duration;
 
@@ -69,8 +70,11 @@ pub struct ServiceOptions {
     pub head_timeout: Duration,
     /// Bytes of a request's body, and of its target: "name=url" of a host.
     pub body_max: usize,
-    /// Entries of one token.
+    /// Entries of one token: more than the largest cluster has members.
     pub entries_max: usize,
+    /// Bytes of tokens and entries, as an answer has them at most, that may be written at once for all
+    /// addresses together. As many come again in a token's life, or in seven days.
+    pub stored_max: u64,
     /// For connections to end when the service stops.
     pub drain_timeout: Duration,
 }
@@ -94,7 +98,8 @@ impl Default for ServiceOptions {
             connections_per_address_max: 1024,
             head_timeout: Duration::from_secs(30),
             body_max: 4 << 10,
-            entries_max: 1000,
+            entries_max: 100,
+            stored_max: 128 << 20,
             drain_timeout: Duration::from_secs(1),
         }
     }

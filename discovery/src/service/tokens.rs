@@ -25,8 +25,8 @@ pub(super) fn below(token: &str, id: Option<&str>) -> String {
 /// Bytes of an answer we read ourselves: a token's directory at most.
 const ANSWER_MAX: usize = 1 << 20;
 
-/// What a token may take in an answer; beyond it nothing more is written. Writes that were let in at the same
-/// time fit into the rest: a larger directory could not be looked at any more.
+/// What a token may take in an answer; beyond it nothing more is written, since a larger directory
+/// could not be looked at any more. Writes that the registry makes after their time fit into the rest.
 pub(super) const TOKEN_MAX: usize = ANSWER_MAX / 2;
 
 /// A byte of a value is six in JSON at most, and an entry's other fields are fewer than this.
@@ -58,7 +58,25 @@ pub(super) struct Tokens<R> {
     pub(super) timeout: Duration,
 }
 
+impl<R> Clone for Tokens<R> {
+    fn clone(&self) -> Tokens<R> {
+        Tokens {
+            registry: Arc::clone(&self.registry),
+            timeout: self.timeout,
+        }
+    }
+}
+
 impl<R: Registry> Tokens<R> {
+    /// One exchange that is no wait.
+    pub(super) async fn call(
+        &self,
+        request: Request<Bytes>,
+    ) -> Result<Response<Body>, RegistryError> {
+        let answered = tokio::time::timeout(self.timeout, self.registry.call(request)).await;
+        answered.map_err(|_| RegistryError::Timeout(self.timeout))?
+    }
+
     /// A new token for so many members.
     pub(super) async fn create(
         &self,

@@ -1,5 +1,6 @@
 //! Discovery against the real thing: etcd 3.4 with its v2 API, and Debian's etcd-discovery.
 
+mod bounds;
 mod client;
 mod debian;
 mod etcd;

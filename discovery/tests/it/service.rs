@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use http_body_util::{BodyExt, Full};
-use keelson_discovery::service::{self, HttpRegistry, RateLimit, Registry, ServiceOptions, serve};
+use keelson_discovery::service::{HttpRegistry, RateLimit, Registry, ServiceOptions, serve};
 use keelson_discovery::{Outcome, cluster_of, join, new_token};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::bounds::on_a_shelf;
 use crate::client::{self, ask};
 use crate::etcd::{Etcd, Process, SOON, free_port, program, registered};
 use crate::hosts::{boot, check, host, options};
@@ -26,9 +26,14 @@ pub(crate) struct Service {
 
 impl Service {
     pub(crate) async fn before(registry: &str, options: ServiceOptions) -> Result<Service> {
+        let registry = HttpRegistry::new(registry, Duration::from_secs(1))?;
+        Service::of(registry, options).await
+    }
+
+    pub(crate) async fn of(registry: impl Registry, options: ServiceOptions) -> Result<Service> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}", listener.local_addr()?);
-        let registry = Arc::new(HttpRegistry::new(registry, Duration::from_secs(1))?);
+        let registry = Arc::new(registry);
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = tokio::spawn(serve(listener, registry, options, async move {
             let _ = stopped.await;
@@ -37,13 +42,13 @@ impl Service {
         Ok(Service { url, stop, serving })
     }
 
-    async fn token(&self, size: &str) -> Result<String> {
+    pub(crate) async fn token(&self, size: &str) -> Result<String> {
         let answer = ask("GET", &format!("{}/new?size={size}", self.url), "").await?;
         ensure!(answer.status == 200, "{answer:?}");
         Ok(answer.body)
     }
 
-    async fn end(mut self) -> Result<()> {
+    pub(crate) async fn end(mut self) -> Result<()> {
         self.stop.take();
         tokio::time::timeout(SOON, &mut self.serving).await???;
         Ok(())
@@ -150,7 +155,7 @@ async fn a_wait_has_its_headers_at_once_and_ends_with_its_client() -> Result<()>
 }
 
 /// Whether `/metrics` has this line.
-async fn told(service: &Service, line: &str) -> Result<bool> {
+pub(crate) async fn told(service: &Service, line: &str) -> Result<bool> {
     let answer = ask("GET", &format!("{}/metrics", service.url), "").await?;
     Ok(answer.body.lines().any(|found| found == line))
 }
@@ -268,101 +273,6 @@ async fn a_registry_that_is_away_is_said_to_be() -> Result<()> {
     let outcome = tokio::time::timeout(SOON, joining).await???;
     ensure!(matches!(outcome, Outcome::Member { .. }), "{outcome:?}");
     Ok(())
-}
-
-/// A registry in memory: tokens, and what is below them.
-#[derive(Default)]
-struct Shelf(parking_lot::Mutex<std::collections::BTreeMap<String, String>>);
-
-impl Registry for Shelf {
-    async fn call(
-        &self,
-        request: http::Request<bytes::Bytes>,
-    ) -> Result<http::Response<service::Body>, service::RegistryError> {
-        let path = request.uri().path().to_owned();
-        let mut values = self.0.lock();
-        let (status, text) = match *request.method() {
-            http::Method::PUT => {
-                let form = String::from_utf8_lossy(request.body());
-                let value = form.trim_start_matches("value=").to_owned();
-                values.insert(path, value);
-                (201, "{}".to_owned())
-            }
-            _ => {
-                let below = format!("{path}/");
-                let hidden = format!("{below}_");
-                let nodes = values
-                    .iter()
-                    .filter(|(key, _)| key.starts_with(&below) && !key.starts_with(&hidden));
-                let nodes: Vec<_> = nodes
-                    .map(|(key, value)| {
-                        serde_json::json!({"key": key, "value": value, "modifiedIndex": 1,
-                            "createdIndex": 1})
-                    })
-                    .collect();
-                let answer = serde_json::json!({"action": "get", "node": {"key": path,
-                    "dir": true, "nodes": nodes, "modifiedIndex": 1, "createdIndex": 1}});
-                (200, answer.to_string())
-            }
-        };
-        let body = Full::new(bytes::Bytes::from(text)).map_err(|never| match never {});
-        let response = http::Response::builder().status(status);
-        Ok(response.body(body.boxed_unsync()).expect("sound"))
-    }
-}
-
-async fn on_a_shelf(options: ServiceOptions) -> Result<Service> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let url = format!("http://{}", listener.local_addr()?);
-    let (stop, stopped) = oneshot::channel::<()>();
-    let serving = serve(listener, Arc::new(Shelf::default()), options, async move {
-        let _ = stopped.await;
-    });
-    Ok(Service {
-        url,
-        stop: Some(stop),
-        serving: tokio::spawn(serving),
-    })
-}
-
-/// 30 MB were stored in a second by one address, and 18 large entries made a token unusable.
-#[tokio::test]
-async fn what_an_address_and_a_token_may_store_is_bounded() -> Result<()> {
-    let burst = 200;
-    let service = on_a_shelf(ServiceOptions {
-        writes: RateLimit {
-            burst,
-            every: Duration::from_secs(3600),
-        },
-        ..ServiceOptions::default()
-    })
-    .await?;
-    let token = service.token("3").await?;
-    let put = async |id: &str, size: usize| {
-        let form = format!("value={}", "x".repeat(size));
-        ask("PUT", &format!("{token}/{id}"), &form).await
-    };
-    ensure!(put("a", 4000).await?.status == 201);
-    ensure!(put("a", 5000).await?.status == 413);
-    let in_query = format!("{token}/a?value={}", "x".repeat(5000));
-    ensure!(ask("PUT", &in_query, "").await?.status == 414);
-    let mut full = 0;
-    for entry in 1..burst - 1 {
-        let answer = put(&format!("e{entry}"), 4000).await?;
-        ensure!([201, 403].contains(&answer.status), "{answer:?}");
-        full += u32::from(answer.status == 403);
-    }
-    ensure!(full != 0, "a token takes everything");
-    // It can still be read and looked at.
-    ensure!(ask("GET", &token, "").await?.body.len() < 1 << 20);
-    let small = ask("PUT", &format!("{token}/b"), "value=x").await?;
-    ensure!([201, 403].contains(&small.status), "{small:?}");
-    let late = put("late", 1).await?;
-    ensure!(
-        late.status == 429 && late.header("Retry-After").is_some(),
-        "{late:?}"
-    );
-    service.end().await
 }
 
 #[tokio::test]
