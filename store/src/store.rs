@@ -226,7 +226,7 @@ impl Store {
 
     /// Serves clients on these listeners until `shutdown`, then until what is in flight has been
     /// answered, within bounds. Until the member is `ready` only probes are answered (`/health` and
-    /// its kin, `/version`); other requests wait.
+    /// its kin); other requests wait.
     ///
     /// # Errors
     /// Only bugs end it early.

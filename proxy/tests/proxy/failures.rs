@@ -203,6 +203,25 @@ async fn a_member_without_a_leader_is_the_last_choice() {
     proxy.stop().await;
 }
 
+/// A member holds requests until it is ready, and `/version` with them; only its `/health` answers.
+#[tokio::test]
+async fn a_member_that_is_not_ready_is_out_and_no_read_waits_for_it() {
+    let [one, two, three] = [(); 3].map(|()| Fake::start(|_| answer("200 OK", "x")));
+    let (one, two, three) = tokio::join!(one, two, three);
+    one.set_ready(false);
+    let mut config = config(&[&one, &two, &three]);
+    // No read may leave it for lack of patience.
+    config.request_timeout = Duration::from_secs(600);
+    let proxy = Running::start(config).await;
+    for _ in 0..10 {
+        assert_eq!(get(proxy.address, "/v2/keys/a").await.status, 200);
+    }
+    let proxy = proxy.knows(2).await;
+    assert!(one.seen().is_empty());
+    one.set_ready(true);
+    proxy.knows(3).await.stop().await;
+}
+
 #[tokio::test]
 async fn members_errors_are_passed_on_and_not_tried_elsewhere() {
     let one = Fake::start(|_| answer("500 Internal Server Error", "{}")).await;

@@ -2,6 +2,9 @@
 //!
 //! Clients connect at once and wait, as with etcd, so that a script that starts a member need not try
 //! again. A probe must not wait: it is answered by what the member is at that moment.
+//!
+//! `/version` waits as well. A proxy takes its answer for the word of a member that serves reads; one
+//! from a member that holds them made a third of a proxy's reads wait there.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +15,7 @@ use http::StatusCode;
 use keelson_port::{Bell, Drain, Ends, Over};
 
 /// What is answered before: of the member alone.
-const PROBES: [&str; 5] = ["/health", "/livez", "/readyz", "/version", "/debug/vars"];
+const PROBES: [&str; 4] = ["/health", "/livez", "/readyz", "/debug/vars"];
 
 /// Closed until the member is ready. A clone is the same.
 #[derive(Clone, Debug, Default)]
@@ -71,4 +74,19 @@ pub(super) fn closed() -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn probes_are_health_and_its_kin_and_not_the_version() {
+        for path in ["/health", "/livez", "/readyz/non_learner", "/debug/vars"] {
+            assert!(is_probe(path), "{path}");
+        }
+        for path in ["/version", "/v2/keys/health", "/healthy", "/"] {
+            assert!(!is_probe(path), "{path}");
+        }
+    }
 }

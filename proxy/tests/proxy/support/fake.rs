@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 /// A request as it arrived.
@@ -58,6 +59,7 @@ struct State {
     open: Arc<AtomicUsize>,
     healthy: Arc<AtomicBool>,
     answers: Arc<AtomicBool>,
+    ready: watch::Sender<bool>,
     leads: Arc<Mutex<Option<bool>>>,
     looked: Arc<AtomicBool>,
     client_urls: Arc<Mutex<Vec<String>>>,
@@ -91,6 +93,7 @@ impl Fake {
             open: Arc::default(),
             healthy: Arc::new(AtomicBool::new(true)),
             answers: Arc::new(AtomicBool::new(true)),
+            ready: watch::Sender::new(true),
             leads: Arc::default(),
             looked: Arc::default(),
             client_urls: Arc::new(Mutex::new(vec![format!("http://{address}")])),
@@ -148,6 +151,12 @@ impl Fake {
         self.state.answers.store(false, Ordering::SeqCst);
     }
 
+    /// As a member that is not ready: it holds all requests but `/health`, which says so.
+    pub(crate) fn set_ready(&self, ready: bool) {
+        self.set_healthy(ready);
+        self.state.ready.send_replace(ready);
+    }
+
     /// All requests but the proxy's own.
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.state.seen.lock().unwrap().clone()
@@ -188,6 +197,10 @@ async fn serve(mut socket: TcpStream, state: &State) {
     while let Some(seen) = receive(&mut socket).await {
         if !state.answers.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
+        }
+        if !seen.line.starts_with("GET /health ") {
+            let mut ready = state.ready.subscribe();
+            ready.wait_for(|ready| *ready).await.unwrap();
         }
         let steps = match own(&seen, state) {
             Some(steps) => steps,
