@@ -111,9 +111,14 @@ impl Endpoints {
         self.outage.note(self.any(), reached, Instant::now());
     }
 
-    /// Whether a request that came at `since` would be held for a member in vain.
-    pub(crate) fn is_hopeless(&self, since: Instant, held_for: Duration) -> bool {
-        self.outage.is_hopeless(since, Instant::now(), held_for)
+    /// The cluster had members in an earlier life of this proxy.
+    pub(crate) fn had_members(&self) {
+        self.outage.had_members();
+    }
+
+    /// Whether a request would be held for a member in vain.
+    pub(crate) fn is_hopeless(&self) -> bool {
+        self.outage.is_hopeless(Instant::now())
     }
 
     /// Says what is new of a member, and whether any can be asked.

@@ -98,7 +98,12 @@ impl Peers {
         Ok(peers)
     }
 
-    /// The client URLs of all members. When nobody can tell, nothing is forgotten.
+    /// Whether an earlier life of this proxy had members.
+    pub(crate) fn are_kept(&self) -> bool {
+        !self.kept.is_empty()
+    }
+
+    /// The client URLs of all members. While no peer answers with them, none is forgotten.
     async fn ask(&mut self, dial_timeout: Duration) -> Result<Vec<String>, Silence> {
         let mut last = io::Error::other("there are no peer URLs");
         let mut starting = false;

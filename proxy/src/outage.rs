@@ -1,10 +1,10 @@
 //! The time in which no member can be asked, and whether a request is held meanwhile.
 //!
-//! Clients of etcd 2's age give up at once on 503, so a request is held while a member may come back
-//! in time: one that was there a moment ago restarts, or is part of an election. A proxy that has
-//! found no member at all, or has had none for longer than requests are held, answers as etcd's does.
-//! For a moment after its start it holds requests all the same: members and proxies of a cluster are
-//! started together.
+//! Clients of etcd 2's age give up at once on 503, so a request is held while a member may be reached
+//! in time: one that was there before restarts, or is part of an election, however long the outage has
+//! lasted. A proxy that has never found a member, in this life or an earlier one, answers as etcd's
+//! does. For a moment after its start it holds requests all the same: members and proxies of a cluster
+//! are started together.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub(crate) struct Outage(Mutex<State>);
 struct State {
     /// `None` while a member can be asked, or while that is not known yet.
     began: Option<Instant>,
-    /// A member was connected to in this life.
+    /// A member was connected to, in this life or an earlier one.
     reached: bool,
 }
 
@@ -36,13 +36,16 @@ impl Outage {
         }
     }
 
-    /// Whether, at `now`, a request that came at `since` would be held in vain.
-    pub(crate) fn is_hopeless(&self, since: Instant, now: Instant, held_for: Duration) -> bool {
+    /// The proxy has had members in an earlier life.
+    pub(crate) fn had_members(&self) {
+        self.0.lock().reached = true;
+    }
+
+    /// Whether a request would be held in vain at `now`.
+    pub(crate) fn is_hopeless(&self, now: Instant) -> bool {
         let state = self.0.lock();
-        state.began.is_some_and(|began| match state.reached {
-            true => began + held_for <= since,
-            false => began + START_GRACE <= now,
-        })
+        let over = |began: Instant| began + START_GRACE <= now;
+        !state.reached && state.began.is_some_and(over)
     }
 }
 
@@ -50,38 +53,31 @@ impl Outage {
 mod tests {
     use super::*;
 
-    const HELD_FOR: Duration = Duration::from_secs(7);
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
     #[test]
-    fn requests_are_held_from_the_loss_of_the_last_member_and_not_for_ever() {
+    fn requests_are_held_however_long_the_members_have_been_away() {
         let (outage, lost) = (Outage::default(), Instant::now());
-        let hopeless = |after| {
-            let since = lost + Duration::from_secs(after);
-            outage.is_hopeless(since, since, HELD_FOR)
-        };
         outage.note(true, true, lost);
-        assert!(!hopeless(0));
+        assert!(!outage.is_hopeless(lost));
         outage.note(false, true, lost);
-        assert!(!hopeless(0));
-        assert!(!hopeless(6));
-        assert!(hopeless(7));
-        // What fails again and again is one outage.
-        outage.note(false, true, lost + Duration::from_secs(6));
-        assert!(hopeless(7));
-        outage.note(true, true, lost + Duration::from_secs(8));
-        assert!(!hopeless(9));
-        outage.note(false, false, lost + Duration::from_secs(9));
-        assert!(!hopeless(10));
+        assert!(!outage.is_hopeless(lost));
+        assert!(!outage.is_hopeless(lost + DAY));
+        // Those that replace the reached ones may not have been reached themselves.
+        outage.note(false, false, lost + DAY);
+        assert!(!outage.is_hopeless(lost + 2 * DAY));
     }
 
     #[test]
     fn without_a_member_ever_requests_are_held_for_a_moment_after_the_start() {
         let (outage, start) = (Outage::default(), Instant::now());
-        let hopeless = |after| outage.is_hopeless(start, start + after, HELD_FOR);
-        assert!(!hopeless(HELD_FOR));
+        let hopeless = |after| outage.is_hopeless(start + after);
+        assert!(!hopeless(DAY));
         outage.note(false, false, start);
         assert!(!hopeless(Duration::ZERO));
         assert!(!hopeless(START_GRACE - Duration::from_millis(1)));
         assert!(hopeless(START_GRACE));
+        outage.had_members();
+        assert!(!hopeless(DAY));
     }
 }

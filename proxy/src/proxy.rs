@@ -109,6 +109,9 @@ async fn live(
         drain,
         ..Proxy::new(config, own?)
     });
+    if peers.as_ref().is_some_and(Peers::are_kept) {
+        proxy.endpoints.had_members();
+    }
     ready();
     let mut keeper = Box::pin(members::keep(Arc::clone(&proxy), peers));
     let beating = Arc::clone(&proxy);

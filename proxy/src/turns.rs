@@ -28,7 +28,8 @@ pub(crate) struct Turns<'a> {
 }
 
 impl<'a> Turns<'a> {
-    /// Held no longer than the request timeout, and not at all while that is hopeless. What does not go to the nearest member goes to the leader.
+    /// Held no longer than the request timeout, and not at all while that is hopeless. What does not
+    /// go to the nearest member goes to the leader.
     pub(crate) fn of_request(proxy: &'a Proxy, nearest: bool) -> Turns<'a> {
         Turns {
             proxy,
@@ -102,12 +103,9 @@ impl<'a> Turns<'a> {
         self.since.is_some_and(|since| held_for <= since.elapsed())
     }
 
-    /// As etcd's proxy with zero endpoints: 503 at once, where no member may come back in time.
+    /// As etcd's proxy with zero endpoints: 503 at once, where no member was ever reached.
     fn is_hopeless(&self) -> bool {
-        let held_for = self.proxy.config.request_timeout;
-        let endpoints = &self.proxy.endpoints;
-        self.since
-            .is_some_and(|since| endpoints.is_hopeless(since, held_for))
+        self.since.is_some() && self.proxy.endpoints.is_hopeless()
     }
 
     /// The member did not take the request, or left it unanswered.

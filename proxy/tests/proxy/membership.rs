@@ -1,6 +1,6 @@
 //! Who the members are.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use keelson_proxy::{MembersFrom, ProxyConfig};
 use tokio::io::copy_bidirectional;
@@ -133,6 +133,25 @@ async fn peer_urls_are_kept_and_go_before_flags() {
     let refused = keelson_proxy::serve(config, vec![listener], || {}, async {}).await;
     let text = "invalid datadir. Both member and proxy directories exist.";
     assert_eq!(refused.unwrap_err().to_string(), text);
+}
+
+/// A host of a cluster that restarts while all members are away: they may come back.
+#[tokio::test]
+async fn a_proxy_whose_earlier_life_had_members_holds_requests_for_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let member = Fake::start(|_| answer("200 OK", "x")).await;
+    let mut config = from_peers(&[member.url()]);
+    config.data_dir = Some(dir.path().to_owned());
+    config.request_timeout = Duration::from_secs(2);
+    let proxy = Running::start(config.clone()).await.knows(1).await;
+    proxy.stop().await;
+    member.kill().await;
+    let mut proxy = Running::start(config).await;
+    (&mut proxy.ready).await.unwrap();
+    let began = Instant::now();
+    assert_eq!(get(proxy.address, "/v2/keys/a").await.status, 503);
+    assert!(Duration::from_secs(2) <= began.elapsed());
+    proxy.stop().await;
 }
 
 #[tokio::test]
