@@ -118,6 +118,16 @@ impl Call {
         })
     }
 
+    /// A number of its client's connection, as long as that is there.
+    pub(super) fn client(&self) -> usize {
+        Arc::as_ptr(&self.client) as usize
+    }
+
+    /// Its client takes so much of a connection that its next calls go by connections of its own.
+    pub(super) fn leave_shared(&self) {
+        self.client.share.take_lane();
+    }
+
     /// Takes room for what is kept of it. Returns whether there was any; if not, it is refused.
     pub(super) fn take_room(&self) -> bool {
         let mut state = self.state.lock();

@@ -7,6 +7,7 @@
 //!
 //! No lock of another connection or call is taken under this one's.
 
+mod accounts;
 mod flow;
 mod life;
 mod outlet;
@@ -129,6 +130,8 @@ struct Stream {
     /// What the other end lets us send, beyond the initial window.
     difference: i64,
     pending: VecDeque<BytesMut>,
+    /// How much that is.
+    pending_bytes: usize,
     /// How we end it once nothing is pending.
     last: Option<Last>,
     /// It is in `held_up`.
@@ -149,11 +152,16 @@ struct Stream {
     awaits: Option<Instant>,
     /// What its small frames may have cost: `Pieces`.
     charged: u32,
+    /// Whose call it is: the same for all of a client's connection.
+    client: usize,
+    /// It counts for its client's account.
+    joined: bool,
 }
 
 impl Stream {
     /// Data that cannot go now.
     fn keep(&mut self, data: &[u8]) {
+        self.pending_bytes += data.len();
         match self.pending.back_mut() {
             Some(last) if last.len() + data.len() <= JOINED_BYTES_MAX => {
                 last.extend_from_slice(data);
@@ -242,14 +250,24 @@ impl Session {
             true => 0,
             false => self.send(&mut state, id, body, whole),
         };
+        if !(whole && gone == body.len())
+            && let Some((known, outlet)) = state.outlet(id)
+        {
+            outlet.pieces.begun(known);
+        }
         Ok((id, gone))
     }
 
     fn stream(&self, state: &State, owner: Owner) -> Stream {
+        let client = match &owner {
+            Owner::Member(call) => call.client(),
+            Owner::Client(_) | Owner::Other(_) => 0,
+        };
         Stream {
             owner,
             difference: 0,
             pending: VecDeque::new(),
+            pending_bytes: 0,
             last: None,
             listed: false,
             ended: false,
@@ -260,6 +278,8 @@ impl Session {
             starts: state.taken + state.out.len() as u64,
             awaits: None,
             charged: 0,
+            client,
+            joined: false,
         }
     }
 
@@ -363,6 +383,10 @@ impl Session {
     fn remove(&self, state: &mut State, id: u32) -> Option<Stream> {
         let known = state.streams.remove(&id)?;
         state.windows.forget(id);
+        state.pieces.ended(id, &known);
+        if state.pieces.may_release() {
+            state.wake();
+        }
         state.awaiting -= usize::from(known.awaits.is_some());
         self.credit(state, known.held);
         Some(known)

@@ -137,6 +137,7 @@ impl Session {
     /// Sends what was held up, as far as it may go now; every stream in its turn.
     pub(super) fn pump(&self, state: &mut State) -> Flowed {
         let mut flowed = vec![];
+        state.release();
         for _ in 0..state.held_up.len() {
             if state.window <= 0 || UNSENT_BYTES_MAX <= state.out.len() {
                 break;

@@ -4,11 +4,12 @@
 //! charges a frame of less than 256 bytes that is not its stream's last with the bytes that it lacks,
 //! and ends the connection beyond half a window, 512 KiB. A charge is given back when a handler reads the
 //! frame, and never when the handler has left its stream. So pieces are joined, and the charges are counted
-//! here as if only an answer gave them back.
+//! here as if only an answer gave them back. `accounts` divides them between the clients.
 
 use bytes::BytesMut;
 
-use super::Stream;
+use super::accounts::{Accounts, SHARED_MAX};
+use super::{Owner, Stream};
 use crate::h2::frame;
 
 /// A frame of less is small.
@@ -17,18 +18,15 @@ pub(in crate::h2) const SMALL_BYTES: usize = 256;
 /// With this charged to a stream without an answer, its small pieces wait for more.
 const STREAM_MAX: u32 = 16 * 1024;
 
-/// With this charged to a connection, the small pieces of all its streams wait for more.
-const CHARGED_MAX: u32 = 384 * 1024;
-
 /// With this charged, no new calls are begun on a connection.
-const TIRED_FROM: u32 = 128 * 1024;
+const TIRED_FROM: u32 = SHARED_MAX / 3;
 
 /// What a connection's small frames may have cost.
 #[derive(Default)]
 pub(super) struct Pieces {
     /// The other end may count them.
     counted: bool,
-    charged: u32,
+    accounts: Accounts,
     tail: Option<Tail>,
 }
 
@@ -40,6 +38,15 @@ struct Tail {
     end: usize,
 }
 
+/// What a small piece waits for, other than more data of its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Held {
+    /// The answer on its stream.
+    Answer,
+    /// Its client's share, which falls with every answer.
+    Share,
+}
+
 impl Pieces {
     pub(super) fn counted(counted: bool) -> Pieces {
         Pieces {
@@ -48,10 +55,17 @@ impl Pieces {
         }
     }
 
-    /// Whether so much data of a stream is to wait for more.
-    pub(super) fn hold(&self, known: &Stream, bytes: usize, ends: bool) -> bool {
+    /// What so much data of a stream has to wait for, if for anything.
+    pub(super) fn hold(&self, known: &Stream, bytes: usize, ends: bool) -> Option<Held> {
         let charge = self.charge(bytes, ends);
-        charge != 0 && (STREAM_MAX < known.charged + charge || CHARGED_MAX < self.charged + charge)
+        if charge == 0 {
+            None
+        } else if STREAM_MAX < known.charged + charge {
+            Some(Held::Answer)
+        } else {
+            let fits = self.accounts.have_room(known.client);
+            (!fits).then_some(Held::Share)
+        }
     }
 
     fn charge(&self, bytes: usize, ends: bool) -> u32 {
@@ -75,7 +89,8 @@ impl Pieces {
         });
         let at = match tail {
             Some(tail) => {
-                self.give_back(known, tail.end - tail.at - frame::HEAD_BYTES);
+                let before = self.charge(tail.end - tail.at - frame::HEAD_BYTES, false);
+                self.accounts.give_back(known, before);
                 frame::extend_data(out, tail.at, data, ends);
                 tail.at
             }
@@ -86,23 +101,51 @@ impl Pieces {
             }
         };
         let end = out.len();
-        let bytes = end - at - frame::HEAD_BYTES;
-        let charge = self.charge(bytes, ends);
-        known.charged += charge;
-        self.charged += charge;
-        if self.counted && SMALL_BYTES <= bytes {
-            let by = u32::try_from(bytes - SMALL_BYTES).unwrap_or(0);
-            self.charged = self.charged.saturating_sub(by);
+        if self.counted {
+            self.count(known, end - at - frame::HEAD_BYTES, ends);
         }
         let stream = id;
         self.tail = (self.counted && !ends).then_some(Tail { stream, at, end });
     }
 
-    /// The last frame, of so many bytes, is not what it was.
-    fn give_back(&mut self, known: &mut Stream, bytes: usize) {
-        let charge = self.charge(bytes, false);
-        known.charged = known.charged.saturating_sub(charge);
-        self.charged = self.charged.saturating_sub(charge);
+    /// Counts a frame of so many bytes.
+    fn count(&mut self, known: &mut Stream, bytes: usize, ends: bool) {
+        let charge = self.charge(bytes, ends);
+        let is_much = charge != 0 && self.accounts.charge(known, charge);
+        if is_much && let Owner::Member(call) = &known.owner {
+            call.leave_shared();
+        }
+        if SMALL_BYTES <= bytes {
+            self.accounts
+                .made_up(u32::try_from(bytes - SMALL_BYTES).unwrap_or(0));
+        }
+    }
+
+    /// A stream has begun and has not been ended by us.
+    pub(super) fn begun(&mut self, known: &mut Stream) {
+        if self.counted {
+            self.accounts.join(known);
+        }
+    }
+
+    /// A stream has ended.
+    pub(super) fn ended(&mut self, id: u32, known: &Stream) {
+        self.accounts.leave(id, known);
+    }
+
+    /// A stream's data waits for its client's share.
+    pub(super) fn keep_back(&mut self, id: u32, known: &mut Stream) {
+        self.accounts.keep_back(id, known);
+    }
+
+    /// The streams that need not wait for their client's share any more.
+    pub(super) fn released(&mut self) -> Vec<u32> {
+        self.accounts.released()
+    }
+
+    /// Whether `released` may have some.
+    pub(super) fn may_release(&self) -> bool {
+        self.accounts.may_release()
     }
 
     /// What is to be sent has been taken to be written.
@@ -112,12 +155,11 @@ impl Pieces {
 
     /// The other end has answered on a stream, so that it has read what came before.
     pub(super) fn answered(&mut self, known: &mut Stream) {
-        self.charged = self.charged.saturating_sub(known.charged);
-        known.charged = 0;
+        self.accounts.give_back(known, known.charged);
     }
 
     /// Whether new calls should go elsewhere.
     pub(super) fn is_tired(&self) -> bool {
-        TIRED_FROM <= self.charged
+        TIRED_FROM <= self.accounts.charged()
     }
 }

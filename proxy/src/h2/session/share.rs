@@ -57,6 +57,13 @@ impl Share {
 
     fn count(&self, burst: &Mutex<Burst>, bound: u32) {
         if self.lane().is_none() && burst.lock().exceeds(bound) {
+            self.take_lane();
+        }
+    }
+
+    /// Its next calls go by connections of its own.
+    pub(in crate::h2) fn take_lane(&self) {
+        if self.lane().is_none() {
             self.lane.store(endpoints::random() | 1, Ordering::Relaxed);
         }
     }

@@ -3,6 +3,7 @@
 use bytes::BytesMut;
 
 use super::outlet::Outlet;
+use super::pieces::Held;
 use super::{State, Stream};
 
 impl State {
@@ -49,9 +50,22 @@ impl State {
         }
         if !outlet.has_window(known) {
             self.windows.shut(id);
-        } else if outlet.lets_pass(known) {
-            known.listed = true;
-            self.held_up.push_back(id);
+            return;
+        }
+        match outlet.held(known) {
+            None => {
+                known.listed = true;
+                self.held_up.push_back(id);
+            }
+            Some(Held::Share) => outlet.pieces.keep_back(id, known),
+            Some(Held::Answer) => {}
+        }
+    }
+
+    /// Has those go that wait for their client's share no longer.
+    pub(super) fn release(&mut self) {
+        for id in self.pieces.released() {
+            self.list(id);
         }
     }
 

@@ -31,13 +31,22 @@ fn accept(session: &Arc<Session>, stream: u32, heard_all: bool) {
 }
 
 fn begin(session: &Arc<Session>, body: &[u8], whole: bool) -> Result<(u32, usize), NoStream> {
+    begin_of(&self::session(End::Server), session, body, whole)
+}
+
+/// A call of a certain client.
+fn begin_of(
+    client: &Arc<Session>,
+    session: &Arc<Session>,
+    body: &[u8],
+    whole: bool,
+) -> Result<(u32, usize), NoStream> {
     let asked = super::super::call::Asked {
         fields: Bytes::from_static(b"fields"),
         kind: Kind::of("/etcdserverpb.KV/Range"),
         patience: None,
     };
-    let client = self::session(End::Server);
-    let call = Call::new(&proxy(), &client, 1, asked);
+    let call = Call::new(&proxy(), client, 1, asked);
     session.begin(&call, b"fields", body, whole)
 }
 
@@ -452,6 +461,111 @@ fn a_connection_whose_small_frames_may_have_cost_much_is_left() {
     assert_eq!(begin(&member, b"", true), Err(NoStream::Closed));
 }
 
+/// A client that keeps many calls open with one-byte frames, and another one whose lease lives on.
+#[test]
+fn one_clients_small_frames_do_not_hold_those_of_others() {
+    let member = session(End::Client);
+    let (greedy, other) = (session(End::Server), session(End::Server));
+    let streams: Vec<_> = (0..40)
+        .map(|_| begin_of(&greedy, &member, b"", false).unwrap().0)
+        .collect();
+    let (lease, _) = begin_of(&other, &member, b"", false).unwrap();
+    let mut spent = 0;
+    for _ in 0..64 {
+        for stream in &streams {
+            member.data(*stream, b"x", false);
+            charged(&mut spent, &sent(&member));
+        }
+    }
+    for _ in 0..100 {
+        member.data(lease, b"keep alive", false);
+        let told = sent(&member);
+        assert_eq!(told, [format!("data {lease} 10")]);
+        member.answers(lease).unwrap();
+    }
+    assert!(spent < 64 * 1024, "{spent}");
+    // Its next calls go by a connection of its own.
+    assert!(greedy.share.lane().is_some());
+    assert!(other.share.lane().is_none());
+}
+
+/// However many clients take all that they may: there is room for the first frame of one more.
+#[test]
+fn many_clients_that_take_all_leave_room_for_another() {
+    let member = session(End::Client);
+    let clients: Vec<_> = (0..100).map(|_| session(End::Server)).collect();
+    let mut streams = vec![];
+    for client in &clients {
+        for _ in 0..4 {
+            streams.push(begin_of(client, &member, b"", false).unwrap().0);
+        }
+    }
+    let other = session(End::Server);
+    let (lease, _) = begin_of(&other, &member, b"", false).unwrap();
+    let mut spent = 0;
+    for _ in 0..64 {
+        for stream in &streams {
+            member.data(*stream, b"x", false);
+            charged(&mut spent, &sent(&member));
+        }
+    }
+    assert!(spent <= 448 * 1024, "{spent}");
+    for _ in 0..10 {
+        member.data(lease, b"keep alive", false);
+        assert_eq!(sent(&member), [format!("data {lease} 10")]);
+        member.answers(lease).unwrap();
+    }
+}
+
+/// What waited because of others goes without another word from its own client or the member.
+#[test]
+fn small_pieces_go_once_those_of_other_streams_are_answered() {
+    let member = session(End::Client);
+    let (client, other) = (session(End::Server), session(End::Server));
+    let streams: Vec<_> = (0..30)
+        .map(|_| begin_of(&client, &member, b"", false).unwrap().0)
+        .collect();
+    begin_of(&other, &member, b"", false).unwrap();
+    for _ in 0..60 {
+        for stream in &streams {
+            member.data(*stream, b"x", false);
+            sent(&member);
+        }
+    }
+    let held = |member: &Session| streams.iter().filter(|one| !member.is_clear(**one)).count();
+    let before = held(&member);
+    assert!(20 < before, "{before}");
+    for stream in &streams[..5] {
+        member.answers(*stream).unwrap();
+    }
+    assert!(!sent(&member).is_empty());
+    assert_eq!(held(&member), 0);
+}
+
+#[test]
+fn the_end_of_a_call_is_sent_whatever_its_last_pieces_are() {
+    let member = session(End::Client);
+    let (stream, _) = begin(&member, b"", false).unwrap();
+    for _ in 0..100 {
+        member.data(stream, b"x", false);
+        sent(&member);
+    }
+    assert!(!member.is_clear(stream));
+    // Too much to be joined to what waits.
+    member.data(stream, &[0; 4090], false);
+    let told = sent(&member);
+    assert!(member.is_clear(stream), "{told:?}");
+    for _ in 0..10 {
+        member.data(stream, b"x", false);
+    }
+    member.data(stream, &[0; 4090], true);
+    let told = sent(&member);
+    assert!(
+        told.last().is_some_and(|last| last.ends_with('.')),
+        "{told:?}"
+    );
+}
+
 #[test]
 fn what_the_kernel_never_got_was_never_sent() {
     let member = session(End::Client);
@@ -518,8 +632,10 @@ proptest! {
         let member = session(End::Client);
         let mut spent = 0;
         let mut streams = vec![];
-        for _ in 0..6 {
-            streams.push((begin(&member, b"", false).unwrap().0, 0, false));
+        let clients = [session(End::Server), session(End::Server)];
+        for n in 0..6 {
+            let (stream, _) = begin_of(&clients[n % 2], &member, b"", false).unwrap();
+            streams.push((stream, 0, false));
         }
         let mut told = vec![];
         for (place, bytes, takes, answers) in steps {
@@ -536,7 +652,13 @@ proptest! {
                 told.extend(more);
             }
         }
+        // Once all that came is answered, nothing waits for anything.
+        for (stream, ..) in &streams {
+            member.answers(*stream);
+        }
+        told.extend(sent(&member));
         for (stream, given, _) in &streams {
+            prop_assert!(member.is_clear(*stream));
             member.data(*stream, b"", true);
             told.extend(sent(&member));
             let prefix = format!("data {stream} ");
