@@ -1,0 +1,242 @@
+//! Small frames, and whose they are.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// What hyper's h2 has charged at most, if no handler ever reads.
+fn charged(charged: &mut usize, told: &[String]) -> usize {
+    for one in told {
+        let words: Vec<_> = one.split(' ').collect();
+        if let ["data", _, bytes] = words[..]
+            && let Ok(bytes) = bytes.parse::<usize>()
+        {
+            *charged += 256_usize.saturating_sub(bytes);
+            *charged = charged.saturating_sub(bytes.saturating_sub(256));
+        }
+    }
+    *charged
+}
+
+#[test]
+fn pieces_of_a_call_are_joined_before_they_go_to_a_member() {
+    let member = session(End::Client);
+    let (first, _) = begin(&member, b"", false).unwrap();
+    let (second, _) = begin(&member, b"", false).unwrap();
+    for _ in 0..50 {
+        assert_eq!(member.data(first, b"x", false), 1);
+    }
+    member.data(second, b"y", false);
+    member.data(first, b"x", false);
+    member.data(first, b"z", true);
+    let expected = ["fields 1", "fields 3", "data 1 50", "data 3 1", "data 1 2."];
+    assert_eq!(sent(&member), expected);
+    // Written is written.
+    member.data(second, b"y", false);
+    assert_eq!(sent(&member), ["data 3 1"]);
+    member.data(second, b"y", true);
+    assert_eq!(sent(&member), ["data 3 1."]);
+}
+
+#[test]
+fn one_byte_at_a_time_costs_a_members_connection_little() {
+    let member = session(End::Client);
+    let mut spent = 0;
+    let (watch, _) = begin(&member, b"", false).unwrap();
+    for _ in 0..5000 {
+        member.data(watch, b"x", false);
+        assert!(charged(&mut spent, &sent(&member)) <= 16 * 1024 + 256);
+    }
+    // It goes on as soon as the member answers.
+    member.data(watch, b"message", false);
+    member.answers(watch).unwrap();
+    assert_eq!(sent(&member).len(), 1);
+    member.data(watch, b"message", false);
+    assert_eq!(sent(&member), ["data 1 7"]);
+    // And ends in any case.
+    for _ in 0..100 {
+        member.data(watch, b"x", false);
+        sent(&member);
+    }
+    member.data(watch, b"", true);
+    let told = sent(&member);
+    assert!(
+        told.last().is_some_and(|one| one.ends_with('.')),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn a_connection_whose_small_frames_may_have_cost_much_is_left() {
+    let member = session(End::Client);
+    let mut spent = 0;
+    let mut begun = 0;
+    while member.has_place() {
+        let (stream, _) = begin(&member, b"", false).unwrap();
+        for _ in 0..15 {
+            member.data(stream, b"x", false);
+            charged(&mut spent, &sent(&member));
+        }
+        member.was_reset(stream);
+        begun += 1;
+        assert!(begun < 1000, "it is never tired");
+    }
+    assert!(spent <= 192 * 1024, "{spent}");
+    assert_eq!(begin(&member, b"", true), Err(NoStream::Full));
+    assert!(member.retire());
+    assert_eq!(begin(&member, b"", true), Err(NoStream::Closed));
+}
+
+/// A client that keeps many calls open with one-byte frames, and another one whose lease lives on.
+#[test]
+fn one_clients_small_frames_do_not_hold_those_of_others() {
+    let member = session(End::Client);
+    let (greedy, other) = (session(End::Server), session(End::Server));
+    let streams: Vec<_> = (0..40)
+        .map(|_| begin_of(&greedy, &member, b"", false).unwrap().0)
+        .collect();
+    let (lease, _) = begin_of(&other, &member, b"", false).unwrap();
+    let mut spent = 0;
+    for _ in 0..64 {
+        for stream in &streams {
+            member.data(*stream, b"x", false);
+            charged(&mut spent, &sent(&member));
+        }
+    }
+    for _ in 0..100 {
+        member.data(lease, b"keep alive", false);
+        let told = sent(&member);
+        assert_eq!(told, [format!("data {lease} 10")]);
+        member.answers(lease).unwrap();
+    }
+    assert!(spent < 64 * 1024, "{spent}");
+    // Its next calls go by a connection of its own.
+    assert!(greedy.share.lane().is_some());
+    assert!(other.share.lane().is_none());
+}
+
+/// However many clients take all that they may: there is room for the first frame of one more.
+#[test]
+fn many_clients_that_take_all_leave_room_for_another() {
+    let member = session(End::Client);
+    let clients: Vec<_> = (0..100).map(|_| session(End::Server)).collect();
+    let mut streams = vec![];
+    for client in &clients {
+        for _ in 0..4 {
+            streams.push(begin_of(client, &member, b"", false).unwrap().0);
+        }
+    }
+    let other = session(End::Server);
+    let (lease, _) = begin_of(&other, &member, b"", false).unwrap();
+    let mut spent = 0;
+    for _ in 0..64 {
+        for stream in &streams {
+            member.data(*stream, b"x", false);
+            charged(&mut spent, &sent(&member));
+        }
+    }
+    assert!(spent <= 448 * 1024, "{spent}");
+    for _ in 0..10 {
+        member.data(lease, b"keep alive", false);
+        assert_eq!(sent(&member), [format!("data {lease} 10")]);
+        member.answers(lease).unwrap();
+    }
+}
+
+/// What waited because of others goes without another word from its own client or the member.
+#[test]
+fn small_pieces_go_once_those_of_other_streams_are_answered() {
+    let member = session(End::Client);
+    let (client, other) = (session(End::Server), session(End::Server));
+    let streams: Vec<_> = (0..30)
+        .map(|_| begin_of(&client, &member, b"", false).unwrap().0)
+        .collect();
+    begin_of(&other, &member, b"", false).unwrap();
+    for _ in 0..60 {
+        for stream in &streams {
+            member.data(*stream, b"x", false);
+            sent(&member);
+        }
+    }
+    let held = |member: &Session| streams.iter().filter(|one| !member.is_clear(**one)).count();
+    let before = held(&member);
+    assert!(20 < before, "{before}");
+    for stream in &streams[..5] {
+        member.answers(*stream).unwrap();
+    }
+    assert!(!sent(&member).is_empty());
+    assert_eq!(held(&member), 0);
+}
+
+#[test]
+fn the_end_of_a_call_is_sent_whatever_its_last_pieces_are() {
+    let member = session(End::Client);
+    let (stream, _) = begin(&member, b"", false).unwrap();
+    for _ in 0..100 {
+        member.data(stream, b"x", false);
+        sent(&member);
+    }
+    assert!(!member.is_clear(stream));
+    // Too much to be joined to what waits.
+    member.data(stream, &[0; 4090], false);
+    let told = sent(&member);
+    assert!(member.is_clear(stream), "{told:?}");
+    for _ in 0..10 {
+        member.data(stream, b"x", false);
+    }
+    member.data(stream, &[0; 4090], true);
+    let told = sent(&member);
+    assert!(
+        told.last().is_some_and(|last| last.ends_with('.')),
+        "{told:?}"
+    );
+}
+
+proptest! {
+    /// However the pieces come: all goes, in frames whose cost is bounded.
+    #[test]
+    fn pieces_lose_nothing_and_cost_little(
+        steps in proptest::collection::vec(
+            (0..6_usize, 0..400_usize, any::<bool>(), any::<bool>()), 1..300,
+        )
+    ) {
+        let member = session(End::Client);
+        let mut spent = 0;
+        let mut streams = vec![];
+        let clients = [session(End::Server), session(End::Server)];
+        for n in 0..6 {
+            let (stream, _) = begin_of(&clients[n % 2], &member, b"", false).unwrap();
+            streams.push((stream, 0, false));
+        }
+        let mut told = vec![];
+        for (place, bytes, takes, answers) in steps {
+            let (stream, given, _) = &mut streams[place];
+            member.data(*stream, &vec![1; bytes], false);
+            *given += bytes;
+            if answers && bytes < 20 {
+                member.answers(*stream);
+                spent = 0;
+            }
+            if takes {
+                let more = sent(&member);
+                prop_assert!(charged(&mut spent, &more) <= 400 * 1024);
+                told.extend(more);
+            }
+        }
+        // Once all that came is answered, nothing waits for anything.
+        for (stream, ..) in &streams {
+            member.answers(*stream);
+        }
+        told.extend(sent(&member));
+        for (stream, given, _) in &streams {
+            prop_assert!(member.is_clear(*stream));
+            member.data(*stream, b"", true);
+            told.extend(sent(&member));
+            let prefix = format!("data {stream} ");
+            let of: Vec<_> = told.iter().filter_map(|one| one.strip_prefix(&prefix)).collect();
+            let all: usize = of.iter().map(|one| one.trim_end_matches('.').parse().unwrap_or(0)).sum();
+            prop_assert_eq!(all, *given);
+            prop_assert!(of.last().unwrap().ends_with('.'));
+        }
+    }
+}

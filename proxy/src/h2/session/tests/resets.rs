@@ -1,0 +1,56 @@
+//! Calls that are given up at a member.
+
+use super::*;
+
+/// However old the calls are: under load they are old before the member has looked at them.
+#[tokio::test(start_paused = true)]
+async fn a_member_gets_no_more_resets_than_it_has_read() {
+    let member = session(End::Client);
+    settings(&member, setting::TABLE_BYTES, 4096).unwrap();
+    member.acknowledged();
+    let mut begun = vec![];
+    for _ in 0..2500 {
+        begun.push(begin(&member, b"", true).unwrap().0);
+    }
+    sent(&member);
+    tokio::time::advance(std::time::Duration::from_secs(5)).await;
+    for stream in &begun {
+        member.reset(*stream, Code::CANCEL);
+    }
+    let mut resets = vec![];
+    let mut most = 0;
+    for _ in 0..10 {
+        let told = sent(&member);
+        resets.extend(told.iter().filter(|one| one.starts_with("reset")).cloned());
+        let asks = told.iter().filter(|one| one.starts_with("Settings"));
+        most = most.max(resets.len());
+        if asks.count() == 0 {
+            break;
+        }
+        assert!(resets.len() <= 2500);
+        member.acknowledged();
+    }
+    // All of them in the end.
+    resets.sort();
+    resets.dedup();
+    assert_eq!(resets.len(), 2500);
+    // And the first ones without a word from the member.
+    assert!(1000 <= most);
+}
+
+#[test]
+fn resets_wait_until_the_member_has_read_those_before() {
+    let member = session(End::Client);
+    settings(&member, setting::TABLE_BYTES, 4096).unwrap();
+    member.acknowledged();
+    for _ in 0..5000 {
+        let (stream, _) = begin(&member, b"", true).unwrap();
+        member.reset(stream, Code::CANCEL);
+        // What is not known to be read is never more than a quarter of what ends the connection.
+    }
+    let count = |told: &[String]| told.iter().filter(|one| one.starts_with("reset")).count();
+    assert_eq!(count(&sent(&member)), 1000);
+    assert!(sent(&member).is_empty());
+    member.acknowledged();
+    assert_eq!(count(&sent(&member)), 500);
+}

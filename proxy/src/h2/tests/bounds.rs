@@ -1,0 +1,165 @@
+//! What a client may send without end, and what is kept of it.
+
+use bytes::BufMut;
+
+use super::*;
+use crate::h2::frame::Code;
+
+#[tokio::test(start_paused = true)]
+async fn who_gives_up_everything_at_once_is_sent_away() {
+    for (count, expected) in [(2000, None), (2001, Some("goodbye 11"))] {
+        let mut sent = settings();
+        for n in 0..count {
+            frame::put_headers(&mut sent, 2 * n + 1, [&call("/a.B/C", &[]), &[]], false);
+            frame::put_reset(&mut sent, 2 * n + 1, Code::CANCEL);
+        }
+        assert_eq!(ends(&sent).await.last().map(String::as_str), expected);
+    }
+}
+
+/// S3 of the security review: 141 bytes a stream were 62 KB.
+#[tokio::test(start_paused = true)]
+async fn a_bomb_of_fields_takes_a_bounded_room_and_gives_it_back() {
+    let proxy = waiting_proxy();
+    let mut sent = settings();
+    let large = "v".repeat(3900);
+    let plain = call("/etcdserverpb.KV/Range", &[]);
+    // Into the table once, and named 15 times a stream.
+    let mut block = BytesMut::from(&plain[..]);
+    block.put_slice(b"\x40\x01x\x7f\xbd\x1d");
+    block.put_slice(large.as_bytes());
+    frame::put_headers(&mut sent, 1, [&block, &[]], false);
+    for n in 1..1000 {
+        frame::put_headers(&mut sent, 2 * n + 1, [&plain, &b"\xbe".repeat(15)], false);
+    }
+    while_open(&proxy, &sent, |told| {
+        let bound = 8 * 1024 * 1024;
+        assert!((bound / 2..=bound).contains(&proxy.kept.bytes()));
+        let ends = ends_of(told);
+        let refused = ends.iter().filter(|end| end.starts_with("fields")).count();
+        assert!((800..1000).contains(&refused), "{refused}");
+    })
+    .await;
+    assert_eq!(proxy.kept.bytes(), 0);
+}
+
+/// Of calls that have come whole, of some that have not, and of requests that are none.
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_of_requests_is_given_back_however_they_end() {
+    let proxy = waiting_proxy();
+    let mut sent = settings();
+    for n in 0..300 {
+        let path = ["/etcdserverpb.KV/Put", "/etcdserverpb.Watch/Watch"][n as usize % 2];
+        frame::put_headers(&mut sent, 2 * n + 1, [&call(path, &[]), &[]], false);
+        frame::put_data(&mut sent, 2 * n + 1, &[0; 1000], n % 3 == 0);
+        if n % 5 == 0 {
+            frame::put_reset(&mut sent, 2 * n + 1, Code::CANCEL);
+        }
+    }
+    for n in 300..400 {
+        let mut block = BytesMut::new();
+        for (name, value) in [
+            (":method", "GET"),
+            (":scheme", "http"),
+            (":path", "/v2/keys/a"),
+        ] {
+            hpack::put_field(&mut block, name.as_bytes(), value.as_bytes(), false);
+        }
+        frame::put_headers(&mut sent, 2 * n + 1, [&block, &[]], true);
+    }
+    while_open(&proxy, &sent, |_| {
+        assert!(100_000 < proxy.kept.bytes());
+        assert!(200_000 < proxy.kept_bodies.bytes());
+    })
+    .await;
+    // Tasks that are ended end in their turn.
+    let mut turns = 0..10_000;
+    while 0 < proxy.kept.bytes() + proxy.kept_bodies.bytes() {
+        turns.next().expect("all is given back");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// When a client that says this and then nothing is sent away, in seconds, and with which code.
+async fn sent_away_after(sent: &[u8]) -> Option<(u64, String)> {
+    let (mut client, server) = tokio::io::duplex(1 << 20);
+    let serving = tokio::spawn(serve(waiting_proxy(), server));
+    client.write_all(sent).await.unwrap();
+    let began = tokio::time::Instant::now();
+    let mut told = vec![];
+    let minutes = Duration::from_secs(300);
+    let reading = tokio::time::timeout(minutes, client.read_to_end(&mut told)).await;
+    let after = began.elapsed().as_secs();
+    drop(client);
+    serving.await.unwrap();
+    reading.ok()?.unwrap();
+    ends_of(&told).pop().map(|last| (after, last))
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_begun_has_to_end() {
+    let begun = settings();
+    let with = |more: &[u8]| [&begun[..], more].concat();
+    let mut watch = settings();
+    let path = "/etcdserverpb.Watch/Watch";
+    frame::put_headers(&mut watch, 1, [&call(path, &[]), &[]], false);
+    let cases: [(Vec<u8>, u64, &str); 8] = [
+        (b"PRI ".to_vec(), 15, "goodbye 4"),
+        (PREFACE.to_vec(), 15, "goodbye 4"),
+        // Half a frame.
+        (with(b"\0\0\x06"), 15, "goodbye 11"),
+        (with(b"\0\0\x06\x04\0\0\0\0\0"), 15, "goodbye 11"),
+        // A block of fields whose end does not come.
+        (with(b"\0\0\x01\x01\0\0\0\0\x01\x83"), 15, "goodbye 11"),
+        (
+            [&watch[..], b"\0\0\x06\0\0\0\0\0\x01x"].concat(),
+            60,
+            "goodbye 11",
+        ),
+        // A connection that rests, and a call whose client may take its time.
+        (with(b""), 0, ""),
+        (watch.to_vec(), 0, ""),
+    ];
+    for (sent, after, how) in cases {
+        let found = sent_away_after(&sent).await;
+        let expected = (0 < after).then(|| (after, how.to_owned()));
+        assert_eq!(found, expected, "{sent:?}");
+    }
+}
+
+/// Adds a frame, the n-th of its kind.
+type Put = fn(&mut BytesMut, u32);
+
+/// S4: they cost a walk over all streams.
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_frames_that_are_no_request_is_answered_with_goodbye() {
+    let settings_frame = |sent: &mut BytesMut, n: u32| {
+        frame::put_settings(sent, &[(frame::setting::INITIAL_WINDOW, 65_535 + n % 2)]);
+    };
+    let ping = |sent: &mut BytesMut, _: u32| frame::put_ping(sent, *b"abcdefgh", false);
+    let priority =
+        |sent: &mut BytesMut, _: u32| sent.put_slice(b"\0\0\x05\x02\0\0\0\0\x01\0\0\0\0\x10");
+    let empty = |sent: &mut BytesMut, _: u32| frame::put_data(sent, 1, &[], false);
+    let cases: [(Put, u32); 4] = [
+        (settings_frame, 99),
+        (ping, 20_000),
+        (priority, 20_000),
+        (empty, 20_000),
+    ];
+    for (put, bound) in cases {
+        for more in [0, 1] {
+            let mut sent = settings();
+            frame::put_headers(&mut sent, 1, [&call("/a.B/C", &[]), &[]], false);
+            for n in 0..bound + more {
+                put(&mut sent, n);
+            }
+            let ends = ends_of(&told_by(waiting_proxy(), &sent).await);
+            let expected = if more == 1 {
+                vec!["goodbye 11"]
+            } else {
+                vec![]
+            };
+            assert_eq!(ends, expected);
+        }
+    }
+}

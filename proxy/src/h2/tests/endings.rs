@@ -1,0 +1,172 @@
+//! How connections end, and what becomes of their calls.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::*;
+use crate::calls::Kind;
+use crate::h2::call::{Asked, Call};
+use crate::h2::driver::{Driver, Side};
+use crate::h2::session::{End, Session};
+
+/// An end of a connection on which something may be going on.
+struct Quiet {
+    session: Arc<Session>,
+    busy: bool,
+}
+
+impl Side for Quiet {
+    fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
+    fn event(&mut self, _event: Event<'_>) -> Result<(), frame::Fault> {
+        Ok(())
+    }
+
+    fn last_stream(&self) -> u32 {
+        0
+    }
+
+    fn patience(&self) -> Option<(Duration, Duration)> {
+        self.busy
+            .then_some((Duration::from_secs(10), Duration::from_secs(5)))
+    }
+}
+
+/// Silence is nothing bad while nothing is asked; who does not answer when asked is gone.
+#[tokio::test(start_paused = true)]
+async fn the_other_end_has_time_to_answer_however_long_it_was_silent() {
+    let (mut peer, socket) = tokio::io::duplex(1 << 16);
+    let session = Arc::new(Session::new(End::Client, [1000, 1000], Bytes::new()));
+    let busy = false;
+    let mut driver = Driver::new(Box::new(socket), Quiet { session, busy }, false, false);
+    let mut hello = BytesMut::new();
+    frame::put_settings(&mut hello, &[]);
+    peer.write_all(&hello).await.unwrap();
+    let hour = Duration::from_secs(3600);
+    for answers in [true, true, false] {
+        driver.side.busy = false;
+        let idle = poll_fn(|cx| driver.poll(cx));
+        assert!(tokio::time::timeout(hour, idle).await.is_err());
+        driver.side.busy = true;
+        let busy = poll_fn(|cx| driver.poll(cx));
+        assert!(
+            tokio::time::timeout(Duration::from_secs(4), busy)
+                .await
+                .is_err()
+        );
+        if answers {
+            let mut pong = BytesMut::new();
+            frame::put_ping(&mut pong, *b"keelson?", true);
+            peer.write_all(&pong).await.unwrap();
+        }
+        let busy = poll_fn(|cx| driver.poll(cx));
+        let ended = tokio::time::timeout(Duration::from_secs(2), busy).await;
+        assert_eq!(ended.is_err(), answers);
+    }
+}
+
+/// A socket that takes some bytes, and then is broken.
+struct Breaks {
+    takes: usize,
+}
+
+impl AsyncRead for Breaks {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+impl AsyncWrite for Breaks {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let taken = bytes.len().min(self.takes);
+        self.takes -= taken;
+        Poll::Ready(match taken {
+            0 => Err(io::ErrorKind::BrokenPipe.into()),
+            taken => Ok(taken),
+        })
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Two calls go out in one write, of which the kernel takes the first and a byte. Over TLS, where a
+/// record may be on its way although the write of it failed, neither can be sent again.
+#[tokio::test]
+async fn what_a_broken_connection_had_not_taken_can_be_sent_again_unless_it_is_tls() {
+    for (secure, expected) in [(false, [false, false, true]), (true, [false; 3])] {
+        let session = Arc::new(Session::new(End::Client, [1000, 1000], Bytes::new()));
+        let client = Arc::new(Session::new(End::Server, [1000, 1000], Bytes::new()));
+        let mut ends = vec![];
+        for _ in 0..3 {
+            let asked = Asked {
+                fields: Bytes::from_static(b"fields"),
+                kind: Kind::of("/etcdserverpb.KV/Put"),
+                patience: None,
+            };
+            let call = Call::new(&proxy(), &client, 1, asked);
+            session.begin(&call, b"fields", b"body", true).unwrap();
+            let mut sent = BytesMut::new();
+            frame::put_headers(&mut sent, 1, [b"fields", &[]], false);
+            frame::put_data(&mut sent, 1, b"body", true);
+            ends.push(sent.len());
+        }
+        let socket = Box::new(Breaks { takes: ends[0] + 1 });
+        let busy = false;
+        let side = Quiet {
+            session: Arc::clone(&session),
+            busy,
+        };
+        let mut driver = Driver::new(socket, side, false, secure);
+        assert!(poll_fn(|cx| driver.poll(cx)).await.is_err());
+        let mut unsent: Vec<_> = session
+            .close()
+            .into_iter()
+            .map(|(_, unsent)| unsent)
+            .collect();
+        unsent.sort_unstable();
+        assert_eq!(unsent, expected, "TLS: {secure}");
+    }
+}
+
+/// A connection whose task is ended from outside leaves nothing behind.
+#[tokio::test]
+async fn an_aborted_connection_lets_its_calls_go() {
+    let proxy = proxy();
+    let (mut client, server) = tokio::io::duplex(1 << 20);
+    let serving = tokio::spawn(serve(Arc::clone(&proxy), server));
+    let mut sent = settings();
+    // Its body is still to come, and so it is nobody's but its connection's.
+    let begun = call("/etcdserverpb.KV/Put", &[]);
+    frame::put_headers(&mut sent, 1, [&begun, &[]], false);
+    client.write_all(&sent).await.unwrap();
+    let accepted = async {
+        while Arc::strong_count(&proxy) < 3 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let limit = Duration::from_secs(5);
+    tokio::time::timeout(limit, accepted).await.unwrap();
+    serving.abort();
+    assert!(serving.await.unwrap_err().is_cancelled());
+    assert_eq!(Arc::strong_count(&proxy), 1);
+}

@@ -1,0 +1,170 @@
+//! Requests that are malformed, that do not end, that are too many, or whose time is over.
+
+use bytes::Bytes;
+
+use super::*;
+use crate::h2::other::Other;
+use crate::h2::session::{End, Owner, Session};
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_are_malformed_are_reset_and_the_others_are_not() {
+    let mut sent = settings();
+    let malformed = [
+        ("Token", "x"),
+        ("to ken", "x"),
+        ("token", "x\r\nhost: y"),
+        ("token", "\0"),
+        (":path", "/again"),
+        (":status", "200"),
+    ];
+    for (place, field) in malformed.iter().enumerate() {
+        let stream = 2 * place as u32 + 1;
+        frame::put_headers(&mut sent, stream, [&call("/a.B/C", &[*field]), &[]], true);
+    }
+    frame::put_headers(&mut sent, 101, [&call("no path", &[]), &[]], true);
+    frame::put_headers(
+        &mut sent,
+        103,
+        [&call("/a.B/C", &[("token", "x")]), &[]],
+        true,
+    );
+    let expected = [1, 3, 5, 7, 9, 11, 101].map(|stream| format!("reset {stream} 1"));
+    let ends = ends(&sent).await;
+    assert_eq!(ends[..7], expected);
+    assert_eq!(ends[7..], ["fields 103 true"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_without_members_is_refused_whether_or_not_it_has_come_whole() {
+    for whole in [true, false] {
+        let mut sent = settings();
+        frame::put_headers(&mut sent, 1, [&call("/a.B/C", &[]), &[]], whole);
+        let ends = ends(&sent).await;
+        assert_eq!(ends[0], "fields 1 true");
+        assert_eq!(ends.len(), if whole { 1 } else { 2 }, "{ends:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_does_not_end_is_not_waited_for_for_ever() {
+    let mut sent = settings();
+    let mut put = BytesMut::new();
+    for (name, value) in [
+        (":method", "PUT"),
+        (":scheme", "http"),
+        (":path", "/v2/keys/a"),
+    ] {
+        hpack::put_field(&mut put, name.as_bytes(), value.as_bytes(), false);
+    }
+    frame::put_headers(&mut sent, 1, [&put, &[]], false);
+    frame::put_data(&mut sent, 1, b"value=", false);
+    let soon = told_in(Duration::from_secs(59), &sent).await;
+    assert_eq!(ends_of(&soon), [""; 0]);
+    let late = told_in(Duration::from_secs(61), &sent).await;
+    assert_eq!(ends_of(&late), ["fields 1 true", "reset 1 0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_one_message_has_to_come_whole() {
+    let mut sent = settings();
+    frame::put_headers(
+        &mut sent,
+        1,
+        [&call("/etcdserverpb.KV/Put", &[]), &[]],
+        false,
+    );
+    frame::put_data(&mut sent, 1, b"\0", false);
+    let soon = told_by_in(waiting_proxy(), Duration::from_secs(59), &sent).await;
+    assert_eq!(ends_of(&soon), [""; 0]);
+    let late = told_by_in(waiting_proxy(), Duration::from_secs(61), &sent).await;
+    assert_eq!(ends_of(&late), ["fields 1 true", "reset 1 0"]);
+    assert!(has(&late, "the rest of the call did not come in time"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_ends_when_its_client_waits_no_longer() {
+    let cases = [
+        ("5S", 5000),
+        ("250m", 250),
+        ("1M", 60_000),
+        ("90000000n", 90),
+    ];
+    for (value, ms) in cases {
+        let mut sent = settings();
+        for (stream, path) in [
+            (1, "/etcdserverpb.KV/Put"),
+            (3, "/etcdserverpb.Watch/Watch"),
+        ] {
+            let fields = call(path, &[("grpc-timeout", value)]);
+            frame::put_headers(&mut sent, stream, [&fields, &[]], stream == 1);
+        }
+        let soon = told_by_in(waiting_proxy(), Duration::from_millis(ms - 20), &sent).await;
+        assert_eq!(ends_of(&soon), [""; 0], "{value}");
+        let late = told_by_in(waiting_proxy(), Duration::from_millis(ms + 30), &sent).await;
+        let mut ends = ends_of(&late);
+        ends.sort();
+        assert_eq!(
+            ends,
+            ["fields 1 true", "fields 3 true", "reset 3 0"],
+            "{value}"
+        );
+        assert!(has(&late, "context deadline exceeded"));
+    }
+    // What is malformed is for the member to refuse.
+    for value in ["5", "123456789S", "xS", "5s"] {
+        let mut sent = settings();
+        let fields = call("/etcdserverpb.KV/Put", &[("grpc-timeout", value)]);
+        frame::put_headers(&mut sent, 1, [&fields, &[]], true);
+        let told = told_by_in(waiting_proxy(), Duration::from_secs(100), &sent).await;
+        assert_eq!(ends_of(&told), [""; 0], "{value}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_at_a_time_are_bounded_by_default() {
+    let mut sent = settings();
+    for n in 0..4097 {
+        frame::put_headers(
+            &mut sent,
+            2 * n + 1,
+            [&call("/etcdserverpb.KV/Put", &[]), &[]],
+            false,
+        );
+    }
+    while_open(&waiting_proxy(), &sent, |told| {
+        assert_eq!(ends_of(told), ["reset 8193 7"]);
+        // And the client was told.
+        assert!(told.windows(6).any(|six| six == [0, 3, 0, 0, 16, 0]));
+    })
+    .await;
+}
+
+/// However many requests that are no calls a client has, so many take turns from others.
+#[tokio::test(start_paused = true)]
+async fn requests_that_are_no_calls_are_forwarded_so_many_at_a_time() {
+    let proxy = waiting_proxy();
+    let session = Arc::new(Session::new(End::Server, [1000, 1000], Bytes::new()));
+    let before = session.share.running.available_permits();
+    let mut others = vec![];
+    for n in 0..before as u32 + 10 {
+        let request = http::Request::get("/v2/keys/a").body(()).unwrap();
+        let (parts, ()) = request.into_parts();
+        let client = ([127, 0, 0, 1], 1).into();
+        let other = Other::new(&proxy, &session, 2 * n + 1, client, (parts, 0)).unwrap();
+        session.accept(2 * n + 1, Owner::Other(Arc::clone(&other)), true);
+        other.data(&[], true);
+        others.push(other);
+    }
+    let running = async |expected: usize| {
+        let mut turns = 0..10_000;
+        while session.share.running.available_permits() != expected {
+            turns.next().expect("they run, and end");
+            tokio::task::yield_now().await;
+        }
+    };
+    running(0).await;
+    for other in &others {
+        other.cancel();
+    }
+    running(before).await;
+}
