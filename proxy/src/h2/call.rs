@@ -235,6 +235,9 @@ impl Call {
 
     /// To the member that is to have it, if that is connected.
     fn hand_on(self: &Arc<Call>) {
+        if self.is_late() {
+            return self.expire();
+        }
         if let Some(endpoint) = self.proxy.endpoints.choose(self.kind.nearest)
             && let Some(member) = endpoint.link.open(self.client.share.lane())
             && self.begin_at(&endpoint, &member, None).is_ok()
@@ -253,6 +256,11 @@ impl Call {
     ) -> Result<(), NoStream> {
         let mut state = self.state.lock();
         if state.over {
+            return Ok(());
+        }
+        if self.is_late() {
+            drop(state);
+            self.expire();
             return Ok(());
         }
         let (stream, gone) = member.begin(self, &state.fields, &state.body, state.whole)?;
@@ -348,6 +356,11 @@ impl Call {
             member.reset(stream, Code::CANCEL);
             self.failed(crate::http1::gone());
         }
+    }
+
+    /// Whether its client waits no longer.
+    fn is_late(&self) -> bool {
+        self.until.is_some_and(|until| until <= Instant::now())
     }
 
     /// When it is to be ended if nothing changes; `heard_all`: all of it has come.

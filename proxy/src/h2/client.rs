@@ -109,9 +109,9 @@ struct Client {
     streams_max: usize,
     fields_bytes_max: usize,
     keepalive: Option<(Duration, Duration)>,
-    /// Calls that were given up at once.
+    /// Calls that ended before their answers, at once.
     young: Burst,
-    /// All that were given up, and all that were one too many.
+    /// All that did so at any age, and all that were one too many.
     resets: Burst,
     resets_max: u32,
     /// When the first call may have taken too long.
@@ -179,8 +179,7 @@ impl Client {
         }
         if stream <= self.last {
             if decoded.is_ok() && !self.fields.are_trailers() {
-                self.break_off(stream);
-                return Ok(());
+                return self.break_off(stream);
             }
             return self.trailers(stream, end);
         }
@@ -216,10 +215,11 @@ impl Client {
     }
 
     /// Ends a request over what came of it.
-    fn break_off(&mut self, stream: u32) {
+    fn break_off(&mut self, stream: u32) -> Result<(), Fault> {
         self.lengths.forget(stream);
-        if let Some(owner) = self.session.break_off(stream, Code::PROTOCOL_ERROR) {
-            cancel(&owner);
+        match self.session.break_off(stream, Code::PROTOCOL_ERROR) {
+            Some(owner) => self.given_up(&owner),
+            None => Ok(()),
         }
     }
 
@@ -277,12 +277,21 @@ impl Client {
             return Err(Fault::protocol("a stream is reset that has not begun"));
         }
         self.lengths.forget(stream);
-        let Some(owner) = self.session.was_reset(stream) else {
-            return Ok(());
-        };
-        cancel(&owner);
+        match self.session.was_reset(stream) {
+            Some(owner) => self.given_up(&owner),
+            None => Ok(()),
+        }
+    }
+
+    /// A request has ended before its answer, whichever end has reset it (CVE-2023-44487, CVE-2025-8671).
+    fn given_up(&mut self, owner: &Owner) -> Result<(), Fault> {
+        cancel(owner);
+        let at_once = matches!(owner, Owner::Client(call) if call.age() < AT_ONCE);
+        self.count_given_up(at_once)
+    }
+
+    fn count_given_up(&mut self, at_once: bool) -> Result<(), Fault> {
         self.session.share.reset();
-        let at_once = matches!(&owner, Owner::Client(call) if call.age() < AT_ONCE);
         if at_once && self.young.exceeds(RESETS_MAX) {
             return Err(TOO_MANY_RESETS);
         }
@@ -320,8 +329,7 @@ impl Client {
             self.session.consumed(stream, padding);
         }
         if !self.lengths.are_kept(stream, data.len(), end) {
-            self.break_off(stream);
-            return Ok(());
+            return self.break_off(stream);
         }
         match owner {
             Some(Owner::Client(call)) => call.data(data, end),
@@ -350,10 +358,7 @@ impl Side for Client {
             Event::Broken { stream } if self.is_idle(stream) => {
                 Err(Fault::protocol("a stream is broken that has not begun"))
             }
-            Event::Broken { stream } => {
-                self.break_off(stream);
-                Ok(())
-            }
+            Event::Broken { stream } => self.break_off(stream),
             Event::Pong(LAST_PING) => {
                 let last = self.last;
                 self.session
@@ -380,16 +385,18 @@ impl Side for Client {
     }
 
     /// Ends the calls that have taken too long.
-    fn look(&mut self) {
+    fn look(&mut self) -> Result<(), Fault> {
         let now = Instant::now();
         if self.due.is_none_or(|due| now < due) {
-            return;
+            return Ok(());
         }
         let (overdue, next) = self.session.overdue(now);
+        self.due = next.map(|next| next.max(now + LOOK));
         for call in overdue {
             call.expire();
+            self.count_given_up(call.age() < AT_ONCE)?;
         }
-        self.due = next.map(|next| next.max(now + LOOK));
+        Ok(())
     }
 
     fn patience(&self) -> Option<(Duration, Duration)> {

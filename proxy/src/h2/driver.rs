@@ -44,7 +44,9 @@ pub(super) trait Side {
     }
 
     /// It is time to look after it.
-    fn look(&mut self) {}
+    fn look(&mut self) -> Result<(), Fault> {
+        Ok(())
+    }
 
     /// How long the other end may be silent before it is asked for a sign of life, and how long that
     /// may take; `None`: for ever.
@@ -234,10 +236,8 @@ impl<S: Side> Driver<S> {
             };
             ready!(alarm.as_mut().poll(cx));
             self.alarm = None;
-            self.side.look();
-            if let Some(clock) = &self.clock
-                && let Err(fault) = clock.check()
-            {
+            let clock = self.clock.as_ref().map_or(Ok(()), Clock::check);
+            if let Err(fault) = self.side.look().and(clock) {
                 let error = self.say_goodbye(fault);
                 let _ = self.write(cx);
                 return Poll::Ready(Err(error));

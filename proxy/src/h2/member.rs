@@ -346,24 +346,25 @@ impl Side for Member {
         self.session.awaits().then_some(LOOK)
     }
 
-    /// Whoever takes long is looked at; reads leave a member that turns out to be gone.
-    fn look(&mut self) {
+    /// A member with calls that take long is suspected; reads leave one that turns out to be gone.
+    fn look(&mut self) -> Result<(), Fault> {
         let Some(then) = Instant::now().checked_sub(LONG) else {
-            return;
+            return Ok(());
         };
         let overdue = self.session.awaiting_since(then);
         let Some(endpoint) = self.endpoint.upgrade().filter(|_| !overdue.is_empty()) else {
-            return;
+            return Ok(());
         };
         endpoint.suspect();
         if matches!(endpoint.standing(), Standing::Well | Standing::Sick) {
-            return;
+            return Ok(());
         }
         for (stream, owner) in overdue {
             if let Owner::Member(call) = owner {
                 call.leave(&self.session, stream);
             }
         }
+        Ok(())
     }
 
     fn patience(&self) -> Option<(Duration, Duration)> {

@@ -49,6 +49,18 @@ impl Caller {
             .unwrap()
     }
 
+    /// A call whose client waits no longer than that.
+    async fn call_in(&mut self, timeout: &str, path: &str) -> Heard {
+        let request = Request::post(format!("http://localhost{path}"))
+            .header("content-type", "application/grpc")
+            .header("grpc-timeout", timeout)
+            .body(())
+            .unwrap();
+        let mut sender = self.0.clone().ready().await.unwrap();
+        let (response, _) = sender.send_request(request, true).unwrap();
+        heard(response).await
+    }
+
     async fn call(&mut self, path: &str, message: &'static str) -> Heard {
         let (response, mut stream) = self.begin(path).await;
         stream.send_data(Bytes::from(message), true).unwrap();
@@ -258,19 +270,53 @@ async fn a_call_that_its_client_gives_up_is_given_up() {
 #[tokio::test]
 async fn while_all_are_away_calls_are_held() {
     let one = Callee::start(Fate::Reply("done")).await;
-    let (proxy, mut caller) = run(&[&one]).await;
+    let mut config = before(&[&one]);
+    config.request_timeout = Duration::from_secs(60);
+    let proxy = Running::start(config).await.knows(1).await;
+    let mut caller = Caller::connect(proxy.address).await;
     assert_eq!(caller.call(PUT, "x").await.body, "done");
     let address = one.kill().await;
-    let held = tokio::spawn(async move { (caller.call(PUT, "x").await.body, caller) });
-    time::sleep(Duration::from_millis(300)).await;
-    let one = Callee::start_at(address, Fate::Reply("back")).await;
-    let (body, mut caller) = held.await.unwrap();
-    assert_eq!(body, "back");
+    let held = tokio::spawn(async move { caller.call(PUT, "x").await.body });
+    proxy.has_got("POST", 2).await;
+    assert!(!held.is_finished());
+    let _one = Callee::start_at(address, Fate::Reply("back")).await;
+    assert_eq!(held.await.unwrap(), "back");
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn a_call_is_not_held_longer_than_it_may_be() {
+    let one = Callee::start(Fate::Reply("done")).await;
+    let (proxy, mut caller) = run(&[&one]).await;
+    assert_eq!(caller.call(PUT, "x").await.body, "done");
     one.kill().await;
     let heard = caller.call(PUT, "x").await;
     assert_eq!(heard.status, "14");
     assert_eq!(heard.message, "there is no connection available");
     proxy.stop().await;
+}
+
+/// The member hears nothing of one, and of the other that it is given up.
+#[tokio::test]
+async fn a_call_whose_time_is_over_does_not_keep_its_member_busy() {
+    let member = Callee::start(Fate::Hang).await;
+    let (_proxy, mut caller) = run(&[&member]).await;
+    let over = caller.call_in("1n", PUT).await;
+    assert_eq!(member.seen().len(), 0);
+    let late = caller.call_in("300m", PUT).await;
+    for heard in [over, late] {
+        assert_eq!(heard.status, "4");
+        assert_eq!(heard.message, "context deadline exceeded");
+    }
+    assert!(member.seen().len() <= 1);
+    let given_up = async {
+        while member.given_up() < member.seen().len() {
+            time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    time::timeout(Duration::from_secs(20), given_up)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]

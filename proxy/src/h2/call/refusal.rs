@@ -23,10 +23,10 @@ const HEAD: [(&[u8], &[u8]); 2] = [(b":status", b"200"), (b"content-type", b"app
 impl Call {
     /// It has taken too long: its client, or its member.
     pub(in crate::h2) fn expire(&self) {
-        let text = match self.until {
+        let text = match self.is_late() {
             // As grpc-go's servers have it.
-            Some(until) if until <= Instant::now() => "context deadline exceeded",
-            _ => "proxy: the rest of the call did not come in time",
+            true => "context deadline exceeded",
+            false => "proxy: the rest of the call did not come in time",
         };
         let mut state = self.state.lock();
         if state.over {

@@ -17,6 +17,64 @@ async fn who_gives_up_everything_at_once_is_sent_away() {
     }
 }
 
+/// A call that is begun, and something wrong with it over which it is reset here.
+fn wrong_calls() -> [fn(&mut BytesMut, u32); 4] {
+    fn begin(sent: &mut BytesMut, stream: u32, more: &[(&str, &str)]) {
+        let path = "/etcdserverpb.Watch/Watch";
+        frame::put_headers(sent, stream, [&call(path, more), &[]], false);
+    }
+    [
+        |sent, stream| {
+            begin(sent, stream, &[]);
+            frame::put_window(sent, stream, 0);
+        },
+        |sent, stream| {
+            begin(sent, stream, &[("content-length", "3")]);
+            frame::put_data(sent, stream, b"data", false);
+        },
+        |sent, stream| {
+            begin(sent, stream, &[("content-length", "5")]);
+            frame::put_data(sent, stream, b"data", true);
+        },
+        |sent, stream| {
+            begin(sent, stream, &[]);
+            frame::put_headers(sent, stream, [&call("/a.B/C", &[]), &[]], true);
+        },
+    ]
+}
+
+/// CVE-2025-8671: a reset that a client provokes costs a member as much as one that it sends.
+#[tokio::test(start_paused = true)]
+async fn who_has_everything_reset_at_once_is_sent_away() {
+    for (way, put) in wrong_calls().into_iter().enumerate() {
+        for (count, expected) in [(2000, "reset 3999 1"), (2001, "goodbye 11")] {
+            let mut sent = settings();
+            for n in 0..count {
+                put(&mut sent, 2 * n + 1);
+            }
+            let ends = ends_of(&told_by(waiting_proxy(), &sent).await);
+            let last = ends.last().map(String::as_str);
+            assert_eq!(last, Some(expected), "{way}");
+        }
+    }
+}
+
+/// The same of calls whose time is over at once.
+#[tokio::test(start_paused = true)]
+async fn who_has_everything_expire_at_once_is_sent_away() {
+    for (count, expected) in [(2000, "fields"), (2001, "goodbye 11")] {
+        let mut sent = settings();
+        for n in 0..count {
+            let fields = call("/etcdserverpb.Watch/Watch", &[("grpc-timeout", "1m")]);
+            frame::put_headers(&mut sent, 2 * n + 1, [&fields, &[]], true);
+        }
+        let ends = ends_of(&told_by_in(waiting_proxy(), Duration::from_secs(1), &sent).await);
+        let last = ends.last().map_or("", String::as_str);
+        assert!(last.starts_with(expected), "{last}");
+        assert!(2000 <= ends.len());
+    }
+}
+
 /// S3 of the security review: 141 bytes a stream were 62 KB.
 #[tokio::test(start_paused = true)]
 async fn a_bomb_of_fields_takes_a_bounded_room_and_gives_it_back() {

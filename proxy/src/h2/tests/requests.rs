@@ -120,6 +120,25 @@ async fn a_call_ends_when_its_client_waits_no_longer() {
     }
 }
 
+/// It is not begun: it has no member to be looked for.
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_time_is_over_when_it_comes_ends_at_once() {
+    let mut sent = settings();
+    for (stream, path) in [
+        (1, "/etcdserverpb.KV/Put"),
+        (3, "/etcdserverpb.Watch/Watch"),
+    ] {
+        let fields = call(path, &[("grpc-timeout", "0n")]);
+        frame::put_headers(&mut sent, stream, [&fields, &[]], stream == 1);
+    }
+    while_open(&waiting_proxy(), &sent, |told| {
+        let ends = ends_of(told);
+        assert_eq!(ends, ["fields 1 true", "fields 3 true", "reset 3 0"]);
+        assert!(has(told, "context deadline exceeded"));
+    })
+    .await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn streams_at_a_time_are_bounded_by_default() {
     let mut sent = settings();

@@ -84,6 +84,19 @@ impl Running {
         panic!("the proxy does not know that {url} leads");
     }
 
+    /// Returns once so many requests with this method have come, calls included.
+    pub(crate) async fn has_got(&self, method: &str, count: u64) {
+        let line = format!("etcd_proxy_requests_total{{method={method:?}}} {count}");
+        for _ in 0..1000 {
+            let metrics = get(self.address, "/metrics").await.body;
+            if metrics.lines().any(|one| one == line) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the proxy does not get {count} requests");
+    }
+
     pub(crate) async fn stop(self) {
         drop(self.stop);
         self.task.await.unwrap();
