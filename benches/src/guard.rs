@@ -1,139 +1,229 @@
 //! What changed since an earlier build of ours.
 //!
-//! Both builds take turns in every round, on the same machine and within the same minute. Each figure is
-//! compared within its round, and the median of the rounds' ratios is what counts: a slow minute is
-//! then slow for both.
+//! Both builds take turns in every round, and in every other round the order is reversed. Each figure
+//! is compared within its round, so that a slow minute is slow for both, and the median of the
+//! rounds' ratios counts. How far it can be trusted follows from the rounds alone, whatever the noise
+//! is like: the true median lies between the k-th smallest and the k-th largest of n ratios, but for
+//! the chance that n tosses of a coin come up heads, or tails, fewer than k times. A build is slower if
+//! that interval lies beyond 1 and the median beyond the tolerance.
 
-use std::fmt::Write as _;
-
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
 use crate::measure::Measure;
+use crate::spread::{Spread, misses};
 use crate::table::Table;
 
-/// One cell of this build over the same one of the earlier build.
+/// Fewer rounds cannot tell a cell that is slower from chance.
+pub const ROUNDS_MIN: usize = 8;
+
+/// How often the interval of all cells together may miss the truth.
+const MISS_ALL: f64 = 0.05;
+
+/// The same of any of the cells' intervals.
+const MISS_CELLS: f64 = 0.1;
+
+/// Of a build's requests, so many may fail beyond those of the earlier one.
+const ERRORS_MAX: f64 = 0.001;
+
+/// One cell of this build over the same one of the earlier build; a ratio above 1 is worse.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change {
-    /// What was measured.
     what: String,
-    /// Requests a second.
-    rate: Spread,
-    /// Server CPU a request.
-    cpu: Spread,
-}
-
-/// Ratios of all rounds.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Spread {
-    least: f64,
-    median: f64,
-    most: f64,
-}
-
-impl Spread {
-    /// Nothing without a round that both have measured.
-    fn of(new: &[f64], old: &[f64]) -> Option<Spread> {
-        let both = new.iter().zip(old);
-        let mut ratios: Vec<f64> = both
-            .map(|(new, old)| new / old)
-            .filter(|ratio| ratio.is_finite())
-            .collect();
-        ratios.sort_by(f64::total_cmp);
-        let middle = ratios.len() / 2;
-        let median = match ratios.len() % 2 {
-            0 => f64::midpoint(*ratios.get(middle.checked_sub(1)?)?, ratios[middle]),
-            _ => ratios[middle],
-        };
-        Some(Spread {
-            least: *ratios.first()?,
-            median,
-            most: *ratios.last()?,
-        })
-    }
-}
-
-impl std::fmt::Display for Spread {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Spread {
-            least,
-            median,
-            most,
-        } = self;
-        write!(f, "**{median:.3}** ({least:.2}-{most:.2})")
-    }
+    /// Time per request, the reciprocal of the rate, of each round.
+    time: Vec<f64>,
+    /// Server CPU per request, of each round.
+    cpu: Vec<f64>,
+    fails_more: bool,
 }
 
 impl Change {
-    /// Compares a cell; nothing if it was not measured for both.
-    pub fn new(what: String, new: &Measure, old: &Measure) -> Option<Change> {
-        Some(Change {
+    /// Compares a cell that both builds should have measured in each of the rounds.
+    ///
+    /// # Errors
+    /// One has not, or nothing succeeded in a round.
+    pub fn new(
+        what: String,
+        new: Option<&Measure>,
+        old: Option<&Measure>,
+        rounds: usize,
+    ) -> Result<Change> {
+        let (Some(new), Some(old)) = (new, old) else {
+            bail!("{what}: there is no measurement of both builds");
+        };
+        let share = |one: &Measure| one.tally.errors as f64 / one.requests.max(1) as f64;
+        let change = Change {
+            fails_more: share(old) + ERRORS_MAX < share(new),
+            time: ratios(&old.rates, &new.rates),
+            cpu: ratios(&new.cpu_micros, &old.cpu_micros),
             what,
-            rate: Spread::of(&new.rates, &old.rates)?,
-            cpu: Spread::of(&new.cpu_micros, &old.cpu_micros)?,
+        };
+        for (figure, ratios) in [("rate", &change.time), ("server CPU", &change.cpu)] {
+            ensure!(
+                ratios.len() == rounds,
+                "{}: {} of {rounds} rounds have a {figure} of both builds",
+                change.what,
+                ratios.len()
+            );
+        }
+        Ok(change)
+    }
+}
+
+/// By round; without those in which one has nothing.
+fn ratios(above: &[f64], below: &[f64]) -> Vec<f64> {
+    let both = above.iter().zip(below);
+    let ratios = both.map(|(above, below)| above / below);
+    ratios
+        .filter(|ratio| ratio.is_finite() && 0.0 < *ratio)
+        .collect()
+}
+
+/// Whether a run of so many rounds can have a verdict.
+///
+/// # Errors
+/// It cannot.
+pub fn check_rounds(rounds: usize) -> Result<()> {
+    ensure!(
+        ROUNDS_MIN <= rounds && rounds.is_multiple_of(2),
+        "--baseline needs an even number of --rounds, {ROUNDS_MIN} or more: each build goes first in half \
+         of them, and fewer cannot tell a change from noise"
+    );
+    Ok(())
+}
+
+/// All cells, and what they say together.
+#[derive(Debug)]
+pub struct Verdict {
+    tolerance: f64,
+    cells: Vec<Cell>,
+    time: Spread,
+    cpu: Spread,
+    /// How often chance makes a cell worse in a run of equal builds, at most.
+    chance: f64,
+}
+
+#[derive(Debug)]
+struct Cell {
+    what: String,
+    time: Spread,
+    cpu: Spread,
+    fails_more: bool,
+}
+
+impl Verdict {
+    /// Judges cells that all have the same number of rounds.
+    ///
+    /// # Errors
+    /// There are no cells, or too few rounds.
+    pub fn of(changes: Vec<Change>, tolerance: f64) -> Result<Verdict> {
+        let Some(first) = changes.first() else {
+            bail!("nothing was measured for both builds");
+        };
+        let rounds = first.time.len();
+        check_rounds(rounds)?;
+        let tests = 2 * changes.len();
+        let together = |figure: fn(&Change) -> &[f64]| {
+            let logs = |round: usize| changes.iter().map(move |one| figure(one)[round].ln());
+            let mean = |round| (logs(round).sum::<f64>() / changes.len() as f64).exp();
+            Spread::of((0..rounds).map(mean).collect(), MISS_ALL)
+        };
+        let (time, cpu) = (together(|one| &one.time), together(|one| &one.cpu));
+        let miss = MISS_CELLS / tests as f64;
+        let cells = changes.into_iter().map(|change| Cell {
+            what: change.what,
+            time: Spread::of(change.time, miss),
+            cpu: Spread::of(change.cpu, miss),
+            fails_more: change.fails_more,
+        });
+        Ok(Verdict {
+            tolerance,
+            cells: cells.collect(),
+            time,
+            cpu,
+            // Half of what an interval misses is on the side of slower.
+            chance: (tests as f64 * misses(rounds, miss) / 2.0).min(1.0),
         })
     }
 
-    /// Slower, or dearer, by more than `tolerance` of 1.
-    fn is_worse(&self, tolerance: f64) -> bool {
-        1.0 + tolerance < self.cpu.median || self.rate.median < 1.0 - tolerance
+    fn is_worse(&self, spread: Spread) -> bool {
+        1.0 < spread.low && 1.0 + self.tolerance < spread.median
     }
-}
 
-/// The table.
-pub fn markdown(changes: &[Change], tolerance: f64) -> String {
-    let columns = [
-        "this build / the earlier one",
-        "req/s",
-        "server CPU/req",
-        "worse",
-    ];
-    let mut table = Table::new(1, &columns);
-    for change in changes {
-        let worse = match change.is_worse(tolerance) {
-            true => "yes",
-            false => "",
-        };
-        let figures = [change.rate, change.cpu].map(|spread| spread.to_string());
-        table.row(&[&change.what], figures.into_iter().chain([worse.into()]));
+    /// What is worse about a cell.
+    fn faults(&self, cell: &Cell) -> String {
+        let faults = [
+            (self.is_worse(cell.time), "rate"),
+            (self.is_worse(cell.cpu), "CPU"),
+            (cell.fails_more, "errors"),
+        ];
+        let faults = faults.iter().filter(|(is_worse, _)| *is_worse);
+        let faults: Vec<&str> = faults.map(|(_, fault)| *fault).collect();
+        faults.join(", ")
     }
-    let mut text = table.finish();
-    let cpu = geometric_mean(changes.iter().map(|change| change.cpu.median));
-    let rate = geometric_mean(changes.iter().map(|change| change.rate.median));
-    // Writing to a String cannot fail.
-    let _ = writeln!(
-        text,
-        "\nMedians of the rounds (least-most). All cells: req/s {rate:.3}, server CPU/req {cpu:.3}."
-    );
-    text
-}
 
-/// The verdict.
-///
-/// # Errors
-/// All cells together are slower or dearer than `tolerance` allows, or one is by more than three times
-/// that: a single cell's noise is larger than the tolerance.
-pub fn judge(changes: &[Change], tolerance: f64) -> Result<()> {
-    let cpu = geometric_mean(changes.iter().map(|change| change.cpu.median));
-    let rate = geometric_mean(changes.iter().map(|change| change.rate.median));
-    if changes.is_empty() || 1.0 + tolerance < cpu || rate < 1.0 - tolerance {
-        bail!("slower than the earlier build: req/s {rate:.3}, server CPU/req {cpu:.3} of its");
+    /// The table, and how far it can be trusted.
+    pub fn markdown(&self) -> String {
+        let columns = [
+            "this build / the earlier one",
+            "req/s",
+            "server CPU/req",
+            "worse",
+        ];
+        let mut table = Table::new(1, &columns);
+        for cell in &self.cells {
+            let figures = [cell.time.inverse().to_string(), cell.cpu.to_string()];
+            let faults = std::iter::once(self.faults(cell));
+            table.row(&[&cell.what], figures.into_iter().chain(faults));
+        }
+        format!(
+            "{}\nMedians of the rounds, and between which ratios the true ones lie. All cells: req/s {}, server \
+             CPU/req {}.\n{}A cell is worse if all of its interval is and its median by more than {:.1} %; of \
+             equal builds chance finds one such cell in {:.1} % of runs at most.\n",
+            table.finish(),
+            self.time.inverse(),
+            self.cpu,
+            self.doubt(),
+            100.0 * self.tolerance,
+            100.0 * self.chance,
+        )
     }
-    let mut worse = changes
-        .iter()
-        .filter(|change| change.is_worse(3.0 * tolerance));
-    match worse.next() {
-        Some(change) => bail!("slower than the earlier build: {}", change.what),
-        None => Ok(()),
-    }
-}
 
-fn geometric_mean(ratios: impl Iterator<Item = f64>) -> f64 {
-    let (mut sum, mut count) = (0.0, 0.0);
-    for ratio in ratios {
-        sum += ratio.ln();
-        count += 1.0;
+    /// A change that is tolerated no more and that this run could not have found.
+    fn doubt(&self) -> String {
+        let noise = self.time.noise().max(self.cpu.noise());
+        match self.tolerance < noise {
+            false => String::new(),
+            true => format!(
+                "**The noise of all cells together, {:.1} %, is larger than the tolerance: more rounds, or a quieter \
+                 machine.**\n",
+                100.0 * noise
+            ),
+        }
     }
-    (sum / f64::max(count, 1.0)).exp()
+
+    /// The outcome.
+    ///
+    /// # Errors
+    /// This build is slower, beyond tolerance and noise; or more of its requests failed.
+    pub fn outcome(&self) -> Result<()> {
+        let mut worse = Vec::new();
+        if self.is_worse(self.time) || self.is_worse(self.cpu) {
+            let (rate, cpu) = (self.time.inverse(), self.cpu);
+            worse.push(format!("all cells: req/s {rate}, server CPU/req {cpu}"));
+        }
+        for cell in &self.cells {
+            let faults = self.faults(cell);
+            if !faults.is_empty() {
+                worse.push(format!("{}: {faults}", cell.what));
+            }
+        }
+        ensure!(
+            worse.is_empty(),
+            "worse than the earlier build: {}",
+            worse.join("; ")
+        );
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -144,33 +234,83 @@ mod tests {
         Measure {
             rates: rates.to_vec(),
             cpu_micros: cpu_micros.to_vec(),
+            requests: 1000,
             ..Measure::default()
         }
     }
 
+    /// Against 100 requests a second of 10 us each.
     fn change(rates: &[f64], cpu_micros: &[f64]) -> Change {
         let count = rates.len();
         let old = measure(&vec![100.0; count], &vec![10.0; count]);
-        Change::new("put".into(), &measure(rates, cpu_micros), &old).expect("rounds")
+        let new = measure(rates, cpu_micros);
+        Change::new("put".into(), Some(&new), Some(&old), count).expect("all rounds")
+    }
+
+    fn outcome(changes: Vec<Change>) -> Result<()> {
+        Verdict::of(changes, 0.03)?.outcome()
+    }
+
+    const EVEN: [f64; 8] = [10.1, 9.9, 10.0, 10.2, 9.8, 10.0, 10.1, 9.9];
+
+    #[test]
+    fn noise_beyond_the_tolerance_is_no_slowdown() {
+        let rates = [90.0, 110.0, 92.0, 112.0, 93.0, 111.0, 95.0, 96.0];
+        let noisy = vec![change(&rates, &EVEN)];
+        assert!(outcome(noisy.clone()).is_ok());
+        let text = Verdict::of(noisy, 0.03).expect("a verdict").markdown();
+        assert!(text.contains("The noise of all cells together"), "{text}");
     }
 
     #[test]
-    fn one_slow_round_of_three_does_not_count() {
-        let noisy = change(&[100.0, 50.0, 101.0], &[10.0, 30.0, 10.1]);
-        assert!(judge(&[noisy], 0.03).is_ok());
-        let slower = change(&[100.0, 100.0, 100.0], &[10.5, 10.4, 10.6]);
-        assert!(judge(std::slice::from_ref(&slower), 0.03).is_err());
-        assert!(markdown(&[slower], 0.03).contains("**1.050** (1.04-1.06) | yes |"));
+    fn a_small_slowdown_in_every_round_counts() {
+        let slower = EVEN.map(|micros| micros * 1.05);
+        let verdict = Verdict::of(vec![change(&[100.0; 8], &slower)], 0.03).expect("a verdict");
+        let error = verdict.outcome().expect_err("5 % more CPU").to_string();
+        assert!(error.contains("put: CPU"), "{error}");
+        let text = verdict.markdown();
+        assert!(text.contains("**1.050** (1.03-1.07) | CPU |"), "{text}");
+        assert!(!text.contains("The noise of all cells"), "{text}");
     }
 
     #[test]
-    fn one_cell_that_is_much_worse_counts_among_many() {
-        let same = change(&[100.0], &[10.0]);
-        let worse = change(&[100.0], &[11.0]);
-        let mut all = vec![same; 9];
-        assert!(judge(&all, 0.03).is_ok());
+    fn one_cell_that_is_worse_counts_among_many_and_is_named() {
+        let mut all = vec![change(&[100.0; 8], &EVEN); 9];
+        assert!(outcome(all.clone()).is_ok());
+        let mut worse = change(&[95.0; 8], &EVEN);
+        worse.what = "range".into();
         all.push(worse);
-        assert!(judge(&all, 0.03).is_err());
-        assert!(judge(&[], 0.03).is_err());
+        let error = outcome(all).expect_err("5 % fewer requests").to_string();
+        assert_eq!(error, "worse than the earlier build: range: rate");
+    }
+
+    #[test]
+    fn a_cell_that_was_not_measured_in_every_round_is_an_error() {
+        let whole = measure(&[100.0; 8], &EVEN);
+        let gap = measure(&[0.0; 8], &EVEN);
+        let short = measure(&[100.0; 7], &EVEN[..7]);
+        for new in [None, Some(&gap), Some(&short)] {
+            let error = Change::new("put".into(), new, Some(&whole), 8).expect_err("a gap");
+            assert!(error.to_string().starts_with("put: "), "{error}");
+        }
+        assert!(outcome(vec![]).is_err());
+    }
+
+    #[test]
+    fn few_or_odd_rounds_have_no_verdict() {
+        for rounds in [1, 4, 7, 9] {
+            assert!(check_rounds(rounds).is_err(), "{rounds}");
+        }
+        assert!(outcome(vec![change(&[100.0; 4], &EVEN[..4])]).is_err());
+    }
+
+    #[test]
+    fn a_build_that_fails_more_is_worse_however_fast() {
+        let old = measure(&[100.0; 8], &EVEN);
+        let mut new = old.clone();
+        new.tally.errors = 10;
+        let change = Change::new("put".into(), Some(&new), Some(&old), 8).expect("all rounds");
+        let error = outcome(vec![change]).expect_err("errors").to_string();
+        assert!(error.contains("put: errors"), "{error}");
     }
 }

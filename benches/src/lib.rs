@@ -2,8 +2,8 @@
 //!
 //! `cluster` is the v3 API on whole clusters, `v2` the v2 API, `watchers` thousands of long polls,
 //! `proxy` the proxies; each is a subcommand. They share `server` (what runs), `http1` (the load over
-//! HTTP/1.1), `measure` (what it costs), `guard` (what changed since an earlier build) and `draw`. The criterion benchmarks in `benches/benches`
-//! stand alone, but for the `machine` that two of them share.
+//! HTTP/1.1), `measure` (what it costs), `guard` (what changed since an earlier build) and `draw`. The criterion
+//! benchmarks in `benches/benches` stand alone, but for the `machine` that two of them share.
 
 use std::future::Future;
 
@@ -20,6 +20,7 @@ pub mod measure;
 pub mod progress;
 pub mod proxy;
 pub mod server;
+pub mod spread;
 pub mod table;
 pub mod tally;
 pub mod v2;

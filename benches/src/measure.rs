@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use keelson_tests::proc::usage::{self, Memory};
+use keelson_tests::proc::usage::{self, Memory, Meter};
 use tokio::task::JoinHandle;
 
 use crate::tally::{Tally, Window};
 
-/// How often memory is read. Reading it costs the kernel a walk of the page tables' counters only.
+/// How often memory and threads are read. It costs the kernel a walk of counters only.
 const SAMPLE: Duration = Duration::from_millis(200);
 
 /// A load at work on a thread of its own.
@@ -87,14 +87,15 @@ pub fn peak(one: Memory, other: Memory) -> Memory {
 /// A load fails, or a process is gone.
 pub async fn measure(window: Window, pids: &[u32], loads: Vec<Load>) -> Result<Measure> {
     tokio::time::sleep_until(window.from.into()).await;
-    let before = (cpu(pids)?, usage::cpu(std::process::id())?);
-    let memory = watch_memory(pids, window.to).await?;
-    let after = (cpu(pids)?, usage::cpu(std::process::id())?);
+    let mut client = Meter::start(std::process::id())?;
+    let mut servers = Watched::start(pids)?;
+    servers.until(window.to).await?;
+    client.look()?;
     let mut measure = Measure {
         seconds: (window.to - window.from).as_secs_f64(),
-        server_cpu: after.0 - before.0,
-        client_cpu: after.1 - before.1,
-        memory,
+        server_cpu: servers.cpu(),
+        client_cpu: client.used(),
+        memory: servers.memory,
         ..Measure::default()
     };
     for load in loads {
@@ -107,7 +108,7 @@ pub async fn measure(window: Window, pids: &[u32], loads: Vec<Load>) -> Result<M
     Ok(measure)
 }
 
-/// CPU of all the processes so far.
+/// CPU of all the processes so far, in ticks.
 ///
 /// # Errors
 /// One is gone.
@@ -115,20 +116,47 @@ pub fn cpu(pids: &[u32]) -> Result<Duration> {
     pids.iter().map(|pid| usage::cpu(*pid)).sum()
 }
 
-/// Reads every process's memory until `end`; returns the peak of the largest.
-///
-/// # Errors
-/// One is gone.
-pub async fn watch_memory(pids: &[u32], end: Instant) -> Result<Memory> {
-    let mut highest = Memory::default();
-    loop {
-        for pid in pids {
-            highest = peak(highest, usage::memory(*pid)?);
+/// Processes while a load runs.
+#[derive(Debug)]
+pub struct Watched {
+    /// Peak of the largest.
+    pub memory: Memory,
+    meters: Vec<(u32, Meter)>,
+}
+
+impl Watched {
+    /// Begins.
+    ///
+    /// # Errors
+    /// One of them is gone.
+    pub fn start(pids: &[u32]) -> Result<Watched> {
+        let meters = pids.iter().map(|pid| Ok((*pid, Meter::start(*pid)?)));
+        Ok(Watched {
+            memory: Memory::default(),
+            meters: meters.collect::<Result<_>>()?,
+        })
+    }
+
+    /// Looks at all of them, now and then, until that instant.
+    ///
+    /// # Errors
+    /// One is gone.
+    pub async fn until(&mut self, end: Instant) -> Result<()> {
+        loop {
+            for (pid, meter) in &mut self.meters {
+                self.memory = peak(self.memory, usage::memory(*pid)?);
+                meter.look()?;
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            tokio::time::sleep(left.min(SAMPLE)).await;
         }
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Ok(highest);
-        }
-        tokio::time::sleep(left.min(SAMPLE)).await;
+    }
+
+    /// CPU that they have used until the last look.
+    pub fn cpu(&self) -> Duration {
+        self.meters.iter().map(|(_, meter)| meter.used()).sum()
     }
 }

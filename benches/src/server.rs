@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
-use crate::guard::{self, Change};
+use crate::guard::{self, Change, Verdict};
 
 /// Which servers, as the command line says it.
 #[derive(Args, Clone, Debug, Default)]
@@ -18,7 +18,7 @@ pub struct Servers {
     #[arg(long)]
     pub against: Option<PathBuf>,
     /// An earlier build of ours to run beside it instead, with the same flags: the run ends with what
-    /// has changed, and fails if this build is slower.
+    /// has changed, and fails if this build is slower by more than tolerance and noise.
     #[arg(long, conflicts_with = "against")]
     pub baseline: Option<PathBuf>,
     /// By how much this build may be slower than the earlier one, of 1.
@@ -60,16 +60,40 @@ impl Servers {
         Ok(servers)
     }
 
+    /// To be called before a run, whose rounds may be too few for a verdict.
+    ///
+    /// # Errors
+    /// They are.
+    pub fn check_rounds(&self, rounds: usize) -> Result<()> {
+        match self.baseline {
+            Some(_) => guard::check_rounds(rounds),
+            None => Ok(()),
+        }
+    }
+
+    /// To be called before a run that has no verdict.
+    ///
+    /// # Errors
+    /// There is an earlier build.
+    pub fn check_no_baseline(&self, what: &str) -> Result<()> {
+        ensure!(
+            self.baseline.is_none(),
+            "{what} has no verdict: use --baseline with cluster, v2, or the part `added` of proxy"
+        );
+        Ok(())
+    }
+
     /// Prints what has changed since the earlier build, if there is one.
     ///
     /// # Errors
-    /// This build is slower.
-    pub fn judge(&self, changes: &[Change]) -> Result<()> {
+    /// This build is slower, or a cell is missing.
+    pub fn judge(&self, changes: impl FnOnce() -> Result<Vec<Change>>) -> Result<()> {
         if self.baseline.is_none() {
             return Ok(());
         }
-        print!("\n{}", guard::markdown(changes, self.tolerance));
-        guard::judge(changes, self.tolerance)
+        let verdict = Verdict::of(changes()?, self.tolerance)?;
+        print!("\n{}", verdict.markdown());
+        verdict.outcome()
     }
 
     /// The servers with the v2 API on, which etcd 3.4 has off by default.

@@ -79,17 +79,19 @@ impl Report {
     }
 
     /// Every cell of the first server over that of the second.
-    pub fn changes(&self) -> Vec<Change> {
+    ///
+    /// # Errors
+    /// One is missing.
+    pub fn changes(&self) -> Result<Vec<Change>> {
         let mut changes = Vec::new();
         for members in self.members() {
             for (place, op) in self.ops().iter().enumerate() {
-                let cells = [0, 1].map(|server| self.cell(*members, place, server));
-                if let [Some(new), Some(old)] = cells {
-                    changes.extend(Change::new(format!("{op} x {members}"), new, old));
-                }
+                let [new, old] = [0, 1].map(|server| self.cell(*members, place, server));
+                let what = format!("{op} x {members}");
+                changes.push(Change::new(what, new, old, self.plan.rounds)?);
             }
         }
-        changes
+        Ok(changes)
     }
 
     /// The rows of one size and operation: a server each, and ours / theirs.

@@ -23,6 +23,7 @@ use crate::server::{Server, in_turn};
 /// # Errors
 /// A server does not start, or ends by itself; the text holds the ends of the logs.
 pub fn run(plan: &Plan) -> Result<()> {
+    plan.servers.check_rounds(plan.rounds)?;
     let servers = plan.servers.find()?;
     let cells = crate::block_on(measure(plan, &servers))?;
     let report = Report::new(plan, &servers, cells);
@@ -30,7 +31,7 @@ pub fn run(plan: &Plan) -> Result<()> {
     if let Some(out) = &plan.out {
         report.write(out)?;
     }
-    plan.servers.judge(&report.changes())
+    plan.servers.judge(|| report.changes())
 }
 
 async fn measure(plan: &Plan, servers: &[Server]) -> Result<Cells> {

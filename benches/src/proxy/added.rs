@@ -216,19 +216,19 @@ pub fn markdown(plan: &Plan, servers: &[Server], cells: &Cells) -> String {
 
 /// Every cell of the first server over that of the second. CPU is the proxy's; without one, the
 /// members'.
-pub fn changes(plan: &Plan, servers: &[Server], cells: &Cells) -> Vec<Change> {
+///
+/// # Errors
+/// One is missing.
+pub fn changes(plan: &Plan, servers: &[Server], cells: &Cells) -> Result<Vec<Change>> {
     let ours = |key: &Key| key.server == 0;
     let change = |key: Key| {
         let clients = if key.many { "many" } else { "one" };
         let what = format!("{}, {}, clients: {clients}", key.op.name(), key.way.name());
-        Change::new(
-            what,
-            cells.get(&key)?,
-            cells.get(&Key { server: 1, ..key })?,
-        )
+        let [new, old] = [0, 1].map(|server| cells.get(&Key { server, ..key }));
+        Change::new(what, new, old, plan.rounds)
     };
     let keys = keys(plan, servers).into_iter().filter(ours);
-    keys.filter_map(change).collect()
+    keys.map(change).collect()
 }
 
 /// `bases`: all members in turn, and the one that is asked.

@@ -14,12 +14,17 @@ use crate::table;
 /// # Errors
 /// A process does not start, or ends by itself; the text holds the ends of the logs.
 pub fn run(plan: &Plan) -> Result<()> {
+    match plan.parts.contains(&Part::Added) {
+        true => plan.servers.check_rounds(plan.rounds)?,
+        // Only that part has the same cells for both builds.
+        false => plan.servers.check_no_baseline("a run of these parts")?,
+    }
     // Twice: a proxy has a connection to a member for each one that it accepted.
     files::allow(2 * (plan.idle + plan.watches).max(plan.clients))?;
     let servers = plan.servers.find_with_v2()?;
     let mut files: Vec<(&str, String)> = Vec::new();
     let mut text = String::new();
-    let mut changes = Vec::new();
+    let mut changes = None;
     for part in &plan.parts {
         let section = match part {
             Part::Claim => {
@@ -30,7 +35,7 @@ pub fn run(plan: &Plan) -> Result<()> {
             }
             Part::Added => {
                 let cells = crate::block_on(added::run(plan, &servers))?;
-                changes.extend(added::changes(plan, &servers, &cells));
+                changes = Some(added::changes(plan, &servers, &cells));
                 added::markdown(plan, &servers, &cells)
             }
             Part::Memory => memory_section(plan, &servers)?,
@@ -43,10 +48,9 @@ pub fn run(plan: &Plan) -> Result<()> {
     if let Some(out) = &plan.out {
         table::write(out, &files)?;
     }
-    // Only this part has the same cells for both builds.
-    match plan.parts.contains(&Part::Added) {
-        true => plan.servers.judge(&changes),
-        false => Ok(()),
+    match changes {
+        Some(changes) => plan.servers.judge(|| changes),
+        None => Ok(()),
     }
 }
 

@@ -4,10 +4,11 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::plan::Plan;
+use super::plan::{Op, Plan};
 use super::run::Cells;
 use crate::cluster::report::curve;
 use crate::draw::percentiles::{self, Chart, Panel};
+use crate::guard::Change;
 use crate::measure::Measure;
 use crate::server::{self, Server};
 use crate::table::{self, Table, megabytes, ratio};
@@ -52,6 +53,19 @@ impl Report {
             plan.rounds,
             plan.seconds,
         )
+    }
+
+    /// Every cell of the first server over that of the second.
+    ///
+    /// # Errors
+    /// One is missing.
+    pub fn changes(&self) -> Result<Vec<Change>> {
+        let ops = self.plan.ops.iter().enumerate();
+        let change = |(place, op): (usize, &Op)| {
+            let [new, old] = [0, 1].map(|server| self.cells.get(&(place, server)));
+            Change::new(op.name().to_owned(), new, old, self.plan.rounds)
+        };
+        ops.map(change).collect()
     }
 
     /// The table.

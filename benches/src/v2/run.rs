@@ -26,6 +26,7 @@ pub type Cells = BTreeMap<(usize, usize), Measure>;
 /// # Errors
 /// A server does not start, or ends by itself; the text holds the ends of the logs.
 pub fn run(plan: &Plan) -> Result<()> {
+    plan.servers.check_rounds(plan.rounds)?;
     let servers = plan.servers.find_with_v2()?;
     let wrk = find_wrk(plan.loader)?;
     let cells = crate::block_on(measure_all(plan, &servers, wrk.as_deref()))?;
@@ -36,7 +37,10 @@ pub fn run(plan: &Plan) -> Result<()> {
         cells,
     };
     print!("{}", report.markdown());
-    plan.out.as_ref().map_or(Ok(()), |out| report.write(out))
+    if let Some(out) = &plan.out {
+        report.write(out)?;
+    }
+    plan.servers.judge(|| report.changes())
 }
 
 fn find_wrk(loader: Loader) -> Result<Option<PathBuf>> {

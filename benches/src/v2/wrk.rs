@@ -8,7 +8,7 @@ use keelson_tests::proc::process::Process;
 use keelson_tests::proc::usage;
 
 use crate::http1::Request;
-use crate::measure::{Measure, cpu, watch_memory};
+use crate::measure::{Measure, Watched};
 
 /// How long wrk may take beyond its load.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -51,22 +51,21 @@ impl Wrk {
         std::fs::write(&script, script_of(&self.request))?;
         // A process's output is appended to what is there.
         std::fs::write(&output, "")?;
-        let before = cpu(pids)?;
+        let mut servers = Watched::start(pids)?;
         let mut wrk = Process::start(&self.program, &self.arguments(seconds, &script), &output)?;
         let end = Instant::now() + seconds;
-        let memory = watch_memory(pids, end).await?;
+        servers.until(end).await?;
         let client_cpu = usage::cpu(wrk.pid()).unwrap_or_default();
         let status = wrk.wait(PATIENCE).await?;
-        let server_cpu = cpu(pids)? - before;
+        servers.until(Instant::now()).await?;
         let text = std::fs::read_to_string(&output)?;
         ensure!(status.success(), "wrk ended with {status}: {text}");
-        let measure = parse(&text).with_context(|| format!("wrk printed: {text}"))?;
-        Ok(Measure {
-            server_cpu,
-            client_cpu,
-            memory,
-            ..measure
-        })
+        let mut measure = parse(&text).with_context(|| format!("wrk printed: {text}"))?;
+        measure.server_cpu = servers.cpu();
+        measure.client_cpu = client_cpu;
+        measure.memory = servers.memory;
+        measure.cpu_micros.push(measure.server_cpu_micros());
+        Ok(measure)
     }
 
     fn arguments(&self, seconds: Duration, script: &Path) -> Vec<String> {

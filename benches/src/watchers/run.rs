@@ -23,6 +23,7 @@ const SETTLE: Duration = Duration::from_secs(1);
 /// # Errors
 /// A server does not start, or not every watcher gets every event.
 pub fn run(plan: &Plan) -> Result<()> {
+    plan.servers.check_no_baseline("watchers")?;
     files::allow(plan.count)?;
     let servers = plan.servers.find_with_v2()?;
     let outcomes = crate::block_on(measure(plan, &servers))?;

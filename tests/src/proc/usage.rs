@@ -1,5 +1,6 @@
 //! What a process costs, read from /proc.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -13,7 +14,8 @@ pub struct Memory {
     pub anonymous: u64,
 }
 
-/// CPU time the process has used, in user and system mode, all threads together.
+/// CPU time the process has used, in user and system mode, all threads together; in ticks of 10 ms,
+/// mostly.
 ///
 /// # Errors
 /// There is no such process.
@@ -34,6 +36,74 @@ pub fn cpu(pid: u32) -> Result<Duration> {
     ))
 }
 
+/// CPU time that a process uses from now on, in nanoseconds where the kernel counts them
+/// (`CONFIG_SCHED_INFO`). A thread's count ends with it: it is right up to the last look before.
+#[derive(Debug)]
+pub struct Meter {
+    pid: u32,
+    /// What each thread had used at the last look, in nanoseconds.
+    threads: BTreeMap<u32, u64>,
+    used: u64,
+}
+
+impl Meter {
+    /// Begins.
+    ///
+    /// # Errors
+    /// There is no such process.
+    pub fn start(pid: u32) -> Result<Meter> {
+        let threads = threads(pid)?;
+        let used = 0;
+        Ok(Meter { pid, threads, used })
+    }
+
+    /// Counts what was used since the last look. Now and then, or threads that end meanwhile are missed.
+    ///
+    /// # Errors
+    /// There is no such process any more.
+    pub fn look(&mut self) -> Result<()> {
+        let now = threads(self.pid)?;
+        for (thread, used) in &now {
+            let before = self.threads.get(thread).copied().unwrap_or_default();
+            // A number may have gone to another thread, which began at 0.
+            self.used += used.checked_sub(before).unwrap_or(*used);
+        }
+        self.threads = now;
+        Ok(())
+    }
+
+    /// What was used until the last look.
+    pub fn used(&self) -> Duration {
+        Duration::from_nanos(self.used)
+    }
+}
+
+/// CPU time of all threads that live, in nanoseconds.
+fn threads(pid: u32) -> Result<BTreeMap<u32, u64>> {
+    let mut threads = BTreeMap::new();
+    for entry in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        let path = entry?.path();
+        // It may end in this moment.
+        let Ok(text) = std::fs::read_to_string(path.join("schedstat")) else {
+            continue;
+        };
+        let thread = path
+            .file_name()
+            .and_then(|name| name.to_str()?.parse().ok());
+        let used = text.split_whitespace().next();
+        let used = used.and_then(|used| used.parse().ok());
+        let (thread, used) = thread
+            .zip(used)
+            .context("/proc/PID/task has an odd entry")?;
+        threads.insert(thread, used);
+    }
+    if threads.is_empty() {
+        // A kernel without it.
+        threads.insert(pid, u64::try_from(cpu(pid)?.as_nanos())?);
+    }
+    Ok(threads)
+}
+
 /// Memory the process takes.
 ///
 /// # Errors
@@ -49,4 +119,33 @@ pub fn memory(pid: u32) -> Result<Memory> {
         resident: bytes("VmRSS:").context("/proc/PID/status has no VmRSS")?,
         anonymous: bytes("RssAnon:").context("/proc/PID/status has no RssAnon")?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn what_a_thread_has_used_counts_after_its_end() {
+        let mut meter = Meter::start(std::process::id()).unwrap();
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+            while meter.used() < Duration::from_millis(20) {
+                meter.look().unwrap();
+            }
+            over.store(true, Ordering::Relaxed);
+        });
+        let before = meter.used();
+        meter.look().unwrap();
+        assert!(before <= meter.used());
+        let ticks = cpu(std::process::id()).unwrap();
+        assert!(meter.used() <= ticks + Duration::from_secs(1), "{ticks:?}");
+    }
 }
