@@ -194,8 +194,8 @@ impl Endpoint {
 
     /// Keeps a connection whose answer is complete.
     pub(crate) fn give_back(&self, mut connection: Connection) {
-        if !connection.received.is_empty() {
-            // It talks unasked.
+        // Something has come that was not asked for, or its place is needed.
+        if !connection.received.is_empty() || !connection.may_rest() {
             return;
         }
         connection.let_buffer_go();

@@ -11,8 +11,9 @@ use crate::body::{AnswerBody, MemberBody};
 use crate::client::{Connection, Head};
 use crate::config::ProxyConfig;
 use crate::endpoint::Endpoint;
+use crate::proxy::Proxy;
 use crate::request::{Outgoing, Rest};
-use crate::sockets;
+use crate::sockets::{self, Place};
 
 /// Why a member has not answered; what may be done about it depends on it.
 #[derive(Debug, thiserror::Error)]
@@ -65,8 +66,9 @@ pub(crate) fn response(head: Head, body: AnswerBody) -> Response<AnswerBody> {
 pub(crate) async fn exchange(
     endpoint: &Arc<Endpoint>,
     request: &mut Outgoing,
-    config: &ProxyConfig,
+    proxy: &Proxy,
 ) -> Result<Reply, Failure> {
+    let config = &proxy.config;
     if let Some(mut connection) = endpoint.idle_connection(request.read) {
         match converse(&mut connection, request, config).await {
             Ok(head) => return Ok(reply(head, connection, endpoint)),
@@ -79,19 +81,30 @@ pub(crate) async fn exchange(
         }
     }
     // In a box, as is a large body below: most requests need neither.
-    let mut connection = Box::pin(open(endpoint, config)).await?;
+    let mut connection = Box::pin(open(endpoint, proxy)).await?;
     let head = converse(&mut connection, request, config).await?;
     Ok(reply(head, connection, endpoint))
 }
 
-async fn open(endpoint: &Endpoint, config: &ProxyConfig) -> Result<Connection, Failure> {
-    let place = sockets::place(config.request_timeout).await;
-    let place = place.map_err(Failure::Crowded)?;
-    match endpoint.new_connection(config.dial_timeout).await {
+async fn open(endpoint: &Endpoint, proxy: &Proxy) -> Result<Connection, Failure> {
+    let place = place(proxy).await.map_err(Failure::Crowded)?;
+    match endpoint.new_connection(proxy.config.dial_timeout).await {
         Ok(connection) => Ok(connection.with_place(place)),
         Err(error) if sockets::is_out_of_descriptors(&error) => Err(Failure::Crowded(error)),
         Err(error) => Err(Failure::Unsent(error)),
     }
+}
+
+/// The right to open a socket. Connections that rest, to whatever member, make room for one that is
+/// needed.
+async fn place(proxy: &Proxy) -> io::Result<Place> {
+    if let Some(place) = proxy.sockets.free_place() {
+        return Ok(place);
+    }
+    for endpoint in proxy.endpoints.list() {
+        endpoint.drop_idle();
+    }
+    proxy.sockets.place(proxy.config.request_timeout).await
 }
 
 fn reply(head: Head, connection: Connection, endpoint: &Arc<Endpoint>) -> Reply {

@@ -216,7 +216,7 @@ async fn attempt(
         // A lock may be waited for as long as one likes, and so may a profile.
         false => Duration::MAX,
     };
-    let mut exchange = pin!(exchange::exchange(endpoint, request, &proxy.config));
+    let mut exchange = pin!(exchange::exchange(endpoint, request, proxy));
     if let Some(replied) = proxy.pulse.soon(exchange.as_mut()).await {
         return replied;
     }

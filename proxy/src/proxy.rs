@@ -30,7 +30,7 @@ use crate::plain;
 use crate::pulse::Pulse;
 use crate::request::{self, Draft, Origin, Subject};
 use crate::role::{ClusterFile, Lock, RoleError};
-use crate::sockets::Waits;
+use crate::sockets::{Sockets, Waits};
 use crate::wait::{self, Wait};
 
 /// Of all clients together; three of the largest.
@@ -54,6 +54,7 @@ pub(crate) struct Proxy {
     pub(crate) kept_bodies: h2::Kept,
     /// Begins with the end of the proxy; cuts waits that are not parked.
     pub(crate) drain: Drain,
+    pub(crate) sockets: &'static Sockets,
     /// Of clients over HTTP/2.
     pub(crate) waits: Arc<Waits>,
 }
@@ -270,7 +271,8 @@ impl Proxy {
             kept: h2::Kept::default(),
             kept_bodies: h2::Kept::default(),
             drain: Drain::default(),
-            waits: Arc::default(),
+            sockets: Sockets::of_process(),
+            waits: Arc::new(Waits::new(Sockets::of_process())),
         }
     }
 

@@ -1,9 +1,10 @@
 //! How a proxy shares the process's descriptors between its clients and its members.
 //!
-//! Of what the process may have, clients get two fifths and sockets to members three: each client
-//! of HTTP/1.1 needs at most one at a time, and what is left serves requests over HTTP/2, of which
-//! one connection may carry thousands. Waits hold their socket for long, so those over HTTP/2 get
-//! no more than clients do in all, and one connection's a part of them.
+//! Of what the process may have, clients get two fifths and sockets to members three. A client of
+//! HTTP/1.1 needs one at a time, which takes two of the three; the third serves requests over HTTP/2,
+//! of which one connection may carry thousands. Waits hold their socket for long, so those over HTTP/2
+//! get a part of that third, and one connection's a part of theirs: all waits together leave sockets
+//! for other requests.
 
 use std::collections::HashMap;
 use std::io;
@@ -16,29 +17,82 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time;
 
-/// Waits at a time over one HTTP/2 connection. Clients of HTTP/1.1 have one each.
-pub(crate) const WAITS_MAX: usize = 256;
+/// Waits at a time over one HTTP/2 connection, at most. Clients of HTTP/1.1 have one each.
+const CLIENT_WAITS_MAX: usize = 256;
 
 /// A socket to a member may be opened.
-pub(crate) type Place = SemaphorePermit<'static>;
+#[derive(Debug)]
+pub(crate) struct Place {
+    sockets: &'static Sockets,
+    _permit: SemaphorePermit<'static>,
+}
+
+impl Place {
+    /// Whether all places are taken, so that requests may wait for this one.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.sockets.all.available_permits() == 0
+    }
+}
 
 /// How many clients are served at a time.
 pub(crate) fn clients_max() -> usize {
-    (connections_max() * 2 / 5).max(1)
+    clients_of(connections_max())
 }
 
-/// The right to open a socket to a member, once there is one; an error when that takes too long.
-pub(crate) async fn place(timeout: Duration) -> io::Result<Place> {
-    static MEMBERS: OnceLock<Semaphore> = OnceLock::new();
-    let members = MEMBERS.get_or_init(|| {
-        let count = connections_max().saturating_sub(clients_max()).max(1);
-        Semaphore::new(count.min(Semaphore::MAX_PERMITS))
-    });
-    if let Ok(place) = members.try_acquire() {
-        return Ok(place);
+fn clients_of(connections: usize) -> usize {
+    (connections * 2 / 5).max(1)
+}
+
+/// The sockets to members, as far as they are for one request at a time.
+#[derive(Debug)]
+pub(crate) struct Sockets {
+    all: Semaphore,
+    /// Of those, for waits over HTTP/2.
+    waits: Semaphore,
+    /// Of those, for one connection's.
+    client_waits_max: usize,
+}
+
+impl Sockets {
+    /// Those of this process, whatever runs in it.
+    pub(crate) fn of_process() -> &'static Sockets {
+        static SOCKETS: OnceLock<Sockets> = OnceLock::new();
+        SOCKETS.get_or_init(|| Sockets::new(connections_max()))
     }
-    let place = time::timeout(timeout, members.acquire()).await?;
-    place.map_err(io::Error::other)
+
+    /// Of a process that may have so many connections.
+    pub(crate) fn new(connections: usize) -> Sockets {
+        let clients = clients_of(connections);
+        let all = connections.saturating_sub(clients).max(1);
+        let waits = (all.saturating_sub(clients) * 3 / 4).max(1);
+        let semaphore = |count: usize| Semaphore::new(count.min(Semaphore::MAX_PERMITS));
+        Sockets {
+            all: semaphore(all),
+            waits: semaphore(waits),
+            client_waits_max: CLIENT_WAITS_MAX.min(waits.div_ceil(2)),
+        }
+    }
+
+    /// The right to open a socket, if there is one now.
+    pub(crate) fn free_place(&'static self) -> Option<Place> {
+        let permit = self.all.try_acquire().ok()?;
+        Some(self.place_of(permit))
+    }
+
+    /// The same, once there is one; an error when that takes too long.
+    pub(crate) async fn place(&'static self, timeout: Duration) -> io::Result<Place> {
+        let permit = time::timeout(timeout, self.all.acquire()).await?;
+        permit
+            .map(|permit| self.place_of(permit))
+            .map_err(io::Error::other)
+    }
+
+    fn place_of(&'static self, permit: SemaphorePermit<'static>) -> Place {
+        Place {
+            sockets: self,
+            _permit: permit,
+        }
+    }
 }
 
 /// Whether the process, or the machine, has no descriptor left: EMFILE or ENFILE.
@@ -47,8 +101,9 @@ pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
 }
 
 /// The waits over HTTP/2, by the client's address: that of one connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Waits {
+    sockets: &'static Sockets,
     by_client: Mutex<HashMap<SocketAddr, usize>>,
 }
 
@@ -61,14 +116,18 @@ pub(crate) struct WaitPlace {
 }
 
 impl Waits {
+    /// None yet; there may be so many as these sockets allow.
+    pub(crate) fn new(sockets: &'static Sockets) -> Waits {
+        let by_client = Mutex::default();
+        Waits { sockets, by_client }
+    }
+
     /// `None`: there are too many, over this connection or over all.
     pub(crate) fn begin(self: &Arc<Waits>, client: SocketAddr) -> Option<WaitPlace> {
-        static SHARE: OnceLock<Semaphore> = OnceLock::new();
-        let share = SHARE.get_or_init(|| Semaphore::new(clients_max().min(Semaphore::MAX_PERMITS)));
-        let share = share.try_acquire().ok()?;
+        let share = self.sockets.waits.try_acquire().ok()?;
         let mut by_client = self.by_client.lock();
         let count = by_client.entry(client).or_default();
-        if WAITS_MAX <= *count {
+        if self.sockets.client_waits_max <= *count {
             return None;
         }
         *count += 1;
@@ -94,20 +153,16 @@ impl Drop for WaitPlace {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_connection_has_so_many_waits_and_gives_them_back() {
-        let waits = Arc::new(Waits::default());
-        let one = SocketAddr::from(([127, 0, 0, 1], 1));
-        let count = WAITS_MAX.min(clients_max());
-        let mut places: Vec<_> = (0..count).map_while(|_| waits.begin(one)).collect();
-        assert_eq!(places.len(), count);
-        assert!(waits.begin(one).is_none());
-        places.pop();
-        assert!(waits.begin(one).is_some());
-        places.clear();
-        assert!(waits.by_client.lock().is_empty());
+impl Sockets {
+    /// For a test of its own, with so many sockets to members.
+    pub(crate) fn with(all: usize) -> &'static Sockets {
+        let sockets = Sockets {
+            all: Semaphore::new(all),
+            ..Sockets::new(1000)
+        };
+        Box::leak(Box::new(sockets))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -311,6 +311,8 @@ impl Waiting {
                 None if self.broken || self.wait.since == 0 => return Some(Err(Cut)),
                 None => {
                     self.event.clear();
+                    // Its socket may be the last that there may be: the next one takes its place.
+                    self.body = None;
                     // In a box, so that it takes no room while nothing happens.
                     self.body = Box::pin(self.again()).await;
                     if self.body.is_none() {
@@ -350,7 +352,7 @@ impl Waiting {
         None
     }
 
-    /// Asks another member, however long it takes to find one.
+    /// Goes on at another member, however long it takes to find one.
     async fn again(&mut self) -> Option<MemberBody> {
         // Had the member had an event in its history, it would have begun to send it long ago, with its head;
         // so what happened up to its index is known not to matter, and may have left the history since.

@@ -31,7 +31,7 @@ pub(crate) struct Connection {
     /// When it was last used.
     pub(crate) since: Instant,
     /// Of the sockets that the process may have to members; probes need none.
-    _place: Option<Place>,
+    place: Option<Place>,
 }
 
 impl Connection {
@@ -40,16 +40,21 @@ impl Connection {
             socket: Socket::open(address, timeout).await?,
             received: BytesMut::new(),
             since: Instant::now(),
-            _place: None,
+            place: None,
         })
     }
 
     /// The same connection, which has its place until it is closed.
     pub(crate) fn with_place(self, place: Place) -> Connection {
         Connection {
-            _place: Some(place),
+            place: Some(place),
             ..self
         }
+    }
+
+    /// Whether it may be kept for a later request, and no request waits for its place.
+    pub(crate) fn may_rest(&self) -> bool {
+        !self.place.as_ref().is_some_and(Place::is_wanted)
     }
 
     /// Whether the other end has neither closed it nor said anything unasked, for all that the

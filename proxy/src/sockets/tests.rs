@@ -1,0 +1,132 @@
+//! Sockets to members, and who gets them.
+
+use futures_util::StreamExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use super::*;
+use crate::body::AnswerBody;
+use crate::config::{MembersFrom, ProxyConfig};
+use crate::endpoint::{Endpoint, Standing};
+use crate::exchange::{self, Reply};
+use crate::proxy::Proxy;
+use crate::request::Outgoing;
+use crate::wait::{self, Wait};
+
+const WAITS: &str = "HTTP/1.1 200 OK\r\nX-Etcd-Index: 7\r\nTransfer-Encoding: chunked\r\n\r\n";
+const EVENT: &str = "{\"node\":{\"modifiedIndex\":9}}\n";
+
+fn address(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+#[test]
+fn a_connection_has_so_many_waits_and_gives_them_back() {
+    let sockets: &Sockets = Box::leak(Box::new(Sockets::new(1000)));
+    let waits = Arc::new(Waits::new(sockets));
+    let (one, other) = (address(1), address(2));
+    let count = sockets.client_waits_max;
+    let mut places: Vec<_> = (0..count).map_while(|_| waits.begin(one)).collect();
+    assert_eq!(places.len(), count);
+    assert!(waits.begin(one).is_none());
+    drop(waits.begin(other).unwrap());
+    places.pop();
+    assert!(waits.begin(one).is_some());
+    places.clear();
+    assert!(waits.by_client.lock().is_empty());
+}
+
+/// One of each client of HTTP/1.1, and all that there may be over HTTP/2.
+#[test]
+fn waits_leave_sockets_to_members_for_other_requests() {
+    for connections in [16, 70, 874, 3946, 19_850] {
+        let sockets: &Sockets = Box::leak(Box::new(Sockets::new(connections)));
+        let waits = Arc::new(Waits::new(sockets));
+        let begun = (0..u16::MAX).map_while(|port| waits.begin(address(port)));
+        let begun: Vec<_> = begun.collect();
+        assert_ne!(begun.len(), 0, "{connections}");
+        let waiting = clients_of(connections) + begun.len();
+        let all = sockets.all.available_permits();
+        assert!(waiting < all, "{connections}: {waiting} of {all}");
+        assert!(all + clients_of(connections) <= connections);
+    }
+}
+
+/// A member that says this to the first request, and that does not hang up. Returns its URL.
+async fn member(text: String) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        assert_ne!(socket.read(&mut [0; 1024]).await.unwrap(), 0);
+        socket.write_all(text.as_bytes()).await.unwrap();
+        std::future::pending::<()>().await;
+    });
+    url
+}
+
+/// A proxy that may open so many sockets to members.
+fn proxy(count: usize) -> Arc<Proxy> {
+    let mut config = ProxyConfig::new(MembersFrom::Clients(vec![]));
+    // A socket that is waited for in vain fails the test, and is not waited for long.
+    config.request_timeout = Duration::from_secs(5);
+    Arc::new(Proxy {
+        sockets: Sockets::with(count),
+        ..Proxy::new(config, vec![])
+    })
+}
+
+#[tokio::test]
+async fn a_wait_that_goes_on_elsewhere_needs_no_second_socket() {
+    let chunk = format!("{:x}\r\n{EVENT}\r\n0\r\n\r\n", EVENT.len());
+    let (silent, other) = (
+        member(WAITS.to_owned()).await,
+        member(format!("{WAITS}{chunk}")).await,
+    );
+    let proxy = proxy(1);
+    let silent = proxy.endpoints.update(&[silent]).await.remove(0);
+    let wait = Wait::new("/v2/keys/a?wait=true", b"");
+    let answer = wait::forward(&proxy, wait, None, None).await.unwrap();
+    let AnswerBody::Parts(mut parts) = answer.into_body() else {
+        panic!("it does not wait");
+    };
+    let urls = [silent.url.clone(), other];
+    proxy.endpoints.update(&urls).await;
+    proxy.endpoints.stands(&silent, Standing::Out);
+    assert_eq!(parts.next().await.unwrap().unwrap(), EVENT);
+}
+
+/// Members that answer a request at once.
+async fn members<const N: usize>(proxy: &Proxy) -> [Arc<Endpoint>; N] {
+    let mut urls = vec![];
+    for _ in 0..N {
+        urls.push(member("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_owned()).await);
+    }
+    proxy.endpoints.update(&urls).await.try_into().ok().unwrap()
+}
+
+async fn ask(endpoint: &Arc<Endpoint>, proxy: &Proxy) -> Reply {
+    let mut request = Outgoing::get("/v2/keys/a", b"");
+    let reply = exchange::exchange(endpoint, &mut request, proxy).await;
+    reply.unwrap()
+}
+
+#[tokio::test]
+async fn a_connection_that_rests_makes_room_for_one_that_is_needed() {
+    let proxy = proxy(2);
+    let [rests, works, needed] = members(&proxy).await;
+    ask(&rests, &proxy).await.into_response().unwrap();
+    let _works = ask(&works, &proxy).await;
+    ask(&needed, &proxy).await;
+}
+
+#[tokio::test]
+async fn a_connection_does_not_rest_while_a_request_waits_for_its_place() {
+    let proxy = proxy(1);
+    let [works, needed] = members(&proxy).await;
+    let works = ask(&works, &proxy).await;
+    // The first one waits when the second is looked at.
+    tokio::join!(biased; ask(&needed, &proxy), async {
+        works.into_response().unwrap();
+    });
+}
