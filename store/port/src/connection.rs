@@ -91,7 +91,8 @@ fn h2_builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
         .max_concurrent_streams(limits.concurrent_streams_max)
         .max_header_list_size(head_bytes_max)
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
-        // It is never forgotten again, and all clients of a proxy share a connection.
+        // h2 never forgets one, and all clients of a proxy share a connection. `Guard` bounds those that
+        // are not read.
         .max_local_error_reset_streams(None)
         .keep_alive_interval(limits.keepalive_interval)
         .keep_alive_timeout(limits.keepalive_timeout);

@@ -1,10 +1,10 @@
-//! A socket whose reading side is looked at on the way; writing goes straight through.
+//! A socket whose reading side is looked at on the way; writing goes straight through, but that is noted.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -12,16 +12,45 @@ use tokio::net::TcpStream;
 
 /// What is done with what a client sends.
 pub(crate) trait ReadFilter: Unpin {
-    /// Reads from the socket, as `AsyncRead` would.
+    /// Reads from the socket, as `AsyncRead` would. An error of `passed` comes without bytes.
     fn poll_read<I: AsyncRead + Unpin>(
         &mut self,
         socket: Pin<&mut I>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>>;
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        match socket.poll_read(cx, buf) {
+            Poll::Ready(read) => {
+                read?;
+                let passed = self.passed(&buf.filled()[before..]);
+                if passed.is_err() {
+                    buf.set_filled(before);
+                }
+                Poll::Ready(passed)
+            }
+            Poll::Pending => {
+                ready!(self.poll_expired(cx));
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
+        }
+    }
+
+    /// These bytes have been read from the socket; none at its end. An error ends the connection.
+    fn passed(&mut self, _bytes: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Ready once the client has taken too long; polled while nothing can be read.
+    fn poll_expired(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
 
     /// Bytes of the client have come by another way.
     fn arrived(&mut self) {}
+
+    /// The socket has taken so many bytes, and `all`: not fewer than it was offered.
+    fn wrote(&mut self, _bytes: usize, _all: bool) {}
 }
 
 /// The socket, or TLS over one, and its filter.
@@ -49,8 +78,7 @@ impl Unsent {
         self.0.write.load(Ordering::Relaxed) || self.0.flush.load(Ordering::Relaxed)
     }
 
-    fn note(&self, asked: usize, written: &Poll<io::Result<usize>>) {
-        let all = matches!(written, Poll::Ready(Ok(taken)) if *taken == asked);
+    fn note(&self, all: bool) {
         self.0.write.store(!all, Ordering::Relaxed);
     }
 }
@@ -86,6 +114,18 @@ impl<F, I> Filtered<F, I> {
     }
 }
 
+impl<F: ReadFilter, I> Filtered<F, I> {
+    fn note(&mut self, asked: usize, written: &Poll<io::Result<usize>>) {
+        let bytes = match written {
+            Poll::Ready(Ok(bytes)) => *bytes,
+            Poll::Ready(Err(_)) | Poll::Pending => 0,
+        };
+        let all = written.is_ready() && bytes == asked;
+        self.unsent.note(all);
+        self.filter.wrote(bytes, all);
+    }
+}
+
 impl<F: ReadFilter, I: AsyncRead + Unpin> AsyncRead for Filtered<F, I> {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -113,7 +153,7 @@ impl<F: ReadFilter, I: AsyncWrite + Unpin> AsyncWrite for Filtered<F, I> {
     ) -> Poll<io::Result<usize>> {
         let filtered = self.get_mut();
         let written = Pin::new(&mut filtered.socket).poll_write(cx, buf);
-        filtered.unsent.note(buf.len(), &written);
+        filtered.note(buf.len(), &written);
         written
     }
 
@@ -137,7 +177,7 @@ impl<F: ReadFilter, I: AsyncWrite + Unpin> AsyncWrite for Filtered<F, I> {
         let filtered = self.get_mut();
         let asked = bufs.iter().map(|buf| buf.len()).sum();
         let written = Pin::new(&mut filtered.socket).poll_write_vectored(cx, bufs);
-        filtered.unsent.note(asked, &written);
+        filtered.note(asked, &written);
         written
     }
 

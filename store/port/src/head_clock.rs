@@ -9,12 +9,11 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
-use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::{self, Sleep};
 
 use crate::filtered::ReadFilter;
@@ -69,18 +68,6 @@ impl HeadClock {
             self.running = Some(Running { count, deadline });
         }
     }
-
-    /// Ready once the head that is being read has taken too long.
-    fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let count = self.heads.count();
-        match &mut self.running {
-            Some(running) if running.count == count => running.deadline.as_mut().poll(cx),
-            _ => {
-                self.running = None;
-                Poll::Pending
-            }
-        }
-    }
 }
 
 impl Heads {
@@ -124,23 +111,21 @@ impl Drop for Busy {
 }
 
 impl ReadFilter for HeadClock {
-    fn poll_read<I: AsyncRead + Unpin>(
-        &mut self,
-        socket: Pin<&mut I>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        match socket.poll_read(cx, buf) {
-            Poll::Ready(read) => {
-                if before < buf.filled().len() {
-                    self.bytes_arrived();
-                }
-                Poll::Ready(read)
-            }
-            Poll::Pending => {
-                ready!(self.poll_expired(cx));
-                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    fn passed(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if !bytes.is_empty() {
+            self.bytes_arrived();
+        }
+        Ok(())
+    }
+
+    /// Ready once the head that is being read has taken too long.
+    fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let count = self.heads.count();
+        match &mut self.running {
+            Some(running) if running.count == count => running.deadline.as_mut().poll(cx),
+            _ => {
+                self.running = None;
+                Poll::Pending
             }
         }
     }

@@ -3,4 +3,5 @@
 mod parking;
 mod rest;
 mod tls;
+mod unread;
 mod waits;

@@ -1,0 +1,126 @@
+//! Where a client is in its frames of HTTP/2. Only their heads are looked at.
+
+use std::io;
+
+use super::invalid;
+
+const PREFACE_BYTES: usize = 24;
+const HEAD_BYTES: usize = 9;
+
+pub(super) const DATA: u8 = 0;
+pub(super) const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+pub(super) const SETTINGS: u8 = 4;
+const WINDOW_UPDATE: u8 = 8;
+pub(super) const CONTINUATION: u8 = 9;
+
+pub(super) const ACK: u8 = 0x1;
+const END_STREAM: u8 = 0x1;
+pub(super) const END_HEADERS: u8 = 0x4;
+
+/// Where in the frames the client is.
+pub(super) struct Frames {
+    /// Of the preface, still to come.
+    pub(super) preface: usize,
+    head: [u8; HEAD_BYTES],
+    /// How much of the head has come.
+    pub(super) known: usize,
+    /// Of the payload, still to come.
+    pub(super) payload: usize,
+    /// The first settings have come.
+    greeted: bool,
+    /// A block of fields has not ended.
+    pub(super) open: bool,
+}
+
+impl Default for Frames {
+    fn default() -> Frames {
+        Frames {
+            preface: PREFACE_BYTES,
+            head: [0; HEAD_BYTES],
+            known: 0,
+            payload: 0,
+            greeted: false,
+            open: false,
+        }
+    }
+}
+
+/// What has come whole.
+pub(super) enum Whole {
+    Settings,
+    /// What belongs to no request.
+    Idle,
+    Other,
+}
+
+impl Frames {
+    /// Whether something is begun and has not ended.
+    pub(super) fn is_partial(&self) -> bool {
+        !self.greeted || self.open || 0 < self.known
+    }
+
+    pub(super) fn is_data(&self) -> bool {
+        self.known == HEAD_BYTES && self.head[3] == DATA && self.greeted && !self.open
+    }
+
+    /// Takes off what can be taken. Returns what has come whole with it.
+    pub(super) fn take(&mut self, bytes: &mut &[u8]) -> io::Result<Option<Whole>> {
+        if 0 < self.preface {
+            self.preface -= skip(bytes, self.preface);
+            return Ok(None);
+        }
+        if self.known < HEAD_BYTES {
+            let part = bytes.len().min(HEAD_BYTES - self.known);
+            self.head[self.known..self.known + part].copy_from_slice(&bytes[..part]);
+            self.known += part;
+            *bytes = &bytes[part..];
+            if self.known < HEAD_BYTES {
+                return Ok(None);
+            }
+            self.payload = self.length();
+            self.check()?;
+        }
+        self.payload -= skip(bytes, self.payload);
+        if 0 < self.payload {
+            return Ok(None);
+        }
+        self.known = 0;
+        Ok(Some(self.whole()))
+    }
+
+    fn length(&self) -> usize {
+        let [first, second, third, ..] = self.head;
+        usize::from(first) << 16 | usize::from(second) << 8 | usize::from(third)
+    }
+
+    /// RFC 9113, 3.4: a connection begins with settings, which hyper does not insist on.
+    fn check(&self) -> io::Result<()> {
+        let [.., kind, flags, _, _, _, _] = self.head;
+        match self.greeted || kind == SETTINGS && flags & ACK == 0 {
+            true => Ok(()),
+            false => Err(invalid("a connection begins with settings")),
+        }
+    }
+
+    fn whole(&mut self) -> Whole {
+        let [.., kind, flags, _, _, _, _] = self.head;
+        self.greeted = true;
+        match kind {
+            HEADERS | CONTINUATION => {
+                self.open = flags & END_HEADERS == 0;
+                Whole::Other
+            }
+            SETTINGS if flags & ACK == 0 => Whole::Settings,
+            DATA if flags & END_STREAM != 0 || self.length() != 0 => Whole::Other,
+            RST_STREAM | WINDOW_UPDATE => Whole::Other,
+            _ => Whole::Idle,
+        }
+    }
+}
+
+fn skip(bytes: &mut &[u8], most: usize) -> usize {
+    let part = bytes.len().min(most);
+    *bytes = &bytes[part..];
+    part
+}

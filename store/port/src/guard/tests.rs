@@ -1,0 +1,176 @@
+//! What a client is cut off for.
+
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
+
+use super::frames::{ACK, CONTINUATION, DATA, END_HEADERS, HEADERS, SETTINGS};
+use super::*;
+use crate::filtered::Filtered;
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags, 0, 0, 0, 0], payload].concat()
+}
+
+fn begun() -> Vec<u8> {
+    [PREFACE, &frame(SETTINGS, 0, &[])].concat()
+}
+
+fn guarded() -> (DuplexStream, Filtered<Guard, DuplexStream>) {
+    let (client, server) = tokio::io::duplex(1 << 20);
+    (
+        client,
+        Filtered::new(server, Guard::new(&Limits::default())),
+    )
+}
+
+/// When a client that sends this and then nothing is cut off, in seconds; `None`: not within a day.
+async fn cut_after(sent: &[u8]) -> Option<u64> {
+    let (mut client, mut server) = guarded();
+    client.write_all(sent).await.unwrap();
+    let began = Instant::now();
+    let mut read = vec![];
+    let ended = server.read_to_end(&mut read);
+    let day = Duration::from_secs(24 * 3600);
+    let error = time::timeout(day, ended).await.ok()?.unwrap_err();
+    assert_eq!(read, sent);
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    Some(began.elapsed().as_secs())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_begun_has_to_end() {
+    let cases: [(&[u8], Option<u64>); 7] = [
+        (b"PRI ", Some(15)),
+        (PREFACE, Some(15)),
+        // Half a frame of settings, or of anything.
+        (&[0, 0, 6, SETTINGS], Some(15)),
+        // A block of fields whose end does not come.
+        (&frame(HEADERS, 0, b"ab"), Some(15)),
+        (&[0, 0, 6, DATA, 0, 0, 0, 0, 1, 1], Some(60)),
+        (&frame(HEADERS, END_HEADERS, b"ab"), None),
+        (&[], None),
+    ];
+    for (sent, expected) in cases {
+        let sent = match sent.starts_with(b"PRI") {
+            true => sent.to_vec(),
+            false => [&begun(), sent].concat(),
+        };
+        assert_eq!(cut_after(&sent).await, expected, "{sent:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_byte_now_and_then_is_not_going_on() {
+    let (mut client, mut server) = guarded();
+    let reading = tokio::spawn(async move { server.read_to_end(&mut vec![]).await });
+    client.write_all(&begun()).await.unwrap();
+    let mut blocks = frame(HEADERS, 0, b"a");
+    blocks.extend(frame(CONTINUATION, 0, b"a").repeat(20));
+    for byte in blocks {
+        if client.write_all(&[byte]).await.is_err() {
+            break;
+        }
+        time::sleep(Duration::from_secs(1)).await;
+    }
+    let ended = reading.await.unwrap().unwrap_err();
+    assert_eq!(ended.kind(), io::ErrorKind::TimedOut);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_begins_with_settings() {
+    for first in [frame(6, ACK, &[0; 8]), frame(SETTINGS, ACK, &[])] {
+        let (mut client, mut server) = guarded();
+        client.write_all(&[PREFACE, &first].concat()).await.unwrap();
+        let error = server.read_to_end(&mut vec![]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_frames_that_are_no_request_cuts_a_client_off() {
+    let cases = [
+        (frame(SETTINGS, 0, &[]), 99),
+        (frame(6, 0, &[0; 8]), 20_000),
+        (frame(2, 0, &[0; 5]), 20_000),
+        (frame(DATA, 0, &[]), 20_000),
+        (frame(SETTINGS, ACK, &[]), 20_000),
+    ];
+    for (frame, bound) in cases {
+        for more in [0, 1] {
+            let (mut client, mut server) = guarded();
+            let sent = [begun(), frame.repeat(bound + more)].concat();
+            let writing = tokio::spawn(async move {
+                let _ = client.write_all(&sent).await;
+            });
+            let read = server.read_to_end(&mut vec![]).await;
+            assert_eq!(read.is_err(), more == 1, "{frame:?}");
+            writing.abort();
+        }
+    }
+}
+
+/// A server that writes so much after every frame, to a client that reads all that is written or nothing.
+async fn cut_at(written: usize, reads: bool) -> Option<usize> {
+    let (client, mut server) = {
+        let (client, server) = tokio::io::duplex(1 << 10);
+        (
+            client,
+            Filtered::new(server, Guard::new(&Limits::default())),
+        )
+    };
+    let (mut read, mut write) = tokio::io::split(client);
+    write.write_all(&begun()).await.unwrap();
+    server
+        .read_exact(&mut vec![0; begun().len()])
+        .await
+        .unwrap();
+    // As much as the client's end holds.
+    let filled = server.write_all(&[0; 2048]);
+    time::timeout(Duration::from_secs(1), filled)
+        .await
+        .unwrap_err();
+    let one = frame(HEADERS, END_HEADERS, b"a");
+    for count in 0..30_000 {
+        if reads {
+            read.read_exact(&mut vec![0; written]).await.unwrap();
+        }
+        write.write_all(&one).await.unwrap();
+        if server.read_exact(&mut vec![0; one.len()]).await.is_err() {
+            return Some(count);
+        }
+        let offered = [0; 2048];
+        let _ =
+            std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut server).poll_write(cx, &offered)))
+                .await;
+    }
+    None
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_sends_and_does_not_read_is_cut_off() {
+    assert_eq!(cut_at(0, false).await, Some(UNPAID_MAX as usize));
+    // A byte now and then is not reading.
+    assert_eq!(cut_at(1, true).await, Some(UNPAID_MAX as usize));
+    // One that is slow may go on.
+    assert_eq!(cut_at(RESET_BYTES, true).await, None);
+}
+
+proptest::proptest! {
+    /// However the bytes are cut, the same is found.
+    #[test]
+    fn frames_are_found_however_they_come(sent: Vec<u8>, size in 1..20_usize) {
+        let found = |size: usize| {
+            let mut guard = Guard::new(&Limits::default());
+            guard.frames.preface = 0;
+            let read: io::Result<()> = sent.chunks(size).try_for_each(|part| guard.passed(part));
+            (read.is_err(), guard.frames.known, guard.frames.payload, guard.frames.open)
+        };
+        let (whole, parts) = (found(sent.len().max(1)), found(size));
+        proptest::prop_assert_eq!(whole.0, parts.0);
+        if !whole.0 {
+            proptest::prop_assert_eq!(whole, parts);
+        }
+    }
+}
