@@ -14,10 +14,8 @@ use super::stream::RangeStream;
 use super::txn::Plan;
 use super::{check, range};
 use crate::engine::EngineSize;
+use crate::tree::HISTORY_BYTES_MAX;
 use crate::{ClusterId, Index, Roster};
-
-/// The least that the v2 tree may fill; LMDB's map is 4 GiB or more.
-const TREE_BYTES_MAX_LEAST: u64 = 3 << 30;
 
 /// The state as it is whenever it is asked; cheap to clone.
 #[derive(Clone)]
@@ -129,11 +127,13 @@ impl ReadView {
         cost == 0 || self.held_bytes().saturating_add(cost) < self.shared.limits.quota_bytes
     }
 
-    /// Whether a change of the v2 tree of that cost still fits: half as much again as the quota, since
-    /// the alarm does not stop it, and in any case 3 GiB. The engine has room for more than that.
+    /// Whether a change of the v2 tree of that cost still fits into one and a half times the quota, since
+    /// the NOSPACE alarm does not stop it, and what the tree's history may take. The engine has room for
+    /// more: twice the quota, and 4 GiB at least.
     pub fn has_tree_room(&self, cost: u64) -> bool {
         let quota = self.shared.limits.quota_bytes;
-        let most = quota.saturating_add(quota / 2).max(TREE_BYTES_MAX_LEAST);
+        let most = quota.saturating_add(quota / 2);
+        let most = most.saturating_add(HISTORY_BYTES_MAX);
         cost == 0 || self.held_bytes().saturating_add(cost) < most
     }
 

@@ -287,28 +287,12 @@ impl Tree {
             removed: outcome.removed,
             encoding: Default::default(),
         });
-        self.history.push(Some(kept(&event)));
+        self.history.push(Some(&event));
         event
     }
 
     fn next_index(&self) -> u64 {
         self.index() + 1
-    }
-}
-
-/// What the history keeps of an event: not what went with a directory, which may be a million paths
-/// and serves those only who watched when it happened.
-fn kept(event: &Arc<Event>) -> Arc<Event> {
-    match event.removed.is_empty() {
-        true => Arc::clone(event),
-        false => Arc::new(Event {
-            action: event.action,
-            node: event.node.clone(),
-            prev: event.prev.clone(),
-            removed: Vec::new(),
-            encoding: Default::default(),
-            ..**event
-        }),
     }
 }
 

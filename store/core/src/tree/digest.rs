@@ -39,7 +39,6 @@ impl Digest {
     fn event(&mut self, event: &Event) {
         self.word(event.action as u64);
         self.word(event.index);
-        self.word(u64::from(event.refresh));
         self.node(&event.node);
         self.word(u64::from(event.prev.is_some()));
         event.prev.iter().for_each(|prev| self.node(prev));
@@ -70,6 +69,7 @@ impl Tree {
             digest.word(met.depth as u64);
             digest.entry(&self.arena[met.id]);
         }
+        digest.word(self.history.oldest());
         for event in self.history.from(0) {
             digest.event(event);
         }

@@ -1,34 +1,107 @@
-//! The last events, for those who watch from an index on.
+//! The last events, for watches that begin at an index of the past.
+//!
+//! The history ends where one of two bounds is reached: a number of events, as in etcd, and what the
+//! events weigh together. Both depend on the events alone, so that it begins at the same index on every
+//! member, after a restart and after a snapshot.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Arc, Weak};
 
-use super::{Action, Event};
+use parking_lot::Mutex;
+
+use super::{Action, Event, Node};
 
 /// How many events are kept, all keys together, as in etcd.
 pub(super) const EVENTS_MAX: usize = 1000;
 
+/// What the events kept may weigh together, in bytes ([`Event::weight`]). The newest of them is kept in
+/// any case, so that only an event clears others, and its row names where the history begins. etcd has no such bound: a thousand events with two values of 10 MB each are 20 GB.
+pub(crate) const BYTES_MAX: u64 = 64 << 20;
+
+/// An event of the past. It has no encoding: those of a thousand events could take gigabytes.
+struct Past {
+    event: Event,
+    /// The event as it is shared while a reader has it, and with it an encoding that is made once.
+    shared: Mutex<Weak<Event>>,
+}
+
+impl Past {
+    fn new(event: &Event, shared: Weak<Event>) -> Past {
+        Past {
+            // `removed` may be a million paths and serves only the watchers of that moment.
+            event: Event {
+                node: event.node.alone(),
+                prev: event.prev.as_ref().map(Node::alone),
+                removed: Vec::new(),
+                encoding: Default::default(),
+                ..*event
+            },
+            shared: Mutex::new(shared),
+        }
+    }
+
+    fn share(&self) -> Arc<Event> {
+        let mut shared = self.shared.lock();
+        shared.upgrade().unwrap_or_else(|| {
+            let event = Arc::new(self.event.clone());
+            *shared = Arc::downgrade(&event);
+            event
+        })
+    }
+
+    fn weight(&self) -> u64 {
+        self.event.weight() as u64
+    }
+}
+
 /// The events of the newest indexes, without a gap. An index without an event is a change that
-/// clients cannot see.
-#[derive(Default)]
+/// clients cannot see, or a refresh, which no scan finds.
 pub(super) struct History {
-    events: VecDeque<Option<Arc<Event>>>,
+    events: VecDeque<Option<Past>>,
     /// The index of the last one.
     newest: u64,
+    /// How many of these indexes have an event.
+    count: usize,
+    /// What the events weigh, and may weigh.
+    bytes: u64,
+    bytes_max: u64,
     /// How many of them have no row yet.
     fresh: usize,
-    /// What those rows weigh, roughly.
+    /// What those rows weigh.
     fresh_bytes: u64,
+    /// Slots whose rows, if there are any, are of events that are not kept any more.
+    stale: BTreeSet<u16>,
+}
+
+impl Default for History {
+    fn default() -> History {
+        History::within(BYTES_MAX)
+    }
 }
 
 impl History {
-    /// As it is at that index, without any event.
-    pub(super) fn at(index: u64) -> History {
-        let kept = index.min(EVENTS_MAX as u64) as usize;
+    /// Nothing has happened. `bytes_max` is the same on every member.
+    pub(super) fn within(bytes_max: u64) -> History {
+        History {
+            events: VecDeque::new(),
+            newest: 0,
+            count: 0,
+            bytes: 0,
+            bytes_max,
+            fresh: 0,
+            fresh_bytes: 0,
+            stale: BTreeSet::new(),
+        }
+    }
+
+    /// The same at that index, still without any event, and back to `oldest` at most.
+    pub(super) fn since(self, oldest: u64, index: u64) -> History {
+        let reached = index.saturating_add(1).saturating_sub(oldest.max(1));
+        let kept = reached.min(EVENTS_MAX as u64) as usize;
         History {
             events: (0..kept).map(|_| None).collect(),
             newest: index,
-            ..History::default()
+            ..self
         }
     }
 
@@ -46,56 +119,124 @@ impl History {
     }
 
     /// The next index, and what happened.
-    pub(super) fn push(&mut self, event: Option<Arc<Event>>) {
-        assert!(self.events.len() <= EVENTS_MAX);
+    pub(super) fn push(&mut self, event: Option<&Arc<Event>>) {
+        let event = event.filter(|event| !event.refresh);
+        let past = event.map(|event| Past::new(event, Arc::downgrade(event)));
         if self.events.len() == EVENTS_MAX {
-            self.events.pop_front();
+            self.clear_oldest();
         }
         self.newest += 1;
-        self.fresh = EVENTS_MAX.min(self.fresh + 1);
-        self.fresh_bytes += event.as_deref().map_or(0, |event| event.weight() as u64);
-        self.events.push_back(event);
+        self.fresh += 1;
+        if let Some(past) = &past {
+            self.count += 1;
+            self.bytes += past.weight();
+            self.fresh_bytes += past.weight();
+            // The row of the event that had the slot before is overwritten.
+            self.stale.remove(&slot(self.newest));
+        }
+        self.events.push_back(past);
+        self.clear_to_fit();
     }
 
-    /// Puts an event where its index says; `None` if the history does not reach there.
-    pub(super) fn restore(&mut self, event: Arc<Event>) -> Option<()> {
-        let at = event.index.checked_sub(self.oldest())?;
-        let slot = self.events.get_mut(usize::try_from(at).ok()?)?;
-        *slot = Some(event);
-        Some(())
+    fn clear_to_fit(&mut self) {
+        while self.bytes_max < self.bytes && 1 < self.count {
+            self.clear_oldest();
+        }
+    }
+
+    fn clear_oldest(&mut self) {
+        let index = self.oldest();
+        let cleared = self.events.pop_front().flatten();
+        let had_row = self.fresh <= self.events.len();
+        self.fresh = self.fresh.min(self.events.len());
+        if let Some(past) = cleared {
+            self.count -= 1;
+            self.bytes -= past.weight();
+            self.stale.insert(slot(index));
+            if !had_row {
+                self.fresh_bytes -= past.weight();
+            }
+        }
+    }
+
+    /// Puts events where their indexes say. Rows of earlier releases may be of refreshes, or weigh more
+    /// than is kept: they are cleared as if this release had always run.
+    pub(super) fn restore(&mut self, events: Vec<Event>) {
+        for event in events {
+            let at = event.index.checked_sub(self.oldest());
+            let at = at.and_then(|at| usize::try_from(at).ok());
+            let place = at.and_then(|at| self.events.get_mut(at));
+            match place.filter(|_| !event.refresh) {
+                Some(place) => {
+                    let past = Past::new(&event, Weak::new());
+                    self.count += 1;
+                    self.bytes += past.weight();
+                    *place = Some(past);
+                }
+                None => {
+                    self.stale.insert(slot(event.index));
+                }
+            }
+        }
+        let before = self.count;
+        self.clear_to_fit();
+        if self.count < before {
+            // No row names this beginning: all are written again.
+            (self.fresh, self.fresh_bytes) = (self.events.len(), self.bytes);
+        }
     }
 
     /// The events from an index on.
-    pub(super) fn from(&self, index: u64) -> impl Iterator<Item = &Arc<Event>> {
+    pub(super) fn from(&self, index: u64) -> impl Iterator<Item = &Event> {
+        self.past(index).map(|past| &past.event)
+    }
+
+    /// The first event from an index on that tells of the path, or of what is below it.
+    pub(super) fn find(&self, path: &[u8], recursive: bool, since: u64) -> Option<Arc<Event>> {
+        let mut past = self.past(since);
+        let found = past.find(|past| matches(&past.event, path, recursive));
+        found.map(Past::share)
+    }
+
+    fn past(&self, index: u64) -> impl Iterator<Item = &Past> {
         let skipped = index.saturating_sub(self.oldest());
         let skipped = usize::try_from(skipped).unwrap_or(usize::MAX);
         self.events.iter().skip(skipped).flatten()
     }
 
-    /// How many rows are out of date, and what they weigh, roughly.
+    /// How many rows are out of date, and what they weigh.
     pub(super) fn fresh(&self) -> (usize, u64) {
-        (self.fresh, self.fresh_bytes)
+        (self.fresh + self.stale.len(), self.fresh_bytes)
     }
 
     /// The events that have no row yet.
-    pub(super) fn fresh_events(&self) -> impl Iterator<Item = &Arc<Event>> {
+    pub(super) fn fresh_events(&self) -> impl Iterator<Item = &Event> {
         let skipped = self.events.len() - self.fresh;
-        self.events.iter().skip(skipped).flatten()
+        let fresh = self.events.iter().skip(skipped).flatten();
+        fresh.map(|past| &past.event)
+    }
+
+    /// The slots whose rows are to be deleted.
+    pub(super) fn stale_slots(&self) -> impl Iterator<Item = u16> {
+        self.stale.iter().copied()
     }
 
     /// The rows are up to date.
     pub(super) fn cleaned(&mut self) {
         (self.fresh, self.fresh_bytes) = (0, 0);
+        self.stale.clear();
     }
 }
 
-/// Whether whoever watches that path is told of an event of the past. Not quite what he would have
-/// been told while it happened: hidden nodes count, and the end of a directory is the end of
-/// every path that begins with the same letters (etcd's `EventHistory.scan`).
-pub(super) fn matches(event: &Event, path: &[u8], recursive: bool) -> bool {
-    if event.refresh {
-        return false;
-    }
+/// Where in the engine the row of an event is: the slot is used again by a later one.
+pub(super) fn slot(index: u64) -> u16 {
+    (index % EVENTS_MAX as u64) as u16
+}
+
+/// Whether a scan for that path finds an event of the past. Not quite what a watcher is sent while it
+/// happens: hidden nodes count, and the end of a directory is the end of every path that begins with
+/// the same letters (etcd's `EventHistory.scan`).
+fn matches(event: &Event, path: &[u8], recursive: bool) -> bool {
     let key = &event.node.key[..];
     if key == path {
         return true;

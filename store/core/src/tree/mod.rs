@@ -1,5 +1,5 @@
 //! The v2 tree: files and directories with a time to live, one index for all of it, and the last
-//! thousand events.
+//! thousand events, or as many as weigh 64 MiB.
 //!
 //! Paths are whole: "/1/foo" is what clients of the keys API call "/foo", "/2/..." is the auth
 //! API's. Time is an argument everywhere; the same requests give the same tree on every member.
@@ -41,6 +41,7 @@ use std::collections::BTreeSet;
 
 pub use error::{ErrorCode, TreeError};
 pub use event::{Action, Event, Node};
+pub(crate) use history::BYTES_MAX as HISTORY_BYTES_MAX;
 pub use nodes::Nodes;
 pub(crate) use rows::Loader;
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::arena::{Content, Id, ROOT};
 use super::walk::{self, Reach};
-use super::{ErrorCode, Event, Node, Tree, TreeError, history, path};
+use super::{ErrorCode, Event, Node, Tree, TreeError, path};
 
 /// Nanoseconds in a second.
 const SECOND_NS: i64 = 1_000_000_000;
@@ -85,10 +85,7 @@ impl Tree {
             let cause = format!("the requested history has been cleared [{oldest}/{since}]");
             return Err(self.refuse(ErrorCode::EventIndexCleared, cause.as_bytes()));
         }
-        let path = path::clean(path);
-        let mut events = self.history.from(since);
-        let found = events.find(|event| history::matches(event, &path, recursive));
-        Ok(found.cloned())
+        Ok(self.history.find(&path::clean(path), recursive, since))
     }
 
     /// The node at a clean path, or the refusal.

@@ -6,17 +6,15 @@
 //! | `h` | the index, and how many numbers nodes may have |
 //! | `n`, then the node's number | `TreeNode` |
 //!
-//! An event's row is overwritten by that of a later one; rows that the history has left behind are
-//! passed over.
-
-use std::sync::Arc;
+//! An event's row is overwritten by that of a later one, or deleted once the history does not reach
+//! back to it; rows that earlier releases left behind are passed over, and deleted.
 
 use bytes::Bytes;
 use keelson_proto::internal::{TreeEvent, TreeEventNode, TreeNode};
 use prost::Message;
 
 use super::arena::{Arena, Content, Entry, Id};
-use super::history::{EVENTS_MAX, History};
+use super::history::{self, History};
 use super::{Action, Event, Node, Tree};
 
 const EVENT: u8 = b'e';
@@ -26,7 +24,9 @@ const NODE: u8 = b'n';
 impl Tree {
     /// Everything, as rows.
     pub(crate) fn rows(&self) -> Vec<(Bytes, Bytes)> {
-        let events = self.history.from(0).map(event_row);
+        let oldest = self.history.oldest();
+        let events = self.history.from(0);
+        let events = events.map(|event| event_row(event, oldest));
         let nodes = self.arena.entries();
         let nodes = nodes.map(|(id, entry)| (node_key(id), node_row(entry)));
         events.chain([self.head_row()]).chain(nodes).collect()
@@ -35,11 +35,15 @@ impl Tree {
     /// What changed since `cleaned`, as rows; None deletes one.
     pub(crate) fn stale_rows(&self) -> Vec<(Bytes, Option<Bytes>)> {
         let some = |(key, row)| (key, Some(row));
-        let events = self.history.fresh_events().map(event_row).map(some);
+        let cleared = self.history.stale_slots();
+        let cleared = cleared.map(|slot| (event_key(slot), None));
+        let oldest = self.history.oldest();
+        let events = self.history.fresh_events();
+        let events = events.map(|event| some(event_row(event, oldest)));
         let head = (0 < self.history.fresh().0).then(|| some(self.head_row()));
         let nodes = self.arena.dirty().iter();
         let nodes = nodes.map(|id| (node_key(*id), self.arena.get(*id).map(node_row)));
-        events.chain(head).chain(nodes).collect()
+        cleared.chain(events).chain(head).chain(nodes).collect()
     }
 
     /// The rows are up to date from now on.
@@ -64,14 +68,33 @@ impl Tree {
 }
 
 /// Takes rows in any order; then there is a tree, or a text that says what is wrong.
-#[derive(Default)]
 pub(crate) struct Loader {
     head: Option<(u64, Id)>,
     nodes: Vec<(Id, Entry)>,
     events: Vec<Event>,
+    /// The newest beginning of the history that a row names.
+    oldest: u64,
+    history: History,
+}
+
+impl Default for Loader {
+    fn default() -> Loader {
+        Loader::new(History::default())
+    }
 }
 
 impl Loader {
+    /// The events come into that history, in which nothing has happened.
+    pub(super) fn new(history: History) -> Loader {
+        Loader {
+            head: None,
+            nodes: Vec::new(),
+            events: Vec::new(),
+            oldest: 0,
+            history,
+        }
+    }
+
     /// Takes a row.
     pub(crate) fn push(&mut self, key: &[u8], row: &[u8]) -> Result<(), String> {
         let taken = match key.split_first() {
@@ -84,10 +107,13 @@ impl Loader {
     }
 
     fn push_event(&mut self, slot: &[u8], row: &[u8]) -> Option<()> {
-        let event = event(TreeEvent::decode(row).ok()?)?;
-        if slot != event_slot(event.index) {
+        let row = TreeEvent::decode(row).ok()?;
+        let (index, oldest) = (row.index, row.oldest);
+        if slot != history::slot(index).to_be_bytes() || index < oldest {
             return None;
         }
+        let event = event(row)?;
+        self.oldest = self.oldest.max(oldest);
         self.events.push(event);
         Some(())
     }
@@ -111,7 +137,13 @@ impl Loader {
         let (index, numbers) = match self.head {
             Some(head) => head,
             // The store of a release that had no tree.
-            None if self.nodes.is_empty() && self.events.is_empty() => return Ok(Tree::new()),
+            None if self.nodes.is_empty() && self.events.is_empty() => {
+                let history = self.history;
+                return Ok(Tree {
+                    history,
+                    ..Tree::new()
+                });
+            }
             None => return Err("no index".to_owned()),
         };
         let mut deadlines = std::collections::BTreeSet::new();
@@ -123,14 +155,11 @@ impl Loader {
                 deadlines.insert((entry.expires_ns, *id));
             }
         }
-        let mut history = History::at(index);
-        for event in self.events {
-            if index < event.index {
-                return Err(format!("event {} is of the future", event.index));
-            }
-            // Nothing is lost if it is too old.
-            let _ = history.restore(Arc::new(event));
+        if let Some(event) = self.events.iter().find(|event| index < event.index) {
+            return Err(format!("event {} is of the future", event.index));
         }
+        let mut history = self.history.since(self.oldest, index);
+        history.restore(self.events);
         Ok(Tree {
             arena: Arena::restore(self.nodes, numbers)?,
             deadlines,
@@ -178,21 +207,21 @@ fn entry(row: TreeNode) -> Option<Entry> {
     })
 }
 
-fn event_slot(index: u64) -> [u8; 2] {
-    let slot = index % EVENTS_MAX as u64;
-    u16::try_from(slot).expect("a thousand fit").to_be_bytes()
+fn event_key(slot: u16) -> Bytes {
+    [&[EVENT][..], &slot.to_be_bytes()].concat().into()
 }
 
-fn event_row(event: &Arc<Event>) -> (Bytes, Bytes) {
+pub(super) fn event_row(event: &Event, oldest: u64) -> (Bytes, Bytes) {
     let row = TreeEvent {
         action: event.action as u32,
         node: Some(event_node(&event.node)),
         prev: event.prev.as_ref().map(event_node),
         index: event.index,
         refresh: event.refresh,
+        oldest,
     };
-    let key = [&[EVENT][..], &event_slot(event.index)].concat();
-    (key.into(), row.encode_to_vec().into())
+    let key = event_key(history::slot(event.index));
+    (key, row.encode_to_vec().into())
 }
 
 fn event_node(node: &Node) -> TreeEventNode {

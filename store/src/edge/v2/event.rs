@@ -1,5 +1,7 @@
 //! Nodes and events as clients see them: without the "/1" that the keys API's space begins with.
 
+use std::sync::Arc;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use keelson_core::tree::{Action, Event, Node};
 
@@ -11,24 +13,42 @@ pub(super) const SPACE: &[u8] = b"/1";
 /// What a node's fixed parts take, about.
 const NODE_BYTES: usize = 160;
 
-/// An event's JSON, made once for everybody who gets it.
-pub(super) fn encoding(event: &Event) -> Bytes {
-    let encoded = event.encoding.get_or_init(|| {
-        let values = event.node.value.as_ref().map_or(0, Bytes::len);
-        let previous = event.prev.as_ref().and_then(|prev| prev.value.as_ref());
-        let values = values + previous.map_or(0, Bytes::len);
-        let keys = 2 * event.node.key.len();
-        let mut out = BytesMut::with_capacity(2 * NODE_BYTES + keys + values);
-        begin(&mut out, event.action);
-        node(&mut out, &event.node);
-        if let Some(prev) = &event.prev {
-            out.extend_from_slice(b",\"prevNode\":");
-            node(&mut out, prev);
-        }
-        out.extend_from_slice(b"}\n");
-        out.freeze()
-    });
-    encoded.clone()
+/// A larger encoding keeps its event.
+const LARGE_BYTES: usize = 64 * 1024;
+
+/// An event and its encoding.
+struct Encoded(Arc<Event>);
+
+impl AsRef<[u8]> for Encoded {
+    fn as_ref(&self) -> &[u8] {
+        self.0.encoding.get().map_or(&[], |encoding| encoding)
+    }
+}
+
+/// An event's JSON, made once for all clients. The history shares an event only while it is in use, so a
+/// large one is, until the last client has read it: otherwise each of a thousand would have a copy.
+pub(super) fn encoding(event: &Arc<Event>) -> Bytes {
+    let encoded = event.encoding.get_or_init(|| encode(event));
+    match encoded.len() < LARGE_BYTES {
+        true => encoded.clone(),
+        false => Bytes::from_owner(Encoded(Arc::clone(event))),
+    }
+}
+
+fn encode(event: &Event) -> Bytes {
+    let values = event.node.value.as_ref().map_or(0, Bytes::len);
+    let previous = event.prev.as_ref().and_then(|prev| prev.value.as_ref());
+    let values = values + previous.map_or(0, Bytes::len);
+    let keys = 2 * event.node.key.len();
+    let mut out = BytesMut::with_capacity(2 * NODE_BYTES + keys + values);
+    begin(&mut out, event.action);
+    node(&mut out, &event.node);
+    if let Some(prev) = &event.prev {
+        out.extend_from_slice(b",\"prevNode\":");
+        node(&mut out, prev);
+    }
+    out.extend_from_slice(b"}\n");
+    out.freeze()
 }
 
 /// What a change answers when the client said that it needs no more.
@@ -138,6 +158,9 @@ fn end_node(out: &mut BytesMut, node: &Node) {
 mod tests {
     use std::sync::OnceLock;
 
+    use keelson_core::tree::Tree;
+    use keelson_proto::internal::TreeRequest;
+
     use super::*;
 
     fn file(key: &'static str, value: &'static str) -> Node {
@@ -188,7 +211,7 @@ mod tests {
 
     #[test]
     fn events_are_written_once() {
-        let event = Event {
+        let event = Arc::new(Event {
             action: Action::CompareAndSwap,
             node: file("/1/c", "2"),
             prev: Some(file("/1/c", "1")),
@@ -196,7 +219,7 @@ mod tests {
             refresh: false,
             removed: Vec::new(),
             encoding: OnceLock::new(),
-        };
+        });
         let expected = concat!(
             r#"{"action":"compareAndSwap","node":{"key":"/c","value":"2","#,
             r#""modifiedIndex":4,"createdIndex":3},"prevNode":{"key":"/c","value":"1","#,
@@ -207,6 +230,30 @@ mod tests {
         assert_eq!(encoding(&event).as_ptr(), encoding(&event).as_ptr());
         let only = action_only(Action::CompareAndSwap);
         assert_eq!(only, "{\"action\":\"compareAndSwap\"}\n");
+    }
+
+    #[test]
+    fn a_large_encoding_is_shared_until_its_last_reader_is_done() {
+        let mut tree = Tree::new();
+        let value = Bytes::from(vec![b'v'; LARGE_BYTES]);
+        let set = TreeRequest {
+            path: "/1/a".into(),
+            value,
+            ..TreeRequest::default()
+        };
+        drop(tree.apply(&set));
+        let read = || encoding(&tree.scan(b"/1/a", false, 1).ok().flatten().expect("there"));
+        let (one, two) = (read(), read());
+        assert_eq!(one.as_ptr(), two.as_ptr());
+        drop(one);
+        assert_eq!(two.as_ptr(), read().as_ptr());
+        assert_eq!(
+            tree.scan(b"/1/a", false, 1).map(|found| found.is_some()),
+            Ok(true)
+        );
+        drop(two);
+        let again = tree.scan(b"/1/a", false, 1).ok().flatten().expect("there");
+        assert_eq!(again.encoding.get(), None, "the history keeps none");
     }
 
     #[test]

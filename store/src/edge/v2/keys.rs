@@ -4,6 +4,7 @@
 //! future (`read_now`): this is what Deis's hosts ask all day. Only `quorum=true` asks the cluster.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use axum::body::HttpBody;
 use axum::response::Response;
@@ -189,7 +190,7 @@ where
     Ok(changed_to(inner, &event, asked.no_value_on_success))
 }
 
-fn changed_to<B: TreeBackend>(inner: &Inner<B>, event: &Event, brief: bool) -> Response {
+fn changed_to<B: TreeBackend>(inner: &Inner<B>, event: &Arc<Event>, brief: bool) -> Response {
     let status = match event.action {
         Action::Create => StatusCode::CREATED,
         Action::Set if event.prev.is_none() => StatusCode::CREATED,

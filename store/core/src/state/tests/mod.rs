@@ -12,6 +12,7 @@ mod quirks;
 mod requests;
 mod snapshots;
 mod tree;
+mod tree_history;
 mod tree_model;
 mod tree_model_test;
 mod txns;

@@ -3,6 +3,7 @@
 mod depth;
 mod expiry;
 mod history;
+mod history_bytes;
 mod recorded;
 pub(crate) mod requests;
 mod rules;
