@@ -298,8 +298,6 @@ impl Store {
     }
 }
 
-type Peers = keelson_proto::peer::peer_server::PeerServer<PeerService<DriverInbox, Stager>>;
-
 /// Joins the parts by their queues and starts the threads.
 fn assemble(
     config: Config,
@@ -391,7 +389,7 @@ fn assemble(
     };
     let gate = Gate::new(cluster, member);
     let peers = PeerService::new(gate, driver_inbox, stager, links.key());
-    let peers = Peers::new(peers).max_decoding_message_size(crate::peer::MESSAGE_BYTES_MAX);
+    let peers = crate::peer::routes(peers);
     let _ = turns.send(Event::MembersChanged);
     let inner = Inner {
         config,
@@ -415,7 +413,7 @@ fn assemble(
     let store = Store {
         inner: Arc::new(inner),
     };
-    Ok((store, tonic::service::Routes::new(peers)))
+    Ok((store, peers))
 }
 
 /// An overlay of this size is flushed before its time: it is memory that the configuration does not

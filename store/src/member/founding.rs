@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::config::{Config, InitialClusterState};
+use crate::peer::QUESTION_BYTES_MAX;
 
 /// Runs `deciding`, and answers the other founders meanwhile.
 pub(crate) async fn answering<T>(
@@ -33,7 +34,8 @@ pub(crate) async fn answering<T>(
         return deciding.await;
     };
     let (decided, over) = oneshot::channel::<()>();
-    let routes = tonic::service::Routes::new(PeerServer::new(Founder(answer)));
+    let founder = PeerServer::new(Founder(answer)).max_decoding_message_size(QUESTION_BYTES_MAX);
+    let routes = tonic::service::Routes::new(founder);
     let serving = crate::edge::serve_founder(copies, routes, async {
         let _ = over.await;
     });

@@ -11,6 +11,7 @@ mod prove;
 mod receiver;
 mod refusals;
 mod sender;
+mod service;
 mod snapshots;
 mod trouble;
 
@@ -18,6 +19,7 @@ pub use gate::{Belonging, Gate, Taken};
 pub(crate) use load::weight;
 pub use receiver::{Evicted, Inbox, PeerService, SnapshotSink};
 pub use sender::{Links, Numbering, Outbox, PeerEvent, PeerListener};
+pub use service::routes;
 pub use snapshots::{ask_members, send_snapshot};
 
 use keelson_core::{ClusterId, MemberId};
@@ -30,6 +32,9 @@ use crate::config::Url;
 pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
 /// Where a member is reached.
+/// A question for the members, in bytes. It needs no introduction, so that a stranger may send it.
+pub(crate) const QUESTION_BYTES_MAX: usize = 1 << 10;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerAddress {
     /// The member.

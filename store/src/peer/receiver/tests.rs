@@ -1,4 +1,4 @@
-//! Snapshots from senders that fall silent, take long or are replaced.
+//! Snapshots from senders that fall silent, take long or are replaced; strangers' calls.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -133,4 +133,29 @@ async fn a_snapshot_gives_way_when_it_is_told_to() {
     };
     let (refused, ()) = tokio::join!(service.receive(&CALLER, silent), evicting);
     assert_eq!(refused.expect_err("evicted").code(), tonic::Code::Aborted);
+}
+
+/// A call for the members, with that many bytes of a field that is not in the definition.
+fn question(bytes: usize) -> http::Request<tonic::body::Body> {
+    let mut message = vec![0x7a];
+    prost::encoding::encode_varint(bytes as u64, &mut message);
+    message.resize(message.len() + bytes, 0);
+    let length = u32::try_from(message.len()).expect("short");
+    let framed = [&[0][..], &length.to_be_bytes(), &message].concat();
+    let body = http_body_util::Full::from(framed);
+    let call = http::Request::post("/keelson_peer.Peer/Members");
+    let call = call.header(http::header::CONTENT_TYPE, "application/grpc");
+    call.body(tonic::body::Body::new(body)).expect("a request")
+}
+
+/// Each of thousands of streams of a stranger could have 64 MiB kept, since the call needs no introduction.
+#[tokio::test]
+async fn a_strangers_question_is_small() {
+    let mut routes = crate::peer::routes(service());
+    for (bytes, expected) in [(0, None), (64 << 10, Some("11"))] {
+        let answer = tower::Service::call(&mut routes, question(bytes)).await;
+        let Ok(answer) = answer;
+        let status = answer.headers().get("grpc-status");
+        assert_eq!(status.and_then(|it| it.to_str().ok()), expected);
+    }
 }
