@@ -7,14 +7,16 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use futures_util::stream::FuturesUnordered;
 use keelson_core::MemberId;
 use keelson_proto::peer::MembersRequest;
 use parking_lot::Mutex;
-use tonic::Status;
+use tokio_stream::StreamExt;
+use tonic::{Code, Status};
 
 use super::Introduction;
 use super::snapshots::ask;
-use crate::config::{Url, url};
+use crate::config::Url;
 
 /// For one question.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -35,7 +37,7 @@ impl Drop for Asking<'_> {
 }
 
 impl Proofs {
-    /// Asks at the caller's own URLs.
+    /// Asks at the caller's own URLs, until one confirms the call.
     ///
     /// # Errors
     /// The key is not its, or nothing answers there, or the same question is under way.
@@ -50,25 +52,44 @@ impl Proofs {
             proofs: self,
             member: from,
         };
-        let request = MembersRequest { key: caller.key };
-        let asked = tokio::time::timeout(PATIENCE, ask(urls, request)).await;
-        let answer = match asked {
-            Ok(answer) => answer.map_err(|status| status.message().to_owned()),
-            Err(_) => Err(format!("no answer in {} s", PATIENCE.as_secs())),
-        };
-        let answer = answer.map_err(|why| {
-            Status::unavailable(format!(
-                "the call cannot be verified at the peer URL of member {from}, {}: {why}",
-                url::join(urls)
-            ))
-        })?;
-        // A version without keys does not name itself.
-        let has_no_keys = answer.member_id == 0 && answer.cluster_id == caller.cluster.0;
-        match has_no_keys || answer.member_id == from.0 && answer.key_is_mine {
-            true => Ok(()),
-            false => Err(Status::failed_precondition(format!(
-                "the call claims to be from member {from}, which did not make it"
-            ))),
+        // All URLs at once: one that leads nowhere must not use up the time of the others.
+        let mut asked: FuturesUnordered<_> = urls.iter().map(|url| confirm(caller, url)).collect();
+        let mut refused = unverified(caller, "it has no peer URL");
+        while let Some(answer) = asked.next().await {
+            match answer {
+                Ok(()) => return Ok(()),
+                // What a member says of itself means more than that another URL is silent.
+                Err(_) if refused.code() == Code::FailedPrecondition => {}
+                Err(why) => refused = why,
+            }
         }
+        Err(refused)
+    }
+}
+
+fn unverified(caller: &Introduction, why: impl std::fmt::Display) -> Status {
+    Status::unavailable(format!(
+        "the call cannot be verified at the peer URL of member {}: {why}",
+        caller.from
+    ))
+}
+
+/// Whether the member at that URL has made the call.
+async fn confirm(caller: &Introduction, url: &Url) -> Result<(), Status> {
+    let request = MembersRequest { key: caller.key };
+    let asked = tokio::time::timeout(PATIENCE, ask(std::slice::from_ref(url), request)).await;
+    let answer = match asked {
+        Ok(answer) => answer.map_err(|status| status.message().to_owned()),
+        Err(_) => Err(format!("no answer in {} s", PATIENCE.as_secs())),
+    };
+    let answer = answer.map_err(|why| unverified(caller, format_args!("{url}: {why}")))?;
+    // A version without keys does not name itself.
+    let has_no_keys = answer.member_id == 0 && answer.cluster_id == caller.cluster.0;
+    match has_no_keys || answer.member_id == caller.from.0 && answer.key_is_mine {
+        true => Ok(()),
+        false => Err(Status::failed_precondition(format!(
+            "the call claims to be from member {}, which did not make it",
+            caller.from
+        ))),
     }
 }

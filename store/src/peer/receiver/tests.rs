@@ -1,4 +1,4 @@
-//! Snapshots from senders that fall silent, take long or are replaced; strangers' calls.
+//! Snapshots from senders that fall silent, take long or are replaced; strangers' calls; and proofs.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -25,7 +25,10 @@ impl Inbox for NoInbox {
     fn note_unknown(&self, _member: MemberId) {}
 
     fn members(&self) -> MembersResponse {
-        MembersResponse::default()
+        MembersResponse {
+            member_id: CALLER.from.0,
+            ..MembersResponse::default()
+        }
     }
 }
 
@@ -57,6 +60,9 @@ impl SnapshotSink for Counter {
     }
 }
 
+/// Of the life that the service is.
+const KEY: u64 = 9;
+
 const CALLER: Introduction = Introduction {
     cluster: ClusterId(1),
     from: MemberId(3),
@@ -68,7 +74,7 @@ const CALLER: Introduction = Introduction {
 fn service() -> PeerService<NoInbox, Counter> {
     let gate = Gate::new(CALLER.cluster, CALLER.to);
     assert!(gate.proven(&CALLER).is_ok());
-    PeerService::new(gate, NoInbox, Counter::default(), 9)
+    PeerService::new(gate, NoInbox, Counter::default(), KEY)
 }
 
 fn chunk(part: snapshot_chunk::Part) -> Result<SnapshotChunk, Status> {
@@ -158,4 +164,29 @@ async fn a_strangers_question_is_small() {
         let status = answer.headers().get("grpc-status");
         assert_eq!(status.and_then(|it| it.to_str().ok()), expected);
     }
+}
+
+/// The silent URL came first, and took all the time there was.
+#[tokio::test]
+async fn a_member_is_verified_although_one_of_its_urls_is_silent() {
+    let listen = || tokio::net::TcpListener::bind("127.0.0.1:0");
+    let (silent, listener) = (listen().await.unwrap(), listen().await.unwrap());
+    let urls = [&silent, &listener].map(|listener| {
+        let port = listener.local_addr().expect("its address").port();
+        Url::http("127.0.0.1", port)
+    });
+    let routes = crate::peer::routes(service());
+    let (over, end) = oneshot::channel::<()>();
+    let serving = tokio::spawn(crate::edge::serve_founder(vec![listener], routes, async {
+        let _ = end.await;
+    }));
+    let caller = Introduction { key: KEY, ..CALLER };
+    let proofs = Proofs::default();
+    let verified = proofs.prove(&caller, &urls).await;
+    assert!(verified.is_ok(), "{verified:?}");
+    let stranger = proofs.prove(&CALLER, &urls[1..]).await;
+    let refused = stranger.expect_err("another key");
+    assert_eq!(refused.code(), tonic::Code::FailedPrecondition, "{refused}");
+    drop(over);
+    serving.await.expect("no panic").expect("no error");
 }
