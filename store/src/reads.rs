@@ -30,6 +30,8 @@ struct Batches {
     /// Readers that wait now, also those whose index is known.
     count: usize,
     readers: HashMap<u64, Readers>,
+    /// The member has stopped.
+    closed: bool,
 }
 
 /// By their numbers.
@@ -77,10 +79,13 @@ impl ReadBatches {
     /// what was committed when this was called.
     ///
     /// # Errors
-    /// `TooManyRequests`; from the reader `Stopped`, if the member stops.
+    /// `TooManyRequests`; `Stopped`, also from the reader, if the member stops.
     pub(crate) fn join(&self) -> Result<Reader<'_>, Error> {
         let (sender, applied) = oneshot::channel();
         let mut batches = self.batches.lock();
+        if batches.closed {
+            return Err(Error::Stopped);
+        }
         if READERS_MAX <= batches.count {
             return Err(Error::TooManyRequests);
         }
@@ -126,7 +131,9 @@ impl ReadBatches {
 
     /// The member stops: no reader will be answered any more.
     pub(crate) fn close_all(&self) {
-        self.batches.lock().readers.clear();
+        let mut batches = self.batches.lock();
+        batches.closed = true;
+        batches.readers.clear();
     }
 
     /// The readers of a batch whose index is known.
@@ -207,5 +214,7 @@ mod tests {
         let reader = batches.join().unwrap();
         batches.close_all();
         assert!(matches!(reader.await, Err(Error::Stopped)));
+        // One that comes later waited until it gave up.
+        assert!(matches!(batches.join(), Err(Error::Stopped)));
     }
 }

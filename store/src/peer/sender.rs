@@ -85,7 +85,15 @@ type Queued = (PeerMessage, Counted);
 pub struct Links {
     me: Introduction,
     listener: PeerListener,
-    links: Arc<RwLock<HashMap<MemberId, Link>>>,
+    links: Arc<RwLock<Open>>,
+/// The links that are open.
+#[derive(Default)]
+struct Open {
+    links: HashMap<MemberId, Link>,
+    /// No more are opened.
+    closed: bool,
+}
+
     up: Arc<RwLock<HashMap<MemberId, bool>>>,
     numbering: Arc<Numbering>,
     runtime: tokio::runtime::Handle,
@@ -123,7 +131,11 @@ impl Links {
     /// Makes the links those of `members`: opens and closes them. A link whose peer has other URLs than
     /// before keeps its connection; the next one goes to the new URLs.
     pub fn update(&self, members: &[PeerAddress]) {
-        let mut links = self.links.write();
+        let mut open = self.links.write();
+        if open.closed {
+            return;
+        }
+        let links = &mut open.links;
         links.retain(|id, link| {
             let keep = members.iter().any(|member| member.id == *id);
             if !keep {
@@ -175,20 +187,23 @@ impl Links {
 
     /// Sends a message, or drops it and says so.
     pub fn send(&self, to: MemberId, message: PeerMessage) {
-        let links = self.links.read();
-        let sent = links.get(&to).is_some_and(|link| link.send(message));
+        let open = self.links.read();
+        let sent = open
+            .links
+            .get(&to)
+            .is_some_and(|link| link.send(message));
         if !sent {
-            drop(links);
+            drop(open);
             (self.listener)(PeerEvent::Lost(to));
         }
     }
 
     /// The peer's URLs, if there is such a peer.
     pub fn urls(&self, peer: MemberId) -> Option<Vec<Url>> {
-        let links = self.links.read();
-        links
-            .get(&peer)
-            .map(|link| link.address.borrow().urls.clone())
+        let open = self.links.read();
+        let link = open.links.get(&peer)?;
+        let urls = link.address.borrow().urls.clone();
+        Some(urls)
     }
 
     /// Whether the connection to that peer stands.
@@ -206,9 +221,11 @@ impl Links {
         Introduction { to, ..self.me }
     }
 
-    /// Closes every link.
+    /// Closes every link, for good.
     pub fn close(&self) {
-        for (_, link) in self.links.write().drain() {
+        let mut open = self.links.write();
+        open.closed = true;
+        for (_, link) in open.links.drain() {
             link.task.abort();
         }
     }
