@@ -1,6 +1,5 @@
 //! The handle to a member, and how one is brought up and taken down.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
@@ -14,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::Config;
 use crate::edge::v2::{LogLevel, V2};
+use crate::member::applied_reads::AppliedReads;
 use crate::member::applier::{Applier, FlushPolicy};
 use crate::member::driver::{Driver, Event};
 use crate::member::fatal::{Fatal, FatalHandler, end_process};
@@ -335,7 +335,7 @@ fn assemble(
             backlog_bytes_max: BACKLOG_BYTES_MAX,
         },
         fatal: fatal.clone(),
-        reads: BTreeMap::new(),
+        reads: AppliedReads::default(),
         flush_due_ms: None,
         flushing: false,
         backlogged: false,

@@ -4,7 +4,6 @@
 //! reads go once their index is reached, and hands full overlays to the flush thread. Nothing on the
 //! request path waits for the engine's disk.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crossbeam::channel::Sender;
@@ -17,6 +16,7 @@ use keelson_core::{Committed, Index, SnapshotMark};
 use keelson_proto::internal;
 use tokio::sync::oneshot;
 
+use super::applied_reads::AppliedReads;
 use super::driver::Event;
 use super::fatal::Fatal;
 use super::flusher::FlushJob;
@@ -68,8 +68,7 @@ pub(crate) struct Applier {
     pub(crate) hub: Arc<Hub>,
     pub(crate) policy: FlushPolicy,
     pub(crate) fatal: Fatal,
-    /// Reads by the index they wait for.
-    pub(crate) reads: BTreeMap<Index, Vec<oneshot::Sender<()>>>,
+    pub(crate) reads: AppliedReads,
     pub(crate) flush_due_ms: Option<u64>,
     pub(crate) flushing: bool,
     /// As the node was given it last.
@@ -117,7 +116,7 @@ impl Applier {
         match job {
             ApplyJob::Committed(entries) => return self.apply(&entries),
             ApplyJob::Reads(index, readers) => {
-                self.reads.entry(index).or_default().extend(readers);
+                self.reads.add(index, readers);
                 self.release_reads();
             }
             ApplyJob::Flushed { engine, flush } => self.flushed(&engine, flush),
@@ -156,16 +155,7 @@ impl Applier {
     }
 
     fn release_reads(&mut self) {
-        let applied = self.view.applied_index();
-        while let Some(first) = self
-            .reads
-            .first_entry()
-            .filter(|first| *first.key() <= applied)
-        {
-            for reader in first.remove() {
-                let _ = reader.send(());
-            }
-        }
+        self.reads.release(self.view.applied_index());
     }
 
     fn flush_if_due(&mut self, now_ms: u64) {

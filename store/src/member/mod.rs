@@ -13,6 +13,7 @@
 //! Only the driver calls `Node::step`. A fatal error anywhere ends the member (`fatal.rs`): a restart
 //! recovers, going on might not.
 
+pub(crate) mod applied_reads;
 pub(crate) mod applier;
 pub(crate) mod driver;
 pub(crate) mod fatal;

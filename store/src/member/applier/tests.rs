@@ -47,7 +47,7 @@ pub(crate) fn applier(turns: &Arc<Turns>, flushes: Sender<FlushJob>) -> Applier 
             backlog_bytes_max: 8 << 20,
         },
         fatal: Fatal::new(Arc::new(|_| {})),
-        reads: BTreeMap::new(),
+        reads: AppliedReads::default(),
         flush_due_ms: None,
         flushing: false,
         backlogged: false,
