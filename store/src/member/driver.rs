@@ -9,26 +9,23 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::Sender;
 use keelson_core::node::{Input, Node, Output, ReadReady, Refusal, Standing};
-use keelson_core::state::{Capture, is_understood};
-use keelson_core::tree::PATH_BYTES_MAX;
+use keelson_core::state::Capture;
 use keelson_core::{Index, MemberId, Millis, ProposalId};
 use keelson_port::Episode;
-use keelson_proto::internal::{Command, command::Op};
-use keelson_proto::peer::{
-    Forward, PeerMessage, RaftMessage, SnapshotChunk, peer_message, snapshot_chunk,
-};
+use keelson_proto::peer::refused::Reason;
+use keelson_proto::peer::{PeerMessage, RaftMessage, SnapshotChunk, peer_message, snapshot_chunk};
 use parking_lot::Mutex;
-use prost::Message as _;
 use tokio::sync::oneshot;
 
 use super::applier::{self, ApplyJob};
 use super::fatal::Fatal;
 use super::log_writer::LogJob;
+use super::messages::{Unfit, input_of, refused};
 use super::raft_lines;
 use super::staging::Staged;
 use super::turns::Turns;
 use super::waiters::{Outcome, Waiters};
-use crate::peer::{Outbox, send_snapshot};
+use crate::peer::{Outbox, Unsent, send_snapshot};
 use crate::reads::ReadBatches;
 use crate::shared::Shared;
 
@@ -123,7 +120,7 @@ impl Driver {
                 Stage::Send => {
                     self.shared.traffic.sent(output.send.iter());
                     for (to, message) in output.send.drain(..) {
-                        self.outbox.send(to, message);
+                        self.send(to, message, turns);
                     }
                     Some(Stage::Install)
                 }
@@ -176,6 +173,26 @@ impl Driver {
         }
     }
 
+    /// Sends a message. A request that cannot be handed to the leader is surely not in the log: it is
+    /// refused at once, and not when its client gives up.
+    fn send(&self, to: MemberId, message: PeerMessage, turns: &Turns) {
+        let handed = match &message.message {
+            Some(peer_message::Message::Forward(forward)) => forward.id,
+            _ => None,
+        };
+        let Err(unsent) = self.outbox.send(to, message) else {
+            return;
+        };
+        if let Some(id) = handed {
+            let reason = match unsent {
+                Unsent::NoLink => Reason::NotLeader,
+                Unsent::Full => Reason::TooManyRequests,
+            };
+            let refused = Input::Refused(refused(id, reason));
+            let _ = turns.leave(Event::Input(refused));
+        }
+    }
+
     fn take(&mut self, event: Event) {
         match event {
             Event::Input(Input::Read { context }) => {
@@ -195,10 +212,9 @@ impl Driver {
             Event::Peer(from, messages, bytes) => {
                 self.shared.note_taken(bytes);
                 self.shared.traffic.received(from, &messages);
-                let inputs = messages
-                    .into_iter()
-                    .filter_map(|message| input_of(from, message));
-                self.inputs.extend(inputs);
+                for message in messages {
+                    self.take_message(from, message);
+                }
             }
             Event::Captured(capture) => self.captured(capture),
             Event::SnapshotStaged(offer, staged, answer) => {
@@ -207,6 +223,18 @@ impl Driver {
                 self.inputs.push(Input::SnapshotReceived { offer, roster });
             }
             Event::MembersChanged => self.outbox.update(&self.shared.peers()),
+        }
+    }
+
+    fn take_message(&mut self, from: MemberId, message: PeerMessage) {
+        match input_of(from, message) {
+            Ok(input) => self.inputs.extend(input),
+            // A reason that every release knows and that ends the request.
+            Err(Unfit(id)) => {
+                let refused = refused(id, Reason::TooManyRequests);
+                let message = Some(peer_message::Message::Refused(refused));
+                let _ = self.outbox.send(from, PeerMessage { message });
+            }
         }
     }
 
@@ -340,92 +368,5 @@ impl Driver {
     }
 }
 
-/// Whether a forwarded command must not get into the log: one that this release cannot apply would end
-/// it, and no member of this version forwards a change of the v2 tree with such a path.
-fn is_unfit(forward: &Forward) -> bool {
-    if forward.membership {
-        return false;
-    }
-    !is_understood(&forward.command) || names_too_long_a_path(forward)
-}
-
-fn names_too_long_a_path(forward: &Forward) -> bool {
-    if forward.command.len() <= PATH_BYTES_MAX {
-        return false;
-    }
-    let command = Command::decode(forward.command.clone());
-    let op = command.ok().and_then(|command| command.op);
-    matches!(op, Some(Op::Tree(change)) if PATH_BYTES_MAX < change.path.len())
-}
-
-/// A peer's message as the node knows it. A message in another's name is dropped.
-fn input_of(from: MemberId, message: PeerMessage) -> Option<Input> {
-    match message.message? {
-        peer_message::Message::Raft(message) => {
-            (message.from == from.0).then_some(Input::Raft(message))
-        }
-        peer_message::Message::Forward(forward) => {
-            let mine = forward.id.is_some_and(|id| id.member == from.0);
-            (mine && !is_unfit(&forward)).then_some(Input::Forwarded(forward))
-        }
-        peer_message::Message::Refused(refused) => Some(Input::Refused(refused)),
-        peer_message::Message::ReadIndexRequest(request) => {
-            Some(Input::ReadIndexRequested { from, request })
-        }
-        peer_message::Message::ReadIndexResponse(answer) => Some(Input::ReadIndexAnswered(answer)),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-    use keelson_proto::internal::TreeRequest;
-    use keelson_proto::peer::ProposalId;
-
-    use super::*;
-
-    fn forwarded(path_bytes: usize, value_bytes: usize) -> bool {
-        let change = TreeRequest {
-            path: Bytes::from(vec![b'/'; path_bytes]),
-            value: Bytes::from(vec![b'x'; value_bytes]),
-            ..TreeRequest::default()
-        };
-        let op = Some(Op::Tree(change));
-        let forward = Forward {
-            id: Some(ProposalId {
-                member: 7,
-                ..ProposalId::default()
-            }),
-            command: Command { op }.encode_to_vec().into(),
-            ..Forward::default()
-        };
-        let message = PeerMessage {
-            message: Some(peer_message::Message::Forward(forward)),
-        };
-        input_of(MemberId(7), message).is_some()
-    }
-
-    /// A member of another release could: its leader, too, would have to stop at it.
-    #[test]
-    fn a_command_that_this_release_cannot_apply_is_not_taken_from_a_peer() {
-        let forward = Forward {
-            id: Some(ProposalId {
-                member: 7,
-                ..ProposalId::default()
-            }),
-            command: Bytes::from_static(&[0xf2, 0x3f, 0x02, 0x08, 0x01]),
-            ..Forward::default()
-        };
-        let message = PeerMessage {
-            message: Some(peer_message::Message::Forward(forward)),
-        };
-        assert!(input_of(MemberId(7), message).is_none());
-    }
-
-    #[test]
-    fn a_peer_cannot_forward_a_path_that_clients_may_not_name() {
-        assert!(forwarded(PATH_BYTES_MAX, 0));
-        assert!(forwarded(10, 2 * PATH_BYTES_MAX));
-        assert!(!forwarded(PATH_BYTES_MAX + 1, 0));
-    }
-}
+mod tests;

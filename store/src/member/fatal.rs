@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// What to do when the member cannot go on. `src/` ends the process; an embedder may do otherwise,
 /// but the member answers nothing more.

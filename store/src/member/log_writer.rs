@@ -119,7 +119,8 @@ impl LogWriter {
         }
         for append in appends {
             for (to, message) in append.send_after {
-                self.outbox.send(to, message);
+                // What cannot be sent is lost, which Raft expects.
+                let _ = self.outbox.send(to, message);
             }
         }
         self.turns.drive_if_calm();

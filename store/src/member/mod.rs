@@ -23,6 +23,7 @@ pub(crate) mod founding;
 pub(crate) mod inbox;
 pub(crate) mod join;
 pub(crate) mod log_writer;
+mod messages;
 pub(crate) mod place;
 mod raft_lines;
 pub(crate) mod recover;

@@ -18,7 +18,7 @@ mod trouble;
 pub use gate::{Belonging, Gate, Taken};
 pub(crate) use load::weight;
 pub use receiver::{Evicted, Inbox, PeerService, SnapshotSink};
-pub use sender::{Links, Numbering, Outbox, PeerEvent, PeerListener};
+pub use sender::{Links, Numbering, Outbox, PeerEvent, PeerListener, Unsent};
 pub use service::routes;
 pub use snapshots::{ask_members, send_snapshot};
 
@@ -31,10 +31,10 @@ use crate::config::Url;
 /// set aside for it.
 pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
-/// Where a member is reached.
 /// A question for the members, in bytes. It needs no introduction, so that a stranger may send it.
 pub(crate) const QUESTION_BYTES_MAX: usize = 1 << 10;
 
+/// Where a member is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerAddress {
     /// The member.

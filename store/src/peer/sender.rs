@@ -53,6 +53,15 @@ pub enum PeerEvent {
     Removed,
 }
 
+/// Why a message was not sent. It surely did not reach the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unsent {
+    /// There is no link to that member.
+    NoLink,
+    /// Too much waits for it.
+    Full,
+}
+
 /// Hears `PeerEvent`s, on any thread.
 pub type PeerListener = Arc<dyn Fn(PeerEvent) + Send + Sync>;
 
@@ -77,6 +86,14 @@ struct Link {
     address: watch::Sender<PeerAddress>,
 }
 
+/// The links that are open.
+#[derive(Default)]
+struct Open {
+    links: HashMap<MemberId, Link>,
+    /// No more are opened.
+    closed: bool,
+}
+
 /// A message that waits for its peer.
 type Queued = (PeerMessage, Counted);
 
@@ -86,14 +103,6 @@ pub struct Links {
     me: Introduction,
     listener: PeerListener,
     links: Arc<RwLock<Open>>,
-/// The links that are open.
-#[derive(Default)]
-struct Open {
-    links: HashMap<MemberId, Link>,
-    /// No more are opened.
-    closed: bool,
-}
-
     up: Arc<RwLock<HashMap<MemberId, bool>>>,
     numbering: Arc<Numbering>,
     runtime: tokio::runtime::Handle,
@@ -185,17 +194,19 @@ impl Links {
         }
     }
 
-    /// Sends a message, or drops it and says so.
-    pub fn send(&self, to: MemberId, message: PeerMessage) {
+    /// Sends a message, or drops it and reports that, to the listener too.
+    ///
+    /// # Errors
+    /// Why it was dropped. What is sent may still be lost.
+    pub fn send(&self, to: MemberId, message: PeerMessage) -> Result<(), Unsent> {
         let open = self.links.read();
-        let sent = open
-            .links
-            .get(&to)
-            .is_some_and(|link| link.send(message));
-        if !sent {
-            drop(open);
+        let link = open.links.get(&to).ok_or(Unsent::NoLink);
+        let sent = link.and_then(|link| link.send(message));
+        drop(open);
+        if sent.is_err() {
             (self.listener)(PeerEvent::Lost(to));
         }
+        sent
     }
 
     /// The peer's URLs, if there is such a peer.
@@ -232,10 +243,11 @@ impl Links {
 }
 
 impl Link {
-    /// Whether there was room for the message.
-    fn send(&self, message: PeerMessage) -> bool {
+    fn send(&self, message: PeerMessage) -> Result<(), Unsent> {
         let counted = self.waiting.add(weight(&message), QUEUE_BYTES_MAX);
-        counted.is_some_and(|counted| self.queue.try_send((message, counted)).is_ok())
+        let counted = counted.ok_or(Unsent::Full)?;
+        let queued = self.queue.try_send((message, counted));
+        queued.map_err(|_| Unsent::Full)
     }
 }
 

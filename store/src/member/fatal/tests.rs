@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicUsize;
 
-use crossbeam::channel::{TryRecvError, bounded, unbounded};
+use crossbeam::channel::{Receiver, TryRecvError, bounded, unbounded};
 use keelson_core::engine::{Engine, MemoryEngine};
 use keelson_core::node::{Input, Node, NodeConfig, Restored};
 use keelson_core::state::{Genesis, Limits, StateMachine};
@@ -16,9 +16,10 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::disk::{Disk, RealDisk};
 use crate::engine::generation::Generations;
-use crate::member::applier;
+use crate::member::applier::{self, Applier};
 use crate::member::driver::{Driver, Event};
 use crate::member::inbox;
+use crate::member::log_writer::LogJob;
 use crate::member::place::{Offer, Place};
 use crate::member::staging::Staged;
 use crate::member::turns::Turns;
@@ -26,7 +27,7 @@ use crate::peer::Links;
 use crate::reads::ReadBatches;
 
 const CLUSTER: ClusterId = ClusterId(1);
-const ME: MemberId = MemberId(1);
+pub(crate) const ME: MemberId = MemberId(1);
 /// `MsgSnapshot` in raft-rs.
 const SNAPSHOT: u32 = 7;
 
@@ -103,40 +104,52 @@ fn offer() -> RaftMessage {
     }
 }
 
-/// The log began anew at the snapshot's mark although the directory still named the old state, and
-/// the sender was told that the snapshot was installed.
-#[tokio::test]
-async fn nothing_follows_a_failed_installation_when_the_handler_returns() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let raised = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&raised);
-    let fatal = Fatal::new(Arc::new(move |_| {
-        count.fetch_add(1, Ordering::SeqCst);
-    }));
-    let turns = Turns::new();
+/// A fresh follower, one of two voters, whose log's disk takes nothing.
+pub(crate) fn member(turns: &Arc<Turns>, fatal: &Fatal) -> (Driver, Applier, Receiver<LogJob>) {
     let (log, log_jobs) = unbounded();
-    let (flushes, _flush_jobs) = bounded(1);
-    let mut applier = applier::tests::applier(&turns, flushes);
+    let (flushes, _) = bounded(1);
+    let mut applier = applier::tests::applier(turns, flushes);
     applier.fatal = fatal.clone();
     let shared = Arc::clone(&applier.shared);
     let runtime = tokio::runtime::Handle::current();
-    let listener = inbox::listener(Arc::clone(&turns), Arc::clone(&shared));
+    let listener = inbox::listener(Arc::clone(turns), Arc::clone(&shared));
     let driver = Driver {
         node: node(),
-        turns: Arc::clone(&turns),
+        turns: Arc::clone(turns),
         log,
         outbox: Links::new(CLUSTER, ME, 1, listener, runtime.clone()),
         waiters: Arc::clone(&applier.waiters),
-        reads: Arc::new(ReadBatches::new(Arc::clone(&turns))),
+        reads: Arc::new(ReadBatches::new(Arc::clone(turns))),
         shared,
         runtime,
-        fatal,
+        fatal: fatal.clone(),
         inputs: Vec::new(),
         staged: None,
         capture: None,
         capture_asked: false,
         snapshot_trouble: Arc::default(),
     };
+    (driver, applier, log_jobs)
+}
+
+/// A handler that returns, and how often it was called.
+pub(crate) fn returning() -> (Fatal, Arc<AtomicUsize>) {
+    let raised = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&raised);
+    let fatal = Fatal::new(Arc::new(move |_| {
+        count.fetch_add(1, Ordering::SeqCst);
+    }));
+    (fatal, raised)
+}
+
+/// The log began anew at the snapshot's mark although the directory still named the old state, and
+/// the sender was told that the snapshot was installed.
+#[tokio::test]
+async fn nothing_follows_a_failed_installation_when_the_handler_returns() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (fatal, raised) = returning();
+    let turns = Turns::new();
+    let (driver, applier, log_jobs) = member(&turns, &fatal);
     turns.begin(driver, applier);
     let (answer, mut answered) = oneshot::channel();
     let staged = Box::new(lost_snapshot(&dir.path().join("snap")).await);

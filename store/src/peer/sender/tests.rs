@@ -53,8 +53,10 @@ async fn a_peer_that_does_not_read_costs_bounded_bytes() {
     let mut queued = 0;
     for _ in 0..2048 {
         let before = lost.load(Ordering::Relaxed);
-        links.send(PEER, large());
-        queued += usize::from(before == lost.load(Ordering::Relaxed));
+        let sent = links.send(PEER, large());
+        queued += usize::from(sent.is_ok());
+        let reported = before + usize::from(sent == Err(Unsent::Full));
+        assert_eq!(lost.load(Ordering::Relaxed), reported);
         tokio::task::yield_now().await;
     }
     assert!(
@@ -66,6 +68,7 @@ async fn a_peer_that_does_not_read_costs_bounded_bytes() {
     // A turn that is still under way has the new members for it.
     links.update(&[address(Url::http("127.0.0.1", 1))]);
     assert_eq!(links.urls(PEER), None, "it is closed");
+    assert_eq!(links.send(PEER, large()), Err(Unsent::NoLink));
 }
 
 #[tokio::test]

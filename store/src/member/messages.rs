@@ -1,0 +1,111 @@
+//! What comes from peers, as the node takes it.
+
+use keelson_core::MemberId;
+use keelson_core::node::Input;
+use keelson_core::state::is_understood;
+use keelson_core::tree::PATH_BYTES_MAX;
+use keelson_proto::internal::{Command, command::Op};
+use keelson_proto::peer::refused::Reason;
+use keelson_proto::peer::{Forward, PeerMessage, ProposalId, Refused, peer_message};
+use prost::Message as _;
+
+/// Whether a forwarded command must not get into the log: one that this release cannot apply would end
+/// it, and no member of this version forwards a change of the v2 tree with such a path.
+fn is_unfit(forward: &Forward) -> bool {
+    if forward.membership {
+        return false;
+    }
+    !is_understood(&forward.command) || names_too_long_a_path(forward)
+}
+
+fn names_too_long_a_path(forward: &Forward) -> bool {
+    if forward.command.len() <= PATH_BYTES_MAX {
+        return false;
+    }
+    let command = Command::decode(forward.command.clone());
+    let op = command.ok().and_then(|command| command.op);
+    matches!(op, Some(Op::Tree(change)) if PATH_BYTES_MAX < change.path.len())
+}
+
+/// A forwarded request that must not get into the log.
+pub(super) struct Unfit(pub(super) ProposalId);
+
+/// The leader's word that the request is not in the log, and never will be.
+pub(super) fn refused(id: ProposalId, reason: Reason) -> Refused {
+    Refused {
+        id: Some(id),
+        reason: reason.into(),
+    }
+}
+
+/// A peer's message as the node takes it. A message in another's name is dropped.
+pub(super) fn input_of(from: MemberId, message: PeerMessage) -> Result<Option<Input>, Unfit> {
+    use peer_message::Message::*;
+    let Some(message) = message.message else {
+        return Ok(None);
+    };
+    Ok(match message {
+        Raft(message) => (message.from == from.0).then_some(Input::Raft(message)),
+        Forward(forward) => match forward.id.filter(|id| id.member == from.0) {
+            Some(id) if is_unfit(&forward) => return Err(Unfit(id)),
+            Some(_) => Some(Input::Forwarded(forward)),
+            None => None,
+        },
+        Refused(refused) => Some(Input::Refused(refused)),
+        ReadIndexRequest(request) => Some(Input::ReadIndexRequested { from, request }),
+        ReadIndexResponse(answer) => Some(Input::ReadIndexAnswered(answer)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use keelson_proto::internal::TreeRequest;
+
+    use super::*;
+
+    fn forwarded(path_bytes: usize, value_bytes: usize) -> bool {
+        let change = TreeRequest {
+            path: Bytes::from(vec![b'/'; path_bytes]),
+            value: Bytes::from(vec![b'x'; value_bytes]),
+            ..TreeRequest::default()
+        };
+        let op = Some(Op::Tree(change));
+        let forward = Forward {
+            id: Some(ProposalId {
+                member: 7,
+                ..ProposalId::default()
+            }),
+            command: Command { op }.encode_to_vec().into(),
+            ..Forward::default()
+        };
+        let message = PeerMessage {
+            message: Some(peer_message::Message::Forward(forward)),
+        };
+        matches!(input_of(MemberId(7), message), Ok(Some(_)))
+    }
+
+    /// A member of another release could: its leader, too, would have to stop at it.
+    #[test]
+    fn a_command_that_this_release_cannot_apply_is_not_taken_from_a_peer() {
+        let forward = Forward {
+            id: Some(ProposalId {
+                member: 7,
+                ..ProposalId::default()
+            }),
+            command: Bytes::from_static(&[0xf2, 0x3f, 0x02, 0x08, 0x01]),
+            ..Forward::default()
+        };
+        let message = PeerMessage {
+            message: Some(peer_message::Message::Forward(forward)),
+        };
+        assert!(input_of(MemberId(7), message).is_err());
+    }
+
+    #[test]
+    fn a_peer_cannot_forward_a_path_that_clients_may_not_name() {
+        assert!(forwarded(PATH_BYTES_MAX, 0));
+        assert!(forwarded(10, 2 * PATH_BYTES_MAX));
+        assert!(!forwarded(PATH_BYTES_MAX + 1, 0));
+    }
+}
