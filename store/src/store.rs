@@ -367,10 +367,14 @@ fn assemble(
         syncs: Arc::clone(&syncs),
     };
     let (flushed, time) = (Arc::clone(&turns), Arc::clone(&turns));
+    let of_log = fatal.clone();
     let threads = vec![
-        thread("keelson-log", move || writer.run())?,
+        thread("keelson-log", move || {
+            of_log.guard("writing the log", || writer.run());
+        })?,
         thread("keelson-flush", move || {
-            flusher::run(&flush_jobs, &flushed, &fatal);
+            let run = || flusher::run(&flush_jobs, &flushed, &fatal);
+            fatal.guard("writing to the storage engine", run);
         })?,
         thread("keelson-time", move || time.keep_time())?,
     ];

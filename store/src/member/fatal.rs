@@ -43,6 +43,34 @@ impl Fatal {
         tracing::error!(error = %said, "the member cannot go on");
         (self.handler)(&said);
     }
+
+    /// Does `work`, and ends the member if it panics: what it has left half done must not be gone on from.
+    /// Release builds of the binary abort at once; in an embedder's process a panic unwinds.
+    pub(crate) fn guard<T>(&self, doing: &str, work: impl FnOnce() -> T) -> T {
+        let mut guard = Guard {
+            fatal: self,
+            doing,
+            is_done: false,
+        };
+        let done = work();
+        guard.is_done = true;
+        done
+    }
+}
+
+struct Guard<'a> {
+    fatal: &'a Fatal,
+    doing: &'a str,
+    is_done: bool,
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        if !self.is_done {
+            self.fatal
+                .raise(self.doing, &"a panic; stderr has its message");
+        }
+    }
 }
 
 /// Ends the process, with status 1.

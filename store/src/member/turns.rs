@@ -24,6 +24,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::applier::{Applier, ApplyJob};
 use super::driver::{Driver, Event};
+use super::fatal::Fatal;
 
 /// The member has stopped.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +59,8 @@ pub(crate) struct Turns {
     overdue: AtomicBool,
     stopped: AtomicBool,
     timekeeper: OnceLock<Thread>,
+    /// Ends the member if a turn panics.
+    fatal: OnceLock<Fatal>,
     /// How often the timekeeper has looked.
     #[cfg(test)]
     looks: AtomicU64,
@@ -79,6 +82,7 @@ impl Turns {
             overdue: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             timekeeper: OnceLock::new(),
+            fatal: OnceLock::new(),
             #[cfg(test)]
             looks: AtomicU64::new(0),
         })
@@ -86,6 +90,7 @@ impl Turns {
 
     /// Puts the owners in. Events may have come before them.
     pub(crate) fn begin(&self, driver: Driver, applier: Applier) {
+        let _ = self.fatal.set(driver.fatal.clone());
         *self.driver.lock() = Some(driver);
         *self.applier.lock() = Some(applier);
     }
@@ -154,8 +159,10 @@ impl Turns {
             if self.busy.swap(true, Ordering::AcqRel) {
                 return;
             }
-            self.turn();
-            self.apply();
+            match self.fatal.get() {
+                Some(fatal) => fatal.guard("a turn", || self.turn_and_apply()),
+                None => self.turn_and_apply(),
+            }
             self.driven_us.store(self.now_us(), Ordering::Relaxed);
             self.busy.store(false, Ordering::Release);
             // And what others left while this thread was busy must be seen here.
@@ -168,6 +175,11 @@ impl Turns {
             }
         }
         self.wake_timekeeper();
+    }
+
+    fn turn_and_apply(&self) {
+        self.turn();
+        self.apply();
     }
 
     fn driver_waits(&self) -> bool {

@@ -6,7 +6,7 @@ use crossbeam::channel::{Receiver, TryRecvError, bounded, unbounded};
 use keelson_core::engine::{Engine, MemoryEngine};
 use keelson_core::node::{Input, Node, NodeConfig, Restored};
 use keelson_core::state::{Genesis, Limits, StateMachine};
-use keelson_core::{ClusterId, Index, MemberId, SnapshotMark, Term};
+use keelson_core::{ClusterId, Index, MemberId, ProposalId, SnapshotMark, Term};
 use keelson_proto::etcdserverpb::Member;
 use keelson_proto::internal::{AppliedMark, ConfState};
 use keelson_proto::peer::{RaftMessage, RaftSnapshotMeta};
@@ -163,4 +163,35 @@ async fn nothing_follows_a_failed_installation_when_the_handler_returns() {
     turns.send(event).expect("it is not stopped");
     assert_eq!(log_jobs.try_recv().err(), Some(TryRecvError::Empty));
     assert_eq!(raised.load(Ordering::SeqCst), 1);
+}
+
+/// Where panics unwind - in an embedder's process, and in tests - the turn was never given back: the
+/// member stood still for ever, and nothing ended it.
+#[tokio::test]
+async fn a_panic_in_a_turn_ends_the_member() {
+    let (fatal, raised) = returning();
+    let turns = Turns::new();
+    let (driver, applier, log_jobs) = member(&turns, &fatal);
+    // The node insists on its own requests: here is one of another member's.
+    let (id, _outcome) = applier.waiters.add();
+    turns.begin(driver, applier);
+    let strange = ProposalId {
+        member: MemberId(2),
+        ..id
+    };
+    let command = bytes::Bytes::new();
+    let panicking = Arc::clone(&turns);
+    let panicked = std::thread::spawn(move || {
+        let event = Event::Input(Input::Propose {
+            id: strange,
+            command,
+        });
+        let _ = panicking.send(event);
+    });
+    assert!(panicked.join().is_err());
+    assert_eq!(raised.load(Ordering::SeqCst), 1);
+    let event = Event::Input(Input::PeerDown(MemberId(2)));
+    turns.send(event).expect("it is not stopped");
+    assert_eq!(log_jobs.try_recv().err(), Some(TryRecvError::Empty));
+    assert!(turns.stop().is_some(), "it can still be stopped");
 }
