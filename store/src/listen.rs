@@ -96,7 +96,7 @@ pub async fn bind_clients(
         match places.iter().position(|other| *other == place) {
             Some(at) => {
                 let listener = &mut listeners[at];
-                listener.both = listener.tls.is_some() != tls.is_some();
+                listener.both |= listener.tls.is_some() != tls.is_some();
                 listener.tls = listener.tls.take().or(tls);
             }
             None => {

@@ -187,8 +187,12 @@ impl Shared {
         peers.applied = applied;
     }
 
-    /// Members of the applied state report these members. Returns whether any is new here.
+    /// Members of the applied state report these members. Returns whether any is new here. That none
+    /// answered is no report.
     pub(crate) fn note_vouched(&self, members: &[Member]) -> bool {
+        if members.is_empty() {
+            return false;
+        }
         let removed = self.view().roster().removed;
         let mut peers = self.peers.write();
         let strange = |member: &&Member| {

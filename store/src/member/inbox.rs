@@ -63,7 +63,7 @@ impl Inbox for DriverInbox {
         tokio::spawn(async move {
             let asked = shared.peers().into_iter().map(|peer| async move {
                 let answer = crate::peer::ask_members(&peer.urls).await.ok()?;
-                (answer.member_id == peer.id.0).then_some(answer)
+                is_of(&answer, peer.id).then_some(answer)
             });
             let answers = futures_util::future::join_all(asked).await;
             let answers = answers.into_iter().flatten();
@@ -89,6 +89,11 @@ impl Inbox for DriverInbox {
     }
 }
 
+/// Whether that member may have given the answer. A version without keys does not name itself.
+fn is_of(answer: &MembersResponse, member: MemberId) -> bool {
+    [0, member.0].contains(&answer.member_id)
+}
+
 /// What the links report, as the node wants to hear it.
 pub(crate) fn listener(turns: Arc<Turns>, shared: Arc<Shared>) -> PeerListener {
     Arc::new(move |event| {
@@ -100,4 +105,21 @@ pub(crate) fn listener(turns: Arc<Turns>, shared: Arc<Shared>) -> PeerListener {
         };
         let _ = turns.send(Event::Input(input));
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A member that was upgraded before the others, and is behind, learns of an added one from them.
+    #[test]
+    fn members_of_a_release_that_does_not_name_itself_vouch_too() {
+        let of = |member_id| MembersResponse {
+            member_id,
+            ..MembersResponse::default()
+        };
+        assert!(is_of(&of(7), MemberId(7)));
+        assert!(is_of(&of(0), MemberId(7)));
+        assert!(!is_of(&of(8), MemberId(7)));
+    }
 }
