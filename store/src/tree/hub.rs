@@ -1,10 +1,11 @@
-//! Who waits for which change of the v2 tree.
+//! The watchers of the v2 tree, and the events on their way to them.
 //!
 //! Events come from the applier through a bounded queue and are fanned out by one task, so that ten
-//! thousand watchers do not hold up the log. When the queue is full, the applier fans out itself, as
-//! etcd's does for every event: no event is dropped, and watchers of other paths lose nothing. All
-//! watchers share one `Arc` of an event. Only a stream that is `BUFFER` events behind ends, as in
-//! etcd: its client watches again and reads the history.
+//! thousand watchers do not hold up the log. While the queue is full, each event that comes costs the
+//! applier the fan-out of the oldest one (of several if it is large), as every event costs etcd's: no
+//! event is dropped, watchers of other paths lose nothing, and the log does not stand still until the
+//! queue is empty. All watchers share one `Arc` of an event. Only a stream that is `BUFFER` events
+//! behind ends, as in etcd: its client watches again and reads the history.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 /// Events that a streaming watcher may be behind; etcd's figure.
 const BUFFER: usize = 100;
 
-/// Events that wait for the fan-out task; with more the publisher fans out itself.
+/// Events that wait for the fan-out task: fewer than this, or the publisher fans out the oldest.
 const QUEUE: usize = 4096;
 
 /// What those may weigh together, roughly, in bytes.
@@ -75,10 +76,12 @@ struct Queue {
 }
 
 impl Queue {
-    /// Returns whether the queue is full.
-    fn push(&mut self, event: Arc<Event>) -> bool {
+    fn push(&mut self, event: Arc<Event>) {
         self.bytes += event.weight();
         self.events.push_back(event);
+    }
+
+    fn is_full(&self) -> bool {
         QUEUE <= self.events.len() || QUEUE_BYTES <= self.bytes
     }
 
@@ -215,18 +218,20 @@ impl Hub {
         self.count.load(Ordering::SeqCst)
     }
 
-    /// The tree has changed; its watchers get the event. Returns at once, but for a full queue. Events
-    /// are published in order, by one thread at a time.
+    /// The tree has changed; its watchers get the event. Returns at once, but for a full queue, of which
+    /// as many events are fanned out as have no room. Events are published in order, by one thread at a
+    /// time.
     pub fn publish(&self, event: &Arc<Event>) {
         if self.count() == 0 || event.refresh {
             return;
         }
-        let full = self.queue.lock().push(Arc::clone(event));
-        if full {
-            while self.fan_out_next() {}
-        } else {
-            self.queued.notify_one();
-        }
+        self.queue.lock().push(Arc::clone(event));
+        self.queued.notify_one();
+        while self.is_full() && self.fan_out_next() {}
+    }
+
+    fn is_full(&self) -> bool {
+        self.queue.lock().is_full()
     }
 
     /// Fans out the oldest event of the queue. Returns whether there was one.

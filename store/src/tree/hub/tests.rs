@@ -241,6 +241,23 @@ async fn a_burst_beyond_the_queue_costs_an_unrelated_watcher_nothing() {
     assert_eq!(heard(&mut stream).await, Some(next));
 }
 
+/// The publisher is the applier, and all of the log waits for it.
+#[tokio::test]
+async fn a_full_queue_costs_its_publisher_one_event_and_not_the_whole_queue() {
+    let (hub, _fan_out) = Hub::new();
+    let _watch = hub.watch(wish("/1/quiet", true, true, 0), &Past::default());
+    let length = || hub.queue.lock().events.len();
+    for index in 1..=3 * QUEUE as u64 {
+        let before = length();
+        hub.publish(&event("/1/busy", index));
+        let fanned_out = before + 1 - length();
+        assert!(
+            fanned_out <= 1,
+            "{fanned_out} of {before} for event {index}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn large_events_in_the_queue_are_bounded_in_bytes() {
     let (hub, _fan_out) = Hub::new();
