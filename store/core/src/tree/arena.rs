@@ -68,11 +68,7 @@ impl Entry {
     /// What it weighs as a row, roughly.
     fn weight(&self) -> u64 {
         const NUMBERS_BYTES: usize = 32;
-        let value = match &self.content {
-            Content::File(value) => value.len(),
-            Content::Dir(_) => 0,
-        };
-        (NUMBERS_BYTES + self.name.len() + value) as u64
+        (NUMBERS_BYTES + self.name.len() + self.value_bytes()) as u64
     }
 }
 
@@ -90,7 +86,7 @@ pub(super) struct Arena {
     free: Vec<Id>,
     /// Numbers whose rows are out of date, each once.
     dirty: Vec<Id>,
-    /// What those rows weigh, roughly; a node that changes twice counts twice.
+    /// What those rows weigh, roughly.
     dirty_bytes: u64,
 }
 
@@ -192,8 +188,9 @@ impl Arena {
 
     /// To change it; its row is out of date from now on.
     pub(super) fn change(&mut self, id: Id, change: impl FnOnce(&mut Entry)) {
+        let before = self.dirty_weight(id);
         change(self.entry_mut(id));
-        self.soil(id);
+        self.soil(id, before);
     }
 
     /// A directory's child.
@@ -206,16 +203,17 @@ impl Arena {
         let id = self.free.pop().unwrap_or(self.slots.len() as Id);
         self.link(&entry, id);
         self.place(id, entry);
-        self.soil(id);
+        self.soil(id, 0);
         id
     }
 
     /// Takes a node out; if it is a directory, what it holds must go as well.
     pub(super) fn remove(&mut self, id: Id) -> Entry {
         assert!(FIXED <= id, "the fixed nodes stay");
+        let before = self.dirty_weight(id);
         let entry = self.slots[id as usize].entry.take();
         let entry = entry.expect("only a node that is there is removed");
-        self.soil(id);
+        self.soil(id, before);
         self.free.push(id);
         let parent = self.slots.get_mut(entry.parent as usize);
         // A parent that went first has taken its names along.
@@ -289,12 +287,21 @@ impl Arena {
         *slot = Some(entry);
     }
 
-    fn soil(&mut self, id: Id) {
+    /// What a node's row counts for in `dirty_bytes`: nothing if it is up to date, or to be deleted.
+    fn dirty_weight(&self, id: Id) -> u64 {
+        let slot = &self.slots[id as usize];
+        let entry = slot.entry.as_ref().filter(|_| slot.dirty);
+        entry.map_or(0, Entry::weight)
+    }
+
+    /// The node's row is out of date; `before` is what it counted for before the change.
+    fn soil(&mut self, id: Id, before: u64) {
         if id < FIXED {
             return;
         }
         let slot = &mut self.slots[id as usize];
-        self.dirty_bytes += slot.entry.as_ref().map_or(0, Entry::weight);
+        let weight = slot.entry.as_ref().map_or(0, Entry::weight);
+        self.dirty_bytes = self.dirty_bytes - before + weight;
         if !std::mem::replace(&mut slot.dirty, true) {
             self.dirty.push(id);
         }

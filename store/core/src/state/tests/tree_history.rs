@@ -125,3 +125,24 @@ fn every_member_clears_the_same_events_whatever_it_has_been_through() {
     assert_eq!(installed.view().tree_digest(), digest);
     assert_eq!(installed.freeze().map(|flush| flush.index), None);
 }
+
+#[test]
+fn a_node_that_changes_often_counts_as_the_one_row_that_it_is() {
+    let mut machine = Machine::new();
+    let bytes = |machine: &Machine| machine.state.unflushed().bytes;
+    tree(&mut machine, ttl(set("/1/a/b", &"v".repeat(MIB)), 60));
+    let (value, small) = (MIB as u64, 10_000);
+    let both = 2 * value..2 * value + small;
+    assert!(both.contains(&bytes(&machine)), "the node and its event");
+    machine.flush();
+    assert_eq!(bytes(&machine), 0);
+    for _ in 0..30 {
+        tree(&mut machine, refresh(ttl(set("/1/a/b", ""), 60)));
+    }
+    assert!((value..value + small).contains(&bytes(&machine)));
+    tree(&mut machine, recursive("/1/a"));
+    assert!(bytes(&machine) < small, "rows to be deleted");
+    tree(&mut machine, set("/1/a", "x"));
+    machine.flush();
+    assert_eq!(machine.state.unflushed(), Unflushed::default());
+}
