@@ -60,6 +60,6 @@ pub use keelson_port::{
     ClientTls, ClientTlsFiles, Listener, ServerTls, TlsError, TlsFiles, common_name,
 };
 pub use mode::{Mode, ModeError};
-pub use promote::{PromoteError, cluster_of_proxy, forget_proxy};
+pub use promote::{PromoteError, cluster_of_proxy, forget_promotion, forget_proxy, was_promoted};
 pub use proxy::{ProxyError, serve};
 pub use role::{Lock, Role, RoleError, knows_its_cluster, replace_file};

@@ -60,6 +60,22 @@ pub fn forget_proxy(data_dir: &Path) -> Result<(), RoleError> {
     file.remove()
 }
 
+/// Whether the host was a proxy until a promotion, and [`forget_promotion`] has not been called since.
+///
+/// # Errors
+/// The file system's, or a malformed file.
+pub fn was_promoted(data_dir: &Path) -> Result<bool, RoleError> {
+    Ok(ClusterFile::of_promoted(data_dir).load()?.is_some())
+}
+
+/// Removes what a promotion left in the data directory, once the host votes.
+///
+/// # Errors
+/// The file system's.
+pub fn forget_promotion(data_dir: &Path) -> Result<(), RoleError> {
+    ClusterFile::of_promoted(data_dir).remove_file()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,8 +103,13 @@ mod tests {
             let refused = cluster_of_proxy(dir.path()).await.unwrap_err();
             assert!(matches!(refused, PromoteError::NobodyAnswers), "{refused}");
         }
+        assert!(was_promoted(dir.path()).unwrap());
         std::fs::create_dir(dir.path().join("member")).unwrap();
         let refused = cluster_of_proxy(dir.path()).await.unwrap_err();
         assert!(matches!(refused, PromoteError::NotAProxy(_)), "{refused}");
+        for _ in 0..2 {
+            forget_promotion(dir.path()).unwrap();
+            assert!(!was_promoted(dir.path()).unwrap());
+        }
     }
 }

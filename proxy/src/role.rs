@@ -1,9 +1,8 @@
 //! The data directory decides what a host is, and remembers where a proxy's cluster was.
 //!
 //! `member/` in it makes a member, `proxy/` a proxy, whatever flags and discovery say: a proxy
-//! never drags itself into the quorum. To promote one: `member add` through it, stop it, remove
-//! `<data-dir>/proxy`, start it with `--initial-cluster-state=existing`. The only file of this
-//! crate that touches the file system.
+//! never drags itself into the quorum. `keelson promote` makes a member of one, first a learner. The
+//! only file of this crate that touches the file system.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Write};
@@ -148,6 +147,14 @@ impl ClusterFile {
     pub(crate) fn remove(&self) -> Result<(), RoleError> {
         let directory = self.path.parent().expect("it is in a directory");
         fs::remove_dir_all(directory).map_err(|error| failed(directory, error))
+    }
+
+    /// Removes the file alone. It may be gone already.
+    pub(crate) fn remove_file(&self) -> Result<(), RoleError> {
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&self.path, error)),
+            _ => Ok(()),
+        }
     }
 
     /// The peer URLs of the last run; `None` when there was none, or it never got that far.

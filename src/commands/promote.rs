@@ -1,4 +1,6 @@
-//! `keelson promote`: makes a proxy's host a member, because an operator says so.
+//! `keelson promote`: makes a proxy's host a member, on an operator's command. The host begins as a
+//! learner, and votes once it is in sync (`host/promotion.rs`): a voter that never starts would only
+//! count against the quorum.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -62,7 +64,7 @@ impl Arguments {
         let channel = first_of(&client_urls).await?;
         let request = MemberAddRequest {
             peer_ur_ls: self.initial_advertise_peer_urls.clone(),
-            ..MemberAddRequest::default()
+            is_learner: true,
         };
         let mut client = ClusterClient::new(channel);
         let refused = |status: Status| Fault::Refused(status.message().to_owned());
@@ -84,7 +86,9 @@ impl Arguments {
             };
             cluster.extend(member.peer_ur_ls.iter().map(|url| format!("{name}={url}")));
         }
-        println!("Member {new:x} added. Start the host without --discovery and --proxy, with");
+        println!(
+            "Member {new:x} added as a learner; it votes once it is in sync. Start the host without --discovery and --proxy, with"
+        );
         println!("ETCD_NAME=\"{}\"", self.name);
         println!("ETCD_INITIAL_CLUSTER=\"{}\"", cluster.join(","));
         let advertised = self.initial_advertise_peer_urls.join(",");

@@ -6,7 +6,7 @@ use keelson_store::{Config, Store, version};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use super::{End, StartError, founder, listen_for_clients, shut_down};
+use super::{End, StartError, founder, listen_for_clients, promotion, shut_down};
 use crate::options::MemberOptions;
 use crate::signals::Signals;
 use crate::{announce, logging};
@@ -27,6 +27,8 @@ pub(super) async fn live(options: MemberOptions, signals: &mut Signals) -> Resul
     store.set_log_control(Box::new(logging::set_level));
     founder::forget(&config.data_dir)?;
     tokio::spawn(crate::heap::give_back());
+    let promotion = promotion::vote_when_in_sync(store.clone(), config.data_dir.clone());
+    let promotion = tokio::spawn(promotion);
     let (stopping, stop_seen) = watch::channel(false);
     let serving = serve(&store, &config, &client_urls, listeners, stop_seen);
     tokio::pin!(serving);
@@ -41,6 +43,7 @@ pub(super) async fn live(options: MemberOptions, signals: &mut Signals) -> Resul
     // Leadership is handed over first, while clients are still answered; then the edge drains; only
     // then does the member itself stop.
     let closing = async {
+        promotion.abort();
         store.hand_over().await;
         stopping.send_replace(true);
         if !served {

@@ -3,6 +3,7 @@
 mod bring_up;
 mod founder;
 mod member;
+mod promotion;
 mod proxy;
 
 use std::process::ExitCode;

@@ -77,7 +77,7 @@ async fn a_proxy_becomes_a_member_when_it_is_promoted() -> Result<()> {
     proxy.stop().await?;
     // An attempt that was cut short after the cluster had done its part.
     let member = &platform.hosts[0].client_url;
-    let body = format!(r#"{{"peerURLs":["{}"]}}"#, proxy.peer_url);
+    let body = format!(r#"{{"peerURLs":["{}"],"isLearner":true}}"#, proxy.peer_url);
     let add = Request::new("POST", "/v3/cluster/member/add").body(body);
     let added = Client::new(member).ask(&add).await?;
     ensure!(added.status == 200, "{added}");
@@ -92,6 +92,8 @@ async fn a_proxy_becomes_a_member_when_it_is_promoted() -> Result<()> {
         "{said}{}",
         String::from_utf8(promoted.stderr)?
     );
+    // A voter that has not started would be half of two.
+    put(&platform.hosts[0].client_url).await?;
     let mut member = proxy.without("ETCD_DISCOVERY");
     for line in said.lines().filter(|line| line.starts_with("ETCD_")) {
         let (name, text) = line.split_once('=').context("a variable")?;
@@ -107,6 +109,17 @@ async fn a_proxy_becomes_a_member_when_it_is_promoted() -> Result<()> {
     let members = other.ask(&Request::get("/v2/members")).await?.json();
     let members = members.and_then(|json| json["members"].as_array().map(Vec::len));
     ensure!(members == Some(2), "{members:?}");
+    let list = Request::new("POST", "/v3/cluster/member/list").body("{}");
+    let votes = async {
+        while other.ask(&list).await?.text().contains("isLearner")
+            || member.data_dir().join("promoted").exists()
+        {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        anyhow::Ok(())
+    };
+    let in_time = tokio::time::timeout(Duration::from_secs(60), votes).await;
+    in_time.with_context(|| member.log_tail())??;
     Ok(())
 }
 
