@@ -7,6 +7,7 @@
 //! etcd's own members have for "it may or may not have happened", which clients know and do not take
 //! for an invitation to try again.
 
+mod body;
 mod refusal;
 mod search;
 
@@ -23,21 +24,13 @@ use tracing::debug;
 
 use self::refusal::{CONNECTION_LOST, RESOURCE_EXHAUSTED, TOO_MANY, UNAVAILABLE, trailers};
 use super::frame::Code;
-use super::kept::{self, REQUEST_BYTES};
-use super::session::{NoStream, SMALL_BYTES, Session};
+use super::session::{NoStream, Session};
 use crate::answers::Refusal;
 use crate::calls::Kind;
 use crate::endpoint::Endpoint;
 use crate::exchange::Failure;
 use crate::proxy::Proxy;
 use crate::turns::Turns;
-
-/// Of a body, kept until the answer begins, so that it can be sent to another member.
-const KEPT_BYTES_MAX: usize = 64 * 1024;
-
-/// A body that has come to this is passed on before its end: a client may send so much before it has
-/// to wait.
-const COLLECTED_BYTES_MAX: usize = 32 * 1024;
 
 /// From the beginning of a call that is one message to its end.
 const BODY_TIME_MAX: Duration = Duration::from_secs(60);
@@ -76,7 +69,7 @@ struct State {
     whole: bool,
     /// It has been handed on, or is about to be.
     begun: bool,
-    /// Some of it has gone and is not kept.
+    /// Some of it is not kept once it has gone.
     torn: bool,
     place: Option<Place>,
     answered: bool,
@@ -128,111 +121,6 @@ impl Call {
         self.client.share.take_lane();
     }
 
-    /// Takes room for what is kept of it. Returns whether there was any; if not, it is refused.
-    pub(super) fn take_room(&self) -> bool {
-        let mut state = self.state.lock();
-        let bytes = state.fields.len() + REQUEST_BYTES;
-        let fits = kept::take(&self.proxy.kept, &self.client.share.kept, bytes);
-        state.kept = if fits { bytes } else { 0 };
-        drop(state);
-        if !fits {
-            self.end(RESOURCE_EXHAUSTED, TOO_MANY);
-        }
-        fits
-    }
-
-    /// The same for some of its body.
-    fn take(&self, state: &mut State, bytes: usize) -> bool {
-        let fits = kept::take(
-            &self.proxy.kept_bodies,
-            &self.client.share.kept_bodies,
-            bytes,
-        );
-        state.kept_body += if fits { bytes } else { 0 };
-        fits
-    }
-
-    fn give_back(&self, state: &mut State) {
-        let (fields, body) = (
-            std::mem::take(&mut state.kept),
-            std::mem::take(&mut state.kept_body),
-        );
-        if fields != 0 {
-            kept::give_back(&self.proxy.kept, &self.client.share.kept, fields);
-        }
-        if body != 0 {
-            kept::give_back(
-                &self.proxy.kept_bodies,
-                &self.client.share.kept_bodies,
-                body,
-            );
-        }
-    }
-
-    /// Forgets what was kept to send it again.
-    fn forget(&self, state: &mut State) {
-        state.body = BytesMut::new();
-        state.fields = Bytes::new();
-        self.give_back(state);
-    }
-
-    /// Its fields have come, and `whole`: nothing else will.
-    pub(super) fn begin(self: &Arc<Call>, whole: bool) {
-        let mut state = self.state.lock();
-        state.whole = whole;
-        // One message is worth waiting for.
-        state.begun = whole || !self.kind.unary;
-        if state.begun {
-            drop(state);
-            self.hand_on();
-        }
-    }
-
-    /// Some of its body has come.
-    pub(super) fn data(self: &Arc<Call>, data: &[u8], end: bool) {
-        let mut state = self.state.lock();
-        if state.over {
-            drop(state);
-            self.client.consumed(self.stream, data.len());
-            return;
-        }
-        state.whole |= end;
-        let kept = state.torn || state.answered || self.take(&mut state, data.len());
-        if !kept && state.begun {
-            if state.place.is_none() {
-                drop(state);
-                return self.end(RESOURCE_EXHAUSTED, TOO_MANY);
-            }
-            self.tear(&mut state);
-        }
-        if !state.begun {
-            state.body.extend_from_slice(data);
-            // What cannot be kept goes as it comes.
-            let begins = end || !kept || COLLECTED_BYTES_MAX <= state.body.len();
-            state.begun = begins;
-            drop(state);
-            // Or else many calls that come piece by piece could fill the connection's window together,
-            // and none would get its rest.
-            self.client.consumed(self.stream, data.len());
-            if begins {
-                self.hand_on();
-            }
-            return;
-        }
-        if data.len() < SMALL_BYTES && !end {
-            self.client.share.piece();
-        }
-        if state.keep(data) {
-            self.tear(&mut state);
-        }
-        // Otherwise it goes when the call does.
-        if let Some(place) = &state.place {
-            let gone = place.member.data(place.stream, data, end);
-            drop(state);
-            self.client.consumed(self.stream, gone);
-        }
-    }
-
     /// To the member that is to have it, if that is connected.
     fn hand_on(self: &Arc<Call>) {
         if self.is_late() {
@@ -243,6 +131,9 @@ impl Call {
             && self.begin_at(&endpoint, &member, None).is_ok()
         {
             return;
+        }
+        if self.state.lock().torn {
+            return self.end(RESOURCE_EXHAUSTED, TOO_MANY);
         }
         tokio::spawn(Arc::clone(self).find_member(None));
     }
@@ -270,6 +161,9 @@ impl Call {
             endpoint: Arc::clone(endpoint),
         });
         state.told = told;
+        if state.torn {
+            self.forget(&mut state);
+        }
         drop(state);
         self.client.consumed(self.stream, gone);
         Ok(())
@@ -386,12 +280,6 @@ impl Call {
         }
     }
 
-    /// What has gone of its body is not kept any more.
-    fn tear(&self, state: &mut State) {
-        state.torn = true;
-        self.forget(state);
-    }
-
     fn over(&self, state: &mut State, last: bool) {
         if last {
             state.over = true;
@@ -399,21 +287,6 @@ impl Call {
             state.told = None;
             self.forget(state);
         }
-    }
-}
-
-impl State {
-    /// Keeps some of the body, if that can be sent again. Returns whether it has become too much for that.
-    fn keep(&mut self, data: &[u8]) -> bool {
-        if self.answered || self.torn {
-            return false;
-        }
-        // What has no place yet is all that there is.
-        let much = KEPT_BYTES_MAX < self.body.len() + data.len() && self.place.is_some();
-        if !much {
-            self.body.extend_from_slice(data);
-        }
-        much
     }
 }
 

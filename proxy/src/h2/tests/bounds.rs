@@ -75,6 +75,27 @@ async fn who_has_everything_expire_at_once_is_sent_away() {
     }
 }
 
+/// Where no member is connected nothing of a body can go on, and so what cannot be counted is refused.
+#[tokio::test(start_paused = true)]
+async fn bodies_that_have_not_come_whole_are_kept_within_bounds() {
+    let proxy = waiting_proxy();
+    let bound = 8 * 1024 * 1024;
+    let mut sent = settings();
+    for n in 0..1000 {
+        let fields = call("/etcdserverpb.KV/Put", &[]);
+        frame::put_headers(&mut sent, 2 * n + 1, [&fields, &[]], false);
+        frame::put_data(&mut sent, 2 * n + 1, &[0; frame::FRAME_BYTES_MAX], false);
+    }
+    while_open(&proxy, &sent, |told| {
+        assert!((bound / 2..=bound).contains(&proxy.kept_bodies.bytes()));
+        let ends = ends_of(told);
+        let refused = ends.iter().filter(|end| end.starts_with("fields")).count();
+        assert_eq!(refused, 1000 - bound / frame::FRAME_BYTES_MAX);
+        assert!(has(told, "etcdserver: too many requests"));
+    })
+    .await;
+}
+
 /// S3 of the security review: 141 bytes a stream were 62 KB.
 #[tokio::test(start_paused = true)]
 async fn a_bomb_of_fields_takes_a_bounded_room_and_gives_it_back() {
