@@ -17,6 +17,8 @@ const DATA_TIME_MAX: Duration = Duration::from_secs(60);
 pub(super) struct Clock {
     greets_until: Option<Instant>,
     partial: Option<(Partial, Instant)>,
+    /// Nothing is read, so that nothing that is begun can end.
+    stopped: bool,
 }
 
 impl Clock {
@@ -24,6 +26,7 @@ impl Clock {
         Clock {
             greets_until: Some(Instant::now() + HEAD_TIME_MAX),
             partial: None,
+            stopped: false,
         }
     }
 
@@ -40,9 +43,24 @@ impl Clock {
         });
     }
 
+    /// Nothing is read until `goes_on`.
+    pub(super) fn stop(&mut self) {
+        self.stopped = true;
+    }
+
+    /// What is begun has the whole time again if nothing was read.
+    pub(super) fn goes_on(&mut self) {
+        if std::mem::take(&mut self.stopped)
+            && let Some((_, since)) = &mut self.partial
+        {
+            *since = Instant::now();
+        }
+    }
+
     /// When it has taken too long.
     pub(super) fn due(&self) -> Option<Instant> {
-        let partial = self.partial.map(|(partial, since)| {
+        let partial = self.partial.filter(|_| !self.stopped);
+        let partial = partial.map(|(partial, since)| {
             since
                 + match partial {
                     Partial::Head => HEAD_TIME_MAX,

@@ -132,7 +132,14 @@ impl<S: Side> Driver<S> {
 
     /// Returns how much there was.
     fn read(&mut self, cx: &mut Context<'_>) -> io::Result<usize> {
-        if !self.side.session().has_room() {
+        let has_room = self.side.session().has_room();
+        if let Some(clock) = &mut self.clock {
+            match has_room {
+                true => clock.goes_on(),
+                false => clock.stop(),
+            }
+        }
+        if !has_room {
             // What is read may have to be answered. The socket that takes nothing will wake us.
             return Ok(0);
         }

@@ -71,6 +71,55 @@ async fn the_other_end_has_time_to_answer_however_long_it_was_silent() {
     }
 }
 
+/// Nothing is read while nothing can be said: what has come of a frame is not the other end's to end then.
+#[tokio::test(start_paused = true)]
+async fn a_frame_need_not_end_while_its_answers_are_not_read() {
+    let (client, server) = tokio::io::duplex(1 << 10);
+    let serving = tokio::spawn(serve(waiting_proxy(), server));
+    let (mut read, mut write) = tokio::io::split(client);
+    write.write_all(&settings()).await.unwrap();
+    // More answers than wait for a reader, and then half a ping.
+    let talking = tokio::spawn(async move {
+        let mut ping = BytesMut::new();
+        frame::put_ping(&mut ping, *b"abcdefgh", false);
+        for n in 0..15_000 {
+            let more = write.write_all(&ping).await;
+            more.unwrap_or_else(|error| panic!("{n}: {error}"));
+        }
+        write
+            .write_all(b"\0\0\x08\x06\0\0\0\0\0abcd")
+            .await
+            .unwrap();
+        write
+    });
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert!(!talking.is_finished());
+    let mut told = vec![];
+    let mut hears = async |told: &mut Vec<u8>, until: &[u8]| {
+        let read = async {
+            while !told.windows(until.len()).any(|part| part == until) {
+                assert_ne!(read.read_buf(told).await.unwrap(), 0);
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), read)
+            .await
+            .is_ok()
+    };
+    assert!(!hears(&mut told, b"abcdABCD").await);
+    let mut write = talking.await.unwrap();
+    write.write_all(b"ABCD").await.unwrap();
+    assert!(hears(&mut told, b"abcdABCD").await);
+    // From now on it has to end.
+    write
+        .write_all(b"\0\0\x08\x06\0\0\0\0\0abcd")
+        .await
+        .unwrap();
+    assert!(!hears(&mut told, b"did not end in time").await);
+    assert!(hears(&mut told, b"did not end in time").await);
+    drop((read, write));
+    serving.await.unwrap();
+}
+
 /// A socket that takes some bytes, and then is broken.
 struct Breaks {
     takes: usize,
