@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test: what fails ends it")]
 
+mod access;
 mod flags;
 mod member;
 mod playground;

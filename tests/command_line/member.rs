@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::process::{Finished, Running, eventually, free_port, keelson, with_clean_environment};
 
-fn member(data: &Path, client: u16, peer: u16) -> Command {
+pub(crate) fn member(data: &Path, client: u16, peer: u16) -> Command {
     let (client, peer) = (
         format!("http://127.0.0.1:{client}"),
         format!("http://127.0.0.1:{peer}"),

@@ -44,6 +44,11 @@ impl Bell {
             waker.wake();
         }
     }
+
+    /// How many wait now.
+    pub fn waiters(&self) -> usize {
+        self.0.lock().wakers.len()
+    }
 }
 
 /// Ready when something is over.

@@ -48,6 +48,12 @@ impl Gate {
         self.0.is_over()
     }
 
+    /// How many requests wait for it.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.0.bell.waiters()
+    }
+
     /// Waits for it. `false`: the port went down before.
     pub(super) fn opened(&self, drain: Drain) -> impl Future<Output = bool> + Send + use<> {
         let door = Over::of(Arc::clone(&self.0));

@@ -180,13 +180,20 @@ async fn before_the_member_is_ready_probes_are_answered_and_others_wait() {
     let held = http(&port, "GET", "/v3/nothing");
     // A proxy would count a member that answers it among those that serve reads.
     let version = http(&port, "GET", "/version");
+    let both_wait = async {
+        while opens.held() < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
     tokio::pin!(held, version);
     tokio::select! {
         biased;
         answer = &mut held => panic!("{answer:?}"),
         answer = &mut version => panic!("{answer:?}"),
-        _ = http(&port, "GET", "/readyz") => {}
+        () = within(both_wait) => {}
     }
+    let (ready, _) = http(&port, "GET", "/readyz").await;
+    assert!(ready.starts_with("HTTP/1.1 503 "), "{ready}");
     opens.open();
     assert!(within(held).await.0.starts_with("HTTP/1.1 404 "));
     let (_, version) = within(version).await;
