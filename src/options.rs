@@ -534,6 +534,21 @@ mod tests {
         }
     }
 
+    /// It was taken with a warning, and the history filled the quota.
+    #[test]
+    fn automatic_compaction_is_refused_unless_it_is_off() {
+        for flag in ["auto-compaction", "experimental-auto-compaction"] {
+            for on in ["1", "8h", "10000"] {
+                let line = format!("--{flag}-retention {on}");
+                refused(&line, "is not supported yet; leave the flag out and run");
+            }
+            for off in ["0", "0h", "0m0s", ""] {
+                let line = format!("--auto-compaction-mode periodic --{flag}-retention={off}");
+                assert!(options(&line).is_ok(), "{line}");
+            }
+        }
+    }
+
     #[test]
     fn what_has_no_effect_is_said_and_defaults_are_not() {
         let options = options("--max-wals 7 --max-snapshots 5 --auto-tls=false").expect("good");

@@ -21,6 +21,8 @@ pub(crate) enum Kind {
     Signed,
     /// Go's duration: `300ms`, `1h30m`.
     Duration,
+    /// A number, of hours or revisions, or a duration; etcd reads it late.
+    Retention,
     /// One or more URLs, comma separated.
     Urls,
     /// URLs, or nothing.
@@ -37,7 +39,7 @@ impl Kind {
     /// Go's words for what is wrong with `text`, if anything is.
     pub(crate) fn check(self, text: &str) -> Result<(), String> {
         match self {
-            Kind::Text | Kind::Secret => Ok(()),
+            Kind::Text | Kind::Secret | Kind::Retention => Ok(()),
             Kind::Bool => parse_bool(text)
                 .map(drop)
                 .ok_or_else(|| "parse error".to_owned()),
@@ -130,6 +132,11 @@ pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
         total = total.checked_add(part)?;
     }
     if text.is_empty() { None } else { Some(total) }
+}
+
+/// Whether a retention keeps everything.
+pub(crate) fn is_no_retention(text: &str) -> bool {
+    parse_count(text, 0).is_ok() || parse_duration(text) == Some(Duration::ZERO)
 }
 
 /// Go's duration, for clap.

@@ -72,6 +72,9 @@ const GATEWAY: &str =
 
 const GATES: &str = "none of etcd's gates has an effect here, the checks for corruption among them";
 
+pub(super) const COMPACTION: &str =
+    "leave the flag out and run `etcdctl compact` by a timer, or old revisions fill the quota";
+
 const DISCOVERY: &str =
     "use a discovery service without TLS and without users on a network you trust";
 
@@ -127,7 +130,7 @@ group! { CLUSTERING, "Clustering",
         "Reject reconfiguration requests that would cause quorum loss.";
     "pre-vote", Bool, "true", Works =>
         "Ask before standing for election, so that a member with a bad link deposes no good leader.";
-    "auto-compaction-retention", Text, "0", Inert =>
+    "auto-compaction-retention", Retention, "0", Unsupported(COMPACTION) =>
         "Auto compaction retention length. 0 means disable auto compaction.";
     "auto-compaction-mode", Text, "periodic", Inert =>
         "Interpret 'auto-compaction-retention' one of: periodic|revision.";

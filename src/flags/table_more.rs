@@ -1,5 +1,6 @@
 //! Flags that do little or nothing yet: monitoring, the v2 proxy, features, and old names.
 
+use super::table::COMPACTION;
 use super::{Effect::*, Flag, Group, Kind::*, group};
 
 const OPS: &str = "/health is on --listen-client-urls; /metrics is a later step";
@@ -126,7 +127,7 @@ group! { EXPERIMENTAL, "Experimental names of etcd 2 to 3.5",
         "The v3 API is always on.";
     "experimental-gRPC-addr", Text, "127.0.0.1:2378", Inert =>
         "gRPC is served on --listen-client-urls.";
-    "experimental-auto-compaction-retention", Text, "0", Inert =>
+    "experimental-auto-compaction-retention", Retention, "0", Unsupported(COMPACTION) =>
         "Now --auto-compaction-retention.";
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use keelson_store::config::Url;
 
-use super::kind::{parse_bool, parse_count, parse_duration, parse_signed};
+use super::kind::{is_no_retention, parse_bool, parse_count, parse_duration, parse_signed};
 use super::{Flag, Kind, find};
 
 /// Where a value came from.
@@ -58,6 +58,7 @@ impl Values {
         match flag.kind {
             Kind::Bool => parse_bool(text) != parse_bool(flag.default),
             Kind::Duration => parse_duration(text) != parse_duration(flag.default),
+            Kind::Retention => !is_no_retention(text),
             _ => text != flag.default,
         }
     }
