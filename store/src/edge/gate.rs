@@ -1,7 +1,8 @@
 //! A client port before its member is ready.
 //!
 //! Clients connect at once and wait, as with etcd, so that a script that starts a member need not try
-//! again. A probe must not wait: it is answered by what the member is at that moment.
+//! again. A probe must not wait: it is answered by what the member is at that moment. Only what comes
+//! while the member opens its data waits in the socket's queue, since there is nothing yet to serve it.
 //!
 //! `/version` waits as well. A proxy takes its answer for the word of a member that serves reads; one
 //! from a member that holds them made a third of a proxy's reads wait there.
