@@ -52,6 +52,8 @@ pub(crate) struct Proxy {
     pub(crate) kept: h2::Kept,
     /// Of bodies of calls, to send them again.
     pub(crate) kept_bodies: h2::Kept,
+    /// Of answers to calls that their clients do not read for now.
+    pub(crate) unread: h2::Kept,
     /// Begins with the end of the proxy; cuts waits that are not parked.
     pub(crate) drain: Drain,
     pub(crate) sockets: &'static Sockets,
@@ -270,6 +272,7 @@ impl Proxy {
             bodies: Arc::new(Semaphore::new(BODIES_BYTES_MAX)),
             kept: h2::Kept::default(),
             kept_bodies: h2::Kept::default(),
+            unread: h2::Kept::default(),
             drain: Drain::default(),
             sockets: Sockets::of_process(),
             waits: Arc::new(Waits::new(Sockets::of_process())),

@@ -7,6 +7,7 @@
 //! etcd's own members have for "it may or may not have happened", which clients know and do not take
 //! for an invitation to try again.
 
+mod answer;
 mod body;
 mod refusal;
 mod search;
@@ -73,6 +74,8 @@ struct State {
     torn: bool,
     place: Option<Place>,
     answered: bool,
+    /// Of its answer, what waits until its client reads.
+    unread: usize,
     /// Nobody waits for anything any more.
     over: bool,
     /// Its own task, when it has one.
@@ -169,39 +172,6 @@ impl Call {
         Ok(())
     }
 
-    /// The member answers with fields; the last ones are trailers.
-    pub(super) fn fields(&self, block: &[u8], status: StatusCode, last: bool) {
-        let mut state = self.state.lock();
-        if state.over {
-            return;
-        }
-        if !state.answered {
-            state.answered = true;
-            self.forget(&mut state);
-            state.told = None;
-            let took = self.began.elapsed();
-            self.proxy.metrics.handled(&Method::POST, status, took);
-        }
-        self.over(&mut state, last);
-        self.client.fields(self.stream, block, last);
-    }
-
-    /// The member answers with data. Returns how much of it the client has got.
-    pub(super) fn answer(&self, data: &[u8], last: bool) -> usize {
-        if last {
-            self.over(&mut self.state.lock(), true);
-        }
-        self.client.data(self.stream, data, last)
-    }
-
-    /// The client has got more of what waited for it.
-    pub(super) fn reached_client(&self, bytes: usize) {
-        let state = self.state.lock();
-        if let Some(place) = &state.place {
-            place.member.consumed(place.stream, bytes);
-        }
-    }
-
     /// The member has got more of what waited for it.
     pub(super) fn reached_member(&self, bytes: usize) {
         self.client.consumed(self.stream, bytes);
@@ -294,5 +264,6 @@ impl Drop for Call {
     fn drop(&mut self) {
         let mut state = std::mem::take(self.state.get_mut());
         self.give_back(&mut state);
+        self.is_read(&mut state, usize::MAX);
     }
 }

@@ -1,5 +1,6 @@
 //! A client's connection, whatever the client says.
 
+mod answers;
 mod anything;
 mod bounds;
 mod endings;

@@ -495,7 +495,7 @@ async fn hostile(proxy: SocketAddr, parts: impl Iterator<Item = Vec<u8>>) {
             }
         }
     };
-    let (_, listened) = tokio::join!(talk, time::timeout(PATIENCE, listen));
+    let (_, listened) = tokio::join!(talk, time::timeout(6 * PATIENCE, listen));
     listened.unwrap();
 }
 

@@ -88,6 +88,10 @@ impl Outlet<'_> {
             self.put(id, known, &part[..length], ends && bytes == 0);
             part.advance(length);
             if !part.is_empty() {
+                // Without the room of what has gone, which is not counted.
+                if part.len() < length {
+                    part = BytesMut::from(&part[..]);
+                }
                 known.pending.push_front(part);
             }
         }

@@ -25,6 +25,8 @@ pub(in crate::h2) struct Share {
     pub(in crate::h2) kept: Kept,
     /// Of their bodies.
     pub(in crate::h2) kept_bodies: Kept,
+    /// Of answers to it that wait.
+    pub(in crate::h2) unread: Kept,
     pieces: Mutex<Burst>,
     resets: Mutex<Burst>,
     /// The client's number, once it has gone beyond its share.
@@ -37,6 +39,7 @@ impl Default for Share {
             running: Semaphore::new(RUNNING_MAX),
             kept: Kept::default(),
             kept_bodies: Kept::default(),
+            unread: Kept::default(),
             pieces: Mutex::default(),
             resets: Mutex::default(),
             lane: AtomicU64::default(),
