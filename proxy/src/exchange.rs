@@ -27,9 +27,38 @@ pub(crate) enum Failure {
     /// This process has no descriptor for a connection to it.
     #[error("there is no file descriptor for a connection to it: {0}")]
     Crowded(io::Error),
+    /// This process has cut the connection, for others. If nothing was sent, nothing was done.
+    #[error("the connection was cut, for others")]
+    Cut {
+        /// The member has got nothing of the request.
+        unsent: bool,
+    },
     /// The client has not sent what it promised; the member has done nothing.
     #[error("the client left")]
     Client,
+}
+
+impl Failure {
+    /// Of a connection that could not be made.
+    pub(crate) fn of_connecting(error: io::Error) -> Failure {
+        match sockets::is_out_of_descriptors(&error) {
+            true => Failure::Crowded(error),
+            false => Failure::Unsent(error),
+        }
+    }
+
+    /// Whether the member has failed, and not this process or the client.
+    pub(crate) fn is_the_members(&self) -> bool {
+        matches!(self, Failure::Unsent(_) | Failure::Unanswered(_))
+    }
+
+    /// Whether the member may have done what it was asked for.
+    pub(crate) fn is_unclear(&self) -> bool {
+        matches!(
+            self,
+            Failure::Unanswered(_) | Failure::Cut { unsent: false }
+        )
+    }
 }
 
 /// The beginning of an answer.
@@ -88,11 +117,9 @@ pub(crate) async fn exchange(
 
 async fn open(endpoint: &Endpoint, proxy: &Proxy) -> Result<Connection, Failure> {
     let place = place(proxy).await.map_err(Failure::Crowded)?;
-    match endpoint.new_connection(proxy.config.dial_timeout).await {
-        Ok(connection) => Ok(connection.with_place(place)),
-        Err(error) if sockets::is_out_of_descriptors(&error) => Err(Failure::Crowded(error)),
-        Err(error) => Err(Failure::Unsent(error)),
-    }
+    let connected = endpoint.new_connection(proxy.config.dial_timeout).await;
+    let connection = connected.map_err(Failure::of_connecting)?;
+    Ok(connection.with_place(place))
 }
 
 /// The right to open a socket. Connections that rest, to whatever member, make room for one that is
@@ -118,8 +145,10 @@ fn reply(head: Head, connection: Connection, endpoint: &Arc<Endpoint>) -> Reply 
 /// Whether the request may be sent again, to anybody.
 pub(crate) fn may_repeat(failure: &Failure, request: &Outgoing) -> bool {
     match failure {
-        Failure::Unsent(_) | Failure::Crowded(_) => true,
-        Failure::Unanswered(_) => request.read && request.rest.is_none(),
+        Failure::Unanswered(_) | Failure::Cut { unsent: false } => {
+            request.read && request.rest.is_none()
+        }
+        Failure::Unsent(_) | Failure::Crowded(_) | Failure::Cut { .. } => true,
         Failure::Client => false,
     }
 }

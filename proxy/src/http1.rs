@@ -169,13 +169,13 @@ async fn forward_to_any(
                     Failure::Client => return Err(Refusal::Client),
                     // It is not the member's fault.
                     Failure::Crowded(_) => return Err(Refusal::Crowded),
-                    Failure::Unsent(_) | Failure::Unanswered(_) => {}
+                    Failure::Unsent(_) | Failure::Unanswered(_) | Failure::Cut { .. } => {}
                 }
                 turns.failed(&endpoint);
                 if !exchange::may_repeat(&failure, request) {
                     return Err(refusal(request));
                 }
-                unanswered |= matches!(failure, Failure::Unanswered(_));
+                unanswered |= failure.is_unclear();
             }
         }
     }

@@ -14,6 +14,7 @@ use crate::fetch;
 use crate::headers::LOOP;
 use crate::leader;
 use crate::proxy::Proxy;
+use crate::sockets;
 
 /// Between two looks at a member that does well.
 const CALM: Duration = Duration::from_secs(10);
@@ -43,10 +44,10 @@ pub(crate) async fn look_after(proxy: Arc<Proxy>, endpoint: Arc<Endpoint>) {
             proxy.endpoints.stands(&endpoint, standing);
             proxy.endpoints.tell(&endpoint);
             proxy.endpoints.reconsider();
-            if endpoint.standing() == Standing::Well {
-                proxy
-                    .endpoints
-                    .leads(&endpoint, leads(&proxy, &endpoint).await);
+            if endpoint.standing() == Standing::Well
+                && let Some(leads) = leads(&proxy, &endpoint).await
+            {
+                proxy.endpoints.leads(&endpoint, leads);
             }
             endpoint.close_idle();
             if endpoint.standing() != Standing::Out {
@@ -78,7 +79,7 @@ async fn look_at(proxy: &Proxy, endpoint: &Endpoint) -> Standing {
         Ok(Ok(_)) => endpoint.answered_in(began.elapsed()),
         Ok(Err(error)) => {
             debug!(endpoint = %endpoint.url, %error, "a probe failed");
-            return Standing::Out;
+            return otherwise(endpoint, &error, Standing::Out);
         }
         Err(_) => return Standing::Out,
     }
@@ -86,14 +87,27 @@ async fn look_at(proxy: &Proxy, endpoint: &Endpoint) -> Standing {
         Ok(Ok(head)) if head.status == StatusCode::OK => Standing::Well,
         // Members that have no such path, or want a password for it.
         Ok(Ok(head)) if head.status.is_client_error() => Standing::Well,
+        Ok(Err(error)) => otherwise(endpoint, &error, Standing::Sick),
         _ => Standing::Sick,
     }
 }
 
-/// Whatever cannot be learnt is no.
-async fn leads(proxy: &Proxy, endpoint: &Endpoint) -> bool {
+/// How a member stands after a probe that failed: as before, where it was this process that had no
+/// descriptor.
+fn otherwise(endpoint: &Endpoint, error: &io::Error, standing: Standing) -> Standing {
+    match sockets::is_out_of_descriptors(error) {
+        true => endpoint.standing(),
+        false => standing,
+    }
+}
+
+/// Whatever cannot be learnt is no; `None`: there was no descriptor to learn it with.
+async fn leads(proxy: &Proxy, endpoint: &Endpoint) -> Option<bool> {
     let asking = leader::ask(endpoint, proxy.config.dial_timeout);
-    matches!(time::timeout(ANSWER_TIMEOUT, asking).await, Ok(Ok(true)))
+    match time::timeout(ANSWER_TIMEOUT, asking).await {
+        Ok(Err(error)) if sockets::is_out_of_descriptors(&error) => None,
+        asked => Some(matches!(asked, Ok(Ok(true)))),
+    }
 }
 
 /// Whether the answer is this proxy's own, or another's that knows its mark.

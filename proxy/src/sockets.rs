@@ -43,14 +43,26 @@ fn clients_of(connections: usize) -> usize {
     (connections * 2 / 5).max(1)
 }
 
-/// The sockets to members, as far as they are for one request at a time.
+/// A connection that bears calls to a member may be opened.
+pub(crate) type CallPlace = SemaphorePermit<'static>;
+
+/// Connections that bear calls, at a time and to all members: those of all clients, and those of
+/// clients that have their own.
+const SHARED_MAX: usize = 64;
+const OWN_MAX: usize = 32;
+
+/// The sockets to members.
 #[derive(Debug)]
 pub(crate) struct Sockets {
+    /// For one request at a time.
     all: Semaphore,
     /// Of those, for waits over HTTP/2.
     waits: Semaphore,
     /// Of those, for one connection's.
     client_waits_max: usize,
+    /// For calls, of which many share one.
+    shared: Semaphore,
+    own: Semaphore,
 }
 
 impl Sockets {
@@ -70,6 +82,8 @@ impl Sockets {
             all: semaphore(all),
             waits: semaphore(waits),
             client_waits_max: CLIENT_WAITS_MAX.min(waits.div_ceil(2)),
+            shared: Semaphore::new(SHARED_MAX),
+            own: Semaphore::new(OWN_MAX),
         }
     }
 
@@ -85,6 +99,13 @@ impl Sockets {
         permit
             .map(|permit| self.place_of(permit))
             .map_err(io::Error::other)
+    }
+
+    /// The right to open a connection for calls, if there is one now: for all clients' calls, or for
+    /// those of a client that has its own.
+    pub(crate) fn call_place(&'static self, own: bool) -> Option<CallPlace> {
+        let places = if own { &self.own } else { &self.shared };
+        places.try_acquire().ok()
     }
 
     fn place_of(&'static self, permit: SemaphorePermit<'static>) -> Place {
@@ -158,6 +179,16 @@ impl Sockets {
     pub(crate) fn with(all: usize) -> &'static Sockets {
         let sockets = Sockets {
             all: Semaphore::new(all),
+            ..Sockets::new(1000)
+        };
+        Box::leak(Box::new(sockets))
+    }
+
+    /// The same, with so many connections for calls: of all clients, and of those that have their own.
+    pub(crate) fn with_calls(shared: usize, own: usize) -> &'static Sockets {
+        let sockets = Sockets {
+            shared: Semaphore::new(shared),
+            own: Semaphore::new(own),
             ..Sockets::new(1000)
         };
         Box::leak(Box::new(sockets))

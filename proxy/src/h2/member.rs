@@ -1,4 +1,4 @@
-//! The HTTP/2 connection to a member; one, which all calls share.
+//! A connection to a member, which the calls of many clients share.
 
 use std::io;
 use std::sync::{Arc, Weak};
@@ -8,7 +8,8 @@ use bytes::BytesMut;
 use http::StatusCode;
 use keelson_port::hpack::{self, DecodeError, Decoder};
 use keelson_port::{Protocol, Wire};
-use tokio::time::{self, Instant};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tracing::debug;
 
 use super::driver::{Driver, Side};
@@ -18,6 +19,7 @@ use crate::address::Address;
 use crate::endpoint::{Endpoint, Standing};
 use crate::exchange::Failure;
 use crate::headers;
+use crate::sockets::CallPlace;
 
 /// A stream that its client does not read holds up to so much of a connection's window...
 const STREAM_WINDOW_BYTES: u32 = 128 * 1024;
@@ -39,131 +41,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(100);
 const LONG: Duration = Duration::from_millis(200);
 
-/// Of clients that have gone beyond their share, at a time; the others share the first ones.
-const OWN_MAX: usize = 16;
-
-/// Connections to a member that are for the same clients, at a time: for those of all, and for one's own.
-const SHARED_LANES_MAX: usize = 16;
-const OWN_LANES_MAX: usize = 4;
-
-/// Connected when first needed, and again when the connection has ended or bears no more calls.
-#[derive(Default)]
-pub(crate) struct Link {
-    lanes: parking_lot::Mutex<Vec<Lane>>,
-    connecting: tokio::sync::Mutex<()>,
-}
-
-/// A connection, and whose calls go by it.
-struct Lane {
-    /// `None`: all clients' that have none of their own.
-    of: Option<u64>,
-    session: Arc<Session>,
-}
-
-impl Drop for Link {
-    fn drop(&mut self) {
-        self.close();
-    }
-}
-
-impl Link {
-    /// The connection of all clients, or of one that has its own, if there is one for new calls.
-    pub(super) fn open(&self, of: Option<u64>) -> Option<Arc<Session>> {
-        let lanes = self.lanes.lock();
-        let mut fitting = lanes.iter().filter(|lane| lane.of == of);
-        let lane = fitting.find(|lane| lane.session.has_place())?;
-        Some(Arc::clone(&lane.session))
-    }
-
-    /// The connection, which is made when there is none. Many may wait for the same attempt, and none
-    /// longer than one attempt may take.
-    pub(super) async fn connect(
-        &self,
-        endpoint: &Arc<Endpoint>,
-        timeout: Duration,
-        of: Option<u64>,
-    ) -> io::Result<Arc<Session>> {
-        time::timeout(timeout, self.connect_once(endpoint, timeout, of)).await?
-    }
-
-    async fn connect_once(
-        &self,
-        endpoint: &Arc<Endpoint>,
-        timeout: Duration,
-        of: Option<u64>,
-    ) -> io::Result<Arc<Session>> {
-        let _one_at_a_time = self.connecting.lock().await;
-        let of = of.filter(|of| self.has_lane(*of));
-        if let Some(session) = self.open(of).or_else(|| self.full(of)) {
-            return Ok(session);
-        }
-        let socket = socket(&endpoint.address, timeout).await?;
-        endpoint.note_reached();
-        let session = Arc::new(session(&endpoint.address));
-        let member = Member {
-            session: Arc::clone(&session),
-            endpoint: Arc::downgrade(endpoint),
-            decoder: Decoder::new(TABLE_BYTES),
-            block: BytesMut::new(),
-        };
-        let secure = endpoint.address.tls().is_some();
-        tokio::spawn(member.live(socket, secure));
-        let mut lanes = self.lanes.lock();
-        // One of a client that has left in between is idle; another client's is made again.
-        lanes.retain(|lane| {
-            let idle = lane.of.is_some() && lane.session.streams() == 0;
-            if idle {
-                lane.session.close_gently();
-            }
-            !lane.session.retire()
-        });
-        lanes.push(Lane {
-            of,
-            session: Arc::clone(&session),
-        });
-        Ok(session)
-    }
-
-    /// One that takes no calls for now, if there are as many as there may be.
-    fn full(&self, of: Option<u64>) -> Option<Arc<Session>> {
-        let lanes = self.lanes.lock();
-        let open = |lane: &&Lane| lane.of == of && lane.session.is_open();
-        let bound = if of.is_none() {
-            SHARED_LANES_MAX
-        } else {
-            OWN_LANES_MAX
-        };
-        let last = lanes.iter().filter(open).nth(bound - 1)?;
-        Some(Arc::clone(&last.session))
-    }
-
-    /// Whether a client may have a connection of its own.
-    fn has_lane(&self, of: u64) -> bool {
-        let lanes = self.lanes.lock();
-        let own = lanes.iter().filter_map(|lane| lane.of);
-        own.clone().any(|one| one == of) || own.count() < OWN_MAX
-    }
-
-    /// A client that may have had connections of its own has left.
-    pub(super) fn leave(&self, of: u64) {
-        self.lanes.lock().retain(|lane| {
-            let leaves = lane.of == Some(of);
-            if leaves {
-                lane.session.close_gently();
-            }
-            !leaves
-        });
-    }
-
-    /// Ends them; calls in flight end as they may.
-    pub(crate) fn close(&self) {
-        for lane in self.lanes.lock().drain(..) {
-            lane.session.close_gently();
-        }
-    }
-}
-
-async fn socket(address: &Address, timeout: Duration) -> io::Result<Box<dyn Wire>> {
+/// A socket to a member, with TLS if that is its scheme.
+pub(super) async fn socket(address: &Address, timeout: Duration) -> io::Result<Box<dyn Wire>> {
     let socket = address.connect(timeout).await?;
     let Some(tls) = address.tls() else {
         return Ok(Box::new(socket));
@@ -173,7 +52,7 @@ async fn socket(address: &Address, timeout: Duration) -> io::Result<Box<dyn Wire
 }
 
 /// With all that is said first.
-fn session(address: &Address) -> Session {
+pub(super) fn session(address: &Address) -> Session {
     let mut prefix = BytesMut::with_capacity(64);
     let authority = address.to_string();
     for (name, value) in [
@@ -200,6 +79,26 @@ fn session(address: &Address) -> Session {
     session
 }
 
+/// Runs a connection to its end, in a task of its own. It has its place until then, and may be cut.
+pub(super) fn spawn(
+    endpoint: &Arc<Endpoint>,
+    session: &Arc<Session>,
+    socket: Box<dyn Wire>,
+    (place, cut): (CallPlace, oneshot::Receiver<()>),
+) {
+    let member = Member {
+        session: Arc::clone(session),
+        endpoint: Arc::downgrade(endpoint),
+        decoder: Decoder::new(TABLE_BYTES),
+        block: BytesMut::new(),
+    };
+    let secure = endpoint.address.tls().is_some();
+    tokio::spawn(async move {
+        member.live(socket, secure, cut).await;
+        drop(place);
+    });
+}
+
 /// Our end of a connection to a member.
 struct Member {
     session: Arc<Session>,
@@ -210,21 +109,19 @@ struct Member {
 }
 
 impl Member {
-    async fn live(self, socket: Box<dyn Wire>, secure: bool) {
+    async fn live(self, socket: Box<dyn Wire>, secure: bool, cut: oneshot::Receiver<()>) {
         let mut driver = Driver::new(socket, self, false, secure);
-        let ended = std::future::poll_fn(|cx| driver.poll(cx)).await;
-        if let Err(error) = &ended {
+        let ended = tokio::select! {
+            ended = std::future::poll_fn(|cx| driver.poll(cx)) => Some(ended),
+            // Without the other half it is never cut.
+            Ok(()) = cut => None,
+        };
+        if let Some(Err(error)) = &ended {
             debug!(%error, "an HTTP/2 connection to a member ended");
         }
-        let kind = ended
-            .err()
-            .map_or(io::ErrorKind::NotConnected, |error| error.kind());
         for (owner, unsent) in driver.side.session.close() {
             if let Owner::Member(call) = owner {
-                call.failed(match unsent {
-                    true => Failure::Unsent(kind.into()),
-                    false => Failure::Unanswered(kind.into()),
-                });
+                call.failed(failure(ended.as_ref(), unsent));
             }
         }
     }
@@ -283,6 +180,20 @@ impl Member {
             self.session.answered(stream);
         }
         Ok(())
+    }
+}
+
+/// What the end of a connection is to a call; `None`: it was cut. `unsent`: the member has got nothing of
+/// the call.
+fn failure(ended: Option<&io::Result<()>>, unsent: bool) -> Failure {
+    let kind = |ended: &io::Result<()>| match ended {
+        Ok(()) => io::ErrorKind::NotConnected,
+        Err(error) => error.kind(),
+    };
+    match (ended.map(kind), unsent) {
+        (Some(kind), true) => Failure::Unsent(kind.into()),
+        (Some(kind), false) => Failure::Unanswered(kind.into()),
+        (None, unsent) => Failure::Cut { unsent },
     }
 }
 

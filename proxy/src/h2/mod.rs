@@ -7,9 +7,9 @@
 //! moment goes to the member in one write.
 //!
 //! `frame` and the port's `hpack` are the wire, `session` what both ends of a connection share, `driver`
-//! the task that has the socket. `client` and `member` are the two kinds of connections, `fields` what a
-//! client says of a request, `burst` counts what it gives up, `flood` what it may say without end. `call` is a gRPC call on its way between
-//! them, `other` a request that is none.
+//! the task that has the socket. `client` and `member` are the two kinds of connections, `link` those to
+//! one member; `fields` reads the fields of a request, `burst` counts resets, `flood` frames that cost the
+//! sender nothing. `call` is a gRPC call on its way between them, `other` a request that is none.
 
 mod burst;
 mod call;
@@ -21,6 +21,7 @@ mod flood;
 mod frame;
 mod kept;
 mod lengths;
+mod link;
 mod member;
 mod other;
 mod session;
@@ -29,4 +30,4 @@ mod tests;
 
 pub(crate) use client::serve;
 pub(crate) use kept::Kept;
-pub(crate) use member::Link;
+pub(crate) use link::Link;

@@ -14,8 +14,10 @@ impl Call {
         while !self.state.lock().over {
             if let Some((endpoint, failure)) = failed.take() {
                 debug!(endpoint = %endpoint.url, %failure, "a member failed");
-                turns.failed(&endpoint);
-                unanswered |= matches!(failure, Failure::Unanswered(_));
+                if failure.is_the_members() {
+                    turns.failed(&endpoint);
+                }
+                unanswered |= failure.is_unclear();
                 if unanswered && !self.kind.read || self.state.lock().torn {
                     return self.refuse(Refusal::OutcomeUnknown);
                 }
@@ -28,6 +30,7 @@ impl Call {
             };
             match self.attempt(&endpoint).await {
                 Ok(()) => return,
+                Err(Some(Failure::Crowded(_))) => return self.refuse(Refusal::Crowded),
                 Err(Some(failure)) => failed = Some((endpoint, failure)),
                 // Nothing is wrong with it.
                 Err(None) => return self.refuse(Refusal::ZeroEndpoints),
@@ -38,24 +41,32 @@ impl Call {
     /// `Ok`: the call was answered or its client has left. `Err`: the failure, or `None` without a free
     /// stream in time.
     async fn attempt(self: &Arc<Call>, endpoint: &Arc<Endpoint>) -> Result<(), Option<Failure>> {
-        let timeout = self.proxy.config.dial_timeout;
+        let mut closed = false;
         let until = Instant::now() + self.proxy.config.request_timeout;
-        loop {
+        while !self.state.lock().over {
             let of = self.client.share.lane();
-            let member = match endpoint.link.connect(endpoint, timeout, of).await {
+            let member = match endpoint.link.connect(endpoint, &self.proxy, of).await {
                 Ok(member) => member,
-                Err(error) => return Err(Some(Failure::Unsent(error))),
+                // It is this process that is short, and calls and connections end all the time.
+                Err(Failure::Crowded(_)) if Instant::now() < until => {
+                    time::sleep(PAUSE).await;
+                    continue;
+                }
+                Err(failure) => return Err(Some(failure)),
             };
             let (tell, told) = oneshot::channel();
             match self.begin_at(endpoint, &member, Some(tell)) {
                 Ok(()) => return told.await.map_or(Ok(()), |failure| Err(Some(failure))),
                 Err(NoStream::Full) if Instant::now() < until => time::sleep(PAUSE).await,
                 Err(NoStream::Full) => return Err(None),
+                // It may have ended for its own reasons in between.
+                Err(NoStream::Closed) if !closed => closed = true,
                 Err(NoStream::Closed) => {
-                    let closed = std::io::ErrorKind::NotConnected;
-                    return Err(Some(Failure::Unsent(closed.into())));
+                    let ended = std::io::ErrorKind::NotConnected;
+                    return Err(Some(Failure::Unsent(ended.into())));
                 }
             }
         }
+        Ok(())
     }
 }
