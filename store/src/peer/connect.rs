@@ -16,6 +16,8 @@ use crate::config::Url;
 /// A silent network is noticed after about this long; Raft has noticed before.
 const PING_EVERY: Duration = Duration::from_secs(2);
 const PING_PATIENCE: Duration = Duration::from_secs(3);
+/// A peer whose connection has lasted so long answers.
+pub(super) const SILENCE: Duration = Duration::from_secs(6);
 const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Large enough for the largest append message to be in flight without a pause.

@@ -184,6 +184,7 @@ impl Links {
             numbering: Arc::clone(&self.numbering),
             reached: Vec::new(),
             trouble: Trouble::new(),
+            silent: false,
         };
         let task = self.runtime.spawn(courier.run(messages));
         Link {
@@ -262,6 +263,8 @@ struct Courier {
     /// The URLs at which the peer was reached last.
     reached: Vec<Url>,
     trouble: Trouble,
+    /// The last connection ended because nothing was answered.
+    silent: bool,
 }
 
 impl Courier {
@@ -320,8 +323,12 @@ impl Courier {
         self.note_up(true);
         let call = client.stream(request);
         tokio::pin!(call);
-        // A peer that refuses the call does so at once.
-        let settled = tokio::time::sleep(SETTLED);
+        // A peer that refuses the call does so at once. The kernel of one that is stopped takes it.
+        let settled = match self.silent {
+            true => connect::SILENCE,
+            false => SETTLED,
+        };
+        let settled = tokio::time::sleep(settled);
         tokio::pin!(settled);
         let mut is_settled = false;
         loop {
@@ -371,7 +378,9 @@ impl Courier {
             (self.listener)(PeerEvent::Removed);
         }
         let why = trouble::reason(status);
+        self.silent = trouble::is_silence(status);
         match SETTLED <= lasted {
+            true if self.silent => self.trouble.failed(&self.address, &why),
             true => info!(%peer, name = self.address.name, why, "lost the connection to the peer"),
             // Another call is being verified: the next attempt is moments away.
             false if status.code() == Code::Aborted => {

@@ -1,5 +1,6 @@
 //! What is logged of a peer that cannot be reached, and for which reason.
 
+use std::error::Error as _;
 use std::time::Duration;
 
 use keelson_port::Episode;
@@ -48,8 +49,26 @@ impl Trouble {
     }
 }
 
+/// Whether the call ended because the peer answered nothing, not even a ping: its process is stopped, or
+/// the network drops what is sent. Its kernel may go on accepting connections.
+pub(super) fn is_silence(status: &Status) -> bool {
+    let mut source = status.source();
+    while let Some(error) = source {
+        let timed_out = error.downcast_ref::<hyper::Error>();
+        if timed_out.is_some_and(hyper::Error::is_timeout) {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}
+
 /// What a failed call shows of what listens at the peer's URL.
 pub(super) fn reason(status: &Status) -> String {
+    if is_silence(status) {
+        return "it answers nothing: its process is stopped, or the network drops what is sent"
+            .to_owned();
+    }
     let said = status.message();
     let not_http2 = ["http2 error", "h2 protocol error", "frame with invalid"];
     match status.code() {

@@ -86,3 +86,16 @@ async fn an_envelope_is_bounded_in_bytes() {
     drop(counted);
     assert!(waiting.add(1, 10 * LARGE).is_some(), "two have left");
 }
+
+/// A stopped process was said to be another service that does not speak HTTP/2, and was not warned of.
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_is_stopped_is_told_from_another_service() {
+    let (_listener, url) = peer_that_does_not_read().await;
+    let client = connect::connect(&[url]).await;
+    let mut client = client.expect("the kernel accepts");
+    let nothing = tokio_stream::pending::<Envelope>();
+    let ended = client.stream(nothing).await.expect_err("no answer");
+    assert!(trouble::is_silence(&ended), "{ended:?}");
+    assert!(trouble::reason(&ended).contains("process is stopped"));
+    assert!(!trouble::is_silence(&Status::unavailable("http2 error")));
+}
