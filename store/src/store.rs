@@ -175,12 +175,11 @@ impl Store {
         let _ = removed.wait_for(|removed| *removed).await;
     }
 
-    /// Hands leadership over if this member leads. To be called before the client ports close, so
-    /// that requests in flight end well.
+    /// Hands leadership over if this member leads and another voter can be reached. To be called before
+    /// the client ports close, so that requests in flight end well.
     pub async fn hand_over(&self) {
         let mut standing = self.inner.shared.watch_standing();
-        let others = self.inner.shared.view().members().len() > 1;
-        if !others || standing.borrow().role != Role::Leader {
+        if standing.borrow().role != Role::Leader || !self.reaches_another_voter() {
             return;
         }
         let transfer = keelson_core::node::Input::TransferLeader(None);

@@ -148,6 +148,14 @@ impl Store {
         voters.len() / 2 < voters.iter().filter(up).count()
     }
 
+    /// Whether the connection to any other voter stands.
+    pub(crate) fn reaches_another_voter(&self) -> bool {
+        let members = self.view().members();
+        let mut voters = members.iter().filter(|member| !member.is_learner);
+        // There is no link to this member itself.
+        voters.any(|member| self.inner.links.is_up(MemberId(member.id)))
+    }
+
     /// etcd's `ReqTimeout`: five seconds and two election timeouts.
     pub(crate) fn request_timeout(&self) -> Duration {
         Duration::from_secs(5) + 2 * Duration::from_millis(self.config().election_ms)

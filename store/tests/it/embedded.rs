@@ -1,5 +1,7 @@
 //! A store inside a program: one member, and three that find each other.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use keelson_proto::etcdserverpb::*;
 use keelson_store::config::{StorageEngine, Url};
@@ -141,14 +143,14 @@ async fn compaction_ends_although_writes_do_not() -> anyhow::Result<()> {
         })
     });
     let writers: Vec<_> = writers.collect();
-    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
     let revision = store.get("0-0").await?.expect("written").mod_revision;
     let request = CompactionRequest {
         revision,
         physical: true,
     };
     let compacted = store.compact(request);
-    tokio::time::timeout(std::time::Duration::from_secs(20), compacted).await??;
+    tokio::time::timeout(Duration::from_secs(20), compacted).await??;
     for writer in writers {
         writer.abort();
     }
@@ -227,14 +229,34 @@ async fn a_removed_member_finds_that_out_alone() -> anyhow::Result<()> {
     // The quorum without it must have been healthy for a while.
     while let Err(error) = removed.member_remove(removed.member_id()).await {
         anyhow::ensure!(error == Error::Unhealthy, "{error}");
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     removed.removed().await;
     stores[0].shutdown().await;
     removed.shutdown().await;
     drop((stores, removed));
     let again = Store::open(configs[leads].clone()).await?;
-    let found = tokio::time::timeout(std::time::Duration::from_secs(60), again.removed()).await;
+    let found = tokio::time::timeout(Duration::from_secs(60), again.removed()).await;
     again.shutdown().await;
     Ok(found?)
+}
+
+/// It waited for an election timeout, twice, for a successor that there cannot be.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_without_another_voter_stops_at_once() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let config = Config {
+        election_ms: 40_000,
+        ..Config::single("m1", dir.path())
+    };
+    let store = Store::open(config).await?;
+    store.ready().await;
+    let learner = MemberAddRequest {
+        peer_ur_ls: vec!["http://127.0.0.1:1".to_owned()],
+        is_learner: true,
+    };
+    store.member_add(learner).await?;
+    let stopping = tokio::time::timeout(Duration::from_secs(20), store.shutdown());
+    stopping.await?;
+    Ok(())
 }
