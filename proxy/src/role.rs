@@ -85,24 +85,35 @@ pub fn knows_its_cluster(data_dir: &Path) -> Result<bool, RoleError> {
     Ok(ClusterFile::of(data_dir).load()?.is_some())
 }
 
-/// Held by who works with a proxy's data directory, as long as it exists.
+/// Held while a process works with a proxy's data directory.
 #[derive(Debug)]
 pub struct Lock(#[expect(dead_code, reason = "the lock goes with the file")] File);
 
 impl Lock {
-    /// Takes it.
+    /// Takes it. A file system that cannot lock directories, as NFS, is warned of, and a proxy runs
+    /// there all the same: what it keeps is replaced as a whole, and it can be learnt anew.
     ///
     /// # Errors
     /// Another process has it, or there is no such directory.
     pub fn take(data_dir: &Path) -> Result<Lock, RoleError> {
         let path = data_dir.join(PROXY);
         let directory = File::open(&path).map_err(|error| failed(&path, error))?;
-        match directory.try_lock() {
-            Ok(()) => Ok(Lock(directory)),
-            Err(TryLockError::WouldBlock) => Err(RoleError::InUse(data_dir.to_owned())),
-            Err(TryLockError::Error(error)) => Err(failed(&path, error)),
+        match is_locked(directory.try_lock(), &path) {
+            true => Ok(Lock(directory)),
+            false => Err(RoleError::InUse(data_dir.to_owned())),
         }
     }
+}
+
+/// Whether a directory is locked by this process, or cannot be locked at all.
+fn is_locked(locked: Result<(), TryLockError>, directory: &Path) -> bool {
+    if let Err(TryLockError::Error(error)) = &locked {
+        tracing::warn!(
+            dir = %directory.display(), %error,
+            "the directory cannot be locked; make sure that no other proxy or promotion uses it"
+        );
+    }
+    !matches!(locked, Err(TryLockError::WouldBlock))
 }
 
 /// `<data-dir>/proxy/cluster`, as etcd 2 writes it.
@@ -232,75 +243,4 @@ pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_directory_decides() {
-        let dir = tempfile::tempdir().unwrap();
-        assert_eq!(Role::of(&dir.path().join("none")).unwrap(), Role::Undecided);
-        assert_eq!(Role::of(dir.path()).unwrap(), Role::Undecided);
-        fs::create_dir(dir.path().join("proxy")).unwrap();
-        assert_eq!(Role::of(dir.path()).unwrap(), Role::Proxy);
-        fs::create_dir(dir.path().join("member")).unwrap();
-        let both = Role::of(dir.path()).unwrap_err();
-        let etcds = "invalid datadir. Both member and proxy directories exist.";
-        assert_eq!(both.to_string(), etcds);
-        fs::remove_dir(dir.path().join("proxy")).unwrap();
-        assert_eq!(Role::of(dir.path()).unwrap(), Role::Member);
-        assert!(ClusterFile::open(dir.path()).is_err());
-    }
-
-    #[test]
-    fn one_process_at_a_time_has_a_proxys_directory() {
-        let dir = tempfile::tempdir().unwrap();
-        assert!(matches!(Lock::take(dir.path()), Err(RoleError::Io { .. })));
-        let file = ClusterFile::open(dir.path()).unwrap();
-        let lock = Lock::take(dir.path()).unwrap();
-        let refused = Lock::take(dir.path()).unwrap_err();
-        assert!(matches!(refused, RoleError::InUse(_)), "{refused}");
-        // What is saved meanwhile does not end it.
-        file.save(&["http://a:1".to_owned()]).unwrap();
-        assert!(Lock::take(dir.path()).is_err());
-        drop(lock);
-        Lock::take(dir.path()).unwrap();
-    }
-
-    #[test]
-    fn the_cluster_file_is_etcds() {
-        let dir = tempfile::tempdir().unwrap();
-        let data_dir = dir.path().join("proxy.etcd");
-        let file = ClusterFile::open(&data_dir).unwrap();
-        assert_eq!(Role::of(&data_dir).unwrap(), Role::Proxy);
-        assert_eq!(file.load().unwrap(), None);
-        assert!(!knows_its_cluster(&data_dir).unwrap());
-        file.save(&["http://127.0.0.1:23801".to_owned()]).unwrap();
-        let path = data_dir.join("proxy/cluster");
-        let written = fs::read_to_string(&path).unwrap();
-        assert_eq!(written, r#"{"PeerURLs":["http://127.0.0.1:23801"]}"#);
-        assert!(knows_its_cluster(&data_dir).unwrap());
-        let again = ClusterFile::open(&data_dir).unwrap();
-        assert_eq!(again.load().unwrap().unwrap(), ["http://127.0.0.1:23801"]);
-        // etcd 2 saved an empty list before it knew better.
-        fs::write(&path, r#"{"PeerURLs":[]}"#).unwrap();
-        assert_eq!(file.load().unwrap(), None);
-        fs::write(&path, "{").unwrap();
-        assert!(matches!(file.load(), Err(RoleError::Malformed { .. })));
-    }
-
-    #[test]
-    fn what_was_open_or_a_link_is_private_afterwards() {
-        let dir = tempfile::tempdir().unwrap();
-        let proxy = dir.path().join("proxy");
-        fs::create_dir(&proxy).unwrap();
-        fs::set_permissions(&proxy, Permissions::from_mode(0o755)).unwrap();
-        let elsewhere = dir.path().join("elsewhere");
-        fs::write(&elsewhere, "untouched").unwrap();
-        std::os::unix::fs::symlink(&elsewhere, proxy.join("cluster.bak")).unwrap();
-        let file = ClusterFile::open(dir.path()).unwrap();
-        file.save(&["http://a:2380".to_owned()]).unwrap();
-        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!((mode(&proxy), mode(&file.path)), (0o700, 0o600));
-        assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "untouched");
-    }
-}
+mod tests;
