@@ -49,6 +49,8 @@ pub(in crate::edge) struct Condition {
     /// There is a leader, and it does not answer.
     pub(in crate::edge) silent: bool,
     pub(in crate::edge) learner: bool,
+    /// The log takes v2 values of 10 MB, as a member's does.
+    pub(in crate::edge) takes_large: bool,
     pub(in crate::edge) alarms: Vec<AlarmMember>,
     /// In place of the one member.
     pub(in crate::edge) members: Option<Vec<Member>>,
@@ -113,7 +115,8 @@ impl Fake {
         op: Op,
     ) -> Result<Result<state::Response, state::Error>, Error> {
         let command = Command { op: Some(op) }.encode_to_vec();
-        if REQUEST_BYTES_MAX < command.len() {
+        let takes_large = self.0.condition.lock().takes_large;
+        if !takes_large && REQUEST_BYTES_MAX < command.len() {
             return Err(Error::RequestTooLarge);
         }
         let mut state = self.0.state.lock();

@@ -62,7 +62,12 @@ impl Answers {
 
     /// An error of the keys API, which has no word of Raft.
     pub(super) fn key_error(&self, error: &KeyError) -> Response {
-        let mut response = self.json(error.status(), error.body());
+        self.key_error_with(error, error.body())
+    }
+
+    /// The same with its body, which has been made already.
+    pub(super) fn key_error_with(&self, error: &KeyError, body: Bytes) -> Response {
+        let mut response = self.json(error.status(), body);
         let index = HeaderValue::from(error.index);
         response.headers_mut().insert(X_ETCD_INDEX, index);
         response

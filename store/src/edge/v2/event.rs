@@ -6,6 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use keelson_core::tree::{Action, Event, Node};
 
 use super::json;
+use super::large::LargeAnswers;
 
 /// Where the tree keeps what `/v2/keys` serves.
 pub(super) const SPACE: &[u8] = b"/1";
@@ -26,21 +27,33 @@ impl AsRef<[u8]> for Encoded {
 }
 
 /// An event's JSON, made once for all clients. The history shares an event only while it is in use, so a
-/// large one is, until the last client has read it: otherwise each of a thousand would have a copy.
-pub(super) fn encoding(event: &Arc<Event>) -> Bytes {
-    let encoded = event.encoding.get_or_init(|| encode(event));
-    match encoded.len() < LARGE_BYTES {
+/// large one is, until the last client has read it: otherwise each of a thousand would have a copy. `None`:
+/// there is no room for it.
+pub(super) fn encoding(event: &Arc<Event>, room: &LargeAnswers) -> Option<Bytes> {
+    let encoded = match event.encoding.get() {
+        Some(encoded) => encoded,
+        None if !room.has_room(value_bytes(event)) => return None,
+        None => {
+            let made = room.hold(encode(event))?;
+            event.encoding.get_or_init(|| made)
+        }
+    };
+    Some(match encoded.len() < LARGE_BYTES {
         true => encoded.clone(),
         false => Bytes::from_owner(Encoded(Arc::clone(event))),
-    }
+    })
+}
+
+/// What an event's values take, before they are escaped.
+pub(super) fn value_bytes(event: &Event) -> usize {
+    let value = |node: &Node| node.value.as_ref().map_or(0, Bytes::len);
+    value(&event.node) + event.prev.as_ref().map_or(0, value)
 }
 
 fn encode(event: &Event) -> Bytes {
-    let values = event.node.value.as_ref().map_or(0, Bytes::len);
-    let previous = event.prev.as_ref().and_then(|prev| prev.value.as_ref());
-    let values = values + previous.map_or(0, Bytes::len);
     let keys = 2 * event.node.key.len();
-    let mut out = BytesMut::with_capacity(2 * NODE_BYTES + keys + values);
+    let capacity = 2 * NODE_BYTES + keys + value_bytes(event);
+    let mut out = BytesMut::with_capacity(capacity);
     begin(&mut out, event.action);
     node(&mut out, &event.node);
     if let Some(prev) = &event.prev {
@@ -226,8 +239,9 @@ mod tests {
             r#""modifiedIndex":4,"createdIndex":3}}"#,
             "\n"
         );
-        assert_eq!(encoding(&event), expected);
-        assert_eq!(encoding(&event).as_ptr(), encoding(&event).as_ptr());
+        let encoding = || encoding(&event, &LargeAnswers::default()).expect("small");
+        assert_eq!(encoding(), expected);
+        assert_eq!(encoding().as_ptr(), encoding().as_ptr());
         let only = action_only(Action::CompareAndSwap);
         assert_eq!(only, "{\"action\":\"compareAndSwap\"}\n");
     }
@@ -242,18 +256,15 @@ mod tests {
             ..TreeRequest::default()
         };
         drop(tree.apply(&set));
-        let read = || encoding(&tree.scan(b"/1/a", false, 1).ok().flatten().expect("there"));
+        let room = LargeAnswers::default();
+        let scan = || tree.scan(b"/1/a", false, 1).ok().flatten().expect("there");
+        let read = || encoding(&scan(), &room).expect("room");
         let (one, two) = (read(), read());
         assert_eq!(one.as_ptr(), two.as_ptr());
         drop(one);
         assert_eq!(two.as_ptr(), read().as_ptr());
-        assert_eq!(
-            tree.scan(b"/1/a", false, 1).map(|found| found.is_some()),
-            Ok(true)
-        );
         drop(two);
-        let again = tree.scan(b"/1/a", false, 1).ok().flatten().expect("there");
-        assert_eq!(again.encoding.get(), None, "the history keeps none");
+        assert_eq!(scan().encoding.get(), None, "the history keeps none");
     }
 
     #[test]

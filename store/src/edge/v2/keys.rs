@@ -21,7 +21,7 @@ use super::error::{Code, KeyError};
 use super::event::{self, SPACE};
 use super::form::{Form, FormError};
 use super::key_request::Parameters;
-use super::listings::LISTING_BYTES_MAX;
+use super::large::{CROWDED, LISTING_BYTES_MAX};
 use super::stats::Counted;
 use super::{BoxError, Inner, media_type, path, watch};
 
@@ -31,9 +31,9 @@ const ALLOWED: &str = "HEAD,GET,PUT,POST,DELETE";
 
 const TOO_LONG: KeyError = KeyError::new(Code::InvalidField, "the key has more than 4094 bytes");
 
-const CROWDED: KeyError = KeyError::new(
+const UNANSWERED: KeyError = KeyError::new(
     Code::RaftInternal,
-    "too many large listings are being read; try again",
+    "the change was made, but too many large answers wait for their clients",
 );
 
 /// A key as the client wrote it, after "/v2/keys" and decoded: perhaps with a slash at its end.
@@ -111,7 +111,15 @@ where
         }
         _ => return answer::not_allowed(ALLOWED),
     };
-    answered.unwrap_or_else(|error| inner.answers.key_error(&error))
+    answered.unwrap_or_else(|error| refused(inner, &error))
+}
+
+/// A refusal may name two values of 10 MB.
+fn refused<B>(inner: &Inner<B>, error: &KeyError) -> Response {
+    match inner.events.hold(error.body()) {
+        Some(body) => inner.answers.key_error_with(error, body),
+        None => inner.answers.key_error(&CROWDED),
+    }
 }
 
 fn parse_read(method: &Method, query: Option<&str>) -> Result<Parameters, KeyError> {
@@ -174,7 +182,7 @@ where
     // Like Go, of a DELETE only the query is read.
     let body = match *method {
         Method::DELETE => Bytes::new(),
-        _ => form_body(&parts.headers, body).await?,
+        _ => form_body(inner, &parts.headers, body).await?,
     };
     let mut form = Form::default();
     form.add(&body)?;
@@ -187,10 +195,14 @@ where
     let changed = inner.backend.tree_change(request).await;
     inner.counters.count(counted, changed.is_ok());
     let event = changed?;
-    Ok(changed_to(inner, &event, asked.no_value_on_success))
+    changed_to(inner, &event, asked.no_value_on_success).await
 }
 
-fn changed_to<B: TreeBackend>(inner: &Inner<B>, event: &Arc<Event>, brief: bool) -> Response {
+async fn changed_to<B: TreeBackend>(
+    inner: &Inner<B>,
+    event: &Arc<Event>,
+    brief: bool,
+) -> Result<Response, KeyError> {
     let status = match event.action {
         Action::Create => StatusCode::CREATED,
         Action::Set if event.prev.is_none() => StatusCode::CREATED,
@@ -202,13 +214,27 @@ fn changed_to<B: TreeBackend>(inner: &Inner<B>, event: &Arc<Event>, brief: bool)
     );
     let body = match brief && has_values {
         true => event::action_only(event.action),
-        false => event::encoding(event),
+        false => encoding(inner, event).await?,
     };
     let mark = Mark {
         index: event.index,
         raft: inner.backend.raft_mark(),
     };
-    inner.answers.key(status, mark, body)
+    Ok(inner.answers.key(status, mark, body))
+}
+
+/// The encoding of a change that was made, perhaps after a wait for room.
+async fn encoding<B>(inner: &Inner<B>, event: &Arc<Event>) -> Result<Bytes, KeyError> {
+    let room = &inner.events;
+    if let Some(encoded) = event::encoding(event, room) {
+        return Ok(encoded);
+    }
+    room.wait_for_room(event::value_bytes(event)).await;
+    event::encoding(event, room).ok_or_else(|| {
+        let mut unanswered = UNANSWERED;
+        unanswered.index = event.index;
+        unanswered
+    })
 }
 
 async fn authorise<B: TreeBackend>(
@@ -229,7 +255,7 @@ async fn authorise<B: TreeBackend>(
 }
 
 /// The body, if it is a form.
-async fn form_body<R>(headers: &HeaderMap, body: R) -> Result<Bytes, FormError>
+async fn form_body<B, R>(inner: &Inner<B>, headers: &HeaderMap, body: R) -> Result<Bytes, KeyError>
 where
     R: HttpBody<Data = Bytes, Error: Into<BoxError>>,
 {
@@ -238,9 +264,10 @@ where
     if !media_type::is_form(content_type).map_err(FormError::MediaType)? {
         return Ok(Bytes::new());
     }
-    let read = body::read(body, body::FORM_BYTES_MAX).await;
+    let read = inner.bodies.read(body, body::FORM_BYTES_MAX).await;
     read.map_err(|error| match error {
-        BodyError::TooLarge => FormError::TooLarge,
-        BodyError::Broken => FormError::Broken,
+        BodyError::TooLarge => FormError::TooLarge.into(),
+        BodyError::Broken => FormError::Broken.into(),
+        BodyError::Crowded => KeyError::new(Code::RaftInternal, body::CROWDED),
     })
 }

@@ -8,7 +8,7 @@ use http::{Method, StatusCode};
 use serde_json::Value;
 
 use super::backend::{LogLevel, TreeBackend};
-use super::{BoxError, Inner, answer, body};
+use super::{BoxError, Inner, answer};
 
 pub(super) const PATH: &str = "/config/local/log";
 
@@ -23,7 +23,7 @@ where
     if parts.method != Method::PUT {
         return answer::not_allowed("PUT");
     }
-    let body = body::read(body, BYTES_MAX).await.unwrap_or_default();
+    let body = inner.bodies.read(body, BYTES_MAX).await.unwrap_or_default();
     let Some(name) = named(&body) else {
         return answer::message(StatusCode::BAD_REQUEST, "Invalid json body");
     };

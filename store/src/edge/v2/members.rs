@@ -179,10 +179,14 @@ where
 {
     check_type(parts)?;
     let refuse = |text: String| Refusal::Message(StatusCode::BAD_REQUEST, text);
-    let read = body::read(body, inner.backend.max_request_bytes()).await;
+    let bytes_max = inner.backend.max_request_bytes();
+    let read = inner.bodies.read(body, bytes_max).await;
     let body = read.map_err(|error| match error {
         BodyError::TooLarge => refuse("http: request body too large".to_owned()),
         BodyError::Broken => refuse("unexpected EOF".to_owned()),
+        BodyError::Crowded => {
+            Refusal::Message(StatusCode::SERVICE_UNAVAILABLE, body::CROWDED.to_owned())
+        }
     })?;
     let urls = parse_peer_urls(&body).map_err(refuse)?;
     checked_urls(&urls).map_err(|error| refuse(error.to_string()))

@@ -9,10 +9,13 @@
 //! - A key's `ttl` is never negative. etcd shows how long ago an overdue key should have gone.
 //! - A path with a bare `<`, `>` or backtick, or a query with a bare `"`, `<` or `>`, is no HTTP to
 //!   our parser, but mended by the port as long as the requests before it on its connection are plain.
-//! - The bounds: a key of 4,094 bytes (etcd closes a connection whose first request line has more than
-//!   4 KiB) is error 209 beyond; so is a listing of more than 256 MiB; a target and headers of 64 KiB
-//!   (1 MiB in etcd), a form of three times `--max-request-bytes` (10 MiB), a value of that size (none), a
-//!   minute for a body (none). What is larger is refused with 400 and error 210.
+//! - The bounds, with etcd's in brackets: a key of 4,094 bytes (a first request line of 4 KiB) and a
+//!   listing of 256 MiB (none), beyond which the answer is error 209; a form of 10 MiB (the same) and so a
+//!   value of almost that, beyond which it is error 210; a target and headers of 64 KiB (1 MiB); a minute
+//!   for a body (none).
+//! - Of all clients together, 256 MiB of bodies above 16 KiB (`body`), 512 MiB of listings of 1 MiB or
+//!   more, and 512 MiB of other answers of that size (`large`). Without room the answer is error 300.
+//! - The history ends at 64 MiB as well as at 1,000 events: error 401 beyond.
 //! - An answer has its length, where etcd sends chunks; a watch that waits is sent in chunks.
 //!
 //! A path that is not clean is redirected (`path`). A key of the keys API goes through `keys`, a
@@ -30,7 +33,7 @@ mod form;
 mod json;
 mod key_request;
 mod keys;
-mod listings;
+mod large;
 mod log_level;
 mod machines;
 mod media_type;
@@ -75,7 +78,10 @@ struct Inner<B> {
     answers: answer::Answers,
     auth: auth::Auth,
     counters: stats::Counters,
-    listings: listings::Listings,
+    bodies: body::Bodies,
+    listings: large::LargeAnswers,
+    /// Answers to changes and watches, and refusals.
+    events: large::LargeAnswers,
     drain: Drain,
 }
 
@@ -97,7 +103,9 @@ impl<B: TreeBackend> V2<B> {
             answers: answer::Answers::new(backend.cluster_id()),
             auth: auth::Auth::default(),
             counters: stats::Counters::default(),
-            listings: listings::Listings::default(),
+            bodies: body::Bodies::default(),
+            listings: large::LargeAnswers::default(),
+            events: large::LargeAnswers::default(),
             drain: drain.clone(),
             backend,
         }))

@@ -25,6 +25,7 @@ use super::answer::Mark;
 use super::backend::TreeBackend;
 use super::error::KeyError;
 use super::key_request::Parameters;
+use super::large::{CROWDED, LargeAnswers};
 use super::{Inner, event};
 use crate::edge::ops::allow_any_origin;
 use crate::tree::{End, Watch, Wish};
@@ -49,10 +50,10 @@ pub(super) async fn answer<B: TreeBackend>(
     };
     let first = watch.now();
     if let (Some(event), false) = (&first, asked.stream) {
-        let body = event::encoding(event);
+        let body = event::encoding(event, &inner.events).ok_or(CROWDED)?;
         return Ok(inner.answers.key(StatusCode::OK, mark, body));
     }
-    let events = events(watch, first, asked.stream);
+    let events = events(watch, first, asked.stream, inner.events.clone());
     let mut head = http::Response::new(());
     *head.headers_mut() = inner.answers.key_headers(mark);
     match parts.extensions.get::<Parking>() {
@@ -65,17 +66,23 @@ pub(super) async fn answer<B: TreeBackend>(
     }
 }
 
-/// The encoded events, each with a line feed.
+/// The encoded events, each with a line feed. Without room for one the answer is cut there: its client
+/// watches again from that index.
 fn events(
     watch: Watch,
     first: Option<Arc<Event>>,
     all: bool,
+    room: LargeAnswers,
 ) -> impl Stream<Item = Result<Bytes, Cut>> + Send + 'static {
-    let first = stream::iter(first.map(|event| Ok(event::encoding(&event))));
-    let next = stream::unfold(Some(watch), |watch| async move {
-        let mut watch = watch?;
+    let encode = move |event: &Arc<Event>| event::encoding(event, &room).ok_or(Cut);
+    let first = stream::iter(first.map(|event| encode(&event)));
+    let next = stream::unfold(Some((watch, encode)), |watched| async move {
+        let (mut watch, encode) = watched?;
         match watch.next().await {
-            Some(event) => Some((Ok(event::encoding(&event)), Some(watch))),
+            Some(event) => match encode(&event) {
+                Ok(encoded) => Some((Ok(encoded), Some((watch, encode)))),
+                Err(cut) => Some((Err(cut), None)),
+            },
             None if watch.end() == Some(End::Cut) => Some((Err(Cut), None)),
             None => None,
         }

@@ -27,9 +27,10 @@ use keelson_core::tree::TreeError;
 
 use self::passwords::Passwords;
 use super::backend::TreeBackend;
+use super::body::{self, BodyError};
 use super::error::KeyError;
 use super::form::Form;
-use super::{BoxError, Inner, answer, body};
+use super::{BoxError, Inner, answer};
 use crate::Error;
 use crate::tree::ChangeError;
 
@@ -144,12 +145,17 @@ fn check_query(parts: &Parts) -> Result<(), AuthError> {
 }
 
 /// The body of a PUT.
-async fn read_body<R>(body: R) -> Result<Bytes, AuthError>
+async fn read_body<B, R>(inner: &Inner<B>, body: R) -> Result<Bytes, AuthError>
 where
     R: HttpBody<Data = Bytes, Error: Into<BoxError>>,
 {
-    let read = body::read(body, BODY_BYTES_MAX).await;
-    read.map_err(|_| bad_request(INVALID_JSON))
+    let read = inner.bodies.read(body, BODY_BYTES_MAX).await;
+    read.map_err(|error| match error {
+        BodyError::Crowded => {
+            AuthError::Refused(StatusCode::SERVICE_UNAVAILABLE, body::CROWDED.to_owned())
+        }
+        BodyError::TooLarge | BodyError::Broken => bad_request(INVALID_JSON),
+    })
 }
 
 /// etcd puts no "auth: " before these.

@@ -43,7 +43,7 @@ where
             let role = records::role(&inner.backend, name)?;
             Ok(shown(inner, StatusCode::OK, &role))
         }
-        Method::PUT => put(inner, name, &read_body(body).await?).await,
+        Method::PUT => put(inner, name, &read_body(inner, body).await?).await,
         _ => delete(inner, name).await,
     }
 }

@@ -47,7 +47,7 @@ where
 {
     match parts.method {
         Method::GET => show(inner, name, parts),
-        Method::PUT => put(inner, name, &read_body(body).await?).await,
+        Method::PUT => put(inner, name, &read_body(inner, body).await?).await,
         _ => delete(inner, name).await,
     }
 }

@@ -1,5 +1,6 @@
 //! The v2 API over real sockets, with the real tree and the real hub behind it.
 
+mod crowded;
 mod direct;
 mod fake;
 mod hostile;
