@@ -22,6 +22,7 @@ use super::lengths::Lengths;
 use super::other::Other;
 use super::session::{End, Owner, Session};
 use crate::answers::Refusal;
+use crate::body::AnswerBody;
 use crate::calls;
 use crate::mode::Mode;
 use crate::proxy::Proxy;
@@ -54,10 +55,12 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, connection: Multiplexed<'_>) {
     let Multiplexed {
         socket,
         client,
+        secure,
         limits,
         mut begun,
     } = connection;
-    let mut driver = Driver::new(socket, Client::new(proxy, client, limits), true, false);
+    let client = Client::new(proxy, (client, secure), limits);
+    let mut driver = Driver::new(socket, client, true, false);
     let mut draining = false;
     let ended = std::future::poll_fn(|cx| {
         if !draining && Pin::new(&mut begun).poll(cx).is_ready() {
@@ -98,6 +101,8 @@ struct Client {
     session: Arc<Session>,
     decoder: Decoder,
     address: SocketAddr,
+    /// It is TLS, which has proven the name that the client calls us by.
+    secure: bool,
     /// The same as text, without the port.
     ip: Box<str>,
     /// The last stream that was looked at.
@@ -120,7 +125,7 @@ struct Client {
 }
 
 impl Client {
-    fn new(proxy: Arc<Proxy>, address: SocketAddr, limits: &Limits) -> Client {
+    fn new(proxy: Arc<Proxy>, (address, secure): (SocketAddr, bool), limits: &Limits) -> Client {
         let windows = [STREAM_WINDOW_BYTES, CONNECTION_WINDOW_BYTES];
         let session = Session::new(End::Server, windows, bytes::Bytes::new());
         let fields_bytes_max = u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX);
@@ -142,6 +147,7 @@ impl Client {
             session: Arc::new(session),
             decoder: Decoder::new(TABLE_BYTES),
             address,
+            secure,
             ip: address.ip().to_canonical().to_string().into(),
             last: 0,
             skipped: 0..0,
@@ -310,13 +316,18 @@ impl Client {
         let Some(parts) = self.fields.of_other() else {
             return self.refuse(stream, Code::PROTOCOL_ERROR);
         };
+        let access = &self.proxy.config.limits.access;
+        let misdirected = access.misdirected(&parts).filter(|_| !self.secure);
         let head = (parts, bytes);
         let Some(other) = Other::new(&self.proxy, &self.session, stream, self.address, head) else {
             return self.answer(stream, end, StatusCode::SERVICE_UNAVAILABLE);
         };
         let owner = Owner::Other(Arc::clone(&other));
         self.session.accept(stream, owner, end);
-        other.data(&[], end);
+        match misdirected {
+            Some(refused) => other.refuse(refused.map(AnswerBody::Whole)),
+            None => other.data(&[], end),
+        }
     }
 
     fn data(&mut self, stream: u32, end: bool, data: &[u8], flow: u32) -> Result<(), Fault> {

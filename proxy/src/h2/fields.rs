@@ -133,6 +133,11 @@ impl Fields {
             _ if name == PROXIED_BY.as_str().as_bytes() => self.seen_before |= value == id,
             // Members end connections over one that is wrong.
             b"content-length" => return self.says_length(value),
+            // RFC 9113, 8.3.1: where no authority is named.
+            b"host" if self.authority.is_empty() => {
+                self.authority.extend_from_slice(value);
+                return;
+            }
             _ if is_hop_by_hop(name) => {
                 self.malformed |= is_of_connection(name, value);
                 return;

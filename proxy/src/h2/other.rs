@@ -118,13 +118,20 @@ impl Other {
             return;
         };
         if let Some(refused) = request.add(&self.proxy, data) {
-            *coming = None;
-            self.run(Arc::clone(self).say(refused, false));
+            drop(coming);
+            self.refuse(refused);
         } else if end && let Some(whole) = coming.take() {
             self.run(Arc::clone(self).answer(whole));
         } else if self.task.lock().is_none() {
             self.run(Arc::clone(self).give_up());
         }
+    }
+
+    /// Answers it without a member, and takes no more of it.
+    pub(super) fn refuse(self: &Arc<Other>, answer: Response<AnswerBody>) {
+        let coming = self.coming.lock().take();
+        let bare = coming.is_some_and(|coming| coming.parts.method == Method::HEAD);
+        self.run(Arc::clone(self).say(answer, bare));
     }
 
     /// In place of what ran before.

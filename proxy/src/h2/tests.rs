@@ -54,6 +54,7 @@ async fn serve(proxy: Arc<Proxy>, socket: DuplexStream) {
     let connection = Multiplexed {
         socket: Box::new(socket),
         client: ([127, 0, 0, 1], 1).into(),
+        secure: false,
         limits: &limits,
         begun: never.as_mut(),
     };

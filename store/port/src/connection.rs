@@ -10,7 +10,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::ORIGIN;
+use http::header::{CONTENT_TYPE, ORIGIN};
 use http::{HeaderValue, Method, Response};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -142,7 +142,7 @@ pub(crate) async fn serve<S: Serve>(
         }
         (Ok(Spoken::Http2), _) => {
             let client = client_of(&socket);
-            Box::pin(serve_h2(socket, client, port, begun)).await
+            Box::pin(serve_h2(socket, (client, false), port, begun)).await
         }
         (Ok(Spoken::Http1), _) => serve_h1(socket, port, &drain, begun).await,
     };
@@ -152,15 +152,17 @@ pub(crate) async fn serve<S: Serve>(
     }
 }
 
+/// Serves HTTP/2; `secure`: it is TLS.
 pub(crate) async fn serve_h2<S: Serve>(
     socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    client: SocketAddr,
+    (client, secure): (SocketAddr, bool),
     port: &Port<S>,
     begun: Pin<&mut (impl Future<Output = ()> + Send)>,
 ) -> hyper::Result<()> {
     let connection = Multiplexed {
         socket: Box::new(socket),
         client,
+        secure,
         limits: &port.limits,
         begun,
     };
@@ -178,24 +180,31 @@ async fn calls<S: Serve>(connection: Multiplexed<'_>, port: &Port<S>) -> hyper::
     let Multiplexed {
         socket,
         client,
+        secure,
         mut begun,
         ..
     } = connection;
     let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
         let well_formed = is_well_formed(&request);
         let request = request.map(|body| Incoming::new(body, None));
-        let mending = port.limits.access.cross_origin(request.headers());
-        let answer = well_formed.then(|| port.service.call_from(request, client));
+        let access = &port.limits.access;
+        let mending = access.cross_origin(request.headers());
+        // In a box: most are not refused.
+        let answer = match misdirected(access, &request, secure) {
+            Some(refused) => Err(Box::new(refused)),
+            None => Ok(well_formed.then(|| port.service.call_from(request, client))),
+        };
         async move {
-            let Some(answer) = answer else {
+            let mut response = match answer {
+                Ok(Some(answer)) => answer.await.unwrap_or_else(|never| match never {}),
                 // hyper resets the stream with it.
-                return Err(h2::Error::from(h2::Reason::PROTOCOL_ERROR));
+                Ok(None) => return Err(h2::Error::from(h2::Reason::PROTOCOL_ERROR)),
+                Err(refused) => return Ok(refused.map(Answer::Refused)),
             };
-            let Ok(mut response) = answer.await;
             if let Some(mending) = mending {
                 mending.mend(response.headers_mut());
             }
-            Ok(response)
+            Ok(response.map(Answer::Served))
         }
     });
     let guarded = Filtered::new(socket, Guard::new(&port.limits));
@@ -206,6 +215,21 @@ async fn calls<S: Serve>(connection: Multiplexed<'_>, port: &Port<S>) -> hyper::
         () = &mut begun => connection.as_mut().graceful_shutdown(),
     }
     connection.await
+}
+
+/// The refusal of a request to a host that is not listed. As in etcd, not of calls, whose clients name any
+/// host, and not over TLS, which has proven the name.
+fn misdirected<B>(
+    access: &Access,
+    request: &http::Request<B>,
+    secure: bool,
+) -> Option<Response<Bytes>> {
+    let is_call = |value: &HeaderValue| value.as_bytes().starts_with(b"application/grpc");
+    let content_type = request.headers().get(CONTENT_TYPE);
+    match secure || content_type.is_some_and(is_call) {
+        true => None,
+        false => access.misdirected_to(request.uri(), request.headers()),
+    }
 }
 
 /// What h2 lets pass of requests that RFC 9113 calls malformed: values with blanks around them (8.2.1) and

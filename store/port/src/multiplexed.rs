@@ -20,8 +20,10 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
 pub struct Multiplexed<'a> {
     /// The connection.
     pub socket: Box<dyn Wire>,
-    /// Who is at the other end.
+    /// The address of the other end.
     pub client: SocketAddr,
+    /// It is TLS.
+    pub secure: bool,
     /// The bounds of the port. The connection itself has to keep them.
     pub limits: &'a Limits,
     /// Ready once the server has begun to go down.

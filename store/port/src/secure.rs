@@ -45,7 +45,7 @@ pub(crate) async fn serve<S: Serve>(
     };
     match shaken {
         Ok(stream) if stream.get_ref().1.alpn_protocol() == Some(H2) => {
-            connection::serve_h2(stream, client, port, begun).await
+            connection::serve_h2(stream, (client, true), port, begun).await
         }
         Ok(stream) => serve_h1(stream, client, port, drain, begun).await,
         Err(error) => {

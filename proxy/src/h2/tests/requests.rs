@@ -1,6 +1,7 @@
 //! Requests that are malformed, that do not end, that are too many, or whose time is over.
 
 use bytes::Bytes;
+use keelson_port::Access;
 
 use super::*;
 use crate::h2::other::Other;
@@ -137,6 +138,42 @@ async fn a_call_whose_time_is_over_when_it_comes_ends_at_once() {
         assert!(has(told, "context deadline exceeded"));
     })
     .await;
+}
+
+/// `--host-whitelist`; calls are not looked at, as etcd does not.
+#[tokio::test(start_paused = true)]
+async fn requests_that_are_no_calls_are_for_the_hosts_that_are_listed() {
+    let mut config = ProxyConfig::new(MembersFrom::Clients(vec![]));
+    config.request_timeout = Duration::ZERO;
+    config.limits.access = Access::new(vec![], vec!["good.example".to_owned()]);
+    let proxy = Arc::new(Proxy::new(config, vec![]));
+    for (name, host, taken) in [
+        (":authority", "good.example:2379", true),
+        (":authority", "evil.example:2379", false),
+        ("host", "good.example", true),
+        ("host", "evil.example", false),
+    ] {
+        let mut block = BytesMut::new();
+        for (name, value) in [
+            (":method", "GET"),
+            (":scheme", "http"),
+            (":path", "/v2/keys/a"),
+            (name, host),
+        ] {
+            hpack::put_field(&mut block, name.as_bytes(), value.as_bytes(), false);
+        }
+        let mut sent = settings();
+        frame::put_headers(&mut sent, 1, [&block, &[]], true);
+        let told = told_by(Arc::clone(&proxy), &sent).await;
+        assert_eq!(has(&told, "zero endpoints"), taken, "{name} {host}");
+        let refusal = "e.g. etcd --host-whitelist \"evil.example\"";
+        assert_eq!(has(&told, refusal), !taken, "{name} {host}");
+    }
+    let mut sent = settings();
+    let fields = call("/etcdserverpb.KV/Range", &[]);
+    frame::put_headers(&mut sent, 1, [&fields, &[]], true);
+    let told = told_by(proxy, &sent).await;
+    assert!(has(&told, "there is no connection available"));
 }
 
 #[tokio::test(start_paused = true)]

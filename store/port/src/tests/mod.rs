@@ -1,5 +1,6 @@
 //! The port over real sockets.
 
+mod hosts;
 mod parking;
 mod rest;
 mod tls;

@@ -46,7 +46,12 @@ async fn taken(request: fn(u32) -> Vec<u8>) -> u32 {
     let port = Port::new(Done, Limits::default());
     let mut never = pin!(std::future::pending());
     let address = ([127, 0, 0, 1], 1).into();
-    let mut serving = pin!(connection::serve_h2(server, address, &port, never.as_mut()));
+    let mut serving = pin!(connection::serve_h2(
+        server,
+        (address, false),
+        &port,
+        never.as_mut()
+    ));
     let mut count = 0;
     let talking = async {
         client.write_all(BEGIN).await.unwrap();

@@ -44,7 +44,7 @@ async fn told(sent: &[u8], until: impl Fn(&[u8]) -> bool) -> (Vec<u8>, u64) {
     let port = Port::new(Whole, Limits::default());
     let mut never = pin!(std::future::pending());
     let address = ([127, 0, 0, 1], 1).into();
-    let serving = connection::serve_h2(server, address, &port, never.as_mut());
+    let serving = connection::serve_h2(server, (address, false), &port, never.as_mut());
     let talking = async {
         client.write_all(sent).await.unwrap();
         let began = Instant::now();
