@@ -14,6 +14,7 @@ mod load;
 mod log;
 mod lost;
 mod membership;
+mod plausible;
 mod proposals;
 mod reads;
 mod ready;
@@ -38,9 +39,6 @@ use proposals::Proposals;
 use reads::{ReadBook, Reader};
 
 use crate::{Index, MemberId, Millis, Roster, SnapshotMark, Term};
-
-/// A message of a term this much later than the own one is not believed.
-const TERMS_AHEAD_MAX: u64 = 1 << 32;
 
 /// The member's part in consensus.
 pub struct Node {
@@ -245,8 +243,7 @@ impl Node {
         if message.to != self.config.member.0 || is_snapshot != with_state {
             return;
         }
-        // No cluster gets so far ahead; a term near the last one would end all members for good.
-        if self.raw.raft.term.saturating_add(TERMS_AHEAD_MAX) < message.term {
+        if !self.is_plausible(&message) {
             return;
         }
         self.failover.mark_up(from);

@@ -1,6 +1,7 @@
 //! Three nodes in one room: no network, no disk, every message delivered at once. What goes wrong
 //! in the real world is the simulator's subject, not this file's.
 
+mod hostile;
 mod load;
 mod lost;
 
