@@ -258,6 +258,7 @@ impl Node {
         if self.commits_what_was_lost(&message) {
             return;
         }
+        self.make_room_in_flight(&message);
         // An error says only that the message came from a member that left, or too late.
         let _ = self.raw.step(message);
     }

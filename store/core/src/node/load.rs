@@ -6,6 +6,9 @@
 
 use std::collections::VecDeque;
 
+use raft::ProgressState;
+use raft::eraftpb::{Message, MessageType};
+
 use super::Node;
 
 /// Appends under way to one follower, however small they are.
@@ -73,6 +76,22 @@ impl Node {
         // Also for a follower that has come since: it begins with raft-rs's number.
         for (_, progress) in self.raw.raft.mut_prs().iter_mut() {
             progress.ins.set_cap(max);
+        }
+    }
+
+    /// An answer to a heartbeat lets one more append go, since those under way may be lost. raft-rs frees
+    /// one place for it, which is too few where more are under way than may be by now: then nothing
+    /// went, and nothing showed that they were lost, for as many heartbeats.
+    pub(super) fn make_room_in_flight(&mut self, message: &Message) {
+        if message.msg_type != MessageType::MsgHeartbeatResponse || !self.is_leader() {
+            return;
+        }
+        if let Some(progress) = self.raw.raft.mut_prs().get_mut(message.from)
+            && progress.state == ProgressState::Replicate
+        {
+            while progress.ins.full() {
+                progress.ins.free_first_one();
+            }
         }
     }
 }

@@ -19,7 +19,7 @@ pub(super) struct MemoryLog {
     base: SnapshotMark,
     entries: VecDeque<eraftpb::Entry>,
     size_bytes: usize,
-    /// No entry in memory is heavier.
+    /// The heaviest entry's.
     heaviest_bytes: usize,
     hard_state: HardState,
     conf_state: internal::ConfState,
@@ -69,9 +69,17 @@ impl MemoryLog {
         self.size_bytes
     }
 
-    /// No entry in memory is heavier; in bytes.
+    /// What the heaviest entry takes in memory.
     pub(super) fn heaviest_bytes(&self) -> usize {
-        self.heaviest_bytes.min(self.size_bytes)
+        self.heaviest_bytes
+    }
+
+    /// The log is cut by a quarter or more at a time, and its end seldom replaced: that pays for a look
+    /// at the rest.
+    fn find_heaviest(&mut self, heaviest_left: bool) {
+        if heaviest_left {
+            self.heaviest_bytes = self.entries.iter().map(weight).max().unwrap_or(0);
+        }
     }
 
     /// Adds entries; the first may stand at or below the end, and then replaces what follows it.
@@ -82,10 +90,13 @@ impl MemoryLog {
             "an entry below the log's start"
         );
         assert!(first.index <= self.last() + 1, "a gap in the log");
+        let mut heaviest_left = false;
         while first.index <= self.last() {
             let dropped = self.entries.pop_back().expect("the log is not empty");
             self.size_bytes -= weight(&dropped);
+            heaviest_left |= weight(&dropped) == self.heaviest_bytes;
         }
+        self.find_heaviest(heaviest_left);
         for entry in entries {
             self.push(entry.clone());
         }
@@ -115,13 +126,15 @@ impl MemoryLog {
             return None;
         }
         let term = self.term_at(index).expect("the index is in the log");
+        let mut heaviest_left = false;
         while self.base.index.0 < index {
             let dropped = self.entries.pop_front().expect("the index is in the log");
             self.size_bytes -= weight(&dropped);
+            heaviest_left |= weight(&dropped) == self.heaviest_bytes;
             self.base.index = Index(dropped.index);
         }
         self.base.term = Term(term);
-        self.heaviest_bytes = self.heaviest_bytes();
+        self.find_heaviest(heaviest_left);
         let stale = |snapshot: &eraftpb::Snapshot| snapshot.get_metadata().index < index;
         if self.snapshot.as_ref().is_some_and(stale) {
             self.snapshot = None;
@@ -258,6 +271,35 @@ impl Storage for MemoryLog {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn entry(index: u64, bytes: usize) -> eraftpb::Entry {
+        let mut entry = eraftpb::Entry::default();
+        entry.index = index;
+        entry.data = vec![0; bytes].into();
+        entry
+    }
+
+    /// Otherwise one large value limits the appends under way for good.
+    #[test]
+    fn a_heavy_entry_that_has_left_counts_no_more() {
+        let start = SnapshotMark::default();
+        let mut log = MemoryLog::new(start, Vec::new(), HardState::default(), Default::default());
+        let entries: Vec<_> = [10, 5_000, 20, 30, 10]
+            .iter()
+            .zip(1..)
+            .map(|(bytes, index)| entry(index, *bytes))
+            .collect();
+        log.append(&entries);
+        let heaviest = |log: &MemoryLog| log.heaviest_bytes() - size_of::<eraftpb::Entry>();
+        assert_eq!(heaviest(&log), 5_000);
+        log.compact(1);
+        assert_eq!(heaviest(&log), 5_000);
+        log.compact(3);
+        assert_eq!(heaviest(&log), 30);
+        log.append(&[entry(6, 5_000)]);
+        log.append(&[entry(6, 1)]);
+        assert_eq!(heaviest(&log), 30);
+    }
 
     #[test]
     fn a_snapshot_that_was_released_is_asked_for_again() {

@@ -90,6 +90,25 @@ fn a_full_overlay_holds_proposals_back() {
     assert_eq!(room.applied[leader], vec![Bytes::from_static(b"again")]);
 }
 
+/// With 512 small appends under way, raft-rs freed one place for each answer to a heartbeat, and sent
+/// nothing until there were fewer than large entries allow: 50 s later.
+#[test]
+fn a_follower_that_has_dropped_many_appends_is_soon_sent_more() {
+    let (mut room, leader) = settled(3);
+    let late = (leader + 1) % 3;
+    room.dead.push((leader + 2) % 3);
+    room.step(late, Some(Input::Backlogged(true)));
+    for counter in 0..600 {
+        room.propose(leader, counter, b"small");
+    }
+    for counter in 600..620 {
+        room.propose(leader, counter, &LARGE);
+    }
+    room.step(late, Some(Input::Backlogged(false)));
+    room.pass(2_000);
+    assert_eq!(room.applied[late].len(), 620);
+}
+
 #[test]
 fn a_follower_with_a_slow_engine_takes_no_more_and_catches_up_later() {
     let (mut room, leader) = settled(3);
