@@ -371,6 +371,10 @@ impl Node {
             self.turn_away(peers, output);
             self.reads.pause(Millis(0));
         }
+        if standing.role == Role::Leader {
+            // Who was heard before may have died with the leader before; the followers answer soon.
+            self.health = Health::default();
+        }
         if standing.leader != MemberId::NONE && !self.failover.is_down(standing.leader) {
             self.failover.clear_plan();
         }

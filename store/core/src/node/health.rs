@@ -19,7 +19,7 @@ const SILENCE_ELECTIONS: u64 = 3;
 /// A learner may vote once it has nine tenths of the leader's log; etcd's `readyPercent`.
 const READY_TENTHS: u64 = 9;
 
-/// When each member was last heard.
+/// When each member was last heard; by a leader, since it leads.
 #[derive(Default)]
 pub(super) struct Health {
     heard: BTreeMap<MemberId, Millis>,

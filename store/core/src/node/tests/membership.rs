@@ -83,6 +83,28 @@ fn a_death_that_was_noticed_counts_at_once() {
     assert_eq!(refused, Some(Refusal::UnhealthyCluster));
 }
 
+/// Within three election timeouts of the old leader's last heartbeat a voter could be added to two of
+/// three, and the quorum was gone.
+#[test]
+fn a_new_leader_counts_only_those_that_answer_it() {
+    let (mut room, leader, _, _) = Room::settled(3, true);
+    room.dead.push(leader);
+    let leads = |room: &Room| {
+        let roles = room.nodes.iter().map(|node| node.status().standing.role);
+        let mut others = roles.enumerate().filter(|(at, _)| *at != leader);
+        others.any(|(_, role)| role == Role::Leader)
+    };
+    while !leads(&room) {
+        room.pass(5);
+    }
+    room.pass(200);
+    let refused = room.change(room.leader(), Op::Add(member(4)));
+    assert_eq!(refused, Some(Refusal::UnhealthyCluster));
+    room.dead.clear();
+    room.pass(500);
+    assert_eq!(room.change(room.leader(), Op::Add(member(4))), None);
+}
+
 /// A connection that broke, whatever is found at the peer's URLs.
 #[test]
 fn a_voter_whose_messages_are_lost_is_healthy_once_it_is_heard_again() {
