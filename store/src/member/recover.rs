@@ -247,7 +247,7 @@ pub(crate) fn recover(config: &Config, found: Found) -> Result<Recovery, OpenErr
     if config.force_new_cluster && !is_new {
         let me = found.identity.member;
         tracing::warn!(member = %me, "going on as a cluster of one; every other member is removed");
-        let rest = std::mem::take(&mut restored.entries);
+        let rest = restored.take_rest();
         state = state
             .go_on_alone(Arc::clone(&engine), me, rest, limits)
             .map_err(engine_error)?;

@@ -109,6 +109,16 @@ pub enum NodeError {
 }
 
 impl Restored {
+    /// Takes the log's entries behind what the engine holds. There are none if the engine got a snapshot of
+    /// which the log has not heard, or if some in between are missing.
+    pub fn take_rest(&mut self) -> Vec<Entry> {
+        let applied = Index(self.applied.index);
+        let fits = self.term_at(applied) == Some(Term(self.applied.term));
+        let mut entries = std::mem::take(&mut self.entries);
+        entries.retain(|entry| fits && applied < entry.index);
+        entries
+    }
+
     /// Makes log and engine agree. The engine wins: it holds committed state only. Returns what to
     /// start with, and the mark the log must take before anything else, when it must begin anew.
     pub(super) fn reconcile(mut self) -> Result<(Restored, Option<SnapshotMark>), NodeError> {
@@ -152,5 +162,51 @@ impl Restored {
         self.entries
             .get(usize::try_from(at).ok()?)
             .map(|entry| entry.term)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::EntryKind;
+
+    /// A log of term 4 that begins at an index, and an engine at entry 10.
+    fn restored(log_start: u64, applied_term: u64) -> Restored {
+        let entry = |index| Entry {
+            index: Index(index),
+            term: Term(4),
+            kind: EntryKind::Command,
+            data: Default::default(),
+            context: Default::default(),
+        };
+        Restored {
+            log_start: SnapshotMark {
+                index: Index(log_start),
+                term: Term(4),
+            },
+            entries: (log_start + 1..=log_start + 8).map(entry).collect(),
+            applied: internal::AppliedMark {
+                index: 10,
+                term: applied_term,
+                conf_state: None,
+            },
+            ..Restored::default()
+        }
+    }
+
+    /// `--force-new-cluster` applied entries that a snapshot had replaced, and ended at a gap.
+    #[test]
+    fn only_entries_that_follow_what_the_engine_holds_are_its_rest() {
+        let rest = |log_start, applied_term| {
+            let rest = restored(log_start, applied_term).take_rest();
+            rest.into_iter()
+                .map(|entry| entry.index.0)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(rest(5, 4), [11, 12, 13]);
+        assert_eq!(rest(10, 4), (11..=18).collect::<Vec<_>>());
+        assert_eq!(rest(5, 5), [0; 0]);
+        assert_eq!(rest(11, 4), [0; 0]);
+        assert_eq!(rest(0, 4), [0; 0]);
     }
 }

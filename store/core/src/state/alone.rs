@@ -19,7 +19,7 @@ impl StateMachine {
     /// they must not come back with their old data. Membership entries of the rest are passed over.
     ///
     /// # Errors
-    /// The engine's.
+    /// The engine's, and those of applying; the member is not among the members.
     pub fn go_on_alone(
         mut self,
         engine: Arc<dyn Engine>,
@@ -27,6 +27,9 @@ impl StateMachine {
         rest: Vec<Entry>,
         limits: Limits,
     ) -> Result<StateMachine, StateError> {
+        if !self.registry.roster.members.contains_key(&member.0) {
+            return Err(StateError::NotAMember { member });
+        }
         for entry in rest {
             if entry.index.0 <= self.mark.index {
                 continue;

@@ -1,8 +1,8 @@
 //! What a request can be refused for, in etcd's words, and what ends the member.
 
-use crate::RosterError;
 use crate::engine::EngineError;
 use crate::tree::TreeError;
+use crate::{MemberId, RosterError};
 
 /// Why a request changed nothing or could not be read. The texts are etcd's, to the letter: client
 /// libraries tell errors apart by them.
@@ -128,6 +128,15 @@ pub enum StateError {
     NotUnderstood {
         /// Where it stands.
         index: u64,
+    },
+    /// `go_on_alone` for a member that has left the cluster.
+    #[error(
+        "member {member} was removed from its cluster: it cannot go on as a new one. Begin the new \
+         cluster with the data directory of a member"
+    )]
+    NotAMember {
+        /// Which.
+        member: MemberId,
     },
     /// `create` on an engine that holds a state already.
     #[error("the store is not empty")]

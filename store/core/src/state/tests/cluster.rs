@@ -344,3 +344,17 @@ fn a_learner_that_goes_on_alone_is_a_voter() {
     assert!(members[0].id == 4 && !members[0].is_learner);
     assert_eq!(alone.applied().conf_state.unwrap().voters, [4]);
 }
+/// `--force-new-cluster` removed all the others, and left a cluster without members.
+#[test]
+fn a_member_that_was_removed_does_not_go_on_alone() {
+    let mut machine = Machine::new();
+    machine.change(change(Change::Remove(3)), true).unwrap();
+    machine.flush();
+    let Machine { state, engine, .. } = machine;
+    let refused = state.go_on_alone(engine.clone(), MemberId(3), Vec::new(), Limits::default());
+    let text = refused.err().expect("a refusal").to_string();
+    assert!(text.contains("member 3 was removed"), "{text}");
+    let kept = StateMachine::open(engine, Limits::default()).unwrap();
+    assert_eq!(kept.expect("a state").view().members().len(), 2);
+}
+
