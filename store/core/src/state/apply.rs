@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use keelson_proto::etcdserverpb::AlarmType;
+use keelson_proto::etcdserverpb::request_op::Request;
+use keelson_proto::etcdserverpb::{AlarmType, TxnRequest};
 use keelson_proto::internal::Command;
 use keelson_proto::internal::command::Op;
 use keelson_proto::internal::tree_request::Op as TreeOp;
@@ -27,8 +28,19 @@ pub(super) fn understood(command: Bytes) -> Option<Op> {
     let op = Command::decode(command).ok()?.op?;
     match &op {
         Op::Tree(request) => TreeOp::try_from(request.op).ok().map(|_| op),
+        Op::Txn(request) => knows_operations(request).then_some(op),
         _ => Some(op),
     }
+}
+
+/// Whether each operation of a transaction is of a kind that this release has, also in the branch that is
+/// not taken. A client cannot send any other (`check::txn`).
+fn knows_operations(txn: &TxnRequest) -> bool {
+    let mut ops = txn.success.iter().chain(&txn.failure);
+    ops.all(|op| match &op.request {
+        Some(Request::RequestTxn(nested)) => knows_operations(nested),
+        known => known.is_some(),
+    })
 }
 
 /// Whether this release can apply that command. A leader puts no other into the log, from any member.

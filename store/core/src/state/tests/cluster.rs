@@ -201,9 +201,9 @@ fn entry(kind: crate::EntryKind, index: u64, command: &[u8]) -> crate::Entry {
     }
 }
 
-/// Commands as newer releases could write them: no message, a kind without a number here, and a change
-/// of the v2 tree that is none of today's.
-fn newer() -> [Vec<u8>; 3] {
+/// Commands as newer releases could write them: no message, a kind without a number here, a change
+/// of the v2 tree that is none of today's, and a transaction with another kind of operation deep inside.
+fn newer() -> [Vec<u8>; 4] {
     let tree = TreeRequest {
         op: 99,
         path: bytes("/1/a"),
@@ -214,7 +214,22 @@ fn newer() -> [Vec<u8>; 3] {
     };
     let unknown_kind = vec![0xf2, 0x3f, 0x02, 0x08, 0x01];
     assert_eq!(Command::decode(&unknown_kind[..]), Ok(Command { op: None }));
-    [vec![0xff, 0xff], unknown_kind, tree.encode_to_vec()]
+    let unknown_operation = TxnRequest {
+        failure: vec![RequestOp { request: None }],
+        ..TxnRequest::default()
+    };
+    let txn = TxnRequest {
+        success: vec![RequestOp {
+            request: Some(request_op::Request::RequestTxn(unknown_operation)),
+        }],
+        ..TxnRequest::default()
+    };
+    let txn = Command {
+        op: Some(Op::Txn(txn)),
+    };
+    let messages = [tree, txn].map(|command| command.encode_to_vec());
+    let [tree, txn] = messages;
+    [vec![0xff, 0xff], unknown_kind, tree, txn]
 }
 
 /// It was skipped and counted as applied: after an upgrade the member was another than the others.
@@ -329,6 +344,20 @@ fn a_layout_of_a_newer_release_is_refused_with_the_remedy() {
     ));
 }
 
+/// `--force-new-cluster` removed all the others, and left a cluster without members.
+#[test]
+fn a_member_that_was_removed_does_not_go_on_alone() {
+    let mut machine = Machine::new();
+    machine.change(change(Change::Remove(3)), true).unwrap();
+    machine.flush();
+    let Machine { state, engine, .. } = machine;
+    let refused = state.go_on_alone(engine.clone(), MemberId(3), Vec::new(), Limits::default());
+    let text = refused.err().expect("a refusal").to_string();
+    assert!(text.contains("member 3 was removed"), "{text}");
+    let kept = StateMachine::open(engine, Limits::default()).unwrap();
+    assert_eq!(kept.expect("a state").view().members().len(), 2);
+}
+
 /// `--force-new-cluster` made a voter of it in consensus, and left it a learner in the list.
 #[test]
 fn a_learner_that_goes_on_alone_is_a_voter() {
@@ -344,17 +373,3 @@ fn a_learner_that_goes_on_alone_is_a_voter() {
     assert!(members[0].id == 4 && !members[0].is_learner);
     assert_eq!(alone.applied().conf_state.unwrap().voters, [4]);
 }
-/// `--force-new-cluster` removed all the others, and left a cluster without members.
-#[test]
-fn a_member_that_was_removed_does_not_go_on_alone() {
-    let mut machine = Machine::new();
-    machine.change(change(Change::Remove(3)), true).unwrap();
-    machine.flush();
-    let Machine { state, engine, .. } = machine;
-    let refused = state.go_on_alone(engine.clone(), MemberId(3), Vec::new(), Limits::default());
-    let text = refused.err().expect("a refusal").to_string();
-    assert!(text.contains("member 3 was removed"), "{text}");
-    let kept = StateMachine::open(engine, Limits::default()).unwrap();
-    assert_eq!(kept.expect("a state").view().members().len(), 2);
-}
-
