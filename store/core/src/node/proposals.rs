@@ -42,6 +42,7 @@ struct Pending {
 
 impl Proposals {
     fn add(&mut self, counter: u64, pending: Pending) {
+        self.remove(counter);
         self.forwarded_bytes += pending.forwarded_bytes;
         self.pending.insert(counter, pending);
     }

@@ -4,7 +4,7 @@
 //! waits for the next round, since the index was taken before it came. Every round has a context of
 //! its own, also when it repeats one that failed: reusing it was etcd#20418.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use keelson_proto::peer;
 
@@ -43,8 +43,9 @@ impl Round {
 #[derive(Default)]
 pub(super) struct ReadBook {
     attempts: u64,
-    /// Peers that wait for the next round; at most those that sent since the last input.
-    peers: Vec<Reader>,
+    /// Peers that wait for the next round: the life and context of the latest request of each. A peer asks
+    /// anew only when it has given up what it asked before.
+    peers: BTreeMap<MemberId, (u64, u64)>,
     /// The contexts of local readers that wait for it. Without a leader they wait until they give up.
     local: BTreeSet<u64>,
     round: Option<Round>,
@@ -56,7 +57,14 @@ impl ReadBook {
     pub(super) fn add(&mut self, reader: Reader) {
         match reader {
             Reader::Local { context } => drop(self.local.insert(context)),
-            peer => self.peers.push(peer),
+            Reader::Peer {
+                member,
+                context,
+                boot,
+            } => {
+                let latest = self.peers.entry(member).or_default();
+                *latest = (*latest).max((boot, context));
+            }
         }
     }
 
@@ -81,7 +89,7 @@ impl ReadBook {
         self.round = Some(Round {
             attempt: self.attempts,
             began: now,
-            peers: std::mem::take(&mut self.peers),
+            peers: self.turn_away_peers(),
             local: std::mem::take(&mut self.local),
         });
         Some(self.attempts)
@@ -106,7 +114,13 @@ impl ReadBook {
 
     /// Takes the peers out of those that wait: this member is not their leader.
     pub(super) fn turn_away_peers(&mut self) -> Vec<Reader> {
-        std::mem::take(&mut self.peers)
+        let peers = std::mem::take(&mut self.peers).into_iter();
+        let reader = |(member, (boot, context))| Reader::Peer {
+            member,
+            context,
+            boot,
+        };
+        peers.map(reader).collect()
     }
 
     /// The round began so long ago that it is lost.
@@ -139,5 +153,36 @@ pub(super) fn answer(context: u64, boot: u64, index: Index) -> peer::PeerMessage
     };
     peer::PeerMessage {
         message: Some(peer::peer_message::Message::ReadIndexResponse(response)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// While the leader has committed nothing in its term, every request of a peer was kept.
+    #[test]
+    fn of_a_peers_requests_the_latest_is_kept() {
+        let mut book = ReadBook::default();
+        let request = |member, boot, context| Reader::Peer {
+            member: MemberId(member),
+            context,
+            boot,
+        };
+        for context in (1..1000).chain([5]) {
+            book.add(request(2, 1, context));
+        }
+        book.add(request(3, 1, 7));
+        book.add(request(3, 2, 1));
+        let attempt = book.begin(Millis(0)).expect("somebody waits");
+        let readers = book.end(attempt).into_iter().map(|reader| match reader {
+            Reader::Peer {
+                member,
+                context,
+                boot,
+            } => (member.0, boot, context),
+            Reader::Local { .. } => unreachable!("none was added"),
+        });
+        assert_eq!(readers.collect::<Vec<_>>(), [(2, 1, 999), (3, 2, 1)]);
     }
 }

@@ -222,3 +222,20 @@ fn appends_of_one_turn_count_before_the_log_has_them() {
     let held = room.log_bytes(follower);
     assert!(0 < held && held <= 66 * MIB, "{held} bytes in one turn");
 }
+
+#[test]
+fn a_name_that_is_handed_over_twice_is_counted_once() {
+    let (mut room, leader) = settled(3);
+    let follower = (leader + 1) % 3;
+    room.dead.push(leader);
+    for _ in 0..64 {
+        room.propose(follower, 1, &LARGE);
+    }
+    assert_eq!(room.refused, vec![]);
+    let id = name(follower, 1);
+    room.step(follower, Some(Input::GivenUp { id }));
+    for counter in 2..66 {
+        room.propose(follower, counter, &LARGE);
+    }
+    assert_eq!(room.refused, vec![]);
+}
