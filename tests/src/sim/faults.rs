@@ -119,10 +119,7 @@ impl World {
             return;
         };
         let until = self.clock.now_ms() + self.dice.between(50, 5_000);
-        if let Some(member) = self.members.get_mut(&id) {
-            member.paused_until = until;
-            member.under_way_bytes = 0;
-        }
+        self.stop_until(id, until);
     }
 
     /// Two groups that do not hear each other, or of which only one hears the other.
@@ -220,6 +217,10 @@ impl World {
             _ if VOTERS_LEAST < conf.voters.len() => {
                 self.dice.pick(&everybody).map(member_change::Op::Remove)
             }
+            _ if self.swarm.members < 3 => self
+                .dice
+                .pick(&conf.learners)
+                .map(member_change::Op::Remove),
             _ => None,
         }
     }

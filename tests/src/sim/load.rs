@@ -80,9 +80,17 @@ impl World {
             return;
         };
         let until = self.clock.now_ms() + self.dice.between(5_000, 20_000);
+        self.stop_until(id, until);
+    }
+
+    /// A stop does not shorten another: what the process would have done is put off to the end of that.
+    pub(super) fn stop_until(&mut self, id: MemberId, until: u64) {
+        let now = self.clock.now_ms();
         if let Some(member) = self.members.get_mut(&id) {
-            member.paused_until = until;
-            member.under_way_bytes = 0;
+            if member.paused_until <= now {
+                member.under_way_bytes = 0;
+            }
+            member.paused_until = member.paused_until.max(until);
         }
     }
 
@@ -116,7 +124,8 @@ impl World {
         until.unwrap_or(0).saturating_sub(self.clock.now_ms())
     }
 
-    /// A client leaves: its request, if it is one for the log, makes room for others.
+    /// A client leaves: its request, if it is one for the log, makes room for others, and its read is not
+    /// waited for.
     pub(super) fn leave(&mut self, client: Waiter) {
         let request = self
             .waiting
@@ -125,6 +134,15 @@ impl World {
             .map(|(request, _)| *request);
         if let Some(id) = request {
             self.forget(id);
+        }
+        let reads = self.members.iter().flat_map(|(id, member)| {
+            let reads = member.life.iter().flat_map(|life| &life.reads);
+            reads.map(|(context, read)| (*id, *context, read.asker))
+        });
+        let read = reads.into_iter().find(|(_, _, asker)| asker.is(client));
+        // Its answer may be on its way in this very turn, and is then for nobody.
+        if let Some((id, context, _)) = read {
+            self.input(id, Input::ReadGivenUp { context });
         }
     }
 

@@ -18,6 +18,7 @@ use super::mutant::Mutant;
 use super::storage::{self, CLUSTER, Log, Storage};
 use super::swarm::Swarm;
 use super::tree::{self, Expirer};
+use super::world::Waiter;
 
 /// A machine, with or without a process.
 pub(super) struct Member {
@@ -93,6 +94,17 @@ pub(super) enum Asker {
     Tree(usize),
     /// A leader of that term, before it expires anything.
     Expirer(Term),
+}
+
+impl Asker {
+    /// Whether it is that client.
+    pub(super) fn is(self, client: Waiter) -> bool {
+        match self {
+            Asker::Client(operation) => client == Waiter::Client(operation),
+            Asker::Tree(operation) => client == Waiter::Tree(operation),
+            Asker::Expirer(_) => false,
+        }
+    }
 }
 
 /// A snapshot that consensus has been told of. Every transfer reads a copy of its own, piece by

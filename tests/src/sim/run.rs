@@ -62,8 +62,9 @@ pub fn run(options: &Options) -> Result<Report, Box<Failure>> {
         false => swarm.draw_load(&mut Dice::new(options.seed.rotate_left(32))),
     }
     swarm.draw_pieces(&mut Dice::new(options.seed.rotate_left(48)));
-    if let Some(mutant) = options.mutant {
-        swarm.aim_at(mutant);
+    match options.mutant {
+        Some(mutant) => swarm.aim_at(mutant),
+        None => swarm.draw_few(&mut Dice::new(options.seed.rotate_left(16))),
     }
     run_swarm(options, swarm, dice)
 }

@@ -221,6 +221,16 @@ impl Swarm {
         }
     }
 
+    /// Whether the cluster begins with fewer voters than can lose one, and learners beside them; with dice of
+    /// its own.
+    pub(super) fn draw_few(&mut self, dice: &mut Dice) {
+        if dice.chance(0.15) {
+            self.members = dice.pick(&[1, 1, 2]).expect("not empty");
+            // A second voter that is never started would cost the quorum.
+            (self.membership, self.ghosts) = (true, false);
+        }
+    }
+
     fn churn(&mut self) {
         (self.churn, self.compaction, self.crashes) = (true, true, true);
         (self.catch_up_entries, self.think_ms) = (5, 50);

@@ -417,7 +417,11 @@ impl World {
         if output.removed {
             self.clock.after(1, Event::Retire(id));
         }
-        Ok(())
+        // Disks here keep what they have synced.
+        match output.lost {
+            Some(lost) => Err(format!("{id} takes its log for lost: {lost}")),
+            None => Ok(()),
+        }
     }
 
     fn refused(&mut self, id: MemberId, proposal: &ProposalId, why: &str) {
