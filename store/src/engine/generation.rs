@@ -1,4 +1,5 @@
-//! Generations: engine directories `db-<n>`, one of which a file named `CURRENT` names.
+//! Generations: engine directories `db-<n>`, one of which a file named `CURRENT` names, with the index
+//! and term of what that engine held when it began: `db-<n> <index> <term>`.
 //!
 //! A received snapshot is built in a fresh generation beside the one in use; naming it current is
 //! one atomic rename, after which the old one can go. A crash leaves either, never a mixture, and
@@ -7,6 +8,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use keelson_core::{Index, SnapshotMark, Term};
 
 use crate::disk::{self, Disk};
 
@@ -46,6 +49,7 @@ pub struct Generations<D: Disk> {
     disk: Arc<D>,
     dir: PathBuf,
     current: Option<u64>,
+    began: Option<SnapshotMark>,
     last: u64,
 }
 
@@ -70,15 +74,16 @@ impl<D: Disk> Generations<D> {
         let path = dir.join(CURRENT);
         let named = disk::read_file(&*disk, &path).map_err(fail("read", &path))?;
         let numbers = numbers(&*disk, dir)?;
-        let current = match &named {
-            None => None,
-            Some(bytes) => Some(parse(&path, bytes, &numbers)?),
+        let (current, began) = match &named {
+            None => (None, None),
+            Some(bytes) => parse(&path, bytes, &numbers)?,
         };
         let generations = Generations {
             last: numbers.iter().copied().max().unwrap_or_default(),
             disk,
             dir: dir.to_path_buf(),
             current,
+            began,
         };
         generations.remove_others()?;
         Ok(generations)
@@ -87,6 +92,12 @@ impl<D: Disk> Generations<D> {
     /// The directory in use; `None` before the first switch.
     pub fn current(&self) -> Option<PathBuf> {
         self.current.map(|number| self.dir_of(number))
+    }
+
+    /// What the engine in use held when it began; `None` if an earlier version made it, which did not
+    /// keep that.
+    pub fn began(&self) -> Option<SnapshotMark> {
+        self.began
     }
 
     /// An empty directory to build the next generation in.
@@ -103,15 +114,29 @@ impl<D: Disk> Generations<D> {
         })
     }
 
-    /// Makes a generation, all of which is durable, the current one.
-    pub fn switch(&mut self, fresh: &Fresh) -> Result<(), GenerationError> {
+    /// Makes a generation, all of which is durable, the current one. It holds what `began` marks.
+    pub fn switch(&mut self, fresh: &Fresh, began: SnapshotMark) -> Result<(), GenerationError> {
         self.disk
             .sync_dir(&fresh.dir)
             .map_err(fail("sync", &fresh.dir))?;
+        self.name(fresh.number, began)
+    }
+
+    /// Keeps what the engine in use holds as what it began with, if that is unknown. To be called once
+    /// the log holds it too.
+    pub fn note_began(&mut self, began: SnapshotMark) -> Result<(), GenerationError> {
+        match (self.current, self.began) {
+            (Some(number), None) => self.name(number, began),
+            _ => Ok(()),
+        }
+    }
+
+    fn name(&mut self, number: u64, began: SnapshotMark) -> Result<(), GenerationError> {
         let path = self.dir.join(CURRENT);
-        let named = format!("{PREFIX}{}\n", fresh.number);
+        let named = format!("{PREFIX}{number} {} {}\n", began.index.0, began.term.0);
         disk::replace_file(&*self.disk, &path, named.as_bytes()).map_err(fail("replace", &path))?;
-        self.current = Some(fresh.number);
+        self.current = Some(number);
+        self.began = Some(began);
         Ok(())
     }
 
@@ -141,16 +166,32 @@ fn numbers(disk: &impl Disk, dir: &Path) -> Result<Vec<u64>, GenerationError> {
     Ok(names.iter().filter_map(number).collect())
 }
 
-fn parse(path: &Path, bytes: &[u8], numbers: &[u64]) -> Result<u64, GenerationError> {
-    let named = String::from_utf8_lossy(bytes).trim_end().to_owned();
+/// The generation that `CURRENT` names, and what it began with.
+fn parse(
+    path: &Path,
+    bytes: &[u8],
+    numbers: &[u64],
+) -> Result<(Option<u64>, Option<SnapshotMark>), GenerationError> {
+    let text = String::from_utf8_lossy(bytes);
+    let mut words = text.split_ascii_whitespace();
+    let named = words.next().unwrap_or_default();
     let number = named
         .strip_prefix(PREFIX)
         .and_then(|digits| digits.parse().ok());
     let number = number.filter(|number| numbers.contains(number));
-    number.ok_or(GenerationError::NoCurrent {
-        path: path.to_path_buf(),
-        named,
-    })
+    if number.is_none() {
+        return Err(GenerationError::NoCurrent {
+            path: path.to_path_buf(),
+            named: named.to_owned(),
+        });
+    }
+    let mut word = || words.next().and_then(|digits| digits.parse().ok());
+    let began = word().zip(word());
+    let began = began.map(|(index, term)| SnapshotMark {
+        index: Index(index),
+        term: Term(term),
+    });
+    Ok((number, began))
 }
 
 fn fail(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> GenerationError {
@@ -173,6 +214,13 @@ mod tests {
         Generations::open(Arc::new(disk.clone()), Path::new(DIR))
     }
 
+    fn mark(index: u64) -> SnapshotMark {
+        SnapshotMark {
+            index: Index(index),
+            term: Term(3),
+        }
+    }
+
     fn build(disk: &SimDisk, fresh: &Fresh) {
         let file = disk.create(&fresh.dir.join("data")).unwrap();
         file.write_at(0, &fresh.number.to_le_bytes()).unwrap();
@@ -188,7 +236,7 @@ mod tests {
         for _ in 0..3 {
             let fresh = generations.begin().unwrap();
             build(&disk, &fresh);
-            generations.switch(&fresh).unwrap();
+            generations.switch(&fresh, mark(fresh.number)).unwrap();
             switched.push((disk.operations(), generations.current()));
             generations.remove_others().unwrap();
         }
@@ -215,11 +263,28 @@ mod tests {
     }
 
     #[test]
+    fn what_an_engine_began_with_is_kept_and_unknown_of_earlier_versions() {
+        let disk = SimDisk::new();
+        let mut generations = open(&disk).unwrap();
+        let first = generations.begin().unwrap();
+        generations.switch(&first, mark(7)).unwrap();
+        generations.note_began(mark(9)).unwrap();
+        assert_eq!(open(&disk).unwrap().began(), Some(mark(7)));
+        let path = Path::new(DIR).join(CURRENT);
+        disk::replace_file(&disk, &path, b"db-1\n").unwrap();
+        let mut generations = open(&disk).unwrap();
+        assert_eq!(generations.current(), Some(first.dir));
+        assert_eq!(generations.began(), None);
+        generations.note_began(mark(9)).unwrap();
+        assert_eq!(open(&disk).unwrap().began(), Some(mark(9)));
+    }
+
+    #[test]
     fn leftovers_go_and_numbers_are_not_used_twice() {
         let disk = SimDisk::new();
         let mut generations = open(&disk).unwrap();
         let first = generations.begin().unwrap();
-        generations.switch(&first).unwrap();
+        generations.switch(&first, mark(1)).unwrap();
         let unfinished = generations.begin().unwrap();
         build(&disk, &unfinished);
         drop(generations);
@@ -234,7 +299,7 @@ mod tests {
         let disk = SimDisk::new();
         let mut generations = open(&disk).unwrap();
         let first = generations.begin().unwrap();
-        generations.switch(&first).unwrap();
+        generations.switch(&first, mark(1)).unwrap();
         disk.remove_dir_all(&first.dir).unwrap();
         let error = open(&disk)
             .err()

@@ -21,6 +21,9 @@ use crate::open_error::OpenError;
 use crate::wal::{Identity, Wal, WalConfig};
 use parking_lot::Mutex;
 
+#[cfg(test)]
+mod tests;
+
 /// Everything a member needs to start its threads.
 pub(crate) struct Recovery {
     pub(crate) identity: Identity,
@@ -227,7 +230,8 @@ pub(crate) fn recover(config: &Config, found: Found) -> Result<Recovery, OpenErr
     let engine = engine.map_err(engine_error)?;
     let mut state = open_state(&engine, found.genesis, limits, &layout)?;
     if let Some(fresh) = fresh {
-        generations.switch(&fresh).map_err(engine_error)?;
+        let began = mark_of(&state);
+        generations.switch(&fresh, began).map_err(engine_error)?;
     }
     if state.view().cluster_id() != found.identity.cluster {
         return Err(OpenError::DataDir {
@@ -243,6 +247,8 @@ pub(crate) fn recover(config: &Config, found: Found) -> Result<Recovery, OpenErr
         entries: recovered.entries,
         applied: state.applied(),
         roster: state.view().roster(),
+        // Without fsync the engine may be ahead of the log after any crash.
+        engine_began: generations.began().filter(|_| !config.unsafe_no_fsync),
     };
     if config.force_new_cluster && !is_new {
         let me = found.identity.member;
@@ -254,10 +260,7 @@ pub(crate) fn recover(config: &Config, found: Found) -> Result<Recovery, OpenErr
         restored.applied = state.applied();
         restored.roster = state.view().roster();
         restored.hard_state.commit = Index(restored.applied.index);
-        restored.log_start = SnapshotMark {
-            index: Index(restored.applied.index),
-            term: Term(restored.applied.term),
-        };
+        restored.log_start = mark_of(&state);
         wal.append(None, &[], Some(restored.log_start))?;
         wal.sync()?;
     }
@@ -273,6 +276,8 @@ pub(crate) fn recover(config: &Config, found: Found) -> Result<Recovery, OpenErr
         wal.append(None, &[], Some(mark))?;
         wal.sync()?;
     }
+    let noted = generations.note_began(mark_of(&state));
+    noted.map_err(engine_error)?;
     Ok(Recovery {
         identity: found.identity,
         boot: recovered.boot,
@@ -310,6 +315,14 @@ fn open_state(
             StateMachine::create(Arc::clone(engine), genesis, limits).map_err(engine_error)
         }
         None => Err(state_is_missing(layout)),
+    }
+}
+
+fn mark_of(state: &StateMachine) -> SnapshotMark {
+    let applied = state.applied();
+    SnapshotMark {
+        index: Index(applied.index),
+        term: Term(applied.term),
     }
 }
 

@@ -69,7 +69,7 @@ impl Staged {
     /// The disk's; which of the two states the directory points at is then unknown.
     pub(crate) fn install(self) -> Result<(Arc<dyn Engine>, StateMachine), GenerationError> {
         let mut generations = self.generations.lock();
-        generations.switch(&self.fresh)?;
+        generations.switch(&self.fresh, self.mark)?;
         // Readers that still have the old engine open keep it until they are done.
         generations.remove_others()?;
         drop(generations);

@@ -123,8 +123,9 @@ const CAPTURE_KEPT_MS: u64 = 2_000;
 impl Member {
     /// A machine of a new cluster's, or one that is about to join (no genesis).
     pub(super) fn new(id: MemberId, genesis: Option<Genesis>) -> Member {
-        let storage = Storage::new();
+        let mut storage = Storage::new();
         if let Some(genesis) = genesis {
+            storage.began = snapshot_mark(&genesis.mark);
             let engine = Arc::clone(&storage.engine);
             StateMachine::create(engine, genesis, Limits::default()).expect("an empty engine");
         }
@@ -167,6 +168,7 @@ impl Member {
                 .as_ref()
                 .map(|machine| machine.view().roster())
                 .unwrap_or_default(),
+            engine_began: Some(self.storage.began),
         };
         match mutant {
             Some(Mutant::TailForgotten) => drop(restored.entries.pop()),
@@ -309,6 +311,7 @@ impl Life {
         self.machine = machine.expect("a received snapshot opens");
         assert!(self.machine.is_some(), "a received snapshot is complete");
         storage.engine = engine;
+        storage.began = mark;
         self.flushing = None;
         self.capture = None;
         self.apply_queue

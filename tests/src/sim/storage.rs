@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use keelson_core::engine::{Change, Engine, MemoryEngine, Table, WriteBatch};
 use keelson_core::state::RowKey;
-use keelson_core::{ClusterId, MemberId};
+use keelson_core::{ClusterId, MemberId, SnapshotMark};
 use keelson_store::disk::sim::SimDisk;
 use keelson_store::wal::{Identity, Recovered, Wal, WalConfig, WalError};
 
@@ -25,6 +25,8 @@ pub(super) struct Storage {
     disk: Arc<SimDisk>,
     /// Replaced as a whole when a snapshot comes.
     pub(super) engine: Arc<MemoryEngine>,
+    /// What the engine held when it began.
+    pub(super) began: SnapshotMark,
 }
 
 impl Storage {
@@ -32,6 +34,7 @@ impl Storage {
         Storage {
             disk: Arc::new(SimDisk::new()),
             engine: Arc::new(MemoryEngine::new()),
+            began: SnapshotMark::default(),
         }
     }
 

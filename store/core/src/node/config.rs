@@ -72,12 +72,15 @@ pub struct Restored {
     pub entries: Vec<Entry>,
     /// What the engine holds.
     pub applied: internal::AppliedMark,
+    /// What the engine held when it began: a snapshot that was received, or the founding. None if that
+    /// is unknown.
+    pub engine_began: Option<SnapshotMark>,
     /// The members as of that.
     pub roster: Roster,
 }
 
 /// Log and engine do not fit together.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum NodeError {
     /// Entries between the two are missing.
     #[error(
@@ -102,6 +105,19 @@ pub enum NodeError {
         last: Index,
         /// What the hard state says was committed.
         commit: Index,
+    },
+    /// The engine holds more than the log, and not because of a snapshot.
+    #[error(
+        "the log ends at entry {last} and does not hold entry {applied}, which the storage engine has \
+         applied: the end of the log was lost, or the log is an older copy. This member must not vote \
+         with it. Remove it from the cluster, empty its data directory and add it again (a cluster of \
+         one goes on with what the engine holds by --force-new-cluster)"
+    )]
+    LogBehindEngine {
+        /// The log's last entry.
+        last: Index,
+        /// The engine's last.
+        applied: Index,
     },
     /// raft-rs refused the configuration.
     #[error("raft: {0}")]
@@ -134,7 +150,14 @@ impl Restored {
         }
         let mut mark = None;
         if self.term_at(applied.index) != Some(applied.term) {
-            // A snapshot was received and the process ended before the log heard of it.
+            // Entries are applied once they are in the log. So a snapshot was received, and the process
+            // ended before its mark was in the log; or the log has lost its end.
+            if self.engine_began.is_some_and(|began| began != applied) {
+                return Err(NodeError::LogBehindEngine {
+                    last: Index(self.log_start.index.0 + self.entries.len() as u64),
+                    applied: applied.index,
+                });
+            }
             self.entries.clear();
             self.log_start = applied;
             mark = Some(applied);

@@ -330,6 +330,37 @@ fn a_log_whose_end_was_lost_is_refused() {
     );
 }
 
+/// Its votes and acknowledgements were lost with the log's end, and it went on as if it had received a
+/// snapshot.
+#[test]
+fn an_engine_ahead_of_the_log_is_refused_unless_a_snapshot_made_it() {
+    let mark = |index, term| SnapshotMark {
+        index: Index(index),
+        term: Term(term),
+    };
+    let begin = |engine_began| {
+        let restored = Restored {
+            applied: internal::AppliedMark {
+                index: 9,
+                term: 2,
+                conf_state: None,
+            },
+            log_start: mark(1, 1),
+            engine_began,
+            ..Restored::default()
+        };
+        Node::new(NodeConfig::new(MemberId(1), 1), restored).map(|(_, mark)| mark)
+    };
+    let lost = NodeError::LogBehindEngine {
+        last: Index(1),
+        applied: Index(9),
+    };
+    assert_eq!(begin(Some(mark(1, 1))).err(), Some(lost.clone()));
+    assert_eq!(begin(Some(mark(9, 1))).err(), Some(lost));
+    assert_eq!(begin(Some(mark(9, 2))).ok(), Some(Some(mark(9, 2))));
+    assert_eq!(begin(None).ok(), Some(Some(mark(9, 2))));
+}
+
 /// It took an election timeout and more, at each start.
 #[test]
 fn a_lone_voter_leads_at_its_first_turn() {

@@ -1,0 +1,74 @@
+//! Members that are opened again, with less than they had.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use keelson_proto::etcdserverpb::PutRequest;
+
+use crate::{Config, Store};
+
+fn config(dir: &Path) -> Config {
+    let mut config = Config::single("m1", "here");
+    config.data_dir = dir.to_owned();
+    config
+}
+
+async fn put(store: &Store, key: &str) {
+    store.ready().await;
+    let request = PutRequest {
+        key: key.to_owned().into(),
+        value: "x".into(),
+        ..PutRequest::default()
+    };
+    store.put(request).await.expect("it leads");
+}
+
+/// Until nothing has its engine open any more.
+async fn close(store: Store) {
+    store.shutdown().await;
+    let inner = Arc::downgrade(&store.inner);
+    drop(store);
+    while 0 < inner.strong_count() {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    let _ = fs::remove_dir_all(to);
+    fs::create_dir(to).expect("the directory");
+    for entry in fs::read_dir(from).expect("the log") {
+        let entry = entry.expect("a file");
+        fs::copy(entry.path(), to.join(entry.file_name())).expect("a copy");
+    }
+}
+
+/// It was taken for a member that had received a snapshot, whose votes and acknowledged entries
+/// behind it were forgotten.
+#[tokio::test]
+async fn a_log_that_is_older_than_the_engine_is_refused() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let data = dir.path().join("m1");
+    let (wal, older) = (data.join("member/wal"), dir.path().join("older"));
+    let store = Store::open(config(&data)).await.expect("a new member");
+    put(&store, "a").await;
+    close(store).await;
+    copy(&wal, &older);
+    let store = Store::open(config(&data)).await.expect("its own data");
+    put(&store, "b").await;
+    close(store).await;
+    copy(&older, &wal);
+    let refused = Store::open(config(&data)).await.err();
+    let text = refused.expect("the log's end is gone").to_string();
+    assert!(text.contains("an older copy"), "{text}");
+    let forced = Config {
+        force_new_cluster: true,
+        ..config(&data)
+    };
+    let store = Store::open(forced).await.expect("the operator's decision");
+    put(&store, "c").await;
+    close(store).await;
+    let store = Store::open(config(&data)).await.expect("it goes on");
+    put(&store, "d").await;
+    close(store).await;
+}
