@@ -29,6 +29,26 @@ const BATCH_MAX: usize = 256;
 const BATCH_BYTES_MAX: usize = 4 << 20;
 /// With nothing to do for this long, the next segment is made ready.
 const IDLE: Duration = Duration::from_millis(20);
+/// And after this long the end of the log is kept: one more fdatasync.
+const AT_REST: Duration = Duration::from_secs(1);
+
+/// What the log thread does next if no job comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rest {
+    Prepare,
+    NoteEnd,
+    Nothing,
+}
+
+impl Rest {
+    fn after(self) -> Duration {
+        match self {
+            Rest::Prepare => IDLE,
+            Rest::NoteEnd => AT_REST,
+            Rest::Nothing => Duration::MAX,
+        }
+    }
+}
 
 pub(crate) struct LogWriter {
     pub(crate) wal: Wal<RealDisk>,
@@ -43,37 +63,58 @@ impl LogWriter {
     /// Runs until the driver hangs up.
     pub(crate) fn run(mut self) {
         let mut batch = Vec::with_capacity(BATCH_MAX);
-        let mut idle = false;
+        let mut rest = Rest::Prepare;
         loop {
-            match self
-                .jobs
-                .recv_timeout(if idle { Duration::MAX } else { IDLE })
-            {
+            let next = self.jobs.recv_timeout(rest.after());
+            if self.fatal.is_raised() {
+                return;
+            }
+            match next {
                 Ok(job) => batch.push(job),
                 Err(RecvTimeoutError::Timeout) => {
-                    match self.wal.prepare_next() {
-                        Ok(more) => idle = !more,
-                        Err(full @ WalError::DiskFull { .. }) => {
-                            // What the log has it can still write.
-                            tracing::warn!(error = %full, "no room for the next log segment");
-                            idle = true;
-                        }
+                    match self.rest(rest) {
+                        Ok(next) => rest = next,
                         Err(error) => {
                             return self.fatal.raise("preparing the next log segment", &error);
                         }
                     }
                     continue;
                 }
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Disconnected) => {
+                    if let Err(error) = self.rest(Rest::NoteEnd) {
+                        tracing::warn!(%error, "the end of the log was not noted");
+                    }
+                    return;
+                }
             }
-            if self.fatal.is_raised() {
-                return;
-            }
-            idle = false;
+            rest = Rest::Prepare;
             gather(&mut batch, &self.jobs);
             if let Err(error) = self.write(&mut batch) {
                 return self.fatal.raise("writing the log", &error);
             }
+        }
+    }
+
+    /// Uses a pause, and tells what to do if it goes on.
+    fn rest(&mut self, rest: Rest) -> Result<Rest, WalError> {
+        let done = match rest {
+            Rest::Prepare => self.wal.prepare_next(),
+            Rest::NoteEnd => self.wal.note_end().map(|()| false),
+            Rest::Nothing => Ok(false),
+        };
+        match (rest, done) {
+            (Rest::Prepare, Ok(true)) => Ok(Rest::Prepare),
+            (Rest::Prepare, Ok(false)) => Ok(Rest::NoteEnd),
+            (Rest::NoteEnd | Rest::Nothing, Ok(_)) => Ok(Rest::Nothing),
+            (_, Err(full @ WalError::DiskFull { .. })) => {
+                // What the log has it can still write.
+                tracing::warn!(error = %full, "no room for the next log segment");
+                Ok(match rest {
+                    Rest::Prepare => Rest::NoteEnd,
+                    _ => Rest::Nothing,
+                })
+            }
+            (_, Err(error)) => Err(error),
         }
     }
 

@@ -12,6 +12,7 @@ use super::item::SegmentHeader;
 use super::recovery::End;
 use super::segment::Segment;
 use super::spare::Spare;
+use super::watermark::{self, Watermark};
 use crate::disk::{Disk, DiskFile};
 
 /// Zeros are written this many bytes at a time: a few milliseconds of disk.
@@ -25,6 +26,10 @@ pub(super) struct Active<F> {
     pub(super) zeroed_bytes: u64,
     pub(super) seed: u32,
     pub(super) end: End,
+    /// Where its watermark stands; none in format 1, and where frames are there already.
+    pub(super) watermark: Option<u64>,
+    /// Where the frames ended when the watermark was written last.
+    pub(super) noted: Option<u64>,
 }
 
 impl<F: DiskFile> Active<F> {
@@ -36,10 +41,39 @@ impl<F: DiskFile> Active<F> {
         Ok(())
     }
 
+    /// How far frames may go.
+    pub(super) fn frames_end(&self) -> u64 {
+        self.watermark.unwrap_or(self.segment.size_bytes)
+    }
+
+    /// States, durably, how far the frames are durable.
+    pub(super) fn write_watermark(
+        &mut self,
+        config: WalConfig,
+        has_next: bool,
+    ) -> Result<(), WalError> {
+        let Some(place) = self.watermark.filter(|_| !config.unsafe_no_fsync) else {
+            return Ok(());
+        };
+        if !has_next && self.noted == Some(self.end.offset) {
+            return Ok(());
+        }
+        let mark = Watermark {
+            end: self.end.offset,
+            crc: self.end.crc,
+            has_next,
+        };
+        let written = self.file.write_at(place, &mark.encode(self.seed));
+        written.map_err(WalError::io("write", &self.segment.path))?;
+        self.sync(config)?;
+        self.noted = Some(self.end.offset);
+        Ok(())
+    }
+
     /// When the frames have reached the end of the zeros, writes a step of them: behind them is a
     /// hole, and to fill it costs a sync more than to write over zeros.
     pub(super) fn zero_ahead(&mut self, end: u64) -> Result<(), WalError> {
-        let full = self.segment.size_bytes;
+        let full = self.frames_end();
         if end < self.zeroed_bytes || full <= end {
             return Ok(());
         }
@@ -87,6 +121,7 @@ pub(super) fn begin_segment<D: Disk>(
     disk.rename(&spare, path)
         .map_err(WalError::io("rename", &spare))?;
     disk.sync_dir(dir).map_err(WalError::io("sync", dir))?;
+    let offset = first_offset(frame.len() as u64);
     Ok(Active {
         seed: frame::seed(header.identity, header.sequence),
         segment: Segment {
@@ -96,12 +131,14 @@ pub(super) fn begin_segment<D: Disk>(
             last: Index(0),
         },
         file,
-        zeroed_bytes,
+        zeroed_bytes: zeroed_bytes.max(offset),
         end: End {
             last_frame: 0,
-            offset: first_offset(frame.len() as u64),
+            offset,
             crc,
         },
+        watermark: Some(watermark::place(header.made_bytes)),
+        noted: None,
     })
 }
 

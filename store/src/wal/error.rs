@@ -44,7 +44,7 @@ pub enum WalError {
     },
     /// A segment is gone.
     #[error(
-        "log: {} has no segment {sequence:016x} between those it has. If the file was moved away, \
+        "log: {} has no segment {sequence:016x}, which belongs to those it has. If the file was moved away, \
          put it back; else remove the member from the cluster, move its data directory away, and \
          add it again with an empty one", dir.display()
     )]

@@ -4,7 +4,7 @@
 //! one `fdatasync`: a frame is there whole or not at all. Frames chain through segment files that
 //! hold nothing but zeros before; a segment's header repeats all that older segments said but for
 //! their entries, so old segments can go. Reading back tells an unfinished frame at the end, which
-//! is cut, from damage, which is refused (`recovery.rs`, `tail.rs`).
+//! is cut, from damage, which is refused (`recovery.rs`, `tail.rs`, `watermark.rs`).
 //!
 //! Nothing here knows what entries mean, and nothing is retried: after the first failed write or
 //! sync the log is poisoned and the process must end (fsyncgate: a second `fsync` proves nothing).
@@ -20,6 +20,7 @@ mod recovery;
 mod segment;
 mod spare;
 mod tail;
+mod watermark;
 mod window;
 
 #[cfg(test)]
@@ -177,6 +178,8 @@ impl<D: Disk> Wal<D> {
             active: Active {
                 seed: frame::seed(identity, recovery.active.sequence),
                 zeroed_bytes: recovery.end.offset,
+                watermark: recovery.watermark,
+                noted: None,
                 segment: recovery.active,
                 file: recovery.file,
                 end: recovery.end,
@@ -281,6 +284,20 @@ impl<D: Disk> Wal<D> {
         }
     }
 
+    /// Keeps beside the frames how far they are durable, so that the last of them is missed if it
+    /// decays (`watermark.rs`). For a caller that has been idle for some time, or ends. Not needed for
+    /// correctness.
+    ///
+    /// # Errors
+    /// As [`Wal::prepare_next`].
+    pub fn note_end(&mut self) -> Result<(), WalError> {
+        self.check_alive()?;
+        match self.active.write_watermark(self.config, false) {
+            Err(full @ WalError::DiskFull { .. }) => Err(full),
+            other => self.poison_on_error(other),
+        }
+    }
+
     /// The index of the last entry, or of the mark when there is none behind it.
     pub fn last_index(&self) -> Index {
         self.log.last
@@ -336,7 +353,7 @@ impl<D: Disk> Wal<D> {
 
     fn write_pending(&mut self) -> Result<(), WalError> {
         let size = frame::size_bytes(self.active.end.offset, self.pending.len());
-        if self.active.segment.size_bytes < self.active.end.offset + size {
+        if self.active.frames_end() < self.active.end.offset + size {
             self.rotate()?;
         }
         let active = &mut self.active;
@@ -379,7 +396,8 @@ impl<D: Disk> Wal<D> {
         let prev = self.active.end.crc;
         let spare = self.spares.take(&*self.disk, &self.dir)?;
         let active = begin_segment(&*self.disk, &path, header, prev, spare)?;
-        let sealed = std::mem::replace(&mut self.active, active);
+        let mut sealed = std::mem::replace(&mut self.active, active);
+        sealed.write_watermark(self.config, true)?;
         self.sealed.push(sealed.segment);
         self.spares.open_next(&*self.disk, &self.dir)
     }
@@ -406,7 +424,7 @@ impl<D: Disk> Wal<D> {
 
     fn prepare_step(&mut self) -> Result<bool, WalError> {
         let from = self.active.zeroed_bytes;
-        if from < self.active.segment.size_bytes {
+        if from < self.active.frames_end() {
             self.active.zero_ahead(from)?;
             self.active.sync(self.config)?;
             return Ok(true);
@@ -485,9 +503,8 @@ fn check_last<D: Disk>(disk: &D, dir: &Path, paths: &[(u64, PathBuf)]) -> Result
 /// The length of a segment whose first frame has so much payload.
 fn made_bytes(config: WalConfig, payload: usize) -> u64 {
     let first = first_offset(frame_v1::size_bytes(SegmentHeader::BYTES));
-    config
-        .segment_bytes
-        .max(first + frame::size_bytes(first, payload))
+    let frames_end = first + frame::size_bytes(first, payload);
+    config.segment_bytes.max(watermark::made_bytes(frames_end))
 }
 
 /// A log that has nothing yet.
@@ -516,6 +533,7 @@ fn begin<D: Disk>(
         boot: header.boot,
         sealed: Vec::new(),
         active: active.segment,
+        watermark: active.watermark,
         file: active.file,
         end: active.end,
         repaired: None,

@@ -21,6 +21,7 @@ use super::item::{self, BadHeader, Item, SegmentHeader};
 use super::log::Log;
 use super::segment::Segment;
 use super::tail::{self, Tail};
+use super::watermark;
 use super::window::{Style, Window};
 use crate::disk::{self, Disk, DiskFile};
 
@@ -32,6 +33,8 @@ pub(super) struct Recovery<F> {
     /// All but the last.
     pub(super) sealed: Vec<Segment>,
     pub(super) active: Segment,
+    /// Where the watermark of the last one stands.
+    pub(super) watermark: Option<u64>,
     pub(super) file: F,
     pub(super) end: End,
     pub(super) repaired: Option<String>,
@@ -69,13 +72,14 @@ pub(super) fn recover<D: Disk>(
         let mut reader = SegmentReader::new(&file, path, *sequence)?;
         let (style, end) = reader.replay(&mut replay, identity, previous)?;
         if last {
+            let watermark = reader.check_watermark(style, end)?;
             let repaired = reader.check_tail(style, end)?;
             let goes_on = repaired.is_none() && style.version == item::VERSION;
-            open = Some((file, end, repaired, goes_on));
+            open = Some((file, end, repaired, goes_on, watermark));
         }
         previous = Some((path, end));
     }
-    let (file, end, repaired, goes_on) = open.expect("there is at least one segment");
+    let (file, end, repaired, goes_on, watermark) = open.expect("there is at least one segment");
     let active = replay
         .segments
         .pop()
@@ -87,6 +91,7 @@ pub(super) fn recover<D: Disk>(
         boot: replay.boot,
         sealed: replay.segments,
         active,
+        watermark,
         file,
         end,
         repaired,
@@ -259,6 +264,7 @@ impl<'a, F: DiskFile> SegmentReader<'a, F> {
         let style = Style {
             seed: frame::seed(identity, self.sequence),
             version: header.version,
+            made_bytes: header.made_bytes,
         };
         loop {
             let frame = self.window.frame(style, end.offset);
@@ -291,6 +297,31 @@ impl<'a, F: DiskFile> SegmentReader<'a, F> {
             return Err(WalError::damaged(self.path, 0, cause));
         }
         Ok(())
+    }
+
+    /// What the last segment's watermark states must be there. Answers where it stands, and leaves it
+    /// out of what is looked at from now on.
+    fn check_watermark(&mut self, style: Style, end: End) -> Result<Option<u64>, WalError> {
+        let place = watermark::place(style.made_bytes);
+        if style.version == 1 || place < end.offset {
+            return Ok(None);
+        }
+        let path = self.path;
+        let mark = watermark::read(&mut self.window, style.seed, place);
+        if let Some(mark) = mark.map_err(WalError::io("read", path))? {
+            if mark.has_next {
+                return Err(WalError::MissingSegment {
+                    dir: path.parent().unwrap_or(path).to_path_buf(),
+                    sequence: self.sequence + 1,
+                });
+            }
+            if end.offset < mark.end || (end.offset == mark.end && end.crc != mark.crc) {
+                let cause = format!("what was durable up to byte {} is not there", mark.end);
+                return Err(WalError::damaged(path, end.offset, cause));
+            }
+        }
+        self.window.end_at(place);
+        Ok(Some(place))
     }
 
     /// Behind the last whole frame of the last segment there may be an unfinished one, but no

@@ -7,8 +7,8 @@
 //! none (`frame.rs`), and if it does not verify it has changed since. Where the frame ends is said
 //! by its header and by its trailer; where they contradict each other, one has changed.
 //!
-//! One byte is beyond this: a first or last byte of a sector that decays into a zero looks like a
-//! write that stopped one byte short.
+//! A first or last byte of a sector that decays into a zero looks like a write that stopped one byte
+//! short. What was durable when the log was at rest is known all the same (`watermark.rs`).
 
 use std::io;
 

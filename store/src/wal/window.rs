@@ -13,6 +13,8 @@ pub(super) struct Style {
     pub(super) seed: u32,
     /// The format of `item.rs`: 1, or the present one.
     pub(super) version: u32,
+    /// The length that the header states.
+    pub(super) made_bytes: u64,
 }
 
 impl Style {
@@ -57,6 +59,13 @@ impl<'a, F: DiskFile> Window<'a, F> {
     /// The file's length.
     pub(super) fn size_bytes(&self) -> u64 {
         self.size_bytes
+    }
+
+    /// From now on the file ends there.
+    pub(super) fn end_at(&mut self, size_bytes: u64) {
+        self.size_bytes = self.size_bytes.min(size_bytes);
+        self.start = 0;
+        self.buffer.clear();
     }
 
     /// The bytes from `offset` on, `length` of them or as many as the file has.

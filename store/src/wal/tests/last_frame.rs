@@ -20,8 +20,9 @@ struct Last {
 }
 
 impl Last {
-    /// `frames` small ones, and then one of so many bytes, zeros or not.
-    fn new(frames: u8, bytes: usize, fill: u8) -> Last {
+    /// `frames` small ones, and then one of so many bytes, zeros or not. Whether the log was at rest
+    /// afterwards.
+    fn new(frames: u8, bytes: usize, fill: u8, at_rest: bool) -> Last {
         let mut run = Run::new(SimDisk::new());
         run.step(Step::Reopen).unwrap();
         for _ in 0..frames {
@@ -43,6 +44,9 @@ impl Last {
         let entries = vec![entry];
         wal.append(None, &entries, None).unwrap();
         wal.sync().unwrap();
+        if at_rest {
+            wal.note_end().unwrap();
+        }
         let without = run.model.clone();
         run.model.append(&Batch {
             entries,
@@ -58,11 +62,12 @@ impl Last {
         }
     }
 
-    /// Where the two differ.
+    /// Where the two differ, but for the watermark.
     fn frame(&self) -> std::ops::Range<usize> {
         let differs = |at: &usize| self.before[*at] != self.after[*at];
-        let first = (0..self.after.len()).find(differs).unwrap();
-        let last = (0..self.after.len()).rev().find(differs).unwrap();
+        let frames = 0..self.after.len() - SECTOR_BYTES;
+        let first = frames.clone().find(differs).unwrap();
+        let last = frames.rev().find(differs).unwrap();
         first..last + 1
     }
 
@@ -107,9 +112,13 @@ impl Last {
 
 /// Last frames of less than a sector, of some, and of zeros, at different places of a sector.
 fn last_frames() -> Vec<Last> {
+    last_frames_of(false)
+}
+
+fn last_frames_of(at_rest: bool) -> Vec<Last> {
     let mut lasts = Vec::new();
     for (frames, bytes, fill) in [(1, 30, 7), (2, 400, 0), (0, 1300, 0), (3, 1700, 0x5a)] {
-        lasts.push(Last::new(frames, bytes, fill));
+        lasts.push(Last::new(frames, bytes, fill, at_rest));
     }
     lasts
 }
@@ -159,6 +168,29 @@ fn a_byte_of_the_last_frame_that_becomes_another_is_refused() {
         }
     }
     println!("log: {like_a_tear} bytes whose loss cannot be told from a tear");
+}
+
+/// The bytes at the borders of its sectors, whole sectors, and all of it: by their looks they were
+/// never written.
+#[test]
+fn a_last_frame_that_decays_to_zeros_is_refused_once_the_log_was_at_rest() {
+    let mut refusals = 0;
+    for last in last_frames_of(true) {
+        let frame = last.frame();
+        last.opens(&last.after, "as it was");
+        let mut refuses = |range: std::ops::Range<usize>| {
+            let mut segment = last.after.clone();
+            segment[range.clone()].fill(0);
+            refusals += u32::from(last.refuses(&segment, &format!("{range:?} became zeros")));
+        };
+        frame.clone().for_each(|at| refuses(at..at + 1));
+        for sector in (0..frame.end).step_by(SECTOR_BYTES) {
+            let to = sector + SECTOR_BYTES;
+            refuses(sector.max(frame.start).min(to)..to);
+        }
+        refuses(frame.clone());
+    }
+    assert!(1000 < refusals, "{refusals}");
 }
 
 #[test]

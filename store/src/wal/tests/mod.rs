@@ -232,7 +232,10 @@ impl Run {
         let batch = step.batch(&self.model);
         match step {
             Step::Reopen => return self.open(),
-            Step::Prepare => drop(wal.prepare_next()?),
+            Step::Prepare => match wal.prepare_next()? {
+                true => {}
+                false => wal.note_end()?,
+            },
             Step::Sync => {
                 wal.sync()?;
                 self.promise();

@@ -55,9 +55,9 @@ fn a_batch_larger_than_a_segment_is_one_frame() {
     }
     let syncs = run.disk.syncs();
     run.step(Step::Sync).unwrap();
-    // The next segment's header, its name, the frame, and the first segment, which has no entry
-    // and is given up.
-    assert_eq!(run.disk.syncs(), syncs + 4);
+    // The next segment's header, its name, the first one's watermark, the frame, and the first
+    // segment, which has no entry and is given up.
+    assert_eq!(run.disk.syncs(), syncs + 5);
     run.step(Step::Append(1, 2)).unwrap();
     run.step(Step::Sync).unwrap();
     run.step(Step::Reopen).unwrap();
@@ -76,6 +76,23 @@ fn one_write_and_one_sync_a_turn() {
         assert_eq!(run.disk.operations(), operations + 2);
         assert_eq!(run.disk.syncs(), syncs + 1);
     }
+}
+
+#[test]
+fn a_log_at_rest_notes_its_end_once() {
+    let mut run = Run::new(SimDisk::new());
+    run.step(Step::Reopen).unwrap();
+    let mut note = || {
+        let before = run.disk.syncs();
+        run.wal.as_mut().unwrap().note_end().unwrap();
+        run.disk.syncs() - before
+    };
+    assert_eq!([note(), note()], [1, 0]);
+    run.step(Step::Append(1, 2)).unwrap();
+    run.step(Step::Sync).unwrap();
+    let before = run.disk.syncs();
+    run.wal.as_mut().unwrap().note_end().unwrap();
+    assert_eq!(run.disk.syncs(), before + 1);
 }
 
 #[test]
