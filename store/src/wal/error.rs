@@ -88,12 +88,15 @@ pub enum WalError {
 }
 
 impl WalError {
-    /// Wraps what the system said about a file.
+    /// Wraps what the system said about a file. Without room for a write the file is as it was before;
+    /// a sync that fails for that reason has failed like any other.
     pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> WalError {
         move |source| match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => WalError::DiskFull {
-                path: path.to_path_buf(),
-            },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded if action != "sync" => {
+                WalError::DiskFull {
+                    path: path.to_path_buf(),
+                }
+            }
             _ => WalError::Io {
                 action,
                 path: path.to_path_buf(),
@@ -109,5 +112,21 @@ impl WalError {
             offset,
             cause: cause.into(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `Wal::prepare_next` survives a full disk, and survived this one too.
+    #[test]
+    fn a_sync_that_fails_for_want_of_room_has_failed() {
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        let path = Path::new("spare");
+        let write = WalError::io("write", path)(full());
+        assert!(matches!(write, WalError::DiskFull { .. }));
+        let sync = WalError::io("sync", path)(full());
+        assert!(matches!(sync, WalError::Io { .. }));
     }
 }

@@ -399,7 +399,11 @@ impl<D: Disk> Wal<D> {
         let mut sealed = std::mem::replace(&mut self.active, active);
         sealed.write_watermark(self.config, true)?;
         self.sealed.push(sealed.segment);
-        self.spares.open_next(&*self.disk, &self.dir)
+        match self.spares.open_next(&*self.disk, &self.dir) {
+            // It is not needed yet.
+            Err(WalError::DiskFull { .. }) => Ok(()),
+            other => other,
+        }
     }
 
     /// Gives up segments whose entries are all covered by the mark. Oldest first, each durably, so

@@ -4,6 +4,7 @@
 //! or all of the one turn that was under way, and nothing else. `KEELSON_CRASH_STATES` opens more.
 
 use super::*;
+use crate::disk::Disk;
 use crate::disk::sim::Moment;
 
 /// All subsets of so many unsynced sectors and names are tried; of more, samples.
@@ -247,6 +248,29 @@ fn a_full_disk_while_preparing_does_not_end_the_log() {
     assert!(matches!(refused, Some(WalError::DiskFull { .. })));
     run.step(Step::Append(1, 0)).unwrap();
     run.step(Step::Sync).unwrap();
+}
+
+/// The segment was there, and the log ended for the one after it.
+#[test]
+fn a_disk_that_is_full_behind_a_new_segment_does_not_end_the_log() {
+    let mut run = Run::new(SimDisk::new());
+    run.step(Step::Reopen).unwrap();
+    let names = |run: &Run| run.disk.list(Path::new(DIR)).unwrap();
+    let segments = |run: &Run| {
+        names(run)
+            .iter()
+            .filter(|name| name.ends_with(".wal"))
+            .count()
+    };
+    run.disk.limit(Some(2 * CONFIG.segment_bytes));
+    while segments(&run) < 2 {
+        run.step(Step::Append(2, 100)).unwrap();
+        run.step(Step::Sync).unwrap();
+    }
+    run.step(Step::Append(1, 100)).unwrap();
+    run.step(Step::Sync).unwrap();
+    run.disk.limit(None);
+    run.step(Step::Reopen).unwrap();
 }
 
 #[test]
