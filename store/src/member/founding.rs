@@ -65,10 +65,14 @@ fn copy(listener: &Listener) -> io::Result<Listener> {
     })
 }
 
-/// Nothing from a host that joins, or that founds a cluster of one.
+/// Nothing from a host that joins, that founds a cluster of one, or that has a log: a member that is
+/// started again must not be taken for one that holds nothing.
 fn answer(config: &Config) -> Option<MembersResponse> {
     let me = config.founding_member_id()?;
     let founders = config.founders();
+    if !super::recover::has_no_log(config) {
+        return None;
+    }
     if config.initial_cluster_state != InitialClusterState::New || founders.len() < 2 {
         return None;
     }
@@ -114,5 +118,32 @@ impl Peer for Founder {
         _: Request<MembersRequest>,
     ) -> Result<Response<MembersResponse>, Status> {
         Ok(Response::new(self.0.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Url;
+    use crate::disk::RealDisk;
+    use crate::wal::{Identity, Wal, WalConfig};
+
+    /// Its answer let a founder that had lost its disk begin anew.
+    #[test]
+    fn a_founder_that_is_started_again_does_not_answer_that_it_is_empty() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut config = Config::single("m1", dir.path().join("m1"));
+        let other = ("m2".to_owned(), Url::http("127.0.0.1", 2390));
+        config.initial_cluster.push(other);
+        assert!(answer(&config).is_some_and(|answer| answer.empty));
+        let identity = Identity {
+            cluster: config.founding_cluster_id(),
+            member: config.founding_member_id().expect("it is a founder"),
+        };
+        let wal = config.data_dir.join("member/wal");
+        let disk = std::sync::Arc::new(RealDisk);
+        let opened = Wal::create_or_open(disk, &wal, identity, WalConfig::default());
+        drop(opened.expect("a new log"));
+        assert!(answer(&config).is_none());
     }
 }

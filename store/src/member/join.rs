@@ -4,9 +4,12 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use keelson_core::{ClusterId, MemberId};
 use keelson_proto::etcdserverpb::Member;
 use keelson_proto::peer::MembersResponse;
+use tokio::time::timeout_at;
 
 use super::recover::Found;
 use crate::config::{Config, InitialClusterState, Url, url};
@@ -23,7 +26,7 @@ const JOIN_AGAIN: Duration = Duration::from_millis(300);
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Asks the cluster's other members, by their URLs in `--initial-cluster`. A member that is behind does not
-/// have this one's addition yet: then the next one is asked, and after a moment all again.
+/// have this one's addition yet: then all are asked again after a moment.
 pub(crate) async fn join(config: &Config) -> Result<Found, OpenError> {
     let others = config
         .initial_cluster
@@ -38,26 +41,59 @@ pub(crate) async fn join(config: &Config) -> Result<Found, OpenError> {
         if 0 < round {
             tokio::time::sleep(JOIN_AGAIN).await;
         }
-        let (mut answered, mut why) = (false, None);
-        for url in &urls {
-            match crate::peer::ask_members(std::slice::from_ref(url)).await {
-                Ok(answer) => match myself(config, &answer.members) {
-                    Ok(me) => {
-                        refuse_lost(config, me, &answer.members)?;
-                        let cluster = ClusterId(answer.cluster_id);
-                        return Ok(Found::joining(cluster, me, answer.members));
+        let (answers, why) = ask_until_known(config, &urls).await;
+        for answer in &answers {
+            match myself(config, &answer.members) {
+                Ok(me) => {
+                    let same = |other: &&MembersResponse| other.cluster_id == answer.cluster_id;
+                    for known in answers.iter().filter(same) {
+                        refuse_lost(config, me, &known.members)?;
                     }
-                    Err(error) => (answered, last) = (true, error),
-                },
-                Err(status) => why = Some(format!("{url}: {}", status.message())),
+                    let cluster = ClusterId(answer.cluster_id);
+                    return Ok(Found::joining(cluster, me, answer.members.clone()));
+                }
+                Err(error) => last = error,
             }
         }
-        if let (Some(why), false) = (why, answered) {
+        if let (Some(why), true) = (why, answers.is_empty()) {
             let urls = url::join(&urls);
             return Err(OpenError::Join { urls, why });
         }
     }
     Err(last)
+}
+
+/// What the members at these URLs answer, and why the last one that did not failed. Once one of them has
+/// this host, the others are waited for a moment only. They are waited for, since one that is behind
+/// does not have yet what this member published when it ran.
+async fn ask_until_known(config: &Config, urls: &[Url]) -> (Vec<MembersResponse>, Option<String>) {
+    let mut asking: FuturesUnordered<_> = urls
+        .iter()
+        .map(|url| async move {
+            (
+                url,
+                crate::peer::ask_members(std::slice::from_ref(url)).await,
+            )
+        })
+        .collect();
+    let until = tokio::time::Instant::now() + AMNESIA_PATIENCE;
+    let (mut answers, mut why) = (Vec::new(), None);
+    let mut is_known = false;
+    while !asking.is_empty() {
+        let next = match is_known {
+            true => timeout_at(until, asking.next()).await.ok().flatten(),
+            false => asking.next().await,
+        };
+        match next {
+            Some((_, Ok(answer))) => {
+                is_known |= myself(config, &answer.members).is_ok();
+                answers.push(answer);
+            }
+            Some((url, Err(status))) => why = Some(format!("{url}: {}", status.message())),
+            None => break,
+        }
+    }
+    (answers, why)
 }
 
 /// A member that has published its client URLs has run, voted and acknowledged entries. Without its
@@ -245,6 +281,36 @@ mod tests {
         };
         let refused = join(&config).await.map(drop).expect_err("not added");
         assert!(refused.to_string().contains("member add m3"), "{refused}");
+    }
+
+    /// The first that had its addition decided.
+    #[tokio::test]
+    async fn a_member_that_has_run_is_refused_although_the_first_that_answers_is_behind() {
+        let me = Url::http("127.0.0.1", 9);
+        let added = Member {
+            id: 0xa3,
+            peer_ur_ls: vec![me.to_string()],
+            ..Member::default()
+        };
+        let published = Member {
+            client_ur_ls: vec!["http://127.0.0.1:10".to_owned()],
+            ..added.clone()
+        };
+        let behind = member_that_answers(vec![added]).await;
+        let ahead = member_that_answers(vec![published]).await;
+        for others in [[&behind, &ahead], [&ahead, &behind]] {
+            let config = Config {
+                initial_advertise_peer_urls: vec![me.clone()],
+                initial_cluster: vec![
+                    ("m1".to_owned(), others[0].clone()),
+                    ("m2".to_owned(), others[1].clone()),
+                    ("m3".to_owned(), me.clone()),
+                ],
+                ..Config::single("m3", "nowhere")
+            };
+            let refused = join(&config).await.err();
+            assert!(matches!(refused, Some(OpenError::LostItsData { .. })));
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use keelson_core::engine::Engine;
 use keelson_core::node::{Node, NodeConfig, Restored};
 use keelson_core::state::{Genesis, Limits, StateMachine};
-use keelson_core::{ClusterId, Index, MemberId, SnapshotMark, Term};
+use keelson_core::{ClusterId, HardState, Index, MemberId, SnapshotMark, Term};
 use keelson_proto::etcdserverpb::Member;
 use keelson_proto::internal::{AppliedMark, ConfState};
 
@@ -28,6 +28,7 @@ mod tests;
 pub(crate) struct Recovery {
     pub(crate) identity: Identity,
     pub(crate) boot: u64,
+    /// Neither the engine nor the log held anything of an earlier life.
     pub(crate) is_new: bool,
     pub(crate) committed: Index,
     pub(crate) node: Node,
@@ -93,6 +94,12 @@ pub(crate) fn is_there(config: &Config) -> Result<bool, OpenError> {
     let layout = Layout::of(config);
     let identity = Wal::<RealDisk>::identity(&RealDisk, &layout.wal)?;
     Ok(identity.is_some() && layout.snap.join(CURRENT).exists())
+}
+
+/// Whether this host has never begun a log.
+pub(crate) fn has_no_log(config: &Config) -> bool {
+    let identity = Wal::<RealDisk>::identity(&RealDisk, &Layout::of(config).wal);
+    matches!(identity, Ok(None))
 }
 
 /// Finds out who this member is: from its log, or from the configuration, or from the cluster that
@@ -202,9 +209,12 @@ pub(crate) fn recover(config: &Config, found: Found) -> Result<Recovery, OpenErr
         quota_bytes: config.quota_bytes,
     };
     let options = EngineOptions::of(config);
-    let is_new = found.genesis.is_some();
+    let has_no_state = found.genesis.is_some();
     let (mut wal, recovered) =
         Wal::create_or_open(Arc::new(RealDisk), &layout.wal, found.identity, wal_config)?;
+    let has_no_entries =
+        recovered.entries.is_empty() && recovered.hard_state == HardState::default();
+    let is_new = has_no_state && has_no_entries;
     if let Some(repaired) = &recovered.repaired {
         tracing::warn!(%repaired, "the end of the log was repaired");
     }
@@ -213,7 +223,7 @@ pub(crate) fn recover(config: &Config, found: Found) -> Result<Recovery, OpenErr
         .genesis
         .as_ref()
         .map_or(0, |genesis| genesis.mark.index);
-    if is_new && genesis_index < recovered.mark.index.0 {
+    if has_no_state && genesis_index < recovered.mark.index.0 {
         return Err(state_is_missing(&layout));
     }
     let generations = Generations::open(Arc::new(RealDisk), &layout.snap);

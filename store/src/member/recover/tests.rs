@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use keelson_proto::etcdserverpb::PutRequest;
 
+use super::{recover, whom};
 use crate::{Config, Store};
 
 fn config(dir: &Path) -> Config {
@@ -71,4 +72,22 @@ async fn a_log_that_is_older_than_the_engine_is_refused() {
     let store = Store::open(config(&data)).await.expect("it goes on");
     put(&store, "d").await;
     close(store).await;
+}
+
+/// It answered other founders that it held nothing, although its log had votes.
+#[tokio::test]
+async fn a_member_whose_state_is_made_anew_from_its_log_is_not_new() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = config(dir.path());
+    let begin = async || {
+        let found = whom(&config).await.expect("its own");
+        recover(&config, found).expect("it can be opened")
+    };
+    assert!(begin().await.is_new);
+    let store = Store::open(config.clone()).await.expect("a new member");
+    put(&store, "a").await;
+    close(store).await;
+    assert!(!begin().await.is_new);
+    fs::remove_dir_all(dir.path().join("member/snap")).expect("the state");
+    assert!(!begin().await.is_new);
 }
