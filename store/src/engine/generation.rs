@@ -155,6 +155,17 @@ impl<D: Disk> Generations<D> {
         Ok(())
     }
 
+    /// Removes a generation that is not to be used. Nothing happens to the current one.
+    pub fn discard(&self, fresh: &Fresh) -> Result<(), GenerationError> {
+        match Some(fresh.number) == self.current {
+            true => Ok(()),
+            false => self
+                .disk
+                .remove_dir_all(&fresh.dir)
+                .map_err(fail("remove", &fresh.dir)),
+        }
+    }
+
     fn dir_of(&self, number: u64) -> PathBuf {
         self.dir.join(format!("{PREFIX}{number}"))
     }

@@ -19,14 +19,84 @@ use crate::disk::RealDisk;
 use crate::engine::generation::{Fresh, GenerationError, Generations};
 use crate::peer::{Evicted, SnapshotSink};
 
-/// A whole snapshot, ready to be gone on from.
-pub(crate) struct Staged {
+#[cfg(test)]
+mod tests;
+
+/// What a snapshot is received into, as long as it is not in use. If that never comes, its rows are
+/// removed at once: a full disk may be why, and the log needs the room. The place is free for another
+/// snapshot afterwards.
+struct Unfinished(Option<Held>);
+
+struct Held {
     engine: Arc<dyn Engine>,
-    state: StateMachine,
     generations: Arc<Mutex<Generations<RealDisk>>>,
     fresh: Fresh,
-    mark: SnapshotMark,
     _slot: Slot,
+}
+
+impl Unfinished {
+    /// Blocks.
+    fn begin(
+        generations: Arc<Mutex<Generations<RealDisk>>>,
+        options: EngineOptions,
+        slot: Slot,
+    ) -> Result<Unfinished, Status> {
+        let mut locked = generations.lock();
+        // What an earlier process left, or could not remove.
+        locked.remove_others().map_err(internal)?;
+        let fresh = locked.begin().map_err(internal)?;
+        drop(locked);
+        let opened = crate::engine::open(options.kind, &fresh.dir, options.map_bytes);
+        let engine = opened.map_err(|error| {
+            let _ = generations.lock().discard(&fresh);
+            internal(error)
+        })?;
+        Ok(Unfinished(Some(Held {
+            engine,
+            generations,
+            fresh,
+            _slot: slot,
+        })))
+    }
+
+    fn engine(&self) -> Arc<dyn Engine> {
+        let held = self.0.as_ref().expect("taken only by what consumes it");
+        Arc::clone(&held.engine)
+    }
+
+    fn keep(mut self) -> Held {
+        self.0.take().expect("taken only by what consumes it")
+    }
+}
+
+impl Held {
+    /// The place is free only afterwards.
+    fn discard(self) {
+        let discarded = self.generations.lock().discard(&self.fresh);
+        if let Err(error) = discarded {
+            tracing::warn!(%error, "an unfinished snapshot was not removed");
+        }
+    }
+}
+
+impl Drop for Unfinished {
+    /// On a thread of its own: this may be a thread that must not wait for a disk.
+    fn drop(&mut self) {
+        let Some(held) = self.0.take() else {
+            return;
+        };
+        let thread = std::thread::Builder::new().name("keelson-discard".to_owned());
+        if let Err(error) = thread.spawn(move || held.discard()) {
+            tracing::warn!(%error, "an unfinished snapshot is removed later");
+        }
+    }
+}
+
+/// A whole snapshot, ready to be gone on from.
+pub(crate) struct Staged {
+    state: StateMachine,
+    mark: SnapshotMark,
+    unfinished: Unfinished,
 }
 
 impl Staged {
@@ -41,15 +111,17 @@ impl Staged {
     ) -> Staged {
         let applied = state.applied();
         Staged {
-            engine,
             state,
-            generations,
-            fresh,
             mark: SnapshotMark {
                 index: Index(applied.index),
                 term: Term(applied.term),
             },
-            _slot: slot,
+            unfinished: Unfinished(Some(Held {
+                engine,
+                generations,
+                fresh,
+                _slot: slot,
+            })),
         }
     }
 
@@ -68,12 +140,13 @@ impl Staged {
     /// # Errors
     /// The disk's; which of the two states the directory points at is then unknown.
     pub(crate) fn install(self) -> Result<(Arc<dyn Engine>, StateMachine), GenerationError> {
-        let mut generations = self.generations.lock();
-        generations.switch(&self.fresh, self.mark)?;
+        let held = self.unfinished.keep();
+        let mut generations = held.generations.lock();
+        generations.switch(&held.fresh, self.mark)?;
         // Readers that still have the old engine open keep it until they are done.
         generations.remove_others()?;
         drop(generations);
-        Ok((self.engine, self.state))
+        Ok((held.engine, self.state))
     }
 }
 
@@ -90,10 +163,8 @@ pub(crate) struct Stager {
 pub(crate) struct Staging {
     offer: RaftMessage,
     mark: SnapshotMark,
-    engine: Arc<dyn Engine>,
     builder: Option<SnapshotBuilder>,
-    fresh: Fresh,
-    slot: Slot,
+    unfinished: Unfinished,
 }
 
 impl SnapshotSink for Stager {
@@ -107,14 +178,10 @@ impl SnapshotSink for Stager {
             term: Term(meta.term),
         };
         let (slot, evicted) = self.place.take(Offer::of(&offer)).await?;
-        let mut generations = self.generations.lock();
-        // What an earlier attempt left.
-        generations.remove_others().map_err(internal)?;
-        let fresh = generations.begin().map_err(internal)?;
-        drop(generations);
-        let EngineOptions { kind, map_bytes } = self.options;
-        let engine = crate::engine::open(kind, &fresh.dir, map_bytes).map_err(internal)?;
-        let builder = Some(SnapshotBuilder::new(Arc::clone(&engine)));
+        let (generations, options) = (Arc::clone(&self.generations), self.options);
+        let beginning =
+            tokio::task::spawn_blocking(move || Unfinished::begin(generations, options, slot));
+        let unfinished = beginning.await.map_err(internal)??;
         tracing::info!(
             index = mark.index.0,
             term = mark.term.0,
@@ -123,10 +190,8 @@ impl SnapshotSink for Stager {
         let staging = Staging {
             offer,
             mark,
-            engine,
-            builder,
-            fresh,
-            slot,
+            builder: Some(SnapshotBuilder::new(unfinished.engine())),
+            unfinished,
         };
         Ok((staging, evicted))
     }
@@ -158,7 +223,7 @@ impl SnapshotSink for Stager {
     async fn finish(&self, staging: Staging) -> Result<(), Status> {
         let limits = self.limits;
         let opening = tokio::task::spawn_blocking(move || {
-            let opened = StateMachine::open(Arc::clone(&staging.engine), limits);
+            let opened = StateMachine::open(staging.unfinished.engine(), limits);
             (staging, opened)
         });
         let (staging, opened) = opening.await.map_err(internal)?;
@@ -172,12 +237,9 @@ impl SnapshotSink for Stager {
             ));
         }
         let staged = Staged {
-            engine: staging.engine,
             state,
-            generations: Arc::clone(&self.generations),
-            fresh: staging.fresh,
             mark: staging.mark,
-            _slot: staging.slot,
+            unfinished: staging.unfinished,
         };
         let (answer, answered) = oneshot::channel();
         let event = Event::SnapshotStaged(staging.offer, Box::new(staged), answer);
