@@ -116,8 +116,10 @@ pub fn create_dir_durably(disk: &impl Disk, dir: &Path) -> io::Result<()> {
     if disk.exists(dir)? {
         return Ok(());
     }
-    let Some(parent) = dir.parent().filter(|parent| *parent != Path::new("")) else {
-        return disk.create_dir(dir);
+    let parent = match dir.parent() {
+        None => return disk.create_dir(dir),
+        Some(parent) if parent == Path::new("") => Path::new("."),
+        Some(parent) => parent,
     };
     create_dir_durably(disk, parent)?;
     disk.create_dir(dir)?;

@@ -1,16 +1,22 @@
 //! What a member keeps is its owner's alone: directories 0700, files 0600.
 
-use std::fs::{self, DirBuilder, Permissions};
+use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+
+use super::{RealDisk, create_dir_durably};
 
 /// Of others than the owner.
 const OPEN: u32 = 0o077;
 
-/// Creates a directory that only its owner may enter, with its missing parents.
+/// Creates a directory that only its owner may enter, with its missing parents, each durable in its own
+/// parent. A parent that may be written to and not read cannot be made durable from here.
 pub fn create_private_dir(dir: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)
+    match create_dir_durably(&RealDisk, dir) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && dir.is_dir() => Ok(()),
+        other => other,
+    }
 }
 
 /// Warns of a directory that others than its owner may enter. It is left as it is: an operator made

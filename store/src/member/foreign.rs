@@ -11,6 +11,7 @@ use std::path::Path;
 
 use crate::config::Config;
 use crate::open_error::OpenError;
+use crate::wal;
 
 /// bbolt's magic number, behind the 16 bytes of the page's header; 0xED0CDAED, little endian.
 const BBOLT_MAGIC: [u8; 4] = [0xed, 0xda, 0x0c, 0xed];
@@ -53,7 +54,9 @@ fn has_etcds_log(dir: &Path) -> bool {
     let mut paths = entries.flatten().map(|entry| entry.path());
     paths.any(|path| {
         let is_segment = path.extension().is_some_and(|end| end == "wal");
-        is_segment && beginning::<11>(&path).is_ok_and(|bytes| bytes[8..] == CHECKSUM_RECORD)
+        is_segment
+            && beginning::<11>(&path).is_ok_and(|bytes| bytes[8..] == CHECKSUM_RECORD)
+            && !beginning::<24>(&path).is_ok_and(|bytes| wal::is_segment(&bytes))
     })
 }
 
@@ -150,5 +153,20 @@ mod tests {
             .expect("a new member");
         store.shutdown().await;
         refuse_etcds(&config).expect("it is a member's");
+    }
+
+    /// One segment in 16 million: its first frame names the checksum of the frame before, there.
+    #[test]
+    fn a_segment_of_an_own_log_is_none_of_etcds_whatever_its_checksums_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut segment = vec![0; 200];
+        segment[0] = 92;
+        segment[8..12].copy_from_slice(&[8, 4, 16, 0x77]);
+        segment[16..24].copy_from_slice(b"KEELWAL\0");
+        fs::write(dir.path().join(SEGMENT), &segment).unwrap();
+        assert!(!has_etcds_log(dir.path()));
+        segment[16] = 0;
+        fs::write(dir.path().join(SEGMENT), &segment).unwrap();
+        assert!(has_etcds_log(dir.path()));
     }
 }

@@ -22,6 +22,12 @@ const MAGIC: &[u8; 8] = b"KEELWAL\0";
 /// Format 1 is read; the log goes on in a new segment.
 pub(super) const VERSION: u32 = 2;
 
+/// Whether a file that begins with these bytes is a segment of such a log, by its first frame.
+pub(crate) fn is_segment(beginning: &[u8]) -> bool {
+    let payload = beginning.get(super::frame_v1::HEADER_BYTES..);
+    payload.is_some_and(|payload| payload.starts_with(MAGIC))
+}
+
 /// One thing a batch says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Item {

@@ -32,6 +32,7 @@ use std::sync::Arc;
 use keelson_core::{ClusterId, Entry, HardState, Index, MemberId, SnapshotMark, Term};
 
 pub use error::WalError;
+pub(crate) use item::is_segment;
 
 use crate::disk::{self, Disk, DiskFile};
 use active::{Active, begin_segment, first_offset};
