@@ -21,7 +21,7 @@ use tokio::time;
 
 use self::frames::of_frames;
 use self::messages::{of_messages, of_proxies};
-use crate::support::{Fake, Running, answer};
+use crate::support::{Fake, Running, answer, frame};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -61,14 +61,6 @@ struct Case {
     /// After the preface and settings.
     sent: Vec<u8>,
     outcome: Outcome,
-}
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let mut frame = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
-    frame.extend([kind, flags]);
-    frame.extend(stream.to_be_bytes());
-    frame.extend(payload);
-    frame
 }
 
 fn block(fields: &[(&str, &str)]) -> Vec<u8> {

@@ -200,7 +200,7 @@ async fn a_member_without_a_leader_is_the_last_choice() {
     let two = Fake::start(|_| answer("200 OK", "two")).await;
     one.set_healthy(false);
     let proxy = Running::before(&[&one, &two]).await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    proxy.puts_last(&one.url()).await;
     for _ in 0..5 {
         assert_eq!(get(proxy.address, "/v2/keys/a").await.body, "two");
     }

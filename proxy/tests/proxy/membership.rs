@@ -40,7 +40,7 @@ async fn a_failed_refresh_forgets_nothing() {
         .await;
     // It still answers, but says nothing.
     peer.advertise(vec![]);
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    peer.was_asked_for_members(peer.asked() + 2).await;
     assert_eq!(get(proxy.address, "/v2/keys/a").await.body, "x");
     peer.kill().await;
     tokio::time::sleep(Duration::from_millis(500)).await;

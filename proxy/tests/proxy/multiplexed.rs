@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time;
 
-use crate::support::{Callee, Fake, Fate, Running, Step, answer, config};
+use crate::support::{Callee, Fake, Fate, Running, Step, answer, config, frame};
 
 const RANGE: &str = "/etcdserverpb.KV/Range";
 const PUT: &str = "/etcdserverpb.KV/Put";
@@ -412,15 +412,6 @@ async fn bodies_that_do_not_end_cannot_fill_the_proxy() {
         assert_eq!(answered.status(), StatusCode::OK);
     }
     proxy.stop().await;
-}
-
-/// A frame of a client that has no library.
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let mut frame = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
-    frame.extend([kind, flags]);
-    frame.extend(stream.to_be_bytes());
-    frame.extend(payload);
-    frame
 }
 
 /// The head of a call, without the end of the stream.

@@ -26,14 +26,38 @@ fn tells(index: u64) -> Vec<Step> {
     vec![Step::Send(text)]
 }
 
-async fn waiting(fake: &Fake) {
-    for _ in 0..200 {
-        if !fake.seen().is_empty() {
-            return;
+/// A wait whose client has its head already.
+struct Begun {
+    member: Fake,
+    proxy: Running,
+    client: Client,
+}
+
+impl Begun {
+    /// At a member that answers it like this.
+    async fn at(member: impl Fn(&Seen) -> Vec<Step> + Send + Sync + 'static, path: &str) -> Begun {
+        let member = Fake::start(member).await;
+        let proxy = Running::before(&[&member]).await;
+        let mut client = Client::connect(proxy.address).await;
+        client.send("GET", path, "").await;
+        assert_eq!(client.head().await.status, 200);
+        assert_eq!(member.seen().len(), 1);
+        Begun {
+            member,
+            proxy,
+            client,
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("the wait did not arrive");
+
+    /// Its member dies, and another does this in its place.
+    async fn goes_on(
+        self,
+        next: impl Fn(&Seen) -> Vec<Step> + Send + Sync + 'static,
+    ) -> (Fake, Running, Client) {
+        let address = self.member.kill().await;
+        let next = Fake::start_at(address, next).await;
+        (next, self.proxy, self.client)
+    }
 }
 
 #[tokio::test]
@@ -63,16 +87,9 @@ async fn a_wait_passes_and_the_connection_goes_on() {
 
 /// Whose member dies after it has waited for so long: the request that another member then gets.
 async fn reissued(query: &str, waited: Duration) -> String {
-    let dying = Fake::start(waits).await;
-    let proxy = Running::before(&[&dying]).await;
-    let mut client = Client::connect(proxy.address).await;
-    client.send("GET", &format!("/v2/keys/a?{query}"), "").await;
-    assert_eq!(client.head().await.status, 200);
-    waiting(&dying).await;
+    let begun = Begun::at(waits, &format!("/v2/keys/a?{query}")).await;
     tokio::time::sleep(waited).await;
-    let address = dying.kill().await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    let next = Fake::start_at(address, |_| tells(9)).await;
+    let (next, proxy, mut client) = begun.goes_on(|_| tells(9)).await;
     assert_eq!(client.chunks().await, event(9));
     proxy.stop().await;
     let seen = next.seen();
@@ -106,38 +123,25 @@ async fn half_an_event_is_not_passed_on() {
             Step::Close,
         ]
     };
-    let one = Fake::start(half).await;
-    let proxy = Running::before(&[&one]).await;
-    let mut client = Client::connect(proxy.address).await;
-    client.send("GET", "/v2/keys/a?wait=true", "").await;
-    assert_eq!(client.head().await.status, 200);
-    waiting(&one).await;
-    let address = one.kill().await;
-    let _two = Fake::start_at(address, |_| tells(9)).await;
+    let begun = Begun::at(half, "/v2/keys/a?wait=true").await;
+    let (_two, proxy, mut client) = begun.goes_on(|_| tells(9)).await;
     assert_eq!(client.chunks().await, event(9));
     proxy.stop().await;
 }
 
 #[tokio::test]
 async fn a_stream_goes_on_after_its_last_event() {
-    let one = Fake::start(|_| {
+    let two_events = |_: &Seen| {
         let text = format!("{HEAD}{}{}", chunk(&event(8)), chunk(&event(11)));
         vec![Step::Send(text), Step::Hang]
-    })
-    .await;
-    let proxy = Running::before(&[&one]).await;
-    let mut client = Client::connect(proxy.address).await;
-    client
-        .send("GET", "/v2/keys/a?wait=true&stream=true", "")
-        .await;
-    client.head().await;
+    };
+    let mut begun = Begun::at(two_events, "/v2/keys/a?wait=true&stream=true").await;
     let mut events = String::new();
     while events.matches('\n').count() < 2 {
-        events += &client.chunk().await.unwrap();
+        events += &begun.client.chunk().await.unwrap();
     }
     assert_eq!(events, event(8) + &event(11));
-    let address = one.kill().await;
-    let two = Fake::start_at(address, |_| tells(12)).await;
+    let (two, proxy, mut client) = begun.goes_on(|_| tells(12)).await;
     assert_eq!(client.chunks().await, event(12));
     let line = &two.seen()[0].line;
     assert_eq!(
@@ -150,14 +154,9 @@ async fn a_stream_goes_on_after_its_last_event() {
 /// What a client is told after its head, when another member answers the wait like this.
 /// `None`: the answer is cut.
 async fn told_by_another(first: String, other: Vec<Step>) -> Option<String> {
-    let one = Fake::start(move |_| vec![Step::Send(first.clone()), Step::Hang]).await;
-    let proxy = Running::before(&[&one]).await;
-    let mut client = Client::connect(proxy.address).await;
-    client.send("GET", "/v2/keys/a?wait=true", "").await;
-    assert_eq!(client.head().await.status, 200);
-    waiting(&one).await;
-    let address = one.kill().await;
-    let _two = Fake::start_at(address, move |_| other.clone()).await;
+    let first = move |_: &Seen| vec![Step::Send(first.clone()), Step::Hang];
+    let begun = Begun::at(first, "/v2/keys/a?wait=true").await;
+    let (_two, proxy, mut client) = begun.goes_on(move |_| other.clone()).await;
     let told = match client.is_cut_or_more().await {
         true => None,
         false => Some(client.chunks().await),
@@ -177,16 +176,12 @@ async fn history_that_is_gone_cuts_the_answer() {
 async fn a_stream_does_not_skip_the_rest_of_its_history() {
     let head = HEAD.replace("Index: 7", "Index: 90");
     let history = format!("{head}{}", chunk(&event(8)));
-    let one = Fake::start(move |_| vec![Step::Send(history.clone()), Step::Hang]).await;
-    let proxy = Running::before(&[&one]).await;
-    let mut client = Client::connect(proxy.address).await;
-    let path = "/v2/keys/a?wait=true&stream=true&waitIndex=8";
-    client.send("GET", path, "").await;
-    client.head().await;
-    assert_eq!(client.chunk().await.unwrap(), event(8));
+    let history = move |_: &Seen| vec![Step::Send(history.clone()), Step::Hang];
+    let mut begun = Begun::at(history, "/v2/keys/a?wait=true&stream=true&waitIndex=8").await;
+    assert_eq!(begun.client.chunk().await.unwrap(), event(8));
+    // Longer than what is in the history may take.
     tokio::time::sleep(Duration::from_millis(1100)).await;
-    let address = one.kill().await;
-    let two = Fake::start_at(address, |_| tells(9)).await;
+    let (two, proxy, mut client) = begun.goes_on(|_| tells(9)).await;
     assert_eq!(client.chunks().await, event(9));
     assert!(two.seen()[0].line.contains("&waitIndex=9 "));
     proxy.stop().await;
@@ -216,8 +211,8 @@ async fn a_wait_leaves_a_member_that_stopped() {
     let two = Fake::start(|_| tells(9)).await;
     two.set_healthy(false);
     let proxy = Running::before(&[&one, &two]).await;
+    proxy.puts_last(&two.url()).await;
     let mut client = Client::connect(proxy.address).await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
     client.send("GET", "/v2/keys/a?wait=true", "").await;
     client.head().await;
     one.set_silent();
@@ -240,30 +235,17 @@ async fn a_wait_that_is_refused_is_answered_as_the_member_does() {
 
 #[tokio::test]
 async fn a_client_that_stops_waiting_is_not_waited_for() {
-    let member = Fake::start(waits).await;
-    let proxy = Running::before(&[&member]).await;
-    let mut client = Client::connect(proxy.address).await;
-    client.send("GET", "/v2/keys/a?wait=true", "").await;
-    client.head().await;
+    let begun = Begun::at(waits, "/v2/keys/a?wait=true").await;
     // A look at the member may be under way too.
-    assert_ne!(member.open(), 0);
-    drop(client);
-    for _ in 0..100 {
-        if member.open() == 0 {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("the member still has {} connections", member.open());
+    assert_ne!(begun.member.open(), 0);
+    drop(begun.client);
+    begun.member.has_no_connection().await;
 }
 
 #[tokio::test]
 async fn a_proxy_that_stops_cuts_its_waits() {
-    let member = Fake::start(waits).await;
-    let proxy = Running::before(&[&member]).await;
-    let mut client = Client::connect(proxy.address).await;
-    client.send("GET", "/v2/keys/a?wait=true", "").await;
-    client.head().await;
+    let begun = Begun::at(waits, "/v2/keys/a?wait=true").await;
+    let (proxy, mut client) = (begun.proxy, begun.client);
     let mut old = Client::connect(proxy.address).await;
     // Not parked: such an answer is a stream within HTTP's machinery.
     let old_request = b"GET /v2/keys/a?wait=true HTTP/1.0\r\n\r\n";
@@ -284,14 +266,8 @@ async fn a_wait_that_a_member_cuts_goes_on_elsewhere() {
             Step::Close,
         ]
     };
-    let one = Fake::start(cuts).await;
-    let proxy = Running::before(&[&one]).await;
-    let mut client = Client::connect(proxy.address).await;
-    client.send("GET", "/v2/keys/a?wait=true", "").await;
-    assert_eq!(client.head().await.status, 200);
-    waiting(&one).await;
-    let address = one.kill().await;
-    let _two = Fake::start_at(address, |_| tells(9)).await;
+    let begun = Begun::at(cuts, "/v2/keys/a?wait=true").await;
+    let (_two, proxy, mut client) = begun.goes_on(|_| tells(9)).await;
     assert_eq!(client.chunks().await, event(9));
     proxy.stop().await;
 }

@@ -113,10 +113,15 @@ impl Fake {
         *self.state.client_urls.lock().unwrap() = urls;
     }
 
+    /// How often it was asked for the members.
+    pub(crate) fn asked(&self) -> usize {
+        self.state.asked.load(Ordering::SeqCst)
+    }
+
     /// Returns once it was asked for the members so many times.
     pub(crate) async fn was_asked_for_members(&self, times: usize) {
         for _ in 0..600 {
-            if times <= self.state.asked.load(Ordering::SeqCst) {
+            if times <= self.asked() {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -169,6 +174,17 @@ impl Fake {
 
     pub(crate) fn open(&self) -> usize {
         self.state.open.load(Ordering::SeqCst)
+    }
+
+    /// Returns once all connections to it have ended.
+    pub(crate) async fn has_no_connection(&self) {
+        for _ in 0..600 {
+            if self.open() == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("the member still has {} connections", self.open());
     }
 
     /// As kill -9: all sockets close at once.

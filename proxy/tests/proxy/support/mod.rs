@@ -9,3 +9,12 @@ pub(crate) use callee::{Callee, Fate};
 pub(crate) use client::{Client, get, put};
 pub(crate) use fake::{Fake, Seen, Step, answer, answer_at};
 pub(crate) use running::{Running, config};
+
+/// A frame of HTTP/2 (RFC 9113, 4.1) of a client that has no library.
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let mut frame = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
+    frame.extend([kind, flags]);
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
+}

@@ -75,18 +75,22 @@ impl Running {
     /// Returns once writes go to this endpoint.
     pub(crate) async fn follows(&self, url: &str) {
         let line = format!("keelson_proxy_endpoint_leads{{endpoint={url:?}}} 1");
-        for _ in 0..200 {
-            if get(self.address, "/metrics").await.body.contains(&line) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        panic!("the proxy does not know that {url} leads");
+        self.has_metric(&line).await;
+    }
+
+    /// Returns once this endpoint is asked only when no other is well.
+    pub(crate) async fn puts_last(&self, url: &str) {
+        let line = format!("keelson_proxy_endpoint_up{{endpoint={url:?}}} 0.5");
+        self.has_metric(&line).await;
     }
 
     /// Returns once so many requests with this method have come, calls included.
     pub(crate) async fn has_got(&self, method: &str, count: u64) {
         let line = format!("etcd_proxy_requests_total{{method={method:?}}} {count}");
+        self.has_metric(&line).await;
+    }
+
+    async fn has_metric(&self, line: &str) {
         for _ in 0..1000 {
             let metrics = get(self.address, "/metrics").await.body;
             if metrics.lines().any(|one| one == line) {
@@ -94,7 +98,7 @@ impl Running {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("the proxy does not get {count} requests");
+        panic!("the metrics have no line {line}");
     }
 
     pub(crate) async fn stop(self) {
