@@ -96,7 +96,9 @@ impl Gate {
     /// A later life was proven before: the data directory is an older copy of the member's.
     pub(super) fn proven(&self, caller: &Introduction) -> Result<(), Status> {
         let mut lives = self.lives.lock();
+        // Without a key it is any caller's word, as long as the member's own release makes none.
         if let Some(known) = lives.get(&caller.from)
+            && known.key != 0
             && caller.boot < known.boot
         {
             return Err(Status::failed_precondition(format!(
@@ -241,6 +243,24 @@ mod tests {
         };
         assert!(gate.proven(&next).is_ok());
         assert!(!gate.is_proven(&caller()));
+    }
+
+    /// Releases without keys confirm any call in their name: a stranger's made-up count of starts would
+    /// shut the member out, and its upgrade too.
+    #[test]
+    fn a_count_of_starts_that_no_key_proves_keeps_no_member_out() {
+        let gate = Gate::new(GATE.0, GATE.1);
+        let stranger = Introduction {
+            boot: 1 << 62,
+            key: 0,
+            ..caller()
+        };
+        assert!(gate.proven(&stranger).is_ok());
+        let member = Introduction { key: 0, ..caller() };
+        assert!(gate.proven(&member).is_ok());
+        assert!(gate.is_proven(&member));
+        assert!(gate.proven(&stranger).is_ok());
+        assert!(gate.proven(&caller()).is_ok(), "it was upgraded");
     }
 
     #[test]
