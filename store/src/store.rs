@@ -198,7 +198,7 @@ impl Store {
     pub async fn shutdown(&self) {
         self.hand_over().await;
         self.inner.stopping.send_replace(true);
-        self.inner.links.close();
+        let links_closed = self.inner.links.close();
         let threads = std::mem::take(&mut *self.inner.threads.lock());
         let turns = Arc::clone(&self.inner.turns);
         let joined = tokio::task::spawn_blocking(move || {
@@ -219,7 +219,7 @@ impl Store {
         }
         // An aborted task holds the peer port and the store until it is dropped; a program that opens
         // the directory again needs both.
-        let ended = futures_util::future::join_all(tasks);
+        let ended = futures_util::future::join(futures_util::future::join_all(tasks), links_closed);
         let _ = tokio::time::timeout(Duration::from_secs(1), ended).await;
     }
 
@@ -315,7 +315,7 @@ fn assemble(
     let reads = Arc::new(ReadBatches::new(Arc::clone(&turns)));
     let runtime = tokio::runtime::Handle::current();
     let listener = inbox::listener(Arc::clone(&turns), Arc::clone(&shared));
-    let links = Links::new(cluster, member, recovery.boot, listener, runtime.clone());
+    let links = Links::new(cluster, member, recovery.boot, listener, runtime);
     let syncs = Arc::new(Histogram::default());
 
     let applier = Applier {
@@ -348,7 +348,6 @@ fn assemble(
         waiters: Arc::clone(&waiters),
         reads: Arc::clone(&reads),
         shared: Arc::clone(&shared),
-        runtime,
         fatal: fatal.clone(),
         inputs: Vec::new(),
         staged: None,

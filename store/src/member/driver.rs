@@ -82,7 +82,6 @@ pub(crate) struct Driver {
     pub(crate) waiters: Arc<Waiters>,
     pub(crate) reads: Arc<ReadBatches>,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) fatal: Fatal,
     pub(crate) inputs: Vec<Input>,
     pub(crate) staged: Option<(Box<Staged>, oneshot::Sender<bool>)>,
@@ -335,7 +334,7 @@ impl Driver {
         let (outbox, events) = (self.outbox.clone(), Arc::clone(&self.turns));
         let fatal = self.fatal.clone();
         let trouble = Arc::clone(&self.snapshot_trouble);
-        self.runtime.spawn(async move {
+        let transfer = async move {
             let began = Instant::now();
             let read = move |send: &mut dyn FnMut(snapshot_chunk::Part) -> bool| {
                 loop {
@@ -364,7 +363,8 @@ impl Driver {
                 to,
                 ok: sent.is_ok(),
             }));
-        });
+        };
+        self.outbox.spawn(transfer);
     }
 }
 

@@ -11,7 +11,7 @@ use keelson_core::{ClusterId, MemberId};
 use keelson_proto::peer::{Envelope, PeerMessage};
 use parking_lot::RwLock;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Status};
@@ -90,6 +90,8 @@ struct Link {
 #[derive(Default)]
 struct Open {
     links: HashMap<MemberId, Link>,
+    /// Snapshots on their way.
+    transfers: JoinSet<()>,
     /// No more are opened.
     closed: bool,
 }
@@ -233,12 +235,29 @@ impl Links {
         Introduction { to, ..self.me }
     }
 
-    /// Closes every link, for good.
-    pub fn close(&self) {
+    /// Runs a transfer, which ends with the links.
+    pub(crate) fn spawn(&self, transfer: impl Future<Output = ()> + Send + 'static) {
+        let mut open = self.links.write();
+        while open.transfers.try_join_next().is_some() {}
+        if !open.closed {
+            open.transfers.spawn_on(transfer, &self.runtime);
+        }
+    }
+
+    /// Closes every link and ends every transfer, for good. What is returned waits until none holds
+    /// anything of the member any more.
+    pub fn close(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut open = self.links.write();
         open.closed = true;
-        for (_, link) in open.links.drain() {
-            link.task.abort();
+        let couriers: Vec<_> = open.links.drain().map(|(_, link)| link.task).collect();
+        couriers.iter().for_each(JoinHandle::abort);
+        let mut transfers = std::mem::take(&mut open.transfers);
+        transfers.abort_all();
+        async move {
+            for courier in couriers {
+                let _ = courier.await;
+            }
+            transfers.shutdown().await;
         }
     }
 }

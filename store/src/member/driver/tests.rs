@@ -1,11 +1,20 @@
-//! Requests that cannot be handed to the leader, or that it must not take.
+//! Requests that cannot be handed to the leader, and snapshots on their way when the member stops.
+
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use keelson_core::node::{APPEND, Refusal};
+use keelson_proto::peer::peer_server::{Peer, PeerServer};
+use keelson_proto::peer::{
+    Envelope, MembersRequest, MembersResponse, RaftSnapshotMeta, SnapshotReceived, StreamClosed,
+};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::*;
+use crate::config::Url;
 use crate::member::applier::Applier;
 use crate::member::fatal::tests::{ME, member, returning};
+use crate::peer::PeerAddress;
 
 const LEADER: MemberId = MemberId(2);
 
@@ -52,4 +61,84 @@ async fn a_request_that_cannot_be_handed_over_is_refused_at_once() {
         matches!(outcome, Outcome::Refused(Refusal::LeaderChanged)),
         "{outcome:?}"
     );
+}
+
+/// A peer that takes no end of a snapshot.
+struct Endless(Arc<AtomicBool>);
+
+#[tonic::async_trait]
+impl Peer for Endless {
+    async fn stream(
+        &self,
+        _: Request<Streaming<Envelope>>,
+    ) -> Result<Response<StreamClosed>, Status> {
+        std::future::pending().await
+    }
+
+    async fn snapshot(
+        &self,
+        _: Request<Streaming<SnapshotChunk>>,
+    ) -> Result<Response<SnapshotReceived>, Status> {
+        self.0.store(true, Ordering::SeqCst);
+        std::future::pending().await
+    }
+
+    async fn members(
+        &self,
+        _: Request<MembersRequest>,
+    ) -> Result<Response<MembersResponse>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+}
+
+async fn until(mut is_so: impl FnMut() -> bool) {
+    let waiting = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(20), waiting).await;
+    waited.expect("it comes about");
+}
+
+/// It went on after the end, with the engine: a program could not open the directory again.
+#[tokio::test]
+async fn a_snapshot_on_its_way_ends_with_the_member() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+    let listener = listener.expect("a port");
+    let port = listener.local_addr().expect("its address").port();
+    let begun = Arc::new(AtomicBool::new(false));
+    let routes = tonic::service::Routes::new(PeerServer::new(Endless(Arc::clone(&begun))));
+    let (over, end) = oneshot::channel::<()>();
+    let serving = tokio::spawn(crate::edge::serve_founder(vec![listener], routes, async {
+        let _ = end.await;
+    }));
+
+    let turns = Turns::new();
+    let (mut driver, applier, _log_jobs) = member(&turns, &returning().0);
+    driver.outbox.update(&[PeerAddress {
+        id: LEADER,
+        name: "m2".to_owned(),
+        urls: vec![Url::http("127.0.0.1", port)],
+    }]);
+    let links = driver.outbox.clone();
+    let engine = Arc::downgrade(&applier.engine);
+    let capture = applier.state.capture().expect("a healthy engine");
+    let offer = RaftMessage {
+        snapshot: Some(RaftSnapshotMeta {
+            index: capture.mark().index,
+            ..RaftSnapshotMeta::default()
+        }),
+        ..RaftMessage::default()
+    };
+    driver.capture = Some((capture, Instant::now()));
+    driver.send_snapshot(LEADER, offer, &turns);
+    until(|| begun.load(Ordering::SeqCst)).await;
+    turns.begin(driver, applier);
+    drop(turns.stop());
+    links.close().await;
+    drop(links);
+    assert_eq!(engine.strong_count(), 0, "its engine is free");
+    drop(over);
+    serving.await.expect("no panic").expect("no error");
 }

@@ -64,7 +64,7 @@ async fn a_peer_that_does_not_read_costs_bounded_bytes() {
         "{queued} messages of 512 KiB wait"
     );
     assert!(10 < queued);
-    links.close();
+    links.close().await;
     // A turn that is still under way has the new members for it.
     links.update(&[address(Url::http("127.0.0.1", 1))]);
     assert_eq!(links.urls(PEER), None, "it is closed");
