@@ -4,8 +4,11 @@
 //! thousand watchers do not hold up the log. While the queue is full, each event that comes costs the
 //! applier the fan-out of the oldest one (of several if it is large), as every event costs etcd's: no
 //! event is dropped, watchers of other paths lose nothing, and the log does not stand still until the
-//! queue is empty. All watchers share one `Arc` of an event. Only a stream that is `BUFFER` events
-//! behind ends, as in etcd: its client watches again and reads the history.
+//! queue is empty. All watchers share one `Arc` of an event. Only a stream that is 100 events behind
+//! ends, as in etcd, or 64 MiB: its client watches again and reads the history.
+
+mod watch;
+mod watcher;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -14,10 +17,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use keelson_core::tree::{Event, TreeError};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::Notify;
 
-/// Events that a streaming watcher may be behind; etcd's figure.
-const BUFFER: usize = 100;
+use watch::Source;
+pub use watch::{End, Watch};
+use watcher::{Watcher, channel};
 
 /// Events that wait for the fan-out task: fewer than this, or the publisher fans out the oldest.
 const QUEUE: usize = 4096;
@@ -96,39 +100,6 @@ impl Queue {
 struct Watchers {
     by_path: HashMap<Bytes, BTreeMap<u64, Watcher>>,
     last_id: u64,
-}
-
-struct Watcher {
-    recursive: bool,
-    since: u64,
-    sink: Sink,
-}
-
-enum Sink {
-    Once(Option<oneshot::Sender<Arc<Event>>>),
-    /// `None` is the notice that the buffer is full; a place is kept for it.
-    Stream(mpsc::Sender<Option<Arc<Event>>>),
-}
-
-impl Watcher {
-    /// Hands the event over. Returns whether the watcher stays.
-    fn hear(&mut self, event: &Arc<Event>) -> bool {
-        match &mut self.sink {
-            Sink::Once(sink) => {
-                if let Some(sink) = sink.take() {
-                    // The client may be gone.
-                    let _ = sink.send(Arc::clone(event));
-                }
-                false
-            }
-            Sink::Stream(sink) => {
-                self.since = event.index + 1;
-                let full = sink.capacity() <= 1;
-                let heard = (!full).then(|| Arc::clone(event));
-                sink.try_send(heard).is_ok() && !full
-            }
-        }
-    }
 }
 
 impl Hub {
@@ -352,95 +323,6 @@ fn is_hidden_below(path: &[u8], key: &[u8]) -> bool {
     let below = key.get(path.len()..).unwrap_or_default();
     let after_root = path == b"/" && below.starts_with(b"_");
     after_root || below.windows(2).any(|pair| pair == b"/_")
-}
-
-fn channel(stream: bool) -> (Sink, Source) {
-    if stream {
-        let (sink, source) = mpsc::channel(BUFFER + 1);
-        (Sink::Stream(sink), Source::Stream(source))
-    } else {
-        let (sink, source) = oneshot::channel();
-        (Sink::Once(Some(sink)), Source::Once(source))
-    }
-}
-
-enum Source {
-    Once(oneshot::Receiver<Arc<Event>>),
-    Stream(mpsc::Receiver<Option<Arc<Event>>>),
-    Over(End),
-}
-
-/// Why a watch has no further events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// Its one event was delivered.
-    Delivered,
-    /// It was more events behind than are kept for a watcher.
-    Behind,
-    /// The member stops, or a snapshot has replaced the history that it needed: an event may be
-    /// missing.
-    Cut,
-}
-
-/// A watch; dropping it ends it.
-pub struct Watch {
-    /// The tree's index when the watch began.
-    pub index: u64,
-    /// From the history, the oldest last.
-    past: Vec<Arc<Event>>,
-    hub: Arc<Hub>,
-    path: Bytes,
-    id: u64,
-    source: Source,
-}
-
-impl Watch {
-    /// It waits for more than the history had.
-    fn is_registered(&self) -> bool {
-        self.id != 0
-    }
-
-    /// What is known already, without waiting.
-    pub fn now(&mut self) -> Option<Arc<Event>> {
-        self.past.pop()
-    }
-
-    /// The next event; `None` once the watch is over, for the reason that [`Watch::end`] gives.
-    pub async fn next(&mut self) -> Option<Arc<Event>> {
-        if let Some(event) = self.past.pop() {
-            return Some(event);
-        }
-        let (event, end) = match &mut self.source {
-            Source::Over(_) => return None,
-            Source::Stream(source) => match source.recv().await {
-                Some(Some(event)) => return Some(event),
-                Some(None) => (None, End::Behind),
-                None => (None, End::Cut),
-            },
-            Source::Once(source) => match source.await {
-                Ok(event) => (Some(event), End::Delivered),
-                Err(_) => (None, End::Cut),
-            },
-        };
-        self.source = Source::Over(end);
-        event
-    }
-
-    /// Why the watch is over; `None` while it is not.
-    pub fn end(&self) -> Option<End> {
-        match self.source {
-            Source::Over(end) if self.past.is_empty() => Some(end),
-            _ => None,
-        }
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        if self.is_registered() {
-            self.hub.forget(&self.path, self.id);
-        }
-    }
 }
 
 #[cfg(test)]

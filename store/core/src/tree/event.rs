@@ -124,10 +124,15 @@ pub struct Event {
 impl Event {
     /// What it takes as a row or in a queue, in bytes, roughly.
     pub fn weight(&self) -> usize {
+        let removed: usize = self.removed.iter().map(Bytes::len).sum();
+        self.node_bytes() + removed
+    }
+
+    /// The same without the paths of what was removed, which may be a million.
+    pub fn node_bytes(&self) -> usize {
         const NUMBERS_BYTES: usize = 64;
         let node = |node: &Node| node.key.len() + node.value.as_ref().map_or(0, Bytes::len);
-        let removed: usize = self.removed.iter().map(Bytes::len).sum();
-        NUMBERS_BYTES + node(&self.node) + self.prev.as_ref().map_or(0, node) + removed
+        NUMBERS_BYTES + node(&self.node) + self.prev.as_ref().map_or(0, node)
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use keelson_core::tree::{Action, ErrorCode, Node};
 
+use super::watcher::BUFFER;
 use super::*;
 
 /// Events that have happened; indexes below `start` are forgotten.
@@ -216,6 +217,27 @@ async fn a_watcher_that_does_not_keep_up_ends_as_in_etcd() {
     }
     assert_eq!(slow.end(), None);
     assert_eq!(heard(&mut slow).await, None);
+    assert_eq!(slow.end(), Some(End::Behind));
+}
+
+#[tokio::test]
+async fn a_stream_that_is_far_behind_in_bytes_ends_too() {
+    let hub = hub();
+    let stream = || hub.watch(wish("/1", true, true, 0), &Past::default());
+    let (mut slow, mut fast) = (stream().expect("new"), stream().expect("new"));
+    let value = Bytes::from(vec![b'x'; 8 << 20]);
+    for index in 1..=20 {
+        let mut large = Event::clone(&event("/1/a", index));
+        large.node.value = Some(value.clone());
+        hub.publish(&Arc::new(large));
+        assert_eq!(heard(&mut fast).await, Some(index));
+    }
+    assert_eq!(hub.count(), 1, "the one that reads");
+    let mut got = 0;
+    while heard(&mut slow).await.is_some() {
+        got += 1;
+    }
+    assert_eq!(got, 7, "seven of eight MiB and a bit");
     assert_eq!(slow.end(), Some(End::Behind));
 }
 
