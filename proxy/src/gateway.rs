@@ -19,6 +19,7 @@ use tracing::{debug, info, warn};
 use crate::address::{Address, AddressError};
 use crate::episode::Episode;
 use crate::relay;
+use crate::sockets;
 
 /// After an accept that failed: out of file descriptors, mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -137,6 +138,8 @@ impl Gateway {
                     remote.out.store(false, Ordering::Relaxed);
                     return Ok(socket);
                 }
+                // No endpoint would do better.
+                Err(error) if sockets::is_out_of_descriptors(&error) => return Err(error),
                 Err(error) => {
                     if !remote.out.swap(true, Ordering::Relaxed) {
                         warn!(endpoint = %remote.address, %error, "endpoint is out");

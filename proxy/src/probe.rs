@@ -122,3 +122,23 @@ async fn get(proxy: &Proxy, endpoint: &Endpoint, path: &str) -> io::Result<Head>
     let head = fetch::send(&mut connection, &endpoint.address, path, Some(&proxy.id)).await?;
     Ok(head)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::Address;
+
+    #[test]
+    fn a_probe_without_a_descriptor_says_nothing_of_the_member() {
+        let url = "http://127.0.0.1:1".to_owned();
+        let endpoint = Endpoint::new(url.clone(), Address::of_url(&url).unwrap());
+        for (error, standing) in [
+            (24, Standing::Well),
+            (23, Standing::Well),
+            (111, Standing::Out),
+        ] {
+            let error = io::Error::from_raw_os_error(error);
+            assert_eq!(otherwise(&endpoint, &error, Standing::Out), standing);
+        }
+    }
+}

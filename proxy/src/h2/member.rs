@@ -112,6 +112,7 @@ impl Member {
     async fn live(self, socket: Box<dyn Wire>, secure: bool, cut: oneshot::Receiver<()>) {
         let mut driver = Driver::new(socket, self, false, secure);
         let ended = tokio::select! {
+            biased;
             ended = std::future::poll_fn(|cx| driver.poll(cx)) => Some(ended),
             // Without the other half it is never cut.
             Ok(()) = cut => None,
