@@ -14,7 +14,7 @@ use std::path::Path;
 use std::time::Duration;
 
 pub use private::{
-    create_private_dir, make_contents_private, make_private, refuse_link, warn_if_open,
+    create_private_dir, make_files_private, make_private, refuse_link, warn_if_open,
 };
 pub use real::{RealDisk, RealFile};
 

@@ -47,18 +47,36 @@ pub fn make_private(dir: &Path) -> io::Result<()> {
     }
 }
 
-/// The same for what is in a directory, which is left as it is.
-pub fn make_contents_private(dir: &Path) -> io::Result<()> {
+/// The same for files of those names in a directory. The directory, which may hold what is not the
+/// member's, and all else in it are left as they are.
+pub fn make_files_private(dir: &Path, is_own: impl Fn(&str) -> bool) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
-        match make_private(&path) {
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                tracing::warn!(path = %path.display(), %error, "cannot be made private");
-            }
-            other => other?,
+        let entry = entry?;
+        let is_own = entry.file_name().to_str().is_some_and(&is_own);
+        if is_own && entry.file_type()?.is_file() {
+            or_warn(&entry.path(), tighten(&entry.path()).map(drop))?;
         }
     }
     Ok(())
+}
+
+fn make_contents_private(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        or_warn(&path, make_private(&path))?;
+    }
+    Ok(())
+}
+
+/// What belongs to another user is left to it.
+fn or_warn(path: &Path, made: io::Result<()>) -> io::Result<()> {
+    match made {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            tracing::warn!(path = %path.display(), %error, "cannot be made private");
+            Ok(())
+        }
+        other => other,
+    }
 }
 
 /// Takes the rights of others off one file or directory. Whether it is a directory.

@@ -351,7 +351,7 @@ fn engine_error(error: impl std::fmt::Display) -> OpenError {
 }
 
 /// etcd's data directories are their owner's alone. Those that exist are an operator's, and what is in
-/// `member` the member's.
+/// `member` the member's; in a directory for the log only the log's files are.
 fn make_private(config: &Config) -> Result<(), OpenError> {
     let fail = |dir: &Path, error: std::io::Error| OpenError::DataDir {
         dir: dir.to_owned(),
@@ -364,7 +364,8 @@ fn make_private(config: &Config) -> Result<(), OpenError> {
     }
     crate::disk::make_private(&member).map_err(|error| fail(&member, error))?;
     match &config.wal_dir {
-        Some(dir) => crate::disk::make_contents_private(dir).map_err(|error| fail(dir, error)),
+        Some(dir) => crate::disk::make_files_private(dir, crate::wal::is_own_file)
+            .map_err(|error| fail(dir, error)),
         None => Ok(()),
     }
 }

@@ -111,6 +111,11 @@ pub struct Wal<D: Disk> {
     _lock: D::Lock,
 }
 
+/// Whether a log's directory has a file of its own by that name.
+pub(crate) fn is_own_file(name: &str) -> bool {
+    name == LOCK_FILE || Segment::sequence_of(name).is_some() || spare::is_spare(name)
+}
+
 /// A larger buffer is given back after the batch that needed it.
 const PENDING_BYTES: usize = 1 << 20;
 const LOCK_FILE: &str = "lock";

@@ -36,9 +36,7 @@ impl<F: DiskFile> Spares<F> {
     ) -> Result<Spares<F>, WalError> {
         let mut next_number = 0;
         for name in names {
-            let number = name.strip_prefix(PREFIX);
-            let Some(number) = number.and_then(|digits| u64::from_str_radix(digits, 16).ok())
-            else {
+            let Some(number) = number_of(name) else {
                 continue;
             };
             next_number = next_number.max(number.saturating_add(1));
@@ -124,4 +122,13 @@ impl<F: DiskFile> Spares<F> {
         self.next_number = self.next_number.wrapping_add(1);
         path
     }
+}
+
+/// Whether a file of that name is a spare.
+pub(super) fn is_spare(name: &str) -> bool {
+    number_of(name).is_some()
+}
+
+fn number_of(name: &str) -> Option<u64> {
+    u64::from_str_radix(name.strip_prefix(PREFIX)?, 16).ok()
 }

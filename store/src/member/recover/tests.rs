@@ -1,6 +1,7 @@
 //! Members that are opened again, with less than they had.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -90,4 +91,43 @@ async fn a_member_whose_state_is_made_anew_from_its_log_is_not_new() {
     assert!(!begin().await.is_new);
     fs::remove_dir_all(dir.path().join("member/snap")).expect("the state");
     assert!(!begin().await.is_new);
+}
+
+/// All that was below it lost the rights of others, be it the member's or not.
+#[tokio::test]
+async fn of_a_directory_for_the_log_only_the_logs_files_are_made_private() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let wal = dir.path().join("shared");
+    let config = Config {
+        wal_dir: Some(wal.clone()),
+        ..config(&dir.path().join("m1"))
+    };
+    let store = Store::open(config.clone()).await.expect("a new member");
+    close(store).await;
+    fs::create_dir(wal.join("other")).expect("it is another's");
+    for other in ["other/page", "page", "page.wal"] {
+        fs::write(wal.join(other), "x").expect("it is another's");
+    }
+    let open = |path: &Path, mode| {
+        let open = fs::Permissions::from_mode(mode);
+        fs::set_permissions(path, open).expect("it is there");
+    };
+    for entry in wal.read_dir().expect("the log") {
+        open(&entry.expect("a file").path(), 0o755);
+    }
+    open(&wal.join("other/page"), 0o755);
+    let store = Store::open(config).await.expect("its own data");
+    close(store).await;
+    let private = |path: &Path| {
+        let mode = fs::metadata(path)
+            .expect("it is there")
+            .permissions()
+            .mode();
+        mode & 0o077 == 0
+    };
+    for other in ["other", "other/page", "page", "page.wal"] {
+        assert!(!private(&wal.join(other)), "{other}");
+    }
+    assert!(private(&wal.join("lock")));
+    assert!(private(&wal.join("0000000000000001-0000000000000001.wal")));
 }
