@@ -76,7 +76,10 @@ impl Inbox for DriverInbox {
     }
 
     fn members(&self) -> MembersResponse {
-        let members = self.shared.view().members();
+        let view = self.shared.view();
+        // Read before the members: they may be newer than it says, never older.
+        let applied = view.applied_index().0;
+        let members = view.members();
         let has_run = |member: &Member| !member.client_ur_ls.is_empty();
         MembersResponse {
             cluster_id: self.shared.cluster.0,
@@ -85,6 +88,7 @@ impl Inbox for DriverInbox {
             members,
             member_id: self.shared.member.0,
             key_is_mine: false,
+            applied,
         }
     }
 }

@@ -42,7 +42,7 @@ pub(crate) async fn join(config: &Config) -> Result<Found, OpenError> {
             tokio::time::sleep(JOIN_AGAIN).await;
         }
         let (answers, why) = ask_until_known(config, &urls).await;
-        for answer in &answers {
+        for answer in latest(&answers) {
             match myself(config, &answer.members) {
                 Ok(me) => {
                     let same = |other: &&MembersResponse| other.cluster_id == answer.cluster_id;
@@ -61,6 +61,16 @@ pub(crate) async fn join(config: &Config) -> Result<Found, OpenError> {
         }
     }
     Err(last)
+}
+
+/// The answers that decide: that of the member which has applied most, and those of versions that do not
+/// tell how much they have. An id that an earlier list has and a later one has not was removed.
+fn latest(answers: &[MembersResponse]) -> impl Iterator<Item = &MembersResponse> {
+    let most = answers.iter().map(|answer| answer.applied).max();
+    let most = most.unwrap_or_default();
+    let of = move |applied: u64| answers.iter().filter(move |it| it.applied == applied);
+    let untold = if most == 0 { None } else { Some(of(0)) };
+    of(most).chain(untold.into_iter().flatten())
 }
 
 /// What the members at these URLs answer, and why the last one that did not failed. Once one of them has
@@ -215,7 +225,7 @@ mod tests {
     use super::*;
 
     /// A member that answers who belongs to the cluster, and nothing else.
-    struct Answers(Vec<Member>);
+    struct Answers(Vec<Member>, u64);
 
     #[tonic::async_trait]
     impl Peer for Answers {
@@ -240,16 +250,21 @@ mod tests {
             Ok(Response::new(MembersResponse {
                 cluster_id: 7,
                 members: self.0.clone(),
+                applied: self.1,
                 ..MembersResponse::default()
             }))
         }
     }
 
     async fn member_that_answers(members: Vec<Member>) -> Url {
+        member_that_has_applied(0, members).await
+    }
+
+    async fn member_that_has_applied(applied: u64, members: Vec<Member>) -> Url {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("its address").port();
         let serving = tonic::transport::Server::builder()
-            .add_service(PeerServer::new(Answers(members)))
+            .add_service(PeerServer::new(Answers(members, applied)))
             .serve_with_incoming(TcpListenerStream::new(listener));
         tokio::spawn(serving);
         Url::http("127.0.0.1", port)
@@ -310,6 +325,42 @@ mod tests {
             };
             let refused = join(&config).await.err();
             assert!(matches!(refused, Some(OpenError::LostItsData { .. })));
+        }
+    }
+
+    /// A member that is behind has its predecessor at the same URL still.
+    #[tokio::test]
+    async fn a_new_member_joins_as_the_member_that_was_added_last() {
+        let me = Url::http("127.0.0.1", 9);
+        let at_my_url = |id| {
+            vec![Member {
+                id,
+                peer_ur_ls: vec![me.to_string()],
+                ..Member::default()
+            }]
+        };
+        let behind = member_that_has_applied(5, at_my_url(0xa3)).await;
+        let ahead = member_that_has_applied(9, at_my_url(0xa4)).await;
+        let removed = member_that_has_applied(9, Vec::new()).await;
+        let untold = member_that_answers(at_my_url(0xa4)).await;
+        for (others, expected) in [
+            ([&behind, &ahead], Some(0xa4)),
+            ([&ahead, &behind], Some(0xa4)),
+            ([&behind, &removed], None),
+            ([&removed, &untold], Some(0xa4)),
+        ] {
+            let config = Config {
+                initial_advertise_peer_urls: vec![me.clone()],
+                initial_cluster: vec![
+                    ("m1".to_owned(), others[0].clone()),
+                    ("m2".to_owned(), others[1].clone()),
+                    ("m3".to_owned(), me.clone()),
+                ],
+                ..Config::single("m3", "nowhere")
+            };
+            let joined = join(&config).await.ok();
+            let joined = joined.map(|found| found.identity().member.0);
+            assert_eq!(joined, expected);
         }
     }
 

@@ -183,6 +183,11 @@ fn found(config: &Config) -> Result<Found, OpenError> {
 }
 
 impl Found {
+    #[cfg(test)]
+    pub(crate) fn identity(&self) -> Identity {
+        self.identity
+    }
+
     /// A member that joins that cluster as that member.
     pub(crate) fn joining(cluster: ClusterId, member: MemberId, members: Vec<Member>) -> Found {
         let genesis = Genesis {
