@@ -93,8 +93,9 @@ fn answer(config: &Config) -> Option<MembersResponse> {
 
 struct Founder(MembersResponse);
 
+/// Moments later it is, or its port is closed: no reason to warn.
 fn not_yet() -> Status {
-    Status::unavailable("the member is about to be founded")
+    Status::aborted("the member is about to be founded")
 }
 
 #[tonic::async_trait]

@@ -19,7 +19,7 @@ use tracing::{debug, info};
 
 use super::connect::{self, ConnectError};
 use super::load::{Counted, Waiting, weight};
-use super::trouble::{self, Trouble};
+use super::trouble::{self, End, Trouble};
 use super::{Introduction, PeerAddress, gate};
 use crate::config::Url;
 
@@ -353,8 +353,7 @@ impl Courier {
         loop {
             tokio::select! {
                 answer = &mut call => {
-                    let closed = || Status::unavailable("the peer closed the stream");
-                    return Ended::Broken(answer.err().unwrap_or_else(closed));
+                    return Ended::Broken(answer.err().unwrap_or_else(trouble::broken_off));
                 }
                 () = &mut settled, if !is_settled => {
                     is_settled = true;
@@ -370,11 +369,10 @@ impl Courier {
                     let envelope = Envelope { sequence, messages: batch };
                     tokio::select! {
                         answer = &mut call => {
-                            let closed = || Status::unavailable("the peer closed the stream");
-                            return Ended::Broken(answer.err().unwrap_or_else(closed));
+                            return Ended::Broken(answer.err().unwrap_or_else(trouble::broken_off));
                         }
                         sent = envelopes.send((envelope, counted)) => if sent.is_err() {
-                            return Ended::Broken(Status::unavailable("the stream broke"));
+                            return Ended::Broken(trouble::broken_off());
                         }
                     }
                 }
@@ -398,14 +396,12 @@ impl Courier {
         }
         let why = trouble::reason(status);
         self.silent = trouble::is_silence(status);
-        match SETTLED <= lasted {
-            true if self.silent => self.trouble.failed(&self.address, &why),
-            true => info!(%peer, name = self.address.name, why, "lost the connection to the peer"),
-            // Another call is being verified: the next attempt is moments away.
-            false if status.code() == Code::Aborted => {
-                debug!(%peer, why, "the peer defers the call")
+        match trouble::end_of(status, SETTLED <= lasted) {
+            End::Trouble => self.trouble.failed(&self.address, &why),
+            End::Deferred => debug!(%peer, why, "the peer defers the call"),
+            End::Lost => {
+                info!(%peer, name = self.address.name, why, "lost the connection to the peer");
             }
-            false => self.trouble.failed(&self.address, &why),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What is logged of a peer that cannot be reached, and for which reason.
 
 use std::error::Error as _;
+use std::io;
 use std::time::Duration;
 
 use keelson_port::Episode;
@@ -47,6 +48,34 @@ impl Trouble {
             None => info!(peer = %peer.id, name = peer.name, "connected to peer"),
         }
     }
+}
+
+/// What the end of a connection is to the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The peer cannot be reached, or takes no calls of this member.
+    Trouble,
+    /// The peer is busy with another call, or about to be founded: the next attempt is moments away.
+    Deferred,
+    /// It stood, and broke.
+    Lost,
+}
+
+/// What the end is that came with `status`, of a connection that had lasted or not.
+pub(super) fn end_of(status: &Status, had_lasted: bool) -> End {
+    // What comes from the peer itself has no other error behind it.
+    let is_refusal = status.source().is_none();
+    match status.code() {
+        Code::Aborted if is_refusal => End::Deferred,
+        // A peer may take seconds to verify a call before it refuses it.
+        _ if had_lasted && !is_refusal && !is_silence(status) => End::Lost,
+        _ => End::Trouble,
+    }
+}
+
+/// The stream ended without a word of the peer's.
+pub(super) fn broken_off() -> Status {
+    Status::from_error(Box::new(io::Error::other("the stream broke off")))
 }
 
 /// Whether the call ended because the peer answered nothing, not even a ping: its process is stopped, or
@@ -109,5 +138,19 @@ mod tests {
             "cluster ID mismatch",
         );
         check(Status::unavailable("broken pipe"), "broken pipe");
+    }
+    /// Verifying a call may take longer than a connection needs to count as made: the refusal was logged
+    /// as if a connection had broken.
+    #[test]
+    fn a_late_refusal_is_trouble_and_a_break_is_none() {
+        let refusal =
+            Status::unavailable("the call cannot be verified at the peer URL of member 3");
+        let deferred = Status::aborted("another call of member 3 is being verified");
+        for had_lasted in [false, true] {
+            assert_eq!(end_of(&refusal, had_lasted), End::Trouble);
+            assert_eq!(end_of(&deferred, had_lasted), End::Deferred);
+        }
+        assert_eq!(end_of(&broken_off(), true), End::Lost);
+        assert_eq!(end_of(&broken_off(), false), End::Trouble);
     }
 }
