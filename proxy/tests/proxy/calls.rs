@@ -9,7 +9,7 @@ use keelson_proxy::{MembersFrom, Mode, ProxyConfig};
 use tokio::net::TcpStream;
 use tokio::time;
 
-use crate::support::{Callee, Fate, Running, config};
+use crate::support::{Callee, Fate, Running, config, until};
 
 const RANGE: &str = "/etcdserverpb.KV/Range";
 const PUT: &str = "/etcdserverpb.KV/Put";
@@ -254,17 +254,9 @@ async fn a_call_that_its_client_gives_up_is_given_up() {
     let member = Callee::start(Fate::Hang).await;
     let (_proxy, mut caller) = run(&[&member]).await;
     let (response, stream) = caller.begin(WATCH).await;
-    while member.seen().is_empty() {
-        time::sleep(Duration::from_millis(10)).await;
-    }
+    until("it has come", async || !member.seen().is_empty()).await;
     drop((response, stream));
-    for _ in 0..200 {
-        if member.given_up() == 1 {
-            return;
-        }
-        time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("the member still works for nobody");
+    until("it is given up", async || member.given_up() == 1).await;
 }
 
 #[tokio::test]
@@ -309,14 +301,10 @@ async fn a_call_whose_time_is_over_does_not_keep_its_member_busy() {
         assert_eq!(heard.message, "context deadline exceeded");
     }
     assert!(member.seen().len() <= 1);
-    let given_up = async {
-        while member.given_up() < member.seen().len() {
-            time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    time::timeout(Duration::from_secs(20), given_up)
-        .await
-        .unwrap();
+    until("they are given up", async || {
+        member.given_up() == member.seen().len()
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Client, Fake, Running, Step, answer, config, get, put};
+use crate::support::{Client, Fake, Running, Step, answer, config, get, put, until};
 
 #[tokio::test]
 async fn a_member_that_refuses_is_passed_over_for_any_method() {
@@ -182,9 +182,7 @@ async fn no_write_waits_for_ever_for_a_member_that_is_gone() {
         let proxy = Running::before(&[&one]).await;
         let mut client = Client::connect(proxy.address).await;
         client.send("POST", path, "{}").await;
-        while one.seen().is_empty() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        until("it has come", async || !one.seen().is_empty()).await;
         one.set_silent();
         let answer = client.answer("POST").await;
         assert_eq!(answer.status, 500, "{path}");

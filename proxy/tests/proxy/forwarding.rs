@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use keelson_proxy::Mode;
 
-use crate::support::{Client, Fake, Running, Step, answer, config, get, put};
+use crate::support::{Client, Fake, Running, Step, answer, config, get, put, until};
 
 #[tokio::test]
 async fn requests_and_answers_pass_with_their_headers() {
@@ -166,16 +166,10 @@ async fn a_client_that_leaves_cancels_its_request() {
     let proxy = Running::before(&[&member]).await;
     let mut client = Client::connect(proxy.address).await;
     client.send("GET", "/v3/slow", "").await;
-    let busy = || async {
-        for _ in 0..100 {
-            if member.open() == 1 && member.seen().len() == 1 {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        panic!("{} open", member.open());
-    };
-    busy().await;
+    until("it has come", async || {
+        member.open() == 1 && member.seen().len() == 1
+    })
+    .await;
     drop(client);
     member.has_no_connection().await;
 }

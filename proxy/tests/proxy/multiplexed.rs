@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time;
 
-use crate::support::{Callee, Fake, Fate, Running, Step, answer, config, frame};
+use crate::support::{Callee, Fake, Fate, Running, Step, answer, config, frame, until};
 
 const RANGE: &str = "/etcdserverpb.KV/Range";
 const PUT: &str = "/etcdserverpb.KV/Put";
@@ -305,9 +305,11 @@ async fn a_proxy_that_goes_down_ends_what_is_in_flight_first() {
     let mut body = response.await.unwrap().into_body();
     assert_eq!(body.data().await.unwrap().unwrap(), "one");
     let stopping = tokio::spawn(proxy.stop());
-    time::sleep(Duration::from_millis(200)).await;
+    until("it takes no new calls", async || {
+        sender.clone().ready().await.is_err()
+    })
+    .await;
     assert!(!stopping.is_finished());
-    assert!(sender.clone().ready().await.is_err(), "it takes new calls");
     stream.send_data(Bytes::from("two"), true).unwrap();
     assert_eq!(body.data().await.unwrap().unwrap(), "two");
     assert_eq!(body.trailers().await.unwrap().unwrap()["grpc-status"], "0");

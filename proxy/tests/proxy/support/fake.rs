@@ -10,6 +10,9 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::support::received::receive;
+use crate::support::until;
+
 /// A request as it arrived.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
@@ -120,13 +123,10 @@ impl Fake {
 
     /// Returns once it was asked for the members so many times.
     pub(crate) async fn was_asked_for_members(&self, times: usize) {
-        for _ in 0..600 {
-            if times <= self.asked() {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        panic!("it was not asked for the members");
+        until("it is asked for the members", async || {
+            times <= self.asked()
+        })
+        .await;
     }
 
     pub(crate) fn set_healthy(&self, healthy: bool) {
@@ -140,15 +140,10 @@ impl Fake {
 
     /// Returns once it was asked whether it leads, which is the last thing that a look at it asks.
     pub(crate) async fn was_looked_at(&self) {
-        for _ in 0..200 {
-            if self.state.looked.load(Ordering::SeqCst) {
-                // What was answered has to arrive.
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        panic!("nobody looked");
+        let looked = &self.state.looked;
+        until("a look", async || looked.load(Ordering::SeqCst)).await;
+        // What was answered has to arrive.
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 
     /// As a process that is stopped: it takes connections and says nothing, not even `/version`.
@@ -178,13 +173,7 @@ impl Fake {
 
     /// Returns once all connections to it have ended.
     pub(crate) async fn has_no_connection(&self) {
-        for _ in 0..600 {
-            if self.open() == 0 {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        panic!("the member still has {} connections", self.open());
+        until("no connection", async || self.open() == 0).await;
     }
 
     /// As kill -9: all sockets close at once.
@@ -279,46 +268,4 @@ fn own(seen: &Seen, state: &State) -> Option<Vec<Step>> {
         }),
         _ => None,
     }
-}
-
-async fn receive(socket: &mut TcpStream) -> Option<Seen> {
-    let mut bytes = vec![];
-    let end = loop {
-        if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
-            break end + 4;
-        }
-        fill(socket, &mut bytes).await?;
-    };
-    let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
-    let mut body = bytes.split_off(end);
-    let lower = head.to_lowercase();
-    let length = lower
-        .lines()
-        .find_map(|line| line.strip_prefix("content-length: "));
-    if let Some(length) = length {
-        let length: usize = length.parse().unwrap();
-        while body.len() < length {
-            fill(socket, &mut body).await?;
-        }
-    } else if lower.contains("transfer-encoding: chunked") {
-        while !body.ends_with(b"0\r\n\r\n") {
-            fill(socket, &mut body).await?;
-        }
-    }
-    Some(Seen {
-        line: head.lines().next().unwrap().to_owned(),
-        head,
-        body: String::from_utf8(body).unwrap(),
-    })
-}
-
-async fn fill(socket: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<()> {
-    let mut part = vec![0; 64 * 1024];
-    let read = socket
-        .read(&mut part)
-        .await
-        .ok()
-        .filter(|read| *read != 0)?;
-    bytes.extend_from_slice(&part[..read]);
-    Some(())
 }

@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::support::{Fake, get};
+use crate::support::{Fake, get, until};
 
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
@@ -62,14 +62,13 @@ impl Running {
 
     /// Returns once so many endpoints can be asked.
     pub(crate) async fn knows(self, count: usize) -> Running {
-        for _ in 0..100 {
+        let what = format!("the proxy knows {count} endpoints");
+        until(&what, async || {
             let config = get(self.address, "/v2/config/local/proxy").await;
-            if config.body.matches("http://").count() == count {
-                return self;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        panic!("the proxy does not know {count} endpoints");
+            config.body.matches("http://").count() == count
+        })
+        .await;
+        self
     }
 
     /// Returns once writes go to this endpoint.
@@ -91,14 +90,12 @@ impl Running {
     }
 
     async fn has_metric(&self, line: &str) {
-        for _ in 0..1000 {
+        let what = format!("the metric {line}");
+        until(&what, async || {
             let metrics = get(self.address, "/metrics").await.body;
-            if metrics.lines().any(|one| one == line) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!("the metrics have no line {line}");
+            metrics.lines().any(|one| one == line)
+        })
+        .await;
     }
 
     pub(crate) async fn stop(self) {
