@@ -2,7 +2,7 @@
 //!
 //! Versions never change, so the pairs need no copy: a capture remembers the revision, keeps
 //! compaction from giving up more rows, and reads them in short steps while entries are applied. Only
-//! the small tables are copied at once.
+//! the small tables are copied at once; of the v2 tree the values are not, which are shared with it.
 //!
 //! What is sent depends on the revision and the compaction alone. Rows that a compaction gave up
 //! before the capture may be in the engine or may not, and a flush between two steps may delete them;
@@ -24,9 +24,28 @@ use super::scan::{Scan, Step};
 use super::shared::{Hold, Shared};
 use super::{StateMachine, meta};
 use crate::engine::{Change, EngineError, Table};
+use crate::tree::TreeRow;
 
 /// Rows per read of the engine.
 const ROWS_PER_STEP: usize = 1000;
+
+/// A row of a small table.
+#[derive(Clone)]
+enum SmallRow {
+    Plain(Bytes, Bytes),
+    /// Encoded when it is sent: its value is shared with the tree until then.
+    Tree(TreeRow),
+}
+
+impl From<SmallRow> for Row {
+    fn from(row: SmallRow) -> Row {
+        let (key, value) = match row {
+            SmallRow::Plain(key, value) => (key, value),
+            SmallRow::Tree(row) => row.encode(),
+        };
+        Row { key, value }
+    }
+}
 
 /// A consistent snapshot being read. May be sent to another thread; a clone reads on its own from
 /// where the original stands.
@@ -39,7 +58,7 @@ pub struct Capture {
     pairs: Option<Scan>,
     kept: Kept,
     /// The rows of the small tables, table by table.
-    small: VecDeque<(Table, VecDeque<Row>)>,
+    small: VecDeque<(Table, VecDeque<SmallRow>)>,
     sum: Checksum,
     ended: bool,
 }
@@ -65,10 +84,10 @@ impl StateMachine {
 
     /// A small table as it is now: the engine's rows, then what is frozen, then what is new. The v2
     /// tree is all in memory.
-    fn small_rows(&self, of: Table) -> Result<VecDeque<Row>, StateError> {
+    fn small_rows(&self, of: Table) -> Result<VecDeque<SmallRow>, StateError> {
         if of == Table::Tree {
-            let rows = self.shared.tree.read().rows().into_iter();
-            return Ok(rows.map(|(key, value)| Row { key, value }).collect());
+            let tree = self.shared.tree.read();
+            return Ok(tree.captured().map(SmallRow::Tree).collect());
         }
         let mut rows = table(&*self.shared.engine, of)?;
         for changes in [&self.changed_frozen, &self.changed] {
@@ -80,7 +99,7 @@ impl StateMachine {
             debug_assert!(rows.contains_key(meta::APPLIED));
         }
         let rows = rows.into_iter();
-        Ok(rows.map(|(key, value)| Row { key, value }).collect())
+        Ok(rows.map(|(key, row)| SmallRow::Plain(key, row)).collect())
     }
 
     /// The marks of a receiver: it gets none of the rows that a compaction gives up.
@@ -185,6 +204,7 @@ impl Capture {
         while bytes < max_bytes.max(1)
             && let Some(row) = left.pop_front()
         {
+            let row = Row::from(row);
             bytes += row.key.len() + row.value.len();
             rows.push(row);
         }

@@ -28,6 +28,7 @@ mod error;
 mod event;
 mod expiry;
 mod history;
+mod loader;
 mod nodes;
 mod path;
 mod read;
@@ -42,8 +43,9 @@ use std::collections::BTreeSet;
 pub use error::{ErrorCode, TreeError};
 pub use event::{Action, Event, Node};
 pub(crate) use history::BYTES_MAX as HISTORY_BYTES_MAX;
+pub(crate) use loader::Loader;
 pub use nodes::Nodes;
-pub(crate) use rows::Loader;
+pub(crate) use rows::TreeRow;
 
 /// The longest path that a request may name, with the "/1" of the keys API, in bytes. etcd closes a
 /// connection whose first request line has more than 4 KiB; a path of 31,000 names made every listing

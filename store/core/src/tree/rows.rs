@@ -1,4 +1,4 @@
-//! The tree as rows of the engine, and back.
+//! The tree as rows of the engine; `loader.rs` makes a tree of them again.
 //!
 //! | key | value |
 //! |---|---|
@@ -13,23 +13,31 @@ use bytes::Bytes;
 use keelson_proto::internal::{TreeEvent, TreeEventNode, TreeNode};
 use prost::Message;
 
-use super::arena::{Arena, Content, Entry, Id};
-use super::history::{self, History};
-use super::{Action, Event, Node, Tree};
+use super::arena::{Content, Entry, Id};
+use super::history;
+use super::{Event, Node, Tree};
 
-const EVENT: u8 = b'e';
-const HEAD: u8 = b'h';
-const NODE: u8 = b'n';
+pub(super) const EVENT: u8 = b'e';
+pub(super) const HEAD: u8 = b'h';
+pub(super) const NODE: u8 = b'n';
 
 impl Tree {
-    /// Everything, as rows.
-    pub(crate) fn rows(&self) -> Vec<(Bytes, Bytes)> {
+    /// Everything as it is now, to become rows later. Values are shared with the tree: together they may
+    /// be gigabytes, and the tree stands still meanwhile.
+    pub(crate) fn captured(&self) -> impl Iterator<Item = TreeRow> {
         let oldest = self.history.oldest();
         let events = self.history.from(0);
-        let events = events.map(|event| event_row(event, oldest));
+        let events =
+            events.map(move |event| TreeRow::Event(Box::new(event_message(event, oldest))));
+        let (key, row) = self.head_row();
         let nodes = self.arena.entries();
-        let nodes = nodes.map(|(id, entry)| (node_key(id), node_row(entry)));
-        events.chain([self.head_row()]).chain(nodes).collect()
+        let nodes = nodes.map(|(id, entry)| TreeRow::Node(id, node_message(entry)));
+        events.chain([TreeRow::Head(key, row)]).chain(nodes)
+    }
+
+    /// Everything, as rows.
+    pub(crate) fn rows(&self) -> Vec<(Bytes, Bytes)> {
+        self.captured().map(TreeRow::encode).collect()
     }
 
     /// What changed since `cleaned`, as rows; None deletes one.
@@ -67,104 +75,25 @@ impl Tree {
     }
 }
 
-/// Takes rows in any order; then there is a tree, or a text that says what is wrong.
-pub(crate) struct Loader {
-    head: Option<(u64, Id)>,
-    nodes: Vec<(Id, Entry)>,
-    events: Vec<Event>,
-    /// The newest beginning of the history that a row names.
-    oldest: u64,
-    history: History,
+/// A row that is not encoded yet.
+#[derive(Clone, Debug)]
+pub(crate) enum TreeRow {
+    Head(Bytes, Bytes),
+    Node(Id, TreeNode),
+    Event(Box<TreeEvent>),
 }
 
-impl Default for Loader {
-    fn default() -> Loader {
-        Loader::new(History::default())
-    }
-}
-
-impl Loader {
-    /// The events come into that history, in which nothing has happened.
-    pub(super) fn new(history: History) -> Loader {
-        Loader {
-            head: None,
-            nodes: Vec::new(),
-            events: Vec::new(),
-            oldest: 0,
-            history,
-        }
-    }
-
-    /// Takes a row.
-    pub(crate) fn push(&mut self, key: &[u8], row: &[u8]) -> Result<(), String> {
-        let taken = match key.split_first() {
-            Some((&EVENT, slot)) => self.push_event(slot, row),
-            Some((&HEAD, [])) => self.push_head(row),
-            Some((&NODE, id)) => self.push_node(id, row),
-            _ => None,
-        };
-        taken.ok_or_else(|| format!("row {key:02x?}"))
-    }
-
-    fn push_event(&mut self, slot: &[u8], row: &[u8]) -> Option<()> {
-        let row = TreeEvent::decode(row).ok()?;
-        let (index, oldest) = (row.index, row.oldest);
-        if slot != history::slot(index).to_be_bytes() || index < oldest {
-            return None;
-        }
-        let event = event(row)?;
-        self.oldest = self.oldest.max(oldest);
-        self.events.push(event);
-        Some(())
-    }
-
-    fn push_head(&mut self, row: &[u8]) -> Option<()> {
-        let (index, numbers) = row.split_first_chunk()?;
-        let numbers = numbers.try_into().ok()?;
-        self.head = Some((u64::from_be_bytes(*index), Id::from_be_bytes(numbers)));
-        Some(())
-    }
-
-    fn push_node(&mut self, id: &[u8], row: &[u8]) -> Option<()> {
-        let id = Id::from_be_bytes(id.try_into().ok()?);
-        let entry = entry(TreeNode::decode(row).ok()?)?;
-        self.nodes.push((id, entry));
-        Some(())
-    }
-
-    /// The tree.
-    pub(crate) fn finish(self) -> Result<Tree, String> {
-        let (index, numbers) = match self.head {
-            Some(head) => head,
-            // The store of a release that had no tree.
-            None if self.nodes.is_empty() && self.events.is_empty() => {
-                let history = self.history;
-                return Ok(Tree {
-                    history,
-                    ..Tree::new()
-                });
-            }
-            None => return Err("no index".to_owned()),
-        };
-        let mut deadlines = std::collections::BTreeSet::new();
-        for (id, entry) in &self.nodes {
-            if index < entry.created.max(entry.modified).max(entry.ttl_set) {
-                return Err(format!("node {id} is of the future"));
-            }
-            if entry.expires_ns != 0 {
-                deadlines.insert((entry.expires_ns, *id));
+impl TreeRow {
+    /// Its key and value.
+    pub(crate) fn encode(self) -> (Bytes, Bytes) {
+        match self {
+            TreeRow::Head(key, row) => (key, row),
+            TreeRow::Node(id, node) => (node_key(id), node.encode_to_vec().into()),
+            TreeRow::Event(event) => {
+                let key = event_key(history::slot(event.index));
+                (key, event.encode_to_vec().into())
             }
         }
-        if let Some(event) = self.events.iter().find(|event| index < event.index) {
-            return Err(format!("event {} is of the future", event.index));
-        }
-        let mut history = self.history.since(self.oldest, index);
-        history.restore(self.events);
-        Ok(Tree {
-            arena: Arena::restore(self.nodes, numbers)?,
-            deadlines,
-            history,
-        })
     }
 }
 
@@ -173,11 +102,15 @@ fn node_key(id: Id) -> Bytes {
 }
 
 fn node_row(entry: &Entry) -> Bytes {
+    node_message(entry).encode_to_vec().into()
+}
+
+fn node_message(entry: &Entry) -> TreeNode {
     let value = match &entry.content {
         Content::File(value) => value.clone(),
         Content::Dir(_) => Bytes::new(),
     };
-    let row = TreeNode {
+    TreeNode {
         parent: entry.parent,
         name: entry.name.clone(),
         dir: entry.children().is_some(),
@@ -186,25 +119,7 @@ fn node_row(entry: &Entry) -> Bytes {
         modified: entry.modified,
         expires_ns: entry.expires_ns,
         ttl_set: entry.ttl_set,
-    };
-    row.encode_to_vec().into()
-}
-
-fn entry(row: TreeNode) -> Option<Entry> {
-    let named = !row.name.is_empty() && !row.name.contains(&b'/');
-    let content = match row.dir {
-        true => Content::dir(),
-        false => Content::File(row.value),
-    };
-    named.then_some(Entry {
-        parent: row.parent,
-        name: row.name,
-        content,
-        created: row.created,
-        modified: row.modified,
-        expires_ns: row.expires_ns,
-        ttl_set: row.ttl_set,
-    })
+    }
 }
 
 fn event_key(slot: u16) -> Bytes {
@@ -212,16 +127,19 @@ fn event_key(slot: u16) -> Bytes {
 }
 
 pub(super) fn event_row(event: &Event, oldest: u64) -> (Bytes, Bytes) {
-    let row = TreeEvent {
+    let key = event_key(history::slot(event.index));
+    (key, event_message(event, oldest).encode_to_vec().into())
+}
+
+fn event_message(event: &Event, oldest: u64) -> TreeEvent {
+    TreeEvent {
         action: event.action as u32,
         node: Some(event_node(&event.node)),
         prev: event.prev.as_ref().map(event_node),
         index: event.index,
         refresh: event.refresh,
         oldest,
-    };
-    let key = event_key(history::slot(event.index));
-    (key, row.encode_to_vec().into())
+    }
 }
 
 fn event_node(node: &Node) -> TreeEventNode {
@@ -233,30 +151,5 @@ fn event_node(node: &Node) -> TreeEventNode {
         ttl: node.ttl,
         created: node.created,
         modified: node.modified,
-    }
-}
-
-fn event(row: TreeEvent) -> Option<Event> {
-    Some(Event {
-        action: Action::from_number(row.action)?,
-        node: node(row.node?),
-        prev: row.prev.map(node),
-        index: row.index,
-        refresh: row.refresh,
-        removed: Vec::new(),
-        encoding: Default::default(),
-    })
-}
-
-fn node(row: TreeEventNode) -> Node {
-    Node {
-        key: row.key,
-        value: row.value,
-        dir: row.dir,
-        expires_ns: (row.expires_ns != 0).then_some(row.expires_ns),
-        ttl: row.ttl,
-        nodes: Default::default(),
-        modified: row.modified,
-        created: row.created,
     }
 }

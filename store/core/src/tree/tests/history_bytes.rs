@@ -10,6 +10,7 @@ use prost::Message;
 
 use super::requests::*;
 use crate::tree::history::{EVENTS_MAX, History};
+use crate::tree::rows::event_row;
 use crate::tree::{Loader, Tree};
 
 const BYTES_MAX: u64 = 4096;
@@ -102,7 +103,7 @@ impl Run {
 
     fn happened(&mut self, event: &crate::tree::Event, weight: u64) {
         self.weights.push(weight);
-        let (key, row) = crate::tree::rows::event_row(event, 0);
+        let (key, row) = event_row(event, 0);
         self.before.insert(key, row);
     }
 
@@ -174,7 +175,7 @@ fn a_row_that_reaches_back_less_far_than_its_own_event_is_damage() {
     let mut tree = Tree::new();
     let event = tree.apply(&set("/1/a", "x")).unwrap();
     for (oldest, fine) in [(0, true), (1, true), (2, false)] {
-        let (key, row) = crate::tree::rows::event_row(&event, oldest);
+        let (key, row) = event_row(&event, oldest);
         assert_eq!(TreeEvent::decode(&row[..]).unwrap().oldest, oldest);
         assert_eq!(Loader::default().push(&key, &row).is_ok(), fine, "{oldest}");
     }

@@ -6,4 +6,5 @@ mod history;
 mod history_bytes;
 mod recorded;
 pub(crate) mod requests;
+mod rows;
 mod rules;
