@@ -10,6 +10,7 @@ mod conformance;
 mod failures;
 mod forwarding;
 mod gateway;
+mod hostile;
 mod leader;
 mod membership;
 mod multiplexed;
