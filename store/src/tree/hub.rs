@@ -100,6 +100,8 @@ impl Queue {
 struct Watchers {
     by_path: HashMap<Bytes, BTreeMap<u64, Watcher>>,
     last_id: u64,
+    /// The member has stopped.
+    closed: bool,
 }
 
 impl Hub {
@@ -136,6 +138,9 @@ impl Hub {
         let watched = self.register(&mut watchers, wish, history);
         if !watched.as_ref().is_ok_and(Watch::is_registered) {
             self.count.fetch_sub(1, Ordering::SeqCst);
+        }
+        if watchers.closed {
+            self.cut(&mut watchers);
         }
         watched
     }
@@ -229,9 +234,15 @@ impl Hub {
         self.count.fetch_sub(gone, Ordering::SeqCst);
     }
 
-    /// Ends every watch, as at the end of the member.
+    /// Ends every watch, also those that come later: the member has stopped.
     pub fn cut_all(&self) {
-        let cut = std::mem::take(&mut self.watchers.lock().by_path);
+        let mut watchers = self.watchers.lock();
+        watchers.closed = true;
+        self.cut(&mut watchers);
+    }
+
+    fn cut(&self, watchers: &mut Watchers) {
+        let cut = std::mem::take(&mut watchers.by_path);
         let gone = cut.values().map(BTreeMap::len).sum();
         self.count.fetch_sub(gone, Ordering::SeqCst);
     }

@@ -124,6 +124,10 @@ async fn each_hears_what_it_asked_for() {
         assert_eq!(heard(&mut watch).await, None, "nothing more");
     }
     assert_eq!(hub.count(), 0);
+    // One that came later waited for ever.
+    let late = hub.watch(wish("/1/a", false, true, 0), &Past::default());
+    assert_eq!(heard(&mut late.expect("new")).await, None, "it is the end");
+    assert_eq!(hub.count(), 0);
 }
 
 #[tokio::test]
