@@ -135,11 +135,15 @@ impl Store {
     /// Waits until the member may answer clients: it has made itself known to the cluster, and has
     /// applied everything that was committed when it started. A member with data that finds no
     /// leader goes on with what its own log had committed, so that a cluster without a quorum still
-    /// answers serializable reads.
+    /// answers serializable reads. Returns, too, when the member stops.
     pub async fn ready(&self) {
-        if !self.inner.is_ready.load(Ordering::Acquire) {
-            self.become_ready().await;
-            self.inner.is_ready.store(true, Ordering::Release);
+        if self.inner.is_ready.load(Ordering::Acquire) {
+            return;
+        }
+        let mut stopping = self.inner.stopping.subscribe();
+        tokio::select! {
+            () = self.become_ready() => self.inner.is_ready.store(true, Ordering::Release),
+            _ = stopping.wait_for(|stopping| *stopping) => {}
         }
     }
 

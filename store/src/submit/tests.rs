@@ -121,3 +121,15 @@ async fn a_write_waits_while_the_engine_is_late() {
     }
     panic!("every write was refused");
 }
+
+/// It asked on and on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_has_stopped_is_not_waited_for() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = without_a_leader(dir.path()).await;
+    let waiting = store.clone();
+    let waiting = tokio::spawn(async move { waiting.ready().await });
+    store.shutdown().await;
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(20), waiting).await;
+    ended.expect("it ends").expect("no panic");
+}
