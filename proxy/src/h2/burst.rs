@@ -1,15 +1,15 @@
-//! Counts streams that are given up before anybody can have seen to them.
+//! Counts streams that end before their requests can have been handled.
 //!
-//! Servers end a connection on which that happens too often (CVE-2023-44487). Here all clients' calls
-//! share a member's connection, so a client that goes beyond its own bound is sent away (`client`), one
-//! that comes near it gets connections of its own (`session/share.rs`), and what many clients give up
-//! together reaches the member as fast as it reads (`session/resets.rs`).
+//! Servers end a connection on which that happens too often (CVE-2023-44487). Here all clients'
+//! calls share a member's connection, so a client that goes beyond its own bound is sent away
+//! (`client`), one that comes near it gets connections of its own (`session/share.rs`), and what
+//! many clients give up together reaches the member as fast as it reads (`session/resets.rs`).
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Who gives a stream up so soon never wanted it.
+/// A stream that ends so soon was begun for nothing.
 pub(super) const AT_ONCE: Duration = Duration::from_millis(20);
 
 /// What is counted together.

@@ -3,9 +3,9 @@
 //! Most calls are handed on by the task that reads the client's connection, and answered by the one
 //! that reads the member's; a call has a task of its own only when something is wrong: no member is
 //! connected, or the first has failed. It is tried on another member when the first has surely not
-//! begun with it, or when it is a read whose answer has not begun; any other fails with the words that
-//! etcd's own members have for "it may or may not have happened", which clients know and do not take
-//! for an invitation to try again.
+//! begun with it, or when it is a read whose answer has not begun; any other fails with the words
+//! that etcd's own members have for "it may or may not have happened", which clients know and do
+//! not take for an invitation to try again.
 
 mod answer;
 mod body;
@@ -36,7 +36,7 @@ use crate::turns::Turns;
 /// From the beginning of a call that is one message to its end.
 const BODY_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// What a client asks.
+/// A client's request.
 pub(super) struct Asked {
     /// Its fields as they go to members, compressed, from `:path` on.
     pub(super) fields: Bytes,
@@ -76,7 +76,7 @@ struct State {
     answered: bool,
     /// Of its answer, what waits until its client reads.
     unread: usize,
-    /// Nobody waits for anything any more.
+    /// It has ended.
     over: bool,
     /// Its own task, when it has one.
     told: Option<oneshot::Sender<Failure>>,
@@ -141,7 +141,7 @@ impl Call {
         tokio::spawn(Arc::clone(self).find_member(None));
     }
 
-    /// Begins it at a member. Its own task, if it has one, is told when that fails later.
+    /// Begins it at a member. Its own task, if it has one, gets the failure that comes later.
     fn begin_at(
         self: &Arc<Call>,
         endpoint: &Arc<Endpoint>,
@@ -199,8 +199,8 @@ impl Call {
         }
     }
 
-    /// The member has given up this call alone, or answers it with what cannot be passed on. That says
-    /// nothing of the member, and another one would hardly do better.
+    /// The member has given up this call alone, or answers it with what cannot be passed on. That
+    /// says nothing of the member, and another one would hardly do better.
     pub(super) fn broke_off(self: &Arc<Call>) {
         let answered = {
             let mut state = self.state.lock();
@@ -239,7 +239,7 @@ impl Call {
         self.began.elapsed()
     }
 
-    /// The client does not want it any more.
+    /// The client has ended it.
     pub(super) fn cancel(&self) {
         let mut state = self.state.lock();
         let place = state.place.take();

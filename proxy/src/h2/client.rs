@@ -68,7 +68,7 @@ fn cancel(owner: &Owner) {
 }
 
 impl Drop for Client {
-    /// However the connection ends, what it has asked for is not wanted any more.
+    /// However the connection ends, its requests end with it.
     fn drop(&mut self) {
         for (owner, _) in self.session.close() {
             cancel(&owner);

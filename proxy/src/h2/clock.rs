@@ -1,5 +1,5 @@
-//! How long the other end may take for what has to come in one go: the beginning of a connection, a block of
-//! fields, a frame. The same times as over HTTP/1.1.
+//! How long the other end may take for what has to come in one go: the beginning of a connection, a
+//! block of fields, a frame. The same times as over HTTP/1.1.
 
 use std::time::Duration;
 
@@ -30,8 +30,8 @@ impl Clock {
         }
     }
 
-    /// Bytes have come. `greeted`: the first settings are among them, or came before; `whole`: so is the end of
-    /// a frame or block; `left` is begun and not whole.
+    /// Bytes have come. `greeted`: the first settings are among them, or came before; `whole`: so
+    /// is the end of a frame or block; `left` is begun and not whole.
     pub(super) fn arrived(&mut self, greeted: bool, whole: bool, left: Option<Partial>) {
         if greeted {
             self.greets_until = None;

@@ -27,7 +27,7 @@ const READS_A_TURN: usize = 4;
 pub(super) trait Side {
     fn session(&self) -> &Arc<Session>;
 
-    /// The other end says something that is not about the connection as such.
+    /// A frame that does not concern the connection as such.
     fn event(&mut self, event: Event<'_>) -> Result<(), Fault>;
 
     /// The last stream of the other end that was looked at.
@@ -48,8 +48,8 @@ pub(super) trait Side {
         Ok(())
     }
 
-    /// How long the other end may be silent before it is asked for a sign of life, and how long that
-    /// may take; `None`: for ever.
+    /// How long the other end may be silent before it is asked for a sign of life, and how long
+    /// that may take; `None`: for ever.
     fn patience(&self) -> Option<(Duration, Duration)>;
 }
 
@@ -74,7 +74,7 @@ pub(super) struct Driver<S> {
     heard: Instant,
     /// When it was asked for a sign of life.
     pinged: Option<Instant>,
-    /// Over TLS nobody can tell how much of a write that failed has gone.
+    /// Over TLS it is unknown how much of a write that failed has gone.
     secure: bool,
 }
 
@@ -105,8 +105,8 @@ impl<S: Side> Driver<S> {
             let read = match self.read(cx) {
                 Ok(read) => read,
                 Err(error) => {
-                    // Farewell, if there is room for it. But nothing that is new to the other end goes to
-                    // one that has left: it can still be done elsewhere.
+                    // Farewell, if there is room for it. But nothing that is new to the other end
+                    // goes to one that has left: it can still be done elsewhere.
                     if error.kind() == io::ErrorKind::InvalidData {
                         let _ = self.write(cx);
                     }
@@ -272,7 +272,7 @@ impl<S: Side> Driver<S> {
             return Ok(());
         };
         match self.pinged {
-            // Counted from the ping: a connection may have been silent for hours because nobody asked.
+            // Counted from the ping: a connection may have been silent for hours without a request.
             Some(pinged) if timeout <= pinged.elapsed() => Err(io::ErrorKind::TimedOut.into()),
             None if interval <= self.heard.elapsed() => {
                 self.pinged = Some(Instant::now());
@@ -301,7 +301,7 @@ fn meet(side: &mut impl Side, event: Event<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Tells those whose data has gone on.
+/// Counts data that has gone on at its other end.
 fn pass_on(flowed: Flowed) {
     for (owner, bytes) in flowed {
         match owner {

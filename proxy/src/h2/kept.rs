@@ -1,6 +1,6 @@
-//! Bytes that are kept of requests until they are answered: their fields, and bodies that may have to be sent
-//! again. Compression makes a byte of them out of nearly nothing, so they are counted. The same of answers that
-//! wait until their clients read.
+//! Bytes that are kept of requests until they are answered: their fields, and bodies that may have
+//! to be sent again. Compression makes a byte of them out of nearly nothing, so they are counted.
+//! The same of answers that wait until their clients read.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -157,7 +157,7 @@ impl Other {
         self.room.notify_one();
     }
 
-    /// The client does not want it any more.
+    /// The client has ended it.
     pub(super) fn cancel(&self) {
         *self.coming.lock() = None;
         if let Some(task) = self.task.lock().take() {
@@ -229,7 +229,7 @@ impl Other {
         };
         let answer = match Wait::of(parts, origin) {
             Some(wait) => {
-                // It may take long, and nobody reads its body.
+                // It may take long, and its body is not used.
                 drop((body, share));
                 wait::forward(proxy, wait, None, Some(self.client)).await
             }

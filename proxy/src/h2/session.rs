@@ -1,9 +1,9 @@
-//! An HTTP/2 connection as all who use it see it: what is to be sent, the windows, the streams.
+//! An HTTP/2 connection as all its users see it: what is to be sent, the windows, the streams.
 //!
 //! The task that has the socket (`driver`) reads and writes; answers and calls of other connections
 //! are put in here by the tasks that they come from, so that whatever gathers between two turns of
-//! the task goes out in one write. Nothing here waits: what a window does not let pass stays with its
-//! stream, and the sender's own window is opened again only when it has gone.
+//! the task goes out in one write. Nothing here waits: what a window does not let pass stays with
+//! its stream, and the sender's own window is opened again only when it has gone.
 //!
 //! No lock of another connection or call is taken under this one's.
 
@@ -44,7 +44,8 @@ use windows::Windows;
 /// be answered.
 const UNSENT_BYTES_MAX: usize = 64 * 1024;
 
-/// Of compression, unless the other end says otherwise. We use none, but must say so if it wants less.
+/// Of compression, unless the other end's settings differ. None is used here, which must be written
+/// if they allow less.
 const TABLE_BYTES: u32 = 4096;
 
 /// Streams that are begun at a member before it has said how many it takes.
@@ -110,7 +111,7 @@ struct State {
     left: i64,
     /// Received and gone on, and not let in again yet.
     uncredited: u32,
-    /// The other end has less room for compression than we need not use: it is to be told once.
+    /// The other end's settings allow a smaller table: that none is used has to be written once.
     shrunk: bool,
     pieces: Pieces,
     resets: Resets,
@@ -131,7 +132,7 @@ struct State {
 pub(super) enum NoStream {
     /// The connection has ended, or is about to.
     Closed,
-    /// The other end wants no more at a time, or takes no more.
+    /// The other end takes no more for now.
     Full,
 }
 
@@ -160,12 +161,12 @@ impl Session {
 
     /// Whether there is room for what may have to be said to what is read.
     pub(super) fn has_room(&self) -> bool {
-        // What members say is answers; were they not read, both ends could wait for each other.
+        // Members send answers; were they not read, both ends could wait for each other.
         self.end == End::Client || self.state.lock().out.len() < UNSENT_BYTES_MAX
     }
 
-    /// Takes what is to be sent, in exchange for an empty buffer. When there is nothing, the waker is
-    /// woken as soon as there is.
+    /// Takes what is to be sent, in exchange for an empty buffer. When there is nothing, the waker
+    /// is woken as soon as there is.
     pub(super) fn take(&self, buffer: &mut BytesMut, waker: &Waker) -> Flowed {
         debug_assert!(buffer.is_empty(), "it is lost");
         let mut state = self.state.lock();

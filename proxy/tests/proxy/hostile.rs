@@ -65,8 +65,8 @@ async fn pings_that_are_not_read_do_not_fill_memory() {
     socket.write_all(begin).await.unwrap();
     let pings = b"\0\0\x08\x06\0\0\0\0\0abcdefgh".repeat(10_000);
     let mut taken = 0;
-    // The proxy stops reading when its answers are not read, and ends a connection that pings too much; what
-    // the kernel holds is a few MB.
+    // The proxy stops reading when its answers are not read, and ends a connection that pings too
+    // much; what the kernel holds is a few MB.
     let second = Duration::from_secs(1);
     while let Ok(Ok(())) = time::timeout(second, socket.write_all(&pings)).await {
         taken += pings.len();
@@ -194,7 +194,8 @@ async fn hostile(proxy: SocketAddr, parts: impl Iterator<Item = Vec<u8>>) {
     listened.unwrap();
 }
 
-/// S5 of the security review: h2 counts small frames of data against the connection that all calls share.
+/// S5 of the security review: h2 counts small frames of data against the connection that all calls
+/// share.
 #[tokio::test]
 async fn a_client_that_sends_byte_by_byte_ends_no_call_of_another() {
     let member = Callee::start(Fate::ReplyToCalls("done")).await;
@@ -235,7 +236,8 @@ async fn clients_that_give_up_all_they_begin_end_no_call_of_another() {
     proxy.stop().await;
 }
 
-/// A window that grows by nothing, and fields in the middle of a call: its member must not go on with it.
+/// A window that grows by nothing, and fields in the middle of a call: its member must not go on
+/// with it.
 #[tokio::test]
 async fn a_call_that_is_reset_for_its_client_is_given_up_at_its_member() {
     let wrong = [

@@ -1,4 +1,5 @@
-//! A socket whose reading side is looked at on the way; writing goes straight through, but that is noted.
+//! A socket whose reading side is looked at on the way; writing goes straight through, but that is
+//! noted.
 
 use std::io;
 use std::pin::Pin;

@@ -1,5 +1,5 @@
-//! What hyper's HTTP/2 does not bound: how long a client may take for what has to come in one go, and how
-//! much it may send that is no request.
+//! What hyper's HTTP/2 does not bound: how long a client may take for what has to come in one go,
+//! and how much it may send that is no request.
 //!
 //! Only the heads of frames are looked at, on their way in. A client that goes too far is cut off.
 
@@ -21,12 +21,12 @@ use crate::limits::Limits;
 /// Frames of settings, a second. Each costs a walk over the connection's streams.
 const SETTINGS_MAX: u32 = 100;
 
-/// Frames that belong to no request, a second. Clients that find out how much a connection carries ping once
-/// a round trip while data comes.
+/// Frames that belong to no request, a second. Clients that find out how much a connection carries
+/// ping once a round trip while data comes.
 const IDLE_MAX: u32 = 20_000;
 
-/// Frames beyond those that were paid for, read while the client does not read. Each may have a reset for its
-/// answer, which h2 keeps until it can be written (RUSTSEC-2024-0003).
+/// Frames beyond those that were paid for, read while the client does not read. Each may have a
+/// reset for its answer, which h2 keeps until it can be written (RUSTSEC-2024-0003).
 const UNPAID_MAX: u32 = 20_000;
 
 /// What pays for a frame: the bytes of a reset, written.

@@ -9,8 +9,8 @@ use crate::h2::session::SMALL_BYTES;
 /// Of a body, kept until the answer begins, so that it can be sent to another member.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
 
-/// A body that has come to this is passed on before its end: a client may send so much before it has
-/// to wait.
+/// A body that has come to this is passed on before its end: a client may send so much before it
+/// has to wait.
 const COLLECTED_BYTES_MAX: usize = 32 * 1024;
 
 impl Call {
@@ -122,8 +122,8 @@ impl Call {
         state.begun = begins;
         drop(state);
         if kept {
-            // Or else many calls that come piece by piece could fill the connection's window together,
-            // and none would get its rest.
+            // Or else many calls that come piece by piece could fill the connection's window
+            // together, and none would get its rest.
             self.client.consumed(self.stream, data.len());
         }
         if begins {
@@ -139,7 +139,8 @@ impl Call {
 }
 
 impl State {
-    /// Keeps some of the body, if that can be sent again. Returns whether it has become too much for that.
+    /// Keeps some of the body, if that can be sent again. Returns whether it has become too much
+    /// for that.
     fn keep(&mut self, data: &[u8]) -> bool {
         if self.answered || self.torn {
             return false;

@@ -1,4 +1,4 @@
-//! What a client asks for, as it comes.
+//! A client's requests as they come.
 
 use bytes::BytesMut;
 use http::StatusCode;
@@ -35,7 +35,7 @@ impl Client {
             return Err(Fault::protocol("a client's streams have odd numbers"));
         }
         if !self.session.is_open() {
-            // It was told; it asks somebody else.
+            // The client has had a GOAWAY; it begins the request on another connection.
             return Ok(());
         }
         self.skipped = self.last + 1..stream;
@@ -78,7 +78,7 @@ impl Client {
         });
     }
 
-    /// What ends a request is of no interest to anybody, but that it ends is.
+    /// The fields of trailers have no use here, but that the request ends has.
     fn trailers(&mut self, stream: u32, end: bool) -> Result<(), Fault> {
         match end {
             true => self.data(stream, true, &[], 0),

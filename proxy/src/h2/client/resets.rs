@@ -3,8 +3,8 @@
 use super::*;
 use crate::h2::burst::AT_ONCE;
 
-/// Calls that a client may give up at once, a second. Of any age it may give up all that are under way
-/// besides: that many end together is what happens when a member dies.
+/// Calls that a client may give up at once, a second. Of any age it may give up all that are under
+/// way besides: that many end together is what happens when a member dies.
 pub(super) const RESETS_MAX: u32 = 2000;
 pub(super) const UNDER_WAY_MAX: u32 = 20_000;
 
@@ -35,7 +35,8 @@ impl Client {
         }
     }
 
-    /// A request has ended before its answer, whichever end has reset it (CVE-2023-44487, CVE-2025-8671).
+    /// A request has ended before its answer, whichever end has reset it (CVE-2023-44487,
+    /// CVE-2025-8671).
     fn given_up(&mut self, owner: &Owner) -> Result<(), Fault> {
         cancel(owner);
         let at_once = matches!(owner, Owner::Client(call) if call.age() < AT_ONCE);

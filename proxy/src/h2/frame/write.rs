@@ -61,7 +61,8 @@ pub(in crate::h2) fn put_data(out: &mut BytesMut, stream: u32, data: &[u8], end:
     out.put_slice(data);
 }
 
-/// Adds to a frame of data that begins there and is the last one. The two are no more than a frame takes.
+/// Adds to a frame of data that begins there and is the last one. The two are no more than a frame
+/// takes.
 pub(in crate::h2) fn extend_data(out: &mut BytesMut, at: usize, data: &[u8], end: bool) {
     out.extend_from_slice(data);
     let length = out.len() - at - HEAD_BYTES;

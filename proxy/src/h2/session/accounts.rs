@@ -1,9 +1,10 @@
-//! Whose small frames they are: what a member's connection bears of them is divided between its clients.
+//! Whose small frames they are: what a member's connection bears of them is divided between its
+//! clients.
 //!
-//! Each client may have a part of what is left, so that however many take all that they may, something is left
-//! for the next one; the first small frame of a client without any has room of its own besides. A charge that
-//! is lost with its stream stays in the client's account until the client has no stream here. By then the
-//! connection takes no new ones if much is lost.
+//! Each client may have a part of what is left, so that however many take all that they may,
+//! something is left for the next one; the first small frame of a client without any has room of
+//! its own besides. A charge that is lost with its stream stays in the client's account until the
+//! client has no stream here. By then the connection takes no new ones if much is lost.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -76,7 +77,8 @@ impl Accounts {
         SMALL <= room(self.charged, self.clients.len() <= 1, charged)
     }
 
-    /// Charges a stream and its client. Returns whether the client has half of what it may have, or more.
+    /// Charges a stream and its client. Returns whether the client has half of what it may have, or
+    /// more.
     pub(super) fn charge(&mut self, known: &mut Stream, by: u32) -> bool {
         self.join(known);
         known.charged += by;
@@ -146,8 +148,8 @@ impl Accounts {
     }
 }
 
-/// How much more may be charged to a client with so much, where so much is charged to all. `alone`: there is
-/// no other.
+/// How much more may be charged to a client with so much, where so much is charged to all. `alone`:
+/// there is no other.
 fn room(all: u32, alone: bool, charged: u32) -> u32 {
     let left = SHARED_MAX.saturating_sub(all);
     let room = match alone {

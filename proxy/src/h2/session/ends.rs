@@ -3,7 +3,8 @@
 use super::*;
 
 impl Session {
-    /// A client's stream is over when we have said all, whatever it still wants to say.
+    /// A client's stream is over when all of the answer is sent, whatever is still to come of the
+    /// request.
     pub(super) fn said_all(&self, state: &mut State, id: u32) {
         let is_over = |known: &Stream| known.ended && self.end == End::Server;
         if state.streams.get(&id).is_some_and(is_over)
@@ -16,7 +17,7 @@ impl Session {
         }
     }
 
-    /// A stream of ours is over when its answer is, whatever we still had to say.
+    /// A stream at a member is over when its answer is, whatever was still to be sent.
     pub(in crate::h2) fn answered(&self, stream: u32) {
         let mut state = self.state.lock();
         if let Some(known) = self.remove(&mut state, stream)
@@ -38,7 +39,7 @@ impl Session {
         state.put_with(|out, state| state.resets.put(out, stream));
     }
 
-    /// The other end has ended a stream at once. Returns whose it was.
+    /// The other end has ended a stream at once. Returns its owner.
     pub(in crate::h2) fn was_reset(&self, stream: u32) -> Option<Owner> {
         let mut state = self.state.lock();
         let removed = self.remove(&mut state, stream)?;
@@ -46,7 +47,7 @@ impl Session {
         Some(removed.owner)
     }
 
-    /// Ends a stream of the other end over what came of it. Returns whose it was.
+    /// Ends a stream of the other end over what came of it. Returns its owner.
     pub(in crate::h2) fn break_off(&self, stream: u32, code: Code) -> Option<Owner> {
         let mut state = self.state.lock();
         let removed = self.remove(&mut state, stream)?;

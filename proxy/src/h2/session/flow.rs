@@ -3,7 +3,7 @@
 use super::*;
 
 impl Session {
-    /// Data has come. Returns whose it is; `None`: nobody's any more.
+    /// Data has come. Returns the stream's owner; `None`: the stream has ended.
     pub(in crate::h2) fn received(
         &self,
         stream: u32,
@@ -87,7 +87,7 @@ impl Session {
                 setting::CONCURRENT_STREAMS_MAX => {
                     state.streams_max = usize::try_from(value).unwrap_or(usize::MAX);
                 }
-                // Larger frames than anybody must take are never sent.
+                // Larger frames than every end must take are never sent.
                 setting::FRAME_BYTES_MAX if !(16_384..1 << 24).contains(&value) => {
                     return Err(Fault::protocol("an impossible size of frames"));
                 }

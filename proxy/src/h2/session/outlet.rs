@@ -29,8 +29,8 @@ impl Outlet<'_> {
         gone
     }
 
-    /// How much may go in one frame where so much is to be sent, and whether that ends the stream. `None`:
-    /// nothing for now.
+    /// How much may go in one frame where so much is to be sent, and whether that ends the stream.
+    /// `None`: nothing for now.
     fn next(&self, known: &Stream, bytes: usize, last: bool) -> Option<(usize, bool)> {
         let room = UNSENT_BYTES_MAX.saturating_sub(self.out.len());
         let window = (self.initial + known.difference).min(*self.window);

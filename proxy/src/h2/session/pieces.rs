@@ -1,10 +1,11 @@
 //! Small DATA frames on their way to a member.
 //!
-//! A server may count them against their connection, which all calls to a member share. hyper's h2 (0.4.20)
-//! charges a frame of less than 256 bytes that is not its stream's last with the bytes that it lacks,
-//! and ends the connection beyond half a window, 512 KiB. A charge is given back when a handler reads the
-//! frame, and never when the handler has left its stream. So pieces are joined, and the charges are counted
-//! here as if only an answer gave them back. `accounts` divides them between the clients.
+//! A server may count them against their connection, which all calls to a member share. hyper's h2
+//! (0.4.20) charges a frame of less than 256 bytes that is not its stream's last with the bytes
+//! that it lacks, and ends the connection beyond half a window, 512 KiB. A charge is given back
+//! when a handler reads the frame, and never when the handler has left its stream. So pieces are
+//! joined, and the charges are counted here as if only an answer gave them back. `accounts` divides
+//! them between the clients.
 
 use bytes::BytesMut;
 

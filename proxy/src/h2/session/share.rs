@@ -13,8 +13,8 @@ use crate::h2::burst::Burst;
 const PIECES_MAX: u32 = 500;
 const RESETS_MAX: u32 = 500;
 
-/// Requests that are no calls and are forwarded at a time; the others wait for them. Each takes a task, and turns
-/// from all clients.
+/// Requests that are no calls and are forwarded at a time; the others wait for them. Each takes a
+/// task, and turns from all clients.
 const RUNNING_MAX: usize = 256;
 
 /// A client's share. Beyond it the client's calls get connections of their own.

@@ -1,4 +1,4 @@
-//! Streams begin, and say and hear what they have to.
+//! Streams begin, and fields and data pass on them.
 
 use super::*;
 
@@ -11,8 +11,8 @@ impl Session {
         state.streams.insert(stream, new);
     }
 
-    /// Begins a stream for a call, with its fields and what there is of its body. Returns the stream,
-    /// and how much of the body has gone.
+    /// Begins a stream for a call, with its fields and what there is of its body. Returns the
+    /// stream, and how much of the body has gone.
     pub(in crate::h2) fn begin(
         &self,
         call: &Arc<Call>,
@@ -83,7 +83,7 @@ impl Session {
 
     fn send(&self, state: &mut State, id: u32, data: &[u8], last: bool) -> usize {
         let Some((known, mut outlet)) = state.outlet(id).filter(|(known, _)| !known.ended) else {
-            // Nobody wants it any more.
+            // The stream has ended.
             return data.len();
         };
         let waits = !known.pending.is_empty();

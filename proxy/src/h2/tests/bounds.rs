@@ -75,7 +75,8 @@ async fn who_has_everything_expire_at_once_is_sent_away() {
     }
 }
 
-/// Where no member is connected nothing of a body can go on, and so what cannot be counted is refused.
+/// Where no member is connected nothing of a body can go on, and so what cannot be counted is
+/// refused.
 #[tokio::test(start_paused = true)]
 async fn bodies_that_have_not_come_whole_are_kept_within_bounds() {
     let proxy = waiting_proxy();

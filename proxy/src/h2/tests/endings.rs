@@ -71,7 +71,8 @@ async fn the_other_end_has_time_to_answer_however_long_it_was_silent() {
     }
 }
 
-/// Nothing is read while nothing can be said: what has come of a frame is not the other end's to end then.
+/// Nothing is read while nothing can be said: what has come of a frame is not the other end's to
+/// end then.
 #[tokio::test(start_paused = true)]
 async fn a_frame_need_not_end_while_its_answers_are_not_read() {
     let (client, server) = tokio::io::duplex(1 << 10);

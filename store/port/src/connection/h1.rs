@@ -83,7 +83,7 @@ pub(super) async fn serve_h1<S: Serve>(
             None => Ok(true),
         };
         waiting.answer = None;
-        // Thousands of watchers hear of one event at once, and ask again one by one.
+        // One event answers thousands of watchers at once, and their next requests come one by one.
         if matches!(goes_on, Ok(true)) && waiting.ahead.is_empty() {
             let timeout = port.limits.idle_timeout;
             let again = spoken_again(&waiting.socket, timeout, begun.as_mut());
@@ -118,7 +118,7 @@ async fn spoken_again(
 /// A connection that waits: for its answer, or for its next request.
 struct Waiting {
     socket: TcpStream,
-    /// What the client has sent already and nobody has looked at.
+    /// What the client has sent already and is not parsed yet.
     ahead: Bytes,
     answer: Option<(Parked, bool)>,
 }
@@ -251,7 +251,7 @@ fn with_parking(
 ) -> http::Request<Incoming> {
     let has_body = !hyper::body::Body::is_end_stream(request.body());
     let http_11 = request.version() == http::Version::HTTP_11;
-    // A body that nobody reads would be taken for the next request.
+    // A body that is not read would be taken for the next request.
     if request.method() != http::Method::GET || !http_11 || has_body {
         return request;
     }

@@ -33,8 +33,8 @@ pub(super) fn h2_builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
         .max_concurrent_streams(limits.concurrent_streams_max)
         .max_header_list_size(head_bytes_max)
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
-        // h2 never forgets one, and all clients of a proxy share a connection. `Guard` bounds those that
-        // are not read.
+        // h2 never forgets one, and all clients of a proxy share a connection. `Guard` bounds those
+        // that are not read.
         .max_local_error_reset_streams(None)
         .keep_alive_interval(limits.keepalive_interval)
         .keep_alive_timeout(limits.keepalive_timeout);
@@ -106,8 +106,8 @@ async fn calls<S: Serve>(connection: Multiplexed<'_>, port: &Port<S>) -> hyper::
     connection.await
 }
 
-/// The refusal of a request to a host that is not listed. As in etcd, not of calls, whose clients name any
-/// host, and not over TLS, which has proven the name.
+/// The refusal of a request to a host that is not listed. As in etcd, not of calls, whose clients
+/// name any host, and not over TLS, which has proven the name.
 fn misdirected<B>(
     access: &Access,
     request: &http::Request<B>,
@@ -121,8 +121,8 @@ fn misdirected<B>(
     }
 }
 
-/// What h2 lets pass of requests that RFC 9113 calls malformed: values with blanks around them (8.2.1) and
-/// those without a path (8.3.1).
+/// What h2 lets pass of requests that RFC 9113 calls malformed: values with blanks around them
+/// (8.2.1) and those without a path (8.3.1).
 fn is_well_formed<B>(request: &http::Request<B>) -> bool {
     let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     let apart = |value: &HeaderValue| {

@@ -111,7 +111,8 @@ async fn a_flood_of_frames_that_are_no_request_cuts_a_client_off() {
     }
 }
 
-/// A server that writes so much after every frame, to a client that reads all that is written or nothing.
+/// A server that writes so much after every frame, to a client that reads all that is written or
+/// nothing.
 async fn cut_at(written: usize, reads: bool) -> Option<usize> {
     let (client, mut server) = {
         let (client, server) = tokio::io::duplex(1 << 10);
