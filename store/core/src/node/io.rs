@@ -164,7 +164,7 @@ pub enum Refusal {
     LeaderChanged,
     /// Too much is waiting for its commit.
     TooManyRequests,
-    /// Another membership change is on its way.
+    /// Another membership change is on its way, or the leader has committed nothing in its term yet.
     MembershipChangePending,
     /// The membership change does not fit the members as of the latest entry; `Roster::validate` gives
     /// the reason.

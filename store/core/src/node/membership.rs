@@ -36,7 +36,10 @@ impl Node {
     ) {
         // What came before in this turn must not be overtaken.
         self.propose_gathered(output);
-        if self.raw.raft.has_pending_conf() {
+        // Until a majority has answered in this term, a healthy voter is not told from a dead one; Raft
+        // itself asks for as much of changes of one member at a time (Ongaro, raft-dev, 2015).
+        let settled = self.raw.raft.commit_to_current_term();
+        if !settled || self.raw.raft.has_pending_conf() {
             return self.refuse(id, Refusal::MembershipChangePending, output);
         }
         let decoded = MemberChange::decode(change.clone()).unwrap_or_default();

@@ -105,6 +105,36 @@ fn a_new_leader_counts_only_those_that_answer_it() {
     assert_eq!(room.change(room.leader(), Op::Add(member(4))), None);
 }
 
+/// Of a leader that has heard nothing yet, a healthy voter is not told from a dead one.
+#[test]
+fn a_new_leader_removes_none_before_a_majority_has_answered() {
+    let (mut room, dead, _, _) = Room::settled(3, true);
+    room.dead.push(dead);
+    let elected = |room: &Room| {
+        let leads = |node: &Node| node.status().standing.role == Role::Leader;
+        (0..3).find(|at| *at != dead && leads(&room.nodes[*at]))
+    };
+    let leader = loop {
+        if let Some(leader) = elected(&room) {
+            break leader;
+        }
+        match room.mail.pop_front() {
+            Some((at, input)) => room.step(at, Some(input)),
+            None => {
+                room.now += 5;
+                (0..3).for_each(|at| room.step(at, None));
+            }
+        }
+    };
+    let other = 3 - leader - dead;
+    room.propose_change(leader, Op::Remove(id(other)));
+    let refused = room.refused.pop().map(|(_, refusal)| refusal);
+    assert_eq!(refused, Some(Refusal::MembershipChangePending));
+    room.deliver();
+    let refused = room.change(leader, Op::Remove(id(other)));
+    assert_eq!(refused, Some(Refusal::UnhealthyCluster));
+}
+
 /// A connection that broke, whatever is found at the peer's URLs.
 #[test]
 fn a_voter_whose_messages_are_lost_is_healthy_once_it_is_heard_again() {
