@@ -105,6 +105,10 @@ impl World {
             };
             running.retain(|other| *other != id);
             self.crash(id, power_fails);
+            if self.swarm.membership && self.dice.chance(0.5) {
+                let delay = self.dice.between(500, 4_000);
+                self.clock.after(delay, Event::Replace);
+            }
             let away = match self.dice.chance(0.5) {
                 true => self.dice.between(50, 500),
                 false => self.dice.between(50, 10_000),
@@ -168,12 +172,37 @@ impl World {
 
     // === membership ===
 
+    /// The operator sees that a machine is dead and adds another one, too early perhaps.
+    pub(super) fn replace(&mut self) {
+        let conf = self.invariants.ledger().memberships().next();
+        let members = conf.map_or(0, |conf| conf.voters.len() + conf.learners.len());
+        if !self.calm && (1..MEMBERS_MOST).contains(&members) {
+            let is_learner = self.dice.chance(0.2);
+            let add = self.draw_add(is_learner);
+            self.ask_for(add);
+        }
+    }
+
+    fn draw_add(&mut self, is_learner: bool) -> member_change::Op {
+        self.next_member += 1;
+        let id = MemberId(self.next_member);
+        member_change::Op::Add(etcdserverpb::Member {
+            id: id.0,
+            peer_ur_ls: vec![nodes::url_of(id, 0)],
+            is_learner,
+            ..Default::default()
+        })
+    }
+
     fn change_membership(&mut self) {
+        if let Some(op) = self.draw_change() {
+            self.ask_for(op);
+        }
+    }
+
+    fn ask_for(&mut self, op: member_change::Op) {
         let running = self.running();
         let Some(asked) = self.dice.pick(&running) else {
-            return;
-        };
-        let Some(op) = self.draw_change() else {
             return;
         };
         let change = MemberChange { op: Some(op) }.encode_to_vec().into();
@@ -187,14 +216,8 @@ impl World {
         let everybody = [&conf.voters[..], &conf.learners[..]].concat();
         match self.dice.between(0, 5) {
             0 | 1 if everybody.len() < MEMBERS_MOST => {
-                self.next_member += 1;
-                let id = MemberId(self.next_member);
-                Some(member_change::Op::Add(etcdserverpb::Member {
-                    id: id.0,
-                    peer_ur_ls: vec![nodes::url_of(id, 0)],
-                    is_learner: self.dice.chance(0.5),
-                    ..Default::default()
-                }))
+                let is_learner = self.dice.chance(0.5);
+                Some(self.draw_add(is_learner))
             }
             2 => self
                 .dice

@@ -53,6 +53,7 @@ impl World {
 
     /// The process dies, and with it perhaps the power.
     pub(super) fn crash(&mut self, id: MemberId, power_fails: bool) {
+        self.note_silence(id);
         let Some(member) = self.members.get_mut(&id) else {
             return;
         };

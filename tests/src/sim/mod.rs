@@ -4,8 +4,8 @@
 //! Consensus, state machine and write-ahead log are the real ones; `nodes` is the second driver
 //! over the same `Input` and `Output` as the real one. Reading order: `swarm` (what a seed chooses),
 //! `world` (the loop and a member's turn), `nodes` (one member), then what its threads do
-//! (`messages`, `log_thread`, `applier`, `snapshots`, `lives`), `faults`, `load`, `clients`, `tree` (the v2
-//! API), `finale` (the second phase).
+//! (`messages`, `log_thread`, `applier`, `snapshots`, `lives`), `faults`, `load`, `silence`,
+//! `clients`, `tree` (the v2 API), `finale` (the second phase).
 
 mod applier;
 mod clients;
@@ -22,6 +22,7 @@ mod net;
 mod nodes;
 mod places;
 mod run;
+mod silence;
 mod snapshots;
 mod storage;
 mod swarm;

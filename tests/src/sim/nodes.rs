@@ -31,6 +31,8 @@ pub(super) struct Member {
     pub(super) retired: bool,
     /// The process is stopped until then.
     pub(super) paused_until: u64,
+    /// When it last died or stopped.
+    pub(super) silent_since: u64,
     /// Its engine writes nothing until then.
     pub(super) engine_hangs_until: u64,
     /// What waits for it while it is stopped, in bytes.
@@ -70,6 +72,8 @@ pub(super) struct Life {
     pub(super) proposals: u64,
     pub(super) contexts: u64,
     pub(super) expirer: Expirer,
+    /// When it was elected; none if it does not lead.
+    pub(super) leads_since: Option<u64>,
 }
 
 /// Something for the log thread.
@@ -136,6 +140,7 @@ impl Member {
             lives: 0,
             retired: false,
             paused_until: 0,
+            silent_since: 0,
             engine_hangs_until: 0,
             under_way_bytes: 0,
             ghost: false,
@@ -239,6 +244,7 @@ impl Life {
             proposals: 0,
             contexts: 0,
             expirer: Expirer::default(),
+            leads_since: None,
         }
     }
 

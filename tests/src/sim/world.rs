@@ -66,6 +66,8 @@ pub(super) enum Event {
     Start(MemberId),
     /// The operator takes a machine away.
     Retire(MemberId),
+    /// The operator replaces what has died.
+    Replace,
 }
 
 /// Who waits for an answer to a request.
@@ -255,6 +257,10 @@ impl World {
                 self.retire(id);
                 Ok(())
             }
+            Event::Replace => {
+                self.replace();
+                Ok(())
+            }
             // For a life that is over.
             _ => Ok(()),
         }
@@ -388,10 +394,12 @@ impl World {
                 member: id,
                 standing,
             })?;
+            self.note_role(id, standing.role);
             self.wake_expirer(id);
         }
         self.send(id, output.send)?;
         if let Some(append) = output.append {
+            self.check_adds(id, &append)?;
             self.append(id, append)?;
         }
         self.hand_out(id, output.apply)?;
