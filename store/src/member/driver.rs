@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use super::applier::{self, ApplyJob};
 use super::fatal::Fatal;
 use super::log_writer::LogJob;
-use super::messages::{Unfit, input_of, refused};
+use super::messages::{Unfit, handed, input_of, refused};
 use super::raft_lines;
 use super::staging::Staged;
 use super::turns::Turns;
@@ -35,6 +35,8 @@ pub(crate) enum Event {
     Input(Input),
     /// From a peer; what the messages weigh, in bytes.
     Peer(MemberId, Vec<PeerMessage>, usize),
+    /// A peer handed over these requests, and there was no room for them.
+    Crowded(MemberId, Vec<keelson_proto::peer::ProposalId>),
     /// The state machine was captured for a follower.
     Captured(Capture),
     /// A snapshot has arrived whole. Answers when it is installed, or found stale.
@@ -175,10 +177,7 @@ impl Driver {
     /// Sends a message. A request that cannot be handed to the leader is surely not in the log: it is
     /// refused at once, and not when its client gives up.
     fn send(&self, to: MemberId, message: PeerMessage, turns: &Turns) {
-        let handed = match &message.message {
-            Some(peer_message::Message::Forward(forward)) => forward.id,
-            _ => None,
-        };
+        let handed = handed(&message);
         let Err(unsent) = self.outbox.send(to, message) else {
             return;
         };
@@ -215,6 +214,11 @@ impl Driver {
                     self.take_message(from, message);
                 }
             }
+            Event::Crowded(from, handed) => {
+                for id in handed {
+                    self.turn_away(from, id);
+                }
+            }
             Event::Captured(capture) => self.captured(capture),
             Event::SnapshotStaged(offer, staged, answer) => {
                 let roster = Box::new(staged.roster());
@@ -228,13 +232,15 @@ impl Driver {
     fn take_message(&mut self, from: MemberId, message: PeerMessage) {
         match input_of(from, message) {
             Ok(input) => self.inputs.extend(input),
-            // A reason that every release knows and that ends the request.
-            Err(Unfit(id)) => {
-                let refused = refused(id, Reason::TooManyRequests);
-                let message = Some(peer_message::Message::Refused(refused));
-                let _ = self.outbox.send(from, PeerMessage { message });
-            }
+            Err(Unfit(id)) => self.turn_away(from, id),
         }
+    }
+
+    /// Refuses a request of a peer's client, for a reason that every release knows.
+    fn turn_away(&self, from: MemberId, id: keelson_proto::peer::ProposalId) {
+        let refused = refused(id, Reason::TooManyRequests);
+        let message = Some(peer_message::Message::Refused(refused));
+        let _ = self.outbox.send(from, PeerMessage { message });
     }
 
     /// If the node took the snapshot that has arrived, the state machine goes on from it before the

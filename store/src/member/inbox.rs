@@ -10,13 +10,14 @@ use keelson_proto::peer::{MembersResponse, PeerMessage};
 use parking_lot::Mutex;
 
 use super::driver::Event;
+use super::messages::handed;
 use super::turns::Turns;
 use crate::config::Url;
 use crate::peer::{Belonging, Inbox, PeerEvent, PeerListener, weight};
 use crate::shared::Shared;
 
-/// What messages from peers that wait for the driver may weigh, in bytes. Beyond it they are dropped;
-/// Raft sends again.
+/// What messages from peers that wait for the driver may weigh, in bytes. Beyond it they are dropped:
+/// Raft sends again, and requests are refused.
 const WAITING_BYTES_MAX: usize = 128 << 20;
 
 /// How often calls of unknown members make this one ask the others.
@@ -39,6 +40,11 @@ impl Inbox for DriverInbox {
             let _ = self.turns.send(Event::Peer(from, messages, bytes));
         } else {
             self.shared.note_taken(bytes);
+            // A request is sent once: without an answer its client would wait for its timeout.
+            let handed: Vec<_> = messages.iter().filter_map(handed).collect();
+            if !handed.is_empty() {
+                let _ = self.turns.send(Event::Crowded(from, handed));
+            }
         }
     }
 
@@ -113,7 +119,38 @@ pub(crate) fn listener(turns: Arc<Turns>, shared: Arc<Shared>) -> PeerListener {
 
 #[cfg(test)]
 mod tests {
+    use crossbeam::channel::bounded;
+    use keelson_proto::peer::{Forward, ProposalId, peer_message::Message};
+
     use super::*;
+    use crate::member::applier;
+
+    /// It was dropped without an answer.
+    #[test]
+    fn a_request_for_which_there_is_no_room_is_refused() {
+        let turns = Turns::new();
+        let applier = applier::tests::applier(&turns, bounded(1).0);
+        let inbox = DriverInbox {
+            turns: Arc::clone(&turns),
+            shared: applier.shared,
+            is_new: false,
+            asked: Mutex::default(),
+        };
+        let forward = Forward {
+            id: Some(ProposalId::default()),
+            ..Forward::default()
+        };
+        let message = PeerMessage {
+            message: Some(Message::Forward(forward)),
+        };
+        inbox.shared.note_arrived(WAITING_BYTES_MAX);
+        inbox.deliver(MemberId(2), vec![message, PeerMessage::default()]);
+        let Some(Event::Crowded(MemberId(2), handed)) = turns.next_event() else {
+            panic!("it is not answered");
+        };
+        assert_eq!(handed, [ProposalId::default()]);
+        assert!(turns.next_event().is_none());
+    }
 
     /// A member that was upgraded before the others, and is behind, learns of an added one from them.
     #[test]

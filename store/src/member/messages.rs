@@ -30,6 +30,14 @@ fn names_too_long_a_path(forward: &Forward) -> bool {
 /// A forwarded request that must not get into the log.
 pub(super) struct Unfit(pub(super) ProposalId);
 
+/// The request that the message hands to the leader, if it does.
+pub(super) fn handed(message: &PeerMessage) -> Option<ProposalId> {
+    match &message.message {
+        Some(peer_message::Message::Forward(forward)) => forward.id,
+        _ => None,
+    }
+}
+
 /// The leader's word that the request is not in the log, and never will be.
 pub(super) fn refused(id: ProposalId, reason: Reason) -> Refused {
     Refused {
