@@ -22,6 +22,8 @@ use crate::wal::{Identity, Wal, WalConfig};
 use parking_lot::Mutex;
 
 #[cfg(test)]
+mod crash;
+#[cfg(test)]
 mod tests;
 
 /// Everything a member needs to start its threads.
