@@ -70,9 +70,9 @@ impl Disk for RealDisk {
     }
 
     /// The lock must be that of the file which has the name now: one that was removed in between
-    /// locks nobody out.
+    /// keeps no other process out.
     fn lock(&self, path: &Path) -> io::Result<File> {
-        loop {
+        for _ in 0..LOCK_TRIES {
             let open = || private_options().create(true).open(path);
             let file = wait_for_descriptors(path, open)?;
             try_lock(&file)?;
@@ -86,8 +86,14 @@ impl Disk for RealDisk {
                 Err(error) => return Err(error),
             }
         }
+        Err(io::Error::other(
+            "the lock file is another one each time it is looked at",
+        ))
     }
 }
+
+/// A file that is locked may have been removed in between, but not again and again.
+const LOCK_TRIES: usize = 100;
 
 /// For reading and writing, by the owner alone, and not through a symbolic link.
 fn private_options() -> OpenOptions {
