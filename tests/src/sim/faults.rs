@@ -105,10 +105,7 @@ impl World {
             };
             running.retain(|other| *other != id);
             self.crash(id, power_fails);
-            if self.swarm.membership && self.dice.chance(0.5) {
-                let delay = self.dice.between(500, 4_000);
-                self.clock.after(delay, Event::Replace);
-            }
+            self.plan_replacement();
             let away = match self.dice.chance(0.5) {
                 true => self.dice.between(50, 500),
                 false => self.dice.between(50, 10_000),
@@ -172,7 +169,14 @@ impl World {
 
     // === membership ===
 
-    /// The operator sees that a machine is dead and adds another one, too early perhaps.
+    pub(super) fn plan_replacement(&mut self) {
+        if self.swarm.membership && self.dice.chance(0.5) {
+            let delay = self.dice.between(500, 4_000);
+            self.clock.after(delay, Event::Replace);
+        }
+    }
+
+    /// The operator sees that a machine is silent and adds another one, too early perhaps.
     pub(super) fn replace(&mut self) {
         let conf = self.invariants.ledger().memberships().next();
         let members = conf.map_or(0, |conf| conf.voters.len() + conf.learners.len());

@@ -86,6 +86,7 @@ impl World {
     /// A stop does not shorten another: what the process would have done is put off to the end of that.
     pub(super) fn stop_until(&mut self, id: MemberId, until: u64) {
         self.note_silence(id);
+        self.plan_replacement();
         let now = self.clock.now_ms();
         if let Some(member) = self.members.get_mut(&id) {
             if member.paused_until <= now {
