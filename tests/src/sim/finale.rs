@@ -17,6 +17,11 @@ use crate::model::kv::Kv;
 
 /// How long the healed core may take to get going: some election timeouts, a snapshot or two.
 const SETTLE_MS: u64 = 12_000;
+
+/// The same without pre-votes. Of the three that are left perhaps one alone has a log with which it can
+/// win, and each candidate before it makes all three draw a new election timeout: ten elections without
+/// a leader are no fault (one run in sixty of these), fifty would be.
+const SETTLE_WITHOUT_PRE_VOTE_MS: u64 = 60_000;
 /// Then everything asked in this time must be answered.
 const WORK_MS: u64 = 3_000;
 /// And then, with nobody asking, everybody must catch up.
@@ -123,7 +128,8 @@ impl World {
             }
             self.run_until(at)?;
         }
-        let awake = self.clock.now_ms() + SETTLE_MS + WORK_MS + self.swarm.patience_ms + 100;
+        let settle = self.settle_ms();
+        let awake = self.clock.now_ms() + settle + WORK_MS + self.swarm.patience_ms + 100;
         let sender = self.sender().and_then(|id| self.members.get_mut(&id));
         if let Some(member) = sender {
             member.paused_until = awake;
@@ -131,9 +137,17 @@ impl World {
         Ok(())
     }
 
+    fn settle_ms(&self) -> u64 {
+        match self.swarm.pre_vote {
+            true => SETTLE_MS,
+            false => SETTLE_WITHOUT_PRE_VOTE_MS,
+        }
+    }
+
     fn work(&mut self) -> Result<(), String> {
+        let settle = self.settle_ms();
         let healed = self.clock.now_ms();
-        self.run_until(healed + SETTLE_MS)?;
+        self.run_until(healed + settle)?;
         let leads = |world: &World| {
             let running = world.running().into_iter();
             let lives = running.filter_map(|id| world.members.get(&id)?.life.as_ref());
@@ -143,16 +157,16 @@ impl World {
         };
         if leads(self) != 1 {
             return Err(format!(
-                "liveness: {} leaders after {SETTLE_MS} ms of calm",
+                "liveness: {} leaders after {settle} ms of calm",
                 leads(self)
             ));
         }
         let first = self.history.operations.len();
         let tree_first = self.tree.history.operations.len();
-        self.run_until(healed + SETTLE_MS + WORK_MS)?;
+        self.run_until(healed + settle + WORK_MS)?;
         self.clients.quiet = true;
         let patience = self.swarm.patience_ms;
-        self.run_until(healed + SETTLE_MS + WORK_MS + patience + 100)?;
+        self.run_until(healed + settle + WORK_MS + patience + 100)?;
         let speaks_v3 = self.swarm.tree_clients < self.swarm.clients;
         if speaks_v3 && self.history.operations.len() == first {
             // All clients have waited since before.
