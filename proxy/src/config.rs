@@ -18,6 +18,10 @@ pub struct ProxyConfig {
     /// `--data-dir`. The peer URLs are kept in `proxy/cluster` below it, and what is found there
     /// goes before `members`. `None`: nothing is kept.
     pub data_dir: Option<PathBuf>,
+    /// The members are there or about to be, as a discovery service says of a cluster that is full:
+    /// requests are held for them. `false`: a proxy that has never reached a member answers 503 from a
+    /// second after its start on, as etcd's does.
+    pub members_expected: bool,
     /// `--proxy-refresh-interval`, 30 s: how often the members are asked who they are. Once a
     /// second while nobody has answered yet.
     pub refresh_interval: Duration,
@@ -58,6 +62,7 @@ impl ProxyConfig {
             mode: Mode::On,
             members,
             data_dir: None,
+            members_expected: false,
             refresh_interval: Duration::from_secs(30),
             failure_wait: Duration::from_secs(5),
             dial_timeout: Duration::from_secs(1),

@@ -111,9 +111,9 @@ impl Endpoints {
         self.outage.note(self.any(), reached, Instant::now());
     }
 
-    /// The cluster had members in an earlier life of this proxy.
-    pub(crate) fn had_members(&self) {
-        self.outage.had_members();
+    /// The cluster had members in an earlier life of this proxy, or will have them.
+    pub(crate) fn expect_members(&self) {
+        self.outage.expect_members();
     }
 
     /// Whether a request would be held for a member in vain.

@@ -2,8 +2,8 @@
 //!
 //! Clients of etcd 2's age give up at once on 503, so a request is held while a member may be reached
 //! in time: one that was there before restarts, or is part of an election, however long the outage has
-//! lasted. A proxy that has never found a member, in this life or an earlier one, answers as etcd's
-//! does. For a moment after its start it holds requests all the same: members and proxies of a cluster
+//! lasted; or is about to start, as those that a discovery service has registered. A proxy that expects
+//! none, and has never found a member, in this life or an earlier one, answers as etcd's does. For a moment after its start it holds requests all the same: members and proxies of a cluster
 //! are started together.
 
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub(crate) struct Outage(Mutex<State>);
 struct State {
     /// `None` while a member can be asked, or while that is not known yet.
     began: Option<Instant>,
-    /// A member was connected to, in this life or an earlier one.
+    /// A member was connected to, in this life or an earlier one, or is expected.
     reached: bool,
 }
 
@@ -36,8 +36,8 @@ impl Outage {
         }
     }
 
-    /// The proxy has had members in an earlier life.
-    pub(crate) fn had_members(&self) {
+    /// There were members in an earlier life of the proxy, or they are registered and about to start.
+    pub(crate) fn expect_members(&self) {
         self.0.lock().reached = true;
     }
 
@@ -77,7 +77,7 @@ mod tests {
         assert!(!hopeless(Duration::ZERO));
         assert!(!hopeless(START_GRACE - Duration::from_millis(1)));
         assert!(hopeless(START_GRACE));
-        outage.had_members();
+        outage.expect_members();
         assert!(!hopeless(DAY));
     }
 }

@@ -106,14 +106,14 @@ async fn live(
     let _lock = config.data_dir.as_deref().map(Lock::take).transpose()?;
     let own = listeners.iter().map(|one| one.socket.local_addr());
     let own: io::Result<Vec<_>> = own.filter_map(io::Result::transpose).collect();
-    let limits = config.limits.clone();
+    let (limits, expected) = (config.limits.clone(), config.members_expected);
     let (trigger, drain) = Drain::channel();
     let proxy = Arc::new(Proxy {
         drain,
         ..Proxy::new(config, own?)
     });
-    if peers.as_ref().is_some_and(Peers::are_kept) {
-        proxy.endpoints.had_members();
+    if expected || peers.as_ref().is_some_and(Peers::are_kept) {
+        proxy.endpoints.expect_members();
     }
     ready();
     let mut keeper = Box::pin(members::keep(Arc::clone(&proxy), peers));

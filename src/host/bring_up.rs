@@ -28,18 +28,18 @@ pub(super) async fn decide(values: &Values) -> Result<Role, StartError> {
             "data-dir" = %data_dir.display(),
             "this host is a proxy, as its data directory says, whatever flags and discovery say"
         );
-        let peer_urls = match keelson_proxy::knows_its_cluster(&data_dir)? {
+        if keelson_proxy::knows_its_cluster(&data_dir)? {
             // What the proxy itself has kept goes before this.
-            true => peers_of(values.text("initial-cluster"))?,
-            // It ended before any member had told it who they are.
-            false => peers(values, &Way::chosen(values)?).await?,
-        };
-        return proxy(values, peer_urls);
+            return proxy(values, peers_of(values.text("initial-cluster"))?, false);
+        }
+        // It ended before any member had told it who they are.
+        let way = Way::chosen(values)?;
+        return proxy(values, peers(values, &way).await?, way.finds_members());
     }
     let way = Way::chosen(values)?;
     // A member goes on as one: --proxy is for new hosts, as in etcd.
     if mode(values) != Mode::Off && role == keelson_proxy::Role::Undecided {
-        return proxy(values, peers(values, &way).await?);
+        return proxy(values, peers(values, &way).await?, way.finds_members());
     }
     let member = MemberOptions::from_values(values)?;
     if Store::is_there(&member.config)? {
@@ -84,6 +84,11 @@ enum Way {
 }
 
 impl Way {
+    /// Whether the members that it names have registered themselves.
+    fn finds_members(&self) -> bool {
+        matches!(self, Way::Discovery(_) | Way::DiscoveryV3(_))
+    }
+
     fn chosen(values: &Values) -> Result<Way, StartError> {
         let flags = [
             "initial-cluster",
@@ -171,7 +176,7 @@ fn list(
                 "DEIS_NUM_INSTANCES is {wanted}, and this host is listed behind the first {wanted}: it \
                  becomes a proxy"
             );
-            proxy(values, peers_of(&initial_cluster)?)
+            proxy(values, peers_of(&initial_cluster)?, true)
         }
     }
 }
@@ -275,7 +280,7 @@ fn place(
             initial_cluster, ..
         } => {
             info!("discovery: cluster is full; this host becomes a proxy");
-            proxy(values, peers_of(&initial_cluster)?)
+            proxy(values, peers_of(&initial_cluster)?, true)
         }
     }
 }
@@ -308,7 +313,12 @@ fn mode(values: &Values) -> Mode {
         .expect("the flag's kind knows only these words")
 }
 
-fn proxy(values: &Values, peer_urls: Vec<String>) -> Result<Role, StartError> {
+/// `members_expected`: see [`ProxyConfig`].
+fn proxy(
+    values: &Values,
+    peer_urls: Vec<String>,
+    members_expected: bool,
+) -> Result<Role, StartError> {
     let options = ProxyOptions::from_values(values)?;
     let ms = |flag| Duration::from_millis(values.count(flag));
     let base = ProxyConfig::new(MembersFrom::Peers(peer_urls));
@@ -320,6 +330,7 @@ fn proxy(values: &Values, peer_urls: Vec<String>) -> Result<Role, StartError> {
             chosen => chosen,
         },
         data_dir: Some(options.data_dir.clone()),
+        members_expected,
         refresh_interval: ms("proxy-refresh-interval"),
         failure_wait: ms("proxy-failure-wait"),
         dial_timeout: ms("proxy-dial-timeout"),
@@ -355,7 +366,7 @@ mod tests {
             let Ok(Parsed::Member(values)) = parse(&words) else {
                 panic!("{words:?} are flags of a host");
             };
-            let Ok(Role::Proxy(_, config)) = proxy(&values, vec![]) else {
+            let Ok(Role::Proxy(_, config)) = proxy(&values, vec![], false) else {
                 panic!("{words:?} make a proxy");
             };
             assert_eq!(config.limits.concurrent_streams_max, expected);
@@ -369,7 +380,7 @@ mod tests {
         let Ok(Parsed::Member(values)) = parse(&words) else {
             panic!("{line:?} are flags of a host");
         };
-        let Ok(Role::Proxy(_, config)) = proxy(&values, vec![]) else {
+        let Ok(Role::Proxy(_, config)) = proxy(&values, vec![], false) else {
             panic!("{line:?} make a proxy");
         };
         assert_eq!(config.request_timeout, Duration::from_secs(11));

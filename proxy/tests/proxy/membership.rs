@@ -154,6 +154,20 @@ async fn a_proxy_whose_earlier_life_had_members_holds_requests_for_them() {
     proxy.stop().await;
 }
 
+/// Discovery makes a proxy as soon as enough members have registered; they may take longer to start.
+#[tokio::test]
+async fn a_proxy_that_expects_members_holds_requests_for_the_first() {
+    let mut config = from_peers(&["http://127.0.0.1:1".to_owned()]);
+    config.members_expected = true;
+    config.request_timeout = Duration::from_secs(2);
+    let mut proxy = Running::start(config).await;
+    (&mut proxy.ready).await.unwrap();
+    let began = Instant::now();
+    assert_eq!(get(proxy.address, "/v2/keys/a").await.status, 503);
+    assert!(Duration::from_secs(2) <= began.elapsed());
+    proxy.stop().await;
+}
+
 #[tokio::test]
 async fn a_member_that_advertises_this_proxy_is_not_asked() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
