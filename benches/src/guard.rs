@@ -2,8 +2,8 @@
 //!
 //! Both builds take turns in every round, and in every other round the order is reversed. Each figure
 //! is compared within its round, so that a slow minute is slow for both, and the median of the
-//! rounds' ratios counts. How far it can be trusted follows from the rounds alone, whatever the noise
-//! is like: the true median lies between the k-th smallest and the k-th largest of n ratios, but for
+//! rounds' ratios counts. Its confidence interval comes from order statistics of the rounds and
+//! assumes no distribution of the noise: the true median lies between the k-th smallest and the k-th largest of n ratios, but for
 //! the chance that n tosses of a coin come up heads, or tails, fewer than k times. A build is slower if
 //! that interval lies beyond 1 and the median beyond the tolerance.
 
@@ -13,7 +13,7 @@ use crate::measure::Measure;
 use crate::spread::{Spread, misses};
 use crate::table::Table;
 
-/// Fewer rounds cannot tell a cell that is slower from chance.
+/// With fewer rounds the confidence interval of a cell is too wide for a verdict.
 pub const ROUNDS_MIN: usize = 8;
 
 /// How often the interval of all cells together may miss the truth.

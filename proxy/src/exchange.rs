@@ -122,8 +122,8 @@ async fn open(endpoint: &Endpoint, proxy: &Proxy) -> Result<Connection, Failure>
     Ok(connection.with_place(place))
 }
 
-/// The right to open a socket. Connections that rest, to whatever member, make room for one that is
-/// needed.
+/// A permit for one socket to a member. Without a free one an idle pooled connection, to any member,
+/// is closed first.
 async fn place(proxy: &Proxy) -> io::Result<Place> {
     if let Some(place) = proxy.sockets.free_place() {
         return Ok(place);

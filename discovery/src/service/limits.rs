@@ -44,7 +44,7 @@ impl Tries {
         Tries { limit, full_at }
     }
 
-    /// Takes one try, or tells how long until there is one.
+    /// Takes one try. The error is the time until the next one.
     pub(super) fn take(&self, address: IpAddr, now: Instant) -> Result<(), Duration> {
         let mut full_at = self.full_at.lock();
         if ADDRESSES_MAX <= full_at.len() {

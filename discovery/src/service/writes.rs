@@ -130,7 +130,7 @@ impl Total {
         }
     }
 
-    /// Takes bytes, or tells how long until there are so many.
+    /// Takes bytes. The error is the time until so many are there.
     pub(super) fn take(&self, bytes: usize, now: Instant) -> Result<(), Duration> {
         let mut full_at = self.full_at.lock();
         let taken = (*full_at).max(now) + self.time_of(bytes);

@@ -3,9 +3,8 @@
 //! Most calls are handed on by the task that reads the client's connection, and answered by the one
 //! that reads the member's; a call has a task of its own only when something is wrong: no member is
 //! connected, or the first has failed. It is tried on another member when the first has surely not
-//! begun with it, or when it is a read whose answer has not begun; any other fails with the words
-//! that etcd's own members have for "it may or may not have happened", which clients know and do
-//! not take for an invitation to try again.
+//! begun with it, or when it is a read whose answer has not begun; any other fails with the error text
+//! of etcd's members for a request of unknown outcome, which etcd's clients do not retry.
 
 mod answer;
 mod body;

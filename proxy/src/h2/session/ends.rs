@@ -3,8 +3,7 @@
 use super::*;
 
 impl Session {
-    /// A client's stream is over when all of the answer is sent, whatever is still to come of the
-    /// request.
+    /// A client's stream is closed when all of the answer is sent, even if the request has not ended.
     pub(super) fn said_all(&self, state: &mut State, id: u32) {
         let is_over = |known: &Stream| known.ended && self.end == End::Server;
         if state.streams.get(&id).is_some_and(is_over)
