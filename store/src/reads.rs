@@ -4,13 +4,15 @@
 //! that is taken after it joined, which is what makes the read linearizable. A reader that gives up, or
 //! whose client has left, takes its place with it: without a leader nothing else would.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use keelson_core::node::Input;
 use parking_lot::Mutex;
+use slab::Slab;
 use tokio::sync::oneshot;
 
 use crate::Error;
@@ -20,27 +22,27 @@ use crate::member::turns::Turns;
 /// Readers that wait at once.
 const READERS_MAX: usize = 100_000;
 
+/// The readers of a batch, by their places.
+type Readers = Slab<oneshot::Sender<()>>;
+
 #[derive(Default)]
 struct Batches {
     /// The batch that may still be joined.
-    open: Option<u64>,
+    open: Option<(u64, Readers)>,
+    /// The context of the newest batch.
     last: u64,
-    /// Readers of all time.
-    joined: u64,
-    /// Readers that wait now, also those whose index is known.
-    count: usize,
-    readers: HashMap<u64, Readers>,
+    /// Batches that the driver has taken and whose index is not known.
+    taken: HashMap<u64, Readers>,
     /// The member has stopped.
     closed: bool,
 }
-
-/// By their numbers.
-type Readers = BTreeMap<u64, oneshot::Sender<()>>;
 
 /// The batches of a member.
 pub(crate) struct ReadBatches {
     /// A plain mutex: nothing is awaited inside.
     batches: Mutex<Batches>,
+    /// Readers that wait now, also those whose index is known.
+    count: AtomicUsize,
     turns: Arc<Turns>,
 }
 
@@ -48,8 +50,10 @@ pub(crate) struct ReadBatches {
 pub(crate) struct Reader<'a> {
     batches: &'a ReadBatches,
     context: u64,
-    number: u64,
+    place: usize,
     applied: oneshot::Receiver<()>,
+    /// It is in no batch any more.
+    answered: bool,
 }
 
 impl Future for Reader<'_> {
@@ -57,13 +61,17 @@ impl Future for Reader<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let applied = ready!(Pin::new(&mut self.applied).poll(cx));
+        self.answered = true;
         Poll::Ready(applied.map_err(|_| Error::Stopped))
     }
 }
 
 impl Drop for Reader<'_> {
     fn drop(&mut self) {
-        self.batches.leave(self.context, self.number);
+        self.batches.count.fetch_sub(1, Ordering::Relaxed);
+        if !self.answered {
+            self.batches.leave(self.context, self.place);
+        }
     }
 }
 
@@ -71,6 +79,7 @@ impl ReadBatches {
     pub(crate) fn new(turns: Arc<Turns>) -> ReadBatches {
         ReadBatches {
             batches: Mutex::default(),
+            count: AtomicUsize::new(0),
             turns,
         }
     }
@@ -86,73 +95,70 @@ impl ReadBatches {
         if batches.closed {
             return Err(Error::Stopped);
         }
-        if READERS_MAX <= batches.count {
+        if READERS_MAX <= self.count.load(Ordering::Relaxed) {
             return Err(Error::TooManyRequests);
         }
-        batches.count += 1;
-        batches.joined += 1;
-        let number = batches.joined;
-        let (context, is_new) = match batches.open {
-            Some(open) => (open, false),
-            None => (batches.last + 1, true),
+        // Counted up under the lock only, so that the bound holds.
+        self.count.fetch_add(1, Ordering::Relaxed);
+        let is_new = batches.open.is_none();
+        batches.last += u64::from(is_new);
+        let last = batches.last;
+        let (context, readers) = batches.open.get_or_insert_with(|| (last, Slab::new()));
+        let reader = Reader {
+            batches: self,
+            context: *context,
+            place: readers.insert(sender),
+            applied,
+            answered: false,
         };
-        batches.last = context;
-        batches.open = Some(context);
-        batches
-            .readers
-            .entry(context)
-            .or_default()
-            .insert(number, sender);
         drop(batches);
         if is_new {
+            let context = reader.context;
             let _ = self.turns.send(Event::Input(Input::Read { context }));
         }
-        Ok(Reader {
-            batches: self,
-            context,
-            number,
-            applied,
-        })
+        Ok(reader)
     }
 
     /// The driver takes the batch: it cannot be joined any more. Returns whether it has readers.
     pub(crate) fn close(&self, context: u64) -> bool {
         let mut batches = self.batches.lock();
-        if batches.open == Some(context) {
-            batches.open = None;
+        if let Some((_, readers)) = batches.open.take_if(|(open, _)| *open == context)
+            && !readers.is_empty()
+        {
+            batches.taken.insert(context, readers);
         }
-        let has_readers = |readers: &Readers| !readers.is_empty();
-        let waits = batches.readers.get(&context).is_some_and(has_readers);
-        if !waits {
-            batches.readers.remove(&context);
-        }
-        waits
+        batches.taken.contains_key(&context)
     }
 
     /// The member stops: no reader will be answered any more.
     pub(crate) fn close_all(&self) {
         let mut batches = self.batches.lock();
         batches.closed = true;
-        batches.readers.clear();
+        batches.open = None;
+        batches.taken.clear();
     }
 
     /// The readers of a batch whose index is known.
-    pub(crate) fn take(&self, context: u64) -> Vec<oneshot::Sender<()>> {
-        let readers = self.batches.lock().readers.remove(&context);
-        readers.unwrap_or_default().into_values().collect()
+    pub(crate) fn take(&self, context: u64) -> Readers {
+        let readers = self.batches.lock().taken.remove(&context);
+        readers.unwrap_or_default()
     }
 
-    /// A reader has its answer, or does not wait for it any longer.
-    fn leave(&self, context: u64, number: u64) {
+    /// A reader waits no longer, unanswered as far as it knows.
+    fn leave(&self, context: u64, place: usize) {
         let mut batches = self.batches.lock();
-        batches.count -= 1;
-        let is_open = batches.open == Some(context);
-        let Some(readers) = batches.readers.get_mut(&context) else {
+        if let Some((open, readers)) = &mut batches.open
+            && *open == context
+        {
+            readers.try_remove(place);
+            return;
+        }
+        let Some(readers) = batches.taken.get_mut(&context) else {
             return;
         };
-        readers.remove(&number);
-        if readers.is_empty() && !is_open {
-            batches.readers.remove(&context);
+        readers.try_remove(place);
+        if readers.is_empty() {
+            batches.taken.remove(&context);
             drop(batches);
             // Not urgent: it only takes room.
             let given_up = Input::ReadGivenUp { context };
@@ -189,8 +195,9 @@ mod tests {
         drop(batches.join().unwrap());
         assert_eq!(next(&turns), Some((2, true)));
         assert!(!batches.close(2), "it need not ask");
+        assert_eq!(batches.count.load(Ordering::Relaxed), 0);
         let batches = batches.batches.lock();
-        assert_eq!((batches.count, batches.readers.len()), (0, 0));
+        assert!(batches.open.is_none() && batches.taken.is_empty());
     }
 
     #[test]
@@ -206,7 +213,8 @@ mod tests {
     async fn a_reader_hears_of_its_batch_or_of_the_end() {
         let batches = ReadBatches::new(Turns::new());
         let reader = batches.join().unwrap();
-        for applied in batches.take(1) {
+        assert!(batches.close(1));
+        for (_, applied) in batches.take(1) {
             applied.send(()).unwrap();
         }
         assert!(reader.await.is_ok());

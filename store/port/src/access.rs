@@ -45,6 +45,11 @@ impl Access {
         self.origins.is_none()
     }
 
+    /// Whether requests to any host are taken.
+    pub(crate) fn takes_all_hosts(&self) -> bool {
+        self.hosts.is_none()
+    }
+
     /// How the answer to a request has to be mended; `None`: not at all.
     pub fn cross_origin(&self, request: &HeaderMap) -> Option<Box<CrossOrigin>> {
         let listed = self.origins.as_ref()?;

@@ -115,7 +115,8 @@ impl ReadFilter for Guard {
                 ended |= !self.frames.open;
             }
         }
-        if ended || !began_partial {
+        // The clock is read only for what has begun: most reads end with a frame.
+        if (ended || !began_partial) && self.frames.is_partial() {
             self.since = Instant::now();
         }
         Ok(())

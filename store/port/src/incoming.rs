@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
-use tokio::time::{self, Instant, Sleep};
+use tokio::time::{self, Sleep};
 
 use crate::drain::{Begun, Drain};
 
@@ -24,13 +24,22 @@ type BoxError = Box<dyn Error + Send + Sync>;
 /// The body of a request.
 pub struct Incoming {
     body: hyper::body::Incoming,
+    /// Until the first wait for a piece.
+    drain: Option<Drain>,
+    /// How long all of it may take from then on; until then.
+    time_max: Option<Duration>,
+    /// Apart and made late: most bodies are there when they are read, and never wait.
+    waits: Option<Box<Waits>>,
+}
+
+/// What bounds a body that has to be waited for.
+struct Waits {
+    /// The server goes down.
     begun: Option<Begun>,
     /// The end of the silence; only while the server goes down.
     late: Option<Pin<Box<Sleep>>>,
-    /// Until when all of it has to come.
-    until: Option<Instant>,
-    /// That moment; only while something is waited for.
-    alarm: Option<Pin<Box<Sleep>>>,
+    /// When all of the body has to have come.
+    until: Option<Pin<Box<Sleep>>>,
 }
 
 /// The rest of the body has not come in time.
@@ -61,32 +70,47 @@ impl Incoming {
     /// A body that fails in the drain when it does not go on; without a drain it is hyper's own.
     pub(crate) fn new(body: hyper::body::Incoming, drain: Option<&Drain>) -> Incoming {
         // Most requests have none.
-        let drain = drain.filter(|_| !body.is_end_stream());
+        let drain = drain.filter(|_| !body.is_end_stream()).cloned();
         Incoming {
-            begun: drain.map(|drain| drain.clone().begun()),
             body,
-            late: None,
-            until: None,
-            alarm: None,
+            drain,
+            time_max: None,
+            waits: None,
         }
     }
 
     /// A body that fails when it has not come whole after so long.
     #[must_use]
     pub fn within(mut self, time: Duration) -> Incoming {
-        self.until = (!self.body.is_end_stream()).then(|| Instant::now() + time);
+        self.time_max = (!self.body.is_end_stream()).then_some(time);
         self
     }
 
-    /// Ready when it should have come whole.
-    fn poll_until(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(until) = self.until else {
-            return Poll::Pending;
-        };
-        let alarm = self
-            .alarm
-            .get_or_insert_with(|| Box::pin(time::sleep_until(until)));
-        alarm.as_mut().poll(cx)
+    /// Ready when a body that has not come is waited for no longer.
+    fn poll_failed(&mut self, cx: &mut Context<'_>) -> Poll<BoxError> {
+        let (drain, time_max) = (self.drain.take(), self.time_max.take());
+        if drain.is_some() || time_max.is_some() {
+            self.waits = Some(Box::new(Waits {
+                begun: drain.map(Drain::begun),
+                late: None,
+                until: time_max.map(|time| Box::pin(time::sleep(time))),
+            }));
+        }
+        match &mut self.waits {
+            Some(waits) => waits.poll_failed(cx),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl Waits {
+    fn poll_failed(&mut self, cx: &mut Context<'_>) -> Poll<BoxError> {
+        let until = self.until.as_mut();
+        if until.is_some_and(|until| until.as_mut().poll(cx).is_ready()) {
+            return Poll::Ready(Late.into());
+        }
+        ready!(self.poll_late(cx));
+        Poll::Ready(Unfinished.into())
     }
 
     /// Ready when the server goes down and nothing has come for too long.
@@ -117,14 +141,13 @@ impl Body for Incoming {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
-            self.late = None;
+            if let Some(waits) = &mut self.waits {
+                waits.late = None;
+            }
             return Poll::Ready(frame.map(|frame| frame.map_err(BoxError::from)));
         }
-        if self.poll_until(cx).is_ready() {
-            return Poll::Ready(Some(Err(Late.into())));
-        }
-        ready!(self.poll_late(cx));
-        Poll::Ready(Some(Err(Unfinished.into())))
+        let failure = ready!(self.poll_failed(cx));
+        Poll::Ready(Some(Err(failure)))
     }
 
     fn is_end_stream(&self) -> bool {

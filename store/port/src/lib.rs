@@ -15,6 +15,7 @@ mod descriptors;
 mod drain;
 mod episode;
 mod filtered;
+mod gathered;
 mod grpc_timeout;
 mod guard;
 mod head_clock;

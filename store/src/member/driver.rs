@@ -274,6 +274,7 @@ impl Driver {
         let mut by_index: HashMap<Index, Vec<oneshot::Sender<()>>> = HashMap::new();
         for ready in reads {
             let readers = self.reads.take(ready.context);
+            let readers = readers.into_iter().map(|(_, reader)| reader);
             by_index.entry(ready.index).or_default().extend(readers);
         }
         for (index, readers) in by_index {

@@ -15,6 +15,7 @@ use super::Port;
 use crate::access::Access;
 use crate::authority::AuthorityMender;
 use crate::filtered::Filtered;
+use crate::gathered::{Answering, Gathered};
 use crate::guard::Guard;
 use crate::incoming::Incoming;
 use crate::limits::Limits;
@@ -73,7 +74,9 @@ async fn calls<S: Serve>(connection: Multiplexed<'_>, port: &Port<S>) -> hyper::
         mut begun,
         ..
     } = connection;
+    let answering = Answering::default();
     let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
+        let one = answering.one_more();
         let well_formed = is_well_formed(&request);
         let request = request.map(|body| Incoming::new(body, None));
         let access = &port.limits.access;
@@ -84,6 +87,7 @@ async fn calls<S: Serve>(connection: Multiplexed<'_>, port: &Port<S>) -> hyper::
             None => Ok(well_formed.then(|| port.service.call_from(request, client))),
         };
         async move {
+            let _one = one;
             let mut response = match answer {
                 Ok(Some(answer)) => answer.await.unwrap_or_else(|never| match never {}),
                 // hyper resets the stream with it.
@@ -97,7 +101,8 @@ async fn calls<S: Serve>(connection: Multiplexed<'_>, port: &Port<S>) -> hyper::
         }
     });
     let guarded = Filtered::new(socket, Guard::new(&port.limits));
-    let socket = TokioIo::new(Filtered::new(guarded, AuthorityMender::new()));
+    let mended = Filtered::new(guarded, AuthorityMender::new());
+    let socket = TokioIo::new(Gathered::new(mended, answering.clone()));
     let mut connection = pin!(port.h2.serve_connection(socket, service));
     tokio::select! {
         ended = &mut connection => return ended,
@@ -113,9 +118,12 @@ fn misdirected<B>(
     request: &http::Request<B>,
     secure: bool,
 ) -> Option<Response<Bytes>> {
+    if secure || access.takes_all_hosts() {
+        return None;
+    }
     let is_call = |value: &HeaderValue| value.as_bytes().starts_with(b"application/grpc");
     let content_type = request.headers().get(CONTENT_TYPE);
-    match secure || content_type.is_some_and(is_call) {
+    match content_type.is_some_and(is_call) {
         true => None,
         false => access.misdirected_to(request.uri(), request.headers()),
     }

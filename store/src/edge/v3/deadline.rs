@@ -5,13 +5,16 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use keelson_port::grpc_timeout;
 use tokio::time::{self, Instant, Sleep};
 use tonic::Status;
 
 /// From a call's fields to the end of its only message. As long as for a body over HTTP/1.1.
 pub(super) const MESSAGE_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// As a name that is parsed once: it is looked for in every request.
+static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// A call whose client waits so long.
 pub struct Timed<C> {
@@ -53,7 +56,7 @@ impl<C: Future + Unpin> Future for Timed<C> {
 
 /// How long a call's client waits; `None` without `grpc-timeout`, or with a malformed one.
 pub(super) fn patience(headers: &HeaderMap) -> Option<Duration> {
-    grpc_timeout(headers.get("grpc-timeout")?.as_bytes())
+    grpc_timeout(headers.get(&GRPC_TIMEOUT)?.as_bytes())
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use http::{Request, Response};
+use http::{HeaderName, Request, Response};
 use keelson_core::MemberId;
 use keelson_proto::etcdserverpb::cluster_server::ClusterServer;
 use keelson_proto::etcdserverpb::kv_server::KvServer;
@@ -43,7 +43,7 @@ pub(super) use not_offered::NOT_OFFERED;
 const OVERHEAD_BYTES: usize = 512 * 1024;
 
 /// A client may ask to be refused at once when there is no leader: `hasleader: true`.
-const REQUIRE_LEADER: &str = "hasleader";
+static REQUIRE_LEADER: HeaderName = HeaderName::from_static("hasleader");
 
 /// The gRPC services of the client port.
 pub struct Services<B: Backend> {
@@ -94,7 +94,7 @@ pub(super) fn admit<B: Backend>(
 }
 
 fn requires_leader<T>(request: &Request<T>) -> bool {
-    let wanted = request.headers().get(REQUIRE_LEADER);
+    let wanted = request.headers().get(&REQUIRE_LEADER);
     wanted.is_some_and(|value| value.as_bytes() == b"true")
 }
 
