@@ -250,6 +250,7 @@ impl Store {
             routes: Default::default(),
             router: Default::default(),
             gate: Some(gate.clone()),
+            unread: Default::default(),
         };
         let serving = crate::edge::serve_clients(self.clone(), listeners, limits, more, shutdown);
         let opening = async {

@@ -26,8 +26,9 @@ use tonic::Status;
 
 use super::backend::Backend;
 use super::errors::http_status;
+use super::large::Room;
 use super::ops::plain;
-use super::v3::{self, Cluster, Kv, Maintenance};
+use super::v3::{self, Cluster, Kv, Maintenance, Unread};
 
 /// How long the body of a request may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -39,7 +40,7 @@ const REQUIRE_LEADER: &str = "grpc-metadata-hasleader";
 const PREFIXES: [&str; 2] = ["/v3", "/v3beta"];
 
 /// The gateway's paths. Without a fallback, so that others can be merged in.
-pub fn router<B: Backend>(backend: B) -> Router {
+pub fn router<B: Backend>(backend: B, unread: Unread) -> Router {
     let mut router = Router::new();
     for prefix in PREFIXES {
         let groups = [kv(), cluster(), maintenance()];
@@ -53,7 +54,20 @@ pub fn router<B: Backend>(backend: B) -> Router {
             }
         }
     }
-    router.with_state(backend)
+    router.with_state(Member { backend, unread })
+}
+
+/// What the paths are served from.
+#[derive(Clone)]
+struct Member<B> {
+    backend: B,
+    unread: Unread,
+}
+
+impl<B> Member<B> {
+    fn kv(self) -> Kv<B> {
+        Kv::new(self.backend, self.unread)
+    }
 }
 
 /// Whether a path is the gateway's to refuse, in grpc-gateway's words.
@@ -63,38 +77,40 @@ pub(super) fn owns(path: &str) -> bool {
 }
 
 /// A path, the gRPC method behind it, and how to call that.
-type Rpc<B> = (&'static str, MethodRouter<B>);
+type Rpc<B> = (&'static str, MethodRouter<Member<B>>);
 
 fn kv<B: Backend>() -> Vec<Rpc<B>> {
     vec![
         (
             "/kv/range",
             rpc("/etcdserverpb.KV/Range", |b, r| async move {
-                Kv::new(b).range(r).await
+                b.kv().range(r).await
             }),
         ),
         (
             "/kv/put",
-            rpc("/etcdserverpb.KV/Put", |b, r| async move {
-                Kv::new(b).put(r).await
-            }),
+            rpc(
+                "/etcdserverpb.KV/Put",
+                |b, r| async move { b.kv().put(r).await },
+            ),
         ),
         (
             "/kv/deleterange",
             rpc("/etcdserverpb.KV/DeleteRange", |b, r| async move {
-                Kv::new(b).delete_range(r).await
+                b.kv().delete_range(r).await
             }),
         ),
         (
             "/kv/txn",
-            rpc("/etcdserverpb.KV/Txn", |b, r| async move {
-                Kv::new(b).txn(r).await
-            }),
+            rpc(
+                "/etcdserverpb.KV/Txn",
+                |b, r| async move { b.kv().txn(r).await },
+            ),
         ),
         (
             "/kv/compaction",
             rpc("/etcdserverpb.KV/Compact", |b, r| async move {
-                Kv::new(b).compact(r).await
+                b.kv().compact(r).await
             }),
         ),
     ]
@@ -105,31 +121,31 @@ fn cluster<B: Backend>() -> Vec<Rpc<B>> {
         (
             "/cluster/member/add",
             rpc("/etcdserverpb.Cluster/MemberAdd", |b, r| async move {
-                Cluster::new(b).member_add(r).await
+                Cluster::new(b.backend).member_add(r).await
             }),
         ),
         (
             "/cluster/member/remove",
             rpc("/etcdserverpb.Cluster/MemberRemove", |b, r| async move {
-                Cluster::new(b).member_remove(r).await
+                Cluster::new(b.backend).member_remove(r).await
             }),
         ),
         (
             "/cluster/member/update",
             rpc("/etcdserverpb.Cluster/MemberUpdate", |b, r| async move {
-                Cluster::new(b).member_update(r).await
+                Cluster::new(b.backend).member_update(r).await
             }),
         ),
         (
             "/cluster/member/list",
             rpc("/etcdserverpb.Cluster/MemberList", |b, r| async move {
-                Cluster::new(b).member_list(r).await
+                Cluster::new(b.backend).member_list(r).await
             }),
         ),
         (
             "/cluster/member/promote",
             rpc("/etcdserverpb.Cluster/MemberPromote", |b, r| async move {
-                Cluster::new(b).member_promote(r).await
+                Cluster::new(b.backend).member_promote(r).await
             }),
         ),
     ]
@@ -140,43 +156,43 @@ fn maintenance<B: Backend>() -> Vec<Rpc<B>> {
         (
             "/maintenance/alarm",
             rpc("/etcdserverpb.Maintenance/Alarm", |b, r| async move {
-                Maintenance::new(b).alarm(r).await
+                Maintenance::new(b.backend).alarm(r).await
             }),
         ),
         (
             "/maintenance/status",
             rpc("/etcdserverpb.Maintenance/Status", |b, r| async move {
-                Maintenance::new(b).status(r).await
+                Maintenance::new(b.backend).status(r).await
             }),
         ),
         (
             "/maintenance/defragment",
             rpc("/etcdserverpb.Maintenance/Defragment", |b, r| async move {
-                Maintenance::new(b).defragment(r).await
+                Maintenance::new(b.backend).defragment(r).await
             }),
         ),
         (
             "/maintenance/hash",
             rpc("/etcdserverpb.Maintenance/Hash", |b, r| async move {
-                Maintenance::new(b).hash(r).await
+                Maintenance::new(b.backend).hash(r).await
             }),
         ),
         (
             "/maintenance/hashkv",
             rpc("/etcdserverpb.Maintenance/HashKV", |b, r| async move {
-                Maintenance::new(b).hash_kv(r).await
+                Maintenance::new(b.backend).hash_kv(r).await
             }),
         ),
         (
             "/maintenance/transfer-leadership",
             rpc("/etcdserverpb.Maintenance/MoveLeader", |b, r| async move {
-                Maintenance::new(b).move_leader(r).await
+                Maintenance::new(b.backend).move_leader(r).await
             }),
         ),
         (
             "/maintenance/downgrade",
             rpc("/etcdserverpb.Maintenance/Downgrade", |b, r| async move {
-                Maintenance::new(b).downgrade(r).await
+                Maintenance::new(b.backend).downgrade(r).await
             }),
         ),
     ]
@@ -185,32 +201,34 @@ fn maintenance<B: Backend>() -> Vec<Rpc<B>> {
 /// A path's handler. `method` is the gRPC method, for the rules that go by its name.
 fn rpc<B, Q, A, F>(
     method: &'static str,
-    call: impl Fn(B, tonic::Request<Q>) -> F + Clone + Send + Sync + 'static,
-) -> MethodRouter<B>
+    call: impl Fn(Member<B>, tonic::Request<Q>) -> F + Clone + Send + Sync + 'static,
+) -> MethodRouter<Member<B>>
 where
     B: Backend,
     Q: DeserializeOwned + Message + Default,
     A: Serialize,
     F: Future<Output = Result<tonic::Response<A>, Status>> + Send,
 {
-    any(async move |State(backend): State<B>, request: Request| {
-        if request.method() != Method::POST {
-            return plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
-        }
-        let admitted = v3::admit(&backend, method, requires_leader(request.headers()));
-        let parsed = match admitted {
-            Ok(()) => parse(&backend, request).await,
-            Err(error) => Err(error.into()),
-        };
-        let called = match parsed {
-            Ok(message) => call(backend, tonic::Request::new(message)).await,
-            Err(status) => Err(status),
-        };
-        match called {
-            Ok(response) => success(&response.into_inner()),
-            Err(status) => failure(&status),
-        }
-    })
+    any(
+        async move |State(member): State<Member<B>>, request: Request| {
+            if request.method() != Method::POST {
+                return plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
+            }
+            let admitted = v3::admit(&member.backend, method, requires_leader(request.headers()));
+            let parsed = match admitted {
+                Ok(()) => parse(&member.backend, request).await,
+                Err(error) => Err(error.into()),
+            };
+            let called = match parsed {
+                Ok(message) => call(member, tonic::Request::new(message)).await,
+                Err(status) => Err(status),
+            };
+            match called {
+                Ok(response) => success(response),
+                Err(status) => failure(&status),
+            }
+        },
+    )
 }
 
 fn requires_leader(headers: &HeaderMap) -> bool {
@@ -279,9 +297,15 @@ async fn read(request: Request, bytes_max: usize) -> Result<Bytes, Status> {
     }
 }
 
-fn success<A: Serialize>(message: &A) -> Response {
-    match serde_json::to_vec(message) {
+/// A large answer keeps the room that its handler took.
+fn success<A: Serialize>(response: tonic::Response<A>) -> Response {
+    let room = response.extensions().get::<Room>().cloned();
+    match serde_json::to_vec(response.get_ref()).map(Bytes::from) {
         Ok(body) => {
+            let body = match room {
+                Some(room) => room.hold(body),
+                None => body,
+            };
             let headers = [
                 (CONTENT_TYPE.as_str(), "application/json"),
                 ("grpc-metadata-content-type", "application/grpc"),

@@ -7,6 +7,7 @@ mod backend;
 pub mod errors;
 mod gate;
 pub mod gateway;
+mod large;
 pub mod ops;
 mod service;
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub use keelson_port::{
     Access, Drain, DrainTrigger, Limits, Listener, Parked, Parking, ServerTls, TlsError, TlsFiles,
 };
 pub use service::{FirstLook, GrpcService, Look, Services};
+pub use v3::Unread;
 
 /// What is served beside the v3 API and the operator's paths.
 #[derive(Default)]
@@ -39,6 +41,8 @@ pub struct More<F> {
     pub first: F,
     /// Opened when the member is ready; without one all is served at once.
     pub gate: Option<Gate>,
+    /// What large answers of the v3 API may take.
+    pub unread: Unread,
 }
 
 /// Serves a member's client port: the v3 services, the operator's paths, and what the caller adds.
@@ -56,11 +60,12 @@ pub async fn serve_clients<B: Backend, F: FirstLook>(
         router,
         first,
         gate,
+        unread,
     } = more(&drain);
     let gate_drain = drain.clone();
-    let grpc = v3::Services::new(backend.clone(), routes, drain.clone());
+    let grpc = v3::Services::new(backend.clone(), unread.clone(), routes, drain.clone());
     let http = ops::client_router(backend.clone())
-        .merge(gateway::router(backend))
+        .merge(gateway::router(backend, unread))
         .merge(router)
         .fallback(ops::not_found)
         .layer(axum::middleware::from_fn(ops::cors));

@@ -7,6 +7,7 @@ mod grpc;
 mod hostile;
 mod http1;
 mod shutdown;
+mod unread;
 
 use std::net::SocketAddr;
 use std::pin::Pin;

@@ -6,7 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use keelson_core::tree::{Action, Event, Node};
 
 use super::json;
-use super::large::LargeAnswers;
+use crate::edge::large::{LARGE_BYTES, LargeAnswers};
 
 /// Where the tree keeps what `/v2/keys` serves.
 pub(super) const SPACE: &[u8] = b"/1";
@@ -14,10 +14,7 @@ pub(super) const SPACE: &[u8] = b"/1";
 /// What a node's fixed parts take, about.
 const NODE_BYTES: usize = 160;
 
-/// A larger encoding keeps its event.
-const LARGE_BYTES: usize = 64 * 1024;
-
-/// An event and its encoding.
+/// An event and its encoding. A large one keeps its event.
 struct Encoded(Arc<Event>);
 
 impl AsRef<[u8]> for Encoded {
@@ -239,7 +236,7 @@ mod tests {
             r#""modifiedIndex":4,"createdIndex":3}}"#,
             "\n"
         );
-        let encoding = || encoding(&event, &LargeAnswers::default()).expect("small");
+        let encoding = || encoding(&event, &LargeAnswers::within(1 << 20)).expect("small");
         assert_eq!(encoding(), expected);
         assert_eq!(encoding().as_ptr(), encoding().as_ptr());
         let only = action_only(Action::CompareAndSwap);
@@ -256,7 +253,7 @@ mod tests {
             ..TreeRequest::default()
         };
         drop(tree.apply(&set));
-        let room = LargeAnswers::default();
+        let room = LargeAnswers::within(1 << 20);
         let scan = || tree.scan(b"/1/a", false, 1).ok().flatten().expect("there");
         let read = || encoding(&scan(), &room).expect("room");
         let (one, two) = (read(), read());

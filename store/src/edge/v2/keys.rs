@@ -21,9 +21,9 @@ use super::error::{Code, KeyError};
 use super::event::{self, SPACE};
 use super::form::{Form, FormError};
 use super::key_request::Parameters;
-use super::large::{CROWDED, LISTING_BYTES_MAX};
 use super::stats::Counted;
 use super::{BoxError, Inner, media_type, path, watch};
+use super::{CROWDED, LISTING_BYTES_MAX};
 
 pub(super) const PREFIX: &str = "/v2/keys";
 

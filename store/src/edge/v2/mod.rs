@@ -13,8 +13,8 @@
 //!   listing of 256 MiB (none), beyond which the answer is error 209; a form of 10 MiB (the same) and so a
 //!   value of almost that, beyond which it is error 210; a target and headers of 64 KiB (1 MiB); a minute
 //!   for a body (none).
-//! - Of all clients together, 256 MiB of bodies above 16 KiB (`body`), 512 MiB of listings of 1 MiB or
-//!   more, and 512 MiB of other answers of that size (`large`). Without room the answer is error 300.
+//! - Of all clients together, 256 MiB of bodies above 16 KiB (`body`), 512 MiB of listings of 64 KiB or
+//!   more, and 512 MiB of other answers of that size (`edge::large`). Without room the answer is error 300.
 //! - The history ends at 64 MiB as well as at 1,000 events: error 401 beyond.
 //! - An answer has its length, where etcd sends chunks; a watch that waits is sent in chunks.
 //!
@@ -33,7 +33,6 @@ mod form;
 mod json;
 mod key_request;
 mod keys;
-mod large;
 mod log_level;
 mod machines;
 mod media_type;
@@ -57,9 +56,23 @@ use http::{HeaderValue, Method, Request, StatusCode, Version};
 use keelson_port::{Drain, Incoming};
 
 pub use self::backend::{LogLevel, TreeBackend};
+use self::error::{Code, KeyError};
 pub use self::stats::{FollowerStats, LeaderStats, Rate, SelfStats};
+use super::large::LargeAnswers;
 use super::ops::{allow_any_origin, not_found_page};
 use super::service::{FirstLook, Look};
+
+/// The largest listing, in bytes, roughly.
+const LISTING_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// All large answers of a kind together, in bytes. The estimate of a listing leaves out what JSON escapes.
+const ANSWERS_BYTES_MAX: usize = 2 * LISTING_BYTES_MAX;
+
+/// What a request is answered whose answer has no room.
+const CROWDED: KeyError = KeyError::new(
+    Code::RaftInternal,
+    "too many large answers wait for their clients; try again",
+);
 
 /// What goes wrong with a body.
 type BoxError = Box<dyn Error + Send + Sync>;
@@ -79,9 +92,9 @@ struct Inner<B> {
     auth: auth::Auth,
     counters: stats::Counters,
     bodies: body::Bodies,
-    listings: large::LargeAnswers,
+    listings: LargeAnswers,
     /// Answers to changes and watches, and refusals.
-    events: large::LargeAnswers,
+    events: LargeAnswers,
     drain: Drain,
 }
 
@@ -104,8 +117,8 @@ impl<B: TreeBackend> V2<B> {
             auth: auth::Auth::default(),
             counters: stats::Counters::default(),
             bodies: body::Bodies::default(),
-            listings: large::LargeAnswers::default(),
-            events: large::LargeAnswers::default(),
+            listings: LargeAnswers::within(ANSWERS_BYTES_MAX),
+            events: LargeAnswers::within(ANSWERS_BYTES_MAX),
             drain: drain.clone(),
             backend,
         }))

@@ -21,12 +21,13 @@ use http::request::Parts;
 use keelson_core::tree::Event;
 use keelson_port::{Cut, Drain, Parked, Parking};
 
+use super::CROWDED;
 use super::answer::Mark;
 use super::backend::TreeBackend;
 use super::error::KeyError;
 use super::key_request::Parameters;
-use super::large::{CROWDED, LargeAnswers};
 use super::{Inner, event};
+use crate::edge::large::LargeAnswers;
 use crate::edge::ops::allow_any_origin;
 use crate::tree::{End, Watch, Wish};
 

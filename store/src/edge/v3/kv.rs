@@ -7,17 +7,19 @@ use tokio_stream::StreamExt;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
 
+use super::Unread;
 use crate::Error;
 use crate::edge::backend::Backend;
 
 /// The service.
 pub(in crate::edge) struct Kv<B> {
     backend: B,
+    unread: Unread,
 }
 
 impl<B> Kv<B> {
-    pub(in crate::edge) fn new(backend: B) -> Kv<B> {
-        Kv { backend }
+    pub(in crate::edge) fn new(backend: B, unread: Unread) -> Kv<B> {
+        Kv { backend, unread }
     }
 }
 
@@ -31,7 +33,7 @@ impl<B: Backend> kv_server::Kv for Kv<B> {
         if !request.serializable && self.backend.is_learner() {
             return Err(Error::NotSupportedForLearner.into());
         }
-        Ok(Response::new(self.backend.range(request).await?))
+        self.unread.read(self.backend.range(request).await?)
     }
 
     type RangeStreamStream = BoxStream<RangeStreamResponse>;
@@ -47,24 +49,26 @@ impl<B: Backend> kv_server::Kv for Kv<B> {
             }),
             Err(error) => Err(Status::from(error)),
         });
-        Ok(Response::new(Box::pin(pieces)))
+        self.unread
+            .pieces(self.backend.max_request_bytes(), Box::pin(pieces))
     }
 
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
-        Ok(Response::new(self.backend.put(request.into_inner()).await?))
+        let put = self.backend.put(request.into_inner()).await?;
+        self.unread.changed(put).await
     }
 
     async fn delete_range(
         &self,
         request: Request<DeleteRangeRequest>,
     ) -> Result<Response<DeleteRangeResponse>, Status> {
-        Ok(Response::new(
-            self.backend.delete_range(request.into_inner()).await?,
-        ))
+        let deleted = self.backend.delete_range(request.into_inner()).await?;
+        self.unread.changed(deleted).await
     }
 
     async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
-        Ok(Response::new(self.backend.txn(request.into_inner()).await?))
+        let decided = self.backend.txn(request.into_inner()).await?;
+        self.unread.changed(decided).await
     }
 
     async fn compact(

@@ -10,6 +10,7 @@ mod health;
 mod kv;
 mod maintenance;
 mod not_offered;
+mod unread;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -38,6 +39,7 @@ pub(super) use cluster::Cluster;
 pub(super) use kv::Kv;
 pub(super) use maintenance::{Maintenance, alarm_name};
 pub(super) use not_offered::NOT_OFFERED;
+pub use unread::Unread;
 
 /// What a message may be larger than a proposal: etcd's `grpcOverheadBytes`.
 const OVERHEAD_BYTES: usize = 512 * 1024;
@@ -57,10 +59,10 @@ pub struct Services<B: Backend> {
 
 impl<B: Backend> Services<B> {
     /// Those of etcd's services that are written, and `rest` for any other path.
-    pub fn new(backend: B, rest: Routes, drain: Drain) -> Services<B> {
+    pub(super) fn new(backend: B, unread: Unread, rest: Routes, drain: Drain) -> Services<B> {
         let message_bytes_max = message_bytes_max(&backend);
         Services {
-            kv: KvServer::new(Kv::new(backend.clone()))
+            kv: KvServer::new(Kv::new(backend.clone(), unread))
                 .max_decoding_message_size(message_bytes_max),
             cluster: ClusterServer::new(Cluster::new(backend.clone()))
                 .max_decoding_message_size(message_bytes_max),
@@ -162,9 +164,9 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.get_mut() {
-            Call::Service(call) => call.as_mut().poll(cx).map_ok(reword),
+            Call::Service(call) => call.as_mut().poll(cx).map_ok(finish),
             Call::Timed(call) => Pin::new(call).poll(cx).map(|answer| match answer {
-                Ok(answer) => answer.map(reword),
+                Ok(answer) => answer.map(finish),
                 Err(late) => Ok(late.into_http()),
             }),
             Call::Rest(call) => Pin::new(call).poll(cx).map_ok(reword),
@@ -174,6 +176,11 @@ where
             }
         }
     }
+}
+
+/// A service's answer as it leaves.
+fn finish(response: Response<Body>) -> Response<Body> {
+    unread::hold(reword(response))
 }
 
 /// tonic's own refusals in grpc-go's words, which etcd's clients and their users know. Only an

@@ -12,9 +12,9 @@ use hyper::body::Frame;
 use keelson_port::Drain;
 use tokio::task::JoinSet;
 
+use crate::edge::large::LargeAnswers;
 use crate::edge::tests::fake::Fake;
 use crate::edge::v2::body::Bodies;
-use crate::edge::v2::large::LargeAnswers;
 use crate::edge::v2::{Inner, V2};
 
 const KIB: usize = 1024;

@@ -38,6 +38,7 @@ async fn with(limits: Limits) -> Port {
                 routes: Routes::default(),
                 router: axum::Router::default(),
                 gate: None,
+                unread: Default::default(),
             };
             serve_clients(fake, listeners, limits, more, asked).await
         }
