@@ -19,7 +19,7 @@ const WAIT: Duration = Duration::from_secs(2);
 
 /// The room for large answers of one kind. A clone is the same room.
 #[derive(Clone)]
-pub struct LargeAnswers {
+pub(super) struct LargeAnswers {
     /// In KiB.
     free: Arc<Semaphore>,
     kib_max: u32,
@@ -27,7 +27,9 @@ pub struct LargeAnswers {
 
 /// The room that an answer has; free again when the last clone is dropped.
 #[derive(Clone, Debug)]
-pub(super) struct Room(Arc<OwnedSemaphorePermit>);
+pub(super) struct Room {
+    _permit: Arc<OwnedSemaphorePermit>,
+}
 
 /// An answer in its room.
 struct Held {
@@ -42,6 +44,12 @@ impl AsRef<[u8]> for Held {
 }
 
 impl Room {
+    fn of(permit: OwnedSemaphorePermit) -> Room {
+        Room {
+            _permit: Arc::new(permit),
+        }
+    }
+
     /// The same bytes, which keep this room until they are dropped.
     pub(super) fn hold(&self, answer: Bytes) -> Bytes {
         Bytes::from_owner(Held {
@@ -65,14 +73,14 @@ impl LargeAnswers {
     /// all of it.
     pub(super) fn room(&self, bytes: usize) -> Option<Room> {
         let permits = Arc::clone(&self.free).try_acquire_many_owned(self.kib(bytes));
-        Some(Room(Arc::new(permits.ok()?)))
+        Some(Room::of(permits.ok()?))
     }
 
     /// The same; waits for it, for two seconds.
     pub(super) async fn room_in_time(&self, bytes: usize) -> Option<Room> {
         let permits = Arc::clone(&self.free).acquire_many_owned(self.kib(bytes));
         let permits = time::timeout(WAIT, permits).await.ok()?;
-        Some(Room(Arc::new(permits.ok()?)))
+        Some(Room::of(permits.ok()?))
     }
 
     /// The same bytes, which keep their room until they are dropped. `None`: there is no room.
