@@ -31,7 +31,7 @@ struct Batches {
     open: Option<(u64, Readers)>,
     /// The context of the newest batch.
     last: u64,
-    /// Batches that the driver has taken and whose index is not known.
+    /// Batches that the driver has taken, until they are answered.
     taken: HashMap<u64, Readers>,
     /// The member has stopped.
     closed: bool,
@@ -41,7 +41,7 @@ struct Batches {
 pub(crate) struct ReadBatches {
     /// A plain mutex: nothing is awaited inside.
     batches: Mutex<Batches>,
-    /// Readers that wait now, also those whose index is known.
+    /// Readers that wait now.
     count: AtomicUsize,
     turns: Arc<Turns>,
 }
@@ -138,10 +138,12 @@ impl ReadBatches {
         batches.taken.clear();
     }
 
-    /// The readers of a batch whose index is known.
-    pub(crate) fn take(&self, context: u64) -> Readers {
+    /// What was committed when the batch was taken is applied: its readers go on.
+    pub(crate) fn answer(&self, context: u64) {
         let readers = self.batches.lock().taken.remove(&context);
-        readers.unwrap_or_default()
+        for (_, reader) in readers.into_iter().flatten() {
+            let _ = reader.send(());
+        }
     }
 
     /// A reader waits no longer, unanswered as far as it knows.
@@ -214,9 +216,7 @@ mod tests {
         let batches = ReadBatches::new(Turns::new());
         let reader = batches.join().unwrap();
         assert!(batches.close(1));
-        for (_, applied) in batches.take(1) {
-            applied.send(()).unwrap();
-        }
+        batches.answer(1);
         assert!(reader.await.is_ok());
         batches.close(1);
         let reader = batches.join().unwrap();

@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use crossbeam::channel::{bounded, unbounded};
+use keelson_core::member::{Applier, Effects, FlushPolicy};
 use keelson_core::node::Role;
 use keelson_core::{ClusterId, MemberId};
 use parking_lot::Mutex;
@@ -13,8 +14,7 @@ use tokio::sync::watch;
 
 use crate::Config;
 use crate::edge::v2::{LogLevel, V2};
-use crate::member::applied_reads::AppliedReads;
-use crate::member::applier::{Applier, FlushPolicy};
+use crate::member::applier::ApplierShell;
 use crate::member::driver::{Driver, Event};
 use crate::member::fatal::{Fatal, FatalHandler, end_process};
 use crate::member::flusher;
@@ -323,27 +323,23 @@ fn assemble(
     let links = Links::new(cluster, member, recovery.boot, listener, runtime);
     let syncs = Arc::new(Histogram::default());
 
-    let applier = Applier {
-        view,
-        state: recovery.state,
+    let policy = FlushPolicy {
+        interval_ms: config.flush_interval_ms,
+        records: config.flush_records,
+        bytes: FLUSH_BYTES,
+        backlog_bytes_max: BACKLOG_BYTES_MAX,
+    };
+    let applier = ApplierShell {
+        applier: Applier::new(member, recovery.boot, recovery.state, policy),
+        effects: Effects::default(),
         engine: recovery.engine,
         turns: Arc::clone(&turns),
         flushes,
         waiters: Arc::clone(&waiters),
+        reads: Arc::clone(&reads),
         shared: Arc::clone(&shared),
         hub: Arc::clone(&hub),
-        policy: FlushPolicy {
-            interval_ms: config.flush_interval_ms,
-            records: config.flush_records,
-            bytes: FLUSH_BYTES,
-            backlog_bytes_max: BACKLOG_BYTES_MAX,
-        },
         fatal: fatal.clone(),
-        reads: AppliedReads::default(),
-        flush_due_ms: None,
-        flushing: false,
-        backlogged: false,
-        compact_at_ms: 0,
     };
     let driver = Driver {
         node: recovery.node,

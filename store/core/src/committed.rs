@@ -2,7 +2,7 @@
 
 use keelson_proto::internal;
 
-use crate::{Entry, ProposalId};
+use crate::{Entry, ProposalId, proposal};
 
 /// One committed entry.
 #[derive(Clone, Debug, PartialEq)]
@@ -11,6 +11,16 @@ pub struct Committed {
     pub entry: Entry,
     /// For `Membership` entries: what consensus made of it.
     pub conf: Option<ConfOutcome>,
+}
+
+impl Committed {
+    /// The request that the entry came from; `None` for the entries that leaders write for themselves.
+    pub fn request(&self) -> Option<ProposalId> {
+        match &self.conf {
+            Some(conf) => Some(conf.id),
+            None => proposal::decode(&self.entry.data).map(|(id, _)| id),
+        }
+    }
 }
 
 /// What became of a membership entry. Consensus decides, the state machine records.

@@ -1,205 +1,108 @@
-//! The applier: the one owner of the state machine. Whose thread runs it is `turns.rs`'s affair.
+//! Carries out what the core's applier wants: answers, watch events, flushes, a snapshot's new engine.
 //!
-//! It applies what is committed, answers the requests of this member's clients, lets linearizable
-//! reads go once their index is reached, and hands full overlays to the flush thread. Nothing on the
-//! request path waits for the engine's disk.
+//! Whose thread runs it is `turns.rs`'s affair. What is decided is decided in
+//! `keelson_core::member::Applier`, which the simulator runs as well.
 
 use std::sync::Arc;
 
 use crossbeam::channel::Sender;
 use crossbeam::queue::SegQueue;
 use keelson_core::engine::Engine;
-use keelson_core::node::Input;
-use keelson_core::state::{Capture, Flush, ReadView, StateError, StateMachine};
+use keelson_core::member::{Applier, Effects, Work};
+use keelson_core::state::{Applied, Capture};
 use keelson_core::tree::Action;
-use keelson_core::{Committed, Index, SnapshotMark};
+use keelson_core::{Index, Millis, SnapshotMark};
 use keelson_proto::internal;
-use tokio::sync::oneshot;
 
-use super::applied_reads::AppliedReads;
 use super::driver::Event;
 use super::fatal::Fatal;
 use super::flusher::FlushJob;
 use super::turns::Turns;
 use super::waiters::{Outcome, Waiters};
+use crate::reads::ReadBatches;
 use crate::shared::Shared;
 use crate::tree::Hub;
 
-/// What the applier is asked to do, in order.
-pub(crate) enum ApplyJob {
-    /// Apply these.
-    Committed(Vec<Committed>),
-    /// Let these go once the index is applied.
-    Reads(Index, Vec<oneshot::Sender<()>>),
-    /// The flush thread wrote that into that engine.
-    Flushed {
-        engine: Arc<dyn Engine>,
-        flush: Flush,
-    },
-    /// A follower needs the whole state.
-    Capture,
-}
-
-/// When the overlay is full.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct FlushPolicy {
-    pub(crate) interval_ms: u64,
-    pub(crate) records: usize,
-    pub(crate) bytes: u64,
-    /// Beyond this many bytes that the engine lacks, nothing more is taken into the log.
-    pub(crate) backlog_bytes_max: u64,
-}
-
-/// Rows of dead revisions that one step removes: small enough that a write behind it waits for
-/// microseconds.
-const COMPACT_PAUSE_MS: u64 = 2;
-/// Until the next look when a capture or a hash needs the rows.
-const HELD_PAUSE_MS: u64 = 100;
-
-pub(crate) struct Applier {
-    pub(crate) state: StateMachine,
-    /// The state machine's own view: cheap answers to cheap questions.
-    pub(crate) view: ReadView,
+/// The applier, and what its effects go to.
+pub(crate) struct ApplierShell {
+    pub(crate) applier: Applier,
+    /// Reused.
+    pub(crate) effects: Effects,
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) turns: Arc<Turns>,
     pub(crate) flushes: Sender<FlushJob>,
     pub(crate) waiters: Arc<Waiters>,
+    pub(crate) reads: Arc<ReadBatches>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) hub: Arc<Hub>,
-    pub(crate) policy: FlushPolicy,
     pub(crate) fatal: Fatal,
-    pub(crate) reads: AppliedReads,
-    pub(crate) flush_due_ms: Option<u64>,
-    pub(crate) flushing: bool,
-    /// As the node was given it last.
-    pub(crate) backlogged: bool,
-    pub(crate) compact_at_ms: u64,
 }
 
-impl Applier {
+impl ApplierShell {
     /// Does what waits, and what is due. Returns when it wants to be called again, in milliseconds of
     /// its clock, of which it is `now_ms` now.
-    pub(crate) fn work(&mut self, jobs: &SegQueue<ApplyJob>, now_ms: u64) -> u64 {
-        while let Some(job) = jobs.pop() {
+    pub(crate) fn work(&mut self, jobs: &SegQueue<Work>, now_ms: u64) -> u64 {
+        while let Some(work) = jobs.pop() {
             if self.fatal.is_raised() {
                 continue;
             }
-            if let Err(error) = self.take(job) {
+            let handled = self.applier.handle(work, &mut self.effects);
+            self.carry_out();
+            if let Err(error) = handled {
                 self.fatal.raise("applying committed entries", &error);
             }
         }
         if self.fatal.is_raised() {
             return u64::MAX;
         }
-        if self.state.is_compacting() && self.compact_at_ms <= now_ms {
-            self.state.compact_step();
-            let pause_ms = match self.state.is_held() {
-                true => HELD_PAUSE_MS,
-                false => COMPACT_PAUSE_MS,
-            };
-            self.compact_at_ms = now_ms + pause_ms;
-        }
-        self.flush_if_due(now_ms);
-        self.report_backlog();
-        self.due_ms()
+        let due = self.applier.tick(Millis(now_ms), &mut self.effects);
+        self.carry_out();
+        due.0
     }
 
-    fn due_ms(&self) -> u64 {
-        let flush = self.flush_due_ms.filter(|_| !self.flushing);
-        let compacting = self.state.is_compacting();
-        let compact = compacting.then_some(self.compact_at_ms);
-        let due = flush.unwrap_or(u64::MAX);
-        due.min(compact.unwrap_or(u64::MAX))
-    }
-
-    fn take(&mut self, job: ApplyJob) -> Result<(), StateError> {
-        match job {
-            ApplyJob::Committed(entries) => return self.apply(&entries),
-            ApplyJob::Reads(index, readers) => {
-                self.reads.add(index, readers);
-                self.release_reads();
-            }
-            ApplyJob::Flushed { engine, flush } => self.flushed(&engine, flush),
-            ApplyJob::Capture => {
-                let capture = self.state.capture()?;
-                let _ = self.turns.leave(Event::Captured(capture));
-            }
+    fn carry_out(&mut self) {
+        let mut effects = std::mem::take(&mut self.effects);
+        let has_applied = !effects.applied.is_empty() || effects.members_changed;
+        for applied in effects.applied.drain(..) {
+            self.answer(applied);
         }
-        Ok(())
-    }
-
-    fn apply(&mut self, entries: &[Committed]) -> Result<(), StateError> {
-        let mut members_changed = false;
-        for committed in entries {
-            members_changed |= committed.conf.is_some();
-            let mine =
-                super::waiters::request_of(committed).is_some_and(|id| self.waiters.is_mine(id));
-            let applied = self.state.apply(committed, mine)?;
-            for event in &applied.events {
-                self.hub.publish(event);
-                if event.action == Action::Expire {
-                    self.shared.note_expired();
-                }
-            }
-            if let Some(id) = applied.id.filter(|_| mine) {
-                self.waiters.settle(id, Outcome::Applied(applied.response));
-            }
-        }
-        if members_changed {
-            self.shared.note_members(&self.view);
+        if effects.members_changed {
+            self.shared.note_members(self.applier.view());
             let _ = self.turns.leave(Event::MembersChanged);
         }
-        self.shared.note_applied(self.view.applied_index());
-        self.release_reads();
-        Ok(())
-    }
-
-    fn release_reads(&mut self) {
-        self.reads.release(self.view.applied_index());
-    }
-
-    fn flush_if_due(&mut self, now_ms: u64) {
-        let unflushed = self.state.unflushed();
-        let nothing = unflushed.records == 0 && self.view.applied_index() == self.state.durable();
-        if self.flushing || nothing {
-            return;
+        if has_applied {
+            self.shared.note_applied(self.applier.applied());
         }
-        let due = *self
-            .flush_due_ms
-            .get_or_insert(now_ms + self.policy.interval_ms);
-        let full = self.policy.records <= unflushed.records || self.policy.bytes <= unflushed.bytes;
-        if full || due <= now_ms {
-            self.start_flush();
+        for context in effects.reads_done.drain(..) {
+            self.reads.answer(context);
         }
-    }
-
-    /// A slow engine holds the log back, or the overlay would grow without a bound.
-    fn report_backlog(&mut self) {
-        let backlogged = self.policy.backlog_bytes_max < self.state.backlog_bytes();
-        if backlogged != self.backlogged {
-            self.backlogged = backlogged;
-            let _ = self
-                .turns
-                .leave(Event::Input(Input::Backlogged(backlogged)));
+        for input in effects.inputs.drain(..) {
+            let _ = self.turns.leave(Event::Input(input));
         }
-    }
-
-    fn start_flush(&mut self) {
-        self.flush_due_ms = None;
-        if let Some(flush) = self.state.freeze() {
-            self.flushing = true;
+        if let Some(capture) = effects.captured.take() {
+            let _ = self.turns.leave(Event::Captured(capture));
+        }
+        if let Some((number, flush)) = effects.flush.take() {
             let engine = Arc::clone(&self.engine);
-            let _ = self.flushes.send(FlushJob { engine, flush });
+            let _ = self.flushes.send(FlushJob {
+                engine,
+                number,
+                flush,
+            });
         }
+        effects.members_changed = false;
+        self.effects = effects;
     }
 
-    fn flushed(&mut self, engine: &Arc<dyn Engine>, flush: Flush) {
-        // A snapshot may have replaced the engine while the old one was being written.
-        if Arc::ptr_eq(engine, &self.engine) {
-            self.flushing = false;
-            self.state.flushed(flush);
-            let index = self.state.durable();
-            let _ = self.turns.leave(Event::Input(Input::Durable { index }));
+    fn answer(&self, applied: Applied) {
+        for event in &applied.events {
+            self.hub.publish(event);
+            if event.action == Action::Expire {
+                self.shared.note_expired();
+            }
+        }
+        if let Some(id) = applied.id {
+            self.waiters.settle(id, Outcome::Applied(applied.response));
         }
     }
 
@@ -211,16 +114,10 @@ impl Applier {
         match staged.install() {
             Ok((engine, state)) => {
                 self.engine = engine;
-                self.state = state;
-                self.view = self.state.view();
-                self.flushing = false;
-                self.shared.replace_view(self.view.clone());
-                self.hub.resume(&self.view);
-                self.shared.note_members(&self.view);
-                self.shared.note_applied(self.view.applied_index());
-                self.release_reads();
-                self.report_backlog();
-                let _ = self.turns.leave(Event::MembersChanged);
+                self.applier.install(state, &mut self.effects);
+                self.shared.replace_view(self.applier.view().clone());
+                self.hub.resume(self.applier.view());
+                self.carry_out();
             }
             Err(error) => self.fatal.raise("installing a snapshot", &error),
         }
@@ -229,14 +126,13 @@ impl Applier {
     /// Writes what no flush has taken yet: the member is going down. A flush under way is left to
     /// its thread.
     pub(crate) fn close(mut self) {
-        if self.flushing || self.fatal.is_raised() {
+        if self.fatal.is_raised() {
             return;
         }
-        if let Some(flush) = self.state.freeze() {
-            match self.engine.write(&flush.batch) {
-                Ok(()) => self.state.flushed(flush),
-                Err(error) => self.fatal.raise("writing to the storage engine", &error),
-            }
+        if let Some(flush) = self.applier.last_flush()
+            && let Err(error) = self.engine.write(&flush.batch)
+        {
+            self.fatal.raise("writing to the storage engine", &error);
         }
     }
 }

@@ -3,21 +3,21 @@
 //! One turn, told in the order in which it happens, is [`Stage`]. It waits for nothing: the disk and
 //! the network have threads and tasks of their own. Whose thread runs it is `turns.rs`'s affair.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::Sender;
-use keelson_core::node::{Input, Node, Output, ReadReady, Refusal, Standing};
+use keelson_core::member::Work;
+use keelson_core::node::{Input, Node, Output, Refusal, Standing};
 use keelson_core::state::Capture;
-use keelson_core::{Index, MemberId, Millis, ProposalId};
+use keelson_core::{MemberId, Millis, ProposalId};
 use keelson_port::Episode;
 use keelson_proto::peer::refused::Reason;
 use keelson_proto::peer::{PeerMessage, RaftMessage, SnapshotChunk, peer_message, snapshot_chunk};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::applier::{self, ApplyJob};
+use super::applier;
 use super::fatal::Fatal;
 use super::log_writer::LogJob;
 use super::messages::{Unfit, handed, input_of, refused};
@@ -140,12 +140,14 @@ impl Driver {
                 Stage::Apply => {
                     if !output.apply.is_empty() {
                         let entries = std::mem::take(&mut output.apply);
-                        turns.leave_job(ApplyJob::Committed(entries));
+                        turns.leave_job(Work::Committed(entries));
                     }
                     Some(Stage::Reply)
                 }
                 Stage::Reply => {
-                    self.release(&output.reads, turns);
+                    for ready in output.reads.drain(..) {
+                        turns.leave_job(Work::Read(ready));
+                    }
                     self.refuse(&output.refused);
                     Some(Stage::Report)
                 }
@@ -168,7 +170,7 @@ impl Driver {
     fn gather(&mut self, turns: &Turns) {
         for _ in 0..TURN_MAX {
             match turns.next_event() {
-                Some(event) => self.take(event),
+                Some(event) => self.take(event, turns),
                 None => break,
             }
         }
@@ -191,12 +193,16 @@ impl Driver {
         }
     }
 
-    fn take(&mut self, event: Event) {
+    fn take(&mut self, event: Event, turns: &Turns) {
         match event {
             Event::Input(Input::Read { context }) => {
                 if self.reads.close(context) {
                     self.inputs.push(Input::Read { context });
                 }
+            }
+            Event::Input(Input::ReadGivenUp { context }) => {
+                self.inputs.push(Input::ReadGivenUp { context });
+                turns.leave_job(Work::ReadGivenUp { context });
             }
             // A client that left before its turn came has no use for it.
             Event::Input(Input::Propose { id, .. } | Input::ProposeMembership { id, .. })
@@ -270,18 +276,6 @@ impl Driver {
         }
     }
 
-    fn release(&mut self, reads: &[ReadReady], turns: &Turns) {
-        let mut by_index: HashMap<Index, Vec<oneshot::Sender<()>>> = HashMap::new();
-        for ready in reads {
-            let readers = self.reads.take(ready.context);
-            let readers = readers.into_iter().map(|(_, reader)| reader);
-            by_index.entry(ready.index).or_default().extend(readers);
-        }
-        for (index, readers) in by_index {
-            turns.leave_job(ApplyJob::Reads(index, readers));
-        }
-    }
-
     fn refuse(&self, refused: &[(ProposalId, Refusal)]) {
         for (id, refusal) in refused {
             self.waiters.settle(*id, Outcome::Refused(*refusal));
@@ -295,7 +289,7 @@ impl Driver {
         }
         if output.snapshot_wanted && !self.capture_asked {
             self.capture_asked = true;
-            turns.leave_job(ApplyJob::Capture);
+            turns.leave_job(Work::Capture);
         }
         for (to, offer) in output.snapshots.drain(..) {
             self.send_snapshot(to, offer, turns);

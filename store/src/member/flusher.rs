@@ -4,27 +4,36 @@ use std::sync::Arc;
 
 use crossbeam::channel::Receiver;
 use keelson_core::engine::Engine;
+use keelson_core::member::{EngineNumber, Work};
 use keelson_core::state::Flush;
 
-use super::applier::ApplyJob;
 use super::fatal::Fatal;
 use super::turns::Turns;
 
 /// One overlay on its way into the engine.
 pub(crate) struct FlushJob {
     pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) number: EngineNumber,
     pub(crate) flush: Flush,
 }
 
 /// Runs until the applier hangs up.
 pub(crate) fn run(jobs: &Receiver<FlushJob>, turns: &Turns, fatal: &Fatal) {
-    for FlushJob { engine, flush } in jobs {
+    for job in jobs {
+        let FlushJob {
+            engine,
+            number,
+            flush,
+        } = job;
         if fatal.is_raised() {
             return;
         }
         if let Err(error) = engine.write(&flush.batch) {
             return fatal.raise("writing to the storage engine", &error);
         }
-        turns.send_job(ApplyJob::Flushed { engine, flush });
+        // Before the applier may give this engine up for a snapshot's.
+        drop(engine);
+        let engine = number;
+        turns.send_job(Work::Flushed { engine, flush });
     }
 }

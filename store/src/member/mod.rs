@@ -5,7 +5,7 @@
 //! | what | owns | does |
 //! |---|---|---|
 //! | driver (`driver.rs`) | `keelson_core::node::Node` | decides: one `Node::step` a turn |
-//! | applier (`applier.rs`) | `keelson_core::state::StateMachine` | applies what is committed, answers requests and reads |
+//! | applier (`applier.rs`) | `keelson_core::member::Applier` | carries out what the applier wants: answers, events, flushes |
 //!
 //! Three threads do what waits: the log's (`log_writer.rs`) for its fdatasync, the flusher's
 //! (`flusher.rs`) for the engine, and one for the time.
@@ -13,7 +13,6 @@
 //! Only the driver calls `Node::step`. A fatal error anywhere ends the member (`fatal.rs`): a restart
 //! recovers, going on might not.
 
-pub(crate) mod applied_reads;
 pub(crate) mod applier;
 pub(crate) mod driver;
 pub(crate) mod fatal;

@@ -20,9 +20,10 @@ use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use crossbeam::queue::SegQueue;
+use keelson_core::member::Work;
 use parking_lot::{Mutex, MutexGuard};
 
-use super::applier::{Applier, ApplyJob};
+use super::applier::ApplierShell;
 use super::driver::{Driver, Event};
 use super::fatal::Fatal;
 
@@ -43,9 +44,9 @@ const IDLE: Duration = Duration::from_secs(1);
 pub(crate) struct Turns {
     began: Instant,
     events: SegQueue<Event>,
-    jobs: SegQueue<ApplyJob>,
+    jobs: SegQueue<Work>,
     driver: Mutex<Option<Driver>>,
-    applier: Mutex<Option<Applier>>,
+    applier: Mutex<Option<ApplierShell>>,
     /// When the driver and the applier want to be called again, in milliseconds since `began`.
     driver_due: AtomicU64,
     applier_due: AtomicU64,
@@ -89,7 +90,7 @@ impl Turns {
     }
 
     /// Puts the owners in. Events may have come before them.
-    pub(crate) fn begin(&self, driver: Driver, applier: Applier) {
+    pub(crate) fn begin(&self, driver: Driver, applier: ApplierShell) {
         let _ = self.fatal.set(driver.fatal.clone());
         *self.driver.lock() = Some(driver);
         *self.applier.lock() = Some(applier);
@@ -136,12 +137,12 @@ impl Turns {
     }
 
     /// Brings a job for the applier, for whoever has the turn or takes it next.
-    pub(crate) fn leave_job(&self, job: ApplyJob) {
+    pub(crate) fn leave_job(&self, job: Work) {
         self.jobs.push(job);
     }
 
     /// Brings a job for the applier, and does it if nobody else is at it.
-    pub(crate) fn send_job(&self, job: ApplyJob) {
+    pub(crate) fn send_job(&self, job: Work) {
         self.jobs.push(job);
         self.drive_if_calm();
     }
@@ -211,7 +212,7 @@ impl Turns {
     }
 
     /// The applier, with nothing left in its queue: for a snapshot's installation.
-    pub(crate) fn applier_for_install(&self) -> MutexGuard<'_, Option<Applier>> {
+    pub(crate) fn applier_for_install(&self) -> MutexGuard<'_, Option<ApplierShell>> {
         let mut applier = self.applier.lock();
         if let Some(applier) = applier.as_mut() {
             applier.work(&self.jobs, self.now_ms());
@@ -261,7 +262,7 @@ impl Turns {
     }
 
     /// Stops the driver for good and takes the applier out, with everything committed applied.
-    pub(crate) fn stop(&self) -> Option<Applier> {
+    pub(crate) fn stop(&self) -> Option<ApplierShell> {
         self.stopped.store(true, Ordering::Release);
         drop(self.driver.lock().take());
         self.wake_timekeeper();

@@ -80,11 +80,6 @@ impl Waiters {
         self.shard(id.counter).lock().contains_key(&id.counter)
     }
 
-    /// Whether that request is of this life of this member.
-    pub(crate) fn is_mine(&self, id: ProposalId) -> bool {
-        id.member == self.member && id.boot == self.boot
-    }
-
     /// Tells the waiter, if it still waits.
     pub(crate) fn settle(&self, id: ProposalId, outcome: Outcome) {
         if let Some(sender) = self.remove(id.counter) {
@@ -136,14 +131,6 @@ impl Drop for Reserved<'_> {
     fn drop(&mut self) {
         self.waiters.count.fetch_sub(1, Ordering::Relaxed);
         self.waiters.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
-/// Whose request a committed entry was.
-pub(crate) fn request_of(committed: &keelson_core::Committed) -> Option<ProposalId> {
-    match &committed.conf {
-        Some(conf) => Some(conf.id),
-        None => keelson_core::proposal::decode(&committed.entry.data).map(|(id, _)| id),
     }
 }
 

@@ -1,8 +1,10 @@
-//! The applier: committed entries into the state machine, and from its overlay into the engine.
+//! The member's applier on the virtual clock: its work comes late, its effects take their time.
 
 use bytes::Bytes;
+use keelson_core::member::{Effects, EngineNumber, Work};
 use keelson_core::node::Input;
-use keelson_core::{Committed, Index, MemberId, ProposalId, proposal};
+use keelson_core::state::{Applied, Flush};
+use keelson_core::{Committed, Index, MemberId, Millis, proposal};
 
 use super::mutant::Mutant;
 use super::world::{Event, Waiter, World};
@@ -69,12 +71,12 @@ impl World {
         if let Some(life) = self.life(id) {
             life.applying = false;
         }
-        self.serve_ready(id)?;
+        self.applier_due(id)?;
         self.begin_apply(id);
         Ok(())
     }
 
-    pub(super) fn apply_one(&mut self, id: MemberId, mut entry: Committed) -> Result<(), String> {
+    fn apply_one(&mut self, id: MemberId, mut entry: Committed) -> Result<(), String> {
         let index = entry.entry.index;
         let skipped =
             self.mutant == Some(Mutant::EntrySkipped) && id.0 == 2 && index.0.is_multiple_of(50);
@@ -82,24 +84,103 @@ impl World {
             entry.entry.data = Bytes::new();
         }
         self.mistake_entry(id, &mut entry);
-        let Some(member) = self.members.get_mut(&id) else {
+        let applier = self.life(id).map(|life| life.applier.is_some());
+        match applier {
+            Some(true) => self.applier_takes(id, Work::Committed(vec![entry])),
+            Some(false) => Err("entries for a member without state".to_owned()),
+            None => Ok(()),
+        }
+    }
+
+    /// Gives an applier some work, and carries out what it wants.
+    pub(super) fn applier_takes(&mut self, id: MemberId, work: Work) -> Result<(), String> {
+        let mut effects = Effects::default();
+        let Some(applier) = self.life(id).and_then(|life| life.applier.as_mut()) else {
             return Ok(());
         };
-        let life = member.life.as_mut().expect("a running process applies");
-        let machine = life
-            .machine
-            .as_mut()
-            .ok_or("entries for a member without state")?;
-        let request = match &entry.conf {
-            Some(conf) => Some(conf.id),
-            None => proposal::decode(&entry.entry.data).map(|(request, _)| request),
-        };
-        let mine = |request: &ProposalId| request.member == id && request.boot == life.boot;
-        let waiter = request.filter(mine).and_then(|id| self.waiting.remove(&id));
-        let applied = machine
-            .apply(&entry, waiter.is_some())
+        applier
+            .handle(work, &mut effects)
             .map_err(|error| error.to_string())?;
-        let view = machine.view();
+        self.carry_out_applied(id, effects)
+    }
+
+    /// Lets an applier do what is due.
+    pub(super) fn applier_due(&mut self, id: MemberId) -> Result<(), String> {
+        let now = self.clock.now_ms();
+        let mut effects = Effects::default();
+        let Some(life) = self.life(id) else {
+            return Ok(());
+        };
+        let (boot, planned) = (life.log.boot(), life.applier_due_at);
+        let Some(applier) = &mut life.applier else {
+            return Ok(());
+        };
+        let before = applier.state().unflushed().records;
+        let due = applier.tick(Millis(now), &mut effects).0;
+        let after = applier.state().unflushed().records;
+        let given_up = effects.flush.is_none() && before < after;
+        let still_planned = planned.filter(|planned| now < *planned && *planned <= due);
+        if still_planned.is_none() {
+            life.applier_due_at = (due != u64::MAX).then_some(due);
+            if due != u64::MAX {
+                let wait = due.saturating_sub(now);
+                self.clock.after(wait, Event::ApplierDue(id, boot));
+            }
+        }
+        self.carry_out_applied(id, effects)?;
+        // What the compaction gives up leaves the engine with some later flush. That is the moment to
+        // look at what a snapshot would hold.
+        match given_up && self.dice.chance(0.5) {
+            true => self.audit(id),
+            false => Ok(()),
+        }
+    }
+
+    pub(super) fn carry_out_applied(
+        &mut self,
+        id: MemberId,
+        effects: Effects,
+    ) -> Result<(), String> {
+        for applied in effects.applied {
+            self.applied(id, applied)?;
+        }
+        for context in effects.reads_done {
+            self.read_done(id, context)?;
+        }
+        for input in effects.inputs {
+            let input = self.mistake_input(id, input);
+            self.input(id, input);
+        }
+        if let Some(capture) = effects.captured {
+            let (mutant, now) = (self.mutant, self.clock.now_ms());
+            if let Some(life) = self.life(id) {
+                life.captured(capture, mutant, now);
+            }
+            self.plan_turn(id, now + 1);
+        }
+        if let Some(flush) = effects.flush {
+            self.begin_flush(id, flush);
+        }
+        Ok(())
+    }
+
+    /// Cuts the log to what is applied, not to what the engine holds.
+    fn mistake_input(&mut self, id: MemberId, input: Input) -> Input {
+        match (self.mutant, input) {
+            (Some(Mutant::TruncateTooFar), Input::Durable { .. }) => {
+                let index = self.life(id).map_or(Index(0), |life| life.applied());
+                Input::Durable { index }
+            }
+            (_, input) => input,
+        }
+    }
+
+    /// A member has applied an entry.
+    fn applied(&mut self, id: MemberId, applied: Applied) -> Result<(), String> {
+        let Some(applier) = self.life(id).and_then(|life| life.applier.as_ref()) else {
+            return Ok(());
+        };
+        let (index, view) = (applier.applied(), applier.view().clone());
         self.tree.log.compare(id, index, &applied, &view)?;
         let (hash, tree) = match index.0 % HASH_EVERY {
             0 => {
@@ -116,7 +197,7 @@ impl World {
             tree,
         })?;
         self.mistake_events(id, &applied.events)?;
-        match waiter {
+        match applied.id.and_then(|id| self.waiting.remove(&id)) {
             Some(Waiter::Client(operation)) => self.answer(operation, applied.response),
             Some(Waiter::Tree(operation)) => self.answer_tree(id, operation, applied.response)?,
             Some(Waiter::Expirer) => self.expirer_hears(id),
@@ -125,75 +206,43 @@ impl World {
         Ok(())
     }
 
-    /// A step of the compaction: what it gives up leaves the engine with some later flush. That is the
-    /// moment to look at what a snapshot would hold.
-    pub(super) fn sweep(&mut self, id: MemberId) -> Result<(), String> {
-        let delay = self.dice.between(1, self.swarm.flush_every_ms);
-        let Some(life) = self.life(id) else {
-            return Ok(());
-        };
-        let boot = life.log.boot();
-        let mut given_up = 0;
-        if let Some(machine) = &mut life.machine {
-            let before = machine.unflushed().records;
-            machine.compact_step();
-            given_up = machine.unflushed().records - before;
-        }
-        self.clock.after(delay, Event::Sweep(id, boot));
-        match 0 < given_up && self.dice.chance(0.5) {
-            true => self.audit(id),
-            false => Ok(()),
+    /// The clients of a read have left: the node and the applier forget it.
+    pub(super) fn read_given_up(&mut self, id: MemberId, context: u64) {
+        let applier = self.life(id).and_then(|life| life.applier.as_mut());
+        if let Some(applier) = applier {
+            let given_up = Work::ReadGivenUp { context };
+            let forgotten = applier.handle(given_up, &mut Effects::default());
+            forgotten.expect("nothing is read");
         }
     }
 
-    pub(super) fn flush(&mut self, id: MemberId) {
+    fn begin_flush(&mut self, id: MemberId, flush: (EngineNumber, Flush)) {
         let delay = self.sync_ms().max(self.engine_hangs_ms(id));
-        let every = self.swarm.flush_every_ms;
-        let now = self.clock.now_ms();
         let Some(life) = self.life(id) else {
             return;
         };
-        let boot = life.log.boot();
-        let mut flushed = None;
-        let released = life.release_capture(now);
-        if let Some(machine) = &mut life.machine
-            && life.flushing.is_none()
-        {
-            life.flushing = machine.freeze();
-            flushed = life.flushing.as_ref().map(|flush| flush.index);
-        }
-        if let Some(index) = flushed {
-            self.clock.after(delay, Event::Flushed(id, boot, index));
-        }
-        self.clock.after(every, Event::Flush(id, boot));
-        if let Some(mark) = released {
-            self.input(id, Input::SnapshotReleased { mark });
-        }
+        let (boot, index) = (life.log.boot(), flush.1.index);
+        life.flushing = Some(flush);
+        self.clock.after(delay, Event::Flushed(id, boot, index));
     }
 
-    pub(super) fn flushed(&mut self, id: MemberId, index: Index) {
+    pub(super) fn flushed(&mut self, id: MemberId, index: Index) -> Result<(), String> {
         let mutant = self.mutant;
         let Some(member) = self.members.get_mut(&id) else {
-            return;
+            return Ok(());
         };
         let Some(life) = member.life.as_mut() else {
-            return;
+            return Ok(());
         };
-        let Some(flush) = life.flushing.take_if(|flush| flush.index == index) else {
-            return;
+        let flushing = life.flushing.take_if(|(_, flush)| flush.index == index);
+        let Some((engine, flush)) = flushing else {
+            return Ok(());
         };
         match mutant {
             Some(Mutant::FlushWithoutMark) => member.storage.write_rows_only(&flush.batch),
             _ => member.storage.write(&flush.batch),
         }
-        let applied = life.applied();
-        if let Some(machine) = &mut life.machine {
-            machine.flushed(flush);
-        }
-        let index = match mutant {
-            Some(Mutant::TruncateTooFar) => applied,
-            _ => index,
-        };
-        self.input(id, Input::Durable { index });
+        self.applier_takes(id, Work::Flushed { engine, flush })?;
+        self.applier_due(id)
     }
 }

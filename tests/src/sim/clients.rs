@@ -4,7 +4,8 @@
 //! what a key holds also says what it holds, so that `check::wgl` may settle unknown writes.
 
 use bytes::Bytes;
-use keelson_core::node::{Append, Input};
+use keelson_core::member::Work;
+use keelson_core::node::{Append, Input, ReadReady};
 use keelson_core::state::{self, Response as StateResponse};
 use keelson_core::{Index, MemberId, ProposalId, proposal};
 use keelson_proto::etcdserverpb::compare::{CompareTarget, TargetUnion};
@@ -203,13 +204,12 @@ impl World {
         let Some(life) = self.life(id) else {
             return Ok(());
         };
-        let read = life
+        let read = *life
             .reads
-            .remove(&context)
-            .ok_or("an answer to a read nobody asked for")?;
+            .get(&context)
+            .ok_or("an answer to a read that no client asked for")?;
         let index = if at_once { Index(0) } else { index };
-        life.ready.push((index, read));
-        self.serve_ready(id)?;
+        self.applier_takes(id, Work::Read(ReadReady { context, index }))?;
         if at_once {
             return Ok(());
         }
@@ -220,20 +220,14 @@ impl World {
         })
     }
 
-    /// Serves the reads whose index has been applied.
-    pub(super) fn serve_ready(&mut self, id: MemberId) -> Result<(), String> {
-        let Some(life) = self.life(id) else {
-            return Ok(());
-        };
-        let applied = life.applied();
-        let ready = life.ready.extract_if(.., |(index, _)| *index <= applied);
-        let ready: Vec<Asker> = ready.map(|(_, read)| read.asker).collect();
-        for asker in ready {
-            match asker {
-                Asker::Client(operation) => self.serve(id, operation),
-                Asker::Tree(operation) => self.serve_tree(id, operation)?,
-                Asker::Expirer(term) => self.reign_begins(id, term),
-            }
+    /// The index of a read has been applied.
+    pub(super) fn read_done(&mut self, id: MemberId, context: u64) -> Result<(), String> {
+        let read = self.life(id).and_then(|life| life.reads.remove(&context));
+        match read.map(|read| read.asker) {
+            Some(Asker::Client(operation)) => self.serve(id, operation),
+            Some(Asker::Tree(operation)) => self.serve_tree(id, operation)?,
+            Some(Asker::Expirer(term)) => self.reign_begins(id, term),
+            None => return Err("a read was answered twice".to_owned()),
         }
         Ok(())
     }
@@ -244,7 +238,7 @@ impl World {
             return;
         };
         let range = range.clone();
-        let machine = self.life(id).and_then(|life| life.machine.as_ref());
+        let machine = self.life(id).and_then(|life| life.machine());
         let outcome = match machine.map(|machine| machine.view().range(&range)) {
             Some(Ok(response)) => Outcome::Ok(Response::Range(response)),
             Some(Err(error)) => Outcome::Refused(error.to_string()),
@@ -277,7 +271,7 @@ impl World {
 
     /// A mutant: answers puts whose entry has only been appended.
     pub(super) fn acknowledge_early(&mut self, id: MemberId, append: &Append) {
-        let revision = match self.life(id).and_then(|life| life.machine.as_ref()) {
+        let revision = match self.life(id).and_then(|life| life.machine()) {
             Some(machine) => machine.view().revision(),
             None => return,
         };

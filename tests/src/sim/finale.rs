@@ -207,11 +207,7 @@ impl World {
                     member.id
                 ));
             }
-            let view = life
-                .machine
-                .as_ref()
-                .ok_or("a member without state")?
-                .view();
+            let view = life.machine().ok_or("a member without state")?.view();
             let hash = view.hash_kv(0).map_err(|error| error.to_string())?;
             let tree = view.tree_digest();
             hashes.insert(
@@ -264,7 +260,7 @@ impl World {
             return Err("the model refuses to read".to_owned());
         };
         for member in self.members.values() {
-            let machine = member.life.as_ref().and_then(|life| life.machine.as_ref());
+            let machine = member.life.as_ref().and_then(|life| life.machine());
             let Some(machine) = machine else {
                 continue;
             };

@@ -44,9 +44,7 @@ impl World {
         let now = self.clock.now_ms();
         self.note(id.0 << 8 ^ boot ^ now << 20);
         self.plan_turn(id, now);
-        self.clock
-            .after(self.swarm.flush_every_ms, Event::Flush(id, boot));
-        self.clock.after(1, Event::Sweep(id, boot));
+        self.applier_due(id)?;
         self.tell_peers(id, false);
         Ok(())
     }
@@ -60,7 +58,7 @@ impl World {
         let Some(mut life) = member.kill() else {
             return;
         };
-        if let (Some(Mutant::FlushTorn), Some(flush)) = (self.mutant, &life.flushing) {
+        if let (Some(Mutant::FlushTorn), Some((_, flush))) = (self.mutant, &life.flushing) {
             member.storage.write_half(&flush.batch);
         }
         member

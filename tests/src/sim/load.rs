@@ -7,7 +7,6 @@ use keelson_proto::peer::PeerMessage;
 use keelson_proto::peer::peer_message::Message;
 
 use super::dice::Dice;
-use super::mutant::Mutant;
 use super::nodes::Member;
 use super::swarm::Swarm;
 use super::world::{Waiter, World};
@@ -23,7 +22,7 @@ pub struct Bounds {
     /// What waits for the log's disk.
     unpersisted: usize,
     /// What the state machine holds and the engine lacks.
-    backlog: u64,
+    pub(super) backlog: u64,
 }
 
 impl Bounds {
@@ -142,8 +141,9 @@ impl World {
             reads.map(|(context, read)| (*id, *context, read.asker))
         });
         let read = reads.into_iter().find(|(_, _, asker)| asker.is(client));
-        // Its answer may be on its way in this very turn, and is then for nobody.
+        // Its answer may be on its way in this very turn, and is then for no client.
         if let Some((id, context, _)) = read {
+            self.read_given_up(id, context);
             self.input(id, Input::ReadGivenUp { context });
         }
     }
@@ -182,27 +182,16 @@ impl World {
         })
     }
 
-    /// Tells the node whether the engine is too late, as the applier does, and the invariants what the
-    /// member holds.
+    /// Reports to the invariants what the member holds.
     pub(super) fn weigh(&mut self, id: MemberId) -> Result<(), String> {
         let Some(bounds) = self.swarm.bounds else {
             return Ok(());
         };
         let most = self.swarm.log_most(bounds);
-        let unbounded = self.mutant == Some(Mutant::MemoryUnbounded);
         let Some(life) = self.life(id) else {
             return Ok(());
         };
         let log_bytes = life.node.status().log_bytes;
-        let bytes = life
-            .machine
-            .as_ref()
-            .map_or(0, |machine| machine.backlog_bytes());
-        let backlogged = bounds.backlog < bytes && !unbounded;
-        if backlogged != life.backlogged {
-            life.backlogged = backlogged;
-            self.input(id, Input::Backlogged(backlogged));
-        }
         self.fact(&Fact::Held {
             member: id,
             what: "its log in memory",

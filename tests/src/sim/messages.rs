@@ -98,7 +98,7 @@ impl World {
     fn belongs(&self, from: MemberId, to: MemberId) -> bool {
         let view = |id: &MemberId| {
             let life = self.members.get(id)?.life.as_ref()?;
-            life.machine.as_ref().map(|machine| machine.view())
+            life.machine().map(|machine| machine.view())
         };
         let Some(own) = view(&to) else {
             return true;

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use keelson_core::engine::MemoryEngine;
+use keelson_core::member::{Applier, Effects, EngineNumber, FlushPolicy};
 use keelson_core::node::{Append, Input, Node, NodeConfig, Restored};
 use keelson_core::state::{Capture, Flush, Genesis, Limits, SnapshotBuilder, StateMachine};
 use keelson_core::{Committed, Index, MemberId, Roster, SnapshotMark, Term};
@@ -48,7 +49,9 @@ pub(super) struct Life {
     pub(super) node: Node,
     pub(super) log: Log,
     /// None until a member that joins has received a snapshot.
-    pub(super) machine: Option<StateMachine>,
+    pub(super) applier: Option<Applier>,
+    /// When the applier wants to be called again.
+    pub(super) applier_due_at: Option<u64>,
     pub(super) inbox: Vec<Input>,
     /// When the next turn is planned.
     pub(super) turn_at: Option<u64>,
@@ -59,16 +62,12 @@ pub(super) struct Life {
     /// For the applier.
     pub(super) apply_queue: VecDeque<Committed>,
     pub(super) applying: bool,
-    pub(super) flushing: Option<Flush>,
-    /// The node was told that the engine is late.
-    pub(super) backlogged: bool,
+    pub(super) flushing: Option<(EngineNumber, Flush)>,
     pub(super) capture: Option<Held>,
     /// Received snapshots whose offer has not been decided on.
     pub(super) received: Vec<(SnapshotMark, Arc<MemoryEngine>)>,
-    /// Reads by context, until consensus answers.
+    /// Reads by context, until the applier releases them.
     pub(super) reads: BTreeMap<u64, Read>,
-    /// Reads that wait for their index to be applied.
-    pub(super) ready: Vec<(Index, Read)>,
     pub(super) proposals: u64,
     pub(super) contexts: u64,
     pub(super) expirer: Expirer,
@@ -196,7 +195,9 @@ impl Member {
             log.sync().map_err(|e| explain(&e))?;
         }
         self.lives += 1;
-        self.life = Some(Life::new(boot, node, log, machine));
+        let policy = swarm.flushes(mutant);
+        let applier = machine.map(|machine| Applier::new(self.id, boot, machine, policy));
+        self.life = Some(Life::new(boot, node, log, applier));
         Ok((restored, mark))
     }
 
@@ -223,12 +224,13 @@ fn config(member: MemberId, boot: u64, swarm: &Swarm, seed: u64) -> NodeConfig {
 }
 
 impl Life {
-    fn new(boot: u64, node: Node, log: Log, machine: Option<StateMachine>) -> Life {
+    fn new(boot: u64, node: Node, log: Log, applier: Option<Applier>) -> Life {
         Life {
             boot,
             node,
             log,
-            machine,
+            applier,
+            applier_due_at: None,
             inbox: Vec::new(),
             turn_at: None,
             log_queue: VecDeque::new(),
@@ -236,11 +238,9 @@ impl Life {
             apply_queue: VecDeque::new(),
             applying: false,
             flushing: None,
-            backlogged: false,
             capture: None,
             received: Vec::new(),
             reads: BTreeMap::new(),
-            ready: Vec::new(),
             proposals: 0,
             contexts: 0,
             expirer: Expirer::default(),
@@ -248,27 +248,21 @@ impl Life {
         }
     }
 
+    pub(super) fn machine(&self) -> Option<&StateMachine> {
+        self.applier.as_ref().map(Applier::state)
+    }
+
     pub(super) fn applied(&self) -> Index {
-        Index(
-            self.machine
-                .as_ref()
-                .map_or(0, |machine| machine.applied().index),
-        )
+        self.applier.as_ref().map_or(Index(0), Applier::applied)
     }
 
     pub(super) fn durable(&self) -> Index {
-        self.machine
-            .as_ref()
-            .map_or(Index(0), StateMachine::durable)
+        self.machine().map_or(Index(0), StateMachine::durable)
     }
 
-    /// Captures the state and tells consensus.
-    pub(super) fn capture(&mut self, mutant: Option<Mutant>, now_ms: u64) {
-        let Some(machine) = &self.machine else {
-            return;
-        };
-        let capture = machine.capture().expect("memory does not fail");
-        let mut mark = machine.applied();
+    /// The applier has captured the state: holds it, and reports it to consensus.
+    pub(super) fn captured(&mut self, capture: Capture, mutant: Option<Mutant>, now_ms: u64) {
+        let mut mark = capture.mark().clone();
         if mutant == Some(Mutant::SnapshotWithoutMembership) {
             mark.conf_state = Some(Default::default());
         }
@@ -306,7 +300,13 @@ impl Life {
     }
 
     /// Consensus took a snapshot: its engine replaces the old one.
-    pub(super) fn switch_engine(&mut self, mark: SnapshotMark, storage: &mut Storage) {
+    pub(super) fn switch_engine(
+        &mut self,
+        id: MemberId,
+        mark: SnapshotMark,
+        storage: &mut Storage,
+        policy: FlushPolicy,
+    ) -> Effects {
         let found = self
             .received
             .iter()
@@ -314,14 +314,20 @@ impl Life {
         let found = found.expect("consensus takes only what was received");
         let (_, engine) = self.received.swap_remove(found);
         let machine = StateMachine::open(Arc::clone(&engine) as Arc<_>, Limits::default());
-        self.machine = machine.expect("a received snapshot opens");
-        assert!(self.machine.is_some(), "a received snapshot is complete");
+        let machine = machine.expect("a received snapshot opens");
+        let machine = machine.expect("a received snapshot is complete");
+        let mut effects = Effects::default();
+        match &mut self.applier {
+            Some(applier) => applier.install(machine, &mut effects),
+            None => self.applier = Some(Applier::new(id, self.boot, machine, policy)),
+        }
         storage.engine = engine;
         storage.began = mark;
         self.flushing = None;
         self.capture = None;
         self.apply_queue
             .retain(|committed| mark.index < committed.entry.index);
+        effects
     }
 }
 

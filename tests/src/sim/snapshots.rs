@@ -62,7 +62,7 @@ impl World {
     /// Begins to read a member's state.
     pub(super) fn audit(&mut self, of: MemberId) -> Result<(), String> {
         let boot = self.boot(of);
-        let machine = self.life(of).and_then(|life| life.machine.as_ref());
+        let machine = self.life(of).and_then(|life| life.machine());
         let Some(machine) = machine else {
             return Ok(());
         };
@@ -213,12 +213,16 @@ impl World {
         let Some(life) = member.life.as_mut() else {
             return Ok(());
         };
-        if mutant == Some(Mutant::SnapshotIgnored) && life.machine.is_some() {
+        if mutant == Some(Mutant::SnapshotIgnored) && life.applier.is_some() {
             life.apply_queue.clear();
             return Ok(());
         }
-        life.switch_engine(mark, &mut member.storage);
-        let machine = life.machine.as_ref().expect("just opened");
+        let effects = life.switch_engine(id, mark, &mut member.storage, self.swarm.flushes(mutant));
+        self.carry_out_applied(id, effects)?;
+        let Some(life) = self.life(id) else {
+            return Ok(());
+        };
+        let machine = life.machine().expect("just opened");
         let view = machine.view();
         let fact = Fact::Applied {
             member: id,
@@ -234,6 +238,7 @@ impl World {
             ));
         }
         self.fact(&fact)?;
+        self.applier_due(id)?;
         self.check_tree(id, self.clock_ns(id))
     }
 }

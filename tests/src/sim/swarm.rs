@@ -2,9 +2,16 @@
 //! often they come. Runs in which everything happens at once hide what a few faults would show.
 //! Groce et al., "Swarm testing", 2012; the ranges are about TigerBeetle's.
 
+use keelson_core::member::FlushPolicy;
+
 use super::dice::Dice;
 use super::load::Bounds;
 use super::mutant::Mutant;
+
+/// What fills an overlay before its time: more than most runs write.
+const FLUSH_RECORDS: usize = 200;
+/// The same in bytes.
+const FLUSH_BYTES: u64 = 1 << 20;
 
 /// How this run behaves. Probabilities are of 1; times in milliseconds.
 #[derive(Clone, Debug)]
@@ -199,6 +206,19 @@ impl Swarm {
             ttl_grace_ms: self.ttl_grace_ms,
             ..calm
         };
+    }
+
+    /// When members write to their engines, and how far these may lag behind.
+    pub(super) fn flushes(&self, mutant: Option<Mutant>) -> FlushPolicy {
+        let bounds = self
+            .bounds
+            .filter(|_| mutant != Some(Mutant::MemoryUnbounded));
+        FlushPolicy {
+            interval_ms: self.flush_every_ms,
+            records: FLUSH_RECORDS,
+            bytes: FLUSH_BYTES,
+            backlog_bytes_max: bounds.map_or(u64::MAX, |bounds| bounds.backlog),
+        }
     }
 
     /// The part of the v2 API, with dice of its own: the rest of a run is drawn without it.

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use keelson_core::member::Work;
 use keelson_core::node::{Input, Output};
 use keelson_core::{Index, MemberId, Millis, ProposalId};
 
@@ -32,10 +33,8 @@ pub(super) enum Event {
     Synced(MemberId, u64),
     /// An applier gets to work.
     Apply(MemberId, u64),
-    /// It is time for a step of the compaction.
-    Sweep(MemberId, u64),
-    /// It is time to flush.
-    Flush(MemberId, u64),
+    /// An applier wants to be called again.
+    ApplierDue(MemberId, u64),
     /// The engine has what was flushed.
     Flushed(MemberId, u64, Index),
     /// A snapshot's sender reads the next piece.
@@ -199,15 +198,8 @@ impl World {
             Event::Turn(id, boot) if self.lives(id, boot) => self.turn(id),
             Event::Synced(id, boot) if self.lives(id, boot) => self.synced(id),
             Event::Apply(id, boot) if self.lives(id, boot) => self.apply(id),
-            Event::Sweep(id, boot) if self.lives(id, boot) => self.sweep(id),
-            Event::Flush(id, boot) if self.lives(id, boot) => {
-                self.flush(id);
-                Ok(())
-            }
-            Event::Flushed(id, boot, index) if self.lives(id, boot) => {
-                self.flushed(id, index);
-                Ok(())
-            }
+            Event::ApplierDue(id, boot) if self.lives(id, boot) => self.applier_due(id),
+            Event::Flushed(id, boot, index) if self.lives(id, boot) => self.flushed(id, index),
             Event::SnapshotSent(id, boot, to, ok) if self.lives(id, boot) => {
                 self.input(id, Input::SnapshotSent { to, ok });
                 Ok(())
@@ -272,8 +264,7 @@ impl World {
             Event::Turn(id, _)
             | Event::Synced(id, _)
             | Event::Apply(id, _)
-            | Event::Sweep(id, _)
-            | Event::Flush(id, _)
+            | Event::ApplierDue(id, _)
             | Event::Flushed(id, _, _)
             | Event::SnapshotSent(id, _, _, _)
             | Event::Expirer(id, _)
@@ -372,6 +363,9 @@ impl World {
             return Ok(());
         }
         life.turn_at = None;
+        if let Some(mark) = life.release_capture(now) {
+            life.inbox.push(Input::SnapshotReleased { mark });
+        }
         let inputs = std::mem::take(&mut life.inbox);
         if trace {
             println!("{now:>8} inputs of {id}: {inputs:?}");
@@ -412,12 +406,8 @@ impl World {
         for (to, offer) in output.snapshots {
             self.send_snapshot(id, to, offer);
         }
-        let (mutant, now) = (self.mutant, self.clock.now_ms());
-        if output.snapshot_wanted
-            && let Some(life) = self.life(id)
-        {
-            life.capture(mutant, now);
-            self.plan_turn(id, now + 1);
+        if output.snapshot_wanted {
+            self.applier_takes(id, Work::Capture)?;
         }
         if let Some(mark) = output.truncate {
             self.queue_log(id, LogWork::Truncate(mark));

@@ -1,9 +1,10 @@
 use bytes::Bytes;
 use crossbeam::channel::bounded;
 use keelson_core::engine::MemoryEngine;
-use keelson_core::node::{NodeStatus, Role, Standing};
-use keelson_core::state::{Genesis, Limits};
-use keelson_core::{ClusterId, Entry, EntryKind, MemberId, ProposalId, Term, proposal};
+use keelson_core::member::FlushPolicy;
+use keelson_core::node::{Input, NodeStatus, Role, Standing};
+use keelson_core::state::{Genesis, Limits, StateMachine};
+use keelson_core::{ClusterId, Committed, Entry, EntryKind, MemberId, ProposalId, Term, proposal};
 use keelson_proto::etcdserverpb::PutRequest;
 use keelson_proto::internal::{Command, command::Op};
 use prost::Message;
@@ -24,34 +25,29 @@ fn status() -> NodeStatus {
     }
 }
 
-pub(crate) fn applier(turns: &Arc<Turns>, flushes: Sender<FlushJob>) -> Applier {
+pub(crate) fn applier(turns: &Arc<Turns>, flushes: Sender<FlushJob>) -> ApplierShell {
     let engine: Arc<dyn Engine> = Arc::new(MemoryEngine::new());
     let genesis = Genesis::default();
     let state = StateMachine::create(Arc::clone(&engine), genesis, Limits::default());
     let state = state.expect("an empty engine");
-    let view = state.view();
-    let shared = Shared::new(ClusterId(1), MemberId(1), view.clone(), status());
-    Applier {
-        view,
-        state,
+    let shared = Shared::new(ClusterId(1), MemberId(1), state.view(), status());
+    let policy = FlushPolicy {
+        interval_ms: 100,
+        records: 10_000,
+        bytes: 1 << 20,
+        backlog_bytes_max: 8 << 20,
+    };
+    ApplierShell {
+        applier: Applier::new(MemberId(1), 1, state, policy),
+        effects: Effects::default(),
         engine,
         turns: Arc::clone(turns),
         flushes,
         waiters: Arc::new(Waiters::new(MemberId(1), 1)),
+        reads: Arc::new(ReadBatches::new(Arc::clone(turns))),
         shared: Arc::new(shared),
         hub: Hub::new().0,
-        policy: FlushPolicy {
-            interval_ms: 100,
-            records: 10_000,
-            bytes: 1 << 20,
-            backlog_bytes_max: 8 << 20,
-        },
         fatal: Fatal::new(Arc::new(|_| {})),
-        reads: AppliedReads::default(),
-        flush_due_ms: None,
-        flushing: false,
-        backlogged: false,
-        compact_at_ms: 0,
     }
 }
 
@@ -94,16 +90,18 @@ fn a_slow_engine_is_reported_before_the_overlay_outgrows_its_bound() {
     let mut index = 0;
     while reported.is_none() && index < 40 {
         index += 1;
-        jobs.push(ApplyJob::Committed(vec![put(index)]));
+        jobs.push(Work::Committed(vec![put(index)]));
         applier.work(&jobs, 0);
         reported = backlog(&turns);
     }
     assert_eq!((reported, index), (Some(true), 8));
     // The engine catches up: what was frozen, and then the rest.
     for _ in 0..2 {
-        let FlushJob { engine, flush } = flush_jobs.try_recv().expect("a flush under way");
-        engine.write(&flush.batch).expect("memory does not fail");
-        jobs.push(ApplyJob::Flushed { engine, flush });
+        let job = flush_jobs.try_recv().expect("a flush under way");
+        let written = job.engine.write(&job.flush.batch);
+        written.expect("memory does not fail");
+        let (engine, flush) = (job.number, job.flush);
+        jobs.push(Work::Flushed { engine, flush });
         applier.work(&jobs, 1_000);
     }
     assert_eq!(backlog(&turns), Some(false));
@@ -121,13 +119,13 @@ fn the_member_ends_before_a_command_that_it_does_not_understand() {
     let mut newer = put(2);
     newer.entry.data = proposal::encode(ProposalId::default(), &[0xf2, 0x3f, 0x02, 0x08, 0x01]);
     let jobs = SegQueue::new();
-    jobs.push(ApplyJob::Committed(vec![put(1), newer, put(3)]));
-    jobs.push(ApplyJob::Committed(vec![put(4)]));
+    jobs.push(Work::Committed(vec![put(1), newer, put(3)]));
+    jobs.push(Work::Committed(vec![put(4)]));
     applier.work(&jobs, 0);
-    assert_eq!(applier.view.applied_index(), Index(1));
-    jobs.push(ApplyJob::Committed(vec![put(2)]));
+    assert_eq!(applier.applier.applied(), Index(1));
+    jobs.push(Work::Committed(vec![put(2)]));
     assert_eq!(applier.work(&jobs, 1_000), u64::MAX);
-    assert_eq!(applier.view.applied_index(), Index(1));
+    assert_eq!(applier.applier.applied(), Index(1));
     let said = said.lock();
     assert_eq!(said.len(), 1);
     assert!(said[0].contains("entry 2") && said[0].contains("Upgrade this member"));

@@ -12,7 +12,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::*;
 use crate::config::Url;
-use crate::member::applier::Applier;
+use crate::member::applier::ApplierShell;
 use crate::member::fatal::tests::{ME, member, returning};
 use crate::peer::PeerAddress;
 
@@ -28,7 +28,7 @@ fn from_leader(message: peer_message::Message) -> Event {
 /// It follows a leader to which it has no link yet.
 fn follower(turns: &Arc<Turns>) -> (Arc<Waiters>, crossbeam::channel::Receiver<LogJob>) {
     let (driver, applier, log_jobs) = member(turns, &returning().0);
-    let Applier { waiters, .. } = &applier;
+    let ApplierShell { waiters, .. } = &applier;
     let waiters = Arc::clone(waiters);
     turns.begin(driver, applier);
     let append = RaftMessage {
@@ -123,7 +123,7 @@ async fn a_snapshot_on_its_way_ends_with_the_member() {
     }]);
     let links = driver.outbox.clone();
     let engine = Arc::downgrade(&applier.engine);
-    let capture = applier.state.capture().expect("a healthy engine");
+    let capture = applier.applier.state().capture().expect("a healthy engine");
     let offer = RaftMessage {
         snapshot: Some(RaftSnapshotMeta {
             index: capture.mark().index,

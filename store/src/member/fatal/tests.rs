@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::disk::{Disk, RealDisk};
 use crate::engine::generation::Generations;
-use crate::member::applier::{self, Applier};
+use crate::member::applier::{self, ApplierShell};
 use crate::member::driver::{Driver, Event};
 use crate::member::inbox;
 use crate::member::log_writer::LogJob;
@@ -24,7 +24,6 @@ use crate::member::place::{Offer, Place};
 use crate::member::staging::Staged;
 use crate::member::turns::Turns;
 use crate::peer::Links;
-use crate::reads::ReadBatches;
 
 const CLUSTER: ClusterId = ClusterId(1);
 pub(crate) const ME: MemberId = MemberId(1);
@@ -105,7 +104,10 @@ fn offer() -> RaftMessage {
 }
 
 /// A fresh follower, one of two voters, whose log's disk takes nothing.
-pub(crate) fn member(turns: &Arc<Turns>, fatal: &Fatal) -> (Driver, Applier, Receiver<LogJob>) {
+pub(crate) fn member(
+    turns: &Arc<Turns>,
+    fatal: &Fatal,
+) -> (Driver, ApplierShell, Receiver<LogJob>) {
     let (log, log_jobs) = unbounded();
     let (flushes, _) = bounded(1);
     let mut applier = applier::tests::applier(turns, flushes);
@@ -119,7 +121,7 @@ pub(crate) fn member(turns: &Arc<Turns>, fatal: &Fatal) -> (Driver, Applier, Rec
         log,
         outbox: Links::new(CLUSTER, ME, 1, listener, runtime),
         waiters: Arc::clone(&applier.waiters),
-        reads: Arc::new(ReadBatches::new(Arc::clone(turns))),
+        reads: Arc::clone(&applier.reads),
         shared,
         fatal: fatal.clone(),
         inputs: Vec::new(),

@@ -132,7 +132,7 @@ impl World {
             return Err("only reads are served".to_owned());
         };
         let now_ns = self.clock_ns(id);
-        let Some(machine) = self.life(id).and_then(|life| life.machine.as_ref()) else {
+        let Some(machine) = self.life(id).and_then(|life| life.machine()) else {
             let why = "this member has no state yet".to_owned();
             self.finish_tree(operation, Outcome::Refused(why));
             return Ok(());
@@ -199,7 +199,7 @@ impl World {
             .members
             .get(&id)
             .and_then(|member| member.life.as_ref());
-        let Some(machine) = life.and_then(|life| life.machine.as_ref()) else {
+        let Some(machine) = life.and_then(|life| life.machine()) else {
             return Ok(());
         };
         let applied = Index(machine.applied().index);

@@ -92,7 +92,7 @@ impl World {
         if life.expirer.term == Some(term) && life.expirer.reign.is_some() {
             return;
         }
-        let index = match (&life.machine, life.expirer.term == Some(term)) {
+        let index = match (life.machine(), life.expirer.term == Some(term)) {
             (Some(machine), true) => machine.view().tree_index(),
             _ => return,
         };
@@ -115,7 +115,7 @@ impl World {
             true => reign.index,
             false => 0,
         };
-        let machine = self.life(id).and_then(|life| life.machine.as_ref());
+        let machine = self.life(id).and_then(|life| life.machine());
         let due = machine.and_then(|machine| machine.view().tree_next_expiry(spared_index));
         let Some(ahead_ns) = due.map(|due| due.saturating_sub(time_ns)) else {
             return TICK_MS;

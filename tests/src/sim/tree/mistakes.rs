@@ -52,7 +52,7 @@ impl World {
             .members
             .get(&id)
             .and_then(|member| member.life.as_ref());
-        let machine = life.and_then(|life| life.machine.as_ref());
+        let machine = life.and_then(|life| life.machine());
         let found = machine.map(|machine| machine.view().tree_get(&change.path, false, 0));
         if let Some(Ok((node, _))) = found {
             change.prev_index = match change.prev_index == node.created {

@@ -44,7 +44,7 @@ impl World {
         let Some(id) = self.connect_watcher(number) else {
             return Ok(());
         };
-        let machine = self.life(id).and_then(|life| life.machine.as_ref());
+        let machine = self.life(id).and_then(|life| life.machine());
         let Some(view) = machine.map(|machine| machine.view()) else {
             return Ok(());
         };

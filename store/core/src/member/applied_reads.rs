@@ -1,0 +1,102 @@
+//! Linearizable reads that wait for the state machine to reach their index.
+//!
+//! A member that is behind, while a snapshot is under way to it perhaps, gets the index of a read long
+//! before the entries up to it.
+
+use std::collections::BTreeMap;
+
+use crate::Index;
+use crate::node::ReadReady;
+
+/// The reads, by the index that each waits for.
+#[derive(Debug, Default)]
+pub struct AppliedReads {
+    by_index: BTreeMap<Index, Vec<u64>>,
+    index_of: BTreeMap<u64, Index>,
+}
+
+impl AppliedReads {
+    /// Keeps a read until its index is applied, or until its clients have left.
+    pub fn add(&mut self, read: ReadReady) {
+        self.by_index
+            .entry(read.index)
+            .or_default()
+            .push(read.context);
+        self.index_of.insert(read.context, read.index);
+    }
+
+    /// The clients of a read have left. A read that does not wait here is ignored.
+    pub fn give_up(&mut self, context: u64) {
+        let Some(index) = self.index_of.remove(&context) else {
+            return;
+        };
+        if let Some(contexts) = self.by_index.get_mut(&index) {
+            contexts.retain(|waiting| *waiting != context);
+            if contexts.is_empty() {
+                self.by_index.remove(&index);
+            }
+        }
+    }
+
+    /// Moves the contexts of reads at or below the applied index to `done`, by index.
+    pub fn release(&mut self, applied: Index, done: &mut Vec<u64>) {
+        while let Some(first) = self.by_index.first_entry()
+            && *first.key() <= applied
+        {
+            for context in first.remove() {
+                self.index_of.remove(&context);
+                done.push(context);
+            }
+        }
+    }
+
+    /// Whether no read waits.
+    pub fn is_empty(&self) -> bool {
+        self.by_index.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(context: u64, index: u64) -> ReadReady {
+        ReadReady {
+            context,
+            index: Index(index),
+        }
+    }
+
+    fn released(reads: &mut AppliedReads, applied: u64) -> Vec<u64> {
+        let mut done = Vec::new();
+        reads.release(Index(applied), &mut done);
+        done
+    }
+
+    #[test]
+    fn reads_wait_for_their_index() {
+        let mut reads = AppliedReads::default();
+        for (context, index) in [(1, 7), (2, 5), (3, 7), (4, 9)] {
+            reads.add(read(context, index));
+        }
+        assert!(released(&mut reads, 4).is_empty());
+        assert_eq!(released(&mut reads, 7), [2, 1, 3]);
+        assert_eq!(released(&mut reads, 9), [4]);
+        assert!(reads.is_empty());
+    }
+
+    /// A member that was behind kept each of them until it had caught up.
+    #[test]
+    fn reads_whose_clients_have_left_do_not_gather_while_the_member_is_behind() {
+        let mut reads = AppliedReads::default();
+        reads.add(read(1, 7));
+        for context in 2..1_000 {
+            reads.add(read(context, 10 + context % 3));
+            reads.give_up(context);
+        }
+        reads.give_up(5_000);
+        assert_eq!((reads.by_index.len(), reads.index_of.len()), (1, 1));
+        assert_eq!(released(&mut reads, 100_000), [1]);
+        assert!(reads.is_empty() && reads.index_of.is_empty());
+    }
+}

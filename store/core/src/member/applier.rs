@@ -1,0 +1,245 @@
+//! The applier: the one owner of the state machine.
+//!
+//! It applies what is committed, releases linearizable reads once their index is applied, and decides
+//! when the overlay is flushed, when the compaction takes a step, and when the log must wait for the
+//! engine.
+
+use crate::node::{Input, ReadReady};
+use crate::state::{Applied, Capture, Flush, ReadView, StateError, StateMachine};
+use crate::{Committed, Index, MemberId, Millis, ProposalId};
+
+use super::AppliedReads;
+
+/// When the overlay is written to the engine.
+#[derive(Clone, Copy, Debug)]
+pub struct FlushPolicy {
+    /// After the first change that the engine lacks, in milliseconds...
+    pub interval_ms: u64,
+    /// ...or at so many records...
+    pub records: usize,
+    /// ...or at so many bytes.
+    pub bytes: u64,
+    /// At more bytes that the engine lacks, the log takes no more.
+    pub backlog_bytes_max: u64,
+}
+
+/// Between two steps of a compaction, each of which removes few rows, in milliseconds: a write behind
+/// one waits for microseconds.
+const COMPACT_PAUSE_MS: u64 = 2;
+/// The same while a capture or a hash needs the rows.
+const HELD_PAUSE_MS: u64 = 100;
+
+/// Which of a life's engines: a snapshot brings a new one while the old one may still be written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EngineNumber(u64);
+
+/// Something for the applier, in order.
+#[derive(Debug)]
+pub enum Work {
+    /// Entries are committed, in index order.
+    Committed(Vec<Committed>),
+    /// A linearizable read may be answered once its index is applied.
+    Read(ReadReady),
+    /// The clients of that read have left.
+    ReadGivenUp {
+        /// `ReadReady::context`.
+        context: u64,
+    },
+    /// An engine holds that flush.
+    Flushed {
+        /// `Effects::flush`'s number.
+        engine: EngineNumber,
+        /// What was written.
+        flush: Flush,
+    },
+    /// A follower needs the whole state.
+    Capture,
+}
+
+/// What must be carried out, in the order of the fields.
+#[derive(Default)]
+pub struct Effects {
+    /// What each entry did, in order: its events are for watchers, and its response for the client of
+    /// `id`, which is set for requests of this life of this member only.
+    pub applied: Vec<Applied>,
+    /// The members changed: the links must follow.
+    pub members_changed: bool,
+    /// Reads that may be answered now, by their contexts.
+    pub reads_done: Vec<u64>,
+    /// For the node.
+    pub inputs: Vec<Input>,
+    /// The state as a follower gets it.
+    pub captured: Option<Capture>,
+    /// What the engine of that number must write as one; comes back as `Work::Flushed`.
+    pub flush: Option<(EngineNumber, Flush)>,
+}
+
+/// The state machine, what waits for it, and the policies of its storage.
+pub struct Applier {
+    member: MemberId,
+    boot: u64,
+    state: StateMachine,
+    /// The state machine's own view: cheap answers to cheap questions.
+    view: ReadView,
+    engine: EngineNumber,
+    policy: FlushPolicy,
+    reads: AppliedReads,
+    flush_due: Option<Millis>,
+    flushing: bool,
+    /// As the node was given it last.
+    backlogged: bool,
+    compact_at: Millis,
+}
+
+impl Applier {
+    /// The applier of that life of the member.
+    pub fn new(member: MemberId, boot: u64, state: StateMachine, policy: FlushPolicy) -> Applier {
+        Applier {
+            member,
+            boot,
+            view: state.view(),
+            state,
+            engine: EngineNumber::default(),
+            policy,
+            reads: AppliedReads::default(),
+            flush_due: None,
+            flushing: false,
+            backlogged: false,
+            compact_at: Millis::default(),
+        }
+    }
+
+    /// What can be read now.
+    pub fn view(&self) -> &ReadView {
+        &self.view
+    }
+
+    /// The state machine.
+    pub fn state(&self) -> &StateMachine {
+        &self.state
+    }
+
+    /// Takes some work.
+    ///
+    /// # Errors
+    /// Fatal, as [`StateMachine::apply`]'s. The effects are those of the work before it and must be
+    /// carried out.
+    pub fn handle(&mut self, work: Work, effects: &mut Effects) -> Result<(), StateError> {
+        match work {
+            Work::Committed(entries) => return self.apply(&entries, effects),
+            Work::Read(read) => {
+                self.reads.add(read);
+                self.release_reads(effects);
+            }
+            Work::ReadGivenUp { context } => self.reads.give_up(context),
+            Work::Flushed { engine, flush } => self.flushed(engine, flush, effects),
+            Work::Capture => effects.captured = Some(self.state.capture()?),
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, entries: &[Committed], effects: &mut Effects) -> Result<(), StateError> {
+        let outcome = entries.iter().try_for_each(|committed| {
+            let mine = committed.request().is_some_and(|id| self.is_mine(id));
+            let mut applied = self.state.apply(committed, mine)?;
+            applied.id = applied.id.filter(|_| mine);
+            effects.applied.push(applied);
+            effects.members_changed |= committed.conf.is_some();
+            Ok(())
+        });
+        self.release_reads(effects);
+        outcome
+    }
+
+    fn is_mine(&self, id: ProposalId) -> bool {
+        id.member == self.member && id.boot == self.boot
+    }
+
+    fn release_reads(&mut self, effects: &mut Effects) {
+        let applied = self.view.applied_index();
+        self.reads.release(applied, &mut effects.reads_done);
+    }
+
+    fn flushed(&mut self, engine: EngineNumber, flush: Flush, effects: &mut Effects) {
+        if engine == self.engine {
+            self.flushing = false;
+            self.state.flushed(flush);
+            let index = self.state.durable();
+            effects.inputs.push(Input::Durable { index });
+        }
+    }
+
+    /// Does what is due once the waiting work is done. Returns when to call again even without work.
+    pub fn tick(&mut self, now: Millis, effects: &mut Effects) -> Millis {
+        if self.state.is_compacting() && self.compact_at <= now {
+            self.state.compact_step();
+            let pause_ms = match self.state.is_held() {
+                true => HELD_PAUSE_MS,
+                false => COMPACT_PAUSE_MS,
+            };
+            self.compact_at = Millis(now.0 + pause_ms);
+        }
+        self.flush_if_due(now, effects);
+        self.report_backlog(effects);
+        self.due()
+    }
+
+    fn due(&self) -> Millis {
+        let flush = self.flush_due.filter(|_| !self.flushing);
+        let compact = self.state.is_compacting().then_some(self.compact_at);
+        let due = [flush, compact].into_iter().flatten().min();
+        due.unwrap_or(Millis(u64::MAX))
+    }
+
+    fn flush_if_due(&mut self, now: Millis, effects: &mut Effects) {
+        let unflushed = self.state.unflushed();
+        let nothing = unflushed.records == 0 && self.view.applied_index() == self.state.durable();
+        if self.flushing || nothing {
+            return;
+        }
+        let interval_ms = self.policy.interval_ms;
+        let due = *self.flush_due.get_or_insert(Millis(now.0 + interval_ms));
+        let full = self.policy.records <= unflushed.records || self.policy.bytes <= unflushed.bytes;
+        if full || due <= now {
+            self.flush_due = None;
+            let flush = self.state.freeze();
+            self.flushing = flush.is_some();
+            effects.flush = flush.map(|flush| (self.engine, flush));
+        }
+    }
+
+    /// A slow engine holds the log back, or the overlay would grow without a bound.
+    fn report_backlog(&mut self, effects: &mut Effects) {
+        let backlogged = self.policy.backlog_bytes_max < self.state.backlog_bytes();
+        if backlogged != self.backlogged {
+            self.backlogged = backlogged;
+            effects.inputs.push(Input::Backlogged(backlogged));
+        }
+    }
+
+    /// Goes on from a snapshot's state, in a new engine. What was applied before is gone; what waited
+    /// for an index in the snapshot is done.
+    pub fn install(&mut self, state: StateMachine, effects: &mut Effects) {
+        self.view = state.view();
+        self.state = state;
+        self.engine.0 += 1;
+        self.flush_due = None;
+        self.flushing = false;
+        effects.members_changed = true;
+        self.release_reads(effects);
+        self.report_backlog(effects);
+    }
+
+    /// The last entry that is applied.
+    pub fn applied(&self) -> Index {
+        self.view.applied_index()
+    }
+
+    /// What no flush has taken, when the member stops; nothing while a flush is under way.
+    pub fn last_flush(&mut self) -> Option<Flush> {
+        match self.flushing {
+            true => None,
+            false => self.state.freeze(),
+        }
+    }
+}
