@@ -114,7 +114,7 @@ impl Store {
         }
         if target != self.member_id() {
             let transfer = Input::TransferLeader(Some(target));
-            let _ = self.inner.turns.send(Event::Input(transfer));
+            let _ = self.inner.turns.send(Event::from(transfer));
             let moved = standing.wait_for(|standing| standing.leader == target);
             let patience = Duration::from_millis(self.config().election_ms);
             let in_time = tokio::time::timeout(patience, moved).await;

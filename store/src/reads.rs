@@ -114,7 +114,7 @@ impl ReadBatches {
         drop(batches);
         if is_new {
             let context = reader.context;
-            let _ = self.turns.send(Event::Input(Input::Read { context }));
+            let _ = self.turns.send(Event::from(Input::Read { context }));
         }
         Ok(reader)
     }
@@ -164,19 +164,21 @@ impl ReadBatches {
             drop(batches);
             // Not urgent: it only takes room.
             let given_up = Input::ReadGivenUp { context };
-            let _ = self.turns.leave(Event::Input(given_up));
+            let _ = self.turns.leave(Event::from(given_up));
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use keelson_core::member::Event as CoreEvent;
+
     use super::*;
 
     fn next(turns: &Turns) -> Option<(u64, bool)> {
         match turns.next_event()? {
-            Event::Input(Input::Read { context }) => Some((context, true)),
-            Event::Input(Input::ReadGivenUp { context }) => Some((context, false)),
+            Event::Core(CoreEvent::Input(Input::Read { context })) => Some((context, true)),
+            Event::Core(CoreEvent::Input(Input::ReadGivenUp { context })) => Some((context, false)),
             _ => None,
         }
     }

@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use crossbeam::channel::{bounded, unbounded};
-use keelson_core::member::{Applier, Effects, FlushPolicy};
+use keelson_core::member::{Applier, ApplierEffects, Consensus, FlushPolicy};
 use keelson_core::node::Role;
 use keelson_core::{ClusterId, MemberId};
 use parking_lot::Mutex;
@@ -187,7 +187,7 @@ impl Store {
             return;
         }
         let transfer = keelson_core::node::Input::TransferLeader(None);
-        let _ = self.inner.turns.send(Event::Input(transfer));
+        let _ = self.inner.turns.send(Event::from(transfer));
         let me = self.member_id();
         let handed = standing.wait_for(|now| now.leader != me && now.leader != MemberId::NONE);
         let patience = Duration::from_millis(self.inner.config.election_ms);
@@ -331,7 +331,7 @@ fn assemble(
     };
     let applier = ApplierShell {
         applier: Applier::new(member, recovery.boot, recovery.state, policy),
-        effects: Effects::default(),
+        effects: ApplierEffects::default(),
         engine: recovery.engine,
         turns: Arc::clone(&turns),
         flushes,
@@ -342,7 +342,7 @@ fn assemble(
         fatal: fatal.clone(),
     };
     let driver = Driver {
-        node: recovery.node,
+        consensus: Consensus::new(recovery.node, CAPTURE_KEPT_MS),
         turns: Arc::clone(&turns),
         log,
         outbox: links.clone(),
@@ -350,10 +350,8 @@ fn assemble(
         reads: Arc::clone(&reads),
         shared: Arc::clone(&shared),
         fatal: fatal.clone(),
-        inputs: Vec::new(),
+        events: Vec::new(),
         staged: None,
-        capture: None,
-        capture_asked: false,
         snapshot_trouble: Arc::default(),
     };
     turns.begin(driver, applier);
@@ -418,6 +416,10 @@ fn assemble(
     };
     Ok((store, peers))
 }
+
+/// A captured state that no follower was sent for this long is released, in milliseconds: it holds
+/// compaction back.
+const CAPTURE_KEPT_MS: u64 = 10_000;
 
 /// An overlay of this size is flushed before its time: it is memory that the configuration does not
 /// otherwise bound.

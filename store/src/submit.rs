@@ -109,7 +109,7 @@ impl Store {
     ) -> Result<Outcome, Error> {
         let (id, outcome) = self.inner.waiters.add();
         let _forget = Forget { store: self, id };
-        if self.inner.turns.send(Event::Input(input(id))).is_err() {
+        if self.inner.turns.send(Event::from(input(id))).is_err() {
             return Err(Error::Stopped);
         }
         match timeout_at(deadline, outcome).await {
@@ -172,7 +172,7 @@ impl Drop for Forget<'_> {
     fn drop(&mut self) {
         let (inner, id) = (&self.store.inner, self.id);
         if inner.waiters.forget(id) {
-            let _ = inner.turns.leave(Event::Input(Input::GivenUp { id }));
+            let _ = inner.turns.leave(Event::from(Input::GivenUp { id }));
         }
     }
 }

@@ -7,12 +7,11 @@ use std::sync::Arc;
 
 use crossbeam::channel::Sender;
 use crossbeam::queue::SegQueue;
+use keelson_core::Millis;
 use keelson_core::engine::Engine;
-use keelson_core::member::{Applier, Effects, Work};
-use keelson_core::state::{Applied, Capture};
+use keelson_core::member::{Applier, ApplierEffects, Event as CoreEvent, Work};
+use keelson_core::state::Applied;
 use keelson_core::tree::Action;
-use keelson_core::{Index, Millis, SnapshotMark};
-use keelson_proto::internal;
 
 use super::driver::Event;
 use super::fatal::Fatal;
@@ -27,7 +26,7 @@ use crate::tree::Hub;
 pub(crate) struct ApplierShell {
     pub(crate) applier: Applier,
     /// Reused.
-    pub(crate) effects: Effects,
+    pub(crate) effects: ApplierEffects,
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) turns: Arc<Turns>,
     pub(crate) flushes: Sender<FlushJob>,
@@ -77,10 +76,10 @@ impl ApplierShell {
             self.reads.answer(context);
         }
         for input in effects.inputs.drain(..) {
-            let _ = self.turns.leave(Event::Input(input));
+            let _ = self.turns.leave(Event::from(input));
         }
         if let Some(capture) = effects.captured.take() {
-            let _ = self.turns.leave(Event::Captured(capture));
+            let _ = self.turns.leave(Event::Core(CoreEvent::Captured(capture)));
         }
         if let Some((number, flush)) = effects.flush.take() {
             let engine = Arc::clone(&self.engine);
@@ -135,16 +134,6 @@ impl ApplierShell {
             self.fatal.raise("writing to the storage engine", &error);
         }
     }
-}
-
-/// The mark of a captured state machine.
-pub(crate) fn mark_of(capture: &Capture) -> (SnapshotMark, internal::ConfState) {
-    let mark = capture.mark();
-    let at = SnapshotMark {
-        index: Index(mark.index),
-        term: keelson_core::Term(mark.term),
-    };
-    (at, mark.conf_state.clone().unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use keelson_core::MemberId;
+use keelson_core::member::{Event as CoreEvent, handed};
 use keelson_core::node::Input;
 use keelson_proto::etcdserverpb::Member;
 use keelson_proto::peer::{MembersResponse, PeerMessage};
 use parking_lot::Mutex;
 
 use super::driver::Event;
-use super::messages::handed;
 use super::turns::Turns;
 use crate::config::Url;
 use crate::peer::{Belonging, Inbox, PeerEvent, PeerListener, weight};
@@ -43,7 +43,9 @@ impl Inbox for DriverInbox {
             // A request is sent once: without an answer its client would wait for its timeout.
             let handed: Vec<_> = messages.iter().filter_map(handed).collect();
             if !handed.is_empty() {
-                let _ = self.turns.send(Event::Crowded(from, handed));
+                let _ = self
+                    .turns
+                    .send(Event::Core(CoreEvent::Crowded(from, handed)));
             }
         }
     }
@@ -113,7 +115,7 @@ pub(crate) fn listener(turns: Arc<Turns>, shared: Arc<Shared>) -> PeerListener {
             PeerEvent::Lost(peer) => Input::Unreachable(peer),
             PeerEvent::Removed => return shared.note_removed(),
         };
-        let _ = turns.send(Event::Input(input));
+        let _ = turns.send(Event::from(input));
     })
 }
 
@@ -145,7 +147,7 @@ mod tests {
         };
         inbox.shared.note_arrived(WAITING_BYTES_MAX);
         inbox.deliver(MemberId(2), vec![message, PeerMessage::default()]);
-        let Some(Event::Crowded(MemberId(2), handed)) = turns.next_event() else {
+        let Some(Event::Core(CoreEvent::Crowded(MemberId(2), handed))) = turns.next_event() else {
             panic!("it is not answered");
         };
         assert_eq!(handed, [ProposalId::default()]);

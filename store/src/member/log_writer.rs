@@ -154,7 +154,7 @@ impl LogWriter {
     /// before it counts the votes that rest on it.
     fn let_go(&self, appends: Vec<Append>) {
         if let Some(last) = appends.last() {
-            let _ = self.turns.leave(Event::Input(Input::Persisted {
+            let _ = self.turns.leave(Event::from(Input::Persisted {
                 number: last.number,
             }));
         }

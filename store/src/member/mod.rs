@@ -4,13 +4,13 @@
 //!
 //! | what | owns | does |
 //! |---|---|---|
-//! | driver (`driver.rs`) | `keelson_core::node::Node` | decides: one `Node::step` a turn |
+//! | driver (`driver.rs`) | `keelson_core::member::Consensus` | carries out what a turn of it wants: messages, the log, snapshots |
 //! | applier (`applier.rs`) | `keelson_core::member::Applier` | carries out what the applier wants: answers, events, flushes |
 //!
 //! Three threads do what waits: the log's (`log_writer.rs`) for its fdatasync, the flusher's
 //! (`flusher.rs`) for the engine, and one for the time.
 //!
-//! Only the driver calls `Node::step`. A fatal error anywhere ends the member (`fatal.rs`): a restart
+//! Only `Consensus` calls `Node::step`. A fatal error anywhere ends the member (`fatal.rs`): a restart
 //! recovers, going on might not.
 
 pub(crate) mod applier;
@@ -22,7 +22,6 @@ pub(crate) mod founding;
 pub(crate) mod inbox;
 pub(crate) mod join;
 pub(crate) mod log_writer;
-mod messages;
 pub(crate) mod place;
 mod raft_lines;
 pub(crate) mod recover;

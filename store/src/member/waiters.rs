@@ -75,11 +75,6 @@ impl Waiters {
         (id, receiver)
     }
 
-    /// Whether the request's client still waits.
-    pub(crate) fn is_waiting(&self, id: ProposalId) -> bool {
-        self.shard(id.counter).lock().contains_key(&id.counter)
-    }
-
     /// Tells the waiter, if it still waits.
     pub(crate) fn settle(&self, id: ProposalId, outcome: Outcome) {
         if let Some(sender) = self.remove(id.counter) {

@@ -67,7 +67,7 @@ async fn a_write_whose_client_left_before_its_turn_is_not_proposed() {
     let (id, _outcome) = store.inner.waiters.add();
     drop(super::Forget { store: &store, id });
     let command = Bytes::from_static(b"of no use");
-    let late = Event::Input(Input::Propose { id, command });
+    let late = Event::from(Input::Propose { id, command });
     store.inner.turns.send(late).expect("a member at work");
     store.put(put()).await.expect("a leader");
     assert_eq!(store.inner.shared.node().last.0, before.0 + 1);
@@ -96,7 +96,7 @@ async fn a_write_waits_while_the_engine_is_late() {
     let store = Store::open(Config::single("m1", dir.path())).await;
     let store = store.expect("a member");
     store.ready().await;
-    let late = |late| Event::Input(Input::Backlogged(late));
+    let late = |late| Event::from(Input::Backlogged(late));
     let turns = &store.inner.turns;
     turns.send(late(true)).expect("a member at work");
     let refused = store.put(put()).await;

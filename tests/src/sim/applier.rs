@@ -1,7 +1,7 @@
 //! The member's applier on the virtual clock: its work comes late, its effects take their time.
 
 use bytes::Bytes;
-use keelson_core::member::{Effects, EngineNumber, Work};
+use keelson_core::member::{ApplierEffects, EngineNumber, Event as CoreEvent, Work};
 use keelson_core::node::Input;
 use keelson_core::state::{Applied, Flush};
 use keelson_core::{Committed, Index, MemberId, Millis, proposal};
@@ -14,12 +14,17 @@ use crate::invariant::Fact;
 const HASH_EVERY: u64 = 64;
 
 impl World {
-    pub(super) fn hand_out(
-        &mut self,
-        id: MemberId,
-        committed: Vec<Committed>,
-    ) -> Result<(), String> {
-        for committed in &committed {
+    /// Work for the applier: entries wait for its turn, the rest is taken at once.
+    pub(super) fn hand_out(&mut self, id: MemberId, work: Work) -> Result<(), String> {
+        match work {
+            Work::Committed(entries) => self.committed(id, entries),
+            Work::Read(ready) => self.read_ready(id, ready),
+            work => self.applier_takes(id, work),
+        }
+    }
+
+    fn committed(&mut self, id: MemberId, entries: Vec<Committed>) -> Result<(), String> {
+        for committed in &entries {
             self.fact(&Fact::Committed {
                 member: id,
                 committed,
@@ -30,7 +35,7 @@ impl World {
             }
         }
         if let Some(life) = self.life(id) {
-            life.apply_queue.extend(committed);
+            life.apply_queue.extend(entries);
         }
         self.begin_apply(id);
         Ok(())
@@ -94,7 +99,7 @@ impl World {
 
     /// Gives an applier some work, and carries out what it wants.
     pub(super) fn applier_takes(&mut self, id: MemberId, work: Work) -> Result<(), String> {
-        let mut effects = Effects::default();
+        let mut effects = ApplierEffects::default();
         let Some(applier) = self.life(id).and_then(|life| life.applier.as_mut()) else {
             return Ok(());
         };
@@ -107,7 +112,7 @@ impl World {
     /// Lets an applier do what is due.
     pub(super) fn applier_due(&mut self, id: MemberId) -> Result<(), String> {
         let now = self.clock.now_ms();
-        let mut effects = Effects::default();
+        let mut effects = ApplierEffects::default();
         let Some(life) = self.life(id) else {
             return Ok(());
         };
@@ -139,7 +144,7 @@ impl World {
     pub(super) fn carry_out_applied(
         &mut self,
         id: MemberId,
-        effects: Effects,
+        effects: ApplierEffects,
     ) -> Result<(), String> {
         for applied in effects.applied {
             self.applied(id, applied)?;
@@ -152,11 +157,12 @@ impl World {
             self.input(id, input);
         }
         if let Some(capture) = effects.captured {
-            let (mutant, now) = (self.mutant, self.clock.now_ms());
             if let Some(life) = self.life(id) {
-                life.captured(capture, mutant, now);
+                life.captures.push(capture.clone());
+                let spare = life.captures.len().saturating_sub(2);
+                life.captures.drain(..spare);
             }
-            self.plan_turn(id, now + 1);
+            self.event(id, CoreEvent::Captured(capture));
         }
         if let Some(flush) = effects.flush {
             self.begin_flush(id, flush);
@@ -204,16 +210,6 @@ impl World {
             None => {}
         }
         Ok(())
-    }
-
-    /// The clients of a read have left: the node and the applier forget it.
-    pub(super) fn read_given_up(&mut self, id: MemberId, context: u64) {
-        let applier = self.life(id).and_then(|life| life.applier.as_mut());
-        if let Some(applier) = applier {
-            let given_up = Work::ReadGivenUp { context };
-            let forgotten = applier.handle(given_up, &mut Effects::default());
-            forgotten.expect("nothing is read");
-        }
     }
 
     fn begin_flush(&mut self, id: MemberId, flush: (EngineNumber, Flush)) {

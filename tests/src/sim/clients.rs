@@ -169,7 +169,7 @@ impl World {
 
     fn ask_client_read(&mut self, member: MemberId, operation: usize) {
         let without_quorum = self.mutant == Some(Mutant::ReadWithoutQuorum);
-        let leads = |life: &mut Life| life.node.status().standing.leader == member;
+        let leads = |life: &mut Life| life.consensus.status().standing.leader == member;
         if without_quorum && self.life(member).is_some_and(leads) {
             return self.serve(member, operation);
         }
@@ -194,12 +194,8 @@ impl World {
     // === answering ===
 
     /// Consensus lets a read go on.
-    pub(super) fn read_ready(
-        &mut self,
-        id: MemberId,
-        context: u64,
-        index: Index,
-    ) -> Result<(), String> {
+    pub(super) fn read_ready(&mut self, id: MemberId, ready: ReadReady) -> Result<(), String> {
+        let ReadReady { context, index } = ready;
         let at_once = self.mutant == Some(Mutant::ReadBeforeApply);
         let Some(life) = self.life(id) else {
             return Ok(());

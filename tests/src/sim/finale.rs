@@ -111,7 +111,7 @@ impl World {
         self.run_until(self.clock.now_ms() + SENDER_MS)?;
         let follows = |id: &MemberId| {
             let life = self.members.get(id).and_then(|member| member.life.as_ref());
-            life.is_some_and(|life| life.node.status().standing.role == Role::Follower)
+            life.is_some_and(|life| life.consensus.status().standing.role == Role::Follower)
         };
         let mut voters = voters.iter().map(|id| MemberId(*id));
         let Some(behind) = voters.find(follows) else {
@@ -152,7 +152,7 @@ impl World {
             let running = world.running().into_iter();
             let lives = running.filter_map(|id| world.members.get(&id)?.life.as_ref());
             lives
-                .filter(|life| life.node.status().standing.role == Role::Leader)
+                .filter(|life| life.consensus.status().standing.role == Role::Leader)
                 .count()
         };
         if leads(self) != 1 {
@@ -200,7 +200,7 @@ impl World {
                 continue;
             };
             if life.applied().0 != last {
-                let (applied, status) = (life.applied(), life.node.status());
+                let (applied, status) = (life.applied(), life.consensus.status());
                 return Err(format!(
                     "liveness: {} has applied {applied} of {last} after {QUIET_MS} ms of quiet; \
                      {status:?}",

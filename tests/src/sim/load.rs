@@ -143,7 +143,6 @@ impl World {
         let read = reads.into_iter().find(|(_, _, asker)| asker.is(client));
         // Its answer may be on its way in this very turn, and is then for no client.
         if let Some((id, context, _)) = read {
-            self.read_given_up(id, context);
             self.input(id, Input::ReadGivenUp { context });
         }
     }
@@ -191,7 +190,7 @@ impl World {
         let Some(life) = self.life(id) else {
             return Ok(());
         };
-        let log_bytes = life.node.status().log_bytes;
+        let log_bytes = life.consensus.status().log_bytes;
         self.fact(&Fact::Held {
             member: id,
             what: "its log in memory",

@@ -10,9 +10,6 @@ use crate::invariant::Fact;
 
 impl World {
     pub(super) fn append(&mut self, id: MemberId, mut append: Append) -> Result<(), String> {
-        if let Some((mark, _)) = &append.snapshot {
-            self.install(id, *mark)?;
-        }
         let fact = Fact::Appended {
             member: id,
             append: &append,

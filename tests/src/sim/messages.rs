@@ -1,6 +1,7 @@
 //! Messages between members: out through the network, in through the transport's filter.
 
 use keelson_core::MemberId;
+use keelson_core::member::Event as CoreEvent;
 use keelson_core::node::Input;
 use keelson_proto::peer::PeerMessage;
 use keelson_proto::peer::peer_message::Message as PeerMessageKind;
@@ -79,16 +80,15 @@ impl World {
             return;
         }
         self.note(to.0 << 48 ^ from.0 << 32 ^ envelope.sequence);
-        for message in envelope.messages {
-            let Some(message) = message.message else {
-                continue;
+        let mut messages = envelope.messages;
+        if self.mutant == Some(Mutant::ForwardTwice) {
+            let is_forward = |message: &&PeerMessage| {
+                matches!(message.message, Some(PeerMessageKind::Forward(_)))
             };
-            let twice = self.mutant == Some(Mutant::ForwardTwice);
-            if let (PeerMessageKind::Forward(forward), true) = (&message, twice) {
-                self.input(to, Input::Forwarded(forward.clone()));
-            }
-            self.input(to, input_of(from, message));
+            let forwards: Vec<_> = messages.iter().filter(is_forward).cloned().collect();
+            messages.extend(forwards);
         }
+        self.event(to, CoreEvent::Peer(from, messages));
     }
 }
 
@@ -112,16 +112,5 @@ impl World {
         };
         let known = own.member(from.0).is_some();
         known || own.members().iter().any(|member| reports(member.id))
-    }
-}
-
-/// What a peer's message is to consensus.
-fn input_of(from: MemberId, message: PeerMessageKind) -> Input {
-    match message {
-        PeerMessageKind::Raft(message) => Input::Raft(message),
-        PeerMessageKind::Forward(forward) => Input::Forwarded(forward),
-        PeerMessageKind::Refused(refused) => Input::Refused(refused),
-        PeerMessageKind::ReadIndexRequest(request) => Input::ReadIndexRequested { from, request },
-        PeerMessageKind::ReadIndexResponse(response) => Input::ReadIndexAnswered(response),
     }
 }

@@ -1,8 +1,8 @@
 //! The simulator: a whole cluster, its network, its disks and its clients in one thread, on a
 //! virtual clock, from one seed.
 //!
-//! Consensus, applier, state machine and write-ahead log are the real ones; `nodes` is the second driver
-//! over the same `Input` and `Output` as the real one, and `applier` carries out the same effects. Reading order: `swarm` (what a seed chooses),
+//! A member's consensus, applier, state machine and write-ahead log are the real ones; `world` and
+//! `applier` carry out their effects as the product's shell does. Reading order: `swarm` (what a seed chooses),
 //! `world` (the loop and a member's turn), `nodes` (one member), then what its threads do
 //! (`messages`, `log_thread`, `applier`, `snapshots`, `lives`), `faults`, `load`, `silence`,
 //! `clients`, `tree` (the v2 API), `finale` (the second phase).

@@ -1,4 +1,4 @@
-//! One simulated member: the second driver over the core's `Input` and `Output`.
+//! One simulated member: the product's consensus and applier, and what carries out their effects.
 //!
 //! It has what the real driver's threads have, as queues on the virtual clock: a log that syncs in
 //! its own time, an applier that lags behind, an engine that is flushed in the background, and
@@ -8,8 +8,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use keelson_core::engine::MemoryEngine;
-use keelson_core::member::{Applier, Effects, EngineNumber, FlushPolicy};
-use keelson_core::node::{Append, Input, Node, NodeConfig, Restored};
+use keelson_core::member::{
+    Applier, ApplierEffects, Consensus, EngineNumber, Event as CoreEvent, FlushPolicy,
+};
+use keelson_core::node::{Append, Node, NodeConfig, Restored};
 use keelson_core::state::{Capture, Flush, Genesis, Limits, SnapshotBuilder, StateMachine};
 use keelson_core::{Committed, Index, MemberId, Roster, SnapshotMark, Term};
 use keelson_proto::internal::AppliedMark;
@@ -46,13 +48,13 @@ pub(super) struct Member {
 pub(super) struct Life {
     /// The log's own count.
     pub(super) boot: u64,
-    pub(super) node: Node,
+    pub(super) consensus: Consensus,
     pub(super) log: Log,
     /// None until a member that joins has received a snapshot.
     pub(super) applier: Option<Applier>,
     /// When the applier wants to be called again.
     pub(super) applier_due_at: Option<u64>,
-    pub(super) inbox: Vec<Input>,
+    pub(super) inbox: Vec<CoreEvent>,
     /// When the next turn is planned.
     pub(super) turn_at: Option<u64>,
     /// For the log thread, in order.
@@ -63,7 +65,8 @@ pub(super) struct Life {
     pub(super) apply_queue: VecDeque<Committed>,
     pub(super) applying: bool,
     pub(super) flushing: Option<(EngineNumber, Flush)>,
-    pub(super) capture: Option<Held>,
+    /// What the last captures held, the newest last: for mutants.
+    pub(super) captures: Vec<Capture>,
     /// Received snapshots whose offer has not been decided on.
     pub(super) received: Vec<(SnapshotMark, Arc<MemoryEngine>)>,
     /// Reads by context, until the applier releases them.
@@ -108,15 +111,6 @@ impl Asker {
             Asker::Expirer(_) => false,
         }
     }
-}
-
-/// A snapshot that consensus has been told of. Every transfer reads a copy of its own, piece by
-/// piece.
-pub(super) struct Held {
-    pub(super) mark: AppliedMark,
-    capture: Capture,
-    /// When it was captured or last sent.
-    since: u64,
 }
 
 /// A snapshot that no follower needs is released after this long, in milliseconds: it holds
@@ -227,7 +221,7 @@ impl Life {
     fn new(boot: u64, node: Node, log: Log, applier: Option<Applier>) -> Life {
         Life {
             boot,
-            node,
+            consensus: Consensus::new(node, CAPTURE_KEPT_MS),
             log,
             applier,
             applier_due_at: None,
@@ -238,7 +232,7 @@ impl Life {
             apply_queue: VecDeque::new(),
             applying: false,
             flushing: None,
-            capture: None,
+            captures: Vec::new(),
             received: Vec::new(),
             reads: BTreeMap::new(),
             proposals: 0,
@@ -260,45 +254,6 @@ impl Life {
         self.machine().map_or(Index(0), StateMachine::durable)
     }
 
-    /// The applier has captured the state: holds it, and reports it to consensus.
-    pub(super) fn captured(&mut self, capture: Capture, mutant: Option<Mutant>, now_ms: u64) {
-        let mut mark = capture.mark().clone();
-        if mutant == Some(Mutant::SnapshotWithoutMembership) {
-            mark.conf_state = Some(Default::default());
-        }
-        self.inbox.push(Input::SnapshotCaptured {
-            mark: snapshot_mark(&mark),
-            conf_state: mark.conf_state.clone().unwrap_or_default(),
-        });
-        let old = self.capture.take();
-        let capture = match (mutant, old) {
-            // Claims the new mark, sends the old state.
-            (Some(Mutant::SnapshotStale), Some(old)) => old.capture,
-            _ => capture,
-        };
-        self.capture = Some(Held {
-            mark,
-            capture,
-            since: now_ms,
-        });
-    }
-
-    /// Releases a snapshot that no follower needs any more; gives its mark.
-    pub(super) fn release_capture(&mut self, now_ms: u64) -> Option<SnapshotMark> {
-        let idle = |held: &mut Held| held.since + CAPTURE_KEPT_MS < now_ms;
-        let held = self.capture.take_if(idle)?;
-        Some(snapshot_mark(&held.mark))
-    }
-
-    /// The snapshot that the offer names, from its beginning, if it is still held.
-    pub(super) fn snapshot_for(&mut self, offer: &RaftMessage, now_ms: u64) -> Option<Capture> {
-        let wanted = offered(offer)?;
-        let fits = |held: &&mut Held| snapshot_mark(&held.mark) == wanted;
-        let held = self.capture.as_mut().filter(fits)?;
-        held.since = now_ms;
-        Some(held.capture.clone())
-    }
-
     /// Consensus took a snapshot: its engine replaces the old one.
     pub(super) fn switch_engine(
         &mut self,
@@ -306,7 +261,7 @@ impl Life {
         mark: SnapshotMark,
         storage: &mut Storage,
         policy: FlushPolicy,
-    ) -> Effects {
+    ) -> ApplierEffects {
         let found = self
             .received
             .iter()
@@ -316,7 +271,7 @@ impl Life {
         let machine = StateMachine::open(Arc::clone(&engine) as Arc<_>, Limits::default());
         let machine = machine.expect("a received snapshot opens");
         let machine = machine.expect("a received snapshot is complete");
-        let mut effects = Effects::default();
+        let mut effects = ApplierEffects::default();
         match &mut self.applier {
             Some(applier) => applier.install(machine, &mut effects),
             None => self.applier = Some(Applier::new(id, self.boot, machine, policy)),
@@ -324,7 +279,6 @@ impl Life {
         storage.engine = engine;
         storage.began = mark;
         self.flushing = None;
-        self.capture = None;
         self.apply_queue
             .retain(|committed| mark.index < committed.entry.index);
         effects

@@ -54,7 +54,7 @@ impl World {
             return Ok(());
         };
         let lately = now.saturating_sub(SILENCE_ELECTIONS * self.swarm.election_ms);
-        for voter in life.node.voters().iter().filter(|voter| **voter != id) {
+        for voter in life.consensus.voters().iter().filter(|voter| **voter != id) {
             let since = match self.members.get(voter) {
                 Some(member) => member.silent_since(now),
                 None => Some(0),

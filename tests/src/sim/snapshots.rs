@@ -1,7 +1,7 @@
 //! Snapshots: read piece by piece while the sender applies, flushes and compacts, sent beside the
 //! messages, built into a fresh engine, installed when consensus agrees.
 
-use keelson_core::node::Input;
+use keelson_core::member::Event as CoreEvent;
 use keelson_core::state::{Capture, HashKv, Limits, StateMachine};
 use keelson_core::{Index, MemberId, SnapshotMark};
 use keelson_proto::etcdserverpb::Member;
@@ -116,14 +116,18 @@ impl World {
         piece.map_err(|error| error.to_string())
     }
 
-    pub(super) fn send_snapshot(&mut self, from: MemberId, to: MemberId, offer: RaftMessage) {
-        let now = self.clock.now_ms();
-        let capture = self.life(from);
-        let capture = capture.and_then(|life| life.snapshot_for(&offer, now));
+    pub(super) fn send_snapshot(
+        &mut self,
+        from: MemberId,
+        to: MemberId,
+        mut offer: RaftMessage,
+        capture: Capture,
+    ) {
         let (from_boot, to_boot) = (self.boot(from), self.boot(to));
-        let Some(capture) = capture.filter(|_| to_boot != 0) else {
+        if to_boot == 0 {
             return self.snapshot_fared(from, from_boot, to, false);
-        };
+        }
+        let capture = self.mistake_snapshot(from, &mut offer, capture);
         let Some(number) = self.take_place(from, to, &offer) else {
             return self.snapshot_fared(from, from_boot, to, false);
         };
@@ -139,6 +143,29 @@ impl World {
         };
         self.clock
             .after(0, Event::SnapshotPiece(Box::new(transfer)));
+    }
+
+    /// Mistakes in what is sent.
+    fn mistake_snapshot(
+        &mut self,
+        from: MemberId,
+        offer: &mut RaftMessage,
+        capture: Capture,
+    ) -> Capture {
+        match self.mutant {
+            Some(Mutant::SnapshotWithoutMembership) => {
+                if let Some(meta) = &mut offer.snapshot {
+                    meta.conf_state = Some(Default::default());
+                }
+                capture
+            }
+            // Claims the new mark, sends the old state.
+            Some(Mutant::SnapshotStale) => {
+                let older = self.life(from).and_then(|life| life.captures.first());
+                older.cloned().unwrap_or(capture)
+            }
+            _ => capture,
+        }
     }
 
     /// The sender reads the next piece; the last one sends all of them on their way.
@@ -190,13 +217,9 @@ impl World {
         });
         let arrived = built.is_some();
         if let (Some((mark, engine, roster)), Some(life)) = (built, self.life(to)) {
-            // A few may wait for consensus to decide; the oldest are surely decided on.
-            if 4 <= life.received.len() {
-                life.received.remove(0);
-            }
             life.received.push((mark, engine));
             let (offer, roster) = (transfer.offer, Box::new(roster));
-            self.input(to, Input::SnapshotReceived { offer, roster });
+            self.event(to, CoreEvent::SnapshotStaged { offer, roster });
         }
         // An answer that gets lost reads as a failure.
         let ok = arrived && !self.net.is_cut(to, from);

@@ -302,7 +302,8 @@ impl Swarm {
             Mutant::NumbersRestart => {
                 (self.membership, self.ghosts) = (true, false);
                 (self.partitions, self.pauses, self.crashes) = (false, false, false);
-                self.fault_every_ms = (100, 500);
+                self.fault_every_ms = (50, 200);
+                self.think_ms = 50;
             }
             Mutant::SnapshotWithoutTombstones => self.churn(),
             Mutant::SnapshotIgnored

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use keelson_core::member::Work;
-use keelson_core::node::{Input, Output};
+use keelson_core::member::{ConsensusEffects, Event as CoreEvent};
+use keelson_core::node::Input;
 use keelson_core::{Index, MemberId, Millis, ProposalId};
 
 use super::clients::Clients;
@@ -333,8 +333,13 @@ impl World {
 
     /// Gives a member something to take on its next turn.
     pub(super) fn input(&mut self, id: MemberId, input: Input) {
+        self.event(id, CoreEvent::Input(input));
+    }
+
+    /// The same.
+    pub(super) fn event(&mut self, id: MemberId, event: CoreEvent) {
         if let Some(life) = self.life(id) {
-            life.inbox.push(input);
+            life.inbox.push(event);
             let now = self.clock.now_ms();
             self.plan_turn(id, now);
         }
@@ -363,25 +368,23 @@ impl World {
             return Ok(());
         }
         life.turn_at = None;
-        if let Some(mark) = life.release_capture(now) {
-            life.inbox.push(Input::SnapshotReleased { mark });
-        }
-        let inputs = std::mem::take(&mut life.inbox);
+        let events = std::mem::take(&mut life.inbox);
         if trace {
-            println!("{now:>8} inputs of {id}: {inputs:?}");
+            println!("{now:>8} events of {id}: {events:?}");
         }
-        let output = life.node.step(Millis(now), inputs);
-        let wake_at = output.wake_at.0;
+        let effects = life.consensus.handle(Millis(now), events);
+        let wake_at = effects.wake_at.0;
         if self.trace {
-            println!("{now:>8} turn of {id}: {output:?}");
+            println!("{now:>8} turn of {id}: {effects:?}");
         }
-        self.carry_out(id, output)?;
+        self.carry_out(id, effects)?;
         self.plan_turn(id, wake_at);
         self.report_status(id)
     }
 
-    fn carry_out(&mut self, id: MemberId, output: Output) -> Result<(), String> {
-        if let Some(standing) = output.standing {
+    /// Carries out what a turn wants, in the order of the effects' fields.
+    fn carry_out(&mut self, id: MemberId, effects: ConsensusEffects) -> Result<(), String> {
+        if let Some(standing) = effects.standing {
             self.note(id.0 << 32 | standing.term.0 << 2 | standing.role as u64);
             self.tally.elections += u64::from(standing.role == keelson_core::node::Role::Leader);
             self.fact(&Fact::Stood {
@@ -391,32 +394,35 @@ impl World {
             self.note_role(id, standing.role);
             self.wake_expirer(id);
         }
-        self.send(id, output.send)?;
-        if let Some(append) = output.append {
+        self.send(id, effects.send)?;
+        if let Some(mark) = effects.install {
+            self.install(id, mark)?;
+        }
+        if let Some(life) = self.life(id) {
+            // What this turn did not install is stale.
+            life.received.clear();
+        }
+        if let Some(append) = effects.append {
             self.check_adds(id, &append)?;
             self.append(id, append)?;
         }
-        self.hand_out(id, output.apply)?;
-        for read in output.reads {
-            self.read_ready(id, read.context, read.index)?;
-        }
-        for (proposal, refusal) in output.refused {
-            self.refused(id, &proposal, &format!("{refusal:?}"));
-        }
-        for (to, offer) in output.snapshots {
-            self.send_snapshot(id, to, offer);
-        }
-        if output.snapshot_wanted {
-            self.applier_takes(id, Work::Capture)?;
-        }
-        if let Some(mark) = output.truncate {
+        if let Some(mark) = effects.truncate {
             self.queue_log(id, LogWork::Truncate(mark));
         }
-        if output.removed {
+        for work in effects.work {
+            self.hand_out(id, work)?;
+        }
+        for (proposal, refusal) in effects.refused {
+            self.refused(id, &proposal, &format!("{refusal:?}"));
+        }
+        for (to, offer, capture) in effects.snapshots {
+            self.send_snapshot(id, to, offer, capture);
+        }
+        if effects.removed {
             self.clock.after(1, Event::Retire(id));
         }
         // Disks here keep what they have synced.
-        match output.lost {
+        match effects.lost {
             Some(lost) => Err(format!("{id} takes its log for lost: {lost}")),
             None => Ok(()),
         }
@@ -447,7 +453,7 @@ impl World {
         self.fact(&Fact::Status {
             member: id,
             boot: life.log.boot(),
-            status: life.node.status(),
+            status: life.consensus.status(),
             applied: life.applied(),
             durable: life.durable(),
         })

@@ -47,7 +47,7 @@ pub enum Work {
     },
     /// An engine holds that flush.
     Flushed {
-        /// `Effects::flush`'s number.
+        /// `ApplierEffects::flush`'s number.
         engine: EngineNumber,
         /// What was written.
         flush: Flush,
@@ -57,8 +57,8 @@ pub enum Work {
 }
 
 /// What must be carried out, in the order of the fields.
-#[derive(Default)]
-pub struct Effects {
+#[derive(Debug, Default)]
+pub struct ApplierEffects {
     /// What each entry did, in order: its events are for watchers, and its response for the client of
     /// `id`, which is set for requests of this life of this member only.
     pub applied: Vec<Applied>,
@@ -124,7 +124,7 @@ impl Applier {
     /// # Errors
     /// Fatal, as [`StateMachine::apply`]'s. The effects are those of the work before it and must be
     /// carried out.
-    pub fn handle(&mut self, work: Work, effects: &mut Effects) -> Result<(), StateError> {
+    pub fn handle(&mut self, work: Work, effects: &mut ApplierEffects) -> Result<(), StateError> {
         match work {
             Work::Committed(entries) => return self.apply(&entries, effects),
             Work::Read(read) => {
@@ -138,7 +138,11 @@ impl Applier {
         Ok(())
     }
 
-    fn apply(&mut self, entries: &[Committed], effects: &mut Effects) -> Result<(), StateError> {
+    fn apply(
+        &mut self,
+        entries: &[Committed],
+        effects: &mut ApplierEffects,
+    ) -> Result<(), StateError> {
         let outcome = entries.iter().try_for_each(|committed| {
             let mine = committed.request().is_some_and(|id| self.is_mine(id));
             let mut applied = self.state.apply(committed, mine)?;
@@ -155,12 +159,12 @@ impl Applier {
         id.member == self.member && id.boot == self.boot
     }
 
-    fn release_reads(&mut self, effects: &mut Effects) {
+    fn release_reads(&mut self, effects: &mut ApplierEffects) {
         let applied = self.view.applied_index();
         self.reads.release(applied, &mut effects.reads_done);
     }
 
-    fn flushed(&mut self, engine: EngineNumber, flush: Flush, effects: &mut Effects) {
+    fn flushed(&mut self, engine: EngineNumber, flush: Flush, effects: &mut ApplierEffects) {
         if engine == self.engine {
             self.flushing = false;
             self.state.flushed(flush);
@@ -170,7 +174,7 @@ impl Applier {
     }
 
     /// Does what is due once the waiting work is done. Returns when to call again even without work.
-    pub fn tick(&mut self, now: Millis, effects: &mut Effects) -> Millis {
+    pub fn tick(&mut self, now: Millis, effects: &mut ApplierEffects) -> Millis {
         if self.state.is_compacting() && self.compact_at <= now {
             self.state.compact_step();
             let pause_ms = match self.state.is_held() {
@@ -191,7 +195,7 @@ impl Applier {
         due.unwrap_or(Millis(u64::MAX))
     }
 
-    fn flush_if_due(&mut self, now: Millis, effects: &mut Effects) {
+    fn flush_if_due(&mut self, now: Millis, effects: &mut ApplierEffects) {
         let unflushed = self.state.unflushed();
         let nothing = unflushed.records == 0 && self.view.applied_index() == self.state.durable();
         if self.flushing || nothing {
@@ -209,7 +213,7 @@ impl Applier {
     }
 
     /// A slow engine holds the log back, or the overlay would grow without a bound.
-    fn report_backlog(&mut self, effects: &mut Effects) {
+    fn report_backlog(&mut self, effects: &mut ApplierEffects) {
         let backlogged = self.policy.backlog_bytes_max < self.state.backlog_bytes();
         if backlogged != self.backlogged {
             self.backlogged = backlogged;
@@ -219,7 +223,7 @@ impl Applier {
 
     /// Goes on from a snapshot's state, in a new engine. What was applied before is gone; what waited
     /// for an index in the snapshot is done.
-    pub fn install(&mut self, state: StateMachine, effects: &mut Effects) {
+    pub fn install(&mut self, state: StateMachine, effects: &mut ApplierEffects) {
         self.view = state.view();
         self.state = state;
         self.engine.0 += 1;

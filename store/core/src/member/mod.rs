@@ -1,11 +1,16 @@
 //! A member without IO: what it decides and what it applies, and nothing of how that is carried out.
 //!
-//! [`Applier`] owns the state machine. It takes [`Work`] and returns [`Effects`]; the caller carries
-//! these out: `keelson-store` on threads, disks and sockets, the simulator of `keelson-tests` on a
-//! virtual clock. Neither decides anything.
+//! [`Consensus`] owns the node: it takes [`Event`]s and returns [`ConsensusEffects`]. [`Applier`] owns the
+//! state machine: it takes [`Work`] and returns [`ApplierEffects`]. The caller carries these out:
+//! `keelson-store` on threads, disks and sockets, the simulator of `keelson-tests` on a virtual clock.
+//! Neither decides anything. The two are apart so that a loaded member may run them on two threads.
 
 mod applied_reads;
 mod applier;
+mod consensus;
+mod messages;
 
 pub use applied_reads::AppliedReads;
-pub use applier::{Applier, Effects, EngineNumber, FlushPolicy, Work};
+pub use applier::{Applier, ApplierEffects, EngineNumber, FlushPolicy, Work};
+pub use consensus::{Consensus, ConsensusEffects, Event, mark_of};
+pub use messages::handed;

@@ -9,6 +9,7 @@
 //! none of them is sent. Otherwise a receiver could get a put without the tombstone behind it.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -61,6 +62,13 @@ pub struct Capture {
     small: VecDeque<(Table, VecDeque<SmallRow>)>,
     sum: Checksum,
     ended: bool,
+}
+
+impl fmt::Debug for Capture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut capture = f.debug_struct("Capture");
+        capture.field("mark", &self.mark).finish_non_exhaustive()
+    }
 }
 
 impl StateMachine {

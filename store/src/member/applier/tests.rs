@@ -4,7 +4,9 @@ use keelson_core::engine::MemoryEngine;
 use keelson_core::member::FlushPolicy;
 use keelson_core::node::{Input, NodeStatus, Role, Standing};
 use keelson_core::state::{Genesis, Limits, StateMachine};
-use keelson_core::{ClusterId, Committed, Entry, EntryKind, MemberId, ProposalId, Term, proposal};
+use keelson_core::{
+    ClusterId, Committed, Entry, EntryKind, Index, MemberId, ProposalId, Term, proposal,
+};
 use keelson_proto::etcdserverpb::PutRequest;
 use keelson_proto::internal::{Command, command::Op};
 use prost::Message;
@@ -39,7 +41,7 @@ pub(crate) fn applier(turns: &Arc<Turns>, flushes: Sender<FlushJob>) -> ApplierS
     };
     ApplierShell {
         applier: Applier::new(MemberId(1), 1, state, policy),
-        effects: Effects::default(),
+        effects: ApplierEffects::default(),
         engine,
         turns: Arc::clone(turns),
         flushes,
@@ -73,7 +75,7 @@ fn put(index: u64) -> Committed {
 fn backlog(turns: &Turns) -> Option<bool> {
     let events = std::iter::from_fn(|| turns.next_event());
     let reports = events.filter_map(|event| match event {
-        Event::Input(Input::Backlogged(backlogged)) => Some(backlogged),
+        Event::Core(CoreEvent::Input(Input::Backlogged(backlogged))) => Some(backlogged),
         _ => None,
     });
     reports.last()

@@ -1,12 +1,14 @@
 //! Requests that cannot be handed to the leader, and snapshots on their way when the member stops.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use keelson_core::node::{APPEND, Refusal};
 use keelson_proto::peer::peer_server::{Peer, PeerServer};
 use keelson_proto::peer::{
     Envelope, MembersRequest, MembersResponse, RaftSnapshotMeta, SnapshotReceived, StreamClosed,
+    peer_message,
 };
 use tonic::{Request, Response, Status, Streaming};
 
@@ -52,7 +54,7 @@ async fn a_request_that_cannot_be_handed_over_is_refused_at_once() {
     let (waiters, _log_jobs) = follower(&turns);
     let (id, mut outcome) = waiters.add();
     let command = Bytes::from_static(b"a command");
-    let propose = Event::Input(Input::Propose { id, command });
+    let propose = Event::from(Input::Propose { id, command });
     turns.send(propose).expect("it runs");
     // What the turn left is for the next one.
     turns.drive_if_calm();
@@ -115,7 +117,7 @@ async fn a_snapshot_on_its_way_ends_with_the_member() {
     }));
 
     let turns = Turns::new();
-    let (mut driver, applier, _log_jobs) = member(&turns, &returning().0);
+    let (driver, applier, _log_jobs) = member(&turns, &returning().0);
     driver.outbox.update(&[PeerAddress {
         id: LEADER,
         name: "m2".to_owned(),
@@ -131,8 +133,7 @@ async fn a_snapshot_on_its_way_ends_with_the_member() {
         }),
         ..RaftMessage::default()
     };
-    driver.capture = Some((capture, Instant::now()));
-    driver.send_snapshot(LEADER, offer, &turns);
+    driver.send_snapshot(LEADER, offer, capture);
     until(|| begun.load(Ordering::SeqCst)).await;
     turns.begin(driver, applier);
     drop(turns.stop());

@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicUsize;
 
 use crossbeam::channel::{Receiver, TryRecvError, bounded, unbounded};
 use keelson_core::engine::{Engine, MemoryEngine};
+use keelson_core::member::Consensus;
 use keelson_core::node::{Input, Node, NodeConfig, Restored};
 use keelson_core::state::{Genesis, Limits, StateMachine};
 use keelson_core::{ClusterId, Index, MemberId, ProposalId, SnapshotMark, Term};
@@ -116,7 +117,7 @@ pub(crate) fn member(
     let runtime = tokio::runtime::Handle::current();
     let listener = inbox::listener(Arc::clone(turns), Arc::clone(&shared));
     let driver = Driver {
-        node: node(),
+        consensus: Consensus::new(node(), 10_000),
         turns: Arc::clone(turns),
         log,
         outbox: Links::new(CLUSTER, ME, 1, listener, runtime),
@@ -124,10 +125,8 @@ pub(crate) fn member(
         reads: Arc::clone(&applier.reads),
         shared,
         fatal: fatal.clone(),
-        inputs: Vec::new(),
+        events: Vec::new(),
         staged: None,
-        capture: None,
-        capture_asked: false,
         snapshot_trouble: Arc::default(),
     };
     (driver, applier, log_jobs)
@@ -160,7 +159,7 @@ async fn nothing_follows_a_failed_installation_when_the_handler_returns() {
     assert_eq!(log_jobs.try_recv().err(), Some(TryRecvError::Empty));
     assert!(answered.try_recv().is_err(), "not told to be installed");
     // Nor does anything that comes later.
-    let event = Event::Input(Input::PeerDown(MemberId(2)));
+    let event = Event::from(Input::PeerDown(MemberId(2)));
     turns.send(event).expect("it is not stopped");
     assert_eq!(log_jobs.try_recv().err(), Some(TryRecvError::Empty));
     assert_eq!(raised.load(Ordering::SeqCst), 1);
@@ -183,7 +182,7 @@ async fn a_panic_in_a_turn_ends_the_member() {
     let command = bytes::Bytes::new();
     let panicking = Arc::clone(&turns);
     let panicked = std::thread::spawn(move || {
-        let event = Event::Input(Input::Propose {
+        let event = Event::from(Input::Propose {
             id: strange,
             command,
         });
@@ -191,7 +190,7 @@ async fn a_panic_in_a_turn_ends_the_member() {
     });
     assert!(panicked.join().is_err());
     assert_eq!(raised.load(Ordering::SeqCst), 1);
-    let event = Event::Input(Input::PeerDown(MemberId(2)));
+    let event = Event::from(Input::PeerDown(MemberId(2)));
     turns.send(event).expect("it is not stopped");
     assert_eq!(log_jobs.try_recv().err(), Some(TryRecvError::Empty));
     assert!(turns.stop().is_some(), "it can still be stopped");

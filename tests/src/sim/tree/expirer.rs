@@ -42,7 +42,7 @@ impl World {
         let Some(life) = self.life(id) else {
             return;
         };
-        let leads = life.node.status().standing.role == Role::Leader;
+        let leads = life.consensus.status().standing.role == Role::Leader;
         if leads && !std::mem::replace(&mut life.expirer.planned, true) {
             let boot = life.log.boot();
             self.clock.after(0, Event::Expirer(id, boot));
@@ -55,7 +55,7 @@ impl World {
         let Some(life) = self.life(id) else {
             return;
         };
-        let standing = life.node.status().standing;
+        let standing = life.consensus.status().standing;
         if standing.role != Role::Leader {
             life.expirer = Expirer::default();
             return;

@@ -1,13 +1,14 @@
-//! What comes from peers, as the node takes it.
+//! Messages of peers, as the node takes them.
 
-use keelson_core::MemberId;
-use keelson_core::node::Input;
-use keelson_core::state::is_understood;
-use keelson_core::tree::PATH_BYTES_MAX;
 use keelson_proto::internal::{Command, command::Op};
 use keelson_proto::peer::refused::Reason;
 use keelson_proto::peer::{Forward, PeerMessage, ProposalId, Refused, peer_message};
 use prost::Message as _;
+
+use crate::MemberId;
+use crate::node::Input;
+use crate::state::is_understood;
+use crate::tree::PATH_BYTES_MAX;
 
 /// Whether a forwarded command must not get into the log: one that this release cannot apply would end
 /// it, and no member of this version forwards a change of the v2 tree with such a path.
@@ -30,8 +31,8 @@ fn names_too_long_a_path(forward: &Forward) -> bool {
 /// A forwarded request that must not get into the log.
 pub(super) struct Unfit(pub(super) ProposalId);
 
-/// The request that the message hands to the leader, if it does.
-pub(super) fn handed(message: &PeerMessage) -> Option<ProposalId> {
+/// The request that a message hands over to the leader, if it does.
+pub fn handed(message: &PeerMessage) -> Option<ProposalId> {
     match &message.message {
         Some(peer_message::Message::Forward(forward)) => forward.id,
         _ => None,

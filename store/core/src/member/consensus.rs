@@ -1,0 +1,258 @@
+//! Consensus: the one owner of the node, and what a member does around it.
+//!
+//! It reads peers' messages, keeps the captured state that followers are sent, and orders what a turn
+//! wants done: nothing that promises durability leaves before the append, the log never begins anew
+//! before the state machine has.
+
+use std::collections::BTreeSet;
+
+use keelson_proto::internal;
+use keelson_proto::peer::refused::Reason;
+use keelson_proto::peer::{self, PeerMessage, RaftMessage, peer_message};
+
+use super::Work;
+use super::messages::{Unfit, input_of, refused};
+use crate::node::{Append, Input, LogLost, Node, NodeStatus, Output, Refusal, Standing};
+use crate::state::Capture;
+use crate::{Index, MemberId, Millis, ProposalId, Roster, SnapshotMark, Term};
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Event {
+    /// For the node, as it is.
+    Input(Input),
+    /// A peer sent messages.
+    Peer(MemberId, Vec<PeerMessage>),
+    /// A peer handed over these requests, and there was no room for them.
+    Crowded(MemberId, Vec<peer::ProposalId>),
+    /// A request could not be handed over to the leader: it is surely not in the log.
+    Unsent(peer::ProposalId, Reason),
+    /// The state machine was captured, for `Work::Capture`.
+    Captured(Capture),
+    /// A snapshot has arrived whole. The effects of the turn that takes this install it, or it is
+    /// stale.
+    SnapshotStaged {
+        /// The sender's.
+        offer: RaftMessage,
+        /// The members, as the state has them.
+        roster: Box<Roster>,
+    },
+}
+
+/// What must be carried out, in the order of the fields.
+#[derive(Debug, Default)]
+pub struct ConsensusEffects {
+    /// Messages that promise nothing that is not durable yet.
+    pub send: Vec<(MemberId, PeerMessage)>,
+    /// The staged state of that mark replaces the state machine, before the log hears of the append.
+    pub install: Option<SnapshotMark>,
+    /// What must be made durable; comes back as `Input::Persisted`.
+    pub append: Option<Append>,
+    /// Entries up to this one are no longer needed in the log.
+    pub truncate: Option<SnapshotMark>,
+    /// For the applier, in order.
+    pub work: Vec<Work>,
+    /// Requests of this member that are surely not in the log and never will be.
+    pub refused: Vec<(ProposalId, Refusal)>,
+    /// Snapshots to send, each from the beginning of its capture; comes back as `Input::SnapshotSent`.
+    pub snapshots: Vec<(MemberId, RaftMessage, Capture)>,
+    /// The leader, this member's role or the term changed.
+    pub standing: Option<Standing>,
+    /// This member is no longer part of the cluster.
+    pub removed: bool,
+    /// Entries that this member has acknowledged are not in its log: it must not go on.
+    pub lost: Option<LogLost>,
+    /// When to call again even without an event.
+    pub wake_at: Millis,
+    /// How much the turn had to do: inputs, and entries to append and to apply.
+    pub load: usize,
+}
+
+/// The node, and the captured state that followers are sent.
+pub struct Consensus {
+    node: Node,
+    /// For the next turn.
+    inputs: Vec<Input>,
+    /// Since when it was not sent.
+    capture: Option<(Capture, Millis)>,
+    capture_asked: bool,
+    capture_kept_ms: u64,
+}
+
+impl Consensus {
+    /// Around a node. A capture that no follower was sent for `capture_kept_ms` is released: it holds
+    /// compaction back.
+    pub fn new(node: Node, capture_kept_ms: u64) -> Consensus {
+        Consensus {
+            node,
+            inputs: Vec::new(),
+            capture: None,
+            capture_asked: false,
+            capture_kept_ms,
+        }
+    }
+
+    /// The node's position.
+    pub fn status(&self) -> NodeStatus {
+        self.node.status()
+    }
+
+    /// The voters, as of the last committed entry.
+    pub fn voters(&self) -> Vec<MemberId> {
+        self.node.voters()
+    }
+
+    /// One turn: takes events, lets the node decide, and returns what that takes.
+    pub fn handle(
+        &mut self,
+        now: Millis,
+        events: impl IntoIterator<Item = Event>,
+    ) -> ConsensusEffects {
+        let mut effects = ConsensusEffects::default();
+        self.release_capture(now);
+        for event in events {
+            self.take(now, event, &mut effects);
+        }
+        self.drop_given_up();
+        effects.load = self.inputs.len();
+        let mut output = self.node.step(now, self.inputs.drain(..));
+        effects.send.append(&mut output.send);
+        self.persist(&mut output, &mut effects);
+        self.apply(&mut output, &mut effects);
+        effects.refused = output.refused;
+        for (to, offer) in output.snapshots {
+            self.send_snapshot(now, to, offer, &mut effects);
+        }
+        effects.standing = output.standing;
+        effects.removed = output.removed;
+        effects.lost = output.lost;
+        effects.wake_at = match self.inputs.is_empty() {
+            true => output.wake_at,
+            false => now,
+        };
+        effects
+    }
+
+    fn take(&mut self, now: Millis, event: Event, effects: &mut ConsensusEffects) {
+        match event {
+            Event::Input(input) => {
+                if let Input::ReadGivenUp { context } = input {
+                    effects.work.push(Work::ReadGivenUp { context });
+                }
+                self.inputs.push(input);
+            }
+            Event::Peer(from, messages) => {
+                for message in messages {
+                    match input_of(from, message) {
+                        Ok(input) => self.inputs.extend(input),
+                        Err(Unfit(id)) => turn_away(from, id, effects),
+                    }
+                }
+            }
+            Event::Crowded(from, handed) => {
+                for id in handed {
+                    turn_away(from, id, effects);
+                }
+            }
+            Event::Unsent(id, reason) => self.inputs.push(Input::Refused(refused(id, reason))),
+            Event::Captured(capture) => self.captured(now, capture),
+            Event::SnapshotStaged { offer, roster } => {
+                self.inputs.push(Input::SnapshotReceived { offer, roster });
+            }
+        }
+    }
+
+    /// A client that left before its request's turn came has no use for it.
+    fn drop_given_up(&mut self) {
+        let given_up = self.inputs.iter().filter_map(|input| match input {
+            Input::GivenUp { id } => Some(*id),
+            _ => None,
+        });
+        let given_up: BTreeSet<ProposalId> = given_up.collect();
+        if given_up.is_empty() {
+            return;
+        }
+        self.inputs.retain(|input| match input {
+            Input::Propose { id, .. } | Input::ProposeMembership { id, .. } => {
+                !given_up.contains(id)
+            }
+            _ => true,
+        });
+    }
+
+    /// A snapshot that the node took replaces the state machine before the log begins anew there. A
+    /// crash in between is repaired at the next start.
+    fn persist(&mut self, output: &mut Output, effects: &mut ConsensusEffects) {
+        if let Some(append) = output.append.take() {
+            effects.load += append.entries.len();
+            effects.install = append.snapshot.as_ref().map(|(mark, _)| *mark);
+            effects.append = Some(append);
+        }
+        effects.truncate = output.truncate.take();
+    }
+
+    fn apply(&mut self, output: &mut Output, effects: &mut ConsensusEffects) {
+        if !output.apply.is_empty() {
+            effects.load += output.apply.len();
+            let entries = std::mem::take(&mut output.apply);
+            effects.work.push(Work::Committed(entries));
+        }
+        effects.work.extend(output.reads.drain(..).map(Work::Read));
+        if output.snapshot_wanted && !self.capture_asked {
+            self.capture_asked = true;
+            effects.work.push(Work::Capture);
+        }
+    }
+
+    fn captured(&mut self, now: Millis, capture: Capture) {
+        let (mark, conf_state) = mark_of(&capture);
+        self.capture = Some((capture, now));
+        self.capture_asked = false;
+        self.inputs
+            .push(Input::SnapshotCaptured { mark, conf_state });
+    }
+
+    fn release_capture(&mut self, now: Millis) {
+        let kept_ms = self.capture_kept_ms;
+        let idle = |held: &mut (Capture, Millis)| held.1.0 + kept_ms < now.0;
+        if let Some((capture, _)) = self.capture.take_if(idle) {
+            let (mark, _) = mark_of(&capture);
+            self.inputs.push(Input::SnapshotReleased { mark });
+        }
+    }
+
+    fn send_snapshot(
+        &mut self,
+        now: Millis,
+        to: MemberId,
+        offer: RaftMessage,
+        effects: &mut ConsensusEffects,
+    ) {
+        let wanted = offer.snapshot.as_ref().map(|meta| meta.index);
+        let held = self.capture.as_mut();
+        match held.filter(|(capture, _)| Some(capture.mark().index) == wanted) {
+            Some((capture, since)) => {
+                *since = now;
+                effects.snapshots.push((to, offer, capture.clone()));
+            }
+            None => self.inputs.push(Input::SnapshotSent { to, ok: false }),
+        }
+    }
+}
+
+/// Refuses a request of a peer's client, for a reason that every release knows.
+fn turn_away(from: MemberId, id: peer::ProposalId, effects: &mut ConsensusEffects) {
+    let refused = refused(id, Reason::TooManyRequests);
+    let message = Some(peer_message::Message::Refused(refused));
+    effects.send.push((from, PeerMessage { message }));
+}
+
+/// The mark of a captured state machine, and its membership.
+pub fn mark_of(capture: &Capture) -> (SnapshotMark, internal::ConfState) {
+    let mark = capture.mark();
+    let at = SnapshotMark {
+        index: Index(mark.index),
+        term: Term(mark.term),
+    };
+    (at, mark.conf_state.clone().unwrap_or_default())
+}
