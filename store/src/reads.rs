@@ -146,7 +146,7 @@ impl ReadBatches {
         }
     }
 
-    /// A reader waits no longer, unanswered as far as it knows.
+    /// A reader is dropped that has not seen its answer.
     fn leave(&self, context: u64, place: usize) {
         let mut batches = self.batches.lock();
         if let Some((open, readers)) = &mut batches.open

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
+use keelson_proto::internal::AppliedMark;
 
 macro_rules! newtype {
     ($(#[$doc:meta])* $name:ident($inner:ty), $display:literal) => {
@@ -109,4 +110,13 @@ pub struct SnapshotMark {
     pub index: Index,
     /// That entry's term.
     pub term: Term,
+}
+
+impl From<&AppliedMark> for SnapshotMark {
+    fn from(mark: &AppliedMark) -> SnapshotMark {
+        SnapshotMark {
+            index: Index(mark.index),
+            term: Term(mark.term),
+        }
+    }
 }

@@ -121,7 +121,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Gathered<I> {
     }
 
     fn is_write_vectored(&self) -> bool {
-        true
+        self.socket.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

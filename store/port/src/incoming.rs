@@ -79,7 +79,7 @@ impl Incoming {
         }
     }
 
-    /// A body that fails when it has not come whole after so long.
+    /// A body that fails when it has not come whole so long after the first wait for a piece.
     #[must_use]
     pub fn within(mut self, time: Duration) -> Incoming {
         self.time_max = (!self.body.is_end_stream()).then_some(time);

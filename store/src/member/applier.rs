@@ -1,4 +1,4 @@
-//! Carries out what the core's applier wants: answers, watch events, flushes, a snapshot's new engine.
+//! Carries out the effects of the core's applier: answers, watch events, flushes, a snapshot's new engine.
 //!
 //! Whose thread runs it is `turns.rs`'s affair. What is decided is decided in
 //! `keelson_core::member::Applier`, which the simulator runs as well.
@@ -38,7 +38,7 @@ pub(crate) struct ApplierShell {
 }
 
 impl ApplierShell {
-    /// Does what waits, and what is due. Returns when it wants to be called again, in milliseconds of
+    /// Does what waits, and what is due. Returns when to call it again, in milliseconds of
     /// its clock, of which it is `now_ms` now.
     pub(crate) fn work(&mut self, jobs: &SegQueue<Work>, now_ms: u64) -> u64 {
         while let Some(work) = jobs.pop() {

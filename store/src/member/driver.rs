@@ -1,4 +1,4 @@
-//! Carries out what the core's consensus wants: messages, the log, snapshots, refusals.
+//! Carries out the effects of the core's consensus: messages, the log, snapshots, refusals.
 //!
 //! One turn takes what has come and waits for nothing: the disk and the network have threads and tasks of
 //! their own. Whose thread runs it is `turns.rs`'s affair. What is decided is decided in

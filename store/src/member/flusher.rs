@@ -31,7 +31,7 @@ pub(crate) fn run(jobs: &Receiver<FlushJob>, turns: &Turns, fatal: &Fatal) {
         if let Err(error) = engine.write(&flush.batch) {
             return fatal.raise("writing to the storage engine", &error);
         }
-        // Before the applier may give this engine up for a snapshot's.
+        // The applier may replace this engine once it has the work: this thread must not keep it.
         drop(engine);
         let engine = number;
         turns.send_job(Work::Flushed { engine, flush });

@@ -4,8 +4,8 @@
 //!
 //! | what | owns | does |
 //! |---|---|---|
-//! | driver (`driver.rs`) | `keelson_core::member::Consensus` | carries out what a turn of it wants: messages, the log, snapshots |
-//! | applier (`applier.rs`) | `keelson_core::member::Applier` | carries out what the applier wants: answers, events, flushes |
+//! | driver (`driver.rs`) | `keelson_core::member::Consensus` | carries out the effects of its turns: messages, the log, snapshots |
+//! | applier (`applier.rs`) | `keelson_core::member::Applier` | carries out its effects: answers, events, flushes |
 //!
 //! Three threads do what waits: the log's (`log_writer.rs`) for its fdatasync, the flusher's
 //! (`flusher.rs`) for the engine, and one for the time.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use keelson_core::engine::Engine;
 use keelson_core::node::{Node, NodeConfig, Restored};
 use keelson_core::state::{Genesis, Limits, StateMachine};
-use keelson_core::{ClusterId, HardState, Index, MemberId, SnapshotMark, Term};
+use keelson_core::{ClusterId, HardState, Index, MemberId, SnapshotMark};
 use keelson_proto::etcdserverpb::Member;
 use keelson_proto::internal::{AppliedMark, ConfState};
 
@@ -247,7 +247,7 @@ pub(crate) fn recover(config: &Config, found: Found) -> Result<Recovery, OpenErr
     let engine = engine.map_err(engine_error)?;
     let mut state = open_state(&engine, found.genesis, limits, &layout)?;
     if let Some(fresh) = fresh {
-        let began = mark_of(&state);
+        let began = SnapshotMark::from(&state.applied());
         generations.switch(&fresh, began).map_err(engine_error)?;
     }
     if state.view().cluster_id() != found.identity.cluster {
@@ -277,7 +277,7 @@ pub(crate) fn recover(config: &Config, found: Found) -> Result<Recovery, OpenErr
         restored.applied = state.applied();
         restored.roster = state.view().roster();
         restored.hard_state.commit = Index(restored.applied.index);
-        restored.log_start = mark_of(&state);
+        restored.log_start = SnapshotMark::from(&state.applied());
         wal.append(None, &[], Some(restored.log_start))?;
         wal.sync()?;
     }
@@ -293,7 +293,7 @@ pub(crate) fn recover(config: &Config, found: Found) -> Result<Recovery, OpenErr
         wal.append(None, &[], Some(mark))?;
         wal.sync()?;
     }
-    let noted = generations.note_began(mark_of(&state));
+    let noted = generations.note_began(SnapshotMark::from(&state.applied()));
     noted.map_err(engine_error)?;
     Ok(Recovery {
         identity: found.identity,
@@ -332,14 +332,6 @@ fn open_state(
             StateMachine::create(Arc::clone(engine), genesis, limits).map_err(engine_error)
         }
         None => Err(state_is_missing(layout)),
-    }
-}
-
-fn mark_of(state: &StateMachine) -> SnapshotMark {
-    let applied = state.applied();
-    SnapshotMark {
-        index: Index(applied.index),
-        term: Term(applied.term),
     }
 }
 

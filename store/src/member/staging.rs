@@ -109,13 +109,9 @@ impl Staged {
         fresh: Fresh,
         slot: Slot,
     ) -> Staged {
-        let applied = state.applied();
         Staged {
+            mark: SnapshotMark::from(&state.applied()),
             state,
-            mark: SnapshotMark {
-                index: Index(applied.index),
-                term: Term(applied.term),
-            },
             unfinished: Unfinished(Some(Held {
                 engine,
                 generations,

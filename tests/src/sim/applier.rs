@@ -97,7 +97,7 @@ impl World {
         }
     }
 
-    /// Gives an applier some work, and carries out what it wants.
+    /// Gives an applier some work, and carries out the effects.
     pub(super) fn applier_takes(&mut self, id: MemberId, work: Work) -> Result<(), String> {
         let mut effects = ApplierEffects::default();
         let Some(applier) = self.life(id).and_then(|life| life.applier.as_mut()) else {
@@ -157,7 +157,9 @@ impl World {
             self.input(id, input);
         }
         if let Some(capture) = effects.captured {
-            if let Some(life) = self.life(id) {
+            if self.mutant == Some(Mutant::SnapshotStale)
+                && let Some(life) = self.life(id)
+            {
                 life.captures.push(capture.clone());
                 let spare = life.captures.len().saturating_sub(2);
                 life.captures.drain(..spare);

@@ -52,7 +52,7 @@ pub(super) struct Life {
     pub(super) log: Log,
     /// None until a member that joins has received a snapshot.
     pub(super) applier: Option<Applier>,
-    /// When the applier wants to be called again.
+    /// When the applier is due.
     pub(super) applier_due_at: Option<u64>,
     pub(super) inbox: Vec<CoreEvent>,
     /// When the next turn is planned.
@@ -65,7 +65,7 @@ pub(super) struct Life {
     pub(super) apply_queue: VecDeque<Committed>,
     pub(super) applying: bool,
     pub(super) flushing: Option<(EngineNumber, Flush)>,
-    /// What the last captures held, the newest last: for mutants.
+    /// For a mutant: the last two captures, the newest last. A capture that is kept holds compaction back.
     pub(super) captures: Vec<Capture>,
     /// Received snapshots whose offer has not been decided on.
     pub(super) received: Vec<(SnapshotMark, Arc<MemoryEngine>)>,
@@ -122,7 +122,7 @@ impl Member {
     pub(super) fn new(id: MemberId, genesis: Option<Genesis>) -> Member {
         let mut storage = Storage::new();
         if let Some(genesis) = genesis {
-            storage.began = snapshot_mark(&genesis.mark);
+            storage.began = SnapshotMark::from(&genesis.mark);
             let engine = Arc::clone(&storage.engine);
             StateMachine::create(engine, genesis, Limits::default()).expect("an empty engine");
         }
@@ -308,13 +308,6 @@ pub(super) fn build(chunks: &[SnapshotChunk], mutant: Option<Mutant>) -> Option<
 pub(super) fn roster_of(engine: &Arc<MemoryEngine>) -> Option<Roster> {
     let machine = StateMachine::open(Arc::clone(engine) as Arc<_>, Limits::default());
     Some(machine.ok()??.view().roster())
-}
-
-pub(super) fn snapshot_mark(mark: &AppliedMark) -> SnapshotMark {
-    SnapshotMark {
-        index: Index(mark.index),
-        term: keelson_core::Term(mark.term),
-    }
 }
 
 /// The mark in raft's offer of a snapshot.

@@ -1,7 +1,7 @@
 //! The world: what exists, what will happen, and the loop that makes it happen.
 //!
-//! `nodes` says what a member is; here is what it does when an event reaches it. The order within a
-//! turn is that of `Output`'s fields, as in the real driver.
+//! `nodes` says what a member is; here is what it does when an event reaches it. A turn's
+//! effects are carried out in the order of their fields, as by the product's driver.
 
 use std::collections::BTreeMap;
 
@@ -33,7 +33,7 @@ pub(super) enum Event {
     Synced(MemberId, u64),
     /// An applier gets to work.
     Apply(MemberId, u64),
-    /// An applier wants to be called again.
+    /// An applier is due.
     ApplierDue(MemberId, u64),
     /// The engine has what was flushed.
     Flushed(MemberId, u64, Index),
@@ -382,7 +382,8 @@ impl World {
         self.report_status(id)
     }
 
-    /// Carries out what a turn wants, in the order of the effects' fields.
+    /// Carries out a turn's effects, in the order of their fields; but the invariants get the standing first,
+    /// by which they judge the rest.
     fn carry_out(&mut self, id: MemberId, effects: ConsensusEffects) -> Result<(), String> {
         if let Some(standing) = effects.standing {
             self.note(id.0 << 32 | standing.term.0 << 2 | standing.role as u64);

@@ -3,56 +3,41 @@
 //! A member that is behind, while a snapshot is under way to it perhaps, gets the index of a read long
 //! before the entries up to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Index;
 use crate::node::ReadReady;
 
 /// The reads, by the index that each waits for.
 #[derive(Debug, Default)]
-pub struct AppliedReads {
-    by_index: BTreeMap<Index, Vec<u64>>,
+pub(super) struct AppliedReads {
+    waiting: BTreeSet<(Index, u64)>,
     index_of: BTreeMap<u64, Index>,
 }
 
 impl AppliedReads {
     /// Keeps a read until its index is applied, or until its clients have left.
-    pub fn add(&mut self, read: ReadReady) {
-        self.by_index
-            .entry(read.index)
-            .or_default()
-            .push(read.context);
-        self.index_of.insert(read.context, read.index);
+    pub(super) fn add(&mut self, ReadReady { context, index }: ReadReady) {
+        self.waiting.insert((index, context));
+        self.index_of.insert(context, index);
     }
 
     /// The clients of a read have left. A read that does not wait here is ignored.
-    pub fn give_up(&mut self, context: u64) {
-        let Some(index) = self.index_of.remove(&context) else {
-            return;
-        };
-        if let Some(contexts) = self.by_index.get_mut(&index) {
-            contexts.retain(|waiting| *waiting != context);
-            if contexts.is_empty() {
-                self.by_index.remove(&index);
-            }
+    pub(super) fn give_up(&mut self, context: u64) {
+        if let Some(index) = self.index_of.remove(&context) {
+            self.waiting.remove(&(index, context));
         }
     }
 
     /// Moves the contexts of reads at or below the applied index to `done`, by index.
-    pub fn release(&mut self, applied: Index, done: &mut Vec<u64>) {
-        while let Some(first) = self.by_index.first_entry()
-            && *first.key() <= applied
+    pub(super) fn release(&mut self, applied: Index, done: &mut Vec<u64>) {
+        while let Some((index, context)) = self.waiting.first().copied()
+            && index <= applied
         {
-            for context in first.remove() {
-                self.index_of.remove(&context);
-                done.push(context);
-            }
+            self.waiting.pop_first();
+            self.index_of.remove(&context);
+            done.push(context);
         }
-    }
-
-    /// Whether no read waits.
-    pub fn is_empty(&self) -> bool {
-        self.by_index.is_empty()
     }
 }
 
@@ -82,7 +67,6 @@ mod tests {
         assert!(released(&mut reads, 4).is_empty());
         assert_eq!(released(&mut reads, 7), [2, 1, 3]);
         assert_eq!(released(&mut reads, 9), [4]);
-        assert!(reads.is_empty());
     }
 
     /// A member that was behind kept each of them until it had caught up.
@@ -95,8 +79,8 @@ mod tests {
             reads.give_up(context);
         }
         reads.give_up(5_000);
-        assert_eq!((reads.by_index.len(), reads.index_of.len()), (1, 1));
+        assert_eq!((reads.waiting.len(), reads.index_of.len()), (1, 1));
         assert_eq!(released(&mut reads, 100_000), [1]);
-        assert!(reads.is_empty() && reads.index_of.is_empty());
+        assert!(reads.waiting.is_empty() && reads.index_of.is_empty());
     }
 }

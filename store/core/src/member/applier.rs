@@ -8,7 +8,7 @@ use crate::node::{Input, ReadReady};
 use crate::state::{Applied, Capture, Flush, ReadView, StateError, StateMachine};
 use crate::{Committed, Index, MemberId, Millis, ProposalId};
 
-use super::AppliedReads;
+use super::applied_reads::AppliedReads;
 
 /// When the overlay is written to the engine.
 #[derive(Clone, Copy, Debug)]
@@ -239,11 +239,122 @@ impl Applier {
         self.view.applied_index()
     }
 
-    /// What no flush has taken, when the member stops; nothing while a flush is under way.
+    /// What no flush has taken, for when the member stops; nothing while a flush is under way.
     pub fn last_flush(&mut self) -> Option<Flush> {
         match self.flushing {
             true => None,
             false => self.state.freeze(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::engine::MemoryEngine;
+    use crate::state::{Genesis, Limits};
+    use crate::{Entry, EntryKind, Term};
+
+    const POLICY: FlushPolicy = FlushPolicy {
+        interval_ms: 100,
+        records: 10,
+        bytes: 1 << 20,
+        backlog_bytes_max: 8 << 20,
+    };
+
+    fn state() -> StateMachine {
+        let engine = Arc::new(MemoryEngine::new());
+        let state = StateMachine::create(engine, Genesis::default(), Limits::default());
+        state.expect("an empty engine")
+    }
+
+    fn applier() -> Applier {
+        Applier::new(MemberId(1), 1, state(), POLICY)
+    }
+
+    /// An entry with which a leader begins its term.
+    fn entry(index: u64) -> Work {
+        let entry = Entry {
+            index: Index(index),
+            term: Term(1),
+            kind: EntryKind::Command,
+            data: Default::default(),
+            context: Default::default(),
+        };
+        Work::Committed(vec![Committed { entry, conf: None }])
+    }
+
+    fn effects(applier: &mut Applier, work: Work) -> ApplierEffects {
+        let mut effects = ApplierEffects::default();
+        applier
+            .handle(work, &mut effects)
+            .expect("it is understood");
+        effects
+    }
+
+    fn tick(applier: &mut Applier, now: u64) -> (Option<(EngineNumber, Flush)>, u64) {
+        let mut effects = ApplierEffects::default();
+        let due = applier.tick(Millis(now), &mut effects);
+        (effects.flush, due.0)
+    }
+
+    #[test]
+    fn a_flush_is_due_after_the_interval_and_one_at_a_time() {
+        let mut applier = applier();
+        assert!(matches!(tick(&mut applier, 0), (None, u64::MAX)));
+        effects(&mut applier, entry(1));
+        assert!(matches!(tick(&mut applier, 5), (None, 105)));
+        effects(&mut applier, entry(2));
+        assert!(matches!(tick(&mut applier, 104), (None, 105)));
+        let (flush, due) = tick(&mut applier, 105);
+        let (engine, flush) = flush.expect("it is due");
+        assert_eq!(due, u64::MAX);
+        effects(&mut applier, entry(3));
+        assert!(matches!(tick(&mut applier, 500), (None, u64::MAX)));
+        let done = effects(&mut applier, Work::Flushed { engine, flush });
+        let [Input::Durable { index: Index(2) }] = done.inputs[..] else {
+            panic!("{:?}", done.inputs);
+        };
+        assert!(matches!(tick(&mut applier, 500), (None, 600)));
+    }
+
+    /// The old engine's writer is not interrupted by a snapshot.
+    #[test]
+    fn a_flush_into_an_engine_that_a_snapshot_replaced_is_ignored() {
+        let mut applier = applier();
+        effects(&mut applier, entry(1));
+        tick(&mut applier, 0);
+        let (flush, _) = tick(&mut applier, 100);
+        let (engine, flush) = flush.expect("it is due");
+        let mut installed = ApplierEffects::default();
+        applier.install(state(), &mut installed);
+        assert!(installed.members_changed);
+        let late = effects(&mut applier, Work::Flushed { engine, flush });
+        assert!(late.inputs.is_empty());
+        assert_eq!(applier.state().durable(), Index(0));
+    }
+
+    #[test]
+    fn a_read_is_done_once_its_index_is_applied_or_installed() {
+        let mut applier = applier();
+        for (context, index) in [(7, 1), (8, 2), (9, 9)] {
+            let index = Index(index);
+            let read = effects(&mut applier, Work::Read(ReadReady { context, index }));
+            assert!(read.reads_done.is_empty());
+        }
+        assert_eq!(effects(&mut applier, entry(1)).reads_done, [7]);
+        effects(&mut applier, Work::ReadGivenUp { context: 9 });
+        let mut newer = state();
+        for index in 1..=20 {
+            let Work::Committed(entries) = entry(index) else {
+                unreachable!("it is");
+            };
+            newer.apply(&entries[0], false).expect("it is understood");
+        }
+        let mut installed = ApplierEffects::default();
+        applier.install(newer, &mut installed);
+        assert_eq!(installed.reads_done, [8]);
     }
 }

@@ -1,12 +1,11 @@
 //! Consensus: the one owner of the node, and what a member does around it.
 //!
-//! It reads peers' messages, keeps the captured state that followers are sent, and orders what a turn
-//! wants done: nothing that promises durability leaves before the append, the log never begins anew
-//! before the state machine has.
+//! It reads peers' messages, keeps the captured state that followers are sent, and orders the effects of a
+//! turn: nothing that promises durability leaves before the append is durable, and the log never begins
+//! anew at a snapshot before the state machine has been replaced by it.
 
 use std::collections::BTreeSet;
 
-use keelson_proto::internal;
 use keelson_proto::peer::refused::Reason;
 use keelson_proto::peer::{self, PeerMessage, RaftMessage, peer_message};
 
@@ -14,7 +13,7 @@ use super::Work;
 use super::messages::{Unfit, input_of, refused};
 use crate::node::{Append, Input, LogLost, Node, NodeStatus, Output, Refusal, Standing};
 use crate::state::Capture;
-use crate::{Index, MemberId, Millis, ProposalId, Roster, SnapshotMark, Term};
+use crate::{MemberId, Millis, ProposalId, Roster, SnapshotMark};
 
 /// Something that happened.
 #[derive(Debug)]
@@ -44,7 +43,7 @@ pub enum Event {
 pub struct ConsensusEffects {
     /// Messages that promise nothing that is not durable yet.
     pub send: Vec<(MemberId, PeerMessage)>,
-    /// The staged state of that mark replaces the state machine, before the log hears of the append.
+    /// The staged state of that mark replaces the state machine, before the append reaches the log.
     pub install: Option<SnapshotMark>,
     /// What must be made durable; comes back as `Input::Persisted`.
     pub append: Option<Append>,
@@ -113,12 +112,15 @@ impl Consensus {
         for event in events {
             self.take(now, event, &mut effects);
         }
+        let given_up = self.reads_given_up();
         self.drop_given_up();
         effects.load = self.inputs.len();
         let mut output = self.node.step(now, self.inputs.drain(..));
         effects.send.append(&mut output.send);
         self.persist(&mut output, &mut effects);
         self.apply(&mut output, &mut effects);
+        // After the reads: one of these may have been answered in this very turn.
+        effects.work.extend(given_up);
         effects.refused = output.refused;
         for (to, offer) in output.snapshots {
             self.send_snapshot(now, to, offer, &mut effects);
@@ -135,12 +137,7 @@ impl Consensus {
 
     fn take(&mut self, now: Millis, event: Event, effects: &mut ConsensusEffects) {
         match event {
-            Event::Input(input) => {
-                if let Input::ReadGivenUp { context } = input {
-                    effects.work.push(Work::ReadGivenUp { context });
-                }
-                self.inputs.push(input);
-            }
+            Event::Input(input) => self.inputs.push(input),
             Event::Peer(from, messages) => {
                 for message in messages {
                     match input_of(from, message) {
@@ -162,7 +159,16 @@ impl Consensus {
         }
     }
 
-    /// A client that left before its request's turn came has no use for it.
+    /// Reads whose clients have left, for the applier: it may have them already.
+    fn reads_given_up(&self) -> Vec<Work> {
+        let given_up = self.inputs.iter().filter_map(|input| match input {
+            Input::ReadGivenUp { context } => Some(Work::ReadGivenUp { context: *context }),
+            _ => None,
+        });
+        given_up.collect()
+    }
+
+    /// A request whose client left before the turn that takes it is not proposed.
     fn drop_given_up(&mut self) {
         let given_up = self.inputs.iter().filter_map(|input| match input {
             Input::GivenUp { id } => Some(*id),
@@ -205,7 +211,8 @@ impl Consensus {
     }
 
     fn captured(&mut self, now: Millis, capture: Capture) {
-        let (mark, conf_state) = mark_of(&capture);
+        let conf_state = capture.mark().conf_state.clone().unwrap_or_default();
+        let mark = SnapshotMark::from(capture.mark());
         self.capture = Some((capture, now));
         self.capture_asked = false;
         self.inputs
@@ -216,7 +223,7 @@ impl Consensus {
         let kept_ms = self.capture_kept_ms;
         let idle = |held: &mut (Capture, Millis)| held.1.0 + kept_ms < now.0;
         if let Some((capture, _)) = self.capture.take_if(idle) {
-            let (mark, _) = mark_of(&capture);
+            let mark = SnapshotMark::from(capture.mark());
             self.inputs.push(Input::SnapshotReleased { mark });
         }
     }
@@ -240,19 +247,12 @@ impl Consensus {
     }
 }
 
-/// Refuses a request of a peer's client, for a reason that every release knows.
+/// Refuses a request of a peer's client, with a reason code that every release has.
 fn turn_away(from: MemberId, id: peer::ProposalId, effects: &mut ConsensusEffects) {
     let refused = refused(id, Reason::TooManyRequests);
     let message = Some(peer_message::Message::Refused(refused));
     effects.send.push((from, PeerMessage { message }));
 }
 
-/// The mark of a captured state machine, and its membership.
-pub fn mark_of(capture: &Capture) -> (SnapshotMark, internal::ConfState) {
-    let mark = capture.mark();
-    let at = SnapshotMark {
-        index: Index(mark.index),
-        term: Term(mark.term),
-    };
-    (at, mark.conf_state.clone().unwrap_or_default())
-}
+#[cfg(test)]
+mod tests;

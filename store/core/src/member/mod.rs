@@ -10,7 +10,6 @@ mod applier;
 mod consensus;
 mod messages;
 
-pub use applied_reads::AppliedReads;
 pub use applier::{Applier, ApplierEffects, EngineNumber, FlushPolicy, Work};
-pub use consensus::{Consensus, ConsensusEffects, Event, mark_of};
+pub use consensus::{Consensus, ConsensusEffects, Event};
 pub use messages::handed;

@@ -49,8 +49,9 @@ impl<B: Backend> kv_server::Kv for Kv<B> {
             }),
             Err(error) => Err(Status::from(error)),
         });
-        self.unread
-            .pieces(self.backend.max_request_bytes(), Box::pin(pieces))
+        let pieces: Self::RangeStreamStream = Box::pin(pieces);
+        let piece_bytes_max = self.backend.max_request_bytes();
+        self.unread.pieces(piece_bytes_max, pieces).await
     }
 
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {

@@ -55,10 +55,11 @@ impl Unread {
         Ok(with(room, answer))
     }
 
-    /// The answer to a long read, of which so many bytes are held at a time.
-    pub(super) fn pieces<S>(&self, bytes: usize, answer: S) -> Result<Response<S>, Status> {
-        let room = self.0.room(bytes).ok_or(Error::TooManyRequests)?;
-        Ok(with(room, answer))
+    /// The answer to a long read, of which so many bytes are held at a time. Nothing is read before there
+    /// is room, so it may wait for some.
+    pub(super) async fn pieces<S>(&self, bytes: usize, answer: S) -> Result<Response<S>, Status> {
+        let room = self.0.room_in_time(bytes).await;
+        Ok(with(room.ok_or(Error::TooManyRequests)?, answer))
     }
 }
 

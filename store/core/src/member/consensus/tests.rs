@@ -1,0 +1,236 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+use keelson_proto::etcdserverpb::{Member, PutRequest};
+use keelson_proto::internal::{AppliedMark, Command, ConfState, command::Op};
+use keelson_proto::peer::{Forward, RaftSnapshotMeta, ReadIndexResponse};
+use prost::Message;
+
+use super::*;
+use crate::engine::MemoryEngine;
+use crate::node::{APPEND, NodeConfig, Restored};
+use crate::proposal;
+use crate::state::{Genesis, Limits, StateMachine};
+
+const ME: MemberId = MemberId(1);
+const CAPTURE_KEPT_MS: u64 = 1_000;
+
+/// A member whose log's disk is quick.
+struct Rig {
+    consensus: Consensus,
+    state: StateMachine,
+    now: u64,
+    persisted: Option<u64>,
+}
+
+impl Rig {
+    /// The one voter, which leads.
+    fn new() -> Rig {
+        let mut rig = Rig::of(&[ME]);
+        for _ in 0..1_000 {
+            rig.turn(Vec::new());
+            let status = rig.consensus.status();
+            if status.standing.leader == ME && status.committed == status.last {
+                return rig;
+            }
+        }
+        panic!("it does not lead");
+    }
+
+    fn of(voters: &[MemberId]) -> Rig {
+        let applied = AppliedMark {
+            index: 1,
+            term: 1,
+            conf_state: Some(ConfState {
+                voters: voters.iter().map(|id| id.0).collect(),
+                ..ConfState::default()
+            }),
+        };
+        let member = |id: &MemberId| Member {
+            id: id.0,
+            ..Member::default()
+        };
+        let genesis = Genesis {
+            members: voters.iter().map(member).collect(),
+            mark: applied.clone(),
+            ..Genesis::default()
+        };
+        let engine = Arc::new(MemoryEngine::new());
+        let state = StateMachine::create(engine, genesis, Limits::default());
+        let state = state.expect("an empty engine");
+        let restored = Restored {
+            log_start: SnapshotMark::from(&applied),
+            roster: state.view().roster(),
+            applied,
+            ..Restored::default()
+        };
+        let (node, _) = Node::new(NodeConfig::new(ME, 1), restored).expect("a fresh node");
+        Rig {
+            consensus: Consensus::new(node, CAPTURE_KEPT_MS),
+            state,
+            now: 0,
+            persisted: None,
+        }
+    }
+
+    fn turn(&mut self, mut events: Vec<Event>) -> ConsensusEffects {
+        self.now += 10;
+        let persisted = self.persisted.take();
+        events.extend(persisted.map(|number| Event::Input(Input::Persisted { number })));
+        let effects = self.consensus.handle(Millis(self.now), events);
+        self.persisted = effects.append.as_ref().map(|append| append.number);
+        effects
+    }
+}
+
+fn id(counter: u64) -> ProposalId {
+    ProposalId {
+        member: ME,
+        boot: 1,
+        counter,
+    }
+}
+
+fn propose(counter: u64) -> Event {
+    let op = Some(Op::Put(PutRequest::default()));
+    let command = Command { op }.encode_to_vec().into();
+    let id = id(counter);
+    Event::Input(Input::Propose { id, command })
+}
+
+fn proposed(effects: &ConsensusEffects) -> Vec<ProposalId> {
+    let entries = effects.append.iter().flat_map(|append| &append.entries);
+    let requests = entries.filter_map(|entry| proposal::decode(&entry.data));
+    requests.map(|(id, _)| id).collect()
+}
+
+#[test]
+fn a_request_whose_client_left_before_its_turn_is_not_proposed() {
+    let mut rig = Rig::new();
+    let given_up = Event::Input(Input::GivenUp { id: id(2) });
+    let effects = rig.turn(vec![propose(1), propose(2), given_up, propose(3)]);
+    assert_eq!(proposed(&effects), [id(1), id(3)]);
+}
+
+/// A command that this release cannot apply, and one for which there was no room.
+#[test]
+fn requests_of_peers_that_are_not_taken_are_refused() {
+    let mut rig = Rig::new();
+    let peer = MemberId(2);
+    let request = |counter| peer::ProposalId {
+        member: peer.0,
+        boot: 1,
+        counter,
+    };
+    let forward = Forward {
+        id: Some(request(1)),
+        command: Bytes::from_static(&[0xf2, 0x3f, 0x02, 0x08, 0x01]),
+        ..Forward::default()
+    };
+    let message = PeerMessage {
+        message: Some(peer_message::Message::Forward(forward)),
+    };
+    let crowded = Event::Crowded(peer, vec![request(2)]);
+    let effects = rig.turn(vec![Event::Peer(peer, vec![message]), crowded]);
+    assert!(proposed(&effects).is_empty());
+    let refusals = effects.send.iter().map(|(to, message)| {
+        let Some(peer_message::Message::Refused(refused)) = &message.message else {
+            panic!("{message:?}");
+        };
+        assert_eq!((*to, refused.reason()), (peer, Reason::TooManyRequests));
+        refused.id.expect("it names the request")
+    });
+    assert_eq!(refusals.collect::<Vec<_>>(), [request(1), request(2)]);
+}
+
+/// It was taken back before it was handed out, and stayed until its index was applied.
+#[test]
+fn a_read_that_is_answered_and_given_up_in_one_turn_is_taken_back_last() {
+    let leader = MemberId(2);
+    let mut rig = Rig::of(&[ME, leader]);
+    let from_leader = |message| {
+        let message = Some(message);
+        Event::Peer(leader, vec![PeerMessage { message }])
+    };
+    let heartbeat = RaftMessage {
+        kind: APPEND,
+        to: ME.0,
+        from: leader.0,
+        term: 2,
+        log_term: 1,
+        index: 1,
+        ..RaftMessage::default()
+    };
+    let read = Event::Input(Input::Read { context: 7 });
+    let known = from_leader(peer_message::Message::Raft(heartbeat));
+    let asked = rig.turn(vec![known, read]).send;
+    let request = asked
+        .into_iter()
+        .find_map(|(_, message)| match message.message {
+            Some(peer_message::Message::ReadIndexRequest(request)) => Some(request),
+            _ => None,
+        });
+    let request = request.expect("the leader is asked");
+    let answer = ReadIndexResponse {
+        context: request.context,
+        boot: request.boot,
+        index: 1,
+    };
+    let answered = from_leader(peer_message::Message::ReadIndexResponse(answer));
+    let given_up = Event::Input(Input::ReadGivenUp { context: 7 });
+    let work = rig.turn(vec![answered, given_up]).work;
+    let [Work::Read(read), Work::ReadGivenUp { context }] = work[..] else {
+        panic!("{work:?}");
+    };
+    assert_eq!((read.context, context), (7, 7));
+}
+
+fn offer(rig: &Rig, index: u64) -> (MemberId, RaftMessage) {
+    let offer = RaftMessage {
+        from: ME.0,
+        to: 2,
+        term: rig.consensus.status().standing.term.0,
+        snapshot: Some(RaftSnapshotMeta {
+            index,
+            ..RaftSnapshotMeta::default()
+        }),
+        ..RaftMessage::default()
+    };
+    (MemberId(2), offer)
+}
+
+/// A capture holds compaction back.
+#[test]
+fn a_capture_is_kept_while_followers_are_sent_it() {
+    let mut rig = Rig::new();
+    let capture = rig.state.capture().expect("memory does not fail");
+    let index = capture.mark().index;
+    rig.turn(vec![Event::Captured(capture)]);
+    let mut effects = ConsensusEffects::default();
+    for _ in 0..3 {
+        rig.now += CAPTURE_KEPT_MS - 20;
+        let (to, offer) = offer(&rig, index);
+        let now = Millis(rig.now);
+        rig.consensus.send_snapshot(now, to, offer, &mut effects);
+        rig.turn(Vec::new());
+    }
+    assert_eq!(effects.snapshots.len(), 3);
+    rig.now += CAPTURE_KEPT_MS;
+    rig.turn(Vec::new());
+    assert!(rig.consensus.capture.is_none(), "it is released");
+}
+
+/// The offer is of a state that is not held any more: the follower is not waited for.
+#[test]
+fn a_snapshot_without_its_capture_is_reported_at_once() {
+    let mut rig = Rig::new();
+    let (to, offer) = offer(&rig, 5);
+    let mut effects = ConsensusEffects::default();
+    let now = Millis(rig.now);
+    rig.consensus.send_snapshot(now, to, offer, &mut effects);
+    assert!(effects.snapshots.is_empty());
+    let [Input::SnapshotSent { to, ok: false }] = rig.consensus.inputs[..] else {
+        panic!("{:?}", rig.consensus.inputs);
+    };
+    assert_eq!(to, MemberId(2));
+}
