@@ -54,17 +54,17 @@ pub fn router<B: Backend>(backend: B, unread: Unread) -> Router {
             }
         }
     }
-    router.with_state(Member { backend, unread })
+    router.with_state(Gateway { backend, unread })
 }
 
 /// What the paths are served from.
 #[derive(Clone)]
-struct Member<B> {
+struct Gateway<B> {
     backend: B,
     unread: Unread,
 }
 
-impl<B> Member<B> {
+impl<B> Gateway<B> {
     fn kv(self) -> Kv<B> {
         Kv::new(self.backend, self.unread)
     }
@@ -77,7 +77,7 @@ pub(super) fn owns(path: &str) -> bool {
 }
 
 /// A path, the gRPC method behind it, and how to call that.
-type Rpc<B> = (&'static str, MethodRouter<Member<B>>);
+type Rpc<B> = (&'static str, MethodRouter<Gateway<B>>);
 
 fn kv<B: Backend>() -> Vec<Rpc<B>> {
     vec![
@@ -201,8 +201,8 @@ fn maintenance<B: Backend>() -> Vec<Rpc<B>> {
 /// A path's handler. `method` is the gRPC method, for the rules that go by its name.
 fn rpc<B, Q, A, F>(
     method: &'static str,
-    call: impl Fn(Member<B>, tonic::Request<Q>) -> F + Clone + Send + Sync + 'static,
-) -> MethodRouter<Member<B>>
+    call: impl Fn(Gateway<B>, tonic::Request<Q>) -> F + Clone + Send + Sync + 'static,
+) -> MethodRouter<Gateway<B>>
 where
     B: Backend,
     Q: DeserializeOwned + Message + Default,
@@ -210,17 +210,17 @@ where
     F: Future<Output = Result<tonic::Response<A>, Status>> + Send,
 {
     any(
-        async move |State(member): State<Member<B>>, request: Request| {
+        async move |State(gateway): State<Gateway<B>>, request: Request| {
             if request.method() != Method::POST {
                 return plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
             }
-            let admitted = v3::admit(&member.backend, method, requires_leader(request.headers()));
+            let admitted = v3::admit(&gateway.backend, method, requires_leader(request.headers()));
             let parsed = match admitted {
-                Ok(()) => parse(&member.backend, request).await,
+                Ok(()) => parse(&gateway.backend, request).await,
                 Err(error) => Err(error.into()),
             };
             let called = match parsed {
-                Ok(message) => call(member, tonic::Request::new(message)).await,
+                Ok(message) => call(gateway, tonic::Request::new(message)).await,
                 Err(status) => Err(status),
             };
             match called {
