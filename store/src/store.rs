@@ -357,7 +357,7 @@ fn assemble(
     turns.begin(driver, applier);
     let writer = LogWriter {
         wal: recovery.wal,
-        jobs: log_jobs,
+        work: log_jobs,
         turns: Arc::clone(&turns),
         outbox: links.clone(),
         fatal: fatal.clone(),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crossbeam::channel::Sender;
-use keelson_core::member::{Consensus, ConsensusEffects, Event as CoreEvent, handed};
+use keelson_core::member::{Consensus, ConsensusEffects, Event as CoreEvent, LogWork, handed};
 use keelson_core::node::{Input, Standing};
 use keelson_core::state::Capture;
 use keelson_core::{MemberId, Millis, SnapshotMark};
@@ -19,7 +19,6 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::fatal::Fatal;
-use super::log_writer::LogJob;
 use super::raft_lines;
 use super::staging::Staged;
 use super::turns::Turns;
@@ -55,7 +54,7 @@ const PIECE_BYTES: usize = 1 << 20;
 pub(crate) struct Driver {
     pub(crate) consensus: Consensus,
     pub(crate) turns: Arc<Turns>,
-    pub(crate) log: Sender<LogJob>,
+    pub(crate) log: Sender<LogWork>,
     pub(crate) outbox: Outbox,
     pub(crate) waiters: Arc<Waiters>,
     pub(crate) reads: Arc<ReadBatches>,
@@ -139,10 +138,10 @@ impl Driver {
         }
         if let Some(append) = effects.append {
             self.shared.traffic.sent(append.send_after.iter());
-            let _ = self.log.send(LogJob::Append(append));
+            let _ = self.log.send(LogWork::Append(append));
         }
         if let Some(mark) = effects.truncate {
-            let _ = self.log.send(LogJob::Truncate(mark));
+            let _ = self.log.send(LogWork::Truncate(mark));
         }
         for work in effects.work {
             turns.leave_job(work);

@@ -1,12 +1,32 @@
-//! The log thread: takes what waits, writes it, and syncs once.
+//! The log's thread: carries out what the core's `LogBatch` and `LogPause` decide, on the virtual clock.
 
-use keelson_core::MemberId;
+use keelson_core::member::{LogBatch, LogPause, LogWork, PauseStep, Written};
 use keelson_core::node::{Append, Input};
+use keelson_core::{MemberId, SnapshotMark};
+use std::collections::VecDeque;
 
 use super::mutant::Mutant;
-use super::nodes::LogWork;
 use super::world::{Event, World};
 use crate::invariant::Fact;
+
+/// What a member's log does.
+#[derive(Default)]
+pub(super) struct LogThread {
+    /// What waits, in order.
+    work: VecDeque<LogWork>,
+    /// What is on its way to the disk.
+    writing: Option<Writing>,
+    pause: LogPause,
+    /// When the pause is used if no work comes, and whether that look is planned.
+    pause_at: Option<u64>,
+    pause_planned: bool,
+}
+
+/// Each ends with a sync.
+enum Writing {
+    Batch(Written),
+    Truncation(SnapshotMark),
+}
 
 impl World {
     pub(super) fn append(&mut self, id: MemberId, mut append: Append) -> Result<(), String> {
@@ -27,32 +47,37 @@ impl World {
 
     pub(super) fn queue_log(&mut self, id: MemberId, work: LogWork) {
         if let Some(life) = self.life(id) {
-            life.log_queue.push_back(work);
+            life.log_thread.work.push_back(work);
             self.begin_sync(id);
         }
     }
 
-    /// The log thread takes all that waits, writes it, and syncs once.
-    pub(super) fn begin_sync(&mut self, id: MemberId) {
+    /// Gathers a batch of what waits, and writes it; the sync ends later.
+    fn begin_sync(&mut self, id: MemberId) {
         let delay = self.sync_ms();
         let Some(life) = self.life(id) else {
             return;
         };
-        if !life.syncing.is_empty() || life.log_queue.is_empty() {
+        let (log, thread) = (&mut life.log, &mut life.log_thread);
+        if thread.writing.is_some() {
             return;
         }
-        life.syncing = life.log_queue.drain(..).collect();
-        for work in &life.syncing {
-            let gathered = match work {
-                LogWork::Append(append) => {
-                    let mark = append.snapshot.as_ref().map(|(mark, _)| *mark);
-                    life.log.append(append.hard_state, &append.entries, mark)
-                }
-                LogWork::Truncate(mark) => life.log.append(None, &[], Some(*mark)),
-            };
-            gathered.expect("the simulated disk fails only when it crashes");
+        let mut batch = LogBatch::default();
+        while batch.has_room()
+            && let Some(work) = thread.work.pop_front()
+        {
+            batch.push(work);
         }
-        let boot = life.log.boot();
+        if batch.is_empty() {
+            return;
+        }
+        let written =
+            batch.write(|record| log.append(record.hard_state, record.entries, record.mark));
+        let written = written.expect("the simulated disk fails only when it crashes");
+        let delay = if written.must_sync() { delay } else { 0 };
+        thread.writing = Some(Writing::Batch(written));
+        (thread.pause, thread.pause_at) = (LogPause::default(), None);
+        let boot = log.boot();
         self.clock.after(delay, Event::Synced(id, boot));
     }
 
@@ -65,45 +90,111 @@ impl World {
     }
 
     pub(super) fn synced(&mut self, id: MemberId) -> Result<(), String> {
-        let mutant = self.mutant;
-        let Some(life) = self.life(id) else {
-            return Ok(());
-        };
-        let done = std::mem::take(&mut life.syncing);
-        let only_votes = |work: &LogWork| match work {
-            LogWork::Append(append) => append.entries.is_empty() && append.snapshot.is_none(),
-            LogWork::Truncate(_) => false,
-        };
-        let skip = match mutant {
-            Some(Mutant::VoteNotSynced) => done.iter().all(only_votes),
+        let life = self.life(id);
+        match life.and_then(|life| life.log_thread.writing.take()) {
+            Some(Writing::Batch(written)) => self.batch_synced(id, written)?,
+            Some(Writing::Truncation(mark)) => self.truncated(id, mark)?,
+            None => {}
+        }
+        self.begin_sync(id);
+        self.plan_pause(id);
+        Ok(())
+    }
+
+    fn batch_synced(&mut self, id: MemberId, written: Written) -> Result<(), String> {
+        let only_votes = |append: &Append| append.entries.is_empty() && append.snapshot.is_none();
+        let skip = match self.mutant {
+            Some(Mutant::VoteNotSynced) => written.appends().iter().all(only_votes),
             Some(Mutant::NothingSynced) => true,
             _ => false,
         };
-        if !skip {
+        if let Some(life) = self.life(id).filter(|_| written.must_sync() && !skip) {
             let synced = life.log.sync();
             synced.expect("the simulated disk fails only when it crashes");
         }
-        let mut number = None;
-        let mut sends = Vec::new();
-        for work in done {
-            match work {
-                LogWork::Append(append) => {
-                    number = Some(append.number);
-                    sends.extend(append.send_after);
-                }
-                LogWork::Truncate(mark) => self.fact(&Fact::Truncated {
-                    member: id,
-                    index: mark.index,
-                })?,
-            }
-        }
-        if let Some(number) = number {
+        let effects = written.synced();
+        if let Some(number) = effects.persisted {
             self.invariants
                 .observe(&Fact::Synced { member: id, number })?;
             self.input(id, Input::Persisted { number });
         }
-        self.send(id, sends)?;
-        self.begin_sync(id);
+        self.send(id, effects.send)?;
+        if let Some(mark) = effects.truncate {
+            self.begin_truncation(id, mark);
+        }
         Ok(())
+    }
+
+    /// The mark is written; a crash before its sync may leave it or not.
+    fn begin_truncation(&mut self, id: MemberId, mark: SnapshotMark) {
+        let delay = self.sync_ms();
+        let Some(life) = self.life(id) else {
+            return;
+        };
+        let gathered = life.log.append(None, &[], Some(mark));
+        gathered.expect("the simulated disk fails only when it crashes");
+        life.log_thread.writing = Some(Writing::Truncation(mark));
+        let boot = life.log.boot();
+        self.clock.after(delay, Event::Synced(id, boot));
+    }
+
+    fn truncated(&mut self, id: MemberId, mark: SnapshotMark) -> Result<(), String> {
+        if let Some(life) = self.life(id) {
+            let truncated = life.log.truncate_before(mark.index, mark.term);
+            truncated.expect("the simulated disk fails only when it crashes");
+        }
+        self.fact(&Fact::Truncated {
+            member: id,
+            index: mark.index,
+        })
+    }
+
+    /// The log has nothing to do, perhaps for long.
+    fn plan_pause(&mut self, id: MemberId) {
+        let now = self.clock.now_ms();
+        let Some(life) = self.life(id) else {
+            return;
+        };
+        let thread = &mut life.log_thread;
+        if thread.writing.is_some() {
+            return;
+        }
+        let after_ms = thread.pause.after_ms();
+        thread.pause_at = after_ms.map(|after_ms| now + after_ms);
+        if let Some(after_ms) = after_ms
+            && !std::mem::replace(&mut thread.pause_planned, true)
+        {
+            let boot = life.log.boot();
+            self.clock.after(after_ms, Event::LogPause(id, boot));
+        }
+    }
+
+    /// Uses a pause of the log, if it lasts.
+    pub(super) fn log_pauses(&mut self, id: MemberId) {
+        let now = self.clock.now_ms();
+        let Some(life) = self.life(id) else {
+            return;
+        };
+        let (log, thread) = (&mut life.log, &mut life.log_thread);
+        thread.pause_planned = false;
+        let Some(at) = thread.pause_at else {
+            return;
+        };
+        if now < at {
+            thread.pause_planned = true;
+            let boot = log.boot();
+            return self.clock.after(at - now, Event::LogPause(id, boot));
+        }
+        let done = match thread.pause {
+            LogPause::Prepare => log.prepare_next(),
+            LogPause::NoteEnd => log.note_end().map(|()| false),
+            LogPause::Rest => Ok(false),
+        };
+        let step = match done.expect("the simulated disk fails only when it crashes") {
+            true => PauseStep::More,
+            false => PauseStep::Done,
+        };
+        thread.pause = thread.pause.next(step);
+        self.plan_pause(id);
     }
 }

@@ -11,12 +11,13 @@ use keelson_core::engine::MemoryEngine;
 use keelson_core::member::{
     Applier, ApplierEffects, Consensus, EngineNumber, Event as CoreEvent, FlushPolicy,
 };
-use keelson_core::node::{Append, Node, NodeConfig, Restored};
+use keelson_core::node::{Node, NodeConfig, Restored};
 use keelson_core::state::{Capture, Flush, Genesis, Limits, SnapshotBuilder, StateMachine};
 use keelson_core::{Committed, Index, MemberId, Roster, SnapshotMark, Term};
 use keelson_proto::internal::AppliedMark;
 use keelson_proto::peer::{RaftMessage, SnapshotChunk, snapshot_chunk};
 
+use super::log_thread::LogThread;
 use super::mutant::Mutant;
 use super::storage::{self, CLUSTER, Log, Storage};
 use super::swarm::Swarm;
@@ -57,10 +58,7 @@ pub(super) struct Life {
     pub(super) inbox: Vec<CoreEvent>,
     /// When the next turn is planned.
     pub(super) turn_at: Option<u64>,
-    /// For the log thread, in order.
-    pub(super) log_queue: VecDeque<LogWork>,
-    /// What is being synced.
-    pub(super) syncing: Vec<LogWork>,
+    pub(super) log_thread: LogThread,
     /// For the applier.
     pub(super) apply_queue: VecDeque<Committed>,
     pub(super) applying: bool,
@@ -76,12 +74,6 @@ pub(super) struct Life {
     pub(super) expirer: Expirer,
     /// When it was elected; none if it does not lead.
     pub(super) leads_since: Option<u64>,
-}
-
-/// Something for the log thread.
-pub(super) enum LogWork {
-    Append(Append),
-    Truncate(SnapshotMark),
 }
 
 /// A linearizable read on its way.
@@ -227,8 +219,7 @@ impl Life {
             applier_due_at: None,
             inbox: Vec::new(),
             turn_at: None,
-            log_queue: VecDeque::new(),
-            syncing: Vec::new(),
+            log_thread: LogThread::default(),
             apply_queue: VecDeque::new(),
             applying: false,
             flushing: None,

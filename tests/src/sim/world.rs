@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use keelson_core::member::{ConsensusEffects, Event as CoreEvent};
+use keelson_core::member::{ConsensusEffects, Event as CoreEvent, LogWork};
 use keelson_core::node::Input;
 use keelson_core::{Index, MemberId, Millis, ProposalId};
 
@@ -15,7 +15,7 @@ use super::clock::Clock;
 use super::dice::Dice;
 use super::mutant::Mutant;
 use super::net::{Envelope, Net};
-use super::nodes::{self, Life, LogWork, Member};
+use super::nodes::{self, Life, Member};
 use super::places::Held;
 use super::snapshots::{Audit, Transfer};
 use super::swarm::Swarm;
@@ -31,6 +31,8 @@ pub(super) enum Event {
     Deliver(Box<Envelope>),
     /// A log's sync ends.
     Synced(MemberId, u64),
+    /// A log looks whether it still has nothing to do.
+    LogPause(MemberId, u64),
     /// An applier gets to work.
     Apply(MemberId, u64),
     /// An applier is due.
@@ -197,6 +199,10 @@ impl World {
         match event {
             Event::Turn(id, boot) if self.lives(id, boot) => self.turn(id),
             Event::Synced(id, boot) if self.lives(id, boot) => self.synced(id),
+            Event::LogPause(id, boot) if self.lives(id, boot) => {
+                self.log_pauses(id);
+                Ok(())
+            }
             Event::Apply(id, boot) if self.lives(id, boot) => self.apply(id),
             Event::ApplierDue(id, boot) if self.lives(id, boot) => self.applier_due(id),
             Event::Flushed(id, boot, index) if self.lives(id, boot) => self.flushed(id, index),
@@ -263,6 +269,7 @@ impl World {
         let id = match &event {
             Event::Turn(id, _)
             | Event::Synced(id, _)
+            | Event::LogPause(id, _)
             | Event::Apply(id, _)
             | Event::ApplierDue(id, _)
             | Event::Flushed(id, _, _)

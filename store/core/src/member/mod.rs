@@ -1,15 +1,18 @@
 //! A member without IO: what it decides and what it applies, and nothing of how that is carried out.
 //!
 //! [`Consensus`] owns the node: it takes [`Event`]s and returns [`ConsensusEffects`]. [`Applier`] owns the
-//! state machine: it takes [`Work`] and returns [`ApplierEffects`]. The caller carries these out:
+//! state machine: it takes [`Work`] and returns [`ApplierEffects`]. [`LogBatch`] is what shares a sync of the
+//! log, with the [`LogEffects`] that follow it. The caller carries these out:
 //! `keelson-store` on threads, disks and sockets, the simulator of `keelson-tests` on a virtual clock.
 //! Neither decides anything. The two are apart so that a loaded member may run them on two threads.
 
 mod applied_reads;
 mod applier;
 mod consensus;
+mod log_batch;
 mod messages;
 
 pub use applier::{Applier, ApplierEffects, EngineNumber, FlushPolicy, Work};
 pub use consensus::{Consensus, ConsensusEffects, Event};
+pub use log_batch::{LogBatch, LogEffects, LogPause, LogRecord, LogWork, PauseStep, Written};
 pub use messages::handed;

@@ -28,7 +28,7 @@ fn from_leader(message: peer_message::Message) -> Event {
 }
 
 /// It follows a leader to which it has no link yet.
-fn follower(turns: &Arc<Turns>) -> (Arc<Waiters>, crossbeam::channel::Receiver<LogJob>) {
+fn follower(turns: &Arc<Turns>) -> (Arc<Waiters>, crossbeam::channel::Receiver<LogWork>) {
     let (driver, applier, log_jobs) = member(turns, &returning().0);
     let ApplierShell { waiters, .. } = &applier;
     let waiters = Arc::clone(waiters);

@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicUsize;
 
 use crossbeam::channel::{Receiver, TryRecvError, bounded, unbounded};
 use keelson_core::engine::{Engine, MemoryEngine};
-use keelson_core::member::Consensus;
+use keelson_core::member::{Consensus, LogWork};
 use keelson_core::node::{Input, Node, NodeConfig, Restored};
 use keelson_core::state::{Genesis, Limits, StateMachine};
 use keelson_core::{ClusterId, Index, MemberId, ProposalId, SnapshotMark, Term};
@@ -20,7 +20,6 @@ use crate::engine::generation::Generations;
 use crate::member::applier::{self, ApplierShell};
 use crate::member::driver::{Driver, Event};
 use crate::member::inbox;
-use crate::member::log_writer::LogJob;
 use crate::member::place::{Offer, Place};
 use crate::member::staging::Staged;
 use crate::member::turns::Turns;
@@ -108,7 +107,7 @@ fn offer() -> RaftMessage {
 pub(crate) fn member(
     turns: &Arc<Turns>,
     fatal: &Fatal,
-) -> (Driver, ApplierShell, Receiver<LogJob>) {
+) -> (Driver, ApplierShell, Receiver<LogWork>) {
     let (log, log_jobs) = unbounded();
     let (flushes, _) = bounded(1);
     let mut applier = applier::tests::applier(turns, flushes);
