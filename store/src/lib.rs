@@ -42,6 +42,7 @@ mod open_error;
 pub mod peer;
 mod publish;
 mod reads;
+pub mod recovery;
 mod requests;
 mod shared;
 mod store;

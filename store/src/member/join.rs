@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use keelson_core::member::{has_run, latest};
 use keelson_core::{ClusterId, MemberId};
 use keelson_proto::etcdserverpb::Member;
 use keelson_proto::peer::MembersResponse;
@@ -63,16 +64,6 @@ pub(crate) async fn join(config: &Config) -> Result<Found, OpenError> {
     Err(last)
 }
 
-/// The answers that decide: that of the member which has applied most, and those of versions that do not
-/// tell how much they have. An id that an earlier list has and a later one has not was removed.
-fn latest(answers: &[MembersResponse]) -> impl Iterator<Item = &MembersResponse> {
-    let most = answers.iter().map(|answer| answer.applied).max();
-    let most = most.unwrap_or_default();
-    let of = move |applied: u64| answers.iter().filter(move |it| it.applied == applied);
-    let untold = if most == 0 { None } else { Some(of(0)) };
-    of(most).chain(untold.into_iter().flatten())
-}
-
 /// What the members at these URLs answer, and why the last one that did not failed. Once one of them has
 /// this host, the others are waited for a moment only. They are waited for, since one that is behind
 /// does not have yet what this member published when it ran.
@@ -109,8 +100,7 @@ async fn ask_until_known(config: &Config, urls: &[Url]) -> (Vec<MembersResponse>
 /// A member that has published its client URLs has run, voted and acknowledged entries. Without its
 /// data it must not come back under its id.
 fn refuse_lost(config: &Config, me: MemberId, members: &[Member]) -> Result<(), OpenError> {
-    let has_run = |member: &Member| member.id == me.0 && !member.client_ur_ls.is_empty();
-    match members.iter().any(has_run) {
+    match has_run(me, members) {
         true => Err(OpenError::LostItsData {
             id: format!("{:x}", me.0),
             dir: config.data_dir.clone(),
@@ -142,8 +132,7 @@ pub(crate) async fn refuse_amnesia(config: &Config) -> Result<(), OpenError> {
     loop {
         let mut answers = ask_all(founders.values()).await;
         answers.retain(|answer| answer.cluster_id == config.founding_cluster_id().0);
-        let mut known = answers.iter().flat_map(|answer| &answer.members);
-        if known.any(|member| member.id == me.0 && !member.client_ur_ls.is_empty()) {
+        if has_run(me, answers.iter().flat_map(|answer| &answer.members)) {
             return Err(OpenError::AlreadyBootstrapped {
                 id: format!("{:x}", me.0),
                 dir: config.data_dir.clone(),

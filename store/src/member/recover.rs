@@ -1,15 +1,16 @@
 //! From a data directory to a member that can go on, or from a configuration to a new one.
 //!
-//! Order matters: the log is opened first, since its lock keeps a second process out; then the
-//! engine; then the two are made to agree (`Node::new`).
+//! The log is opened first, since its lock keeps a second process out; what follows is `recovery.rs`, which
+//! the simulator runs as well.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use keelson_core::engine::Engine;
-use keelson_core::node::{Node, NodeConfig, Restored};
+use keelson_core::member::{Beginning, RecoveryError, RecoveryFlags};
+use keelson_core::node::{Node, NodeConfig};
 use keelson_core::state::{Genesis, Limits, StateMachine};
-use keelson_core::{ClusterId, HardState, Index, MemberId, SnapshotMark};
+use keelson_core::{ClusterId, Index, MemberId};
 use keelson_proto::etcdserverpb::Member;
 use keelson_proto::internal::{AppliedMark, ConfState};
 
@@ -18,6 +19,7 @@ use crate::disk::RealDisk;
 use crate::engine::EngineKind;
 use crate::engine::generation::{CURRENT, Generations};
 use crate::open_error::OpenError;
+use crate::recovery::{self, Opening};
 use crate::wal::{Identity, Wal, WalConfig};
 use parking_lot::Mutex;
 
@@ -111,19 +113,16 @@ pub(crate) async fn whom(config: &Config) -> Result<Found, OpenError> {
     let layout = Layout::of(config);
     let identity = Wal::<RealDisk>::identity(&RealDisk, &layout.wal)?;
     let has_state = layout.snap.join(CURRENT).exists();
-    match identity {
-        Some(identity) if has_state => {
+    match (Beginning::of(identity.is_some(), has_state), identity) {
+        (Beginning::GoesOn, Some(identity)) => {
             return Ok(Found {
                 identity,
                 genesis: None,
             });
         }
-        // The process ended while it founded or joined: it does so again.
-        Some(_) => {}
-        None => {
-            refuse_state_without_log(&layout, has_state)?;
-            super::join::refuse_amnesia(config).await?;
-        }
+        (Beginning::StateWithoutLog, _) => return Err(state_without_log(&layout)),
+        (Beginning::Anew, _) => super::join::refuse_amnesia(config).await?,
+        _ => {}
     }
     match config.initial_cluster_state {
         InitialClusterState::New => found(config),
@@ -131,12 +130,8 @@ pub(crate) async fn whom(config: &Config) -> Result<Found, OpenError> {
     }
 }
 
-/// An engine without a log is half a member: its log was lost, or is somewhere else.
-fn refuse_state_without_log(layout: &Layout, has_state: bool) -> Result<(), OpenError> {
-    if !has_state {
-        return Ok(());
-    }
-    Err(OpenError::DataDir {
+fn state_without_log(layout: &Layout) -> OpenError {
+    OpenError::DataDir {
         dir: layout.snap.clone(),
         why: format!(
             "it holds a member's state, but there is no log in {}. Point --wal-dir to the log, or, if \
@@ -144,7 +139,7 @@ fn refuse_state_without_log(layout: &Layout, has_state: bool) -> Result<(), Open
              again",
             layout.wal.display()
         ),
-    })
+    }
 }
 
 fn found(config: &Config) -> Result<Found, OpenError> {
@@ -216,98 +211,67 @@ pub(crate) fn recover(config: &Config, found: Found) -> Result<Recovery, OpenErr
         quota_bytes: config.quota_bytes,
     };
     let options = EngineOptions::of(config);
-    let has_no_state = found.genesis.is_some();
+    let disk = Arc::new(RealDisk);
     let (mut wal, recovered) =
-        Wal::create_or_open(Arc::new(RealDisk), &layout.wal, found.identity, wal_config)?;
-    let has_no_entries =
-        recovered.entries.is_empty() && recovered.hard_state == HardState::default();
-    let is_new = has_no_state && has_no_entries;
+        Wal::create_or_open(Arc::clone(&disk), &layout.wal, found.identity, wal_config)?;
     if let Some(repaired) = &recovered.repaired {
         tracing::warn!(%repaired, "the end of the log was repaired");
     }
-    // A log that still reaches back to the founding can make the state anew.
-    let genesis_index = found
-        .genesis
-        .as_ref()
-        .map_or(0, |genesis| genesis.mark.index);
-    if has_no_state && genesis_index < recovered.mark.index.0 {
-        return Err(state_is_missing(&layout));
-    }
-    let generations = Generations::open(Arc::new(RealDisk), &layout.snap);
-    let mut generations = generations.map_err(engine_error)?;
-    let fresh = match generations.current() {
-        Some(_) => None,
-        None => Some(generations.begin().map_err(engine_error)?),
+    let boot = recovered.boot;
+    let opening = Opening {
+        disk,
+        dir: &layout.snap,
+        genesis: found.genesis,
+        flags: RecoveryFlags {
+            force_new_cluster: config.force_new_cluster,
+            unsafe_no_fsync: config.unsafe_no_fsync,
+        },
+        limits,
+        node: node_config(config, found.identity.member, boot),
+        open_engine: |dir: &Path| crate::engine::open(options.kind, dir, options.map_bytes),
     };
-    let dir = fresh.as_ref().map(|fresh| fresh.dir.clone());
-    let dir = dir
-        .or_else(|| generations.current())
-        .expect("one of the two");
-    let engine = crate::engine::open(options.kind, &dir, options.map_bytes);
-    let engine = engine.map_err(engine_error)?;
-    let mut state = open_state(&engine, found.genesis, limits, &layout)?;
-    if let Some(fresh) = fresh {
-        let began = SnapshotMark::from(&state.applied());
-        generations.switch(&fresh, began).map_err(engine_error)?;
-    }
-    if state.view().cluster_id() != found.identity.cluster {
-        return Err(OpenError::DataDir {
-            dir: layout.snap,
-            why: "its state belongs to another cluster than its log; two members' directories \
-                  were mixed up"
-                .to_owned(),
-        });
-    }
-    let mut restored = Restored {
-        hard_state: recovered.hard_state,
-        log_start: recovered.mark,
-        entries: recovered.entries,
-        applied: state.applied(),
-        roster: state.view().roster(),
-        // Without fsync the engine may be ahead of the log after any crash.
-        engine_began: generations.began().filter(|_| !config.unsafe_no_fsync),
-    };
-    if config.force_new_cluster && !is_new {
-        let me = found.identity.member;
-        tracing::warn!(member = %me, "going on as a cluster of one; every other member is removed");
-        let rest = restored.take_rest();
-        state = state
-            .go_on_alone(Arc::clone(&engine), me, rest, limits)
-            .map_err(engine_error)?;
-        restored.applied = state.applied();
-        restored.roster = state.view().roster();
-        restored.hard_state.commit = Index(restored.applied.index);
-        restored.log_start = SnapshotMark::from(&state.applied());
-        wal.append(None, &[], Some(restored.log_start))?;
-        wal.sync()?;
-    }
-    let mut node_config = NodeConfig::new(found.identity.member, recovered.boot);
-    node_config.heartbeat_ms = config.heartbeat_ms;
-    node_config.election_ms = config.election_ms;
-    node_config.pre_vote = config.pre_vote;
-    node_config.strict_reconfig_check = config.strict_reconfig_check;
-    node_config.seed = found.identity.member.0 ^ recovered.boot;
-    node_config.catch_up_entries = config.snapshot_catchup_entries.min(config.snapshot_count);
-    let (node, mark) = Node::new(node_config, restored)?;
-    if let Some(mark) = mark {
-        wal.append(None, &[], Some(mark))?;
-        wal.sync()?;
-    }
-    let noted = generations.note_began(SnapshotMark::from(&state.applied()));
-    noted.map_err(engine_error)?;
+    let member = recovery::open(&mut wal, recovered, opening);
+    let member = member.map_err(|error| open_error(error, &layout))?;
     Ok(Recovery {
         identity: found.identity,
-        boot: recovered.boot,
-        is_new,
-        committed: node.status().committed,
-        node,
-        state,
-        engine,
+        boot,
+        is_new: member.is_new,
+        committed: member.node.status().committed,
+        node: member.node,
+        state: member.state,
+        engine: member.engine,
         wal,
-        generations: Arc::new(Mutex::new(generations)),
+        generations: Arc::new(Mutex::new(member.generations)),
         options,
         limits,
     })
+}
+
+fn node_config(config: &Config, member: MemberId, boot: u64) -> NodeConfig {
+    NodeConfig {
+        heartbeat_ms: config.heartbeat_ms,
+        election_ms: config.election_ms,
+        pre_vote: config.pre_vote,
+        strict_reconfig_check: config.strict_reconfig_check,
+        seed: member.0 ^ boot,
+        catch_up_entries: config.snapshot_catchup_entries.min(config.snapshot_count),
+        ..NodeConfig::new(member, boot)
+    }
+}
+
+fn open_error(error: recovery::Error, layout: &Layout) -> OpenError {
+    let why = match error {
+        recovery::Error::Wal(error) => return error.into(),
+        recovery::Error::Recovery(RecoveryError::Node(error)) => return error.into(),
+        recovery::Error::Recovery(
+            why @ (RecoveryError::StateMissing | RecoveryError::OtherCluster),
+        ) => why,
+        other => return OpenError::Engine(other.to_string()),
+    };
+    OpenError::DataDir {
+        dir: layout.snap.clone(),
+        why: why.to_string(),
+    }
 }
 
 fn engine_kind(config: &Config) -> EngineKind {
@@ -316,37 +280,6 @@ fn engine_kind(config: &Config) -> EngineKind {
         crate::config::StorageEngine::Sled => EngineKind::Sled,
         crate::config::StorageEngine::Memory => EngineKind::Memory,
     }
-}
-
-fn open_state(
-    engine: &Arc<dyn Engine>,
-    genesis: Option<Genesis>,
-    limits: Limits,
-    layout: &Layout,
-) -> Result<StateMachine, OpenError> {
-    if let Some(state) = StateMachine::open(Arc::clone(engine), limits).map_err(engine_error)? {
-        return Ok(state);
-    }
-    match genesis {
-        Some(genesis) => {
-            StateMachine::create(Arc::clone(engine), genesis, limits).map_err(engine_error)
-        }
-        None => Err(state_is_missing(layout)),
-    }
-}
-
-fn state_is_missing(layout: &Layout) -> OpenError {
-    OpenError::DataDir {
-        dir: layout.snap.clone(),
-        why:
-            "the log is there but the state is not. Remove this member from the cluster, empty its \
-              data directory and add it again"
-                .to_owned(),
-    }
-}
-
-fn engine_error(error: impl std::fmt::Display) -> OpenError {
-    OpenError::Engine(error.to_string())
 }
 
 /// etcd's data directories are their owner's alone. Those that exist are an operator's, and what is in

@@ -89,21 +89,16 @@ impl World {
             entry.entry.data = Bytes::new();
         }
         self.mistake_entry(id, &mut entry);
-        let applier = self.life(id).map(|life| life.applier.is_some());
-        match applier {
-            Some(true) => self.applier_takes(id, Work::Committed(vec![entry])),
-            Some(false) => Err("entries for a member without state".to_owned()),
-            None => Ok(()),
-        }
+        self.applier_takes(id, Work::Committed(vec![entry]))
     }
 
     /// Gives an applier some work, and carries out the effects.
     pub(super) fn applier_takes(&mut self, id: MemberId, work: Work) -> Result<(), String> {
         let mut effects = ApplierEffects::default();
-        let Some(applier) = self.life(id).and_then(|life| life.applier.as_mut()) else {
+        let Some(life) = self.life(id) else {
             return Ok(());
         };
-        applier
+        life.applier
             .handle(work, &mut effects)
             .map_err(|error| error.to_string())?;
         self.carry_out_applied(id, effects)
@@ -117,9 +112,7 @@ impl World {
             return Ok(());
         };
         let (boot, planned) = (life.log.boot(), life.applier_due_at);
-        let Some(applier) = &mut life.applier else {
-            return Ok(());
-        };
+        let applier = &mut life.applier;
         let before = applier.state().unflushed().records;
         let due = applier.tick(Millis(now), &mut effects).0;
         let after = applier.state().unflushed().records;
@@ -185,9 +178,10 @@ impl World {
 
     /// A member has applied an entry.
     fn applied(&mut self, id: MemberId, applied: Applied) -> Result<(), String> {
-        let Some(applier) = self.life(id).and_then(|life| life.applier.as_ref()) else {
+        let Some(life) = self.life(id) else {
             return Ok(());
         };
+        let applier = &life.applier;
         let (index, view) = (applier.applied(), applier.view().clone());
         self.tree.log.compare(id, index, &applied, &view)?;
         let (hash, tree) = match index.0 % HASH_EVERY {

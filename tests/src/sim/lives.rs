@@ -3,20 +3,33 @@
 use keelson_core::MemberId;
 use keelson_core::node::Append;
 
+use super::joining::Start;
 use super::mutant::Mutant;
+use super::nodes::Member;
 use super::world::{Event, World};
 use crate::invariant::Fact;
 
 impl World {
     pub(super) fn start(&mut self, id: MemberId) -> Result<(), String> {
+        let down = |member: &Member| member.life.is_none() && !member.retired;
+        if !self.members.get(&id).is_some_and(down) {
+            return Ok(());
+        }
+        let genesis = match self.beginning(id) {
+            Start::With(genesis) => genesis,
+            Start::Later => {
+                let wait = self.dice.between(300, 1_500);
+                self.clock.after(wait, Event::Start(id));
+                return Ok(());
+            }
+            Start::Refused(why) => return Err(format!("{id} cannot start: {why}")),
+        };
         let (swarm, mutant, seed) = (&self.swarm, self.mutant, self.seed);
         let Some(member) = self.members.get_mut(&id) else {
             return Ok(());
         };
-        if member.life.is_some() || member.retired {
-            return Ok(());
-        }
-        let (restored, mark) = member.start(swarm, mutant, seed)?;
+        let started = member.start(swarm, mutant, seed, genesis);
+        let (restored, mark) = started.map_err(|why| format!("{id} cannot start: {why}"))?;
         self.tally.restarts += u64::from(1 < member.lives);
         let life = member.life.as_mut().expect("just started");
         let boot = life.log.boot();

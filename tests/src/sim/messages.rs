@@ -94,11 +94,11 @@ impl World {
 
 impl World {
     /// Whether the receiver takes messages of that sender: a member of its applied state, or one that such
-    /// a member reports. A process that joins has no state to judge by.
+    /// a member reports.
     fn belongs(&self, from: MemberId, to: MemberId) -> bool {
         let view = |id: &MemberId| {
             let life = self.members.get(id)?.life.as_ref()?;
-            life.machine().map(|machine| machine.view())
+            Some(life.applier.state().view())
         };
         let Some(own) = view(&to) else {
             return true;

@@ -1,10 +1,10 @@
 //! The simulator: a whole cluster, its network, its disks and its clients in one thread, on a
 //! virtual clock, from one seed.
 //!
-//! A member's consensus, applier, state machine and write-ahead log are the real ones; `world` and
-//! `applier` carry out their effects as the product's shell does. Reading order: `swarm` (what a seed chooses),
+//! A member's consensus, applier, state machine and write-ahead log are the real ones, and so are the steps of
+//! its recovery; `world` and `applier` carry out their effects as the product's shell does. Reading order: `swarm` (what a seed chooses),
 //! `world` (the loop and a member's turn), `nodes` (one member), then what its threads do
-//! (`messages`, `log_thread`, `applier`, `snapshots`, `lives`), `faults`, `load`, `silence`,
+//! (`messages`, `log_thread`, `applier`, `snapshots`, `lives`, `joining`), `faults`, `load`, `silence`,
 //! `clients`, `tree` (the v2 API), `finale` (the second phase).
 
 mod applier;
@@ -13,6 +13,7 @@ mod clock;
 mod dice;
 mod faults;
 mod finale;
+mod joining;
 mod lives;
 mod load;
 mod log_thread;

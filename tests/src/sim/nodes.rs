@@ -11,11 +11,14 @@ use keelson_core::engine::MemoryEngine;
 use keelson_core::member::{
     Applier, ApplierEffects, Consensus, EngineNumber, Event as CoreEvent, FlushPolicy,
 };
-use keelson_core::node::{Node, NodeConfig, Restored};
+use keelson_core::node::{NodeConfig, Restored};
 use keelson_core::state::{Capture, Flush, Genesis, Limits, SnapshotBuilder, StateMachine};
 use keelson_core::{Committed, Index, MemberId, Roster, SnapshotMark, Term};
 use keelson_proto::internal::AppliedMark;
 use keelson_proto::peer::{RaftMessage, SnapshotChunk, snapshot_chunk};
+use keelson_store::disk::sim::SimDisk;
+use keelson_store::engine::generation::{Fresh, Generations};
+use keelson_store::recovery::Opened;
 
 use super::log_thread::LogThread;
 use super::mutant::Mutant;
@@ -27,6 +30,8 @@ use super::world::Waiter;
 /// A machine, with or without a process.
 pub(super) struct Member {
     pub(super) id: MemberId,
+    /// With what it founded the cluster; none for one that joins.
+    pub(super) founding: Option<Genesis>,
     pub(super) storage: Storage,
     pub(super) life: Option<Life>,
     /// How many lives there have been.
@@ -51,8 +56,8 @@ pub(super) struct Life {
     pub(super) boot: u64,
     pub(super) consensus: Consensus,
     pub(super) log: Log,
-    /// None until a member that joins has received a snapshot.
-    pub(super) applier: Option<Applier>,
+    pub(super) applier: Applier,
+    pub(super) generations: Generations<SimDisk>,
     /// When the applier is due.
     pub(super) applier_due_at: Option<u64>,
     pub(super) inbox: Vec<CoreEvent>,
@@ -66,7 +71,7 @@ pub(super) struct Life {
     /// For a mutant: the last two captures, the newest last. A capture that is kept holds compaction back.
     pub(super) captures: Vec<Capture>,
     /// Received snapshots whose offer has not been decided on.
-    pub(super) received: Vec<(SnapshotMark, Arc<MemoryEngine>)>,
+    pub(super) received: Vec<(SnapshotMark, Fresh)>,
     /// Reads by context, until the applier releases them.
     pub(super) reads: BTreeMap<u64, Read>,
     pub(super) proposals: u64,
@@ -111,16 +116,11 @@ const CAPTURE_KEPT_MS: u64 = 2_000;
 
 impl Member {
     /// A machine of a new cluster's, or one that is about to join (no genesis).
-    pub(super) fn new(id: MemberId, genesis: Option<Genesis>) -> Member {
-        let mut storage = Storage::new();
-        if let Some(genesis) = genesis {
-            storage.began = SnapshotMark::from(&genesis.mark);
-            let engine = Arc::clone(&storage.engine);
-            StateMachine::create(engine, genesis, Limits::default()).expect("an empty engine");
-        }
+    pub(super) fn new(id: MemberId, founding: Option<Genesis>) -> Member {
         Member {
             id,
-            storage,
+            founding,
+            storage: Storage::new(),
             life: None,
             lives: 0,
             retired: false,
@@ -132,37 +132,22 @@ impl Member {
         }
     }
 
-    /// Starts the process. Gives what the log held, and the mark with which the log begins anew.
+    /// Starts the process, as the product does. Gives what the log held, and the mark with which the log has
+    /// begun anew.
+    ///
+    /// # Errors
+    /// The product's, with its words.
     pub(super) fn start(
         &mut self,
         swarm: &Swarm,
         mutant: Option<Mutant>,
         seed: u64,
+        genesis: Option<Genesis>,
     ) -> Result<(Restored, Option<SnapshotMark>), String> {
-        let explain = |error: &dyn std::fmt::Display| format!("{} cannot start: {error}", self.id);
-        let (mut log, recovered) = self.storage.open(self.id).map_err(|e| explain(&e))?;
-        let engine = Arc::clone(&self.storage.engine);
-        if mutant == Some(Mutant::HistoryForgotten) {
-            tree::forget_history(&engine);
-        }
-        let machine = StateMachine::open(engine, Limits::default()).map_err(|e| explain(&e))?;
-        let mut restored = Restored {
-            hard_state: recovered.hard_state,
-            log_start: recovered.mark,
-            entries: recovered.entries,
-            applied: machine
-                .as_ref()
-                .map(StateMachine::applied)
-                .unwrap_or_default(),
-            roster: machine
-                .as_ref()
-                .map(|machine| machine.view().roster())
-                .unwrap_or_default(),
-            engine_began: Some(self.storage.began),
-        };
+        let (mut log, mut recovered) = self.storage.open(self.id).map_err(|e| e.to_string())?;
         match mutant {
-            Some(Mutant::TailForgotten) => drop(restored.entries.pop()),
-            Some(Mutant::HardStateForgotten) => restored.hard_state = Default::default(),
+            Some(Mutant::TailForgotten) => drop(recovered.entries.pop()),
+            Some(Mutant::HardStateForgotten) => recovered.hard_state = Default::default(),
             _ => {}
         }
         let boot = match mutant {
@@ -175,15 +160,19 @@ impl Member {
         {
             bounds.configure(&mut config);
         }
-        let (node, mark) = Node::new(config, restored.clone()).map_err(|e| explain(&e))?;
-        if let Some(mark) = mark {
-            log.append(None, &[], Some(mark)).map_err(|e| explain(&e))?;
-            log.sync().map_err(|e| explain(&e))?;
-        }
+        let restored = Restored {
+            hard_state: recovered.hard_state,
+            log_start: recovered.mark,
+            entries: recovered.entries.clone(),
+            ..Restored::default()
+        };
+        let opened = self
+            .storage
+            .go_on(&mut log, recovered, genesis, config, mutant);
+        let opened = opened.map_err(|e| e.to_string())?;
         self.lives += 1;
-        let policy = swarm.flushes(mutant);
-        let applier = machine.map(|machine| Applier::new(self.id, boot, machine, policy));
-        self.life = Some(Life::new(boot, node, log, applier));
+        let mark = opened.mark;
+        self.life = Some(Life::new(self.id, boot, log, opened, swarm.flushes(mutant)));
         Ok((restored, mark))
     }
 
@@ -210,12 +199,19 @@ fn config(member: MemberId, boot: u64, swarm: &Swarm, seed: u64) -> NodeConfig {
 }
 
 impl Life {
-    fn new(boot: u64, node: Node, log: Log, applier: Option<Applier>) -> Life {
+    fn new(
+        member: MemberId,
+        boot: u64,
+        log: Log,
+        opened: Opened<SimDisk>,
+        policy: FlushPolicy,
+    ) -> Life {
         Life {
             boot,
-            consensus: Consensus::new(node, CAPTURE_KEPT_MS),
+            consensus: Consensus::new(opened.node, CAPTURE_KEPT_MS),
             log,
-            applier,
+            applier: Applier::new(member, boot, opened.state, policy),
+            generations: opened.generations,
             applier_due_at: None,
             inbox: Vec::new(),
             turn_at: None,
@@ -233,46 +229,53 @@ impl Life {
         }
     }
 
+    /// Its state; none of a member that joins and has not received any: it serves no client before.
     pub(super) fn machine(&self) -> Option<&StateMachine> {
-        self.applier.as_ref().map(Applier::state)
+        Some(self.applier.state()).filter(|state| state.applied().index != 0)
     }
 
     pub(super) fn applied(&self) -> Index {
-        self.applier.as_ref().map_or(Index(0), Applier::applied)
+        self.applier.applied()
     }
 
     pub(super) fn durable(&self) -> Index {
-        self.machine().map_or(Index(0), StateMachine::durable)
+        self.applier.state().durable()
     }
 
     /// Consensus took a snapshot: its engine replaces the old one.
     pub(super) fn switch_engine(
         &mut self,
-        id: MemberId,
         mark: SnapshotMark,
         storage: &mut Storage,
-        policy: FlushPolicy,
     ) -> ApplierEffects {
         let found = self
             .received
             .iter()
             .position(|(received, _)| *received == mark);
         let found = found.expect("consensus takes only what was received");
-        let (_, engine) = self.received.swap_remove(found);
-        let machine = StateMachine::open(Arc::clone(&engine) as Arc<_>, Limits::default());
+        let (_, fresh) = self.received.swap_remove(found);
+        let switched = self.generations.switch(&fresh, mark);
+        switched.expect("the simulated disk fails only when it crashes");
+        let removed = self.generations.remove_others();
+        removed.expect("the simulated disk fails only when it crashes");
+        let engine = storage.use_engine(&fresh.dir);
+        let machine = StateMachine::open(engine, Limits::default());
         let machine = machine.expect("a received snapshot opens");
         let machine = machine.expect("a received snapshot is complete");
         let mut effects = ApplierEffects::default();
-        match &mut self.applier {
-            Some(applier) => applier.install(machine, &mut effects),
-            None => self.applier = Some(Applier::new(id, self.boot, machine, policy)),
-        }
-        storage.engine = engine;
-        storage.began = mark;
+        self.applier.install(machine, &mut effects);
         self.flushing = None;
         self.apply_queue
             .retain(|committed| mark.index < committed.entry.index);
         effects
+    }
+
+    /// What the last turn did not install is stale.
+    pub(super) fn discard_received(&mut self) {
+        for (_, fresh) in self.received.drain(..) {
+            let discarded = self.generations.discard(&fresh);
+            discarded.expect("the simulated disk fails only when it crashes");
+        }
     }
 }
 

@@ -216,8 +216,13 @@ impl World {
             Some((mark, engine, roster))
         });
         let arrived = built.is_some();
-        if let (Some((mark, engine, roster)), Some(life)) = (built, self.life(to)) {
-            life.received.push((mark, engine));
+        let member = self.members.get_mut(&to);
+        let receiver = member.and_then(|member| Some((&mut member.storage, member.life.as_mut()?)));
+        if let (Some((mark, engine, roster)), Some((storage, life))) = (built, receiver) {
+            let fresh = life.generations.begin();
+            let fresh = fresh.expect("the simulated disk fails only when it crashes");
+            storage.keep(&fresh.dir, engine);
+            life.received.push((mark, fresh));
             let (offer, roster) = (transfer.offer, Box::new(roster));
             self.event(to, CoreEvent::SnapshotStaged { offer, roster });
         }
@@ -236,11 +241,11 @@ impl World {
         let Some(life) = member.life.as_mut() else {
             return Ok(());
         };
-        if mutant == Some(Mutant::SnapshotIgnored) && life.applier.is_some() {
+        if mutant == Some(Mutant::SnapshotIgnored) && life.machine().is_some() {
             life.apply_queue.clear();
             return Ok(());
         }
-        let effects = life.switch_engine(id, mark, &mut member.storage, self.swarm.flushes(mutant));
+        let effects = life.switch_engine(mark, &mut member.storage);
         self.carry_out_applied(id, effects)?;
         let Some(life) = self.life(id) else {
             return Ok(());

@@ -1,18 +1,26 @@
 //! What a member has that survives its process: the real write-ahead log on a simulated disk, and
 //! an engine.
 
+use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use keelson_core::engine::{Change, Engine, MemoryEngine, Table, WriteBatch};
-use keelson_core::state::RowKey;
-use keelson_core::{ClusterId, MemberId, SnapshotMark};
+use keelson_core::member::{Beginning, RecoveryFlags};
+use keelson_core::node::NodeConfig;
+use keelson_core::state::{Genesis, Limits, RowKey};
+use keelson_core::{ClusterId, MemberId};
+use keelson_store::disk::Disk;
 use keelson_store::disk::sim::SimDisk;
+use keelson_store::engine::generation::CURRENT;
+use keelson_store::recovery::{self, Opened, Opening};
 use keelson_store::wal::{Identity, Recovered, Wal, WalConfig, WalError};
 
 use super::dice::Dice;
+use super::mutant::Mutant;
+use super::tree;
 
 /// The log, as the simulator uses it.
 pub(super) type Log = Wal<SimDisk>;
@@ -20,22 +28,77 @@ pub(super) type Log = Wal<SimDisk>;
 /// The cluster of every simulation.
 pub(super) const CLUSTER: ClusterId = ClusterId(0xc1);
 
+const WAL: &str = "/wal";
+const SNAP: &str = "/snap";
+
 /// The disk of one machine.
 pub(super) struct Storage {
     disk: Arc<SimDisk>,
-    /// Replaced as a whole when a snapshot comes.
+    /// By generation: each is written whole and at once, so it is not on the disk. `CURRENT` is, and says
+    /// which is in use.
+    engines: BTreeMap<PathBuf, Arc<MemoryEngine>>,
+    /// The one in use.
     pub(super) engine: Arc<MemoryEngine>,
-    /// What the engine held when it began.
-    pub(super) began: SnapshotMark,
 }
 
 impl Storage {
     pub(super) fn new() -> Storage {
         Storage {
             disk: Arc::new(SimDisk::new()),
+            engines: BTreeMap::new(),
             engine: Arc::new(MemoryEngine::new()),
-            began: SnapshotMark::default(),
         }
+    }
+
+    /// What the disk makes of a start.
+    pub(super) fn beginning(&self) -> Result<Beginning, WalError> {
+        let identity = Log::identity(&self.disk, Path::new(WAL))?;
+        let current = self.disk.exists(&Path::new(SNAP).join(CURRENT));
+        let has_state = current.expect("the simulated disk fails only when it crashes");
+        Ok(Beginning::of(identity.is_some(), has_state))
+    }
+
+    /// The product's steps from an open log to a member.
+    pub(super) fn go_on(
+        &mut self,
+        log: &mut Log,
+        recovered: Recovered,
+        genesis: Option<Genesis>,
+        node: NodeConfig,
+        mutant: Option<Mutant>,
+    ) -> Result<Opened<SimDisk>, recovery::Error> {
+        // What a crash has left no directory of is gone; its number is used again.
+        let disk = Arc::clone(&self.disk);
+        let exists = |dir: &PathBuf| disk.exists(dir).unwrap_or(false);
+        self.engines.retain(|dir, _| exists(dir));
+        let opening = Opening {
+            disk: Arc::clone(&disk),
+            dir: Path::new(SNAP),
+            genesis,
+            flags: RecoveryFlags::default(),
+            limits: Limits::default(),
+            node,
+            open_engine: |dir: &Path| {
+                let engine = self.use_engine(dir);
+                if mutant == Some(Mutant::HistoryForgotten) {
+                    tree::forget_history(&engine);
+                }
+                Ok(engine as Arc<dyn Engine>)
+            },
+        };
+        recovery::open(log, recovered, opening)
+    }
+
+    /// Fills a generation.
+    pub(super) fn keep(&mut self, dir: &Path, engine: Arc<MemoryEngine>) {
+        self.engines.insert(dir.to_path_buf(), engine);
+    }
+
+    /// From now on the engine in that directory is the one in use.
+    pub(super) fn use_engine(&mut self, dir: &Path) -> Arc<MemoryEngine> {
+        let engine = self.engines.entry(dir.to_path_buf()).or_default();
+        self.engine = Arc::clone(engine);
+        Arc::clone(&self.engine)
     }
 
     /// Opens the log as a starting process does.
@@ -49,7 +112,7 @@ impl Storage {
             segment_bytes: 16 << 10,
             ..WalConfig::default()
         };
-        Wal::create_or_open(Arc::clone(&self.disk), Path::new("/wal"), identity, config)
+        Wal::create_or_open(Arc::clone(&self.disk), Path::new(WAL), identity, config)
     }
 
     /// The process ends in the middle of whatever it was writing; with it perhaps the machine.

@@ -407,8 +407,7 @@ impl World {
             self.install(id, mark)?;
         }
         if let Some(life) = self.life(id) {
-            // What this turn did not install is stale.
-            life.received.clear();
+            life.discard_received();
         }
         if let Some(append) = effects.append {
             self.check_adds(id, &append)?;

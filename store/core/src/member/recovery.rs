@@ -1,0 +1,241 @@
+//! From what the log and the engine hold to a member that can go on.
+//!
+//! The caller opens the log, then the engine, and writes what this returns; what that is, and whether the
+//! member may go on at all, is decided here. The steps are types, so that their order cannot be another
+//! one: [`Recovery::begin`], [`Recovery::open`], [`Opened::agree`].
+
+use std::sync::Arc;
+
+use keelson_proto::etcdserverpb::Member;
+use keelson_proto::peer::MembersResponse;
+
+use crate::engine::Engine;
+use crate::node::{Node, NodeConfig, NodeError, Restored};
+use crate::state::{Genesis, Limits, StateError, StateMachine};
+use crate::{ClusterId, Entry, HardState, Index, MemberId, SnapshotMark};
+
+/// What a data directory makes of a member's start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beginning {
+    /// Log and state are there.
+    GoesOn,
+    /// There is neither: the member is new, or has lost its data.
+    Anew,
+    /// The process ended while it founded or joined, or the state was lost: it founds or joins again.
+    Again,
+    /// Half a member: its log was lost, or is somewhere else.
+    StateWithoutLog,
+}
+
+impl Beginning {
+    /// By which halves of a member a directory holds.
+    pub fn of(has_log: bool, has_state: bool) -> Beginning {
+        match (has_log, has_state) {
+            (true, true) => Beginning::GoesOn,
+            (true, false) => Beginning::Again,
+            (false, true) => Beginning::StateWithoutLog,
+            (false, false) => Beginning::Anew,
+        }
+    }
+}
+
+/// Whether what others have of a member shows that it has run: its client URLs are published. It has voted
+/// then and acknowledged entries, and without its data it must not come back under its id.
+pub fn has_run<'a>(member: MemberId, members: impl IntoIterator<Item = &'a Member>) -> bool {
+    let has_run = |other: &Member| other.id == member.0 && !other.client_ur_ls.is_empty();
+    members.into_iter().any(has_run)
+}
+
+/// The answers of members that decide who a joining one is: that of the member which has applied most, and
+/// those of versions that do not tell how much they have. An id that an earlier list has and a later one has
+/// not was removed.
+pub fn latest(answers: &[MembersResponse]) -> impl Iterator<Item = &MembersResponse> {
+    let most = answers.iter().map(|answer| answer.applied).max();
+    let most = most.unwrap_or_default();
+    let of = move |applied: u64| answers.iter().filter(move |it| it.applied == applied);
+    let untold = if most == 0 { None } else { Some(of(0)) };
+    of(most).chain(untold.into_iter().flatten())
+}
+
+/// What an opened log holds.
+#[derive(Clone, Debug, Default)]
+pub struct LogFound {
+    /// The cluster that it belongs to.
+    pub cluster: ClusterId,
+    /// Term, vote and commit.
+    pub hard_state: HardState,
+    /// The entry before its first.
+    pub mark: SnapshotMark,
+    /// Its entries, in order, without gaps.
+    pub entries: Vec<Entry>,
+}
+
+/// What the operator says of a start.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RecoveryFlags {
+    /// The member goes on as the only one, whatever its log says of others.
+    pub force_new_cluster: bool,
+    /// The log is not synced: the engine may be ahead of it after any crash.
+    pub unsafe_no_fsync: bool,
+}
+
+/// Why a member cannot go on with what it has.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoveryError {
+    /// The log is there and the state is not.
+    #[error(
+        "the log is there but the state is not. Remove this member from the cluster, empty its data \
+         directory and add it again"
+    )]
+    StateMissing,
+    /// The state is another cluster's.
+    #[error(
+        "its state belongs to another cluster than its log; two members' directories were mixed up"
+    )]
+    OtherCluster,
+    /// The state cannot be opened, or made.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// Log and state do not fit together.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+}
+
+/// The log is open, the engine is not.
+pub struct Recovery {
+    log: LogFound,
+    genesis: Option<Genesis>,
+    flags: RecoveryFlags,
+    limits: Limits,
+    is_new: bool,
+}
+
+impl Recovery {
+    /// With what a member begins that has no state, `genesis`.
+    ///
+    /// # Errors
+    /// The log no longer reaches back to the founding: the state cannot be made anew from it.
+    pub fn begin(
+        log: LogFound,
+        genesis: Option<Genesis>,
+        flags: RecoveryFlags,
+        limits: Limits,
+    ) -> Result<Recovery, RecoveryError> {
+        if let Some(genesis) = &genesis
+            && genesis.mark.index < log.mark.index.0
+        {
+            return Err(RecoveryError::StateMissing);
+        }
+        let has_no_entries = log.entries.is_empty() && log.hard_state == HardState::default();
+        Ok(Recovery {
+            is_new: genesis.is_some() && has_no_entries,
+            log,
+            genesis,
+            flags,
+            limits,
+        })
+    }
+
+    /// Opens the state that the engine holds, or makes it.
+    ///
+    /// # Errors
+    /// It is missing, damaged, or another cluster's.
+    pub fn open(self, engine: Arc<dyn Engine>) -> Result<Opened, RecoveryError> {
+        let state = match (
+            StateMachine::open(Arc::clone(&engine), self.limits)?,
+            self.genesis,
+        ) {
+            (Some(state), _) => state,
+            (None, Some(genesis)) => {
+                StateMachine::create(Arc::clone(&engine), genesis, self.limits)?
+            }
+            (None, None) => return Err(RecoveryError::StateMissing),
+        };
+        if state.view().cluster_id() != self.log.cluster {
+            return Err(RecoveryError::OtherCluster);
+        }
+        Ok(Opened {
+            log: self.log,
+            flags: self.flags,
+            limits: self.limits,
+            is_new: self.is_new,
+            engine,
+            state,
+        })
+    }
+}
+
+/// Log and state are open, and may not agree yet.
+pub struct Opened {
+    log: LogFound,
+    flags: RecoveryFlags,
+    limits: Limits,
+    is_new: bool,
+    engine: Arc<dyn Engine>,
+    state: StateMachine,
+}
+
+/// A member that can go on.
+pub struct Recovered {
+    /// Its part in consensus.
+    pub node: Node,
+    /// Its state machine.
+    pub state: StateMachine,
+    /// Must be in the log, durably, before anything else: the log begins anew there.
+    pub mark: Option<SnapshotMark>,
+    /// Neither the engine nor the log held anything of an earlier life.
+    pub is_new: bool,
+}
+
+impl Opened {
+    /// What the engine holds: what a generation that was made for it begins with.
+    pub fn holds(&self) -> SnapshotMark {
+        SnapshotMark::from(&self.state.applied())
+    }
+
+    /// Whether the member goes on as the only one of a new cluster.
+    pub fn goes_on_alone(&self) -> bool {
+        self.flags.force_new_cluster && !self.is_new
+    }
+
+    /// Makes log and state agree. `began` is what the engine held when it began; none if that is unknown.
+    ///
+    /// # Errors
+    /// They do not fit together: one of them has lost something.
+    pub fn agree(
+        self,
+        config: NodeConfig,
+        began: Option<SnapshotMark>,
+    ) -> Result<Recovered, RecoveryError> {
+        let alone = self.goes_on_alone();
+        let mut state = self.state;
+        let mut restored = Restored {
+            hard_state: self.log.hard_state,
+            log_start: self.log.mark,
+            entries: self.log.entries,
+            applied: state.applied(),
+            roster: state.view().roster(),
+            engine_began: began.filter(|_| !self.flags.unsafe_no_fsync),
+        };
+        let mut forced = None;
+        if alone {
+            let rest = restored.take_rest();
+            state = state.go_on_alone(self.engine, config.member, rest, self.limits)?;
+            restored.applied = state.applied();
+            restored.roster = state.view().roster();
+            restored.hard_state.commit = Index(restored.applied.index);
+            restored.log_start = SnapshotMark::from(&state.applied());
+            forced = Some(restored.log_start);
+        }
+        let (node, mark) = Node::new(config, restored)?;
+        Ok(Recovered {
+            node,
+            state,
+            mark: mark.or(forced),
+            is_new: self.is_new,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

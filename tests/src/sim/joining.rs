@@ -1,0 +1,74 @@
+//! With what a process begins: its own data, or what the others have of it. What decides is the product's;
+//! here is who can be asked.
+
+use keelson_core::MemberId;
+use keelson_core::member::{Beginning, has_run, latest};
+use keelson_core::state::Genesis;
+use keelson_proto::internal::AppliedMark;
+use keelson_proto::peer::MembersResponse;
+
+use super::storage::CLUSTER;
+use super::world::World;
+
+/// What a start begins with.
+pub(super) enum Start {
+    /// Its own data, or else that.
+    With(Option<Genesis>),
+    /// No member that has it answers. The process ends, and is started again later.
+    Later,
+    /// It must not go on. Why not.
+    Refused(String),
+}
+
+impl World {
+    /// With what a member's process begins.
+    pub(super) fn beginning(&self, id: MemberId) -> Start {
+        let Some(member) = self.members.get(&id) else {
+            return Start::Later;
+        };
+        let beginning = match member.storage.beginning() {
+            Ok(beginning) => beginning,
+            Err(error) => return Start::Refused(error.to_string()),
+        };
+        let answers = match beginning {
+            Beginning::GoesOn => return Start::With(None),
+            Beginning::StateWithoutLog => return Start::Refused("there is no log".to_owned()),
+            Beginning::Anew | Beginning::Again => self.answers(id),
+        };
+        if has_run(id, answers.iter().flat_map(|answer| &answer.members)) {
+            return Start::Refused("it has run before, and its data is not there".to_owned());
+        }
+        if let Some(founding) = &member.founding {
+            return Start::With(Some(founding.clone()));
+        }
+        let has_it = |answer: &&MembersResponse| answer.members.iter().any(|it| it.id == id.0);
+        match latest(&answers).find(has_it) {
+            Some(answer) => Start::With(Some(Genesis {
+                cluster_id: CLUSTER,
+                members: answer.members.clone(),
+                mark: AppliedMark::default(),
+            })),
+            None => Start::Later,
+        }
+    }
+
+    /// What the members that hear this one, and that it hears, answer.
+    fn answers(&self, id: MemberId) -> Vec<MembersResponse> {
+        let now = self.clock.now_ms();
+        let others = self.members.values().filter(|other| {
+            let cut = self.net.is_cut(id, other.id) || self.net.is_cut(other.id, id);
+            other.id != id && other.paused_until <= now && !cut
+        });
+        let answers = others.filter_map(|other| {
+            let view = other.life.as_ref()?.applier.state().view();
+            Some(MembersResponse {
+                cluster_id: CLUSTER.0,
+                member_id: other.id.0,
+                applied: view.applied_index().0,
+                members: view.members(),
+                ..MembersResponse::default()
+            })
+        });
+        answers.collect()
+    }
+}
