@@ -1,7 +1,7 @@
 //! The member's applier on the virtual clock: its work comes late, its effects take their time.
 
 use bytes::Bytes;
-use keelson_core::member::{ApplierEffects, EngineNumber, Event as CoreEvent, Work};
+use keelson_core::member::{ApplierEffects, EngineNumber, Event as CoreEvent, ExpirerEvent, Work};
 use keelson_core::node::Input;
 use keelson_core::state::{Applied, Flush};
 use keelson_core::{Committed, Index, MemberId, Millis, proposal};
@@ -202,7 +202,9 @@ impl World {
         match applied.id.and_then(|id| self.waiting.remove(&id)) {
             Some(Waiter::Client(operation)) => self.answer(operation, applied.response),
             Some(Waiter::Tree(operation)) => self.answer_tree(id, operation, applied.response)?,
-            Some(Waiter::Expirer) => self.expirer_hears(id),
+            Some(Waiter::Expirer(number)) => {
+                self.expirer_takes(id, ExpirerEvent::Done(number));
+            }
             None => {}
         }
         Ok(())

@@ -222,7 +222,7 @@ impl World {
         match read.map(|read| read.asker) {
             Some(Asker::Client(operation)) => self.serve(id, operation),
             Some(Asker::Tree(operation)) => self.serve_tree(id, operation)?,
-            Some(Asker::Expirer(term)) => self.reign_begins(id, term),
+            Some(Asker::Expirer(term, number)) => self.expirer_may_begin(id, term, number),
             None => return Err("a read was answered twice".to_owned()),
         }
         Ok(())

@@ -56,6 +56,8 @@ pub enum Mutant {
     ExpiryByOwnClock,
     /// A new leader spares nothing.
     GraceForgotten,
+    /// A new leader's grace begins with its election, before it has applied all of earlier terms.
+    GraceAtElection,
     /// Forgets the v2 tree's events at a restart.
     HistoryForgotten,
     /// Leaves the v2 tree out of a snapshot.
@@ -78,7 +80,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Mutant; 34] = [
+    pub const ALL: [Mutant; 35] = [
         Mutant::AckBeforeCommit,
         Mutant::VoteNotSynced,
         Mutant::NothingSynced,
@@ -104,6 +106,7 @@ impl Mutant {
         Mutant::MemoryUnbounded,
         Mutant::ExpiryByOwnClock,
         Mutant::GraceForgotten,
+        Mutant::GraceAtElection,
         Mutant::HistoryForgotten,
         Mutant::SnapshotWithoutTree,
         Mutant::InOrderByRaftIndex,
@@ -121,6 +124,7 @@ impl Mutant {
             self,
             Mutant::ExpiryByOwnClock
                 | Mutant::GraceForgotten
+                | Mutant::GraceAtElection
                 | Mutant::HistoryForgotten
                 | Mutant::SnapshotWithoutTree
                 | Mutant::InOrderByRaftIndex

@@ -24,7 +24,7 @@ use super::log_thread::LogThread;
 use super::mutant::Mutant;
 use super::storage::{self, CLUSTER, Log, Storage};
 use super::swarm::Swarm;
-use super::tree::{self, Expirer};
+use super::tree::{self, ExpirerShell};
 use super::world::Waiter;
 
 /// A machine, with or without a process.
@@ -76,7 +76,7 @@ pub(super) struct Life {
     pub(super) reads: BTreeMap<u64, Read>,
     pub(super) proposals: u64,
     pub(super) contexts: u64,
-    pub(super) expirer: Expirer,
+    pub(super) expirer: ExpirerShell,
     /// When it was elected; none if it does not lead.
     pub(super) leads_since: Option<u64>,
 }
@@ -95,8 +95,8 @@ pub(super) enum Asker {
     Client(usize),
     /// A client of the v2 API.
     Tree(usize),
-    /// A leader of that term, before it expires anything.
-    Expirer(Term),
+    /// A leader of that term, before it expires anything, for its expirer's question of that number.
+    Expirer(Term, u64),
 }
 
 impl Asker {
@@ -105,7 +105,7 @@ impl Asker {
         match self {
             Asker::Client(operation) => client == Waiter::Client(operation),
             Asker::Tree(operation) => client == Waiter::Tree(operation),
-            Asker::Expirer(_) => false,
+            Asker::Expirer(..) => false,
         }
     }
 }
@@ -172,7 +172,9 @@ impl Member {
         let opened = opened.map_err(|e| e.to_string())?;
         self.lives += 1;
         let mark = opened.mark;
-        self.life = Some(Life::new(self.id, boot, log, opened, swarm.flushes(mutant)));
+        let policy = swarm.flushes(mutant);
+        let expirer = ExpirerShell::new(swarm, mutant);
+        self.life = Some(Life::new(self.id, boot, log, opened, policy, expirer));
         Ok((restored, mark))
     }
 
@@ -205,6 +207,7 @@ impl Life {
         log: Log,
         opened: Opened<SimDisk>,
         policy: FlushPolicy,
+        expirer: ExpirerShell,
     ) -> Life {
         Life {
             boot,
@@ -224,7 +227,7 @@ impl Life {
             reads: BTreeMap::new(),
             proposals: 0,
             contexts: 0,
-            expirer: Expirer::default(),
+            expirer,
             leads_since: None,
         }
     }

@@ -285,7 +285,7 @@ impl Swarm {
             Mutant::HistoryForgotten => {
                 (self.crashes, self.fault_every_ms) = (true, (100, 1_000));
             }
-            Mutant::GraceForgotten => {
+            Mutant::GraceForgotten | Mutant::GraceAtElection => {
                 (self.crashes, self.fault_every_ms) = (true, (500, 2_000));
                 (self.ttl_grace_ms, self.think_ms) = (5_000, 50);
             }

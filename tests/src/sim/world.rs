@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use keelson_core::member::{ConsensusEffects, Event as CoreEvent, LogWork};
+use keelson_core::member::{ConsensusEffects, Event as CoreEvent, ExpirerEvent, LogWork};
 use keelson_core::node::Input;
 use keelson_core::{Index, MemberId, Millis, ProposalId};
 
@@ -78,8 +78,8 @@ pub(super) enum Waiter {
     Client(usize),
     /// A client of the v2 API.
     Tree(usize),
-    /// The member itself.
-    Expirer,
+    /// The member's expirer, for its question of that number.
+    Expirer(u64),
 }
 
 /// What happened, in numbers.
@@ -243,7 +243,7 @@ impl World {
             }
             Event::Watch(number) => self.watcher_looks(number),
             Event::Expirer(id, boot) if self.lives(id, boot) => {
-                self.expirer_looks(id);
+                self.expirer_due(id);
                 Ok(())
             }
             Event::Fault => {
@@ -295,11 +295,18 @@ impl World {
             return Ok(Some(event));
         }
         // A turn of an earlier life is dropped when its time comes: it moves no turn of this one.
-        if let Event::Turn(id, boot) = event
-            && self.lives(id, boot)
-            && let Some(life) = self.life(id)
-        {
-            life.turn_at = Some(until);
+        match event {
+            Event::Turn(id, boot) if self.lives(id, boot) => {
+                if let Some(life) = self.life(id) {
+                    life.turn_at = Some(until);
+                }
+            }
+            Event::Expirer(id, boot) if self.lives(id, boot) => {
+                if let Some(life) = self.life(id) {
+                    life.expirer.due_at = Some(until);
+                }
+            }
+            _ => {}
         }
         self.clock.after(wait, event);
         Ok(None)
@@ -400,7 +407,7 @@ impl World {
                 standing,
             })?;
             self.note_role(id, standing.role);
-            self.wake_expirer(id);
+            self.expirer_takes(id, ExpirerEvent::Woken);
         }
         self.send(id, effects.send)?;
         if let Some(mark) = effects.install {
@@ -443,7 +450,9 @@ impl World {
             Some(Waiter::Tree(operation)) => {
                 self.finish_tree(operation, Outcome::Refused(why.to_owned()));
             }
-            Some(Waiter::Expirer) => self.expirer_hears(id),
+            Some(Waiter::Expirer(number)) => {
+                self.expirer_takes(id, ExpirerEvent::Failed(number));
+            }
             None => {}
         }
     }

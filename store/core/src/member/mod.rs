@@ -2,19 +2,22 @@
 //!
 //! [`Consensus`] owns the node: it takes [`Event`]s and returns [`ConsensusEffects`]. [`Applier`] owns the
 //! state machine: it takes [`Work`] and returns [`ApplierEffects`]. [`LogBatch`] is what shares a sync of the
-//! log, with the [`LogEffects`] that follow it, and [`Recovery`] is how a member begins. The caller carries these out:
-//! `keelson-store` on threads, disks and sockets, the simulator of `keelson-tests` on a virtual clock.
-//! Neither decides anything. The two are apart so that a loaded member may run them on two threads.
+//! log, with the [`LogEffects`] that follow it, and [`Recovery`] is how a member begins. [`Expirer`] proposes
+//! the end of nodes of the v2 tree. The caller carries the effects out: `keelson-store` on threads, disks and
+//! sockets, the simulator of `keelson-tests` on a virtual clock. Neither decides anything. Consensus and applier
+//! are apart so that a loaded member may run them on two threads.
 
 mod applied_reads;
 mod applier;
 mod consensus;
+mod expirer;
 mod log_batch;
 mod messages;
 mod recovery;
 
 pub use applier::{Applier, ApplierEffects, EngineNumber, FlushPolicy, Work};
 pub use consensus::{Consensus, ConsensusEffects, Event};
+pub use expirer::{Expirer, ExpirerEffects, ExpirerEvent};
 pub use log_batch::{LogBatch, LogEffects, LogPause, LogRecord, LogWork, PauseStep, Written};
 pub use messages::handed;
 pub use recovery::{

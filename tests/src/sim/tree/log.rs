@@ -14,17 +14,19 @@ use prost::Message;
 use crate::check::tree::replay::Agreed;
 use crate::model::tree::Tree;
 
-/// A leader's time, as its expirer sees it.
+/// A leader's time, from when it had applied everything of earlier terms.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::sim) struct Reign {
+pub(super) struct Reign {
     /// Since when.
-    pub(in crate::sim) began_ms: u64,
+    pub(super) began_ms: u64,
     /// The tree's index then.
-    pub(in crate::sim) index: u64,
+    pub(super) index: u64,
 }
 
 /// What an entry does to the tree.
 struct Line {
+    /// The term of the entry.
+    term: Term,
     /// The tree's index after it.
     index: u64,
     /// What its client is told, if it is a request.
@@ -55,6 +57,7 @@ impl Log {
         let mut model = Tree::new();
         (0..members).for_each(|_| model.touch());
         let genesis = Line {
+            term: Term(0),
             index: model.index(),
             answer: None,
         };
@@ -80,7 +83,7 @@ impl Log {
 
     pub(super) fn begins(&mut self, term: Term, reign: Reign, grace_ms: u64) {
         self.grace_ms = grace_ms;
-        self.reigns.insert(term, reign);
+        self.reigns.entry(term).or_insert(reign);
     }
 
     /// An entry is committed that nobody knew to be.
@@ -108,7 +111,11 @@ impl Log {
             }
         }
         let index = self.model.index();
-        self.lines.push(Line { index, answer });
+        self.lines.push(Line {
+            term: entry.term,
+            index,
+            answer,
+        });
         Ok(())
     }
 
@@ -138,8 +145,11 @@ impl Log {
             }
             // The grace is promised by whoever leads, whoever has proposed.
             let reign = self.reigns.get(&term);
+            let set_before = |reign: &Reign| {
+                was.ttl_set <= reign.index || self.term_of_change(was.ttl_set) < term
+            };
             let spared = reign.is_none_or(|reign| {
-                proposed_ms < reign.began_ms + self.grace_ms && was.ttl_set <= reign.index
+                proposed_ms < reign.began_ms + self.grace_ms && set_before(reign)
             });
             if spared {
                 return Err(format!(
@@ -150,6 +160,12 @@ impl Log {
             }
         }
         Ok(())
+    }
+
+    /// The term of the entry with which the tree came to that index.
+    fn term_of_change(&self, index: u64) -> Term {
+        let at = self.lines.partition_point(|line| line.index < index);
+        self.lines.get(at).map_or(Term(u64::MAX), |line| line.term)
     }
 
     /// The tree's index after an entry.

@@ -1,7 +1,7 @@
 //! The v2 tree in the simulator: its clients and watchers, the leader's expiries, and what must hold.
 //!
 //! `log` knows what everybody has agreed on and compares; `clients` and `draw` ask; `watchers` look
-//! at the history; `expirer` is what `store/src/tree/expirer.rs` is in the product; `mistakes` are
+//! at the history; `expirer` carries out what the core's expirer decides; `mistakes` are
 //! the mutants' part.
 
 mod clients;
@@ -22,7 +22,7 @@ use super::swarm::Swarm;
 use super::world::World;
 use crate::check::tree::TreeHistory;
 
-pub(super) use expirer::Expirer;
+pub(super) use expirer::ExpirerShell;
 pub(super) use log::Log;
 pub(super) use mistakes::forget_history;
 pub(super) use mistakes::forget_rows;

@@ -1,0 +1,212 @@
+//! The end of nodes that had a time to live: the leader's part.
+//!
+//! Only the leader's clock decides, by a proposal, so that all members agree. After a time without
+//! a leader whatever is overdue would go at once, before its owner had a chance to renew it, and on a
+//! platform that keeps its services alive by heartbeats every service with it. So a new leader
+//! spares what was set before its time, as etcd's v3 leases are spared: for a grace, which is longer
+//! than the heartbeats of Deis (10 s) and fleet (15 s).
+
+use keelson_proto::internal::TreeExpire;
+
+use crate::node::{Role, Standing};
+use crate::state::ReadView;
+use crate::{Millis, Term};
+
+/// How late an expiry may be found, in milliseconds; etcd's interval.
+const TICK_MS: u64 = 500;
+
+/// Between two proposals, in milliseconds: what falls due together goes together.
+const PAUSE_MS: u64 = 50;
+
+const MS_NS: u64 = 1_000_000;
+
+/// What has happened to an expirer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExpirerEvent {
+    /// It is `wake_at`, or the standing has changed.
+    Woken,
+    /// The question of that number was answered: the read is done, or the proposal applied.
+    Done(u64),
+    /// It was refused, or timed out: it has no answer, and a proposal may still be applied.
+    Failed(u64),
+}
+
+/// What must be carried out. At most one of the two questions is asked; a new one replaces the one before.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExpirerEffects {
+    /// Names the question in [`ExpirerEvent`].
+    pub number: u64,
+    /// Wait until everything that is committed now is applied.
+    pub read_index: bool,
+    /// Propose this.
+    pub propose: Option<TreeExpire>,
+    /// Call again at this time even if nothing happens.
+    pub wake_at: Millis,
+}
+
+/// The time of this member's leadership in one term, from when everything of earlier terms was applied.
+#[derive(Clone, Copy, Debug)]
+struct Reign {
+    began: Millis,
+    /// The tree's index when it began.
+    index: u64,
+}
+
+/// A question that has no answer yet.
+#[derive(Clone, Copy, Debug)]
+struct Question {
+    number: u64,
+    /// When it is given up.
+    until: Millis,
+}
+
+/// Proposes expiries while its member leads.
+#[derive(Clone, Debug)]
+pub struct Expirer {
+    grace_ms: u64,
+    timeout_ms: u64,
+    /// The term in which the member leads.
+    term: Option<Term>,
+    reign: Option<Reign>,
+    question: Option<Question>,
+    /// The number of the last question.
+    asked: u64,
+    /// Nothing is done before.
+    look_at: Millis,
+}
+
+impl Expirer {
+    /// The expirer of a member's process. A new leader spares for `grace_ms` what was set before its
+    /// time. A question without an answer is given up after `timeout_ms`, as clients' requests are.
+    pub fn new(grace_ms: u64, timeout_ms: u64) -> Expirer {
+        Expirer {
+            grace_ms,
+            timeout_ms,
+            term: None,
+            reign: None,
+            question: None,
+            asked: 0,
+            look_at: Millis::default(),
+        }
+    }
+
+    /// Takes an event. `clock_ns` is the wall clock, in ns since 1970, with which times to live are
+    /// compared; `now` is a clock that never goes back.
+    pub fn handle(
+        &mut self,
+        now: Millis,
+        clock_ns: i64,
+        standing: Standing,
+        view: &ReadView,
+        event: ExpirerEvent,
+    ) -> ExpirerEffects {
+        self.note_standing(now, standing);
+        self.note_answer(now, view, event);
+        let mut effects = ExpirerEffects {
+            number: 0,
+            read_index: false,
+            propose: None,
+            wake_at: Millis(u64::MAX),
+        };
+        if let Some(term) = self.term {
+            self.give_up_late(now);
+            if self.question.is_none() && self.look_at <= now {
+                self.look(now, clock_ns, term, view, &mut effects);
+            }
+            effects.wake_at = self
+                .question
+                .map_or(self.look_at, |question| question.until);
+        }
+        effects
+    }
+
+    /// A reign ends with its term: the next one begins anew.
+    fn note_standing(&mut self, now: Millis, standing: Standing) {
+        let leads = standing.role == Role::Leader;
+        let term = leads.then_some(standing.term);
+        if term != self.term {
+            self.term = term;
+            (self.reign, self.question) = (None, None);
+            self.look_at = now;
+        }
+    }
+
+    /// An answer to a question of an earlier term, or to one that was given up, is ignored.
+    fn note_answer(&mut self, now: Millis, view: &ReadView, event: ExpirerEvent) {
+        let (number, done) = match event {
+            ExpirerEvent::Woken => return,
+            ExpirerEvent::Done(number) => (number, true),
+            ExpirerEvent::Failed(number) => (number, false),
+        };
+        let answered = self.question.take_if(|asked| asked.number == number);
+        if answered.is_none() {
+            return;
+        }
+        // Without a reign it was the read.
+        if done && self.reign.is_none() {
+            let index = view.tree_index();
+            self.reign = Some(Reign { began: now, index });
+        }
+        self.look_at = Millis(now.0 + PAUSE_MS);
+    }
+
+    fn give_up_late(&mut self, now: Millis) {
+        if self
+            .question
+            .take_if(|question| question.until <= now)
+            .is_some()
+        {
+            self.look_at = Millis(now.0 + PAUSE_MS);
+        }
+    }
+
+    /// Looks what there is to do, and plans the next look.
+    fn look(
+        &mut self,
+        now: Millis,
+        clock_ns: i64,
+        term: Term,
+        view: &ReadView,
+        effects: &mut ExpirerEffects,
+    ) {
+        let Some(reign) = self.reign else {
+            effects.read_index = true;
+            effects.number = self.ask(now);
+            return;
+        };
+        let spared_index = match now.0.saturating_sub(reign.began.0) < self.grace_ms {
+            true => reign.index,
+            false => 0,
+        };
+        let due = view.tree_next_expiry(spared_index);
+        let wait_ms = match due.map(|due| due.saturating_sub(clock_ns)) {
+            None => TICK_MS,
+            Some(ahead_ns) if 0 < ahead_ns => {
+                let ahead_ms = ahead_ns.unsigned_abs().div_ceil(MS_NS);
+                ahead_ms.clamp(PAUSE_MS, TICK_MS)
+            }
+            Some(_) => {
+                effects.propose = Some(TreeExpire {
+                    time_ns: clock_ns,
+                    spared_index,
+                    term: term.0,
+                });
+                effects.number = self.ask(now);
+                return;
+            }
+        };
+        self.look_at = Millis(now.0 + wait_ms);
+    }
+
+    fn ask(&mut self, now: Millis) -> u64 {
+        self.asked += 1;
+        self.question = Some(Question {
+            number: self.asked,
+            until: Millis(now.0.saturating_add(self.timeout_ms)),
+        });
+        self.asked
+    }
+}
+
+#[cfg(test)]
+mod tests;
