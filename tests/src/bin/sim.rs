@@ -77,6 +77,7 @@ struct Total {
     faults: u64,
     restarts: u64,
     snapshots: u64,
+    garbled: u64,
     changes: u64,
     elections: u64,
     expiries: u64,
@@ -95,6 +96,7 @@ impl Total {
         self.faults += tally.faults;
         self.restarts += tally.restarts;
         self.snapshots += tally.snapshots;
+        self.garbled += tally.garbled;
         self.changes += tally.changes;
         self.elections += tally.elections;
         self.expiries += tally.expiries;
@@ -265,8 +267,8 @@ fn print_total(total: &Total, elapsed: Duration) {
     );
     println!("events {}, faults {}", total.events, total.faults);
     println!(
-        "elections {}, restarts {}, snapshots {}, membership changes {}",
-        total.elections, total.restarts, total.snapshots, total.changes
+        "elections {}, restarts {}, snapshots {} ({} damaged), membership changes {}",
+        total.elections, total.restarts, total.snapshots, total.garbled, total.changes
     );
     println!(
         "v2: expiries {}, events watched {}, histories cleared {}",

@@ -128,6 +128,9 @@ impl World {
         self.carry_out_applied(id, effects)?;
         // What the compaction gives up leaves the engine with some later flush. That is the moment to
         // look at what a snapshot would hold.
+        if given_up {
+            self.stand_still(id);
+        }
         match given_up && self.dice.chance(0.5) {
             true => self.audit(id),
             false => Ok(()),

@@ -43,6 +43,7 @@ impl World {
         for member in self.members.values_mut() {
             member.paused_until = 0;
             member.engine_hangs_until = 0;
+            member.disk_stalls_until = 0;
         }
         let conf = self.invariants.ledger().memberships().next();
         let conf = conf.cloned().unwrap_or_default();

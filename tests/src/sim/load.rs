@@ -12,6 +12,9 @@ use super::swarm::Swarm;
 use super::world::{Waiter, World};
 use crate::invariant::Fact;
 
+/// What ends so soon after the faults is no burden for a healed cluster, in milliseconds.
+const PAUSE_MS: u64 = 5_000;
+
 /// What a member may hold, in bytes, in a run about load.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
@@ -108,11 +111,15 @@ impl World {
 
     /// Waits for the end of what takes longer than a healed cluster is given.
     pub(super) fn outlast_stops(&mut self) -> Result<(), String> {
-        let ends = |member: &Member| member.paused_until.max(member.engine_hangs_until);
+        let ends = |member: &Member| {
+            let hangs = member.engine_hangs_until.max(member.disk_stalls_until);
+            member.paused_until.max(hangs)
+        };
         let last = self.members.values().map(ends).max().unwrap_or(0);
-        match self.swarm.bounds {
-            Some(_) => self.run_until(last.max(self.clock.now_ms())),
-            None => Ok(()),
+        let now = self.clock.now_ms();
+        match self.swarm.bounds.is_some() || now + PAUSE_MS < last {
+            true => self.run_until(last.max(now)),
+            false => Ok(()),
         }
     }
 

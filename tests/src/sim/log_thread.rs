@@ -54,7 +54,7 @@ impl World {
 
     /// Gathers a batch of what waits, and writes it; the sync ends later.
     fn begin_sync(&mut self, id: MemberId) {
-        let delay = self.sync_ms();
+        let delay = self.sync_ms().max(self.disk_stalls_ms(id));
         let Some(life) = self.life(id) else {
             return;
         };
@@ -127,7 +127,7 @@ impl World {
 
     /// The mark is written; a crash before its sync may leave it or not.
     fn begin_truncation(&mut self, id: MemberId, mark: SnapshotMark) {
-        let delay = self.sync_ms();
+        let delay = self.sync_ms().max(self.disk_stalls_ms(id));
         let Some(life) = self.life(id) else {
             return;
         };

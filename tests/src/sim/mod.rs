@@ -4,7 +4,7 @@
 //! A member's consensus, applier, state machine and write-ahead log are the real ones, and so are the steps of
 //! its recovery; `world` and `applier` carry out their effects as the product's shell does. Reading order: `swarm` (what a seed chooses),
 //! `world` (the loop and a member's turn), `nodes` (one member), then what its threads do
-//! (`messages`, `log_thread`, `applier`, `snapshots`, `lives`, `joining`), `faults`, `load`, `silence`,
+//! (`messages`, `log_thread`, `applier`, `snapshots`, `lives`, `joining`), `faults`, `troubles`, `load`, `silence`,
 //! `clients`, `tree` (the v2 API), `finale` (the second phase).
 
 mod applier;
@@ -28,8 +28,10 @@ mod snapshots;
 mod storage;
 mod swarm;
 mod tree;
+mod troubles;
 mod world;
 
 pub use mutant::Mutant;
 pub use run::{Failure, Options, Report, run};
 pub use swarm::Swarm;
+pub use troubles::Troubles;

@@ -38,6 +38,8 @@ pub enum Mutant {
     SnapshotWithoutMembership,
     /// Leaves tombstones out of a snapshot.
     SnapshotWithoutTombstones,
+    /// Takes a snapshot that was damaged on its way.
+    SnapshotUnchecked,
     /// Every life of a member has the same boot number.
     BootReused,
     /// One member skips an entry.
@@ -80,7 +82,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Mutant; 35] = [
+    pub const ALL: [Mutant; 36] = [
         Mutant::AckBeforeCommit,
         Mutant::VoteNotSynced,
         Mutant::NothingSynced,
@@ -97,6 +99,7 @@ impl Mutant {
         Mutant::SnapshotStale,
         Mutant::SnapshotWithoutMembership,
         Mutant::SnapshotWithoutTombstones,
+        Mutant::SnapshotUnchecked,
         Mutant::BootReused,
         Mutant::EntrySkipped,
         Mutant::TailForgotten,

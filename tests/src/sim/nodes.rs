@@ -44,6 +44,8 @@ pub(super) struct Member {
     pub(super) silent_since: u64,
     /// Its engine writes nothing until then.
     pub(super) engine_hangs_until: u64,
+    /// Its log's disk finishes no sync until then.
+    pub(super) disk_stalls_until: u64,
     /// What waits for it while it is stopped, in bytes.
     pub(super) under_way_bytes: usize,
     /// It was added by mistake: there is no machine of its own until all others have worked.
@@ -127,6 +129,7 @@ impl Member {
             paused_until: 0,
             silent_since: 0,
             engine_hangs_until: 0,
+            disk_stalls_until: 0,
             under_way_bytes: 0,
             ghost: false,
         }
@@ -301,10 +304,12 @@ pub(super) fn build(chunks: &[SnapshotChunk], mutant: Option<Mutant>) -> Option<
     Some(engine)
 }
 
-/// The members in an engine that was filled from a snapshot.
-pub(super) fn roster_of(engine: &Arc<MemoryEngine>) -> Option<Roster> {
+/// The members in an engine that was filled from a snapshot, if it holds what was offered.
+pub(super) fn roster_of(engine: &Arc<MemoryEngine>, mark: SnapshotMark) -> Option<Roster> {
     let machine = StateMachine::open(Arc::clone(engine) as Arc<_>, Limits::default());
-    Some(machine.ok()??.view().roster())
+    let machine = machine.ok()??;
+    let is_offered = SnapshotMark::from(&machine.applied()) == mark;
+    is_offered.then(|| machine.view().roster())
 }
 
 /// The mark in raft's offer of a snapshot.

@@ -64,7 +64,10 @@ pub fn run(options: &Options) -> Result<Report, Box<Failure>> {
     swarm.draw_pieces(&mut Dice::new(options.seed.rotate_left(48)));
     match options.mutant {
         Some(mutant) => swarm.aim_at(mutant),
-        None => swarm.draw_few(&mut Dice::new(options.seed.rotate_left(16))),
+        None => {
+            swarm.draw_few(&mut Dice::new(options.seed.rotate_left(16)));
+            swarm.draw_troubles(&mut Dice::new(options.seed.rotate_left(24)));
+        }
     }
     run_swarm(options, swarm, dice)
 }

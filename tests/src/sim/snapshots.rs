@@ -1,6 +1,9 @@
 //! Snapshots: read piece by piece while the sender applies, flushes and compacts, sent beside the
 //! messages, built into a fresh engine, installed when consensus agrees.
 
+use std::sync::Arc;
+
+use keelson_core::engine::MemoryEngine;
 use keelson_core::member::Event as CoreEvent;
 use keelson_core::state::{Capture, HashKv, Limits, StateMachine};
 use keelson_core::{Index, MemberId, SnapshotMark};
@@ -143,6 +146,7 @@ impl World {
         };
         self.clock
             .after(0, Event::SnapshotPiece(Box::new(transfer)));
+        self.stand_still(from);
     }
 
     /// Mistakes in what is sent.
@@ -179,6 +183,7 @@ impl World {
                 self.dice.between(0, self.swarm.piece_ms)
             }
             None => {
+                self.stand_still(transfer.to);
                 let most = 20 + self.swarm.delay_ms * 5 + self.swarm.straggle_ms;
                 let delay = self.dice.between(1, most);
                 self.clock.after(delay, Event::Snapshot(transfer));
@@ -201,7 +206,7 @@ impl World {
         self.clock.after(delay, event);
     }
 
-    pub(super) fn snapshot_arrives(&mut self, transfer: Transfer) {
+    pub(super) fn snapshot_arrives(&mut self, mut transfer: Transfer) -> Result<(), String> {
         let Transfer { from, to, .. } = transfer;
         let evicted = !self.leave_place(to, transfer.number);
         let broken = evicted
@@ -210,12 +215,13 @@ impl World {
             || self.net.is_cut(from, to)
             || self.dice.chance(self.swarm.drop);
         let mark = nodes::offered(&transfer.offer).filter(|_| !broken);
-        let built = mark.zip(nodes::build(&transfer.chunks, self.mutant));
-        let built = built.and_then(|(mark, engine)| {
-            let roster = nodes::roster_of(&engine)?;
+        let (built, garbled) = self.receive(&mut transfer.chunks);
+        let built = mark.zip(built).and_then(|(mark, engine)| {
+            let roster = nodes::roster_of(&engine, mark)?;
             Some((mark, engine, roster))
         });
         let arrived = built.is_some();
+        self.check_garbled(to, arrived && garbled)?;
         let member = self.members.get_mut(&to);
         let receiver = member.and_then(|member| Some((&mut member.storage, member.life.as_mut()?)));
         if let (Some((mark, engine, roster)), Some((storage, life))) = (built, receiver) {
@@ -229,6 +235,18 @@ impl World {
         // An answer that gets lost reads as a failure.
         let ok = arrived && !self.net.is_cut(to, from);
         self.snapshot_fared(from, transfer.from_boot, to, ok);
+        Ok(())
+    }
+
+    /// Builds the state from what has come of it, which may not be what was sent. Whether it is not.
+    fn receive(&mut self, chunks: &mut Vec<SnapshotChunk>) -> (Option<Arc<MemoryEngine>>, bool) {
+        if self.mutant == Some(Mutant::SnapshotUnchecked) {
+            let built = nodes::build(chunks, self.mutant);
+            self.garble_engine(built.as_deref());
+            return (built, false);
+        }
+        let garbled = self.garble(chunks);
+        (nodes::build(chunks, self.mutant), garbled)
     }
 
     pub(super) fn install(&mut self, id: MemberId, mark: SnapshotMark) -> Result<(), String> {
@@ -246,6 +264,7 @@ impl World {
             return Ok(());
         }
         let effects = life.switch_engine(mark, &mut member.storage);
+        self.stand_still(id);
         self.carry_out_applied(id, effects)?;
         let Some(life) = self.life(id) else {
             return Ok(());

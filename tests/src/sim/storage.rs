@@ -164,17 +164,25 @@ impl Storage {
     }
 }
 
+/// The rows of a table, in order.
+pub(super) fn rows(engine: &MemoryEngine, table: Table) -> Vec<(Bytes, Bytes)> {
+    let mut rows = Vec::new();
+    let mut note = |key: &[u8], value: &[u8]| {
+        rows.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
+        true
+    };
+    let read = engine.range(table, Bound::Unbounded, Bound::Unbounded, &mut note);
+    read.expect("memory does not fail");
+    rows
+}
+
 /// A mutant: an engine without the rows that say that a key is gone.
 pub(super) fn forget_tombstones(engine: &MemoryEngine) {
     let mut batch = WriteBatch::default();
-    let mut note = |key: &[u8], _: &[u8]| {
-        if RowKey::decode(key).is_some_and(|row| row.tombstone) {
-            batch.delete(Table::Key, Bytes::copy_from_slice(key));
+    for (key, _) in rows(engine, Table::Key) {
+        if RowKey::decode(&key).is_some_and(|row| row.tombstone) {
+            batch.delete(Table::Key, key);
         }
-        true
-    };
-    let (from, to) = (Bound::Unbounded, Bound::Unbounded);
-    let read = engine.range(Table::Key, from, to, &mut note);
-    read.expect("memory does not fail");
+    }
     engine.write(&batch).expect("memory does not fail");
 }

@@ -7,6 +7,7 @@ use keelson_core::member::FlushPolicy;
 use super::dice::Dice;
 use super::load::Bounds;
 use super::mutant::Mutant;
+use super::troubles::Troubles;
 
 /// What fills an overlay before its time: more than most runs write.
 const FLUSH_RECORDS: usize = 200;
@@ -102,6 +103,8 @@ pub struct Swarm {
     pub skew_ms: u64,
     /// How long a new leader spares nodes of the v2 tree that were set before its time.
     pub ttl_grace_ms: u64,
+    /// What happens to disks and snapshots.
+    pub troubles: Troubles,
 }
 
 impl Swarm {
@@ -181,6 +184,7 @@ impl Swarm {
             bursts: false,
             skew_ms: 0,
             ttl_grace_ms: 0,
+            troubles: Troubles::default(),
         }
     }
 
@@ -204,6 +208,7 @@ impl Swarm {
             watchers: self.watchers,
             skew_ms: self.skew_ms,
             ttl_grace_ms: self.ttl_grace_ms,
+            troubles: self.troubles.calm(),
             ..calm
         };
     }
@@ -306,6 +311,10 @@ impl Swarm {
                 self.think_ms = 50;
             }
             Mutant::SnapshotWithoutTombstones => self.churn(),
+            Mutant::SnapshotUnchecked => {
+                self.churn();
+                self.troubles.garble = 1.0;
+            }
             Mutant::SnapshotIgnored
             | Mutant::SnapshotStale
             | Mutant::SnapshotWithoutTree

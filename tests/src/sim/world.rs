@@ -93,6 +93,8 @@ pub struct Tally {
     pub restarts: u64,
     /// Snapshots installed.
     pub snapshots: u64,
+    /// Snapshots damaged on their way.
+    pub garbled: u64,
     /// Membership changes that took effect.
     pub changes: u64,
     /// Elections won.
@@ -224,10 +226,7 @@ impl World {
             }
             Event::SnapshotPiece(transfer) => self.read_piece(transfer),
             Event::AuditPiece(audit) => self.audit_piece(audit),
-            Event::Snapshot(transfer) => {
-                self.snapshot_arrives(*transfer);
-                Ok(())
-            }
+            Event::Snapshot(transfer) => self.snapshot_arrives(*transfer),
             Event::Client(client) => self.client_acts(client),
             Event::GiveUp(operation) => {
                 self.give_up(operation);

@@ -1,0 +1,153 @@
+//! Disks that stall, processes that stand still in the middle of a snapshot or a compaction, and snapshots
+//! that are damaged on their way.
+
+use keelson_core::MemberId;
+use keelson_core::engine::{Engine, MemoryEngine, Table, WriteBatch};
+use keelson_proto::peer::{Rows, SnapshotChunk, snapshot_chunk::Part};
+
+use super::dice::Dice;
+use super::storage;
+use super::swarm::Swarm;
+use super::world::World;
+
+/// What a run has of these. Probabilities are of 1.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Troubles {
+    /// A log's disk finishes no sync for seconds, now and then.
+    pub stalls: bool,
+    /// A process stops while it sends, receives or installs a snapshot, or compacts.
+    pub still: f64,
+    /// A snapshot is damaged on its way.
+    pub garble: f64,
+}
+
+/// A damaged snapshot arrives as what was sent: a mistake of the receiver's, or of the check.
+const TAKEN: &str = "takes a snapshot that was damaged on its way";
+
+impl Troubles {
+    /// What is left of it in the second phase.
+    pub(super) fn calm(self) -> Troubles {
+        Troubles::default()
+    }
+}
+
+impl Swarm {
+    /// With dice of its own: other runs are drawn without it.
+    pub(super) fn draw_troubles(&mut self, dice: &mut Dice) {
+        self.troubles.stalls = dice.chance(0.2);
+        if dice.chance(0.3) {
+            self.troubles.still = dice.pick(&[0.02, 0.2]).expect("not empty");
+        }
+        if dice.chance(0.3) {
+            self.troubles.garble = dice.pick(&[0.1, 0.5]).expect("not empty");
+        }
+    }
+}
+
+impl World {
+    /// No sync of a member's log ends for so long.
+    pub(super) fn stall_disk(&mut self) {
+        let running = self.running();
+        let until = self.clock.now_ms() + self.dice.between(1_000, 10_000);
+        if let Some(id) = self.dice.pick(&running)
+            && let Some(member) = self.members.get_mut(&id)
+        {
+            member.disk_stalls_until = until;
+        }
+    }
+
+    /// How long a sync of the member's log takes at least.
+    pub(super) fn disk_stalls_ms(&self, id: MemberId) -> u64 {
+        let until = self.members.get(&id).map(|member| member.disk_stalls_until);
+        until.unwrap_or(0).saturating_sub(self.clock.now_ms())
+    }
+
+    /// A process is in the middle of something, and perhaps stands still there.
+    pub(super) fn stand_still(&mut self, id: MemberId) {
+        if self.calm || !self.dice.chance(self.swarm.troubles.still) {
+            return;
+        }
+        // The last is longer than the patience with a sender.
+        let longest = self.dice.pick(&[100, 2_000, 8_000, 40_000]);
+        let length = self.dice.between(50, longest.expect("not empty"));
+        self.tally.faults += 1;
+        self.stop_until(id, self.clock.now_ms() + length);
+    }
+
+    /// Perhaps damages a snapshot on its way. Whether it did.
+    pub(super) fn garble(&mut self, chunks: &mut Vec<SnapshotChunk>) -> bool {
+        if !self.dice.chance(self.swarm.troubles.garble) || chunks.is_empty() {
+            return false;
+        }
+        let last = chunks.len() - 1;
+        let at = usize::try_from(self.dice.between(0, last as u64)).expect("an index");
+        match self.dice.between(0, 3) {
+            0 => drop(chunks.remove(at)),
+            1 => chunks.insert(at, chunks[at].clone()),
+            _ => {
+                let rows = chunks.iter_mut().skip(at).find_map(rows_of);
+                match rows {
+                    Some(rows) => garble_rows(rows, &mut self.dice),
+                    None => chunks.truncate(last),
+                }
+            }
+        }
+        self.tally.garbled += 1;
+        true
+    }
+
+    /// A mutant: the damage of a snapshot whose checksum is not looked at.
+    pub(super) fn garble_engine(&mut self, engine: Option<&MemoryEngine>) {
+        let Some(engine) = engine.filter(|_| self.dice.chance(self.swarm.troubles.garble)) else {
+            return;
+        };
+        if let Some((key, value)) = storage::rows(engine, Table::Key).pop() {
+            let mut bytes = value.to_vec();
+            bytes
+                .iter_mut()
+                .for_each(|byte| *byte ^= u8::from(*byte == b'v'));
+            let mut batch = WriteBatch::default();
+            batch.put(Table::Key, key, bytes);
+            engine.write(&batch).expect("memory does not fail");
+        }
+    }
+
+    /// What was damaged must not be taken.
+    pub(super) fn check_garbled(&self, to: MemberId, taken: bool) -> Result<(), String> {
+        match taken {
+            true => Err(format!("{to} {TAKEN}")),
+            false => Ok(()),
+        }
+    }
+}
+
+fn rows_of(chunk: &mut SnapshotChunk) -> Option<&mut Rows> {
+    match &mut chunk.part {
+        Some(Part::Rows(rows)) if !rows.rows.is_empty() => Some(rows),
+        _ => None,
+    }
+}
+
+/// One row is gone, shorter, in another table, or has another bit.
+fn garble_rows(rows: &mut Rows, dice: &mut Dice) {
+    let last = rows.rows.len() - 1;
+    let at = usize::try_from(dice.between(0, last as u64)).expect("an index");
+    let row = &mut rows.rows[at];
+    let field = match row.value.is_empty() {
+        true => &mut row.key,
+        false => &mut row.value,
+    };
+    match dice.between(0, 3) {
+        0 => drop(rows.rows.remove(at)),
+        1 => rows.table = (rows.table + 1) % 8,
+        2 => *field = field.slice(..field.len().saturating_sub(1)),
+        _ => {
+            let mut bytes = field.to_vec();
+            let byte = dice.between(0, bytes.len().saturating_sub(1) as u64);
+            if let Some(byte) = bytes.get_mut(usize::try_from(byte).expect("an index")) {
+                *byte ^= 1 << dice.between(0, 7);
+            }
+            *field = bytes.into();
+        }
+    }
+}
