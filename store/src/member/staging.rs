@@ -4,15 +4,16 @@
 use std::sync::Arc;
 
 use keelson_core::engine::Engine;
+use keelson_core::member::{Offer, offered};
 use keelson_core::state::{Limits, SnapshotBuilder, StateMachine};
-use keelson_core::{Index, Roster, SnapshotMark, Term};
+use keelson_core::{Roster, SnapshotMark};
 use keelson_proto::peer::{RaftMessage, snapshot_chunk};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tonic::Status;
 
 use super::driver::Event;
-use super::place::{Offer, Place, Slot};
+use super::place::{SharedPlace, Slot};
 use super::recover::EngineOptions;
 use super::turns::Turns;
 use crate::disk::RealDisk;
@@ -152,7 +153,7 @@ pub(crate) struct Stager {
     pub(crate) options: EngineOptions,
     pub(crate) limits: Limits,
     pub(crate) turns: Arc<Turns>,
-    pub(crate) place: Arc<Place>,
+    pub(crate) place: Arc<SharedPlace>,
 }
 
 /// A snapshot of which part has come.
@@ -167,12 +168,8 @@ impl SnapshotSink for Stager {
     type Staging = Staging;
 
     async fn begin(&self, offer: RaftMessage) -> Result<(Staging, Evicted), Status> {
-        let meta = offer.snapshot.as_ref();
-        let meta = meta.ok_or_else(|| Status::invalid_argument("an offer without a snapshot"))?;
-        let mark = SnapshotMark {
-            index: Index(meta.index),
-            term: Term(meta.term),
-        };
+        let mark = offered(&offer)
+            .ok_or_else(|| Status::invalid_argument("an offer without a snapshot"))?;
         let (slot, evicted) = self.place.take(Offer::of(&offer)).await?;
         let (generations, options) = (Arc::clone(&self.generations), self.options);
         let beginning =
@@ -226,8 +223,7 @@ impl SnapshotSink for Stager {
         let state = opened
             .map_err(internal)?
             .ok_or_else(|| Status::data_loss("no state came"))?;
-        let applied = state.applied();
-        if (applied.index, applied.term) != (staging.mark.index.0, staging.mark.term.0) {
+        if SnapshotMark::from(&state.applied()) != staging.mark {
             return Err(Status::data_loss(
                 "the state is not the one that was offered",
             ));

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use keelson_core::MemberId;
+use keelson_core::member::PIECE_PATIENCE_MS;
 use keelson_proto::peer::peer_server::Peer;
 use keelson_proto::peer::{
     Envelope, MembersRequest, MembersResponse, PeerMessage, RaftMessage, SnapshotChunk,
@@ -41,7 +42,7 @@ pub trait Inbox: Send + Sync + 'static {
 pub type Evicted = oneshot::Receiver<()>;
 
 /// The longest pause between two pieces of a snapshot.
-const PIECE_PATIENCE: Duration = Duration::from_secs(30);
+const PIECE_PATIENCE: Duration = Duration::from_millis(PIECE_PATIENCE_MS);
 
 /// Where a snapshot goes, piece by piece.
 pub trait SnapshotSink: Send + Sync + 'static {

@@ -77,6 +77,7 @@ impl World {
         member
             .storage
             .crash(&mut life.log, power_fails, &mut self.dice);
+        self.transfers_die(id, &life.received);
         let boot = life.log.boot();
         self.net.forget(id, boot);
         self.waiting

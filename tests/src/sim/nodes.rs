@@ -15,15 +15,16 @@ use keelson_core::node::{NodeConfig, Restored};
 use keelson_core::state::{Capture, Flush, Genesis, Limits, SnapshotBuilder, StateMachine};
 use keelson_core::{Committed, Index, MemberId, Roster, SnapshotMark, Term};
 use keelson_proto::internal::AppliedMark;
-use keelson_proto::peer::{RaftMessage, SnapshotChunk, snapshot_chunk};
+use keelson_proto::peer::{SnapshotChunk, snapshot_chunk};
 use keelson_store::disk::sim::SimDisk;
-use keelson_store::engine::generation::{Fresh, Generations};
+use keelson_store::engine::generation::Generations;
 use keelson_store::recovery::Opened;
 
 use super::log_thread::LogThread;
 use super::mutant::Mutant;
 use super::storage::{self, CLUSTER, Log, Storage};
 use super::swarm::Swarm;
+use super::transfers::{Arrival, Receiving};
 use super::tree::{self, ExpirerShell};
 use super::world::Waiter;
 
@@ -73,7 +74,8 @@ pub(super) struct Life {
     /// For a mutant: the last two captures, the newest last. A capture that is kept holds compaction back.
     pub(super) captures: Vec<Capture>,
     /// Received snapshots whose offer has not been decided on.
-    pub(super) received: Vec<(SnapshotMark, Fresh)>,
+    pub(super) received: Vec<Arrival>,
+    pub(super) receiving: Receiving,
     /// Reads by context, until the applier releases them.
     pub(super) reads: BTreeMap<u64, Read>,
     pub(super) proposals: u64,
@@ -227,6 +229,7 @@ impl Life {
             flushing: None,
             captures: Vec::new(),
             received: Vec::new(),
+            receiving: Receiving::default(),
             reads: BTreeMap::new(),
             proposals: 0,
             contexts: 0,
@@ -257,9 +260,9 @@ impl Life {
         let found = self
             .received
             .iter()
-            .position(|(received, _)| *received == mark);
+            .position(|received| received.mark == mark);
         let found = found.expect("consensus takes only what was received");
-        let (_, fresh) = self.received.swap_remove(found);
+        let Arrival { fresh, .. } = self.received.swap_remove(found);
         let switched = self.generations.switch(&fresh, mark);
         switched.expect("the simulated disk fails only when it crashes");
         let removed = self.generations.remove_others();
@@ -278,8 +281,8 @@ impl Life {
 
     /// What the last turn did not install is stale.
     pub(super) fn discard_received(&mut self) {
-        for (_, fresh) in self.received.drain(..) {
-            let discarded = self.generations.discard(&fresh);
+        for arrival in self.received.drain(..) {
+            let discarded = self.generations.discard(&arrival.fresh);
             discarded.expect("the simulated disk fails only when it crashes");
         }
     }
@@ -310,15 +313,6 @@ pub(super) fn roster_of(engine: &Arc<MemoryEngine>, mark: SnapshotMark) -> Optio
     let machine = machine.ok()??;
     let is_offered = SnapshotMark::from(&machine.applied()) == mark;
     is_offered.then(|| machine.view().roster())
-}
-
-/// The mark in raft's offer of a snapshot.
-pub(super) fn offered(offer: &RaftMessage) -> Option<SnapshotMark> {
-    let meta = offer.snapshot.as_ref()?;
-    Some(SnapshotMark {
-        index: Index(meta.index),
-        term: keelson_core::Term(meta.term),
-    })
 }
 
 /// A member's peer URL, and the ones that it moves to later.

@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use keelson_core::member::{ConsensusEffects, Event as CoreEvent, ExpirerEvent, LogWork};
+use keelson_core::member::{
+    ConsensusEffects, Event as CoreEvent, ExpirerEvent, LogWork, TransferNumber,
+};
 use keelson_core::node::Input;
 use keelson_core::{Index, MemberId, Millis, ProposalId};
 
@@ -16,9 +18,9 @@ use super::dice::Dice;
 use super::mutant::Mutant;
 use super::net::{Envelope, Net};
 use super::nodes::{self, Life, Member};
-use super::places::Held;
-use super::snapshots::{Audit, Transfer};
+use super::snapshots::Audit;
 use super::swarm::Swarm;
+use super::transfers::Transfer;
 use super::tree::TreeWorld;
 use crate::history::{History, Outcome};
 use crate::invariant::{Fact, Invariants};
@@ -39,12 +41,18 @@ pub(super) enum Event {
     ApplierDue(MemberId, u64),
     /// The engine has what was flushed.
     Flushed(MemberId, u64, Index),
+    /// A snapshot is offered to its receiver.
+    SnapshotOffer(Box<Transfer>),
     /// A snapshot's sender reads the next piece.
     SnapshotPiece(Box<Transfer>),
+    /// A piece, or the end of all pieces, reaches the receiver.
+    PieceArrives(Box<Transfer>),
+    /// A receiver looks whether a transfer has brought more than so many pieces.
+    PieceOverdue(MemberId, u64, TransferNumber, usize),
+    /// A transfer ends for another one.
+    Evicted(MemberId, u64, TransferNumber),
     /// The next piece of a member's state is read, to be compared.
     AuditPiece(Box<Audit>),
-    /// A snapshot arrives.
-    Snapshot(Box<Transfer>),
     /// A sender learns how its snapshot fared.
     SnapshotSent(MemberId, u64, MemberId, bool),
     /// A member learns that another has died, or is back.
@@ -117,10 +125,6 @@ pub(super) struct World {
     pub(super) seed: u64,
     pub(super) mutant: Option<Mutant>,
     pub(super) net: Net,
-    /// The transfer that has each receiver's place.
-    pub(super) places: BTreeMap<MemberId, Held>,
-    /// How many snapshots were offered.
-    pub(super) transfers: u64,
     pub(super) members: BTreeMap<MemberId, Member>,
     pub(super) invariants: Invariants,
     pub(super) history: History,
@@ -148,8 +152,6 @@ impl World {
             seed,
             mutant,
             net: Net::default(),
-            places: BTreeMap::new(),
-            transfers: 0,
             invariants: Invariants::new(&genesis.mark),
             history: History::default(),
             clients: Clients::new(&swarm),
@@ -226,7 +228,19 @@ impl World {
             }
             Event::SnapshotPiece(transfer) => self.read_piece(transfer),
             Event::AuditPiece(audit) => self.audit_piece(audit),
-            Event::Snapshot(transfer) => self.snapshot_arrives(*transfer),
+            Event::SnapshotOffer(transfer) => {
+                self.offer_arrives(transfer);
+                Ok(())
+            }
+            Event::PieceArrives(transfer) => self.piece_arrives(transfer),
+            Event::PieceOverdue(id, boot, number, pieces) if self.lives(id, boot) => {
+                self.piece_overdue(id, number, pieces);
+                Ok(())
+            }
+            Event::Evicted(id, boot, number) if self.lives(id, boot) => {
+                self.evicted(id, number);
+                Ok(())
+            }
             Event::Client(client) => self.client_acts(client),
             Event::GiveUp(operation) => {
                 self.give_up(operation);
@@ -277,15 +291,12 @@ impl World {
             | Event::Notice(id, _, _, _) => *id,
             Event::Deliver(envelope) => envelope.to,
             Event::SnapshotPiece(transfer) => transfer.from,
-            Event::Snapshot(transfer) => transfer.to,
+            Event::SnapshotOffer(transfer) | Event::PieceArrives(transfer) => transfer.to,
+            Event::PieceOverdue(id, ..) | Event::Evicted(id, ..) => *id,
             _ => return Ok(Some(event)),
         };
         let paused = |id: &MemberId| self.members.get(id).map_or(0, |member| member.paused_until);
-        let sender = match &event {
-            Event::Snapshot(transfer) => paused(&transfer.from),
-            _ => 0,
-        };
-        let until = paused(&id).max(sender);
+        let until = paused(&id);
         let wait = until.saturating_sub(self.clock.now_ms());
         if let Event::Deliver(envelope) = &event {
             self.note_under_way(id, &envelope.messages, wait != 0)?;
@@ -409,12 +420,16 @@ impl World {
             self.expirer_takes(id, ExpirerEvent::Woken);
         }
         self.send(id, effects.send)?;
+        let received = self.life(id).map(|life| &life.received);
+        let senders = received.into_iter().flatten().map(|arrival| arrival.sender);
+        let senders: Vec<_> = senders.collect();
         if let Some(mark) = effects.install {
             self.install(id, mark)?;
         }
         if let Some(life) = self.life(id) {
             life.discard_received();
         }
+        self.transfers_decided(id, &senders);
         if let Some(append) = effects.append {
             self.check_adds(id, &append)?;
             self.append(id, append)?;

@@ -2,7 +2,8 @@
 //!
 //! [`Consensus`] owns the node: it takes [`Event`]s and returns [`ConsensusEffects`]. [`Applier`] owns the
 //! state machine: it takes [`Work`] and returns [`ApplierEffects`]. [`LogBatch`] is what shares a sync of the
-//! log, with the [`LogEffects`] that follow it, and [`Recovery`] is how a member begins. [`Expirer`] proposes
+//! log, with the [`LogEffects`] that follow it; [`Place`] is the one place for a snapshot that comes in, and
+//! [`Recovery`] is how a member begins. [`Expirer`] proposes
 //! the end of nodes of the v2 tree. The caller carries the effects out: `keelson-store` on threads, disks and
 //! sockets, the simulator of `keelson-tests` on a virtual clock. Neither decides anything. Consensus and applier
 //! are apart so that a loaded member may run them on two threads.
@@ -13,6 +14,7 @@ mod consensus;
 mod expirer;
 mod log_batch;
 mod messages;
+mod place;
 mod recovery;
 
 pub use applier::{Applier, ApplierEffects, EngineNumber, FlushPolicy, Work};
@@ -20,6 +22,9 @@ pub use consensus::{Consensus, ConsensusEffects, Event};
 pub use expirer::{Expirer, ExpirerEffects, ExpirerEvent};
 pub use log_batch::{LogBatch, LogEffects, LogPause, LogRecord, LogWork, PauseStep, Written};
 pub use messages::handed;
+pub use place::{
+    Admission, EVICTION_PATIENCE_MS, Offer, PIECE_PATIENCE_MS, Place, TransferNumber, offered,
+};
 pub use recovery::{
     Beginning, LogFound, Opened, Recovered, Recovery, RecoveryError, RecoveryFlags, has_run, latest,
 };

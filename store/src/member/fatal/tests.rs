@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicUsize;
 
 use crossbeam::channel::{Receiver, TryRecvError, bounded, unbounded};
 use keelson_core::engine::{Engine, MemoryEngine};
-use keelson_core::member::{Consensus, LogWork};
+use keelson_core::member::{Consensus, LogWork, Offer};
 use keelson_core::node::{Input, Node, NodeConfig, Restored};
 use keelson_core::state::{Genesis, Limits, StateMachine};
 use keelson_core::{ClusterId, Index, MemberId, ProposalId, SnapshotMark, Term};
@@ -20,7 +20,7 @@ use crate::engine::generation::Generations;
 use crate::member::applier::{self, ApplierShell};
 use crate::member::driver::{Driver, Event};
 use crate::member::inbox;
-use crate::member::place::{Offer, Place};
+use crate::member::place::SharedPlace;
 use crate::member::staging::Staged;
 use crate::member::turns::Turns;
 use crate::peer::Links;
@@ -67,7 +67,7 @@ async fn lost_snapshot(dir: &std::path::Path) -> Staged {
     let fresh = generations.begin().expect("there is room");
     RealDisk.remove_dir_all(&fresh.dir).expect("it is there");
     let (engine, state) = state(mark(10, 2));
-    let place = Arc::new(Place::default());
+    let place = Arc::new(SharedPlace::default());
     let (slot, _) = place.take(Offer::of(&offer())).await.expect("it is free");
     let generations = Arc::new(Mutex::new(generations));
     Staged::of(engine, state, generations, fresh, slot)

@@ -23,7 +23,7 @@ fn offer(from: u64, index: u64) -> RaftMessage {
 async fn a_snapshot_that_comes_to_nothing_leaves_nothing() {
     let dir = tempfile::tempdir().expect("a directory");
     let generations = Generations::open(Arc::new(RealDisk), dir.path()).expect("it is empty");
-    let place = Arc::new(Place::default());
+    let place = Arc::new(SharedPlace::default());
     let stager = Stager {
         generations: Arc::new(Mutex::new(generations)),
         options: EngineOptions {

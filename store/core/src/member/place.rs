@@ -1,0 +1,185 @@
+//! The one place for a snapshot that is being received.
+//!
+//! A sender that falls silent must not keep it: after [`PIECE_PATIENCE_MS`] without a piece the transfer
+//! ends, and an offer of a later term or index takes the place at once.
+
+use keelson_proto::peer::RaftMessage;
+
+use crate::{Index, MemberId, SnapshotMark, Term};
+
+/// A transfer ends if its next piece does not come within this time, in milliseconds. A piece is about a
+/// mebibyte.
+pub const PIECE_PATIENCE_MS: u64 = 30_000;
+
+/// How long an offer waits for an evicted transfer to finish the piece that it is writing, in
+/// milliseconds.
+pub const EVICTION_PATIENCE_MS: u64 = 10_000;
+
+/// What decides between two offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// The sender.
+    pub from: MemberId,
+    /// The sender's term.
+    pub term: u64,
+    /// The snapshot's index.
+    pub index: u64,
+}
+
+impl Offer {
+    /// What the message offers; index 0 if it offers nothing.
+    pub fn of(message: &RaftMessage) -> Offer {
+        Offer {
+            from: MemberId(message.from),
+            term: message.term,
+            index: offered(message).map_or(0, |mark| mark.index.0),
+        }
+    }
+
+    /// A sender offers again only when its earlier attempt is over for it.
+    fn replaces(&self, held: &Offer) -> bool {
+        let later = (held.term, held.index) < (self.term, self.index);
+        later || self.from == held.from && held.term <= self.term && held.index <= self.index
+    }
+}
+
+/// The state that a message offers, if it offers one.
+pub fn offered(message: &RaftMessage) -> Option<SnapshotMark> {
+    let meta = message.snapshot.as_ref()?;
+    Some(SnapshotMark {
+        index: Index(meta.index),
+        term: Term(meta.term),
+    })
+}
+
+/// A transfer, among all of a process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TransferNumber(u64);
+
+/// How an offer fared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// The transfer of that number has the place until [`Place::leave`].
+    Taken(TransferNumber),
+    /// The holder must end; the offer is made again when the place is free, or given up after
+    /// [`EVICTION_PATIENCE_MS`].
+    Evicting {
+        /// The holder.
+        number: TransferNumber,
+        /// What it receives.
+        held: Offer,
+        /// It has not been evicted before.
+        first: bool,
+    },
+    /// Another snapshot is being received.
+    Busy,
+}
+
+#[derive(Debug)]
+struct Held {
+    number: TransferNumber,
+    offer: Offer,
+    evicted: bool,
+}
+
+/// Which transfer is being received.
+#[derive(Debug, Default)]
+pub struct Place {
+    held: Option<Held>,
+    transfers: u64,
+}
+
+impl Place {
+    /// Takes the place for an offer, or evicts the holder if the offer replaces it.
+    pub fn offer(&mut self, offer: Offer) -> Admission {
+        match &mut self.held {
+            None => {
+                self.transfers += 1;
+                let number = TransferNumber(self.transfers);
+                self.held = Some(Held {
+                    number,
+                    offer,
+                    evicted: false,
+                });
+                Admission::Taken(number)
+            }
+            Some(held) if offer.replaces(&held.offer) => Admission::Evicting {
+                number: held.number,
+                held: held.offer,
+                first: !std::mem::replace(&mut held.evicted, true),
+            },
+            Some(_) => Admission::Busy,
+        }
+    }
+
+    /// Whether the transfer has to end.
+    pub fn is_evicted(&self, number: TransferNumber) -> bool {
+        let held = self.held.as_ref();
+        held.is_none_or(|held| held.number != number || held.evicted)
+    }
+
+    /// The transfer has ended, one way or another.
+    pub fn leave(&mut self, number: TransferNumber) {
+        self.held.take_if(|held| held.number == number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offer(from: u64, term: u64, index: u64) -> Offer {
+        Offer {
+            from: MemberId(from),
+            term,
+            index,
+        }
+    }
+
+    #[test]
+    fn a_later_offer_takes_the_place_of_a_silent_sender() {
+        for (later, expected) in [
+            (offer(2, 6, 90), true),
+            (offer(2, 5, 101), true),
+            (offer(1, 5, 100), true),
+            (offer(2, 5, 100), false),
+            (offer(2, 4, 200), false),
+            (offer(1, 5, 99), false),
+        ] {
+            let mut place = Place::default();
+            let Admission::Taken(number) = place.offer(offer(1, 5, 100)) else {
+                panic!("it is free");
+            };
+            assert!(!place.is_evicted(number));
+            let answer = place.offer(later);
+            let evicts = matches!(answer, Admission::Evicting { first: true, .. });
+            assert_eq!(evicts, expected, "{later:?}");
+            assert_eq!(place.is_evicted(number), expected);
+            if !expected {
+                assert_eq!(answer, Admission::Busy);
+                continue;
+            }
+            // Until it has ended the place is not free, also for the later one.
+            let again = place.offer(later);
+            assert!(matches!(again, Admission::Evicting { first: false, .. }));
+            place.leave(number);
+            assert!(matches!(place.offer(later), Admission::Taken(next) if next != number));
+        }
+    }
+
+    /// The end of an evicted transfer must not end the one that came after it.
+    #[test]
+    fn a_transfer_frees_only_its_own_place() {
+        let mut place = Place::default();
+        let Admission::Taken(first) = place.offer(offer(1, 5, 100)) else {
+            panic!("it is free");
+        };
+        place.leave(first);
+        let Admission::Taken(second) = place.offer(offer(2, 6, 100)) else {
+            panic!("it is free");
+        };
+        place.leave(first);
+        assert!(!place.is_evicted(second));
+        assert!(place.is_evicted(first));
+    }
+}
