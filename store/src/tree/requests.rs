@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use keelson_core::state::{self, ReadView, Response};
+use keelson_core::state::{self, Response};
 use keelson_core::tree::{Event, Node, PATH_BYTES_MAX, TreeError};
 use keelson_proto::internal::{Command, TreeRequest, command::Op};
 
@@ -89,21 +89,6 @@ impl History for Store {
         since: u64,
     ) -> Result<Option<Arc<Event>>, TreeError> {
         self.view().tree_scan(path, recursive, since)
-    }
-}
-
-impl History for ReadView {
-    fn index(&self) -> u64 {
-        self.tree_index()
-    }
-
-    fn scan(
-        &self,
-        path: &[u8],
-        recursive: bool,
-        since: u64,
-    ) -> Result<Option<Arc<Event>>, TreeError> {
-        self.tree_scan(path, recursive, since)
     }
 }
 

@@ -34,6 +34,7 @@ mod path;
 mod read;
 mod rows;
 mod walk;
+pub mod watchers;
 
 #[cfg(test)]
 pub(crate) mod tests;

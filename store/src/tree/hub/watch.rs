@@ -36,6 +36,7 @@ pub struct Watch {
     pub(super) past: Vec<Arc<Event>>,
     pub(super) hub: Arc<Hub>,
     pub(super) path: Bytes,
+    /// Its number at that path; 0 if it does not wait for more than the history had.
     pub(super) id: u64,
     pub(super) source: Source,
 }

@@ -1,71 +1,61 @@
-//! A watcher as the hub has it: where its events go, and how far it may be behind.
+//! The channel between the hub and a watch.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use keelson_core::tree::Event;
+use keelson_core::tree::watchers::{STREAM_EVENTS_MAX, Sink};
 use tokio::sync::{mpsc, oneshot};
 
 use super::watch::Source;
 
-/// Events that a streaming watcher may be behind; etcd's figure.
-pub(super) const BUFFER: usize = 100;
-
-/// What those may weigh, in bytes. One is taken in any case. etcd has no such bound: a client that does
-/// not read could hold a hundred events with two values of 10 MB each.
-const BUFFER_BYTES: usize = 64 * 1024 * 1024;
-
-/// One watcher at its path.
-pub(super) struct Watcher {
-    pub(super) recursive: bool,
-    /// The first index of interest from now on.
-    pub(super) since: u64,
-    pub(super) sink: Sink,
-}
-
-/// Where the events of a watcher go.
-pub(super) enum Sink {
+/// The hub's end of a watch. Small: ten thousand long polls may wait.
+pub(super) enum Channel {
     Once(Option<oneshot::Sender<Arc<Event>>>),
-    Stream(StreamSink),
+    Stream(Box<StreamSink>),
 }
 
-impl Watcher {
-    /// Hands the event over. Returns whether the watcher stays.
-    pub(super) fn hear(&mut self, event: &Arc<Event>) -> bool {
-        match &mut self.sink {
-            Sink::Once(sink) => {
-                if let Some(sink) = sink.take() {
-                    // The client may be gone.
-                    let _ = sink.send(Arc::clone(event));
-                }
-                false
+impl Sink for Channel {
+    fn unread(&self) -> (usize, usize) {
+        match self {
+            Channel::Once(_) => (0, 0),
+            Channel::Stream(sink) => sink.unread(),
+        }
+    }
+
+    fn send(&mut self, event: &Arc<Event>) -> bool {
+        match self {
+            Channel::Once(sink) => {
+                let sent = sink.take().map(|sink| sink.send(Arc::clone(event)));
+                sent.is_some_and(|sent| sent.is_ok())
             }
-            Sink::Stream(sink) => {
-                self.since = event.index + 1;
-                sink.send(event)
-            }
+            Channel::Stream(sink) => sink.send(event),
+        }
+    }
+
+    fn end_behind(&mut self) {
+        if let Channel::Stream(sink) = self {
+            let _ = sink.events.try_send(None);
         }
     }
 }
 
 /// The hub's end of a stream.
 pub(super) struct StreamSink {
-    /// `None` is the notice that the buffer is full; a place is kept for it.
+    /// `None` is the notice that the client is too far behind; a place is kept for it.
     events: mpsc::Sender<Option<Arc<Event>>>,
-    /// What the events in the buffer weigh.
+    /// What the events in the channel weigh.
     bytes: Arc<AtomicUsize>,
 }
 
 impl StreamSink {
-    /// Returns whether the stream goes on.
+    fn unread(&self) -> (usize, usize) {
+        let events = self.events.max_capacity() - self.events.capacity();
+        (events, self.bytes.load(Ordering::Relaxed))
+    }
+
     fn send(&self, event: &Arc<Event>) -> bool {
-        let (before, weight) = (self.bytes.load(Ordering::Relaxed), event.node_bytes());
-        let too_large = 0 < before && BUFFER_BYTES < before + weight;
-        if too_large || self.events.capacity() <= 1 {
-            let _ = self.events.try_send(None);
-            return false;
-        }
-        self.bytes.fetch_add(weight, Ordering::Relaxed);
+        self.bytes.fetch_add(event.node_bytes(), Ordering::Relaxed);
         self.events.try_send(Some(Arc::clone(event))).is_ok()
     }
 }
@@ -89,9 +79,9 @@ impl StreamSource {
 }
 
 /// The two ends of a watch.
-pub(super) fn channel(stream: bool) -> (Sink, Source) {
+pub(super) fn channel(stream: bool) -> (Channel, Source) {
     if stream {
-        let (sink, source) = mpsc::channel(BUFFER + 1);
+        let (sink, source) = mpsc::channel(STREAM_EVENTS_MAX + 1);
         let bytes = Arc::<AtomicUsize>::default();
         let sink = StreamSink {
             events: sink,
@@ -101,9 +91,9 @@ pub(super) fn channel(stream: bool) -> (Sink, Source) {
             events: source,
             bytes,
         };
-        (Sink::Stream(sink), Source::Stream(source))
+        (Channel::Stream(Box::new(sink)), Source::Stream(source))
     } else {
         let (sink, source) = oneshot::channel();
-        (Sink::Once(Some(sink)), Source::Once(source))
+        (Channel::Once(Some(sink)), Source::Once(source))
     }
 }
