@@ -1,22 +1,19 @@
 //! What the threads of a member and its edges both see.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
+use keelson_core::member::{Belonging, Peers};
 use keelson_core::node::{NodeStatus, Role, Standing};
 use keelson_core::state::ReadView;
-use keelson_core::{ClusterId, Index, MemberId, Term};
+use keelson_core::{ClusterId, Index, MemberId, Millis, Term};
 use keelson_proto::etcdserverpb::Member;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use crate::config::Url;
 use crate::member::traffic::Traffic;
-use crate::peer::{Belonging, PeerAddress};
-
-/// Members that others report: far more than a cluster has.
-const VOUCHED_MAX: usize = 64;
+use crate::peer::PeerAddress;
 
 /// Shared by the driver, the apply thread, the peer port and every request. Each lock is held for
 /// moments and never across an await.
@@ -33,7 +30,7 @@ pub(crate) struct Shared {
     node: Mutex<NodeStatus>,
     /// When the present leader became known.
     leader_elected: Mutex<Option<Instant>>,
-    peers: RwLock<Peers>,
+    peers: RwLock<Peers<PeerAddress>>,
     /// Whether this member is a learner: asked for every request.
     learner: AtomicBool,
     /// What messages from peers that wait for the driver weigh, in bytes.
@@ -66,7 +63,7 @@ impl Shared {
             removed: watch::Sender::new(view.removed(member.0)),
             node: Mutex::new(node),
             leader_elected: Mutex::new(None),
-            peers: RwLock::default(),
+            peers: RwLock::new(Peers::new(member)),
             learner: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
             expired: AtomicU64::new(0),
@@ -144,68 +141,38 @@ impl Shared {
     /// Every member but this one.
     pub(crate) fn peers(&self) -> Vec<PeerAddress> {
         let peers = self.peers.read();
-        let all = peers.applied.values().chain(peers.vouched.values());
-        all.cloned().collect()
+        peers.all().map(|(_, address)| address.clone()).collect()
     }
 
     /// What this member holds of an id. Called for every envelope of a peer.
     pub(crate) fn belonging(&self, member: MemberId) -> Belonging {
-        let peers = self.peers.read();
-        if peers.get(member).is_some() {
-            return Belonging::Member;
-        }
-        drop(peers);
-        match self.view().removed(member.0) {
-            true => Belonging::Removed,
-            false => Belonging::Unknown,
-        }
+        self.peers.read().of(member)
     }
 
     /// A peer's URLs; none if there is no such peer.
     pub(crate) fn peer_urls(&self, member: MemberId) -> Vec<Url> {
         let peers = self.peers.read();
-        let found = peers.get(member);
+        let found = peers.address(member);
         found.map(|peer| peer.urls.clone()).unwrap_or_default()
     }
 
     /// The members of the applied state have changed.
     pub(crate) fn note_members(&self, view: &ReadView) {
         let roster = view.roster();
-        let mut applied = BTreeMap::new();
-        let mut learner = false;
-        for member in roster.members.values() {
-            if member.id == self.member.0 {
-                learner = member.is_learner;
-            } else {
-                applied.insert(MemberId(member.id), address_of(member));
-            }
-        }
-        self.learner.store(learner, Ordering::Relaxed);
-        let mut peers = self.peers.write();
-        let kept = |id: &MemberId| !applied.contains_key(id) && !roster.removed.contains(&id.0);
-        peers.vouched.retain(|id, _| kept(id));
-        peers.applied = applied;
+        let own = roster.members.get(&self.member.0);
+        let is_learner = own.is_some_and(|own| own.is_learner);
+        self.learner.store(is_learner, Ordering::Relaxed);
+        self.peers.write().apply(&roster, address_of);
     }
 
-    /// Members of the applied state report these members. Returns whether any is new here. That none
-    /// answered is no report.
-    pub(crate) fn note_vouched(&self, members: &[Member]) -> bool {
-        if members.is_empty() {
-            return false;
-        }
-        let removed = self.view().roster().removed;
-        let mut peers = self.peers.write();
-        let strange = |member: &&Member| {
-            let id = MemberId(member.id);
-            id != self.member && !removed.contains(&id.0) && !peers.applied.contains_key(&id)
-        };
-        let found = members.iter().filter(strange).take(VOUCHED_MAX);
-        let vouched: BTreeMap<_, _> = found
-            .map(|member| (MemberId(member.id), address_of(member)))
-            .collect();
-        let news = vouched != peers.vouched;
-        peers.vouched = vouched;
-        news
+    /// A call of an unknown member came. Returns whether the others must be asked for the members.
+    pub(crate) fn note_unknown(&self, now: Millis) -> bool {
+        self.peers.write().ask(now)
+    }
+
+    /// Members of the applied state report these members. Returns whether the links must follow.
+    pub(crate) fn note_reported(&self, members: &[Member]) -> bool {
+        self.peers.write().report(members, address_of)
     }
 
     /// Messages of that weight came from a peer. Returns what waited before, in bytes.
@@ -226,22 +193,6 @@ impl Shared {
     /// How many have since the start.
     pub(crate) fn expired(&self) -> u64 {
         self.expired.load(Ordering::Relaxed)
-    }
-}
-
-/// The other members.
-#[derive(Default)]
-struct Peers {
-    /// Those of the applied state.
-    applied: BTreeMap<MemberId, PeerAddress>,
-    /// Those that others of these report and this member has not applied yet.
-    vouched: BTreeMap<MemberId, PeerAddress>,
-}
-
-impl Peers {
-    fn get(&self, member: MemberId) -> Option<&PeerAddress> {
-        let applied = self.applied.get(&member);
-        applied.or_else(|| self.vouched.get(&member))
     }
 }
 

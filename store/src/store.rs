@@ -386,7 +386,6 @@ fn assemble(
         turns: Arc::clone(&turns),
         shared: Arc::clone(&shared),
         is_new: recovery.is_new,
-        asked: Mutex::default(),
     };
     let gate = Gate::new(cluster, member);
     let peers = PeerService::new(gate, driver_inbox, stager, links.key());

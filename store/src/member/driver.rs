@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crossbeam::channel::Sender;
-use keelson_core::member::{Consensus, ConsensusEffects, Event as CoreEvent, LogWork, handed};
+use keelson_core::member::{
+    Consensus, ConsensusEffects, Event as CoreEvent, LogWork, handed, unsent,
+};
 use keelson_core::node::{Input, Standing};
 use keelson_core::state::Capture;
 use keelson_core::{MemberId, Millis, SnapshotMark};
 use keelson_port::Episode;
-use keelson_proto::peer::refused::Reason;
 use keelson_proto::peer::{PeerMessage, RaftMessage, SnapshotChunk, snapshot_chunk};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -168,15 +169,12 @@ impl Driver {
     /// refused at once, and not when its client gives up.
     fn send(&self, to: MemberId, message: PeerMessage, turns: &Turns) {
         let handed = handed(&message);
-        let Err(unsent) = self.outbox.send(to, message) else {
+        let Err(why) = self.outbox.send(to, message) else {
             return;
         };
-        if let Some(id) = handed {
-            let reason = match unsent {
-                Unsent::NoLink => Reason::NotLeader,
-                Unsent::Full => Reason::TooManyRequests,
-            };
-            let _ = turns.leave(Event::Core(CoreEvent::Unsent(id, reason)));
+        if let Some(request) = handed {
+            let is_linked = !matches!(why, Unsent::NoLink);
+            let _ = turns.leave(Event::Core(unsent(request, is_linked)));
         }
     }
 

@@ -1,52 +1,41 @@
 //! From the peer port to the driver's queue, bounded.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use keelson_core::MemberId;
-use keelson_core::member::{Event as CoreEvent, handed};
+use keelson_core::member::{Belonging, crowded, has_room, weight};
 use keelson_core::node::Input;
+use keelson_core::{MemberId, Millis};
 use keelson_proto::etcdserverpb::Member;
 use keelson_proto::peer::{MembersResponse, PeerMessage};
-use parking_lot::Mutex;
 
 use super::driver::Event;
 use super::turns::Turns;
 use crate::config::Url;
-use crate::peer::{Belonging, Inbox, PeerEvent, PeerListener, weight};
+use crate::peer::{Inbox, PeerEvent, PeerListener};
 use crate::shared::Shared;
 
 /// What messages from peers that wait for the driver may weigh, in bytes. Beyond it they are dropped:
 /// Raft sends again, and requests are refused.
 const WAITING_BYTES_MAX: usize = 128 << 20;
 
-/// How often calls of unknown members make this one ask the others.
-const ASK_EVERY: Duration = Duration::from_secs(1);
-
 pub(crate) struct DriverInbox {
     pub(crate) turns: Arc<Turns>,
     pub(crate) shared: Arc<Shared>,
     /// The data directory was empty when the member started.
     pub(crate) is_new: bool,
-    /// When the others were last asked for the members.
-    pub(crate) asked: Mutex<Option<Instant>>,
 }
 
 impl Inbox for DriverInbox {
     fn deliver(&self, from: MemberId, messages: Vec<PeerMessage>) {
         let bytes = messages.iter().map(weight).sum();
         let before = self.shared.note_arrived(bytes);
-        if before == 0 || before + bytes <= WAITING_BYTES_MAX {
+        if has_room(before, bytes, WAITING_BYTES_MAX) {
             let _ = self.turns.send(Event::Peer(from, messages, bytes));
-        } else {
-            self.shared.note_taken(bytes);
-            // A request is sent once: without an answer its client would wait for its timeout.
-            let handed: Vec<_> = messages.iter().filter_map(handed).collect();
-            if !handed.is_empty() {
-                let _ = self
-                    .turns
-                    .send(Event::Core(CoreEvent::Crowded(from, handed)));
-            }
+            return;
+        }
+        self.shared.note_taken(bytes);
+        if let Some(crowded) = crowded(from, &messages) {
+            let _ = self.turns.send(Event::Core(crowded));
         }
     }
 
@@ -60,12 +49,9 @@ impl Inbox for DriverInbox {
 
     /// This member may be behind: what the others report of the members decides then.
     fn note_unknown(&self, member: MemberId) {
-        let mut asked = self.asked.lock();
-        if asked.is_some_and(|at| at.elapsed() < ASK_EVERY) {
+        if !self.shared.note_unknown(Millis(self.turns.now_ms())) {
             return;
         }
-        *asked = Some(Instant::now());
-        drop(asked);
         tracing::debug!(%member, "a call of an unknown member; asking the others for the members");
         let (shared, turns) = (Arc::clone(&self.shared), Arc::clone(&self.turns));
         tokio::spawn(async move {
@@ -77,7 +63,7 @@ impl Inbox for DriverInbox {
             let answers = answers.into_iter().flatten();
             let ours = answers.filter(|answer| answer.cluster_id == shared.cluster.0);
             let members: Vec<_> = ours.flat_map(|answer| answer.members).collect();
-            if shared.note_vouched(&members) {
+            if shared.note_reported(&members) {
                 let _ = turns.send(Event::MembersChanged);
             }
         });
@@ -122,6 +108,7 @@ pub(crate) fn listener(turns: Arc<Turns>, shared: Arc<Shared>) -> PeerListener {
 #[cfg(test)]
 mod tests {
     use crossbeam::channel::bounded;
+    use keelson_core::member::Event as CoreEvent;
     use keelson_proto::peer::{Forward, ProposalId, peer_message::Message};
 
     use super::*;
@@ -136,7 +123,6 @@ mod tests {
             turns: Arc::clone(&turns),
             shared: applier.shared,
             is_new: false,
-            asked: Mutex::default(),
         };
         let forward = Forward {
             id: Some(ProposalId::default()),

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use keelson_core::member::Belonging;
 use keelson_core::{ClusterId, MemberId};
 use parking_lot::Mutex;
 use tonic::Status;
@@ -14,17 +15,6 @@ use super::Introduction;
 
 /// The text for a member that was removed: it must stop for good. etcd's words.
 pub(super) const REMOVED: &str = "the member has been permanently removed from the cluster";
-
-/// What this member holds of another id, as far as it has applied the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Belonging {
-    /// It belongs to the cluster.
-    Member,
-    /// It was removed for good.
-    Removed,
-    /// It is not among the members.
-    Unknown,
-}
 
 /// One life of a caller: the count of its starts, and a key that it made at random.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

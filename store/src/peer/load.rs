@@ -4,22 +4,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use keelson_proto::peer::{PeerMessage, RaftEntry, peer_message::Message};
-
-/// What a message takes in memory, in bytes.
-pub(crate) fn weight(message: &PeerMessage) -> usize {
-    let content = match &message.message {
-        Some(Message::Raft(raft)) => {
-            let entry =
-                |entry: &RaftEntry| entry.data.len() + entry.context.len() + size_of::<RaftEntry>();
-            raft.context.len() + raft.entries.iter().map(entry).sum::<usize>()
-        }
-        Some(Message::Forward(forward)) => forward.command.len(),
-        _ => 0,
-    };
-    content + size_of::<PeerMessage>()
-}
-
 /// The bytes that wait in a queue.
 #[derive(Clone, Default)]
 pub(super) struct Waiting(Arc<AtomicUsize>);

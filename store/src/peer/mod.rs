@@ -15,8 +15,7 @@ mod service;
 mod snapshots;
 mod trouble;
 
-pub use gate::{Belonging, Gate, Taken};
-pub(crate) use load::weight;
+pub use gate::{Gate, Taken};
 pub use receiver::{Evicted, Inbox, PeerService, SnapshotSink};
 pub use sender::{Links, Numbering, Outbox, PeerEvent, PeerListener, Unsent};
 pub use service::routes;

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use keelson_core::MemberId;
-use keelson_core::member::PIECE_PATIENCE_MS;
+use keelson_core::member::{Belonging, PIECE_PATIENCE_MS};
 use keelson_proto::peer::peer_server::Peer;
 use keelson_proto::peer::{
     Envelope, MembersRequest, MembersResponse, PeerMessage, RaftMessage, SnapshotChunk,
@@ -15,7 +15,7 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Introduction;
-use super::gate::{self, Belonging, Gate, Taken};
+use super::gate::{self, Gate, Taken};
 use super::prove::Proofs;
 use super::refusals::Refusals;
 use crate::config::Url;

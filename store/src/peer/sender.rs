@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use keelson_core::member::weight;
 use keelson_core::{ClusterId, MemberId};
 use keelson_proto::peer::{Envelope, PeerMessage};
 use parking_lot::RwLock;
@@ -18,7 +19,7 @@ use tonic::{Code, Request, Status};
 use tracing::{debug, info};
 
 use super::connect::{self, ConnectError};
-use super::load::{Counted, Waiting, weight};
+use super::load::{Counted, Waiting};
 use super::trouble::{self, End, Trouble};
 use super::{Introduction, PeerAddress, gate};
 use crate::config::Url;

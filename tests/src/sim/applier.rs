@@ -145,6 +145,9 @@ impl World {
         for applied in effects.applied {
             self.applied(id, applied)?;
         }
+        if effects.members_changed {
+            self.members_change(id);
+        }
         for context in effects.reads_done {
             self.read_done(id, context)?;
         }

@@ -277,10 +277,6 @@ impl World {
                 let delay = self.dice.between(0, 5_000);
                 self.clock.after(delay, Event::Retire(MemberId(*id)));
             }
-            Some(member_change::Op::Update(member)) => {
-                let others = self.members.keys().copied();
-                self.net.rebuild(MemberId(member.id), others);
-            }
             _ => {}
         }
     }

@@ -53,7 +53,7 @@ impl World {
     }
 
     /// What the members that hear this one, and that it hears, answer.
-    fn answers(&self, id: MemberId) -> Vec<MembersResponse> {
+    pub(super) fn answers(&self, id: MemberId) -> Vec<MembersResponse> {
         let now = self.clock.now_ms();
         let others = self.members.values().filter(|other| {
             let cut = self.net.is_cut(id, other.id) || self.net.is_cut(other.id, id);

@@ -26,6 +26,8 @@ pub struct Bounds {
     unpersisted: usize,
     /// What the state machine holds and the engine lacks.
     pub(super) backlog: u64,
+    /// Messages of peers that wait for consensus.
+    inbox: usize,
 }
 
 impl Bounds {
@@ -35,6 +37,7 @@ impl Bounds {
         log: 32 << 10,
         unpersisted: 16 << 10,
         backlog: 32 << 10,
+        inbox: 8 << 10,
     };
 
     pub(super) fn configure(self, config: &mut NodeConfig) {
@@ -45,6 +48,11 @@ impl Bounds {
 }
 
 impl Swarm {
+    /// What messages of peers that wait for consensus may weigh; the product's own bound is never met.
+    pub(super) fn inbox_bytes_max(&self) -> usize {
+        self.bounds.map_or(usize::MAX, |bounds| bounds.inbox)
+    }
+
     /// Whether the run is about load, with dice of its own: other runs are drawn without it.
     pub(super) fn draw_load(&mut self, dice: &mut Dice) {
         if dice.chance(0.2) {

@@ -75,10 +75,14 @@ impl World {
             batch.write(|record| log.append(record.hard_state, record.entries, record.mark));
         let written = written.expect("the simulated disk fails only when it crashes");
         let delay = if written.must_sync() { delay } else { 0 };
+        let last = written.appends().last().map(|append| append.number);
         thread.writing = Some(Writing::Batch(written));
         (thread.pause, thread.pause_at) = (LogPause::default(), None);
         let boot = log.boot();
         self.clock.after(delay, Event::Synced(id, boot));
+        if let Some(number) = last.filter(|_| self.mutant == Some(Mutant::PersistedEarly)) {
+            self.input(id, Input::Persisted { number });
+        }
     }
 
     pub(super) fn sync_ms(&mut self) -> u64 {

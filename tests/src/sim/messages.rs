@@ -1,7 +1,7 @@
 //! Messages between members: out through the network, in through the transport's filter.
 
 use keelson_core::MemberId;
-use keelson_core::member::Event as CoreEvent;
+use keelson_core::member::{Event as CoreEvent, crowded, handed, has_room, unsent, weight};
 use keelson_core::node::Input;
 use keelson_proto::peer::PeerMessage;
 use keelson_proto::peer::peer_message::Message as PeerMessageKind;
@@ -25,6 +25,12 @@ impl World {
                     message: raft,
                 };
                 self.fact(&fact)?;
+            }
+            if !self.is_linked(from, to) {
+                if let Some(request) = handed(&message) {
+                    self.event(from, unsent(request, false));
+                }
+                continue;
             }
             match batches.iter_mut().find(|(receiver, _)| *receiver == to) {
                 Some((_, batch)) => batch.push(message),
@@ -68,16 +74,13 @@ impl World {
         }
     }
 
-    pub(super) fn deliver(&mut self, envelope: Envelope) {
+    pub(super) fn deliver(&mut self, envelope: Envelope) -> Result<(), String> {
         let (from, to) = (envelope.from, envelope.to);
         if !self.lives(to, envelope.to_boot) || self.net.is_cut(from, to) {
-            return;
+            return Ok(());
         }
-        if !self.belongs(from, to) {
-            return;
-        }
-        if !self.net.admits(&envelope, self.swarm.reorder) {
-            return;
+        if !self.belongs(&envelope)? || !self.net.admits(&envelope, self.swarm.reorder) {
+            return Ok(());
         }
         self.note(to.0 << 48 ^ from.0 << 32 ^ envelope.sequence);
         let mut messages = envelope.messages;
@@ -88,29 +91,17 @@ impl World {
             let forwards: Vec<_> = messages.iter().filter(is_forward).cloned().collect();
             messages.extend(forwards);
         }
-        self.event(to, CoreEvent::Peer(from, messages));
-    }
-}
-
-impl World {
-    /// Whether the receiver takes messages of that sender: a member of its applied state, or one that such
-    /// a member reports.
-    fn belongs(&self, from: MemberId, to: MemberId) -> bool {
-        let view = |id: &MemberId| {
-            let life = self.members.get(id)?.life.as_ref()?;
-            Some(life.applier.state().view())
+        let bytes_max = self.swarm.inbox_bytes_max();
+        let bytes: usize = messages.iter().map(weight).sum();
+        let Some(life) = self.life(to) else {
+            return Ok(());
         };
-        let Some(own) = view(&to) else {
-            return true;
-        };
-        if own.removed(from.0) {
-            return false;
+        if has_room(life.inbox_bytes, bytes, bytes_max) {
+            life.inbox_bytes += bytes;
+            self.event(to, CoreEvent::Peer(from, messages));
+        } else if let Some(crowded) = crowded(from, &messages) {
+            self.event(to, crowded);
         }
-        let reports = |id: u64| {
-            let theirs = view(&MemberId(id));
-            theirs.is_some_and(|theirs| theirs.member(from.0).is_some())
-        };
-        let known = own.member(from.0).is_some();
-        known || own.members().iter().any(|member| reports(member.id))
+        Ok(())
     }
 }

@@ -21,6 +21,7 @@ mod messages;
 mod mutant;
 mod net;
 mod nodes;
+mod peers;
 mod run;
 mod silence;
 mod snapshots;

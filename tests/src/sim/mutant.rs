@@ -76,13 +76,15 @@ pub enum Mutant {
     PlaceKept,
     /// Proposes any membership change, whoever is there.
     ChangesUnchecked,
+    /// Reports a batch of the log as durable when it is only written.
+    PersistedEarly,
     /// Answers a local read of the v2 tree from an older view, now and then.
     LocalReadOld,
 }
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Mutant; 36] = [
+    pub const ALL: [Mutant; 37] = [
         Mutant::AckBeforeCommit,
         Mutant::VoteNotSynced,
         Mutant::NothingSynced,
@@ -119,6 +121,7 @@ impl Mutant {
         Mutant::NumbersRestart,
         Mutant::PlaceKept,
         Mutant::LocalReadOld,
+        Mutant::PersistedEarly,
     ];
 
     /// Whether only clients of the v2 API can notice.

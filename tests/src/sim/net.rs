@@ -83,13 +83,11 @@ impl Net {
         self.links.get(&(from, to)).copied().unwrap_or_default()
     }
 
-    /// Every link to that member is made anew: its URLs have changed.
-    pub(super) fn rebuild(&mut self, to: MemberId, from: impl Iterator<Item = MemberId>) {
-        for from in from {
-            match self.numbers_restart {
-                true => drop(self.sequences.remove(&(from, to))),
-                false => *self.links.entry((from, to)).or_default() += 1,
-            }
+    /// The link is made anew: the receiver's URLs have changed.
+    pub(super) fn rebuild(&mut self, to: MemberId, from: MemberId) {
+        match self.numbers_restart {
+            true => drop(self.sequences.remove(&(from, to))),
+            false => *self.links.entry((from, to)).or_default() += 1,
         }
     }
 

@@ -22,6 +22,7 @@ use keelson_store::recovery::Opened;
 
 use super::log_thread::LogThread;
 use super::mutant::Mutant;
+use super::peers::{Peers, urls_of};
 use super::storage::{self, CLUSTER, Log, Storage};
 use super::swarm::Swarm;
 use super::transfers::{Arrival, Receiving};
@@ -64,6 +65,9 @@ pub(super) struct Life {
     /// When the applier is due.
     pub(super) applier_due_at: Option<u64>,
     pub(super) inbox: Vec<CoreEvent>,
+    /// What the messages of peers in it weigh.
+    pub(super) inbox_bytes: usize,
+    pub(super) peers: Peers,
     /// When the next turn is planned.
     pub(super) turn_at: Option<u64>,
     pub(super) log_thread: LogThread,
@@ -214,6 +218,8 @@ impl Life {
         policy: FlushPolicy,
         expirer: ExpirerShell,
     ) -> Life {
+        let mut peers = Peers::new(member);
+        peers.apply(&opened.state.view().roster(), urls_of);
         Life {
             boot,
             consensus: Consensus::new(opened.node, CAPTURE_KEPT_MS),
@@ -222,6 +228,8 @@ impl Life {
             generations: opened.generations,
             applier_due_at: None,
             inbox: Vec::new(),
+            inbox_bytes: 0,
+            peers,
             turn_at: None,
             log_thread: LogThread::default(),
             apply_queue: VecDeque::new(),

@@ -31,6 +31,8 @@ pub(super) enum Event {
     Turn(MemberId, u64),
     /// A batch arrives.
     Deliver(Box<Envelope>),
+    /// The others, asked for the members, have answered.
+    PeersAnswer(MemberId, u64),
     /// A log's sync ends.
     Synced(MemberId, u64),
     /// A log looks whether it still has nothing to do.
@@ -222,8 +224,9 @@ impl World {
                 self.input(id, input);
                 Ok(())
             }
-            Event::Deliver(envelope) => {
-                self.deliver(*envelope);
+            Event::Deliver(envelope) => self.deliver(*envelope),
+            Event::PeersAnswer(id, boot) if self.lives(id, boot) => {
+                self.peers_answer(id);
                 Ok(())
             }
             Event::SnapshotPiece(transfer) => self.read_piece(transfer),
@@ -283,6 +286,7 @@ impl World {
             Event::Turn(id, _)
             | Event::Synced(id, _)
             | Event::LogPause(id, _)
+            | Event::PeersAnswer(id, _)
             | Event::Apply(id, _)
             | Event::ApplierDue(id, _)
             | Event::Flushed(id, _, _)
@@ -393,6 +397,7 @@ impl World {
         }
         life.turn_at = None;
         let events = std::mem::take(&mut life.inbox);
+        life.inbox_bytes = 0;
         if trace {
             println!("{now:>8} events of {id}: {events:?}");
         }

@@ -2,9 +2,10 @@
 
 use keelson_proto::internal::{Command, command::Op};
 use keelson_proto::peer::refused::Reason;
-use keelson_proto::peer::{Forward, PeerMessage, ProposalId, Refused, peer_message};
+use keelson_proto::peer::{Forward, PeerMessage, ProposalId, RaftEntry, Refused, peer_message};
 use prost::Message as _;
 
+use super::Event;
 use crate::MemberId;
 use crate::node::Input;
 use crate::state::is_understood;
@@ -37,6 +38,43 @@ pub fn handed(message: &PeerMessage) -> Option<ProposalId> {
         Some(peer_message::Message::Forward(forward)) => forward.id,
         _ => None,
     }
+}
+
+/// What a message takes in memory, in bytes.
+pub fn weight(message: &PeerMessage) -> usize {
+    let content = match &message.message {
+        Some(peer_message::Message::Raft(raft)) => {
+            let entry =
+                |entry: &RaftEntry| entry.data.len() + entry.context.len() + size_of::<RaftEntry>();
+            raft.context.len() + raft.entries.iter().map(entry).sum::<usize>()
+        }
+        Some(peer_message::Message::Forward(forward)) => forward.command.len(),
+        _ => 0,
+    };
+    content + size_of::<PeerMessage>()
+}
+
+/// Whether messages of that weight may wait beside those that do, in bytes. What finds nothing waiting
+/// always may.
+pub fn has_room(waiting: usize, bytes: usize, bytes_max: usize) -> bool {
+    waiting == 0 || waiting + bytes <= bytes_max
+}
+
+/// What becomes of messages for which there is no room: Raft sends its own again, but a request is sent
+/// once, and without an answer its client would wait for its timeout.
+pub fn crowded(from: MemberId, messages: &[PeerMessage]) -> Option<Event> {
+    let handed: Vec<_> = messages.iter().filter_map(handed).collect();
+    (!handed.is_empty()).then_some(Event::Crowded(from, handed))
+}
+
+/// What becomes of a request that could not be handed over to the leader: it is surely not in the log, and
+/// refused at once.
+pub fn unsent(request: ProposalId, is_linked: bool) -> Event {
+    let reason = match is_linked {
+        true => Reason::TooManyRequests,
+        false => Reason::NotLeader,
+    };
+    Event::Unsent(request, reason)
 }
 
 /// The leader's word that the request is not in the log, and never will be.

@@ -1,0 +1,205 @@
+//! The other members: whose messages are taken, and to whom there are links.
+//!
+//! The applied state decides. A member that is behind may meet one that was added since, so members of the
+//! applied state vouch for others until the log has come that far; an id that was removed never comes back.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use keelson_proto::etcdserverpb::Member;
+
+use crate::{MemberId, Millis, Roster};
+
+/// Members that others report: far more than a cluster has.
+const REPORTED_MAX: usize = 64;
+
+/// How often messages of unknown members make this one ask the others, in milliseconds.
+const ASK_EVERY_MS: u64 = 1_000;
+
+/// What this member holds of another id, as far as it has applied the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Belonging {
+    /// It belongs to the cluster.
+    Member,
+    /// It was removed for good.
+    Removed,
+    /// It is not among the members.
+    Unknown,
+}
+
+/// The other members, each with its address `A`.
+#[derive(Debug)]
+pub struct Peers<A> {
+    member: MemberId,
+    /// Those of the applied state.
+    applied: BTreeMap<MemberId, A>,
+    removed: BTreeSet<u64>,
+    /// Those that others of these report and this member has not applied yet.
+    reported: BTreeMap<MemberId, A>,
+    asked: Option<Millis>,
+}
+
+impl<A: PartialEq> Peers<A> {
+    /// The others of that member, none yet.
+    pub fn new(member: MemberId) -> Peers<A> {
+        Peers {
+            member,
+            applied: BTreeMap::new(),
+            removed: BTreeSet::new(),
+            reported: BTreeMap::new(),
+            asked: None,
+        }
+    }
+
+    /// The members of the applied state have changed.
+    pub fn apply(&mut self, roster: &Roster, address_of: impl Fn(&Member) -> A) {
+        let others = roster.members.values();
+        let others = others.filter(|member| member.id != self.member.0);
+        self.applied = others
+            .map(|member| (MemberId(member.id), address_of(member)))
+            .collect();
+        self.removed.clone_from(&roster.removed);
+        let (applied, removed) = (&self.applied, &self.removed);
+        self.reported
+            .retain(|id, _| !applied.contains_key(id) && !removed.contains(&id.0));
+    }
+
+    /// Members of the applied state report these members. Returns whether the links must follow. That
+    /// none answered is no report.
+    pub fn report(&mut self, members: &[Member], address_of: impl Fn(&Member) -> A) -> bool {
+        if members.is_empty() {
+            return false;
+        }
+        let strange = |member: &&Member| {
+            let id = MemberId(member.id);
+            id != self.member && self.applied_of(id) == Belonging::Unknown
+        };
+        let found = members.iter().filter(strange).take(REPORTED_MAX);
+        let reported: BTreeMap<_, _> = found
+            .map(|member| (MemberId(member.id), address_of(member)))
+            .collect();
+        let changed = reported != self.reported;
+        self.reported = reported;
+        changed
+    }
+
+    /// What this member holds of an id. Called for every envelope.
+    pub fn of(&self, member: MemberId) -> Belonging {
+        match self.reported.contains_key(&member) {
+            true => Belonging::Member,
+            false => self.applied_of(member),
+        }
+    }
+
+    fn applied_of(&self, member: MemberId) -> Belonging {
+        if self.applied.contains_key(&member) {
+            Belonging::Member
+        } else if self.removed.contains(&member.0) {
+            Belonging::Removed
+        } else {
+            Belonging::Unknown
+        }
+    }
+
+    /// A peer's address; none if there is no such peer.
+    pub fn address(&self, member: MemberId) -> Option<&A> {
+        let applied = self.applied.get(&member);
+        applied.or_else(|| self.reported.get(&member))
+    }
+
+    /// Every peer, of the applied state first.
+    pub fn all(&self) -> impl Iterator<Item = (MemberId, &A)> {
+        let all = self.applied.iter().chain(&self.reported);
+        all.map(|(id, address)| (*id, address))
+    }
+
+    /// A message of an unknown member came. Returns whether the others must be asked for the members:
+    /// this one may be behind.
+    pub fn ask(&mut self, now: Millis) -> bool {
+        let lately = |asked: Millis| now.0 < asked.0 + ASK_EVERY_MS;
+        if self.asked.is_some_and(lately) {
+            return false;
+        }
+        self.asked = Some(now);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(id: u64, url: &str) -> Member {
+        Member {
+            id,
+            peer_ur_ls: vec![url.to_owned()],
+            ..Member::default()
+        }
+    }
+
+    fn urls(member: &Member) -> Vec<String> {
+        member.peer_ur_ls.clone()
+    }
+
+    fn roster(members: &[u64], removed: &[u64]) -> Roster {
+        let members = members.iter().map(|id| (*id, member(*id, "a")));
+        Roster {
+            members: members.collect(),
+            removed: removed.iter().copied().collect(),
+        }
+    }
+
+    #[test]
+    fn messages_of_members_are_taken_and_of_no_others() {
+        let mut peers = Peers::new(MemberId(1));
+        peers.apply(&roster(&[1, 2, 3], &[9]), urls);
+        assert_eq!(peers.of(MemberId(2)), Belonging::Member);
+        assert_eq!(peers.of(MemberId(9)), Belonging::Removed);
+        assert_eq!(peers.of(MemberId(4)), Belonging::Unknown);
+        let all: Vec<_> = peers.all().map(|(id, _)| id.0).collect();
+        assert_eq!(all, [2, 3], "it is not its own peer");
+        peers.apply(&roster(&[1, 3], &[2, 9]), urls);
+        assert_eq!(peers.of(MemberId(2)), Belonging::Removed);
+        assert_eq!(peers.address(MemberId(2)), None);
+    }
+
+    /// A member that is behind: the first messages of an added one would never be taken, if that one
+    /// leads.
+    #[test]
+    fn members_vouch_for_one_that_is_not_applied_yet() {
+        let mut peers = Peers::new(MemberId(1));
+        peers.apply(&roster(&[1, 2], &[9]), urls);
+        let reported = [
+            member(1, "a"),
+            member(2, "b"),
+            member(4, "b"),
+            member(9, "b"),
+        ];
+        assert!(peers.report(&reported, urls));
+        assert_eq!(peers.of(MemberId(4)), Belonging::Member);
+        assert_eq!(peers.of(MemberId(9)), Belonging::Removed);
+        assert_eq!(peers.address(MemberId(2)), Some(&vec!["a".to_owned()]));
+        assert!(!peers.report(&reported, urls), "nothing is new");
+        assert!(!peers.report(&[], urls), "no report");
+        assert_eq!(peers.of(MemberId(4)), Belonging::Member);
+        // The log has come so far: what it holds of the member counts from now on.
+        peers.apply(&roster(&[1, 2], &[4, 9]), urls);
+        assert_eq!(peers.of(MemberId(4)), Belonging::Removed);
+    }
+
+    #[test]
+    fn reports_are_bounded() {
+        let mut peers = Peers::new(MemberId(1));
+        peers.apply(&roster(&[1, 2], &[]), urls);
+        let many: Vec<_> = (10..1_000).map(|id| member(id, "b")).collect();
+        assert!(peers.report(&many, urls));
+        assert_eq!(peers.all().count(), 1 + REPORTED_MAX);
+    }
+
+    #[test]
+    fn unknown_members_make_it_ask_once_a_second() {
+        let mut peers = Peers::<()>::new(MemberId(1));
+        assert!(peers.ask(Millis(5)));
+        assert!(!peers.ask(Millis(1_004)));
+        assert!(peers.ask(Millis(1_005)));
+    }
+}
