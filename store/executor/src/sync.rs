@@ -1,0 +1,29 @@
+//! What threads share and wait with. The unit tests have `modelled.rs` in its place.
+
+use std::time::{Duration, Instant};
+
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, fence};
+pub(crate) use std::thread::{Thread, current};
+
+pub(crate) use crossbeam::queue::SegQueue as Queue;
+pub(crate) use parking_lot::Mutex;
+
+/// Counts from when it was made.
+pub(crate) struct Clock(Instant);
+
+impl Default for Clock {
+    fn default() -> Clock {
+        Clock(Instant::now())
+    }
+}
+
+impl Clock {
+    pub(crate) fn now_us(&self) -> u64 {
+        u64::try_from(self.0.elapsed().as_micros()).expect("half a million years")
+    }
+
+    /// Until the thread is woken, at the latest after `patience`.
+    pub(crate) fn park(&self, patience: Duration) {
+        std::thread::park_timeout(patience);
+    }
+}
