@@ -8,7 +8,7 @@ use keelson_proto::etcdserverpb::*;
 use keelson_proto::internal::member_change::Op;
 
 use crate::config::{Url, identity};
-use crate::member::driver::Event;
+use crate::member::worker::Event;
 use crate::{Error, Store, version};
 
 impl Store {

@@ -16,8 +16,7 @@ use slab::Slab;
 use tokio::sync::oneshot;
 
 use crate::Error;
-use crate::member::driver::Event;
-use crate::member::turns::Turns;
+use crate::member::worker::{Event, Turns};
 
 /// Readers that wait at once.
 const READERS_MAX: usize = 100_000;

@@ -14,8 +14,8 @@ use tokio::sync::watch;
 
 use crate::Config;
 use crate::edge::v2::{LogLevel, V2};
-use crate::member::applier::ApplierShell;
-use crate::member::driver::{Driver, Event};
+use crate::member::applier_shell::ApplierShell;
+use crate::member::consensus_shell::ConsensusShell;
 use crate::member::fatal::{Fatal, FatalHandler, end_process};
 use crate::member::flusher;
 use crate::member::founding;
@@ -23,8 +23,8 @@ use crate::member::inbox::{self, DriverInbox};
 use crate::member::log_writer::LogWriter;
 use crate::member::recover::{self, Recovery};
 use crate::member::staging::Stager;
-use crate::member::turns::Turns;
 use crate::member::waiters::Waiters;
+use crate::member::worker::{Event, Turns, Worker};
 use crate::metrics::Histogram;
 use crate::open_error::OpenError;
 use crate::peer::{Gate, Links, PeerService};
@@ -206,8 +206,9 @@ impl Store {
         let threads = std::mem::take(&mut *self.inner.threads.lock());
         let turns = Arc::clone(&self.inner.turns);
         let joined = tokio::task::spawn_blocking(move || {
-            if let Some(applier) = turns.stop() {
-                applier.close();
+            let (worker, left) = turns.stop();
+            if let Some(worker) = worker {
+                worker.close(left);
             }
             for thread in threads {
                 let _ = thread.join();
@@ -333,7 +334,6 @@ fn assemble(
         applier: Applier::new(member, recovery.boot, recovery.state, policy),
         effects: ApplierEffects::default(),
         engine: recovery.engine,
-        turns: Arc::clone(&turns),
         flushes,
         waiters: Arc::clone(&waiters),
         reads: Arc::clone(&reads),
@@ -341,7 +341,7 @@ fn assemble(
         hub: Arc::clone(&hub),
         fatal: fatal.clone(),
     };
-    let driver = Driver {
+    let consensus = ConsensusShell {
         consensus: Consensus::new(recovery.node, CAPTURE_KEPT_MS),
         turns: Arc::clone(&turns),
         log,
@@ -354,7 +354,7 @@ fn assemble(
         staged: None,
         snapshot_trouble: Arc::default(),
     };
-    turns.begin(driver, applier);
+    turns.begin(Worker::new(consensus, applier));
     let writer = LogWriter {
         wal: recovery.wal,
         work: log_jobs,

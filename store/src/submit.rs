@@ -11,8 +11,8 @@ use prost::Message;
 use tokio::sync::watch;
 use tokio::time::timeout_at;
 
-use crate::member::driver::Event;
 use crate::member::waiters::{Outcome, Reserved};
+use crate::member::worker::Event;
 use crate::{Error, Store};
 
 /// Committed entries that may wait to be applied; etcd's `maxGapBetweenApplyAndCommitIndex`.

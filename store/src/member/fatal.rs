@@ -44,6 +44,11 @@ impl Fatal {
         (self.handler)(&said);
     }
 
+    /// Ends the member after a panic, which has left something half done.
+    pub(crate) fn raise_panic(&self, doing: &str) {
+        self.raise(doing, &"a panic; stderr has its message");
+    }
+
     /// Does `work`, and ends the member if it panics: what it has left half done must not be gone on from.
     /// Release builds of the binary abort at once; in an embedder's process a panic unwinds.
     pub(crate) fn guard<T>(&self, doing: &str, work: impl FnOnce() -> T) -> T {
@@ -67,8 +72,7 @@ struct Guard<'a> {
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
         if !self.is_done {
-            self.fatal
-                .raise(self.doing, &"a panic; stderr has its message");
+            self.fatal.raise_panic(self.doing);
         }
     }
 }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use crossbeam::channel::Receiver;
 use keelson_core::engine::Engine;
-use keelson_core::member::{EngineNumber, Work};
+use keelson_core::member::EngineNumber;
 use keelson_core::state::Flush;
 
 use super::fatal::Fatal;
-use super::turns::Turns;
+use super::worker::{Event, Turns};
 
 /// One overlay on its way into the engine.
 pub(crate) struct FlushJob {
@@ -33,7 +33,6 @@ pub(crate) fn run(jobs: &Receiver<FlushJob>, turns: &Turns, fatal: &Fatal) {
         }
         // The applier may replace this engine once it has the work: this thread must not keep it.
         drop(engine);
-        let engine = number;
-        turns.send_job(Work::Flushed { engine, flush });
+        let _ = turns.send(Event::Flushed(number, flush));
     }
 }

@@ -8,8 +8,7 @@ use keelson_core::{MemberId, Millis};
 use keelson_proto::etcdserverpb::Member;
 use keelson_proto::peer::{MembersResponse, PeerMessage};
 
-use super::driver::Event;
-use super::turns::Turns;
+use super::worker::{Event, Turns};
 use crate::config::Url;
 use crate::peer::{Inbox, PeerEvent, PeerListener};
 use crate::shared::Shared;
@@ -112,13 +111,13 @@ mod tests {
     use keelson_proto::peer::{Forward, ProposalId, peer_message::Message};
 
     use super::*;
-    use crate::member::applier;
+    use crate::member::applier_shell;
 
     /// It was dropped without an answer.
     #[test]
     fn a_request_for_which_there_is_no_room_is_refused() {
         let turns = Turns::new();
-        let applier = applier::tests::applier(&turns, bounded(1).0);
+        let applier = applier_shell::tests::applier(&turns, bounded(1).0);
         let inbox = DriverInbox {
             turns: Arc::clone(&turns),
             shared: applier.shared,

@@ -7,9 +7,8 @@ use crossbeam::channel::{Receiver, RecvTimeoutError};
 use keelson_core::member::{LogBatch, LogEffects, LogPause, LogWork, PauseStep};
 use keelson_core::node::Input;
 
-use super::driver::Event;
 use super::fatal::Fatal;
-use super::turns::Turns;
+use super::worker::{Event, Turns};
 use crate::disk::RealDisk;
 use crate::metrics::Histogram;
 use crate::peer::Outbox;

@@ -1,11 +1,11 @@
 //! One member at work: the threads behind a `Store`, and what they share.
 //!
-//! Two things have one owner at a time each, whoever brings them work (`turns.rs`):
+//! One worker (`worker.rs`) is run by the threads that bring it events, one at a time (`keelson_executor`):
 //!
-//! | what | owns | does |
+//! | part | owns | does |
 //! |---|---|---|
-//! | driver (`driver.rs`) | `keelson_core::member::Consensus` | carries out the effects of its turns: messages, the log, snapshots |
-//! | applier (`applier.rs`) | `keelson_core::member::Applier` | carries out its effects: answers, events, flushes |
+//! | `consensus_shell.rs` | `keelson_core::member::Consensus` | carries out the effects of its turns: messages, the log, snapshots |
+//! | `applier_shell.rs` | `keelson_core::member::Applier` | carries out its effects: answers, events, flushes |
 //!
 //! Three threads do what waits: the log's (`log_writer.rs`) for its fdatasync, the flusher's
 //! (`flusher.rs`) for the engine, and one for the time.
@@ -13,8 +13,8 @@
 //! Only `Consensus` calls `Node::step`. A fatal error anywhere ends the member (`fatal.rs`): a restart
 //! recovers, going on might not.
 
-pub(crate) mod applier;
-pub(crate) mod driver;
+pub(crate) mod applier_shell;
+pub(crate) mod consensus_shell;
 pub(crate) mod fatal;
 pub(crate) mod flusher;
 pub(crate) mod foreign;
@@ -27,5 +27,5 @@ mod raft_lines;
 pub(crate) mod recover;
 pub(crate) mod staging;
 pub(crate) mod traffic;
-pub(crate) mod turns;
 pub(crate) mod waiters;
+pub(crate) mod worker;

@@ -12,10 +12,9 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tonic::Status;
 
-use super::driver::Event;
 use super::place::{SharedPlace, Slot};
 use super::recover::EngineOptions;
-use super::turns::Turns;
+use super::worker::{Event, Turns};
 use crate::disk::RealDisk;
 use crate::engine::generation::{Fresh, GenerationError, Generations};
 use crate::peer::{Evicted, SnapshotSink};

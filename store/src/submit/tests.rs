@@ -3,7 +3,7 @@ use keelson_core::node::{Input, Role};
 use keelson_proto::etcdserverpb::PutRequest;
 
 use crate::config::Url;
-use crate::member::driver::Event;
+use crate::member::worker::Event;
 use crate::{Config, Error, Store};
 
 /// A founder of three that stays alone: it never has a leader. It stands for election often.

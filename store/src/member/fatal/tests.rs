@@ -17,12 +17,12 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::disk::{Disk, RealDisk};
 use crate::engine::generation::Generations;
-use crate::member::applier::{self, ApplierShell};
-use crate::member::driver::{Driver, Event};
+use crate::member::applier_shell::{self, ApplierShell};
+use crate::member::consensus_shell::ConsensusShell;
 use crate::member::inbox;
 use crate::member::place::SharedPlace;
 use crate::member::staging::Staged;
-use crate::member::turns::Turns;
+use crate::member::worker::{Event, Turns, Worker};
 use crate::peer::Links;
 
 const CLUSTER: ClusterId = ClusterId(1);
@@ -107,15 +107,15 @@ fn offer() -> RaftMessage {
 pub(crate) fn member(
     turns: &Arc<Turns>,
     fatal: &Fatal,
-) -> (Driver, ApplierShell, Receiver<LogWork>) {
+) -> (ConsensusShell, ApplierShell, Receiver<LogWork>) {
     let (log, log_jobs) = unbounded();
     let (flushes, _) = bounded(1);
-    let mut applier = applier::tests::applier(turns, flushes);
+    let mut applier = applier_shell::tests::applier(turns, flushes);
     applier.fatal = fatal.clone();
     let shared = Arc::clone(&applier.shared);
     let runtime = tokio::runtime::Handle::current();
     let listener = inbox::listener(Arc::clone(turns), Arc::clone(&shared));
-    let driver = Driver {
+    let consensus = ConsensusShell {
         consensus: Consensus::new(node(), 10_000),
         turns: Arc::clone(turns),
         log,
@@ -128,7 +128,7 @@ pub(crate) fn member(
         staged: None,
         snapshot_trouble: Arc::default(),
     };
-    (driver, applier, log_jobs)
+    (consensus, applier, log_jobs)
 }
 
 /// A handler that returns, and how often it was called.
@@ -148,8 +148,8 @@ async fn nothing_follows_a_failed_installation_when_the_handler_returns() {
     let dir = tempfile::tempdir().expect("a directory");
     let (fatal, raised) = returning();
     let turns = Turns::new();
-    let (driver, applier, log_jobs) = member(&turns, &fatal);
-    turns.begin(driver, applier);
+    let (consensus, applier, log_jobs) = member(&turns, &fatal);
+    turns.begin(Worker::new(consensus, applier));
     let (answer, mut answered) = oneshot::channel();
     let staged = Box::new(lost_snapshot(&dir.path().join("snap")).await);
     let event = Event::SnapshotStaged(offer(), staged, answer);
@@ -170,10 +170,10 @@ async fn nothing_follows_a_failed_installation_when_the_handler_returns() {
 async fn a_panic_in_a_turn_ends_the_member() {
     let (fatal, raised) = returning();
     let turns = Turns::new();
-    let (driver, applier, log_jobs) = member(&turns, &fatal);
+    let (consensus, applier, log_jobs) = member(&turns, &fatal);
     // The node insists on its own requests: here is one of another member's.
     let (id, _outcome) = applier.waiters.add();
-    turns.begin(driver, applier);
+    turns.begin(Worker::new(consensus, applier));
     let strange = ProposalId {
         member: MemberId(2),
         ..id
@@ -187,10 +187,12 @@ async fn a_panic_in_a_turn_ends_the_member() {
         });
         let _ = panicking.send(event);
     });
-    assert!(panicked.join().is_err());
+    panicked
+        .join()
+        .expect("the client's thread has no part in it");
     assert_eq!(raised.load(Ordering::SeqCst), 1);
     let event = Event::from(Input::PeerDown(MemberId(2)));
     turns.send(event).expect("it is not stopped");
     assert_eq!(log_jobs.try_recv().err(), Some(TryRecvError::Empty));
-    assert!(turns.stop().is_some(), "it can still be stopped");
+    assert!(turns.stop().0.is_some(), "it can still be stopped");
 }

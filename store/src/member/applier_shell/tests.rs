@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use crossbeam::channel::bounded;
 use keelson_core::engine::MemoryEngine;
-use keelson_core::member::FlushPolicy;
+use keelson_core::member::{FlushPolicy, Work};
 use keelson_core::node::{Input, NodeStatus, Role, Standing};
 use keelson_core::state::{Genesis, Limits, StateMachine};
 use keelson_core::{
@@ -12,6 +12,7 @@ use keelson_proto::internal::{Command, command::Op};
 use prost::Message;
 
 use super::*;
+use crate::member::worker::Turns;
 
 fn status() -> NodeStatus {
     NodeStatus {
@@ -43,7 +44,6 @@ pub(crate) fn applier(turns: &Arc<Turns>, flushes: Sender<FlushJob>) -> ApplierS
         applier: Applier::new(MemberId(1), 1, state, policy),
         effects: ApplierEffects::default(),
         engine,
-        turns: Arc::clone(turns),
         flushes,
         waiters: Arc::new(Waiters::new(MemberId(1), 1)),
         reads: Arc::new(ReadBatches::new(Arc::clone(turns))),
@@ -72,9 +72,8 @@ fn put(index: u64) -> Committed {
     Committed { entry, conf: None }
 }
 
-fn backlog(turns: &Turns) -> Option<bool> {
-    let events = std::iter::from_fn(|| turns.next_event());
-    let reports = events.filter_map(|event| match event {
+fn backlog(handed: &mut Handed) -> Option<bool> {
+    let reports = handed.events.drain(..).filter_map(|event| match event {
         Event::Core(CoreEvent::Input(Input::Backlogged(backlogged))) => Some(backlogged),
         _ => None,
     });
@@ -87,14 +86,14 @@ fn a_slow_engine_is_reported_before_the_overlay_outgrows_its_bound() {
     let turns = Turns::new();
     let (flushes, flush_jobs) = bounded(1);
     let mut applier = applier(&turns, flushes);
-    let jobs = SegQueue::new();
+    let mut handed = Handed::default();
     let mut reported = None;
     let mut index = 0;
     while reported.is_none() && index < 40 {
         index += 1;
-        jobs.push(Work::Committed(vec![put(index)]));
-        applier.work(&jobs, 0);
-        reported = backlog(&turns);
+        handed.work.push(Work::Committed(vec![put(index)]));
+        applier.work(&mut handed, Millis(0));
+        reported = backlog(&mut handed);
     }
     assert_eq!((reported, index), (Some(true), 8));
     // The engine catches up: what was frozen, and then the rest.
@@ -103,10 +102,10 @@ fn a_slow_engine_is_reported_before_the_overlay_outgrows_its_bound() {
         let written = job.engine.write(&job.flush.batch);
         written.expect("memory does not fail");
         let (engine, flush) = (job.number, job.flush);
-        jobs.push(Work::Flushed { engine, flush });
-        applier.work(&jobs, 1_000);
+        handed.work.push(Work::Flushed { engine, flush });
+        applier.work(&mut handed, Millis(1_000));
     }
-    assert_eq!(backlog(&turns), Some(false));
+    assert_eq!(backlog(&mut handed), Some(false));
 }
 
 /// What a newer release wrote was skipped, and counted as applied.
@@ -120,13 +119,15 @@ fn the_member_ends_before_a_command_that_it_does_not_understand() {
     applier.fatal = Fatal::new(Arc::new(move |text| heard.lock().push(text.to_owned())));
     let mut newer = put(2);
     newer.entry.data = proposal::encode(ProposalId::default(), &[0xf2, 0x3f, 0x02, 0x08, 0x01]);
-    let jobs = SegQueue::new();
-    jobs.push(Work::Committed(vec![put(1), newer, put(3)]));
-    jobs.push(Work::Committed(vec![put(4)]));
-    applier.work(&jobs, 0);
+    let mut handed = Handed::default();
+    handed
+        .work
+        .push(Work::Committed(vec![put(1), newer, put(3)]));
+    handed.work.push(Work::Committed(vec![put(4)]));
+    applier.work(&mut handed, Millis(0));
     assert_eq!(applier.applier.applied(), Index(1));
-    jobs.push(Work::Committed(vec![put(2)]));
-    assert_eq!(applier.work(&jobs, 1_000), u64::MAX);
+    handed.work.push(Work::Committed(vec![put(2)]));
+    assert_eq!(applier.work(&mut handed, Millis(1_000)), u64::MAX);
     assert_eq!(applier.applier.applied(), Index(1));
     let said = said.lock();
     assert_eq!(said.len(), 1);

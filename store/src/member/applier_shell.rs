@@ -1,23 +1,21 @@
 //! Carries out the effects of the core's applier: answers, watch events, flushes, a snapshot's new engine.
 //!
-//! Whose thread runs it is `turns.rs`'s affair. What is decided is decided in
+//! What is decided is decided in
 //! `keelson_core::member::Applier`, which the simulator runs as well.
 
 use std::sync::Arc;
 
 use crossbeam::channel::Sender;
-use crossbeam::queue::SegQueue;
 use keelson_core::Millis;
 use keelson_core::engine::Engine;
-use keelson_core::member::{Applier, ApplierEffects, Event as CoreEvent, Work};
+use keelson_core::member::{Applier, ApplierEffects, Event as CoreEvent};
 use keelson_core::state::Applied;
 use keelson_core::tree::Action;
 
-use super::driver::Event;
 use super::fatal::Fatal;
 use super::flusher::FlushJob;
-use super::turns::Turns;
 use super::waiters::{Outcome, Waiters};
+use super::worker::{Event, Handed};
 use crate::reads::ReadBatches;
 use crate::shared::Shared;
 use crate::tree::Hub;
@@ -28,7 +26,6 @@ pub(crate) struct ApplierShell {
     /// Reused.
     pub(crate) effects: ApplierEffects,
     pub(crate) engine: Arc<dyn Engine>,
-    pub(crate) turns: Arc<Turns>,
     pub(crate) flushes: Sender<FlushJob>,
     pub(crate) waiters: Arc<Waiters>,
     pub(crate) reads: Arc<ReadBatches>,
@@ -38,28 +35,35 @@ pub(crate) struct ApplierShell {
 }
 
 impl ApplierShell {
-    /// Does what waits, and what is due. Returns when to call it again, in milliseconds of
-    /// its clock, of which it is `now_ms` now.
-    pub(crate) fn work(&mut self, jobs: &SegQueue<Work>, now_ms: u64) -> u64 {
-        while let Some(work) = jobs.pop() {
+    /// Does what waits, and what is due. Returns when to call it again, in milliseconds.
+    pub(crate) fn work(&mut self, handed: &mut Handed, now: Millis) -> u64 {
+        self.handle(handed);
+        if self.fatal.is_raised() {
+            return u64::MAX;
+        }
+        let due = self.applier.tick(now, &mut self.effects);
+        self.carry_out(handed);
+        due.0
+    }
+
+    /// Does what waits.
+    pub(crate) fn handle(&mut self, handed: &mut Handed) {
+        let mut waiting = std::mem::take(&mut handed.work);
+        for work in waiting.drain(..) {
             if self.fatal.is_raised() {
                 continue;
             }
             let handled = self.applier.handle(work, &mut self.effects);
-            self.carry_out();
+            self.carry_out(handed);
             if let Err(error) = handled {
                 self.fatal.raise("applying committed entries", &error);
             }
         }
-        if self.fatal.is_raised() {
-            return u64::MAX;
-        }
-        let due = self.applier.tick(Millis(now_ms), &mut self.effects);
-        self.carry_out();
-        due.0
+        // The room is used again.
+        handed.work = waiting;
     }
 
-    fn carry_out(&mut self) {
+    fn carry_out(&mut self, handed: &mut Handed) {
         let mut effects = std::mem::take(&mut self.effects);
         let has_applied = !effects.applied.is_empty() || effects.members_changed;
         for applied in effects.applied.drain(..) {
@@ -67,7 +71,7 @@ impl ApplierShell {
         }
         if effects.members_changed {
             self.shared.note_members(self.applier.view());
-            let _ = self.turns.leave(Event::MembersChanged);
+            handed.events.push_back(Event::MembersChanged);
         }
         if has_applied {
             self.shared.note_applied(self.applier.applied());
@@ -75,11 +79,11 @@ impl ApplierShell {
         for context in effects.reads_done.drain(..) {
             self.reads.answer(context);
         }
-        for input in effects.inputs.drain(..) {
-            let _ = self.turns.leave(Event::from(input));
-        }
+        let inputs = effects.inputs.drain(..);
+        handed.events.extend(inputs.map(Event::from));
         if let Some(capture) = effects.captured.take() {
-            let _ = self.turns.leave(Event::Core(CoreEvent::Captured(capture)));
+            let captured = CoreEvent::Captured(capture);
+            handed.events.push_back(Event::Core(captured));
         }
         if let Some((number, flush)) = effects.flush.take() {
             let engine = Arc::clone(&self.engine);
@@ -106,7 +110,7 @@ impl ApplierShell {
     }
 
     /// Goes on from a snapshot, once the data directory points at it.
-    pub(crate) fn install(&mut self, staged: super::staging::Staged) {
+    pub(crate) fn install(&mut self, staged: super::staging::Staged, handed: &mut Handed) {
         if self.fatal.is_raised() {
             return;
         }
@@ -116,7 +120,7 @@ impl ApplierShell {
                 self.applier.install(state, &mut self.effects);
                 self.shared.replace_view(self.applier.view().clone());
                 self.hub.resume(self.applier.view());
-                self.carry_out();
+                self.carry_out(handed);
             }
             Err(error) => self.fatal.raise("installing a snapshot", &error),
         }

@@ -14,8 +14,9 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::*;
 use crate::config::Url;
-use crate::member::applier::ApplierShell;
+use crate::member::applier_shell::ApplierShell;
 use crate::member::fatal::tests::{ME, member, returning};
+use crate::member::worker::Worker;
 use crate::peer::PeerAddress;
 
 const LEADER: MemberId = MemberId(2);
@@ -29,10 +30,10 @@ fn from_leader(message: peer_message::Message) -> Event {
 
 /// It follows a leader to which it has no link yet.
 fn follower(turns: &Arc<Turns>) -> (Arc<Waiters>, crossbeam::channel::Receiver<LogWork>) {
-    let (driver, applier, log_jobs) = member(turns, &returning().0);
+    let (consensus, applier, log_jobs) = member(turns, &returning().0);
     let ApplierShell { waiters, .. } = &applier;
     let waiters = Arc::clone(waiters);
-    turns.begin(driver, applier);
+    turns.begin(Worker::new(consensus, applier));
     let append = RaftMessage {
         kind: APPEND,
         to: ME.0,
@@ -117,13 +118,13 @@ async fn a_snapshot_on_its_way_ends_with_the_member() {
     }));
 
     let turns = Turns::new();
-    let (driver, applier, _log_jobs) = member(&turns, &returning().0);
-    driver.outbox.update(&[PeerAddress {
+    let (consensus, applier, _log_jobs) = member(&turns, &returning().0);
+    consensus.outbox.update(&[PeerAddress {
         id: LEADER,
         name: "m2".to_owned(),
         urls: vec![Url::http("127.0.0.1", port)],
     }]);
-    let links = driver.outbox.clone();
+    let links = consensus.outbox.clone();
     let engine = Arc::downgrade(&applier.engine);
     let capture = applier.applier.state().capture().expect("a healthy engine");
     let offer = RaftMessage {
@@ -133,9 +134,9 @@ async fn a_snapshot_on_its_way_ends_with_the_member() {
         }),
         ..RaftMessage::default()
     };
-    driver.send_snapshot(LEADER, offer, capture);
+    consensus.send_snapshot(LEADER, offer, capture);
     until(|| begun.load(Ordering::SeqCst)).await;
-    turns.begin(driver, applier);
+    turns.begin(Worker::new(consensus, applier));
     drop(turns.stop());
     links.close().await;
     drop(links);

@@ -1,15 +1,14 @@
 //! Carries out the effects of the core's consensus: messages, the log, snapshots, refusals.
 //!
-//! One turn takes what has come and waits for nothing: the disk and the network have threads and tasks of
-//! their own. Whose thread runs it is `turns.rs`'s affair. What is decided is decided in
-//! `keelson_core::member::Consensus`, which the simulator runs as well.
+//! One turn waits for nothing: the disk and the network have threads and tasks of their own. What is
+//! decided is decided in `keelson_core::member::Consensus`, which the simulator runs as well.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use crossbeam::channel::Sender;
 use keelson_core::member::{
-    Consensus, ConsensusEffects, Event as CoreEvent, LogWork, handed, unsent,
+    Consensus, ConsensusEffects, Event as CoreEvent, LogWork, Work, handed, unsent,
 };
 use keelson_core::node::{Input, Standing};
 use keelson_core::state::Capture;
@@ -19,40 +18,21 @@ use keelson_proto::peer::{PeerMessage, RaftMessage, SnapshotChunk, snapshot_chun
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use super::applier_shell::ApplierShell;
 use super::fatal::Fatal;
 use super::raft_lines;
 use super::staging::Staged;
-use super::turns::Turns;
 use super::waiters::{Outcome, Waiters};
+use super::worker::{Event, Handed, Turns};
 use crate::peer::{Outbox, Unsent, send_snapshot};
 use crate::reads::ReadBatches;
 use crate::shared::Shared;
 
-/// Something for the driver.
-pub(crate) enum Event {
-    /// For consensus, as it is.
-    Core(CoreEvent),
-    /// From a peer; what the messages weigh, in bytes.
-    Peer(MemberId, Vec<PeerMessage>, usize),
-    /// A snapshot has arrived whole. Answers when it is installed, or found stale.
-    SnapshotStaged(RaftMessage, Box<Staged>, oneshot::Sender<bool>),
-    /// The links must follow the members.
-    MembersChanged,
-}
-
-impl From<Input> for Event {
-    fn from(input: Input) -> Event {
-        Event::Core(CoreEvent::Input(input))
-    }
-}
-
-/// Events that one turn takes: more would only delay the first one's answer.
-const TURN_MAX: usize = 1024;
-
 /// Rows of a snapshot that travel together, in bytes.
 const PIECE_BYTES: usize = 1 << 20;
 
-pub(crate) struct Driver {
+/// Consensus, and what its effects go to.
+pub(crate) struct ConsensusShell {
     pub(crate) consensus: Consensus,
     pub(crate) turns: Arc<Turns>,
     pub(crate) log: Sender<LogWork>,
@@ -68,36 +48,22 @@ pub(crate) struct Driver {
     pub(crate) snapshot_trouble: Arc<Mutex<Episode>>,
 }
 
-impl Driver {
-    /// One turn. Returns how much it had to do, and when the next is due, in milliseconds of `turns`.
-    pub(crate) fn turn(&mut self, turns: &Turns) -> (usize, u64) {
-        if self.fatal.is_raised() {
-            return self.end(turns);
-        }
-        for _ in 0..TURN_MAX {
-            match turns.next_event() {
-                Some(event) => self.take(event),
-                None => break,
-            }
-        }
-        let now = Millis(turns.now_ms());
+impl ConsensusShell {
+    /// One turn. Returns how much it had to do, and when the next is due, in milliseconds.
+    pub(crate) fn turn(
+        &mut self,
+        now: Millis,
+        handed: &mut Handed,
+        applier: &mut ApplierShell,
+    ) -> (usize, u64) {
         let effects = self.consensus.handle(now, self.events.drain(..));
         let (load, due) = (effects.load, effects.wake_at.0);
-        self.carry_out(effects, turns);
-        match self.fatal.is_raised() {
-            true => self.end(turns),
-            false => (load, due),
-        }
+        self.carry_out(effects, now, handed, applier);
+        (load, due)
     }
 
-    /// The member cannot go on: what waits for an event's answer ends as the event is dropped.
-    fn end(&mut self, turns: &Turns) -> (usize, u64) {
-        self.events.clear();
-        while turns.next_event().is_some() {}
-        (0, u64::MAX)
-    }
-
-    fn take(&mut self, event: Event) {
+    /// Takes an event for the next turn, or for the applier.
+    pub(crate) fn take(&mut self, event: Event, to_applier: &mut Vec<Work>) {
         match event {
             Event::Core(CoreEvent::Input(Input::Read { context })) => {
                 if self.reads.close(context) {
@@ -123,16 +89,23 @@ impl Driver {
                     .push(CoreEvent::SnapshotStaged { offer, roster });
             }
             Event::MembersChanged => self.outbox.update(&self.shared.peers()),
+            Event::Flushed(engine, flush) => to_applier.push(Work::Flushed { engine, flush }),
         }
     }
 
     /// In the order of the effects' fields.
-    fn carry_out(&mut self, effects: ConsensusEffects, turns: &Turns) {
+    fn carry_out(
+        &mut self,
+        effects: ConsensusEffects,
+        now: Millis,
+        handed: &mut Handed,
+        applier: &mut ApplierShell,
+    ) {
         self.shared.traffic.sent(effects.send.iter());
         for (to, message) in effects.send {
-            self.send(to, message, turns);
+            self.send(to, message, handed);
         }
-        self.install(effects.install, turns);
+        self.install(effects.install, now, handed, applier);
         if self.fatal.is_raised() {
             // The log must not begin anew at a state that is not there.
             return;
@@ -144,9 +117,7 @@ impl Driver {
         if let Some(mark) = effects.truncate {
             let _ = self.log.send(LogWork::Truncate(mark));
         }
-        for work in effects.work {
-            turns.leave_job(work);
-        }
+        handed.work.extend(effects.work);
         for (id, refusal) in effects.refused {
             self.waiters.settle(id, Outcome::Refused(refusal));
         }
@@ -167,19 +138,26 @@ impl Driver {
 
     /// Sends a message. A request that cannot be handed to the leader is surely not in the log: it is
     /// refused at once, and not when its client gives up.
-    fn send(&self, to: MemberId, message: PeerMessage, turns: &Turns) {
+    fn send(&self, to: MemberId, message: PeerMessage, to_self: &mut Handed) {
         let handed = handed(&message);
         let Err(why) = self.outbox.send(to, message) else {
             return;
         };
         if let Some(request) = handed {
             let is_linked = !matches!(why, Unsent::NoLink);
-            let _ = turns.leave(Event::Core(unsent(request, is_linked)));
+            let unsent = Event::Core(unsent(request, is_linked));
+            to_self.events.push_back(unsent);
         }
     }
 
     /// What is staged either replaces the state machine now, or is stale.
-    fn install(&mut self, mark: Option<SnapshotMark>, turns: &Turns) {
+    fn install(
+        &mut self,
+        mark: Option<SnapshotMark>,
+        now: Millis,
+        handed: &mut Handed,
+        applier: &mut ApplierShell,
+    ) {
         let Some((staged, answer)) = self.staged.take() else {
             if let Some(mark) = mark {
                 let what = format!("no snapshot of index {} is staged", mark.index);
@@ -188,8 +166,9 @@ impl Driver {
             return;
         };
         let taken = mark == Some(staged.mark());
-        if taken && let Some(applier) = turns.applier_for_install().as_mut() {
-            applier.install(*staged);
+        if taken {
+            applier.work(handed, now);
+            applier.install(*staged, handed);
         }
         if !self.fatal.is_raised() {
             let _ = answer.send(taken);
