@@ -7,6 +7,7 @@ mod spoken;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioExecutor;
@@ -96,8 +97,32 @@ pub(crate) async fn serve<S: Serve>(
     }
 }
 
-/// The address of the other end; unspecified once the client has left.
+/// The address of the other end. A client of a socket in the file system has none, nor one that has left:
+/// they get ports of no address in turn, as what a client may take is counted by its address.
 pub(crate) fn client_of(socket: &TcpStream) -> SocketAddr {
-    let unknown = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-    socket.peer_addr().unwrap_or(unknown)
+    static NAMELESS: AtomicU16 = AtomicU16::new(0);
+    socket.peer_addr().unwrap_or_else(|_| {
+        let port = NAMELESS.fetch_add(1, Ordering::Relaxed);
+        SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::socket::{Socket, connect_unix};
+
+    #[tokio::test]
+    async fn clients_of_a_unix_socket_are_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let socket = Socket::unix(&path).unwrap();
+        let path = path.to_str().unwrap();
+        let mut clients = Vec::new();
+        for _ in 0..2 {
+            let (_client, accepted) = tokio::join!(connect_unix(path), socket.accept());
+            clients.push(client_of(&accepted.unwrap()));
+        }
+        assert_ne!(clients[0], clients[1]);
+    }
 }

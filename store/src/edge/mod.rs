@@ -3,6 +3,7 @@
 //! Connections are `keelson-port`'s. Requests are split between gRPC and HTTP (`service`), parsed and
 //! handed to the member behind `Backend`, those of the v2 API behind `v2::TreeBackend`. Errors leave through one table (`errors`). Nothing here knows of consensus or storage.
 
+mod account;
 mod backend;
 pub mod errors;
 mod gate;

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -15,6 +16,7 @@ use keelson_port::{Drain, Incoming, Serve};
 use tonic::service::Routes;
 use tower::Service;
 
+use super::account::on_behalf_of;
 use super::gate::{self, Gate};
 
 /// A gRPC service. Not tower's `Service`: that needs `&mut self`, hence a clone of every part of it
@@ -41,8 +43,14 @@ impl GrpcService for Routes {
 /// The body of an answer on a port.
 pub(crate) type Body = Either<tonic::body::Body, axum::body::Body>;
 
-/// An answer on its way.
-pub enum Answer<F> {
+/// An answer on its way, for the client of its connection.
+pub struct Answer<F> {
+    client: SocketAddr,
+    way: Way<F>,
+}
+
+/// Where an answer comes from.
+enum Way<F> {
     /// Of a gRPC service.
     Grpc(F),
     /// Of the router.
@@ -62,20 +70,32 @@ where
     type Output = Result<Response<Body>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Answer { client, way } = self.get_mut();
+        on_behalf_of(*client, || Pin::new(way).poll(cx))
+    }
+}
+
+impl<F> Future for Way<F>
+where
+    F: Future<Output = Result<Response<tonic::body::Body>, Infallible>> + Unpin,
+{
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.get_mut() {
-            Answer::Grpc(grpc) => Pin::new(grpc)
+            Way::Grpc(grpc) => Pin::new(grpc)
                 .poll(cx)
                 .map_ok(|response| response.map(Either::Left)),
-            Answer::Now(response) => {
+            Way::Now(response) => {
                 let response = response.take().expect("polled once");
                 Poll::Ready(Ok(response.map(Either::Right)))
             }
-            Answer::Held(answer) => answer.as_mut().poll(cx),
-            Answer::Later(answer) => {
+            Way::Held(answer) => answer.as_mut().poll(cx),
+            Way::Later(answer) => {
                 let response = std::task::ready!(answer.as_mut().poll(cx));
                 Poll::Ready(Ok(response.map(Either::Right)))
             }
-            Answer::Http(http) => Pin::new(http)
+            Way::Http(http) => Pin::new(http)
                 .poll(cx)
                 .map_ok(|response| response.map(Either::Right)),
         }
@@ -155,31 +175,36 @@ impl<G: GrpcService, F: FirstLook> Serve for Services<G, F> {
     type Future = Answer<G::Future>;
 
     fn call(&self, request: Request<Incoming>) -> Answer<G::Future> {
-        match &self.gate {
+        self.call_from(request, SocketAddr::from(([0, 0, 0, 0], 0)))
+    }
+
+    fn call_from(&self, request: Request<Incoming>, client: SocketAddr) -> Answer<G::Future> {
+        let way = match &self.gate {
             Some((gate, drain)) if !gate.is_open() && !gate::is_probe(request.uri().path()) => {
                 let (parts, opened) = (Arc::clone(&self.parts), gate.opened(drain.clone()));
-                Answer::Held(Box::pin(async move {
+                Way::Held(Box::pin(async move {
                     match opened.await {
                         true => parts.call(request).await,
                         false => Ok(gate::closed().map(Either::Right)),
                     }
                 }))
             }
-            _ => self.parts.call(request),
-        }
+            _ => on_behalf_of(client, || self.parts.call(request)),
+        };
+        Answer { client, way }
     }
 }
 
 impl<G: GrpcService, F: FirstLook> Parts<G, F> {
-    fn call(&self, request: Request<Incoming>) -> Answer<G::Future> {
+    fn call(&self, request: Request<Incoming>) -> Way<G::Future> {
         if request.version() == Version::HTTP_2 && is_grpc(&request) {
-            return Answer::Grpc(self.grpc.call(request));
+            return Way::Grpc(self.grpc.call(request));
         }
         match self.first.look(request) {
-            Look::Now(response) => Answer::Now(Some(response)),
-            Look::Later(answer) => Answer::Later(answer),
+            Look::Now(response) => Way::Now(Some(response)),
+            Look::Later(answer) => Way::Later(answer),
             Look::NotMine(request) => {
-                Answer::Http(Box::new(Service::call(&mut self.http.clone(), request)))
+                Way::Http(Box::new(Service::call(&mut self.http.clone(), request)))
             }
         }
     }

@@ -18,27 +18,38 @@ use crate::edge::{Backend, Limits, More, Unread, gateway};
 
 const KIB: usize = 1024;
 
-/// Holds five keys of 40 KiB, and has room for an answer and a half that lists them.
-const ROOM_BYTES: usize = 300 * KIB;
+/// Room for an answer and a half that lists five keys of 40 KiB: such a large one has a quarter of it.
+const ROOM_BYTES: usize = 1200 * KIB;
+
+/// Room for twenty answers of 400 KiB; three quarters of it have shares.
+const SHARED_BYTES: usize = 8192 * KIB;
 
 /// Of each answer; all of them fit into the connection's, so that none holds up another.
 const WINDOW_BYTES: u32 = 65_535;
 
 async fn fill(fake: &Fake) {
     for key in ["a", "b", "c", "d", "e"] {
-        let put = PutRequest {
-            key: key.into(),
-            value: vec![b'v'; 40 * KIB].into(),
-            ..PutRequest::default()
-        };
-        fake.put(put).await.unwrap();
+        put(fake, key).await;
     }
 }
 
+async fn put(fake: &Fake, key: &str) {
+    let put = PutRequest {
+        key: key.to_owned().into(),
+        value: vec![b'v'; 40 * KIB].into(),
+        ..PutRequest::default()
+    };
+    fake.put(put).await.unwrap();
+}
+
 async fn crowded_port() -> Port {
+    port_within(ROOM_BYTES).await
+}
+
+async fn port_within(bytes_max: usize) -> Port {
     let port = Port::serving(move |fake, listeners, asked| async move {
-        let more = |_: &_| More::<()> {
-            unread: Unread::within(ROOM_BYTES),
+        let more = move |_: &_| More::<()> {
+            unread: Unread::within(bytes_max),
             ..More::default()
         };
         crate::edge::serve_clients(fake, listeners, Limits::default(), more, asked).await
@@ -107,23 +118,28 @@ impl Called {
 /// As etcd has it: its table of codes lacks this error.
 const CROWDED: Option<(&str, &str)> = Some(("2", "etcdserver:%20too%20many%20requests"));
 
+/// Asks for all until it is refused; reads nothing.
+async fn crowd(send: &mut Sender, port: &Port, path: &str) -> Vec<Called> {
+    let mut unread = Vec::new();
+    loop {
+        let called = call(send, port, path, &all()).await;
+        if called.refusal().is_some() {
+            assert_eq!(called.refusal(), CROWDED, "{path}");
+            return unread;
+        }
+        unread.push(called);
+        assert!(unread.len() < 30, "{path}: not bounded");
+    }
+}
+
 #[tokio::test]
 async fn answers_that_are_not_read_are_bounded_over_all_clients() {
     let port = crowded_port().await;
     for path in ["/etcdserverpb.KV/Range", "/etcdserverpb.KV/RangeStream"] {
         let (mut one, mut other) = (client(&port).await, client(&port).await);
-        let mut unread = Vec::new();
-        loop {
-            let called = call(&mut one, &port, path, &all()).await;
-            if called.refusal().is_some() {
-                assert_eq!(called.refusal(), CROWDED, "{path}");
-                break;
-            }
-            unread.push(called);
-            assert!(unread.len() < 10, "{path}: not bounded");
-        }
-        let refused = call(&mut other, &port, "/etcdserverpb.KV/Range", &all()).await;
-        assert_eq!(refused.refusal(), CROWDED, "{path}: another client");
+        let mut unread = crowd(&mut one, &port, path).await;
+        unread.extend(crowd(&mut other, &port, path).await);
+        assert!(unread.len() < 10, "{path}: not bounded");
         let mut small = all();
         small.count_only = true;
         let small = call(&mut other, &port, "/etcdserverpb.KV/Range", &small).await;
@@ -137,6 +153,27 @@ async fn answers_that_are_not_read_are_bounded_over_all_clients() {
             "{path}: there is room again"
         );
     }
+}
+
+#[tokio::test]
+async fn clients_that_read_nothing_leave_room_for_others() {
+    let port = port_within(SHARED_BYTES).await;
+    for key in ["f", "g", "h", "i", "j"] {
+        put(&port.fake, key).await;
+    }
+    let mut senders = Vec::new();
+    let mut unread = Vec::new();
+    for _ in 0..3 {
+        let mut hog = client(&port).await;
+        unread.push(crowd(&mut hog, &port, "/etcdserverpb.KV/Range").await);
+        senders.push(hog);
+    }
+    assert_eq!(unread[0].len(), 5, "a third of what has shares");
+    let mut other = client(&port).await;
+    let called = call(&mut other, &port, "/etcdserverpb.KV/Range", &all()).await;
+    assert_eq!(called.refusal(), None);
+    assert!(400 * KIB < called.read().await);
+    drop(unread);
 }
 
 /// A client that leaves does not keep its room.

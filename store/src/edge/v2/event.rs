@@ -29,9 +29,9 @@ impl AsRef<[u8]> for Encoded {
 pub(super) fn encoding(event: &Arc<Event>, room: &LargeAnswers) -> Option<Bytes> {
     let encoded = match event.encoding.get() {
         Some(encoded) => encoded,
-        None if !room.has_room(value_bytes(event)) => return None,
+        None if !room.has_room_for_all(value_bytes(event)) => return None,
         None => {
-            let made = room.hold(encode(event))?;
+            let made = room.hold_for_all(encode(event))?;
             event.encoding.get_or_init(|| made)
         }
     };

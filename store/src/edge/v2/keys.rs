@@ -229,7 +229,7 @@ async fn encoding<B>(inner: &Inner<B>, event: &Arc<Event>) -> Result<Bytes, KeyE
     if let Some(encoded) = event::encoding(event, room) {
         return Ok(encoded);
     }
-    room.wait_for_room(event::value_bytes(event)).await;
+    room.wait_for_room_for_all(event::value_bytes(event)).await;
     event::encoding(event, room).ok_or_else(|| {
         let mut unanswered = UNANSWERED;
         unanswered.index = event.index;

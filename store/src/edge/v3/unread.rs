@@ -16,7 +16,8 @@ use tonic::{Response, Status};
 use crate::Error;
 use crate::edge::large::{LARGE_BYTES, LargeAnswers, Room};
 
-/// What the large answers of all clients may take together, in bytes.
+/// What the large answers of all clients may take together, in bytes; a connection's share is
+/// `LargeAnswers`'s.
 const UNREAD_BYTES_MAX: usize = 128 << 20;
 
 /// The room for the answers of one member. A clone is the same room.

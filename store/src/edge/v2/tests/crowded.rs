@@ -117,8 +117,8 @@ async fn forms_that_are_being_read_are_bounded_together() {
 
 #[tokio::test(start_paused = true)]
 async fn refusals_that_name_a_large_value_are_bounded_while_they_are_not_read() {
-    let v2 = v2(|inner| inner.events = LargeAnswers::within(3 * MIB));
-    let value = format!("value={}", "v".repeat(5 * MIB / 4));
+    let v2 = v2(|inner| inner.events = LargeAnswers::within(12 * MIB));
+    let value = format!("value={}", "v".repeat(3 * MIB / 2));
     assert_eq!(
         change(&v2, Method::PUT, "/v2/keys/a", value).await.status(),
         201
@@ -144,8 +144,8 @@ async fn refusals_that_name_a_large_value_are_bounded_while_they_are_not_read() 
 
 #[tokio::test(start_paused = true)]
 async fn answers_to_changes_and_watches_are_bounded_while_they_are_not_read() {
-    let v2 = v2(|inner| inner.events = LargeAnswers::within(3 * MIB));
-    let value = || format!("value={}", "v".repeat(5 * MIB / 4));
+    let v2 = v2(|inner| inner.events = LargeAnswers::within(12 * MIB));
+    let value = || format!("value={}", "v".repeat(3 * MIB / 2));
     let made = change(&v2, Method::PUT, "/v2/keys/a", value()).await;
     assert_eq!(made.status(), 201);
     let index = made.headers()["x-etcd-index"].to_str().unwrap();

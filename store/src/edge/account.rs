@@ -1,0 +1,144 @@
+//! What each connection holds of a room.
+//!
+//! A connection is identified by its client's address, as the port hands it to a service. It is not an
+//! extension of the request, which would cost every request three allocations for the few with a large
+//! answer: it is there while a request's future is polled.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+tokio::task_local! {
+    static CLIENT: SocketAddr;
+}
+
+/// Calls or polls something for a client.
+pub(super) fn on_behalf_of<T>(client: SocketAddr, act: impl FnOnce() -> T) -> T {
+    CLIENT.sync_scope(client, act)
+}
+
+/// The client of the request that is served now; `None` outside of a port, as in tests.
+pub(super) fn client() -> Option<SocketAddr> {
+    CLIENT.try_with(|client| *client).ok()
+}
+
+/// A room, in KiB, and what each connection holds of it: no more accounts than pieces are held.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    accounts: Mutex<Accounts>,
+    /// A connection may hold half as much as it leaves free.
+    fair: bool,
+}
+
+#[derive(Debug)]
+struct Accounts {
+    free_kib: u32,
+    held_kib: HashMap<SocketAddr, u32>,
+}
+
+/// A piece of a room; free again when it is dropped.
+#[derive(Debug)]
+pub(super) struct Piece {
+    ledger: Arc<Ledger>,
+    client: Option<SocketAddr>,
+    kib: u32,
+}
+
+impl Ledger {
+    /// A room of that size in KiB, of which each connection gets its share only.
+    pub(super) fn fair(kib: u32) -> Arc<Ledger> {
+        Ledger::new(kib, true)
+    }
+
+    /// The same for whichever connection comes first.
+    pub(super) fn unfair(kib: u32) -> Arc<Ledger> {
+        Ledger::new(kib, false)
+    }
+
+    fn new(free_kib: u32, fair: bool) -> Arc<Ledger> {
+        let held_kib = HashMap::new();
+        let accounts = Accounts { free_kib, held_kib };
+        Arc::new(Ledger {
+            accounts: Mutex::new(accounts),
+            fair,
+        })
+    }
+
+    /// A piece of that size in KiB, if the connection may have it; without one it is on no account.
+    pub(super) fn take(self: &Arc<Ledger>, client: Option<SocketAddr>, kib: u32) -> Option<Piece> {
+        let mut accounts = self.accounts.lock();
+        accounts.free_kib = self.left(&accounts, client, kib)?;
+        if let Some(client) = client {
+            *accounts.held_kib.entry(client).or_default() += kib;
+        }
+        drop(accounts);
+        Some(Piece {
+            ledger: Arc::clone(self),
+            client,
+            kib,
+        })
+    }
+
+    /// Whether a piece of that size on no account can be had.
+    pub(super) fn has(&self, kib: u32) -> bool {
+        self.left(&self.accounts.lock(), None, kib).is_some()
+    }
+
+    /// What such a piece leaves free, if it can be had.
+    fn left(&self, accounts: &Accounts, client: Option<SocketAddr>, kib: u32) -> Option<u32> {
+        let left = accounts.free_kib.checked_sub(kib)?;
+        let held = client.and_then(|client| accounts.held_kib.get(&client));
+        let holds = held.copied().unwrap_or(0).saturating_add(kib);
+        (!self.fair || holds <= left / 2).then_some(left)
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        let mut accounts = self.ledger.accounts.lock();
+        accounts.free_kib += self.kib;
+        let Some(client) = self.client else {
+            return;
+        };
+        if let Some(held) = accounts.held_kib.get_mut(&client) {
+            *held -= self.kib;
+            if *held == 0 {
+                accounts.held_kib.remove(&client);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What one connection gets of a room, in pieces of that size.
+    fn crowd(ledger: &Arc<Ledger>, port: u16, kib: u32) -> Vec<Piece> {
+        let client = Some(SocketAddr::from(([127, 0, 0, 1], port)));
+        std::iter::from_fn(|| ledger.take(client, kib)).collect()
+    }
+
+    #[test]
+    fn a_few_connections_do_not_take_all() {
+        let ledger = Ledger::fair(1024);
+        let mut held: Vec<_> = (0..10).map(|port| crowd(&ledger, port, 1)).collect();
+        assert_eq!(held[0].len(), 341, "a third");
+        assert!(!crowd(&ledger, 11, 1).is_empty(), "one more");
+        assert!(ledger.has(1));
+        held.remove(0);
+        assert!(100 < crowd(&ledger, 11, 1).len(), "room came back");
+    }
+
+    #[test]
+    fn accounts_are_kept_only_while_something_is_held() {
+        let ledger = Ledger::fair(1024);
+        let held = (crowd(&ledger, 1, 9), crowd(&ledger, 2, 9));
+        assert_eq!(ledger.accounts.lock().held_kib.len(), 2);
+        drop(held);
+        assert!(ledger.accounts.lock().held_kib.is_empty());
+        assert_eq!(ledger.accounts.lock().free_kib, 1024);
+    }
+}
