@@ -2,4 +2,5 @@
 
 pub mod distribution;
 pub mod kill_two;
+pub mod members;
 pub mod verify;

@@ -94,17 +94,37 @@ impl Cluster {
                 pair[1],
             ));
         }
-        let initial: Vec<String> = members
-            .iter()
-            .map(|member| format!("{}={}", member.name, member.peer_url))
-            .collect();
-        let initial = initial.join(",");
+        let initial = initial_cluster(&members);
         // Ports are used again and again: the token keeps members of two runs apart.
         let token = dir.path().display().to_string();
         for member in &mut members {
-            member.configure(&initial, &token, &plan.extra);
+            member.configure((&initial, "new"), &token, &plan.extra);
         }
         Ok(Cluster { members, dir })
+    }
+
+    /// Describes one more member, of ports and a name of its own; its number. It is to be added to the
+    /// cluster and then to be started by [`Cluster::join`].
+    ///
+    /// # Errors
+    /// No free ports.
+    pub fn describe(&mut self, binary: &Path, name: &str) -> Result<usize> {
+        let ports = ports::free(2)?;
+        let name = name.to_owned();
+        let member = Member::new(binary, self.dir.path(), name, ports[0], ports[1]);
+        self.members.push(member);
+        Ok(self.members.len() - 1)
+    }
+
+    /// Starts a member with the state `existing` and the present URLs of `members`.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn join(&mut self, number: usize, extra: &[String]) -> Result<()> {
+        let initial = initial_cluster(&self.members);
+        let token = self.dir.path().display().to_string();
+        self.members[number].configure((&initial, "existing"), &token, extra);
+        self.members[number].start()
     }
 
     /// The directory with the members' data and logs.
@@ -198,6 +218,14 @@ impl Cluster {
     pub fn log_tails(&self) -> String {
         self.members.iter().map(Member::log_tail).collect()
     }
+}
+
+/// The value of `--initial-cluster`.
+fn initial_cluster(members: &[Member]) -> String {
+    let entries = members
+        .iter()
+        .map(|member| format!("{}={}", member.name, member.peer_url));
+    entries.collect::<Vec<_>>().join(",")
 }
 
 /// One linearizable read: it succeeds when the member serves and knows a leader with a quorum.

@@ -46,8 +46,14 @@ impl Member {
         }
     }
 
-    /// Sets the flags, now that every member's URL is known.
-    pub(super) fn configure(&mut self, initial_cluster: &str, token: &str, extra: &[String]) {
+    /// Sets the flags, now that every member's URL is known. `state` is `new` for a founder and
+    /// `existing` for a member that joins.
+    pub(super) fn configure(
+        &mut self,
+        (initial_cluster, state): (&str, &str),
+        token: &str,
+        extra: &[String],
+    ) {
         let data_dir = self.data_dir.display().to_string();
         let flags = [
             ("name", self.name.as_str()),
@@ -57,7 +63,7 @@ impl Member {
             ("listen-peer-urls", &self.peer_url),
             ("initial-advertise-peer-urls", &self.peer_url),
             ("initial-cluster", initial_cluster),
-            ("initial-cluster-state", "new"),
+            ("initial-cluster-state", state),
             ("initial-cluster-token", token),
             ("logger", "zap"),
         ];
@@ -66,6 +72,32 @@ impl Member {
             .map(|(flag, value)| format!("--{flag}={value}"))
             .collect();
         self.args.extend_from_slice(extra);
+    }
+
+    /// Another server has its data directory from the next start on.
+    pub fn set_binary(&mut self, binary: &Path) {
+        self.binary = binary.to_path_buf();
+    }
+
+    /// Listens for peers at this URL from its next start on.
+    pub fn move_to(&mut self, peer_url: &str) {
+        for flag in ["listen-peer-urls", "initial-advertise-peer-urls"] {
+            let prefix = format!("--{flag}=");
+            for arg in self.args.iter_mut().filter(|arg| arg.starts_with(&prefix)) {
+                *arg = format!("{prefix}{peer_url}");
+            }
+        }
+        self.peer_url = peer_url.to_owned();
+    }
+
+    /// Removes its data, as a disk does that is lost. It must not run.
+    ///
+    /// # Errors
+    /// The directory cannot be removed.
+    pub fn lose_disk(&mut self) -> Result<()> {
+        assert!(self.process.is_none(), "{} runs", self.name);
+        std::fs::remove_dir_all(&self.data_dir)
+            .with_context(|| format!("cannot remove {}", self.data_dir.display()))
     }
 
     /// Starts it, on whatever its data directory holds.
@@ -121,6 +153,19 @@ impl Member {
             self.log_tail()
         );
         Ok(())
+    }
+
+    /// Waits for the end of a member that ends without a signal: its exit code.
+    ///
+    /// # Errors
+    /// It runs on after `limit`, or does not run.
+    pub async fn ended(&mut self, limit: Duration) -> Result<Option<i32>> {
+        let process = self.process.as_mut();
+        let process = process.with_context(|| format!("{} does not run", self.name))?;
+        let status = process.wait(limit).await;
+        let status = status.with_context(|| self.log_tail())?;
+        self.process = None;
+        Ok(status.code())
     }
 
     /// SIGSTOP: the process stands still, its sockets stay open.

@@ -18,7 +18,11 @@ use rand_chacha::ChaCha8Rng;
 use tokio::sync::{Mutex, MutexGuard};
 use tonic::{Code, Status};
 
+mod changes;
+mod compaction;
+mod lost;
 mod membership;
+mod moves;
 
 /// Clients that write, as issue 2 asks for.
 const CLIENTS: usize = 64;

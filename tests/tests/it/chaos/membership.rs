@@ -2,14 +2,15 @@
 
 use keelson_proto::etcdserverpb::cluster_client::ClusterClient;
 use keelson_proto::etcdserverpb::*;
+use keelson_tests::chaos::members::{UNHEALTHY, id_of, refused};
 use keelson_tests::proc::member::Member as Process;
 
 use super::*;
 
 /// What a leader logs when a peer's process is gone.
-const GONE: &str = "cannot reach peer";
+pub(super) const GONE: &str = "cannot reach peer";
 /// What a member logs when a snapshot begins to arrive.
-const ARRIVING: &str = "receiving a snapshot";
+pub(super) const ARRIVING: &str = "receiving a snapshot";
 
 /// Bytes of one value.
 const VALUE_BYTES: usize = 256 << 10;
@@ -17,24 +18,13 @@ const VALUE_BYTES: usize = 256 << 10;
 /// late its engine is, and a member that has none of them needs a snapshot.
 const BEYOND_THE_LOG: usize = (144 << 20) / VALUE_BYTES;
 
-async fn logged(member: &Process, text: &str, from: usize) -> Result<()> {
+pub(super) async fn logged(member: &Process, text: &str, from: usize) -> Result<()> {
     let at = Instant::now();
     while !member.log()[from..].contains(text) {
         ensure!(at.elapsed() < LIMIT, "no {text:?}\n{}", member.log_tail());
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     Ok(())
-}
-
-fn refused<T>(outcome: Result<T, Status>, expected: &str) -> Result<()> {
-    let status = outcome.err().context("it was not refused")?;
-    ensure!(status.message() == expected, "{status}");
-    Ok(())
-}
-
-async fn id_of(url: &str) -> Result<u64> {
-    let header = client::status(url).await?.header.context("a header")?;
-    Ok(header.member_id)
 }
 
 #[tokio::test]
@@ -75,16 +65,10 @@ async fn changes_with_a_member_down_and_moves_under_writes_cost_nothing() -> Res
             peer_ur_ls: vec!["http://127.0.0.1:9".to_owned()],
             is_learner,
         };
-        refused(
-            members.member_add(request).await,
-            "etcdserver: unhealthy cluster",
-        )?;
+        refused(members.member_add(request).await, UNHEALTHY)?;
     }
     let request = MemberRemoveRequest { id: ids[other] };
-    refused(
-        members.member_remove(request).await,
-        "etcdserver: unhealthy cluster",
-    )?;
+    refused(members.member_remove(request).await, UNHEALTHY)?;
     fleet.progress(200, LIMIT).await?;
     members
         .member_remove(MemberRemoveRequest { id: ids[dead] })
