@@ -5,8 +5,8 @@
     reason = "the ban keeps libraries free of hidden settings; `cargo test` can pass no flags"
 )]
 
-/// The setting, if it is there: `KEELSON_BIN`, `KEELSON_SOAK`, `KEELSON_DIFF_SEED`,
-/// `KEELSON_DIFF_OPS`, `CI`, `CARGO`, `PATH`.
+/// The setting, if it is there: `KEELSON_BIN`, `KEELSON_OTHER_BIN`, `KEELSON_SOAK`,
+/// `KEELSON_DIFF_SEED`, `KEELSON_DIFF_OPS`, `CI`, `CARGO`, `PATH`.
 pub fn setting(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }

@@ -34,6 +34,26 @@ pub fn etcd_or_skip() -> Result<Option<PathBuf>> {
     or_skip(ETCD)
 }
 
+/// A server of another release, `KEELSON_OTHER_BIN`, or a printed reason to skip. No registry has one,
+/// so that CI skips what needs it, too.
+///
+/// # Errors
+/// The variable names no file.
+pub fn other_or_skip() -> Result<Option<PathBuf>> {
+    let Some(other) = setting("KEELSON_OTHER_BIN") else {
+        eprintln!("skipped: KEELSON_OTHER_BIN names no binary of another release");
+        return Ok(None);
+    };
+    let other = PathBuf::from(other);
+    if !other.is_file() {
+        bail!(
+            "KEELSON_OTHER_BIN names {}, which is no file",
+            other.display()
+        );
+    }
+    Ok(Some(other))
+}
+
 /// A program on PATH, or a printed reason to skip. In CI there is no skipping.
 ///
 /// # Errors

@@ -23,6 +23,7 @@ mod compaction;
 mod lost;
 mod membership;
 mod moves;
+mod releases;
 
 /// Clients that write, as issue 2 asks for.
 const CLIENTS: usize = 64;
