@@ -1,6 +1,6 @@
 //! Linearizable reads that arrive together share one question to the leader.
 //!
-//! A batch is open until the driver takes it: a reader that joins before that is served by an index
+//! A batch is open until consensus takes it: a reader that joins before that is served by an index
 //! that is taken after it joined, which is what makes the read linearizable. A reader that gives up, or
 //! whose client has left, takes its place with it: without a leader nothing else would.
 
@@ -30,7 +30,7 @@ struct Batches {
     open: Option<(u64, Readers)>,
     /// The context of the newest batch.
     last: u64,
-    /// Batches that the driver has taken, until they are answered.
+    /// Batches that consensus has taken, until they are answered.
     taken: HashMap<u64, Readers>,
     /// The member has stopped.
     closed: bool,
@@ -118,7 +118,7 @@ impl ReadBatches {
         Ok(reader)
     }
 
-    /// The driver takes the batch: it cannot be joined any more. Returns whether it has readers.
+    /// Consensus takes the batch: it cannot be joined any more. Returns whether it has readers.
     pub(crate) fn close(&self, context: u64) -> bool {
         let mut batches = self.batches.lock();
         if let Some((_, readers)) = batches.open.take_if(|(open, _)| *open == context)
@@ -194,7 +194,7 @@ mod tests {
         assert_eq!(next(&turns), None, "another one waits");
         drop(two);
         assert_eq!(next(&turns), Some((1, false)));
-        // Before the driver has taken the batch at all.
+        // Before consensus has taken the batch at all.
         drop(batches.join().unwrap());
         assert_eq!(next(&turns), Some((2, true)));
         assert!(!batches.close(2), "it need not ask");

@@ -15,7 +15,7 @@ use crate::config::Url;
 use crate::member::traffic::Traffic;
 use crate::peer::PeerAddress;
 
-/// Shared by the driver, the apply thread, the peer port and every request. Each lock is held for
+/// Shared by the worker, the peer port and every request. Each lock is held for
 /// moments and never across an await.
 pub(crate) struct Shared {
     pub(crate) cluster: ClusterId,
@@ -33,7 +33,7 @@ pub(crate) struct Shared {
     peers: RwLock<Peers<PeerAddress>>,
     /// Whether this member is a learner: asked for every request.
     learner: AtomicBool,
-    /// What messages from peers that wait for the driver weigh, in bytes.
+    /// What messages from peers that wait for a round weigh, in bytes.
     waiting: AtomicUsize,
     /// Nodes of the v2 tree that have expired in this life.
     expired: AtomicU64,
@@ -180,7 +180,7 @@ impl Shared {
         self.waiting.fetch_add(bytes, Ordering::Relaxed)
     }
 
-    /// The driver took messages of that weight.
+    /// A round took messages of that weight.
     pub(crate) fn note_taken(&self, bytes: usize) {
         self.waiting.fetch_sub(bytes, Ordering::Relaxed);
     }

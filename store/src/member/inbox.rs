@@ -1,4 +1,4 @@
-//! From the peer port to the driver's queue, bounded.
+//! From the peer port to the member's queue, bounded.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::config::Url;
 use crate::peer::{Inbox, PeerEvent, PeerListener};
 use crate::shared::Shared;
 
-/// What messages from peers that wait for the driver may weigh, in bytes. Beyond it they are dropped:
+/// What messages from peers that wait for a round may weigh, in bytes. Beyond it they are dropped:
 /// Raft sends again, and requests are refused.
 const WAITING_BYTES_MAX: usize = 128 << 20;
 

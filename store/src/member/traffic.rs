@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 const RECENT: usize = 200;
 const RECENT_FOR: Duration = Duration::from_secs(30);
 
-/// Shared by the driver, which counts, and the edge, which shows. Locked for moments.
+/// Shared by consensus, which counts, and the edge, which shows. Locked for moments.
 #[derive(Default)]
 pub(crate) struct Traffic(Mutex<Counts>);
 

@@ -167,3 +167,44 @@ impl keelson_executor::Worker for Worker {
         self.fatal.raise_panic("a turn");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crossbeam::channel::bounded;
+    use keelson_core::state::{Limits, StateMachine};
+
+    use super::*;
+    use crate::member::applier_shell::tests::put;
+    use crate::member::fatal::tests::{member, returning};
+
+    /// Otherwise a flush seems to be under way, and what was applied since is only in the log.
+    #[tokio::test]
+    async fn a_flush_that_ended_during_the_stop_is_followed_by_the_last_one() {
+        let turns = Turns::new();
+        let (consensus, mut applier, _log) = member(&turns, &returning().0);
+        let (flushes, flush_jobs) = bounded(1);
+        applier.flushes = flushes;
+        let engine = Arc::clone(&applier.engine);
+        let mut handed = Handed::default();
+        handed.work.push(Work::Committed(vec![put(1)]));
+        applier.work(&mut handed, Millis(0));
+        applier.work(&mut handed, Millis(1_000));
+        let job = flush_jobs.try_recv().expect("a flush under way");
+        handed.work.push(Work::Committed(vec![put(2)]));
+        applier.work(&mut handed, Millis(1_000));
+        job.engine
+            .write(&job.flush.batch)
+            .expect("memory does not fail");
+        turns.begin(Worker::new(consensus, applier));
+        turns
+            .leave(Event::Flushed(job.number, job.flush))
+            .expect("it runs");
+        let (worker, left) = turns.stop();
+        worker.expect("it was there").close(left);
+        let state = StateMachine::open(engine, Limits::default());
+        let state = state.expect("a sound engine").expect("it has a state");
+        assert_eq!(state.applied().index, 2);
+    }
+}

@@ -53,7 +53,7 @@ pub(crate) fn applier(turns: &Arc<Turns>, flushes: Sender<FlushJob>) -> ApplierS
     }
 }
 
-fn put(index: u64) -> Committed {
+pub(crate) fn put(index: u64) -> Committed {
     let put = PutRequest {
         key: Bytes::from(index.to_string()),
         value: Bytes::from(vec![b'v'; 1 << 20]),
