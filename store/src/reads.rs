@@ -1,18 +1,13 @@
-//! Linearizable reads that arrive together share one question to the leader.
-//!
-//! A batch is open until consensus takes it: a reader that joins before that is served by an index
-//! that is taken after it joined, which is what makes the read linearizable. A reader that gives up, or
-//! whose client has left, takes its place with it: without a leader nothing else would.
+//! The readers of the core's `BatchedReads`, which wait for their batch, and leave it with their clients.
 
-use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
+use keelson_core::member::{BatchedReads, ReadPlace};
 use keelson_core::node::Input;
 use parking_lot::Mutex;
-use slab::Slab;
 use tokio::sync::oneshot;
 
 use crate::Error;
@@ -21,17 +16,9 @@ use crate::member::worker::{Event, Turns};
 /// Readers that wait at once.
 const READERS_MAX: usize = 100_000;
 
-/// The readers of a batch, by their places.
-type Readers = Slab<oneshot::Sender<()>>;
-
 #[derive(Default)]
 struct Batches {
-    /// The batch that may still be joined.
-    open: Option<(u64, Readers)>,
-    /// The context of the newest batch.
-    last: u64,
-    /// Batches that consensus has taken, until they are answered.
-    taken: HashMap<u64, Readers>,
+    batches: BatchedReads<oneshot::Sender<()>>,
     /// The member has stopped.
     closed: bool,
 }
@@ -48,8 +35,7 @@ pub(crate) struct ReadBatches {
 /// A reader that waits; dropping it gives up its place.
 pub(crate) struct Reader<'a> {
     batches: &'a ReadBatches,
-    context: u64,
-    place: usize,
+    place: ReadPlace,
     applied: oneshot::Receiver<()>,
     /// It is in no batch any more.
     answered: bool,
@@ -69,7 +55,7 @@ impl Drop for Reader<'_> {
     fn drop(&mut self) {
         self.batches.count.fetch_sub(1, Ordering::Relaxed);
         if !self.answered {
-            self.batches.leave(self.context, self.place);
+            self.batches.leave(self.place);
         }
     }
 }
@@ -99,20 +85,16 @@ impl ReadBatches {
         }
         // Counted up under the lock only, so that the bound holds.
         self.count.fetch_add(1, Ordering::Relaxed);
-        let is_new = batches.open.is_none();
-        batches.last += u64::from(is_new);
-        let last = batches.last;
-        let (context, readers) = batches.open.get_or_insert_with(|| (last, Slab::new()));
+        let (place, opens) = batches.batches.join(sender);
+        drop(batches);
         let reader = Reader {
             batches: self,
-            context: *context,
-            place: readers.insert(sender),
+            place,
             applied,
             answered: false,
         };
-        drop(batches);
-        if is_new {
-            let context = reader.context;
+        if opens {
+            let context = place.context;
             let _ = self.turns.send(Event::from(Input::Read { context }));
         }
         Ok(reader)
@@ -120,47 +102,28 @@ impl ReadBatches {
 
     /// Consensus takes the batch: it cannot be joined any more. Returns whether it has readers.
     pub(crate) fn close(&self, context: u64) -> bool {
-        let mut batches = self.batches.lock();
-        if let Some((_, readers)) = batches.open.take_if(|(open, _)| *open == context)
-            && !readers.is_empty()
-        {
-            batches.taken.insert(context, readers);
-        }
-        batches.taken.contains_key(&context)
+        self.batches.lock().batches.close(context)
     }
 
     /// The member stops: no reader will be answered any more.
     pub(crate) fn close_all(&self) {
         let mut batches = self.batches.lock();
         batches.closed = true;
-        batches.open = None;
-        batches.taken.clear();
+        batches.batches.clear();
     }
 
     /// What was committed when the batch was taken is applied: its readers go on.
     pub(crate) fn answer(&self, context: u64) {
-        let readers = self.batches.lock().taken.remove(&context);
-        for (_, reader) in readers.into_iter().flatten() {
+        let readers = self.batches.lock().batches.answer(context);
+        for reader in readers {
             let _ = reader.send(());
         }
     }
 
     /// A reader is dropped that has not seen its answer.
-    fn leave(&self, context: u64, place: usize) {
-        let mut batches = self.batches.lock();
-        if let Some((open, readers)) = &mut batches.open
-            && *open == context
-        {
-            readers.try_remove(place);
-            return;
-        }
-        let Some(readers) = batches.taken.get_mut(&context) else {
-            return;
-        };
-        readers.try_remove(place);
-        if readers.is_empty() {
-            batches.taken.remove(&context);
-            drop(batches);
+    fn leave(&self, place: ReadPlace) {
+        if self.batches.lock().batches.leave(place) {
+            let context = place.context;
             // Not urgent: it only takes room.
             let given_up = Input::ReadGivenUp { context };
             let _ = self.turns.leave(Event::from(given_up));
@@ -199,8 +162,7 @@ mod tests {
         assert_eq!(next(&turns), Some((2, true)));
         assert!(!batches.close(2), "it need not ask");
         assert_eq!(batches.count.load(Ordering::Relaxed), 0);
-        let batches = batches.batches.lock();
-        assert!(batches.open.is_none() && batches.taken.is_empty());
+        assert!(batches.batches.lock().batches.is_empty());
     }
 
     #[test]

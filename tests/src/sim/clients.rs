@@ -178,17 +178,24 @@ impl World {
 
     pub(super) fn ask_to_read(&mut self, member: MemberId, asker: Asker) {
         let committed_at_call = Index(self.invariants.ledger().last_committed());
+        let late = self.mutant == Some(Mutant::ReadersJoinLate);
         let Some(life) = self.life(member) else {
             return;
         };
-        life.contexts += 1;
-        let context = life.contexts;
         let read = Read {
             asker,
             committed_at_call,
         };
-        life.reads.insert(context, read);
-        self.input(member, Input::Read { context });
+        if late && let Some((_, readers)) = life.late_readers.as_mut() {
+            readers.push(read);
+            return;
+        }
+        let (place, opens) = life.reads.join(read);
+        life.readers.push((asker, place));
+        if opens {
+            let context = place.context;
+            self.input(member, Input::Read { context });
+        }
     }
 
     // === answering ===
@@ -200,32 +207,54 @@ impl World {
         let Some(life) = self.life(id) else {
             return Ok(());
         };
-        let read = *life
+        // The latest of the batch; none if its clients have left in this very turn.
+        let calls = life
             .reads
-            .get(&context)
-            .ok_or("an answer to a read that no client asked for")?;
+            .readers(context)
+            .map(|read| read.committed_at_call);
+        let latest_call = calls.max();
         let index = if at_once { Index(0) } else { index };
         self.applier_takes(id, Work::Read(ReadReady { context, index }))?;
-        if at_once {
-            return Ok(());
+        match latest_call.filter(|_| !at_once) {
+            Some(committed_at_call) => self.fact(&crate::invariant::Fact::ReadReady {
+                member: id,
+                index,
+                committed_at_call,
+            }),
+            None => Ok(()),
         }
-        self.fact(&crate::invariant::Fact::ReadReady {
-            member: id,
-            index,
-            committed_at_call: read.committed_at_call,
-        })
     }
 
     /// The index of a read has been applied.
     pub(super) fn read_done(&mut self, id: MemberId, context: u64) -> Result<(), String> {
-        let read = self.life(id).and_then(|life| life.reads.remove(&context));
-        match read.map(|read| read.asker) {
-            Some(Asker::Client(operation)) => self.serve(id, operation),
-            Some(Asker::Tree(operation)) => self.serve_tree(id, operation)?,
-            Some(Asker::Expirer(term, number)) => self.expirer_may_begin(id, term, number),
-            None => return Err("a read was answered twice".to_owned()),
+        let Some(life) = self.life(id) else {
+            return Ok(());
+        };
+        let mut readers: Vec<Read> = life.reads.answer(context).collect();
+        life.readers.retain(|(_, place)| place.context != context);
+        let late = life.late_readers.take_if(|(taken, _)| *taken == context);
+        readers.extend(late.into_iter().flat_map(|(_, readers)| readers));
+        for read in readers {
+            match read.asker {
+                Asker::Client(operation) => self.serve(id, operation),
+                Asker::Tree(operation) => self.serve_tree(id, operation)?,
+                Asker::Expirer(term, number) => self.expirer_may_begin(id, term, number),
+            }
         }
         Ok(())
+    }
+
+    /// Consensus takes a batch of reads. Whether it has readers.
+    pub(super) fn close_reads(&mut self, id: MemberId, context: u64) -> bool {
+        let late = self.mutant == Some(Mutant::ReadersJoinLate);
+        let Some(life) = self.life(id) else {
+            return false;
+        };
+        let has_readers = life.reads.close(context);
+        if late && has_readers {
+            life.late_readers = Some((context, Vec::new()));
+        }
+        has_readers
     }
 
     /// Answers a read from the member's state as it is.

@@ -1,13 +1,14 @@
 //! Load: members that may hold little in memory, while clients go on and a process stops, or an engine
 //! hangs, for a long time.
 
+use keelson_core::member::ReadPlace;
 use keelson_core::node::{Input, NodeConfig};
 use keelson_core::{MemberId, ProposalId};
 use keelson_proto::peer::PeerMessage;
 use keelson_proto::peer::peer_message::Message;
 
 use super::dice::Dice;
-use super::nodes::Member;
+use super::nodes::{Asker, Member};
 use super::swarm::Swarm;
 use super::world::{Waiter, World};
 use crate::invariant::Fact;
@@ -151,14 +152,20 @@ impl World {
         if let Some(id) = request {
             self.forget(id);
         }
-        let reads = self.members.iter().flat_map(|(id, member)| {
-            let reads = member.life.iter().flat_map(|life| &life.reads);
-            reads.map(|(context, read)| (*id, *context, read.asker))
-        });
-        let read = reads.into_iter().find(|(_, _, asker)| asker.is(client));
-        // Its answer may be on its way in this very turn, and is then for no client.
-        if let Some((id, context, _)) = read {
-            self.input(id, Input::ReadGivenUp { context });
+        for id in self.members.keys().copied().collect::<Vec<_>>() {
+            let Some(life) = self.life(id) else {
+                continue;
+            };
+            let of_client = |(asker, _): &(Asker, ReadPlace)| asker.is(client);
+            let Some(found) = life.readers.iter().position(of_client) else {
+                continue;
+            };
+            let (_, place) = life.readers.swap_remove(found);
+            if life.reads.leave(place) {
+                // Its answer may be on its way in this very turn, and is then for no client.
+                let context = place.context;
+                self.input(id, Input::ReadGivenUp { context });
+            }
         }
     }
 

@@ -78,13 +78,15 @@ pub enum Mutant {
     ChangesUnchecked,
     /// Reports a batch of the log as durable when it is only written.
     PersistedEarly,
+    /// Lets reads join a batch for which the leader has been asked already.
+    ReadersJoinLate,
     /// Answers a local read of the v2 tree from an older view, now and then.
     LocalReadOld,
 }
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Mutant; 37] = [
+    pub const ALL: [Mutant; 38] = [
         Mutant::AckBeforeCommit,
         Mutant::VoteNotSynced,
         Mutant::NothingSynced,
@@ -122,6 +124,7 @@ impl Mutant {
         Mutant::PlaceKept,
         Mutant::LocalReadOld,
         Mutant::PersistedEarly,
+        Mutant::ReadersJoinLate,
     ];
 
     /// Whether only clients of the v2 API can notice.

@@ -4,12 +4,13 @@
 //! its own time, an applier that lags behind, an engine that is flushed in the background, and
 //! snapshots that travel beside the messages.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use keelson_core::engine::MemoryEngine;
 use keelson_core::member::{
-    Applier, ApplierEffects, Consensus, EngineNumber, Event as CoreEvent, FlushPolicy,
+    Applier, ApplierEffects, BatchedReads, Consensus, EngineNumber, Event as CoreEvent,
+    FlushPolicy, ReadPlace,
 };
 use keelson_core::node::{NodeConfig, Restored};
 use keelson_core::state::{Capture, Flush, Genesis, Limits, SnapshotBuilder, StateMachine};
@@ -80,10 +81,13 @@ pub(super) struct Life {
     /// Received snapshots whose offer has not been decided on.
     pub(super) received: Vec<Arrival>,
     pub(super) receiving: Receiving,
-    /// Reads by context, until the applier releases them.
-    pub(super) reads: BTreeMap<u64, Read>,
+    /// Reads, until the applier releases them.
+    pub(super) reads: BatchedReads<Read>,
+    /// Where the readers wait that are not answered yet.
+    pub(super) readers: Vec<(Asker, ReadPlace)>,
+    /// For a mutant: the batch that consensus took last, and what joined it afterwards.
+    pub(super) late_readers: Option<(u64, Vec<Read>)>,
     pub(super) proposals: u64,
-    pub(super) contexts: u64,
     pub(super) expirer: ExpirerShell,
     /// When it was elected; none if it does not lead.
     pub(super) leads_since: Option<u64>,
@@ -238,9 +242,10 @@ impl Life {
             captures: Vec::new(),
             received: Vec::new(),
             receiving: Receiving::default(),
-            reads: BTreeMap::new(),
+            reads: BatchedReads::default(),
+            readers: Vec::new(),
+            late_readers: None,
             proposals: 0,
-            contexts: 0,
             expirer,
             leads_since: None,
         }

@@ -396,8 +396,15 @@ impl World {
             return Ok(());
         }
         life.turn_at = None;
-        let events = std::mem::take(&mut life.inbox);
+        let mut events = std::mem::take(&mut life.inbox);
         life.inbox_bytes = 0;
+        events.retain(|event| match event {
+            CoreEvent::Input(Input::Read { context }) => self.close_reads(id, *context),
+            _ => true,
+        });
+        let Some(life) = self.life(id) else {
+            return Ok(());
+        };
         if trace {
             println!("{now:>8} events of {id}: {events:?}");
         }

@@ -3,7 +3,7 @@
 //! [`Consensus`] owns the node: it takes [`Event`]s and returns [`ConsensusEffects`]. [`Applier`] owns the
 //! state machine: it takes [`Work`] and returns [`ApplierEffects`]. [`LogBatch`] is what shares a sync of the
 //! log, with the [`LogEffects`] that follow it; [`Place`] is the one place for a snapshot that comes in,
-//! [`Peers`] is whose messages are taken, and
+//! [`Peers`] is whose messages are taken, [`BatchedReads`] which reads share a question to the leader, and
 //! [`Recovery`] is how a member begins. [`Expirer`] proposes
 //! the end of nodes of the v2 tree. The caller carries the effects out: `keelson-store` on threads, disks and
 //! sockets, the simulator of `keelson-tests` on a virtual clock. Neither decides anything. Consensus and applier
@@ -11,6 +11,7 @@
 
 mod applied_reads;
 mod applier;
+mod batched_reads;
 mod consensus;
 mod expirer;
 mod log_batch;
@@ -20,6 +21,7 @@ mod place;
 mod recovery;
 
 pub use applier::{Applier, ApplierEffects, EngineNumber, FlushPolicy, Work};
+pub use batched_reads::{BatchedReads, ReadPlace};
 pub use consensus::{Consensus, ConsensusEffects, Event};
 pub use expirer::{Expirer, ExpirerEffects, ExpirerEvent};
 pub use log_batch::{LogBatch, LogEffects, LogPause, LogRecord, LogWork, PauseStep, Written};
