@@ -8,11 +8,12 @@
 //! by its header and by its trailer; where they contradict each other, one has changed.
 //!
 //! A first or last byte of a sector that decays into a zero looks like a write that stopped one byte
-//! short. What was durable when the log was at rest is known all the same (`watermark.rs`).
+//! short, and the sector in which the log ends, if it does, like one in which nothing was written yet; of all
+//! frames in it. What was durable when the log was at rest is known all the same (`watermark.rs`).
 
 use std::io;
 
-use super::frame::{self, HEADER_BYTES, TRAILER_BYTES};
+use super::frame::{self, ALIGNMENT, HEADER_BYTES, TRAILER_BYTES};
 use super::recovery::End;
 use super::window::{Style, Window};
 use crate::disk::DiskFile;
@@ -63,6 +64,11 @@ pub(super) fn judge<F: DiskFile>(
             ));
         }
         (Some(end), _) | (None, Some(end)) => end,
+        (None, None) if is_end_of_later(window, style, start, last)? => {
+            return Ok(Tail::Damaged(
+                "a frame that was written after it ends behind it",
+            ));
+        }
         // No header, or the beginning of one, and no end.
         (None, None) => return Ok(Tail::Torn),
     };
@@ -96,6 +102,29 @@ fn trailer_end<F: DiskFile>(
     let trailer = frame::trailer(style.seed, start);
     let found = window.slice(end - TRAILER_BYTES, trailer.len())? == trailer;
     Ok(found.then_some(end))
+}
+
+/// Whether the last set byte is that of a trailer whose frame begins behind `start`. That was written once
+/// the frame at `start` was durable.
+fn is_end_of_later<F: DiskFile>(
+    window: &mut Window<'_, F>,
+    style: Style,
+    start: u64,
+    last: u64,
+) -> io::Result<bool> {
+    let end = last + 1;
+    let Some(trailer_at) = end.checked_sub(TRAILER_BYTES) else {
+        return Ok(false);
+    };
+    let mut found = [0; 8];
+    let bytes = window.slice(trailer_at, found.len())?;
+    if bytes.len() < found.len() {
+        return Ok(false);
+    }
+    found.copy_from_slice(bytes);
+    let step = usize::try_from(ALIGNMENT).map_err(io::Error::other)?;
+    let mut later = (start + ALIGNMENT..trailer_at).step_by(step);
+    Ok(later.any(|offset| frame::trailer(style.seed, offset) == found))
 }
 
 /// Whether a header that is not whole is one whose sector was written up to some byte only.

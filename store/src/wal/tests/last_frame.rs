@@ -23,10 +23,15 @@ impl Last {
     /// `frames` small ones, and then one of so many bytes, zeros or not. Whether the log was at rest
     /// afterwards.
     fn new(frames: u8, bytes: usize, fill: u8, at_rest: bool) -> Last {
+        Last::behind(&vec![2; frames.into()], bytes, fill, at_rest)
+    }
+
+    /// The same behind frames of those sizes.
+    fn behind(sizes: &[u8], bytes: usize, fill: u8, at_rest: bool) -> Last {
         let mut run = Run::new(SimDisk::new());
         run.step(Step::Reopen).unwrap();
-        for _ in 0..frames {
-            run.step(Step::Append(1, 2)).unwrap();
+        for size in sizes {
+            run.step(Step::Append(1, *size)).unwrap();
             run.step(Step::Sync).unwrap();
         }
         let names = run.disk.list(Path::new(DIR)).unwrap();
@@ -191,6 +196,33 @@ fn a_last_frame_that_decays_to_zeros_is_refused_once_the_log_was_at_rest() {
         refuses(frame.clone());
     }
     assert!(1000 < refusals, "{refusals}");
+}
+
+/// All frames from that sector on were cut, although only the last can be unfinished: a sector holds several.
+#[test]
+fn a_lost_sector_of_several_frames_is_refused_where_the_last_goes_on_behind_it() {
+    let mut refusals = 0;
+    for first in (1..=255).step_by(2) {
+        let sizes = [first, 1, 1, 1, 1, 1];
+        let last = Last::behind(&sizes, 700, 7, false);
+        let end = last.frame().end - 1;
+        for from in (SECTOR_BYTES..end / SECTOR_BYTES * SECTOR_BYTES).step_by(SECTOR_BYTES) {
+            let mut segment = last.after.clone();
+            segment[from..from + SECTOR_BYTES].fill(0);
+            match open(&last.disk(&segment)) {
+                Err(error) => {
+                    assert!(refused(&error), "{error}");
+                    refusals += 1;
+                }
+                Ok((_, recovered)) => {
+                    let found = Model::of(&recovered);
+                    let lost = last.models[1].last() - found.last();
+                    assert!(lost < 2, "{sizes:?}: {lost} entries are gone");
+                }
+            }
+        }
+    }
+    assert!(10 < refusals, "{refusals}");
 }
 
 #[test]
