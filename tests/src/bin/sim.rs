@@ -78,6 +78,10 @@ struct Total {
     restarts: u64,
     snapshots: u64,
     garbled: u64,
+    damages: u64,
+    refused: u64,
+    decayed: u64,
+    undone: u64,
     changes: u64,
     elections: u64,
     expiries: u64,
@@ -97,6 +101,10 @@ impl Total {
         self.restarts += tally.restarts;
         self.snapshots += tally.snapshots;
         self.garbled += tally.garbled;
+        self.damages += tally.damages;
+        self.refused += tally.refused;
+        self.decayed += tally.decayed;
+        self.undone += tally.undone;
         self.changes += tally.changes;
         self.elections += tally.elections;
         self.expiries += tally.expiries;
@@ -269,6 +277,10 @@ fn print_total(total: &Total, elapsed: Duration) {
     println!(
         "elections {}, restarts {}, snapshots {} ({} damaged), membership changes {}",
         total.elections, total.restarts, total.snapshots, total.garbled, total.changes
+    );
+    println!(
+        "disks damaged {}, members that refused {}, losses left to the leader {}, out of reach {}",
+        total.damages, total.refused, total.decayed, total.undone
     );
     println!(
         "v2: expiries {}, events watched {}, histories cleared {}",

@@ -64,6 +64,23 @@ impl Lines {
         }
     }
 
+    /// What a log was found to hold.
+    pub fn of_log(restored: &Restored) -> Lines {
+        let start = restored.log_start;
+        let mut lines = Lines::default();
+        lines.restart(start.index.0, start.term.0);
+        for entry in &restored.entries {
+            lines.write(entry.index.0, Line::of(entry));
+        }
+        lines
+    }
+
+    /// Whether the other one is this without some of its end, wherever both have lines.
+    pub fn begins_with(&self, other: &Lines) -> bool {
+        let from = self.base.max(other.base) + 1;
+        other.last() <= self.last() && (from..=other.last()).all(|at| self.at(at) == other.at(at))
+    }
+
     /// Whether the two end at the same index and agree wherever both have lines.
     fn agrees_with(&self, other: &Lines) -> bool {
         let from = self.base.max(other.base) + 1;
@@ -102,6 +119,11 @@ pub struct Logs {
     pub durable: Lines,
     /// The hard state that would be left at least.
     pub hard_state: HardState,
+    /// What was durable before the last sync, or when the log was at rest: its loss would be seen, unless
+    /// the sector in which the log ends is lost.
+    pub settled: u64,
+    /// What was durable when the log was at rest last: its loss would be seen.
+    pub rested: u64,
     /// What is on its way to the disk.
     pending: VecDeque<Pending>,
 }
@@ -217,6 +239,12 @@ impl Ledger {
         self.genesis + before as u64
     }
 
+    /// The membership now, and the index that made it.
+    pub fn membership(&self) -> (u64, &ConfState) {
+        let (index, conf) = self.memberships.last().expect("the genesis has one");
+        (*index, conf)
+    }
+
     /// The membership now and the one before it.
     pub fn memberships(&self) -> impl Iterator<Item = &ConfState> {
         self.memberships.iter().rev().take(2).map(|(_, conf)| conf)
@@ -243,8 +271,18 @@ impl Ledger {
             } => self.recovered(*member, restored),
             Fact::Appended { member, append } => self.appended(*member, append),
             Fact::Synced { member, number } => self.synced(*member, *number),
+            Fact::Decayed { member, restored } => {
+                self.recovered(*member, restored);
+                self.previous = None;
+            }
+            Fact::Rested { member } => {
+                let logs = self.logs.entry(*member).or_default();
+                logs.settled = logs.durable.last();
+                logs.rested = logs.settled;
+            }
             Fact::Truncated { member, index } => {
                 let logs = self.logs.entry(*member).or_default();
+                logs.settled = logs.durable.last();
                 logs.memory.cut_front(index.0);
                 logs.durable.cut_front(index.0);
             }
@@ -258,13 +296,12 @@ impl Ledger {
 
     fn recovered(&mut self, member: MemberId, restored: &Restored) {
         self.previous = self.logs.remove(&member);
+        let rested = self.previous.as_ref().map_or(0, |logs| logs.rested);
         let logs = self.logs.entry(member).or_default();
-        let start = restored.log_start;
-        logs.memory.restart(start.index.0, start.term.0);
-        for entry in &restored.entries {
-            logs.memory.write(entry.index.0, Line::of(entry));
-        }
+        logs.memory = Lines::of_log(restored);
         logs.durable = logs.memory.clone();
+        logs.settled = logs.durable.last();
+        logs.rested = rested.min(logs.settled);
         logs.hard_state = restored.hard_state;
     }
 
@@ -292,6 +329,7 @@ impl Ledger {
 
     fn synced(&mut self, member: MemberId, number: u64) {
         let logs = self.logs.entry(member).or_default();
+        logs.settled = logs.durable.last();
         while logs
             .pending
             .front()
@@ -304,6 +342,8 @@ impl Ledger {
                 logs.durable.restart(base, term);
             }
             for (index, line) in done.lines {
+                logs.settled = logs.settled.min(index - 1);
+                logs.rested = logs.rested.min(index - 1);
                 logs.durable.write(index, line);
             }
             logs.hard_state = done.hard_state.unwrap_or(logs.hard_state);

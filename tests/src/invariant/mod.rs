@@ -37,6 +37,19 @@ pub enum Fact<'a> {
         /// What the disk held.
         restored: &'a Restored,
     },
+    /// Its disk has lost some of the log's end, and no check of its own can see that. It comes back with
+    /// this.
+    Decayed {
+        /// Who.
+        member: MemberId,
+        /// What the disk holds.
+        restored: &'a Restored,
+    },
+    /// Its log is at rest: the loss of any of it would be seen.
+    Rested {
+        /// Who.
+        member: MemberId,
+    },
     /// Its leader, role or term changed.
     Stood {
         /// Who.

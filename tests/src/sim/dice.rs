@@ -22,6 +22,12 @@ impl Dice {
         self.0.random_range(low..=high)
     }
 
+    /// A copy of one of them; `None` if there is none.
+    pub(super) fn pick_of<T: Clone>(&mut self, from: &[T]) -> Option<T> {
+        let last = from.len().checked_sub(1)?;
+        from.get(self.0.random_range(0..=last)).cloned()
+    }
+
     /// One of them; `None` if there is none.
     pub(super) fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
         let last = from.len().checked_sub(1)?;

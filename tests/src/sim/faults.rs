@@ -11,7 +11,7 @@ use super::world::{Event, World};
 
 /// The kinds of fault, each with whether this run has it.
 #[derive(Clone, Copy, Debug)]
-enum Fault {
+pub(super) enum Fault {
     CrashOne,
     CrashSome,
     CrashAll,
@@ -19,6 +19,9 @@ enum Fault {
     StopForLong,
     HangEngine,
     StallDisk,
+    Damage,
+    DamageAll,
+    LoseDisk,
     Partition,
     CutOne,
     Heal,
@@ -57,6 +60,9 @@ impl World {
             Fault::StopForLong => self.stop_for_long(),
             Fault::HangEngine => self.hang_engine(),
             Fault::StallDisk => self.stall_disk(),
+            Fault::Damage => self.damage_one(),
+            Fault::DamageAll => self.damage_all(),
+            Fault::LoseDisk => self.lose_disk(),
             Fault::Partition => self.partition(),
             Fault::CutOne => self.cut_one(),
             Fault::Heal => self.net.heal(),
@@ -76,7 +82,6 @@ impl World {
             (swarm.pauses, Fault::Pause),
             (swarm.bounds.is_some(), Fault::StopForLong),
             (swarm.bounds.is_some(), Fault::HangEngine),
-            (swarm.troubles.stalls, Fault::StallDisk),
             (swarm.partitions, Fault::Partition),
             (swarm.partitions, Fault::CutOne),
             (swarm.partitions, Fault::Heal),
@@ -86,7 +91,8 @@ impl World {
             (swarm.membership, Fault::Membership),
             (swarm.membership, Fault::Membership),
         ];
-        let present = kinds.into_iter().filter(|(exists, _)| *exists);
+        let kinds = kinds.into_iter().chain(swarm.troubles.kinds());
+        let present = kinds.filter(|(exists, _)| *exists);
         let present: Vec<Fault> = present.map(|(_, fault)| fault).collect();
         self.dice.pick(&present)
     }
@@ -190,7 +196,7 @@ impl World {
         }
     }
 
-    fn draw_add(&mut self, is_learner: bool) -> member_change::Op {
+    pub(super) fn draw_add(&mut self, is_learner: bool) -> member_change::Op {
         self.next_member += 1;
         let id = MemberId(self.next_member);
         member_change::Op::Add(etcdserverpb::Member {
@@ -207,7 +213,7 @@ impl World {
         }
     }
 
-    fn ask_for(&mut self, op: member_change::Op) {
+    pub(super) fn ask_for(&mut self, op: member_change::Op) {
         let running = self.running();
         let Some(asked) = self.dice.pick(&running) else {
             return;

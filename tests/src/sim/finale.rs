@@ -45,6 +45,10 @@ impl World {
             member.engine_hangs_until = 0;
             member.disk_stalls_until = 0;
         }
+        self.repair_all()?;
+        if self.dead {
+            return self.check_histories();
+        }
         let conf = self.invariants.ledger().memberships().next();
         let conf = conf.cloned().unwrap_or_default();
         let belongs = |id: &MemberId| conf.voters.contains(&id.0) || conf.learners.contains(&id.0);
@@ -72,6 +76,18 @@ impl World {
         self.check_everything()
     }
 
+    /// Where disks were damaged, members that cannot go on are replaced first.
+    fn repair_all(&mut self) -> Result<(), String> {
+        if !self.swarm.troubles.damage {
+            return Ok(());
+        }
+        let ids: Vec<MemberId> = self.members.keys().copied().collect();
+        for id in ids {
+            self.start(id)?;
+        }
+        self.finish_repairs()
+    }
+
     /// Half of the time a minority of the voters stays away until the others have done their work.
     /// Those present are a majority of the last two memberships: who has not heard that a removal
     /// is committed still counts the removed member, and its machine may be gone.
@@ -79,11 +95,13 @@ impl World {
         // Members that were never started are a minority that stays away by itself.
         let counted = |id: &u64| self.members.get(&MemberId(*id));
         let ghosts = voters.iter().filter_map(counted).any(|member| member.ghost);
-        if self.dice.chance(0.5) || ghosts {
+        // One that has lost the end of its log without a trace may still turn out to be another.
+        let decayed = self.members.values().any(|member| member.decayed);
+        if self.dice.chance(0.5) || ghosts || decayed {
             return Vec::new();
         }
         // A removal that is not committed yet may still become so, and cost one of those present.
-        let spare = usize::from(self.swarm.membership);
+        let spare = usize::from(self.swarm.membership || self.swarm.troubles.damage);
         let most = ((voters.len() - 1) / 2).saturating_sub(spare);
         let absent: Vec<MemberId> = voters.iter().take(most).map(|id| MemberId(*id)).collect();
         let present = |id: &&u64| voters.contains(id) && !absent.contains(&MemberId(**id));
@@ -104,7 +122,8 @@ impl World {
     /// the middle of it until the others have done their work.
     fn stop_a_sender(&mut self, voters: &[u64]) -> Result<(), String> {
         // A removal that is not committed yet may still cost one of those present.
-        let enough = if self.swarm.membership { 4 } else { 3 };
+        let changes = self.swarm.membership || self.swarm.troubles.damage;
+        let enough = if changes { 4 } else { 3 };
         let few = self.swarm.catch_up_entries <= SHORT_LOG;
         if voters.len() < enough || !few || self.dice.chance(0.5) {
             return Ok(());
@@ -138,7 +157,7 @@ impl World {
         Ok(())
     }
 
-    fn settle_ms(&self) -> u64 {
+    pub(super) fn settle_ms(&self) -> u64 {
         match self.swarm.pre_vote {
             true => SETTLE_MS,
             false => SETTLE_WITHOUT_PRE_VOTE_MS,
@@ -226,6 +245,16 @@ impl World {
 
     /// The whole history, by both checkers, and the final state against the model's.
     fn check_everything(&mut self) -> Result<(), String> {
+        let mut model = self.check_replay()?;
+        self.compare_final_state(&mut model)
+    }
+
+    /// What was answered, of a cluster that has no quorum any more.
+    fn check_histories(&mut self) -> Result<(), String> {
+        self.check_replay().map(drop)
+    }
+
+    fn check_replay(&mut self) -> Result<Kv, String> {
         let mut model = Kv::default();
         let mut commits = Vec::new();
         for command in &self.commands {
@@ -248,7 +277,7 @@ impl World {
         replay::check(&self.history, &commits).map_err(|problem| format!("replay: {problem}"))?;
         register::check(&self.history).map_err(|problem| format!("search: {problem}"))?;
         self.check_trees()?;
-        self.compare_final_state(&mut model)
+        Ok(model)
     }
 
     fn compare_final_state(&self, model: &mut Kv) -> Result<(), String> {

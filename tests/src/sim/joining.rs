@@ -7,6 +7,7 @@ use keelson_core::state::Genesis;
 use keelson_proto::internal::AppliedMark;
 use keelson_proto::peer::MembersResponse;
 
+use super::mutant::Mutant;
 use super::storage::CLUSTER;
 use super::world::World;
 
@@ -35,8 +36,13 @@ impl World {
             Beginning::StateWithoutLog => return Start::Refused("there is no log".to_owned()),
             Beginning::Anew | Beginning::Again => self.answers(id),
         };
-        if has_run(id, answers.iter().flat_map(|answer| &answer.members)) {
+        let votes_again = self.mutant == Some(Mutant::LostDiskVotes);
+        if !votes_again && has_run(id, answers.iter().flat_map(|answer| &answer.members)) {
             return Start::Refused("it has run before, and its data is not there".to_owned());
+        }
+        if member.has_lost_disk && !votes_again {
+            // None of those that answer has heard of its first life: as in etcd, it would be let in.
+            return Start::Later;
         }
         if let Some(founding) = &member.founding {
             return Start::With(Some(founding.clone()));

@@ -1,7 +1,7 @@
 //! Life and death of processes, and who hears of it.
 
-use keelson_core::MemberId;
-use keelson_core::node::Append;
+use keelson_core::node::{Append, Restored};
+use keelson_core::{MemberId, SnapshotMark};
 
 use super::joining::Start;
 use super::mutant::Mutant;
@@ -9,34 +9,79 @@ use super::nodes::Member;
 use super::world::{Event, World};
 use crate::invariant::Fact;
 
+/// What has come of a start.
+pub(super) enum Attempt {
+    /// It runs, with what its log held, and the mark with which that has begun anew.
+    Started(Box<Restored>, Option<SnapshotMark>),
+    /// It must not go on. Why not.
+    Refused(String),
+    /// It is tried again.
+    Later,
+}
+
 impl World {
     pub(super) fn start(&mut self, id: MemberId) -> Result<(), String> {
-        let down = |member: &Member| member.life.is_none() && !member.retired;
-        if !self.members.get(&id).is_some_and(down) {
+        let damages = self.swarm.troubles.damage && !self.calm;
+        let backs_up = damages && self.dice.chance(0.3);
+        let down =
+            |member: &&mut Member| member.life.is_none() && !member.retired && !member.broken;
+        let Some(member) = self.members.get_mut(&id).filter(down) else {
             return Ok(());
+        };
+        if backs_up {
+            member.storage.back_up();
         }
+        let has_lost_disk = member.has_lost_disk;
+        if let Some(damage) = member.damage.take().filter(|_| damages) {
+            return self.start_damaged(id, damage);
+        }
+        match self.attempt(id) {
+            Attempt::Started(restored, mark) => self.started(id, &restored, mark),
+            Attempt::Refused(why) if has_lost_disk => self.break_down(id, &why),
+            Attempt::Refused(why) => Err(format!("{id} cannot start: {why}")),
+            Attempt::Later => Ok(()),
+        }
+    }
+
+    /// Starts the process, if there is anything to start with.
+    pub(super) fn attempt(&mut self, id: MemberId) -> Attempt {
         let genesis = match self.beginning(id) {
             Start::With(genesis) => genesis,
             Start::Later => {
                 let wait = self.dice.between(300, 1_500);
                 self.clock.after(wait, Event::Start(id));
-                return Ok(());
+                return Attempt::Later;
             }
-            Start::Refused(why) => return Err(format!("{id} cannot start: {why}")),
+            Start::Refused(why) => return Attempt::Refused(why),
         };
         let (swarm, mutant, seed) = (&self.swarm, self.mutant, self.seed);
         let Some(member) = self.members.get_mut(&id) else {
+            return Attempt::Later;
+        };
+        match member.start(swarm, mutant, seed, genesis) {
+            Ok((restored, mark)) => Attempt::Started(Box::new(restored), mark),
+            Err(why) => Attempt::Refused(why),
+        }
+    }
+
+    /// A process runs, with that from its disk.
+    pub(super) fn started(
+        &mut self,
+        id: MemberId,
+        restored: &Restored,
+        mark: Option<SnapshotMark>,
+    ) -> Result<(), String> {
+        let Some(member) = self.members.get_mut(&id) else {
             return Ok(());
         };
-        let started = member.start(swarm, mutant, seed, genesis);
-        let (restored, mark) = started.map_err(|why| format!("{id} cannot start: {why}"))?;
         self.tally.restarts += u64::from(1 < member.lives);
         let life = member.life.as_mut().expect("just started");
         let boot = life.log.boot();
+        member.last_boot = boot;
         self.fact(&Fact::Recovered {
             member: id,
             boot,
-            restored: &restored,
+            restored,
         })?;
         if let Some(mark) = mark {
             let append = Append {
@@ -59,6 +104,9 @@ impl World {
         self.plan_turn(id, now);
         self.applier_due(id)?;
         self.tell_peers(id, false);
+        if self.swarm.troubles.damage {
+            self.clock.after(200, Event::Publish(id, boot));
+        }
         Ok(())
     }
 

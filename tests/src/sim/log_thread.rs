@@ -174,21 +174,23 @@ impl World {
     }
 
     /// Uses a pause of the log, if it lasts.
-    pub(super) fn log_pauses(&mut self, id: MemberId) {
+    pub(super) fn log_pauses(&mut self, id: MemberId) -> Result<(), String> {
         let now = self.clock.now_ms();
         let Some(life) = self.life(id) else {
-            return;
+            return Ok(());
         };
         let (log, thread) = (&mut life.log, &mut life.log_thread);
         thread.pause_planned = false;
         let Some(at) = thread.pause_at else {
-            return;
+            return Ok(());
         };
         if now < at {
             thread.pause_planned = true;
             let boot = log.boot();
-            return self.clock.after(at - now, Event::LogPause(id, boot));
+            self.clock.after(at - now, Event::LogPause(id, boot));
+            return Ok(());
         }
+        let rests = matches!(thread.pause, LogPause::NoteEnd);
         let done = match thread.pause {
             LogPause::Prepare => log.prepare_next(),
             LogPause::NoteEnd => log.note_end().map(|()| false),
@@ -200,5 +202,9 @@ impl World {
         };
         thread.pause = thread.pause.next(step);
         self.plan_pause(id);
+        match rests {
+            true => self.fact(&Fact::Rested { member: id }),
+            false => Ok(()),
+        }
     }
 }

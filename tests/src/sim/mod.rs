@@ -2,14 +2,17 @@
 //! virtual clock, from one seed.
 //!
 //! A member's consensus, applier, state machine and write-ahead log are the real ones, and so are the steps of
-//! its recovery; `world` and `applier` carry out their effects as the product's shell does. Reading order: `swarm` (what a seed chooses),
-//! `world` (the loop and a member's turn), `nodes` (one member), then what its threads do
-//! (`messages`, `log_thread`, `applier`, `snapshots`, `lives`, `joining`), `faults`, `troubles`, `load`, `silence`,
-//! `clients`, `tree` (the v2 API), `finale` (the second phase).
+//! its recovery; `world` and `applier` carry out their effects as the product's shell does. Reading order:
+//! `swarm` (what a seed chooses), `world` (the loop and a member's turn), `nodes` (one member), then what its
+//! threads do (`messages`, `log_thread`, `applier`, `snapshots`, `transfers`, `lives`, `joining`), `faults`,
+//! `troubles`, `damage` and `decay`, `operator`, `load`, `silence`, `clients`, `tree` (the v2 API), `finale`
+//! (the second phase).
 
 mod applier;
 mod clients;
 mod clock;
+mod damage;
+mod decay;
 mod dice;
 mod faults;
 mod finale;
@@ -21,6 +24,7 @@ mod messages;
 mod mutant;
 mod net;
 mod nodes;
+mod operator;
 mod peers;
 mod run;
 mod silence;

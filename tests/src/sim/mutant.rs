@@ -40,6 +40,14 @@ pub enum Mutant {
     SnapshotWithoutTombstones,
     /// Takes a snapshot that was damaged on its way.
     SnapshotUnchecked,
+    /// Takes damage to the log for a write that was cut short, and goes on without it.
+    DamageRepaired,
+    /// Does not look at what the engine held when it began.
+    BeganUnchecked,
+    /// Goes on without a row of the engine that does not decode.
+    EngineDamagePassed,
+    /// Comes back under its old id with an empty disk.
+    LostDiskVotes,
     /// Every life of a member has the same boot number.
     BootReused,
     /// One member skips an entry.
@@ -86,7 +94,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Mutant; 38] = [
+    pub const ALL: [Mutant; 42] = [
         Mutant::AckBeforeCommit,
         Mutant::VoteNotSynced,
         Mutant::NothingSynced,
@@ -104,6 +112,10 @@ impl Mutant {
         Mutant::SnapshotWithoutMembership,
         Mutant::SnapshotWithoutTombstones,
         Mutant::SnapshotUnchecked,
+        Mutant::DamageRepaired,
+        Mutant::BeganUnchecked,
+        Mutant::EngineDamagePassed,
+        Mutant::LostDiskVotes,
         Mutant::BootReused,
         Mutant::EntrySkipped,
         Mutant::TailForgotten,

@@ -20,7 +20,9 @@ use keelson_proto::peer::{SnapshotChunk, snapshot_chunk};
 use keelson_store::disk::sim::SimDisk;
 use keelson_store::engine::generation::Generations;
 use keelson_store::recovery::Opened;
+use keelson_store::wal::WalError;
 
+use super::damage::Damage;
 use super::log_thread::LogThread;
 use super::mutant::Mutant;
 use super::peers::{Peers, urls_of};
@@ -53,6 +55,16 @@ pub(super) struct Member {
     pub(super) under_way_bytes: usize,
     /// It was added by mistake: there is no machine of its own until all others have worked.
     pub(super) ghost: bool,
+    /// It refuses to go on with what it has.
+    pub(super) broken: bool,
+    /// It has lost acknowledged entries without a trace.
+    pub(super) decayed: bool,
+    /// Its disk was replaced by an empty one.
+    pub(super) has_lost_disk: bool,
+    /// What happens to its disk while it is down.
+    pub(super) damage: Option<Damage>,
+    /// The number of its last life.
+    pub(super) last_boot: u64,
 }
 
 /// A running process: everything here is gone when it dies.
@@ -142,6 +154,11 @@ impl Member {
             disk_stalls_until: 0,
             under_way_bytes: 0,
             ghost: false,
+            broken: false,
+            decayed: false,
+            has_lost_disk: false,
+            damage: None,
+            last_boot: 0,
         }
     }
 
@@ -157,7 +174,15 @@ impl Member {
         seed: u64,
         genesis: Option<Genesis>,
     ) -> Result<(Restored, Option<SnapshotMark>), String> {
-        let (mut log, mut recovered) = self.storage.open(self.id).map_err(|e| e.to_string())?;
+        let mut opened = self.storage.open(self.id);
+        while mutant == Some(Mutant::DamageRepaired)
+            && let Err(WalError::Damaged { file, offset, .. }) = &opened
+            && 0 < *offset
+        {
+            self.storage.forget_from(file, *offset);
+            opened = self.storage.open(self.id);
+        }
+        let (mut log, mut recovered) = opened.map_err(|e| e.to_string())?;
         match mutant {
             Some(Mutant::TailForgotten) => drop(recovered.entries.pop()),
             Some(Mutant::HardStateForgotten) => recovered.hard_state = Default::default(),

@@ -28,12 +28,14 @@ pub(super) type Log = Wal<SimDisk>;
 /// The cluster of every simulation.
 pub(super) const CLUSTER: ClusterId = ClusterId(0xc1);
 
-const WAL: &str = "/wal";
+pub(super) const WAL: &str = "/wal";
 const SNAP: &str = "/snap";
 
 /// The disk of one machine.
 pub(super) struct Storage {
-    disk: Arc<SimDisk>,
+    pub(super) disk: Arc<SimDisk>,
+    /// A copy of it from before.
+    pub(super) backup: Option<SimDisk>,
     /// By generation: each is written whole and at once, so it is not on the disk. `CURRENT` is, and says
     /// which is in use.
     engines: BTreeMap<PathBuf, Arc<MemoryEngine>>,
@@ -45,6 +47,7 @@ impl Storage {
     pub(super) fn new() -> Storage {
         Storage {
             disk: Arc::new(SimDisk::new()),
+            backup: None,
             engines: BTreeMap::new(),
             engine: Arc::new(MemoryEngine::new()),
         }
@@ -69,13 +72,17 @@ impl Storage {
     ) -> Result<Opened<SimDisk>, recovery::Error> {
         // What a crash has left no directory of is gone; its number is used again.
         let disk = Arc::clone(&self.disk);
+        let flags = RecoveryFlags {
+            unsafe_no_fsync: mutant == Some(Mutant::BeganUnchecked),
+            ..RecoveryFlags::default()
+        };
         let exists = |dir: &PathBuf| disk.exists(dir).unwrap_or(false);
         self.engines.retain(|dir, _| exists(dir));
         let opening = Opening {
             disk: Arc::clone(&disk),
             dir: Path::new(SNAP),
             genesis,
-            flags: RecoveryFlags::default(),
+            flags,
             limits: Limits::default(),
             node,
             open_engine: |dir: &Path| {

@@ -315,6 +315,15 @@ impl Swarm {
                 self.churn();
                 self.troubles.garble = 1.0;
             }
+            Mutant::DamageRepaired
+            | Mutant::BeganUnchecked
+            | Mutant::EngineDamagePassed
+            | Mutant::LostDiskVotes => {
+                (self.membership, self.ghosts) = (false, false);
+                self.troubles.damage = true;
+                self.troubles.lost_disks = mutant == Mutant::LostDiskVotes;
+                self.fault_every_ms = (100, 1_000);
+            }
             Mutant::SnapshotIgnored
             | Mutant::SnapshotStale
             | Mutant::SnapshotWithoutTree

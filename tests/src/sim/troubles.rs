@@ -6,6 +6,7 @@ use keelson_core::engine::{Engine, MemoryEngine, Table, WriteBatch};
 use keelson_proto::peer::{Rows, SnapshotChunk, snapshot_chunk::Part};
 
 use super::dice::Dice;
+use super::faults::Fault;
 use super::storage;
 use super::swarm::Swarm;
 use super::world::World;
@@ -19,6 +20,12 @@ pub struct Troubles {
     pub still: f64,
     /// A snapshot is damaged on its way.
     pub garble: f64,
+    /// Disks are damaged while their processes are down: a minority's.
+    pub damage: bool,
+    /// All at once, too.
+    pub damage_all: bool,
+    /// Disks are replaced by empty ones.
+    pub lost_disks: bool,
 }
 
 /// A damaged snapshot arrives as what was sent: a mistake of the receiver's, or of the check.
@@ -27,7 +34,10 @@ const TAKEN: &str = "takes a snapshot that was damaged on its way";
 impl Troubles {
     /// What is left of it in the second phase.
     pub(super) fn calm(self) -> Troubles {
-        Troubles::default()
+        Troubles {
+            damage: self.damage,
+            ..Troubles::default()
+        }
     }
 }
 
@@ -41,6 +51,26 @@ impl Swarm {
         if dice.chance(0.3) {
             self.troubles.garble = dice.pick(&[0.1, 0.5]).expect("not empty");
         }
+        // Other changes of members could cost the quorum that the damage leaves.
+        if !self.membership && 3 <= self.members && dice.chance(0.4) {
+            self.troubles.damage = true;
+            self.troubles.lost_disks = dice.chance(0.5);
+            self.troubles.damage_all = dice.chance(0.25);
+        }
+    }
+}
+
+impl Troubles {
+    /// The kinds that are drawn like crashes are.
+    pub(super) fn kinds(self) -> [(bool, Fault); 6] {
+        [
+            (self.stalls, Fault::StallDisk),
+            (self.damage, Fault::Damage),
+            (self.damage, Fault::Damage),
+            (self.damage, Fault::CrashOne),
+            (self.damage_all, Fault::DamageAll),
+            (self.lost_disks, Fault::LoseDisk),
+        ]
     }
 }
 

@@ -11,6 +11,7 @@ use keelson_core::member::{
 };
 use keelson_core::node::Input;
 use keelson_core::{Index, MemberId, Millis, ProposalId};
+use keelson_proto::internal::member_change;
 
 use super::clients::Clients;
 use super::clock::Clock;
@@ -79,6 +80,10 @@ pub(super) enum Event {
     Retire(MemberId),
     /// The operator replaces what has died.
     Replace,
+    /// The operator replaces a member that refuses to go on.
+    Repair(MemberId),
+    /// A member publishes that it runs.
+    Publish(MemberId, u64),
 }
 
 /// Who waits for an answer to a request.
@@ -105,6 +110,14 @@ pub struct Tally {
     pub snapshots: u64,
     /// Snapshots damaged on their way.
     pub garbled: u64,
+    /// Disks damaged.
+    pub damages: u64,
+    /// Members that refused to go on.
+    pub refused: u64,
+    /// Damage that no member can see and that would cost what was acknowledged: it was undone.
+    pub undone: u64,
+    /// Damage that no member can see, and that the leader finds.
+    pub decayed: u64,
     /// Membership changes that took effect.
     pub changes: u64,
     /// Elections won.
@@ -139,6 +152,12 @@ pub(super) struct World {
     pub(super) tally: Tally,
     /// The second phase has begun.
     pub(super) calm: bool,
+    /// Members that are to be replaced, each with what is added for it.
+    pub(super) repairs: BTreeMap<MemberId, Option<member_change::Op>>,
+    /// All disks were damaged at once.
+    pub(super) all_damaged: bool,
+    /// So many members refuse to go on that there is no quorum any more.
+    pub(super) dead: bool,
     pub(super) next_member: u64,
     /// Print every fact.
     pub(super) trace: bool,
@@ -162,6 +181,9 @@ impl World {
             commands: Vec::new(),
             tally: Tally::default(),
             calm: false,
+            repairs: BTreeMap::new(),
+            all_damaged: false,
+            dead: false,
             next_member: 100,
             trace: false,
             members: BTreeMap::new(),
@@ -189,7 +211,9 @@ impl World {
 
     /// Runs until that time.
     pub(super) fn run_until(&mut self, until_ms: u64) -> Result<(), String> {
-        while let Some(event) = self.clock.next(until_ms) {
+        while !self.dead
+            && let Some(event) = self.clock.next(until_ms)
+        {
             self.tally.events += 1;
             let now = self.clock.now_ms();
             self.handle(event)
@@ -205,8 +229,9 @@ impl World {
         match event {
             Event::Turn(id, boot) if self.lives(id, boot) => self.turn(id),
             Event::Synced(id, boot) if self.lives(id, boot) => self.synced(id),
-            Event::LogPause(id, boot) if self.lives(id, boot) => {
-                self.log_pauses(id);
+            Event::LogPause(id, boot) if self.lives(id, boot) => self.log_pauses(id),
+            Event::Publish(id, boot) if self.lives(id, boot) => {
+                self.publish(id);
                 Ok(())
             }
             Event::Apply(id, boot) if self.lives(id, boot) => self.apply(id),
@@ -275,6 +300,10 @@ impl World {
                 self.replace();
                 Ok(())
             }
+            Event::Repair(id) => {
+                self.repair(id);
+                Ok(())
+            }
             // For a life that is over.
             _ => Ok(()),
         }
@@ -287,6 +316,7 @@ impl World {
             | Event::Synced(id, _)
             | Event::LogPause(id, _)
             | Event::PeersAnswer(id, _)
+            | Event::Publish(id, _)
             | Event::Apply(id, _)
             | Event::ApplierDue(id, _)
             | Event::Flushed(id, _, _)
@@ -461,10 +491,13 @@ impl World {
         if effects.removed {
             self.clock.after(1, Event::Retire(id));
         }
-        // Disks here keep what they have synced.
-        match effects.lost {
-            Some(lost) => Err(format!("{id} takes its log for lost: {lost}")),
-            None => Ok(()),
+        let Some(lost) = effects.lost else {
+            return Ok(());
+        };
+        match self.members.get(&id).is_some_and(|member| member.decayed) {
+            true => self.break_down(id, &lost.to_string()),
+            // Other disks here keep what they have synced.
+            false => Err(format!("{id} takes its log for lost: {lost}")),
         }
     }
 

@@ -1,7 +1,7 @@
 //! What is agreed on: the tree as the naive model has it after every entry of the log, and whether
 //! the members have it so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use keelson_core::state::{Applied, Error, ReadView, Response};
@@ -38,6 +38,7 @@ pub(in crate::sim) struct Log {
     pub(in crate::sim) model: Tree,
     /// By raft index, from 1 on.
     lines: Vec<Line>,
+    members: BTreeSet<u64>,
     /// The operation that a request belongs to.
     asked: BTreeMap<ProposalId, usize>,
     /// What the model answered the requests that are in the log.
@@ -64,6 +65,7 @@ impl Log {
         Log {
             model,
             lines: vec![genesis],
+            members: (1..=members).collect(),
             asked: BTreeMap::new(),
             agreed: Agreed::new(),
             proposed: BTreeMap::new(),
@@ -107,6 +109,11 @@ impl Log {
                     answer = Some(done);
                 }
                 Some(Op::TreeExpire(request)) => self.expire(id, entry.term, &request)?,
+                Some(Op::MemberAttributes(attributes))
+                    if self.members.contains(&attributes.member_id) =>
+                {
+                    self.model.touch();
+                }
                 _ => {}
             }
         }
@@ -123,7 +130,14 @@ impl Log {
     fn change_members(&mut self, op: Option<&member_change::Op>) {
         let changes = match op {
             None => 0,
-            Some(member_change::Op::Remove(_)) => 2,
+            Some(member_change::Op::Remove(id)) => {
+                self.members.remove(id);
+                2
+            }
+            Some(member_change::Op::Add(member)) => {
+                self.members.insert(member.id);
+                1
+            }
             Some(_) => 1,
         };
         (0..changes).for_each(|_| self.model.touch());
