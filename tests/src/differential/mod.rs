@@ -2,9 +2,10 @@
 //!
 //! `generate` makes a seeded sequence, `answer` carries it out and masks what must differ (ids and
 //! terms), `accepted` knows the differences that `golden/differences.md` explains, `run` fails on
-//! any other.
+//! any other. `members` does so with membership calls on clusters of three.
 
 pub mod accepted;
 pub mod answer;
 pub mod generate;
+pub mod members;
 pub mod run;

@@ -34,8 +34,8 @@ pub fn etcd_or_skip() -> Result<Option<PathBuf>> {
     or_skip(ETCD)
 }
 
-/// A server of another release, `KEELSON_OTHER_BIN`, or a printed reason to skip. No registry has one,
-/// so that CI skips what needs it, too.
+/// A server of another release, `KEELSON_OTHER_BIN`, or a printed reason to skip. No registry has
+/// one, so that CI skips what needs it, too.
 ///
 /// # Errors
 /// The variable names no file.

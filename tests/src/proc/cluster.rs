@@ -103,8 +103,8 @@ impl Cluster {
         Ok(Cluster { members, dir })
     }
 
-    /// Describes one more member, of ports and a name of its own; its number. It is to be added to the
-    /// cluster and then to be started by [`Cluster::join`].
+    /// Describes one more member, of ports and a name of its own; its number. It is to be added to
+    /// the cluster and then to be started by [`Cluster::join`].
     ///
     /// # Errors
     /// No free ports.

@@ -3,7 +3,7 @@
 //! `KEELSON_DIFF_SEED` and `KEELSON_DIFF_OPS` repeat a failure or run longer.
 
 use anyhow::Result;
-use keelson_tests::differential::run;
+use keelson_tests::differential::{members, run};
 use keelson_tests::environment::number;
 use keelson_tests::proc::binary;
 
@@ -28,5 +28,15 @@ async fn every_answer_is_etcds() -> Result<()> {
         let summary = run::run(&ours, &etcd, *seed, operations / seeds.len()).await?;
         println!("seed {seed}: {summary:#?}");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_membership_change_is_answered_as_by_etcd() -> Result<()> {
+    let Some(etcd) = binary::etcd_or_skip()? else {
+        return Ok(());
+    };
+    let calls = members::run(&binary::ours()?, &etcd).await?;
+    println!("{calls} calls");
     Ok(())
 }

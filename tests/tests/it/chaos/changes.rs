@@ -1,4 +1,4 @@
-//! Five members of which one is dead: every change of the membership is done or refused as etcd does.
+//! Five members of which one is dead: each change of the membership is done or refused as by etcd.
 
 use keelson_tests::chaos::members::{Members, NOT_IN_SYNC, UNHEALTHY, done, id_of, refused};
 

@@ -10,7 +10,7 @@ use super::*;
 const WRITERS: usize = 8;
 
 /// A follower's and the leader's URLs are updated to another spelling of the same address, and the
-/// leader stays; then each member moves to another port as etcd's manual has it: update, stop, start.
+/// leader stays; then each moves to another port as etcd's manual has it: update, stop, start.
 #[tokio::test]
 async fn members_whose_peer_urls_are_updated_go_on_and_the_leader_leads_on() -> Result<()> {
     let _alone = alone().await;

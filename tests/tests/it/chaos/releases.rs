@@ -42,8 +42,8 @@ async fn a_cluster_is_upgraded_member_by_member_under_load() -> Result<()> {
     Ok(())
 }
 
-/// Each release leads, is killed, sends the other a snapshot and takes one; a member of this release
-/// joins a cluster of both.
+/// A member of each release is away for long and gets a snapshot, leaders are killed, and a member of
+/// this release joins.
 #[tokio::test]
 async fn members_of_two_releases_are_one_cluster_under_load() -> Result<()> {
     let Some(other) = binary::other_or_skip()? else {
