@@ -256,12 +256,8 @@ mod tests {
             let done = switched.partition_point(|(at, _)| *at <= moment.operations);
             let allowed = &switched[done - 1..switched.len().min(done + 1)];
             for subset in 0..1u64 << moment.disk.unsynced().min(10) {
-                let (mut rest, disk) = (subset, moment.disk.fork());
-                disk.crash(&mut |_| {
-                    let bit = rest & 1;
-                    rest >>= 1;
-                    bit
-                });
+                let disk = moment.disk.fork();
+                disk.crash_keeping(subset);
                 states += 1;
                 let current = open(&disk).unwrap().current();
                 assert!(allowed.iter().any(|(_, allowed)| *allowed == current));

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use keelson_proto::etcdserverpb::*;
 use keelson_store::config::{StorageEngine, Url};
 use keelson_store::{Config, Error, Store};
@@ -35,6 +36,14 @@ pub(crate) fn members(dir: &std::path::Path, count: usize) -> Vec<Config> {
         ..Config::single(name, dir.join(name))
     };
     cluster.iter().map(config).collect()
+}
+
+/// Opens members and waits until they are ready.
+pub(crate) async fn open(configs: Vec<Config>) -> anyhow::Result<Vec<Store>> {
+    let opened = join_all(configs.into_iter().map(Store::open)).await;
+    let stores = opened.into_iter().collect::<Result<Vec<_>, _>>()?;
+    join_all(stores.iter().map(Store::ready)).await;
+    Ok(stores)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -78,14 +87,7 @@ async fn keeps_what_it_acknowledged(storage_engine: StorageEngine) -> anyhow::Re
 async fn the_peer_port_is_free_when_shutdown_returns() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let configs = members(dir.path(), 3);
-    let opening = configs.iter().cloned().map(Store::open);
-    let mut stores = Vec::new();
-    for opened in futures_util::future::join_all(opening).await {
-        stores.push(opened?);
-    }
-    for store in &stores {
-        store.ready().await;
-    }
+    let stores = open(configs.clone()).await?;
     for (store, config) in stores.iter().zip(&configs) {
         store.shutdown().await;
         std::net::TcpListener::bind(config.listen_peer_urls[0].authority())?;
@@ -96,14 +98,7 @@ async fn the_peer_port_is_free_when_shutdown_returns() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn three_members_are_one_store() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
-    let opening = members(dir.path(), 3).into_iter().map(Store::open);
-    let mut stores = Vec::new();
-    for opened in futures_util::future::join_all(opening).await {
-        stores.push(opened?);
-    }
-    for store in &stores {
-        store.ready().await;
-    }
+    let stores = open(members(dir.path(), 3)).await?;
     for (number, store) in stores.iter().enumerate() {
         store.put(put(&format!("from-{number}"), "x")).await?;
     }
@@ -181,14 +176,7 @@ async fn a_lost_engine_is_rebuilt_from_a_log_that_reaches_back() -> anyhow::Resu
 async fn one_of_three_goes_on_alone_when_told_to() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let configs = members(dir.path(), 3);
-    let opening = configs.iter().cloned().map(Store::open);
-    let mut stores = Vec::new();
-    for opened in futures_util::future::join_all(opening).await {
-        stores.push(opened?);
-    }
-    for store in &stores {
-        store.ready().await;
-    }
+    let stores = open(configs.clone()).await?;
     stores[0].put(put("key", "value")).await?;
     stores[0].read_index().await?;
     for store in &stores {
@@ -213,12 +201,7 @@ async fn one_of_three_goes_on_alone_when_told_to() -> anyhow::Result<()> {
 async fn a_removed_member_finds_that_out_alone() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let configs = members(dir.path(), 2);
-    let opening = configs.iter().cloned().map(Store::open);
-    let opened = futures_util::future::join_all(opening).await;
-    let mut stores = opened.into_iter().collect::<Result<Vec<_>, _>>()?;
-    for store in &stores {
-        store.ready().await;
-    }
+    let mut stores = open(configs.clone()).await?;
     // A leader applies its own removal before it stops; a follower may not hear of the commit.
     let leader = stores[0].status().leader;
     let leads = stores

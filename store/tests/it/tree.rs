@@ -79,14 +79,7 @@ async fn indices_and_history_survive_a_restart() -> anyhow::Result<()> {
 async fn a_value_of_ten_megabytes_is_kept_by_three_members() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let configs = crate::embedded::members(dir.path(), 3);
-    let opening = configs.iter().cloned().map(Store::open);
-    let mut stores = Vec::new();
-    for opened in futures_util::future::join_all(opening).await {
-        stores.push(opened?);
-    }
-    for store in &stores {
-        store.ready().await;
-    }
+    let stores = crate::embedded::open(configs.clone()).await?;
     let value = "x".repeat((10 << 20) - 6);
     for (number, store) in stores.iter().enumerate() {
         store

@@ -79,6 +79,16 @@ impl SimDisk {
         self.state.lock().crash(choose);
     }
 
+    /// Loses power; the bits of `kept` are the choices, in order, and what they do not reach is lost. No
+    /// sector is torn.
+    pub fn crash_keeping(&self, mut kept: u64) {
+        self.crash(&mut |_| {
+            let bit = kept & 1;
+            kept >>= 1;
+            bit
+        });
+    }
+
     /// How many choices [`SimDisk::crash`] would ask for (tears apart).
     pub fn unsynced(&self) -> usize {
         let state = self.state.lock();

@@ -128,12 +128,8 @@ fn a_crash_at_any_step_of_an_installation_is_survived() {
     let mut states = [0; 3];
     for moment in disk.moments() {
         for subset in 0..1u64 << moment.disk.unsynced().min(10) {
-            let (mut rest, disk) = (subset, moment.disk.fork());
-            disk.crash(&mut |_| {
-                let bit = rest & 1;
-                rest >>= 1;
-                bit
-            });
+            let disk = moment.disk.fork();
+            disk.crash_keeping(subset);
             let mut member = Member::open(&disk);
             let restored = member.restored.clone();
             let (_, anew) = Node::new(NodeConfig::new(MemberId(1), 2), restored.clone())

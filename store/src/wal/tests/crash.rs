@@ -36,13 +36,8 @@ impl Crashes {
         let unsynced = moment.disk.unsynced();
         if unsynced <= EXHAUSTIVE {
             for subset in 0..1u64 << unsynced {
-                let mut rest = subset;
                 let disk = moment.disk.fork();
-                disk.crash(&mut |_| {
-                    let bit = rest & 1;
-                    rest >>= 1;
-                    bit
-                });
+                disk.crash_keeping(subset);
                 self.check(&disk, moment, run);
             }
         }

@@ -5,14 +5,7 @@ use keelson_core::MemberId;
 use keelson_proto::etcdserverpb::*;
 use keelson_store::{Config, Error, Store};
 
-use super::{members, put};
-
-pub(super) async fn open(configs: Vec<Config>) -> anyhow::Result<Vec<Store>> {
-    let opened = join_all(configs.into_iter().map(Store::open)).await;
-    let stores = opened.into_iter().collect::<Result<Vec<_>, _>>()?;
-    join_all(stores.iter().map(Store::ready)).await;
-    Ok(stores)
-}
+use super::{members, open, put};
 
 pub(super) async fn shut_down(stores: &[Store]) {
     join_all(stores.iter().map(Store::shutdown)).await;

@@ -9,8 +9,8 @@ use keelson_store::{Config, Store};
 use tokio::time::timeout;
 use tonic::{Code, Request, Status};
 
-use super::membership::{open, shut_down};
-use super::{members, put};
+use super::membership::shut_down;
+use super::{members, open, put};
 
 /// Only a hang takes longer.
 const LIMIT: Duration = Duration::from_secs(60);

@@ -87,14 +87,18 @@ fn a_connection_whose_small_frames_may_have_cost_much_is_left() {
     assert_eq!(begin(&member, b"", true), Err(NoStream::Closed));
 }
 
+/// A client's calls, which stay open.
+fn calls_of(client: &Arc<Session>, member: &Arc<Session>, count: usize) -> Vec<u32> {
+    let calls = (0..count).map(|_| begin_of(client, member, b"", false));
+    calls.map(|begun| begun.unwrap().0).collect()
+}
+
 /// A client that keeps many calls open with one-byte frames, and another one whose lease lives on.
 #[test]
 fn one_clients_small_frames_do_not_hold_those_of_others() {
     let member = session(End::Client);
     let (greedy, other) = (session(End::Server), session(End::Server));
-    let streams: Vec<_> = (0..40)
-        .map(|_| begin_of(&greedy, &member, b"", false).unwrap().0)
-        .collect();
+    let streams = calls_of(&greedy, &member, 40);
     let (lease, _) = begin_of(&other, &member, b"", false).unwrap();
     let mut spent = 0;
     for _ in 0..64 {
@@ -148,9 +152,7 @@ fn many_clients_that_take_all_leave_room_for_another() {
 fn small_pieces_go_once_those_of_other_streams_are_answered() {
     let member = session(End::Client);
     let (client, other) = (session(End::Server), session(End::Server));
-    let streams: Vec<_> = (0..30)
-        .map(|_| begin_of(&client, &member, b"", false).unwrap().0)
-        .collect();
+    let streams = calls_of(&client, &member, 30);
     begin_of(&other, &member, b"", false).unwrap();
     for _ in 0..60 {
         for stream in &streams {
