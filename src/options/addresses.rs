@@ -1,0 +1,124 @@
+//! Where a member listens and what it advertises, by flags of etcd 3 and of etcd 0.4.
+
+use std::net::UdpSocket;
+
+use keelson_store::config::Url;
+use keelson_store::edge::TlsFiles;
+
+use super::OptionsError;
+use crate::flags::Values;
+use crate::options_tls;
+
+/// Where clients are listened for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ClientListeners {
+    /// All of them, or the process does not start.
+    pub(crate) urls: Vec<Url>,
+    /// If they can be had: the second port of etcd 2, which its clients try.
+    pub(crate) spare: Vec<Url>,
+    /// For those of `urls` that are https.
+    pub(crate) tls: Option<TlsFiles>,
+}
+
+impl ClientListeners {
+    pub(super) fn from_values(
+        values: &Values,
+        urls: &[Url],
+        warnings: &mut Vec<String>,
+    ) -> Result<ClientListeners, OptionsError> {
+        let chosen = ["listen-client-urls", "addr", "bind-addr"];
+        let by_default = !chosen.iter().any(|flag| values.is_given(flag));
+        Ok(ClientListeners {
+            urls: urls.to_vec(),
+            tls: options_tls::client_listeners(values, urls, warnings)?,
+            spare: match by_default {
+                true => vec![Url::http("localhost", 4001)],
+                false => Vec::new(),
+            },
+        })
+    }
+}
+
+/// The URLs of a member, with etcd's rules for what follows from what.
+pub(super) struct Addresses {
+    pub(super) listen_peer: Vec<Url>,
+    pub(super) listen_client: Vec<Url>,
+    pub(super) advertise_peer: Vec<Url>,
+    pub(super) advertise_client: Vec<Url>,
+    pub(super) advertise_client_missing: bool,
+}
+
+impl Addresses {
+    pub(super) fn from_values(values: &Values) -> Result<Addresses, OptionsError> {
+        let mut urls = Addresses {
+            listen_peer: values.urls("listen-peer-urls"),
+            listen_client: values.urls("listen-client-urls"),
+            advertise_peer: values.urls("initial-advertise-peer-urls"),
+            advertise_client: values.urls("advertise-client-urls"),
+            advertise_client_missing: values.is_given("listen-client-urls")
+                && !values.is_given("advertise-client-urls")
+                && !values.is_given("addr"),
+        };
+        urls.take_names_of_etcd_0_4(values);
+        if !values.is_given("initial-advertise-peer-urls") && !values.is_given("peer-addr") {
+            urls.advertise_default_host();
+        }
+        Ok(urls)
+    }
+
+    /// `addr` and its kin of etcd 0.4, which Deis's own tests still use; newer names go first.
+    fn take_names_of_etcd_0_4(&mut self, values: &Values) {
+        let old = |name: &str| {
+            Url::parse(&format!("http://{}", values.text(name)))
+                .ok()
+                .filter(|_| values.is_given(name))
+        };
+        let everywhere = |url: &Url| Url::http("0.0.0.0", url.port());
+        for (addr, bind, advertise, listen) in [
+            (
+                "addr",
+                "bind-addr",
+                "advertise-client-urls",
+                "listen-client-urls",
+            ),
+            (
+                "peer-addr",
+                "peer-bind-addr",
+                "initial-advertise-peer-urls",
+                "listen-peer-urls",
+            ),
+        ] {
+            let is_client = addr == "addr";
+            let (advertised, listened) = if is_client {
+                (&mut self.advertise_client, &mut self.listen_client)
+            } else {
+                (&mut self.advertise_peer, &mut self.listen_peer)
+            };
+            if let Some(url) = old(addr).filter(|_| !values.is_given(advertise)) {
+                *advertised = vec![url];
+            }
+            let bound = old(bind).or_else(|| old(addr).as_ref().map(everywhere));
+            if let Some(url) = bound.filter(|_| !values.is_given(listen)) {
+                *listened = vec![url];
+            }
+        }
+    }
+
+    /// Listening for peers everywhere and advertising nothing: etcd advertises the address of the
+    /// default route.
+    fn advertise_default_host(&mut self) {
+        let listened = &self.listen_peer[0];
+        if listened.host() == "0.0.0.0"
+            && let Some(host) = default_host()
+        {
+            self.advertise_peer = vec![Url::http(&host, listened.port())];
+        }
+    }
+}
+
+/// The address this host sends from by default; connecting a UDP socket sends nothing.
+fn default_host() -> Option<String> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?; // TEST-NET-1, RFC 5737
+    Some(socket.local_addr().ok()?.ip().to_string())
+}

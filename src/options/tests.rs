@@ -1,0 +1,167 @@
+//! Flags as they are typed, and what a member or proxy is given.
+
+use super::*;
+use crate::flags::syntax::{Parsed, parse};
+
+fn options(line: &str) -> Result<MemberOptions, OptionsError> {
+    let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+    match parse(&words) {
+        Ok(Parsed::Member(values)) => MemberOptions::from_values(&values),
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+#[track_caller]
+fn refused(line: &str, text: &str) {
+    let error = options(line).expect_err(line).to_string();
+    assert!(error.contains(text), "{error}");
+}
+
+#[test]
+fn defaults_are_etcds() {
+    let options = options("").expect("no flags, no faults");
+    let config = &options.config;
+    assert_eq!(config.data_dir, PathBuf::from("default.etcd"));
+    assert_eq!(options.listeners.urls, [Url::http("localhost", 2379)]);
+    assert_eq!(options.listeners.spare, [Url::http("localhost", 4001)]);
+    assert_eq!(config.advertise_client_urls, [Url::http("localhost", 2379)]);
+    assert_eq!(config.quota_bytes, QUOTA_BYTES_DEFAULT);
+    assert_eq!(
+        (config.flush_interval_ms, config.flush_records),
+        (100, 10_000)
+    );
+    assert!(options.warnings.is_empty());
+}
+
+/// Every origin got "*", whatever `--cors` listed.
+#[test]
+fn origins_and_hosts_are_taken_as_listed() {
+    let listed = options("--cors https://ui.example:443 --host-whitelist a,b").expect("good");
+    let origins = vec!["https://ui.example:443".to_owned()];
+    let hosts = vec!["a".to_owned(), "b".to_owned()];
+    assert_eq!(listed.config.access, Access::new(origins, hosts));
+    let all = options("--cors * --host-whitelist *").expect("good");
+    assert_eq!(all.config.access, Access::default());
+    for wrong in ["ui.example", "https://", "https://ui.example/page", "null"] {
+        refused(&format!("--cors {wrong}"), "in --cors is no origin");
+    }
+}
+
+#[test]
+fn no_flag_on_which_safety_hangs_is_ignored() {
+    for flag in [
+        "--enable-grpc-gateway=false",
+        "--discovery-insecure-transport=false",
+        "--corrupt-check-time 1h",
+        "--experimental-initial-corrupt-check",
+        "--experimental-compact-hash-check-enabled",
+        "--feature-gates InitialCorruptCheck=true",
+    ] {
+        refused(flag, "is not supported yet; ");
+    }
+    let defaults = "--enable-grpc-gateway --corrupt-check-time 0s --feature-gates=";
+    assert!(options(defaults).expect("no change").warnings.is_empty());
+}
+
+#[test]
+fn the_name_alone_makes_a_cluster_of_one() {
+    let config = options("--name m1 --data-dir d --wal-dir w")
+        .expect("good")
+        .config;
+    assert_eq!(
+        config.initial_cluster,
+        [("m1".to_owned(), Url::http("localhost", 2380))]
+    );
+    assert_eq!(config.wal_dir, Some(PathBuf::from("w")));
+    assert_eq!(config.verify_bootstrap(|_, _| false), Ok(()));
+}
+
+#[test]
+fn what_cannot_work_is_refused() {
+    refused(
+        "--listen-client-urls http://127.0.0.1:1",
+        "--advertise-client-urls is required",
+    );
+    refused(
+        "--listen-client-urls http://example.com:1 --advertise-client-urls http://a:1",
+        "expected IP in URL for binding (http://example.com:1)",
+    );
+    refused("--heartbeat-interval 300", "at least as 5 times");
+    refused(
+        "--initial-cluster nourl",
+        "error setting up initial cluster",
+    );
+    refused(
+        "--auto-compaction-mode foo",
+        "unknown auto-compaction-mode \"foo\"",
+    );
+    refused("--listen-peer-urls https://127.0.0.1:1", "needs TLS");
+    refused("--initial-cluster default=https://127.0.0.1:1", "needs TLS");
+    for flag in ["peer-cert-file x", "auto-tls"] {
+        refused(&format!("--{flag}"), "is not supported yet; ");
+    }
+}
+
+/// It was taken with a warning, and the history filled the quota.
+#[test]
+fn automatic_compaction_is_refused_unless_it_is_off() {
+    for flag in ["auto-compaction", "experimental-auto-compaction"] {
+        for on in ["1", "8h", "10000"] {
+            let line = format!("--{flag}-retention {on}");
+            refused(&line, "is not supported yet; leave the flag out and run");
+        }
+        for off in ["0", "0h", "0m0s", ""] {
+            let line = format!("--auto-compaction-mode periodic --{flag}-retention={off}");
+            assert!(options(&line).is_ok(), "{line}");
+        }
+    }
+}
+
+#[test]
+fn what_has_no_effect_is_said_and_defaults_are_not() {
+    let options = options("--max-wals 7 --max-snapshots 5 --auto-tls=false").expect("good");
+    assert_eq!(
+        options.warnings,
+        ["--max-wals is accepted but has no effect yet"]
+    );
+}
+
+#[test]
+fn snapshot_count_zero_is_the_default() {
+    let options = options("--snapshot-count 0").expect("etcd takes it");
+    assert_eq!(options.config.snapshot_count, SNAPSHOT_COUNT_DEFAULT);
+}
+
+#[test]
+fn quota_zero_is_the_default_and_negative_is_none() {
+    for (given, bytes) in [("0", QUOTA_BYTES_DEFAULT), ("-1", u64::MAX), ("77", 77)] {
+        let line = format!("--quota-backend-bytes {given}");
+        assert_eq!(options(&line).expect("good").config.quota_bytes, bytes);
+    }
+}
+
+// Deis's test-etcd image sets ETCD_ADDR.
+#[test]
+fn addr_of_etcd_0_4_advertises_and_listens_everywhere() {
+    let options = options("--addr 10.0.0.1:4001").expect("good");
+    assert_eq!(
+        options.config.advertise_client_urls,
+        [Url::http("10.0.0.1", 4001)]
+    );
+    assert_eq!(options.listeners.urls, [Url::http("0.0.0.0", 4001)]);
+}
+
+#[test]
+fn deis_hosts_listen_on_two_ports_each() {
+    let options = options(
+        "--name m1 --listen-client-urls http://0.0.0.0:2379,http://0.0.0.0:4001 \
+         --advertise-client-urls http://10.0.0.1:2379 \
+         --initial-advertise-peer-urls http://10.0.0.1:2380 \
+         --listen-peer-urls http://10.0.0.1:2380,http://10.0.0.1:7001 \
+         --initial-cluster m1=http://10.0.0.1:2380 --data-dir /var/lib/etcd2",
+    )
+    .expect("what Deis gives");
+    assert_eq!(options.listeners.urls.len(), 2);
+    assert_eq!(options.config.listen_peer_urls.len(), 2);
+    assert_eq!(options.config.verify_bootstrap(|_, _| false), Ok(()));
+}

@@ -1,0 +1,203 @@
+//! The log is opened, or begun, and its boot number raised.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use keelson_core::{HardState, Index, SnapshotMark};
+
+use super::active::{Active, begin_segment};
+use super::item::{self, SegmentHeader};
+use super::log::Log;
+use super::recovery::{self, End, Recovery};
+use super::segment::Segment;
+use super::spare::Spares;
+use super::writing::made_bytes;
+use super::{Identity, LOCK_FILE, Recovered, Wal, WalConfig, WalError, frame};
+use crate::disk::{self, Disk, DiskFile};
+
+impl<D: Disk> Wal<D> {
+    /// Opens the log in `dir`, or begins one. Raises the boot number durably before it returns.
+    ///
+    /// # Errors
+    /// Damage, somebody else's log, a directory in use, or the disk: see [`WalError`].
+    pub fn create_or_open(
+        disk: Arc<D>,
+        dir: &Path,
+        identity: Identity,
+        config: WalConfig,
+    ) -> Result<(Wal<D>, Recovered), WalError> {
+        disk::create_dir_durably(&*disk, dir).map_err(WalError::io("create", dir))?;
+        let lock = disk
+            .lock(&dir.join(LOCK_FILE))
+            .map_err(|error| match error.kind() {
+                std::io::ErrorKind::WouldBlock => WalError::Locked { dir: dir.into() },
+                _ => WalError::io("lock", dir)(error),
+            })?;
+        // What an earlier process renamed and did not live to sync must not be built upon.
+        disk.sync_dir(dir).map_err(WalError::io("sync", dir))?;
+        let names = disk.list(dir).map_err(WalError::io("list", dir))?;
+        let paths = segments_in_order(dir, &names)?;
+        let recovery = match paths.is_empty() {
+            true => None,
+            false => Some(recovery::recover(&*disk, &paths, identity)?),
+        };
+        check_last(&*disk, dir, &paths)?;
+        let mut spares = Spares::begin(&*disk, dir, &names)?;
+        let recovery = match recovery {
+            Some(recovery) => recovery,
+            None => begin(&*disk, dir, identity, config, &mut spares)?,
+        };
+        Wal::continue_from(recovery, disk, dir, identity, config, spares, lock)
+    }
+
+    fn continue_from(
+        recovery: Recovery<D::File>,
+        disk: Arc<D>,
+        dir: &Path,
+        identity: Identity,
+        config: WalConfig,
+        spares: Spares<D::File>,
+        lock: D::Lock,
+    ) -> Result<(Wal<D>, Recovered), WalError> {
+        let boot = recovery.boot + 1;
+        let recovered = Recovered {
+            boot,
+            identity,
+            hard_state: recovery.log.hard_state,
+            mark: recovery.log.mark,
+            entries: recovery.entries,
+            repaired: recovery.repaired,
+        };
+        let mut wal = Wal {
+            boot,
+            synced: (recovered.hard_state, recovered.mark),
+            pending: Vec::new(),
+            frame: Vec::new(),
+            pending_first: None,
+            pending_last: Index(0),
+            sealed: recovery.sealed,
+            active: Active {
+                seed: frame::seed(identity, recovery.active.sequence),
+                zeroed_bytes: recovery.end.offset,
+                watermark: recovery.watermark,
+                noted: None,
+                segment: recovery.active,
+                file: recovery.file,
+                end: recovery.end,
+            },
+            log: recovery.log,
+            disk,
+            dir: dir.to_path_buf(),
+            identity,
+            config,
+            spares,
+            poisoned: None,
+            _lock: lock,
+        };
+        wal.rewrite_last_frame()?;
+        if !recovery.goes_on {
+            wal.rotate()?;
+        }
+        item::put_boot(&mut wal.pending, boot);
+        wal.sync()?;
+        Ok((wal, recovered))
+    }
+
+    /// Whose log is in `dir`; `None` when there is none. For a member that must learn its own id.
+    pub fn identity(disk: &D, dir: &Path) -> Result<Option<Identity>, WalError> {
+        if !disk.exists(dir).map_err(WalError::io("look at", dir))? {
+            return Ok(None);
+        }
+        let names = disk.list(dir).map_err(WalError::io("list", dir))?;
+        let paths = segments_in_order(dir, &names)?;
+        let last = paths.last();
+        last.map(|(sequence, path)| recovery::identity_of(disk, path, *sequence))
+            .transpose()
+    }
+
+    /// The last frame may be in the page cache only: its sync failed, or its process was killed
+    /// before it. Every frame before it was synced. So it is written again, and synced, before
+    /// anything is built on it.
+    fn rewrite_last_frame(&mut self) -> Result<(), WalError> {
+        let End {
+            last_frame, offset, ..
+        } = self.active.end;
+        let length = usize::try_from(offset - last_frame).expect("a frame fits into memory");
+        let mut bytes = vec![0; length];
+        let path = &self.active.segment.path;
+        let read = self.active.file.read_at(last_frame, &mut bytes);
+        let read = read.map_err(WalError::io("read", path))?;
+        // In format 1 the padding behind the very last frame may have been cut with the file.
+        bytes.truncate(read);
+        self.active.write(last_frame, &bytes)?;
+        self.active.sync(self.config)
+    }
+}
+
+/// The segments among `names`, oldest first; an error when one is missing.
+fn segments_in_order(dir: &Path, names: &[String]) -> Result<Vec<(u64, PathBuf)>, WalError> {
+    let segment = |name: &String| Some((Segment::sequence_of(name)?, dir.join(name)));
+    let mut paths: Vec<(u64, PathBuf)> = names.iter().filter_map(segment).collect();
+    paths.sort();
+    for pair in paths.windows(2) {
+        let [(before, _), (after, path)] = pair else {
+            continue;
+        };
+        if before == after {
+            let cause = "there are two segments of this sequence";
+            return Err(WalError::damaged(path, 0, cause));
+        }
+        if before + 1 != *after {
+            return Err(WalError::MissingSegment {
+                dir: dir.to_path_buf(),
+                sequence: before + 1,
+            });
+        }
+    }
+    Ok(paths)
+}
+
+/// The last segment was locked, so no other process writes to it; the one that has gone on in a
+/// newer segment since the names were read has locked that.
+fn check_last<D: Disk>(disk: &D, dir: &Path, paths: &[(u64, PathBuf)]) -> Result<(), WalError> {
+    let names = disk.list(dir).map_err(WalError::io("list", dir))?;
+    let now = segments_in_order(dir, &names)?;
+    match now.last() == paths.last() {
+        true => Ok(()),
+        false => Err(WalError::Locked { dir: dir.into() }),
+    }
+}
+
+/// A log that has nothing yet.
+fn begin<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    identity: Identity,
+    config: WalConfig,
+    spares: &mut Spares<D::File>,
+) -> Result<Recovery<D::File>, WalError> {
+    let header = SegmentHeader {
+        identity,
+        version: item::VERSION,
+        sequence: 1,
+        boot: 0,
+        hard_state: HardState::default(),
+        mark: SnapshotMark::default(),
+        made_bytes: made_bytes(config, 0),
+    };
+    let path = Segment::path(dir, 1, Index(1));
+    let spare = spares.take(disk, dir)?;
+    let active = begin_segment(disk, &path, header, 0, spare)?;
+    Ok(Recovery {
+        log: Log::new(header.hard_state, header.mark),
+        entries: Vec::new(),
+        boot: header.boot,
+        sealed: Vec::new(),
+        active: active.segment,
+        watermark: active.watermark,
+        file: active.file,
+        end: active.end,
+        repaired: None,
+        goes_on: true,
+    })
+}
