@@ -136,7 +136,8 @@ impl ClusterFile {
         }
         let directory = data_dir.join(PROXY);
         warn_if_open(data_dir);
-        create_private_dir(&directory).map_err(|error| failed(&directory, error))?;
+        let made = create_private_dir(&directory, &mut sync_dir);
+        made.map_err(|error| failed(&directory, error))?;
         Ok(ClusterFile::of(data_dir))
     }
 
@@ -154,10 +155,11 @@ impl ClusterFile {
         }
     }
 
-    /// Takes the proxy's directory away.
+    /// Takes the proxy's directory away, durably: beside a member's it would refuse the next start.
     pub(crate) fn remove(&self) -> Result<(), RoleError> {
         let directory = self.path.parent().expect("it is in a directory");
-        fs::remove_dir_all(directory).map_err(|error| failed(directory, error))
+        let removed = fs::remove_dir_all(directory).and_then(|()| sync_dir(parent_of(directory)));
+        removed.map_err(|error| failed(directory, error))
     }
 
     /// Removes the file alone. It may be gone already.
@@ -209,14 +211,39 @@ fn warn_if_open(data_dir: &Path) {
     }
 }
 
-/// Creates a directory, and takes the rights of others off one that exists.
-fn create_private_dir(dir: &Path) -> io::Result<()> {
+/// Creates a directory and its missing parents, and takes the rights of others off one that exists. Each is
+/// durable in its parent, by `sync`, also where an earlier process made it and did not live to do that.
+fn create_private_dir(
+    dir: &Path,
+    sync: &mut impl FnMut(&Path) -> io::Result<()>,
+) -> io::Result<()> {
+    let missing: Vec<&Path> = dir
+        .ancestors()
+        .take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists())
+        .collect();
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    for made in missing.iter().skip(1).rev() {
+        sync(parent_of(made))?;
+    }
+    sync(parent_of(dir))?;
     let found = fs::metadata(dir)?.permissions().mode() & 0o7777;
     match found & 0o077 {
         0 => Ok(()),
         _ => fs::set_permissions(dir, Permissions::from_mode(found & !0o077)),
     }
+}
+
+/// The working directory for a name without one.
+fn parent_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) => Path::new("."),
+        None => path,
+    }
+}
+
+fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
 }
 
 /// Replaces a file durably, by one that only its owner may read; after a crash it is the old one or the new one.
@@ -238,8 +265,7 @@ pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&new, path)?;
-    let directory = path.parent().expect("a file is in a directory");
-    File::open(directory)?.sync_all()
+    sync_dir(parent_of(path))
 }
 
 #[cfg(test)]

@@ -80,3 +80,25 @@ fn what_was_open_or_a_link_is_private_afterwards() {
     assert_eq!((mode(&proxy), mode(&file.path)), (0o700, 0o600));
     assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "untouched");
 }
+
+/// After a crash the host would be a new one, and discovery could make it a member.
+#[test]
+fn a_new_directory_is_durable_in_each_of_its_parents() {
+    let dir = tempfile::tempdir().unwrap();
+    let proxy = dir.path().join("a/data/proxy");
+    let synced = || {
+        let mut synced = Vec::new();
+        create_private_dir(&proxy, &mut |parent| {
+            synced.push(parent.to_owned());
+            Ok(())
+        })
+        .unwrap();
+        synced
+    };
+    let (a, data) = (dir.path().join("a"), dir.path().join("a/data"));
+    assert_eq!(synced(), [dir.path(), &a, &data]);
+    assert_eq!(synced(), [data], "its maker may have ended before");
+    let failed = create_private_dir(&proxy, &mut |_| Err(io::ErrorKind::StorageFull.into()));
+    assert!(failed.is_err());
+    assert_eq!(parent_of(Path::new("proxy")), Path::new("."));
+}
