@@ -1,7 +1,7 @@
 //! The hub of the v2 tree's watchers: the core's watchers and their queue of events, behind locks.
 //!
-//! Who is sent what is the core's (`keelson_core::tree::watchers`). Events come from the applier and are told
-//! by one task, so that ten thousand watchers do not hold up the log.
+//! Who is sent what is the core's (`keelson_core::tree::watchers`). Events come from the applier
+//! and are delivered by one task, so that ten thousand watchers do not hold up the log.
 
 mod watch;
 mod watcher;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use keelson_core::tree::watchers::{EventQueue, Look, Watchers, is_told};
+use keelson_core::tree::watchers::{EventQueue, Look, Watchers, is_published};
 pub use keelson_core::tree::watchers::{History, Wish};
 use keelson_core::tree::{Event, TreeError};
 use parking_lot::Mutex;
@@ -26,10 +26,10 @@ pub struct Hub {
     /// How many there are, with those that are about to look: read for every change.
     count: AtomicUsize,
     queue: Mutex<EventQueue>,
-    /// Wakes the task that tells events.
+    /// Wakes the task that delivers events.
     queued: Arc<Notify>,
-    /// Held while an event leaves the queue and is told, so that events keep their order. Taken before the
-    /// other locks.
+    /// Held while an event leaves the queue and is delivered, so that events keep their order.
+    /// Taken before the other locks.
     turn: Mutex<()>,
 }
 
@@ -44,10 +44,10 @@ impl Hub {
             queued: Arc::clone(&queued),
             turn: Mutex::default(),
         });
-        let telling = Arc::downgrade(&hub);
+        let delivery = Arc::downgrade(&hub);
         let task = async move {
-            while telling.strong_count() != 0 {
-                while telling.upgrade().is_some_and(|hub| hub.tell_next()) {
+            while delivery.strong_count() != 0 {
+                while delivery.upgrade().is_some_and(|hub| hub.deliver_next()) {
                     tokio::task::yield_now().await;
                 }
                 queued.notified().await;
@@ -99,27 +99,28 @@ impl Hub {
         self.count.load(Ordering::SeqCst)
     }
 
-    /// The tree has changed; its watchers get the event. Returns at once, but for a full queue, of which
-    /// as many events are told as have no room. Events are published in order, by one thread at a time.
+    /// The tree has changed; its watchers get the event. Returns at once, but for a full queue, of
+    /// which as many events are delivered as have no room. Events are published in order, by one
+    /// thread at a time.
     pub fn publish(&self, event: &Arc<Event>) {
-        if !is_told(event, self.count()) {
+        if !is_published(event, self.count()) {
             return;
         }
         self.queue.lock().push(Arc::clone(event));
         self.queued.notify_one();
-        while self.is_full() && self.tell_next() {}
+        while self.is_full() && self.deliver_next() {}
     }
 
     fn is_full(&self) -> bool {
         self.queue.lock().is_full()
     }
 
-    /// Tells the oldest event of the queue. Returns whether there was one.
-    fn tell_next(&self) -> bool {
+    /// Delivers the oldest event of the queue. Returns whether there was one.
+    fn deliver_next(&self) -> bool {
         let _turn = self.turn.lock();
         let next = self.queue.lock().pop();
         next.is_some_and(|event| {
-            let over = self.watchers.lock().tell(&event);
+            let over = self.watchers.lock().deliver(&event);
             self.count.fetch_sub(over, Ordering::SeqCst);
             true
         })

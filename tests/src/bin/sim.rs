@@ -87,6 +87,8 @@ struct Total {
     expiries: u64,
     watched: u64,
     cleared: u64,
+    behind: u64,
+    resumed: u64,
     virtual_time: Duration,
     busy: Duration,
 }
@@ -110,6 +112,8 @@ impl Total {
         self.expiries += tally.expiries;
         self.watched += tally.watched;
         self.cleared += tally.cleared;
+        self.behind += tally.behind;
+        self.resumed += tally.resumed;
         self.virtual_time += report.virtual_time;
         self.busy += took;
     }
@@ -283,7 +287,7 @@ fn print_total(total: &Total, elapsed: Duration) {
         total.damages, total.refused, total.decayed, total.undone
     );
     println!(
-        "v2: expiries {}, events watched {}, histories cleared {}",
-        total.expiries, total.watched, total.cleared
+        "v2: expiries {}, events watched {}, histories cleared {}, streams behind {}, watches resumed {}",
+        total.expiries, total.watched, total.cleared, total.behind, total.resumed
     );
 }

@@ -204,7 +204,7 @@ impl World {
             hash,
             tree,
         })?;
-        self.mistake_events(id, &applied.events)?;
+        self.publish_changes(id, &applied.events);
         match applied.id.and_then(|id| self.waiting.remove(&id)) {
             Some(Waiter::Client(operation)) => self.answer(operation, applied.response),
             Some(Waiter::Tree(operation)) => self.answer_tree(id, operation, applied.response)?,

@@ -78,6 +78,13 @@ pub enum Mutant {
     SwapByCreated,
     /// A refresh wakes watchers.
     RefreshWakes,
+    /// Counts a watcher only once it is registered: what is applied after its look at the history, while there
+    /// is no other, is not sent.
+    WatcherCountedLate,
+    /// Sends watchers nothing of what was missed when a snapshot is installed.
+    ResumeForgotten,
+    /// Sends a watcher what was missed from one index too early.
+    ResumeRepeats,
     /// Counts envelopes from the beginning on a link that is made anew.
     NumbersRestart,
     /// Lets a silent sender keep the place for snapshots, whoever offers one.
@@ -94,7 +101,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Mutant; 42] = [
+    pub const ALL: [Mutant; 45] = [
         Mutant::AckBeforeCommit,
         Mutant::VoteNotSynced,
         Mutant::NothingSynced,
@@ -131,6 +138,9 @@ impl Mutant {
         Mutant::InOrderByRaftIndex,
         Mutant::SwapByCreated,
         Mutant::RefreshWakes,
+        Mutant::WatcherCountedLate,
+        Mutant::ResumeForgotten,
+        Mutant::ResumeRepeats,
         Mutant::ChangesUnchecked,
         Mutant::NumbersRestart,
         Mutant::PlaceKept,
@@ -151,6 +161,9 @@ impl Mutant {
                 | Mutant::InOrderByRaftIndex
                 | Mutant::SwapByCreated
                 | Mutant::RefreshWakes
+                | Mutant::WatcherCountedLate
+                | Mutant::ResumeForgotten
+                | Mutant::ResumeRepeats
                 | Mutant::LocalReadOld
         )
     }

@@ -29,7 +29,7 @@ use super::peers::{Peers, urls_of};
 use super::storage::{self, CLUSTER, Log, Storage};
 use super::swarm::Swarm;
 use super::transfers::{Arrival, Receiving};
-use super::tree::{self, ExpirerShell};
+use super::tree::{self, ExpirerShell, HubShell};
 use super::world::Waiter;
 
 /// A machine, with or without a process.
@@ -101,6 +101,7 @@ pub(super) struct Life {
     pub(super) late_readers: Option<(u64, Vec<Read>)>,
     pub(super) proposals: u64,
     pub(super) expirer: ExpirerShell,
+    pub(super) hub: HubShell,
     /// When it was elected; none if it does not lead.
     pub(super) leads_since: Option<u64>,
 }
@@ -272,6 +273,7 @@ impl Life {
             late_readers: None,
             proposals: 0,
             expirer,
+            hub: HubShell::default(),
             leads_since: None,
         }
     }

@@ -294,6 +294,14 @@ impl Swarm {
                 (self.crashes, self.fault_every_ms) = (true, (500, 2_000));
                 (self.ttl_grace_ms, self.think_ms) = (5_000, 50);
             }
+            // Without another watcher, and with much that happens between look and entry.
+            Mutant::WatcherCountedLate => (self.watchers, self.think_ms) = (1, 50),
+            // A member that its watchers stay with falls behind.
+            Mutant::ResumeForgotten | Mutant::ResumeRepeats => {
+                (self.partitions, self.pauses, self.crashes) = (true, true, false);
+                (self.catch_up_entries, self.think_ms, self.watchers) = (5, 50, 3);
+                self.fault_every_ms = (100, 1_000);
+            }
             Mutant::ChangesUnchecked => {
                 (self.membership, self.ghosts) = (true, true);
                 self.strict_reconfig_check = false;

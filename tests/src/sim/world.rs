@@ -70,6 +70,10 @@ pub(super) enum Event {
     Forget(ProposalId),
     /// A watcher of the v2 tree looks what is new.
     Watch(usize),
+    /// A watcher that has looked at a member's history is registered there.
+    WatcherEnters(MemberId, u64),
+    /// A member sends its watchers some of what is queued.
+    DeliverEvents(MemberId, u64),
     /// A member looks what is due in the v2 tree.
     Expirer(MemberId, u64),
     /// Something goes wrong.
@@ -128,6 +132,10 @@ pub struct Tally {
     pub watched: u64,
     /// Watchers that came too late.
     pub cleared: u64,
+    /// Streams that ended because they were too far behind.
+    pub behind: u64,
+    /// Watches that went on from a snapshot's history, or were cut there.
+    pub resumed: u64,
     /// A hash over everything that happened.
     pub trace: u64,
 }
@@ -283,6 +291,14 @@ impl World {
                 Ok(())
             }
             Event::Watch(number) => self.watcher_looks(number),
+            Event::WatcherEnters(id, boot) if self.lives(id, boot) => {
+                self.watcher_enters(id);
+                Ok(())
+            }
+            Event::DeliverEvents(id, boot) if self.lives(id, boot) => {
+                self.hub_delivers(id);
+                Ok(())
+            }
             Event::Expirer(id, boot) if self.lives(id, boot) => {
                 self.expirer_due(id);
                 Ok(())
@@ -322,6 +338,8 @@ impl World {
             | Event::Flushed(id, _, _)
             | Event::SnapshotSent(id, _, _, _)
             | Event::Expirer(id, _)
+            | Event::WatcherEnters(id, _)
+            | Event::DeliverEvents(id, _)
             | Event::Notice(id, _, _, _) => *id,
             Event::Deliver(envelope) => envelope.to,
             Event::SnapshotPiece(transfer) => transfer.from,

@@ -1,10 +1,10 @@
 //! The end of nodes that had a time to live: the leader's part.
 //!
 //! Only the leader's clock decides, by a proposal, so that all members agree. After a time without
-//! a leader whatever is overdue would go at once, before its owner had a chance to renew it, and on a
-//! platform that keeps its services alive by heartbeats every service with it. So a new leader
-//! spares what was set before its time, as etcd's v3 leases are spared: for a grace, which is longer
-//! than the heartbeats of Deis (10 s) and fleet (15 s).
+//! a leader whatever is overdue would go at once, before its owner had a chance to renew it, and on
+//! a platform that keeps its services alive by heartbeats every service with it. So a new leader
+//! spares what was set before its time, as etcd's v3 leases are spared: for a grace, which is
+//! longer than the heartbeats of Deis (10 s) and fleet (15 s).
 
 use keelson_proto::internal::TreeExpire;
 
@@ -31,7 +31,8 @@ pub enum ExpirerEvent {
     Failed(u64),
 }
 
-/// What must be carried out. At most one of the two questions is asked; a new one replaces the one before.
+/// What must be carried out. At most one of the two questions is asked; a new one replaces the one
+/// before.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExpirerEffects {
     /// Names the question in [`ExpirerEvent`].
@@ -44,7 +45,8 @@ pub struct ExpirerEffects {
     pub wake_at: Millis,
 }
 
-/// The time of this member's leadership in one term, from when everything of earlier terms was applied.
+/// The time of this member's leadership in one term, from when everything of earlier terms was
+/// applied.
 #[derive(Clone, Copy, Debug)]
 struct Reign {
     began: Millis,
@@ -76,8 +78,9 @@ pub struct Expirer {
 }
 
 impl Expirer {
-    /// The expirer of a member's process. A new leader spares for `grace_ms` what was set before its
-    /// time. A question without an answer is given up after `timeout_ms`, as clients' requests are.
+    /// The expirer of a member's process. A new leader spares for `grace_ms` what was set before
+    /// its time. A question without an answer is given up after `timeout_ms`, as clients' requests
+    /// are.
     pub fn new(grace_ms: u64, timeout_ms: u64) -> Expirer {
         Expirer {
             grace_ms,

@@ -1,12 +1,13 @@
 //! The watchers of the v2 tree: what each of them is sent, from the history and from then on.
 //!
 //! A watcher first looks at the history ([`Look`]); what it still waits for then is registered
-//! ([`Watchers::enter`]) and comes with [`Watchers::tell`]. The caller keeps two rules:
+//! ([`Watchers::enter`]) and comes with [`Watchers::deliver`]. The caller keeps two rules:
 //!
-//! - Events are told in the order of their indexes, and each that is applied while there is a watcher, or
-//!   one that is about to look, is queued ([`EventQueue`]). So a watcher is counted before it looks: what
-//!   is applied after the look is told, and what was applied before is in the history.
-//! - No event is told between a watcher's look and its entry.
+//! - Events are delivered in the order of their indexes, and each that is applied while there is a
+//!   watcher, or one that is about to look, is queued ([`EventQueue`]). So a watcher is counted
+//!   before it looks: what is applied after the look is delivered, and what was applied before is
+//!   in the history.
+//! - No event is delivered between a watcher's look and its entry.
 //!
 //! Where the events go to is the caller's [`Sink`]. All watchers share one `Arc` of an event.
 
@@ -20,19 +21,20 @@ use bytes::Bytes;
 
 use super::Event;
 pub use look::{History, Look, Wish};
-pub use queue::{EventQueue, QUEUE_BYTES_MAX, QUEUE_EVENTS_MAX, is_told};
+pub use queue::{EventQueue, QUEUE_BYTES_MAX, QUEUE_EVENTS_MAX, is_published};
 
 /// Events that a stream may be behind; etcd's figure.
 pub const STREAM_EVENTS_MAX: usize = 100;
 
-/// What those may weigh, in bytes ([`Event::node_bytes`]). One is taken in any case. etcd has no such bound:
-/// a client that does not read could hold a hundred events with two values of 10 MB each.
+/// What those may weigh, in bytes ([`Event::node_bytes`]). One is taken in any case. etcd has no
+/// such bound: a client that does not read could hold a hundred events with two values of 10 MB
+/// each.
 pub const STREAM_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Where the events of a watcher go. It is dropped when the watch is over.
 pub trait Sink {
-    /// How many events its client has not taken yet, and what they weigh ([`Event::node_bytes`]). For streams
-    /// only.
+    /// How many events its client has not taken yet, and what they weigh ([`Event::node_bytes`]).
+    /// For streams only.
     fn unread(&self) -> (usize, usize);
 
     /// Hands an event over. Returns whether the client is still there.
@@ -55,8 +57,8 @@ struct Watcher<S> {
 pub struct Watchers<S> {
     by_path: BTreeMap<Bytes, BTreeMap<u64, Watcher<S>>>,
     last_id: u64,
-    /// The index up to which all events were told.
-    told: u64,
+    /// The index up to which all events were delivered.
+    delivered: u64,
     /// The member has stopped.
     closed: bool,
 }
@@ -66,7 +68,7 @@ impl<S> Default for Watchers<S> {
         Watchers {
             by_path: BTreeMap::new(),
             last_id: 0,
-            told: 0,
+            delivered: 0,
             closed: false,
         }
     }
@@ -92,29 +94,29 @@ impl<S: Sink> Watchers<S> {
     }
 
     /// Sends an event to those that it concerns. Returns how many watches are over by it.
-    pub fn tell(&mut self, event: &Arc<Event>) -> usize {
-        // The resumption has told it.
-        if event.index <= self.told {
+    pub fn deliver(&mut self, event: &Arc<Event>) -> usize {
+        // It was delivered from a snapshot's history.
+        if event.index <= self.delivered {
             return 0;
         }
-        self.told = event.index;
+        self.delivered = event.index;
         let key = &event.node.key;
         let mut over = 0;
         for path in &event.removed {
-            over += self.tell_at(path, event, |_| true);
+            over += self.deliver_at(path, event, |_| true);
         }
         for end in ends_of_ancestors(key).chain([key.len()]) {
             let path = &key[..end.max(1)];
             let is_key = path.len() == key.len();
             if is_key || !is_hidden_below(path, key) {
-                over += self.tell_at(path, event, |watcher| watcher.recursive || is_key);
+                over += self.deliver_at(path, event, |watcher| watcher.recursive || is_key);
             }
         }
         over
     }
 
-    /// Tells those at one path. Returns how many watches are over.
-    fn tell_at(
+    /// Delivers an event to those at one path. Returns how many watches are over.
+    fn deliver_at(
         &mut self,
         path: &[u8],
         event: &Arc<Event>,
@@ -125,8 +127,8 @@ impl<S: Sink> Watchers<S> {
         };
         let before = here.len();
         here.retain(|_, watcher| {
-            let hears = watcher.since <= event.index && concerned(watcher);
-            !hears || watcher.hear(event)
+            let takes_it = watcher.since <= event.index && concerned(watcher);
+            !takes_it || watcher.take(event)
         });
         let over = before - here.len();
         if here.is_empty() {
@@ -135,20 +137,21 @@ impl<S: Sink> Watchers<S> {
         over
     }
 
-    /// The tree was replaced by another member's, which is further: what was missed is told from its history.
-    /// Where that does not reach back far enough an event may be missing, and the watch is cut: its client
-    /// watches again, and gets etcd's 401. Returns how many watches are over.
+    /// The tree was replaced by another member's, which is further: what was missed is delivered
+    /// from its history. Where that does not reach back far enough an event may be missing, and the
+    /// watch is cut: its client watches again, and gets etcd's 401. Returns how many watches are
+    /// over.
     pub fn resume(&mut self, history: &impl History) -> usize {
         let index = history.index();
-        let (told, mut over) = (self.told, 0);
+        let (delivered, mut over) = (self.delivered, 0);
         for (path, here) in &mut self.by_path {
             let before = here.len();
-            here.retain(|_, watcher| watcher.catch_up(path, told, history));
+            here.retain(|_, watcher| watcher.catch_up(path, delivered, history));
             over += before - here.len();
         }
         self.by_path.retain(|_, here| !here.is_empty());
-        // Events up to this one that are queued still were told from the history.
-        self.told = told.max(index);
+        // Events up to this one that are queued still were delivered from the history.
+        self.delivered = delivered.max(index);
         over
     }
 
@@ -179,7 +182,7 @@ impl<S: Sink> Watchers<S> {
 
 impl<S: Sink> Watcher<S> {
     /// Hands an event over. Returns whether the watcher stays.
-    fn hear(&mut self, event: &Arc<Event>) -> bool {
+    fn take(&mut self, event: &Arc<Event>) -> bool {
         self.since = event.index + 1;
         if !self.stream {
             // The client may be gone.
@@ -193,14 +196,15 @@ impl<S: Sink> Watcher<S> {
         self.sink.send(event)
     }
 
-    /// Tells what the history has after the events that were told. Returns whether the watcher stays.
-    fn catch_up(&mut self, path: &[u8], told: u64, history: &impl History) -> bool {
-        let mut since = self.since.max(told.saturating_add(1));
+    /// Delivers what the history has after the events that were delivered. Returns whether the
+    /// watcher stays.
+    fn catch_up(&mut self, path: &[u8], delivered: u64, history: &impl History) -> bool {
+        let mut since = self.since.max(delivered.saturating_add(1));
         loop {
             match history.scan(path, self.recursive, since) {
                 Ok(Some(event)) => {
                     since = event.index + 1;
-                    if may_concern(path, &event.node.key) && !self.hear(&event) {
+                    if may_concern(path, &event.node.key) && !self.take(&event) {
                         return false;
                     }
                 }
@@ -222,9 +226,9 @@ fn ends_of_ancestors(key: &[u8]) -> impl Iterator<Item = usize> {
     slashes.map(|(at, _)| at)
 }
 
-/// Whether a live watcher of the path could be told of that key, which a scan of the history has found for
-/// it. The scan finds hidden nodes as well, and takes a deleted directory for an ancestor of every path that
-/// begins with the same letters.
+/// Whether a live watcher of the path could be sent an event of that key, which a scan of the
+/// history has found for it. The scan finds hidden nodes as well, and takes a deleted directory for
+/// an ancestor of every path that begins with the same letters.
 fn may_concern(path: &[u8], key: &[u8]) -> bool {
     match path.strip_prefix(key) {
         Some(below) => below.is_empty() || below.starts_with(b"/") || key == b"/",

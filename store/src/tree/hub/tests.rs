@@ -68,8 +68,8 @@ fn wish(path: &'static str, recursive: bool, stream: bool, since: u64) -> Wish {
 }
 
 fn hub() -> Arc<Hub> {
-    let (hub, telling) = Hub::new();
-    tokio::spawn(telling);
+    let (hub, delivery) = Hub::new();
+    tokio::spawn(delivery);
     hub
 }
 
@@ -214,7 +214,7 @@ async fn a_watcher_that_does_not_keep_up_ends_as_in_etcd() {
         .expect("new");
     for index in 1..=STREAM_EVENTS_MAX as u64 + 1 {
         hub.publish(&event("/1/a", index));
-        hub.tell_next();
+        hub.deliver_next();
     }
     assert_eq!(hub.count(), 0);
     for index in 1..=STREAM_EVENTS_MAX as u64 {
@@ -249,7 +249,7 @@ async fn a_stream_that_is_far_behind_in_bytes_ends_too() {
 /// The fan-out task does not run at all meanwhile: it never gets a turn.
 #[tokio::test]
 async fn a_burst_beyond_the_queue_costs_an_unrelated_watcher_nothing() {
-    let (hub, telling) = Hub::new();
+    let (hub, delivery) = Hub::new();
     let past = Past::default();
     let watch = |path, stream| hub.watch(wish(path, true, stream, 0), &past).expect("new");
     let mut poll = watch("/1/quiet", false);
@@ -261,7 +261,7 @@ async fn a_burst_beyond_the_queue_costs_an_unrelated_watcher_nothing() {
     assert!(hub.queue.lock().len() < QUEUE_EVENTS_MAX);
     assert_eq!(hub.count(), 2, "only the watch of what happened is over");
     assert_eq!(heard(&mut busy).await, Some(1));
-    tokio::spawn(telling);
+    tokio::spawn(delivery);
     let next = 3 * QUEUE_EVENTS_MAX as u64 + 1;
     hub.publish(&event("/1/quiet", next));
     assert_eq!(heard(&mut poll).await, Some(next));
@@ -271,20 +271,20 @@ async fn a_burst_beyond_the_queue_costs_an_unrelated_watcher_nothing() {
 /// The publisher is the applier, and all of the log waits for it.
 #[tokio::test]
 async fn a_full_queue_costs_its_publisher_one_event_and_not_the_whole_queue() {
-    let (hub, _telling) = Hub::new();
+    let (hub, _delivery) = Hub::new();
     let _watch = hub.watch(wish("/1/quiet", true, true, 0), &Past::default());
     let length = || hub.queue.lock().len();
     for index in 1..=3 * QUEUE_EVENTS_MAX as u64 {
         let before = length();
         hub.publish(&event("/1/busy", index));
-        let told = before + 1 - length();
-        assert!(told <= 1, "{told} of {before} for event {index}");
+        let delivered = before + 1 - length();
+        assert!(delivered <= 1, "{delivered} of {before} for event {index}");
     }
 }
 
 #[tokio::test]
 async fn large_events_in_the_queue_are_bounded_in_bytes() {
-    let (hub, _telling) = Hub::new();
+    let (hub, _delivery) = Hub::new();
     let _watch = hub.watch(wish("/1/quiet", true, true, 0), &Past::default());
     let value = Bytes::from(vec![b'x'; QUEUE_BYTES_MAX / 8]);
     for index in 1..=20 {

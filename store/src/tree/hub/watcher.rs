@@ -67,8 +67,8 @@ pub(super) struct StreamSource {
 }
 
 impl StreamSource {
-    /// The next event, or the notice that the stream ends because its client is behind; `None` once the
-    /// hub has dropped its end.
+    /// The next event, or the notice that the stream ends because its client is behind; `None` once
+    /// the hub has dropped its end.
     pub(super) async fn next(&mut self) -> Option<Option<Arc<Event>>> {
         let next = self.events.recv().await?;
         if let Some(event) = &next {

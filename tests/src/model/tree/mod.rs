@@ -9,6 +9,8 @@ mod read;
 #[cfg(test)]
 mod tests;
 
+pub use read::notifies;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -103,6 +103,20 @@ fn tells_of(event: &Event, path: &[u8], recursive: bool) -> bool {
     key == path || below || above
 }
 
+/// Whether a watcher of the path is sent the event as it happens: etcd's `watcherHub.notify`.
+pub fn notifies(event: &Event, path: &[u8], recursive: bool) -> bool {
+    let key = &event.node.key;
+    let below = key.strip_prefix(&stem(path)[..]).filter(|_| recursive);
+    let is_hidden = |rest: &[u8]| {
+        rest.split(|byte| *byte == b'/')
+            .any(|name| name.starts_with(b"_"))
+    };
+    let concerned = key == path
+        || event.removed.iter().any(|gone| gone == path)
+        || below.is_some_and(|rest| !is_hidden(rest));
+    concerned && !event.refresh
+}
+
 /// A node alone. Seconds are rounded up, and never below 0 (etcd's are).
 pub(super) fn show(path: &[u8], state: &State, now_ns: i64) -> Node {
     let ends = state.expires_ns != 0;

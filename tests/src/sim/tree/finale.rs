@@ -54,7 +54,7 @@ impl World {
             self.check_tree(id, self.clock_ns(id))?;
         }
         for number in 0..self.tree.watchers.len() {
-            self.watcher_looks(number)?;
+            self.watcher_reads(number, usize::MAX)?;
         }
         replay::check(&self.tree.history, &self.tree.log.agreed)?;
         let searched = register::check(&self.tree.history);

@@ -1,11 +1,10 @@
 //! Mutants of the v2 tree: what a shell, or the tree itself, could do wrong.
 
 use std::ops::Bound;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use keelson_core::engine::{Engine, MemoryEngine, Table, WriteBatch};
-use keelson_core::tree::{Event, Node, TreeError};
+use keelson_core::tree::{Node, TreeError};
 use keelson_core::{Committed, EntryKind, MemberId, proposal};
 use keelson_proto::internal::command::Op;
 use keelson_proto::internal::tree_request::Op as TreeOp;
@@ -73,20 +72,6 @@ impl World {
         let index = model.index().saturating_sub(10);
         let node = model.get(path, recursive, index, now_ns)?;
         Ok((node, index))
-    }
-
-    /// Wakes watchers that should sleep.
-    pub(in crate::sim) fn mistake_events(
-        &mut self,
-        id: MemberId,
-        events: &[Arc<Event>],
-    ) -> Result<(), String> {
-        if self.mutant == Some(Mutant::RefreshWakes) {
-            for event in events.iter().filter(|event| event.refresh) {
-                self.wake_for_refresh(id, event)?;
-            }
-        }
-        Ok(())
     }
 }
 

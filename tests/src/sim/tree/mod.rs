@@ -1,15 +1,17 @@
 //! The v2 tree in the simulator: its clients and watchers, the leader's expiries, and what must hold.
 //!
-//! `log` knows what everybody has agreed on and compares; `clients` and `draw` ask; `watchers` look
-//! at the history; `expirer` carries out what the core's expirer decides; `mistakes` are
+//! `log` knows what everybody has agreed on and compares; `clients` and `draw` ask; `watchers` watch
+//! through `hub`, which is the core's; `expirer` carries out what the core's expirer decides; `mistakes` are
 //! the mutants' part.
 
 mod clients;
 mod draw;
 mod expirer;
 mod finale;
+mod hub;
 mod log;
 mod mistakes;
+mod watched;
 mod watchers;
 
 use std::collections::BTreeMap;
@@ -23,6 +25,7 @@ use super::world::World;
 use crate::check::tree::TreeHistory;
 
 pub(super) use expirer::ExpirerShell;
+pub(super) use hub::HubShell;
 pub(super) use log::Log;
 pub(super) use mistakes::forget_history;
 pub(super) use mistakes::forget_rows;

@@ -1,12 +1,18 @@
-//! Watchers: each reads the history from where it stands, on whatever member it is connected to,
-//! and must see what everybody has agreed on: all of it, in order, once.
+//! Watchers: each watches on whatever member it is connected to, long polls and streams, and must
+//! see what everybody has agreed on: all of it, in order, once (`watched`).
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use keelson_core::MemberId;
-use keelson_core::tree::{Event as Change, TreeError};
+use keelson_core::tree::Event as Change;
+use keelson_core::tree::watchers::{Look, Wish};
 
+use super::hub::Inbox;
+use super::watched::Watch;
+use crate::model::tree::notifies;
 use crate::sim::world::{Event, World};
 
 /// How much one reads at a time.
@@ -19,7 +25,10 @@ pub(super) struct Watcher {
     /// The next index of interest.
     since: u64,
     /// Where it is connected to, and that process's life.
-    at: Option<(MemberId, u64)>,
+    pub(super) at: Option<(MemberId, u64)>,
+    /// It has looked at the history there, and is about to be registered.
+    enters: bool,
+    pub(super) watch: Option<Watch>,
 }
 
 /// Watchers of everything from the beginning, until they think of something else.
@@ -29,12 +38,14 @@ pub(super) fn some(count: u64) -> Vec<Watcher> {
         recursive: true,
         since: 1,
         at: None,
+        enters: false,
+        watch: None,
     };
     (0..count).map(watcher).collect()
 }
 
 impl World {
-    /// A watcher looks what is new.
+    /// A watcher reads what has come, and watches again where its watch is over.
     pub(in crate::sim) fn watcher_looks(&mut self, number: usize) -> Result<(), String> {
         let wait = match self.dice.chance(0.02) {
             true => self.dice.between(2_000, 30_000),
@@ -44,41 +55,55 @@ impl World {
         let Some(id) = self.connect_watcher(number) else {
             return Ok(());
         };
-        let machine = self.life(id).and_then(|life| life.machine());
-        let Some(view) = machine.map(|machine| machine.view()) else {
+        if self.tree.watchers[number].enters {
             return Ok(());
-        };
-        let index = view.tree_index();
-        self.shows(id, index)?;
+        }
         if self.dice.chance(0.03) {
+            self.leave_watch(number, id);
+            let machine = self.life(id).and_then(|life| life.machine());
+            let index = machine.map_or(0, |machine| machine.view().tree_index());
             self.think_of_something_else(number, index);
         }
-        for _ in 0..BATCH {
-            let watcher = &self.tree.watchers[number];
-            let found = view.tree_scan(&watcher.path, watcher.recursive, watcher.since);
-            if !self.watcher_hears(number, index, found)? {
-                return Ok(());
-            }
+        self.watcher_reads(number, BATCH)?;
+        match self.tree.watchers[number].watch {
+            Some(_) => Ok(()),
+            None => self.watch_anew(number, id),
         }
-        Ok(())
     }
 
     /// The member it stays with or comes to, if there is one.
     fn connect_watcher(&mut self, number: usize) -> Option<MemberId> {
         let stays = self.tree.watchers[number].at;
-        let stays = stays.filter(|(id, boot)| self.lives(*id, *boot));
-        let at = match stays.filter(|_| !self.dice.chance(0.05)) {
+        let lives = stays.filter(|(id, boot)| self.lives(*id, *boot));
+        let at = match lives.filter(|_| !self.dice.chance(0.05)) {
             Some(at) => Some(at),
             None => {
+                if let Some((id, _)) = lives {
+                    self.leave_watch(number, id);
+                }
                 let running = self.running();
                 let id = self.dice.pick(&running);
                 id.map(|id| (id, self.boot(id)))
             }
         };
-        self.tree.watchers[number].at = at;
+        let watcher = &mut self.tree.watchers[number];
+        if watcher.at != at {
+            // With the connection goes what was sent and not read.
+            (watcher.at, watcher.enters, watcher.watch) = (at, false, None);
+        }
         let (id, _) = at?;
         let paused = self.members.get(&id)?.paused_until > self.clock.now_ms();
         (!paused).then_some(id)
+    }
+
+    /// A client goes away: its watch ends, also one that is about to be registered.
+    fn leave_watch(&mut self, number: usize, id: MemberId) {
+        if self.tree.watchers[number].enters {
+            self.watcher_enters(id);
+        }
+        if let Some(watch) = self.tree.watchers[number].watch.take() {
+            self.end_watch(id, &watch.wish, watch.key);
+        }
     }
 
     fn think_of_something_else(&mut self, number: usize, index: u64) {
@@ -106,67 +131,129 @@ impl World {
         (watcher.recursive, watcher.since) = (recursive, since);
     }
 
-    /// What a member whose tree is at that index says. Returns whether there may be more.
-    fn watcher_hears(
-        &mut self,
-        number: usize,
-        index: u64,
-        found: Result<Option<Arc<Change>>, TreeError>,
-    ) -> Result<bool, String> {
-        let patient = self.dice.chance(0.3);
-        let tree = &mut self.tree;
-        let watcher = &mut tree.watchers[number];
-        let model = &tree.log.model;
-        let expected = model.scan(&watcher.path, watcher.recursive, watcher.since, index);
-        if found.as_ref().map(Option::as_ref) != expected.as_ref().map(|event| *event) {
-            let path = watcher.path.escape_ascii();
-            let since = watcher.since;
-            return Err(format!(
-                "v2 watch: watcher {number} of {path} since {since} hears\n  {found:?}\nnot\n  \
-                 {expected:?}"
-            ));
+    // === the history ===
+
+    /// Watches at a member, if its hub is not busy with another watcher.
+    fn watch_anew(&mut self, number: usize, id: MemberId) -> Result<(), String> {
+        let stream = self.dice.chance(0.7);
+        let Some(life) = self.life(id).filter(|life| life.machine().is_some()) else {
+            return Ok(());
+        };
+        if life.hub.entering.is_some() {
+            return Ok(());
         }
-        match found {
-            Ok(Some(event)) => {
-                watcher.since = event.index + 1;
-                self.tally.watched += 1;
-                self.note(event.index << 8 ^ number as u64);
-                Ok(true)
-            }
-            Ok(None) => {
-                // A client's waitIndex stays as it is; but from the beginning is from now on.
-                if watcher.since == 0 || (watcher.since <= index && !patient) {
-                    watcher.since = index + 1;
+        let index = life.applier.view().tree_index();
+        self.shows(id, index)?;
+        let watcher = &self.tree.watchers[number];
+        let wish = Wish {
+            path: watcher.path.clone(),
+            recursive: watcher.recursive,
+            stream,
+            since: watcher.since,
+        };
+        let look = self.begin_watch(id, number, wish.clone());
+        self.check_look(number, index, &wish, &look)?;
+        let watcher = &mut self.tree.watchers[number];
+        match look {
+            Ok(look) => {
+                watcher.enters = look.waits;
+                watcher.since = look.past.first().map_or(wish.since, |last| last.index + 1);
+                self.tally.watched += look.past.len() as u64;
+                for event in look.past.iter().rev() {
+                    self.note(event.index << 8 ^ number as u64);
                 }
-                Ok(false)
             }
             // Reads the tree anew and goes on from there.
             Err(_) => {
                 watcher.since = index + 1;
                 self.tally.cleared += 1;
-                Ok(true)
             }
+        }
+        Ok(())
+    }
+
+    /// A watcher is registered.
+    pub(super) fn watch_begins(
+        &mut self,
+        number: usize,
+        wish: &Wish,
+        look: &Look,
+        key: u64,
+        inbox: Rc<RefCell<Inbox>>,
+    ) {
+        let watcher = &mut self.tree.watchers[number];
+        watcher.enters = false;
+        watcher.watch = Some(Watch {
+            wish: wish.clone(),
+            key,
+            inbox,
+            from: wish.since.max(look.index + 1),
+            resumed_to: 0,
+            cut: false,
+            delivered: false,
+        });
+    }
+
+    // === what comes ===
+
+    /// Reads so many events at most, and looks whether the watch is over.
+    pub(super) fn watcher_reads(&mut self, number: usize, most: usize) -> Result<(), String> {
+        for _ in 0..most {
+            let watch = self.tree.watchers[number].watch.as_ref();
+            let Some(event) = watch.and_then(|watch| watch.inbox.borrow_mut().take()) else {
+                break;
+            };
+            self.watcher_takes(number, &event)?;
+        }
+        let watcher = &self.tree.watchers[number];
+        let (Some(watch), Some((id, _))) = (&watcher.watch, watcher.at) else {
+            return Ok(());
+        };
+        if !watch.inbox.borrow().events.is_empty() {
+            return Ok(());
+        }
+        if watch.is_over() {
+            let behind = watch.inbox.borrow().behind;
+            if !(watch.delivered || watch.cut || behind) {
+                return Err(format!(
+                    "v2 watch: watcher {number} was cut without a reason"
+                ));
+            }
+            self.tree.watchers[number].watch = None;
+            self.tally.behind += u64::from(behind);
+            return Ok(());
+        }
+        let life = self
+            .members
+            .get(&id)
+            .and_then(|member| member.life.as_ref());
+        match life.filter(|life| life.hub.is_idle()) {
+            Some(life) => self.nothing_is_missing(number, life.applier.view().tree_index() + 1),
+            None => Ok(()),
         }
     }
 
-    /// A mutant: whoever is connected there hears of a refresh.
-    pub(super) fn wake_for_refresh(
-        &mut self,
-        id: MemberId,
-        event: &Arc<Change>,
-    ) -> Result<(), String> {
-        let hears = |watcher: &Watcher| {
-            let here = watcher.at.is_some_and(|(at, _)| at == id);
-            let below = watcher.recursive && event.node.key.starts_with(&watcher.path);
-            here && watcher.since == event.index && (below || watcher.path == event.node.key)
-        };
-        let numbers = 0..self.tree.watchers.len();
-        let hearing: Vec<usize> = numbers
-            .filter(|number| hears(&self.tree.watchers[*number]))
-            .collect();
-        for number in hearing {
-            self.watcher_hears(number, event.index, Ok(Some(Arc::clone(event))))?;
+    fn watcher_takes(&mut self, number: usize, event: &Arc<Change>) -> Result<(), String> {
+        self.nothing_is_missing(number, event.index)?;
+        let (model, watcher) = (&self.tree.log.model, &mut self.tree.watchers[number]);
+        let watch = watcher.watch.as_mut().expect("it has come by it");
+        let (path, recursive) = (&watch.wish.path, watch.wish.recursive);
+        let agreed = model.event(event.index);
+        let from_history = event.index <= watch.resumed_to
+            && model.scan(path, recursive, event.index, event.index) == Ok(agreed);
+        let asked_for = notifies(event, path, recursive) || from_history;
+        if event.index < watch.from || agreed != Some(event) || !asked_for || watch.delivered {
+            let (wish, from) = (&watch.wish, watch.from);
+            return Err(format!(
+                "v2 watch: watcher {number} of {wish:?} from {from} is sent\n  {event:?}\nand agreed is\n  \
+                 {agreed:?}"
+            ));
         }
+        watch.from = event.index + 1;
+        watch.delivered = !watch.wish.stream;
+        watcher.since = event.index + 1;
+        self.tally.watched += 1;
+        self.note(event.index << 8 ^ number as u64);
         Ok(())
     }
 }

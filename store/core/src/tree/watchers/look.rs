@@ -89,7 +89,8 @@ impl Look {
             index,
             waits: past.is_empty() || wish.stream,
             past,
-            // Nothing up to the index is of interest any more. A later history need not reach back to it.
+            // Nothing up to the index is of interest any more. A later history need not reach back
+            // to it.
             since: since.max(index + 1),
         })
     }

@@ -1,22 +1,23 @@
 //! Events on their way to the watchers.
 //!
-//! Thousands of watchers must not hold up the log: what is applied is queued, and told apart from it. While the
-//! queue is full each event that comes costs its publisher the oldest one's telling, as every event costs
-//! etcd's: no event is dropped, and the log does not stand still until the queue is empty.
+//! Thousands of watchers must not hold up the log: what is applied is queued, and delivered apart
+//! from that. While the queue is full each event that comes costs its publisher the delivery of the
+//! oldest one, as every event costs etcd's: no event is dropped, and the log does not stand still
+//! until the queue is empty.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::tree::Event;
 
-/// Events that wait to be told: fewer than this, or the oldest is told first.
+/// Events that wait to be delivered: fewer than this, or the oldest is delivered first.
 pub const QUEUE_EVENTS_MAX: usize = 4096;
 
 /// What those may weigh together, in bytes ([`Event::weight`]).
 pub const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Whether an event that was applied must be queued, with so many watchers.
-pub fn is_told(event: &Event, watchers: usize) -> bool {
+pub fn is_published(event: &Event, watchers: usize) -> bool {
     watchers != 0 && !event.refresh
 }
 
@@ -51,7 +52,7 @@ impl EventQueue {
         self.events.push_back(event);
     }
 
-    /// The oldest event, to be told next.
+    /// The oldest event, to be delivered next.
     pub fn pop(&mut self) -> Option<Arc<Event>> {
         let event = self.events.pop_front()?;
         self.bytes -= event.weight();
@@ -108,12 +109,12 @@ mod tests {
     #[test]
     fn without_watchers_and_for_a_refresh_nothing_is_queued() {
         let event = event("/1/a", 1);
-        assert!(!is_told(&event, 0));
-        assert!(is_told(&event, 1));
+        assert!(!is_published(&event, 0));
+        assert!(is_published(&event, 1));
         let refresh = Event {
             refresh: true,
             ..Event::clone(&event)
         };
-        assert!(!is_told(&refresh, 1));
+        assert!(!is_published(&refresh, 1));
     }
 }

@@ -142,7 +142,7 @@ fn found(look: &Look) -> Vec<u64> {
 }
 
 #[test]
-fn each_is_told_what_it_asked_for() {
+fn each_is_sent_what_it_asked_for() {
     let mut watchers = Watchers::default();
     let none = Past::default();
     let mut watch =
@@ -167,7 +167,7 @@ fn each_is_told_what_it_asked_for() {
         event("/1/ab", 7),
         event("/1/a/b", 8),
     ] {
-        assert_eq!(watchers.tell(&event), 0);
+        assert_eq!(watchers.deliver(&event), 0);
     }
     for (client, indexes) in &expected {
         assert_eq!(client.takes(), *indexes);
@@ -184,9 +184,9 @@ fn without_a_stream_there_is_one_event() {
         &wish("/1/a", false, false, 0),
         &Past::default(),
     );
-    assert_eq!(watchers.tell(&event("/1/b", 1)), 0);
-    assert_eq!(watchers.tell(&event("/1/a", 2)), 1);
-    assert_eq!(watchers.tell(&event("/1/a", 3)), 0);
+    assert_eq!(watchers.deliver(&event("/1/b", 1)), 0);
+    assert_eq!(watchers.deliver(&event("/1/a", 2)), 1);
+    assert_eq!(watchers.deliver(&event("/1/a", 3)), 0);
     assert_eq!(client.takes(), [2]);
     assert!(client.is_over() && watchers.is_empty());
     assert!(!watchers.forget(&Bytes::from_static(b"/1/a"), id));
@@ -211,7 +211,7 @@ fn the_past_comes_first_and_nothing_twice() {
     let (later, _) = enter(&mut watchers, &wish("/1/a", false, false, 9), &history);
     // The first of them was applied before the looks, and waited in the queue.
     for event in [&events[2], &event("/1/a", 8), &event("/1/a", 9)] {
-        watchers.tell(event);
+        watchers.deliver(event);
     }
     assert_eq!(stream.takes(), [8, 9]);
     assert_eq!(later.takes(), [9]);
@@ -225,10 +225,10 @@ fn a_stream_that_is_too_far_behind_ends_after_what_it_was_sent() {
     let (fast, _) = enter(&mut watchers, &all, &Past::default());
     let last = STREAM_EVENTS_MAX as u64;
     for index in 1..=last {
-        assert_eq!(watchers.tell(&event("/1/a", index)), 0);
+        assert_eq!(watchers.deliver(&event("/1/a", index)), 0);
         assert_eq!(fast.takes(), [index]);
     }
-    assert_eq!(watchers.tell(&event("/1/a", last + 1)), 1);
+    assert_eq!(watchers.deliver(&event("/1/a", last + 1)), 1);
     assert!(slow.is_behind() && slow.is_over() && !fast.is_over());
     assert_eq!(slow.takes(), (1..=last).collect::<Vec<_>>());
 }
@@ -242,10 +242,10 @@ fn a_stream_is_bounded_in_bytes_too_but_takes_one_event_of_any_size() {
         large.node.value = Some(vec![b'x'; STREAM_BYTES_MAX / 2 + 1].into());
         Arc::new(large)
     };
-    assert_eq!(watchers.tell(&large(1)), 0);
+    assert_eq!(watchers.deliver(&large(1)), 0);
     assert_eq!(client.takes(), [1]);
-    assert_eq!(watchers.tell(&large(2)), 0);
-    assert_eq!(watchers.tell(&large(3)), 1);
+    assert_eq!(watchers.deliver(&large(2)), 0);
+    assert_eq!(watchers.deliver(&large(3)), 1);
     assert_eq!(client.takes(), [2]);
     assert!(client.is_behind());
 }
@@ -265,8 +265,8 @@ fn a_snapshot_brings_what_was_missed_once_or_cuts() {
     assert_eq!(stream.takes(), [4, 6]);
     assert_eq!(once.takes(), [4]);
     // One that was applied before the snapshot and waits in the queue still.
-    watchers.tell(&missed[0]);
-    watchers.tell(&event("/1/a", 7));
+    watchers.deliver(&missed[0]);
+    watchers.deliver(&event("/1/a", 7));
     assert_eq!(stream.takes(), [7]);
     let gap = Past {
         start: 9,
@@ -275,33 +275,34 @@ fn a_snapshot_brings_what_was_missed_once_or_cuts() {
     assert_eq!(watchers.resume(&gap), 1, "8 may be missing");
     assert!(stream.is_over() && !stream.is_behind());
     assert!(!future.is_over());
-    watchers.tell(&event("/1/a", 20));
+    watchers.deliver(&event("/1/a", 20));
     assert_eq!(future.takes(), [20]);
 }
 
-/// A scan of the history for such a watcher finds them, and the watcher had been told everything.
+/// A scan of the history for such a watcher finds them, and the watcher had missed nothing.
 #[test]
 fn hidden_nodes_stay_hidden_when_a_snapshot_is_installed() {
     let mut watchers = Watchers::default();
     let (client, _) = enter(&mut watchers, &wish("/1", true, true, 0), &Past::default());
     let hidden = [event("/1/_h/x", 1), event("/1/_h/x", 2)];
-    watchers.tell(&hidden[0]);
+    watchers.deliver(&hidden[0]);
     watchers.resume(&past(2, &hidden));
     assert!(client.takes().is_empty());
 }
 
-/// Its long poll was cut although nothing had been missed: the history was searched from its waitIndex again.
+/// Its long poll was cut although nothing had been missed: the history was searched from its
+/// waitIndex again.
 #[test]
 fn a_watcher_of_the_past_needs_no_more_of_it_than_was_missed() {
-    for told in [3, 4] {
+    for delivered in [3, 4] {
         let mut watchers = Watchers::default();
         let wished = wish("/1/a", false, false, 2);
         let (client, _) = enter(&mut watchers, &wished, &past(3, &[]));
-        if told == 4 {
-            watchers.tell(&event("/1/b", 4));
+        if delivered == 4 {
+            watchers.deliver(&event("/1/b", 4));
         }
         let later = Past {
-            start: told + 1,
+            start: delivered + 1,
             ..past(6, &[event("/1/a", 6)])
         };
         assert_eq!(watchers.resume(&later), 1);
@@ -310,7 +311,7 @@ fn a_watcher_of_the_past_needs_no_more_of_it_than_was_missed() {
 }
 
 #[test]
-fn the_end_of_a_directory_with_a_similar_name_is_not_told_after_a_snapshot() {
+fn the_end_of_a_directory_with_a_similar_name_is_not_sent_after_a_snapshot() {
     let mut watchers = Watchers::default();
     let none = Past::default();
     let (similar, _) = enter(&mut watchers, &wish("/1/ab", false, true, 0), &none);
