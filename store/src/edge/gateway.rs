@@ -31,7 +31,7 @@ use super::ops::plain;
 use super::v3::{self, Cluster, Kv, Maintenance, Unread};
 
 /// How long the body of a request may take to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What gRPC metadata is called in HTTP headers.
 const REQUIRE_LEADER: &str = "grpc-metadata-hasleader";

@@ -18,6 +18,7 @@ use tower::Service;
 
 use super::account::on_behalf_of;
 use super::gate::{self, Gate};
+use super::gateway::{self, BODY_TIMEOUT};
 
 /// A gRPC service. Not tower's `Service`: that needs `&mut self`, hence a clone of every part of it
 /// for every request.
@@ -204,9 +205,18 @@ impl<G: GrpcService, F: FirstLook> Parts<G, F> {
             Look::Now(response) => Way::Now(Some(response)),
             Look::Later(answer) => Way::Later(answer),
             Look::NotMine(request) => {
+                let request = bounded(request);
                 Way::Http(Box::new(Service::call(&mut self.http.clone(), request)))
             }
         }
+    }
+}
+
+/// A route, also an embedder's, does not wait for a body for ever. The gateway has words of its own for that.
+fn bounded(request: Request<Incoming>) -> Request<Incoming> {
+    match gateway::owns(request.uri().path()) {
+        true => request,
+        false => request.map(|body| body.within(BODY_TIMEOUT)),
     }
 }
 

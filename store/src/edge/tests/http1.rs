@@ -1,10 +1,19 @@
 //! What HTTP clients see, in version 1.1 and in version 2 by prior knowledge.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::any;
 use http_body_util::BodyExt;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use keelson_proto::etcdserverpb::{AlarmMember, AlarmType};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::{Port, http, within};
+use crate::edge::{Limits, More};
 
 #[track_caller]
 fn check(answer: (String, String), status: &str, body: &str) {
@@ -216,4 +225,37 @@ async fn debug_vars_are_etcds() {
     let raft = &vars["raft.status"];
     assert_eq!(raft["raftState"], "StateLeader");
     assert_eq!((&raft["id"], &raft["commit"]), (&"cafe".into(), &11.into()));
+}
+
+/// A route that an embedder adds waited for ever. The clock stops once the route waits.
+#[tokio::test]
+async fn an_embedders_route_waits_a_minute_for_a_body() {
+    let begun = Arc::new(Notify::new());
+    let waits = Arc::clone(&begun);
+    let route = async move |request: axum::extract::Request| {
+        waits.notify_one();
+        let body = request.into_body().collect().await;
+        body.map_or_else(|error| error.to_string(), |_| "whole".to_owned())
+    };
+    let port = Port::serving(move |fake, listeners, asked| async move {
+        let more = |_: &_| More::<()> {
+            router: Router::new().route("/own", any(route)),
+            ..More::default()
+        };
+        crate::edge::serve_clients(fake, listeners, Limits::default(), more, asked).await
+    })
+    .await;
+    let mut socket = port.connect().await;
+    let begin = b"PUT /own HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nx";
+    socket.write_all(begin).await.unwrap();
+    within(begun.notified()).await;
+    tokio::time::pause();
+    let began = Instant::now();
+    let mut told = Vec::new();
+    let read = async { while socket.read_buf(&mut told).await.unwrap() != 0 {} };
+    let hour = Duration::from_secs(3600);
+    tokio::time::timeout(hour, read).await.expect("an answer");
+    let told = String::from_utf8(told).unwrap();
+    assert!(told.contains("did not come in time"), "{told}");
+    assert!(began.elapsed() < Duration::from_secs(90));
 }
