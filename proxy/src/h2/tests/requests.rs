@@ -35,6 +35,21 @@ async fn requests_that_are_malformed_are_reset_and_the_others_are_not() {
     assert_eq!(ends[7..], ["fields 103 true"]);
 }
 
+/// RFC 9113, 8.1.
+#[tokio::test(start_paused = true)]
+async fn a_pseudo_field_in_trailers_is_malformed() {
+    let mut sent = settings();
+    for (stream, name) in [(1, ":path"), (3, ":status"), (5, ":method"), (7, "x")] {
+        frame::put_headers(&mut sent, stream, [&call("/a.B/C", &[]), &[]], false);
+        let mut trailers = BytesMut::new();
+        hpack::put_field(&mut trailers, name.as_bytes(), b"y", false);
+        frame::put_headers(&mut sent, stream, [&trailers, &[]], true);
+    }
+    let told = told_by_in(waiting_proxy(), Duration::from_millis(50), &sent).await;
+    let resets = ["reset 1 1", "reset 3 1", "reset 5 1"];
+    assert_eq!(ends_of(&told), resets);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_call_without_members_is_refused_whether_or_not_it_has_come_whole() {
     for whole in [true, false] {
