@@ -136,7 +136,7 @@ impl Side {
             .await;
         self.settled("add a learner at a taken URL", || m.add(&taken, true))
             .await;
-        // An update to what is no URL ends every member of etcd 3.4.23, at each start anew.
+        // An update to what is no URL ended members of etcd 3.4.23 with a panic.
         self.settled("update to a taken URL", || m.update(id, &taken))
             .await;
         let free = "http://127.0.0.1:9";

@@ -47,14 +47,14 @@ pub fn has_run<'a>(member: MemberId, members: impl IntoIterator<Item = &'a Membe
 }
 
 /// The answers of members that decide who a joining one is: that of the member which has applied most, and
-/// those of versions that do not tell how much they have. An id that an earlier list has and a later one has
+/// those of versions that do not report how much they have. An id that an earlier list has and a later one has
 /// not was removed.
 pub fn latest(answers: &[MembersResponse]) -> impl Iterator<Item = &MembersResponse> {
     let most = answers.iter().map(|answer| answer.applied).max();
     let most = most.unwrap_or_default();
     let of = move |applied: u64| answers.iter().filter(move |it| it.applied == applied);
-    let untold = if most == 0 { None } else { Some(of(0)) };
-    of(most).chain(untold.into_iter().flatten())
+    let unreported = if most == 0 { None } else { Some(of(0)) };
+    of(most).chain(unreported.into_iter().flatten())
 }
 
 /// What an opened log holds.
