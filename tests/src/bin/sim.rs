@@ -80,6 +80,7 @@ struct Total {
     garbled: u64,
     damages: u64,
     refused: u64,
+    ended: u64,
     decayed: u64,
     undone: u64,
     changes: u64,
@@ -105,6 +106,7 @@ impl Total {
         self.garbled += tally.garbled;
         self.damages += tally.damages;
         self.refused += tally.refused;
+        self.ended += tally.ended;
         self.decayed += tally.decayed;
         self.undone += tally.undone;
         self.changes += tally.changes;
@@ -283,8 +285,9 @@ fn print_total(total: &Total, elapsed: Duration) {
         total.elections, total.restarts, total.snapshots, total.garbled, total.changes
     );
     println!(
-        "disks damaged {}, members that refused {}, losses left to the leader {}, out of reach {}",
-        total.damages, total.refused, total.decayed, total.undone
+        "disks damaged {}, members that refused {}, clusters that ended so {}, losses left to the \
+         leader {}, out of reach {}",
+        total.damages, total.refused, total.ended, total.decayed, total.undone
     );
     println!(
         "v2: expiries {}, events watched {}, histories cleared {}, streams behind {}, watches resumed {}",

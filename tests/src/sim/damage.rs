@@ -49,6 +49,7 @@ impl Damage {
     pub(super) fn draw(dice: &mut Dice, mutant: Option<Mutant>) -> Damage {
         match mutant {
             Some(Mutant::BeganUnchecked) => return Damage::OlderLog,
+            Some(Mutant::LossIgnored) => return Damage::ZeroTail,
             Some(Mutant::EngineDamagePassed) => return Damage::EngineRow,
             _ => {}
         }

@@ -46,6 +46,8 @@ pub enum Mutant {
     BeganUnchecked,
     /// Goes on without a row of the engine that does not decode.
     EngineDamagePassed,
+    /// Goes on although the leader shows that acknowledged entries are gone.
+    LossIgnored,
     /// Comes back under its old id with an empty disk.
     LostDiskVotes,
     /// Every life of a member has the same boot number.
@@ -101,7 +103,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Mutant; 45] = [
+    pub const ALL: [Mutant; 46] = [
         Mutant::AckBeforeCommit,
         Mutant::VoteNotSynced,
         Mutant::NothingSynced,
@@ -122,6 +124,7 @@ impl Mutant {
         Mutant::DamageRepaired,
         Mutant::BeganUnchecked,
         Mutant::EngineDamagePassed,
+        Mutant::LossIgnored,
         Mutant::LostDiskVotes,
         Mutant::BootReused,
         Mutant::EntrySkipped,

@@ -43,6 +43,7 @@ impl World {
         if conf.voters.len() <= 2 * broken {
             // The rest of it would be a restored backup.
             self.dead = true;
+            self.tally.ended += 1;
             return match self.all_damaged {
                 true => Ok(()),
                 false => Err(format!("{broken} voters of {conf:?} refuse: {why}")),

@@ -332,6 +332,12 @@ impl Swarm {
                 self.troubles.lost_disks = mutant == Mutant::LostDiskVotes;
                 self.fault_every_ms = (100, 1_000);
             }
+            Mutant::LossIgnored => {
+                (self.membership, self.ghosts, self.crashes) = (false, false, false);
+                (self.partitions, self.pauses, self.transfers) = (false, false, false);
+                (self.troubles.damage, self.think_ms, self.sync_ms) = (true, 50, 5);
+                self.fault_every_ms = (1_000, 3_000);
+            }
             Mutant::SnapshotIgnored
             | Mutant::SnapshotStale
             | Mutant::SnapshotWithoutTree
