@@ -206,9 +206,14 @@ impl World {
             self.watcher_takes(number, &event)?;
         }
         let watcher = &self.tree.watchers[number];
-        let (Some(watch), Some((id, _))) = (&watcher.watch, watcher.at) else {
+        let (Some(watch), Some((id, boot))) = (&watcher.watch, watcher.at) else {
             return Ok(());
         };
+        if !self.lives(id, boot) {
+            // The connection ended with the process.
+            self.tree.watchers[number].watch = None;
+            return Ok(());
+        }
         if !watch.inbox.borrow().events.is_empty() {
             return Ok(());
         }
