@@ -45,7 +45,12 @@ impl Node {
         let hard_state = ready.hs().map(convert::hard_state_to_ours);
         self.lazy_commit |= hard_state.is_some();
         let has_snapshot = !snapshot.is_empty();
-        if !has_snapshot && entries.is_empty() && !ready.must_sync() {
+        // Of a restart only what the log holds as committed takes effect, and the members before a removal
+        // may be a quorum no more. Other commits become durable with the next entries.
+        let is_change =
+            |entry: &eraftpb::Entry| entry.entry_type != eraftpb::EntryType::EntryNormal;
+        let must_commit = self.lazy_commit && ready.committed_entries().iter().any(is_change);
+        if !has_snapshot && entries.is_empty() && !ready.must_sync() && !must_commit {
             return;
         }
         let append = output.append.get_or_insert_default();

@@ -29,6 +29,8 @@ struct Room {
     hanging: Vec<usize>,
     /// Bytes of entries sent to each member.
     sent_bytes: BTreeMap<MemberId, usize>,
+    /// Up to where each member's log holds entries as committed.
+    written_commit: Vec<Index>,
 }
 
 impl Room {
@@ -88,6 +90,7 @@ impl Room {
             dead: Vec::new(),
             hanging: Vec::new(),
             sent_bytes: BTreeMap::new(),
+            written_commit: vec![Index(1); count as usize],
         }
     }
 
@@ -101,6 +104,9 @@ impl Room {
 
     fn carry_out(&mut self, at: usize, output: Output) {
         let append = output.append.unwrap_or_default();
+        if let Some(hard_state) = append.hard_state {
+            self.written_commit[at] = hard_state.commit;
+        }
         if append.number != 0 && !self.hanging.contains(&at) {
             self.mail.push_back((
                 at,

@@ -236,6 +236,23 @@ fn without_the_strict_check_changes_are_the_operators_affair() {
     assert_eq!(again.change(leader_again, Op::Remove(id(other))), None);
 }
 
+/// After a loss of power two members of four that had removed the third, which was gone, counted four
+/// voters again: the simulator's seed 1076. A commit was written with the next entry only.
+#[test]
+fn members_that_restart_have_the_removal_that_they_applied() {
+    let (mut room, leader, other, removed) = Room::settled(4, true);
+    assert_eq!(room.change(leader, Op::Remove(id(removed))), None);
+    let remaining = (0..4).filter(|at| *at != removed);
+    for at in remaining {
+        let committed = room.nodes[at].status().committed;
+        assert_eq!(room.nodes[at].voters().len(), 3, "{at} has applied it");
+        assert_eq!(
+            room.written_commit[at], committed,
+            "{at} of {leader}, {other}"
+        );
+    }
+}
+
 #[test]
 fn a_change_that_does_not_fit_the_members_is_not_proposed() {
     let (mut room, leader, other, _) = Room::settled(3, true);
