@@ -74,7 +74,7 @@ fn catch(mutant: Mutant, seeds: u64) -> Option<(u64, String)> {
 fn every_mutant_is_caught() {
     let mut escaped = Vec::new();
     for mutant in Mutant::ALL {
-        match catch(mutant, 40) {
+        match catch(mutant, 120) {
             Some((seed, by)) => println!("{mutant:?}: seed {seed}, {by}"),
             None => escaped.push(mutant),
         }
