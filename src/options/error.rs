@@ -11,14 +11,14 @@ pub(crate) enum OptionsError {
     /// A feature that is not built.
     #[error("--{0} is not supported yet; {1}")]
     Unsupported(&'static str, &'static str),
-    /// etcd's rule: whoever chooses where to listen must say how clients get there.
+    /// etcd's rule: listen addresses that are set need advertised ones beside them.
     #[error(
         "--advertise-client-urls is required when --listen-client-urls is set explicitly; \
          when listening on specific address(es), this process must advertise accessible url(s) \
          to each connected client"
     )]
     AdvertiseMissing,
-    /// A listener or peer URL wants TLS.
+    /// A listener or peer URL has the scheme of TLS.
     #[error(
         "{0} in --{1} needs TLS between members, which is not supported yet; use http:// on a \
          network you trust"
@@ -44,7 +44,7 @@ pub(crate) enum OptionsError {
     /// What browsers send as `Origin` is a scheme, a host and perhaps a port.
     #[error("\"{0}\" in --cors is no origin; write https://host:port,... or *")]
     Origin(String),
-    /// A word etcd does not know.
+    /// A value that etcd does not have.
     #[error("unknown auto-compaction-mode \"{0}\"; choose periodic or revision")]
     CompactionMode(String),
 }

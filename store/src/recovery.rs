@@ -42,7 +42,7 @@ pub struct Opened<D: Disk> {
     pub engine: Arc<dyn Engine>,
     /// The directory of the engine, and of snapshots on their way in.
     pub generations: Generations<D>,
-    /// With which the log has begun anew, if it has: the engine got a snapshot of which it had not heard.
+    /// With which the log has begun anew, if it has: the engine got a snapshot that the log lacks.
     pub mark: Option<SnapshotMark>,
     /// Neither the engine nor the log held anything of an earlier life.
     pub is_new: bool,

@@ -26,7 +26,7 @@ const X_ETCD_CLUSTER_ID: &str = "x-etcd-cluster-id";
 /// A member that has an event in its history sends it with its head.
 const HISTORY_SENT: Duration = Duration::from_secs(1);
 
-/// What a member remembers.
+/// Events that a member's history holds.
 const HISTORY_EVENTS: u64 = 1000;
 
 /// An answer that waits.
@@ -65,7 +65,7 @@ impl Begun {
 
     /// Whether `next` is of a cluster that was set up since. With the same URLs and the same token it has
     /// the same id, and only counts anew. A member that lags so far behind is taken for one as well: the
-    /// client asks again, and nothing is lost.
+    /// client sends its request again, and nothing is lost.
     fn is_other_than(&self, next: &Begun) -> bool {
         let named = self.cluster != 0 && next.cluster != 0;
         let renamed = named && self.cluster != next.cluster;
@@ -155,7 +155,7 @@ impl Waiting {
             if let Some(index) = last_index(&events) {
                 self.wait.since = index.saturating_add(1);
                 self.begun.index = self.begun.index.max(index);
-                // Whoever hears of it and then reads must find it, and that may be elsewhere.
+                // A read after this event must show it, also at another member (read-your-writes).
                 self.proxy.newest.told(Some(index));
             }
             return Some(events);
@@ -182,12 +182,12 @@ impl Waiting {
         let begun = Begun::now(&head);
         if self.begun.is_other_than(&begun) {
             // An index of the old one may be years ahead. The client finds its answer cut, as if its
-            // member had gone, and asks again.
+            // member had gone, and sends its request again.
             return None;
         }
         self.begun = begun;
         // Otherwise the index is no longer in the history, most likely. The client has its 200
-        // already: the answer is cut, it asks again, and gets the error.
+        // already: the answer is cut, and the error is the answer to its next request.
         (head.status == StatusCode::OK).then_some(body)
     }
 }

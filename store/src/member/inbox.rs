@@ -91,7 +91,7 @@ fn is_of(answer: &MembersResponse, member: MemberId) -> bool {
     [0, member.0].contains(&answer.member_id)
 }
 
-/// What the links report, as the node wants to hear it.
+/// What the links report, as the node's inputs.
 pub(crate) fn listener(turns: Arc<Turns>, shared: Arc<Shared>) -> PeerListener {
     Arc::new(move |event| {
         let input = match event {

@@ -19,7 +19,7 @@ impl<D: Disk> Wal<D> {
     /// Opens the log in `dir`, or begins one. Raises the boot number durably before it returns.
     ///
     /// # Errors
-    /// Damage, somebody else's log, a directory in use, or the disk: see [`WalError`].
+    /// Damage, another member's log, a directory in use, or the disk: see [`WalError`].
     pub fn create_or_open(
         disk: Arc<D>,
         dir: &Path,

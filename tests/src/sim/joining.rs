@@ -1,5 +1,5 @@
 //! With what a process begins: its own data, or what the others have of it. What decides is the product's;
-//! here is who can be asked.
+//! here is which members answer.
 
 use keelson_core::MemberId;
 use keelson_core::member::{Beginning, has_run, latest};
@@ -41,7 +41,7 @@ impl World {
             return Start::Refused("it has run before, and its data is not there".to_owned());
         }
         if member.has_lost_disk && !votes_again {
-            // None of those that answer has heard of its first life: as in etcd, it would be let in.
+            // None of those that answer has its client URLs: as in etcd, it would be let in.
             return Start::Later;
         }
         if let Some(founding) = &member.founding {
@@ -58,7 +58,7 @@ impl World {
         }
     }
 
-    /// What the members that hear this one, and that it hears, answer.
+    /// The answers of the members that are connected with this one in both directions.
     pub(super) fn answers(&self, id: MemberId) -> Vec<MembersResponse> {
         let now = self.clock.now_ms();
         let others = self.members.values().filter(|other| {

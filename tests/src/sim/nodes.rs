@@ -113,7 +113,7 @@ pub(super) struct Read {
     pub(super) committed_at_call: Index,
 }
 
-/// Who wants to know that everything committed is applied here.
+/// What a linearizable read is for.
 #[derive(Clone, Copy)]
 pub(super) enum Asker {
     /// A client, for that operation.

@@ -1,4 +1,4 @@
-//! The operator who replaces members that refuse to go on, and the members that publish that they run.
+//! The operator, which replaces members that refuse to go on, and the members that publish that they run.
 
 use keelson_core::MemberId;
 use keelson_core::member::has_run;
@@ -86,7 +86,7 @@ impl World {
     /// Waits until no member is broken any more.
     pub(super) fn finish_repairs(&mut self) -> Result<(), String> {
         let until = self.clock.now_ms() + REPAIRS_MS;
-        // One that has lost acknowledged entries hears of it from the leader.
+        // One that has lost acknowledged entries is refused by the leader.
         let lost = self.members.values().any(|member| member.decayed);
         let settle = self.settle_ms();
         let mut wait = if lost { settle } else { 0 };
@@ -188,7 +188,7 @@ impl World {
         self.clock.after(away, Event::Start(id));
     }
 
-    // === who runs ===
+    // === running members ===
 
     fn is_known_to_run(&self, id: MemberId) -> bool {
         let lives = self

@@ -105,7 +105,7 @@ impl World {
         self.stand_still(from);
     }
 
-    /// Whether both ends live, and hear each other.
+    /// Whether both ends live, and the link is not cut.
     fn connected(&self, transfer: &Transfer) -> bool {
         self.lives(transfer.from, transfer.from_boot)
             && self.lives(transfer.to, transfer.to_boot)

@@ -375,7 +375,7 @@ impl World {
             }
             _ => {}
         }
-        // Where one end dies meanwhile, the other one hears of it soon.
+        // Where one end dies meanwhile, the transfer soon fails at the other one.
         let of_snapshot = matches!(
             event,
             Event::SnapshotPiece(_) | Event::SnapshotOffer(_) | Event::PieceArrives(_)
@@ -385,7 +385,7 @@ impl World {
         Ok(None)
     }
 
-    /// Tells the invariants, and whoever follows a trace.
+    /// Checks the invariants with a fact, and prints it in a trace.
     pub(super) fn fact(&mut self, fact: &Fact<'_>) -> Result<(), String> {
         if self.trace {
             println!("{:>8} {fact:?}", self.clock.now_ms());

@@ -252,10 +252,14 @@ impl Applier {
 mod tests {
     use std::sync::Arc;
 
+    use keelson_proto::etcdserverpb;
+    use keelson_proto::internal::{Command, command::Op};
+    use prost::Message as _;
+
     use super::*;
     use crate::engine::MemoryEngine;
     use crate::state::{Genesis, Limits};
-    use crate::{Entry, EntryKind, Term};
+    use crate::{Entry, EntryKind, Term, proposal};
 
     const POLICY: FlushPolicy = FlushPolicy {
         interval_ms: 100,
@@ -318,6 +322,44 @@ mod tests {
             panic!("{:?}", done.inputs);
         };
         assert!(matches!(tick(&mut applier, 500), (None, 600)));
+    }
+
+    fn command(index: u64, op: Op) -> Work {
+        let id = ProposalId {
+            member: MemberId(1),
+            boot: 1,
+            counter: index,
+        };
+        let command = Command { op: Some(op) }.encode_to_vec();
+        let Work::Committed(mut entries) = entry(index) else {
+            unreachable!("it is");
+        };
+        entries[0].entry.data = proposal::encode(id, &command);
+        Work::Committed(entries)
+    }
+
+    /// While a capture needed the rows, the applier looked every 2 ms whether it still did.
+    #[test]
+    fn a_compaction_that_is_held_is_looked_at_seldom() {
+        let mut applier = applier();
+        for index in 1..=2 {
+            let put = etcdserverpb::PutRequest {
+                key: "k".into(),
+                ..Default::default()
+            };
+            effects(&mut applier, command(index, Op::Put(put)));
+        }
+        let capture = effects(&mut applier, Work::Capture).captured;
+        let compaction = etcdserverpb::CompactionRequest {
+            revision: 3,
+            ..Default::default()
+        };
+        effects(&mut applier, command(3, Op::Compaction(compaction)));
+        assert!(applier.state().is_compacting());
+        assert_eq!(tick(&mut applier, 0).1, HELD_PAUSE_MS);
+        drop(capture);
+        tick(&mut applier, HELD_PAUSE_MS);
+        assert!(!applier.state().is_compacting());
     }
 
     /// The old engine's writer is not interrupted by a snapshot.

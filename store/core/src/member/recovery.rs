@@ -46,7 +46,7 @@ pub fn has_run<'a>(member: MemberId, members: impl IntoIterator<Item = &'a Membe
     members.into_iter().any(has_run)
 }
 
-/// The answers of members that decide who a joining one is: that of the member which has applied most, and
+/// The answers of members that decide the id of a joining one: that of the member which has applied most, and
 /// those of versions that do not report how much they have. An id that an earlier list has and a later one has
 /// not was removed.
 pub fn latest(answers: &[MembersResponse]) -> impl Iterator<Item = &MembersResponse> {

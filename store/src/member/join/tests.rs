@@ -1,4 +1,4 @@
-//! Joiners and founders, and members that answer who belongs to a cluster.
+//! Joiners and founders, and members that answer with a cluster's members.
 
 use keelson_proto::peer::peer_server::{Peer, PeerServer};
 use keelson_proto::peer::{
@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::*;
 
-/// A member that answers who belongs to the cluster, and nothing else.
+/// A member that answers with the cluster's members, and nothing else.
 struct Answers(Vec<Member>, u64);
 
 #[tonic::async_trait]
@@ -218,7 +218,7 @@ fn a_member_that_has_run_and_has_no_data_is_refused_with_the_remedy() {
     );
 }
 
-/// Nobody else could know.
+/// No other member could have it.
 #[tokio::test]
 async fn a_lone_founder_that_has_been_there_before_is_refused() {
     let mut config = Config::single("m1", "nowhere");

@@ -1,6 +1,6 @@
 //! The v2 tree in the simulator: its clients and watchers, the leader's expiries, and what must hold.
 //!
-//! `log` knows what everybody has agreed on and compares; `clients` and `draw` ask; `watchers` watch
+//! `log` has what was agreed on and compares; `clients` and `draw` send requests; `watchers` watch
 //! through `hub`, which is the core's; `expirer` carries out what the core's expirer decides; `mistakes` are
 //! the mutants' part.
 

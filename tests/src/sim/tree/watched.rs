@@ -1,4 +1,4 @@
-//! What must come of a watch, by what everybody has agreed on.
+//! What must come of a watch, by what was agreed on.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -17,7 +17,7 @@ pub(super) struct Watch {
     pub(super) wish: Wish,
     pub(super) key: u64,
     pub(super) inbox: Rc<RefCell<Inbox>>,
-    /// From this index on everything that it asks for must come.
+    /// From this index on everything that it waits for must come.
     pub(super) from: u64,
     /// Up to this index events may come from the history of a snapshot.
     pub(super) resumed_to: u64,
@@ -69,7 +69,7 @@ impl World {
         }
     }
 
-    /// Nothing that a watch asks for is between what it has got and that index.
+    /// Nothing that a watch waits for is between what it has got and that index.
     pub(super) fn nothing_is_missing(&self, number: usize, before: u64) -> Result<(), String> {
         let Some(watch) = &self.tree.watchers[number].watch else {
             return Ok(());

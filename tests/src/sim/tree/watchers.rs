@@ -1,5 +1,5 @@
 //! Watchers: each watches on whatever member it is connected to, long polls and streams, and must
-//! see what everybody has agreed on: all of it, in order, once (`watched`).
+//! are sent what was agreed on: all of it, in order, once (`watched`).
 
 use std::cell::RefCell;
 use std::rc::Rc;

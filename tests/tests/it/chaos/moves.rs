@@ -48,7 +48,7 @@ async fn members_whose_peer_urls_are_updated_go_on_and_the_leader_leads_on() -> 
         cluster.wait_ready(LIMIT).await?;
         fleet.progress(200, LIMIT).await?;
     }
-    // With one other member away the two that moved are the quorum: each is heard at its new URL.
+    // With one other member away the two that moved are the quorum: each receives at its new URL.
     cluster.kill((leader + 2) % 3);
     fleet.progress(100, LIMIT).await?;
     let ledger = fleet.stop().await;

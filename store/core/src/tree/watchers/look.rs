@@ -1,4 +1,4 @@
-//! What a watcher asks for, and what the history has of it.
+//! What a watcher waits for, and what the history has of it.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::state::ReadView;
 use crate::tree::{Event, TreeError};
 
-/// What a watcher asks for.
+/// What a watcher waits for.
 #[derive(Clone, Debug)]
 pub struct Wish {
     /// The whole path, clean: "/1/foo".

@@ -39,7 +39,7 @@ const BODY_BYTES_MAX: usize = 512 * 1024;
 
 const INVALID_JSON: &str = "Invalid JSON in request body.";
 
-/// What a member remembers for auth.
+/// What a member keeps for auth.
 #[derive(Default)]
 pub(super) struct Auth {
     passwords: Passwords,
