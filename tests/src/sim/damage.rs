@@ -107,7 +107,8 @@ impl World {
             Attempt::Later => return Ok(()),
         };
         let finding = self.find(id, &restored);
-        let engine_differs = self.engine_digest(id) != before;
+        // A member that had no state yet has made it just now.
+        let engine_differs = before.is_some() && self.engine_digest(id) != before;
         if finding.is_whole && !engine_differs {
             return self.started(id, &restored, mark);
         }

@@ -59,7 +59,11 @@ impl World {
         }
         let absent = self.leave_some_out(&conf.voters);
         let is_ghost = |id: &MemberId| self.members.get(id).is_some_and(|member| member.ghost);
-        let ghosts: Vec<MemberId> = members.iter().copied().filter(is_ghost).collect();
+        let (mut ghosts, others): (Vec<_>, Vec<_>) = members.iter().copied().partition(is_ghost);
+        if !self.are_majorities(&others) {
+            // As when a leader was removed and ended before any other learned of that commit.
+            ghosts.clear();
+        }
         for id in &members {
             if !absent.contains(id) && !ghosts.contains(id) {
                 self.start(*id)?;
@@ -104,18 +108,23 @@ impl World {
         let spare = usize::from(self.swarm.membership || self.swarm.troubles.damage);
         let most = ((voters.len() - 1) / 2).saturating_sub(spare);
         let absent: Vec<MemberId> = voters.iter().take(most).map(|id| MemberId(*id)).collect();
-        let present = |id: &&u64| voters.contains(id) && !absent.contains(&MemberId(**id));
-        let enough = self.invariants.ledger().memberships().all(|conf| {
-            let count = conf.voters.iter().filter(present).count();
-            conf.voters.len() < count * 2
-        });
-        if !enough {
+        let here = voters.iter().map(|id| MemberId(*id));
+        let here: Vec<MemberId> = here.filter(|id| !absent.contains(id)).collect();
+        if !self.are_majorities(&here) {
             return Vec::new();
         }
         for id in &absent {
             self.crash(*id, true);
         }
         absent
+    }
+
+    /// Whether they are a majority of the last two memberships.
+    fn are_majorities(&self, members: &[MemberId]) -> bool {
+        self.invariants.ledger().memberships().all(|conf| {
+            let present = |id: &&u64| members.contains(&MemberId(**id));
+            conf.voters.len() < 2 * conf.voters.iter().filter(present).count()
+        })
     }
 
     /// Half of the time a member falls so far behind that it needs a snapshot, and its sender is stopped in
