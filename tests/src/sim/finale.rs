@@ -60,10 +60,13 @@ impl World {
         let absent = self.leave_some_out(&conf.voters);
         let is_ghost = |id: &MemberId| self.members.get(id).is_some_and(|member| member.ghost);
         let (mut ghosts, others): (Vec<_>, Vec<_>) = members.iter().copied().partition(is_ghost);
-        if !self.are_majorities(&others) {
-            // As when a leader was removed and ended before any other learned of that commit.
+        let mut majorities = self.majorities(&others);
+        if majorities.next() == Some(true) && majorities.next() == Some(false) {
+            // A leader was removed and ended before any other learned of that commit: the others still count
+            // it. Where the last membership has no majority without the ghosts, that is a fault.
             ghosts.clear();
         }
+        drop(majorities);
         for id in &members {
             if !absent.contains(id) && !ghosts.contains(id) {
                 self.start(*id)?;
@@ -110,7 +113,7 @@ impl World {
         let absent: Vec<MemberId> = voters.iter().take(most).map(|id| MemberId(*id)).collect();
         let here = voters.iter().map(|id| MemberId(*id));
         let here: Vec<MemberId> = here.filter(|id| !absent.contains(id)).collect();
-        if !self.are_majorities(&here) {
+        if !self.majorities(&here).all(|majority| majority) {
             return Vec::new();
         }
         for id in &absent {
@@ -119,9 +122,9 @@ impl World {
         absent
     }
 
-    /// Whether they are a majority of the last two memberships.
-    fn are_majorities(&self, members: &[MemberId]) -> bool {
-        self.invariants.ledger().memberships().all(|conf| {
+    /// Whether they are a majority of the last membership, and of the one before it.
+    fn majorities(&self, members: &[MemberId]) -> impl Iterator<Item = bool> {
+        self.invariants.ledger().memberships().map(|conf| {
             let present = |id: &&u64| members.contains(&MemberId(**id));
             conf.voters.len() < 2 * conf.voters.iter().filter(present).count()
         })

@@ -279,6 +279,11 @@ impl Swarm {
             Mutant::VoteNotSynced | Mutant::HardStateForgotten => {
                 (self.crashes, self.fault_every_ms) = (true, (100, 500));
             }
+            // Clients give up while the log of the leader, which holds their requests, waits for its disk.
+            Mutant::RetrySilently => {
+                (self.patience_ms, self.think_ms, self.keys) = (100, 50, 2);
+                (self.sync_ms, self.slow_sync) = (20, 0.1);
+            }
             Mutant::ReadWithoutQuorum => {
                 (self.partitions, self.fault_every_ms) = (true, (500, 2_000));
             }
@@ -292,7 +297,7 @@ impl Swarm {
             }
             Mutant::GraceForgotten | Mutant::GraceAtElection => {
                 (self.crashes, self.fault_every_ms) = (true, (500, 2_000));
-                (self.ttl_grace_ms, self.think_ms) = (5_000, 50);
+                (self.ttl_grace_ms, self.think_ms, self.apply_ms) = (5_000, 20, 50);
             }
             // Without another watcher, and with much that happens between look and entry.
             Mutant::WatcherCountedLate => (self.watchers, self.think_ms) = (1, 50),
@@ -310,7 +315,8 @@ impl Swarm {
             }
             Mutant::PlaceKept => {
                 (self.crashes, self.membership) = (true, false);
-                (self.catch_up_entries, self.think_ms) = (5, 50);
+                (self.catch_up_entries, self.think_ms, self.piece_ms) = (5, 20, 50);
+                self.fault_every_ms = (100, 500);
             }
             Mutant::NumbersRestart => {
                 (self.membership, self.ghosts) = (true, false);
@@ -330,7 +336,9 @@ impl Swarm {
                 (self.membership, self.ghosts) = (false, false);
                 self.troubles.damage = true;
                 self.troubles.lost_disks = mutant == Mutant::LostDiskVotes;
-                self.fault_every_ms = (100, 1_000);
+                (self.crashes, self.partitions, self.pauses) = (false, false, false);
+                (self.fault_every_ms, self.think_ms) = ((100, 1_000), 50);
+                self.flush_every_ms = 50;
             }
             Mutant::LossIgnored => {
                 (self.membership, self.ghosts, self.crashes) = (false, false, false);
@@ -341,10 +349,15 @@ impl Swarm {
             Mutant::SnapshotIgnored
             | Mutant::SnapshotStale
             | Mutant::SnapshotWithoutTree
-            | Mutant::SnapshotWithoutMembership
-            | Mutant::TruncateTooFar => {
+            | Mutant::SnapshotWithoutMembership => {
                 (self.crashes, self.membership) = (true, true);
                 (self.catch_up_entries, self.think_ms) = (5, 50);
+            }
+            // Much is applied between a flush's begin and its end.
+            Mutant::TruncateTooFar => {
+                (self.crashes, self.clients, self.apply_ms) = (true, 10, 1);
+                (self.sync_ms, self.slow_sync, self.flush_every_ms) = (20, 0.1, 50);
+                (self.catch_up_entries, self.think_ms) = (5, 20);
             }
             _ => {}
         }
