@@ -14,7 +14,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
+use memchr::memchr;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::byte_set::ByteSet;
+
+/// What field names consist of: `tchar` of RFC 9110, 5.6.2.
+const TOKEN: ByteSet = ByteSet::alphanumeric_and(b"!#$%&'*+-.^_`|~");
 
 /// A socket whose heads are mended.
 pub(crate) struct HeadMender<S> {
@@ -186,15 +192,12 @@ impl Head {
         };
         let mut framing = Framing::default();
         let mut count = 0;
-        while let Some(end) = received[head.bytes..]
-            .iter()
-            .position(|byte| *byte == b'\n')
-        {
+        while let Some(end) = memchr(b'\n', &received[head.bytes..]) {
             let line = &received[head.bytes..head.bytes + end];
             // A bare line feed ends a line too, for some.
             let Some(line) = line
                 .strip_suffix(b"\r")
-                .filter(|line| !line.contains(&b'\r'))
+                .filter(|line| memchr(b'\r', line).is_none())
             else {
                 return Found::Odd;
             };
@@ -299,10 +302,9 @@ struct Framing {
 impl Framing {
     /// `None`: it is no header.
     fn note(&mut self, line: &[u8]) -> Option<()> {
-        let colon = line.iter().position(|byte| *byte == b':')?;
+        let colon = memchr(b':', line)?;
         let (name, value) = (&line[..colon], &line[colon + 1..]);
-        let is_name = |byte: &u8| byte.is_ascii_graphic() && !b"\"(),/:;<=>?@[\\]{}".contains(byte);
-        if name.is_empty() || !name.iter().all(is_name) {
+        if name.is_empty() || !name.iter().all(|byte| TOKEN.contains(*byte)) {
             return None;
         }
         self.unclear |= name.eq_ignore_ascii_case(b"transfer-encoding");

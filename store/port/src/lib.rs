@@ -10,6 +10,7 @@
 mod access;
 mod authority;
 mod bell;
+mod byte_set;
 mod connection;
 mod descriptors;
 mod drain;

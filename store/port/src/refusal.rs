@@ -9,6 +9,8 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use hyper::body::{Body, Frame, SizeHint};
 
+use crate::byte_set::ByteSet;
+
 /// Go's refusal of a request of HTTP/1.x, if it is one that Go refuses: 400 without exactly one
 /// well-formed `Host` (HTTP/1.0 needs none), 417 for an expectation other than `100-continue`. The
 /// connection ends with it.
@@ -42,8 +44,8 @@ pub(crate) fn refusal_of(
 /// Whether a `Host` is made of what hosts are made of: `ValidHostHeader` of Go's httpguts. An empty one
 /// is fine.
 pub fn is_host(host: &[u8]) -> bool {
-    let valid = |byte: &u8| byte.is_ascii_alphanumeric() || b"!$%&'()*+,-.:;=[]_~".contains(byte);
-    host.iter().all(valid)
+    const VALID: ByteSet = ByteSet::alphanumeric_and(b"!$%&'()*+,-.:;=[]_~");
+    host.iter().all(|byte| VALID.contains(*byte))
 }
 
 /// Go's `HasToken`: one of a list, whatever its case.
