@@ -1,21 +1,21 @@
-//! Waits that double: 2, 4, 8 ... seconds, up to a cap.
+//! Exponential backoff: waits of 2, 4, 8 ... seconds, up to a cap.
 
 use std::time::Duration;
 
-/// How patient to be with a service that fails.
+/// How long to keep trying a service that fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
+pub struct RetryPolicy {
     /// The first wait; each further one is twice as long.
     pub first: Duration,
-    /// No wait is longer.
+    /// The longest wait.
     pub cap: Duration,
-    /// Failures in a row before giving up. etcd's own bound is as good as none.
+    /// Failures in a row before the operation fails. etcd's own bound is practically infinite.
     pub attempts_max: u32,
 }
 
-impl Default for Patience {
-    fn default() -> Patience {
-        Patience {
+impl Default for RetryPolicy {
+    fn default() -> RetryPolicy {
+        RetryPolicy {
             first: Duration::from_secs(2),
             cap: Duration::from_secs(30),
             attempts_max: u32::MAX,
@@ -23,33 +23,34 @@ impl Default for Patience {
     }
 }
 
-/// Failures in a row.
+/// Counts failures in a row.
 #[derive(Debug)]
 pub(crate) struct Backoff {
-    patience: Patience,
+    retry: RetryPolicy,
     failures: u32,
 }
 
 impl Backoff {
-    pub(crate) fn new(patience: Patience) -> Backoff {
+    pub(crate) fn new(retry: RetryPolicy) -> Backoff {
         let failures = 0;
-        Backoff { patience, failures }
+        Backoff { retry, failures }
     }
 
-    /// Something worked.
+    /// Resets the count after a success.
     pub(crate) fn reset(&mut self) {
         self.failures = 0;
     }
 
-    /// How long to wait after one more failure; the number of failures when that was one too many.
+    /// The wait after one more failure. The error is the number of failures once that exceeds the
+    /// bound.
     pub(crate) fn next(&mut self) -> Result<Duration, u32> {
         self.failures = self.failures.saturating_add(1);
-        if self.patience.attempts_max <= self.failures {
+        if self.retry.attempts_max <= self.failures {
             return Err(self.failures);
         }
         let doublings = self.failures.saturating_sub(1).min(16);
-        let wait = self.patience.first.saturating_mul(1 << doublings);
-        Ok(wait.min(self.patience.cap))
+        let wait = self.retry.first.saturating_mul(1 << doublings);
+        Ok(wait.min(self.retry.cap))
     }
 }
 
@@ -59,7 +60,7 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_the_cap_and_begin_again_after_a_success() {
-        let mut backoff = Backoff::new(Patience::default());
+        let mut backoff = Backoff::new(RetryPolicy::default());
         let seconds: Vec<u64> = (0..6)
             .map(|_| backoff.next().map_or(0, |wait| wait.as_secs()))
             .collect();
@@ -70,11 +71,11 @@ mod tests {
 
     #[test]
     fn patience_ends() {
-        let patience = Patience {
+        let retry = RetryPolicy {
             attempts_max: 2,
-            ..Patience::default()
+            ..RetryPolicy::default()
         };
-        let mut backoff = Backoff::new(patience);
+        let mut backoff = Backoff::new(retry);
         assert!(backoff.next().is_ok());
         assert_eq!(backoff.next(), Err(2));
     }

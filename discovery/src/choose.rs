@@ -1,4 +1,4 @@
-//! What `DEIS_NUM_INSTANCES` says beside a list of hosts, or beside a token.
+//! The meaning of `DEIS_NUM_INSTANCES` together with a list of hosts, or with a token.
 
 use crate::Size;
 use crate::registration::{EntryError, pair};
@@ -11,7 +11,7 @@ pub enum Place {
         /// The members, in the list's order.
         initial_cluster: String,
     },
-    /// Listed behind the members: a proxy for them.
+    /// Listed after the members: a proxy for them.
     Proxy {
         /// The members, in the list's order.
         initial_cluster: String,
@@ -34,14 +34,14 @@ pub enum ChooseError {
     NotListed {
         /// `--name`.
         name: String,
-        /// Those in the list.
+        /// The names in the list.
         names: String,
     },
 }
 
 /// The first `size` names of a static list are the members, the others proxies.
 ///
-/// A list that is no longer than `size` is left as it is: then everybody is a member.
+/// A list of at most `size` hosts is left as it is: all of them are members.
 pub fn choose(initial_cluster: &str, size: Size, own_name: &str) -> Result<Place, ChooseError> {
     let (names, parts) = named(initial_cluster)?;
     let count = size.get() as usize;
@@ -59,7 +59,7 @@ pub fn choose(initial_cluster: &str, size: Size, own_name: &str) -> Result<Place
     })
 }
 
-/// The names in their order, and each part with its name's place.
+/// The names in their order, and each part with the position of its name.
 type Named<'a> = (Vec<&'a str>, Vec<(usize, &'a str)>);
 
 fn named(initial_cluster: &str) -> Result<Named<'_>, EntryError> {
@@ -70,7 +70,7 @@ fn named(initial_cluster: &str) -> Result<Named<'_>, EntryError> {
             continue;
         }
         let (name, _) = pair(part)?;
-        // A name that comes again is one host with several URLs.
+        // A repeated name is one host with several URLs.
         let place = names.iter().position(|known| *known == name);
         let place = place.unwrap_or_else(|| {
             names.push(name);
@@ -84,7 +84,8 @@ fn named(initial_cluster: &str) -> Result<Named<'_>, EntryError> {
     Ok((names, parts))
 }
 
-/// What to log when a list of `listed` hosts is shorter than `DEIS_NUM_INSTANCES`: the list wins.
+/// The warning for a list of `listed` hosts that is shorter than `DEIS_NUM_INSTANCES`: the list has
+/// precedence.
 pub fn list_is_short(listed: usize, wanted: Size) -> Option<String> {
     let short = listed < wanted.get() as usize;
     short.then(|| {
@@ -95,7 +96,8 @@ pub fn list_is_short(listed: usize, wanted: Size) -> Option<String> {
     })
 }
 
-/// What to log when a token's size is not `DEIS_NUM_INSTANCES`: the token wins, every host has it.
+/// The warning for a token whose size is not `DEIS_NUM_INSTANCES`: the token has precedence,
+/// because all hosts share it.
 pub fn token_disagrees(token: Size, wanted: Size) -> Option<String> {
     (token != wanted).then(|| {
         format!(

@@ -1,4 +1,4 @@
-//! What can go wrong while a cluster is being found, in etcd's words first, then what to do.
+//! Errors of discovery: etcd's texts first, then the remedy.
 
 use crate::SizeError;
 use crate::http::HttpError;
@@ -28,7 +28,7 @@ pub enum DiscoveryError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The token is not there, or not any more.
+    /// The token does not exist, or has expired.
     #[error(
         "discovery: size key not found: the token {url} does not exist or has expired; {renew} and \
          give it to every host that has no data yet"
@@ -36,33 +36,33 @@ pub enum DiscoveryError {
     SizeNotFound {
         /// The discovery URL, or the key of a v3 token.
         url: String,
-        /// How a token is made.
+        /// The command that makes a token.
         renew: String,
     },
-    /// The token's size is not one.
+    /// The token's size is not a member count.
     #[error("discovery: size key is bad: {url} has the size {value:?}: {reason}; {renew}")]
     BadSizeKey {
         /// The discovery URL, or the key of a v3 token.
         url: String,
-        /// What is there.
+        /// The stored value.
         value: String,
         /// What is wrong with it.
         reason: SizeError,
-        /// How a token is made.
+        /// The command that makes a token.
         renew: String,
     },
-    /// Whoever answers is no discovery service.
+    /// The server that answers is not a discovery service.
     #[error(
         "discovery: bad discovery endpoint: {url} answered {answer}, which is not etcd's v2 keys \
          API; check the URL, and whether a proxy or a login page answers in the service's place"
     )]
     BadDiscoveryEndpoint {
-        /// What was asked.
+        /// The URL of the request.
         url: String,
-        /// The beginning of what came.
+        /// The beginning of the answer.
         answer: String,
     },
-    /// Another host, or this one with other settings, has our id.
+    /// Another host, or this one with other settings, is registered under our id.
     #[error(
         "discovery: found duplicate id: {id} is registered as {theirs:?}, this host is {ours:?}; \
          if that entry is this host's own with an old name or address, start with those again or \
@@ -72,12 +72,12 @@ pub enum DiscoveryError {
     DuplicateId {
         /// The member id in hexadecimal.
         id: String,
-        /// What the service has.
+        /// The registered value.
         theirs: String,
-        /// What we would register.
+        /// The value that this host would register.
         ours: String,
     },
-    /// Two members have one name.
+    /// Two members have the same name.
     #[error(
         "discovery: found duplicate name: {name:?} is registered by {ids}; give every host its own \
          --name, and make a new token"
@@ -88,7 +88,7 @@ pub enum DiscoveryError {
         /// The ids that have it.
         ids: String,
     },
-    /// Two members have one peer URL.
+    /// Two members have the same peer URL.
     #[error(
         "discovery: found duplicate URL: {url} is registered by {ids}; give every host its own \
          --initial-advertise-peer-urls, and make a new token"
@@ -111,23 +111,23 @@ pub enum DiscoveryError {
         value: String,
         /// What is wrong with it.
         reason: String,
-        /// How the entry is deleted.
+        /// The command that deletes the entry.
         remove: String,
-        /// How a token is made.
+        /// The command that makes a token.
         renew: String,
     },
-    /// What we would register is not `name=url`.
+    /// The value to register is not `name=url`.
     #[error(
         "discovery: cannot register {value:?}: {reason}; check --name and \
          --initial-advertise-peer-urls"
     )]
     InvalidRegistration {
-        /// What we would register.
+        /// The value to register.
         value: String,
         /// What is wrong with it.
         reason: String,
     },
-    /// What must be kept before registering could not be.
+    /// The note that must be durable before the registration could not be written.
     #[error("discovery: cannot keep a note of the registration: {0}; nothing was registered")]
     Note(std::io::Error),
     /// For `--discovery-fallback=exit`; otherwise a full cluster is an [`crate::Outcome`].
@@ -136,12 +136,12 @@ pub enum DiscoveryError {
          with --discovery-fallback=proxy, or as a member of its own after `etcdctl member add`"
     )]
     FullCluster {
-        /// How many members it has.
+        /// The number of members.
         size: u32,
-        /// And which.
+        /// The members.
         initial_cluster: String,
     },
-    /// The service kept failing for as long as we were told to try.
+    /// The service failed as often as [`crate::RetryPolicy`] allows.
     #[error(
         "discovery: too many retries: {attempts} in a row failed, the last with: {last}; check \
          that {url} can be reached from this host"
@@ -149,31 +149,31 @@ pub enum DiscoveryError {
     TooManyRetries {
         /// The discovery URL.
         url: String,
-        /// How often we tried.
+        /// The number of attempts.
         attempts: u32,
         /// The last failure.
         last: String,
     },
-    /// Registered, and gone again, several times.
+    /// The entry was registered and removed several times.
     #[error(
-        "discovery: the entry {id} of {url} is removed each time it is registered; find out who \
+        "discovery: the entry {id} of {url} is removed each time it is registered; find what \
          deletes it, or make a new token"
     )]
     Vanishing {
         /// The discovery URL.
         url: String,
-        /// Our id.
+        /// This host's id.
         id: String,
     },
-    /// The service refused, for a reason of its own.
+    /// The service refused the request.
     #[error(
-        "discovery: {url} refused: {error}; check that the URL is a token's and not a key's within it, and \
-         whether this host may write there; or make a new token"
+        "discovery: {url} refused: {error}; check that the URL is a token's and not a key's within it, \
+         and whether this host may write there; or make a new token"
     )]
     Refused {
-        /// What was asked.
+        /// The URL of the request.
         url: String,
-        /// Its words.
+        /// The service's error.
         error: KeysError,
     },
     /// Not the URL of a discovery service.
@@ -187,34 +187,34 @@ pub enum DiscoveryError {
         /// What is wrong with it.
         reason: String,
     },
-    /// `/new` gave no token.
+    /// `/new` returned no token.
     #[error(
         "discovery: no token from {url}: status {status}, {answer:?}; check that the URL is a \
          discovery service's and that its etcd is running"
     )]
     NoToken {
-        /// What was asked.
+        /// The URL of the request.
         url: String,
         /// The answer's status.
         status: u16,
         /// The beginning of its body.
         answer: String,
     },
-    /// The v3 API refused for good.
+    /// The v3 API refused the request with a code that a retry does not change.
     #[error(
         "discovery: {endpoint} refused: {message}; check --discovery-endpoints, and that etcd's \
          discovery keys may be read and written without a password"
     )]
     RefusedV3 {
-        /// What was asked.
+        /// The endpoint.
         endpoint: String,
         /// gRPC's code and text.
         message: String,
     },
-    /// An option we do not offer, or one that is missing.
+    /// An option that is missing or not offered.
     #[error("discovery: {0}")]
     Option(String),
-    /// The exchange failed in a way that time does not mend.
+    /// The exchange failed, and a retry does not help.
     #[error("discovery: {0}")]
     Http(#[from] HttpError),
 }
@@ -222,8 +222,8 @@ pub enum DiscoveryError {
 /// What an operator can do about a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remedies {
-    /// Deletes an entry, when `/<id>` is appended.
+    /// The command that deletes an entry, once `/<id>` is appended.
     pub remove: String,
-    /// Makes a new token.
+    /// The command that makes a new token.
     pub renew: String,
 }

@@ -1,5 +1,5 @@
-//! One HTTP/1.1 exchange on a connection of its own: no pool, so nothing goes stale while a host
-//! waits for the others, and a dropped answer closes its connection.
+//! One HTTP/1.1 exchange on a connection of its own. Without a pool no connection goes stale while
+//! a host waits for the others, and dropping an answer closes its connection.
 
 mod error;
 mod tunnel;
@@ -23,53 +23,54 @@ use url::Url;
 
 pub use error::HttpError;
 
-/// etcd's client follows as many.
+/// etcd's client follows as many redirects.
 const REDIRECTS_MAX: usize = 10;
 
-/// Finds a service that vanished without a word while a wait is open.
+/// TCP keepalive: detects a service that vanished silently while a wait is open.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
 /// How exchanges are made.
 #[derive(Clone, Debug)]
 pub(crate) struct Http {
-    /// An HTTP proxy that is asked instead of the URL's own host.
+    /// An HTTP proxy that the connection goes to instead of the URL's own host.
     pub(crate) proxy: Option<Url>,
     pub(crate) connect_timeout: Duration,
     /// For https URLs.
     pub(crate) tls: ClientTls,
 }
 
-/// What is asked.
+/// The parts of a request.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Ask {
+pub(crate) struct RequestParts {
     pub(crate) method: Method,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
 
-/// A whole answer.
+/// A complete answer.
 #[derive(Debug)]
-pub(crate) struct Fetched {
+pub(crate) struct FullResponse {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
 
 impl Http {
-    /// Asks, follows redirects (for any method, as etcd's client does) and reads the whole answer.
+    /// Sends a request, follows redirects (for any method, as etcd's client does) and reads the
+    /// whole answer.
     pub(crate) async fn fetch(
         &self,
         url: &Url,
-        ask: &Ask,
+        parts: &RequestParts,
         timeout: Duration,
         limit: usize,
-    ) -> Result<Fetched, HttpError> {
+    ) -> Result<FullResponse, HttpError> {
         let fetching = async {
-            let (answer, url) = self.follow(url, ask).await?;
+            let (answer, url) = self.follow(url, parts).await?;
             let (parts, body) = answer.into_parts();
             let body = Limited::new(body, limit).collect().await;
             let body = body.map_err(|error| body_error(&url, limit, &error))?;
-            Ok(Fetched {
+            Ok(FullResponse {
                 status: parts.status,
                 headers: parts.headers,
                 body: body.to_bytes(),
@@ -83,15 +84,15 @@ impl Http {
             })?
     }
 
-    /// Asks, and again where it is redirected to; the answer's body is still to be read.
+    /// Sends a request and follows redirects; the answer's body is still to be read.
     pub(crate) async fn follow(
         &self,
         url: &Url,
-        ask: &Ask,
-    ) -> Result<(Response<Streamed>, Url), HttpError> {
+        parts: &RequestParts,
+    ) -> Result<(Response<ResponseBody>, Url), HttpError> {
         let mut url = url.clone();
         for _ in 0..=REDIRECTS_MAX {
-            let answer = self.send(&url, ask).await?;
+            let answer = self.send(&url, parts).await?;
             if !answer.status().is_redirection() {
                 return Ok((answer, url));
             }
@@ -101,7 +102,11 @@ impl Http {
     }
 
     /// One exchange; the answer's body is still to be read.
-    pub(crate) async fn send(&self, url: &Url, ask: &Ask) -> Result<Response<Streamed>, HttpError> {
+    pub(crate) async fn send(
+        &self,
+        url: &Url,
+        parts: &RequestParts,
+    ) -> Result<Response<ResponseBody>, HttpError> {
         check(url)?;
         let address = address_of(url);
         let broken = |error: hyper::Error| broken(&address, &error);
@@ -111,10 +116,10 @@ impl Http {
             .map_err(broken)?;
         let connection = tokio::spawn(connection).abort_handle();
         let guard = AbortOnDrop(connection);
-        let asked = self.proxy.as_ref().filter(|_| !is_secure(url));
-        let request = request(url, ask, asked)?;
+        let proxy = self.proxy.as_ref().filter(|_| !is_secure(url));
+        let request = request(url, parts, proxy)?;
         let answer = sender.send_request(request).await.map_err(broken)?;
-        Ok(answer.map(|body| Streamed {
+        Ok(answer.map(|body| ResponseBody {
             body,
             _connection: guard,
         }))
@@ -131,7 +136,7 @@ impl Http {
         connecting.await.map_err(late)?
     }
 
-    /// To the URL's host, or for it to the proxy.
+    /// Connects to the URL's host, or to the proxy in its place.
     async fn open(&self, url: &Url) -> Result<Box<dyn Wire>, HttpError> {
         let stream = match &self.proxy {
             Some(proxy) if is_secure(url) => tunnel::open(dial(proxy).await?, proxy, url).await?,
@@ -152,7 +157,7 @@ fn is_secure(url: &Url) -> bool {
     url.scheme() == "https"
 }
 
-/// Without brackets.
+/// The host without brackets.
 fn host(url: &Url) -> &str {
     let host = url.host_str().unwrap_or_default();
     host.trim_start_matches('[').trim_end_matches(']')
@@ -171,13 +176,14 @@ async fn dial(url: &Url) -> Result<TcpStream, HttpError> {
     let keepalive = TcpKeepalive::new()
         .with_time(KEEPALIVE)
         .with_interval(KEEPALIVE);
-    // Both only help; a socket that refuses them still works.
+    // Both are optimisations: the socket works without them.
     let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
     let _ = stream.set_nodelay(true);
     Ok(stream)
 }
 
-/// A server that breaks off may be starting; one that is somebody else stays so.
+/// Classifies a failed TLS handshake. A server that breaks off may be starting, so a retry may
+/// help; a server with another identity stays another one.
 fn unshaken(url: &Url, source: io::Error) -> HttpError {
     let address = address_of(url);
     match source.kind() {
@@ -202,8 +208,13 @@ fn check(url: &Url) -> Result<(), HttpError> {
     }
 }
 
-/// `proxy` is the one that is asked in the host's place.
-fn request(url: &Url, ask: &Ask, proxy: Option<&Url>) -> Result<Request<Full<Bytes>>, HttpError> {
+/// Builds the request. With `proxy` the target is in absolute form, as a proxy requires (RFC 9112
+/// 3.2.2).
+fn request(
+    url: &Url,
+    parts: &RequestParts,
+    proxy: Option<&Url>,
+) -> Result<Request<Full<Bytes>>, HttpError> {
     let mut target = url.path().to_owned();
     if proxy.is_some() {
         target.insert_str(0, &format!("http://{}", authority(url)));
@@ -213,10 +224,10 @@ fn request(url: &Url, ask: &Ask, proxy: Option<&Url>) -> Result<Request<Full<Byt
         target.push_str(query);
     }
     let not_http = || HttpError::NotHttp(url.as_str().to_owned());
-    let mut request = Request::new(Full::new(ask.body.clone()));
-    *request.method_mut() = ask.method.clone();
+    let mut request = Request::new(Full::new(parts.body.clone()));
+    *request.method_mut() = parts.method.clone();
     *request.uri_mut() = target.parse::<Uri>().map_err(|_| not_http())?;
-    *request.headers_mut() = ask.headers.clone();
+    *request.headers_mut() = parts.headers.clone();
     let host = HeaderValue::from_str(&authority(url)).map_err(|_| not_http())?;
     request.headers_mut().insert(HOST, host);
     if let Some(credentials) = proxy.and_then(tunnel::credentials) {
@@ -261,17 +272,17 @@ fn body_error(url: &Url, limit: usize, error: &BoxError) -> HttpError {
     HttpError::Broken { address, reason }
 }
 
-/// What a body may fail with.
+/// The error of a body.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// An answer's body; dropping it closes the connection.
 #[derive(Debug)]
-pub(crate) struct Streamed {
+pub(crate) struct ResponseBody {
     body: Incoming,
     _connection: AbortOnDrop,
 }
 
-impl Body for Streamed {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = hyper::Error;
 

@@ -4,8 +4,9 @@ use sha1::{Digest, Sha1};
 
 /// First eight bytes of SHA-1 over the sorted peer URLs and the cluster token.
 ///
-/// With discovery the token is the whole discovery URL, as the operator wrote it. Same as
-/// `keelson-store`'s `config::identity`, which this crate may not know.
+/// With discovery the token is the whole discovery URL, as the operator wrote it. The same as
+/// `keelson-store`'s `config::identity`, which this crate cannot use: it does not depend on the
+/// store.
 pub fn member_id<U: AsRef<str>>(peer_urls: &[U], token: &str) -> u64 {
     let mut texts: Vec<&str> = peer_urls.iter().map(AsRef::as_ref).collect();
     texts.sort_unstable();
@@ -24,7 +25,7 @@ pub fn member_id<U: AsRef<str>>(peer_urls: &[U], token: &str) -> u64 {
 mod tests {
     use super::*;
 
-    // `etcdctl member list` of a running etcd 3.4.23.
+    // From `etcdctl member list` of a running etcd 3.4.23.
     #[test]
     fn ids_are_those_etcd_gives() {
         let check = |urls: &[&str], token: &str, id| assert_eq!(member_id(urls, token), id);

@@ -1,4 +1,4 @@
-//! Registering, and waiting until everybody has: what both protocols have in common.
+//! Registering, and waiting for the other founders: the part that both protocols share.
 
 use std::io;
 use std::time::Duration;
@@ -10,13 +10,14 @@ use crate::registration::{self, Registration};
 use crate::roster::{Entry, Roster};
 use crate::{DiscoveryError, Size};
 
-/// An entry that disappears more often than this is being deleted by somebody.
+/// An entry that disappears more often than this is being deleted by something else.
 const REGISTRATIONS_MAX: u32 = 5;
 
-/// Between two looks at the whole list: a service that ignores `wait` must not make us spin.
+/// The pause between two reads of the whole list, so that a service that ignores `wait` does not
+/// cause a busy loop.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// What became of a host.
+/// The result for a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It is one of the founders.
@@ -24,24 +25,24 @@ pub enum Outcome {
         /// All founders, as `--initial-cluster` has them; the cluster token is the
         /// discovery URL, or the v3 token.
         initial_cluster: String,
-        /// How many they are.
+        /// The number of founders.
         size: Size,
-        /// It had registered before, and crashed, or lost its disk. Whoever starts a member with
-        /// this set, without data and without a [`Note`], must ask the others first whether it has
-        /// been one already: a voter that forgot its log must not vote.
+        /// The host had registered before, and crashed or lost its disk. A caller that starts a
+        /// member with this set, without data and without a [`Note`], must first query the other
+        /// members whether it has run before: a voter that lost its log must not vote.
         resumed: bool,
     },
-    /// The cluster has its founders without it: it becomes a proxy, or gives up.
+    /// The cluster has its founders without this host, which becomes a proxy or fails.
     Full {
         /// All founders, as `--initial-cluster` has them.
         initial_cluster: String,
-        /// How many they are.
+        /// The number of founders.
         size: Size,
     },
 }
 
 impl Outcome {
-    /// What to end with when there is no place and `--discovery-fallback=exit`.
+    /// The error when there is no place and `--discovery-fallback=exit`.
     pub fn full(&self) -> Option<DiscoveryError> {
         let Outcome::Full {
             initial_cluster,
@@ -57,26 +58,26 @@ impl Outcome {
     }
 }
 
-/// What a host does just before it registers for the first time, so that it knows later that it has
-/// crashed and not lost its disk.
+/// Runs just before a host registers for the first time, so that a later start can distinguish
+/// a crash from a lost disk.
 pub type Note = Box<dyn FnOnce() -> io::Result<()> + Send>;
 
-/// Where hosts register.
-pub(crate) trait Board: Send {
-    /// The size, and who has registered; and the store's index at that time.
+/// The registry in which hosts register.
+pub(crate) trait Protocol: Send {
+    /// The size and the registered hosts, and the store's index of that read.
     fn roster(&mut self) -> impl Future<Output = Result<(Roster, u64), DiscoveryError>> + Send;
 
-    /// Makes our entry, unless there is one with our id.
+    /// Creates this host's entry, unless there is one with its id.
     fn register(
         &mut self,
         me: &Registration,
     ) -> impl Future<Output = Result<Registered, DiscoveryError>> + Send;
 
-    /// Takes our entry away, if it is still as we know it. One try: a place that nobody looks at is
-    /// no harm.
+    /// Deletes this host's entry if it is unchanged. One attempt is enough: a surplus entry does no
+    /// harm.
     fn withdraw(&mut self, entry: &Entry) -> impl Future<Output = ()> + Send;
 
-    /// Waits for what happens after `index`.
+    /// Waits for the first event after `index`.
     fn wait(&mut self, index: u64) -> impl Future<Output = Result<Waited, DiscoveryError>> + Send;
 
     /// Waits after a failure, longer each time.
@@ -85,41 +86,41 @@ pub(crate) trait Board: Send {
     /// The discovery URL, for messages.
     fn name(&self) -> String;
 
-    /// What an operator can do, for messages.
+    /// The remedies, for messages.
     fn remedies(&self) -> Remedies;
 }
 
-/// What a registration came to.
+/// The result of a registration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Registered {
-    /// The entry was made.
+    /// The entry was created.
     Made,
-    /// There is an entry with our id.
+    /// There is an entry with this host's id.
     Exists,
 }
 
-/// What a wait came to.
+/// The result of a wait.
 #[derive(Debug)]
 pub(crate) enum Waited {
-    /// Somebody registered; the index to go on from.
+    /// A host registered; the next wait begins at this index.
     Came(Entry, u64),
-    /// Nothing, for as long as we wait at most.
+    /// Nothing happened within the longest wait.
     Quiet,
-    /// It cannot be told what happened: look again.
+    /// The event is unknown: the list must be read again.
     Lost,
 }
 
 /// The founders, for a proxy.
-pub(crate) async fn founders(board: &mut impl Board) -> Result<String, DiscoveryError> {
+pub(crate) async fn founders(protocol: &mut impl Protocol) -> Result<String, DiscoveryError> {
     loop {
-        let (mut roster, index) = board.roster().await?;
-        if complete(board, &mut roster, index, "").await? {
-            return roster.initial_cluster(&board.remedies());
+        let (mut roster, index) = protocol.roster().await?;
+        if complete(protocol, &mut roster, index, "").await? {
+            return roster.initial_cluster(&protocol.remedies());
         }
     }
 }
 
-/// Checks what we would register before anybody sees it.
+/// Checks the value to register before any other host can see it.
 pub(crate) fn check(me: &Registration) -> Result<(), DiscoveryError> {
     let value = me.value();
     let parsed = registration::parse(&value).map(drop);
@@ -130,39 +131,40 @@ pub(crate) fn check(me: &Registration) -> Result<(), DiscoveryError> {
 }
 
 pub(crate) struct Join<B> {
-    pub(crate) board: B,
+    pub(crate) protocol: B,
     pub(crate) me: Registration,
     pub(crate) note: Option<Note>,
 }
 
-impl<B: Board> Join<B> {
+impl<B: Protocol> Join<B> {
     pub(crate) async fn run(mut self) -> Result<Outcome, DiscoveryError> {
         let id = self.me.hex_id();
-        let (mut roster, mut index) = self.board.roster().await?;
+        let (mut roster, mut index) = self.protocol.roster().await?;
         let resumed = roster.find(&id).is_some();
         if resumed {
             self.note = None;
         }
         let mut registrations = 0;
         loop {
-            // The full check comes before registering: who is late leaves no trace.
+            // The check for a full roster comes before registering, so that a late host leaves no
+            // trace.
             if roster.is_full_for(&id) {
                 return self.full(&roster).await;
             }
             let own = roster.find(&id).cloned();
             if let Some(entry) = own {
                 self.claim(&entry)?;
-                if complete(&mut self.board, &mut roster, index, &id).await? {
+                if complete(&mut self.protocol, &mut roster, index, &id).await? {
                     return self.member(&roster, resumed);
                 }
             } else if registrations < REGISTRATIONS_MAX {
                 registrations += 1;
                 self.register(registrations).await?;
             } else {
-                let url = self.board.name();
+                let url = self.protocol.name();
                 return Err(DiscoveryError::Vanishing { url, id });
             }
-            (roster, index) = self.board.roster().await?;
+            (roster, index) = self.protocol.roster().await?;
         }
     }
 
@@ -170,19 +172,20 @@ impl<B: Board> Join<B> {
         if let Some(note) = self.note.take() {
             note().map_err(DiscoveryError::Note)?;
         }
-        match self.board.register(&self.me).await? {
-            // The next look tells whether it is ours, and whether it came in time.
+        match self.protocol.register(&self.me).await? {
+            // The next read of the roster shows whether the entry is ours, and whether it came in
+            // time.
             Registered::Made => Ok(()),
             Registered::Exists if attempt == 1 => Ok(()),
-            // It did not: we read from a backend that lags.
+            // The entry is missing from the roster: that read was answered by a backend that lags.
             Registered::Exists => {
                 let error = "the entry is there and not listed yet".to_owned();
-                self.board.pause(error).await
+                self.protocol.pause(error).await
             }
         }
     }
 
-    /// An entry under our id: ours if it says what we say.
+    /// Checks an entry under this host's id: it is ours if its value is.
     fn claim(&self, entry: &Entry) -> Result<(), DiscoveryError> {
         if self.me.is(&entry.value) {
             return Ok(());
@@ -206,7 +209,7 @@ impl<B: Board> Join<B> {
             );
         }
         Ok(Outcome::Member {
-            initial_cluster: roster.initial_cluster(&self.board.remedies())?,
+            initial_cluster: roster.initial_cluster(&self.protocol.remedies())?,
             size: roster.size(),
             resumed,
         })
@@ -215,12 +218,12 @@ impl<B: Board> Join<B> {
     async fn full(&mut self, roster: &Roster) -> Result<Outcome, DiscoveryError> {
         let size = roster.size();
         info!(%size, "discovery: cluster is full");
-        let initial_cluster = roster.initial_cluster(&self.board.remedies())?;
-        // Everybody who waits saw the founders before this entry, so nobody misses it.
+        let initial_cluster = roster.initial_cluster(&self.protocol.remedies())?;
+        // All hosts that wait saw the founders before this entry, so its removal cannot be missed.
         if let Some(entry) = roster.find(&self.me.hex_id())
             && self.me.is(&entry.value)
         {
-            self.board.withdraw(entry).await;
+            self.protocol.withdraw(entry).await;
         }
         Ok(Outcome::Full {
             initial_cluster,
@@ -229,9 +232,10 @@ impl<B: Board> Join<B> {
     }
 }
 
-/// Waits until all founders are in the roster. False: something else happened, look again.
+/// Waits until all founders are in the roster. False if something else happened and the roster must
+/// be read again.
 async fn complete(
-    board: &mut impl Board,
+    protocol: &mut impl Protocol,
     roster: &mut Roster,
     mut index: u64,
     own: &str,
@@ -240,7 +244,7 @@ async fn complete(
     while 0 < roster.missing() {
         let (found, missing) = (roster.founders().len(), roster.missing());
         info!("found {found} peers, waiting for {missing} more");
-        match board.wait(index).await? {
+        match protocol.wait(index).await? {
             Waited::Came(entry, after) => {
                 let (id, value) = (entry.id.clone(), entry.value.clone());
                 if !roster.add(entry) {

@@ -1,10 +1,10 @@
 //! How a cluster comes up from one URL and a fixed member count.
 //!
-//! Every host gets the same discovery URL. The first N that register there are the cluster's
-//! founders and wait for each other; everybody else becomes a proxy. Which one a host is, it learns
-//! here, and in no other way:
+//! Every host gets the same discovery URL. The first N hosts that register there are the cluster's
+//! founders and wait for each other; all others become proxies. A host's role is decided here and
+//! nowhere else:
 //!
-//! | a host has | it asks |
+//! | a host has | function |
 //! |---|---|
 //! | `--discovery` | [`join`], or as a proxy [`cluster_of`] |
 //! | `--discovery-token` | [`v3::join`], or as a proxy [`v3::cluster_of`] |
@@ -14,13 +14,14 @@
 //! [`service`] is the other side, a discovery service of our own, and [`new_token`] gets a URL from
 //! any such service.
 //!
-//! Both protocols differ in their requests only ([`v2`], [`v3`]); what a host does is in `join.rs`,
-//! who is a founder in `roster.rs`. Everything here may be repeated after a crash, and everything
-//! that waits gives way when it is dropped. Whatever is wrong with a token, its service or its
-//! entries is a [`DiscoveryError`]; its text is etcd's where etcd has one, and then what to do.
+//! Both protocols differ in their requests only ([`v2`], [`v3`]). `join.rs` has the steps of a
+//! host, `roster.rs` decides which hosts are founders. Everything here may be repeated after a
+//! crash, and every wait ends when it is dropped. A fault of a token, its service or its entries is
+//! a [`DiscoveryError`]: etcd's text where etcd has one, then the remedy.
 //!
-//! This crate may not know the store, a proxy uses it too; nor does it read the environment. A
-//! discovery URL may be `https://`; `--discovery-endpoints` and the service's registry may not yet.
+//! This crate does not depend on the store, since a proxy uses it too, and does not read the
+//! environment. A discovery URL may be `https://`; `--discovery-endpoints` and the service's
+//! registry may not yet.
 
 mod backoff;
 mod choose;
@@ -37,7 +38,7 @@ pub mod srv;
 pub mod v2;
 pub mod v3;
 
-pub use backoff::Patience;
+pub use backoff::RetryPolicy;
 pub use choose::{ChooseError, Place, choose, list_is_short, token_disagrees};
 pub use error::{DiscoveryError, Remedies};
 pub use http::{BoxError, HttpError};

@@ -6,26 +6,26 @@ use keelson_port::ClientTls;
 use tracing::warn;
 use url::Url;
 
-use crate::backoff::{Backoff, Patience};
-use crate::http::{Ask, Http, address_of};
+use crate::backoff::{Backoff, RetryPolicy};
+use crate::http::{Http, RequestParts, address_of};
 use crate::v2::DiscoveryUrl;
 use crate::{DiscoveryError, HttpError, Size};
 
-/// A URL is short.
+/// Bound on the answer in bytes: a URL is short.
 const ANSWER_MAX: usize = 4096;
 
-/// Asks a discovery service for a token for so many members; tries a few times.
+/// Requests a token for `size` members from a discovery service; retries a few times.
 ///
 /// `service_url` is the service's own, `http://host:8087`.
 pub async fn new_token(service_url: &str, size: Size) -> Result<DiscoveryUrl, DiscoveryError> {
     let url = new_url(service_url, size)?;
-    let mut backoff = Backoff::new(Patience {
+    let mut backoff = Backoff::new(RetryPolicy {
         first: Duration::from_secs(1),
         cap: Duration::from_secs(4),
         attempts_max: 5,
     });
     loop {
-        let error = match ask(&url).await {
+        let error = match request_token(&url).await {
             Ok(token) => return Ok(token),
             Err(DiscoveryError::Http(error)) if error.is_passing() => error,
             Err(error) => return Err(error),
@@ -58,7 +58,7 @@ fn new_url(service_url: &str, size: Size) -> Result<Url, DiscoveryError> {
     Ok(url)
 }
 
-async fn ask(url: &Url) -> Result<DiscoveryUrl, DiscoveryError> {
+async fn request_token(url: &Url) -> Result<DiscoveryUrl, DiscoveryError> {
     let timeout = Duration::from_secs(5);
     let http = Http {
         proxy: None,
@@ -66,7 +66,7 @@ async fn ask(url: &Url) -> Result<DiscoveryUrl, DiscoveryError> {
         tls: ClientTls::default(),
     };
     let fetched = http
-        .fetch(url, &Ask::default(), timeout, ANSWER_MAX)
+        .fetch(url, &RequestParts::default(), timeout, ANSWER_MAX)
         .await?;
     let text = String::from_utf8_lossy(&fetched.body);
     let text = text.trim();
@@ -88,7 +88,8 @@ async fn ask(url: &Url) -> Result<DiscoveryUrl, DiscoveryError> {
     }
 }
 
-/// Debian's etcd-discovery says `http://example.com` until it is configured.
+/// Warns of a token at another host: Debian's etcd-discovery returns `http://example.com` URLs
+/// until it is configured.
 fn warn_of_elsewhere(asked: &Url, token: &DiscoveryUrl) {
     let told = token.host();
     if asked.host_str() != Some(told) {

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use crate::identity::member_id;
 
-/// A longer list is nobody's configuration.
+/// Bound on the number of `name=url` pairs, far beyond real clusters.
 const PAIRS_MAX: usize = 10_000;
 
-/// A member as it presents itself to the others.
+/// A member as it registers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Registration {
     /// `--name`.
@@ -21,10 +21,10 @@ pub struct Registration {
 /// Why a text is not `name=url[,name=url]`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EntryError {
-    /// Nothing in it.
+    /// The text is empty.
     #[error("it is empty")]
     Empty,
-    /// More than any cluster has.
+    /// More pairs than any cluster has.
     #[error("it has more than {PAIRS_MAX} URLs")]
     TooMany,
     /// A part without `=`, or without a name before it.
@@ -41,7 +41,7 @@ pub enum EntryError {
 }
 
 impl Registration {
-    /// A member of the cluster that `discovery_url` names, with the id etcd would give it.
+    /// A member of the cluster that `discovery_url` names, with the id that etcd would give it.
     pub fn new(name: &str, peer_urls: &[String], discovery_url: &str) -> Registration {
         Registration {
             name: name.to_owned(),
@@ -64,7 +64,7 @@ impl Registration {
         pairs.join(",")
     }
 
-    /// Whether `value` says the same, in whatever order.
+    /// Whether `value` has the same pairs, in any order.
     pub fn is(&self, value: &str) -> bool {
         let ours = parse(&self.value());
         ours.is_ok() && ours == parse(value)
@@ -110,7 +110,7 @@ pub fn pair(part: &str) -> Result<(&str, &str), EntryError> {
     Ok((name, url))
 }
 
-/// Anything that reads back as it was written.
+/// Whether a name reads back as it was written.
 fn is_name(name: &str) -> bool {
     !name.is_empty() && name == name.trim() && !name.contains(char::is_control)
 }

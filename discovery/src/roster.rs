@@ -1,4 +1,4 @@
-//! Who has registered, in the order in which they did: the first N are the cluster.
+//! The registered hosts in the order of registration: the first N are the cluster.
 
 use std::collections::BTreeMap;
 
@@ -6,35 +6,35 @@ use crate::error::Remedies;
 use crate::registration;
 use crate::{DiscoveryError, Size};
 
-/// One who registered.
+/// One registered host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// The member id in hexadecimal.
     pub id: String,
     /// `name=url[,name=url]`.
     pub value: String,
-    /// Its place in the order: the store's index when it was made.
+    /// The store's index at its creation: its position in the order.
     pub created: u64,
-    /// The store's index when it was changed last.
+    /// The store's index at its last change.
     pub modified: u64,
 }
 
-/// All who registered.
+/// All registered hosts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Roster {
     size: Size,
-    /// By `created`; no id twice.
+    /// Sorted by `created`; no id occurs twice.
     entries: Vec<Entry>,
 }
 
 impl Roster {
-    /// Nobody yet.
+    /// A roster without entries.
     pub fn new(size: Size) -> Roster {
         let entries = Vec::new();
         Roster { size, entries }
     }
 
-    /// Takes an entry in, unless its id is known already.
+    /// Adds an entry, unless its id is present.
     pub fn add(&mut self, entry: Entry) -> bool {
         if self.find(&entry.id).is_some() {
             return false;
@@ -46,17 +46,17 @@ impl Roster {
         true
     }
 
-    /// How many members there are to be.
+    /// The number of members that the cluster will have.
     pub fn size(&self) -> Size {
         self.size
     }
 
-    /// The founders that are known so far.
+    /// The founders that have registered so far.
     pub fn founders(&self) -> &[Entry] {
         &self.entries[..self.entries.len().min(self.size.get() as usize)]
     }
 
-    /// How many are still to come.
+    /// The number of founders that have not registered.
     pub fn missing(&self) -> usize {
         self.size.get() as usize - self.founders().len()
     }
@@ -66,12 +66,12 @@ impl Roster {
         self.entries.iter().find(|entry| entry.id == id)
     }
 
-    /// Whether all places are taken, and none by this id.
+    /// Whether all places are taken, and none of them by this id.
     pub fn is_full_for(&self, id: &str) -> bool {
         self.missing() == 0 && !self.founders().iter().any(|entry| entry.id == id)
     }
 
-    /// The founders as `--initial-cluster` has them, in the order in which they came.
+    /// The founders as `--initial-cluster` has them, in the order of registration.
     pub fn initial_cluster(&self, remedies: &Remedies) -> Result<String, DiscoveryError> {
         self.check(remedies)?;
         let values: Vec<&str> = (self.founders().iter())
@@ -80,7 +80,7 @@ impl Roster {
         Ok(values.join(","))
     }
 
-    /// N founders must have N names, and no URL twice.
+    /// Checks that N founders have N names, and that no URL occurs twice.
     fn check(&self, remedies: &Remedies) -> Result<(), DiscoveryError> {
         let mut names: BTreeMap<String, &str> = BTreeMap::new();
         let mut urls: BTreeMap<String, &str> = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! How many members a cluster has, as `DEIS_NUM_INSTANCES` and `--size` say it.
+//! The member count of a cluster, from `DEIS_NUM_INSTANCES` and `--size`.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -17,13 +17,11 @@ pub enum SizeError {
     /// Not a whole number.
     #[error("{0:?} is not a member count; give a whole number such as 3 or 5")]
     NotANumber(String),
-    /// Nobody would be a member.
+    /// A cluster without members.
     #[error("a cluster needs at least one member; give 3 or 5")]
     Zero,
-    /// A slip of the keyboard, surely.
-    #[error(
-        "{0} members are too many; consensus is best kept on 3, 5 or 7, and other hosts get proxies"
-    )]
+    /// Too many, most likely a typing error.
+    #[error("{0} members are too many; run 3, 5 or 7 members, and proxies on the other hosts")]
     TooMany(u32),
 }
 
@@ -33,12 +31,12 @@ impl Size {
         self.0.get()
     }
 
-    /// How many members may die: the others must still be more than half.
+    /// The number of members that may fail: the others must still be a majority.
     pub fn tolerated(self) -> u32 {
         (self.get() - 1) / 2
     }
 
-    /// What to tell an operator who chose an even count; nothing for an odd one.
+    /// The warning for an even count; `None` for an odd one.
     pub fn warning(self) -> Option<String> {
         let count = self.get();
         (count.is_multiple_of(2)).then(|| {

@@ -1,9 +1,9 @@
 //! Clusters in DNS: `_etcd-server[-ssl]._tcp.<domain>` for founders, `_etcd-client[-ssl]._tcp` for
 //! clients.
 //!
-//! As etcd 3.4: both kinds of records are used, our own is found by the addresses it resolves to,
-//! and the others are called 0, 1, 2 ... A founder is stricter than etcd about one thing: a target
-//! that does not resolve is an error and not passed over. Who passes over founders starts a smaller
+//! As etcd 3.4: both kinds of records are used, the host's own is found by the addresses it
+//! resolves to, and the others are named 0, 1, 2 ... One rule is stricter than etcd's: a target
+//! that does not resolve is an error for a founder. A founder that skipped it would start a smaller
 //! cluster than the others do.
 
 use std::future::Future;
@@ -23,18 +23,18 @@ pub struct Target {
     pub host: String,
     /// Its port.
     pub port: u16,
-    /// Lower ones first.
+    /// Records with lower values come first.
     pub priority: u16,
-    /// Among equals, higher ones rather.
+    /// Among records of equal priority, those with higher values are preferred.
     pub weight: u16,
 }
 
-/// Names to records and addresses.
+/// Resolves names to records and addresses.
 pub trait Resolver: Send + Sync {
-    /// The service records of a whole name. None is no error.
+    /// The service records of a full name. An empty list is not an error.
     fn srv(&self, name: &str) -> impl Future<Output = Result<Vec<Target>, LookupError>> + Send;
 
-    /// The addresses of a host. At least one.
+    /// The addresses of a host: at least one.
     fn addresses(
         &self,
         host: &str,
@@ -46,9 +46,9 @@ pub trait Resolver: Send + Sync {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{name}: {reason}")]
 pub struct LookupError {
-    /// What was looked up.
+    /// The name looked up.
     pub name: String,
-    /// In the resolver's words.
+    /// The resolver's reason.
     pub reason: String,
 }
 
@@ -66,7 +66,7 @@ pub enum SrvError {
         ssl: String,
         /// The service without.
         plain: String,
-        /// What the resolver said.
+        /// The resolver's reason.
         reason: String,
     },
     /// A founder's name does not resolve.
@@ -75,10 +75,10 @@ pub enum SrvError {
          another cluster than the others: check the record and this host's resolver, then try again"
     )]
     Unresolved(LookupError),
-    /// Our own address does not resolve.
+    /// This host's own address does not resolve.
     #[error("SRV discovery: {0}; check --initial-advertise-peer-urls")]
     OwnUrl(LookupError),
-    /// None of the records is ours.
+    /// No record resolves to this host.
     #[error(
         "cannot find local etcd member {name:?} in SRV records: none of {targets} resolves to one \
          of this host's --initial-advertise-peer-urls with its scheme and port"
@@ -86,21 +86,21 @@ pub enum SrvError {
     NotListed {
         /// `--name`.
         name: String,
-        /// What the records say.
+        /// The targets of the records.
         targets: String,
     },
 }
 
-/// Which records to look up.
+/// The records to look up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Service {
+pub struct SrvQuery {
     /// `--discovery-srv`.
     pub domain: String,
     /// `--discovery-srv-name`: a suffix of the service; may be empty.
     pub name: String,
 }
 
-impl Service {
+impl SrvQuery {
     /// `etcd-server-ssl-name` or the like.
     fn label(&self, base: &str) -> String {
         match self.name.is_empty() {
@@ -109,14 +109,14 @@ impl Service {
         }
     }
 
-    async fn lookup<R: Resolver>(&self, dns: &R, base: &str) -> Result<Vec<Found>, SrvError> {
+    async fn lookup<R: Resolver>(&self, dns: &R, base: &str) -> Result<Vec<Record>, SrvError> {
         let (ssl, plain) = (self.label(&format!("{base}-ssl")), self.label(base));
         let mut found = Vec::new();
         let mut reasons = Vec::new();
         for (label, scheme) in [(&ssl, "https"), (&plain, "http")] {
             let name = format!("_{label}._tcp.{}.", self.domain.trim_end_matches('.'));
             match dns.srv(&name).await {
-                Ok(targets) => found.extend(targets.into_iter().map(|target| Found {
+                Ok(targets) => found.extend(targets.into_iter().map(|target| Record {
                     scheme,
                     host: target.host.trim_end_matches('.').to_owned(),
                     target,
@@ -139,16 +139,16 @@ impl Service {
     }
 }
 
-struct Found {
+struct Record {
     scheme: &'static str,
-    /// Without the dot.
+    /// Without the final dot.
     host: String,
     target: Target,
 }
 
-impl Found {
+impl Record {
     fn url(&self) -> String {
-        let Found {
+        let Record {
             scheme,
             host,
             target,
@@ -159,10 +159,11 @@ impl Found {
 
 /// The founders, as `--initial-cluster` has them, for one of them.
 ///
-/// Its own entry has the record's URL, as the others' lists have it: ids are made of these texts.
+/// The host's own entry has the record's URL, as in the others' lists: ids are computed from these
+/// texts.
 pub async fn cluster<R: Resolver>(
     dns: &R,
-    service: &Service,
+    service: &SrvQuery,
     own_name: &str,
     own_peer_urls: &[String],
 ) -> Result<String, SrvError> {
@@ -186,15 +187,15 @@ pub async fn cluster<R: Resolver>(
     if listed {
         return Ok(parts.join(","));
     }
-    let targets: Vec<String> = founders.iter().map(Found::url).collect();
+    let targets: Vec<String> = founders.iter().map(Record::url).collect();
     Err(SrvError::NotListed {
         name: own_name.to_owned(),
         targets: targets.join(", "),
     })
 }
 
-/// The founders, for a proxy: it need not be one, and names nobody.
-pub async fn cluster_of<R: Resolver>(dns: &R, service: &Service) -> Result<String, SrvError> {
+/// The founders, for a proxy: it needs neither a name nor a record of its own.
+pub async fn cluster_of<R: Resolver>(dns: &R, service: &SrvQuery) -> Result<String, SrvError> {
     let founders = service.lookup(dns, "etcd-server").await?;
     let named = (0_u32..).zip(&founders);
     let parts: Vec<String> = named
@@ -203,10 +204,10 @@ pub async fn cluster_of<R: Resolver>(dns: &R, service: &Service) -> Result<Strin
     Ok(parts.join(","))
 }
 
-/// Where clients find the members, best ones first.
-pub async fn clients<R: Resolver>(dns: &R, service: &Service) -> Result<Vec<String>, SrvError> {
+/// The members' client URLs in the order of preference.
+pub async fn clients<R: Resolver>(dns: &R, service: &SrvQuery) -> Result<Vec<String>, SrvError> {
     let members = service.lookup(dns, "etcd-client").await?;
-    Ok(members.iter().map(Found::url).collect())
+    Ok(members.iter().map(Record::url).collect())
 }
 
 async fn own_addresses<R: Resolver>(

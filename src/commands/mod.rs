@@ -129,7 +129,7 @@ async fn endpoints(
         return Ok(listed.to_vec());
     };
     let dns = srv::Dns::new().map_err(srv::SrvError::Unresolved)?;
-    let service = srv::Service {
+    let service = srv::SrvQuery {
         domain: domain.to_owned(),
         name: name.to_owned(),
     };

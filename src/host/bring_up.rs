@@ -80,7 +80,7 @@ enum Way {
     /// A token in the v3 API of another cluster.
     DiscoveryV3(Box<v3::Options>),
     /// SRV records.
-    Dns(srv::Service),
+    Dns(srv::SrvQuery),
 }
 
 impl Way {
@@ -105,7 +105,7 @@ impl Way {
         let text = |flag: &str| values.text(flag).to_owned();
         Ok(match (text("discovery"), text("discovery-srv")) {
             (url, _) if !url.is_empty() => Way::Discovery(url),
-            (_, domain) if !domain.is_empty() => Way::Dns(srv::Service {
+            (_, domain) if !domain.is_empty() => Way::Dns(srv::SrvQuery {
                 domain,
                 name: text("discovery-srv-name"),
             }),
@@ -182,7 +182,7 @@ fn list(
 }
 
 /// Founds the cluster that the name service knows.
-async fn look_up(mut member: MemberOptions, service: &srv::Service) -> Result<Role, StartError> {
+async fn look_up(mut member: MemberOptions, service: &srv::SrvQuery) -> Result<Role, StartError> {
     let dns = srv::Dns::new().map_err(srv::SrvError::Unresolved)?;
     let urls = peer_urls(&member);
     let found = srv::cluster(&dns, service, &member.config.name, &urls).await?;

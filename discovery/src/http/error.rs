@@ -1,33 +1,33 @@
-//! Why an exchange came to nothing, in words that say what to do.
+//! Why an exchange failed, with the remedy.
 
 use std::io;
 use std::time::Duration;
 
 use super::REDIRECTS_MAX;
 
-/// Why an exchange came to nothing.
+/// Why an exchange failed.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
-    /// Needs TLS.
-    #[error("{0} needs TLS, which is not spoken here yet; use an http:// URL")]
+    /// The URL needs TLS.
+    #[error("{0} needs TLS, which is not supported for this URL yet; use an http:// URL")]
     Tls(String),
-    /// Neither `http` nor `https`, or no host.
+    /// The scheme is neither `http` nor `https`, or the host is missing.
     #[error("{0} is not an http:// or https:// URL with a host; correct it")]
     NotHttp(String),
-    /// `--discovery-proxy` does not let an https URL through.
+    /// `--discovery-proxy` does not allow a connection for an https URL.
     #[error(
-        "the proxy {proxy} does not connect to {to}: {answer:?}; check --discovery-proxy, and whether that \
-         proxy allows CONNECT to this host"
+        "the proxy {proxy} does not connect to {to}: {answer:?}; check --discovery-proxy, \
+         and whether that proxy allows CONNECT to this host"
     )]
     NoTunnel {
         /// Its host and port.
         proxy: String,
-        /// Where it should lead.
+        /// The host and port to connect to.
         to: String,
         /// The first line of its answer.
         answer: String,
     },
-    /// The server is not whom it should be.
+    /// The server's certificate was refused.
     #[error(
         "no TLS with {address}: {reason}; its certificate must be for that host, not expired, and \
          signed by a CA of this system's store (package ca-certificates)"
@@ -35,15 +35,15 @@ pub enum HttpError {
     Handshake {
         /// Host and port.
         address: String,
-        /// In TLS's words.
+        /// The TLS library's reason.
         reason: String,
     },
-    /// Nobody answers there.
+    /// The connection was not established.
     #[error("cannot connect to {address}: {source}")]
     Connect {
         /// Host and port.
         address: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// No answer in time.
@@ -51,43 +51,43 @@ pub enum HttpError {
     Timeout {
         /// Host and port.
         address: String,
-        /// How long it had.
+        /// The time limit.
         after: Duration,
     },
     /// The connection broke, or what came was not HTTP.
-    #[error("{address} broke off: {reason}")]
+    #[error("{address} closed the connection: {reason}")]
     Broken {
         /// Host and port.
         address: String,
-        /// In the transport's words.
+        /// The transport's reason.
         reason: String,
     },
-    /// More than anybody may send.
-    #[error("{address} sent more than {limit} bytes")]
+    /// The answer exceeds the bound.
+    #[error("{address} sent more than {limit} bytes; check that the URL is a discovery service's")]
     TooLarge {
         /// Host and port.
         address: String,
-        /// The bound.
+        /// The bound in bytes.
         limit: usize,
     },
-    /// From one address to the next and on.
+    /// The redirects exceed the bound.
     #[error("more than {REDIRECTS_MAX} redirects, the last to {0}; check the URL for a loop")]
     TooManyRedirects(String),
-    /// A redirect to nowhere.
+    /// The target of a redirect is not a URL.
     #[error(
-        "{address} redirects to {location:?}, which is not a URL; check that the discovery URL is the \
-         service's own"
+        "{address} redirects to {location:?}, which is not a URL; check that the discovery \
+         URL is the service's own"
     )]
     BadRedirect {
         /// Host and port.
         address: String,
-        /// The header.
+        /// The `Location` header.
         location: String,
     },
 }
 
 impl HttpError {
-    /// Whether time may mend it.
+    /// Whether a retry may help.
     pub fn is_passing(&self) -> bool {
         use HttpError::{Broken, Connect, Timeout};
         matches!(self, Connect { .. } | Timeout { .. } | Broken { .. })

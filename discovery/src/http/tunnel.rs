@@ -1,4 +1,4 @@
-//! Through an HTTP proxy to an https service: `CONNECT`, and then TLS with the service itself.
+//! A tunnel through an HTTP proxy to an https service: `CONNECT`, then TLS with the service itself.
 
 use std::io;
 
@@ -11,10 +11,10 @@ use url::Url;
 
 use super::{HttpError, address_of};
 
-/// No proxy has more to say before the tunnel is there.
+/// Bound on the proxy's answer to `CONNECT`, in bytes.
 const HEAD_BYTES_MAX: usize = 8 * 1024;
 
-/// What a proxy whose URL has a user's name is told: `Proxy-Authorization`.
+/// `Proxy-Authorization`, for a proxy whose URL has a user name.
 pub(super) fn credentials(proxy: &Url) -> Option<String> {
     let password = proxy.password().unwrap_or_default();
     if proxy.username().is_empty() && password.is_empty() {
@@ -25,7 +25,7 @@ pub(super) fn credentials(proxy: &Url) -> Option<String> {
     Some(format!("Basic {}", STANDARD.encode(both)))
 }
 
-/// Has the proxy connect to the URL's host.
+/// Opens a tunnel through the proxy to the URL's host.
 pub(super) async fn open(
     mut stream: TcpStream,
     proxy: &Url,
@@ -36,12 +36,12 @@ pub(super) async fn open(
         reason: error.to_string(),
     };
     let to = address_of(url);
-    let mut ask = format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n");
+    let mut connect = format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n");
     if let Some(credentials) = credentials(proxy) {
-        ask += &format!("Proxy-Authorization: {credentials}\r\n");
+        connect += &format!("Proxy-Authorization: {credentials}\r\n");
     }
-    ask += "\r\n";
-    stream.write_all(ask.as_bytes()).await.map_err(broken)?;
+    connect += "\r\n";
+    stream.write_all(connect.as_bytes()).await.map_err(broken)?;
     let head = head(&mut stream).await.map_err(broken)?;
     let status = head.split(' ').nth(1).unwrap_or_default();
     if head.starts_with("HTTP/1.") && status.starts_with('2') {
@@ -49,7 +49,7 @@ pub(super) async fn open(
     }
     let answer = head.lines().next().unwrap_or_default();
     Err(match status.parse() {
-        // As an answer of the service itself would be: time may mend it.
+        // Treated as the same status of the service itself would be: a retry may help.
         Ok(408 | 429 | 500..=599) => {
             broken(io::Error::other(format!("{answer:?} to CONNECT {to}")))
         }
@@ -61,12 +61,12 @@ pub(super) async fn open(
     })
 }
 
-/// Byte by byte: what comes after it is TLS's.
+/// Reads byte by byte: the bytes that follow the head belong to TLS.
 async fn head(stream: &mut TcpStream) -> io::Result<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         if HEAD_BYTES_MAX <= head.len() {
-            return Err(io::Error::other("too long an answer to CONNECT"));
+            return Err(io::Error::other("the answer to CONNECT is too long"));
         }
         head.push(stream.read_u8().await?);
     }

@@ -1,4 +1,4 @@
-//! The answers that are not the registry's, byte for byte those of Go's net/http.
+//! The answers that do not come from the registry, byte for byte those of Go's net/http.
 
 use std::time::Duration;
 
@@ -17,25 +17,25 @@ const NOSNIFF: (HeaderName, HeaderValue) = (
     HeaderValue::from_static("nosniff"),
 );
 
-/// Where discovery.etcd.io sends browsers.
+/// The page to which discovery.etcd.io redirects browsers.
 const HOME: &str = "https://coreos.com/docs/cluster-management/setup/cluster-discovery/";
 
-const NO_ROOM: &str = "the discovery service stores as much as it may";
+const NO_ROOM: &str = "the discovery service has reached its storage limit";
 
-/// All of it at once.
+/// A body of one piece.
 pub(super) fn body(text: impl Into<Bytes>) -> Body {
     let full = Full::new(text.into());
     full.map_err(|never| match never {}).boxed_unsync()
 }
 
-/// 200 and a text.
+/// 200 with a text.
 pub(super) fn text(text: impl Into<String>) -> Response<Body> {
     let mut answer = Response::new(body(text.into()));
     answer.headers_mut().insert(CONTENT_TYPE, PLAIN);
     answer
 }
 
-/// Of `/metrics`.
+/// The answer of `/metrics`.
 pub(super) fn metrics(text: String) -> Response<Body> {
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     let mut answer = Response::new(body(text));
@@ -43,7 +43,7 @@ pub(super) fn metrics(text: String) -> Response<Body> {
     answer
 }
 
-/// A text and a newline, as `http.Error` has them.
+/// A text and a newline, as `http.Error` writes them.
 pub(super) fn error(status: StatusCode, message: &str) -> Response<Body> {
     let mut answer = text(format!("{message}\n"));
     *answer.status_mut() = status;
@@ -52,8 +52,8 @@ pub(super) fn error(status: StatusCode, message: &str) -> Response<Body> {
     answer
 }
 
-/// In the form of etcd's v2 keys, which clients of a token read; the code is etcd's for what an
-/// administrator does not allow.
+/// An error in the form of etcd's v2 keys, which clients of a token parse. The code is etcd's for
+/// an operation that an administrator does not allow.
 pub(super) fn keys_error(status: StatusCode, message: &str, cause: &str) -> Response<Body> {
     let error = serde_json::json!({
         "errorCode": 110, "message": message, "cause": cause, "index": 0,
@@ -65,7 +65,7 @@ pub(super) fn keys_error(status: StatusCode, message: &str, cause: &str) -> Resp
     answer
 }
 
-/// 429.
+/// 429, to `/new`.
 pub(super) fn too_many(wait: Duration) -> Response<Body> {
     let seconds = wait.as_secs().max(1);
     let message = format!(
@@ -83,7 +83,7 @@ pub(super) fn too_many_writes(wait: Duration, token: &str) -> Response<Body> {
     later(answer, seconds)
 }
 
-/// 403: a token has as much as it may have.
+/// 403: the token has reached its bound.
 pub(super) fn full(limit: Limit, token: &str) -> Response<Body> {
     let message = match limit {
         Limit::Entries => "the token has too many entries; make a new one",

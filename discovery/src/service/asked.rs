@@ -1,11 +1,11 @@
-//! The size that `/new` is asked for.
+//! The size parameter of `/new`.
 
 use bytes::Bytes;
 use http::{Method, header, request};
 
 use crate::{Size, SizeError};
 
-/// Go's `FormValue`: the body of a form first, then the query. Nothing when it is empty.
+/// Go's `FormValue`: the body of a form first, then the query. `None` when it is empty.
 pub(super) fn asked_size(parts: &request::Parts, body: &Bytes) -> Option<String> {
     let kind = parts.headers.get(header::CONTENT_TYPE);
     let is_form = kind.is_some_and(|kind| {
@@ -25,7 +25,8 @@ pub(super) fn asked_size(parts: &request::Parts, body: &Bytes) -> Option<String>
         .filter(|size| !size.is_empty())
 }
 
-/// A size within bounds; otherwise what Go's `strconv.Atoi` says, or the original's text and why.
+/// A size within bounds. The error is the text of Go's `strconv.Atoi`, or the original service's
+/// text and the reason.
 pub(super) fn read_size(text: &str) -> Result<Size, String> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {

@@ -1,4 +1,4 @@
-//! One request.
+//! The handler of a request.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,38 +12,38 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::asked::{asked_size, read_size};
-use super::limits::Tries;
+use super::limits::RateLimiter;
 use super::metrics::{Kind, Limit, Metrics};
 use super::onward::{is_wait, onward, open, passed_on};
 use super::registry::{Body, Registry};
 use super::route::Route;
 use super::tokens::{self, Tokens};
-use super::writes::{Total, Writes, Written};
+use super::writes::{StorageBudget, WriteOutcome, Writes};
 use super::{ServiceOptions, answers};
 
-/// `/health` writes; no more often than this, however often it is asked.
+/// `/health` writes to the registry, so its result is kept for this long.
 const HEALTH_EVERY: Duration = Duration::from_secs(1);
 
-/// A token of `/health` that could not be deleted is gone after this.
+/// The time to live of the token of `/health`, in case its deletion fails.
 const HEALTH_TTL: Duration = Duration::from_secs(60);
 
-/// Tokens that live for ever are bounded by how many come in this time.
+/// Tokens without an end are bounded by how many are made within this time.
 const LIFE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// Bytes of a token without entries: its directory and its size.
 const TOKEN_BYTES: usize = 1024;
 
-/// When the last look at our health began, and what it said if it was bad.
+/// When the last health check began, and its text if it failed.
 type Health = Option<(Instant, Option<&'static str>)>;
 
 pub(super) struct Handler<R> {
     tokens: Tokens<R>,
     options: ServiceOptions,
     metrics: Arc<Metrics>,
-    new: Tries,
-    tries: Tries,
+    new: RateLimiter,
+    tries: RateLimiter,
     writes: Writes<R>,
-    total: Arc<Total>,
+    total: Arc<StorageBudget>,
     health: tokio::sync::Mutex<Health>,
 }
 
@@ -58,13 +58,13 @@ impl<R: Registry> Handler<R> {
             timeout: options.registry_timeout,
         };
         let life = options.token_ttl.unwrap_or(LIFE);
-        let total = Arc::new(Total::new(options.stored_max, life, Instant::now()));
+        let total = Arc::new(StorageBudget::new(options.stored_max, life, Instant::now()));
         Handler {
             writes: Writes::new(tokens.clone(), Arc::clone(&total), options.entries_max),
             tokens,
             total,
-            new: Tries::new(options.new),
-            tries: Tries::new(options.writes),
+            new: RateLimiter::new(options.new),
+            tries: RateLimiter::new(options.writes),
             health: tokio::sync::Mutex::default(),
             metrics,
             options,
@@ -87,7 +87,7 @@ impl<R: Registry> Handler<R> {
         request: Request<Incoming>,
     ) -> Response<Body> {
         let (parts, body) = request.into_parts();
-        // A value may also stand in the query.
+        // A value may also be in the query.
         let target = parts
             .uri
             .path_and_query()
@@ -166,7 +166,7 @@ impl<R: Registry> Handler<R> {
         }
     }
 
-    /// What a token's URL begins with.
+    /// The prefix of a token's URL.
     fn prefix(&self, parts: &request::Parts) -> Option<String> {
         if let Some(prefix) = &self.options.prefix {
             return Some(prefix.trim_end_matches('/').to_owned());
@@ -176,7 +176,7 @@ impl<R: Registry> Handler<R> {
         (!host.is_empty() && host.chars().all(sane)).then(|| format!("http://{host}"))
     }
 
-    /// Makes a token and deletes it.
+    /// Creates a token and deletes it.
     async fn healthy(&self) -> Response<Body> {
         let mut health = self.health.lock().await;
         let now = Instant::now();
@@ -207,8 +207,8 @@ impl<R: Registry> Handler<R> {
         Some("health failed to deleteToken")
     }
 
-    /// Writes below tokens that exist and have room. With the original, tokens without a size and
-    /// without an end can be made this way.
+    /// Writes below tokens that exist and have room. The original service lets such a write create
+    /// tokens without a size and without an end.
     async fn write(
         &self,
         from: IpAddr,
@@ -222,11 +222,11 @@ impl<R: Registry> Handler<R> {
             return answers::too_many_writes(wait, token);
         }
         let query = parts.uri.query().map_or(0, str::len);
-        let grows = tokens::grown(query + body.len());
+        let grows = tokens::encoded_size_max(query + body.len());
         let path = tokens::below(token, id.as_deref());
         if id.is_none() {
-            // The token itself: what the registry says to a value in a directory's place. Options
-            // that would change the directory, its end of life for one, are left out.
+            // The token itself: the answer is the registry's to a value written at a directory.
+            // Options that would change the directory, its time to live for one, are left out.
             parts.uri = "/".parse().expect("a path");
             body = Bytes::from_static(b"value=");
         }
@@ -234,9 +234,9 @@ impl<R: Registry> Handler<R> {
             return answers::not_found();
         };
         let (limit, wait) = match self.writes.write(token, grows, request).await {
-            Ok(Written::Answer(answer)) => return passed_on(answer),
-            Ok(Written::Full(limit)) => (limit, None),
-            Ok(Written::Later(wait)) => (Limit::Total, Some(wait)),
+            Ok(WriteOutcome::Answer(answer)) => return passed_on(answer),
+            Ok(WriteOutcome::Full(limit)) => (limit, None),
+            Ok(WriteOutcome::Later(wait)) => (Limit::Total, Some(wait)),
             Err(error) => return unreachable(&error),
         };
         self.metrics.refused(limit);
@@ -246,7 +246,7 @@ impl<R: Registry> Handler<R> {
         }
     }
 
-    /// A change of the registry too, and so counted as one.
+    /// Deletes below a token. A deletion changes the registry too, and counts as a write.
     async fn delete(
         &self,
         from: IpAddr,
@@ -262,7 +262,7 @@ impl<R: Registry> Handler<R> {
         self.forward(path, parts, body).await
     }
 
-    /// Passes a request on, and its answer back as it comes.
+    /// Forwards a request, and its answer as it arrives.
     async fn forward(&self, path: &str, parts: request::Parts, body: Bytes) -> Response<Body> {
         let is_wait = parts.method == Method::GET && is_wait(parts.uri.query());
         let Some(request) = onward(path, parts, body) else {
@@ -280,7 +280,7 @@ impl<R: Registry> Handler<R> {
     }
 }
 
-/// 500, as the original says it; etcd's client tries again.
+/// 500, with the original service's text; etcd's client retries it.
 fn unreachable(error: &dyn std::fmt::Display) -> Response<Body> {
     warn!(%error, "the registry does not answer");
     let message = "the registry behind this discovery service does not answer; try again";

@@ -1,4 +1,4 @@
-//! How much one address may ask for.
+//! Limits for each client address.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -7,19 +7,19 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// Addresses that are remembered at a time.
+/// Bound on the number of addresses kept at a time.
 const ADDRESSES_MAX: usize = 65_536;
 
-/// A bucket of tries that fills again by one at a time.
+/// A token bucket that refills by one token at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimit {
-    /// Tries at once.
+    /// The bucket's capacity.
     pub burst: u32,
-    /// The time for one more.
+    /// The time in which one token comes back.
     pub every: Duration,
 }
 
-/// Who an address is for limits: an IPv6 customer has a whole /64.
+/// The address that a limit counts: an IPv6 customer has a whole /64.
 fn owner(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
@@ -30,21 +30,21 @@ fn owner(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Tries by address.
+/// Token buckets by address.
 #[derive(Debug)]
-pub(super) struct Tries {
+pub(super) struct RateLimiter {
     limit: RateLimit,
-    /// When the address will have all its tries again.
+    /// When the address's bucket will be full again.
     full_at: Mutex<HashMap<IpAddr, Instant>>,
 }
 
-impl Tries {
-    pub(super) fn new(limit: RateLimit) -> Tries {
+impl RateLimiter {
+    pub(super) fn new(limit: RateLimit) -> RateLimiter {
         let full_at = Mutex::default();
-        Tries { limit, full_at }
+        RateLimiter { limit, full_at }
     }
 
-    /// Takes one try. The error is the time until the next one.
+    /// Takes one token. The error is the time until the next one.
     pub(super) fn take(&self, address: IpAddr, now: Instant) -> Result<(), Duration> {
         let mut full_at = self.full_at.lock();
         if ADDRESSES_MAX <= full_at.len() {
@@ -75,9 +75,9 @@ pub(super) struct Connections {
     open: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 
-/// One connection; gives its place back when dropped.
+/// One connection; frees its place when dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct ConnectionPlace {
     address: IpAddr,
     open: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
@@ -88,8 +88,8 @@ impl Connections {
         Connections { max, open }
     }
 
-    /// A place, unless the address has too many.
-    pub(super) fn take(&self, address: IpAddr) -> Option<Place> {
+    /// A place, unless the address has too many connections.
+    pub(super) fn take(&self, address: IpAddr) -> Option<ConnectionPlace> {
         let address = owner(address);
         let mut open = self.open.lock();
         let count = open.entry(address).or_default();
@@ -98,11 +98,11 @@ impl Connections {
         }
         *count += 1;
         let open = Arc::clone(&self.open);
-        Some(Place { address, open })
+        Some(ConnectionPlace { address, open })
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPlace {
     fn drop(&mut self) {
         let mut open = self.open.lock();
         if let Some(count) = open.get_mut(&self.address) {
@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn tries_run_out_and_come_back() {
         let every = Duration::from_secs(10);
-        let tries = Tries::new(RateLimit { burst: 2, every });
+        let tries = RateLimiter::new(RateLimit { burst: 2, every });
         let (here, there): (IpAddr, IpAddr) = ([127, 0, 0, 1].into(), [127, 0, 0, 2].into());
         let start = Instant::now();
         assert_eq!(tries.take(here, start), Ok(()));

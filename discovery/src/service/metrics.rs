@@ -1,6 +1,7 @@
-//! What `/metrics` tells: the original's names where they mean the same, and what it does not tell.
+//! The text of `/metrics`: the original service's names where the meaning is the same, and further
+//! ones.
 //!
-//! Tokens that live are not counted: the registry would have to list them.
+//! Live tokens are not counted: the registry would have to list them.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -12,7 +13,7 @@ use parking_lot::Mutex;
 
 use super::route::Route;
 
-/// What was asked for. The original counts the first three, each under a name of its own.
+/// The kind of a request. The original counts the first three, each under a name of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     Health,
@@ -52,7 +53,7 @@ impl Kind {
     }
 }
 
-/// What refuses a request, or a connection.
+/// The limit that refused a request or a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Limit {
     /// Bytes of a body.
@@ -137,18 +138,18 @@ impl Metrics {
         OpenWait(Arc::clone(self))
     }
 
-    /// In Prometheus' text format, version 0.0.4.
+    /// The metrics in Prometheus' text format, version 0.0.4.
     pub(super) fn text(&self) -> String {
         let mut text = String::with_capacity(2048);
         self.write(&mut text)
-            .expect("a string takes all that is written");
+            .expect("writing to a string does not fail");
         text
     }
 
     fn write(&self, text: &mut String) -> fmt::Result {
         self.write_requests(text)?;
         let name = "keelson_discovery_refused_total";
-        let help = "How many requests and connections were refused, by the limit they met.";
+        let help = "How many requests and connections were refused, by limit.";
         head(text, name, "counter", help)?;
         let refused = self.refused.lock().clone();
         for limit in Limit::ALL {
@@ -184,7 +185,7 @@ fn head(text: &mut String, name: &str, kind: &str, help: &str) -> fmt::Result {
     writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}")
 }
 
-/// Clients cannot make up more of them.
+/// The label of a method. Clients cannot add further labels.
 fn label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

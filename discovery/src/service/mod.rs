@@ -1,4 +1,4 @@
-//! A discovery service: answers like discovery.etcd.io, with what that one lacks.
+//! A discovery service: compatible with discovery.etcd.io, with limits and expiry added.
 //!
 //! | request | answer |
 //! |---|---|
@@ -9,10 +9,11 @@
 //! | `/metrics` | Prometheus' text |
 //! | `/`, `/robots.txt` | as discovery.etcd.io |
 //!
-//! The registry is anything with etcd's v2 keys API. New here: a token has a size within bounds and
-//! expires; only tokens that were made here can be written to; making tokens, writes and connections
-//! are limited by address; bodies, entries, what a token holds and what is stored together are limited
-//! too; a wait's headers go out at once; and a client that leaves ends its wait.
+//! The registry is any server of etcd's v2 keys API. What the original lacks: a token has a size
+//! within bounds and expires; only tokens that were made here can be written to; making tokens,
+//! writes and connections are limited by address; bodies, entries, the size of a token and the
+//! total are limited too; a wait's headers are sent at once; and a client that leaves ends its
+//! wait.
 
 mod answers;
 mod asked;
@@ -36,7 +37,8 @@ pub use server::serve;
 
 use crate::Size;
 
-/// What of the registry a request reaches, if anything. For the fuzz target: nothing outside.
+/// The part of the registry that a request reaches, if any. Public for the fuzz target, which
+/// checks that nothing outside is reached.
 #[doc(hidden)]
 pub fn forwarded(method: &Method, path: &str) -> Option<String> {
     let path = match route::Route::of(method, path) {
@@ -47,35 +49,35 @@ pub fn forwarded(method: &Method, path: &str) -> Option<String> {
     Some(format!("{}/{path}", tokens::ROOT))
 }
 
-/// How a discovery service behaves.
+/// The options of a discovery service.
 #[derive(Clone, Debug)]
 pub struct ServiceOptions {
-    /// `--host`: what a new token's URL begins with. Without it, what the client called us.
+    /// `--host`: the prefix of a new token's URL. The default is the request's `Host`.
     pub prefix: Option<String>,
-    /// Members of a token whose `/new` names no size.
+    /// The size of a token whose `/new` names none.
     pub size_default: Size,
-    /// How long a token lives; without it for ever, as at discovery.etcd.io.
+    /// A token's time to live; `None` for tokens that do not expire, as at discovery.etcd.io.
     pub token_ttl: Option<Duration>,
-    /// For the registry to answer anything but a wait.
+    /// Time limit for an answer of the registry, waits excepted.
     pub registry_timeout: Duration,
-    /// How often an address may make a token.
+    /// The rate at which an address may make tokens.
     pub new: RateLimit,
-    /// How often an address may write below tokens. What it writes stays for a token's life.
+    /// The rate at which an address may write below tokens. Its entries stay for a token's life.
     pub writes: RateLimit,
-    /// Connections, and so waits, at a time; 4,096, or what the process has descriptors for.
+    /// Bound on connections, and so on waits; 4,096, or what the process has descriptors for.
     pub connections_max: usize,
-    /// The same from one address, behind which may be a whole data centre.
+    /// Bound on connections from one address, which may stand for a whole data centre.
     pub connections_per_address_max: usize,
-    /// For a client to send a request's head, and again for its body.
+    /// Time limit for a request's head, and again for its body.
     pub head_timeout: Duration,
-    /// Bytes of a request's body, and of its target: "name=url" of a host.
+    /// Bytes of a request's body, and of its target. The body is a host's "name=url".
     pub body_max: usize,
     /// Entries of one token: more than the largest cluster has members.
     pub entries_max: usize,
-    /// Bytes of tokens and entries, as an answer has them at most, that may be written at once for all
-    /// addresses together. As many come again in a token's life, or in seven days.
+    /// Bytes of tokens and entries, at their largest in an answer, that all addresses together may
+    /// write at once. As many come again within a token's life, or within seven days.
     pub stored_max: u64,
-    /// For connections to end when the service stops.
+    /// Time limit for connections to end when the service stops.
     pub drain_timeout: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! Requests on their way to the registry, and its answers on their way back.
+//! Requests forwarded to the registry, and its answers returned.
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName};
@@ -9,7 +9,7 @@ use super::metrics::OpenWait;
 use super::registry::Body;
 use super::tokens::ROOT;
 
-/// Of this connection, not of the request. RFC 9110 7.6.1.
+/// Headers of the connection, not of the request (RFC 9110 7.6.1).
 const HOP_BY_HOP: [HeaderName; 8] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -21,7 +21,7 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     header::UPGRADE,
 ];
 
-/// A client's request as the registry is to have it; nothing if there is no such path.
+/// A client's request in the form for the registry; `None` if the path does not exist there.
 pub(super) fn onward(path: &str, parts: request::Parts, body: Bytes) -> Option<Request<Bytes>> {
     let mut target = format!("{ROOT}/{path}");
     if let Some(query) = parts.uri.query() {
@@ -38,7 +38,7 @@ pub(super) fn onward(path: &str, parts: request::Parts, body: Bytes) -> Option<R
     Some(request)
 }
 
-/// A wait is open until its body is sent, or its client has left.
+/// Counts a wait as open until its body is sent, or its client has left.
 pub(super) fn open(body: Body, wait: Option<OpenWait>) -> Body {
     match wait {
         None => body,

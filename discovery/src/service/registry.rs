@@ -1,4 +1,4 @@
-//! Where tokens are kept: anything that answers etcd's v2 keys API.
+//! The store of tokens: any server of etcd's v2 keys API.
 
 use std::future::Future;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use keelson_port::ClientTls;
 use url::Url;
 
-use crate::http::{Ask, BoxError, Http, HttpError};
+use crate::http::{BoxError, Http, HttpError, RequestParts};
 
 /// An answer's body. Not `Sync`, because axum's is not.
 pub type Body = UnsyncBoxBody<Bytes, BoxError>;
@@ -21,19 +21,19 @@ pub enum RegistryError {
     /// It could not be reached.
     #[error("{0}")]
     Http(#[from] HttpError),
-    /// It was too slow.
+    /// It did not answer in time.
     #[error("no answer within {0:?}")]
     Timeout(Duration),
-    /// Its answer was cut off, or far too long.
+    /// Its answer was cut off, or too large.
     #[error("{0}")]
     Body(BoxError),
-    /// It is at its end.
+    /// It has stopped.
     #[error("{0}")]
     Stopped(String),
 }
 
-/// A v2 keys API. The request's URI is a path and a query, `/v2/keys/...`; the answer's headers are
-/// to come as soon as they are there, also before the first event of a wait.
+/// A v2 keys API. The request's URI is a path and a query, `/v2/keys/...`. The answer's headers
+/// must be returned as soon as they arrive, also before the first event of a wait.
 pub trait Registry: Send + Sync + 'static {
     /// One exchange. Dropping the future, or the answer's body, ends it.
     fn call(
@@ -50,7 +50,7 @@ pub struct HttpRegistry {
 }
 
 impl HttpRegistry {
-    /// An etcd, by the URL of its client port. Only scheme, host and port of it count.
+    /// An etcd, by the URL of its client port. Only scheme, host and port of it are used.
     pub fn new(url: &str, connect_timeout: Duration) -> Result<HttpRegistry, HttpError> {
         let not_http = || HttpError::NotHttp(url.to_owned());
         let url = Url::parse(url).map_err(|_| not_http())?;
@@ -75,13 +75,13 @@ impl Registry for HttpRegistry {
         let mut url = self.url.clone();
         url.set_path(parts.uri.path());
         url.set_query(parts.uri.query());
-        let ask = Ask {
+        let parts = RequestParts {
             method: parts.method,
             headers: parts.headers,
             body,
         };
-        // Old etcds redirect writes to their leader.
-        let (answer, _) = self.http.follow(&url, &ask).await?;
+        // Early etcds redirect writes to their leader.
+        let (answer, _) = self.http.follow(&url, &parts).await?;
         Ok(answer.map(|body| body.map_err(BoxError::from).boxed_unsync()))
     }
 }

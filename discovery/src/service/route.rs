@@ -1,4 +1,4 @@
-//! Which of the service's doors a request knocks at.
+//! Routes requests by method and path.
 
 use http::Method;
 
@@ -10,17 +10,17 @@ pub(super) enum Route {
     New,
     Health,
     Metrics,
-    /// What is read from, or taken away from, a token; the path as it came.
+    /// Reads or deletes below a token; the path as received.
     Token(String),
-    /// The same, and something is written.
+    /// Writes below a token.
     Write {
         token: String,
-        /// Nothing when the token itself is meant.
+        /// `None` for the token itself.
         id: Option<String>,
     },
     NotFound,
     MethodNotAllowed,
-    /// The path has empty or dotted parts; this one has not.
+    /// The path has empty or dotted parts; this is the cleaned one, for a redirect.
     Moved(String),
 }
 
@@ -38,7 +38,7 @@ impl Route {
             "/robots.txt" => Route::Robots,
             "/new" => Route::New,
             "/health" => Route::Health,
-            // No token is called so.
+            // No token has this form.
             "/metrics" => Route::Metrics,
             _ => below_a_token(method, &decoded),
         }
@@ -51,7 +51,7 @@ fn below_a_token(method: &Method, path: &str) -> Route {
     if !is_token(token) {
         return Route::NotFound;
     }
-    // What begins with `_` is the token's own, and only read.
+    // Names that begin with `_` belong to the token and are read-only.
     let own = below.starts_with('_');
     let allowed: &[Method] = match below {
         "_config/size" => &[Method::GET],
@@ -82,7 +82,7 @@ fn is_token(text: &str) -> bool {
             .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Percent-decodes a path; nothing when it is not UTF-8, or has control characters.
+/// Percent-decodes a path; `None` when it is not UTF-8, or has control characters.
 fn decode(path: &str) -> Option<String> {
     let bytes = path.as_bytes();
     let mut decoded = Vec::with_capacity(bytes.len());
@@ -102,7 +102,7 @@ fn decode(path: &str) -> Option<String> {
     sane.then_some(decoded)
 }
 
-/// Percent-encodes everything but what a path may hold.
+/// Percent-encodes every character that may not occur in a path.
 fn encode(path: &str) -> String {
     let mut encoded = String::with_capacity(path.len());
     for byte in path.bytes() {
@@ -116,7 +116,7 @@ fn encode(path: &str) -> String {
     encoded
 }
 
-/// Go's `path.Clean`, which keeps a slash at the end.
+/// Go's `path.Clean`, which keeps a final slash.
 fn clean(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
@@ -144,9 +144,9 @@ mod tests {
         Route::of(&method, &path.replace("<T>", TOKEN))
     }
 
-    // As Debian's etcd-discovery answers.
+    // The answers of Debian's etcd-discovery.
     #[test]
-    fn doors_are_those_of_the_original() {
+    fn routes_are_those_of_the_original() {
         assert_eq!(route("POST", "/new"), Route::New);
         assert_eq!(route("GET", "/new/"), Route::NotFound);
         assert_eq!(route("GET", "/metrics"), Route::Metrics);
@@ -171,7 +171,7 @@ mod tests {
             ("HEAD", "/<T>"),
             ("POST", "/<T>/abc"),
             ("OPTIONS", "/<T>/abc"),
-            // Ours: the original lets anybody delete the size.
+            // A difference: the original lets every client delete the size.
             ("DELETE", "/<T>/_config"),
             ("PUT", "/<T>/_config"),
         ] {

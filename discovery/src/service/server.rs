@@ -20,18 +20,18 @@ use tokio::time;
 use tracing::{debug, warn};
 
 use super::handler::Handler;
-use super::limits::{Connections, Place};
+use super::limits::{ConnectionPlace, Connections};
 use super::metrics::{Limit, Metrics};
 use super::registry::{Body, Registry};
 use super::{ServiceOptions, answers};
 
-/// The head of a request, in bytes.
+/// Bound on the head of a request, in bytes.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
-/// After a failed accept: out of file descriptors, mostly, and nothing but time helps.
+/// The pause after a failed accept, usually for want of a file descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until `shutdown`, and then for as long as `drain_timeout` says.
+/// Serves until `shutdown`, then drains for `drain_timeout`.
 pub async fn serve<R: Registry>(
     listener: TcpListener,
     registry: Arc<R>,
@@ -39,13 +39,13 @@ pub async fn serve<R: Registry>(
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let metrics = Arc::new(Metrics::default());
-    let door = Door {
+    let acceptor = Acceptor {
         listener,
         slots: Arc::new(Semaphore::new(options.connections_max)),
         places: Connections::new(options.connections_per_address_max),
         metrics: Arc::clone(&metrics),
     };
-    let port = Arc::new(Port {
+    let server = Arc::new(Server {
         head_timeout: options.head_timeout,
         drain_timeout: options.drain_timeout,
         handler: Handler::new(registry, options, metrics),
@@ -54,37 +54,37 @@ pub async fn serve<R: Registry>(
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
     loop {
-        let guest = tokio::select! {
+        let accepted = tokio::select! {
             () = &mut shutdown => break,
             Some(_) = connections.join_next() => continue,
-            guest = door.next() => guest?,
+            accepted = acceptor.next() => accepted?,
         };
-        connections.spawn(Arc::clone(&port).connection(guest, stopped.clone()));
+        connections.spawn(Arc::clone(&server).connection(accepted, stopped.clone()));
     }
-    drop((door, stop));
+    drop((acceptor, stop));
     while connections.join_next().await.is_some() {}
     Ok(())
 }
 
-/// Where connections come in, no more of them than there is room for.
-struct Door {
+/// Accepts connections within the limits.
+struct Acceptor {
     listener: TcpListener,
     slots: Arc<Semaphore>,
     places: Connections,
     metrics: Arc<Metrics>,
 }
 
-/// A connection and its place, which it gives back at its end.
-struct Guest {
+/// An accepted connection with its place, which is freed when it ends.
+struct Accepted {
     stream: TcpStream,
     from: IpAddr,
     _slot: OwnedSemaphorePermit,
-    _place: Place,
+    _place: ConnectionPlace,
 }
 
-impl Door {
-    /// May be dropped and called again: nothing is lost.
-    async fn next(&self) -> io::Result<Guest> {
+impl Acceptor {
+    /// The next connection. Cancel safe.
+    async fn next(&self) -> io::Result<Accepted> {
         loop {
             let slot = Arc::clone(&self.slots).acquire_owned().await;
             let slot = slot.map_err(io::Error::other)?;
@@ -97,7 +97,7 @@ impl Door {
                 }
             };
             if let Some(place) = self.places.take(from) {
-                return Ok(Guest {
+                return Ok(Accepted {
                     stream,
                     from,
                     _slot: slot,
@@ -110,29 +110,34 @@ impl Door {
     }
 }
 
-struct Port<R> {
+struct Server<R> {
     handler: Handler<R>,
     head_timeout: Duration,
     drain_timeout: Duration,
 }
 
-impl<R: Registry> Port<R> {
-    /// One connection, to its end or ours. Dropping a request's future ends its wait upstream.
-    async fn connection(self: Arc<Port<R>>, guest: Guest, mut stopped: watch::Receiver<()>) {
-        let from = guest.from;
-        // Only helps.
-        let _ = guest.stream.set_nodelay(true);
-        let port = Arc::clone(&self);
-        let service = service_fn(move |request| answer(Arc::clone(&port), from, request));
+impl<R: Registry> Server<R> {
+    /// Serves one connection until it ends or the service stops. Dropping a request's future ends
+    /// its wait at the registry.
+    async fn connection(
+        self: Arc<Server<R>>,
+        accepted: Accepted,
+        mut stopped: watch::Receiver<()>,
+    ) {
+        let from = accepted.from;
+        // An optimisation: the connection works without it.
+        let _ = accepted.stream.set_nodelay(true);
+        let server = Arc::clone(&self);
+        let service = service_fn(move |request| answer(Arc::clone(&server), from, request));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.head_timeout)
             .max_buf_size(HEAD_BYTES_MAX)
-            .serve_connection(TokioIo::new(guest.stream), service);
+            .serve_connection(TokioIo::new(accepted.stream), service);
         let mut connection = pin!(connection);
         let ended = tokio::select! {
             ended = &mut connection => ended,
-            // The sender is never used: its end is the signal.
+            // The sender sends no value: its drop is the signal.
             _ = stopped.changed() => {
                 connection.as_mut().graceful_shutdown();
                 match time::timeout(self.drain_timeout, connection).await {
@@ -142,13 +147,13 @@ impl<R: Registry> Port<R> {
             }
         };
         if let Err(error) = ended {
-            debug!(%error, %from, "a connection ended badly");
+            debug!(%error, %from, "a connection failed");
         }
     }
 }
 
 async fn answer<R: Registry>(
-    port: Arc<Port<R>>,
+    server: Arc<Server<R>>,
     from: IpAddr,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
@@ -157,5 +162,5 @@ async fn answer<R: Registry>(
         return Ok(refused.map(answers::body));
     }
     let request = Request::from_parts(parts, body);
-    Ok(port.handler.handle(from, request).await)
+    Ok(server.handler.handle(from, request).await)
 }

@@ -1,4 +1,4 @@
-//! Tokens in the registry: made, deleted, and looked at before something is written below them.
+//! Tokens in the registry: created, deleted, and inspected before a write below them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use http_body_util::{BodyExt, Full};
 use super::registry::{Body, Registry, RegistryError};
 use crate::v2::Answer;
 
-/// Where discovery.etcd.io keeps them.
+/// Where discovery.etcd.io keeps tokens.
 pub(super) const ROOT: &str = "/v2/keys/_etcd/registry";
 
-/// An entry of a token, or the token itself.
+/// The path of an entry of a token, or of the token itself.
 pub(super) fn below(token: &str, id: Option<&str>) -> String {
     match id {
         Some(id) => format!("{token}/{id}"),
@@ -22,15 +22,16 @@ pub(super) fn below(token: &str, id: Option<&str>) -> String {
     }
 }
 
-/// Bytes of an answer we read ourselves: a token's directory at most.
+/// Bound on an answer that this service reads itself: a token's directory.
 const ANSWER_MAX: usize = 1 << 20;
 
-/// What a token may take in an answer; beyond it nothing more is written, since a larger directory
-/// could not be looked at any more. Writes that the registry makes after their time fit into the rest.
+/// The size in an answer beyond which a token takes no more writes: a larger directory could not be
+/// inspected. Writes that the registry carries out after their timeout fit into the rest.
 pub(super) const TOKEN_MAX: usize = ANSWER_MAX / 2;
 
-/// A byte of a value is six in JSON at most, and an entry's other fields are fewer than this.
-pub(super) fn grown(value_bytes: usize) -> usize {
+/// The largest size of an entry in an answer: a byte of a value is six in JSON at most, and the
+/// other fields have fewer than this.
+pub(super) fn encoded_size_max(value_bytes: usize) -> usize {
     6 * value_bytes + 512
 }
 
@@ -39,17 +40,17 @@ const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlen
 /// Why there is no token.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TokenError {
-    #[error("the registry is out of reach: {0}")]
+    #[error("the registry cannot be reached: {0}")]
     Registry(#[from] RegistryError),
     #[error("the registry refused: {0}")]
     Refused(String),
 }
 
-/// What is below a token.
-pub(super) enum Found {
-    /// So many entries, which take so many bytes in an answer.
+/// The contents of a token's directory.
+pub(super) enum TokenDirectory {
+    /// The number of entries, and their bytes in an answer.
     Entries(usize, usize),
-    /// The registry's refusal, to be passed on.
+    /// The registry's refusal, to be forwarded.
     Refused(Response<Body>),
 }
 
@@ -68,7 +69,7 @@ impl<R> Clone for Tokens<R> {
 }
 
 impl<R: Registry> Tokens<R> {
-    /// One exchange that is no wait.
+    /// One exchange that is not a wait.
     pub(super) async fn call(
         &self,
         request: Request<Bytes>,
@@ -77,7 +78,7 @@ impl<R: Registry> Tokens<R> {
         answered.map_err(|_| RegistryError::Timeout(self.timeout))?
     }
 
-    /// A new token for so many members.
+    /// Creates a token for `size` members.
     pub(super) async fn create(
         &self,
         size: u32,
@@ -101,15 +102,16 @@ impl<R: Registry> Tokens<R> {
         self.done(Method::DELETE, target, String::new()).await
     }
 
-    /// Looks at a token's directory.
-    pub(super) async fn look(&self, token: &str) -> Result<Found, TokenError> {
+    /// Reads a token's directory.
+    pub(super) async fn look(&self, token: &str) -> Result<TokenDirectory, TokenError> {
         let target = format!("{ROOT}/{token}");
-        let answer = self.ask(Method::GET, target, String::new()).await?;
+        let answer = self.send(Method::GET, target, String::new()).await?;
         match Answer::parse(answer.status().as_u16(), answer.body()) {
-            Ok(Answer::Done(directory, _)) => {
-                Ok(Found::Entries(directory.nodes.len(), answer.body().len()))
-            }
-            _ => Ok(Found::Refused(answer.map(|bytes| {
+            Ok(Answer::Done(directory, _)) => Ok(TokenDirectory::Entries(
+                directory.nodes.len(),
+                answer.body().len(),
+            )),
+            _ => Ok(TokenDirectory::Refused(answer.map(|bytes| {
                 Full::new(bytes)
                     .map_err(|never| match never {})
                     .boxed_unsync()
@@ -118,7 +120,7 @@ impl<R: Registry> Tokens<R> {
     }
 
     async fn done(&self, method: Method, target: String, form: String) -> Result<(), TokenError> {
-        let answer = self.ask(method, target, form).await?;
+        let answer = self.send(method, target, form).await?;
         if matches!(answer.status(), StatusCode::OK | StatusCode::CREATED) {
             return Ok(());
         }
@@ -131,7 +133,7 @@ impl<R: Registry> Tokens<R> {
         )))
     }
 
-    async fn ask(
+    async fn send(
         &self,
         method: Method,
         target: String,
@@ -152,14 +154,15 @@ impl<R: Registry> Tokens<R> {
     }
 }
 
-/// Not `Limited`: with it, the compiler cannot see that this may be sent to another thread.
+/// Reads a whole body. Without `Limited`, with which the compiler cannot prove that the future is
+/// `Send`.
 async fn whole(mut body: Body) -> Result<Bytes, RegistryError> {
     let mut bytes = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(RegistryError::Body)?;
         bytes.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
         if ANSWER_MAX < bytes.len() {
-            let error = format!("it sent more than {ANSWER_MAX} bytes");
+            let error = format!("the answer has more than {ANSWER_MAX} bytes");
             return Err(RegistryError::Body(error.into()));
         }
     }

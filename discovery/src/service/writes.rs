@@ -1,4 +1,4 @@
-//! Writes below tokens: for each token one at a time, within its limits and those of all together.
+//! Writes below tokens: one at a time for each token, within its limits and the total.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -12,48 +12,52 @@ use tokio::time::timeout;
 
 use super::metrics::Limit;
 use super::registry::{Body, Registry, RegistryError};
-use super::tokens::{Found, TOKEN_MAX, TokenError, Tokens};
+use super::tokens::{TOKEN_MAX, TokenDirectory, TokenError, Tokens};
 
-/// Tokens share so many turns; two that share one wait for each other.
-const TURNS: usize = 256;
+/// Locks that tokens are hashed to; two tokens with the same lock wait for each other.
+const TOKEN_LOCKS: usize = 256;
 
-/// What became of a write.
-pub(super) enum Written {
+/// The result of a write.
+pub(super) enum WriteOutcome {
     /// The registry's answer.
     Answer(Response<Body>),
-    /// The token has as much as it may have.
+    /// The token has reached this limit.
     Full(Limit),
-    /// There is no room for so long.
+    /// There is no room until this time has passed.
     Later(Duration),
 }
 
-/// The way to the registry for what writes below tokens.
+/// Forwards writes below tokens to the registry.
 pub(super) struct Writes<R> {
     tokens: Tokens<R>,
-    turns: Turns,
-    total: Arc<Total>,
+    locks: TokenLocks,
+    total: Arc<StorageBudget>,
     entries_max: usize,
 }
 
 impl<R: Registry> Writes<R> {
-    pub(super) fn new(tokens: Tokens<R>, total: Arc<Total>, entries_max: usize) -> Writes<R> {
+    pub(super) fn new(
+        tokens: Tokens<R>,
+        total: Arc<StorageBudget>,
+        entries_max: usize,
+    ) -> Writes<R> {
         Writes {
             tokens,
-            turns: Turns::default(),
+            locks: TokenLocks::default(),
             total,
             entries_max,
         }
     }
 
-    /// Sends a request on if the token has room for `grows` bytes and one more entry. A client that
-    /// leaves does not end it: the next look must find what this one has written.
+    /// Forwards a request if the token has room for `grows` bytes and one more entry. A client that
+    /// leaves does not cancel it: the next write must see the entry of this one.
     pub(super) async fn write(
         &self,
         token: &str,
         grows: usize,
         request: Request<Bytes>,
-    ) -> Result<Written, TokenError> {
-        let turn = self.turns.of(token);
+    ) -> Result<WriteOutcome, TokenError> {
+        let turn = self.locks.of(token);
         let (tokens, total) = (self.tokens.clone(), Arc::clone(&self.total));
         let (token, entries_max) = (token.to_owned(), self.entries_max);
         let writing = tokio::spawn(async move {
@@ -61,23 +65,23 @@ impl<R: Registry> Writes<R> {
             let slow = |_| RegistryError::Timeout(tokens.timeout);
             let _turn = waited.map_err(slow)?.map_err(stopped)?;
             match tokens.look(&token).await? {
-                Found::Entries(count, _) if entries_max <= count => {
-                    return Ok(Written::Full(Limit::Entries));
+                TokenDirectory::Entries(count, _) if entries_max <= count => {
+                    return Ok(WriteOutcome::Full(Limit::Entries));
                 }
-                Found::Entries(_, bytes) if TOKEN_MAX < bytes + grows => {
-                    return Ok(Written::Full(Limit::Size));
+                TokenDirectory::Entries(_, bytes) if TOKEN_MAX < bytes + grows => {
+                    return Ok(WriteOutcome::Full(Limit::Size));
                 }
-                Found::Entries(..) => {}
-                Found::Refused(answer) => return Ok(Written::Answer(answer)),
+                TokenDirectory::Entries(..) => {}
+                TokenDirectory::Refused(answer) => return Ok(WriteOutcome::Answer(answer)),
             }
             if let Err(wait) = total.take(grows, Instant::now()) {
-                return Ok(Written::Later(wait));
+                return Ok(WriteOutcome::Later(wait));
             }
             let answer = tokens.call(request).await?;
             if !matches!(answer.status(), StatusCode::OK | StatusCode::CREATED) {
                 total.give_back(grows);
             }
-            Ok(Written::Answer(answer))
+            Ok(WriteOutcome::Answer(answer))
         });
         writing.await.map_err(stopped)?
     }
@@ -87,50 +91,50 @@ fn stopped(error: impl std::fmt::Display) -> TokenError {
     TokenError::Registry(RegistryError::Stopped(error.to_string()))
 }
 
-/// Turns of tokens.
-struct Turns {
-    /// Clients cannot choose tokens that share a turn with another's.
+/// Locks by token.
+struct TokenLocks {
+    /// Randomly seeded, so that clients cannot choose tokens that share a lock with another's.
     hasher: RandomState,
-    turns: [Arc<Semaphore>; TURNS],
+    locks: [Arc<Semaphore>; TOKEN_LOCKS],
 }
 
-impl Default for Turns {
-    fn default() -> Turns {
-        Turns {
+impl Default for TokenLocks {
+    fn default() -> TokenLocks {
+        TokenLocks {
             hasher: RandomState::new(),
-            turns: std::array::from_fn(|_| Arc::new(Semaphore::new(1))),
+            locks: std::array::from_fn(|_| Arc::new(Semaphore::new(1))),
         }
     }
 }
 
-impl Turns {
+impl TokenLocks {
     fn of(&self, token: &str) -> Arc<Semaphore> {
         let hash = self.hasher.hash_one(token);
-        Arc::clone(&self.turns[(hash % TURNS as u64) as usize])
+        Arc::clone(&self.locks[(hash % TOKEN_LOCKS as u64) as usize])
     }
 }
 
-/// Bytes that may be written for all addresses and tokens together: a bucket that fills again
-/// within a token's life, so that one process has never stored more than twice its size. What an
-/// earlier process has stored does not count.
+/// Bytes that all addresses may write to all tokens together. The bucket refills within a token's
+/// life, so that one process has never stored more than twice its size. What an earlier process
+/// stored is not counted.
 #[derive(Debug)]
-pub(super) struct Total {
+pub(super) struct StorageBudget {
     max: u64,
     life: Duration,
-    /// When it will be full again.
+    /// When the bucket will be full again.
     full_at: Mutex<Instant>,
 }
 
-impl Total {
-    pub(super) fn new(max: u64, life: Duration, now: Instant) -> Total {
-        Total {
+impl StorageBudget {
+    pub(super) fn new(max: u64, life: Duration, now: Instant) -> StorageBudget {
+        StorageBudget {
             max: max.max(1),
             life,
             full_at: Mutex::new(now),
         }
     }
 
-    /// Takes bytes. The error is the time until so many are there.
+    /// Takes bytes. The error is the time until so many are available.
     pub(super) fn take(&self, bytes: usize, now: Instant) -> Result<(), Duration> {
         let mut full_at = self.full_at.lock();
         let taken = (*full_at).max(now) + self.time_of(bytes);
@@ -144,7 +148,7 @@ impl Total {
         Ok(())
     }
 
-    /// What was taken was not written.
+    /// Returns bytes that were taken and not written.
     pub(super) fn give_back(&self, bytes: usize) {
         let mut full_at = self.full_at.lock();
         if let Some(before) = full_at.checked_sub(self.time_of(bytes)) {
@@ -152,7 +156,7 @@ impl Total {
         }
     }
 
-    /// How long it takes to have so many bytes again.
+    /// The time in which so many bytes come back.
     fn time_of(&self, bytes: usize) -> Duration {
         let nanos = self.life.as_nanos() * bytes as u128 / u128::from(self.max);
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
@@ -167,7 +171,7 @@ mod tests {
     fn bytes_run_out_and_come_back_within_a_tokens_life() {
         let start = Instant::now();
         let life = Duration::from_secs(100);
-        let total = Total::new(1000, life, start);
+        let total = StorageBudget::new(1000, life, start);
         assert_eq!(total.take(600, start), Ok(()));
         assert_eq!(total.take(600, start), Err(Duration::from_secs(20)));
         assert_eq!(total.take(400, start), Ok(()));

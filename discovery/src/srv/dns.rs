@@ -1,4 +1,4 @@
-//! The system's name servers.
+//! Lookups through the system's name servers.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,11 +8,11 @@ use hickory_resolver::proto::rr::RData;
 
 use super::{LookupError, Resolver, Target};
 
-/// For all addresses of a host.
+/// Time limit for all addresses of a host.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Records from the name servers in `/etc/resolv.conf`; addresses as the system resolves them,
-/// `/etc/hosts` and all.
+/// Looks up records at the name servers of `/etc/resolv.conf`, and addresses as the system does,
+/// `/etc/hosts` included.
 pub struct Dns {
     resolver: TokioResolver,
 }
@@ -25,7 +25,7 @@ impl Dns {
             reason: error.to_string(),
         };
         let mut builder = TokioResolver::builder_tokio().map_err(failed)?;
-        // Asked once, at the start: nothing to remember.
+        // Each name is looked up once, at the start: a cache has no use.
         builder.options_mut().cache_size = 0;
         let resolver = builder.build().map_err(failed)?;
         Ok(Dns { resolver })
@@ -88,7 +88,7 @@ mod tests {
 
     const KNOWN: &str = "_etcd-server._tcp.example.com.";
 
-    /// A name server that knows one name.
+    /// A name server with a single name.
     async fn answer(socket: UdpSocket) {
         let mut buffer = [0; 512];
         while let Ok((length, from)) = socket.recv_from(&mut buffer).await {

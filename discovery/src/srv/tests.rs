@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 
-/// Records and addresses by name; what is not there fails.
+/// Records and addresses by name; lookups of other names fail.
 #[derive(Default)]
 struct Fake {
     srv: BTreeMap<&'static str, Vec<(&'static str, u16)>>,
@@ -62,8 +62,8 @@ fn three() -> Fake {
     }
 }
 
-fn service(name: &str) -> Service {
-    Service {
+fn service(name: &str) -> SrvQuery {
+    SrvQuery {
         domain: "example.com".to_owned(),
         name: name.to_owned(),
     }

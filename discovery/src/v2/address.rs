@@ -6,13 +6,14 @@ use url::Url;
 
 use crate::DiscoveryError;
 
-/// Longer ones are nobody's.
+/// Bound on the length, beyond any real URL.
 const LENGTH_MAX: usize = 2048;
 
-/// Where a token is.
+/// The URL of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiscoveryUrl {
-    /// As the operator wrote it: it is the cluster's token, and hashed into the members' ids.
+    /// As the operator wrote it: this text is the cluster's token, and hashed into the members'
+    /// ids.
     text: String,
     url: Url,
 }
@@ -51,12 +52,12 @@ impl DiscoveryUrl {
         &self.text
     }
 
-    /// Name or address of whoever has it.
+    /// The host, a name or an address.
     pub fn host(&self) -> &str {
         self.url.host_str().unwrap_or_default()
     }
 
-    /// What is below the token, with a query.
+    /// The URL of a path below the token, with a query.
     pub(crate) fn at(&self, below: &str, query: &str) -> Url {
         let mut url = self.url.clone();
         if !below.is_empty() {
@@ -73,13 +74,13 @@ impl fmt::Display for DiscoveryUrl {
     }
 }
 
-/// `path.Join` of the parts: no empty ones.
+/// Go's `path.Join` of the parts: no empty ones.
 fn clean(path: &str) -> String {
     let parts = path.split('/').filter(|part| !part.is_empty());
     parts.flat_map(|part| ["/", part]).collect()
 }
 
-/// Checks a `--discovery-proxy` flag, which may lack its scheme.
+/// Checks a `--discovery-proxy` flag, whose scheme is optional.
 pub(crate) fn parse_proxy(text: &str) -> Result<Url, DiscoveryError> {
     let invalid = |reason: String| DiscoveryError::InvalidProxy {
         address: text.chars().take(LENGTH_MAX).collect(),

@@ -6,23 +6,23 @@ use serde::Deserialize;
 
 use crate::roster::Entry;
 
-/// How much of a strange answer goes into a message.
+/// Length of the excerpt of an unexpected answer in a message.
 const EXCERPT_MAX: usize = 120;
 
 /// `errorCode` of a missing key.
 pub(crate) const KEY_NOT_FOUND: i64 = 100;
 /// `errorCode` of a key that `prevExist=false` found.
 pub(crate) const NODE_EXISTS: i64 = 105;
-/// `errorCode` of a watcher that a snapshot made void.
+/// `errorCode` of a watcher that a snapshot cleared.
 pub(crate) const WATCHER_CLEARED: i64 = 400;
-/// `errorCode` of a `waitIndex` that the history does not reach any more.
+/// `errorCode` of a `waitIndex` that is older than the history.
 pub(crate) const EVENT_INDEX_CLEARED: i64 = 401;
 
 /// A key or a directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Node {
-    /// The whole path, with whatever prefix the service's backend has.
+    /// The full path, with the prefix of the service's backend.
     pub key: String,
     /// A key's value.
     pub value: String,
@@ -30,9 +30,9 @@ pub struct Node {
     pub dir: bool,
     /// A directory's children.
     pub nodes: Vec<Node>,
-    /// The store's index when it was made.
+    /// The store's index at its creation.
     pub created_index: u64,
-    /// The store's index when it was changed last.
+    /// The store's index at its last change.
     pub modified_index: u64,
 }
 
@@ -45,7 +45,8 @@ impl Node {
 }
 
 impl Node {
-    /// A registration, if this is one. `_config` is hidden, but an old backend may show it.
+    /// The registration in this node, if it is one. `_config` is hidden, but early backends may
+    /// list it.
     pub fn entry(&self) -> Option<Entry> {
         let id = self.name();
         (!self.dir && !id.is_empty() && !id.starts_with('_')).then(|| Entry {
@@ -63,7 +64,7 @@ impl Node {
 pub struct Change {
     /// `get`, `create`, `delete`, `expire` ...
     pub action: String,
-    /// What it was done to.
+    /// The node that the action changed.
     pub node: Option<Node>,
 }
 
@@ -71,12 +72,12 @@ pub struct Change {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, thiserror::Error)]
 #[serde(rename_all = "camelCase")]
 pub struct KeysError {
-    /// 100 and up.
+    /// The code: 100 and up.
     pub error_code: i64,
-    /// What it means.
+    /// The meaning of the code.
     #[serde(default)]
     pub message: String,
-    /// What it is about.
+    /// The key or value that caused it.
     #[serde(default)]
     pub cause: String,
     /// The store's index.
@@ -84,7 +85,7 @@ pub struct KeysError {
     pub index: u64,
 }
 
-// etcd's client/keys.go.
+// The format of etcd's client/keys.go.
 impl fmt::Display for KeysError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let KeysError {
@@ -97,26 +98,26 @@ impl fmt::Display for KeysError {
     }
 }
 
-/// An answer that was understood.
+/// A parsed answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// 200 or 201.
     Done(Node, Change),
-    /// Refused for a reason.
+    /// An error of the API.
     Failed(KeysError),
-    /// The service is in trouble, or asks us to come later: 5xx, 408, 429.
+    /// The service has a fault, or requests a later retry: 5xx, 408, 429.
     Later(String),
-    /// 200 and nothing: a watch that was cut off.
+    /// 200 without a body: a watch that was cut off.
     Nothing,
 }
 
-/// An answer that is not of the v2 keys API, and how it begins.
+/// An answer that is not of the v2 keys API, with its beginning.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct BadAnswer(pub String);
 
 impl Answer {
-    /// Reads an answer.
+    /// Parses an answer.
     pub fn parse(status: u16, body: &[u8]) -> Result<Answer, BadAnswer> {
         match status {
             200 | 201 if body.is_empty() => Ok(Answer::Nothing),
@@ -151,7 +152,7 @@ fn excerpt(status: u16, body: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    // As etcd 3.4.23 sends them.
+    // Bodies as etcd 3.4.23 sends them.
     #[test]
     fn a_node_an_error_and_what_is_neither() {
         let body = br#"{"action":"get","node":{"key":"/_etcd/registry/t/_config/size","value":"2",

@@ -1,4 +1,4 @@
-//! The protocol's requests, each tried until the service answers.
+//! The protocol's requests, each retried until the service answers.
 
 use std::time::Duration;
 
@@ -12,30 +12,30 @@ use super::address::{DiscoveryUrl, parse_proxy};
 use super::keys::{self, Answer, BadAnswer, KeysError, Node};
 use crate::DiscoveryError;
 use crate::backoff::Backoff;
-use crate::http::{Ask, Http, HttpError};
+use crate::http::{Http, HttpError, RequestParts};
 
-/// Thousands of members' worth.
+/// Bound on an answer in bytes, enough for thousands of members.
 const ANSWER_MAX: usize = 1 << 20;
 
-/// As etcd's client asks: every answer is the backend's own, no quorum.
+/// The options of etcd's client: the backend answers from its own state, without a quorum.
 const PLAIN: &str = "quorum=false&recursive=false&sorted=false";
 
 pub(super) const RENEW: &str = "make a new one (keelson discovery new --size N)";
 
-/// What a watch came to.
+/// The result of a watch.
 pub(super) enum Event {
     Node(String, Node),
-    /// Nothing, for as long as we wait at most.
+    /// Nothing happened within the longest wait.
     Quiet,
-    /// The history is gone, or the service was in trouble meanwhile.
+    /// The history is gone, or the service failed meanwhile.
     Lost,
 }
 
-/// One exchange.
+/// The result of one exchange.
 pub(super) enum Exchange {
     Node(String, Node, u64),
     Failed(KeysError),
-    /// Worth another try.
+    /// Worth a retry.
     Passing(String),
 }
 
@@ -59,7 +59,7 @@ impl Session {
             },
             url: DiscoveryUrl::parse(url)?,
             options: options.clone(),
-            backoff: Backoff::new(options.patience),
+            backoff: Backoff::new(options.retry),
         })
     }
 
@@ -73,8 +73,8 @@ impl Session {
     /// A node below the token, and the store's index.
     pub(super) async fn get(&mut self, below: &str) -> Result<(Node, u64), DiscoveryError> {
         let url = self.url.at(below, PLAIN);
-        let ask = Ask::default();
-        match self.until_answered(&url, &ask).await? {
+        let parts = RequestParts::default();
+        match self.until_answered(&url, &parts).await? {
             Ok((_, node, index)) => Ok((node, index)),
             Err(error) if error.error_code == keys::KEY_NOT_FOUND => Err(self.not_found()),
             Err(error) => Err(refused(&url, error)),
@@ -87,10 +87,10 @@ impl Session {
         url: &Url,
         longest: Duration,
     ) -> Result<Event, DiscoveryError> {
-        let ask = Ask::default();
-        // Ours must strike first: time that runs out here is no failure. A connection that does not
-        // come about has its own, shorter time.
-        let waiting = self.exchange(url, &ask, longest.saturating_mul(2));
+        let parts = RequestParts::default();
+        // This timeout must be the first to expire, since its end is not a failure. A connection
+        // that is not established has its own, shorter timeout.
+        let waiting = self.exchange(url, &parts, longest.saturating_mul(2));
         let passing = match timeout(longest, waiting).await {
             Err(_) => return Ok(Event::Quiet),
             Ok(exchanged) => match exchanged? {
@@ -106,15 +106,15 @@ impl Session {
         Ok(Event::Lost)
     }
 
-    /// Asks until there is an answer that is not the service's own trouble.
+    /// Retries until there is an answer that is not the service's own fault.
     pub(super) async fn until_answered(
         &mut self,
         url: &Url,
-        ask: &Ask,
+        parts: &RequestParts,
     ) -> Result<Result<(String, Node, u64), KeysError>, DiscoveryError> {
         loop {
             let timeout = self.options.request_timeout;
-            let error = match self.exchange(url, ask, timeout).await? {
+            let error = match self.exchange(url, parts, timeout).await? {
                 Exchange::Node(action, node, index) => {
                     self.backoff.reset();
                     return Ok(Ok((action, node, index)));
@@ -132,10 +132,10 @@ impl Session {
     pub(super) async fn exchange(
         &self,
         url: &Url,
-        ask: &Ask,
+        parts: &RequestParts,
         timeout: Duration,
     ) -> Result<Exchange, DiscoveryError> {
-        let fetched = match self.http.fetch(url, ask, timeout, ANSWER_MAX).await {
+        let fetched = match self.http.fetch(url, parts, timeout, ANSWER_MAX).await {
             Ok(fetched) => fetched,
             Err(error) if error.is_passing() => return Ok(Exchange::Passing(error.to_string())),
             Err(HttpError::TooLarge { .. }) => {
@@ -148,7 +148,7 @@ impl Session {
         let index = index.and_then(|value| value.to_str().ok()?.trim().parse().ok());
         match Answer::parse(fetched.status.as_u16(), &fetched.body) {
             Ok(Answer::Done(node, change)) => {
-                // Without the header (an odd proxy) what the node says is the best there is.
+                // Without the header (an unusual proxy) the node's index is the best estimate.
                 let index = index.unwrap_or(node.modified_index);
                 Ok(Exchange::Node(change.action, node, index))
             }

@@ -1,21 +1,22 @@
 //! etcd 3.6's discovery protocol: the same idea in the v3 API of any etcd cluster.
 //!
 //! ```text
-//! /_etcd/registry/<token>/_config/size      how many members there are to be
+//! /_etcd/registry/<token>/_config/size      the number of members
 //! /_etcd/registry/<token>/members/<hex id>  name=peerURL[,name=peerURL] of one; by create revision
 //! ```
 //!
-//! As in [`crate::v2`], and unlike etcd's own client: an entry is made once and never overwritten,
-//! one that is ours is accepted, and who lost the race for a place takes its entry away.
+//! As in [`crate::v2`], and unlike etcd's own client: an entry is created once and never
+//! overwritten, one that is ours is accepted, and a host that lost the race for a place deletes its
+//! entry.
 
-mod board;
+mod protocol;
 mod session;
 
 use std::time::Duration;
 
 use session::Session;
 
-use crate::backoff::Patience;
+use crate::backoff::RetryPolicy;
 use crate::join::{self, Join, Note, Outcome};
 use crate::{DiscoveryError, Registration};
 
@@ -24,7 +25,7 @@ use crate::{DiscoveryError, Registration};
 pub struct Options {
     /// `--discovery-endpoints`: `http://host:port`, or without a scheme.
     pub endpoints: Vec<String>,
-    /// `--discovery-token`. It is also the token that ids are made of.
+    /// `--discovery-token`. It is also the token that ids are computed from.
     pub token: String,
     /// `--discovery-dial-timeout`.
     pub dial_timeout: Duration,
@@ -36,10 +37,10 @@ pub struct Options {
     pub keepalive_timeout: Duration,
     /// `--discovery-user`: not offered yet, refused with an error.
     pub user: Option<String>,
-    /// A watch without an event is asked again after this long.
+    /// A watch without an event is requested again after this long.
     pub wait_max: Duration,
     /// How long to go on when the service fails.
-    pub patience: Patience,
+    pub retry: RetryPolicy,
 }
 
 impl Default for Options {
@@ -53,22 +54,22 @@ impl Default for Options {
             keepalive_timeout: Duration::from_secs(6),
             user: None,
             wait_max: Duration::from_secs(60),
-            patience: Patience::default(),
+            retry: RetryPolicy::default(),
         }
     }
 }
 
 /// Registers under a token and waits until the cluster is complete; may be called again after a
-/// crash at any point. `note` is called before an entry is made where there was none.
+/// crash at any point. `note` is called before an entry is created where there was none.
 pub async fn join(
     me: &Registration,
     options: &Options,
     note: Option<Note>,
 ) -> Result<Outcome, DiscoveryError> {
     join::check(me)?;
-    let board = Session::new(options)?;
+    let protocol = Session::new(options)?;
     let me = me.clone();
-    Join { board, me, note }.run().await
+    Join { protocol, me, note }.run().await
 }
 
 /// The founders of a token's cluster: waits until they are complete, and registers nothing.

@@ -1,4 +1,4 @@
-//! Requests to whichever endpoint answers.
+//! Requests to the first endpoint that answers.
 
 use std::future::Future;
 use std::time::Duration;
@@ -17,10 +17,10 @@ use crate::{DiscoveryError, HttpError};
 /// Where etcd keeps tokens.
 const ROOT: &str = "/_etcd/registry";
 
-/// More than any token has entries for.
+/// Bound on a message, beyond the entries of any token.
 const MESSAGE_MAX: usize = 1 << 20;
 
-/// grpc-go sends none more often, whatever it is told; etcd hangs up on who does.
+/// grpc-go's minimum in any configuration; etcd closes connections that ping more often.
 const KEEPALIVE_MIN: Duration = Duration::from_secs(10);
 
 pub(super) struct Session {
@@ -28,7 +28,7 @@ pub(super) struct Session {
     /// `/_etcd/registry/<token>`
     pub(super) prefix: String,
     endpoints: Vec<Endpoint>,
-    /// Which endpoint is asked; the next one after each failure.
+    /// The index of the current endpoint; the next one after each failure.
     turn: usize,
     channel: Option<Channel>,
     backoff: Backoff,
@@ -58,7 +58,7 @@ impl Session {
             endpoints: endpoints.collect::<Result<_, _>>()?,
             turn: 0,
             channel: None,
-            backoff: Backoff::new(options.patience),
+            backoff: Backoff::new(options.retry),
         })
     }
 
@@ -81,10 +81,10 @@ impl Session {
         .await
     }
 
-    /// Asks one endpoint after the other until there is an answer.
+    /// Tries one endpoint after the other until one answers.
     async fn until_answered<T, A>(
         &mut self,
-        ask: impl Fn(Channel) -> A + Send,
+        exchange: impl Fn(Channel) -> A + Send,
     ) -> Result<T, DiscoveryError>
     where
         A: Future<Output = Result<T, Status>> + Send,
@@ -92,7 +92,7 @@ impl Session {
         loop {
             let longest = self.options.request_timeout;
             let channel = self.channel();
-            match within(longest, ask(channel)).await {
+            match within(longest, exchange(channel)).await {
                 Ok(answer) => {
                     self.backoff.reset();
                     return Ok(answer);
@@ -102,7 +102,7 @@ impl Session {
         }
     }
 
-    /// A channel to the endpoint whose turn it is. It connects when it is used.
+    /// A channel to the current endpoint. It connects when it is used.
     pub(super) fn channel(&mut self) -> Channel {
         let endpoint = &self.endpoints[self.turn % self.endpoints.len()];
         self.channel
@@ -110,7 +110,7 @@ impl Session {
             .clone()
     }
 
-    /// Turns to the next endpoint, and waits if that is likely to help.
+    /// Moves on to the next endpoint, and waits if that is likely to help.
     pub(super) async fn failed(&mut self, status: &Status) -> Result<(), DiscoveryError> {
         let endpoint = self.endpoints[self.turn % self.endpoints.len()]
             .uri()
@@ -147,7 +147,8 @@ fn client(channel: Channel) -> KvClient<Channel> {
     KvClient::new(channel).max_decoding_message_size(MESSAGE_MAX)
 }
 
-/// Our own deadline beside tonic's, which a channel that is still connecting does not have.
+/// A deadline of our own in addition to tonic's, which does not cover a channel that is still
+/// connecting.
 async fn within<T>(
     longest: Duration,
     asking: impl Future<Output = Result<T, Status>>,
@@ -156,7 +157,7 @@ async fn within<T>(
     timeout(longest, asking).await.map_err(|_| late())?
 }
 
-/// What no other endpoint and no later time will answer differently.
+/// Codes that neither another endpoint nor a retry changes.
 fn is_final(code: Code) -> bool {
     use Code::{InvalidArgument, PermissionDenied, Unauthenticated, Unimplemented};
     matches!(

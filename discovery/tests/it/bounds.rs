@@ -1,4 +1,4 @@
-//! What may be stored below tokens, before a registry in memory.
+//! Bounds on what is stored below tokens, with a registry in memory.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use http_body_util::{BodyExt, Full};
 use keelson_discovery::service::{self, RateLimit, Registry, ServiceOptions};
 
 use crate::client::ask;
-use crate::service::{Service, told};
+use crate::service::{Service, has_metric};
 
-/// A registry in memory: tokens, and what is below them.
+/// A registry in memory: tokens and their entries.
 #[derive(Default)]
-struct Shelf(parking_lot::Mutex<std::collections::BTreeMap<String, String>>);
+struct MemoryRegistry(parking_lot::Mutex<std::collections::BTreeMap<String, String>>);
 
-impl Registry for Shelf {
+impl Registry for MemoryRegistry {
     async fn call(
         &self,
         request: http::Request<bytes::Bytes>,
@@ -21,7 +21,7 @@ impl Registry for Shelf {
         let path = request.uri().path().to_owned();
         let is_write = *request.method() == http::Method::PUT;
         if is_write {
-            // Others have been here meanwhile.
+            // Leaves time for concurrent requests.
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         let mut values = self.0.lock();
@@ -59,15 +59,15 @@ impl Registry for Shelf {
     }
 }
 
-pub(crate) async fn on_a_shelf(options: ServiceOptions) -> Result<Service> {
-    Service::of(Shelf::default(), options).await
+pub(crate) async fn with_memory_registry(options: ServiceOptions) -> Result<Service> {
+    Service::of(MemoryRegistry::default(), options).await
 }
 
-/// 30 MB were stored in a second by one address, and 18 large entries made a token unusable.
+/// One address could store 30 MB in a second, and 18 large entries made a token unusable.
 #[tokio::test]
 async fn what_an_address_and_a_token_may_store_is_bounded() -> Result<()> {
     let burst = 200;
-    let service = on_a_shelf(ServiceOptions {
+    let service = with_memory_registry(ServiceOptions {
         writes: RateLimit {
             burst,
             every: Duration::from_secs(3600),
@@ -90,8 +90,8 @@ async fn what_an_address_and_a_token_may_store_is_bounded() -> Result<()> {
         ensure!([201, 403].contains(&answer.status), "{answer:?}");
         full += u32::from(answer.status == 403);
     }
-    ensure!(full != 0, "a token takes everything");
-    // It can still be read and looked at.
+    ensure!(full != 0, "the token has no bound");
+    // It can still be read and inspected.
     ensure!(ask("GET", &token, "").await?.body.len() < 1 << 20);
     let small = ask("PUT", &format!("{token}/b"), "value=x").await?;
     ensure!([201, 403].contains(&small.status), "{small:?}");
@@ -103,10 +103,10 @@ async fn what_an_address_and_a_token_may_store_is_bounded() -> Result<()> {
     service.end().await
 }
 
-/// Each of them looked before any of the others had written.
+/// Each request read the directory before any of the others had written.
 #[tokio::test]
 async fn writes_at_the_same_time_do_not_exceed_a_tokens_limit() -> Result<()> {
-    let service = on_a_shelf(ServiceOptions {
+    let service = with_memory_registry(ServiceOptions {
         entries_max: 2,
         ..ServiceOptions::default()
     })
@@ -134,7 +134,7 @@ async fn writes_at_the_same_time_do_not_exceed_a_tokens_limit() -> Result<()> {
 /// Deletions cost a registry as much as other writes, and were not counted.
 #[tokio::test]
 async fn deletions_of_an_address_are_bounded_as_its_writes_are() -> Result<()> {
-    let service = on_a_shelf(ServiceOptions {
+    let service = with_memory_registry(ServiceOptions {
         writes: RateLimit {
             burst: 3,
             every: Duration::from_secs(3600),
@@ -156,7 +156,7 @@ async fn deletions_of_an_address_are_bounded_as_its_writes_are() -> Result<()> {
 /// Many addresses with a token each could fill the registry.
 #[tokio::test]
 async fn what_all_addresses_store_together_is_bounded() -> Result<()> {
-    let service = on_a_shelf(ServiceOptions {
+    let service = with_memory_registry(ServiceOptions {
         stored_max: 20_000,
         ..ServiceOptions::default()
     })
@@ -172,12 +172,12 @@ async fn what_all_addresses_store_together_is_bounded() -> Result<()> {
             break put;
         }
         stored += 1;
-        ensure!(stored < 20, "everything is taken");
+        ensure!(stored < 20, "there is no bound");
     };
     ensure!(full.status == 503, "{full:?}");
     ensure!(full.header("Retry-After").is_some(), "{full:?}");
     ensure!(
-        told(
+        has_metric(
             &service,
             "keelson_discovery_refused_total{limit=\"total\"} 1"
         )

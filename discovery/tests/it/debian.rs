@@ -7,12 +7,12 @@ use anyhow::{Result, ensure};
 use keelson_discovery::new_token;
 use keelson_discovery::service::ServiceOptions;
 
-use crate::client::{self, Answer, ask};
+use crate::client::{self, Response, ask};
 use crate::etcd::{Etcd, Process, free_port, program, registered};
 use crate::hosts::{boot, check};
 use crate::service::Service;
 
-/// Debian's service before this etcd, or nothing.
+/// Debian's service in front of this etcd; `None` if it is not installed.
 async fn debian(etcd: &Etcd) -> Result<Option<(Process, String)>> {
     let Some(binary) = program("discovery.etcd.io")? else {
         return Ok(None);
@@ -76,8 +76,8 @@ async fn our_service_answers_as_debians_does() -> Result<()> {
     Ok(())
 }
 
-/// In this order: later ones see what earlier ones did. No waits: ours are chunked, as etcd's are,
-/// because their headers go out before there is an event.
+/// In this order: later requests depend on earlier ones. There are no waits: ours are chunked, as
+/// etcd's are, because their headers are sent before there is an event.
 const REQUESTS: &[(&str, &str, &str)] = &[
     ("GET", "/new?size=5", ""),
     ("GET", "/new?size=", ""),
@@ -119,9 +119,9 @@ const REQUESTS: &[(&str, &str, &str)] = &[
     ("GET", "/<T>0/_config/size", ""),
 ];
 
-/// Status, headers and body, without what differs from one request or token to the next.
-fn comparable(answer: Answer, service: &str, token: &str) -> (u16, Vec<String>, String) {
-    let Answer { status, head, body } = answer;
+/// Status, headers and body, without the parts that differ between requests or tokens.
+fn comparable(answer: Response, service: &str, token: &str) -> (u16, Vec<String>, String) {
+    let Response { status, head, body } = answer;
     let moving = ["date", "x-etcd-index", "x-raft-index", "connection"];
     let mut headers: Vec<String> = head
         .lines()
@@ -142,7 +142,7 @@ fn comparable(answer: Answer, service: &str, token: &str) -> (u16, Vec<String>, 
     (status, headers, without_numbers(&body))
 }
 
-/// Indices, and tokens just made, are numbers of their own.
+/// Masks indices, and the ids of new tokens.
 fn without_numbers(body: &str) -> String {
     let Some((start, token)) = body.split_once("<S>/") else {
         let parts = body.split_inclusive("ndex\":");

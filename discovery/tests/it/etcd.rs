@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::client;
 use crate::ports;
 
-/// A process that dies with its handle.
+/// A process that is killed when its handle is dropped.
 pub(crate) struct Process(Child);
 
 impl Process {
@@ -42,7 +42,7 @@ pub(crate) struct Etcd {
 }
 
 impl Etcd {
-    /// A fresh one, or nothing when there is no etcd to be had.
+    /// A new etcd; `None` when it is not installed.
     pub(crate) async fn start() -> Result<Option<Etcd>> {
         let Some(binary) = program("etcd")? else {
             return Ok(None);
@@ -113,17 +113,14 @@ pub(crate) async fn registered(token: &str) -> Result<Vec<String>> {
         .collect())
 }
 
-/// A port nobody listens on.
+/// A port without a listener.
 pub(crate) fn free_port() -> Result<u16> {
     let free = ports::free(1)?;
-    free.first().copied().context("one was asked for")
+    free.first().copied().context("one was requested")
 }
 
-/// A program on PATH, or a printed reason to skip. In CI there is no skipping.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a test looks for what is installed"
-)]
+/// A program on PATH, or `None` with a printed reason. With CI=true a missing program is an error.
+#[expect(clippy::disallowed_methods, reason = "a test finds installed programs")]
 pub(crate) fn program(name: &str) -> Result<Option<PathBuf>> {
     let path = std::env::var_os("PATH").context("no PATH")?;
     let found = std::env::split_paths(&path)

@@ -1,4 +1,4 @@
-//! A TCP proxy that can lose an answer, or give one of its own.
+//! A TCP proxy that can lose an answer, or send one of its own.
 
 use std::sync::Arc;
 
@@ -7,15 +7,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// What to do with a request.
+/// The treatment of a request.
 #[derive(Clone, Debug)]
 pub(crate) enum Fate {
     Pass,
-    /// The server never sees it.
+    /// The server does not receive it.
     LoseRequest,
-    /// The server does it; the client never knows.
+    /// The server carries it out; the client gets no answer.
     LoseAnswer,
-    /// Answered here.
+    /// The proxy answers it.
     Answer(String),
 }
 
@@ -26,7 +26,7 @@ pub(crate) struct Faults {
 }
 
 impl Faults {
-    /// In front of a port. `decide` sees each connection's first request line.
+    /// Listens in front of a port. `decide` gets each connection's first request line.
     pub(crate) async fn before(
         server: u16,
         decide: impl Fn(&str) -> Fate + Send + Sync + 'static,
@@ -45,7 +45,7 @@ impl Faults {
         Ok(Faults { port, accepting })
     }
 
-    /// The same URL, through here.
+    /// The same URL, through this proxy.
     pub(crate) fn through(&self, url: &str, server: u16) -> String {
         url.replace(&format!(":{server}/"), &format!(":{}/", self.port))
     }

@@ -1,19 +1,19 @@
-//! Hosts that boot with one URL.
+//! Hosts that boot with one discovery URL.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use keelson_discovery::{DiscoveryError, Options, Outcome, Patience, Registration, join};
+use keelson_discovery::{DiscoveryError, Options, Outcome, Registration, RetryPolicy, join};
 use tokio::task::JoinSet;
 
 use crate::etcd::SOON;
 
-/// Impatient, for tests.
+/// Short timeouts, for tests.
 pub(crate) fn options() -> Options {
     Options {
         request_timeout: Duration::from_secs(3),
-        patience: Patience {
+        retry: RetryPolicy {
             first: Duration::from_millis(50),
             cap: Duration::from_millis(400),
             attempts_max: 100,
@@ -28,7 +28,7 @@ pub(crate) fn host(number: usize, url: &str) -> Registration {
     Registration::new(&format!("host{number}"), &[peer_url], url)
 }
 
-/// What became of a number of hosts that started at once, each after its own delay.
+/// The outcomes of hosts that start at once, each after its own delay.
 pub(crate) async fn boot(
     url: &str,
     delays: impl IntoIterator<Item = (usize, Duration)>,
@@ -51,7 +51,8 @@ pub(crate) async fn boot(
     Ok(outcomes)
 }
 
-/// Exactly `size` are members, all agree on who they are, and everybody else knows that too.
+/// Checks that exactly `size` are members, that all agree on the members, and that all others got
+/// the same list.
 pub(crate) fn check(outcomes: &[(usize, Outcome)], size: usize) -> Result<BTreeSet<usize>> {
     let mut members = BTreeSet::new();
     let mut clusters = BTreeSet::new();

@@ -1,4 +1,4 @@
-//! Hosts at once, in any order, with crashes in between.
+//! Hosts that join at once, in any order, with crashes in between.
 
 use std::io;
 use std::process::Command;
@@ -14,7 +14,7 @@ use crate::etcd::{Etcd, Process, SOON, free_port, program, registered};
 use crate::faults::{Fate, Faults};
 use crate::hosts::{boot, check, host, options};
 
-/// Returns once so many entries are there.
+/// Returns once there are `count` entries.
 async fn until_registered(url: &str, count: usize) -> Result<()> {
     let looking = async {
         while registered(url).await.map_or(0, |ids| ids.len()) < count {
@@ -34,7 +34,7 @@ async fn of_all_hosts_at_once_exactly_n_are_members() -> Result<()> {
         let url = etcd.token(&size.to_string()).await?;
         let outcomes = boot(&url, (1..=hosts).map(|number| (number, Duration::ZERO))).await?;
         check(&outcomes, size)?;
-        // Who lost the race took its entry away.
+        // Hosts that lost the race deleted their entries.
         ensure!(registered(&url).await?.len() == size, "{size} of {hosts}");
     }
     Ok(())
@@ -70,7 +70,7 @@ async fn a_host_that_crashed_after_registering_takes_its_place() -> Result<()> {
     };
     let url = etcd.token("3").await?;
     let me = host(1, &url);
-    // What cannot be noted is not registered.
+    // Without the note there is no registration.
     let fails: Note = Box::new(|| Err(io::ErrorKind::StorageFull.into()));
     let refused = join(&url, &me, &options(), Some(fails)).await;
     ensure!(
@@ -91,7 +91,7 @@ async fn a_host_that_crashed_after_registering_takes_its_place() -> Result<()> {
         });
         until_registered(&url, 1).await?;
         tokio::time::sleep(Duration::from_millis(300)).await;
-        ensure!(!joining.is_finished(), "it cannot be complete");
+        ensure!(!joining.is_finished(), "the cluster cannot be complete");
         joining.abort();
         ensure!(registered(&url).await? == [me.hex_id()]);
         ensure!(notes.load(Ordering::Relaxed) == 1, "noted once, at first");
@@ -99,7 +99,7 @@ async fn a_host_that_crashed_after_registering_takes_its_place() -> Result<()> {
     let outcomes = boot(&url, (1..=5).map(|number| (number, Duration::ZERO))).await?;
     let members = check(&outcomes, 3)?;
     ensure!(members.contains(&1), "{members:?}");
-    // Its data is gone, or it crashed later: told that it has been there before.
+    // Its data is gone, or it crashed later: the outcome reports the earlier registration.
     let again = join(&url, &me, &options(), None).await?;
     ensure!(
         matches!(again, Outcome::Member { resumed: true, .. }),
@@ -198,7 +198,7 @@ async fn who_is_late_leaves_no_trace_and_a_proxy_never_does() -> Result<()> {
     let after = client::ask("GET", &url, "").await?;
     ensure!(
         after.header("X-Etcd-Index") == Some(&index),
-        "it wrote something"
+        "the host wrote something"
     );
     Ok(())
 }
@@ -243,7 +243,8 @@ async fn a_real_etcd_registers_as_we_do() -> Result<()> {
         expected.reverse();
     }
     ensure!(initial_cluster == expected.join(","), "{initial_cluster}");
-    // And the real one starts with us in its cluster; it is alone, so only its peer port answers.
+    // The real etcd starts with our host in its cluster; it is alone, so only its peer port
+    // answers.
     let members = format!("{}/members", peers[0]);
     client::until_ok(&members).await?;
     let body = client::ask("GET", &members, "").await?.body;

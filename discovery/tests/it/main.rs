@@ -1,4 +1,4 @@
-//! Discovery against the real thing: etcd 3.4 with its v2 API, and Debian's etcd-discovery.
+//! Discovery against the originals: etcd 3.4 with its v2 API, and Debian's etcd-discovery.
 
 mod bounds;
 mod client;

@@ -1,4 +1,4 @@
-//! Our service before a real etcd.
+//! Our service in front of a real etcd.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::bounds::on_a_shelf;
+use crate::bounds::with_memory_registry;
 use crate::client::{self, ask};
 use crate::etcd::{Etcd, Process, SOON, free_port, program, registered};
 use crate::hosts::{boot, check, host, options};
@@ -108,7 +108,7 @@ async fn three_real_etcds_come_up_through_our_service() -> Result<()> {
             ensure!(listed.contains(peer), "{peer} is not in {listed}");
         }
     }
-    // One of ours comes late, and knows where to go.
+    // One of our hosts comes late, and gets the list of members.
     let late = join(&url, &host(9, &url), &options(), None).await?;
     ensure!(matches!(late, Outcome::Full { .. }), "{late:?}");
     Ok(())
@@ -140,22 +140,22 @@ async fn a_wait_has_its_headers_at_once_and_ends_with_its_client() -> Result<()>
         "{head:?}"
     );
     ensure!(watchers(&etcd).await? == 1);
-    ensure!(told(&service, "keelson_discovery_waits_open 1").await?);
+    ensure!(has_metric(&service, "keelson_discovery_waits_open 1").await?);
     drop(lines);
     for _ in 0..100 {
         if watchers(&etcd).await? == 0 {
-            ensure!(told(&service, "keelson_discovery_waits_open 0").await?);
-            // And a service that stops does not wait for waits.
+            ensure!(has_metric(&service, "keelson_discovery_waits_open 0").await?);
+            // And a service that stops does not wait for open waits.
             let _waiting = client::send("GET", &wait, "").await?;
             return service.end().await;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    anyhow::bail!("the wait outlives its client")
+    anyhow::bail!("the wait did not end with its client")
 }
 
 /// Whether `/metrics` has this line.
-pub(crate) async fn told(service: &Service, line: &str) -> Result<bool> {
+pub(crate) async fn has_metric(service: &Service, line: &str) -> Result<bool> {
     let answer = ask("GET", &format!("{}/metrics", service.url), "").await?;
     Ok(answer.body.lines().any(|found| found == line))
 }
@@ -237,12 +237,12 @@ async fn what_the_original_lacks() -> Result<()> {
         "keelson_discovery_refused_total{limit=\"new\"} 1",
         "keelson_discovery_tokens_made_total 2",
     ] {
-        ensure!(told(&service, line).await?, "{line}");
+        ensure!(has_metric(&service, line).await?, "{line}");
     }
     let answer = ask("GET", &format!("{}/metrics", service.url), "").await?;
     let kind = answer.header("Content-Type").context("no type")?;
     ensure!(kind.starts_with("text/plain; version=0.0.4"), "{kind}");
-    // It is not a token, and cannot be made one.
+    // `/metrics` is not a token, and cannot become one.
     let put = ask("PUT", &format!("{}/metrics/a", service.url), "value=1").await?;
     ensure!(put.status == 404, "{put:?}");
     Ok(())
@@ -277,7 +277,7 @@ async fn a_registry_that_is_away_is_said_to_be() -> Result<()> {
 
 #[tokio::test]
 async fn a_request_without_a_sound_host_is_refused() -> Result<()> {
-    let service = on_a_shelf(ServiceOptions::default()).await?;
+    let service = with_memory_registry(ServiceOptions::default()).await?;
     let address = service.url.trim_start_matches("http://");
     for fields in ["", "Host: a\r\nHost: a\r\n", "Host: a/b c\r\n"] {
         let mut socket = tokio::net::TcpStream::connect(address).await?;

@@ -1,4 +1,4 @@
-//! A discovery service that is spoken to over TLS.
+//! A discovery service behind TLS.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::etcd::Etcd;
 use crate::hosts::{host, options, refusal};
 
-/// TLS before a service that speaks none.
+/// A TLS front for a service without TLS.
 struct Front {
     address: SocketAddr,
     ca: PathBuf,
@@ -27,7 +27,7 @@ struct Front {
 }
 
 impl Front {
-    /// Its certificate is for localhost, and nothing else.
+    /// Its certificate is for localhost only.
     async fn start(behind: SocketAddr) -> Result<Front> {
         let mut params = CertificateParams::new(vec![])?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -78,7 +78,7 @@ async fn accept(listener: TcpListener, tls: TlsAcceptor, behind: SocketAddr) {
     while let Ok((near, _)) = listener.accept().await {
         let tls = tls.clone();
         tokio::spawn(async move {
-            // Clients that refuse the certificate are what is tested here.
+            // Clients that refuse the certificate are part of the test.
             let Ok(mut near) = tls.accept(near).await else {
                 return;
             };
@@ -89,7 +89,8 @@ async fn accept(listener: TcpListener, tls: TlsAcceptor, behind: SocketAddr) {
     }
 }
 
-/// An HTTP proxy that, after some trouble, connects whoever is `u` with the password `p:` to wherever it is told.
+/// An HTTP proxy that, after some errors, opens tunnels to any host for the user `u` with the
+/// password `p:`.
 async fn proxy() -> Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
@@ -101,7 +102,7 @@ async fn proxy() -> Result<SocketAddr> {
     Ok(address)
 }
 
-/// It has been in trouble, once.
+/// Whether it has failed once.
 static TROUBLED: AtomicBool = AtomicBool::new(false);
 
 async fn tunnel(mut near: TcpStream) -> Result<()> {
@@ -152,7 +153,7 @@ async fn https_goes_through_an_http_proxy() -> Result<()> {
     Ok(())
 }
 
-/// An etcd with a token of size 1, TLS before it, and the token's URL without.
+/// An etcd with a token of size 1, TLS in front of it, and the token's URL without TLS.
 async fn fronted() -> Result<Option<(Etcd, Front, String)>> {
     let Some(etcd) = Etcd::start().await? else {
         return Ok(None);

@@ -1,11 +1,11 @@
-//! Everything that can be wrong with a token or a service, and what is said about it.
+//! Each fault of a token or a service, and its error text.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use keelson_discovery::{DiscoveryError, HttpError, Outcome, Patience, join};
+use keelson_discovery::{DiscoveryError, HttpError, Outcome, RetryPolicy, join};
 
 use crate::client;
 use crate::etcd::{Etcd, SOON};
@@ -141,7 +141,7 @@ async fn a_wait_outlives_the_history() -> Result<()> {
     Ok(())
 }
 
-/// A service that gives one answer to everything.
+/// A service that gives the same answer to every request.
 async fn odd_service(answer: &str) -> Result<(Faults, String)> {
     let answer = answer.to_owned();
     let faults = Faults::before(1, move |_| Fate::Answer(answer.clone())).await?;
@@ -177,7 +177,7 @@ async fn what_is_no_discovery_service_is_told_by_its_answer() -> Result<()> {
 #[tokio::test]
 async fn patience_has_an_end_when_it_is_given_one() -> Result<()> {
     let mut brief = options();
-    brief.patience = Patience {
+    brief.retry = RetryPolicy {
         first: Duration::from_millis(1),
         cap: Duration::from_millis(4),
         attempts_max: 4,
@@ -234,9 +234,9 @@ async fn redirects_are_followed_with_an_end() -> Result<()> {
     let secure = "HTTP/1.1 301 Moved\r\nLocation: https://d/t\r\nContent-Length: 0\r\n\r\n";
     let (_service, url) = odd_service(secure).await?;
     let mut hasty = options();
-    hasty.patience.attempts_max = 1;
+    hasty.retry.attempts_max = 1;
     let error = refusal(&url, &host(1, &url), &hasty).await;
-    // Followed: it is the other host that is not there.
+    // The redirect was followed: the error names the other host.
     ensure!(error.to_string().contains("d:443"), "{error}");
     Ok(())
 }
@@ -247,7 +247,7 @@ async fn an_http_proxy_on_the_way_is_used() -> Result<()> {
         return Ok(());
     };
     let port = etcd.port();
-    // Only a proxy is asked for whole URLs.
+    // Only a proxy receives targets in absolute form.
     let whole = move |line: &str| match line.contains(" http://nowhere.invalid/v2/keys") {
         true => Fate::Pass,
         false => Fate::Answer("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n".to_owned()),
@@ -285,10 +285,10 @@ async fn a_service_that_does_not_wait_makes_nobody_spin() -> Result<()> {
     let me = host(1, &url);
     let options = options();
     let joining = tokio::time::timeout(Duration::from_secs(1), join(&url, &me, &options, None));
-    ensure!(joining.await.is_err(), "it cannot be complete");
+    ensure!(joining.await.is_err(), "the cluster cannot be complete");
     let asked = asked.load(Ordering::Relaxed);
     ensure!(asked < 60, "{asked} requests in a second");
-    // And it comes up all the same.
+    // And the cluster comes up all the same.
     let mut outcomes = boot(&url, [(1, Duration::ZERO), (2, Duration::ZERO)]).await?;
     outcomes.sort_by_key(|(number, _)| *number);
     check(&outcomes, 2)?;

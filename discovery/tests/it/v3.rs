@@ -13,11 +13,11 @@ use crate::hosts::{check, host};
 
 fn options(etcd: &Etcd, token: &str) -> Options {
     Options {
-        // Nobody listens at the first one.
+        // The first one has no listener.
         endpoints: vec!["127.0.0.1:1".to_owned(), etcd.url()],
         token: token.to_owned(),
         request_timeout: Duration::from_secs(3),
-        patience: crate::hosts::options().patience,
+        retry: crate::hosts::options().retry,
         ..Options::default()
     }
 }
@@ -30,7 +30,7 @@ async fn put(etcd: &Etcd, key: &str, value: &str) -> Result<()> {
     Ok(())
 }
 
-/// How many keys there are with this prefix.
+/// The number of keys with this prefix.
 async fn count(etcd: &Etcd, prefix: &str) -> Result<usize> {
     let end = prefix.strip_suffix('/').context("a directory")?.to_owned() + "0";
     let json = format!(
@@ -124,11 +124,11 @@ async fn crashes_and_an_etcd_that_dies_and_returns() -> Result<()> {
     while count(&etcd, "/_etcd/registry/t/members/").await? != 1 {
         ensure!(
             tokio::time::Instant::now() < deadline,
-            "it does not register"
+            "the host did not register"
         );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    ensure!(!joining.is_finished(), "it cannot be complete");
+    ensure!(!joining.is_finished(), "the cluster cannot be complete");
     joining.abort();
     let early = tokio::spawn({
         let options = options.clone();

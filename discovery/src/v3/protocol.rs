@@ -1,4 +1,4 @@
-//! The protocol's steps in ranges, transactions and watches.
+//! The protocol's steps as ranges, transactions and watches.
 
 use keelson_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use keelson_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
@@ -18,17 +18,17 @@ use tracing::info;
 use super::session::Session;
 use crate::DiscoveryError;
 use crate::error::Remedies;
-use crate::join::{Board, Registered, Waited};
+use crate::join::{Protocol, Registered, Waited};
 use crate::registration::Registration;
 use crate::roster::{Entry, Roster};
 
-/// Between two looks at what cannot be watched.
+/// The interval of reads where watches are not available.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Entries that are read; a size has two digits.
+/// Bound on the entries read; a size has two digits.
 const ENTRIES_MAX: i64 = 1000;
 
-impl Board for Session {
+impl Protocol for Session {
     async fn roster(&mut self) -> Result<(Roster, u64), DiscoveryError> {
         let size_key = format!("{}/_config/size", self.prefix);
         let request = RangeRequest {
@@ -76,7 +76,7 @@ impl Board for Session {
             success: vec![op(request_op::Request::RequestPut(put))],
             failure: Vec::new(),
         };
-        // Repeating it is safe: it is made once, and found to be ours the next time.
+        // Safe to repeat: the entry is created once, and found to be ours the next time.
         match self.txn(request).await?.succeeded {
             true => Ok(Registered::Made),
             false => Ok(Registered::Exists),
@@ -101,11 +101,11 @@ impl Board for Session {
             success: vec![op(request_op::Request::RequestDeleteRange(delete))],
             failure: Vec::new(),
         };
-        // A place that nobody looks at is no harm: do not keep the host waiting for it.
+        // A surplus entry does no harm: the host does not wait long for its deletion.
         match timeout(self.options.request_timeout, self.txn(request)).await {
-            Ok(Ok(_)) => info!(id = entry.id, "took the surplus entry away"),
-            Ok(Err(error)) => info!(%error, "left the surplus entry"),
-            Err(_) => info!("left the surplus entry"),
+            Ok(Ok(_)) => info!(id = entry.id, "deleted the surplus entry"),
+            Ok(Err(error)) => info!(%error, "could not delete the surplus entry"),
+            Err(_) => info!("could not delete the surplus entry in time"),
         }
     }
 
@@ -113,9 +113,9 @@ impl Board for Session {
         let longest = self.options.wait_max;
         match timeout(longest, self.watch(index)).await {
             Err(_) => Ok(Waited::Quiet),
-            // Whatever happened, one look tells it best.
+            // A read of the list shows best what happened.
             Ok(Ok(())) => Ok(Waited::Lost),
-            // An etcd without watches is looked at again and again.
+            // An etcd without watches is read at intervals.
             Ok(Err(status)) if status.code() == Code::Unimplemented => {
                 tokio::time::sleep(LOOK_AGAIN).await;
                 Ok(Waited::Lost)
@@ -156,7 +156,7 @@ impl Session {
         format!("{}/members/{id}", self.prefix)
     }
 
-    /// All members, in the order in which they came.
+    /// All members, in the order of registration.
     fn members(&self) -> RangeRequest {
         RangeRequest {
             key: self.member_key("").into(),
@@ -184,7 +184,7 @@ impl Session {
         })
     }
 
-    /// Returns when something happened to the members after this revision.
+    /// Returns when the members have changed after this revision.
     async fn watch(&mut self, revision: u64) -> Result<(), Status> {
         let create = WatchCreateRequest {
             key: self.member_key("").into(),
@@ -195,7 +195,7 @@ impl Session {
         let request = WatchRequest {
             request_union: Some(RequestUnion::CreateRequest(create)),
         };
-        // The stream of requests must stay open for as long as we listen.
+        // The stream of requests must stay open while the watch is read.
         let requests = tokio_stream::once(request);
         let requests = tokio_stream::StreamExt::chain(requests, tokio_stream::pending());
         let mut events = WatchClient::new(self.channel())
@@ -203,7 +203,7 @@ impl Session {
             .await?
             .into_inner();
         while let Some(answer) = events.message().await? {
-            // Cancelled: the revision was compacted, for one.
+            // Cancelled: the revision may have been compacted.
             if answer.canceled || !answer.events.is_empty() {
                 return Ok(());
             }

@@ -8,12 +8,12 @@ use super::keys;
 use super::session::{Event, Exchange, RENEW, Session, refused};
 use crate::DiscoveryError;
 use crate::error::Remedies;
-use crate::http::Ask;
-use crate::join::{Board, Registered, Waited};
+use crate::http::RequestParts;
+use crate::join::{Protocol, Registered, Waited};
 use crate::registration::Registration;
 use crate::roster::{Entry, Roster};
 
-impl Board for Session {
+impl Protocol for Session {
     async fn roster(&mut self) -> Result<(Roster, u64), DiscoveryError> {
         let (size, _) = self.get("_config/size").await?;
         let text = size.value.trim();
@@ -31,24 +31,25 @@ impl Board for Session {
         Ok((roster, index))
     }
 
-    /// Safe to repeat, as etcd's is not: it is made once, and found to be ours the next time.
+    /// Safe to repeat, unlike etcd's: the entry is created once, and found to be ours the next
+    /// time.
     async fn register(&mut self, me: &Registration) -> Result<Registered, DiscoveryError> {
         let url = self.url.at(&me.hex_id(), "prevExist=false");
         let form = HeaderValue::from_static("application/x-www-form-urlencoded");
         let value: String = url::form_urlencoded::byte_serialize(me.value().as_bytes()).collect();
-        let ask = Ask {
+        let parts = RequestParts {
             method: Method::PUT,
             headers: HeaderMap::from_iter([(CONTENT_TYPE, form)]),
             body: format!("value={value}").into(),
         };
-        let created = match self.until_answered(&url, &ask).await? {
+        let created = match self.until_answered(&url, &parts).await? {
             Ok((_, node, _)) => node.created_index,
             Err(error) if error.error_code == keys::NODE_EXISTS => return Ok(Registered::Exists),
             Err(error) if error.error_code == keys::KEY_NOT_FOUND => return Err(self.not_found()),
             Err(error) => return Err(refused(&url, error)),
         };
-        // Until it appears on whichever backend we speak with. Whatever this comes to, the next
-        // look shows whether we are there.
+        // Waits until the entry appears on the backend that answers. The next read of the roster
+        // shows whether it is there.
         let query = format!("recursive=false&wait=true&waitIndex={created}");
         let url = self.url.at(&me.hex_id(), &query);
         self.watch(&url, self.options.request_timeout).await?;
@@ -58,16 +59,16 @@ impl Board for Session {
     async fn withdraw(&mut self, entry: &Entry) {
         let query = format!("prevIndex={}", entry.modified);
         let url = self.url.at(&entry.id, &query);
-        let ask = Ask {
+        let parts = RequestParts {
             method: Method::DELETE,
-            ..Ask::default()
+            ..RequestParts::default()
         };
         let timeout = self.options.request_timeout;
-        match self.exchange(&url, &ask, timeout).await {
-            Ok(Exchange::Node(..)) => info!(id = entry.id, "took the surplus entry away"),
-            Ok(Exchange::Failed(error)) => info!(%error, "left the surplus entry"),
-            Ok(Exchange::Passing(error)) => info!(error, "left the surplus entry"),
-            Err(error) => info!(%error, "left the surplus entry"),
+        match self.exchange(&url, &parts, timeout).await {
+            Ok(Exchange::Node(..)) => info!(id = entry.id, "deleted the surplus entry"),
+            Ok(Exchange::Failed(error)) => info!(%error, "could not delete the surplus entry"),
+            Ok(Exchange::Passing(error)) => info!(error, "could not delete the surplus entry"),
+            Err(error) => info!(%error, "could not delete the surplus entry"),
         }
     }
 
@@ -83,7 +84,7 @@ impl Board for Session {
         let came = matches!(action.as_str(), "create" | "set");
         let entry = node.entry().filter(|_| came);
         let came = entry.map(|entry| Waited::Came(entry, node.modified_index));
-        // Somebody left, or the whole token expired.
+        // An entry was deleted, or the whole token expired.
         Ok(came.unwrap_or(Waited::Lost))
     }
 
