@@ -2,7 +2,6 @@
 
 use crate::SizeError;
 use crate::http::HttpError;
-use crate::v2::KeysError;
 
 /// Why discovery ended without a cluster.
 #[derive(Debug, thiserror::Error)]
@@ -174,7 +173,7 @@ pub enum DiscoveryError {
         /// The URL of the request.
         url: String,
         /// The service's error.
-        error: KeysError,
+        error: String,
     },
     /// Not the URL of a discovery service.
     #[error(

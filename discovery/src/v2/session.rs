@@ -184,6 +184,7 @@ fn lost(url: &Url, error: KeysError) -> Result<Event, DiscoveryError> {
 
 pub(super) fn refused(url: &Url, error: KeysError) -> DiscoveryError {
     let url = url.as_str().to_owned();
+    let error = error.to_string();
     DiscoveryError::Refused { url, error }
 }
 
