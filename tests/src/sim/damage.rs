@@ -1,7 +1,7 @@
 //! Damage to a disk while its process is down, and what may come of it.
 //!
 //! The promise: a member that is started on a damaged disk refuses, or has everything that was durable. Three
-//! things cannot be seen, as ARCHITECTURE.md states ("A log of our own"): a sector of the very last frame that
+//! things cannot be seen (docs/decisions/0017-own-log.md): a sector of the very last frame that
 //! became zeros before the log was at rest, with all frames in it if the log ended there; a log that is as a whole an older copy, as long as the engine
 //! holds no more than it; and a row of the engine that changed and can still be read. Such damage is undone,
 //! since it may cost the cluster anything, unless a majority of others holds what was lost: then the member
