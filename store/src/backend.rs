@@ -1,4 +1,4 @@
-//! `Store` as the edges see it.
+//! Implements the edges' [`Backend`] trait for [`Store`].
 
 use futures_util::Stream;
 use keelson_core::node::Role;

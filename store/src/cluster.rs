@@ -14,8 +14,7 @@ use crate::{Error, Store, version};
 impl Store {
     /// The members, by id.
     ///
-    /// # Errors
-    /// Timeouts, when a linearizable list is asked for and there is no quorum.
+    /// # Errors A timeout when a linearizable list is requested and there is no quorum.
     pub async fn member_list(&self, linearizable: bool) -> Result<MemberListResponse, Error> {
         if linearizable {
             self.read_index().await?;
@@ -26,7 +25,7 @@ impl Store {
         })
     }
 
-    /// Adds a member or a learner; it may then be started.
+    /// Adds a voter or a learner. The new member may be started once this returns.
     ///
     /// # Errors
     /// etcd's: bad or known URLs, too many learners, too few started members, a voter that does not
@@ -51,10 +50,10 @@ impl Store {
         })
     }
 
-    /// Removes a member, for ever.
+    /// Removes a member permanently. Its id cannot be added again.
     ///
     /// # Errors
-    /// etcd's: not found, too few started members, too few that answer, timeouts.
+    /// etcd's: not found, too few started members, too few members that respond, timeouts.
     pub async fn member_remove(&self, member: MemberId) -> Result<MemberRemoveResponse, Error> {
         let members = self.change(Op::Remove(member.0)).await?;
         Ok(MemberRemoveResponse {
@@ -87,7 +86,7 @@ impl Store {
     /// Makes a learner a voter.
     ///
     /// # Errors
-    /// etcd's: not found, no learner, a learner that is not in sync with the leader, timeouts.
+    /// etcd's: not found, not a learner, a learner that is not in sync with the leader, timeouts.
     pub async fn member_promote(&self, member: MemberId) -> Result<MemberPromoteResponse, Error> {
         let members = self.change(Op::Promote(member.0)).await?;
         Ok(MemberPromoteResponse {
@@ -96,10 +95,10 @@ impl Store {
         })
     }
 
-    /// Hands leadership to that member.
+    /// Transfers leadership to that member.
     ///
     /// # Errors
-    /// `NotLeader` here, `BadLeaderTransferee` for a learner or a stranger, `Timeout`.
+    /// `NotLeader` on a follower, `BadLeaderTransferee` for a learner or an unknown id, `Timeout`.
     pub async fn move_leader(&self, target: MemberId) -> Result<MoveLeaderResponse, Error> {
         let mut standing = self.inner.shared.watch_standing();
         if standing.borrow_and_update().role != Role::Leader {
@@ -122,12 +121,12 @@ impl Store {
                 .map_err(|_| Error::Timeout)?
                 .map_err(|_| Error::Stopped)?;
         }
-        // etcd sends no header with this one.
+        // etcd sends no header with this response.
         Ok(MoveLeaderResponse { header: None })
     }
 
-    /// The hash of what is stored at a revision; 0 is the latest. Equal on members that have applied
-    /// the same.
+    /// The hash of the stored keys at a revision; 0 is the latest. Members that have applied the
+    /// same entries return the same hash.
     ///
     /// # Errors
     /// Compacted and future revisions.
@@ -145,7 +144,7 @@ impl Store {
         })
     }
 
-    /// This member's state, at once.
+    /// The status of this member, from its local state.
     pub fn status(&self) -> StatusResponse {
         let (node, view) = (self.inner.shared.node(), self.view());
         let size = view.size();
@@ -168,7 +167,7 @@ impl Store {
         }
     }
 
-    /// A header without a revision, as etcd's answers about members have it.
+    /// A header without a revision, as etcd sends it in responses about members.
     fn member_header(&self) -> Option<ResponseHeader> {
         let mut header = self.header();
         if let Some(header) = &mut header {

@@ -1,4 +1,4 @@
-//! What a member is told when it is opened: one plain struct, no flags, no environment, no IO.
+//! The configuration of a member: one plain struct, without flags, environment or IO.
 //!
 //! `src/` fills it from etcd's flags; a program that embeds the store starts from
 //! [`Config::single`] and changes what it needs.
@@ -17,99 +17,104 @@ pub use url::{Scheme, Url, UrlError};
 /// Whether a member without data founds a cluster or joins one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InitialClusterState {
-    /// All of `initial_cluster` start together for the first time.
+    /// The founding: all members of `initial_cluster` start for the first time, together.
     New,
-    /// The cluster runs, and `member add` has announced this member.
+    /// The cluster is running, and `member add` has announced this member.
     Existing,
 }
 
-/// What keeps the key space on disk.
+/// The storage engine that keeps the key space on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StorageEngine {
     /// LMDB: fast, small, and written in C.
     Lmdb,
     /// sled: pure Rust.
     Sled,
-    /// Nothing on disk but the log. For tests and simulation.
+    /// No engine files; only the log is on disk. For tests and simulation.
     Memory,
 }
 
-/// A member's configuration. Names and defaults are etcd's unless the field says otherwise.
+/// A member's configuration. Names and defaults are etcd's unless noted.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Human-readable, unique in the cluster; chooses this member's entry in `initial_cluster`.
     pub name: String,
-    /// Everything this member must not lose. Created with mode 0700 when missing.
+    /// The member's durable state. The directory is created with mode 0700 if it is missing.
     pub data_dir: PathBuf,
-    /// Where the log goes instead of `data_dir`, so that a disk of its own can serve its fsyncs.
+    /// The directory of the log, if not in `data_dir`, so that its fsyncs can have a disk of
+    /// their own.
     pub wal_dir: Option<PathBuf>,
 
-    /// Where peers are listened for. Empty: no port is opened, for a single embedded member.
+    /// The listen addresses for peers. Empty: no port is opened, for a single embedded member.
     pub listen_peer_urls: Vec<Url>,
-    /// How the other members reach this one; hashed into the member id when founding.
+    /// The peer URLs that the other members use; hashed into the member id at the founding.
     pub initial_advertise_peer_urls: Vec<Url>,
-    /// What this member tells clients about itself (`member list`). May be empty when embedded.
+    /// The client URLs that `member list` reports for this member. May be empty when embedded.
     pub advertise_client_urls: Vec<Url>,
 
-    /// The founding members, one entry for each URL. Means nothing once there is a log.
+    /// The founding members, one entry for each URL. Ignored once there is a log.
     pub initial_cluster: Vec<(String, Url)>,
-    /// Found or join. Means nothing once there is a log.
+    /// Whether to found or to join. Ignored once there is a log.
     pub initial_cluster_state: InitialClusterState,
-    /// This host has registered as a founder before and has nothing of that: it has crashed in
-    /// between, or has lost its data. It founds only if enough of the others say that it has never
-    /// run. Means nothing once there is a log.
+    /// This host has registered as a founder before, and no data of that start is left: it
+    /// crashed in between, or lost its data. It founds the cluster only if enough other founders
+    /// confirm that it has never run. Ignored once there is a log.
     pub must_be_vouched_for: bool,
-    /// Hashed into every id, so that two clusters with equal URLs never take each other for one.
+    /// Hashed into every id, so that two clusters with equal URLs have different ids.
     pub initial_cluster_token: String,
     /// Refuse membership changes that would cost the quorum.
     pub strict_reconfig_check: bool,
-    /// Start with this member alone, from its data: the way back after a quorum is lost for good.
+    /// Start a cluster of this member alone, from its data: disaster recovery after a permanent
+    /// loss of the quorum.
     pub force_new_cluster: bool,
 
     /// Milliseconds between a leader's heartbeats, 100; about a round trip between members.
     pub heartbeat_ms: u64,
-    /// Milliseconds without a leader before a member stands for election, 1000; at least five
+    /// Milliseconds without a leader before a member starts an election, 1000; at least five
     /// heartbeats, at most 50 s.
     pub election_ms: u64,
-    /// Let the first election after a start come early, since nobody can be leading yet.
+    /// Shorten the timeout of the first election after a start, when there cannot be a leader yet.
     pub initial_election_tick_advance: bool,
-    /// Ask before standing for election, so that a member with a bad link does not depose a good
-    /// leader. On, as in etcd 3.5 and later (3.4: off).
+    /// Raft's PreVote phase, so that a member with a bad link does not depose a good leader. On,
+    /// as in etcd 3.5 and later (3.4: off).
     pub pre_vote: bool,
 
-    /// Entries applied between two snapshots, 10,000 as in etcd 3.6 and later (3.4: 100,000): it
+    /// Entries applied between two snapshots, 10,000 as in etcd 3.6 and later (3.4: 100,000). It
+    /// bounds the log in memory and on disk; a snapshot here is cheap.
     /// bounds the log in memory and on disk, and our snapshots cost little.
     pub snapshot_count: u64,
     /// Entries kept behind the snapshot, 5,000, so that a slow member needs no snapshot.
     pub snapshot_catchup_entries: u64,
-    /// Bytes of the key space at which writes end with NOSPACE; 2 GiB. `u64::MAX`: no limit.
+    /// Size of the key space, in bytes, at which writes fail with NOSPACE; 2 GiB. `u64::MAX`: no
+    /// limit.
     pub quota_bytes: u64,
     /// Operations in one transaction, 128.
     pub max_txn_ops: usize,
     /// Bytes of one client request, 1.5 MiB; [`REQUEST_BYTES_MAX`] at most.
     pub max_request_bytes: usize,
-    /// Streams (requests in flight) on one client connection. `u32::MAX`, etcd's default, stands for
-    /// 4,096: etcd has no limit there.
+    /// Concurrent streams (requests in flight) of one client connection. `u32::MAX`, etcd's
+    /// default, stands for 4,096: etcd has no limit there.
     pub max_concurrent_streams: u32,
-    /// The words that the process was started with, for `/debug/vars`.
+    /// The command line of the process, for `/debug/vars`.
     pub command_line: Vec<String>,
-    /// `--cors` and `--host-whitelist`: who may call the client port. By default everyone.
+    /// `--cors` and `--host-whitelist`: the origins and hosts that the client port accepts; all
+    /// by default.
     pub access: Access,
 
-    /// Whether the v2 HTTP API is served; it is, unlike in etcd 3.4, since it is what Deis speaks.
+    /// Serve the v2 HTTP API. On by default, unlike in etcd 3.4, since Deis uses it.
     pub enable_v2: bool,
-    /// Milliseconds for which a new leader lets overdue keys of the v2 API live, so that their
-    /// owners can renew them; 20 s: longer than the heartbeats of Deis (10 s) and fleet (15 s).
+    /// Milliseconds for which a new leader keeps overdue keys of the v2 API, so that their owners
+    /// can renew them; 20 s, longer than the heartbeats of Deis (10 s) and fleet (15 s).
     pub v2_ttl_grace_ms: u64,
 
-    /// What keeps the key space.
+    /// The storage engine of the key space.
     pub storage_engine: StorageEngine,
-    /// Milliseconds between two background commits of the engine, 100. Durability does not wait
-    /// for it: that is the log's.
+    /// Milliseconds between two background commits of the engine, 100. Durability does not depend
+    /// on it: the log provides that.
     pub flush_interval_ms: u64,
-    /// Records after which such a commit is made at once, 10,000.
+    /// Applied records after which a commit is started early, 10,000.
     pub flush_records: usize,
-    /// Never wait for the disk. Loses data in a crash; for tests that do not crash.
+    /// Skip every fsync. A crash loses data; for tests that do not crash.
     pub unsafe_no_fsync: bool,
 }
 
@@ -119,12 +124,12 @@ pub const QUOTA_BYTES_DEFAULT: u64 = 2 * 1024 * 1024 * 1024;
 /// etcd's `maxElectionMs`.
 pub const ELECTION_MS_MAX: u64 = 50_000;
 
-/// The largest `max_request_bytes`: an envelope between members, `MESSAGE_BYTES_MAX` at most, holds up to
-/// 1 MiB beside a request, and what surrounds it.
+/// The largest `max_request_bytes`. A peer envelope of at most `MESSAGE_BYTES_MAX` holds up to 1
+/// MiB beside a request, and the fields around both.
 pub const REQUEST_BYTES_MAX: usize = crate::peer::MESSAGE_BYTES_MAX - (4 << 20);
 
 impl Config {
-    /// A cluster of one, with etcd's defaults, that opens no port.
+    /// A cluster of one, with etcd's defaults and without ports.
     pub fn single(name: &str, data_dir: impl Into<PathBuf>) -> Config {
         let peer = Url::http("localhost", 2380);
         Config {
@@ -161,8 +166,8 @@ impl Config {
         }
     }
 
-    /// Checks that need no other process and no name service. `Store::open` makes them too, so an
-    /// embedder gets the same errors as the command line.
+    /// Checks that need neither another process nor a name service. `Store::open` runs them too,
+    /// so an embedder gets the same errors as the command line.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.validate_urls()?;
         if self.heartbeat_ms == 0 {
@@ -211,7 +216,8 @@ impl Config {
     }
 }
 
-/// Listeners are bound to addresses, never to names: a name may change its mind. etcd's rule.
+/// Listeners are bound to addresses, never to names, since the address of a name can change.
+/// etcd's rule.
 pub fn check_bindable(urls: &[Url]) -> Result<(), ConfigError> {
     match urls.iter().find(|url| !url.is_bindable()) {
         Some(url) => Err(ConfigError::NotBindable(url.clone())),
@@ -229,12 +235,12 @@ fn check_hosts(flag: &'static str, urls: &[Url]) -> Result<(), ConfigError> {
 /// A configuration that cannot work. The texts begin as etcd's and end with the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    /// A host name where an address is needed.
+    /// A host name where an IP address is required.
     #[error(
         "expected IP in URL for binding ({0}); listen on an IP address, on localhost, or on 0.0.0.0 for all"
     )]
     NotBindable(Url),
-    /// A URL without a host where others must reach us.
+    /// A URL without a host, which other members could not dial.
     #[error(
         "{0} \"{1}\" must be \"host:port\" (unexpected empty host ({2})); give the host that others reach this member by"
     )]
@@ -245,18 +251,18 @@ pub enum ConfigError {
     /// Zero election timeout.
     #[error("--election-timeout must be >0 (set to {0}ms)")]
     Election(u64),
-    /// Too close to the heartbeat.
+    /// The election timeout is too close to the heartbeat interval.
     #[error(
         "--election-timeout[{0}ms] should be at least as 5 times as --heartbeat-interval[{1}ms]; raise the one or lower the other"
     )]
     ElectionTooShort(u64, u64),
-    /// Beyond etcd's limit.
+    /// The election timeout is above etcd's limit.
     #[error("--election-timeout[{0}ms] is too long, and should be set less than {1}ms")]
     ElectionTooLong(u64, u64),
-    /// A limit that would let nothing through.
+    /// A limit of zero, which would refuse every request.
     #[error("{0} must be >0; leave it out for the default")]
     Zero(&'static str),
-    /// A request of that size would not pass between members.
+    /// A request of that size would not fit into a message between members.
     #[error(
         "--max-request-bytes[{0} bytes] is too large: one message between members carries a request \
          of {1} bytes at most"

@@ -1,19 +1,19 @@
-//! What a request can end in, other than its answer.
+//! The errors of a request.
 //!
-//! One variant for each of etcd's errors that Keelson can produce; the text of each is etcd's, to
-//! the letter, because clients compare texts. Which code goes with it on the wire is in
-//! `edge/errors.rs`. Sources: etcd v3.7.1 `api/v3rpc/rpctypes/error.go`.
+//! One variant for each of etcd's errors that Keelson can produce. The text of each is etcd's to
+//! the letter, because clients compare texts. The matching codes are in `edge/errors.rs`.
+//! Sources: etcd v3.7.1 `api/v3rpc/rpctypes/error.go`.
 
 use keelson_core::state;
 
-/// Why a request was not answered.
+/// Why a request failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The request names no key.
     #[error("etcdserver: key is not provided")]
     EmptyKey,
-    /// `ignore_value` or `ignore_lease` on a key that is not there, or an operation of no kind.
+    /// `ignore_value` or `ignore_lease` on a missing key, or an operation without a kind.
     #[error("etcdserver: key not found")]
     KeyNotFound,
     /// `ignore_value` together with a value.
@@ -31,7 +31,7 @@ pub enum Error {
     /// A sort order or target that does not exist.
     #[error("etcdserver: invalid sort option")]
     InvalidSortOption,
-    /// The revision is gone.
+    /// The revision has been compacted.
     #[error("etcdserver: mvcc: required revision has been compacted")]
     Compacted,
     /// The revision has not been written yet.
@@ -47,30 +47,30 @@ pub enum Error {
     /// The lease exists already.
     #[error("etcdserver: lease already exists")]
     LeaseExist,
-    /// The lease would live too long.
+    /// The TTL of the lease exceeds etcd's maximum.
     #[error("etcdserver: too large lease TTL")]
     LeaseTtlTooLarge,
 
     /// A watch was cancelled.
     #[error("etcdserver: watch canceled")]
     WatchCanceled,
-    /// The client went away.
+    /// The client closed the request.
     #[error("etcdserver: request canceled")]
     Canceled,
     /// The client's own deadline passed.
     #[error("etcdserver: context deadline exceeded")]
     DeadlineExceeded,
 
-    /// A member of that id is there.
+    /// The member id exists already.
     #[error("etcdserver: member ID already exist")]
     MemberExist,
-    /// A member with that peer URL is there.
+    /// A member with that peer URL exists already.
     #[error("etcdserver: Peer URLs already exists")]
     PeerUrlExist,
     /// The change would leave too few started members.
     #[error("etcdserver: re-configuration failed due to not enough started members")]
     NotEnoughStartedMembers,
-    /// The peer URLs do not parse.
+    /// The peer URLs cannot be parsed.
     #[error("etcdserver: given member URLs are invalid")]
     MemberBadUrls,
     /// No such member.
@@ -79,7 +79,7 @@ pub enum Error {
     /// Only learners are promoted.
     #[error("etcdserver: can only promote a learner member")]
     MemberNotLearner,
-    /// The learner is too far behind.
+    /// The learner's log is too far behind the leader's.
     #[error("etcdserver: can only promote a learner member which is in sync with leader")]
     LearnerNotReady,
     /// More learners than allowed.
@@ -88,7 +88,7 @@ pub enum Error {
     /// The request was meant for another cluster.
     #[error("etcdserver: cluster ID mismatch")]
     ClusterIdMismatch,
-    /// Members are missing that the change needs.
+    /// Too few members respond for the change.
     #[error("etcdserver: unhealthy cluster")]
     Unhealthy,
 
@@ -99,22 +99,22 @@ pub enum Error {
     #[error("etcdserver: too many requests")]
     TooManyRequests,
 
-    /// No leader is known.
+    /// There is no leader.
     #[error("etcdserver: no leader")]
     NoLeader,
-    /// This member does not lead.
+    /// This member is not the leader.
     #[error("etcdserver: not leader")]
     NotLeader,
     /// The leader changed while the request waited.
     #[error("etcdserver: leader changed")]
     LeaderChanged,
-    /// The cluster cannot do this yet.
+    /// The cluster does not support this request yet.
     #[error("etcdserver: not capable")]
     NotCapable,
-    /// The member is going down.
+    /// The member is shutting down.
     #[error("etcdserver: server stopped")]
     Stopped,
-    /// No outcome in time; it may still happen.
+    /// No outcome in time. The request may still be applied.
     #[error("etcdserver: request timed out")]
     Timeout,
     /// No outcome in time, and the leader was lost meanwhile.
@@ -126,20 +126,20 @@ pub enum Error {
     /// A read whose index was not applied in time.
     #[error("etcdserver: request timed out, waiting for the applied index took too long")]
     TimeoutWaitAppliedIndex,
-    /// Learners answer little.
+    /// Learners serve few requests.
     #[error("etcdserver: rpc not supported for learner")]
     NotSupportedForLearner,
-    /// Leadership cannot go to that member.
+    /// The target cannot become the leader.
     #[error("etcdserver: bad leader transferee")]
     BadLeaderTransferee,
 
-    /// The cluster version is not decided.
+    /// The cluster version is not decided yet.
     #[error("etcdserver: cluster version not found during downgrade")]
     ClusterVersionUnavailable,
-    /// The version does not parse.
+    /// The version cannot be parsed.
     #[error("etcdserver: wrong downgrade target version format")]
     WrongDowngradeVersionFormat,
-    /// The version cannot be downgraded to.
+    /// The cluster cannot be downgraded to that version.
     #[error("etcdserver: invalid downgrade target version")]
     InvalidDowngradeTargetVersion,
     /// A downgrade is under way.
@@ -153,20 +153,20 @@ pub enum Error {
     #[error("etcdserver: corrupt cluster")]
     Corrupt,
 
-    /// Auth: nobody is named.
+    /// Auth: the request names no user.
     #[error("etcdserver: user name is empty")]
     UserEmpty,
-    /// Auth: the token is unknown or too old.
+    /// Auth: the token is not valid or has expired.
     #[error("etcdserver: invalid auth token")]
     InvalidAuthToken,
-    /// Auth: the user may not do this.
+    /// Auth: the user lacks the permission.
     #[error("etcdserver: permission denied")]
     PermissionDenied,
 
-    /// Known and not offered; the text says what.
+    /// A request of etcd's that Keelson does not offer; the text names it.
     #[error("{0}")]
     Unimplemented(&'static str),
-    /// Something broke inside; etcd sends such texts as they are, with code Unknown.
+    /// An internal failure. etcd sends such texts unchanged, with code Unknown.
     #[error("{0}")]
     Internal(String),
 }

@@ -1,17 +1,17 @@
-//! The shell around `keelson-core`: log, engines, peers, driver, and the edges clients speak to.
+//! The IO around `keelson-core`: log, engines, peers, worker, and the edge that serves clients.
 //!
-//! [`Store::open`] brings a member up, inside any program; `edge` gives it a client port. Data moves
-//! one way: request -> proposal -> log -> commit -> apply -> reply.
+//! [`Store::open`] starts a member inside any program; `edge` serves its client port. Data moves one
+//! way: request -> proposal -> log -> commit -> apply -> reply.
 //!
 //! | where | what |
 //! |---|---|
 //! | `store`, `requests`, `submit`, `cluster` | the handle, and what it does for its callers |
-//! | `member/` | the threads of a member: driver, log, apply, flush |
-//! | `peer/` | how members talk |
-//! | `wal/`, `disk/`, `engine/` | what is durable, and how |
+//! | `member/` | the threads of a member: worker, log writer, flusher |
+//! | `peer/` | the transport between members |
+//! | `wal/`, `disk/`, `engine/` | the write-ahead log, files, storage engines |
 //! | `edge/` | one port for gRPC and HTTP |
 //!
-//! Nothing here reads the environment or parses flags: the binary does.
+//! This crate neither reads the environment nor parses flags: the binary does.
 //!
 //! ```no_run
 //! use keelson_store::messages::PutRequest;
@@ -58,7 +58,7 @@ pub use member::fatal::{FatalHandler, end_process};
 pub use open_error::OpenError;
 pub use store::{LogControl, Store};
 
-/// What [`Store`] takes and answers: etcd's messages, as `rpc.proto` and `kv.proto` have them.
+/// etcd's request and response messages, as `rpc.proto` and `kv.proto` define them.
 pub mod messages {
     pub use keelson_proto::etcdserverpb::*;
     pub use keelson_proto::mvccpb::{Event, KeyValue, event};

@@ -1,4 +1,4 @@
-//! Binding the addresses that flags name, with errors an operator can act on.
+//! Binds the addresses that flags name. Each error names the flag to change.
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -9,13 +9,13 @@ use tokio::net::{TcpListener, TcpSocket};
 
 use crate::config::Url;
 
-/// Connections the kernel holds before they are accepted. Linux cuts it to `net.core.somaxconn`.
+/// The accept backlog. Linux limits it to `net.core.somaxconn`.
 const BACKLOG: u32 = 4096;
 
 /// Why an address could not be listened on.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    /// Somebody is there already.
+    /// Another process listens on the address.
     #[error(
         "listen {network} {address}: bind: address already in use ({url}); another process, perhaps an etcd, holds this port: stop it or choose another port with --{flag}"
     )]
@@ -43,17 +43,17 @@ pub enum ListenError {
         /// The flag to change.
         flag: &'static str,
     },
-    /// Not built yet.
+    /// A kind of URL that is not supported yet.
     #[error("{url}: {what} is not supported yet; use http:// with an IP address in --{flag}")]
     Unsupported {
         /// As configured.
         url: Url,
-        /// What it would need.
+        /// The kind of URL that is not supported.
         what: &'static str,
         /// The flag to change.
         flag: &'static str,
     },
-    /// Anything else the system says.
+    /// Any other error of the operating system.
     #[error("listen {network} {address}: {source} ({url}); check --{flag}")]
     Io {
         /// `tcp` or `unix`.
@@ -64,7 +64,7 @@ pub enum ListenError {
         url: Url,
         /// The flag to change.
         flag: &'static str,
-        /// The system's words.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
@@ -74,8 +74,9 @@ pub async fn bind(urls: &[Url], flag: &'static str) -> Result<Vec<Listener>, Lis
     bind_clients(urls, flag, None).await
 }
 
-/// The same for clients, who are spoken to over TLS where the URL says so and there is `tls`. An address
-/// that stands there with and without TLS is one listener, which tells them apart, as etcd's does.
+/// Binds the listeners for clients, with TLS where the URL is https and there is `tls`. An
+/// address that is listed with and without TLS gets one listener, which distinguishes the two, as
+/// etcd's does.
 pub async fn bind_clients(
     urls: &[Url],
     flag: &'static str,
@@ -108,7 +109,7 @@ pub async fn bind_clients(
     Ok(listeners)
 }
 
-/// Whether two URLs that differ as text lead to one address, as `localhost` and `127.0.0.1` do. Asks
+/// Whether two different URLs resolve to one address, as `localhost` and `127.0.0.1` do. Queries
 /// the name service.
 pub fn same_address(one: &Url, other: &Url) -> bool {
     let addresses = |url: &Url| -> Vec<SocketAddr> {
@@ -121,7 +122,7 @@ pub fn same_address(one: &Url, other: &Url) -> bool {
 
 async fn bind_one(url: &Url, flag: &'static str) -> Result<Socket, ListenError> {
     let bound = match url.scheme().is_unix() {
-        // The whole of it: "localhost:2379" is a file in the working directory, as for etcd.
+        // The whole host: "localhost:2379" is a file in the working directory, as for etcd.
         true => Socket::unix(url.host().as_ref()),
         false => match address(url).await {
             Ok(address) => listen(address).map(Socket::from),
@@ -135,7 +136,7 @@ async fn address(url: &Url) -> io::Result<SocketAddr> {
     if let Some(ip) = url.ip() {
         return Ok(SocketAddr::new(ip, url.port()));
     }
-    // Only `localhost` gets here. IPv4 first, as Go does: clients dial 127.0.0.1.
+    // Only `localhost` gets here. IPv4 comes first, as in Go: clients dial 127.0.0.1.
     let mut found: Vec<SocketAddr> = tokio::net::lookup_host((url.host(), url.port()))
         .await?
         .collect();
@@ -146,10 +147,9 @@ async fn address(url: &Url) -> io::Result<SocketAddr> {
         .ok_or_else(|| io::Error::other("the host name has no address"))
 }
 
-/// Listens on an address; on both families when it is 0.0.0.0, as Go does, since clients have come to rely
-/// on `[::1]`.
+/// Listens on an address. 0.0.0.0 covers both families, as in Go, since clients rely on `[::1]`.
 pub fn listen(mut address: SocketAddr) -> io::Result<TcpListener> {
-    // `::ffff:127.0.0.1` is an address of IPv4, and a socket of IPv6 alone cannot be bound to it.
+    // `::ffff:127.0.0.1` is an IPv4 address, and an IPv6-only socket cannot be bound to it.
     address.set_ip(address.ip().to_canonical());
     if address.ip() == IpAddr::from([0, 0, 0, 0]) {
         let both = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), address.port());
@@ -170,7 +170,7 @@ fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
             socket
         }
     };
-    // Without it a restart would wait for the old connections' TIME_WAIT.
+    // Otherwise a restart would wait for the TIME_WAIT of the old connections.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)

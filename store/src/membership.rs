@@ -1,8 +1,8 @@
 //! Carrying out a membership change, with etcd's checks.
 //!
-//! What a change needs of members that answer, the leader decides when it proposes
-//! (`keelson_core::node`, `health.rs`); whether enough members were ever started, which only the state
-//! machine records, is decided here. Both are decided anew for each attempt.
+//! The leader checks that enough members respond when it proposes the change
+//! (`keelson_core::node`, `health.rs`). This module checks that enough members were ever started,
+//! which only the state machine records. Both checks are repeated for each attempt.
 
 use std::time::{Duration, Instant};
 
@@ -17,11 +17,11 @@ use tokio::time::timeout_at;
 use crate::member::waiters::Outcome;
 use crate::{Error, Store};
 
-/// Between two attempts.
+/// The pause between two attempts.
 const RETRY: Duration = Duration::from_millis(20);
 
 impl Store {
-    /// Carries a change out, or gives etcd's reason against it.
+    /// Carries a change out, or returns etcd's error.
     pub(crate) async fn change(&self, op: Op) -> Result<Vec<Member>, Error> {
         let began = Instant::now();
         let deadline = tokio::time::Instant::now() + self.request_timeout();
@@ -54,14 +54,14 @@ impl Store {
         }
     }
 
-    /// The error for a refusal, or nothing if another attempt may fare better.
+    /// The error for a refusal; `Ok` if another attempt may succeed.
     fn explain(&self, refusal: Refusal, change: &MemberChange) -> Result<(), Error> {
         match refusal {
             Refusal::TooManyRequests => Err(Error::TooManyRequests),
             Refusal::LastVoter => Err(Error::NotEnoughStartedMembers),
             Refusal::UnhealthyCluster if !self.leads_since_just_now() => Err(Error::Unhealthy),
             Refusal::LearnerNotReady if !self.leads_since_just_now() => Err(Error::LearnerNotReady),
-            // The latest members are applied here before the next attempt.
+            // The next attempt first applies the latest members.
             Refusal::MembershipConflict => {
                 let valid = self.view().roster().validate(change);
                 Ok(valid.map_err(keelson_core::state::Error::from)?)
@@ -70,14 +70,15 @@ impl Store {
         }
     }
 
-    /// A new leader has not heard from all members yet.
+    /// Whether this member became leader so recently that it lacks responses from some members.
     fn leads_since_just_now(&self) -> bool {
         let election = Duration::from_millis(self.config().election_ms);
         let elected = self.inner.shared.leader_elected();
         elected.is_none_or(|elected| elected.elapsed() < election)
     }
 
-    /// Without a quorum no leader can decide; etcd then refuses at once what it can tell to be unsafe.
+    /// Without a quorum there is no leader to decide. As in etcd, a change that is unsafe by this
+    /// member's connections is then refused at once.
     fn require_connections(&self, op: &Op) -> Result<(), Error> {
         let counts = match op {
             Op::Add(_) => true,
@@ -112,7 +113,8 @@ impl Store {
 }
 
 /// Whether the voters that were ever started are a majority after the change; etcd v3.4.23,
-/// `membership/cluster.go` (`IsReadyTo...`). A member is started once it has published its name.
+/// `membership/cluster.go` (`IsReadyTo...`). A member counts as started once it has published its
+/// name.
 fn enough_started(members: &[Member], op: &Op) -> bool {
     let voters = members.iter().filter(|member| !member.is_learner);
     let stays = |member: &&Member| !matches!(op, Op::Remove(id) if *id == member.id);
@@ -157,7 +159,7 @@ mod tests {
         }
     }
 
-    /// Voters from 1 on, of which some are started, and a learner 9.
+    /// Voters from id 1 on, `started` of which have published a name, and learner 9.
     #[track_caller]
     fn check(voters: u64, started: u64, op: Op, expected: bool) {
         let voters = (1..=voters).map(|id| member(id, id <= started, false));

@@ -1,10 +1,9 @@
-//! Counters that the threads of a member keep. Exposing them is a later issue's work; the benches
-//! and `Store::status` read them.
+//! Durations that the threads of a member record, for the benches and for `Store::status`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Durations in buckets that double from 1 ms, as etcd's fsync histogram has them.
+/// A histogram with buckets that double from 1 ms, as etcd's fsync histogram has them.
 #[derive(Default)]
 pub struct Histogram {
     buckets: [AtomicU64; Histogram::BUCKETS],
@@ -15,7 +14,7 @@ impl Histogram {
     /// 1 ms, 2 ms, ... 8.192 s, and beyond: Prometheus's ExponentialBuckets(0.001, 2, 14).
     pub const BUCKETS: usize = 15;
 
-    /// Counts one.
+    /// Records one duration.
     pub fn observe(&self, took: Duration) {
         let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let bound = |bucket: &usize| us <= 1000 << bucket;
@@ -25,7 +24,7 @@ impl Histogram {
         self.sum_us.fetch_add(us, Ordering::Relaxed);
     }
 
-    /// How many were counted, and their sum in microseconds.
+    /// The number of recorded durations, and their sum in microseconds.
     pub fn totals(&self) -> (u64, u64) {
         let count = self
             .buckets

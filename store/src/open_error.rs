@@ -1,14 +1,14 @@
-//! Why a member could not be brought up, and what to do about it.
+//! Why a member could not be started, and the remedy.
 
 use std::path::PathBuf;
 
 use crate::config::{BootstrapError, ConfigError};
 use crate::listen::ListenError;
 
-/// A member could not be brought up. Nothing has been overwritten.
+/// A member could not be started. Nothing has been overwritten.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The configuration cannot work.
+    /// The configuration is not valid.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The cluster cannot be founded or joined as configured.
@@ -23,42 +23,42 @@ pub enum OpenError {
     /// The storage engine could not be opened.
     #[error("{0}")]
     Engine(String),
-    /// Log and engine do not fit together.
+    /// The log and the engine do not belong together.
     #[error(transparent)]
     Node(#[from] keelson_core::node::NodeError),
     /// The data directory cannot be used.
     #[error("cannot use the data directory {dir}: {why}")]
     DataDir {
-        /// Which.
+        /// The directory.
         dir: PathBuf,
-        /// Why not, and what to do.
+        /// The cause and the remedy.
         why: String,
     },
-    /// The members of the cluster to be joined could not be asked.
+    /// No member of the cluster to join returned its member list.
     #[error(
         "could not get the member list of the cluster to join from any of {urls}: {why}. Check that \
          those members run and that `member add` was called for this member"
     )]
     Join {
-        /// Whom it asked.
+        /// The URLs that were tried.
         urls: String,
-        /// What the last one said.
+        /// The error of the last one.
         why: String,
     },
-    /// The others know this member as one that has run already.
+    /// The other members record that this member has run already.
     #[error(
-        "member {id} has already been bootstrapped: the others know it, and there is no data in \
+        "member {id} has already been bootstrapped: the other members list it, and there is no data in \
          {dir}. A member that has lost its data must not vote again under its old name: call \
          `etcdctl member remove {id}` and `etcdctl member add` for this host, then start it with \
          --initial-cluster-state=existing and without --discovery; or point --data-dir at its data"
     )]
     AlreadyBootstrapped {
-        /// Its id, in hexadecimal.
+        /// The member id, in hexadecimal.
         id: String,
-        /// Where its data should be.
+        /// The expected directory of its data.
         dir: PathBuf,
     },
-    /// The data directory is etcd's.
+    /// The data directory belongs to etcd.
     #[error(
         "{dir} is a data directory of {version}; Keelson keeps its own format and has not touched it. To \
          move: start Keelson with another, empty --data-dir, and copy while both run, v3 keys with \
@@ -66,12 +66,12 @@ pub enum OpenError {
          on with etcd, start etcd on it"
     )]
     EtcdsData {
-        /// Which.
+        /// The directory.
         dir: PathBuf,
-        /// etcd, with its version where the layout tells it.
+        /// `etcd`, with its version where the layout shows it.
         version: &'static str,
     },
-    /// It joins as a member that has run already.
+    /// The joining member has published its URLs, so it has run already.
     #[error(
         "member {id} has run before, and there is no data of it in {dir}: it was lost, or --data-dir \
          points elsewhere. A member that has lost its data must not vote again under its old id: call \
@@ -79,31 +79,31 @@ pub enum OpenError {
          --initial-cluster-state=existing; or point --data-dir at its data"
     )]
     LostItsData {
-        /// Its id, in hexadecimal.
+        /// The member id, in hexadecimal.
         id: String,
-        /// Where its data should be.
+        /// The expected directory of its data.
         dir: PathBuf,
     },
-    /// It may have run already, and those who would know do not say.
+    /// The member may have run already, and too few other founders confirm that it has not.
     #[error(
-        "member {id} has been registered before, nothing is left of that in {dir}, and only {heard} \
-         of the {needed} other founders who must say that it has never run answer. A member that has lost \
+        "member {id} has been registered before, {dir} holds no data of it, and only {heard} of the \
+         {needed} other founders that must confirm that it has never run respond. A member that has lost \
          its data must not vote again under its old name: start the others first. If it has run, call \
          `etcdctl member remove {id}` and `etcdctl member add` for this host, then start it with \
          --initial-cluster-state=existing and without --discovery; if the cluster has never run, make a \
          new token"
     )]
     NotVouchedFor {
-        /// Its id, in hexadecimal.
+        /// The member id, in hexadecimal.
         id: String,
-        /// Where its data should be.
+        /// The expected directory of its data.
         dir: PathBuf,
-        /// How many have answered.
+        /// The number of founders that responded.
         heard: usize,
-        /// How many must.
+        /// The number of founders that must confirm.
         needed: usize,
     },
-    /// Something that should not happen.
+    /// An internal failure that should be impossible.
     #[error("{0}")]
     Internal(String),
 }

@@ -1,5 +1,5 @@
-//! What a member publishes once it is up: its name, its client URLs and which commands its release
-//! understands; and, as the leader, the version that the cluster speaks.
+//! What a member proposes about itself after the start: its name, its client URLs and the
+//! commands that its release understands. The leader also proposes the cluster version.
 
 use std::future::Future;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use tokio::sync::watch;
 
 use crate::{Error, Store};
 
-/// Between two attempts.
+/// The pause between two attempts.
 const RETRY: Duration = Duration::from_millis(200);
 
-/// Publishes this member's attributes, however long it takes.
+/// Publishes this member's attributes; repeats the proposal until it is applied.
 pub(crate) async fn publish(store: Store) {
     let config = store.config();
     let attributes = MemberAttributes {
@@ -40,7 +40,7 @@ pub(crate) async fn publish(store: Store) {
     };
     while !store.is_stopping() {
         if is_known() {
-            // One read shows that this member takes part.
+            // A successful read shows that this member takes part in the cluster.
             if store.read_index().await.is_ok() {
                 return store.note_published();
             }
@@ -57,8 +57,8 @@ pub(crate) async fn publish(store: Store) {
     }
 }
 
-/// Waits for the proposal's outcome, or, with nothing, until the applied state shows that it took effect: a
-/// snapshot may hold its entry, and then no answer to it comes.
+/// Waits for the outcome of the proposal or, if the outcome is `None`, until the applied state
+/// has its effect: a snapshot may contain the entry, and then no outcome arrives.
 async fn proposed_or_learnt<T>(
     proposing: impl Future<Output = Result<T, Error>>,
     is_known: impl Fn() -> bool,
@@ -77,7 +77,7 @@ async fn proposed_or_learnt<T>(
     }
 }
 
-/// Sets the cluster's version if nobody has: the leader's part.
+/// Proposes the cluster version if it is not set. Only the leader proposes it.
 pub(crate) async fn agree_on_version(store: Store) {
     let mut standing = store.inner.shared.watch_standing();
     let known = || store.inner.shared.view().cluster_version();
@@ -104,7 +104,8 @@ mod tests {
 
     use super::*;
 
-    /// A member that was replaced was ready after 7 s: its own entry was inside the snapshot that it got.
+    /// A replaced member became ready only after 7 s: its own entry was in the snapshot it
+    /// received.
     #[tokio::test]
     async fn what_a_snapshot_brings_need_not_be_answered() {
         let (applied, watching) = watch::channel(Index(0));

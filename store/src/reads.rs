@@ -1,4 +1,4 @@
-//! The readers of the core's `BatchedReads`, which wait for their batch, and leave it with their clients.
+//! Futures for the readers of the core's `BatchedReads`. A dropped future leaves its batch.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use crate::Error;
 use crate::member::worker::{Event, Turns};
 
-/// Readers that wait at once.
+/// The most readers that may wait at once.
 const READERS_MAX: usize = 100_000;
 
 #[derive(Default)]
@@ -23,21 +23,21 @@ struct Batches {
     closed: bool,
 }
 
-/// The batches of a member.
+/// The read batches of a member.
 pub(crate) struct ReadBatches {
-    /// A plain mutex: nothing is awaited inside.
+    /// A blocking mutex: the lock is never held across an await.
     batches: Mutex<Batches>,
-    /// Readers that wait now.
+    /// The number of readers that wait now.
     count: AtomicUsize,
     turns: Arc<Turns>,
 }
 
-/// A reader that waits; dropping it gives up its place.
+/// A waiting reader. Dropping it leaves the batch.
 pub(crate) struct Reader<'a> {
     batches: &'a ReadBatches,
     place: ReadPlace,
     applied: oneshot::Receiver<()>,
-    /// It is in no batch any more.
+    /// The reader has its answer, so it is no longer in a batch.
     answered: bool,
 }
 
@@ -69,11 +69,11 @@ impl ReadBatches {
         }
     }
 
-    /// Joins the open batch, or opens one. The reader is ready when the state machine has applied
-    /// what was committed when this was called.
+    /// Joins the open batch, or opens one. The reader resolves when the state machine has applied
+    /// everything that was committed at the time of this call.
     ///
     /// # Errors
-    /// `TooManyRequests`; `Stopped`, also from the reader, if the member stops.
+    /// `TooManyRequests`; `Stopped`, also from the reader, when the member stops.
     pub(crate) fn join(&self) -> Result<Reader<'_>, Error> {
         let (sender, applied) = oneshot::channel();
         let mut batches = self.batches.lock();
@@ -83,7 +83,7 @@ impl ReadBatches {
         if READERS_MAX <= self.count.load(Ordering::Relaxed) {
             return Err(Error::TooManyRequests);
         }
-        // Counted up under the lock only, so that the bound holds.
+        // Incremented only under the lock, so that the bound holds.
         self.count.fetch_add(1, Ordering::Relaxed);
         let (place, opens) = batches.batches.join(sender);
         drop(batches);
@@ -100,19 +100,21 @@ impl ReadBatches {
         Ok(reader)
     }
 
-    /// Consensus takes the batch: it cannot be joined any more. Returns whether it has readers.
+    /// Consensus takes the batch; no reader can join it after that. Returns whether it has
+    /// readers.
     pub(crate) fn close(&self, context: u64) -> bool {
         self.batches.lock().batches.close(context)
     }
 
-    /// The member stops: no reader will be answered any more.
+    /// The member stops: every reader resolves to `Stopped`.
     pub(crate) fn close_all(&self) {
         let mut batches = self.batches.lock();
         batches.closed = true;
         batches.batches.clear();
     }
 
-    /// What was committed when the batch was taken is applied: its readers go on.
+    /// The state machine has applied what was committed when the batch was taken: its readers
+    /// resolve.
     pub(crate) fn answer(&self, context: u64) {
         let readers = self.batches.lock().batches.answer(context);
         for reader in readers {
@@ -120,11 +122,11 @@ impl ReadBatches {
         }
     }
 
-    /// A reader is dropped that has not seen its answer.
+    /// A reader was dropped before it saw its answer.
     fn leave(&self, place: ReadPlace) {
         if self.batches.lock().batches.leave(place) {
             let context = place.context;
-            // Not urgent: it only takes room.
+            // Not urgent: the abandoned batch only occupies memory.
             let given_up = Input::ReadGivenUp { context };
             let _ = self.turns.leave(Event::from(given_up));
         }
@@ -145,7 +147,7 @@ mod tests {
         }
     }
 
-    /// Without a leader they were kept until there was one.
+    /// Abandoned batches were kept until there was a leader.
     #[test]
     fn readers_whose_clients_have_left_are_forgotten() {
         let turns = Turns::new();
@@ -157,7 +159,7 @@ mod tests {
         assert_eq!(next(&turns), None, "another one waits");
         drop(two);
         assert_eq!(next(&turns), Some((1, false)));
-        // Before consensus has taken the batch at all.
+        // The only reader leaves before consensus takes the batch.
         drop(batches.join().unwrap());
         assert_eq!(next(&turns), Some((2, true)));
         assert!(!batches.close(2), "it need not ask");
@@ -185,7 +187,7 @@ mod tests {
         let reader = batches.join().unwrap();
         batches.close_all();
         assert!(matches!(reader.await, Err(Error::Stopped)));
-        // One that comes later waited until it gave up.
+        // A reader that joined after the stop waited until its timeout.
         assert!(matches!(batches.join(), Err(Error::Stopped)));
     }
 }

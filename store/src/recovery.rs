@@ -1,5 +1,5 @@
-//! From an open log to a member that can go on: the IO of `keelson_core::member::Recovery`, on a real disk
-//! and on the simulator's.
+//! Recovers a member from its log and its engine: the IO of `keelson_core::member::Recovery`, on
+//! a real disk and on the simulator's.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,61 +14,62 @@ use crate::disk::Disk;
 use crate::engine::generation::{GenerationError, Generations};
 use crate::wal::{Recovered, Wal, WalError};
 
-/// What a member is opened with, besides its log.
+/// The inputs of the recovery, besides the log.
 pub struct Opening<'a, D, O> {
-    /// The disk that has its state.
+    /// The disk that holds the state.
     pub disk: Arc<D>,
-    /// The directory of its generations.
+    /// The directory of the generations.
     pub dir: &'a Path,
-    /// What a member without state begins with.
+    /// The initial state of a member that has none.
     pub genesis: Option<Genesis>,
-    /// What the operator says of this start.
+    /// The operator's flags for this start.
     pub flags: RecoveryFlags,
-    /// How much the state may grow.
+    /// The limits of the state machine.
     pub limits: Limits,
-    /// How its node behaves.
+    /// The configuration of the Raft node.
     pub node: NodeConfig,
-    /// Opens the engine in a generation's directory, or begins one.
+    /// Opens or creates the engine in a generation's directory.
     pub open_engine: O,
 }
 
-/// A member that can go on.
+/// A recovered member.
 pub struct Opened<D: Disk> {
-    /// Its part in consensus.
+    /// The Raft node.
     pub node: Node,
-    /// Its state machine.
+    /// The state machine.
     pub state: StateMachine,
-    /// What keeps that.
+    /// The engine of the state machine.
     pub engine: Arc<dyn Engine>,
-    /// The directory of the engine, and of snapshots on their way in.
+    /// The directory of the engine, and of snapshots that are being received.
     pub generations: Generations<D>,
-    /// With which the log has begun anew, if it has: the engine got a snapshot that the log lacks.
+    /// The mark at which the log was begun anew, if it was: the engine holds a snapshot that the
+    /// log lacks.
     pub mark: Option<SnapshotMark>,
-    /// Neither the engine nor the log held anything of an earlier life.
+    /// Neither the engine nor the log held anything of an earlier run.
     pub is_new: bool,
 }
 
-/// Why a member cannot go on with what it has.
+/// Why a member cannot be recovered.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The log's.
+    /// The log failed.
     #[error(transparent)]
     Wal(#[from] WalError),
-    /// The directory of generations.
+    /// The directory of the generations failed.
     #[error(transparent)]
     Generation(#[from] GenerationError),
-    /// The engine's.
+    /// The engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// What the two hold is no member.
+    /// The log and the engine do not form a member.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
 }
 
-/// Opens the engine and makes it agree with the log, which is open and held `found`. Blocks.
+/// Opens the engine and makes it agree with the open log, which held `found`. Blocks the thread.
 ///
 /// # Errors
-/// Something is missing, damaged or another member's. What the member held is as it was.
+/// Something is missing or damaged, or belongs to another member. The data is unchanged.
 pub fn open<D, O>(
     wal: &mut Wal<D>,
     found: Recovered,

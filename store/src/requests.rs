@@ -1,5 +1,5 @@
-//! What a `Store` does for its callers: reads from local state once it is recent enough, and
-//! proposals until their fate is known or time is up.
+//! The v3 requests of a `Store`: reads from local state once it is recent enough, and proposals
+//! until their outcome or a timeout.
 
 use std::time::{Duration, Instant};
 
@@ -12,13 +12,14 @@ use tokio::time::timeout_at;
 
 use crate::{Error, Store};
 
-/// Between the first two looks at a compaction; later ones are further apart, up to...
+/// The pause between the first two checks of a compaction. It doubles after each check, up to
+/// `LOOK_AGAIN_MAX`.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
-/// ...this.
+/// The longest pause between two checks of a compaction.
 const LOOK_AGAIN_MAX: Duration = Duration::from_millis(100);
 
 impl Store {
-    /// Reads keys; linearizable unless the request says serializable.
+    /// Reads keys; linearizable unless the request sets `serializable`.
     ///
     /// # Errors
     /// etcd's: bad requests, compacted and future revisions, timeouts.
@@ -32,8 +33,9 @@ impl Store {
         Ok(response)
     }
 
-    /// The same in pieces of about `max_request_bytes`, all at one revision. Only the last has a
-    /// header, a count and `more`. Memory stays small however long the range is.
+    /// Reads a range in pieces of about `max_request_bytes`, all at one revision. Only the last
+    /// piece has a header, a count and `more`. Memory use does not depend on the length of the
+    /// range.
     pub fn range_stream(
         &self,
         request: RangeRequest,
@@ -64,7 +66,7 @@ impl Store {
             .range_stream(request, self.config().max_request_bytes)?)
     }
 
-    /// The value of one key, linearizably; for programs that embed a store.
+    /// The value of one key, read linearizably; for programs that embed a store.
     ///
     /// # Errors
     /// As [`Store::range`].
@@ -113,7 +115,7 @@ impl Store {
         }
     }
 
-    /// Compares, then reads and writes as one.
+    /// Evaluates the comparisons and one branch of the transaction atomically.
     ///
     /// # Errors
     /// As [`Store::put`].
@@ -137,8 +139,8 @@ impl Store {
         }
     }
 
-    /// Makes revisions below `request.revision` unreadable; with `physical`, returns once their rows
-    /// are given up on this member.
+    /// Makes revisions below `request.revision` unreadable. With `physical`, returns once this
+    /// member has released their rows.
     ///
     /// # Errors
     /// As [`Store::put`].
@@ -177,10 +179,10 @@ impl Store {
         }
     }
 
-    /// Waits until this member has applied everything that was committed when this was called.
+    /// Waits until this member has applied everything that was committed at the time of this call.
     ///
     /// # Errors
-    /// `Timeout` and its kin when no quorum answers in time; `TooManyRequests`.
+    /// `Timeout` and its variants when no quorum responds in time; `TooManyRequests`.
     pub async fn read_index(&self) -> Result<(), Error> {
         let began = Instant::now();
         let deadline = tokio::time::Instant::now() + self.request_timeout();
@@ -190,7 +192,7 @@ impl Store {
         }
     }
 
-    /// The quota: when the request does not fit, the NOSPACE alarm goes up for everybody.
+    /// Checks the quota. If the request does not fit, it raises the NOSPACE alarm for the cluster.
     pub(crate) async fn require_room(&self, cost: u64) -> Result<(), Error> {
         if self.view().has_room(cost) {
             return Ok(());
@@ -227,7 +229,8 @@ enum Pieces {
     Reading(state::RangeStream),
 }
 
-/// An answer to another question: a bug, told as an error rather than a panic in a server.
+/// A response of another kind than the request: a bug, reported as an error, since a server must
+/// not panic.
 pub(crate) fn unexpected(response: &Response) -> Error {
     tracing::error!(?response, "an answer of the wrong kind");
     Error::from(StateError::UnknownCommand)

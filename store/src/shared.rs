@@ -1,4 +1,4 @@
-//! What the threads of a member and its edges both see.
+//! The state that the threads of a member share with its edges.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
@@ -15,29 +15,29 @@ use crate::config::Url;
 use crate::member::traffic::Traffic;
 use crate::peer::PeerAddress;
 
-/// Shared by the worker, the peer port and every request. Each lock is held for
-/// moments and never across an await.
+/// Shared by the worker, the peer port and every request. Each lock is held for moments and never
+/// across an await.
 pub(crate) struct Shared {
     pub(crate) cluster: ClusterId,
     pub(crate) member: MemberId,
     /// Replaced as a whole when a snapshot replaces the state machine.
     view: RwLock<ReadView>,
     standing: watch::Sender<Standing>,
-    /// The leader alone: what waits for one is not woken for every term without any.
+    /// The leader without the term, so that its waiters do not wake at each term without a leader.
     leader: watch::Sender<MemberId>,
     applied: watch::Sender<Index>,
     removed: watch::Sender<bool>,
     node: Mutex<NodeStatus>,
-    /// When the present leader became known.
+    /// When this member learned of the present leader.
     leader_elected: Mutex<Option<Instant>>,
     peers: RwLock<Peers<PeerAddress>>,
-    /// Whether this member is a learner: asked for every request.
+    /// Whether this member is a learner. An atomic, since every request reads it.
     learner: AtomicBool,
-    /// What messages from peers that wait for a round weigh, in bytes.
+    /// The size of peer messages that wait for a round, in bytes.
     waiting: AtomicUsize,
-    /// Nodes of the v2 tree that have expired in this life.
+    /// The number of v2 nodes that have expired since the start.
     expired: AtomicU64,
-    /// What members say to each other.
+    /// The Raft traffic between members.
     pub(crate) traffic: Traffic,
 }
 
@@ -59,7 +59,7 @@ impl Shared {
             standing: watch::Sender::new(standing),
             leader: watch::Sender::new(MemberId::NONE),
             applied: watch::Sender::new(view.applied_index()),
-            // Removed in an earlier life: no peer need be reachable to find that out.
+            // A member that was removed before this start stops without contacting a peer.
             removed: watch::Sender::new(view.removed(member.0)),
             node: Mutex::new(node),
             leader_elected: Mutex::new(None),
@@ -104,7 +104,7 @@ impl Shared {
         }
     }
 
-    /// When the latest leader became known, if ever in this life.
+    /// When this member learned of the present leader; `None` if there was none since the start.
     pub(crate) fn leader_elected(&self) -> Option<Instant> {
         *self.leader_elected.lock()
     }
@@ -138,25 +138,25 @@ impl Shared {
         self.learner.load(Ordering::Relaxed)
     }
 
-    /// Every member but this one.
+    /// Every member except this one.
     pub(crate) fn peers(&self) -> Vec<PeerAddress> {
         let peers = self.peers.read();
         peers.all().map(|(_, address)| address.clone()).collect()
     }
 
-    /// What this member holds of an id. Called for every envelope of a peer.
+    /// The membership of an id: member, removed or unknown. Called for every envelope of a peer.
     pub(crate) fn belonging(&self, member: MemberId) -> Belonging {
         self.peers.read().of(member)
     }
 
-    /// A peer's URLs; none if there is no such peer.
+    /// The URLs of a peer; empty for an unknown id.
     pub(crate) fn peer_urls(&self, member: MemberId) -> Vec<Url> {
         let peers = self.peers.read();
         let found = peers.address(member);
         found.map(|peer| peer.urls.clone()).unwrap_or_default()
     }
 
-    /// The members of the applied state have changed.
+    /// Updates the copies of the members after a membership change was applied.
     pub(crate) fn note_members(&self, view: &ReadView) {
         let roster = view.roster();
         let own = roster.members.get(&self.member.0);
@@ -165,32 +165,33 @@ impl Shared {
         self.peers.write().apply(&roster, address_of);
     }
 
-    /// A call of an unknown member came. Returns whether the others must be asked for the members.
+    /// Records a call from an unknown member. Returns whether to request the other members' lists.
     pub(crate) fn note_unknown(&self, now: Millis) -> bool {
         self.peers.write().ask(now)
     }
 
-    /// Members of the applied state report these members. Returns whether the links must follow.
+    /// Records the members that the other members report. Returns whether the links must be
+    /// updated.
     pub(crate) fn note_reported(&self, members: &[Member]) -> bool {
         self.peers.write().report(members, address_of)
     }
 
-    /// Messages of that weight came from a peer. Returns what waited before, in bytes.
+    /// Adds the bytes of messages that have arrived. Returns the bytes that waited before.
     pub(crate) fn note_arrived(&self, bytes: usize) -> usize {
         self.waiting.fetch_add(bytes, Ordering::Relaxed)
     }
 
-    /// A round took messages of that weight.
+    /// Subtracts the bytes of messages that a round has taken.
     pub(crate) fn note_taken(&self, bytes: usize) {
         self.waiting.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Another node of the v2 tree has expired.
+    /// Counts an expired node of the v2 tree.
     pub(crate) fn note_expired(&self) {
         self.expired.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many have since the start.
+    /// The number of v2 nodes that have expired since the start.
     pub(crate) fn expired(&self) -> u64 {
         self.expired.load(Ordering::Relaxed)
     }

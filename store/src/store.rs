@@ -1,4 +1,4 @@
-//! The handle to a member, and how one is brought up and taken down.
+//! The handle to a member: start, readiness, serving and shutdown.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -34,14 +34,14 @@ use crate::tree::{self, Hub};
 
 /// A member of a cluster, or a cluster of one. Cheap to clone; every clone is the same member.
 ///
-/// The member works until [`Store::shutdown`], also when every handle is dropped. Ending the process
-/// without it is like pulling the plug: nothing acknowledged is lost, but the others must find out.
+/// The member runs until [`Store::shutdown`], even when every handle is dropped. If the process
+/// ends without it, nothing acknowledged is lost, but the other members notice only by timeouts.
 #[derive(Clone)]
 pub struct Store {
     pub(crate) inner: Arc<Inner>,
 }
 
-/// Changes how loud the process logs.
+/// Sets the log level of the process.
 pub type LogControl = Box<dyn Fn(LogLevel) + Send + Sync>;
 
 pub(crate) struct Inner {
@@ -52,18 +52,18 @@ pub(crate) struct Inner {
     pub(crate) links: Links,
     pub(crate) syncs: Arc<Histogram>,
     pub(crate) turns: Arc<Turns>,
-    /// Watchers of the v2 tree.
+    /// The hub of the v2 tree's watchers.
     pub(crate) hub: Arc<Hub>,
-    /// What the log knew to be committed when the member started.
+    /// The commit index that the log held when the member started.
     committed_at_start: keelson_core::Index,
-    /// Nothing but the genesis was there.
+    /// The member started with only the genesis state.
     is_new: bool,
-    /// When it was opened.
+    /// When the member was opened.
     pub(crate) started: SystemTime,
-    /// Who can make the log louder.
+    /// Sets the log level, for clients of the v2 API.
     pub(crate) log_control: OnceLock<LogControl>,
     stopping: watch::Sender<bool>,
-    /// `ready` has returned once.
+    /// `ready` has returned at least once.
     is_ready: AtomicBool,
     published: watch::Sender<bool>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -71,18 +71,18 @@ pub(crate) struct Inner {
 }
 
 impl Store {
-    /// Brings a member up from its data directory, or founds it. It opens its peer port if the
-    /// configuration has one, and no client port. A failure later on that the member cannot survive
-    /// - a failed fsync, a full disk - ends the process.
+    /// Starts a member from its data directory, or founds it. It opens its peer port if the
+    /// configuration has one, and no client port. A later failure that the member cannot survive
+    /// (a failed fsync, a full disk) ends the process.
     ///
     /// # Errors
-    /// [`OpenError`] says what is wrong and what to do; nothing has been overwritten.
+    /// [`OpenError`] contains the cause and the remedy; nothing has been overwritten.
     pub async fn open(config: Config) -> Result<Store, OpenError> {
         Store::open_with(config, end_process()).await
     }
 
-    /// The same, for a program that wants to decide itself what happens when the member cannot go
-    /// on. The member answers nothing more after `fatal` was called.
+    /// [`Store::open`] with a handler for failures that the member cannot survive. The member
+    /// answers no request after `fatal` was called.
     ///
     /// # Errors
     /// As [`Store::open`].
@@ -123,19 +123,19 @@ impl Store {
         Ok(store)
     }
 
-    /// Whether the data directory holds a member already: what a new one would begin with is then of
-    /// no interest.
+    /// Whether the data directory holds a member already. If so, the flags for a new member are
+    /// ignored.
     ///
     /// # Errors
-    /// There is a log, and it cannot be read.
+    /// There is a log that cannot be read.
     pub fn is_there(config: &Config) -> Result<bool, OpenError> {
         recover::is_there(config)
     }
 
-    /// Waits until the member may answer clients: it has made itself known to the cluster, and has
-    /// applied everything that was committed when it started. A member with data that finds no
-    /// leader goes on with what its own log had committed, so that a cluster without a quorum still
-    /// answers serializable reads. Returns, too, when the member stops.
+    /// Waits until the member may serve clients: it has published its attributes, and has applied
+    /// everything that was committed when it started. Without a leader, a member with data
+    /// becomes ready with what its own log had committed, so that a cluster without a quorum
+    /// still answers serializable reads. Also returns when the member stops.
     pub async fn ready(&self) {
         if self.inner.is_ready.load(Ordering::Acquire) {
             return;
@@ -167,7 +167,7 @@ impl Store {
         }
     }
 
-    /// Waits until the cluster knows this member's name and client URLs.
+    /// Waits until this member's name and client URLs are published in the cluster.
     pub async fn published(&self) {
         let mut published = self.inner.published.subscribe();
         let _ = published.wait_for(|published| *published).await;
@@ -179,8 +179,8 @@ impl Store {
         let _ = removed.wait_for(|removed| *removed).await;
     }
 
-    /// Hands leadership over if this member leads and another voter can be reached. To be called before
-    /// the client ports close, so that requests in flight end well.
+    /// Transfers leadership if this member is the leader and another voter is reachable. Call it
+    /// before the client ports close, so that requests in flight can complete.
     pub async fn hand_over(&self) {
         let mut standing = self.inner.shared.watch_standing();
         if standing.borrow().role != Role::Leader || !self.reaches_another_voter() {
@@ -197,8 +197,8 @@ impl Store {
         }
     }
 
-    /// Stops the member: hands leadership over, keeps what is applied, closes everything. Requests
-    /// that still wait end with `Error::Stopped`.
+    /// Stops the member: transfers leadership, flushes the applied state, closes all resources.
+    /// Waiting requests end with `Error::Stopped`.
     pub async fn shutdown(&self) {
         self.hand_over().await;
         self.inner.stopping.send_replace(true);
@@ -222,18 +222,18 @@ impl Store {
         for task in &tasks {
             task.abort();
         }
-        // An aborted task holds the peer port and the store until it is dropped; a program that opens
-        // the directory again needs both.
+        // An aborted task holds the peer port and the store until it is dropped. A program that
+        // opens the directory again needs both.
         let ended = futures_util::future::join(futures_util::future::join_all(tasks), links_closed);
         let _ = tokio::time::timeout(Duration::from_secs(1), ended).await;
     }
 
-    /// Serves clients on these listeners until `shutdown`, then until what is in flight has been
-    /// answered, within bounds. Until the member is `ready` only probes are answered (`/health` and
-    /// its kin); other requests wait.
+    /// Serves clients on these listeners until `shutdown`, and then, within bounds, until the
+    /// requests in flight are answered. Until the member is `ready`, only probes (`/health`,
+    /// `/livez`, `/readyz`) are answered; other requests wait.
     ///
     /// # Errors
-    /// Only bugs end it early.
+    /// It ends early only through a bug.
     pub async fn serve(
         &self,
         listeners: Vec<impl Into<crate::edge::Listener>>,
@@ -265,7 +265,8 @@ impl Store {
         }
     }
 
-    /// Lets clients of the v2 API make the log louder (`/config/local/log`). For the first caller.
+    /// Registers the function that sets the log level for the v2 API (`/config/local/log`). Only
+    /// the first call has an effect.
     pub fn set_log_control(&self, control: LogControl) {
         let _ = self.inner.log_control.set(control);
     }
@@ -275,17 +276,17 @@ impl Store {
         self.inner.shared.member
     }
 
-    /// The cluster's id.
+    /// The cluster id.
     pub fn cluster_id(&self) -> ClusterId {
         self.inner.shared.cluster
     }
 
-    /// What the member was opened with.
+    /// The configuration of the member.
     pub fn config(&self) -> &Config {
         &self.inner.config
     }
 
-    /// How long the log's fsyncs took.
+    /// The durations of the log's fsyncs.
     pub fn sync_durations(&self) -> &Histogram {
         &self.inner.syncs
     }
@@ -303,7 +304,7 @@ impl Store {
     }
 }
 
-/// Joins the parts by their queues and starts the threads.
+/// Connects the parts with queues and starts the threads.
 fn assemble(
     config: Config,
     recovery: Recovery,
@@ -416,15 +417,16 @@ fn assemble(
     Ok((store, peers))
 }
 
-/// A captured state that no follower was sent for this long is released, in milliseconds: it holds
-/// compaction back.
+/// A captured state that was sent to no follower for this long, in milliseconds, is released: it
+/// holds compaction back.
 const CAPTURE_KEPT_MS: u64 = 10_000;
 
-/// An overlay of this size is flushed before its time: it is memory that the configuration does not
-/// otherwise bound.
+/// A memtable of this size, in bytes, is flushed early: the configuration does not bound it
+/// otherwise.
 const FLUSH_BYTES: u64 = 16 << 20;
 
-/// Applied and not in the engine yet, in memory: beyond it writes wait for the engine.
+/// The limit of applied data in memory that is not yet in the engine, in bytes. Beyond it writes
+/// wait for the engine.
 const BACKLOG_BYTES_MAX: u64 = 64 << 20;
 
 fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {

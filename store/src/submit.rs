@@ -1,4 +1,4 @@
-//! From a request to its outcome: proposals until their fate is known or time is up.
+//! Proposals: attempts, retries, and the wait for the outcome.
 
 use std::time::{Duration, Instant};
 
@@ -15,30 +15,31 @@ use crate::member::waiters::{Outcome, Reserved};
 use crate::member::worker::Event;
 use crate::{Error, Store};
 
-/// Committed entries that may wait to be applied; etcd's `maxGapBetweenApplyAndCommitIndex`.
+/// The most committed entries that may wait to be applied; etcd's
+/// `maxGapBetweenApplyAndCommitIndex`.
 const APPLY_LAG_MAX: u64 = 5000;
 
-/// A change of the v2 tree: the largest form that Go's `ParseForm` reads, 10 MB, and a key.
-/// `--max-request-bytes` is of the v3 API alone, as in etcd.
+/// The largest change of the v2 tree, in bytes: the largest form that Go's `ParseForm` reads, 10
+/// MB, and a key. `--max-request-bytes` applies to the v3 API only, as in etcd.
 const TREE_BYTES_MAX: usize = (10 << 20) + (64 << 10);
 
-/// Between the first two attempts at a request that is surely not in the log; later ones are further
-/// apart, up to...
+/// The pause between the first two attempts at a request that is certainly not in the log. It
+/// doubles after each attempt, up to `RETRY_MAX`.
 const RETRY: Duration = Duration::from_millis(5);
-/// ...this.
+/// The longest pause between two attempts.
 const RETRY_MAX: Duration = Duration::from_millis(100);
 
-/// How long a request waits for a member that has too much to do, before it is refused.
+/// How long a request waits for an overloaded member before it is refused.
 const CROWDED: Duration = Duration::from_secs(2);
 
 impl Store {
-    /// Puts a command into the log and returns what came of it. A command that is surely not in the
-    /// log is tried again, until time is up; one whose fate is unknown never is.
+    /// Proposes a command and returns its response. A command that is certainly not in the log is
+    /// proposed again until the timeout; a command whose outcome is unknown is not.
     pub(crate) async fn propose(&self, op: Op) -> Result<Response, Error> {
         Ok(self.submit_command(&Command { op: Some(op) }).await??)
     }
 
-    /// The same, with the state machine's own refusal.
+    /// [`Store::propose`] with the state machine's own error.
     pub(crate) async fn submit_command(
         &self,
         command: &Command,
@@ -57,7 +58,7 @@ impl Store {
         self.submit(command.into()).await
     }
 
-    /// The same for an encoded command.
+    /// [`Store::submit_command`] for an encoded command.
     async fn submit(&self, command: bytes::Bytes) -> Result<Result<Response, StateError>, Error> {
         let began = Instant::now();
         let deadline = tokio::time::Instant::now() + self.request_timeout();
@@ -84,7 +85,7 @@ impl Store {
         }
     }
 
-    /// Refuses more work while much of what is committed waits to be applied.
+    /// Refuses the request while too many committed entries wait to be applied.
     pub(crate) fn require_little_lag(&self) -> Result<(), Error> {
         let committed = self.inner.shared.node().committed.0;
         let lag = committed.saturating_sub(self.view().applied_index().0);
@@ -94,13 +95,13 @@ impl Store {
         }
     }
 
-    /// Room for a request whose command weighs that much, for as long as it is under way.
+    /// Reserves memory for a command of that size, in bytes, until the guard is dropped.
     pub(crate) fn reserve(&self, bytes: usize) -> Result<Reserved<'_>, Error> {
         let reserved = self.inner.waiters.reserve(bytes);
         reserved.ok_or(Error::TooManyRequests)
     }
 
-    /// Proposes once, and waits for what comes of it.
+    /// Proposes once, and waits for the outcome.
     pub(crate) async fn attempt(
         &self,
         input: impl FnOnce(ProposalId) -> Input,
@@ -119,7 +120,7 @@ impl Store {
         }
     }
 
-    /// etcd's three kinds of timeout: they tell an operator where to look.
+    /// One of etcd's three timeout errors. The difference shows an operator the likely cause.
     pub(crate) fn timeout_error(&self, began: Instant) -> Error {
         let election = Duration::from_millis(self.config().election_ms);
         let elected = self.inner.shared.leader_elected();
@@ -139,7 +140,7 @@ impl Store {
         }
     }
 
-    /// Whether connections to a majority of the voters stand, this member included.
+    /// Whether this member is connected to a majority of the voters, itself included.
     pub(crate) fn reaches_quorum(&self) -> bool {
         let voters = self.view().members();
         let voters: Vec<_> = voters.iter().filter(|member| !member.is_learner).collect();
@@ -148,7 +149,7 @@ impl Store {
         voters.len() / 2 < voters.iter().filter(up).count()
     }
 
-    /// Whether the connection to any other voter stands.
+    /// Whether this member is connected to any other voter.
     pub(crate) fn reaches_another_voter(&self) -> bool {
         let members = self.view().members();
         let mut voters = members.iter().filter(|member| !member.is_learner);
@@ -156,13 +157,13 @@ impl Store {
         voters.any(|member| self.inner.links.is_up(MemberId(member.id)))
     }
 
-    /// etcd's `ReqTimeout`: five seconds and two election timeouts.
+    /// etcd's `ReqTimeout`: five seconds and two election timeouts, as a duration.
     pub(crate) fn request_timeout(&self) -> Duration {
         Duration::from_secs(5) + 2 * Duration::from_millis(self.config().election_ms)
     }
 }
 
-/// Takes the request off the list when its client goes away.
+/// Removes the request from the waiters when its client disconnects.
 struct Forget<'a> {
     store: &'a Store,
     id: ProposalId,
@@ -177,8 +178,9 @@ impl Drop for Forget<'_> {
     }
 }
 
-/// Without a leader, until there is one: thousands of requests may wait for it, and none may cost
-/// anything meanwhile. Otherwise for a moment, or until the leader changes.
+/// Waits before the next attempt. Without a leader it waits until there is one, so that thousands
+/// of waiting requests use no CPU. Otherwise it waits for a short pause or a change of the
+/// leader.
 async fn before_another_attempt(
     refusal: Refusal,
     leader: &mut watch::Receiver<MemberId>,

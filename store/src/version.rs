@@ -1,18 +1,19 @@
-//! Which versions we say we are, in one place: `Status`, `/version`, `--version` and the logs.
+//! The versions that Keelson reports, in one place: `Status`, `/version`, `--version` and the
+//! logs.
 
 /// Keelson's own version.
 pub const KEELSON: &str = env!("CARGO_PKG_VERSION");
 
-/// The etcd version whose API we speak, as `Status`, `/version` and `--version` report it.
+/// The etcd version of the API, as `Status`, `/version` and `--version` report it.
 ///
-/// Plain digits on purpose: Patroni, for one, does `int(x) for x in version.split('.')`, so a
-/// suffix such as `-keelson` would stop it; and to semver a suffix sorts before the release.
+/// Only digits: Patroni, for example, does `int(x) for x in version.split('.')`, so a suffix such
+/// as `-keelson` would stop it. In semver order a suffix also sorts before the release.
 pub const ETCD: &str = "3.5.21";
 
-/// The cluster version a new cluster starts with: etcd rounds the server's down to the minor.
+/// The cluster version of a new cluster: etcd rounds the server's version down to the minor.
 pub const CLUSTER: &str = "3.5.0";
 
-/// `3.5` of `3.5.0`: how etcd writes a cluster version in its log lines.
+/// `3.5` of `3.5.0`: the form of a cluster version in etcd's log lines.
 pub fn major_minor(version: &str) -> &str {
     match version.match_indices('.').nth(1) {
         Some((at, _)) => &version[..at],

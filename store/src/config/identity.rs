@@ -1,5 +1,5 @@
-//! Member and cluster ids, computed as etcd computes them, so that members which were given the
-//! same flags agree on who is who without talking first. etcd `api/membership/{member,cluster}.go`.
+//! Member and cluster ids, computed as etcd computes them: members with the same flags derive the
+//! same ids without communication. etcd `api/membership/{member,cluster}.go`.
 
 use keelson_core::{ClusterId, MemberId};
 use sha1::{Digest, Sha1};
@@ -24,7 +24,7 @@ pub fn member_id(peer_urls: &[Url], token: &str, added_unix_seconds: Option<u64>
 
 /// First eight bytes of SHA-1 over the sorted member ids, each in eight big endian bytes.
 ///
-/// Only the founding members count: the id stays when members come and go.
+/// Only the founding members count: the id does not change with later members.
 pub fn cluster_id(members: impl IntoIterator<Item = MemberId>) -> ClusterId {
     let mut members: Vec<MemberId> = members.into_iter().collect();
     members.sort_unstable();
@@ -46,7 +46,7 @@ fn first_eight_bytes(hash: Sha1) -> u64 {
 mod tests {
     use super::*;
 
-    /// One founding member: its URLs, and the id etcd 3.4.23 gave it.
+    /// One founding member: its URLs, and the id that etcd 3.4.23 computed for it.
     type Founder = (&'static str, u64);
 
     #[track_caller]

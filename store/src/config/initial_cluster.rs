@@ -1,4 +1,4 @@
-//! `--initial-cluster`: who founds the cluster, and the checks a founder makes before it starts.
+//! `--initial-cluster`: the founding members, and a founder's checks before it starts.
 
 use super::url::{self, Url, UrlError};
 use super::{Config, identity};
@@ -7,15 +7,15 @@ use keelson_core::{ClusterId, MemberId};
 /// One founding member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Founder {
-    /// Computed from URLs and token.
+    /// The id, computed from the URLs and the token.
     pub id: MemberId,
-    /// As in `--initial-cluster`.
+    /// The name in `--initial-cluster`.
     pub name: String,
-    /// Sorted.
+    /// The peer URLs, sorted.
     pub peer_urls: Vec<Url>,
 }
 
-/// Why a cluster cannot be founded from the flags. Each says the cause and the remedy.
+/// Why a cluster cannot be founded from the flags. Each text contains the cause and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BootstrapError {
     /// `--initial-cluster` is empty.
@@ -23,37 +23,38 @@ pub enum BootstrapError {
         "initial cluster unset and no discovery URL found; list the members in --initial-cluster as name=http://host:2380,..."
     )]
     Empty,
-    /// The own name is not in the list.
+    /// This member's name is not in the list.
     #[error(
         "couldn't find local name \"{0}\" in the initial cluster configuration; --name must be one of the names in --initial-cluster ({1})"
     )]
     NameMissing(String, String),
-    /// One URL stands twice.
+    /// A URL is listed twice.
     #[error("initial cluster {0} has duplicate url {1}; each member needs peer URLs of its own")]
     DuplicateUrl(String, Url),
-    /// One name stands twice, and it is the own one, with URLs which this member does not advertise.
+    /// This member's name is listed with URLs that it does not advertise, because a name is used
+    /// twice.
     #[error(
         "duplicate name \"{name}\" in --initial-cluster: {extra} is not among this member's --initial-advertise-peer-urls={advertised}; give every member a name of its own, or advertise every URL listed under this name"
     )]
     DuplicateName {
         /// The name.
         name: String,
-        /// URLs listed under it and not advertised.
+        /// The URLs that are listed under the name but not advertised.
         extra: String,
-        /// What is advertised.
+        /// The advertised URLs.
         advertised: String,
     },
-    /// The list has a URL for this member which it does not advertise.
+    /// The list has a URL for this member that it does not advertise.
     #[error(
         "--initial-cluster has {missing} but missing from --initial-advertise-peer-urls={advertised}; make the two agree"
     )]
     NotAdvertised {
         /// `name=url`, comma separated.
         missing: String,
-        /// What is advertised.
+        /// The advertised URLs.
         advertised: String,
     },
-    /// This member advertises a URL which the list does not have.
+    /// This member advertises a URL that is not in the list.
     #[error(
         "--initial-advertise-peer-urls has {missing} but missing from --initial-cluster={listed}; make the two agree"
     )]
@@ -65,7 +66,7 @@ pub enum BootstrapError {
     },
 }
 
-/// Parses `name=url,name=url,...`. A name that comes again adds a URL to that member, as in etcd.
+/// Parses `name=url,name=url,...`. A repeated name adds a URL to that member, as in etcd.
 pub fn parse(text: &str) -> Result<Vec<(String, Url)>, UrlError> {
     let mut entries = Vec::new();
     for entry in text.split(',').filter(|entry| !entry.is_empty()) {
@@ -114,16 +115,16 @@ impl Config {
             .map(|f| f.id)
     }
 
-    /// The id of the cluster that these founders make.
+    /// The id of the cluster of these founders.
     pub fn founding_cluster_id(&self) -> ClusterId {
         identity::cluster_id(self.founders().into_iter().map(|founder| founder.id))
     }
 
-    /// etcd's checks before a member founds or joins a cluster. A member that already has a log
-    /// does not make them: from then on `--initial-*` mean nothing.
+    /// etcd's checks before a member founds or joins a cluster. They are skipped for a member
+    /// with a log, which ignores `--initial-*`.
     ///
-    /// `same` says whether two URLs that differ as text lead to one address (`localhost` and
-    /// `127.0.0.1`); it may resolve names, which is why it is the caller's.
+    /// `same` decides whether two different URLs resolve to one address (`localhost` and
+    /// `127.0.0.1`). It is a parameter because it may resolve names, which is IO.
     pub fn verify_bootstrap(
         &self,
         same: impl Fn(&Url, &Url) -> bool,
@@ -220,8 +221,8 @@ impl Config {
         }
     }
 
-    /// Names of other members that stand in `--initial-cluster` with URLs on different hosts: legal
-    /// (one member with two networks), more often a slip of the pen. For a warning.
+    /// Names of other members that are listed in `--initial-cluster` with URLs on different
+    /// hosts. That is legal (one member with two networks), but usually a mistake. For a warning.
     pub fn names_with_several_hosts(&self) -> Vec<String> {
         let several = |founder: &Founder| {
             founder

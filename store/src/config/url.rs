@@ -1,26 +1,26 @@
-//! A URL as etcd's flags take it: scheme, host and port, and no path.
+//! A URL as etcd's flags accept it: scheme, host and port, without a path.
 //!
-//! Not `url::Url`: that one drops a scheme's default port and adds a `/`, and the text of a peer
-//! URL is hashed into the member id, so it must stay as etcd would write it.
+//! `url::Url` does not fit: it drops a scheme's default port and adds a `/`. The text of a peer
+//! URL is hashed into the member id, so it must stay as etcd writes it.
 
 use std::fmt;
 use std::net::IpAddr;
 
-/// What a member speaks on an address.
+/// The protocol at an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scheme {
-    /// Plain HTTP/1.1 and h2c.
+    /// HTTP/1.1 and h2c, without TLS.
     Http,
-    /// The same over TLS.
+    /// HTTP/1.1 and HTTP/2 over TLS.
     Https,
-    /// A unix socket, plain.
+    /// A unix socket without TLS.
     Unix,
-    /// A unix socket, TLS.
+    /// A unix socket with TLS.
     Unixs,
 }
 
 impl Scheme {
-    /// The word before `://`.
+    /// The scheme as text, without `://`.
     pub fn as_str(self) -> &'static str {
         match self {
             Scheme::Http => "http",
@@ -30,12 +30,12 @@ impl Scheme {
         }
     }
 
-    /// Whether TLS is asked for.
+    /// Whether the scheme uses TLS.
     pub fn is_secure(self) -> bool {
         matches!(self, Scheme::Https | Scheme::Unixs)
     }
 
-    /// Whether this is a socket in the file system.
+    /// Whether the URL names a unix socket.
     pub fn is_unix(self) -> bool {
         matches!(self, Scheme::Unix | Scheme::Unixs)
     }
@@ -46,7 +46,7 @@ impl Scheme {
 pub struct Url {
     text: String,
     scheme: Scheme,
-    /// Where in `text` the host is.
+    /// The byte range of the host in `text`.
     host: (u32, u32),
     port: u16,
 }
@@ -57,22 +57,22 @@ pub enum UrlError {
     /// Not `http`, `https`, `unix` or `unixs`.
     #[error("URL scheme must be http, https, unix, or unixs: {0}")]
     Scheme(String),
-    /// No port, or no way to tell host from port.
+    /// The port is missing, or host and port cannot be separated.
     #[error("URL address does not have the form \"host:port\": {0}")]
     HostPort(String),
-    /// Something after the port.
+    /// There is text after the port.
     #[error("URL must not contain a path: {0}")]
     Path(String),
-    /// Not a URL at all; Go's words for it.
+    /// The text cannot be parsed as a URL; Go's error text.
     #[error("parse \"{0}\": {1}")]
     Parse(String, &'static str),
-    /// A list with nothing in it.
+    /// The list is empty.
     #[error("no valid URLs given")]
     Empty,
 }
 
 impl Url {
-    /// Parses one URL; white space around it is dropped.
+    /// Parses one URL; surrounding white space is removed.
     pub fn parse(input: &str) -> Result<Url, UrlError> {
         let input = input.trim();
         let (scheme, rest) = split_scheme(input)?;
@@ -95,7 +95,7 @@ impl Url {
         Ok(Url::assemble(scheme, authority, host, port))
     }
 
-    /// `host` is a part of `authority`.
+    /// Builds a URL from its parts; `host` is a part of `authority`.
     fn assemble(scheme: Scheme, authority: &str, host: &str, port: u16) -> Url {
         let prefix = scheme.as_str().len() + "://".len();
         let bracket = usize::from(authority.starts_with('[') && !host.starts_with('['));
@@ -139,27 +139,27 @@ impl Url {
         &self.text
     }
 
-    /// What is spoken there.
+    /// The scheme.
     pub fn scheme(&self) -> Scheme {
         self.scheme
     }
 
-    /// Host name or address, without brackets; for a unix socket everything after `://`.
+    /// The host name or address, without brackets; for a unix socket everything after `://`.
     pub fn host(&self) -> &str {
         &self.text[self.host.0 as usize..self.host.1 as usize]
     }
 
-    /// The port; 0 for a unix socket and for `host:` with nothing after it.
+    /// The port; 0 for a unix socket and for an empty port (`host:`).
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The host as an address, when it is one.
+    /// The host as an IP address, if it is one.
     pub fn ip(&self) -> Option<IpAddr> {
         self.host().parse().ok()
     }
 
-    /// The host as it is connected to: a zone of IPv6 without its escape.
+    /// The host to dial: the zone of an IPv6 address is unescaped.
     pub fn dialled_host(&self) -> String {
         self.host().replacen("%25", "%", 1)
     }
@@ -186,8 +186,8 @@ fn split_scheme(input: &str) -> Result<(Scheme, &str), UrlError> {
         };
         return Ok((scheme, rest));
     }
-    // Go reads `10.0.0.1:2379` as a path whose first segment holds a colon, and `etcd:2379` as a
-    // URL of the scheme `etcd`.
+    // Go parses `10.0.0.1:2379` as a path whose first segment contains a colon, and `etcd:2379`
+    // as a URL of the scheme `etcd`.
     let starts_with_letter = input.starts_with(|c: char| c.is_ascii_alphabetic());
     let first_segment = input.split('/').next().unwrap_or_default();
     if !starts_with_letter && first_segment.contains(':') {
@@ -207,7 +207,7 @@ fn check_characters(input: &str, authority: &str) -> Result<(), UrlError> {
     if authority.contains('[') && !authority.contains(']') {
         return refuse("missing ']' in host");
     }
-    // RFC 6874: a zone follows the address, behind an escaped `%`.
+    // RFC 6874: a zone follows the address after an escaped `%`.
     let zoneless = match authority.split_once("%25") {
         Some((ip, zone)) if ip.starts_with('[') && !zone.starts_with(']') => [ip, zone],
         _ => [authority, ""],
@@ -218,7 +218,7 @@ fn check_characters(input: &str, authority: &str) -> Result<(), UrlError> {
     Ok(())
 }
 
-/// Go's `net.SplitHostPort`: a port is needed, though it may be empty; IPv6 needs brackets.
+/// Go's `net.SplitHostPort`: a port is required but may be empty; IPv6 addresses need brackets.
 fn split_host_port(authority: &str) -> Option<(&str, &str)> {
     if let Some(bracketed) = authority.strip_prefix('[') {
         let (host, rest) = bracketed.split_once(']')?;
@@ -252,7 +252,7 @@ impl std::str::FromStr for Url {
     }
 }
 
-/// Comma separated, as in flags and messages.
+/// The URLs, separated by commas, as in flags and messages.
 pub fn join(urls: &[Url]) -> String {
     urls.iter().map(Url::as_str).collect::<Vec<_>>().join(",")
 }
@@ -289,7 +289,7 @@ mod tests {
         );
     }
 
-    // The texts were taken from etcd 3.4.23.
+    // The texts were recorded from etcd 3.4.23.
     #[test]
     fn bad_urls_are_refused_in_etcds_words() {
         for (input, why) in [

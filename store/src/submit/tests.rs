@@ -6,7 +6,8 @@ use crate::config::Url;
 use crate::member::worker::Event;
 use crate::{Config, Error, Store};
 
-/// A founder of three that stays alone: it never has a leader. It stands for election often.
+/// A founder of a cluster of three whose peers do not run, so it has no leader and often starts
+/// elections.
 async fn without_a_leader(dir: &std::path::Path) -> Store {
     let url = |port| Url::http("127.0.0.1", port);
     let names = ["m1", "m2", "m3"].map(String::from);
@@ -28,7 +29,7 @@ fn put() -> PutRequest {
     }
 }
 
-/// b846fd5 tried each of them 200 times a second.
+/// b846fd5 attempted each request 200 times a second.
 #[tokio::test(flavor = "multi_thread")]
 async fn writes_that_wait_for_a_leader_are_not_tried_again_and_again() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -40,7 +41,7 @@ async fn writes_that_wait_for_a_leader_are_not_tried_again_and_again() {
             tokio::spawn(async move { store.put(put()).await })
         })
         .collect();
-    // Elections are held one after the other, and none is won.
+    // Elections follow each other, and none is won.
     let mut standing = store.inner.shared.watch_standing();
     let first = standing.borrow().term.0;
     let later = |now: &keelson_core::node::Standing| first + 8 < now.term.0;
@@ -89,7 +90,7 @@ async fn too_many_bytes_that_wait_are_too_many_requests() {
     store.shutdown().await;
 }
 
-/// A burst that a member cannot take at once waits for a moment; only what lasts is an error.
+/// A burst beyond the limit waits for a moment; only lasting overload is an error.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_waits_while_the_engine_is_late() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -104,7 +105,7 @@ async fn a_write_waits_while_the_engine_is_late() {
         matches!(refused, Err(Error::TooManyRequests)),
         "{refused:?}"
     );
-    // Seconds may pass before this thread goes on: then once more.
+    // This thread may be delayed by seconds: then the attempt is repeated.
     for _ in 0..20 {
         turns.send(late(true)).expect("a member at work");
         let before = store.inner.waiters.attempts();
@@ -122,7 +123,7 @@ async fn a_write_waits_while_the_engine_is_late() {
     panic!("every write was refused");
 }
 
-/// It asked on and on.
+/// The request was repeated without end.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_that_has_stopped_is_not_waited_for() {
     let dir = tempfile::tempdir().expect("a directory");

@@ -158,7 +158,8 @@ async fn a_founder_that_lost_its_data_does_not_begin_alone() -> Result<()> {
     let lost = &mut platform.hosts[1];
     std::fs::remove_dir_all(lost.data_dir())?;
     for _ in 0..2 {
-        lost.refuses("who must say that it has never run").await?;
+        lost.refuses("that must confirm that it has never run")
+            .await?;
         ensure!(lost.role() == Role::Undecided);
     }
     platform.start(&[0, 2])?;
