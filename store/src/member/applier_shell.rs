@@ -1,7 +1,7 @@
-//! Carries out the effects of the core's applier: answers, watch events, flushes, a snapshot's new engine.
+//! The IO of the applier: carries out the effects that the core's applier returns: answers, watch
+//! events, flushes, the engine of a snapshot.
 //!
-//! What is decided is decided in
-//! `keelson_core::member::Applier`, which the simulator runs as well.
+//! The decisions are made in `keelson_core::member::Applier`, which the simulator runs as well.
 
 use std::sync::Arc;
 
@@ -20,10 +20,10 @@ use crate::reads::ReadBatches;
 use crate::shared::Shared;
 use crate::tree::Hub;
 
-/// The applier, and what its effects go to.
+/// The applier, and the targets of its effects.
 pub(crate) struct ApplierShell {
     pub(crate) applier: Applier,
-    /// Reused.
+    /// Kept between rounds, so that its buffers are reused.
     pub(crate) effects: ApplierEffects,
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) flushes: Sender<FlushJob>,
@@ -35,7 +35,7 @@ pub(crate) struct ApplierShell {
 }
 
 impl ApplierShell {
-    /// Does what waits, and what is due. Returns when to call it again, in milliseconds.
+    /// Applies the waiting work and what is due. Returns when it is due next, in milliseconds.
     pub(crate) fn work(&mut self, handed: &mut Handed, now: Millis) -> u64 {
         self.handle(handed);
         if self.fatal.is_raised() {
@@ -46,7 +46,7 @@ impl ApplierShell {
         due.0
     }
 
-    /// Does what waits.
+    /// Applies the waiting work.
     pub(crate) fn handle(&mut self, handed: &mut Handed) {
         let mut waiting = std::mem::take(&mut handed.work);
         for work in waiting.drain(..) {
@@ -59,7 +59,7 @@ impl ApplierShell {
                 self.fatal.raise("applying committed entries", &error);
             }
         }
-        // The room is used again.
+        // The buffer is reused for the next round.
         handed.work = waiting;
     }
 
@@ -109,7 +109,7 @@ impl ApplierShell {
         }
     }
 
-    /// Goes on from a snapshot, once the data directory points at it.
+    /// Replaces the state with a snapshot's, after the data directory points at it.
     pub(crate) fn install(&mut self, staged: super::staging::Staged, handed: &mut Handed) {
         if self.fatal.is_raised() {
             return;
@@ -126,8 +126,8 @@ impl ApplierShell {
         }
     }
 
-    /// Writes what no flush has taken yet: the member is going down. A flush under way is left to
-    /// its thread.
+    /// Writes what no flush has taken yet, as the member shuts down. A flush that is running is
+    /// left to the flush thread.
     pub(crate) fn close(mut self) {
         if self.fatal.is_raised() {
             return;

@@ -1,7 +1,8 @@
-//! Carries out the effects of the core's consensus: messages, the log, snapshots, refusals.
+//! The IO of consensus: carries out the effects that the core's consensus returns: messages, log
+//! writes, snapshots, refusals.
 //!
-//! One turn waits for nothing: the disk and the network have threads and tasks of their own. What is
-//! decided is decided in `keelson_core::member::Consensus`, which the simulator runs as well.
+//! A turn does not block: the disk and the network have threads and tasks of their own. The
+//! decisions are made in `keelson_core::member::Consensus`, which the simulator runs as well.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -28,10 +29,10 @@ use crate::peer::{Outbox, Unsent, send_snapshot};
 use crate::reads::ReadBatches;
 use crate::shared::Shared;
 
-/// Rows of a snapshot that travel together, in bytes.
+/// The size of a snapshot chunk, in bytes.
 const PIECE_BYTES: usize = 1 << 20;
 
-/// Consensus, and what its effects go to.
+/// Consensus, and the targets of its effects.
 pub(crate) struct ConsensusShell {
     pub(crate) consensus: Consensus,
     pub(crate) turns: Arc<Turns>,
@@ -41,15 +42,15 @@ pub(crate) struct ConsensusShell {
     pub(crate) reads: Arc<ReadBatches>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) fatal: Fatal,
-    /// Reused.
+    /// Kept between turns, so that its buffer is reused.
     pub(crate) events: Vec<CoreEvent>,
     pub(crate) staged: Option<(Box<Staged>, oneshot::Sender<bool>)>,
-    /// Raft tries again at once: not each failure is for the log.
+    /// Raft retries a snapshot at once; this limits the log to one warning an episode.
     pub(crate) snapshot_trouble: Arc<Mutex<Episode>>,
 }
 
 impl ConsensusShell {
-    /// One turn. Returns how much it had to do, and when the next is due, in milliseconds.
+    /// Runs one turn. Returns its load, and when the next turn is due, in milliseconds.
     pub(crate) fn turn(
         &mut self,
         now: Millis,
@@ -62,7 +63,7 @@ impl ConsensusShell {
         (load, due)
     }
 
-    /// Takes an event for the next turn, or for the applier.
+    /// Queues an event for the next turn, or for the applier.
     pub(crate) fn take(&mut self, event: Event, to_applier: &mut Vec<Work>) {
         match event {
             Event::Core(CoreEvent::Input(Input::Read { context })) => {
@@ -93,7 +94,7 @@ impl ConsensusShell {
         }
     }
 
-    /// In the order of the effects' fields.
+    /// Carries out the effects in the order of the fields of `Effects`.
     fn carry_out(
         &mut self,
         effects: ConsensusEffects,
@@ -107,7 +108,7 @@ impl ConsensusShell {
         }
         self.install(effects.install, now, handed, applier);
         if self.fatal.is_raised() {
-            // The log must not begin anew at a state that is not there.
+            // The log must not begin anew at the mark of a state that is not on disk.
             return;
         }
         if let Some(append) = effects.append {
@@ -136,8 +137,8 @@ impl ConsensusShell {
         }
     }
 
-    /// Sends a message. A request that cannot be handed to the leader is surely not in the log: it is
-    /// refused at once, and not when its client gives up.
+    /// Sends a message. A request that cannot be sent to the leader is certainly not in the log,
+    /// so it is refused at once and does not wait for a timeout.
     fn send(&self, to: MemberId, message: PeerMessage, to_self: &mut Handed) {
         let handed = handed(&message);
         let Err(why) = self.outbox.send(to, message) else {
@@ -150,7 +151,7 @@ impl ConsensusShell {
         }
     }
 
-    /// What is staged either replaces the state machine now, or is stale.
+    /// Replaces the state machine with the staged snapshot, unless the snapshot is stale.
     fn install(
         &mut self,
         mark: Option<SnapshotMark>,

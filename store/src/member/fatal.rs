@@ -1,9 +1,10 @@
-//! The end of a member that cannot go on: a failed fsync, a damaged engine, a full disk.
+//! The end of a member after an error it cannot survive: a failed fsync, a damaged engine, a full
+//! disk.
 //!
-//! Nothing is retried: after a failed fsync it is unknown what the disk holds (fsyncgate). The process
-//! ends at once, so that no other thread acknowledges anything on top of it. A handler of an embedder
-//! may return; then nothing more is appended, applied, flushed, sent or answered: every owner looks at
-//! `is_raised` before it goes on.
+//! Nothing is retried: after a failed fsync the content of the disk is undefined (fsyncgate). The
+//! process ends at once, so that no other thread acknowledges more. An embedder's handler may
+//! return; then nothing more is appended, applied, flushed, sent or answered: every owner checks
+//! `is_raised` before it continues.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,8 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[cfg(test)]
 pub(crate) mod tests;
 
-/// What to do when the member cannot go on. `src/` ends the process; an embedder may do otherwise,
-/// but the member answers nothing more.
+/// The handler for an error that the member cannot survive. `src/` ends the process. An
+/// embedder's handler may return, but the member answers no more requests.
 pub type FatalHandler = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// Calls the handler; shared by the member's threads.
@@ -30,12 +31,12 @@ impl Fatal {
         }
     }
 
-    /// Whether the member must do nothing more.
+    /// Whether the member must stop all work.
     pub(crate) fn is_raised(&self) -> bool {
         self.raised.load(Ordering::Acquire)
     }
 
-    /// Says what happened and ends the member. Returns only if the embedder's handler does; the
+    /// Reports the error and ends the member. It returns only if the embedder's handler does; the
     /// calling thread must then stop.
     pub(crate) fn raise(&self, doing: &str, error: &dyn std::fmt::Display) {
         self.raised.store(true, Ordering::Release);
@@ -44,12 +45,12 @@ impl Fatal {
         (self.handler)(&said);
     }
 
-    /// Ends the member after a panic, which has left something half done.
+    /// Ends the member after a panic, which has left some state inconsistent.
     pub(crate) fn raise_panic(&self, doing: &str) {
         self.raise(doing, &"a panic; stderr has its message");
     }
 
-    /// Does `work`, and ends the member if it panics: what it has left half done must not be gone on from.
+    /// Runs `work`, and ends the member if it panics, since the state is then inconsistent.
     /// Release builds of the binary abort at once; in an embedder's process a panic unwinds.
     pub(crate) fn guard<T>(&self, doing: &str, work: impl FnOnce() -> T) -> T {
         let mut guard = Guard {
@@ -77,7 +78,7 @@ impl Drop for Guard<'_> {
     }
 }
 
-/// Ends the process, with status 1.
+/// A handler that ends the process with status 1.
 pub fn end_process() -> FatalHandler {
     Arc::new(|said| {
         eprintln!("keelson: fatal: {said}");

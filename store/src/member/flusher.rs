@@ -1,4 +1,4 @@
-//! The flush thread: the one place that waits for the engine's disk.
+//! The flush thread: the only thread that waits for the engine's disk.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use keelson_core::state::Flush;
 use super::fatal::Fatal;
 use super::worker::{Event, Turns};
 
-/// One overlay on its way into the engine.
+/// One immutable memtable to be written to the engine.
 pub(crate) struct FlushJob {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) number: EngineNumber,
     pub(crate) flush: Flush,
 }
 
-/// Runs until the applier hangs up.
+/// Runs until the applier drops its sender.
 pub(crate) fn run(jobs: &Receiver<FlushJob>, turns: &Turns, fatal: &Fatal) {
     for job in jobs {
         let FlushJob {
@@ -31,7 +31,8 @@ pub(crate) fn run(jobs: &Receiver<FlushJob>, turns: &Turns, fatal: &Fatal) {
         if let Err(error) = engine.write(&flush.batch) {
             return fatal.raise("writing to the storage engine", &error);
         }
-        // The applier may replace this engine once it has the work: this thread must not keep it.
+        // The applier may replace this engine once it has the event, so this thread must not keep
+        // it open.
         drop(engine);
         let _ = turns.send(Event::Flushed(number, flush));
     }

@@ -1,9 +1,9 @@
-//! A data directory of etcd: called that, and left alone.
+//! Detects a data directory of etcd, names it in the error, and leaves it unchanged.
 //!
-//! etcd 2.0.1 and later keep `member/snap/db`, a bbolt file, and `member/wal`, whose segments begin
-//! with a record of their checksum; 2.0.0 had the two directly in the data directory; 0.4 had `log`,
-//! `conf` and `snapshot`. What is looked for is in the files, not only in their names: Keelson's own
-//! log has names of the same form.
+//! etcd 2.0.1 and later keep `member/snap/db`, a bbolt file, and `member/wal`, whose segments
+//! begin with a record of their checksum; 2.0.0 had the two directly in the data directory; 0.4
+//! had `log`, `conf` and `snapshot`. The check reads the files, since Keelson's own log has file
+//! names of the same form.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -13,13 +13,13 @@ use crate::config::Config;
 use crate::open_error::OpenError;
 use crate::wal;
 
-/// bbolt's magic number, behind the 16 bytes of the page's header; 0xED0CDAED, little endian.
+/// bbolt's magic number, after the 16 bytes of the page header; 0xED0CDAED, little endian.
 const BBOLT_MAGIC: [u8; 4] = [0xed, 0xda, 0x0c, 0xed];
-/// etcd's first record in a segment of its log: type 4, the checksum of what came before, which is
-/// 0 in the first segment. In front of it stands its length, 8 bytes, of which one are flags.
+/// etcd's first record in a segment of its log: type 4, the checksum of the previous records,
+/// which is 0 in the first segment. It follows its length: 8 bytes, one of which holds flags.
 const CHECKSUM_RECORD: [u8; 3] = [0x08, 0x04, 0x10];
 
-/// Refuses directories that are etcd's. Reads and writes nothing else.
+/// Refuses directories that belong to etcd. It reads only the files it has to check.
 pub(crate) fn refuse_etcds(config: &Config) -> Result<(), OpenError> {
     let dir = &config.data_dir;
     let member = dir.join("member");
@@ -46,7 +46,7 @@ fn is_bbolt(path: &Path) -> bool {
     beginning::<20>(path).is_ok_and(|bytes| bytes[16..] == BBOLT_MAGIC)
 }
 
-/// Whether some segment of a log begins as etcd's do.
+/// Whether any segment of a log begins as etcd's do.
 fn has_etcds_log(dir: &Path) -> bool {
     let Ok(entries) = dir.read_dir() else {
         return false;
@@ -60,7 +60,7 @@ fn has_etcds_log(dir: &Path) -> bool {
     })
 }
 
-/// What is left of an etcd 2 whose log is elsewhere.
+/// Detects the rest of an etcd 2 directory whose log is in another directory.
 fn has_etcds_snapshot(dir: &Path) -> bool {
     let Ok(mut entries) = dir.read_dir() else {
         return false;
@@ -155,7 +155,8 @@ mod tests {
         refuse_etcds(&config).expect("it is a member's");
     }
 
-    /// One segment in 16 million: its first frame names the checksum of the frame before, there.
+    /// The first frame names the checksum of the previous frame at that place: one segment in 16
+    /// million matches.
     #[test]
     fn a_segment_of_an_own_log_is_none_of_etcds_whatever_its_checksums_are() {
         let dir = tempfile::tempdir().unwrap();

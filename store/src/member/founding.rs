@@ -1,7 +1,7 @@
-//! What a founder answers while it finds out whether it may begin: that it holds nothing yet.
+//! The peer port of a founder before it is founded: it answers that its log is empty.
 //!
-//! Founders that are started together ask each other whether any of them has run before. Their peer
-//! ports are bound by then; without an answer there each would wait until it gives up on the others.
+//! Founders that start together check whether any of them has run before. Their peer ports are
+//! bound by then. Without an answer there, each founder would wait until its timeout.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::config::{Config, InitialClusterState};
 use crate::peer::QUESTION_BYTES_MAX;
 
-/// Runs `deciding`, and answers the other founders meanwhile.
+/// Runs `deciding`, and meanwhile answers the other founders.
 pub(crate) async fn answering<T>(
     config: &Config,
     listeners: &[Listener],
@@ -30,7 +30,7 @@ pub(crate) async fn answering<T>(
     };
     let copies: io::Result<Vec<_>> = listeners.iter().map(copy).collect();
     let Ok(copies) = copies else {
-        // The others then wait as they do for a host that is not there yet.
+        // The other founders then wait, as for a host that has not started.
         return deciding.await;
     };
     let (decided, over) = oneshot::channel::<()>();
@@ -44,7 +44,7 @@ pub(crate) async fn answering<T>(
         drop(decided);
         done
     };
-    // The connections must be gone before the member itself answers on this port.
+    // The connections must be closed before the member itself serves this port.
     let (done, served) = tokio::join!(deciding, serving);
     if let Err(error) = served {
         tracing::warn!(%error, "could not answer the other founders");
@@ -52,7 +52,8 @@ pub(crate) async fn answering<T>(
     done
 }
 
-/// Another descriptor of the same socket. A unix socket's file goes with its first listener.
+/// Duplicates the descriptor of a socket. The file of a unix socket would be removed with its
+/// first listener, so unix sockets are refused.
 fn copy(listener: &Listener) -> io::Result<Listener> {
     let Socket::Tcp(socket) = &listener.socket else {
         return Err(io::ErrorKind::Unsupported.into());
@@ -65,8 +66,8 @@ fn copy(listener: &Listener) -> io::Result<Listener> {
     })
 }
 
-/// Nothing from a host that joins, that founds a cluster of one, or that has a log: a member that is
-/// started again must not be taken for one that holds nothing.
+/// The answer to the other founders. `None` if this host joins, founds a cluster of one, or has a
+/// log: a member with a log must not be counted as empty.
 fn answer(config: &Config) -> Option<MembersResponse> {
     let me = config.founding_member_id()?;
     let founders = config.founders();
@@ -93,7 +94,7 @@ fn answer(config: &Config) -> Option<MembersResponse> {
 
 struct Founder(MembersResponse);
 
-/// Moments later it is, or its port is closed: no reason to warn.
+/// The error for other calls before the founding. It is temporary, so the peers do not warn.
 fn not_yet() -> Status {
     Status::aborted("the member is about to be founded")
 }
@@ -129,7 +130,7 @@ mod tests {
     use crate::disk::RealDisk;
     use crate::wal::{Identity, Wal, WalConfig};
 
-    /// Its answer let a founder that had lost its disk begin anew.
+    /// The answer of a founder with a log let another founder that had lost its disk start anew.
     #[test]
     fn a_founder_that_is_started_again_does_not_answer_that_it_is_empty() {
         let dir = tempfile::tempdir().expect("a directory");

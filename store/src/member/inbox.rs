@@ -1,4 +1,4 @@
-//! From the peer port to the member's queue, bounded.
+//! The inbox of the peer port: a bounded path from the peer streams to the member's queue.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use crate::config::Url;
 use crate::peer::{Inbox, PeerEvent, PeerListener};
 use crate::shared::Shared;
 
-/// What messages from peers that wait for a round may weigh, in bytes. Beyond it they are dropped:
-/// Raft sends again, and requests are refused.
+/// The size limit of peer messages that wait for a round, in bytes. Beyond it messages are
+/// dropped: Raft repeats its messages, and forwarded requests are refused.
 const WAITING_BYTES_MAX: usize = 128 << 20;
 
 pub(crate) struct DriverInbox {
@@ -46,12 +46,12 @@ impl Inbox for DriverInbox {
         self.shared.peer_urls(member)
     }
 
-    /// This member may be behind: what the others report of the members decides then.
+    /// This member may be behind, so it requests the member lists of the other members.
     fn note_unknown(&self, member: MemberId) {
         if !self.shared.note_unknown(Millis(self.turns.now_ms())) {
             return;
         }
-        tracing::debug!(%member, "a call of an unknown member; asking the others for the members");
+        tracing::debug!(%member, "a call of an unknown member; requesting the member lists of the others");
         let (shared, turns) = (Arc::clone(&self.shared), Arc::clone(&self.turns));
         tokio::spawn(async move {
             let asked = shared.peers().into_iter().map(|peer| async move {
@@ -70,7 +70,7 @@ impl Inbox for DriverInbox {
 
     fn members(&self) -> MembersResponse {
         let view = self.shared.view();
-        // Read before the members: they may be newer than it says, never older.
+        // Read first, so that the members below are at this index or later, never earlier.
         let applied = view.applied_index().0;
         let members = view.members();
         let has_run = |member: &Member| !member.client_ur_ls.is_empty();
@@ -86,12 +86,12 @@ impl Inbox for DriverInbox {
     }
 }
 
-/// Whether that member may have given the answer. A version without keys does not name itself.
+/// Whether `member` may have sent the answer. Releases without keys do not include their id.
 fn is_of(answer: &MembersResponse, member: MemberId) -> bool {
     [0, member.0].contains(&answer.member_id)
 }
 
-/// What the links report, as the node's inputs.
+/// Converts the events of the links to inputs of the node.
 pub(crate) fn listener(turns: Arc<Turns>, shared: Arc<Shared>) -> PeerListener {
     Arc::new(move |event| {
         let input = match event {
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
     use crate::member::applier_shell;
 
-    /// It was dropped without an answer.
+    /// The request was dropped without an answer.
     #[test]
     fn a_request_for_which_there_is_no_room_is_refused() {
         let turns = Turns::new();
@@ -139,7 +139,8 @@ mod tests {
         assert!(turns.next_event().is_none());
     }
 
-    /// A member that was upgraded before the others, and is behind, learns of an added one from them.
+    /// A member that lags and was upgraded first receives an added member's URLs from older
+    /// releases.
     #[test]
     fn members_of_a_release_that_does_not_name_itself_vouch_too() {
         let of = |member_id| MembersResponse {

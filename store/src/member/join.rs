@@ -1,5 +1,5 @@
-//! A new member of a cluster that runs already: it asks the others who they are and which of them it
-//! is. Its state comes later, as a snapshot.
+//! A new member of a running cluster: it requests the member list from the others, and finds
+//! itself in it by its peer URLs. Its state arrives later, as a snapshot.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -16,18 +16,18 @@ use super::recover::Found;
 use crate::config::{Config, InitialClusterState, Url, url};
 use crate::open_error::OpenError;
 
-/// How long the other founders may take to say whether they know this one. Most are not there yet.
+/// The timeout for one founder's answer. Most founders have not started yet.
 const AMNESIA_PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long those whose word is needed may take to come.
+/// The timeout for the confirmations that are required.
 const VOUCHERS_PATIENCE: Duration = Duration::from_secs(10);
-/// How often, and how far apart, a cluster is asked for a member that none of those asked has.
+/// How often the member list is requested when no answer contains this member.
 const JOIN_ROUNDS: usize = 3;
 const JOIN_AGAIN: Duration = Duration::from_millis(300);
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
-/// Asks the cluster's other members, by their URLs in `--initial-cluster`. A member that is behind does not
-/// have this one's addition yet: then all are asked again after a moment.
+/// Requests the member list at the URLs of `--initial-cluster`. A member that lags may lack this
+/// member's addition, so all are queried again after a pause.
 pub(crate) async fn join(config: &Config) -> Result<Found, OpenError> {
     let others = config
         .initial_cluster
@@ -64,9 +64,9 @@ pub(crate) async fn join(config: &Config) -> Result<Found, OpenError> {
     Err(last)
 }
 
-/// What the members at these URLs answer, and why the last one that did not failed. Once one of them has
-/// this host, the others are waited for a moment only. They are waited for, since one that is behind
-/// does not have yet what this member published when it ran.
+/// The answers from these URLs, and the last error. Once one answer contains this member, the
+/// rest get only a short timeout. They are still awaited, since a member that lags may lack what
+/// this member published when it ran.
 async fn ask_until_known(config: &Config, urls: &[Url]) -> (Vec<MembersResponse>, Option<String>) {
     let mut asking: FuturesUnordered<_> = urls
         .iter()
@@ -97,8 +97,8 @@ async fn ask_until_known(config: &Config, urls: &[Url]) -> (Vec<MembersResponse>
     (answers, why)
 }
 
-/// A member that has published its client URLs has run, voted and acknowledged entries. Without its
-/// data it must not come back under its id.
+/// Refuses a member whose client URLs are published: it has run, voted and acknowledged entries.
+/// Without its data it must not return under its id.
 fn refuse_lost(config: &Config, me: MemberId, members: &[Member]) -> Result<(), OpenError> {
     match has_run(me, members) {
         true => Err(OpenError::LostItsData {
@@ -109,10 +109,10 @@ fn refuse_lost(config: &Config, me: MemberId, members: &[Member]) -> Result<(), 
     }
 }
 
-/// A founder that has lost its data must not come back as if it were new: it may have voted, and
-/// acknowledged entries. Whoever of the other founders runs already can tell, by the client URLs
-/// that it has published; in a cluster that is just being founded, nobody has published any. As in etcd,
-/// who does not answer says nothing, unless this host is known to have registered before.
+/// Refuses a founder that has lost its data: it may have voted and acknowledged entries. The
+/// running founders detect it by its published client URLs; in a cluster that is just being
+/// founded none are published. As in etcd, a founder that does not respond is ignored, unless
+/// this host has registered before.
 pub(crate) async fn refuse_amnesia(config: &Config) -> Result<(), OpenError> {
     let (Some(me), InitialClusterState::New) =
         (config.founding_member_id(), config.initial_cluster_state)
@@ -154,15 +154,16 @@ pub(crate) async fn refuse_amnesia(config: &Config) -> Result<(), OpenError> {
     }
 }
 
-/// Every one of the others answered, and none holds anything that could contradict: whatever the cluster
-/// once had is gone everywhere, and it is founded anew.
+/// Whether every other founder responded and none holds data. The cluster's data is then lost
+/// everywhere, and it is founded anew.
 fn all_are_empty(answers: &[MembersResponse], others: usize) -> bool {
     0 < others && answers.len() == others && answers.iter().all(|answer| answer.empty)
 }
 
-/// How many of the others must know nothing of a founder's having run. Had its URLs been published, a majority
-/// would have that, itself among them, perhaps; so many others meet any majority's rest. (They say what they
-/// have applied: a founder that loses its disk within moments of its first start may not be known yet.)
+/// The number of other founders that must report that a founder has never run. If its URLs were
+/// published, a majority has the entry, possibly including itself; this number of others
+/// intersects the rest of any majority. Each reports its applied state, so a founder that loses
+/// its disk within moments of its first start may be missed.
 fn vouchers(founders: usize) -> usize {
     let majority = founders / 2 + 1;
     founders - majority + 1
@@ -178,7 +179,7 @@ async fn ask_all(founders: impl Iterator<Item = &Vec<Url>>) -> Vec<MembersRespon
     answers.into_iter().flatten().collect()
 }
 
-/// The member that `member add` announced with this one's peer URLs.
+/// The member that `member add` announced with this host's peer URLs.
 fn myself(config: &Config, members: &[Member]) -> Result<MemberId, OpenError> {
     let mine = |member: &&Member| {
         let announced = member

@@ -1,4 +1,4 @@
-//! The log's thread: carries out what the core's [`LogBatch`] and [`LogPause`] decide.
+//! The log writer's thread: carries out the decisions of the core's [`LogBatch`] and [`LogPause`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub(crate) struct LogWriter {
 }
 
 impl LogWriter {
-    /// Runs until no work can come any more.
+    /// Runs until all senders of work are dropped.
     pub(crate) fn run(mut self) {
         let mut pause = LogPause::default();
         loop {
@@ -58,7 +58,7 @@ impl LogWriter {
         }
     }
 
-    /// Uses a pause.
+    /// Uses idle time for one step of maintenance.
     fn pause(&mut self, pause: LogPause) -> Result<PauseStep, WalError> {
         let done = match pause {
             LogPause::Prepare => self.wal.prepare_next(),
@@ -76,7 +76,7 @@ impl LogWriter {
         }
     }
 
-    /// Writes what waits, with one fdatasync.
+    /// Writes all waiting work with one fdatasync.
     fn write(&mut self, first: LogWork) -> Result<(), WalError> {
         let mut batch = LogBatch::default();
         batch.push(first);
@@ -99,13 +99,13 @@ impl LogWriter {
         self.carry_out(written.synced())
     }
 
-    /// In the order of the effects' fields.
+    /// Carries out the effects in the order of the fields of `LogEffects`.
     fn carry_out(&mut self, effects: LogEffects) -> Result<(), WalError> {
         if let Some(number) = effects.persisted {
             let _ = self.turns.leave(Event::from(Input::Persisted { number }));
         }
         for (to, message) in effects.send {
-            // What cannot be sent is lost, which Raft expects.
+            // Raft tolerates the loss of a message.
             let _ = self.outbox.send(to, message);
         }
         self.turns.drive_if_calm();

@@ -1,17 +1,18 @@
-//! One member at work: the threads behind a `Store`, and what they share.
+//! The threads of one member, and the state they share.
 //!
-//! One worker (`worker.rs`) is run by the threads that bring it events, one at a time (`keelson_executor`):
+//! The worker (`worker.rs`) runs on the threads that bring it events, one at a time
+//! (`keelson_executor`):
 //!
 //! | part | owns | does |
 //! |---|---|---|
 //! | `consensus_shell.rs` | `keelson_core::member::Consensus` | carries out the effects of its turns: messages, the log, snapshots |
 //! | `applier_shell.rs` | `keelson_core::member::Applier` | carries out its effects: answers, events, flushes |
 //!
-//! Three threads do what waits: the log's (`log_writer.rs`) for its fdatasync, the flusher's
-//! (`flusher.rs`) for the engine, and one for the time.
+//! Three threads do what blocks: the log writer (`log_writer.rs`) for its fdatasync, the flusher
+//! (`flusher.rs`) for the engine, and the executor's keeper for timeouts.
 //!
-//! Only `Consensus` calls `Node::step`. A fatal error anywhere ends the member (`fatal.rs`): a restart
-//! recovers, going on might not.
+//! Only `Consensus` calls `Node::step`. A fatal error in any part ends the member (`fatal.rs`): a
+//! restart recovers from it, continuing might not.
 
 pub(crate) mod applier_shell;
 pub(crate) mod consensus_shell;

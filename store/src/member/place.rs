@@ -1,5 +1,5 @@
-//! The calls that bring snapshots, at the one place for them: what the core's `Place` decides is waited
-//! for here.
+//! The single slot for an incoming snapshot. The core's `Place` decides which transfer has it;
+//! the transfers wait here.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tonic::Status;
 
 use crate::peer::Evicted;
 
-/// Shared by the calls that bring snapshots.
+/// The slot, shared by the incoming snapshot transfers.
 #[derive(Default)]
 pub(crate) struct SharedPlace {
     held: Mutex<Holder>,
@@ -21,11 +21,11 @@ pub(crate) struct SharedPlace {
 #[derive(Default)]
 struct Holder {
     place: Place,
-    /// Evicts the holder.
+    /// Signals the holder to end.
     evict: Option<oneshot::Sender<()>>,
 }
 
-/// Held as long as a snapshot is being received. Dropping it frees the place.
+/// The right to receive a snapshot. Dropping it frees the slot.
 pub(crate) struct Slot {
     place: Arc<SharedPlace>,
     number: TransferNumber,
@@ -39,8 +39,8 @@ impl Drop for Slot {
 }
 
 impl SharedPlace {
-    /// Takes the place, from a holder whose offer this one replaces if need be. What is returned beside
-    /// the slot is ready when the holder has to end in turn.
+    /// Acquires the slot, and first evicts its holder if this offer replaces the holder's. The
+    /// returned [`Evicted`] resolves when the new holder must end in turn.
     ///
     /// # Errors
     /// `ResourceExhausted` while another snapshot is being received.
@@ -65,7 +65,7 @@ impl SharedPlace {
         }
     }
 
-    /// Takes the place, or evicts its holder.
+    /// Acquires the slot, or evicts its holder.
     fn offer(self: &Arc<SharedPlace>, offer: Offer) -> Result<Option<(Slot, Evicted)>, Busy> {
         let mut holder = self.held.lock();
         match holder.place.offer(offer) {
@@ -109,7 +109,7 @@ mod tests {
             let place = Arc::new(SharedPlace::default());
             let (slot, evicted) = place.take(offer(1, 5, 100)).await.expect("it is free");
             let holder = async {
-                // Only one that is evicted leaves; dropping the sender of the signal is no signal.
+                // Only an evicted holder ends; dropping the sender does not evict it.
                 if evicted.await.is_ok() {
                     drop(slot);
                 }

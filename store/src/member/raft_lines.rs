@@ -1,4 +1,4 @@
-//! What etcd logs of its Raft, in its words: scripts and dashboards look for them.
+//! The log lines of etcd's Raft, in etcd's words: scripts and dashboards match them.
 
 use keelson_core::MemberId;
 use keelson_core::node::{Role, Standing};
@@ -10,7 +10,7 @@ pub(super) fn lines(me: MemberId, before: Standing, now: Standing) -> Vec<String
     if (before.role, before.term) != (now.role, now.term) {
         let role = match now.role {
             Role::Leader => "leader",
-            // One that only asks whether it would be elected does so in its old term.
+            // A pre-candidate keeps its term.
             Role::Candidate if before.term == now.term => "pre-candidate",
             Role::Candidate => "candidate",
             Role::Follower => "follower",
@@ -43,7 +43,7 @@ mod tests {
         }
     }
 
-    /// The texts are of etcd 3.4.23's log.
+    /// The texts were recorded from etcd 3.4.23's log.
     #[test]
     fn a_term_is_told_as_etcd_tells_it() {
         let steps = [

@@ -1,7 +1,7 @@
-//! From a data directory to a member that can go on, or from a configuration to a new one.
+//! Recovers a member from its data directory, or creates one from a configuration.
 //!
-//! The log is opened first, since its lock keeps a second process out; what follows is `recovery.rs`, which
-//! the simulator runs as well.
+//! The log is opened first, since its lock excludes a second process. The next steps are in
+//! `recovery.rs`, which the simulator runs as well.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,11 +28,11 @@ mod crash;
 #[cfg(test)]
 mod tests;
 
-/// Everything a member needs to start its threads.
+/// The parts of a recovered member, from which its threads start.
 pub(crate) struct Recovery {
     pub(crate) identity: Identity,
     pub(crate) boot: u64,
-    /// Neither the engine nor the log held anything of an earlier life.
+    /// Neither the engine nor the log held anything of an earlier run.
     pub(crate) is_new: bool,
     pub(crate) committed: Index,
     pub(crate) node: Node,
@@ -44,11 +44,11 @@ pub(crate) struct Recovery {
     pub(crate) limits: Limits,
 }
 
-/// How the member's engines are opened.
+/// The options for opening the member's engines.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EngineOptions {
     pub(crate) kind: EngineKind,
-    /// How large LMDB's file may grow. Address space, not memory: the file is as large as its data.
+    /// The maximum size of LMDB's file, in bytes. It reserves address space, not memory or disk.
     pub(crate) map_bytes: u64,
 }
 
@@ -65,12 +65,13 @@ impl EngineOptions {
     }
 }
 
-/// Twice the default quota.
+/// The lower bound of `map_bytes`: twice the default quota.
 const MAP_BYTES_MIN: u64 = 4 << 30;
-/// More than anybody keeps in etcd, and little of 47 bits of address space.
+/// The upper bound of `map_bytes`: more than any etcd holds, and a small part of 47 bits of
+/// address space.
 const MAP_BYTES_MAX: u64 = 1 << 40;
 
-/// Who this member is, and what a new one begins with.
+/// The identity of a member and, for a new one, its initial state.
 pub(crate) struct Found {
     identity: Identity,
     genesis: Option<Genesis>,
@@ -92,7 +93,7 @@ impl Layout {
     }
 }
 
-/// Whether the directories hold a member that can go on by itself.
+/// Whether the directories hold a member that can start from them alone.
 pub(crate) fn is_there(config: &Config) -> Result<bool, OpenError> {
     super::foreign::refuse_etcds(config)?;
     let layout = Layout::of(config);
@@ -100,14 +101,14 @@ pub(crate) fn is_there(config: &Config) -> Result<bool, OpenError> {
     Ok(identity.is_some() && layout.snap.join(CURRENT).exists())
 }
 
-/// Whether this host has never begun a log.
+/// Whether this host has no log.
 pub(crate) fn has_no_log(config: &Config) -> bool {
     let identity = Wal::<RealDisk>::identity(&RealDisk, &Layout::of(config).wal);
     matches!(identity, Ok(None))
 }
 
-/// Finds out who this member is: from its log, or from the configuration, or from the cluster that
-/// it joins.
+/// Determines the member's identity: from its log, from the configuration, or from the cluster
+/// that it joins.
 pub(crate) async fn whom(config: &Config) -> Result<Found, OpenError> {
     super::foreign::refuse_etcds(config)?;
     let layout = Layout::of(config);
@@ -161,8 +162,8 @@ fn found(config: &Config) -> Result<Found, OpenError> {
         voters: founders.iter().map(|founder| founder.id.0).collect(),
         ..ConfState::default()
     };
-    // The founding counts as the first entry: a member that joins later, with an empty log, is then
-    // behind the log's start and gets a snapshot, which tells it who founded the cluster.
+    // The founding counts as the first entry: a member that joins later with an empty log is then
+    // behind the start of the log, and receives the founding members in a snapshot.
     let mark = AppliedMark {
         index: 1,
         term: 1,
@@ -185,7 +186,7 @@ impl Found {
         self.identity
     }
 
-    /// A member that joins that cluster as that member.
+    /// The initial state of a member that joins that cluster.
     pub(crate) fn joining(cluster: ClusterId, member: MemberId, members: Vec<Member>) -> Found {
         let genesis = Genesis {
             cluster_id: cluster,
@@ -199,7 +200,7 @@ impl Found {
     }
 }
 
-/// Opens log and engine and makes them agree. Blocks.
+/// Opens the log and the engine and makes them agree. Blocks the thread.
 pub(crate) fn recover(config: &Config, found: Found) -> Result<Recovery, OpenError> {
     let layout = Layout::of(config);
     make_private(config)?;
@@ -282,8 +283,9 @@ fn engine_kind(config: &Config) -> EngineKind {
     }
 }
 
-/// etcd's data directories are their owner's alone. Those that exist are an operator's, and what is in
-/// `member` the member's; in a directory for the log only the log's files are.
+/// Restricts the member's directories to their owner, as etcd's are. An existing data directory
+/// keeps its mode; `member` in it belongs to Keelson; in a separate log directory only the log's
+/// files do.
 fn make_private(config: &Config) -> Result<(), OpenError> {
     let fail = |dir: &Path, error: std::io::Error| OpenError::DataDir {
         dir: dir.to_owned(),

@@ -1,5 +1,5 @@
-//! A snapshot on its way in: rows go into a fresh engine beside the one in use, which is swapped in
-//! once everything has come, has been checked and is durable.
+//! An incoming snapshot: its rows go into a new engine beside the current one. The new engine
+//! replaces it once the snapshot is complete, checked and durable.
 
 use std::sync::Arc;
 
@@ -22,9 +22,8 @@ use crate::peer::{Evicted, SnapshotSink};
 #[cfg(test)]
 mod tests;
 
-/// What a snapshot is received into, as long as it is not in use. If that never comes, its rows are
-/// removed at once: a full disk may be why, and the log needs the room. The place is free for another
-/// snapshot afterwards.
+/// A snapshot's new engine before it is installed. If it is not installed, its rows are removed
+/// at once: the disk may be full, and the log needs the room. The slot is freed afterwards.
 struct Unfinished(Option<Held>);
 
 struct Held {
@@ -35,14 +34,14 @@ struct Held {
 }
 
 impl Unfinished {
-    /// Blocks.
+    /// Creates the engine. Blocks the thread.
     fn begin(
         generations: Arc<Mutex<Generations<RealDisk>>>,
         options: EngineOptions,
         slot: Slot,
     ) -> Result<Unfinished, Status> {
         let mut locked = generations.lock();
-        // What an earlier process left, or could not remove.
+        // Removes what an earlier process left or could not remove.
         locked.remove_others().map_err(internal)?;
         let fresh = locked.begin().map_err(internal)?;
         drop(locked);
@@ -70,7 +69,7 @@ impl Unfinished {
 }
 
 impl Held {
-    /// The place is free only afterwards.
+    /// Removes the rows, and then frees the slot.
     fn discard(self) {
         let discarded = self.generations.lock().discard(&self.fresh);
         if let Err(error) = discarded {
@@ -80,7 +79,7 @@ impl Held {
 }
 
 impl Drop for Unfinished {
-    /// On a thread of its own: this may be a thread that must not wait for a disk.
+    /// Removes the rows on a new thread: the current one may be a thread that must not block.
     fn drop(&mut self) {
         let Some(held) = self.0.take() else {
             return;
@@ -92,7 +91,7 @@ impl Drop for Unfinished {
     }
 }
 
-/// A whole snapshot, ready to be gone on from.
+/// A complete snapshot, ready to be installed.
 pub(crate) struct Staged {
     state: StateMachine,
     mark: SnapshotMark,
@@ -100,7 +99,7 @@ pub(crate) struct Staged {
 }
 
 impl Staged {
-    /// One that did not come from a peer.
+    /// A snapshot that was not received from a peer.
     #[cfg(test)]
     pub(crate) fn of(
         engine: Arc<dyn Engine>,
@@ -121,32 +120,32 @@ impl Staged {
         }
     }
 
-    /// What the snapshot holds.
+    /// The mark of the snapshot: its last included index and term.
     pub(crate) fn mark(&self) -> SnapshotMark {
         self.mark
     }
 
-    /// The members as of that.
+    /// The membership at the mark.
     pub(crate) fn roster(&self) -> Roster {
         self.state.view().roster()
     }
 
-    /// Points the data directory at the snapshot, durably.
+    /// Makes the snapshot the current state of the data directory, durably.
     ///
     /// # Errors
-    /// The disk's; which of the two states the directory points at is then unknown.
+    /// The disk's. It is then unknown which of the two states is the current one.
     pub(crate) fn install(self) -> Result<(Arc<dyn Engine>, StateMachine), GenerationError> {
         let held = self.unfinished.keep();
         let mut generations = held.generations.lock();
         generations.switch(&held.fresh, self.mark)?;
-        // Readers that still have the old engine open keep it until they are done.
+        // Readers that still have the old engine open keep it until they finish.
         generations.remove_others()?;
         drop(generations);
         Ok((held.engine, self.state))
     }
 }
 
-/// Receives one snapshot at a time.
+/// Receives snapshots from peers, one at a time.
 pub(crate) struct Stager {
     pub(crate) generations: Arc<Mutex<Generations<RealDisk>>>,
     pub(crate) options: EngineOptions,
@@ -155,7 +154,7 @@ pub(crate) struct Stager {
     pub(crate) place: Arc<SharedPlace>,
 }
 
-/// A snapshot of which part has come.
+/// A partly received snapshot.
 pub(crate) struct Staging {
     offer: RaftMessage,
     mark: SnapshotMark,
@@ -237,7 +236,7 @@ impl SnapshotSink for Stager {
         self.turns
             .send(event)
             .map_err(|_| Status::unavailable("the member stops"))?;
-        // Stale is as good as installed: the sender may go on with the log.
+        // A stale snapshot counts as installed: the sender may continue with the log.
         let taken = answered
             .await
             .map_err(|_| Status::unavailable("the member stops"))?;

@@ -1,4 +1,4 @@
-//! What members say to each other, counted for `/v2/stats`.
+//! Statistics of the Raft traffic between members, for `/v2/stats`.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -8,22 +8,22 @@ use keelson_core::node::{APPEND, APPEND_RESPONSE};
 use keelson_proto::peer::{PeerMessage, RaftMessage, peer_message::Message};
 use parking_lot::Mutex;
 
-/// Rates are taken over the latest appends, and only while there are some; etcd's figures.
+/// Rates are computed over the latest appends. Both figures are etcd's.
 const RECENT: usize = 200;
 const RECENT_FOR: Duration = Duration::from_secs(30);
 
-/// Shared by consensus, which counts, and the edge, which shows. Locked for moments.
+/// Updated by consensus and read by the edge. The lock is held for moments.
 #[derive(Default)]
 pub(crate) struct Traffic(Mutex<Counts>);
 
-/// What was counted.
+/// The counts at one moment.
 #[derive(Clone, Default)]
 pub(crate) struct Counts {
-    /// Appends that came.
+    /// Appends that were received.
     pub(crate) received: Flow,
-    /// Appends that went.
+    /// Appends that were sent.
     pub(crate) sent: Flow,
-    /// How each follower answers.
+    /// The append latency of each follower.
     pub(crate) followers: BTreeMap<MemberId, Latency>,
 }
 
@@ -44,7 +44,7 @@ impl Flow {
         self.recent.push_back((now, bytes));
     }
 
-    /// Appends and bytes a second; nothing when it was long ago.
+    /// Appends and bytes a second; zero if the latest append is too old.
     pub(crate) fn rates(&self) -> (f64, f64) {
         let (Some((first, _)), Some((last, _))) = (self.recent.front(), self.recent.back()) else {
             return (0.0, 0.0);
@@ -58,7 +58,7 @@ impl Flow {
     }
 }
 
-/// From an append to its answer, in milliseconds.
+/// The latency from an append to its response, in milliseconds.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Latency {
     asked: Option<Instant>,
@@ -100,7 +100,7 @@ impl Latency {
 }
 
 impl Traffic {
-    /// These are about to leave.
+    /// Counts messages that are about to be sent.
     pub(crate) fn sent<'a>(&self, messages: impl Iterator<Item = &'a (MemberId, PeerMessage)>) {
         let mut appends = messages
             .filter_map(|(to, message)| Some((*to, append(message)?)))
@@ -121,7 +121,7 @@ impl Traffic {
         }
     }
 
-    /// These have come.
+    /// Counts messages that were received.
     pub(crate) fn received(&self, from: MemberId, messages: &[PeerMessage]) {
         let now = Instant::now();
         let mut counts = self.0.lock();
@@ -138,7 +138,7 @@ impl Traffic {
         }
     }
 
-    /// Messages to that member were lost.
+    /// Records that messages to that member were lost.
     pub(crate) fn lost(&self, to: MemberId) {
         let mut counts = self.0.lock();
         let follower = counts.followers.entry(to).or_default();
@@ -146,7 +146,7 @@ impl Traffic {
         follower.asked = None;
     }
 
-    /// What was counted up to now.
+    /// A copy of the counts.
     pub(crate) fn counts(&self) -> Counts {
         self.0.lock().clone()
     }

@@ -1,4 +1,4 @@
-//! Who waits for which request.
+//! The requests that wait for the outcome of their proposals.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -9,25 +9,26 @@ use keelson_core::{MemberId, ProposalId};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-/// How a request ended, as far as this member can know.
+/// The outcome of a request, as far as this member can determine it.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// It was applied, and this came out.
+    /// The request was applied, with this result.
     Applied(Result<Response, state::Error>),
-    /// It is surely not in the log.
+    /// The request is certainly not in the log.
     Refused(Refusal),
 }
 
-/// Shards keep the requests of many threads out of each other's way.
+/// The number of shards of the map: threads contend less for its locks.
 const SHARDS: usize = 16;
-/// Requests that wait at once. A client that waits costs far more than its entry here.
+/// The most requests that may wait at once. A waiting client costs far more than its entry here.
 const WAITING_MAX: usize = 100_000;
-/// What their commands may weigh together, in bytes: as much as the core lets wait for a commit.
+/// The size limit of their commands together, in bytes: as much as the core allows to be
+/// uncommitted.
 const WAITING_BYTES_MAX: usize = 64 << 20;
 
 type Shard = Mutex<HashMap<u64, oneshot::Sender<Outcome>>>;
 
-/// The requests of this member's clients that are under way.
+/// The requests in flight of this member's clients.
 pub(crate) struct Waiters {
     member: MemberId,
     boot: u64,
@@ -49,8 +50,8 @@ impl Waiters {
         }
     }
 
-    /// Room for a request whose command weighs that much; nothing when too much waits already. A
-    /// request that finds nothing waiting always has room.
+    /// Reserves memory for a command of that size, in bytes; `None` if too much waits already. A
+    /// request always fits when no other waits.
     pub(crate) fn reserve(&self, bytes: usize) -> Option<Reserved<'_>> {
         let count = self.count.fetch_add(1, Ordering::Relaxed);
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -62,7 +63,7 @@ impl Waiters {
         (fits && count < WAITING_MAX).then_some(reserved)
     }
 
-    /// A name for a new attempt at a request, and the place where its outcome will arrive.
+    /// A new proposal id, and the receiver of its outcome.
     pub(crate) fn add(&self) -> (ProposalId, oneshot::Receiver<Outcome>) {
         let counter = self.counter.fetch_add(1, Ordering::Relaxed) + 1;
         let (sender, receiver) = oneshot::channel();
@@ -75,33 +76,34 @@ impl Waiters {
         (id, receiver)
     }
 
-    /// Tells the waiter, if it still waits.
+    /// Sends the outcome to the request, if it still waits.
     pub(crate) fn settle(&self, id: ProposalId, outcome: Outcome) {
         if let Some(sender) = self.remove(id.counter) {
-            // A client that went away has no use for the outcome.
+            // The receiver of a disconnected client is dropped.
             let _ = sender.send(outcome);
         }
     }
 
-    /// The client no longer waits; the request may still happen. Returns whether it had no outcome.
+    /// Removes a request whose client has disconnected; the command may still be applied. Returns
+    /// whether it had no outcome.
     pub(crate) fn forget(&self, id: ProposalId) -> bool {
         self.remove(id.counter).is_some()
     }
 
-    /// The member stops: nobody will be told any more.
+    /// The member stops: the receivers of all requests resolve to an error.
     pub(crate) fn close_all(&self) {
         for shard in &self.shards {
             shard.lock().clear();
         }
     }
 
-    /// How many attempts there have been.
+    /// The number of attempts since the start.
     #[cfg(test)]
     pub(crate) fn attempts(&self) -> u64 {
         self.counter.load(Ordering::Relaxed)
     }
 
-    /// What the requests that wait weigh.
+    /// The reserved bytes.
     #[cfg(test)]
     pub(crate) fn reserved_bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
@@ -116,7 +118,7 @@ impl Waiters {
     }
 }
 
-/// Room for a request, until it is dropped.
+/// Reserved memory, until it is dropped.
 pub(crate) struct Reserved<'a> {
     waiters: &'a Waiters,
     bytes: usize,

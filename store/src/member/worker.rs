@@ -1,8 +1,8 @@
-//! What the member does on one thread at a time: consensus decides, then the applier applies.
+//! The worker of a member: consensus decides, then the applier applies, on one thread at a time.
 //!
-//! `keelson_executor` decides which thread that is. A round runs no IO; what waits for a disk or a peer
-//! has threads and tasks of its own. What consensus and the applier hand each other needs no lock and no
-//! concurrent queue: no other thread has it.
+//! `keelson_executor` chooses the thread. A round does no blocking IO; disks and peers have
+//! threads and tasks of their own. Consensus and the applier exchange work without a lock or a
+//! concurrent queue, since no other thread has access to it.
 
 use std::collections::VecDeque;
 
@@ -20,20 +20,21 @@ use super::consensus_shell::ConsensusShell;
 use super::fatal::Fatal;
 use super::staging::Staged;
 
-/// The member's executor: everything that brings it events has it.
+/// The executor of the member's worker, shared by every source of events.
 pub(crate) type Turns = Executor<Worker>;
 
-/// Something for the member.
+/// An event for the worker.
 pub(crate) enum Event {
-    /// For consensus, as it is.
+    /// An event for the core's consensus.
     Core(CoreEvent),
-    /// From a peer; what the messages weigh, in bytes.
+    /// Messages from a peer, and their size in bytes.
     Peer(MemberId, Vec<PeerMessage>, usize),
-    /// A snapshot has arrived whole. Answers when it is installed, or found stale.
+    /// A snapshot was received completely. The sender resolves to whether it was installed, not
+    /// stale.
     SnapshotStaged(RaftMessage, Box<Staged>, oneshot::Sender<bool>),
-    /// The links must follow the members.
+    /// The members have changed, so the links must be updated.
     MembersChanged,
-    /// An engine holds that flush.
+    /// The flush is durable in that engine.
     Flushed(EngineNumber, Flush),
 }
 
@@ -43,28 +44,28 @@ impl From<Input> for Event {
     }
 }
 
-/// Events that one round takes: more would only delay the first one's answer.
+/// The most events of one round: more would only delay the answer to the first.
 const TURN_MAX: usize = 1024;
 
-/// What consensus and the applier hand each other.
+/// The work that consensus and the applier leave for each other.
 #[derive(Default)]
 pub(crate) struct Handed {
-    /// For the applier, in order. Nothing is left after a round.
+    /// For the applier, in order. Empty after a round.
     pub(crate) work: Vec<Work>,
-    /// For consensus, in its next turn, before what others bring.
+    /// For consensus in its next turn, before new events.
     pub(crate) events: VecDeque<Event>,
 }
 
-/// Consensus and the applier, each with what its effects go to.
+/// Consensus and the applier, each with the targets of its effects.
 pub(crate) struct Worker {
     consensus: ConsensusShell,
     applier: ApplierShell,
     handed: Handed,
     fatal: Fatal,
-    /// When each of the two is due, in milliseconds.
+    /// When consensus and the applier are due, in milliseconds.
     consensus_due: u64,
     applier_due: u64,
-    /// How much the last turn of consensus had to do: inputs and entries.
+    /// The load of consensus's last turn: inputs and entries.
     load: usize,
 }
 
@@ -93,7 +94,7 @@ impl Worker {
         is_any
     }
 
-    /// Consensus, then the applier; each only if something waits for it or it is due.
+    /// Runs consensus, then the applier, each only if it has work or is due.
     fn round(&mut self, now_ms: u64, others: &mut Events<'_, Event>) {
         let now = Millis(now_ms);
         if self.take(others) || self.consensus_due <= now_ms {
@@ -105,7 +106,7 @@ impl Worker {
         }
     }
 
-    /// The member cannot go on: what waits for an event's answer ends as the event is dropped.
+    /// Drops all work after a fatal error, so that every request that waits for it ends.
     fn end(&mut self, others: &mut Events<'_, Event>) -> Worked {
         self.consensus.events.clear();
         self.handed = Handed::default();
@@ -116,8 +117,8 @@ impl Worker {
         }
     }
 
-    /// Writes what no flush has taken yet: the member is going down. `left` has come too late for a
-    /// round.
+    /// Writes what no flush has taken yet, as the member shuts down. `left` are events that came
+    /// after the last round.
     pub(crate) fn close(self, left: Vec<Event>) {
         let Worker {
             consensus,
@@ -125,7 +126,7 @@ impl Worker {
             mut handed,
             ..
         } = self;
-        // The log's thread ends with it.
+        // The log writer's thread ends when its sender is dropped.
         drop(consensus);
         for event in left {
             if let Event::Flushed(engine, flush) = event {
@@ -140,10 +141,10 @@ impl Worker {
 impl keelson_executor::Worker for Worker {
     type Event = Event;
 
-    /// A lone request never makes more than three inputs and entries.
+    /// A single request causes at most three inputs and entries.
     const CROWD: usize = 5;
 
-    /// Under load turns are a millisecond or two apart.
+    /// Under load, rounds are one or two milliseconds apart.
     const CROWD_US: u64 = 10_000;
 
     fn work(&mut self, now_ms: u64, mut events: Events<'_, Event>) -> Worked {
@@ -179,7 +180,7 @@ mod tests {
     use crate::member::applier_shell::tests::put;
     use crate::member::fatal::tests::{member, returning};
 
-    /// Otherwise a flush seems to be under way, and what was applied since is only in the log.
+    /// Without the event a flush seems to be running, and later entries are only in the log.
     #[tokio::test]
     async fn a_flush_that_ended_during_the_stop_is_followed_by_the_last_one() {
         let turns = Turns::new();

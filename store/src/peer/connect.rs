@@ -1,4 +1,4 @@
-//! Opening a connection to a peer, and telling a dead process from a slow one.
+//! Opens connections to peers, and distinguishes a dead process from a slow one.
 
 use std::io;
 use std::sync::Arc;
@@ -13,26 +13,27 @@ use tonic::transport::{Channel, Endpoint};
 use super::MESSAGE_BYTES_MAX;
 use crate::config::Url;
 
-/// A silent network is noticed after about this long; Raft has noticed before.
+/// The keep-alive interval. A silent network is detected after about this long; Raft detects it
+/// earlier.
 const PING_EVERY: Duration = Duration::from_secs(2);
 const PING_PATIENCE: Duration = Duration::from_secs(3);
-/// A peer whose connection has lasted so long answers.
+/// A connection that has lasted this long has received a keep-alive answer, so its peer responds.
 pub(super) const SILENCE: Duration = Duration::from_secs(6);
 const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Large enough for the largest append message to be in flight without a pause.
 const WINDOW_BYTES: u32 = 8 << 20;
 
-/// Why there is no connection.
+/// Why a connection failed.
 #[derive(Debug)]
 pub(super) enum ConnectError {
-    /// The host answered that nobody listens: the process is gone.
+    /// The host refused the connection: no process listens on the port.
     Refused,
-    /// Anything else, told in words.
+    /// Any other error, as text.
     Other(String),
 }
 
-/// Tries the peer's URLs in turn.
+/// Tries the peer's URLs one after the other.
 pub(super) async fn connect(urls: &[Url]) -> Result<PeerClient<Channel>, ConnectError> {
     let mut all_refused = !urls.is_empty();
     let mut said = "it has no peer URL".to_owned();
@@ -63,7 +64,7 @@ async fn dial(url: &Url) -> io::Result<TcpStream> {
     Ok(socket)
 }
 
-/// What requests call the peer: neither a path nor a zone has a place there (RFC 6874, 4).
+/// The authority of requests to the peer: it may contain neither a path nor a zone (RFC 6874, 4).
 fn named(url: &Url) -> &str {
     match url.scheme().is_unix() || url.host().contains('%') {
         true => "localhost",

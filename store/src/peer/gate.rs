@@ -1,8 +1,9 @@
-//! Which calls are admitted, and which of their envelopes are new.
+//! Admission of incoming peer calls, and the detection of duplicate envelopes.
 //!
-//! A call is admitted if it is for this member, of this cluster, and from a member of it. Ids are no
-//! secret, so what a call claims is proven: this member asks at the caller's own peer URL whether the
-//! call's key was issued there (`prove.rs`), once for each life of the caller.
+//! A call is admitted if it is for this member of this cluster, and from a member of the cluster.
+//! Ids are not secret, so a caller must prove its identity: this member checks at the caller's
+//! own peer URL that the call's key was issued there (`prove.rs`), once for each incarnation of
+//! the caller.
 
 use std::collections::BTreeMap;
 
@@ -13,26 +14,27 @@ use tonic::Status;
 
 use super::Introduction;
 
-/// The text for a member that was removed: it must stop for good. etcd's words.
+/// The text for a removed member, which must then stop for good. etcd's words.
 pub(super) const REMOVED: &str = "the member has been permanently removed from the cluster";
 
-/// One life of a caller: the count of its starts, and a key that it made at random.
+/// One incarnation of a caller: its boot count, and its random key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Life {
     boot: u64,
     key: u64,
 }
 
-/// The door of a member. Shared by its incoming calls; a plain mutex, as nothing is awaited inside.
+/// Admits or refuses the calls of other members. Shared by the incoming calls; the lock is never
+/// held across an await.
 pub struct Gate {
     cluster: ClusterId,
     member: MemberId,
-    /// The latest life of each member that was proven. Ids that are no members never get in.
+    /// The latest proven incarnation of each member. Unknown ids are never inserted.
     lives: Mutex<BTreeMap<MemberId, Life>>,
 }
 
 impl Gate {
-    /// The door of that member.
+    /// A gate for the calls to that member.
     pub fn new(cluster: ClusterId, member: MemberId) -> Gate {
         Gate {
             cluster,
@@ -41,7 +43,7 @@ impl Gate {
         }
     }
 
-    /// Whether a call may go on, as far as its introduction shows.
+    /// Checks a call's introduction. Returns the introduction, or the refusal.
     pub(super) fn admit(
         &self,
         caller: Option<Introduction>,
@@ -74,19 +76,20 @@ impl Gate {
         (caller.cluster, caller.to) == (self.cluster, self.member)
     }
 
-    /// Whether that life of the caller is the proven one.
+    /// Whether that incarnation of the caller is the proven one.
     pub(super) fn is_proven(&self, caller: &Introduction) -> bool {
         let life = self.lives.lock().get(&caller.from).copied();
         life == Some(Life::of(caller))
     }
 
-    /// The caller's own peer URL has confirmed the key.
+    /// Records the caller's incarnation, after its own peer URL has confirmed the key.
     ///
     /// # Errors
-    /// A later life was proven before: the data directory is an older copy of the member's.
+    /// A later incarnation was proven before: the data directory is an older copy of the member's.
     pub(super) fn proven(&self, caller: &Introduction) -> Result<(), Status> {
         let mut lives = self.lives.lock();
-        // Without a key it is any caller's word, as long as the member's own release makes none.
+        // Without a key the boot count is unproven, since a release without keys confirms any
+        // call.
         if let Some(known) = lives.get(&caller.from)
             && known.key != 0
             && caller.boot < known.boot
@@ -102,7 +105,7 @@ impl Gate {
         Ok(())
     }
 
-    /// Forgets the members that have left.
+    /// Removes the incarnations of members that have left.
     pub(super) fn keep(&self, belonging: impl Fn(MemberId) -> Belonging) {
         let mut lives = self.lives.lock();
         lives.retain(|id, _| belonging(*id) == Belonging::Member);
@@ -118,7 +121,7 @@ impl Life {
     }
 }
 
-/// Whether messages of that member are taken; asked for every envelope.
+/// Checks that the member is in the cluster. Called for every envelope.
 pub(super) fn belongs(member: MemberId, belonging: Belonging) -> Result<(), Status> {
     match belonging {
         Belonging::Member => Ok(()),
@@ -130,16 +133,16 @@ pub(super) fn belongs(member: MemberId, belonging: Belonging) -> Result<(), Stat
     }
 }
 
-/// What was taken from one stream. An envelope goes over one stream only, so that a stream is all that
-/// can deliver it twice; whatever another call claims has no effect on this one.
+/// The latest envelope of one stream. An envelope is sent on one stream only, so only that stream
+/// can repeat it, and the numbers of other calls have no effect.
 #[derive(Debug, Default)]
 pub struct Taken {
     last: u64,
 }
 
 impl Taken {
-    /// Whether the envelope is new. Each number is taken at most once, in rising order: raft-rs is not
-    /// proof against late duplicates (etcd#20418).
+    /// Whether the envelope is new. Each number is accepted at most once, in rising order:
+    /// raft-rs does not tolerate late duplicates (etcd#20418).
     pub fn take(&mut self, sequence: u64) -> bool {
         let new = self.last < sequence;
         self.last = self.last.max(sequence);
@@ -163,7 +166,7 @@ mod tests {
         }
     }
 
-    /// Member 9 was removed, 8 never belonged.
+    /// Member 9 was removed, and 8 was never a member.
     fn belonging(member: MemberId) -> Belonging {
         match member.0 {
             9 => Belonging::Removed,
@@ -235,8 +238,8 @@ mod tests {
         assert!(!gate.is_proven(&caller()));
     }
 
-    /// Releases without keys confirm any call in their name: a stranger's made-up count of starts would
-    /// shut the member out, and its upgrade too.
+    /// Releases without keys confirm any call in their name. A stranger's invented boot count
+    /// would lock the member out, even after an upgrade.
     #[test]
     fn a_count_of_starts_that_no_key_proves_keeps_no_member_out() {
         let gate = Gate::new(GATE.0, GATE.1);

@@ -1,5 +1,5 @@
-//! What messages between members weigh, and a count of what waits: queues are bounded in bytes, since
-//! a message may be a hundred bytes or megabytes.
+//! A byte count of queued messages. Queues are bounded in bytes, since a message has between a
+//! hundred bytes and several megabytes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub(super) struct Waiting(Arc<AtomicUsize>);
 
 impl Waiting {
-    /// Counts a message that is about to be queued; `None` if more than `bytes_max` would wait. A
-    /// message that finds the queue empty always may.
+    /// Counts a message before it is queued; `None` if more than `bytes_max` would wait. A
+    /// message always fits into an empty queue.
     pub(super) fn add(&self, bytes: usize, bytes_max: usize) -> Option<Counted> {
         let before = self.0.fetch_add(bytes, Ordering::Relaxed);
         let counted = Counted {
@@ -21,7 +21,7 @@ impl Waiting {
     }
 }
 
-/// Bytes that wait, until it is dropped.
+/// The bytes of queued messages. Dropping it subtracts them.
 pub(super) struct Counted {
     waiting: Waiting,
     pub(super) bytes: usize,

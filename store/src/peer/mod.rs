@@ -1,8 +1,9 @@
-//! How members talk: one long gRPC stream each way, and a call of its own for each snapshot.
+//! The transport between members: a long-lived gRPC stream in each direction, and a separate call
+//! for each snapshot.
 //!
-//! The transport may lose messages; Raft expects that. It never delivers one twice, nor one from
-//! another cluster, from an id that is no member's, or for another member: `gate.rs` checks that, and
-//! `prove.rs` that a call in a member's name is the member's. Raft's rules are not its subject.
+//! The transport may lose messages; Raft expects that. It never delivers a message twice, nor one
+//! from another cluster, from an unknown id, or for another member: `gate.rs` checks that.
+//! `prove.rs` verifies the identity of a caller. Raft's own rules are not checked here.
 
 mod connect;
 mod gate;
@@ -26,17 +27,18 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 
 use crate::config::Url;
 
-/// The largest message between members, in bytes. What claims to be larger is refused before memory is
-/// set aside for it.
+/// The largest message between members, in bytes. A message that declares a larger size is
+/// refused before memory is allocated for it.
 pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
-/// A question for the members, in bytes. It needs no introduction, so that a stranger may send it.
+/// The largest request for the member list, in bytes. It needs no introduction, so any host may
+/// send it.
 pub(crate) const QUESTION_BYTES_MAX: usize = 1 << 10;
 
-/// Where a member is reached.
+/// The addresses of a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerAddress {
-    /// The member.
+    /// The member's id.
     pub id: MemberId,
     /// Its name, empty until it has been started.
     pub name: String,
@@ -49,13 +51,13 @@ pub struct PeerAddress {
 pub struct Introduction {
     /// The caller's cluster.
     pub cluster: ClusterId,
-    /// The caller.
+    /// The caller's member id.
     pub from: MemberId,
-    /// The member that the call is for.
+    /// The addressed member.
     pub to: MemberId,
-    /// Which life of the caller.
+    /// The caller's boot count.
     pub boot: u64,
-    /// What that life made at random; never 0.
+    /// The random key of the caller's incarnation; never 0.
     pub key: u64,
 }
 
@@ -81,7 +83,7 @@ impl Introduction {
             from: MemberId(number(FROM)?),
             to: MemberId(number(TO)?),
             boot: number(BOOT)?,
-            // Earlier versions have none.
+            // Earlier releases send no key.
             key: number(KEY).unwrap_or(0),
         })
     }

@@ -1,8 +1,8 @@
-//! Whether a call comes from the member in whose name it is made.
+//! Verifies that a call comes from the member that it names.
 //!
-//! Member ids, the cluster's id and the count of starts can be read by anybody. So each life of a member
-//! makes a key at random and sends it with its calls, and the receiver asks at that member's peer URL,
-//! which it has from the replicated membership, whether the key was made there.
+//! Member ids, the cluster id and the boot count can be read by any host. So each incarnation of
+//! a member makes a random key and sends it with its calls. The receiver checks at the member's
+//! peer URL, which is in the replicated membership, whether the key was issued there.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -18,10 +18,11 @@ use super::Introduction;
 use super::snapshots::ask;
 use crate::config::Url;
 
-/// For one question.
+/// The timeout of one check.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// The questions under way: one for each member at most, whatever strangers send in its name.
+/// The checks in progress: at most one for each member, regardless of the number of calls in its
+/// name.
 #[derive(Default)]
 pub(super) struct Proofs(Mutex<BTreeSet<MemberId>>);
 
@@ -37,10 +38,10 @@ impl Drop for Asking<'_> {
 }
 
 impl Proofs {
-    /// Asks at the caller's own URLs, until one confirms the call.
+    /// Checks the call at each of the caller's URLs, until one confirms it.
     ///
     /// # Errors
-    /// The key is not its, or nothing answers there, or the same question is under way.
+    /// The key is another's, no URL answers, or a check of the same member is in progress.
     pub(super) async fn prove(&self, caller: &Introduction, urls: &[Url]) -> Result<(), Status> {
         let from = caller.from;
         if !self.0.lock().insert(from) {
@@ -52,13 +53,13 @@ impl Proofs {
             proofs: self,
             member: from,
         };
-        // All URLs at once: one that leads nowhere must not use up the time of the others.
+        // In parallel, so that a URL without an answer does not use up the time of the others.
         let mut asked: FuturesUnordered<_> = urls.iter().map(|url| confirm(caller, url)).collect();
         let mut refused = unverified(caller, "it has no peer URL");
         while let Some(answer) = asked.next().await {
             match answer {
                 Ok(()) => return Ok(()),
-                // What a member says of itself means more than that another URL is silent.
+                // A denial by the member itself takes precedence over an error of another URL.
                 Err(_) if refused.code() == Code::FailedPrecondition => {}
                 Err(why) => refused = why,
             }
@@ -74,7 +75,7 @@ fn unverified(caller: &Introduction, why: impl std::fmt::Display) -> Status {
     ))
 }
 
-/// Whether the member at that URL has made the call.
+/// Whether the member at that URL has issued the key of the call.
 async fn confirm(caller: &Introduction, url: &Url) -> Result<(), Status> {
     let request = MembersRequest { key: caller.key };
     let asked = tokio::time::timeout(PATIENCE, ask(std::slice::from_ref(url), request)).await;
@@ -83,7 +84,7 @@ async fn confirm(caller: &Introduction, url: &Url) -> Result<(), Status> {
         Err(_) => Err(format!("no answer in {} s", PATIENCE.as_secs())),
     };
     let answer = answer.map_err(|why| unverified(caller, format_args!("{url}: {why}")))?;
-    // A version without keys does not name itself.
+    // Releases without keys do not include their id.
     let has_no_keys = answer.member_id == 0 && answer.cluster_id == caller.cluster.0;
     match has_no_keys || answer.member_id == caller.from.0 && answer.key_is_mine {
         true => Ok(()),

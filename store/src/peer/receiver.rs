@@ -1,4 +1,4 @@
-//! The incoming half: the gRPC service on the peer port.
+//! The receiving half of the transport: the gRPC service on the peer port.
 
 use std::future::Future;
 use std::time::Duration;
@@ -20,65 +20,66 @@ use super::prove::Proofs;
 use super::refusals::Refusals;
 use crate::config::Url;
 
-/// Where messages go. Called on the runtime's threads: it must not block.
+/// The receiver of messages. Called on the runtime's threads, so it must not block.
 pub trait Inbox: Send + Sync + 'static {
-    /// Takes what `from` sent.
+    /// Takes messages from `from`.
     fn deliver(&self, from: MemberId, messages: Vec<PeerMessage>);
 
-    /// What this member holds of that id. Called for every envelope: it must be cheap.
+    /// The membership of that id. Called for every envelope, so it must be fast.
     fn belonging(&self, member: MemberId) -> Belonging;
 
     /// The member's peer URLs.
     fn peer_urls(&self, member: MemberId) -> Vec<Url>;
 
-    /// A call came from an id that is not among the members: they may have changed.
+    /// Records a call from an unknown id: this member may lack a newer member.
     fn note_unknown(&self, member: MemberId);
 
-    /// The cluster, as far as this member has applied its log.
+    /// The member list, as of the applied state.
     fn members(&self) -> MembersResponse;
 }
 
-/// Resolves to `Ok` when a snapshot has to give way to another one.
+/// Resolves to `Ok` when a snapshot must end in favour of another one.
 pub type Evicted = oneshot::Receiver<()>;
 
-/// The longest pause between two pieces of a snapshot.
+/// The longest pause between two chunks of a snapshot.
 const PIECE_PATIENCE: Duration = Duration::from_millis(PIECE_PATIENCE_MS);
 
-/// Where a snapshot goes, piece by piece.
+/// The receiver of snapshots.
 pub trait SnapshotSink: Send + Sync + 'static {
-    /// One snapshot being received. Dropping it before `finish` throws it away.
+    /// A snapshot that is being received. Dropping it before `finish` discards it.
     type Staging: Send;
 
-    /// Begins to receive. An error ends the call: another one is under way, say.
+    /// Starts to receive a snapshot. An error ends the call, for example when another one is
+    /// being received.
     fn begin(
         &self,
         offer: RaftMessage,
     ) -> impl Future<Output = Result<(Self::Staging, Evicted), Status>> + Send;
 
-    /// Takes a piece.
+    /// Takes a chunk.
     fn push(
         &self,
         staging: Self::Staging,
         part: snapshot_chunk::Part,
     ) -> impl Future<Output = Result<Self::Staging, Status>> + Send;
 
-    /// Installs it, or finds it stale; returns when that is decided.
+    /// Installs the snapshot, or finds it stale. Returns after that.
     fn finish(&self, staging: Self::Staging) -> impl Future<Output = Result<(), Status>> + Send;
 }
 
-/// The service.
+/// The gRPC service of the peer port.
 pub struct PeerService<I, S> {
     gate: Gate,
     inbox: I,
     sink: S,
-    /// This member's key.
+    /// The key of this member's incarnation.
     key: u64,
     proofs: Proofs,
     refusals: Refusals,
 }
 
 impl<I: Inbox, S: SnapshotSink> PeerService<I, S> {
-    /// Serves what `gate` lets through.
+    /// Serves the calls that `gate` admits.
     pub fn new(gate: Gate, inbox: I, sink: S, key: u64) -> PeerService<I, S> {
         PeerService {
             gate,
@@ -119,7 +120,7 @@ impl<I: Inbox, S: SnapshotSink> PeerService<I, S> {
         Ok(caller)
     }
 
-    /// Whether the call of an admitted member may still go on.
+    /// Checks that the caller is still a member of the cluster.
     fn still_belongs(&self, caller: &Introduction) -> Result<(), Status> {
         gate::belongs(caller.from, self.inbox.belonging(caller.from))?;
         match self.gate.is_proven(caller) {
@@ -169,7 +170,7 @@ impl<I: Inbox, S: SnapshotSink> Peer for PeerService<I, S> {
 }
 
 impl<I: Inbox, S: SnapshotSink> PeerService<I, S> {
-    /// Receives a snapshot, for as long as pieces keep coming.
+    /// Receives a snapshot, with a timeout for each chunk.
     async fn receive(
         &self,
         caller: &Introduction,
@@ -213,7 +214,7 @@ impl<I: Inbox, S: SnapshotSink> PeerService<I, S> {
     }
 }
 
-/// The next piece; none at the end of the call.
+/// The next chunk; `None` at the end of the call.
 async fn next_piece(
     chunks: &mut (impl Stream<Item = Result<SnapshotChunk, Status>> + Unpin),
 ) -> Result<Option<snapshot_chunk::Part>, Status> {

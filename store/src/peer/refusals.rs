@@ -1,4 +1,4 @@
-//! The calls that are turned away at the peer port: logged, but not each of them.
+//! Throttles the log of refused calls at the peer port.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use keelson_port::Episode;
 use parking_lot::Mutex;
 use tonic::{Code, Status};
 
-/// Between two warnings of the same kind.
+/// The interval between two warnings of the same kind.
 const WARN_EVERY: Duration = Duration::from_secs(30);
 
 /// One throttle for each gRPC code, so that a flood of one kind does not hide the others.
@@ -17,14 +17,14 @@ pub(super) struct Refusals(Mutex<BTreeMap<i32, Kind>>);
 
 struct Kind {
     episode: Episode,
-    /// Since the last warning.
+    /// The refusals since the last warning.
     unlogged: u64,
 }
 
 impl Refusals {
-    /// A call was refused. Returns whether it was logged.
+    /// Counts a refused call. Returns whether it was logged.
     pub(super) fn note(&self, from: Option<MemberId>, status: &Status) -> bool {
-        // Another call of the same member is being verified: nothing is wrong.
+        // A check of the same member is in progress, which is not a fault.
         if status.code() == Code::Aborted {
             return false;
         }

@@ -1,5 +1,6 @@
-//! The outgoing half: one task for each peer, which keeps a stream open and empties a bounded queue
-//! into it. What does not fit is dropped and reported; Raft sends again what still matters.
+//! The sending half of the transport: one task for each peer, which keeps a stream open and sends
+//! a bounded queue over it. Messages that do not fit are dropped and reported; Raft repeats those
+//! that still matter.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -24,50 +25,51 @@ use super::trouble::{self, End, Trouble};
 use super::{Introduction, PeerAddress, gate};
 use crate::config::Url;
 
-/// Messages that wait for one peer. A leader's appends are batched, so this is seconds of them.
+/// The most messages that wait for one peer. A leader's appends are batched, so this is seconds
+/// of traffic.
 const QUEUE_MAX: usize = 4096;
-/// What they may weigh together: all that the core lets be under way to a peer, 16 MiB of appends or
-/// 64 MiB of proposals for the leader, and some.
+/// The size limit of these messages, in bytes: all that the core allows in flight to a peer (16
+/// MiB of appends, or 64 MiB of proposals for the leader), and a reserve.
 const QUEUE_BYTES_MAX: usize = 96 << 20;
-/// Messages that share an envelope.
+/// The most messages of an envelope.
 const ENVELOPE_MAX: usize = 128;
-/// What they weigh together, beyond the first: an envelope is encoded as a whole.
+/// The size limit of these messages beyond the first, in bytes: an envelope is encoded as a whole.
 const ENVELOPE_BYTES_MAX: usize = 1 << 20;
-/// Envelopes on their way into the connection.
+/// The most envelopes that wait for the connection.
 const STREAM_MAX: usize = 16;
-/// The waits between attempts to connect.
+/// The pause before the next attempt to connect: at first, and at most.
 const RETRY_MIN: Duration = Duration::from_millis(20);
 const RETRY_MAX: Duration = Duration::from_millis(500);
-/// A call that has lasted so long was not refused.
+/// A call that has lasted this long was not refused.
 const SETTLED: Duration = Duration::from_millis(200);
 
-/// What the links have to say.
+/// The events of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerEvent {
-    /// The connection broke and a new one is refused: the process is gone.
+    /// The connection broke and a new one is refused: the peer's process has ended.
     Down(MemberId),
-    /// The peer can be reached again.
+    /// The peer is reachable again.
     Up(MemberId),
     /// Messages were dropped.
     Lost(MemberId),
-    /// The peer says that this member was removed from the cluster.
+    /// The peer reports that this member was removed from the cluster.
     Removed,
 }
 
-/// Why a message was not sent. It surely did not reach the peer.
+/// Why a message was not sent. It certainly did not reach the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unsent {
     /// There is no link to that member.
     NoLink,
-    /// Too much waits for it.
+    /// The queue to the peer is full.
     Full,
 }
 
-/// Hears `PeerEvent`s, on any thread.
+/// The callback for `PeerEvent`s. It runs on any thread.
 pub type PeerListener = Arc<dyn Fn(PeerEvent) + Send + Sync>;
 
-/// Numbers the envelopes of one life of a member, on all of its links together: whatever a link is made
-/// anew for, its numbers go on rising.
+/// The envelope numbers of one incarnation of a member, over all of its links: they rise even
+/// when a link is opened again.
 #[derive(Debug, Default)]
 pub struct Numbering(AtomicU64);
 
@@ -78,29 +80,29 @@ impl Numbering {
     }
 }
 
-/// The queue to one peer, and the task that empties it.
+/// The queue to one peer, and the task that sends it.
 struct Link {
     queue: mpsc::Sender<Queued>,
-    /// What is in the queue, and in envelopes that the connection has not taken yet.
+    /// The bytes in the queue, and in envelopes that wait for the connection.
     waiting: Waiting,
     task: JoinHandle<()>,
     address: watch::Sender<PeerAddress>,
 }
 
-/// The links that are open.
+/// The open links.
 #[derive(Default)]
 struct Open {
     links: HashMap<MemberId, Link>,
-    /// Snapshots on their way.
+    /// The snapshot transfers in progress.
     transfers: JoinSet<()>,
-    /// No more are opened.
+    /// No more links are opened.
     closed: bool,
 }
 
-/// A message that waits for its peer.
+/// A message in a queue, and its count.
 type Queued = (PeerMessage, Counted);
 
-/// All links of a member. Cheap to clone.
+/// The links of a member to all peers. Cheap to clone.
 #[derive(Clone)]
 pub struct Links {
     me: Introduction,
@@ -111,11 +113,11 @@ pub struct Links {
     runtime: tokio::runtime::Handle,
 }
 
-/// What the threads of a member send through.
+/// The name of [`Links`] for the threads that only send.
 pub type Outbox = Links;
 
 impl Links {
-    /// No links yet. `runtime` is where their tasks will live.
+    /// No links yet. `runtime` runs the tasks of the links.
     pub fn new(
         cluster: ClusterId,
         member: MemberId,
@@ -140,8 +142,8 @@ impl Links {
         }
     }
 
-    /// Makes the links those of `members`: opens and closes them. A link whose peer has other URLs than
-    /// before keeps its connection; the next one goes to the new URLs.
+    /// Opens and closes links so that they match `members`. If the URLs of a peer change, its
+    /// connection stays; the next one uses the new URLs.
     pub fn update(&self, members: &[PeerAddress]) {
         let mut open = self.links.write();
         if open.closed {
@@ -198,10 +200,10 @@ impl Links {
         }
     }
 
-    /// Sends a message, or drops it and reports that, to the listener too.
+    /// Queues a message, or drops it and reports that to the listener as well.
     ///
     /// # Errors
-    /// Why it was dropped. What is sent may still be lost.
+    /// Why the message was dropped. A queued message may still be lost.
     pub fn send(&self, to: MemberId, message: PeerMessage) -> Result<(), Unsent> {
         let open = self.links.read();
         let link = open.links.get(&to).ok_or(Unsent::NoLink);
@@ -213,7 +215,7 @@ impl Links {
         sent
     }
 
-    /// The peer's URLs, if there is such a peer.
+    /// The peer's URLs; `None` without a link to it.
     pub fn urls(&self, peer: MemberId) -> Option<Vec<Url>> {
         let open = self.links.read();
         let link = open.links.get(&peer)?;
@@ -221,22 +223,22 @@ impl Links {
         Some(urls)
     }
 
-    /// Whether the connection to that peer stands.
+    /// Whether the peer is connected.
     pub fn is_up(&self, peer: MemberId) -> bool {
         self.up.read().get(&peer).copied().unwrap_or(false)
     }
 
-    /// What this life of the member proves its calls with.
+    /// The random key of this member's incarnation.
     pub fn key(&self) -> u64 {
         self.me.key
     }
 
-    /// How this member introduces itself to that peer.
+    /// The introduction of this member's calls to that peer.
     pub fn introduction(&self, to: MemberId) -> Introduction {
         Introduction { to, ..self.me }
     }
 
-    /// Runs a transfer, which ends with the links.
+    /// Spawns a snapshot transfer, which ends with the links.
     pub(crate) fn spawn(&self, transfer: impl Future<Output = ()> + Send + 'static) {
         let mut open = self.links.write();
         while open.transfers.try_join_next().is_some() {}
@@ -245,8 +247,8 @@ impl Links {
         }
     }
 
-    /// Closes every link and ends every transfer, for good. What is returned waits until none holds
-    /// anything of the member any more.
+    /// Closes every link and aborts every transfer, for good. The returned future resolves when
+    /// none of them holds any resource of the member.
     pub fn close(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut open = self.links.write();
         open.closed = true;
@@ -280,10 +282,10 @@ struct Courier {
     listener: PeerListener,
     up: Arc<RwLock<HashMap<MemberId, bool>>>,
     numbering: Arc<Numbering>,
-    /// The URLs at which the peer was reached last.
+    /// The URLs of the last successful connection.
     reached: Vec<Url>,
     trouble: Trouble,
-    /// The last connection ended because nothing was answered.
+    /// The last connection ended because the peer did not respond.
     silent: bool,
 }
 
@@ -303,21 +305,23 @@ impl Courier {
                         Ended::Broken(status) => self.explain(&status, began.elapsed()),
                     }
                     if RETRY_MAX < began.elapsed() {
-                        // Straight back to connecting: a refusal now means that the process is gone.
+                        // Reconnects at once: a refusal at this point means that the process has
+                        // ended.
                         retry = RETRY_MIN;
                         continue;
                     }
                 }
                 Err(ConnectError::Refused) => {
                     self.trouble.failed(&self.address, "connection refused");
-                    // Where the peer was never reached, a refusal does not show that its process is gone.
+                    // If the peer was never reached, a refusal does not show that its process has
+                    // ended.
                     if self.reached == self.address.urls {
                         (self.listener)(PeerEvent::Down(peer));
                     }
                 }
                 Err(ConnectError::Other(why)) => self.trouble.failed(&self.address, &why),
             }
-            // What waits is stale by the time the peer is back.
+            // The waiting messages are stale by the time the peer is back.
             let mut dropped = false;
             while messages.try_recv().is_ok() {
                 dropped = true;
@@ -336,14 +340,15 @@ impl Courier {
         messages: &mut mpsc::Receiver<Queued>,
     ) -> Ended {
         let (envelopes, stream) = mpsc::channel(STREAM_MAX);
-        // Once the connection has taken an envelope it no longer counts.
+        // An envelope is no longer counted once the connection has taken it.
         let stream = ReceiverStream::new(stream).map(|(envelope, _): (_, Vec<Counted>)| envelope);
         let mut request = Request::new(stream);
         self.me.write(request.metadata_mut());
         self.note_up(true);
         let call = client.stream(request);
         tokio::pin!(call);
-        // A peer that refuses the call does so at once. The kernel of one that is stopped takes it.
+        // A peer refuses a call at once. For a stopped process, the kernel still accepts the
+        // connection.
         let settled = match self.silent {
             true => connect::SILENCE,
             false => SETTLED,
@@ -407,7 +412,7 @@ impl Courier {
     }
 }
 
-/// The messages that share an envelope with the first.
+/// Collects the messages that share an envelope with the first.
 fn gather(
     first: Queued,
     messages: &mut mpsc::Receiver<Queued>,
@@ -425,7 +430,7 @@ fn gather(
     (batch, counted)
 }
 
-/// A number that others cannot guess: the standard library's maps are seeded by the system's randomness.
+/// An unpredictable number: the standard library seeds its hash maps from the system's randomness.
 fn random_key() -> u64 {
     let mut drawn = std::iter::repeat_with(|| RandomState::new().build_hasher().finish());
     drawn.find(|key| *key != 0).unwrap_or(1)

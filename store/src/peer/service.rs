@@ -1,4 +1,4 @@
-//! The routes of the peer port, each with what a message of it may weigh.
+//! The routes of the peer port, each with a size limit for its messages.
 
 use std::sync::Arc;
 
@@ -7,11 +7,12 @@ use tonic::service::Routes;
 
 use super::{Inbox, MESSAGE_BYTES_MAX, PeerService, QUESTION_BYTES_MAX, SnapshotSink};
 
-/// The one call that needs no introduction.
+/// The only call without an introduction.
 const MEMBERS: &str = "/keelson_peer.Peer/Members";
 
-/// Serves the other members, and strangers that ask for the members. What a stranger sends is held until
-/// it has come whole, for each of thousands of calls: it has a bound of its own.
+/// Serves the other members, and any host that requests the member list. A request is held in
+/// memory until it is complete, in each of thousands of calls, so this call has a small limit of
+/// its own.
 pub fn routes<I: Inbox, S: SnapshotSink>(service: PeerService<I, S>) -> Routes {
     let service = Arc::new(service);
     let server =

@@ -1,4 +1,4 @@
-//! Calls of their own: sending a snapshot, and asking a cluster for its members.
+//! The unary and bulk calls to peers: sending a snapshot, and requesting the member list.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -17,19 +17,19 @@ use super::Links;
 use super::connect::{self, ConnectError};
 use crate::config::Url;
 
-/// Pieces on their way. A piece is about a mebibyte; this bounds what a slow peer costs.
+/// The most chunks in flight. A chunk has about 1 MiB, so this bounds the memory for a slow peer.
 const PIECES_MAX: usize = 4;
-/// A peer that takes no piece for this long is given up; one that goes on may take as long as it needs.
+/// A transfer fails when the peer takes no chunk for this long. Its total time has no limit.
 const PIECE_PATIENCE: Duration = Duration::from_secs(60);
-/// For the peer to open what it has received whole.
+/// The timeout for the peer to install a snapshot that it has received completely.
 const INSTALL_PATIENCE: Duration = Duration::from_secs(600);
 
-/// Sends `offer` and then every piece that `read` produces, on a connection of its own so that
-/// heartbeats keep theirs. `read` runs on a thread that may block. Returns once the peer has
-/// installed it, or found it stale.
+/// Sends `offer` and then every chunk that `read` produces, on a separate connection, so that
+/// heartbeats are not delayed. `read` runs on a thread that may block. Returns once the peer has
+/// installed the snapshot or found it stale.
 ///
 /// # Errors
-/// What went wrong, in words; the peer keeps nothing of it.
+/// The cause, as text. The peer discards what it has received.
 pub async fn send_snapshot(
     links: &Links,
     to: MemberId,
@@ -66,16 +66,16 @@ pub async fn send_snapshot(
     read.map_err(|error| Status::internal(format!("reading the snapshot: {error}")))
 }
 
-/// How far a transfer has come.
+/// The progress of a transfer.
 #[derive(Default)]
 struct Progress {
     pieces: AtomicU64,
-    /// All pieces are on their way.
+    /// The last chunk has been queued.
     all: AtomicBool,
 }
 
 impl Progress {
-    /// Waits for the call's end as long as pieces go out.
+    /// Waits for the end of the call, with a timeout for each chunk.
     async fn watch<T>(&self, call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
         tokio::pin!(call);
         loop {
@@ -103,10 +103,10 @@ impl Progress {
     }
 }
 
-/// Asks whoever listens at `urls` whom its cluster consists of.
+/// Requests the member list of the cluster at `urls`.
 ///
 /// # Errors
-/// Why nobody answered.
+/// Why no URL answered.
 pub async fn ask_members(urls: &[Url]) -> Result<MembersResponse, Status> {
     ask(urls, MembersRequest::default()).await
 }
@@ -126,7 +126,7 @@ pub(super) async fn ask(urls: &[Url], request: MembersRequest) -> Result<Members
 mod tests {
     use super::*;
 
-    /// For 2,000 s a piece goes out every 50 s, then none.
+    /// A chunk every 50 s for 2,000 s, then none.
     #[tokio::test(start_paused = true)]
     async fn only_a_transfer_that_stands_still_is_given_up() {
         let progress = Progress::default();

@@ -1,4 +1,4 @@
-//! What is logged of a peer that cannot be reached, and for which reason.
+//! The log of unreachable peers, with the cause.
 
 use std::error::Error as _;
 use std::io;
@@ -11,10 +11,10 @@ use tracing::{info, warn};
 use super::PeerAddress;
 use crate::config::url;
 
-/// Between two warnings of the same peer.
+/// The interval between two warnings about the same peer.
 const WARN_EVERY: Duration = Duration::from_secs(30);
 
-/// The log's side of one link.
+/// The log throttle of one link.
 pub(super) struct Trouble(Episode);
 
 impl Trouble {
@@ -22,7 +22,7 @@ impl Trouble {
         Trouble(Episode::every(WARN_EVERY))
     }
 
-    /// An attempt to reach the peer failed, or a connection did not last.
+    /// Reports a failed attempt to connect, or a connection that did not last.
     pub(super) fn failed(&mut self, peer: &PeerAddress, why: &str) {
         if let Some(lasted) = self.0.goes_on() {
             warn!(
@@ -36,7 +36,7 @@ impl Trouble {
         }
     }
 
-    /// The peer takes messages.
+    /// Reports that the peer takes messages.
     pub(super) fn over(&mut self, peer: &PeerAddress) {
         match self.0.is_over() {
             Some(lasted) => info!(
@@ -50,20 +50,20 @@ impl Trouble {
     }
 }
 
-/// What the end of a connection is to the log.
+/// How the log treats the end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// The peer cannot be reached, or takes no calls of this member.
+    /// The peer is unreachable, or refuses this member's calls: a warning.
     Trouble,
-    /// The peer is busy with another call, or about to be founded: the next attempt is moments away.
+    /// The peer is busy with another call, or about to be founded; the next attempt follows soon.
     Deferred,
-    /// It stood, and broke.
+    /// A working connection broke.
     Lost,
 }
 
-/// What the end is that came with `status`, of a connection that had lasted or not.
+/// Classifies the end of a connection by its `status`, and by whether the connection had lasted.
 pub(super) fn end_of(status: &Status, had_lasted: bool) -> End {
-    // What comes from the peer itself has no other error behind it.
+    // An error of the peer itself has no source error.
     let is_refusal = status.source().is_none();
     match status.code() {
         Code::Aborted if is_refusal => End::Deferred,
@@ -73,13 +73,13 @@ pub(super) fn end_of(status: &Status, had_lasted: bool) -> End {
     }
 }
 
-/// The stream ended without a word of the peer's.
+/// The status for a stream that ended without a status of the peer.
 pub(super) fn broken_off() -> Status {
     Status::from_error(Box::new(io::Error::other("the stream broke off")))
 }
 
-/// Whether the call ended because the peer answered nothing, not even a ping: its process is stopped, or
-/// the network drops what is sent. Its kernel may go on accepting connections.
+/// Whether the call ended because the peer answered neither requests nor pings: its process is
+/// stopped, or the network drops its packets. Its kernel may still accept connections.
 pub(super) fn is_silence(status: &Status) -> bool {
     let mut source = status.source();
     while let Some(error) = source {
@@ -92,7 +92,7 @@ pub(super) fn is_silence(status: &Status) -> bool {
     false
 }
 
-/// What a failed call shows of what listens at the peer's URL.
+/// Derives from a failed call what listens at the peer's URL.
 pub(super) fn reason(status: &Status) -> String {
     if is_silence(status) {
         return "it answers nothing: its process is stopped, or the network drops what is sent"
@@ -139,8 +139,8 @@ mod tests {
         );
         check(Status::unavailable("broken pipe"), "broken pipe");
     }
-    /// Verifying a call may take longer than a connection needs to count as made: the refusal was logged
-    /// as if a connection had broken.
+    /// A peer may take longer to verify a call than a connection takes to count as established.
+    /// Such a refusal was logged as a broken connection.
     #[test]
     fn a_late_refusal_is_trouble_and_a_break_is_none() {
         let refusal =

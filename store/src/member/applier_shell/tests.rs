@@ -80,7 +80,7 @@ fn backlog(handed: &mut Handed) -> Option<bool> {
     reports.last()
 }
 
-/// b846fd5 let the overlay grow for as long as the engine was busy.
+/// b846fd5 let the memtable grow without limit while the engine was busy.
 #[test]
 fn a_slow_engine_is_reported_before_the_overlay_outgrows_its_bound() {
     let turns = Turns::new();
@@ -96,7 +96,7 @@ fn a_slow_engine_is_reported_before_the_overlay_outgrows_its_bound() {
         reported = backlog(&mut handed);
     }
     assert_eq!((reported, index), (Some(true), 8));
-    // The engine catches up: what was frozen, and then the rest.
+    // The engine catches up: first the immutable memtable, then the rest.
     for _ in 0..2 {
         let job = flush_jobs.try_recv().expect("a flush under way");
         let written = job.engine.write(&job.flush.batch);
@@ -108,7 +108,7 @@ fn a_slow_engine_is_reported_before_the_overlay_outgrows_its_bound() {
     assert_eq!(backlog(&mut handed), Some(false));
 }
 
-/// What a newer release wrote was skipped, and counted as applied.
+/// An entry of a newer release was skipped but counted as applied.
 #[test]
 fn the_member_ends_before_a_command_that_it_does_not_understand() {
     let turns = Turns::new();

@@ -1,4 +1,4 @@
-//! Requests that cannot be handed to the leader, and snapshots on their way when the member stops.
+//! Requests that cannot be sent to the leader, and snapshot transfers when the member stops.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -28,7 +28,7 @@ fn from_leader(message: peer_message::Message) -> Event {
     Event::Peer(LEADER, vec![message], 0)
 }
 
-/// It follows a leader to which it has no link yet.
+/// A follower that has no link to its leader yet.
 fn follower(turns: &Arc<Turns>) -> (Arc<Waiters>, crossbeam::channel::Receiver<LogWork>) {
     let (consensus, applier, log_jobs) = member(turns, &returning().0);
     let ApplierShell { waiters, .. } = &applier;
@@ -48,7 +48,7 @@ fn follower(turns: &Arc<Turns>) -> (Arc<Waiters>, crossbeam::channel::Receiver<L
     (waiters, log_jobs)
 }
 
-/// Its client waited for seven seconds, and did not learn that nothing was done.
+/// The client waited for seven seconds, and could not see that the request was not proposed.
 #[tokio::test]
 async fn a_request_that_cannot_be_handed_over_is_refused_at_once() {
     let turns = Turns::new();
@@ -57,7 +57,7 @@ async fn a_request_that_cannot_be_handed_over_is_refused_at_once() {
     let command = Bytes::from_static(b"a command");
     let propose = Event::from(Input::Propose { id, command });
     turns.send(propose).expect("it runs");
-    // What the turn left is for the next one.
+    // The turn left an event, which the next turn takes.
     turns.drive_if_calm();
     let outcome = outcome.try_recv().expect("an outcome");
     assert!(
@@ -66,7 +66,7 @@ async fn a_request_that_cannot_be_handed_over_is_refused_at_once() {
     );
 }
 
-/// A peer that takes no end of a snapshot.
+/// A peer that reads a snapshot without end.
 struct Endless(Arc<AtomicBool>);
 
 #[tonic::async_trait]
@@ -104,7 +104,8 @@ async fn until(mut is_so: impl FnMut() -> bool) {
     waited.expect("it comes about");
 }
 
-/// It went on after the end, with the engine: a program could not open the directory again.
+/// The transfer outlived the member and kept the engine open, so the directory could not be
+/// opened again.
 #[tokio::test]
 async fn a_snapshot_on_its_way_ends_with_the_member() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;

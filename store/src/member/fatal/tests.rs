@@ -1,4 +1,4 @@
-//! A handler that returns: the member must do nothing more.
+//! A fatal handler that returns: the member must do no more work.
 
 use std::sync::atomic::AtomicUsize;
 
@@ -60,7 +60,7 @@ fn state(mark: AppliedMark) -> (Arc<dyn Engine>, StateMachine) {
     (engine, state.expect("an empty engine"))
 }
 
-/// A snapshot whose directory is gone: it cannot be made the current one.
+/// A snapshot whose directory is missing, so that it cannot become the current one.
 async fn lost_snapshot(dir: &std::path::Path) -> Staged {
     let generations = Generations::open(Arc::new(RealDisk), dir);
     let mut generations = generations.expect("an empty directory");
@@ -103,7 +103,7 @@ fn offer() -> RaftMessage {
     }
 }
 
-/// A fresh follower, one of two voters, whose log's disk takes nothing.
+/// A new follower, one of two voters, whose log accepts no work.
 pub(crate) fn member(
     turns: &Arc<Turns>,
     fatal: &Fatal,
@@ -131,7 +131,7 @@ pub(crate) fn member(
     (consensus, applier, log_jobs)
 }
 
-/// A handler that returns, and how often it was called.
+/// A handler that returns, and the number of its calls.
 pub(crate) fn returning() -> (Fatal, Arc<AtomicUsize>) {
     let raised = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&raised);
@@ -141,8 +141,8 @@ pub(crate) fn returning() -> (Fatal, Arc<AtomicUsize>) {
     (fatal, raised)
 }
 
-/// The log began anew at the snapshot's mark although the directory still named the old state, and
-/// the sender was told that the snapshot was installed.
+/// The log began anew at the snapshot's mark although the directory still named the old state,
+/// and the sender received a success.
 #[tokio::test]
 async fn nothing_follows_a_failed_installation_when_the_handler_returns() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -157,21 +157,21 @@ async fn nothing_follows_a_failed_installation_when_the_handler_returns() {
     assert_eq!(raised.load(Ordering::SeqCst), 1);
     assert_eq!(log_jobs.try_recv().err(), Some(TryRecvError::Empty));
     assert!(answered.try_recv().is_err(), "not told to be installed");
-    // Nor does anything that comes later.
+    // Later events have no effect either.
     let event = Event::from(Input::PeerDown(MemberId(2)));
     turns.send(event).expect("it is not stopped");
     assert_eq!(log_jobs.try_recv().err(), Some(TryRecvError::Empty));
     assert_eq!(raised.load(Ordering::SeqCst), 1);
 }
 
-/// Where panics unwind - in an embedder's process, and in tests - the turn was never given back: the
-/// member stood still for ever, and nothing ended it.
+/// A panic that unwinds, in an embedder's process or in a test, left the worker's slot taken: the
+/// member stopped working, and no fatal error was raised.
 #[tokio::test]
 async fn a_panic_in_a_turn_ends_the_member() {
     let (fatal, raised) = returning();
     let turns = Turns::new();
     let (consensus, applier, log_jobs) = member(&turns, &fatal);
-    // The node insists on its own requests: here is one of another member's.
+    // The node panics at a proposal id of another member, so this test sends one.
     let (id, _outcome) = applier.waiters.add();
     turns.begin(Worker::new(consensus, applier));
     let strange = ProposalId {

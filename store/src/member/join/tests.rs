@@ -1,4 +1,4 @@
-//! Joiners and founders, and members that answer with a cluster's members.
+//! Joining members and founders, with peers that answer only member lists.
 
 use keelson_proto::peer::peer_server::{Peer, PeerServer};
 use keelson_proto::peer::{
@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::*;
 
-/// A member that answers with the cluster's members, and nothing else.
+/// A peer that answers with the cluster's members and refuses other calls.
 struct Answers(Vec<Member>, u64);
 
 #[tonic::async_trait]
@@ -56,7 +56,7 @@ async fn member_that_has_applied(applied: u64, members: Vec<Member>) -> Url {
     Url::http("127.0.0.1", port)
 }
 
-/// The third of three members, by that URL.
+/// The configuration of the third of three members, with that URL.
 fn third(others: [&Url; 2], me: &Url) -> Config {
     let urls = [others[0], others[1], me];
     let named = ["m1", "m2", "m3"].into_iter().zip(urls);
@@ -89,7 +89,7 @@ async fn a_member_that_is_behind_does_not_keep_a_new_one_out() {
     assert!(refused.to_string().contains("member add m3"), "{refused}");
 }
 
-/// The first that had its addition decided.
+/// The first answer lacked the new member.
 #[tokio::test]
 async fn a_member_that_has_run_is_refused_although_the_first_that_answers_is_behind() {
     let me = Url::http("127.0.0.1", 9);
@@ -111,7 +111,7 @@ async fn a_member_that_has_run_is_refused_although_the_first_that_answers_is_beh
     }
 }
 
-/// A member that is behind has its predecessor at the same URL still.
+/// A member that lags still lists the predecessor at the same URL.
 #[tokio::test]
 async fn a_new_member_joins_as_the_member_that_was_added_last() {
     let me = Url::http("127.0.0.1", 9);
@@ -170,8 +170,8 @@ fn founder(name: &str, ports: &[u16], dir: &std::path::Path, has_registered: boo
     }
 }
 
-/// They waited 2 s for each other, and those that had registered before came up only if one of
-/// them ran already.
+/// The founders waited 2 s for each other, and registered ones started only if another founder
+/// was running already.
 #[tokio::test(flavor = "multi_thread")]
 async fn founders_that_are_all_empty_come_up_together() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -218,7 +218,7 @@ fn a_member_that_has_run_and_has_no_data_is_refused_with_the_remedy() {
     );
 }
 
-/// No other member could have it.
+/// No other founder could hold the data.
 #[tokio::test]
 async fn a_lone_founder_that_has_been_there_before_is_refused() {
     let mut config = Config::single("m1", "nowhere");

@@ -1,5 +1,5 @@
-//! A snapshot is installed, and the power fails at any step: the data directory holds the state before or
-//! the one after, and the log goes on from it.
+//! Power failures at each step of a snapshot installation: the data directory holds the old or
+//! the new state, and the log fits it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ const IDENTITY: Identity = Identity {
     cluster: ClusterId(1),
     member: MemberId(1),
 };
-/// In a generation's directory, for an engine: what is applied.
+/// A file in a generation's directory that stands for the engine and holds the applied mark.
 const ENGINE: &str = "applied";
 
 fn mark(index: u64, term: u64) -> SnapshotMark {
@@ -34,7 +34,7 @@ struct Member {
 }
 
 impl Member {
-    /// As `recover` does it.
+    /// Opens a member as `recover` does.
     fn open(disk: &SimDisk) -> Member {
         let disk = Arc::new(disk.clone());
         let config = WalConfig {
@@ -73,7 +73,7 @@ impl Member {
         }
     }
 
-    /// Makes a generation that holds that much.
+    /// Creates a generation with that mark.
     fn receive(&mut self, disk: &SimDisk, applied: SnapshotMark) -> Fresh {
         let fresh = self.generations.begin().expect("there is room");
         let file = disk.create(&fresh.dir.join(ENGINE)).expect("it is empty");
@@ -84,7 +84,7 @@ impl Member {
         fresh
     }
 
-    /// As `Staged::install` does it.
+    /// Installs a generation as `Staged::install` does.
     fn install(&mut self, fresh: &Fresh, applied: SnapshotMark) {
         let switched = self.generations.switch(fresh, applied);
         switched.expect("a disk without faults");

@@ -1,4 +1,4 @@
-//! Members that are opened again, with less than they had.
+//! Members that are opened again after the loss of a part of their data.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -26,7 +26,7 @@ async fn put(store: &Store, key: &str) {
     store.put(request).await.expect("it leads");
 }
 
-/// Until nothing has its engine open any more.
+/// Waits until the engine is closed.
 async fn close(store: Store) {
     store.shutdown().await;
     let inner = Arc::downgrade(&store.inner);
@@ -45,8 +45,8 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// It was taken for a member that had received a snapshot, whose votes and acknowledged entries
-/// behind it were forgotten.
+/// The member was taken for one that had received a snapshot, and its later votes and
+/// acknowledged entries were lost.
 #[tokio::test]
 async fn a_log_that_is_older_than_the_engine_is_refused() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -75,7 +75,7 @@ async fn a_log_that_is_older_than_the_engine_is_refused() {
     close(store).await;
 }
 
-/// It answered other founders that it held nothing, although its log had votes.
+/// The member reported to other founders that it was empty, although its log held votes.
 #[tokio::test]
 async fn a_member_whose_state_is_made_anew_from_its_log_is_not_new() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -93,7 +93,7 @@ async fn a_member_whose_state_is_made_anew_from_its_log_is_not_new() {
     assert!(!begin().await.is_new);
 }
 
-/// All that was below it lost the rights of others, be it the member's or not.
+/// The rights of group and others were removed from every file below, even those not the member's.
 #[tokio::test]
 async fn of_a_directory_for_the_log_only_the_logs_files_are_made_private() {
     let dir = tempfile::tempdir().expect("a directory");

@@ -1,4 +1,4 @@
-//! Snapshots that come to nothing.
+//! Snapshots that are not installed.
 
 use keelson_proto::peer::{RaftSnapshotMeta, Rows};
 
@@ -18,7 +18,7 @@ fn offer(from: u64, index: u64) -> RaftMessage {
     }
 }
 
-/// Its rows stayed until the next offer or the next start, also if a full disk was the reason.
+/// The rows stayed until the next offer or the next start, even if a full disk was the cause.
 #[tokio::test]
 async fn a_snapshot_that_comes_to_nothing_leaves_nothing() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -40,7 +40,7 @@ async fn a_snapshot_that_comes_to_nothing_leaves_nothing() {
     let rows = snapshot_chunk::Part::Rows(Rows::default());
     let staging = stager.push(staging, rows).await.expect("no rows");
     drop(staging);
-    // The same sender waits until the place is free.
+    // The same sender retries until the slot is free.
     let taken = place.take(Offer::of(&offer(2, 90))).await;
     let _slot = taken.expect("it was given up");
     assert_eq!(left(), 0);

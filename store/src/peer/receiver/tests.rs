@@ -1,4 +1,4 @@
-//! Snapshots from senders that fall silent, take long or are replaced; strangers' calls; and proofs.
+//! Snapshots from senders that stop, are slow or are replaced; calls of unknown hosts; and proofs.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -32,7 +32,7 @@ impl Inbox for NoInbox {
     }
 }
 
-/// Counts pieces, and can send the present snapshot away.
+/// A sink that counts chunks, and can evict the present snapshot.
 #[derive(Default)]
 struct Counter {
     pieces: AtomicUsize,
@@ -60,7 +60,7 @@ impl SnapshotSink for Counter {
     }
 }
 
-/// Of the life that the service is.
+/// The key of the service's incarnation.
 const KEY: u64 = 9;
 
 const CALLER: Introduction = Introduction {
@@ -141,7 +141,7 @@ async fn a_snapshot_gives_way_when_it_is_told_to() {
     assert_eq!(refused.expect_err("evicted").code(), tonic::Code::Aborted);
 }
 
-/// A call for the members, with that many bytes of a field that is not in the definition.
+/// A request for the member list, with that many bytes in an undefined field.
 fn question(bytes: usize) -> http::Request<tonic::body::Body> {
     let mut message = vec![0x7a];
     prost::encoding::encode_varint(bytes as u64, &mut message);
@@ -154,7 +154,8 @@ fn question(bytes: usize) -> http::Request<tonic::body::Body> {
     call.body(tonic::body::Body::new(body)).expect("a request")
 }
 
-/// Each of thousands of streams of a stranger could have 64 MiB kept, since the call needs no introduction.
+/// A stranger could make each of thousands of streams hold 64 MiB, since the call needs no
+/// introduction.
 #[tokio::test]
 async fn a_strangers_question_is_small() {
     let mut routes = crate::peer::routes(service());
@@ -166,7 +167,7 @@ async fn a_strangers_question_is_small() {
     }
 }
 
-/// The silent URL came first, and took all the time there was.
+/// The silent URL came first and used up all the time.
 #[tokio::test]
 async fn a_member_is_verified_although_one_of_its_urls_is_silent() {
     let listen = || tokio::net::TcpListener::bind("127.0.0.1:0");

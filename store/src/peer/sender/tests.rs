@@ -28,14 +28,14 @@ fn address(url: Url) -> PeerAddress {
     }
 }
 
-/// Accepts connections as a stopped process's kernel does, and reads nothing.
+/// Accepts connections like the kernel of a stopped process, and reads nothing.
 async fn peer_that_does_not_read() -> (TcpListener, Url) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("its address").port();
     (listener, Url::http("127.0.0.1", port))
 }
 
-/// b846fd5 queued 4,096 messages, whatever they weighed.
+/// b846fd5 queued 4,096 messages regardless of their size.
 #[tokio::test]
 async fn a_peer_that_does_not_read_costs_bounded_bytes() {
     let (_listener, url) = peer_that_does_not_read().await;
@@ -65,7 +65,7 @@ async fn a_peer_that_does_not_read_costs_bounded_bytes() {
     );
     assert!(10 < queued);
     links.close().await;
-    // A turn that is still under way has the new members for it.
+    // A turn that is still running may update the links after the close.
     links.update(&[address(Url::http("127.0.0.1", 1))]);
     assert_eq!(links.urls(PEER), None, "it is closed");
     assert_eq!(links.send(PEER, large()), Err(Unsent::NoLink));
@@ -87,7 +87,7 @@ async fn an_envelope_is_bounded_in_bytes() {
     assert!(waiting.add(1, 10 * LARGE).is_some(), "two have left");
 }
 
-/// A stopped process was said to be another service that does not speak HTTP/2, and was not warned of.
+/// A stopped process was reported as another service without HTTP/2, and no warning was logged.
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_is_stopped_is_told_from_another_service() {
     let (_listener, url) = peer_that_does_not_read().await;
