@@ -4,7 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use keelson_port::{Bell, Ends, Over};
+use keelson_port::{Terminates, Termination, WakerSet};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -46,7 +46,7 @@ pub(crate) struct Endpoint {
     pub(crate) address: Address,
     standing: watch::Sender<Standing>,
     /// Rung when it is lost.
-    bell: Bell,
+    wakers: WakerSet,
     record: Mutex<Record>,
     told: Mutex<Told>,
     idle: Mutex<Vec<Connection>>,
@@ -64,13 +64,13 @@ struct Record {
     latency: Option<Duration>,
 }
 
-impl Ends for Endpoint {
-    fn bell(&self) -> &Bell {
-        &self.bell
+impl Terminates for Endpoint {
+    fn wakers(&self) -> &WakerSet {
+        &self.wakers
     }
 
     /// Nothing can be hoped from it.
-    fn is_over(&self) -> bool {
+    fn is_terminated(&self) -> bool {
         !matches!(self.standing(), Standing::Well | Standing::Sick)
     }
 }
@@ -82,7 +82,7 @@ impl Endpoint {
             url,
             address,
             standing: watch::Sender::new(Standing::Well),
-            bell: Bell::default(),
+            wakers: WakerSet::default(),
             record: Mutex::default(),
             told: Mutex::new(Told::new(Standing::Well)),
             idle: Mutex::default(),
@@ -111,8 +111,8 @@ impl Endpoint {
             }
             change
         });
-        if changed && self.is_over() {
-            self.bell.ring();
+        if changed && self.is_terminated() {
+            self.wakers.wake_all();
         }
         changed
     }
@@ -124,13 +124,13 @@ impl Endpoint {
     }
 
     /// Returns when nothing can be hoped from it any more.
-    pub(crate) fn lost(&self) -> Over<&Endpoint> {
-        Over::of(self)
+    pub(crate) fn lost(&self) -> Termination<&Endpoint> {
+        Termination::of(self)
     }
 
     /// Whether it cannot be asked now.
     pub(crate) fn is_lost(&self) -> bool {
-        self.is_over()
+        self.is_terminated()
     }
 
     /// How long ago it failed.

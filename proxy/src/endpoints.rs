@@ -18,7 +18,7 @@ use tracing::{info, warn};
 
 use crate::address::Address;
 use crate::endpoint::{Endpoint, Standing};
-use crate::episode::Episode;
+use crate::episode::LogThrottle;
 use crate::leader::Leader;
 use crate::outage::Outage;
 
@@ -34,10 +34,10 @@ pub(crate) struct Endpoints {
     /// This proxy's own listeners.
     own: Vec<SocketAddr>,
     /// No member can be asked.
-    away: Mutex<Episode>,
+    away: Mutex<LogThrottle>,
     outage: Outage,
     /// A member has client URLs that lead nowhere.
-    useless: Mutex<Episode>,
+    useless: Mutex<LogThrottle>,
     /// For https URLs.
     tls: ClientTls,
 }
@@ -128,10 +128,10 @@ impl Endpoints {
         }
         let any = self.any();
         let mut away = self.away.lock();
-        if !any && let Some(lasted) = away.goes_on() {
+        if !any && let Some(lasted) = away.failing() {
             warn!(lasted_seconds = lasted.as_secs(), "no member can be asked");
         }
-        if any && let Some(lasted) = away.is_over() {
+        if any && let Some(lasted) = away.recovered() {
             info!(
                 lasted_seconds = lasted.as_secs(),
                 "members can be asked again"
@@ -193,8 +193,8 @@ impl Endpoints {
         }
         let mut episode = self.useless.lock();
         match useless {
-            None => drop(episode.is_over()),
-            Some(error) if episode.goes_on().is_some() => {
+            None => drop(episode.recovered()),
+            Some(error) if episode.failing().is_some() => {
                 warn!(%error, "a member advertises a client URL that is of no use");
             }
             Some(_) => {}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-pub(crate) use keelson_port::Episode;
+pub(crate) use keelson_port::LogThrottle;
 use tokio::time::Instant;
 
 use crate::endpoint::Standing;

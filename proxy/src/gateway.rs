@@ -17,7 +17,7 @@ use tokio::time;
 use tracing::{debug, info, warn};
 
 use crate::address::{Address, AddressError};
-use crate::episode::Episode;
+use crate::episode::LogThrottle;
 use crate::relay;
 use crate::sockets;
 
@@ -93,7 +93,7 @@ struct Gateway {
     retry_delay: Duration,
     dial_timeout: Duration,
     /// All are out.
-    away: Mutex<Episode>,
+    away: Mutex<LogThrottle>,
     /// Each connection takes two descriptors; more wait in the kernel's backlog.
     places: Arc<Semaphore>,
 }
@@ -156,13 +156,13 @@ impl Gateway {
         let mut away = self.away.lock();
         match connected {
             Ok(_) => {
-                if let Some(lasted) = away.is_over() {
+                if let Some(lasted) = away.recovered() {
                     let lasted_seconds = lasted.as_secs();
                     info!(lasted_seconds, "an endpoint takes connections again");
                 }
             }
             Err(error) => {
-                if let Some(lasted) = away.goes_on() {
+                if let Some(lasted) = away.failing() {
                     let lasted_seconds = lasted.as_secs();
                     warn!(%error, lasted_seconds, "no endpoint takes connections");
                 }

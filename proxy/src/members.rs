@@ -14,7 +14,7 @@ use tracing::{debug, info, warn};
 
 use crate::address::Address;
 use crate::config::MembersFrom;
-use crate::episode::Episode;
+use crate::episode::LogThrottle;
 use crate::fetch;
 use crate::probe;
 use crate::proxy::Proxy;
@@ -54,7 +54,7 @@ pub(crate) struct Peers {
     /// What the first answer said; another cluster's members are not ours.
     cluster: Option<HeaderValue>,
     /// Those were met.
-    strangers: Episode,
+    strangers: LogThrottle,
 }
 
 /// Why the members are not known; the last peer's error.
@@ -93,7 +93,7 @@ impl Peers {
             file,
             tls,
             cluster: None,
-            strangers: Episode::default(),
+            strangers: LogThrottle::default(),
         };
         Ok(peers)
     }
@@ -112,7 +112,7 @@ impl Peers {
             let answered = time::timeout(ANSWER_TIMEOUT, asking).await;
             match answered.unwrap_or_else(|late| Err(late.into())) {
                 Ok(answer) if self.is_other_cluster(&answer) => {
-                    if self.strangers.goes_on().is_some() {
+                    if self.strangers.failing().is_some() {
                         warn!(peer = %url, "a peer URL leads to another cluster; it is not used");
                     }
                     last = io::Error::other("it is of another cluster");
@@ -202,7 +202,7 @@ async fn ask(url: &str, tls: &ClientTls, dial_timeout: Duration) -> io::Result<A
 pub(crate) async fn keep(proxy: Arc<Proxy>, mut peers: Option<Peers>) {
     let mut found = false;
     let mut nurses = JoinSet::new();
-    let mut silence = Episode::default();
+    let mut silence = LogThrottle::default();
     loop {
         let urls = match (&mut peers, &proxy.config.members) {
             (Some(peers), _) => peers.ask(proxy.config.dial_timeout).await,
@@ -250,16 +250,16 @@ fn quoted(urls: &[String]) -> String {
 }
 
 /// Says when nobody tells who the members are, and when somebody does again.
-fn tell(silence: &mut Episode, urls: &Result<Vec<String>, Silence>) {
+fn tell(silence: &mut LogThrottle, urls: &Result<Vec<String>, Silence>) {
     match urls {
         Ok(_) => {
-            if let Some(lasted) = silence.is_over() {
+            if let Some(lasted) = silence.recovered() {
                 let lasted_seconds = lasted.as_secs();
                 info!(lasted_seconds, "a peer tells again who the members are");
             }
         }
         Err(Silence::Starting(error) | Silence::Complete(error)) => {
-            if let Some(lasted) = silence.goes_on() {
+            if let Some(lasted) = silence.failing() {
                 let text = "no peer tells who the members are; keeping what is known";
                 warn!(%error, lasted_seconds = lasted.as_secs(), "{text}");
             }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use keelson_port::{
-    Drain, Incoming, Listener, Multiplexed, Parking, Plain, PlainAnswer, Serve, Serving,
+    Drain, FastPath, FastPathAnswer, Http2Connection, Incoming, Listener, Parking, Serve, Serving,
 };
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -160,14 +160,17 @@ impl Serve for Service {
     type Body = AnswerBody;
     type Future = Answering;
 
-    fn plain<'a>(&'a self, connection: Plain<'a>) -> Result<PlainAnswer<'a>, Plain<'a>> {
+    fn fast_path<'a>(
+        &'a self,
+        connection: FastPath<'a>,
+    ) -> Result<FastPathAnswer<'a>, FastPath<'a>> {
         Ok(plain::serve(&self.0, connection))
     }
 
-    fn multiplexed<'a>(
+    fn serve_http2<'a>(
         &'a self,
-        connection: Multiplexed<'a>,
-    ) -> Result<Serving<'a>, Multiplexed<'a>> {
+        connection: Http2Connection<'a>,
+    ) -> Result<Serving<'a>, Http2Connection<'a>> {
         Ok(Box::pin(h2::serve(Arc::clone(&self.0), connection)))
     }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keelson_port::hpack::Decoder;
-use keelson_port::{Limits, Multiplexed};
+use keelson_port::{Http2Connection, Limits};
 use tokio::time::Instant;
 use tracing::debug;
 
@@ -37,19 +37,19 @@ const LAST_PING: [u8; 8] = *b"goodbye?";
 const NO_LAST: u32 = (1 << 31) - 1;
 
 /// Serves a connection to its end.
-pub(crate) async fn serve(proxy: Arc<Proxy>, connection: Multiplexed<'_>) {
-    let Multiplexed {
+pub(crate) async fn serve(proxy: Arc<Proxy>, connection: Http2Connection<'_>) {
+    let Http2Connection {
         socket,
         client,
         secure,
         limits,
-        mut begun,
+        mut shutdown,
     } = connection;
     let client = Client::new(proxy, (client, secure), limits);
     let mut driver = Driver::new(socket, client, true, false);
     let mut draining = false;
     let ended = std::future::poll_fn(|cx| {
-        if !draining && Pin::new(&mut begun).poll(cx).is_ready() {
+        if !draining && Pin::new(&mut shutdown).poll(cx).is_ready() {
             draining = true;
             driver.side.say_goodbye();
         }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use keelson_port::{Limits, Multiplexed, hpack};
+use keelson_port::{Http2Connection, Limits, hpack};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::client;
@@ -51,12 +51,12 @@ fn call(path: &str, more: &[(&str, &str)]) -> BytesMut {
 async fn serve(proxy: Arc<Proxy>, socket: DuplexStream) {
     let limits = Limits::default();
     let mut never = std::pin::pin!(std::future::pending());
-    let connection = Multiplexed {
+    let connection = Http2Connection {
         socket: Box::new(socket),
         client: ([127, 0, 0, 1], 1).into(),
         secure: false,
         limits: &limits,
-        begun: never.as_mut(),
+        shutdown: never.as_mut(),
     };
     client::serve(proxy, connection).await;
 }

@@ -19,7 +19,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use keelson_port::{Parkable, Plain, PlainAnswer, Plainly};
+use keelson_port::{FastPath, FastPathAnswer, FastPathOutcome, Parkable};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time;
@@ -45,25 +45,29 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Answers the next request, or declines. What is said without waiting is said here, and the future is
 /// of the one kind that the request needs: there is one for every request in flight.
-pub(crate) fn serve<'a>(proxy: &'a Arc<Proxy>, connection: Plain<'a>) -> PlainAnswer<'a> {
-    let Plain {
+pub(crate) fn serve<'a>(proxy: &'a Arc<Proxy>, connection: FastPath<'a>) -> FastPathAnswer<'a> {
+    let FastPath {
         socket,
-        ahead,
+        read_ahead,
         client,
     } = connection;
-    let begun = match ahead.is_empty() {
+    let begun = match read_ahead.is_empty() {
         true => begin(proxy, socket, client),
         false => {
-            let mut received = BytesMut::with_capacity(FIRST_BYTES.max(ahead.len()));
-            received.extend_from_slice(&ahead);
+            let mut received = BytesMut::with_capacity(FIRST_BYTES.max(read_ahead.len()));
+            received.extend_from_slice(&read_ahead);
             read_now(socket, &mut received).map(|_| Begun::Partly(received))
         }
     };
     match begun {
         Err(error) => Box::pin(ready(Err(error))),
         Ok(Begun::Ends(ends)) => Box::pin(ready(Ok(ends))),
-        Ok(Begun::Wait(wait, ahead)) => Box::pin(wait_for_event(proxy, socket, wait, ahead)),
-        Ok(Begun::Request(request, ahead)) => Box::pin(pass_on(proxy, socket, request, ahead)),
+        Ok(Begun::Wait(wait, read_ahead)) => {
+            Box::pin(wait_for_event(proxy, socket, wait, read_ahead))
+        }
+        Ok(Begun::Request(request, read_ahead)) => {
+            Box::pin(pass_on(proxy, socket, request, read_ahead))
+        }
         Ok(Begun::Partly(received)) => Box::pin(serve_partly(proxy, socket, client, received)),
     }
 }
@@ -74,21 +78,21 @@ async fn serve_partly(
     socket: &mut TcpStream,
     client: SocketAddr,
     received: BytesMut,
-) -> io::Result<Plainly> {
+) -> io::Result<FastPathOutcome> {
     match complete(proxy, socket, client, received).await? {
         Begun::Ends(ends) => Ok(ends),
-        Begun::Partly(received) => Ok(Plainly::Declined {
-            ahead: small(&received),
+        Begun::Partly(received) => Ok(FastPathOutcome::Declined {
+            read_ahead: small(&received),
         }),
-        Begun::Wait(wait, ahead) => wait_for_event(proxy, socket, wait, ahead).await,
-        Begun::Request(request, ahead) => pass_on(proxy, socket, request, ahead).await,
+        Begun::Wait(wait, read_ahead) => wait_for_event(proxy, socket, wait, read_ahead).await,
+        Begun::Request(request, read_ahead) => pass_on(proxy, socket, request, read_ahead).await,
     }
 }
 
 /// What a request has been found to be, and what has come after it.
 enum Begun {
     /// Nothing that has to be answered.
-    Ends(Plainly),
+    Ends(FastPathOutcome),
     /// Not all of it has come, or it is none of ours.
     Partly(BytesMut),
     Wait(Waits, Bytes),
@@ -105,18 +109,18 @@ fn begin(proxy: &Proxy, socket: &mut TcpStream, client: SocketAddr) -> io::Resul
         Poll::Ready(read) => read?,
         // It was woken for nothing.
         Poll::Pending => {
-            let ahead = Bytes::new();
-            return Ok(Begun::Ends(Plainly::Answered { ahead }));
+            let read_ahead = Bytes::new();
+            return Ok(Begun::Ends(FastPathOutcome::Answered { read_ahead }));
         }
     }
     let received = buffer.filled();
     if received.is_empty() {
-        return Ok(Begun::Ends(Plainly::Over));
+        return Ok(Begun::Ends(FastPathOutcome::Closed));
     }
     match ask::see(received, proxy, client) {
         Seen::Plain(ask) if ask.length() <= received.len() => {
-            let (whole, ahead) = received.split_at(ask.length());
-            Ok(found(proxy, ask, whole, ahead))
+            let (whole, read_ahead) = received.split_at(ask.length());
+            Ok(found(proxy, ask, whole, read_ahead))
         }
         _ => Ok(Begun::Partly(BytesMut::from(received))),
     }
@@ -140,17 +144,17 @@ async fn complete(
     if !body_is_here(proxy, socket, &mut received, &ask).await? {
         return Ok(Begun::Partly(received));
     }
-    let (whole, ahead) = received.split_at(ask.length());
-    Ok(found(proxy, ask, whole, ahead))
+    let (whole, read_ahead) = received.split_at(ask.length());
+    Ok(found(proxy, ask, whole, read_ahead))
 }
 
-fn found(proxy: &Proxy, ask: Ask, whole: &[u8], ahead: &[u8]) -> Begun {
-    let ahead = small(ahead);
+fn found(proxy: &Proxy, ask: Ask, whole: &[u8], read_ahead: &[u8]) -> Begun {
+    let read_ahead = small(read_ahead);
     match ask.waits {
-        true => Begun::Wait(Waits::new(proxy, &ask), ahead),
+        true => Begun::Wait(Waits::new(proxy, &ask), read_ahead),
         false => {
             let body = &whole[ask.head_bytes..];
-            Begun::Request(Request::new(proxy, ask, body), ahead)
+            Begun::Request(Request::new(proxy, ask, body), read_ahead)
         }
     }
 }
@@ -225,8 +229,8 @@ async fn pass_on(
     proxy: &Proxy,
     socket: &mut TcpStream,
     request: Request,
-    ahead: Bytes,
-) -> io::Result<Plainly> {
+    read_ahead: Bytes,
+) -> io::Result<FastPathOutcome> {
     let Request {
         asked,
         mut outgoing,
@@ -236,13 +240,13 @@ async fn pass_on(
     let replied = {
         // In a box: a burst of large futures leaves holes in the heap.
         let mut forwarding = Box::pin(http1::forward_in(&mut turns, proxy, &mut outgoing));
-        match unless_gone(socket, forwarding.as_mut(), !ahead.is_empty()).await {
+        match unless_gone(socket, forwarding.as_mut(), !read_ahead.is_empty()).await {
             Some(replied) => replied,
-            None => return Ok(Plainly::Over),
+            None => return Ok(FastPathOutcome::Closed),
         }
     };
     let written = write_reply(proxy, socket, &outgoing, asked, replied, last)?;
-    go_on(socket, written, last, ahead).await
+    go_on(socket, written, last, read_ahead).await
 }
 
 fn write_reply(
@@ -272,14 +276,14 @@ async fn go_on(
     socket: &TcpStream,
     unsent: Option<Box<Unsent>>,
     last: bool,
-    ahead: Bytes,
-) -> io::Result<Plainly> {
+    read_ahead: Bytes,
+) -> io::Result<FastPathOutcome> {
     if let Some(unsent) = unsent {
         Box::pin(unsent.send(socket)).await?;
     }
     Ok(match last {
-        true => Plainly::Over,
-        false => Plainly::Answered { ahead },
+        true => FastPathOutcome::Closed,
+        false => FastPathOutcome::Answered { read_ahead },
     })
 }
 
@@ -306,24 +310,24 @@ async fn wait_for_event(
     proxy: &Arc<Proxy>,
     socket: &mut TcpStream,
     waits: Waits,
-    ahead: Bytes,
-) -> io::Result<Plainly> {
+    read_ahead: Bytes,
+) -> io::Result<FastPathOutcome> {
     let Waits { asked, wait, last } = waits;
     let waited = {
         let forwarding =
             keelson_port::parkable(|parking| wait::forward(proxy, wait, Some(parking), None));
-        unless_gone(socket, pin!(forwarding), !ahead.is_empty()).await
+        unless_gone(socket, pin!(forwarding), !read_ahead.is_empty()).await
     };
     match waited {
-        None => Ok(Plainly::Over),
-        Some(Parkable::Parked(parked)) => Ok(Plainly::Waits {
+        None => Ok(FastPathOutcome::Closed),
+        Some(Parkable::Parked(parked)) => Ok(FastPathOutcome::Parked {
             parked,
             last,
-            ahead,
+            read_ahead,
         }),
         Some(Parkable::Done(answer)) => {
             let unsent = answer::own(socket, asked.answered(proxy, answer), last)?;
-            go_on(socket, unsent, last, ahead).await
+            go_on(socket, unsent, last, read_ahead).await
         }
     }
 }

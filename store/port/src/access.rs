@@ -1,4 +1,4 @@
-//! Pages of which origins may call a port, and by which names: `--cors` and `--host-whitelist`.
+//! The origins and host names that a port accepts: `--cors` and `--host-whitelist`.
 //!
 //! etcd's rules, to the letter of its answers. A listed origin is compared as it is written; a host is
 //! compared without its port, and only where TLS has not proven the name already.
@@ -14,7 +14,7 @@ use http::header::{
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Uri};
 
-/// The origins and hosts that a port takes. By default all.
+/// The origins and hosts that a port accepts. The default accepts all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Access {
     /// `None`: all.
@@ -23,7 +23,7 @@ pub struct Access {
     hosts: Option<Arc<BTreeSet<String>>>,
 }
 
-/// What an answer tells pages of other origins, where not all may read it.
+/// The CORS headers of an answer, where not all origins may read it.
 #[derive(Debug)]
 pub struct CrossOrigin(Option<HeaderValue>);
 
@@ -50,7 +50,7 @@ impl Access {
         self.hosts.is_none()
     }
 
-    /// How the answer to a request has to be mended; `None`: not at all.
+    /// The change that the answer to a request needs; `None`: no change.
     pub fn cross_origin(&self, request: &HeaderMap) -> Option<Box<CrossOrigin>> {
         let listed = self.origins.as_ref()?;
         let origin = request.get(ORIGIN);
@@ -96,7 +96,7 @@ impl Access {
 }
 
 impl CrossOrigin {
-    /// Puts the headers into an answer that the origin may see, and takes what handlers have put there.
+    /// Sets the headers of an answer that the origin may read, and removes those that a handler has set.
     pub fn mend(&self, headers: &mut HeaderMap) {
         let is_grpc = |value: &HeaderValue| value.as_bytes().starts_with(b"application/grpc");
         if headers.get(CONTENT_TYPE).is_some_and(is_grpc) {

@@ -1,6 +1,6 @@
 //! Mends the `:authority` of old etcd clients, which h2 would refuse.
 //!
-//! etcdctl 3.4 asked for the status of `http://10.0.0.1:2379` sends just that as its authority, and
+//! `etcdctl endpoint status` of 3.4 sends an endpoint like `http://10.0.0.1:2379` as its authority, and
 //! clients of 3.5.0 send `#initially=[...]`. Go's servers never look; h2 resets such requests with
 //! PROTOCOL_ERROR (hyperium/h2#525), and nothing can be configured. The value is only looked at by
 //! h2 itself, so it is made acceptable before h2 sees it: in the connection's first HEADERS frame,
@@ -31,7 +31,7 @@ const FLAG_PADDED: u8 = 0x08;
 const FLAG_PRIORITY: u8 = 0x20;
 const PRIORITY_BYTES: usize = 5;
 
-/// Looks at a connection until its first HEADERS frame, then lets go.
+/// Reads a connection up to its first HEADERS frame, and passes all later bytes through.
 pub(crate) struct AuthorityMender(Option<Box<Opening>>);
 
 /// The beginning of a connection.
@@ -127,7 +127,7 @@ impl Opening {
     }
 }
 
-/// What a frame says of itself.
+/// A frame header (RFC 9113, 4.1).
 struct Head {
     payload_bytes: usize,
     kind: u8,
@@ -177,7 +177,7 @@ fn mended(head: &Head, frame: Bytes) -> Bytes {
 /// A well-formed authority of the same length. `None`: it is well-formed as it is.
 fn acceptable(authority: &[u8]) -> Option<Vec<u8>> {
     let controls = authority.iter().any(u8::is_ascii_control);
-    // Such are no client's habit, and for h2 to refuse.
+    // No client sends such a value; h2 refuses it.
     if authority.is_empty() || controls || Authority::try_from(authority).is_ok() {
         return None;
     }

@@ -1,4 +1,4 @@
-//! One connection: find out what it speaks, serve it, end it gracefully.
+//! One connection: its protocol is detected, it is served, and it ends gracefully.
 
 mod h1;
 mod h2;
@@ -25,7 +25,7 @@ use crate::secure;
 use crate::serve::Serve;
 use crate::tls::ServerTls;
 
-/// A port: what it serves and how.
+/// A port: its service and its settings.
 pub(crate) struct Port<S> {
     pub(crate) service: S,
     pub(crate) h1: http1::Builder,
@@ -63,9 +63,9 @@ pub(crate) async fn serve<S: Serve>(
     let (port, tls) = (&*port, wanted.tls.as_ref());
     let mut begun = pin!(drain.clone().begun());
     let spoken = tokio::select! {
-        // In boxes, here and below, whatever only few connections need, or not for long.
+        // Boxed, here and below: futures that few connections need, or only for a short time.
         spoken = Box::pin(spoken(&socket, port.limits.first_bytes_timeout)) => spoken,
-        // Nothing was asked yet, so nothing is lost.
+        // No request has been read, so none is lost.
         () = &mut begun => return,
     };
     let ended = match (spoken, tls) {
@@ -97,8 +97,8 @@ pub(crate) async fn serve<S: Serve>(
     }
 }
 
-/// The address of the other end. A client of a socket in the file system has none, nor one that has left:
-/// they get ports of no address in turn, as what a client may take is counted by its address.
+/// The peer's address. A client of a Unix socket has none, nor has one that has disconnected. Each gets the
+/// next port of the unspecified address, since limits per client are counted by address.
 pub(crate) fn client_of(socket: &TcpStream) -> SocketAddr {
     static NAMELESS: AtomicU16 = AtomicU16::new(0);
     socket.peer_addr().unwrap_or_else(|_| {

@@ -13,8 +13,8 @@ const CONNECTIONS_MIN: usize = 16;
 const UNLIMITED: u64 = 1 << 30;
 
 /// Raises this process's soft limit of open files to the hard one, as Go's runtime does at start. An
-/// embedder that has not done so may call it before it opens a store: systemd and most shells give
-/// 1024, and a store serves [`connections_max`] clients.
+/// embedder should call it before it opens a store: systemd and most shells set 1024, and a store
+/// serves [`connections_max`] clients.
 pub fn raise_descriptor_limit() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current == maximum {
@@ -34,7 +34,7 @@ pub fn descriptor_limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(UNLIMITED)
 }
 
-/// What the kernel counts memory in, in bytes.
+/// The size of a memory page, in bytes.
 pub fn page_bytes() -> u64 {
     rustix::param::page_size() as u64
 }
@@ -50,7 +50,7 @@ pub fn connections_max() -> usize {
 const PEERS_SHARE: usize = 16;
 const PEERS_MAX: usize = 64;
 
-/// Places for connections. All ports of the process share them: what one has taken, the others lack.
+/// Slots for connections, shared by all ports of the process.
 #[derive(Clone, Debug)]
 pub struct Slots {
     /// Of ports of one kind, or of one port.

@@ -1,6 +1,6 @@
-//! How long requests - watches, health watches, long polls - hear that the server is going down.
+//! The signal that ends long requests (watches, health watches, long polls) at a graceful shutdown.
 //!
-//! A graceful shutdown waits for requests in flight; a watch would hold it up until the bound.
+//! A graceful shutdown waits for requests in flight; a watch would delay it until the bound.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -8,48 +8,48 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
-use crate::bell::{Bell, Ends, Over};
+use crate::waker_set::{Terminates, Termination, WakerSet};
 
-/// Held by whoever decides; dropping it begins the drain too.
+/// The sending half. Dropping it begins the drain as well.
 #[derive(Debug)]
 pub struct DrainTrigger(Arc<Shared>);
 
-/// Held by requests that would otherwise never end. The default never begins.
+/// The receiving half, held by requests that would otherwise never end. The default never begins.
 #[derive(Clone, Debug, Default)]
 pub struct Drain(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
     begun: AtomicBool,
-    bell: Bell,
+    wakers: WakerSet,
 }
 
-impl Ends for Shared {
-    fn bell(&self) -> &Bell {
-        &self.bell
+impl Terminates for Shared {
+    fn wakers(&self) -> &WakerSet {
+        &self.wakers
     }
 
-    fn is_over(&self) -> bool {
+    fn is_terminated(&self) -> bool {
         self.begun.load(Ordering::SeqCst)
     }
 }
 
 impl Drain {
-    /// The two ends.
+    /// Creates the two halves.
     pub fn channel() -> (DrainTrigger, Drain) {
         let shared = Arc::<Shared>::default();
         (DrainTrigger(Arc::clone(&shared)), Drain(shared))
     }
 
-    /// Returns once the server has begun to go down.
+    /// A future that is ready once the drain has begun.
     pub fn begun(self) -> Begun {
-        Begun(Over::of(self.0))
+        Begun(Termination::of(self.0))
     }
 }
 
-/// Ready once the server has begun to go down.
+/// Ready once the drain has begun.
 #[derive(Debug)]
-pub struct Begun(Over<Arc<Shared>>);
+pub struct Begun(Termination<Arc<Shared>>);
 
 impl Future for Begun {
     type Output = ();
@@ -60,10 +60,10 @@ impl Future for Begun {
 }
 
 impl DrainTrigger {
-    /// Tells everyone.
+    /// Begins the drain and wakes all requests that wait for it.
     pub fn begin(&self) {
         self.0.begun.store(true, Ordering::SeqCst);
-        self.0.bell.ring();
+        self.0.wakers.wake_all();
     }
 }
 

@@ -1,5 +1,5 @@
-//! A socket whose reading side is looked at on the way; writing goes straight through, but that is
-//! noted.
+//! A socket with a filter on its reading side. Writes pass through unchanged, and the filter gets their
+//! sizes.
 
 use std::io;
 use std::pin::Pin;
@@ -11,7 +11,7 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// What is done with what a client sends.
+/// A filter of the bytes that a client sends.
 pub(crate) trait ReadFilter: Unpin {
     /// Reads from the socket, as `AsyncRead` would. An error of `passed` comes without bytes.
     fn poll_read<I: AsyncRead + Unpin>(
@@ -63,7 +63,7 @@ pub(crate) struct Filtered<F, I = TcpStream> {
     unsent: Unsent,
 }
 
-/// Whether something waits to be sent that the socket did not take.
+/// Whether bytes wait to be sent that the socket did not take.
 #[derive(Clone, Default)]
 pub(crate) struct Unsent(Arc<Waits>);
 
@@ -94,7 +94,7 @@ impl<F, I> Filtered<F, I> {
         }
     }
 
-    /// Begins with what was read from the socket before; also tells whether all was sent.
+    /// Starts with bytes that were read from the socket before. Also returns whether all bytes were sent.
     pub(crate) fn after(mut self, ahead: Bytes) -> (Filtered<F, I>, Unsent) {
         self.ahead = ahead;
         let unsent = self.unsent.clone();

@@ -1,9 +1,9 @@
-//! Answers over HTTP/2 that become ready together leave in one write.
+//! A socket that joins HTTP/2 answers that become ready together into one write.
 //!
-//! tokio polls the task that was woken last first. A connection's task would therefore run after each
-//! of its requests' tasks, and write each answer by itself: with ten requests in flight ten system
-//! calls, each about as expensive as everything else about a small answer. While other requests of
-//! the connection are being answered, a flush therefore lets the tasks that are runnable go first, once.
+//! tokio polls the task that was woken last first. A connection's task would therefore run after each of
+//! its requests' tasks and write each answer alone. Ten requests in flight would cost ten system calls,
+//! each about as expensive as all other work for a small answer. While other requests of the connection
+//! are being answered, a flush therefore yields once to the tasks that are runnable.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -48,7 +48,7 @@ pub(crate) struct Gathered<I> {
     answering: Answering,
     /// Empty and without memory while nothing is to be written.
     gathered: BytesMut,
-    /// This flush has let other tasks go first.
+    /// This flush has yielded to other tasks.
     yielded: bool,
 }
 

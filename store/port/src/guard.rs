@@ -1,7 +1,7 @@
-//! What hyper's HTTP/2 does not bound: how long a client may take for what has to come in one go,
-//! and how much it may send that is no request.
+//! Bounds that hyper's HTTP/2 lacks: the time for a frame, a field block and the first settings, and
+//! the number of frames that belong to no request.
 //!
-//! Only the heads of frames are looked at, on their way in. A client that goes too far is cut off.
+//! The guard reads only the headers of incoming frames. A connection that exceeds a bound is closed.
 
 mod frames;
 #[cfg(test)]
@@ -21,8 +21,8 @@ use crate::limits::Limits;
 /// Frames of settings, a second. Each costs a walk over the connection's streams.
 const SETTINGS_MAX: u32 = 100;
 
-/// Frames that belong to no request, a second. Clients that find out how much a connection carries
-/// ping once a round trip while data comes.
+/// Frames that belong to no request, a second. Clients that estimate the bandwidth-delay product send a
+/// PING once a round trip while data comes.
 const IDLE_MAX: u32 = 20_000;
 
 /// Frames beyond those that were paid for, read while the client does not read. Each may have a
@@ -42,7 +42,7 @@ pub(crate) struct Guard {
     /// For a frame of data.
     body_timeout: Duration,
     frames: Frames,
-    /// Since when what is begun has not ended.
+    /// When the unfinished frame or block began.
     since: Instant,
     alarm: Option<Pin<Box<Sleep>>>,
     counted_since: Instant,
@@ -94,7 +94,7 @@ impl Guard {
         Ok(())
     }
 
-    /// Until when the client has time to go on; `None`: for ever.
+    /// The deadline of the client; `None`: no deadline.
     fn due(&self) -> Option<Instant> {
         let partial = self.frames.is_partial();
         match self.frames.is_data() {
@@ -115,7 +115,7 @@ impl ReadFilter for Guard {
                 ended |= !self.frames.open;
             }
         }
-        // The clock is read only for what has begun: most reads end with a frame.
+        // The clock is read only for an unfinished frame: most reads end with a frame.
         if (ended || !began_partial) && self.frames.is_partial() {
             self.since = Instant::now();
         }
@@ -129,7 +129,7 @@ impl ReadFilter for Guard {
         let alarm = self
             .alarm
             .get_or_insert_with(|| Box::pin(time::sleep_until(due)));
-        // One that is early costs less than setting it anew every time.
+        // A timer that fires early costs less than one that is reset every time.
         if due < alarm.deadline() || alarm.is_elapsed() {
             alarm.as_mut().reset(due);
         }

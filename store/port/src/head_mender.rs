@@ -34,7 +34,7 @@ pub(crate) struct HeadMender<S> {
     head_bytes_max: usize,
 }
 
-/// What comes next.
+/// The next part of the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     Head,
@@ -55,7 +55,7 @@ impl<S> HeadMender<S> {
         }
     }
 
-    /// What is below, and what has come from there and was not taken.
+    /// The socket below, and the bytes read from it that were not taken.
     pub(crate) fn into_parts(mut self) -> (S, Bytes) {
         self.ready.unsplit(self.held);
         (self.inner, self.ready.freeze())
@@ -162,12 +162,12 @@ fn after_body(left: u64, taken: usize) -> Place {
     }
 }
 
-/// What begins here.
+/// The message that begins at a position.
 enum Found {
     Head(Head),
     /// Of a head; more is needed.
     Part,
-    /// Something that is for hyper to refuse.
+    /// Bytes that hyper refuses.
     Odd,
 }
 
@@ -176,7 +176,7 @@ struct Head {
     bytes: usize,
     /// What comes after it.
     next: Place,
-    /// Some header goes on in another line.
+    /// A header continues on another line.
     folded: bool,
     /// The target has characters that are none of a URL's.
     quoted: bool,
@@ -194,7 +194,7 @@ impl Head {
         let mut count = 0;
         while let Some(end) = memchr(b'\n', &received[head.bytes..]) {
             let line = &received[head.bytes..head.bytes + end];
-            // A bare line feed ends a line too, for some.
+            // Some parsers end a line at a bare line feed too.
             let Some(line) = line
                 .strip_suffix(b"\r")
                 .filter(|line| memchr(b'\r', line).is_none())
@@ -291,7 +291,7 @@ fn escape(byte: u8) -> Option<&'static [u8]> {
     }
 }
 
-/// How long the body is, as the headers say.
+/// The length of the body by its headers.
 #[derive(Default)]
 struct Framing {
     length: Option<u64>,

@@ -1,7 +1,7 @@
-//! The body of a request, which does not hold up the end of the server.
+//! The body of a request, which does not delay a graceful shutdown.
 //!
-//! A request whose body never comes whole would be waited for until the drain's bound. Once the server
-//! goes down, what has begun to come must go on coming: after a short silence the body fails.
+//! The drain would wait until its bound for a request whose body never ends. Once the drain has begun, a
+//! body fails after a short silence.
 
 use std::error::Error;
 use std::fmt;
@@ -15,10 +15,10 @@ use tokio::time::{self, Sleep};
 
 use crate::drain::{Begun, Drain};
 
-/// How long the next piece may take while the server goes down.
+/// How long the next piece may take during the drain.
 const SILENCE_MAX: Duration = Duration::from_millis(200);
 
-/// What fails a body.
+/// The error of a body.
 type BoxError = Box<dyn Error + Send + Sync>;
 
 /// The body of a request.
@@ -28,17 +28,17 @@ pub struct Incoming {
     drain: Option<Drain>,
     /// How long all of it may take from then on; until then.
     time_max: Option<Duration>,
-    /// Apart and made late: most bodies are there when they are read, and never wait.
+    /// Allocated at the first wait: most bodies have arrived when they are read.
     waits: Option<Box<Waits>>,
 }
 
-/// What bounds a body that has to be waited for.
+/// The bounds of a body that has not arrived.
 struct Waits {
-    /// The server goes down.
+    /// Ready once the drain has begun.
     begun: Option<Begun>,
-    /// The end of the silence; only while the server goes down.
+    /// The end of the silence; only during the drain.
     late: Option<Pin<Box<Sleep>>>,
-    /// When all of the body has to have come.
+    /// The deadline of the whole body.
     until: Option<Pin<Box<Sleep>>>,
 }
 
@@ -86,7 +86,7 @@ impl Incoming {
         self
     }
 
-    /// Ready when a body that has not come is waited for no longer.
+    /// Ready when the body has missed its deadline.
     fn poll_failed(&mut self, cx: &mut Context<'_>) -> Poll<BoxError> {
         let (drain, time_max) = (self.drain.take(), self.time_max.take());
         if drain.is_some() || time_max.is_some() {

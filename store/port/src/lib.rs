@@ -1,20 +1,21 @@
 //! A listening port, for members and proxies alike.
 //!
-//! A connection is accepted (`listener`), recognised and served (`connection`) within bounds
-//! (`limits`, `descriptors`), over TLS (`secure`, `tls`) where the listener has a certificate, and drained when the
-//! port goes down (`drain`). A request that waits long may leave HTTP's machinery behind and wait on
-//! the bare socket (`parking`), and one that needs little may be answered without it (`plain`); a
-//! service may also take connections of HTTP/2 as they are (`multiplexed`), for whose compression there
-//! is `hpack`. What is served is the caller's (`Serve`); nothing here knows of etcd's APIs.
+//! A connection is accepted (`listener`), its protocol detected, and served (`connection`) within bounds
+//! (`limits`, `descriptors`). Where the listener has a certificate, it runs over TLS (`secure`, `tls`). At
+//! shutdown it is drained (`drain`).
+//!
+//! A request that waits long may leave hyper's buffers and wait on the bare socket (`parking`). A service
+//! may answer HTTP/1.1 requests on the bare socket (`fast_path`) and may serve HTTP/2 connections itself
+//! (`http2`), with `hpack` as their field compression. The caller brings the service (`Serve`); this crate
+//! is independent of etcd's APIs.
 
 mod access;
 mod authority;
-mod bell;
 mod byte_set;
 mod connection;
 mod descriptors;
 mod drain;
-mod episode;
+mod fast_path;
 mod filtered;
 mod gathered;
 mod grpc_timeout;
@@ -22,12 +23,12 @@ mod guard;
 mod head_clock;
 mod head_mender;
 pub mod hpack;
+mod http2;
 mod incoming;
 mod limits;
 mod listener;
-mod multiplexed;
+mod log_throttle;
 mod parking;
-mod plain;
 mod refusal;
 mod rest;
 mod secure;
@@ -36,24 +37,25 @@ mod socket;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod waker_set;
 
 pub use access::{Access, CrossOrigin, allow_origin};
-pub use bell::{Bell, Ends, Over};
 pub use descriptors::{
     Slot, Slots, connections_max, descriptor_limit, page_bytes, raise_descriptor_limit,
 };
 pub use drain::{Drain, DrainTrigger};
-pub use episode::Episode;
+pub use fast_path::{FastPath, FastPathAnswer, FastPathOutcome, Parkable, parkable, write_head};
 pub use grpc_timeout::grpc_timeout;
+pub use http2::{Http2Connection, Serving, Wire};
 pub use incoming::{Incoming, Unfinished};
 pub use limits::{HEAD_BYTES_MAX, HEADERS_MAX, Limits};
 pub use listener::{Listener, serve};
-pub use multiplexed::{Multiplexed, Serving, Wire};
+pub use log_throttle::LogThrottle;
 pub use parking::{Cut, Parked, Parking};
-pub use plain::{Parkable, Plain, PlainAnswer, Plainly, parkable, write_head};
 pub use refusal::{is_host, refusal};
 pub use serve::Serve;
 pub use socket::{Socket, connect_unix};
 pub use tls::{
     ClientTls, ClientTlsFiles, Protocol, ServerTls, TlsError, TlsFiles, TlsSocket, common_name,
 };
+pub use waker_set::{Terminates, Termination, WakerSet};

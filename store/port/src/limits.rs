@@ -1,4 +1,4 @@
-//! What a port grants its clients.
+//! The bounds of a port for its clients.
 
 use std::time::Duration;
 
@@ -42,8 +42,8 @@ pub struct Limits {
     pub drain_timeout: Duration,
 }
 
-/// Unless something else is chosen. Clients put thousands of watches on one connection, and keep to what they
-/// are told; without a bound a connection takes gigabytes.
+/// The default. Clients put thousands of watches on one connection and respect
+/// SETTINGS_MAX_CONCURRENT_STREAMS; without a bound a connection takes gigabytes.
 const STREAMS_MAX: u32 = 4096;
 
 impl Limits {

@@ -1,6 +1,7 @@
 //! The accept loops of a port, and its graceful end.
 //!
-//! What is served is the caller's: the client port and the peer port differ in nothing else. One connection's life is in `connection.rs`.
+//! The caller brings the service: the client port and the peer port differ in nothing else. One
+//! connection is in `connection.rs`.
 
 use std::future::Future;
 use std::io;
@@ -21,15 +22,15 @@ use crate::serve::Serve;
 use crate::socket::Socket;
 use crate::tls::ServerTls;
 
-/// The waits after a failed accept, as Go's net/http has them: out of file descriptors, mostly, and
-/// nothing but time helps.
+/// The waits after a failed accept, as in Go's net/http. Mostly the process has no file descriptor, and
+/// only time helps.
 const BACKOFF_MIN: Duration = Duration::from_millis(5);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
-/// Go's keep-alive, which etcd's sockets have: finds peers that vanished without a word.
+/// Go's TCP keep-alive, which etcd's sockets have. It detects peers that vanished without a FIN.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
-/// A bound socket, and what is spoken there: HTTP, HTTP over TLS, or both.
+/// A bound socket and its protocols: HTTP, HTTP over TLS, or both.
 #[derive(Debug)]
 pub struct Listener {
     /// Where connections come from.
@@ -82,7 +83,7 @@ pub async fn serve<S: Serve>(
     }
     closing.begin();
     let connections = closed(loops).await;
-    // Only now: who is sent away comes again, and must not find a port that is about to close.
+    // Only now: a client whose connection is closed reconnects, and must not reach a port that is closing.
     trigger.begin();
     let mut draining = JoinSet::new();
     for connections in connections {
@@ -184,7 +185,7 @@ async fn accept(listener: &Socket) -> TcpStream {
                 prepare(&socket);
                 return socket;
             }
-            // The client gave up while it waited in the backlog.
+            // The client closed the connection while it waited in the backlog.
             Err(error) if gone_already(&error) => continue,
             Err(error) => {
                 warn!(%error, wait_ms = backoff.as_millis(), "cannot accept connections");
@@ -211,7 +212,7 @@ fn prepare(socket: &TcpStream) {
         .set_nodelay(true)
         .and_then(|()| SockRef::from(socket).set_tcp_keepalive(&keepalive));
     if let Err(error) = prepared {
-        // The client hung up; reading will say so.
+        // The client has disconnected; the next read fails.
         debug!(%error, "cannot set socket options");
     }
 }

@@ -1,11 +1,11 @@
-//! Long waits without HTTP's machinery.
+//! Long polls without HTTP's buffers.
 //!
 //! A member may hold ten thousand long polls, and an HTTP connection keeps some 20 KiB of buffers
-//! while its request is answered. A handler that is going to wait hands its answer to `Parking`
-//! instead: the connection drops the machinery, and the answer is written to the bare socket as its
-//! parts come. When it ends, the connection goes on with the next request. An answer that is cut, as
-//! all are at the end of the port, stays without its last chunk: a client that sees a whole answer
-//! without an event may not ask again.
+//! while its request is answered. A handler that waits hands its answer to `Parking` instead. The
+//! connection drops the buffers, and the parts of the answer are written to the bare socket. When the
+//! answer ends, the connection serves the next request. An answer that is cut, as at the end of the
+//! port, is left without its last chunk: a client that reads a whole answer without an event may not
+//! repeat the poll.
 
 use std::error::Error;
 use std::fmt;
@@ -25,7 +25,7 @@ use tokio::io::{AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time;
 
-use crate::plain;
+use crate::fast_path;
 
 /// A client that takes longer than this for a part has stopped reading.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -33,7 +33,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Of a chunk: its size, the part, and the line's end.
 const PIECES: usize = 3;
 
-/// The end of an answer that is not complete; its client must see that.
+/// The end of an answer that is not complete, which the client must be able to detect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cut;
 
@@ -62,8 +62,8 @@ impl Parked {
         head
     }
 
-    /// The head is sent at once, the parts as they come, each in one write. After `Cut` the
-    /// connection is closed without the end of the answer.
+    /// The head is sent at once, and each part in one write as it comes. After `Cut` the connection is
+    /// closed without the end of the answer.
     pub fn new(
         head: &Response<()>,
         parts: impl Stream<Item = Result<Bytes, Cut>> + Send + 'static,
@@ -75,14 +75,14 @@ impl Parked {
     }
 }
 
-/// Where a handler leaves an answer that waits; among the extensions of HTTP/1.1 GET requests.
+/// The place where a handler leaves a parked answer; an extension of HTTP/1.1 GET requests.
 #[derive(Clone, Default)]
 pub struct Parking(Arc<Mutex<Place>>);
 
 #[derive(Default)]
 struct Place {
     parked: Option<Parked>,
-    /// The client wants the connection closed after this answer.
+    /// The request has `Connection: close`.
     last: bool,
 }
 
@@ -94,12 +94,12 @@ impl Parking {
         std::future::pending().await
     }
 
-    /// Whether an answer has been left.
+    /// Whether an answer is parked.
     pub(crate) fn is_taken(&self) -> bool {
         self.0.lock().parked.is_some()
     }
 
-    /// A request has come; notes how its client wants to go on.
+    /// Records whether a request has `Connection: close`.
     pub(crate) fn note(&self, request: &http::request::Parts) {
         let mut named = request.headers.get_all(CONNECTION).iter();
         let closes = named.any(|value| value.as_bytes().eq_ignore_ascii_case(b"close"));
@@ -144,11 +144,11 @@ pub(crate) async fn stay(
     Ok(goes_on)
 }
 
-/// What the kernel has not taken yet, on its way.
+/// The write of the bytes that the kernel has not taken at once.
 type Rest<'a> = Pin<Box<dyn Future<Output = io::Result<()>> + Send + 'a>>;
 
-/// Nearly always the kernel takes all of it at once; what it does not is in a box, since it would take
-/// room in every answer that waits.
+/// The kernel nearly always takes all bytes at once. The rest is written by a boxed future, which would
+/// otherwise take room in every parked answer.
 async fn send(socket: &mut TcpStream, bytes: impl Buf + Send) -> io::Result<()> {
     match begin_sending(socket, bytes)? {
         Some(rest) => rest.await,
@@ -185,7 +185,7 @@ fn chunk(part: Bytes) -> impl Buf + Send {
 /// All but the blank line.
 fn head_bytes(head: &Response<()>) -> BytesMut {
     let mut bytes = BytesMut::with_capacity(256);
-    plain::write_head(&mut bytes, head.status(), head.headers());
+    fast_path::write_head(&mut bytes, head.status(), head.headers());
     bytes.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     bytes
 }

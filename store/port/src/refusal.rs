@@ -1,4 +1,4 @@
-//! Requests that Go's servers refuse before they look at the path, and what they answer.
+//! Requests that Go's servers refuse before routing, with Go's answers.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -48,7 +48,7 @@ pub fn is_host(host: &[u8]) -> bool {
     host.iter().all(|byte| VALID.contains(*byte))
 }
 
-/// Go's `HasToken`: one of a list, whatever its case.
+/// Go's `HasToken`: one of a list, in any case of letters.
 fn has_token(value: &HeaderValue, token: &str) -> bool {
     let mut tokens = value
         .as_bytes()

@@ -1,8 +1,8 @@
-//! Idle connections without HTTP's machinery.
+//! Idle HTTP/1.1 connections without hyper's buffers.
 //!
 //! Clients keep connections for hours between two requests, and hyper keeps some 12 KiB for each. A
-//! connection that has been idle for a moment is taken out of it and is then a socket that waits to
-//! become readable; its next request brings the machinery back.
+//! connection that is idle for a moment leaves hyper and becomes a socket that waits until it is
+//! readable. Its next request is served by a new hyper connection.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -12,17 +12,17 @@ use tokio::time::{self, Instant, Sleep};
 
 use crate::head_clock::Heads;
 
-/// Between the first two looks. Short: a thousand clients that come at once and ask once must not
-/// all have their buffers at the same time.
+/// The pause between the first two checks. It is short: a thousand clients that come at once with one
+/// request each must not all keep their buffers.
 const LOOK_MIN: Duration = Duration::from_millis(20);
 
-/// Between two looks at a connection that was at work at every one of them.
+/// The longest pause between two checks of a busy connection.
 const LOOK_MAX: Duration = Duration::from_secs(1);
 
-/// Tells when a connection has been idle. Looks once in a while: a busy connection costs nothing.
+/// Detects an idle connection by a check at intervals, so that a busy connection pays nothing.
 pub(crate) struct Rest {
     heads: Heads,
-    /// What it saw at its last look.
+    /// The state at the last check.
     seen: Option<u64>,
     pause: Duration,
     alarm: Pin<Box<Sleep>>,
@@ -38,7 +38,7 @@ impl Rest {
         }
     }
 
-    /// Ready when no request has come, begun or been answered between two looks.
+    /// Ready when no request has begun, come or been answered between two checks.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             ready!(self.alarm.as_mut().poll(cx));

@@ -1,7 +1,7 @@
-//! A connection over TLS: the handshake, then what was agreed on in it.
+//! A TLS connection: the handshake, then the protocol that ALPN selected.
 //!
-//! Answers that wait and connections that rest keep HTTP's machinery here: what is on the bare socket
-//! is ciphertext, and the state of TLS would have to be kept anyway.
+//! Parked answers and idle connections keep hyper's buffers here. The bare socket carries ciphertext, and
+//! the TLS state would have to be kept anyway.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -28,7 +28,7 @@ use crate::incoming::Incoming;
 use crate::serve::Serve;
 use crate::tls::{H2, ServerTls};
 
-/// Serves a connection whose first bytes are a handshake's.
+/// Serves a connection that begins with a TLS handshake.
 pub(crate) async fn serve<S: Serve>(
     socket: TcpStream,
     port: &Port<S>,
@@ -59,7 +59,7 @@ async fn accept(socket: TcpStream, tls: &ServerTls) -> io::Result<TlsStream<TcpS
     TlsAcceptor::from(tls.config()).accept(socket).await
 }
 
-/// etcd's words; probes that hang up are not worth a line.
+/// Logs a failed handshake with etcd's text. A probe that disconnects is not logged.
 fn rejected(client: SocketAddr, error: &io::Error) {
     match error.kind() {
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
@@ -72,7 +72,7 @@ fn rejected(client: SocketAddr, error: &io::Error) {
     }
 }
 
-/// What to do about a client that speaks TLS as it was before 2008: no suite of that age is offered.
+/// The remedy for a client with TLS older than 1.2, of whose cipher suites none is offered.
 fn remedy(error: &io::Error) -> Option<&'static str> {
     let inner = error.get_ref()?.downcast_ref::<rustls::Error>()?;
     let rustls::Error::PeerIncompatible(why) = inner else {
@@ -109,7 +109,7 @@ async fn serve_h1<S: Serve>(
         () = &mut begun => connection.as_mut().graceful_shutdown(),
     }
     poll_fn(|cx| match connection.as_mut().poll(cx) {
-        // Half a head at most: nothing is being answered, and nothing will be.
+        // At most a part of a head was read, so no request is being answered.
         Poll::Pending if !unsent.get() && !heads.is_busy() => Poll::Ready(Ok(())),
         ended => ended,
     })

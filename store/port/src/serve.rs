@@ -1,4 +1,4 @@
-//! What a port serves.
+//! The service behind a port.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -9,12 +9,12 @@ use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Body;
 
+use crate::fast_path::{FastPath, FastPathAnswer};
+use crate::http2::{Http2Connection, Serving};
 use crate::incoming::Incoming;
-use crate::multiplexed::{Multiplexed, Serving};
-use crate::plain::{Plain, PlainAnswer};
 
-/// Answers requests. Not tower's `Service`: that needs `&mut self`, hence a clone of every part of
-/// it for every request. HTTP/1.1 requests have a `Parking` among their extensions.
+/// Answers requests. tower's `Service` takes `&mut self`, which needs a clone of the service for every
+/// request. HTTP/1.1 requests have a `Parking` among their extensions.
 pub trait Serve: Send + Sync + 'static {
     /// The body of an answer.
     type Body: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>
@@ -22,29 +22,32 @@ pub trait Serve: Send + Sync + 'static {
         + Unpin
         + 'static;
 
-    /// An answer on its way.
+    /// The future of an answer.
     type Future: Future<Output = Result<Response<Self::Body>, Infallible>> + Send + 'static;
 
-    /// Answers one request; its version says which protocol it came by.
+    /// Answers one request. Its version is the protocol that it came by.
     fn call(&self, request: Request<Incoming>) -> Self::Future;
 
-    /// The same, told who asks. Proxies want to know; not an extension of the request, because that
-    /// would cost everyone an allocation.
+    /// Answers one request of a client whose address is given. A proxy forwards the address. It is an
+    /// argument, because an extension of the request would cost an allocation.
     fn call_from(&self, request: Request<Incoming>, _client: SocketAddr) -> Self::Future {
         self.call(request)
     }
 
-    /// Looks at the next request of an HTTP/1.1 connection on the bare socket, and answers it there or
-    /// declines. A service that does not do that, ever, gives the connection back.
-    fn plain<'a>(&'a self, connection: Plain<'a>) -> Result<PlainAnswer<'a>, Plain<'a>> {
+    /// Answers the next request of an HTTP/1.1 connection on the bare socket, or declines it. A service
+    /// without a fast path returns the connection.
+    fn fast_path<'a>(
+        &'a self,
+        connection: FastPath<'a>,
+    ) -> Result<FastPathAnswer<'a>, FastPath<'a>> {
         Err(connection)
     }
 
-    /// Serves a connection of HTTP/2 to its end, or gives it back.
-    fn multiplexed<'a>(
+    /// Serves an HTTP/2 connection to its end. A service that leaves HTTP/2 to hyper returns it.
+    fn serve_http2<'a>(
         &'a self,
-        connection: Multiplexed<'a>,
-    ) -> Result<Serving<'a>, Multiplexed<'a>> {
+        connection: Http2Connection<'a>,
+    ) -> Result<Serving<'a>, Http2Connection<'a>> {
         Err(connection)
     }
 }

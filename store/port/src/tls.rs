@@ -42,7 +42,7 @@ pub struct TlsFiles {
     pub cert: PathBuf,
     /// Its private key.
     pub key: PathBuf,
-    /// Whose certificates clients must have. `None`: they need none.
+    /// The CA certificates that client certificates are verified against. `None`: clients need none.
     pub client_ca: Option<PathBuf>,
 }
 
@@ -93,7 +93,7 @@ struct Shared {
     latest: Mutex<Loaded>,
 }
 
-/// What was made of the files, and when they had been changed.
+/// The certificate and key that were read, and the files' modification times.
 #[derive(Debug)]
 struct Loaded {
     changed: Times,
@@ -107,7 +107,7 @@ impl ServerTls {
     /// Reads the files.
     ///
     /// # Errors
-    /// Names the file that cannot be used, and says why.
+    /// The file that cannot be used, and the reason.
     pub fn new(files: TlsFiles) -> Result<ServerTls, TlsError> {
         let loaded = Loaded {
             changed: times(&files),
@@ -123,7 +123,7 @@ impl ServerTls {
         let changed = times(files);
         let mut latest = latest.lock();
         if changed != latest.changed {
-            // Once for every change, whatever comes of it.
+            // Once for every change, also of files that cannot be used.
             latest.changed = changed;
             match server_config(files) {
                 Ok(config) => {
@@ -189,7 +189,7 @@ pub(crate) fn identity(
     Ok((chain, key))
 }
 
-/// Who is trusted.
+/// The verifier of client certificates.
 pub(crate) fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(path)? {

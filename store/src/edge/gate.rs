@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use axum::body::Body;
 use axum::response::Response;
 use http::StatusCode;
-use keelson_port::{Bell, Drain, Ends, Over};
+use keelson_port::{Drain, Terminates, Termination, WakerSet};
 
 /// What is answered before: of the member alone.
 const PROBES: [&str; 4] = ["/health", "/livez", "/readyz", "/debug/vars"];
@@ -25,15 +25,15 @@ pub struct Gate(Arc<Door>);
 #[derive(Debug, Default)]
 struct Door {
     open: AtomicBool,
-    bell: Bell,
+    wakers: WakerSet,
 }
 
-impl Ends for Door {
-    fn bell(&self) -> &Bell {
-        &self.bell
+impl Terminates for Door {
+    fn wakers(&self) -> &WakerSet {
+        &self.wakers
     }
 
-    fn is_over(&self) -> bool {
+    fn is_terminated(&self) -> bool {
         self.open.load(Ordering::Acquire)
     }
 }
@@ -42,22 +42,22 @@ impl Gate {
     /// Opens it for good.
     pub fn open(&self) {
         self.0.open.store(true, Ordering::Release);
-        self.0.bell.ring();
+        self.0.wakers.wake_all();
     }
 
     pub(super) fn is_open(&self) -> bool {
-        self.0.is_over()
+        self.0.is_terminated()
     }
 
     /// How many requests wait for it.
     #[cfg(test)]
     pub(super) fn held(&self) -> usize {
-        self.0.bell.waiters()
+        self.0.wakers.waiters()
     }
 
     /// Waits for it. `false`: the port went down before.
     pub(super) fn opened(&self, drain: Drain) -> impl Future<Output = bool> + Send + use<> {
-        let door = Over::of(Arc::clone(&self.0));
+        let door = Termination::of(Arc::clone(&self.0));
         async move {
             tokio::select! {
                 () = door => true,

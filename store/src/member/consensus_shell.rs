@@ -14,7 +14,7 @@ use keelson_core::member::{
 use keelson_core::node::{Input, Standing};
 use keelson_core::state::Capture;
 use keelson_core::{MemberId, Millis, SnapshotMark};
-use keelson_port::Episode;
+use keelson_port::LogThrottle;
 use keelson_proto::peer::{PeerMessage, RaftMessage, SnapshotChunk, snapshot_chunk};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -45,8 +45,8 @@ pub(crate) struct ConsensusShell {
     /// Kept between turns, so that its buffer is reused.
     pub(crate) events: Vec<CoreEvent>,
     pub(crate) staged: Option<(Box<Staged>, oneshot::Sender<bool>)>,
-    /// Raft retries a snapshot at once; this limits the log to one warning an episode.
-    pub(crate) snapshot_trouble: Arc<Mutex<Episode>>,
+    /// Raft retries a snapshot at once; this limits the log to one warning a minute.
+    pub(crate) snapshot_trouble: Arc<Mutex<LogThrottle>>,
 }
 
 impl ConsensusShell {
@@ -206,7 +206,7 @@ impl ConsensusShell {
             let sent = send_snapshot(&outbox, to, offer, read).await;
             match &sent {
                 Ok(()) => tracing::info!(%to, took = ?began.elapsed(), "sent a snapshot"),
-                Err(error) if trouble.lock().goes_on().is_some() => {
+                Err(error) if trouble.lock().failing().is_some() => {
                     tracing::warn!(%to, why = error.message(), "sending a snapshot failed");
                 }
                 Err(error) => {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use keelson_core::MemberId;
-use keelson_port::Episode;
+use keelson_port::LogThrottle;
 use parking_lot::Mutex;
 use tonic::{Code, Status};
 
@@ -16,7 +16,7 @@ const WARN_EVERY: Duration = Duration::from_secs(30);
 pub(super) struct Refusals(Mutex<BTreeMap<i32, Kind>>);
 
 struct Kind {
-    episode: Episode,
+    throttle: LogThrottle,
     /// The refusals since the last warning.
     unlogged: u64,
 }
@@ -30,10 +30,10 @@ impl Refusals {
         }
         let mut kinds = self.0.lock();
         let kind = kinds.entry(status.code() as i32).or_insert_with(|| Kind {
-            episode: Episode::every(WARN_EVERY),
+            throttle: LogThrottle::every(WARN_EVERY),
             unlogged: 0,
         });
-        if kind.episode.goes_on().is_none() {
+        if kind.throttle.failing().is_none() {
             kind.unlogged += 1;
             return false;
         }

@@ -4,7 +4,7 @@ use std::error::Error as _;
 use std::io;
 use std::time::Duration;
 
-use keelson_port::Episode;
+use keelson_port::LogThrottle;
 use tonic::{Code, Status};
 use tracing::{info, warn};
 
@@ -15,16 +15,16 @@ use crate::config::url;
 const WARN_EVERY: Duration = Duration::from_secs(30);
 
 /// The log throttle of one link.
-pub(super) struct Trouble(Episode);
+pub(super) struct Trouble(LogThrottle);
 
 impl Trouble {
     pub(super) fn new() -> Trouble {
-        Trouble(Episode::every(WARN_EVERY))
+        Trouble(LogThrottle::every(WARN_EVERY))
     }
 
     /// Reports a failed attempt to connect, or a connection that did not last.
     pub(super) fn failed(&mut self, peer: &PeerAddress, why: &str) {
-        if let Some(lasted) = self.0.goes_on() {
+        if let Some(lasted) = self.0.failing() {
             warn!(
                 peer = %peer.id,
                 name = peer.name,
@@ -38,7 +38,7 @@ impl Trouble {
 
     /// Reports that the peer takes messages.
     pub(super) fn over(&mut self, peer: &PeerAddress) {
-        match self.0.is_over() {
+        match self.0.recovered() {
             Some(lasted) => info!(
                 peer = %peer.id,
                 name = peer.name,

@@ -1,4 +1,4 @@
-//! A connection of HTTP/1.1: requests one after the other, and rests between them.
+//! An HTTP/1.1 connection: its requests, one after the other, and the idle time between them.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -21,13 +21,13 @@ use tracing::debug;
 use super::{Port, client_of};
 use crate::access::Access;
 use crate::drain::Drain;
+use crate::fast_path::{FastPath, FastPathOutcome};
 use crate::filtered::Filtered;
 use crate::head_clock::{BusyBody, HeadClock, Heads};
 use crate::head_mender::HeadMender;
 use crate::incoming::Incoming;
 use crate::limits::Limits;
 use crate::parking::{self, Parked, Parking};
-use crate::plain::{Plain, Plainly};
 use crate::refusal::{self, Answer};
 use crate::rest::Rest;
 use crate::serve::Serve;
@@ -44,9 +44,9 @@ pub(super) fn h1_builder(limits: &Limits) -> http1::Builder {
     h1
 }
 
-/// Requests one after the other, with answers that wait, and rests, between them.
+/// Serves requests one after the other, with parked answers and idle time between them.
 ///
-/// What only a request or a waiting answer needs is in boxes: most connections rest.
+/// State that only a request or a parked answer needs is boxed: most connections are idle.
 pub(super) async fn serve_h1<S: Serve>(
     socket: TcpStream,
     port: &Port<S>,
@@ -56,14 +56,14 @@ pub(super) async fn serve_h1<S: Serve>(
     let client = client_of(&socket);
     let mut waiting = Waiting::new(socket, Bytes::new(), None);
     loop {
-        let plain = Plain {
-            ahead: std::mem::take(&mut waiting.ahead),
+        let plain = FastPath {
+            read_ahead: std::mem::take(&mut waiting.read_ahead),
             socket: &mut waiting.socket,
             client,
         };
-        let answered = match port.service.plain(plain) {
+        let answered = match port.service.fast_path(plain) {
             Ok(answering) => answering.await,
-            Err(Plain { ahead, .. }) => Ok(Plainly::Declined { ahead }),
+            Err(FastPath { read_ahead, .. }) => Ok(FastPathOutcome::Declined { read_ahead }),
         };
         let Some(declined) = waiting.after(answered) else {
             return Ok(());
@@ -84,7 +84,7 @@ pub(super) async fn serve_h1<S: Serve>(
         };
         waiting.answer = None;
         // One event answers thousands of watchers at once, and their next requests come one by one.
-        if matches!(goes_on, Ok(true)) && waiting.ahead.is_empty() {
+        if matches!(goes_on, Ok(true)) && waiting.read_ahead.is_empty() {
             let timeout = port.limits.idle_timeout;
             let again = spoken_again(&waiting.socket, timeout, begun.as_mut());
             goes_on = Box::pin(again).await;
@@ -119,26 +119,26 @@ async fn spoken_again(
 struct Waiting {
     socket: TcpStream,
     /// What the client has sent already and is not parsed yet.
-    ahead: Bytes,
+    read_ahead: Bytes,
     answer: Option<(Parked, bool)>,
 }
 
 impl Waiting {
     /// Returns whether the next request has been declined; `None`: the connection has ended.
-    fn after(&mut self, answered: io::Result<Plainly>) -> Option<bool> {
+    fn after(&mut self, answered: io::Result<FastPathOutcome>) -> Option<bool> {
         match answered {
-            Ok(Plainly::Over) => return None,
-            Ok(Plainly::Declined { ahead }) => {
-                self.ahead = ahead;
+            Ok(FastPathOutcome::Closed) => return None,
+            Ok(FastPathOutcome::Declined { read_ahead }) => {
+                self.read_ahead = read_ahead;
                 return Some(true);
             }
-            Ok(Plainly::Answered { ahead }) => self.ahead = ahead,
-            Ok(Plainly::Waits {
+            Ok(FastPathOutcome::Answered { read_ahead }) => self.read_ahead = read_ahead,
+            Ok(FastPathOutcome::Parked {
                 parked,
                 last,
-                ahead,
+                read_ahead,
             }) => {
-                self.ahead = ahead;
+                self.read_ahead = read_ahead;
                 self.answer = Some((parked, last));
             }
             Err(error) => {
@@ -149,10 +149,10 @@ impl Waiting {
         Some(false)
     }
 
-    fn new(socket: TcpStream, ahead: Bytes, answer: Option<(Parked, bool)>) -> Waiting {
+    fn new(socket: TcpStream, read_ahead: Bytes, answer: Option<(Parked, bool)>) -> Waiting {
         Waiting {
             socket,
-            ahead,
+            read_ahead,
             answer,
         }
     }
@@ -166,9 +166,11 @@ async fn requests<S: Serve>(
     drain: &Drain,
     mut begun: Pin<&mut (impl Future<Output = ()> + Send)>,
 ) -> hyper::Result<Option<Waiting>> {
-    let Waiting { socket, ahead, .. } = waiting;
+    let Waiting {
+        socket, read_ahead, ..
+    } = waiting;
     let (clock, heads) = HeadClock::new(port.limits.head_timeout);
-    let (socket, unsent) = Filtered::new(socket, clock).after(ahead);
+    let (socket, unsent) = Filtered::new(socket, clock).after(read_ahead);
     let parking = Parking::default();
     let mut rest = Rest::new(heads.clone());
     let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
@@ -189,7 +191,7 @@ async fn requests<S: Serve>(
             // Answers to earlier requests go first.
             Poll::Pending if unsent.get() => Poll::Pending,
             Poll::Pending if parking.is_taken() => Poll::Ready(None),
-            // Half a head at most: nothing is being answered, and nothing will be.
+            // At most a part of a head was read, so no request is being answered.
             Poll::Pending if ending && !heads.is_busy() => Poll::Ready(Some(Ok(()))),
             Poll::Pending if ending => Poll::Pending,
             Poll::Pending => rest.poll(cx).map(|()| None),
@@ -201,13 +203,13 @@ async fn requests<S: Serve>(
     }
     let parts = connection.into_parts();
     let (socket, pending) = parts.io.into_inner().into_parts();
-    // Not the buffer that it lies in, which is large and mostly empty.
-    let ahead = [&parts.read_buf[..], &pending].concat().into();
+    // Copied: the buffer around it is large and mostly empty.
+    let read_ahead = [&parts.read_buf[..], &pending].concat().into();
     let answer = parking.take();
-    Ok(Some(Waiting::new(socket.into_socket(), ahead, answer)))
+    Ok(Some(Waiting::new(socket.into_socket(), read_ahead, answer)))
 }
 
-/// Has a request of HTTP/1.1 answered, or refuses it.
+/// Answers an HTTP/1.1 request, or refuses it.
 pub(crate) fn answer<S: Serve>(
     port: &Port<S>,
     heads: &Heads,

@@ -1,4 +1,4 @@
-//! A connection of HTTP/2: the service's own, or hyper's.
+//! An HTTP/2 connection, served by the service or by hyper.
 
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -17,14 +17,14 @@ use crate::authority::AuthorityMender;
 use crate::filtered::Filtered;
 use crate::gathered::{Answering, Gathered};
 use crate::guard::Guard;
+use crate::http2::Http2Connection;
 use crate::incoming::Incoming;
 use crate::limits::Limits;
-use crate::multiplexed::Multiplexed;
 use crate::refusal::Answer;
 use crate::serve::Serve;
 
-/// Requests that clients reset before we got to them, at a time. hyper's 20 closes the connection
-/// of a client that cancels a burst of requests, as etcd's clients do.
+/// The bound of streams that a client resets before they are accepted. hyper's default of 20 closes the
+/// connection of a client that cancels a burst of requests, as etcd's clients do.
 const PENDING_RESETS_MAX: usize = 4096;
 
 pub(super) fn h2_builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
@@ -47,16 +47,16 @@ pub(crate) async fn serve_h2<S: Serve>(
     socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     (client, secure): (SocketAddr, bool),
     port: &Port<S>,
-    begun: Pin<&mut (impl Future<Output = ()> + Send)>,
+    shutdown: Pin<&mut (impl Future<Output = ()> + Send)>,
 ) -> hyper::Result<()> {
-    let connection = Multiplexed {
+    let connection = Http2Connection {
         socket: Box::new(socket),
         client,
         secure,
         limits: &port.limits,
-        begun,
+        shutdown,
     };
-    match port.service.multiplexed(connection) {
+    match port.service.serve_http2(connection) {
         Ok(serving) => {
             serving.await;
             Ok(())
@@ -65,13 +65,13 @@ pub(crate) async fn serve_h2<S: Serve>(
     }
 }
 
-/// Serves HTTP/2 by way of hyper.
-async fn calls<S: Serve>(connection: Multiplexed<'_>, port: &Port<S>) -> hyper::Result<()> {
-    let Multiplexed {
+/// Serves HTTP/2 with hyper.
+async fn calls<S: Serve>(connection: Http2Connection<'_>, port: &Port<S>) -> hyper::Result<()> {
+    let Http2Connection {
         socket,
         client,
         secure,
-        mut begun,
+        mut shutdown,
         ..
     } = connection;
     let answering = Answering::default();
@@ -106,13 +106,13 @@ async fn calls<S: Serve>(connection: Multiplexed<'_>, port: &Port<S>) -> hyper::
     let mut connection = pin!(port.h2.serve_connection(socket, service));
     tokio::select! {
         ended = &mut connection => return ended,
-        () = &mut begun => connection.as_mut().graceful_shutdown(),
+        () = &mut shutdown => connection.as_mut().graceful_shutdown(),
     }
     connection.await
 }
 
-/// The refusal of a request to a host that is not listed. As in etcd, not of calls, whose clients
-/// name any host, and not over TLS, which has proven the name.
+/// The refusal of a request to a host that is not listed. As in etcd, gRPC calls are exempt, since
+/// their clients send any host, and so is TLS, which has proven the name.
 fn misdirected<B>(
     access: &Access,
     request: &http::Request<B>,
@@ -129,8 +129,8 @@ fn misdirected<B>(
     }
 }
 
-/// What h2 lets pass of requests that RFC 9113 calls malformed: values with blanks around them
-/// (8.2.1) and those without a path (8.3.1).
+/// Finds malformed requests (RFC 9113) that h2 accepts: field values that begin or end with white space
+/// (8.2.1), and requests without a `:path` (8.3.1).
 fn is_well_formed<B>(request: &http::Request<B>) -> bool {
     let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     let apart = |value: &HeaderValue| {

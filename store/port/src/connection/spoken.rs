@@ -1,4 +1,4 @@
-//! What a connection speaks, by its first bytes.
+//! The protocol of a connection, by its first bytes.
 
 use std::io;
 use std::time::Duration;
@@ -17,17 +17,17 @@ const TLS_HANDSHAKE: u8 = 0x16;
 const PEEK_WAIT_MIN: Duration = Duration::from_millis(1);
 const PEEK_WAIT_MAX: Duration = Duration::from_millis(50);
 
-/// What a connection speaks.
+/// The protocol of a connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Spoken {
     Http1,
     Http2,
     Tls,
-    /// It was closed without a word, as load balancers' probes do.
+    /// It was closed without a byte, as load balancers' probes do.
     Nothing,
 }
 
-/// Looks at the first bytes and leaves them where they are.
+/// Peeks at the first bytes and leaves them in the socket.
 pub(super) async fn spoken(socket: &TcpStream, timeout: Duration) -> io::Result<Spoken> {
     let deadline = Instant::now() + timeout;
     let mut wait = PEEK_WAIT_MIN;

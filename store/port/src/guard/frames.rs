@@ -1,4 +1,4 @@
-//! Where a client is in its frames of HTTP/2. Only their heads are looked at.
+//! The position in a client's HTTP/2 frames. Only frame headers are read.
 
 use std::io;
 
@@ -18,7 +18,7 @@ pub(super) const ACK: u8 = 0x1;
 const END_STREAM: u8 = 0x1;
 pub(super) const END_HEADERS: u8 = 0x4;
 
-/// Where in the frames the client is.
+/// The position in the frames.
 pub(super) struct Frames {
     /// Of the preface, still to come.
     pub(super) preface: usize,
@@ -46,7 +46,7 @@ impl Default for Frames {
     }
 }
 
-/// What has come whole.
+/// The frames that are complete.
 pub(super) enum Whole {
     Settings,
     /// What belongs to no request.
@@ -55,7 +55,7 @@ pub(super) enum Whole {
 }
 
 impl Frames {
-    /// Whether something is begun and has not ended.
+    /// Whether a frame or a field block has begun and not ended.
     pub(super) fn is_partial(&self) -> bool {
         !self.greeted || self.open || 0 < self.known
     }
@@ -64,7 +64,7 @@ impl Frames {
         self.known == HEAD_BYTES && self.head[3] == DATA && self.greeted && !self.open
     }
 
-    /// Takes off what can be taken. Returns what has come whole with it.
+    /// Consumes the bytes that can be consumed. Returns the frames that these complete.
     pub(super) fn take(&mut self, bytes: &mut &[u8]) -> io::Result<Option<Whole>> {
         if 0 < self.preface {
             self.preface -= skip(bytes, self.preface);
@@ -94,7 +94,7 @@ impl Frames {
         usize::from(first) << 16 | usize::from(second) << 8 | usize::from(third)
     }
 
-    /// RFC 9113, 3.4: a connection begins with settings, which hyper does not insist on.
+    /// RFC 9113, 3.4: a connection begins with SETTINGS, which hyper does not check.
     fn check(&self) -> io::Result<()> {
         let [.., kind, flags, _, _, _, _] = self.head;
         match self.greeted || kind == SETTINGS && flags & ACK == 0 {

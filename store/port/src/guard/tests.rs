@@ -1,4 +1,4 @@
-//! What a client is cut off for.
+//! The bounds that close a client's connection.
 
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 

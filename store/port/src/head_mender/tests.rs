@@ -111,7 +111,7 @@ fn after_anything_ambiguous_nothing_is_mended() {
 }
 
 proptest! {
-    /// What has neither folds nor quotes leaves as it came, whatever it is.
+    /// What has neither folds nor quotes leaves unchanged.
     #[test]
     fn nothing_else_is_changed(
         lines in prop::collection::vec("[A-Za-z:/ 0-9.-]{0,20}(\r\n|\n|\r\n\r\n)", 0..12),

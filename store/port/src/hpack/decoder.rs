@@ -10,7 +10,7 @@ const TABLE_BYTES_DEFAULT: usize = 4096;
 /// A scratch buffer larger than this is given back after the block, as there are thousands of decoders.
 const SCRATCH_BYTES_KEPT: usize = 4096;
 
-/// Why a header block gave no header list.
+/// Why a field block could not be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// The block breaks the rules; the table can no longer be the peer's, so the connection is lost.
@@ -35,8 +35,8 @@ impl Decoder {
     /// `table_bytes_max` is our SETTINGS_HEADER_TABLE_SIZE, above which the peer must not set the table.
     pub fn new(table_bytes_max: usize) -> Decoder {
         Decoder {
-            // A peer that does not know our settings yet uses the default. A table that is larger than the
-            // peer's does no harm, since indexes count from the newest entry.
+            // Before a peer has our settings it uses the default. A table that is larger than the peer's does no
+            // harm, since indexes count from the newest entry.
             table: Table::new(table_bytes_max.max(TABLE_BYTES_DEFAULT)),
             table_bytes_max,
             scratch: Vec::new(),
@@ -133,7 +133,7 @@ impl Decoder {
     }
 }
 
-/// What becomes of a literal field once it is read.
+/// The representation of a literal field (RFC 7541, 6.2).
 #[derive(Clone, Copy)]
 enum Literal {
     Indexed,
@@ -170,7 +170,7 @@ mod tests {
 
     type Fields = Vec<(String, String, bool)>;
 
-    /// The size update of the examples with a table of 256 bytes, who agree on it out of band.
+    /// The size update of the examples with a table of 256 bytes, which they presume.
     const UPDATE_TO_256: &str = "3fe101";
 
     fn hex(digits: &str) -> Vec<u8> {
@@ -455,7 +455,7 @@ mod tests {
         let mut decoder = Decoder::new(4096);
         let mut block = BytesMut::new();
         put_field(&mut block, b"a", &encode(&[b'v'; 6000]), false);
-        // The value's length follows the kind and the name; its highest bit says Huffman.
+        // The value's length follows the kind and the name; its highest bit marks Huffman coding.
         block[3] |= 0x80;
         let field = ("a".to_owned(), "v".repeat(6000), false);
         assert_eq!(read(&mut decoder, &block), Ok(vec![field]));

@@ -6,9 +6,9 @@ use bytes::{BufMut, BytesMut};
 /// Room for the first byte of a field and the lengths of two strings, for the usual field.
 const FIELD_PREFIX_BYTES: usize = 8;
 
-/// Appends one field: an index when the static table has it whole, otherwise a literal that no one stores.
+/// Appends one field: an indexed field if the static table has it, otherwise a literal without indexing.
 ///
-/// A sensitive field is always a "never indexed" literal, since an index could not carry the mark.
+/// A sensitive field is always a "never indexed" literal (RFC 7541, 6.2.3).
 pub fn put_field(block: &mut BytesMut, name: &[u8], value: &[u8], sensitive: bool) {
     let name_index = static_name(name);
     if !sensitive && let Some(index) = name_index.and_then(|index| static_field(index, value)) {

@@ -7,9 +7,9 @@ use super::decoder::DecodeError;
 use super::encoder::put_string;
 use super::input::Input;
 
-/// The block with another value of the first literal field whose name has this place in the static
-/// table. The new value must be as long as the old one: what is stored of it has to be of the size that
-/// the peer thinks. `None`: there is no such field, the block cannot be read, or `replace` wants none.
+/// The block with another value of the first literal field whose name has this index in the static
+/// table. The new value must be as long as the old one, so that the entry keeps the size that the peer's
+/// encoder counts. `None`: there is no such field, the block is malformed, or `replace` returns `None`.
 pub(crate) fn replaced(
     block: &[u8],
     name: usize,

@@ -1,5 +1,5 @@
 //! HPACK (RFC 7541), the compression of HTTP/2 header fields: the decoder keeps the peer's dynamic table,
-//! the encoder keeps no state at all, so that a header block can be written by anyone at any time.
+//! the encoder keeps no state, so that any task can write a field block at any time.
 
 mod decoder;
 mod encoder;

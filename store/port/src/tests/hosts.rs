@@ -26,7 +26,7 @@ impl Serve for Done {
     }
 }
 
-/// What a request to a host is told, by a port that takes "good.example" alone.
+/// The status of a request to a host, from a port that accepts only "good.example".
 async fn told(host: &str, content_type: Option<&str>, secure: bool) -> String {
     let access = Access::new(vec![], vec!["good.example".to_owned()]);
     let limits = Limits {
@@ -65,7 +65,7 @@ async fn told(host: &str, content_type: Option<&str>, secure: bool) -> String {
     time::timeout(Duration::from_secs(20), both).await.unwrap()
 }
 
-/// As etcd: calls are not looked at, and over TLS the name is proven.
+/// As in etcd, calls are exempt, and over TLS the name is proven.
 #[tokio::test]
 async fn a_request_over_http_2_to_another_host_is_refused() {
     for (host, content_type, secure, taken) in [

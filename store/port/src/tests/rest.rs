@@ -35,7 +35,7 @@ async fn start() -> (TcpStream, oneshot::Sender<()>, tokio::task::JoinHandle<()>
     start_with(PATIENCE).await
 }
 
-/// With clients who may rest for so long.
+/// A port whose clients may be idle for `time`.
 async fn start_with(
     idle_timeout: Duration,
 ) -> (TcpStream, oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
@@ -75,7 +75,7 @@ async fn a_request_ends_the_rest() {
         done(&mut client).await;
         sleep(UNTIL_REST).await;
     }
-    // Two at once, of which one is looked at by nobody while the other is answered.
+    // Two requests at once; the second is not parsed while the first is answered.
     let two = b"GET / HTTP/1.1\r\nhost: x\r\n\r\nGET / HTTP/1.1\r\nhost: x\r\n\r\n";
     client.write_all(two).await.unwrap();
     done(&mut client).await;
@@ -280,7 +280,7 @@ async fn only_listed_origins_and_hosts_are_served() {
     }
 }
 
-/// Lets pages of any origin read what it says.
+/// Answers with headers that let pages of any origin read the answer.
 struct Anyone;
 
 impl Serve for Anyone {

@@ -91,7 +91,7 @@ impl Certificates {
     }
 }
 
-/// Says which version was spoken.
+/// Answers with the HTTP version of the request.
 struct Versions;
 
 impl Serve for Versions {
@@ -249,7 +249,7 @@ async fn clients_need_a_certificate_where_a_root_for_them_is_given() {
     let right = certificates.issue("client");
     let wrong = Certificates::new().issue_elsewhere(&certificates);
     for (own, served) in [(Some(&right), true), (Some(&wrong), false), (None, false)] {
-        // TLS 1.3: the client hears of it only when it reads.
+        // TLS 1.3: the client detects it only when it reads.
         let mut answer = Err(std::io::ErrorKind::NotConnected.into());
         if let Ok(mut stream) = certificates.connect(port, "http/1.1", own).await {
             answer = one(&mut stream).await;

@@ -1,4 +1,4 @@
-//! A client of HTTP/2 that does not read what it is told.
+//! An HTTP/2 client that does not read its answers.
 
 use std::future::Ready;
 use std::pin::pin;

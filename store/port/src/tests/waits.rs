@@ -38,7 +38,7 @@ const BEGIN: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 /// A PUT on stream 1 whose body is still to come.
 const PUT: &[u8] = b"\0\0\x0a\x01\x04\0\0\0\x01\x02\x03PUT\x86\x84\x41\x01x";
 
-/// What is told a client that says this and then nothing, and after how many seconds it was all.
+/// The bytes that a client receives after it has sent `sent`, and the seconds until the connection ends.
 async fn told(sent: &[u8], until: impl Fn(&[u8]) -> bool) -> (Vec<u8>, u64) {
     let (mut client, server) = tokio::io::duplex(1 << 20);
     let port = Port::new(Whole, Limits::default());
@@ -64,7 +64,7 @@ fn has(told: &[u8], text: &str) -> bool {
     told.windows(text.len()).any(|part| part == text.as_bytes())
 }
 
-/// Without a bound a connection takes gigabytes; clients keep to what they are told.
+/// Clients respect SETTINGS_MAX_CONCURRENT_STREAMS; without a bound a connection takes gigabytes.
 #[tokio::test(start_paused = true)]
 async fn a_client_is_told_how_many_streams_it_may_have() {
     let streams = |told: &[u8]| told.windows(6).any(|six| six == [0, 3, 0, 0, 16, 0]);

@@ -20,7 +20,7 @@ pub type TlsSocket = tokio_rustls::client::TlsStream<TcpStream>;
 pub struct ClientTlsFiles {
     /// Its certificate and key, if it has any.
     pub identity: Option<(PathBuf, PathBuf)>,
-    /// Whose certificates servers must have. `None`: whomever the system trusts.
+    /// The CA certificates that servers are verified against. `None`: the system's.
     pub ca: Option<PathBuf>,
 }
 
@@ -53,7 +53,7 @@ impl ClientTls {
     /// Reads the files, if there are any.
     ///
     /// # Errors
-    /// Names the file that cannot be used, and says why.
+    /// The file that cannot be used, and the reason.
     pub fn new(files: ClientTlsFiles) -> Result<ClientTls, TlsError> {
         let configs = OnceLock::new();
         if files != ClientTlsFiles::default() {
@@ -62,10 +62,10 @@ impl ClientTls {
         Ok(ClientTls(Arc::new(Client { files, configs })))
     }
 
-    /// Shakes hands over a new socket with whoever should be `host`.
+    /// Performs the TLS handshake with `host` over a new socket.
     ///
     /// # Errors
-    /// The server is not whom it should be, or breaks off.
+    /// The server's certificate is not valid for `host`, or the connection ends.
     pub async fn connect(
         &self,
         host: &str,
@@ -117,7 +117,7 @@ impl Configs {
     }
 }
 
-/// Whatever of them can be read; without any, every handshake fails and says why.
+/// The certificates that can be read. Without any, every handshake fails with the reason.
 fn system_roots() -> RootCertStore {
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {

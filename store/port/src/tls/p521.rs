@@ -28,7 +28,7 @@ pub(super) fn provider() -> CryptoProvider {
     }
 }
 
-/// Made once: rustls wants lists that are never given back.
+/// Made once: rustls takes lists of static lifetime.
 static ALGORITHMS: LazyLock<WebPkiSupportedAlgorithms> = LazyLock::new(|| {
     let of_ring = ring::default_provider().signature_verification_algorithms;
     let mut all = of_ring.all.to_vec();
@@ -116,7 +116,7 @@ impl Signer for Key {
     }
 }
 
-/// A signature of the curve over a digest. openssl signs certificates with SHA-256 unless told otherwise.
+/// A signature of the curve over a digest. openssl signs certificates with SHA-256 by default.
 #[derive(Debug)]
 struct Ecdsa {
     id: AlgorithmIdentifier,

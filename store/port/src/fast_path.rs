@@ -1,9 +1,9 @@
-//! Requests that need none of HTTP's machinery.
+//! A fast path around hyper for HTTP/1.1 requests.
 //!
-//! A proxy hands most requests on as they came. Parsing them into headers in a map, and writing those
-//! out again, costs more than all the rest, and hyper's buffers outlive the burst of connections that
-//! needed them. What is served may therefore look at a connection first, read its next request from
-//! the bare socket, and answer it there; whatever it does not want to answer so is left to hyper.
+//! A proxy forwards most requests unchanged. Parsing them into a header map and writing that out again
+//! costs more than all other work, and hyper's buffers outlive the burst of connections that needed
+//! them. A service may therefore read the next request from the bare socket and answer it there.
+//! Requests that the service declines are served by hyper.
 
 use std::future::Future;
 use std::io;
@@ -18,56 +18,57 @@ use tokio::net::TcpStream;
 
 use crate::parking::{Parked, Parking};
 
-/// A connection of HTTP/1.1 on which a request has begun.
-pub struct Plain<'a> {
-    /// Readable, unless `ahead` has something.
+/// An HTTP/1.1 connection on which a request has begun.
+pub struct FastPath<'a> {
+    /// Readable, unless `read_ahead` holds bytes.
     pub socket: &'a mut TcpStream,
-    /// What was read of the request already.
-    pub ahead: Bytes,
-    /// Who asks.
+    /// The bytes of the request that have been read already.
+    pub read_ahead: Bytes,
+    /// The address of the client.
     pub client: SocketAddr,
 }
 
-/// How a request that was looked at ended. `ahead` is what has come after it.
-pub enum Plainly {
-    /// It is answered; the connection goes on.
+/// How the fast path ended. `read_ahead` holds the bytes that follow the request.
+pub enum FastPathOutcome {
+    /// The request is answered; the connection stays open.
     Answered {
         /// Of the next request.
-        ahead: Bytes,
+        read_ahead: Bytes,
     },
-    /// It is not answered, and nothing of it is lost: all that was read is here.
+    /// The request is not answered. `read_ahead` holds all bytes that were read of it.
     Declined {
         /// Of this request.
-        ahead: Bytes,
+        read_ahead: Bytes,
     },
-    /// Its answer waits.
-    Waits {
+    /// The answer is parked: its parts come later.
+    Parked {
         /// The answer.
         parked: Parked,
-        /// The client wants the connection closed after it.
+        /// The connection is closed after the answer.
         last: bool,
         /// Of the next request.
-        ahead: Bytes,
+        read_ahead: Bytes,
     },
-    /// The connection has ended.
-    Over,
+    /// The connection is closed.
+    Closed,
 }
 
-/// A request being answered.
-pub type PlainAnswer<'a> = Pin<Box<dyn Future<Output = io::Result<Plainly>> + Send + 'a>>;
+/// The future of the fast path.
+pub type FastPathAnswer<'a> =
+    Pin<Box<dyn Future<Output = io::Result<FastPathOutcome>> + Send + 'a>>;
 
-/// What came of a handler that may have parked its answer.
+/// The outcome of a handler that may park its answer.
 pub enum Parkable<T> {
-    /// It did.
+    /// The handler parked its answer.
     Parked(Parked),
-    /// It did not.
+    /// The handler returned.
     Done(T),
 }
 
-/// Runs a handler that may leave its answer in the parking it is given.
+/// Runs a handler that may leave its answer in the `Parking` that it gets.
 pub async fn parkable<T, F: Future<Output = T>>(handle: impl FnOnce(Parking) -> F) -> Parkable<T> {
     let parking = Parking::default();
-    // In a box, as it would be in the caller's future twice.
+    // Boxed: otherwise the caller's future would hold it twice.
     let mut handler = Box::pin(handle(parking.clone()));
     let done = std::future::poll_fn(|cx| match handler.as_mut().poll(cx) {
         Poll::Ready(done) => Poll::Ready(Some(done)),
@@ -83,8 +84,8 @@ pub async fn parkable<T, F: Future<Output = T>>(handle: impl FnOnce(Parking) -> 
     }
 }
 
-/// A response's head as hyper would write it for this port, without what says how the body is framed
-/// and without the blank line.
+/// Writes a response's head as hyper writes it for this port, without the fields that frame the body and
+/// without the blank line.
 pub fn write_head(bytes: &mut BytesMut, status: StatusCode, headers: &HeaderMap) {
     bytes.put_slice(b"HTTP/1.1 ");
     bytes.put_slice(status.as_str().as_bytes());
@@ -100,7 +101,7 @@ pub fn write_head(bytes: &mut BytesMut, status: StatusCode, headers: &HeaderMap)
     }
 }
 
-/// One header, whose name is in lower case: written as Go does it, like those that hyper sends.
+/// Writes one field in Go's canonical case, as hyper does here. The name is in lower case.
 fn write_field(bytes: &mut BytesMut, name: &str, value: &[u8]) {
     bytes.reserve(name.len() + value.len() + 4);
     let at = bytes.len();
