@@ -44,22 +44,6 @@ pub enum Error {
     /// The lease does not exist.
     #[error("etcdserver: requested lease not found")]
     LeaseNotFound,
-    /// The lease exists already.
-    #[error("etcdserver: lease already exists")]
-    LeaseExist,
-    /// The TTL of the lease exceeds etcd's maximum.
-    #[error("etcdserver: too large lease TTL")]
-    LeaseTtlTooLarge,
-
-    /// A watch was cancelled.
-    #[error("etcdserver: watch canceled")]
-    WatchCanceled,
-    /// The client closed the request.
-    #[error("etcdserver: request canceled")]
-    Canceled,
-    /// The client's own deadline passed.
-    #[error("etcdserver: context deadline exceeded")]
-    DeadlineExceeded,
 
     /// The member id exists already.
     #[error("etcdserver: member ID already exist")]
@@ -85,9 +69,6 @@ pub enum Error {
     /// More learners than allowed.
     #[error("etcdserver: too many learner members in cluster")]
     TooManyLearners,
-    /// The request was meant for another cluster.
-    #[error("etcdserver: cluster ID mismatch")]
-    ClusterIdMismatch,
     /// Too few members respond for the change.
     #[error("etcdserver: unhealthy cluster")]
     Unhealthy,
@@ -105,12 +86,6 @@ pub enum Error {
     /// This member is not the leader.
     #[error("etcdserver: not leader")]
     NotLeader,
-    /// The leader changed while the request waited.
-    #[error("etcdserver: leader changed")]
-    LeaderChanged,
-    /// The cluster does not support this request yet.
-    #[error("etcdserver: not capable")]
-    NotCapable,
     /// The member is shutting down.
     #[error("etcdserver: server stopped")]
     Stopped,
@@ -123,9 +98,6 @@ pub enum Error {
     /// No outcome in time, and too few peers are connected.
     #[error("etcdserver: request timed out, possibly due to connection lost")]
     TimeoutDueToConnectionLost,
-    /// A read whose index was not applied in time.
-    #[error("etcdserver: request timed out, waiting for the applied index took too long")]
-    TimeoutWaitAppliedIndex,
     /// Learners serve few requests.
     #[error("etcdserver: rpc not supported for learner")]
     NotSupportedForLearner,
@@ -133,35 +105,9 @@ pub enum Error {
     #[error("etcdserver: bad leader transferee")]
     BadLeaderTransferee,
 
-    /// The cluster version is not decided yet.
-    #[error("etcdserver: cluster version not found during downgrade")]
-    ClusterVersionUnavailable,
-    /// The version cannot be parsed.
-    #[error("etcdserver: wrong downgrade target version format")]
-    WrongDowngradeVersionFormat,
-    /// The cluster cannot be downgraded to that version.
-    #[error("etcdserver: invalid downgrade target version")]
-    InvalidDowngradeTargetVersion,
-    /// A downgrade is under way.
-    #[error("etcdserver: cluster has a downgrade job in progress")]
-    DowngradeInProcess,
-    /// No downgrade is under way.
-    #[error("etcdserver: no inflight downgrade job")]
-    NoInflightDowngrade,
-
     /// The members disagree on what is stored.
     #[error("etcdserver: corrupt cluster")]
     Corrupt,
-
-    /// Auth: the request names no user.
-    #[error("etcdserver: user name is empty")]
-    UserEmpty,
-    /// Auth: the token is not valid or has expired.
-    #[error("etcdserver: invalid auth token")]
-    InvalidAuthToken,
-    /// Auth: the user lacks the permission.
-    #[error("etcdserver: permission denied")]
-    PermissionDenied,
 
     /// A request of etcd's that Keelson does not offer; the text names it.
     #[error("{0}")]
