@@ -162,7 +162,7 @@ mod tests {
         // The only reader leaves before consensus takes the batch.
         drop(batches.join().unwrap());
         assert_eq!(next(&turns), Some((2, true)));
-        assert!(!batches.close(2), "it need not ask");
+        assert!(!batches.close(2), "no read index is needed");
         assert_eq!(batches.count.load(Ordering::Relaxed), 0);
         assert!(batches.batches.lock().batches.is_empty());
     }

@@ -1,9 +1,9 @@
-//! The only door to the file system: a trait, the real one, and one to crash.
+//! The file system interface: a trait, its implementation on the real disk, and a simulated disk.
 //!
-//! The log and the generation directories go through [`Disk`], so the simulator can run them on
-//! [`sim::SimDisk`], lose power at any moment, and let syncs fail. Nothing here knows what the
-//! files hold. The engines' own files (LMDB, sled) are theirs; only looking at them goes through
-//! here.
+//! The log and the generation directories use [`Disk`] for all their IO, so that the simulator
+//! can run them on [`sim::SimDisk`], simulate power failures at any moment, and let syncs fail.
+//! The content of files is opaque here. The engines (LMDB, sled) do the IO of their own files;
+//! Keelson only inspects those through this module.
 
 mod private;
 mod real;
@@ -18,23 +18,23 @@ pub use private::{
 };
 pub use real::{RealDisk, RealFile};
 
-/// A file system, as far as a log needs one.
+/// The file system operations that a log needs.
 ///
 /// What a call changes is durable only after the matching sync: a file's bytes and length after
 /// [`DiskFile::sync_data`], names in a directory after [`Disk::sync_dir`].
 pub trait Disk: Send + Sync + 'static {
     /// An open file.
     type File: DiskFile;
-    /// Held while a directory is in use; dropping it lets others in.
+    /// The guard of a directory lock; dropping it releases the lock.
     type Lock: Send + Sync + 'static;
 
-    /// Creates an empty file that only its owner may read or write; an error when the name is taken.
+    /// Creates an empty file that only its owner may read or write; an error if the name exists.
     fn create(&self, path: &Path) -> io::Result<Self::File>;
 
     /// Opens an existing file for reading and writing.
     fn open(&self, path: &Path) -> io::Result<Self::File>;
 
-    /// Gives a file another name in the same directory, replacing what had it.
+    /// Renames a file within its directory, replacing a file of the new name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
     /// Removes a file.
@@ -52,29 +52,29 @@ pub trait Disk: Send + Sync + 'static {
     /// Makes the names in a directory durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 
-    /// Whether there is a file or directory of that name.
+    /// Whether a file or directory of that name exists.
     fn exists(&self, path: &Path) -> io::Result<bool>;
 
-    /// Takes the lock file at `path`, creating it if need be; `WouldBlock` when somebody holds it.
+    /// Locks the lock file at `path`, which is created if needed; `WouldBlock` if it is locked.
     fn lock(&self, path: &Path) -> io::Result<Self::Lock>;
 }
 
 /// An open file, read and written at positions.
 pub trait DiskFile: Send + Sync + 'static {
-    /// Its length.
+    /// The length of the file, in bytes.
     fn size_bytes(&self) -> io::Result<u64>;
 
-    /// Fills `buffer` from `offset` on; fewer bytes than asked for only at the end of the file.
+    /// Fills `buffer` from `offset` on. Returns fewer bytes only at the end of the file.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
 
     /// Writes all of `bytes` at `offset`, growing the file when needed.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
-    /// Makes the file's bytes and length durable. After an error nothing may be assumed of any
-    /// byte written since the last success, and calling again proves nothing (fsyncgate).
+    /// Makes the file's bytes and length durable. After an error every byte written since the
+    /// last success is in doubt, and a further call proves nothing (fsyncgate).
     fn sync_data(&self) -> io::Result<()>;
 
-    /// Locks it against other processes until it is closed; `WouldBlock` when it is locked already.
+    /// Locks the file against other processes until it is closed; `WouldBlock` if it is locked.
     fn try_lock(&self) -> io::Result<()>;
 }
 
@@ -86,9 +86,9 @@ pub fn is_out_of_descriptors(error: &io::Error) -> bool {
 const ENFILE: i32 = 23;
 pub(crate) const EMFILE: i32 = 24;
 
-/// Opens a file, and again every 20 ms while there is no descriptor for it: a shortage passes, when
-/// clients leave, and an error here would end the member. Warns at once and every 30 s. For threads
-/// that may block.
+/// Opens a file, and retries every 20 ms while no descriptor is free: the shortage ends when
+/// clients disconnect, and an error would end the member. Warns at once and every 30 s. For
+/// threads that may block.
 pub fn wait_for_descriptors<T>(
     path: &Path,
     mut open: impl FnMut() -> io::Result<T>,
@@ -111,7 +111,7 @@ pub fn wait_for_descriptors<T>(
     }
 }
 
-/// Creates a directory and its missing parents, each of them private and durable in its own parent.
+/// Creates a directory and its missing parents. Each is private, and durable in its own parent.
 pub fn create_dir_durably(disk: &impl Disk, dir: &Path) -> io::Result<()> {
     if disk.exists(dir)? {
         return Ok(());
@@ -126,7 +126,7 @@ pub fn create_dir_durably(disk: &impl Disk, dir: &Path) -> io::Result<()> {
     disk.sync_dir(parent)
 }
 
-/// A small file, whole; `None` when there is none.
+/// Reads a small file; `None` if it does not exist.
 pub fn read_file(disk: &impl Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
     let file = match wait_for_descriptors(path, || disk.open(path)) {
         Ok(file) => file,
@@ -139,7 +139,7 @@ pub fn read_file(disk: &impl Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-/// Replaces a small file whole or not at all: temporary file, sync, rename, sync of the directory.
+/// Replaces a small file atomically: temporary file, sync, rename, sync of the directory.
 pub fn replace_file(disk: &impl Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
     if disk.exists(&temporary)? {

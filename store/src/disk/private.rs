@@ -1,4 +1,5 @@
-//! What a member keeps is its owner's alone: directories 0700, files 0600.
+//! Permissions: a member's files are accessible only to their owner (directories 0700, files
+//! 0600).
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -7,11 +8,11 @@ use std::path::Path;
 
 use super::{RealDisk, create_dir_durably};
 
-/// Of others than the owner.
+/// The permission bits of group and others.
 const OPEN: u32 = 0o077;
 
-/// Creates a directory that only its owner may enter, with its missing parents, each durable in its own
-/// parent. A parent that may be written to and not read cannot be made durable from here.
+/// Creates a directory that only its owner may enter, and its missing parents. Each is durable in
+/// its own parent, unless that parent is writable but not readable, so that it cannot be synced.
 pub fn create_private_dir(dir: &Path) -> io::Result<()> {
     match create_dir_durably(&RealDisk, dir) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied && dir.is_dir() => Ok(()),
@@ -19,8 +20,8 @@ pub fn create_private_dir(dir: &Path) -> io::Result<()> {
     }
 }
 
-/// Warns of a directory that others than its owner may enter. It is left as it is: an operator made
-/// it, perhaps for a group.
+/// Warns if group or others may enter a directory. The mode is not changed, since an operator may
+/// have set it for a group.
 pub fn warn_if_open(dir: &Path) {
     let Ok(found) = fs::metadata(dir) else {
         return;
@@ -35,9 +36,9 @@ pub fn warn_if_open(dir: &Path) {
     }
 }
 
-/// Takes the rights of others off everything in a directory, and off the directory: earlier builds
-/// created files with the umask. Symbolic links are left alone, and so is what belongs to another
-/// user, as `lost+found`. A directory that is not there is no error.
+/// Removes the permissions of group and others from a directory and everything in it: earlier
+/// builds created files with the umask. Symbolic links and the files of another user, as
+/// `lost+found`, are left unchanged. A missing directory is not an error.
 pub fn make_private(dir: &Path) -> io::Result<()> {
     match tighten(dir) {
         Ok(false) => Ok(()),
@@ -47,8 +48,8 @@ pub fn make_private(dir: &Path) -> io::Result<()> {
     }
 }
 
-/// The same for files of those names in a directory. The directory, which may hold what is not the
-/// member's, and all else in it are left as they are.
+/// As [`make_private`], for the files in a directory whose name `is_own` accepts. The directory
+/// and its other files, which may not be the member's, are left unchanged.
 pub fn make_files_private(dir: &Path, is_own: impl Fn(&str) -> bool) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
@@ -68,7 +69,7 @@ fn make_contents_private(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// What belongs to another user is left to it.
+/// Turns a missing permission on another user's file into a warning.
 fn or_warn(path: &Path, made: io::Result<()>) -> io::Result<()> {
     match made {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
@@ -79,7 +80,8 @@ fn or_warn(path: &Path, made: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// Takes the rights of others off one file or directory. Whether it is a directory.
+/// Removes the permissions of group and others from one file or directory. Returns whether it is
+/// a directory.
 fn tighten(path: &Path) -> io::Result<bool> {
     let found = fs::symlink_metadata(path)?;
     if found.is_symlink() {
@@ -92,7 +94,7 @@ fn tighten(path: &Path) -> io::Result<bool> {
     Ok(found.is_dir())
 }
 
-/// Refuses a symbolic link where a file of an engine's own is to be opened, which follows it.
+/// Refuses a symbolic link in place of an engine's own file, since the engine would follow it.
 pub fn refuse_link(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(found) if found.is_symlink() => Err(io::Error::other(format!(

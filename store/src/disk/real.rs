@@ -1,7 +1,7 @@
-//! The machine's own disk: `std::fs` and nothing else.
+//! The real disk, through `std::fs`.
 //!
-//! What is created is its owner's alone, whatever the umask. Files are not opened through symbolic
-//! links: one in a member's directory was not made by the member.
+//! New files are accessible only to their owner, regardless of the umask. Files are not opened
+//! through symbolic links: a link in a member's directory was not created by the member.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
@@ -12,11 +12,11 @@ use rustix::fs::OFlags;
 
 use super::{Disk, DiskFile, wait_for_descriptors};
 
-/// The machine's file system.
+/// The file system of the machine.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RealDisk;
 
-/// A file of the machine's file system.
+/// A file of the machine.
 #[derive(Debug)]
 pub struct RealFile(File);
 
@@ -69,8 +69,8 @@ impl Disk for RealDisk {
         fs::exists(path)
     }
 
-    /// The lock must be that of the file which has the name now: one that was removed in between
-    /// keeps no other process out.
+    /// The lock must be of the file that has the name now: a lock of a file that was removed
+    /// meanwhile excludes no other process.
     fn lock(&self, path: &Path) -> io::Result<File> {
         for _ in 0..LOCK_TRIES {
             let open = || private_options().create(true).open(path);
@@ -87,15 +87,15 @@ impl Disk for RealDisk {
             }
         }
         Err(io::Error::other(
-            "the lock file is another one each time it is looked at",
+            "the lock file was replaced at each attempt to lock it",
         ))
     }
 }
 
-/// A file that is locked may have been removed in between, but not again and again.
+/// The attempts to lock a file that is removed and created again at the same time.
 const LOCK_TRIES: usize = 100;
 
-/// For reading and writing, by the owner alone, and not through a symbolic link.
+/// For reading and writing, with access for the owner only, and not through a symbolic link.
 fn private_options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true).mode(0o600);

@@ -1,9 +1,9 @@
-//! Generations: engine directories `db-<n>`, one of which a file named `CURRENT` names, with the index
-//! and term of what that engine held when it began: `db-<n> <index> <term>`.
+//! Generations: engine directories `db-<n>`. The file `CURRENT` names the one in use, with the
+//! index and term of its state when it began: `db-<n> <index> <term>`.
 //!
-//! A received snapshot is built in a fresh generation beside the one in use; naming it current is
-//! one atomic rename, after which the old one can go. A crash leaves either, never a mixture, and
-//! what is not current is removed at the next open.
+//! A received snapshot is built in a new generation beside the current one. An atomic rename
+//! makes it current, and the old one can be removed. A crash leaves either of the two, and the
+//! next open removes those that are not current.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,33 +13,33 @@ use keelson_core::{Index, SnapshotMark, Term};
 
 use crate::disk::{self, Disk};
 
-/// The file that names the generation in use. Where it is, there is a member's state.
+/// The file that names the current generation. It exists if the member has state.
 pub const CURRENT: &str = "CURRENT";
 const PREFIX: &str = "db-";
 
-/// The directory of generations cannot be used.
+/// Why the directory of generations cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum GenerationError {
-    /// The system refused.
+    /// A system call failed.
     #[error("storage: cannot {action} {}: {source}", path.display())]
     Io {
-        /// What was tried.
+        /// The failed operation.
         action: &'static str,
-        /// On which file.
+        /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// `CURRENT` is there, but does not say which generation to use.
+    /// `CURRENT` exists, but names no generation.
     #[error(
         "storage: {} names {named:?}, which is not there. If the directory was moved away, put it \
          back; else remove the member from the cluster, move its data directory away, and add it \
          again with an empty one", path.display()
     )]
     NoCurrent {
-        /// The file `CURRENT`.
+        /// The path of `CURRENT`.
         path: PathBuf,
-        /// What it says.
+        /// Its content.
         named: String,
     },
 }
@@ -58,18 +58,18 @@ pub struct Generations<D: Disk> {
 pub struct Fresh {
     /// Its number.
     pub number: u64,
-    /// Its directory, which is empty.
+    /// Its empty directory.
     pub dir: PathBuf,
 }
 
 impl<D: Disk> Generations<D> {
-    /// Takes stock of `dir`, which is created if need be, and removes what is not current.
+    /// Reads `dir`, which is created if needed, and removes generations that are not current.
     ///
     /// # Errors
-    /// A `CURRENT` that names nothing, or the system's.
+    /// A `CURRENT` that names no generation, or the system's.
     pub fn open(disk: Arc<D>, dir: &Path) -> Result<Generations<D>, GenerationError> {
         disk::create_dir_durably(&*disk, dir).map_err(fail("create", dir))?;
-        // A rename that is visible but not durable must not be built upon.
+        // A visible rename may not be durable yet.
         disk.sync_dir(dir).map_err(fail("sync", dir))?;
         let path = dir.join(CURRENT);
         let named = disk::read_file(&*disk, &path).map_err(fail("read", &path))?;
@@ -89,18 +89,18 @@ impl<D: Disk> Generations<D> {
         Ok(generations)
     }
 
-    /// The directory in use; `None` before the first switch.
+    /// The current directory; `None` before the first switch.
     pub fn current(&self) -> Option<PathBuf> {
         self.current.map(|number| self.dir_of(number))
     }
 
-    /// What the engine in use held when it began; `None` if an earlier version made it, which did not
-    /// keep that.
+    /// The mark of the current engine's state when it began; `None` for a generation of an
+    /// earlier version, which did not record it.
     pub fn began(&self) -> Option<SnapshotMark> {
         self.began
     }
 
-    /// An empty directory to build the next generation in.
+    /// Creates an empty directory for the next generation.
     pub fn begin(&mut self) -> Result<Fresh, GenerationError> {
         self.last += 1;
         let dir = self.dir_of(self.last);
@@ -114,7 +114,7 @@ impl<D: Disk> Generations<D> {
         })
     }
 
-    /// Makes a generation, all of which is durable, the current one. It holds what `began` marks.
+    /// Makes a durable generation the current one. Its state is that of the mark `began`.
     pub fn switch(&mut self, fresh: &Fresh, began: SnapshotMark) -> Result<(), GenerationError> {
         self.disk
             .sync_dir(&fresh.dir)
@@ -122,8 +122,8 @@ impl<D: Disk> Generations<D> {
         self.name(fresh.number, began)
     }
 
-    /// Keeps what the engine in use holds as what it began with, if that is unknown. To be called once
-    /// the log holds it too.
+    /// Records the mark of the current engine's state, if none is recorded. Call it once the log
+    /// holds the mark too.
     pub fn note_began(&mut self, began: SnapshotMark) -> Result<(), GenerationError> {
         match (self.current, self.began) {
             (Some(number), None) => self.name(number, began),
@@ -140,8 +140,8 @@ impl<D: Disk> Generations<D> {
         Ok(())
     }
 
-    /// Removes every generation but the current one. Engines that still have one of them open
-    /// keep working: the files go when they are closed.
+    /// Removes every generation except the current one. An engine that still has one open
+    /// continues to work: the files are deleted when it closes them.
     pub fn remove_others(&self) -> Result<(), GenerationError> {
         for number in numbers(&*self.disk, &self.dir)? {
             if Some(number) == self.current {
@@ -155,7 +155,7 @@ impl<D: Disk> Generations<D> {
         Ok(())
     }
 
-    /// Removes a generation that is not to be used. Nothing happens to the current one.
+    /// Removes a generation that will not be used. The current one is left unchanged.
     pub fn discard(&self, fresh: &Fresh) -> Result<(), GenerationError> {
         match Some(fresh.number) == self.current {
             true => Ok(()),
@@ -177,7 +177,7 @@ fn numbers(disk: &impl Disk, dir: &Path) -> Result<Vec<u64>, GenerationError> {
     Ok(names.iter().filter_map(number).collect())
 }
 
-/// The generation that `CURRENT` names, and what it began with.
+/// The generation that `CURRENT` names, and its mark.
 fn parse(
     path: &Path,
     bytes: &[u8],

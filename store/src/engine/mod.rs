@@ -1,8 +1,8 @@
 //! The storage engines that write to disk, behind `keelson_core::engine::Engine`.
 //!
-//! An engine is a rebuildable copy: the log and the peers are the authority, and the state machine
-//! replays from the applied mark that each batch carries. What an engine must keep is that a batch
-//! is there whole or not at all, and durable once `write` returned.
+//! An engine is a copy that can be rebuilt: the log and the peers are authoritative, and the
+//! state machine replays the log from the applied mark in each batch. An engine must write a
+//! batch atomically, and durably before `write` returns.
 
 pub mod generation;
 mod lmdb;
@@ -22,20 +22,20 @@ pub use sled::SledEngine;
 
 use crate::disk::{Disk, RealDisk};
 
-/// Which engine keeps a member's state.
+/// The storage engine of a member's state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EngineKind {
-    /// LMDB: the default; bbolt, etcd's engine, is a port of it.
+    /// LMDB, the default; bbolt, etcd's engine, is a port of it.
     #[default]
     Lmdb,
-    /// sled: slower, for a build without any C.
+    /// sled: slower, for builds without C code.
     Sled,
-    /// Nothing on disk: for tests and throw-away clusters.
+    /// No files: for tests and disposable clusters.
     Memory,
 }
 
 impl EngineKind {
-    /// The kind of that name, as `--storage-engine` takes it.
+    /// The kind of that name, as in `--storage-engine`.
     pub fn from_name(name: &str) -> Option<EngineKind> {
         match name {
             "lmdb" => Some(EngineKind::Lmdb),
@@ -45,7 +45,7 @@ impl EngineKind {
         }
     }
 
-    /// Its name.
+    /// The name of the kind.
     pub fn name(self) -> &'static str {
         match self {
             EngineKind::Lmdb => "lmdb",
@@ -54,7 +54,7 @@ impl EngineKind {
         }
     }
 
-    /// The file that shows which engine a directory belongs to.
+    /// The file that identifies a directory of this kind.
     fn file(self) -> Option<&'static str> {
         match self {
             EngineKind::Lmdb => Some(lmdb::DATA_FILE),
@@ -64,11 +64,11 @@ impl EngineKind {
     }
 }
 
-/// Opens the engine in `dir`, or begins one. `map_bytes` is how large LMDB's file may grow: twice
-/// the quota at least; address space is reserved, not memory.
+/// Opens or creates the engine in `dir`. `map_bytes` is the maximum size of LMDB's file, at least
+/// twice the quota; it reserves address space, not memory.
 ///
 /// # Errors
-/// A damaged or foreign directory, or the disk. The text says what to do.
+/// A damaged or foreign directory, or the disk. The text contains the remedy.
 pub fn open(kind: EngineKind, dir: &Path, map_bytes: u64) -> Result<Arc<dyn Engine>, EngineError> {
     refuse_other_kinds(kind, dir)?;
     Ok(match kind {

@@ -1,4 +1,5 @@
-//! Several rows in one value: for sled, which pays by the row, and for keys too long for LMDB.
+//! Packs several rows into one value: for sled, whose cost is by the row, and for keys that are
+//! too long for LMDB.
 //!
 //! A row is key length and value length (u32, little endian), key, value.
 
@@ -7,7 +8,7 @@ use keelson_core::engine::EngineError;
 /// A key and its value.
 pub(super) type Row<'a> = (&'a [u8], &'a [u8]);
 
-/// What one packed row costs beyond its bytes.
+/// The overhead of one packed row, in bytes.
 pub(super) const ROW_BYTES: usize = 8;
 
 /// Appends a row.
@@ -20,7 +21,7 @@ pub(super) fn push(packed: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     packed.extend_from_slice(value);
 }
 
-/// The rows, in the order in which they were pushed.
+/// Unpacks the rows, in the order in which they were pushed.
 pub(super) fn rows(packed: &[u8]) -> Result<Vec<Row<'_>>, EngineError> {
     let mut rest = packed;
     let mut rows = Vec::new();
@@ -44,7 +45,7 @@ fn row<'a>(rest: &mut &'a [u8]) -> Option<Row<'a>> {
     Some((key, value))
 }
 
-/// The rows with one of them put, or deleted for `None`; rows are sorted by key.
+/// A copy of the packed rows, which are sorted by key, with one put, or deleted for `None`.
 pub(super) fn with_change(
     packed: &[u8],
     key: &[u8],

@@ -80,8 +80,8 @@ impl Drop for Guard<'_> {
 
 /// A handler that ends the process with status 1.
 pub fn end_process() -> FatalHandler {
-    Arc::new(|said| {
-        eprintln!("keelson: fatal: {said}");
+    Arc::new(|text| {
+        eprintln!("keelson: fatal: {text}");
         std::process::exit(1);
     })
 }

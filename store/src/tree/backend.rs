@@ -1,4 +1,4 @@
-//! `Store` as the v2 API sees it.
+//! Implements the v2 API's backend trait for [`Store`].
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -11,10 +11,10 @@ use tokio::time::Instant;
 use super::requests::now_ns;
 use crate::Store;
 
-/// The answer to a question of the expirer, when it comes.
+/// A pending answer to a request of the expirer.
 type Answer<'a> = Pin<Box<dyn Future<Output = ExpirerEvent> + Send + 'a>>;
 
-/// Proposes expiries while this member leads, until it stops.
+/// Proposes expiries while this member is the leader, until it stops.
 pub(crate) async fn run(store: Store, grace: Duration) {
     let began = Instant::now();
     let mut standing = store.inner.shared.watch_standing();
@@ -34,7 +34,7 @@ pub(crate) async fn run(store: Store, grace: Duration) {
         event = tokio::select! {
             changed = standing.changed() => match changed {
                 Ok(()) => ExpirerEvent::Woken,
-                // The member is gone.
+                // The member has stopped.
                 Err(_) => return,
             },
             answered = &mut answer => {
@@ -46,7 +46,7 @@ pub(crate) async fn run(store: Store, grace: Duration) {
     }
 }
 
-/// Asks the question of the effects, if there is one.
+/// Starts the request of the effects, if there is one.
 fn ask(store: &Store, effects: ExpirerEffects) -> Option<Answer<'_>> {
     let number = effects.number;
     if let Some(request) = effects.propose {

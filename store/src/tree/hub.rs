@@ -1,7 +1,8 @@
 //! The hub of the v2 tree's watchers: the core's watchers and their queue of events, behind locks.
 //!
-//! Who is sent what is the core's (`keelson_core::tree::watchers`). Events come from the applier
-//! and are delivered by one task, so that ten thousand watchers do not hold up the log.
+//! The core decides which watcher receives an event (`keelson_core::tree::watchers`). Events come
+//! from the applier and are delivered by one task, so that ten thousand watchers do not delay the
+//! log.
 
 mod watch;
 mod watcher;
@@ -23,18 +24,18 @@ use watcher::{Channel, channel};
 /// The watchers of a member.
 pub struct Hub {
     watchers: Mutex<Watchers<Channel>>,
-    /// How many there are, with those that are about to look: read for every change.
+    /// The number of watchers, including those that are being registered: read for every change.
     count: AtomicUsize,
     queue: Mutex<EventQueue>,
     /// Wakes the task that delivers events.
     queued: Arc<Notify>,
-    /// Held while an event leaves the queue and is delivered, so that events keep their order.
-    /// Taken before the other locks.
+    /// Held while an event is taken from the queue and delivered, so that events keep their
+    /// order. Acquired before the other locks.
     turn: Mutex<()>,
 }
 
 impl Hub {
-    /// A hub, and the task that has to run for it.
+    /// A hub, and the task that must be spawned for it.
     pub fn new() -> (Arc<Hub>, impl Future<Output = ()> + Send + 'static) {
         let queued = Arc::<Notify>::default();
         let hub = Arc::new(Hub {
@@ -59,10 +60,10 @@ impl Hub {
     /// Registers a watcher, or answers it from the history.
     ///
     /// # Errors
-    /// The history does not reach back that far.
+    /// The history does not reach back to that index.
     pub fn watch(self: &Arc<Hub>, wish: Wish, history: &impl History) -> Result<Watch, TreeError> {
         let mut watchers = self.watchers.lock();
-        // Before the look at the history: what is applied after that look is queued.
+        // Before the history is read: an event that is applied after that is queued.
         self.count.fetch_add(1, Ordering::SeqCst);
         let watched = self.register(&mut watchers, wish, history);
         if !watched.as_ref().is_ok_and(Watch::is_registered) {
@@ -94,13 +95,13 @@ impl Hub {
         })
     }
 
-    /// How many watchers wait.
+    /// The number of waiting watchers.
     pub fn count(&self) -> usize {
         self.count.load(Ordering::SeqCst)
     }
 
-    /// The tree has changed; its watchers get the event. Returns at once, but for a full queue, of
-    /// which as many events are delivered as have no room. Events are published in order, by one
+    /// Queues an event of the tree for its watchers. It returns at once unless the queue is full;
+    /// then it first delivers events until there is room. Events are published in order, by one
     /// thread at a time.
     pub fn publish(&self, event: &Arc<Event>) {
         if !is_published(event, self.count()) {
@@ -126,14 +127,14 @@ impl Hub {
         })
     }
 
-    /// The tree was replaced by another member's, which is further: what has been missed is in its
-    /// history, or the watcher is cut off.
+    /// Continues the watches after a snapshot has replaced the tree: the missed events are in the
+    /// new history, or the watch is cut off.
     pub fn resume(&self, history: &impl History) {
         let over = self.watchers.lock().resume(history);
         self.count.fetch_sub(over, Ordering::SeqCst);
     }
 
-    /// Ends every watch, also those that come later: the member has stopped.
+    /// Ends every present and later watch, when the member stops.
     pub fn cut_all(&self) {
         let over = self.watchers.lock().close();
         self.count.fetch_sub(over, Ordering::SeqCst);
@@ -148,7 +149,7 @@ impl Hub {
 
 impl Drop for Hub {
     fn drop(&mut self) {
-        // The task ends.
+        // The task then ends.
         self.queued.notify_one();
     }
 }

@@ -1,5 +1,5 @@
-//! The v2 tree at work: reads from local state, changes through the log, watches, and the end of
-//! what has a time to live. The tree itself is in `keelson_core::tree`.
+//! The v2 tree of a running member: reads from local state, changes through the log, watches, and
+//! expiry. The tree itself is in `keelson_core::tree`.
 
 mod backend;
 pub(crate) mod expirer;

@@ -1,4 +1,4 @@
-//! What a `Store` does for clients of the v2 tree.
+//! The v2 requests of a `Store`.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,16 +13,17 @@ use crate::{Error, Store};
 /// Why a change of the tree failed.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ChangeError {
-    /// The tree refused it; nothing has changed.
+    /// The tree refused the change; it is unchanged.
     #[error(transparent)]
     Tree(#[from] TreeError),
-    /// It did not get that far, or nobody knows.
+    /// The change did not reach the tree, or its outcome is unknown.
     #[error(transparent)]
     Other(#[from] Error),
 }
 
 impl Store {
-    /// Reads a node of the tree from local state, at once, and the tree's index.
+    /// Reads a node of the tree from local state without waiting, and returns it with the tree's
+    /// index.
     ///
     /// # Errors
     /// etcd's: 100, 104.
@@ -30,7 +31,7 @@ impl Store {
         self.view().tree_get(path, recursive, now_ns())
     }
 
-    /// The same, if what a directory holds takes no more than `bytes_max` bytes.
+    /// As [`Store::tree_get`], if the children of a directory take at most `bytes_max` bytes.
     ///
     /// # Errors
     /// etcd's: 100, 104; and 209.
@@ -43,11 +44,11 @@ impl Store {
         self.view().tree_list(path, recursive, now_ns(), bytes_max)
     }
 
-    /// Changes the tree, through the log.
+    /// Changes the tree through the log.
     ///
     /// # Errors
-    /// etcd's; `RequestTooLarge` for a path beyond [`PATH_BYTES_MAX`]. After a timeout the change may
-    /// or may not happen.
+    /// etcd's; `RequestTooLarge` for a path beyond [`PATH_BYTES_MAX`]. After a timeout the change
+    /// may still be applied.
     pub async fn tree_change(&self, request: TreeRequest) -> Result<Arc<Event>, ChangeError> {
         if PATH_BYTES_MAX < request.path.len() {
             return Err(ChangeError::Other(Error::RequestTooLarge));
@@ -66,17 +67,17 @@ impl Store {
         }
     }
 
-    /// Waits for changes at a path, from the history or from now on.
+    /// Watches for changes at a path, in the history and from now on.
     ///
     /// # Errors
-    /// 401: the history does not reach back that far.
+    /// 401: the history does not reach back to that index.
     pub fn tree_watch(&self, wish: Wish) -> Result<Watch, TreeError> {
         self.inner.hub.watch(wish, self)
     }
 }
 
-/// The view as it is when it is looked at: a snapshot from another member may replace it while a
-/// watcher waits to be entered.
+/// Reads the present view each time: a snapshot from another member may replace it while a
+/// watcher is being registered.
 impl History for Store {
     fn index(&self) -> u64 {
         self.view().tree_index()
@@ -92,8 +93,8 @@ impl History for Store {
     }
 }
 
-/// The wall clock: times to live are told to clients as dates. In ns since 1970; a clock before
-/// that, or after 2262, stands still.
+/// The wall clock in ns since 1970: clients receive times to live as dates. Before 1970 and after
+/// 2262 it is constant.
 pub(crate) fn now_ns() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     let ns = since.map_or(0, |since| since.as_nanos());

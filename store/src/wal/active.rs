@@ -1,4 +1,4 @@
-//! The segment that is written to: how it begins, grows and is synced.
+//! The active segment: its creation, growth and syncs.
 
 use std::path::Path;
 
@@ -15,20 +15,21 @@ use super::spare::Spare;
 use super::watermark::{self, Watermark};
 use crate::disk::{Disk, DiskFile};
 
-/// Zeros are written this many bytes at a time: a few milliseconds of disk.
+/// The number of zero bytes written at a time: a few milliseconds of disk time.
 pub(super) const ZERO_STEP_BYTES: u64 = 1 << 20;
 
-/// The segment that is written to.
+/// The segment that frames are appended to.
 pub(super) struct Active<F> {
     pub(super) segment: Segment,
     pub(super) file: F,
-    /// How far zeros or frames were written; behind it is a hole, which reads as zeros.
+    /// The end of the written zeros or frames. The rest of the file is a hole, which reads as
+    /// zeros.
     pub(super) zeroed_bytes: u64,
     pub(super) seed: u32,
     pub(super) end: End,
-    /// Where its watermark stands; none in format 1, and where frames are there already.
+    /// The offset of its watermark. `None` in format 1, and if frames occupy that place.
     pub(super) watermark: Option<u64>,
-    /// Where the frames ended when the watermark was written last.
+    /// The end of the frames in the last written watermark.
     pub(super) noted: Option<u64>,
 }
 
@@ -41,12 +42,12 @@ impl<F: DiskFile> Active<F> {
         Ok(())
     }
 
-    /// How far frames may go.
+    /// The upper limit of the frames' end.
     pub(super) fn frames_end(&self) -> u64 {
         self.watermark.unwrap_or(self.segment.size_bytes)
     }
 
-    /// States, durably, how far the frames are durable.
+    /// Writes a durable watermark: the end of the durable frames.
     pub(super) fn write_watermark(
         &mut self,
         config: WalConfig,
@@ -70,8 +71,8 @@ impl<F: DiskFile> Active<F> {
         Ok(())
     }
 
-    /// When the frames have reached the end of the zeros, writes a step of them: behind them is a
-    /// hole, and to fill it costs a sync more than to write over zeros.
+    /// When the frames have reached the end of the zeros, writes another step of zeros. The rest
+    /// of the file is a hole, where a write costs one more sync than over zeros.
     pub(super) fn zero_ahead(&mut self, end: u64) -> Result<(), WalError> {
         let full = self.frames_end();
         if end < self.zeroed_bytes || full <= end {
@@ -94,8 +95,8 @@ impl<F: DiskFile> Active<F> {
     }
 }
 
-/// Makes a spare file the segment of that header. Header and length are durable before the name is,
-/// so that a segment that can be seen always has both.
+/// Turns a spare file into the segment of that header. Header and length are durable before the
+/// file has its name, so that every visible segment has both.
 pub(super) fn begin_segment<D: Disk>(
     disk: &D,
     path: &Path,
@@ -142,12 +143,12 @@ pub(super) fn begin_segment<D: Disk>(
     })
 }
 
-/// Where the first frame behind a header of that size goes.
+/// The offset of the first frame, after a header of that size.
 pub(super) fn first_offset(header_bytes: u64) -> u64 {
     header_bytes.next_multiple_of(frame::ALIGNMENT)
 }
 
-/// What a lock that is not to be had means.
+/// The error for a lock that another process holds.
 pub(super) fn lock_error(path: &Path, error: std::io::Error) -> WalError {
     match error.kind() {
         std::io::ErrorKind::WouldBlock => WalError::Locked {

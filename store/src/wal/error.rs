@@ -1,11 +1,11 @@
-//! What can go wrong with the log, in words an operator can act on.
+//! The errors of the log, each with the remedy.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Identity;
 
-/// Why the log cannot go on. Every one of them is fatal to the member's process.
+/// Why the log cannot continue. Each of them is fatal to the member's process.
 #[derive(Debug, thiserror::Error)]
 pub enum WalError {
     /// The disk is full.
@@ -17,17 +17,17 @@ pub enum WalError {
         /// The file that could not grow.
         path: PathBuf,
     },
-    /// The system refused; after a failed write or sync the process must end.
+    /// A system call failed; after a failed write or sync the process must end.
     #[error("log: cannot {action} {}: {source}", path.display())]
     Io {
-        /// What was tried.
+        /// The failed operation.
         action: &'static str,
-        /// On which file.
+        /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// A byte that was durable is not what it was. Nothing after it can be trusted.
+    /// A durable byte has changed. No later byte can be trusted.
     #[error(
         "log: {} is damaged at byte {offset}: {cause}. Entries this member acknowledged may be \
          lost, so it must not vote with what is left: remove the member from the cluster, move \
@@ -35,48 +35,48 @@ pub enum WalError {
          restored from a snapshot)", file.display()
     )]
     Damaged {
-        /// Which file.
+        /// The damaged file.
         file: PathBuf,
-        /// Where.
+        /// The offset of the damage, in bytes.
         offset: u64,
-        /// What is wrong there.
+        /// The kind of damage.
         cause: String,
     },
-    /// A segment is gone.
+    /// A segment is missing.
     #[error(
         "log: {} has no segment {sequence:016x}, which belongs to those it has. If the file was moved away, \
          put it back; else remove the member from the cluster, move its data directory away, and \
          add it again with an empty one", dir.display()
     )]
     MissingSegment {
-        /// Where the segments are.
+        /// The directory of the segments.
         dir: PathBuf,
-        /// The missing one.
+        /// The sequence number of the missing segment.
         sequence: u64,
     },
-    /// Somebody else's log.
+    /// The log belongs to another member or cluster.
     #[error(
         "log: data directory belongs to cluster {} member {}, not cluster {} member {}: {} was \
          written by another member; check --data-dir, --name and --initial-cluster",
         found.cluster, found.member, expected.cluster, expected.member, file.display()
     )]
     WrongIdentity {
-        /// Which file says so.
+        /// The file with that identity.
         file: PathBuf,
-        /// Whose log it is.
+        /// The identity in the file.
         found: Identity,
-        /// Who asks.
+        /// The identity of this member.
         expected: Identity,
     },
-    /// Written by a version that came later.
+    /// The log was written by a later version.
     #[error("log: {} has format version {version}, newer than this program's: upgrade this member", file.display())]
     UnknownVersion {
-        /// Which file.
+        /// The file.
         file: PathBuf,
-        /// Its version.
+        /// Its format version.
         version: u32,
     },
-    /// Another process uses the directory.
+    /// Another process has locked the directory.
     #[error("log: {} is in use by another process: is this member running twice?", dir.display())]
     Locked {
         /// The directory.
@@ -88,8 +88,8 @@ pub enum WalError {
 }
 
 impl WalError {
-    /// Wraps what the system said about a file. Without room for a write the file is as it was before;
-    /// a sync that fails for that reason has failed like any other.
+    /// Wraps the system's error about a file. After a write that failed for lack of room the file
+    /// is unchanged; a sync that failed for that reason is treated like any other failed sync.
     pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> WalError {
         move |source| match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded if action != "sync" => {
@@ -105,7 +105,7 @@ impl WalError {
         }
     }
 
-    /// Damage to a file, at a place.
+    /// Damage in a file at an offset.
     pub(super) fn damaged(file: &Path, offset: u64, cause: impl Into<String>) -> WalError {
         WalError::Damaged {
             file: file.to_path_buf(),
@@ -119,7 +119,7 @@ impl WalError {
 mod tests {
     use super::*;
 
-    /// `Wal::prepare_next` survives a full disk, and survived this one too.
+    /// `Wal::prepare_next` tolerates a full disk, and used to tolerate this error as well.
     #[test]
     fn a_sync_that_fails_for_want_of_room_has_failed() {
         let full = || io::Error::from(io::ErrorKind::StorageFull);

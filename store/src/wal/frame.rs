@@ -1,36 +1,36 @@
-//! Frames: what one sync makes durable, whole or not at all.
+//! Frames: the unit of durability. A sync makes one frame durable as a whole, or not at all.
 //!
 //! ```text
 //! 0     4     8    12      16
 //! mark  prev  crc  length  payload ... zeros, a trailer of 8 bytes, at a multiple of 16
 //! ```
 //!
-//! All little endian. `mark` is the kind and a hash of seed and offset: a scan for frames behind a
-//! damaged one stays cheap, and bytes that moved are not frames. `prev` is the `crc` of the frame
-//! before, across segments too: a lost write breaks the chain. `crc` is the CRC32C of the seed, the
-//! other 12 bytes, and the payload; the seed holds identity and segment sequence. `length` is that
-//! of the payload, its two highest bits set.
+//! All numbers are little endian. `mark` is the kind and a hash of seed and offset: it makes a
+//! scan for frames after a damaged one cheap, and a frame that was moved is not valid. `prev` is
+//! the `crc` of the previous frame, across segments too: a lost write breaks the chain. `crc` is
+//! the CRC32C of the seed, the other 12 header bytes and the payload; the seed is derived from
+//! identity and segment sequence. `length` is the payload's, with its two highest bits set.
 //!
-//! **Torn or damaged.** A frame is written over zeros, and the disk writes sectors of 512 bytes (or
-//! more). So that a sector that was never written, or only up to some byte, can be told from one
-//! that was written and has changed since, a frame's first and last byte in every sector are not
-//! zero: the mark begins with the kind, `length` ends in set bits, the trailer ends in one, and in
-//! between [`EDGE`] is put before and behind each border of two sectors. `tail.rs` judges by it.
+//! **Torn or damaged.** A frame is written over zeros, and the disk writes sectors of 512 bytes
+//! or more. A sector that was not written, or only in part, must be distinguishable from one that
+//! has changed since. So the first and the last byte of a frame in every sector are not zero: the
+//! mark begins with the kind, `length` ends with set bits, the trailer ends with a set byte, and
+//! in between [`EDGE`] precedes and follows each sector boundary. `tail.rs` relies on it.
 
 use crc32c::{crc32c, crc32c_append};
 
 use super::Identity;
 use crate::disk::sim::SECTOR_BYTES;
 
-/// Size of what stands before the payload.
+/// The size of the header, in bytes.
 pub(super) const HEADER_BYTES: usize = 16;
-/// Frames begin at multiples of this, so that no header or trailer lies across two sectors.
+/// Frames begin at multiples of this, so that no header or trailer crosses a sector boundary.
 pub(super) const ALIGNMENT: u64 = 16;
-/// The first byte of a frame. Several bits: one that flips does not make it a zero.
+/// The first byte of a frame. It has several set bits, so that no single bit flip makes it zero.
 pub(super) const KIND_BATCH: u8 = 0xb6;
-/// Size of what ends a frame.
+/// The size of the trailer, in bytes.
 pub(super) const TRAILER_BYTES: u64 = 8;
-/// What stands at the borders of sectors within a frame.
+/// The byte at the sector boundaries within a frame.
 const EDGE: u8 = 0xa5;
 /// Set in every length, so that its last byte is not zero.
 const LENGTH_MARK: u32 = 0xc000_0000;
@@ -50,8 +50,8 @@ pub(super) fn mark(seed: u32, offset: u64) -> [u8; 4] {
     (hash << 8 | u32::from(KIND_BATCH)).to_le_bytes()
 }
 
-/// The last eight bytes of a frame that begins at that offset: they name it, so that its end can be
-/// found without its header.
+/// The trailer of a frame that begins at that offset. It depends on the offset, so that the end
+/// of a frame can be found without its header.
 pub(super) fn trailer(seed: u32, offset: u64) -> [u8; 8] {
     let place = (u64::from(seed) << 32) ^ offset;
     let mut bytes = place.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();
@@ -59,7 +59,7 @@ pub(super) fn trailer(seed: u32, offset: u64) -> [u8; 8] {
     bytes
 }
 
-/// How many of the offsets in `from..to` are the first or the last of a sector.
+/// The number of offsets in `from..to` that are the first or the last of a sector.
 fn edges(from: u64, to: u64) -> u64 {
     let below = |offset: u64| offset.div_ceil(SECTOR) + offset / SECTOR;
     below(to).saturating_sub(below(from))
@@ -70,7 +70,8 @@ pub(super) fn is_edge(offset: u64) -> bool {
     matches!(offset % SECTOR, 0) || offset % SECTOR == SECTOR - 1
 }
 
-/// The size on disk of a frame at `offset`, a multiple of [`ALIGNMENT`], with so much payload.
+/// The size on disk of a frame at `offset`, a multiple of [`ALIGNMENT`], with a payload of that
+/// size.
 pub(super) fn size_bytes(offset: u64, payload: usize) -> u64 {
     let first = offset + HEADER_BYTES as u64;
     let payload = payload as u64;
@@ -85,7 +86,7 @@ pub(super) fn size_bytes(offset: u64, payload: usize) -> u64 {
     }
 }
 
-/// Makes `frame` the frame of that payload at that offset; answers its crc.
+/// Encodes the payload as a frame at that offset into `frame`; returns its crc.
 pub(super) fn seal(frame: &mut Vec<u8>, payload: &[u8], seed: u32, offset: u64, prev: u32) -> u32 {
     let length = u32::try_from(payload.len()).expect("a batch is far smaller than 1 GiB");
     assert!(length < LENGTH_MARK, "a batch is far smaller than 1 GiB");
@@ -118,7 +119,7 @@ pub(super) fn seal(frame: &mut Vec<u8>, payload: &[u8], seed: u32, offset: u64, 
     crc
 }
 
-/// Takes the payload out of a frame's bytes.
+/// Copies the payload out of a frame's bytes.
 pub(super) fn payload(frame: &[u8], offset: u64, length: usize, payload: &mut Vec<u8>) {
     payload.clear();
     let mut rest = frame.get(HEADER_BYTES..).unwrap_or_default();
@@ -138,11 +139,11 @@ pub(super) fn payload(frame: &[u8], offset: u64, length: usize, payload: &mut Ve
 
 enum Piece {
     Edge,
-    /// Room for so many bytes.
+    /// A part of the payload, with its size in bytes.
     Payload(usize),
 }
 
-/// What lies between header and trailer of a frame from `offset` to `end`.
+/// The pieces between header and trailer of a frame from `offset` to `end`.
 fn pieces(offset: u64, end: u64) -> impl Iterator<Item = Piece> {
     let last = end - TRAILER_BYTES;
     let mut at = offset + HEADER_BYTES as u64;
@@ -162,7 +163,7 @@ fn pieces(offset: u64, end: u64) -> impl Iterator<Item = Piece> {
     })
 }
 
-/// A frame's header, not yet believed.
+/// A frame header whose checksum has not been verified.
 pub(super) struct Header {
     pub(super) length: usize,
     pub(super) prev: u32,
@@ -170,7 +171,7 @@ pub(super) struct Header {
     mark: [u8; 4],
 }
 
-/// Reads a header, if there is one of a frame at that place.
+/// Parses a header, if the bytes begin like a frame at that offset.
 pub(super) fn header(bytes: &[u8], seed: u32, offset: u64) -> Option<Header> {
     let bytes: &[u8; HEADER_BYTES] = bytes.first_chunk()?;
     let (mark, rest) = bytes.split_first_chunk::<4>()?;
@@ -188,7 +189,7 @@ pub(super) fn header(bytes: &[u8], seed: u32, offset: u64) -> Option<Header> {
 }
 
 impl Header {
-    /// Whether the payload is the one that was written.
+    /// Whether the checksum matches the payload.
     pub(super) fn verifies(&self, seed: u32, payload: &[u8]) -> bool {
         self.checksum(seed, payload) == self.crc
     }

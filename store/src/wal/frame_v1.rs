@@ -1,17 +1,17 @@
-//! Frames as format 1 had them, and as a segment's first frame still is: so a program that reads
-//! only format 1 can say which format it met.
+//! Frames of format 1, which is also the format of a segment's first frame: so a program that
+//! reads only format 1 can report the version of the log.
 //!
 //! ```text
 //! 0      4     5      8      12     16
 //! length kind  place  prev   crc    payload ... zeros up to a multiple of 8
 //! ```
 //!
-//! They say nothing about sectors: an unfinished frame cannot be told from a damaged one. Format 1
-//! is read and never added to.
+//! They carry no marks at sector boundaries: an unfinished frame is indistinguishable from a
+//! damaged one. Format 1 is read but never written.
 
 use crc32c::crc32c_append;
 
-/// Size of what stands before the payload.
+/// The size of the header, in bytes.
 pub(super) const HEADER_BYTES: usize = 16;
 /// Frames begin at multiples of this.
 pub(super) const ALIGNMENT: u64 = 8;
@@ -19,7 +19,7 @@ pub(super) const ALIGNMENT: u64 = 8;
 pub(super) const KIND_SEGMENT: u8 = 1;
 /// Every other frame.
 pub(super) const KIND_BATCH: u8 = 2;
-/// The seed of a segment's first frame, which is read before its owner is known.
+/// The seed of a segment's first frame, which is read before the identity is available.
 pub(super) const SEGMENT_SEED: u32 = 0x4b45_454c;
 
 /// The second four bytes of a frame of that kind at that offset.
@@ -29,12 +29,12 @@ pub(super) fn kind_and_place(seed: u32, kind: u8, offset: u64) -> [u8; 4] {
     (hash << 8 | u32::from(kind)).to_le_bytes()
 }
 
-/// The size on disk of a frame with that much payload.
+/// The size on disk of a frame with a payload of that size.
 pub(super) fn size_bytes(payload: usize) -> u64 {
     ((HEADER_BYTES + payload) as u64).next_multiple_of(ALIGNMENT)
 }
 
-/// The frame of that payload and its crc.
+/// Encodes the payload as a frame; returns the frame and its crc.
 pub(super) fn seal(payload: &[u8], seed: u32, kind: u8, offset: u64, prev: u32) -> (Vec<u8>, u32) {
     let length = u32::try_from(payload.len()).expect("a header is short");
     let mut frame = Vec::with_capacity(HEADER_BYTES + payload.len() + 8);
@@ -48,7 +48,7 @@ pub(super) fn seal(payload: &[u8], seed: u32, kind: u8, offset: u64, prev: u32) 
     (frame, crc)
 }
 
-/// A frame's header, not yet believed.
+/// A frame header whose checksum has not been verified.
 pub(super) struct Header {
     pub(super) length: usize,
     pub(super) prev: u32,
@@ -56,7 +56,7 @@ pub(super) struct Header {
     bytes: [u8; 12],
 }
 
-/// Reads a header, if bytes 4 to 8 are those of a frame of that kind at that place.
+/// Parses a header, if bytes 4 to 8 match that kind and offset.
 pub(super) fn header(bytes: &[u8], seed: u32, kind: u8, offset: u64) -> Option<Header> {
     let bytes: &[u8; HEADER_BYTES] = bytes.first_chunk()?;
     if bytes[4..8] != kind_and_place(seed, kind, offset) {
@@ -73,7 +73,7 @@ pub(super) fn header(bytes: &[u8], seed: u32, kind: u8, offset: u64) -> Option<H
 }
 
 impl Header {
-    /// Whether the payload is the one that was written.
+    /// Whether the checksum matches the payload.
     pub(super) fn verifies(&self, seed: u32, payload: &[u8]) -> bool {
         checksum(seed, &self.bytes, payload) == self.crc
     }

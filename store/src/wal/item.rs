@@ -1,8 +1,7 @@
-//! What frames carry: entries, hard states, marks and boots, in the log's own compact encoding.
+//! The content of frames: entries, hard states, marks and boot numbers, in a compact encoding.
 //!
-//! A batch is a sequence of items, each a tag byte and LEB128 numbers; the order in which they
-//! stand is the order in which they hold. Decoding never panics: the bytes passed a checksum, not
-//! a proof.
+//! A batch is a sequence of items, each a tag byte and LEB128 numbers; they are applied in order.
+//! Decoding never panics: a valid checksum does not prove that the bytes are well formed.
 
 use bytes::Bytes;
 use keelson_core::{ClusterId, Entry, EntryKind, HardState, Index, MemberId, SnapshotMark, Term};
@@ -17,9 +16,9 @@ const TAG_MARK_CLEARED: u8 = 5;
 const TAG_BOOT: u8 = 6;
 
 const MAGIC: &[u8; 8] = b"KEELWAL\0";
-/// The format this program writes, and the newest it reads. 2 (November 2026): frames show which of
-/// their sectors were written, segments have their full length from the beginning and state it.
-/// Format 1 is read; the log goes on in a new segment.
+/// The format version that this program writes, and the newest that it reads. 2 (November 2026):
+/// frames show which of their sectors were written, and segments have their full length from the
+/// beginning and record it. Format 1 is read; the log then continues in a new segment.
 pub(super) const VERSION: u32 = 2;
 
 /// Whether a file that begins with these bytes is a segment of such a log, by its first frame.
@@ -28,12 +27,12 @@ pub(crate) fn is_segment(beginning: &[u8]) -> bool {
     payload.is_some_and(|payload| payload.starts_with(MAGIC))
 }
 
-/// One thing a batch says.
+/// An item of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Item {
     Entry(Entry),
     HardState(HardState),
-    /// The log up to the mark is replaced by state; what follows stays only if `kept`.
+    /// State replaces the log up to the mark; later entries stay only if `kept`.
     Mark {
         mark: SnapshotMark,
         kept: bool,
@@ -72,13 +71,13 @@ pub(super) fn put_mark(batch: &mut Vec<u8>, mark: SnapshotMark, kept: bool) {
     put_number(batch, mark.term.0);
 }
 
-/// Appends the number of this life of the member to a batch.
+/// Appends the boot number of the member to a batch.
 pub(super) fn put_boot(batch: &mut Vec<u8>, boot: u64) {
     batch.push(TAG_BOOT);
     put_number(batch, boot);
 }
 
-/// Takes a batch apart.
+/// Decodes a batch into its items.
 pub(super) fn decode(batch: &[u8]) -> Result<Vec<Item>, &'static str> {
     let mut rest = batch;
     let mut items = Vec::new();
@@ -120,34 +119,34 @@ fn entry(kind: EntryKind, rest: &mut &[u8]) -> Option<Item> {
     }))
 }
 
-/// What a segment's first frame says: whose it is, and all that older segments would have said but
-/// for the entries, so that they can go.
+/// The content of a segment's first frame: the identity, and everything that older segments hold
+/// apart from entries, so that those can be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SegmentHeader {
     pub(super) identity: Identity,
-    /// The format of the frames that follow.
+    /// The format of the following frames.
     pub(super) version: u32,
     pub(super) sequence: u64,
     pub(super) boot: u64,
     pub(super) hard_state: HardState,
     pub(super) mark: SnapshotMark,
-    /// The length the file was made with, durably, before it had its name; 0 in format 1, which
-    /// does not state it. Frames never go beyond it.
+    /// The length of the file, which was durable before it had its name; 0 in format 1, which
+    /// does not record it. Frames never exceed it.
     pub(super) made_bytes: u64,
 }
 
-/// Why a segment's first frame is no header.
+/// Why a segment's first frame is not a header.
 pub(super) enum BadHeader {
     Malformed,
     Version(u32),
 }
 
 impl SegmentHeader {
-    /// Size of the encoding.
+    /// The size of the encoding, in bytes.
     pub(super) const BYTES: usize = 12 + 10 * 8;
     const BYTES_V1: usize = 12 + 9 * 8;
 
-    /// The encoding, in the present format.
+    /// Encodes the header in the present format.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut payload = Vec::with_capacity(SegmentHeader::BYTES);
         payload.extend_from_slice(MAGIC);

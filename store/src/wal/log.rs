@@ -1,20 +1,20 @@
-//! What the log says, without the payloads: enough to tell a conflict from a continuation.
+//! An outline of the log without payloads: enough to distinguish a conflict from a continuation.
 
 use keelson_core::{HardState, Index, SnapshotMark, Term};
 
-/// The log's contents in outline. Writing and replaying change it by the same rules.
+/// The outline of the log. Writing and replaying update it by the same rules.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Log {
     pub(super) hard_state: HardState,
     pub(super) mark: SnapshotMark,
-    /// The last entry, or the mark when there is none behind it.
+    /// The index of the last entry, or of the mark if no entry follows it.
     pub(super) last: Index,
-    /// Where each term begins, among the entries behind the mark.
+    /// The first index of each term, among the entries after the mark.
     runs: Vec<(Index, Term)>,
 }
 
 impl Log {
-    /// An outline of what older segments would have said.
+    /// The outline at the start of a segment, from the header's copy of older segments.
     pub(super) fn new(hard_state: HardState, mark: SnapshotMark) -> Log {
         Log {
             hard_state,
@@ -24,13 +24,13 @@ impl Log {
         }
     }
 
-    /// Whether an entry may stand at `index`: behind the mark, and no gap before it.
+    /// Whether an entry is allowed at `index`: after the mark, without a gap.
     pub(super) fn admits(&self, index: Index) -> bool {
         self.mark.index < index && index.0 <= self.last.0 + 1
     }
 
-    /// As [`Log::admits`], while replaying: the entries before the first may be gone with their
-    /// segment, to be covered by a mark that is yet to come.
+    /// As [`Log::admits`], during a replay: the entries before the first one may have been
+    /// removed with their segment, if a later mark covers them.
     pub(super) fn admits_replayed(&self, index: Index) -> bool {
         self.admits(index) || (self.runs.is_empty() && self.mark.index < index)
     }
@@ -52,14 +52,14 @@ impl Log {
         self.last = index;
     }
 
-    /// Whether the log has that very entry, so that what follows it can stay.
+    /// Whether the log has the entry at the mark, so that the following entries can stay.
     pub(super) fn holds(&self, mark: SnapshotMark) -> bool {
         let before = self.runs.partition_point(|(first, _)| *first <= mark.index);
         let run = before.checked_sub(1).map(|run| self.runs[run].1);
         mark.index <= self.last && run == Some(mark.term)
     }
 
-    /// Moves the mark; entries behind it stay only if `kept`.
+    /// Moves the mark; later entries stay only if `kept`.
     pub(super) fn set_mark(&mut self, mark: SnapshotMark, kept: bool) {
         self.mark = mark;
         if !kept || self.last <= mark.index {

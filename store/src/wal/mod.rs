@@ -1,14 +1,15 @@
 //! The write-ahead log: entries, hard state and snapshot marks in one place, one sync a turn.
 //!
-//! [`Wal::append`] gathers, [`Wal::sync`] writes what was gathered as one frame with one write and
-//! one `fdatasync`: a frame is there whole or not at all. Frames chain through segment files that
-//! hold nothing but zeros before; a segment's header repeats all that older segments said but for
-//! their entries, so old segments can go. Reading back tells an unfinished frame at the end, which
-//! is cut, from damage, which is refused (`recovery.rs`, `tail.rs`, `watermark.rs`).
+//! [`Wal::append`] collects a batch; [`Wal::sync`] writes it as one frame with one write and one
+//! `fdatasync`, so that a frame is durable as a whole or not at all. Frames are chained through
+//! segment files that consist of zeros before. A segment's header repeats the content of older
+//! segments apart from their entries, so that old segments can be removed. Reading distinguishes
+//! an unfinished frame at the end, which is cut off, from damage, which is refused
+//! (`recovery.rs`, `tail.rs`, `watermark.rs`).
 //!
-//! Nothing here knows what entries mean, and nothing is retried: after the first failed write or
-//! sync the log is poisoned and the process must end (fsyncgate: a second `fsync` proves nothing).
-//! A failed sync is survivable by a restart because opening writes the last frame once more.
+//! The log does not interpret entries, and it retries nothing: after the first failed write or
+//! sync it is poisoned and the process must end (fsyncgate: a second `fsync` proves nothing). A
+//! restart recovers from a failed sync because opening writes the last frame again.
 
 mod active;
 mod error;
@@ -42,13 +43,13 @@ use log::Log;
 use segment::Segment;
 use spare::Spares;
 
-/// How the log uses its disk.
+/// The options of the log.
 #[derive(Clone, Copy, Debug)]
 pub struct WalConfig {
-    /// Segments are this long, unless a single batch is longer. 16 MiB: long enough to make
-    /// rotation rare, short enough to give space back.
+    /// The length of a segment, in bytes, unless a single batch is longer. 16 MiB: rotation is
+    /// rare, and obsolete space is freed soon.
     pub segment_bytes: u64,
-    /// Never sync. Loses acknowledged entries when the machine stops; for throw-away clusters.
+    /// Skip every sync. A crash loses acknowledged entries; for disposable clusters.
     pub unsafe_no_fsync: bool,
 }
 
@@ -61,46 +62,47 @@ impl Default for WalConfig {
     }
 }
 
-/// Whose log it is. Every segment says so; a directory mounted at the wrong member is refused.
+/// The owner of a log. Every segment records it; a directory mounted at the wrong member is
+/// refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The cluster.
+    /// The cluster id.
     pub cluster: ClusterId,
-    /// The member.
+    /// The member id.
     pub member: MemberId,
 }
 
-/// What an opened log holds.
+/// The content of an opened log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recovered {
-    /// Which life of the member this is: 1 for the first, never the same twice.
+    /// The boot number of this start: 1 for the first, and never repeated.
     pub boot: u64,
-    /// Whose log it is.
+    /// The owner of the log.
     pub identity: Identity,
     /// Term, vote and commit.
     pub hard_state: HardState,
-    /// What the log no longer holds because state does.
+    /// The last entry that is covered by state and no longer in the log.
     pub mark: SnapshotMark,
-    /// The entries behind the mark, without gaps.
+    /// The entries after the mark, without gaps.
     pub entries: Vec<Entry>,
-    /// What unfinished write was cut, to be logged.
+    /// A description of the unfinished write that was cut off, for the log output.
     pub repaired: Option<String>,
 }
 
-/// An open log. One thread owns it.
+/// An open log, owned by one thread.
 pub struct Wal<D: Disk> {
     disk: Arc<D>,
     dir: PathBuf,
     identity: Identity,
     config: WalConfig,
     boot: u64,
-    /// The outline with what was appended.
+    /// The outline, including what was appended but not synced.
     log: Log,
-    /// What the last synced frame left standing: the next segment's header says it.
+    /// The values after the last synced frame, which the next segment's header repeats.
     synced: (HardState, SnapshotMark),
-    /// The batch being gathered.
+    /// The batch that the next sync writes.
     pending: Vec<u8>,
-    /// The frame that was written last: its memory is used again.
+    /// The last written frame; its buffer is reused.
     frame: Vec<u8>,
     pending_first: Option<Index>,
     pending_last: Index,
@@ -119,13 +121,13 @@ pub(crate) fn is_own_file(name: &str) -> bool {
 const LOCK_FILE: &str = "lock";
 
 impl<D: Disk> Wal<D> {
-    /// Gathers what the next [`Wal::sync`] is to make durable. In this order: a snapshot mark, which
-    /// discards the entries up to it, and all of them unless the log holds the marked one; entries,
-    /// which replace what stands at their indices and behind; the hard state.
+    /// Adds items to the batch that the next [`Wal::sync`] makes durable, in this order: a
+    /// snapshot mark, which discards the entries up to it, or all of them unless the log holds
+    /// the marked one; entries, which replace those at their indices and later; the hard state.
     ///
     /// # Panics
-    /// On entries that leave a gap or reach behind the mark, and on a commit index behind the end:
-    /// bugs of the caller's, which the log must not make durable.
+    /// On entries that leave a gap or are covered by the mark, and on a commit index after the
+    /// last entry: bugs of the caller, which must not become durable.
     ///
     /// # Errors
     /// Only if the log is poisoned.
@@ -158,7 +160,7 @@ impl<D: Disk> Wal<D> {
     /// Makes everything appended so far durable: one write, one `fdatasync`.
     ///
     /// # Errors
-    /// The disk's; the log is poisoned then, and what was appended may or may not be there.
+    /// The disk's. The log is then poisoned, and the appended items may or may not be durable.
     pub fn sync(&mut self) -> Result<(), WalError> {
         self.check_alive()?;
         if self.pending.is_empty() {
@@ -168,19 +170,19 @@ impl<D: Disk> Wal<D> {
         self.poison_on_error(synced)
     }
 
-    /// Entries up to `index`, which is of `term`, are no longer needed: moves the mark there,
-    /// durably, and gives up the segments that hold nothing else.
+    /// Moves the mark to `index`, which has `term`, durably: entries up to it are no longer
+    /// needed. Removes the segments that hold no other entries.
     pub fn truncate_before(&mut self, index: Index, term: Term) -> Result<(), WalError> {
         self.append(None, &[], Some(SnapshotMark { index, term }))?;
         self.sync()
     }
 
-    /// A piece of work to be done ahead of time, by a caller that is idle: zeroes a megabyte of
-    /// this segment or of the next, so that appending allocates no blocks and rotation does not
-    /// wait. True while more is left. Not needed for correctness.
+    /// Zeroes a megabyte of this segment or of the next one, so that appending allocates no
+    /// blocks and rotation does not wait. Returns whether more is left. For idle time;
+    /// correctness does not depend on it.
     ///
     /// # Errors
-    /// [`WalError::DiskFull`] does not poison the log: what it has it can still write.
+    /// [`WalError::DiskFull`] does not poison the log: the space it has can still be written.
     pub fn prepare_next(&mut self) -> Result<bool, WalError> {
         self.check_alive()?;
         match self.prepare_step() {
@@ -189,9 +191,8 @@ impl<D: Disk> Wal<D> {
         }
     }
 
-    /// Keeps beside the frames how far they are durable, so that the last of them is missed if it
-    /// decays (`watermark.rs`). For a caller that has been idle for some time, or ends. Not needed for
-    /// correctness.
+    /// Records the end of the durable frames, so that a later loss of the last one is detected
+    /// (`watermark.rs`). For idle time and before the end; correctness does not depend on it.
     ///
     /// # Errors
     /// As [`Wal::prepare_next`].
@@ -203,23 +204,23 @@ impl<D: Disk> Wal<D> {
         }
     }
 
-    /// The index of the last entry, or of the mark when there is none behind it.
+    /// The index of the last entry, or of the mark if no entry follows it.
     pub fn last_index(&self) -> Index {
         self.log.last
     }
 
-    /// The index of the first entry the log has, or will have.
+    /// The index of the first entry that the log has, or will have.
     pub fn first_index(&self) -> Index {
         Index(self.log.mark.index.0 + 1)
     }
 
-    /// What the log takes on disk, spare files included.
+    /// The size of the log on disk, including spare files.
     pub fn size_bytes(&self) -> u64 {
         let sealed: u64 = self.sealed.iter().map(|segment| segment.size_bytes).sum();
         sealed + self.active.segment.size_bytes + self.spares.size_bytes()
     }
 
-    /// The number of this life of the member.
+    /// The boot number of this start.
     pub fn boot(&self) -> u64 {
         self.boot
     }

@@ -1,4 +1,4 @@
-//! The log is opened, or begun, and its boot number raised.
+//! Opens or creates the log, and increments its boot number.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +16,8 @@ use super::{Identity, LOCK_FILE, Recovered, Wal, WalConfig, WalError, frame};
 use crate::disk::{self, Disk, DiskFile};
 
 impl<D: Disk> Wal<D> {
-    /// Opens the log in `dir`, or begins one. Raises the boot number durably before it returns.
+    /// Opens or creates the log in `dir`. The incremented boot number is durable before it
+    /// returns.
     ///
     /// # Errors
     /// Damage, another member's log, a directory in use, or the disk: see [`WalError`].
@@ -33,7 +34,7 @@ impl<D: Disk> Wal<D> {
                 std::io::ErrorKind::WouldBlock => WalError::Locked { dir: dir.into() },
                 _ => WalError::io("lock", dir)(error),
             })?;
-        // What an earlier process renamed and did not live to sync must not be built upon.
+        // A rename of an earlier process may be visible but not durable yet.
         disk.sync_dir(dir).map_err(WalError::io("sync", dir))?;
         let names = disk.list(dir).map_err(WalError::io("list", dir))?;
         let paths = segments_in_order(dir, &names)?;
@@ -103,7 +104,8 @@ impl<D: Disk> Wal<D> {
         Ok((wal, recovered))
     }
 
-    /// Whose log is in `dir`; `None` when there is none. For a member that must learn its own id.
+    /// The owner of the log in `dir`; `None` without a log. For a member that derives its id from
+    /// it.
     pub fn identity(disk: &D, dir: &Path) -> Result<Option<Identity>, WalError> {
         if !disk.exists(dir).map_err(WalError::io("look at", dir))? {
             return Ok(None);
@@ -115,9 +117,9 @@ impl<D: Disk> Wal<D> {
             .transpose()
     }
 
-    /// The last frame may be in the page cache only: its sync failed, or its process was killed
-    /// before it. Every frame before it was synced. So it is written again, and synced, before
-    /// anything is built on it.
+    /// Writes and syncs the last frame again before anything depends on it. It may be in the page
+    /// cache only: its sync failed, or its process was killed before the sync. Every earlier
+    /// frame was synced.
     fn rewrite_last_frame(&mut self) -> Result<(), WalError> {
         let End {
             last_frame, offset, ..
@@ -127,14 +129,14 @@ impl<D: Disk> Wal<D> {
         let path = &self.active.segment.path;
         let read = self.active.file.read_at(last_frame, &mut bytes);
         let read = read.map_err(WalError::io("read", path))?;
-        // In format 1 the padding behind the very last frame may have been cut with the file.
+        // In format 1 the padding after the very last frame may be missing from the file.
         bytes.truncate(read);
         self.active.write(last_frame, &bytes)?;
         self.active.sync(self.config)
     }
 }
 
-/// The segments among `names`, oldest first; an error when one is missing.
+/// The segments among `names`, oldest first; an error if one is missing.
 fn segments_in_order(dir: &Path, names: &[String]) -> Result<Vec<(u64, PathBuf)>, WalError> {
     let segment = |name: &String| Some((Segment::sequence_of(name)?, dir.join(name)));
     let mut paths: Vec<(u64, PathBuf)> = names.iter().filter_map(segment).collect();
@@ -157,8 +159,9 @@ fn segments_in_order(dir: &Path, names: &[String]) -> Result<Vec<(u64, PathBuf)>
     Ok(paths)
 }
 
-/// The last segment was locked, so no other process writes to it; the one that has gone on in a
-/// newer segment since the names were read has locked that.
+/// Checks that no newer segment exists. The last segment was locked, so no other process writes
+/// to it; a process that has continued in a newer one since the names were read holds that one's
+/// lock.
 fn check_last<D: Disk>(disk: &D, dir: &Path, paths: &[(u64, PathBuf)]) -> Result<(), WalError> {
     let names = disk.list(dir).map_err(WalError::io("list", dir))?;
     let now = segments_in_order(dir, &names)?;
@@ -168,7 +171,7 @@ fn check_last<D: Disk>(disk: &D, dir: &Path, paths: &[(u64, PathBuf)]) -> Result
     }
 }
 
-/// A log that has nothing yet.
+/// Creates an empty log.
 fn begin<D: Disk>(
     disk: &D,
     dir: &Path,

@@ -1,13 +1,13 @@
-//! Reading a log back: which entries it holds, where it ends, and whether it can be trusted.
+//! Reads a log: its entries, its end, and whether it is intact.
 //!
-//! A frame is written only after the one before it was synced, so at most one frame, the last, can
-//! be unfinished. Hence the rule: what does not verify anywhere but at the end of the last segment
-//! is damage and is refused; what does not verify there is judged by its sectors (`tail.rs`), and
-//! cut only if some of it was never written. "The end" is where no whole frame follows: every frame
-//! is looked for, not only the next. A segment shorter than it was made is damage.
+//! A frame is written only after the previous one was synced, so at most the last frame can be
+//! unfinished. A frame that does not verify elsewhere than at the end of the last segment is
+//! damage and is refused. At the end, `tail.rs` judges it by its sectors, and it is cut off only
+//! if a part was never written. "The end" is where no whole frame follows: the rest is searched
+//! for any frame, not only the next. A segment that is shorter than it was made is damage.
 //!
-//! Behind a cut frame, and behind frames of an older format, nothing is written any more: the log
-//! goes on in a new segment, over zeros.
+//! After a cut frame, and after frames of an older format, the log continues in a new segment,
+//! since frames are only written over zeros.
 
 use std::path::{Path, PathBuf};
 
@@ -25,31 +25,31 @@ use super::watermark;
 use super::window::{Style, Window};
 use crate::disk::{self, Disk, DiskFile};
 
-/// A log read back.
+/// The result of reading a log.
 pub(super) struct Recovery<F> {
     pub(super) log: Log,
     pub(super) entries: Vec<Entry>,
     pub(super) boot: u64,
-    /// All but the last.
+    /// All segments except the last.
     pub(super) sealed: Vec<Segment>,
     pub(super) active: Segment,
-    /// Where the watermark of the last one stands.
+    /// The offset of the last segment's watermark.
     pub(super) watermark: Option<u64>,
     pub(super) file: F,
     pub(super) end: End,
     pub(super) repaired: Option<String>,
-    /// Whether frames may be written behind `end`.
+    /// Whether frames may be written after `end`.
     pub(super) goes_on: bool,
 }
 
-/// Where a segment's frames end.
+/// The end of a segment's frames.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct End {
-    /// Where the last frame begins.
+    /// The offset of the last frame.
     pub(super) last_frame: u64,
-    /// Where the next one goes.
+    /// The offset of the next frame.
     pub(super) offset: u64,
-    /// The last frame's crc.
+    /// The crc of the last frame.
     pub(super) crc: u32,
 }
 
@@ -99,7 +99,7 @@ pub(super) fn recover<D: Disk>(
     })
 }
 
-/// Whose log a segment belongs to.
+/// The owner of a segment.
 pub(super) fn identity_of<D: Disk>(
     disk: &D,
     path: &Path,
@@ -178,7 +178,7 @@ impl Replay {
         }
     }
 
-    /// The whole log must make sense: no gap behind the mark, nothing committed that is not there.
+    /// Checks the consistency of the whole log: no gap after the mark, no committed entry missing.
     fn check_whole(&self, active: &Segment, end: End) -> Result<(), WalError> {
         let first = self.entries.first().map(|entry| entry.index.0);
         let expected = self.log.mark.index.0 + 1;
@@ -212,7 +212,7 @@ impl<'a, F: DiskFile> SegmentReader<'a, F> {
         })
     }
 
-    /// The first frame, its `prev`, and where it ends.
+    /// The first frame, its `prev`, and its end.
     fn header(&mut self) -> Result<(SegmentHeader, u32, End), WalError> {
         let path = self.path;
         let damaged = |cause: &str| WalError::damaged(path, 0, cause);
@@ -256,7 +256,7 @@ impl<'a, F: DiskFile> SegmentReader<'a, F> {
         if let Some((path, previous)) = previous
             && previous.crc != prev
         {
-            let cause = "what the next segment says was written here does not verify";
+            let cause = "the frame that the next segment follows does not verify here";
             return Err(WalError::damaged(path, previous.offset, cause));
         }
         let path = self.path;
@@ -299,8 +299,8 @@ impl<'a, F: DiskFile> SegmentReader<'a, F> {
         Ok(())
     }
 
-    /// What the last segment's watermark states must be there. Answers where it stands, and leaves it
-    /// out of what is looked at from now on.
+    /// Checks that the frames reach as far as the last segment's watermark states. Returns its
+    /// offset, and excludes it from the range that is searched later.
     fn check_watermark(&mut self, style: Style, end: End) -> Result<Option<u64>, WalError> {
         let place = watermark::place(style.made_bytes);
         if style.version == 1 || place < end.offset {
@@ -324,8 +324,9 @@ impl<'a, F: DiskFile> SegmentReader<'a, F> {
         Ok(Some(place))
     }
 
-    /// Behind the last whole frame of the last segment there may be an unfinished one, but no
-    /// other whole one. Answers what was cut, if a frame had been begun.
+    /// Checks the bytes after the last whole frame of the last segment: they may hold an
+    /// unfinished frame, but no whole one. Returns a description of the frame that was cut off,
+    /// if any.
     fn check_tail(&mut self, style: Style, end: End) -> Result<Option<String>, WalError> {
         let path = self.path;
         let later = self.window.scan(style, end.offset);
@@ -350,7 +351,7 @@ impl<'a, F: DiskFile> SegmentReader<'a, F> {
     }
 }
 
-/// Format 1 does not show what was written: what was begun counts as unfinished.
+/// Format 1 does not show which sectors were written: a frame that was begun counts as unfinished.
 fn tail_v1(begun: bool) -> Tail {
     match begun {
         true => Tail::Torn,

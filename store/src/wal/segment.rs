@@ -1,7 +1,7 @@
-//! Segments by name.
+//! The file names of segments.
 //!
-//! `<sequence>-<first index>.wal`, 16 hexadecimal digits each; sequences have no gaps. A file that
-//! is to be the next one is `spare-<number>` until it has its header (`spare.rs`).
+//! `<sequence>-<first index>.wal`, 16 hexadecimal digits each; sequences have no gaps. The file
+//! of the next segment is named `spare-<number>` until it has its header (`spare.rs`).
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ pub(super) struct Segment {
 }
 
 impl Segment {
-    /// Where a segment belongs.
+    /// The path of a segment.
     pub(super) fn path(dir: &Path, sequence: u64, first: Index) -> PathBuf {
         dir.join(format!("{sequence:016x}-{:016x}.wal", first.0))
     }
@@ -33,7 +33,7 @@ impl Segment {
         u64::from_str_radix(sequence, 16).ok()
     }
 
-    /// Entries from `index` on have been replaced.
+    /// Records that entries from `index` on were replaced by a later segment.
     pub(super) fn replaced_from(&mut self, index: Index) {
         self.last = self.last.min(Index(index.0.saturating_sub(1)));
     }

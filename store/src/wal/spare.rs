@@ -1,8 +1,8 @@
-//! The file that is to become the next segment, open before it is needed.
+//! The spare file that becomes the next segment, created before it is needed.
 //!
-//! It is new, never a segment that was used before: frames are written over zeros, which is how an
-//! unfinished one is told from a damaged one (`tail.rs`). While the log is idle zeros are written
-//! ahead, so that a sync finds its blocks allocated.
+//! It is always a new file, never a reused segment: frames are written over zeros, which
+//! distinguishes an unfinished one from a damaged one (`tail.rs`). While the log is idle, zeros
+//! are written ahead, so that a sync finds its blocks allocated.
 
 use std::path::{Path, PathBuf};
 
@@ -13,22 +13,22 @@ use crate::disk::{self, Disk, DiskFile};
 
 const PREFIX: &str = "spare-";
 
-/// A file that is to become a segment.
+/// A file that will become a segment.
 pub(super) struct Spare<F> {
     pub(super) path: PathBuf,
     pub(super) file: F,
-    /// How far zeros were written.
+    /// The end of the written zeros.
     pub(super) zeroed_bytes: u64,
 }
 
-/// The spare file of a log.
+/// The spare file of a log, if there is one.
 pub(super) struct Spares<F> {
     next: Option<Spare<F>>,
     next_number: u64,
 }
 
 impl<F: DiskFile> Spares<F> {
-    /// Removes the spares that an earlier process left: what is in them is not certain to be zeros.
+    /// Removes the spares of an earlier process, whose content may not be zeros.
     pub(super) fn begin<D: Disk<File = F>>(
         disk: &D,
         dir: &Path,
@@ -47,12 +47,12 @@ impl<F: DiskFile> Spares<F> {
         Ok(Spares { next, next_number })
     }
 
-    /// What it takes on disk.
+    /// The size of the spare on disk, in bytes.
     pub(super) fn size_bytes(&self) -> u64 {
         self.next.as_ref().map_or(0, |spare| spare.zeroed_bytes)
     }
 
-    /// Takes the spare, or makes one, which waits for a descriptor if there is none.
+    /// Returns the spare, or creates one, which waits for a free descriptor if there is none.
     pub(super) fn take<D: Disk<File = F>>(
         &mut self,
         disk: &D,
@@ -74,8 +74,7 @@ impl<F: DiskFile> Spares<F> {
         }
     }
 
-    /// Creates the spare if there is none. Without a free descriptor there is none yet: it is tried
-    /// again later.
+    /// Creates the spare if there is none. Without a free descriptor a later call tries again.
     pub(super) fn open_next<D: Disk<File = F>>(
         &mut self,
         disk: &D,
@@ -100,7 +99,7 @@ impl<F: DiskFile> Spares<F> {
         }
     }
 
-    /// Writes zeros into the spare, a step of them. True while more is left.
+    /// Writes one step of zeros into the spare. Returns whether more is left.
     pub(super) fn prepare(&mut self, config: WalConfig) -> Result<bool, WalError> {
         let full = config.segment_bytes;
         let Some(spare) = self.next.as_mut().filter(|spare| spare.zeroed_bytes < full) else {
@@ -116,7 +115,7 @@ impl<F: DiskFile> Spares<F> {
         Ok(true)
     }
 
-    /// A name no spare has had.
+    /// A name that no spare has had.
     fn new_path(&mut self, dir: &Path) -> PathBuf {
         let path = dir.join(format!("{PREFIX}{:016x}", self.next_number));
         self.next_number = self.next_number.wrapping_add(1);

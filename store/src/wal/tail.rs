@@ -1,15 +1,15 @@
-//! What stands behind the last whole frame: nothing, a write that was under way when the machine
-//! stopped, or damage to what was durable.
+//! Classifies the bytes after the last whole frame: zeros, a write that a crash interrupted, or
+//! damage to durable bytes.
 //!
-//! The rule of a crash: every sector of an unfinished frame is as it was (zeros), as it was to be,
-//! or the one up to some byte and the other from there on. So an unfinished frame has a sector
-//! whose first or last byte, as far as the frame reaches, is zero; a frame that was durable has
-//! none (`frame.rs`), and if it does not verify it has changed since. Where the frame ends is said
-//! by its header and by its trailer; where they contradict each other, one has changed.
+//! A crash leaves every sector of an unfinished frame old (zeros), new, or new up to some byte
+//! and old after it, or the reverse. So an unfinished frame has a sector in which the first or
+//! last byte of the frame is zero. A frame that was durable has none (`frame.rs`); if it does not
+//! verify, it has changed since. Header and trailer both give the frame's end; if they
+//! contradict, one has changed.
 //!
-//! A first or last byte of a sector that decays into a zero looks like a write that stopped one byte
-//! short, and the sector in which the log ends, if it does, like one in which nothing was written yet; of all
-//! frames in it. What was durable when the log was at rest is known all the same (`watermark.rs`).
+//! A first or last byte of a sector that decays to zero looks like a write that stopped one byte
+//! early. A decayed last sector looks as if nothing was written to it yet, for all frames in it.
+//! The watermark still records what was durable when the log was at rest (`watermark.rs`).
 
 use std::io;
 
@@ -19,18 +19,18 @@ use super::window::{Style, Window};
 use crate::disk::DiskFile;
 use crate::disk::sim::SECTOR_BYTES;
 
-/// What stands behind the last whole frame.
+/// The state of the bytes after the last whole frame.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Tail {
-    /// Zeros.
+    /// Only zeros.
     Clean,
     /// A frame that was never synced.
     Torn,
-    /// A frame that was synced, or bytes that were never written by this program.
+    /// A frame that was synced, or bytes that this program never wrote.
     Damaged(&'static str),
 }
 
-/// Judges what stands behind `end`, where no whole frame begins.
+/// Classifies the bytes after `end`, where no whole frame begins.
 pub(super) fn judge<F: DiskFile>(
     window: &mut Window<'_, F>,
     style: Style,
@@ -45,13 +45,11 @@ pub(super) fn judge<F: DiskFile>(
     let by_header = header.map(|header| start + frame::size_bytes(start, header.length));
     let by_trailer = trailer_end(window, style, start, last)?;
     if head[0] != 0 && by_header.is_none() && !is_cut_short(window, style, end, &head)? {
-        return Ok(Tail::Damaged("what begins here is no frame's header"));
+        return Ok(Tail::Damaged("the bytes here are not a frame header"));
     }
     let end = match (by_header, by_trailer) {
         (Some(one), Some(other)) if one != other => {
-            return Ok(Tail::Damaged(
-                "its length is not the one it was written with",
-            ));
+            return Ok(Tail::Damaged("its length has changed since it was written"));
         }
         (Some(end), _) if window.size_bytes() < end => {
             return Ok(Tail::Damaged(
@@ -59,28 +57,24 @@ pub(super) fn judge<F: DiskFile>(
             ));
         }
         (Some(end), _) if end <= last => {
-            return Ok(Tail::Damaged(
-                "bytes that were never written stand behind it",
-            ));
+            return Ok(Tail::Damaged("bytes that were never written follow it"));
         }
         (Some(end), _) | (None, Some(end)) => end,
         (None, None) if is_end_of_later(window, style, start, last)? => {
-            return Ok(Tail::Damaged(
-                "a frame that was written after it ends behind it",
-            ));
+            return Ok(Tail::Damaged("a later frame follows it"));
         }
-        // No header, or the beginning of one, and no end.
+        // There is no header or only its beginning, and no trailer.
         (None, None) => return Ok(Tail::Torn),
     };
     match has_unwritten_sector(window, start, end)? {
         true => Ok(Tail::Torn),
         false => Ok(Tail::Damaged(
-            "all of it was written, and it does not verify any more",
+            "it was written completely, and does not verify any more",
         )),
     }
 }
 
-/// The first bytes behind the last whole frame; zeros where the file has ended.
+/// The first bytes after the last whole frame; zeros beyond the end of the file.
 fn head<F: DiskFile>(window: &mut Window<'_, F>, start: u64) -> io::Result<[u8; HEADER_BYTES]> {
     let mut head = [0; HEADER_BYTES];
     let bytes = window.slice(start, HEADER_BYTES)?;
@@ -88,7 +82,7 @@ fn head<F: DiskFile>(window: &mut Window<'_, F>, start: u64) -> io::Result<[u8; 
     Ok(head)
 }
 
-/// Where the frame from `start` on ends, if the last set byte is that of its trailer.
+/// The end of the frame at `start`, if the last nonzero byte belongs to its trailer.
 fn trailer_end<F: DiskFile>(
     window: &mut Window<'_, F>,
     style: Style,
@@ -104,8 +98,8 @@ fn trailer_end<F: DiskFile>(
     Ok(found.then_some(end))
 }
 
-/// Whether the last set byte is that of a trailer whose frame begins behind `start`. That was written once
-/// the frame at `start` was durable.
+/// Whether the last nonzero byte belongs to the trailer of a later frame. A later frame is only
+/// written after the frame at `start` was durable.
 fn is_end_of_later<F: DiskFile>(
     window: &mut Window<'_, F>,
     style: Style,
@@ -127,7 +121,7 @@ fn is_end_of_later<F: DiskFile>(
     Ok(later.any(|offset| frame::trailer(style.seed, offset) == found))
 }
 
-/// Whether a header that is not whole is one whose sector was written up to some byte only.
+/// Whether an incomplete header lies in a sector that was written only up to some byte.
 fn is_cut_short<F: DiskFile>(
     window: &mut Window<'_, F>,
     style: Style,
@@ -139,7 +133,7 @@ fn is_cut_short<F: DiskFile>(
     known[4..].copy_from_slice(&end.crc.to_le_bytes());
     let right = known.iter().zip(head).take_while(|(is, found)| is == found);
     let cut = match right.count() {
-        // What the checksum and the length were cannot be said; the length's end was set.
+        // The original checksum and length are lost, but the last byte of the length was not zero.
         8 => HEADER_BYTES - 1,
         right => right,
     };
@@ -150,7 +144,7 @@ fn is_cut_short<F: DiskFile>(
     Ok(window.slice(from, rest)?.iter().all(|byte| *byte == 0))
 }
 
-/// Whether some sector of a frame was not written, or not to its end.
+/// Whether some sector of a frame was not written, or only in part.
 fn has_unwritten_sector<F: DiskFile>(
     window: &mut Window<'_, F>,
     start: u64,

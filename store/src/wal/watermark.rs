@@ -1,18 +1,19 @@
-//! The last sector of a segment: how far its frames were durable, and whether the log went on in
-//! another segment.
+//! The watermark in the last sector of a segment: how far its frames were durable, and whether
+//! the log continued in another segment.
 //!
 //! ```text
 //! 0    8    12    13 ... 16       20
 //! end  crc  next  zeros  checksum
 //! ```
 //!
-//! All little endian. `end` is where the last durable frame ends, `crc` that frame's, `next` is 1 once
-//! the next segment has its name. The checksum is the CRC32C of the seed and what stands before it.
+//! All numbers are little endian. `end` is where the last durable frame ends, `crc` that frame's,
+//! and `next` is 1 once the next segment has its name. The checksum is the CRC32C of the seed and
+//! the preceding bytes.
 //!
-//! It is written when frames are durable already, after a while without any and when the log goes on
-//! in the next segment; so it states less than there is, never more. Without it a frame that decayed
-//! into zeros would look like one that was never written, and so would a segment that was removed. It
-//! may be torn, and then states nothing.
+//! It is written only when frames are durable: after some idle time, and when the log continues
+//! in the next segment. So it states less than is durable, never more. Without it, a frame that
+//! decayed to zeros would look as if it was never written, and a removed segment as if it never
+//! existed. A torn watermark states nothing.
 
 use std::io;
 
@@ -26,29 +27,29 @@ const BYTES: usize = 20;
 const SECTOR: u64 = SECTOR_BYTES as u64;
 const NAME: &[u8] = b"watermark";
 
-/// What a segment's last sector states.
+/// The content of a segment's last sector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Watermark {
-    /// Where the last durable frame ends.
+    /// The end of the last durable frame.
     pub(super) end: u64,
-    /// That frame's crc.
+    /// The crc of that frame.
     pub(super) crc: u32,
-    /// The log has gone on in the next segment.
+    /// The log has continued in the next segment.
     pub(super) has_next: bool,
 }
 
-/// Where it stands in a segment that was made with so many bytes.
+/// The offset of the watermark in a segment of that length.
 pub(super) fn place(made_bytes: u64) -> u64 {
     (made_bytes / SECTOR).saturating_sub(1) * SECTOR
 }
 
-/// The least length of a segment whose frames end there.
+/// The minimum length of a segment whose frames end there.
 pub(super) fn made_bytes(frames_end: u64) -> u64 {
     frames_end.next_multiple_of(SECTOR) + SECTOR
 }
 
 impl Watermark {
-    /// The bytes to be written in a segment of that seed.
+    /// The bytes to write, in a segment with that seed.
     pub(super) fn encode(self, seed: u32) -> [u8; BYTES] {
         let mut bytes = [0; BYTES];
         bytes[..8].copy_from_slice(&self.end.to_le_bytes());
@@ -72,7 +73,7 @@ impl Watermark {
     }
 }
 
-/// What stands at `place`; none if nothing was written there, or not all of it.
+/// The watermark at `place`; `None` if it was not written, or only in part.
 pub(super) fn read<F: DiskFile>(
     window: &mut Window<'_, F>,
     seed: u32,

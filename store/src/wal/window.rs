@@ -1,4 +1,4 @@
-//! A window on a segment: reads far ahead, keeps little, and tells frames from other bytes.
+//! A buffered window on a segment: reads far ahead, keeps little in memory, and finds frames.
 
 use std::io;
 
@@ -7,13 +7,13 @@ use crate::disk::DiskFile;
 
 const READ_AHEAD_BYTES: usize = 256 << 10;
 
-/// What a segment's frames look like.
+/// The format of a segment's frames.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Style {
     pub(super) seed: u32,
-    /// The format of `item.rs`: 1, or the present one.
+    /// The format version of `item.rs`: 1, or the present one.
     pub(super) version: u32,
-    /// The length that the header states.
+    /// The segment length in the header.
     pub(super) made_bytes: u64,
 }
 
@@ -26,17 +26,17 @@ impl Style {
     }
 }
 
-/// A file seen through a buffer.
+/// A file that is read through a buffer.
 pub(super) struct Window<'a, F> {
     file: &'a F,
     size_bytes: u64,
     start: u64,
     buffer: Vec<u8>,
-    /// A payload without what stands at the borders of its sectors.
+    /// A payload without the bytes at its sector boundaries.
     payload: Vec<u8>,
 }
 
-/// A frame that verified.
+/// A frame whose checksum matches.
 pub(super) struct Frame<'a> {
     pub(super) payload: &'a [u8],
     pub(super) prev: u32,
@@ -56,19 +56,19 @@ impl<'a, F: DiskFile> Window<'a, F> {
         })
     }
 
-    /// The file's length.
+    /// The length of the file, in bytes.
     pub(super) fn size_bytes(&self) -> u64 {
         self.size_bytes
     }
 
-    /// From now on the file ends there.
+    /// Sets the end of the visible file.
     pub(super) fn end_at(&mut self, size_bytes: u64) {
         self.size_bytes = self.size_bytes.min(size_bytes);
         self.start = 0;
         self.buffer.clear();
     }
 
-    /// The bytes from `offset` on, `length` of them or as many as the file has.
+    /// The `length` bytes from `offset` on, or fewer at the end of the file.
     pub(super) fn slice(&mut self, offset: u64, length: usize) -> io::Result<&[u8]> {
         let left = usize::try_from(self.size_bytes.saturating_sub(offset)).unwrap_or(usize::MAX);
         let length = length.min(left);
@@ -136,13 +136,13 @@ impl<'a, F: DiskFile> Window<'a, F> {
         }))
     }
 
-    /// Whether a frame of format 1 was begun at `offset`, be it whole or not.
+    /// Whether a frame of format 1 was begun at `offset`, whole or not.
     pub(super) fn begins_v1(&mut self, seed: u32, offset: u64) -> io::Result<bool> {
         let head = self.slice(offset, frame_v1::HEADER_BYTES)?;
         Ok(frame_v1::header(head, seed, frame_v1::KIND_BATCH, offset).is_some())
     }
 
-    /// The first whole frame at or behind `from`.
+    /// The offset of the first whole frame at or after `from`.
     pub(super) fn scan(&mut self, style: Style, from: u64) -> io::Result<Option<u64>> {
         let mut at = from.next_multiple_of(style.alignment());
         loop {
@@ -160,7 +160,7 @@ impl<'a, F: DiskFile> Window<'a, F> {
         }
     }
 
-    /// Where the last byte at or behind `from` stands that is not zero.
+    /// The offset of the last nonzero byte at or after `from`.
     pub(super) fn last_set(&mut self, from: u64) -> io::Result<Option<u64>> {
         let mut last = None;
         let mut at = from;
@@ -177,7 +177,7 @@ impl<'a, F: DiskFile> Window<'a, F> {
     }
 }
 
-/// Where in the chunk a frame may begin, and where to look on.
+/// The first offset in the chunk where a frame may begin, and where to continue the search.
 fn candidate(chunk: &[u8], style: Style, at: u64) -> (Option<u64>, u64) {
     let mut offset = at;
     let alignment = style.alignment();

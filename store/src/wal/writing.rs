@@ -1,4 +1,4 @@
-//! What was appended becomes a frame, segments follow each other, and covered ones go.
+//! Turns batches into frames, rotates segments, and removes obsolete ones.
 
 use keelson_core::Index;
 
@@ -9,7 +9,7 @@ use super::segment::Segment;
 use super::{Wal, WalConfig, WalError, frame, frame_v1, watermark};
 use crate::disk::Disk;
 
-/// A larger buffer is given back after the batch that needed it.
+/// A larger buffer is freed after the batch that needed it.
 const PENDING_BYTES: usize = 1 << 20;
 
 impl<D: Disk> Wal<D> {
@@ -41,7 +41,7 @@ impl<D: Disk> Wal<D> {
         Ok(())
     }
 
-    /// Begins the next segment, with room for what is pending.
+    /// Begins the next segment, with room for the pending batch.
     pub(super) fn rotate(&mut self) -> Result<(), WalError> {
         let sequence = self.active.segment.sequence + 1;
         let header = SegmentHeader {
@@ -62,14 +62,14 @@ impl<D: Disk> Wal<D> {
         sealed.write_watermark(self.config, true)?;
         self.sealed.push(sealed.segment);
         match self.spares.open_next(&*self.disk, &self.dir) {
-            // It is not needed yet.
+            // The spare is not needed yet.
             Err(WalError::DiskFull { .. }) => Ok(()),
             other => other,
         }
     }
 
-    /// Gives up segments whose entries are all covered by the mark. Oldest first, each durably, so
-    /// that what is left never has a gap.
+    /// Removes segments whose entries are all covered by the mark. Oldest first, each durably, so
+    /// that the remaining ones never have a gap.
     pub(super) fn drop_obsolete(&mut self) -> Result<(), WalError> {
         let mark = self.synced.1.index;
         while self
@@ -100,7 +100,7 @@ impl<D: Disk> Wal<D> {
     }
 }
 
-/// The length of a segment whose first frame has so much payload.
+/// The length of a segment whose first frame has a payload of that size.
 pub(super) fn made_bytes(config: WalConfig, payload: usize) -> u64 {
     let first = first_offset(frame_v1::size_bytes(SegmentHeader::BYTES));
     let frames_end = first + frame::size_bytes(first, payload);

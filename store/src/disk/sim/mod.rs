@@ -1,10 +1,11 @@
-//! A disk in memory that keeps what is written apart from what is durable, and can lose power.
+//! A disk in memory that separates written from durable data, and can lose power.
 //!
-//! The model is the pessimistic one: until its file is synced every 512-byte sector fares on its
-//! own, and until its directory is synced every create, rename and remove does. A sector that tears
-//! is new up to some byte and old after it, or the other way round. After a sync that failed the
-//! dirty sectors count as clean though they never arrived, as on Linux: only writing them again
-//! makes the next sync carry them. No randomness of its own: whoever crashes it chooses.
+//! The model is pessimistic: until its file is synced, each 512-byte sector may survive or not,
+//! independently of the others; until its directory is synced, so may each create, rename and
+//! remove. A torn sector is new up to some byte and old after it, or the reverse. After a failed
+//! sync the dirty sectors count as clean although they are not durable, as on Linux: only another
+//! write lets the next sync make them durable. It has no randomness: the caller of a crash makes
+//! each choice.
 //!
 //! For tests: poisoned locks and misuse panic.
 
@@ -21,39 +22,39 @@ use parking_lot::{Mutex, MutexGuard};
 use super::{Disk, DiskFile};
 use state::{Inode, NameChange, Node, State, gone, parent};
 
-/// The unit that is written whole, torn or not at all.
+/// The size of a sector, in bytes: written completely, torn, or not written.
 pub const SECTOR_BYTES: usize = 512;
 
-/// Decides a crash: given `n`, answers a number below `n`.
+/// Makes the choices of a crash: returns a number below its argument.
 pub type Chooser<'a> = &'a mut dyn FnMut(u64) -> u64;
 
-/// A simulated disk. Clones are the same disk; [`SimDisk::fork`] copies it.
+/// A simulated disk. Clones share the disk; [`SimDisk::fork`] copies it.
 #[derive(Clone, Default)]
 pub struct SimDisk {
     state: Arc<Mutex<State>>,
 }
 
-/// An open file of a simulated disk. A crash makes it useless: its calls fail.
+/// An open file of a simulated disk. After a crash all its calls fail.
 pub struct SimFile {
     state: Arc<Mutex<State>>,
     inode: usize,
     epoch: u64,
 }
 
-/// A lock file that is held.
+/// The guard of a locked file.
 pub struct SimLock {
     state: Arc<Mutex<State>>,
     path: PathBuf,
     epoch: u64,
 }
 
-/// The moment after one operation of a recorded run.
+/// The state after one operation of a recorded run.
 pub struct Moment {
-    /// How many operations came before.
+    /// The number of operations before it.
     pub operations: u64,
-    /// The operation that came last, in words.
+    /// A description of the last operation.
     pub after: String,
-    /// The disk as it was.
+    /// A copy of the disk.
     pub disk: SimDisk,
 }
 
@@ -63,7 +64,7 @@ impl SimDisk {
         SimDisk::default()
     }
 
-    /// A copy that goes its own way, without recording, faults or open handles.
+    /// An independent copy, without recording, faults or open handles.
     pub fn fork(&self) -> SimDisk {
         let mut state = self.state.lock().without_recording();
         state.forget_process();
@@ -72,15 +73,15 @@ impl SimDisk {
         }
     }
 
-    /// Loses power. `choose` is asked once for every unsynced change of a name (of 2: 1 keeps it)
-    /// and once for every unsynced sector (of 3: 0 loses it, 1 keeps it, 2 tears it, which asks for
-    /// the byte and the direction). Open files and locks are gone; faults are disarmed.
+    /// Loses power. `choose` is called for every unsynced change of a name (with 2: 1 keeps it)
+    /// and for every unsynced sector (with 3: 0 loses it, 1 keeps it, 2 tears it, with further
+    /// calls for byte and direction). Open files and locks become invalid; faults are disarmed.
     pub fn crash(&self, choose: Chooser<'_>) {
         self.state.lock().crash(choose);
     }
 
-    /// Loses power; the bits of `kept` are the choices, in order, and what they do not reach is lost. No
-    /// sector is torn.
+    /// Loses power. The bits of `kept` are the choices, in order; the rest is lost. No sector is
+    /// torn.
     pub fn crash_keeping(&self, mut kept: u64) {
         self.crash(&mut |_| {
             let bit = kept & 1;
@@ -89,26 +90,26 @@ impl SimDisk {
         });
     }
 
-    /// How many choices [`SimDisk::crash`] would ask for (tears apart).
+    /// The number of choices of a [`SimDisk::crash`], not counting torn sectors.
     pub fn unsynced(&self) -> usize {
         let state = self.state.lock();
         let sectors: usize = state.inodes.values().map(|inode| inode.stale.len()).sum();
         state.pending.len() + sectors
     }
 
-    /// The process dies, the machine does not: what was written stays written, unsynced.
+    /// Ends the process but not the machine: written data stays, unsynced.
     pub fn kill(&self) {
         self.state.lock().forget_process();
     }
 
-    /// From now on keeps a copy of the disk before the first and after every changing operation.
+    /// Starts to record: keeps a copy of the disk now and after every changing operation.
     pub fn record(&self) {
         let mut state = self.state.lock();
         state.recording = Some(Vec::new());
         state.note("start");
     }
 
-    /// The moments recorded, in order; recording ends.
+    /// The recorded moments, in order; ends the recording.
     pub fn moments(&self) -> Vec<Moment> {
         let moments = self.state.lock().recording.take().unwrap_or_default();
         let moment = |(operations, after, state)| Moment {
@@ -121,51 +122,52 @@ impl SimDisk {
         moments.into_iter().map(moment).collect()
     }
 
-    /// How many changing operations there have been.
+    /// The number of changing operations so far.
     pub fn operations(&self) -> u64 {
         self.state.lock().operations
     }
 
-    /// How many syncs of files and directories there have been.
+    /// The number of syncs of files and directories so far.
     pub fn syncs(&self) -> u64 {
         self.state.lock().syncs
     }
 
-    /// The `n`-th sync from now (0 is the next one) fails.
+    /// Lets the `n`-th sync from now (0 is the next one) fail.
     pub fn fail_sync(&self, n: u64) {
         let mut state = self.state.lock();
         state.fail_sync = Some(state.syncs + n);
     }
 
-    /// The `n`-th write from now (0 is the next one) fails, half written.
+    /// Lets the `n`-th write from now (0 is the next one) fail, with half of it written.
     pub fn fail_write(&self, n: u64) {
         let mut state = self.state.lock();
         state.fail_write = Some(state.writes + n);
     }
 
-    /// Syncs answer but do nothing, as on drives that lie: a mutant for the tests of the tests.
+    /// Lets syncs succeed without an effect, as some drives do: a mutant that the tests must
+    /// detect.
     pub fn lie(&self, lying: bool) {
         self.state.lock().lying = lying;
     }
 
-    /// All files together may hold this many bytes; `None`: no limit.
+    /// Sets the capacity of all files together, in bytes; `None`: no limit.
     pub fn limit(&self, capacity: Option<u64>) {
         self.state.lock().capacity = capacity;
     }
 
-    /// So many files cannot be created or opened from now on: no descriptor is free (EMFILE).
+    /// Lets that number of creates and opens fail, for lack of a free descriptor (EMFILE).
     pub fn refuse_descriptors(&self, opens: u64) {
         self.state.lock().refused_opens = opens;
     }
 
-    /// Flips bits of one byte, durably: rot.
+    /// Flips bits of one byte, durably: bit rot.
     pub fn flip(&self, path: &Path, offset: u64, mask: u8) {
         let mut state = self.state.lock();
         let inode = state.inode_mut(path).expect("a file to damage");
         inode.data[usize::try_from(offset).expect("within memory")] ^= mask;
     }
 
-    /// Cuts a file, durably.
+    /// Truncates a file, durably.
     pub fn truncate(&self, path: &Path, size: u64) {
         let mut state = self.state.lock();
         let inode = state.inode_mut(path).expect("a file to cut");
@@ -175,7 +177,7 @@ impl SimDisk {
         inode.stale.retain(|sector, _| sector * SECTOR_BYTES < size);
     }
 
-    /// What a reader would find in a file.
+    /// The present content of a file.
     pub fn bytes(&self, path: &Path) -> Option<Vec<u8>> {
         let state = self.state.lock();
         match state.names.get(path) {
@@ -201,7 +203,7 @@ impl Disk for SimDisk {
         if state.names.contains_key(path) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        // A name takes room too.
+        // A name takes space too.
         state.check_capacity(1)?;
         let inode = state.next_inode;
         state.next_inode += 1;
@@ -390,7 +392,7 @@ impl DiskFile for SimFile {
         }
     }
 
-    /// One process at a time has the simulated disk: there is none to be locked out.
+    /// Always succeeds: only one simulated process has the disk.
     fn try_lock(&self) -> io::Result<()> {
         self.state().map(drop)
     }

@@ -1,4 +1,4 @@
-//! What a simulated disk remembers: names and sectors, as written and as durable.
+//! The state of a simulated disk: names and sectors, as written and as durable.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -11,7 +11,7 @@ pub(super) struct State {
     pub(super) inodes: BTreeMap<usize, Inode>,
     pub(super) next_inode: usize,
     pub(super) names: BTreeMap<PathBuf, Node>,
-    /// Changes of names that no `sync_dir` has covered, oldest first.
+    /// The changes of names that are not synced, oldest first.
     pub(super) pending: Vec<NameChange>,
     pub(super) durable_names: BTreeMap<PathBuf, Node>,
     pub(super) locks: BTreeSet<PathBuf>,
@@ -22,7 +22,7 @@ pub(super) struct State {
     pub(super) fail_sync: Option<u64>,
     pub(super) fail_write: Option<u64>,
     pub(super) lying: bool,
-    /// So many opens are still refused.
+    /// The number of opens that still fail.
     pub(super) refused_opens: u64,
     pub(super) capacity: Option<u64>,
     pub(super) recording: Option<Vec<(u64, String, State)>>,
@@ -45,14 +45,14 @@ pub(super) struct NameChange {
 pub(super) struct Inode {
     pub(super) data: Vec<u8>,
     pub(super) durable_bytes: usize,
-    /// What the platter holds of the sectors that differ from `data`.
+    /// The durable content of the sectors that differ from `data`.
     pub(super) stale: BTreeMap<usize, Stale>,
 }
 
 #[derive(Clone)]
 pub(super) struct Stale {
     pub(super) durable: Vec<u8>,
-    /// Still to be written by the next sync; false once a failed sync has forgotten it.
+    /// Whether the next sync writes it; a failed sync clears this.
     pub(super) dirty: bool,
 }
 
@@ -146,7 +146,7 @@ impl State {
         }
     }
 
-    /// Drops files that no name leads to, now or after any crash.
+    /// Drops files that no name refers to, now or after any crash.
     pub(super) fn forget_unnamed(&mut self) {
         let added = self
             .pending
@@ -163,7 +163,7 @@ impl State {
         self.inodes.retain(|inode, _| named.contains(inode));
     }
 
-    /// An open; an error while they are refused.
+    /// Checks that an open is allowed at present.
     pub(super) fn take_descriptor(&mut self) -> io::Result<()> {
         match self.refused_opens.checked_sub(1) {
             Some(left) => {
@@ -174,7 +174,7 @@ impl State {
         }
     }
 
-    /// Counts a sync; tells whether it is to fail.
+    /// Counts a sync; returns whether it fails.
     pub(super) fn sync_fails(&mut self) -> bool {
         let fails = self.fail_sync == Some(self.syncs);
         self.syncs += 1;

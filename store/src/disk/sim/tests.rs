@@ -1,4 +1,4 @@
-//! The disk that the crash tests trust.
+//! Tests of the simulated disk, on which the crash tests depend.
 
 use super::*;
 
@@ -62,7 +62,7 @@ fn a_failed_sync_forgets_what_it_should_have_written() {
     disk.sync_dir(Path::new("/")).unwrap();
     disk.fail_sync(0);
     assert!(file.sync_data().is_err());
-    // A second try says that all is well; it is not.
+    // A second sync reports success although the data is not durable.
     file.sync_data().unwrap();
     let lost = disk.fork();
     lost.crash(&mut |_| 0);

@@ -1,10 +1,10 @@
-//! Looks at LMDB's file before LMDB does: what lies behind the end of a mapped file is a crash,
-//! not an error.
+//! Checks LMDB's file before LMDB opens it: an access after the end of a mapped file is a crash
+//! of the process, not an error.
 //!
 //! Layout of LMDB 0.9 on 64-bit machines, little endian. A page begins with its number (8 bytes),
-//! 2 unused, flags (2), where its list of nodes ends (2) and its nodes begin (2), or how many
-//! pages it is long (4). Pages 0 and 1 hold the two metas, of which the one with the higher
-//! transaction id counts.
+//! 2 unused, flags (2), the end of its node list (2) and the start of its nodes (2), or its
+//! length in pages (4). Pages 0 and 1 hold the two metas; the one with the higher transaction id
+//! is valid.
 
 use std::io;
 use std::path::Path;
@@ -71,7 +71,8 @@ fn inspect(file: &RealFile) -> Result<(), String> {
     if meta.last_page < pages {
         return Ok(());
     }
-    // The last pages may never have been written because they were free: then no tree leads there.
+    // The last pages may never have been written because they are free: then no tree refers to
+    // them.
     let walk = Walk {
         file,
         pages,
@@ -103,7 +104,8 @@ fn meta(file: &RealFile, offset: u64) -> Result<Meta, String> {
     })
 }
 
-/// Follows every tree, to see that each page is in the file and is what it is said to be.
+/// Walks every tree, and checks that each page is in the file and has the expected number and
+/// kind.
 struct Walk<'a> {
     file: &'a RealFile,
     pages: u64,
@@ -171,7 +173,7 @@ impl Walk<'_> {
     }
 }
 
-/// The page a node of a branch page leads to: 48 bits.
+/// The 48-bit page number in a node of a branch page.
 fn child(node: &[u8]) -> Option<u64> {
     let word = |at| u16_at(node, at).map(u64::from);
     Some(word(0)? | word(2)? << 16 | word(4)? << 32)

@@ -1,11 +1,11 @@
 //! LMDB through `heed`: one environment a directory, one database a table.
 //!
-//! Every write is one transaction with a full sync; every read is a short read transaction, which
-//! neither waits for the writer nor holds it up. Two habits of LMDB's to respect: the size of its
-//! map is fixed while it is open, and a read transaction that lives long pins freed pages.
+//! Every write is one transaction with a full sync. Every read is a short read transaction, which
+//! neither waits for the writer nor blocks it. Two limits of LMDB: the size of its map is fixed
+//! while it is open, and a long read transaction keeps freed pages.
 //!
-//! LMDB's keys end at 511 bytes. Longer ones (a v2 path may be that long) share a row under their
-//! first [`LONG_KEY_BYTES`] bytes, packed with the rest of the key: the order is that of the keys.
+//! LMDB's keys have at most 511 bytes. Longer ones (a v2 path may be longer) share a row under
+//! their first [`LONG_KEY_BYTES`] bytes, packed with the rest of the key, in key order.
 
 mod file;
 
@@ -22,18 +22,18 @@ use keelson_core::engine::{Change, Engine, EngineError, EngineSize, Table, Write
 use super::pack;
 use crate::disk::{self, RealDisk};
 
-/// The file that holds everything.
+/// The file with all data.
 pub(super) const DATA_FILE: &str = "data.mdb";
 const LOCK_FILE: &str = "lock.mdb";
 
-/// Keys this long or longer share a row under so many bytes.
+/// Keys of at least this length, in bytes, share a row under their prefix of this length.
 const LONG_KEY_BYTES: usize = 500;
-/// The least map: address space costs nothing.
+/// The minimum size of the map, in bytes: address space costs nothing.
 const MAP_BYTES_MIN: u64 = 4 << 30;
-/// One slot for each read transaction that runs at the same time.
+/// The slots for concurrent read transactions.
 const READERS_MAX: u32 = 1024;
 
-/// An engine over LMDB.
+/// A storage engine on LMDB.
 pub struct LmdbEngine {
     env: Env<WithoutTls>,
     tables: Vec<Rows>,
@@ -45,15 +45,15 @@ pub struct LmdbEngine {
 type Rows = Database<Raw, Raw>;
 
 impl LmdbEngine {
-    /// Opens the environment in `dir`, or begins one, to grow to `map_bytes` at most.
+    /// Opens or creates the environment in `dir`. It can grow to `map_bytes`.
     ///
     /// # Errors
-    /// A file that is damaged as far as its meta pages and its length tell, or the system's.
+    /// A file with a damaged meta page or a wrong length, or the system's.
     pub fn open(dir: &Path, map_bytes: u64) -> Result<LmdbEngine, EngineError> {
         LmdbEngine::open_with_map(dir, map_bytes.max(MAP_BYTES_MIN))
     }
 
-    /// As [`LmdbEngine::open`], for tests that want to see the end of the map.
+    /// As [`LmdbEngine::open`], for tests that reach the end of the map.
     pub(super) fn open_with_map(dir: &Path, map_bytes: u64) -> Result<LmdbEngine, EngineError> {
         let fail =
             |error: io::Error| EngineError(format!("cannot open {}: {error}", dir.display()));
@@ -83,7 +83,7 @@ impl LmdbEngine {
         self.tables[usize::from(table as u8)]
     }
 
-    /// Looks at the size once a write, so that asking costs nothing.
+    /// Updates the recorded size after a write, so that reading it is cheap.
     fn measure(&self) -> ::heed::Result<()> {
         let txn = self.env.read_txn()?;
         let mut pages = 0;
@@ -176,9 +176,9 @@ impl Engine for LmdbEngine {
 )]
 fn open_env(options: &EnvOpenOptions<WithoutTls>, dir: &Path) -> ::heed::Result<Env<WithoutTls>> {
     let opened = disk::wait_for_descriptors(dir, || {
-        // SAFETY: nothing else changes the file: the member's log holds the lock on its data
-        // directory, and `file::check` has made sure that no page the file should have lies behind
-        // its end.
+        // SAFETY: only this engine changes the file: the member's log holds the lock of its data
+        // directory, and `file::check` has verified that every page of the trees is inside the
+        // file.
         match unsafe { options.open(dir) } {
             Err(::heed::Error::Io(error)) if disk::is_out_of_descriptors(&error) => Err(error),
             opened => Ok(opened),
@@ -202,7 +202,7 @@ fn create_tables(env: &Env<WithoutTls>) -> ::heed::Result<Vec<Rows>> {
 struct TableWriter {
     table: Table,
     rows: Rows,
-    /// The table's last key, or one that was: rows behind it are appended, which fills pages.
+    /// The table's last key, or an earlier one: rows after it are appended, which fills pages.
     last: Vec<u8>,
 }
 
@@ -258,7 +258,7 @@ impl TableWriter {
     }
 }
 
-/// The key of the row that holds a key, and what of it stands inside.
+/// The key of the row that holds a key, and the rest of the key that is packed inside.
 fn split(key: &[u8]) -> (&[u8], Option<&[u8]>) {
     match key.split_at_checked(LONG_KEY_BYTES) {
         Some((row_key, rest)) => (row_key, Some(rest)),
@@ -268,7 +268,7 @@ fn split(key: &[u8]) -> (&[u8], Option<&[u8]>) {
 
 fn row_bound(bound: Bound<&[u8]>) -> Bound<&[u8]> {
     match bound {
-        // LMDB knows no empty key.
+        // LMDB has no empty key.
         Bound::Included([]) | Bound::Excluded([]) => Bound::Unbounded,
         Bound::Included(key) | Bound::Excluded(key) if LONG_KEY_BYTES <= key.len() => {
             Bound::Included(split(key).0)
@@ -277,7 +277,7 @@ fn row_bound(bound: Bound<&[u8]>) -> Bound<&[u8]> {
     }
 }
 
-/// Bounds between which nothing can be; LMDB's cursors are not asked about them.
+/// Whether no key can be between the bounds; LMDB's cursors do not accept all of them.
 fn is_empty(from: Bound<&[u8]>, to: Bound<&[u8]>) -> bool {
     match (from, to) {
         (_, Bound::Excluded([])) | (_, Bound::Included([])) => true,
@@ -289,7 +289,7 @@ fn is_empty(from: Bound<&[u8]>, to: Bound<&[u8]>) -> bool {
     }
 }
 
-/// Visits the rows packed under the beginning of their keys.
+/// Visits the rows that are packed under a prefix of their keys.
 fn visit_long(
     row_key: &[u8],
     packed: &[u8],
@@ -329,5 +329,5 @@ fn explain(error: &::heed::Error) -> EngineError {
     })
 }
 
-/// Read transactions may end on another thread than they began on.
+/// Checks at compile time that read transactions may be dropped on another thread.
 const _: fn(RoTxn<'static, WithoutTls>) = |txn| drop(std::thread::spawn(move || drop(txn)));

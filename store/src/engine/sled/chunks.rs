@@ -1,7 +1,7 @@
 //! The key table in sled: up to 16 consecutive rows, or 8 KiB, in one sled row.
 //!
-//! A chunk's own key is at or before its first row's and behind the chunk before it, so the chunk
-//! of a key is the last one that does not begin behind it.
+//! The key of a chunk is at or before its first row's key and after the previous chunk's rows. So
+//! the chunk of a key is the last one that does not begin after it.
 
 use std::ops::{Bound, RangeBounds};
 
@@ -11,11 +11,11 @@ use keelson_core::engine::EngineError;
 use super::super::pack;
 use super::explain;
 
-/// Enough to pay sled's price per row once; more would only make reads copy more.
+/// Enough rows to amortize sled's cost of a row; more would make reads copy more.
 const CHUNK_ROWS: usize = 16;
 const CHUNK_BYTES: usize = 8 << 10;
 
-/// A key, and its new value or `None` to delete it.
+/// A key, and its new value, or `None` to delete it.
 pub(super) type RowChange<'a> = (&'a [u8], Option<&'a [u8]>);
 
 /// The key table.
@@ -67,7 +67,7 @@ impl Chunks {
         Ok(())
     }
 
-    /// Puts rows behind all others.
+    /// Appends rows after all others.
     pub(super) fn append(&self, rows: &[pack::Row<'_>]) -> Result<(), EngineError> {
         let Some((first, _)) = rows.first() else {
             return Ok(());
@@ -92,7 +92,8 @@ impl Chunks {
         Ok(())
     }
 
-    /// Puts or deletes rows among the others; the changes ascend. A chunk is written once.
+    /// Puts or deletes rows among the others; the changes are in ascending order. Each chunk is
+    /// written once.
     pub(super) fn change(&self, mut changes: &[RowChange<'_>]) -> Result<(), EngineError> {
         while let Some((key, value)) = changes.first() {
             let (start, packed) = match (self.chunk_of(key)?, value) {
@@ -119,7 +120,7 @@ impl Chunks {
         Ok(())
     }
 
-    /// Removes every row behind `end`; all of them for the empty key.
+    /// Removes every row after `end`; all of them for the empty key.
     pub(super) fn remove_behind(&self, end: &[u8]) -> Result<(), EngineError> {
         while let Some((start, packed)) = self.tree.last().map_err(explain)? {
             let rows = pack::rows(&packed)?;
@@ -145,7 +146,7 @@ impl Chunks {
     }
 }
 
-/// The packed rows with the changes made; both ascend.
+/// Applies the changes to the packed rows; both are in ascending order.
 fn merge(packed: &[u8], changes: &[RowChange<'_>]) -> Result<Vec<u8>, EngineError> {
     let mut merged = Vec::with_capacity(packed.len());
     let mut rows = pack::rows(packed)?.into_iter().peekable();

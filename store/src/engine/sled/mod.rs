@@ -1,21 +1,22 @@
-//! sled 0.34, written as it measured best, and kept from what it does badly.
+//! A storage engine on sled 0.34, with the write path that measured fastest and without its slow
+//! ones.
 //!
 //! Rows of the key table come in ascending order and by the thousand, so 16 of them share a sled
-//! row ("chunk"), put by plain inserts, which do not stop readers. All other rows are few; they go
-//! through sled's atomic batch.
+//! row ("chunk"), which is written by plain inserts that do not block readers. The other tables
+//! have few rows and use sled's atomic batch.
 //!
-//! A batch is all or nothing although its chunks are not atomic:
-//! 1. New key rows, all behind the committed end of the key table, are inserted and made durable.
-//! 2. One atomic batch puts the other tables' rows, the new committed end, and a redo list of what
-//!    is to change below that end; it is made durable. This is the commit.
-//! 3. The redo list is carried out. It is erased by the next commit, which first makes it durable.
+//! A batch is atomic although its chunks are not:
+//! 1. New key rows, all after the committed end of the key table, are inserted and made durable.
+//! 2. One atomic batch puts the other tables' rows, the new committed end, and a redo list of the
+//!    changes below that end; it is made durable. This is the commit.
+//! 3. The redo list is applied. The next commit makes that durable and then erases the list.
 //!
-//! Opening removes key rows behind the committed end (a batch that never committed) and carries the
-//! redo list out again. Readers may see step 1 before step 2; the state machine reads such rows
-//! through its index only, and learns of them from the batch it wrote.
+//! Opening removes key rows after the committed end (a batch without a commit) and applies the
+//! redo list again. Readers may see step 1 before step 2; the state machine reads such rows only
+//! through its index, which it updates from the batch it wrote.
 //!
-//! Durable means `flush()`, then new blob files, then `fdatasync` of sled's one file: on Linux sled
-//! itself only asks for write-back (`sync_file_range`), and never syncs a blob.
+//! Durable means `flush()`, then new blob files, then `fdatasync` of sled's one file. On Linux
+//! sled itself only starts write-back (`sync_file_range`), and never syncs a blob.
 
 mod chunks;
 mod open;
@@ -33,21 +34,21 @@ use parking_lot::Mutex;
 use crate::disk::{Disk, DiskFile, RealDisk, RealFile};
 use chunks::{Chunks, RowChange};
 
-/// The file that shows that sled wrote a directory.
+/// The file that identifies a directory of sled.
 pub(super) const DATA_FILE: &str = "db";
 const BLOBS_DIR: &str = "blobs";
 
-/// Rows of the atomic tree that are the engine's own: behind every table.
+/// The first key byte of the engine's own rows in the atomic tree, after every table.
 const OWN: u8 = 0xff;
 const COMMITTED_END: [u8; 2] = [OWN, 0];
 const REDO: u8 = 1;
-/// Redo rows are cut at this size, below sled's limit for blobs.
+/// The size limit of a redo row, in bytes, below sled's limit for blobs.
 const REDO_BYTES: usize = 8 << 10;
 
 const REDO_PUT: u8 = 1;
 const REDO_DELETE: u8 = 0;
 
-/// An engine over sled.
+/// A storage engine on sled.
 pub struct SledEngine {
     db: ::sled::Db,
     chunks: Chunks,
@@ -57,21 +58,21 @@ pub struct SledEngine {
     size_bytes: AtomicU64,
 }
 
-/// What only the one writer needs.
+/// The state of the single writer.
 struct Writer {
     file: RealFile,
     blobs: BTreeSet<String>,
-    /// The last key of the key table that was ever committed.
+    /// The last committed key of the key table, even if it was deleted since.
     committed_end: Vec<u8>,
-    /// Redo rows that the next commit erases.
+    /// The redo rows that the next commit erases.
     redo_rows: u32,
 }
 
 impl SledEngine {
-    /// Opens the database in `dir`, or begins one.
+    /// Opens or creates the database in `dir`.
     ///
     /// # Errors
-    /// A database sled cannot open; it is rebuilt by moving it away.
+    /// A database that sled cannot open. If its directory is moved away, the state is rebuilt.
     pub fn open(dir: &Path) -> Result<SledEngine, EngineError> {
         let db = open::open(dir)?;
         let fail =
@@ -116,7 +117,7 @@ impl SledEngine {
         self.measure()
     }
 
-    /// The first step.
+    /// Step 1: inserts the new key rows.
     fn insert_new(&self, writer: &mut Writer, split: &Split<'_>) -> Result<(), EngineError> {
         if split.new_rows.is_empty() && writer.redo_rows == 0 {
             return Ok(());
@@ -125,7 +126,7 @@ impl SledEngine {
         self.make_durable(writer)
     }
 
-    /// The second step; answers what the third has to do.
+    /// Step 2: commits. Returns the changes for step 3.
     fn commit(
         &self,
         writer: &mut Writer,
@@ -158,7 +159,7 @@ impl SledEngine {
         self.chunks.change(&changes)
     }
 
-    /// Everything inserted so far, on the platter.
+    /// Makes everything inserted so far durable.
     fn make_durable(&self, writer: &mut Writer) -> Result<(), EngineError> {
         self.db.flush().map_err(explain)?;
         let synced = sync_new_blobs(&self.dir.join(BLOBS_DIR), &mut writer.blobs);
@@ -224,7 +225,7 @@ impl Engine for SledEngine {
     }
 }
 
-/// A batch taken apart into the three steps.
+/// A batch, divided into the three steps.
 struct Split<'a> {
     new_rows: Vec<super::pack::Row<'a>>,
     rest: ::sled::Batch,
@@ -244,7 +245,7 @@ impl<'a> Split<'a> {
                     split.new_rows.push((key, value));
                 }
                 (Table::Key, change) if &key[..] <= committed_end => split.redo(key, change),
-                // Nothing is behind the committed end.
+                // No row is after the committed end.
                 (Table::Key, _) => {}
                 (table, Change::Put(value)) => split.rest.insert(rest_key(*table, key), &value[..]),
                 (table, Change::Delete) => split.rest.remove(rest_key(*table, key)),
@@ -282,7 +283,7 @@ fn redo_key(number: u32) -> Vec<u8> {
     [&[OWN, REDO][..], &number.to_be_bytes()].concat()
 }
 
-/// Bounds between which nothing can be; sled panics on some of them.
+/// Whether no key can be between the bounds; sled panics at some of them.
 fn is_empty(from: &Bound<Vec<u8>>, to: &Bound<Vec<u8>>) -> bool {
     match (from, to) {
         (Bound::Included(from), Bound::Included(to)) => to < from,
@@ -329,7 +330,8 @@ fn explain(error: ::sled::Error) -> EngineError {
 mod tests {
     use super::*;
 
-    /// Two batches: rows 0 to 39, then rows 40 to 59 while rows 10 to 29 go and row 5 changes.
+    /// Two batches: rows 0 to 39; then rows 40 to 59, with rows 10 to 29 deleted and row 5
+    /// changed.
     fn batches() -> (WriteBatch, WriteBatch) {
         let (mut first, mut second) = (WriteBatch::default(), WriteBatch::default());
         (0..40).for_each(|row| first.put(Table::Key, vec![row], vec![row; 700]));
@@ -386,7 +388,7 @@ mod tests {
         assert_eq!(keys(&engine), expected);
         assert_eq!(engine.get(Table::Key, &[5]).unwrap().unwrap(), "changed");
         assert_eq!(engine.get(Table::Meta, b"applied").unwrap().unwrap(), "2");
-        // What was redone is not redone again over what came later.
+        // A later open must not apply the redo list over newer rows.
         let mut third = WriteBatch::default();
         third.put(Table::Key, vec![5], "changed again");
         third.put(Table::Key, vec![12], "back");

@@ -1,8 +1,8 @@
-//! Opening sled, which answers damage with an error for ever, a panic, or no answer.
+//! Opens sled, whose open may fail permanently, panic or hang on damaged files.
 //!
-//! It is opened in a thread of its own, with a bounded wait. A corrupt `snap.*` (a cache of sled's;
-//! its log is authoritative) is deleted and the open tried once more. A panic becomes an error, or,
-//! where panics abort, a line on stderr that says what to do.
+//! The open runs in a thread of its own, with a timeout. A corrupt `snap.*` (a cache of sled; its
+//! log is authoritative) is deleted, and the open is repeated once. A panic becomes an error or,
+//! where panics abort, a line on stderr with the remedy.
 
 use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -17,11 +17,12 @@ pub(super) const REMEDY: &str = "sled cannot repair it; move the member's snap d
      remove the member from the cluster and add it \
      again with an empty data directory";
 
-/// What sled caches of pages: small, because the state machine keeps what is read often.
+/// The size of sled's page cache, in bytes: small, because the state machine has a cache of its
+/// own.
 const CACHE_BYTES: u64 = 64 << 20;
-/// sled reads its whole log at the open when its snapshot is gone: 6 M rows took seconds.
+/// The timeout of an open. Without its snapshot sled reads its whole log: 6 M rows took seconds.
 const OPEN_WAIT: Duration = Duration::from_secs(300);
-/// How long a database that is in use is waited for, and how often it is tried.
+/// The timeout for a database that is in use, and the interval of the attempts.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 const LOCK_LOOK: Duration = Duration::from_millis(20);
 
@@ -51,7 +52,7 @@ fn remove_snapshots(dir: &Path) -> std::io::Result<()> {
     RealDisk.sync_dir(dir)
 }
 
-/// One try; the outer error is a panic or no answer.
+/// One attempt; the outer error is a panic or a timeout.
 fn attempt(dir: &Path) -> Result<::sled::Result<::sled::Db>, EngineError> {
     let config = ::sled::Config::new()
         .path(dir)
@@ -62,14 +63,14 @@ fn attempt(dir: &Path) -> Result<::sled::Result<::sled::Db>, EngineError> {
     let opening = std::thread::Builder::new()
         .name(THREAD.to_owned())
         .spawn(move || {
-            // Nobody listens any more after the wait.
+            // After the timeout the receiver is gone.
             let _ = answer.send(unlocked(&config));
         });
     opening.map_err(|error| EngineError(format!("cannot start a thread: {error}")))?;
     let dir = dir.display();
     match answered.recv_timeout(OPEN_WAIT) {
         Ok(opened) => Ok(opened),
-        // The thread is gone without an answer: a panic ended it.
+        // The thread ended without an answer: it panicked.
         Err(RecvTimeoutError::Disconnected) => {
             let cause = "is damaged (sled panicked)";
             Err(EngineError(format!("{dir} {cause}: {REMEDY}")))
@@ -80,8 +81,8 @@ fn attempt(dir: &Path) -> Result<::sled::Result<::sled::Db>, EngineError> {
     }
 }
 
-/// Once its lock is free: an engine of this process that was let go a moment ago is still held by
-/// sled's own threads.
+/// Opens the database once its lock is free: sled's own threads hold the lock for a moment after
+/// an engine of this process is dropped.
 fn unlocked(config: &::sled::Config) -> ::sled::Result<::sled::Db> {
     let began = Instant::now();
     loop {
@@ -99,7 +100,8 @@ fn unlocked(config: &::sled::Config) -> ::sled::Result<::sled::Db> {
 
 const THREAD: &str = "keelson-sled-open";
 
-/// Where a panic aborts the process (release builds), nothing can be returned: say it first.
+/// Where a panic aborts the process (release builds), no error can be returned, so the text is
+/// printed first.
 #[cfg(panic = "abort")]
 fn explain_aborts(dir: &Path) {
     use std::sync::Once;

@@ -1,4 +1,4 @@
-//! What every engine does, checked against a map.
+//! The behaviour of every engine, compared with a map.
 
 use std::collections::BTreeMap;
 use std::ops::{Bound, RangeBounds};
@@ -12,7 +12,7 @@ use super::*;
 
 type Rows = BTreeMap<(Table, Bytes), Bytes>;
 
-/// Keys of all shapes: revisions, short names, and v2 paths that only differ behind 511 bytes.
+/// Keys of all shapes: revisions, short names, and v2 paths that differ only after 511 bytes.
 fn key(rng: &mut ChaCha8Rng, table: Table) -> Bytes {
     let number: u64 = rng.random_range(0..300);
     match (table, number % 8) {
@@ -123,7 +123,7 @@ fn check_reads(engine: &dyn Engine, rows: &Rows, rng: &mut ChaCha8Rng) {
     assert_eq!(visits, known.min(3));
 }
 
-/// The suite. `reopen` gives the engine back with everything that was written.
+/// The suite. `reopen` returns the engine with everything that was written.
 fn check(mut engine: Arc<dyn Engine>, reopen: impl Fn(Arc<dyn Engine>) -> Arc<dyn Engine>) {
     let mut rng = ChaCha8Rng::seed_from_u64(5);
     let (mut rows, mut ascending) = (Rows::new(), 1000);

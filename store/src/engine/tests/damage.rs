@@ -1,4 +1,4 @@
-//! Damaged files and foreign directories: an error that says what to do, never a crash.
+//! Damaged files and foreign directories: an error with the remedy, never a crash.
 
 use keelson_core::engine::{Table, WriteBatch};
 

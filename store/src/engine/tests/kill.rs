@@ -1,5 +1,4 @@
-//! kill -9 in the middle of writing: batches are there whole or not at all, and none that was
-//! acknowledged is missing.
+//! kill -9 during writes: each batch is complete or absent, and no acknowledged one is missing.
 
 use std::io::{BufRead, BufReader};
 use std::ops::Bound;
@@ -14,7 +13,7 @@ use super::*;
 const DIR: &str = "KEELSON_KILL_DIR";
 const KIND: &str = "KEELSON_KILL_KIND";
 const ROWS: u64 = 40;
-/// Batches before the last few are compacted away, so that deletes are under way as well.
+/// Batches before the last few are compacted away, so that deletes happen as well.
 const KEPT: u64 = 6;
 
 fn revision(batch: u64, row: u64) -> Vec<u8> {
@@ -56,11 +55,11 @@ fn applied(engine: &dyn Engine) -> Option<u64> {
     Some(u64::from_be_bytes(*row.first_chunk().unwrap()))
 }
 
-/// Not a test of its own: the process that is killed.
+/// The process that is killed; not a test of its own.
 #[test]
 #[expect(
     clippy::disallowed_methods,
-    reason = "how the parent tells the child what it is"
+    reason = "the parent passes the role to the child"
 )]
 fn child() {
     let (Ok(dir), Ok(kind)) = (std::env::var(DIR), std::env::var(KIND)) else {

@@ -1,4 +1,4 @@
-//! One suite for every engine, and what only a real file can go through.
+//! The test suite for every engine, and the tests that need real files.
 
 mod conformance;
 mod damage;

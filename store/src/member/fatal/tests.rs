@@ -156,7 +156,7 @@ async fn nothing_follows_a_failed_installation_when_the_handler_returns() {
     turns.send(event).expect("it runs");
     assert_eq!(raised.load(Ordering::SeqCst), 1);
     assert_eq!(log_jobs.try_recv().err(), Some(TryRecvError::Empty));
-    assert!(answered.try_recv().is_err(), "not told to be installed");
+    assert!(answered.try_recv().is_err(), "not reported as installed");
     // Later events have no effect either.
     let event = Event::from(Input::PeerDown(MemberId(2)));
     turns.send(event).expect("it is not stopped");

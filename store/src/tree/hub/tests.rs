@@ -1,4 +1,4 @@
-//! Who hears what.
+//! Which watcher receives which events.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use keelson_core::tree::{Action, ErrorCode, Node};
 
 use super::*;
 
-/// Events that have happened; indexes below `start` are forgotten.
+/// A history of events; indexes below `start` are not kept.
 #[derive(Default)]
 struct Past {
     events: Vec<Arc<Event>>,
@@ -124,7 +124,7 @@ async fn each_hears_what_it_asked_for() {
         assert_eq!(heard(&mut watch).await, None, "nothing more");
     }
     assert_eq!(hub.count(), 0);
-    // One that came later waited for ever.
+    // A watch that was registered later waited for ever.
     let late = hub.watch(wish("/1/a", false, true, 0), &Past::default());
     assert_eq!(heard(&mut late.expect("new")).await, None, "it is the end");
     assert_eq!(hub.count(), 0);
@@ -143,7 +143,7 @@ async fn one_event_and_no_more_without_a_stream() {
     assert_eq!(hub.count(), 0);
 }
 
-/// A tree that changes right after the look at its history, as the applier's may.
+/// A tree that changes right after its history was read, as the applier may change it.
 struct Moving {
     hub: Arc<Hub>,
 }
@@ -192,7 +192,7 @@ async fn the_past_comes_first_and_nothing_twice() {
         .watch(wish("/1/a", false, false, 9), &past)
         .expect("the future");
     assert_eq!((once.index, hub.count()), (7, 2));
-    // Was in the history already when the two registered.
+    // The event was in the history already when the two registered.
     for event in [&past.events[2], &event("/1/a", 8), &event("/1/a", 9)] {
         hub.publish(event);
     }
@@ -246,7 +246,7 @@ async fn a_stream_that_is_far_behind_in_bytes_ends_too() {
     assert_eq!(slow.end(), Some(End::Behind));
 }
 
-/// The fan-out task does not run at all meanwhile: it never gets a turn.
+/// The fan-out task never runs during this test.
 #[tokio::test]
 async fn a_burst_beyond_the_queue_costs_an_unrelated_watcher_nothing() {
     let (hub, delivery) = Hub::new();
@@ -268,7 +268,7 @@ async fn a_burst_beyond_the_queue_costs_an_unrelated_watcher_nothing() {
     assert_eq!(heard(&mut stream).await, Some(next));
 }
 
-/// The publisher is the applier, and all of the log waits for it.
+/// The publisher is the applier, and the whole log waits for it.
 #[tokio::test]
 async fn a_full_queue_costs_its_publisher_one_event_and_not_the_whole_queue() {
     let (hub, _delivery) = Hub::new();
@@ -341,11 +341,15 @@ async fn a_snapshot_brings_what_was_missed_or_cuts() {
         None,
         "7 is not in the new history"
     );
-    assert_eq!(stream.end(), Some(End::Cut), "its client must ask again");
+    assert_eq!(
+        stream.end(),
+        Some(End::Cut),
+        "the client must repeat the watch"
+    );
     assert_eq!(hub.count(), 0);
 }
 
-/// Ten thousand long polls may wait; what a stream needs is in a box.
+/// Ten thousand long polls may wait, so a stream's state is boxed.
 #[test]
 fn a_waiters_channel_is_two_words() {
     assert!(size_of::<Channel>() <= 2 * size_of::<usize>());

@@ -1,4 +1,4 @@
-//! A watch as its client has it.
+//! The client's side of a watch.
 
 use std::sync::Arc;
 
@@ -9,50 +9,50 @@ use tokio::sync::oneshot;
 use super::Hub;
 use super::watcher::StreamSource;
 
-/// Where the events of a watch come from.
+/// The source of a watch's events.
 pub(super) enum Source {
     Once(oneshot::Receiver<Arc<Event>>),
     Stream(StreamSource),
     Over(End),
 }
 
-/// Why a watch has no further events.
+/// Why a watch has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// Its one event was delivered.
+    /// A long poll's single event was delivered.
     Delivered,
-    /// It was further behind, in events or bytes, than is kept for a watcher.
+    /// The unread events exceeded the limit for a watcher, in number or in bytes.
     Behind,
-    /// The member stops, or a snapshot has replaced the history that it needed: an event may be
-    /// missing.
+    /// The member stops, or a snapshot has replaced the history that the watch needed: an event
+    /// may be missing.
     Cut,
 }
 
-/// A watch; dropping it ends it.
+/// A watch; dropping it unregisters it.
 pub struct Watch {
-    /// The tree's index when the watch began.
+    /// The index of the tree when the watch began.
     pub index: u64,
-    /// From the history, the oldest last.
+    /// Events from the history, the oldest last.
     pub(super) past: Vec<Arc<Event>>,
     pub(super) hub: Arc<Hub>,
     pub(super) path: Bytes,
-    /// Its number at that path; 0 if it does not wait for more than the history had.
+    /// The id of the watch at that path; 0 if the history satisfied it.
     pub(super) id: u64,
     pub(super) source: Source,
 }
 
 impl Watch {
-    /// It waits for more than the history had.
+    /// Whether the watch waits for further events.
     pub(super) fn is_registered(&self) -> bool {
         self.id != 0
     }
 
-    /// What is known already, without waiting.
+    /// An event that is available without waiting.
     pub fn now(&mut self) -> Option<Arc<Event>> {
         self.past.pop()
     }
 
-    /// The next event; `None` once the watch is over, for the reason that [`Watch::end`] gives.
+    /// The next event; `None` once the watch has ended, for the reason in [`Watch::end`].
     pub async fn next(&mut self) -> Option<Arc<Event>> {
         if let Some(event) = self.past.pop() {
             return Some(event);
@@ -73,7 +73,7 @@ impl Watch {
         event
     }
 
-    /// Why the watch is over; `None` while it is not.
+    /// Why the watch has ended; `None` before.
     pub fn end(&self) -> Option<End> {
         match self.source {
             Source::Over(end) if self.past.is_empty() => Some(end),

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::watch::Source;
 
-/// The hub's end of a watch. Small: ten thousand long polls may wait.
+/// The hub's end of a watch. Small, since ten thousand long polls may wait.
 pub(super) enum Channel {
     Once(Option<oneshot::Sender<Arc<Event>>>),
     Stream(Box<StreamSink>),
@@ -42,9 +42,9 @@ impl Sink for Channel {
 
 /// The hub's end of a stream.
 pub(super) struct StreamSink {
-    /// `None` is the notice that the client is too far behind; a place is kept for it.
+    /// `None` is the notice that the client is too far behind; a place is reserved for it.
     events: mpsc::Sender<Option<Arc<Event>>>,
-    /// What the events in the channel weigh.
+    /// The size of the events in the channel, in bytes.
     bytes: Arc<AtomicUsize>,
 }
 
@@ -67,8 +67,8 @@ pub(super) struct StreamSource {
 }
 
 impl StreamSource {
-    /// The next event, or the notice that the stream ends because its client is behind; `None` once
-    /// the hub has dropped its end.
+    /// The next event, or the notice that the client is too far behind; `None` once the hub has
+    /// dropped its end.
     pub(super) async fn next(&mut self) -> Option<Option<Arc<Event>>> {
         let next = self.events.recv().await?;
         if let Some(event) = &next {

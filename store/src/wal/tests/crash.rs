@@ -1,13 +1,14 @@
 //! Power loss at every operation, and syncs and writes that fail.
 //!
-//! The promise is exact: after a crash the log holds what the last successful sync made durable,
-//! or all of the one turn that was under way, and nothing else. `KEELSON_CRASH_STATES` opens more.
+//! The guarantee is exact: after a crash the log holds what the last successful sync made
+//! durable, possibly with the whole turn in progress, and nothing else. `KEELSON_CRASH_STATES`
+//! sets the number of states to open.
 
 use super::*;
 use crate::disk::Disk;
 use crate::disk::sim::Moment;
 
-/// All subsets of so many unsynced sectors and names are tried; of more, samples.
+/// Up to this many unsynced sectors and names, all subsets are tried; above it, samples.
 const EXHAUSTIVE: usize = 8;
 
 #[expect(
@@ -30,7 +31,7 @@ struct Crashes {
 }
 
 impl Crashes {
-    /// Opens what every choice of surviving sectors leaves of one moment.
+    /// Opens the states that every choice of surviving sectors leaves at one moment.
     fn at(&mut self, moment: &Moment, run: &Run, samples: u64) {
         self.moments += 1;
         let unsynced = moment.disk.unsynced();
@@ -78,7 +79,7 @@ impl Crashes {
         }
     }
 
-    /// Crashes while recovering, and right after: what was once read back stays.
+    /// Crashes during and right after the recovery: entries that were read once must stay.
     fn check_again(
         &mut self,
         before: &SimDisk,
@@ -152,7 +153,7 @@ fn fails_once(seed: u64, arm: impl Fn(&SimDisk, u64)) -> u64 {
         let mut run = Run::new(SimDisk::new());
         arm(&run.disk, n);
         let mut steps = script(seed, 60).into_iter();
-        // Not reopened: that would disarm the fault.
+        // Without a reopen step, which would disarm the fault.
         let steps = steps.by_ref().filter(|step| !matches!(step, Step::Reopen));
         let failed = { steps }
             .map(|step| first_open(&mut run, step))
@@ -185,7 +186,7 @@ fn fails_once(seed: u64, arm: impl Fn(&SimDisk, u64)) -> u64 {
     failures
 }
 
-/// As `Run::step`, but opening the first time must not disarm the fault.
+/// As `Run::step`, but the first open does not disarm the fault.
 fn first_open(run: &mut Run, step: Step) -> Result<(), WalError> {
     if run.wal.is_none() {
         let (wal, recovered) = open(&run.disk)?;
@@ -245,7 +246,7 @@ fn a_full_disk_while_preparing_does_not_end_the_log() {
     run.step(Step::Sync).unwrap();
 }
 
-/// The segment was there, and the log ended for the one after it.
+/// The segment existed, but the log looked finished before it.
 #[test]
 fn a_disk_that_is_full_behind_a_new_segment_does_not_end_the_log() {
     let mut run = Run::new(SimDisk::new());

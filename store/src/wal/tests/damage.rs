@@ -1,11 +1,11 @@
-//! Bits that flip, files that shrink or vanish: refused, never served.
+//! Flipped bits, and files that shrink or vanish: the log refuses to open.
 
 use std::path::PathBuf;
 
 use super::*;
 use crate::disk::Disk;
 
-/// A log of several segments and all that it ever held, oldest first.
+/// A log of several segments, and all models that it ever matched, oldest first.
 fn several_segments() -> (SimDisk, Vec<Model>, Vec<PathBuf>) {
     let mut run = Run::new(SimDisk::new());
     run.step(Step::Reopen).unwrap();
@@ -45,14 +45,14 @@ fn a_flipped_bit_in_a_middle_segment_is_never_served() {
                 found += 1;
                 assert!(refused(&error), "{error}");
             }
-            // Padding, and what lies behind the last frame.
+            // The bit is in padding, or after the last frame.
             Ok((_, recovered)) => {
                 harmless += 1;
                 assert_eq!(Some(&Model::of(&recovered)), models.last());
             }
         }
     }
-    println!("log: {found} flipped bits refused, {harmless} in bytes that say nothing");
+    println!("log: {found} flipped bits refused, {harmless} in unused bytes");
     assert!(harmless < found);
 }
 

@@ -1,5 +1,5 @@
-//! The last frame of the log: what a crash may leave of it opens, and what else has become of it is
-//! refused, since it was acknowledged.
+//! The last frame of the log: the states that a crash may leave open; any other change of it is
+//! refused, since the frame was acknowledged.
 
 use std::path::PathBuf;
 
@@ -15,18 +15,18 @@ struct Last {
     /// The segment without the last frame, and with it.
     before: Vec<u8>,
     after: Vec<u8>,
-    /// What it holds without and with it.
+    /// The content of the log without the last frame, and with it.
     models: [Model; 2],
 }
 
 impl Last {
-    /// `frames` small ones, and then one of so many bytes, zeros or not. Whether the log was at rest
-    /// afterwards.
+    /// Writes `frames` small frames, and then one of `bytes` bytes of `fill`. `at_rest` writes a
+    /// watermark afterwards.
     fn new(frames: u8, bytes: usize, fill: u8, at_rest: bool) -> Last {
         Last::behind(&vec![2; frames.into()], bytes, fill, at_rest)
     }
 
-    /// The same behind frames of those sizes.
+    /// As [`Last::new`], after frames of those sizes.
     fn behind(sizes: &[u8], bytes: usize, fill: u8, at_rest: bool) -> Last {
         let mut run = Run::new(SimDisk::new());
         run.step(Step::Reopen).unwrap();
@@ -67,7 +67,7 @@ impl Last {
         }
     }
 
-    /// Where the two differ, but for the watermark.
+    /// The range in which the two segments differ, except for the watermark.
     fn frame(&self) -> std::ops::Range<usize> {
         let differs = |at: &usize| self.before[*at] != self.after[*at];
         let frames = 0..self.after.len() - SECTOR_BYTES;
@@ -85,7 +85,7 @@ impl Last {
         disk
     }
 
-    /// Opens a state that a crash may leave, and goes on from there.
+    /// Opens a state that a crash may leave, and continues to write.
     fn opens(&self, segment: &[u8], what: &str) {
         let disk = self.disk(segment);
         let (mut wal, recovered) = open(&disk).unwrap_or_else(|error| panic!("{what}: {error}"));
@@ -100,7 +100,7 @@ impl Last {
         assert_eq!(recovered.entries.last(), batch.entries.last(), "{what}");
     }
 
-    /// Damage is refused, or has touched nothing that is read.
+    /// Whether the damage is refused; otherwise it must be in bytes that are not read.
     fn refuses(&self, segment: &[u8], what: &str) -> bool {
         match open(&self.disk(segment)) {
             Err(error) => {
@@ -115,7 +115,7 @@ impl Last {
     }
 }
 
-/// Last frames of less than a sector, of some, and of zeros, at different places of a sector.
+/// Last frames shorter and longer than a sector, and frames of zeros, at several sector offsets.
 fn last_frames() -> Vec<Last> {
     last_frames_of(false)
 }
@@ -144,8 +144,8 @@ fn a_flipped_bit_in_the_last_frame_is_refused_and_not_repaired() {
             }
         }
     }
-    println!("log: {refusals} flips in last frames refused, {harmless} in bytes that say nothing");
-    // What stands at the borders, the padding and the trailer.
+    println!("log: {refusals} flips in last frames refused, {harmless} in unused bytes");
+    // Only the bytes at sector boundaries, the padding and the trailer are harmless.
     assert!(harmless * 20 < refusals);
 }
 
@@ -172,11 +172,10 @@ fn a_byte_of_the_last_frame_that_becomes_another_is_refused() {
             }
         }
     }
-    println!("log: {like_a_tear} bytes whose loss cannot be told from a tear");
+    println!("log: {like_a_tear} bytes whose loss looks like a torn write");
 }
 
-/// The bytes at the borders of its sectors, whole sectors, and all of it: by their looks they were
-/// never written.
+/// Zeroed boundary bytes, zeroed sectors and a zeroed frame look as if they were never written.
 #[test]
 fn a_last_frame_that_decays_to_zeros_is_refused_once_the_log_was_at_rest() {
     let mut refusals = 0;
@@ -198,7 +197,8 @@ fn a_last_frame_that_decays_to_zeros_is_refused_once_the_log_was_at_rest() {
     assert!(1000 < refusals, "{refusals}");
 }
 
-/// All frames from that sector on were cut, although only the last can be unfinished: a sector holds several.
+/// All frames from that sector on were cut off. Only the last can be unfinished, but a sector
+/// holds several.
 #[test]
 fn a_lost_sector_of_several_frames_is_refused_where_the_last_goes_on_behind_it() {
     let mut refusals = 0;

@@ -32,7 +32,7 @@ fn open(disk: &SimDisk) -> Result<(Wal<SimDisk>, Recovered), WalError> {
     Wal::create_or_open(Arc::new(disk.clone()), Path::new(DIR), IDENTITY, CONFIG)
 }
 
-/// What a log must hold.
+/// The expected content of a log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Model {
     hard_state: HardState,
@@ -79,20 +79,20 @@ struct Batch {
     mark: Option<SnapshotMark>,
 }
 
-/// One step of a workload. Numbers choose among what the log's state allows.
+/// One step of a workload. Its numbers select among the operations that the log's state allows.
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    /// Entries behind the end, so many, of such a size.
+    /// A number of entries after the end, and their size.
     Append(u8, u8),
     /// Entries that replace the last few.
     Conflict(u8, u8),
     Vote,
-    /// A received snapshot, beyond the end or of another term.
+    /// A received snapshot, after the end or of another term.
     Snapshot(u8),
     Truncate(u8),
     Prepare,
     Sync,
-    /// The process dies and comes back, the machine goes on.
+    /// The process restarts, the machine does not.
     Reopen,
 }
 
@@ -110,7 +110,7 @@ impl Step {
         }
     }
 
-    /// What a step appends to a log that holds `model`.
+    /// The batch of a step, for a log that holds `model`.
     fn batch(self, model: &Model) -> Batch {
         let term = model.hard_state.term.0.max(1);
         let raised = Some(HardState {
@@ -160,7 +160,7 @@ impl Step {
 }
 
 fn entries(first: u64, count: u8, term: u64, size: u8) -> Vec<Entry> {
-    // Mostly one size, so that frames of different lives of a file line up.
+    // Mostly one size, so that frames of different generations of a file have the same offsets.
     let size = if size.is_multiple_of(2) {
         100
     } else {
@@ -179,15 +179,16 @@ fn entries(first: u64, count: u8, term: u64, size: u8) -> Vec<Entry> {
     (first..first + u64::from(count)).map(entry).collect()
 }
 
-/// A workload as it runs: the log, what it must hold, and what was promised when.
+/// A running workload: the log, its expected content, and the guarantees over time.
 struct Run {
     disk: SimDisk,
     wal: Option<Wal<SimDisk>>,
-    /// With everything appended.
+    /// The content including everything appended.
     model: Model,
-    /// What was durable after so many operations of the disk; in between, either neighbour may be.
+    /// The durable content after a number of disk operations; between two of them, either is
+    /// valid.
     promised: Vec<(u64, Model)>,
-    /// What opening returned after so many operations.
+    /// The number of disk operations at each open, and the boot number that it returned.
     boots: Vec<(u64, u64)>,
 }
 

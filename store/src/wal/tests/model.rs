@@ -1,4 +1,4 @@
-//! The log against a vector: whatever is appended, replaced, marked and reopened, both agree.
+//! The log against a vector: after any appends, replacements, marks and reopens, both agree.
 
 use proptest::prelude::*;
 
@@ -55,8 +55,8 @@ fn a_batch_larger_than_a_segment_is_one_frame() {
     }
     let syncs = run.disk.syncs();
     run.step(Step::Sync).unwrap();
-    // The next segment's header, its name, the first one's watermark, the frame, and the first
-    // segment, which has no entry and is given up.
+    // The syncs are of the next segment's header, its name, the first segment's watermark, the
+    // frame, and the removal of the first segment, which has no entry.
     assert_eq!(run.disk.syncs(), syncs + 5);
     run.step(Step::Append(1, 2)).unwrap();
     run.step(Step::Sync).unwrap();

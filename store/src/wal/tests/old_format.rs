@@ -1,11 +1,12 @@
-//! Logs of format 1 open, go on in a segment of the present format, and a newer one is named.
+//! Logs of format 1 open and continue in a segment of the present format; newer formats are
+//! refused.
 
 use super::*;
 use crate::disk::{Disk, DiskFile};
 use crate::wal::item::{self, SegmentHeader};
 use crate::wal::{frame, frame_v1};
 
-/// A segment of format 1 (or another that its header states) that holds those entries, a frame each.
+/// A segment of format 1, or with another version in its header, with one frame for each entry.
 fn write(version: u32, entries: &[Entry]) -> (SimDisk, std::path::PathBuf) {
     let disk = SimDisk::new();
     crate::disk::create_dir_durably(&disk, Path::new(DIR)).unwrap();

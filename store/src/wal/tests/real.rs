@@ -1,4 +1,4 @@
-//! The same log on the machine's own disk.
+//! The log on a real disk.
 
 use super::*;
 use crate::disk::RealDisk;
@@ -47,7 +47,7 @@ fn two_cannot_open_it_although_the_lock_file_was_removed() {
         std::fs::remove_file(dir.path().join("lock")).unwrap();
         let error = open_real(dir.path(), IDENTITY).err().expect("it is in use");
         assert!(matches!(error, WalError::Locked { .. }), "{error}");
-        // A large batch: the log goes on in another segment, which is locked too.
+        // A large batch makes the log continue in another segment, which is locked too.
         let mut large = entries(1 + round, 1, 1, 0);
         large[0].data = Bytes::from(vec![1; 17 << 20]);
         wal.append(None, &large, None).unwrap();
