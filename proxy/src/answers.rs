@@ -4,8 +4,8 @@ use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
 
-use crate::body::AnswerBody;
-use crate::headers::LOOP;
+use crate::http1::body::AnswerBody;
+use crate::http1::headers::LOOP;
 
 /// Why no member's answer can be passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

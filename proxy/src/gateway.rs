@@ -17,9 +17,9 @@ use tokio::time;
 use tracing::{debug, info, warn};
 
 use crate::address::{Address, AddressError};
-use crate::episode::LogThrottle;
 use crate::relay;
 use crate::sockets;
+use keelson_port::LogThrottle;
 
 /// After an accept that failed: out of file descriptors, mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

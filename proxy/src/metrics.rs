@@ -1,16 +1,20 @@
-//! What `/metrics` tells: etcd 2's names and texts, and how the members stand.
+//! The metrics of `/metrics`: etcd 2's names and texts, and the health of the members.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, StatusCode};
+use http::{Method, Response, StatusCode};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::answers::Refusal;
-use crate::endpoint::Standing;
-use crate::endpoints::Endpoints;
+use crate::context::Context;
+use crate::http1::body::AnswerBody;
+use crate::http1::request::Subject;
+use crate::policy::endpoint::Health;
+use crate::policy::endpoints::Endpoints;
 
 /// From half a millisecond to two seconds.
 const BUCKETS: i32 = 13;
@@ -140,10 +144,10 @@ fn write_endpoints(text: &mut String, endpoints: &Endpoints) -> std::fmt::Result
     head(text, name, "gauge", help)?;
     let all = endpoints.list();
     for endpoint in &all {
-        let up = match endpoint.standing() {
-            Standing::Well => "1",
-            Standing::Sick => "0.5",
-            Standing::Out | Standing::Loop | Standing::Gone => "0",
+        let up = match endpoint.health() {
+            Health::Healthy => "1",
+            Health::Degraded => "0.5",
+            Health::Down | Health::SelfLoop | Health::Removed => "0",
         };
         writeln!(text, "{name}{{endpoint={:?}}} {up}", endpoint.url)?;
     }
@@ -194,6 +198,53 @@ fn label(method: &Method) -> &'static str {
         Method::OPTIONS => "OPTIONS",
         Method::PATCH => "PATCH",
         _ => "other",
+    }
+}
+
+/// What is measured of one request, and the form of its errors.
+pub(crate) struct RequestRecord {
+    method: Method,
+    /// Errors have the form of the v2 keys API.
+    keys: bool,
+    began: Instant,
+}
+
+impl RequestRecord {
+    /// Counts a request that has begun.
+    pub(crate) fn new(context: &Context, method: &Method, subject: Subject) -> RequestRecord {
+        context.metrics.request(method);
+        RequestRecord {
+            method: method.clone(),
+            keys: subject == Subject::Keys,
+            began: Instant::now(),
+        }
+    }
+
+    /// Counts the outcome. Returns the answer that the client gets.
+    pub(crate) fn finish(
+        self,
+        context: &Context,
+        answer: Result<Response<AnswerBody>, Refusal>,
+    ) -> Response<AnswerBody> {
+        match answer {
+            Ok(response) => {
+                self.handled(context, response.status());
+                response
+            }
+            Err(refusal) => self.refused(context, refusal),
+        }
+    }
+
+    /// Counts a member's answer.
+    pub(crate) fn handled(self, context: &Context, status: StatusCode) {
+        let took = self.began.elapsed();
+        context.metrics.handled(&self.method, status, took);
+    }
+
+    /// Counts a request that no member answered.
+    pub(crate) fn refused(self, context: &Context, refusal: Refusal) -> Response<AnswerBody> {
+        context.metrics.dropped(&self.method, refusal);
+        refusal.response(self.keys, &context.id)
     }
 }
 

@@ -1,32 +1,44 @@
-//! The paths that a proxy answers itself.
+//! The requests that a proxy answers itself.
 
 use http::{Method, Response, StatusCode};
 
 use crate::answers;
-use crate::body::AnswerBody;
-use crate::endpoint::Standing;
-use crate::proxy::Proxy;
+use crate::context::Context;
+use crate::http1::body::AnswerBody;
+use crate::mode::Mode;
 
 const METRICS: &str = "/metrics";
 const CONFIG: &str = "/v2/config/local/proxy";
 
-/// Whether it is one of them.
-pub(crate) fn is_own(path: &str) -> bool {
-    path == METRICS || path == CONFIG
+/// Whether a request with this method and path is answered without a member.
+pub(crate) fn is_own(context: &Context, method: &Method, path: &str) -> bool {
+    path == METRICS || path == CONFIG || is_forbidden(context, method)
 }
 
-/// `None`: some member's.
-pub(crate) fn answer(proxy: &Proxy, method: &Method, path: &str) -> Option<Response<AnswerBody>> {
+/// A read-only proxy forwards GET requests alone.
+fn is_forbidden(context: &Context, method: &Method) -> bool {
+    context.config.mode == Mode::ReadOnly && method != Method::GET
+}
+
+/// `None`: a member is to answer.
+pub(crate) fn answer(
+    context: &Context,
+    method: &Method,
+    path: &str,
+) -> Option<Response<AnswerBody>> {
+    if is_forbidden(context, method) {
+        return Some(answers::empty(StatusCode::NOT_IMPLEMENTED));
+    }
     match path {
-        METRICS => Some(metrics(proxy)),
+        METRICS => Some(metrics(context)),
         CONFIG if method != Method::GET => Some(answers::only_get()),
-        CONFIG => Some(config(proxy)),
+        CONFIG => Some(config(context)),
         _ => None,
     }
 }
 
-fn metrics(proxy: &Proxy) -> Response<AnswerBody> {
-    let text = proxy.metrics.text(&proxy.endpoints);
+fn metrics(context: &Context) -> Response<AnswerBody> {
+    let text = context.metrics.text(&context.endpoints);
     answers::with_type(
         StatusCode::OK,
         text,
@@ -34,13 +46,12 @@ fn metrics(proxy: &Proxy) -> Response<AnswerBody> {
     )
 }
 
-/// Those that can be asked, as etcd has it.
-fn config(proxy: &Proxy) -> Response<AnswerBody> {
-    let all = proxy.endpoints.list();
-    let up = |standing| matches!(standing, Standing::Well | Standing::Sick);
+/// The client URLs that are usable, in the form of etcd's proxy.
+fn config(context: &Context) -> Response<AnswerBody> {
+    let all = context.endpoints.list();
     let urls: Vec<_> = all
         .iter()
-        .filter(|endpoint| up(endpoint.standing()))
+        .filter(|endpoint| endpoint.health().is_usable())
         .map(|endpoint| endpoint.url.as_str())
         .collect();
     let body = serde_json::json!({ "endpoints": urls });

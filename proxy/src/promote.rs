@@ -4,7 +4,7 @@ use keelson_port::ClientTls;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::members::{self, Peers};
+use crate::policy::members::{self, Peers};
 use crate::role::{ClusterFile, Role, RoleError};
 
 /// For a peer to take a connection.

@@ -81,7 +81,7 @@ fn failed(path: &Path, error: io::Error) -> RoleError {
 ///
 /// # Errors
 /// The file system's, or a file that says nothing.
-pub fn knows_its_cluster(data_dir: &Path) -> Result<bool, RoleError> {
+pub fn has_cluster_file(data_dir: &Path) -> Result<bool, RoleError> {
     Ok(ClusterFile::of(data_dir).load()?.is_some())
 }
 

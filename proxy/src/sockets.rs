@@ -44,7 +44,7 @@ fn clients_of(connections: usize) -> usize {
 }
 
 /// A connection that bears calls to a member may be opened.
-pub(crate) type CallPlace = SemaphorePermit<'static>;
+pub(crate) type Http2Permit = SemaphorePermit<'static>;
 
 /// Connections that bear calls, at a time and to all members: those of all clients, and those of
 /// clients that have their own.
@@ -103,7 +103,7 @@ impl Sockets {
 
     /// The right to open a connection for calls, if there is one now: for all clients' calls, or for
     /// those of a client that has its own.
-    pub(crate) fn call_place(&'static self, own: bool) -> Option<CallPlace> {
+    pub(crate) fn http2_permit(&'static self, own: bool) -> Option<Http2Permit> {
         let places = if own { &self.own } else { &self.shared };
         places.try_acquire().ok()
     }
@@ -130,7 +130,7 @@ pub(crate) struct Waits {
 
 /// One of them, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct WaitPlace {
+pub(crate) struct WatchPermit {
     waits: Arc<Waits>,
     client: SocketAddr,
     _share: SemaphorePermit<'static>,
@@ -144,7 +144,7 @@ impl Waits {
     }
 
     /// `None`: there are too many, over this connection or over all.
-    pub(crate) fn begin(self: &Arc<Waits>, client: SocketAddr) -> Option<WaitPlace> {
+    pub(crate) fn begin(self: &Arc<Waits>, client: SocketAddr) -> Option<WatchPermit> {
         let share = self.sockets.waits.try_acquire().ok()?;
         let mut by_client = self.by_client.lock();
         let count = by_client.entry(client).or_default();
@@ -153,7 +153,7 @@ impl Waits {
         }
         *count += 1;
         drop(by_client);
-        Some(WaitPlace {
+        Some(WatchPermit {
             waits: Arc::clone(self),
             client,
             _share: share,
@@ -161,7 +161,7 @@ impl Waits {
     }
 }
 
-impl Drop for WaitPlace {
+impl Drop for WatchPermit {
     fn drop(&mut self) {
         let mut by_client = self.waits.by_client.lock();
         if let Some(count) = by_client.get_mut(&self.client) {

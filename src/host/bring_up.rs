@@ -28,7 +28,7 @@ pub(super) async fn decide(values: &Values) -> Result<Role, StartError> {
             "data-dir" = %data_dir.display(),
             "this host is a proxy, as its data directory says, whatever flags and discovery say"
         );
-        if keelson_proxy::knows_its_cluster(&data_dir)? {
+        if keelson_proxy::has_cluster_file(&data_dir)? {
             // What the proxy itself has kept goes before this.
             return proxy(values, peers_of(values.text("initial-cluster"))?, false);
         }

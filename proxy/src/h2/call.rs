@@ -26,11 +26,11 @@ use self::refusal::{CONNECTION_LOST, RESOURCE_EXHAUSTED, TOO_MANY, UNAVAILABLE, 
 use super::frame::Code;
 use super::session::{NoStream, Session};
 use crate::answers::Refusal;
-use crate::calls::Kind;
-use crate::endpoint::Endpoint;
-use crate::exchange::Failure;
-use crate::proxy::Proxy;
-use crate::turns::Turns;
+use crate::context::Context;
+use crate::grpc_methods::Kind;
+use crate::http1::exchange::Failure;
+use crate::policy::attempts::Attempts;
+use crate::policy::endpoint::Endpoint;
 
 /// From the beginning of a call that is one message to its end.
 const BODY_TIME_MAX: Duration = Duration::from_secs(60);
@@ -46,7 +46,7 @@ pub(super) struct Asked {
 
 /// A call.
 pub(super) struct Call {
-    proxy: Arc<Proxy>,
+    proxy: Arc<Context>,
     client: Arc<Session>,
     stream: u32,
     kind: Kind,
@@ -90,7 +90,7 @@ struct Place {
 
 impl Call {
     pub(super) fn new(
-        proxy: &Arc<Proxy>,
+        proxy: &Arc<Context>,
         client: &Arc<Session>,
         stream: u32,
         asked: Asked,
@@ -207,7 +207,7 @@ impl Call {
             state.answered
         };
         match (answered, self.kind.read) {
-            (true, _) => self.failed(crate::http1::gone()),
+            (true, _) => self.failed(crate::policy::forward::gone()),
             (false, true) => self.refuse(Refusal::NoAnswer),
             (false, false) => self.refuse(Refusal::OutcomeUnknown),
         }
@@ -217,7 +217,7 @@ impl Call {
     pub(super) fn leave(self: &Arc<Call>, member: &Session, stream: u32) {
         if self.kind.read {
             member.reset(stream, Code::CANCEL);
-            self.failed(crate::http1::gone());
+            self.failed(crate::policy::forward::gone());
         }
     }
 

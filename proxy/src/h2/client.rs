@@ -21,7 +21,7 @@ use super::fields::Fields;
 use super::frame::{self, Code, Event, Fault, WINDOW, setting};
 use super::lengths::Lengths;
 use super::session::{End, Owner, Session};
-use crate::proxy::Proxy;
+use crate::context::Context;
 
 /// What a client may send on a stream before it is let in again, and in all.
 const STREAM_WINDOW_BYTES: u32 = WINDOW;
@@ -37,7 +37,7 @@ const LAST_PING: [u8; 8] = *b"goodbye?";
 const NO_LAST: u32 = (1 << 31) - 1;
 
 /// Serves a connection to its end.
-pub(crate) async fn serve(proxy: Arc<Proxy>, connection: Http2Connection<'_>) {
+pub(crate) async fn serve(proxy: Arc<Context>, connection: Http2Connection<'_>) {
     let Http2Connection {
         socket,
         client,
@@ -83,7 +83,7 @@ impl Drop for Client {
 
 /// Our end of a client's connection.
 struct Client {
-    proxy: Arc<Proxy>,
+    proxy: Arc<Context>,
     session: Arc<Session>,
     decoder: Decoder,
     address: SocketAddr,
@@ -111,7 +111,7 @@ struct Client {
 }
 
 impl Client {
-    fn new(proxy: Arc<Proxy>, (address, secure): (SocketAddr, bool), limits: &Limits) -> Client {
+    fn new(proxy: Arc<Context>, (address, secure): (SocketAddr, bool), limits: &Limits) -> Client {
         let windows = [STREAM_WINDOW_BYTES, CONNECTION_WINDOW_BYTES];
         let session = Session::new(End::Server, windows, bytes::Bytes::new());
         let fields_bytes_max = u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX);

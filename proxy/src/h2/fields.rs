@@ -8,7 +8,7 @@ use keelson_port::{grpc_timeout, hpack};
 
 use super::member::is_hop_by_hop;
 use super::other;
-use crate::headers::PROXIED_BY;
+use crate::http1::headers::PROXIED_BY;
 
 /// Of a call: a service and a method. Members put it into their errors.
 const PATH_BYTES_MAX: usize = 1024;

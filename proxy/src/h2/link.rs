@@ -14,10 +14,10 @@ use tokio::time::{self, Instant};
 
 use super::member;
 use super::session::Session;
-use crate::endpoint::Endpoint;
-use crate::exchange::Failure;
-use crate::proxy::Proxy;
-use crate::sockets::{CallPlace, Sockets};
+use crate::context::Context;
+use crate::http1::exchange::Failure;
+use crate::policy::endpoint::Endpoint;
+use crate::sockets::{Http2Permit, Sockets};
 
 /// Clients that have gone beyond their share and have connections of their own, at a time; the others
 /// use those of all.
@@ -61,7 +61,7 @@ struct Lane {
 enum Way {
     By(Arc<Session>),
     /// By a new connection, whose calls these are.
-    New(Option<u64>, CallPlace),
+    New(Option<u64>, Http2Permit),
 }
 
 impl Drop for Link {
@@ -81,7 +81,7 @@ impl Link {
     pub(super) async fn connect(
         &self,
         endpoint: &Arc<Endpoint>,
-        proxy: &Proxy,
+        proxy: &Context,
         of: Option<u64>,
     ) -> Result<Arc<Session>, Failure> {
         let connecting = self.connect_once(endpoint, proxy, of);
@@ -92,7 +92,7 @@ impl Link {
     async fn connect_once(
         &self,
         endpoint: &Arc<Endpoint>,
-        proxy: &Proxy,
+        proxy: &Context,
         of: Option<u64>,
     ) -> Result<Arc<Session>, Failure> {
         let mut short = self.connecting.lock().await;
@@ -168,7 +168,7 @@ impl Lanes {
         };
         let fitting = || self.open.iter().filter(|lane| lane.of == of);
         if fitting().count() < bound
-            && let Some(place) = sockets.call_place(of.is_some())
+            && let Some(place) = sockets.http2_permit(of.is_some())
         {
             return Some(Way::New(of, place));
         }

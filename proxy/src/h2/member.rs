@@ -16,10 +16,10 @@ use super::driver::{Driver, Side};
 use super::frame::{self, Code, Event, Fault, PREFACE, WINDOW, WINDOW_MAX, setting};
 use super::session::{End, Owner, Session};
 use crate::address::Address;
-use crate::endpoint::{Endpoint, Standing};
-use crate::exchange::Failure;
-use crate::headers;
-use crate::sockets::CallPlace;
+use crate::http1::exchange::Failure;
+use crate::http1::headers;
+use crate::policy::endpoint::{Endpoint, Health};
+use crate::sockets::Http2Permit;
 
 /// A stream that its client does not read holds up to so much of a connection's window...
 const STREAM_WINDOW_BYTES: u32 = 128 * 1024;
@@ -84,7 +84,7 @@ pub(super) fn spawn(
     endpoint: &Arc<Endpoint>,
     session: &Arc<Session>,
     socket: Box<dyn Wire>,
-    (place, cut): (CallPlace, oneshot::Receiver<()>),
+    (place, cut): (Http2Permit, oneshot::Receiver<()>),
 ) {
     let member = Member {
         session: Arc::clone(session),
@@ -267,8 +267,8 @@ impl Side for Member {
         let Some(endpoint) = self.endpoint.upgrade().filter(|_| !overdue.is_empty()) else {
             return Ok(());
         };
-        endpoint.suspect();
-        if matches!(endpoint.standing(), Standing::Well | Standing::Sick) {
+        endpoint.wake_health_check();
+        if matches!(endpoint.health(), Health::Healthy | Health::Degraded) {
             return Ok(());
         }
         for (stream, owner) in overdue {

@@ -21,13 +21,15 @@ use super::frame::Code;
 use super::kept::{self, REQUEST_BYTES};
 use super::session::Session;
 use crate::answers::{self, Refusal};
-use crate::body::AnswerBody;
-use crate::headers;
-use crate::http1;
-use crate::proxy::{Asked, Proxy};
-use crate::request::{self, Origin, Outgoing, Subject};
-use crate::turns::Turns;
-use crate::wait::{self, Wait};
+use crate::context::Context;
+use crate::http1::body::AnswerBody;
+use crate::http1::headers;
+use crate::http1::request::{self, Origin, Subject, UpstreamRequest};
+use crate::metrics::RequestRecord;
+use crate::own;
+use crate::policy::attempts::Attempts;
+use crate::policy::forward;
+use crate::policy::watch::{self, WatchRequest};
 
 /// As much as a member takes of a form.
 const BODY_BYTES_MAX: usize = 10 * 1024 * 1024;
@@ -45,12 +47,12 @@ struct Coming {
 
 impl Coming {
     /// The answer, if no more of it can be held.
-    fn add(&mut self, proxy: &Proxy, data: &[u8]) -> Option<Response<AnswerBody>> {
+    fn add(&mut self, context: &Context, data: &[u8]) -> Option<Response<AnswerBody>> {
         if BODY_BYTES_MAX < self.body.len() + data.len() {
             return Some(answers::empty(StatusCode::PAYLOAD_TOO_LARGE));
         }
         let bytes = u32::try_from(data.len()).expect("a frame is smaller");
-        let Ok(more) = Arc::clone(&proxy.bodies).try_acquire_many_owned(bytes) else {
+        let Ok(more) = Arc::clone(&context.bodies).try_acquire_many_owned(bytes) else {
             return Some(answers::crowded());
         };
         match self.share.as_mut() {
@@ -64,7 +66,7 @@ impl Coming {
 
 /// A request, until it is answered.
 pub(super) struct Other {
-    proxy: Arc<Proxy>,
+    context: Arc<Context>,
     session: Arc<Session>,
     stream: u32,
     client: SocketAddr,
@@ -79,23 +81,23 @@ pub(super) struct Other {
 
 impl Drop for Other {
     fn drop(&mut self) {
-        kept::give_back(&self.proxy.kept, &self.session.share.kept, self.kept);
+        kept::give_back(&self.context.kept, &self.session.share.kept, self.kept);
     }
 }
 
 impl Other {
     /// With its fields, and how much they are. `None`: there is no room for them.
     pub(super) fn new(
-        proxy: &Arc<Proxy>,
+        context: &Arc<Context>,
         session: &Arc<Session>,
         stream: u32,
         client: SocketAddr,
         (parts, bytes): (Parts, usize),
     ) -> Option<Arc<Other>> {
         let kept = bytes + REQUEST_BYTES;
-        kept::take(&proxy.kept, &session.share.kept, kept).then_some(())?;
+        kept::take(&context.kept, &session.share.kept, kept).then_some(())?;
         Some(Arc::new(Other {
-            proxy: Arc::clone(proxy),
+            context: Arc::clone(context),
             session: Arc::clone(session),
             stream,
             client,
@@ -117,7 +119,7 @@ impl Other {
         let Some(request) = coming.as_mut() else {
             return;
         };
-        if let Some(refused) = request.add(&self.proxy, data) {
+        if let Some(refused) = request.add(&self.context, data) {
             drop(coming);
             self.refuse(refused);
         } else if end && let Some(whole) = coming.take() {
@@ -168,7 +170,7 @@ impl Other {
     async fn answer(self: Arc<Other>, whole: Coming) {
         let bare = whole.parts.method == Method::HEAD;
         let mending = self
-            .proxy
+            .context
             .config
             .limits
             .access
@@ -211,43 +213,43 @@ impl Other {
     async fn response(&self, whole: Coming) -> Response<AnswerBody> {
         let Coming { parts, body, share } = whole;
         let parts = &parts;
-        let proxy = &self.proxy;
-        if let Some(answer) = proxy.own_answer(&parts.method, parts.uri.path()) {
+        let context = &self.context;
+        if let Some(answer) = own::answer(context, &parts.method, parts.uri.path()) {
             return answer;
         }
         if request::is_too_large(parts) {
             return answers::too_large();
         }
         let subject = Subject::of(parts.uri.path());
-        let asked = Asked::new(proxy, &parts.method, subject);
-        if proxy.has_seen(&parts.headers) {
-            return asked.answered(proxy, Err(Refusal::Loop));
+        let record = RequestRecord::new(context, &parts.method, subject);
+        if context.has_seen(&parts.headers) {
+            return record.finish(context, Err(Refusal::Loop));
         }
         let origin = Origin {
             client: self.client,
-            id: &proxy.id,
+            id: &context.id,
         };
-        let answer = match Wait::of(parts, origin) {
+        let answer = match WatchRequest::of(parts, origin) {
             Some(wait) => {
                 // It may take long, and its body is not used.
                 drop((body, share));
-                wait::forward(proxy, wait, None, Some(self.client)).await
+                watch::forward(context, wait, None, Some(self.client)).await
             }
             None => {
                 // It is never closed.
                 let _place = self.session.share.running.acquire().await;
-                let mut outgoing = Outgoing::whole(parts, &body, origin);
+                let mut outgoing = UpstreamRequest::whole(parts, &body, origin);
                 drop(body);
-                let mut turns = Turns::of_request(proxy, outgoing.read);
-                let reply = http1::forward_in(&mut turns, proxy, &mut outgoing).await;
+                let mut attempts = Attempts::of_request(context, outgoing.read);
+                let reply = forward::forward_in(&mut attempts, context, &mut outgoing).await;
                 drop(share);
                 reply.and_then(|reply| {
                     let response = reply.into_response();
-                    response.map_err(|_| http1::refusal(&outgoing))
+                    response.map_err(|_| forward::refusal(&outgoing))
                 })
             }
         };
-        asked.answered(proxy, answer)
+        record.finish(context, answer)
     }
 }
 

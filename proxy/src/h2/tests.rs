@@ -17,13 +17,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use super::client;
 use super::frame::{self, Event, Frames, PREFACE};
 use crate::config::{MembersFrom, ProxyConfig};
-use crate::proxy::Proxy;
+use crate::context::Context;
 
 /// One that knows no member, and does not wait for one.
-fn proxy() -> Arc<Proxy> {
+fn proxy() -> Arc<Context> {
     let mut config = ProxyConfig::new(MembersFrom::Clients(vec![]));
     config.request_timeout = Duration::ZERO;
-    Arc::new(Proxy::new(config, vec![]))
+    Arc::new(Context::new(config, vec![]))
 }
 
 fn settings() -> BytesMut {
@@ -48,7 +48,7 @@ fn call(path: &str, more: &[(&str, &str)]) -> BytesMut {
 }
 
 /// Serves a client's connection until it ends.
-async fn serve(proxy: Arc<Proxy>, socket: DuplexStream) {
+async fn serve(proxy: Arc<Context>, socket: DuplexStream) {
     let limits = Limits::default();
     let mut never = std::pin::pin!(std::future::pending());
     let connection = Http2Connection {
@@ -73,11 +73,11 @@ async fn told_in(time: Duration, sent: &[u8]) -> Vec<u8> {
 }
 
 /// The same by a certain proxy.
-async fn told_by(proxy: Arc<Proxy>, sent: &[u8]) -> Vec<u8> {
+async fn told_by(proxy: Arc<Context>, sent: &[u8]) -> Vec<u8> {
     told_by_in(proxy, Duration::from_millis(20), sent).await
 }
 
-async fn told_by_in(proxy: Arc<Proxy>, time: Duration, sent: &[u8]) -> Vec<u8> {
+async fn told_by_in(proxy: Arc<Context>, time: Duration, sent: &[u8]) -> Vec<u8> {
     let (mut client, server) = tokio::io::duplex(8 << 20);
     let serving = serve(proxy, server);
     let talking = async {
@@ -113,14 +113,14 @@ fn ends_of(told: &[u8]) -> Vec<String> {
 }
 
 /// One whose members are away, and whose patience is long.
-fn waiting_proxy() -> Arc<Proxy> {
+fn waiting_proxy() -> Arc<Context> {
     let mut config = ProxyConfig::new(MembersFrom::Clients(vec![]));
     config.request_timeout = Duration::from_secs(3600);
-    Arc::new(Proxy::new(config, vec![]))
+    Arc::new(Context::new(config, vec![]))
 }
 
 /// Says all that to a proxy, and calls `then` while the connection is still there.
-async fn while_open(proxy: &Arc<Proxy>, sent: &[u8], then: impl FnOnce(&[u8])) {
+async fn while_open(proxy: &Arc<Context>, sent: &[u8], then: impl FnOnce(&[u8])) {
     let (client, server) = tokio::io::duplex(1 << 20);
     let serving = tokio::spawn(serve(Arc::clone(proxy), server));
     let (mut read, mut write) = tokio::io::split(client);

@@ -50,12 +50,12 @@ fn the_cluster_file_is_etcds() {
     let file = ClusterFile::open(&data_dir).unwrap();
     assert_eq!(Role::of(&data_dir).unwrap(), Role::Proxy);
     assert_eq!(file.load().unwrap(), None);
-    assert!(!knows_its_cluster(&data_dir).unwrap());
+    assert!(!has_cluster_file(&data_dir).unwrap());
     file.save(&["http://127.0.0.1:23801".to_owned()]).unwrap();
     let path = data_dir.join("proxy/cluster");
     let written = fs::read_to_string(&path).unwrap();
     assert_eq!(written, r#"{"PeerURLs":["http://127.0.0.1:23801"]}"#);
-    assert!(knows_its_cluster(&data_dir).unwrap());
+    assert!(has_cluster_file(&data_dir).unwrap());
     let again = ClusterFile::open(&data_dir).unwrap();
     assert_eq!(again.load().unwrap().unwrap(), ["http://127.0.0.1:23801"]);
     // etcd 2 saved an empty list before it knew better.

@@ -5,13 +5,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::body::AnswerBody;
 use crate::config::{MembersFrom, ProxyConfig};
-use crate::endpoint::{Endpoint, Standing};
-use crate::exchange::{self, Reply};
-use crate::proxy::Proxy;
-use crate::request::Outgoing;
-use crate::wait::{self, Wait};
+use crate::context::Context;
+use crate::http1::body::AnswerBody;
+use crate::http1::exchange::{self, Reply};
+use crate::http1::request::UpstreamRequest;
+use crate::policy::endpoint::{Endpoint, Health};
+use crate::policy::watch::{self, WatchRequest};
 
 const WAITS: &str = "HTTP/1.1 200 OK\r\nX-Etcd-Index: 7\r\nTransfer-Encoding: chunked\r\n\r\n";
 const EVENT: &str = "{\"node\":{\"modifiedIndex\":9}}\n";
@@ -66,13 +66,13 @@ async fn member(text: String) -> String {
 }
 
 /// A proxy that may open so many sockets to members.
-fn proxy(count: usize) -> Arc<Proxy> {
+fn proxy(count: usize) -> Arc<Context> {
     let mut config = ProxyConfig::new(MembersFrom::Clients(vec![]));
     // A socket that is waited for in vain fails the test, and is not waited for long.
     config.request_timeout = Duration::from_secs(5);
-    Arc::new(Proxy {
+    Arc::new(Context {
         sockets: Sockets::with(count),
-        ..Proxy::new(config, vec![])
+        ..Context::new(config, vec![])
     })
 }
 
@@ -85,19 +85,19 @@ async fn a_wait_that_goes_on_elsewhere_needs_no_second_socket() {
     );
     let proxy = proxy(1);
     let silent = proxy.endpoints.update(&[silent]).await.remove(0);
-    let wait = Wait::new("/v2/keys/a?wait=true", b"");
-    let answer = wait::forward(&proxy, wait, None, None).await.unwrap();
+    let wait = WatchRequest::new("/v2/keys/a?wait=true", b"");
+    let answer = watch::forward(&proxy, wait, None, None).await.unwrap();
     let AnswerBody::Parts(mut parts) = answer.into_body() else {
         panic!("it does not wait");
     };
     let urls = [silent.url.clone(), other];
     proxy.endpoints.update(&urls).await;
-    proxy.endpoints.stands(&silent, Standing::Out);
+    proxy.endpoints.set_health(&silent, Health::Down);
     assert_eq!(parts.next().await.unwrap().unwrap(), EVENT);
 }
 
 /// Members that answer a request at once.
-async fn members<const N: usize>(proxy: &Proxy) -> [Arc<Endpoint>; N] {
+async fn members<const N: usize>(proxy: &Context) -> [Arc<Endpoint>; N] {
     let mut urls = vec![];
     for _ in 0..N {
         urls.push(member("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_owned()).await);
@@ -105,8 +105,8 @@ async fn members<const N: usize>(proxy: &Proxy) -> [Arc<Endpoint>; N] {
     proxy.endpoints.update(&urls).await.try_into().ok().unwrap()
 }
 
-async fn ask(endpoint: &Arc<Endpoint>, proxy: &Proxy) -> Reply {
-    let mut request = Outgoing::get("/v2/keys/a", b"");
+async fn ask(endpoint: &Arc<Endpoint>, proxy: &Context) -> Reply {
+    let mut request = UpstreamRequest::get("/v2/keys/a", b"");
     let reply = exchange::exchange(endpoint, &mut request, proxy).await;
     reply.unwrap()
 }

@@ -8,7 +8,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 impl Call {
     /// Tries members until one answers. A task, and the only one that a call can have.
     pub(super) async fn find_member(self: Arc<Call>, first: Option<(Arc<Endpoint>, Failure)>) {
-        let mut turns = Turns::of_request(&self.proxy, self.kind.nearest);
+        let mut turns = Attempts::of_request(&self.proxy, self.kind.nearest);
         let mut unanswered = false;
         let mut failed = first;
         while !self.state.lock().over {

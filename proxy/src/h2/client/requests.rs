@@ -6,10 +6,10 @@ use keelson_port::hpack::{self, DecodeError};
 
 use super::*;
 use crate::answers::Refusal;
-use crate::body::AnswerBody;
-use crate::calls;
+use crate::grpc_methods;
 use crate::h2::call::{Asked, Call};
 use crate::h2::other::Other;
+use crate::http1::body::AnswerBody;
 use crate::mode::Mode;
 
 impl Client {
@@ -88,7 +88,7 @@ impl Client {
 
     fn call(&mut self, stream: u32, end: bool) {
         let path = std::str::from_utf8(&self.fields.path).unwrap_or_default();
-        let kind = calls::Kind::of(path);
+        let kind = grpc_methods::Kind::of(path);
         let asked = Asked {
             fields: self.fields.of_call(&self.ip, self.proxy.id.as_bytes()),
             kind,

@@ -10,18 +10,18 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::*;
-use crate::calls::Kind;
 use crate::config::{MembersFrom, ProxyConfig};
-use crate::endpoint::Standing;
+use crate::grpc_methods::Kind;
 use crate::h2::call::{Asked, Call};
 use crate::h2::session::{End, NoStream, Owner};
+use crate::policy::endpoint::Health;
 
 /// More than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A member that takes connections, and answers nothing.
 struct Silent {
-    proxy: Arc<Proxy>,
+    proxy: Arc<Context>,
     endpoint: Arc<Endpoint>,
     /// Connections that are there.
     open: watch::Receiver<usize>,
@@ -53,9 +53,9 @@ impl Silent {
         config.request_timeout = Duration::ZERO;
         // None fails for lack of time.
         config.dial_timeout = Duration::from_secs(60);
-        let proxy = Arc::new(Proxy {
+        let proxy = Arc::new(Context {
             sockets,
-            ..Proxy::new(config, vec![])
+            ..Context::new(config, vec![])
         });
         let endpoint = proxy.endpoints.update(&[url]).await.remove(0);
         Silent {
@@ -209,7 +209,7 @@ async fn connections_that_take_no_new_calls_are_bounded_too() {
         // The latest are left.
         let left = sessions.iter().skip(2 * RETIRED_LANES_MAX);
         assert!(left.clone().all(|session| session.streams() == 1));
-        assert_eq!(member.endpoint.standing(), Standing::Well);
+        assert_eq!(member.endpoint.health(), Health::Healthy);
     }
 }
 
@@ -235,7 +235,7 @@ async fn a_connection_that_is_cut_says_nothing_of_its_member() {
         "etcdserver: request timed out, possibly due to connection lost",
     )
     .await;
-    assert_eq!(member.endpoint.standing(), Standing::Well);
+    assert_eq!(member.endpoint.health(), Health::Healthy);
 }
 
 #[tokio::test]
@@ -248,7 +248,7 @@ async fn without_a_descriptor_a_call_is_refused_and_its_member_stays_well() {
     let client = client();
     member.accepted(&client).begin(true);
     told(&client, "there is no connection available").await;
-    assert_eq!(member.endpoint.standing(), Standing::Well);
+    assert_eq!(member.endpoint.health(), Health::Healthy);
     // EMFILE and ENFILE, and ECONNREFUSED.
     for (error, is_the_members) in [(24, false), (23, false), (111, true)] {
         let failure = Failure::of_connecting(std::io::Error::from_raw_os_error(error));

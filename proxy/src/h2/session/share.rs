@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-use crate::endpoints;
 use crate::h2::Kept;
 use crate::h2::burst::Burst;
+use crate::policy::endpoints;
 
 /// Small pieces of calls that have begun, and calls given up, a second.
 const PIECES_MAX: u32 = 500;

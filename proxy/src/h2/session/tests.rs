@@ -11,15 +11,15 @@ use bytes::{Bytes, BytesMut};
 use http::Request;
 
 use super::*;
-use crate::calls::Kind;
 use crate::config::{MembersFrom, ProxyConfig};
+use crate::context::Context;
+use crate::grpc_methods::Kind;
 use crate::h2::call::Asked;
 use crate::h2::frame::{Event, Frames};
-use crate::proxy::Proxy;
 
-fn proxy() -> Arc<Proxy> {
+fn proxy() -> Arc<Context> {
     let config = ProxyConfig::new(MembersFrom::Clients(vec![]));
-    Arc::new(Proxy::new(config, vec![]))
+    Arc::new(Context::new(config, vec![]))
 }
 
 fn session(end: End) -> Arc<Session> {

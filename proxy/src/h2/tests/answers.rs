@@ -1,13 +1,13 @@
 //! Answers that their client does not read.
 
 use super::*;
-use crate::calls::Kind;
+use crate::grpc_methods::Kind;
 use crate::h2::call::{Asked, Call};
 use crate::h2::frame::{Code, setting};
 use crate::h2::session::{End, Owner, Session};
 
 /// A client's session on which nothing may be sent, and so many calls of it.
-fn shut(proxy: &Arc<Proxy>, path: &str, calls: u32) -> (Arc<Session>, Vec<Arc<Call>>) {
+fn shut(proxy: &Arc<Context>, path: &str, calls: u32) -> (Arc<Session>, Vec<Arc<Call>>) {
     let session = Arc::new(Session::new(End::Server, [1000, 1000], bytes::Bytes::new()));
     let mut bytes = BytesMut::new();
     frame::put_settings(&mut bytes, &[(setting::INITIAL_WINDOW, 0)]);

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::*;
-use crate::calls::Kind;
+use crate::grpc_methods::Kind;
 use crate::h2::call::{Asked, Call};
 use crate::h2::driver::{Driver, Side};
 use crate::h2::session::{End, Session};

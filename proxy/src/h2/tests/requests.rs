@@ -161,7 +161,7 @@ async fn requests_that_are_no_calls_are_for_the_hosts_that_are_listed() {
     let mut config = ProxyConfig::new(MembersFrom::Clients(vec![]));
     config.request_timeout = Duration::ZERO;
     config.limits.access = Access::new(vec![], vec!["good.example".to_owned()]);
-    let proxy = Arc::new(Proxy::new(config, vec![]));
+    let proxy = Arc::new(Context::new(config, vec![]));
     for (name, host, taken) in [
         (":authority", "good.example:2379", true),
         (":authority", "evil.example:2379", false),

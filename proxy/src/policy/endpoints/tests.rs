@@ -31,16 +31,16 @@ async fn the_choice_sticks_until_it_fails() {
     for _ in 0..50 {
         assert!(Arc::ptr_eq(&first, &endpoints.choose(true).unwrap()));
     }
-    endpoints.stands(&first, Standing::Out);
+    endpoints.set_health(&first, Health::Down);
     let second = endpoints.choose(true).unwrap();
     assert_ne!(first.url, second.url);
-    endpoints.stands(&first, Standing::Well);
+    endpoints.set_health(&first, Health::Healthy);
     assert_eq!(endpoints.choose(true).unwrap().url, second.url);
-    endpoints.stands(&second, Standing::Sick);
+    endpoints.set_health(&second, Health::Degraded);
     assert_eq!(endpoints.choose(true).unwrap().url, first.url);
-    endpoints.stands(&first, Standing::Out);
+    endpoints.set_health(&first, Health::Down);
     assert_eq!(endpoints.choose(true).unwrap().url, second.url);
-    endpoints.stands(&second, Standing::Out);
+    endpoints.set_health(&second, Health::Down);
     assert!(endpoints.choose(true).is_none());
     assert!(!endpoints.any());
 }
@@ -69,10 +69,10 @@ async fn writes_go_to_the_leader_while_it_is_well() {
     endpoints.leads(&others[0], true);
     assert_eq!(endpoints.choose(false).unwrap().url, others[0].url);
     assert_eq!(endpoints.choose(true).unwrap().url, near.url);
-    endpoints.stands(&others[0], Standing::Sick);
+    endpoints.set_health(&others[0], Health::Degraded);
     assert_eq!(endpoints.choose(false).unwrap().url, near.url);
     // It must say so anew.
-    endpoints.stands(&others[0], Standing::Well);
+    endpoints.set_health(&others[0], Health::Healthy);
     assert_eq!(endpoints.choose(false).unwrap().url, near.url);
     endpoints.leads(&others[1], true);
     assert_eq!(endpoints.choose(false).unwrap().url, others[1].url);
@@ -95,19 +95,19 @@ async fn an_update_keeps_what_is_known() {
     let endpoints = endpoints(&[ONE, TWO]).await;
     let one = find(&endpoints, ONE);
     let two = find(&endpoints, TWO);
-    endpoints.stands(&two, Standing::Out);
+    endpoints.set_health(&two, Health::Down);
     let added = update(&endpoints, &[TWO, THREE, "ftp://127.0.0.1:9"]).await;
     assert_eq!(added.len(), 1);
     assert_eq!(added[0].url, THREE);
-    assert_eq!(one.standing(), Standing::Gone);
-    assert!(!one.stands(Standing::Well));
-    assert_eq!(find(&endpoints, TWO).standing(), Standing::Out);
+    assert_eq!(one.health(), Health::Removed);
+    assert!(!one.set_health(Health::Healthy));
+    assert_eq!(find(&endpoints, TWO).health(), Health::Down);
     assert_eq!(endpoints.choose(true).unwrap().url, THREE);
 }
 
 #[tokio::test]
 async fn its_own_address_is_a_loop() {
     let endpoints = endpoints(&[OWN]).await;
-    assert_eq!(find(&endpoints, OWN).standing(), Standing::Loop);
+    assert_eq!(find(&endpoints, OWN).health(), Health::SelfLoop);
     assert!(endpoints.choose(true).is_none());
 }

@@ -12,7 +12,7 @@ use hyper::body::Body;
 use keelson_port::{HEAD_BYTES_MAX, HEADERS_MAX, Incoming};
 use tokio::time;
 
-use crate::headers::{self, PROXIED_BY, X_FORWARDED_FOR};
+use crate::http1::headers::{self, PROXIED_BY, X_FORWARDED_FOR};
 
 /// Bodies up to here are read before they are sent, so that they can be sent to another member
 /// when the first does not take them.
@@ -42,7 +42,7 @@ const GATEWAY_READS: [&str; 12] = [
 ];
 
 /// Everything but a body that is too large to be kept.
-pub(crate) struct Outgoing {
+pub(crate) struct UpstreamRequest {
     pub(crate) method: Method,
     pub(crate) subject: Subject,
     /// It changes nothing, and may be sent as often as one likes.
@@ -99,7 +99,7 @@ pub(crate) enum Incomplete {
 
 /// A request whose small body is still to be read.
 pub(crate) struct Draft {
-    outgoing: Outgoing,
+    outgoing: UpstreamRequest,
     bytes: BytesMut,
     small: Option<Incoming>,
 }
@@ -141,7 +141,7 @@ impl Draft {
             false => (None, Some(Rest { body, chunked })),
         };
         let path = parts.uri.path();
-        let outgoing = Outgoing {
+        let outgoing = UpstreamRequest {
             method: parts.method.clone(),
             subject: Subject::of(path),
             read: reads(&parts.method, path),
@@ -156,7 +156,7 @@ impl Draft {
     }
 
     /// Reads a small body to its end.
-    pub(crate) async fn complete(mut self) -> Result<Outgoing, Incomplete> {
+    pub(crate) async fn complete(mut self) -> Result<UpstreamRequest, Incomplete> {
         if let Some(body) = &mut self.small {
             read_into(&mut self.bytes, body).await?;
         }
@@ -165,9 +165,9 @@ impl Draft {
     }
 }
 
-impl Outgoing {
+impl UpstreamRequest {
     /// With a body that has come whole.
-    pub(crate) fn whole(parts: &Parts, body: &[u8], origin: Origin<'_>) -> Outgoing {
+    pub(crate) fn whole(parts: &Parts, body: &[u8], origin: Origin<'_>) -> UpstreamRequest {
         let mut bytes = request_line(&parts.method, path_of(parts));
         add_fields(&mut bytes, parts, origin);
         let bodiless = parts.method == Method::GET || parts.method == Method::HEAD;
@@ -178,7 +178,7 @@ impl Outgoing {
         bytes.extend_from_slice(b"\r\n");
         bytes.extend_from_slice(body);
         let path = parts.uri.path();
-        Outgoing {
+        UpstreamRequest {
             method: parts.method.clone(),
             subject: Subject::of(path),
             read: reads(&parts.method, path),
@@ -188,11 +188,11 @@ impl Outgoing {
     }
 
     /// A GET under the v2 keys.
-    pub(crate) fn get(path: &str, fields: &[u8]) -> Outgoing {
+    pub(crate) fn get(path: &str, fields: &[u8]) -> UpstreamRequest {
         // In no more room than it needs: it is kept until the answer begins.
         let line = request_line(&Method::GET, path);
         let bytes = [&line[..], fields, b"\r\n"].concat();
-        Outgoing {
+        UpstreamRequest {
             method: Method::GET,
             subject: Subject::Keys,
             read: true,
@@ -326,7 +326,7 @@ mod tests {
             client: "10.0.0.8:1".parse().unwrap(),
             id: &id,
         };
-        let outgoing = Outgoing::get(path_of(&parts), &fields(&parts, origin));
+        let outgoing = UpstreamRequest::get(path_of(&parts), &fields(&parts, origin));
         let expected = "GET /v2/keys/a%20b?wait=true HTTP/1.1\r\n\
             host: localhost:4001\r\n\
             authorization: Basic eA==\r\n\

@@ -14,11 +14,11 @@ use tracing::{debug, info, warn};
 
 use crate::address::Address;
 use crate::config::MembersFrom;
-use crate::episode::LogThrottle;
-use crate::fetch;
-use crate::probe;
-use crate::proxy::Proxy;
+use crate::context::Context;
+use crate::http1::fetch;
+use crate::policy::health_check;
 use crate::role::{ClusterFile, RoleError};
+use keelson_port::LogThrottle;
 
 /// Between two attempts while no member is known.
 const EAGER: Duration = Duration::from_secs(1);
@@ -199,34 +199,34 @@ async fn ask(url: &str, tls: &ClientTls, dial_timeout: Duration) -> io::Result<A
 }
 
 /// Keeps the endpoints up to date, and somebody looking after each.
-pub(crate) async fn keep(proxy: Arc<Proxy>, mut peers: Option<Peers>) {
+pub(crate) async fn keep(context: Arc<Context>, mut peers: Option<Peers>) {
     let mut found = false;
-    let mut nurses = JoinSet::new();
+    let mut health_checks = JoinSet::new();
     let mut silence = LogThrottle::default();
     loop {
-        let urls = match (&mut peers, &proxy.config.members) {
-            (Some(peers), _) => peers.ask(proxy.config.dial_timeout).await,
+        let urls = match (&mut peers, &context.config.members) {
+            (Some(peers), _) => peers.ask(context.config.dial_timeout).await,
             (None, MembersFrom::Clients(urls) | MembersFrom::Peers(urls)) => Ok(urls.clone()),
         };
         tell(&mut silence, &urls);
         match urls {
             Ok(urls) => {
-                for endpoint in proxy.endpoints.update(&urls).await {
+                for endpoint in context.endpoints.update(&urls).await {
                     info!(endpoint = %endpoint.url, "a member's client URL");
-                    nurses.spawn(probe::look_after(Arc::clone(&proxy), endpoint));
+                    health_checks.spawn(health_check::run(Arc::clone(&context), endpoint));
                 }
                 if !std::mem::replace(&mut found, true) {
                     announce(&urls);
                 }
             }
             Err(Silence::Starting(_)) => {}
-            Err(Silence::Complete(_)) => proxy.endpoints.none_found(),
+            Err(Silence::Complete(_)) => context.endpoints.none_found(),
         }
         // Those of members that are gone.
-        while nurses.try_join_next().is_some() {}
-        let known = !proxy.endpoints.list().is_empty();
+        while health_checks.try_join_next().is_some() {}
+        let known = !context.endpoints.list().is_empty();
         time::sleep(if known {
-            proxy.config.refresh_interval
+            context.config.refresh_interval
         } else {
             EAGER
         })

@@ -14,14 +14,14 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::endpoint::{Endpoint, Standing};
+use crate::policy::endpoint::{Endpoint, Health};
 
 /// While clients write, the nearest member is behind again and again. Once it was, reads go to the
 /// leader at once for so long.
 const MOMENT: Duration = Duration::from_millis(100);
 
 /// The newest index that a client of this proxy was told.
-pub(crate) struct Newest {
+pub(crate) struct HighWaterMark {
     index: AtomicU64,
     /// Members may take so long, all reads together, to come as far as clients were told.
     patience: Duration,
@@ -42,9 +42,9 @@ struct Lag {
     missing: Option<(u64, Instant)>,
 }
 
-impl Newest {
-    pub(crate) fn new(patience: Duration) -> Newest {
-        Newest {
+impl HighWaterMark {
+    pub(crate) fn new(patience: Duration) -> HighWaterMark {
+        HighWaterMark {
             index: AtomicU64::new(0),
             patience,
             sought: AtomicBool::new(false),
@@ -55,14 +55,14 @@ impl Newest {
     }
 
     /// What clients have been told by now.
-    pub(crate) fn known(&self) -> u64 {
+    pub(crate) fn current(&self) -> u64 {
         self.index.load(Ordering::Relaxed)
     }
 
     /// A client has been told so much.
-    pub(crate) fn told(&self, index: Option<u64>) {
+    pub(crate) fn observe(&self, index: Option<u64>) {
         let index = index.unwrap_or(0);
-        if self.known() < index {
+        if self.current() < index {
             self.index.fetch_max(index, Ordering::Relaxed);
         }
     }
@@ -70,9 +70,9 @@ impl Newest {
     /// Whether a read has not been told all that was known when it began, being answered from this
     /// index, and until when a better answer may be looked for. The time is the same for all reads:
     /// clients that give up sooner must not each begin it anew.
-    pub(crate) fn behind(&self, known: u64, index: Option<u64>) -> Option<Instant> {
+    pub(crate) fn stale_until(&self, known: u64, index: Option<u64>) -> Option<Instant> {
         let index = index?;
-        let newest = self.known();
+        let newest = self.current();
         if newest <= index {
             if self.sought.load(Ordering::Relaxed) {
                 self.sought.store(false, Ordering::Relaxed);
@@ -97,7 +97,7 @@ impl Newest {
 
     /// No better answer than one from this index was found. Once the time is over, the cluster is one that
     /// was set up anew, or that has lost its majority: what its members say is true now.
-    pub(crate) fn not_found(&self, index: Option<u64>) {
+    pub(crate) fn give_up(&self, index: Option<u64>) {
         let mut lag = self.lag.lock();
         if let (Some(index), Some((newest, since))) = (index, lag.missing)
             && self.patience <= since.elapsed()
@@ -110,13 +110,13 @@ impl Newest {
     }
 
     /// This member has answered a change of members or accounts.
-    pub(crate) fn changed_by(&self, endpoint: &Arc<Endpoint>) {
+    pub(crate) fn observe_change(&self, endpoint: &Arc<Endpoint>) {
         *self.changer.lock() = Some((Arc::clone(endpoint), Instant::now()));
         self.changed.store(true, Ordering::Relaxed);
     }
 
     /// Whether there was such a change so lately that not all members may know it.
-    pub(crate) fn changed_lately(&self) -> bool {
+    pub(crate) fn changed_recently(&self) -> bool {
         if !self.changed.load(Ordering::Relaxed) {
             return false;
         }
@@ -132,14 +132,14 @@ impl Newest {
     }
 
     /// Who has answered it, while it is well.
-    pub(crate) fn changer(&self) -> Option<Arc<Endpoint>> {
+    pub(crate) fn recent_changer(&self) -> Option<Arc<Endpoint>> {
         let changer = self.changer.lock();
         let (endpoint, _) = changer.as_ref()?;
-        (endpoint.standing() == Standing::Well).then(|| Arc::clone(endpoint))
+        (endpoint.health() == Health::Healthy).then(|| Arc::clone(endpoint))
     }
 
     /// Whether a member was behind a moment ago.
-    pub(crate) fn lagged_lately(&self) -> bool {
+    pub(crate) fn lagged_recently(&self) -> bool {
         let last = self.lag.lock().last;
         last.is_some_and(|last| last.elapsed() < MOMENT)
     }
@@ -151,64 +151,64 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_millis(2500);
 
-    fn behind(newest: &Newest, index: u64) -> Option<Instant> {
-        newest.behind(newest.known(), Some(index))
+    fn stale_until(mark: &HighWaterMark, index: u64) -> Option<Instant> {
+        mark.stale_until(mark.current(), Some(index))
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_was_told_holds_until_members_have_had_their_time() {
-        let newest = Newest::new(PATIENCE);
-        assert_eq!(behind(&newest, 0), None);
-        newest.told(Some(7));
-        newest.told(Some(5));
-        newest.told(None);
+        let mark = HighWaterMark::new(PATIENCE);
+        assert_eq!(stale_until(&mark, 0), None);
+        mark.observe(Some(7));
+        mark.observe(Some(5));
+        mark.observe(None);
         let until = Instant::now() + PATIENCE;
-        assert_eq!(behind(&newest, 6), Some(until));
-        assert_eq!(newest.behind(7, None), None);
+        assert_eq!(stale_until(&mark, 6), Some(until));
+        assert_eq!(mark.stale_until(7, None), None);
         // One clock for all.
         tokio::time::advance(PATIENCE - Duration::from_millis(1)).await;
-        newest.not_found(Some(6));
-        assert_eq!(behind(&newest, 5), Some(until));
+        mark.give_up(Some(6));
+        assert_eq!(stale_until(&mark, 5), Some(until));
         tokio::time::advance(Duration::from_millis(1)).await;
-        assert_eq!(behind(&newest, 6), Some(until));
-        newest.not_found(Some(6));
-        assert_eq!(behind(&newest, 6), None);
-        assert!(behind(&newest, 5).is_some());
+        assert_eq!(stale_until(&mark, 6), Some(until));
+        mark.give_up(Some(6));
+        assert_eq!(stale_until(&mark, 6), None);
+        assert!(stale_until(&mark, 5).is_some());
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_time_begins_anew_once_a_member_was_found_or_more_was_told() {
-        let newest = Newest::new(PATIENCE);
-        newest.told(Some(7));
-        assert!(behind(&newest, 6).is_some());
+        let mark = HighWaterMark::new(PATIENCE);
+        mark.observe(Some(7));
+        assert!(stale_until(&mark, 6).is_some());
         tokio::time::advance(PATIENCE).await;
-        assert_eq!(behind(&newest, 7), None);
+        assert_eq!(stale_until(&mark, 7), None);
         let until = Instant::now() + PATIENCE;
-        assert_eq!(behind(&newest, 6), Some(until));
+        assert_eq!(stale_until(&mark, 6), Some(until));
         tokio::time::advance(PATIENCE).await;
-        newest.told(Some(8));
+        mark.observe(Some(8));
         let until = Instant::now() + PATIENCE;
-        assert_eq!(behind(&newest, 6), Some(until));
+        assert_eq!(stale_until(&mark, 6), Some(until));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_read_need_not_know_what_was_told_after_it_began() {
-        let newest = Newest::new(PATIENCE);
-        newest.told(Some(7));
-        let known = newest.known();
-        newest.told(Some(8));
-        assert_eq!(newest.behind(known, Some(7)), None);
-        assert!(newest.behind(known, Some(6)).is_some());
+        let mark = HighWaterMark::new(PATIENCE);
+        mark.observe(Some(7));
+        let known = mark.current();
+        mark.observe(Some(8));
+        assert_eq!(mark.stale_until(known, Some(7)), None);
+        assert!(mark.stale_until(known, Some(6)).is_some());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_member_that_was_behind_is_left_alone_for_a_moment() {
-        let newest = Newest::new(PATIENCE);
-        newest.told(Some(7));
-        assert!(!newest.lagged_lately());
-        assert!(behind(&newest, 6).is_some());
-        assert!(newest.lagged_lately());
+        let mark = HighWaterMark::new(PATIENCE);
+        mark.observe(Some(7));
+        assert!(!mark.lagged_recently());
+        assert!(stale_until(&mark, 6).is_some());
+        assert!(mark.lagged_recently());
         tokio::time::advance(MOMENT).await;
-        assert!(!newest.lagged_lately());
+        assert!(!mark.lagged_recently());
     }
 }

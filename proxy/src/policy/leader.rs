@@ -11,8 +11,8 @@ use parking_lot::RwLock;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use crate::endpoint::{Endpoint, Standing};
-use crate::fetch;
+use crate::http1::fetch;
+use crate::policy::endpoint::{Endpoint, Health};
 
 /// Any member answers it by itself, and without a password. Not `/v2/members/leader`: the URLs
 /// there need not be those that this proxy was given.
@@ -44,7 +44,7 @@ impl Leader {
         let state = self.0.read();
         let leader = state.endpoint.as_ref();
         leader
-            .filter(|leader| leader.standing() == Standing::Well)
+            .filter(|leader| leader.health() == Health::Healthy)
             .cloned()
     }
 
@@ -113,7 +113,7 @@ mod tests {
         leader.is(&two);
         assert!(!leader.is_not(&one));
         assert!(Arc::ptr_eq(&leader.get().unwrap(), &two));
-        two.stands(Standing::Sick);
+        two.set_health(Health::Degraded);
         assert!(leader.get().is_none());
     }
 

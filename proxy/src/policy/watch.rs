@@ -7,30 +7,30 @@
 //! or has no more of the history: then the answer is cut, as at the end of the proxy, and the client
 //! connects and asks again.
 
-mod waiting;
+mod stream;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use futures_util::{StreamExt, future, stream};
+use futures_util::{StreamExt, future, stream as streams};
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
 use keelson_port::{Cut, Parked, Parking};
 use url::form_urlencoded;
 
-use self::waiting::{Waiting, last_index};
+use self::stream::{WatchStream, last_index};
 use crate::answers::Refusal;
-use crate::body::AnswerBody;
-use crate::client::Head;
-use crate::exchange::{self, Reply};
-use crate::http1;
-use crate::proxy::Proxy;
-use crate::request::{self, Origin, Outgoing, Subject};
-use crate::turns::Turns;
+use crate::context::Context;
+use crate::http1::body::AnswerBody;
+use crate::http1::client::Head;
+use crate::http1::exchange::{self, Reply};
+use crate::http1::request::{self, Origin, Subject, UpstreamRequest};
+use crate::policy::attempts::Attempts;
+use crate::policy::forward;
 
 /// A wait as it was asked, to be asked again; in as little room as possible.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Wait {
+pub(crate) struct WatchRequest {
     /// With the query.
     path: Box<str>,
     /// Its headers as they go to members.
@@ -41,21 +41,21 @@ pub(crate) struct Wait {
     since: u64,
 }
 
-impl Wait {
+impl WatchRequest {
     /// `None`: it is no wait.
-    pub(crate) fn of(parts: &Parts, origin: Origin<'_>) -> Option<Wait> {
+    pub(crate) fn of(parts: &Parts, origin: Origin<'_>) -> Option<WatchRequest> {
         let keys = parts.method == Method::GET && request::is_keys(parts.uri.path());
         if !keys || !waits(parts.uri.query()?) {
             return None;
         }
         let path = request::path_of(parts);
-        Some(Wait::new(path, &request::fields(parts, origin)))
+        Some(WatchRequest::new(path, &request::fields(parts, origin)))
     }
 
     /// Of a path and a query that say so, and headers as they go to members.
-    pub(crate) fn new(path: &str, fields: &[u8]) -> Wait {
+    pub(crate) fn new(path: &str, fields: &[u8]) -> WatchRequest {
         let query = path.split_once('?').map_or("", |(_, query)| query);
-        Wait {
+        WatchRequest {
             path: Box::from(path),
             fields: Box::from(fields),
             stream: first(query, "stream").is_some_and(|value| is_true(&value)),
@@ -64,8 +64,8 @@ impl Wait {
     }
 
     /// The same, from where it has come to.
-    fn again(&self) -> Outgoing {
-        Outgoing::get(&path_since(&self.path, self.since), &self.fields)
+    fn again(&self) -> UpstreamRequest {
+        UpstreamRequest::get(&path_since(&self.path, self.since), &self.fields)
     }
 }
 
@@ -102,28 +102,28 @@ fn is_true(value: &str) -> bool {
 /// Forwards a wait. What is answered at once is answered as everything else is. `client`: it came over
 /// HTTP/2, where a connection may carry any number of them.
 pub(crate) async fn forward(
-    proxy: &Arc<Proxy>,
-    wait: Wait,
+    context: &Arc<Context>,
+    wait: WatchRequest,
     parking: Option<Parking>,
     client: Option<SocketAddr>,
 ) -> Result<Response<AnswerBody>, Refusal> {
     let place = match client {
         Some(client) => {
-            let place = proxy.waits.begin(client).ok_or(Refusal::Crowded)?;
+            let place = context.waits.begin(client).ok_or(Refusal::Crowded)?;
             Some(Box::new(place))
         }
         None => None,
     };
-    let mut outgoing = Outgoing::get(&wait.path, &wait.fields);
-    let mut turns = Turns::of_request(proxy, true);
-    http1::follow_change(&mut turns, proxy);
-    let known = proxy.newest.known();
-    let reply = forward_long(&mut turns, proxy, &mut outgoing).await?;
+    let mut outgoing = UpstreamRequest::get(&wait.path, &wait.fields);
+    let mut attempts = Attempts::of_request(context, true);
+    forward::follow_change(&mut attempts, context);
+    let known = context.high_water_mark.current();
+    let reply = forward_long(&mut attempts, context, &mut outgoing).await?;
     let (mut head, mut body) = begun(reply)?;
     // From now on: what the client has just written is no news to it.
     if wait.since == 0
-        && is_old(proxy, known, &head, &body)
-        && let Some(newer) = Box::pin(of_leader(proxy, &mut outgoing, &head)).await
+        && is_old(context, known, &head, &body)
+        && let Some(newer) = Box::pin(of_leader(context, &mut outgoing, &head)).await
     {
         (head, body) = newer;
     }
@@ -131,14 +131,14 @@ pub(crate) async fn forward(
     let body = match body {
         AnswerBody::Member(body) if head.status == StatusCode::OK => body,
         AnswerBody::Whole(event) => {
-            proxy.newest.told(last_index(&event));
+            context.high_water_mark.observe(last_index(&event));
             return Ok(exchange::response(head, AnswerBody::Whole(event)));
         }
         body => return Ok(exchange::response(head, body)),
     };
-    let mut waiting = Waiting::new(proxy, wait, body, &head);
+    let mut waiting = WatchStream::new(context, wait, body, &head);
     waiting.place = place;
-    let events = stream::unfold(Box::new(waiting), |mut waiting| async {
+    let events = streams::unfold(Box::new(waiting), |mut waiting| async {
         let event = waiting.next().await?;
         Some((event, waiting))
     });
@@ -146,9 +146,9 @@ pub(crate) async fn forward(
     match parking {
         Some(parking) => parking.park(Parked::new(&head, events)).await,
         None => {
-            let cut = stream::once(proxy.drain.clone().begun()).map(|()| Some(Err(Cut)));
-            let events = events.map(Some).chain(stream::iter([None]));
-            let parts = stream::select(events, cut);
+            let cut = streams::once(context.drain.clone().begun()).map(|()| Some(Err(Cut)));
+            let events = events.map(Some).chain(streams::iter([None]));
+            let parts = streams::select(events, cut);
             let parts = parts.scan((), |(), part| future::ready(part));
             Ok(head.map(|()| AnswerBody::Parts(Box::pin(parts))))
         }
@@ -162,23 +162,27 @@ fn begun(reply: Reply) -> Result<(Head, AnswerBody), Refusal> {
 }
 
 /// Whether a member waits for what clients of this proxy have been told, or tells it.
-fn is_old(proxy: &Proxy, known: u64, head: &Head, body: &AnswerBody) -> bool {
+fn is_old(context: &Context, known: u64, head: &Head, body: &AnswerBody) -> bool {
     let told = match body {
         AnswerBody::Whole(event) => last_index(event),
         _ => None,
     };
-    told <= Some(known) && proxy.newest.behind(known, head.read_at()).is_some()
+    told <= Some(known)
+        && context
+            .high_water_mark
+            .stale_until(known, head.read_at())
+            .is_some()
 }
 
 /// The leader's answer to a wait, if that is another member and knows more than who has answered it.
 async fn of_leader(
-    proxy: &Proxy,
-    outgoing: &mut Outgoing,
+    context: &Context,
+    outgoing: &mut UpstreamRequest,
     held: &Head,
 ) -> Option<(Head, AnswerBody)> {
-    let mut turns = Turns::of_request(proxy, false);
-    turns.begin_with(proxy.endpoints.leader.get()?);
-    let reply = forward_long(&mut turns, proxy, outgoing).await.ok()?;
+    let mut attempts = Attempts::of_request(context, false);
+    attempts.try_first(context.endpoints.leader.get()?);
+    let reply = forward_long(&mut attempts, context, outgoing).await.ok()?;
     let (head, body) = begun(reply).ok()?;
     let is_newer = head.status == StatusCode::OK && held.read_at() < head.read_at();
     is_newer.then_some((head, body))
@@ -195,13 +199,13 @@ fn parked_head(head: Head) -> Response<()> {
 }
 
 async fn forward_long(
-    turns: &mut Turns<'_>,
-    proxy: &Proxy,
-    outgoing: &mut Outgoing,
+    attempts: &mut Attempts<'_>,
+    context: &Context,
+    outgoing: &mut UpstreamRequest,
 ) -> Result<Reply, Refusal> {
     // Its head may take as long as its event: etcd's own proxy does not send it before.
     outgoing.subject = Subject::Other;
-    http1::forward_in(turns, proxy, outgoing).await
+    forward::forward_in(attempts, context, outgoing).await
 }
 
 #[cfg(test)]
@@ -227,7 +231,7 @@ mod tests {
         let id = http::HeaderValue::from_static("mine");
         let client = "10.0.0.8:1".parse().unwrap();
         for (uri, expected) in cases {
-            let wait = Wait::of(&parts(uri), Origin { client, id: &id });
+            let wait = WatchRequest::of(&parts(uri), Origin { client, id: &id });
             let found = wait.map(|wait| (wait.stream, wait.since));
             assert_eq!(found, expected, "{uri}");
         }

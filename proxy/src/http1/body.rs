@@ -11,8 +11,8 @@ use futures_util::Stream;
 use hyper::body::{Body, Frame, SizeHint};
 use keelson_port::Cut;
 
-use crate::client::{Connection, Decoded, Framing};
-use crate::endpoint::Endpoint;
+use crate::http1::client::{Connection, Decoded, Framing};
+use crate::policy::endpoint::Endpoint;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::time::{self, Instant};
 
-use crate::endpoint::{Endpoint, Standing};
-use crate::proxy::Proxy;
+use crate::context::Context;
+use crate::policy::endpoint::{Endpoint, Health};
 
 /// Between two looks for a member, when nobody says that there is one.
 const LOOK: Duration = Duration::from_millis(100);
@@ -16,8 +16,8 @@ const HASTY_MAX: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// One request's way through the members.
-pub(crate) struct Turns<'a> {
-    proxy: &'a Proxy,
+pub(crate) struct Attempts<'a> {
+    context: &'a Context,
     /// The nearest member will do.
     nearest: bool,
     /// When a request came; `None` for a watch that goes on.
@@ -27,12 +27,12 @@ pub(crate) struct Turns<'a> {
     first: Option<Arc<Endpoint>>,
 }
 
-impl<'a> Turns<'a> {
+impl<'a> Attempts<'a> {
     /// Held no longer than the request timeout, and not at all while that is hopeless. What does not
     /// go to the nearest member goes to the leader.
-    pub(crate) fn of_request(proxy: &'a Proxy, nearest: bool) -> Turns<'a> {
-        Turns {
-            proxy,
+    pub(crate) fn of_request(context: &'a Context, nearest: bool) -> Attempts<'a> {
+        Attempts {
+            context,
             nearest,
             since: Some(Instant::now()),
             taken: 0,
@@ -41,9 +41,9 @@ impl<'a> Turns<'a> {
     }
 
     /// Held until a member comes back: for a watch nothing is lost by waiting.
-    pub(crate) fn of_watch(proxy: &'a Proxy) -> Turns<'a> {
-        Turns {
-            proxy,
+    pub(crate) fn of_watch(context: &'a Context) -> Attempts<'a> {
+        Attempts {
+            context,
             nearest: true,
             since: None,
             taken: 0,
@@ -52,12 +52,12 @@ impl<'a> Turns<'a> {
     }
 
     /// The leader is to be asked, if it is known.
-    pub(crate) fn go_to_the_leader(&mut self) {
+    pub(crate) fn prefer_leader(&mut self) {
         self.nearest = false;
     }
 
     /// This member is to be tried before all others.
-    pub(crate) fn begin_with(&mut self, endpoint: Arc<Endpoint>) {
+    pub(crate) fn try_first(&mut self, endpoint: Arc<Endpoint>) {
         self.first = Some(endpoint);
     }
 
@@ -69,7 +69,7 @@ impl<'a> Turns<'a> {
         }
         if self.taken < HASTY_MAX
             && !(0 < self.taken && self.is_over())
-            && let Some(endpoint) = self.proxy.endpoints.choose(self.nearest)
+            && let Some(endpoint) = self.context.endpoints.choose(self.nearest)
         {
             self.taken += 1;
             return Some(endpoint);
@@ -87,29 +87,29 @@ impl<'a> Turns<'a> {
             if 0 < self.taken && self.is_over() {
                 return None;
             }
-            if let Some(endpoint) = self.proxy.endpoints.choose(self.nearest) {
+            if let Some(endpoint) = self.context.endpoints.choose(self.nearest) {
                 self.taken += 1;
                 return Some(endpoint);
             }
             if self.is_over() || self.is_hopeless() {
                 return None;
             }
-            self.proxy.endpoints.improved(LOOK).await;
+            self.context.endpoints.endpoint_available(LOOK).await;
         }
     }
 
     fn is_over(&self) -> bool {
-        let held_for = self.proxy.config.request_timeout;
+        let held_for = self.context.config.request_timeout;
         self.since.is_some_and(|since| held_for <= since.elapsed())
     }
 
     /// As etcd's proxy with zero endpoints: 503 at once, where no member was ever reached.
     fn is_hopeless(&self) -> bool {
-        self.since.is_some() && self.proxy.endpoints.is_hopeless()
+        self.since.is_some() && self.context.endpoints.is_hopeless()
     }
 
     /// The member did not take the request, or left it unanswered.
     pub(crate) fn failed(&self, endpoint: &Endpoint) {
-        self.proxy.endpoints.stands(endpoint, Standing::Out);
+        self.context.endpoints.set_health(endpoint, Health::Down);
     }
 }

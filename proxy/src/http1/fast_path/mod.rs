@@ -15,7 +15,7 @@ use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{self, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -25,12 +25,13 @@ use tokio::net::TcpStream;
 use tokio::time;
 
 use crate::answers::Refusal;
-use crate::exchange::Reply;
-use crate::http1;
-use crate::proxy::{Asked, Proxy};
-use crate::request::Outgoing;
-use crate::turns::Turns;
-use crate::wait::{self, Wait};
+use crate::context::Context;
+use crate::http1::exchange::Reply;
+use crate::http1::request::UpstreamRequest;
+use crate::metrics::RequestRecord;
+use crate::policy::attempts::Attempts;
+use crate::policy::forward;
+use crate::policy::watch::{self, WatchRequest};
 use answer::Unsent;
 use ask::{Ask, Seen};
 
@@ -45,14 +46,14 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Answers the next request, or declines. What is said without waiting is said here, and the future is
 /// of the one kind that the request needs: there is one for every request in flight.
-pub(crate) fn serve<'a>(proxy: &'a Arc<Proxy>, connection: FastPath<'a>) -> FastPathAnswer<'a> {
+pub(crate) fn serve<'a>(context: &'a Arc<Context>, connection: FastPath<'a>) -> FastPathAnswer<'a> {
     let FastPath {
         socket,
         read_ahead,
         client,
     } = connection;
     let begun = match read_ahead.is_empty() {
-        true => begin(proxy, socket, client),
+        true => begin(context, socket, client),
         false => {
             let mut received = BytesMut::with_capacity(FIRST_BYTES.max(read_ahead.len()));
             received.extend_from_slice(&read_ahead);
@@ -62,30 +63,32 @@ pub(crate) fn serve<'a>(proxy: &'a Arc<Proxy>, connection: FastPath<'a>) -> Fast
     match begun {
         Err(error) => Box::pin(ready(Err(error))),
         Ok(Begun::Ends(ends)) => Box::pin(ready(Ok(ends))),
-        Ok(Begun::Wait(wait, read_ahead)) => {
-            Box::pin(wait_for_event(proxy, socket, wait, read_ahead))
+        Ok(Begun::WatchRequest(wait, read_ahead)) => {
+            Box::pin(wait_for_event(context, socket, wait, read_ahead))
         }
         Ok(Begun::Request(request, read_ahead)) => {
-            Box::pin(pass_on(proxy, socket, request, read_ahead))
+            Box::pin(pass_on(context, socket, request, read_ahead))
         }
-        Ok(Begun::Partly(received)) => Box::pin(serve_partly(proxy, socket, client, received)),
+        Ok(Begun::Partly(received)) => Box::pin(serve_partly(context, socket, client, received)),
     }
 }
 
 /// The same for a request whose rest is still to come.
 async fn serve_partly(
-    proxy: &Arc<Proxy>,
+    context: &Arc<Context>,
     socket: &mut TcpStream,
     client: SocketAddr,
     received: BytesMut,
 ) -> io::Result<FastPathOutcome> {
-    match complete(proxy, socket, client, received).await? {
+    match complete(context, socket, client, received).await? {
         Begun::Ends(ends) => Ok(ends),
         Begun::Partly(received) => Ok(FastPathOutcome::Declined {
             read_ahead: small(&received),
         }),
-        Begun::Wait(wait, read_ahead) => wait_for_event(proxy, socket, wait, read_ahead).await,
-        Begun::Request(request, read_ahead) => pass_on(proxy, socket, request, read_ahead).await,
+        Begun::WatchRequest(wait, read_ahead) => {
+            wait_for_event(context, socket, wait, read_ahead).await
+        }
+        Begun::Request(request, read_ahead) => pass_on(context, socket, request, read_ahead).await,
     }
 }
 
@@ -95,16 +98,16 @@ enum Begun {
     Ends(FastPathOutcome),
     /// Not all of it has come, or it is none of ours.
     Partly(BytesMut),
-    Wait(Waits, Bytes),
+    WatchRequest(Waits, Bytes),
     Request(Request, Bytes),
 }
 
 /// A request that has come whole, as nearly all do, is never kept: it goes from the stack into what is
 /// sent.
-fn begin(proxy: &Proxy, socket: &mut TcpStream, client: SocketAddr) -> io::Result<Begun> {
+fn begin(context: &Context, socket: &mut TcpStream, client: SocketAddr) -> io::Result<Begun> {
     let mut space = [MaybeUninit::uninit(); FIRST_BYTES];
     let mut buffer = ReadBuf::uninit(&mut space);
-    let mut nobody = Context::from_waker(Waker::noop());
+    let mut nobody = task::Context::from_waker(Waker::noop());
     match Pin::new(socket).poll_read(&mut nobody, &mut buffer) {
         Poll::Ready(read) => read?,
         // It was woken for nothing.
@@ -117,10 +120,10 @@ fn begin(proxy: &Proxy, socket: &mut TcpStream, client: SocketAddr) -> io::Resul
     if received.is_empty() {
         return Ok(Begun::Ends(FastPathOutcome::Closed));
     }
-    match ask::see(received, proxy, client) {
+    match ask::see(received, context, client) {
         Seen::Plain(ask) if ask.length() <= received.len() => {
             let (whole, read_ahead) = received.split_at(ask.length());
-            Ok(found(proxy, ask, whole, read_ahead))
+            Ok(found(context, ask, whole, read_ahead))
         }
         _ => Ok(Begun::Partly(BytesMut::from(received))),
     }
@@ -128,7 +131,7 @@ fn begin(proxy: &Proxy, socket: &mut TcpStream, client: SocketAddr) -> io::Resul
 
 /// The rest of the head, and of a small body.
 async fn complete(
-    proxy: &Proxy,
+    context: &Context,
     socket: &mut TcpStream,
     client: SocketAddr,
     mut received: BytesMut,
@@ -137,24 +140,24 @@ async fn complete(
         received.reserve(MORE_BYTES);
         read_now(socket, &mut received)?;
     }
-    let ask = match ask::see(&received, proxy, client) {
+    let ask = match ask::see(&received, context, client) {
         Seen::Plain(ask) => ask,
         Seen::Special => return Ok(Begun::Partly(received)),
     };
-    if !body_is_here(proxy, socket, &mut received, &ask).await? {
+    if !body_is_here(context, socket, &mut received, &ask).await? {
         return Ok(Begun::Partly(received));
     }
     let (whole, read_ahead) = received.split_at(ask.length());
-    Ok(found(proxy, ask, whole, read_ahead))
+    Ok(found(context, ask, whole, read_ahead))
 }
 
-fn found(proxy: &Proxy, ask: Ask, whole: &[u8], read_ahead: &[u8]) -> Begun {
+fn found(context: &Context, ask: Ask, whole: &[u8], read_ahead: &[u8]) -> Begun {
     let read_ahead = small(read_ahead);
     match ask.waits {
-        true => Begun::Wait(Waits::new(proxy, &ask), read_ahead),
+        true => Begun::WatchRequest(Waits::new(context, &ask), read_ahead),
         false => {
             let body = &whole[ask.head_bytes..];
-            Begun::Request(Request::new(proxy, ask, body), read_ahead)
+            Begun::Request(Request::new(context, ask, body), read_ahead)
         }
     }
 }
@@ -169,7 +172,7 @@ fn small(received: &[u8]) -> Bytes {
 
 /// Reads what has arrived; `None` is nothing, 0 the end.
 fn read_now(socket: &mut TcpStream, received: &mut BytesMut) -> io::Result<Option<usize>> {
-    let mut nobody = Context::from_waker(Waker::noop());
+    let mut nobody = task::Context::from_waker(Waker::noop());
     match pin!(socket.read_buf(received)).poll(&mut nobody) {
         Poll::Ready(read) => read.map(Some),
         Poll::Pending => Ok(None),
@@ -178,7 +181,7 @@ fn read_now(socket: &mut TcpStream, received: &mut BytesMut) -> io::Result<Optio
 
 /// Reads the rest of the body. Returns whether all of it has come.
 async fn body_is_here(
-    proxy: &Proxy,
+    context: &Context,
     socket: &mut TcpStream,
     received: &mut BytesMut,
     ask: &Ask,
@@ -196,7 +199,7 @@ async fn body_is_here(
         Ok(true)
     };
     // At the end of the proxy hyper's way decides how long to wait.
-    let mut ending = proxy.drain.clone().begun();
+    let mut ending = context.drain.clone().begun();
     let waiting = async {
         tokio::select! {
             whole = time::timeout(BODY_TIMEOUT, rest) => whole.unwrap_or(Ok(false)),
@@ -208,16 +211,16 @@ async fn body_is_here(
 
 /// A request that can be sent.
 struct Request {
-    asked: Asked,
-    outgoing: Outgoing,
+    record: RequestRecord,
+    outgoing: UpstreamRequest,
     /// The client wants the connection closed after the answer.
     last: bool,
 }
 
 impl Request {
-    fn new(proxy: &Proxy, ask: Ask, body: &[u8]) -> Request {
+    fn new(context: &Context, ask: Ask, body: &[u8]) -> Request {
         Request {
-            asked: Asked::new(proxy, &ask.method, ask.subject),
+            record: RequestRecord::new(context, &ask.method, ask.subject),
             last: ask.last,
             outgoing: ask.into_outgoing(body),
         }
@@ -226,48 +229,48 @@ impl Request {
 
 /// Has a member answer, and writes the answer.
 async fn pass_on(
-    proxy: &Proxy,
+    context: &Context,
     socket: &mut TcpStream,
     request: Request,
     read_ahead: Bytes,
 ) -> io::Result<FastPathOutcome> {
     let Request {
-        asked,
+        record,
         mut outgoing,
         last,
     } = request;
-    let mut turns = Turns::of_request(proxy, outgoing.read);
+    let mut attempts = Attempts::of_request(context, outgoing.read);
     let replied = {
         // In a box: a burst of large futures leaves holes in the heap.
-        let mut forwarding = Box::pin(http1::forward_in(&mut turns, proxy, &mut outgoing));
+        let mut forwarding = Box::pin(forward::forward_in(&mut attempts, context, &mut outgoing));
         match unless_gone(socket, forwarding.as_mut(), !read_ahead.is_empty()).await {
             Some(replied) => replied,
             None => return Ok(FastPathOutcome::Closed),
         }
     };
-    let written = write_reply(proxy, socket, &outgoing, asked, replied, last)?;
+    let written = write_reply(context, socket, &outgoing, record, replied, last)?;
     go_on(socket, written, last, read_ahead).await
 }
 
 fn write_reply(
-    proxy: &Proxy,
+    context: &Context,
     socket: &mut TcpStream,
-    outgoing: &Outgoing,
-    asked: Asked,
+    outgoing: &UpstreamRequest,
+    record: RequestRecord,
     replied: Result<Reply, Refusal>,
     last: bool,
 ) -> io::Result<Option<Box<Unsent>>> {
     let begun = replied.and_then(|reply| {
         let (head, body) = reply.into_parts();
-        let body = body.whole().map_err(|_| http1::refusal(outgoing))?;
+        let body = body.whole().map_err(|_| forward::refusal(outgoing))?;
         Ok((head, body))
     });
     match begun {
         Ok((head, body)) => {
-            asked.handled(proxy, head.status);
+            record.handled(context, head.status);
             answer::of_member(socket, &head, body, last)
         }
-        Err(refusal) => answer::own(socket, asked.refused(proxy, refusal), last),
+        Err(refusal) => answer::own(socket, record.refused(context, refusal), last),
     }
 }
 
@@ -289,17 +292,17 @@ async fn go_on(
 
 /// A wait of the v2 API.
 struct Waits {
-    asked: Asked,
-    wait: Wait,
+    record: RequestRecord,
+    wait: WatchRequest,
     /// The client wants the connection closed after the answer.
     last: bool,
 }
 
 impl Waits {
-    fn new(proxy: &Proxy, ask: &Ask) -> Waits {
+    fn new(context: &Context, ask: &Ask) -> Waits {
         Waits {
-            asked: Asked::new(proxy, &ask.method, ask.subject),
-            wait: Wait::new(ask.path(), ask.fields()),
+            record: RequestRecord::new(context, &ask.method, ask.subject),
+            wait: WatchRequest::new(ask.path(), ask.fields()),
             last: ask.last,
         }
     }
@@ -307,15 +310,15 @@ impl Waits {
 
 /// A wait of the v2 API: answered at once, or parked.
 async fn wait_for_event(
-    proxy: &Arc<Proxy>,
+    context: &Arc<Context>,
     socket: &mut TcpStream,
     waits: Waits,
     read_ahead: Bytes,
 ) -> io::Result<FastPathOutcome> {
-    let Waits { asked, wait, last } = waits;
+    let Waits { record, wait, last } = waits;
     let waited = {
         let forwarding =
-            keelson_port::parkable(|parking| wait::forward(proxy, wait, Some(parking), None));
+            keelson_port::parkable(|parking| watch::forward(context, wait, Some(parking), None));
         unless_gone(socket, pin!(forwarding), !read_ahead.is_empty()).await
     };
     match waited {
@@ -326,7 +329,7 @@ async fn wait_for_event(
             read_ahead,
         }),
         Some(Parkable::Done(answer)) => {
-            let unsent = answer::own(socket, asked.answered(proxy, answer), last)?;
+            let unsent = answer::own(socket, record.finish(context, answer), last)?;
             go_on(socket, unsent, last, read_ahead).await
         }
     }

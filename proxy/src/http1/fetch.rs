@@ -6,8 +6,8 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue, Method};
 
 use crate::address::Address;
-use crate::client::{Connection, Decoded, Head};
-use crate::headers::PROXIED_BY;
+use crate::http1::client::{Connection, Decoded, Head};
+use crate::http1::headers::PROXIED_BY;
 
 const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 

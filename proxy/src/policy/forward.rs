@@ -6,19 +6,18 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Response, StatusCode};
+use http::Response;
 use tokio::time::{self, Instant};
 use tracing::debug;
 
 use crate::answers::Refusal;
-use crate::body::AnswerBody;
-use crate::client::Head;
-use crate::endpoint::{Endpoint, Standing};
-use crate::exchange::{self, Failure, Reply};
-use crate::headers::LOOP;
-use crate::proxy::Proxy;
-use crate::request::{Draft, Incomplete, Outgoing, Subject};
-use crate::turns::Turns;
+use crate::context::Context;
+use crate::http1::body::AnswerBody;
+use crate::http1::client::Head;
+use crate::http1::exchange::{self, Failure, Reply};
+use crate::http1::request::{Draft, Incomplete, Subject, UpstreamRequest};
+use crate::policy::attempts::Attempts;
+use crate::policy::endpoint::{Endpoint, Health};
 
 /// However late it is, the leader is given this time to answer before a member that is behind is believed.
 const LAST_LOOK: Duration = Duration::from_millis(300);
@@ -27,15 +26,18 @@ const LAST_LOOK: Duration = Duration::from_millis(300);
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Forwards a request and returns the whole answer, or its beginning.
-pub(crate) async fn forward(proxy: &Proxy, draft: Draft) -> Result<Response<AnswerBody>, Refusal> {
+pub(crate) async fn forward(
+    context: &Context,
+    draft: Draft,
+) -> Result<Response<AnswerBody>, Refusal> {
     let completed = draft.complete().await;
     let mut request = completed.map_err(|incomplete| match incomplete {
         Incomplete::Gone => Refusal::Client,
         Incomplete::Late => Refusal::Late,
     })?;
     let reply = forward_in(
-        &mut Turns::of_request(proxy, request.read),
-        proxy,
+        &mut Attempts::of_request(context, request.read),
+        context,
         &mut request,
     )
     .await?;
@@ -48,96 +50,102 @@ pub(crate) async fn forward(proxy: &Proxy, draft: Draft) -> Result<Response<Answ
 /// The beginning of a member's answer, for a read one that knows of all that clients of this proxy were
 /// told, if it can be known, and there is one in time.
 pub(crate) async fn forward_in(
-    turns: &mut Turns<'_>,
-    proxy: &Proxy,
-    request: &mut Outgoing,
+    attempts: &mut Attempts<'_>,
+    context: &Context,
+    request: &mut UpstreamRequest,
 ) -> Result<Reply, Refusal> {
     match request.subject {
-        Subject::Keys => forward_keys(turns, proxy, request).await,
-        Subject::Cluster => forward_cluster(turns, proxy, request).await,
-        Subject::Other => forward_to_any(turns, proxy, request).await,
+        Subject::Keys => forward_keys(attempts, context, request).await,
+        Subject::Cluster => forward_cluster(attempts, context, request).await,
+        Subject::Other => forward_to_any(attempts, context, request).await,
     }
 }
 
 /// Members do not say how much they know of each other and of accounts. Who has answered the last change
 /// knows it, and otherwise the leader does.
 async fn forward_cluster(
-    turns: &mut Turns<'_>,
-    proxy: &Proxy,
-    request: &mut Outgoing,
+    attempts: &mut Attempts<'_>,
+    context: &Context,
+    request: &mut UpstreamRequest,
 ) -> Result<Reply, Refusal> {
-    turns.go_to_the_leader();
+    attempts.prefer_leader();
     if request.read {
-        follow_change(turns, proxy);
+        follow_change(attempts, context);
     }
-    let reply = forward_to_any(turns, proxy, request).await?;
+    let reply = forward_to_any(attempts, context, request).await?;
     if !request.read && reply.head.status.is_success() {
-        proxy.newest.changed_by(&reply.endpoint);
+        context.high_water_mark.observe_change(&reply.endpoint);
     }
     Ok(reply)
 }
 
 /// After a change of members or accounts, whoever knows it is asked; who may see a key is decided by what
 /// a member knows of accounts.
-pub(crate) fn follow_change(turns: &mut Turns<'_>, proxy: &Proxy) {
-    if proxy.newest.changed_lately() {
-        turns.go_to_the_leader();
-        if let Some(endpoint) = proxy.newest.changer() {
-            turns.begin_with(endpoint);
+pub(crate) fn follow_change(attempts: &mut Attempts<'_>, context: &Context) {
+    if context.high_water_mark.changed_recently() {
+        attempts.prefer_leader();
+        if let Some(endpoint) = context.high_water_mark.recent_changer() {
+            attempts.try_first(endpoint);
         }
     }
 }
 
 async fn forward_keys(
-    turns: &mut Turns<'_>,
-    proxy: &Proxy,
-    request: &mut Outgoing,
+    attempts: &mut Attempts<'_>,
+    context: &Context,
+    request: &mut UpstreamRequest,
 ) -> Result<Reply, Refusal> {
-    let known = proxy.newest.known();
-    follow_change(turns, proxy);
-    if proxy.newest.lagged_lately() {
-        turns.go_to_the_leader();
+    let known = context.high_water_mark.current();
+    follow_change(attempts, context);
+    if context.high_water_mark.lagged_recently() {
+        attempts.prefer_leader();
     }
-    let mut reply = forward_to_any(turns, proxy, request).await?;
+    let mut reply = forward_to_any(attempts, context, request).await?;
     if !request.read {
-        proxy.newest.told(reply.head.index);
+        context.high_water_mark.observe(reply.head.index);
         return Ok(reply);
     }
     if request.rest.is_none()
-        && let Some(until) = proxy.newest.behind(known, reply.head.read_at())
+        && let Some(until) = context
+            .high_water_mark
+            .stale_until(known, reply.head.read_at())
     {
-        reply = Box::pin(catch_up(proxy, request, reply, known, until)).await;
+        reply = Box::pin(catch_up(context, request, reply, known, until)).await;
     }
     // The next answer may be another member's, and must not be older.
-    proxy.newest.told(reply.head.read_at());
+    context.high_water_mark.observe(reply.head.read_at());
     Ok(reply)
 }
 
 /// Asks again, the leader or whoever there is, until a member knows enough, or it has taken too long.
 /// One that does not is better than none, in the end.
 async fn catch_up(
-    proxy: &Proxy,
-    request: &mut Outgoing,
+    context: &Context,
+    request: &mut UpstreamRequest,
     mut reply: Reply,
     known: u64,
     until: Instant,
 ) -> Reply {
     let until = until.max(Instant::now() + LAST_LOOK);
     // The leader knows most, if it is known itself.
-    let mut turns = Turns::of_request(proxy, false);
+    let mut attempts = Attempts::of_request(context, false);
     // Whoever cannot be reached says nothing of how far the cluster is.
     while let Ok(Ok(next)) =
-        time::timeout_at(until, forward_to_any(&mut turns, proxy, request)).await
+        time::timeout_at(until, forward_to_any(&mut attempts, context, request)).await
     {
         if supersedes(&next.head, &reply.head) {
             // The connection can be used again, if that was all.
             drop(std::mem::replace(&mut reply, next).into_response());
         }
-        if proxy.newest.behind(known, reply.head.read_at()).is_none() {
+        if context
+            .high_water_mark
+            .stale_until(known, reply.head.read_at())
+            .is_none()
+        {
             return reply;
         }
     }
-    proxy.newest.not_found(reply.head.read_at());
+    context.high_water_mark.give_up(reply.head.read_at());
     reply
 }
 
@@ -151,16 +159,16 @@ fn supersedes(next: &Head, held: &Head) -> bool {
 }
 
 async fn forward_to_any(
-    turns: &mut Turns<'_>,
-    proxy: &Proxy,
-    request: &mut Outgoing,
+    attempts: &mut Attempts<'_>,
+    context: &Context,
+    request: &mut UpstreamRequest,
 ) -> Result<Reply, Refusal> {
     let mut unanswered = false;
-    while let Some(endpoint) = turns.next().await {
-        match attempt(proxy, &endpoint, request).await {
-            Ok(reply) if leads_back(proxy, &reply) && request.rest.is_none() => {
+    while let Some(endpoint) = attempts.next().await {
+        match attempt(context, &endpoint, request).await {
+            Ok(reply) if context.leads_back(&reply.head) && request.rest.is_none() => {
                 // It came back here and was refused, so it was not done.
-                proxy.endpoints.stands(&endpoint, Standing::Loop);
+                context.endpoints.set_health(&endpoint, Health::SelfLoop);
             }
             Ok(reply) => return Ok(reply),
             Err(failure) => {
@@ -171,7 +179,7 @@ async fn forward_to_any(
                     Failure::Crowded(_) => return Err(Refusal::Crowded),
                     Failure::Unsent(_) | Failure::Unanswered(_) | Failure::Cut { .. } => {}
                 }
-                turns.failed(&endpoint);
+                attempts.failed(&endpoint);
                 if !exchange::may_repeat(&failure, request) {
                     return Err(refusal(request));
                 }
@@ -186,43 +194,38 @@ async fn forward_to_any(
 }
 
 /// What a request without an answer comes to.
-pub(crate) fn refusal(request: &Outgoing) -> Refusal {
+pub(crate) fn refusal(request: &UpstreamRequest) -> Refusal {
     match request.read {
         true => Refusal::NoAnswer,
         false => Refusal::OutcomeUnknown,
     }
 }
 
-fn leads_back(proxy: &Proxy, reply: &Reply) -> bool {
-    reply.head.status == StatusCode::LOOP_DETECTED
-        && reply
-            .head
-            .headers()
-            .get(LOOP)
-            .is_some_and(|id| *id == proxy.id)
-}
-
 /// One attempt. Whoever takes long is looked at; reads leave a member that turns out to be gone, others give
 /// it their time to come back, and what has a known end is not waited for much longer.
 async fn attempt(
-    proxy: &Proxy,
+    context: &Context,
     endpoint: &Arc<Endpoint>,
-    request: &mut Outgoing,
+    request: &mut UpstreamRequest,
 ) -> Result<Reply, Failure> {
     let read = request.read;
-    let bound = proxy.config.request_timeout + GRACE;
+    let bound = context.config.request_timeout + GRACE;
     let limit = match request.subject == Subject::Keys && request.rest.is_none() {
         true => bound,
         // A lock may be waited for as long as one likes, and so may a profile.
         false => Duration::MAX,
     };
-    let mut exchange = pin!(exchange::exchange(endpoint, request, proxy));
-    if let Some(replied) = proxy.pulse.soon(exchange.as_mut()).await {
+    let mut exchange = pin!(exchange::exchange(endpoint, request, context));
+    if let Some(replied) = context
+        .coarse_timer
+        .with_slow_timeout(exchange.as_mut())
+        .await
+    {
         return replied;
     }
     // Seldom, and in a box: it would make room for itself in every request.
     let patient = async {
-        endpoint.suspect();
+        endpoint.wake_health_check();
         tokio::select! {
             replied = exchange => replied,
             () = endpoint.lost(), if read => Err(gone()),

@@ -17,10 +17,10 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::address::Address;
-use crate::endpoint::{Endpoint, Standing};
-use crate::episode::LogThrottle;
-use crate::leader::Leader;
-use crate::outage::Outage;
+use crate::policy::endpoint::{Endpoint, Health};
+use crate::policy::leader::Leader;
+use crate::policy::outage::Outage;
+use keelson_port::LogThrottle;
 
 /// Latencies that differ by less are the same.
 const NEAR: Duration = Duration::from_micros(500);
@@ -70,7 +70,7 @@ impl Endpoints {
         {
             let chosen = self.chosen.read();
             let preferred = chosen.preferred.as_ref();
-            if let Some(preferred) = preferred.filter(|one| one.standing() == Standing::Well) {
+            if let Some(preferred) = preferred.filter(|one| one.health() == Health::Healthy) {
                 return Some(Arc::clone(preferred));
             }
         }
@@ -81,19 +81,19 @@ impl Endpoints {
 
     /// Returns when a member may be reached that could not be before, at the latest after `pause`:
     /// between a look and the wait something may have happened.
-    pub(crate) async fn improved(&self, pause: Duration) {
+    pub(crate) async fn endpoint_available(&self, pause: Duration) {
         let _ = tokio::time::timeout(pause, self.better.notified()).await;
     }
 
     /// A member stands otherwise.
-    pub(crate) fn stands(&self, endpoint: &Endpoint, standing: Standing) {
-        if !endpoint.stands(standing) {
+    pub(crate) fn set_health(&self, endpoint: &Endpoint, health: Health) {
+        if !endpoint.set_health(health) {
             return;
         }
-        if standing != Standing::Well {
+        if health != Health::Healthy {
             self.leads(endpoint, false);
         }
-        if matches!(standing, Standing::Well | Standing::Sick) {
+        if matches!(health, Health::Healthy | Health::Degraded) {
             self.better.notify_waiters();
         }
         self.note_outage();
@@ -123,8 +123,8 @@ impl Endpoints {
 
     /// Says what is new of a member, and whether any can be asked.
     pub(crate) fn tell(&self, endpoint: &Endpoint) {
-        if let Some(standing) = endpoint.news() {
-            log(endpoint, standing);
+        if let Some(health) = endpoint.news() {
+            log(endpoint, health);
         }
         let any = self.any();
         let mut away = self.away.lock();
@@ -148,7 +148,7 @@ impl Endpoints {
         } else if self.leader.is_not(endpoint) {
             let all = self.list();
             let others = all.iter().filter(|one| !std::ptr::eq(&***one, endpoint));
-            others.for_each(|other| other.suspect());
+            others.for_each(|other| other.wake_health_check());
         }
     }
 
@@ -156,7 +156,7 @@ impl Endpoints {
     pub(crate) fn any(&self) -> bool {
         let all = &self.chosen.read().all;
         all.iter()
-            .any(|one| matches!(one.standing(), Standing::Well | Standing::Sick))
+            .any(|one| matches!(one.health(), Health::Healthy | Health::Degraded))
     }
 
     /// Prefers another member when it is clearly nearer.
@@ -174,7 +174,7 @@ impl Endpoints {
         let added = self.replace(self.addresses(urls));
         for endpoint in &added {
             if endpoint.address.leads_to(&self.own).await {
-                self.stands(endpoint, Standing::Loop);
+                self.set_health(endpoint, Health::SelfLoop);
             }
         }
         self.note_outage();
@@ -221,7 +221,7 @@ impl Endpoints {
         chosen.preferred = kept.filter(|kept| !gone.iter().any(|one| Arc::ptr_eq(one, kept)));
         drop(chosen);
         for one in gone {
-            self.stands(&one, Standing::Gone);
+            self.set_health(&one, Health::Removed);
         }
         added
     }
@@ -232,17 +232,17 @@ impl Endpoints {
     }
 }
 
-fn log(endpoint: &Endpoint, standing: Standing) {
+fn log(endpoint: &Endpoint, health: Health) {
     let endpoint = &endpoint.url;
-    match standing {
-        Standing::Well => info!(%endpoint, "member is well"),
-        Standing::Sick => warn!(%endpoint, "member says it is not healthy"),
-        Standing::Out => warn!(%endpoint, "member does not answer"),
-        Standing::Loop => warn!(
+    match health {
+        Health::Healthy => info!(%endpoint, "member is well"),
+        Health::Degraded => warn!(%endpoint, "member says it is not healthy"),
+        Health::Down => warn!(%endpoint, "member does not answer"),
+        Health::SelfLoop => warn!(
             %endpoint,
             "an advertised client URL leads back to this proxy; it is not used"
         ),
-        Standing::Gone => info!(%endpoint, "no longer a member's"),
+        Health::Removed => info!(%endpoint, "no longer a member's"),
     }
 }
 
@@ -257,14 +257,11 @@ fn pick(all: &[Arc<Endpoint>]) -> Option<Arc<Endpoint>> {
 }
 
 fn near(all: &[Arc<Endpoint>]) -> Vec<Arc<Endpoint>> {
-    for standing in [Standing::Well, Standing::Sick] {
-        let standing: Vec<_> = all
-            .iter()
-            .filter(|one| one.standing() == standing)
-            .collect();
-        let nearest = standing.iter().filter_map(|one| one.latency()).min();
+    for health in [Health::Healthy, Health::Degraded] {
+        let health: Vec<_> = all.iter().filter(|one| one.health() == health).collect();
+        let nearest = health.iter().filter_map(|one| one.latency()).min();
         let bound = nearest.map_or(Duration::MAX, |nearest| nearest * 2 + NEAR);
-        let mut near = standing;
+        let mut near = health;
         // Of whom nothing is known yet is not put off.
         near.retain(|one| one.latency().is_none_or(|latency| latency <= bound));
         if !near.is_empty() {

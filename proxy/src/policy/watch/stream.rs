@@ -10,12 +10,12 @@ use serde::Deserialize;
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::{Wait, forward_long};
-use crate::body::MemberBody;
-use crate::client::Head;
-use crate::proxy::Proxy;
-use crate::sockets::WaitPlace;
-use crate::turns::Turns;
+use super::{WatchRequest, forward_long};
+use crate::context::Context;
+use crate::http1::body::MemberBody;
+use crate::http1::client::Head;
+use crate::policy::attempts::Attempts;
+use crate::sockets::WatchPermit;
 
 /// Of an event that is still coming. A larger one is passed on in parts, and is then broken off
 /// when its member dies.
@@ -30,9 +30,9 @@ const HISTORY_SENT: Duration = Duration::from_secs(1);
 const HISTORY_EVENTS: u64 = 1000;
 
 /// An answer that waits.
-pub(super) struct Waiting {
-    proxy: Arc<Proxy>,
-    wait: Wait,
+pub(super) struct WatchStream {
+    context: Arc<Context>,
+    wait: WatchRequest,
     /// The member's answer; gone with its end.
     body: Option<MemberBody>,
     /// What has come of the next event.
@@ -40,7 +40,7 @@ pub(super) struct Waiting {
     /// Part of that has been passed on.
     broken: bool,
     begun: Begun,
-    pub(super) place: Option<Box<WaitPlace>>,
+    pub(super) place: Option<Box<WatchPermit>>,
 }
 
 /// What the member said at first, and when.
@@ -73,19 +73,19 @@ impl Begun {
     }
 }
 
-impl Waiting {
+impl WatchStream {
     pub(super) fn new(
-        proxy: &Arc<Proxy>,
-        mut wait: Wait,
+        context: &Arc<Context>,
+        mut wait: WatchRequest,
         body: MemberBody,
         head: &Head,
-    ) -> Waiting {
+    ) -> WatchStream {
         let begun = Begun::now(head);
         if wait.since == 0 && head.index.is_some() {
             wait.since = begun.index.saturating_add(1);
         }
-        Waiting {
-            proxy: Arc::clone(proxy),
+        WatchStream {
+            context: Arc::clone(context),
             wait,
             body: Some(body),
             event: BytesMut::new(),
@@ -119,7 +119,9 @@ impl Waiting {
                 // The member has said all, and a stream ends with it.
                 Some(None) => {
                     self.body = None;
-                    self.proxy.newest.told(last_index(&self.event));
+                    self.context
+                        .high_water_mark
+                        .observe(last_index(&self.event));
                     let event = self.event.split().freeze();
                     return (!event.is_empty()).then_some(Ok(event));
                 }
@@ -156,7 +158,7 @@ impl Waiting {
                 self.wait.since = index.saturating_add(1);
                 self.begun.index = self.begun.index.max(index);
                 // A read after this event must show it, also at another member (read-your-writes).
-                self.proxy.newest.told(Some(index));
+                self.context.high_water_mark.observe(Some(index));
             }
             return Some(events);
         }
@@ -176,8 +178,8 @@ impl Waiting {
         }
         debug!(since = self.wait.since, "a wait goes on at another member");
         let mut outgoing = self.wait.again();
-        let mut turns = Turns::of_watch(&self.proxy);
-        let reply = forward_long(&mut turns, &self.proxy, &mut outgoing).await;
+        let mut attempts = Attempts::of_watch(&self.context);
+        let reply = forward_long(&mut attempts, &self.context, &mut outgoing).await;
         let (head, body) = reply.ok()?.into_parts();
         let begun = Begun::now(&head);
         if self.begun.is_other_than(&begun) {

@@ -9,8 +9,8 @@ use std::mem::MaybeUninit;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
-use crate::client::framing::Framing;
-use crate::headers;
+use crate::http1::client::framing::Framing;
+use crate::http1::headers;
 
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 const HEADERS_MAX: usize = 96;

@@ -7,12 +7,12 @@ use bytes::{BufMut, BytesMut};
 use http::Response;
 use http_body_util::BodyExt;
 
-use crate::body::{AnswerBody, MemberBody};
-use crate::client::{Connection, Head};
 use crate::config::ProxyConfig;
-use crate::endpoint::Endpoint;
-use crate::proxy::Proxy;
-use crate::request::{Outgoing, Rest};
+use crate::context::Context;
+use crate::http1::body::{AnswerBody, MemberBody};
+use crate::http1::client::{Connection, Head};
+use crate::http1::request::{Rest, UpstreamRequest};
+use crate::policy::endpoint::Endpoint;
 use crate::sockets::{self, Place};
 
 /// Why a member has not answered; what may be done about it depends on it.
@@ -94,10 +94,10 @@ pub(crate) fn response(head: Head, body: AnswerBody) -> Response<AnswerBody> {
 /// unnoticed: what is surely not done, or does no harm twice, is then sent over a new one.
 pub(crate) async fn exchange(
     endpoint: &Arc<Endpoint>,
-    request: &mut Outgoing,
-    proxy: &Proxy,
+    request: &mut UpstreamRequest,
+    context: &Context,
 ) -> Result<Reply, Failure> {
-    let config = &proxy.config;
+    let config = &context.config;
     if let Some(mut connection) = endpoint.idle_connection(request.read) {
         match converse(&mut connection, request, config).await {
             Ok(head) => return Ok(reply(head, connection, endpoint)),
@@ -110,28 +110,28 @@ pub(crate) async fn exchange(
         }
     }
     // In a box, as is a large body below: most requests need neither.
-    let mut connection = Box::pin(open(endpoint, proxy)).await?;
+    let mut connection = Box::pin(open(endpoint, context)).await?;
     let head = converse(&mut connection, request, config).await?;
     Ok(reply(head, connection, endpoint))
 }
 
-async fn open(endpoint: &Endpoint, proxy: &Proxy) -> Result<Connection, Failure> {
-    let place = place(proxy).await.map_err(Failure::Crowded)?;
-    let connected = endpoint.new_connection(proxy.config.dial_timeout).await;
+async fn open(endpoint: &Endpoint, context: &Context) -> Result<Connection, Failure> {
+    let place = place(context).await.map_err(Failure::Crowded)?;
+    let connected = endpoint.new_connection(context.config.dial_timeout).await;
     let connection = connected.map_err(Failure::of_connecting)?;
     Ok(connection.with_place(place))
 }
 
 /// A permit for one socket to a member. Without a free one an idle pooled connection, to any member,
 /// is closed first.
-async fn place(proxy: &Proxy) -> io::Result<Place> {
-    if let Some(place) = proxy.sockets.free_place() {
+async fn place(context: &Context) -> io::Result<Place> {
+    if let Some(place) = context.sockets.free_place() {
         return Ok(place);
     }
-    for endpoint in proxy.endpoints.list() {
+    for endpoint in context.endpoints.list() {
         endpoint.drop_idle();
     }
-    proxy.sockets.place(proxy.config.request_timeout).await
+    context.sockets.place(context.config.request_timeout).await
 }
 
 fn reply(head: Head, connection: Connection, endpoint: &Arc<Endpoint>) -> Reply {
@@ -143,7 +143,7 @@ fn reply(head: Head, connection: Connection, endpoint: &Arc<Endpoint>) -> Reply 
 }
 
 /// Whether the request may be sent again, to anybody.
-pub(crate) fn may_repeat(failure: &Failure, request: &Outgoing) -> bool {
+pub(crate) fn may_repeat(failure: &Failure, request: &UpstreamRequest) -> bool {
     match failure {
         Failure::Unanswered(_) | Failure::Cut { unsent: false } => {
             request.read && request.rest.is_none()
@@ -155,7 +155,7 @@ pub(crate) fn may_repeat(failure: &Failure, request: &Outgoing) -> bool {
 
 async fn converse(
     connection: &mut Connection,
-    request: &mut Outgoing,
+    request: &mut UpstreamRequest,
     config: &ProxyConfig,
 ) -> Result<Head, Failure> {
     let sending = connection.send(&request.bytes, config.write_timeout);

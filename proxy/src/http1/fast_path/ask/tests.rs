@@ -5,12 +5,13 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::{MembersFrom, ProxyConfig};
-use crate::request::{Origin, Subject};
+use crate::http1::request::{Origin, Subject};
+use crate::mode::Mode;
 
-fn proxy(mode: Mode) -> Proxy {
+fn context(mode: Mode) -> Context {
     let mut config = ProxyConfig::new(MembersFrom::Clients(vec![]));
     config.mode = mode;
-    Proxy::new(config, vec![])
+    Context::new(config, vec![])
 }
 
 fn client() -> SocketAddr {
@@ -18,7 +19,7 @@ fn client() -> SocketAddr {
 }
 
 fn seen(text: &str) -> Option<Ask> {
-    match see(text.as_bytes(), &proxy(Mode::On), client()) {
+    match see(text.as_bytes(), &context(Mode::On), client()) {
         Seen::Plain(ask) => Some(ask),
         Seen::Special => None,
     }
@@ -99,28 +100,28 @@ fn what_is_ambiguous_or_asks_for_more_is_declined() {
         assert!(seen(&whole[..end]).is_none());
     }
     let put = "PUT /a HTTP/1.1\r\nHost: x\r\n\r\n";
-    let refused = see(put.as_bytes(), &proxy(Mode::ReadOnly), client());
+    let refused = see(put.as_bytes(), &context(Mode::ReadOnly), client());
     assert!(matches!(refused, Seen::Special));
 }
 
 #[test]
 fn a_request_that_was_here_before_is_declined() {
-    let proxy = proxy(Mode::On);
+    let context = context(Mode::On);
     let text = |id: &str| format!("GET /a HTTP/1.1\r\nHost: x\r\nkeelson-proxied-by: {id}\r\n\r\n");
-    let own = text(proxy.id.to_str().unwrap());
+    let own = text(context.id.to_str().unwrap());
     assert!(matches!(
-        see(own.as_bytes(), &proxy, client()),
+        see(own.as_bytes(), &context, client()),
         Seen::Special
     ));
     let others = text("other");
     assert!(matches!(
-        see(others.as_bytes(), &proxy, client()),
+        see(others.as_bytes(), &context, client()),
         Seen::Plain(_)
     ));
 }
 
 /// What members get of the same headers by the other way, through hyper.
-fn by_hyper(path: &str, fields: &[(String, String)], proxy: &Proxy) -> String {
+fn by_hyper(path: &str, fields: &[(String, String)], context: &Context) -> String {
     let mut request = Request::get(path);
     for (name, value) in fields {
         request = request.header(name, value);
@@ -128,7 +129,7 @@ fn by_hyper(path: &str, fields: &[(String, String)], proxy: &Proxy) -> String {
     let (parts, ()) = request.body(()).unwrap().into_parts();
     let origin = Origin {
         client: client(),
-        id: &proxy.id,
+        id: &context.id,
     };
     String::from_utf8(request::fields(&parts, origin).into()).unwrap()
 }
@@ -150,19 +151,19 @@ proptest! {
     #[test]
     fn both_ways_send_members_the_same(
         fields in prop::collection::vec(
-            ("(X-[A-Za-z]{1,6}|Keep-Alive|TE|Trailer|Proxy-Connection|X-Forwarded-For|\
+            ("(X-[A-Za-z]{1,6}|Keep-Alive|TE|Trailer|Context-Connection|X-Forwarded-For|\
                Authorization|Keelson-Proxied-By)", "[a-z0-9=]{1,9}"), 0..6),
     ) {
-        let proxy = proxy(Mode::On);
+        let context = context(Mode::On);
         let mut fields = fields;
         fields.insert(0, ("Host".to_owned(), "x".to_owned()));
         let lines: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let text = format!("GET /v2/keys/a HTTP/1.1\r\n{lines}\r\n");
         let forwarded = fields.iter().filter(|(name, _)| name == "X-Forwarded-For").count();
-        match see(text.as_bytes(), &proxy, client()) {
+        match see(text.as_bytes(), &context, client()) {
             Seen::Plain(ask) => {
                 let plain = String::from_utf8(ask.fields().to_vec()).unwrap();
-                let hyper = by_hyper("/v2/keys/a", &fields, &proxy);
+                let hyper = by_hyper("/v2/keys/a", &fields, &context);
                 prop_assert_eq!(sorted(&plain), sorted(&hyper));
             }
             Seen::Special => prop_assert!(1 < forwarded),
@@ -171,10 +172,10 @@ proptest! {
 
     #[test]
     fn whatever_arrives_is_survived(bytes: Vec<u8>) {
-        let proxy = proxy(Mode::On);
+        let context = context(Mode::On);
         let head = [b"GET /a HTTP/1.1\r\nHost: x\r\n", &bytes[..], b"\r\n\r\n"].concat();
         for text in [&bytes, &head] {
-            if let Seen::Plain(ask) = see(text, &proxy, client()) {
+            if let Seen::Plain(ask) = see(text, &context, client()) {
                 prop_assert!(ask.head_bytes <= text.len());
             }
         }

@@ -14,8 +14,8 @@ use tokio::io::AsyncReadExt;
 use tokio::time::{self, Instant};
 
 use crate::address::Address;
-use crate::client::head::{self, Head};
-use crate::client::socket::Socket;
+use crate::http1::client::head::{self, Head};
+use crate::http1::client::socket::Socket;
 use crate::sockets::Place;
 
 /// Read at first: all of most answers, and no more than a wait's head needs while it is looked at.

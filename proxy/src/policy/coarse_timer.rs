@@ -13,16 +13,16 @@ use tokio::sync::Notify;
 use tokio::time;
 
 /// Between two beats.
-const BEAT: Duration = Duration::from_millis(100);
+const TICK: Duration = Duration::from_millis(100);
 
 /// After so many beats a request has taken long: between 200 and 300 ms. Most answers take a
 /// hundredth of it.
-const BEATS: u32 = 3;
+const TICKS: u32 = 3;
 
 /// The timer.
 #[derive(Default)]
-pub(crate) struct Pulse {
-    beat: Notify,
+pub(crate) struct CoarseTimer {
+    tick: Notify,
     /// A request has begun to wait since the last beat.
     wanted: AtomicBool,
     /// It rests, and has to be woken.
@@ -30,12 +30,12 @@ pub(crate) struct Pulse {
     wake: Notify,
 }
 
-impl Pulse {
+impl CoarseTimer {
     /// Beats for ever, while anybody waits.
     pub(crate) async fn run(&self) {
         loop {
-            time::sleep(BEAT).await;
-            self.beat.notify_waiters();
+            time::sleep(TICK).await;
+            self.tick.notify_waiters();
             if self.wanted.swap(false, Ordering::SeqCst) {
                 continue;
             }
@@ -49,24 +49,27 @@ impl Pulse {
     }
 
     /// What comes of it in a short time; `None`: it takes long.
-    pub(crate) async fn soon<T>(&self, mut work: Pin<&mut impl Future<Output = T>>) -> Option<T> {
-        for _ in 0..BEATS {
-            let mut beat = pin!(self.beat.notified());
+    pub(crate) async fn with_slow_timeout<T>(
+        &self,
+        mut work: Pin<&mut impl Future<Output = T>>,
+    ) -> Option<T> {
+        for _ in 0..TICKS {
+            let mut tick = pin!(self.tick.notified());
             tokio::select! {
                 biased;
                 done = work.as_mut() => return Some(done),
-                () = self.next(beat.as_mut()) => {}
+                () = self.next(tick.as_mut()) => {}
             }
         }
         None
     }
 
-    async fn next(&self, beat: Pin<&mut impl Future<Output = ()>>) {
+    async fn next(&self, tick: Pin<&mut impl Future<Output = ()>>) {
         self.wanted.store(true, Ordering::SeqCst);
         if self.rests.swap(false, Ordering::SeqCst) {
             self.wake.notify_one();
         }
-        beat.await;
+        tick.await;
     }
 }
 
@@ -79,37 +82,37 @@ mod tests {
 
     use super::*;
 
-    async fn runs() -> Arc<Pulse> {
-        let pulse = Arc::new(Pulse::default());
-        let running = Arc::clone(&pulse);
+    async fn runs() -> Arc<CoarseTimer> {
+        let timer = Arc::new(CoarseTimer::default());
+        let running = Arc::clone(&timer);
         tokio::spawn(async move { running.run().await });
         // It has come to rest.
-        time::sleep(BEAT * 4).await;
-        pulse
+        time::sleep(TICK * 4).await;
+        timer
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_takes_long_is_noticed_after_three_beats_whenever_it_begins() {
-        let pulse = runs().await;
+        let timer = runs().await;
         for pause in [0, 1, 99, 100, 101, 1000, 5000] {
             time::sleep(Duration::from_millis(pause)).await;
             let began = Instant::now();
-            assert_eq!(pulse.soon(pin!(pending::<()>())).await, None);
+            assert_eq!(timer.with_slow_timeout(pin!(pending::<()>())).await, None);
             let took = began.elapsed();
-            assert!((BEAT * 2..=BEAT * 3).contains(&took), "{pause}: {took:?}");
+            assert!((TICK * 2..=TICK * 3).contains(&took), "{pause}: {took:?}");
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_quick_is_not_held_up() {
-        let pulse = runs().await;
+        let timer = runs().await;
         let began = Instant::now();
-        assert_eq!(pulse.soon(pin!(ready(7))).await, Some(7));
+        assert_eq!(timer.with_slow_timeout(pin!(ready(7))).await, Some(7));
         let slow = async {
-            time::sleep(BEAT + Duration::from_millis(1)).await;
+            time::sleep(TICK + Duration::from_millis(1)).await;
             8
         };
-        assert_eq!(pulse.soon(pin!(slow)).await, Some(8));
-        assert!(began.elapsed() < BEAT * 2);
+        assert_eq!(timer.with_slow_timeout(pin!(slow)).await, Some(8));
+        assert!(began.elapsed() < TICK * 2);
     }
 }

@@ -9,13 +9,12 @@ use http::Method;
 use http::header::CONTENT_LENGTH;
 use httparse::{Header, Status};
 
-use crate::client;
-use crate::headers::{self, PROXIED_BY, X_FORWARDED_FOR};
-use crate::mode::Mode;
+use crate::context::Context;
+use crate::http1::client;
+use crate::http1::headers::{self, PROXIED_BY, X_FORWARDED_FOR};
+use crate::http1::request::{self, SMALL_BYTES_MAX, Subject, UpstreamRequest};
 use crate::own;
-use crate::proxy::Proxy;
-use crate::request::{self, Outgoing, SMALL_BYTES_MAX, Subject};
-use crate::wait;
+use crate::policy::watch;
 
 /// More headers are hyper's.
 const HEADERS_MAX: usize = 48;
@@ -66,7 +65,7 @@ pub(super) fn has_head(received: &[u8]) -> bool {
 }
 
 /// Looks at what has come of a request.
-pub(super) fn see(received: &[u8], proxy: &Proxy, client: SocketAddr) -> Seen {
+pub(super) fn see(received: &[u8], context: &Context, client: SocketAddr) -> Seen {
     let mut fields = [const { MaybeUninit::uninit() }; HEADERS_MAX];
     let mut parsed = httparse::Request::new(&mut []);
     let Ok(Status::Complete(head_bytes)) = parsed.parse_with_uninit_headers(received, &mut fields)
@@ -76,7 +75,7 @@ pub(super) fn see(received: &[u8], proxy: &Proxy, client: SocketAddr) -> Seen {
     let (Some(method), Some(target), Some(1)) = (parsed.method, parsed.path, parsed.version) else {
         return Seen::Special;
     };
-    let Some(method) = plain_method(method, target, proxy) else {
+    let Some(method) = plain_method(method, target, context) else {
         return Seen::Special;
     };
     match Ask::new(
@@ -84,7 +83,7 @@ pub(super) fn see(received: &[u8], proxy: &Proxy, client: SocketAddr) -> Seen {
         &mended(target),
         head_bytes,
         parsed.headers,
-        proxy,
+        context,
         client,
     ) {
         Ok(ask) => Seen::Plain(ask),
@@ -104,7 +103,7 @@ fn mended(target: &str) -> Cow<'_, str> {
 }
 
 /// The method of a request that some member is to answer.
-fn plain_method(method: &str, target: &str, proxy: &Proxy) -> Option<Method> {
+fn plain_method(method: &str, target: &str, context: &Context) -> Option<Method> {
     let method = match method {
         "GET" => Method::GET,
         "PUT" => Method::PUT,
@@ -112,11 +111,10 @@ fn plain_method(method: &str, target: &str, proxy: &Proxy) -> Option<Method> {
         "DELETE" => Method::DELETE,
         _ => return None,
     };
-    let refused = proxy.config.mode == Mode::ReadOnly && method != Method::GET;
-    // For some that is where a path ends; hyper decides, and members get what is left.
-    let refused = refused || target.contains('#');
     let path = target.split('?').next().unwrap_or_default();
-    (path.starts_with('/') && !refused && !own::is_own(path)).then_some(method)
+    // A fragment is not part of a request target. hyper cuts it off.
+    let forwards = path.starts_with('/') && !target.contains('#');
+    (forwards && !own::is_own(context, &method, path)).then_some(method)
 }
 
 impl Ask {
@@ -125,13 +123,13 @@ impl Ask {
         target: &str,
         head_bytes: usize,
         fields: &[Header<'_>],
-        proxy: &Proxy,
+        context: &Context,
         client: SocketAddr,
     ) -> Result<Ask, Special> {
         let path = target.split('?').next().unwrap_or_default();
         let mut bytes = request::request_line(&method, target);
         let line_bytes = bytes.len();
-        let noted = pass_fields(&mut bytes, fields, proxy, client)?;
+        let noted = pass_fields(&mut bytes, fields, context, client)?;
         let fields_end = bytes.len();
         let length = noted.length.unwrap_or(0);
         if SMALL_BYTES_MAX < length || !noted.host {
@@ -146,7 +144,7 @@ impl Ask {
         Ok(Ask {
             subject,
             read: request::reads(&method, path),
-            waits: method == Method::GET && keys && wait::waits(&target[path.len()..]),
+            waits: method == Method::GET && keys && watch::waits(&target[path.len()..]),
             last: noted.last,
             head_bytes,
             body_bytes: usize::try_from(length).map_err(|_| Special)?,
@@ -174,10 +172,10 @@ impl Ask {
     }
 
     /// All of it as it goes to members.
-    pub(super) fn into_outgoing(mut self, body: &[u8]) -> Outgoing {
+    pub(super) fn into_outgoing(mut self, body: &[u8]) -> UpstreamRequest {
         self.bytes.extend_from_slice(b"\r\n");
         self.bytes.extend_from_slice(body);
-        Outgoing {
+        UpstreamRequest {
             method: self.method,
             subject: self.subject,
             read: self.read,
@@ -191,13 +189,13 @@ impl Ask {
 fn pass_fields(
     bytes: &mut BytesMut,
     fields: &[Header<'_>],
-    proxy: &Proxy,
+    context: &Context,
     client: SocketAddr,
 ) -> Result<Noted, Special> {
     let mut noted = Noted::default();
     let mut forwarded = false;
     for field in fields {
-        if noted.concerns_proxy(field, proxy)? {
+        if noted.concerns_proxy(field, context)? {
             continue;
         }
         if field.name.eq_ignore_ascii_case(X_FORWARDED_FOR.as_str()) {
@@ -215,7 +213,7 @@ fn pass_fields(
         let address = address(client);
         request::field(bytes, X_FORWARDED_FOR.as_str(), address.as_bytes());
     }
-    request::field(bytes, PROXIED_BY.as_str(), proxy.id.as_bytes());
+    request::field(bytes, PROXIED_BY.as_str(), context.id.as_bytes());
     Ok(noted)
 }
 
@@ -225,8 +223,8 @@ fn address(client: SocketAddr) -> String {
 
 impl Noted {
     /// Whether a header is for this proxy alone.
-    fn concerns_proxy(&mut self, field: &Header<'_>, proxy: &Proxy) -> Result<bool, Special> {
-        let (id, limits) = (&proxy.id, &proxy.config.limits);
+    fn concerns_proxy(&mut self, field: &Header<'_>, context: &Context) -> Result<bool, Special> {
+        let (id, limits) = (&context.id, &context.config.limits);
         let is = |name: &str| field.name.eq_ignore_ascii_case(name);
         match field.name.len() {
             4 if is("host") => {

@@ -13,8 +13,8 @@ use hyper::body::Body;
 use tokio::net::TcpStream;
 use tokio::time;
 
-use crate::body::AnswerBody;
-use crate::client::Head;
+use crate::http1::body::AnswerBody;
+use crate::http1::client::Head;
 
 /// A client that takes nothing for so long has stopped reading.
 const PATIENCE: Duration = Duration::from_secs(30);

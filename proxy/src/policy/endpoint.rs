@@ -10,9 +10,9 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::address::Address;
-use crate::client::Connection;
-use crate::episode::Told;
 use crate::h2::Link;
+use crate::http1::client::Connection;
+use crate::policy::log_throttle::ChangeThrottle;
 
 /// Idle connections kept to a member. As many as clients that ask at a time, on a busy host.
 const IDLE_MAX: usize = 256;
@@ -23,20 +23,27 @@ const IDLE_TIME_MAX: Duration = Duration::from_secs(60);
 /// The weight of the latest of latencies, as a divisor.
 const LATENCY_WEIGHT: u32 = 4;
 
-/// How a member stands.
+/// The health of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// It answers, and says that it is healthy.
-    Well,
-    /// It answers, but has no leader, or an alarm: asked when no other is well. It still serves
-    /// reads.
-    Sick,
+pub(crate) enum Health {
+    /// It answers, and reports itself healthy.
+    Healthy,
+    /// It answers, but has no leader, or an alarm. It still serves reads, and is chosen when no member
+    /// is healthy.
+    Degraded,
     /// It did not answer.
-    Out,
-    /// It is this proxy, or a proxy that leads back here.
-    Loop,
-    /// No longer a member.
-    Gone,
+    Down,
+    /// Its URL leads back to this proxy, perhaps through others.
+    SelfLoop,
+    /// It has left the cluster.
+    Removed,
+}
+
+impl Health {
+    /// Whether a member in this state gets requests.
+    pub(crate) fn is_usable(self) -> bool {
+        matches!(self, Health::Healthy | Health::Degraded)
+    }
 }
 
 /// One client URL of a member.
@@ -44,11 +51,11 @@ pub(crate) struct Endpoint {
     /// As the member advertises it.
     pub(crate) url: String,
     pub(crate) address: Address,
-    standing: watch::Sender<Standing>,
+    health: watch::Sender<Health>,
     /// Rung when it is lost.
     wakers: WakerSet,
     record: Mutex<Record>,
-    told: Mutex<Told>,
+    told: Mutex<ChangeThrottle>,
     idle: Mutex<Vec<Connection>>,
     pub(crate) link: Link,
     /// Somebody wonders whether it still answers.
@@ -71,7 +78,7 @@ impl Terminates for Endpoint {
 
     /// Nothing can be hoped from it.
     fn is_terminated(&self) -> bool {
-        !matches!(self.standing(), Standing::Well | Standing::Sick)
+        !matches!(self.health(), Health::Healthy | Health::Degraded)
     }
 }
 
@@ -81,10 +88,10 @@ impl Endpoint {
         Endpoint {
             url,
             address,
-            standing: watch::Sender::new(Standing::Well),
+            health: watch::Sender::new(Health::Healthy),
             wakers: WakerSet::default(),
             record: Mutex::default(),
-            told: Mutex::new(Told::new(Standing::Well)),
+            told: Mutex::new(ChangeThrottle::new(Health::Healthy)),
             idle: Mutex::default(),
             link: Link::default(),
             suspected: Notify::new(),
@@ -92,22 +99,22 @@ impl Endpoint {
         }
     }
 
-    pub(crate) fn standing(&self) -> Standing {
-        *self.standing.borrow()
+    pub(crate) fn health(&self) -> Health {
+        *self.health.borrow()
     }
 
     /// Changes it, but for the better only when it is still a member. Returns whether it did.
-    pub(crate) fn stands(&self, standing: Standing) -> bool {
-        if standing == Standing::Out {
+    pub(crate) fn set_health(&self, health: Health) -> bool {
+        if health == Health::Down {
             self.record.lock().failed = Some(Instant::now());
         }
-        if !matches!(standing, Standing::Well | Standing::Sick) {
+        if !matches!(health, Health::Healthy | Health::Degraded) {
             self.idle.lock().clear();
         }
-        let changed = self.standing.send_if_modified(|now| {
-            let change = *now != standing && *now != Standing::Gone;
+        let changed = self.health.send_if_modified(|now| {
+            let change = *now != health && *now != Health::Removed;
             if change {
-                *now = standing;
+                *now = health;
             }
             change
         });
@@ -118,9 +125,9 @@ impl Endpoint {
     }
 
     /// How it stands, when that is to be told.
-    pub(crate) fn news(&self) -> Option<Standing> {
-        let standing = self.standing();
-        self.told.lock().is_news(standing).then_some(standing)
+    pub(crate) fn news(&self) -> Option<Health> {
+        let health = self.health();
+        self.told.lock().admits(health).then_some(health)
     }
 
     /// Returns when nothing can be hoped from it any more.
@@ -152,16 +159,16 @@ impl Endpoint {
     }
 
     /// Asks for a probe at once.
-    pub(crate) fn suspect(&self) {
+    pub(crate) fn wake_health_check(&self) {
         self.suspected.notify_one();
     }
 
     /// Returns when there is a reason to look at it again: a suspicion, or another standing.
-    pub(crate) async fn stirred(&self) {
-        let mut standing = self.standing.subscribe();
+    pub(crate) async fn woken(&self) {
+        let mut health = self.health.subscribe();
         tokio::select! {
             () = self.suspected.notified() => {}
-            _ = standing.changed() => {}
+            _ = health.changed() => {}
         }
     }
 
@@ -201,7 +208,7 @@ impl Endpoint {
         connection.let_buffer_go();
         connection.since = Instant::now();
         let mut idle = self.idle.lock();
-        let welcome = matches!(self.standing(), Standing::Well | Standing::Sick);
+        let welcome = matches!(self.health(), Health::Healthy | Health::Degraded);
         if welcome && idle.len() < IDLE_MAX {
             idle.push(connection);
         }

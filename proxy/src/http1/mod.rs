@@ -1,0 +1,13 @@
+//! HTTP/1.1, towards clients and members.
+//!
+//! `fast_path` answers most requests on the client's bare socket; hyper parses the others. `request`
+//! is a request as members receive it, `exchange` sends it over one connection of `client` and reads
+//! the head of the answer, `body` is the body that follows.
+
+pub(crate) mod body;
+pub(crate) mod client;
+pub(crate) mod exchange;
+pub(crate) mod fast_path;
+pub(crate) mod fetch;
+pub(crate) mod headers;
+pub(crate) mod request;

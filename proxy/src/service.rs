@@ -1,0 +1,181 @@
+//! The proxy as a service of the port, and its life from start to shutdown.
+
+use std::convert::Infallible;
+use std::future::{Future, ready};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use http::{Request, Response};
+use keelson_port::{
+    Drain, FastPath, FastPathAnswer, Http2Connection, Incoming, Listener, Parking, Serve, Serving,
+};
+
+use crate::answers::{self, Refusal};
+use crate::config::{MembersFrom, ProxyConfig};
+use crate::context::Context;
+use crate::h2;
+use crate::http1::body::AnswerBody;
+use crate::http1::fast_path;
+use crate::http1::request::{self, Draft, Origin, Subject};
+use crate::metrics::RequestRecord;
+use crate::own;
+use crate::policy::forward;
+use crate::policy::members::{self, Peers};
+use crate::policy::watch::{self, WatchRequest};
+use crate::role::{ClusterFile, Lock, RoleError};
+
+/// A proxy that could not start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum ProxyError {
+    /// The data directory belongs to a member, or cannot be used.
+    #[error(transparent)]
+    Role(#[from] RoleError),
+    /// A listener failed.
+    #[error("cannot listen: {0}")]
+    Listener(#[from] io::Error),
+}
+
+/// Serves on `listeners` until `shutdown`. `ready` is called when the listeners are served, as etcd's
+/// proxy notifies systemd when it listens; members may not be known yet.
+pub async fn serve(
+    config: ProxyConfig,
+    listeners: Vec<impl Into<Listener>>,
+    ready: impl FnOnce() + Send + 'static,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), ProxyError> {
+    let listeners = listeners.into_iter().map(Into::into).collect();
+    serve_boxed(config, listeners, Box::new(ready), Box::pin(shutdown)).await
+}
+
+/// The same without type parameters. All code that a proxy runs is then compiled in this crate and
+/// contiguous in the executable, not scattered among code that only members run. Those pages are the
+/// larger part of an idle proxy's resident memory.
+fn serve_boxed<'a>(
+    config: ProxyConfig,
+    listeners: Vec<Listener>,
+    ready: Box<dyn FnOnce() + Send>,
+    shutdown: Pin<Box<dyn Future<Output = ()> + Send + 'a>>,
+) -> Pin<Box<dyn Future<Output = Result<(), ProxyError>> + Send + 'a>> {
+    Box::pin(run(config, listeners, ready, shutdown))
+}
+
+async fn run(
+    config: ProxyConfig,
+    listeners: Vec<Listener>,
+    ready: Box<dyn FnOnce() + Send>,
+    shutdown: Pin<Box<dyn Future<Output = ()> + Send + '_>>,
+) -> Result<(), ProxyError> {
+    let peers = peers(&config)?;
+    let _lock = config.data_dir.as_deref().map(Lock::take).transpose()?;
+    let own = listeners.iter().map(|one| one.socket.local_addr());
+    let own: io::Result<Vec<_>> = own.filter_map(io::Result::transpose).collect();
+    let (limits, expected) = (config.limits.clone(), config.members_expected);
+    let (trigger, drain) = Drain::channel();
+    let context = Arc::new(Context {
+        drain,
+        ..Context::new(config, own?)
+    });
+    if expected || peers.as_ref().is_some_and(Peers::are_kept) {
+        context.endpoints.expect_members();
+    }
+    ready();
+    let mut discovery = Box::pin(members::keep(Arc::clone(&context), peers));
+    let timed = Arc::clone(&context);
+    let mut timer = Box::pin(async move { timed.coarse_timer.run().await });
+    let mut serving = std::pin::pin!(keelson_port::serve(
+        listeners,
+        Service(context),
+        limits,
+        async move {
+            shutdown.await;
+            trigger.begin();
+        }
+    ));
+    tokio::select! {
+        () = &mut discovery => unreachable!("members are discovered for ever"),
+        () = &mut timer => unreachable!("the timer runs for ever"),
+        served = &mut serving => Ok(served?),
+    }
+}
+
+/// Makes the data directory, if there is one, a proxy's.
+fn peers(config: &ProxyConfig) -> Result<Option<Peers>, RoleError> {
+    let file = config
+        .data_dir
+        .as_deref()
+        .map(ClusterFile::open)
+        .transpose()?;
+    match &config.members {
+        MembersFrom::Peers(urls) => {
+            Peers::new(urls.clone(), file, config.peer_tls.clone()).map(Some)
+        }
+        MembersFrom::Clients(_) => Ok(None),
+    }
+}
+
+/// An answer in progress.
+type Answering = Pin<Box<dyn Future<Output = Result<Response<AnswerBody>, Infallible>> + Send>>;
+
+/// What the port serves.
+struct Service(Arc<Context>);
+
+impl Serve for Service {
+    type Body = AnswerBody;
+    type Future = Answering;
+
+    fn fast_path<'a>(
+        &'a self,
+        connection: FastPath<'a>,
+    ) -> Result<FastPathAnswer<'a>, FastPath<'a>> {
+        Ok(fast_path::serve(&self.0, connection))
+    }
+
+    fn serve_http2<'a>(
+        &'a self,
+        connection: Http2Connection<'a>,
+    ) -> Result<Serving<'a>, Http2Connection<'a>> {
+        Ok(Box::pin(h2::serve(Arc::clone(&self.0), connection)))
+    }
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        self.call_from(request, SocketAddr::from(([0, 0, 0, 0], 0)))
+    }
+
+    /// Answers that need no waiting are made here, so that the future, one a request, stays small.
+    fn call_from(&self, request: Request<Incoming>, client: SocketAddr) -> Self::Future {
+        let context = Arc::clone(&self.0);
+        match own::answer(&context, request.method(), request.uri().path()) {
+            Some(answer) => Box::pin(ready(Ok(answer))),
+            None => forward(context, request, client),
+        }
+    }
+}
+
+/// Has some member answer.
+fn forward(context: Arc<Context>, request: Request<Incoming>, client: SocketAddr) -> Answering {
+    let subject = Subject::of(request.uri().path());
+    let record = RequestRecord::new(&context, request.method(), subject);
+    if context.has_seen(request.headers()) {
+        return Box::pin(ready(Ok(record.finish(&context, Err(Refusal::Loop)))));
+    }
+    let (mut parts, body) = request.into_parts();
+    if request::is_too_large(&parts) {
+        return Box::pin(ready(Ok(answers::too_large())));
+    }
+    let parking = parts.extensions.remove::<Parking>();
+    let id = &context.id;
+    let origin = Origin { client, id };
+    if let Some(wait) = WatchRequest::of(&parts, origin) {
+        return Box::pin(async move {
+            let answer = watch::forward(&context, wait, parking, None).await;
+            Ok(record.finish(&context, answer))
+        });
+    }
+    let draft = Draft::new(&parts, body, origin);
+    Box::pin(async move {
+        let answer = forward::forward(&context, draft).await;
+        Ok(record.finish(&context, answer))
+    })
+}
