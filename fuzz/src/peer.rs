@@ -2,7 +2,7 @@
 //! and must not take a proposal or a read request in raft's own form.
 
 use keelson_core::node::{Input, Node, NodeConfig, Restored};
-use keelson_core::{Index, MemberId, Millis, SnapshotMark, Term};
+use keelson_core::{Index, LastIncluded, MemberId, Millis, Term};
 use keelson_proto::{internal, peer};
 use prost::Message;
 
@@ -48,7 +48,7 @@ fn node() -> Node {
         conf_state: Some(conf_state),
     };
     let restored = Restored {
-        log_start: SnapshotMark {
+        log_start: LastIncluded {
             index: Index(1),
             term: Term(1),
         },

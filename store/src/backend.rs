@@ -87,7 +87,7 @@ impl Backend for Store {
     }
 
     fn leader(&self) -> MemberId {
-        self.inner.shared.standing().leader
+        self.inner.shared.soft_state().leader
     }
 
     fn is_learner(&self) -> bool {
@@ -114,13 +114,13 @@ impl Backend for Store {
         let node = self.inner.shared.node();
         RaftStatus {
             id: self.member_id(),
-            leader: node.standing.leader,
-            role: match node.standing.role {
+            leader: node.soft_state.leader,
+            role: match node.soft_state.role {
                 Role::Follower => "StateFollower",
                 Role::Candidate => "StateCandidate",
                 Role::Leader => "StateLeader",
             },
-            term: node.standing.term.0,
+            term: node.soft_state.term.0,
             committed: node.committed.0,
             applied: self.view().applied_index().0,
         }

@@ -100,8 +100,8 @@ impl Store {
     /// # Errors
     /// `NotLeader` on a follower, `BadLeaderTransferee` for a learner or an unknown id, `Timeout`.
     pub async fn move_leader(&self, target: MemberId) -> Result<MoveLeaderResponse, Error> {
-        let mut standing = self.inner.shared.watch_standing();
-        if standing.borrow_and_update().role != Role::Leader {
+        let mut soft_state = self.inner.shared.watch_soft_state();
+        if soft_state.borrow_and_update().role != Role::Leader {
             return Err(Error::NotLeader);
         }
         let voter = self
@@ -114,7 +114,7 @@ impl Store {
         if target != self.member_id() {
             let transfer = Input::TransferLeader(Some(target));
             let _ = self.inner.turns.send(Event::from(transfer));
-            let moved = standing.wait_for(|standing| standing.leader == target);
+            let moved = soft_state.wait_for(|soft_state| soft_state.leader == target);
             let patience = Duration::from_millis(self.config().election_ms);
             let in_time = tokio::time::timeout(patience, moved).await;
             in_time
@@ -154,9 +154,9 @@ impl Store {
             header: self.header(),
             version: version::ETCD.to_owned(),
             db_size: bytes(size.total_bytes),
-            leader: node.standing.leader.0,
+            leader: node.soft_state.leader.0,
             raft_index: node.committed.0,
-            raft_term: node.standing.term.0,
+            raft_term: node.soft_state.term.0,
             raft_applied_index: view.applied_index().0,
             errors: Vec::new(),
             db_size_in_use: bytes(size.in_use_bytes),

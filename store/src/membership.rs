@@ -29,9 +29,9 @@ impl Store {
         self.require_connections(&op)?;
         let change = MemberChange { op: Some(op) };
         let _reserved = self.reserve(change.encoded_len())?;
-        let mut standing = self.inner.shared.watch_standing();
+        let mut soft_state = self.inner.shared.watch_soft_state();
         loop {
-            standing.borrow_and_update();
+            soft_state.borrow_and_update();
             self.read_index().await?;
             self.require_started(&change)?;
             let encoded = change.encode_to_vec().into();
@@ -47,7 +47,7 @@ impl Store {
                 }
                 Outcome::Refused(refusal) => self.explain(refusal, &change)?,
             }
-            let pause = tokio::time::timeout(RETRY, standing.changed());
+            let pause = tokio::time::timeout(RETRY, soft_state.changed());
             if timeout_at(deadline, pause).await.is_err() {
                 return Err(self.timeout_error(began));
             }

@@ -79,18 +79,18 @@ async fn proposed_or_learnt<T>(
 
 /// Proposes the cluster version if it is not set. Only the leader proposes it.
 pub(crate) async fn agree_on_version(store: Store) {
-    let mut standing = store.inner.shared.watch_standing();
+    let mut soft_state = store.inner.shared.watch_soft_state();
     let known = || store.inner.shared.view().cluster_version();
     let is_first = known().is_none();
     while store.inner.shared.view().cluster_version().is_none() && !store.is_stopping() {
-        if standing.borrow_and_update().role == Role::Leader {
+        if soft_state.borrow_and_update().role == Role::Leader {
             let version = crate::version::CLUSTER.to_owned();
             let op = command::Op::ClusterVersion(ClusterVersion { version });
             if let Err(error) = store.propose(op).await {
                 tracing::debug!(%error, "could not set the cluster version yet");
             }
         }
-        let _ = tokio::time::timeout(RETRY, standing.changed()).await;
+        let _ = tokio::time::timeout(RETRY, soft_state.changed()).await;
     }
     if let Some(version) = known().filter(|_| is_first) {
         let version = crate::version::major_minor(&version);

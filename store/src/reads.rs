@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
-use keelson_core::member::{BatchedReads, ReadPlace};
+use keelson_core::member::{BatchedReads, ReadTicket};
 use keelson_core::node::Input;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -35,7 +35,7 @@ pub(crate) struct ReadBatches {
 /// A waiting reader. Dropping it leaves the batch.
 pub(crate) struct Reader<'a> {
     batches: &'a ReadBatches,
-    place: ReadPlace,
+    place: ReadTicket,
     applied: oneshot::Receiver<()>,
     /// The reader has its answer, so it is no longer in a batch.
     answered: bool,
@@ -123,7 +123,7 @@ impl ReadBatches {
     }
 
     /// A reader was dropped before it saw its answer.
-    fn leave(&self, place: ReadPlace) {
+    fn leave(&self, place: ReadTicket) {
         if self.batches.lock().batches.leave(place) {
             let context = place.context;
             // Not urgent: the abandoned batch only occupies memory.
@@ -135,14 +135,16 @@ impl ReadBatches {
 
 #[cfg(test)]
 mod tests {
-    use keelson_core::member::Event as CoreEvent;
+    use keelson_core::member::ConsensusEvent;
 
     use super::*;
 
     fn next(turns: &Turns) -> Option<(u64, bool)> {
         match turns.next_event()? {
-            Event::Core(CoreEvent::Input(Input::Read { context })) => Some((context, true)),
-            Event::Core(CoreEvent::Input(Input::ReadGivenUp { context })) => Some((context, false)),
+            Event::Core(ConsensusEvent::Input(Input::Read { context })) => Some((context, true)),
+            Event::Core(ConsensusEvent::Input(Input::ReadGivenUp { context })) => {
+                Some((context, false))
+            }
             _ => None,
         }
     }

@@ -4,9 +4,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use keelson_core::SnapshotMark;
+use keelson_core::LastIncluded;
 use keelson_core::engine::{Engine, EngineError};
-use keelson_core::member::{LogFound, Recovery, RecoveryError, RecoveryFlags};
+use keelson_core::member::{RecoveredLog, Recovery, RecoveryError, RecoveryFlags};
 use keelson_core::node::{Node, NodeConfig};
 use keelson_core::state::{Genesis, Limits, StateMachine};
 
@@ -44,7 +44,7 @@ pub struct Opened<D: Disk> {
     pub generations: Generations<D>,
     /// The mark at which the log was begun anew, if it was: the engine holds a snapshot that the
     /// log lacks.
-    pub mark: Option<SnapshotMark>,
+    pub mark: Option<LastIncluded>,
     /// Neither the engine nor the log held anything of an earlier run.
     pub is_new: bool,
 }
@@ -79,7 +79,7 @@ where
     D: Disk,
     O: FnOnce(&Path) -> Result<Arc<dyn Engine>, EngineError>,
 {
-    let log = LogFound {
+    let log = RecoveredLog {
         cluster: found.identity.cluster,
         hard_state: found.hard_state,
         mark: found.mark,
@@ -99,11 +99,11 @@ where
     if let Some(fresh) = fresh {
         generations.switch(&fresh, opened.holds())?;
     }
-    if opened.goes_on_alone() {
+    if opened.forces_new_cluster() {
         let me = opening.node.member;
         tracing::warn!(member = %me, "going on as a cluster of one; every other member is removed");
     }
-    let recovered = opened.agree(opening.node, generations.began())?;
+    let recovered = opened.reconcile(opening.node, generations.began())?;
     if let Some(mark) = recovered.mark {
         wal.append(None, &[], Some(mark))?;
         wal.sync()?;

@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
-use keelson_core::member::{Belonging, Peers};
-use keelson_core::node::{NodeStatus, Role, Standing};
+use keelson_core::member::{Membership, Peers};
+use keelson_core::node::{NodeStatus, Role, SoftState};
 use keelson_core::state::ReadView;
 use keelson_core::{ClusterId, Index, MemberId, Millis, Term};
 use keelson_proto::etcdserverpb::Member;
@@ -22,7 +22,7 @@ pub(crate) struct Shared {
     pub(crate) member: MemberId,
     /// Replaced as a whole when a snapshot replaces the state machine.
     view: RwLock<ReadView>,
-    standing: watch::Sender<Standing>,
+    soft_state: watch::Sender<SoftState>,
     /// The leader without the term, so that its waiters do not wake at each term without a leader.
     leader: watch::Sender<MemberId>,
     applied: watch::Sender<Index>,
@@ -48,7 +48,7 @@ impl Shared {
         view: ReadView,
         node: NodeStatus,
     ) -> Shared {
-        let standing = Standing {
+        let soft_state = SoftState {
             leader: MemberId::NONE,
             role: Role::Follower,
             term: Term(0),
@@ -56,7 +56,7 @@ impl Shared {
         let shared = Shared {
             cluster,
             member,
-            standing: watch::Sender::new(standing),
+            soft_state: watch::Sender::new(soft_state),
             leader: watch::Sender::new(MemberId::NONE),
             applied: watch::Sender::new(view.applied_index()),
             // A member that was removed before this start stops without contacting a peer.
@@ -82,24 +82,24 @@ impl Shared {
         *self.view.write() = view;
     }
 
-    pub(crate) fn standing(&self) -> Standing {
-        *self.standing.borrow()
+    pub(crate) fn soft_state(&self) -> SoftState {
+        *self.soft_state.borrow()
     }
 
-    pub(crate) fn watch_standing(&self) -> watch::Receiver<Standing> {
-        self.standing.subscribe()
+    pub(crate) fn watch_soft_state(&self) -> watch::Receiver<SoftState> {
+        self.soft_state.subscribe()
     }
 
     pub(crate) fn watch_leader(&self) -> watch::Receiver<MemberId> {
         self.leader.subscribe()
     }
 
-    pub(crate) fn note_standing(&self, standing: Standing) {
+    pub(crate) fn note_soft_state(&self, soft_state: SoftState) {
         self.leader.send_if_modified(|leader| {
-            std::mem::replace(leader, standing.leader) != standing.leader
+            std::mem::replace(leader, soft_state.leader) != soft_state.leader
         });
-        let before = self.standing.send_replace(standing);
-        if standing.leader != MemberId::NONE && before.leader != standing.leader {
+        let before = self.soft_state.send_replace(soft_state);
+        if soft_state.leader != MemberId::NONE && before.leader != soft_state.leader {
             *self.leader_elected.lock() = Some(Instant::now());
         }
     }
@@ -145,7 +145,7 @@ impl Shared {
     }
 
     /// The membership of an id: member, removed or unknown. Called for every envelope of a peer.
-    pub(crate) fn belonging(&self, member: MemberId) -> Belonging {
+    pub(crate) fn membership_of(&self, member: MemberId) -> Membership {
         self.peers.read().of(member)
     }
 

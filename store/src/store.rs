@@ -182,14 +182,14 @@ impl Store {
     /// Transfers leadership if this member is the leader and another voter is reachable. Call it
     /// before the client ports close, so that requests in flight can complete.
     pub async fn hand_over(&self) {
-        let mut standing = self.inner.shared.watch_standing();
-        if standing.borrow().role != Role::Leader || !self.reaches_another_voter() {
+        let mut soft_state = self.inner.shared.watch_soft_state();
+        if soft_state.borrow().role != Role::Leader || !self.reaches_another_voter() {
             return;
         }
         let transfer = keelson_core::node::Input::TransferLeader(None);
         let _ = self.inner.turns.send(Event::from(transfer));
         let me = self.member_id();
-        let handed = standing.wait_for(|now| now.leader != me && now.leader != MemberId::NONE);
+        let handed = soft_state.wait_for(|now| now.leader != me && now.leader != MemberId::NONE);
         let patience = Duration::from_millis(self.inner.config.election_ms);
         match tokio::time::timeout(patience, handed).await {
             Ok(_) => tracing::info!("leadership was handed over"),

@@ -128,7 +128,7 @@ impl Store {
         if elected.is_some_and(during_election) {
             return Error::TimeoutDueToLeaderFail;
         }
-        let leader = self.inner.shared.standing().leader;
+        let leader = self.inner.shared.soft_state().leader;
         let lost = match leader {
             MemberId::NONE => false,
             leader if leader == self.member_id() => !self.reaches_quorum(),

@@ -28,7 +28,7 @@ use raft::{RawNode, StateRole};
 
 pub use config::{NodeConfig, NodeError, Restored};
 pub use convert::{APPEND, APPEND_RESPONSE};
-pub use io::{Append, Input, NodeStatus, Output, ReadReady, Refusal, Role, Standing};
+pub use io::{Append, Input, NodeStatus, Output, ReadReady, Refusal, Role, SoftState};
 
 use failover::Failover;
 use health::Health;
@@ -38,7 +38,7 @@ pub use lost::LogLost;
 use proposals::Proposals;
 use reads::{ReadBook, Reader};
 
-use crate::{Index, MemberId, Millis, Roster, SnapshotMark, Term};
+use crate::{Index, LastIncluded, MemberId, Millis, Roster, Term};
 
 /// The member's part in consensus.
 pub struct Node {
@@ -69,13 +69,13 @@ pub struct Node {
     persisted_vote: (Term, MemberId),
     /// A commit index that goes to the log with the next real append: it is worth no write.
     lazy_commit: bool,
-    standing: Standing,
+    soft_state: SoftState,
     removed: bool,
     health: Health,
     /// The members as of the last entry that was handed out.
     roster: Roster,
     /// The members that come with the snapshot that was received last.
-    offered: Option<(SnapshotMark, Roster)>,
+    offered: Option<(LastIncluded, Roster)>,
     /// Heartbeats in a row that commit what this log does not have.
     beyond: u32,
     lost: Option<LogLost>,
@@ -90,7 +90,7 @@ impl Node {
     pub fn new(
         config: NodeConfig,
         restored: Restored,
-    ) -> Result<(Node, Option<SnapshotMark>), NodeError> {
+    ) -> Result<(Node, Option<LastIncluded>), NodeError> {
         let (restored, mark) = restored.reconcile()?;
         let applied = restored.applied.clone();
         let conf_state = applied.conf_state.clone().unwrap_or_default();
@@ -103,7 +103,7 @@ impl Node {
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let raw = RawNode::new(&timing::raft_config(&config, applied.index), log, &logger)
             .map_err(|error| NodeError::Raft(error.to_string()))?;
-        let standing = Standing {
+        let soft_state = SoftState {
             leader: MemberId::NONE,
             role: Role::Follower,
             term: Term(raw.raft.term),
@@ -126,7 +126,7 @@ impl Node {
             unpersisted_vote: 0,
             persisted_vote: (restored.hard_state.term, restored.hard_state.vote),
             lazy_commit: false,
-            standing,
+            soft_state,
             removed: false,
             health: Health::default(),
             roster: restored.roster,
@@ -147,12 +147,12 @@ impl Node {
         }
         self.propose_gathered(&mut output);
         self.pass_time();
-        self.update_standing(&mut output);
+        self.update_soft_state(&mut output);
         self.run_reads(&mut output);
         let mut again = self.settle(&mut output);
         again |= self.lead_alone();
         // Applying a membership change can cost a member its part.
-        again |= self.update_standing(&mut output);
+        again |= self.update_soft_state(&mut output);
         self.bound_in_flight();
         output.snapshot_wanted = self.raw.store().take_snapshot_wanted();
         output.removed = self.removed;
@@ -165,7 +165,7 @@ impl Node {
     pub fn status(&self) -> NodeStatus {
         let log = self.raw.store();
         NodeStatus {
-            standing: self.standing,
+            soft_state: self.soft_state,
             last: Index(self.raw.raft.raft_log.last_index()),
             committed: Index(self.raw.raft.raft_log.committed),
             first: Index(log.first()),
@@ -206,11 +206,16 @@ impl Node {
                 // Healthy again with its next message.
                 self.health.forget(member);
             }
-            Input::SnapshotCaptured { mark, conf_state } => {
-                let snapshot = convert::snapshot_of(mark.index.0, mark.term.0, Some(conf_state));
+            Input::SnapshotCaptured {
+                last_included: LastIncluded { index, term },
+                conf_state,
+            } => {
+                let snapshot = convert::snapshot_of(index.0, term.0, Some(conf_state));
                 self.raw.mut_store().offer(snapshot);
             }
-            Input::SnapshotReleased { mark } => self.raw.mut_store().withdraw(mark),
+            Input::SnapshotReleased { last_included } => {
+                self.raw.mut_store().withdraw(last_included);
+            }
             Input::SnapshotSent { to, ok } => {
                 let status = match ok {
                     true => raft::SnapshotStatus::Finish,
@@ -225,11 +230,11 @@ impl Node {
 
     fn take_snapshot(&mut self, offer: peer::RaftMessage, roster: Roster) {
         if let Some(meta) = &offer.snapshot {
-            let mark = SnapshotMark {
+            let last_included = LastIncluded {
                 index: Index(meta.index),
                 term: Term(meta.term),
             };
-            self.offered = Some((mark, roster));
+            self.offered = Some((last_included, roster));
         }
         self.take_raft(offer, true);
     }
@@ -351,9 +356,9 @@ impl Node {
         }
     }
 
-    fn update_standing(&mut self, output: &mut Output) -> bool {
+    fn update_soft_state(&mut self, output: &mut Output) -> bool {
         let raft = &self.raw.raft;
-        let standing = Standing {
+        let soft_state = SoftState {
             leader: MemberId(raft.leader_id),
             role: match raft.state {
                 StateRole::Leader => Role::Leader,
@@ -362,24 +367,24 @@ impl Node {
             },
             term: Term(raft.term),
         };
-        if standing == self.standing {
+        if soft_state == self.soft_state {
             return false;
         }
-        if standing.leader != self.standing.leader || standing.term != self.standing.term {
+        if soft_state.leader != self.soft_state.leader || soft_state.term != self.soft_state.term {
             // Rounds of the former leader will not end; ask the next one.
             let peers = self.reads.abandon();
             self.turn_away(peers, output);
             self.reads.pause(Millis(0));
         }
-        if standing.role == Role::Leader {
+        if soft_state.role == Role::Leader {
             // Who was heard before may have died with the leader before; the followers answer soon.
             self.health = Health::default();
         }
-        if standing.leader != MemberId::NONE && !self.failover.is_down(standing.leader) {
+        if soft_state.leader != MemberId::NONE && !self.failover.is_down(soft_state.leader) {
             self.failover.clear_plan();
         }
-        self.standing = standing;
-        output.standing = Some(standing);
+        self.soft_state = soft_state;
+        output.soft_state = Some(soft_state);
         true
     }
 

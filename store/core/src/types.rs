@@ -103,18 +103,19 @@ pub struct HardState {
     pub commit: Index,
 }
 
-/// The position up to which the log has been replaced by state.
+/// The last entry that a state includes, and with which its log begins: `lastIncludedIndex` and
+/// `lastIncludedTerm` of Raft, figure 13. Index 0 is the empty state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SnapshotMark {
-    /// The last index the state holds.
+pub struct LastIncluded {
+    /// The entry's index.
     pub index: Index,
-    /// That entry's term.
+    /// The entry's term.
     pub term: Term,
 }
 
-impl From<&AppliedMark> for SnapshotMark {
-    fn from(mark: &AppliedMark) -> SnapshotMark {
-        SnapshotMark {
+impl From<&AppliedMark> for LastIncluded {
+    fn from(mark: &AppliedMark) -> LastIncluded {
+        LastIncluded {
             index: Index(mark.index),
             term: Term(mark.term),
         }

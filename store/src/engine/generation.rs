@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use keelson_core::{Index, SnapshotMark, Term};
+use keelson_core::{Index, LastIncluded, Term};
 
 use crate::disk::{self, Disk};
 
@@ -49,7 +49,7 @@ pub struct Generations<D: Disk> {
     disk: Arc<D>,
     dir: PathBuf,
     current: Option<u64>,
-    began: Option<SnapshotMark>,
+    began: Option<LastIncluded>,
     last: u64,
 }
 
@@ -96,7 +96,7 @@ impl<D: Disk> Generations<D> {
 
     /// The mark of the current engine's state when it began; `None` for a generation of an
     /// earlier version, which did not record it.
-    pub fn began(&self) -> Option<SnapshotMark> {
+    pub fn began(&self) -> Option<LastIncluded> {
         self.began
     }
 
@@ -115,7 +115,7 @@ impl<D: Disk> Generations<D> {
     }
 
     /// Makes a durable generation the current one. Its state is that of the mark `began`.
-    pub fn switch(&mut self, fresh: &Fresh, began: SnapshotMark) -> Result<(), GenerationError> {
+    pub fn switch(&mut self, fresh: &Fresh, began: LastIncluded) -> Result<(), GenerationError> {
         self.disk
             .sync_dir(&fresh.dir)
             .map_err(fail("sync", &fresh.dir))?;
@@ -124,14 +124,14 @@ impl<D: Disk> Generations<D> {
 
     /// Records the mark of the current engine's state, if none is recorded. Call it once the log
     /// holds the mark too.
-    pub fn note_began(&mut self, began: SnapshotMark) -> Result<(), GenerationError> {
+    pub fn note_began(&mut self, began: LastIncluded) -> Result<(), GenerationError> {
         match (self.current, self.began) {
             (Some(number), None) => self.name(number, began),
             _ => Ok(()),
         }
     }
 
-    fn name(&mut self, number: u64, began: SnapshotMark) -> Result<(), GenerationError> {
+    fn name(&mut self, number: u64, began: LastIncluded) -> Result<(), GenerationError> {
         let path = self.dir.join(CURRENT);
         let named = format!("{PREFIX}{number} {} {}\n", began.index.0, began.term.0);
         disk::replace_file(&*self.disk, &path, named.as_bytes()).map_err(fail("replace", &path))?;
@@ -182,7 +182,7 @@ fn parse(
     path: &Path,
     bytes: &[u8],
     numbers: &[u64],
-) -> Result<(Option<u64>, Option<SnapshotMark>), GenerationError> {
+) -> Result<(Option<u64>, Option<LastIncluded>), GenerationError> {
     let text = String::from_utf8_lossy(bytes);
     let mut words = text.split_ascii_whitespace();
     let named = words.next().unwrap_or_default();
@@ -198,7 +198,7 @@ fn parse(
     }
     let mut word = || words.next().and_then(|digits| digits.parse().ok());
     let began = word().zip(word());
-    let began = began.map(|(index, term)| SnapshotMark {
+    let began = began.map(|(index, term)| LastIncluded {
         index: Index(index),
         term: Term(term),
     });
@@ -225,8 +225,8 @@ mod tests {
         Generations::open(Arc::new(disk.clone()), Path::new(DIR))
     }
 
-    fn mark(index: u64) -> SnapshotMark {
-        SnapshotMark {
+    fn mark(index: u64) -> LastIncluded {
+        LastIncluded {
             index: Index(index),
             term: Term(3),
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crossbeam::channel::Sender;
 use keelson_core::Millis;
 use keelson_core::engine::Engine;
-use keelson_core::member::{Applier, ApplierEffects, Event as CoreEvent};
+use keelson_core::member::{Applier, ApplierEffects, ConsensusEvent};
 use keelson_core::state::Applied;
 use keelson_core::tree::Action;
 
@@ -82,7 +82,7 @@ impl ApplierShell {
         let inputs = effects.inputs.drain(..);
         handed.events.extend(inputs.map(Event::from));
         if let Some(capture) = effects.captured.take() {
-            let captured = CoreEvent::Captured(capture);
+            let captured = ConsensusEvent::Captured(capture);
             handed.events.push_back(Event::Core(captured));
         }
         if let Some((number, flush)) = effects.flush.take() {

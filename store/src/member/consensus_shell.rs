@@ -9,11 +9,12 @@ use std::time::Instant;
 
 use crossbeam::channel::Sender;
 use keelson_core::member::{
-    Consensus, ConsensusEffects, Event as CoreEvent, LogWork, Work, handed, unsent,
+    ApplierEvent, Consensus, ConsensusEffects, ConsensusEvent, LogWork, forward_failed,
+    forwarded_id,
 };
-use keelson_core::node::{Input, Standing};
+use keelson_core::node::{Input, SoftState};
 use keelson_core::state::Capture;
-use keelson_core::{MemberId, Millis, SnapshotMark};
+use keelson_core::{LastIncluded, MemberId, Millis};
 use keelson_port::LogThrottle;
 use keelson_proto::peer::{PeerMessage, RaftMessage, SnapshotChunk, snapshot_chunk};
 use parking_lot::Mutex;
@@ -43,7 +44,7 @@ pub(crate) struct ConsensusShell {
     pub(crate) shared: Arc<Shared>,
     pub(crate) fatal: Fatal,
     /// Kept between turns, so that its buffer is reused.
-    pub(crate) events: Vec<CoreEvent>,
+    pub(crate) events: Vec<ConsensusEvent>,
     pub(crate) staged: Option<(Box<Staged>, oneshot::Sender<bool>)>,
     /// Raft retries a snapshot at once; this limits the log to one warning a minute.
     pub(crate) snapshot_trouble: Arc<Mutex<LogThrottle>>,
@@ -64,16 +65,16 @@ impl ConsensusShell {
     }
 
     /// Queues an event for the next turn, or for the applier.
-    pub(crate) fn take(&mut self, event: Event, to_applier: &mut Vec<Work>) {
+    pub(crate) fn take(&mut self, event: Event, to_applier: &mut Vec<ApplierEvent>) {
         match event {
-            Event::Core(CoreEvent::Input(Input::Read { context })) => {
+            Event::Core(ConsensusEvent::Input(Input::Read { context })) => {
                 if self.reads.close(context) {
-                    let read = CoreEvent::Input(Input::Read { context });
+                    let read = ConsensusEvent::Input(Input::Read { context });
                     self.events.push(read);
                 }
             }
             Event::Core(event) => {
-                if let CoreEvent::Input(Input::Unreachable(peer)) = &event {
+                if let ConsensusEvent::Input(Input::Unreachable(peer)) = &event {
                     self.shared.traffic.lost(*peer);
                 }
                 self.events.push(event);
@@ -81,16 +82,18 @@ impl ConsensusShell {
             Event::Peer(from, messages, bytes) => {
                 self.shared.note_taken(bytes);
                 self.shared.traffic.received(from, &messages);
-                self.events.push(CoreEvent::Peer(from, messages));
+                self.events.push(ConsensusEvent::Peer(from, messages));
             }
             Event::SnapshotStaged(offer, staged, answer) => {
                 let roster = Box::new(staged.roster());
                 self.staged = Some((staged, answer));
                 self.events
-                    .push(CoreEvent::SnapshotStaged { offer, roster });
+                    .push(ConsensusEvent::SnapshotStaged { offer, roster });
             }
             Event::MembersChanged => self.outbox.update(&self.shared.peers()),
-            Event::Flushed(engine, flush) => to_applier.push(Work::Flushed { engine, flush }),
+            Event::Flushed(engine, flush) => {
+                to_applier.push(ApplierEvent::Flushed { engine, flush })
+            }
         }
     }
 
@@ -126,8 +129,8 @@ impl ConsensusShell {
             self.send_snapshot(to, offer, capture);
         }
         self.shared.note_node(self.consensus.status());
-        if let Some(standing) = effects.standing {
-            self.announce(standing);
+        if let Some(soft_state) = effects.soft_state {
+            self.announce(soft_state);
         }
         if effects.removed {
             self.shared.note_removed();
@@ -140,21 +143,21 @@ impl ConsensusShell {
     /// Sends a message. A request that cannot be sent to the leader is certainly not in the log,
     /// so it is refused at once and does not wait for a timeout.
     fn send(&self, to: MemberId, message: PeerMessage, to_self: &mut Handed) {
-        let handed = handed(&message);
+        let forwarded = forwarded_id(&message);
         let Err(why) = self.outbox.send(to, message) else {
             return;
         };
-        if let Some(request) = handed {
+        if let Some(request) = forwarded {
             let is_linked = !matches!(why, Unsent::NoLink);
-            let unsent = Event::Core(unsent(request, is_linked));
-            to_self.events.push_back(unsent);
+            let failed = Event::Core(forward_failed(request, is_linked));
+            to_self.events.push_back(failed);
         }
     }
 
     /// Replaces the state machine with the staged snapshot, unless the snapshot is stale.
     fn install(
         &mut self,
-        mark: Option<SnapshotMark>,
+        mark: Option<LastIncluded>,
         now: Millis,
         handed: &mut Handed,
         applier: &mut ApplierShell,
@@ -176,12 +179,12 @@ impl ConsensusShell {
         }
     }
 
-    fn announce(&self, standing: Standing) {
-        let before = self.shared.standing();
-        for line in raft_lines::lines(self.shared.member, before, standing) {
+    fn announce(&self, soft_state: SoftState) {
+        let before = self.shared.soft_state();
+        for line in raft_lines::lines(self.shared.member, before, soft_state) {
             tracing::info!("{line}");
         }
-        self.shared.note_standing(standing);
+        self.shared.note_soft_state(soft_state);
     }
 
     fn send_snapshot(&self, to: MemberId, offer: RaftMessage, mut capture: Capture) {

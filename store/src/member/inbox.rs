@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use keelson_core::member::{Belonging, crowded, has_room, weight};
+use keelson_core::member::{Membership, has_room, reject_forwards, weight};
 use keelson_core::node::Input;
 use keelson_core::{MemberId, Millis};
 use keelson_proto::etcdserverpb::Member;
@@ -33,13 +33,13 @@ impl Inbox for DriverInbox {
             return;
         }
         self.shared.note_taken(bytes);
-        if let Some(crowded) = crowded(from, &messages) {
-            let _ = self.turns.send(Event::Core(crowded));
+        if let Some(rejected) = reject_forwards(from, &messages) {
+            let _ = self.turns.send(Event::Core(rejected));
         }
     }
 
-    fn belonging(&self, member: MemberId) -> Belonging {
-        self.shared.belonging(member)
+    fn membership_of(&self, member: MemberId) -> Membership {
+        self.shared.membership_of(member)
     }
 
     fn peer_urls(&self, member: MemberId) -> Vec<Url> {
@@ -107,7 +107,7 @@ pub(crate) fn listener(turns: Arc<Turns>, shared: Arc<Shared>) -> PeerListener {
 #[cfg(test)]
 mod tests {
     use crossbeam::channel::bounded;
-    use keelson_core::member::Event as CoreEvent;
+    use keelson_core::member::ConsensusEvent;
     use keelson_proto::peer::{Forward, ProposalId, peer_message::Message};
 
     use super::*;
@@ -132,7 +132,9 @@ mod tests {
         };
         inbox.shared.note_arrived(WAITING_BYTES_MAX);
         inbox.deliver(MemberId(2), vec![message, PeerMessage::default()]);
-        let Some(Event::Core(CoreEvent::Crowded(MemberId(2), handed))) = turns.next_event() else {
+        let Some(Event::Core(ConsensusEvent::ForwardsRejected(MemberId(2), handed))) =
+            turns.next_event()
+        else {
             panic!("it is not answered");
         };
         assert_eq!(handed, [ProposalId::default()]);

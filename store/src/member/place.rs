@@ -1,10 +1,10 @@
-//! The single slot for an incoming snapshot. The core's `Place` decides which transfer has it;
+//! The single slot for an incoming snapshot. The core's `SnapshotSlot` decides which transfer has it;
 //! the transfers wait here.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use keelson_core::member::{Admission, EVICTION_PATIENCE_MS, Offer, Place, TransferNumber};
+use keelson_core::member::{Admission, EVICTION_TIMEOUT_MS, Offer, SnapshotSlot, TransferNumber};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tonic::Status;
@@ -20,7 +20,7 @@ pub(crate) struct SharedPlace {
 
 #[derive(Default)]
 struct Holder {
-    place: Place,
+    place: SnapshotSlot,
     /// Signals the holder to end.
     evict: Option<oneshot::Sender<()>>,
 }
@@ -49,7 +49,7 @@ impl SharedPlace {
         offer: Offer,
     ) -> Result<(Slot, Evicted), Status> {
         let busy = || Status::resource_exhausted("another snapshot is being received");
-        let patience = Duration::from_millis(EVICTION_PATIENCE_MS);
+        let patience = Duration::from_millis(EVICTION_TIMEOUT_MS);
         let deadline = tokio::time::Instant::now() + patience;
         loop {
             let freed = self.freed.notified();
@@ -114,7 +114,7 @@ mod tests {
                     drop(slot);
                 }
             };
-            let patience = Duration::from_millis(EVICTION_PATIENCE_MS);
+            let patience = Duration::from_millis(EVICTION_TIMEOUT_MS);
             let (taken, ()) = tokio::join!(place.take(later), async {
                 let _ = tokio::time::timeout(patience, holder).await;
             });

@@ -1,10 +1,10 @@
 //! The log lines of etcd's Raft, in etcd's words: scripts and dashboards match them.
 
 use keelson_core::MemberId;
-use keelson_core::node::{Role, Standing};
+use keelson_core::node::{Role, SoftState};
 
 /// The lines for a change of role, term or leader, in etcd's order.
-pub(super) fn lines(me: MemberId, before: Standing, now: Standing) -> Vec<String> {
+pub(super) fn lines(me: MemberId, before: SoftState, now: SoftState) -> Vec<String> {
     let term = now.term.0;
     let mut lines = Vec::new();
     if (before.role, before.term) != (now.role, now.term) {
@@ -35,8 +35,8 @@ mod tests {
 
     use super::*;
 
-    fn standing(role: Role, term: u64, leader: u64) -> Standing {
-        Standing {
+    fn soft_state(role: Role, term: u64, leader: u64) -> SoftState {
+        SoftState {
             leader: MemberId(leader),
             role,
             term: Term(term),
@@ -47,12 +47,12 @@ mod tests {
     #[test]
     fn a_term_is_told_as_etcd_tells_it() {
         let steps = [
-            standing(Role::Follower, 1, 0),
-            standing(Role::Candidate, 1, 0),
-            standing(Role::Candidate, 2, 0),
-            standing(Role::Leader, 2, 0xa),
-            standing(Role::Follower, 3, 0xb),
-            standing(Role::Follower, 3, 0),
+            soft_state(Role::Follower, 1, 0),
+            soft_state(Role::Candidate, 1, 0),
+            soft_state(Role::Candidate, 2, 0),
+            soft_state(Role::Leader, 2, 0xa),
+            soft_state(Role::Follower, 3, 0xb),
+            soft_state(Role::Follower, 3, 0),
         ];
         let told: Vec<_> = steps
             .windows(2)

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use keelson_core::engine::Engine;
-use keelson_core::member::{Beginning, RecoveryError, RecoveryFlags};
+use keelson_core::member::{RecoveryError, RecoveryFlags, StartKind};
 use keelson_core::node::{Node, NodeConfig};
 use keelson_core::state::{Genesis, Limits, StateMachine};
 use keelson_core::{ClusterId, Index, MemberId};
@@ -114,15 +114,15 @@ pub(crate) async fn whom(config: &Config) -> Result<Found, OpenError> {
     let layout = Layout::of(config);
     let identity = Wal::<RealDisk>::identity(&RealDisk, &layout.wal)?;
     let has_state = layout.snap.join(CURRENT).exists();
-    match (Beginning::of(identity.is_some(), has_state), identity) {
-        (Beginning::GoesOn, Some(identity)) => {
+    match (StartKind::of(identity.is_some(), has_state), identity) {
+        (StartKind::Restart, Some(identity)) => {
             return Ok(Found {
                 identity,
                 genesis: None,
             });
         }
-        (Beginning::StateWithoutLog, _) => return Err(state_without_log(&layout)),
-        (Beginning::Anew, _) => super::join::refuse_amnesia(config).await?,
+        (StartKind::StateWithoutLog, _) => return Err(state_without_log(&layout)),
+        (StartKind::Fresh, _) => super::join::refuse_amnesia(config).await?,
         _ => {}
     }
     match config.initial_cluster_state {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use keelson_core::engine::Engine;
 use keelson_core::member::{Offer, offered};
 use keelson_core::state::{Limits, SnapshotBuilder, StateMachine};
-use keelson_core::{Roster, SnapshotMark};
+use keelson_core::{LastIncluded, Roster};
 use keelson_proto::peer::{RaftMessage, snapshot_chunk};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -94,7 +94,7 @@ impl Drop for Unfinished {
 /// A complete snapshot, ready to be installed.
 pub(crate) struct Staged {
     state: StateMachine,
-    mark: SnapshotMark,
+    mark: LastIncluded,
     unfinished: Unfinished,
 }
 
@@ -109,7 +109,7 @@ impl Staged {
         slot: Slot,
     ) -> Staged {
         Staged {
-            mark: SnapshotMark::from(&state.applied()),
+            mark: LastIncluded::from(&state.applied()),
             state,
             unfinished: Unfinished(Some(Held {
                 engine,
@@ -121,7 +121,7 @@ impl Staged {
     }
 
     /// The mark of the snapshot: its last included index and term.
-    pub(crate) fn mark(&self) -> SnapshotMark {
+    pub(crate) fn mark(&self) -> LastIncluded {
         self.mark
     }
 
@@ -157,7 +157,7 @@ pub(crate) struct Stager {
 /// A partly received snapshot.
 pub(crate) struct Staging {
     offer: RaftMessage,
-    mark: SnapshotMark,
+    mark: LastIncluded,
     builder: Option<SnapshotBuilder>,
     unfinished: Unfinished,
 }
@@ -221,7 +221,7 @@ impl SnapshotSink for Stager {
         let state = opened
             .map_err(internal)?
             .ok_or_else(|| Status::data_loss("no state came"))?;
-        if SnapshotMark::from(&state.applied()) != staging.mark {
+        if LastIncluded::from(&state.applied()) != staging.mark {
             return Err(Status::data_loss(
                 "the state is not the one that was offered",
             ));

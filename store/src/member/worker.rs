@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use keelson_core::MemberId;
 use keelson_core::Millis;
-use keelson_core::member::{EngineNumber, Event as CoreEvent, Work};
+use keelson_core::member::{ApplierEvent, ConsensusEvent, EngineNumber};
 use keelson_core::node::Input;
 use keelson_core::state::Flush;
 use keelson_executor::{Events, Executor, Worked};
@@ -26,7 +26,7 @@ pub(crate) type Turns = Executor<Worker>;
 /// An event for the worker.
 pub(crate) enum Event {
     /// An event for the core's consensus.
-    Core(CoreEvent),
+    Core(ConsensusEvent),
     /// Messages from a peer, and their size in bytes.
     Peer(MemberId, Vec<PeerMessage>, usize),
     /// A snapshot was received completely. The sender resolves to whether it was installed, not
@@ -40,7 +40,7 @@ pub(crate) enum Event {
 
 impl From<Input> for Event {
     fn from(input: Input) -> Event {
-        Event::Core(CoreEvent::Input(input))
+        Event::Core(ConsensusEvent::Input(input))
     }
 }
 
@@ -51,7 +51,7 @@ const TURN_MAX: usize = 1024;
 #[derive(Default)]
 pub(crate) struct Handed {
     /// For the applier, in order. Empty after a round.
-    pub(crate) work: Vec<Work>,
+    pub(crate) work: Vec<ApplierEvent>,
     /// For consensus in its next turn, before new events.
     pub(crate) events: VecDeque<Event>,
 }
@@ -130,7 +130,7 @@ impl Worker {
         drop(consensus);
         for event in left {
             if let Event::Flushed(engine, flush) = event {
-                handed.work.push(Work::Flushed { engine, flush });
+                handed.work.push(ApplierEvent::Flushed { engine, flush });
             }
         }
         applier.handle(&mut handed);
@@ -189,11 +189,11 @@ mod tests {
         applier.flushes = flushes;
         let engine = Arc::clone(&applier.engine);
         let mut handed = Handed::default();
-        handed.work.push(Work::Committed(vec![put(1)]));
+        handed.work.push(ApplierEvent::Committed(vec![put(1)]));
         applier.work(&mut handed, Millis(0));
         applier.work(&mut handed, Millis(1_000));
         let job = flush_jobs.try_recv().expect("a flush under way");
-        handed.work.push(Work::Committed(vec![put(2)]));
+        handed.work.push(ApplierEvent::Committed(vec![put(2)]));
         applier.work(&mut handed, Millis(1_000));
         job.engine
             .write(&job.flush.batch)

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use keelson_core::member::Belonging;
+use keelson_core::member::Membership;
 use keelson_core::{ClusterId, MemberId};
 use parking_lot::Mutex;
 use tonic::Status;
@@ -47,7 +47,7 @@ impl Gate {
     pub(super) fn admit(
         &self,
         caller: Option<Introduction>,
-        belonging: impl Fn(MemberId) -> Belonging,
+        membership_of: impl Fn(MemberId) -> Membership,
     ) -> Result<Introduction, Status> {
         let Some(caller) = caller else {
             return Err(Status::invalid_argument(
@@ -67,7 +67,7 @@ impl Gate {
                 self.member, caller.to
             )));
         }
-        belongs(caller.from, belonging(caller.from))?;
+        belongs(caller.from, membership_of(caller.from))?;
         Ok(caller)
     }
 
@@ -106,9 +106,9 @@ impl Gate {
     }
 
     /// Removes the incarnations of members that have left.
-    pub(super) fn keep(&self, belonging: impl Fn(MemberId) -> Belonging) {
+    pub(super) fn keep(&self, membership_of: impl Fn(MemberId) -> Membership) {
         let mut lives = self.lives.lock();
-        lives.retain(|id, _| belonging(*id) == Belonging::Member);
+        lives.retain(|id, _| membership_of(*id) == Membership::Member);
     }
 }
 
@@ -122,11 +122,11 @@ impl Life {
 }
 
 /// Checks that the member is in the cluster. Called for every envelope.
-pub(super) fn belongs(member: MemberId, belonging: Belonging) -> Result<(), Status> {
-    match belonging {
-        Belonging::Member => Ok(()),
-        Belonging::Removed => Err(Status::permission_denied(REMOVED)),
-        Belonging::Unknown => Err(Status::unavailable(format!(
+pub(super) fn belongs(member: MemberId, membership: Membership) -> Result<(), Status> {
+    match membership {
+        Membership::Member => Ok(()),
+        Membership::Removed => Err(Status::permission_denied(REMOVED)),
+        Membership::Unknown => Err(Status::unavailable(format!(
             "{member} is not among the members of the cluster, as far as this member has applied its \
              log"
         ))),
@@ -167,11 +167,11 @@ mod tests {
     }
 
     /// Member 9 was removed, and 8 was never a member.
-    fn belonging(member: MemberId) -> Belonging {
+    fn membership_of(member: MemberId) -> Membership {
         match member.0 {
-            9 => Belonging::Removed,
-            8 => Belonging::Unknown,
-            _ => Belonging::Member,
+            9 => Membership::Removed,
+            8 => Membership::Unknown,
+            _ => Membership::Member,
         }
     }
 
@@ -181,7 +181,7 @@ mod tests {
         let mut introduction = caller();
         change(&mut introduction);
         let refused = gate
-            .admit(Some(introduction), belonging)
+            .admit(Some(introduction), membership_of)
             .expect_err("a refusal");
         assert!(refused.message().contains(expected), "{refused}");
     }
@@ -196,8 +196,8 @@ mod tests {
         check(|caller| caller.from = MemberId(9), REMOVED);
         check(|caller| caller.from = MemberId(8), "not among the members");
         let gate = Gate::new(GATE.0, GATE.1);
-        assert!(gate.admit(None, belonging).is_err());
-        assert!(gate.admit(Some(caller()), belonging).is_ok());
+        assert!(gate.admit(None, membership_of).is_err());
+        assert!(gate.admit(Some(caller()), membership_of).is_ok());
     }
 
     #[test]
@@ -207,7 +207,7 @@ mod tests {
             boot: 1 << 62,
             ..caller()
         };
-        assert!(gate.admit(Some(stranger), belonging).is_ok());
+        assert!(gate.admit(Some(stranger), membership_of).is_ok());
         assert!(!gate.is_proven(&stranger));
         assert!(gate.proven(&caller()).is_ok());
         assert!(gate.is_proven(&caller()));
@@ -260,7 +260,7 @@ mod tests {
     fn what_is_kept_is_of_members() {
         let gate = Gate::new(GATE.0, GATE.1);
         assert!(gate.proven(&caller()).is_ok());
-        gate.keep(|_| Belonging::Removed);
+        gate.keep(|_| Membership::Removed);
         assert!(!gate.is_proven(&caller()));
     }
 

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use keelson_core::MemberId;
-use keelson_core::member::{Belonging, PIECE_PATIENCE_MS};
+use keelson_core::member::{Membership, PIECE_TIMEOUT_MS};
 use keelson_proto::peer::peer_server::Peer;
 use keelson_proto::peer::{
     Envelope, MembersRequest, MembersResponse, PeerMessage, RaftMessage, SnapshotChunk,
@@ -26,7 +26,7 @@ pub trait Inbox: Send + Sync + 'static {
     fn deliver(&self, from: MemberId, messages: Vec<PeerMessage>);
 
     /// The membership of that id. Called for every envelope, so it must be fast.
-    fn belonging(&self, member: MemberId) -> Belonging;
+    fn membership_of(&self, member: MemberId) -> Membership;
 
     /// The member's peer URLs.
     fn peer_urls(&self, member: MemberId) -> Vec<Url>;
@@ -42,7 +42,7 @@ pub trait Inbox: Send + Sync + 'static {
 pub type Evicted = oneshot::Receiver<()>;
 
 /// The longest pause between two chunks of a snapshot.
-const PIECE_PATIENCE: Duration = Duration::from_millis(PIECE_PATIENCE_MS);
+const PIECE_PATIENCE: Duration = Duration::from_millis(PIECE_TIMEOUT_MS);
 
 /// The receiver of snapshots.
 pub trait SnapshotSink: Send + Sync + 'static {
@@ -101,18 +101,18 @@ impl<I: Inbox, S: SnapshotSink> PeerService<I, S> {
     }
 
     async fn judge(&self, caller: Option<Introduction>) -> Result<Introduction, Status> {
-        let belonging = |member| self.inbox.belonging(member);
+        let membership_of = |member| self.inbox.membership_of(member);
         if let Some(caller) = caller
             && self.gate.is_meant_by(&caller)
-            && belonging(caller.from) == Belonging::Unknown
+            && membership_of(caller.from) == Membership::Unknown
         {
             self.inbox.note_unknown(caller.from);
         }
-        let caller = self.gate.admit(caller, belonging)?;
+        let caller = self.gate.admit(caller, membership_of)?;
         if self.gate.is_proven(&caller) {
             return Ok(caller);
         }
-        self.gate.keep(belonging);
+        self.gate.keep(membership_of);
         let urls = self.inbox.peer_urls(caller.from);
         self.proofs.prove(&caller, &urls).await?;
         self.gate.proven(&caller)?;
@@ -122,7 +122,7 @@ impl<I: Inbox, S: SnapshotSink> PeerService<I, S> {
 
     /// Checks that the caller is still a member of the cluster.
     fn still_belongs(&self, caller: &Introduction) -> Result<(), Status> {
-        gate::belongs(caller.from, self.inbox.belonging(caller.from))?;
+        gate::belongs(caller.from, self.inbox.membership_of(caller.from))?;
         match self.gate.is_proven(caller) {
             true => Ok(()),
             false => Err(Status::unavailable(

@@ -42,10 +42,10 @@ async fn writes_that_wait_for_a_leader_are_not_tried_again_and_again() {
         })
         .collect();
     // Elections follow each other, and none is won.
-    let mut standing = store.inner.shared.watch_standing();
-    let first = standing.borrow().term.0;
-    let later = |now: &keelson_core::node::Standing| first + 8 < now.term.0;
-    let stood = *standing.wait_for(later).await.expect("a member at work");
+    let mut soft_state = store.inner.shared.watch_soft_state();
+    let first = soft_state.borrow().term.0;
+    let later = |now: &keelson_core::node::SoftState| first + 8 < now.term.0;
+    let stood = *soft_state.wait_for(later).await.expect("a member at work");
     assert_ne!(stood.role, Role::Leader);
     let attempts = store.inner.waiters.attempts();
     assert!(attempts <= 4 * waiting, "{attempts} attempts");

@@ -5,16 +5,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use keelson_core::MemberId;
 use keelson_core::node::Role;
-use keelson_core::tree::{Event, Node, TreeError};
+use keelson_core::tree::{Event, NodeExtern, TreeError};
 use keelson_proto::internal::TreeRequest;
 
-use super::{ChangeError, Watch, Wish, requests};
+use super::{ChangeError, Watch, WatchSpec, requests};
 use crate::edge::v2::{FollowerStats, LeaderStats, LogLevel, Rate, SelfStats, TreeBackend};
 use crate::member::traffic::{Flow, Latency};
 use crate::{Error, Store};
 
 impl TreeBackend for Store {
-    fn tree_get(&self, path: &[u8], recursive: bool) -> Result<(Node, u64), TreeError> {
+    fn tree_get(&self, path: &[u8], recursive: bool) -> Result<(NodeExtern, u64), TreeError> {
         Store::tree_get(self, path, recursive)
     }
 
@@ -23,7 +23,7 @@ impl TreeBackend for Store {
         path: &[u8],
         recursive: bool,
         bytes_max: usize,
-    ) -> Result<(Node, u64), TreeError> {
+    ) -> Result<(NodeExtern, u64), TreeError> {
         Store::tree_list(self, path, recursive, bytes_max)
     }
 
@@ -31,8 +31,8 @@ impl TreeBackend for Store {
         Store::tree_change(self, request).await
     }
 
-    fn tree_watch(&self, wish: Wish) -> Result<Watch, TreeError> {
-        Store::tree_watch(self, wish)
+    fn tree_watch(&self, spec: WatchSpec) -> Result<Watch, TreeError> {
+        Store::tree_watch(self, spec)
     }
 
     async fn read_index(&self) -> Result<(), Error> {
@@ -41,7 +41,7 @@ impl TreeBackend for Store {
 
     fn raft_mark(&self) -> (u64, u64) {
         let index = self.inner.shared.node().committed.0;
-        (index, self.inner.shared.standing().term.0)
+        (index, self.inner.shared.soft_state().term.0)
     }
 
     fn now_ns(&self) -> i64 {
@@ -53,7 +53,7 @@ impl TreeBackend for Store {
     }
 
     fn self_stats(&self) -> SelfStats {
-        let standing = self.inner.shared.standing();
+        let soft_state = self.inner.shared.soft_state();
         let counts = self.inner.shared.traffic.counts();
         let elected = self.inner.shared.leader_elected();
         let ago = elected.map(|elected| elected.elapsed());
@@ -61,9 +61,9 @@ impl TreeBackend for Store {
         SelfStats {
             name: self.config().name.clone(),
             id: self.member_id(),
-            leads: standing.role == Role::Leader,
+            leads: soft_state.role == Role::Leader,
             started_ns: ns_since_1970(self.inner.started),
-            leader: standing.leader,
+            leader: soft_state.leader,
             led_since_ns: led_since.map_or(0, ns_since_1970),
             append_requests_received: counts.received.count,
             append_requests_sent: counts.sent.count,
@@ -73,7 +73,7 @@ impl TreeBackend for Store {
     }
 
     fn leader_stats(&self) -> Option<LeaderStats> {
-        if self.inner.shared.standing().role != Role::Leader {
+        if self.inner.shared.soft_state().role != Role::Leader {
             return None;
         }
         let counts = self.inner.shared.traffic.counts();

@@ -17,22 +17,22 @@ type Answer<'a> = Pin<Box<dyn Future<Output = ExpirerEvent> + Send + 'a>>;
 /// Proposes expiries while this member is the leader, until it stops.
 pub(crate) async fn run(store: Store, grace: Duration) {
     let began = Instant::now();
-    let mut standing = store.inner.shared.watch_standing();
+    let mut soft_state = store.inner.shared.watch_soft_state();
     let mut expirer = Expirer::new(millis(grace), millis(store.request_timeout()));
     let mut answer = nothing();
     let mut event = ExpirerEvent::Woken;
     while !store.is_stopping() {
         let now = millis(began.elapsed());
-        let standing_now = *standing.borrow_and_update();
+        let soft_state_now = *soft_state.borrow_and_update();
         let view = store.view();
-        let effects = expirer.handle(Millis(now), now_ns(), standing_now, &view, event);
+        let effects = expirer.handle(Millis(now), now_ns(), soft_state_now, &view, event);
         drop(view);
         let wait = Duration::from_millis(effects.wake_at.0.saturating_sub(now));
         if let Some(asked) = ask(&store, effects) {
             answer = asked;
         }
         event = tokio::select! {
-            changed = standing.changed() => match changed {
+            changed = soft_state.changed() => match changed {
                 Ok(()) => ExpirerEvent::Woken,
                 // The member has stopped.
                 Err(_) => return,

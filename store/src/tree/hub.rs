@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use keelson_core::tree::watchers::{EventQueue, Look, Watchers, is_published};
-pub use keelson_core::tree::watchers::{History, Wish};
+use keelson_core::tree::watchers::{EventQueue, HistoryScan, Watchers, is_published};
+pub use keelson_core::tree::watchers::{History, WatchSpec};
 use keelson_core::tree::{Event, TreeError};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -61,11 +61,15 @@ impl Hub {
     ///
     /// # Errors
     /// The history does not reach back to that index.
-    pub fn watch(self: &Arc<Hub>, wish: Wish, history: &impl History) -> Result<Watch, TreeError> {
+    pub fn watch(
+        self: &Arc<Hub>,
+        spec: WatchSpec,
+        history: &impl History,
+    ) -> Result<Watch, TreeError> {
         let mut watchers = self.watchers.lock();
         // Before the history is read: an event that is applied after that is queued.
         self.count.fetch_add(1, Ordering::SeqCst);
-        let watched = self.register(&mut watchers, wish, history);
+        let watched = self.register(&mut watchers, spec, history);
         if !watched.as_ref().is_ok_and(Watch::is_registered) {
             self.count.fetch_sub(1, Ordering::SeqCst);
         }
@@ -75,21 +79,21 @@ impl Hub {
     fn register(
         self: &Arc<Hub>,
         watchers: &mut Watchers<Channel>,
-        wish: Wish,
+        spec: WatchSpec,
         history: &impl History,
     ) -> Result<Watch, TreeError> {
-        let look = Look::at(&wish, history)?;
+        let scan = HistoryScan::run(&spec, history)?;
         let (mut source, mut id) = (Source::Over(End::Delivered), 0);
-        if look.waits {
-            let (sink, waiting) = channel(wish.stream);
+        if scan.waits {
+            let (sink, waiting) = channel(spec.stream);
             source = waiting;
-            id = watchers.enter(&wish, &look, sink).unwrap_or(0);
+            id = watchers.register(&spec, &scan, sink).unwrap_or(0);
         }
         Ok(Watch {
-            index: look.index,
-            past: look.past,
+            index: scan.index,
+            past: scan.past,
             hub: Arc::clone(self),
-            path: wish.path,
+            path: spec.path,
             id,
             source,
         })

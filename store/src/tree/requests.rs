@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use keelson_core::state::{self, Response};
-use keelson_core::tree::{Event, Node, PATH_BYTES_MAX, TreeError};
+use keelson_core::tree::{Event, NodeExtern, PATH_BYTES_MAX, TreeError};
 use keelson_proto::internal::{Command, TreeRequest, command::Op};
 
-use super::hub::{History, Watch, Wish};
+use super::hub::{History, Watch, WatchSpec};
 use crate::{Error, Store};
 
 /// Why a change of the tree failed.
@@ -27,7 +27,7 @@ impl Store {
     ///
     /// # Errors
     /// etcd's: 100, 104.
-    pub fn tree_get(&self, path: &[u8], recursive: bool) -> Result<(Node, u64), TreeError> {
+    pub fn tree_get(&self, path: &[u8], recursive: bool) -> Result<(NodeExtern, u64), TreeError> {
         self.view().tree_get(path, recursive, now_ns())
     }
 
@@ -40,7 +40,7 @@ impl Store {
         path: &[u8],
         recursive: bool,
         bytes_max: usize,
-    ) -> Result<(Node, u64), TreeError> {
+    ) -> Result<(NodeExtern, u64), TreeError> {
         self.view().tree_list(path, recursive, now_ns(), bytes_max)
     }
 
@@ -71,8 +71,8 @@ impl Store {
     ///
     /// # Errors
     /// 401: the history does not reach back to that index.
-    pub fn tree_watch(&self, wish: Wish) -> Result<Watch, TreeError> {
-        self.inner.hub.watch(wish, self)
+    pub fn tree_watch(&self, spec: WatchSpec) -> Result<Watch, TreeError> {
+        self.inner.hub.watch(spec, self)
     }
 }
 

@@ -4,7 +4,7 @@
 //! Decoding never panics: a valid checksum does not prove that the bytes are well formed.
 
 use bytes::Bytes;
-use keelson_core::{ClusterId, Entry, EntryKind, HardState, Index, MemberId, SnapshotMark, Term};
+use keelson_core::{ClusterId, Entry, EntryKind, HardState, Index, LastIncluded, MemberId, Term};
 
 use super::Identity;
 
@@ -34,7 +34,7 @@ pub(super) enum Item {
     HardState(HardState),
     /// State replaces the log up to the mark; later entries stay only if `kept`.
     Mark {
-        mark: SnapshotMark,
+        mark: LastIncluded,
         kept: bool,
     },
     Boot(u64),
@@ -61,7 +61,7 @@ pub(super) fn put_hard_state(batch: &mut Vec<u8>, state: &HardState) {
 }
 
 /// Appends a snapshot mark to a batch.
-pub(super) fn put_mark(batch: &mut Vec<u8>, mark: SnapshotMark, kept: bool) {
+pub(super) fn put_mark(batch: &mut Vec<u8>, mark: LastIncluded, kept: bool) {
     batch.push(if kept {
         TAG_MARK_KEPT
     } else {
@@ -98,7 +98,7 @@ fn item(tag: u8, rest: &mut &[u8]) -> Option<Item> {
             commit: Index(number(rest)?),
         })),
         TAG_MARK_KEPT | TAG_MARK_CLEARED => Some(Item::Mark {
-            mark: SnapshotMark {
+            mark: LastIncluded {
                 index: Index(number(rest)?),
                 term: Term(number(rest)?),
             },
@@ -129,7 +129,7 @@ pub(super) struct SegmentHeader {
     pub(super) sequence: u64,
     pub(super) boot: u64,
     pub(super) hard_state: HardState,
-    pub(super) mark: SnapshotMark,
+    pub(super) mark: LastIncluded,
     /// The length of the file, which was durable before it had its name; 0 in format 1, which
     /// does not record it. Frames never exceed it.
     pub(super) made_bytes: u64,
@@ -210,7 +210,7 @@ impl SegmentHeader {
                     vote: MemberId(vote),
                     commit: Index(commit),
                 },
-                mark: SnapshotMark {
+                mark: LastIncluded {
                     index: Index(mark_index),
                     term: Term(mark_term),
                 },

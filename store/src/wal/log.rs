@@ -1,12 +1,12 @@
 //! An outline of the log without payloads: enough to distinguish a conflict from a continuation.
 
-use keelson_core::{HardState, Index, SnapshotMark, Term};
+use keelson_core::{HardState, Index, LastIncluded, Term};
 
 /// The outline of the log. Writing and replaying update it by the same rules.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Log {
     pub(super) hard_state: HardState,
-    pub(super) mark: SnapshotMark,
+    pub(super) mark: LastIncluded,
     /// The index of the last entry, or of the mark if no entry follows it.
     pub(super) last: Index,
     /// The first index of each term, among the entries after the mark.
@@ -15,7 +15,7 @@ pub(super) struct Log {
 
 impl Log {
     /// The outline at the start of a segment, from the header's copy of older segments.
-    pub(super) fn new(hard_state: HardState, mark: SnapshotMark) -> Log {
+    pub(super) fn new(hard_state: HardState, mark: LastIncluded) -> Log {
         Log {
             hard_state,
             mark,
@@ -53,14 +53,14 @@ impl Log {
     }
 
     /// Whether the log has the entry at the mark, so that the following entries can stay.
-    pub(super) fn holds(&self, mark: SnapshotMark) -> bool {
+    pub(super) fn holds(&self, mark: LastIncluded) -> bool {
         let before = self.runs.partition_point(|(first, _)| *first <= mark.index);
         let run = before.checked_sub(1).map(|run| self.runs[run].1);
         mark.index <= self.last && run == Some(mark.term)
     }
 
     /// Moves the mark; later entries stay only if `kept`.
-    pub(super) fn set_mark(&mut self, mark: SnapshotMark, kept: bool) {
+    pub(super) fn set_mark(&mut self, mark: LastIncluded, kept: bool) {
         self.mark = mark;
         if !kept || self.last <= mark.index {
             self.runs.clear();
@@ -80,8 +80,8 @@ impl Log {
 mod tests {
     use super::*;
 
-    fn mark(index: u64, term: u64) -> SnapshotMark {
-        SnapshotMark {
+    fn mark(index: u64, term: u64) -> LastIncluded {
+        LastIncluded {
             index: Index(index),
             term: Term(term),
         }

@@ -32,7 +32,7 @@ mod tests;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use keelson_core::{ClusterId, Entry, HardState, Index, MemberId, SnapshotMark, Term};
+use keelson_core::{ClusterId, Entry, HardState, Index, LastIncluded, MemberId, Term};
 
 pub use error::WalError;
 pub(crate) use item::is_segment;
@@ -82,7 +82,7 @@ pub struct Recovered {
     /// Term, vote and commit.
     pub hard_state: HardState,
     /// The last entry that is covered by state and no longer in the log.
-    pub mark: SnapshotMark,
+    pub mark: LastIncluded,
     /// The entries after the mark, without gaps.
     pub entries: Vec<Entry>,
     /// A description of the unfinished write that was cut off, for the log output.
@@ -99,7 +99,7 @@ pub struct Wal<D: Disk> {
     /// The outline, including what was appended but not synced.
     log: Log,
     /// The values after the last synced frame, which the next segment's header repeats.
-    synced: (HardState, SnapshotMark),
+    synced: (HardState, LastIncluded),
     /// The batch that the next sync writes.
     pending: Vec<u8>,
     /// The last written frame; its buffer is reused.
@@ -135,7 +135,7 @@ impl<D: Disk> Wal<D> {
         &mut self,
         hard_state: Option<HardState>,
         entries: &[Entry],
-        snapshot: Option<SnapshotMark>,
+        snapshot: Option<LastIncluded>,
     ) -> Result<(), WalError> {
         self.check_alive()?;
         if let Some(mark) = snapshot.filter(|mark| self.log.mark.index < mark.index) {
@@ -173,7 +173,7 @@ impl<D: Disk> Wal<D> {
     /// Moves the mark to `index`, which has `term`, durably: entries up to it are no longer
     /// needed. Removes the segments that hold no other entries.
     pub fn truncate_before(&mut self, index: Index, term: Term) -> Result<(), WalError> {
-        self.append(None, &[], Some(SnapshotMark { index, term }))?;
+        self.append(None, &[], Some(LastIncluded { index, term }))?;
         self.sync()
     }
 
@@ -225,7 +225,7 @@ impl<D: Disk> Wal<D> {
         self.boot
     }
 
-    fn append_mark(&mut self, mark: SnapshotMark) {
+    fn append_mark(&mut self, mark: LastIncluded) {
         let kept = self.log.holds(mark);
         item::put_mark(&mut self.pending, mark, kept);
         self.log.set_mark(mark, kept);

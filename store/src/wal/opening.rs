@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use keelson_core::{HardState, Index, SnapshotMark};
+use keelson_core::{HardState, Index, LastIncluded};
 
 use super::active::{Active, begin_segment};
 use super::item::{self, SegmentHeader};
@@ -185,7 +185,7 @@ fn begin<D: Disk>(
         sequence: 1,
         boot: 0,
         hard_state: HardState::default(),
-        mark: SnapshotMark::default(),
+        mark: LastIncluded::default(),
         made_bytes: made_bytes(config, 0),
     };
     let path = Segment::path(dir, 1, Index(1));

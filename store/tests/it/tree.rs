@@ -6,7 +6,7 @@ use bytes::Bytes;
 use keelson_core::tree::{Action, ErrorCode};
 use keelson_proto::internal::TreeRequest;
 use keelson_proto::internal::tree_request::Op;
-use keelson_store::tree::Wish;
+use keelson_store::tree::WatchSpec;
 use keelson_store::{Config, Store};
 
 fn now_ns() -> i64 {
@@ -28,8 +28,8 @@ fn set(path: &str, value: &str, ttl: Option<Duration>) -> TreeRequest {
     }
 }
 
-fn wish(path: &'static str, since: u64) -> Wish {
-    Wish {
+fn spec(path: &'static str, since: u64) -> WatchSpec {
+    WatchSpec {
         path: Bytes::from_static(path.as_bytes()),
         recursive: true,
         stream: true,
@@ -62,7 +62,7 @@ async fn indices_and_history_survive_a_restart() -> anyhow::Result<()> {
     let store = open(&config).await?;
     let (again, index_again) = store.tree_get(b"/1/a", false)?;
     assert_eq!((&again, index_again), (&node, index));
-    let mut watch = store.tree_watch(wish("/1", first.index))?;
+    let mut watch = store.tree_watch(spec("/1", first.index))?;
     assert_eq!(
         watch.next().await.map(|event| event.index),
         Some(first.index)
@@ -140,7 +140,7 @@ async fn a_node_goes_when_its_time_is_over() -> anyhow::Result<()> {
     let began = Instant::now();
     let ttl = Duration::from_millis(400);
     store.tree_change(set("/1/a", "one", Some(ttl))).await?;
-    let mut watch = store.tree_watch(wish("/1/a", 0))?;
+    let mut watch = store.tree_watch(spec("/1/a", 0))?;
     let gone = tokio::time::timeout(Duration::from_secs(20), watch.next()).await?;
     assert_eq!(gone.map(|event| event.action), Some(Action::Expire));
     assert!(ttl <= began.elapsed(), "not before its time");
@@ -169,7 +169,7 @@ async fn after_a_time_without_a_leader_there_is_a_grace() -> anyhow::Result<()> 
     let store = open(&config).await?;
     let (overdue, _) = store.tree_get(b"/1/dead", false)?;
     assert_eq!(overdue.ttl, 0, "never negative");
-    let mut watch = store.tree_watch(wish("/1", 0))?;
+    let mut watch = store.tree_watch(spec("/1", 0))?;
     store
         .tree_change(set("/1/renewed", "two", Some(Duration::from_secs(60))))
         .await?;

@@ -18,19 +18,19 @@ impl Invariant for ElectionSafety {
     }
 
     fn observe(&mut self, fact: &Fact<'_>, _ledger: &Ledger) -> Result<(), String> {
-        let Fact::Stood { member, standing } = fact else {
+        let Fact::Stood { member, soft_state } = fact else {
             return Ok(());
         };
-        if standing.role != Role::Leader {
+        if soft_state.role != Role::Leader {
             return Ok(());
         }
-        let leader = *self.leaders.entry(standing.term.0).or_insert(*member);
+        let leader = *self.leaders.entry(soft_state.term.0).or_insert(*member);
         if leader == *member {
             return Ok(());
         }
         Err(format!(
             "{leader} and {member} lead in term {}",
-            standing.term
+            soft_state.term
         ))
     }
 }

@@ -15,16 +15,16 @@ impl Invariant for LeaderCompleteness {
     }
 
     fn observe(&mut self, fact: &Fact<'_>, ledger: &Ledger) -> Result<(), String> {
-        let Fact::Stood { member, standing } = fact else {
+        let Fact::Stood { member, soft_state } = fact else {
             return Ok(());
         };
         let Some(logs) = ledger
             .logs(*member)
-            .filter(|_| standing.role == Role::Leader)
+            .filter(|_| soft_state.role == Role::Leader)
         else {
             return Ok(());
         };
-        let index = ledger.last_committed_before(standing.term.0);
+        let index = ledger.last_committed_before(soft_state.term.0);
         let Some(last) = ledger.committed(index).filter(|_| logs.memory.base < index) else {
             return Ok(());
         };
@@ -32,7 +32,7 @@ impl Invariant for LeaderCompleteness {
             Some(line) if line == last.line => Ok(()),
             held => Err(format!(
                 "{member} leads in term {} and holds {held:?} at {index}, where {:?} was committed",
-                standing.term, last.line
+                soft_state.term, last.line
             )),
         }
     }

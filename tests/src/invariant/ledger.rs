@@ -286,8 +286,8 @@ impl Ledger {
                 logs.memory.cut_front(index.0);
                 logs.durable.cut_front(index.0);
             }
-            Fact::Stood { member, standing } => {
-                self.terms.insert(*member, standing.term.0);
+            Fact::Stood { member, soft_state } => {
+                self.terms.insert(*member, soft_state.term.0);
             }
             Fact::Committed { member, committed } => self.commit(*member, committed),
             _ => {}

@@ -19,7 +19,7 @@ mod recovery;
 mod state_machine_safety;
 mod vote_once;
 
-use keelson_core::node::{Append, NodeStatus, Restored, Standing};
+use keelson_core::node::{Append, NodeStatus, Restored, SoftState};
 use keelson_core::{Committed, Index, MemberId};
 use keelson_proto::peer::RaftMessage;
 
@@ -54,8 +54,8 @@ pub enum Fact<'a> {
     Stood {
         /// Who.
         member: MemberId,
-        /// Its standing now.
-        standing: Standing,
+        /// Its soft state now.
+        soft_state: SoftState,
     },
     /// It handed this to its log.
     Appended {

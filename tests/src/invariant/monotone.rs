@@ -72,7 +72,7 @@ impl Invariant for Monotone {
                 let old = self.marks.entry(*member).or_default();
                 let new = Marks {
                     boot: *boot,
-                    term: status.standing.term.0,
+                    term: status.soft_state.term.0,
                     committed: status.committed.0,
                     applied: applied.0,
                     durable: durable.0,

@@ -1,7 +1,9 @@
 //! The member's applier on the virtual clock: its work comes late, its effects take their time.
 
 use bytes::Bytes;
-use keelson_core::member::{ApplierEffects, EngineNumber, Event as CoreEvent, ExpirerEvent, Work};
+use keelson_core::member::{
+    ApplierEffects, ApplierEvent, ConsensusEvent, EngineNumber, ExpirerEvent,
+};
 use keelson_core::node::Input;
 use keelson_core::state::{Applied, Flush};
 use keelson_core::{Committed, Index, MemberId, Millis, proposal};
@@ -15,10 +17,10 @@ const HASH_EVERY: u64 = 64;
 
 impl World {
     /// Work for the applier: entries wait for its turn, the rest is taken at once.
-    pub(super) fn hand_out(&mut self, id: MemberId, work: Work) -> Result<(), String> {
+    pub(super) fn hand_out(&mut self, id: MemberId, work: ApplierEvent) -> Result<(), String> {
         match work {
-            Work::Committed(entries) => self.committed(id, entries),
-            Work::Read(ready) => self.read_ready(id, ready),
+            ApplierEvent::Committed(entries) => self.committed(id, entries),
+            ApplierEvent::Read(ready) => self.read_ready(id, ready),
             work => self.applier_takes(id, work),
         }
     }
@@ -89,11 +91,11 @@ impl World {
             entry.entry.data = Bytes::new();
         }
         self.mistake_entry(id, &mut entry);
-        self.applier_takes(id, Work::Committed(vec![entry]))
+        self.applier_takes(id, ApplierEvent::Committed(vec![entry]))
     }
 
     /// Gives an applier some work, and carries out the effects.
-    pub(super) fn applier_takes(&mut self, id: MemberId, work: Work) -> Result<(), String> {
+    pub(super) fn applier_takes(&mut self, id: MemberId, work: ApplierEvent) -> Result<(), String> {
         let mut effects = ApplierEffects::default();
         let Some(life) = self.life(id) else {
             return Ok(());
@@ -163,7 +165,7 @@ impl World {
                 let spare = life.captures.len().saturating_sub(2);
                 life.captures.drain(..spare);
             }
-            self.event(id, CoreEvent::Captured(capture));
+            self.event(id, ConsensusEvent::Captured(capture));
         }
         if let Some(flush) = effects.flush {
             self.begin_flush(id, flush);
@@ -242,7 +244,7 @@ impl World {
             Some(Mutant::FlushWithoutMark) => member.storage.write_rows_only(&flush.batch),
             _ => member.storage.write(&flush.batch),
         }
-        self.applier_takes(id, Work::Flushed { engine, flush })?;
+        self.applier_takes(id, ApplierEvent::Flushed { engine, flush })?;
         self.applier_due(id)
     }
 }

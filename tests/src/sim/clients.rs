@@ -4,7 +4,7 @@
 //! what a key holds also says what it holds, so that `check::wgl` may settle unknown writes.
 
 use bytes::Bytes;
-use keelson_core::member::Work;
+use keelson_core::member::ApplierEvent;
 use keelson_core::node::{Append, Input, ReadReady};
 use keelson_core::state::{self, Response as StateResponse};
 use keelson_core::{Index, MemberId, ProposalId, proposal};
@@ -169,7 +169,7 @@ impl World {
 
     fn ask_client_read(&mut self, member: MemberId, operation: usize) {
         let without_quorum = self.mutant == Some(Mutant::ReadWithoutQuorum);
-        let leads = |life: &mut Life| life.consensus.status().standing.leader == member;
+        let leads = |life: &mut Life| life.consensus.status().soft_state.leader == member;
         if without_quorum && self.life(member).is_some_and(leads) {
             return self.serve(member, operation);
         }
@@ -214,7 +214,7 @@ impl World {
             .map(|read| read.committed_at_call);
         let latest_call = calls.max();
         let index = if at_once { Index(0) } else { index };
-        self.applier_takes(id, Work::Read(ReadReady { context, index }))?;
+        self.applier_takes(id, ApplierEvent::Read(ReadReady { context, index }))?;
         match latest_call.filter(|_| !at_once) {
             Some(committed_at_call) => self.fact(&crate::invariant::Fact::ReadReady {
                 member: id,

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use keelson_core::engine::{Engine, MemoryEngine};
 use keelson_core::node::Restored;
 use keelson_core::state::{Limits, StateMachine};
-use keelson_core::{MemberId, SnapshotMark};
+use keelson_core::{LastIncluded, MemberId};
 use keelson_proto::internal::ConfState;
 use keelson_proto::peer::SnapshotEnd;
 use keelson_proto::peer::snapshot_chunk::Part;
@@ -152,7 +152,7 @@ impl World {
         &mut self,
         id: MemberId,
         restored: &Restored,
-        mark: Option<SnapshotMark>,
+        mark: Option<LastIncluded>,
     ) -> Result<(), String> {
         self.tally.decayed += 1;
         if let Some(member) = self.members.get_mut(&id) {
@@ -183,7 +183,7 @@ impl World {
                     .get(&id)
                     .and_then(|member| member.life.as_ref());
                 life.is_some_and(|life| {
-                    let mark = SnapshotMark::from(&life.applier.state().applied());
+                    let mark = LastIncluded::from(&life.applier.state().applied());
                     mark.index.0 <= last || life.generations.began() == Some(mark)
                 })
             }

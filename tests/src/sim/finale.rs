@@ -143,7 +143,7 @@ impl World {
         self.run_until(self.clock.now_ms() + SENDER_MS)?;
         let follows = |id: &MemberId| {
             let life = self.members.get(id).and_then(|member| member.life.as_ref());
-            life.is_some_and(|life| life.consensus.status().standing.role == Role::Follower)
+            life.is_some_and(|life| life.consensus.status().soft_state.role == Role::Follower)
         };
         let mut voters = voters.iter().map(|id| MemberId(*id));
         let Some(behind) = voters.find(follows) else {
@@ -184,7 +184,7 @@ impl World {
             let running = world.running().into_iter();
             let lives = running.filter_map(|id| world.members.get(&id)?.life.as_ref());
             lives
-                .filter(|life| life.consensus.status().standing.role == Role::Leader)
+                .filter(|life| life.consensus.status().soft_state.role == Role::Leader)
                 .count()
         };
         if leads(self) != 1 {

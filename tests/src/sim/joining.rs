@@ -2,7 +2,7 @@
 //! here is which members answer.
 
 use keelson_core::MemberId;
-use keelson_core::member::{Beginning, has_run, latest};
+use keelson_core::member::{StartKind, has_run, latest};
 use keelson_core::state::Genesis;
 use keelson_proto::internal::AppliedMark;
 use keelson_proto::peer::MembersResponse;
@@ -27,14 +27,14 @@ impl World {
         let Some(member) = self.members.get(&id) else {
             return Start::Later;
         };
-        let beginning = match member.storage.beginning() {
-            Ok(beginning) => beginning,
+        let kind = match member.storage.start_kind() {
+            Ok(kind) => kind,
             Err(error) => return Start::Refused(error.to_string()),
         };
-        let answers = match beginning {
-            Beginning::GoesOn => return Start::With(None),
-            Beginning::StateWithoutLog => return Start::Refused("there is no log".to_owned()),
-            Beginning::Anew | Beginning::Again => self.answers(id),
+        let answers = match kind {
+            StartKind::Restart => return Start::With(None),
+            StartKind::StateWithoutLog => return Start::Refused("there is no log".to_owned()),
+            StartKind::Fresh | StartKind::LogWithoutState => self.answers(id),
         };
         let votes_again = self.mutant == Some(Mutant::LostDiskVotes);
         if !votes_again && has_run(id, answers.iter().flat_map(|answer| &answer.members)) {

@@ -1,7 +1,7 @@
 //! Life and death of processes, and who hears of it.
 
 use keelson_core::node::{Append, Restored};
-use keelson_core::{MemberId, SnapshotMark};
+use keelson_core::{LastIncluded, MemberId};
 
 use super::joining::Start;
 use super::mutant::Mutant;
@@ -12,7 +12,7 @@ use crate::invariant::Fact;
 /// What has come of a start.
 pub(super) enum Attempt {
     /// It runs, with what its log held, and the mark with which that has begun anew.
-    Started(Box<Restored>, Option<SnapshotMark>),
+    Started(Box<Restored>, Option<LastIncluded>),
     /// It must not go on. Why not.
     Refused(String),
     /// It is tried again.
@@ -69,7 +69,7 @@ impl World {
         &mut self,
         id: MemberId,
         restored: &Restored,
-        mark: Option<SnapshotMark>,
+        mark: Option<LastIncluded>,
     ) -> Result<(), String> {
         let Some(member) = self.members.get_mut(&id) else {
             return Ok(());

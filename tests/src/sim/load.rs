@@ -1,7 +1,7 @@
 //! Load: members that may hold little in memory, while clients go on and a process stops, or an engine
 //! hangs, for a long time.
 
-use keelson_core::member::ReadPlace;
+use keelson_core::member::ReadTicket;
 use keelson_core::node::{Input, NodeConfig};
 use keelson_core::{MemberId, ProposalId};
 use keelson_proto::peer::PeerMessage;
@@ -156,7 +156,7 @@ impl World {
             let Some(life) = self.life(id) else {
                 continue;
             };
-            let of_client = |(asker, _): &(Asker, ReadPlace)| asker.is(client);
+            let of_client = |(asker, _): &(Asker, ReadTicket)| asker.is(client);
             let Some(found) = life.readers.iter().position(of_client) else {
                 continue;
             };

@@ -2,7 +2,7 @@
 
 use keelson_core::member::{LogBatch, LogPause, LogWork, PauseStep, Written};
 use keelson_core::node::{Append, Input};
-use keelson_core::{MemberId, SnapshotMark};
+use keelson_core::{LastIncluded, MemberId};
 use std::collections::VecDeque;
 
 use super::mutant::Mutant;
@@ -25,7 +25,7 @@ pub(super) struct LogThread {
 /// Each ends with a sync.
 enum Writing {
     Batch(Written),
-    Truncation(SnapshotMark),
+    Truncation(LastIncluded),
 }
 
 impl World {
@@ -130,7 +130,7 @@ impl World {
     }
 
     /// The mark is written; a crash before its sync may leave it or not.
-    fn begin_truncation(&mut self, id: MemberId, mark: SnapshotMark) {
+    fn begin_truncation(&mut self, id: MemberId, mark: LastIncluded) {
         let delay = self.sync_ms().max(self.disk_stalls_ms(id));
         let Some(life) = self.life(id) else {
             return;
@@ -142,7 +142,7 @@ impl World {
         self.clock.after(delay, Event::Synced(id, boot));
     }
 
-    fn truncated(&mut self, id: MemberId, mark: SnapshotMark) -> Result<(), String> {
+    fn truncated(&mut self, id: MemberId, mark: LastIncluded) -> Result<(), String> {
         if let Some(life) = self.life(id) {
             let truncated = life.log.truncate_before(mark.index, mark.term);
             truncated.expect("the simulated disk fails only when it crashes");

@@ -1,7 +1,9 @@
 //! Messages between members: out through the network, in through the transport's filter.
 
 use keelson_core::MemberId;
-use keelson_core::member::{Event as CoreEvent, crowded, handed, has_room, unsent, weight};
+use keelson_core::member::{
+    ConsensusEvent, forward_failed, forwarded_id, has_room, reject_forwards, weight,
+};
 use keelson_core::node::Input;
 use keelson_proto::peer::PeerMessage;
 use keelson_proto::peer::peer_message::Message as PeerMessageKind;
@@ -27,8 +29,8 @@ impl World {
                 self.fact(&fact)?;
             }
             if !self.is_linked(from, to) {
-                if let Some(request) = handed(&message) {
-                    self.event(from, unsent(request, false));
+                if let Some(request) = forwarded_id(&message) {
+                    self.event(from, forward_failed(request, false));
                 }
                 continue;
             }
@@ -98,9 +100,9 @@ impl World {
         };
         if has_room(life.inbox_bytes, bytes, bytes_max) {
             life.inbox_bytes += bytes;
-            self.event(to, CoreEvent::Peer(from, messages));
-        } else if let Some(crowded) = crowded(from, &messages) {
-            self.event(to, crowded);
+            self.event(to, ConsensusEvent::Peer(from, messages));
+        } else if let Some(rejected) = reject_forwards(from, &messages) {
+            self.event(to, rejected);
         }
         Ok(())
     }

@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use keelson_core::engine::MemoryEngine;
 use keelson_core::member::{
-    Applier, ApplierEffects, BatchedReads, Consensus, EngineNumber, Event as CoreEvent,
-    FlushPolicy, ReadPlace,
+    Applier, ApplierEffects, BatchedReads, Consensus, ConsensusEvent, EngineNumber, FlushPolicy,
+    ReadTicket,
 };
 use keelson_core::node::{NodeConfig, Restored};
 use keelson_core::state::{Capture, Flush, Genesis, Limits, SnapshotBuilder, StateMachine};
-use keelson_core::{Committed, Index, MemberId, Roster, SnapshotMark, Term};
+use keelson_core::{Committed, Index, LastIncluded, MemberId, Roster, Term};
 use keelson_proto::internal::AppliedMark;
 use keelson_proto::peer::{SnapshotChunk, snapshot_chunk};
 use keelson_store::disk::sim::SimDisk;
@@ -77,7 +77,7 @@ pub(super) struct Life {
     pub(super) generations: Generations<SimDisk>,
     /// When the applier is due.
     pub(super) applier_due_at: Option<u64>,
-    pub(super) inbox: Vec<CoreEvent>,
+    pub(super) inbox: Vec<ConsensusEvent>,
     /// What the messages of peers in it weigh.
     pub(super) inbox_bytes: usize,
     pub(super) peers: Peers,
@@ -96,7 +96,7 @@ pub(super) struct Life {
     /// Reads, until the applier releases them.
     pub(super) reads: BatchedReads<Read>,
     /// Where the readers wait that are not answered yet.
-    pub(super) readers: Vec<(Asker, ReadPlace)>,
+    pub(super) readers: Vec<(Asker, ReadTicket)>,
     /// For a mutant: the batch that consensus took last, and what joined it afterwards.
     pub(super) late_readers: Option<(u64, Vec<Read>)>,
     pub(super) proposals: u64,
@@ -174,7 +174,7 @@ impl Member {
         mutant: Option<Mutant>,
         seed: u64,
         genesis: Option<Genesis>,
-    ) -> Result<(Restored, Option<SnapshotMark>), String> {
+    ) -> Result<(Restored, Option<LastIncluded>), String> {
         let mut opened = self.storage.open(self.id);
         while mutant == Some(Mutant::DamageRepaired)
             && let Err(WalError::Damaged { file, offset, .. }) = &opened
@@ -294,7 +294,7 @@ impl Life {
     /// Consensus took a snapshot: its engine replaces the old one.
     pub(super) fn switch_engine(
         &mut self,
-        mark: SnapshotMark,
+        mark: LastIncluded,
         storage: &mut Storage,
     ) -> ApplierEffects {
         let found = self
@@ -348,10 +348,10 @@ pub(super) fn build(chunks: &[SnapshotChunk], mutant: Option<Mutant>) -> Option<
 }
 
 /// The members in an engine that was filled from a snapshot, if it holds what was offered.
-pub(super) fn roster_of(engine: &Arc<MemoryEngine>, mark: SnapshotMark) -> Option<Roster> {
+pub(super) fn roster_of(engine: &Arc<MemoryEngine>, mark: LastIncluded) -> Option<Roster> {
     let machine = StateMachine::open(Arc::clone(engine) as Arc<_>, Limits::default());
     let machine = machine.ok()??;
-    let is_offered = SnapshotMark::from(&machine.applied()) == mark;
+    let is_offered = LastIncluded::from(&machine.applied()) == mark;
     is_offered.then(|| machine.view().roster())
 }
 

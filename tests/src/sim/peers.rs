@@ -2,7 +2,7 @@
 
 use keelson_core::MemberId;
 use keelson_core::Millis;
-use keelson_core::member::Belonging;
+use keelson_core::member::Membership;
 use keelson_proto::etcdserverpb::Member;
 
 use super::net::Envelope;
@@ -28,8 +28,8 @@ impl World {
             return Ok(false);
         };
         match life.peers.of(from) {
-            Belonging::Member => return Ok(true),
-            Belonging::Removed => {
+            Membership::Member => return Ok(true),
+            Membership::Removed => {
                 let conf = self.invariants.ledger().memberships().next();
                 if conf.is_some_and(|conf| {
                     [&conf.voters[..], &conf.learners]
@@ -42,7 +42,7 @@ impl World {
                     self.clock.after(1, Event::Retire(from));
                 }
             }
-            Belonging::Unknown => {
+            Membership::Unknown => {
                 if life.peers.ask(Millis(now)) {
                     let boot = life.log.boot();
                     let delay = self.dice.between(1, 2 + 2 * self.swarm.delay_ms);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use keelson_core::engine::MemoryEngine;
 use keelson_core::state::{Capture, HashKv, Limits, StateMachine};
-use keelson_core::{Index, MemberId, SnapshotMark};
+use keelson_core::{Index, LastIncluded, MemberId};
 use keelson_proto::etcdserverpb::Member;
 use keelson_proto::peer::{RaftMessage, SnapshotChunk};
 
@@ -140,7 +140,7 @@ impl World {
         (nodes::build(chunks, self.mutant), garbled)
     }
 
-    pub(super) fn install(&mut self, id: MemberId, mark: SnapshotMark) -> Result<(), String> {
+    pub(super) fn install(&mut self, id: MemberId, mark: LastIncluded) -> Result<(), String> {
         self.tally.snapshots += 1;
         self.note(id.0 << 40 ^ mark.index.0);
         let mutant = self.mutant;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use keelson_core::engine::{Change, Engine, MemoryEngine, Table, WriteBatch};
-use keelson_core::member::{Beginning, RecoveryFlags};
+use keelson_core::member::{RecoveryFlags, StartKind};
 use keelson_core::node::NodeConfig;
 use keelson_core::state::{Genesis, Limits, RowKey};
 use keelson_core::{ClusterId, MemberId};
@@ -54,11 +54,11 @@ impl Storage {
     }
 
     /// What the disk makes of a start.
-    pub(super) fn beginning(&self) -> Result<Beginning, WalError> {
+    pub(super) fn start_kind(&self) -> Result<StartKind, WalError> {
         let identity = Log::identity(&self.disk, Path::new(WAL))?;
         let current = self.disk.exists(&Path::new(SNAP).join(CURRENT));
         let has_state = current.expect("the simulated disk fails only when it crashes");
-        Ok(Beginning::of(identity.is_some(), has_state))
+        Ok(StartKind::of(identity.is_some(), has_state))
     }
 
     /// The product's steps from an open log to a member.

@@ -1,11 +1,11 @@
 //! A snapshot on its way, piece by piece: the sender reads while it applies, flushes and compacts, the
-//! receiver keeps its one place for the transfer as the core's `Place` decides, and either may stop, die or
+//! receiver keeps its one place for the transfer as the core's `SnapshotSlot` decides, and either may stop, die or
 //! be cut off between two pieces.
 
+use keelson_core::LastIncluded;
 use keelson_core::MemberId;
-use keelson_core::SnapshotMark;
 use keelson_core::member::{
-    Admission, EVICTION_PATIENCE_MS, Event as CoreEvent, Offer, PIECE_PATIENCE_MS, Place,
+    Admission, ConsensusEvent, EVICTION_TIMEOUT_MS, Offer, PIECE_TIMEOUT_MS, SnapshotSlot,
     TransferNumber, offered,
 };
 use keelson_core::state::Capture;
@@ -41,7 +41,7 @@ pub(super) struct Transfer {
 /// What a process receives.
 #[derive(Default)]
 pub(super) struct Receiving {
-    place: Place,
+    place: SnapshotSlot,
     holder: Option<Holder>,
 }
 
@@ -64,7 +64,7 @@ impl Receiving {
 
 /// A snapshot that has come whole, and has not been decided on.
 pub(super) struct Arrival {
-    pub(super) mark: SnapshotMark,
+    pub(super) mark: LastIncluded,
     pub(super) fresh: Fresh,
     pub(super) sender: Sender,
 }
@@ -142,7 +142,7 @@ impl World {
                 }
                 let until = transfer
                     .patience_until
-                    .get_or_insert(now + EVICTION_PATIENCE_MS);
+                    .get_or_insert(now + EVICTION_TIMEOUT_MS);
                 match now < *until {
                     true => self
                         .clock
@@ -173,7 +173,7 @@ impl World {
     fn expect_piece(&mut self, to: MemberId, holder: Holder) {
         let boot = self.boot(to);
         let overdue = Event::PieceOverdue(to, boot, holder.number, holder.pieces);
-        self.clock.after(PIECE_PATIENCE_MS, overdue);
+        self.clock.after(PIECE_TIMEOUT_MS, overdue);
     }
 
     pub(super) fn piece_overdue(&mut self, to: MemberId, number: TransferNumber, pieces: usize) {
@@ -266,7 +266,7 @@ impl World {
             sender,
         });
         let (offer, roster) = (transfer.offer.clone(), Box::new(roster));
-        self.event(to, CoreEvent::SnapshotStaged { offer, roster });
+        self.event(to, ConsensusEvent::SnapshotStaged { offer, roster });
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use keelson_core::member::{
-    ConsensusEffects, Event as CoreEvent, ExpirerEvent, LogWork, TransferNumber,
+    ConsensusEffects, ConsensusEvent, ExpirerEvent, LogWork, TransferNumber,
 };
 use keelson_core::node::Input;
 use keelson_core::{Index, MemberId, Millis, ProposalId};
@@ -420,11 +420,11 @@ impl World {
 
     /// Gives a member something to take on its next turn.
     pub(super) fn input(&mut self, id: MemberId, input: Input) {
-        self.event(id, CoreEvent::Input(input));
+        self.event(id, ConsensusEvent::Input(input));
     }
 
     /// The same.
-    pub(super) fn event(&mut self, id: MemberId, event: CoreEvent) {
+    pub(super) fn event(&mut self, id: MemberId, event: ConsensusEvent) {
         if let Some(life) = self.life(id) {
             life.inbox.push(event);
             let now = self.clock.now_ms();
@@ -458,7 +458,7 @@ impl World {
         let mut events = std::mem::take(&mut life.inbox);
         life.inbox_bytes = 0;
         events.retain(|event| match event {
-            CoreEvent::Input(Input::Read { context }) => self.close_reads(id, *context),
+            ConsensusEvent::Input(Input::Read { context }) => self.close_reads(id, *context),
             _ => true,
         });
         let Some(life) = self.life(id) else {
@@ -477,17 +477,17 @@ impl World {
         self.report_status(id)
     }
 
-    /// Carries out a turn's effects, in the order of their fields; but the invariants get the standing first,
+    /// Carries out a turn's effects, in the order of their fields; but the invariants get the soft state first,
     /// by which they judge the rest.
     fn carry_out(&mut self, id: MemberId, effects: ConsensusEffects) -> Result<(), String> {
-        if let Some(standing) = effects.standing {
-            self.note(id.0 << 32 | standing.term.0 << 2 | standing.role as u64);
-            self.tally.elections += u64::from(standing.role == keelson_core::node::Role::Leader);
+        if let Some(soft_state) = effects.soft_state {
+            self.note(id.0 << 32 | soft_state.term.0 << 2 | soft_state.role as u64);
+            self.tally.elections += u64::from(soft_state.role == keelson_core::node::Role::Leader);
             self.fact(&Fact::Stood {
                 member: id,
-                standing,
+                soft_state,
             })?;
-            self.note_role(id, standing.role);
+            self.note_role(id, soft_state.role);
             self.expirer_takes(id, ExpirerEvent::Woken);
         }
         self.send(id, effects.send)?;

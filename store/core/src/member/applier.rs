@@ -35,7 +35,7 @@ pub struct EngineNumber(u64);
 
 /// Something for the applier, in order.
 #[derive(Debug)]
-pub enum Work {
+pub enum ApplierEvent {
     /// Entries are committed, in index order.
     Committed(Vec<Committed>),
     /// A linearizable read may be answered once its index is applied.
@@ -70,7 +70,7 @@ pub struct ApplierEffects {
     pub inputs: Vec<Input>,
     /// The state as a follower gets it.
     pub captured: Option<Capture>,
-    /// What the engine of that number must write as one; comes back as `Work::Flushed`.
+    /// What the engine of that number must write as one; comes back as `ApplierEvent::Flushed`.
     pub flush: Option<(EngineNumber, Flush)>,
 }
 
@@ -124,16 +124,20 @@ impl Applier {
     /// # Errors
     /// Fatal, as [`StateMachine::apply`]'s. The effects are those of the work before it and must be
     /// carried out.
-    pub fn handle(&mut self, work: Work, effects: &mut ApplierEffects) -> Result<(), StateError> {
+    pub fn handle(
+        &mut self,
+        work: ApplierEvent,
+        effects: &mut ApplierEffects,
+    ) -> Result<(), StateError> {
         match work {
-            Work::Committed(entries) => return self.apply(&entries, effects),
-            Work::Read(read) => {
+            ApplierEvent::Committed(entries) => return self.apply(&entries, effects),
+            ApplierEvent::Read(read) => {
                 self.reads.add(read);
                 self.release_reads(effects);
             }
-            Work::ReadGivenUp { context } => self.reads.give_up(context),
-            Work::Flushed { engine, flush } => self.flushed(engine, flush, effects),
-            Work::Capture => effects.captured = Some(self.state.capture()?),
+            ApplierEvent::ReadGivenUp { context } => self.reads.give_up(context),
+            ApplierEvent::Flushed { engine, flush } => self.flushed(engine, flush, effects),
+            ApplierEvent::Capture => effects.captured = Some(self.state.capture()?),
         }
         Ok(())
     }
@@ -279,7 +283,7 @@ mod tests {
     }
 
     /// An entry with which a leader begins its term.
-    fn entry(index: u64) -> Work {
+    fn entry(index: u64) -> ApplierEvent {
         let entry = Entry {
             index: Index(index),
             term: Term(1),
@@ -287,10 +291,10 @@ mod tests {
             data: Default::default(),
             context: Default::default(),
         };
-        Work::Committed(vec![Committed { entry, conf: None }])
+        ApplierEvent::Committed(vec![Committed { entry, conf: None }])
     }
 
-    fn effects(applier: &mut Applier, work: Work) -> ApplierEffects {
+    fn effects(applier: &mut Applier, work: ApplierEvent) -> ApplierEffects {
         let mut effects = ApplierEffects::default();
         applier
             .handle(work, &mut effects)
@@ -317,25 +321,25 @@ mod tests {
         assert_eq!(due, u64::MAX);
         effects(&mut applier, entry(3));
         assert!(matches!(tick(&mut applier, 500), (None, u64::MAX)));
-        let done = effects(&mut applier, Work::Flushed { engine, flush });
+        let done = effects(&mut applier, ApplierEvent::Flushed { engine, flush });
         let [Input::Durable { index: Index(2) }] = done.inputs[..] else {
             panic!("{:?}", done.inputs);
         };
         assert!(matches!(tick(&mut applier, 500), (None, 600)));
     }
 
-    fn command(index: u64, op: Op) -> Work {
+    fn command(index: u64, op: Op) -> ApplierEvent {
         let id = ProposalId {
             member: MemberId(1),
             boot: 1,
             counter: index,
         };
         let command = Command { op: Some(op) }.encode_to_vec();
-        let Work::Committed(mut entries) = entry(index) else {
+        let ApplierEvent::Committed(mut entries) = entry(index) else {
             unreachable!("it is");
         };
         entries[0].entry.data = proposal::encode(id, &command);
-        Work::Committed(entries)
+        ApplierEvent::Committed(entries)
     }
 
     /// While a capture needed the rows, the applier looked every 2 ms whether it still did.
@@ -349,7 +353,7 @@ mod tests {
             };
             effects(&mut applier, command(index, Op::Put(put)));
         }
-        let capture = effects(&mut applier, Work::Capture).captured;
+        let capture = effects(&mut applier, ApplierEvent::Capture).captured;
         let compaction = etcdserverpb::CompactionRequest {
             revision: 3,
             ..Default::default()
@@ -373,7 +377,7 @@ mod tests {
         let mut installed = ApplierEffects::default();
         applier.install(state(), &mut installed);
         assert!(installed.members_changed);
-        let late = effects(&mut applier, Work::Flushed { engine, flush });
+        let late = effects(&mut applier, ApplierEvent::Flushed { engine, flush });
         assert!(late.inputs.is_empty());
         assert_eq!(applier.state().durable(), Index(0));
     }
@@ -383,14 +387,17 @@ mod tests {
         let mut applier = applier();
         for (context, index) in [(7, 1), (8, 2), (9, 9)] {
             let index = Index(index);
-            let read = effects(&mut applier, Work::Read(ReadReady { context, index }));
+            let read = effects(
+                &mut applier,
+                ApplierEvent::Read(ReadReady { context, index }),
+            );
             assert!(read.reads_done.is_empty());
         }
         assert_eq!(effects(&mut applier, entry(1)).reads_done, [7]);
-        effects(&mut applier, Work::ReadGivenUp { context: 9 });
+        effects(&mut applier, ApplierEvent::ReadGivenUp { context: 9 });
         let mut newer = state();
         for index in 1..=20 {
-            let Work::Committed(entries) = entry(index) else {
+            let ApplierEvent::Committed(entries) = entry(index) else {
                 unreachable!("it is");
             };
             newer.apply(&entries[0], false).expect("it is understood");

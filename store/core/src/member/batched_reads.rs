@@ -10,7 +10,7 @@ use slab::Slab;
 
 /// Where a reader waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReadPlace {
+pub struct ReadTicket {
     /// The batch's, for `Input::Read`.
     pub context: u64,
     slot: usize,
@@ -40,12 +40,12 @@ impl<R> Default for BatchedReads<R> {
 impl<R> BatchedReads<R> {
     /// Joins the open batch, or opens one. Returns whether it did the latter: consensus must then be
     /// asked, by `Input::Read`.
-    pub fn join(&mut self, reader: R) -> (ReadPlace, bool) {
+    pub fn join(&mut self, reader: R) -> (ReadTicket, bool) {
         let is_new = self.open.is_none();
         self.last += u64::from(is_new);
         let last = self.last;
         let (context, readers) = self.open.get_or_insert_with(|| (last, Slab::new()));
-        let place = ReadPlace {
+        let place = ReadTicket {
             context: *context,
             slot: readers.insert(reader),
         };
@@ -77,7 +77,7 @@ impl<R> BatchedReads<R> {
 
     /// A reader that was not answered gives up. Returns whether its batch, which consensus has, has no
     /// reader any more: `Input::ReadGivenUp`.
-    pub fn leave(&mut self, place: ReadPlace) -> bool {
+    pub fn leave(&mut self, place: ReadTicket) -> bool {
         if let Some((open, readers)) = &mut self.open
             && *open == place.context
         {

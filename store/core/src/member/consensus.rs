@@ -9,24 +9,24 @@ use std::collections::BTreeSet;
 use keelson_proto::peer::refused::Reason;
 use keelson_proto::peer::{self, PeerMessage, RaftMessage, peer_message};
 
-use super::Work;
-use super::messages::{Unfit, input_of, refused};
-use crate::node::{Append, Input, LogLost, Node, NodeStatus, Output, Refusal, Standing};
+use super::ApplierEvent;
+use super::messages::{UnfitForward, input_of, refused};
+use crate::node::{Append, Input, LogLost, Node, NodeStatus, Output, Refusal, SoftState};
 use crate::state::Capture;
-use crate::{MemberId, Millis, ProposalId, Roster, SnapshotMark};
+use crate::{LastIncluded, MemberId, Millis, ProposalId, Roster};
 
 /// Something that happened.
 #[derive(Debug)]
-pub enum Event {
+pub enum ConsensusEvent {
     /// For the node, as it is.
     Input(Input),
     /// A peer sent messages.
     Peer(MemberId, Vec<PeerMessage>),
-    /// A peer handed over these requests, and there was no room for them.
-    Crowded(MemberId, Vec<peer::ProposalId>),
-    /// A request could not be handed over to the leader: it is surely not in the log.
-    Unsent(peer::ProposalId, Reason),
-    /// The state machine was captured, for `Work::Capture`.
+    /// A peer forwarded these requests, and there was no room for them.
+    ForwardsRejected(MemberId, Vec<peer::ProposalId>),
+    /// A request could not be forwarded to the leader: it is certainly not in the log.
+    ForwardFailed(peer::ProposalId, Reason),
+    /// The state machine was captured, for `ApplierEvent::Capture`.
     Captured(Capture),
     /// A snapshot has arrived whole. The effects of the turn that takes this install it, or it is
     /// stale.
@@ -43,20 +43,20 @@ pub enum Event {
 pub struct ConsensusEffects {
     /// Messages that promise nothing that is not durable yet.
     pub send: Vec<(MemberId, PeerMessage)>,
-    /// The staged state of that mark replaces the state machine, before the append reaches the log.
-    pub install: Option<SnapshotMark>,
+    /// The staged state with that last entry replaces the state machine, before the append reaches the log.
+    pub install: Option<LastIncluded>,
     /// What must be made durable; comes back as `Input::Persisted`.
     pub append: Option<Append>,
     /// Entries up to this one are no longer needed in the log.
-    pub truncate: Option<SnapshotMark>,
+    pub truncate: Option<LastIncluded>,
     /// For the applier, in order.
-    pub work: Vec<Work>,
+    pub work: Vec<ApplierEvent>,
     /// Requests of this member that are surely not in the log and never will be.
     pub refused: Vec<(ProposalId, Refusal)>,
     /// Snapshots to send, each from the beginning of its capture; comes back as `Input::SnapshotSent`.
     pub snapshots: Vec<(MemberId, RaftMessage, Capture)>,
     /// The leader, this member's role or the term changed.
-    pub standing: Option<Standing>,
+    pub soft_state: Option<SoftState>,
     /// This member is no longer part of the cluster.
     pub removed: bool,
     /// Entries that this member has acknowledged are not in its log: it must not go on.
@@ -105,7 +105,7 @@ impl Consensus {
     pub fn handle(
         &mut self,
         now: Millis,
-        events: impl IntoIterator<Item = Event>,
+        events: impl IntoIterator<Item = ConsensusEvent>,
     ) -> ConsensusEffects {
         let mut effects = ConsensusEffects::default();
         self.release_capture(now);
@@ -125,7 +125,7 @@ impl Consensus {
         for (to, offer) in output.snapshots {
             self.send_snapshot(now, to, offer, &mut effects);
         }
-        effects.standing = output.standing;
+        effects.soft_state = output.soft_state;
         effects.removed = output.removed;
         effects.lost = output.lost;
         effects.wake_at = match self.inputs.is_empty() {
@@ -135,34 +135,36 @@ impl Consensus {
         effects
     }
 
-    fn take(&mut self, now: Millis, event: Event, effects: &mut ConsensusEffects) {
+    fn take(&mut self, now: Millis, event: ConsensusEvent, effects: &mut ConsensusEffects) {
         match event {
-            Event::Input(input) => self.inputs.push(input),
-            Event::Peer(from, messages) => {
+            ConsensusEvent::Input(input) => self.inputs.push(input),
+            ConsensusEvent::Peer(from, messages) => {
                 for message in messages {
                     match input_of(from, message) {
                         Ok(input) => self.inputs.extend(input),
-                        Err(Unfit(id)) => turn_away(from, id, effects),
+                        Err(UnfitForward(id)) => turn_away(from, id, effects),
                     }
                 }
             }
-            Event::Crowded(from, handed) => {
-                for id in handed {
+            ConsensusEvent::ForwardsRejected(from, forwarded) => {
+                for id in forwarded {
                     turn_away(from, id, effects);
                 }
             }
-            Event::Unsent(id, reason) => self.inputs.push(Input::Refused(refused(id, reason))),
-            Event::Captured(capture) => self.captured(now, capture),
-            Event::SnapshotStaged { offer, roster } => {
+            ConsensusEvent::ForwardFailed(id, reason) => {
+                self.inputs.push(Input::Refused(refused(id, reason)))
+            }
+            ConsensusEvent::Captured(capture) => self.captured(now, capture),
+            ConsensusEvent::SnapshotStaged { offer, roster } => {
                 self.inputs.push(Input::SnapshotReceived { offer, roster });
             }
         }
     }
 
     /// Reads whose clients have left, for the applier: it may have them already.
-    fn reads_given_up(&self) -> Vec<Work> {
+    fn reads_given_up(&self) -> Vec<ApplierEvent> {
         let given_up = self.inputs.iter().filter_map(|input| match input {
-            Input::ReadGivenUp { context } => Some(Work::ReadGivenUp { context: *context }),
+            Input::ReadGivenUp { context } => Some(ApplierEvent::ReadGivenUp { context: *context }),
             _ => None,
         });
         given_up.collect()
@@ -201,30 +203,34 @@ impl Consensus {
         if !output.apply.is_empty() {
             effects.load += output.apply.len();
             let entries = std::mem::take(&mut output.apply);
-            effects.work.push(Work::Committed(entries));
+            effects.work.push(ApplierEvent::Committed(entries));
         }
-        effects.work.extend(output.reads.drain(..).map(Work::Read));
+        effects
+            .work
+            .extend(output.reads.drain(..).map(ApplierEvent::Read));
         if output.snapshot_wanted && !self.capture_asked {
             self.capture_asked = true;
-            effects.work.push(Work::Capture);
+            effects.work.push(ApplierEvent::Capture);
         }
     }
 
     fn captured(&mut self, now: Millis, capture: Capture) {
         let conf_state = capture.mark().conf_state.clone().unwrap_or_default();
-        let mark = SnapshotMark::from(capture.mark());
+        let last_included = LastIncluded::from(capture.mark());
         self.capture = Some((capture, now));
         self.capture_asked = false;
-        self.inputs
-            .push(Input::SnapshotCaptured { mark, conf_state });
+        self.inputs.push(Input::SnapshotCaptured {
+            last_included,
+            conf_state,
+        });
     }
 
     fn release_capture(&mut self, now: Millis) {
         let kept_ms = self.capture_kept_ms;
         let idle = |held: &mut (Capture, Millis)| held.1.0 + kept_ms < now.0;
         if let Some((capture, _)) = self.capture.take_if(idle) {
-            let mark = SnapshotMark::from(capture.mark());
-            self.inputs.push(Input::SnapshotReleased { mark });
+            let last_included = LastIncluded::from(capture.mark());
+            self.inputs.push(Input::SnapshotReleased { last_included });
         }
     }
 

@@ -8,7 +8,7 @@
 
 use keelson_proto::internal::TreeExpire;
 
-use crate::node::{Role, Standing};
+use crate::node::{Role, SoftState};
 use crate::state::ReadView;
 use crate::{Millis, Term};
 
@@ -23,7 +23,7 @@ const MS_NS: u64 = 1_000_000;
 /// What has happened to an expirer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExpirerEvent {
-    /// It is `wake_at`, or the standing has changed.
+    /// It is `wake_at`, or the soft state has changed.
     Woken,
     /// The question of that number was answered: the read is done, or the proposal applied.
     Done(u64),
@@ -99,11 +99,11 @@ impl Expirer {
         &mut self,
         now: Millis,
         clock_ns: i64,
-        standing: Standing,
+        soft_state: SoftState,
         view: &ReadView,
         event: ExpirerEvent,
     ) -> ExpirerEffects {
-        self.note_standing(now, standing);
+        self.note_soft_state(now, soft_state);
         self.note_answer(now, view, event);
         let mut effects = ExpirerEffects {
             number: 0,
@@ -124,9 +124,9 @@ impl Expirer {
     }
 
     /// A reign ends with its term: the next one begins anew.
-    fn note_standing(&mut self, now: Millis, standing: Standing) {
-        let leads = standing.role == Role::Leader;
-        let term = leads.then_some(standing.term);
+    fn note_soft_state(&mut self, now: Millis, soft_state: SoftState) {
+        let leads = soft_state.role == Role::Leader;
+        let term = leads.then_some(soft_state.term);
         if term != self.term {
             self.term = term;
             (self.reign, self.question) = (None, None);

@@ -8,7 +8,7 @@
 use keelson_proto::peer::PeerMessage;
 
 use crate::node::Append;
-use crate::{Entry, HardState, MemberId, SnapshotMark};
+use crate::{Entry, HardState, LastIncluded, MemberId};
 
 /// Work that shares a sync. More only delays the first of it.
 const BATCH_MAX: usize = 256;
@@ -22,7 +22,7 @@ pub enum LogWork {
     /// Make it durable.
     Append(Append),
     /// Entries up to this one are no longer needed.
-    Truncate(SnapshotMark),
+    Truncate(LastIncluded),
 }
 
 impl LogWork {
@@ -43,7 +43,7 @@ impl LogWork {
 #[derive(Debug, Default)]
 pub struct LogBatch {
     appends: Vec<Append>,
-    truncate: Option<SnapshotMark>,
+    truncate: Option<LastIncluded>,
     count: usize,
     bytes: usize,
 }
@@ -56,7 +56,7 @@ pub struct LogRecord<'a> {
     /// The first may stand at or below the log's end, and then replaces what follows.
     pub entries: &'a [Entry],
     /// The state machine holds everything up to it.
-    pub mark: Option<SnapshotMark>,
+    pub mark: Option<LastIncluded>,
 }
 
 /// A batch whose records are in the log, and not yet durable.
@@ -75,7 +75,7 @@ pub struct LogEffects {
     /// Messages that promise what is durable now.
     pub send: Vec<(MemberId, PeerMessage)>,
     /// The log drops what stands up to it. Last: it costs another sync.
-    pub truncate: Option<SnapshotMark>,
+    pub truncate: Option<LastIncluded>,
 }
 
 impl LogBatch {
@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn what_promises_durability_follows_the_sync_in_order() {
-        let mark = SnapshotMark {
+        let mark = LastIncluded {
             index: Index(1),
             term: Term(1),
         };

@@ -5,7 +5,7 @@ use keelson_proto::peer::refused::Reason;
 use keelson_proto::peer::{Forward, PeerMessage, ProposalId, RaftEntry, Refused, peer_message};
 use prost::Message as _;
 
-use super::Event;
+use super::ConsensusEvent;
 use crate::MemberId;
 use crate::node::Input;
 use crate::state::is_understood;
@@ -30,10 +30,10 @@ fn names_too_long_a_path(forward: &Forward) -> bool {
 }
 
 /// A forwarded request that must not get into the log.
-pub(super) struct Unfit(pub(super) ProposalId);
+pub(super) struct UnfitForward(pub(super) ProposalId);
 
 /// The request that a message hands over to the leader, if it does.
-pub fn handed(message: &PeerMessage) -> Option<ProposalId> {
+pub fn forwarded_id(message: &PeerMessage) -> Option<ProposalId> {
     match &message.message {
         Some(peer_message::Message::Forward(forward)) => forward.id,
         _ => None,
@@ -62,19 +62,19 @@ pub fn has_room(waiting: usize, bytes: usize, bytes_max: usize) -> bool {
 
 /// What becomes of messages for which there is no room: Raft sends its own again, but a request is sent
 /// once, and without an answer its client would wait for its timeout.
-pub fn crowded(from: MemberId, messages: &[PeerMessage]) -> Option<Event> {
-    let handed: Vec<_> = messages.iter().filter_map(handed).collect();
-    (!handed.is_empty()).then_some(Event::Crowded(from, handed))
+pub fn reject_forwards(from: MemberId, messages: &[PeerMessage]) -> Option<ConsensusEvent> {
+    let ids: Vec<_> = messages.iter().filter_map(forwarded_id).collect();
+    (!ids.is_empty()).then_some(ConsensusEvent::ForwardsRejected(from, ids))
 }
 
-/// What becomes of a request that could not be handed over to the leader: it is surely not in the log, and
+/// What becomes of a request that could not be forwarded to the leader: it is surely not in the log, and
 /// refused at once.
-pub fn unsent(request: ProposalId, is_linked: bool) -> Event {
+pub fn forward_failed(request: ProposalId, is_linked: bool) -> ConsensusEvent {
     let reason = match is_linked {
         true => Reason::TooManyRequests,
         false => Reason::NotLeader,
     };
-    Event::Unsent(request, reason)
+    ConsensusEvent::ForwardFailed(request, reason)
 }
 
 /// The leader's word that the request is not in the log, and never will be.
@@ -86,7 +86,10 @@ pub(super) fn refused(id: ProposalId, reason: Reason) -> Refused {
 }
 
 /// A peer's message as the node takes it. A message in another's name is dropped.
-pub(super) fn input_of(from: MemberId, message: PeerMessage) -> Result<Option<Input>, Unfit> {
+pub(super) fn input_of(
+    from: MemberId,
+    message: PeerMessage,
+) -> Result<Option<Input>, UnfitForward> {
     use peer_message::Message::*;
     let Some(message) = message.message else {
         return Ok(None);
@@ -94,7 +97,7 @@ pub(super) fn input_of(from: MemberId, message: PeerMessage) -> Result<Option<In
     Ok(match message {
         Raft(message) => (message.from == from.0).then_some(Input::Raft(message)),
         Forward(forward) => match forward.id.filter(|id| id.member == from.0) {
-            Some(id) if is_unfit(&forward) => return Err(Unfit(id)),
+            Some(id) if is_unfit(&forward) => return Err(UnfitForward(id)),
             Some(_) => Some(Input::Forwarded(forward)),
             None => None,
         },

@@ -17,7 +17,7 @@ const ASK_EVERY_MS: u64 = 1_000;
 
 /// What this member holds of another id, as far as it has applied the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Belonging {
+pub enum Membership {
     /// It belongs to the cluster.
     Member,
     /// It was removed for good.
@@ -71,7 +71,7 @@ impl<A: PartialEq> Peers<A> {
         }
         let strange = |member: &&Member| {
             let id = MemberId(member.id);
-            id != self.member && self.applied_of(id) == Belonging::Unknown
+            id != self.member && self.applied_of(id) == Membership::Unknown
         };
         let found = members.iter().filter(strange).take(REPORTED_MAX);
         let reported: BTreeMap<_, _> = found
@@ -83,20 +83,20 @@ impl<A: PartialEq> Peers<A> {
     }
 
     /// What this member holds of an id. Called for every envelope.
-    pub fn of(&self, member: MemberId) -> Belonging {
+    pub fn of(&self, member: MemberId) -> Membership {
         match self.reported.contains_key(&member) {
-            true => Belonging::Member,
+            true => Membership::Member,
             false => self.applied_of(member),
         }
     }
 
-    fn applied_of(&self, member: MemberId) -> Belonging {
+    fn applied_of(&self, member: MemberId) -> Membership {
         if self.applied.contains_key(&member) {
-            Belonging::Member
+            Membership::Member
         } else if self.removed.contains(&member.0) {
-            Belonging::Removed
+            Membership::Removed
         } else {
-            Belonging::Unknown
+            Membership::Unknown
         }
     }
 
@@ -152,13 +152,13 @@ mod tests {
     fn messages_of_members_are_taken_and_of_no_others() {
         let mut peers = Peers::new(MemberId(1));
         peers.apply(&roster(&[1, 2, 3], &[9]), urls);
-        assert_eq!(peers.of(MemberId(2)), Belonging::Member);
-        assert_eq!(peers.of(MemberId(9)), Belonging::Removed);
-        assert_eq!(peers.of(MemberId(4)), Belonging::Unknown);
+        assert_eq!(peers.of(MemberId(2)), Membership::Member);
+        assert_eq!(peers.of(MemberId(9)), Membership::Removed);
+        assert_eq!(peers.of(MemberId(4)), Membership::Unknown);
         let all: Vec<_> = peers.all().map(|(id, _)| id.0).collect();
         assert_eq!(all, [2, 3], "it is not its own peer");
         peers.apply(&roster(&[1, 3], &[2, 9]), urls);
-        assert_eq!(peers.of(MemberId(2)), Belonging::Removed);
+        assert_eq!(peers.of(MemberId(2)), Membership::Removed);
         assert_eq!(peers.address(MemberId(2)), None);
     }
 
@@ -175,15 +175,15 @@ mod tests {
             member(9, "b"),
         ];
         assert!(peers.report(&reported, urls));
-        assert_eq!(peers.of(MemberId(4)), Belonging::Member);
-        assert_eq!(peers.of(MemberId(9)), Belonging::Removed);
+        assert_eq!(peers.of(MemberId(4)), Membership::Member);
+        assert_eq!(peers.of(MemberId(9)), Membership::Removed);
         assert_eq!(peers.address(MemberId(2)), Some(&vec!["a".to_owned()]));
         assert!(!peers.report(&reported, urls), "nothing is new");
         assert!(!peers.report(&[], urls), "no report");
-        assert_eq!(peers.of(MemberId(4)), Belonging::Member);
+        assert_eq!(peers.of(MemberId(4)), Membership::Member);
         // The log has come so far: what it holds of the member counts from now on.
         peers.apply(&roster(&[1, 2], &[4, 9]), urls);
-        assert_eq!(peers.of(MemberId(4)), Belonging::Removed);
+        assert_eq!(peers.of(MemberId(4)), Membership::Removed);
     }
 
     #[test]

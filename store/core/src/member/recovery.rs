@@ -2,7 +2,7 @@
 //!
 //! The caller opens the log, then the engine, and writes what this returns; what that is, and whether the
 //! member may go on at all, is decided here. The steps are types, so that their order cannot be another
-//! one: [`Recovery::begin`], [`Recovery::open`], [`Opened::agree`].
+//! one: [`Recovery::begin`], [`Recovery::open`], [`Opened::reconcile`].
 
 use std::sync::Arc;
 
@@ -12,29 +12,30 @@ use keelson_proto::peer::MembersResponse;
 use crate::engine::Engine;
 use crate::node::{Node, NodeConfig, NodeError, Restored};
 use crate::state::{Genesis, Limits, StateError, StateMachine};
-use crate::{ClusterId, Entry, HardState, Index, MemberId, SnapshotMark};
+use crate::{ClusterId, Entry, HardState, Index, LastIncluded, MemberId};
 
-/// What a data directory makes of a member's start.
+/// How a member starts, by what its data directory holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Beginning {
-    /// Log and state are there.
-    GoesOn,
+pub enum StartKind {
+    /// Log and state are there: the member restarts.
+    Restart,
     /// There is neither: the member is new, or has lost its data.
-    Anew,
-    /// The process ended while it founded or joined, or the state was lost: it founds or joins again.
-    Again,
-    /// Half a member: its log was lost, or is somewhere else.
+    Fresh,
+    /// The process ended while the cluster was founded or joined, or the state was lost: founding or
+    /// joining is repeated.
+    LogWithoutState,
+    /// The log was lost, or lies in another directory.
     StateWithoutLog,
 }
 
-impl Beginning {
-    /// By which halves of a member a directory holds.
-    pub fn of(has_log: bool, has_state: bool) -> Beginning {
+impl StartKind {
+    /// The kind for a directory that has a log, a state, both or neither.
+    pub fn of(has_log: bool, has_state: bool) -> StartKind {
         match (has_log, has_state) {
-            (true, true) => Beginning::GoesOn,
-            (true, false) => Beginning::Again,
-            (false, true) => Beginning::StateWithoutLog,
-            (false, false) => Beginning::Anew,
+            (true, true) => StartKind::Restart,
+            (true, false) => StartKind::LogWithoutState,
+            (false, true) => StartKind::StateWithoutLog,
+            (false, false) => StartKind::Fresh,
         }
     }
 }
@@ -59,13 +60,13 @@ pub fn latest(answers: &[MembersResponse]) -> impl Iterator<Item = &MembersRespo
 
 /// What an opened log holds.
 #[derive(Clone, Debug, Default)]
-pub struct LogFound {
+pub struct RecoveredLog {
     /// The cluster that it belongs to.
     pub cluster: ClusterId,
     /// Term, vote and commit.
     pub hard_state: HardState,
     /// The entry before its first.
-    pub mark: SnapshotMark,
+    pub mark: LastIncluded,
     /// Its entries, in order, without gaps.
     pub entries: Vec<Entry>,
 }
@@ -103,7 +104,7 @@ pub enum RecoveryError {
 
 /// The log is open, the engine is not.
 pub struct Recovery {
-    log: LogFound,
+    log: RecoveredLog,
     genesis: Option<Genesis>,
     flags: RecoveryFlags,
     limits: Limits,
@@ -116,7 +117,7 @@ impl Recovery {
     /// # Errors
     /// The log no longer reaches back to the founding: the state cannot be made anew from it.
     pub fn begin(
-        log: LogFound,
+        log: RecoveredLog,
         genesis: Option<Genesis>,
         flags: RecoveryFlags,
         limits: Limits,
@@ -167,7 +168,7 @@ impl Recovery {
 
 /// Log and state are open, and may not agree yet.
 pub struct Opened {
-    log: LogFound,
+    log: RecoveredLog,
     flags: RecoveryFlags,
     limits: Limits,
     is_new: bool,
@@ -182,19 +183,19 @@ pub struct Recovered {
     /// Its state machine.
     pub state: StateMachine,
     /// Must be in the log, durably, before anything else: the log begins anew there.
-    pub mark: Option<SnapshotMark>,
+    pub mark: Option<LastIncluded>,
     /// Neither the engine nor the log held anything of an earlier life.
     pub is_new: bool,
 }
 
 impl Opened {
     /// What the engine holds: what a generation that was made for it begins with.
-    pub fn holds(&self) -> SnapshotMark {
-        SnapshotMark::from(&self.state.applied())
+    pub fn holds(&self) -> LastIncluded {
+        LastIncluded::from(&self.state.applied())
     }
 
     /// Whether the member goes on as the only one of a new cluster.
-    pub fn goes_on_alone(&self) -> bool {
+    pub fn forces_new_cluster(&self) -> bool {
         self.flags.force_new_cluster && !self.is_new
     }
 
@@ -202,12 +203,12 @@ impl Opened {
     ///
     /// # Errors
     /// They do not fit together: one of them has lost something.
-    pub fn agree(
+    pub fn reconcile(
         self,
         config: NodeConfig,
-        began: Option<SnapshotMark>,
+        began: Option<LastIncluded>,
     ) -> Result<Recovered, RecoveryError> {
-        let alone = self.goes_on_alone();
+        let alone = self.forces_new_cluster();
         let mut state = self.state;
         let mut restored = Restored {
             hard_state: self.log.hard_state,
@@ -220,11 +221,11 @@ impl Opened {
         let mut forced = None;
         if alone {
             let rest = restored.take_rest();
-            state = state.go_on_alone(self.engine, config.member, rest, self.limits)?;
+            state = state.force_new_cluster(self.engine, config.member, rest, self.limits)?;
             restored.applied = state.applied();
             restored.roster = state.view().roster();
             restored.hard_state.commit = Index(restored.applied.index);
-            restored.log_start = SnapshotMark::from(&state.applied());
+            restored.log_start = LastIncluded::from(&state.applied());
             forced = Some(restored.log_start);
         }
         let (node, mark) = Node::new(config, restored)?;

@@ -2,7 +2,7 @@
 
 use keelson_proto::internal;
 
-use crate::{Entry, HardState, Index, MemberId, Roster, SnapshotMark, Term};
+use crate::{Entry, HardState, Index, LastIncluded, MemberId, Roster, Term};
 
 /// How a node behaves. Times are in milliseconds of the caller's clock.
 #[derive(Clone, Debug)]
@@ -67,14 +67,14 @@ pub struct Restored {
     /// The log's hard state.
     pub hard_state: HardState,
     /// Where the log begins: the entry before its first.
-    pub log_start: SnapshotMark,
+    pub log_start: LastIncluded,
     /// The log's entries, in order, without gaps.
     pub entries: Vec<Entry>,
     /// What the engine holds.
     pub applied: internal::AppliedMark,
     /// What the engine held when it began: a snapshot that was received, or the founding. None if that
     /// is unknown.
-    pub engine_began: Option<SnapshotMark>,
+    pub engine_began: Option<LastIncluded>,
     /// The members as of that.
     pub roster: Roster,
 }
@@ -137,8 +137,8 @@ impl Restored {
 
     /// Makes log and engine agree. The engine wins: it holds committed state only. Returns what to
     /// start with, and the mark the log must take before anything else, when it must begin anew.
-    pub(super) fn reconcile(mut self) -> Result<(Restored, Option<SnapshotMark>), NodeError> {
-        let applied = SnapshotMark {
+    pub(super) fn reconcile(mut self) -> Result<(Restored, Option<LastIncluded>), NodeError> {
+        let applied = LastIncluded {
             index: Index(self.applied.index),
             term: Term(self.applied.term),
         };
@@ -203,7 +203,7 @@ mod tests {
             context: Default::default(),
         };
         Restored {
-            log_start: SnapshotMark {
+            log_start: LastIncluded {
                 index: Index(log_start),
                 term: Term(4),
             },

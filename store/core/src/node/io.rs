@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use keelson_proto::{internal, peer};
 
-use crate::{Committed, Entry, HardState, Index, MemberId, ProposalId, Roster, SnapshotMark, Term};
+use crate::{Committed, Entry, HardState, Index, LastIncluded, MemberId, ProposalId, Roster, Term};
 
 /// Something that happened. `git grep Input::` shows all there is.
 #[derive(Clone, Debug)]
@@ -70,17 +70,17 @@ pub enum Input {
     PeerUp(MemberId),
     /// Messages to the peer were lost.
     Unreachable(MemberId),
-    /// The shell holds the state machine at that mark ready to be sent.
+    /// The caller holds a capture of the state machine that can be sent.
     SnapshotCaptured {
-        /// What the state holds.
-        mark: SnapshotMark,
+        /// The last entry of the captured state.
+        last_included: LastIncluded,
         /// The membership at that index.
         conf_state: internal::ConfState,
     },
-    /// The shell holds the state of that mark no longer: the next follower needs another capture.
+    /// The caller has released that capture: the next follower needs another one.
     SnapshotReleased {
-        /// What the state held.
-        mark: SnapshotMark,
+        /// The last entry of the captured state.
+        last_included: LastIncluded,
     },
     /// Sending the snapshot to that peer ended.
     SnapshotSent {
@@ -113,14 +113,14 @@ pub struct Output {
     pub reads: Vec<ReadReady>,
     /// Requests of this member that are surely not in the log and never will be: safe to repeat.
     pub refused: Vec<(ProposalId, Refusal)>,
-    /// Snapshots to send: raft's offer; the state goes with it, as of the offer's mark.
+    /// Snapshots to send: raft's offer; the state goes with it, as of the offer's index and term.
     pub snapshots: Vec<(MemberId, peer::RaftMessage)>,
     /// Capture the state machine and say so by `Input::SnapshotCaptured`.
     pub snapshot_wanted: bool,
     /// Entries up to this one are no longer needed in the write-ahead log.
-    pub truncate: Option<SnapshotMark>,
+    pub truncate: Option<LastIncluded>,
     /// The leader, this member's role or the term changed.
-    pub standing: Option<Standing>,
+    pub soft_state: Option<SoftState>,
     /// This member is no longer part of the cluster.
     pub removed: bool,
     /// Entries that this member has acknowledged are not in its log: it must not go on.
@@ -135,7 +135,7 @@ pub struct Append {
     /// For `Input::Persisted`. Numbers rise; appends must become durable in their order.
     pub number: u64,
     /// Replaces the log, before the entries: the state machine has been replaced by a snapshot.
-    pub snapshot: Option<(SnapshotMark, internal::ConfState)>,
+    pub snapshot: Option<(LastIncluded, internal::ConfState)>,
     /// Entries; the first may stand at or below the log's end, and then replaces what follows.
     pub entries: Vec<Entry>,
     /// The new hard state.
@@ -188,9 +188,9 @@ pub enum Role {
     Leader,
 }
 
-/// Who leads, as this member knows.
+/// The state of a member that is not persisted: etcd's `SoftState`, with the term beside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct SoftState {
     /// The leader, `MemberId::NONE` if unknown.
     pub leader: MemberId,
     /// This member's role.
@@ -202,8 +202,8 @@ pub struct Standing {
 /// A node's position, for status requests and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NodeStatus {
-    /// Who leads.
-    pub standing: Standing,
+    /// The leader, this member's role and the term.
+    pub soft_state: SoftState,
     /// The last entry of the log.
     pub last: Index,
     /// The last committed entry.

@@ -11,12 +11,12 @@ use raft::eraftpb;
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 
 use super::convert;
-use crate::{HardState, Index, SnapshotMark, Term};
+use crate::{HardState, Index, LastIncluded, Term};
 
 /// The entries after `base`, without gaps.
 pub(super) struct MemoryLog {
     /// The entry before the first: its term is still known, its content is not.
-    base: SnapshotMark,
+    base: LastIncluded,
     entries: VecDeque<eraftpb::Entry>,
     size_bytes: usize,
     /// The heaviest entry's.
@@ -32,7 +32,7 @@ pub(super) struct MemoryLog {
 impl MemoryLog {
     /// What a restart found.
     pub(super) fn new(
-        base: SnapshotMark,
+        base: LastIncluded,
         entries: Vec<crate::Entry>,
         hard_state: HardState,
         conf_state: internal::ConfState,
@@ -111,16 +111,16 @@ impl MemoryLog {
     }
 
     /// Forgets everything: a snapshot has replaced the log.
-    pub(super) fn restore(&mut self, mark: SnapshotMark) {
+    pub(super) fn restore(&mut self, last_included: LastIncluded) {
         self.entries.clear();
         self.size_bytes = 0;
         self.heaviest_bytes = 0;
-        self.base = mark;
+        self.base = last_included;
         self.snapshot = None;
     }
 
     /// Forgets the entries up to `index`. Returns the new base if it moved.
-    pub(super) fn compact(&mut self, index: u64) -> Option<SnapshotMark> {
+    pub(super) fn compact(&mut self, index: u64) -> Option<LastIncluded> {
         let index = index.min(self.last());
         if index <= self.base.index.0 {
             return None;
@@ -170,10 +170,14 @@ impl MemoryLog {
 
     /// The shell holds that state no longer: the next follower that needs one makes raft-rs ask again.
     /// Otherwise the offer stands until the log is cut behind it, and no transfer can keep it.
-    pub(super) fn withdraw(&mut self, mark: SnapshotMark) {
+    pub(super) fn withdraw(&mut self, last_included: LastIncluded) {
         let of_it = |snapshot: &mut eraftpb::Snapshot| {
             let meta = snapshot.get_metadata();
-            (Index(meta.index), Term(meta.term)) == (mark.index, mark.term)
+            let offered = LastIncluded {
+                index: Index(meta.index),
+                term: Term(meta.term),
+            };
+            offered == last_included
         };
         self.snapshot.take_if(of_it);
     }
@@ -282,7 +286,7 @@ mod tests {
     /// Otherwise one large value limits the appends under way for good.
     #[test]
     fn a_heavy_entry_that_has_left_counts_no_more() {
-        let start = SnapshotMark::default();
+        let start = LastIncluded::default();
         let mut log = MemoryLog::new(start, Vec::new(), HardState::default(), Default::default());
         let entries: Vec<_> = [10, 5_000, 20, 30, 10]
             .iter()
@@ -303,7 +307,7 @@ mod tests {
 
     #[test]
     fn a_snapshot_that_was_released_is_asked_for_again() {
-        let mark = |index| SnapshotMark {
+        let mark = |index| LastIncluded {
             index: Index(index),
             term: Term(1),
         };

@@ -5,7 +5,7 @@ use keelson_proto::peer::peer_message::Message as PeerMessageKind;
 use raft::{Ready, eraftpb};
 
 use super::{Append, Node, Output, convert, log};
-use crate::{Committed, Index, MemberId, SnapshotMark, Term};
+use crate::{Committed, Index, LastIncluded, MemberId, Term};
 
 impl Node {
     /// Takes everything that raft-rs has ready. True if more is left for a turn of its own.
@@ -81,7 +81,7 @@ impl Node {
 
     fn restore(&mut self, snapshot: &eraftpb::Snapshot, append: &mut Append) {
         let meta = snapshot.get_metadata();
-        let mark = SnapshotMark {
+        let last_included = LastIncluded {
             index: Index(meta.index),
             term: Term(meta.term),
         };
@@ -89,13 +89,17 @@ impl Node {
             append.entries.is_empty(),
             "a snapshot comes before the entries after it"
         );
-        append.snapshot = Some((mark, convert::conf_state_to_ours(meta.get_conf_state())));
-        self.raw.mut_store().restore(mark);
-        if let Some((_, roster)) = self.offered.take_if(|(offered, _)| *offered == mark) {
+        let conf_state = convert::conf_state_to_ours(meta.get_conf_state());
+        append.snapshot = Some((last_included, conf_state));
+        self.raw.mut_store().restore(last_included);
+        if let Some((_, roster)) = self
+            .offered
+            .take_if(|(offered, _)| *offered == last_included)
+        {
             self.roster = roster;
         }
-        // raft-rs looks for unapplied entries behind its mark before it campaigns, and the snapshot
-        // has replaced them: move the mark now, not when the snapshot is durable.
+        // raft-rs looks for unapplied entries after its applied index before it campaigns, and the
+        // snapshot has replaced them: that index moves now, not when the snapshot is durable.
         self.raw.raft.raft_log.applied = meta.index;
         self.handed = meta.index;
         self.handed_term = meta.term;

@@ -55,7 +55,7 @@ impl Room {
             term: 1,
             conf_state,
         };
-        let start = SnapshotMark {
+        let start = LastIncluded {
             index: Index(1),
             term: Term(1),
         };
@@ -148,7 +148,7 @@ impl Room {
 
     fn leader(&self) -> usize {
         let leads = |at: &usize| {
-            !self.dead.contains(at) && self.nodes[*at].status().standing.role == Role::Leader
+            !self.dead.contains(at) && self.nodes[*at].status().soft_state.role == Role::Leader
         };
         (0..self.nodes.len()).find(leads).expect("a leader")
     }
@@ -288,7 +288,7 @@ fn a_term_that_no_cluster_reaches_is_not_believed() {
     let mut room = Room::new(3);
     room.pass(3000);
     let leader = room.leader();
-    let term = room.nodes[leader].status().standing.term;
+    let term = room.nodes[leader].status().soft_state.term;
     for kind in [5, 8, 17] {
         for claimed in [u64::MAX, u64::MAX - 1, 1 << 60] {
             let message = peer::RaftMessage {
@@ -304,7 +304,7 @@ fn a_term_that_no_cluster_reaches_is_not_believed() {
         }
     }
     room.pass(500);
-    assert_eq!(room.nodes[leader].status().standing.term, term);
+    assert_eq!(room.nodes[leader].status().soft_state.term, term);
     assert_eq!(room.leader(), leader);
 }
 
@@ -320,7 +320,7 @@ fn a_log_whose_end_was_lost_is_refused() {
             term: 1,
             conf_state: None,
         },
-        log_start: SnapshotMark {
+        log_start: LastIncluded {
             index: Index(1),
             term: Term(1),
         },
@@ -340,7 +340,7 @@ fn a_log_whose_end_was_lost_is_refused() {
 /// snapshot.
 #[test]
 fn an_engine_ahead_of_the_log_is_refused_unless_a_snapshot_made_it() {
-    let mark = |index, term| SnapshotMark {
+    let mark = |index, term| LastIncluded {
         index: Index(index),
         term: Term(term),
     };
@@ -380,7 +380,7 @@ fn a_lone_voter_leads_at_its_first_turn() {
     }
     let mut room = Room::new(2);
     room.step(0, None);
-    assert_eq!(room.nodes[0].status().standing.role, Role::Follower);
+    assert_eq!(room.nodes[0].status().soft_state.role, Role::Follower);
 }
 
 /// A crash in between would let it begin the same term twice, with different entries.
@@ -389,7 +389,7 @@ fn a_lone_voter_sends_nothing_of_a_term_that_is_not_durable() {
     let mut room = Room::of(1, 1, true);
     let mut numbers = Vec::new();
     let mut durable_term = Term(1);
-    while room.nodes[0].status().standing.role != Role::Leader || numbers.is_empty() {
+    while room.nodes[0].status().soft_state.role != Role::Leader || numbers.is_empty() {
         room.now += 100;
         let output = room.nodes[0].step(Millis(room.now), None);
         assert!(output.send.is_empty(), "sent {:?}", output.send);

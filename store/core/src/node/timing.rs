@@ -169,8 +169,8 @@ impl Node {
         if log.size_bytes() < bytes_max.saturating_mul(4) {
             keep = keep.min(self.needed_by_followers());
         }
-        if let Some(mark) = self.raw.mut_store().compact(keep.saturating_sub(1)) {
-            output.truncate = Some(mark);
+        if let Some(last_included) = self.raw.mut_store().compact(keep.saturating_sub(1)) {
+            output.truncate = Some(last_included);
         }
     }
 

@@ -129,7 +129,7 @@ pub enum StateError {
         /// Where it stands.
         index: u64,
     },
-    /// `go_on_alone` for a member that has left the cluster.
+    /// `force_new_cluster` for a member that has left the cluster.
     #[error(
         "member {member} was removed from its cluster: it cannot go on as a new one. Begin the new \
          cluster with the data directory of a member"

@@ -58,7 +58,6 @@
 //! ```
 
 mod alarm;
-mod alone;
 mod apply;
 pub mod check;
 mod compact;
@@ -66,6 +65,7 @@ mod compare;
 mod delete;
 mod error;
 mod flush;
+mod force_new_cluster;
 mod gate;
 mod hash;
 mod index;

@@ -10,7 +10,7 @@ use super::error::{Error, StateError};
 use super::{ReadView, Response, StateMachine};
 use crate::Term;
 use crate::engine::{Change, Engine, Table};
-use crate::tree::{Event, Loader, Node, Tree, TreeError};
+use crate::tree::{Event, Loader, NodeExtern, Tree, TreeError};
 
 impl StateMachine {
     pub(super) fn apply_tree(
@@ -61,7 +61,7 @@ impl ReadView {
         path: &[u8],
         recursive: bool,
         now_ns: i64,
-    ) -> Result<(Node, u64), TreeError> {
+    ) -> Result<(NodeExtern, u64), TreeError> {
         let tree = self.shared.tree.read();
         let node = tree.get(path, recursive, now_ns)?;
         Ok((node, tree.index()))
@@ -77,7 +77,7 @@ impl ReadView {
         recursive: bool,
         now_ns: i64,
         bytes_max: usize,
-    ) -> Result<(Node, u64), TreeError> {
+    ) -> Result<(NodeExtern, u64), TreeError> {
         let tree = self.shared.tree.read();
         let node = tree.list(path, recursive, now_ns, bytes_max)?;
         Ok((node, tree.index()))

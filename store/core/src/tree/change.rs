@@ -8,7 +8,7 @@ use keelson_proto::internal::tree_request::Op;
 
 use super::arena::{Content, Entry, Id, ROOT};
 use super::walk::{self, Reach};
-use super::{Action, ErrorCode, Event, Node, Tree, TreeError, path};
+use super::{Action, ErrorCode, Event, NodeExtern, Tree, TreeError, path};
 
 /// 2000-01-01. Who makes a node that ends before then does not mean it: it lives for ever.
 const EXPIRES_MIN_NS: i64 = 946_684_800_000_000_000;
@@ -16,8 +16,8 @@ const EXPIRES_MIN_NS: i64 = 946_684_800_000_000_000;
 /// What a change did, but for its index.
 pub(super) struct Outcome {
     pub(super) action: Action,
-    pub(super) node: Node,
-    pub(super) prev: Option<Node>,
+    pub(super) node: NodeExtern,
+    pub(super) prev: Option<NodeExtern>,
     pub(super) refresh: bool,
     pub(super) removed: Vec<Bytes>,
 }
@@ -217,7 +217,7 @@ impl Tree {
         self.set_deadline(id, request.expires_ns);
         let made = self.made(id, key, action, request);
         Outcome {
-            node: Node {
+            node: NodeExtern {
                 modified: index,
                 ..made.node
             },
@@ -239,12 +239,12 @@ impl Tree {
         for met in &below {
             self.forget(met.id);
         }
-        let node = Node {
+        let node = NodeExtern {
             key,
             dir: prev.dir,
             modified: self.next_index(),
             created: prev.created,
-            ..Node::default()
+            ..NodeExtern::default()
         };
         Outcome {
             action,

@@ -2,7 +2,7 @@
 
 use super::arena::{Content, Entry, ROOT};
 use super::walk::{self, Reach};
-use super::{Event, Node, Tree};
+use super::{Event, NodeExtern, Tree};
 
 /// FNV-1a, 64 bits.
 struct Digest(u64);
@@ -44,7 +44,7 @@ impl Digest {
         event.prev.iter().for_each(|prev| self.node(prev));
     }
 
-    fn node(&mut self, node: &Node) {
+    fn node(&mut self, node: &NodeExtern) {
         self.bytes(&node.key);
         self.word(u64::from(node.value.is_some()));
         self.bytes(node.value.as_deref().unwrap_or_default());

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 
-use super::Nodes;
+use super::NodeExterns;
 
 /// What happened. The numbers are on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +61,7 @@ impl Action {
 
 /// A node as it was at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Node {
+pub struct NodeExtern {
     /// The whole path: "/1/foo".
     pub key: Bytes,
     /// What a file holds; nothing for a directory, nor in the event of a deletion.
@@ -73,27 +73,27 @@ pub struct Node {
     /// What is left of its time in seconds, rounded up, never below 0. 0 is not shown.
     pub ttl: i64,
     /// What a listed directory holds, in key order, hidden nodes left out.
-    pub nodes: Nodes,
+    pub nodes: NodeExterns,
     /// The index of the last change.
     pub modified: u64,
     /// The index at which it was made.
     pub created: u64,
 }
 
-impl Node {
+impl NodeExtern {
     /// The node without what it holds.
-    pub(super) fn alone(&self) -> Node {
-        Node {
+    pub(super) fn alone(&self) -> NodeExtern {
+        NodeExtern {
             key: self.key.clone(),
             value: self.value.clone(),
-            nodes: Nodes::new(),
+            nodes: NodeExterns::new(),
             ..*self
         }
     }
 
     /// Whether the two are the same but for what they hold.
-    pub(super) fn equals_alone(&self, other: &Node) -> bool {
-        let numbers = |node: &Node| (node.expires_ns, node.ttl, node.modified, node.created);
+    pub(super) fn equals_alone(&self, other: &NodeExtern) -> bool {
+        let numbers = |node: &NodeExtern| (node.expires_ns, node.ttl, node.modified, node.created);
         self.key == other.key
             && self.value == other.value
             && self.dir == other.dir
@@ -107,9 +107,9 @@ pub struct Event {
     /// What happened.
     pub action: Action,
     /// The node after it.
-    pub node: Node,
+    pub node: NodeExtern,
     /// The node before it, if there was one.
-    pub prev: Option<Node>,
+    pub prev: Option<NodeExtern>,
     /// The tree's index after it.
     pub index: u64,
     /// Only a time to live was renewed: no watcher hears of it, no scan of the history finds it.
@@ -131,7 +131,7 @@ impl Event {
     /// The same without the paths of what was removed, which may be a million.
     pub fn node_bytes(&self) -> usize {
         const NUMBERS_BYTES: usize = 64;
-        let node = |node: &Node| node.key.len() + node.value.as_ref().map_or(0, Bytes::len);
+        let node = |node: &NodeExtern| node.key.len() + node.value.as_ref().map_or(0, Bytes::len);
         NUMBERS_BYTES + node(&self.node) + self.prev.as_ref().map_or(0, node)
     }
 }

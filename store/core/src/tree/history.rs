@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
-use super::{Action, Event, Node};
+use super::{Action, Event, NodeExtern};
 
 /// How many events are kept, all keys together, as in etcd.
 pub(super) const EVENTS_MAX: usize = 1000;
@@ -19,19 +19,19 @@ pub(super) const EVENTS_MAX: usize = 1000;
 pub(crate) const BYTES_MAX: u64 = 64 << 20;
 
 /// An event of the past. It has no encoding: those of a thousand events could take gigabytes.
-struct Past {
+struct PastEvent {
     event: Event,
     /// The event as it is shared while a reader has it, and with it an encoding that is made once.
     shared: Mutex<Weak<Event>>,
 }
 
-impl Past {
-    fn new(event: &Event, shared: Weak<Event>) -> Past {
-        Past {
+impl PastEvent {
+    fn new(event: &Event, shared: Weak<Event>) -> PastEvent {
+        PastEvent {
             // `removed` may be a million paths and serves only the watchers of that moment.
             event: Event {
                 node: event.node.alone(),
-                prev: event.prev.as_ref().map(Node::alone),
+                prev: event.prev.as_ref().map(NodeExtern::alone),
                 removed: Vec::new(),
                 encoding: Default::default(),
                 ..*event
@@ -56,8 +56,8 @@ impl Past {
 
 /// The events of the newest indexes, without a gap. An index without an event is a change that
 /// clients cannot see, or a refresh, which no scan finds.
-pub(super) struct History {
-    events: VecDeque<Option<Past>>,
+pub(super) struct EventHistory {
+    events: VecDeque<Option<PastEvent>>,
     /// The index of the last one.
     newest: u64,
     /// How many of these indexes have an event.
@@ -73,16 +73,16 @@ pub(super) struct History {
     stale: BTreeSet<u16>,
 }
 
-impl Default for History {
-    fn default() -> History {
-        History::within(BYTES_MAX)
+impl Default for EventHistory {
+    fn default() -> EventHistory {
+        EventHistory::within(BYTES_MAX)
     }
 }
 
-impl History {
+impl EventHistory {
     /// Nothing has happened. `bytes_max` is the same on every member.
-    pub(super) fn within(bytes_max: u64) -> History {
-        History {
+    pub(super) fn within(bytes_max: u64) -> EventHistory {
+        EventHistory {
             events: VecDeque::new(),
             newest: 0,
             count: 0,
@@ -95,10 +95,10 @@ impl History {
     }
 
     /// The same at that index, still without any event, and back to `oldest` at most.
-    pub(super) fn since(self, oldest: u64, index: u64) -> History {
+    pub(super) fn since(self, oldest: u64, index: u64) -> EventHistory {
         let reached = index.saturating_add(1).saturating_sub(oldest.max(1));
         let kept = reached.min(EVENTS_MAX as u64) as usize;
-        History {
+        EventHistory {
             events: (0..kept).map(|_| None).collect(),
             newest: index,
             ..self
@@ -121,7 +121,7 @@ impl History {
     /// The next index, and what happened.
     pub(super) fn push(&mut self, event: Option<&Arc<Event>>) {
         let event = event.filter(|event| !event.refresh);
-        let past = event.map(|event| Past::new(event, Arc::downgrade(event)));
+        let past = event.map(|event| PastEvent::new(event, Arc::downgrade(event)));
         if self.events.len() == EVENTS_MAX {
             self.clear_oldest();
         }
@@ -168,7 +168,7 @@ impl History {
             let place = at.and_then(|at| self.events.get_mut(at));
             match place.filter(|_| !event.refresh) {
                 Some(place) => {
-                    let past = Past::new(&event, Weak::new());
+                    let past = PastEvent::new(&event, Weak::new());
                     self.count += 1;
                     self.bytes += past.weight();
                     *place = Some(past);
@@ -195,10 +195,10 @@ impl History {
     pub(super) fn find(&self, path: &[u8], recursive: bool, since: u64) -> Option<Arc<Event>> {
         let mut past = self.past(since);
         let found = past.find(|past| matches(&past.event, path, recursive));
-        found.map(Past::share)
+        found.map(PastEvent::share)
     }
 
-    fn past(&self, index: u64) -> impl Iterator<Item = &Past> {
+    fn past(&self, index: u64) -> impl Iterator<Item = &PastEvent> {
         let skipped = index.saturating_sub(self.oldest());
         let skipped = usize::try_from(skipped).unwrap_or(usize::MAX);
         self.events.iter().skip(skipped).flatten()

@@ -4,9 +4,9 @@ use keelson_proto::internal::{TreeEvent, TreeEventNode, TreeNode};
 use prost::Message;
 
 use super::arena::{Arena, Content, Entry, Id};
-use super::history::{self, History};
+use super::history::{self, EventHistory};
 use super::rows::{EVENT, HEAD, NODE};
-use super::{Action, Event, Node, Tree};
+use super::{Action, Event, NodeExtern, Tree};
 
 /// Takes rows in any order; then there is a tree, or a text that says what is wrong.
 pub(crate) struct Loader {
@@ -15,18 +15,18 @@ pub(crate) struct Loader {
     events: Vec<Event>,
     /// The newest beginning of the history that a row names.
     oldest: u64,
-    history: History,
+    history: EventHistory,
 }
 
 impl Default for Loader {
     fn default() -> Loader {
-        Loader::new(History::default())
+        Loader::new(EventHistory::default())
     }
 }
 
 impl Loader {
     /// The events come into that history, in which nothing has happened.
-    pub(super) fn new(history: History) -> Loader {
+    pub(super) fn new(history: EventHistory) -> Loader {
         Loader {
             head: None,
             nodes: Vec::new(),
@@ -138,8 +138,8 @@ fn event(row: TreeEvent) -> Option<Event> {
     })
 }
 
-fn node(row: TreeEventNode) -> Node {
-    Node {
+fn node(row: TreeEventNode) -> NodeExtern {
+    NodeExtern {
         key: row.key,
         value: row.value,
         dir: row.dir,

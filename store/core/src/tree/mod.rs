@@ -42,10 +42,10 @@ pub(crate) mod tests;
 use std::collections::BTreeSet;
 
 pub use error::{ErrorCode, TreeError};
-pub use event::{Action, Event, Node};
+pub use event::{Action, Event, NodeExtern};
 pub(crate) use history::BYTES_MAX as HISTORY_BYTES_MAX;
 pub(crate) use loader::Loader;
-pub use nodes::Nodes;
+pub use nodes::NodeExterns;
 pub(crate) use rows::TreeRow;
 
 /// The longest path that a request may name, with the "/1" of the keys API, in bytes. etcd closes a
@@ -54,14 +54,14 @@ pub(crate) use rows::TreeRow;
 pub const PATH_BYTES_MAX: usize = 4096;
 
 use arena::{Arena, Id};
-use history::History;
+use history::EventHistory;
 
 /// Files and directories. One owner changes it; others may read it meanwhile, under a lock.
 pub struct Tree {
     arena: Arena,
     /// When nodes end, and which.
     deadlines: BTreeSet<(i64, Id)>,
-    history: History,
+    history: EventHistory,
 }
 
 impl Default for Tree {
@@ -76,7 +76,7 @@ impl Tree {
         Tree {
             arena: Arena::new(),
             deadlines: BTreeSet::new(),
-            history: History::default(),
+            history: EventHistory::default(),
         }
     }
 

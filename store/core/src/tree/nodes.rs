@@ -4,54 +4,54 @@ use std::fmt;
 use std::mem;
 use std::ops::Deref;
 
-use super::Node;
+use super::NodeExtern;
 
 /// Nodes within a node. Ten thousand directories may lie within each other, and no thread's stack
 /// would do for that: dropping, cloning and comparing go from one to the next instead.
 #[derive(Default)]
-pub struct Nodes(Vec<Node>);
+pub struct NodeExterns(Vec<NodeExtern>);
 
-impl Nodes {
+impl NodeExterns {
     /// None.
-    pub const fn new() -> Nodes {
-        Nodes(Vec::new())
+    pub const fn new() -> NodeExterns {
+        NodeExterns(Vec::new())
     }
 
     /// Adds one at the end.
-    pub fn push(&mut self, node: Node) {
+    pub fn push(&mut self, node: NodeExtern) {
         self.0.push(node);
     }
 
     /// The nodes themselves.
-    pub fn into_vec(mut self) -> Vec<Node> {
+    pub fn into_vec(mut self) -> Vec<NodeExtern> {
         mem::take(&mut self.0)
     }
 }
 
-impl Deref for Nodes {
-    type Target = [Node];
+impl Deref for NodeExterns {
+    type Target = [NodeExtern];
 
-    fn deref(&self) -> &[Node] {
+    fn deref(&self) -> &[NodeExtern] {
         &self.0
     }
 }
 
-impl From<Vec<Node>> for Nodes {
-    fn from(nodes: Vec<Node>) -> Nodes {
-        Nodes(nodes)
+impl From<Vec<NodeExtern>> for NodeExterns {
+    fn from(nodes: Vec<NodeExtern>) -> NodeExterns {
+        NodeExterns(nodes)
     }
 }
 
-impl<'a> IntoIterator for &'a Nodes {
-    type Item = &'a Node;
-    type IntoIter = std::slice::Iter<'a, Node>;
+impl<'a> IntoIterator for &'a NodeExterns {
+    type Item = &'a NodeExtern;
+    type IntoIter = std::slice::Iter<'a, NodeExtern>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.0.iter()
     }
 }
 
-impl Drop for Nodes {
+impl Drop for NodeExterns {
     fn drop(&mut self) {
         let mut doomed = mem::take(&mut self.0);
         while let Some(mut node) = doomed.pop() {
@@ -60,10 +60,10 @@ impl Drop for Nodes {
     }
 }
 
-impl Clone for Nodes {
-    fn clone(&self) -> Nodes {
+impl Clone for NodeExterns {
+    fn clone(&self) -> NodeExterns {
         // Directories begun, each with what is still to be copied into it.
-        let mut begun: Vec<(Node, &[Node])> = vec![(Node::default(), self)];
+        let mut begun: Vec<(NodeExtern, &[NodeExtern])> = vec![(NodeExtern::default(), self)];
         loop {
             let (_, left) = begun.last_mut().expect("the outermost is returned below");
             if let Some((next, rest)) = left.split_first() {
@@ -80,9 +80,9 @@ impl Clone for Nodes {
     }
 }
 
-impl PartialEq for Nodes {
-    fn eq(&self, other: &Nodes) -> bool {
-        let mut pairs: Vec<(&[Node], &[Node])> = vec![(self, other)];
+impl PartialEq for NodeExterns {
+    fn eq(&self, other: &NodeExterns) -> bool {
+        let mut pairs: Vec<(&[NodeExtern], &[NodeExtern])> = vec![(self, other)];
         while let Some((one, two)) = pairs.pop() {
             if one.len() != two.len() {
                 return false;
@@ -98,7 +98,7 @@ impl PartialEq for Nodes {
     }
 }
 
-impl fmt::Debug for Nodes {
+impl fmt::Debug for NodeExterns {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(&self.0).finish()
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::arena::{Content, Id, ROOT};
 use super::walk::{self, Reach};
-use super::{ErrorCode, Event, Node, Tree, TreeError, path};
+use super::{ErrorCode, Event, NodeExtern, Tree, TreeError, path};
 
 /// Nanoseconds in a second.
 const SECOND_NS: i64 = 1_000_000_000;
@@ -21,7 +21,7 @@ pub(super) struct Miss<'a> {
 impl Tree {
     /// The node at a path, and what it holds if it is a directory: its children, or all below. In
     /// key order, hidden nodes left out.
-    pub fn get(&self, path: &[u8], recursive: bool, now_ns: i64) -> Result<Node, TreeError> {
+    pub fn get(&self, path: &[u8], recursive: bool, now_ns: i64) -> Result<NodeExtern, TreeError> {
         self.list(path, recursive, now_ns, usize::MAX)
     }
 
@@ -36,7 +36,7 @@ impl Tree {
         recursive: bool,
         now_ns: i64,
         bytes_max: usize,
-    ) -> Result<Node, TreeError> {
+    ) -> Result<NodeExtern, TreeError> {
         let path = path::clean(path);
         let id = self.expect(&path)?;
         let mut top = self.show(id, Bytes::copy_from_slice(&path), now_ns);
@@ -58,7 +58,7 @@ impl Tree {
         Ok(top)
     }
 
-    fn put_into(&self, top: &mut Node, below: Vec<walk::Met>, now_ns: i64) {
+    fn put_into(&self, top: &mut NodeExtern, below: Vec<walk::Met>, now_ns: i64) {
         // Directories that are not complete yet, each within the one before.
         let mut open = vec![std::mem::take(top)];
         for met in below {
@@ -116,19 +116,19 @@ impl Tree {
     }
 
     /// A node as it is, without what it holds.
-    pub(super) fn show(&self, id: Id, key: Bytes, now_ns: i64) -> Node {
+    pub(super) fn show(&self, id: Id, key: Bytes, now_ns: i64) -> NodeExtern {
         let entry = &self.arena[id];
         let (value, dir) = match &entry.content {
             Content::File(value) => (Some(value.clone()), false),
             Content::Dir(_) => (None, true),
         };
-        let mut node = Node {
+        let mut node = NodeExtern {
             key,
             value,
             dir,
             modified: entry.modified,
             created: entry.created,
-            ..Node::default()
+            ..NodeExtern::default()
         };
         if entry.expires_ns != 0 {
             node.expires_ns = Some(entry.expires_ns);
@@ -147,7 +147,7 @@ impl Tree {
 }
 
 /// Puts complete directories into those they are in until so many are left.
-fn close(open: &mut Vec<Node>, left: usize) {
+fn close(open: &mut Vec<NodeExtern>, left: usize) {
     while left < open.len() {
         let node = open.pop().expect("more than that are left");
         let parent = open.last_mut().expect("the first is never closed");

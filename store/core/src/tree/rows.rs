@@ -15,7 +15,7 @@ use prost::Message;
 
 use super::arena::{Content, Entry, Id};
 use super::history;
-use super::{Event, Node, Tree};
+use super::{Event, NodeExtern, Tree};
 
 pub(super) const EVENT: u8 = b'e';
 pub(super) const HEAD: u8 = b'h';
@@ -31,7 +31,7 @@ impl Tree {
             events.map(move |event| TreeRow::Event(Box::new(event_message(event, oldest))));
         let (key, row) = self.head_row();
         let nodes = self.arena.entries();
-        let nodes = nodes.map(|(id, entry)| TreeRow::Node(id, node_message(entry)));
+        let nodes = nodes.map(|(id, entry)| TreeRow::NodeExtern(id, node_message(entry)));
         events.chain([TreeRow::Head(key, row)]).chain(nodes)
     }
 
@@ -79,7 +79,7 @@ impl Tree {
 #[derive(Clone, Debug)]
 pub(crate) enum TreeRow {
     Head(Bytes, Bytes),
-    Node(Id, TreeNode),
+    NodeExtern(Id, TreeNode),
     Event(Box<TreeEvent>),
 }
 
@@ -88,7 +88,7 @@ impl TreeRow {
     pub(crate) fn encode(self) -> (Bytes, Bytes) {
         match self {
             TreeRow::Head(key, row) => (key, row),
-            TreeRow::Node(id, node) => (node_key(id), node.encode_to_vec().into()),
+            TreeRow::NodeExtern(id, node) => (node_key(id), node.encode_to_vec().into()),
             TreeRow::Event(event) => {
                 let key = event_key(history::slot(event.index));
                 (key, event.encode_to_vec().into())
@@ -142,7 +142,7 @@ fn event_message(event: &Event, oldest: u64) -> TreeEvent {
     }
 }
 
-fn event_node(node: &Node) -> TreeEventNode {
+fn event_node(node: &NodeExtern) -> TreeEventNode {
     TreeEventNode {
         key: node.key.clone(),
         value: node.value.clone(),

@@ -1,7 +1,7 @@
 //! The watchers of the v2 tree: what each of them is sent, from the history and from then on.
 //!
-//! A watcher first looks at the history ([`Look`]); what it still waits for then is registered
-//! ([`Watchers::enter`]) and comes with [`Watchers::deliver`]. The caller keeps two rules:
+//! A watcher first scans the history ([`HistoryScan`]); what it still waits for then is registered
+//! ([`Watchers::register`]) and comes with [`Watchers::deliver`]. The caller keeps two rules:
 //!
 //! - Events are delivered in the order of their indexes, and each that is applied while there is a
 //!   watcher, or one that is about to look, is queued ([`EventQueue`]). So a watcher is counted
@@ -11,8 +11,8 @@
 //!
 //! Where the events go to is the caller's [`Sink`]. All watchers share one `Arc` of an event.
 
-mod look;
 mod queue;
+mod scan;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,8 +20,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Event;
-pub use look::{History, Look, Wish};
 pub use queue::{EventQueue, QUEUE_BYTES_MAX, QUEUE_EVENTS_MAX, is_published};
+pub use scan::{History, HistoryScan, WatchSpec};
 
 /// Events that a stream may be behind; etcd's figure.
 pub const STREAM_EVENTS_MAX: usize = 100;
@@ -77,18 +77,18 @@ impl<S> Default for Watchers<S> {
 impl<S: Sink> Watchers<S> {
     /// Registers a watcher that waits after its look. Returns its number at its path, from 1
     /// on, for [`Watchers::forget`]; `None`, and drops the sink, if the member has stopped.
-    pub fn enter(&mut self, wish: &Wish, look: &Look, sink: S) -> Option<u64> {
+    pub fn register(&mut self, spec: &WatchSpec, scan: &HistoryScan, sink: S) -> Option<u64> {
         if self.closed {
             return None;
         }
         self.last_id += 1;
         let watcher = Watcher {
-            since: look.since,
-            recursive: wish.recursive,
-            stream: wish.stream,
+            since: scan.since,
+            recursive: spec.recursive,
+            stream: spec.stream,
             sink,
         };
-        let here = self.by_path.entry(wish.path.clone()).or_default();
+        let here = self.by_path.entry(spec.path.clone()).or_default();
         here.insert(self.last_id, watcher);
         Some(self.last_id)
     }

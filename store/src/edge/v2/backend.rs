@@ -4,13 +4,13 @@ use std::future::Future;
 use std::sync::Arc;
 
 use keelson_core::MemberId;
-use keelson_core::tree::{Event, Node, TreeError};
+use keelson_core::tree::{Event, NodeExtern, TreeError};
 use keelson_proto::internal::TreeRequest;
 
 use super::stats::{LeaderStats, SelfStats};
 use crate::Error;
 use crate::edge::Backend;
-use crate::tree::{ChangeError, Watch, Wish};
+use crate::tree::{ChangeError, Watch, WatchSpec};
 
 /// How loud a member logs, as `/config/local/log` names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,7 +37,7 @@ pub trait TreeBackend: Backend {
     ///
     /// # Errors
     /// 100, 104.
-    fn tree_get(&self, path: &[u8], recursive: bool) -> Result<(Node, u64), TreeError>;
+    fn tree_get(&self, path: &[u8], recursive: bool) -> Result<(NodeExtern, u64), TreeError>;
 
     /// The same, if what a directory holds takes no more than `bytes_max` bytes.
     ///
@@ -48,7 +48,7 @@ pub trait TreeBackend: Backend {
         path: &[u8],
         recursive: bool,
         bytes_max: usize,
-    ) -> Result<(Node, u64), TreeError>;
+    ) -> Result<(NodeExtern, u64), TreeError>;
 
     /// Changes the tree, through the log. The event's `index` is the X-Etcd-Index.
     fn tree_change(
@@ -60,7 +60,7 @@ pub trait TreeBackend: Backend {
     ///
     /// # Errors
     /// 401: the history does not reach back that far.
-    fn tree_watch(&self, wish: Wish) -> Result<Watch, TreeError>;
+    fn tree_watch(&self, spec: WatchSpec) -> Result<Watch, TreeError>;
 
     /// Waits until what is committed now is applied here: `quorum=true`.
     fn read_index(&self) -> impl Future<Output = Result<(), Error>> + Send;

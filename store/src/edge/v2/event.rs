@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use keelson_core::tree::{Action, Event, Node};
+use keelson_core::tree::{Action, Event, NodeExtern};
 
 use super::json;
 use crate::edge::large::{LARGE_BYTES, LargeAnswers};
@@ -43,7 +43,7 @@ pub(super) fn encoding(event: &Arc<Event>, room: &LargeAnswers) -> Option<Bytes>
 
 /// What an event's values take, before they are escaped.
 pub(super) fn value_bytes(event: &Event) -> usize {
-    let value = |node: &Node| node.value.as_ref().map_or(0, Bytes::len);
+    let value = |node: &NodeExtern| node.value.as_ref().map_or(0, Bytes::len);
     value(&event.node) + event.prev.as_ref().map_or(0, value)
 }
 
@@ -71,7 +71,7 @@ pub(super) fn action_only(action: Action) -> Bytes {
 }
 
 /// The answer to a read.
-pub(super) fn read(found: &Node) -> Bytes {
+pub(super) fn read(found: &NodeExtern) -> Bytes {
     let value = found.value.as_ref().map_or(0, Bytes::len);
     let children = found.nodes.len() * (NODE_BYTES + found.key.len());
     let mut out = BytesMut::with_capacity(NODE_BYTES + found.key.len() + value + children);
@@ -88,7 +88,7 @@ fn begin(out: &mut BytesMut, action: Action) {
 }
 
 /// A node and what is below it. Paths can have ten thousand segments: no recursion.
-fn node(out: &mut BytesMut, top: &Node) {
+fn node(out: &mut BytesMut, top: &NodeExtern) {
     begin_node(out, top);
     if top.nodes.is_empty() {
         return end_node(out, top);
@@ -113,7 +113,7 @@ fn node(out: &mut BytesMut, top: &Node) {
 
 /// The fields before the children. Empty ones are left out, as Go's `omitempty` does; a file's
 /// value never is.
-fn begin_node(out: &mut BytesMut, node: &Node) {
+fn begin_node(out: &mut BytesMut, node: &NodeExtern) {
     let key = node.key.strip_prefix(SPACE).unwrap_or(&node.key);
     out.put_u8(b'{');
     if !key.is_empty() {
@@ -144,7 +144,7 @@ fn begin_node(out: &mut BytesMut, node: &Node) {
     }
 }
 
-fn end_node(out: &mut BytesMut, node: &Node) {
+fn end_node(out: &mut BytesMut, node: &NodeExtern) {
     if !node.nodes.is_empty() {
         out.extend_from_slice(b"],");
     }
@@ -173,22 +173,22 @@ mod tests {
 
     use super::*;
 
-    fn file(key: &'static str, value: &'static str) -> Node {
-        Node {
+    fn file(key: &'static str, value: &'static str) -> NodeExtern {
+        NodeExtern {
             key: key.into(),
             value: Some(value.into()),
             modified: 4,
             created: 3,
-            ..Node::default()
+            ..NodeExtern::default()
         }
     }
 
-    fn dir(key: &'static str, nodes: Vec<Node>) -> Node {
-        Node {
+    fn dir(key: &'static str, nodes: Vec<NodeExtern>) -> NodeExtern {
+        NodeExtern {
             key: key.into(),
             dir: true,
             nodes: nodes.into(),
-            ..Node::default()
+            ..NodeExtern::default()
         }
     }
 

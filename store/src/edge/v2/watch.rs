@@ -29,7 +29,7 @@ use super::key_request::Parameters;
 use super::{Inner, event};
 use crate::edge::large::LargeAnswers;
 use crate::edge::ops::allow_any_origin;
-use crate::tree::{End, Watch, Wish};
+use crate::tree::{End, Watch, WatchSpec};
 
 /// Answers with the first event, or with all of them as they come.
 pub(super) async fn answer<B: TreeBackend>(
@@ -38,13 +38,13 @@ pub(super) async fn answer<B: TreeBackend>(
     asked: &Parameters,
     parts: &Parts,
 ) -> Result<Response, KeyError> {
-    let wish = Wish {
+    let spec = WatchSpec {
         path,
         recursive: asked.recursive,
         stream: asked.stream,
         since: asked.wait_index,
     };
-    let mut watch = inner.backend.tree_watch(wish)?;
+    let mut watch = inner.backend.tree_watch(spec)?;
     let mark = Mark {
         index: watch.index,
         raft: inner.backend.raft_mark(),

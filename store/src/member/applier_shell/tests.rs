@@ -1,8 +1,8 @@
 use bytes::Bytes;
 use crossbeam::channel::bounded;
 use keelson_core::engine::MemoryEngine;
-use keelson_core::member::{FlushPolicy, Work};
-use keelson_core::node::{Input, NodeStatus, Role, Standing};
+use keelson_core::member::{ApplierEvent, FlushPolicy};
+use keelson_core::node::{Input, NodeStatus, Role, SoftState};
 use keelson_core::state::{Genesis, Limits, StateMachine};
 use keelson_core::{
     ClusterId, Committed, Entry, EntryKind, Index, MemberId, ProposalId, Term, proposal,
@@ -16,7 +16,7 @@ use crate::member::worker::Turns;
 
 fn status() -> NodeStatus {
     NodeStatus {
-        standing: Standing {
+        soft_state: SoftState {
             leader: MemberId::NONE,
             role: Role::Follower,
             term: Term(0),
@@ -74,7 +74,7 @@ pub(crate) fn put(index: u64) -> Committed {
 
 fn backlog(handed: &mut Handed) -> Option<bool> {
     let reports = handed.events.drain(..).filter_map(|event| match event {
-        Event::Core(CoreEvent::Input(Input::Backlogged(backlogged))) => Some(backlogged),
+        Event::Core(ConsensusEvent::Input(Input::Backlogged(backlogged))) => Some(backlogged),
         _ => None,
     });
     reports.last()
@@ -91,7 +91,7 @@ fn a_slow_engine_is_reported_before_the_overlay_outgrows_its_bound() {
     let mut index = 0;
     while reported.is_none() && index < 40 {
         index += 1;
-        handed.work.push(Work::Committed(vec![put(index)]));
+        handed.work.push(ApplierEvent::Committed(vec![put(index)]));
         applier.work(&mut handed, Millis(0));
         reported = backlog(&mut handed);
     }
@@ -102,7 +102,7 @@ fn a_slow_engine_is_reported_before_the_overlay_outgrows_its_bound() {
         let written = job.engine.write(&job.flush.batch);
         written.expect("memory does not fail");
         let (engine, flush) = (job.number, job.flush);
-        handed.work.push(Work::Flushed { engine, flush });
+        handed.work.push(ApplierEvent::Flushed { engine, flush });
         applier.work(&mut handed, Millis(1_000));
     }
     assert_eq!(backlog(&mut handed), Some(false));
@@ -122,11 +122,11 @@ fn the_member_ends_before_a_command_that_it_does_not_understand() {
     let mut handed = Handed::default();
     handed
         .work
-        .push(Work::Committed(vec![put(1), newer, put(3)]));
-    handed.work.push(Work::Committed(vec![put(4)]));
+        .push(ApplierEvent::Committed(vec![put(1), newer, put(3)]));
+    handed.work.push(ApplierEvent::Committed(vec![put(4)]));
     applier.work(&mut handed, Millis(0));
     assert_eq!(applier.applier.applied(), Index(1));
-    handed.work.push(Work::Committed(vec![put(2)]));
+    handed.work.push(ApplierEvent::Committed(vec![put(2)]));
     assert_eq!(applier.work(&mut handed, Millis(1_000)), u64::MAX);
     assert_eq!(applier.applier.applied(), Index(1));
     let said = said.lock();

@@ -7,7 +7,7 @@ use keelson_core::engine::{Engine, MemoryEngine};
 use keelson_core::member::{Consensus, LogWork, Offer};
 use keelson_core::node::{Input, Node, NodeConfig, Restored};
 use keelson_core::state::{Genesis, Limits, StateMachine};
-use keelson_core::{ClusterId, Index, MemberId, ProposalId, SnapshotMark, Term};
+use keelson_core::{ClusterId, Index, LastIncluded, MemberId, ProposalId, Term};
 use keelson_proto::etcdserverpb::Member;
 use keelson_proto::internal::{AppliedMark, ConfState};
 use keelson_proto::peer::{RaftMessage, RaftSnapshotMeta};
@@ -76,7 +76,7 @@ async fn lost_snapshot(dir: &std::path::Path) -> Staged {
 fn node() -> Node {
     let (_, state) = state(mark(1, 1));
     let restored = Restored {
-        log_start: SnapshotMark {
+        log_start: LastIncluded {
             index: Index(1),
             term: Term(1),
         },

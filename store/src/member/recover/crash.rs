@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use keelson_core::node::{Node, NodeConfig, Restored};
-use keelson_core::{ClusterId, Entry, EntryKind, HardState, Index, MemberId, SnapshotMark, Term};
+use keelson_core::{ClusterId, Entry, EntryKind, HardState, Index, LastIncluded, MemberId, Term};
 use keelson_proto::internal::{AppliedMark, ConfState};
 
 use crate::disk::sim::SimDisk;
@@ -20,8 +20,8 @@ const IDENTITY: Identity = Identity {
 /// A file in a generation's directory that stands for the engine and holds the applied mark.
 const ENGINE: &str = "applied";
 
-fn mark(index: u64, term: u64) -> SnapshotMark {
-    SnapshotMark {
+fn mark(index: u64, term: u64) -> LastIncluded {
+    LastIncluded {
         index: Index(index),
         term: Term(term),
     }
@@ -74,7 +74,7 @@ impl Member {
     }
 
     /// Creates a generation with that mark.
-    fn receive(&mut self, disk: &SimDisk, applied: SnapshotMark) -> Fresh {
+    fn receive(&mut self, disk: &SimDisk, applied: LastIncluded) -> Fresh {
         let fresh = self.generations.begin().expect("there is room");
         let file = disk.create(&fresh.dir.join(ENGINE)).expect("it is empty");
         let numbers = [applied.index.0, applied.term.0].map(u64::to_le_bytes);
@@ -85,14 +85,14 @@ impl Member {
     }
 
     /// Installs a generation as `Staged::install` does.
-    fn install(&mut self, fresh: &Fresh, applied: SnapshotMark) {
+    fn install(&mut self, fresh: &Fresh, applied: LastIncluded) {
         let switched = self.generations.switch(fresh, applied);
         switched.expect("a disk without faults");
         let removed = self.generations.remove_others();
         removed.expect("a disk without faults");
     }
 
-    fn append(&mut self, state: Option<HardState>, entries: &[Entry], mark: SnapshotMark) {
+    fn append(&mut self, state: Option<HardState>, entries: &[Entry], mark: LastIncluded) {
         let appended = self.wal.append(state, entries, Some(mark));
         appended.expect("a disk without faults");
         self.wal.sync().expect("a disk without faults");

@@ -14,8 +14,8 @@ struct NoInbox;
 impl Inbox for NoInbox {
     fn deliver(&self, _from: MemberId, _messages: Vec<PeerMessage>) {}
 
-    fn belonging(&self, _member: MemberId) -> Belonging {
-        Belonging::Member
+    fn membership_of(&self, _member: MemberId) -> Membership {
+        Membership::Member
     }
 
     fn peer_urls(&self, _member: MemberId) -> Vec<Url> {

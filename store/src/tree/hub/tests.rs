@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use keelson_core::tree::watchers::{QUEUE_BYTES_MAX, QUEUE_EVENTS_MAX, STREAM_EVENTS_MAX};
-use keelson_core::tree::{Action, ErrorCode, Node};
+use keelson_core::tree::{Action, ErrorCode, NodeExtern};
 
 use super::*;
 
@@ -42,10 +42,10 @@ fn event(key: &str, index: u64) -> Arc<Event> {
 fn deletion(key: &str, index: u64, removed: &[&str]) -> Arc<Event> {
     Arc::new(Event {
         action: Action::Set,
-        node: Node {
+        node: NodeExtern {
             key: Bytes::copy_from_slice(key.as_bytes()),
             modified: index,
-            ..Node::default()
+            ..NodeExtern::default()
         },
         prev: None,
         index,
@@ -58,8 +58,8 @@ fn deletion(key: &str, index: u64, removed: &[&str]) -> Arc<Event> {
     })
 }
 
-fn wish(path: &'static str, recursive: bool, stream: bool, since: u64) -> Wish {
-    Wish {
+fn spec(path: &'static str, recursive: bool, stream: bool, since: u64) -> WatchSpec {
+    WatchSpec {
         path: Bytes::from_static(path.as_bytes()),
         recursive,
         stream,
@@ -83,7 +83,7 @@ async fn each_hears_what_it_asked_for() {
     let hub = hub();
     let past = Past::default();
     let watch = |path, recursive| {
-        hub.watch(wish(path, recursive, true, 0), &past)
+        hub.watch(spec(path, recursive, true, 0), &past)
             .expect("new")
     };
     let mut key = watch("/1/a/b", false);
@@ -125,7 +125,7 @@ async fn each_hears_what_it_asked_for() {
     }
     assert_eq!(hub.count(), 0);
     // A watch that was registered later waited for ever.
-    let late = hub.watch(wish("/1/a", false, true, 0), &Past::default());
+    let late = hub.watch(spec("/1/a", false, true, 0), &Past::default());
     assert_eq!(heard(&mut late.expect("new")).await, None, "it is the end");
     assert_eq!(hub.count(), 0);
 }
@@ -134,7 +134,7 @@ async fn each_hears_what_it_asked_for() {
 async fn one_event_and_no_more_without_a_stream() {
     let hub = hub();
     let mut watch = hub
-        .watch(wish("/1/a", false, false, 0), &Past::default())
+        .watch(spec("/1/a", false, false, 0), &Past::default())
         .expect("new");
     hub.publish(&event("/1/a", 1));
     hub.publish(&event("/1/a", 2));
@@ -166,7 +166,7 @@ async fn nothing_is_missed_between_the_history_and_the_first_watchers_entry() {
         let moving = Moving {
             hub: Arc::clone(&hub),
         };
-        let mut watch = hub.watch(wish("/a", false, stream, 7), &moving).unwrap();
+        let mut watch = hub.watch(spec("/a", false, stream, 7), &moving).unwrap();
         let heard = tokio::time::timeout(Duration::from_secs(5), watch.next()).await;
         assert_eq!(heard.unwrap().unwrap().index, 7);
         drop(watch);
@@ -183,13 +183,13 @@ async fn the_past_comes_first_and_nothing_twice() {
         index: 7,
     };
     let mut once = hub
-        .watch(wish("/1/a", false, false, 5), &past)
+        .watch(spec("/1/a", false, false, 5), &past)
         .expect("there");
     let mut stream = hub
-        .watch(wish("/1/a", false, true, 5), &past)
+        .watch(spec("/1/a", false, true, 5), &past)
         .expect("there");
     let mut later = hub
-        .watch(wish("/1/a", false, false, 9), &past)
+        .watch(spec("/1/a", false, false, 9), &past)
         .expect("the future");
     assert_eq!((once.index, hub.count()), (7, 2));
     // The event was in the history already when the two registered.
@@ -202,7 +202,7 @@ async fn the_past_comes_first_and_nothing_twice() {
         assert_eq!(heard(&mut stream).await, Some(index));
     }
     assert_eq!(heard(&mut later).await, Some(9));
-    let refused = hub.watch(wish("/1/a", false, false, 4), &past).err();
+    let refused = hub.watch(spec("/1/a", false, false, 4), &past).err();
     assert_eq!(refused.expect("cleared").code, ErrorCode::EventIndexCleared);
 }
 
@@ -210,7 +210,7 @@ async fn the_past_comes_first_and_nothing_twice() {
 async fn a_watcher_that_does_not_keep_up_ends_as_in_etcd() {
     let hub = hub();
     let mut slow = hub
-        .watch(wish("/1", true, true, 0), &Past::default())
+        .watch(spec("/1", true, true, 0), &Past::default())
         .expect("new");
     for index in 1..=STREAM_EVENTS_MAX as u64 + 1 {
         hub.publish(&event("/1/a", index));
@@ -228,7 +228,7 @@ async fn a_watcher_that_does_not_keep_up_ends_as_in_etcd() {
 #[tokio::test]
 async fn a_stream_that_is_far_behind_in_bytes_ends_too() {
     let hub = hub();
-    let stream = || hub.watch(wish("/1", true, true, 0), &Past::default());
+    let stream = || hub.watch(spec("/1", true, true, 0), &Past::default());
     let (mut slow, mut fast) = (stream().expect("new"), stream().expect("new"));
     let value = Bytes::from(vec![b'x'; 8 << 20]);
     for index in 1..=20 {
@@ -251,7 +251,7 @@ async fn a_stream_that_is_far_behind_in_bytes_ends_too() {
 async fn a_burst_beyond_the_queue_costs_an_unrelated_watcher_nothing() {
     let (hub, delivery) = Hub::new();
     let past = Past::default();
-    let watch = |path, stream| hub.watch(wish(path, true, stream, 0), &past).expect("new");
+    let watch = |path, stream| hub.watch(spec(path, true, stream, 0), &past).expect("new");
     let mut poll = watch("/1/quiet", false);
     let mut stream = watch("/1/quiet", true);
     let mut busy = watch("/1/busy", false);
@@ -272,7 +272,7 @@ async fn a_burst_beyond_the_queue_costs_an_unrelated_watcher_nothing() {
 #[tokio::test]
 async fn a_full_queue_costs_its_publisher_one_event_and_not_the_whole_queue() {
     let (hub, _delivery) = Hub::new();
-    let _watch = hub.watch(wish("/1/quiet", true, true, 0), &Past::default());
+    let _watch = hub.watch(spec("/1/quiet", true, true, 0), &Past::default());
     let length = || hub.queue.lock().len();
     for index in 1..=3 * QUEUE_EVENTS_MAX as u64 {
         let before = length();
@@ -285,7 +285,7 @@ async fn a_full_queue_costs_its_publisher_one_event_and_not_the_whole_queue() {
 #[tokio::test]
 async fn large_events_in_the_queue_are_bounded_in_bytes() {
     let (hub, _delivery) = Hub::new();
-    let _watch = hub.watch(wish("/1/quiet", true, true, 0), &Past::default());
+    let _watch = hub.watch(spec("/1/quiet", true, true, 0), &Past::default());
     let value = Bytes::from(vec![b'x'; QUEUE_BYTES_MAX / 8]);
     for index in 1..=20 {
         let mut large = Event::clone(&event("/1/busy", index));
@@ -299,10 +299,10 @@ async fn large_events_in_the_queue_are_bounded_in_bytes() {
 async fn who_goes_away_is_forgotten() {
     let hub = hub();
     let one = hub
-        .watch(wish("/1", true, true, 0), &Past::default())
+        .watch(spec("/1", true, true, 0), &Past::default())
         .expect("new");
     let two = hub
-        .watch(wish("/1", true, false, 0), &Past::default())
+        .watch(spec("/1", true, false, 0), &Past::default())
         .expect("new");
     drop(one);
     assert_eq!(hub.count(), 1);
@@ -319,7 +319,7 @@ async fn a_snapshot_brings_what_was_missed_or_cuts() {
         ..Past::default()
     };
     let mut stream = hub
-        .watch(wish("/1/a", false, true, 0), &before)
+        .watch(spec("/1/a", false, true, 0), &before)
         .expect("waits");
     let after = Past {
         events: vec![event("/1/a", 4), event("/1/a", 6)],

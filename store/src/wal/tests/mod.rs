@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use keelson_core::{ClusterId, Entry, EntryKind, HardState, Index, MemberId, SnapshotMark, Term};
+use keelson_core::{ClusterId, Entry, EntryKind, HardState, Index, LastIncluded, MemberId, Term};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -36,7 +36,7 @@ fn open(disk: &SimDisk) -> Result<(Wal<SimDisk>, Recovered), WalError> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Model {
     hard_state: HardState,
-    mark: SnapshotMark,
+    mark: LastIncluded,
     entries: Vec<Entry>,
 }
 
@@ -76,7 +76,7 @@ impl Model {
 struct Batch {
     hard_state: Option<HardState>,
     entries: Vec<Entry>,
-    mark: Option<SnapshotMark>,
+    mark: Option<LastIncluded>,
 }
 
 /// One step of a workload. Its numbers select among the operations that the log's state allows.
@@ -136,7 +136,7 @@ impl Step {
                 ..Batch::default()
             },
             Step::Snapshot(ahead) => Batch {
-                mark: Some(SnapshotMark {
+                mark: Some(LastIncluded {
                     index: Index(model.last().max(model.mark.index.0 + 1) + u64::from(ahead)),
                     term: Term(term + 1),
                 }),
@@ -147,7 +147,7 @@ impl Step {
                 let index = model.last().saturating_sub(u64::from(back));
                 let entry = model.entries.iter().find(|entry| entry.index.0 == index);
                 Batch {
-                    mark: entry.map(|entry| SnapshotMark {
+                    mark: entry.map(|entry| LastIncluded {
                         index: entry.index,
                         term: entry.term,
                     }),

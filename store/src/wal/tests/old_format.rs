@@ -16,7 +16,7 @@ fn write(version: u32, entries: &[Entry]) -> (SimDisk, std::path::PathBuf) {
         sequence: 1,
         boot: 4,
         hard_state: HardState::default(),
-        mark: SnapshotMark::default(),
+        mark: LastIncluded::default(),
         made_bytes: 0,
     };
     let mut payload = header.encode();

@@ -12,7 +12,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use keelson_core::tree::{Event, Node, TreeError};
+use keelson_core::tree::{Event, NodeExtern, TreeError};
 use keelson_proto::internal::TreeRequest;
 
 use crate::history::{History, Operation};
@@ -39,7 +39,7 @@ pub enum Answer {
     /// What was changed, or why not.
     Changed(Result<Arc<Event>, TreeError>),
     /// What is there and the tree's index, or why nothing.
-    Got(Result<(Node, u64), TreeError>),
+    Got(Result<(NodeExtern, u64), TreeError>),
 }
 
 impl Answer {

@@ -216,7 +216,7 @@ mod tests {
                 quorum: true,
             };
             let number = self.history.call(0, 1, get, 0);
-            let mut node = keelson_core::tree::Node::default();
+            let mut node = keelson_core::tree::NodeExtern::default();
             node.value = value.map(Bytes::from);
             let answer = Answer::Got(Ok((node, 0)));
             self.history.finish(number, Outcome::Ok(answer), 0);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use keelson_core::tree::{Action, ErrorCode, Event, Node, TreeError};
+use keelson_core::tree::{Action, ErrorCode, Event, NodeExtern, TreeError};
 use keelson_proto::internal::tree_request::Op;
 use keelson_proto::internal::{TreeExpire, TreeRequest};
 
@@ -13,8 +13,8 @@ use super::{State, Tree, prefixes};
 /// What a change did. It is recorded at the next index.
 struct Change {
     action: Action,
-    node: Node,
-    prev: Option<Node>,
+    node: NodeExtern,
+    prev: Option<NodeExtern>,
     refresh: bool,
     removed: Vec<Bytes>,
 }
@@ -206,7 +206,7 @@ impl Tree {
         new.ttl_set = if new.expires_ns == 0 { 0 } else { index };
         let node = show(path, &new, request.time_ns);
         self.put(path, Some(new));
-        let node = Node {
+        let node = NodeExtern {
             modified: index,
             ..node
         };
@@ -226,12 +226,12 @@ impl Tree {
             self.put(path, None);
         }
         let prev = show(path, &state, now_ns);
-        let node = Node {
+        let node = NodeExtern {
             key: prev.key.clone(),
             dir: prev.dir,
             modified: self.index + 1,
             created: prev.created,
-            ..Node::default()
+            ..NodeExtern::default()
         };
         Change {
             prev: Some(prev),
@@ -257,7 +257,7 @@ impl Tree {
 }
 
 impl Change {
-    fn plain(action: Action, node: Node) -> Change {
+    fn plain(action: Action, node: NodeExtern) -> Change {
         Change {
             action,
             node,

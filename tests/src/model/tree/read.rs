@@ -4,7 +4,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use keelson_core::tree::{Action, ErrorCode, Event, Node, TreeError};
+use keelson_core::tree::{Action, ErrorCode, Event, NodeExtern, TreeError};
 
 use super::{HISTORY, State, Tree, prefixes, refusal, stem};
 
@@ -18,7 +18,7 @@ impl Tree {
         recursive: bool,
         index: u64,
         now_ns: i64,
-    ) -> Result<Node, TreeError> {
+    ) -> Result<NodeExtern, TreeError> {
         let found = self.find(path, index)?;
         let mut node = show(path, found, now_ns);
         if found.is_dir() {
@@ -40,7 +40,7 @@ impl Tree {
         unreachable!("the whole path is the last prefix")
     }
 
-    fn list(&self, dir: &[u8], recursive: bool, index: u64, now_ns: i64) -> Vec<Node> {
+    fn list(&self, dir: &[u8], recursive: bool, index: u64, now_ns: i64) -> Vec<NodeExtern> {
         let stem = stem(dir);
         let mut nodes = Vec::new();
         for (path, state) in self.below(dir, index) {
@@ -118,11 +118,11 @@ pub fn notifies(event: &Event, path: &[u8], recursive: bool) -> bool {
 }
 
 /// A node alone. Seconds are rounded up, and never below 0 (etcd's are).
-pub(super) fn show(path: &[u8], state: &State, now_ns: i64) -> Node {
+pub(super) fn show(path: &[u8], state: &State, now_ns: i64) -> NodeExtern {
     let ends = state.expires_ns != 0;
     let left = i128::from(state.expires_ns) - i128::from(now_ns);
     let seconds = (left + SECOND_NS - 1).div_euclid(SECOND_NS).max(0);
-    Node {
+    NodeExtern {
         key: Bytes::copy_from_slice(path),
         value: state.value.clone(),
         dir: state.is_dir(),

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use keelson_core::MemberId;
-use keelson_core::tree::Node;
+use keelson_core::tree::NodeExtern;
 use keelson_proto::internal::TreeRequest;
 use keelson_proto::internal::tree_request::Op;
 
@@ -107,7 +107,7 @@ impl World {
         if op == Op::CompareAndDelete {
             (change.value, change.expires_ns) = (Bytes::new(), 0);
         }
-        let seen: Node = self
+        let seen: NodeExtern = self
             .tree
             .seen
             .get(&change.path)

@@ -54,12 +54,12 @@ impl World {
         let Some(life) = self.life(id) else {
             return;
         };
-        let standing = life.consensus.status().standing;
+        let soft_state = life.consensus.status().soft_state;
         let view = life.applier.view();
         let expirer = &mut life.expirer.expirer;
-        let effects = expirer.handle(Millis(now), clock_ns, standing, view, event);
+        let effects = expirer.handle(Millis(now), clock_ns, soft_state, view, event);
         self.plan_expirer(id, effects.wake_at.0);
-        self.carry_out_expiry(id, standing.term, effects);
+        self.carry_out_expiry(id, soft_state.term, effects);
     }
 
     fn plan_expirer(&mut self, id: MemberId, at_ms: u64) {
@@ -113,9 +113,9 @@ impl World {
         let Some(life) = self.life(id) else {
             return;
         };
-        let standing = life.consensus.status().standing;
+        let soft_state = life.consensus.status().soft_state;
         if let Some(machine) = life.machine()
-            && (standing.role, standing.term) == (Role::Leader, term)
+            && (soft_state.role, soft_state.term) == (Role::Leader, term)
         {
             let reign = Reign {
                 began_ms: now,

@@ -33,7 +33,7 @@ impl World {
         }
         let leads = |id: &MemberId| {
             let life = self.members.get(id).and_then(|member| member.life.as_ref());
-            life.is_some_and(|life| life.consensus.status().standing.role == Role::Leader)
+            life.is_some_and(|life| life.consensus.status().soft_state.role == Role::Leader)
         };
         let leader = self.running().into_iter().find(leads);
         let now_ns = leader.map_or(0, |id| self.clock_ns(id));

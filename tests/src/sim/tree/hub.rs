@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use keelson_core::MemberId;
 use keelson_core::state::ReadView;
-use keelson_core::tree::watchers::{EventQueue, History, Look, Sink, Watchers, Wish, is_published};
+use keelson_core::tree::watchers::{
+    EventQueue, History, HistoryScan, Sink, WatchSpec, Watchers, is_published,
+};
 use keelson_core::tree::{Event as Change, TreeError};
 
 use crate::sim::mutant::Mutant;
@@ -63,8 +65,8 @@ impl Sink for InboxSink {
 /// A watcher between its look and its entry.
 pub(super) struct Entering {
     pub(super) number: usize,
-    pub(super) wish: Wish,
-    pub(super) look: Look,
+    pub(super) spec: WatchSpec,
+    pub(super) scan: HistoryScan,
 }
 
 /// One process's hub.
@@ -164,24 +166,24 @@ impl World {
         &mut self,
         id: MemberId,
         number: usize,
-        wish: Wish,
-    ) -> Result<Look, TreeError> {
+        spec: WatchSpec,
+    ) -> Result<HistoryScan, TreeError> {
         let counted_late = self.mutant == Some(Mutant::WatcherCountedLate);
         let life = self.life(id).expect("its watcher is connected");
         let boot = life.log.boot();
         let view = life.applier.view();
         life.hub.count += usize::from(!counted_late);
-        let look = Look::at(&wish, view);
-        match &look {
-            Ok(look) if look.waits => {
-                let look = look.clone();
-                life.hub.entering = Some(Entering { number, wish, look });
+        let scan = HistoryScan::run(&spec, view);
+        match &scan {
+            Ok(scan) if scan.waits => {
+                let scan = scan.clone();
+                life.hub.entering = Some(Entering { number, spec, scan });
                 let delay = self.dice.between(0, ENTER_MS);
                 self.clock.after(delay, Event::WatcherEnters(id, boot));
             }
             _ => life.hub.count -= usize::from(!counted_late),
         }
-        look
+        scan
     }
 
     /// A watcher that has looked is registered.
@@ -191,21 +193,21 @@ impl World {
             return;
         };
         let hub = &mut life.hub;
-        if let Some(Entering { number, wish, look }) = hub.entering.take() {
+        if let Some(Entering { number, spec, scan }) = hub.entering.take() {
             hub.count += usize::from(counted_late);
             let inbox = Rc::<RefCell<Inbox>>::default();
             let sink = InboxSink(Rc::clone(&inbox));
-            let key = hub.watchers.enter(&wish, &look, sink);
+            let key = hub.watchers.register(&spec, &scan, sink);
             let key = key.expect("hubs are not closed here");
-            self.watch_begins(number, &wish, &look, key, inbox);
+            self.watch_begins(number, &spec, &scan, key, inbox);
         }
         self.plan_delivery(id);
     }
 
     /// A client leaves.
-    pub(super) fn end_watch(&mut self, id: MemberId, wish: &Wish, key: u64) {
+    pub(super) fn end_watch(&mut self, id: MemberId, spec: &WatchSpec, key: u64) {
         if let Some(life) = self.life(id) {
-            life.hub.count -= usize::from(life.hub.watchers.forget(&wish.path, key));
+            life.hub.count -= usize::from(life.hub.watchers.forget(&spec.path, key));
         }
     }
 

@@ -4,7 +4,7 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 use keelson_core::engine::{Engine, MemoryEngine, Table, WriteBatch};
-use keelson_core::tree::{Node, TreeError};
+use keelson_core::tree::{NodeExtern, TreeError};
 use keelson_core::{Committed, EntryKind, MemberId, proposal};
 use keelson_proto::internal::command::Op;
 use keelson_proto::internal::tree_request::Op as TreeOp;
@@ -67,7 +67,7 @@ impl World {
         path: &[u8],
         recursive: bool,
         now_ns: i64,
-    ) -> Result<(Node, u64), TreeError> {
+    ) -> Result<(NodeExtern, u64), TreeError> {
         let model = &self.tree.log.model;
         let index = model.index().saturating_sub(10);
         let node = model.get(path, recursive, index, now_ns)?;

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use keelson_core::MemberId;
-use keelson_core::tree::Node;
+use keelson_core::tree::NodeExtern;
 
 use super::swarm::Swarm;
 use super::world::World;
@@ -44,7 +44,7 @@ pub(super) struct TreeWorld {
     /// The highest index that a member has shown in one of its lives.
     shown: BTreeMap<(MemberId, u64), u64>,
     /// What clients saw last at each path: what compares try.
-    seen: BTreeMap<Bytes, Node>,
+    seen: BTreeMap<Bytes, NodeExtern>,
     /// Values written so far.
     values: u64,
     /// Nothing is expired any more.

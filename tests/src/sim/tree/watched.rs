@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use keelson_core::MemberId;
 use keelson_core::tree::TreeError;
-use keelson_core::tree::watchers::{Look, STREAM_EVENTS_MAX, Wish};
+use keelson_core::tree::watchers::{HistoryScan, STREAM_EVENTS_MAX, WatchSpec};
 
 use super::hub::Inbox;
 use crate::model::tree::notifies;
@@ -14,7 +14,7 @@ use crate::sim::world::World;
 
 /// A watch that is registered, and what must come of it.
 pub(super) struct Watch {
-    pub(super) wish: Wish,
+    pub(super) spec: WatchSpec,
     pub(super) key: u64,
     pub(super) inbox: Rc<RefCell<Inbox>>,
     /// From this index on everything that it waits for must come.
@@ -40,18 +40,18 @@ impl World {
         &self,
         number: usize,
         index: u64,
-        wish: &Wish,
-        look: &Result<Look, TreeError>,
+        spec: &WatchSpec,
+        scan: &Result<HistoryScan, TreeError>,
     ) -> Result<(), String> {
         let model = &self.tree.log.model;
         let mut expected = Ok(Vec::new());
-        let mut since = wish.since;
+        let mut since = spec.since;
         while let Ok(events) = &mut expected {
-            match model.scan(&wish.path, wish.recursive, since, index) {
+            match model.scan(&spec.path, spec.recursive, since, index) {
                 Ok(Some(event)) => {
                     since = event.index + 1;
                     events.insert(0, Arc::clone(event));
-                    if !wish.stream {
+                    if !spec.stream {
                         break;
                     }
                 }
@@ -59,12 +59,12 @@ impl World {
                 Err(error) => expected = Err(error),
             }
         }
-        let found = look.as_ref().map(|look| &look.past);
-        match found == expected.as_ref() && look.as_ref().map_or(index, |look| look.index) == index
+        let found = scan.as_ref().map(|scan| &scan.past);
+        match found == expected.as_ref() && scan.as_ref().map_or(index, |scan| scan.index) == index
         {
             true => Ok(()),
             false => Err(format!(
-                "v2 watch: watcher {number} of {wish:?} finds\n  {found:?}\nnot\n  {expected:?}"
+                "v2 watch: watcher {number} of {spec:?} finds\n  {found:?}\nnot\n  {expected:?}"
             )),
         }
     }
@@ -77,12 +77,12 @@ impl World {
         let model = &self.tree.log.model;
         let events = (watch.from..before).filter_map(|index| model.event(index));
         let mut asked_for =
-            events.filter(|event| notifies(event, &watch.wish.path, watch.wish.recursive));
+            events.filter(|event| notifies(event, &watch.spec.path, watch.spec.recursive));
         match asked_for.next() {
             Some(missed) => {
-                let wish = &watch.wish;
+                let spec = &watch.spec;
                 Err(format!(
-                    "v2 watch: watcher {number} of {wish:?} misses {missed:?}"
+                    "v2 watch: watcher {number} of {spec:?} misses {missed:?}"
                 ))
             }
             None => Ok(()),
@@ -106,12 +106,12 @@ impl World {
             let Some(watch) = &mut watcher.watch else {
                 continue;
             };
-            let Wish {
+            let WatchSpec {
                 path, recursive, ..
-            } = &watch.wish;
+            } = &watch.spec;
             let unread = watch.inbox.borrow().events.len();
             let was_over = watch.delivered || watch.cut || watch.inbox.borrow().behind;
-            let ended_by_event = !watch.wish.stream && unread != 0;
+            let ended_by_event = !watch.spec.stream && unread != 0;
             watch.resumed_to = index;
             let from = watch.from.max(delivered + 1);
             let cleared = model.scan(path, *recursive, from, index).is_err();
@@ -123,7 +123,7 @@ impl World {
                 return Err(format!(
                     "v2 watch: after a snapshot of index {index}: {:?} from {from}: over: {over}, cleared: \
                      {cleared}",
-                    watch.wish
+                    watch.spec
                 ));
             }
             watch.cut = cleared;

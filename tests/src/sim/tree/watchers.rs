@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use keelson_core::MemberId;
 use keelson_core::tree::Event as Change;
-use keelson_core::tree::watchers::{Look, Wish};
+use keelson_core::tree::watchers::{HistoryScan, WatchSpec};
 
 use super::hub::Inbox;
 use super::watched::Watch;
@@ -102,7 +102,7 @@ impl World {
             self.watcher_enters(id);
         }
         if let Some(watch) = self.tree.watchers[number].watch.take() {
-            self.end_watch(id, &watch.wish, watch.key);
+            self.end_watch(id, &watch.spec, watch.key);
         }
     }
 
@@ -145,21 +145,21 @@ impl World {
         let index = life.applier.view().tree_index();
         self.shows(id, index)?;
         let watcher = &self.tree.watchers[number];
-        let wish = Wish {
+        let spec = WatchSpec {
             path: watcher.path.clone(),
             recursive: watcher.recursive,
             stream,
             since: watcher.since,
         };
-        let look = self.begin_watch(id, number, wish.clone());
-        self.check_look(number, index, &wish, &look)?;
+        let scan = self.begin_watch(id, number, spec.clone());
+        self.check_look(number, index, &spec, &scan)?;
         let watcher = &mut self.tree.watchers[number];
-        match look {
-            Ok(look) => {
-                watcher.enters = look.waits;
-                watcher.since = look.past.first().map_or(wish.since, |last| last.index + 1);
-                self.tally.watched += look.past.len() as u64;
-                for event in look.past.iter().rev() {
+        match scan {
+            Ok(scan) => {
+                watcher.enters = scan.waits;
+                watcher.since = scan.past.first().map_or(spec.since, |last| last.index + 1);
+                self.tally.watched += scan.past.len() as u64;
+                for event in scan.past.iter().rev() {
                     self.note(event.index << 8 ^ number as u64);
                 }
             }
@@ -176,18 +176,18 @@ impl World {
     pub(super) fn watch_begins(
         &mut self,
         number: usize,
-        wish: &Wish,
-        look: &Look,
+        spec: &WatchSpec,
+        scan: &HistoryScan,
         key: u64,
         inbox: Rc<RefCell<Inbox>>,
     ) {
         let watcher = &mut self.tree.watchers[number];
         watcher.enters = false;
         watcher.watch = Some(Watch {
-            wish: wish.clone(),
+            spec: spec.clone(),
             key,
             inbox,
-            from: wish.since.max(look.index + 1),
+            from: spec.since.max(scan.index + 1),
             resumed_to: 0,
             cut: false,
             delivered: false,
@@ -242,20 +242,20 @@ impl World {
         self.nothing_is_missing(number, event.index)?;
         let (model, watcher) = (&self.tree.log.model, &mut self.tree.watchers[number]);
         let watch = watcher.watch.as_mut().expect("it has come by it");
-        let (path, recursive) = (&watch.wish.path, watch.wish.recursive);
+        let (path, recursive) = (&watch.spec.path, watch.spec.recursive);
         let agreed = model.event(event.index);
         let from_history = event.index <= watch.resumed_to
             && model.scan(path, recursive, event.index, event.index) == Ok(agreed);
         let asked_for = notifies(event, path, recursive) || from_history;
         if event.index < watch.from || agreed != Some(event) || !asked_for || watch.delivered {
-            let (wish, from) = (&watch.wish, watch.from);
+            let (spec, from) = (&watch.spec, watch.from);
             return Err(format!(
-                "v2 watch: watcher {number} of {wish:?} from {from} is sent\n  {event:?}\nand agreed is\n  \
+                "v2 watch: watcher {number} of {spec:?} from {from} is sent\n  {event:?}\nand agreed is\n  \
                  {agreed:?}"
             ));
         }
         watch.from = event.index + 1;
-        watch.delivered = !watch.wish.stream;
+        watch.delivered = !watch.spec.stream;
         watcher.since = event.index + 1;
         self.tally.watched += 1;
         self.note(event.index << 8 ^ number as u64);

@@ -30,7 +30,7 @@ impl Rig {
         for _ in 0..1_000 {
             rig.turn(Vec::new());
             let status = rig.consensus.status();
-            if status.standing.leader == ME && status.committed == status.last {
+            if status.soft_state.leader == ME && status.committed == status.last {
                 return rig;
             }
         }
@@ -59,7 +59,7 @@ impl Rig {
         let state = StateMachine::create(engine, genesis, Limits::default());
         let state = state.expect("an empty engine");
         let restored = Restored {
-            log_start: SnapshotMark::from(&applied),
+            log_start: LastIncluded::from(&applied),
             roster: state.view().roster(),
             applied,
             ..Restored::default()
@@ -73,10 +73,10 @@ impl Rig {
         }
     }
 
-    fn turn(&mut self, mut events: Vec<Event>) -> ConsensusEffects {
+    fn turn(&mut self, mut events: Vec<ConsensusEvent>) -> ConsensusEffects {
         self.now += 10;
         let persisted = self.persisted.take();
-        events.extend(persisted.map(|number| Event::Input(Input::Persisted { number })));
+        events.extend(persisted.map(|number| ConsensusEvent::Input(Input::Persisted { number })));
         let effects = self.consensus.handle(Millis(self.now), events);
         self.persisted = effects.append.as_ref().map(|append| append.number);
         effects
@@ -91,11 +91,11 @@ fn id(counter: u64) -> ProposalId {
     }
 }
 
-fn propose(counter: u64) -> Event {
+fn propose(counter: u64) -> ConsensusEvent {
     let op = Some(Op::Put(PutRequest::default()));
     let command = Command { op }.encode_to_vec().into();
     let id = id(counter);
-    Event::Input(Input::Propose { id, command })
+    ConsensusEvent::Input(Input::Propose { id, command })
 }
 
 fn proposed(effects: &ConsensusEffects) -> Vec<ProposalId> {
@@ -107,7 +107,7 @@ fn proposed(effects: &ConsensusEffects) -> Vec<ProposalId> {
 #[test]
 fn a_request_whose_client_left_before_its_turn_is_not_proposed() {
     let mut rig = Rig::new();
-    let given_up = Event::Input(Input::GivenUp { id: id(2) });
+    let given_up = ConsensusEvent::Input(Input::GivenUp { id: id(2) });
     let effects = rig.turn(vec![propose(1), propose(2), given_up, propose(3)]);
     assert_eq!(proposed(&effects), [id(1), id(3)]);
 }
@@ -130,8 +130,8 @@ fn requests_of_peers_that_are_not_taken_are_refused() {
     let message = PeerMessage {
         message: Some(peer_message::Message::Forward(forward)),
     };
-    let crowded = Event::Crowded(peer, vec![request(2)]);
-    let effects = rig.turn(vec![Event::Peer(peer, vec![message]), crowded]);
+    let crowded = ConsensusEvent::ForwardsRejected(peer, vec![request(2)]);
+    let effects = rig.turn(vec![ConsensusEvent::Peer(peer, vec![message]), crowded]);
     assert!(proposed(&effects).is_empty());
     let refusals = effects.send.iter().map(|(to, message)| {
         let Some(peer_message::Message::Refused(refused)) = &message.message else {
@@ -150,7 +150,7 @@ fn a_read_that_is_answered_and_given_up_in_one_turn_is_taken_back_last() {
     let mut rig = Rig::of(&[ME, leader]);
     let from_leader = |message| {
         let message = Some(message);
-        Event::Peer(leader, vec![PeerMessage { message }])
+        ConsensusEvent::Peer(leader, vec![PeerMessage { message }])
     };
     let heartbeat = RaftMessage {
         kind: APPEND,
@@ -161,7 +161,7 @@ fn a_read_that_is_answered_and_given_up_in_one_turn_is_taken_back_last() {
         index: 1,
         ..RaftMessage::default()
     };
-    let read = Event::Input(Input::Read { context: 7 });
+    let read = ConsensusEvent::Input(Input::Read { context: 7 });
     let known = from_leader(peer_message::Message::Raft(heartbeat));
     let asked = rig.turn(vec![known, read]).send;
     let request = asked
@@ -177,9 +177,13 @@ fn a_read_that_is_answered_and_given_up_in_one_turn_is_taken_back_last() {
         index: 1,
     };
     let answered = from_leader(peer_message::Message::ReadIndexResponse(answer));
-    let given_up = Event::Input(Input::ReadGivenUp { context: 7 });
+    let given_up = ConsensusEvent::Input(Input::ReadGivenUp { context: 7 });
     let work = rig.turn(vec![answered, given_up]).work;
-    let [Work::Read(read), Work::ReadGivenUp { context }] = work[..] else {
+    let [
+        ApplierEvent::Read(read),
+        ApplierEvent::ReadGivenUp { context },
+    ] = work[..]
+    else {
         panic!("{work:?}");
     };
     assert_eq!((read.context, context), (7, 7));
@@ -189,7 +193,7 @@ fn offer(rig: &Rig, index: u64) -> (MemberId, RaftMessage) {
     let offer = RaftMessage {
         from: ME.0,
         to: 2,
-        term: rig.consensus.status().standing.term.0,
+        term: rig.consensus.status().soft_state.term.0,
         snapshot: Some(RaftSnapshotMeta {
             index,
             ..RaftSnapshotMeta::default()
@@ -205,7 +209,7 @@ fn a_capture_is_kept_while_followers_are_sent_it() {
     let mut rig = Rig::new();
     let capture = rig.state.capture().expect("memory does not fail");
     let index = capture.mark().index;
-    rig.turn(vec![Event::Captured(capture)]);
+    rig.turn(vec![ConsensusEvent::Captured(capture)]);
     let mut effects = ConsensusEffects::default();
     for _ in 0..3 {
         rig.now += CAPTURE_KEPT_MS - 20;

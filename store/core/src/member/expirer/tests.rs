@@ -20,7 +20,7 @@ struct World {
     expirer: Expirer,
     state: StateMachine,
     now: u64,
-    standing: Standing,
+    soft_state: SoftState,
 }
 
 fn clock_ns(now_ms: u64) -> i64 {
@@ -35,7 +35,7 @@ impl World {
             expirer: Expirer::new(GRACE_MS, TIMEOUT_MS),
             state: state.expect("an empty engine"),
             now: 1_000,
-            standing: Standing {
+            soft_state: SoftState {
                 leader: MemberId(1),
                 role: Role::Follower,
                 term: Term(3),
@@ -53,14 +53,14 @@ impl World {
     }
 
     fn lead(&mut self, term: u64) {
-        (self.standing.role, self.standing.term) = (Role::Leader, Term(term));
+        (self.soft_state.role, self.soft_state.term) = (Role::Leader, Term(term));
     }
 
     fn happens(&mut self, event: ExpirerEvent) -> ExpirerEffects {
         let (now, view) = (self.now, self.state.view());
         let (now, clock_ns) = (Millis(now), clock_ns(now));
         self.expirer
-            .handle(now, clock_ns, self.standing, &view, event)
+            .handle(now, clock_ns, self.soft_state, &view, event)
     }
 
     fn wakes_at(&mut self, now: u64) -> ExpirerEffects {
@@ -88,7 +88,7 @@ impl World {
         let command = Command { op: Some(op) }.encode_to_vec();
         let entry = Entry {
             index: Index(self.state.applied().index + 1),
-            term: self.standing.term,
+            term: self.soft_state.term,
             kind: EntryKind::Command,
             data: proposal::encode(ProposalId::default(), &command),
             context: Default::default(),
@@ -281,7 +281,7 @@ fn a_new_term_begins_anew_and_ignores_answers_of_the_one_before() {
     world.set("/1/a", 1_010);
     let proposed = world.wakes_at(1_050);
     assert!(proposed.propose.is_some());
-    world.standing.role = Role::Follower;
+    world.soft_state.role = Role::Follower;
     assert_eq!(world.wakes_at(1_100), nothing_until(u64::MAX));
     world.lead(5);
     let read = world.wakes_at(1_200);
@@ -293,7 +293,7 @@ fn a_new_term_begins_anew_and_ignores_answers_of_the_one_before() {
     assert_eq!(world.wakes_at(1_250), nothing_until(1_750));
 }
 
-/// The standing may change twice between two looks.
+/// The soft state may change twice between two looks.
 #[test]
 fn a_term_that_follows_at_once_begins_anew_too() {
     let mut world = World::leading();

@@ -6,8 +6,8 @@ use crate::{EntryKind, Term};
 
 const CLUSTER: ClusterId = ClusterId(7);
 
-fn mark(index: u64) -> SnapshotMark {
-    SnapshotMark {
+fn mark(index: u64) -> LastIncluded {
+    LastIncluded {
         index: Index(index),
         term: Term(1),
     }
@@ -33,7 +33,7 @@ fn genesis() -> Genesis {
 }
 
 /// A log that begins behind an entry and has so many.
-fn log(begins: u64, entries: u64) -> LogFound {
+fn log(begins: u64, entries: u64) -> RecoveredLog {
     let entry = |index| Entry {
         index: Index(index),
         term: Term(1),
@@ -41,24 +41,24 @@ fn log(begins: u64, entries: u64) -> LogFound {
         data: Default::default(),
         context: Default::default(),
     };
-    LogFound {
+    RecoveredLog {
         cluster: CLUSTER,
         mark: mark(begins),
         entries: (begins + 1..=begins + entries).map(entry).collect(),
-        ..LogFound::default()
+        ..RecoveredLog::default()
     }
 }
 
 fn recover(
-    log: LogFound,
+    log: RecoveredLog,
     genesis: Option<Genesis>,
     engine: &Arc<MemoryEngine>,
-    began: Option<SnapshotMark>,
+    began: Option<LastIncluded>,
 ) -> Result<Recovered, RecoveryError> {
     let (flags, limits) = (RecoveryFlags::default(), Limits::default());
     let recovery = Recovery::begin(log, genesis, flags, limits)?;
     let opened = recovery.open(Arc::clone(engine) as Arc<_>)?;
-    opened.agree(NodeConfig::new(MemberId(1), 1), began)
+    opened.reconcile(NodeConfig::new(MemberId(1), 1), began)
 }
 
 fn founded() -> Arc<MemoryEngine> {
@@ -71,7 +71,7 @@ fn founded() -> Arc<MemoryEngine> {
 #[test]
 fn a_founder_is_new_and_its_log_begins_at_the_founding() {
     let new = recover(
-        LogFound {
+        RecoveredLog {
             cluster: CLUSTER,
             ..Default::default()
         },
@@ -97,7 +97,7 @@ fn a_state_that_is_gone_is_made_anew_only_from_a_log_that_reaches_back() {
 
 #[test]
 fn what_does_not_belong_together_is_refused() {
-    let other = LogFound {
+    let other = RecoveredLog {
         cluster: ClusterId(8),
         ..log(1, 3)
     };
@@ -118,8 +118,8 @@ fn what_does_not_belong_together_is_refused() {
 
 #[test]
 fn only_a_member_without_data_may_be_new_or_lost() {
-    assert_eq!(Beginning::of(true, true), Beginning::GoesOn);
-    assert_eq!(Beginning::of(true, false), Beginning::Again);
-    assert_eq!(Beginning::of(false, true), Beginning::StateWithoutLog);
-    assert_eq!(Beginning::of(false, false), Beginning::Anew);
+    assert_eq!(StartKind::of(true, true), StartKind::Restart);
+    assert_eq!(StartKind::of(true, false), StartKind::LogWithoutState);
+    assert_eq!(StartKind::of(false, true), StartKind::StateWithoutLog);
+    assert_eq!(StartKind::of(false, false), StartKind::Fresh);
 }

@@ -62,7 +62,7 @@ fn snapshot(dice: &mut u64, last: u64, term: u64) -> peer::RaftSnapshotMeta {
 }
 
 fn message(dice: &mut u64, to: u64, status: &NodeStatus) -> peer::RaftMessage {
-    let (last, term) = (status.last.0, status.standing.term.0);
+    let (last, term) = (status.last.0, status.soft_state.term.0);
     let index = number(dice, last);
     let claimed = match draw(dice, 4) {
         0 => number(dice, term),
@@ -128,7 +128,7 @@ fn an_answer_about_what_a_leader_never_sent_is_dropped() {
             kind: MessageType::MsgAppendResponse as u32,
             to: leader as u64 + 1,
             from: 3,
-            term: status.standing.term.0,
+            term: status.soft_state.term.0,
             index,
             reject: true,
             reject_hint: u64::MAX,

@@ -196,7 +196,7 @@ fn appends_of_one_turn_count_before_the_log_has_them() {
     let (mut room, leader) = settled(3);
     let follower = (leader + 1) % 3;
     let status = room.nodes[leader].status();
-    let term = status.standing.term.0;
+    let term = status.soft_state.term.0;
     let append = |number: u64| {
         let index = status.last.0 + number;
         let entry = peer::RaftEntry {

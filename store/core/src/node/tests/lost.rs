@@ -36,7 +36,7 @@ fn a_single_forged_heartbeat_beyond_the_log_changes_nothing() {
             kind: raft::eraftpb::MessageType::MsgHeartbeat as u32,
             from: leader as u64 + 1,
             to: at as u64 + 1,
-            term: room.nodes[at].status().standing.term.0,
+            term: room.nodes[at].status().soft_state.term.0,
             commit: 1 << 40,
             ..Default::default()
         };

@@ -90,7 +90,7 @@ fn a_new_leader_counts_only_those_that_answer_it() {
     let (mut room, leader, _, _) = Room::settled(3, true);
     room.dead.push(leader);
     let leads = |room: &Room| {
-        let roles = room.nodes.iter().map(|node| node.status().standing.role);
+        let roles = room.nodes.iter().map(|node| node.status().soft_state.role);
         let mut others = roles.enumerate().filter(|(at, _)| *at != leader);
         others.any(|(_, role)| role == Role::Leader)
     };
@@ -111,7 +111,7 @@ fn a_new_leader_removes_none_before_a_majority_has_answered() {
     let (mut room, dead, _, _) = Room::settled(3, true);
     room.dead.push(dead);
     let elected = |room: &Room| {
-        let leads = |node: &Node| node.status().standing.role == Role::Leader;
+        let leads = |node: &Node| node.status().soft_state.role == Role::Leader;
         (0..3).find(|at| *at != dead && leads(&room.nodes[*at]))
     };
     let leader = loop {

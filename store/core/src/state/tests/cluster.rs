@@ -351,7 +351,8 @@ fn a_member_that_was_removed_does_not_go_on_alone() {
     machine.change(change(Change::Remove(3)), true).unwrap();
     machine.flush();
     let Machine { state, engine, .. } = machine;
-    let refused = state.go_on_alone(engine.clone(), MemberId(3), Vec::new(), Limits::default());
+    let refused =
+        state.force_new_cluster(engine.clone(), MemberId(3), Vec::new(), Limits::default());
     let text = refused.err().expect("a refusal").to_string();
     assert!(text.contains("member 3 was removed"), "{text}");
     let kept = StateMachine::open(engine, Limits::default()).unwrap();
@@ -366,7 +367,7 @@ fn a_learner_that_goes_on_alone_is_a_voter() {
     learner.is_learner = true;
     machine.change(change(Change::Add(learner)), true).unwrap();
     let Machine { state, engine, .. } = machine;
-    let alone = state.go_on_alone(engine, MemberId(4), Vec::new(), Limits::default());
+    let alone = state.force_new_cluster(engine, MemberId(4), Vec::new(), Limits::default());
     let alone = alone.unwrap();
     let members = alone.view().members();
     assert_eq!(members.len(), 1);

@@ -310,7 +310,7 @@ fn a_member_that_goes_on_alone_keeps_its_tree() {
     let rest: Vec<Entry> = machine.log.iter().map(|one| one.entry.clone()).collect();
     let durable = open(&machine.engine).unwrap();
     let engine: Arc<dyn Engine> = machine.engine.clone();
-    let alone = durable.go_on_alone(engine, MemberId(1), rest, Limits::default());
+    let alone = durable.force_new_cluster(engine, MemberId(1), rest, Limits::default());
     same(&alone.unwrap().view(), &view);
 }
 

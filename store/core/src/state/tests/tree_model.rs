@@ -6,7 +6,7 @@ use bytes::Bytes;
 use keelson_proto::internal::tree_request::Op;
 use keelson_proto::internal::{TreeExpire, TreeRequest};
 
-use crate::tree::{Action, ErrorCode, Event, Node, TreeError};
+use crate::tree::{Action, ErrorCode, Event, NodeExtern, TreeError};
 
 /// 2000-01-01.
 const LONG_AGO: i64 = 946_684_800_000_000_000;
@@ -89,7 +89,12 @@ impl Model {
         ends.map(|item| item.expires).min()
     }
 
-    pub(super) fn get(&self, path: &str, recursive: bool, now: i64) -> Result<Node, TreeError> {
+    pub(super) fn get(
+        &self,
+        path: &str,
+        recursive: bool,
+        now: i64,
+    ) -> Result<NodeExtern, TreeError> {
         self.check_way(path)?;
         let mut node = self.node(path, now);
         let listed = if node.dir {
@@ -274,12 +279,12 @@ impl Model {
         for path in &gone {
             self.items.remove(path);
         }
-        let node = Node {
+        let node = NodeExtern {
             key: prev.key.clone(),
             dir: prev.dir,
             created: prev.created,
             modified: self.index + 1,
-            ..Node::default()
+            ..NodeExtern::default()
         };
         let mut removed: Vec<Bytes> = gone.into_iter().map(Bytes::from).collect();
         // By names: "/a/b" before "/a!", though "!" comes before "/".
@@ -304,7 +309,7 @@ impl Model {
         event
     }
 
-    fn event(&self, action: Action, node: Node) -> Event {
+    fn event(&self, action: Action, node: NodeExtern) -> Event {
         Event {
             action,
             node,
@@ -350,10 +355,10 @@ impl Model {
         children
     }
 
-    fn node(&self, path: &str, now: i64) -> Node {
+    fn node(&self, path: &str, now: i64) -> NodeExtern {
         let item = &self.items[path];
         let left = item.expires.saturating_sub(now).max(0) as u64;
-        Node {
+        NodeExtern {
             key: Bytes::copy_from_slice(path.as_bytes()),
             value: item.value.clone(),
             dir: item.value.is_none(),
@@ -364,7 +369,7 @@ impl Model {
             },
             modified: item.modified,
             created: item.created,
-            ..Node::default()
+            ..NodeExtern::default()
         }
     }
 

@@ -4,7 +4,7 @@ use keelson_proto::internal::TreeRequest;
 use keelson_proto::internal::tree_request::Op;
 
 use super::requests::*;
-use crate::tree::{ErrorCode, Loader, Node, Tree};
+use crate::tree::{ErrorCode, Loader, NodeExtern, Tree};
 
 const NAMES: usize = 10_000;
 
@@ -12,7 +12,7 @@ fn deep() -> String {
     "/1".to_owned() + &"/d".repeat(NAMES)
 }
 
-fn levels(top: &Node) -> usize {
+fn levels(top: &NodeExtern) -> usize {
     std::iter::successors(Some(top), |node| node.nodes.first()).count()
 }
 

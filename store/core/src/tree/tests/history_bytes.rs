@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use prost::Message;
 
 use super::requests::*;
-use crate::tree::history::{EVENTS_MAX, History};
+use crate::tree::history::{EVENTS_MAX, EventHistory};
 use crate::tree::rows::event_row;
 use crate::tree::{Loader, Tree};
 
@@ -58,7 +58,7 @@ struct Run {
 impl Run {
     fn new() -> Run {
         let mut tree = Tree::new();
-        tree.history = History::within(BYTES_MAX);
+        tree.history = EventHistory::within(BYTES_MAX);
         Run {
             tree,
             rows: BTreeMap::new(),
@@ -124,7 +124,7 @@ impl Run {
     }
 
     fn open(&mut self) {
-        let mut loader = Loader::new(History::within(BYTES_MAX));
+        let mut loader = Loader::new(EventHistory::within(BYTES_MAX));
         for (key, row) in &self.rows {
             loader.push(key, row).unwrap();
         }

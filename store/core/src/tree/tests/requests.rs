@@ -4,7 +4,7 @@ use bytes::Bytes;
 use keelson_proto::internal::TreeRequest;
 use keelson_proto::internal::tree_request::Op;
 
-use crate::tree::{Event, Node, Tree, TreeError};
+use crate::tree::{Event, NodeExtern, Tree, TreeError};
 
 /// 2026-01-01.
 pub(crate) const NOW: i64 = 1_767_225_600_000_000_000;
@@ -80,7 +80,7 @@ pub(crate) fn event(event: &Event) -> String {
 }
 
 /// A node: `/1/a=x @modified/created +ttl [children]`.
-pub(crate) fn node(node: &Node) -> String {
+pub(crate) fn node(node: &NodeExtern) -> String {
     let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
     let mut shown = text(&node.key);
     if node.dir {

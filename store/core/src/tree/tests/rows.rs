@@ -18,7 +18,7 @@ fn a_captured_tree_has_no_copy_of_its_values() {
     let (mut files, mut events) = (Vec::new(), Vec::new());
     for row in &captured {
         match row {
-            TreeRow::Node(_, node) => files.push(node.value.as_ptr()),
+            TreeRow::NodeExtern(_, node) => files.push(node.value.as_ptr()),
             TreeRow::Event(event) => events.push(value(event.node.clone().unwrap().value)),
             TreeRow::Head(..) => {}
         }

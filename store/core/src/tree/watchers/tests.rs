@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::*;
-use crate::tree::{Action, ErrorCode, Node, TreeError};
+use crate::tree::{Action, ErrorCode, NodeExtern, TreeError};
 
 /// What a client has been sent and has not taken.
 #[derive(Clone, Default)]
@@ -94,10 +94,10 @@ fn past(index: u64, events: &[Arc<Event>]) -> Past {
 pub(super) fn event(key: &'static str, index: u64) -> Arc<Event> {
     Arc::new(Event {
         action: Action::Set,
-        node: Node {
+        node: NodeExtern {
             key: key.as_bytes().into(),
             modified: index,
-            ..Node::default()
+            ..NodeExtern::default()
         },
         prev: None,
         index,
@@ -115,8 +115,8 @@ fn deletion(key: &'static str, index: u64, removed: &[&'static str]) -> Arc<Even
     })
 }
 
-fn wish(path: &'static str, recursive: bool, stream: bool, since: u64) -> Wish {
-    Wish {
+fn spec(path: &'static str, recursive: bool, stream: bool, since: u64) -> WatchSpec {
+    WatchSpec {
         path: path.as_bytes().into(),
         recursive,
         stream,
@@ -125,20 +125,20 @@ fn wish(path: &'static str, recursive: bool, stream: bool, since: u64) -> Wish {
 }
 
 /// A watcher that has looked and waits. Gives its client and its number.
-fn enter(watchers: &mut Watchers<ClientSink>, wish: &Wish, past: &Past) -> (Client, u64) {
-    let look = Look::at(wish, past).expect("kept");
-    assert!(look.waits);
+fn register(watchers: &mut Watchers<ClientSink>, spec: &WatchSpec, past: &Past) -> (Client, u64) {
+    let scan = HistoryScan::run(spec, past).expect("kept");
+    assert!(scan.waits);
     let client = Client::default();
     let sink = ClientSink {
         client: client.clone(),
         bytes: 0,
     };
-    let id = watchers.enter(wish, &look, sink).expect("not closed");
+    let id = watchers.register(spec, &scan, sink).expect("not closed");
     (client, id)
 }
 
-fn found(look: &Look) -> Vec<u64> {
-    look.past.iter().rev().map(|event| event.index).collect()
+fn found(scan: &HistoryScan) -> Vec<u64> {
+    scan.past.iter().rev().map(|event| event.index).collect()
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn each_is_sent_what_it_asked_for() {
     let mut watchers = Watchers::default();
     let none = Past::default();
     let mut watch =
-        |path, recursive| enter(&mut watchers, &wish(path, recursive, true, 0), &none).0;
+        |path, recursive| register(&mut watchers, &spec(path, recursive, true, 0), &none).0;
     let expected = [
         (watch("/1/a/b", false), vec![1, 8]),
         (watch("/1/a", false), vec![5]),
@@ -179,9 +179,9 @@ fn each_is_sent_what_it_asked_for() {
 #[test]
 fn without_a_stream_there_is_one_event() {
     let mut watchers = Watchers::default();
-    let (client, id) = enter(
+    let (client, id) = register(
         &mut watchers,
-        &wish("/1/a", false, false, 0),
+        &spec("/1/a", false, false, 0),
         &Past::default(),
     );
     assert_eq!(watchers.deliver(&event("/1/b", 1)), 0);
@@ -200,15 +200,18 @@ fn the_past_comes_first_and_nothing_twice() {
         start: 5,
         ..past(7, &events)
     };
-    let once = Look::at(&wish("/1/a", false, false, 5), &history).expect("kept");
+    let once = HistoryScan::run(&spec("/1/a", false, false, 5), &history).expect("kept");
     assert_eq!((found(&once), once.waits, once.index), (vec![5], false, 7));
-    let wished = wish("/1/a", false, true, 5);
-    assert_eq!(found(&Look::at(&wished, &history).expect("kept")), [5, 7]);
-    let cleared = Look::at(&wish("/1/a", false, false, 4), &history);
+    let streamed = spec("/1/a", false, true, 5);
+    assert_eq!(
+        found(&HistoryScan::run(&streamed, &history).expect("kept")),
+        [5, 7]
+    );
+    let cleared = HistoryScan::run(&spec("/1/a", false, false, 4), &history);
     let code = cleared.map_err(|error| error.code).err();
     assert_eq!(code, Some(ErrorCode::EventIndexCleared));
-    let (stream, _) = enter(&mut watchers, &wished, &history);
-    let (later, _) = enter(&mut watchers, &wish("/1/a", false, false, 9), &history);
+    let (stream, _) = register(&mut watchers, &streamed, &history);
+    let (later, _) = register(&mut watchers, &spec("/1/a", false, false, 9), &history);
     // The first of them was applied before the looks, and waited in the queue.
     for event in [&events[2], &event("/1/a", 8), &event("/1/a", 9)] {
         watchers.deliver(event);
@@ -220,9 +223,9 @@ fn the_past_comes_first_and_nothing_twice() {
 #[test]
 fn a_stream_that_is_too_far_behind_ends_after_what_it_was_sent() {
     let mut watchers = Watchers::default();
-    let all = wish("/1", true, true, 0);
-    let (slow, _) = enter(&mut watchers, &all, &Past::default());
-    let (fast, _) = enter(&mut watchers, &all, &Past::default());
+    let all = spec("/1", true, true, 0);
+    let (slow, _) = register(&mut watchers, &all, &Past::default());
+    let (fast, _) = register(&mut watchers, &all, &Past::default());
     let last = STREAM_EVENTS_MAX as u64;
     for index in 1..=last {
         assert_eq!(watchers.deliver(&event("/1/a", index)), 0);
@@ -236,7 +239,7 @@ fn a_stream_that_is_too_far_behind_ends_after_what_it_was_sent() {
 #[test]
 fn a_stream_is_bounded_in_bytes_too_but_takes_one_event_of_any_size() {
     let mut watchers = Watchers::default();
-    let (client, _) = enter(&mut watchers, &wish("/1", true, true, 0), &Past::default());
+    let (client, _) = register(&mut watchers, &spec("/1", true, true, 0), &Past::default());
     let large = |index| {
         let mut large = Event::clone(&event("/1/a", index));
         large.node.value = Some(vec![b'x'; STREAM_BYTES_MAX / 2 + 1].into());
@@ -253,11 +256,11 @@ fn a_stream_is_bounded_in_bytes_too_but_takes_one_event_of_any_size() {
 #[test]
 fn a_snapshot_brings_what_was_missed_once_or_cuts() {
     let mut watchers = Watchers::default();
-    let (stream, _) = enter(&mut watchers, &wish("/1/a", false, true, 0), &past(3, &[]));
-    let (once, _) = enter(&mut watchers, &wish("/1/a", false, false, 0), &past(3, &[]));
-    let (future, _) = enter(
+    let (stream, _) = register(&mut watchers, &spec("/1/a", false, true, 0), &past(3, &[]));
+    let (once, _) = register(&mut watchers, &spec("/1/a", false, false, 0), &past(3, &[]));
+    let (future, _) = register(
         &mut watchers,
-        &wish("/1/a", false, false, 20),
+        &spec("/1/a", false, false, 20),
         &past(3, &[]),
     );
     let missed = [event("/1/a", 4), event("/1/b", 5), event("/1/a", 6)];
@@ -283,7 +286,7 @@ fn a_snapshot_brings_what_was_missed_once_or_cuts() {
 #[test]
 fn hidden_nodes_stay_hidden_when_a_snapshot_is_installed() {
     let mut watchers = Watchers::default();
-    let (client, _) = enter(&mut watchers, &wish("/1", true, true, 0), &Past::default());
+    let (client, _) = register(&mut watchers, &spec("/1", true, true, 0), &Past::default());
     let hidden = [event("/1/_h/x", 1), event("/1/_h/x", 2)];
     watchers.deliver(&hidden[0]);
     watchers.resume(&past(2, &hidden));
@@ -296,8 +299,8 @@ fn hidden_nodes_stay_hidden_when_a_snapshot_is_installed() {
 fn a_watcher_of_the_past_needs_no_more_of_it_than_was_missed() {
     for delivered in [3, 4] {
         let mut watchers = Watchers::default();
-        let wished = wish("/1/a", false, false, 2);
-        let (client, _) = enter(&mut watchers, &wished, &past(3, &[]));
+        let late = spec("/1/a", false, false, 2);
+        let (client, _) = register(&mut watchers, &late, &past(3, &[]));
         if delivered == 4 {
             watchers.deliver(&event("/1/b", 4));
         }
@@ -314,8 +317,8 @@ fn a_watcher_of_the_past_needs_no_more_of_it_than_was_missed() {
 fn the_end_of_a_directory_with_a_similar_name_is_not_sent_after_a_snapshot() {
     let mut watchers = Watchers::default();
     let none = Past::default();
-    let (similar, _) = enter(&mut watchers, &wish("/1/ab", false, true, 0), &none);
-    let (below, _) = enter(&mut watchers, &wish("/1/a/b", false, true, 0), &none);
+    let (similar, _) = register(&mut watchers, &spec("/1/ab", false, true, 0), &none);
+    let (below, _) = register(&mut watchers, &spec("/1/a/b", false, true, 0), &none);
     watchers.resume(&past(1, &[deletion("/1/a", 1, &["/1/a/b"])]));
     assert!(similar.takes().is_empty());
     assert_eq!(below.takes(), [1]);
@@ -324,9 +327,9 @@ fn the_end_of_a_directory_with_a_similar_name_is_not_sent_after_a_snapshot() {
 #[test]
 fn a_watcher_that_leaves_is_forgotten() {
     let mut watchers = Watchers::default();
-    let all = wish("/1", true, true, 0);
-    let (one, first) = enter(&mut watchers, &all, &Past::default());
-    let (two, second) = enter(&mut watchers, &all, &Past::default());
+    let all = spec("/1", true, true, 0);
+    let (one, first) = register(&mut watchers, &all, &Past::default());
+    let (two, second) = register(&mut watchers, &all, &Past::default());
     assert!(watchers.forget(&all.path, first));
     assert!(one.is_over() && !two.is_over());
     assert!(watchers.forget(&all.path, second));
@@ -337,17 +340,17 @@ fn a_watcher_that_leaves_is_forgotten() {
 #[test]
 fn after_the_end_no_watcher_is_registered() {
     let mut watchers = Watchers::default();
-    let all = wish("/1", true, true, 0);
-    let (one, _) = enter(&mut watchers, &all, &Past::default());
+    let all = spec("/1", true, true, 0);
+    let (one, _) = register(&mut watchers, &all, &Past::default());
     assert_eq!(watchers.close(), 1);
     assert!(one.is_over());
-    let look = Look::at(&all, &Past::default()).expect("kept");
+    let scan = HistoryScan::run(&all, &Past::default()).expect("kept");
     let late = Client::default();
     let sink = ClientSink {
         client: late.clone(),
         bytes: 0,
     };
-    assert_eq!(watchers.enter(&all, &look, sink), None);
+    assert_eq!(watchers.register(&all, &scan, sink), None);
     assert!(late.is_over());
 }
 

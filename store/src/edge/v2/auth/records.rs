@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use http::StatusCode;
-use keelson_core::tree::{ErrorCode, Node, TreeError};
+use keelson_core::tree::{ErrorCode, NodeExtern, TreeError};
 use keelson_proto::internal::TreeRequest;
 use keelson_proto::internal::tree_request::Op;
 
@@ -134,7 +134,7 @@ fn names<B: TreeBackend>(backend: &B, directory: &str) -> Result<Vec<String>, Au
     let Some(node) = found(backend.tree_get(directory.as_bytes(), false))? else {
         return Ok(Vec::new());
     };
-    let name = |child: &Node| {
+    let name = |child: &NodeExtern| {
         let name = child.key.rsplit(|byte| *byte == b'/').next();
         String::from_utf8_lossy(name.unwrap_or_default()).into_owned()
     };
@@ -154,7 +154,7 @@ fn value<B: TreeBackend>(
     Ok(node.and_then(|node| node.value))
 }
 
-fn found(read: Result<(Node, u64), TreeError>) -> Result<Option<Node>, AuthError> {
+fn found(read: Result<(NodeExtern, u64), TreeError>) -> Result<Option<NodeExtern>, AuthError> {
     match read {
         Ok((node, _)) => Ok(Some(node)),
         Err(error) if error.code == ErrorCode::KeyNotFound => Ok(None),

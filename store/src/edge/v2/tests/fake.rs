@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use keelson_core::MemberId;
 use keelson_core::state::{self, Response};
-use keelson_core::tree::{Event, Node, TreeError};
+use keelson_core::tree::{Event, NodeExtern, TreeError};
 use keelson_proto::internal::TreeRequest;
 use keelson_proto::internal::command::Op;
 
@@ -12,7 +12,7 @@ use crate::Error;
 use crate::edge::Backend;
 use crate::edge::tests::fake::Fake;
 use crate::edge::v2::{FollowerStats, LeaderStats, LogLevel, SelfStats, TreeBackend};
-use crate::tree::{ChangeError, Watch, Wish};
+use crate::tree::{ChangeError, Watch, WatchSpec};
 
 /// 2026-11-23T02:39:13.5Z
 pub(super) const NOW_NS: i64 = 1_795_401_553_500_000_000;
@@ -21,7 +21,7 @@ pub(super) const NOW_NS: i64 = 1_795_401_553_500_000_000;
 pub(super) const RAFT: (u64, u64) = (11, 2);
 
 impl TreeBackend for Fake {
-    fn tree_get(&self, path: &[u8], recursive: bool) -> Result<(Node, u64), TreeError> {
+    fn tree_get(&self, path: &[u8], recursive: bool) -> Result<(NodeExtern, u64), TreeError> {
         self.view().tree_get(path, recursive, NOW_NS)
     }
 
@@ -30,7 +30,7 @@ impl TreeBackend for Fake {
         path: &[u8],
         recursive: bool,
         bytes_max: usize,
-    ) -> Result<(Node, u64), TreeError> {
+    ) -> Result<(NodeExtern, u64), TreeError> {
         self.view().tree_list(path, recursive, NOW_NS, bytes_max)
     }
 
@@ -45,8 +45,8 @@ impl TreeBackend for Fake {
         }
     }
 
-    fn tree_watch(&self, wish: Wish) -> Result<Watch, TreeError> {
-        self.hub().watch(wish, self.view())
+    fn tree_watch(&self, spec: WatchSpec) -> Result<Watch, TreeError> {
+        self.hub().watch(spec, self.view())
     }
 
     async fn read_index(&self) -> Result<(), Error> {

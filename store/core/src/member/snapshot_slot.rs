@@ -1,19 +1,19 @@
 //! The one place for a snapshot that is being received.
 //!
-//! A sender that falls silent must not keep it: after [`PIECE_PATIENCE_MS`] without a piece the transfer
+//! A sender that falls silent must not keep it: after [`PIECE_TIMEOUT_MS`] without a piece the transfer
 //! ends, and an offer of a later term or index takes the place at once.
 
 use keelson_proto::peer::RaftMessage;
 
-use crate::{Index, MemberId, SnapshotMark, Term};
+use crate::{Index, LastIncluded, MemberId, Term};
 
 /// A transfer ends if its next piece does not come within this time, in milliseconds. A piece is about a
 /// mebibyte.
-pub const PIECE_PATIENCE_MS: u64 = 30_000;
+pub const PIECE_TIMEOUT_MS: u64 = 30_000;
 
 /// How long an offer waits for an evicted transfer to finish the piece that it is writing, in
 /// milliseconds.
-pub const EVICTION_PATIENCE_MS: u64 = 10_000;
+pub const EVICTION_TIMEOUT_MS: u64 = 10_000;
 
 /// What decides between two offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ impl Offer {
         Offer {
             from: MemberId(message.from),
             term: message.term,
-            index: offered(message).map_or(0, |mark| mark.index.0),
+            index: offered(message).map_or(0, |last| last.index.0),
         }
     }
 
@@ -44,9 +44,9 @@ impl Offer {
 }
 
 /// The state that a message offers, if it offers one.
-pub fn offered(message: &RaftMessage) -> Option<SnapshotMark> {
+pub fn offered(message: &RaftMessage) -> Option<LastIncluded> {
     let meta = message.snapshot.as_ref()?;
-    Some(SnapshotMark {
+    Some(LastIncluded {
         index: Index(meta.index),
         term: Term(meta.term),
     })
@@ -59,10 +59,10 @@ pub struct TransferNumber(u64);
 /// How an offer fared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// The transfer of that number has the place until [`Place::leave`].
+    /// The transfer of that number has the place until [`SnapshotSlot::leave`].
     Taken(TransferNumber),
     /// The holder must end; the offer is made again when the place is free, or given up after
-    /// [`EVICTION_PATIENCE_MS`].
+    /// [`EVICTION_TIMEOUT_MS`].
     Evicting {
         /// The holder.
         number: TransferNumber,
@@ -84,12 +84,12 @@ struct Held {
 
 /// Which transfer is being received.
 #[derive(Debug, Default)]
-pub struct Place {
+pub struct SnapshotSlot {
     held: Option<Held>,
     transfers: u64,
 }
 
-impl Place {
+impl SnapshotSlot {
     /// Takes the place for an offer, or evicts the holder if the offer replaces it.
     pub fn offer(&mut self, offer: Offer) -> Admission {
         match &mut self.held {
@@ -146,7 +146,7 @@ mod tests {
             (offer(2, 4, 200), false),
             (offer(1, 5, 99), false),
         ] {
-            let mut place = Place::default();
+            let mut place = SnapshotSlot::default();
             let Admission::Taken(number) = place.offer(offer(1, 5, 100)) else {
                 panic!("it is free");
             };
@@ -170,7 +170,7 @@ mod tests {
     /// The end of an evicted transfer must not end the one that came after it.
     #[test]
     fn a_transfer_frees_only_its_own_place() {
-        let mut place = Place::default();
+        let mut place = SnapshotSlot::default();
         let Admission::Taken(first) = place.offer(offer(1, 5, 100)) else {
             panic!("it is free");
         };

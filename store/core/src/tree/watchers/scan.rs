@@ -9,7 +9,7 @@ use crate::tree::{Event, TreeError};
 
 /// What a watcher waits for.
 #[derive(Clone, Debug)]
-pub struct Wish {
+pub struct WatchSpec {
     /// The whole path, clean: "/1/foo".
     pub path: Bytes,
     /// Everything below it too.
@@ -54,7 +54,7 @@ impl History for ReadView {
 
 /// What a watcher has found in the history.
 #[derive(Clone, Debug)]
-pub struct Look {
+pub struct HistoryScan {
     /// The tree's index at that moment.
     pub index: u64,
     /// Events of the past, the oldest last. One is enough without a stream.
@@ -65,29 +65,29 @@ pub struct Look {
     pub(super) since: u64,
 }
 
-impl Look {
+impl HistoryScan {
     /// Looks at the history for a watcher.
     ///
     /// # Errors
     /// 401: the history does not reach back that far.
-    pub fn at(wish: &Wish, history: &impl History) -> Result<Look, TreeError> {
+    pub fn run(spec: &WatchSpec, history: &impl History) -> Result<HistoryScan, TreeError> {
         let index = history.index();
-        let mut since = match wish.since {
+        let mut since = match spec.since {
             0 => index + 1,
             since => since,
         };
         let mut past = Vec::new();
-        while let Some(event) = history.scan(&wish.path, wish.recursive, since)? {
+        while let Some(event) = history.scan(&spec.path, spec.recursive, since)? {
             since = event.index + 1;
             past.push(event);
-            if !wish.stream {
+            if !spec.stream {
                 break;
             }
         }
         past.reverse();
-        Ok(Look {
+        Ok(HistoryScan {
             index,
-            waits: past.is_empty() || wish.stream,
+            waits: past.is_empty() || spec.stream,
             past,
             // Nothing up to the index is of interest any more. A later history need not reach back
             // to it.

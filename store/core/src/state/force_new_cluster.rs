@@ -20,7 +20,7 @@ impl StateMachine {
     ///
     /// # Errors
     /// The engine's, and those of applying; the member is not among the members.
-    pub fn go_on_alone(
+    pub fn force_new_cluster(
         mut self,
         engine: Arc<dyn Engine>,
         member: MemberId,
