@@ -1,3 +1,5 @@
+//! Queries of SRV records and their order, with a resolver that answers from maps.
+
 use std::collections::BTreeMap;
 
 use super::*;

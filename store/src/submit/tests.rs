@@ -1,3 +1,5 @@
+//! Requests that get no outcome: timeouts and lost leaders.
+
 use bytes::Bytes;
 use keelson_core::node::{Input, Role};
 use keelson_proto::etcdserverpb::PutRequest;

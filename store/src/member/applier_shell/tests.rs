@@ -1,3 +1,5 @@
+//! Effects of the applier: the backlog's report, and the end at an unknown command.
+
 use bytes::Bytes;
 use crossbeam::channel::bounded;
 use keelson_core::engine::MemoryEngine;

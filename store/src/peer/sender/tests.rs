@@ -1,3 +1,5 @@
+//! Bounds and order of a sender's queues.
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use keelson_proto::peer::{Forward, peer_message::Message};

@@ -1,3 +1,5 @@
+//! The model's own rules: past states, expiry, and updates of directories.
+
 use keelson_core::tree::ErrorCode;
 use keelson_proto::internal::tree_request::Op;
 use keelson_proto::internal::{TreeExpire, TreeRequest};

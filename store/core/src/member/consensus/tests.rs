@@ -1,3 +1,5 @@
+//! One member's consensus, turn by turn: proposals, forwarded requests, reads and captures.
+
 use std::sync::Arc;
 
 use bytes::Bytes;

@@ -1,3 +1,5 @@
+//! The decisions of a start, for each state of the log and the engine.
+
 use keelson_proto::internal::{AppliedMark, ConfState};
 
 use super::*;

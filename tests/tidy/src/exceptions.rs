@@ -1,0 +1,157 @@
+//! What may break a rule, by name. A rule also fails on an exception that it does not need.
+
+/// The share of comment lines, in thousandths, that may have one of [`crate::words::BANNED`].
+pub const WORDS_PERMILLE: usize = 3;
+
+/// Crates with a larger share, in thousandths.
+pub const WORDS: &[(&str, usize)] = &[
+    (".", 123),
+    ("benches", 50),
+    ("fuzz", 60),
+    ("proto", 60),
+    ("proxy", 150),
+    ("store", 60),
+    ("store/core", 77),
+    ("tests", 94),
+];
+
+/// Crates with lines of more than [`crate::columns::COLUMNS`], and at most how many.
+pub const WIDE_LINES: &[(&str, usize)] = &[
+    (".", 50),
+    ("benches", 25),
+    ("discovery", 5),
+    ("fuzz", 7),
+    ("proto", 1),
+    ("proxy", 110),
+    ("store", 110),
+    ("store/core", 150),
+    ("store/executor", 12),
+    ("store/port", 90),
+    ("tests", 95),
+];
+
+/// Sources of more lines than [`crate::headers::LINES_MAX`].
+pub const LONG_FILES: &[&str] = &[
+    "proxy/tests/proxy/real.rs",
+    "store/core/src/member/applier.rs",
+    "store/core/src/node/tests.rs",
+    "store/core/src/state/tests/tree.rs",
+    "store/port/src/hpack/decoder.rs",
+    "store/src/disk/sim/mod.rs",
+    "store/src/engine/sled/mod.rs",
+    "store/src/peer/sender.rs",
+    "store/src/store.rs",
+    "tests/src/check/replay.rs",
+    "tests/src/deis/components.rs",
+    "tests/src/differential_v2/generate.rs",
+    "tests/src/sim/clients.rs",
+    "tests/src/sim/world.rs",
+];
+
+/// Functions of more lines than [`crate::functions::LINES_MAX`]: tables of cases, and a few to cut.
+pub const LONG_FUNCTIONS: &[&str] = &[
+    "discovery/tests/it/service.rs: what_the_original_lacks",
+    "proxy/tests/proxy/conformance/frames.rs: of_frames",
+    "proxy/tests/proxy/conformance/messages.rs: of_messages",
+    "store/src/edge/errors.rs: reference",
+    "store/src/store.rs: assemble",
+    "tests/command_line/flags.rs: what_cannot_work_says_so_and_exits",
+    "tests/src/sim/swarm.rs: aim_at",
+    "tests/src/sim/world.rs: handle",
+];
+
+/// Sources that may name `std::fs`. Data that must survive a crash goes through `store/src/disk`;
+/// the others read `/proc`, certificates and sockets, or write logs, notes and what a playground
+/// keeps.
+pub const FILES: &[&str] = &[
+    "proxy/src/role.rs",
+    "src/heap.rs",
+    "src/host/founder.rs",
+    "src/logging/outputs.rs",
+    "src/pages.rs",
+    "src/playground/child.rs",
+    "src/playground/mod.rs",
+    "src/playground/service.rs",
+    "store/port/src/socket.rs",
+    "store/port/src/tls.rs",
+    "store/src/disk/private.rs",
+    "store/src/disk/real.rs",
+    "store/src/edge/ops/vars.rs",
+    "store/src/member/foreign.rs",
+];
+
+/// Type names that stand twice in a crate, each in modules of its own.
+pub const REPEATED_NAMES: &[&str] = &[
+    ".: Arguments",
+    ".: Fault",
+    ".: Start",
+    ".: What",
+    "discovery: Options",
+    "discovery: Session",
+    "proxy: Begun",
+    "proxy: Head",
+    "proxy: Member",
+    "proxy: Noted",
+    "proxy: Place",
+    "proxy: State",
+    "proxy: Waits",
+    "store/core: Entry",
+    "store/core: Event",
+    "store/core: History",
+    "store/core: Node",
+    "store/core: Step",
+    "store/executor: Clock",
+    "store/port: Head",
+    "store/port: Place",
+    "store/port: Rest",
+    "store/port: Shared",
+    "store/port: Waiting",
+    "store/port: Waits",
+    "store: Answer",
+    "store: Body",
+    "store: Counted",
+    "store: End",
+    "store: Error",
+    "store: Founder",
+    "store: Gate",
+    "store: Header",
+    "store: Health",
+    "store: Held",
+    "store: Inner",
+    "store: Member",
+    "store: Piece",
+    "store: Recovery",
+    "store: Services",
+];
+
+/// Dependencies that no source of the crate names.
+pub const UNNAMED_DEPENDENCIES: &[&str] = &["proxy: dev-dependencies anyhow"];
+
+/// Flags of other programs that our documents name: cargo's, curl's, etcdctl's.
+pub const FOREIGN_FLAGS: &[&str] = &[
+    "all",
+    "all-targets",
+    "bench",
+    "bin",
+    "check",
+    "example",
+    "lib",
+    "locked",
+    "no-default-features",
+    "features",
+    "package",
+    "path",
+    "profile",
+    "release",
+    "test",
+    "workspace",
+    "data-urlencode",
+    "retry",
+    "cacert",
+    "cert",
+    "cluster",
+    "key",
+    "peer-urls",
+    "prefix",
+    "recursive",
+];
