@@ -89,7 +89,7 @@ impl Machine {
 
     /// Writes what was applied to the engine, as the flusher does beside the applier.
     pub fn flush(&mut self) {
-        if let Some(flush) = self.state.freeze() {
+        if let Some(flush) = self.state.rotate() {
             self.engine.write(&flush.batch).expect("the engine works");
             self.state.flushed(flush);
         }

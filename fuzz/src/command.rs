@@ -29,7 +29,7 @@ impl Member {
     }
 
     fn flush(&mut self) {
-        if let Some(flush) = self.state.freeze() {
+        if let Some(flush) = self.state.rotate() {
             self.engine
                 .write(&flush.batch)
                 .expect("memory does not fail");

@@ -1,8 +1,8 @@
 //! The applier: the one owner of the state machine.
 //!
-//! It applies what is committed, releases linearizable reads once their index is applied, and decides
-//! when the overlay is flushed, when the compaction takes a step, and when the log must wait for the
-//! engine.
+//! It applies committed entries and releases linearizable reads once their index is applied. It also
+//! decides when the memtable is flushed, when the compaction takes a step, and when the log must wait
+//! for the engine.
 
 use crate::node::{Input, ReadReady};
 use crate::state::{Applied, Capture, Flush, ReadView, StateError, StateMachine};
@@ -10,7 +10,7 @@ use crate::{Committed, Index, MemberId, Millis, ProposalId};
 
 use super::applied_reads::AppliedReads;
 
-/// When the overlay is written to the engine.
+/// When the memtable is flushed to the engine.
 #[derive(Clone, Copy, Debug)]
 pub struct FlushPolicy {
     /// After the first change that the engine lacks, in milliseconds...
@@ -210,13 +210,13 @@ impl Applier {
         let full = self.policy.records <= unflushed.records || self.policy.bytes <= unflushed.bytes;
         if full || due <= now {
             self.flush_due = None;
-            let flush = self.state.freeze();
+            let flush = self.state.rotate();
             self.flushing = flush.is_some();
             effects.flush = flush.map(|flush| (self.engine, flush));
         }
     }
 
-    /// A slow engine holds the log back, or the overlay would grow without a bound.
+    /// Holds the log back while the engine is slow: the memtable would otherwise grow without bound.
     fn report_backlog(&mut self, effects: &mut ApplierEffects) {
         let backlogged = self.policy.backlog_bytes_max < self.state.backlog_bytes();
         if backlogged != self.backlogged {
@@ -247,7 +247,7 @@ impl Applier {
     pub fn last_flush(&mut self) -> Option<Flush> {
         match self.flushing {
             true => None,
-            false => self.state.freeze(),
+            false => self.state.rotate(),
         }
     }
 }

@@ -124,7 +124,7 @@ impl StateMachine {
 
     /// A transaction of one kind or another: all of it, then its revision, becomes visible.
     fn write(&mut self, op: Op, want: bool) -> Result<Result<Response, Error>, EngineError> {
-        let mut write = Write::new(&self.shared, &self.overlays);
+        let mut write = Write::new(&self.shared, &self.memtables);
         let result = match op {
             Op::Put(request) => put::check_alone(&write.reads(), &request)
                 .map_err(Fault::from)

@@ -1,8 +1,8 @@
-//! Compaction: old revisions become unreadable at once, and their rows go little by little.
+//! Compaction: old revisions become unreadable at once, and their rows are deleted in small steps.
 //!
-//! The walk goes over the index, not over the rows: it finds what is superseded without reading
-//! any row. Its deletions go into the overlay's next batch, together with the mark that says how far
-//! compaction is, so a crash in between leaves nothing half done that the next start cannot finish.
+//! The sweep walks the key index, not the rows: it finds superseded versions without reading any
+//! row. Its deletions are part of the next flush, together with the compaction's progress, so that
+//! the next start continues a sweep that a crash interrupted.
 
 use std::sync::atomic::Ordering;
 

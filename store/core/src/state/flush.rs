@@ -1,4 +1,4 @@
-//! From the overlay into the engine: one atomic batch at a time, written by another thread.
+//! Flushing the memtable into the engine: one atomic batch at a time, written by another thread.
 
 use std::mem;
 use std::sync::atomic::Ordering;
@@ -6,10 +6,10 @@ use std::sync::atomic::Ordering;
 use bytes::{Bytes, BytesMut};
 
 use super::StateMachine;
+use super::memtable::Memtable;
 use super::meta::Marks;
-use super::overlay::Segment;
 use super::revision::{RowKey, TOMBSTONE_BYTES};
-use super::shared::Overlays;
+use super::shared::Memtables;
 use crate::Index;
 use crate::engine::{Change, Table, WriteBatch};
 
@@ -23,7 +23,7 @@ pub struct Flush {
     pub index: Index,
 }
 
-/// What the overlay holds that no flush has taken yet.
+/// Changes in memory that no flush has taken yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Unflushed {
     /// Rows to be written or deleted.
@@ -50,33 +50,33 @@ impl StateMachine {
 
     /// How much waits to be flushed.
     pub fn unflushed(&self) -> Unflushed {
-        let rows = self.overlays.active.len();
+        let rows = self.memtables.active.len();
         let (tree_rows, tree_bytes) = self.shared.tree.read().unflushed();
         Unflushed {
             records: rows + self.changed.len() + self.dropped.len() + tree_rows,
-            bytes: self.overlays.active.bytes() + tree_bytes,
+            bytes: self.memtables.active.bytes() + tree_bytes,
         }
     }
 
     /// Takes everything applied so far as one batch; `None` if there is nothing new, or if the last
     /// batch is still being written.
-    pub fn freeze(&mut self) -> Option<Flush> {
+    pub fn rotate(&mut self) -> Option<Flush> {
         let swept = self.shared.swept.load(Ordering::SeqCst);
         let mark = (self.mark.index, swept);
-        if self.flushing || (mark == self.frozen_mark && self.unflushed().records == 0) {
+        if self.flushing || (mark == self.rotated_at && self.unflushed().records == 0) {
             return None;
         }
         self.flushing_bytes = self.unflushed().memory_bytes();
-        self.freeze_tree();
-        let frozen = mem::take(&mut self.overlays.active);
+        self.rotate_tree();
+        let immutable = mem::take(&mut self.memtables.active);
         let mut dropped = mem::take(&mut self.dropped);
         dropped.sort_unstable();
         // Rows come in revision order: what is already in the engine, then what is not.
-        let fresh = frozen.first().unwrap_or(RowKey::first_of(i64::MAX));
+        let fresh = immutable.first().unwrap_or(RowKey::first_of(i64::MAX));
         let kept = dropped.partition_point(|row| *row < fresh);
         let mut changes = deletions(&dropped[..kept]);
         // A row that compaction took before the engine ever saw it is not written at all.
-        put_rows(&frozen, &dropped[kept..], &mut changes);
+        put_rows(&immutable, &dropped[kept..], &mut changes);
         let small = self.changed.iter();
         changes.extend(small.map(|(key, change)| (key.clone(), change.clone())));
         for (key, row) in self.marks().rows() {
@@ -86,26 +86,26 @@ impl StateMachine {
         let batch = WriteBatch {
             changes: changes.into_iter().collect(),
         };
-        self.overlays.frozen = Some(frozen);
-        self.changed_frozen = mem::take(&mut self.changed);
-        self.frozen_mark = mark;
+        self.memtables.immutable = Some(immutable);
+        self.changed_immutable = mem::take(&mut self.changed);
+        self.rotated_at = mark;
         self.flushing = true;
-        *self.shared.overlays.write() = self.overlays.clone();
+        *self.shared.memtables.write() = self.memtables.clone();
         Some(Flush {
             batch,
             index: Index(self.mark.index),
         })
     }
 
-    /// The engine has the batch: the frozen overlay is not needed any more.
+    /// The engine has written the batch: drops the immutable memtable.
     pub fn flushed(&mut self, flush: Flush) {
         assert!(self.flushing, "this flush was not asked for");
         self.flushing = false;
         self.flushing_bytes = 0;
         self.durable = flush.index;
-        self.changed_frozen.clear();
-        self.overlays.frozen = None;
-        *self.shared.overlays.write() = Overlays::clone(&self.overlays);
+        self.changed_immutable.clear();
+        self.memtables.immutable = None;
+        *self.shared.memtables.write() = Memtables::clone(&self.memtables);
         let size = self.shared.engine.size().in_use_bytes;
         self.shared.engine_bytes.store(size, Ordering::Relaxed);
     }
@@ -142,11 +142,11 @@ fn deletions(dropped: &[RowKey]) -> Vec<RowChange> {
 }
 
 /// The rows of a segment but for the dropped ones; both are in order.
-fn put_rows(segment: &Segment, dropped: &[RowKey], changes: &mut Vec<RowChange>) {
-    let mut keys = Keys(BytesMut::with_capacity(segment.len() * TOMBSTONE_BYTES));
+fn put_rows(memtable: &Memtable, dropped: &[RowKey], changes: &mut Vec<RowChange>) {
+    let mut keys = Keys(BytesMut::with_capacity(memtable.len() * TOMBSTONE_BYTES));
     let mut dropped = dropped.iter().peekable();
-    changes.reserve(segment.len());
-    for (key, row) in segment.from(RowKey::first_of(i64::MIN)) {
+    changes.reserve(memtable.len());
+    for (key, row) in memtable.from(RowKey::first_of(i64::MIN)) {
         if dropped.next_if_eq(&key).is_none() {
             changes.push((keys.cut(*key), Change::Put(row.clone())));
         }

@@ -42,7 +42,7 @@ impl StateMachine {
             });
             self.apply(&Committed { entry, conf }, false)?;
         }
-        if let Some(flush) = self.freeze() {
+        if let Some(flush) = self.rotate() {
             engine.write(&flush.batch)?;
             self.flushed(flush);
         }

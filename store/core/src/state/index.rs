@@ -23,7 +23,7 @@ use super::versions::{Stamp, Versions};
 /// Leaves by the least key that belongs into them; the first one's is the empty key.
 type Directory = BTreeMap<Box<[u8]>, Arc<RwLock<Leaf>>>;
 
-/// The index. `put`, `bury`, `restore` and `compact` are for the one writer.
+/// The index. `put`, `put_tombstone`, `restore` and `compact` are for the one writer.
 pub(super) struct Index {
     directory: RwLock<Directory>,
 }
@@ -107,11 +107,11 @@ impl Index {
     }
 
     /// Ends the key's generation.
-    pub(super) fn bury(&self, key: &[u8], main: i64, sub: u32) {
+    pub(super) fn put_tombstone(&self, key: &[u8], main: i64, sub: u32) {
         let directory = self.directory.read();
         let mut leaf = leaf_of(&directory, key).write();
         if let Ok(at) = leaf.find(key) {
-            leaf.versions(at).bury(main, sub);
+            leaf.versions(at).put_tombstone(main, sub);
         }
     }
 
@@ -261,7 +261,7 @@ mod tests {
             index.put(key(number).as_bytes(), 2, 0);
         }
         for number in 0..1000 {
-            index.bury(key(number).as_bytes(), 3, 0);
+            index.put_tombstone(key(number).as_bytes(), 3, 0);
         }
         let mut dropped = 0;
         let mut after = None;

@@ -4,17 +4,17 @@
 //! every member: no clock, no randomness, no engine detail takes part in a decision.
 //!
 //! ```text
-//!   apply ──> index (key -> rows)  and  active overlay (row -> pair)      in memory
-//!                  freeze()  ──>  Flush { batch }  ──>  engine.write      another thread
-//!                  flushed() <──  the frozen overlay is dropped
-//!   view  ──> index, then active overlay, frozen overlay, engine          any thread
+//!   apply ──> index (key -> rows)  and  active memtable (row -> pair)     in memory
+//!                  rotate()  ──>  Flush { batch }  ──>  engine.write      another thread
+//!                  flushed() <──  the immutable memtable is dropped
+//!   view  ──> index, then active memtable, immutable memtable, engine     any thread
 //! ```
 //!
 //! * A **row** is one version of one key, named by the revision that wrote it (`revision.rs`).
 //! * The **index** says which rows a key has; it lives in memory and is rebuilt at the start.
-//! * The **overlay** holds rows until the engine has them. Every flush carries the applied mark, so
-//!   what the engine holds and what it claims to hold cannot differ; after a crash, the entries
-//!   behind the mark are applied again from the log.
+//! * The **memtable** holds rows until the engine has them. Every flush carries the applied index, so
+//!   the engine's rows and its applied index cannot differ; after a crash, the entries behind that
+//!   index are applied again from the log.
 //! * The **v2 tree** (`crate::tree`) lives in memory beside all this; what changed of it since the
 //!   last flush becomes rows then, not before.
 //! * **Compaction** is logical at once (`compacted`), physical in small steps (`compact_step`).
@@ -49,7 +49,7 @@
 //! let get = RangeRequest { key: Bytes::from("k"), ..Default::default() };
 //! assert_eq!(state.view().range(&get)?.kvs[0].mod_revision, 2);
 //!
-//! if let Some(flush) = state.freeze() {
+//! if let Some(flush) = state.rotate() {
 //!     engine.write(&flush.batch)?; // another thread, usually
 //!     state.flushed(flush);
 //! }
@@ -74,9 +74,9 @@ mod keys;
 mod leaf;
 mod leases;
 mod members;
+mod memtable;
 mod meta;
 mod open;
-mod overlay;
 mod put;
 mod quota;
 mod range;
@@ -124,7 +124,7 @@ use crate::tree::Event;
 use crate::{ClusterId, Index, ProposalId};
 use compact::Sweep;
 use registry::Registry;
-use shared::{Overlays, Shared};
+use shared::{Memtables, Shared};
 
 /// What a new cluster begins with.
 #[derive(Clone, Debug, Default)]
@@ -190,24 +190,24 @@ pub struct Applied {
 /// The state machine; the applier thread owns it.
 pub struct StateMachine {
     shared: Arc<Shared>,
-    /// The same overlays as in `shared`, at hand without its lock.
-    overlays: Overlays,
+    /// The memtables of `shared`, accessible without its lock.
+    memtables: Memtables,
     /// Likewise.
     registry: Arc<Registry>,
     mark: AppliedMark,
     durable: Index,
-    /// Rows of the small tables that changed since the last freeze.
+    /// Rows of the small tables that changed since the last rotation.
     changed: BTreeMap<(Table, Bytes), Change>,
-    /// Those being written.
-    changed_frozen: BTreeMap<(Table, Bytes), Change>,
-    /// Rows that compaction gave up since the last freeze.
+    /// Changes of the small tables that the current flush writes.
+    changed_immutable: BTreeMap<(Table, Bytes), Change>,
+    /// Rows that compaction has released since the last rotation.
     dropped: Vec<RowKey>,
     /// Whether a flush is on its way.
     flushing: bool,
     /// What it takes in memory.
     flushing_bytes: u64,
-    /// Index of the last freeze, and the sweep it has on record.
-    frozen_mark: (u64, i64),
+    /// Applied index and finished compaction of the last rotation.
+    rotated_at: (u64, i64),
     /// The compaction under way.
     sweep: Option<Sweep>,
 }

@@ -16,7 +16,7 @@ use super::meta::Marks;
 use super::registry::{Registry, member_key};
 use super::revision::RowKey;
 use super::rows::{self, Peek};
-use super::shared::{Overlays, Shared};
+use super::shared::{Memtables, Shared};
 use super::versions::{Stamp, Versions};
 use super::{Genesis, Limits, StateMachine, tree};
 use crate::engine::{Engine, Table, WriteBatch};
@@ -73,19 +73,19 @@ impl StateMachine {
         shared.compacted.store(marks.compacted, Ordering::SeqCst);
         shared.swept.store(marks.swept, Ordering::SeqCst);
         shared.applied.store(marks.applied.index, Ordering::SeqCst);
-        let overlays = Overlays::default();
-        *shared.overlays.write() = overlays.clone();
+        let memtables = Memtables::default();
+        *shared.memtables.write() = memtables.clone();
         let registry = Arc::clone(&shared.registry.read());
         Ok(Some(StateMachine {
             shared: Arc::new(shared),
-            overlays,
+            memtables,
             registry,
             durable: crate::Index(marks.applied.index),
             flushing_bytes: 0,
-            frozen_mark: (marks.applied.index, marks.swept),
+            rotated_at: (marks.applied.index, marks.swept),
             mark: marks.applied,
             changed: BTreeMap::new(),
-            changed_frozen: BTreeMap::new(),
+            changed_immutable: BTreeMap::new(),
             dropped: Vec::new(),
             flushing: false,
             // A compaction that a crash interrupted begins again: what is gone already is no harm.

@@ -4,7 +4,7 @@ use std::ops::{Bound, ControlFlow};
 
 use super::error::StateError;
 use super::revision::RowKey;
-use super::shared::{Overlays, Shared};
+use super::shared::{Memtables, Shared};
 use crate::engine::{EngineError, Table};
 
 /// A position in the rows. Between two steps the engine is free.
@@ -32,23 +32,23 @@ impl Scan {
         shared: &Shared,
         visit: &mut dyn FnMut(RowKey, &[u8]) -> Step,
     ) -> Result<bool, EngineError> {
-        // Taken before the engine is read: what is not in the overlays then is in the engine.
-        let overlays = shared.overlays();
-        if self.engine(shared, &overlays, visit)?.is_break() {
+        // Taken before the engine is read: a row that the memtables lack by then is in the engine.
+        let memtables = shared.memtables();
+        if self.engine(shared, &memtables, visit)?.is_break() {
             return Ok(true);
         }
-        Ok(self.overlays(&overlays, visit).is_break())
+        Ok(self.memtables(&memtables, visit).is_break())
     }
 
-    /// The engine's rows, up to the first that the overlays have.
+    /// Visits the engine's rows, up to the first row of the memtables.
     fn engine(
         &mut self,
         shared: &Shared,
-        overlays: &Overlays,
+        memtables: &Memtables,
         visit: &mut dyn FnMut(RowKey, &[u8]) -> Step,
     ) -> Result<Step, EngineError> {
         let beyond = RowKey::first_of(self.upto.saturating_add(1));
-        let end = overlays.first().map_or(beyond, |first| first.min(beyond));
+        let end = memtables.first().map_or(beyond, |first| first.min(beyond));
         let (mut step, mut wrong) = (Step::Continue(()), None);
         if end <= self.next {
             return Ok(step);
@@ -76,15 +76,18 @@ impl Scan {
         }
     }
 
-    /// The overlays' rows.
-    fn overlays(
+    /// Visits the rows of the memtables.
+    fn memtables(
         &mut self,
-        overlays: &Overlays,
+        memtables: &Memtables,
         visit: &mut dyn FnMut(RowKey, &[u8]) -> Step,
     ) -> Step {
         let from = self.next;
-        let frozen = overlays.frozen.iter().flat_map(|frozen| frozen.from(from));
-        for (key, row) in frozen.chain(overlays.active.from(from)) {
+        let immutable = memtables
+            .immutable
+            .iter()
+            .flat_map(|immutable| immutable.from(from));
+        for (key, row) in immutable.chain(memtables.active.from(from)) {
             if key.main > self.upto {
                 break;
             }

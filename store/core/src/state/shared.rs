@@ -9,7 +9,7 @@ use parking_lot::RwLock;
 
 use super::error::Error;
 use super::index::Index;
-use super::overlay::Segment;
+use super::memtable::Memtable;
 use super::registry::Registry;
 use super::revision::RowKey;
 use super::{Limits, rows};
@@ -17,20 +17,23 @@ use crate::ClusterId;
 use crate::engine::{Engine, EngineError, Table};
 use crate::tree::Tree;
 
-/// The parts of the overlay. A reader takes both at once: a row moves from `active` to `frozen`,
-/// and leaves `frozen` only when the engine has it, so engine plus overlays never miss a row.
+/// The active and the immutable memtable. A reader takes both at once. A row leaves `immutable` only
+/// once the engine has it, so the memtables and the engine together have every row.
 #[derive(Clone, Default)]
-pub(super) struct Overlays {
-    pub(super) active: Arc<Segment>,
+pub(super) struct Memtables {
+    pub(super) active: Arc<Memtable>,
     /// Being written to the engine.
-    pub(super) frozen: Option<Arc<Segment>>,
+    pub(super) immutable: Option<Arc<Memtable>>,
 }
 
-impl Overlays {
+impl Memtables {
     /// The first row that the engine may lack.
     pub(super) fn first(&self) -> Option<RowKey> {
-        let frozen = self.frozen.as_ref().and_then(|frozen| frozen.first());
-        frozen.or_else(|| self.active.first())
+        let immutable = self
+            .immutable
+            .as_ref()
+            .and_then(|immutable| immutable.first());
+        immutable.or_else(|| self.active.first())
     }
 }
 
@@ -38,7 +41,7 @@ impl Overlays {
 pub(super) struct Shared {
     pub(super) engine: Arc<dyn Engine>,
     pub(super) index: Index,
-    pub(super) overlays: RwLock<Overlays>,
+    pub(super) memtables: RwLock<Memtables>,
     pub(super) registry: RwLock<Arc<Registry>>,
     /// Changed by the applier only; readers hold the lock while they build their answers.
     pub(super) tree: RwLock<Tree>,
@@ -69,7 +72,7 @@ impl Shared {
         Shared {
             engine,
             index: Index::default(),
-            overlays: RwLock::default(),
+            memtables: RwLock::default(),
             registry: RwLock::new(Arc::new(registry)),
             tree: RwLock::new(tree),
             cluster,
@@ -91,8 +94,8 @@ impl Shared {
         self.compacted.load(Ordering::SeqCst)
     }
 
-    pub(super) fn overlays(&self) -> Overlays {
-        self.overlays.read().clone()
+    pub(super) fn memtables(&self) -> Memtables {
+        self.memtables.read().clone()
     }
 
     /// Keeps compaction from deleting rows as long as the answer lives.
@@ -167,7 +170,7 @@ pub(super) fn missing(row: RowKey) -> EngineError {
 /// Reads at one moment: everything up to `current`, nothing newer.
 pub(super) struct Reads<'a> {
     pub(super) shared: &'a Shared,
-    pub(super) overlays: &'a Overlays,
+    pub(super) memtables: &'a Memtables,
     pub(super) current: i64,
     pub(super) compacted: i64,
 }
@@ -175,9 +178,9 @@ pub(super) struct Reads<'a> {
 impl Reads<'_> {
     /// The pair at that row.
     pub(super) fn row(&self, key: RowKey) -> Result<KeyValue, Fault> {
-        let overlays = self.overlays;
-        let fresh = overlays.active.get(key);
-        let fresh = fresh.or_else(|| overlays.frozen.as_ref()?.get(key));
+        let memtables = self.memtables;
+        let fresh = memtables.active.get(key);
+        let fresh = fresh.or_else(|| memtables.immutable.as_ref()?.get(key));
         if let Some(row) = fresh {
             return Ok(rows::decode(row.clone())?);
         }

@@ -90,16 +90,16 @@ impl StateMachine {
         })
     }
 
-    /// A small table as it is now: the engine's rows, then what is frozen, then what is new. The v2
-    /// tree is all in memory.
+    /// The rows of a small table: the engine's, then the changes being flushed, then the newer ones.
+    /// The v2 tree is entirely in memory.
     fn small_rows(&self, of: Table) -> Result<VecDeque<SmallRow>, StateError> {
         if of == Table::Tree {
             let tree = self.shared.tree.read();
             return Ok(tree.captured().map(SmallRow::Tree).collect());
         }
         let mut rows = table(&*self.shared.engine, of)?;
-        for changes in [&self.changed_frozen, &self.changed] {
-            overlay(&mut rows, of, changes);
+        for changes in [&self.changed_immutable, &self.changed] {
+            put_changes(&mut rows, of, changes);
         }
         if of == Table::Meta {
             let marks = self.marks_sent().rows().into_iter();
@@ -120,7 +120,7 @@ impl StateMachine {
     }
 }
 
-fn overlay(
+fn put_changes(
     rows: &mut BTreeMap<Bytes, Bytes>,
     of: Table,
     changes: &BTreeMap<(Table, Bytes), Change>,

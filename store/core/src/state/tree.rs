@@ -44,7 +44,7 @@ impl StateMachine {
 
     /// What changed of the tree since the last time, as rows. Readers may go on meanwhile: nobody
     /// else changes it.
-    pub(super) fn freeze_tree(&mut self) {
+    pub(super) fn rotate_tree(&mut self) {
         let rows = self.shared.tree.read().stale_rows();
         for (key, row) in rows {
             let change = row.map_or(Change::Delete, Change::Put);

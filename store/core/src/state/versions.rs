@@ -58,7 +58,7 @@ impl Versions {
     }
 
     /// Ends the generation.
-    pub(super) fn bury(&mut self, main: i64, sub: u32) {
+    pub(super) fn put_tombstone(&mut self, main: i64, sub: u32) {
         self.list.push(RowKey {
             main,
             sub,
@@ -93,7 +93,7 @@ mod tests {
         let stamp = |created, version| Stamp { created, version };
         assert_eq!(versions.put(2, 0), stamp(2, 1));
         assert_eq!(versions.put(3, 0), stamp(2, 2));
-        versions.bury(4, 0);
+        versions.put_tombstone(4, 0);
         assert_eq!(versions.put(6, 1), stamp(6, 1));
         let found = |revision| versions.at(revision).map(|row| row.main);
         let expected = [None, None, Some(2), Some(3), None, None, Some(6), Some(6)];
@@ -107,7 +107,7 @@ mod tests {
             versions.put(2, 0);
             versions.put(3, 0);
             if tombstone {
-                versions.bury(5, 0);
+                versions.put_tombstone(5, 0);
             }
             let mut dropped = Vec::new();
             let left = versions.compact(revision, &mut |row| dropped.push(row.main));

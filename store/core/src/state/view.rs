@@ -9,7 +9,7 @@ use keelson_proto::etcdserverpb::{
 
 use super::error::Error;
 use super::hash::{self, HashKv};
-use super::shared::{Fault, Overlays, Reads, Shared, missing};
+use super::shared::{Fault, Memtables, Reads, Shared, missing};
 use super::stream::RangeStream;
 use super::txn::Plan;
 use super::{check, range};
@@ -138,9 +138,9 @@ impl ReadView {
     }
 
     fn held_bytes(&self) -> u64 {
-        let overlays = self.shared.overlays();
-        let frozen = overlays.frozen.map_or(0, |frozen| frozen.bytes());
-        let fresh = overlays.active.bytes() + frozen;
+        let memtables = self.shared.memtables();
+        let immutable = memtables.immutable.map_or(0, |immutable| immutable.bytes());
+        let fresh = memtables.active.bytes() + immutable;
         let held = self.shared.engine_bytes.load(Ordering::Relaxed);
         held.saturating_add(fresh)
     }
@@ -154,13 +154,13 @@ impl ReadView {
     ) -> Result<T, Error> {
         loop {
             // In this order: the revision is never below the compaction, and what it stands for is
-            // in the overlays or in the engine already.
+            // in the memtables or in the engine already.
             let compacted = self.shared.compacted();
             let current = self.shared.revision();
-            let overlays: Overlays = self.shared.overlays();
+            let memtables: Memtables = self.shared.memtables();
             let reads = Reads {
                 shared: &self.shared,
-                overlays: &overlays,
+                memtables: &memtables,
                 current,
                 compacted,
             };

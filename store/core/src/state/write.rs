@@ -6,12 +6,12 @@ use keelson_proto::mvccpb::KeyValue;
 use super::keys::KeyRange;
 use super::revision::RowKey;
 use super::rows;
-use super::shared::{Overlays, Reads, Shared};
+use super::shared::{Memtables, Reads, Shared};
 
 /// One transaction. Readers see nothing of it until its revision is published.
 pub(super) struct Write<'a> {
     shared: &'a Shared,
-    overlays: &'a Overlays,
+    memtables: &'a Memtables,
     /// The revision before the transaction; its own changes all get the next one.
     begin: i64,
     /// How many changes so far: the next one's sub revision.
@@ -19,10 +19,10 @@ pub(super) struct Write<'a> {
 }
 
 impl<'a> Write<'a> {
-    pub(super) fn new(shared: &'a Shared, overlays: &'a Overlays) -> Write<'a> {
+    pub(super) fn new(shared: &'a Shared, memtables: &'a Memtables) -> Write<'a> {
         Write {
             shared,
-            overlays,
+            memtables,
             begin: shared.revision(),
             changes: 0,
         }
@@ -37,7 +37,7 @@ impl<'a> Write<'a> {
     pub(super) fn reads(&self) -> Reads<'a> {
         Reads {
             shared: self.shared,
-            overlays: self.overlays,
+            memtables: self.memtables,
             current: self.revision(),
             compacted: self.shared.compacted(),
         }
@@ -55,7 +55,7 @@ impl<'a> Write<'a> {
             value,
             lease,
         };
-        self.overlays.active.push(row, rows::encode(&kv));
+        self.memtables.active.push(row, rows::encode(&kv));
     }
 
     /// Deletes the keys of a range and says how many there were.
@@ -69,8 +69,8 @@ impl<'a> Write<'a> {
         let count = doomed.len() as i64;
         for key in doomed {
             let row = self.next_row(true);
-            self.shared.index.bury(&key, row.main, row.sub);
-            self.overlays.active.push(row, rows::encode_tombstone(key));
+            self.shared.index.put_tombstone(&key, row.main, row.sub);
+            self.memtables.active.push(row, rows::encode_tombstone(key));
         }
         count
     }

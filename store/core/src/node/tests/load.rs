@@ -77,7 +77,7 @@ fn a_slow_engine_holds_proposals_back() {
 }
 
 #[test]
-fn a_full_overlay_holds_proposals_back() {
+fn a_full_memtable_holds_proposals_back() {
     let (mut room, leader) = settled(3);
     let follower = (leader + 1) % 3;
     room.step(leader, Some(Input::Backlogged(true)));

@@ -65,9 +65,9 @@ impl Sender {
         self.apply(Op::Compaction(compaction(revision)));
     }
 
-    fn freeze(&mut self) {
+    fn rotate(&mut self) {
         if self.flush.is_none() {
-            self.flush = self.machine.state.freeze();
+            self.flush = self.machine.state.rotate();
         }
     }
 
@@ -80,7 +80,7 @@ impl Sender {
 
     fn flush_all(&mut self) {
         self.flushed();
-        self.freeze();
+        self.rotate();
         self.flushed();
     }
 
@@ -210,7 +210,7 @@ fn a_capture_reads_on_over_a_flush_that_was_under_way() {
     sender.apply(Op::DeleteRange(delete("k", "l")));
     sender.compact(0);
     sender.machine.sweep();
-    sender.freeze();
+    sender.rotate();
     sender.capture();
     sender.piece(1);
     sender.flushed();
@@ -225,7 +225,7 @@ fn a_capture_after_a_crash_in_the_middle_of_a_sweep() {
     sender.flush_all();
     sender.compact(0);
     assert!(sender.machine.state.compact_step());
-    sender.freeze();
+    sender.rotate();
     sender.crash(true);
     let view = sender.machine.state.view();
     assert!(view.compaction_finished() < view.compact_revision());
@@ -258,7 +258,7 @@ enum Event {
     Crowd,
     Compact(i64),
     Step,
-    Freeze,
+    Rotate,
     Flushed,
     Capture,
     Piece(usize),
@@ -275,7 +275,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => Just(Event::Crowd),
         3 => (0..4i64).prop_map(Event::Compact),
         6 => Just(Event::Step),
-        3 => Just(Event::Freeze),
+        3 => Just(Event::Rotate),
         3 => Just(Event::Flushed),
         2 => Just(Event::Capture),
         6 => proptest::sample::select(&[1, 500, 5_000][..]).prop_map(Event::Piece),
@@ -299,7 +299,7 @@ proptest! {
                 Event::Step => {
                     sender.machine.state.compact_step();
                 }
-                Event::Freeze => sender.freeze(),
+                Event::Rotate => sender.rotate(),
                 Event::Flushed => sender.flushed(),
                 Event::Capture if sender.reading.len() < 3 => sender.capture(),
                 Event::Capture => {}

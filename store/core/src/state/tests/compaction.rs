@@ -86,7 +86,7 @@ fn rows_that_never_reached_the_engine_never_do() {
     let mut machine = busy();
     machine.compact(machine.state.view().revision()).unwrap();
     machine.sweep();
-    let flush = machine.state.freeze().unwrap();
+    let flush = machine.state.rotate().unwrap();
     let keys = flush.batch.changes.keys();
     assert_eq!(keys.filter(|(table, _)| *table == Table::Key).count(), 2);
 }
@@ -130,8 +130,8 @@ fn a_compaction_alone_is_worth_a_flush() {
     let mut machine = busy();
     machine.compact(1).unwrap();
     machine.flush();
-    assert!(machine.state.freeze().is_none());
+    assert!(machine.state.rotate().is_none());
     machine.sweep();
     // Nothing was dropped, but the mark has moved.
-    assert!(machine.state.freeze().is_some());
+    assert!(machine.state.rotate().is_some());
 }

@@ -135,7 +135,7 @@ impl Machine {
     }
 
     pub(super) fn flush(&mut self) {
-        if let Some(flush) = self.state.freeze() {
+        if let Some(flush) = self.state.rotate() {
             self.engine.write(&flush.batch).expect("memory");
             self.state.flushed(flush);
         }

@@ -23,7 +23,7 @@ enum Event {
     Txn(TxnRequest),
     Range(RangeRequest),
     Compact(i64),
-    Freeze,
+    Rotate,
     Write,
     Flushed,
     Sweep,
@@ -125,7 +125,7 @@ fn event() -> impl Strategy<Value = Event> {
         5 => any_txn().prop_map(Event::Txn),
         5 => any_range().prop_map(Event::Range),
         2 => (0..30i64).prop_map(Event::Compact),
-        2 => Just(Event::Freeze),
+        2 => Just(Event::Rotate),
         2 => Just(Event::Write),
         2 => Just(Event::Flushed),
         3 => Just(Event::Sweep),
@@ -173,7 +173,7 @@ impl Pair {
             Event::Sweep => {
                 self.machine.state.compact_step();
             }
-            Event::Freeze | Event::Write | Event::Flushed => self.flush(&event),
+            Event::Rotate | Event::Write | Event::Flushed => self.flush(&event),
             Event::Crash => {
                 self.flush = None;
                 self.machine.restart();
@@ -183,11 +183,11 @@ impl Pair {
 
     fn flush(&mut self, event: &Event) {
         match (event, self.flush.take()) {
-            (Event::Freeze, None) => {
-                self.flush = self.machine.state.freeze().map(|flush| (flush, false));
+            (Event::Rotate, None) => {
+                self.flush = self.machine.state.rotate().map(|flush| (flush, false));
             }
-            (Event::Freeze, some) => {
-                assert!(self.machine.state.freeze().is_none());
+            (Event::Rotate, some) => {
+                assert!(self.machine.state.rotate().is_none());
                 self.flush = some;
             }
             (Event::Write, Some((flush, false))) => {

@@ -292,7 +292,7 @@ fn a_snapshot_carries_the_tree_flushed_or_not() {
     }
     // While a flush is on its way as well.
     tree(&mut machine, set("/1/later", "x")).unwrap();
-    let flush = machine.state.freeze().unwrap();
+    let flush = machine.state.rotate().unwrap();
     tree(&mut machine, recursive("/1/d0")).unwrap();
     let engine = Arc::new(MemoryEngine::new());
     install_into(engine.clone(), machine.state.capture().unwrap(), 100);

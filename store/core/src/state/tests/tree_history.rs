@@ -123,7 +123,7 @@ fn every_member_clears_the_same_events_whatever_it_has_been_through() {
     let mut installed = open(&engine);
     assert_eq!(history(&installed.view()), expected, "from a snapshot");
     assert_eq!(installed.view().tree_digest(), digest);
-    assert_eq!(installed.freeze().map(|flush| flush.index), None);
+    assert_eq!(installed.rotate().map(|flush| flush.index), None);
 }
 
 #[test]

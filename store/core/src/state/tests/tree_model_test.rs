@@ -26,7 +26,7 @@ enum Step {
     /// Changes that clients do not see.
     Touch(u64),
     Wait(i64),
-    Freeze,
+    Rotate,
     Write,
     Flushed,
     Crash,
@@ -94,7 +94,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => prop_oneof![Just(0), 1..30u64].prop_map(Step::Expire),
         2 => prop_oneof![8 => 1..3u64, 1 => 300..900u64].prop_map(Step::Touch),
         6 => (1..2 * SECOND).prop_map(Step::Wait),
-        3 => Just(Step::Freeze),
+        3 => Just(Step::Rotate),
         3 => Just(Step::Write),
         3 => Just(Step::Flushed),
         1 => Just(Step::Crash),
@@ -128,8 +128,8 @@ impl Run {
             Step::Expire(back) => self.expire(back),
             Step::Touch(times) => (0..times).for_each(|_| self.touch()),
             Step::Wait(ns) => self.now += ns,
-            Step::Freeze => {
-                if let Some(flush) = self.machine.state.freeze() {
+            Step::Rotate => {
+                if let Some(flush) = self.machine.state.rotate() {
                     self.flush = Some((flush, false));
                 }
             }

@@ -1,7 +1,7 @@
-//! The write overlay: rows that have been applied and are not in the engine yet.
+//! The memtable: rows that are applied and not in the engine yet.
 //!
-//! Rows come in revision order and are never changed, so a segment of the overlay is a list that
-//! only grows. One thread appends; readers search it without a lock.
+//! Rows arrive in revision order and never change, so a memtable is an append-only list. One thread
+//! appends; readers search it without a lock.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -19,13 +19,13 @@ type Chunk = Box<[OnceLock<(RowKey, Bytes)>]>;
 
 /// A list of rows in revision order that can be read while it grows.
 #[derive(Default)]
-pub(super) struct Segment {
+pub(super) struct Memtable {
     chunks: [OnceLock<Chunk>; CHUNKS],
     len: AtomicUsize,
     bytes: AtomicU64,
 }
 
-impl Segment {
+impl Memtable {
     /// Appends a row; for the one writer. Readers find it once the revision is published.
     pub(super) fn push(&self, key: RowKey, row: Bytes) {
         let at = self.len.load(Ordering::Relaxed);
@@ -107,19 +107,19 @@ mod tests {
 
     #[test]
     fn every_row_is_found_where_it_was_put() {
-        let segment = Segment::default();
+        let memtable = Memtable::default();
         let rows = 5000;
         for main in 0..rows {
             let key = RowKey::first_of(2 * main);
-            segment.push(key, Bytes::from(main.to_string()));
+            memtable.push(key, Bytes::from(main.to_string()));
         }
         for main in 0..rows {
-            let row = segment.get(RowKey::first_of(2 * main));
+            let row = memtable.get(RowKey::first_of(2 * main));
             assert_eq!(row.expect("there"), &Bytes::from(main.to_string()));
-            assert_eq!(segment.get(RowKey::first_of(2 * main + 1)), None);
+            assert_eq!(memtable.get(RowKey::first_of(2 * main + 1)), None);
         }
-        assert_eq!(segment.from(RowKey::first_of(9001)).count(), 499);
-        assert_eq!(segment.first(), Some(RowKey::first_of(0)));
+        assert_eq!(memtable.from(RowKey::first_of(9001)).count(), 499);
+        assert_eq!(memtable.first(), Some(RowKey::first_of(0)));
     }
 
     #[test]
