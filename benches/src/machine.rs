@@ -108,7 +108,7 @@ pub fn put(key: u64) -> Bytes {
     };
     let id = ProposalId {
         member: MemberId(1),
-        boot: 1,
+        incarnation: 1,
         counter: key,
     };
     proposal::encode(id, &command.encode_to_vec())

@@ -193,7 +193,7 @@ impl Node {
             Input::ReadIndexRequested { from, request } => self.reads.add(Reader::Peer {
                 member: from,
                 context: request.context,
-                boot: request.boot,
+                incarnation: request.boot,
             }),
             Input::ReadIndexAnswered(answer) => self.take_read_index(answer, output),
             Input::Persisted { number } => self.take_persisted(number),
@@ -298,20 +298,20 @@ impl Node {
             if let Some(context) = self.reads.begin(self.now) {
                 let request = peer::ReadIndexRequest {
                     context,
-                    boot: self.config.boot,
+                    boot: self.config.incarnation,
                 };
                 send(output, leader, PeerMessageKind::ReadIndexRequest(request));
             }
         }
     }
 
-    /// Unique for ever: the boot tells this life's rounds from those of earlier ones.
+    /// The context of a ReadIndex round. The incarnation keeps it distinct from the rounds of earlier ones.
     fn read_context(&self, attempt: u64) -> Vec<u8> {
-        [self.config.boot.to_be_bytes(), attempt.to_be_bytes()].concat()
+        [self.config.incarnation.to_be_bytes(), attempt.to_be_bytes()].concat()
     }
 
     fn take_read_index(&mut self, answer: peer::ReadIndexResponse, output: &mut Output) {
-        if answer.boot != self.config.boot || self.is_leader() {
+        if answer.boot != self.config.incarnation || self.is_leader() {
             return;
         }
         if answer.index == 0 {
@@ -331,11 +331,11 @@ impl Node {
                 Reader::Peer {
                     member,
                     context,
-                    boot,
+                    incarnation,
                 } => {
                     output
                         .send
-                        .push((member, reads::answer(context, boot, index)));
+                        .push((member, reads::answer(context, incarnation, index)));
                 }
             }
         }
@@ -346,12 +346,12 @@ impl Node {
             if let Reader::Peer {
                 member,
                 context,
-                boot,
+                incarnation,
             } = reader
             {
                 output
                     .send
-                    .push((member, reads::answer(context, boot, Index(0))));
+                    .push((member, reads::answer(context, incarnation, Index(0))));
             }
         }
     }

@@ -11,7 +11,7 @@ pub const ID_BYTES: usize = 24;
 pub fn encode(id: ProposalId, command: &[u8]) -> Bytes {
     let mut framed = BytesMut::with_capacity(ID_BYTES + command.len());
     framed.put_u64(id.member.0);
-    framed.put_u64(id.boot);
+    framed.put_u64(id.incarnation);
     framed.put_u64(id.counter);
     framed.put_slice(command);
     framed.freeze()
@@ -26,7 +26,7 @@ pub fn decode(framed: &Bytes) -> Option<(ProposalId, Bytes)> {
     };
     let id = ProposalId {
         member: MemberId(word(0)?),
-        boot: word(8)?,
+        incarnation: word(8)?,
         counter: word(16)?,
     };
     Some((id, framed.slice(ID_BYTES..)))
@@ -40,7 +40,7 @@ mod tests {
     fn an_id_and_its_command_come_back() {
         let id = ProposalId {
             member: MemberId(7),
-            boot: 3,
+            incarnation: 3,
             counter: u64::MAX,
         };
         let framed = encode(id, b"command");

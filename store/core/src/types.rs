@@ -1,4 +1,4 @@
-//! The words everything else is written in: ids, log positions, entries.
+//! The basic types of the crate: ids, log positions, entries.
 
 use std::fmt;
 
@@ -20,7 +20,7 @@ macro_rules! newtype {
 }
 
 newtype!(
-    /// A member of the cluster. Printed in hexadecimal, as etcd prints it; 0 is nobody.
+    /// A member of the cluster. Printed in hexadecimal, as etcd prints it; 0 is no member.
     MemberId(u64), "{:x}"
 );
 newtype!(
@@ -41,43 +41,43 @@ newtype!(
 );
 
 impl MemberId {
-    /// Nobody: no leader known, no vote given.
+    /// No member: no known leader, or no vote.
     pub const NONE: MemberId = MemberId(0);
 }
 
-/// Milliseconds since some moment that the caller chose; the core has no clock of its own.
+/// Milliseconds since an origin that the caller chooses; the core has no clock of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Millis(pub u64);
 
-/// Names one proposal for ever: the counter restarts with the boot, and the boot number, which the
-/// log keeps, never comes twice. A reply to an earlier life of this member cannot match.
+/// The id of a proposal, unique for ever: the counter restarts with each incarnation, and the log never
+/// issues an incarnation twice. A reply to an earlier incarnation cannot match.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProposalId {
-    /// The member whose client asked.
+    /// The member that received the request from its client.
     pub member: MemberId,
-    /// Which life of that member.
-    pub boot: u64,
-    /// Which request of that life.
+    /// The incarnation of that member; `boot` on the wire and in the log.
+    pub incarnation: u64,
+    /// The number of the request within the incarnation.
     pub counter: u64,
 }
 
-/// What an entry carries.
+/// The kind of an entry's payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EntryKind {
-    /// A `Command` behind its proposal id, or nothing at all (a new leader's first entry).
+    /// A `Command` behind its proposal id, or empty: the first entry of a new leader.
     Command,
-    /// A `MemberChange` behind its proposal id, in raft's own wrapping.
+    /// A `MemberChange` behind its proposal id, inside raft-rs's `ConfChangeV2`.
     Membership,
 }
 
 /// One entry of the replicated log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Where it stands.
+    /// Its position in the log.
     pub index: Index,
-    /// The term of the leader that wrote it.
+    /// The term of the leader that appended it.
     pub term: Term,
-    /// What it carries.
+    /// How `data` and `context` are read.
     pub kind: EntryKind,
     /// The payload, shared with the receive buffer where possible.
     pub data: Bytes,
@@ -86,18 +86,18 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// What the entry weighs in memory limits, in bytes.
+    /// The entry's size in bytes, as the limits on memory count it.
     pub fn size_bytes(&self) -> usize {
         self.data.len() + self.context.len() + 32
     }
 }
 
-/// What a member must not forget between lives, beside the entries. Raft, figure 2.
+/// The persistent state of Raft, figure 2, beside the entries; `commit` is etcd's addition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HardState {
     /// The latest term seen.
     pub term: Term,
-    /// Who got this member's vote in that term.
+    /// The candidate that got this member's vote in that term.
     pub vote: MemberId,
     /// The highest index known to be committed.
     pub commit: Index,

@@ -70,7 +70,7 @@ impl Waiters {
         self.shard(counter).lock().insert(counter, sender);
         let id = ProposalId {
             member: self.member,
-            boot: self.boot,
+            incarnation: self.boot,
             counter,
         };
         (id, receiver)

@@ -159,7 +159,7 @@ impl World {
         life.proposals += 1;
         let id = ProposalId {
             member,
-            boot: life.boot,
+            incarnation: life.boot,
             counter: life.proposals,
         };
         // No request waits for ever, also one that no client waits for.

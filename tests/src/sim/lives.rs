@@ -129,7 +129,7 @@ impl World {
         let boot = life.log.boot();
         self.net.forget(id, boot);
         self.waiting
-            .retain(|request, _| (request.member, request.boot) != (id, life.boot));
+            .retain(|request, _| (request.member, request.incarnation) != (id, life.boot));
         self.note(id.0 << 24 ^ 0xdead);
         self.tell_peers(id, true);
     }

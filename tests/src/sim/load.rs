@@ -171,7 +171,7 @@ impl World {
 
     /// The member keeps no place for that request any more.
     pub(super) fn forget(&mut self, id: ProposalId) {
-        if self.lives(id.member, id.boot) {
+        if self.lives(id.member, id.incarnation) {
             self.input(id.member, Input::GivenUp { id });
         }
     }

@@ -29,7 +29,8 @@ const COMPACT_PAUSE_MS: u64 = 2;
 /// The same while a capture or a hash needs the rows.
 const HELD_PAUSE_MS: u64 = 100;
 
-/// Which of a life's engines: a snapshot brings a new one while the old one may still be written.
+/// The number of an engine within one incarnation of the member: a snapshot brings a new engine while
+/// the old one may still be written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EngineNumber(u64);
 
@@ -59,8 +60,8 @@ pub enum ApplierEvent {
 /// What must be carried out, in the order of the fields.
 #[derive(Debug, Default)]
 pub struct ApplierEffects {
-    /// What each entry did, in order: its events are for watchers, and its response for the client of
-    /// `id`, which is set for requests of this life of this member only.
+    /// The outcome of each entry, in order: its events are for watchers, and its response for the
+    /// client of `id`, which is set only for requests of this incarnation of this member.
     pub applied: Vec<Applied>,
     /// The members changed: the links must follow.
     pub members_changed: bool,
@@ -77,7 +78,7 @@ pub struct ApplierEffects {
 /// The state machine, what waits for it, and the policies of its storage.
 pub struct Applier {
     member: MemberId,
-    boot: u64,
+    incarnation: u64,
     state: StateMachine,
     /// The state machine's own view: cheap answers to cheap questions.
     view: ReadView,
@@ -92,11 +93,16 @@ pub struct Applier {
 }
 
 impl Applier {
-    /// The applier of that life of the member.
-    pub fn new(member: MemberId, boot: u64, state: StateMachine, policy: FlushPolicy) -> Applier {
+    /// An applier for this incarnation of the member.
+    pub fn new(
+        member: MemberId,
+        incarnation: u64,
+        state: StateMachine,
+        policy: FlushPolicy,
+    ) -> Applier {
         Applier {
             member,
-            boot,
+            incarnation,
             view: state.view(),
             state,
             engine: EngineNumber::default(),
@@ -160,7 +166,7 @@ impl Applier {
     }
 
     fn is_mine(&self, id: ProposalId) -> bool {
-        id.member == self.member && id.boot == self.boot
+        id.member == self.member && id.incarnation == self.incarnation
     }
 
     fn release_reads(&mut self, effects: &mut ApplierEffects) {
@@ -331,7 +337,7 @@ mod tests {
     fn command(index: u64, op: Op) -> ApplierEvent {
         let id = ProposalId {
             member: MemberId(1),
-            boot: 1,
+            incarnation: 1,
             counter: index,
         };
         let command = Command { op: Some(op) }.encode_to_vec();

@@ -16,7 +16,7 @@ pub struct ReadTicket {
     slot: usize,
 }
 
-/// The batches of one life of a member, whose readers are answered through an `R`.
+/// The batches of one incarnation of a member. `R` is what a reader is answered through.
 #[derive(Debug)]
 pub struct BatchedReads<R> {
     /// The batch that may still be joined.

@@ -184,7 +184,7 @@ pub struct Recovered {
     pub state: StateMachine,
     /// Must be in the log, durably, before anything else: the log begins anew there.
     pub mark: Option<LastIncluded>,
-    /// Neither the engine nor the log held anything of an earlier life.
+    /// Neither the engine nor the log held anything of an earlier incarnation.
     pub is_new: bool,
 }
 

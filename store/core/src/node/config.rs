@@ -9,8 +9,8 @@ use crate::{Entry, HardState, Index, LastIncluded, MemberId, Roster, Term};
 pub struct NodeConfig {
     /// This member.
     pub member: MemberId,
-    /// Which life of this member: the log counts them.
-    pub boot: u64,
+    /// The incarnation of this member: the log counts its starts.
+    pub incarnation: u64,
     /// One raft tick, and the time between a leader's heartbeats. etcd's default is 100.
     pub heartbeat_ms: u64,
     /// How long a follower waits for a leader, at least; at most twice that. etcd's default is 1000.
@@ -40,11 +40,11 @@ pub struct NodeConfig {
 }
 
 impl NodeConfig {
-    /// etcd's defaults, for that member and life.
-    pub fn new(member: MemberId, boot: u64) -> NodeConfig {
+    /// etcd's defaults.
+    pub fn new(member: MemberId, incarnation: u64) -> NodeConfig {
         NodeConfig {
             member,
-            boot,
+            incarnation,
             heartbeat_ms: 100,
             election_ms: 1000,
             pre_vote: true,

@@ -12,7 +12,7 @@ pub enum Input {
     Raft(peer::RaftMessage),
     /// A client of this member wants that command in the log.
     Propose {
-        /// The request's name; its boot must be this life's.
+        /// The request's id, of this member and incarnation.
         id: ProposalId,
         /// A `Command`, encoded.
         command: Bytes,

@@ -85,7 +85,10 @@ impl Proposals {
 impl Node {
     pub(super) fn gather(&mut self, id: ProposalId, command: Bytes, output: &mut Output) {
         assert_eq!(id.member, self.config.member, "a request of another member");
-        assert_eq!(id.boot, self.config.boot, "a request of another life");
+        assert_eq!(
+            id.incarnation, self.config.incarnation,
+            "a request of another incarnation"
+        );
         let leader = self.raw.raft.leader_id;
         if self.is_overloaded() {
             output.refused.push((id, Refusal::TooManyRequests));
@@ -121,7 +124,7 @@ impl Node {
         self.proposals.add(id.counter, pending);
         let id = Some(peer::ProposalId {
             member: id.member.0,
-            boot: id.boot,
+            boot: id.incarnation,
             counter: id.counter,
         });
         let forward = peer::Forward {
@@ -138,7 +141,7 @@ impl Node {
         let Some(id) = forward.id else { return };
         let id = ProposalId {
             member: MemberId(id.member),
-            boot: id.boot,
+            incarnation: id.boot,
             counter: id.counter,
         };
         if !self.is_leader() || self.raw.raft.term != forward.term {
@@ -205,7 +208,7 @@ impl Node {
     }
 
     pub(super) fn note_pending(&mut self, id: ProposalId) {
-        if id.member == self.config.member && id.boot == self.config.boot {
+        if id.member == self.config.member && id.incarnation == self.config.incarnation {
             let pending = Pending {
                 term: self.raw.raft.term,
                 forwarded_bytes: 0,
@@ -223,7 +226,7 @@ impl Node {
         let refused = peer::Refused {
             id: Some(peer::ProposalId {
                 member: id.member.0,
-                boot: id.boot,
+                boot: id.incarnation,
                 counter: id.counter,
             }),
             reason: reason.into(),
@@ -235,14 +238,14 @@ impl Node {
     pub(super) fn take_refusal(&mut self, refused: peer::Refused, output: &mut Output) {
         let reason = refused.reason();
         let Some(id) = refused.id else { return };
-        let mine = id.member == self.config.member.0 && id.boot == self.config.boot;
+        let mine = id.member == self.config.member.0 && id.boot == self.config.incarnation;
         if !mine || !self.proposals.remove(id.counter) {
             return;
         }
         let refusal = refusal_of(reason);
         let id = ProposalId {
             member: MemberId(id.member),
-            boot: id.boot,
+            incarnation: id.boot,
             counter: id.counter,
         };
         output.refused.push((id, refusal));
@@ -256,7 +259,7 @@ impl Node {
         };
         if let Some((id, _)) = membership::split(framed)
             && id.member == self.config.member
-            && id.boot == self.config.boot
+            && id.incarnation == self.config.incarnation
         {
             self.proposals.remove(id.counter);
         }
@@ -265,7 +268,7 @@ impl Node {
             for counter in self.proposals.lost_before(entry.term) {
                 let id = ProposalId {
                     member: self.config.member,
-                    boot: self.config.boot,
+                    incarnation: self.config.incarnation,
                     counter,
                 };
                 output.refused.push((id, Refusal::LeaderChanged));

@@ -19,7 +19,7 @@ pub(super) enum Reader {
     Peer {
         member: MemberId,
         context: u64,
-        boot: u64,
+        incarnation: u64,
     },
 }
 
@@ -43,8 +43,8 @@ impl Round {
 #[derive(Default)]
 pub(super) struct ReadBook {
     attempts: u64,
-    /// Peers that wait for the next round: the life and context of the latest request of each. A peer asks
-    /// anew only when it has given up what it asked before.
+    /// Peers that wait for the next round, each with the incarnation and context of its latest request.
+    /// A peer sends a new request only after it has given up the one before.
     peers: BTreeMap<MemberId, (u64, u64)>,
     /// The contexts of local readers that wait for it. Without a leader they wait until they give up.
     local: BTreeSet<u64>,
@@ -60,10 +60,10 @@ impl ReadBook {
             Reader::Peer {
                 member,
                 context,
-                boot,
+                incarnation,
             } => {
                 let latest = self.peers.entry(member).or_default();
-                *latest = (*latest).max((boot, context));
+                *latest = (*latest).max((incarnation, context));
             }
         }
     }
@@ -115,10 +115,10 @@ impl ReadBook {
     /// Takes the peers out of those that wait: this member is not their leader.
     pub(super) fn turn_away_peers(&mut self) -> Vec<Reader> {
         let peers = std::mem::take(&mut self.peers).into_iter();
-        let reader = |(member, (boot, context))| Reader::Peer {
+        let reader = |(member, (incarnation, context))| Reader::Peer {
             member,
             context,
-            boot,
+            incarnation,
         };
         peers.map(reader).collect()
     }
@@ -145,10 +145,10 @@ impl ReadBook {
 }
 
 /// The answer for a peer; index 0 says that this member does not lead.
-pub(super) fn answer(context: u64, boot: u64, index: Index) -> peer::PeerMessage {
+pub(super) fn answer(context: u64, incarnation: u64, index: Index) -> peer::PeerMessage {
     let response = peer::ReadIndexResponse {
         context,
-        boot,
+        boot: incarnation,
         index: index.0,
     };
     peer::PeerMessage {
@@ -164,10 +164,10 @@ mod tests {
     #[test]
     fn of_a_peers_requests_the_latest_is_kept() {
         let mut book = ReadBook::default();
-        let request = |member, boot, context| Reader::Peer {
+        let request = |member, incarnation, context| Reader::Peer {
             member: MemberId(member),
             context,
-            boot,
+            incarnation,
         };
         for context in (1..1000).chain([5]) {
             book.add(request(2, 1, context));
@@ -179,8 +179,8 @@ mod tests {
             Reader::Peer {
                 member,
                 context,
-                boot,
-            } => (member.0, boot, context),
+                incarnation,
+            } => (member.0, incarnation, context),
             Reader::Local { .. } => unreachable!("none was added"),
         });
         assert_eq!(readers.collect::<Vec<_>>(), [(2, 1, 999), (3, 2, 1)]);

@@ -175,8 +175,8 @@ impl Node {
     }
 
     fn take_read_state(&mut self, context: &[u8], index: u64, output: &mut Output) {
-        let (boot, attempt) = context.split_at(8.min(context.len()));
-        if boot != self.config.boot.to_be_bytes() {
+        let (incarnation, attempt) = context.split_at(8.min(context.len()));
+        if incarnation != self.config.incarnation.to_be_bytes() {
             return;
         }
         let Ok(attempt) = attempt.try_into().map(u64::from_be_bytes) else {

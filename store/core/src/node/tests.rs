@@ -163,7 +163,7 @@ impl Room {
 fn name(at: usize, counter: u64) -> ProposalId {
     ProposalId {
         member: MemberId(at as u64 + 1),
-        boot: 1,
+        incarnation: 1,
         counter,
     }
 }

@@ -88,7 +88,7 @@ impl Rig {
 fn id(counter: u64) -> ProposalId {
     ProposalId {
         member: ME,
-        boot: 1,
+        incarnation: 1,
         counter,
     }
 }

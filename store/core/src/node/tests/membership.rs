@@ -36,7 +36,7 @@ impl Room {
     fn propose_change(&mut self, at: usize, op: Op) {
         let id = ProposalId {
             member: MemberId(at as u64 + 1),
-            boot: 1,
+            incarnation: 1,
             counter: self.now * 10 + self.mail.len() as u64,
         };
         let change = MemberChange { op: Some(op) }.encode_to_vec().into();
@@ -274,7 +274,7 @@ fn a_change_that_does_not_fit_the_members_does_not_take_effect() {
     };
     let name = ProposalId {
         member: MemberId(99),
-        boot: 1,
+        incarnation: 1,
         counter: 1,
     };
     let mut entry = raft::eraftpb::Entry::default();

@@ -22,7 +22,7 @@ pub(super) struct Machine {
 
 pub(super) const OURS: ProposalId = ProposalId {
     member: MemberId(1),
-    boot: 1,
+    incarnation: 1,
     counter: 1,
 };
 
