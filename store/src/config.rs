@@ -104,7 +104,7 @@ pub struct Config {
     /// Serve the v2 HTTP API. On by default, unlike in etcd 3.4, since Deis uses it.
     pub enable_v2: bool,
     /// Milliseconds for which a new leader keeps overdue keys of the v2 API, so that their owners
-    /// can renew them; 20 s, longer than the heartbeats of Deis (10 s) and fleet (15 s).
+    /// can renew them. 20 s: longer than the heartbeats of Deis (10 s) and fleet (15 s).
     pub v2_ttl_grace_ms: u64,
 
     /// The storage engine of the key space.

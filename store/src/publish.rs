@@ -57,8 +57,8 @@ pub(crate) async fn publish(store: Store) {
     }
 }
 
-/// Waits for the outcome of the proposal or, if the outcome is `None`, until the applied state
-/// has its effect: a snapshot may contain the entry, and then no outcome arrives.
+/// Waits for the outcome of the proposal or, if the outcome is `None`, until the applied state has
+/// its effect. A snapshot may contain the entry, and then no outcome arrives.
 async fn proposed_or_learnt<T>(
     proposing: impl Future<Output = Result<T, Error>>,
     is_known: impl Fn() -> bool,

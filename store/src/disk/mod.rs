@@ -1,9 +1,9 @@
 //! The file system interface: a trait, its implementation on the real disk, and a simulated disk.
 //!
-//! The log and the generation directories use [`Disk`] for all their IO, so that the simulator
-//! can run them on [`sim::SimDisk`], simulate power failures at any moment, and let syncs fail.
-//! The content of files is opaque here. The engines (LMDB, sled) do the IO of their own files;
-//! Keelson only inspects those through this module.
+//! The log and the generation directories use [`Disk`] for all their IO. So the simulator can run
+//! them on [`sim::SimDisk`], simulate power failures at any moment, and let syncs fail. The content
+//! of files is opaque here. The engines (LMDB, sled) do the IO of their own files; Keelson only
+//! inspects those through this module.
 
 mod private;
 mod real;

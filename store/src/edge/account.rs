@@ -1,8 +1,8 @@
-//! What each connection holds of a room.
+//! Memory budgets with a share for each connection.
 //!
-//! A connection is identified by its client's address, as the port hands it to a service. It is not an
-//! extension of the request, which would cost every request three allocations for the few with a large
-//! answer: it is there while a request's future is polled.
+//! A connection is identified by its client's address, which the port passes to a service. The
+//! address is a task-local value while a request's future is polled. As an extension of the
+//! request it would cost every request three allocations, for the few with a large answer.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -14,21 +14,22 @@ tokio::task_local! {
     static CLIENT: SocketAddr;
 }
 
-/// Calls or polls something for a client.
+/// Calls or polls `act` with the client's address set.
 pub(super) fn on_behalf_of<T>(client: SocketAddr, act: impl FnOnce() -> T) -> T {
     CLIENT.sync_scope(client, act)
 }
 
-/// The client of the request that is served now; `None` outside of a port, as in tests.
+/// The client of the request that is being served; `None` outside of a port, as in tests.
 pub(super) fn client() -> Option<SocketAddr> {
     CLIENT.try_with(|client| *client).ok()
 }
 
-/// A room, in KiB, and what each connection holds of it: no more accounts than pieces are held.
+/// A memory budget in KiB, and the part that each connection holds. It has no more accounts than
+/// shares are held.
 #[derive(Debug)]
 pub(super) struct Ledger {
     accounts: Mutex<Accounts>,
-    /// A connection may hold half as much as it leaves free.
+    /// Limits a connection to half as much as it leaves free.
     fair: bool,
 }
 
@@ -38,7 +39,7 @@ struct Accounts {
     held_kib: HashMap<SocketAddr, u32>,
 }
 
-/// A piece of a room; free again when it is dropped.
+/// A part of a budget, which is returned when it is dropped.
 #[derive(Debug)]
 pub(super) struct Piece {
     ledger: Arc<Ledger>,
@@ -47,12 +48,12 @@ pub(super) struct Piece {
 }
 
 impl Ledger {
-    /// A room of that size in KiB, of which each connection gets its share only.
+    /// A budget of that size in KiB, with a limit for each connection.
     pub(super) fn fair(kib: u32) -> Arc<Ledger> {
         Ledger::new(kib, true)
     }
 
-    /// The same for whichever connection comes first.
+    /// A budget of that size in KiB without a limit for a connection.
     pub(super) fn unfair(kib: u32) -> Arc<Ledger> {
         Ledger::new(kib, false)
     }
@@ -66,7 +67,8 @@ impl Ledger {
         })
     }
 
-    /// A piece of that size in KiB, if the connection may have it; without one it is on no account.
+    /// Takes a share of that size in KiB, if the connection may have it. Without a client it is
+    /// on no account.
     pub(super) fn take(self: &Arc<Ledger>, client: Option<SocketAddr>, kib: u32) -> Option<Piece> {
         let mut accounts = self.accounts.lock();
         accounts.free_kib = self.left(&accounts, client, kib)?;
@@ -81,12 +83,12 @@ impl Ledger {
         })
     }
 
-    /// Whether a piece of that size on no account can be had.
+    /// Whether a share of that size, on no account, is available.
     pub(super) fn has(&self, kib: u32) -> bool {
         self.left(&self.accounts.lock(), None, kib).is_some()
     }
 
-    /// What such a piece leaves free, if it can be had.
+    /// The rest of the budget after such a share, if it is available.
     fn left(&self, accounts: &Accounts, client: Option<SocketAddr>, kib: u32) -> Option<u32> {
         let left = accounts.free_kib.checked_sub(kib)?;
         let held = client.and_then(|client| accounts.held_kib.get(&client));
@@ -115,7 +117,7 @@ impl Drop for Piece {
 mod tests {
     use super::*;
 
-    /// What one connection gets of a room, in pieces of that size.
+    /// Takes shares of that size for one connection until the limit.
     fn crowd(ledger: &Arc<Ledger>, port: u16, kib: u32) -> Vec<Piece> {
         let client = Some(SocketAddr::from(([127, 0, 0, 1], port)));
         std::iter::from_fn(|| ledger.take(client, kib)).collect()

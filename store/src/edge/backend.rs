@@ -1,8 +1,8 @@
-//! What the edge needs of a member: the methods of `Store`, as a trait, so that the edge is tested
-//! without one.
+//! The interface of a member for the edge: the methods of `Store` as a trait, so that the edge
+//! can be tested without one.
 //!
 //! Requests are validated behind this trait (`keelson_core::state::check` has the rules), so that
-//! programs that embed a `Store` get the same errors as clients on the wire.
+//! programs that embed a `Store` get the same errors as clients.
 
 use std::future::Future;
 
@@ -12,25 +12,25 @@ use tokio_stream::Stream;
 
 use crate::Error;
 
-/// The versions a member speaks of.
+/// The versions that a member reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Versions {
-    /// What this member runs, "3.7.1".
+    /// The version of this member, "3.7.1".
     pub server: String,
-    /// What the whole cluster can speak, "3.7.0"; `None` until the members have agreed.
+    /// The cluster version, "3.7.0"; `None` until the members have agreed on it.
     pub cluster: Option<String>,
-    /// What the stored data needs, "3.7.0"; `None` until the cluster version is there.
+    /// The storage version, "3.7.0"; `None` until the cluster version is set.
     pub storage: Option<String>,
 }
 
-/// Where a member's Raft is.
+/// The Raft state of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RaftStatus {
-    /// The member.
+    /// The member's id.
     pub id: MemberId,
     /// The leader, `MemberId::NONE` if unknown.
     pub leader: MemberId,
-    /// etcd's name of its role: "StateLeader".
+    /// The role in etcd's words: "StateLeader".
     pub role: &'static str,
     /// The current term.
     pub term: u64,
@@ -40,16 +40,16 @@ pub struct RaftStatus {
     pub applied: u64,
 }
 
-/// A member, as its edges see it. Responses come with full headers.
+/// A member as the edge uses it. Responses have full headers.
 pub trait Backend: Clone + Send + Sync + 'static {
-    /// Reads; linearizable unless the request says serializable.
+    /// Reads; linearizable unless the request sets `serializable`.
     fn range(
         &self,
         request: RangeRequest,
     ) -> impl Future<Output = Result<RangeResponse, Error>> + Send;
 
-    /// The same in pieces of about `max_request_bytes`, all at one revision. Only the last piece
-    /// has a header, a count and `more`.
+    /// Reads a range in pieces of about `max_request_bytes`, all at one revision. Only the last
+    /// piece has a header, a count and `more`.
     fn range_stream(
         &self,
         request: RangeRequest,
@@ -64,10 +64,10 @@ pub trait Backend: Clone + Send + Sync + 'static {
         request: DeleteRangeRequest,
     ) -> impl Future<Output = Result<DeleteRangeResponse, Error>> + Send;
 
-    /// Compares, then reads and writes as one.
+    /// Evaluates the comparisons and one branch of the transaction atomically.
     fn txn(&self, request: TxnRequest) -> impl Future<Output = Result<TxnResponse, Error>> + Send;
 
-    /// Forgets old revisions.
+    /// Makes old revisions unreadable.
     fn compact(
         &self,
         request: CompactionRequest,
@@ -85,13 +85,13 @@ pub trait Backend: Clone + Send + Sync + 'static {
         linearizable: bool,
     ) -> impl Future<Output = Result<MemberListResponse, Error>> + Send;
 
-    /// Adds a member or a learner.
+    /// Adds a voter or a learner.
     fn member_add(
         &self,
         request: MemberAddRequest,
     ) -> impl Future<Output = Result<MemberAddResponse, Error>> + Send;
 
-    /// Removes a member, for ever.
+    /// Removes a member permanently.
     fn member_remove(
         &self,
         member: MemberId,
@@ -109,42 +109,42 @@ pub trait Backend: Clone + Send + Sync + 'static {
         member: MemberId,
     ) -> impl Future<Output = Result<MemberPromoteResponse, Error>> + Send;
 
-    /// The hash of what is stored at a revision; 0 is the latest.
+    /// The hash of the stored keys at a revision; 0 is the latest.
     fn hash_kv(&self, revision: i64) -> impl Future<Output = Result<HashKvResponse, Error>> + Send;
 
-    /// Hands leadership over.
+    /// Transfers leadership.
     fn move_leader(
         &self,
         target: MemberId,
     ) -> impl Future<Output = Result<MoveLeaderResponse, Error>> + Send;
 
-    /// This member's state, at once. `errors` may stay empty: the edge fills it in.
+    /// This member's status, without waiting. `errors` may be empty: the edge fills it in.
     fn status(&self) -> StatusResponse;
 
-    /// The alarms that are up, at once, from what this member has applied.
+    /// The active alarms in the applied state, without waiting.
     fn alarms(&self) -> Vec<AlarmMember>;
 
-    /// The members that this member knows of, at once.
+    /// The members in the applied state, without waiting.
     fn members(&self) -> Vec<Member>;
 
-    /// The leader, or `MemberId::NONE`. Asked for every request that requires one.
+    /// The leader, or `MemberId::NONE`. Called for every request that requires a leader.
     fn leader(&self) -> MemberId;
 
-    /// Whether this member is a learner. Asked for almost every request: an atomic, at most a lock.
+    /// Whether this member is a learner. Called for almost every request, so it must be fast.
     fn is_learner(&self) -> bool;
 
-    /// Which cluster this is.
+    /// The cluster id.
     fn cluster_id(&self) -> ClusterId;
 
-    /// Which versions it speaks.
+    /// The versions of this member.
     fn versions(&self) -> Versions;
 
     /// The largest proposal, in bytes.
     fn max_request_bytes(&self) -> usize;
 
-    /// Where its Raft is, at once.
+    /// The Raft state, without waiting.
     fn raft_status(&self) -> RaftStatus;
 
-    /// The words that the process was started with; empty in another program.
+    /// The command line of the process; empty when embedded.
     fn command_line(&self) -> Vec<String>;
 }

@@ -1,5 +1,5 @@
-//! The one table from `Error` to what goes over the wire: a gRPC code, and an HTTP status derived
-//! from it as grpc-gateway derives it. The texts are the errors' own.
+//! The mapping from `Error` to the wire: a gRPC code, and the HTTP status that grpc-gateway
+//! derives from it. The texts are the errors' own.
 
 use http::StatusCode;
 use tonic::{Code, Status};
@@ -10,8 +10,8 @@ use crate::Error;
 pub(crate) fn code(error: &Error) -> Code {
     use Error::*;
     match error {
-        // etcd maps these two to its client-side error type, which carries no code, so that they
-        // arrive as Unknown whatever the table in `rpctypes` says (etcd v3.4.23 and v3.7.1).
+        // etcd maps these two to its client-side error type, which has no code, so that they
+        // arrive as Unknown, unlike the table in `rpctypes` (etcd v3.4.23 and v3.7.1).
         NotEnoughStartedMembers | TooManyRequests => Code::Unknown,
         Internal(_) => Code::Unknown,
         EmptyKey | KeyNotFound | ValueProvided | LeaseProvided | TooManyOps | DuplicateKey
@@ -45,8 +45,8 @@ impl From<Error> for Status {
     }
 }
 
-/// The HTTP status for a gRPC code: grpc-gateway's `runtime.HTTPStatusFromCode`, as in etcd 3.5 to
-/// 3.7. The older gateway of etcd 3.4 differs in one: 412 for `FailedPrecondition`.
+/// The HTTP status for a gRPC code: grpc-gateway's `runtime.HTTPStatusFromCode`, as in etcd 3.5
+/// to 3.7. The older gateway of etcd 3.4 differs in one: 412 for `FailedPrecondition`.
 pub fn http_status(code: Code) -> StatusCode {
     match code {
         Code::Ok => StatusCode::OK,
@@ -70,8 +70,8 @@ pub fn http_status(code: Code) -> StatusCode {
 mod tests {
     use super::*;
 
-    /// Code, text and gateway status of every error, written down independently of the enum.
-    /// etcd v3.7.1 `api/v3rpc/rpctypes/error.go`, `server/etcdserver/api/v3rpc/util.go`.
+    /// Code, text and gateway status of every error, independent of the implementation. etcd
+    /// v3.7.1 `api/v3rpc/rpctypes/error.go`, `server/etcdserver/api/v3rpc/util.go`.
     fn reference() -> Vec<(Error, i32, &'static str, u16)> {
         use Error::*;
         vec![

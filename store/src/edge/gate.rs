@@ -1,11 +1,11 @@
-//! A client port before its member is ready.
+//! Holds the requests of a client port until its member is ready.
 //!
-//! Clients connect at once and wait, as with etcd, so that a script that starts a member need not try
-//! again. A probe must not wait: it is answered by what the member is at that moment. Only what comes
-//! while the member opens its data waits in the socket's queue, since there is nothing yet to serve it.
+//! Clients connect at once and wait, as with etcd, so that a script that starts a member need not
+//! retry. A probe is not held: its answer is the member's present state. While the member opens
+//! its data, connections wait in the socket's accept queue.
 //!
-//! `/version` waits as well. A proxy takes its answer for the word of a member that serves reads; one
-//! from a member that holds them made a third of a proxy's reads wait there.
+//! `/version` is held as well: a proxy takes its answer as a sign that the member serves reads.
+//! Without that, a third of a proxy's reads were held at a starting member.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,10 +15,10 @@ use axum::response::Response;
 use http::StatusCode;
 use keelson_port::{Drain, Terminates, Termination, WakerSet};
 
-/// What is answered before: of the member alone.
+/// The paths that are answered before: they depend on the member alone.
 const PROBES: [&str; 4] = ["/health", "/livez", "/readyz", "/debug/vars"];
 
-/// Closed until the member is ready. A clone is the same.
+/// A gate that is closed until the member is ready. Clones share the gate.
 #[derive(Clone, Debug, Default)]
 pub struct Gate(Arc<Door>);
 
@@ -39,7 +39,7 @@ impl Terminates for Door {
 }
 
 impl Gate {
-    /// Opens it for good.
+    /// Opens the gate for good.
     pub fn open(&self) {
         self.0.open.store(true, Ordering::Release);
         self.0.wakers.wake_all();
@@ -49,13 +49,13 @@ impl Gate {
         self.0.is_terminated()
     }
 
-    /// How many requests wait for it.
+    /// The number of held requests.
     #[cfg(test)]
     pub(super) fn held(&self) -> usize {
         self.0.wakers.waiters()
     }
 
-    /// Waits for it. `false`: the port went down before.
+    /// Waits until the gate opens. `false` if the port shuts down first.
     pub(super) fn opened(&self, drain: Drain) -> impl Future<Output = bool> + Send + use<> {
         let door = Termination::of(Arc::clone(&self.0));
         async move {
@@ -67,7 +67,7 @@ impl Gate {
     }
 }
 
-/// Whether a path is asked by probes: `/readyz`, and `/readyz/linearizable_read`.
+/// Whether a path belongs to a probe: `/readyz`, and `/readyz/linearizable_read`.
 pub(super) fn is_probe(path: &str) -> bool {
     let mut probes = PROBES.iter();
     probes.any(|probe| {
@@ -76,7 +76,7 @@ pub(super) fn is_probe(path: &str) -> bool {
     })
 }
 
-/// 503: the port goes down, and nothing was done.
+/// 503: the port shuts down, and the request had no effect.
 pub(super) fn closed() -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;

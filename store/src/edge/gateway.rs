@@ -1,7 +1,7 @@
 //! The v3 API as JSON over HTTP, as etcd's grpc-gateway offers it: `POST /v3/kv/range` and so on.
 //!
-//! A request is parsed and then goes through the same service as over gRPC, so the rules are the
-//! same. What differs from grpc-gateway: the texts about JSON that does not parse are our parser's.
+//! A parsed request is served by the same service as over gRPC, so the rules are the same. A
+//! difference to grpc-gateway: the error texts for invalid JSON are those of serde_json.
 
 use std::future::Future;
 use std::time::Duration;
@@ -30,16 +30,16 @@ use super::large::Room;
 use super::ops::plain;
 use super::v3::{self, Cluster, Kv, Maintenance, Unread};
 
-/// How long the body of a request may take to arrive.
+/// The timeout for the body of a request.
 pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What gRPC metadata is called in HTTP headers.
+/// The HTTP header for the gRPC metadata `hasleader`.
 const REQUIRE_LEADER: &str = "grpc-metadata-hasleader";
 
-/// Paths begin with the API's version; etcd serves the older name from the same code.
+/// The API versions at the start of a path; etcd serves the older one with the same code.
 const PREFIXES: [&str; 2] = ["/v3", "/v3beta"];
 
-/// The gateway's paths. Without a fallback, so that others can be merged in.
+/// The gateway's routes, without a fallback, so that other routers can be merged in.
 pub fn router<B: Backend>(backend: B, unread: Unread) -> Router {
     let mut router = Router::new();
     for prefix in PREFIXES {
@@ -57,7 +57,7 @@ pub fn router<B: Backend>(backend: B, unread: Unread) -> Router {
     router.with_state(Gateway { backend, unread })
 }
 
-/// What the paths are served from.
+/// The state of the routes.
 #[derive(Clone)]
 struct Gateway<B> {
     backend: B,
@@ -70,13 +70,13 @@ impl<B> Gateway<B> {
     }
 }
 
-/// Whether a path is the gateway's to refuse, in grpc-gateway's words.
+/// Whether a path that has no route is refused with grpc-gateway's error.
 pub(super) fn owns(path: &str) -> bool {
     let below = |prefix| path.strip_prefix(prefix)?.strip_prefix('/');
     PREFIXES.into_iter().any(|prefix| below(prefix).is_some())
 }
 
-/// A path, the gRPC method behind it, and how to call that.
+/// A path, the gRPC method behind it, and its handler.
 type Rpc<B> = (&'static str, MethodRouter<Gateway<B>>);
 
 fn kv<B: Backend>() -> Vec<Rpc<B>> {
@@ -198,7 +198,7 @@ fn maintenance<B: Backend>() -> Vec<Rpc<B>> {
     ]
 }
 
-/// A path's handler. `method` is the gRPC method, for the rules that go by its name.
+/// The handler of a path. `method` is the gRPC method, to which the rules of the API apply.
 fn rpc<B, Q, A, F>(
     method: &'static str,
     call: impl Fn(Gateway<B>, tonic::Request<Q>) -> F + Clone + Send + Sync + 'static,
@@ -236,14 +236,14 @@ fn requires_leader(headers: &HeaderMap) -> bool {
     wanted.is_some_and(|value| value.as_bytes() == b"true")
 }
 
-/// An empty body is an empty message.
+/// Parses the body of a request. An empty body is an empty message.
 async fn parse<B, Q>(backend: &B, request: Request) -> Result<Q, Status>
 where
     B: Backend,
     Q: DeserializeOwned + Message + Default,
 {
     let message_bytes_max = v3::message_bytes_max(backend);
-    // Base64 makes four bytes of three, and names and blanks need room.
+    // Base64 expands three bytes to four, and field names and white space need room.
     let body_bytes_max = message_bytes_max.saturating_mul(2);
     let body = read(request, body_bytes_max).await?;
     if body.trim_ascii().is_empty() {
@@ -258,14 +258,14 @@ where
     Ok(message)
 }
 
-/// As gRPC itself refuses it, behind etcd's gateway.
+/// The error of etcd's gRPC server for a message that is too large.
 fn too_large(found: &str, bytes_max: usize) -> Status {
     Status::resource_exhausted(format!(
         "grpc: received message larger than max ({found} vs. {bytes_max})"
     ))
 }
 
-/// A field that is null is a field that is not there; our parser takes it for a wrong type.
+/// Parses JSON. A null field counts as missing, while serde_json treats it as a wrong type.
 fn from_json<Q: DeserializeOwned>(body: &[u8]) -> serde_json::Result<Q> {
     if !body.windows(4).any(|word| word == b"null") {
         return serde_json::from_slice(body);
@@ -275,7 +275,7 @@ fn from_json<Q: DeserializeOwned>(body: &[u8]) -> serde_json::Result<Q> {
     serde_json::from_value(value)
 }
 
-/// Not deep: the parser has a limit of its own.
+/// The recursion is bounded: the parser has a depth limit.
 fn drop_nulls(value: &mut Value) {
     match value {
         Value::Object(fields) => {
@@ -297,7 +297,7 @@ async fn read(request: Request, bytes_max: usize) -> Result<Bytes, Status> {
     }
 }
 
-/// A large answer keeps the room that its handler took.
+/// The response with a JSON body. A large one keeps the share that its handler took.
 fn success<A: Serialize>(response: tonic::Response<A>) -> Response {
     let room = response.extensions().get::<Room>().cloned();
     match serde_json::to_vec(response.get_ref()).map(Bytes::from) {
@@ -312,7 +312,7 @@ fn success<A: Serialize>(response: tonic::Response<A>) -> Response {
             ];
             (headers, body).into_response()
         }
-        // An enum value that a newer member has sent and that we have no name for.
+        // An enum value that a newer member has sent, for which this release has no name.
         Err(error) => failure(&Status::internal(error.to_string())),
     }
 }

@@ -1,13 +1,13 @@
-//! Large answers: how many bytes of them may wait for their clients.
+//! A memory budget for large answers that clients have not read yet.
 //!
-//! A listing or a range is built whole, from the tree as it is at one index, and an event or a refusal may have two
-//! values of 10 MB each. All are held until their clients have read them: a few requests of sixty bytes
-//! whose answers are not read could otherwise hold gigabytes.
+//! A listing or a range is built completely, from the tree at one index, and an event or an error
+//! may contain two values of 10 MB each. All are held until their clients have read them. Without
+//! a limit, a few requests of sixty bytes with unread answers could hold gigabytes.
 //!
-//! Nor do a few connections that read nothing take all of the room. Three quarters of it are for answers
-//! below an eighth of all, and there a connection holds at most half as much as it leaves free: one gets a
-//! third, ten leave a sixtieth. The last quarter is for larger answers. It has no shares, because it may
-//! have no room for two.
+//! A few connections that read nothing must not take the whole budget. Three quarters of it are for
+//! answers below an eighth of the total. There a connection holds at most half as much as it leaves
+//! free: one gets a third, ten leave a sixtieth. The last quarter is for larger answers. It has no
+//! limit for a connection, because it may not fit two of them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,31 +17,32 @@ use tokio::time;
 
 use super::account::{Ledger, Piece, client};
 
-/// Smaller answers are not counted.
+/// Smaller answers are not counted, in bytes.
 pub(super) const LARGE_BYTES: usize = 64 * 1024;
 
-/// How long the answer to a change waits for room: a refusal would hide that the change was made.
+/// How long the answer to a change waits for room: an error would hide that the change was made.
 const WAIT: Duration = Duration::from_secs(2);
 
-/// How often it is tried. Answers that become free do not wake those that wait: thousands may.
+/// The interval of the attempts. A released share does not wake waiting answers, of which there
+/// may be thousands.
 const RETRY: Duration = Duration::from_millis(50);
 
-/// The room for large answers of one kind. A clone is the same room.
+/// The budget for large answers of one kind. Clones share it.
 #[derive(Clone)]
 pub(super) struct LargeAnswers {
     shared: Arc<Ledger>,
-    /// For answers of an eighth of all room or more.
+    /// For answers of an eighth of the budget or more.
     largest: Arc<Ledger>,
     kib_max: u32,
 }
 
-/// The room that an answer has; free again when the last clone is dropped.
+/// The share of an answer; returned when the last clone is dropped.
 #[derive(Clone, Debug)]
 pub(super) struct Room {
     _piece: Arc<Piece>,
 }
 
-/// An answer in its room.
+/// The bytes of an answer, with its share.
 struct Held {
     answer: Bytes,
     _room: Room,
@@ -60,7 +61,7 @@ impl Room {
         }
     }
 
-    /// The same bytes, which keep this room until they are dropped.
+    /// The same bytes, which keep this share until they are dropped.
     pub(super) fn hold(&self, answer: Bytes) -> Bytes {
         Bytes::from_owner(Held {
             answer,
@@ -70,7 +71,7 @@ impl Room {
 }
 
 impl LargeAnswers {
-    /// Room for that many bytes.
+    /// A budget of that many bytes.
     pub(super) fn within(bytes_max: usize) -> LargeAnswers {
         let kib_max = u32::try_from(bytes_max / 1024).unwrap_or(u32::MAX);
         LargeAnswers {
@@ -80,19 +81,20 @@ impl LargeAnswers {
         }
     }
 
-    /// Room for an answer of that many bytes to the request that is served now, if its connection may
-    /// have it. An answer that is larger than all room takes all that the largest have.
+    /// Takes a share for an answer of that many bytes to the request that is being served, if its
+    /// connection may have it. An answer larger than the budget takes all that is for the
+    /// largest.
     pub(super) fn room(&self, bytes: usize) -> Option<Room> {
         let (ledger, kib) = self.ledger(bytes);
         ledger.take(client(), kib).map(Room::of)
     }
 
-    /// The same; waits for it, for two seconds.
+    /// As [`LargeAnswers::room`], but waits for up to two seconds.
     pub(super) async fn room_in_time(&self, bytes: usize) -> Option<Room> {
         in_time(|| self.room(bytes)).await
     }
 
-    /// The same bytes, which keep their room until they are dropped. `None`: there is no room.
+    /// The same bytes, which keep a share until they are dropped. `None` if there is no room.
     pub(super) fn hold(&self, answer: Bytes) -> Option<Bytes> {
         if answer.len() < LARGE_BYTES {
             return Some(answer);
@@ -101,7 +103,7 @@ impl LargeAnswers {
         Some(room.hold(answer))
     }
 
-    /// The same for an answer to several clients, which is on no connection's account.
+    /// As [`LargeAnswers::hold`], for an answer to several clients, on no connection's account.
     pub(super) fn hold_for_all(&self, answer: Bytes) -> Option<Bytes> {
         if answer.len() < LARGE_BYTES {
             return Some(answer);
@@ -110,18 +112,18 @@ impl LargeAnswers {
         Some(Room::of(ledger.take(None, kib)?).hold(answer))
     }
 
-    /// Whether there is room for such an answer of that many bytes, before it is made.
+    /// Whether there is room for such an answer of that many bytes, before it is built.
     pub(super) fn has_room_for_all(&self, bytes: usize) -> bool {
         let (ledger, kib) = self.ledger(bytes);
         bytes < LARGE_BYTES || ledger.has(kib)
     }
 
-    /// Waits until there is room for such an answer of that many bytes, or for two seconds.
+    /// Waits for up to two seconds until there is room for such an answer of that many bytes.
     pub(super) async fn wait_for_room_for_all(&self, bytes: usize) {
         in_time(|| self.has_room_for_all(bytes).then_some(())).await;
     }
 
-    /// Where an answer of that many bytes has room, and how much it takes, in KiB.
+    /// The budget for an answer of that many bytes, and its share in KiB.
     fn ledger(&self, bytes: usize) -> (&Arc<Ledger>, u32) {
         let kib = u32::try_from(bytes / 1024).unwrap_or(u32::MAX);
         match kib < self.kib_max / 8 {
@@ -131,7 +133,7 @@ impl LargeAnswers {
     }
 }
 
-/// Tries until it succeeds, or for two seconds.
+/// Repeats the attempt until it succeeds, for up to two seconds.
 async fn in_time<T>(attempt: impl Fn() -> Option<T>) -> Option<T> {
     let attempts = async {
         loop {
@@ -160,7 +162,7 @@ mod tests {
         assert!(held.len() < 24 && !answers.has_room_for_all(LARGE_BYTES));
         assert!(answers.hold(Bytes::from_static(b"small")).is_some());
         assert!(answers.has_room_for_all(9));
-        // The largest have room of their own.
+        // The largest answers have a budget of their own.
         assert_eq!(crowd(&answers, 4 * LARGE_BYTES).len(), 2);
         drop(held);
         let large = Bytes::from(vec![b'x'; LARGE_BYTES]);

@@ -1,7 +1,8 @@
-//! What clients speak to: one port for gRPC and HTTP.
+//! The client edge: one port for gRPC and HTTP.
 //!
-//! Connections are `keelson-port`'s. Requests are split between gRPC and HTTP (`service`), parsed and
-//! handed to the member behind `Backend`, those of the v2 API behind `v2::TreeBackend`. Errors leave through one table (`errors`). Nothing here knows of consensus or storage.
+//! Connections are `keelson-port`'s. Requests are split between gRPC and HTTP (`service`),
+//! parsed, and passed to the member behind `Backend`, or `v2::TreeBackend` for the v2 API. One
+//! table maps errors to the wire (`errors`). The edge depends on neither consensus nor storage.
 
 mod account;
 mod backend;
@@ -34,20 +35,20 @@ pub use v3::Unread;
 /// What is served beside the v3 API and the operator's paths.
 #[derive(Default)]
 pub struct More<F> {
-    /// Further gRPC services.
+    /// Additional gRPC services.
     pub routes: Routes,
-    /// Further paths.
+    /// Additional HTTP routes.
     pub router: Router,
-    /// Who looks at HTTP requests before all routers.
+    /// Receives HTTP requests before all routers.
     pub first: F,
-    /// Opened when the member is ready; without one all is served at once.
+    /// Opened when the member is ready; without a gate, every request is served at once.
     pub gate: Option<Gate>,
-    /// What large answers of the v3 API may take.
+    /// The memory budget for large answers of the v3 API.
     pub unread: Unread,
 }
 
-/// Serves a member's client port: the v3 services, the operator's paths, and what the caller adds.
-/// The caller gets a `Drain` for its long requests.
+/// Serves a member's client port: the v3 services, the operator's paths, and the additions.
+/// `Drain` ends the long requests of the additions at the shutdown.
 pub async fn serve_clients<B: Backend, F: FirstLook>(
     backend: B,
     listeners: Vec<impl Into<Listener>>,
@@ -82,7 +83,7 @@ pub async fn serve_clients<B: Backend, F: FirstLook>(
     keelson_port::serve(listeners, services, limits, begin).await
 }
 
-/// Serves the peer port of a host that is about to found a member.
+/// Serves the peer port of a host that has not founded its member yet.
 pub(crate) async fn serve_founder(
     listeners: Vec<impl Into<Listener>>,
     routes: Routes,
@@ -97,8 +98,8 @@ pub(crate) async fn serve_founder(
     keelson_port::serve(listeners, services, limits, shutdown).await
 }
 
-/// Serves a member's peer port: the members' own services, what joining members and scripts read,
-/// and what the caller adds. No cross-origin calls here.
+/// Serves a member's peer port: the peer services, the paths for joining members and scripts, and
+/// the additions. Cross-origin requests are not allowed there.
 pub async fn serve_peers<B: Backend>(
     backend: B,
     listeners: Vec<impl Into<Listener>>,

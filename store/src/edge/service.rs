@@ -20,10 +20,10 @@ use super::account::on_behalf_of;
 use super::gate::{self, Gate};
 use super::gateway::{self, BODY_TIMEOUT};
 
-/// A gRPC service. Not tower's `Service`: that needs `&mut self`, hence a clone of every part of it
+/// A gRPC service. tower's `Service` takes `&mut self`, and so would need a clone of every part
 /// for every request.
 pub trait GrpcService: Send + Sync + 'static {
-    /// What a call returns; `Unpin`, because tonic's futures are boxed already.
+    /// The answer of a call; `Unpin`, because tonic's futures are boxed already.
     type Future: Future<Output = Result<Response<tonic::body::Body>, Infallible>>
         + Send
         + Unpin
@@ -44,23 +44,23 @@ impl GrpcService for Routes {
 /// The body of an answer on a port.
 pub(crate) type Body = Either<tonic::body::Body, axum::body::Body>;
 
-/// An answer on its way, for the client of its connection.
+/// The pending answer to a request, polled with its client's address set.
 pub struct Answer<F> {
     client: SocketAddr,
     way: Way<F>,
 }
 
-/// Where an answer comes from.
+/// The source of an answer.
 enum Way<F> {
-    /// Of a gRPC service.
+    /// A gRPC service.
     Grpc(F),
-    /// Of the router.
+    /// The router.
     Http(Box<RouteFuture<Infallible>>),
-    /// Of whoever looked first: here it is.
+    /// A complete answer of the first service.
     Now(Option<Response<axum::body::Body>>),
-    /// Of a request that waits until the member is ready.
+    /// A request that waits until the member is ready.
     Held(Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>),
-    /// Of whoever looked first.
+    /// A pending answer of the first service.
     Later(Pin<Box<dyn Future<Output = Response<axum::body::Body>> + Send>>),
 }
 
@@ -103,24 +103,24 @@ where
     }
 }
 
-/// Looks at a port's HTTP requests before the router does. The v2 API's keys are asked for so often
-/// that the router's own cost would show.
+/// A service that receives a port's HTTP requests before the router. Requests for v2 keys are so
+/// frequent that the router's cost would matter.
 pub trait FirstLook: Send + Sync + 'static {
-    /// What is to become of the request.
+    /// Answers the request, or returns it.
     fn look(&self, request: Request<Incoming>) -> Look;
 }
 
-/// What is to become of a request.
+/// The result of [`FirstLook::look`].
 pub enum Look {
-    /// This is the answer.
+    /// The answer.
     Now(Response<axum::body::Body>),
-    /// The answer comes.
+    /// The pending answer.
     Later(Pin<Box<dyn Future<Output = Response<axum::body::Body>> + Send>>),
-    /// The router knows.
+    /// The request, which is for the router.
     NotMine(Request<Incoming>),
 }
 
-/// Nothing goes before the router.
+/// Passes every request to the router.
 impl FirstLook for () {
     fn look(&self, request: Request<Incoming>) -> Look {
         Look::NotMine(request)
@@ -136,10 +136,10 @@ impl<F: FirstLook> FirstLook for Option<F> {
     }
 }
 
-/// What a port serves: gRPC over HTTP/2, the rest over either version.
+/// The services of a port: gRPC over HTTP/2, the rest over either version.
 pub struct Services<G, F> {
     parts: Arc<Parts<G, F>>,
-    /// Requests that need more than the member itself wait for it.
+    /// Requests that need a ready member wait for the gate.
     gate: Option<(Gate, Drain)>,
 }
 
@@ -150,21 +150,21 @@ struct Parts<G, F> {
 }
 
 impl<G, F> Services<G, F> {
-    /// All together, from the start.
+    /// Serves every request at once.
     pub fn new(grpc: G, first: F, http: Router) -> Services<G, F> {
         Services {
             parts: Arc::new(Parts {
                 grpc,
                 first,
-                // Does once what axum would otherwise do for each request.
+                // Builds the router once; axum would otherwise do it for each request.
                 http: http.with_state(()),
             }),
             gate: None,
         }
     }
 
-    /// The same, from the moment the gate opens; only probes are answered before. What waits for it is
-    /// given up when the drain begins.
+    /// As before, but requests other than probes wait until the gate opens. When the drain
+    /// begins, waiting requests are answered with 503.
     pub fn behind(self, gate: Gate, drain: Drain) -> Services<G, F> {
         let gate = Some((gate, drain));
         Services { gate, ..self }
@@ -212,7 +212,8 @@ impl<G: GrpcService, F: FirstLook> Parts<G, F> {
     }
 }
 
-/// A route, also an embedder's, does not wait for a body for ever. The gateway has words of its own for that.
+/// Limits the time for the body of a request to any route, also an embedder's. The gateway has a
+/// timeout of its own with grpc-gateway's error.
 fn bounded(request: Request<Incoming>) -> Request<Incoming> {
     match gateway::owns(request.uri().path()) {
         true => request,
@@ -220,8 +221,8 @@ fn bounded(request: Request<Incoming>) -> Request<Incoming> {
     }
 }
 
-/// `application/grpc`, `application/grpc+proto` and the like, as grpc-go has it; grpc-web is
-/// another protocol.
+/// Whether the content type is `application/grpc` or `application/grpc+proto` and so on, as in
+/// grpc-go; grpc-web is another protocol.
 fn is_grpc<B>(request: &Request<B>) -> bool {
     let content_type = request.headers().get(CONTENT_TYPE);
     let subtype = content_type.and_then(|value| value.as_bytes().strip_prefix(b"application/grpc"));

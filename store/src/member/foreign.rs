@@ -1,9 +1,9 @@
 //! Detects a data directory of etcd, names it in the error, and leaves it unchanged.
 //!
-//! etcd 2.0.1 and later keep `member/snap/db`, a bbolt file, and `member/wal`, whose segments
-//! begin with a record of their checksum; 2.0.0 had the two directly in the data directory; 0.4
-//! had `log`, `conf` and `snapshot`. The check reads the files, since Keelson's own log has file
-//! names of the same form.
+//! etcd 2.0.1 and later keep `member/snap/db`, a bbolt file, and `member/wal`, whose segments begin
+//! with a record of their checksum. 2.0.0 had the two directly in the data directory; 0.4 had
+//! `log`, `conf` and `snapshot`. The check reads the files, since Keelson's own log has file names
+//! of the same form.
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -162,7 +162,7 @@ fn found(config: &Config) -> Result<Found, OpenError> {
         voters: founders.iter().map(|founder| founder.id.0).collect(),
         ..ConfState::default()
     };
-    // The founding counts as the first entry: a member that joins later with an empty log is then
+    // The founding counts as the first entry. So a member that joins later with an empty log is
     // behind the start of the log, and receives the founding members in a snapshot.
     let mark = AppliedMark {
         index: 1,

@@ -1,9 +1,9 @@
 //! Admission of incoming peer calls, and the detection of duplicate envelopes.
 //!
 //! A call is admitted if it is for this member of this cluster, and from a member of the cluster.
-//! Ids are not secret, so a caller must prove its identity: this member checks at the caller's
-//! own peer URL that the call's key was issued there (`prove.rs`), once for each incarnation of
-//! the caller.
+//! Ids are not secret, so a caller must prove its identity. This member checks at the caller's own
+//! peer URL that the call's key was issued there (`prove.rs`), once for each incarnation of the
+//! caller.
 
 use std::collections::BTreeMap;
 

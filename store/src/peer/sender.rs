@@ -28,8 +28,8 @@ use crate::config::Url;
 /// The most messages that wait for one peer. A leader's appends are batched, so this is seconds
 /// of traffic.
 const QUEUE_MAX: usize = 4096;
-/// The size limit of these messages, in bytes: all that the core allows in flight to a peer (16
-/// MiB of appends, or 64 MiB of proposals for the leader), and a reserve.
+/// The size limit of these messages, in bytes: all that the core allows in flight to a peer, and a
+/// reserve. The core allows 16 MiB of appends, or 64 MiB of proposals for the leader.
 const QUEUE_BYTES_MAX: usize = 96 << 20;
 /// The most messages of an envelope.
 const ENVELOPE_MAX: usize = 128;

@@ -5,17 +5,17 @@
 //! mark  prev  crc  length  payload ... zeros, a trailer of 8 bytes, at a multiple of 16
 //! ```
 //!
-//! All numbers are little endian. `mark` is the kind and a hash of seed and offset: it makes a
-//! scan for frames after a damaged one cheap, and a frame that was moved is not valid. `prev` is
-//! the `crc` of the previous frame, across segments too: a lost write breaks the chain. `crc` is
-//! the CRC32C of the seed, the other 12 header bytes and the payload; the seed is derived from
-//! identity and segment sequence. `length` is the payload's, with its two highest bits set.
+//! All numbers are little endian. `mark` is the kind and a hash of seed and offset. It makes a scan
+//! for frames after a damaged one cheap, and a frame that was moved is not valid. `prev` is the
+//! `crc` of the previous frame, across segments too: a lost write breaks the chain. `crc` is the
+//! CRC32C of the seed, the other 12 header bytes and the payload; the seed is derived from identity
+//! and segment sequence. `length` is the payload's, with its two highest bits set.
 //!
-//! **Torn or damaged.** A frame is written over zeros, and the disk writes sectors of 512 bytes
-//! or more. A sector that was not written, or only in part, must be distinguishable from one that
-//! has changed since. So the first and the last byte of a frame in every sector are not zero: the
-//! mark begins with the kind, `length` ends with set bits, the trailer ends with a set byte, and
-//! in between [`EDGE`] precedes and follows each sector boundary. `tail.rs` relies on it.
+//! **Torn or damaged.** A frame is written over zeros, and the disk writes sectors of 512 bytes or
+//! more. A sector that was not written, or only in part, must be distinguishable from one that has
+//! changed since. So the first and the last byte of a frame in every sector are not zero. The mark
+//! begins with the kind, `length` ends with set bits, and the trailer ends with a set byte. In
+//! between, [`EDGE`] precedes and follows each sector boundary. `tail.rs` relies on it.
 
 use crc32c::{crc32c, crc32c_append};
 

@@ -16,9 +16,10 @@ const TAG_MARK_CLEARED: u8 = 5;
 const TAG_BOOT: u8 = 6;
 
 const MAGIC: &[u8; 8] = b"KEELWAL\0";
-/// The format version that this program writes, and the newest that it reads. 2 (November 2026):
-/// frames show which of their sectors were written, and segments have their full length from the
-/// beginning and record it. Format 1 is read; the log then continues in a new segment.
+/// The format version that this program writes, and the newest that it reads. In version 2
+/// (November 2026) frames show which of their sectors were written, and segments have their full
+/// length from the beginning and record it. Format 1 is read; the log then continues in a new
+/// segment.
 pub(super) const VERSION: u32 = 2;
 
 /// Whether a file that begins with these bytes is a segment of such a log, by its first frame.

@@ -7,9 +7,9 @@
 //! an unfinished frame at the end, which is cut off, from damage, which is refused
 //! (`recovery.rs`, `tail.rs`, `watermark.rs`).
 //!
-//! The log does not interpret entries, and it retries nothing: after the first failed write or
-//! sync it is poisoned and the process must end (fsyncgate: a second `fsync` proves nothing). A
-//! restart recovers from a failed sync because opening writes the last frame again.
+//! The log does not interpret entries, and it retries nothing. After the first failed write or sync
+//! it is poisoned and the process must end: a second `fsync` proves nothing (fsyncgate). A restart
+//! recovers from a failed sync because opening writes the last frame again.
 
 mod active;
 mod error;
@@ -121,9 +121,9 @@ pub(crate) fn is_own_file(name: &str) -> bool {
 const LOCK_FILE: &str = "lock";
 
 impl<D: Disk> Wal<D> {
-    /// Adds items to the batch that the next [`Wal::sync`] makes durable, in this order: a
-    /// snapshot mark, which discards the entries up to it, or all of them unless the log holds
-    /// the marked one; entries, which replace those at their indices and later; the hard state.
+    /// Adds items to the batch that the next [`Wal::sync`] makes durable. First comes a snapshot
+    /// mark, which discards the entries up to it, or all of them unless the log holds the marked
+    /// one. Then come entries, which replace those at their indices and later, and the hard state.
     ///
     /// # Panics
     /// On entries that leave a gap or are covered by the mark, and on a commit index after the

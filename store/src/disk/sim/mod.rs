@@ -1,7 +1,7 @@
 //! A disk in memory that separates written from durable data, and can lose power.
 //!
-//! The model is pessimistic: until its file is synced, each 512-byte sector may survive or not,
-//! independently of the others; until its directory is synced, so may each create, rename and
+//! The model is pessimistic. Until its file is synced, each 512-byte sector may survive or not,
+//! independently of the others. Until its directory is synced, so may each create, rename and
 //! remove. A torn sector is new up to some byte and old after it, or the reverse. After a failed
 //! sync the dirty sectors count as clean although they are not durable, as on Linux: only another
 //! write lets the next sync make them durable. It has no randomness: the caller of a crash makes
@@ -73,9 +73,9 @@ impl SimDisk {
         }
     }
 
-    /// Loses power. `choose` is called for every unsynced change of a name (with 2: 1 keeps it)
-    /// and for every unsynced sector (with 3: 0 loses it, 1 keeps it, 2 tears it, with further
-    /// calls for byte and direction). Open files and locks become invalid; faults are disarmed.
+    /// Loses power. `choose` is called with 2 for every unsynced change of a name: 1 keeps it. It
+    /// is called with 3 for every unsynced sector: 0 loses it, 1 keeps it, 2 tears it, with further
+    /// calls for byte and direction. Open files and locks become invalid; faults are disarmed.
     pub fn crash(&self, choose: Chooser<'_>) {
         self.state.lock().crash(choose);
     }

@@ -1,4 +1,4 @@
-//! Answers in the form that Go's net/http gives them, which scripts have come to expect.
+//! Answers in the form of Go's net/http, on which scripts depend.
 
 use axum::extract::Request;
 use axum::middleware::Next;
@@ -10,7 +10,7 @@ use crate::edge::gateway;
 
 const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
 
-/// `http.Error`: the text, a line feed, and no guessing of its type.
+/// `http.Error`: the text and a line feed, and `nosniff`.
 pub(in crate::edge) fn plain(status: StatusCode, text: &str) -> Response {
     let headers = [
         (CONTENT_TYPE, PLAIN_TEXT),
@@ -19,17 +19,17 @@ pub(in crate::edge) fn plain(status: StatusCode, text: &str) -> Response {
     (status, headers, format!("{text}\n")).into_response()
 }
 
-/// Plain text of a handler that names no type.
+/// Plain text of a handler that sets no content type.
 pub(super) fn text(body: String) -> Response {
     ([(CONTENT_TYPE, PLAIN_TEXT)], body).into_response()
 }
 
-/// JSON as `encoding/json` types it.
+/// JSON with the content type of etcd's handlers.
 pub(super) fn json(body: String) -> Response {
     ([(CONTENT_TYPE, "application/json")], body).into_response()
 }
 
-/// Any other method is refused, HEAD included, as etcd's `allowMethod` does.
+/// Refuses any other method, including HEAD, as etcd's `allowMethod` does.
 #[expect(
     clippy::result_large_err,
     reason = "the error is the response, sent at once"
@@ -49,7 +49,7 @@ pub(in crate::edge) fn not_found_page() -> Response {
     plain(StatusCode::NOT_FOUND, "404 page not found")
 }
 
-/// `http.NotFound`, in the words of whoever is responsible for the path.
+/// `http.NotFound`, or grpc-gateway's error for the gateway's paths.
 pub async fn not_found(uri: Uri) -> Response {
     let text = match gateway::owns(uri.path()) {
         true => "Not Found",
@@ -58,8 +58,9 @@ pub async fn not_found(uri: Uri) -> Response {
     plain(StatusCode::NOT_FOUND, text)
 }
 
-/// Lets pages of any origin call the client port: etcd's default, `--cors '*'`. Where origins are listed
-/// the port mends it ([`keelson_port::Access`]). A preflight is answered here, whatever the path. For `axum::middleware::from_fn`.
+/// Allows pages of any origin to call the client port: etcd's default, `--cors '*'`. With a list
+/// of origins the port corrects the headers ([`keelson_port::Access`]). A preflight request is
+/// answered here for any path. For `axum::middleware::from_fn`.
 pub async fn cors(request: Request, next: Next) -> Response {
     let mut response = if request.method() == Method::OPTIONS {
         StatusCode::OK.into_response()
@@ -70,7 +71,7 @@ pub async fn cors(request: Request, next: Next) -> Response {
     response
 }
 
-/// The headers with which pages of any origin may read an answer.
+/// Sets the headers that allow pages of any origin to read an answer.
 pub(in crate::edge) fn allow_any_origin(headers: &mut HeaderMap) {
     keelson_port::allow_origin(headers, HeaderValue::from_static("*"));
 }

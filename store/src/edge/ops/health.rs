@@ -27,7 +27,7 @@ pub(super) fn router<B: Backend>(backend: B) -> Router {
         .with_state(backend)
 }
 
-/// The query's fields in order; a name may come more than once.
+/// The query's fields in order; a name may be repeated.
 type Fields = Query<Vec<(String, String)>>;
 
 fn values<'a>(fields: &'a Fields, name: &'a str) -> impl Iterator<Item = &'a str> {
@@ -59,7 +59,7 @@ async fn health<B: Backend>(method: Method, fields: Fields, State(backend): Stat
     }
 }
 
-/// The first thing that is wrong: alarms, then the leader, then reading.
+/// The first problem: alarms, then the leader, then a read.
 async fn trouble<B: Backend>(backend: &B, excluded: &[&str], serializable: bool) -> Option<String> {
     let mut alarms = backend.alarms().into_iter();
     if let Some(alarm) = alarms.find(|alarm| !excluded.contains(&&*alarm_name(alarm))) {
@@ -76,13 +76,13 @@ async fn trouble<B: Backend>(backend: &B, excluded: &[&str], serializable: bool)
     Some(format!("RANGE ERROR:{failed}"))
 }
 
-/// For the leader's answer to a probe, in all. A leader that has lost its quorum has stepped down by
-/// then, as a rule; a client's own read would wait for the next leader, seven seconds.
+/// The timeout of a probe's linearizable read. A leader without a quorum has usually stepped down
+/// by then, while a client's read would wait seven seconds for the next leader.
 const READ_TIMEOUT: Duration = Duration::from_millis(800);
 
-/// Reads a key that is not there: it costs nothing, and goes the whole way.
+/// Reads a missing key: cheap, but through the whole read path.
 async fn read<B: Backend>(backend: &B, serializable: bool) -> Result<(), Error> {
-    // What etcd says after seven seconds.
+    // etcd's error after seven seconds, without the wait.
     if !serializable && backend.leader() == MemberId::NONE {
         return Err(Error::Timeout);
     }
@@ -99,7 +99,7 @@ async fn read<B: Backend>(backend: &B, serializable: bool) -> Result<(), Error> 
     }
 }
 
-/// One thing that can be checked; named as etcd names it.
+/// A check, with etcd's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Check {
     DataCorruption,
@@ -170,7 +170,7 @@ async fn readyz_one<B: Backend>(
     one(method, &name, fields, state, READYZ).await
 }
 
-/// All checks but the excluded ones.
+/// Runs all checks except the excluded ones.
 async fn all<B: Backend>(
     method: Method,
     fields: Fields,
@@ -182,7 +182,7 @@ async fn all<B: Backend>(
     report(method, &fields, &backend, &checks).await
 }
 
-/// The check of that name; no query excludes it.
+/// Runs the check of that name; the query cannot exclude it.
 async fn one<B: Backend>(
     method: Method,
     name: &str,

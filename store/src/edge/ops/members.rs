@@ -1,4 +1,4 @@
-//! `/members` on the peer port: what a member that joins, and monitoring scripts, read.
+//! `/members` on the peer port, for joining members and monitoring scripts.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -11,7 +11,7 @@ use crate::edge::backend::Backend;
 
 const CLUSTER_ID: &str = "X-Etcd-Cluster-ID";
 
-/// etcd's `membership.Member`; the id is a JSON number, and what is empty is left out.
+/// etcd's `membership.Member`; the id is a JSON number, and empty fields are omitted.
 #[derive(Serialize)]
 struct Member<'a> {
     id: u64,

@@ -1,4 +1,5 @@
-//! The operator's paths: `/health`, `/livez`, `/readyz`, `/version`, `/debug/vars`; `/members` on the peer port.
+//! The operator's paths: `/health`, `/livez`, `/readyz`, `/version`, `/debug/vars`, and
+//! `/members` on the peer port.
 
 mod go;
 mod health;
@@ -14,7 +15,7 @@ use super::backend::Backend;
 pub(super) use go::{allow_any_origin, not_found_page, plain};
 pub use go::{cors, not_found};
 
-/// The paths of the client port. Without a fallback, so that others can be merged in.
+/// The routes of the client port, without a fallback, so that other routers can be merged in.
 pub fn client_router<B: Backend>(backend: B) -> Router {
     let version = any(version::version::<B>).with_state(backend.clone());
     let vars = any(vars::vars::<B>).with_state(backend.clone());
@@ -23,7 +24,7 @@ pub fn client_router<B: Backend>(backend: B) -> Router {
         .route("/debug/vars", vars)
 }
 
-/// The paths of the peer port. Without a fallback, as above.
+/// The routes of the peer port, without a fallback.
 pub fn peer_router<B: Backend>(backend: B) -> Router {
     Router::new()
         .route("/version", any(version::version::<B>))

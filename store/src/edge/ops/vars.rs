@@ -1,4 +1,4 @@
-//! `/debug/vars`: Go's expvar, as far as it says something of a process that is not Go's.
+//! `/debug/vars`: Go's expvar, without the variables that only a Go process has.
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::edge::backend::{Backend, RaftStatus};
 
-/// etcd's `raft.Status`, without what only a leader knows of its followers.
+/// etcd's `raft.Status`, without the leader's progress of its followers.
 #[derive(Serialize)]
 struct Raft {
     id: String,
@@ -33,7 +33,7 @@ impl From<RaftStatus> for Raft {
     }
 }
 
-/// Any method is answered, as by expvar's handler.
+/// Any method is allowed, as by expvar's handler.
 pub(super) async fn vars<B: Backend>(State(backend): State<B>) -> Response {
     let variables = [
         ("cmdline", json!(backend.command_line())),
@@ -50,8 +50,8 @@ pub(super) async fn vars<B: Backend>(State(backend): State<B>) -> Response {
     (kind, body).into_response()
 }
 
-/// What of Go's `MemStats` the kernel knows, in bytes: `Sys` is resident, and `VirtualSys`, which Go
-/// has not, is the address space. Empty where there is no `/proc`.
+/// The part of Go's `MemStats` that the kernel provides, in bytes: `Sys` is the resident memory.
+/// `VirtualSys`, which Go does not have, is the address space. Empty without `/proc`.
 fn memory() -> Value {
     let Ok(pages) = std::fs::read_to_string("/proc/self/statm") else {
         return json!({});

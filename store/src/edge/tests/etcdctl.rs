@@ -1,4 +1,5 @@
-//! etcd's own command-line client. Skipped, with a line, where none is installed.
+//! etcd's own command-line client. Without an installed etcdctl the test prints a line and is
+//! skipped.
 
 use std::process::Stdio;
 
@@ -7,7 +8,7 @@ use tokio::process::Command;
 
 use super::{Port, within};
 
-/// Runs etcdctl; `None` when there is none.
+/// Runs etcdctl; `None` if it is not installed.
 async fn run(port: &Port, input: &str, args: &[&str]) -> Option<String> {
     let spawned = Command::new("etcdctl")
         .env("ETCDCTL_API", "3")

@@ -1,4 +1,4 @@
-//! A member without a log: the real state machine, and every proposal committed at once.
+//! A member without a log: the real state machine; each proposal is committed at once.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -46,17 +46,17 @@ struct Shared {
 #[derive(Default)]
 pub(in crate::edge) struct Condition {
     pub(in crate::edge) leaderless: bool,
-    /// There is a leader, and it does not answer.
+    /// There is a leader, but it does not respond.
     pub(in crate::edge) silent: bool,
     pub(in crate::edge) learner: bool,
-    /// The log takes v2 values of 10 MB, as a member's does.
+    /// Accepts v2 values of 10 MB, as a member's log does.
     pub(in crate::edge) takes_large: bool,
     pub(in crate::edge) alarms: Vec<AlarmMember>,
-    /// In place of the one member.
+    /// The members, in place of the single one.
     pub(in crate::edge) members: Option<Vec<Member>>,
-    /// Who was removed.
+    /// The removed members.
     pub(in crate::edge) removed: Vec<u64>,
-    /// How a change of members ends, instead of being refused.
+    /// The outcome of membership changes, instead of an error.
     pub(in crate::edge) member_change: Option<Result<Member, Error>>,
 }
 
@@ -65,7 +65,7 @@ impl Fake {
         let engine = Arc::new(MemoryEngine::new());
         let state = StateMachine::create(engine, Genesis::default(), Limits::default()).unwrap();
         let (hub, fanning) = Hub::new();
-        // Ends with the hub.
+        // The task ends with the hub.
         tokio::spawn(fanning);
         Fake(Arc::new(Shared {
             hub,
@@ -94,7 +94,7 @@ impl Fake {
         change(&mut self.0.condition.lock());
     }
 
-    /// Holds puts back, or lets them go.
+    /// Holds puts back, or releases them.
     pub(super) fn hold(&self, held: bool) {
         self.0.open.send_replace(!held);
     }
@@ -109,7 +109,7 @@ impl Fake {
         Ok(self.apply(op)??)
     }
 
-    /// What the log takes, and then what the state machine says.
+    /// Checks the log's limit, and then applies the command to the state machine.
     pub(in crate::edge) fn apply(
         &self,
         op: Op,
@@ -136,7 +136,7 @@ impl Fake {
     }
 }
 
-/// The state machine knows the revision only.
+/// Completes a header: the state machine sets only the revision.
 fn full(header: Option<ResponseHeader>) -> Option<ResponseHeader> {
     Some(ResponseHeader {
         cluster_id: CLUSTER,

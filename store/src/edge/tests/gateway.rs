@@ -1,4 +1,5 @@
-//! The JSON gateway. What is expected was read from etcd 3.4.23 by curl, ids apart.
+//! The JSON gateway. The expected answers were recorded from etcd 3.4.23 with curl, except for
+//! the ids.
 
 use super::{Port, raw};
 
@@ -199,7 +200,7 @@ async fn a_body_over_the_limit_is_refused() {
     assert!(body.contains(text), "{body}");
 }
 
-/// They were "Not Found", in plain text.
+/// The answers were "Not Found", in plain text.
 #[tokio::test]
 async fn calls_that_are_not_offered_say_what_to_use() {
     let port = Port::start().await;

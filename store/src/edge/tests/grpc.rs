@@ -1,4 +1,4 @@
-//! What gRPC clients see.
+//! The v3 API over gRPC.
 
 use bytes::Bytes;
 use keelson_proto::etcdserverpb::kv_client::KvClient;
@@ -78,7 +78,7 @@ async fn refusals_have_etcds_code_and_text() {
     let mut maintenance = MaintenanceClient::new(port.channel().await);
     let refused = maintenance.hash(HashRequest {}).await;
     assert_eq!(refused.unwrap_err().code(), Code::Unimplemented);
-    // Scheduled jobs call it; freed space is used again by itself.
+    // Scheduled jobs call it, but freed space is reused without it.
     maintenance.defragment(DefragmentRequest {}).await.unwrap();
 }
 
@@ -262,7 +262,7 @@ async fn an_unknown_method_is_unimplemented() {
     }
 }
 
-/// hyper's own limit is 200; clients put every watch they have on one connection.
+/// hyper's default limit is 200; clients put all their watches on one connection.
 #[tokio::test]
 async fn a_thousand_requests_are_in_flight_on_one_connection() {
     let port = Port::start().await;

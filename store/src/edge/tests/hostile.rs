@@ -24,10 +24,10 @@ fn impatient() -> Limits {
     }
 }
 
-/// The server hangs up, and says nothing but perhaps an error.
+/// The server closes the connection, with at most an error.
 async fn is_cut(mut socket: TcpStream) {
     let mut answer = Vec::new();
-    // A reset is a way of hanging up as well.
+    // A reset closes it as well.
     let _ = within(socket.read_to_end(&mut answer)).await;
     let answer = String::from_utf8(answer).unwrap();
     assert!(!answer.contains("200 OK"), "{answer}");
@@ -70,7 +70,7 @@ async fn an_idle_connection_is_not_a_slow_head() {
         let mut answer = [0; 4096];
         let read = within(socket.read(&mut answer)).await.unwrap();
         assert!(answer[..read].starts_with(b"HTTP/1.1 200 OK"));
-        // Longer than a head may take.
+        // Longer than the timeout of a head.
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
     socket.write_all(b"GET /version HT").await.unwrap();
@@ -134,12 +134,12 @@ async fn more_connections_than_allowed_wait() {
     assert!(within(third).await.0.starts_with("HTTP/1.1 200 OK"));
 }
 
-/// A gRPC request by hand: the status and message of the answer.
+/// A gRPC request without a library: the status and message of the answer.
 async fn grpc(port: &Port, message: &[u8]) -> (String, String) {
     grpc_within(port, message, "60S").await
 }
 
-/// The same of a client that waits so long.
+/// A gRPC request with that `grpc-timeout`.
 async fn grpc_within(port: &Port, message: &[u8], patience: &str) -> (String, String) {
     let io = TokioIo::new(port.connect().await);
     let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), io);
@@ -199,7 +199,7 @@ async fn what_is_no_protobuf_is_refused_and_the_server_goes_on() {
     assert_eq!(status, "0");
 }
 
-/// As `nc` does at the end of its input.
+/// A half-closed connection, as by `nc` at the end of its input.
 #[tokio::test]
 async fn a_client_that_only_closes_its_sending_side_is_answered() {
     let port = Port::start().await;

@@ -1,4 +1,4 @@
-//! What HTTP clients see, in version 1.1 and in version 2 by prior knowledge.
+//! The HTTP paths, over HTTP/1.1 and over HTTP/2 with prior knowledge.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -153,7 +153,7 @@ async fn the_peer_port_lists_members_as_etcds_does() {
     check(unknown, "404 Not Found", "404 page not found\n");
 }
 
-/// A leader that had lost its quorum was healthy for seven seconds more.
+/// A leader without a quorum was reported healthy for seven more seconds.
 #[tokio::test]
 async fn a_probe_does_not_wait_for_a_leader_that_is_silent() {
     let port = Port::start().await;
@@ -227,7 +227,7 @@ async fn debug_vars_are_etcds() {
     assert_eq!((&raft["id"], &raft["commit"]), (&"cafe".into(), &11.into()));
 }
 
-/// A route that an embedder adds waited for ever. The clock stops once the route waits.
+/// A route of an embedder waited for ever. The clock stops once the route waits.
 #[tokio::test]
 async fn an_embedders_route_waits_a_minute_for_a_body() {
     let begun = Arc::new(Notify::new());

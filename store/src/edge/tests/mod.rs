@@ -1,4 +1,4 @@
-//! The edge over real sockets, with a map behind it.
+//! The edge over real sockets, with a fake member.
 
 mod etcdctl;
 pub(in crate::edge) mod fake;
@@ -25,10 +25,10 @@ use tonic::transport::{Channel, Endpoint};
 use self::fake::Fake;
 use super::Limits;
 
-/// Ready once the server is to stop.
+/// Resolves when the server must stop.
 pub(in crate::edge) type Asked = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// A served fake.
+/// A port that serves a fake member.
 pub(in crate::edge) struct Port {
     pub(in crate::edge) address: SocketAddr,
     pub(in crate::edge) fake: Fake,
@@ -99,19 +99,19 @@ impl Port {
         self.shutdown.take().unwrap().send(()).unwrap();
     }
 
-    /// Everything was drained.
+    /// Stops the port; every request was drained.
     pub(in crate::edge) async fn stopped(self) {
         within(self.server).await.unwrap().unwrap();
     }
 }
 
-/// No test waits for ever.
+/// Fails the test after a timeout.
 pub(in crate::edge) async fn within<T>(future: impl Future<Output = T>) -> T {
     let waited = tokio::time::timeout(Duration::from_secs(20), future).await;
     waited.expect("in time")
 }
 
-/// Sends `request` as it is and reads until the server closes.
+/// Sends `request` unchanged and reads until the server closes.
 async fn raw(port: &Port, request: &str) -> String {
     let mut socket = port.connect().await;
     socket.write_all(request.as_bytes()).await.unwrap();
@@ -120,7 +120,7 @@ async fn raw(port: &Port, request: &str) -> String {
     String::from_utf8(answer).unwrap()
 }
 
-/// One HTTP/1.1 request without a body; the head and the body of the answer.
+/// Sends an HTTP/1.1 request without a body; returns the head and the body of the answer.
 async fn http(port: &Port, method: &str, path: &str) -> (String, String) {
     let request = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
     let answer = raw(port, &request).await;

@@ -1,4 +1,4 @@
-//! A graceful end.
+//! A graceful shutdown.
 
 use std::time::Duration;
 

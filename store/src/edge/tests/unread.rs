@@ -1,4 +1,4 @@
-//! Clients that do not read their answers: 1,000 ranges of 400 KB took 421 MB of a member.
+//! Clients that do not read their answers: 1,000 ranges of 400 KB used 421 MB of a member.
 
 use axum::Router;
 use axum::body::Body;
@@ -18,13 +18,15 @@ use crate::edge::{Backend, Limits, More, Unread, gateway};
 
 const KIB: usize = 1024;
 
-/// Room for an answer and a half that lists five keys of 40 KiB: such a large one has a quarter of it.
+/// Room for one and a half answers that list five keys of 40 KiB: such large answers have a
+/// quarter of it.
 const ROOM_BYTES: usize = 1200 * KIB;
 
-/// Room for twenty answers of 400 KiB; three quarters of it have shares.
+/// Room for twenty answers of 400 KiB; three quarters of it are limited for each connection.
 const SHARED_BYTES: usize = 8192 * KIB;
 
-/// Of each answer; all of them fit into the connection's, so that none holds up another.
+/// The flow-control window of each answer. All fit into the connection's, so that none blocks
+/// another.
 const WINDOW_BYTES: u32 = 65_535;
 
 async fn fill(fake: &Fake) {
@@ -94,17 +96,17 @@ async fn call(send: &mut Sender, port: &Port, path: &str, message: &impl Message
     Called(within(send.send_request(request)).await.unwrap())
 }
 
-/// An answer that has begun.
+/// An answer whose head has arrived.
 struct Called(Response<Incoming>);
 
 impl Called {
-    /// The status of a call that failed at once; those that go on have theirs at the end.
+    /// The status of a call that failed at once; other calls have theirs in the trailers.
     fn refusal(&self) -> Option<(&str, &str)> {
         let field = |name| self.0.headers().get(name)?.to_str().ok();
         Some((field("grpc-status")?, field("grpc-message")?))
     }
 
-    /// Reads it all. Returns its length.
+    /// Reads the whole answer. Returns its length.
     async fn read(self) -> usize {
         let whole = within(self.0.into_body().collect()).await.unwrap();
         let status = whole
@@ -115,10 +117,10 @@ impl Called {
     }
 }
 
-/// As etcd has it: its table of codes lacks this error.
+/// As in etcd, whose table of codes lacks this error.
 const CROWDED: Option<(&str, &str)> = Some(("2", "etcdserver:%20too%20many%20requests"));
 
-/// Asks for all until it is refused; reads nothing.
+/// Repeats the request until it is refused, without reading the answers.
 async fn crowd(send: &mut Sender, port: &Port, path: &str) -> Vec<Called> {
     let mut unread = Vec::new();
     loop {
@@ -176,7 +178,7 @@ async fn clients_that_read_nothing_leave_room_for_others() {
     drop(unread);
 }
 
-/// A client that leaves does not keep its room.
+/// A client that disconnects does not keep its share.
 #[tokio::test]
 async fn a_client_that_leaves_gives_its_room_back() {
     let port = crowded_port().await;
@@ -198,7 +200,7 @@ async fn a_client_that_leaves_gives_its_room_back() {
     assert!(200 * KIB < within(again).await);
 }
 
-/// "Too many requests" would say that nothing was deleted.
+/// "Too many requests" would mean that nothing was deleted.
 #[tokio::test]
 async fn a_change_whose_answer_has_no_room_is_unknown() {
     let port = crowded_port().await;

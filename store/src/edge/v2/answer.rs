@@ -1,4 +1,4 @@
-//! Answers in the forms that the v2 API's resources share.
+//! The forms of answers that the resources of the v2 API share.
 
 use axum::body::Body;
 use axum::response::Response;
@@ -17,19 +17,19 @@ const X_RAFT_INDEX: HeaderName = HeaderName::from_static("x-raft-index");
 const X_RAFT_TERM: HeaderName = HeaderName::from_static("x-raft-term");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// As many as an answer of the keys API has, with those for pages of other origins.
+/// The number of headers of a keys answer, including those for pages of other origins.
 const HEADERS: usize = 8;
 
-/// Where an answer of the keys API comes from.
+/// The state of the member for an answer of the keys API.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mark {
-    /// The tree's index.
+    /// The index of the tree.
     pub(super) index: u64,
-    /// Raft's index and term.
+    /// Raft's committed index and term.
     pub(super) raft: (u64, u64),
 }
 
-/// Builds answers that carry the cluster's id.
+/// Builds answers with the cluster's id.
 pub(super) struct Answers {
     cluster_id: HeaderValue,
 }
@@ -42,7 +42,7 @@ impl Answers {
         }
     }
 
-    /// Of the keys API.
+    /// An answer of the keys API.
     pub(super) fn key(&self, status: StatusCode, mark: Mark, body: Bytes) -> Response {
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = status;
@@ -60,12 +60,12 @@ impl Answers {
         headers
     }
 
-    /// An error of the keys API, which has no word of Raft.
+    /// An error of the keys API, without Raft's index and term.
     pub(super) fn key_error(&self, error: &KeyError) -> Response {
         self.key_error_with(error, error.body())
     }
 
-    /// The same with its body, which has been made already.
+    /// As [`Answers::key_error`], with an encoded body.
     pub(super) fn key_error_with(&self, error: &KeyError, body: Bytes) -> Response {
         let mut response = self.json(error.status(), body);
         let index = HeaderValue::from(error.index);
@@ -73,7 +73,7 @@ impl Answers {
         response
     }
 
-    /// Of members and auth.
+    /// An answer about members or auth.
     pub(super) fn json(&self, status: StatusCode, body: impl Into<Body>) -> Response {
         let mut response = Response::new(body.into());
         *response.status_mut() = status;
@@ -81,17 +81,17 @@ impl Answers {
         response
     }
 
-    /// Their errors.
+    /// An error about members or auth.
     pub(super) fn message(&self, status: StatusCode, text: &str) -> Response {
         self.json(status, message_body(text))
     }
 
-    /// An error of theirs that clients can do nothing about; etcd does not say more.
+    /// An internal error about members or auth, without a detail, as in etcd.
     pub(super) fn internal(&self) -> Response {
         self.message(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
     }
 
-    /// Names the cluster in an answer of another form.
+    /// Adds the cluster's id to another answer.
     pub(super) fn name_cluster(&self, mut response: Response) -> Response {
         let headers = response.headers_mut();
         headers.insert(X_ETCD_CLUSTER_ID, self.cluster_id.clone());
@@ -106,26 +106,26 @@ impl Answers {
     }
 }
 
-/// JSON that does not name the cluster: statistics.
+/// JSON without the cluster's id: statistics.
 pub(super) fn json(body: impl Into<Body>) -> Response {
     let mut response = Response::new(body.into());
     response.headers_mut().insert(CONTENT_TYPE, JSON);
     response
 }
 
-/// An error that does not name the cluster, from before the resource was asked.
+/// An error without the cluster's id, from before the resource handled the request.
 pub(super) fn message(status: StatusCode, text: &str) -> Response {
     let mut response = json(message_body(text));
     *response.status_mut() = status;
     response
 }
 
-/// Who asks may not.
+/// The error for a request without the permission.
 pub(super) fn unauthorized() -> Response {
     message(StatusCode::UNAUTHORIZED, "Insufficient credentials")
 }
 
-/// Refuses a method.
+/// The error for a method that the resource does not allow.
 pub(super) fn not_allowed(allowed: &'static str) -> Response {
     let mut refused = plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
     let allowed = HeaderValue::from_static(allowed);

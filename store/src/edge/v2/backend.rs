@@ -1,4 +1,4 @@
-//! What the v2 API needs of a member, beyond what `Backend` has.
+//! The interface of a member for the v2 API, in addition to `Backend`.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -12,34 +12,35 @@ use crate::Error;
 use crate::edge::Backend;
 use crate::tree::{ChangeError, Watch, WatchSpec};
 
-/// How loud a member logs, as `/config/local/log` names it.
+/// The log level of a member, as `/config/local/log` names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
-    /// What ends the member.
+    /// Errors that end the member.
     Critical,
-    /// What failed.
+    /// Failures.
     Error,
-    /// What may fail soon.
+    /// Conditions that may lead to failures.
     Warning,
-    /// What operators want to know.
+    /// Events that matter to operators.
     Notice,
-    /// What happens.
+    /// General events.
     Info,
-    /// How it happens.
+    /// Details of events.
     Debug,
-    /// All of it.
+    /// All details.
     Trace,
 }
 
-/// A member, as the v2 API sees it.
+/// A member as the v2 API uses it.
 pub trait TreeBackend: Backend {
-    /// Reads a node from local state, at once, and the tree's index.
+    /// Reads a node from local state without waiting, and returns it with the tree's index.
     ///
     /// # Errors
     /// 100, 104.
     fn tree_get(&self, path: &[u8], recursive: bool) -> Result<(NodeExtern, u64), TreeError>;
 
-    /// The same, if what a directory holds takes no more than `bytes_max` bytes.
+    /// As [`TreeBackend::tree_get`], if the children of a directory take at most `bytes_max`
+    /// bytes.
     ///
     /// # Errors
     /// 100, 104, 209.
@@ -50,19 +51,19 @@ pub trait TreeBackend: Backend {
         bytes_max: usize,
     ) -> Result<(NodeExtern, u64), TreeError>;
 
-    /// Changes the tree, through the log. The event's `index` is the X-Etcd-Index.
+    /// Changes the tree through the log. The event's `index` is the X-Etcd-Index.
     fn tree_change(
         &self,
         request: TreeRequest,
     ) -> impl Future<Output = Result<Arc<Event>, ChangeError>> + Send;
 
-    /// Waits for changes, from the history or from now on.
+    /// Watches for changes, in the history and from now on.
     ///
     /// # Errors
-    /// 401: the history does not reach back that far.
+    /// 401: the history does not reach back to that index.
     fn tree_watch(&self, spec: WatchSpec) -> Result<Watch, TreeError>;
 
-    /// Waits until what is committed now is applied here: `quorum=true`.
+    /// Waits until everything that is committed now is applied here: `quorum=true`.
     fn read_index(&self) -> impl Future<Output = Result<(), Error>> + Send;
 
     /// The committed index and the term, for X-Raft-Index and X-Raft-Term.
@@ -71,21 +72,21 @@ pub trait TreeBackend: Backend {
     /// The wall clock, in ns since 1970.
     fn now_ns(&self) -> i64;
 
-    /// Whether a member was removed, which is for ever.
+    /// Whether a member was removed, which is permanent.
     fn is_removed(&self, member: MemberId) -> bool;
 
-    /// For `/v2/stats/self`.
+    /// The statistics for `/v2/stats/self`.
     fn self_stats(&self) -> SelfStats;
 
-    /// For `/v2/stats/leader`; `None` on any other member.
+    /// The statistics for `/v2/stats/leader`; `None` on a follower.
     fn leader_stats(&self) -> Option<LeaderStats>;
 
-    /// How many nodes have expired since this member started.
+    /// The number of nodes that have expired since this member started.
     fn tree_expired(&self) -> u64;
 
-    /// How many watches wait.
+    /// The number of waiting watches.
     fn tree_watchers(&self) -> u64;
 
-    /// Logs so loud from now on.
+    /// Sets the log level.
     fn set_log_level(&self, level: LogLevel);
 }

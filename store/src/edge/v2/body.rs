@@ -1,4 +1,4 @@
-//! Reading bodies, within bounds of size and time, and of all together.
+//! Reads bodies, with limits for size, time and all bodies together.
 
 use std::error::Error;
 use std::pin::pin;
@@ -11,37 +11,37 @@ use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time;
 
-/// How long a body may take to arrive: cuts clients that send a byte now and then.
+/// The timeout for a body, against clients that send a byte now and then.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a body waits for room before it is refused.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The largest form that Go's `ParseForm` reads; etcd has no bound of its own.
+/// The largest form that Go's `ParseForm` reads, in bytes; etcd sets no limit of its own.
 pub(super) const FORM_BYTES_MAX: usize = 10 << 20;
 
-/// All bodies that are read, or whose requests are under way, together.
+/// The limit of all bodies of requests in progress together, in bytes.
 const BODIES_BYTES_MAX: usize = 256 << 20;
 
-/// A body up to this size has room in any case.
+/// A body up to this size, in bytes, is not counted.
 const SMALL_BYTES: usize = 16 << 10;
 
-/// What a refused request is told where bodies leave no room.
+/// The error text for a request whose body has no room.
 pub(super) const CROWDED: &str = "too many large requests are being read; try again";
 
-/// Why there is no body.
+/// Why a body was not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BodyError {
-    /// There is too much of it.
+    /// The body is too large.
     TooLarge,
     /// Its sender stopped, or was too slow.
     Broken,
-    /// Other bodies leave it no room.
+    /// Other bodies use the whole budget.
     Crowded,
 }
 
-/// The room for bodies, in KiB. It is taken as their bytes arrive, not as they are announced: a client
-/// that sends nothing takes nothing.
+/// The budget for bodies, in KiB. It is charged as bytes arrive, not by the announced length, so
+/// that a client that sends nothing uses nothing.
 pub(super) struct Bodies(Arc<Semaphore>);
 
 impl Default for Bodies {
@@ -51,12 +51,12 @@ impl Default for Bodies {
 }
 
 impl Bodies {
-    /// Room for that many bytes.
+    /// A budget of that many bytes.
     pub(super) fn within(bytes_max: usize) -> Bodies {
         Bodies(Arc::new(Semaphore::new(bytes_max / 1024)))
     }
 
-    /// The whole body. It keeps its room until its last slice is dropped.
+    /// Reads the whole body. It keeps its part of the budget until its last slice is dropped.
     pub(super) async fn read<R>(&self, body: R, bytes_max: usize) -> Result<Bytes, BodyError>
     where
         R: HttpBody<Data = Bytes>,
@@ -94,7 +94,7 @@ impl Bodies {
         Ok(read.whole())
     }
 
-    /// Makes a room large enough for that many bytes in all.
+    /// Extends a reservation to that many bytes in all.
     async fn make_room(
         &self,
         room: &mut Option<OwnedSemaphorePermit>,
@@ -120,12 +120,12 @@ impl Bodies {
     }
 }
 
-/// What has arrived of a body.
+/// The received part of a body.
 #[derive(Default)]
 struct Read {
-    /// The first piece, which is mostly the whole.
+    /// The first chunk, which is usually the whole body.
     first: Bytes,
-    /// All pieces, if there are more.
+    /// All chunks, if there are several.
     joined: BytesMut,
     room: Option<OwnedSemaphorePermit>,
 }
@@ -159,7 +159,7 @@ impl Read {
     }
 }
 
-/// A body in its room.
+/// A body with its part of the budget.
 struct Held {
     bytes: Bytes,
     _room: OwnedSemaphorePermit,

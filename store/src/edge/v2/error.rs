@@ -12,7 +12,7 @@ use super::json;
 use crate::Error;
 use crate::tree::ChangeError;
 
-/// etcd's numbers, of what is found here rather than in the tree.
+/// etcd's error codes that originate in the edge and not in the tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub(super) enum Code {
@@ -27,17 +27,17 @@ pub(super) enum Code {
     RaftInternal = 300,
 }
 
-/// An error as clients see it.
+/// An error as clients receive it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct KeyError {
     code: u16,
     cause: Cow<'static, [u8]>,
-    /// The tree's index; 0 when the tree was not asked.
+    /// The index of the tree; 0 if the request did not reach the tree.
     pub(super) index: u64,
 }
 
-/// What each code is called and which status goes with it. etcd's table; codes that nothing
-/// raises, here as there, are left out.
+/// The text and the status of each code. etcd's table, without codes that neither etcd nor
+/// Keelson returns.
 fn described(code: u16) -> (&'static str, StatusCode) {
     match code {
         100 => ("Key not found", StatusCode::NOT_FOUND),
@@ -85,7 +85,7 @@ impl KeyError {
         }
     }
 
-    /// Who asks may not.
+    /// The error for a request without the permission.
     pub(super) fn unauthorized() -> KeyError {
         KeyError::new(Code::Unauthorized, "Insufficient credentials")
     }
@@ -136,8 +136,7 @@ impl From<TreeError> for KeyError {
 impl From<Error> for KeyError {
     fn from(error: Error) -> KeyError {
         let code = match error {
-            // etcd takes any request of up to 10 MiB. Trying again, as clients do after a 500,
-            // would be no use.
+            // etcd accepts any request of up to 10 MiB. A retry, as after a 500, would be useless.
             Error::RequestTooLarge => Code::InvalidForm,
             _ => Code::RaftInternal,
         };

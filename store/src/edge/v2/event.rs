@@ -1,4 +1,4 @@
-//! Nodes and events as clients see them: without the "/1" that the keys API's space begins with.
+//! The JSON of nodes and events: without the prefix "/1" of the keys API's paths in the tree.
 
 use std::sync::Arc;
 
@@ -8,13 +8,13 @@ use keelson_core::tree::{Action, Event, NodeExtern};
 use super::json;
 use crate::edge::large::{LARGE_BYTES, LargeAnswers};
 
-/// Where the tree keeps what `/v2/keys` serves.
+/// The directory of the tree that `/v2/keys` serves.
 pub(super) const SPACE: &[u8] = b"/1";
 
-/// What a node's fixed parts take, about.
+/// The approximate size of a node's fixed parts, in bytes.
 const NODE_BYTES: usize = 160;
 
-/// An event and its encoding. A large one keeps its event.
+/// An event and its encoding. A large encoding keeps its event alive.
 struct Encoded(Arc<Event>);
 
 impl AsRef<[u8]> for Encoded {
@@ -23,9 +23,9 @@ impl AsRef<[u8]> for Encoded {
     }
 }
 
-/// An event's JSON, made once for all clients. The history shares an event only while it is in use, so a
-/// large one is, until the last client has read it: otherwise each of a thousand would have a copy. `None`:
-/// there is no room for it.
+/// The JSON of an event, encoded once for all clients. The history shares an encoding only while it
+/// is in use, so a large one stays until the last client has read it. Otherwise each of a thousand
+/// clients would have a copy. `None` if there is no room for it.
 pub(super) fn encoding(event: &Arc<Event>, room: &LargeAnswers) -> Option<Bytes> {
     let encoded = match event.encoding.get() {
         Some(encoded) => encoded,
@@ -41,7 +41,7 @@ pub(super) fn encoding(event: &Arc<Event>, room: &LargeAnswers) -> Option<Bytes>
     })
 }
 
-/// What an event's values take, before they are escaped.
+/// The size of an event's values before they are escaped, in bytes.
 pub(super) fn value_bytes(event: &Event) -> usize {
     let value = |node: &NodeExtern| node.value.as_ref().map_or(0, Bytes::len);
     value(&event.node) + event.prev.as_ref().map_or(0, value)
@@ -61,7 +61,7 @@ fn encode(event: &Event) -> Bytes {
     out.freeze()
 }
 
-/// What a change answers when the client said that it needs no more.
+/// The answer to a change with `noValueOnSuccess`.
 pub(super) fn action_only(action: Action) -> Bytes {
     let mut out = BytesMut::with_capacity(40);
     out.extend_from_slice(b"{\"action\":\"");
@@ -87,7 +87,7 @@ fn begin(out: &mut BytesMut, action: Action) {
     out.extend_from_slice(b"\",\"node\":");
 }
 
-/// A node and what is below it. Paths can have ten thousand segments: no recursion.
+/// Writes a node and its subtree without recursion: paths can have ten thousand segments.
 fn node(out: &mut BytesMut, top: &NodeExtern) {
     begin_node(out, top);
     if top.nodes.is_empty() {
@@ -111,8 +111,8 @@ fn node(out: &mut BytesMut, top: &NodeExtern) {
     }
 }
 
-/// The fields before the children. Empty ones are left out, as Go's `omitempty` does; a file's
-/// value never is.
+/// Writes the fields before the children. Empty ones are omitted, as by Go's `omitempty`, except
+/// for the value of a file.
 fn begin_node(out: &mut BytesMut, node: &NodeExtern) {
     let key = node.key.strip_prefix(SPACE).unwrap_or(&node.key);
     out.put_u8(b'{');

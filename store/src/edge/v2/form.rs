@@ -1,15 +1,15 @@
 //! Queries and urlencoded bodies, by the rules of Go's `ParseForm`.
 //!
-//! Only the parameters that the keys API knows are kept, and of each only the first value; the body
-//! is added before the query, so that it wins. Since Go 1.17, and so in Debian's etcd 3.4 and here,
-//! a semicolon is an error. Go 1.6, with which etcd 2.3 was built, took it for an ampersand, and so
-//! cut a value in two without a word; client libraries escape it.
+//! Only the parameters of the keys API are kept, with the first value of each; the body is added
+//! before the query, so that it takes precedence. Since Go 1.17, and so in Debian's etcd 3.4 and
+//! here, a semicolon is an error. Go 1.6, with which etcd 2.3 was built, treated it as an
+//! ampersand and so silently cut a value in two; client libraries escape it.
 
 use std::borrow::Cow;
 
 use super::path::hex_pair;
 
-/// What clients can say.
+/// The parameters of the keys API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Field {
     Value,
@@ -52,40 +52,40 @@ impl Field {
     }
 }
 
-/// Why a form was refused, in Go's words.
+/// Why a form was refused, with Go's texts.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum FormError {
-    /// A percent sign without two digits after it: what was there.
+    /// A percent sign without two hexadecimal digits, and the text there.
     #[error("invalid URL escape {}", quote(.0))]
     Escape(Vec<u8>),
-    /// See above.
+    /// A semicolon.
     #[error("invalid semicolon separator in query")]
     Semicolon,
-    /// The content type.
+    /// An error in the content type.
     #[error("{0}")]
     MediaType(&'static str),
-    /// The body is larger than this member takes.
+    /// The body exceeds this member's limit.
     #[error("http: POST too large")]
     TooLarge,
-    /// The body did not come to its end.
+    /// The body ended early.
     #[error("unexpected EOF")]
     Broken,
 }
 
-/// What was said.
+/// The values of a form.
 #[derive(Default)]
 pub(super) struct Form<'a> {
     values: [Option<Cow<'a, [u8]>>; FIELDS],
 }
 
 impl<'a> Form<'a> {
-    /// Adds what `text` says and nobody has said before.
+    /// Adds the parameters in `text` that have no value yet.
     pub(super) fn add(&mut self, text: &'a [u8]) -> Result<(), FormError> {
         let mut first_error = None;
         for pair in text.split(|byte| *byte == b'&') {
             match self.add_pair(pair) {
                 Ok(()) => {}
-                // It outdoes whatever else is wrong.
+                // This error takes precedence over all others.
                 Err(FormError::Semicolon) => return Err(FormError::Semicolon),
                 Err(error) => first_error = first_error.or(Some(error)),
             }
@@ -110,18 +110,18 @@ impl<'a> Form<'a> {
         Ok(())
     }
 
-    /// The value of a parameter, if it was named.
+    /// The value of a parameter, if it is present.
     pub(super) fn value(&self, field: Field) -> Option<&[u8]> {
         self.values[field as usize].as_deref()
     }
 
-    /// The same, taken out.
+    /// Removes the value of a parameter.
     pub(super) fn take(&mut self, field: Field) -> Option<Cow<'a, [u8]>> {
         self.values[field as usize].take()
     }
 }
 
-/// Percent encoding, and plus signs for blanks.
+/// Decodes percent encoding, and plus signs as blanks.
 fn unescape(text: &[u8]) -> Result<Cow<'_, [u8]>, FormError> {
     if !text.iter().any(|byte| matches!(byte, b'%' | b'+')) {
         return Ok(Cow::Borrowed(text));

@@ -1,8 +1,8 @@
-//! JSON as Go's `encoding/json` writes it, straight into a buffer.
+//! JSON as Go's `encoding/json` writes it, directly into a buffer.
 
 use bytes::{BufMut, BytesMut};
 
-/// Bytes that a string shows as they are.
+/// The bytes that need no escape in a string.
 const PLAIN: [bool; 256] = {
     let mut plain = [false; 256];
     let mut byte = 0x20;
@@ -15,8 +15,8 @@ const PLAIN: [bool; 256] = {
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
-/// A string. Go hides what a browser might take for markup, writes U+2028 and U+2029 escaped, and
-/// U+FFFD for each byte that is not UTF-8.
+/// Writes a string. Like Go, it escapes the characters of HTML markup, U+2028 and U+2029, and
+/// writes U+FFFD for each byte that is not UTF-8.
 pub(super) fn string(out: &mut BytesMut, text: &[u8]) {
     out.put_u8(b'"');
     if text.iter().all(|byte| PLAIN[usize::from(*byte)]) {
@@ -32,7 +32,7 @@ pub(super) fn string(out: &mut BytesMut, text: &[u8]) {
     out.put_u8(b'"');
 }
 
-/// Valid UTF-8, with what must be escaped.
+/// Writes valid UTF-8 with escapes.
 fn escaped(out: &mut BytesMut, text: &[u8]) {
     let mut shown = 0;
     let mut at = 0;
@@ -71,12 +71,12 @@ fn escape(out: &mut BytesMut, character: &[u8]) {
     }
 }
 
-/// An unsigned number.
+/// Writes an unsigned number.
 pub(super) fn number(out: &mut BytesMut, number: u64) {
     digits(out, number, 1);
 }
 
-/// A number that may be negative.
+/// Writes a signed number.
 pub(super) fn signed(out: &mut BytesMut, number: i64) {
     if number < 0 {
         out.put_u8(b'-');
@@ -84,7 +84,7 @@ pub(super) fn signed(out: &mut BytesMut, number: i64) {
     digits(out, number.unsigned_abs(), 1);
 }
 
-/// A number with at least so many digits.
+/// Writes a number with at least `width` digits.
 fn digits(out: &mut BytesMut, mut number: u64, width: usize) {
     let mut buffer = [b'0'; 20];
     let mut at = buffer.len();
@@ -96,7 +96,7 @@ fn digits(out: &mut BytesMut, mut number: u64, width: usize) {
     out.extend_from_slice(&buffer[at.min(buffer.len() - width)..]);
 }
 
-/// A list of strings; Go writes a list that was never made as null.
+/// Writes a list of strings; like Go, null for a nil list.
 pub(super) fn strings<T: AsRef<str>>(out: &mut BytesMut, list: Option<&[T]>) {
     let Some(list) = list else {
         out.extend_from_slice(b"null");
@@ -115,8 +115,8 @@ pub(super) fn strings<T: AsRef<str>>(out: &mut BytesMut, list: Option<&[T]>) {
 const NS_PER_SECOND: i64 = 1_000_000_000;
 const SECONDS_PER_DAY: i64 = 86_400;
 
-/// A moment in ns since 1970, as Go writes a `time.Time` in UTC: RFC 3339 without the zeros at the
-/// end of the fraction.
+/// Writes a time in ns since 1970 as Go writes a `time.Time` in UTC: RFC 3339 without trailing
+/// zeros in the fraction.
 pub(super) fn time(out: &mut BytesMut, ns: i64) {
     let seconds = ns.div_euclid(NS_PER_SECOND);
     let (year, month, day) = date(seconds.div_euclid(SECONDS_PER_DAY));

@@ -1,7 +1,8 @@
-//! What a request of the keys API asks for: the parameters, checked in etcd's order, and the
-//! change that follows from them.
+//! The parameters of a keys request, checked in etcd's order, and the change that follows from
+//! them.
 //!
-//! `noValueOnSuccess` is etcd 3's; 2.3 did not know it, and no client of its time sends it.
+//! `noValueOnSuccess` is from etcd 3; 2.3 does not have it, and clients of its time do not send
+//! it.
 
 use std::borrow::Cow;
 
@@ -32,7 +33,7 @@ pub(super) struct Parameters {
 }
 
 impl Parameters {
-    /// Checks all of them, also those that the method has no use for.
+    /// Checks all parameters, even those that the method does not use.
     pub(super) fn parse(method: &Method, form: &Form<'_>) -> Result<Parameters, KeyError> {
         let index = |field, cause| {
             let text = form.value(field).map(parse_u64);
@@ -78,7 +79,7 @@ impl Parameters {
         Ok(parsed)
     }
 
-    /// The change of the tree at `path` that a PUT, POST or DELETE makes at `now_ns`.
+    /// The change of the tree at `path` for a PUT, POST or DELETE at the time `now_ns`.
     pub(super) fn change(
         &self,
         method: &Method,
@@ -119,14 +120,14 @@ impl Parameters {
     }
 }
 
-/// A date from a time to live, in Go's arithmetic, which wraps: Deis's logger says 20,000,000,000
-/// seconds, and gets a date in 2076.
+/// The expiration time for a time to live, with Go's wrapping arithmetic: Deis's logger sends
+/// 20,000,000,000 seconds, and gets a date in 2076.
 fn expires_ns(ttl: u64, now_ns: i64) -> i64 {
     let ttl_ns = ttl.cast_signed().wrapping_mul(NS_PER_SECOND);
     now_ns.wrapping_add(ttl_ns)
 }
 
-/// An empty one is none.
+/// An empty time to live counts as none.
 fn parse_ttl(form: &Form<'_>) -> Result<Option<u64>, KeyError> {
     let text = form.value(Field::Ttl).filter(|text| !text.is_empty());
     let Some(text) = text else {
@@ -170,7 +171,7 @@ fn parse_bool(text: &[u8]) -> Option<bool> {
     }
 }
 
-/// A part of the body is not copied.
+/// The text without a copy, if it is a part of the body.
 fn own(text: Cow<'_, [u8]>, body: &Bytes) -> Bytes {
     match text {
         Cow::Borrowed(b"") => Bytes::new(),
@@ -194,7 +195,7 @@ mod tests {
         parameters.change(&method, path, &mut form, &Bytes::new(), NOW_NS)
     }
 
-    /// Section 4.3 of the reference.
+    /// The cases of section 4.3 of the reference.
     #[test]
     fn requests_become_changes_as_in_etcd() {
         for (method, query, op) in [

@@ -1,7 +1,7 @@
-//! `/v2/keys` and what is below.
+//! `/v2/keys` and its subtree.
 //!
-//! Reads are answered from local state, whether there is a leader or not, at once and without a
-//! future (`read_now`): this is what Deis's hosts ask all day. Only `quorum=true` asks the cluster.
+//! Reads are answered from local state, with or without a leader, at once and without a future
+//! (`read_now`): they are almost all of Deis's requests. Only `quorum=true` needs the cluster.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -36,11 +36,11 @@ const UNANSWERED: KeyError = KeyError::new(
     "the change was made, but too many large answers wait for their clients",
 );
 
-/// A key as the client wrote it, after "/v2/keys" and decoded: perhaps with a slash at its end.
+/// A key as in the request, after "/v2/keys" and decoded; it may end with a slash.
 pub(super) struct Key<'a>(pub(super) Cow<'a, [u8]>);
 
 impl Key<'_> {
-    /// Where the tree keeps it.
+    /// The path of the key in the tree.
     fn path(&self) -> Bytes {
         let key = self.0.strip_suffix(b"/").unwrap_or(&self.0);
         let mut path = Vec::with_capacity(SPACE.len() + key.len());
@@ -49,13 +49,13 @@ impl Key<'_> {
         path.into()
     }
 
-    /// Whether the tree takes a path of that length.
+    /// Whether the path exceeds the tree's limit.
     fn is_too_long(&self) -> bool {
         PATH_BYTES_MAX < SPACE.len() + self.0.len()
     }
 }
 
-/// A read that needs nobody: not of another path than this one's, not of others' consent.
+/// Answers a read that needs neither a redirect, nor a password check, nor the quorum.
 pub(super) fn read_now<B: TreeBackend, R>(
     inner: &Inner<B>,
     request: &Request<R>,
@@ -89,7 +89,7 @@ pub(super) fn read_now<B: TreeBackend, R>(
     }
 }
 
-/// Any request.
+/// Answers any request.
 pub(super) async fn serve<B, R>(
     inner: &Inner<B>,
     key: Key<'_>,
@@ -114,7 +114,7 @@ where
     answered.unwrap_or_else(|error| refused(inner, &error))
 }
 
-/// A refusal may name two values of 10 MB.
+/// The answer for an error, which may contain two values of 10 MB.
 fn refused<B>(inner: &Inner<B>, error: &KeyError) -> Response {
     match inner.events.hold(error.body()) {
         Some(body) => inner.answers.key_error_with(error, body),
@@ -128,7 +128,7 @@ fn parse_read(method: &Method, query: Option<&str>) -> Result<Parameters, KeyErr
     Parameters::parse(method, &form)
 }
 
-/// etcd ignores it in a HEAD.
+/// Whether the read needs the quorum. As in etcd, a HEAD ignores `quorum`.
 fn asks_quorum(method: &Method, asked: &Parameters) -> bool {
     asked.quorum && *method == Method::GET
 }
@@ -179,7 +179,7 @@ where
     R: HttpBody<Data = Bytes, Error: Into<BoxError>>,
 {
     let method = &parts.method;
-    // Like Go, of a DELETE only the query is read.
+    // Like Go, only the query of a DELETE is read.
     let body = match *method {
         Method::DELETE => Bytes::new(),
         _ => form_body(inner, &parts.headers, body).await?,
@@ -223,7 +223,7 @@ async fn changed_to<B: TreeBackend>(
     Ok(inner.answers.key(status, mark, body))
 }
 
-/// The encoding of a change that was made, perhaps after a wait for room.
+/// The encoding of a completed change, after a wait for room if necessary.
 async fn encoding<B>(inner: &Inner<B>, event: &Arc<Event>) -> Result<Bytes, KeyError> {
     let room = &inner.events;
     if let Some(encoded) = event::encoding(event, room) {
@@ -254,7 +254,7 @@ async fn authorise<B: TreeBackend>(
     }
 }
 
-/// The body, if it is a form.
+/// Reads the body, if it is a form.
 async fn form_body<B, R>(inner: &Inner<B>, headers: &HeaderMap, body: R) -> Result<Bytes, KeyError>
 where
     R: HttpBody<Data = Bytes, Error: Into<BoxError>>,

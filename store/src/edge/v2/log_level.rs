@@ -1,4 +1,4 @@
-//! `/config/local/log`: how loud a member logs, until it restarts.
+//! `/config/local/log`: sets the log level of a member until it restarts.
 
 use axum::body::HttpBody;
 use axum::response::Response;
@@ -12,7 +12,7 @@ use super::{BoxError, Inner, answer};
 
 pub(super) const PATH: &str = "/config/local/log";
 
-/// A name or two and a letter.
+/// The largest body, in bytes.
 const BYTES_MAX: usize = 4096;
 
 pub(super) async fn serve<B, R>(inner: &Inner<B>, parts: &Parts, body: R) -> Response
@@ -37,7 +37,7 @@ where
     response
 }
 
-/// What the first JSON value in a body says.
+/// The level in the first JSON value of a body.
 fn named(body: &[u8]) -> Option<String> {
     let body = String::from_utf8_lossy(body);
     let mut values = serde_json::Deserializer::from_str(&body).into_iter();

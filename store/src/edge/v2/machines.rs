@@ -1,4 +1,4 @@
-//! `/v2/machines`: where the cluster's clients can go, for clients of etcd 0.4.
+//! `/v2/machines`: the client URLs of the cluster, for clients of etcd 0.4.
 
 use axum::body::Body;
 use axum::response::Response;
@@ -20,7 +20,7 @@ pub(super) fn serve<B: TreeBackend>(backend: &B, method: &Method) -> Response {
     response
 }
 
-/// etcdctl 0.4 splits it at exactly ", ".
+/// The list, separated by ", ": etcdctl 0.4 splits it at exactly that.
 fn machines(members: Vec<Member>) -> String {
     let urls = members.into_iter().map(|member| member.client_ur_ls);
     let mut urls: Vec<String> = urls.flatten().collect();

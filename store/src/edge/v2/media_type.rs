@@ -58,7 +58,7 @@ fn check_parameters(mut text: &[u8]) -> Result<(), &'static str> {
     }
 }
 
-/// The name in a semicolon, a name, an equals sign and a value; and what comes after.
+/// Parses a parameter (semicolon, name, equals sign, value). Returns the name and the rest.
 fn parameter(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let text = text.strip_prefix(b";")?.trim_ascii_start();
     let (name, rest) = token(text);
@@ -76,7 +76,7 @@ fn parameter(text: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((name, rest))
 }
 
-/// What comes after the closing quote.
+/// The rest after the closing quote.
 fn after_quoted(mut text: &[u8]) -> Option<&[u8]> {
     loop {
         text = match text {

@@ -1,7 +1,7 @@
 //! `/v2/members`.
 //!
-//! What differs from etcd: what its JSON parser says of a body that is not JSON, beyond the
-//! commonest; and `DELETE` answers 410 for any member that was removed, as 2.3 does.
+//! Differences to etcd: the parser's error for a body that is not JSON, except for the most
+//! common ones; and `DELETE` answers 410 for any removed member, as 2.3 does.
 
 use axum::body::HttpBody;
 use axum::response::Response;
@@ -23,7 +23,7 @@ use crate::edge::ops::plain;
 
 const ALLOWED: &str = "GET,POST,DELETE,PUT";
 
-/// `below` is what comes after "/v2/members" and a slash.
+/// `below` is the path after "/v2/members/".
 pub(super) async fn serve<B, R>(inner: &Inner<B>, below: &str, parts: &Parts, body: R) -> Response
 where
     B: TreeBackend,
@@ -102,7 +102,7 @@ async fn update<B: TreeBackend>(inner: &Inner<B>, id: MemberId, urls: Vec<String
     };
     match inner.backend.member_update(request).await {
         Ok(_) => no_content(inner),
-        // etcd's UpdateMember knows of removed members, its handler does not.
+        // etcd's UpdateMember detects removed members, but its handler does not.
         Err(Error::MemberNotFound) if inner.backend.is_removed(id) => inner.answers.internal(),
         Err(error) => failed(inner, id, &error),
     }
@@ -118,7 +118,7 @@ async fn remove<B: TreeBackend>(inner: &Inner<B>, id: MemberId) -> Response {
     }
     match inner.backend.member_remove(id).await {
         Ok(_) => no_content(inner),
-        // A member that was behind has learnt of it meanwhile.
+        // A member that was behind has applied the removal meanwhile.
         Err(Error::MemberNotFound) if inner.backend.is_removed(id) => gone(),
         Err(error) => failed(inner, id, &error),
     }
@@ -143,7 +143,7 @@ fn failed<B>(inner: &Inner<B>, id: MemberId, error: &Error) -> Response {
     }
 }
 
-/// Why a request got no further.
+/// Why a request was refused.
 enum Refusal {
     NoId,
     Message(StatusCode, String),
@@ -171,7 +171,7 @@ fn id(below: &str) -> Result<MemberId, Refusal> {
     id.map(MemberId).ok_or_else(unknown)
 }
 
-/// What POST and PUT carry: `{"peerURLs":[..]}`.
+/// The URLs in the body of a POST or PUT: `{"peerURLs":[..]}`.
 async fn peer_urls<B, R>(inner: &Inner<B>, parts: &Parts, body: R) -> Result<Vec<String>, Refusal>
 where
     B: TreeBackend,
@@ -192,7 +192,7 @@ where
     checked_urls(&urls).map_err(|error| refuse(error.to_string()))
 }
 
-/// `types.NewURLs`: each is checked, all are sorted.
+/// `types.NewURLs`: checks and sorts the URLs.
 fn checked_urls(urls: &[String]) -> Result<Vec<String>, UrlError> {
     if urls.is_empty() {
         return Err(UrlError::Empty);
@@ -203,7 +203,7 @@ fn checked_urls(urls: &[String]) -> Result<Vec<String>, UrlError> {
     Ok(urls.iter().map(|url| url.as_str().to_owned()).collect())
 }
 
-/// The type is compared to the letter, unless parameters follow it.
+/// Checks the content type, which must match exactly unless parameters follow it.
 fn check_type(parts: &Parts) -> Result<(), Refusal> {
     let named = parts.headers.get(CONTENT_TYPE);
     let named = named.map_or(&b""[..], |value| value.as_bytes());
@@ -265,7 +265,7 @@ fn gos_kind(value: &Value) -> &'static str {
     }
 }
 
-/// What Go's parser says of text that is not JSON.
+/// The error of Go's parser for text that is not JSON.
 fn gos_words(body: &str, error: &serde_json::Error) -> String {
     if error.is_eof() {
         return "unexpected end of JSON input".to_owned();
@@ -305,7 +305,7 @@ fn one(member: &Member) -> Bytes {
     out.freeze()
 }
 
-/// A member that has not started has no name and no client URLs.
+/// Writes a member. One that has not started has neither a name nor client URLs.
 fn write(out: &mut BytesMut, member: &Member) {
     out.extend_from_slice(b"{\"id\":");
     json::string(out, MemberId(member.id).to_string().as_bytes());

@@ -1,27 +1,28 @@
-//! etcd's v2 API over HTTP: what Deis, fleet, confd, flannel, locksmith and etcdctl speak.
+//! etcd's v2 API over HTTP, for Deis, fleet, confd, flannel, locksmith and etcdctl.
 //!
-//! One file a resource; each tells in its first lines what differs from etcd and why. The model is
-//! etcd 3.4.23 with `--enable-v2`, whose v2 code is that of 2.3.8 but for little. Where the two
-//! differ clients of 2.3's time cannot tell, so 3.4 is followed: answers carry the headers that let
-//! pages of any origin in, `noValueOnSuccess` is known, a semicolon in a query or a form is an
-//! error. What differs from both:
+//! There is one file for each resource; its first lines list the differences to etcd, with the
+//! reason. The model is etcd 3.4.23 with `--enable-v2`, whose v2 code is almost that of 2.3.8.
+//! Where the two differ, clients of 2.3's time are not affected, so 3.4 is followed. Answers carry
+//! the headers for pages of any origin, `noValueOnSuccess` exists, a semicolon in a query or a form
+//! is an error. Differences to both:
 //!
-//! - A key's `ttl` is never negative. etcd shows how long ago an overdue key should have gone.
-//! - A path with a bare `<`, `>` or backtick, or a query with a bare `"`, `<` or `>`, is no HTTP to
-//!   our parser, but mended by the port as long as the requests before it on its connection are plain.
-//! - The bounds, with etcd's in brackets: a key of 4,094 bytes (a first request line of 4 KiB) and a
-//!   listing of 256 MiB (none), beyond which the answer is error 209; a form of 10 MiB (the same) and so a
-//!   value of almost that, beyond which it is error 210; a target and headers of 64 KiB (1 MiB); a minute
-//!   for a body (none).
-//! - Of all clients together, 256 MiB of bodies above 16 KiB (`body`), 512 MiB of listings of 64 KiB or
-//!   more, and 512 MiB of other answers of that size (`edge::large`). Without room the answer is error 300.
-//! - The history ends at 64 MiB as well as at 1,000 events: error 401 beyond.
-//! - An answer has its length, where etcd sends chunks; a watch that waits is sent in chunks.
+//! - A key's `ttl` is never negative. etcd reports how long an overdue key should have been gone.
+//! - A path with a bare `<`, `>` or backtick, or a query with a bare `"`, `<` or `>`, is not valid
+//!   HTTP for hyper. The port escapes it, if all earlier requests on the connection are plain.
+//! - The limits, with etcd's in brackets: a key of 4,094 bytes (a first request line of 4 KiB) and
+//!   a listing of 256 MiB (none), beyond which the answer is error 209; a form of 10 MiB (the same)
+//!   and so a value of almost that, beyond which it is error 210; a target and headers of 64 KiB
+//!   (1 MiB); a minute for a body (none).
+//! - Of all clients together, 256 MiB of bodies above 16 KiB (`body`), 512 MiB of listings of
+//!   64 KiB or more, and 512 MiB of other answers of that size (`edge::large`). Without room the answer is
+//!   error 300.
+//! - The history is limited to 64 MiB as well as to 1,000 events: error 401 beyond.
+//! - An answer has a content length, where etcd sends chunks; a watch that waits is sent in chunks.
 //!
-//! A path that is not clean is redirected (`path`). A key of the keys API goes through `keys`, a
-//! form through `form` and `media_type`, its parameters through `key_request`; what the tree
-//! answers becomes JSON in `event` and `json`, what it refuses in `error`. Waiting is in `watch`.
-//! What is asked of a member is in `backend`.
+//! A path that is not clean is redirected (`path`). `keys` serves the keys API: `form` and
+//! `media_type` parse a form, and `key_request` its parameters. `event` and `json` encode the
+//! tree's answers, `error` its errors, and `watch` contains the waits. `backend` is the interface
+//! of the member.
 
 mod answer;
 mod auth;
@@ -62,22 +63,23 @@ use super::large::LargeAnswers;
 use super::ops::{allow_any_origin, not_found_page};
 use super::service::{FirstLook, Look};
 
-/// The largest listing, in bytes, roughly.
+/// The largest listing, approximately, in bytes.
 const LISTING_BYTES_MAX: usize = 256 * 1024 * 1024;
 
-/// All large answers of a kind together, in bytes. The estimate of a listing leaves out what JSON escapes.
+/// The limit of all large answers of a kind together, in bytes. The estimate of a listing does
+/// not include JSON's escapes.
 const ANSWERS_BYTES_MAX: usize = 2 * LISTING_BYTES_MAX;
 
-/// What a request is answered whose answer has no room.
+/// The error for a request whose answer has no room.
 const CROWDED: KeyError = KeyError::new(
     Code::RaftInternal,
     "too many large answers wait for their clients; try again",
 );
 
-/// What goes wrong with a body.
+/// The error of a request's body.
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// The API of one member. A clone is the same.
+/// The API of one member. Clones share its state.
 pub struct V2<B>(Arc<Inner<B>>);
 
 impl<B> Clone for V2<B> {
@@ -93,12 +95,13 @@ struct Inner<B> {
     counters: stats::Counters,
     bodies: body::Bodies,
     listings: LargeAnswers,
-    /// Answers to changes and watches, and refusals.
+    /// The budget for answers to changes and watches, and for errors.
     events: LargeAnswers,
     drain: Drain,
 }
 
-/// A path of another API that is not clean: etcd redirects these too, "//health" and "//v2/keys".
+/// The redirect for a path outside the v2 API that is not clean. etcd redirects these too:
+/// "//health", "//v2/keys".
 fn redirected<R>(request: &Request<R>) -> Option<Response> {
     let decoded = path::decode(request.uri().path())?;
     if path::is_clean(&decoded) || *request.method() == Method::OPTIONS {
@@ -110,7 +113,7 @@ fn redirected<R>(request: &Request<R>) -> Option<Response> {
 }
 
 impl<B: TreeBackend> V2<B> {
-    /// The API of `backend`. Waits over HTTP/2 end when the drain begins.
+    /// The API of `backend`. Watches over HTTP/2 end when the drain begins.
     pub fn new(backend: B, drain: &Drain) -> V2<B> {
         V2(Arc::new(Inner {
             answers: answer::Answers::new(backend.cluster_id()),
@@ -124,15 +127,15 @@ impl<B: TreeBackend> V2<B> {
         }))
     }
 
-    /// Whether a path is this API's.
+    /// Whether a path belongs to this API.
     pub fn owns(path: &str) -> bool {
         let below = path.strip_prefix("/v2");
         below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
             || path == log_level::PATH
     }
 
-    /// The answer to a read of a key from local state, at once: most of what is asked. `None`: it
-    /// is something else, ask `answer`.
+    /// The answer to a read of a key from local state, without waiting; almost all requests.
+    /// `None` for other requests, which `answer` takes.
     pub fn answer_now<R>(&self, request: &Request<R>) -> Option<Response> {
         let mut response = keys::read_now(&self.0, request)?;
         allow_any_origin(response.headers_mut());
@@ -149,7 +152,7 @@ impl<B: TreeBackend> V2<B> {
         }
         let (parts, body) = request.into_parts();
         let mut response = match parts.method {
-            // Asked by browsers before anything else, whatever the path.
+            // A browser's preflight request, for any path.
             Method::OPTIONS => Response::default(),
             _ => self.0.serve(&parts, body).await,
         };
@@ -189,7 +192,8 @@ impl<B: TreeBackend> Inner<B> {
             let key = keys::Key(Cow::Borrowed(key));
             return keys::serve(self, key, parts, body).await;
         }
-        // What is no UTF-8 is no name of anything, and what is left only has to look the same.
+        // A name that is not UTF-8 does not exist, so the replacement only affects the error's
+        // text.
         let decoded = String::from_utf8_lossy(&decoded);
         if let Some(below) = below(decoded.as_bytes(), "/v2/members") {
             let id = below.strip_prefix(b"/").unwrap_or_default();
@@ -211,13 +215,14 @@ impl<B: TreeBackend> Inner<B> {
     }
 }
 
-/// What comes after a prefix: nothing, or a slash and more.
+/// The rest after a prefix: empty, or a slash and more.
 fn below<'a>(path: &'a [u8], prefix: &str) -> Option<&'a [u8]> {
     let below = path.strip_prefix(prefix.as_bytes())?;
     matches!(below, [] | [b'/', ..]).then_some(below)
 }
 
-/// As Go refuses a request that it cannot read, and hangs up.
+/// The error of Go's server for a request that it cannot parse, after which it closes the
+/// connection.
 fn bad_request(version: Version) -> Response {
     let mut response = Response::new(Body::from("400 Bad Request"));
     *response.status_mut() = StatusCode::BAD_REQUEST;

@@ -1,5 +1,5 @@
-//! Paths as Go's `net/http` treats them: decoded, then compared with their clean form, and clients
-//! that sent another are redirected to that (301).
+//! Paths as Go's `net/http` treats them: decoded, and then compared with their clean form. A
+//! request with another form is redirected to the clean one (301).
 
 use std::borrow::Cow;
 
@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::{HeaderValue, Method, StatusCode};
 
-/// Undoes the percent encoding; a plus stays one. `None`: an escape that is none.
+/// Decodes the percent encoding; a plus is unchanged. `None` for an invalid escape.
 pub(super) fn decode(path: &str) -> Option<Cow<'_, [u8]>> {
     let path = path.as_bytes();
     if !path.contains(&b'%') {
@@ -26,13 +26,13 @@ pub(super) fn decode(path: &str) -> Option<Cow<'_, [u8]>> {
     Some(Cow::Owned(decoded))
 }
 
-/// The byte that two hexadecimal digits stand for.
+/// The byte for two hexadecimal digits.
 pub(super) fn hex_pair(high: Option<&u8>, low: Option<&u8>) -> Option<u8> {
     let digit = |byte: Option<&u8>| char::from(*byte?).to_digit(16);
     u8::try_from(digit(high)? << 4 | digit(low)?).ok()
 }
 
-/// Whether there is no empty segment, but for the last one, and neither `.` nor `..`.
+/// Whether the path has neither empty segments, except for the last one, nor `.` or `..`.
 pub(super) fn is_clean(path: &[u8]) -> bool {
     let mut segments = path.split(|byte| *byte == b'/');
     let Some(b"") = segments.next() else {
@@ -50,7 +50,7 @@ pub(super) fn is_clean(path: &[u8]) -> bool {
     true
 }
 
-/// The clean form. A slash at the end stays.
+/// The clean form. A slash at the end is kept.
 fn clean(path: &[u8]) -> Vec<u8> {
     let mut kept: Vec<&[u8]> = Vec::new();
     for segment in path.split(|byte| *byte == b'/') {
@@ -94,7 +94,7 @@ pub(super) fn redirect(method: &Method, path: &[u8], query: Option<&str>) -> Res
     response
 }
 
-/// The little page that goes with a redirect.
+/// The HTML page of a redirect.
 fn page(location: &[u8]) -> Vec<u8> {
     let mut page = b"<a href=\"".to_vec();
     for byte in location {
@@ -125,7 +125,7 @@ fn escape(path: &[u8]) -> Vec<u8> {
     escaped
 }
 
-/// What a query holds beyond ASCII, for the header; in small letters, as Go does here.
+/// Escapes the non-ASCII bytes of a query for the header; in lower case, as Go does here.
 fn escape_non_ascii(location: &[u8]) -> Bytes {
     let mut escaped = Vec::with_capacity(location.len());
     for byte in location {

@@ -1,7 +1,7 @@
-//! `/v2/stats`: what a member counts.
+//! `/v2/stats`: the statistics of a member.
 //!
-//! The counts of `/v2/stats/store` are those of requests that this member got from its clients
-//! since it started. etcd counts what a member has applied, whoever asked.
+//! `/v2/stats/store` counts the requests of this member's clients since it started. etcd counts
+//! all requests that a member has applied.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,71 +14,71 @@ use keelson_proto::internal::tree_request::Op;
 use super::backend::TreeBackend;
 use super::{Inner, answer, json};
 
-/// For `/v2/stats/self`.
+/// The content of `/v2/stats/self`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SelfStats {
     /// This member's name.
     pub name: String,
-    /// This member.
+    /// This member's id.
     pub id: MemberId,
-    /// Whether it leads.
+    /// Whether it is the leader.
     pub leads: bool,
-    /// When it started, in ns since 1970.
+    /// Its start time, in ns since 1970.
     pub started_ns: i64,
-    /// Who leads.
+    /// The leader's id.
     pub leader: MemberId,
-    /// Since when that one has led, in ns since 1970.
+    /// When this leader was elected, in ns since 1970.
     pub led_since_ns: i64,
-    /// Appends that came from leaders.
+    /// The appends received from leaders.
     pub append_requests_received: u64,
-    /// Appends that were sent to followers.
+    /// The appends sent to followers.
     pub append_requests_sent: u64,
-    /// Appends a second, and their bytes, of late; 0 is not shown.
+    /// The recent rate of received appends; 0 is omitted.
     pub received_rate: Rate,
-    /// The same of those that were sent.
+    /// The recent rate of sent appends; 0 is omitted.
     pub sent_rate: Rate,
 }
 
-/// So much a second.
+/// A rate for each second.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rate {
-    /// Appends.
+    /// Appends a second.
     pub appends: f64,
-    /// Their bytes.
+    /// Bytes a second.
     pub bytes: f64,
 }
 
-/// For `/v2/stats/leader`.
+/// The content of `/v2/stats/leader`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LeaderStats {
-    /// This member.
+    /// This member's id.
     pub leader: MemberId,
-    /// The others, by id.
+    /// The other members, by id.
     pub followers: Vec<FollowerStats>,
 }
 
-/// How a follower answers its leader.
+/// The latency of a follower's responses.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FollowerStats {
-    /// Which.
+    /// The follower's id.
     pub id: MemberId,
-    /// Of messages, in ms: the last one.
+    /// The latency of the last message, in ms.
     pub latency_current: f64,
-    /// All of them on average.
+    /// The average latency, in ms.
     pub latency_average: f64,
-    /// Their standard deviation.
+    /// The standard deviation of the latency, in ms.
     pub latency_deviation: f64,
-    /// The least.
+    /// The minimum latency, in ms.
     pub latency_min: f64,
-    /// The most.
+    /// The maximum latency, in ms.
     pub latency_max: f64,
-    /// Messages that could not be sent.
+    /// The messages that could not be sent.
     pub failed: u64,
-    /// Messages that were.
+    /// The messages that were sent.
     pub succeeded: u64,
 }
 
-/// What is counted.
+/// The counted operations.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Counted {
     Get,
@@ -114,7 +114,7 @@ impl From<Op> for Counted {
     }
 }
 
-/// How often each was asked for: with and without success.
+/// The number of each operation, with and without success.
 #[derive(Default)]
 pub(super) struct Counters([[AtomicU64; 2]; COUNTED.len()]);
 
@@ -125,7 +125,7 @@ impl Counters {
     }
 }
 
-/// `what` is what comes after "/v2/stats/"; `None`: there is no such thing.
+/// `what` is the path after "/v2/stats/"; `None` if no such resource exists.
 pub(super) fn serve<B: TreeBackend>(
     inner: &Inner<B>,
     what: &str,
@@ -230,7 +230,7 @@ fn of_leader(stats: &LeaderStats) -> Bytes {
     out.into()
 }
 
-/// As Go writes a `time.Duration`: "1h2m3.5s", "1.140408499s", "2.5ms".
+/// A duration as Go prints a `time.Duration`: "1h2m3.5s", "1.140408499s", "2.5ms".
 fn duration(ns: u64) -> String {
     let decimal = |whole: u64, unit: u64, name: &str| {
         let fraction = format!("{:0width$}", whole % unit, width = unit.ilog10() as usize);

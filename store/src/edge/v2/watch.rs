@@ -1,13 +1,13 @@
 //! Long polls and streams.
 //!
-//! What has happened already is answered like a read. What must be waited for is parked: the head
-//! goes out at once, and the connection keeps no buffers until the event comes. Over HTTP/2 and
-//! HTTP/1.0, and within this process, the body is a stream instead.
+//! An event in the history is answered like a read. A wait is parked: the head is sent at once,
+//! and the connection keeps no buffers until the event arrives. Over HTTP/2 and HTTP/1.0, and
+//! inside the process, the body is a stream instead.
 //!
-//! The stream of a client that is a hundred events behind ends, as in etcd: a whole answer. When the
-//! member stops, the connection is closed in the middle of the answer, as etcd closes it: clients
-//! connect again and go on from the index that they had, where a whole answer without an event would
-//! be an error to them.
+//! As in etcd, the stream of a client that is a hundred events behind ends with a complete answer.
+//! When the member stops, it closes the connection in the middle of the answer, as etcd does.
+//! Clients reconnect and continue from their index, while a complete answer without an event would
+//! be an error for them.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ use crate::edge::large::LargeAnswers;
 use crate::edge::ops::allow_any_origin;
 use crate::tree::{End, Watch, WatchSpec};
 
-/// Answers with the first event, or with all of them as they come.
+/// Answers with the first event, or with all events as they occur.
 pub(super) async fn answer<B: TreeBackend>(
     inner: &Inner<B>,
     path: Bytes,
@@ -59,7 +59,7 @@ pub(super) async fn answer<B: TreeBackend>(
     *head.headers_mut() = inner.answers.key_headers(mark);
     match parts.extensions.get::<Parking>() {
         Some(parking) => {
-            // The answer leaves without passing through anything else.
+            // The parked answer bypasses the layers that add these headers.
             allow_any_origin(head.headers_mut());
             Ok(parking.park(Parked::new(&head, events)).await)
         }
@@ -67,8 +67,8 @@ pub(super) async fn answer<B: TreeBackend>(
     }
 }
 
-/// The encoded events, each with a line feed. Without room for one the answer is cut there: its client
-/// watches again from that index.
+/// The encoded events, each with a line feed. If one has no room the answer is cut there, and its
+/// client watches again from that index.
 fn events(
     watch: Watch,
     first: Option<Arc<Event>>,
@@ -88,11 +88,11 @@ fn events(
             None => None,
         }
     });
-    // A long poll has no first one here.
+    // A long poll has no first event here.
     first.chain(next).take(if all { usize::MAX } else { 1 })
 }
 
-/// A body that is cut when the port ends.
+/// A body that is cut when the port shuts down.
 fn streamed(events: impl Stream<Item = Result<Bytes, Cut>> + Send + 'static, drain: Drain) -> Body {
     let cut = stream::once(drain.begun()).map(|()| Some(Err(Cut)));
     let events = events.map(Some).chain(stream::iter([None]));

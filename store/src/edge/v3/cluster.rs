@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status};
 
 use crate::edge::backend::Backend;
 
-/// The service.
+/// The gRPC service.
 pub(in crate::edge) struct Cluster<B> {
     backend: B,
 }

@@ -1,4 +1,4 @@
-//! A call ends when its client waits no longer, as in grpc-go: `grpc-timeout`.
+//! Ends a call at its client's deadline, as grpc-go does: `grpc-timeout`.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -10,17 +10,17 @@ use keelson_port::grpc_timeout;
 use tokio::time::{self, Instant, Sleep};
 use tonic::Status;
 
-/// From a call's fields to the end of its only message. As long as for a body over HTTP/1.1.
+/// The timeout from a call's fields to the end of its only message, as for a body over HTTP/1.1.
 pub(super) const MESSAGE_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// As a name that is parsed once: it is looked for in every request.
+/// Parsed once, since every request is checked for it.
 static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
-/// A call whose client waits so long.
+/// A call with a deadline.
 pub struct Timed<C> {
     call: C,
     until: Instant,
-    /// That moment; only once the call has to be waited for.
+    /// The timer; created only if the call has to be waited for.
     alarm: Option<Pin<Box<Sleep>>>,
 }
 
@@ -29,7 +29,7 @@ impl<C: Future + Unpin> Timed<C> {
         let now = Instant::now();
         Timed {
             call,
-            // Eight digits of hours are more than the clock may take.
+            // Eight digits of hours may exceed the range of the clock.
             until: now.checked_add(patience).unwrap_or(now + DAY),
             alarm: None,
         }
@@ -54,7 +54,7 @@ impl<C: Future + Unpin> Future for Timed<C> {
     }
 }
 
-/// How long a call's client waits; `None` without `grpc-timeout`, or with a malformed one.
+/// The timeout of a call; `None` without `grpc-timeout`, or with a malformed one.
 pub(super) fn patience(headers: &HeaderMap) -> Option<Duration> {
     grpc_timeout(headers.get(&GRPC_TIMEOUT)?.as_bytes())
 }

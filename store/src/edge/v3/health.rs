@@ -1,4 +1,4 @@
-//! `grpc.health.v1.Health`: a member that answers is serving. Only the service "" is known, as in
+//! `grpc.health.v1.Health`: a member that answers is serving. Only the service "" exists, as in
 //! etcd.
 
 use futures_util::stream::{self, StreamExt};
@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status};
 
 use keelson_port::Drain;
 
-/// The service.
+/// The gRPC service.
 pub(super) struct Health {
     drain: Drain,
 }

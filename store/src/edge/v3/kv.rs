@@ -1,5 +1,5 @@
-//! `etcdserverpb.KV`. Nothing happens here but the way in and out: every request is one call of the
-//! backend, and these are the hottest handlers there are.
+//! `etcdserverpb.KV`. Each handler only decodes, calls the backend once and encodes: these are
+//! the most frequent requests.
 
 use keelson_proto::etcdserverpb::kv_server;
 use keelson_proto::etcdserverpb::*;
@@ -11,7 +11,7 @@ use super::Unread;
 use crate::Error;
 use crate::edge::backend::Backend;
 
-/// The service.
+/// The gRPC service.
 pub(in crate::edge) struct Kv<B> {
     backend: B,
     unread: Unread,

@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status};
 use crate::Error;
 use crate::edge::backend::Backend;
 
-/// The service.
+/// The gRPC service.
 pub(in crate::edge) struct Maintenance<B> {
     backend: B,
 }
@@ -20,7 +20,7 @@ impl<B: Backend> Maintenance<B> {
     }
 }
 
-/// A member's state with its troubles listed, as operators read them.
+/// A member's status with its problems listed, for operators.
 pub(in crate::edge) fn status<B: Backend>(backend: &B) -> StatusResponse {
     let mut status = backend.status();
     if status.leader == MemberId::NONE.0 {
@@ -32,7 +32,7 @@ pub(in crate::edge) fn status<B: Backend>(backend: &B) -> StatusResponse {
     status
 }
 
-/// An alarm as Go prints the message, the blank at its end included.
+/// An alarm as Go prints the message, including the blank at its end.
 fn alarm_text(alarm: &AlarmMember) -> String {
     let mut text = String::new();
     if alarm.member_id != 0 {
@@ -44,7 +44,7 @@ fn alarm_text(alarm: &AlarmMember) -> String {
     text
 }
 
-/// The alarm's name; its number when it has none.
+/// The alarm's name, or its number if it has none.
 pub(in crate::edge) fn alarm_name(alarm: &AlarmMember) -> String {
     AlarmType::try_from(alarm.alarm).map_or_else(
         |_| alarm.alarm.to_string(),
@@ -78,8 +78,8 @@ impl<B: Backend> maintenance_server::Maintenance for Maintenance<B> {
         &self,
         _request: Request<DefragmentRequest>,
     ) -> Result<Response<DefragmentResponse>, Status> {
-        // The engines use freed pages again by themselves, and there is nothing that a rewrite of
-        // the database would have to stop the member for.
+        // The engines reuse freed pages, so there is no reason to stop the member for a rewrite
+        // of the database.
         tracing::info!("nothing to defragment: freed space is used again");
         Ok(Response::new(DefragmentResponse::default()))
     }

@@ -1,8 +1,8 @@
 //! etcd's v3 API over gRPC.
 //!
-//! `Services` sends a request to its service by path, after the two rules that hold for all of
-//! them: what a learner answers, and what `hasleader` asks. It adds no allocation to what tonic's
-//! generated code does, and no router.
+//! `Services` dispatches a request by path, after two checks for all of them: whether a learner
+//! serves it, and `hasleader`. It adds neither an allocation nor a router to tonic's generated
+//! code.
 
 mod cluster;
 mod deadline;
@@ -41,10 +41,10 @@ pub(super) use maintenance::{Maintenance, alarm_name};
 pub(super) use not_offered::NOT_OFFERED;
 pub use unread::Unread;
 
-/// What a message may be larger than a proposal: etcd's `grpcOverheadBytes`.
+/// The size limit of a message beyond that of a proposal: etcd's `grpcOverheadBytes`.
 const OVERHEAD_BYTES: usize = 512 * 1024;
 
-/// A client may ask to be refused at once when there is no leader: `hasleader: true`.
+/// `hasleader: true` in a request: refuse it at once if there is no leader.
 static REQUIRE_LEADER: HeaderName = HeaderName::from_static("hasleader");
 
 /// The gRPC services of the client port.
@@ -58,7 +58,7 @@ pub struct Services<B: Backend> {
 }
 
 impl<B: Backend> Services<B> {
-    /// Those of etcd's services that are written, and `rest` for any other path.
+    /// etcd's services as far as they are implemented, and `rest` for other paths.
     pub(super) fn new(backend: B, unread: Unread, rest: Routes, drain: Drain) -> Services<B> {
         let message_bytes_max = message_bytes_max(&backend);
         Services {
@@ -80,7 +80,7 @@ pub(super) fn message_bytes_max<B: Backend>(backend: &B) -> usize {
     backend.max_request_bytes().saturating_add(OVERHEAD_BYTES)
 }
 
-/// The rules for every request: etcd v3.7.1 `api/v3rpc/interceptor.go`.
+/// The checks for every request: etcd v3.7.1 `api/v3rpc/interceptor.go`.
 pub(super) fn admit<B: Backend>(
     backend: &B,
     method: &str,
@@ -100,7 +100,8 @@ fn requires_leader<T>(request: &Request<T>) -> bool {
     wanted.is_some_and(|value| value.as_bytes() == b"true")
 }
 
-/// A learner's `Range` must also be serializable, which is known once it is decoded.
+/// Whether a learner serves the method. A learner's `Range` must also be serializable, which is
+/// checked after it is decoded.
 fn answered_by_learner(method: &str) -> bool {
     matches!(
         method,
@@ -124,7 +125,7 @@ impl<B: Backend> GrpcService for Services<B> {
             Some(patience) => Call::Timed(Timed::new(answering, patience)),
             None => Call::Service(answering),
         };
-        // Each of these takes one message.
+        // Each of these methods takes one message.
         let whole = |body: Incoming| body.within(MESSAGE_TIME_MAX);
         match service {
             Some("etcdserverpb.KV") => own(self.kv.clone().call(request.map(whole))),
@@ -141,18 +142,18 @@ impl<B: Backend> GrpcService for Services<B> {
     }
 }
 
-/// An answer of one of our services.
+/// A pending answer of one of these services.
 type Answering = BoxFuture<Response<Body>, Infallible>;
 
-/// A request on its way.
+/// A request in progress.
 pub enum Call<R> {
-    /// In one of our services.
+    /// In one of these services.
     Service(Answering),
-    /// The same, and its client has said how long it waits.
+    /// In one of these services, with a client's deadline.
     Timed(Timed<Answering>),
-    /// In one that the caller added. Boxed, because it is large and the others pass by often.
+    /// In an additional service. Boxed, because it is large and rarer than the others.
     Rest(Box<R>),
-    /// Nowhere.
+    /// Refused.
     Refused(Option<Status>),
 }
 
@@ -178,13 +179,14 @@ where
     }
 }
 
-/// A service's answer as it leaves.
+/// Completes a service's answer.
 fn finish(response: Response<Body>) -> Response<Body> {
     unread::hold(reword(response))
 }
 
-/// tonic's own refusals in grpc-go's words, which etcd's clients and their users know. Only an
-/// answer that failed before it began has its status among the headers, so others cost one look.
+/// Replaces tonic's own errors with grpc-go's texts, to which etcd's clients and their users are
+/// accustomed. Only an answer that failed before its first message has its status in the headers,
+/// so other answers cost one lookup.
 fn reword(response: Response<Body>) -> Response<Body> {
     if !response.headers().contains_key(Status::GRPC_STATUS) {
         return response;

@@ -1,13 +1,14 @@
-//! etcd's services that this version does not have: what they are called, and what to use instead.
+//! etcd's services that Keelson does not offer: their names, and the alternatives.
 
-/// A service, where its JSON paths begin (below "/v3"), and what is answered, with code 12.
+/// A service, the prefix of its JSON paths (below "/v3"), and the text of its answer, with code
+/// 12.
 pub(in crate::edge) struct NotOffered {
     service: &'static str,
     pub(in crate::edge) paths: &'static [&'static str],
     pub(in crate::edge) text: &'static str,
 }
 
-/// All of them.
+/// All services that are not offered.
 pub(in crate::edge) const NOT_OFFERED: [NotOffered; 5] = [
     NotOffered {
         service: "etcdserverpb.Watch",
@@ -41,7 +42,7 @@ pub(in crate::edge) const NOT_OFFERED: [NotOffered; 5] = [
     },
 ];
 
-/// What a call of a service is answered with, if it is not offered.
+/// The text of the answer to a call of a service, if it is not offered.
 pub(super) fn text(service: &str) -> Option<&'static str> {
     let mut all = NOT_OFFERED.iter();
     all.find(|known| known.service == service)

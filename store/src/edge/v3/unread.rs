@@ -1,8 +1,9 @@
-//! Answers that their clients do not read, in bounded bytes.
+//! A memory budget for answers that clients have not read yet.
 //!
-//! A handler takes room for a large answer and leaves it among the answer's extensions; there the body
-//! takes it up, and each of its pieces keeps it until HTTP/2 has sent the piece. A read whose answer
-//! has no room is refused. What was changed is not: its answer waits a while, and is then unknown.
+//! A handler takes a share for a large answer and stores it in the answer's extensions. The body
+//! takes it from there, and each of its pieces keeps it until HTTP/2 has sent the piece. A read
+//! is refused if its answer has no room. A change is not: its answer waits for a while, and then
+//! its outcome is reported as unknown.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -16,11 +17,11 @@ use tonic::{Response, Status};
 use crate::Error;
 use crate::edge::large::{LARGE_BYTES, LargeAnswers, Room};
 
-/// What the large answers of all clients may take together, in bytes; a connection's share is
-/// `LargeAnswers`'s.
+/// The limit of all large answers together, in bytes; `LargeAnswers` limits the part of a
+/// connection.
 const UNREAD_BYTES_MAX: usize = 128 << 20;
 
-/// The room for the answers of one member. A clone is the same room.
+/// The budget for the answers of one member. Clones share it.
 #[derive(Clone)]
 pub struct Unread(LargeAnswers);
 
@@ -31,12 +32,12 @@ impl Default for Unread {
 }
 
 impl Unread {
-    /// Room for that many bytes.
+    /// A budget of that many bytes.
     pub(in crate::edge) fn within(bytes_max: usize) -> Unread {
         Unread(LargeAnswers::within(bytes_max))
     }
 
-    /// The answer to a read.
+    /// The answer to a read, with its share, or an error.
     pub(super) fn read<M: Message>(&self, answer: M) -> Result<Response<M>, Status> {
         let bytes = answer.encoded_len();
         if bytes < LARGE_BYTES {
@@ -46,7 +47,7 @@ impl Unread {
         Ok(with(room, answer))
     }
 
-    /// The answer to a change.
+    /// The answer to a change, with its share, or an error.
     pub(super) async fn changed<M: Message>(&self, answer: M) -> Result<Response<M>, Status> {
         let bytes = answer.encoded_len();
         if bytes < LARGE_BYTES {
@@ -56,8 +57,8 @@ impl Unread {
         Ok(with(room, answer))
     }
 
-    /// The answer to a long read, of which so many bytes are held at a time. Nothing is read before there
-    /// is room, so it may wait for some.
+    /// The answer to a streamed read, of which that many bytes are held at a time. The read
+    /// starts only with a share, so it may wait for one.
     pub(super) async fn pieces<S>(&self, bytes: usize, answer: S) -> Result<Response<S>, Status> {
         let room = self.0.room_in_time(bytes).await;
         Ok(with(room.ok_or(Error::TooManyRequests)?, answer))
@@ -70,7 +71,7 @@ fn with<M>(room: Room, answer: M) -> Response<M> {
     response
 }
 
-/// The response, with the room that its handler took for it.
+/// Moves the share from the response's extensions to its body.
 pub(super) fn hold(mut response: http::Response<Body>) -> http::Response<Body> {
     match response.extensions_mut().remove::<Room>() {
         Some(room) => response.map(|body| Body::new(Roomed { body, room })),
@@ -78,7 +79,7 @@ pub(super) fn hold(mut response: http::Response<Body>) -> http::Response<Body> {
     }
 }
 
-/// A body whose pieces have room.
+/// A body whose pieces hold a share.
 struct Roomed {
     body: Body,
     room: Room,

@@ -1,10 +1,10 @@
 //! Checks LMDB's file before LMDB opens it: an access after the end of a mapped file is a crash
 //! of the process, not an error.
 //!
-//! Layout of LMDB 0.9 on 64-bit machines, little endian. A page begins with its number (8 bytes),
-//! 2 unused, flags (2), the end of its node list (2) and the start of its nodes (2), or its
-//! length in pages (4). Pages 0 and 1 hold the two metas; the one with the higher transaction id
-//! is valid.
+//! Layout of LMDB 0.9 on 64-bit machines, little endian. A page begins with its number (8 bytes), 2
+//! unused bytes and flags (2). Then follow the end of its node list (2) and the start of its nodes
+//! (2), or its length in pages (4). Pages 0 and 1 hold the two metas; the one with the higher
+//! transaction id is valid.
 
 use std::io;
 use std::path::Path;

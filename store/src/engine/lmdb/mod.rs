@@ -176,8 +176,8 @@ impl Engine for LmdbEngine {
 )]
 fn open_env(options: &EnvOpenOptions<WithoutTls>, dir: &Path) -> ::heed::Result<Env<WithoutTls>> {
     let opened = disk::wait_for_descriptors(dir, || {
-        // SAFETY: only this engine changes the file: the member's log holds the lock of its data
-        // directory, and `file::check` has verified that every page of the trees is inside the
+        // SAFETY: only this engine changes the file, since the member's log holds the lock of its
+        // data directory. `file::check` has verified that every page of the trees is inside the
         // file.
         match unsafe { options.open(dir) } {
             Err(::heed::Error::Io(error)) if disk::is_out_of_descriptors(&error) => Err(error),

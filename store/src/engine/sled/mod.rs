@@ -2,8 +2,8 @@
 //! ones.
 //!
 //! Rows of the key table come in ascending order and by the thousand, so 16 of them share a sled
-//! row ("chunk"), which is written by plain inserts that do not block readers. The other tables
-//! have few rows and use sled's atomic batch.
+//! row ("chunk"). It is written by plain inserts, which do not block readers. The other tables have
+//! few rows and use sled's atomic batch.
 //!
 //! A batch is atomic although its chunks are not:
 //! 1. New key rows, all after the committed end of the key table, are inserted and made durable.

@@ -1,4 +1,4 @@
-//! Whether whoever asks may.
+//! Access checks for the v2 keys API.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,8 +10,8 @@ use super::records;
 use crate::edge::v2::Inner;
 use crate::edge::v2::backend::TreeBackend;
 
-/// Whether anybody may touch the key, as far as that can be told at once. `None`: there is a
-/// password to check. The key is as the client wrote it.
+/// Whether a request may access the key without a password. `None` if it has a password, which
+/// must be checked. The key is as in the request.
 pub(in crate::edge::v2) fn guest_may<B: TreeBackend>(
     backend: &B,
     headers: &HeaderMap,
@@ -24,12 +24,12 @@ pub(in crate::edge::v2) fn guest_may<B: TreeBackend>(
     if !authorization(headers).is_empty() {
         return None;
     }
-    // Guests are not asked whether they mean all below, in etcd neither.
+    // As in etcd, a recursive request of a guest is not checked for the whole subtree.
     let guest = records::role(backend, GUEST);
     Some(guest.is_ok_and(|guest| guest.allows(key, write)))
 }
 
-/// Whether who gives this password may touch the key.
+/// Whether the user of the request's password may access the key.
 pub(in crate::edge::v2) async fn user_may<B: TreeBackend>(
     inner: &Inner<B>,
     headers: &HeaderMap,
@@ -50,7 +50,7 @@ pub(in crate::edge::v2) async fn user_may<B: TreeBackend>(
     })
 }
 
-/// Whether who asks may change members, users and roles: everybody, until auth is on.
+/// Whether the request may change members, users and roles: always while auth is off.
 pub(in crate::edge::v2) async fn is_root<B: TreeBackend>(
     inner: &Inner<B>,
     headers: &HeaderMap,
@@ -62,7 +62,7 @@ pub(in crate::edge::v2) async fn is_root<B: TreeBackend>(
     user.is_some_and(|user| user.has_role(ROOT))
 }
 
-/// The user whose password was given.
+/// The user whose name and password are in the request.
 async fn authenticated<B: TreeBackend>(inner: &Inner<B>, headers: &HeaderMap) -> Option<User> {
     let (name, password) = basic(authorization(headers))?;
     let user = records::user(&inner.backend, &name).ok()?;
@@ -76,7 +76,7 @@ fn authorization(headers: &HeaderMap) -> &[u8] {
     value.map_or(&b""[..], |value| value.as_bytes())
 }
 
-/// Name and password of basic authentication.
+/// The name and password of basic authentication.
 fn basic(authorization: &[u8]) -> Option<(String, String)> {
     let (scheme, encoded) = authorization.split_at_checked(b"Basic ".len())?;
     if !scheme.eq_ignore_ascii_case(b"Basic ") {

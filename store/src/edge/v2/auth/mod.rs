@@ -1,12 +1,11 @@
-//! `/v2/auth`: who may do what in the v2 API, as etcd 2.1 to 3.4 have it.
+//! `/v2/auth`: users, roles and permissions of the v2 API, as in etcd 2.1 to 3.4.
 //!
-//! Users and roles are JSON in the tree itself, under "/2" (`records`), so they are in the log and
-//! in snapshots. A password is checked against its bcrypt hash (`passwords`), and what it is given
-//! for against the roles' patterns (`access`). What users and roles are, and how they are granted
-//! more or less, is in `model`.
+//! Users and roles are JSON in the tree itself, under "/2" (`records`), so they are in the log
+//! and in snapshots. A password is checked against its bcrypt hash (`passwords`), and a key
+//! against the roles' patterns (`access`). `model` contains users, roles, and their changes.
 //!
-//! What differs from etcd: a role whose name has a slash does not exist (etcd would read another
-//! key), and an empty pattern matches nothing (etcd hangs up on whoever asks).
+//! Differences to etcd: a role whose name has a slash does not exist (etcd would read another
+//! key), and an empty pattern matches nothing (etcd closes the connection).
 
 pub(super) mod access;
 mod enable;
@@ -34,27 +33,27 @@ use super::{BoxError, Inner, answer};
 use crate::Error;
 use crate::tree::ChangeError;
 
-/// The largest user or role.
+/// The largest user or role, in bytes.
 const BODY_BYTES_MAX: usize = 512 * 1024;
 
 const INVALID_JSON: &str = "Invalid JSON in request body.";
 
-/// What a member keeps for auth.
+/// The auth state of a member that is not in the tree.
 #[derive(Default)]
 pub(super) struct Auth {
     passwords: Passwords,
-    /// The directories under "/2" are known to be there.
+    /// The directories under "/2" exist.
     has_directories: AtomicBool,
 }
 
 /// Why a request about users or roles failed.
 #[derive(Clone, Debug, PartialEq)]
 enum AuthError {
-    /// In etcd's words.
+    /// A refusal, with etcd's text.
     Refused(StatusCode, String),
-    /// By the tree.
+    /// The tree's error.
     Tree(TreeError),
-    /// Nobody knows.
+    /// The outcome is unknown.
     Other(Error),
 }
 
@@ -85,7 +84,7 @@ impl From<ChangeError> for AuthError {
     }
 }
 
-/// `what` is what comes after "/v2/auth/". `None`: there is no such thing.
+/// `what` is the path after "/v2/auth/". `None` if no such resource exists.
 pub(super) async fn serve<B, R>(
     inner: &Inner<B>,
     what: &str,
@@ -114,7 +113,7 @@ where
     if !allowed.split(',').any(|method| parts.method == method) {
         return Some(answer::not_allowed(allowed));
     }
-    // Anybody may ask whether auth is on.
+    // Whether auth is on can be read without a password.
     let open = kind == "enable" && parts.method == Method::GET;
     if !open && !access::is_root(inner, &parts.headers).await {
         return Some(answer::unauthorized());
@@ -137,14 +136,14 @@ fn failed<B>(inner: &Inner<B>, error: AuthError) -> Response {
     }
 }
 
-/// Go parses the query of a listing, and calls it an internal error when it cannot.
+/// Checks the query of a listing. Like Go, a query that cannot be parsed is an internal error.
 fn check_query(parts: &Parts) -> Result<(), AuthError> {
     let query = parts.uri.query().unwrap_or_default();
     let parsed = Form::default().add(query.as_bytes());
     parsed.map_err(|error| AuthError::Other(Error::Internal(error.to_string())))
 }
 
-/// The body of a PUT.
+/// Reads the body of a PUT.
 async fn read_body<B, R>(inner: &Inner<B>, body: R) -> Result<Bytes, AuthError>
 where
     R: HttpBody<Data = Bytes, Error: Into<BoxError>>,
@@ -158,7 +157,7 @@ where
     })
 }
 
-/// etcd puts no "auth: " before these.
+/// An error without "auth: " in front, as in etcd.
 fn bad_request(text: &str) -> AuthError {
     AuthError::Refused(StatusCode::BAD_REQUEST, text.to_owned())
 }

@@ -1,7 +1,7 @@
-//! Users, roles and patterns, and the JSON that they are sent and stored as.
+//! Users, roles and patterns, and their JSON on the wire and in the tree.
 //!
-//! Go tells a list that was never made (`null`) from an empty one, in what it writes and in what it
-//! takes for a change; so do we.
+//! Go distinguishes a nil list (`null`) from an empty one, both in what it writes and in whether
+//! it counts as a change; so does this module.
 
 use std::collections::BTreeSet;
 
@@ -12,26 +12,26 @@ use serde_json::{Map, Value};
 use super::AuthError;
 use crate::edge::v2::json;
 
-/// Who may do everything, and cannot be changed.
+/// The user with all permissions, and its role, which cannot be changed.
 pub(super) const ROOT: &str = "root";
 
-/// The role of whoever gives no password.
+/// The role of requests without a password.
 pub(super) const GUEST: &str = "guest";
 
 type List = Option<Vec<String>>;
 
-/// Somebody with a password.
+/// A user with a password.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct User {
     pub(super) name: String,
-    /// From clients a password, in the tree its hash.
+    /// A password from clients, its hash in the tree.
     pub(super) password: String,
     pub(super) roles: List,
     pub(super) grant: List,
     pub(super) revoke: List,
 }
 
-/// What its users may do.
+/// A role with its permissions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Role {
     pub(super) name: String,
@@ -40,7 +40,7 @@ pub(super) struct Role {
     pub(super) revoke: Option<Permissions>,
 }
 
-/// Patterns: a key, or what keys begin with and an asterisk.
+/// Patterns: a key, or a prefix of keys and an asterisk.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Permissions {
     pub(super) read: List,
@@ -48,7 +48,7 @@ pub(super) struct Permissions {
 }
 
 impl User {
-    /// The first JSON value of a text. `None`: it is no user.
+    /// Parses the first JSON value of a text. `None` if it is not a user.
     pub(super) fn parse(text: &[u8]) -> Option<User> {
         let mut user = User::default();
         for (name, value) in fields(first_value(text)?)? {
@@ -64,7 +64,7 @@ impl User {
         Some(user)
     }
 
-    /// As it is stored; without its password as it is shown.
+    /// The JSON for the tree; without its password, the JSON for clients.
     pub(super) fn to_json(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(256);
         out.extend_from_slice(b"{\"user\":");
@@ -89,7 +89,7 @@ impl User {
         self.roles.iter().flatten().any(|role| role == name)
     }
 
-    /// Whoever is called root has that role.
+    /// Adds the role root to the user root.
     pub(super) fn with_root_role(mut self) -> User {
         if self.name == ROOT && !self.has_role(ROOT) {
             self.roles.get_or_insert_default().push(ROOT.to_owned());
@@ -97,14 +97,14 @@ impl User {
         self
     }
 
-    /// Whether it is asked to grant or revoke.
+    /// Whether the request grants or revokes roles.
     pub(super) fn changes_roles(&self) -> bool {
         [&self.grant, &self.revoke]
             .iter()
             .any(|list| list.iter().flatten().next().is_some())
     }
 
-    /// This user after a change; `hash` is that of a new password.
+    /// This user after a change; `hash` is the hash of a new password.
     pub(super) fn changed(&self, change: &User, hash: Option<String>) -> Result<User, AuthError> {
         let mut roles: BTreeSet<String> = self.roles.iter().flatten().cloned().collect();
         let conflict = |what: &str, role: &str| {
@@ -131,7 +131,7 @@ impl User {
 }
 
 impl Role {
-    /// One that may do everything to keys: root, and guest until somebody says otherwise.
+    /// A role with all permissions for keys: root, and guest until it is changed.
     pub(super) fn of_all(name: &str) -> Role {
         let all = || Some(vec!["/*".to_owned()]);
         Role {
@@ -144,7 +144,7 @@ impl Role {
         }
     }
 
-    /// The first JSON value of a text. `None`: it is no role.
+    /// Parses the first JSON value of a text. `None` if it is not a role.
     pub(super) fn parse(text: &[u8]) -> Option<Role> {
         let mut role = Role::default();
         for (name, value) in fields(first_value(text)?)? {
@@ -179,7 +179,7 @@ impl Role {
         out.put_u8(b'}');
     }
 
-    /// Whether it is asked to grant or revoke.
+    /// Whether the request grants or revokes permissions.
     pub(super) fn changes_permissions(&self) -> bool {
         let is_something =
             |asked: &Option<Permissions>| asked.as_ref().is_some_and(|asked| !asked.is_empty());
@@ -202,12 +202,13 @@ impl Role {
         })
     }
 
-    /// Whether it lets its users read or write a key.
+    /// Whether the role permits a read or a write of a key.
     pub(super) fn allows(&self, key: &[u8], write: bool) -> bool {
         self.name == ROOT || self.patterns(write).any(|pattern| matches(pattern, key))
     }
 
-    /// Whether it lets them do so with a key and everything below: only what ends in an asterisk.
+    /// Whether the role permits it for a key and its subtree: only patterns that end in an
+    /// asterisk.
     pub(super) fn allows_below(&self, key: &[u8], write: bool) -> bool {
         let mut patterns = self.patterns(write);
         self.name == ROOT || patterns.any(|pattern| pattern.ends_with('*') && matches(pattern, key))
@@ -230,7 +231,7 @@ fn matches(pattern: &str, key: &[u8]) -> bool {
 }
 
 impl Permissions {
-    /// `None` for null.
+    /// `Some(None)` for null, `None` for a wrong type.
     fn parse(value: Value) -> Option<Option<Permissions>> {
         if value.is_null() {
             return Some(None);
@@ -271,7 +272,7 @@ impl Permissions {
         })
     }
 
-    /// What was not granted is ignored here, unlike with users.
+    /// Removes the revoked patterns. Unlike with users, a pattern that was not granted is ignored.
     fn without(&self, revoked: &Permissions) -> Permissions {
         let left = |had: &List, revoked: &List| {
             let revoked: BTreeSet<&String> = revoked.iter().flatten().collect();
@@ -296,14 +297,14 @@ fn joined(had: &List, granted: &List, what: &str) -> Result<List, AuthError> {
     Ok(Some(patterns.into_iter().collect()))
 }
 
-/// Like Go's decoder, which does not look at what follows.
+/// Parses the first value, and ignores the rest as Go's decoder does.
 fn first_value(text: &[u8]) -> Option<Value> {
     let text = String::from_utf8_lossy(text);
     let mut values = serde_json::Deserializer::from_str(&text).into_iter();
     values.next()?.ok()
 }
 
-/// Null is an object with nothing in it.
+/// The fields of an object; null counts as an empty one.
 fn fields(value: Value) -> Option<Map<String, Value>> {
     match value {
         Value::Object(fields) => Some(fields),

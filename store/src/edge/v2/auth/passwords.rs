@@ -1,4 +1,4 @@
-//! Passwords: bcrypt, away from the threads that serve, and a memory of what was found right.
+//! Passwords: bcrypt on separate threads, and a cache of verified passwords.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
@@ -8,22 +8,22 @@ use sha1::{Digest, Sha1};
 use tokio::sync::Semaphore;
 use tokio::task;
 
-/// Go's `bcrypt.DefaultCost`: some 50 ms.
+/// Go's `bcrypt.DefaultCost`: about 50 ms.
 const COST: u32 = 10;
 
-/// Hashes that are computed at a time; more wait.
+/// The most hashes that are computed at a time; others wait.
 const AT_A_TIME: usize = 2;
 
-/// Passwords whose hashes are remembered.
+/// The number of passwords in the cache.
 const REMEMBERED: usize = 256;
 
 type Proof = [u8; 20];
 
-/// Checks and hashes.
+/// Verifies and hashes passwords.
 pub(super) struct Passwords {
     turns: Semaphore,
     right: Mutex<VecDeque<Proof>>,
-    /// Of this process: what is remembered is of no use elsewhere.
+    /// A random key of this process, so that cached digests are useless elsewhere.
     secret: [u64; 2],
 }
 
@@ -38,7 +38,7 @@ impl Default for Passwords {
 }
 
 impl Passwords {
-    /// Whether the hash is of that password.
+    /// Whether the password matches the hash.
     pub(super) async fn check(&self, hash: &str, password: &str) -> bool {
         let proof = self.proof(hash, password);
         if self.right.lock().contains(&proof) {
@@ -55,7 +55,7 @@ impl Passwords {
         is_right
     }
 
-    /// The hash of a new password, in the form that etcd writes. `None`: it cannot be hashed.
+    /// The hash of a new password in etcd's format. `None` if it cannot be hashed.
     pub(super) async fn hash(&self, password: &str) -> Option<String> {
         let password = password.to_owned();
         let hash = move || bcrypt::hash_with_result(password, COST);
@@ -100,7 +100,7 @@ mod tests {
         assert!(!passwords.check("no hash", "pw").await);
     }
 
-    /// Of etcd 3.4.23.
+    /// The hashes were recorded from etcd 3.4.23.
     #[tokio::test]
     async fn etcds_hashes_are_understood() {
         let passwords = Passwords::default();

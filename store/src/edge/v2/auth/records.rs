@@ -1,4 +1,4 @@
-//! Users, roles and whether auth is on, in the tree: `/2/users/<name>`, `/2/roles/<name>`,
+//! Users, roles and the auth switch in the tree: `/2/users/<name>`, `/2/roles/<name>`,
 //! "/2/enabled".
 
 use std::sync::atomic::Ordering;
@@ -18,13 +18,13 @@ const ENABLED: &str = "/2/enabled";
 const USERS: &str = "/2/users";
 const ROLES: &str = "/2/roles";
 
-/// Whether auth is on, as this member knows. Asked for every request.
+/// Whether auth is on in this member's applied state. Called for every request.
 pub(super) fn is_enabled<B: TreeBackend>(backend: &B) -> bool {
     let found = backend.tree_get(ENABLED.as_bytes(), false);
     found.is_ok_and(|(node, _)| node.value.is_some_and(|value| &*value == b"true"))
 }
 
-/// Turns it on or off.
+/// Turns auth on or off.
 pub(super) async fn enable<B: TreeBackend>(
     backend: &B,
     auth: &Auth,
@@ -39,7 +39,7 @@ pub(super) fn user_names<B: TreeBackend>(backend: &B) -> Result<Vec<String>, Aut
     names(backend, USERS)
 }
 
-/// The names of all roles, root's too.
+/// The names of all roles, including root.
 pub(super) fn role_names<B: TreeBackend>(backend: &B) -> Result<Vec<String>, AuthError> {
     let mut names = names(backend, ROLES)?;
     names.push(ROOT.to_owned());
@@ -47,7 +47,7 @@ pub(super) fn role_names<B: TreeBackend>(backend: &B) -> Result<Vec<String>, Aut
     Ok(names)
 }
 
-/// A user, as this member knows it.
+/// A user in this member's applied state.
 pub(super) fn user<B: TreeBackend>(backend: &B, name: &str) -> Result<User, AuthError> {
     let missing = || {
         let text = format!("User {name} does not exist.");
@@ -58,7 +58,7 @@ pub(super) fn user<B: TreeBackend>(backend: &B, name: &str) -> Result<User, Auth
     Ok(user.with_root_role())
 }
 
-/// A role, as this member knows it.
+/// A role in this member's applied state.
 pub(super) fn role<B: TreeBackend>(backend: &B, name: &str) -> Result<Role, AuthError> {
     if name == ROOT {
         return Ok(Role::of_all(ROOT));
@@ -125,7 +125,7 @@ pub(super) async fn delete_role<B: TreeBackend>(
     .await
 }
 
-/// Whether the tree refused for that reason.
+/// Whether the tree refused the request with that code.
 pub(super) fn is(error: &AuthError, code: ErrorCode) -> bool {
     matches!(error, AuthError::Tree(refused) if refused.code == code)
 }
@@ -178,7 +178,7 @@ async fn put<B: TreeBackend>(
     Ok(())
 }
 
-/// As etcd does: before the first change, whatever it is.
+/// Creates the directories before the first change, as etcd does.
 async fn ensure_directories<B: TreeBackend>(backend: &B, auth: &Auth) -> Result<(), AuthError> {
     if auth.has_directories.load(Ordering::Relaxed) {
         return Ok(());
@@ -199,7 +199,7 @@ async fn ensure_directories<B: TreeBackend>(backend: &B, auth: &Auth) -> Result<
     Ok(())
 }
 
-/// It may be there.
+/// Creates a node; it is no error if it exists.
 async fn create<B: TreeBackend>(backend: &B, request: TreeRequest) -> Result<(), AuthError> {
     match backend.tree_change(request).await {
         Ok(_) => Ok(()),

@@ -13,7 +13,7 @@ use super::{AuthError, INVALID_JSON, bad_request, check_query, read_body, record
 use crate::edge::v2::backend::TreeBackend;
 use crate::edge::v2::{BoxError, Inner};
 
-/// All of them.
+/// The list of all roles.
 pub(super) fn list<B: TreeBackend>(inner: &Inner<B>, parts: &Parts) -> Result<Response, AuthError> {
     let names = records::role_names(&inner.backend)?;
     check_query(parts)?;
@@ -27,7 +27,7 @@ pub(super) fn list<B: TreeBackend>(inner: &Inner<B>, parts: &Parts) -> Result<Re
     Ok(inner.answers.json(StatusCode::OK, out.freeze()))
 }
 
-/// One of them.
+/// Requests for one role.
 pub(super) async fn serve<B, R>(
     inner: &Inner<B>,
     name: &str,

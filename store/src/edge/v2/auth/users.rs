@@ -14,7 +14,7 @@ use crate::Error;
 use crate::edge::v2::backend::TreeBackend;
 use crate::edge::v2::{BoxError, Inner, json};
 
-/// All of them, with their roles; a role that does not exist is left out.
+/// The list of all users with their roles; missing roles are omitted.
 pub(super) fn list<B: TreeBackend>(inner: &Inner<B>, parts: &Parts) -> Result<Response, AuthError> {
     let names = records::user_names(&inner.backend)?;
     check_query(parts)?;
@@ -34,7 +34,7 @@ pub(super) fn list<B: TreeBackend>(inner: &Inner<B>, parts: &Parts) -> Result<Re
     Ok(inner.answers.json(StatusCode::OK, out.freeze()))
 }
 
-/// One of them.
+/// Requests for one user.
 pub(super) async fn serve<B, R>(
     inner: &Inner<B>,
     name: &str,
@@ -52,7 +52,7 @@ where
     }
 }
 
-/// Here a role that does not exist is an error.
+/// One user with its roles; a missing role is an error here.
 fn show<B: TreeBackend>(
     inner: &Inner<B>,
     name: &str,
@@ -101,7 +101,7 @@ async fn put<B: TreeBackend>(
     Ok(inner.answers.json(status, out.freeze()))
 }
 
-/// The user as the whole cluster has it.
+/// The user, after a linearizable read.
 async fn known<B: TreeBackend>(inner: &Inner<B>, name: &str) -> Result<User, AuthError> {
     inner.backend.read_index().await?;
     records::user(&inner.backend, name)
@@ -159,7 +159,7 @@ async fn hashed<B>(inner: &Inner<B>, password: &str) -> Result<String, AuthError
     hash.ok_or_else(|| Error::Internal("the password cannot be hashed".to_owned()).into())
 }
 
-/// A user with its roles whole.
+/// Writes a user with its complete roles.
 fn write(out: &mut BytesMut, name: &str, roles: &[Role]) {
     out.extend_from_slice(b"{\"user\":");
     json::string(out, name.as_bytes());

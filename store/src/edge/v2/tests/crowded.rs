@@ -1,4 +1,5 @@
-//! Large requests and answers of many clients at a time: bounded together, and the next one is served.
+//! Large requests and answers of many clients at a time: limited together, and later requests are
+//! served.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,7 +45,7 @@ async fn text(answer: Response) -> String {
     String::from_utf8_lossy(&body.to_bytes()).into_owned()
 }
 
-/// As text, if it is short.
+/// The body as text, if it is short.
 async fn refusal(answer: Response) -> String {
     let text = text(answer).await;
     assert!(text.len() < KIB, "{} bytes", text.len());
@@ -53,7 +54,7 @@ async fn refusal(answer: Response) -> String {
 
 const CROWDED: &str = "too many large answers wait for their clients; try again";
 
-/// Time passes as soon as nothing else can happen.
+/// The paused clock advances when every task waits.
 #[tokio::test(start_paused = true)]
 async fn forms_that_are_being_read_are_bounded_together() {
     let v2 = v2(|inner| inner.bodies = Bodies::within(MIB));
@@ -61,7 +62,7 @@ async fn forms_that_are_being_read_are_bounded_together() {
     for _ in 0..9 {
         let v2 = v2.clone();
         readers.spawn(async move {
-            // Two pieces, and then nothing more.
+            // Two chunks, and then nothing more.
             let piece = || Ok::<_, hyper::Error>(Frame::data(Bytes::from(vec![b'v'; 200 * KIB])));
             let pieces = stream::iter([piece(), piece()]).chain(stream::pending());
             let body = StreamBody::new(pieces.boxed());
@@ -76,7 +77,7 @@ async fn forms_that_are_being_read_are_bounded_together() {
         text.contains("too many large requests are being read; try again"),
         "{text}"
     );
-    // A small one has room.
+    // A small body always has room.
     let small = change(
         &v2,
         Method::PUT,
@@ -97,7 +98,7 @@ async fn forms_that_are_being_read_are_bounded_together() {
         (9 - 5..9).contains(&refused),
         "{refused} of 9, within 1 MiB of 400 KiB each"
     );
-    // Room comes back from those that are given up.
+    // The room of aborted requests is released.
     readers.shutdown().await;
     let large = change(
         &v2,
@@ -150,7 +151,7 @@ async fn answers_to_changes_and_watches_are_bounded_while_they_are_not_read() {
     assert_eq!(made.status(), 201);
     let index = made.headers()["x-etcd-index"].to_str().unwrap();
     let index: u64 = index.parse().unwrap();
-    // With the value that was there: there is room when the first answer is gone.
+    // An answer with the previous value has room once the first answer is gone.
     drop(made);
     let replaced = change(&v2, Method::PUT, "/v2/keys/a", value()).await;
     assert_eq!(replaced.status(), 200);
@@ -166,7 +167,7 @@ async fn answers_to_changes_and_watches_are_bounded_while_they_are_not_read() {
         let request = Request::get(target).body(Full::<Bytes>::default());
         v2.answer(request.expect("valid"))
     };
-    // The event of the answer that is held, once for all clients.
+    // The event of the held answer, encoded once for all clients.
     let (one, two) = (wait(index + 1, "").await, wait(index + 1, "").await);
     assert_eq!((one.status().as_u16(), two.status().as_u16()), (200, 200));
     let first = wait(index, "").await;

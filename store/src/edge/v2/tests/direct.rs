@@ -1,4 +1,4 @@
-//! The API without a router or a socket, as the port asks it.
+//! The API without a router or a socket, called as by the port.
 
 use http::{Method, Request};
 use http_body_util::{BodyExt, Empty, Full};

@@ -1,4 +1,4 @@
-//! The edge's fake member, with the real tree and the real hub, and a clock that stands still.
+//! The edge's fake member, with the real tree, the real hub and a constant clock.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::tree::{ChangeError, Watch, WatchSpec};
 /// 2026-11-23T02:39:13.5Z
 pub(super) const NOW_NS: i64 = 1_795_401_553_500_000_000;
 
-/// Raft's index and term, always.
+/// Raft's index and term, constant.
 pub(super) const RAFT: (u64, u64) = (11, 2);
 
 impl TreeBackend for Fake {

@@ -1,4 +1,4 @@
-//! Clients that misbehave: each is answered or cut, and the next one is served.
+//! Clients that misbehave: each is answered or cut off, and the next one is served.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ const TOO_LARGE: &str = concat!(
     "\n"
 );
 
-/// As curl sends large forms: it waits to be told to go on.
+/// curl sends large forms only after "100 Continue".
 #[tokio::test]
 async fn a_hundred_megabytes_are_refused_before_they_are_sent() {
     let port = start().await;
@@ -33,7 +33,7 @@ async fn a_hundred_megabytes_are_refused_before_they_are_sent() {
     still_serves(&port).await;
 }
 
-/// Nothing says how much will come.
+/// A chunked body without a length.
 #[tokio::test]
 async fn a_body_without_an_end_is_cut() {
     let port = start().await;
@@ -43,7 +43,7 @@ async fn a_body_without_an_end_is_cut() {
     socket.write_all(head.as_bytes()).await.unwrap();
     let piece = format!("10000\r\n{}\r\n", "a".repeat(0x10000));
     let flood = async {
-        // 1,600 pieces are 100 MB.
+        // 1,600 chunks are 100 MB.
         for sent in 0..1600 {
             if socket.write_all(piece.as_bytes()).await.is_err() {
                 return sent;
@@ -52,7 +52,7 @@ async fn a_body_without_an_end_is_cut() {
         1600
     };
     let sent = within(flood).await;
-    assert!(sent < 1600, "nobody stopped it");
+    assert!(sent < 1600, "the server did not stop it");
     still_serves(&port).await;
 }
 
@@ -80,13 +80,13 @@ async fn a_body_that_stops_is_an_error() {
     socket.write_all(half.as_bytes()).await.unwrap();
     socket.shutdown().await.unwrap();
     let mut answer = Vec::new();
-    // Cut, or told.
+    // The connection is closed, with or without an answer.
     let _ = within(socket.read_to_end(&mut answer)).await;
     assert!(!answer.starts_with(b"HTTP/1.1 20"));
     assert_eq!(get(&port, "/v2/keys/half").await.status, "404 Not Found");
 }
 
-/// The time is tokio's: it runs ahead while everybody waits.
+/// tokio's clock is paused: it advances while every task waits.
 #[tokio::test]
 async fn a_body_that_comes_byte_by_byte_is_cut() {
     let port = start().await;
@@ -94,7 +94,7 @@ async fn a_body_that_comes_byte_by_byte_is_cut() {
     let head =
         format!("PUT /v2/keys/slow HTTP/1.1\r\nHost: x\r\n{FORM}Content-Length: 10000\r\n\r\n");
     socket.write_all(head.as_bytes()).await.unwrap();
-    // Time enough for the request to be read.
+    // The request has been read by then.
     still_serves(&port).await;
     tokio::time::pause();
     let mut answer = Vec::new();
@@ -108,7 +108,7 @@ async fn a_body_that_comes_byte_by_byte_is_cut() {
             },
             () = tokio::time::sleep(Duration::from_secs(1)) => {
                 sent += 1;
-                assert!(sent < 120, "nobody stopped it");
+                assert!(sent < 120, "the server did not stop it");
                 let _ = socket.write_all(b"a").await;
             }
         }
@@ -189,7 +189,7 @@ async fn what_is_no_path_is_refused() {
     still_serves(&port).await;
 }
 
-/// Go takes what ought to be escaped as it is; the http crate does not.
+/// Go accepts characters that should be escaped; the http crate does not.
 #[tokio::test]
 async fn every_character_that_is_seen_may_be_in_a_target() {
     let port = start().await;
@@ -197,7 +197,7 @@ async fn every_character_that_is_seen_may_be_in_a_target() {
         for byte in 0x21..0x7f_u8 {
             let character = char::from(byte);
             let answer = get(&port, &format!("/v2/keys/{before}a{character}b")).await;
-            // Ours has a body.
+            // Keelson's own error has a body.
             let is_http = answer.status != "400 Bad Request" || !answer.body.is_empty();
             assert!(is_http, "{before}{character}");
         }
@@ -222,7 +222,7 @@ async fn paths_of_other_apis_are_cleaned_too() {
     assert_eq!(get(&port, "/health/%zz").await.status, "404 Not Found");
 }
 
-/// 62 KB of it made every GET of 60 bytes a gigabyte.
+/// 62 KB of directories turned every GET of 60 bytes into a gigabyte.
 #[tokio::test]
 async fn a_key_of_thirty_thousand_names_is_refused() {
     let port = start().await;

@@ -1,5 +1,5 @@
-//! Changes of members, as far as they do not depend on a cluster; what is refused before is among
-//! etcd's recorded answers.
+//! Membership changes that do not depend on a cluster. The recorded answers of etcd cover the
+//! earlier checks.
 
 use keelson_proto::etcdserverpb::Member;
 

@@ -1,4 +1,4 @@
-//! The v2 API over real sockets, with the real tree and the real hub behind it.
+//! The v2 API over real sockets, with the real tree and the real hub.
 
 mod crowded;
 mod direct;
@@ -19,7 +19,7 @@ use tonic::service::Routes;
 use crate::edge::tests::{Port, within};
 use crate::edge::{Limits, serve_clients, v2};
 
-/// A port whose tree stands where a fresh member's of etcd does.
+/// A port whose tree has the index of a fresh etcd's.
 async fn start() -> Port {
     with(Limits::default()).await
 }
@@ -48,7 +48,7 @@ async fn with(limits: Limits) -> Port {
     port
 }
 
-/// What came back.
+/// A parsed answer.
 struct Answer {
     /// "200 OK"
     status: String,
@@ -95,17 +95,17 @@ fn unchunked(mut body: &[u8]) -> Vec<u8> {
     whole
 }
 
-/// Sends a request as it is and reads until the server closes.
+/// Sends a request unchanged and reads until the server closes.
 async fn raw(port: &Port, request: &[u8]) -> Vec<u8> {
     let mut socket = port.connect().await;
-    // A server that has seen enough may close before it has read all.
+    // A server that refuses a request may close before it has read all of it.
     let _ = socket.write_all(request).await;
     let mut answer = Vec::new();
     let _ = within(socket.read_to_end(&mut answer)).await;
     answer
 }
 
-/// One request with further headers and perhaps a body, over a connection of its own.
+/// Sends one request with further headers and an optional body, on a new connection.
 async fn ask(port: &Port, method: &str, target: &str, headers: &str, body: Option<&str>) -> Answer {
     let length = body.map(|body| format!("Content-Length: {}\r\n", body.len()));
     let request = format!(
@@ -120,13 +120,13 @@ async fn get(port: &Port, target: &str) -> Answer {
     ask(port, "GET", target, "", None).await
 }
 
-/// A form.
+/// Sends a form.
 async fn put(port: &Port, target: &str, body: &str) -> Answer {
     let form = "Content-Type: application/x-www-form-urlencoded\r\n";
     ask(port, "PUT", target, form, Some(body)).await
 }
 
-/// Reads until so much is there.
+/// Reads until `end` has arrived.
 async fn read_until(socket: &mut TcpStream, end: &str) -> String {
     let mut read = String::new();
     while !read.ends_with(end) {

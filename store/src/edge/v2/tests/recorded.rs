@@ -1,9 +1,9 @@
-//! What a fresh etcd 3.4.23 answered to a list of requests, word for word, and what we answer.
+//! The answers of a fresh etcd 3.4.23 to a list of requests, compared word for word.
 //!
-//! The files hold, for each request, its line and headers (`> `), its body (`| `), the status and
-//! headers of the answer (`< `) and its body (`= `, with `\n`, `\\` and `\x7f`). Left out are
-//! headers about the connection and those that every answer has for pages of other origins; `*` is
-//! what differs from one cluster to another.
+//! The files contain, for each request, its line and headers (`> `), its body (`| `), the status
+//! and headers of the answer (`< `) and its body (`= `, with `\n`, `\\` and `\x7f`). Headers
+//! about the connection, and those of every answer for pages of other origins, are omitted; `*`
+//! stands for values that differ between clusters.
 
 use super::{Answer, Port, ask, start};
 
@@ -11,7 +11,7 @@ struct Case {
     request: String,
     headers: String,
     body: Option<String>,
-    /// Status and headers.
+    /// The status and the headers.
     head: Vec<String>,
     answer: String,
 }
@@ -47,7 +47,7 @@ fn parse(recorded: &str) -> Vec<Case> {
         .collect()
 }
 
-/// As it is written in the files.
+/// The answer in the format of the files.
 fn recorded(answer: &Answer) -> (Vec<String>, String) {
     let mut headers: Vec<String> = answer
         .headers
@@ -124,7 +124,7 @@ async fn the_rest_is_answered_as_by_etcd() {
     replay(&port, include_str!("rest.txt")).await;
 }
 
-/// The member that etcd's answers were recorded with.
+/// Sets the members of the recorded etcd.
 fn has_etcds_members(port: &Port) {
     use keelson_proto::etcdserverpb::Member;
     let member = Member {

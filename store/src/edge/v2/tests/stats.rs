@@ -1,4 +1,4 @@
-//! What is counted.
+//! The counters of `/v2/stats`.
 
 use super::{ask, get, put, start};
 

@@ -1,4 +1,4 @@
-//! Without a leader: reads go on, what needs the cluster says so.
+//! Without a leader: reads succeed, and requests that need the quorum fail.
 
 use super::{Port, ask, get, put, start};
 

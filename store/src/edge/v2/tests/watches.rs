@@ -18,7 +18,7 @@ async fn send(port: &Port, target: &str) -> TcpStream {
     socket
 }
 
-/// A watch that waits: its head has come.
+/// Starts a watch and reads its head.
 async fn waiting(port: &Port, target: &str) -> (TcpStream, String) {
     let mut socket = send(port, target).await;
     let head = read_until(&mut socket, "\r\n\r\n").await;
@@ -26,7 +26,7 @@ async fn waiting(port: &Port, target: &str) -> (TcpStream, String) {
     (socket, head)
 }
 
-/// The next chunk.
+/// Reads the next chunk.
 async fn chunk(socket: &mut TcpStream) -> String {
     let size = read_until(socket, "\r\n").await;
     let size = usize::from_str_radix(size.trim_end(), 16).unwrap();
@@ -35,7 +35,7 @@ async fn chunk(socket: &mut TcpStream) -> String {
     String::from_utf8(chunk[..size].to_vec()).unwrap()
 }
 
-/// So many watches wait at the member.
+/// Waits until that many watches are registered.
 async fn watchers(port: &Port, count: usize) {
     let counted = async {
         while port.fake.hub().count() != count {
@@ -70,7 +70,7 @@ async fn a_long_poll_gets_its_head_at_once_and_then_one_event() {
     assert_eq!(chunk(&mut socket).await, format!("{event}\n"));
     assert_eq!(chunk(&mut socket).await, "");
     watchers(&port, 0).await;
-    // The connection goes on.
+    // The connection is still usable.
     let request = b"GET /v2/keys/foo HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     socket.write_all(request).await.unwrap();
     let mut answer = Vec::new();
@@ -134,7 +134,7 @@ async fn a_cleared_history_is_an_error() {
     assert_eq!(answer.text(), expected);
 }
 
-/// fleet says `waitIndex=0`, which is "from now on"; an index to come is waited for.
+/// fleet sends `waitIndex=0`, which means "from now on"; a future index is waited for.
 #[tokio::test]
 async fn zero_is_now_and_the_future_is_waited_for() {
     let port = start().await;
@@ -166,14 +166,15 @@ async fn a_refresh_wakes_nobody() {
     assert!(chunk(&mut socket).await.starts_with(r#"{"action":"set""#));
 }
 
-/// Neither an event nor the end of the answer.
+/// The answer ends without an event and without its final chunk.
 async fn is_cut(socket: &mut TcpStream) {
     let mut rest = Vec::new();
     within(socket.read_to_end(&mut rest)).await.unwrap();
     assert_eq!(String::from_utf8_lossy(&rest), "");
 }
 
-/// curl's exit status 18. A whole answer without an event is an error to python-etcd and go-etcd.
+/// A cut answer is exit status 18 of curl. A complete one without an event is an error for
+/// python-etcd and go-etcd.
 #[tokio::test]
 async fn a_watch_is_cut_and_not_ended_when_the_port_ends() {
     let mut port = start().await;
@@ -254,14 +255,14 @@ async fn over_http_2_the_body_is_a_stream() {
     port.stopped().await;
 }
 
-/// Nothing more comes but perhaps an empty frame.
+/// The body ends with at most an empty frame.
 async fn ends(body: &mut Incoming) {
     while let Some(frame) = within(body.frame()).await {
         assert!(frame.unwrap().into_data().unwrap().is_empty());
     }
 }
 
-/// Behind one another on one connection.
+/// A pipelined request is answered after the watch.
 #[tokio::test]
 async fn requests_sent_ahead_wait_for_the_watch() {
     let port = start().await;
