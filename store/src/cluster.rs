@@ -14,7 +14,8 @@ use crate::{Error, Store, version};
 impl Store {
     /// The members, by id.
     ///
-    /// # Errors A timeout when a linearizable list is requested and there is no quorum.
+    /// # Errors
+    /// A timeout when a linearizable list is requested and there is no quorum.
     pub async fn member_list(&self, linearizable: bool) -> Result<MemberListResponse, Error> {
         if linearizable {
             self.read_index().await?;

@@ -14,8 +14,8 @@
 //!   and so a value of almost that, beyond which it is error 210; a target and headers of 64 KiB
 //!   (1 MiB); a minute for a body (none).
 //! - Of all clients together, 256 MiB of bodies above 16 KiB (`body`), 512 MiB of listings of
-//!   64 KiB or more, and 512 MiB of other answers of that size (`edge::large`). Without room the answer is
-//!   error 300.
+//!   64 KiB or more, and 512 MiB of other answers of that size (`edge::large`). Without room the
+//!   answer is error 300.
 //! - The history is limited to 64 MiB as well as to 1,000 events: error 401 beyond.
 //! - An answer has a content length, where etcd sends chunks; a watch that waits is sent in chunks.
 //!
