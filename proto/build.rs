@@ -1,4 +1,5 @@
-//! Compiles the .proto files with protox, a compiler written in Rust: a fresh machine has no protoc.
+//! Compiles the .proto files with protox, a compiler written in Rust: a fresh machine has no
+//! protoc.
 
 use std::path::Path;
 
@@ -45,7 +46,7 @@ fn feature(name: &str) -> bool {
 }
 
 /// JSON as etcd's gateway has it: the names of the .proto files, nothing that is empty, and no
-/// complaint about what it does not know.
+/// complaint about what it does not support.
 fn json(descriptors: &[u8]) -> std::io::Result<()> {
     pbjson_build::Builder::new()
         .register_descriptors(descriptors)?

@@ -15,7 +15,7 @@ use keelson_store::wal::{Identity, Wal, WalConfig};
 const ENTRY_BYTES: usize = 300;
 const BATCHES: [u64; 3] = [1, 10, 100];
 const FILE_BYTES: u64 = 64 << 20;
-/// Segments are given up behind so many entries, as after a snapshot.
+/// After this many entries the segments before them are removed, as after a snapshot.
 const KEPT: u64 = 100_000;
 
 fn main() {

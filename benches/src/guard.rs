@@ -1,11 +1,12 @@
 //! What changed since an earlier build of ours.
 //!
-//! Both builds take turns in every round, and in every other round the order is reversed. Each figure
-//! is compared within its round, so that a slow minute is slow for both, and the median of the
-//! rounds' ratios counts. Its confidence interval comes from order statistics of the rounds and
-//! assumes no distribution of the noise: the true median lies between the k-th smallest and the k-th largest of n ratios, but for
-//! the chance that n tosses of a coin come up heads, or tails, fewer than k times. A build is slower if
-//! that interval lies beyond 1 and the median beyond the tolerance.
+//! Both builds take turns in every round, and in every other round the order is reversed. Each
+//! figure is compared within its round, so that a slow minute is slow for both, and the median of
+//! the rounds' ratios counts. Its confidence interval comes from order statistics of the rounds and
+//! assumes no distribution of the noise. The true median lies between the k-th smallest and the
+//! k-th largest of n ratios, except with the probability that n tosses of a coin show heads, or
+//! tails, fewer than k times. A build is slower if that interval lies beyond 1 and the median
+//! beyond the tolerance.
 
 use anyhow::{Result, bail, ensure};
 
@@ -22,7 +23,7 @@ const MISS_ALL: f64 = 0.05;
 /// The same of any of the cells' intervals.
 const MISS_CELLS: f64 = 0.1;
 
-/// Of a build's requests, so many may fail beyond those of the earlier one.
+/// The share of a build's requests that may fail beyond the earlier build's share.
 const ERRORS_MAX: f64 = 0.001;
 
 /// One cell of this build over the same one of the earlier build; a ratio above 1 is worse.
@@ -78,20 +79,20 @@ fn ratios(above: &[f64], below: &[f64]) -> Vec<f64> {
         .collect()
 }
 
-/// Whether a run of so many rounds can have a verdict.
+/// Whether a run of that many rounds can have a verdict.
 ///
 /// # Errors
 /// It cannot.
 pub fn check_rounds(rounds: usize) -> Result<()> {
     ensure!(
         ROUNDS_MIN <= rounds && rounds.is_multiple_of(2),
-        "--baseline needs an even number of --rounds, {ROUNDS_MIN} or more: each build goes first in half \
-         of them, and fewer cannot tell a change from noise"
+        "--baseline needs an even number of --rounds, {ROUNDS_MIN} or more: each build goes first \
+         in half of them, and fewer cannot tell a change from noise"
     );
     Ok(())
 }
 
-/// All cells, and what they say together.
+/// All cells, and their common interval.
 #[derive(Debug)]
 pub struct Verdict {
     tolerance: f64,
@@ -176,9 +177,10 @@ impl Verdict {
             table.row(&[&cell.what], figures.into_iter().chain(faults));
         }
         format!(
-            "{}\nMedians of the rounds, and between which ratios the true ones lie. All cells: req/s {}, server \
-             CPU/req {}.\n{}A cell is worse if all of its interval is and its median by more than {:.1} %; of \
-             equal builds chance finds one such cell in {:.1} % of runs at most.\n",
+            "{}\nMedians of the rounds, and between which ratios the true ones lie. All cells: \
+             req/s {}, server CPU/req {}.\n{}A cell is worse if all of its interval is and its \
+             median by more than {:.1} %; of equal builds chance finds one such cell in {:.1} % \
+             of runs at most.\n",
             table.finish(),
             self.time.inverse(),
             self.cpu,
@@ -194,8 +196,8 @@ impl Verdict {
         match self.tolerance < noise {
             false => String::new(),
             true => format!(
-                "**The noise of all cells together, {:.1} %, is larger than the tolerance: more rounds, or a quieter \
-                 machine.**\n",
+                "**The noise of all cells together, {:.1} %, is larger than the tolerance: more \
+                 rounds, or a quieter machine.**\n",
                 100.0 * noise
             ),
         }

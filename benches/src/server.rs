@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::guard::{self, Change, Verdict};
 
-/// Which servers, as the command line says it.
+/// The servers to run: the command line.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Servers {
     /// Our server; `keelson` beside this program if not given.
@@ -17,14 +17,15 @@ pub struct Servers {
     /// Another server to run beside it, for example etcd.
     #[arg(long)]
     pub against: Option<PathBuf>,
-    /// An earlier build of ours to run beside it instead, with the same flags: the run ends with what
-    /// has changed, and fails if this build is slower by more than tolerance and noise.
+    /// An earlier build of ours to run beside it instead, with the same flags: the run ends with
+    /// what has changed, and fails if this build is slower by more than tolerance and noise.
     #[arg(long, conflicts_with = "against")]
     pub baseline: Option<PathBuf>,
     /// By how much this build may be slower than the earlier one, of 1.
     #[arg(long, default_value_t = 0.03)]
     pub tolerance: f64,
-    /// Where the members' data is; it should be a disk. The system's temporary directory if not set.
+    /// Where the members' data is; it should be a disk. The system's temporary directory if not
+    /// set.
     #[arg(long)]
     pub data_dir: Option<PathBuf>,
     /// A flag for every member of both servers; may be given several times.
@@ -39,7 +40,7 @@ impl Servers {
     /// The servers, ours first.
     ///
     /// # Errors
-    /// A binary is not there or does not tell its version.
+    /// A binary is not there or does not print its version.
     pub fn find(&self) -> Result<Vec<Server>> {
         let ours = self.binary.clone().map_or_else(beside, Ok)?;
         let mut flags = self.member_flag.clone();

@@ -58,7 +58,7 @@ fn left_out(count: usize, miss: f64) -> usize {
     (0..=most).take_while(fits).last().unwrap_or(0)
 }
 
-/// How often the interval of so many ratios misses the true median, of 1.
+/// The probability that the interval of that many ratios misses the true median.
 pub fn misses(count: usize, miss: f64) -> f64 {
     2.0 * tail(count, left_out(count, miss))
 }

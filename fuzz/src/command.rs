@@ -1,6 +1,6 @@
 //! Any bytes as a committed entry: the state machine must not panic, and two members that apply the
-//! same must stay equal, however differently they flush and compact. Both stop before the same entry
-//! if they do not understand it, with the applied index before it.
+//! same must stay equal, however differently they flush and compact. Both stop before the same
+//! entry if they do not understand it, with the applied index before it.
 
 use std::sync::Arc;
 

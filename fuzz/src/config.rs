@@ -1,4 +1,5 @@
-//! Any text as URLs and as `--initial-cluster`: what parses must print, and parse again to the same.
+//! Any text as URLs and as `--initial-cluster`: what parses must print, and parse again to the
+//! same.
 
 use keelson_store::config::{Url, initial_cluster};
 

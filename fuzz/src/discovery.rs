@@ -1,5 +1,5 @@
-//! Any JSON as a discovery service's answer, in which only well-formed founders make a cluster, the
-//! first ones, whatever the order they are listed in.
+//! Any JSON as a discovery service's answer. Only well-formed founders make a cluster: the first by
+//! their creation, in any order of the list.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! Any text as a discovery URL, as an entry, as a list of hosts, and as a path that is asked of our
+//! Any text as a discovery URL, as an entry, as a list of hosts, and as a path requested from our
 //! service, which must not leave its own part of the registry.
 
 use http::Method;

@@ -1,8 +1,8 @@
 //! Fuzz targets as plain functions: each asserts a property, not only that nothing panics.
 //!
-//! `cargo test -p keelson-fuzz` replays the corpora and a bounded number of mutations of them on any
-//! toolchain. `cargo fuzz run <target>`, with a nightly one, explores for as long as it is let; the
-//! front ends are in `fuzz_targets/`.
+//! `cargo test -p keelson-fuzz` replays the corpora and a bounded number of mutations of them on
+//! any toolchain. `cargo fuzz run <target>`, with a nightly one, explores for as long as it is let;
+//! the front ends are in `fuzz_targets/`.
 
 pub mod command;
 pub mod config;

@@ -1,5 +1,5 @@
-//! Any bytes as a client's request: what decodes must survive a round trip, and the checks that come
-//! before everything else must cope with it.
+//! Any bytes as a client's request: what decodes must survive a round trip, and the checks that
+//! come before everything else must cope with it.
 
 use keelson_core::state::check;
 use keelson_proto::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest};

@@ -1,8 +1,8 @@
-//! Any damage to a log: opening it must not panic and must never serve an entry that was not written;
-//! and a log that opens must go on working.
+//! Any damage to a log: opening it must not panic and must never serve an entry that was not
+//! written; and a log that opens must go on working.
 //!
-//! The input is damage to an honest log: five bytes each, a position and a mask; a mask of zero cuts
-//! the file there.
+//! The input is damage to an honest log: five bytes each, a position and a mask; a mask of zero
+//! cuts the file there.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

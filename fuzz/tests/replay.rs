@@ -1,5 +1,6 @@
-//! Replays every corpus, and a bounded number of mutations of each of its files: the same ones every
-//! time, so that a failure is a failure tomorrow too. `KEELSON_FUZZ_ROUNDS` asks for more.
+//! Replays every corpus, and a bounded number of mutations of each of its files: the same ones
+//! every time, so that a failure is a failure tomorrow too. `KEELSON_FUZZ_ROUNDS` sets a larger
+//! number.
 
 use std::path::Path;
 

@@ -19,7 +19,7 @@ use crate::tally::{Tally, Window};
 /// How long a client waits after an error, so that a dead server is not hammered.
 const BACKOFF: Duration = Duration::from_millis(10);
 
-/// The key that reads ask for.
+/// The key that is read.
 pub const READ_KEY: &[u8] = b"read-key";
 
 /// The size of a load.

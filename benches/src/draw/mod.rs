@@ -3,7 +3,7 @@
 pub mod hosts;
 pub mod percentiles;
 
-/// Servers by place: dark enough on white, told apart without colour vision too.
+/// The servers' colours, by place: dark on white, and distinct without colour vision.
 const COLORS: [&str; 3] = ["#0072b2", "#d55e00", "#009e73"];
 
 const STYLE: &str = "text{font-family:Inter,'Segoe UI',Helvetica,Arial,sans-serif;fill:#1f2933}\
@@ -56,7 +56,8 @@ impl Drawing {
     fn line(&mut self, from: (f64, f64), to: (f64, f64), class: &str, look: &str) {
         let (x1, y1, x2, y2) = (from.0, from.1, to.0, to.1);
         self.put(&format!(
-            "<line class=\"{class}\" x1=\"{x1:.1}\" y1=\"{y1:.1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\"{look}/>"
+            "<line class=\"{class}\" x1=\"{x1:.1}\" y1=\"{y1:.1}\" x2=\"{x2:.1}\" \
+             y2=\"{y2:.1}\"{look}/>"
         ));
     }
 

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// Bytes of a head, a body or a chunk; more is not what this load asks for.
+/// The most bytes of a head, a body or a chunk that this load's requests are answered with.
 const LIMIT: usize = 1 << 20;
 
 /// What came next.
@@ -44,7 +44,7 @@ type Place = (usize, usize);
 enum Step {
     /// More bytes are needed.
     Wait,
-    /// Nothing to tell.
+    /// Nothing to report.
     On,
     Head(u16),
     Data(Place),
@@ -64,7 +64,7 @@ impl Answers {
     /// The next item, if it is complete.
     ///
     /// # Errors
-    /// These bytes are no HTTP/1.1 answers of known length.
+    /// These bytes are not HTTP/1.1 answers of a known length.
     pub fn item(&mut self) -> Result<Option<Item<'_>>> {
         loop {
             match self.step()? {
@@ -122,7 +122,7 @@ impl Answers {
         Ok(Some((from, from + length)))
     }
 
-    /// Takes `length` bytes and `after` more, of which nothing is said.
+    /// Takes `length` bytes and `after` more, which are not reported.
     fn take(&mut self, length: usize, after: usize) -> Option<Place> {
         let from = self.at;
         if self.bytes.len() - from < length + after {

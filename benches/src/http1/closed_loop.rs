@@ -15,12 +15,12 @@ const BACKOFF: Duration = Duration::from_millis(10);
 /// The clients' load.
 #[derive(Clone, Debug)]
 pub struct ClosedLoop {
-    /// Whom they ask, each one of these in turn.
+    /// The URLs that clients send to, each in turn.
     pub urls: Vec<String>,
-    /// What they send.
+    /// The request that clients send.
     pub request: Request,
-    /// How many there are, a request each in flight. When there are more URLs than clients, each goes
-    /// round its share of them.
+    /// The number of clients, with one request in flight each. With more URLs than clients, each
+    /// client takes its share of them in turn.
     pub clients: usize,
 }
 
@@ -36,7 +36,7 @@ impl ClosedLoop {
     /// Runs the load on this thread until the window closes.
     ///
     /// # Errors
-    /// Nobody accepts, or what is answered is not HTTP/1.1.
+    /// The server does not accept, or its answer is not HTTP/1.1.
     pub fn run(&self, window: Window) -> Result<Tally> {
         ensure!(!self.urls.is_empty() && self.clients > 0, "nobody to ask");
         let mut crowd = Crowd::new()?;

@@ -22,10 +22,10 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connects to `host:port`. Reads and writes wait, but not for ever.
+    /// Connects to `host:port`. Reads and writes have a timeout.
     ///
     /// # Errors
-    /// Nobody accepts.
+    /// The server does not accept.
     pub fn open(host: &str) -> Result<Connection> {
         let stream = TcpStream::connect(host).with_context(|| format!("no way to {host}"))?;
         stream.set_nodelay(true)?;

@@ -1,4 +1,4 @@
-//! Many connections on one thread: the kernel says which have something to read.
+//! Many connections on one thread; epoll lists those that are readable.
 
 use std::os::fd::OwnedFd;
 use std::time::Instant;
@@ -11,10 +11,10 @@ use rustix::io::Errno;
 
 use super::connection::Connection;
 
-/// Connections that are told of at once.
+/// The most readable connections that one call of epoll returns.
 const EVENTS: usize = 512;
 
-/// Bytes that one look at a connection takes.
+/// The most bytes of one read of a connection.
 const SCRATCH: usize = 16 << 10;
 
 /// The connections.
@@ -26,10 +26,10 @@ pub struct Crowd {
 }
 
 impl Crowd {
-    /// Nobody yet.
+    /// No connections yet.
     ///
     /// # Errors
-    /// No file is left.
+    /// The limit of open files is reached.
     pub fn new() -> Result<Crowd> {
         Ok(Crowd {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
@@ -42,7 +42,7 @@ impl Crowd {
     /// Connects one more; returns its number.
     ///
     /// # Errors
-    /// Nobody accepts.
+    /// The server does not accept.
     pub fn open(&mut self, host: &str) -> Result<usize> {
         let number = self.connections.len();
         self.connections.push(self.connect(host, number)?);
@@ -52,7 +52,7 @@ impl Crowd {
     /// Connects this one anew.
     ///
     /// # Errors
-    /// Nobody accepts.
+    /// The server does not accept.
     pub fn reopen(&mut self, number: usize, host: &str) -> Result<()> {
         // The old socket leaves the kernel's list as it closes.
         self.connections[number] = self.connect(host, number)?;
@@ -74,10 +74,11 @@ impl Crowd {
         &mut self.connections[number]
     }
 
-    /// Waits until some have something to read, or until that instant; puts their numbers in `ready`.
+    /// Waits until connections are readable, or until that instant; puts their numbers in
+    /// `ready`.
     ///
     /// # Errors
-    /// The kernel does not know the list.
+    /// epoll fails.
     pub fn wait(&mut self, until: Instant, ready: &mut Vec<usize>) -> Result<()> {
         ready.clear();
         self.events.clear();

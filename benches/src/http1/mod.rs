@@ -1,6 +1,6 @@
 //! The load over HTTP/1.1: raw sockets, requests that are fixed bytes, one thread.
 //!
-//! It shares two cores with the servers it measures, so it does no more than the kernel's calls and a
+//! It shares two cores with the servers it measures, so it does no more than system calls and one
 //! look at each answer's head.
 
 pub mod answers;
@@ -10,7 +10,7 @@ pub mod crowd;
 
 use anyhow::{Context, Result};
 
-/// A request, before it is known to whom.
+/// A request without its host.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// `GET`, `PUT`, ...
@@ -47,7 +47,8 @@ impl Request {
         let rest = match &self.form {
             None => "\r\n".to_string(),
             Some(form) => format!(
-                "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",
+                "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n\
+                 {form}",
                 form.len()
             ),
         };

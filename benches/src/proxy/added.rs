@@ -100,7 +100,7 @@ fn keys(plan: &Plan, servers: &[Server]) -> Vec<Key> {
             for (server, one) in servers.iter().enumerate() {
                 let mut ways = vec![Way::Direct];
                 let proxies = proxies(plan, server);
-                // Who is asked matters to one client only.
+                // The choice of the member matters to a single client only.
                 let asked = asked(*op);
                 if !many && (asked == Way::Leader || proxies.contains(&Way::Proxy)) {
                     ways.push(asked);
@@ -120,7 +120,7 @@ fn keys(plan: &Plan, servers: &[Server]) -> Vec<Key> {
     keys
 }
 
-/// The way to the member that our proxy asks.
+/// The way to the member to which our proxy forwards.
 fn asked(op: Op) -> Way {
     match op {
         Op::V2Get | Op::V3Range => Way::Preferred,
@@ -203,8 +203,8 @@ pub fn markdown(plan: &Plan, servers: &[Server], cells: &Cells) -> String {
         table.row(&words, figures(one, bases, many));
     }
     format!(
-        "{}: {MEMBERS} members; one client, then {} clients; {} B values, {} x {} s a cell. CPU and \
-         RSS are the proxy's; without a proxy, all members' and the largest member's.\n\n{}",
+        "{}: {MEMBERS} members; one client, then {} clients; {} B values, {} x {} s a cell. CPU \
+         and RSS are the proxy's; without a proxy, all members' and the largest member's.\n\n{}",
         server::names(servers),
         plan.added_clients,
         plan.value_bytes,
@@ -231,7 +231,7 @@ pub fn changes(plan: &Plan, servers: &[Server], cells: &Cells) -> Result<Vec<Cha
     keys.map(change).collect()
 }
 
-/// `bases`: all members in turn, and the one that is asked.
+/// `bases`: all members in turn, and the one to which our proxy forwards.
 fn figures(one: &Measure, bases: [Option<&Measure>; 2], many: Option<&Measure>) -> [String; 11] {
     let [direct, asked] = bases;
     let micros = |measure: &Measure, quantile| measure.millis(quantile) * 1e3;

@@ -24,7 +24,7 @@ pub struct Background {
     thread: Option<JoinHandle<Result<Reads>>>,
 }
 
-/// What became of them.
+/// The outcomes of the reads.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Reads {
     /// Answered.

@@ -15,7 +15,7 @@ use crate::progress;
 use crate::server::{Server, in_turn};
 use crate::tally::Window;
 
-/// The hosts of a cell. Every host that is no member is a proxy.
+/// The hosts of a cell. A host that is not a member is a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Hosts {
     /// Members.

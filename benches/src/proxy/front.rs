@@ -76,10 +76,10 @@ impl Front {
         Proxy::start(&server.binary, kind, &self.cluster, &flags)
     }
 
-    /// The place of the member that the proxy at that place asks for reads.
+    /// The place of the member to which the proxy at that place forwards reads.
     ///
     /// # Errors
-    /// Somebody does not answer.
+    /// A server does not answer.
     pub async fn preferred(&self, proxy: usize) -> Result<usize> {
         let id = member_id(&self.proxies[proxy].url).await?;
         for (place, url) in self.cluster.endpoints().iter().enumerate() {
@@ -87,7 +87,7 @@ impl Front {
                 return Ok(place);
             }
         }
-        anyhow::bail!("the proxy asks a member that is none: {id:x}")
+        anyhow::bail!("the proxy forwards to {id:x}, which is not a member of its cluster")
     }
 
     /// URLs of all proxies.
@@ -113,7 +113,7 @@ impl Front {
     }
 }
 
-/// Who answers there.
+/// The id of the member that answers at the URL.
 async fn member_id(url: &str) -> Result<u64> {
     let status = client::status(url).await?;
     Ok(status

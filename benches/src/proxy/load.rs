@@ -68,7 +68,7 @@ pub fn v2_put(plan: &Plan) -> Request {
     Request::put(V2_PATH, format!("value={}", "v".repeat(plan.value_bytes)))
 }
 
-/// The key that v3 reads ask for.
+/// The key that v3 reads.
 pub fn v3_key() -> &'static [u8] {
     READ_KEY
 }

@@ -128,8 +128,8 @@ fn one_proxy(plan: &Plan, url: &str, pid: u32) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// Looks at the watches until all have shown such an item, or for as long as patience lasts. Returns
-/// how many have.
+/// Looks at the watches until all have shown such an item, or for as long as patience lasts.
+/// Returns how many have.
 fn count(watches: &mut [Connection], wanted: fn(&Item) -> bool) -> Result<usize> {
     let deadline = Instant::now() + PATIENCE;
     let mut scratch = [0; 4096];

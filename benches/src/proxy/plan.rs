@@ -1,4 +1,4 @@
-//! What to measure, as the command line says it.
+//! What to measure: the command line.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -30,7 +30,7 @@ pub struct Plan {
     /// Bytes of a value.
     #[arg(long, default_value_t = 256)]
     pub value_bytes: usize,
-    /// Milliseconds after which `--proxy on` asks for the members again.
+    /// Milliseconds after which `--proxy on` refreshes its list of members.
     #[arg(long, default_value_t = 5000)]
     pub refresh_interval: u64,
     /// Claim: how many proxies stand beside three members.
@@ -39,7 +39,8 @@ pub struct Plan {
     /// Claim: how many members the same hosts would be.
     #[arg(long, value_delimiter = ',', default_values_t = [3, 5, 7])]
     pub sizes: Vec<usize>,
-    /// Claim: the API of its puts and reads. etcd's v2 proxy has v2 only: with v3 its grpc-proxy runs.
+    /// Claim: the API of its puts and reads. etcd's v2 proxy has v2 only: with v3 its grpc-proxy
+    /// runs.
     #[arg(long, value_enum, default_value_t = Api::V3)]
     pub api: Api,
     /// Claim: clients of the cells with many.
@@ -114,7 +115,7 @@ pub enum Way {
     /// No proxy; the leader.
     #[value(skip)]
     Leader,
-    /// No proxy; the member that our proxy asks for reads.
+    /// No proxy; the member to which our proxy forwards reads.
     #[value(skip)]
     Preferred,
     /// `--proxy on`.

@@ -1,4 +1,4 @@
-//! What to measure, as the command line says it.
+//! What to measure: the command line.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use crate::http1::Request;
 use crate::server::Servers;
 
-/// The key that everybody reads and writes.
+/// The key that all clients read and write.
 pub const PATH: &str = "/v2/keys/foo";
 
 /// The command line of `v2`.

@@ -29,7 +29,7 @@ const COLUMNS: [&str; 10] = [
 /// A finished run.
 #[derive(Debug)]
 pub struct Report {
-    /// What was asked for.
+    /// The plan that was run.
     pub plan: Plan,
     /// The servers, ours first.
     pub servers: Vec<Server>,
@@ -44,7 +44,8 @@ impl Report {
     pub fn headline(&self) -> String {
         let (plan, plural) = (&self.plan, if self.plan.members == 1 { "" } else { "s" });
         format!(
-            "{}, v2 API: {} with {} connections, {} member{plural}, {} B value, {} x {} s a request",
+            "{}, v2 API: {} with {} connections, {} member{plural}, {} B value, {} x {} s a \
+             request",
             server::names(&self.servers),
             self.loader,
             plan.connections,

@@ -117,7 +117,8 @@ fn parse(text: &str) -> Result<Measure> {
             _ => bail!("a line that the script does not print: {line}"),
         }
     }
-    // Not the number of latencies: wrk adds some for the requests that a slow one kept from being sent.
+    // Not the number of latencies: wrk adds some for the requests that a slow one kept from being
+    // sent.
     measure.requests = answers.context("no summary")?;
     if measure.tally.errors > 0 {
         let reason = "counted by wrk: not 2xx or 3xx, or a broken connection".to_string();

@@ -16,22 +16,22 @@ const DIRECTORY: &str = "/v2/keys/dir";
 /// How long any one step may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Watches that are sent before the server's answers are waited for: less than what a server that is
-/// busy lets queue up at its port.
+/// Watches that are sent before the server's answers are waited for: less than what a server that
+/// is busy lets queue up at its port.
 const BATCH: usize = 100;
 
 /// Where a watcher is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// The watch is sent.
-    Asked,
+    Sent,
     /// The server has answered with a head: it watches.
     Watching,
     /// The event is here.
-    Told,
+    Notified,
 }
 
-/// All watchers of one server, and the one who sets keys.
+/// All watchers of one server, and the connection that sets keys.
 pub struct Watchers {
     crowd: Crowd,
     states: Vec<State>,
@@ -41,7 +41,7 @@ pub struct Watchers {
 }
 
 impl Watchers {
-    /// Makes the directory; nobody watches yet.
+    /// Makes the directory; there are no watchers yet.
     ///
     /// # Errors
     /// The server does not accept.
@@ -70,7 +70,7 @@ impl Watchers {
             for _ in 0..BATCH.min(count - self.crowd.len()) {
                 let number = self.crowd.open(&self.host)?;
                 self.crowd.at(number).send(&request)?;
-                self.states.push(State::Asked);
+                self.states.push(State::Sent);
             }
             self.until_all(State::Watching, "", |_| ())?;
             tell(self.crowd.len());
@@ -90,7 +90,7 @@ impl Watchers {
         let mut half = Duration::ZERO;
         let begin = Instant::now();
         self.setter.send(&put)?;
-        self.until_all(State::Told, &format!("\"value\":\"{value}\""), |told| {
+        self.until_all(State::Notified, &format!("\"value\":\"{value}\""), |told| {
             if told == half_of_all {
                 half = begin.elapsed();
             }
@@ -102,7 +102,7 @@ impl Watchers {
         Ok(Delivery { half, all })
     }
 
-    /// After an event: one-shot watchers ask for what follows it.
+    /// After an event: one-shot watchers send their next watch, from the index that follows it.
     fn watch_again(&mut self, put: &[u8]) -> Result<()> {
         if self.stream {
             self.states.fill(State::Watching);
@@ -111,7 +111,7 @@ impl Watchers {
         let index = modified_index(put).context("the PUT's answer has no modifiedIndex")?;
         let request = self.watch(Some(index + 1));
         for number in 0..self.states.len() {
-            self.states[number] = State::Asked;
+            self.states[number] = State::Sent;
             self.crowd.at(number).send(&request)?;
         }
         self.until_all(State::Watching, "", |_| ())
@@ -128,7 +128,7 @@ impl Watchers {
         Request::get(path).bytes(&self.host)
     }
 
-    /// Reads until all are in that state; tells how many are, whenever one more is.
+    /// Reads until all are in that state; reports their number whenever it grows.
     fn until_all(&mut self, goal: State, event: &str, mut tell: impl FnMut(usize)) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         let mut there = self.states.iter().filter(|state| **state == goal).count();
@@ -157,15 +157,15 @@ impl Watchers {
         let state = &mut self.states[number];
         while let Some(item) = self.crowd.at(number).answers.item()? {
             match (*state, item) {
-                (State::Asked, Item::Head(200)) => *state = State::Watching,
+                (State::Sent, Item::Head(200)) => *state = State::Watching,
                 (State::Watching, Item::Data(data)) => {
                     let data = std::str::from_utf8(data)?;
                     ensure!(data.contains(event), "another event than {event}: {data}");
                     if self.stream {
-                        *state = State::Told;
+                        *state = State::Notified;
                     }
                 }
-                (State::Watching, Item::End) if !self.stream => *state = State::Told,
+                (State::Watching, Item::End) if !self.stream => *state = State::Notified,
                 (state, item) => bail!("while {state:?}: {item:?}"),
             }
         }

@@ -1,4 +1,4 @@
-//! What to measure, as the command line says it.
+//! What to measure: the command line.
 
 use std::path::PathBuf;
 

@@ -26,7 +26,7 @@ const COLUMNS: [&str; 11] = [
 /// A finished run.
 #[derive(Debug)]
 pub struct Report {
-    /// What was asked for.
+    /// The plan that was run.
     pub plan: Plan,
     /// The servers, ours first.
     pub servers: Vec<Server>,

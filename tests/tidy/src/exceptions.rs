@@ -6,9 +6,6 @@ pub const WORDS_PERMILLE: usize = 3;
 /// Crates with a larger share, in thousandths.
 pub const WORDS: &[(&str, usize)] = &[
     (".", 123),
-    ("benches", 50),
-    ("fuzz", 60),
-    ("proto", 60),
     ("proxy", 150),
     ("store", 60),
     ("store/core", 77),
@@ -18,10 +15,7 @@ pub const WORDS: &[(&str, usize)] = &[
 /// Crates with lines of more than [`crate::columns::COLUMNS`], and at most how many.
 pub const WIDE_LINES: &[(&str, usize)] = &[
     (".", 50),
-    ("benches", 25),
     ("discovery", 5),
-    ("fuzz", 7),
-    ("proto", 1),
     ("proxy", 110),
     ("store", 110),
     ("store/core", 150),
