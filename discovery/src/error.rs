@@ -166,8 +166,8 @@ pub enum DiscoveryError {
     },
     /// The service refused the request.
     #[error(
-        "discovery: {url} refused: {error}; check that the URL is a token's and not a key's within it, \
-         and whether this host may write there; or make a new token"
+        "discovery: {url} refused: {error}; check that the URL is a token's and not a key's \
+         within it, and whether this host may write there; or make a new token"
     )]
     Refused {
         /// The URL of the request.

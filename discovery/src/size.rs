@@ -41,7 +41,8 @@ impl Size {
         let count = self.get();
         (count.is_multiple_of(2)).then(|| {
             format!(
-                "{count} members tolerate the loss of {}, no more than {} would: choose an odd number",
+                "{count} members tolerate the loss of {}, no more than {} would: choose an odd \
+                 number",
                 self.tolerated(),
                 count - 1
             )

@@ -1,8 +1,8 @@
 //! A store inside a program: no port, no second process.
 //!
-//! `cargo run -p keelson-store --example embedded [DIRECTORY]`; a second run with the same directory
-//! finds what the first one wrote. Three of these, each with a `Config` that names the others in
-//! `initial_cluster` and opens a peer port, are a replicated one.
+//! `cargo run -p keelson-store --example embedded [DIRECTORY]`; a second run with the same
+//! directory finds what the first one wrote. Three of these, each with a `Config` that names the
+//! others in `initial_cluster` and opens a peer port, are a replicated one.
 
 use bytes::Bytes;
 use keelson_store::messages::{

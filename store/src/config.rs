@@ -237,12 +237,14 @@ fn check_hosts(flag: &'static str, urls: &[Url]) -> Result<(), ConfigError> {
 pub enum ConfigError {
     /// A host name where an IP address is required.
     #[error(
-        "expected IP in URL for binding ({0}); listen on an IP address, on localhost, or on 0.0.0.0 for all"
+        "expected IP in URL for binding ({0}); listen on an IP address, on localhost, or on \
+         0.0.0.0 for all"
     )]
     NotBindable(Url),
     /// A URL without a host, which other members could not dial.
     #[error(
-        "{0} \"{1}\" must be \"host:port\" (unexpected empty host ({2})); give the host that others reach this member by"
+        "{0} \"{1}\" must be \"host:port\" (unexpected empty host ({2})); give the host that \
+         others reach this member by"
     )]
     NoHost(&'static str, String, Url),
     /// Zero heartbeat.
@@ -253,7 +255,8 @@ pub enum ConfigError {
     Election(u64),
     /// The election timeout is too close to the heartbeat interval.
     #[error(
-        "--election-timeout[{0}ms] should be at least as 5 times as --heartbeat-interval[{1}ms]; raise the one or lower the other"
+        "--election-timeout[{0}ms] should be at least as 5 times as --heartbeat-interval[{1}ms]; \
+         raise the one or lower the other"
     )]
     ElectionTooShort(u64, u64),
     /// The election timeout is above etcd's limit.
@@ -264,8 +267,8 @@ pub enum ConfigError {
     Zero(&'static str),
     /// A request of that size would not fit into a message between members.
     #[error(
-        "--max-request-bytes[{0} bytes] is too large: one message between members carries a request \
-         of {1} bytes at most"
+        "--max-request-bytes[{0} bytes] is too large: one message between members carries a \
+         request of {1} bytes at most"
     )]
     RequestTooLarge(usize, usize),
 }
@@ -299,7 +302,8 @@ mod tests {
         );
         check(
             |c| c.heartbeat_ms = 300,
-            "--election-timeout[1000ms] should be at least as 5 times as --heartbeat-interval[300ms]",
+            "--election-timeout[1000ms] should be at least as 5 times as \
+             --heartbeat-interval[300ms]",
         );
         check(
             |c| c.election_ms = 60_000,

@@ -17,7 +17,8 @@ const BACKLOG: u32 = 4096;
 pub enum ListenError {
     /// Another process listens on the address.
     #[error(
-        "listen {network} {address}: bind: address already in use ({url}); another process, perhaps an etcd, holds this port: stop it or choose another port with --{flag}"
+        "listen {network} {address}: bind: address already in use ({url}); another process, \
+         perhaps an etcd, holds this port: stop it or choose another port with --{flag}"
     )]
     InUse {
         /// `tcp` or `unix`.
@@ -31,7 +32,8 @@ pub enum ListenError {
     },
     /// Not an address of this host.
     #[error(
-        "listen {network} {address}: bind: cannot assign requested address ({url}); no interface of this host has it: correct --{flag}, or use 0.0.0.0 for all interfaces"
+        "listen {network} {address}: bind: cannot assign requested address ({url}); no interface \
+         of this host has it: correct --{flag}, or use 0.0.0.0 for all interfaces"
     )]
     NotLocal {
         /// `tcp` or `unix`.

@@ -36,8 +36,8 @@ pub enum OpenError {
     },
     /// No member of the cluster to join returned its member list.
     #[error(
-        "could not get the member list of the cluster to join from any of {urls}: {why}. Check that \
-         those members run and that `member add` was called for this member"
+        "could not get the member list of the cluster to join from any of {urls}: {why}. Check \
+         that those members run and that `member add` was called for this member"
     )]
     Join {
         /// The URLs that were tried.
@@ -47,10 +47,11 @@ pub enum OpenError {
     },
     /// The other members record that this member has run already.
     #[error(
-        "member {id} has already been bootstrapped: the other members list it, and there is no data in \
-         {dir}. A member that has lost its data must not vote again under its old name: call \
-         `etcdctl member remove {id}` and `etcdctl member add` for this host, then start it with \
-         --initial-cluster-state=existing and without --discovery; or point --data-dir at its data"
+        "member {id} has already been bootstrapped: the other members list it, and there is no \
+         data in {dir}. A member that has lost its data must not vote again under its old name: \
+         call `etcdctl member remove {id}` and `etcdctl member add` for this host, then start it \
+         with --initial-cluster-state=existing and without --discovery; or point --data-dir at \
+         its data"
     )]
     AlreadyBootstrapped {
         /// The member id, in hexadecimal.
@@ -60,10 +61,10 @@ pub enum OpenError {
     },
     /// The data directory belongs to etcd.
     #[error(
-        "{dir} is a data directory of {version}; Keelson keeps its own format and has not touched it. To \
-         move: start Keelson with another, empty --data-dir, and copy while both run, v3 keys with \
-         `etcdctl make-mirror`, v2 keys by reading /v2/keys/?recursive=true and setting them again; to go \
-         on with etcd, start etcd on it"
+        "{dir} is a data directory of {version}; Keelson keeps its own format and has not touched \
+         it. To move: start Keelson with another, empty --data-dir, and copy while both run, v3 \
+         keys with `etcdctl make-mirror`, v2 keys by reading /v2/keys/?recursive=true and setting \
+         them again; to go on with etcd, start etcd on it"
     )]
     EtcdsData {
         /// The directory.
@@ -73,10 +74,10 @@ pub enum OpenError {
     },
     /// The joining member has published its URLs, so it has run already.
     #[error(
-        "member {id} has run before, and there is no data of it in {dir}: it was lost, or --data-dir \
-         points elsewhere. A member that has lost its data must not vote again under its old id: call \
-         `etcdctl member remove {id}` and `etcdctl member add` for this host, then start it again with \
-         --initial-cluster-state=existing; or point --data-dir at its data"
+        "member {id} has run before, and there is no data of it in {dir}: it was lost, or \
+         --data-dir points elsewhere. A member that has lost its data must not vote again under \
+         its old id: call `etcdctl member remove {id}` and `etcdctl member add` for this host, \
+         then start it again with --initial-cluster-state=existing; or point --data-dir at its data"
     )]
     LostItsData {
         /// The member id, in hexadecimal.
@@ -86,12 +87,12 @@ pub enum OpenError {
     },
     /// The member may have run already, and too few other founders confirm that it has not.
     #[error(
-        "member {id} has been registered before, {dir} holds no data of it, and only {heard} of the \
-         {needed} other founders that must confirm that it has never run respond. A member that has lost \
-         its data must not vote again under its old name: start the others first. If it has run, call \
-         `etcdctl member remove {id}` and `etcdctl member add` for this host, then start it with \
-         --initial-cluster-state=existing and without --discovery; if the cluster has never run, make a \
-         new token"
+        "member {id} has been registered before, {dir} holds no data of it, and only {heard} of \
+         the {needed} other founders that must confirm that it has never run respond. A member \
+         that has lost its data must not vote again under its old name: start the others first. \
+         If it has run, call `etcdctl member remove {id}` and `etcdctl member add` for this host, \
+         then start it with --initial-cluster-state=existing and without --discovery; if the \
+         cluster has never run, make a new token"
     )]
     NotVouchedFor {
         /// The member id, in hexadecimal.

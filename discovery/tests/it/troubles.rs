@@ -216,7 +216,8 @@ async fn redirects_are_followed_with_an_end() -> Result<()> {
     let redirect = move |line: &str| {
         let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
         Fate::Answer(format!(
-            "HTTP/1.1 307 Temporary Redirect\r\nLocation: {target}{path}\r\nContent-Length: 0\r\n\r\n"
+            "HTTP/1.1 307 Temporary Redirect\r\nLocation: {target}{path}\r\nContent-Length: 0\r\n\
+             \r\n"
         ))
     };
     let service = Faults::before(1, redirect).await?;

@@ -1,5 +1,5 @@
-//! `sync.rs` for the tests, on the primitives of shuttle. A wait without a due time has no end: what
-//! only that end would mend is a deadlock here, which shuttle reports.
+//! `sync.rs` for the tests, on the primitives of shuttle. A wait without a due time has no end:
+//! what only that end would mend is a deadlock here, which shuttle reports.
 
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};

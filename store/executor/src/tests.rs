@@ -251,7 +251,8 @@ fn the_keeper_sleeps_while_another_thread_is_at_what_is_due() {
     });
 }
 
-/// It waits for the combiner, and what is due next is later: without the combiner's word it would sleep on.
+/// It waits for the combiner, and what is due next is later: without the combiner's word it would
+/// sleep on.
 #[test]
 fn the_keeper_goes_on_when_the_other_thread_is_done() {
     explore(|| {
@@ -324,8 +325,8 @@ fn number(event: &Event) -> usize {
     }
 }
 
-/// Where panics unwind - in an embedder's process, and in tests - the worker would be lost, and nothing
-/// would end the member.
+/// Where panics unwind - in an embedder's process, and in tests - the worker would be lost, and
+/// nothing would end the member.
 #[test]
 fn a_panic_of_the_worker_is_reported_and_loses_no_event() {
     explore(|| {

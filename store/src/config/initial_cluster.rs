@@ -20,12 +20,14 @@ pub struct Founder {
 pub enum BootstrapError {
     /// `--initial-cluster` is empty.
     #[error(
-        "initial cluster unset and no discovery URL found; list the members in --initial-cluster as name=http://host:2380,..."
+        "initial cluster unset and no discovery URL found; list the members in --initial-cluster \
+         as name=http://host:2380,..."
     )]
     Empty,
     /// This member's name is not in the list.
     #[error(
-        "couldn't find local name \"{0}\" in the initial cluster configuration; --name must be one of the names in --initial-cluster ({1})"
+        "couldn't find local name \"{0}\" in the initial cluster configuration; --name must be \
+         one of the names in --initial-cluster ({1})"
     )]
     NameMissing(String, String),
     /// A URL is listed twice.
@@ -34,7 +36,9 @@ pub enum BootstrapError {
     /// This member's name is listed with URLs that it does not advertise, because a name is used
     /// twice.
     #[error(
-        "duplicate name \"{name}\" in --initial-cluster: {extra} is not among this member's --initial-advertise-peer-urls={advertised}; give every member a name of its own, or advertise every URL listed under this name"
+        "duplicate name \"{name}\" in --initial-cluster: {extra} is not among this member's \
+         --initial-advertise-peer-urls={advertised}; give every member a name of its own, or \
+         advertise every URL listed under this name"
     )]
     DuplicateName {
         /// The name.
@@ -46,7 +50,8 @@ pub enum BootstrapError {
     },
     /// The list has a URL for this member that it does not advertise.
     #[error(
-        "--initial-cluster has {missing} but missing from --initial-advertise-peer-urls={advertised}; make the two agree"
+        "--initial-cluster has {missing} but missing from \
+         --initial-advertise-peer-urls={advertised}; make the two agree"
     )]
     NotAdvertised {
         /// `name=url`, comma separated.
@@ -56,7 +61,8 @@ pub enum BootstrapError {
     },
     /// This member advertises a URL that is not in the list.
     #[error(
-        "--initial-advertise-peer-urls has {missing} but missing from --initial-cluster={listed}; make the two agree"
+        "--initial-advertise-peer-urls has {missing} but missing from --initial-cluster={listed}; \
+         make the two agree"
     )]
     NotListed {
         /// URLs, comma separated.
@@ -288,7 +294,8 @@ mod tests {
             "http://a:2",
             "a=http://a:1",
             Some(
-                "--initial-cluster has a=http://a:1 but missing from --initial-advertise-peer-urls=http://a:2",
+                "--initial-cluster has a=http://a:1 but missing from \
+                 --initial-advertise-peer-urls=http://a:2",
             ),
         );
         check(
@@ -296,7 +303,8 @@ mod tests {
             "http://a:1,http://a:2",
             "a=http://a:1",
             Some(
-                "--initial-advertise-peer-urls has http://a:2 but missing from --initial-cluster=a=http://a:1",
+                "--initial-advertise-peer-urls has http://a:2 but missing from \
+                 --initial-cluster=a=http://a:1",
             ),
         );
         check(

@@ -1,5 +1,5 @@
-//! The single slot for an incoming snapshot. The core's `SnapshotSlot` decides which transfer has it;
-//! the transfers wait here.
+//! The single slot for an incoming snapshot. The core's `SnapshotSlot` decides which transfer has
+//! it; the transfers wait here.
 
 use std::sync::Arc;
 use std::time::Duration;

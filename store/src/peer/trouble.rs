@@ -102,8 +102,8 @@ pub(super) fn reason(status: &Status) -> String {
     let not_http2 = ["http2 error", "h2 protocol error", "frame with invalid"];
     match status.code() {
         Code::Unimplemented => format!(
-            "what listens there is not Keelson but another gRPC server, an etcd perhaps ({said}): all \
-             members of a cluster are Keelson, or all are etcd"
+            "what listens there is not Keelson but another gRPC server, an etcd perhaps ({said}): \
+             all members of a cluster are Keelson, or all are etcd"
         ),
         Code::FailedPrecondition | Code::PermissionDenied => said.to_owned(),
         _ if not_http2.iter().any(|text| said.contains(text)) => {

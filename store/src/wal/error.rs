@@ -44,9 +44,9 @@ pub enum WalError {
     },
     /// A segment is missing.
     #[error(
-        "log: {} has no segment {sequence:016x}, which belongs to those it has. If the file was moved away, \
-         put it back; else remove the member from the cluster, move its data directory away, and \
-         add it again with an empty one", dir.display()
+        "log: {} has no segment {sequence:016x}, which belongs to those it has. If the file was \
+         moved away, put it back; else remove the member from the cluster, move its data \
+         directory away, and add it again with an empty one", dir.display()
     )]
     MissingSegment {
         /// The directory of the segments.
@@ -69,7 +69,8 @@ pub enum WalError {
         expected: Identity,
     },
     /// The log was written by a later version.
-    #[error("log: {} has format version {version}, newer than this program's: upgrade this member", file.display())]
+    #[error("log: {} has format version {version}, newer than this program's: upgrade this \
+        member", file.display())]
     UnknownVersion {
         /// The file.
         file: PathBuf,

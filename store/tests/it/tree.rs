@@ -74,7 +74,8 @@ async fn indices_and_history_survive_a_restart() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// etcd has no bound but that of Go's forms. The value goes through the leader, the log and to peers.
+/// etcd has no bound but that of Go's forms. The value goes through the leader, the log and to
+/// peers.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_value_of_ten_megabytes_is_kept_by_three_members() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;

@@ -19,20 +19,22 @@ pub(in crate::edge) const NOT_OFFERED: [NotOffered; 5] = [
     NotOffered {
         service: "etcdserverpb.Lease",
         paths: &["/lease/{*method}", "/kv/lease/{*method}"],
-        text: "Lease is not offered by this version of Keelson; keys with a time to live are in the \
-               v2 API (PUT /v2/keys/... with ttl)",
+        text: "Lease is not offered by this version of Keelson; keys with a time to live are in \
+            the v2 API (PUT /v2/keys/... with ttl)",
     },
     NotOffered {
         service: "v3lockpb.Lock",
         paths: &["/lock/{*method}"],
         text: "Lock is not offered by this version of Keelson; use KV.Txn that compares \
-               create_revision with 0, or the v2 API (PUT /v2/keys/... with prevExist=false and ttl)",
+               create_revision with 0, or the v2 API (PUT /v2/keys/... with prevExist=false and \
+               ttl)",
     },
     NotOffered {
         service: "v3electionpb.Election",
         paths: &["/election/{*method}"],
         text: "Election is not offered by this version of Keelson; use KV.Txn that compares \
-               create_revision with 0, or the v2 API (PUT /v2/keys/... with prevExist=false and ttl)",
+               create_revision with 0, or the v2 API (PUT /v2/keys/... with prevExist=false and \
+               ttl)",
     },
     NotOffered {
         service: "etcdserverpb.Auth",

@@ -14,8 +14,8 @@ use keelson_core::engine::EngineError;
 use crate::disk::{self, Disk, DiskFile, RealDisk, RealFile};
 
 pub(super) const REMEDY: &str = "move the member's snap directory away and start it again to \
-     rebuild it from its log, if that still reaches back to its founding; else remove the member from \
-     the cluster and add it again with an empty \
+     rebuild it from its log, if that still reaches back to its founding; else remove the member \
+     from the cluster and add it again with an empty \
      data directory";
 
 const MAGIC: u32 = 0xbeef_c0de;
