@@ -36,7 +36,7 @@ use load::Unpersisted;
 use log::MemoryLog;
 pub use lost::LogLost;
 use proposals::Proposals;
-use reads::{ReadBook, Reader};
+use reads::{ReadQueue, Reader};
 
 use crate::{Index, LastIncluded, MemberId, Millis, Roster, Term};
 
@@ -47,12 +47,12 @@ pub struct Node {
     now: Millis,
     last_tick: Millis,
     proposals: Proposals,
-    reads: ReadBook,
+    reads: ReadQueue,
     failover: Failover,
-    /// The last committed entry that was handed out.
-    handed: u64,
+    /// The last committed entry that was delivered out.
+    delivered: u64,
     /// The term of that entry.
-    handed_term: u64,
+    delivered_term: u64,
     /// What the engine holds.
     durable: u64,
     /// The last append that is not durable yet, 0 if all are.
@@ -72,7 +72,7 @@ pub struct Node {
     soft_state: SoftState,
     removed: bool,
     health: Health,
-    /// The members as of the last entry that was handed out.
+    /// The members as of the last entry that was delivered out.
     roster: Roster,
     /// The members that come with the snapshot that was received last.
     offered: Option<(LastIncluded, Roster)>,
@@ -114,10 +114,10 @@ impl Node {
             now: Millis(0),
             last_tick: Millis(0),
             proposals: Proposals::default(),
-            reads: ReadBook::default(),
+            reads: ReadQueue::default(),
             failover: Failover::default(),
-            handed: applied.index,
-            handed_term: applied.term,
+            delivered: applied.index,
+            delivered_term: applied.term,
             durable: applied.index,
             unpersisted: 0,
             unpersisted_bytes: Unpersisted::default(),

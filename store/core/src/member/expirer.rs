@@ -48,7 +48,7 @@ pub struct ExpirerEffects {
 /// The time of this member's leadership in one term, from when everything of earlier terms was
 /// applied.
 #[derive(Clone, Copy, Debug)]
-struct Reign {
+struct Tenure {
     began: Millis,
     /// The tree's index when it began.
     index: u64,
@@ -56,7 +56,7 @@ struct Reign {
 
 /// A question that has no answer yet.
 #[derive(Clone, Copy, Debug)]
-struct Question {
+struct PendingRequest {
     number: u64,
     /// When it is given up.
     until: Millis,
@@ -69,12 +69,12 @@ pub struct Expirer {
     timeout_ms: u64,
     /// The term in which the member leads.
     term: Option<Term>,
-    reign: Option<Reign>,
-    question: Option<Question>,
+    tenure: Option<Tenure>,
+    request: Option<PendingRequest>,
     /// The number of the last question.
-    asked: u64,
+    last_number: u64,
     /// Nothing is done before.
-    look_at: Millis,
+    check_at: Millis,
 }
 
 impl Expirer {
@@ -86,10 +86,10 @@ impl Expirer {
             grace_ms,
             timeout_ms,
             term: None,
-            reign: None,
-            question: None,
-            asked: 0,
-            look_at: Millis::default(),
+            tenure: None,
+            request: None,
+            last_number: 0,
+            check_at: Millis::default(),
         }
     }
 
@@ -113,12 +113,10 @@ impl Expirer {
         };
         if let Some(term) = self.term {
             self.give_up_late(now);
-            if self.question.is_none() && self.look_at <= now {
-                self.look(now, clock_ns, term, view, &mut effects);
+            if self.request.is_none() && self.check_at <= now {
+                self.check(now, clock_ns, term, view, &mut effects);
             }
-            effects.wake_at = self
-                .question
-                .map_or(self.look_at, |question| question.until);
+            effects.wake_at = self.request.map_or(self.check_at, |request| request.until);
         }
         effects
     }
@@ -129,8 +127,8 @@ impl Expirer {
         let term = leads.then_some(soft_state.term);
         if term != self.term {
             self.term = term;
-            (self.reign, self.question) = (None, None);
-            self.look_at = now;
+            (self.tenure, self.request) = (None, None);
+            self.check_at = now;
         }
     }
 
@@ -141,30 +139,32 @@ impl Expirer {
             ExpirerEvent::Done(number) => (number, true),
             ExpirerEvent::Failed(number) => (number, false),
         };
-        let answered = self.question.take_if(|asked| asked.number == number);
+        let answered = self
+            .request
+            .take_if(|last_number| last_number.number == number);
         if answered.is_none() {
             return;
         }
         // Without a reign it was the read.
-        if done && self.reign.is_none() {
+        if done && self.tenure.is_none() {
             let index = view.tree_index();
-            self.reign = Some(Reign { began: now, index });
+            self.tenure = Some(Tenure { began: now, index });
         }
-        self.look_at = Millis(now.0 + PAUSE_MS);
+        self.check_at = Millis(now.0 + PAUSE_MS);
     }
 
     fn give_up_late(&mut self, now: Millis) {
         if self
-            .question
-            .take_if(|question| question.until <= now)
+            .request
+            .take_if(|request| request.until <= now)
             .is_some()
         {
-            self.look_at = Millis(now.0 + PAUSE_MS);
+            self.check_at = Millis(now.0 + PAUSE_MS);
         }
     }
 
     /// Looks what there is to do, and plans the next look.
-    fn look(
+    fn check(
         &mut self,
         now: Millis,
         clock_ns: i64,
@@ -172,13 +172,13 @@ impl Expirer {
         view: &ReadView,
         effects: &mut ExpirerEffects,
     ) {
-        let Some(reign) = self.reign else {
+        let Some(tenure) = self.tenure else {
             effects.read_index = true;
             effects.number = self.ask(now);
             return;
         };
-        let spared_index = match now.0.saturating_sub(reign.began.0) < self.grace_ms {
-            true => reign.index,
+        let spared_index = match now.0.saturating_sub(tenure.began.0) < self.grace_ms {
+            true => tenure.index,
             false => 0,
         };
         let due = view.tree_next_expiry(spared_index);
@@ -198,16 +198,16 @@ impl Expirer {
                 return;
             }
         };
-        self.look_at = Millis(now.0 + wait_ms);
+        self.check_at = Millis(now.0 + wait_ms);
     }
 
     fn ask(&mut self, now: Millis) -> u64 {
-        self.asked += 1;
-        self.question = Some(Question {
-            number: self.asked,
+        self.last_number += 1;
+        self.request = Some(PendingRequest {
+            number: self.last_number,
             until: Millis(now.0.saturating_add(self.timeout_ms)),
         });
-        self.asked
+        self.last_number
     }
 }
 

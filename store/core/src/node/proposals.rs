@@ -18,14 +18,14 @@ use super::{Node, Output, Refusal, membership, send};
 use crate::{MemberId, ProposalId, proposal};
 
 /// A request on its way into the log during this turn.
-struct Gathered {
+struct GatheredProposal {
     id: ProposalId,
     framed: Bytes,
 }
 
 #[derive(Default)]
 pub(super) struct Proposals {
-    gathered: Vec<Gathered>,
+    gathered: Vec<GatheredProposal>,
     /// This member's requests that may be in some log, by their counter.
     pending: BTreeMap<u64, Pending>,
     /// What those that were forwarded weigh.
@@ -94,7 +94,9 @@ impl Node {
             output.refused.push((id, Refusal::TooManyRequests));
         } else if self.is_leader() {
             let framed = proposal::encode(id, &command);
-            self.proposals.gathered.push(Gathered { id, framed });
+            self.proposals
+                .gathered
+                .push(GatheredProposal { id, framed });
         } else if leader == 0 {
             output.refused.push((id, Refusal::NoLeader));
         } else {
@@ -152,7 +154,9 @@ impl Node {
             self.refuse(id, Refusal::TooManyRequests, output);
         } else {
             let framed = proposal::encode(id, &forward.command);
-            self.proposals.gathered.push(Gathered { id, framed });
+            self.proposals
+                .gathered
+                .push(GatheredProposal { id, framed });
         }
     }
 
@@ -182,9 +186,9 @@ impl Node {
 
     /// How many of the requests, in their order, fit the bytes that may wait for their commit. raft-rs
     /// looks only at the sum, and takes any sum when nothing waits.
-    fn room_for(&self, gathered: &[Gathered]) -> usize {
+    fn room_for(&self, gathered: &[GatheredProposal]) -> usize {
         let mut bytes = self.raw.raft.uncommitted_size() as u64;
-        let fits = |request: &&Gathered| {
+        let fits = |request: &&GatheredProposal| {
             let first = bytes == 0;
             bytes += request.framed.len() as u64;
             first || bytes <= self.config.uncommitted_bytes_max
@@ -234,7 +238,7 @@ impl Node {
         send(output, id.member, PeerMessageKind::Refused(refused));
     }
 
-    /// The leader refused a request that this member had handed over.
+    /// The leader refused a request that this member had delivered over.
     pub(super) fn take_refusal(&mut self, refused: peer::Refused, output: &mut Output) {
         let reason = refused.reason();
         let Some(id) = refused.id else { return };
@@ -263,8 +267,8 @@ impl Node {
         {
             self.proposals.remove(id.counter);
         }
-        if self.handed_term < entry.term {
-            self.handed_term = entry.term;
+        if self.delivered_term < entry.term {
+            self.delivered_term = entry.term;
             for counter in self.proposals.lost_before(entry.term) {
                 let id = ProposalId {
                     member: self.config.member,
@@ -277,7 +281,7 @@ impl Node {
     }
 }
 
-fn entry_of(request: &Gathered) -> eraftpb::Entry {
+fn entry_of(request: &GatheredProposal) -> eraftpb::Entry {
     let mut entry = eraftpb::Entry::default();
     entry.data = request.framed.clone();
     entry

@@ -41,7 +41,7 @@ impl Round {
 }
 
 #[derive(Default)]
-pub(super) struct ReadBook {
+pub(super) struct ReadQueue {
     attempts: u64,
     /// Peers that wait for the next round, each with the incarnation and context of its latest request.
     /// A peer sends a new request only after it has given up the one before.
@@ -53,7 +53,7 @@ pub(super) struct ReadBook {
     pause_until: Millis,
 }
 
-impl ReadBook {
+impl ReadQueue {
     pub(super) fn add(&mut self, reader: Reader) {
         match reader {
             Reader::Local { context } => drop(self.local.insert(context)),
@@ -163,7 +163,7 @@ mod tests {
     /// While the leader has committed nothing in its term, every request of a peer was kept.
     #[test]
     fn of_a_peers_requests_the_latest_is_kept() {
-        let mut book = ReadBook::default();
+        let mut book = ReadQueue::default();
         let request = |member, incarnation, context| Reader::Peer {
             member: MemberId(member),
             context,

@@ -27,7 +27,7 @@ impl Node {
             };
             let committed = ready.take_committed_entries();
             self.raw.advance_append_async(ready);
-            self.hand_out(committed, output);
+            self.deliver(committed, output);
             self.post(messages, leads, number, output);
             if self.unpersisted == 0 {
                 self.raw.on_persist_ready(number);
@@ -101,18 +101,18 @@ impl Node {
         // raft-rs looks for unapplied entries after its applied index before it campaigns, and the
         // snapshot has replaced them: that index moves now, not when the snapshot is durable.
         self.raw.raft.raft_log.applied = meta.index;
-        self.handed = meta.index;
-        self.handed_term = meta.term;
+        self.delivered = meta.index;
+        self.delivered_term = meta.term;
         self.durable = meta.index;
         self.proposals.forget_through(meta.term);
     }
 
-    fn hand_out(&mut self, entries: Vec<eraftpb::Entry>, output: &mut Output) {
+    fn deliver(&mut self, entries: Vec<eraftpb::Entry>, output: &mut Output) {
         let any = !entries.is_empty();
         for entry in entries {
             assert_eq!(
                 entry.index,
-                self.handed + 1,
+                self.delivered + 1,
                 "a gap in the committed entries"
             );
             self.settle_pending(&entry, output);
@@ -120,15 +120,15 @@ impl Node {
                 eraftpb::EntryType::EntryNormal => None,
                 _ => Some(self.apply_membership(&entry)),
             };
-            self.handed = entry.index;
+            self.delivered = entry.index;
             output.apply.push(Committed {
                 entry: convert::entry_to_ours(&entry),
                 conf,
             });
         }
-        // For raft-rs, handed out is applied: membership changes took effect just now.
+        // For raft-rs, delivered out is applied: membership changes took effect just now.
         if any {
-            self.raw.advance_apply_to(self.handed);
+            self.raw.advance_apply_to(self.delivered);
         }
     }
 

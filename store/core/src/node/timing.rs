@@ -164,7 +164,7 @@ impl Node {
         if !crowded {
             return;
         }
-        let allowed = self.durable.min(self.handed);
+        let allowed = self.durable.min(self.delivered);
         let mut keep = log.keep_from(allowed, entries_max, bytes_max);
         if log.size_bytes() < bytes_max.saturating_mul(4) {
             keep = keep.min(self.needed_by_followers());

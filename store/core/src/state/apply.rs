@@ -13,7 +13,7 @@ use prost::Message;
 
 use super::error::{Error, StateError};
 use super::registry::Registry;
-use super::shared::Fault;
+use super::shared::ReadError;
 use super::write::Write;
 use super::{Applied, Response, StateMachine, delete, put, quota, txn};
 use crate::engine::EngineError;
@@ -127,7 +127,7 @@ impl StateMachine {
         let mut write = Write::new(&self.shared, &self.memtables);
         let result = match op {
             Op::Put(request) => put::check_alone(&write.reads(), &request)
-                .map_err(Fault::from)
+                .map_err(ReadError::from)
                 .and_then(|()| put::apply(&mut write, request, want))
                 .map(Response::Put),
             Op::DeleteRange(request) => {

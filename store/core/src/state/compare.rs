@@ -7,11 +7,11 @@ use keelson_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetU
 use keelson_proto::mvccpb::KeyValue;
 
 use super::keys::KeyRange;
-use super::shared::{Fault, Reads};
+use super::shared::{ReadError, Reads};
 
 /// Whether the condition holds for every key it names. Where no key is there, a value never
 /// compares, and everything else compares as 0.
-pub(super) fn holds(reads: &Reads<'_>, compare: &Compare) -> Result<bool, Fault> {
+pub(super) fn holds(reads: &Reads<'_>, compare: &Compare) -> Result<bool, ReadError> {
     let range = KeyRange::new(&compare.key, &compare.range_end);
     let mut rows = Vec::new();
     reads.shared.index.visit(range, reads.current, |_, row| {

@@ -5,7 +5,7 @@ use keelson_proto::mvccpb::KeyValue;
 
 use super::keys::KeyRange;
 use super::range::header;
-use super::shared::{Fault, Reads};
+use super::shared::{ReadError, Reads};
 use super::write::Write;
 
 /// Applies a delete. When no key is there, the revision stays as it is.
@@ -13,7 +13,7 @@ pub(super) fn apply(
     write: &mut Write<'_>,
     request: &DeleteRangeRequest,
     want: bool,
-) -> Result<DeleteRangeResponse, Fault> {
+) -> Result<DeleteRangeResponse, ReadError> {
     let range = KeyRange::new(&request.key, &request.range_end);
     let prev_kvs = match want && request.prev_kv {
         true => pairs(&write.reads(), range)?,
@@ -28,7 +28,7 @@ pub(super) fn apply(
 }
 
 /// The pairs of a range as they are now.
-pub(super) fn pairs(reads: &Reads<'_>, range: KeyRange<'_>) -> Result<Vec<KeyValue>, Fault> {
+pub(super) fn pairs(reads: &Reads<'_>, range: KeyRange<'_>) -> Result<Vec<KeyValue>, ReadError> {
     let mut rows = Vec::new();
     reads.shared.index.visit(range, reads.current, |_, row| {
         rows.push(row);

@@ -24,20 +24,20 @@ use super::versions::{Stamp, Versions};
 type Directory = BTreeMap<Box<[u8]>, Arc<RwLock<Leaf>>>;
 
 /// The index. `put`, `put_tombstone`, `restore` and `compact` are for the one writer.
-pub(super) struct Index {
+pub(super) struct KeyIndex {
     directory: RwLock<Directory>,
 }
 
-impl Default for Index {
-    fn default() -> Index {
+impl Default for KeyIndex {
+    fn default() -> KeyIndex {
         let first = (Box::default(), Arc::default());
-        Index {
+        KeyIndex {
             directory: RwLock::new(Directory::from([first])),
         }
     }
 }
 
-impl Index {
+impl KeyIndex {
     /// The row that holds the key at that revision.
     pub(super) fn at(&self, key: &[u8], revision: i64) -> Option<RowKey> {
         let directory = self.directory.read();
@@ -200,7 +200,7 @@ mod tests {
     }
 
     /// The keys at a revision, in order.
-    fn keys(index: &Index, range: KeyRange<'_>, revision: i64) -> Vec<String> {
+    fn keys(index: &KeyIndex, range: KeyRange<'_>, revision: i64) -> Vec<String> {
         let mut keys = Vec::new();
         index.visit(range, revision, |key, _| {
             keys.push(String::from_utf8_lossy(key).into_owned());
@@ -213,7 +213,7 @@ mod tests {
     fn keys_are_found_in_whatever_order_they_came() {
         let count = 5000;
         for step in [1, 4999, 1777] {
-            let index = Index::default();
+            let index = KeyIndex::default();
             for number in 0..count {
                 index.put(key(number * step % count).as_bytes(), 2, 0);
             }
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn keys_in_order_fill_their_leaves() {
-        let index = Index::default();
+        let index = KeyIndex::default();
         for number in 0..1280 {
             index.put(key(number).as_bytes(), 2, 0);
         }
@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn a_restored_index_is_the_same() {
-        let index = Index::default();
+        let index = KeyIndex::default();
         let restored = (0..1000).map(|number| {
             let mut versions = Versions::default();
             versions.put(7, 0);
@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn empty_leaves_go_and_keys_can_come_back() {
-        let index = Index::default();
+        let index = KeyIndex::default();
         for number in 0..1000 {
             index.put(key(number).as_bytes(), 2, 0);
         }

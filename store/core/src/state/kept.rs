@@ -8,7 +8,7 @@ use super::revision::RowKey;
 use super::rows;
 use super::shared::Shared;
 
-/// A rule for rows. Its answers stay the same as long as a `Hold` from before it was made lives: what
+/// A rule for rows. Its answers stay the same as long as a `CompactionHold` from before it was made lives: what
 /// the index says of a key at or above the compaction is the same before and after a sweep.
 #[derive(Clone, Copy)]
 pub(super) struct Kept {

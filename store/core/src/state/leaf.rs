@@ -12,7 +12,7 @@ const LEAF_KEYS: usize = 128;
 const LEAF_GROWTH: usize = 16;
 
 /// One key.
-pub(super) struct Entry {
+pub(super) struct LeafEntry {
     pub(super) key: Box<[u8]>,
     pub(super) versions: Versions,
 }
@@ -20,7 +20,7 @@ pub(super) struct Entry {
 /// Keys in order.
 #[derive(Default)]
 pub(super) struct Leaf {
-    entries: Vec<Entry>,
+    entries: Vec<LeafEntry>,
     /// Of each key the eight bytes behind the common beginning, as a number that sorts as they do.
     heads: Vec<u64>,
     /// How many bytes all keys have in common at their beginning, or fewer.
@@ -29,7 +29,7 @@ pub(super) struct Leaf {
 
 impl Leaf {
     /// The keys from `at` on.
-    pub(super) fn from(&self, at: usize) -> &[Entry] {
+    pub(super) fn from(&self, at: usize) -> &[LeafEntry] {
         &self.entries[at..]
     }
 
@@ -81,7 +81,7 @@ impl Leaf {
             None => key.len(),
         };
         self.heads.insert(at, head(&key[common..]));
-        self.entries.insert(at, Entry { key, versions });
+        self.entries.insert(at, LeafEntry { key, versions });
         if common < self.common || self.entries.len() == 1 {
             self.common = common;
             self.rebuild_heads();
@@ -113,7 +113,7 @@ impl Leaf {
     }
 
     /// Keeps the keys that `keep` says to.
-    pub(super) fn retain(&mut self, keep: impl FnMut(&mut Entry) -> bool) {
+    pub(super) fn retain(&mut self, keep: impl FnMut(&mut LeafEntry) -> bool) {
         let before = self.entries.len();
         self.entries.retain_mut(keep);
         if self.entries.len() < before {
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_key_takes_little_memory() {
-        assert_eq!(size_of::<Entry>() + size_of::<u64>(), 64);
+        assert_eq!(size_of::<LeafEntry>() + size_of::<u64>(), 64);
     }
 
     /// Keys that begin alike, are prefixes of one another, and end in zero bytes.

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use super::compact::Sweep;
 use super::error::StateError;
-use super::index::Index;
+use super::index::KeyIndex;
 use super::leaf;
 use super::meta::Marks;
 use super::registry::{Registry, member_key};
@@ -95,7 +95,7 @@ impl StateMachine {
 }
 
 /// One row, as the index wants it.
-struct Found {
+struct IndexedRow {
     key: Box<[u8]>,
     /// What sorts most keys without a look at them.
     head: u64,
@@ -105,7 +105,7 @@ struct Found {
 
 /// Reads every row once, in the order in which they were written, and fills the index in key order,
 /// which is far faster than inserting key by key.
-fn rebuild(index: &Index, engine: &dyn Engine, revision: i64) -> Result<(), StateError> {
+fn rebuild(index: &KeyIndex, engine: &dyn Engine, revision: i64) -> Result<(), StateError> {
     let mut found = Vec::new();
     let mut wrong = None;
     engine.range(
@@ -131,8 +131,8 @@ fn rebuild(index: &Index, engine: &dyn Engine, revision: i64) -> Result<(), Stat
     Ok(())
 }
 
-fn found_row(row: RowKey, peek: &Peek<'_>) -> Found {
-    Found {
+fn found_row(row: RowKey, peek: &Peek<'_>) -> IndexedRow {
+    IndexedRow {
         key: peek.key.into(),
         head: 0,
         row,
@@ -144,7 +144,7 @@ fn found_row(row: RowKey, peek: &Peek<'_>) -> Found {
 }
 
 /// By key, then in the order in which they were written.
-fn sort(found: &mut [Found]) {
+fn sort(found: &mut [IndexedRow]) {
     let Some((first, rest)) = found.split_first() else {
         return;
     };
@@ -160,10 +160,10 @@ fn sort(found: &mut [Found]) {
     });
 }
 
-fn fill(index: &Index, found: Vec<Found>) {
+fn fill(index: &KeyIndex, found: Vec<IndexedRow>) {
     let mut found = found.into_iter().peekable();
     let keys = std::iter::from_fn(|| {
-        let Found {
+        let IndexedRow {
             key, row, newest, ..
         } = found.next()?;
         let mut rows: SmallVec<[RowKey; 1]> = SmallVec::from([row]);

@@ -5,7 +5,7 @@ use keelson_proto::etcdserverpb::{PutRequest, PutResponse};
 use super::error::Error;
 use super::leases;
 use super::range::header;
-use super::shared::{Fault, Reads};
+use super::shared::{ReadError, Reads};
 use super::write::Write;
 
 /// What can be wrong with a put that only the state can tell. Inside a transaction every put is
@@ -34,7 +34,7 @@ pub(super) fn apply(
     write: &mut Write<'_>,
     request: PutRequest,
     want: bool,
-) -> Result<PutResponse, Fault> {
+) -> Result<PutResponse, ReadError> {
     let keeps = request.ignore_value || request.ignore_lease;
     let previous = match keeps || (want && request.prev_kv) {
         true => write.reads().newest(&request.key)?,

@@ -9,7 +9,7 @@ use keelson_proto::mvccpb::KeyValue;
 use super::error::Error;
 use super::keys::KeyRange;
 use super::revision::RowKey;
-use super::shared::{Fault, Reads};
+use super::shared::{ReadError, Reads};
 
 /// A header that says the revision; the edge fills in the rest.
 pub(super) fn header(revision: i64) -> Option<ResponseHeader> {
@@ -31,7 +31,7 @@ impl Reads<'_> {
     }
 
     /// Answers a range request.
-    pub(super) fn range(&self, request: &RangeRequest) -> Result<RangeResponse, Fault> {
+    pub(super) fn range(&self, request: &RangeRequest) -> Result<RangeResponse, ReadError> {
         let revision = self.revision(request.revision)?;
         let fetch = if request.count_only {
             0

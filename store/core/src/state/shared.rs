@@ -8,7 +8,7 @@ use keelson_proto::mvccpb::KeyValue;
 use parking_lot::RwLock;
 
 use super::error::Error;
-use super::index::Index;
+use super::index::KeyIndex;
 use super::memtable::Memtable;
 use super::registry::Registry;
 use super::revision::RowKey;
@@ -40,7 +40,7 @@ impl Memtables {
 /// The state as readers see it. Everything here may be read at any moment by any thread.
 pub(super) struct Shared {
     pub(super) engine: Arc<dyn Engine>,
-    pub(super) index: Index,
+    pub(super) index: KeyIndex,
     pub(super) memtables: RwLock<Memtables>,
     pub(super) registry: RwLock<Arc<Registry>>,
     /// Changed by the applier only; readers hold the lock while they build their answers.
@@ -71,7 +71,7 @@ impl Shared {
         let engine_bytes = AtomicU64::new(engine.size().in_use_bytes);
         Shared {
             engine,
-            index: Index::default(),
+            index: KeyIndex::default(),
             memtables: RwLock::default(),
             registry: RwLock::new(Arc::new(registry)),
             tree: RwLock::new(tree),
@@ -99,9 +99,9 @@ impl Shared {
     }
 
     /// Keeps compaction from deleting rows as long as the answer lives.
-    pub(super) fn hold(self: &Arc<Shared>) -> Hold {
+    pub(super) fn hold(self: &Arc<Shared>) -> CompactionHold {
         self.holds.fetch_add(1, Ordering::SeqCst);
-        Hold(Arc::clone(self))
+        CompactionHold(Arc::clone(self))
     }
 
     pub(super) fn held(&self) -> bool {
@@ -110,15 +110,15 @@ impl Shared {
 }
 
 /// While one lives, no row is deleted.
-pub(super) struct Hold(Arc<Shared>);
+pub(super) struct CompactionHold(Arc<Shared>);
 
-impl Clone for Hold {
-    fn clone(&self) -> Hold {
+impl Clone for CompactionHold {
+    fn clone(&self) -> CompactionHold {
         self.0.hold()
     }
 }
 
-impl Drop for Hold {
+impl Drop for CompactionHold {
     fn drop(&mut self) {
         self.0.holds.fetch_sub(1, Ordering::SeqCst);
     }
@@ -126,7 +126,7 @@ impl Drop for Hold {
 
 /// Why a read inside the state machine failed.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(super) enum ReadError {
     /// The caller may be told.
     Refused(Error),
     /// A row that the index names is not there: a compaction was faster, or the store is damaged.
@@ -135,25 +135,25 @@ pub(super) enum Fault {
     Engine(EngineError),
 }
 
-impl From<EngineError> for Fault {
-    fn from(error: EngineError) -> Fault {
-        Fault::Engine(error)
+impl From<EngineError> for ReadError {
+    fn from(error: EngineError) -> ReadError {
+        ReadError::Engine(error)
     }
 }
 
-impl From<Error> for Fault {
-    fn from(error: Error) -> Fault {
-        Fault::Refused(error)
+impl From<Error> for ReadError {
+    fn from(error: Error) -> ReadError {
+        ReadError::Refused(error)
     }
 }
 
-impl Fault {
+impl ReadError {
     /// For a reader that no compaction can overtake: what the caller is told, or why to stop.
     pub(super) fn settle(self) -> Result<Error, EngineError> {
         match self {
-            Fault::Refused(error) => Ok(error),
-            Fault::Missing(row) => Err(missing(row)),
-            Fault::Engine(error) => Err(error),
+            ReadError::Refused(error) => Ok(error),
+            ReadError::Missing(row) => Err(missing(row)),
+            ReadError::Engine(error) => Err(error),
         }
     }
 }
@@ -177,7 +177,7 @@ pub(super) struct Reads<'a> {
 
 impl Reads<'_> {
     /// The pair at that row.
-    pub(super) fn row(&self, key: RowKey) -> Result<KeyValue, Fault> {
+    pub(super) fn row(&self, key: RowKey) -> Result<KeyValue, ReadError> {
         let memtables = self.memtables;
         let fresh = memtables.active.get(key);
         let fresh = fresh.or_else(|| memtables.immutable.as_ref()?.get(key));
@@ -186,11 +186,11 @@ impl Reads<'_> {
         }
         let (bytes, len) = key.encode();
         let row: Option<Bytes> = self.shared.engine.get(Table::Key, &bytes[..len])?;
-        Ok(rows::decode(row.ok_or(Fault::Missing(key))?)?)
+        Ok(rows::decode(row.ok_or(ReadError::Missing(key))?)?)
     }
 
     /// The key's pair now.
-    pub(super) fn newest(&self, key: &[u8]) -> Result<Option<KeyValue>, Fault> {
+    pub(super) fn newest(&self, key: &[u8]) -> Result<Option<KeyValue>, ReadError> {
         let row = self.shared.index.at(key, self.current);
         row.map(|row| self.row(row)).transpose()
     }

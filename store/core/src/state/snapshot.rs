@@ -22,7 +22,7 @@ use super::kept::Kept;
 use super::meta::Marks;
 use super::registry::table;
 use super::scan::{Scan, Step};
-use super::shared::{Hold, Shared};
+use super::shared::{CompactionHold, Shared};
 use super::{StateMachine, meta};
 use crate::engine::{Change, EngineError, Table};
 use crate::tree::TreeRow;
@@ -54,7 +54,7 @@ impl From<SmallRow> for Row {
 pub struct Capture {
     mark: AppliedMark,
     shared: Arc<Shared>,
-    _hold: Hold,
+    _hold: CompactionHold,
     /// The pairs; `None` once all are read.
     pairs: Option<Scan>,
     kept: Kept,

@@ -8,7 +8,7 @@ use prost::Message;
 use super::error::Error;
 use super::keys::KeyRange;
 use super::range::header;
-use super::shared::{Fault, Reads};
+use super::shared::{ReadError, Reads};
 use super::view::ReadView;
 
 /// How many keys ahead the first chunk looks; later ones look as far as they turn out to need.
@@ -34,7 +34,7 @@ pub struct RangeStream {
 }
 
 /// One chunk's worth.
-struct Piece {
+struct StreamChunk {
     kvs: Vec<KeyValue>,
     /// There are keys behind it.
     more: bool,
@@ -68,7 +68,7 @@ impl RangeStream {
             return Ok(None);
         }
         let piece = match self.request.count_only {
-            true => Piece {
+            true => StreamChunk {
                 kvs: Vec::new(),
                 more: false,
             },
@@ -98,7 +98,7 @@ impl RangeStream {
         self.look = (2 * kvs.len()).clamp(16, FARTHEST_LOOK);
     }
 
-    fn piece(&self, reads: &Reads<'_>) -> Result<Piece, Fault> {
+    fn piece(&self, reads: &Reads<'_>) -> Result<StreamChunk, ReadError> {
         reads.revision(self.revision)?;
         let most = self.look.min(self.left);
         let mut rows = Vec::with_capacity(most + 1);
@@ -120,10 +120,10 @@ impl RangeStream {
             }
         }
         let more = kvs.len() < rows.len();
-        Ok(Piece { kvs, more })
+        Ok(StreamChunk { kvs, more })
     }
 
-    fn total(&self, reads: &Reads<'_>) -> Result<i64, Fault> {
+    fn total(&self, reads: &Reads<'_>) -> Result<i64, ReadError> {
         reads.revision(self.revision)?;
         let keys = KeyRange::new(&self.request.key, &self.request.range_end);
         let mut count = 0;

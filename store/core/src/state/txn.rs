@@ -9,7 +9,7 @@ use keelson_proto::etcdserverpb::{
 use super::error::Error;
 use super::keys::KeyRange;
 use super::range::header;
-use super::shared::{Fault, Reads};
+use super::shared::{ReadError, Reads};
 use super::write::Write;
 use super::{compare, delete, put};
 
@@ -17,10 +17,10 @@ use super::{compare, delete, put};
 /// on the state before it.
 pub(super) struct Plan {
     succeeded: bool,
-    steps: Vec<Step>,
+    ops: Vec<TxnOp>,
 }
 
-enum Step {
+enum TxnOp {
     /// As the client sent it. Never `RequestTxn`.
     Plain(Option<Request>),
     Nested(Plan),
@@ -28,18 +28,18 @@ enum Step {
 
 impl Plan {
     /// Chooses the branches.
-    pub(super) fn new(reads: &Reads<'_>, txn: TxnRequest) -> Result<Plan, Fault> {
+    pub(super) fn new(reads: &Reads<'_>, txn: TxnRequest) -> Result<Plan, ReadError> {
         let mut succeeded = true;
         for condition in &txn.compare {
             succeeded = succeeded && compare::holds(reads, condition)?;
         }
         let branch = if succeeded { txn.success } else { txn.failure };
-        let step = |op: RequestOp| match op.request {
-            Some(Request::RequestTxn(nested)) => Plan::new(reads, nested).map(Step::Nested),
-            plain => Ok(Step::Plain(plain)),
+        let chosen = |op: RequestOp| match op.request {
+            Some(Request::RequestTxn(nested)) => Plan::new(reads, nested).map(TxnOp::Nested),
+            plain => Ok(TxnOp::Plain(plain)),
         };
-        let steps = branch.into_iter().map(step).collect::<Result<_, _>>()?;
-        Ok(Plan { succeeded, steps })
+        let ops = branch.into_iter().map(chosen).collect::<Result<_, _>>()?;
+        Ok(Plan { succeeded, ops })
     }
 
     /// Refuses the whole of it if any part could fail: puts first, then ranges, as etcd does.
@@ -63,21 +63,21 @@ impl Plan {
         &'a self,
         see: &mut impl FnMut(&'a Request) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        self.steps.iter().try_for_each(|step| match step {
-            Step::Plain(Some(request)) => see(request),
-            Step::Plain(None) => Ok(()),
-            Step::Nested(plan) => plan.visit(see),
+        self.ops.iter().try_for_each(|op| match op {
+            TxnOp::Plain(Some(request)) => see(request),
+            TxnOp::Plain(None) => Ok(()),
+            TxnOp::Nested(plan) => plan.visit(see),
         })
     }
 
     /// Does it.
-    pub(super) fn apply(self, write: &mut Write<'_>, want: bool) -> Result<TxnResponse, Fault> {
-        let mut responses = Vec::with_capacity(self.steps.len());
-        for step in self.steps {
-            let response = match step {
-                Step::Plain(None) => None,
-                Step::Plain(Some(request)) => apply_one(write, request, want)?,
-                Step::Nested(plan) => Some(Response::ResponseTxn(plan.apply(write, want)?)),
+    pub(super) fn apply(self, write: &mut Write<'_>, want: bool) -> Result<TxnResponse, ReadError> {
+        let mut responses = Vec::with_capacity(self.ops.len());
+        for op in self.ops {
+            let response = match op {
+                TxnOp::Plain(None) => None,
+                TxnOp::Plain(Some(request)) => apply_one(write, request, want)?,
+                TxnOp::Nested(plan) => Some(Response::ResponseTxn(plan.apply(write, want)?)),
             };
             responses.push(ResponseOp { response });
         }
@@ -90,15 +90,15 @@ impl Plan {
     }
 
     /// Does a transaction that only reads.
-    pub(super) fn read(self, reads: &Reads<'_>) -> Result<TxnResponse, Fault> {
-        let mut responses = Vec::with_capacity(self.steps.len());
-        for step in self.steps {
-            let response = match step {
-                Step::Plain(Some(Request::RequestRange(range))) => {
+    pub(super) fn read(self, reads: &Reads<'_>) -> Result<TxnResponse, ReadError> {
+        let mut responses = Vec::with_capacity(self.ops.len());
+        for op in self.ops {
+            let response = match op {
+                TxnOp::Plain(Some(Request::RequestRange(range))) => {
                     Some(Response::ResponseRange(reads.range(&range)?))
                 }
-                Step::Plain(_) => None,
-                Step::Nested(plan) => Some(Response::ResponseTxn(plan.read(reads)?)),
+                TxnOp::Plain(_) => None,
+                TxnOp::Nested(plan) => Some(Response::ResponseTxn(plan.read(reads)?)),
             };
             responses.push(ResponseOp { response });
         }
@@ -114,7 +114,7 @@ fn apply_one(
     write: &mut Write<'_>,
     request: Request,
     want: bool,
-) -> Result<Option<Response>, Fault> {
+) -> Result<Option<Response>, ReadError> {
     Ok(Some(match request {
         // A range cannot fail any more and changes nothing.
         Request::RequestRange(_) if !want => return Ok(None),
@@ -153,7 +153,7 @@ pub(super) fn apply(
     write: &mut Write<'_>,
     txn: TxnRequest,
     want: bool,
-) -> Result<TxnResponse, Fault> {
+) -> Result<TxnResponse, ReadError> {
     let before = write.reads();
     let plan = Plan::new(&before, txn)?;
     plan.check(&before)?;

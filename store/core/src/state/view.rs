@@ -9,7 +9,7 @@ use keelson_proto::etcdserverpb::{
 
 use super::error::Error;
 use super::hash::{self, HashKv};
-use super::shared::{Fault, Memtables, Reads, Shared, missing};
+use super::shared::{Memtables, ReadError, Reads, Shared, missing};
 use super::stream::RangeStream;
 use super::txn::Plan;
 use super::{check, range};
@@ -150,7 +150,7 @@ impl ReadView {
     pub(super) fn read<T>(
         &self,
         asked: i64,
-        read: impl Fn(&Reads<'_>) -> Result<T, Fault>,
+        read: impl Fn(&Reads<'_>) -> Result<T, ReadError>,
     ) -> Result<T, Error> {
         loop {
             // In this order: the revision is never below the compaction, and what it stands for is
@@ -172,12 +172,12 @@ impl ReadView {
             let compaction = self.shared.compacted();
             let overtaken = compacted < compaction && oldest.min(current) < compaction;
             match result {
-                Err(Fault::Refused(error)) => return Err(error),
-                Err(Fault::Engine(error)) => return Err(error.into()),
+                Err(ReadError::Refused(error)) => return Err(error),
+                Err(ReadError::Engine(error)) => return Err(error.into()),
                 // Rows may have been missing; the next attempt sees what remains, or is refused.
                 _ if overtaken => {}
                 Ok(answer) => return Ok(answer),
-                Err(Fault::Missing(row)) => return Err(missing(row).into()),
+                Err(ReadError::Missing(row)) => return Err(missing(row).into()),
             }
         }
     }

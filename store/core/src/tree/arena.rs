@@ -21,7 +21,7 @@ pub(super) const FIXED: Id = 3;
 
 /// One node.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct ArenaNode {
     pub(super) parent: Id,
     pub(super) name: Bytes,
     pub(super) content: Content,
@@ -48,7 +48,7 @@ impl Content {
     }
 }
 
-impl Entry {
+impl ArenaNode {
     /// What it holds, if it is a directory.
     pub(super) fn children(&self) -> Option<&BTreeMap<Bytes, Id>> {
         match &self.content {
@@ -74,7 +74,7 @@ impl Entry {
 
 #[derive(Default)]
 struct Slot {
-    entry: Option<Entry>,
+    entry: Option<ArenaNode>,
     /// Whether it is on the list of those whose rows are out of date.
     dirty: bool,
 }
@@ -99,7 +99,7 @@ impl Arena {
             dirty: Vec::new(),
             dirty_bytes: 0,
         };
-        let fixed = |name: &'static [u8]| Entry {
+        let fixed = |name: &'static [u8]| ArenaNode {
             parent: ROOT,
             name: Bytes::from_static(name),
             content: Content::dir(),
@@ -118,7 +118,7 @@ impl Arena {
     }
 
     /// Puts nodes back where they were, all numbers below `numbers`, or says what is wrong.
-    pub(super) fn restore(nodes: Vec<(Id, Entry)>, numbers: Id) -> Result<Arena, String> {
+    pub(super) fn restore(nodes: Vec<(Id, ArenaNode)>, numbers: Id) -> Result<Arena, String> {
         let mut arena = Arena::new();
         let last = nodes.iter().map(|(id, _)| *id).max().unwrap_or_default();
         if !nodes.is_empty() && numbers <= last {
@@ -149,7 +149,7 @@ impl Arena {
     fn relink(&mut self, parent: Id, name: Bytes, id: Id) -> Result<(), String> {
         let slot = self.slots.get_mut(parent as usize);
         match slot.and_then(|slot| slot.entry.as_mut()) {
-            Some(Entry {
+            Some(ArenaNode {
                 content: Content::Dir(names),
                 ..
             }) if !names.contains_key(&name) => {
@@ -182,12 +182,12 @@ impl Arena {
     }
 
     /// The node with that number, if there is one.
-    pub(super) fn get(&self, id: Id) -> Option<&Entry> {
+    pub(super) fn get(&self, id: Id) -> Option<&ArenaNode> {
         self.slots.get(id as usize)?.entry.as_ref()
     }
 
     /// To change it; its row is out of date from now on.
-    pub(super) fn change(&mut self, id: Id, change: impl FnOnce(&mut Entry)) {
+    pub(super) fn change(&mut self, id: Id, change: impl FnOnce(&mut ArenaNode)) {
         let before = self.dirty_weight(id);
         change(self.entry_mut(id));
         self.soil(id, before);
@@ -199,7 +199,7 @@ impl Arena {
     }
 
     /// Puts a new node under its parent, which must be a directory without that name.
-    pub(super) fn insert(&mut self, entry: Entry) -> Id {
+    pub(super) fn insert(&mut self, entry: ArenaNode) -> Id {
         let id = self.free.pop().unwrap_or(self.slots.len() as Id);
         self.link(&entry, id);
         self.place(id, entry);
@@ -208,7 +208,7 @@ impl Arena {
     }
 
     /// Takes a node out; if it is a directory, what it holds must go as well.
-    pub(super) fn remove(&mut self, id: Id) -> Entry {
+    pub(super) fn remove(&mut self, id: Id) -> ArenaNode {
         assert!(FIXED <= id, "the fixed nodes stay");
         let before = self.dirty_weight(id);
         let entry = self.slots[id as usize].entry.take();
@@ -242,7 +242,7 @@ impl Arena {
     }
 
     /// Every node that is not fixed, in no particular order.
-    pub(super) fn entries(&self) -> impl Iterator<Item = (Id, &Entry)> {
+    pub(super) fn entries(&self) -> impl Iterator<Item = (Id, &ArenaNode)> {
         let slots = (0..).zip(&self.slots).skip(FIXED as usize);
         slots.filter_map(|(id, slot)| Some((id, slot.entry.as_ref()?)))
     }
@@ -265,12 +265,12 @@ impl Arena {
         self.dirty_bytes = 0;
     }
 
-    fn entry_mut(&mut self, id: Id) -> &mut Entry {
+    fn entry_mut(&mut self, id: Id) -> &mut ArenaNode {
         let entry = self.slots[id as usize].entry.as_mut();
         entry.expect("a node that is linked is there")
     }
 
-    fn link(&mut self, entry: &Entry, id: Id) {
+    fn link(&mut self, entry: &ArenaNode, id: Id) {
         let Content::Dir(names) = &mut self.entry_mut(entry.parent).content else {
             unreachable!("only directories have children");
         };
@@ -278,7 +278,7 @@ impl Arena {
         assert_eq!(before, None, "a name is used once");
     }
 
-    fn place(&mut self, id: Id, entry: Entry) {
+    fn place(&mut self, id: Id, entry: ArenaNode) {
         if id as usize == self.slots.len() {
             self.slots.push(Slot::default());
         }
@@ -291,7 +291,7 @@ impl Arena {
     fn dirty_weight(&self, id: Id) -> u64 {
         let slot = &self.slots[id as usize];
         let entry = slot.entry.as_ref().filter(|_| slot.dirty);
-        entry.map_or(0, Entry::weight)
+        entry.map_or(0, ArenaNode::weight)
     }
 
     /// The node's row is out of date; `before` is what it counted for before the change.
@@ -300,7 +300,7 @@ impl Arena {
             return;
         }
         let slot = &mut self.slots[id as usize];
-        let weight = slot.entry.as_ref().map_or(0, Entry::weight);
+        let weight = slot.entry.as_ref().map_or(0, ArenaNode::weight);
         self.dirty_bytes = self.dirty_bytes - before + weight;
         if !std::mem::replace(&mut slot.dirty, true) {
             self.dirty.push(id);
@@ -309,9 +309,9 @@ impl Arena {
 }
 
 impl Index<Id> for Arena {
-    type Output = Entry;
+    type Output = ArenaNode;
 
-    fn index(&self, id: Id) -> &Entry {
+    fn index(&self, id: Id) -> &ArenaNode {
         self.get(id).expect("a node that is linked is there")
     }
 }

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use keelson_proto::internal::TreeRequest;
 use keelson_proto::internal::tree_request::Op;
 
-use super::arena::{Content, Entry, Id, ROOT};
-use super::walk::{self, Reach};
+use super::arena::{ArenaNode, Content, Id, ROOT};
+use super::walk::{self, WalkScope};
 use super::{Action, ErrorCode, Event, NodeExtern, Tree, TreeError, path};
 
 /// 2000-01-01. Who makes a node that ends before then does not mean it: it lives for ever.
@@ -176,7 +176,7 @@ impl Tree {
                 Some(_) => Content::dir(),
                 None => content(request.dir, Bytes::copy_from_slice(&request.value)),
             };
-            at = self.arena.insert(Entry {
+            at = self.arena.insert(ArenaNode {
                 parent: at,
                 name: Bytes::copy_from_slice(name),
                 content,
@@ -230,7 +230,7 @@ impl Tree {
     /// Takes a node out, and all below it.
     pub(super) fn take_out(&mut self, id: Id, key: Bytes, action: Action, now_ns: i64) -> Outcome {
         let prev = self.show(id, key.clone(), now_ns);
-        let reach = Reach {
+        let reach = WalkScope {
             recursive: true,
             hidden: true,
         };

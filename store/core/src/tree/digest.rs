@@ -1,7 +1,7 @@
 //! One number for all of the tree, to tell whether two are the same.
 
-use super::arena::{Content, Entry, ROOT};
-use super::walk::{self, Reach};
+use super::arena::{ArenaNode, Content, ROOT};
+use super::walk::{self, WalkScope};
 use super::{Event, NodeExtern, Tree};
 
 /// FNV-1a, 64 bits.
@@ -23,7 +23,7 @@ impl Digest {
         }
     }
 
-    fn entry(&mut self, entry: &Entry) {
+    fn entry(&mut self, entry: &ArenaNode) {
         self.bytes(&entry.name);
         self.word(entry.created);
         self.word(entry.modified);
@@ -61,7 +61,7 @@ impl Tree {
     pub fn digest(&self) -> u64 {
         let mut digest = Digest(0xcbf2_9ce4_8422_2325);
         digest.word(self.index());
-        let reach = Reach {
+        let reach = WalkScope {
             recursive: true,
             hidden: true,
         };

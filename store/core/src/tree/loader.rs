@@ -3,7 +3,7 @@
 use keelson_proto::internal::{TreeEvent, TreeEventNode, TreeNode};
 use prost::Message;
 
-use super::arena::{Arena, Content, Entry, Id};
+use super::arena::{Arena, ArenaNode, Content, Id};
 use super::history::{self, EventHistory};
 use super::rows::{EVENT, HEAD, NODE};
 use super::{Action, Event, NodeExtern, Tree};
@@ -11,7 +11,7 @@ use super::{Action, Event, NodeExtern, Tree};
 /// Takes rows in any order; then there is a tree, or a text that says what is wrong.
 pub(crate) struct Loader {
     head: Option<(u64, Id)>,
-    nodes: Vec<(Id, Entry)>,
+    nodes: Vec<(Id, ArenaNode)>,
     events: Vec<Event>,
     /// The newest beginning of the history that a row names.
     oldest: u64,
@@ -109,13 +109,13 @@ impl Loader {
     }
 }
 
-fn entry(row: TreeNode) -> Option<Entry> {
+fn entry(row: TreeNode) -> Option<ArenaNode> {
     let named = !row.name.is_empty() && !row.name.contains(&b'/');
     let content = match row.dir {
         true => Content::dir(),
         false => Content::File(row.value),
     };
-    named.then_some(Entry {
+    named.then_some(ArenaNode {
         parent: row.parent,
         name: row.name,
         content,

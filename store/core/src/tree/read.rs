@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::arena::{Content, Id, ROOT};
-use super::walk::{self, Reach};
+use super::walk::{self, WalkScope};
 use super::{ErrorCode, Event, NodeExtern, Tree, TreeError, path};
 
 /// Nanoseconds in a second.
@@ -41,7 +41,7 @@ impl Tree {
         let id = self.expect(&path)?;
         let mut top = self.show(id, Bytes::copy_from_slice(&path), now_ns);
         if top.dir {
-            let reach = Reach {
+            let reach = WalkScope {
                 recursive,
                 hidden: false,
             };
@@ -58,7 +58,7 @@ impl Tree {
         Ok(top)
     }
 
-    fn put_into(&self, top: &mut NodeExtern, below: Vec<walk::Met>, now_ns: i64) {
+    fn put_into(&self, top: &mut NodeExtern, below: Vec<walk::Visited>, now_ns: i64) {
         // Directories that are not complete yet, each within the one before.
         let mut open = vec![std::mem::take(top)];
         for met in below {

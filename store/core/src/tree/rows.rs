@@ -13,7 +13,7 @@ use bytes::Bytes;
 use keelson_proto::internal::{TreeEvent, TreeEventNode, TreeNode};
 use prost::Message;
 
-use super::arena::{Content, Entry, Id};
+use super::arena::{ArenaNode, Content, Id};
 use super::history;
 use super::{Event, NodeExtern, Tree};
 
@@ -101,11 +101,11 @@ fn node_key(id: Id) -> Bytes {
     [&[NODE][..], &id.to_be_bytes()].concat().into()
 }
 
-fn node_row(entry: &Entry) -> Bytes {
+fn node_row(entry: &ArenaNode) -> Bytes {
     node_message(entry).encode_to_vec().into()
 }
 
-fn node_message(entry: &Entry) -> TreeNode {
+fn node_message(entry: &ArenaNode) -> TreeNode {
     let value = match &entry.content {
         Content::File(value) => value.clone(),
         Content::Dir(_) => Bytes::new(),

@@ -12,7 +12,7 @@ const NODE_BYTES: usize = 160;
 
 /// Which nodes a walk passes over.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Reach {
+pub(super) struct WalkScope {
     /// Those below the children.
     pub(super) recursive: bool,
     /// Those with hidden names, and what is below them.
@@ -21,7 +21,7 @@ pub(super) struct Reach {
 
 /// A node that was met.
 #[derive(Debug)]
-pub(super) struct Met {
+pub(super) struct Visited {
     pub(super) id: Id,
     /// 1 for a child, 2 for a child's child.
     pub(super) depth: usize,
@@ -30,7 +30,7 @@ pub(super) struct Met {
 }
 
 /// The nodes below a directory: parents before their children, siblings in key order.
-pub(super) fn below(arena: &Arena, top: Id, path: &[u8], reach: Reach) -> Vec<Met> {
+pub(super) fn below(arena: &Arena, top: Id, path: &[u8], reach: WalkScope) -> Vec<Visited> {
     below_within(arena, top, path, reach, usize::MAX).unwrap_or_default()
 }
 
@@ -39,9 +39,9 @@ pub(super) fn below_within(
     arena: &Arena,
     top: Id,
     path: &[u8],
-    reach: Reach,
+    reach: WalkScope,
     bytes_max: usize,
-) -> Option<Vec<Met>> {
+) -> Option<Vec<Visited>> {
     let mut bytes: usize = 0;
     let mut walk = Walk {
         path: path::stem(path).to_vec(),
@@ -49,7 +49,7 @@ pub(super) fn below_within(
         uncut: Vec::new(),
     };
     let mut open = Vec::new();
-    open.extend(Open::new(arena, top, walk.path.len()));
+    open.extend(OpenDir::new(arena, top, walk.path.len()));
     while let Some(dir) = open.last_mut() {
         let Some((name, &id)) = dir.children.next() else {
             open.pop();
@@ -65,7 +65,7 @@ pub(super) fn below_within(
             return None;
         }
         if reach.recursive {
-            open.extend(Open::new(arena, id, walk.path.len()));
+            open.extend(OpenDir::new(arena, id, walk.path.len()));
         }
     }
     walk.cut();
@@ -73,15 +73,15 @@ pub(super) fn below_within(
 }
 
 /// A directory whose children are being met.
-struct Open<'a> {
+struct OpenDir<'a> {
     children: btree_map::Iter<'a, Bytes, Id>,
     path_bytes: usize,
 }
 
-impl<'a> Open<'a> {
-    fn new(arena: &'a Arena, id: Id, path_bytes: usize) -> Option<Open<'a>> {
+impl<'a> OpenDir<'a> {
+    fn new(arena: &'a Arena, id: Id, path_bytes: usize) -> Option<OpenDir<'a>> {
         let children = arena[id].children()?.iter();
-        Some(Open {
+        Some(OpenDir {
             children,
             path_bytes,
         })
@@ -91,7 +91,7 @@ impl<'a> Open<'a> {
 struct Walk {
     /// Of the node met last.
     path: Vec<u8>,
-    met: Vec<Met>,
+    met: Vec<Visited>,
     /// Lengths of the paths that the last nodes met still lack. Each is the beginning of the next,
     /// so all of them are cut from one piece: ten thousand directories within each other would
     /// otherwise need memory for the square of that.
@@ -103,7 +103,7 @@ impl Walk {
         path::push(&mut self.path, name);
         self.uncut.push(self.path.len());
         let key = Bytes::new();
-        self.met.push(Met { id, depth, key });
+        self.met.push(Visited { id, depth, key });
     }
 
     fn back_to(&mut self, path_bytes: usize) {

@@ -82,7 +82,7 @@ fn a_full_memtable_holds_proposals_back() {
     let follower = (leader + 1) % 3;
     room.step(leader, Some(Input::Backlogged(true)));
     room.propose(leader, 1, b"here");
-    room.propose(follower, 1, b"handed over");
+    room.propose(follower, 1, b"delivered over");
     let expected = [leader, follower].map(|at| (name(at, 1), Refusal::TooManyRequests));
     assert_eq!(room.refused, expected);
     room.step(leader, Some(Input::Backlogged(false)));
