@@ -1,4 +1,4 @@
-//! What consensus hands to the state machine: entries that no majority can take back.
+//! Committed entries, as consensus delivers them to the state machine.
 
 use keelson_proto::internal;
 
@@ -9,12 +9,12 @@ use crate::{Entry, ProposalId, proposal};
 pub struct Committed {
     /// The entry, in index order without gaps.
     pub entry: Entry,
-    /// For `Membership` entries: what consensus made of it.
+    /// The outcome of a `Membership` entry.
     pub conf: Option<ConfOutcome>,
 }
 
 impl Committed {
-    /// The request that the entry came from; `None` for the entries that leaders write for themselves.
+    /// The id of the request behind the entry; `None` for entries that a leader appends by itself.
     pub fn request(&self) -> Option<ProposalId> {
         match &self.conf {
             Some(conf) => Some(conf.id),
@@ -23,15 +23,16 @@ impl Committed {
     }
 }
 
-/// What became of a membership entry. Consensus decides, the state machine records.
+/// The outcome of a membership entry. Consensus decides it, the state machine records it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ConfOutcome {
-    /// Whose request it was; all zero when consensus itself wrote the entry, to leave a joint state.
+    /// The id of the request; all zero if raft-rs appended the entry, to leave a joint
+    /// configuration.
     pub id: ProposalId,
-    /// What was asked for; nothing when consensus itself wrote the entry.
+    /// The requested change; `None` if raft-rs appended the entry.
     pub change: Option<internal::MemberChange>,
-    /// Whether the change took effect. A change that was overtaken (the member is there already, was
-    /// removed, is no learner) is in the log all the same and changes nothing.
+    /// Whether the change took effect. A change that an earlier entry invalidated (the member
+    /// exists, was removed, or is not a learner) stays in the log and changes nothing.
     pub accepted: bool,
     /// The membership after the entry.
     pub conf_state: internal::ConfState,

@@ -1,8 +1,8 @@
-//! The door to the storage engine: a small trait, and the one engine that needs no disk.
+//! The interface of storage engines, and an engine in memory.
 //!
-//! An engine is an ordered map per table. It may know nothing of revisions or of Raft: it gets
-//! batches, each of which it makes durable whole or not at all. Its errors are fatal to the member.
-//! `keelson-store` has the engines that write to disk.
+//! An engine is an ordered map per table, independent of revisions and of Raft. It makes each batch
+//! durable as a whole or not at all. Its errors are fatal to the member. `keelson-store` has the
+//! engines that write to disk.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -11,30 +11,31 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use parking_lot::RwLock;
 
-/// The tables of the engine. The numbers are on disk and in snapshots: never reuse one.
+/// The tables of the engine. Their numbers are part of the disk and snapshot formats: never reuse
+/// one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Table {
-    /// Revision key -> `KeyValue`, as etcd lays it out.
+    /// Revision key -> `KeyValue`, in etcd's layout.
     Key = 0,
-    /// Applied mark, revisions, compaction marks, format version.
+    /// Applied index, revisions, progress of compaction, format version.
     Meta = 1,
     /// Member id (big endian) -> `Member`.
     Members = 2,
-    /// Member id (big endian) -> nothing: removed for ever.
+    /// Member id (big endian) -> empty: removed permanently.
     Removed = 3,
-    /// Alarms that are on.
+    /// Active alarms.
     Alarms = 4,
-    /// Leases.
+    /// Leases; unused so far.
     Leases = 5,
-    /// Users, roles, and whether auth is on.
+    /// Users, roles, and whether auth is enabled; unused so far.
     Auth = 6,
     /// The v2 tree.
     Tree = 7,
 }
 
 impl Table {
-    /// Every table, in the order in which a snapshot sends them.
+    /// Every table, in the order of a snapshot.
     pub const ALL: [Table; 8] = [
         Table::Key,
         Table::Meta,
@@ -52,22 +53,22 @@ impl Table {
     }
 }
 
-/// The engine failed; the member must stop. Damage and a full disk look alike to the caller: the
-/// text says which it was and what to do.
+/// The engine failed; the member must stop. The caller treats damage and a full disk alike: the
+/// text names the cause and the remedy.
 #[derive(Debug, thiserror::Error)]
 #[error("storage engine: {0}")]
 pub struct EngineError(pub String);
 
-/// What one write does to one row.
+/// A change of one row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Store the row, replacing what was there.
+    /// Store the row, replacing its value.
     Put(Bytes),
-    /// Remove the row; removing an absent row is no error.
+    /// Remove the row; removing an absent row is not an error.
     Delete,
 }
 
-/// One atomic write: at most one change a row, in key order.
+/// An atomic write: at most one change per row, in key order.
 #[derive(Clone, Debug, Default)]
 pub struct WriteBatch {
     /// The changes, ordered by table and key.
@@ -87,12 +88,12 @@ impl WriteBatch {
     }
 }
 
-/// How big an engine is, in bytes.
+/// The size of an engine, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EngineSize {
-    /// What it takes on disk.
+    /// The size on disk.
     pub total_bytes: u64,
-    /// What of that holds rows.
+    /// The part of it that holds rows.
     pub in_use_bytes: u64,
 }
 
@@ -101,11 +102,11 @@ pub struct EngineSize {
 /// # Errors
 /// Every method's error is fatal: the caller ends the process and a restart recovers.
 pub trait Engine: Send + Sync {
-    /// The row's value.
+    /// The value of a row.
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, EngineError>;
 
-    /// Calls `visit` for every row between the bounds in key order, until it answers false.
-    /// Keep it short: some engines pin freed space while it runs.
+    /// Calls `visit` for every row between the bounds in key order, until it returns false. Keep it
+    /// short: some engines cannot reuse freed space while it runs.
     fn range(
         &self,
         table: Table,
@@ -114,10 +115,10 @@ pub trait Engine: Send + Sync {
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), EngineError>;
 
-    /// Applies the whole batch or nothing; durable when it returns. One writer at a time.
+    /// Applies the batch atomically; durable when it returns. There must be one writer at a time.
     fn write(&self, batch: &WriteBatch) -> Result<(), EngineError>;
 
-    /// Its size now.
+    /// The current size.
     fn size(&self) -> EngineSize;
 }
 
@@ -125,7 +126,7 @@ pub trait Engine: Send + Sync {
 #[derive(Default)]
 pub struct MemoryEngine {
     rows: RwLock<BTreeMap<(Table, Bytes), Bytes>>,
-    /// Of all keys and values.
+    /// The bytes of all keys and values.
     bytes: AtomicU64,
 }
 

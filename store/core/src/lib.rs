@@ -1,8 +1,8 @@
 //! Keelson without IO: the consensus step and the replicated state machine.
 //!
-//! Nothing here knows of tokio, files, clocks or threads: time is an argument, durability is the
-//! caller's promise, and the same inputs give the same outputs. `keelson-store` drives it for real;
-//! the simulator in `keelson-tests` drives it through disasters.
+//! The crate uses no tokio, files, clocks or threads: time is an argument, the caller reports what
+//! is durable, and the same inputs give the same outputs. `keelson-store` runs it on real disks and
+//! sockets; the simulator in `keelson-tests` runs it under injected faults.
 
 mod committed;
 pub mod engine;

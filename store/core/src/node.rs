@@ -1,9 +1,9 @@
 //! The consensus step: `Node::step(Input) -> Output`, around raft-rs.
 //!
-//! A node decides; it does nothing. It has no clock (time is an argument), no disk (it says what must
-//! be durable, and hears when it is) and no randomness of its own (raft-rs's is overridden). It may
-//! not know what a command means: `Committed` entries go to the state machine. Start at
-//! [`Node::step`]; `Input` and `Output` are the whole vocabulary.
+//! A node decides and performs no IO. It has no clock (time is an argument), no disk (it returns
+//! what must become durable, and takes a report once it is) and no randomness of its own (raft-rs's
+//! is overridden). It does not interpret commands: `Committed` entries go to the state machine.
+//! Start at [`Node::step`]; its types are `Input` and `Output`.
 
 mod config;
 mod convert;
@@ -40,7 +40,7 @@ use reads::{ReadQueue, Reader};
 
 use crate::{Index, LastIncluded, MemberId, Millis, Roster, Term};
 
-/// The member's part in consensus.
+/// One member's Raft node.
 pub struct Node {
     config: NodeConfig,
     raw: RawNode<MemoryLog>,
@@ -49,41 +49,43 @@ pub struct Node {
     proposals: Proposals,
     reads: ReadQueue,
     failover: Failover,
-    /// The last committed entry that was delivered out.
+    /// The index of the last committed entry that was delivered to the state machine.
     delivered: u64,
     /// The term of that entry.
     delivered_term: u64,
-    /// What the engine holds.
+    /// The index up to which the engine has applied entries durably.
     durable: u64,
-    /// The last append that is not durable yet, 0 if all are.
+    /// The number of the last append that is not durable yet, 0 if all are.
     unpersisted: u64,
-    /// What waits for the log's disk.
+    /// The bytes of entries that wait for the log's disk.
     unpersisted_bytes: Unpersisted,
-    /// The state machine holds more that the engine lacks than it may.
+    /// The state machine has more unflushed bytes than it may.
     backlogged: bool,
-    /// How many appends may be under way to one follower, as raft-rs was given it last.
+    /// The limit on appends in flight to one follower, as last set in raft-rs.
     in_flight_max: usize,
-    /// The last append that changed term or vote and is not durable yet, 0 if all are.
+    /// The number of the last append that changed term or vote and is not durable yet, 0 if all
+    /// are.
     unpersisted_vote: u64,
     /// The term and vote that were last sent to the log.
     persisted_vote: (Term, MemberId),
-    /// A commit index that goes to the log with the next real append: it is worth no write.
+    /// A commit index that goes to the log with the next append that has entries: alone it costs no
+    /// write.
     lazy_commit: bool,
     soft_state: SoftState,
     removed: bool,
     health: Health,
-    /// The members as of the last entry that was delivered out.
+    /// The members as of the last delivered entry.
     roster: Roster,
-    /// The members that come with the snapshot that was received last.
+    /// The members in the snapshot that was received last.
     offered: Option<(LastIncluded, Roster)>,
-    /// Heartbeats in a row that commit what this log does not have.
+    /// Consecutive heartbeats that commit entries which this log does not have.
     beyond: u32,
     lost: Option<LogLost>,
 }
 
 impl Node {
-    /// A node as the log and the engine left it. The mark, if any, must go to the log, durably,
-    /// before the first step: the log begins anew there.
+    /// A node restored from log and engine. If a position is returned, the log restarts there: it
+    /// must be written to the log durably before the first step.
     ///
     /// # Errors
     /// Log and engine do not fit together.
@@ -138,7 +140,7 @@ impl Node {
         Ok((node, mark))
     }
 
-    /// One turn: takes what happened, in order, at that time, and says what must be done.
+    /// One turn: processes inputs in order at time `now`, and returns what must be done.
     pub fn step(&mut self, now: Millis, inputs: impl IntoIterator<Item = Input>) -> Output {
         let mut output = Output::default();
         self.now = self.now.max(now);
@@ -151,7 +153,7 @@ impl Node {
         self.run_reads(&mut output);
         let mut again = self.settle(&mut output);
         again |= self.lead_alone();
-        // Applying a membership change can cost a member its part.
+        // An applied membership change can end this member's leadership.
         again |= self.update_soft_state(&mut output);
         self.bound_in_flight();
         output.snapshot_wanted = self.raw.store().take_snapshot_wanted();
@@ -161,7 +163,7 @@ impl Node {
         output
     }
 
-    /// Where the node stands.
+    /// The node's log positions and soft state.
     pub fn status(&self) -> NodeStatus {
         let log = self.raw.store();
         NodeStatus {
@@ -173,7 +175,7 @@ impl Node {
         }
     }
 
-    /// The membership as of the last committed entry.
+    /// The voters as of the last committed entry.
     pub fn voters(&self) -> Vec<MemberId> {
         let conf = self.raw.raft.prs().conf().to_conf_state();
         conf.voters.into_iter().map(MemberId).collect()
@@ -203,7 +205,7 @@ impl Node {
             Input::PeerUp(member) => self.failover.mark_up(member),
             Input::Unreachable(member) => {
                 self.raw.report_unreachable(member.0);
-                // Healthy again with its next message.
+                // Its next message makes it healthy again.
                 self.health.forget(member);
             }
             Input::SnapshotCaptured {
@@ -257,14 +259,14 @@ impl Node {
         }
         let is_append = message.msg_type == raft::eraftpb::MessageType::MsgAppend;
         if is_append && !message.entries.is_empty() && self.is_overloaded() {
-            // As if it were lost: the leader sends it again.
+            // Dropped as if the network had lost it: the leader sends it again.
             return;
         }
         if self.commits_what_was_lost(&message) {
             return;
         }
         self.make_room_in_flight(&message);
-        // An error says only that the message came from a member that left, or too late.
+        // The only errors are for messages of removed members and for late ones.
         let _ = self.raw.step(message);
     }
 
@@ -305,7 +307,8 @@ impl Node {
         }
     }
 
-    /// The context of a ReadIndex round. The incarnation keeps it distinct from the rounds of earlier ones.
+    /// The context of a ReadIndex round. The incarnation keeps it distinct from the rounds of
+    /// earlier ones.
     fn read_context(&self, attempt: u64) -> Vec<u8> {
         [self.config.incarnation.to_be_bytes(), attempt.to_be_bytes()].concat()
     }
@@ -371,13 +374,14 @@ impl Node {
             return false;
         }
         if soft_state.leader != self.soft_state.leader || soft_state.term != self.soft_state.term {
-            // Rounds of the former leader will not end; ask the next one.
+            // Rounds of the former leader do not end; the reads go to the next one.
             let peers = self.reads.abandon();
             self.turn_away(peers, output);
             self.reads.pause(Millis(0));
         }
         if soft_state.role == Role::Leader {
-            // Who was heard before may have died with the leader before; the followers answer soon.
+            // A follower heard under the former leader may have failed since; live ones answer
+            // soon.
             self.health = Health::default();
         }
         if soft_state.leader != MemberId::NONE && !self.failover.is_down(soft_state.leader) {

@@ -1,13 +1,13 @@
-//! The frame around a command in the log: whose request it was, then the command itself.
+//! The frame of a command in the log: the proposal id, then the command.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::{MemberId, ProposalId};
 
-/// How many bytes the id takes in front of the command.
+/// The size of the id in front of the command, in bytes.
 pub const ID_BYTES: usize = 24;
 
-/// Puts the id in front of the command.
+/// Encodes id and command.
 pub fn encode(id: ProposalId, command: &[u8]) -> Bytes {
     let mut framed = BytesMut::with_capacity(ID_BYTES + command.len());
     framed.put_u64(id.member.0);
@@ -17,7 +17,7 @@ pub fn encode(id: ProposalId, command: &[u8]) -> Bytes {
     framed.freeze()
 }
 
-/// Takes the two apart again; `None` when there is no room for an id, as in the empty entry with
+/// Decodes id and command. `None` if the payload is too short for an id, as in the empty entry with
 /// which a leader begins its term.
 pub fn decode(framed: &Bytes) -> Option<(ProposalId, Bytes)> {
     let word = |at: usize| {

@@ -1,7 +1,7 @@
-//! Who belongs to the cluster, as far as a membership change can be judged by it.
+//! The members of the cluster, for the validation of membership changes.
 //!
-//! Consensus and the state machine each keep one and change it by the same entries: the first to
-//! decide, the second to record.
+//! Consensus and the state machine each keep a roster and change it by the same entries: the first
+//! to decide, the second to record.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,40 +9,41 @@ use keelson_proto::etcdserverpb::Member;
 use keelson_proto::internal::MemberChange;
 use keelson_proto::internal::member_change::Op;
 
-/// etcd's default for `--max-learners`. All members must agree on it, since each decides on its own.
+/// etcd's default for `--max-learners`. It must be the same on all members, since each one
+/// validates.
 const LEARNERS_MAX: usize = 1;
 
-/// The members at one index of the log, and the ids of those that left.
+/// The members at one index of the log, and the ids of removed ones.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Roster {
     /// The members, by id.
     pub members: BTreeMap<u64, Member>,
-    /// Ids that must never come back.
+    /// Ids that must never be added again.
     pub removed: BTreeSet<u64>,
 }
 
-/// Why a membership change does not fit the members. The order is that in which etcd checks.
+/// Why a membership change does not fit the members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RosterError {
-    /// The change names nothing that this version understands.
+    /// The change has no operation that this release knows.
     Unknown,
     /// No such member, or it was removed.
     NotFound,
-    /// The member is there already.
+    /// The member exists already.
     Exists,
     /// Another member has one of the peer URLs.
     PeerUrlExists,
     /// Only learners can be promoted.
     NotLearner,
-    /// The cluster has as many learners as it may.
+    /// The cluster has the maximum number of learners.
     TooManyLearners,
 }
 
 impl Roster {
-    /// Whether the change makes sense to these members.
+    /// Checks whether the change fits these members.
     ///
     /// # Errors
-    /// The first reason against it, in etcd's order.
+    /// The first reason against it, in the order of etcd's checks.
     pub fn validate(&self, change: &MemberChange) -> Result<(), RosterError> {
         let op = change.op.as_ref().ok_or(RosterError::Unknown)?;
         let (Op::Add(Member { id, .. })
@@ -68,7 +69,7 @@ impl Roster {
         }
     }
 
-    /// Carries a change out that was found valid.
+    /// Applies a valid change.
     pub fn change(&mut self, op: &Op) {
         match op {
             Op::Add(member) => {
@@ -116,7 +117,7 @@ mod tests {
         }
     }
 
-    /// Members 1 and 2 vote, 3 learns, 9 was removed.
+    /// Members 1 and 2 are voters, 3 is a learner, 9 was removed.
     fn roster() -> Roster {
         let mut roster = Roster::default();
         for id in [1, 2, 9] {

@@ -49,8 +49,8 @@ impl MemberId {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Millis(pub u64);
 
-/// The id of a proposal, unique for ever: the counter restarts with each incarnation, and the log never
-/// issues an incarnation twice. A reply to an earlier incarnation cannot match.
+/// The id of a proposal, unique for ever: the counter restarts with each incarnation, and the log
+/// never issues an incarnation twice. A reply to an earlier incarnation cannot match.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProposalId {
     /// The member that received the request from its client.

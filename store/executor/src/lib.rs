@@ -1,14 +1,15 @@
 //! Runs one worker on the threads that bring it events: flat combining.
 //!
-//! There is one queue of events, one slot with the worker, and one due time. A thread that brings an
-//! event becomes the combiner unless another thread is: it takes the worker, which takes what has come.
-//! Otherwise the event is left to the present combiner, which looks again after it has released the slot.
-//! So an event costs no wake-up as long as the worker is free. The keeper, a thread of the executor's
-//! own, calls the worker when its due time has come, and goes on where a combiner has done one round and
-//! something is left.
+//! There is one queue of events, one slot with the worker, and one due time. A thread that brings
+//! an event becomes the combiner unless another thread is: it takes the worker, which takes what
+//! has come. Otherwise the event is left to the present combiner, which looks again after it has
+//! released the slot. So an event costs no wake-up as long as the worker is free. The keeper, a
+//! thread of the executor's own, calls the worker when its due time has come, and goes on where a
+//! combiner has done one round and something is left.
 //!
-//! Under load a round for every event would keep events from sharing one. So when the last round had
-//! much to do, the next event is left to the keeper, which takes all that has come by the time it wakes.
+//! Under load a round for every event would keep events from sharing one. So when the last round
+//! had much to do, the next event is left to the keeper, which takes all that has come by the time
+//! it wakes.
 //!
 //! The crate is apart from its user because its unit tests, and nothing else, are built on the
 //! primitives of shuttle (`modelled.rs`), which explores how the threads interleave.
@@ -164,8 +165,8 @@ impl<W: Worker> Executor<W> {
         Ok(())
     }
 
-    /// Does a round for what this thread has left, or, when rounds with much to do follow each other
-    /// closely, has the keeper do it.
+    /// Does a round for what this thread has left, or, when rounds with much to do follow each
+    /// other closely, has the keeper do it.
     pub fn drive_if_calm(&self) {
         if self.worker.is_locked() {
             return;
@@ -194,8 +195,8 @@ impl<W: Worker> Executor<W> {
         }
     }
 
-    /// Stops for good, after the round that is under way. Returns the worker, once, and the events that
-    /// no round has taken.
+    /// Stops for good, after the round that is under way. Returns the worker, once, and the events
+    /// that no round has taken.
     pub fn stop(&self) -> (Option<W>, Vec<W::Event>) {
         let mut slot = self.worker.lock();
         let worker = slot.take();

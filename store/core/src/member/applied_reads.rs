@@ -1,6 +1,6 @@
-//! Linearizable reads that wait for the state machine to reach their index.
+//! Linearizable reads that wait until the state machine has applied their index.
 //!
-//! A member that is behind, while a snapshot is under way to it perhaps, gets the index of a read long
+//! A member that is behind, for example while it receives a snapshot, gets the index of a read long
 //! before the entries up to it.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::Index;
 use crate::node::ReadReady;
 
-/// The reads, by the index that each waits for.
+/// Waiting reads, ordered by index.
 #[derive(Debug, Default)]
 pub(super) struct AppliedReads {
     waiting: BTreeSet<(Index, u64)>,
@@ -16,20 +16,20 @@ pub(super) struct AppliedReads {
 }
 
 impl AppliedReads {
-    /// Keeps a read until its index is applied, or until its clients have left.
+    /// Adds a read, until its index is applied or its clients have left.
     pub(super) fn add(&mut self, ReadReady { context, index }: ReadReady) {
         self.waiting.insert((index, context));
         self.index_of.insert(context, index);
     }
 
-    /// The clients of a read have left. A read that does not wait here is ignored.
+    /// Removes a read whose clients have left; unknown contexts are ignored.
     pub(super) fn give_up(&mut self, context: u64) {
         if let Some(index) = self.index_of.remove(&context) {
             self.waiting.remove(&(index, context));
         }
     }
 
-    /// Moves the contexts of reads at or below the applied index to `done`, by index.
+    /// Moves the contexts of reads at or below the applied index to `done`, in index order.
     pub(super) fn release(&mut self, applied: Index, done: &mut Vec<u64>) {
         while let Some((index, context)) = self.waiting.first().copied()
             && index <= applied
@@ -69,7 +69,7 @@ mod tests {
         assert_eq!(released(&mut reads, 9), [4]);
     }
 
-    /// A member that was behind kept each of them until it had caught up.
+    /// A lagging member kept each of them until it had caught up.
     #[test]
     fn reads_whose_clients_have_left_do_not_gather_while_the_member_is_behind() {
         let mut reads = AppliedReads::default();

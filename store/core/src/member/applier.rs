@@ -1,8 +1,8 @@
-//! The applier: the one owner of the state machine.
+//! The applier, which owns the state machine.
 //!
-//! It applies committed entries and releases linearizable reads once their index is applied. It also
-//! decides when the memtable is flushed, when the compaction takes a step, and when the log must wait
-//! for the engine.
+//! It applies committed entries and releases linearizable reads once their index is applied. It
+//! also decides when the memtable is flushed, when the compaction takes a step, and when the log
+//! must wait for the engine.
 
 use crate::node::{Input, ReadReady};
 use crate::state::{Applied, Capture, Flush, ReadView, StateError, StateMachine};
@@ -13,81 +13,81 @@ use super::applied_reads::AppliedReads;
 /// When the memtable is flushed to the engine.
 #[derive(Clone, Copy, Debug)]
 pub struct FlushPolicy {
-    /// After the first change that the engine lacks, in milliseconds...
+    /// At this age of the oldest unflushed change, in milliseconds;
     pub interval_ms: u64,
-    /// ...or at so many records...
+    /// or at this number of unflushed records;
     pub records: usize,
-    /// ...or at so many bytes.
+    /// or at this number of unflushed bytes.
     pub bytes: u64,
-    /// At more bytes that the engine lacks, the log takes no more.
+    /// Beyond this number of unflushed bytes nothing is appended to the log.
     pub backlog_bytes_max: u64,
 }
 
-/// Between two steps of a compaction, each of which removes few rows, in milliseconds: a write behind
-/// one waits for microseconds.
+/// The pause between two steps of a compaction, in milliseconds. Each step removes few rows, so a
+/// write waits microseconds for it.
 const COMPACT_PAUSE_MS: u64 = 2;
-/// The same while a capture or a hash needs the rows.
+/// The same pause while a capture or a hash holds the rows.
 const HELD_PAUSE_MS: u64 = 100;
 
-/// The number of an engine within one incarnation of the member: a snapshot brings a new engine while
-/// the old one may still be written.
+/// The number of an engine within one incarnation of the member: a snapshot brings a new engine
+/// while the old one may still be written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EngineNumber(u64);
 
-/// Something for the applier, in order.
+/// An input of the applier. The order matters.
 #[derive(Debug)]
 pub enum ApplierEvent {
     /// Entries are committed, in index order.
     Committed(Vec<Committed>),
-    /// A linearizable read may be answered once its index is applied.
+    /// A linearizable read, to be answered once its index is applied.
     Read(ReadReady),
     /// The clients of that read have left.
     ReadGivenUp {
         /// `ReadReady::context`.
         context: u64,
     },
-    /// An engine holds that flush.
+    /// A flush is durable in its engine.
     Flushed {
-        /// `ApplierEffects::flush`'s number.
+        /// The number from `ApplierEffects::flush`.
         engine: EngineNumber,
-        /// What was written.
+        /// The flush that was written.
         flush: Flush,
     },
-    /// A follower needs the whole state.
+    /// A follower needs a snapshot of the state.
     Capture,
 }
 
-/// What must be carried out, in the order of the fields.
+/// Effects of the applier, to be carried out in the order of the fields.
 #[derive(Debug, Default)]
 pub struct ApplierEffects {
     /// The outcome of each entry, in order: its events are for watchers, and its response for the
     /// client of `id`, which is set only for requests of this incarnation of this member.
     pub applied: Vec<Applied>,
-    /// The members changed: the links must follow.
+    /// The members changed: the links to peers must be updated.
     pub members_changed: bool,
     /// Reads that may be answered now, by their contexts.
     pub reads_done: Vec<u64>,
-    /// For the node.
+    /// Inputs for the node.
     pub inputs: Vec<Input>,
-    /// The state as a follower gets it.
+    /// The captured state, to be sent to followers.
     pub captured: Option<Capture>,
-    /// What the engine of that number must write as one; comes back as `ApplierEvent::Flushed`.
+    /// A batch for the engine of that number; report it with `ApplierEvent::Flushed` once durable.
     pub flush: Option<(EngineNumber, Flush)>,
 }
 
-/// The state machine, what waits for it, and the policies of its storage.
+/// The state machine, the reads that wait for it, and the policy of its flushes.
 pub struct Applier {
     member: MemberId,
     incarnation: u64,
     state: StateMachine,
-    /// The state machine's own view: cheap answers to cheap questions.
+    /// A view of `state`.
     view: ReadView,
     engine: EngineNumber,
     policy: FlushPolicy,
     reads: AppliedReads,
     flush_due: Option<Millis>,
     flushing: bool,
-    /// As the node was given it last.
+    /// As last reported to the node.
     backlogged: bool,
     compact_at: Millis,
 }
@@ -115,7 +115,7 @@ impl Applier {
         }
     }
 
-    /// What can be read now.
+    /// A view of the applied state.
     pub fn view(&self) -> &ReadView {
         &self.view
     }
@@ -125,11 +125,11 @@ impl Applier {
         &self.state
     }
 
-    /// Takes some work.
+    /// Processes an event.
     ///
     /// # Errors
-    /// Fatal, as [`StateMachine::apply`]'s. The effects are those of the work before it and must be
-    /// carried out.
+    /// Fatal, as those of [`StateMachine::apply`]. `effects` holds the effects up to the failed
+    /// entry, and must still be carried out.
     pub fn handle(
         &mut self,
         work: ApplierEvent,
@@ -183,7 +183,8 @@ impl Applier {
         }
     }
 
-    /// Does what is due once the waiting work is done. Returns when to call again even without work.
+    /// Performs due work after the waiting events are processed. Returns the latest time of the
+    /// next call.
     pub fn tick(&mut self, now: Millis, effects: &mut ApplierEffects) -> Millis {
         if self.state.is_compacting() && self.compact_at <= now {
             self.state.compact_step();
@@ -222,7 +223,8 @@ impl Applier {
         }
     }
 
-    /// Holds the log back while the engine is slow: the memtable would otherwise grow without bound.
+    /// Holds the log back while the engine is slow: the memtable would otherwise grow without
+    /// bound.
     fn report_backlog(&mut self, effects: &mut ApplierEffects) {
         let backlogged = self.policy.backlog_bytes_max < self.state.backlog_bytes();
         if backlogged != self.backlogged {
@@ -231,8 +233,8 @@ impl Applier {
         }
     }
 
-    /// Goes on from a snapshot's state, in a new engine. What was applied before is gone; what waited
-    /// for an index in the snapshot is done.
+    /// Replaces the state by that of a snapshot, in a new engine. Reads that wait for an index
+    /// within the snapshot are released.
     pub fn install(&mut self, state: StateMachine, effects: &mut ApplierEffects) {
         self.view = state.view();
         self.state = state;
@@ -244,12 +246,12 @@ impl Applier {
         self.report_backlog(effects);
     }
 
-    /// The last entry that is applied.
+    /// The applied index.
     pub fn applied(&self) -> Index {
         self.view.applied_index()
     }
 
-    /// What no flush has taken, for when the member stops; nothing while a flush is under way.
+    /// The final flush of a member that stops; `None` while another flush is in progress.
     pub fn last_flush(&mut self) -> Option<Flush> {
         match self.flushing {
             true => None,
@@ -348,9 +350,9 @@ mod tests {
         ApplierEvent::Committed(entries)
     }
 
-    /// While a capture needed the rows, the applier looked every 2 ms whether it still did.
+    /// While a capture held the rows, the applier checked it every 2 ms.
     #[test]
-    fn a_compaction_that_is_held_is_looked_at_seldom() {
+    fn a_compaction_that_is_held_is_checked_rarely() {
         let mut applier = applier();
         for index in 1..=2 {
             let put = etcdserverpb::PutRequest {

@@ -1,17 +1,17 @@
-//! Linearizable reads that arrive together share one question to the leader.
+//! Linearizable reads that arrive together share one read index request.
 //!
-//! A batch is open until consensus takes it: a reader that joins before that is served by an index that is
-//! taken after it joined, which is what makes the read linearizable. A reader that gives up takes its place
-//! with it: without a leader nothing else would.
+//! A batch is open until consensus takes it. A reader that joins before that gets an index that is
+//! taken after it joined, which makes the read linearizable. A reader that gives up is removed at
+//! once: without a leader it would wait indefinitely.
 
 use std::collections::BTreeMap;
 
 use slab::Slab;
 
-/// Where a reader waits.
+/// A reader's position in a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadTicket {
-    /// The batch's, for `Input::Read`.
+    /// The context of the batch, for `Input::Read`.
     pub context: u64,
     slot: usize,
 }
@@ -38,8 +38,8 @@ impl<R> Default for BatchedReads<R> {
 }
 
 impl<R> BatchedReads<R> {
-    /// Joins the open batch, or opens one. Returns whether it did the latter: consensus must then be
-    /// asked, by `Input::Read`.
+    /// Joins the open batch, or opens one. Returns whether it opened one: the caller must then pass
+    /// `Input::Read` to consensus.
     pub fn join(&mut self, reader: R) -> (ReadTicket, bool) {
         let is_new = self.open.is_none();
         self.last += u64::from(is_new);
@@ -52,8 +52,8 @@ impl<R> BatchedReads<R> {
         (place, is_new)
     }
 
-    /// Consensus takes the batch: it cannot be joined any more. Returns whether it has readers; one
-    /// without need not be asked for.
+    /// Closes the batch to further readers, when consensus takes it. Returns whether it has
+    /// readers; without any, no read index is needed.
     pub fn close(&mut self, context: u64) -> bool {
         if let Some((_, readers)) = self.open.take_if(|(open, _)| *open == context)
             && !readers.is_empty()
@@ -69,14 +69,14 @@ impl<R> BatchedReads<R> {
         readers.flat_map(|readers| readers.iter().map(|(_, reader)| reader))
     }
 
-    /// What was committed when the batch was taken is applied: its readers go on.
+    /// Removes and returns the readers of a batch whose index is applied.
     pub fn answer(&mut self, context: u64) -> impl Iterator<Item = R> + use<R> {
         let readers = self.taken.remove(&context).into_iter();
         readers.flat_map(|readers| readers.into_iter().map(|(_, reader)| reader))
     }
 
-    /// A reader that was not answered gives up. Returns whether its batch, which consensus has, has no
-    /// reader any more: `Input::ReadGivenUp`.
+    /// Removes a reader without an answer. Returns whether that leaves a batch which consensus has
+    /// taken without readers: the caller then passes `Input::ReadGivenUp`.
     pub fn leave(&mut self, place: ReadTicket) -> bool {
         if let Some((open, readers)) = &mut self.open
             && *open == place.context
@@ -95,7 +95,7 @@ impl<R> BatchedReads<R> {
         is_empty
     }
 
-    /// No reader will be answered any more.
+    /// Removes all readers.
     pub fn clear(&mut self) {
         self.open = None;
         self.taken.clear();
@@ -128,7 +128,7 @@ mod tests {
         assert!(!batches.is_empty());
     }
 
-    /// Without a leader they were kept until there was one.
+    /// Without a leader they were kept until one was elected.
     #[test]
     fn readers_that_have_left_are_forgotten() {
         let mut batches = BatchedReads::default();

@@ -1,8 +1,8 @@
-//! Consensus: the one owner of the node, and what a member does around it.
+//! Consensus, which owns the node.
 //!
-//! It reads peers' messages, keeps the captured state that followers are sent, and orders the effects of a
-//! turn: nothing that promises durability leaves before the append is durable, and the log never begins
-//! anew at a snapshot before the state machine has been replaced by it.
+//! It converts peers' messages to inputs, keeps the captured state that is sent to followers, and
+//! orders the effects of a turn. No message that promises durability leaves before the append is
+//! durable. The log never restarts at a snapshot before the state machine has been replaced by it.
 
 use std::collections::BTreeSet;
 
@@ -15,72 +15,74 @@ use crate::node::{Append, Input, LogLost, Node, NodeStatus, Output, Refusal, Sof
 use crate::state::Capture;
 use crate::{LastIncluded, MemberId, Millis, ProposalId, Roster};
 
-/// Something that happened.
+/// An event for consensus.
 #[derive(Debug)]
 pub enum ConsensusEvent {
-    /// For the node, as it is.
+    /// An input for the node, passed on unchanged.
     Input(Input),
-    /// A peer sent messages.
+    /// Messages from a peer.
     Peer(MemberId, Vec<PeerMessage>),
-    /// A peer forwarded these requests, and there was no room for them.
+    /// Requests that a peer forwarded and that were dropped for want of room.
     ForwardsRejected(MemberId, Vec<peer::ProposalId>),
-    /// A request could not be forwarded to the leader: it is certainly not in the log.
+    /// A request that could not be forwarded to the leader: it is certainly not in the log.
     ForwardFailed(peer::ProposalId, Reason),
-    /// The state machine was captured, for `ApplierEvent::Capture`.
+    /// The captured state, in answer to `ApplierEvent::Capture`.
     Captured(Capture),
-    /// A snapshot has arrived whole. The effects of the turn that takes this install it, or it is
+    /// A snapshot has been received completely. The effects of this turn install it, unless it is
     /// stale.
     SnapshotStaged {
-        /// The sender's.
+        /// The sender's `MsgSnapshot`.
         offer: RaftMessage,
-        /// The members, as the state has them.
+        /// The members in the snapshot's state.
         roster: Box<Roster>,
     },
 }
 
-/// What must be carried out, in the order of the fields.
+/// Effects of a turn, to be carried out in the order of the fields.
 #[derive(Debug, Default)]
 pub struct ConsensusEffects {
-    /// Messages that promise nothing that is not durable yet.
+    /// Messages that may leave now: they promise nothing that is not durable yet.
     pub send: Vec<(MemberId, PeerMessage)>,
-    /// The staged state with that last entry replaces the state machine, before the append reaches the log.
+    /// The staged snapshot of this position must replace the state machine before the append
+    /// reaches the log.
     pub install: Option<LastIncluded>,
-    /// What must be made durable; comes back as `Input::Persisted`.
+    /// The log write; report it with `Input::Persisted` once durable.
     pub append: Option<Append>,
     /// Entries up to this one are no longer needed in the log.
     pub truncate: Option<LastIncluded>,
-    /// For the applier, in order.
+    /// Events for the applier, in order.
     pub work: Vec<ApplierEvent>,
-    /// Requests of this member that are surely not in the log and never will be.
+    /// Requests of this member that are certainly in no log and never will be.
     pub refused: Vec<(ProposalId, Refusal)>,
-    /// Snapshots to send, each from the beginning of its capture; comes back as `Input::SnapshotSent`.
+    /// Snapshots to send, each from the start of its capture; report them with
+    /// `Input::SnapshotSent`.
     pub snapshots: Vec<(MemberId, RaftMessage, Capture)>,
     /// The leader, this member's role or the term changed.
     pub soft_state: Option<SoftState>,
     /// This member is no longer part of the cluster.
     pub removed: bool,
-    /// Entries that this member has acknowledged are not in its log: it must not go on.
+    /// Entries that this member has acknowledged are missing from its log: it must stop.
     pub lost: Option<LogLost>,
-    /// When to call again even without an event.
+    /// The latest time of the next call.
     pub wake_at: Millis,
-    /// How much the turn had to do: inputs, and entries to append and to apply.
+    /// The size of the turn: the number of inputs, and of entries to append and to apply.
     pub load: usize,
 }
 
-/// The node, and the captured state that followers are sent.
+/// The node, and the captured state for followers.
 pub struct Consensus {
     node: Node,
-    /// For the next turn.
+    /// Inputs for the next turn.
     inputs: Vec<Input>,
-    /// Since when it was not sent.
+    /// The capture, and the time when it was last sent.
     capture: Option<(Capture, Millis)>,
     capture_asked: bool,
     capture_kept_ms: u64,
 }
 
 impl Consensus {
-    /// Around a node. A capture that no follower was sent for `capture_kept_ms` is released: it holds
-    /// compaction back.
+    /// Consensus with this node. A capture is released after `capture_kept_ms` without a transfer,
+    /// since it delays compaction.
     pub fn new(node: Node, capture_kept_ms: u64) -> Consensus {
         Consensus {
             node,
@@ -91,7 +93,7 @@ impl Consensus {
         }
     }
 
-    /// The node's position.
+    /// The node's log positions and soft state.
     pub fn status(&self) -> NodeStatus {
         self.node.status()
     }
@@ -101,7 +103,7 @@ impl Consensus {
         self.node.voters()
     }
 
-    /// One turn: takes events, lets the node decide, and returns what that takes.
+    /// One turn: processes events in one step of the node, and returns the effects.
     pub fn handle(
         &mut self,
         now: Millis,
@@ -119,7 +121,7 @@ impl Consensus {
         effects.send.append(&mut output.send);
         self.persist(&mut output, &mut effects);
         self.apply(&mut output, &mut effects);
-        // After the reads: one of these may have been answered in this very turn.
+        // After the reads: a cancelled one may have been answered in this turn.
         effects.work.extend(given_up);
         effects.refused = output.refused;
         for (to, offer) in output.snapshots {
@@ -161,7 +163,7 @@ impl Consensus {
         }
     }
 
-    /// Reads whose clients have left, for the applier: it may have them already.
+    /// Cancelled reads, for the applier: it may already have them.
     fn reads_given_up(&self) -> Vec<ApplierEvent> {
         let given_up = self.inputs.iter().filter_map(|input| match input {
             Input::ReadGivenUp { context } => Some(ApplierEvent::ReadGivenUp { context: *context }),
@@ -170,7 +172,7 @@ impl Consensus {
         given_up.collect()
     }
 
-    /// A request whose client left before the turn that takes it is not proposed.
+    /// Drops requests whose client left before this turn.
     fn drop_given_up(&mut self) {
         let given_up = self.inputs.iter().filter_map(|input| match input {
             Input::GivenUp { id } => Some(*id),
@@ -188,8 +190,8 @@ impl Consensus {
         });
     }
 
-    /// A snapshot that the node took replaces the state machine before the log begins anew there. A
-    /// crash in between is repaired at the next start.
+    /// A snapshot that the node accepted replaces the state machine before the log restarts at it.
+    /// A crash in between is repaired at the next start.
     fn persist(&mut self, output: &mut Output, effects: &mut ConsensusEffects) {
         if let Some(append) = output.append.take() {
             effects.load += append.entries.len();
@@ -253,7 +255,7 @@ impl Consensus {
     }
 }
 
-/// Refuses a request of a peer's client, with a reason code that every release has.
+/// Refuses a forwarded request, with a reason that every release understands.
 fn turn_away(from: MemberId, id: peer::ProposalId, effects: &mut ConsensusEffects) {
     let refused = refused(id, Reason::TooManyRequests);
     let message = Some(peer_message::Message::Refused(refused));

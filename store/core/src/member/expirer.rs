@@ -1,10 +1,11 @@
-//! The end of nodes that had a time to live: the leader's part.
+//! Expiry of v2 nodes with a time to live: the leader's part.
 //!
-//! Only the leader's clock decides, by a proposal, so that all members agree. After a time without
-//! a leader whatever is overdue would go at once, before its owner had a chance to renew it, and on
-//! a platform that keeps its services alive by heartbeats every service with it. So a new leader
-//! spares what was set before its time, as etcd's v3 leases are spared: for a grace, which is
-//! longer than the heartbeats of Deis (10 s) and fleet (15 s).
+//! The leader proposes expiries by its own clock, so that all members expire the same nodes. After
+//! a time without a leader every overdue node would expire at once, before its owner could renew
+//! it. On a platform that registers its services by heartbeats, all services would disappear. So a
+//! new leader spares, for a grace period, the nodes whose time to live was set before its tenure,
+//! as etcd extends v3 leases. The grace is longer than the heartbeats of Deis (10 s) and fleet (15
+//! s).
 
 use keelson_proto::internal::TreeExpire;
 
@@ -12,57 +13,58 @@ use crate::node::{Role, SoftState};
 use crate::state::ReadView;
 use crate::{Millis, Term};
 
-/// How late an expiry may be found, in milliseconds; etcd's interval.
+/// The maximum delay of an expiry, in milliseconds; etcd's interval.
 const TICK_MS: u64 = 500;
 
-/// Between two proposals, in milliseconds: what falls due together goes together.
+/// The minimum time between two proposals, in milliseconds: nodes that are due together expire
+/// together.
 const PAUSE_MS: u64 = 50;
 
 const MS_NS: u64 = 1_000_000;
 
-/// What has happened to an expirer.
+/// An event for the expirer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExpirerEvent {
-    /// It is `wake_at`, or the soft state has changed.
+    /// `wake_at` has come, or the soft state has changed.
     Woken,
-    /// The question of that number was answered: the read is done, or the proposal applied.
+    /// The request of that number is complete: the read is done, or the proposal is applied.
     Done(u64),
-    /// It was refused, or timed out: it has no answer, and a proposal may still be applied.
+    /// The request of that number was refused or timed out. A proposal may still be applied.
     Failed(u64),
 }
 
-/// What must be carried out. At most one of the two questions is asked; a new one replaces the one
-/// before.
+/// Effects of the expirer. At most one request is made, a read or a proposal; a new one replaces
+/// the one before.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExpirerEffects {
-    /// Names the question in [`ExpirerEvent`].
+    /// The number of the request, for [`ExpirerEvent`].
     pub number: u64,
-    /// Wait until everything that is committed now is applied.
+    /// Perform a linearizable read: wait until everything committed now is applied.
     pub read_index: bool,
     /// Propose this.
     pub propose: Option<TreeExpire>,
-    /// Call again at this time even if nothing happens.
+    /// The latest time of the next call.
     pub wake_at: Millis,
 }
 
-/// The time of this member's leadership in one term, from when everything of earlier terms was
+/// This member's leadership in one term, from the time when every entry of earlier terms was
 /// applied.
 #[derive(Clone, Copy, Debug)]
 struct Tenure {
     began: Millis,
-    /// The tree's index when it began.
+    /// The tree's index at that time.
     index: u64,
 }
 
-/// A question that has no answer yet.
+/// A request without an answer.
 #[derive(Clone, Copy, Debug)]
 struct PendingRequest {
     number: u64,
-    /// When it is given up.
+    /// Its deadline.
     until: Millis,
 }
 
-/// Proposes expiries while its member leads.
+/// Proposes expiries while this member leads.
 #[derive(Clone, Debug)]
 pub struct Expirer {
     grace_ms: u64,
@@ -71,15 +73,15 @@ pub struct Expirer {
     term: Option<Term>,
     tenure: Option<Tenure>,
     request: Option<PendingRequest>,
-    /// The number of the last question.
+    /// The number of the last request.
     last_number: u64,
-    /// Nothing is done before.
+    /// The time of the next check.
     check_at: Millis,
 }
 
 impl Expirer {
-    /// The expirer of a member's process. A new leader spares for `grace_ms` what was set before
-    /// its time. A question without an answer is given up after `timeout_ms`, as clients' requests
+    /// An expirer. A new leader spares for `grace_ms` the nodes whose time to live was set before
+    /// its tenure. A request without an answer is given up after `timeout_ms`, as clients' requests
     /// are.
     pub fn new(grace_ms: u64, timeout_ms: u64) -> Expirer {
         Expirer {
@@ -93,8 +95,8 @@ impl Expirer {
         }
     }
 
-    /// Takes an event. `clock_ns` is the wall clock, in ns since 1970, with which times to live are
-    /// compared; `now` is a clock that never goes back.
+    /// Processes an event. `clock_ns` is the wall clock in ns since 1970, to which expiry times are
+    /// compared; `now` is monotonic.
     pub fn handle(
         &mut self,
         now: Millis,
@@ -121,7 +123,7 @@ impl Expirer {
         effects
     }
 
-    /// A reign ends with its term: the next one begins anew.
+    /// Ends the tenure when the term or the role changes.
     fn note_soft_state(&mut self, now: Millis, soft_state: SoftState) {
         let leads = soft_state.role == Role::Leader;
         let term = leads.then_some(soft_state.term);
@@ -132,7 +134,7 @@ impl Expirer {
         }
     }
 
-    /// An answer to a question of an earlier term, or to one that was given up, is ignored.
+    /// Records an answer. One to a request of an earlier term, or to one given up, is ignored.
     fn note_answer(&mut self, now: Millis, view: &ReadView, event: ExpirerEvent) {
         let (number, done) = match event {
             ExpirerEvent::Woken => return,
@@ -145,7 +147,7 @@ impl Expirer {
         if answered.is_none() {
             return;
         }
-        // Without a reign it was the read.
+        // Before the tenure the request was the read.
         if done && self.tenure.is_none() {
             let index = view.tree_index();
             self.tenure = Some(Tenure { began: now, index });
@@ -163,7 +165,7 @@ impl Expirer {
         }
     }
 
-    /// Looks what there is to do, and plans the next look.
+    /// Makes the request that is due, and plans the next check.
     fn check(
         &mut self,
         now: Millis,

@@ -1,27 +1,26 @@
-//! The log's writing: what shares one sync, in which order a batch's effects follow it, and what a log
-//! without work does.
+//! Log writes: batches that share one sync, their effects, and the maintenance of an idle log.
 //!
-//! The types hold the order. A [`LogBatch`] is gathered, [`LogBatch::write`] hands its records to the log,
-//! and only [`Written::synced`] gives what may follow the sync: no acknowledgement or vote leaves before
-//! what it promises is durable.
+//! The types enforce the order. A [`LogBatch`] is gathered, [`LogBatch::write`] passes its records
+//! to the log, and only [`Written::synced`] returns the effects that follow the sync. So no
+//! acknowledgement or vote leaves before what it promises is durable.
 
 use keelson_proto::peer::PeerMessage;
 
 use crate::node::Append;
 use crate::{Entry, HardState, LastIncluded, MemberId};
 
-/// Work that shares a sync. More only delays the first of it.
+/// The maximum number of pieces of work per batch. A larger batch only delays its first one.
 const BATCH_MAX: usize = 256;
-/// What the entries of a batch weigh together, beyond the first piece of work, in bytes: the log encodes
-/// a batch as a whole.
+/// The maximum bytes of entries per batch, beyond its first piece of work: the log encodes a batch
+/// as a whole.
 const BATCH_BYTES_MAX: usize = 4 << 20;
 
-/// Something for the log, in order.
+/// Work for the log. The order matters.
 #[derive(Debug)]
 pub enum LogWork {
-    /// Make it durable.
+    /// An append to make durable.
     Append(Append),
-    /// Entries up to this one are no longer needed.
+    /// Entries up to this one may be deleted.
     Truncate(LastIncluded),
 }
 
@@ -39,7 +38,7 @@ impl LogWork {
     }
 }
 
-/// Work that becomes durable with one sync.
+/// Work that shares one sync.
 #[derive(Debug, Default)]
 pub struct LogBatch {
     appends: Vec<Append>,
@@ -48,48 +47,48 @@ pub struct LogBatch {
     bytes: usize,
 }
 
-/// What the log is given in one call: the mark replaces it, and stands before the entries.
+/// One record for the log. If there is a mark, it replaces the log, before the entries.
 #[derive(Clone, Copy, Debug)]
 pub struct LogRecord<'a> {
     /// The new hard state.
     pub hard_state: Option<HardState>,
-    /// The first may stand at or below the log's end, and then replaces what follows.
+    /// If the first is at or below the log's end, it replaces the entries from there on.
     pub entries: &'a [Entry],
-    /// The state machine holds everything up to it.
+    /// The last entry of the snapshot with which the log restarts.
     pub mark: Option<LastIncluded>,
 }
 
-/// A batch whose records are in the log, and not yet durable.
+/// A batch whose records are in the log and not yet durable.
 #[derive(Debug)]
 pub struct Written {
     batch: LogBatch,
     must_sync: bool,
 }
 
-/// What follows a batch's sync, in the order of the fields.
+/// Effects that follow a batch's sync, in the order of the fields.
 #[derive(Debug, Default)]
 pub struct LogEffects {
-    /// For `Input::Persisted`. Before the messages: the node counts the votes that rest on an append only
-    /// once that is durable, and an answer may come at once.
+    /// For `Input::Persisted`. It comes before the messages: the node counts this member's own vote
+    /// only once it is durable, and answers may arrive at once.
     pub persisted: Option<u64>,
-    /// Messages that promise what is durable now.
+    /// Messages that promise durability.
     pub send: Vec<(MemberId, PeerMessage)>,
-    /// The log drops what stands up to it. Last: it costs another sync.
+    /// Entries up to this one may be deleted. Last: the deletion costs another sync.
     pub truncate: Option<LastIncluded>,
 }
 
 impl LogBatch {
-    /// Whether the batch takes more.
+    /// Whether the batch can take more work.
     pub fn has_room(&self) -> bool {
         self.count < BATCH_MAX && self.bytes < BATCH_BYTES_MAX
     }
 
-    /// Whether there is nothing to do.
+    /// Whether the batch has no work.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// Adds work; later marks of a truncation contain the earlier ones.
+    /// Adds work. A later truncation includes the earlier ones.
     pub fn push(&mut self, work: LogWork) {
         self.count += 1;
         self.bytes += work.weight();
@@ -99,10 +98,10 @@ impl LogBatch {
         }
     }
 
-    /// Hands the records to the log, in order. Appends that only order messages have none.
+    /// Passes the records to the log, in order. Appends that only order messages have none.
     ///
     /// # Errors
-    /// The log's.
+    /// Those of `append`.
     pub fn write<E>(
         self,
         mut append: impl FnMut(LogRecord<'_>) -> Result<(), E>,
@@ -134,7 +133,7 @@ impl Written {
         &self.batch.appends
     }
 
-    /// What follows, once the log is durable as far as it is written.
+    /// The effects, to be called once the log is durable as far as it is written.
     pub fn synced(self) -> LogEffects {
         let LogBatch {
             appends, truncate, ..
@@ -150,36 +149,37 @@ impl Written {
     }
 }
 
-/// After this long without work the next segment is prepared, in milliseconds.
+/// The idle time after which the next segment is prepared, in milliseconds.
 const IDLE_MS: u64 = 20;
-/// And after this long without work the end of the log is noted: one more sync.
+/// The idle time after which the durable end of the log is recorded, in milliseconds; it costs a
+/// sync.
 const AT_REST_MS: u64 = 1_000;
 
-/// What a log without work does next.
+/// The next maintenance step of an idle log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogPause {
-    /// Prepares a part of the next segment.
+    /// Prepare a part of the next segment.
     #[default]
     Prepare,
-    /// Notes how far its frames are durable.
+    /// Record how far the frames are durable.
     NoteEnd,
-    /// Nothing.
+    /// None.
     Rest,
 }
 
-/// How one step of a pause ended.
+/// The outcome of a maintenance step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PauseStep {
-    /// There is more to prepare.
+    /// More is left to prepare.
     More,
-    /// It is done.
+    /// The step is complete.
     Done,
-    /// The disk is full. What the log has it can still write.
+    /// The disk is full. Prepared segments can still be written.
     DiskFull,
 }
 
 impl LogPause {
-    /// How long no work must have come, in milliseconds; never for `None`.
+    /// The idle time before this step, in milliseconds; `None` if there is no further step.
     pub fn after_ms(self) -> Option<u64> {
         match self {
             LogPause::Prepare => Some(IDLE_MS),
@@ -188,7 +188,7 @@ impl LogPause {
         }
     }
 
-    /// What comes after a step, if still no work comes.
+    /// The step that follows, if the log stays idle.
     #[must_use]
     pub fn next(self, step: PauseStep) -> LogPause {
         match (self, step) {
@@ -233,7 +233,7 @@ mod tests {
         }
     }
 
-    /// b846fd5 encoded up to 256 appends at once, whatever they weighed.
+    /// b846fd5 encoded up to 256 appends at once, regardless of their size.
     #[test]
     fn a_batch_of_the_log_is_bounded_in_bytes() {
         let mut batch = LogBatch::default();
@@ -297,7 +297,7 @@ mod tests {
             pause = pause.next(steps.next().expect("three steps"));
         }
         assert_eq!(waits, [IDLE_MS, IDLE_MS, AT_REST_MS]);
-        // A full disk is no reason to look again and again.
+        // A full disk does not repeat the step.
         let pause = LogPause::Prepare.next(PauseStep::DiskFull);
         assert_eq!(pause, LogPause::NoteEnd);
         assert_eq!(pause.next(PauseStep::DiskFull), LogPause::Rest);

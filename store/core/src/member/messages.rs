@@ -1,4 +1,4 @@
-//! Messages of peers, as the node takes them.
+//! Conversion of peers' messages to inputs of the node.
 
 use keelson_proto::internal::{Command, command::Op};
 use keelson_proto::peer::refused::Reason;
@@ -11,8 +11,9 @@ use crate::node::Input;
 use crate::state::is_understood;
 use crate::tree::PATH_BYTES_MAX;
 
-/// Whether a forwarded command must not get into the log: one that this release cannot apply would end
-/// it, and no member of this version forwards a change of the v2 tree with such a path.
+/// Whether a forwarded command must not get into the log. One that this release cannot apply would
+/// stop every such member, and no member of this version forwards a v2 change with an overlong
+/// path.
 fn is_unfit(forward: &Forward) -> bool {
     if forward.membership {
         return false;
@@ -32,7 +33,7 @@ fn names_too_long_a_path(forward: &Forward) -> bool {
 /// A forwarded request that must not get into the log.
 pub(super) struct UnfitForward(pub(super) ProposalId);
 
-/// The request that a message hands over to the leader, if it does.
+/// The id of the request that a message forwards to the leader, if it does.
 pub fn forwarded_id(message: &PeerMessage) -> Option<ProposalId> {
     match &message.message {
         Some(peer_message::Message::Forward(forward)) => forward.id,
@@ -40,7 +41,7 @@ pub fn forwarded_id(message: &PeerMessage) -> Option<ProposalId> {
     }
 }
 
-/// What a message takes in memory, in bytes.
+/// The size of a message in memory, in bytes.
 pub fn weight(message: &PeerMessage) -> usize {
     let content = match &message.message {
         Some(peer_message::Message::Raft(raft)) => {
@@ -54,21 +55,21 @@ pub fn weight(message: &PeerMessage) -> usize {
     content + size_of::<PeerMessage>()
 }
 
-/// Whether messages of that weight may wait beside those that do, in bytes. What finds nothing waiting
-/// always may.
+/// Whether `bytes` of messages fit beside the `waiting` bytes. With nothing waiting, they always
+/// do.
 pub fn has_room(waiting: usize, bytes: usize, bytes_max: usize) -> bool {
     waiting == 0 || waiting + bytes <= bytes_max
 }
 
-/// What becomes of messages for which there is no room: Raft sends its own again, but a request is sent
-/// once, and without an answer its client would wait for its timeout.
+/// The event for messages that are dropped for want of room. Raft sends its own messages again, but
+/// a request is forwarded once: without a refusal its client would wait for its timeout.
 pub fn reject_forwards(from: MemberId, messages: &[PeerMessage]) -> Option<ConsensusEvent> {
     let ids: Vec<_> = messages.iter().filter_map(forwarded_id).collect();
     (!ids.is_empty()).then_some(ConsensusEvent::ForwardsRejected(from, ids))
 }
 
-/// What becomes of a request that could not be forwarded to the leader: it is surely not in the log, and
-/// refused at once.
+/// The event for a request that could not be forwarded to the leader: it is certainly not in the
+/// log, and is refused at once.
 pub fn forward_failed(request: ProposalId, is_linked: bool) -> ConsensusEvent {
     let reason = match is_linked {
         true => Reason::TooManyRequests,
@@ -77,7 +78,7 @@ pub fn forward_failed(request: ProposalId, is_linked: bool) -> ConsensusEvent {
     ConsensusEvent::ForwardFailed(request, reason)
 }
 
-/// The leader's word that the request is not in the log, and never will be.
+/// The message that a request is not in the log, and never will be.
 pub(super) fn refused(id: ProposalId, reason: Reason) -> Refused {
     Refused {
         id: Some(id),
@@ -85,7 +86,7 @@ pub(super) fn refused(id: ProposalId, reason: Reason) -> Refused {
     }
 }
 
-/// A peer's message as the node takes it. A message in another's name is dropped.
+/// Converts a peer's message. A message in the name of another member is dropped.
 pub(super) fn input_of(
     from: MemberId,
     message: PeerMessage,
@@ -135,7 +136,7 @@ mod tests {
         matches!(input_of(MemberId(7), message), Ok(Some(_)))
     }
 
-    /// A member of another release could: its leader, too, would have to stop at it.
+    /// A member of another release could forward one; its leader would stop at the entry, too.
     #[test]
     fn a_command_that_this_release_cannot_apply_is_not_taken_from_a_peer() {
         let forward = Forward {

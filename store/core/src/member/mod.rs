@@ -1,13 +1,15 @@
-//! A member without IO: what it decides and what it applies, and nothing of how that is carried out.
+//! A member without IO: consensus, the applier, and the policies around them.
 //!
-//! [`Consensus`] owns the node: it takes [`ConsensusEvent`]s and returns [`ConsensusEffects`]. [`Applier`] owns the
-//! state machine: it takes [`ApplierEvent`] and returns [`ApplierEffects`]. [`LogBatch`] is what shares a sync of the
-//! log, with the [`LogEffects`] that follow it; [`SnapshotSlot`] is the one place for a snapshot that comes in,
-//! [`Peers`] is whose messages are taken, [`BatchedReads`] which reads share a question to the leader, and
-//! [`Recovery`] is how a member begins. [`Expirer`] proposes
-//! the end of nodes of the v2 tree. The caller carries the effects out: `keelson-store` on threads, disks and
-//! sockets, the simulator of `keelson-tests` on a virtual clock. Neither decides anything. Consensus and applier
-//! are apart so that a loaded member may run them on two threads.
+//! [`Consensus`] owns the node: it takes [`ConsensusEvent`]s and returns [`ConsensusEffects`].
+//! [`Applier`] owns the state machine: it takes [`ApplierEvent`]s and returns [`ApplierEffects`].
+//! [`LogBatch`] groups log writes that share one sync, and [`LogEffects`] follow that sync.
+//! [`SnapshotSlot`] admits one incoming snapshot at a time. [`Peers`] determines whose messages are
+//! accepted. [`BatchedReads`] groups reads that share one request to the leader. [`Recovery`] is
+//! the start of a member. [`Expirer`] proposes the expiry of nodes of the v2 tree.
+//!
+//! The caller carries out the effects and decides nothing: `keelson-store` on threads, disks and
+//! sockets, the simulator of `keelson-tests` on a virtual clock. Consensus and applier are separate
+//! so that a loaded member may run them on two threads.
 
 mod applied_reads;
 mod applier;

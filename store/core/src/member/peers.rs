@@ -1,7 +1,8 @@
-//! The other members: whose messages are taken, and to whom there are links.
+//! The other members: whose messages are accepted, and which links exist.
 //!
-//! The applied state decides. A member that is behind may meet one that was added since, so members of the
-//! applied state vouch for others until the log has come that far; an id that was removed never comes back.
+//! The applied state decides. A lagging member may be contacted by one that was added since. So
+//! members of the applied state may report others, which count until the log has caught up. A
+//! removed id never becomes a member again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,18 +10,18 @@ use keelson_proto::etcdserverpb::Member;
 
 use crate::{MemberId, Millis, Roster};
 
-/// Members that others report: far more than a cluster has.
+/// The maximum number of reported members: far more than a cluster has.
 const REPORTED_MAX: usize = 64;
 
-/// How often messages of unknown members make this one ask the others, in milliseconds.
+/// The minimum time between two requests for the members, in milliseconds.
 const ASK_EVERY_MS: u64 = 1_000;
 
-/// What this member holds of another id, as far as it has applied the log.
+/// The membership of an id, as far as this member has applied the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Membership {
-    /// It belongs to the cluster.
+    /// It is a member of the cluster.
     Member,
-    /// It was removed for good.
+    /// It was removed permanently.
     Removed,
     /// It is not among the members.
     Unknown,
@@ -30,16 +31,16 @@ pub enum Membership {
 #[derive(Debug)]
 pub struct Peers<A> {
     member: MemberId,
-    /// Those of the applied state.
+    /// The members of the applied state.
     applied: BTreeMap<MemberId, A>,
     removed: BTreeSet<u64>,
-    /// Those that others of these report and this member has not applied yet.
+    /// Members that the applied ones report, and that this member has not applied yet.
     reported: BTreeMap<MemberId, A>,
     asked: Option<Millis>,
 }
 
 impl<A: PartialEq> Peers<A> {
-    /// The others of that member, none yet.
+    /// An empty set of peers of this member.
     pub fn new(member: MemberId) -> Peers<A> {
         Peers {
             member,
@@ -50,7 +51,7 @@ impl<A: PartialEq> Peers<A> {
         }
     }
 
-    /// The members of the applied state have changed.
+    /// Replaces the members of the applied state.
     pub fn apply(&mut self, roster: &Roster, address_of: impl Fn(&Member) -> A) {
         let others = roster.members.values();
         let others = others.filter(|member| member.id != self.member.0);
@@ -63,8 +64,8 @@ impl<A: PartialEq> Peers<A> {
             .retain(|id, _| !applied.contains_key(id) && !removed.contains(&id.0));
     }
 
-    /// Members of the applied state report these members. Returns whether the links must follow. That
-    /// none answered is no report.
+    /// Replaces the reported members. Returns whether the links must be updated. An empty report
+    /// means that no member answered, and is ignored.
     pub fn report(&mut self, members: &[Member], address_of: impl Fn(&Member) -> A) -> bool {
         if members.is_empty() {
             return false;
@@ -82,7 +83,7 @@ impl<A: PartialEq> Peers<A> {
         changed
     }
 
-    /// What this member holds of an id. Called for every envelope.
+    /// The membership of an id. Called for every envelope.
     pub fn of(&self, member: MemberId) -> Membership {
         match self.reported.contains_key(&member) {
             true => Membership::Member,
@@ -100,20 +101,20 @@ impl<A: PartialEq> Peers<A> {
         }
     }
 
-    /// A peer's address; none if there is no such peer.
+    /// A peer's address; `None` if there is no such peer.
     pub fn address(&self, member: MemberId) -> Option<&A> {
         let applied = self.applied.get(&member);
         applied.or_else(|| self.reported.get(&member))
     }
 
-    /// Every peer, of the applied state first.
+    /// Every peer, those of the applied state first.
     pub fn all(&self) -> impl Iterator<Item = (MemberId, &A)> {
         let all = self.applied.iter().chain(&self.reported);
         all.map(|(id, address)| (*id, address))
     }
 
-    /// A message of an unknown member came. Returns whether the others must be asked for the members:
-    /// this one may be behind.
+    /// An unknown member has sent a message. Returns whether the members must be requested from the
+    /// others: this member may be behind.
     pub fn ask(&mut self, now: Millis) -> bool {
         let lately = |asked: Millis| now.0 < asked.0 + ASK_EVERY_MS;
         if self.asked.is_some_and(lately) {
@@ -162,8 +163,7 @@ mod tests {
         assert_eq!(peers.address(MemberId(2)), None);
     }
 
-    /// A member that is behind: the first messages of an added one would never be taken, if that one
-    /// leads.
+    /// Otherwise a lagging member would never accept messages of an added one that leads.
     #[test]
     fn members_vouch_for_one_that_is_not_applied_yet() {
         let mut peers = Peers::new(MemberId(1));
@@ -181,7 +181,7 @@ mod tests {
         assert!(!peers.report(&reported, urls), "nothing is new");
         assert!(!peers.report(&[], urls), "no report");
         assert_eq!(peers.of(MemberId(4)), Membership::Member);
-        // The log has come so far: what it holds of the member counts from now on.
+        // The log has caught up: from now on the applied state counts.
         peers.apply(&roster(&[1, 2], &[4, 9]), urls);
         assert_eq!(peers.of(MemberId(4)), Membership::Removed);
     }

@@ -1,8 +1,8 @@
-//! From what the log and the engine hold to a member that can go on.
+//! Recovery: from the content of log and engine to a member that can run.
 //!
-//! The caller opens the log, then the engine, and writes what this returns; what that is, and whether the
-//! member may go on at all, is decided here. The steps are types, so that their order cannot be another
-//! one: [`Recovery::begin`], [`Recovery::open`], [`Opened::reconcile`].
+//! The caller opens the log, then the engine, and writes what this module returns. Whether the
+//! member may run at all is decided here. The steps are types, which enforce their order:
+//! [`Recovery::begin`], [`Recovery::open`], [`Opened::reconcile`].
 
 use std::sync::Arc;
 
@@ -21,8 +21,8 @@ pub enum StartKind {
     Restart,
     /// There is neither: the member is new, or has lost its data.
     Fresh,
-    /// The process ended while the cluster was founded or joined, or the state was lost: founding or
-    /// joining is repeated.
+    /// The process ended while the cluster was founded or joined, or the state was lost: founding
+    /// or joining is repeated.
     LogWithoutState,
     /// The log was lost, or lies in another directory.
     StateWithoutLog,
@@ -40,16 +40,16 @@ impl StartKind {
     }
 }
 
-/// Whether what others have of a member shows that it has run: its client URLs are published. It has voted
-/// then and acknowledged entries, and without its data it must not come back under its id.
+/// Whether a member has run before, by the others' record of it: its client URLs are published. It
+/// may then have voted and acknowledged entries, so without its data it must not rejoin under its
+/// id.
 pub fn has_run<'a>(member: MemberId, members: impl IntoIterator<Item = &'a Member>) -> bool {
     let has_run = |other: &Member| other.id == member.0 && !other.client_ur_ls.is_empty();
     members.into_iter().any(has_run)
 }
 
-/// The answers of members that decide the id of a joining one: that of the member which has applied most, and
-/// those of versions that do not report how much they have. An id that an earlier list has and a later one has
-/// not was removed.
+/// The answers that determine the id of a joining member: those with the highest applied index, and
+/// those of releases that do not report one. An id that only an earlier list contains was removed.
 pub fn latest(answers: &[MembersResponse]) -> impl Iterator<Item = &MembersResponse> {
     let most = answers.iter().map(|answer| answer.applied).max();
     let most = most.unwrap_or_default();
@@ -58,12 +58,12 @@ pub fn latest(answers: &[MembersResponse]) -> impl Iterator<Item = &MembersRespo
     of(most).chain(unreported.into_iter().flatten())
 }
 
-/// What an opened log holds.
+/// The content of the opened log.
 #[derive(Clone, Debug, Default)]
 pub struct RecoveredLog {
-    /// The cluster that it belongs to.
+    /// The id of its cluster.
     pub cluster: ClusterId,
-    /// Term, vote and commit.
+    /// The hard state.
     pub hard_state: HardState,
     /// The entry before its first.
     pub mark: LastIncluded,
@@ -71,30 +71,30 @@ pub struct RecoveredLog {
     pub entries: Vec<Entry>,
 }
 
-/// What the operator says of a start.
+/// The operator's flags for the start.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RecoveryFlags {
-    /// The member goes on as the only one, whatever its log says of others.
+    /// Start a new cluster with this member alone, regardless of the others in its log.
     pub force_new_cluster: bool,
     /// The log is not synced: the engine may be ahead of it after any crash.
     pub unsafe_no_fsync: bool,
 }
 
-/// Why a member cannot go on with what it has.
+/// Why a member cannot start from its data.
 #[derive(Debug, thiserror::Error)]
 pub enum RecoveryError {
-    /// The log is there and the state is not.
+    /// The log exists and the state does not.
     #[error(
-        "the log is there but the state is not. Remove this member from the cluster, empty its data \
-         directory and add it again"
+        "the log is there but the state is not. Remove this member from the cluster, empty its \
+         data directory and add it again"
     )]
     StateMissing,
-    /// The state is another cluster's.
+    /// The state belongs to another cluster.
     #[error(
         "its state belongs to another cluster than its log; two members' directories were mixed up"
     )]
     OtherCluster,
-    /// The state cannot be opened, or made.
+    /// The state cannot be opened or created.
     #[error(transparent)]
     State(#[from] StateError),
     /// Log and state do not fit together.
@@ -102,7 +102,7 @@ pub enum RecoveryError {
     Node(#[from] NodeError),
 }
 
-/// The log is open, the engine is not.
+/// Recovery with an open log, before the engine is open.
 pub struct Recovery {
     log: RecoveredLog,
     genesis: Option<Genesis>,
@@ -112,10 +112,10 @@ pub struct Recovery {
 }
 
 impl Recovery {
-    /// With what a member begins that has no state, `genesis`.
+    /// Begins a recovery. A member without a state starts from `genesis`.
     ///
     /// # Errors
-    /// The log no longer reaches back to the founding: the state cannot be made anew from it.
+    /// The log no longer reaches back to `genesis`: the state cannot be rebuilt from it.
     pub fn begin(
         log: RecoveredLog,
         genesis: Option<Genesis>,
@@ -137,10 +137,10 @@ impl Recovery {
         })
     }
 
-    /// Opens the state that the engine holds, or makes it.
+    /// Opens the state in the engine, or creates it.
     ///
     /// # Errors
-    /// It is missing, damaged, or another cluster's.
+    /// The state is missing, damaged, or of another cluster.
     pub fn open(self, engine: Arc<dyn Engine>) -> Result<Opened, RecoveryError> {
         let state = match (
             StateMachine::open(Arc::clone(&engine), self.limits)?,
@@ -166,7 +166,7 @@ impl Recovery {
     }
 }
 
-/// Log and state are open, and may not agree yet.
+/// Log and state are open, and not yet reconciled.
 pub struct Opened {
     log: RecoveredLog,
     flags: RecoveryFlags,
@@ -176,33 +176,33 @@ pub struct Opened {
     state: StateMachine,
 }
 
-/// A member that can go on.
+/// A member that can run.
 pub struct Recovered {
-    /// Its part in consensus.
+    /// Its Raft node.
     pub node: Node,
     /// Its state machine.
     pub state: StateMachine,
-    /// Must be in the log, durably, before anything else: the log begins anew there.
+    /// If set, the log must first record this position durably: it restarts there.
     pub mark: Option<LastIncluded>,
     /// Neither the engine nor the log held anything of an earlier incarnation.
     pub is_new: bool,
 }
 
 impl Opened {
-    /// What the engine holds: what a generation that was made for it begins with.
+    /// The position of the state in the engine: the start of a generation that is created from it.
     pub fn holds(&self) -> LastIncluded {
         LastIncluded::from(&self.state.applied())
     }
 
-    /// Whether the member goes on as the only one of a new cluster.
+    /// Whether the member starts a new cluster alone, for `--force-new-cluster`.
     pub fn forces_new_cluster(&self) -> bool {
         self.flags.force_new_cluster && !self.is_new
     }
 
-    /// Makes log and state agree. `began` is what the engine held when it began; none if that is unknown.
+    /// Reconciles log and state. `began` is the state with which the engine was created, if known.
     ///
     /// # Errors
-    /// They do not fit together: one of them has lost something.
+    /// Log and state do not fit together: one of them has lost data.
     pub fn reconcile(
         self,
         config: NodeConfig,

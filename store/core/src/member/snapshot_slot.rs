@@ -1,21 +1,20 @@
-//! The one place for a snapshot that is being received.
+//! The slot for one incoming snapshot.
 //!
-//! A sender that falls silent must not keep it: after [`PIECE_TIMEOUT_MS`] without a piece the transfer
-//! ends, and an offer of a later term or index takes the place at once.
+//! A silent sender must not occupy it: after [`PIECE_TIMEOUT_MS`] without a piece the transfer
+//! ends. An offer of a later term or index evicts the transfer at once.
 
 use keelson_proto::peer::RaftMessage;
 
 use crate::{Index, LastIncluded, MemberId, Term};
 
-/// A transfer ends if its next piece does not come within this time, in milliseconds. A piece is about a
-/// mebibyte.
+/// The timeout for the next piece of a transfer, in milliseconds. A piece is about a mebibyte.
 pub const PIECE_TIMEOUT_MS: u64 = 30_000;
 
 /// How long an offer waits for an evicted transfer to finish the piece that it is writing, in
 /// milliseconds.
 pub const EVICTION_TIMEOUT_MS: u64 = 10_000;
 
-/// What decides between two offers.
+/// An offered snapshot, for the decision between two offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offer {
     /// The sender.
@@ -27,7 +26,7 @@ pub struct Offer {
 }
 
 impl Offer {
-    /// What the message offers; index 0 if it offers nothing.
+    /// The offer in a message; index 0 if there is none.
     pub fn of(message: &RaftMessage) -> Offer {
         Offer {
             from: MemberId(message.from),
@@ -36,14 +35,15 @@ impl Offer {
         }
     }
 
-    /// A sender offers again only when its earlier attempt is over for it.
+    /// Whether this offer evicts `held`. A sender repeats an offer only after its earlier attempt
+    /// has ended.
     fn replaces(&self, held: &Offer) -> bool {
         let later = (held.term, held.index) < (self.term, self.index);
         later || self.from == held.from && held.term <= self.term && held.index <= self.index
     }
 }
 
-/// The state that a message offers, if it offers one.
+/// The position of the snapshot that a message offers, if there is one.
 pub fn offered(message: &RaftMessage) -> Option<LastIncluded> {
     let meta = message.snapshot.as_ref()?;
     Some(LastIncluded {
@@ -52,23 +52,23 @@ pub fn offered(message: &RaftMessage) -> Option<LastIncluded> {
     })
 }
 
-/// A transfer, among all of a process.
+/// The number of a transfer, unique within a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TransferNumber(u64);
 
-/// How an offer fared.
+/// The decision about an offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// The transfer of that number has the place until [`SnapshotSlot::leave`].
+    /// The transfer of that number occupies the slot until [`SnapshotSlot::leave`].
     Taken(TransferNumber),
-    /// The holder must end; the offer is made again when the place is free, or given up after
-    /// [`EVICTION_TIMEOUT_MS`].
+    /// The current transfer must end. The offer is repeated when the slot is free, and given up
+    /// after [`EVICTION_TIMEOUT_MS`].
     Evicting {
-        /// The holder.
+        /// The current transfer.
         number: TransferNumber,
-        /// What it receives.
+        /// The offer that it receives.
         held: Offer,
-        /// It has not been evicted before.
+        /// Whether this is its first eviction.
         first: bool,
     },
     /// Another snapshot is being received.
@@ -82,7 +82,7 @@ struct Held {
     evicted: bool,
 }
 
-/// Which transfer is being received.
+/// The slot, and the transfer that occupies it.
 #[derive(Debug, Default)]
 pub struct SnapshotSlot {
     held: Option<Held>,
@@ -90,7 +90,7 @@ pub struct SnapshotSlot {
 }
 
 impl SnapshotSlot {
-    /// Takes the place for an offer, or evicts the holder if the offer replaces it.
+    /// Occupies the slot for an offer, or evicts the current transfer if the offer replaces it.
     pub fn offer(&mut self, offer: Offer) -> Admission {
         match &mut self.held {
             None => {
@@ -118,7 +118,7 @@ impl SnapshotSlot {
         held.is_none_or(|held| held.number != number || held.evicted)
     }
 
-    /// The transfer has ended, one way or another.
+    /// Frees the slot: the transfer has succeeded or failed.
     pub fn leave(&mut self, number: TransferNumber) {
         self.held.take_if(|held| held.number == number);
     }
@@ -159,7 +159,7 @@ mod tests {
                 assert_eq!(answer, Admission::Busy);
                 continue;
             }
-            // Until it has ended the place is not free, also for the later one.
+            // The slot stays occupied until the evicted transfer has ended.
             let again = place.offer(later);
             assert!(matches!(again, Admission::Evicting { first: false, .. }));
             place.leave(number);

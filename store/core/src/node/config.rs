@@ -1,10 +1,10 @@
-//! What a node is told at its start, and what it may find wrong with it.
+//! The configuration of a node, and the check of log against engine at the start.
 
 use keelson_proto::internal;
 
 use crate::{Entry, HardState, Index, LastIncluded, MemberId, Roster, Term};
 
-/// How a node behaves. Times are in milliseconds of the caller's clock.
+/// The configuration of a node. Times are in milliseconds of the caller's clock.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
     /// This member.
@@ -13,29 +13,30 @@ pub struct NodeConfig {
     pub incarnation: u64,
     /// One raft tick, and the time between a leader's heartbeats. etcd's default is 100.
     pub heartbeat_ms: u64,
-    /// How long a follower waits for a leader, at least; at most twice that. etcd's default is 1000.
+    /// The minimum election timeout; the maximum is twice that. etcd's default is 1000.
     pub election_ms: u64,
-    /// Ask before campaigning, so that a member with a bad link disturbs nobody.
+    /// Hold a pre-vote before each election, so that a member with a bad link does not disrupt the
+    /// leader.
     pub pre_vote: bool,
-    /// Spreads election timeouts; the same seed gives the same run.
+    /// The seed of the randomized election timeouts; the same seed gives the same run.
     pub seed: u64,
-    /// How many entries stay in memory for followers that fall behind, after the engine has them.
+    /// How many entries stay in memory for slow followers, after the engine has them.
     pub catch_up_entries: u64,
     /// The same limit in bytes: the smaller of both holds.
     pub catch_up_bytes: usize,
-    /// How many bytes of proposals may wait for their commit, in the leader's log and on their way
-    /// from a follower to the leader; more are refused.
+    /// The limit on bytes of uncommitted proposals, both in the leader's log and forwarded by one
+    /// follower. Proposals beyond it are refused.
     pub uncommitted_bytes_max: u64,
-    /// How many bytes of entries one append message carries, beyond its first entry.
+    /// The size of one append message in bytes of entries, beyond its first entry.
     pub append_bytes_max: u64,
-    /// How many bytes of appends are under way to one follower without an answer.
+    /// The limit on bytes of unacknowledged appends to one follower.
     pub in_flight_bytes_max: usize,
-    /// How many bytes of entries may be in memory while the engine lacks some of those that are
-    /// committed: then nothing is appended.
+    /// The limit on bytes of entries in memory while the engine lacks committed ones: beyond it
+    /// nothing is appended.
     pub log_bytes_max: usize,
-    /// How many bytes of entries may wait for the log's disk: then nothing is appended.
+    /// The limit on bytes of entries that wait for the log's disk: beyond it nothing is appended.
     pub unpersisted_bytes_max: usize,
-    /// Refuse membership changes that endanger the quorum; etcd's `--strict-reconfig-check`.
+    /// Refuse membership changes that could cost the quorum; etcd's `--strict-reconfig-check`.
     pub strict_reconfig_check: bool,
 }
 
@@ -61,21 +62,21 @@ impl NodeConfig {
     }
 }
 
-/// What the log and the engine held when the member started.
+/// The content of log and engine at the start of a member.
 #[derive(Clone, Debug, Default)]
 pub struct Restored {
     /// The log's hard state.
     pub hard_state: HardState,
-    /// Where the log begins: the entry before its first.
+    /// The entry before the log's first.
     pub log_start: LastIncluded,
     /// The log's entries, in order, without gaps.
     pub entries: Vec<Entry>,
-    /// What the engine holds.
+    /// The applied index of the engine, with its term and membership.
     pub applied: internal::AppliedMark,
-    /// What the engine held when it began: a snapshot that was received, or the founding. None if that
-    /// is unknown.
+    /// The state with which the engine was created: that of a received snapshot, or of the
+    /// founding. `None` if unknown.
     pub engine_began: Option<LastIncluded>,
-    /// The members as of that.
+    /// The members as of `applied`.
     pub roster: Roster,
 }
 
@@ -84,34 +85,34 @@ pub struct Restored {
 pub enum NodeError {
     /// Entries between the two are missing.
     #[error(
-        "the log begins after entry {log_start} but the storage engine holds only the entries up to \
-         {applied}: part of the log is missing. Remove this member from the cluster, empty its data \
-         directory and add it again"
+        "the log begins after entry {log_start} but the storage engine holds only the entries up \
+         to {applied}: part of the log is missing. Remove this member from the cluster, empty its \
+         data directory and add it again"
     )]
     LogBeginsTooLate {
         /// The entry before the log's first.
         log_start: Index,
-        /// The engine's last.
+        /// The engine's applied index.
         applied: Index,
     },
-    /// The log once held more than it does now.
+    /// The log ends before the commit index of its hard state.
     #[error(
-        "the log ends at entry {last} but entry {commit} was committed: the end of the log was lost. \
-         This member must not vote with it. Remove it from the cluster, empty its data directory and \
-         add it again"
+        "the log ends at entry {last} but entry {commit} was committed: the end of the log was \
+         lost. This member must not vote with it. Remove it from the cluster, empty its data \
+         directory and add it again"
     )]
     LogEndLost {
         /// The log's last entry.
         last: Index,
-        /// What the hard state says was committed.
+        /// The commit index of the hard state.
         commit: Index,
     },
-    /// The engine holds more than the log, and not because of a snapshot.
+    /// The engine has applied entries that the log lacks, and holds no snapshot that explains it.
     #[error(
-        "the log ends at entry {last} and does not hold entry {applied}, which the storage engine has \
-         applied: the end of the log was lost, or the log is an older copy. This member must not vote \
-         with it. Remove it from the cluster, empty its data directory and add it again (a cluster of \
-         one goes on with what the engine holds by --force-new-cluster)"
+        "the log ends at entry {last} and does not hold entry {applied}, which the storage engine \
+         has applied: the end of the log was lost, or the log is an older copy. This member must \
+         not vote with it. Remove it from the cluster, empty its data directory and add it again \
+         (a cluster of one goes on with what the engine holds by --force-new-cluster)"
     )]
     LogBehindEngine {
         /// The log's last entry.
@@ -125,8 +126,8 @@ pub enum NodeError {
 }
 
 impl Restored {
-    /// Takes the log's entries behind what the engine holds. There are none if the engine got a snapshot of
-    /// which the log has not heard, or if some in between are missing.
+    /// Takes the log's entries after the engine's applied index. There are none if the engine holds
+    /// a snapshot that the log does not record, or if entries in between are missing.
     pub fn take_rest(&mut self) -> Vec<Entry> {
         let applied = Index(self.applied.index);
         let fits = self.term_at(applied) == Some(Term(self.applied.term));
@@ -135,8 +136,8 @@ impl Restored {
         entries
     }
 
-    /// Makes log and engine agree. The engine wins: it holds committed state only. Returns what to
-    /// start with, and the mark the log must take before anything else, when it must begin anew.
+    /// Reconciles log and engine. The engine takes precedence: it holds committed state only.
+    /// Returns the state to start with and, if the log must restart, its new first position.
     pub(super) fn reconcile(mut self) -> Result<(Restored, Option<LastIncluded>), NodeError> {
         let applied = LastIncluded {
             index: Index(self.applied.index),
@@ -150,8 +151,8 @@ impl Restored {
         }
         let mut mark = None;
         if self.term_at(applied.index) != Some(applied.term) {
-            // Entries are applied once they are in the log. So a snapshot was received, and the process
-            // ended before its mark was in the log; or the log has lost its end.
+            // Entries are applied only after they are in the log. So either a snapshot was received
+            // and the process ended before the log recorded it, or the log has lost its end.
             if self.engine_began.is_some_and(|began| began != applied) {
                 return Err(NodeError::LogBehindEngine {
                     last: Index(self.log_start.index.0 + self.entries.len() as u64),

@@ -1,15 +1,15 @@
-//! Between raft-rs's types and ours.
+//! Conversion between raft-rs's types and ours.
 //!
-//! raft-rs brings rust-protobuf 2.28, whose parser recurses without bound (RUSTSEC-2024-0437). What
-//! comes from the network is therefore parsed by prost into `peer::RaftMessage`, and only this file
-//! makes raft-rs's `Message` of it, field by field.
+//! raft-rs depends on rust-protobuf 2.28, whose parser recurses without bound (RUSTSEC-2024-0437).
+//! Bytes from the network are therefore parsed by prost into `peer::RaftMessage`, and only this
+//! file converts that to raft-rs's `Message`, field by field.
 
 use keelson_proto::{internal, peer};
 use raft::eraftpb;
 
 use crate::{Entry, EntryKind, HardState, Index, MemberId, Term};
 
-/// Every message type, at the place of its number in raft-rs.
+/// Every message type, indexed by its number in raft-rs.
 const KINDS: [eraftpb::MessageType; 19] = [
     eraftpb::MessageType::MsgHup,
     eraftpb::MessageType::MsgBeat,
@@ -34,14 +34,14 @@ const KINDS: [eraftpb::MessageType; 19] = [
 
 /// `RaftMessage::kind` of an append.
 pub const APPEND: u32 = eraftpb::MessageType::MsgAppend as u32;
-/// `RaftMessage::kind` of the answer to one.
+/// `RaftMessage::kind` of the answer to an append.
 pub const APPEND_RESPONSE: u32 = eraftpb::MessageType::MsgAppendResponse as u32;
 
-/// A peer's message as raft-rs wants it; `None` when it is of a kind that no peer may send.
+/// Converts a peer's message to raft-rs's type; `None` for a kind that no peer may send.
 ///
-/// Forwarded proposals and read requests are refused: raft-rs 0.7 would apply a duplicated one
-/// twice, or answer a late read from the past (etcd#20418). `Forward` and `ReadIndexRequest` do
-/// that work here.
+/// `MsgPropose` and `MsgReadIndex` are refused: raft-rs 0.7 would append a duplicated proposal
+/// twice, or answer a delayed read with an old index (etcd#20418). `Forward` and `ReadIndexRequest`
+/// replace them.
 pub(super) fn message_from_peer(message: peer::RaftMessage) -> Option<eraftpb::Message> {
     use eraftpb::MessageType::*;
     let kind = *KINDS.get(message.kind as usize)?;
@@ -83,8 +83,8 @@ pub(super) fn message_from_peer(message: peer::RaftMessage) -> Option<eraftpb::M
     Some(converted)
 }
 
-/// Whether the entries follow each other and what they claim to follow. raft-rs acknowledges what
-/// `index` and the number of entries amount to, without a look at the entries' own positions.
+/// Whether the entries' indexes are consecutive after `index`. raft-rs acknowledges `index` plus
+/// the number of entries and does not check the entries' own indexes.
 fn is_continuous(message: &peer::RaftMessage) -> bool {
     let mut expected = message.index;
     message.entries.iter().all(|entry| {
@@ -93,7 +93,7 @@ fn is_continuous(message: &peer::RaftMessage) -> bool {
     })
 }
 
-/// raft-rs's message as it goes to a peer.
+/// Converts raft-rs's message to the wire's type.
 pub(super) fn message_to_peer(mut message: eraftpb::Message) -> peer::RaftMessage {
     let entries = message.take_entries().into_vec();
     let snapshot = message.snapshot.take().map(|mut snapshot| {
@@ -123,7 +123,7 @@ pub(super) fn message_to_peer(mut message: eraftpb::Message) -> peer::RaftMessag
     }
 }
 
-/// A snapshot without its state: the state travels beside it.
+/// A snapshot with metadata only: the state is sent apart from it.
 pub(super) fn snapshot_of(
     index: u64,
     term: u64,
@@ -163,7 +163,7 @@ fn entry_to_peer(entry: eraftpb::Entry) -> peer::RaftEntry {
     }
 }
 
-/// raft-rs's entry as the log and the state machine know it.
+/// Converts raft-rs's entry to the crate's.
 pub(super) fn entry_to_ours(entry: &eraftpb::Entry) -> Entry {
     Entry {
         index: Index(entry.index),
@@ -177,7 +177,7 @@ pub(super) fn entry_to_ours(entry: &eraftpb::Entry) -> Entry {
     }
 }
 
-/// An entry from the log as raft-rs knows it.
+/// Converts the crate's entry to raft-rs's.
 pub(super) fn entry_to_raft(entry: Entry) -> eraftpb::Entry {
     let mut converted = eraftpb::Entry::default();
     converted.entry_type = match entry.kind {

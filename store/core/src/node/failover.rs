@@ -1,10 +1,10 @@
-//! A dead process is not a slow one.
+//! Fast failover: elections without the election timeout once the leader's process has ended.
 //!
-//! When the leader's process dies, its peers see their connections reset and new ones refused within
-//! a millisecond. Waiting out the election timeout then only prolongs the outage. A follower that
-//! knows of the death stops honouring the leader's lease and campaigns, each in its turn, so that
-//! they do not split the vote. Raft is safe under any clock; pre-vote keeps a member with a bad link
-//! of its own from disturbing a leader whom the others still hear. Silence alone still takes the
+//! When the leader's process dies, its peers see their connections reset and new ones refused
+//! within a millisecond. Waiting for the election timeout would only prolong the outage. A follower
+//! that detects this ignores the leader's lease and campaigns. The followers campaign one after the
+//! other, so that they do not split the vote. Raft is safe under any timing; pre-vote protects a
+//! leader that the other members still reach. A leader that is silent without a reset costs the
 //! full timeout.
 
 use std::collections::BTreeSet;
@@ -30,14 +30,14 @@ impl Failover {
         self.down.contains(&member)
     }
 
-    /// Plans this member's turn among the voters that are alive.
+    /// Plans this member's campaign: one turn of `turn_ms` after each live voter with a lower id.
     pub(super) fn plan(&mut self, now: Millis, me: MemberId, voters: &[u64], turn_ms: u64) {
         let ahead = |&&voter: &&u64| voter < me.0 && !self.is_down(MemberId(voter));
         let turn = voters.iter().filter(ahead).count() as u64;
         self.campaign_at = Some(Millis(now.0 + turn * turn_ms));
     }
 
-    /// There is a leader again, or the plan was carried out.
+    /// Cancels the plan: a leader exists again, or this member has campaigned.
     pub(super) fn clear_plan(&mut self) {
         self.campaign_at = None;
     }

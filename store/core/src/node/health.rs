@@ -1,9 +1,9 @@
-//! Which members answer the leader, and what membership changes that allows.
+//! The health of members as the leader sees it, and which membership changes it permits.
 //!
-//! A change counts on what is there now: a voter that is added may never start, one that is removed may
-//! be needed. etcd refuses such changes unless it runs with `--strict-reconfig-check=false`; the rules
-//! are those of etcd v3.4.23, `server.go` (`AddMember`, `mayRemoveMember`, `isLearnerReady`). There each
-//! member judges by its own connections; here the leader does, by the messages that it got.
+//! An added voter may never start, and a removed one may be needed for the quorum. etcd refuses
+//! such changes unless it runs with `--strict-reconfig-check=false`. The rules are those of etcd
+//! v3.4.23, `server.go` (`AddMember`, `mayRemoveMember`, `isLearnerReady`). In etcd each member
+//! decides by its own connections; here the leader decides, by the messages that it has received.
 
 use std::collections::BTreeMap;
 
@@ -12,14 +12,14 @@ use keelson_proto::internal::{MemberChange, member_change::Op};
 use super::{Node, Refusal};
 use crate::{MemberId, Millis};
 
-/// A member that was silent for so many election timeouts does not count as healthy. Followers answer
-/// every heartbeat, so it is much longer than a loaded machine delays an answer.
+/// A member is unhealthy after this many election timeouts without a message. Followers answer
+/// every heartbeat, so this is far longer than the delay of an answer on a loaded machine.
 const SILENCE_ELECTIONS: u64 = 3;
 
 /// A learner may vote once it has nine tenths of the leader's log; etcd's `readyPercent`.
 const READY_TENTHS: u64 = 9;
 
-/// When each member was last heard; by a leader, since it leads.
+/// The time of each member's last message; on a leader, since its election.
 #[derive(Default)]
 pub(super) struct Health {
     heard: BTreeMap<MemberId, Millis>,
@@ -36,7 +36,7 @@ impl Health {
 }
 
 impl Node {
-    /// Whether the leader may propose that change now.
+    /// Whether the leader may propose this change now.
     pub(super) fn judge(&self, change: &MemberChange) -> Result<(), Refusal> {
         let voters = self.voters();
         match &change.op {
@@ -55,8 +55,8 @@ impl Node {
         !self.config.strict_reconfig_check || voters.iter().all(|voter| self.is_healthy(*voter))
     }
 
-    /// A voter that answers may go if the others that answer are then more than a majority needs. One
-    /// that does not may go in any case: that makes a majority smaller.
+    /// A healthy voter may be removed if the other healthy ones still are a majority of the
+    /// remaining voters. An unhealthy voter may always be removed: that makes the majority smaller.
     fn judge_removal(&self, id: MemberId, voters: &[MemberId]) -> Result<(), Refusal> {
         if voters == [id] {
             return Err(Refusal::LastVoter);
@@ -73,7 +73,7 @@ impl Node {
         }
     }
 
-    /// Also without the strict check, as in etcd.
+    /// Whether a learner may be promoted; checked also without the strict check, as in etcd.
     fn judge_promotion(&self, id: u64) -> Result<(), Refusal> {
         let progress = self.raw.raft.prs();
         let (Some(learner), Some(leader)) = (progress.get(id), progress.get(self.config.member.0))

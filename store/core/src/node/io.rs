@@ -1,70 +1,70 @@
-//! Everything that can happen to a node, and everything it can ask for.
+//! The inputs and outputs of a node.
 
 use bytes::Bytes;
 use keelson_proto::{internal, peer};
 
 use crate::{Committed, Entry, HardState, Index, LastIncluded, MemberId, ProposalId, Roster, Term};
 
-/// Something that happened. `git grep Input::` shows all there is.
+/// An event that a node processes.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// A peer sent raft's own message. `MsgSnapshot` is ignored here: see `SnapshotReceived`.
+    /// A Raft message from a peer. `MsgSnapshot` is ignored here: see `SnapshotReceived`.
     Raft(peer::RaftMessage),
-    /// A client of this member wants that command in the log.
+    /// A client of this member proposes a command.
     Propose {
         /// The request's id, of this member and incarnation.
         id: ProposalId,
         /// A `Command`, encoded.
         command: Bytes,
     },
-    /// The client of that request no longer waits for it.
+    /// The client of that request has stopped waiting.
     GivenUp {
         /// The request's name.
         id: ProposalId,
     },
-    /// A client of this member wants a membership change.
+    /// A client of this member proposes a membership change.
     ProposeMembership {
         /// The request's name.
         id: ProposalId,
         /// A `MemberChange`, encoded.
         change: Bytes,
     },
-    /// Clients of this member want to read what is committed now.
+    /// Clients of this member request a linearizable read.
     Read {
-        /// Comes back in `Output::reads`. The caller never uses one twice.
+        /// Identifies the read in `Output::reads`. The caller never reuses one.
         context: u64,
     },
-    /// Those clients no longer wait for it.
+    /// The clients of that read have stopped waiting.
     ReadGivenUp {
-        /// The read's.
+        /// The context of that read.
         context: u64,
     },
-    /// A follower handed over its client's request.
+    /// A request that a follower forwards for its client.
     Forwarded(peer::Forward),
-    /// The leader did not, and never will, put that request in its log.
+    /// The leader has not appended that forwarded request, and never will.
     Refused(peer::Refused),
-    /// A follower asks for a read index.
+    /// A follower requests a read index.
     ReadIndexRequested {
-        /// Who asks.
+        /// The follower.
         from: MemberId,
-        /// What it asks.
+        /// Its request.
         request: peer::ReadIndexRequest,
     },
-    /// The leader answered.
+    /// The leader's answer to a read index request.
     ReadIndexAnswered(peer::ReadIndexResponse),
     /// Everything up to that append is durable.
     Persisted {
-        /// `Append::number` of the latest that is.
+        /// `Append::number` of the latest durable one.
         number: u64,
     },
-    /// The engine holds everything up to that index, so the log need not.
+    /// The engine holds everything up to that index durably: the log may be cut there.
     Durable {
         /// The index.
         index: Index,
     },
-    /// The state machine holds more that the engine lacks than it may, or no longer does.
+    /// Whether the state machine has more unflushed bytes than it may.
     Backlogged(bool),
-    /// The peer's process is surely gone: its connections were reset and new ones are refused.
+    /// The peer's process has ended: its connections were reset and new ones are refused.
     PeerDown(MemberId),
     /// The peer can be reached again.
     PeerUp(MemberId),
@@ -82,40 +82,42 @@ pub enum Input {
         /// The last entry of the captured state.
         last_included: LastIncluded,
     },
-    /// Sending the snapshot to that peer ended.
+    /// The transfer of a snapshot to that peer has ended.
     SnapshotSent {
-        /// To whom.
+        /// The peer.
         to: MemberId,
         /// Whether the peer has all of it.
         ok: bool,
     },
-    /// A peer offered a snapshot, and its state has arrived whole.
+    /// A snapshot from a peer has been received completely.
     SnapshotReceived {
-        /// The offer.
+        /// The sender's `MsgSnapshot`.
         offer: peer::RaftMessage,
-        /// The members, as the state has them.
+        /// The members in the snapshot's state.
         roster: Box<Roster>,
     },
-    /// Hand leadership to that member, or to the one that is furthest; nothing if not the leader.
+    /// Transfer leadership to that member, or to the voter with the longest log. Ignored unless
+    /// this member leads.
     TransferLeader(Option<MemberId>),
 }
 
 /// What must be done, in the order of the fields.
 #[derive(Debug, Default)]
 pub struct Output {
-    /// Messages that promise nothing that is not durable yet.
+    /// Messages that may leave now: they promise nothing that is not durable yet.
     pub send: Vec<(MemberId, peer::PeerMessage)>,
-    /// What must be made durable.
+    /// The log write of this turn.
     pub append: Option<Append>,
-    /// Entries that are committed, for the state machine, in index order.
+    /// Committed entries for the state machine, in index order.
     pub apply: Vec<Committed>,
-    /// Linearizable reads that may go on once the state machine has reached their index.
+    /// Linearizable reads that may be answered once the state machine has applied their index.
     pub reads: Vec<ReadReady>,
-    /// Requests of this member that are surely not in the log and never will be: safe to repeat.
+    /// Requests of this member that are certainly in no log and never will be: safe to repeat.
     pub refused: Vec<(ProposalId, Refusal)>,
-    /// Snapshots to send: raft's offer; the state goes with it, as of the offer's index and term.
+    /// Snapshots to send: a `MsgSnapshot` each, to be sent with the captured state of its index and
+    /// term.
     pub snapshots: Vec<(MemberId, peer::RaftMessage)>,
-    /// Capture the state machine and say so by `Input::SnapshotCaptured`.
+    /// Capture the state machine; report it with `Input::SnapshotCaptured`.
     pub snapshot_wanted: bool,
     /// Entries up to this one are no longer needed in the write-ahead log.
     pub truncate: Option<LastIncluded>,
@@ -123,51 +125,52 @@ pub struct Output {
     pub soft_state: Option<SoftState>,
     /// This member is no longer part of the cluster.
     pub removed: bool,
-    /// Entries that this member has acknowledged are not in its log: it must not go on.
+    /// Entries that this member has acknowledged are missing from its log: it must stop.
     pub lost: Option<super::LogLost>,
-    /// Call again at this time even if nothing happens.
+    /// The latest time of the next call.
     pub wake_at: crate::Millis,
 }
 
-/// One turn's worth of durable writing.
+/// One turn's write to the log.
 #[derive(Debug, Default)]
 pub struct Append {
-    /// For `Input::Persisted`. Numbers rise; appends must become durable in their order.
+    /// For `Input::Persisted`. Numbers increase; appends must become durable in this order.
     pub number: u64,
-    /// Replaces the log, before the entries: the state machine has been replaced by a snapshot.
+    /// A snapshot that replaces the log, before the entries are appended.
     pub snapshot: Option<(LastIncluded, internal::ConfState)>,
-    /// Entries; the first may stand at or below the log's end, and then replaces what follows.
+    /// Entries. If the first is at or below the log's end, it replaces the entries from there on.
     pub entries: Vec<Entry>,
     /// The new hard state.
     pub hard_state: Option<HardState>,
-    /// Nothing to write: the messages only wait for earlier appends.
+    /// Nothing to write: the messages wait for earlier appends only.
     pub order_only: bool,
     /// Messages that may leave once all of this, and every append before it, is durable.
     pub send_after: Vec<(MemberId, peer::PeerMessage)>,
 }
 
-/// A linearizable read may go on.
+/// A linearizable read whose index has been confirmed by a quorum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadReady {
     /// From `Input::Read`.
     pub context: u64,
-    /// What the state machine must have applied first.
+    /// The index that the state machine must have applied first.
     pub index: Index,
 }
 
-/// Why a request is surely not in the log.
+/// Why a request is certainly not in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// No leader is known.
     NoLeader,
-    /// The leader changed before the request got into the log for good.
+    /// The leader changed before the request was committed.
     LeaderChanged,
-    /// Too much is waiting for its commit.
+    /// Too many bytes wait for their commit, or for the disk or the engine.
     TooManyRequests,
-    /// Another membership change is on its way, or the leader has committed nothing in its term yet.
+    /// Another membership change is uncommitted, or the leader has committed nothing in its term
+    /// yet.
     MembershipChangePending,
-    /// The membership change does not fit the members as of the latest entry; `Roster::validate` gives
-    /// the reason.
+    /// The membership change does not fit the members as of the latest entry; `Roster::validate`
+    /// returns the reason.
     MembershipConflict,
     /// A voter does not answer the leader, and the membership change could cost the quorum.
     UnhealthyCluster,
@@ -177,14 +180,14 @@ pub enum Refusal {
     LastVoter,
 }
 
-/// A member's part in the cluster.
+/// A member's Raft role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// It follows a leader, or waits for one.
+    /// A follower, with or without a leader.
     Follower,
-    /// It asks, or stands, for election.
+    /// A candidate, or a pre-candidate.
     Candidate,
-    /// It leads.
+    /// The leader.
     Leader,
 }
 
@@ -210,6 +213,6 @@ pub struct NodeStatus {
     pub committed: Index,
     /// The first entry still in memory.
     pub first: Index,
-    /// What the log takes in memory, in bytes.
+    /// The size of the log in memory, in bytes.
     pub log_bytes: usize,
 }

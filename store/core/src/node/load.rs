@@ -1,8 +1,8 @@
-//! Load: what a node may hold in memory, in bytes, and what it does beyond that.
+//! Limits on a node's memory, in bytes, and the backpressure beyond them.
 //!
-//! A slow disk, a slow engine or a follower that has stopped must not cost memory without a bound
-//! (etcd#17098). Beyond a bound the leader refuses proposals, and a follower drops appends as if the
-//! network had lost them, which slows the leader down: Raft sends them again.
+//! A slow disk, a slow engine or a stopped follower must not cost unbounded memory (etcd#17098).
+//! Beyond a limit the leader refuses proposals. A follower drops appends as if the network had lost
+//! them, which slows the leader down: Raft sends them again.
 
 use std::collections::VecDeque;
 
@@ -11,10 +11,10 @@ use raft::eraftpb::{Message, MessageType};
 
 use super::Node;
 
-/// Appends under way to one follower, however small they are.
+/// The limit on appends in flight to one follower, regardless of their size.
 pub(super) const IN_FLIGHT_MAX: usize = 512;
 
-/// Entries that the log has not made durable yet, by the append that holds them.
+/// The bytes of entries that are not durable yet, by append.
 #[derive(Default)]
 pub(super) struct Unpersisted {
     appends: VecDeque<(u64, usize)>,
@@ -41,10 +41,10 @@ impl Unpersisted {
 }
 
 impl Node {
-    /// Whether nothing may be added to the log for now. An uncommitted end of the log alone is no
-    /// reason: only more entries, or others, bring its commit about.
+    /// Whether nothing may be appended for now. Uncommitted entries alone do not count: only
+    /// further entries, or others in their place, commit them.
     pub(super) fn is_overloaded(&self) -> bool {
-        // What this turn has added so far: many messages may have come since the last one.
+        // The bytes added in this turn: many messages may have arrived since the last one.
         let turn_bytes = self.raw.raft.raft_log.unstable.entries_size;
         let log_bytes = self.raw.store().size_bytes() + turn_bytes;
         let log_is_full = self.config.log_bytes_max < log_bytes
@@ -54,9 +54,9 @@ impl Node {
         self.backlogged || log_is_full || disk_is_late
     }
 
-    /// raft-rs bounds what is under way to a follower by its number of messages. With large entries in
-    /// the log the number follows from the bytes. A paused follower's entries gather in the log, and
-    /// go in fewer and larger messages afterwards.
+    /// Sets raft-rs's limit on the number of appends in flight so that it limits their bytes. While
+    /// a follower is paused its entries gather in the log, and are sent in fewer, larger messages
+    /// later.
     pub(super) fn bound_in_flight(&mut self) {
         if !self.is_leader() {
             return;
@@ -73,15 +73,16 @@ impl Node {
             return;
         }
         self.in_flight_max = max;
-        // Also for a follower that has come since: it begins with raft-rs's number.
+        // Also for a follower that was added since: it begins with raft-rs's limit.
         for (_, progress) in self.raw.raft.mut_prs().iter_mut() {
             progress.ins.set_cap(max);
         }
     }
 
-    /// An answer to a heartbeat lets one more append go, since those under way may be lost. raft-rs frees
-    /// one place for it, which is too few where more are under way than may be by now: then nothing
-    /// went, and nothing showed that they were lost, for as many heartbeats.
+    /// Frees the in-flight window of a follower that answers a heartbeat, so that one more append
+    /// can be sent: those in flight may be lost. raft-rs frees one place, which is too few after
+    /// the limit has been lowered: nothing was sent then, for as many heartbeats as the window was
+    /// over its limit.
     pub(super) fn make_room_in_flight(&mut self, message: &Message) {
         if message.msg_type != MessageType::MsgHeartbeatResponse || !self.is_leader() {
             return;

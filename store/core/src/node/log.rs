@@ -1,7 +1,7 @@
-//! The part of the replicated log that is in memory: what raft-rs reads.
+//! The part of the replicated log that is in memory, for raft-rs.
 //!
-//! Durability is not its business: the write-ahead log gets the same entries through `Output`. It is
-//! bounded by bytes as well as by entries, since entries alone say nothing about memory (etcd#17098).
+//! It is not durable: the write-ahead log gets the same entries through `Output`. It is bounded by
+//! bytes as well as by entries, since a number of entries does not bound memory (etcd#17098).
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -15,22 +15,22 @@ use crate::{HardState, Index, LastIncluded, Term};
 
 /// The entries after `base`, without gaps.
 pub(super) struct MemoryLog {
-    /// The entry before the first: its term is still known, its content is not.
+    /// The entry before the first: index and term only.
     base: LastIncluded,
     entries: VecDeque<eraftpb::Entry>,
     size_bytes: usize,
-    /// The heaviest entry's.
+    /// The size of the largest entry.
     heaviest_bytes: usize,
     hard_state: HardState,
     conf_state: internal::ConfState,
-    /// The state that the shell holds ready for followers that need more than the log has.
+    /// The snapshot that the caller can send to followers that need entries before the log's first.
     snapshot: Option<eraftpb::Snapshot>,
-    /// raft-rs asked for a snapshot when there was none to give. A cell, as it asks by `&self`.
+    /// raft-rs requested a snapshot and none was available. A cell, since `Storage` takes `&self`.
     snapshot_wanted: Cell<bool>,
 }
 
 impl MemoryLog {
-    /// What a restart found.
+    /// The log as restored from the write-ahead log.
     pub(super) fn new(
         base: LastIncluded,
         entries: Vec<crate::Entry>,
@@ -69,20 +69,20 @@ impl MemoryLog {
         self.size_bytes
     }
 
-    /// What the heaviest entry takes in memory.
+    /// The size of the largest entry in memory, in bytes.
     pub(super) fn heaviest_bytes(&self) -> usize {
         self.heaviest_bytes
     }
 
-    /// The log is cut by a quarter or more at a time, and its end seldom replaced: that pays for a look
-    /// at the rest.
+    /// Recomputes the largest size over all entries. The log is cut by a quarter or more at a time
+    /// and its end is rarely replaced, so the cost is amortized.
     fn find_heaviest(&mut self, heaviest_left: bool) {
         if heaviest_left {
             self.heaviest_bytes = self.entries.iter().map(weight).max().unwrap_or(0);
         }
     }
 
-    /// Adds entries; the first may stand at or below the end, and then replaces what follows it.
+    /// Appends entries. If the first is at or below the end, it replaces the entries from there on.
     pub(super) fn append(&mut self, entries: &[eraftpb::Entry]) {
         let Some(first) = entries.first() else { return };
         assert!(
@@ -110,7 +110,7 @@ impl MemoryLog {
         self.entries.push_back(entry);
     }
 
-    /// Forgets everything: a snapshot has replaced the log.
+    /// Empties the log: a snapshot has replaced it.
     pub(super) fn restore(&mut self, last_included: LastIncluded) {
         self.entries.clear();
         self.size_bytes = 0;
@@ -119,7 +119,7 @@ impl MemoryLog {
         self.snapshot = None;
     }
 
-    /// Forgets the entries up to `index`. Returns the new base if it moved.
+    /// Drops the entries up to `index`. Returns the new base if it moved.
     pub(super) fn compact(&mut self, index: u64) -> Option<LastIncluded> {
         let index = index.min(self.last());
         if index <= self.base.index.0 {
@@ -142,7 +142,7 @@ impl MemoryLog {
         Some(self.base)
     }
 
-    /// The lowest entry such that it and those after it up to `index` fit both limits.
+    /// The lowest index such that the entries from it up to `index` fit both limits.
     pub(super) fn keep_from(&self, index: u64, entries_max: u64, bytes_max: usize) -> u64 {
         let mut bytes = 0;
         let mut keep = index + 1;
@@ -161,15 +161,15 @@ impl MemoryLog {
         keep
     }
 
-    /// Offers a snapshot to followers that need one.
+    /// Makes a snapshot available to followers that need one.
     pub(super) fn offer(&mut self, snapshot: eraftpb::Snapshot) {
         if self.base.index.0 <= snapshot.get_metadata().index {
             self.snapshot = Some(snapshot);
         }
     }
 
-    /// The shell holds that state no longer: the next follower that needs one makes raft-rs ask again.
-    /// Otherwise the offer stands until the log is cut behind it, and no transfer can keep it.
+    /// Withdraws a snapshot that the caller has released: raft-rs requests another one for the next
+    /// follower. Otherwise it would stay available until the log is cut beyond it.
     pub(super) fn withdraw(&mut self, last_included: LastIncluded) {
         let of_it = |snapshot: &mut eraftpb::Snapshot| {
             let meta = snapshot.get_metadata();
@@ -182,7 +182,7 @@ impl MemoryLog {
         self.snapshot.take_if(of_it);
     }
 
-    /// Whether raft-rs asked in vain for a snapshot since the last call.
+    /// Whether raft-rs has requested a snapshot in vain since the last call.
     pub(super) fn take_snapshot_wanted(&self) -> bool {
         self.snapshot_wanted.take()
     }
@@ -197,7 +197,7 @@ impl MemoryLog {
     }
 }
 
-/// What an entry takes in memory, in bytes.
+/// The size of an entry in memory, in bytes.
 pub(super) fn weight(entry: &eraftpb::Entry) -> usize {
     entry.data.len() + entry.context.len() + size_of::<eraftpb::Entry>()
 }
@@ -223,7 +223,7 @@ impl Storage for MemoryLog {
         }
         assert!(
             high <= self.last() + 1,
-            "raft asks beyond the end of the log"
+            "raft reads beyond the end of the log"
         );
         let limit = max_size.into().unwrap_or(u64::MAX);
         let skip = usize::try_from(low - self.first()).expect("an offset in memory");
@@ -257,7 +257,7 @@ impl Storage for MemoryLog {
     }
 
     fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<eraftpb::Snapshot> {
-        // A member refuses a snapshot from before it was added, and would be sent it for ever.
+        // A member refuses a snapshot from before it was added, and would get it again and again.
         let fits = |snapshot: &&eraftpb::Snapshot| {
             let meta = snapshot.get_metadata();
             let conf = meta.get_conf_state();
@@ -283,7 +283,7 @@ mod tests {
         entry
     }
 
-    /// Otherwise one large value limits the appends under way for good.
+    /// Otherwise one large value would limit the appends in flight permanently.
     #[test]
     fn a_heavy_entry_that_has_left_counts_no_more() {
         let start = LastIncluded::default();

@@ -1,38 +1,39 @@
-//! A log that ends before what this member has acknowledged.
+//! Detection of a log that ends before an entry which this member has acknowledged.
 //!
-//! A leader's heartbeat commits no more than the follower has acknowledged. One that commits more
-//! than this log has means that acknowledged entries are gone: the disk was lost, or the data
-//! directory is an older copy. raft-rs panics at it.
+//! A leader's heartbeat commits no more than the follower has acknowledged. If it commits more than
+//! this log has, acknowledged entries are missing: the disk was lost, or the data directory is an
+//! older copy. raft-rs panics on such a heartbeat.
 
 use raft::eraftpb::{self, MessageType};
 
 use super::Node;
 use crate::{Index, MemberId};
 
-/// So many heartbeats in a row: a single one may be forged, and the leader's own come every 100 ms.
+/// The number of consecutive heartbeats that prove it: a single one may be forged, and the leader
+/// sends one every 100 ms.
 const HEARTBEATS: u32 = 3;
 
-/// What is missing.
+/// Acknowledged entries are missing from the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the log of this member, {member}, ends at entry {last}, but it has acknowledged entry {commit} \
-     to the leader, {leader}: its data was lost, or the data directory is an older copy. It must not \
-     vote with what is left: call `etcdctl member remove {member}` and `etcdctl member add`, empty the \
-     data directory, and start it with --initial-cluster-state=existing"
+    "the log of this member, {member}, ends at entry {last}, but it has acknowledged entry \
+     {commit} to the leader, {leader}: its data was lost, or the data directory is an older copy. \
+     It must not vote with what is left: call `etcdctl member remove {member}` and `etcdctl \
+     member add`, empty the data directory, and start it with --initial-cluster-state=existing"
 )]
 pub struct LogLost {
     /// This member.
     pub member: MemberId,
-    /// The leader, whose record of this member's acknowledgements is right.
+    /// The leader, which recorded the acknowledgement.
     pub leader: MemberId,
-    /// Where the log ends.
+    /// The last entry of the log.
     pub last: Index,
-    /// What was acknowledged.
+    /// The acknowledged entry.
     pub commit: Index,
 }
 
 impl Node {
-    /// Whether a message is such a heartbeat, which must not reach raft-rs.
+    /// Whether a message is such a heartbeat: it must not reach raft-rs.
     pub(super) fn commits_what_was_lost(&mut self, message: &eraftpb::Message) -> bool {
         let raft = &self.raw.raft;
         let last = raft.raft_log.last_index();

@@ -1,7 +1,7 @@
-//! Membership changes: one at a time, decided when their entry commits.
+//! Membership changes: one at a time, effective when their entry is committed.
 //!
-//! The entry carries the change twice: as raft-rs's `ConfChangeV2`, which only the leader that wrote
-//! it reads, and as our own `MemberChange`, from which every member decides alike.
+//! The entry has the change twice: as raft-rs's `ConfChangeV2`, which only the leader that appended
+//! it reads, and as our own `MemberChange`, which every member applies.
 
 use bytes::Bytes;
 use keelson_proto::internal::{MemberChange, member_change};
@@ -34,10 +34,10 @@ impl Node {
         change: Bytes,
         output: &mut Output,
     ) {
-        // What came before in this turn must not be overtaken.
+        // Earlier requests of this turn stay ahead of it.
         self.propose_gathered(output);
-        // Until a majority has answered in this term, a healthy voter is not told from a dead one; Raft
-        // itself asks for as much of changes of one member at a time (Ongaro, raft-dev, 2015).
+        // Before a majority has answered in this term, live and dead voters are indistinguishable.
+        // Raft requires the same for single-member changes (Ongaro, raft-dev, 2015).
         let settled = self.raw.raft.commit_to_current_term();
         if !settled || self.raw.raft.has_pending_conf() {
             return self.refuse(id, Refusal::MembershipChangePending, output);
@@ -57,10 +57,10 @@ impl Node {
         }
     }
 
-    /// Carries a committed membership entry out.
+    /// Applies a committed membership entry.
     pub(super) fn apply_membership(&mut self, entry: &eraftpb::Entry) -> ConfOutcome {
         let Some((id, change)) = split(&entry.context) else {
-            // raft-rs itself leaves a joint state with an empty change.
+            // raft-rs leaves a joint configuration with an empty change.
             let left = self
                 .raw
                 .apply_conf_change(&eraftpb::ConfChangeV2::default());
@@ -93,7 +93,7 @@ impl Node {
         }
     }
 
-    /// What raft must do for the change; nothing when the membership, as it is, rules it out.
+    /// The raft-rs change, or `None` if the current membership rules it out.
     fn single_change(&self, change: &MemberChange) -> Option<eraftpb::ConfChangeSingle> {
         use eraftpb::ConfChangeType::*;
         let progress = self.raw.raft.prs();
@@ -132,8 +132,9 @@ impl Node {
         }
         self.removed = true;
         if self.is_leader() {
-            // raft-rs keeps a removed leader in office and then misses it among the voters, as soon
-            // as anything it wrote is durable. The commit that removed it has been told to all.
+            // raft-rs keeps a removed leader as leader, and panics once an append of its own
+            // becomes durable, since it is not among the voters. The commit of the removal has been
+            // sent.
             let term = self.raw.raft.term;
             self.raw.raft.become_follower(term, MemberId::NONE.0);
         }
@@ -146,7 +147,7 @@ fn wrap(single: eraftpb::ConfChangeSingle) -> eraftpb::ConfChangeV2 {
     change
 }
 
-/// raft-rs wants a change that it can read; it does not look at the node.
+/// Encodes a change as raft-rs parses it; raft-rs does not check the node id.
 pub(super) fn encode_for_raft(single: eraftpb::ConfChangeSingle) -> Vec<u8> {
     let encoded = wrap(single).write_to_bytes();
     encoded.expect("a message without required fields always encodes")

@@ -1,7 +1,7 @@
-//! Messages that no member sends which keeps to Raft.
+//! Validation of messages from peers.
 //!
-//! raft-rs trusts its peers: a log position, a term or a membership that cannot be ends the process, or
-//! makes it acknowledge what it does not have. Such a message is dropped here, as if it were lost.
+//! raft-rs trusts its peers: an impossible index, term or membership ends the process, or makes it
+//! acknowledge entries that it does not have. Such a message is dropped here, as if it were lost.
 
 use std::collections::BTreeSet;
 
@@ -9,27 +9,27 @@ use raft::eraftpb::{ConfState, Message, MessageType, SnapshotMetadata};
 
 use super::Node;
 
-/// A message of a term this much later than the own one is not believed: one near the last would end
-/// all members for good.
+/// A message whose term exceeds the current one by more is dropped: a term near the maximum would
+/// leave no room for elections.
 const TERMS_AHEAD_MAX: u64 = 1 << 32;
 
-/// No log gets so long.
+/// A log index that no cluster reaches.
 const INDEX_MAX: u64 = 1 << 62;
 
 impl Node {
-    /// Whether raft-rs can take the message.
+    /// Whether the message is safe for raft-rs.
     pub(super) fn is_plausible(&self, message: &Message) -> bool {
         let raft = &self.raw.raft;
         if raft.term.saturating_add(TERMS_AHEAD_MAX) < message.term {
             return false;
         }
-        // Nothing here asks for a snapshot in that way.
+        // `request_snapshot` is not used here.
         if INDEX_MAX <= message.index || message.request_snapshot != 0 {
             return false;
         }
         match message.msg_type {
             MessageType::MsgAppend => terms_rise(message),
-            // An answer is about what this leader has sent.
+            // An answer refers to entries that this leader has sent.
             MessageType::MsgAppendResponse => {
                 let last = raft.raft_log.last_index();
                 message.index <= last && message.reject_hint <= last
@@ -43,8 +43,8 @@ impl Node {
     }
 }
 
-/// Whether the entries' terms can stand in one log, and in that message. raft-rs finds term 0 at every
-/// index that it does not have: with that term an entry passes for one that is there.
+/// Whether the entries' terms are possible in one log and in this message. raft-rs reads term 0 at
+/// every index that it does not have, so an entry with term 0 would match a missing one.
 fn terms_rise(message: &Message) -> bool {
     let mut term = message.log_term;
     if (message.index == 0) != (term == 0) {
@@ -58,8 +58,8 @@ fn terms_rise(message: &Message) -> bool {
     message.entries.iter().all(|entry| rises(entry.term)) && term <= message.term
 }
 
-/// Whether raft-rs can make a membership of it. Members are added and removed one at a time here, so that
-/// there is no joint one.
+/// Whether raft-rs can restore the membership. Members are added and removed one at a time, so
+/// there is never a joint configuration.
 fn can_be_restored(meta: &SnapshotMetadata) -> bool {
     let conf: &ConfState = meta.get_conf_state();
     let mut seen = BTreeSet::from([0]);

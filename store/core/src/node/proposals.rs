@@ -1,10 +1,10 @@
-//! From a client's request to an entry of the leader's log.
+//! Proposals: from a client's request to an entry of the leader's log.
 //!
-//! Only a leader proposes. A follower hands the whole request to the leader once, together with the
-//! term in which it knows that leader; a leader of another term refuses it. So a request can stand
-//! only at entries of that term, and once an entry of a later term is committed, a request that has
-//! not come by is surely not in the log: it is refused, and its client may be served by repeating it.
-//! A request whose fate this member cannot know any more is never refused.
+//! Only a leader appends. A follower forwards the whole request to the leader once, with the term
+//! in which that leader leads; a leader of another term refuses it. So a request can only be in an
+//! entry of that term. Once an entry of a later term is committed and the request was not among the
+//! entries before it, the request is certainly not in the log: it is refused, and may be repeated.
+//! A request whose outcome this member can no longer determine is never refused.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use raft::eraftpb;
 use super::{Node, Output, Refusal, membership, send};
 use crate::{MemberId, ProposalId, proposal};
 
-/// A request on its way into the log during this turn.
+/// A request to be appended in this turn.
 struct GatheredProposal {
     id: ProposalId,
     framed: Bytes,
@@ -26,17 +26,17 @@ struct GatheredProposal {
 #[derive(Default)]
 pub(super) struct Proposals {
     gathered: Vec<GatheredProposal>,
-    /// This member's requests that may be in some log, by their counter.
+    /// This member's requests that may be in a log, by their counter.
     pending: BTreeMap<u64, Pending>,
-    /// What those that were forwarded weigh.
+    /// The bytes of those that were forwarded.
     forwarded_bytes: u64,
 }
 
-/// A request that may be in some log.
+/// A request that may be in a log.
 struct Pending {
     /// The only term that its entry can have.
     term: u64,
-    /// What it weighs if it was forwarded: the leader counts its own otherwise.
+    /// Its size in bytes if it was forwarded, else 0: the leader counts its own.
     forwarded_bytes: u64,
 }
 
@@ -47,8 +47,8 @@ impl Proposals {
         self.pending.insert(counter, pending);
     }
 
-    /// The request is not waited for any more: it was committed or refused, or its client left.
-    /// Returns whether it was.
+    /// Removes a request: it was committed or refused, or its client left. Returns whether it was
+    /// pending.
     pub(super) fn remove(&mut self, counter: u64) -> bool {
         let removed = self.pending.remove(&counter);
         if let Some(pending) = &removed {
@@ -57,7 +57,8 @@ impl Proposals {
         removed.is_some()
     }
 
-    /// An entry of `term` was committed. Returns the requests that no later entry can hold.
+    /// An entry of `term` was committed. Removes and returns the requests of earlier terms: no
+    /// later entry can contain them.
     pub(super) fn lost_before(&mut self, term: u64) -> Vec<u64> {
         let lost = self
             .pending
@@ -70,13 +71,13 @@ impl Proposals {
         lost
     }
 
-    /// A snapshot of `term` replaced entries that this member never saw: what they held stays
-    /// unknown.
+    /// A snapshot of `term` has replaced entries that this member never received: the outcome of
+    /// their requests stays unknown.
     pub(super) fn forget_through(&mut self, term: u64) {
         let _ = self.lost_before(term.saturating_add(1));
     }
 
-    /// Whether a request of that weight may be forwarded: one always may.
+    /// Whether a request of that size may be forwarded. One may be at any size.
     fn has_room(&self, bytes: u64, bytes_max: u64) -> bool {
         self.forwarded_bytes == 0 || self.forwarded_bytes + bytes <= bytes_max
     }
@@ -160,7 +161,7 @@ impl Node {
         }
     }
 
-    /// Puts the turn's requests into the log in one go, as far as there is room.
+    /// Appends the turn's requests as one proposal, as far as there is room.
     pub(super) fn propose_gathered(&mut self, output: &mut Output) {
         let mut gathered = std::mem::take(&mut self.proposals.gathered);
         for request in gathered.drain(self.room_for(&gathered)..) {
@@ -184,8 +185,8 @@ impl Node {
         }
     }
 
-    /// How many of the requests, in their order, fit the bytes that may wait for their commit. raft-rs
-    /// looks only at the sum, and takes any sum when nothing waits.
+    /// How many of the requests, in order, fit the limit on uncommitted bytes. raft-rs checks the
+    /// sum only, and takes any sum while nothing is uncommitted.
     fn room_for(&self, gathered: &[GatheredProposal]) -> usize {
         let mut bytes = self.raw.raft.uncommitted_size() as u64;
         let fits = |request: &&GatheredProposal| {
@@ -204,7 +205,7 @@ impl Node {
         message.msg_type = eraftpb::MessageType::MsgPropose;
         message.from = self.config.member.0;
         message.set_entries(entries.into());
-        // A leader that hands nothing over drops proposals only for their size.
+        // A leader that is not transferring its leadership drops proposals only for their size.
         self.raw
             .raft
             .step(message)
@@ -238,7 +239,7 @@ impl Node {
         send(output, id.member, PeerMessageKind::Refused(refused));
     }
 
-    /// The leader refused a request that this member had delivered over.
+    /// The leader refused a request that this member had forwarded.
     pub(super) fn take_refusal(&mut self, refused: peer::Refused, output: &mut Output) {
         let reason = refused.reason();
         let Some(id) = refused.id else { return };
@@ -255,7 +256,7 @@ impl Node {
         output.refused.push((id, refusal));
     }
 
-    /// Keeps the books for a committed entry; answers for those it proves lost.
+    /// Accounts for a committed entry, and refuses the requests that it proves lost.
     pub(super) fn settle_pending(&mut self, entry: &eraftpb::Entry, output: &mut Output) {
         let framed = match entry.entry_type {
             eraftpb::EntryType::EntryNormal => &entry.data,

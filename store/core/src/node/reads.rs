@@ -1,8 +1,8 @@
-//! The read book: which linearizable reads wait for which round.
+//! ReadIndex: which linearizable reads wait for which round (Raft thesis, section 6.4).
 //!
-//! One round of heartbeats serves every read that waited when it began; a read that comes later
-//! waits for the next round, since the index was taken before it came. Every round has a context of
-//! its own, also when it repeats one that failed: reusing it was etcd#20418.
+//! One round of heartbeats serves every read that waited when it began. A later read waits for the
+//! next round, since the index was taken before it arrived. Every round has a context of its own,
+//! also when it repeats a failed one: reusing the context was etcd#20418.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use keelson_proto::peer;
 
 use crate::{Index, MemberId, Millis};
 
-/// Who waits.
+/// The origin of a read.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Reader {
     /// Clients of this member.
@@ -23,7 +23,7 @@ pub(super) enum Reader {
     },
 }
 
-/// A round under way.
+/// A round in progress.
 struct Round {
     attempt: u64,
     began: Millis,
@@ -43,13 +43,14 @@ impl Round {
 #[derive(Default)]
 pub(super) struct ReadQueue {
     attempts: u64,
-    /// Peers that wait for the next round, each with the incarnation and context of its latest request.
-    /// A peer sends a new request only after it has given up the one before.
+    /// Peers that wait for the next round, each with the incarnation and context of its latest
+    /// request. A peer sends a new request only after it has given up the one before.
     peers: BTreeMap<MemberId, (u64, u64)>,
-    /// The contexts of local readers that wait for it. Without a leader they wait until they give up.
+    /// The contexts of local readers that wait for the next round. Without a leader they wait until
+    /// they give up.
     local: BTreeSet<u64>,
     round: Option<Round>,
-    /// A leader said that it is none: wait until this before asking again.
+    /// No round begins before this time: the last request went to a member that does not lead.
     pause_until: Millis,
 }
 
@@ -68,7 +69,7 @@ impl ReadQueue {
         }
     }
 
-    /// A local reader no longer waits.
+    /// Removes a local reader whose clients have stopped waiting.
     pub(super) fn give_up(&mut self, context: u64) {
         self.local.remove(&context);
         if let Some(round) = &mut self.round {
@@ -80,7 +81,7 @@ impl ReadQueue {
         self.local.is_empty() && self.peers.is_empty()
     }
 
-    /// Begins a round if somebody waits and none is under way. Returns its attempt number.
+    /// Begins a round if reads wait and none is in progress. Returns its attempt number.
     pub(super) fn begin(&mut self, now: Millis) -> Option<u64> {
         if self.round.is_some() || self.is_empty() || now < self.pause_until {
             return None;
@@ -95,7 +96,7 @@ impl ReadQueue {
         Some(self.attempts)
     }
 
-    /// Ends the round with that number; answers nothing if it is not the one under way.
+    /// Ends the round with that number and returns its readers; none if it is not the current one.
     pub(super) fn end(&mut self, attempt: u64) -> Vec<Reader> {
         match self.round.take_if(|round| round.attempt == attempt) {
             Some(round) => round.readers(),
@@ -103,7 +104,7 @@ impl ReadQueue {
         }
     }
 
-    /// Gives the round up; its local readers wait for the next, its peers are returned.
+    /// Abandons the round. Its local readers wait for the next one, its peers are returned.
     pub(super) fn abandon(&mut self) -> Vec<Reader> {
         let Some(mut round) = self.round.take() else {
             return Vec::new();
@@ -112,7 +113,7 @@ impl ReadQueue {
         round.peers
     }
 
-    /// Takes the peers out of those that wait: this member is not their leader.
+    /// Removes and returns the waiting peers.
     pub(super) fn turn_away_peers(&mut self) -> Vec<Reader> {
         let peers = std::mem::take(&mut self.peers).into_iter();
         let reader = |(member, (incarnation, context))| Reader::Peer {
@@ -123,7 +124,7 @@ impl ReadQueue {
         peers.map(reader).collect()
     }
 
-    /// The round began so long ago that it is lost.
+    /// Whether the round has lasted longer than `patience_ms` and counts as lost.
     pub(super) fn is_late(&self, now: Millis, patience_ms: u64) -> bool {
         let late = |round: &Round| round.began.0 + patience_ms <= now.0;
         self.round.as_ref().is_some_and(late)
@@ -133,8 +134,8 @@ impl ReadQueue {
         self.pause_until = until;
     }
 
-    /// When to look at the book again. Readers that wait without a round, and not for the end of a
-    /// pause, wait for a leader: that is an event, and no time brings it about.
+    /// When the queue must be checked again. Readers without a round and without a pause wait for a
+    /// leader, which is an event and not a time.
     pub(super) fn wake_at(&self, now: Millis, patience_ms: u64) -> Option<Millis> {
         match &self.round {
             Some(round) => Some(Millis(round.began.0 + patience_ms)),
@@ -144,7 +145,7 @@ impl ReadQueue {
     }
 }
 
-/// The answer for a peer; index 0 says that this member does not lead.
+/// The answer for a peer; index 0 means that this member does not lead.
 pub(super) fn answer(context: u64, incarnation: u64, index: Index) -> peer::PeerMessage {
     let response = peer::ReadIndexResponse {
         context,
@@ -174,7 +175,7 @@ mod tests {
         }
         book.add(request(3, 1, 7));
         book.add(request(3, 2, 1));
-        let attempt = book.begin(Millis(0)).expect("somebody waits");
+        let attempt = book.begin(Millis(0)).expect("two peers wait");
         let readers = book.end(attempt).into_iter().map(|reader| match reader {
             Reader::Peer {
                 member,

@@ -1,4 +1,4 @@
-//! From raft-rs's `Ready` to `Output`: what is durable when, and what may leave before that.
+//! Conversion of raft-rs's `Ready` to `Output`: what must be durable before which message leaves.
 
 use keelson_proto::peer;
 use keelson_proto::peer::peer_message::Message as PeerMessageKind;
@@ -8,7 +8,7 @@ use super::{Append, Node, Output, convert, log};
 use crate::{Committed, Index, LastIncluded, MemberId, Term};
 
 impl Node {
-    /// Takes everything that raft-rs has ready. True if more is left for a turn of its own.
+    /// Takes everything that raft-rs has ready. True if the rest needs a turn of its own.
     pub(super) fn settle(&mut self, output: &mut Output) -> bool {
         while self.raw.has_ready() {
             if self.raw.snap().is_some_and(|snap| !snap.is_empty()) && output.append.is_some() {
@@ -37,7 +37,7 @@ impl Node {
         false
     }
 
-    /// Collects what must become durable, and lets raft-rs read it from memory meanwhile.
+    /// Collects what must become durable, and adds it to the log in memory for raft-rs.
     fn take_writes(&mut self, ready: &mut Ready, output: &mut Output) {
         let number = ready.number();
         let entries = ready.take_entries();
@@ -45,8 +45,9 @@ impl Node {
         let hard_state = ready.hs().map(convert::hard_state_to_ours);
         self.lazy_commit |= hard_state.is_some();
         let has_snapshot = !snapshot.is_empty();
-        // Of a restart only what the log holds as committed takes effect, and the members before a removal
-        // may be a quorum no more. Other commits become durable with the next entries.
+        // After a restart only entries that the log records as committed take effect, and the
+        // members before a removal may no longer be a quorum. Other commits become durable with
+        // later entries.
         let is_change =
             |entry: &eraftpb::Entry| entry.entry_type != eraftpb::EntryType::EntryNormal;
         let must_commit = self.lazy_commit && ready.committed_entries().iter().any(is_change);
@@ -126,17 +127,17 @@ impl Node {
                 conf,
             });
         }
-        // For raft-rs, delivered out is applied: membership changes took effect just now.
+        // For raft-rs a delivered entry is applied: membership changes have just taken effect.
         if any {
             self.raw.advance_apply_to(self.delivered);
         }
     }
 
-    /// A leader's messages may go at once, in parallel with its own disk (Raft thesis 10.2.1), once
-    /// its term and vote are durable. Those of a leader that others elected are; a lone voter elects
-    /// itself, and could come back from a crash to the same term with other entries for its learners.
-    /// Everybody else's promise something: they wait for the disk, but for answers to heartbeats,
-    /// which promise only the term.
+    /// Sends messages now or after the append. A leader's messages may leave at once, in parallel
+    /// with its own disk (Raft thesis, section 10.2.1), if its term and vote are durable. They
+    /// always are if other voters elected it; a lone voter elects itself, and after a crash could
+    /// lead the same term with other entries for its learners. A follower's messages promise
+    /// durability and wait for the disk, except answers to heartbeats, which promise only the term.
     fn post(
         &mut self,
         messages: Vec<eraftpb::Message>,

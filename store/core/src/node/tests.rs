@@ -1,5 +1,5 @@
-//! Three nodes in one room: no network, no disk, every message delivered at once. What goes wrong
-//! in the real world is the simulator's subject, not this file's.
+//! A small cluster of nodes in memory: no network, no disk, every message delivered at once. Faults
+//! are injected by the simulator, not here.
 
 mod hostile;
 mod load;
@@ -25,11 +25,11 @@ struct Room {
     lost: Vec<Option<LogLost>>,
     mail: VecDeque<(usize, Input)>,
     dead: Vec<usize>,
-    /// Members whose log's disk hangs.
+    /// Members whose log does not become durable.
     hanging: Vec<usize>,
     /// Bytes of entries sent to each member.
     sent_bytes: BTreeMap<MemberId, usize>,
-    /// Up to where each member's log holds entries as committed.
+    /// The durable commit index of each member.
     written_commit: Vec<Index>,
 }
 
@@ -42,7 +42,7 @@ impl Room {
         Room::of(count, 0, strict_reconfig_check)
     }
 
-    /// The voters come first.
+    /// A cluster of `voters` voters, with the lowest ids, and learners.
     fn of(voters: u64, learners: u64, strict_reconfig_check: bool) -> Room {
         let count = voters + learners;
         let conf_state = Some(internal::ConfState {
@@ -282,7 +282,8 @@ fn leadership_is_handed_over_on_request() {
     assert_ne!(room.leader(), before);
 }
 
-/// raft-rs counts terms without a look at their end, and a member that has heard one keeps it.
+/// raft-rs does not check a term for overflow, and a member keeps each higher term that it
+/// receives.
 #[test]
 fn a_term_that_no_cluster_reaches_is_not_believed() {
     let mut room = Room::new(3);
@@ -336,8 +337,8 @@ fn a_log_whose_end_was_lost_is_refused() {
     );
 }
 
-/// Its votes and acknowledgements were lost with the log's end, and it went on as if it had received a
-/// snapshot.
+/// The end of the log was lost, with votes and acknowledgements; the member started as if it had
+/// received a snapshot.
 #[test]
 fn an_engine_ahead_of_the_log_is_refused_unless_a_snapshot_made_it() {
     let mark = |index, term| LastIncluded {
@@ -367,7 +368,7 @@ fn an_engine_ahead_of_the_log_is_refused_unless_a_snapshot_made_it() {
     assert_eq!(begin(None).ok(), Some(Some(mark(9, 2))));
 }
 
-/// It took an election timeout and more, at each start.
+/// Each start took more than an election timeout.
 #[test]
 fn a_lone_voter_leads_at_its_first_turn() {
     for learners in [0, 2] {

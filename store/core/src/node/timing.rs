@@ -1,11 +1,11 @@
-//! Time: ticks, elections, and who campaigns when.
+//! Time: ticks, election timeouts and campaigns.
 
 use raft::StateRole;
 
 use super::{Node, NodeConfig, Output};
 use crate::{Index, MemberId, Millis};
 
-/// raft-rs's configuration for ours. Its unit of time is one heartbeat.
+/// The configuration of raft-rs. Its unit of time is one heartbeat.
 pub(super) fn raft_config(config: &NodeConfig, applied: u64) -> raft::Config {
     let election_tick = election_ticks(config);
     raft::Config {
@@ -18,8 +18,8 @@ pub(super) fn raft_config(config: &NodeConfig, applied: u64) -> raft::Config {
         check_quorum: true,
         pre_vote: config.pre_vote,
         read_only_option: raft::ReadOnlyOption::Safe,
-        // raft-rs 0.7's own batching joins entries to an empty append of another position: the
-        // follower then acknowledges an entry it does not have, and committed entries are lost.
+        // raft-rs 0.7 adds entries to an earlier, empty append at another position: the follower
+        // then acknowledges an entry that it does not have, and committed entries are lost.
         batch_append: false,
         max_uncommitted_size: config.uncommitted_bytes_max,
         max_committed_size_per_ready: 4 << 20,
@@ -33,8 +33,8 @@ fn election_ticks(config: &NodeConfig) -> usize {
 }
 
 impl Node {
-    /// Ticks if it is time. A process that was paused ticks once, not once for every beat it missed:
-    /// otherwise it would hold an election before it had read what its peers sent meanwhile.
+    /// Ticks if a heartbeat interval has passed. A process that was paused ticks once, not once per
+    /// missed interval: otherwise it would campaign before it had read the messages of its peers.
     pub(super) fn pass_time(&mut self) {
         if self.last_tick.0 + self.config.heartbeat_ms <= self.now.0 {
             self.last_tick = self.now;
@@ -46,8 +46,8 @@ impl Node {
         }
     }
 
-    /// The only voter campaigns at once: none else can lead, so there is no leader to wait for and none
-    /// to disturb. True if it leads now.
+    /// Campaigns at once if this member is the only voter: there is no other leader to wait for or
+    /// to disrupt. True if it leads now.
     pub(super) fn lead_alone(&mut self) -> bool {
         let raft = &self.raw.raft;
         let followed = raft.prs().get(raft.leader_id).is_some();
@@ -57,7 +57,7 @@ impl Node {
         if raft.prs().conf().to_conf_state().voters != [self.config.member.0] {
             return false;
         }
-        // An error says only that an unapplied membership change forbids it.
+        // The only error: an unapplied membership change forbids it.
         let _ = self.raw.campaign();
         self.settle_timeout();
         self.is_leader()
@@ -74,8 +74,8 @@ impl Node {
         at
     }
 
-    /// raft-rs draws election timeouts from the thread's random numbers. Draw them from the seed, the
-    /// member, the term and the role instead: the same run every time, and different for each member.
+    /// Replaces raft-rs's randomized election timeout, which uses the thread's random numbers, by
+    /// one drawn from seed, member, term and role: reproducible, and different for each member.
     pub(super) fn settle_timeout(&mut self) {
         let raft = &mut self.raw.raft;
         let role = raft.state as u64;
@@ -94,7 +94,7 @@ impl Node {
         if !followed || !self.config.pre_vote || !raft.promotable() {
             return;
         }
-        // The dead leader's lease is void: answer the others' pre-votes from now on.
+        // The dead leader's lease is void: this member answers pre-votes from now on.
         raft.election_elapsed = raft.election_elapsed.max(raft.election_timeout());
         let voters = raft.prs().conf().to_conf_state().voters;
         let me = self.config.member;
@@ -107,11 +107,12 @@ impl Node {
         if self.is_leader() || !still_dead {
             return self.failover.clear_plan();
         }
-        // An error says only that an unapplied membership change forbids it.
+        // The only error: an unapplied membership change forbids it.
         let _ = self.raw.campaign();
         self.settle_timeout();
-        // Peers that had not noticed the death yet turned the pre-vote down: ask again soon, but not
-        // in step with the other survivors, or they split the vote for ever.
+        // Peers that have not detected the death yet reject the pre-vote. The next campaign follows
+        // soon, but at a random offset: in step with the other survivors, the vote would split for
+        // ever.
         let voters = self.raw.raft.prs().conf().to_conf_state().voters.len() as u64;
         let round_ms = self.turn_ms() * (voters + 1);
         let drawn = self.draw(self.raw.raft.term);
@@ -119,12 +120,12 @@ impl Node {
             .postpone(Millis(self.now.0 + round_ms + drawn % round_ms));
     }
 
-    /// A number from the seed, the member and the word: the same in every run, another for each.
+    /// A pseudo-random number from seed, member and `word`.
     fn draw(&self, word: u64) -> u64 {
         mix(mix(mix(self.config.seed) ^ self.config.member.0) ^ word)
     }
 
-    /// How far apart the survivors' campaigns are, in milliseconds.
+    /// The time between the campaigns of two survivors, in milliseconds.
     fn turn_ms(&self) -> u64 {
         (self.config.heartbeat_ms / 4).max(5)
     }
@@ -138,7 +139,7 @@ impl Node {
         }
     }
 
-    /// The voter whose log is furthest among those that answer.
+    /// The voter with the longest log among those that answer.
     fn best_successor(&self) -> Option<MemberId> {
         let progress = self.raw.raft.prs();
         let voters = progress.conf().to_conf_state().voters;
@@ -153,8 +154,8 @@ impl Node {
         furthest.map(MemberId)
     }
 
-    /// The engine holds everything up to `index`: the log in memory may forget what followers will
-    /// not need.
+    /// The engine holds everything up to `index` durably: drops entries that no follower needs from
+    /// the log in memory.
     pub(super) fn take_durable(&mut self, index: Index, output: &mut Output) {
         self.durable = self.durable.max(index.0);
         let (entries_max, bytes_max) = (self.config.catch_up_entries, self.config.catch_up_bytes);
@@ -174,7 +175,7 @@ impl Node {
         }
     }
 
-    /// The first entry that a follower which answers may still ask for.
+    /// The first entry that an active follower may still need.
     fn needed_by_followers(&self) -> u64 {
         if !self.is_leader() {
             return u64::MAX;

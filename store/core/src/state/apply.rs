@@ -33,8 +33,8 @@ pub(super) fn understood(command: Bytes) -> Option<Op> {
     }
 }
 
-/// Whether each operation of a transaction is of a kind that this release has, also in the branch that is
-/// not taken. A client cannot send any other (`check::txn`).
+/// Whether each operation of a transaction is of a kind that this release has, also in the branch
+/// that is not taken. A client cannot send any other (`check::txn`).
 fn knows_operations(txn: &TxnRequest) -> bool {
     let mut ops = txn.success.iter().chain(&txn.failure);
     ops.all(|op| match &op.request {
@@ -43,7 +43,8 @@ fn knows_operations(txn: &TxnRequest) -> bool {
     })
 }
 
-/// Whether this release can apply that command. A leader puts no other into the log, from any member.
+/// Whether this release can apply that command. A leader puts no other into the log, from any
+/// member.
 pub fn is_understood(command: &Bytes) -> bool {
     understood(command.clone()).is_some()
 }
@@ -54,8 +55,8 @@ impl StateMachine {
     /// and range results, and nothing else differs.
     ///
     /// # Errors
-    /// Fatal: the engine failed, and the entry may be half applied in memory; or this release does not
-    /// understand the entry, of which nothing is applied: a newer one must go on from there.
+    /// Fatal: the engine failed, and the entry may be half applied in memory; or this release does
+    /// not understand the entry, of which nothing is applied: a newer one must go on from there.
     pub fn apply(
         &mut self,
         committed: &Committed,

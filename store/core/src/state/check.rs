@@ -16,8 +16,9 @@ use super::error::Error;
 use super::range::filtered;
 
 /// How deep transactions may be nested in one another, the outermost included. The log holds a
-/// transaction one message deeper than its client sends it, and prost decodes 100 levels: gRPC's decoder
-/// takes 50 transactions, the log's 49. etcd has no bound but `--max-txn-ops`, whose error this is.
+/// transaction one message deeper than its client sends it, and prost decodes 100 levels: gRPC's
+/// decoder takes 50 transactions, the log's 49. etcd has no bound but `--max-txn-ops`, whose error
+/// this is.
 pub const TXN_DEPTH_MAX: usize = 45;
 
 /// Checks a range request.

@@ -61,8 +61,9 @@ impl StateMachine {
         self.shared.held()
     }
 
-    /// Does a small part of the physical compaction (128 keys, some microseconds); true while more is left. Does nothing while a
-    /// capture or a hash needs the old rows. What it deletes is in the next flush.
+    /// Does a small part of the physical compaction (128 keys, some microseconds); true while more
+    /// is left. Does nothing while a capture or a hash needs the old rows. What it deletes is in
+    /// the next flush.
     pub fn compact_step(&mut self) -> bool {
         let Some(sweep) = &mut self.sweep else {
             return false;

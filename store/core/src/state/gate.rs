@@ -1,9 +1,10 @@
 //! Which kinds of command may be proposed: only those that every member understands.
 //!
 //! A member that meets a command it does not understand stops before it (`apply.rs`), so a new kind
-//! must not get into the log while an older release is among the members. Every release has a number,
-//! the newest kind of command that it understands; each member publishes its own with its name and
-//! client URLs, and the cluster's is the least of all members', as etcd's cluster version is.
+//! must not get into the log while an older release is among the members. Every release has a
+//! number, the newest kind of command that it understands; each member publishes its own with its
+//! name and client URLs, and the cluster's is the least of all members', as etcd's cluster version
+//! is.
 
 use keelson_proto::internal::command::Op;
 
@@ -11,8 +12,8 @@ use super::ReadView;
 use super::error::Error;
 use super::registry::Registry;
 
-/// What this release understands. Raise it by one with every new kind of command, and with every field
-/// of an old one that changes what applying it does.
+/// What this release understands. Raise it by one with every new kind of command, and with every
+/// field of an old one that changes what applying it does.
 pub const COMMAND_VERSION: u32 = 1;
 
 /// What a member understands that has not published a number: releases before there was one.

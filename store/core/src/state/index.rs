@@ -4,10 +4,10 @@
 //! lookup touches a few cache lines instead of a skip list's fifty.
 //!
 //! One thread writes, any number read. Both locks are held for one leaf at a time: the directory's
-//! for reading, so that no leaf splits underfoot, and the leaf's. The writer waits for a reader only
-//! if that is in the same leaf, a microsecond at most; readers wait for the writer likewise, and
-//! while a leaf splits. Versions of an unfinished transaction may be there already: readers ask at a
-//! published revision and skip what is newer.
+//! for reading, so that no leaf splits underfoot, and the leaf's. The writer waits for a reader
+//! only if that is in the same leaf, a microsecond at most; readers wait for the writer likewise,
+//! and while a leaf splits. Versions of an unfinished transaction may be there already: readers ask
+//! at a published revision and skip what is newer.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;

@@ -1,8 +1,8 @@
 //! A leaf of the key index: up to 128 keys side by side.
 //!
-//! Neighbouring keys begin alike. A leaf knows how long that common beginning is, and keeps the eight
-//! bytes behind it of every key in one small array: a search reads that and one key, instead of one
-//! key per step from wherever the allocator put it.
+//! Neighbouring keys begin alike. A leaf knows how long that common beginning is, and keeps the
+//! eight bytes behind it of every key in one small array: a search reads that and one key, instead
+//! of one key per step from wherever the allocator put it.
 
 use super::versions::Versions;
 
@@ -93,8 +93,8 @@ impl Leaf {
         self.insert(self.entries.len(), key, versions);
     }
 
-    /// Makes room for a key: takes half of the leaf away as a leaf of its own. A key at the end gets
-    /// an empty leaf instead, so that keys which come in order fill their leaves.
+    /// Makes room for a key: takes half of the leaf away as a leaf of its own. A key at the end
+    /// gets an empty leaf instead, so that keys which come in order fill their leaves.
     pub(super) fn split_for(&mut self, key: &[u8]) -> Leaf {
         match self.entries.last() {
             Some(last) if *last.key < *key => Leaf::default(),

@@ -12,9 +12,9 @@
 //!
 //! * A **row** is one version of one key, named by the revision that wrote it (`revision.rs`).
 //! * The **index** says which rows a key has; it lives in memory and is rebuilt at the start.
-//! * The **memtable** holds rows until the engine has them. Every flush carries the applied index, so
-//!   the engine's rows and its applied index cannot differ; after a crash, the entries behind that
-//!   index are applied again from the log.
+//! * The **memtable** holds rows until the engine has them. Every flush carries the applied index,
+//!   so the engine's rows and its applied index cannot differ; after a crash, the entries behind
+//!   that index are applied again from the log.
 //! * The **v2 tree** (`crate::tree`) lives in memory beside all this; what changed of it since the
 //!   last flush becomes rows then, not before.
 //! * **Compaction** is logical at once (`compacted`), physical in small steps (`compact_step`).
@@ -176,7 +176,8 @@ pub enum Response {
 /// What an entry did.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Applied {
-    /// Whose entry it was; nobody's if a leader wrote it for itself or if it had been applied before.
+    /// Whose entry it was; nobody's if a leader wrote it for itself or if it had been applied
+    /// before.
     pub id: Option<ProposalId>,
     /// The answer.
     pub response: Result<Response, Error>,

@@ -1,7 +1,7 @@
 //! The names of rows: etcd's revision keys.
 //!
-//! A revision key is 17 bytes - main revision, `_`, sub revision, both big endian - so that rows lie
-//! in the order in which they were written. A tombstone's has `t` as 18th byte.
+//! A revision key is 17 bytes - main revision, `_`, sub revision, both big endian - so that rows
+//! lie in the order in which they were written. A tombstone's has `t` as 18th byte.
 
 /// How long the key of a live row is.
 pub(super) const LIVE_BYTES: usize = 17;

@@ -17,8 +17,8 @@ use crate::ClusterId;
 use crate::engine::{Engine, EngineError, Table};
 use crate::tree::Tree;
 
-/// The active and the immutable memtable. A reader takes both at once. A row leaves `immutable` only
-/// once the engine has it, so the memtables and the engine together have every row.
+/// The active and the immutable memtable. A reader takes both at once. A row leaves `immutable`
+/// only once the engine has it, so the memtables and the engine together have every row.
 #[derive(Clone, Default)]
 pub(super) struct Memtables {
     pub(super) active: Arc<Memtable>,

@@ -1,12 +1,14 @@
 //! Capturing the whole state at one index, for a member that fell too far behind.
 //!
 //! Versions never change, so the pairs need no copy: a capture remembers the revision, keeps
-//! compaction from giving up more rows, and reads them in short steps while entries are applied. Only
-//! the small tables are copied at once; of the v2 tree the values are not, which are shared with it.
+//! compaction from giving up more rows, and reads them in short steps while entries are applied.
+//! Only the small tables are copied at once; of the v2 tree the values are not, which are shared
+//! with it.
 //!
 //! What is sent depends on the revision and the compaction alone. Rows that a compaction gave up
-//! before the capture may be in the engine or may not, and a flush between two steps may delete them;
-//! none of them is sent. Otherwise a receiver could get a put without the tombstone behind it.
+//! before the capture may be in the engine or may not, and a flush between two steps may delete
+//! them; none of them is sent. Otherwise a receiver could get a put without the tombstone behind
+//! it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -90,8 +92,8 @@ impl StateMachine {
         })
     }
 
-    /// The rows of a small table: the engine's, then the changes being flushed, then the newer ones.
-    /// The v2 tree is entirely in memory.
+    /// The rows of a small table: the engine's, then the changes being flushed, then the newer
+    /// ones. The v2 tree is entirely in memory.
     fn small_rows(&self, of: Table) -> Result<VecDeque<SmallRow>, StateError> {
         if of == Table::Tree {
             let tree = self.shared.tree.read();
@@ -144,8 +146,8 @@ impl Capture {
         &self.mark
     }
 
-    /// The next rows, about `max_bytes` of them and at least one; at last the end with the number of
-    /// rows and their checksum; then nothing.
+    /// The next rows, about `max_bytes` of them and at least one; at last the end with the number
+    /// of rows and their checksum; then nothing.
     pub fn next_chunk(&mut self, max_bytes: usize) -> Result<Option<SnapshotChunk>, EngineError> {
         let rows = match self.next_pairs(max_bytes)? {
             Some(rows) => Some(rows),

@@ -66,8 +66,9 @@ impl Versions {
         });
     }
 
-    /// Forgets what a compaction makes unreadable, and reports it: of the versions up to the revision
-    /// only the newest stays, unless it is a tombstone. False when nothing is left of the key.
+    /// Forgets what a compaction makes unreadable, and reports it: of the versions up to the
+    /// revision only the newest stays, unless it is a tombstone. False when nothing is left of the
+    /// key.
     pub(super) fn compact(&mut self, revision: i64, drop_row: &mut impl FnMut(RowKey)) -> bool {
         let old = self.list.partition_point(|row| row.main <= revision);
         let superseded = match self.list[..old].last() {

@@ -287,7 +287,8 @@ impl Arena {
         *slot = Some(entry);
     }
 
-    /// What a node's row counts for in `dirty_bytes`: nothing if it is up to date, or to be deleted.
+    /// What a node's row counts for in `dirty_bytes`: nothing if it is up to date, or to be
+    /// deleted.
     fn dirty_weight(&self, id: Id) -> u64 {
         let slot = &self.slots[id as usize];
         let entry = slot.entry.as_ref().filter(|_| slot.dirty);

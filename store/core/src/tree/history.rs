@@ -1,8 +1,8 @@
 //! The last events, for watches that begin at an index of the past.
 //!
-//! The history ends where one of two bounds is reached: a number of events, as in etcd, and what the
-//! events weigh together. Both depend on the events alone, so that it begins at the same index on every
-//! member, after a restart and after a snapshot.
+//! The history ends where one of two bounds is reached: a number of events, as in etcd, and what
+//! the events weigh together. Both depend on the events alone, so that it begins at the same index
+//! on every member, after a restart and after a snapshot.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Weak};
@@ -14,8 +14,9 @@ use super::{Action, Event, NodeExtern};
 /// How many events are kept, all keys together, as in etcd.
 pub(super) const EVENTS_MAX: usize = 1000;
 
-/// What the events kept may weigh together, in bytes ([`Event::weight`]). The newest of them is kept in
-/// any case, so that only an event clears others, and its row names where the history begins. etcd has no such bound: a thousand events with two values of 10 MB each are 20 GB.
+/// What the events kept may weigh together, in bytes ([`Event::weight`]). The newest of them is
+/// kept in any case, so that only an event clears others, and its row names where the history
+/// begins. etcd has no such bound: a thousand events with two values of 10 MB each are 20 GB.
 pub(crate) const BYTES_MAX: u64 = 64 << 20;
 
 /// An event of the past. It has no encoding: those of a thousand events could take gigabytes.
@@ -159,8 +160,8 @@ impl EventHistory {
         }
     }
 
-    /// Puts events where their indexes say. Rows of earlier releases may be of refreshes, or weigh more
-    /// than is kept: they are cleared as if this release had always run.
+    /// Puts events where their indexes say. Rows of earlier releases may be of refreshes, or weigh
+    /// more than is kept: they are cleared as if this release had always run.
     pub(super) fn restore(&mut self, events: Vec<Event>) {
         for event in events {
             let at = event.index.checked_sub(self.oldest());
@@ -233,9 +234,9 @@ pub(super) fn slot(index: u64) -> u16 {
     (index % EVENTS_MAX as u64) as u16
 }
 
-/// Whether a scan for that path finds an event of the past. Not quite what a watcher is sent while it
-/// happens: hidden nodes count, and the end of a directory is the end of every path that begins with
-/// the same letters (etcd's `EventHistory.scan`).
+/// Whether a scan for that path finds an event of the past. Not quite what a watcher is sent while
+/// it happens: hidden nodes count, and the end of a directory is the end of every path that begins
+/// with the same letters (etcd's `EventHistory.scan`).
 fn matches(event: &Event, path: &[u8], recursive: bool) -> bool {
     let key = &event.node.key[..];
     if key == path {

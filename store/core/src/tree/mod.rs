@@ -49,8 +49,8 @@ pub use nodes::NodeExterns;
 pub(crate) use rows::TreeRow;
 
 /// The longest path that a request may name, with the "/1" of the keys API, in bytes. etcd closes a
-/// connection whose first request line has more than 4 KiB; a path of 31,000 names made every listing
-/// of it a gigabyte.
+/// connection whose first request line has more than 4 KiB; a path of 31,000 names made every
+/// listing of it a gigabyte.
 pub const PATH_BYTES_MAX: usize = 4096;
 
 use arena::{Arena, Id};

@@ -25,8 +25,8 @@ impl Tree {
         self.list(path, recursive, now_ns, usize::MAX)
     }
 
-    /// The same, if what a directory holds takes no more than `bytes_max` bytes, roughly, with whole
-    /// keys: of names within each other those take the square.
+    /// The same, if what a directory holds takes no more than `bytes_max` bytes, roughly, with
+    /// whole keys: of names within each other those take the square.
     ///
     /// # Errors
     /// Those of [`Tree::get`], and 209.

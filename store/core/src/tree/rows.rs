@@ -22,8 +22,8 @@ pub(super) const HEAD: u8 = b'h';
 pub(super) const NODE: u8 = b'n';
 
 impl Tree {
-    /// Everything as it is now, to become rows later. Values are shared with the tree: together they may
-    /// be gigabytes, and the tree stands still meanwhile.
+    /// Everything as it is now, to become rows later. Values are shared with the tree: together
+    /// they may be gigabytes, and the tree stands still meanwhile.
     pub(crate) fn captured(&self) -> impl Iterator<Item = TreeRow> {
         let oldest = self.history.oldest();
         let events = self.history.from(0);

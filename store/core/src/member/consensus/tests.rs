@@ -17,7 +17,7 @@ use crate::state::{Genesis, Limits, StateMachine};
 const ME: MemberId = MemberId(1);
 const CAPTURE_KEPT_MS: u64 = 1_000;
 
-/// A member whose log's disk is quick.
+/// A member whose appends become durable at once.
 struct Rig {
     consensus: Consensus,
     state: StateMachine,
@@ -26,7 +26,7 @@ struct Rig {
 }
 
 impl Rig {
-    /// The one voter, which leads.
+    /// The only voter, which leads.
     fn new() -> Rig {
         let mut rig = Rig::of(&[ME]);
         for _ in 0..1_000 {
@@ -145,7 +145,7 @@ fn requests_of_peers_that_are_not_taken_are_refused() {
     assert_eq!(refusals.collect::<Vec<_>>(), [request(1), request(2)]);
 }
 
-/// It was taken back before it was handed out, and stayed until its index was applied.
+/// It was cancelled before it reached the applier, and was kept until its index was applied.
 #[test]
 fn a_read_that_is_answered_and_given_up_in_one_turn_is_taken_back_last() {
     let leader = MemberId(2);
@@ -226,7 +226,7 @@ fn a_capture_is_kept_while_followers_are_sent_it() {
     assert!(rig.consensus.capture.is_none(), "it is released");
 }
 
-/// The offer is of a state that is not held any more: the follower is not waited for.
+/// The offer refers to a capture that was released: the transfer fails at once.
 #[test]
 fn a_snapshot_without_its_capture_is_reported_at_once() {
     let mut rig = Rig::new();

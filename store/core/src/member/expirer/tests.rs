@@ -12,7 +12,8 @@ use crate::{Committed, Entry, EntryKind, Index, MemberId, ProposalId, proposal};
 
 const GRACE_MS: u64 = 20_000;
 const TIMEOUT_MS: u64 = 7_000;
-/// The wall clock when the monotonic one is at 0: 2026-01-01. The tree takes an end before 2000 for none.
+/// The wall clock when the monotonic one is at 0: 2026-01-01. The tree ignores expiry times before
+/// 2000.
 const EPOCH_NS: i64 = 1_767_225_600_000_000_000;
 
 /// An expirer, its member's tree, and the time.
@@ -74,7 +75,7 @@ impl World {
         effects.number
     }
 
-    /// A file of the tree is set, and ends at that time of the monotonic clock.
+    /// Sets a file that expires at that time of the monotonic clock.
     fn set(&mut self, path: &'static str, end_ms: u64) {
         self.apply(Op::Tree(TreeRequest {
             path: path.as_bytes().into(),
@@ -173,7 +174,7 @@ fn a_read_without_an_answer_is_given_up_after_the_timeout() {
     assert_eq!(world.wakes_at(given_up), nothing_until(given_up + 50));
     let again = world.wakes_at(given_up + 50);
     assert!(again.read_index);
-    // Its answer comes all the same, and may be of too long ago.
+    // Its answer still arrives, and may be outdated.
     let late = world.happens(ExpirerEvent::Done(first));
     assert_eq!(late, nothing_until(given_up + 50 + TIMEOUT_MS));
 }
@@ -185,7 +186,7 @@ fn during_the_grace_what_was_set_before_is_spared_and_then_it_ends() {
     world.lead(3);
     let number = world.asked_to_read();
     world.happens(ExpirerEvent::Done(number));
-    // Only the spared node is overdue: a tick at a time until the grace is over.
+    // Only the spared node is overdue: one tick at a time until the grace is over.
     assert_eq!(world.wakes_at(1_050), nothing_until(1_550));
     let end = 1_000 + GRACE_MS;
     assert_eq!(world.wakes_at(end - 1), nothing_until(end + 499));
@@ -219,7 +220,7 @@ fn it_looks_again_when_the_next_node_ends_within_the_tick_and_the_pause() {
     assert_eq!(world.wakes_at(2_050), nothing_until(2_350), "the end");
     world.set("/1/sooner", 2_310);
     assert_eq!(world.wakes_at(2_300), nothing_until(2_350), "not yet");
-    // An end between two milliseconds is waited for until it has passed.
+    // An expiry between two milliseconds is awaited until it has passed.
     let mut world = World::leading();
     world.apply(Op::Tree(TreeRequest {
         path: b"/1/a"[..].into(),
@@ -289,11 +290,11 @@ fn a_new_term_begins_anew_and_ignores_answers_of_the_one_before() {
     let late = world.happens(ExpirerEvent::Done(proposed.number));
     assert_eq!(late.wake_at, Millis(1_200 + TIMEOUT_MS));
     world.happens(ExpirerEvent::Done(read.number));
-    // Set in term 3, and this reign spares it.
+    // Set in term 3, and spared in this tenure.
     assert_eq!(world.wakes_at(1_250), nothing_until(1_750));
 }
 
-/// The soft state may change twice between two looks.
+/// The soft state may change twice between two calls.
 #[test]
 fn a_term_that_follows_at_once_begins_anew_too() {
     let mut world = World::leading();

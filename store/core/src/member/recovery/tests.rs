@@ -34,7 +34,7 @@ fn genesis() -> Genesis {
     }
 }
 
-/// A log that begins behind an entry and has so many.
+/// A log that begins after entry `begins` and has `entries` entries.
 fn log(begins: u64, entries: u64) -> RecoveredLog {
     let entry = |index| Entry {
         index: Index(index),

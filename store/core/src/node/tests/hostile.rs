@@ -1,4 +1,4 @@
-//! Messages that no honest member sends: they change nothing, and above all end nothing.
+//! Messages that no correct member sends: they change no state and end no process.
 
 use raft::eraftpb::MessageType;
 
@@ -18,7 +18,7 @@ const KINDS: [MessageType; 10] = [
     MessageType::MsgRequestPreVoteResponse,
 ];
 
-/// The numbers at which something overflows, or lies just beyond what is there.
+/// Numbers that overflow, or lie just beyond the valid range.
 fn number(dice: &mut u64, about: u64) -> u64 {
     let near = [about, about + 1, about.saturating_sub(1), about + 7];
     let far = [0, 1, 2, 1 << 40, u64::MAX, u64::MAX - 1, i64::MAX as u64];
@@ -87,7 +87,7 @@ fn message(dice: &mut u64, to: u64, status: &NodeStatus) -> peer::RaftMessage {
     }
 }
 
-/// A member takes them from every other one, in every role.
+/// Every member accepts them from every other member, in every role.
 #[test]
 fn no_message_of_a_member_ends_another() {
     for seed in 0..100 {
@@ -106,7 +106,7 @@ fn no_message_of_a_member_ends_another() {
                 false => Input::Raft(forged),
             };
             room.step(at, Some(input));
-            // What it says in turn reaches nobody; only its disk answers.
+            // Its answers are dropped; only its disk reports back.
             room.mail
                 .retain(|(to, input)| *to == at && matches!(input, Input::Persisted { .. }));
             room.deliver();

@@ -1,10 +1,10 @@
-//! What a slow disk, a slow engine and a follower that has stopped cost, in bytes.
+//! The bytes that a slow disk, a slow engine and a stopped follower cost.
 
 use super::*;
 
 const MIB: usize = 1 << 20;
 
-/// A large command; what is in it does not matter.
+/// A large command of arbitrary content.
 static LARGE: [u8; MIB] = [0; MIB];
 
 impl Room {
@@ -90,8 +90,8 @@ fn a_full_memtable_holds_proposals_back() {
     assert_eq!(room.applied[leader], vec![Bytes::from_static(b"again")]);
 }
 
-/// With 512 small appends under way, raft-rs freed one place for each answer to a heartbeat, and sent
-/// nothing until there were fewer than large entries allow: 50 s later.
+/// With 512 small appends in flight, raft-rs freed one place for each answer to a heartbeat and
+/// sent nothing until the window fitted the limit for large entries: 50 s later.
 #[test]
 fn a_follower_that_has_dropped_many_appends_is_soon_sent_more() {
     let (mut room, leader) = settled(3);
@@ -135,7 +135,7 @@ fn a_follower_whose_log_disk_hangs_takes_no_more() {
     for counter in 0..120 {
         room.propose(leader, counter, &LARGE);
     }
-    // Every answer to a heartbeat lets one more append go.
+    // Every answer to a heartbeat permits one more append.
     room.pass(15_000);
     assert_eq!(room.refused, vec![]);
     let held = room.log_bytes(hanging);
@@ -190,7 +190,7 @@ fn a_read_that_waits_for_a_leader_needs_no_turns() {
     );
 }
 
-/// As when messages have waited for a process that stood still.
+/// As after a pause of the process, when many messages wait.
 #[test]
 fn appends_of_one_turn_count_before_the_log_has_them() {
     let (mut room, leader) = settled(3);

@@ -1,4 +1,4 @@
-//! A member that comes back without what it has acknowledged.
+//! A member that restarts without entries that it has acknowledged.
 
 use super::*;
 

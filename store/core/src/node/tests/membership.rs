@@ -26,7 +26,7 @@ fn learner(id: u64) -> Member {
 }
 
 impl Room {
-    /// Hands a change to that member and gives why it was refused, if it was.
+    /// Proposes a change at that member. Returns the refusal, if there is one.
     fn change(&mut self, at: usize, op: Op) -> Option<Refusal> {
         self.propose_change(at, op);
         self.deliver();
@@ -83,8 +83,8 @@ fn a_death_that_was_noticed_counts_at_once() {
     assert_eq!(refused, Some(Refusal::UnhealthyCluster));
 }
 
-/// Within three election timeouts of the old leader's last heartbeat a voter could be added to two of
-/// three, and the quorum was gone.
+/// Within three election timeouts of the old leader's last heartbeat a voter could be added to two
+/// of three, and the quorum was gone.
 #[test]
 fn a_new_leader_counts_only_those_that_answer_it() {
     let (mut room, leader, _, _) = Room::settled(3, true);
@@ -105,7 +105,7 @@ fn a_new_leader_counts_only_those_that_answer_it() {
     assert_eq!(room.change(room.leader(), Op::Add(member(4))), None);
 }
 
-/// Of a leader that has heard nothing yet, a healthy voter is not told from a dead one.
+/// A leader without any answer yet cannot distinguish live voters from dead ones.
 #[test]
 fn a_new_leader_removes_none_before_a_majority_has_answered() {
     let (mut room, dead, _, _) = Room::settled(3, true);
@@ -135,7 +135,7 @@ fn a_new_leader_removes_none_before_a_majority_has_answered() {
     assert_eq!(refused, Some(Refusal::UnhealthyCluster));
 }
 
-/// A connection that broke, whatever is found at the peer's URLs.
+/// The connection broke, regardless of what answers at the peer's URLs.
 #[test]
 fn a_voter_whose_messages_are_lost_is_healthy_once_it_is_heard_again() {
     let (mut room, leader, _, other) = Room::settled(3, true);
@@ -184,7 +184,7 @@ fn a_learner_that_never_started_is_not_promoted() {
 #[test]
 fn only_a_learner_that_answers_and_has_the_log_is_promoted() {
     let (mut room, leader, learns, _) = Room::settled(3, true);
-    // A voter that left and came back as a learner: the room has no more machines.
+    // A voter that was removed and added again as a learner: the cluster has no further node.
     room.dead.push(learns);
     room.pass(SILENCE_MS);
     assert_eq!(room.change(leader, Op::Remove(id(learns))), None);
@@ -222,7 +222,7 @@ fn of_changes_at_once_one_is_proposed() {
     let refused: Vec<_> = room.refused.iter().map(|(_, refusal)| *refusal).collect();
     assert_eq!(refused.len(), 2, "{refused:?}");
     assert_eq!(room.nodes[leader].voters().len(), 4);
-    // The new voter does not answer: what is tried again is judged again.
+    // The new voter does not answer: a repeated proposal is checked again.
     let refused = room.change(leader, Op::Add(member(5)));
     assert_eq!(refused, Some(Refusal::UnhealthyCluster));
 }
@@ -236,8 +236,8 @@ fn without_the_strict_check_changes_are_the_operators_affair() {
     assert_eq!(again.change(leader_again, Op::Remove(id(other))), None);
 }
 
-/// After a loss of power two members of four that had removed the third, which was gone, counted four
-/// voters again: the simulator's seed 1076. A commit was written with the next entry only.
+/// Two members of four removed the third, which had failed, and after a power loss counted four
+/// voters again: the simulator's seed 1076. The commit was written only with the next entry.
 #[test]
 fn members_that_restart_have_the_removal_that_they_applied() {
     let (mut room, leader, other, removed) = Room::settled(4, true);
@@ -262,7 +262,7 @@ fn a_change_that_does_not_fit_the_members_is_not_proposed() {
     assert_eq!(refused, Some(Refusal::MembershipConflict));
 }
 
-/// What a leader of an earlier version proposed without a look at the URLs.
+/// A leader of an earlier release proposed it without a check of the URLs.
 #[test]
 fn a_change_that_does_not_fit_the_members_does_not_take_effect() {
     let (mut room, leader, other, _) = Room::settled(3, true);

@@ -1,5 +1,5 @@
-//! A capture read in pieces while a compaction sweeps, rows are flushed and the member goes on: what
-//! is sent depends on the revision and the compaction alone.
+//! A capture read in pieces while a compaction sweeps, rows are flushed and the member goes on:
+//! what is sent depends on the revision and the compaction alone.
 
 use std::sync::Arc;
 

@@ -202,7 +202,8 @@ fn entry(kind: crate::EntryKind, index: u64, command: &[u8]) -> crate::Entry {
 }
 
 /// Commands as newer releases could write them: no message, a kind without a number here, a change
-/// of the v2 tree that is none of today's, and a transaction with another kind of operation deep inside.
+/// of the v2 tree that is none of today's, and a transaction with another kind of operation deep
+/// inside.
 fn newer() -> [Vec<u8>; 4] {
     let tree = TreeRequest {
         op: 99,
