@@ -8,7 +8,7 @@ use keelson_port::Drain;
 use tokio::sync::Semaphore;
 
 use crate::config::ProxyConfig;
-use crate::h2::Kept;
+use crate::h2::MemoryBudget;
 use crate::http1::client::Head;
 use crate::http1::headers::{LOOP, PROXIED_BY};
 use crate::metrics::Metrics;
@@ -33,11 +33,11 @@ pub(crate) struct Context {
     /// Bytes of request bodies over HTTP/2 that must be complete before they are forwarded.
     pub(crate) bodies: Arc<Semaphore>,
     /// Bytes of the fields of unanswered requests over HTTP/2.
-    pub(crate) kept: Kept,
+    pub(crate) kept: MemoryBudget,
     /// Bytes of the bodies of calls, kept for another attempt.
-    pub(crate) kept_bodies: Kept,
+    pub(crate) kept_bodies: MemoryBudget,
     /// Bytes of answers to calls that their clients have not read yet.
-    pub(crate) unread: Kept,
+    pub(crate) unread: MemoryBudget,
     /// Begins when the proxy shuts down; cuts watches that are not parked.
     pub(crate) drain: Drain,
     pub(crate) sockets: &'static Sockets,
@@ -57,9 +57,9 @@ impl Context {
             metrics: Metrics::default(),
             coarse_timer: CoarseTimer::default(),
             bodies: Arc::new(Semaphore::new(BODIES_BYTES_MAX)),
-            kept: Kept::default(),
-            kept_bodies: Kept::default(),
-            unread: Kept::default(),
+            kept: MemoryBudget::default(),
+            kept_bodies: MemoryBudget::default(),
+            unread: MemoryBudget::default(),
             drain: Drain::default(),
             sockets: Sockets::of_process(),
             waits: Arc::new(Waits::new(Sockets::of_process())),

@@ -1,10 +1,10 @@
-//! A gRPC call on its way: from a client's stream to a member's, or to the next member's.
+//! A gRPC call between a client's stream and a member's.
 //!
-//! Most calls are handed on by the task that reads the client's connection, and answered by the one
-//! that reads the member's; a call has a task of its own only when something is wrong: no member is
-//! connected, or the first has failed. It is tried on another member when the first has surely not
-//! begun with it, or when it is a read whose answer has not begun; any other fails with the error text
-//! of etcd's members for a request of unknown outcome, which etcd's clients do not retry.
+//! The task that reads the client's connection forwards most calls, and the task that reads the
+//! member's connection answers them. A call gets a task of its own only if no member is connected
+//! or the first one has failed. It is repeated on another member if the first has certainly not
+//! processed it, or if it is a read without an answer. Otherwise it fails with etcd's error text
+//! for a request of unknown outcome, which etcd's clients do not retry.
 
 mod answer;
 mod body;
@@ -23,7 +23,7 @@ use tokio::time::{self, Instant};
 use tracing::debug;
 
 use self::refusal::{CONNECTION_LOST, RESOURCE_EXHAUSTED, TOO_MANY, UNAVAILABLE, trailers};
-use super::frame::Code;
+use super::frame::ErrorCode;
 use super::session::{NoStream, Session};
 use crate::answers::Refusal;
 use crate::context::Context;
@@ -32,16 +32,16 @@ use crate::http1::exchange::Failure;
 use crate::policy::attempts::Attempts;
 use crate::policy::endpoint::Endpoint;
 
-/// From the beginning of a call that is one message to its end.
+/// The time for the request message of a unary call.
 const BODY_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// A client's request.
-pub(super) struct Asked {
-    /// Its fields as they go to members, compressed, from `:path` on.
+/// The head of a call: its fields, and what they mean to the proxy.
+pub(super) struct CallHead {
+    /// The field block for members, from `:path` on.
     pub(super) fields: Bytes,
     pub(super) kind: Kind,
-    /// How long its client waits for it.
-    pub(super) patience: Option<Duration>,
+    /// The client's `grpc-timeout`.
+    pub(super) timeout: Option<Duration>,
 }
 
 /// A call.
@@ -51,38 +51,38 @@ pub(super) struct Call {
     stream: u32,
     kind: Kind,
     began: Instant,
-    /// When its client waits no longer.
-    until: Option<Instant>,
+    /// The end of the client's `grpc-timeout`.
+    deadline: Option<Instant>,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    /// Its fields, until it is answered.
+    /// The field block, kept until the answer begins.
     fields: Bytes,
-    /// How much room was taken for its fields, and for its body.
+    /// The bytes reserved for the fields, and for the body.
     kept: usize,
     kept_body: usize,
-    /// What has come of the body and may have to be sent, perhaps again.
+    /// The received part of the body that may have to be sent, perhaps again.
     body: BytesMut,
-    /// All of it has come.
-    whole: bool,
-    /// It has been handed on, or is about to be.
+    /// The whole body has been received.
+    body_complete: bool,
+    /// The call has been forwarded, or is about to be.
     begun: bool,
-    /// Some of it is not kept once it has gone.
-    torn: bool,
-    place: Option<Place>,
+    /// Some of the body was sent without being kept.
+    unrepeatable: bool,
+    upstream: Option<Upstream>,
     answered: bool,
-    /// Of its answer, what waits until its client reads.
+    /// The bytes of the answer that wait for the client's window.
     unread: usize,
-    /// It has ended.
-    over: bool,
-    /// Its own task, when it has one.
-    told: Option<oneshot::Sender<Failure>>,
+    /// The call has ended.
+    finished: bool,
+    /// Reports a failure to the call's own task, if it has one.
+    on_failure: Option<oneshot::Sender<Failure>>,
 }
 
-/// Where a call is being answered.
-struct Place {
+/// The member's stream of a call.
+struct Upstream {
     member: Arc<Session>,
     stream: u32,
     endpoint: Arc<Endpoint>,
@@ -93,7 +93,7 @@ impl Call {
         proxy: &Arc<Context>,
         client: &Arc<Session>,
         stream: u32,
-        asked: Asked,
+        head: CallHead,
     ) -> Arc<Call> {
         proxy.metrics.request(&Method::POST);
         let began = Instant::now();
@@ -101,109 +101,107 @@ impl Call {
             proxy: Arc::clone(proxy),
             client: Arc::clone(client),
             stream,
-            kind: asked.kind,
+            kind: head.kind,
             began,
-            until: asked
-                .patience
-                .and_then(|patience| began.checked_add(patience)),
+            deadline: head.timeout.and_then(|timeout| began.checked_add(timeout)),
             state: Mutex::new(State {
-                fields: asked.fields,
+                fields: head.fields,
                 ..State::default()
             }),
         })
     }
 
-    /// A number of its client's connection, as long as that is there.
+    /// A number that is unique to the client's connection while it exists.
     pub(super) fn client(&self) -> usize {
         Arc::as_ptr(&self.client) as usize
     }
 
-    /// Its client takes so much of a connection that its next calls go by connections of its own.
+    /// Moves the later calls of the client to a lane of its own.
     pub(super) fn leave_shared(&self) {
         self.client.share.take_lane();
     }
 
-    /// To the member that is to have it, if that is connected.
-    fn hand_on(self: &Arc<Call>) {
-        if self.is_late() {
+    /// Starts the call on the chosen member if that is connected, else spawns a task.
+    fn forward(self: &Arc<Call>) {
+        if self.deadline_passed() {
             return self.expire();
         }
         if let Some(endpoint) = self.proxy.endpoints.choose(self.kind.nearest)
             && let Some(member) = endpoint.link.open(self.client.share.lane())
-            && self.begin_at(&endpoint, &member, None).is_ok()
+            && self.start_on(&endpoint, &member, None).is_ok()
         {
             return;
         }
-        if self.state.lock().torn {
-            return self.end(RESOURCE_EXHAUSTED, TOO_MANY);
+        if self.state.lock().unrepeatable {
+            return self.fail(RESOURCE_EXHAUSTED, TOO_MANY);
         }
         tokio::spawn(Arc::clone(self).find_member(None));
     }
 
-    /// Begins it at a member. Its own task, if it has one, gets the failure that comes later.
-    fn begin_at(
+    /// Starts the call on a member. A later failure goes to `on_failure`, if there is one.
+    fn start_on(
         self: &Arc<Call>,
         endpoint: &Arc<Endpoint>,
         member: &Arc<Session>,
-        told: Option<oneshot::Sender<Failure>>,
+        on_failure: Option<oneshot::Sender<Failure>>,
     ) -> Result<(), NoStream> {
         let mut state = self.state.lock();
-        if state.over {
+        if state.finished {
             return Ok(());
         }
-        if self.is_late() {
+        if self.deadline_passed() {
             drop(state);
             self.expire();
             return Ok(());
         }
-        let (stream, gone) = member.begin(self, &state.fields, &state.body, state.whole)?;
-        state.place = Some(Place {
+        let (stream, gone) = member.begin(self, &state.fields, &state.body, state.body_complete)?;
+        state.upstream = Some(Upstream {
             member: Arc::clone(member),
             stream,
             endpoint: Arc::clone(endpoint),
         });
-        state.told = told;
-        if state.torn {
+        state.on_failure = on_failure;
+        if state.unrepeatable {
             self.forget(&mut state);
         }
         drop(state);
-        self.client.consumed(self.stream, gone);
+        self.client.release_capacity(self.stream, gone);
         Ok(())
     }
 
-    /// The member has got more of what waited for it.
+    /// Bytes that waited for the member's window have been sent.
     pub(super) fn reached_member(&self, bytes: usize) {
-        self.client.consumed(self.stream, bytes);
+        self.client.release_capacity(self.stream, bytes);
     }
 
-    /// The member's stream has come to a bad end.
+    /// The member's stream has failed.
     pub(super) fn failed(self: &Arc<Call>, failure: Failure) {
         let mut state = self.state.lock();
-        let Some(place) = state.place.take().filter(|_| !state.over) else {
+        let Some(upstream) = state.upstream.take().filter(|_| !state.finished) else {
             return;
         };
         if state.answered {
-            state.over = true;
-            // A reset would be "internal error" to clients, who then give up.
+            state.finished = true;
+            // clientv3 maps a reset to "internal error", at which applications give up.
             let block = trailers(UNAVAILABLE, CONNECTION_LOST, &[]);
             self.client.fields(self.stream, &block, true);
             return;
         }
-        match state.told.take() {
-            Some(told) => drop(told.send(failure)),
+        match state.on_failure.take() {
+            Some(on_failure) => drop(on_failure.send(failure)),
             None => {
-                let first = Some((place.endpoint, failure));
+                let first = Some((upstream.endpoint, failure));
                 drop(tokio::spawn(Arc::clone(self).find_member(first)));
             }
         }
     }
 
-    /// The member has given up this call alone, or answers it with what cannot be passed on. That
-    /// says nothing of the member, and another one would hardly do better.
-    pub(super) fn broke_off(self: &Arc<Call>) {
+    /// The member has reset this stream alone, or its answer cannot be forwarded. That is no sign
+    /// of a failed member, and another member would hardly succeed.
+    pub(super) fn failed_alone(self: &Arc<Call>) {
         let answered = {
             let mut state = self.state.lock();
-            state.told = None;
+            state.on_failure = None;
             state.answered
         };
         match (answered, self.kind.read) {
@@ -213,47 +211,47 @@ impl Call {
         }
     }
 
-    /// It takes long, and its member has turned out to be gone: a read goes elsewhere.
+    /// Repeats a slow read on another member, after its member was found unreachable.
     pub(super) fn leave(self: &Arc<Call>, member: &Session, stream: u32) {
         if self.kind.read {
-            member.reset(stream, Code::CANCEL);
+            member.reset(stream, ErrorCode::CANCEL);
             self.failed(crate::policy::forward::gone());
         }
     }
 
-    /// Whether its client waits no longer.
-    fn is_late(&self) -> bool {
-        self.until.is_some_and(|until| until <= Instant::now())
+    /// Whether the client's `grpc-timeout` has passed.
+    fn deadline_passed(&self) -> bool {
+        self.deadline.is_some_and(|until| until <= Instant::now())
     }
 
-    /// When it is to be ended if nothing changes; `heard_all`: all of it has come.
-    pub(super) fn due(&self, heard_all: bool) -> Option<Instant> {
-        let body = !heard_all && self.kind.unary;
+    /// The time at which the call expires. `half_closed_remote`: the request has ended.
+    pub(super) fn due(&self, half_closed_remote: bool) -> Option<Instant> {
+        let body = !half_closed_remote && self.kind.unary;
         let body = body.then(|| self.began + BODY_TIME_MAX);
-        self.until.into_iter().chain(body).min()
+        self.deadline.into_iter().chain(body).min()
     }
 
-    /// How long ago it came.
+    /// The time since the call arrived.
     pub(super) fn age(&self) -> Duration {
         self.began.elapsed()
     }
 
-    /// The client has ended it.
+    /// Cancels the call: the client has reset its stream or disconnected.
     pub(super) fn cancel(&self) {
         let mut state = self.state.lock();
-        let place = state.place.take();
-        self.over(&mut state, true);
+        let upstream = state.upstream.take();
+        self.finish(&mut state, true);
         drop(state);
-        if let Some(place) = place {
-            place.member.reset(place.stream, Code::CANCEL);
+        if let Some(upstream) = upstream {
+            upstream.member.reset(upstream.stream, ErrorCode::CANCEL);
         }
     }
 
-    fn over(&self, state: &mut State, last: bool) {
+    fn finish(&self, state: &mut State, last: bool) {
         if last {
-            state.over = true;
-            state.place = None;
-            state.told = None;
+            state.finished = true;
+            state.upstream = None;
+            state.on_failure = None;
             self.forget(state);
         }
     }
@@ -262,7 +260,7 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         let mut state = std::mem::take(self.state.get_mut());
-        self.give_back(&mut state);
-        self.is_read(&mut state, usize::MAX);
+        self.release_memory(&mut state);
+        self.release_unread(&mut state, usize::MAX);
     }
 }

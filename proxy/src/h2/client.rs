@@ -1,4 +1,4 @@
-//! A client's HTTP/2 connection: its requests become calls, or are forwarded over HTTP/1.1.
+//! A client's HTTP/2 connection. gRPC requests become calls, others are forwarded over HTTP/1.1.
 
 mod requests;
 mod resets;
@@ -15,26 +15,27 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use self::resets::{RESETS_MAX, UNDER_WAY_MAX};
-use super::burst::{AT_ONCE, Burst};
-use super::driver::{Driver, Side};
+use super::content_length::ContentLengths;
+use super::driver::{Driver, Handler};
 use super::fields::Fields;
-use super::frame::{self, Code, Event, Fault, WINDOW, setting};
-use super::lengths::Lengths;
-use super::session::{End, Owner, Session};
+use super::frame::{self, ConnectionError, DEFAULT_WINDOW, ErrorCode, Frame, setting};
+use super::rate_limit::{EARLY, RateLimit};
+use super::session::{Owner, Role, Session};
 use crate::context::Context;
 
-/// What a client may send on a stream before it is let in again, and in all.
-const STREAM_WINDOW_BYTES: u32 = WINDOW;
+/// The receive windows: of a stream, and of the connection.
+const STREAM_WINDOW_BYTES: u32 = DEFAULT_WINDOW;
 const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 
 const TABLE_BYTES: usize = 4096;
 
-/// Between two looks at what takes too long.
-const LOOK: Duration = Duration::from_millis(10);
+/// The shortest pause between two searches for overdue calls.
+const CHECK_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Sent with the first goodbye; when it comes back, all that was on its way before it has come.
-const LAST_PING: [u8; 8] = *b"goodbye?";
-const NO_LAST: u32 = (1 << 31) - 1;
+/// Sent after the first GOAWAY (RFC 9113, 6.8). With its acknowledgement all streams that the
+/// client began before it have arrived.
+const DRAIN_PING: [u8; 8] = *b"goodbye?";
+const MAX_STREAM_ID: u32 = (1 << 31) - 1;
 
 /// Serves a connection to its end.
 pub(crate) async fn serve(proxy: Arc<Context>, connection: Http2Connection<'_>) {
@@ -51,7 +52,7 @@ pub(crate) async fn serve(proxy: Arc<Context>, connection: Http2Connection<'_>) 
     let ended = std::future::poll_fn(|cx| {
         if !draining && Pin::new(&mut shutdown).poll(cx).is_ready() {
             draining = true;
-            driver.side.say_goodbye();
+            driver.handler.start_drain();
         }
         driver.poll(cx)
     });
@@ -63,12 +64,12 @@ pub(crate) async fn serve(proxy: Arc<Context>, connection: Http2Connection<'_>) 
 fn cancel(owner: &Owner) {
     match owner {
         Owner::Client(call) | Owner::Member(call) => call.cancel(),
-        Owner::Other(other) => other.cancel(),
+        Owner::Http(other) => other.cancel(),
     }
 }
 
 impl Drop for Client {
-    /// However the connection ends, its requests end with it.
+    /// The requests end with the connection.
     fn drop(&mut self) {
         for (owner, _) in self.session.close() {
             cancel(&owner);
@@ -81,31 +82,31 @@ impl Drop for Client {
     }
 }
 
-/// Our end of a client's connection.
+/// The handler of a client's connection.
 struct Client {
     proxy: Arc<Context>,
     session: Arc<Session>,
     decoder: Decoder,
     address: SocketAddr,
-    /// It is TLS, which has proven the name that the client calls us by.
+    /// The connection is TLS, which has proven the host name.
     secure: bool,
-    /// The same as text, without the port.
+    /// The client's IP address as text.
     ip: Box<str>,
-    /// The last stream that was looked at.
-    last: u32,
-    /// Those before it that were passed over and cannot begin any more.
+    /// The highest stream that was processed.
+    last_stream: u32,
+    /// The idle streams below it, which are closed (RFC 9113, 5.1.1).
     skipped: Range<u32>,
-    /// Of bodies whose length was said.
-    lengths: Lengths,
+    /// The bodies with a `content-length`.
+    lengths: ContentLengths,
     streams_max: usize,
     fields_bytes_max: usize,
     keepalive: Option<(Duration, Duration)>,
-    /// Calls that ended before their answers, at once.
-    young: Burst,
-    /// All that did so at any age, and all that were one too many.
-    resets: Burst,
+    /// Calls that were reset right after their start.
+    reset_early: RateLimit,
+    /// All resets, and all refused streams.
+    resets: RateLimit,
     resets_max: u32,
-    /// When the first call may have taken too long.
+    /// The earliest deadline of a call.
     due: Option<Instant>,
     fields: Fields,
 }
@@ -113,19 +114,19 @@ struct Client {
 impl Client {
     fn new(proxy: Arc<Context>, (address, secure): (SocketAddr, bool), limits: &Limits) -> Client {
         let windows = [STREAM_WINDOW_BYTES, CONNECTION_WINDOW_BYTES];
-        let session = Session::new(End::Server, windows, bytes::Bytes::new());
+        let session = Session::new(Role::Server, windows, bytes::Bytes::new());
         let fields_bytes_max = u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX);
         session.put(|out| {
             let settings = [
-                (setting::FIELDS_BYTES_MAX, fields_bytes_max),
+                (setting::MAX_HEADER_LIST_SIZE, fields_bytes_max),
                 (
-                    setting::CONCURRENT_STREAMS_MAX,
+                    setting::MAX_CONCURRENT_STREAMS,
                     limits.concurrent_streams_max,
                 ),
             ];
             let unlimited = limits.concurrent_streams_max == u32::MAX;
             frame::put_settings(out, &settings[..2 - usize::from(unlimited)]);
-            frame::put_window(out, 0, CONNECTION_WINDOW_BYTES - WINDOW);
+            frame::put_window_update(out, 0, CONNECTION_WINDOW_BYTES - DEFAULT_WINDOW);
         });
         let keepalive = limits.keepalive_interval;
         Client {
@@ -135,53 +136,53 @@ impl Client {
             address,
             secure,
             ip: address.ip().to_canonical().to_string().into(),
-            last: 0,
+            last_stream: 0,
             skipped: 0..0,
-            lengths: Lengths::default(),
+            lengths: ContentLengths::default(),
             streams_max: usize::try_from(limits.concurrent_streams_max).unwrap_or(usize::MAX),
             fields_bytes_max: limits.head_bytes_max,
             keepalive: keepalive.map(|interval| (interval, limits.keepalive_timeout)),
-            young: Burst::default(),
-            resets: Burst::default(),
+            reset_early: RateLimit::default(),
+            resets: RateLimit::default(),
             resets_max: RESETS_MAX + limits.concurrent_streams_max.min(UNDER_WAY_MAX),
             due: None,
             fields: Fields::default(),
         }
     }
 
-    /// No new requests; but those that are on their way are served.
-    fn say_goodbye(&mut self) {
+    /// Begins a graceful shutdown: requests that are in flight are still served.
+    fn start_drain(&mut self) {
         self.session.put(|out| {
-            frame::put_goaway(out, NO_LAST, Code::NO_ERROR, "");
-            frame::put_ping(out, LAST_PING, false);
+            frame::put_goaway(out, MAX_STREAM_ID, ErrorCode::NO_ERROR, "");
+            frame::put_ping(out, DRAIN_PING, false);
         });
     }
 }
 
-impl Side for Client {
+impl Handler for Client {
     fn session(&self) -> &Arc<Session> {
         &self.session
     }
 
-    fn event(&mut self, event: Event<'_>) -> Result<(), Fault> {
-        match event {
-            Event::Headers { stream, end, block } => self.headers(stream, end, block),
-            Event::Data {
+    fn on_frame(&mut self, frame: Frame<'_>) -> Result<(), ConnectionError> {
+        match frame {
+            Frame::Headers { stream, end, block } => self.headers(stream, end, block),
+            Frame::Data {
                 stream,
                 end,
                 data,
-                flow,
-            } => self.data(stream, end, data, flow),
-            Event::Reset { stream, .. } => self.reset(stream),
-            Event::Broken { stream } if self.is_idle(stream) => {
-                Err(Fault::protocol("a stream is broken that has not begun"))
-            }
-            Event::Broken { stream } => self.break_off(stream),
-            Event::Pong(LAST_PING) => {
-                let last = self.last;
+                flow_controlled_len,
+            } => self.data(stream, end, data, flow_controlled_len),
+            Frame::RstStream { stream, .. } => self.reset(stream),
+            Frame::StreamError { stream } if self.is_idle(stream) => Err(
+                ConnectionError::protocol("a stream is broken that has not begun"),
+            ),
+            Frame::StreamError { stream } => self.reset_with_error(stream),
+            Frame::PingAck(DRAIN_PING) => {
+                let last = self.last_stream;
                 self.session
-                    .put(|out| frame::put_goaway(out, last, Code::NO_ERROR, ""));
-                self.session.close_gently();
+                    .put(|out| frame::put_goaway(out, last, ErrorCode::NO_ERROR, ""));
+                self.session.shut_down();
                 Ok(())
             }
             _ => Ok(()),
@@ -189,35 +190,36 @@ impl Side for Client {
     }
 
     fn last_stream(&self) -> u32 {
-        self.last
+        self.last_stream
     }
 
-    /// Whether the stream is idle (RFC 9113, 5.1). After GOAWAY none is: new streams are ignored.
+    /// Whether the stream is idle (RFC 9113, 5.1). After GOAWAY none is, as new streams are
+    /// ignored.
     fn is_idle(&self, stream: u32) -> bool {
-        self.last < stream && self.session.is_open()
+        self.last_stream < stream && self.session.is_open()
     }
 
-    fn pause(&self) -> Option<Duration> {
+    fn next_check(&self) -> Option<Duration> {
         let due = self.due?;
         Some(due.saturating_duration_since(Instant::now()))
     }
 
-    /// Ends the calls that have taken too long.
-    fn look(&mut self) -> Result<(), Fault> {
+    /// Ends the calls whose deadline has passed.
+    fn check(&mut self) -> Result<(), ConnectionError> {
         let now = Instant::now();
         if self.due.is_none_or(|due| now < due) {
             return Ok(());
         }
         let (overdue, next) = self.session.overdue(now);
-        self.due = next.map(|next| next.max(now + LOOK));
+        self.due = next.map(|next| next.max(now + CHECK_INTERVAL));
         for call in overdue {
             call.expire();
-            self.count_given_up(call.age() < AT_ONCE)?;
+            self.count_early_end(call.age() < EARLY)?;
         }
         Ok(())
     }
 
-    fn patience(&self) -> Option<(Duration, Duration)> {
+    fn keepalive(&self) -> Option<(Duration, Duration)> {
         self.keepalive
     }
 }

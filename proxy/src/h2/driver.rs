@@ -1,4 +1,4 @@
-//! The task that has a connection's socket: reads, has what it reads dealt with, and writes.
+//! The driver of a connection: it owns the socket, reads frames, dispatches them, and writes.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -12,88 +12,88 @@ use keelson_port::Wire;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{self, Instant, Sleep};
 
-use super::clock::Clock;
-use super::flood::Flood;
-use super::frame::{self, Event, Fault, Frames, PREFACE};
-use super::session::{Flowed, Owner, Session};
+use super::control_frames::ControlFrameLimit;
+use super::deadlines::ReadDeadlines;
+use super::frame::{self, ConnectionError, Frame, FrameReader, PREFACE};
+use super::session::{Owner, Released, Session};
 
-/// Read at a time. On the stack: a connection that waits has no buffer.
+/// The size of one read. The buffer is on the stack: an idle connection has none.
 const READ_BYTES: usize = 16 * 1024;
 
-/// After so many reads, or one that is full, it is the other tasks' turn.
+/// After so many reads, or one that fills the buffer, the driver yields.
 const READS_A_TURN: usize = 4;
 
-/// What the two ends do differently.
-pub(super) trait Side {
+/// The part of a connection that differs between client and server.
+pub(super) trait Handler {
     fn session(&self) -> &Arc<Session>;
 
-    /// A frame that does not concern the connection as such.
-    fn event(&mut self, event: Event<'_>) -> Result<(), Fault>;
+    /// Handles a frame that the session does not handle.
+    fn on_frame(&mut self, frame: Frame<'_>) -> Result<(), ConnectionError>;
 
-    /// The last stream of the other end that was looked at.
+    /// The peer's highest stream that was processed, for GOAWAY.
     fn last_stream(&self) -> u32;
 
-    /// Whether a stream of the other end has not begun.
+    /// Whether a stream of the peer is idle (RFC 9113, 5.1).
     fn is_idle(&self, _stream: u32) -> bool {
         false
     }
 
-    /// How long until something has to be looked after, if anything has.
-    fn pause(&self) -> Option<Duration> {
+    /// The time until `check` is to be called; `None`: never.
+    fn next_check(&self) -> Option<Duration> {
         None
     }
 
-    /// It is time to look after it.
-    fn look(&mut self) -> Result<(), Fault> {
+    /// Handles deadlines of the handler's own.
+    fn check(&mut self) -> Result<(), ConnectionError> {
         Ok(())
     }
 
-    /// How long the other end may be silent before it is asked for a sign of life, and how long
-    /// that may take; `None`: for ever.
-    fn patience(&self) -> Option<(Duration, Duration)>;
+    /// The silence after which a PING is sent, and the time for its acknowledgement. `None`: no
+    /// PING.
+    fn keepalive(&self) -> Option<(Duration, Duration)>;
 }
 
-/// A connection, its socket included.
-pub(super) struct Driver<S> {
+/// A connection with its socket.
+pub(super) struct Driver<H> {
     socket: Box<dyn Wire>,
-    pub(super) side: S,
-    frames: Frames,
-    /// What a client may not send without end.
-    flood: Option<Flood>,
-    /// What it may not take without end.
-    clock: Option<Clock>,
-    /// Of the preface that a client begins with, what is still to come.
+    pub(super) handler: H,
+    frames: FrameReader,
+    /// Bounds the control frames of a client.
+    control_frames: Option<ControlFrameLimit>,
+    /// Bounds the time that a client may take.
+    deadlines: Option<ReadDeadlines>,
+    /// The rest of the client's connection preface.
     preface: &'static [u8],
-    /// The other end's first frame has come.
-    greeted: bool,
+    /// The peer's first frame has been received.
+    settings_received: bool,
     unsent: BytesMut,
-    /// How much of that has gone.
-    gone: usize,
+    /// How many bytes of `unsent` are written.
+    written: usize,
     unflushed: bool,
-    alarm: Option<Pin<Box<Sleep>>>,
-    heard: Instant,
-    /// When it was asked for a sign of life.
+    timer: Option<Pin<Box<Sleep>>>,
+    last_read: Instant,
+    /// When the unacknowledged PING was sent.
     pinged: Option<Instant>,
-    /// Over TLS it is unknown how much of a write that failed has gone.
+    /// The connection is TLS: after a failed write, the number of bytes sent is unknown.
     secure: bool,
 }
 
-impl<S: Side> Driver<S> {
-    /// At a server's end a preface comes first. `secure`: it is TLS.
-    pub(super) fn new(socket: Box<dyn Wire>, side: S, server: bool, secure: bool) -> Driver<S> {
+impl<H: Handler> Driver<H> {
+    /// A driver; `server`: the peer sends a preface first; `secure`: the socket is TLS.
+    pub(super) fn new(socket: Box<dyn Wire>, handler: H, server: bool, secure: bool) -> Driver<H> {
         Driver {
             socket,
-            side,
-            frames: Frames::default(),
-            flood: server.then(Flood::default),
-            clock: server.then(Clock::new),
+            handler,
+            frames: FrameReader::default(),
+            control_frames: server.then(ControlFrameLimit::default),
+            deadlines: server.then(ReadDeadlines::new),
             preface: if server { PREFACE } else { &[] },
-            greeted: false,
+            settings_received: false,
             unsent: BytesMut::new(),
-            gone: 0,
+            written: 0,
             unflushed: false,
-            alarm: None,
-            heard: Instant::now(),
+            timer: None,
+            last_read: Instant::now(),
             pinged: None,
             secure,
         }
@@ -105,8 +105,8 @@ impl<S: Side> Driver<S> {
             let read = match self.read(cx) {
                 Ok(read) => read,
                 Err(error) => {
-                    // Farewell, if there is room for it. But nothing that is new to the other end
-                    // goes to one that has left: it can still be done elsewhere.
+                    // Sends GOAWAY, if the socket takes it. After any other error no new call is
+                    // sent: it can still be executed elsewhere.
                     if error.kind() == io::ErrorKind::InvalidData {
                         let _ = self.write(cx);
                     }
@@ -114,33 +114,33 @@ impl<S: Side> Driver<S> {
                 }
             };
             let wrote = self.write(cx)?;
-            let all_gone = self.gone == self.unsent.len() && !self.unflushed;
-            if all_gone && self.side.session().is_over() {
+            let all_gone = self.written == self.unsent.len() && !self.unflushed;
+            if all_gone && self.handler.session().is_over() {
                 return Poll::Ready(Ok(()));
             }
             if read == 0 && !wrote {
-                return self.look(cx);
+                return self.run_timers(cx);
             }
             if read == READ_BYTES {
                 break;
             }
         }
-        // Tasks handle what was read so far; yielding lets other connections run.
+        // Yields to the tasks of the requests that were read, and to other connections.
         cx.waker().wake_by_ref();
-        self.look(cx)
+        self.run_timers(cx)
     }
 
-    /// Returns how much there was.
+    /// Reads once. Returns the number of bytes.
     fn read(&mut self, cx: &mut Context<'_>) -> io::Result<usize> {
-        let has_room = self.side.session().has_room();
-        if let Some(clock) = &mut self.clock {
+        let has_room = self.handler.session().has_room();
+        if let Some(deadlines) = &mut self.deadlines {
             match has_room {
-                true => clock.goes_on(),
-                false => clock.stop(),
+                true => deadlines.resume(),
+                false => deadlines.suspend(),
             }
         }
         if !has_room {
-            // What is read may have to be answered. The socket that takes nothing will wake us.
+            // A frame may need an answer. The task is woken when the socket takes bytes.
             return Ok(0);
         }
         let mut space = [MaybeUninit::uninit(); READ_BYTES];
@@ -152,72 +152,78 @@ impl<S: Side> Driver<S> {
             }
             Poll::Ready(()) => {}
         }
-        self.heard = Instant::now();
+        self.last_read = Instant::now();
         self.pinged = None;
-        self.arrived(buffer.filled())
-            .map_err(|fault| self.say_goodbye(fault))?;
+        self.receive(buffer.filled())
+            .map_err(|fault| self.go_away(fault))?;
         Ok(buffer.filled().len())
     }
 
-    fn say_goodbye(&self, fault: Fault) -> io::Error {
-        let last = self.side.last_stream();
-        let session = self.side.session();
+    fn go_away(&self, fault: ConnectionError) -> io::Error {
+        let last = self.handler.last_stream();
+        let session = self.handler.session();
         session.put(|out| frame::put_goaway(out, last, fault.code, fault.what));
         io::Error::new(io::ErrorKind::InvalidData, fault)
     }
 
-    fn arrived(&mut self, mut bytes: &[u8]) -> Result<(), Fault> {
+    fn receive(&mut self, mut bytes: &[u8]) -> Result<(), ConnectionError> {
         let length = self.preface.len().min(bytes.len());
         if self.preface[..length] != bytes[..length] {
-            return Err(Fault::protocol("no preface"));
+            return Err(ConnectionError::protocol("no preface"));
         }
         self.preface = &self.preface[length..];
         bytes = &bytes[length..];
-        let (side, greeted, flood) = (&mut self.side, &mut self.greeted, &mut self.flood);
+        let (handler, settings_received, control_frames) = (
+            &mut self.handler,
+            &mut self.settings_received,
+            &mut self.control_frames,
+        );
         let mut whole = false;
-        self.frames.take(bytes, |event| {
+        self.frames.take(bytes, |frame| {
             whole = true;
-            if !*greeted && !matches!(event, Event::Settings(_)) {
-                return Err(Fault::protocol("a connection begins with settings"));
+            if !*settings_received && !matches!(frame, Frame::Settings(_)) {
+                return Err(ConnectionError::protocol(
+                    "a connection begins with settings",
+                ));
             }
-            *greeted = true;
-            if let Some(flood) = flood {
-                flood.count(&event)?;
+            *settings_received = true;
+            if let Some(control_frames) = control_frames {
+                control_frames.count(&frame)?;
             }
-            meet(side, event)
+            dispatch(handler, frame)
         })?;
-        if let Some(clock) = &mut self.clock {
-            clock.arrived(self.greeted, whole, self.frames.partial());
+        if let Some(deadlines) = &mut self.deadlines {
+            deadlines.update(self.settings_received, whole, self.frames.partial());
         }
         Ok(())
     }
 
-    /// Writes as long as there is something. Returns whether there was.
+    /// Writes all that the session has to send. Returns whether anything was written.
     fn write(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
         let mut wrote = false;
         loop {
-            if self.gone == self.unsent.len() {
+            if self.written == self.unsent.len() {
                 self.unsent.clear();
-                self.gone = 0;
-                let session = self.side.session();
-                pass_on(session.take(&mut self.unsent, cx.waker()));
+                self.written = 0;
+                let session = self.handler.session();
+                credit_owners(session.take(&mut self.unsent, cx.waker()));
             }
             if self.unsent.is_empty() {
                 break;
             }
-            let offered = &self.unsent[self.gone..];
+            let offered = &self.unsent[self.written..];
             match Pin::new(&mut self.socket).poll_write(cx, offered) {
                 Poll::Pending => break,
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Err(error)) => {
                     if self.secure {
-                        self.side.session().wrote(offered.len());
+                        self.handler.session().wrote(offered.len());
                     }
                     return Err(error);
                 }
                 Poll::Ready(Ok(written)) => {
-                    self.gone += written;
-                    self.side.session().wrote(written);
+                    self.written += written;
+                    self.handler.session().wrote(written);
                     wrote = true;
                 }
             }
@@ -229,54 +235,57 @@ impl<S: Side> Driver<S> {
         Ok(wrote)
     }
 
-    /// Looks after what takes long, and whether the other end is still there.
-    fn look(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Runs the checks that are due: deadlines and keepalive.
+    fn run_timers(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             let Some(due) = self.due() else {
-                // What was set before comes to nothing.
+                // A timer that is set already fires without effect.
                 return Poll::Pending;
             };
-            let alarm = match &mut self.alarm {
-                // One that is early costs less than setting it anew every time.
-                Some(alarm) if alarm.deadline() <= due => alarm,
-                _ => self.alarm.insert(Box::pin(time::sleep_until(due))),
+            let timer = match &mut self.timer {
+                // A timer that fires early costs less than one that is reset every time.
+                Some(timer) if timer.deadline() <= due => timer,
+                _ => self.timer.insert(Box::pin(time::sleep_until(due))),
             };
-            ready!(alarm.as_mut().poll(cx));
-            self.alarm = None;
-            let clock = self.clock.as_ref().map_or(Ok(()), Clock::check);
-            if let Err(fault) = self.side.look().and(clock) {
-                let error = self.say_goodbye(fault);
+            ready!(timer.as_mut().poll(cx));
+            self.timer = None;
+            let deadlines = self.deadlines.as_ref().map_or(Ok(()), ReadDeadlines::check);
+            if let Err(fault) = self.handler.check().and(deadlines) {
+                let error = self.go_away(fault);
                 let _ = self.write(cx);
                 return Poll::Ready(Err(error));
             }
-            self.listen()?;
+            self.check_keepalive()?;
         }
     }
 
-    /// When to look next.
+    /// The time of the next check.
     fn due(&self) -> Option<Instant> {
-        let look = self.side.pause().map(|pause| Instant::now() + pause);
+        let look = self
+            .handler
+            .next_check()
+            .map(|pause| Instant::now() + pause);
         let listen = self
-            .side
-            .patience()
+            .handler
+            .keepalive()
             .map(|(interval, timeout)| match self.pinged {
                 Some(pinged) => pinged + timeout,
-                None => self.heard + interval,
+                None => self.last_read + interval,
             });
-        let clock = self.clock.as_ref().and_then(Clock::due);
-        look.into_iter().chain(listen).chain(clock).min()
+        let deadlines = self.deadlines.as_ref().and_then(ReadDeadlines::due);
+        look.into_iter().chain(listen).chain(deadlines).min()
     }
 
-    fn listen(&mut self) -> io::Result<()> {
-        let Some((interval, timeout)) = self.side.patience() else {
+    fn check_keepalive(&mut self) -> io::Result<()> {
+        let Some((interval, timeout)) = self.handler.keepalive() else {
             return Ok(());
         };
         match self.pinged {
-            // Counted from the ping: a connection may have been silent for hours without a request.
+            // Counted from the PING: an idle connection may have been silent for hours.
             Some(pinged) if timeout <= pinged.elapsed() => Err(io::ErrorKind::TimedOut.into()),
-            None if interval <= self.heard.elapsed() => {
+            None if interval <= self.last_read.elapsed() => {
                 self.pinged = Some(Instant::now());
-                let session = self.side.session();
+                let session = self.handler.session();
                 session.put(|out| frame::put_ping(out, *b"keelson?", false));
                 Ok(())
             }
@@ -285,29 +294,33 @@ impl<S: Side> Driver<S> {
     }
 }
 
-/// What concerns the connection as such, both ends do alike.
-fn meet(side: &mut impl Side, event: Event<'_>) -> Result<(), Fault> {
-    let session = side.session();
-    match event {
-        Event::Settings(settings) => pass_on(session.settings(&settings)?),
-        Event::Window { stream, .. } if side.is_idle(stream) => {
-            return Err(Fault::protocol("a window of a stream that has not begun"));
+/// Handles the frames that concern the connection, and passes others to the handler.
+fn dispatch(handler: &mut impl Handler, frame: Frame<'_>) -> Result<(), ConnectionError> {
+    let session = handler.session();
+    match frame {
+        Frame::Settings(settings) => credit_owners(session.recv_settings(&settings)?),
+        Frame::WindowUpdate { stream, .. } if handler.is_idle(stream) => {
+            return Err(ConnectionError::protocol(
+                "a window of a stream that has not begun",
+            ));
         }
-        Event::Window { stream, by } => pass_on(session.grown(stream, by)?),
-        Event::Ping(bytes) => session.put(|out| frame::put_ping(out, bytes, true)),
-        Event::SettingsAck => session.acknowledged(),
-        event => side.event(event)?,
+        Frame::WindowUpdate { stream, by } => {
+            credit_owners(session.recv_window_update(stream, by)?)
+        }
+        Frame::Ping(bytes) => session.put(|out| frame::put_ping(out, bytes, true)),
+        Frame::SettingsAck => session.recv_settings_ack(),
+        frame => handler.on_frame(frame)?,
     }
     Ok(())
 }
 
-/// Counts data that has gone on at its other end.
-fn pass_on(flowed: Flowed) {
-    for (owner, bytes) in flowed {
+/// Reports sent bytes to the owners of their streams.
+fn credit_owners(released: Released) {
+    for (owner, bytes) in released {
         match owner {
             Owner::Client(call) => call.reached_client(bytes),
             Owner::Member(call) => call.reached_member(bytes),
-            Owner::Other(other) => other.has_room(),
+            Owner::Http(other) => other.has_room(),
         }
     }
 }

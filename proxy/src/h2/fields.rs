@@ -1,4 +1,4 @@
-//! Fields of requests, and what HTTP allows in fields.
+//! The fields of requests, and the rules of HTTP for fields.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use super::member::is_hop_by_hop;
 use super::other;
 use crate::http1::headers::PROXIED_BY;
 
-/// Of a call: a service and a method. Members put it into their errors.
+/// The longest path of a call, in bytes. It is a service and a method; members repeat it in errors.
 const PATH_BYTES_MAX: usize = 1024;
 
 const FORWARDED_FOR: &[u8] = b"x-forwarded-for";
 
-/// The bytes of names, in lower case, and of values: RFC 9110, 5.
+/// The bytes allowed in names in lower case, and in values (RFC 9110, 5).
 const NAME: [bool; 256] = table(false);
 const VALUE: [bool; 256] = table(true);
 
@@ -42,19 +42,19 @@ const fn is_token(byte: u8) -> bool {
     mark || other_mark || byte.is_ascii_alphanumeric()
 }
 
-/// Whether it is a name, in lower case.
+/// Whether the bytes are a field name in lower case.
 pub(super) fn is_name(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|byte| NAME[usize::from(*byte)])
 }
 
-/// Whether it may be a value: RFC 9113, 8.2.1.
+/// Whether the bytes are a field value (RFC 9113, 8.2.1).
 pub(super) fn is_value(bytes: &[u8]) -> bool {
     let space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     let apart = space(bytes.first()) || space(bytes.last());
     !apart && bytes.iter().all(|byte| VALUE[usize::from(*byte)])
 }
 
-/// Whether a field is of one connection alone, which HTTP/2 does not have: RFC 9113, 8.2.2.
+/// Whether a field is connection-specific, which makes a message malformed (RFC 9113, 8.2.2).
 fn is_of_connection(name: &[u8], value: &[u8]) -> bool {
     match name {
         b"connection" | b"proxy-connection" | b"keep-alive" => true,
@@ -64,27 +64,27 @@ fn is_of_connection(name: &[u8], value: &[u8]) -> bool {
     }
 }
 
-/// A request's fields as they come.
+/// The fields of a request that is being read.
 #[derive(Default)]
 pub(super) struct Fields {
-    /// As they go to a member: `:path`, and those that are for it.
+    /// The field block for a member: `:path`, and the fields that are forwarded.
     block: BytesMut,
     method: Vec<u8>,
     pub(super) path: Vec<u8>,
     authority: Vec<u8>,
-    /// Who is named as having forwarded it.
+    /// The addresses in `x-forwarded-for`.
     forwarded: Vec<u8>,
     grpc: bool,
-    /// How long the client waits for a call.
-    pub(super) patience: Option<Duration>,
-    /// It names this proxy.
-    pub(super) seen_before: bool,
-    /// What it says of its body.
+    /// The `grpc-timeout` of a call.
+    pub(super) timeout: Option<Duration>,
+    /// The request has passed this proxy before.
+    pub(super) passed_before: bool,
+    /// The `content-length`.
     pub(super) length: Option<u64>,
     scheme: bool,
-    /// A pseudo-field has come.
+    /// A pseudo-header field has come.
     pseudo: bool,
-    /// One that is none has come.
+    /// A regular field has come.
     regular: bool,
     malformed: bool,
 }
@@ -104,8 +104,8 @@ impl Fields {
             kept.clear();
         }
         self.grpc = false;
-        self.patience = None;
-        self.seen_before = false;
+        self.timeout = None;
+        self.passed_before = false;
         self.length = None;
         self.scheme = false;
         self.pseudo = false;
@@ -124,15 +124,15 @@ impl Fields {
         self.malformed |= !is_name(name);
         match name {
             b"content-type" => self.grpc = value.starts_with(b"application/grpc"),
-            b"grpc-timeout" => self.patience = grpc_timeout(value),
+            b"grpc-timeout" => self.timeout = grpc_timeout(value),
             FORWARDED_FOR => {
                 self.forwarded.extend_from_slice(value);
                 self.forwarded.extend_from_slice(b", ");
                 return;
             }
-            _ if name == PROXIED_BY.as_str().as_bytes() => self.seen_before |= value == id,
+            _ if name == PROXIED_BY.as_str().as_bytes() => self.passed_before |= value == id,
             // Members end connections over one that is wrong.
-            b"content-length" => return self.says_length(value),
+            b"content-length" => return self.content_length(value),
             // RFC 9113, 8.3.1: where no authority is named.
             b"host" if self.authority.is_empty() => {
                 self.authority.extend_from_slice(value);
@@ -147,7 +147,7 @@ impl Fields {
         hpack::put_field(&mut self.block, name, value, sensitive);
     }
 
-    fn says_length(&mut self, value: &[u8]) {
+    fn content_length(&mut self, value: &[u8]) {
         let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
         let text = std::str::from_utf8(value).ok().filter(|_| digits);
         let length = text.and_then(|text| text.parse().ok());
@@ -176,12 +176,12 @@ impl Fields {
                 return;
             }
         };
-        // Once, and before all others.
+        // Each one once, before all regular fields (RFC 9113, 8.3).
         self.malformed |= self.regular || !place.is_empty();
         place.extend_from_slice(value);
     }
 
-    /// How much they are.
+    /// The size of the field block, in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.block.len()
     }
@@ -192,7 +192,7 @@ impl Fields {
         !self.malformed && all && !endless
     }
 
-    /// Whether they may end a request: RFC 9113, 8.1.
+    /// Whether the fields can be a trailer section (RFC 9113, 8.1).
     pub(super) fn are_trailers(&self) -> bool {
         !self.malformed && !self.pseudo
     }
@@ -201,7 +201,7 @@ impl Fields {
         self.grpc && self.method == b"POST"
     }
 
-    /// With what a proxy adds.
+    /// The field block of a call, with the fields that a proxy adds.
     pub(super) fn of_call(&mut self, ip: &str, id: &[u8]) -> bytes::Bytes {
         let block = &mut self.block;
         hpack::put_field(block, b"te", b"trailers", false);

@@ -1,6 +1,6 @@
-//! HTTP/2 frames (RFC 9113): taken off what arrives, and written.
+//! HTTP/2 frames (RFC 9113, 4 and 6): read from a byte stream, and written.
 //!
-//! What arrives is looked at where it lies; only what is cut in two by the end of a read is kept.
+//! Frames are parsed in the read buffer; only a frame that is split between two reads is copied.
 
 mod payload;
 mod read;
@@ -8,29 +8,29 @@ mod read;
 mod tests;
 mod write;
 
-pub(super) use read::{Frames, Partial};
+pub(super) use read::{FrameReader, Partial};
 pub(super) use write::{
-    extend_data, put_data, put_goaway, put_headers, put_ping, put_reset, put_settings,
-    put_settings_ack, put_window,
+    extend_data, put_data, put_goaway, put_headers, put_ping, put_rst_stream, put_settings,
+    put_settings_ack, put_window_update,
 };
 
-/// How a client begins.
+/// The client's connection preface (RFC 9113, 3.4).
 pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Of every frame.
-pub(super) const HEAD_BYTES: usize = 9;
+/// The size of a frame header (RFC 9113, 4.1).
+pub(super) const FRAME_HEADER_BYTES: usize = 9;
 
-/// What we take in one frame, and send while the other end has not said that it takes more.
-pub(super) const FRAME_BYTES_MAX: usize = 16_384;
+/// SETTINGS_MAX_FRAME_SIZE, whose default is used in both directions.
+pub(super) const MAX_FRAME_SIZE: usize = 16_384;
 
-/// A block of compressed fields, with its frames' heads. A list that is within bounds is smaller.
-const BLOCK_BYTES_MAX: usize = 128 * 1024;
+/// The largest field block, frame headers included. A field section within bounds is smaller.
+const FIELD_BLOCK_BYTES_MAX: usize = 128 * 1024;
 
-/// What a window is before anything was agreed on.
-pub(super) const WINDOW: u32 = 65_535;
+/// The initial flow-control window (RFC 9113, 6.9.2).
+pub(super) const DEFAULT_WINDOW: u32 = 65_535;
 
-/// The largest window.
-pub(super) const WINDOW_MAX: i64 = (1 << 31) - 1;
+/// The largest flow-control window (RFC 9113, 6.9.1).
+pub(super) const MAX_WINDOW: i64 = (1 << 31) - 1;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -50,55 +50,55 @@ const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
 const PRIORITY_BYTES: usize = 5;
 
-/// Settings by their numbers.
+/// The settings (RFC 9113, 6.5.2).
 pub(super) mod setting {
-    pub(crate) const TABLE_BYTES: u16 = 1;
+    pub(crate) const HEADER_TABLE_SIZE: u16 = 1;
     pub(crate) const ENABLE_PUSH: u16 = 2;
-    pub(crate) const CONCURRENT_STREAMS_MAX: u16 = 3;
-    pub(crate) const INITIAL_WINDOW: u16 = 4;
-    pub(crate) const FRAME_BYTES_MAX: u16 = 5;
-    pub(crate) const FIELDS_BYTES_MAX: u16 = 6;
+    pub(crate) const MAX_CONCURRENT_STREAMS: u16 = 3;
+    pub(crate) const INITIAL_WINDOW_SIZE: u16 = 4;
+    pub(crate) const MAX_FRAME_SIZE: u16 = 5;
+    pub(crate) const MAX_HEADER_LIST_SIZE: u16 = 6;
 }
 
-/// Errors by their numbers.
+/// An error code (RFC 9113, 7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Code(pub(super) u32);
+pub(super) struct ErrorCode(pub(super) u32);
 
-impl Code {
-    pub(super) const NO_ERROR: Code = Code(0);
-    pub(super) const PROTOCOL_ERROR: Code = Code(1);
-    pub(super) const INTERNAL_ERROR: Code = Code(2);
-    pub(super) const FLOW_CONTROL_ERROR: Code = Code(3);
-    pub(super) const SETTINGS_TIMEOUT: Code = Code(4);
-    pub(super) const STREAM_CLOSED: Code = Code(5);
-    pub(super) const FRAME_SIZE_ERROR: Code = Code(6);
-    pub(super) const REFUSED_STREAM: Code = Code(7);
-    pub(super) const CANCEL: Code = Code(8);
-    pub(super) const COMPRESSION_ERROR: Code = Code(9);
-    pub(super) const ENHANCE_YOUR_CALM: Code = Code(11);
+impl ErrorCode {
+    pub(super) const NO_ERROR: ErrorCode = ErrorCode(0);
+    pub(super) const PROTOCOL_ERROR: ErrorCode = ErrorCode(1);
+    pub(super) const INTERNAL_ERROR: ErrorCode = ErrorCode(2);
+    pub(super) const FLOW_CONTROL_ERROR: ErrorCode = ErrorCode(3);
+    pub(super) const SETTINGS_TIMEOUT: ErrorCode = ErrorCode(4);
+    pub(super) const STREAM_CLOSED: ErrorCode = ErrorCode(5);
+    pub(super) const FRAME_SIZE_ERROR: ErrorCode = ErrorCode(6);
+    pub(super) const REFUSED_STREAM: ErrorCode = ErrorCode(7);
+    pub(super) const CANCEL: ErrorCode = ErrorCode(8);
+    pub(super) const COMPRESSION_ERROR: ErrorCode = ErrorCode(9);
+    pub(super) const ENHANCE_YOUR_CALM: ErrorCode = ErrorCode(11);
 }
 
-/// What ends a connection.
+/// A connection error (RFC 9113, 5.4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} (HTTP/2 error {})", .code.0)]
-pub(super) struct Fault {
-    pub(super) code: Code,
+pub(super) struct ConnectionError {
+    pub(super) code: ErrorCode,
     pub(super) what: &'static str,
 }
 
-impl Fault {
-    pub(super) fn new(code: Code, what: &'static str) -> Fault {
-        Fault { code, what }
+impl ConnectionError {
+    pub(super) fn new(code: ErrorCode, what: &'static str) -> ConnectionError {
+        ConnectionError { code, what }
     }
 
-    pub(super) fn protocol(what: &'static str) -> Fault {
-        Fault::new(Code::PROTOCOL_ERROR, what)
+    pub(super) fn protocol(what: &'static str) -> ConnectionError {
+        ConnectionError::new(ErrorCode::PROTOCOL_ERROR, what)
     }
 }
 
-/// Something that the other end says.
+/// A frame, or a HEADERS frame joined with its CONTINUATION frames.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Event<'a> {
+pub(super) enum Frame<'a> {
     Headers {
         stream: u32,
         end: bool,
@@ -108,46 +108,46 @@ pub(super) enum Event<'a> {
         stream: u32,
         end: bool,
         data: &'a [u8],
-        /// Its share of the windows, padding included.
-        flow: u32,
+        /// The bytes that count for the windows, padding included (RFC 9113, 6.9.1).
+        flow_controlled_len: u32,
     },
-    Reset {
+    RstStream {
         stream: u32,
-        code: Code,
+        code: ErrorCode,
     },
-    /// A number and a value each.
+    /// An identifier and a value each.
     Settings(Settings<'a>),
     SettingsAck,
     Ping([u8; 8]),
-    Pong([u8; 8]),
+    PingAck([u8; 8]),
     GoAway {
         last: u32,
-        code: Code,
+        code: ErrorCode,
     },
-    Window {
+    WindowUpdate {
         stream: u32,
         by: u32,
     },
-    /// A frame that is wrong for its stream alone.
-    Broken {
+    /// A frame that is a stream error (RFC 9113, 5.4.2).
+    StreamError {
         stream: u32,
     },
-    /// A frame without effect here: PRIORITY, or an unknown type (RFC 9113, 5.5).
-    Nothing,
+    /// A frame without effect: PRIORITY, or an unknown type (RFC 9113, 5.5).
+    Ignored,
 }
 
-impl Event<'_> {
-    /// Whether it is no part of any request or answer, so that there can be any number of it.
+impl Frame<'_> {
+    /// Whether the frame belongs to no message, so that a peer can send any number of it.
     pub(super) fn is_idle(&self) -> bool {
         match self {
-            Event::SettingsAck | Event::Ping(_) | Event::Pong(_) | Event::Nothing => true,
-            Event::Data { end, data, .. } => !end && data.is_empty(),
+            Frame::SettingsAck | Frame::Ping(_) | Frame::PingAck(_) | Frame::Ignored => true,
+            Frame::Data { end, data, .. } => !end && data.is_empty(),
             _ => false,
         }
     }
 }
 
-/// A frame of settings.
+/// The payload of a SETTINGS frame.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Settings<'a>(&'a [u8]);
 

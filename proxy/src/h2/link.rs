@@ -1,8 +1,10 @@
-//! The connections to a member: those of all clients, and those of clients beyond their share.
+//! The connections to a member: a shared lane for all clients, and a lane for each client beyond
+//! its quota.
 //!
-//! A connection that bears no new calls ends with the ones that it has, and a watch may last for days.
-//! So these are bounded as well: beyond the bound the oldest is cut, and its calls end or go elsewhere
-//! as if the member had closed it. Each connection has a place among the process's descriptors.
+//! A retired connection takes no new calls and ends with its last one; a watch may last for days.
+//! Retired connections are bounded: beyond the bound the oldest is cut, and its calls end or are
+//! repeated as if the member had closed it. Each connection takes a slot of the process's
+//! descriptors.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -19,48 +21,47 @@ use crate::http1::exchange::Failure;
 use crate::policy::endpoint::Endpoint;
 use crate::sockets::{Http2Permit, Sockets};
 
-/// Clients that have gone beyond their share and have connections of their own, at a time; the others
-/// use those of all.
+/// The number of clients with lanes of their own. Further clients use the shared lane.
 const OWN_MAX: usize = 16;
 
-/// Connections that are for the same clients, at a time: for those of all, and for one's own.
+/// The number of connections of the shared lane, and of a client's lane.
 const SHARED_LANES_MAX: usize = 16;
 const OWN_LANES_MAX: usize = 4;
 
-/// The same, of those that bear no new calls.
+/// The number of retired connections of one lane.
 const RETIRED_LANES_MAX: usize = 4;
 
-/// After a connection found no descriptor, the next one is tried.
+/// The pause after a connection failed for lack of a descriptor.
 const SHORTAGE: Duration = Duration::from_millis(100);
 
-/// Connected when first needed, and again when the connection has ended or bears no more calls.
+/// Connects on first use, and again when a connection has ended or is retired.
 #[derive(Default)]
 pub(crate) struct Link {
     lanes: Mutex<Lanes>,
-    /// One at a time; when there was no descriptor for one.
+    /// Held while connecting. The time of the last failure for lack of a descriptor.
     connecting: tokio::sync::Mutex<Option<Instant>>,
 }
 
 #[derive(Default)]
 struct Lanes {
     open: Vec<Lane>,
-    /// Those that bear no new calls; the oldest first.
+    /// The retired connections, the oldest first.
     retired: Vec<Lane>,
 }
 
-/// A connection, and whose calls go by it.
+/// A connection and the client that uses it.
 struct Lane {
-    /// `None`: all clients' that have none of their own.
+    /// `None`: the shared lane.
     of: Option<u64>,
     session: Arc<Session>,
-    /// Ends it at once. Dropped, it does nothing.
+    /// Cuts the connection. Dropping it has no effect.
     cut: oneshot::Sender<()>,
 }
 
-/// How a call gets to the member.
+/// The connection for a call.
 enum Way {
     By(Arc<Session>),
-    /// By a new connection, whose calls these are.
+    /// A new connection of this lane.
     New(Option<u64>, Http2Permit),
 }
 
@@ -71,13 +72,13 @@ impl Drop for Link {
 }
 
 impl Link {
-    /// The connection of all clients, or of one that has its own, if there is one for new calls.
+    /// An open connection of a lane that takes new calls.
     pub(super) fn open(&self, of: Option<u64>) -> Option<Arc<Session>> {
         self.lanes.lock().with_place(of)
     }
 
-    /// The connection, which is made when there is none. Many may wait for the same attempt, and none
-    /// longer than one attempt may take.
+    /// A connection of a lane, made if there is none. Many calls may wait for the same attempt,
+    /// each no longer than `dial_timeout`.
     pub(super) async fn connect(
         &self,
         endpoint: &Arc<Endpoint>,
@@ -122,42 +123,42 @@ impl Link {
         Ok(session)
     }
 
-    /// A client that may have had connections of its own has left.
+    /// Retires the lane of a client that has disconnected.
     pub(super) fn leave(&self, of: u64) {
         self.lanes.lock().retire(|lane| {
             let leaves = lane.of == Some(of);
             if leaves {
-                lane.session.close_gently();
+                lane.session.shut_down();
             }
             leaves
         });
     }
 
-    /// Ends them; calls in flight end as they may.
+    /// Shuts the connections down. Calls in flight go on.
     pub(crate) fn close(&self) {
         let lanes = std::mem::take(&mut *self.lanes.lock());
         for lane in lanes.open {
-            lane.session.close_gently();
+            lane.session.shut_down();
         }
     }
 }
 
-/// There is no descriptor for one more connection.
+/// The failure for lack of a descriptor.
 fn crowded() -> Failure {
     Failure::Crowded(std::io::ErrorKind::QuotaExceeded.into())
 }
 
 impl Lanes {
-    /// The way for a client's calls; `None`: there is no place for a connection.
+    /// The connection for a client's calls; `None`: there is no descriptor for one.
     fn way(&mut self, of: Option<u64>, sockets: &'static Sockets) -> Option<Way> {
         let of = of.filter(|of| self.may_have_own(*of));
         if let Some(session) = self.with_place(of) {
             return Some(Way::By(session));
         }
         self.retire(|lane| {
-            // One of a client that has left in between; another client's is made again.
+            // The lane of a client that has left in the meantime; another client's is made again.
             if lane.of.is_some() && lane.session.streams() == 0 {
-                lane.session.close_gently();
+                lane.session.shut_down();
             }
             lane.session.retire()
         });
@@ -172,7 +173,7 @@ impl Lanes {
         {
             return Some(Way::New(of, place));
         }
-        // One that takes no calls for now.
+        // A connection that takes no calls for now.
         if let Some(last) = fitting().next_back() {
             return Some(Way::By(Arc::clone(&last.session)));
         }
@@ -181,18 +182,17 @@ impl Lanes {
 
     fn with_place(&self, of: Option<u64>) -> Option<Arc<Session>> {
         let mut fitting = self.open.iter().filter(|lane| lane.of == of);
-        let lane = fitting.find(|lane| lane.session.has_place())?;
+        let lane = fitting.find(|lane| lane.session.has_free_stream())?;
         Some(Arc::clone(&lane.session))
     }
 
-    /// Whether a client may have connections of its own.
+    /// Whether a client may have a lane of its own.
     fn may_have_own(&self, of: u64) -> bool {
         let clients: HashSet<u64> = self.open.iter().filter_map(|lane| lane.of).collect();
         clients.contains(&of) || clients.len() < OWN_MAX
     }
 
-    /// Takes out those that bear no new calls. Of those of the same clients the oldest are cut beyond the
-    /// bound.
+    /// Retires connections. Beyond the bound of a lane, the oldest retired ones are cut.
     fn retire(&mut self, retires: impl Fn(&Lane) -> bool) {
         let retired = self.open.extract_if(.., |lane| retires(lane));
         self.retired.extend(retired);

@@ -1,4 +1,4 @@
-//! A connection to a member, which the calls of many clients share.
+//! A connection to a member, shared by the calls of many clients.
 
 use std::io;
 use std::sync::{Arc, Weak};
@@ -12,34 +12,37 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::driver::{Driver, Side};
-use super::frame::{self, Code, Event, Fault, PREFACE, WINDOW, WINDOW_MAX, setting};
-use super::session::{End, Owner, Session};
+use super::driver::{Driver, Handler};
+use super::frame::{
+    self, ConnectionError, DEFAULT_WINDOW, ErrorCode, Frame, MAX_WINDOW, PREFACE, setting,
+};
+use super::session::{Owner, Role, Session};
 use crate::address::Address;
 use crate::http1::exchange::Failure;
 use crate::http1::headers;
 use crate::policy::endpoint::{Endpoint, Health};
 use crate::sockets::Http2Permit;
 
-/// A stream that its client does not read holds up to so much of a connection's window...
+/// The receive window of a stream. An answer that its client does not read holds so much of the
+/// connection's window...
 const STREAM_WINDOW_BYTES: u32 = 128 * 1024;
-/// ...and must not hold up the others: as large as a window may be.
-const CONNECTION_WINDOW_BYTES: u32 = WINDOW_MAX as u32;
+/// ...which therefore has the largest size.
+const CONNECTION_WINDOW_BYTES: u32 = MAX_WINDOW as u32;
 
-/// Of one answer's fields.
-const FIELDS_BYTES_MAX: usize = 64 * 1024;
+/// The bound of one field section of an answer.
+const MAX_HEADER_LIST_SIZE: usize = 64 * 1024;
 
-/// Of the compression, in bytes: what is used when nobody says anything.
+/// The default SETTINGS_HEADER_TABLE_SIZE, in bytes.
 const TABLE_BYTES: usize = 4096;
 
-/// A member that is gone without a word is noticed while calls wait. Seldom enough for etcd, which
-/// closes connections that ping more often than every 5 s.
+/// The keepalive detects a member that vanished while calls wait. etcd closes connections with more
+/// than one PING in 5 s.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Between two looks while answers are awaited; after this long an answer takes long.
-const LOOK: Duration = Duration::from_millis(100);
-const LONG: Duration = Duration::from_millis(200);
+/// The interval of checks while answers are awaited, and the time after which an answer is slow.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
+const SLOW: Duration = Duration::from_millis(200);
 
 /// A socket to a member, with TLS if that is its scheme.
 pub(super) async fn socket(address: &Address, timeout: Duration) -> io::Result<Box<dyn Wire>> {
@@ -51,7 +54,7 @@ pub(super) async fn socket(address: &Address, timeout: Duration) -> io::Result<B
     Ok(Box::new(shaking.await?))
 }
 
-/// With all that is said first.
+/// A session with the preface and the first frames in its buffer.
 pub(super) fn session(address: &Address) -> Session {
     let mut prefix = BytesMut::with_capacity(64);
     let authority = address.to_string();
@@ -63,23 +66,23 @@ pub(super) fn session(address: &Address) -> Session {
         hpack::put_field(&mut prefix, name.as_bytes(), value.as_bytes(), false);
     }
     let windows = [STREAM_WINDOW_BYTES, CONNECTION_WINDOW_BYTES];
-    let session = Session::new(End::Client, windows, prefix.freeze());
+    let session = Session::new(Role::Client, windows, prefix.freeze());
     session.put(|out| {
         out.extend_from_slice(PREFACE);
         frame::put_settings(
             out,
             &[
                 (setting::ENABLE_PUSH, 0),
-                (setting::INITIAL_WINDOW, STREAM_WINDOW_BYTES),
-                (setting::FIELDS_BYTES_MAX, FIELDS_BYTES_MAX as u32),
+                (setting::INITIAL_WINDOW_SIZE, STREAM_WINDOW_BYTES),
+                (setting::MAX_HEADER_LIST_SIZE, MAX_HEADER_LIST_SIZE as u32),
             ],
         );
-        frame::put_window(out, 0, CONNECTION_WINDOW_BYTES - WINDOW);
+        frame::put_window_update(out, 0, CONNECTION_WINDOW_BYTES - DEFAULT_WINDOW);
     });
     session
 }
 
-/// Runs a connection to its end, in a task of its own. It has its place until then, and may be cut.
+/// Spawns the task of a connection. It keeps its slot until its end, and `cut` ends it.
 pub(super) fn spawn(
     endpoint: &Arc<Endpoint>,
     session: &Arc<Session>,
@@ -94,46 +97,46 @@ pub(super) fn spawn(
     };
     let secure = endpoint.address.tls().is_some();
     tokio::spawn(async move {
-        member.live(socket, secure, cut).await;
+        member.run(socket, secure, cut).await;
         drop(place);
     });
 }
 
-/// Our end of a connection to a member.
+/// The handler of a connection to a member.
 struct Member {
     session: Arc<Session>,
     endpoint: Weak<Endpoint>,
     decoder: Decoder,
-    /// Fields as they go to a client; empty.
+    /// A buffer for field blocks to clients.
     block: BytesMut,
 }
 
 impl Member {
-    async fn live(self, socket: Box<dyn Wire>, secure: bool, cut: oneshot::Receiver<()>) {
+    async fn run(self, socket: Box<dyn Wire>, secure: bool, cut: oneshot::Receiver<()>) {
         let mut driver = Driver::new(socket, self, false, secure);
         let ended = tokio::select! {
             biased;
             ended = std::future::poll_fn(|cx| driver.poll(cx)) => Some(ended),
-            // Without the other half it is never cut.
+            // A dropped sender never cuts.
             Ok(()) = cut => None,
         };
         if let Some(Err(error)) = &ended {
             debug!(%error, "an HTTP/2 connection to a member ended");
         }
-        for (owner, unsent) in driver.side.session.close() {
+        for (owner, unsent) in driver.handler.session.close() {
             if let Owner::Member(call) = owner {
                 call.failed(failure(ended.as_ref(), unsent));
             }
         }
     }
 
-    fn headers(&mut self, stream: u32, end: bool, block: &[u8]) -> Result<(), Fault> {
+    fn headers(&mut self, stream: u32, end: bool, block: &[u8]) -> Result<(), ConnectionError> {
         let passed_on = &mut self.block;
         passed_on.clear();
         let mut status = None;
         let decoded = self
             .decoder
-            .decode(block, FIELDS_BYTES_MAX, |name, value, sensitive| {
+            .decode(block, MAX_HEADER_LIST_SIZE, |name, value, sensitive| {
                 match name {
                     b":status" => status = StatusCode::from_bytes(value).ok(),
                     _ if is_hop_by_hop(name) => return,
@@ -144,17 +147,20 @@ impl Member {
         match decoded {
             Ok(()) => {}
             Err(DecodeError::Malformed) => {
-                return Err(Fault::new(Code::COMPRESSION_ERROR, "malformed fields"));
+                return Err(ConnectionError::new(
+                    ErrorCode::COMPRESSION_ERROR,
+                    "malformed fields",
+                ));
             }
             Err(DecodeError::TooLarge) => {
-                self.break_off(stream, Code::CANCEL);
+                self.reset_with_error(stream, ErrorCode::CANCEL);
                 return Ok(());
             }
         }
         if status.is_some_and(|status| status.is_informational()) {
             return Ok(());
         }
-        if let Some(Owner::Member(call)) = self.session.answers(stream) {
+        if let Some(Owner::Member(call)) = self.session.recv_headers(stream) {
             call.fields(passed_on, status.unwrap_or(StatusCode::OK), end);
         }
         if end {
@@ -163,20 +169,27 @@ impl Member {
         Ok(())
     }
 
-    /// An answer cannot be passed on.
-    fn break_off(&self, stream: u32, code: Code) {
-        if let Some(Owner::Member(call)) = self.session.break_off(stream, code) {
-            call.broke_off();
+    /// Resets the stream of an answer that cannot be forwarded.
+    fn reset_with_error(&self, stream: u32, code: ErrorCode) {
+        if let Some(Owner::Member(call)) = self.session.reset_with_error(stream, code) {
+            call.failed_alone();
         }
     }
 
-    fn data(&mut self, stream: u32, end: bool, data: &[u8], flow: u32) -> Result<(), Fault> {
-        let Some(Owner::Member(call)) = self.session.received(stream, flow, end)? else {
+    fn data(
+        &mut self,
+        stream: u32,
+        end: bool,
+        data: &[u8],
+        flow_controlled_len: u32,
+    ) -> Result<(), ConnectionError> {
+        let Some(Owner::Member(call)) = self.session.recv_data(stream, flow_controlled_len, end)?
+        else {
             return Ok(());
         };
         let gone = call.answer(data, end);
-        let padding = flow as usize - data.len();
-        self.session.consumed(stream, gone + padding);
+        let padding = flow_controlled_len as usize - data.len();
+        self.session.release_capacity(stream, gone + padding);
         if end {
             self.session.answered(stream);
         }
@@ -184,8 +197,8 @@ impl Member {
     }
 }
 
-/// What the end of a connection is to a call; `None`: it was cut. `unsent`: the member has got nothing of
-/// the call.
+/// The failure of a call at the end of its connection; `None`: the connection was cut. `unsent`:
+/// nothing of the call was sent.
 fn failure(ended: Option<&io::Result<()>>, unsent: bool) -> Failure {
     let kind = |ended: &io::Result<()>| match ended {
         Ok(()) => io::ErrorKind::NotConnected,
@@ -198,48 +211,51 @@ fn failure(ended: Option<&io::Result<()>>, unsent: bool) -> Failure {
     }
 }
 
-/// Fields that concern one connection; HTTP/2 has none, but some senders do not know it.
+/// Whether a field is connection-specific. HTTP/2 has none (RFC 9113, 8.2.2), but some peers send
+/// them.
 pub(super) fn is_hop_by_hop(name: &[u8]) -> bool {
     name == b"host" || std::str::from_utf8(name).is_ok_and(headers::is_hop_by_hop_name)
 }
 
 impl Drop for Member {
-    /// A task that is aborted must not leave a circle of calls and connections behind.
+    /// Breaks the cycle of calls and connections when the task is aborted.
     fn drop(&mut self) {
         drop(self.session.close());
     }
 }
 
-impl Side for Member {
+impl Handler for Member {
     fn session(&self) -> &Arc<Session> {
         &self.session
     }
 
-    fn event(&mut self, event: Event<'_>) -> Result<(), Fault> {
-        match event {
-            Event::Headers { stream, end, block } => self.headers(stream, end, block)?,
-            Event::Data {
+    fn on_frame(&mut self, frame: Frame<'_>) -> Result<(), ConnectionError> {
+        match frame {
+            Frame::Headers { stream, end, block } => self.headers(stream, end, block)?,
+            Frame::Data {
                 stream,
                 end,
                 data,
-                flow,
-            } => self.data(stream, end, data, flow)?,
-            Event::Reset { stream, code } => {
-                if let Some(Owner::Member(call)) = self.session.was_reset(stream) {
+                flow_controlled_len,
+            } => self.data(stream, end, data, flow_controlled_len)?,
+            Frame::RstStream { stream, code } => {
+                if let Some(Owner::Member(call)) = self.session.recv_reset(stream) {
                     match code {
-                        // RFC 9113, 8.7: nothing was done.
-                        Code::REFUSED_STREAM => {
+                        // RFC 9113, 8.7: the request was not processed.
+                        ErrorCode::REFUSED_STREAM => {
                             let refused = io::ErrorKind::ConnectionRefused;
                             call.failed(Failure::Unsent(refused.into()));
                         }
-                        _ => call.broke_off(),
+                        _ => call.failed_alone(),
                     }
                 }
             }
-            Event::Broken { stream } => self.break_off(stream, Code::PROTOCOL_ERROR),
-            Event::GoAway { last, code } => {
-                debug!(code = code.0, "a member says goodbye");
-                for owner in self.session.went_away(last) {
+            Frame::StreamError { stream } => {
+                self.reset_with_error(stream, ErrorCode::PROTOCOL_ERROR)
+            }
+            Frame::GoAway { last, code } => {
+                debug!(code = code.0, "a member sent GOAWAY");
+                for owner in self.session.recv_goaway(last) {
                     if let Owner::Member(call) = owner {
                         call.failed(Failure::Unsent(io::ErrorKind::ConnectionRefused.into()));
                     }
@@ -254,13 +270,13 @@ impl Side for Member {
         0
     }
 
-    fn pause(&self) -> Option<Duration> {
-        self.session.awaits().then_some(LOOK)
+    fn next_check(&self) -> Option<Duration> {
+        self.session.awaits_response().then_some(CHECK_INTERVAL)
     }
 
-    /// A member with calls that take long is suspected; reads leave one that turns out to be gone.
-    fn look(&mut self) -> Result<(), Fault> {
-        let Some(then) = Instant::now().checked_sub(LONG) else {
+    /// Suspects a member with slow calls. Reads leave a member that was found unreachable.
+    fn check(&mut self) -> Result<(), ConnectionError> {
+        let Some(then) = Instant::now().checked_sub(SLOW) else {
             return Ok(());
         };
         let overdue = self.session.awaiting_since(then);
@@ -279,7 +295,7 @@ impl Side for Member {
         Ok(())
     }
 
-    fn patience(&self) -> Option<(Duration, Duration)> {
+    fn keepalive(&self) -> Option<(Duration, Duration)> {
         (0 < self.session.streams()).then_some((PING_INTERVAL, PING_TIMEOUT))
     }
 }

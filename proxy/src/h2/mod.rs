@@ -1,33 +1,33 @@
-//! HTTP/2, at both ends of a proxy: clients' connections, and one to each member.
+//! HTTP/2 at both ends of a proxy: the connections of clients, and the connections to members.
 //!
-//! Written by hand because of what it is for: nearly everything that passes here is a gRPC call, a
-//! few hundred bytes each way, which a general server and client pass from task to task and through
-//! tables of their own. Here a call's fields go from one connection's compression straight into the
-//! other's, its data from where it was read to where it is written, and what many clients send in
-//! the same moment goes to the member in one write.
+//! Nearly all traffic is gRPC calls of a few hundred bytes each way. A general server and client
+//! would pass each call from task to task and through header maps. Here the field block of a call
+//! is copied from one connection to the other, its data goes from the read buffer to the write
+//! buffer, and the calls that many clients send at the same time reach the member in one write.
 //!
-//! `frame` and the port's `hpack` are the wire, `session` what both ends of a connection share, `driver`
-//! the task that has the socket. `client` and `member` are the two kinds of connections, `link` those to
-//! one member; `fields` reads the fields of a request, `burst` counts resets, `flood` frames that cost the
-//! sender nothing. `call` is a gRPC call on its way between them, `other` a request that is none.
+//! `frame` and the port's `hpack` are the wire format. `session` is the state of a connection,
+//! `driver` the task that owns its socket. `client` and `member` handle the two kinds of
+//! connections; `link` holds the connections to one member. `fields` reads the fields of a request,
+//! `rate_limit` counts resets, `control_frames` frames that cost the sender nothing. `call` is a
+//! gRPC call between a client and a member, `other` any other request.
 
-mod burst;
 mod call;
 mod client;
-mod clock;
+mod content_length;
+mod control_frames;
+mod deadlines;
 mod driver;
 mod fields;
-mod flood;
 mod frame;
-mod kept;
-mod lengths;
 mod link;
 mod member;
+mod memory;
 mod other;
+mod rate_limit;
 mod session;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use client::serve;
-pub(crate) use kept::Kept;
 pub(crate) use link::Link;
+pub(crate) use memory::MemoryBudget;

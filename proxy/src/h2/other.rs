@@ -1,6 +1,6 @@
-//! Requests over HTTP/2 that are no calls: the v2 API, and v3's JSON, from clients that prefer it.
+//! Requests over HTTP/2 other than gRPC calls: the v2 API, and v3's JSON gateway.
 //!
-//! They are forwarded over HTTP/1.1, which all members speak, each by a task of its own.
+//! They are forwarded over HTTP/1.1, which all members support, each by a task of its own.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::task::AbortHandle;
 
-use super::frame::Code;
-use super::kept::{self, REQUEST_BYTES};
+use super::frame::ErrorCode;
+use super::memory::{self, REQUEST_BYTES};
 use super::session::Session;
 use crate::answers::{self, Refusal};
 use crate::context::Context;
@@ -31,22 +31,22 @@ use crate::policy::attempts::Attempts;
 use crate::policy::forward;
 use crate::policy::watch::{self, WatchRequest};
 
-/// As much as a member takes of a form.
+/// The largest body, which is the largest form that a member accepts.
 const BODY_BYTES_MAX: usize = 10 * 1024 * 1024;
 
-/// From a body's beginning to its end.
+/// The time for a whole body.
 const BODY_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// A request that has not come whole.
-struct Coming {
+/// A request whose body has not ended.
+struct PartialRequest {
     parts: Parts,
     body: BytesMut,
-    /// The body's part of what all bodies may take.
+    /// The memory permit of the body.
     share: Option<OwnedSemaphorePermit>,
 }
 
-impl Coming {
-    /// The answer, if no more of it can be held.
+impl PartialRequest {
+    /// Adds data. Returns the refusal if it exceeds a bound.
     fn add(&mut self, context: &Context, data: &[u8]) -> Option<Response<AnswerBody>> {
         if BODY_BYTES_MAX < self.body.len() + data.len() {
             return Some(answers::empty(StatusCode::PAYLOAD_TOO_LARGE));
@@ -65,43 +65,43 @@ impl Coming {
 }
 
 /// A request, until it is answered.
-pub(super) struct Other {
+pub(super) struct HttpRequest {
     context: Arc<Context>,
     session: Arc<Session>,
     stream: u32,
     client: SocketAddr,
-    /// What has come of it; gone once all has.
-    coming: Mutex<Option<Coming>>,
+    /// The received part; `None` once the body has ended.
+    partial: Mutex<Option<PartialRequest>>,
     task: Mutex<Option<AbortHandle>>,
-    /// What was held up has gone.
+    /// Notified when waiting data of the answer has been sent.
     room: Notify,
-    /// The room that was taken for its fields.
+    /// The bytes reserved for its fields.
     kept: usize,
 }
 
-impl Drop for Other {
+impl Drop for HttpRequest {
     fn drop(&mut self) {
-        kept::give_back(&self.context.kept, &self.session.share.kept, self.kept);
+        memory::give_back(&self.context.kept, &self.session.share.kept, self.kept);
     }
 }
 
-impl Other {
-    /// With its fields, and how much they are. `None`: there is no room for them.
+impl HttpRequest {
+    /// A request with its head and the size of that. `None`: there is no memory for it.
     pub(super) fn new(
         context: &Arc<Context>,
         session: &Arc<Session>,
         stream: u32,
         client: SocketAddr,
         (parts, bytes): (Parts, usize),
-    ) -> Option<Arc<Other>> {
+    ) -> Option<Arc<HttpRequest>> {
         let kept = bytes + REQUEST_BYTES;
-        kept::take(&context.kept, &session.share.kept, kept).then_some(())?;
-        Some(Arc::new(Other {
+        memory::take(&context.kept, &session.share.kept, kept).then_some(())?;
+        Some(Arc::new(HttpRequest {
             context: Arc::clone(context),
             session: Arc::clone(session),
             stream,
             client,
-            coming: Mutex::new(Some(Coming {
+            partial: Mutex::new(Some(PartialRequest {
                 parts,
                 body: BytesMut::new(),
                 share: None,
@@ -112,31 +112,31 @@ impl Other {
         }))
     }
 
-    /// Some of its body has come.
-    pub(super) fn data(self: &Arc<Other>, data: &[u8], end: bool) {
-        self.session.consumed(self.stream, data.len());
-        let mut coming = self.coming.lock();
-        let Some(request) = coming.as_mut() else {
+    /// A part of the body has been received.
+    pub(super) fn data(self: &Arc<HttpRequest>, data: &[u8], end: bool) {
+        self.session.release_capacity(self.stream, data.len());
+        let mut partial = self.partial.lock();
+        let Some(request) = partial.as_mut() else {
             return;
         };
         if let Some(refused) = request.add(&self.context, data) {
-            drop(coming);
+            drop(partial);
             self.refuse(refused);
-        } else if end && let Some(whole) = coming.take() {
+        } else if end && let Some(whole) = partial.take() {
             self.run(Arc::clone(self).answer(whole));
         } else if self.task.lock().is_none() {
             self.run(Arc::clone(self).give_up());
         }
     }
 
-    /// Answers it without a member, and takes no more of it.
-    pub(super) fn refuse(self: &Arc<Other>, answer: Response<AnswerBody>) {
-        let coming = self.coming.lock().take();
-        let bare = coming.is_some_and(|coming| coming.parts.method == Method::HEAD);
+    /// Answers without a member, and drops the rest of the body.
+    pub(super) fn refuse(self: &Arc<HttpRequest>, answer: Response<AnswerBody>) {
+        let partial = self.partial.lock().take();
+        let bare = partial.is_some_and(|partial| partial.parts.method == Method::HEAD);
         self.run(Arc::clone(self).say(answer, bare));
     }
 
-    /// In place of what ran before.
+    /// Spawns a task and aborts the one before.
     fn run(&self, work: impl Future<Output = ()> + Send + 'static) {
         let task = tokio::spawn(work).abort_handle();
         if let Some(before) = self.task.lock().replace(task) {
@@ -144,30 +144,30 @@ impl Other {
         }
     }
 
-    /// Waits for the rest of the body, and not for ever: what has come takes room that others need.
-    async fn give_up(self: Arc<Other>) {
+    /// Answers 408 if the body does not end in time. The received part takes memory.
+    async fn give_up(self: Arc<HttpRequest>) {
         tokio::time::sleep(BODY_TIME_MAX).await;
-        let unfinished = self.coming.lock().take();
+        let unfinished = self.partial.lock().take();
         if unfinished.is_some() {
             let late = answers::empty(StatusCode::REQUEST_TIMEOUT);
             self.say(late, false).await;
         }
     }
 
-    /// What was held up has gone.
+    /// Waiting data of the answer has been sent.
     pub(super) fn has_room(&self) {
         self.room.notify_one();
     }
 
-    /// The client has ended it.
+    /// The client has reset the stream or disconnected.
     pub(super) fn cancel(&self) {
-        *self.coming.lock() = None;
+        *self.partial.lock() = None;
         if let Some(task) = self.task.lock().take() {
             task.abort();
         }
     }
 
-    async fn answer(self: Arc<Other>, whole: Coming) {
+    async fn answer(self: Arc<HttpRequest>, whole: PartialRequest) {
         let bare = whole.parts.method == Method::HEAD;
         let mending = self
             .context
@@ -183,7 +183,7 @@ impl Other {
     }
 
     /// Sends an answer; `bare`: without its body.
-    async fn say(self: Arc<Other>, response: Response<AnswerBody>, bare: bool) {
+    async fn say(self: Arc<HttpRequest>, response: Response<AnswerBody>, bare: bool) {
         let ends = response.body().is_end_stream() || bare;
         self.session.fields(self.stream, &head(&response), ends);
         if !ends {
@@ -198,7 +198,7 @@ impl Other {
                 return;
             };
             let Ok(frame) = frame else {
-                self.session.reset(self.stream, Code::INTERNAL_ERROR);
+                self.session.reset(self.stream, ErrorCode::INTERNAL_ERROR);
                 return;
             };
             if let Ok(data) = frame.into_data() {
@@ -210,8 +210,8 @@ impl Other {
         }
     }
 
-    async fn response(&self, whole: Coming) -> Response<AnswerBody> {
-        let Coming { parts, body, share } = whole;
+    async fn response(&self, whole: PartialRequest) -> Response<AnswerBody> {
+        let PartialRequest { parts, body, share } = whole;
         let parts = &parts;
         let context = &self.context;
         if let Some(answer) = own::answer(context, &parts.method, parts.uri.path()) {

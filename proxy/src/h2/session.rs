@@ -1,21 +1,21 @@
-//! An HTTP/2 connection as all its users see it: what is to be sent, the windows, the streams.
+//! The state of an HTTP/2 connection: its write buffer, its windows, its streams.
 //!
-//! The task that has the socket (`driver`) reads and writes; answers and calls of other connections
-//! are put in here by the tasks that they come from, so that whatever gathers between two turns of
-//! the task goes out in one write. Nothing here waits: what a window does not let pass stays with
-//! its stream, and the sender's own window is opened again only when it has gone.
+//! The driver owns the socket. The tasks of other connections put answers and calls into the write
+//! buffer, so that all that gathers between two polls of the driver is one write. Nothing here
+//! waits. Data that a window does not admit stays with its stream, and the window of its sender is
+//! opened again only when the data has been sent.
 //!
-//! No lock of another connection or call is taken under this one's.
+//! No lock of another connection or call is taken while this one's is held.
 
 mod accounts;
+mod data_writer;
 mod ends;
 mod flow;
 mod life;
-mod outlet;
-mod pieces;
-mod recent;
+mod quota;
+mod recently_closed;
 mod resets;
-mod share;
+mod small_frames;
 mod state;
 mod stream;
 mod streams;
@@ -30,147 +30,149 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::call::Call;
-use super::frame::{self, Code, Fault, Settings, WINDOW, WINDOW_MAX, setting};
-use super::other::Other;
-use pieces::Pieces;
-pub(super) use pieces::SMALL_BYTES;
-use recent::Recent;
-use resets::Resets;
-pub(super) use share::Share;
+use super::frame::{
+    self, ConnectionError, DEFAULT_WINDOW, ErrorCode, MAX_WINDOW, Settings, setting,
+};
+use super::other::HttpRequest;
+pub(super) use quota::ClientQuota;
+use recently_closed::RecentlyClosed;
+use resets::PendingResets;
+pub(super) use small_frames::SMALL_BYTES;
+use small_frames::SmallFrames;
 use stream::{Last, Stream};
-use windows::Windows;
+use windows::SendWindows;
 
-/// With more than this to be sent, data waits with its stream, and nothing is read that may have to
-/// be answered.
-const UNSENT_BYTES_MAX: usize = 64 * 1024;
+/// With more bytes in the write buffer, data waits with its stream, and frames that may need an
+/// answer are not read.
+const OUT_BYTES_HIGH: usize = 64 * 1024;
 
-/// Of compression, unless the other end's settings differ. None is used here, which must be written
-/// if they allow less.
+/// The default SETTINGS_HEADER_TABLE_SIZE. The encoder uses no table; if the peer allows a smaller
+/// one, a table size update has to be sent (RFC 7541, 4.2).
 const TABLE_BYTES: u32 = 4096;
 
-/// Streams that are begun at a member before it has said how many it takes.
+/// The number of streams that are opened before the peer's SETTINGS have come.
 const STREAMS_BEFORE_SETTINGS: usize = 1000;
 
-/// With more than this, nothing new is begun.
+/// With more bytes in the write buffer, no stream is opened.
 const OUT_BYTES_MAX: usize = 1024 * 1024;
 
-/// A larger buffer is not kept when it is empty.
+/// A larger buffer is freed when it is empty.
 const KEPT_BYTES: usize = 4 * 1024;
 
-/// At which end of the connection we are.
+/// The local role on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    /// A client has made it, for calls.
+pub(super) enum Role {
+    /// The peer is a client.
     Server,
-    /// We have made it, to a member.
+    /// The peer is a member.
     Client,
 }
 
-/// Whose a stream is.
+/// The owner of a stream.
 #[derive(Clone)]
 pub(super) enum Owner {
-    /// A call, seen from its client.
+    /// The client's stream of a call.
     Client(Arc<Call>),
-    /// A call, seen from the member that answers it.
+    /// The member's stream of a call.
     Member(Arc<Call>),
-    /// A request that is not a call.
-    Other(Arc<Other>),
+    /// The client's stream of another request.
+    Http(Arc<HttpRequest>),
 }
 
-/// Data that had to wait has gone, so that its sender may send as much again.
-pub(super) type Flowed = Vec<(Owner, usize)>;
+/// Waiting data that has been sent, by owner: its sender may send as much again.
+pub(super) type Released = Vec<(Owner, usize)>;
 
-/// A connection's shared half.
+/// The shared state of a connection.
 pub(crate) struct Session {
-    end: End,
-    /// What the other end may send on a stream, before it is let in again; and in all.
+    role: Role,
+    /// The sizes of the receive windows: of a stream, and of the connection.
     windows: [u32; 2],
-    /// The fields that every call begins with here.
+    /// The fields that every request begins with.
     prefix: Bytes,
-    /// What a client takes of the members' connections.
-    pub(super) share: Share,
+    /// The client's use of the members' connections.
+    pub(super) share: ClientQuota,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
     out: BytesMut,
-    /// The driver's, when it sleeps.
+    /// The waker of the driver while it sleeps.
     waker: Option<Waker>,
-    /// What the other end lets us send in all.
+    /// The send window of the connection.
     window: i64,
-    /// The same of streams.
-    windows: Windows,
+    /// The send windows of the streams.
+    windows: SendWindows,
     streams_max: usize,
-    /// The other end's settings have come.
+    /// The peer's SETTINGS have come.
     agreed: bool,
     streams: HashMap<u32, Stream>,
-    /// Streams whose data waits for something that is not their own window.
-    held_up: VecDeque<u32>,
-    /// What the other end may still send in all.
-    left: i64,
-    /// Received and gone on, and not let in again yet.
-    uncredited: u32,
-    /// The other end's settings allow a smaller table: that none is used has to be written once.
-    shrunk: bool,
-    pieces: Pieces,
-    resets: Resets,
-    recent: Recent,
+    /// Streams whose data waits for the connection's window or for room in the buffer.
+    blocked: VecDeque<u32>,
+    /// The receive window of the connection.
+    recv_window: i64,
+    /// Bytes that are released and not announced by a WINDOW_UPDATE yet.
+    unannounced: u32,
+    /// The peer has reduced the table size: an update has to be sent once.
+    table_size_reduced: bool,
+    small_frames: SmallFrames,
+    resets: PendingResets,
+    recent: RecentlyClosed,
     next_stream: u32,
-    /// Calls whose answer has not begun.
-    awaiting: usize,
-    /// There will be no new streams.
+    /// The number of calls whose answer has not begun.
+    awaiting_response: usize,
+    /// No new streams are opened or accepted.
     closing: bool,
     closed: bool,
-    /// Bytes that the driver has taken, and that the kernel has got, ever.
+    /// The total of bytes that the driver has taken, and that it has written.
     taken: u64,
     written: u64,
 }
 
-/// Why a call cannot be begun.
+/// Why a stream cannot be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoStream {
-    /// The connection has ended, or is about to.
+    /// The connection has ended or is shutting down.
     Closed,
-    /// The other end takes no more for now.
+    /// The peer takes no more streams for now.
     Full,
 }
 
 impl Session {
-    pub(super) fn new(end: End, windows: [u32; 2], prefix: Bytes) -> Session {
+    pub(super) fn new(role: Role, windows: [u32; 2], prefix: Bytes) -> Session {
         Session {
-            end,
+            role,
             windows,
             prefix,
-            share: Share::default(),
+            share: ClientQuota::default(),
             state: Mutex::new(State {
-                pieces: Pieces::counted(end == End::Client),
-                window: i64::from(WINDOW),
+                small_frames: SmallFrames::counted(role == Role::Client),
+                window: i64::from(DEFAULT_WINDOW),
                 streams_max: STREAMS_BEFORE_SETTINGS,
-                left: i64::from(windows[1]),
+                recv_window: i64::from(windows[1]),
                 next_stream: 1,
                 ..State::default()
             }),
         }
     }
 
-    /// Sends something that belongs to no stream's data.
+    /// Writes a frame other than DATA into the buffer.
     pub(super) fn put(&self, put: impl FnOnce(&mut BytesMut)) {
         self.state.lock().put(put);
     }
 
-    /// Whether there is room for what may have to be said to what is read.
+    /// Whether the buffer has room for answers to frames that are read.
     pub(super) fn has_room(&self) -> bool {
-        // Members send answers; were they not read, both ends could wait for each other.
-        self.end == End::Client || self.state.lock().out.len() < UNSENT_BYTES_MAX
+        // A member's answers are always read; otherwise both ends could wait for each other.
+        self.role == Role::Client || self.state.lock().out.len() < OUT_BYTES_HIGH
     }
 
-    /// Takes what is to be sent, in exchange for an empty buffer. When there is nothing, the waker
-    /// is woken as soon as there is.
-    pub(super) fn take(&self, buffer: &mut BytesMut, waker: &Waker) -> Flowed {
+    /// Exchanges the write buffer for an empty one. If there is nothing to send, `waker` is woken
+    /// once there is.
+    pub(super) fn take(&self, buffer: &mut BytesMut, waker: &Waker) -> Released {
         debug_assert!(buffer.is_empty(), "it is lost");
         let mut state = self.state.lock();
-        let mut flowed = self.pump(&mut state);
+        let mut released = self.send_blocked(&mut state);
         if state.out.is_empty() {
             state.waker = Some(waker.clone());
             for kept in [buffer, &mut state.out] {
@@ -181,14 +183,14 @@ impl Session {
         } else {
             state.taken += state.out.len() as u64;
             std::mem::swap(&mut state.out, buffer);
-            state.pieces.taken();
-            // Now that there is room, before others take it.
-            flowed.extend(self.pump(&mut state));
+            state.small_frames.taken();
+            // Blocked streams get the room before new data does.
+            released.extend(self.send_blocked(&mut state));
         }
-        flowed
+        released
     }
 
-    /// The kernel has got so much.
+    /// Counts bytes that the socket has taken.
     pub(super) fn wrote(&self, bytes: usize) {
         self.state.lock().written += bytes as u64;
     }

@@ -1,4 +1,4 @@
-//! A client's connection, whatever the client says.
+//! A client's connection, with any input.
 
 mod answers;
 mod anything;
@@ -15,11 +15,11 @@ use keelson_port::{Http2Connection, Limits, hpack};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::client;
-use super::frame::{self, Event, Frames, PREFACE};
+use super::frame::{self, Frame, FrameReader, PREFACE};
 use crate::config::{MembersFrom, ProxyConfig};
 use crate::context::Context;
 
-/// One that knows no member, and does not wait for one.
+/// A proxy without members that does not wait for one.
 fn proxy() -> Arc<Context> {
     let mut config = ProxyConfig::new(MembersFrom::Clients(vec![]));
     config.request_timeout = Duration::ZERO;
@@ -61,49 +61,49 @@ async fn serve(proxy: Arc<Context>, socket: DuplexStream) {
     client::serve(proxy, connection).await;
 }
 
-/// What a client that says this and hangs up is told.
-async fn told(sent: &[u8]) -> Vec<u8> {
+/// The bytes that a client receives which sends `sent` and disconnects.
+async fn received(sent: &[u8]) -> Vec<u8> {
     // Refusals come from tasks of their own.
-    told_in(Duration::from_millis(20), sent).await
+    received_in(Duration::from_millis(20), sent).await
 }
 
-/// The same, of a client that hangs up after so long.
-async fn told_in(time: Duration, sent: &[u8]) -> Vec<u8> {
-    told_by_in(proxy(), time, sent).await
+/// The same, for a client that disconnects after `time`.
+async fn received_in(time: Duration, sent: &[u8]) -> Vec<u8> {
+    received_from_in(proxy(), time, sent).await
 }
 
-/// The same by a certain proxy.
-async fn told_by(proxy: Arc<Context>, sent: &[u8]) -> Vec<u8> {
-    told_by_in(proxy, Duration::from_millis(20), sent).await
+/// The same from a given proxy.
+async fn received_from(proxy: Arc<Context>, sent: &[u8]) -> Vec<u8> {
+    received_from_in(proxy, Duration::from_millis(20), sent).await
 }
 
-async fn told_by_in(proxy: Arc<Context>, time: Duration, sent: &[u8]) -> Vec<u8> {
+async fn received_from_in(proxy: Arc<Context>, time: Duration, sent: &[u8]) -> Vec<u8> {
     let (mut client, server) = tokio::io::duplex(8 << 20);
     let serving = serve(proxy, server);
     let talking = async {
         client.write_all(sent).await?;
         tokio::time::sleep(time).await;
         client.shutdown().await?;
-        let mut told = vec![];
-        client.read_to_end(&mut told).await?;
-        io::Result::Ok(told)
+        let mut received = vec![];
+        client.read_to_end(&mut received).await?;
+        io::Result::Ok(received)
     };
-    let ((), told) = tokio::join!(serving, talking);
-    told.unwrap()
+    let ((), received) = tokio::join!(serving, talking);
+    received.unwrap()
 }
 
-/// The same, as far as streams are concerned: which ended how.
+/// The fields, resets and GOAWAY among them.
 async fn ends(sent: &[u8]) -> Vec<String> {
-    ends_of(&told(sent).await)
+    ends_of(&received(sent).await)
 }
 
-fn ends_of(told: &[u8]) -> Vec<String> {
+fn ends_of(received: &[u8]) -> Vec<String> {
     let mut ends = vec![];
-    let heard = Frames::default().take(told, |event| {
+    let heard = FrameReader::default().take(received, |event| {
         match event {
-            Event::Headers { stream, end, .. } => ends.push(format!("fields {stream} {end}")),
-            Event::Reset { stream, code } => ends.push(format!("reset {stream} {}", code.0)),
-            Event::GoAway { code, .. } => ends.push(format!("goodbye {}", code.0)),
+            Frame::Headers { stream, end, .. } => ends.push(format!("fields {stream} {end}")),
+            Frame::RstStream { stream, code } => ends.push(format!("reset {stream} {}", code.0)),
+            Frame::GoAway { code, .. } => ends.push(format!("goaway {}", code.0)),
             _ => {}
         }
         Ok(())
@@ -112,38 +112,40 @@ fn ends_of(told: &[u8]) -> Vec<String> {
     ends
 }
 
-/// One whose members are away, and whose patience is long.
+/// A proxy without members and with a long timeout.
 fn waiting_proxy() -> Arc<Context> {
     let mut config = ProxyConfig::new(MembersFrom::Clients(vec![]));
     config.request_timeout = Duration::from_secs(3600);
     Arc::new(Context::new(config, vec![]))
 }
 
-/// Says all that to a proxy, and calls `then` while the connection is still there.
+/// Sends `sent` to a proxy, and calls `then` with the answer while the connection is open.
 async fn while_open(proxy: &Arc<Context>, sent: &[u8], then: impl FnOnce(&[u8])) {
     let (client, server) = tokio::io::duplex(1 << 20);
     let serving = tokio::spawn(serve(Arc::clone(proxy), server));
     let (mut read, mut write) = tokio::io::split(client);
     let listening = tokio::spawn(async move {
-        let mut told = vec![];
-        // Until the last word that the test waits for.
-        while !told.windows(8).any(|eight| eight == b"the last") {
-            if read.read_buf(&mut told).await.unwrap_or(0) == 0 {
+        let mut received = vec![];
+        // Up to the acknowledgement of the last PING.
+        while !received.windows(8).any(|eight| eight == b"the last") {
+            if read.read_buf(&mut received).await.unwrap_or(0) == 0 {
                 break;
             }
         }
-        (read, told)
+        (read, received)
     });
     write.write_all(sent).await.unwrap();
     let mut last = BytesMut::new();
     frame::put_ping(&mut last, *b"the last", false);
     write.write_all(&last).await.unwrap();
-    let (read, told) = listening.await.unwrap();
-    then(&told);
+    let (read, received) = listening.await.unwrap();
+    then(&received);
     drop((read, write));
     serving.await.unwrap();
 }
 
-fn has(told: &[u8], text: &str) -> bool {
-    told.windows(text.len()).any(|part| part == text.as_bytes())
+fn has(received: &[u8], text: &str) -> bool {
+    received
+        .windows(text.len())
+        .any(|part| part == text.as_bytes())
 }

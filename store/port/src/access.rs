@@ -1,7 +1,7 @@
 //! The origins and host names that a port accepts: `--cors` and `--host-whitelist`.
 //!
-//! etcd's rules, to the letter of its answers. A listed origin is compared as it is written; a host is
-//! compared without its port, and only where TLS has not proven the name already.
+//! etcd's rules, to the letter of its answers. A listed origin is compared as it is written; a host
+//! is compared without its port, and only where TLS has not proven the name already.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -96,7 +96,8 @@ impl Access {
 }
 
 impl CrossOrigin {
-    /// Sets the headers of an answer that the origin may read, and removes those that a handler has set.
+    /// Sets the headers of an answer that the origin may read, and removes those that a handler has
+    /// set.
     pub fn mend(&self, headers: &mut HeaderMap) {
         let is_grpc = |value: &HeaderValue| value.as_bytes().starts_with(b"application/grpc");
         if headers.get(CONTENT_TYPE).is_some_and(is_grpc) {

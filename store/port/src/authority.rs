@@ -1,10 +1,11 @@
 //! Mends the `:authority` of old etcd clients, which h2 would refuse.
 //!
-//! `etcdctl endpoint status` of 3.4 sends an endpoint like `http://10.0.0.1:2379` as its authority, and
-//! clients of 3.5.0 send `#initially=[...]`. Go's servers never look; h2 resets such requests with
-//! PROTOCOL_ERROR (hyperium/h2#525), and nothing can be configured. The value is only looked at by
-//! h2 itself, so it is made acceptable before h2 sees it: in the connection's first HEADERS frame,
-//! because from then on these clients refer to the value by its place in the compression table.
+//! `etcdctl endpoint status` of 3.4 sends an endpoint like `http://10.0.0.1:2379` as its authority,
+//! and clients of 3.5.0 send `#initially=[...]`. Go's servers never look; h2 resets such requests
+//! with PROTOCOL_ERROR (hyperium/h2#525), and nothing can be configured. The value is only looked
+//! at by h2 itself, so it is made acceptable before h2 sees it: in the connection's first HEADERS
+//! frame, because from then on these clients refer to the value by its place in the compression
+//! table.
 
 use std::io;
 use std::pin::Pin;

@@ -97,8 +97,8 @@ pub(crate) async fn serve<S: Serve>(
     }
 }
 
-/// The peer's address. A client of a Unix socket has none, nor has one that has disconnected. Each gets the
-/// next port of the unspecified address, since limits per client are counted by address.
+/// The peer's address. A client of a Unix socket has none, nor has one that has disconnected. Each
+/// gets the next port of the unspecified address, since limits per client are counted by address.
 pub(crate) fn client_of(socket: &TcpStream) -> SocketAddr {
     static NAMELESS: AtomicU16 = AtomicU16::new(0);
     socket.peer_addr().unwrap_or_else(|_| {

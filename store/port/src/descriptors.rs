@@ -12,9 +12,9 @@ const CONNECTIONS_MIN: usize = 16;
 /// No process has so many; the kernel's own default for `nr_open` is 2^20.
 const UNLIMITED: u64 = 1 << 30;
 
-/// Raises this process's soft limit of open files to the hard one, as Go's runtime does at start. An
-/// embedder should call it before it opens a store: systemd and most shells set 1024, and a store
-/// serves [`connections_max`] clients.
+/// Raises this process's soft limit of open files to the hard one, as Go's runtime does at start.
+/// An embedder should call it before it opens a store: systemd and most shells set 1024, and a
+/// store serves [`connections_max`] clients.
 pub fn raise_descriptor_limit() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current == maximum {

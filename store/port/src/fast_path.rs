@@ -1,9 +1,9 @@
 //! A fast path around hyper for HTTP/1.1 requests.
 //!
-//! A proxy forwards most requests unchanged. Parsing them into a header map and writing that out again
-//! costs more than all other work, and hyper's buffers outlive the burst of connections that needed
-//! them. A service may therefore read the next request from the bare socket and answer it there.
-//! Requests that the service declines are served by hyper.
+//! A proxy forwards most requests unchanged. Parsing them into a header map and writing that out
+//! again costs more than all other work, and hyper's buffers outlive the burst of connections that
+//! needed them. A service may therefore read the next request from the bare socket and answer it
+//! there. Requests that the service declines are served by hyper.
 
 use std::future::Future;
 use std::io;
@@ -84,8 +84,8 @@ pub async fn parkable<T, F: Future<Output = T>>(handle: impl FnOnce(Parking) -> 
     }
 }
 
-/// Writes a response's head as hyper writes it for this port, without the fields that frame the body and
-/// without the blank line.
+/// Writes a response's head as hyper writes it for this port, without the fields that frame the
+/// body and without the blank line.
 pub fn write_head(bytes: &mut BytesMut, status: StatusCode, headers: &HeaderMap) {
     bytes.put_slice(b"HTTP/1.1 ");
     bytes.put_slice(status.as_str().as_bytes());

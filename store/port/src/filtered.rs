@@ -1,5 +1,5 @@
-//! A socket with a filter on its reading side. Writes pass through unchanged, and the filter gets their
-//! sizes.
+//! A socket with a filter on its reading side. Writes pass through unchanged, and the filter gets
+//! their sizes.
 
 use std::io;
 use std::pin::Pin;
@@ -94,7 +94,8 @@ impl<F, I> Filtered<F, I> {
         }
     }
 
-    /// Starts with bytes that were read from the socket before. Also returns whether all bytes were sent.
+    /// Starts with bytes that were read from the socket before. Also returns whether all bytes were
+    /// sent.
     pub(crate) fn after(mut self, ahead: Bytes) -> (Filtered<F, I>, Unsent) {
         self.ahead = ahead;
         let unsent = self.unsent.clone();

@@ -1,9 +1,10 @@
 //! A socket that joins HTTP/2 answers that become ready together into one write.
 //!
-//! tokio polls the task that was woken last first. A connection's task would therefore run after each of
-//! its requests' tasks and write each answer alone. Ten requests in flight would cost ten system calls,
-//! each about as expensive as all other work for a small answer. While other requests of the connection
-//! are being answered, a flush therefore yields once to the tasks that are runnable.
+//! tokio polls the task that was woken last first. A connection's task would therefore run after
+//! each of its requests' tasks and write each answer alone. Ten requests in flight would cost ten
+//! system calls, each about as expensive as all other work for a small answer. While other requests
+//! of the connection are being answered, a flush therefore yields once to the tasks that are
+//! runnable.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;

@@ -1,7 +1,8 @@
-//! Bounds that hyper's HTTP/2 lacks: the time for a frame, a field block and the first settings, and
-//! the number of frames that belong to no request.
+//! Bounds that hyper's HTTP/2 lacks: the time for a frame, a field block and the first settings,
+//! and the number of frames that belong to no request.
 //!
-//! The guard reads only the headers of incoming frames. A connection that exceeds a bound is closed.
+//! The guard reads only the headers of incoming frames. A connection that exceeds a bound is
+//! closed.
 
 mod frames;
 #[cfg(test)]
@@ -21,8 +22,8 @@ use crate::limits::Limits;
 /// Frames of settings, a second. Each costs a walk over the connection's streams.
 const SETTINGS_MAX: u32 = 100;
 
-/// Frames that belong to no request, a second. Clients that estimate the bandwidth-delay product send a
-/// PING once a round trip while data comes.
+/// Frames that belong to no request, a second. Clients that estimate the bandwidth-delay product
+/// send a PING once a round trip while data comes.
 const IDLE_MAX: u32 = 20_000;
 
 /// Frames beyond those that were paid for, read while the client does not read. Each may have a

@@ -1,13 +1,14 @@
 //! Mends heads of HTTP/1.1 requests that Go takes and hyper does not.
 //!
-//! `?prevValue="x"`, as people type it: `"`, `<`, `>` and the backtick are no characters of a URL, and
-//! etcd's server has never minded them. They become what they ought to be, `%22` and so on. And headers
-//! that go on in the next line (RFC 9112, 5.2): the break becomes a space, as in Go.
+//! `?prevValue="x"`, as people type it: `"`, `<`, `>` and the backtick are no characters of a URL,
+//! and etcd's server has never minded them. They become what they ought to be, `%22` and so on. And
+//! headers that go on in the next line (RFC 9112, 5.2): the break becomes a space, as in Go.
 //!
-//! This is done where a head begins for certain and only there: where hyper was given the socket, and
-//! then after each request whose end is beyond doubt - no body, or a single plain `Content-Length`. At
-//! anything else the rest of the connection is passed on as it is: two opinions on where a body ends
-//! are how requests are smuggled. From there on hyper refuses what it does not take, as before.
+//! This is done where a head begins for certain and only there: where hyper was given the socket,
+//! and then after each request whose end is beyond doubt - no body, or a single plain
+//! `Content-Length`. At anything else the rest of the connection is passed on as it is: two
+//! opinions on where a body ends are how requests are smuggled. From there on hyper refuses what it
+//! does not take, as before.
 
 use std::io;
 use std::pin::Pin;
@@ -61,8 +62,8 @@ impl<S> HeadMender<S> {
         (self.inner, self.ready.freeze())
     }
 
-    /// Looks at what has arrived. Returns whether it may be handed on as it lies; otherwise what is to be
-    /// handed on is in `ready`.
+    /// Looks at what has arrived. Returns whether it may be handed on as it lies; otherwise what is
+    /// to be handed on is in `ready`.
     fn pass(&mut self, arrived: &[u8]) -> bool {
         if self.held.is_empty() && self.passes_as_it_is(arrived) {
             return true;
@@ -231,7 +232,8 @@ impl Head {
         self.folded || self.quoted
     }
 
-    /// Writes the head as it ought to be. Returns how many bytes of `head` that was, and what comes next.
+    /// Writes the head as it ought to be. Returns how many bytes of `head` that was, and what comes
+    /// next.
     fn mend(&self, head: &[u8], mended: &mut BytesMut) -> (usize, Place) {
         let mut unfolded = Vec::with_capacity(head.len() + 64);
         for line in head.split_inclusive(|byte| *byte == b'\n') {

@@ -1,7 +1,7 @@
 //! The body of a request, which does not delay a graceful shutdown.
 //!
-//! The drain would wait until its bound for a request whose body never ends. Once the drain has begun, a
-//! body fails after a short silence.
+//! The drain would wait until its bound for a request whose body never ends. Once the drain has
+//! begun, a body fails after a short silence.
 
 use std::error::Error;
 use std::fmt;

@@ -1,13 +1,13 @@
 //! A listening port, for members and proxies alike.
 //!
-//! A connection is accepted (`listener`), its protocol detected, and served (`connection`) within bounds
-//! (`limits`, `descriptors`). Where the listener has a certificate, it runs over TLS (`secure`, `tls`). At
-//! shutdown it is drained (`drain`).
+//! A connection is accepted (`listener`), its protocol detected, and served (`connection`) within
+//! bounds (`limits`, `descriptors`). Where the listener has a certificate, it runs over TLS
+//! (`secure`, `tls`). At shutdown it is drained (`drain`).
 //!
-//! A request that waits long may leave hyper's buffers and wait on the bare socket (`parking`). A service
-//! may answer HTTP/1.1 requests on the bare socket (`fast_path`) and may serve HTTP/2 connections itself
-//! (`http2`), with `hpack` as their field compression. The caller brings the service (`Serve`); this crate
-//! is independent of etcd's APIs.
+//! A request that waits long may leave hyper's buffers and wait on the bare socket (`parking`). A
+//! service may answer HTTP/1.1 requests on the bare socket (`fast_path`) and may serve HTTP/2
+//! connections itself (`http2`), with `hpack` as their field compression. The caller brings the
+//! service (`Serve`); this crate is independent of etcd's APIs.
 
 mod access;
 mod authority;

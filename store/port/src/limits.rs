@@ -23,10 +23,11 @@ pub struct Limits {
     pub access: Access,
     /// From accept to the first bytes.
     pub first_bytes_timeout: Duration,
-    /// From the first byte of an HTTP/1.1 request's head to its last. Cuts slow-loris clients. Over HTTP/2 it is
-    /// for a block of fields, and for the first settings.
+    /// From the first byte of an HTTP/1.1 request's head to its last. Cuts slow-loris clients. Over
+    /// HTTP/2 it is for a block of fields, and for the first settings.
     pub head_timeout: Duration,
-    /// From a body's beginning to its end, where it has to come whole; over HTTP/2, for a frame of one.
+    /// From a body's beginning to its end, where it has to come whole; over HTTP/2, for a frame of
+    /// one.
     pub body_timeout: Duration,
     /// Between two HTTP/1.1 requests. Long, because etcd never closes an idle connection.
     pub idle_timeout: Duration,

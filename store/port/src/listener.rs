@@ -22,8 +22,8 @@ use crate::serve::Serve;
 use crate::socket::Socket;
 use crate::tls::ServerTls;
 
-/// The waits after a failed accept, as in Go's net/http. Mostly the process has no file descriptor, and
-/// only time helps.
+/// The waits after a failed accept, as in Go's net/http. Mostly the process has no file descriptor,
+/// and only time helps.
 const BACKOFF_MIN: Duration = Duration::from_millis(5);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
@@ -83,7 +83,8 @@ pub async fn serve<S: Serve>(
     }
     closing.begin();
     let connections = closed(loops).await;
-    // Only now: a client whose connection is closed reconnects, and must not reach a port that is closing.
+    // Only now: a client whose connection is closed reconnects, and must not reach a port that is
+    // closing.
     trigger.begin();
     let mut draining = JoinSet::new();
     for connections in connections {

@@ -1,5 +1,5 @@
-//! Throttles the log lines of a failure that lasts or repeats: one when it begins, one in each interval
-//! with its duration, and one when it ends.
+//! Throttles the log lines of a failure that lasts or repeats: one when it begins, one in each
+//! interval with its duration, and one when it ends.
 
 use std::time::Duration;
 

@@ -2,10 +2,10 @@
 //!
 //! A member may hold ten thousand long polls, and an HTTP connection keeps some 20 KiB of buffers
 //! while its request is answered. A handler that waits hands its answer to `Parking` instead. The
-//! connection drops the buffers, and the parts of the answer are written to the bare socket. When the
-//! answer ends, the connection serves the next request. An answer that is cut, as at the end of the
-//! port, is left without its last chunk: a client that reads a whole answer without an event may not
-//! repeat the poll.
+//! connection drops the buffers, and the parts of the answer are written to the bare socket. When
+//! the answer ends, the connection serves the next request. An answer that is cut, as at the end of
+//! the port, is left without its last chunk: a client that reads a whole answer without an event
+//! may not repeat the poll.
 
 use std::error::Error;
 use std::fmt;
@@ -62,8 +62,8 @@ impl Parked {
         head
     }
 
-    /// The head is sent at once, and each part in one write as it comes. After `Cut` the connection is
-    /// closed without the end of the answer.
+    /// The head is sent at once, and each part in one write as it comes. After `Cut` the connection
+    /// is closed without the end of the answer.
     pub fn new(
         head: &Response<()>,
         parts: impl Stream<Item = Result<Bytes, Cut>> + Send + 'static,
@@ -133,10 +133,14 @@ pub(crate) async fn stay(
                 None => break !last,
             },
             // The client hung up, or has already sent its next request, which must wait.
-            seen = poll_fn(|cx| socket.poll_peek(cx, &mut ReadBuf::new(&mut peeked))), if silent => match seen? {
-                0 => return Ok(false),
-                _ => silent = false,
-            },
+            seen = poll_fn(|cx| socket.poll_peek(cx, &mut ReadBuf::new(&mut peeked))),
+                if silent =>
+            {
+                match seen? {
+                    0 => return Ok(false),
+                    _ => silent = false,
+                }
+            }
             () = &mut ending => return Ok(false),
         }
     };
@@ -147,8 +151,8 @@ pub(crate) async fn stay(
 /// The write of the bytes that the kernel has not taken at once.
 type Rest<'a> = Pin<Box<dyn Future<Output = io::Result<()>> + Send + 'a>>;
 
-/// The kernel nearly always takes all bytes at once. The rest is written by a boxed future, which would
-/// otherwise take room in every parked answer.
+/// The kernel nearly always takes all bytes at once. The rest is written by a boxed future, which
+/// would otherwise take room in every parked answer.
 async fn send(socket: &mut TcpStream, bytes: impl Buf + Send) -> io::Result<()> {
     match begin_sending(socket, bytes)? {
         Some(rest) => rest.await,

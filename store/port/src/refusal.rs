@@ -41,8 +41,8 @@ pub(crate) fn refusal_of(
     other.then(|| closing(StatusCode::EXPECTATION_FAILED, String::new()))
 }
 
-/// Whether a `Host` is made of what hosts are made of: `ValidHostHeader` of Go's httpguts. An empty one
-/// is fine.
+/// Whether a `Host` is made of what hosts are made of: `ValidHostHeader` of Go's httpguts. An empty
+/// one is fine.
 pub fn is_host(host: &[u8]) -> bool {
     const VALID: ByteSet = ByteSet::alphanumeric_and(b"!$%&'()*+,-.:;=[]_~");
     host.iter().all(|byte| VALID.contains(*byte))

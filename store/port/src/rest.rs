@@ -12,8 +12,8 @@ use tokio::time::{self, Instant, Sleep};
 
 use crate::head_clock::Heads;
 
-/// The pause between the first two checks. It is short: a thousand clients that come at once with one
-/// request each must not all keep their buffers.
+/// The pause between the first two checks. It is short: a thousand clients that come at once with
+/// one request each must not all keep their buffers.
 const LOOK_MIN: Duration = Duration::from_millis(20);
 
 /// The longest pause between two checks of a busy connection.

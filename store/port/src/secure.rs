@@ -1,7 +1,7 @@
 //! A TLS connection: the handshake, then the protocol that ALPN selected.
 //!
-//! Parked answers and idle connections keep hyper's buffers here. The bare socket carries ciphertext, and
-//! the TLS state would have to be kept anyway.
+//! Parked answers and idle connections keep hyper's buffers here. The bare socket carries
+//! ciphertext, and the TLS state would have to be kept anyway.
 
 use std::future::{Future, poll_fn};
 use std::io;

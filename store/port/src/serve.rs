@@ -13,8 +13,8 @@ use crate::fast_path::{FastPath, FastPathAnswer};
 use crate::http2::{Http2Connection, Serving};
 use crate::incoming::Incoming;
 
-/// Answers requests. tower's `Service` takes `&mut self`, which needs a clone of the service for every
-/// request. HTTP/1.1 requests have a `Parking` among their extensions.
+/// Answers requests. tower's `Service` takes `&mut self`, which needs a clone of the service for
+/// every request. HTTP/1.1 requests have a `Parking` among their extensions.
 pub trait Serve: Send + Sync + 'static {
     /// The body of an answer.
     type Body: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>
@@ -28,14 +28,14 @@ pub trait Serve: Send + Sync + 'static {
     /// Answers one request. Its version is the protocol that it came by.
     fn call(&self, request: Request<Incoming>) -> Self::Future;
 
-    /// Answers one request of a client whose address is given. A proxy forwards the address. It is an
-    /// argument, because an extension of the request would cost an allocation.
+    /// Answers one request of a client whose address is given. A proxy forwards the address. It is
+    /// an argument, because an extension of the request would cost an allocation.
     fn call_from(&self, request: Request<Incoming>, _client: SocketAddr) -> Self::Future {
         self.call(request)
     }
 
-    /// Answers the next request of an HTTP/1.1 connection on the bare socket, or declines it. A service
-    /// without a fast path returns the connection.
+    /// Answers the next request of an HTTP/1.1 connection on the bare socket, or declines it. A
+    /// service without a fast path returns the connection.
     fn fast_path<'a>(
         &'a self,
         connection: FastPath<'a>,

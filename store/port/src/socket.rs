@@ -1,7 +1,7 @@
 //! Where connections come from: TCP, or a socket in the file system.
 //!
-//! A connection of the latter is handed on as a [`TcpStream`]: the system calls of both are the same,
-//! and what reads and writes need not be written twice. It has no peer address.
+//! A connection of the latter is handed on as a [`TcpStream`]: the system calls of both are the
+//! same, and what reads and writes need not be written twice. It has no peer address.
 
 use std::fs;
 use std::io;

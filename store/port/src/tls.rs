@@ -42,7 +42,8 @@ pub struct TlsFiles {
     pub cert: PathBuf,
     /// Its private key.
     pub key: PathBuf,
-    /// The CA certificates that client certificates are verified against. `None`: clients need none.
+    /// The CA certificates that client certificates are verified against. `None`: clients need
+    /// none.
     pub client_ca: Option<PathBuf>,
 }
 

@@ -1,4 +1,4 @@
-//! Calls that are ended here, and not by a member.
+//! Calls that the proxy ends itself.
 
 use super::*;
 
@@ -17,64 +17,64 @@ const PERMISSION_DENIED: u8 = 7;
 pub(super) const CONNECTION_LOST: &str =
     "etcdserver: request timed out, possibly due to connection lost";
 
-/// What an answer begins with that is nothing else.
+/// The fields before the status in an answer of trailers only.
 const HEAD: [(&[u8], &[u8]); 2] = [(b":status", b"200"), (b"content-type", b"application/grpc")];
 
 impl Call {
-    /// It has taken too long: its client, or its member.
+    /// Ends a call whose time is over.
     pub(in crate::h2) fn expire(&self) {
-        let text = match self.is_late() {
-            // As grpc-go's servers have it.
+        let text = match self.deadline_passed() {
+            // The text of grpc-go's servers.
             true => "context deadline exceeded",
             false => "proxy: the rest of the call did not come in time",
         };
         let mut state = self.state.lock();
-        if state.over {
+        if state.finished {
             return;
         }
-        let (place, answered) = (state.place.take(), state.answered);
-        self.over(&mut state, true);
+        let (upstream, answered) = (state.upstream.take(), state.answered);
+        self.finish(&mut state, true);
         drop(state);
-        if let Some(place) = place {
-            place.member.reset(place.stream, Code::CANCEL);
+        if let Some(upstream) = upstream {
+            upstream.member.reset(upstream.stream, ErrorCode::CANCEL);
         }
         let head = if answered { &[][..] } else { &HEAD };
         let block = trailers(DEADLINE_EXCEEDED, text, head);
         self.client.fields(self.stream, &block, true);
     }
 
-    /// Answers it without a member.
+    /// Answers the call without a member.
     pub(in crate::h2) fn refuse(&self, refusal: Refusal) {
-        if self.state.lock().over {
+        if self.state.lock().finished {
             return;
         }
         self.proxy.metrics.dropped(&Method::POST, refusal);
         match refusal {
-            // clientv3 tries again at this text alone, writes included; and nothing was done.
+            // The only text at which clientv3 repeats writes too. Nothing was executed.
             Refusal::ZeroEndpoints | Refusal::Crowded => {
-                self.end(UNAVAILABLE, "there is no connection available");
+                self.fail(UNAVAILABLE, "there is no connection available");
             }
-            Refusal::OutcomeUnknown | Refusal::NoAnswer => self.end(UNAVAILABLE, CONNECTION_LOST),
-            Refusal::Loop => self.end(
+            Refusal::OutcomeUnknown | Refusal::NoAnswer => self.fail(UNAVAILABLE, CONNECTION_LOST),
+            Refusal::Loop => self.fail(
                 FAILED_PRECONDITION,
                 "proxy: this call has been here before; \
                  a member advertises a client URL that leads to a proxy",
             ),
-            Refusal::Client | Refusal::Late => self.end(INTERNAL, "proxy: the call is incomplete"),
+            Refusal::Client | Refusal::Late => self.fail(INTERNAL, "proxy: the call is incomplete"),
         }
     }
 
-    /// This proxy passes reads on, and nothing else.
+    /// Refuses a write at a read-only proxy.
     pub(in crate::h2) fn forbid(&self) {
-        self.end(PERMISSION_DENIED, "proxy: this proxy is read-only");
+        self.fail(PERMISSION_DENIED, "proxy: this proxy is read-only");
     }
 
-    pub(super) fn end(&self, code: u8, text: &'static str) {
+    pub(super) fn fail(&self, code: u8, text: &'static str) {
         let mut state = self.state.lock();
-        if state.over {
+        if state.finished {
             return;
         }
-        self.over(&mut state, true);
+        self.finish(&mut state, true);
         let block = trailers(code, text, &HEAD);
         self.client.fields(self.stream, &block, true);
     }

@@ -1,24 +1,24 @@
-//! The way of a call from member to member, when the first one does not answer it.
+//! Attempts of a call on further members, after the first one failed.
 
 use super::*;
 
-/// Between two attempts to begin a call where there are too many.
+/// The pause between two attempts to open a stream on a full connection.
 const PAUSE: Duration = Duration::from_millis(20);
 
 impl Call {
-    /// Tries members until one answers. A task, and the only one that a call can have.
+    /// Tries members until one answers. It runs as the only task of the call.
     pub(super) async fn find_member(self: Arc<Call>, first: Option<(Arc<Endpoint>, Failure)>) {
         let mut turns = Attempts::of_request(&self.proxy, self.kind.nearest);
         let mut unanswered = false;
         let mut failed = first;
-        while !self.state.lock().over {
+        while !self.state.lock().finished {
             if let Some((endpoint, failure)) = failed.take() {
                 debug!(endpoint = %endpoint.url, %failure, "a member failed");
                 if failure.is_the_members() {
                     turns.failed(&endpoint);
                 }
                 unanswered |= failure.is_unclear();
-                if unanswered && !self.kind.read || self.state.lock().torn {
+                if unanswered && !self.kind.read || self.state.lock().unrepeatable {
                     return self.refuse(Refusal::OutcomeUnknown);
                 }
             }
@@ -32,34 +32,38 @@ impl Call {
                 Ok(()) => return,
                 Err(Some(Failure::Crowded(_))) => return self.refuse(Refusal::Crowded),
                 Err(Some(failure)) => failed = Some((endpoint, failure)),
-                // Nothing is wrong with it.
+                // The member has not failed.
                 Err(None) => return self.refuse(Refusal::ZeroEndpoints),
             }
         }
     }
 
-    /// `Ok`: the call was answered or its client has left. `Err`: the failure, or `None` without a free
+    /// `Ok`: the call was answered or cancelled. `Err`: the failure, or `None` without a free
     /// stream in time.
     async fn attempt(self: &Arc<Call>, endpoint: &Arc<Endpoint>) -> Result<(), Option<Failure>> {
         let mut closed = false;
         let until = Instant::now() + self.proxy.config.request_timeout;
-        while !self.state.lock().over {
+        while !self.state.lock().finished {
             let of = self.client.share.lane();
             let member = match endpoint.link.connect(endpoint, &self.proxy, of).await {
                 Ok(member) => member,
-                // It is this process that is short, and calls and connections end all the time.
+                // This process lacks descriptors; other connections end all the time.
                 Err(Failure::Crowded(_)) if Instant::now() < until => {
                     time::sleep(PAUSE).await;
                     continue;
                 }
                 Err(failure) => return Err(Some(failure)),
             };
-            let (tell, told) = oneshot::channel();
-            match self.begin_at(endpoint, &member, Some(tell)) {
-                Ok(()) => return told.await.map_or(Ok(()), |failure| Err(Some(failure))),
+            let (tell, on_failure) = oneshot::channel();
+            match self.start_on(endpoint, &member, Some(tell)) {
+                Ok(()) => {
+                    return on_failure
+                        .await
+                        .map_or(Ok(()), |failure| Err(Some(failure)));
+                }
                 Err(NoStream::Full) if Instant::now() < until => time::sleep(PAUSE).await,
                 Err(NoStream::Full) => return Err(None),
-                // It may have ended for its own reasons in between.
+                // The connection may have ended in the meantime.
                 Err(NoStream::Closed) if !closed => closed = true,
                 Err(NoStream::Closed) => {
                     let ended = std::io::ErrorKind::NotConnected;

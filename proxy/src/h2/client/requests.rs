@@ -1,4 +1,4 @@
-//! A client's requests as they come.
+//! The requests of a client: HEADERS and DATA.
 
 use bytes::BytesMut;
 use http::StatusCode;
@@ -7,47 +7,59 @@ use keelson_port::hpack::{self, DecodeError};
 use super::*;
 use crate::answers::Refusal;
 use crate::grpc_methods;
-use crate::h2::call::{Asked, Call};
-use crate::h2::other::Other;
+use crate::h2::call::{Call, CallHead};
+use crate::h2::other::HttpRequest;
 use crate::http1::body::AnswerBody;
 use crate::mode::Mode;
 
 impl Client {
-    pub(super) fn headers(&mut self, stream: u32, end: bool, block: &[u8]) -> Result<(), Fault> {
+    pub(super) fn headers(
+        &mut self,
+        stream: u32,
+        end: bool,
+        block: &[u8],
+    ) -> Result<(), ConnectionError> {
         let id = self.proxy.id.as_bytes();
         let fields = &mut self.fields;
         fields.clear();
         let each = |name: &[u8], value: &[u8], sensitive| fields.add(id, name, value, sensitive);
         let decoded = self.decoder.decode(block, self.fields_bytes_max, each);
         if matches!(decoded, Err(DecodeError::Malformed)) {
-            return Err(Fault::new(Code::COMPRESSION_ERROR, "malformed fields"));
+            return Err(ConnectionError::new(
+                ErrorCode::COMPRESSION_ERROR,
+                "malformed fields",
+            ));
         }
         if self.skipped.contains(&stream) {
-            return Err(Fault::protocol("a stream begins after a later one"));
+            return Err(ConnectionError::protocol(
+                "a stream begins after a later one",
+            ));
         }
-        if stream <= self.last {
+        if stream <= self.last_stream {
             if decoded.is_ok() && !self.fields.are_trailers() {
-                return self.break_off(stream);
+                return self.reset_with_error(stream);
             }
             return self.trailers(stream, end);
         }
         if stream.is_multiple_of(2) {
-            return Err(Fault::protocol("a client's streams have odd numbers"));
+            return Err(ConnectionError::protocol(
+                "a client's streams have odd numbers",
+            ));
         }
         if !self.session.is_open() {
-            // The client has had a GOAWAY; it begins the request on another connection.
+            // After GOAWAY the client repeats the request on another connection.
             return Ok(());
         }
-        self.skipped = self.last + 1..stream;
-        self.last = stream;
+        self.skipped = self.last_stream + 1..stream;
+        self.last_stream = stream;
         let length = self.fields.length.filter(|_| decoded.is_ok());
         if self.streams_max <= self.session.streams() {
-            self.refuse(stream, Code::REFUSED_STREAM);
+            self.refuse(stream, ErrorCode::REFUSED_STREAM);
             return self.count_reset();
         } else if decoded.is_err() {
             self.answer(stream, end, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
         } else if !self.fields.are_well_formed() || end && length.is_some_and(|one| one != 0) {
-            self.refuse(stream, Code::PROTOCOL_ERROR);
+            self.refuse(stream, ErrorCode::PROTOCOL_ERROR);
         } else if self.fields.is_call() {
             self.call(stream, end);
         } else {
@@ -62,48 +74,51 @@ impl Client {
         Ok(())
     }
 
-    fn refuse(&self, stream: u32, code: Code) {
-        self.session.put(|out| frame::put_reset(out, stream, code));
+    fn refuse(&self, stream: u32, code: ErrorCode) {
+        self.session
+            .put(|out| frame::put_rst_stream(out, stream, code));
     }
 
-    /// Answers with a status alone; nothing was done.
+    /// Answers with a status and no body.
     fn answer(&self, stream: u32, end: bool, status: StatusCode) {
         let mut block = BytesMut::new();
         hpack::put_field(&mut block, b":status", status.as_str().as_bytes(), false);
         self.session.put(|out| {
             frame::put_headers(out, stream, [&block, &[]], true);
             if !end {
-                frame::put_reset(out, stream, Code::NO_ERROR);
+                frame::put_rst_stream(out, stream, ErrorCode::NO_ERROR);
             }
         });
     }
 
-    /// The fields of trailers have no use here, but that the request ends has.
-    fn trailers(&mut self, stream: u32, end: bool) -> Result<(), Fault> {
+    /// The trailer section of a request ends it; its fields are dropped.
+    fn trailers(&mut self, stream: u32, end: bool) -> Result<(), ConnectionError> {
         match end {
             true => self.data(stream, true, &[], 0),
-            false => Err(Fault::protocol("fields in the middle of a request")),
+            false => Err(ConnectionError::protocol(
+                "fields in the middle of a request",
+            )),
         }
     }
 
     fn call(&mut self, stream: u32, end: bool) {
         let path = std::str::from_utf8(&self.fields.path).unwrap_or_default();
         let kind = grpc_methods::Kind::of(path);
-        let asked = Asked {
+        let head = CallHead {
             fields: self.fields.of_call(&self.ip, self.proxy.id.as_bytes()),
             kind,
-            patience: self.fields.patience,
+            timeout: self.fields.timeout,
         };
-        let call = Call::new(&self.proxy, &self.session, stream, asked);
+        let call = Call::new(&self.proxy, &self.session, stream, head);
         let owner = Owner::Client(Arc::clone(&call));
         self.session.accept(stream, owner, end);
-        if !call.take_room() {
+        if !call.reserve_memory() {
             return;
         }
         self.due = self.due.into_iter().chain(call.due(end)).min();
         if self.proxy.config.mode == Mode::ReadOnly && !kind.read {
             call.forbid();
-        } else if self.fields.seen_before {
+        } else if self.fields.passed_before {
             call.refuse(Refusal::Loop);
         } else {
             call.begin(end);
@@ -113,15 +128,16 @@ impl Client {
     fn other(&mut self, stream: u32, end: bool) {
         let bytes = self.fields.bytes();
         let Some(parts) = self.fields.of_other() else {
-            return self.refuse(stream, Code::PROTOCOL_ERROR);
+            return self.refuse(stream, ErrorCode::PROTOCOL_ERROR);
         };
         let access = &self.proxy.config.limits.access;
         let misdirected = access.misdirected(&parts).filter(|_| !self.secure);
         let head = (parts, bytes);
-        let Some(other) = Other::new(&self.proxy, &self.session, stream, self.address, head) else {
+        let Some(other) = HttpRequest::new(&self.proxy, &self.session, stream, self.address, head)
+        else {
             return self.answer(stream, end, StatusCode::SERVICE_UNAVAILABLE);
         };
-        let owner = Owner::Other(Arc::clone(&other));
+        let owner = Owner::Http(Arc::clone(&other));
         self.session.accept(stream, owner, end);
         match misdirected {
             Some(refused) => other.refuse(refused.map(AnswerBody::Whole)),
@@ -134,22 +150,24 @@ impl Client {
         stream: u32,
         end: bool,
         data: &[u8],
-        flow: u32,
-    ) -> Result<(), Fault> {
+        flow_controlled_len: u32,
+    ) -> Result<(), ConnectionError> {
         if self.is_idle(stream) {
-            return Err(Fault::protocol("data of a request that has not begun"));
+            return Err(ConnectionError::protocol(
+                "data of a request that has not begun",
+            ));
         }
-        let owner = self.session.received(stream, flow, end)?;
-        let padding = flow as usize - data.len();
+        let owner = self.session.recv_data(stream, flow_controlled_len, end)?;
+        let padding = flow_controlled_len as usize - data.len();
         if 0 < padding {
-            self.session.consumed(stream, padding);
+            self.session.release_capacity(stream, padding);
         }
         if !self.lengths.are_kept(stream, data.len(), end) {
-            return self.break_off(stream);
+            return self.reset_with_error(stream);
         }
         match owner {
             Some(Owner::Client(call)) => call.data(data, end),
-            Some(Owner::Other(other)) => other.data(data, end),
+            Some(Owner::Http(other)) => other.data(data, end),
             Some(Owner::Member(_)) | None => {}
         }
         Ok(())

@@ -1,24 +1,24 @@
-//! Frames are taken off what arrives: where they end, and which of them are one block of fields.
+//! Reads frames, and joins those of one field block.
 
 use super::payload::{Head, event, on_a_stream, unpadded};
 use super::{
-    BLOCK_BYTES_MAX, CONTINUATION, Code, DATA, END_HEADERS, END_STREAM, Event, FRAME_BYTES_MAX,
-    Fault, HEAD_BYTES, HEADERS, PRIORITY, PRIORITY_BYTES,
+    CONTINUATION, ConnectionError, DATA, END_HEADERS, END_STREAM, ErrorCode, FIELD_BLOCK_BYTES_MAX,
+    FRAME_HEADER_BYTES, Frame, HEADERS, MAX_FRAME_SIZE, PRIORITY, PRIORITY_BYTES,
 };
 
-/// Takes frames off what arrives.
+/// Reads frames from a byte stream.
 #[derive(Default)]
-pub(in crate::h2) struct Frames {
-    /// Of the next frame, what a read had at its end.
+pub(in crate::h2) struct FrameReader {
+    /// The beginning of a frame whose rest has not arrived.
     cut: Vec<u8>,
-    /// A block of fields whose end has not come.
+    /// A field block without END_HEADERS so far.
     open: Option<Box<Open>>,
 }
 
-/// What has begun to arrive and is not whole.
+/// The kind of an unfinished frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::h2) enum Partial {
-    /// A block of fields, or a frame of anything but data.
+    /// A field block, or a frame other than DATA.
     Head,
     Data,
 }
@@ -27,12 +27,12 @@ struct Open {
     stream: u32,
     end: bool,
     block: Vec<u8>,
-    /// Heads included: empty frames are counted too.
+    /// The size with frame headers, so that empty frames count.
     taken: usize,
 }
 
-impl Frames {
-    /// What is begun and not whole.
+impl FrameReader {
+    /// The unfinished frame or field block.
     pub(in crate::h2) fn partial(&self) -> Option<Partial> {
         if self.open.is_none() && self.cut.is_empty() {
             return None;
@@ -44,12 +44,12 @@ impl Frames {
         })
     }
 
-    /// Hands on all that is whole.
+    /// Passes all complete frames to `each`.
     pub(in crate::h2) fn take(
         &mut self,
         arrived: &[u8],
-        mut each: impl FnMut(Event<'_>) -> Result<(), Fault>,
-    ) -> Result<(), Fault> {
+        mut each: impl FnMut(Frame<'_>) -> Result<(), ConnectionError>,
+    ) -> Result<(), ConnectionError> {
         if self.cut.is_empty() {
             let taken = self.whole(arrived, &mut each)?;
             self.cut.extend_from_slice(&arrived[taken..]);
@@ -68,15 +68,18 @@ impl Frames {
     fn whole(
         &mut self,
         bytes: &[u8],
-        each: &mut impl FnMut(Event<'_>) -> Result<(), Fault>,
-    ) -> Result<usize, Fault> {
+        each: &mut impl FnMut(Frame<'_>) -> Result<(), ConnectionError>,
+    ) -> Result<usize, ConnectionError> {
         let mut at = 0;
         while let Some(head) = Head::of(&bytes[at..]) {
-            if FRAME_BYTES_MAX < head.length {
-                return Err(Fault::new(Code::FRAME_SIZE_ERROR, "a frame is too large"));
+            if MAX_FRAME_SIZE < head.length {
+                return Err(ConnectionError::new(
+                    ErrorCode::FRAME_SIZE_ERROR,
+                    "a frame is too large",
+                ));
             }
-            let after = at + HEAD_BYTES + head.length;
-            let Some(payload) = bytes.get(at + HEAD_BYTES..after) else {
+            let after = at + FRAME_HEADER_BYTES + head.length;
+            let Some(payload) = bytes.get(at + FRAME_HEADER_BYTES..after) else {
                 break;
             };
             self.frame(&head, payload, each)?;
@@ -89,10 +92,12 @@ impl Frames {
         &mut self,
         head: &Head,
         payload: &[u8],
-        each: &mut impl FnMut(Event<'_>) -> Result<(), Fault>,
-    ) -> Result<(), Fault> {
+        each: &mut impl FnMut(Frame<'_>) -> Result<(), ConnectionError>,
+    ) -> Result<(), ConnectionError> {
         if self.open.is_some() != (head.kind == CONTINUATION) {
-            return Err(Fault::protocol("a block of fields is interrupted"));
+            return Err(ConnectionError::protocol(
+                "a block of fields is interrupted",
+            ));
         }
         match head.kind {
             HEADERS => self.headers(head, payload, each),
@@ -105,23 +110,26 @@ impl Frames {
         &mut self,
         head: &Head,
         payload: &[u8],
-        each: &mut impl FnMut(Event<'_>) -> Result<(), Fault>,
-    ) -> Result<(), Fault> {
+        each: &mut impl FnMut(Frame<'_>) -> Result<(), ConnectionError>,
+    ) -> Result<(), ConnectionError> {
         on_a_stream(head)?;
         let block = match head.has(PRIORITY) {
             true => unpadded(head, payload)?.get(PRIORITY_BYTES..),
             false => Some(unpadded(head, payload)?),
         };
-        let block = block.ok_or(Fault::new(Code::FRAME_SIZE_ERROR, "no room for a priority"))?;
+        let block = block.ok_or(ConnectionError::new(
+            ErrorCode::FRAME_SIZE_ERROR,
+            "no room for a priority",
+        ))?;
         let (stream, end) = (head.stream, head.has(END_STREAM));
         if head.has(END_HEADERS) {
-            return each(Event::Headers { stream, end, block });
+            return each(Frame::Headers { stream, end, block });
         }
         self.open = Some(Box::new(Open {
             stream,
             end,
             block: block.to_vec(),
-            taken: HEAD_BYTES + payload.len(),
+            taken: FRAME_HEADER_BYTES + payload.len(),
         }));
         Ok(())
     }
@@ -130,21 +138,26 @@ impl Frames {
         &mut self,
         head: &Head,
         payload: &[u8],
-        each: &mut impl FnMut(Event<'_>) -> Result<(), Fault>,
-    ) -> Result<(), Fault> {
+        each: &mut impl FnMut(Frame<'_>) -> Result<(), ConnectionError>,
+    ) -> Result<(), ConnectionError> {
         let Some(mut open) = self.open.take().filter(|open| open.stream == head.stream) else {
-            return Err(Fault::protocol("a block of fields goes on elsewhere"));
+            return Err(ConnectionError::protocol(
+                "a block of fields goes on elsewhere",
+            ));
         };
-        open.taken += HEAD_BYTES + payload.len();
-        if BLOCK_BYTES_MAX < open.taken {
-            return Err(Fault::new(Code::ENHANCE_YOUR_CALM, "too many fields"));
+        open.taken += FRAME_HEADER_BYTES + payload.len();
+        if FIELD_BLOCK_BYTES_MAX < open.taken {
+            return Err(ConnectionError::new(
+                ErrorCode::ENHANCE_YOUR_CALM,
+                "too many fields",
+            ));
         }
         open.block.extend_from_slice(payload);
         if !head.has(END_HEADERS) {
             self.open = Some(open);
             return Ok(());
         }
-        each(Event::Headers {
+        each(Frame::Headers {
             stream: open.stream,
             end: open.end,
             block: &open.block,

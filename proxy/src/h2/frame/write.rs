@@ -1,10 +1,10 @@
-//! Frames are written.
+//! Writes frames.
 
 use bytes::{BufMut, BytesMut};
 
 use super::{
-    ACK, CONTINUATION, Code, DATA, END_HEADERS, END_STREAM, FRAME_BYTES_MAX, GOAWAY, HEAD_BYTES,
-    HEADERS, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE,
+    ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, ErrorCode, FRAME_HEADER_BYTES, GOAWAY,
+    HEADERS, MAX_FRAME_SIZE, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE,
 };
 
 fn put_head(out: &mut BytesMut, length: usize, kind: u8, flags: u8, stream: u32) {
@@ -15,12 +15,12 @@ fn put_head(out: &mut BytesMut, length: usize, kind: u8, flags: u8, stream: u32)
     out.put_u32(stream);
 }
 
-/// A block of fields, in parts that lie one behind the other.
+/// Writes HEADERS, and CONTINUATION if needed. The parts are concatenated to one field block.
 pub(in crate::h2) fn put_headers(out: &mut BytesMut, stream: u32, parts: [&[u8]; 2], end: bool) {
-    put_headers_in(out, stream, parts, end, FRAME_BYTES_MAX);
+    put_headers_in(out, stream, parts, end, MAX_FRAME_SIZE);
 }
 
-/// The same in frames of a certain size.
+/// The same with a given maximum frame size.
 pub(super) fn put_headers_in(
     out: &mut BytesMut,
     stream: u32,
@@ -31,7 +31,7 @@ pub(super) fn put_headers_in(
     let end = if end { END_STREAM } else { 0 };
     let length = parts[0].len() + parts[1].len();
     if length <= frame_max {
-        out.reserve(HEAD_BYTES + length);
+        out.reserve(FRAME_HEADER_BYTES + length);
         put_head(out, length, HEADERS, END_HEADERS | end, stream);
         out.put_slice(parts[0]);
         out.put_slice(parts[1]);
@@ -53,26 +53,25 @@ pub(super) fn put_headers_in(
     }
 }
 
-/// No more than one frame takes.
+/// Writes one DATA frame.
 pub(in crate::h2) fn put_data(out: &mut BytesMut, stream: u32, data: &[u8], end: bool) {
-    out.reserve(HEAD_BYTES + data.len());
+    out.reserve(FRAME_HEADER_BYTES + data.len());
     let end = if end { END_STREAM } else { 0 };
     put_head(out, data.len(), DATA, end, stream);
     out.put_slice(data);
 }
 
-/// Adds to a frame of data that begins there and is the last one. The two are no more than a frame
-/// takes.
+/// Appends to the last DATA frame of the buffer, which begins at `at`. The result fits one frame.
 pub(in crate::h2) fn extend_data(out: &mut BytesMut, at: usize, data: &[u8], end: bool) {
     out.extend_from_slice(data);
-    let length = out.len() - at - HEAD_BYTES;
-    let head = &mut out[at..at + HEAD_BYTES];
+    let length = out.len() - at - FRAME_HEADER_BYTES;
+    let head = &mut out[at..at + FRAME_HEADER_BYTES];
     // 24 bits in network order.
     head[..3].copy_from_slice(&(length as u32).to_be_bytes()[1..]);
     head[4] |= if end { END_STREAM } else { 0 };
 }
 
-pub(in crate::h2) fn put_reset(out: &mut BytesMut, stream: u32, code: Code) {
+pub(in crate::h2) fn put_rst_stream(out: &mut BytesMut, stream: u32, code: ErrorCode) {
     put_head(out, 4, RST_STREAM, 0, stream);
     out.put_u32(code.0);
 }
@@ -94,14 +93,14 @@ pub(in crate::h2) fn put_ping(out: &mut BytesMut, bytes: [u8; 8], answer: bool) 
     out.put_slice(&bytes);
 }
 
-pub(in crate::h2) fn put_goaway(out: &mut BytesMut, last: u32, code: Code, what: &str) {
+pub(in crate::h2) fn put_goaway(out: &mut BytesMut, last: u32, code: ErrorCode, what: &str) {
     put_head(out, 8 + what.len(), GOAWAY, 0, 0);
     out.put_u32(last);
     out.put_u32(code.0);
     out.put_slice(what.as_bytes());
 }
 
-pub(in crate::h2) fn put_window(out: &mut BytesMut, stream: u32, by: u32) {
+pub(in crate::h2) fn put_window_update(out: &mut BytesMut, stream: u32, by: u32) {
     put_head(out, 4, WINDOW_UPDATE, 0, stream);
     out.put_u32(by);
 }

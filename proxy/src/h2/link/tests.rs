@@ -1,4 +1,4 @@
-//! Whose calls go by which connection, and how many there are.
+//! The lanes of a link: their clients, and the number of connections.
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -12,20 +12,20 @@ use tokio::sync::watch;
 use super::*;
 use crate::config::{MembersFrom, ProxyConfig};
 use crate::grpc_methods::Kind;
-use crate::h2::call::{Asked, Call};
-use crate::h2::session::{End, NoStream, Owner};
+use crate::h2::call::{Call, CallHead};
+use crate::h2::session::{NoStream, Owner, Role};
 use crate::policy::endpoint::Health;
 
-/// More than anything here takes.
+/// An upper bound for every wait here.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A member that takes connections, and answers nothing.
+/// A member that accepts connections and does not answer.
 struct Silent {
     proxy: Arc<Context>,
     endpoint: Arc<Endpoint>,
-    /// Connections that are there.
+    /// The number of open connections.
     open: watch::Receiver<usize>,
-    /// What has come by all of them.
+    /// The bytes received on all of them.
     heard: watch::Receiver<Vec<u8>>,
 }
 
@@ -71,19 +71,19 @@ impl Silent {
         link.connect(&self.endpoint, &self.proxy, of).await
     }
 
-    /// Returns once there are so many connections.
+    /// Waits for that number of connections.
     async fn has(&mut self, count: usize) {
         let has = self.open.wait_for(|open| *open == count);
         let waited = time::timeout(PATIENCE, has).await;
         waited.expect("connections are made and end").unwrap();
     }
 
-    /// A write that is whole.
+    /// A write with its whole body.
     fn call(&self) -> Arc<Call> {
         self.call_of(&client())
     }
 
-    /// The same, of a client that gets an answer.
+    /// The same, for a client that gets an answer.
     fn accepted(&self, client: &Arc<Session>) -> Arc<Call> {
         let call = self.call_of(client);
         client.accept(1, Owner::Client(Arc::clone(&call)), true);
@@ -91,27 +91,27 @@ impl Silent {
     }
 
     fn call_of(&self, client: &Arc<Session>) -> Arc<Call> {
-        let asked = Asked {
+        let head = CallHead {
             fields: Bytes::from_static(b"fields"),
             kind: Kind::of("/etcdserverpb.KV/Put"),
-            patience: None,
+            timeout: None,
         };
-        Call::new(&self.proxy, client, 1, asked)
+        Call::new(&self.proxy, client, 1, head)
     }
 
-    /// Takes all streams that a connection has.
+    /// Opens all streams that a connection allows.
     fn fill(&self, session: &Session) {
-        while session.has_place() {
+        while session.has_free_stream() {
             session.begin(&self.call(), b"fields", b"", true).unwrap();
         }
     }
 }
 
 fn client() -> Arc<Session> {
-    Arc::new(Session::new(End::Server, [1000, 4000], Bytes::new()))
+    Arc::new(Session::new(Role::Server, [1000, 4000], Bytes::new()))
 }
 
-/// Returns once a client is sent this text.
+/// Waits until this text is sent to a client.
 async fn told(client: &Session, text: &str) {
     let mut told = vec![];
     let telling = poll_fn(|cx| {
@@ -120,7 +120,7 @@ async fn told(client: &Session, text: &str) {
         told.extend_from_slice(&out);
         match told.windows(text.len()).any(|part| part == text.as_bytes()) {
             true => Poll::Ready(()),
-            // What was taken may not be all that there is.
+            // The answer may come in several parts.
             false if !out.is_empty() => {
                 cx.waker().wake_by_ref();
                 Poll::Pending
@@ -185,7 +185,7 @@ async fn a_clients_own_connections_end_when_it_leaves() {
     let (stream, _) = own.begin(&member.call(), b"fields", b"", true).unwrap();
     member.endpoint.link.leave(1);
     assert!(!own.is_open());
-    // Its calls are given up before it leaves.
+    // Its calls are reset before it disconnects.
     own.answered(stream);
     member.has(2).await;
     assert!(other.is_open());
@@ -201,7 +201,7 @@ async fn connections_that_take_no_new_calls_are_bounded_too() {
             let session = member.connect(of).await.unwrap();
             session.begin(&member.call(), b"fields", b"", true).unwrap();
             // As after a member's GOAWAY.
-            session.close_gently();
+            session.shut_down();
             sessions.push(session);
         }
         member.connect(of).await.unwrap();
@@ -223,11 +223,11 @@ async fn a_connection_that_is_cut_says_nothing_of_its_member() {
     assert_eq!(session.streams(), 1);
     let heard = |heard: &Vec<u8>| heard.windows(6).any(|part| part == b"fields");
     member.heard.wait_for(heard).await.unwrap();
-    session.close_gently();
+    session.shut_down();
     for _ in 0..=RETIRED_LANES_MAX {
         let session = member.connect(None).await.unwrap();
         session.begin(&member.call(), b"fields", b"", true).unwrap();
-        session.close_gently();
+        session.shut_down();
     }
     member.connect(None).await.unwrap();
     told(
@@ -264,7 +264,7 @@ async fn a_client_without_a_place_of_its_own_uses_those_of_all() {
     own.begin(&member.call(), b"fields", b"", true).unwrap();
     let other = member.connect(Some(2)).await.unwrap();
     assert!(Arc::ptr_eq(&other, &shared));
-    // Its own, as long as it has one.
+    // Its own lane, while it has one.
     member.fill(&own);
     assert!(Arc::ptr_eq(&member.connect(Some(1)).await.unwrap(), &own));
     member.has(2).await;

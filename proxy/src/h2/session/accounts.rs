@@ -1,44 +1,43 @@
-//! Whose small frames they are: what a member's connection bears of them is divided between its
-//! clients.
+//! Divides the budget of small frames on a member's connection between its clients.
 //!
-//! Each client may have a part of what is left, so that however many take all that they may,
-//! something is left for the next one; the first small frame of a client without any has room of
-//! its own besides. A charge that is lost with its stream stays in the client's account until the
-//! client has no stream here. By then the connection takes no new ones if much is lost.
+//! Each client may use a part of what is left, so that some is left for the next client. The first
+//! small frame of a client has a reserve of its own. The charge of a stream that ended without an
+//! answer stays in the client's account until the client has no stream here. If much is lost in
+//! this way, the connection takes no new streams.
 
 use std::collections::{BTreeSet, HashMap};
 
 use super::Stream;
-use super::pieces::SMALL_BYTES;
+use super::small_frames::SMALL_BYTES;
 
-/// In bytes, what small frames may cost a connection, but for the first ones of clients...
+/// The budget of a connection for small frames, in bytes, without the first ones of clients...
 pub(super) const SHARED_MAX: u32 = 384 * 1024;
 /// ...and with those.
 const ALL_MAX: u32 = 448 * 1024;
 
-/// A client may be charged with one part in so many of what is left.
+/// A client may use one part in so many of what is left.
 const PARTS: u32 = 8;
 
 const SMALL: u32 = SMALL_BYTES as u32;
 
-/// What is charged to a connection, by client.
+/// The charges of a connection, by client.
 #[derive(Default)]
 pub(super) struct Accounts {
     charged: u32,
     clients: HashMap<usize, Account>,
-    /// How many clients have streams that wait.
+    /// The number of clients with waiting streams.
     holding: usize,
-    /// There is more room than when streams were last released.
+    /// Charges have fallen since streams were last released.
     fell: bool,
 }
 
-/// A client's.
+/// The account of a client.
 #[derive(Default)]
 struct Account {
-    /// Its streams that may have to send small frames.
+    /// The number of its streams that may send small frames.
     streams: usize,
     charged: u32,
-    /// Those of them that wait.
+    /// The streams that wait for budget.
     held: BTreeSet<u32>,
 }
 
@@ -47,72 +46,71 @@ impl Accounts {
         self.charged
     }
 
-    /// One more stream of a client.
-    pub(super) fn join(&mut self, known: &mut Stream) {
-        if !std::mem::replace(&mut known.joined, true) {
-            self.clients.entry(known.client).or_default().streams += 1;
+    /// Adds a stream to its client's account.
+    pub(super) fn join(&mut self, entry: &mut Stream) {
+        if !std::mem::replace(&mut entry.joined, true) {
+            self.clients.entry(entry.client).or_default().streams += 1;
         }
     }
 
-    /// A stream of a client has ended.
-    pub(super) fn leave(&mut self, id: u32, known: &Stream) {
-        if !known.joined {
+    /// Removes an ended stream.
+    pub(super) fn leave(&mut self, id: u32, entry: &Stream) {
+        if !entry.joined {
             return;
         }
-        let Some(account) = self.clients.get_mut(&known.client) else {
+        let Some(account) = self.clients.get_mut(&entry.client) else {
             return;
         };
         let held = account.held.remove(&id);
         self.holding -= usize::from(held && account.held.is_empty());
         account.streams -= 1;
         if account.streams == 0 {
-            self.clients.remove(&known.client);
+            self.clients.remove(&entry.client);
             self.fell = true;
         }
     }
 
-    /// Whether a client may be charged with one more small frame.
+    /// Whether a client may send one more small frame.
     pub(super) fn have_room(&self, client: usize) -> bool {
         let charged = self.clients.get(&client).map_or(0, |one| one.charged);
         SMALL <= room(self.charged, self.clients.len() <= 1, charged)
     }
 
-    /// Charges a stream and its client. Returns whether the client has half of what it may have, or
-    /// more.
-    pub(super) fn charge(&mut self, known: &mut Stream, by: u32) -> bool {
-        self.join(known);
-        known.charged += by;
+    /// Charges a stream and its client. Returns whether the client uses half of its part or more.
+    pub(super) fn charge(&mut self, entry: &mut Stream, by: u32) -> bool {
+        self.join(entry);
+        entry.charged += by;
         self.charged += by;
         let left = SHARED_MAX.saturating_sub(self.charged);
-        self.clients.get_mut(&known.client).is_some_and(|account| {
+        self.clients.get_mut(&entry.client).is_some_and(|account| {
             account.charged += by;
             left / PARTS / 2 <= account.charged
         })
     }
 
-    /// Takes some of a stream's charge back.
-    pub(super) fn give_back(&mut self, known: &mut Stream, by: u32) {
+    /// Refunds a part of a stream's charge.
+    pub(super) fn give_back(&mut self, entry: &mut Stream, by: u32) {
         if by == 0 {
             return;
         }
-        known.charged = known.charged.saturating_sub(by);
+        entry.charged = entry.charged.saturating_sub(by);
         self.charged = self.charged.saturating_sub(by);
-        if let Some(account) = self.clients.get_mut(&known.client) {
+        if let Some(account) = self.clients.get_mut(&entry.client) {
             account.charged = account.charged.saturating_sub(by);
         }
         self.fell = true;
     }
 
-    /// A large frame makes up for small ones, of whichever client.
+    /// A large frame offsets small ones of any client.
     pub(super) fn made_up(&mut self, by: u32) {
         self.fell |= 0 < by.min(self.charged);
         self.charged = self.charged.saturating_sub(by);
     }
 
-    /// A stream waits for room.
-    pub(super) fn keep_back(&mut self, id: u32, known: &mut Stream) {
-        self.join(known);
-        if let Some(account) = self.clients.get_mut(&known.client) {
+    /// A stream waits for budget.
+    pub(super) fn keep_back(&mut self, id: u32, entry: &mut Stream) {
+        self.join(entry);
+        if let Some(account) = self.clients.get_mut(&entry.client) {
             self.holding += usize::from(account.held.is_empty());
             account.held.insert(id);
         }
@@ -122,7 +120,7 @@ impl Accounts {
         self.fell && 0 < self.holding
     }
 
-    /// The streams for whose next small frame there is room now; they do not wait any more.
+    /// Takes out the waiting streams whose next small frame fits the budget now.
     pub(super) fn released(&mut self) -> Vec<u32> {
         let mut released = vec![];
         if !self.may_release() {
@@ -148,8 +146,8 @@ impl Accounts {
     }
 }
 
-/// How much more may be charged to a client with so much, where so much is charged to all. `alone`:
-/// there is no other.
+/// The bytes that may still be charged to a client. `all`: charged to the connection; `charged`: to
+/// the client; `alone`: there is no other client.
 fn room(all: u32, alone: bool, charged: u32) -> u32 {
     let left = SHARED_MAX.saturating_sub(all);
     let room = match alone {

@@ -1,68 +1,69 @@
-//! Streams end, each in its way.
+//! The ends of streams (RFC 9113, 5.1).
 
 use super::*;
 
 impl Session {
-    /// A client's stream is closed when all of the answer is sent, even if the request has not ended.
-    pub(super) fn said_all(&self, state: &mut State, id: u32) {
-        let is_over = |known: &Stream| known.ended && self.end == End::Server;
+    /// Closes a client's stream once the whole answer is sent, even if the request has not ended
+    /// (RFC 9113, 8.1).
+    pub(super) fn close_if_half_closed(&self, state: &mut State, id: u32) {
+        let is_over = |entry: &Stream| entry.ended && self.role == Role::Server;
         if state.streams.get(&id).is_some_and(is_over)
-            && let Some(known) = self.remove(state, id)
+            && let Some(entry) = self.remove(state, id)
         {
-            match known.heard_all {
+            match entry.half_closed_remote {
                 true => state.recent.add(id),
-                false => state.put(|out| frame::put_reset(out, id, Code::NO_ERROR)),
+                false => state.put(|out| frame::put_rst_stream(out, id, ErrorCode::NO_ERROR)),
             }
         }
     }
 
-    /// A stream at a member is over when its answer is, whatever was still to be sent.
+    /// Closes a member's stream whose answer has ended; the rest of the request is not sent.
     pub(in crate::h2) fn answered(&self, stream: u32) {
         let mut state = self.state.lock();
-        if let Some(known) = self.remove(&mut state, stream)
-            && !known.ended
+        if let Some(entry) = self.remove(&mut state, stream)
+            && !entry.ended
         {
-            state.put(|out| frame::put_reset(out, stream, Code::CANCEL));
+            state.put(|out| frame::put_rst_stream(out, stream, ErrorCode::CANCEL));
         }
     }
 
-    /// Ends a stream at once; nothing more is sent, and what comes is dropped.
-    pub(in crate::h2) fn reset(&self, stream: u32, code: Code) {
+    /// Resets a stream. Nothing more is sent on it, and received frames are dropped.
+    pub(in crate::h2) fn reset(&self, stream: u32, code: ErrorCode) {
         let mut state = self.state.lock();
-        let Some(known) = self.remove(&mut state, stream) else {
+        let Some(entry) = self.remove(&mut state, stream) else {
             return;
         };
-        if self.end == End::Server || known.awaits.is_none() {
-            return state.put(|out| frame::put_reset(out, stream, code));
+        if self.role == Role::Server || entry.awaits_response.is_none() {
+            return state.put(|out| frame::put_rst_stream(out, stream, code));
         }
         state.put_with(|out, state| state.resets.put(out, stream));
     }
 
-    /// The other end has ended a stream at once. Returns its owner.
-    pub(in crate::h2) fn was_reset(&self, stream: u32) -> Option<Owner> {
+    /// RST_STREAM was received. Returns the owner of the stream.
+    pub(in crate::h2) fn recv_reset(&self, stream: u32) -> Option<Owner> {
         let mut state = self.state.lock();
         let removed = self.remove(&mut state, stream)?;
         state.recent.add(stream);
         Some(removed.owner)
     }
 
-    /// Ends a stream of the other end over what came of it. Returns its owner.
-    pub(in crate::h2) fn break_off(&self, stream: u32, code: Code) -> Option<Owner> {
+    /// Resets a stream for a stream error. Returns its owner.
+    pub(in crate::h2) fn reset_with_error(&self, stream: u32, code: ErrorCode) -> Option<Owner> {
         let mut state = self.state.lock();
         let removed = self.remove(&mut state, stream)?;
-        state.put(|out| frame::put_reset(out, stream, code));
+        state.put(|out| frame::put_rst_stream(out, stream, code));
         Some(removed.owner)
     }
 
     pub(super) fn remove(&self, state: &mut State, id: u32) -> Option<Stream> {
-        let known = state.streams.remove(&id)?;
+        let entry = state.streams.remove(&id)?;
         state.windows.forget(id);
-        state.pieces.ended(id, &known);
-        if state.pieces.may_release() {
+        state.small_frames.ended(id, &entry);
+        if state.small_frames.may_release() {
             state.wake();
         }
-        state.awaiting -= usize::from(known.awaits.is_some());
-        self.credit(state, known.held);
-        Some(known)
+        state.awaiting_response -= usize::from(entry.awaits_response.is_some());
+        self.release_connection_window(state, entry.unreleased);
+        Some(entry)
     }
 }

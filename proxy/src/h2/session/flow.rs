@@ -1,77 +1,88 @@
-//! Windows, both ways, and what they let pass.
+//! Flow control (RFC 9113, 5.2 and 6.9) in both directions.
 
 use super::*;
 
 impl Session {
-    /// Data has come. Returns the stream's owner; `None`: the stream has ended.
-    pub(in crate::h2) fn received(
+    /// DATA was received. Returns the stream's owner; `None`: the stream is closed.
+    pub(in crate::h2) fn recv_data(
         &self,
         stream: u32,
-        flow: u32,
+        flow_controlled_len: u32,
         end: bool,
-    ) -> Result<Option<Owner>, Fault> {
+    ) -> Result<Option<Owner>, ConnectionError> {
         let mut state = self.state.lock();
-        state.left -= i64::from(flow);
-        if state.left < 0 {
+        state.recv_window -= i64::from(flow_controlled_len);
+        if state.recv_window < 0 {
             let what = "more data than the connection's window holds";
-            return Err(Fault::new(Code::FLOW_CONTROL_ERROR, what));
+            return Err(ConnectionError::new(ErrorCode::FLOW_CONTROL_ERROR, what));
         }
-        let Some(known) = state.streams.get_mut(&stream) else {
+        let Some(entry) = state.streams.get_mut(&stream) else {
             if state.recent.has(stream) {
-                return Err(Fault::new(Code::STREAM_CLOSED, "data after the end"));
+                return Err(ConnectionError::new(
+                    ErrorCode::STREAM_CLOSED,
+                    "data after the end",
+                ));
             }
-            self.credit(&mut state, flow);
+            self.release_connection_window(&mut state, flow_controlled_len);
             return Ok(None);
         };
-        if known.heard_all {
-            return Err(Fault::new(Code::STREAM_CLOSED, "data after the end"));
+        if entry.half_closed_remote {
+            return Err(ConnectionError::new(
+                ErrorCode::STREAM_CLOSED,
+                "data after the end",
+            ));
         }
-        if known.awaits.is_some() {
-            return Err(Fault::protocol("data before fields"));
+        if entry.awaits_response.is_some() {
+            return Err(ConnectionError::protocol("data before fields"));
         }
-        known.left -= i64::from(flow);
-        if known.left < 0 {
+        entry.recv_window -= i64::from(flow_controlled_len);
+        if entry.recv_window < 0 {
             let what = "more data than the window holds";
-            return Err(Fault::new(Code::FLOW_CONTROL_ERROR, what));
+            return Err(ConnectionError::new(ErrorCode::FLOW_CONTROL_ERROR, what));
         }
-        known.held += flow;
-        known.heard_all = end;
-        let owner = known.owner.clone();
-        state.heard(stream);
+        entry.unreleased += flow_controlled_len;
+        entry.half_closed_remote = end;
+        let owner = entry.owner.clone();
+        state.recv_response(stream);
         Ok(Some(owner))
     }
 
-    /// So much of what has come for a stream has gone on.
-    pub(in crate::h2) fn consumed(&self, stream: u32, bytes: usize) {
+    /// Received bytes of a stream have been forwarded or dropped: its window is opened again.
+    pub(in crate::h2) fn release_capacity(&self, stream: u32, bytes: usize) {
         let mut state = self.state.lock();
-        let Some(known) = state.streams.get_mut(&stream) else {
+        let Some(entry) = state.streams.get_mut(&stream) else {
             return;
         };
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(known.held);
-        known.held -= bytes;
-        known.uncredited += bytes;
-        let by = known.uncredited;
-        if !known.heard_all && self.windows[0] / 2 <= by {
-            known.uncredited = 0;
-            known.left += i64::from(by);
-            state.put(|out| frame::put_window(out, stream, by));
+        let bytes = u32::try_from(bytes)
+            .unwrap_or(u32::MAX)
+            .min(entry.unreleased);
+        entry.unreleased -= bytes;
+        entry.unannounced += bytes;
+        let by = entry.unannounced;
+        if !entry.half_closed_remote && self.windows[0] / 2 <= by {
+            entry.unannounced = 0;
+            entry.recv_window += i64::from(by);
+            state.put(|out| frame::put_window_update(out, stream, by));
         }
-        self.credit(&mut state, bytes);
+        self.release_connection_window(&mut state, bytes);
     }
 
-    /// The same for the window of the connection.
-    pub(super) fn credit(&self, state: &mut State, bytes: u32) {
-        state.uncredited += bytes;
-        let by = state.uncredited;
+    /// Opens the window of the connection again.
+    pub(super) fn release_connection_window(&self, state: &mut State, bytes: u32) {
+        state.unannounced += bytes;
+        let by = state.unannounced;
         if self.windows[1] / 2 <= by {
-            state.uncredited = 0;
-            state.left += i64::from(by);
-            state.put(|out| frame::put_window(out, 0, by));
+            state.unannounced = 0;
+            state.recv_window += i64::from(by);
+            state.put(|out| frame::put_window_update(out, 0, by));
         }
     }
 
-    /// The other end's wishes.
-    pub(in crate::h2) fn settings(&self, settings: &Settings<'_>) -> Result<Flowed, Fault> {
+    /// SETTINGS were received.
+    pub(in crate::h2) fn recv_settings(
+        &self,
+        settings: &Settings<'_>,
+    ) -> Result<Released, ConnectionError> {
         let mut state = self.state.lock();
         let mut window = None;
         if !std::mem::replace(&mut state.agreed, true) {
@@ -79,17 +90,17 @@ impl Session {
         }
         for (number, value) in settings.iter() {
             match number {
-                setting::TABLE_BYTES => state.shrunk |= value < TABLE_BYTES,
+                setting::HEADER_TABLE_SIZE => state.table_size_reduced |= value < TABLE_BYTES,
                 setting::ENABLE_PUSH if 1 < value => {
-                    return Err(Fault::protocol("pushing is on or off"));
+                    return Err(ConnectionError::protocol("pushing is on or off"));
                 }
-                setting::INITIAL_WINDOW => window = Some(i64::from(value)),
-                setting::CONCURRENT_STREAMS_MAX => {
+                setting::INITIAL_WINDOW_SIZE => window = Some(i64::from(value)),
+                setting::MAX_CONCURRENT_STREAMS => {
                     state.streams_max = usize::try_from(value).unwrap_or(usize::MAX);
                 }
-                // Larger frames than every end must take are never sent.
-                setting::FRAME_BYTES_MAX if !(16_384..1 << 24).contains(&value) => {
-                    return Err(Fault::protocol("an impossible size of frames"));
+                // Frames larger than the default are never sent.
+                setting::MAX_FRAME_SIZE if !(16_384..1 << 24).contains(&value) => {
+                    return Err(ConnectionError::protocol("an impossible size of frames"));
                 }
                 _ => {}
             }
@@ -98,65 +109,69 @@ impl Session {
             let State {
                 windows, streams, ..
             } = &mut *state;
-            let differences = streams.values().map(|known| known.difference);
-            for id in windows.begin_with(window, differences)? {
-                state.list(id);
+            let deltas = streams.values().map(|entry| entry.send_window_delta);
+            for id in windows.begin_with(window, deltas)? {
+                state.schedule(id);
             }
         }
         state.put(frame::put_settings_ack);
-        Ok(self.pump(&mut state))
+        Ok(self.send_blocked(&mut state))
     }
 
-    /// The other end lets us send more.
-    pub(in crate::h2) fn grown(&self, stream: u32, by: u32) -> Result<Flowed, Fault> {
+    /// WINDOW_UPDATE was received.
+    pub(in crate::h2) fn recv_window_update(
+        &self,
+        stream: u32,
+        by: u32,
+    ) -> Result<Released, ConnectionError> {
         let mut state = self.state.lock();
         let by = i64::from(by);
         if stream == 0 {
             state.window += by;
-            if WINDOW_MAX < state.window {
+            if MAX_WINDOW < state.window {
                 let what = "a window is too large";
-                return Err(Fault::new(Code::FLOW_CONTROL_ERROR, what));
+                return Err(ConnectionError::new(ErrorCode::FLOW_CONTROL_ERROR, what));
             }
         } else {
             let State {
                 windows, streams, ..
             } = &mut *state;
-            let Some(known) = streams.get_mut(&stream) else {
+            let Some(entry) = streams.get_mut(&stream) else {
                 return Ok(vec![]);
             };
-            if !windows.grow(&mut known.difference, by) {
+            if !windows.grow(&mut entry.send_window_delta, by) {
                 let what = "a stream's window is too large";
-                return Err(Fault::new(Code::FLOW_CONTROL_ERROR, what));
+                return Err(ConnectionError::new(ErrorCode::FLOW_CONTROL_ERROR, what));
             }
             windows.forget(stream);
-            state.list(stream);
+            state.schedule(stream);
         }
-        Ok(self.pump(&mut state))
+        Ok(self.send_blocked(&mut state))
     }
 
-    /// Sends what was held up, as far as it may go now; every stream in its turn.
-    pub(super) fn pump(&self, state: &mut State) -> Flowed {
-        let mut flowed = vec![];
+    /// Sends the data of blocked streams as far as possible, one stream after the other.
+    pub(super) fn send_blocked(&self, state: &mut State) -> Released {
+        let mut released = vec![];
         state.release();
-        for _ in 0..state.held_up.len() {
-            if state.window <= 0 || UNSENT_BYTES_MAX <= state.out.len() {
+        for _ in 0..state.blocked.len() {
+            if state.window <= 0 || OUT_BYTES_HIGH <= state.out.len() {
                 break;
             }
-            let Some(id) = state.held_up.pop_front() else {
+            let Some(id) = state.blocked.pop_front() else {
                 break;
             };
-            let Some((known, mut outlet)) = state.outlet(id) else {
+            let Some((entry, mut writer)) = state.writer(id) else {
                 continue;
             };
-            let gone = outlet.send_pending(id, known);
-            known.listed = false;
+            let gone = writer.send_pending(id, entry);
+            entry.scheduled = false;
             if 0 < gone {
-                flowed.push((known.owner.clone(), gone));
+                released.push((entry.owner.clone(), gone));
             }
-            state.list(id);
+            state.schedule(id);
             state.wake();
-            self.said_all(state, id);
+            self.close_if_half_closed(state, id);
         }
-        flowed
+        released
     }
 }

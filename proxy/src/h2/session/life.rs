@@ -1,31 +1,31 @@
-//! How long a session takes streams, and what becomes of them at its end.
+//! The life cycle of a session: shutdown, GOAWAY, close, and overdue streams.
 
 use super::*;
 
 impl Session {
-    /// There will be no new streams.
-    pub(in crate::h2) fn close_gently(&self) {
+    /// Begins the shutdown: no new streams.
+    pub(in crate::h2) fn shut_down(&self) {
         let mut state = self.state.lock();
         state.closing = true;
         state.wake();
     }
 
-    /// Whether new streams can be begun.
+    /// Whether new streams are opened or accepted.
     pub(in crate::h2) fn is_open(&self) -> bool {
         let state = self.state.lock();
         !state.closing && !state.closed
     }
 
-    /// Whether a new call should be begun here.
-    pub(in crate::h2) fn has_place(&self) -> bool {
+    /// Whether a stream can be opened now.
+    pub(in crate::h2) fn has_free_stream(&self) -> bool {
         let state = self.state.lock();
-        !state.closing && !state.closed && state.has_place()
+        !state.closing && !state.closed && state.has_free_stream()
     }
 
-    /// Ends when its streams have, if it bears no new ones.
+    /// Begins the shutdown of a connection that takes no new streams. Returns whether it does not.
     pub(in crate::h2) fn retire(&self) -> bool {
         let mut state = self.state.lock();
-        let retires = state.closing || state.closed || state.pieces.is_tired();
+        let retires = state.closing || state.closed || state.small_frames.is_tired();
         state.closing |= retires;
         if retires {
             state.wake();
@@ -33,14 +33,14 @@ impl Session {
         retires
     }
 
-    /// Whether there is nothing left to do, ever.
+    /// Whether the shutdown is complete.
     pub(in crate::h2) fn is_over(&self) -> bool {
         let state = self.state.lock();
         state.closing && state.streams.is_empty() && state.out.is_empty()
     }
 
-    /// The other end has not looked at streams after this one, and will not.
-    pub(in crate::h2) fn went_away(&self, last: u32) -> Vec<Owner> {
+    /// GOAWAY was received: streams above `last` are not processed. Returns their owners.
+    pub(in crate::h2) fn recv_goaway(&self, last: u32) -> Vec<Owner> {
         let mut state = self.state.lock();
         state.closing = true;
         let unseen: Vec<_> = state.streams.keys().copied().collect();
@@ -48,38 +48,38 @@ impl Session {
         let unseen: Vec<_> = unseen
             .filter_map(|id| self.remove(&mut state, id))
             .collect();
-        unseen.into_iter().map(|known| known.owner).collect()
+        unseen.into_iter().map(|entry| entry.owner).collect()
     }
 
-    /// The connection has ended. Returns whose streams end with it, and of which of them the other
-    /// end has surely got nothing.
+    /// Closes the session. Returns the owners of its streams, and whether certainly nothing of a
+    /// stream was sent.
     pub(in crate::h2) fn close(&self) -> Vec<(Owner, bool)> {
         let mut state = self.state.lock();
         state.closed = true;
         state.out = BytesMut::new();
-        state.awaiting = 0;
-        state.held_up.clear();
+        state.awaiting_response = 0;
+        state.blocked.clear();
         let written = state.written;
         let streams = std::mem::take(&mut state.streams);
         drop(state);
         let ended = streams.into_values();
         ended
-            .map(|known| (known.owner, written <= known.starts))
+            .map(|entry| (entry.owner, written <= entry.starts))
             .collect()
     }
 
-    /// Whether any answer has not begun.
-    pub(in crate::h2) fn awaits(&self) -> bool {
-        0 < self.state.lock().awaiting
+    /// Whether any answer is awaited.
+    pub(in crate::h2) fn awaits_response(&self) -> bool {
+        0 < self.state.lock().awaiting_response
     }
 
-    /// The clients' calls that have taken too long by now, and when the next one will have.
+    /// The calls whose deadline has passed, and the next deadline.
     pub(in crate::h2) fn overdue(&self, now: Instant) -> (Vec<Arc<Call>>, Option<Instant>) {
         let state = self.state.lock();
         let (mut overdue, mut next) = (vec![], None);
-        for known in state.streams.values() {
-            if let Owner::Client(call) = &known.owner
-                && let Some(due) = call.due(known.heard_all)
+        for entry in state.streams.values() {
+            if let Owner::Client(call) = &entry.owner
+                && let Some(due) = call.due(entry.half_closed_remote)
             {
                 match due <= now {
                     true => overdue.push(Arc::clone(call)),
@@ -90,13 +90,13 @@ impl Session {
         (overdue, next)
     }
 
-    /// The calls whose answer is awaited since then, or longer.
+    /// The streams whose answer has been awaited since `then` or longer.
     pub(in crate::h2) fn awaiting_since(&self, then: Instant) -> Vec<(u32, Owner)> {
         let state = self.state.lock();
-        let overdue = |known: &Stream| known.awaits.is_some_and(|since| since <= then);
+        let overdue = |entry: &Stream| entry.awaits_response.is_some_and(|since| since <= then);
         let all = state.streams.iter();
-        all.filter(|(_, known)| overdue(known))
-            .map(|(id, known)| (*id, known.owner.clone()))
+        all.filter(|(_, entry)| overdue(entry))
+            .map(|(id, entry)| (*id, entry.owner.clone()))
             .collect()
     }
 }

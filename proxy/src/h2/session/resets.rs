@@ -1,39 +1,40 @@
-//! Streams of a member that are given up.
+//! Resets of streams at a member.
 //!
-//! A server ends a connection on which too many streams are reset before it has looked at them
-//! (CVE-2023-44487; a member bears 4,096), and all clients' calls share it. So after some resets the member is
-//! asked, by a frame of settings without any, to acknowledge what it has read; the next ones wait for that.
+//! A server ends a connection with too many streams that were reset before it accepted them
+//! (CVE-2023-44487; a member allows 4,096), and the calls of all clients share it. After some
+//! resets an empty SETTINGS frame is sent; its acknowledgement proves that the member has read
+//! them. Further resets wait for it.
 
 use bytes::BytesMut;
 
-use crate::h2::frame::{self, Code};
+use crate::h2::frame::{self, ErrorCode};
 
-/// Resets of which it is not known that the member has read them.
+/// The bound of resets that the member may not have read.
 const UNREAD_MAX: u32 = 1000;
 
-/// With this many, it is asked.
+/// With so many, SETTINGS are sent.
 const ASK_FROM: u32 = UNREAD_MAX / 2;
 
 #[derive(Default)]
-pub(super) struct Resets {
-    /// Sent and perhaps not read.
+pub(super) struct PendingResets {
+    /// The resets that are sent and perhaps not read.
     unread: u32,
-    /// How many of those went before the question that is to be answered.
+    /// How many of them were sent before the SETTINGS that are unacknowledged.
     asked: Option<u32>,
-    /// The settings that a connection begins with are acknowledged.
-    greeted: bool,
-    /// Streams whose resets wait.
+    /// The first SETTINGS are acknowledged.
+    settings_received: bool,
+    /// The streams whose resets wait.
     waiting: Vec<u32>,
 }
 
-impl Resets {
-    /// Gives a stream up as soon as that may be.
+impl PendingResets {
+    /// Resets a stream now or as soon as allowed.
     pub(super) fn put(&mut self, out: &mut BytesMut, stream: u32) {
         if UNREAD_MAX <= self.unread {
             self.waiting.push(stream);
             return;
         }
-        frame::put_reset(out, stream, Code::CANCEL);
+        frame::put_rst_stream(out, stream, ErrorCode::CANCEL);
         self.unread += 1;
         if ASK_FROM <= self.unread && self.asked.is_none() {
             frame::put_settings(out, &[]);
@@ -41,9 +42,9 @@ impl Resets {
         }
     }
 
-    /// The member has acknowledged settings.
-    pub(super) fn acknowledged(&mut self, out: &mut BytesMut) {
-        if !std::mem::replace(&mut self.greeted, true) {
+    /// A SETTINGS acknowledgement was received.
+    pub(super) fn recv_settings_ack(&mut self, out: &mut BytesMut) {
+        if !std::mem::replace(&mut self.settings_received, true) {
             return;
         }
         let Some(read) = self.asked.take() else {
@@ -60,7 +61,7 @@ impl Resets {
         }
     }
 
-    /// Streams that are still the member's.
+    /// The number of streams that are still open at the member.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.len()
     }

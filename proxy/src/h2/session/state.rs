@@ -1,9 +1,9 @@
-//! What is done under a session's lock and concerns no stream alone.
+//! Helpers that run while a session is locked.
 
 use bytes::BytesMut;
 
-use super::outlet::Outlet;
-use super::pieces::Held;
+use super::data_writer::DataWriter;
+use super::small_frames::BlockedOn;
 use super::{State, Stream};
 
 impl State {
@@ -14,7 +14,7 @@ impl State {
         }
     }
 
-    /// The same, for what has a state of its own.
+    /// The same, for a writer that needs the state as well.
     pub(super) fn put_with(&mut self, put: impl FnOnce(&mut BytesMut, &mut State)) {
         let mut out = std::mem::take(&mut self.out);
         if !self.closed {
@@ -24,48 +24,48 @@ impl State {
         self.out = out;
     }
 
-    /// Whether the other end takes one more stream.
-    pub(super) fn has_place(&self) -> bool {
+    /// Whether the peer takes one more stream.
+    pub(super) fn has_free_stream(&self) -> bool {
         let streams = self.streams.len() + self.resets.waiting();
-        streams < self.streams_max && !self.pieces.is_tired()
+        streams < self.streams_max && !self.small_frames.is_tired()
     }
 
-    /// A stream is answered: what waited for that may go.
-    pub(super) fn heard(&mut self, id: u32) {
-        let Some(known) = self.streams.get_mut(&id).filter(|one| one.charged != 0) else {
+    /// An answer has begun or goes on: data that waited for it may be sent.
+    pub(super) fn recv_response(&mut self, id: u32) {
+        let Some(entry) = self.streams.get_mut(&id).filter(|one| one.charged != 0) else {
             return;
         };
-        self.pieces.answered(known);
-        self.list(id);
+        self.small_frames.answered(entry);
+        self.schedule(id);
         self.wake();
     }
 
-    /// Has a stream's data go in its turn, unless it waits for its own window or for more data.
-    pub(super) fn list(&mut self, id: u32) {
-        let Some((known, outlet)) = self.outlet(id) else {
+    /// Schedules a stream with waiting data, unless it is blocked by its window or by small frames.
+    pub(super) fn schedule(&mut self, id: u32) {
+        let Some((entry, writer)) = self.writer(id) else {
             return;
         };
-        if known.pending.is_empty() || known.listed {
+        if entry.pending.is_empty() || entry.scheduled {
             return;
         }
-        if !outlet.has_window(known) {
+        if !writer.has_window(entry) {
             self.windows.shut(id);
             return;
         }
-        match outlet.held(known) {
+        match writer.held(entry) {
             None => {
-                known.listed = true;
-                self.held_up.push_back(id);
+                entry.scheduled = true;
+                self.blocked.push_back(id);
             }
-            Some(Held::Share) => outlet.pieces.keep_back(id, known),
-            Some(Held::Answer) => {}
+            Some(BlockedOn::ClientQuota) => writer.small_frames.keep_back(id, entry),
+            Some(BlockedOn::Answer) => {}
         }
     }
 
-    /// Has those go that wait for their client's share no longer.
+    /// Schedules the streams whose client has budget again.
     pub(super) fn release(&mut self) {
-        for id in self.pieces.released() {
-            self.list(id);
+        for id in self.small_frames.released() {
+            self.schedule(id);
         }
     }
 
@@ -75,19 +75,19 @@ impl State {
         }
     }
 
-    pub(super) fn outlet(&mut self, id: u32) -> Option<(&mut Stream, Outlet<'_>)> {
-        let outlet = Outlet {
+    pub(super) fn writer(&mut self, id: u32) -> Option<(&mut Stream, DataWriter<'_>)> {
+        let writer = DataWriter {
             out: &mut self.out,
             window: &mut self.window,
             initial: self.windows.initial(),
-            pieces: &mut self.pieces,
+            small_frames: &mut self.small_frames,
         };
-        Some((self.streams.get_mut(&id)?, outlet))
+        Some((self.streams.get_mut(&id)?, writer))
     }
 
-    /// What the next block of fields begins with: that no table is used, where that must be said.
-    pub(super) fn lead(&mut self) -> &'static [u8] {
-        match std::mem::take(&mut self.shrunk) {
+    /// The dynamic table size update before the next field block, if one is due (RFC 7541, 4.2).
+    pub(super) fn table_size_update(&mut self) -> &'static [u8] {
+        match std::mem::take(&mut self.table_size_reduced) {
             true => &[0x20],
             false => &[],
         }

@@ -7,45 +7,45 @@ use tokio::time::Instant;
 
 use super::Owner;
 
-/// Data that waits is joined to what waits already, up to so much.
+/// Waiting data is joined up to this size.
 const JOINED_BYTES_MAX: usize = 4 * 1024;
 
-/// What is known of it.
+/// The state of a stream.
 pub(super) struct Stream {
     pub(super) owner: Owner,
-    /// What the other end lets us send, beyond the initial window.
-    pub(super) difference: i64,
+    /// The send window, less the initial window.
+    pub(super) send_window_delta: i64,
     pub(super) pending: VecDeque<BytesMut>,
-    /// How much that is.
+    /// The size of `pending`.
     pub(super) pending_bytes: usize,
-    /// How we end it once nothing is pending.
+    /// How the stream ends once nothing is pending.
     pub(super) last: Option<Last>,
-    /// It is in `held_up`.
-    pub(super) listed: bool,
-    /// We have said all.
+    /// The stream is in `blocked`.
+    pub(super) scheduled: bool,
+    /// END_STREAM has been sent: half-closed (local).
     pub(super) ended: bool,
-    /// The other end has.
-    pub(super) heard_all: bool,
-    /// What the other end may still send.
-    pub(super) left: i64,
-    /// Received and not gone on.
-    pub(super) held: u32,
-    /// Gone on, and not let in again.
-    pub(super) uncredited: u32,
-    /// Where it begins among all bytes that are sent.
+    /// END_STREAM has been received.
+    pub(super) half_closed_remote: bool,
+    /// The receive window.
+    pub(super) recv_window: i64,
+    /// Received bytes that have not been forwarded.
+    pub(super) unreleased: u32,
+    /// Released bytes that no WINDOW_UPDATE has announced.
+    pub(super) unannounced: u32,
+    /// The position of its first byte in all bytes of the connection.
     pub(super) starts: u64,
-    /// Since when its answer is awaited.
-    pub(super) awaits: Option<Instant>,
-    /// What its small frames may have cost: `Pieces`.
+    /// When the wait for its answer began.
+    pub(super) awaits_response: Option<Instant>,
+    /// The charge of its small frames.
     pub(super) charged: u32,
-    /// Whose call it is: the same for all of a client's connection.
+    /// The client connection of the call.
     pub(super) client: usize,
-    /// It counts for its client's account.
+    /// It is counted in its client's account.
     pub(super) joined: bool,
 }
 
 impl Stream {
-    /// Data that cannot go now.
+    /// Keeps data that cannot be sent now.
     pub(super) fn keep(&mut self, data: &[u8]) {
         self.pending_bytes += data.len();
         match self.pending.back_mut() {
@@ -58,7 +58,7 @@ impl Stream {
     }
 }
 
-/// How a stream is ended.
+/// The end of a stream.
 pub(super) enum Last {
     Data,
     Trailers(Bytes),

@@ -1,7 +1,7 @@
-//! What a session lets out, and when.
+//! The frames that a session sends, and their order.
 
-mod pieces;
 mod resets;
+mod small_frames;
 mod windows;
 
 use std::sync::Arc;
@@ -14,67 +14,67 @@ use super::*;
 use crate::config::{MembersFrom, ProxyConfig};
 use crate::context::Context;
 use crate::grpc_methods::Kind;
-use crate::h2::call::Asked;
-use crate::h2::frame::{Event, Frames};
+use crate::h2::call::CallHead;
+use crate::h2::frame::{Frame, FrameReader};
 
 fn proxy() -> Arc<Context> {
     let config = ProxyConfig::new(MembersFrom::Clients(vec![]));
     Arc::new(Context::new(config, vec![]))
 }
 
-fn session(end: End) -> Arc<Session> {
+fn session(end: Role) -> Arc<Session> {
     Arc::new(Session::new(end, [1000, 4000], Bytes::new()))
 }
 
-/// A stream that a client has begun, and that nobody answers.
-fn accept(session: &Arc<Session>, stream: u32, heard_all: bool) {
+/// A stream that a client has opened, without an answer.
+fn accept(session: &Arc<Session>, stream: u32, half_closed_remote: bool) {
     let (parts, ()) = Request::new(()).into_parts();
     let client = ([127, 0, 0, 1], 1).into();
-    let other = Other::new(&proxy(), session, stream, client, (parts, 0)).unwrap();
-    session.accept(stream, Owner::Other(other), heard_all);
+    let other = HttpRequest::new(&proxy(), session, stream, client, (parts, 0)).unwrap();
+    session.accept(stream, Owner::Http(other), half_closed_remote);
 }
 
 fn begin(session: &Arc<Session>, body: &[u8], whole: bool) -> Result<(u32, usize), NoStream> {
-    begin_of(&self::session(End::Server), session, body, whole)
+    begin_of(&self::session(Role::Server), session, body, whole)
 }
 
-/// A call of a certain client.
+/// Opens a stream for a call of a given client.
 fn begin_of(
     client: &Arc<Session>,
     session: &Arc<Session>,
     body: &[u8],
     whole: bool,
 ) -> Result<(u32, usize), NoStream> {
-    let asked = Asked {
+    let head = CallHead {
         fields: Bytes::from_static(b"fields"),
         kind: Kind::of("/etcdserverpb.KV/Range"),
-        patience: None,
+        timeout: None,
     };
-    let call = Call::new(&proxy(), client, 1, asked);
+    let call = Call::new(&proxy(), client, 1, head);
     session.begin(&call, b"fields", body, whole)
 }
 
-/// What has been sent since, in words; data as how much it is.
+/// The frames sent since the last call, as text; DATA by its size.
 fn sent(session: &Session) -> Vec<String> {
-    let mut told = vec![];
-    let mut frames = Frames::default();
+    let mut frames_sent = vec![];
+    let mut frames = FrameReader::default();
     loop {
         let mut buffer = BytesMut::new();
         session.take(&mut buffer, Waker::noop());
         if buffer.is_empty() {
-            return told;
+            return frames_sent;
         }
         let heard = frames.take(&buffer, |event| {
-            told.push(match event {
-                Event::Headers { stream, end, .. } => format!("fields {stream}{}", mark(end)),
-                Event::Data {
+            frames_sent.push(match event {
+                Frame::Headers { stream, end, .. } => format!("fields {stream}{}", mark(end)),
+                Frame::Data {
                     stream, end, data, ..
                 } => {
                     format!("data {stream} {}{}", data.len(), mark(end))
                 }
-                Event::Window { stream, by } => format!("window {stream} {by}"),
-                Event::Reset { stream, code } => format!("reset {stream} {}", code.0),
-                Event::SettingsAck => "ack".to_owned(),
+                Frame::WindowUpdate { stream, by } => format!("window {stream} {by}"),
+                Frame::RstStream { stream, code } => format!("reset {stream} {}", code.0),
+                Frame::SettingsAck => "ack".to_owned(),
                 other => format!("{other:?}"),
             });
             Ok(())
@@ -87,33 +87,33 @@ fn mark(end: bool) -> &'static str {
     if end { "." } else { "" }
 }
 
-fn settings(session: &Session, number: u16, value: u32) -> Result<usize, Fault> {
+fn settings(session: &Session, number: u16, value: u32) -> Result<usize, ConnectionError> {
     let mut bytes = BytesMut::new();
     frame::put_settings(&mut bytes, &[(number, value)]);
-    let mut flowed = Ok(0);
-    let taken = Frames::default().take(&bytes, |event| {
-        if let Event::Settings(settings) = event {
-            flowed = session.settings(&settings).map(amount);
+    let mut released = Ok(0);
+    let taken = FrameReader::default().take(&bytes, |event| {
+        if let Frame::Settings(settings) = event {
+            released = session.recv_settings(&settings).map(amount);
         }
         Ok(())
     });
-    taken.and(flowed)
+    taken.and(released)
 }
 
-fn amount(flowed: Flowed) -> usize {
-    flowed.iter().map(|(_, bytes)| bytes).sum()
+fn amount(released: Released) -> usize {
+    released.iter().map(|(_, bytes)| bytes).sum()
 }
 
 #[test]
 fn an_answer_ends_the_stream() {
-    let session = session(End::Server);
+    let session = session(Role::Server);
     accept(&session, 1, true);
     session.fields(1, b"head", false);
     assert_eq!(session.data(1, b"data", false), 4);
     session.fields(1, b"trailers", true);
     assert_eq!(sent(&session), ["fields 1", "data 1 4", "fields 1."]);
     assert_eq!(session.streams(), 0);
-    // What comes too late is nobody's.
+    // Data and trailers after the end are dropped.
     assert_eq!(session.data(1, b"data", false), 4);
     session.fields(1, b"trailers", true);
     assert!(sent(&session).is_empty());
@@ -121,11 +121,11 @@ fn an_answer_ends_the_stream() {
 
 #[test]
 fn an_answer_before_the_end_of_the_request_says_that_the_rest_is_not_wanted() {
-    let session = session(End::Server);
+    let session = session(Role::Server);
     accept(&session, 1, false);
     session.fields(1, b"head", true);
     assert_eq!(sent(&session), ["fields 1.", "reset 1 0"]);
-    let member = self::session(End::Client);
+    let member = self::session(Role::Client);
     let (stream, gone) = begin(&member, b"first", false).unwrap();
     assert_eq!((stream, gone), (1, 5));
     member.answered(stream);
@@ -134,43 +134,43 @@ fn an_answer_before_the_end_of_the_request_says_that_the_rest_is_not_wanted() {
 
 #[test]
 fn nothing_is_heard_after_the_end() {
-    let session = session(End::Server);
+    let session = session(Role::Server);
     accept(&session, 1, false);
-    session.received(1, 1, true).unwrap();
-    let late = session.received(1, 1, false).err().unwrap();
-    assert_eq!(late.code, Code::STREAM_CLOSED);
-    let member = self::session(End::Client);
+    session.recv_data(1, 1, true).unwrap();
+    let late = session.recv_data(1, 1, false).err().unwrap();
+    assert_eq!(late.code, ErrorCode::STREAM_CLOSED);
+    let member = self::session(Role::Client);
     let (stream, _) = begin(&member, b"", true).unwrap();
-    let early = member.received(stream, 1, false).err().unwrap();
-    assert_eq!(early.code, Code::PROTOCOL_ERROR);
+    let early = member.recv_data(stream, 1, false).err().unwrap();
+    assert_eq!(early.code, ErrorCode::PROTOCOL_ERROR);
 }
 
 #[test]
 fn a_member_that_takes_no_more_gets_no_more() {
-    let member = session(End::Client);
-    settings(&member, setting::CONCURRENT_STREAMS_MAX, 2).unwrap();
+    let member = session(Role::Client);
+    settings(&member, setting::MAX_CONCURRENT_STREAMS, 2).unwrap();
     begin(&member, b"", true).unwrap();
     let (second, _) = begin(&member, b"", true).unwrap();
     assert_eq!(begin(&member, b"", true), Err(NoStream::Full));
     member.answered(second);
     begin(&member, b"", true).unwrap();
-    member.close_gently();
+    member.shut_down();
     assert_eq!(begin(&member, b"", true), Err(NoStream::Closed));
     assert!(!member.is_over());
 }
 
 #[test]
 fn who_has_no_room_for_a_table_is_told_that_there_is_none() {
-    let session = session(End::Server);
-    settings(&session, setting::TABLE_BYTES, 100).unwrap();
+    let session = session(Role::Server);
+    settings(&session, setting::HEADER_TABLE_SIZE, 100).unwrap();
     accept(&session, 1, true);
     session.fields(1, b"head", false);
     session.fields(1, b"trailers", true);
     let mut buffer = BytesMut::new();
     session.take(&mut buffer, Waker::noop());
     let mut blocks = vec![];
-    let taken = Frames::default().take(&buffer, |event| {
-        if let Event::Headers { block, .. } = event {
+    let taken = FrameReader::default().take(&buffer, |event| {
+        if let Frame::Headers { block, .. } = event {
             blocks.push(block.to_vec());
         }
         Ok(())
@@ -181,12 +181,12 @@ fn who_has_no_room_for_a_table_is_told_that_there_is_none() {
 
 #[test]
 fn what_the_kernel_never_got_was_never_sent() {
-    let member = session(End::Client);
+    let member = session(Role::Client);
     begin(&member, b"one", true).unwrap();
     let mut buffer = BytesMut::new();
     member.take(&mut buffer, Waker::noop());
     begin(&member, b"two", true).unwrap();
-    // One byte of the first call: nobody knows what comes of it.
+    // One byte of the first call was sent: its outcome is unknown.
     member.wrote(1);
     let mut unsent: Vec<_> = member
         .close()
@@ -200,13 +200,13 @@ fn what_the_kernel_never_got_was_never_sent() {
 
 #[test]
 fn streams_that_were_not_looked_at_come_back() {
-    let member = session(End::Client);
+    let member = session(Role::Client);
     for _ in 0..3 {
         begin(&member, b"", true).unwrap();
     }
-    assert_eq!(member.went_away(1).len(), 2);
-    assert!(member.awaits());
-    assert!(member.answers(1).is_some());
-    assert!(!member.awaits());
+    assert_eq!(member.recv_goaway(1).len(), 2);
+    assert!(member.awaits_response());
+    assert!(member.recv_headers(1).is_some());
+    assert!(!member.awaits_response());
     assert!(!member.is_open());
 }

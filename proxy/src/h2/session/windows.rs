@@ -1,52 +1,52 @@
-//! What the other end lets us send on streams.
+//! The send windows of streams.
 //!
-//! A stream's window is kept as its difference to the initial one, so that settings that change that, which
-//! concerns all streams, cost nothing for most of them (RFC 9113, 6.9.2).
+//! A window is stored as its difference to the initial window. SETTINGS_INITIAL_WINDOW_SIZE changes
+//! all windows (RFC 9113, 6.9.2), and costs nothing for most streams in this way.
 
 use std::collections::HashSet;
 
-use crate::h2::frame::{Code, Fault, WINDOW, WINDOW_MAX};
+use crate::h2::frame::{ConnectionError, DEFAULT_WINDOW, ErrorCode, MAX_WINDOW};
 
-/// The initial window, and the streams that wait for theirs.
-pub(super) struct Windows {
+/// The initial window, and the streams whose window is exhausted.
+pub(super) struct SendWindows {
     initial: i64,
-    /// No stream's difference is larger.
+    /// An upper bound of all differences.
     largest: i64,
-    /// Streams whose data waits for their own window.
+    /// The streams whose data waits for their own window.
     shut: HashSet<u32>,
 }
 
-const TOO_LARGE: Fault = Fault {
-    code: Code::FLOW_CONTROL_ERROR,
+const TOO_LARGE: ConnectionError = ConnectionError {
+    code: ErrorCode::FLOW_CONTROL_ERROR,
     what: "a window is too large",
 };
 
-impl Default for Windows {
-    fn default() -> Windows {
-        Windows {
-            initial: i64::from(WINDOW),
+impl Default for SendWindows {
+    fn default() -> SendWindows {
+        SendWindows {
+            initial: i64::from(DEFAULT_WINDOW),
             largest: 0,
             shut: HashSet::new(),
         }
     }
 }
 
-impl Windows {
+impl SendWindows {
     pub(super) fn initial(&self) -> i64 {
         self.initial
     }
 
-    /// Another initial window. `differences` are those of all streams, which are looked at only when one of
-    /// them may be too large. Returns the streams whose data may perhaps go now.
+    /// Sets the initial window. `deltas` are the differences of all streams, which are read only if
+    /// one of them may be too large. Returns the streams whose data may be sent now.
     pub(super) fn begin_with(
         &mut self,
         initial: i64,
-        differences: impl Iterator<Item = i64>,
-    ) -> Result<HashSet<u32>, Fault> {
-        if WINDOW_MAX < initial + self.largest {
-            self.largest = differences.fold(0, i64::max);
+        deltas: impl Iterator<Item = i64>,
+    ) -> Result<HashSet<u32>, ConnectionError> {
+        if MAX_WINDOW < initial + self.largest {
+            self.largest = deltas.fold(0, i64::max);
         }
-        if WINDOW_MAX < initial + self.largest {
+        if MAX_WINDOW < initial + self.largest {
             return Err(TOO_LARGE);
         }
         let grows = self.initial < initial;
@@ -57,19 +57,19 @@ impl Windows {
         })
     }
 
-    /// A stream's window grows.
-    pub(super) fn grow(&mut self, difference: &mut i64, by: i64) -> bool {
-        *difference += by;
-        self.largest = self.largest.max(*difference);
-        self.initial + *difference <= WINDOW_MAX
+    /// Enlarges a stream's window. Returns whether it is still valid.
+    pub(super) fn grow(&mut self, send_window_delta: &mut i64, by: i64) -> bool {
+        *send_window_delta += by;
+        self.largest = self.largest.max(*send_window_delta);
+        self.initial + *send_window_delta <= MAX_WINDOW
     }
 
-    /// A stream's data waits for its window.
+    /// Records a stream whose data waits for its window.
     pub(super) fn shut(&mut self, id: u32) {
         self.shut.insert(id);
     }
 
-    /// It does not any more.
+    /// Removes such a stream.
     pub(super) fn forget(&mut self, id: u32) {
         if !self.shut.is_empty() {
             self.shut.remove(&id);

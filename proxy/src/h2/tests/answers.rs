@@ -1,30 +1,34 @@
-//! Answers that their client does not read.
+//! Answers whose client does not read them.
 
 use super::*;
 use crate::grpc_methods::Kind;
-use crate::h2::call::{Asked, Call};
-use crate::h2::frame::{Code, setting};
-use crate::h2::session::{End, Owner, Session};
+use crate::h2::call::{Call, CallHead};
+use crate::h2::frame::{ErrorCode, setting};
+use crate::h2::session::{Owner, Role, Session};
 
-/// A client's session on which nothing may be sent, and so many calls of it.
+/// A client's session with an empty send window, and `count` calls of it.
 fn shut(proxy: &Arc<Context>, path: &str, calls: u32) -> (Arc<Session>, Vec<Arc<Call>>) {
-    let session = Arc::new(Session::new(End::Server, [1000, 1000], bytes::Bytes::new()));
+    let session = Arc::new(Session::new(
+        Role::Server,
+        [1000, 1000],
+        bytes::Bytes::new(),
+    ));
     let mut bytes = BytesMut::new();
-    frame::put_settings(&mut bytes, &[(setting::INITIAL_WINDOW, 0)]);
-    let taken = Frames::default().take(&bytes, |event| {
-        if let Event::Settings(settings) = event {
-            session.settings(&settings)?;
+    frame::put_settings(&mut bytes, &[(setting::INITIAL_WINDOW_SIZE, 0)]);
+    let taken = FrameReader::default().take(&bytes, |event| {
+        if let Frame::Settings(settings) = event {
+            session.recv_settings(&settings)?;
         }
         Ok(())
     });
     taken.unwrap();
     let begin = |n| {
-        let asked = Asked {
+        let head = CallHead {
             fields: bytes::Bytes::new(),
             kind: Kind::of(path),
-            patience: None,
+            timeout: None,
         };
-        let call = Call::new(proxy, &session, 2 * n + 1, asked);
+        let call = Call::new(proxy, &session, 2 * n + 1, head);
         session.accept(2 * n + 1, Owner::Client(Arc::clone(&call)), true);
         call
     };
@@ -33,23 +37,23 @@ fn shut(proxy: &Arc<Context>, path: &str, calls: u32) -> (Arc<Session>, Vec<Arc<
 }
 
 fn taken(session: &Session) -> Vec<String> {
-    let mut told = BytesMut::new();
-    session.take(&mut told, std::task::Waker::noop());
-    ends_of(&told)
+    let mut received = BytesMut::new();
+    session.take(&mut received, std::task::Waker::noop());
+    ends_of(&received)
 }
 
-/// A member sends as much of each as its window holds, 128 KiB.
+/// A member sends as much of each answer as the stream's window holds, 128 KiB.
 #[tokio::test]
 async fn answers_that_are_not_read_take_a_bounded_room_and_give_it_back() {
     for (path, code) in [
-        ("/etcdserverpb.KV/Range", Code::ENHANCE_YOUR_CALM),
-        ("/etcdserverpb.Watch/Watch", Code::INTERNAL_ERROR),
+        ("/etcdserverpb.KV/Range", ErrorCode::ENHANCE_YOUR_CALM),
+        ("/etcdserverpb.Watch/Watch", ErrorCode::INTERNAL_ERROR),
     ] {
         let proxy = proxy();
         let (session, calls) = shut(&proxy, path, 1000);
         for _ in 0..8 {
             for call in &calls {
-                call.answer(&[0; frame::FRAME_BYTES_MAX], false);
+                call.answer(&[0; frame::MAX_FRAME_SIZE], false);
                 assert!(proxy.unread.bytes() <= 32 * 1024 * 1024);
             }
         }
@@ -58,17 +62,17 @@ async fn answers_that_are_not_read_take_a_bounded_room_and_give_it_back() {
         assert!(ends.iter().all(|end| end.ends_with(&broken)), "{ends:?}");
         assert_eq!(ends.len() + session.streams(), 1000);
         assert!(256 <= session.streams());
-        // Another client has room of its own.
+        // Another client has a budget of its own.
         let (other, of_other) = shut(&proxy, path, 1);
-        of_other[0].answer(&[0; frame::FRAME_BYTES_MAX], false);
+        of_other[0].answer(&[0; frame::MAX_FRAME_SIZE], false);
         assert!(taken(&other).is_empty());
-        // What is read is given back, and so is what is given up.
+        // The budget of answers that are read or reset is released.
         let before = proxy.unread.bytes();
-        let flowed = other.grown(1, 10_000).unwrap();
-        assert_eq!(flowed.len(), 1);
-        of_other[0].reached_client(flowed[0].1);
+        let released = other.recv_window_update(1, 10_000).unwrap();
+        assert_eq!(released.len(), 1);
+        of_other[0].reached_client(released[0].1);
         assert_eq!(proxy.unread.bytes(), before - 10_000);
-        drop((flowed, session.close(), other.close(), calls, of_other));
+        drop((released, session.close(), other.close(), calls, of_other));
         assert_eq!(proxy.unread.bytes(), 0);
     }
 }

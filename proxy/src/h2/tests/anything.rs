@@ -1,12 +1,12 @@
-//! A client that says anything at all.
+//! A property test of a client's connection with any frames.
 
 use bytes::BufMut;
 use proptest::prelude::*;
 
 use super::*;
-use crate::h2::frame::Code;
+use crate::h2::frame::ErrorCode;
 
-/// Something that a client says.
+/// A frame of a client.
 #[derive(Clone, Debug)]
 enum Said {
     Call(u32, bool, bool),
@@ -16,9 +16,9 @@ enum Said {
     Window(u32, u32),
     Setting(u16, u32),
     Ping,
-    /// A PUT that says how long its body is.
+    /// A PUT with a `content-length`.
     Put(u32, u64),
-    /// What ends a request, or is malformed.
+    /// Trailers, or malformed fields.
     Trailers(u32, bool),
     Priority(u32, usize),
     Raw(Vec<u8>),
@@ -86,13 +86,13 @@ fn put(sent: &mut BytesMut, said: &Said) {
             sent.put_slice(&vec![0; *length]);
         }
         Said::Data(stream, length, end) => {
-            for part in vec![b'x'; *length].chunks(frame::FRAME_BYTES_MAX) {
+            for part in vec![b'x'; *length].chunks(frame::MAX_FRAME_SIZE) {
                 frame::put_data(sent, *stream, part, false);
             }
             frame::put_data(sent, *stream, &[], *end);
         }
-        Said::Reset(stream) => frame::put_reset(sent, *stream, Code::CANCEL),
-        Said::Window(stream, by) => frame::put_window(sent, *stream, *by),
+        Said::Reset(stream) => frame::put_rst_stream(sent, *stream, ErrorCode::CANCEL),
+        Said::Window(stream, by) => frame::put_window_update(sent, *stream, *by),
         Said::Setting(number, value) => frame::put_settings(sent, &[(*number, *value)]),
         Said::Ping => frame::put_ping(sent, *b"abcdefgh", false),
         Said::Raw(bytes) => sent.put_slice(bytes),
@@ -102,7 +102,8 @@ fn put(sent: &mut BytesMut, said: &Said) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// It ends when the client does, all that it says is HTTP/2, and nothing is kept of it.
+    /// The connection ends with the client's, all bytes sent are HTTP/2, and all memory is
+    /// released.
     #[test]
     fn whatever_a_client_says_is_survived(said in proptest::collection::vec(said(), 0..30)) {
         let mut sent = settings();
@@ -115,17 +116,17 @@ proptest! {
             .build()
             .unwrap();
         let proxy = proxy();
-        let told = runtime.block_on(async {
-            let told = told_by(Arc::clone(&proxy), &sent).await;
-            // Tasks that were ended end in their turn.
+        let received = runtime.block_on(async {
+            let received = received_from(Arc::clone(&proxy), &sent).await;
+            // Aborted tasks end when they are polled.
             let mut turns = 0..10_000;
             let kept = || proxy.kept.bytes() + proxy.kept_bodies.bytes();
             while 0 < kept() && turns.next().is_some() {
                 tokio::task::yield_now().await;
             }
-            told
+            received
         });
-        ends_of(&told);
+        ends_of(&received);
         prop_assert_eq!(proxy.kept.bytes() + proxy.kept_bodies.bytes(), 0);
     }
 }

@@ -1,4 +1,4 @@
-//! How connections end, and what becomes of their calls.
+//! The ends of connections and of their calls.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -9,22 +9,22 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::*;
 use crate::grpc_methods::Kind;
-use crate::h2::call::{Asked, Call};
-use crate::h2::driver::{Driver, Side};
-use crate::h2::session::{End, Session};
+use crate::h2::call::{Call, CallHead};
+use crate::h2::driver::{Driver, Handler};
+use crate::h2::session::{Role, Session};
 
-/// An end of a connection on which something may be going on.
+/// A handler that is busy or idle.
 struct Quiet {
     session: Arc<Session>,
     busy: bool,
 }
 
-impl Side for Quiet {
+impl Handler for Quiet {
     fn session(&self) -> &Arc<Session> {
         &self.session
     }
 
-    fn event(&mut self, _event: Event<'_>) -> Result<(), frame::Fault> {
+    fn on_frame(&mut self, _frame: Frame<'_>) -> Result<(), frame::ConnectionError> {
         Ok(())
     }
 
@@ -32,17 +32,18 @@ impl Side for Quiet {
         0
     }
 
-    fn patience(&self) -> Option<(Duration, Duration)> {
+    fn keepalive(&self) -> Option<(Duration, Duration)> {
         self.busy
             .then_some((Duration::from_secs(10), Duration::from_secs(5)))
     }
 }
 
-/// Silence is nothing bad while nothing is asked; who does not answer when asked is gone.
+/// An idle connection may be silent. While calls wait, a peer that does not acknowledge a PING is
+/// gone.
 #[tokio::test(start_paused = true)]
 async fn the_other_end_has_time_to_answer_however_long_it_was_silent() {
     let (mut peer, socket) = tokio::io::duplex(1 << 16);
-    let session = Arc::new(Session::new(End::Client, [1000, 1000], Bytes::new()));
+    let session = Arc::new(Session::new(Role::Client, [1000, 1000], Bytes::new()));
     let busy = false;
     let mut driver = Driver::new(Box::new(socket), Quiet { session, busy }, false, false);
     let mut hello = BytesMut::new();
@@ -50,10 +51,10 @@ async fn the_other_end_has_time_to_answer_however_long_it_was_silent() {
     peer.write_all(&hello).await.unwrap();
     let hour = Duration::from_secs(3600);
     for answers in [true, true, false] {
-        driver.side.busy = false;
+        driver.handler.busy = false;
         let idle = poll_fn(|cx| driver.poll(cx));
         assert!(tokio::time::timeout(hour, idle).await.is_err());
-        driver.side.busy = true;
+        driver.handler.busy = true;
         let busy = poll_fn(|cx| driver.poll(cx));
         assert!(
             tokio::time::timeout(Duration::from_secs(4), busy)
@@ -71,15 +72,14 @@ async fn the_other_end_has_time_to_answer_however_long_it_was_silent() {
     }
 }
 
-/// Nothing is read while nothing can be said: what has come of a frame is not the other end's to
-/// end then.
+/// Reading is suspended while the write buffer is full: an unfinished frame then has no deadline.
 #[tokio::test(start_paused = true)]
 async fn a_frame_need_not_end_while_its_answers_are_not_read() {
     let (client, server) = tokio::io::duplex(1 << 10);
     let serving = tokio::spawn(serve(waiting_proxy(), server));
     let (mut read, mut write) = tokio::io::split(client);
     write.write_all(&settings()).await.unwrap();
-    // More answers than wait for a reader, and then half a ping.
+    // More answers than the buffer holds, and then half a PING.
     let talking = tokio::spawn(async move {
         let mut ping = BytesMut::new();
         frame::put_ping(&mut ping, *b"abcdefgh", false);
@@ -95,33 +95,33 @@ async fn a_frame_need_not_end_while_its_answers_are_not_read() {
     });
     tokio::time::sleep(Duration::from_secs(100)).await;
     assert!(!talking.is_finished());
-    let mut told = vec![];
-    let mut hears = async |told: &mut Vec<u8>, until: &[u8]| {
+    let mut received = vec![];
+    let mut hears = async |received: &mut Vec<u8>, until: &[u8]| {
         let read = async {
-            while !told.windows(until.len()).any(|part| part == until) {
-                assert_ne!(read.read_buf(told).await.unwrap(), 0);
+            while !received.windows(until.len()).any(|part| part == until) {
+                assert_ne!(read.read_buf(received).await.unwrap(), 0);
             }
         };
         tokio::time::timeout(Duration::from_secs(10), read)
             .await
             .is_ok()
     };
-    assert!(!hears(&mut told, b"abcdABCD").await);
+    assert!(!hears(&mut received, b"abcdABCD").await);
     let mut write = talking.await.unwrap();
     write.write_all(b"ABCD").await.unwrap();
-    assert!(hears(&mut told, b"abcdABCD").await);
-    // From now on it has to end.
+    assert!(hears(&mut received, b"abcdABCD").await);
+    // From now on the frame has a deadline.
     write
         .write_all(b"\0\0\x08\x06\0\0\0\0\0abcd")
         .await
         .unwrap();
-    assert!(!hears(&mut told, b"did not end in time").await);
-    assert!(hears(&mut told, b"did not end in time").await);
+    assert!(!hears(&mut received, b"did not end in time").await);
+    assert!(hears(&mut received, b"did not end in time").await);
     drop((read, write));
     serving.await.unwrap();
 }
 
-/// A socket that takes some bytes, and then is broken.
+/// A socket that takes some bytes and then fails.
 struct Breaks {
     takes: usize,
 }
@@ -159,21 +159,21 @@ impl AsyncWrite for Breaks {
     }
 }
 
-/// Two calls go out in one write, of which the kernel takes the first and a byte. Over TLS, where a
-/// record may be on its way although the write of it failed, neither can be sent again.
+/// Two calls are in one write, of which the kernel takes the first and a byte. Over TLS a record
+/// may have been sent although its write failed, so neither call can be repeated.
 #[tokio::test]
 async fn what_a_broken_connection_had_not_taken_can_be_sent_again_unless_it_is_tls() {
     for (secure, expected) in [(false, [false, false, true]), (true, [false; 3])] {
-        let session = Arc::new(Session::new(End::Client, [1000, 1000], Bytes::new()));
-        let client = Arc::new(Session::new(End::Server, [1000, 1000], Bytes::new()));
+        let session = Arc::new(Session::new(Role::Client, [1000, 1000], Bytes::new()));
+        let client = Arc::new(Session::new(Role::Server, [1000, 1000], Bytes::new()));
         let mut ends = vec![];
         for _ in 0..3 {
-            let asked = Asked {
+            let head = CallHead {
                 fields: Bytes::from_static(b"fields"),
                 kind: Kind::of("/etcdserverpb.KV/Put"),
-                patience: None,
+                timeout: None,
             };
-            let call = Call::new(&proxy(), &client, 1, asked);
+            let call = Call::new(&proxy(), &client, 1, head);
             session.begin(&call, b"fields", b"body", true).unwrap();
             let mut sent = BytesMut::new();
             frame::put_headers(&mut sent, 1, [b"fields", &[]], false);
@@ -198,14 +198,14 @@ async fn what_a_broken_connection_had_not_taken_can_be_sent_again_unless_it_is_t
     }
 }
 
-/// A connection whose task is ended from outside leaves nothing behind.
+/// A connection whose task is aborted leaves nothing behind.
 #[tokio::test]
 async fn an_aborted_connection_lets_its_calls_go() {
     let proxy = proxy();
     let (mut client, server) = tokio::io::duplex(1 << 20);
     let serving = tokio::spawn(serve(Arc::clone(&proxy), server));
     let mut sent = settings();
-    // Its body is still to come, and so it is nobody's but its connection's.
+    // Its body has not ended, so only its connection holds it.
     let begun = call("/etcdserverpb.KV/Put", &[]);
     frame::put_headers(&mut sent, 1, [&begun, &[]], false);
     client.write_all(&sent).await.unwrap();

@@ -1,11 +1,11 @@
-//! Requests that are malformed, that do not end, that are too many, or whose time is over.
+//! Requests that are malformed, do not end, exceed a bound, or are late.
 
 use bytes::Bytes;
 use keelson_port::Access;
 
 use super::*;
-use crate::h2::other::Other;
-use crate::h2::session::{End, Owner, Session};
+use crate::h2::other::HttpRequest;
+use crate::h2::session::{Owner, Role, Session};
 
 #[tokio::test(start_paused = true)]
 async fn requests_that_are_malformed_are_reset_and_the_others_are_not() {
@@ -45,9 +45,9 @@ async fn a_pseudo_field_in_trailers_is_malformed() {
         hpack::put_field(&mut trailers, name.as_bytes(), b"y", false);
         frame::put_headers(&mut sent, stream, [&trailers, &[]], true);
     }
-    let told = told_by_in(waiting_proxy(), Duration::from_millis(50), &sent).await;
+    let received = received_from_in(waiting_proxy(), Duration::from_millis(50), &sent).await;
     let resets = ["reset 1 1", "reset 3 1", "reset 5 1"];
-    assert_eq!(ends_of(&told), resets);
+    assert_eq!(ends_of(&received), resets);
 }
 
 #[tokio::test(start_paused = true)]
@@ -74,9 +74,9 @@ async fn a_body_that_does_not_end_is_not_waited_for_for_ever() {
     }
     frame::put_headers(&mut sent, 1, [&put, &[]], false);
     frame::put_data(&mut sent, 1, b"value=", false);
-    let soon = told_in(Duration::from_secs(59), &sent).await;
+    let soon = received_in(Duration::from_secs(59), &sent).await;
     assert_eq!(ends_of(&soon), [""; 0]);
-    let late = told_in(Duration::from_secs(61), &sent).await;
+    let late = received_in(Duration::from_secs(61), &sent).await;
     assert_eq!(ends_of(&late), ["fields 1 true", "reset 1 0"]);
 }
 
@@ -90,9 +90,9 @@ async fn a_call_that_is_one_message_has_to_come_whole() {
         false,
     );
     frame::put_data(&mut sent, 1, b"\0", false);
-    let soon = told_by_in(waiting_proxy(), Duration::from_secs(59), &sent).await;
+    let soon = received_from_in(waiting_proxy(), Duration::from_secs(59), &sent).await;
     assert_eq!(ends_of(&soon), [""; 0]);
-    let late = told_by_in(waiting_proxy(), Duration::from_secs(61), &sent).await;
+    let late = received_from_in(waiting_proxy(), Duration::from_secs(61), &sent).await;
     assert_eq!(ends_of(&late), ["fields 1 true", "reset 1 0"]);
     assert!(has(&late, "the rest of the call did not come in time"));
 }
@@ -114,9 +114,9 @@ async fn a_call_ends_when_its_client_waits_no_longer() {
             let fields = call(path, &[("grpc-timeout", value)]);
             frame::put_headers(&mut sent, stream, [&fields, &[]], stream == 1);
         }
-        let soon = told_by_in(waiting_proxy(), Duration::from_millis(ms - 20), &sent).await;
+        let soon = received_from_in(waiting_proxy(), Duration::from_millis(ms - 20), &sent).await;
         assert_eq!(ends_of(&soon), [""; 0], "{value}");
-        let late = told_by_in(waiting_proxy(), Duration::from_millis(ms + 30), &sent).await;
+        let late = received_from_in(waiting_proxy(), Duration::from_millis(ms + 30), &sent).await;
         let mut ends = ends_of(&late);
         ends.sort();
         assert_eq!(
@@ -126,17 +126,17 @@ async fn a_call_ends_when_its_client_waits_no_longer() {
         );
         assert!(has(&late, "context deadline exceeded"));
     }
-    // What is malformed is for the member to refuse.
+    // A malformed `grpc-timeout` is refused by the member.
     for value in ["5", "123456789S", "xS", "5s"] {
         let mut sent = settings();
         let fields = call("/etcdserverpb.KV/Put", &[("grpc-timeout", value)]);
         frame::put_headers(&mut sent, 1, [&fields, &[]], true);
-        let told = told_by_in(waiting_proxy(), Duration::from_secs(100), &sent).await;
-        assert_eq!(ends_of(&told), [""; 0], "{value}");
+        let received = received_from_in(waiting_proxy(), Duration::from_secs(100), &sent).await;
+        assert_eq!(ends_of(&received), [""; 0], "{value}");
     }
 }
 
-/// It is not begun: it has no member to be looked for.
+/// The call is not started: no member is searched for.
 #[tokio::test(start_paused = true)]
 async fn a_call_whose_time_is_over_when_it_comes_ends_at_once() {
     let mut sent = settings();
@@ -147,15 +147,15 @@ async fn a_call_whose_time_is_over_when_it_comes_ends_at_once() {
         let fields = call(path, &[("grpc-timeout", "0n")]);
         frame::put_headers(&mut sent, stream, [&fields, &[]], stream == 1);
     }
-    while_open(&waiting_proxy(), &sent, |told| {
-        let ends = ends_of(told);
+    while_open(&waiting_proxy(), &sent, |received| {
+        let ends = ends_of(received);
         assert_eq!(ends, ["fields 1 true", "fields 3 true", "reset 3 0"]);
-        assert!(has(told, "context deadline exceeded"));
+        assert!(has(received, "context deadline exceeded"));
     })
     .await;
 }
 
-/// `--host-whitelist`; calls are not looked at, as etcd does not.
+/// `--host-whitelist`. As in etcd, calls are exempt.
 #[tokio::test(start_paused = true)]
 async fn requests_that_are_no_calls_are_for_the_hosts_that_are_listed() {
     let mut config = ProxyConfig::new(MembersFrom::Clients(vec![]));
@@ -179,16 +179,16 @@ async fn requests_that_are_no_calls_are_for_the_hosts_that_are_listed() {
         }
         let mut sent = settings();
         frame::put_headers(&mut sent, 1, [&block, &[]], true);
-        let told = told_by(Arc::clone(&proxy), &sent).await;
-        assert_eq!(has(&told, "zero endpoints"), taken, "{name} {host}");
+        let received = received_from(Arc::clone(&proxy), &sent).await;
+        assert_eq!(has(&received, "zero endpoints"), taken, "{name} {host}");
         let refusal = "e.g. etcd --host-whitelist \"evil.example\"";
-        assert_eq!(has(&told, refusal), !taken, "{name} {host}");
+        assert_eq!(has(&received, refusal), !taken, "{name} {host}");
     }
     let mut sent = settings();
     let fields = call("/etcdserverpb.KV/Range", &[]);
     frame::put_headers(&mut sent, 1, [&fields, &[]], true);
-    let told = told_by(proxy, &sent).await;
-    assert!(has(&told, "there is no connection available"));
+    let received = received_from(proxy, &sent).await;
+    assert!(has(&received, "there is no connection available"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -202,27 +202,27 @@ async fn streams_at_a_time_are_bounded_by_default() {
             false,
         );
     }
-    while_open(&waiting_proxy(), &sent, |told| {
-        assert_eq!(ends_of(told), ["reset 8193 7"]);
-        // And the client was told.
-        assert!(told.windows(6).any(|six| six == [0, 3, 0, 0, 16, 0]));
+    while_open(&waiting_proxy(), &sent, |received| {
+        assert_eq!(ends_of(received), ["reset 8193 7"]);
+        // And the client got an answer.
+        assert!(received.windows(6).any(|six| six == [0, 3, 0, 0, 16, 0]));
     })
     .await;
 }
 
-/// However many requests that are no calls a client has, so many take turns from others.
+/// Of any number of requests other than calls, a client has a bounded number that run.
 #[tokio::test(start_paused = true)]
 async fn requests_that_are_no_calls_are_forwarded_so_many_at_a_time() {
     let proxy = waiting_proxy();
-    let session = Arc::new(Session::new(End::Server, [1000, 1000], Bytes::new()));
+    let session = Arc::new(Session::new(Role::Server, [1000, 1000], Bytes::new()));
     let before = session.share.running.available_permits();
     let mut others = vec![];
     for n in 0..before as u32 + 10 {
         let request = http::Request::get("/v2/keys/a").body(()).unwrap();
         let (parts, ()) = request.into_parts();
         let client = ([127, 0, 0, 1], 1).into();
-        let other = Other::new(&proxy, &session, 2 * n + 1, client, (parts, 0)).unwrap();
-        session.accept(2 * n + 1, Owner::Other(Arc::clone(&other)), true);
+        let other = HttpRequest::new(&proxy, &session, 2 * n + 1, client, (parts, 0)).unwrap();
+        session.accept(2 * n + 1, Owner::Http(Arc::clone(&other)), true);
         other.data(&[], true);
         others.push(other);
     }

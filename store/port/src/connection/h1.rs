@@ -106,9 +106,10 @@ async fn spoken_again(
     timeout: Duration,
     begun: Pin<&mut (impl Future<Output = ()> + Send)>,
 ) -> io::Result<bool> {
+    let readable = poll_fn(|cx| socket.poll_read_ready(cx));
     tokio::select! {
         () = begun => Ok(false),
-        readable = time::timeout(timeout, poll_fn(|cx| socket.poll_read_ready(cx))) => match readable {
+        readable = time::timeout(timeout, readable) => match readable {
             Ok(readable) => readable.map(|()| true),
             Err(_) => Ok(false),
         },

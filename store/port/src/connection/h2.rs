@@ -23,8 +23,8 @@ use crate::limits::Limits;
 use crate::refusal::Answer;
 use crate::serve::Serve;
 
-/// The bound of streams that a client resets before they are accepted. hyper's default of 20 closes the
-/// connection of a client that cancels a burst of requests, as etcd's clients do.
+/// The bound of streams that a client resets before they are accepted. hyper's default of 20 closes
+/// the connection of a client that cancels a burst of requests, as etcd's clients do.
 const PENDING_RESETS_MAX: usize = 4096;
 
 pub(super) fn h2_builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
@@ -129,8 +129,8 @@ fn misdirected<B>(
     }
 }
 
-/// Finds malformed requests (RFC 9113) that h2 accepts: field values that begin or end with white space
-/// (8.2.1), and requests without a `:path` (8.3.1).
+/// Finds malformed requests (RFC 9113) that h2 accepts: field values that begin or end with white
+/// space (8.2.1), and requests without a `:path` (8.3.1).
 fn is_well_formed<B>(request: &http::Request<B>) -> bool {
     let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     let apart = |value: &HeaderValue| {

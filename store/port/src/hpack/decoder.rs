@@ -1,5 +1,5 @@
-//! Reads HPACK header blocks and keeps the dynamic table that the peer's encoder relies on. Fields are lent
-//! to the caller where they lie, since nearly all of them are in the table already.
+//! Reads HPACK header blocks and keeps the dynamic table that the peer's encoder relies on. Fields
+//! are lent to the caller where they lie, since nearly all of them are in the table already.
 
 use super::input::Input;
 use super::table::{Entry, FIELD_OVERHEAD, Table};
@@ -7,13 +7,15 @@ use super::table::{Entry, FIELD_OVERHEAD, Table};
 /// What a peer may assume of the dynamic table before it has seen our settings (RFC 9113 6.5.2).
 const TABLE_BYTES_DEFAULT: usize = 4096;
 
-/// A scratch buffer larger than this is given back after the block, as there are thousands of decoders.
+/// A scratch buffer larger than this is given back after the block, as there are thousands of
+/// decoders.
 const SCRATCH_BYTES_KEPT: usize = 4096;
 
 /// Why a field block could not be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// The block breaks the rules; the table can no longer be the peer's, so the connection is lost.
+    /// The block breaks the rules; the table can no longer be the peer's, so the connection is
+    /// lost.
     #[error("malformed header block")]
     Malformed,
     /// The list is larger than allowed; the table is right and the connection can go on.
@@ -32,21 +34,24 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// `table_bytes_max` is our SETTINGS_HEADER_TABLE_SIZE, above which the peer must not set the table.
+    /// `table_bytes_max` is our SETTINGS_HEADER_TABLE_SIZE, above which the peer must not set the
+    /// table.
     pub fn new(table_bytes_max: usize) -> Decoder {
         Decoder {
-            // Before a peer has our settings it uses the default. A table that is larger than the peer's does no
-            // harm, since indexes count from the newest entry.
+            // Before a peer has our settings it uses the default. A table that is larger than the
+            // peer's does no harm, since indexes count from the newest entry.
             table: Table::new(table_bytes_max.max(TABLE_BYTES_DEFAULT)),
             table_bytes_max,
             scratch: Vec::new(),
         }
     }
 
-    /// Calls `each(name, value, sensitive)` for every field in order, `sensitive` being a "never indexed" one.
+    /// Calls `each(name, value, sensitive)` for every field in order, `sensitive` being a "never
+    /// indexed" one.
     ///
-    /// A list of more than `list_bytes_max` is `TooLarge`: the fields beyond are not passed on, but they are
-    /// read, so that the table stays right. After `Malformed` the decoder must not be used again.
+    /// A list of more than `list_bytes_max` is `TooLarge`: the fields beyond are not passed on, but
+    /// they are read, so that the table stays right. After `Malformed` the decoder must not be used
+    /// again.
     pub fn decode(
         &mut self,
         block: &[u8],
@@ -190,7 +195,8 @@ mod tests {
         Ok(fields)
     }
 
-    /// Reads an example of the appendix and compares the fields, the table after it, and the table's size.
+    /// Reads an example of the appendix and compares the fields, the table after it, and the
+    /// table's size.
     fn example(
         decoder: &mut Decoder,
         digits: &str,
@@ -377,7 +383,8 @@ mod tests {
     #[test]
     fn a_list_too_large_keeps_the_table_right() {
         let mut decoder = Decoder::new(4096);
-        // Three new entries of 34 bytes each, the second too much for the list, then one that is indexed.
+        // Three new entries of 34 bytes each, the second too much for the list, then one that is
+        // indexed.
         let block = hex("40 0161 0131 40 0162 0132 40 0163 0133 82");
         let mut names = Vec::new();
         let result = decoder.decode(&block, 67, |name, _, _| names.push(name.to_vec()));
@@ -478,7 +485,8 @@ mod tests {
                 });
                 prop_assert!(list_bytes <= list_bytes_max);
                 let (fields, bytes) = decoder.table.contents();
-                let sum = fields.iter().map(|(name, value)| name.len() + value.len() + FIELD_OVERHEAD);
+                let lengths = fields.iter().map(|(name, value)| name.len() + value.len());
+                let sum = lengths.map(|length| length + FIELD_OVERHEAD);
                 prop_assert_eq!(sum.sum::<usize>(), bytes);
                 prop_assert!(bytes <= TABLE_BYTES_DEFAULT);
             }

@@ -1,12 +1,13 @@
-//! Writes header fields as HPACK without the dynamic table and without Huffman coding: nothing to keep per
-//! connection, and a field is written in one pass over its bytes.
+//! Writes header fields as HPACK without the dynamic table and without Huffman coding: nothing to
+//! keep per connection, and a field is written in one pass over its bytes.
 
 use bytes::{BufMut, BytesMut};
 
 /// Room for the first byte of a field and the lengths of two strings, for the usual field.
 const FIELD_PREFIX_BYTES: usize = 8;
 
-/// Appends one field: an indexed field if the static table has it, otherwise a literal without indexing.
+/// Appends one field: an indexed field if the static table has it, otherwise a literal without
+/// indexing.
 ///
 /// A sensitive field is always a "never indexed" literal (RFC 7541, 6.2.3).
 pub fn put_field(block: &mut BytesMut, name: &[u8], value: &[u8], sensitive: bool) {
@@ -35,7 +36,8 @@ pub(super) fn put_string(block: &mut BytesMut, text: &[u8]) {
     block.put_slice(text);
 }
 
-/// Appends an integer (RFC 7541 5.1) whose first byte has `flags` above `prefix_bits` bits of the value.
+/// Appends an integer (RFC 7541 5.1) whose first byte has `flags` above `prefix_bits` bits of the
+/// value.
 fn put_integer(block: &mut BytesMut, flags: u8, prefix_bits: u32, value: usize) {
     let prefix_max = (1_u8 << prefix_bits) - 1;
     if let Ok(small) = u8::try_from(value)
@@ -232,7 +234,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn fields_come_back(fields in prop::collection::vec((name(), value(), any::<bool>()), 0..12)) {
+        fn fields_come_back(
+            fields in prop::collection::vec((name(), value(), any::<bool>()), 0..12),
+        ) {
             let mut block = BytesMut::new();
             for (name, value, sensitive) in &fields {
                 put_field(&mut block, name, value, *sensitive);

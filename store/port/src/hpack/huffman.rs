@@ -1,11 +1,13 @@
-//! Decodes HPACK's Huffman code (RFC 7541 appendix B): one table look-up for the codes of common characters, a
-//! short search for the rest, so that the tables stay small enough to be in cache when a call needs them.
+//! Decodes HPACK's Huffman code (RFC 7541 appendix B): one table look-up for the codes of common
+//! characters, a short search for the rest, so that the tables stay small enough to be in cache
+//! when a call needs them.
 
 use super::decoder::DecodeError;
 
 /// The number of bits of each symbol's code; the last symbol is EOS.
 ///
-/// The code is canonical, so the lengths determine it: codes ascend with the length, then with the symbol.
+/// The code is canonical, so the lengths determine it: codes ascend with the length, then with the
+/// symbol.
 const WIDTHS: [u8; 257] = [
     13, 23, 28, 28, 28, 28, 28, 28, 28, 24, 30, 28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 30, 28,
     28, 28, 28, 28, 28, 28, 28, 28, 6, 10, 10, 12, 13, 6, 8, 11, 10, 10, 8, 11, 8, 6, 6, 6, 5, 5,
@@ -37,7 +39,8 @@ struct Code {
 /// The codes of one length, which are consecutive.
 #[derive(Clone, Copy)]
 struct Group {
-    /// The number after the last code, moved to the top of 32 bits: what is below is at most this long.
+    /// The number after the last code, moved to the top of 32 bits: what is below is at most this
+    /// long.
     end: u64,
     /// The first code.
     first: u32,
@@ -84,7 +87,8 @@ impl Codes {
         codes
     }
 
-    /// Enters all codes of one length, `first` being the lowest; gives the position after their symbols.
+    /// Enters all codes of one length, `first` being the lowest; gives the position after their
+    /// symbols.
     const fn add_group(&mut self, width: u8, first: u32, mut position: u16) -> u16 {
         self.groups[width as usize].first = first;
         self.groups[width as usize].position = position;
@@ -216,7 +220,8 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// Every symbol's code as characters `0` and `1`, made from the lengths in another way than `Codes`.
+    /// Every symbol's code as characters `0` and `1`, made from the lengths in another way than
+    /// `Codes`.
     fn codes() -> Vec<String> {
         let mut order: Vec<usize> = (0..WIDTHS.len()).collect();
         order.sort_by_key(|&symbol| (WIDTHS[symbol], symbol));

@@ -54,7 +54,8 @@ impl<'a> Input<'a> {
         Some(byte)
     }
 
-    /// An integer (RFC 7541 5.1) of which `first`, already taken, has the lowest `prefix_bits` bits.
+    /// An integer (RFC 7541 5.1) of which `first`, already taken, has the lowest `prefix_bits`
+    /// bits.
     #[inline]
     pub(super) fn integer(&mut self, first: u8, prefix_bits: u32) -> Result<usize, DecodeError> {
         let prefix_max = (1 << prefix_bits) - 1;
@@ -64,7 +65,8 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// The continuation of an integer: no more than four bytes, which nothing sensible needs more than.
+    /// The continuation of an integer: no more than four bytes, which nothing sensible needs more
+    /// than.
     fn long_integer(&mut self, mut value: usize) -> Result<usize, DecodeError> {
         for shift in [0, 7, 14, 21] {
             let byte = self.byte().ok_or(Malformed)?;

@@ -1,5 +1,5 @@
-//! Replaces one value in a header block and leaves the rest as it is, so that the peer's table and the
-//! reader's stay alike.
+//! Replaces one value in a header block and leaves the rest as it is, so that the peer's table and
+//! the reader's stay alike.
 
 use bytes::{BufMut, BytesMut};
 
@@ -8,8 +8,9 @@ use super::encoder::put_string;
 use super::input::Input;
 
 /// The block with another value of the first literal field whose name has this index in the static
-/// table. The new value must be as long as the old one, so that the entry keeps the size that the peer's
-/// encoder counts. `None`: there is no such field, the block is malformed, or `replace` returns `None`.
+/// table. The new value must be as long as the old one, so that the entry keeps the size that the
+/// peer's encoder counts. `None`: there is no such field, the block is malformed, or `replace`
+/// returns `None`.
 pub(crate) fn replaced(
     block: &[u8],
     name: usize,

@@ -1,5 +1,5 @@
-//! HPACK (RFC 7541), the compression of HTTP/2 header fields: the decoder keeps the peer's dynamic table,
-//! the encoder keeps no state, so that any task can write a field block at any time.
+//! HPACK (RFC 7541), the compression of HTTP/2 header fields: the decoder keeps the peer's dynamic
+//! table, the encoder keeps no state, so that any task can write a field block at any time.
 
 mod decoder;
 mod encoder;

@@ -98,7 +98,8 @@ impl Entry {
     }
 }
 
-/// Both tables behind one index; only the dynamic part takes memory, and none before its first entry.
+/// Both tables behind one index; only the dynamic part takes memory, and none before its first
+/// entry.
 pub(super) struct Table {
     /// Newest first, which is the order of the indexes.
     entries: VecDeque<Entry>,

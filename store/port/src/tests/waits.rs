@@ -38,7 +38,8 @@ const BEGIN: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 /// A PUT on stream 1 whose body is still to come.
 const PUT: &[u8] = b"\0\0\x0a\x01\x04\0\0\0\x01\x02\x03PUT\x86\x84\x41\x01x";
 
-/// The bytes that a client receives after it has sent `sent`, and the seconds until the connection ends.
+/// The bytes that a client receives after it has sent `sent`, and the seconds until the connection
+/// ends.
 async fn told(sent: &[u8], until: impl Fn(&[u8]) -> bool) -> (Vec<u8>, u64) {
     let (mut client, server) = tokio::io::duplex(1 << 20);
     let port = Port::new(Whole, Limits::default());

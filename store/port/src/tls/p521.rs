@@ -1,4 +1,5 @@
-//! The curve P-521, which ring does not have and Go's TLS does: keys of our own, and certificates of others.
+//! The curve P-521, which ring does not have and Go's TLS does: keys of our own, and certificates
+//! of others.
 
 use std::sync::{Arc, LazyLock};
 
@@ -135,7 +136,8 @@ const SHA384: &dyn SignatureVerificationAlgorithm = &Ecdsa {
 
 const SHA256: &dyn SignatureVerificationAlgorithm = &Ecdsa {
     id: alg_id::ECDSA_SHA256,
-    // A number: the zero before it changes nothing, and the library refuses less than half of the curve's bytes.
+    // A number: the zero before it changes nothing, and the library refuses less than half of the
+    // curve's bytes.
     digest: |message| [&[0], &Sha256::digest(message)[..]].concat(),
 };
 

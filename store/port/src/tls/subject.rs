@@ -49,7 +49,8 @@ fn of(certificate: &[u8]) -> Option<String> {
     None
 }
 
-/// The content of the DER element at the beginning, and what follows it; `None` for another tag or damage.
+/// The content of the DER element at the beginning, and what follows it; `None` for another tag or
+/// damage.
 fn element(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     let rest = bytes.strip_prefix(&[tag])?;
     let (first, rest) = rest.split_first()?;

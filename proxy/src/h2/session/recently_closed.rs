@@ -1,16 +1,16 @@
-//! Streams that the other end has ended, of late: whatever comes of them is an error (RFC 9113, 5.1). Of those
-//! that we have ended something may be on its way.
+//! The streams that the peer has closed last. A frame on them is an error (RFC 9113, 5.1), while
+//! frames on streams that were reset here may be in flight.
 
 const KEPT: usize = 32;
 
-/// The latest ones.
+/// A ring of stream identifiers.
 #[derive(Default)]
-pub(super) struct Recent {
+pub(super) struct RecentlyClosed {
     streams: [u32; KEPT],
     next: usize,
 }
 
-impl Recent {
+impl RecentlyClosed {
     pub(super) fn add(&mut self, stream: u32) {
         self.streams[self.next] = stream;
         self.next = (self.next + 1) % KEPT;

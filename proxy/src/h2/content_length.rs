@@ -1,19 +1,19 @@
-//! Bodies whose length was said before (RFC 9113, 8.1.1).
+//! Checks bodies against their `content-length` (RFC 9113, 8.1.1).
 
 use std::collections::HashMap;
 
-/// How much is still to come of them, by stream.
+/// The missing bytes, by stream.
 #[derive(Default)]
-pub(super) struct Lengths(HashMap<u32, u64>);
+pub(super) struct ContentLengths(HashMap<u32, u64>);
 
-impl Lengths {
+impl ContentLengths {
     pub(super) fn begin(&mut self, stream: u32, length: u64) {
         self.0.insert(stream, length);
     }
 
-    /// Some of a stream's body has come. Returns whether that is as it was said.
+    /// A part of a body has been received. Returns whether it agrees with the `content-length`.
     pub(super) fn are_kept(&mut self, stream: u32, bytes: usize, end: bool) -> bool {
-        // Calls say no length.
+        // Calls have no content-length.
         if self.0.is_empty() {
             return true;
         }
@@ -35,7 +35,7 @@ impl Lengths {
         }
     }
 
-    /// Streams may have been answered before their bodies had come.
+    /// Removes streams that were answered before their bodies ended.
     pub(super) fn keep(&mut self, at_most: usize, is_there: impl Fn(u32) -> bool) {
         if at_most < self.0.len() {
             self.0.retain(|stream, _| is_there(*stream));
@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn a_body_is_as_long_as_was_said() {
-        let mut lengths = Lengths::default();
+        let mut lengths = ContentLengths::default();
         for (parts, end_is_kept) in [(&[3, 2][..], true), (&[4], false), (&[], false)] {
             lengths.begin(1, 5);
             for part in parts {

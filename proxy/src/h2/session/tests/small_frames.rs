@@ -1,4 +1,4 @@
-//! Small frames, and whose they are.
+//! Small frames and the accounts of their clients.
 
 use proptest::prelude::*;
 
@@ -20,7 +20,7 @@ fn charged(charged: &mut usize, told: &[String]) -> usize {
 
 #[test]
 fn pieces_of_a_call_are_joined_before_they_go_to_a_member() {
-    let member = session(End::Client);
+    let member = session(Role::Client);
     let (first, _) = begin(&member, b"", false).unwrap();
     let (second, _) = begin(&member, b"", false).unwrap();
     for _ in 0..50 {
@@ -40,7 +40,7 @@ fn pieces_of_a_call_are_joined_before_they_go_to_a_member() {
 
 #[test]
 fn one_byte_at_a_time_costs_a_members_connection_little() {
-    let member = session(End::Client);
+    let member = session(Role::Client);
     let mut spent = 0;
     let (watch, _) = begin(&member, b"", false).unwrap();
     for _ in 0..5000 {
@@ -49,7 +49,7 @@ fn one_byte_at_a_time_costs_a_members_connection_little() {
     }
     // It goes on as soon as the member answers.
     member.data(watch, b"message", false);
-    member.answers(watch).unwrap();
+    member.recv_headers(watch).unwrap();
     assert_eq!(sent(&member).len(), 1);
     member.data(watch, b"message", false);
     assert_eq!(sent(&member), ["data 1 7"]);
@@ -68,16 +68,16 @@ fn one_byte_at_a_time_costs_a_members_connection_little() {
 
 #[test]
 fn a_connection_whose_small_frames_may_have_cost_much_is_left() {
-    let member = session(End::Client);
+    let member = session(Role::Client);
     let mut spent = 0;
     let mut begun = 0;
-    while member.has_place() {
+    while member.has_free_stream() {
         let (stream, _) = begin(&member, b"", false).unwrap();
         for _ in 0..15 {
             member.data(stream, b"x", false);
             charged(&mut spent, &sent(&member));
         }
-        member.was_reset(stream);
+        member.recv_reset(stream);
         begun += 1;
         assert!(begun < 1000, "it is never tired");
     }
@@ -96,8 +96,8 @@ fn calls_of(client: &Arc<Session>, member: &Arc<Session>, count: usize) -> Vec<u
 /// A client that keeps many calls open with one-byte frames, and another one whose lease lives on.
 #[test]
 fn one_clients_small_frames_do_not_hold_those_of_others() {
-    let member = session(End::Client);
-    let (greedy, other) = (session(End::Server), session(End::Server));
+    let member = session(Role::Client);
+    let (greedy, other) = (session(Role::Server), session(Role::Server));
     let streams = calls_of(&greedy, &member, 40);
     let (lease, _) = begin_of(&other, &member, b"", false).unwrap();
     let mut spent = 0;
@@ -111,7 +111,7 @@ fn one_clients_small_frames_do_not_hold_those_of_others() {
         member.data(lease, b"keep alive", false);
         let told = sent(&member);
         assert_eq!(told, [format!("data {lease} 10")]);
-        member.answers(lease).unwrap();
+        member.recv_headers(lease).unwrap();
     }
     assert!(spent < 64 * 1024, "{spent}");
     // Its next calls go by a connection of its own.
@@ -119,18 +119,18 @@ fn one_clients_small_frames_do_not_hold_those_of_others() {
     assert!(other.share.lane().is_none());
 }
 
-/// However many clients take all that they may: there is room for the first frame of one more.
+/// With any number of clients that use their whole part, the first frame of one more fits.
 #[test]
 fn many_clients_that_take_all_leave_room_for_another() {
-    let member = session(End::Client);
-    let clients: Vec<_> = (0..100).map(|_| session(End::Server)).collect();
+    let member = session(Role::Client);
+    let clients: Vec<_> = (0..100).map(|_| session(Role::Server)).collect();
     let mut streams = vec![];
     for client in &clients {
         for _ in 0..4 {
             streams.push(begin_of(client, &member, b"", false).unwrap().0);
         }
     }
-    let other = session(End::Server);
+    let other = session(Role::Server);
     let (lease, _) = begin_of(&other, &member, b"", false).unwrap();
     let mut spent = 0;
     for _ in 0..64 {
@@ -143,15 +143,16 @@ fn many_clients_that_take_all_leave_room_for_another() {
     for _ in 0..10 {
         member.data(lease, b"keep alive", false);
         assert_eq!(sent(&member), [format!("data {lease} 10")]);
-        member.answers(lease).unwrap();
+        member.recv_headers(lease).unwrap();
     }
 }
 
-/// What waited because of others goes without another word from its own client or the member.
+/// Data that waited because of other clients is sent without an event of its own client or the
+/// member.
 #[test]
 fn small_pieces_go_once_those_of_other_streams_are_answered() {
-    let member = session(End::Client);
-    let (client, other) = (session(End::Server), session(End::Server));
+    let member = session(Role::Client);
+    let (client, other) = (session(Role::Server), session(Role::Server));
     let streams = calls_of(&client, &member, 30);
     begin_of(&other, &member, b"", false).unwrap();
     for _ in 0..60 {
@@ -164,7 +165,7 @@ fn small_pieces_go_once_those_of_other_streams_are_answered() {
     let before = held(&member);
     assert!(20 < before, "{before}");
     for stream in &streams[..5] {
-        member.answers(*stream).unwrap();
+        member.recv_headers(*stream).unwrap();
     }
     assert!(!sent(&member).is_empty());
     assert_eq!(held(&member), 0);
@@ -172,14 +173,14 @@ fn small_pieces_go_once_those_of_other_streams_are_answered() {
 
 #[test]
 fn the_end_of_a_call_is_sent_whatever_its_last_pieces_are() {
-    let member = session(End::Client);
+    let member = session(Role::Client);
     let (stream, _) = begin(&member, b"", false).unwrap();
     for _ in 0..100 {
         member.data(stream, b"x", false);
         sent(&member);
     }
     assert!(!member.is_clear(stream));
-    // Too much to be joined to what waits.
+    // Too large to be joined to the waiting data.
     member.data(stream, &[0; 4090], false);
     let told = sent(&member);
     assert!(member.is_clear(stream), "{told:?}");
@@ -195,17 +196,17 @@ fn the_end_of_a_call_is_sent_whatever_its_last_pieces_are() {
 }
 
 proptest! {
-    /// However the pieces come: all goes, in frames whose cost is bounded.
+    /// In any order of pieces, all data is sent, in frames whose cost is bounded.
     #[test]
     fn pieces_lose_nothing_and_cost_little(
         steps in proptest::collection::vec(
             (0..6_usize, 0..400_usize, any::<bool>(), any::<bool>()), 1..300,
         )
     ) {
-        let member = session(End::Client);
+        let member = session(Role::Client);
         let mut spent = 0;
         let mut streams = vec![];
-        let clients = [session(End::Server), session(End::Server)];
+        let clients = [session(Role::Server), session(Role::Server)];
         for n in 0..6 {
             let (stream, _) = begin_of(&clients[n % 2], &member, b"", false).unwrap();
             streams.push((stream, 0, false));
@@ -216,7 +217,7 @@ proptest! {
             member.data(*stream, &vec![1; bytes], false);
             *given += bytes;
             if answers && bytes < 20 {
-                member.answers(*stream);
+                member.recv_headers(*stream);
                 spent = 0;
             }
             if takes {
@@ -225,9 +226,9 @@ proptest! {
                 told.extend(more);
             }
         }
-        // Once all that came is answered, nothing waits for anything.
+        // Once all calls are answered, nothing waits.
         for (stream, ..) in &streams {
-            member.answers(*stream);
+            member.recv_headers(*stream);
         }
         told.extend(sent(&member));
         for (stream, given, _) in &streams {
@@ -236,7 +237,8 @@ proptest! {
             told.extend(sent(&member));
             let prefix = format!("data {stream} ");
             let of: Vec<_> = told.iter().filter_map(|one| one.strip_prefix(&prefix)).collect();
-            let all: usize = of.iter().map(|one| one.trim_end_matches('.').parse().unwrap_or(0)).sum();
+            let bytes = |one: &&str| one.trim_end_matches('.').parse::<usize>().unwrap_or(0);
+            let all: usize = of.iter().map(bytes).sum();
             prop_assert_eq!(all, *given);
             prop_assert!(of.last().unwrap().ends_with('.'));
         }

@@ -1,29 +1,29 @@
-//! Bytes that are kept of requests until they are answered: their fields, and bodies that may have
-//! to be sent again. Compression makes a byte of them out of nearly nothing, so they are counted.
-//! The same of answers that wait until their clients read.
+//! Memory budgets for the fields of unanswered requests, for bodies that may have to be sent again,
+//! and for answers that wait for their clients. Field compression lets a client fill memory with
+//! few bytes.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Of all clients together.
+/// For all clients together, in bytes.
 const ALL_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Of one connection.
+/// For one connection.
 const CLIENT_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// Of answers that wait, to one connection: some hundred windows of a member's streams...
+/// For waiting answers of one connection: some hundred windows of a member's streams...
 const CLIENT_UNREAD_MAX: usize = 32 * 1024 * 1024;
-/// ...and to all clients together, but that each may have one window's.
+/// ...and for those of all clients together. Each may have one window in any case.
 const ALL_UNREAD_MAX: usize = 128 * 1024 * 1024;
 const UNREAD_MIN: usize = 128 * 1024;
 
-/// What a request takes besides.
+/// What a request takes in addition to its fields.
 pub(super) const REQUEST_BYTES: usize = 512;
 
-/// How much is kept.
+/// The bytes that are in use.
 #[derive(Debug, Default)]
-pub(crate) struct Kept(AtomicUsize);
+pub(crate) struct MemoryBudget(AtomicUsize);
 
-impl Kept {
+impl MemoryBudget {
     fn take(&self, bytes: usize, bound: usize) -> bool {
         let before = self.0.fetch_add(bytes, Ordering::Relaxed);
         let fits = before + bytes <= bound;
@@ -42,8 +42,8 @@ impl Kept {
     }
 }
 
-/// Takes room for a client's request. Returns whether there was any.
-pub(super) fn take(all: &Kept, client: &Kept, bytes: usize) -> bool {
+/// Reserves memory for a client's request. Returns whether there is enough.
+pub(super) fn take(all: &MemoryBudget, client: &MemoryBudget, bytes: usize) -> bool {
     let fits = client.take(bytes, CLIENT_BYTES_MAX);
     if fits && !all.take(bytes, ALL_BYTES_MAX) {
         client.give_back(bytes);
@@ -52,8 +52,8 @@ pub(super) fn take(all: &Kept, client: &Kept, bytes: usize) -> bool {
     fits
 }
 
-/// The same for some of an answer that its client does not read for now.
-pub(super) fn take_unread(all: &Kept, client: &Kept, bytes: usize) -> bool {
+/// Reserves memory for a part of an answer that waits for its client.
+pub(super) fn take_unread(all: &MemoryBudget, client: &MemoryBudget, bytes: usize) -> bool {
     let fits = client.take(bytes, CLIENT_UNREAD_MAX);
     let bound = match client.bytes() <= UNREAD_MIN {
         true => usize::MAX,
@@ -66,8 +66,8 @@ pub(super) fn take_unread(all: &Kept, client: &Kept, bytes: usize) -> bool {
     fits
 }
 
-/// Gives room back that was taken.
-pub(super) fn give_back(all: &Kept, client: &Kept, bytes: usize) {
+/// Releases reserved memory.
+pub(super) fn give_back(all: &MemoryBudget, client: &MemoryBudget, bytes: usize) {
     client.give_back(bytes);
     all.give_back(bytes);
 }
