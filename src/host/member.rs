@@ -44,7 +44,7 @@ pub(super) async fn live(options: MemberOptions, signals: &mut Signals) -> Resul
     // then does the member itself stop.
     let closing = async {
         promotion.abort();
-        store.hand_over().await;
+        store.transfer_leadership().await;
         stopping.send_replace(true);
         if !served {
             serving.await;

@@ -8,7 +8,7 @@ use keelson_proto::etcdserverpb::*;
 use keelson_proto::internal::member_change::Op;
 
 use crate::config::{Url, identity};
-use crate::member::worker::Event;
+use crate::member::worker::WorkerEvent;
 use crate::{Error, Store, version};
 
 impl Store {
@@ -114,7 +114,7 @@ impl Store {
         }
         if target != self.member_id() {
             let transfer = Input::TransferLeader(Some(target));
-            let _ = self.inner.turns.send(Event::from(transfer));
+            let _ = self.inner.executor.send(WorkerEvent::from(transfer));
             let moved = soft_state.wait_for(|soft_state| soft_state.leader == target);
             let patience = Duration::from_millis(self.config().election_ms);
             let in_time = tokio::time::timeout(patience, moved).await;

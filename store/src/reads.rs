@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::Error;
-use crate::member::worker::{Event, Turns};
+use crate::member::worker::{MemberExecutor, WorkerEvent};
 
 /// The most readers that may wait at once.
 const READERS_MAX: usize = 100_000;
@@ -29,7 +29,7 @@ pub(crate) struct ReadBatches {
     batches: Mutex<Batches>,
     /// The number of readers that wait now.
     count: AtomicUsize,
-    turns: Arc<Turns>,
+    executor: Arc<MemberExecutor>,
 }
 
 /// A waiting reader. Dropping it leaves the batch.
@@ -61,11 +61,11 @@ impl Drop for Reader<'_> {
 }
 
 impl ReadBatches {
-    pub(crate) fn new(turns: Arc<Turns>) -> ReadBatches {
+    pub(crate) fn new(executor: Arc<MemberExecutor>) -> ReadBatches {
         ReadBatches {
             batches: Mutex::default(),
             count: AtomicUsize::new(0),
-            turns,
+            executor,
         }
     }
 
@@ -95,7 +95,9 @@ impl ReadBatches {
         };
         if opens {
             let context = place.context;
-            let _ = self.turns.send(Event::from(Input::Read { context }));
+            let _ = self
+                .executor
+                .send(WorkerEvent::from(Input::Read { context }));
         }
         Ok(reader)
     }
@@ -128,7 +130,7 @@ impl ReadBatches {
             let context = place.context;
             // Not urgent: the abandoned batch only occupies memory.
             let given_up = Input::ReadGivenUp { context };
-            let _ = self.turns.leave(Event::from(given_up));
+            let _ = self.executor.leave(WorkerEvent::from(given_up));
         }
     }
 }
@@ -139,10 +141,12 @@ mod tests {
 
     use super::*;
 
-    fn next(turns: &Turns) -> Option<(u64, bool)> {
-        match turns.next_event()? {
-            Event::Core(ConsensusEvent::Input(Input::Read { context })) => Some((context, true)),
-            Event::Core(ConsensusEvent::Input(Input::ReadGivenUp { context })) => {
+    fn next(executor: &MemberExecutor) -> Option<(u64, bool)> {
+        match executor.next_event()? {
+            WorkerEvent::Core(ConsensusEvent::Input(Input::Read { context })) => {
+                Some((context, true))
+            }
+            WorkerEvent::Core(ConsensusEvent::Input(Input::ReadGivenUp { context })) => {
                 Some((context, false))
             }
             _ => None,
@@ -151,19 +155,19 @@ mod tests {
 
     /// Abandoned batches were kept until there was a leader.
     #[test]
-    fn readers_whose_clients_have_left_are_forgotten() {
-        let turns = Turns::new();
-        let batches = ReadBatches::new(Arc::clone(&turns));
+    fn readers_whose_clients_have_left_are_dropped() {
+        let executor = MemberExecutor::new();
+        let batches = ReadBatches::new(Arc::clone(&executor));
         let (one, two) = (batches.join().unwrap(), batches.join().unwrap());
-        assert_eq!(next(&turns), Some((1, true)));
+        assert_eq!(next(&executor), Some((1, true)));
         assert!(batches.close(1));
         drop(one);
-        assert_eq!(next(&turns), None, "another one waits");
+        assert_eq!(next(&executor), None, "another one waits");
         drop(two);
-        assert_eq!(next(&turns), Some((1, false)));
+        assert_eq!(next(&executor), Some((1, false)));
         // The only reader leaves before consensus takes the batch.
         drop(batches.join().unwrap());
-        assert_eq!(next(&turns), Some((2, true)));
+        assert_eq!(next(&executor), Some((2, true)));
         assert!(!batches.close(2), "no read index is needed");
         assert_eq!(batches.count.load(Ordering::Relaxed), 0);
         assert!(batches.batches.lock().batches.is_empty());
@@ -171,7 +175,7 @@ mod tests {
 
     #[test]
     fn readers_are_bounded() {
-        let batches = ReadBatches::new(Turns::new());
+        let batches = ReadBatches::new(MemberExecutor::new());
         let mut readers: Vec<_> = (0..READERS_MAX).map(|_| batches.join().unwrap()).collect();
         assert!(matches!(batches.join(), Err(Error::TooManyRequests)));
         readers.pop();
@@ -179,8 +183,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reader_hears_of_its_batch_or_of_the_end() {
-        let batches = ReadBatches::new(Turns::new());
+    async fn a_reader_ends_with_its_batch_or_with_the_member() {
+        let batches = ReadBatches::new(MemberExecutor::new());
         let reader = batches.join().unwrap();
         assert!(batches.close(1));
         batches.answer(1);

@@ -51,7 +51,7 @@ pub struct Opened<D: Disk> {
 
 /// Why a member cannot be recovered.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum OpeningError {
     /// The log failed.
     #[error(transparent)]
     Wal(#[from] WalError),
@@ -74,7 +74,7 @@ pub fn open<D, O>(
     wal: &mut Wal<D>,
     found: Recovered,
     opening: Opening<'_, D, O>,
-) -> Result<Opened<D>, Error>
+) -> Result<Opened<D>, OpeningError>
 where
     D: Disk,
     O: FnOnce(&Path) -> Result<Arc<dyn Engine>, EngineError>,

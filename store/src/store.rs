@@ -19,15 +19,15 @@ use crate::member::consensus_shell::ConsensusShell;
 use crate::member::fatal::{Fatal, FatalHandler, end_process};
 use crate::member::flusher;
 use crate::member::founding;
-use crate::member::inbox::{self, DriverInbox};
+use crate::member::inbox::{self, MemberInbox};
 use crate::member::log_writer::LogWriter;
-use crate::member::recover::{self, Recovery};
+use crate::member::recover::{self, MemberParts};
 use crate::member::staging::Stager;
 use crate::member::waiters::Waiters;
-use crate::member::worker::{Event, Turns, Worker};
+use crate::member::worker::{MemberExecutor, Worker, WorkerEvent};
 use crate::metrics::Histogram;
 use crate::open_error::OpenError;
-use crate::peer::{Gate, Links, PeerService};
+use crate::peer::{CallerGate, Links, PeerService};
 use crate::reads::ReadBatches;
 use crate::shared::Shared;
 use crate::tree::{self, Hub};
@@ -51,7 +51,7 @@ pub(crate) struct Inner {
     pub(crate) reads: Arc<ReadBatches>,
     pub(crate) links: Links,
     pub(crate) syncs: Arc<Histogram>,
-    pub(crate) turns: Arc<Turns>,
+    pub(crate) executor: Arc<MemberExecutor>,
     /// The hub of the v2 tree's watchers.
     pub(crate) hub: Arc<Hub>,
     /// The commit index that the log held when the member started.
@@ -89,15 +89,16 @@ impl Store {
     pub async fn open_with(config: Config, fatal: FatalHandler) -> Result<Store, OpenError> {
         config.validate()?;
         let listeners = crate::listen::bind(&config.listen_peer_urls, "listen-peer-urls").await?;
-        let found = founding::answering(&config, &listeners, recover::whom(&config)).await?;
-        let (config, recovery) = tokio::task::spawn_blocking(move || {
-            let recovery = recover::recover(&config, found);
-            recovery.map(|recovery| (config, recovery))
+        let bootstrap =
+            founding::answering(&config, &listeners, recover::identify(&config)).await?;
+        let (config, parts) = tokio::task::spawn_blocking(move || {
+            let parts = recover::recover(&config, bootstrap);
+            parts.map(|parts| (config, parts))
         })
         .await
         .map_err(|error| OpenError::Internal(error.to_string()))??;
         let (hub, fan_out) = Hub::new();
-        let (store, peers) = assemble(config, recovery, hub, Fatal::new(fatal))?;
+        let (store, peers) = assemble(config, parts, hub, Fatal::new(fatal))?;
         let limits = crate::edge::Limits {
             drain_timeout: Duration::from_millis(500),
             slots: keelson_port::Slots::of_peers(),
@@ -181,17 +182,17 @@ impl Store {
 
     /// Transfers leadership if this member is the leader and another voter is reachable. Call it
     /// before the client ports close, so that requests in flight can complete.
-    pub async fn hand_over(&self) {
+    pub async fn transfer_leadership(&self) {
         let mut soft_state = self.inner.shared.watch_soft_state();
         if soft_state.borrow().role != Role::Leader || !self.reaches_another_voter() {
             return;
         }
         let transfer = keelson_core::node::Input::TransferLeader(None);
-        let _ = self.inner.turns.send(Event::from(transfer));
+        let _ = self.inner.executor.send(WorkerEvent::from(transfer));
         let me = self.member_id();
-        let handed = soft_state.wait_for(|now| now.leader != me && now.leader != MemberId::NONE);
+        let handoff = soft_state.wait_for(|now| now.leader != me && now.leader != MemberId::NONE);
         let patience = Duration::from_millis(self.inner.config.election_ms);
-        match tokio::time::timeout(patience, handed).await {
+        match tokio::time::timeout(patience, handoff).await {
             Ok(_) => tracing::info!("leadership was handed over"),
             Err(_) => tracing::warn!("no member took leadership over in time"),
         }
@@ -200,13 +201,13 @@ impl Store {
     /// Stops the member: transfers leadership, flushes the applied state, closes all resources.
     /// Waiting requests end with `Error::Stopped`.
     pub async fn shutdown(&self) {
-        self.hand_over().await;
+        self.transfer_leadership().await;
         self.inner.stopping.send_replace(true);
         let links_closed = self.inner.links.close();
         let threads = std::mem::take(&mut *self.inner.threads.lock());
-        let turns = Arc::clone(&self.inner.turns);
+        let executor = Arc::clone(&self.inner.executor);
         let joined = tokio::task::spawn_blocking(move || {
-            let (worker, left) = turns.stop();
+            let (worker, left) = executor.stop();
             if let Some(worker) = worker {
                 worker.close(left);
             }
@@ -307,22 +308,22 @@ impl Store {
 /// Connects the parts with queues and starts the threads.
 fn assemble(
     config: Config,
-    recovery: Recovery,
+    parts: MemberParts,
     hub: Arc<Hub>,
     fatal: Fatal,
 ) -> Result<(Store, tonic::service::Routes), OpenError> {
-    let turns = Turns::new();
+    let executor = MemberExecutor::new();
     let (log, log_jobs) = unbounded();
     let (flushes, flush_jobs) = bounded(1);
-    let (cluster, member) = (recovery.identity.cluster, recovery.identity.member);
-    let view = recovery.state.view();
-    let status = recovery.node.status();
+    let (cluster, member) = (parts.identity.cluster, parts.identity.member);
+    let view = parts.state.view();
+    let status = parts.node.status();
     let shared = Arc::new(Shared::new(cluster, member, view.clone(), status));
-    let waiters = Arc::new(Waiters::new(member, recovery.boot));
-    let reads = Arc::new(ReadBatches::new(Arc::clone(&turns)));
+    let waiters = Arc::new(Waiters::new(member, parts.incarnation));
+    let reads = Arc::new(ReadBatches::new(Arc::clone(&executor)));
     let runtime = tokio::runtime::Handle::current();
-    let listener = inbox::listener(Arc::clone(&turns), Arc::clone(&shared));
-    let links = Links::new(cluster, member, recovery.boot, listener, runtime);
+    let listener = inbox::listener(Arc::clone(&executor), Arc::clone(&shared));
+    let links = Links::new(cluster, member, parts.incarnation, listener, runtime);
     let syncs = Arc::new(Histogram::default());
 
     let policy = FlushPolicy {
@@ -332,9 +333,9 @@ fn assemble(
         backlog_bytes_max: BACKLOG_BYTES_MAX,
     };
     let applier = ApplierShell {
-        applier: Applier::new(member, recovery.boot, recovery.state, policy),
+        applier: Applier::new(member, parts.incarnation, parts.state, policy),
         effects: ApplierEffects::default(),
-        engine: recovery.engine,
+        engine: parts.engine,
         flushes,
         waiters: Arc::clone(&waiters),
         reads: Arc::clone(&reads),
@@ -343,8 +344,8 @@ fn assemble(
         fatal: fatal.clone(),
     };
     let consensus = ConsensusShell {
-        consensus: Consensus::new(recovery.node, CAPTURE_KEPT_MS),
-        turns: Arc::clone(&turns),
+        consensus: Consensus::new(parts.node, CAPTURE_KEPT_MS),
+        executor: Arc::clone(&executor),
         log,
         outbox: links.clone(),
         waiters: Arc::clone(&waiters),
@@ -355,16 +356,16 @@ fn assemble(
         staged: None,
         snapshot_trouble: Arc::default(),
     };
-    turns.begin(Worker::new(consensus, applier));
+    executor.begin(Worker::new(consensus, applier));
     let writer = LogWriter {
-        wal: recovery.wal,
+        wal: parts.wal,
         work: log_jobs,
-        turns: Arc::clone(&turns),
+        executor: Arc::clone(&executor),
         outbox: links.clone(),
         fatal: fatal.clone(),
         syncs: Arc::clone(&syncs),
     };
-    let (flushed, time) = (Arc::clone(&turns), Arc::clone(&turns));
+    let (flushed, time) = (Arc::clone(&executor), Arc::clone(&executor));
     let of_log = fatal.clone();
     let threads = vec![
         thread("keelson-log", move || {
@@ -377,21 +378,21 @@ fn assemble(
         thread("keelson-time", move || time.keep_time())?,
     ];
     let stager = Stager {
-        generations: recovery.generations,
-        options: recovery.options,
-        limits: recovery.limits,
-        turns: Arc::clone(&turns),
-        place: Arc::default(),
+        generations: parts.generations,
+        options: parts.options,
+        limits: parts.limits,
+        executor: Arc::clone(&executor),
+        slot: Arc::default(),
     };
-    let driver_inbox = DriverInbox {
-        turns: Arc::clone(&turns),
+    let driver_inbox = MemberInbox {
+        executor: Arc::clone(&executor),
         shared: Arc::clone(&shared),
-        is_new: recovery.is_new,
+        is_new: parts.is_new,
     };
-    let gate = Gate::new(cluster, member);
+    let gate = CallerGate::new(cluster, member);
     let peers = PeerService::new(gate, driver_inbox, stager, links.key());
     let peers = crate::peer::routes(peers);
-    let _ = turns.send(Event::MembersChanged);
+    let _ = executor.send(WorkerEvent::MembersChanged);
     let inner = Inner {
         config,
         shared,
@@ -399,10 +400,10 @@ fn assemble(
         reads,
         links,
         syncs,
-        turns,
+        executor,
         hub,
-        committed_at_start: recovery.committed,
-        is_new: recovery.is_new,
+        committed_at_start: parts.committed,
+        is_new: parts.is_new,
         started: SystemTime::now(),
         log_control: OnceLock::new(),
         stopping: watch::Sender::new(false),

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::timeout_at;
 
 use crate::member::waiters::{Outcome, Reserved};
-use crate::member::worker::Event;
+use crate::member::worker::WorkerEvent;
 use crate::{Error, Store};
 
 /// The most committed entries that may wait to be applied; etcd's
@@ -110,7 +110,12 @@ impl Store {
     ) -> Result<Outcome, Error> {
         let (id, outcome) = self.inner.waiters.add();
         let _forget = Forget { store: self, id };
-        if self.inner.turns.send(Event::from(input(id))).is_err() {
+        if self
+            .inner
+            .executor
+            .send(WorkerEvent::from(input(id)))
+            .is_err()
+        {
             return Err(Error::Stopped);
         }
         match timeout_at(deadline, outcome).await {
@@ -173,7 +178,9 @@ impl Drop for Forget<'_> {
     fn drop(&mut self) {
         let (inner, id) = (&self.store.inner, self.id);
         if inner.waiters.forget(id) {
-            let _ = inner.turns.leave(Event::from(Input::GivenUp { id }));
+            let _ = inner
+                .executor
+                .leave(WorkerEvent::from(Input::GivenUp { id }));
         }
     }
 }

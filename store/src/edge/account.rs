@@ -41,7 +41,7 @@ struct Accounts {
 
 /// A part of a budget, which is returned when it is dropped.
 #[derive(Debug)]
-pub(super) struct Piece {
+pub(super) struct Share {
     ledger: Arc<Ledger>,
     client: Option<SocketAddr>,
     kib: u32,
@@ -69,14 +69,14 @@ impl Ledger {
 
     /// Takes a share of that size in KiB, if the connection may have it. Without a client it is
     /// on no account.
-    pub(super) fn take(self: &Arc<Ledger>, client: Option<SocketAddr>, kib: u32) -> Option<Piece> {
+    pub(super) fn take(self: &Arc<Ledger>, client: Option<SocketAddr>, kib: u32) -> Option<Share> {
         let mut accounts = self.accounts.lock();
         accounts.free_kib = self.left(&accounts, client, kib)?;
         if let Some(client) = client {
             *accounts.held_kib.entry(client).or_default() += kib;
         }
         drop(accounts);
-        Some(Piece {
+        Some(Share {
             ledger: Arc::clone(self),
             client,
             kib,
@@ -97,7 +97,7 @@ impl Ledger {
     }
 }
 
-impl Drop for Piece {
+impl Drop for Share {
     fn drop(&mut self) {
         let mut accounts = self.ledger.accounts.lock();
         accounts.free_kib += self.kib;
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     /// Takes shares of that size for one connection until the limit.
-    fn crowd(ledger: &Arc<Ledger>, port: u16, kib: u32) -> Vec<Piece> {
+    fn crowd(ledger: &Arc<Ledger>, port: u16, kib: u32) -> Vec<Share> {
         let client = Some(SocketAddr::from(([127, 0, 0, 1], port)));
         std::iter::from_fn(|| ledger.take(client, kib)).collect()
     }

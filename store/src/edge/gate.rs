@@ -20,15 +20,15 @@ const PROBES: [&str; 4] = ["/health", "/livez", "/readyz", "/debug/vars"];
 
 /// A gate that is closed until the member is ready. Clones share the gate.
 #[derive(Clone, Debug, Default)]
-pub struct Gate(Arc<Door>);
+pub struct Gate(Arc<GateState>);
 
 #[derive(Debug, Default)]
-struct Door {
+struct GateState {
     open: AtomicBool,
     wakers: WakerSet,
 }
 
-impl Terminates for Door {
+impl Terminates for GateState {
     fn wakers(&self) -> &WakerSet {
         &self.wakers
     }
@@ -57,10 +57,10 @@ impl Gate {
 
     /// Waits until the gate opens. `false` if the port shuts down first.
     pub(super) fn opened(&self, drain: Drain) -> impl Future<Output = bool> + Send + use<> {
-        let door = Termination::of(Arc::clone(&self.0));
+        let opening = Termination::of(Arc::clone(&self.0));
         async move {
             tokio::select! {
-                () = door => true,
+                () = opening => true,
                 () = drain.begun() => false,
             }
         }
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn probes_are_health_and_its_kin_and_not_the_version() {
+    fn probes_are_the_health_paths_and_not_the_version() {
         for path in ["/health", "/livez", "/readyz/non_learner", "/debug/vars"] {
             assert!(is_probe(path), "{path}");
         }

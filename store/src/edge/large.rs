@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time;
 
-use super::account::{Ledger, Piece, client};
+use super::account::{Ledger, Share, client};
 
 /// Smaller answers are not counted, in bytes.
 pub(super) const LARGE_BYTES: usize = 64 * 1024;
@@ -39,31 +39,31 @@ pub(super) struct LargeAnswers {
 /// The share of an answer; returned when the last clone is dropped.
 #[derive(Clone, Debug)]
 pub(super) struct Room {
-    _piece: Arc<Piece>,
+    _piece: Arc<Share>,
 }
 
 /// The bytes of an answer, with its share.
-struct Held {
+struct HeldAnswer {
     answer: Bytes,
     _room: Room,
 }
 
-impl AsRef<[u8]> for Held {
+impl AsRef<[u8]> for HeldAnswer {
     fn as_ref(&self) -> &[u8] {
         &self.answer
     }
 }
 
 impl Room {
-    fn of(piece: Piece) -> Room {
+    fn of(share: Share) -> Room {
         Room {
-            _piece: Arc::new(piece),
+            _piece: Arc::new(share),
         }
     }
 
     /// The same bytes, which keep this share until they are dropped.
     pub(super) fn hold(&self, answer: Bytes) -> Bytes {
-        Bytes::from_owner(Held {
+        Bytes::from_owner(HeldAnswer {
             answer,
             _room: self.clone(),
         })

@@ -29,7 +29,7 @@ pub use gate::Gate;
 pub use keelson_port::{
     Access, Drain, DrainTrigger, Limits, Listener, Parked, Parking, ServerTls, TlsError, TlsFiles,
 };
-pub use service::{FirstLook, GrpcService, Look, Services};
+pub use service::{FirstLook, GrpcService, Look, PortServices};
 pub use v3::Unread;
 
 /// What is served beside the v3 API and the operator's paths.
@@ -75,7 +75,7 @@ pub async fn serve_clients<B: Backend, F: FirstLook>(
         shutdown.await;
         trigger.begin();
     };
-    let services = Services::new(grpc, first, http);
+    let services = PortServices::new(grpc, first, http);
     let services = match gate {
         Some(gate) => services.behind(gate, gate_drain),
         None => services,
@@ -94,7 +94,7 @@ pub(crate) async fn serve_founder(
         ..Limits::default()
     };
     let http = Router::new().fallback(ops::not_found);
-    let services = Services::new(routes.prepare(), (), http);
+    let services = PortServices::new(routes.prepare(), (), http);
     keelson_port::serve(listeners, services, limits, shutdown).await
 }
 
@@ -111,6 +111,6 @@ pub async fn serve_peers<B: Backend>(
     let http = ops::peer_router(backend)
         .merge(router)
         .fallback(ops::not_found);
-    let services = Services::new(routes.prepare(), (), http);
+    let services = PortServices::new(routes.prepare(), (), http);
     keelson_port::serve(listeners, services, limits, shutdown).await
 }

@@ -45,13 +45,13 @@ impl GrpcService for Routes {
 pub(crate) type Body = Either<tonic::body::Body, axum::body::Body>;
 
 /// The pending answer to a request, polled with its client's address set.
-pub struct Answer<F> {
+pub struct ResponseFuture<F> {
     client: SocketAddr,
-    way: Way<F>,
+    way: ResponseKind<F>,
 }
 
 /// The source of an answer.
-enum Way<F> {
+enum ResponseKind<F> {
     /// A gRPC service.
     Grpc(F),
     /// The router.
@@ -64,19 +64,19 @@ enum Way<F> {
     Later(Pin<Box<dyn Future<Output = Response<axum::body::Body>> + Send>>),
 }
 
-impl<F> Future for Answer<F>
+impl<F> Future for ResponseFuture<F>
 where
     F: Future<Output = Result<Response<tonic::body::Body>, Infallible>> + Unpin,
 {
     type Output = Result<Response<Body>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Answer { client, way } = self.get_mut();
+        let ResponseFuture { client, way } = self.get_mut();
         on_behalf_of(*client, || Pin::new(way).poll(cx))
     }
 }
 
-impl<F> Future for Way<F>
+impl<F> Future for ResponseKind<F>
 where
     F: Future<Output = Result<Response<tonic::body::Body>, Infallible>> + Unpin,
 {
@@ -84,19 +84,19 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.get_mut() {
-            Way::Grpc(grpc) => Pin::new(grpc)
+            ResponseKind::Grpc(grpc) => Pin::new(grpc)
                 .poll(cx)
                 .map_ok(|response| response.map(Either::Left)),
-            Way::Now(response) => {
+            ResponseKind::Now(response) => {
                 let response = response.take().expect("polled once");
                 Poll::Ready(Ok(response.map(Either::Right)))
             }
-            Way::Held(answer) => answer.as_mut().poll(cx),
-            Way::Later(answer) => {
+            ResponseKind::Held(answer) => answer.as_mut().poll(cx),
+            ResponseKind::Later(answer) => {
                 let response = std::task::ready!(answer.as_mut().poll(cx));
                 Poll::Ready(Ok(response.map(Either::Right)))
             }
-            Way::Http(http) => Pin::new(http)
+            ResponseKind::Http(http) => Pin::new(http)
                 .poll(cx)
                 .map_ok(|response| response.map(Either::Right)),
         }
@@ -137,7 +137,7 @@ impl<F: FirstLook> FirstLook for Option<F> {
 }
 
 /// The services of a port: gRPC over HTTP/2, the rest over either version.
-pub struct Services<G, F> {
+pub struct PortServices<G, F> {
     parts: Arc<Parts<G, F>>,
     /// Requests that need a ready member wait for the gate.
     gate: Option<(Gate, Drain)>,
@@ -149,10 +149,10 @@ struct Parts<G, F> {
     http: Router,
 }
 
-impl<G, F> Services<G, F> {
+impl<G, F> PortServices<G, F> {
     /// Serves every request at once.
-    pub fn new(grpc: G, first: F, http: Router) -> Services<G, F> {
-        Services {
+    pub fn new(grpc: G, first: F, http: Router) -> PortServices<G, F> {
+        PortServices {
             parts: Arc::new(Parts {
                 grpc,
                 first,
@@ -165,25 +165,29 @@ impl<G, F> Services<G, F> {
 
     /// As before, but requests other than probes wait until the gate opens. When the drain
     /// begins, waiting requests are answered with 503.
-    pub fn behind(self, gate: Gate, drain: Drain) -> Services<G, F> {
+    pub fn behind(self, gate: Gate, drain: Drain) -> PortServices<G, F> {
         let gate = Some((gate, drain));
-        Services { gate, ..self }
+        PortServices { gate, ..self }
     }
 }
 
-impl<G: GrpcService, F: FirstLook> Serve for Services<G, F> {
+impl<G: GrpcService, F: FirstLook> Serve for PortServices<G, F> {
     type Body = Body;
-    type Future = Answer<G::Future>;
+    type Future = ResponseFuture<G::Future>;
 
-    fn call(&self, request: Request<Incoming>) -> Answer<G::Future> {
+    fn call(&self, request: Request<Incoming>) -> ResponseFuture<G::Future> {
         self.call_from(request, SocketAddr::from(([0, 0, 0, 0], 0)))
     }
 
-    fn call_from(&self, request: Request<Incoming>, client: SocketAddr) -> Answer<G::Future> {
+    fn call_from(
+        &self,
+        request: Request<Incoming>,
+        client: SocketAddr,
+    ) -> ResponseFuture<G::Future> {
         let way = match &self.gate {
             Some((gate, drain)) if !gate.is_open() && !gate::is_probe(request.uri().path()) => {
                 let (parts, opened) = (Arc::clone(&self.parts), gate.opened(drain.clone()));
-                Way::Held(Box::pin(async move {
+                ResponseKind::Held(Box::pin(async move {
                     match opened.await {
                         true => parts.call(request).await,
                         false => Ok(gate::closed().map(Either::Right)),
@@ -192,21 +196,21 @@ impl<G: GrpcService, F: FirstLook> Serve for Services<G, F> {
             }
             _ => on_behalf_of(client, || self.parts.call(request)),
         };
-        Answer { client, way }
+        ResponseFuture { client, way }
     }
 }
 
 impl<G: GrpcService, F: FirstLook> Parts<G, F> {
-    fn call(&self, request: Request<Incoming>) -> Way<G::Future> {
+    fn call(&self, request: Request<Incoming>) -> ResponseKind<G::Future> {
         if request.version() == Version::HTTP_2 && is_grpc(&request) {
-            return Way::Grpc(self.grpc.call(request));
+            return ResponseKind::Grpc(self.grpc.call(request));
         }
         match self.first.look(request) {
-            Look::Now(response) => Way::Now(Some(response)),
-            Look::Later(answer) => Way::Later(answer),
+            Look::Now(response) => ResponseKind::Now(Some(response)),
+            Look::Later(answer) => ResponseKind::Later(answer),
             Look::NotMine(request) => {
                 let request = bounded(request);
-                Way::Http(Box::new(Service::call(&mut self.http.clone(), request)))
+                ResponseKind::Http(Box::new(Service::call(&mut self.http.clone(), request)))
             }
         }
     }
@@ -234,7 +238,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn grpc_is_known_by_its_content_type() {
+    fn grpc_is_detected_by_its_content_type() {
         let cases = [
             ("application/grpc", true),
             ("application/grpc+proto", true),

@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_engine_began_with_is_kept_and_unknown_of_earlier_versions() {
+    fn the_mark_of_a_generation_is_kept_and_missing_in_earlier_versions() {
         let disk = SimDisk::new();
         let mut generations = open(&disk).unwrap();
         let first = generations.begin().unwrap();

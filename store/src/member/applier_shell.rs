@@ -15,7 +15,7 @@ use keelson_core::tree::Action;
 use super::fatal::Fatal;
 use super::flusher::FlushJob;
 use super::waiters::{Outcome, Waiters};
-use super::worker::{Event, Handed};
+use super::worker::{Handoff, WorkerEvent};
 use crate::reads::ReadBatches;
 use crate::shared::Shared;
 use crate::tree::Hub;
@@ -36,34 +36,34 @@ pub(crate) struct ApplierShell {
 
 impl ApplierShell {
     /// Applies the waiting work and what is due. Returns when it is due next, in milliseconds.
-    pub(crate) fn work(&mut self, handed: &mut Handed, now: Millis) -> u64 {
-        self.handle(handed);
+    pub(crate) fn work(&mut self, handoff: &mut Handoff, now: Millis) -> u64 {
+        self.handle(handoff);
         if self.fatal.is_raised() {
             return u64::MAX;
         }
         let due = self.applier.tick(now, &mut self.effects);
-        self.carry_out(handed);
+        self.carry_out(handoff);
         due.0
     }
 
     /// Applies the waiting work.
-    pub(crate) fn handle(&mut self, handed: &mut Handed) {
-        let mut waiting = std::mem::take(&mut handed.work);
+    pub(crate) fn handle(&mut self, handoff: &mut Handoff) {
+        let mut waiting = std::mem::take(&mut handoff.work);
         for work in waiting.drain(..) {
             if self.fatal.is_raised() {
                 continue;
             }
             let handled = self.applier.handle(work, &mut self.effects);
-            self.carry_out(handed);
+            self.carry_out(handoff);
             if let Err(error) = handled {
                 self.fatal.raise("applying committed entries", &error);
             }
         }
         // The buffer is reused for the next round.
-        handed.work = waiting;
+        handoff.work = waiting;
     }
 
-    fn carry_out(&mut self, handed: &mut Handed) {
+    fn carry_out(&mut self, handoff: &mut Handoff) {
         let mut effects = std::mem::take(&mut self.effects);
         let has_applied = !effects.applied.is_empty() || effects.members_changed;
         for applied in effects.applied.drain(..) {
@@ -71,7 +71,7 @@ impl ApplierShell {
         }
         if effects.members_changed {
             self.shared.note_members(self.applier.view());
-            handed.events.push_back(Event::MembersChanged);
+            handoff.events.push_back(WorkerEvent::MembersChanged);
         }
         if has_applied {
             self.shared.note_applied(self.applier.applied());
@@ -80,10 +80,10 @@ impl ApplierShell {
             self.reads.answer(context);
         }
         let inputs = effects.inputs.drain(..);
-        handed.events.extend(inputs.map(Event::from));
+        handoff.events.extend(inputs.map(WorkerEvent::from));
         if let Some(capture) = effects.captured.take() {
             let captured = ConsensusEvent::Captured(capture);
-            handed.events.push_back(Event::Core(captured));
+            handoff.events.push_back(WorkerEvent::Core(captured));
         }
         if let Some((number, flush)) = effects.flush.take() {
             let engine = Arc::clone(&self.engine);
@@ -110,7 +110,7 @@ impl ApplierShell {
     }
 
     /// Replaces the state with a snapshot's, after the data directory points at it.
-    pub(crate) fn install(&mut self, staged: super::staging::Staged, handed: &mut Handed) {
+    pub(crate) fn install(&mut self, staged: super::staging::Staged, handoff: &mut Handoff) {
         if self.fatal.is_raised() {
             return;
         }
@@ -120,7 +120,7 @@ impl ApplierShell {
                 self.applier.install(state, &mut self.effects);
                 self.shared.replace_view(self.applier.view().clone());
                 self.hub.resume(self.applier.view());
-                self.carry_out(handed);
+                self.carry_out(handoff);
             }
             Err(error) => self.fatal.raise("installing a snapshot", &error),
         }

@@ -25,18 +25,18 @@ use super::fatal::Fatal;
 use super::raft_lines;
 use super::staging::Staged;
 use super::waiters::{Outcome, Waiters};
-use super::worker::{Event, Handed, Turns};
-use crate::peer::{Outbox, Unsent, send_snapshot};
+use super::worker::{Handoff, MemberExecutor, WorkerEvent};
+use crate::peer::{Outbox, SendError, send_snapshot};
 use crate::reads::ReadBatches;
 use crate::shared::Shared;
 
 /// The size of a snapshot chunk, in bytes.
-const PIECE_BYTES: usize = 1 << 20;
+const CHUNK_BYTES: usize = 1 << 20;
 
 /// Consensus, and the targets of its effects.
 pub(crate) struct ConsensusShell {
     pub(crate) consensus: Consensus,
-    pub(crate) turns: Arc<Turns>,
+    pub(crate) executor: Arc<MemberExecutor>,
     pub(crate) log: Sender<LogWork>,
     pub(crate) outbox: Outbox,
     pub(crate) waiters: Arc<Waiters>,
@@ -55,43 +55,43 @@ impl ConsensusShell {
     pub(crate) fn turn(
         &mut self,
         now: Millis,
-        handed: &mut Handed,
+        handoff: &mut Handoff,
         applier: &mut ApplierShell,
     ) -> (usize, u64) {
         let effects = self.consensus.handle(now, self.events.drain(..));
         let (load, due) = (effects.load, effects.wake_at.0);
-        self.carry_out(effects, now, handed, applier);
+        self.carry_out(effects, now, handoff, applier);
         (load, due)
     }
 
     /// Queues an event for the next turn, or for the applier.
-    pub(crate) fn take(&mut self, event: Event, to_applier: &mut Vec<ApplierEvent>) {
+    pub(crate) fn take(&mut self, event: WorkerEvent, to_applier: &mut Vec<ApplierEvent>) {
         match event {
-            Event::Core(ConsensusEvent::Input(Input::Read { context })) => {
+            WorkerEvent::Core(ConsensusEvent::Input(Input::Read { context })) => {
                 if self.reads.close(context) {
                     let read = ConsensusEvent::Input(Input::Read { context });
                     self.events.push(read);
                 }
             }
-            Event::Core(event) => {
+            WorkerEvent::Core(event) => {
                 if let ConsensusEvent::Input(Input::Unreachable(peer)) = &event {
                     self.shared.traffic.lost(*peer);
                 }
                 self.events.push(event);
             }
-            Event::Peer(from, messages, bytes) => {
+            WorkerEvent::Peer(from, messages, bytes) => {
                 self.shared.note_taken(bytes);
                 self.shared.traffic.received(from, &messages);
                 self.events.push(ConsensusEvent::Peer(from, messages));
             }
-            Event::SnapshotStaged(offer, staged, answer) => {
+            WorkerEvent::SnapshotStaged(offer, staged, answer) => {
                 let roster = Box::new(staged.roster());
                 self.staged = Some((staged, answer));
                 self.events
                     .push(ConsensusEvent::SnapshotStaged { offer, roster });
             }
-            Event::MembersChanged => self.outbox.update(&self.shared.peers()),
-            Event::Flushed(engine, flush) => {
+            WorkerEvent::MembersChanged => self.outbox.update(&self.shared.peers()),
+            WorkerEvent::Flushed(engine, flush) => {
                 to_applier.push(ApplierEvent::Flushed { engine, flush })
             }
         }
@@ -102,14 +102,14 @@ impl ConsensusShell {
         &mut self,
         effects: ConsensusEffects,
         now: Millis,
-        handed: &mut Handed,
+        handoff: &mut Handoff,
         applier: &mut ApplierShell,
     ) {
         self.shared.traffic.sent(effects.send.iter());
         for (to, message) in effects.send {
-            self.send(to, message, handed);
+            self.send(to, message, handoff);
         }
-        self.install(effects.install, now, handed, applier);
+        self.install(effects.install, now, handoff, applier);
         if self.fatal.is_raised() {
             // The log must not begin anew at the mark of a state that is not on disk.
             return;
@@ -121,7 +121,7 @@ impl ConsensusShell {
         if let Some(mark) = effects.truncate {
             let _ = self.log.send(LogWork::Truncate(mark));
         }
-        handed.work.extend(effects.work);
+        handoff.work.extend(effects.work);
         for (id, refusal) in effects.refused {
             self.waiters.settle(id, Outcome::Refused(refusal));
         }
@@ -142,14 +142,14 @@ impl ConsensusShell {
 
     /// Sends a message. A request that cannot be sent to the leader is certainly not in the log,
     /// so it is refused at once and does not wait for a timeout.
-    fn send(&self, to: MemberId, message: PeerMessage, to_self: &mut Handed) {
+    fn send(&self, to: MemberId, message: PeerMessage, to_self: &mut Handoff) {
         let forwarded = forwarded_id(&message);
         let Err(why) = self.outbox.send(to, message) else {
             return;
         };
         if let Some(request) = forwarded {
-            let is_linked = !matches!(why, Unsent::NoLink);
-            let failed = Event::Core(forward_failed(request, is_linked));
+            let is_linked = !matches!(why, SendError::NoLink);
+            let failed = WorkerEvent::Core(forward_failed(request, is_linked));
             to_self.events.push_back(failed);
         }
     }
@@ -159,7 +159,7 @@ impl ConsensusShell {
         &mut self,
         mark: Option<LastIncluded>,
         now: Millis,
-        handed: &mut Handed,
+        handoff: &mut Handoff,
         applier: &mut ApplierShell,
     ) {
         let Some((staged, answer)) = self.staged.take() else {
@@ -171,8 +171,8 @@ impl ConsensusShell {
         };
         let taken = mark == Some(staged.mark());
         if taken {
-            applier.work(handed, now);
-            applier.install(*staged, handed);
+            applier.work(handoff, now);
+            applier.install(*staged, handoff);
         }
         if !self.fatal.is_raised() {
             let _ = answer.send(taken);
@@ -188,14 +188,14 @@ impl ConsensusShell {
     }
 
     fn send_snapshot(&self, to: MemberId, offer: RaftMessage, mut capture: Capture) {
-        let (outbox, events) = (self.outbox.clone(), Arc::clone(&self.turns));
+        let (outbox, events) = (self.outbox.clone(), Arc::clone(&self.executor));
         let fatal = self.fatal.clone();
         let trouble = Arc::clone(&self.snapshot_trouble);
         let transfer = async move {
             let began = Instant::now();
             let read = move |send: &mut dyn FnMut(snapshot_chunk::Part) -> bool| {
                 loop {
-                    match capture.next_chunk(PIECE_BYTES) {
+                    match capture.next_chunk(CHUNK_BYTES) {
                         Ok(Some(SnapshotChunk { part: Some(part) })) => {
                             if !send(part) {
                                 return;

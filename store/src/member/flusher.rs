@@ -8,7 +8,7 @@ use keelson_core::member::EngineNumber;
 use keelson_core::state::Flush;
 
 use super::fatal::Fatal;
-use super::worker::{Event, Turns};
+use super::worker::{MemberExecutor, WorkerEvent};
 
 /// One immutable memtable to be written to the engine.
 pub(crate) struct FlushJob {
@@ -18,7 +18,7 @@ pub(crate) struct FlushJob {
 }
 
 /// Runs until the applier drops its sender.
-pub(crate) fn run(jobs: &Receiver<FlushJob>, turns: &Turns, fatal: &Fatal) {
+pub(crate) fn run(jobs: &Receiver<FlushJob>, executor: &MemberExecutor, fatal: &Fatal) {
     for job in jobs {
         let FlushJob {
             engine,
@@ -34,6 +34,6 @@ pub(crate) fn run(jobs: &Receiver<FlushJob>, turns: &Turns, fatal: &Fatal) {
         // The applier may replace this engine once it has the event, so this thread must not keep
         // it open.
         drop(engine);
-        let _ = turns.send(Event::Flushed(number, flush));
+        let _ = executor.send(WorkerEvent::Flushed(number, flush));
     }
 }

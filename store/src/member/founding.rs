@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::config::{Config, InitialClusterState};
-use crate::peer::QUESTION_BYTES_MAX;
+use crate::peer::MEMBERS_REQUEST_BYTES_MAX;
 
 /// Runs `deciding`, and meanwhile answers the other founders.
 pub(crate) async fn answering<T>(
@@ -34,7 +34,8 @@ pub(crate) async fn answering<T>(
         return deciding.await;
     };
     let (decided, over) = oneshot::channel::<()>();
-    let founder = PeerServer::new(Founder(answer)).max_decoding_message_size(QUESTION_BYTES_MAX);
+    let founder =
+        PeerServer::new(FounderPeer(answer)).max_decoding_message_size(MEMBERS_REQUEST_BYTES_MAX);
     let routes = tonic::service::Routes::new(founder);
     let serving = crate::edge::serve_founder(copies, routes, async {
         let _ = over.await;
@@ -92,7 +93,7 @@ fn answer(config: &Config) -> Option<MembersResponse> {
     })
 }
 
-struct Founder(MembersResponse);
+struct FounderPeer(MembersResponse);
 
 /// The error for other calls before the founding. It is temporary, so the peers do not warn.
 fn not_yet() -> Status {
@@ -100,7 +101,7 @@ fn not_yet() -> Status {
 }
 
 #[tonic::async_trait]
-impl Peer for Founder {
+impl Peer for FounderPeer {
     async fn stream(
         &self,
         _: Request<Streaming<Envelope>>,

@@ -8,7 +8,7 @@ use keelson_core::{MemberId, Millis};
 use keelson_proto::etcdserverpb::Member;
 use keelson_proto::peer::{MembersResponse, PeerMessage};
 
-use super::worker::{Event, Turns};
+use super::worker::{MemberExecutor, WorkerEvent};
 use crate::config::Url;
 use crate::peer::{Inbox, PeerEvent, PeerListener};
 use crate::shared::Shared;
@@ -17,24 +17,24 @@ use crate::shared::Shared;
 /// dropped: Raft repeats its messages, and forwarded requests are refused.
 const WAITING_BYTES_MAX: usize = 128 << 20;
 
-pub(crate) struct DriverInbox {
-    pub(crate) turns: Arc<Turns>,
+pub(crate) struct MemberInbox {
+    pub(crate) executor: Arc<MemberExecutor>,
     pub(crate) shared: Arc<Shared>,
     /// The data directory was empty when the member started.
     pub(crate) is_new: bool,
 }
 
-impl Inbox for DriverInbox {
+impl Inbox for MemberInbox {
     fn deliver(&self, from: MemberId, messages: Vec<PeerMessage>) {
         let bytes = messages.iter().map(weight).sum();
         let before = self.shared.note_arrived(bytes);
         if has_room(before, bytes, WAITING_BYTES_MAX) {
-            let _ = self.turns.send(Event::Peer(from, messages, bytes));
+            let _ = self.executor.send(WorkerEvent::Peer(from, messages, bytes));
             return;
         }
         self.shared.note_taken(bytes);
         if let Some(rejected) = reject_forwards(from, &messages) {
-            let _ = self.turns.send(Event::Core(rejected));
+            let _ = self.executor.send(WorkerEvent::Core(rejected));
         }
     }
 
@@ -48,14 +48,14 @@ impl Inbox for DriverInbox {
 
     /// This member may be behind, so it requests the member lists of the other members.
     fn note_unknown(&self, member: MemberId) {
-        if !self.shared.note_unknown(Millis(self.turns.now_ms())) {
+        if !self.shared.note_unknown(Millis(self.executor.now_ms())) {
             return;
         }
         tracing::debug!(%member, "a call of an unknown member; requesting the member lists of the others");
-        let (shared, turns) = (Arc::clone(&self.shared), Arc::clone(&self.turns));
+        let (shared, executor) = (Arc::clone(&self.shared), Arc::clone(&self.executor));
         tokio::spawn(async move {
             let asked = shared.peers().into_iter().map(|peer| async move {
-                let answer = crate::peer::ask_members(&peer.urls).await.ok()?;
+                let answer = crate::peer::request_members(&peer.urls).await.ok()?;
                 is_of(&answer, peer.id).then_some(answer)
             });
             let answers = futures_util::future::join_all(asked).await;
@@ -63,7 +63,7 @@ impl Inbox for DriverInbox {
             let ours = answers.filter(|answer| answer.cluster_id == shared.cluster.0);
             let members: Vec<_> = ours.flat_map(|answer| answer.members).collect();
             if shared.note_reported(&members) {
-                let _ = turns.send(Event::MembersChanged);
+                let _ = executor.send(WorkerEvent::MembersChanged);
             }
         });
     }
@@ -92,7 +92,7 @@ fn is_of(answer: &MembersResponse, member: MemberId) -> bool {
 }
 
 /// Converts the events of the links to inputs of the node.
-pub(crate) fn listener(turns: Arc<Turns>, shared: Arc<Shared>) -> PeerListener {
+pub(crate) fn listener(executor: Arc<MemberExecutor>, shared: Arc<Shared>) -> PeerListener {
     Arc::new(move |event| {
         let input = match event {
             PeerEvent::Down(peer) => Input::PeerDown(peer),
@@ -100,7 +100,7 @@ pub(crate) fn listener(turns: Arc<Turns>, shared: Arc<Shared>) -> PeerListener {
             PeerEvent::Lost(peer) => Input::Unreachable(peer),
             PeerEvent::Removed => return shared.note_removed(),
         };
-        let _ = turns.send(Event::from(input));
+        let _ = executor.send(WorkerEvent::from(input));
     })
 }
 
@@ -116,10 +116,10 @@ mod tests {
     /// The request was dropped without an answer.
     #[test]
     fn a_request_for_which_there_is_no_room_is_refused() {
-        let turns = Turns::new();
-        let applier = applier_shell::tests::applier(&turns, bounded(1).0);
-        let inbox = DriverInbox {
-            turns: Arc::clone(&turns),
+        let executor = MemberExecutor::new();
+        let applier = applier_shell::tests::applier(&executor, bounded(1).0);
+        let inbox = MemberInbox {
+            executor: Arc::clone(&executor),
             shared: applier.shared,
             is_new: false,
         };
@@ -132,13 +132,13 @@ mod tests {
         };
         inbox.shared.note_arrived(WAITING_BYTES_MAX);
         inbox.deliver(MemberId(2), vec![message, PeerMessage::default()]);
-        let Some(Event::Core(ConsensusEvent::ForwardsRejected(MemberId(2), handed))) =
-            turns.next_event()
+        let Some(WorkerEvent::Core(ConsensusEvent::ForwardsRejected(MemberId(2), handoff))) =
+            executor.next_event()
         else {
             panic!("it is not answered");
         };
-        assert_eq!(handed, [ProposalId::default()]);
-        assert!(turns.next_event().is_none());
+        assert_eq!(handoff, [ProposalId::default()]);
+        assert!(executor.next_event().is_none());
     }
 
     /// A member that lags and was upgraded first receives an added member's URLs from older

@@ -12,23 +12,23 @@ use keelson_proto::etcdserverpb::Member;
 use keelson_proto::peer::MembersResponse;
 use tokio::time::timeout_at;
 
-use super::recover::Found;
+use super::recover::Bootstrap;
 use crate::config::{Config, InitialClusterState, Url, url};
 use crate::open_error::OpenError;
 
 /// The timeout for one founder's answer. Most founders have not started yet.
-const AMNESIA_PATIENCE: Duration = Duration::from_secs(2);
+const FOUNDER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The timeout for the confirmations that are required.
-const VOUCHERS_PATIENCE: Duration = Duration::from_secs(10);
+const CONFIRMATION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often the member list is requested when no answer contains this member.
 const JOIN_ROUNDS: usize = 3;
-const JOIN_AGAIN: Duration = Duration::from_millis(300);
-const ASK_AGAIN: Duration = Duration::from_millis(500);
+const JOIN_RETRY: Duration = Duration::from_millis(300);
+const RETRY: Duration = Duration::from_millis(500);
 
 /// Requests the member list at the URLs of `--initial-cluster`. A member that lags may lack this
 /// member's addition, so all are queried again after a pause.
-pub(crate) async fn join(config: &Config) -> Result<Found, OpenError> {
+pub(crate) async fn join(config: &Config) -> Result<Bootstrap, OpenError> {
     let others = config
         .initial_cluster
         .iter()
@@ -40,9 +40,9 @@ pub(crate) async fn join(config: &Config) -> Result<Found, OpenError> {
     };
     for round in 0..JOIN_ROUNDS {
         if 0 < round {
-            tokio::time::sleep(JOIN_AGAIN).await;
+            tokio::time::sleep(JOIN_RETRY).await;
         }
-        let (answers, why) = ask_until_known(config, &urls).await;
+        let (answers, why) = request_until_listed(config, &urls).await;
         for answer in latest(&answers) {
             match myself(config, &answer.members) {
                 Ok(me) => {
@@ -51,7 +51,7 @@ pub(crate) async fn join(config: &Config) -> Result<Found, OpenError> {
                         refuse_lost(config, me, &known.members)?;
                     }
                     let cluster = ClusterId(answer.cluster_id);
-                    return Ok(Found::joining(cluster, me, answer.members.clone()));
+                    return Ok(Bootstrap::joining(cluster, me, answer.members.clone()));
                 }
                 Err(error) => last = error,
             }
@@ -67,27 +67,30 @@ pub(crate) async fn join(config: &Config) -> Result<Found, OpenError> {
 /// The answers from these URLs, and the last error. Once one answer contains this member, the
 /// rest get only a short timeout. They are still awaited, since a member that lags may lack what
 /// this member published when it ran.
-async fn ask_until_known(config: &Config, urls: &[Url]) -> (Vec<MembersResponse>, Option<String>) {
+async fn request_until_listed(
+    config: &Config,
+    urls: &[Url],
+) -> (Vec<MembersResponse>, Option<String>) {
     let mut asking: FuturesUnordered<_> = urls
         .iter()
         .map(|url| async move {
             (
                 url,
-                crate::peer::ask_members(std::slice::from_ref(url)).await,
+                crate::peer::request_members(std::slice::from_ref(url)).await,
             )
         })
         .collect();
-    let until = tokio::time::Instant::now() + AMNESIA_PATIENCE;
+    let until = tokio::time::Instant::now() + FOUNDER_TIMEOUT;
     let (mut answers, mut why) = (Vec::new(), None);
-    let mut is_known = false;
+    let mut is_listed = false;
     while !asking.is_empty() {
-        let next = match is_known {
+        let next = match is_listed {
             true => timeout_at(until, asking.next()).await.ok().flatten(),
             false => asking.next().await,
         };
         match next {
             Some((_, Ok(answer))) => {
-                is_known |= myself(config, &answer.members).is_ok();
+                is_listed |= myself(config, &answer.members).is_ok();
                 answers.push(answer);
             }
             Some((url, Err(status))) => why = Some(format!("{url}: {}", status.message())),
@@ -128,9 +131,9 @@ pub(crate) async fn refuse_amnesia(config: &Config) -> Result<(), OpenError> {
         false => 0,
     };
     founders.remove(config.name.as_str());
-    let until = Instant::now() + VOUCHERS_PATIENCE;
+    let until = Instant::now() + CONFIRMATION_TIMEOUT;
     loop {
-        let mut answers = ask_all(founders.values()).await;
+        let mut answers = request_all(founders.values()).await;
         answers.retain(|answer| answer.cluster_id == config.founding_cluster_id().0);
         if has_run(me, answers.iter().flat_map(|answer| &answer.members)) {
             return Err(OpenError::AlreadyBootstrapped {
@@ -150,7 +153,7 @@ pub(crate) async fn refuse_amnesia(config: &Config) -> Result<(), OpenError> {
                 needed,
             });
         }
-        tokio::time::sleep(ASK_AGAIN).await;
+        tokio::time::sleep(RETRY).await;
     }
 }
 
@@ -169,10 +172,10 @@ fn vouchers(founders: usize) -> usize {
     founders - majority + 1
 }
 
-async fn ask_all(founders: impl Iterator<Item = &Vec<Url>>) -> Vec<MembersResponse> {
+async fn request_all(founders: impl Iterator<Item = &Vec<Url>>) -> Vec<MembersResponse> {
     let asked = founders.map(|urls| async move {
-        let answer = crate::peer::ask_members(urls);
-        let answered = tokio::time::timeout(AMNESIA_PATIENCE, answer).await;
+        let answer = crate::peer::request_members(urls);
+        let answered = tokio::time::timeout(FOUNDER_TIMEOUT, answer).await;
         answered.ok()?.ok()
     });
     let answers = futures_util::future::join_all(asked).await;

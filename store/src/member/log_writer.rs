@@ -8,7 +8,7 @@ use keelson_core::member::{LogBatch, LogEffects, LogPause, LogWork, PauseStep};
 use keelson_core::node::Input;
 
 use super::fatal::Fatal;
-use super::worker::{Event, Turns};
+use super::worker::{MemberExecutor, WorkerEvent};
 use crate::disk::RealDisk;
 use crate::metrics::Histogram;
 use crate::peer::Outbox;
@@ -17,7 +17,7 @@ use crate::wal::{Wal, WalError};
 pub(crate) struct LogWriter {
     pub(crate) wal: Wal<RealDisk>,
     pub(crate) work: Receiver<LogWork>,
-    pub(crate) turns: Arc<Turns>,
+    pub(crate) executor: Arc<MemberExecutor>,
     pub(crate) outbox: Outbox,
     pub(crate) fatal: Fatal,
     pub(crate) syncs: Arc<Histogram>,
@@ -102,13 +102,15 @@ impl LogWriter {
     /// Carries out the effects in the order of the fields of `LogEffects`.
     fn carry_out(&mut self, effects: LogEffects) -> Result<(), WalError> {
         if let Some(number) = effects.persisted {
-            let _ = self.turns.leave(Event::from(Input::Persisted { number }));
+            let _ = self
+                .executor
+                .leave(WorkerEvent::from(Input::Persisted { number }));
         }
         for (to, message) in effects.send {
             // Raft tolerates the loss of a message.
             let _ = self.outbox.send(to, message);
         }
-        self.turns.drive_if_calm();
+        self.executor.drive_if_calm();
         match effects.truncate {
             Some(mark) => self.wal.truncate_before(mark.index, mark.term),
             None => Ok(()),

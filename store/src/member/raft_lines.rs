@@ -45,7 +45,7 @@ mod tests {
 
     /// The texts were recorded from etcd 3.4.23's log.
     #[test]
-    fn a_term_is_told_as_etcd_tells_it() {
+    fn the_lines_of_a_term_are_etcds() {
         let steps = [
             soft_state(Role::Follower, 1, 0),
             soft_state(Role::Candidate, 1, 0),

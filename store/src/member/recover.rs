@@ -29,9 +29,9 @@ mod crash;
 mod tests;
 
 /// The parts of a recovered member, from which its threads start.
-pub(crate) struct Recovery {
+pub(crate) struct MemberParts {
     pub(crate) identity: Identity,
-    pub(crate) boot: u64,
+    pub(crate) incarnation: u64,
     /// Neither the engine nor the log held anything of an earlier run.
     pub(crate) is_new: bool,
     pub(crate) committed: Index,
@@ -72,7 +72,7 @@ const MAP_BYTES_MIN: u64 = 4 << 30;
 const MAP_BYTES_MAX: u64 = 1 << 40;
 
 /// The identity of a member and, for a new one, its initial state.
-pub(crate) struct Found {
+pub(crate) struct Bootstrap {
     identity: Identity,
     genesis: Option<Genesis>,
 }
@@ -109,14 +109,14 @@ pub(crate) fn has_no_log(config: &Config) -> bool {
 
 /// Determines the member's identity: from its log, from the configuration, or from the cluster
 /// that it joins.
-pub(crate) async fn whom(config: &Config) -> Result<Found, OpenError> {
+pub(crate) async fn identify(config: &Config) -> Result<Bootstrap, OpenError> {
     super::foreign::refuse_etcds(config)?;
     let layout = Layout::of(config);
     let identity = Wal::<RealDisk>::identity(&RealDisk, &layout.wal)?;
     let has_state = layout.snap.join(CURRENT).exists();
     match (StartKind::of(identity.is_some(), has_state), identity) {
         (StartKind::Restart, Some(identity)) => {
-            return Ok(Found {
+            return Ok(Bootstrap {
                 identity,
                 genesis: None,
             });
@@ -126,7 +126,7 @@ pub(crate) async fn whom(config: &Config) -> Result<Found, OpenError> {
         _ => {}
     }
     match config.initial_cluster_state {
-        InitialClusterState::New => found(config),
+        InitialClusterState::New => founding_bootstrap(config),
         InitialClusterState::Existing => super::join::join(config).await,
     }
 }
@@ -143,7 +143,7 @@ fn state_without_log(layout: &Layout) -> OpenError {
     }
 }
 
-fn found(config: &Config) -> Result<Found, OpenError> {
+fn founding_bootstrap(config: &Config) -> Result<Bootstrap, OpenError> {
     config.verify_bootstrap(crate::listen::same_address)?;
     let founders = config.founders();
     let member = config.founding_member_id().expect("verified just above");
@@ -174,26 +174,26 @@ fn found(config: &Config) -> Result<Found, OpenError> {
         members: members.collect(),
         mark,
     };
-    Ok(Found {
+    Ok(Bootstrap {
         identity: Identity { cluster, member },
         genesis: Some(genesis),
     })
 }
 
-impl Found {
+impl Bootstrap {
     #[cfg(test)]
     pub(crate) fn identity(&self) -> Identity {
         self.identity
     }
 
     /// The initial state of a member that joins that cluster.
-    pub(crate) fn joining(cluster: ClusterId, member: MemberId, members: Vec<Member>) -> Found {
+    pub(crate) fn joining(cluster: ClusterId, member: MemberId, members: Vec<Member>) -> Bootstrap {
         let genesis = Genesis {
             cluster_id: cluster,
             members,
             mark: AppliedMark::default(),
         };
-        Found {
+        Bootstrap {
             identity: Identity { cluster, member },
             genesis: Some(genesis),
         }
@@ -201,7 +201,7 @@ impl Found {
 }
 
 /// Opens the log and the engine and makes them agree. Blocks the thread.
-pub(crate) fn recover(config: &Config, found: Found) -> Result<Recovery, OpenError> {
+pub(crate) fn recover(config: &Config, bootstrap: Bootstrap) -> Result<MemberParts, OpenError> {
     let layout = Layout::of(config);
     make_private(config)?;
     let wal_config = WalConfig {
@@ -213,29 +213,33 @@ pub(crate) fn recover(config: &Config, found: Found) -> Result<Recovery, OpenErr
     };
     let options = EngineOptions::of(config);
     let disk = Arc::new(RealDisk);
-    let (mut wal, recovered) =
-        Wal::create_or_open(Arc::clone(&disk), &layout.wal, found.identity, wal_config)?;
+    let (mut wal, recovered) = Wal::create_or_open(
+        Arc::clone(&disk),
+        &layout.wal,
+        bootstrap.identity,
+        wal_config,
+    )?;
     if let Some(repaired) = &recovered.repaired {
         tracing::warn!(%repaired, "the end of the log was repaired");
     }
-    let boot = recovered.boot;
+    let incarnation = recovered.boot;
     let opening = Opening {
         disk,
         dir: &layout.snap,
-        genesis: found.genesis,
+        genesis: bootstrap.genesis,
         flags: RecoveryFlags {
             force_new_cluster: config.force_new_cluster,
             unsafe_no_fsync: config.unsafe_no_fsync,
         },
         limits,
-        node: node_config(config, found.identity.member, boot),
+        node: node_config(config, bootstrap.identity.member, incarnation),
         open_engine: |dir: &Path| crate::engine::open(options.kind, dir, options.map_bytes),
     };
     let member = recovery::open(&mut wal, recovered, opening);
     let member = member.map_err(|error| open_error(error, &layout))?;
-    Ok(Recovery {
-        identity: found.identity,
-        boot,
+    Ok(MemberParts {
+        identity: bootstrap.identity,
+        incarnation,
         is_new: member.is_new,
         committed: member.node.status().committed,
         node: member.node,
@@ -248,23 +252,23 @@ pub(crate) fn recover(config: &Config, found: Found) -> Result<Recovery, OpenErr
     })
 }
 
-fn node_config(config: &Config, member: MemberId, boot: u64) -> NodeConfig {
+fn node_config(config: &Config, member: MemberId, incarnation: u64) -> NodeConfig {
     NodeConfig {
         heartbeat_ms: config.heartbeat_ms,
         election_ms: config.election_ms,
         pre_vote: config.pre_vote,
         strict_reconfig_check: config.strict_reconfig_check,
-        seed: member.0 ^ boot,
+        seed: member.0 ^ incarnation,
         catch_up_entries: config.snapshot_catchup_entries.min(config.snapshot_count),
-        ..NodeConfig::new(member, boot)
+        ..NodeConfig::new(member, incarnation)
     }
 }
 
-fn open_error(error: recovery::Error, layout: &Layout) -> OpenError {
+fn open_error(error: recovery::OpeningError, layout: &Layout) -> OpenError {
     let why = match error {
-        recovery::Error::Wal(error) => return error.into(),
-        recovery::Error::Recovery(RecoveryError::Node(error)) => return error.into(),
-        recovery::Error::Recovery(
+        recovery::OpeningError::Wal(error) => return error.into(),
+        recovery::OpeningError::Recovery(RecoveryError::Node(error)) => return error.into(),
+        recovery::OpeningError::Recovery(
             why @ (RecoveryError::StateMissing | RecoveryError::OtherCluster),
         ) => why,
         other => return OpenError::Engine(other.to_string()),

@@ -12,9 +12,9 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tonic::Status;
 
-use super::place::{SharedPlace, Slot};
 use super::recover::EngineOptions;
-use super::worker::{Event, Turns};
+use super::snapshot_slot::{SharedSlot, SlotGuard};
+use super::worker::{MemberExecutor, WorkerEvent};
 use crate::disk::RealDisk;
 use crate::engine::generation::{Fresh, GenerationError, Generations};
 use crate::peer::{Evicted, SnapshotSink};
@@ -24,22 +24,22 @@ mod tests;
 
 /// A snapshot's new engine before it is installed. If it is not installed, its rows are removed
 /// at once: the disk may be full, and the log needs the room. The slot is freed afterwards.
-struct Unfinished(Option<Held>);
+struct UninstalledSnapshot(Option<NewGeneration>);
 
-struct Held {
+struct NewGeneration {
     engine: Arc<dyn Engine>,
     generations: Arc<Mutex<Generations<RealDisk>>>,
     fresh: Fresh,
-    _slot: Slot,
+    _slot: SlotGuard,
 }
 
-impl Unfinished {
+impl UninstalledSnapshot {
     /// Creates the engine. Blocks the thread.
     fn begin(
         generations: Arc<Mutex<Generations<RealDisk>>>,
         options: EngineOptions,
-        slot: Slot,
-    ) -> Result<Unfinished, Status> {
+        slot: SlotGuard,
+    ) -> Result<UninstalledSnapshot, Status> {
         let mut locked = generations.lock();
         // Removes what an earlier process left or could not remove.
         locked.remove_others().map_err(internal)?;
@@ -50,7 +50,7 @@ impl Unfinished {
             let _ = generations.lock().discard(&fresh);
             internal(error)
         })?;
-        Ok(Unfinished(Some(Held {
+        Ok(UninstalledSnapshot(Some(NewGeneration {
             engine,
             generations,
             fresh,
@@ -63,12 +63,12 @@ impl Unfinished {
         Arc::clone(&held.engine)
     }
 
-    fn keep(mut self) -> Held {
+    fn keep(mut self) -> NewGeneration {
         self.0.take().expect("taken only by what consumes it")
     }
 }
 
-impl Held {
+impl NewGeneration {
     /// Removes the rows, and then frees the slot.
     fn discard(self) {
         let discarded = self.generations.lock().discard(&self.fresh);
@@ -78,7 +78,7 @@ impl Held {
     }
 }
 
-impl Drop for Unfinished {
+impl Drop for UninstalledSnapshot {
     /// Removes the rows on a new thread: the current one may be a thread that must not block.
     fn drop(&mut self) {
         let Some(held) = self.0.take() else {
@@ -95,7 +95,7 @@ impl Drop for Unfinished {
 pub(crate) struct Staged {
     state: StateMachine,
     mark: LastIncluded,
-    unfinished: Unfinished,
+    unfinished: UninstalledSnapshot,
 }
 
 impl Staged {
@@ -106,12 +106,12 @@ impl Staged {
         state: StateMachine,
         generations: Arc<Mutex<Generations<RealDisk>>>,
         fresh: Fresh,
-        slot: Slot,
+        slot: SlotGuard,
     ) -> Staged {
         Staged {
             mark: LastIncluded::from(&state.applied()),
             state,
-            unfinished: Unfinished(Some(Held {
+            unfinished: UninstalledSnapshot(Some(NewGeneration {
                 engine,
                 generations,
                 fresh,
@@ -150,8 +150,8 @@ pub(crate) struct Stager {
     pub(crate) generations: Arc<Mutex<Generations<RealDisk>>>,
     pub(crate) options: EngineOptions,
     pub(crate) limits: Limits,
-    pub(crate) turns: Arc<Turns>,
-    pub(crate) place: Arc<SharedPlace>,
+    pub(crate) executor: Arc<MemberExecutor>,
+    pub(crate) slot: Arc<SharedSlot>,
 }
 
 /// A partly received snapshot.
@@ -159,7 +159,7 @@ pub(crate) struct Staging {
     offer: RaftMessage,
     mark: LastIncluded,
     builder: Option<SnapshotBuilder>,
-    unfinished: Unfinished,
+    unfinished: UninstalledSnapshot,
 }
 
 impl SnapshotSink for Stager {
@@ -168,10 +168,11 @@ impl SnapshotSink for Stager {
     async fn begin(&self, offer: RaftMessage) -> Result<(Staging, Evicted), Status> {
         let mark = offered(&offer)
             .ok_or_else(|| Status::invalid_argument("an offer without a snapshot"))?;
-        let (slot, evicted) = self.place.take(Offer::of(&offer)).await?;
+        let (slot, evicted) = self.slot.take(Offer::of(&offer)).await?;
         let (generations, options) = (Arc::clone(&self.generations), self.options);
-        let beginning =
-            tokio::task::spawn_blocking(move || Unfinished::begin(generations, options, slot));
+        let beginning = tokio::task::spawn_blocking(move || {
+            UninstalledSnapshot::begin(generations, options, slot)
+        });
         let unfinished = beginning.await.map_err(internal)??;
         tracing::info!(
             index = mark.index.0,
@@ -232,8 +233,8 @@ impl SnapshotSink for Stager {
             unfinished: staging.unfinished,
         };
         let (answer, answered) = oneshot::channel();
-        let event = Event::SnapshotStaged(staging.offer, Box::new(staged), answer);
-        self.turns
+        let event = WorkerEvent::SnapshotStaged(staging.offer, Box::new(staged), answer);
+        self.executor
             .send(event)
             .map_err(|_| Status::unavailable("the member stops"))?;
         // A stale snapshot counts as installed: the sender may continue with the log.

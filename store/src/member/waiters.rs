@@ -31,7 +31,7 @@ type Shard = Mutex<HashMap<u64, oneshot::Sender<Outcome>>>;
 /// The requests in flight of this member's clients.
 pub(crate) struct Waiters {
     member: MemberId,
-    boot: u64,
+    incarnation: u64,
     counter: AtomicU64,
     count: AtomicUsize,
     bytes: AtomicUsize,
@@ -39,10 +39,10 @@ pub(crate) struct Waiters {
 }
 
 impl Waiters {
-    pub(crate) fn new(member: MemberId, boot: u64) -> Waiters {
+    pub(crate) fn new(member: MemberId, incarnation: u64) -> Waiters {
         Waiters {
             member,
-            boot,
+            incarnation,
             counter: AtomicU64::new(0),
             count: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
@@ -70,7 +70,7 @@ impl Waiters {
         self.shard(counter).lock().insert(counter, sender);
         let id = ProposalId {
             member: self.member,
-            incarnation: self.boot,
+            incarnation: self.incarnation,
             counter,
         };
         (id, receiver)

@@ -21,10 +21,10 @@ use super::fatal::Fatal;
 use super::staging::Staged;
 
 /// The executor of the member's worker, shared by every source of events.
-pub(crate) type Turns = Executor<Worker>;
+pub(crate) type MemberExecutor = Executor<Worker>;
 
 /// An event for the worker.
-pub(crate) enum Event {
+pub(crate) enum WorkerEvent {
     /// An event for the core's consensus.
     Core(ConsensusEvent),
     /// Messages from a peer, and their size in bytes.
@@ -38,9 +38,9 @@ pub(crate) enum Event {
     Flushed(EngineNumber, Flush),
 }
 
-impl From<Input> for Event {
-    fn from(input: Input) -> Event {
-        Event::Core(ConsensusEvent::Input(input))
+impl From<Input> for WorkerEvent {
+    fn from(input: Input) -> WorkerEvent {
+        WorkerEvent::Core(ConsensusEvent::Input(input))
     }
 }
 
@@ -49,18 +49,18 @@ const TURN_MAX: usize = 1024;
 
 /// The work that consensus and the applier leave for each other.
 #[derive(Default)]
-pub(crate) struct Handed {
+pub(crate) struct Handoff {
     /// For the applier, in order. Empty after a round.
     pub(crate) work: Vec<ApplierEvent>,
     /// For consensus in its next turn, before new events.
-    pub(crate) events: VecDeque<Event>,
+    pub(crate) events: VecDeque<WorkerEvent>,
 }
 
 /// Consensus and the applier, each with the targets of its effects.
 pub(crate) struct Worker {
     consensus: ConsensusShell,
     applier: ApplierShell,
-    handed: Handed,
+    handoff: Handoff,
     fatal: Fatal,
     /// When consensus and the applier are due, in milliseconds.
     consensus_due: u64,
@@ -75,7 +75,7 @@ impl Worker {
             fatal: consensus.fatal.clone(),
             consensus,
             applier,
-            handed: Handed::default(),
+            handoff: Handoff::default(),
             consensus_due: 0,
             applier_due: 0,
             load: 0,
@@ -83,33 +83,33 @@ impl Worker {
     }
 
     /// Takes events. Returns whether any is for consensus.
-    fn take(&mut self, others: &mut Events<'_, Event>) -> bool {
-        let Handed { work, events } = &mut self.handed;
+    fn take(&mut self, others: &mut Events<'_, WorkerEvent>) -> bool {
+        let Handoff { work, events } = &mut self.handoff;
         let mut is_any = false;
         let waiting = std::iter::from_fn(|| events.pop_front().or_else(|| others.next()));
         for event in waiting.take(TURN_MAX) {
-            is_any |= !matches!(event, Event::Flushed(..));
+            is_any |= !matches!(event, WorkerEvent::Flushed(..));
             self.consensus.take(event, work);
         }
         is_any
     }
 
     /// Runs consensus, then the applier, each only if it has work or is due.
-    fn round(&mut self, now_ms: u64, others: &mut Events<'_, Event>) {
+    fn round(&mut self, now_ms: u64, others: &mut Events<'_, WorkerEvent>) {
         let now = Millis(now_ms);
         if self.take(others) || self.consensus_due <= now_ms {
-            let (handed, applier) = (&mut self.handed, &mut self.applier);
-            (self.load, self.consensus_due) = self.consensus.turn(now, handed, applier);
+            let (handoff, applier) = (&mut self.handoff, &mut self.applier);
+            (self.load, self.consensus_due) = self.consensus.turn(now, handoff, applier);
         }
-        if !self.handed.work.is_empty() || self.applier_due <= now_ms {
-            self.applier_due = self.applier.work(&mut self.handed, now);
+        if !self.handoff.work.is_empty() || self.applier_due <= now_ms {
+            self.applier_due = self.applier.work(&mut self.handoff, now);
         }
     }
 
     /// Drops all work after a fatal error, so that every request that waits for it ends.
-    fn end(&mut self, others: &mut Events<'_, Event>) -> Worked {
+    fn end(&mut self, others: &mut Events<'_, WorkerEvent>) -> Worked {
         self.consensus.events.clear();
-        self.handed = Handed::default();
+        self.handoff = Handoff::default();
         others.for_each(drop);
         Worked {
             load: 0,
@@ -119,27 +119,27 @@ impl Worker {
 
     /// Writes what no flush has taken yet, as the member shuts down. `left` are events that came
     /// after the last round.
-    pub(crate) fn close(self, left: Vec<Event>) {
+    pub(crate) fn close(self, left: Vec<WorkerEvent>) {
         let Worker {
             consensus,
             mut applier,
-            mut handed,
+            mut handoff,
             ..
         } = self;
         // The log writer's thread ends when its sender is dropped.
         drop(consensus);
         for event in left {
-            if let Event::Flushed(engine, flush) = event {
-                handed.work.push(ApplierEvent::Flushed { engine, flush });
+            if let WorkerEvent::Flushed(engine, flush) = event {
+                handoff.work.push(ApplierEvent::Flushed { engine, flush });
             }
         }
-        applier.handle(&mut handed);
+        applier.handle(&mut handoff);
         applier.close();
     }
 }
 
 impl keelson_executor::Worker for Worker {
-    type Event = Event;
+    type Event = WorkerEvent;
 
     /// A single request causes at most three inputs and entries.
     const CROWD: usize = 5;
@@ -147,14 +147,14 @@ impl keelson_executor::Worker for Worker {
     /// Under load, rounds are one or two milliseconds apart.
     const CROWD_US: u64 = 10_000;
 
-    fn work(&mut self, now_ms: u64, mut events: Events<'_, Event>) -> Worked {
+    fn work(&mut self, now_ms: u64, mut events: Events<'_, WorkerEvent>) -> Worked {
         if !self.fatal.is_raised() {
             self.round(now_ms, &mut events);
         }
         if self.fatal.is_raised() {
             return self.end(&mut events);
         }
-        let due_ms = match self.handed.events.is_empty() {
+        let due_ms = match self.handoff.events.is_empty() {
             true => self.consensus_due.min(self.applier_due),
             false => now_ms,
         };
@@ -183,26 +183,26 @@ mod tests {
     /// Without the event a flush seems to be running, and later entries are only in the log.
     #[tokio::test]
     async fn a_flush_that_ended_during_the_stop_is_followed_by_the_last_one() {
-        let turns = Turns::new();
-        let (consensus, mut applier, _log) = member(&turns, &returning().0);
+        let executor = MemberExecutor::new();
+        let (consensus, mut applier, _log) = member(&executor, &returning().0);
         let (flushes, flush_jobs) = bounded(1);
         applier.flushes = flushes;
         let engine = Arc::clone(&applier.engine);
-        let mut handed = Handed::default();
-        handed.work.push(ApplierEvent::Committed(vec![put(1)]));
-        applier.work(&mut handed, Millis(0));
-        applier.work(&mut handed, Millis(1_000));
+        let mut handoff = Handoff::default();
+        handoff.work.push(ApplierEvent::Committed(vec![put(1)]));
+        applier.work(&mut handoff, Millis(0));
+        applier.work(&mut handoff, Millis(1_000));
         let job = flush_jobs.try_recv().expect("a flush under way");
-        handed.work.push(ApplierEvent::Committed(vec![put(2)]));
-        applier.work(&mut handed, Millis(1_000));
+        handoff.work.push(ApplierEvent::Committed(vec![put(2)]));
+        applier.work(&mut handoff, Millis(1_000));
         job.engine
             .write(&job.flush.batch)
             .expect("memory does not fail");
-        turns.begin(Worker::new(consensus, applier));
-        turns
-            .leave(Event::Flushed(job.number, job.flush))
+        executor.begin(Worker::new(consensus, applier));
+        executor
+            .leave(WorkerEvent::Flushed(job.number, job.flush))
             .expect("it runs");
-        let (worker, left) = turns.stop();
+        let (worker, left) = executor.stop();
         worker.expect("it was there").close(left);
         let state = StateMachine::open(engine, Limits::default());
         let state = state.expect("a sound engine").expect("it has a state");

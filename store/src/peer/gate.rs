@@ -19,27 +19,27 @@ pub(super) const REMOVED: &str = "the member has been permanently removed from t
 
 /// One incarnation of a caller: its boot count, and its random key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Life {
-    boot: u64,
+struct ProvenCaller {
+    incarnation: u64,
     key: u64,
 }
 
 /// Admits or refuses the calls of other members. Shared by the incoming calls; the lock is never
 /// held across an await.
-pub struct Gate {
+pub struct CallerGate {
     cluster: ClusterId,
     member: MemberId,
     /// The latest proven incarnation of each member. Unknown ids are never inserted.
-    lives: Mutex<BTreeMap<MemberId, Life>>,
+    proven: Mutex<BTreeMap<MemberId, ProvenCaller>>,
 }
 
-impl Gate {
+impl CallerGate {
     /// A gate for the calls to that member.
-    pub fn new(cluster: ClusterId, member: MemberId) -> Gate {
-        Gate {
+    pub fn new(cluster: ClusterId, member: MemberId) -> CallerGate {
+        CallerGate {
             cluster,
             member,
-            lives: Mutex::default(),
+            proven: Mutex::default(),
         }
     }
 
@@ -78,8 +78,8 @@ impl Gate {
 
     /// Whether that incarnation of the caller is the proven one.
     pub(super) fn is_proven(&self, caller: &Introduction) -> bool {
-        let life = self.lives.lock().get(&caller.from).copied();
-        life == Some(Life::of(caller))
+        let proven = self.proven.lock().get(&caller.from).copied();
+        proven == Some(ProvenCaller::of(caller))
     }
 
     /// Records the caller's incarnation, after its own peer URL has confirmed the key.
@@ -87,35 +87,35 @@ impl Gate {
     /// # Errors
     /// A later incarnation was proven before: the data directory is an older copy of the member's.
     pub(super) fn proven(&self, caller: &Introduction) -> Result<(), Status> {
-        let mut lives = self.lives.lock();
+        let mut proven = self.proven.lock();
         // Without a key the boot count is unproven, since a release without keys confirms any
         // call.
-        if let Some(known) = lives.get(&caller.from)
+        if let Some(known) = proven.get(&caller.from)
             && known.key != 0
-            && caller.boot < known.boot
+            && caller.incarnation < known.incarnation
         {
             return Err(Status::failed_precondition(format!(
                 "member {} was started {} times before, and this is its start number {}: its data \
                  directory is an older copy and may lack what it acknowledged. Remove the member, \
                  empty its data directory and add it again",
-                caller.from, known.boot, caller.boot
+                caller.from, known.incarnation, caller.incarnation
             )));
         }
-        lives.insert(caller.from, Life::of(caller));
+        proven.insert(caller.from, ProvenCaller::of(caller));
         Ok(())
     }
 
     /// Removes the incarnations of members that have left.
     pub(super) fn keep(&self, membership_of: impl Fn(MemberId) -> Membership) {
-        let mut lives = self.lives.lock();
-        lives.retain(|id, _| membership_of(*id) == Membership::Member);
+        let mut proven = self.proven.lock();
+        proven.retain(|id, _| membership_of(*id) == Membership::Member);
     }
 }
 
-impl Life {
-    fn of(caller: &Introduction) -> Life {
-        Life {
-            boot: caller.boot,
+impl ProvenCaller {
+    fn of(caller: &Introduction) -> ProvenCaller {
+        ProvenCaller {
+            incarnation: caller.incarnation,
             key: caller.key,
         }
     }
@@ -136,11 +136,11 @@ pub(super) fn belongs(member: MemberId, membership: Membership) -> Result<(), St
 /// The latest envelope of one stream. An envelope is sent on one stream only, so only that stream
 /// can repeat it, and the numbers of other calls have no effect.
 #[derive(Debug, Default)]
-pub struct Taken {
+pub struct ReceivedNumbers {
     last: u64,
 }
 
-impl Taken {
+impl ReceivedNumbers {
     /// Whether the envelope is new. Each number is accepted at most once, in rising order:
     /// raft-rs does not tolerate late duplicates (etcd#20418).
     pub fn take(&mut self, sequence: u64) -> bool {
@@ -161,7 +161,7 @@ mod tests {
             cluster: GATE.0,
             from: MemberId(3),
             to: GATE.1,
-            boot: 5,
+            incarnation: 5,
             key: 77,
         }
     }
@@ -177,7 +177,7 @@ mod tests {
 
     #[track_caller]
     fn check(change: impl Fn(&mut Introduction), expected: &str) {
-        let gate = Gate::new(GATE.0, GATE.1);
+        let gate = CallerGate::new(GATE.0, GATE.1);
         let mut introduction = caller();
         change(&mut introduction);
         let refused = gate
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_are_turned_away() {
+    fn calls_of_strangers_are_refused() {
         check(
             |caller| caller.cluster = ClusterId(7),
             "--initial-cluster-token",
@@ -195,16 +195,16 @@ mod tests {
         check(|caller| caller.to = MemberId(7), "mixed up");
         check(|caller| caller.from = MemberId(9), REMOVED);
         check(|caller| caller.from = MemberId(8), "not among the members");
-        let gate = Gate::new(GATE.0, GATE.1);
+        let gate = CallerGate::new(GATE.0, GATE.1);
         assert!(gate.admit(None, membership_of).is_err());
         assert!(gate.admit(Some(caller()), membership_of).is_ok());
     }
 
     #[test]
-    fn a_claimed_life_counts_for_nothing_until_it_is_proven() {
-        let gate = Gate::new(GATE.0, GATE.1);
+    fn a_claimed_incarnation_has_no_effect_until_it_is_proven() {
+        let gate = CallerGate::new(GATE.0, GATE.1);
         let stranger = Introduction {
-            boot: 1 << 62,
+            incarnation: 1 << 62,
             ..caller()
         };
         assert!(gate.admit(Some(stranger), membership_of).is_ok());
@@ -220,10 +220,10 @@ mod tests {
 
     #[test]
     fn an_older_copy_of_a_member_is_refused_with_the_remedy() {
-        let gate = Gate::new(GATE.0, GATE.1);
+        let gate = CallerGate::new(GATE.0, GATE.1);
         assert!(gate.proven(&caller()).is_ok());
         let older = Introduction {
-            boot: 4,
+            incarnation: 4,
             key: 78,
             ..caller()
         };
@@ -231,7 +231,7 @@ mod tests {
         assert!(refused.message().contains("add it again"), "{refused}");
         assert!(gate.is_proven(&caller()));
         let next = Introduction {
-            boot: 6,
+            incarnation: 6,
             ..caller()
         };
         assert!(gate.proven(&next).is_ok());
@@ -242,9 +242,9 @@ mod tests {
     /// would lock the member out, even after an upgrade.
     #[test]
     fn a_count_of_starts_that_no_key_proves_keeps_no_member_out() {
-        let gate = Gate::new(GATE.0, GATE.1);
+        let gate = CallerGate::new(GATE.0, GATE.1);
         let stranger = Introduction {
-            boot: 1 << 62,
+            incarnation: 1 << 62,
             key: 0,
             ..caller()
         };
@@ -258,7 +258,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_of_members() {
-        let gate = Gate::new(GATE.0, GATE.1);
+        let gate = CallerGate::new(GATE.0, GATE.1);
         assert!(gate.proven(&caller()).is_ok());
         gate.keep(|_| Membership::Removed);
         assert!(!gate.is_proven(&caller()));
@@ -266,11 +266,11 @@ mod tests {
 
     #[test]
     fn a_message_is_taken_once_and_in_order() {
-        let mut taken = Taken::default();
-        assert!(taken.take(1));
-        assert!(!taken.take(1));
-        assert!(taken.take(4));
-        assert!(!taken.take(2));
-        assert!(taken.take(5));
+        let mut received = ReceivedNumbers::default();
+        assert!(received.take(1));
+        assert!(!received.take(1));
+        assert!(received.take(4));
+        assert!(!received.take(2));
+        assert!(received.take(5));
     }
 }

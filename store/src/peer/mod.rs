@@ -7,6 +7,7 @@
 
 mod connect;
 mod gate;
+mod link_log;
 mod load;
 mod prove;
 mod receiver;
@@ -14,13 +15,12 @@ mod refusals;
 mod sender;
 mod service;
 mod snapshots;
-mod trouble;
 
-pub use gate::{Gate, Taken};
+pub use gate::{CallerGate, ReceivedNumbers};
 pub use receiver::{Evicted, Inbox, PeerService, SnapshotSink};
-pub use sender::{Links, Numbering, Outbox, PeerEvent, PeerListener, Unsent};
+pub use sender::{Links, Numbering, Outbox, PeerEvent, PeerListener, SendError};
 pub use service::routes;
-pub use snapshots::{ask_members, send_snapshot};
+pub use snapshots::{request_members, send_snapshot};
 
 use keelson_core::{ClusterId, MemberId};
 use tonic::metadata::{MetadataMap, MetadataValue};
@@ -33,7 +33,7 @@ pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
 /// The largest request for the member list, in bytes. It needs no introduction, so any host may
 /// send it.
-pub(crate) const QUESTION_BYTES_MAX: usize = 1 << 10;
+pub(crate) const MEMBERS_REQUEST_BYTES_MAX: usize = 1 << 10;
 
 /// The addresses of a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub struct Introduction {
     /// The addressed member.
     pub to: MemberId,
     /// The caller's boot count.
-    pub boot: u64,
+    pub incarnation: u64,
     /// The random key of the caller's incarnation; never 0.
     pub key: u64,
 }
@@ -72,7 +72,7 @@ impl Introduction {
         metadata.insert(CLUSTER, MetadataValue::from(self.cluster.0));
         metadata.insert(FROM, MetadataValue::from(self.from.0));
         metadata.insert(TO, MetadataValue::from(self.to.0));
-        metadata.insert(BOOT, MetadataValue::from(self.boot));
+        metadata.insert(BOOT, MetadataValue::from(self.incarnation));
         metadata.insert(KEY, MetadataValue::from(self.key));
     }
 
@@ -82,7 +82,7 @@ impl Introduction {
             cluster: ClusterId(number(CLUSTER)?),
             from: MemberId(number(FROM)?),
             to: MemberId(number(TO)?),
-            boot: number(BOOT)?,
+            incarnation: number(BOOT)?,
             // Earlier releases send no key.
             key: number(KEY).unwrap_or(0),
         })

@@ -15,23 +15,23 @@ use tokio_stream::StreamExt;
 use tonic::{Code, Status};
 
 use super::Introduction;
-use super::snapshots::ask;
+use super::snapshots::request_from;
 use crate::config::Url;
 
 /// The timeout of one check.
-const PATIENCE: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The checks in progress: at most one for each member, regardless of the number of calls in its
 /// name.
 #[derive(Default)]
 pub(super) struct Proofs(Mutex<BTreeSet<MemberId>>);
 
-struct Asking<'a> {
+struct CheckGuard<'a> {
     proofs: &'a Proofs,
     member: MemberId,
 }
 
-impl Drop for Asking<'_> {
+impl Drop for CheckGuard<'_> {
     fn drop(&mut self) {
         self.proofs.0.lock().remove(&self.member);
     }
@@ -49,7 +49,7 @@ impl Proofs {
                 "another call of member {from} is being verified"
             )));
         }
-        let _asking = Asking {
+        let _guard = CheckGuard {
             proofs: self,
             member: from,
         };
@@ -78,10 +78,11 @@ fn unverified(caller: &Introduction, why: impl std::fmt::Display) -> Status {
 /// Whether the member at that URL has issued the key of the call.
 async fn confirm(caller: &Introduction, url: &Url) -> Result<(), Status> {
     let request = MembersRequest { key: caller.key };
-    let asked = tokio::time::timeout(PATIENCE, ask(std::slice::from_ref(url), request)).await;
+    let asked =
+        tokio::time::timeout(TIMEOUT, request_from(std::slice::from_ref(url), request)).await;
     let answer = match asked {
         Ok(answer) => answer.map_err(|status| status.message().to_owned()),
-        Err(_) => Err(format!("no answer in {} s", PATIENCE.as_secs())),
+        Err(_) => Err(format!("no answer in {} s", TIMEOUT.as_secs())),
     };
     let answer = answer.map_err(|why| unverified(caller, format_args!("{url}: {why}")))?;
     // Releases without keys do not include their id.

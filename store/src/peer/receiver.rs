@@ -15,7 +15,7 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Introduction;
-use super::gate::{self, Gate, Taken};
+use super::gate::{self, CallerGate, ReceivedNumbers};
 use super::prove::Proofs;
 use super::refusals::Refusals;
 use crate::config::Url;
@@ -42,7 +42,7 @@ pub trait Inbox: Send + Sync + 'static {
 pub type Evicted = oneshot::Receiver<()>;
 
 /// The longest pause between two chunks of a snapshot.
-const PIECE_PATIENCE: Duration = Duration::from_millis(PIECE_TIMEOUT_MS);
+const CHUNK_TIMEOUT: Duration = Duration::from_millis(PIECE_TIMEOUT_MS);
 
 /// The receiver of snapshots.
 pub trait SnapshotSink: Send + Sync + 'static {
@@ -69,7 +69,7 @@ pub trait SnapshotSink: Send + Sync + 'static {
 
 /// The gRPC service of the peer port.
 pub struct PeerService<I, S> {
-    gate: Gate,
+    gate: CallerGate,
     inbox: I,
     sink: S,
     /// The key of this member's incarnation.
@@ -80,7 +80,7 @@ pub struct PeerService<I, S> {
 
 impl<I: Inbox, S: SnapshotSink> PeerService<I, S> {
     /// Serves the calls that `gate` admits.
-    pub fn new(gate: Gate, inbox: I, sink: S, key: u64) -> PeerService<I, S> {
+    pub fn new(gate: CallerGate, inbox: I, sink: S, key: u64) -> PeerService<I, S> {
         PeerService {
             gate,
             inbox,
@@ -116,7 +116,7 @@ impl<I: Inbox, S: SnapshotSink> PeerService<I, S> {
         let urls = self.inbox.peer_urls(caller.from);
         self.proofs.prove(&caller, &urls).await?;
         self.gate.proven(&caller)?;
-        tracing::info!(peer = %caller.from, start = caller.boot, "a peer's calls are verified");
+        tracing::info!(peer = %caller.from, start = caller.incarnation, "a peer's calls are verified");
         Ok(caller)
     }
 
@@ -140,10 +140,10 @@ impl<I: Inbox, S: SnapshotSink> Peer for PeerService<I, S> {
     ) -> Result<Response<StreamClosed>, Status> {
         let caller = self.admit(&request).await?;
         let mut envelopes = request.into_inner();
-        let mut taken = Taken::default();
+        let mut received = ReceivedNumbers::default();
         while let Some(envelope) = envelopes.message().await? {
             self.still_belongs(&caller)?;
-            if taken.take(envelope.sequence) {
+            if received.take(envelope.sequence) {
                 self.inbox.deliver(caller.from, envelope.messages);
             }
         }
@@ -218,7 +218,7 @@ impl<I: Inbox, S: SnapshotSink> PeerService<I, S> {
 async fn next_piece(
     chunks: &mut (impl Stream<Item = Result<SnapshotChunk, Status>> + Unpin),
 ) -> Result<Option<snapshot_chunk::Part>, Status> {
-    let coming = tokio::time::timeout(PIECE_PATIENCE, async {
+    let coming = tokio::time::timeout(CHUNK_TIMEOUT, async {
         loop {
             match chunks.next().await.transpose()? {
                 Some(SnapshotChunk { part: None }) => {}
@@ -227,7 +227,7 @@ async fn next_piece(
         }
     });
     coming.await.unwrap_or_else(|_| {
-        let seconds = PIECE_PATIENCE.as_secs();
+        let seconds = CHUNK_TIMEOUT.as_secs();
         let why = format!("no piece of the snapshot came for {seconds} s");
         Err(Status::deadline_exceeded(why))
     })

@@ -20,8 +20,8 @@ use tonic::{Code, Request, Status};
 use tracing::{debug, info};
 
 use super::connect::{self, ConnectError};
-use super::load::{Counted, Waiting};
-use super::trouble::{self, End, Trouble};
+use super::link_log::{self, LinkEnd, LinkLog};
+use super::load::{QueueBytes, QueuedBytes};
 use super::{Introduction, PeerAddress, gate};
 use crate::config::Url;
 
@@ -58,7 +58,7 @@ pub enum PeerEvent {
 
 /// Why a message was not sent. It certainly did not reach the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unsent {
+pub enum SendError {
     /// There is no link to that member.
     NoLink,
     /// The queue to the peer is full.
@@ -84,7 +84,7 @@ impl Numbering {
 struct Link {
     queue: mpsc::Sender<Queued>,
     /// The bytes in the queue, and in envelopes that wait for the connection.
-    waiting: Waiting,
+    waiting: QueueBytes,
     task: JoinHandle<()>,
     address: watch::Sender<PeerAddress>,
 }
@@ -100,7 +100,7 @@ struct Open {
 }
 
 /// A message in a queue, and its count.
-type Queued = (PeerMessage, Counted);
+type Queued = (PeerMessage, QueuedBytes);
 
 /// The links of a member to all peers. Cheap to clone.
 #[derive(Clone)]
@@ -121,7 +121,7 @@ impl Links {
     pub fn new(
         cluster: ClusterId,
         member: MemberId,
-        boot: u64,
+        incarnation: u64,
         listener: PeerListener,
         runtime: tokio::runtime::Handle,
     ) -> Links {
@@ -129,7 +129,7 @@ impl Links {
             cluster,
             from: member,
             to: MemberId::NONE,
-            boot,
+            incarnation,
             key: random_key(),
         };
         Links {
@@ -180,7 +180,7 @@ impl Links {
     fn open(&self, member: &PeerAddress) -> Link {
         let (queue, messages) = mpsc::channel(QUEUE_MAX);
         let (address, addresses) = watch::channel(member.clone());
-        let courier = Courier {
+        let link_task = LinkTask {
             me: self.introduction(member.id),
             address: member.clone(),
             addresses,
@@ -188,13 +188,13 @@ impl Links {
             up: Arc::clone(&self.up),
             numbering: Arc::clone(&self.numbering),
             reached: Vec::new(),
-            trouble: Trouble::new(),
+            link_log: LinkLog::new(),
             silent: false,
         };
-        let task = self.runtime.spawn(courier.run(messages));
+        let task = self.runtime.spawn(link_task.run(messages));
         Link {
             queue,
-            waiting: Waiting::default(),
+            waiting: QueueBytes::default(),
             task,
             address,
         }
@@ -204,9 +204,9 @@ impl Links {
     ///
     /// # Errors
     /// Why the message was dropped. A queued message may still be lost.
-    pub fn send(&self, to: MemberId, message: PeerMessage) -> Result<(), Unsent> {
+    pub fn send(&self, to: MemberId, message: PeerMessage) -> Result<(), SendError> {
         let open = self.links.read();
-        let link = open.links.get(&to).ok_or(Unsent::NoLink);
+        let link = open.links.get(&to).ok_or(SendError::NoLink);
         let sent = link.and_then(|link| link.send(message));
         drop(open);
         if sent.is_err() {
@@ -257,8 +257,8 @@ impl Links {
         let mut transfers = std::mem::take(&mut open.transfers);
         transfers.abort_all();
         async move {
-            for courier in couriers {
-                let _ = courier.await;
+            for link_task in couriers {
+                let _ = link_task.await;
             }
             transfers.shutdown().await;
         }
@@ -266,16 +266,16 @@ impl Links {
 }
 
 impl Link {
-    fn send(&self, message: PeerMessage) -> Result<(), Unsent> {
-        let counted = self.waiting.add(weight(&message), QUEUE_BYTES_MAX);
-        let counted = counted.ok_or(Unsent::Full)?;
-        let queued = self.queue.try_send((message, counted));
-        queued.map_err(|_| Unsent::Full)
+    fn send(&self, message: PeerMessage) -> Result<(), SendError> {
+        let queued = self.waiting.add(weight(&message), QUEUE_BYTES_MAX);
+        let queued = queued.ok_or(SendError::Full)?;
+        let queued = self.queue.try_send((message, queued));
+        queued.map_err(|_| SendError::Full)
     }
 }
 
 /// The task of one link.
-struct Courier {
+struct LinkTask {
     me: Introduction,
     address: PeerAddress,
     addresses: watch::Receiver<PeerAddress>,
@@ -284,12 +284,12 @@ struct Courier {
     numbering: Arc<Numbering>,
     /// The URLs of the last successful connection.
     reached: Vec<Url>,
-    trouble: Trouble,
+    link_log: LinkLog,
     /// The last connection ended because the peer did not respond.
     silent: bool,
 }
 
-impl Courier {
+impl LinkTask {
     async fn run(mut self, mut messages: mpsc::Receiver<Queued>) {
         let peer = self.me.to;
         let mut retry = RETRY_MIN;
@@ -312,14 +312,14 @@ impl Courier {
                     }
                 }
                 Err(ConnectError::Refused) => {
-                    self.trouble.failed(&self.address, "connection refused");
+                    self.link_log.failed(&self.address, "connection refused");
                     // If the peer was never reached, a refusal does not show that its process has
                     // ended.
                     if self.reached == self.address.urls {
                         (self.listener)(PeerEvent::Down(peer));
                     }
                 }
-                Err(ConnectError::Other(why)) => self.trouble.failed(&self.address, &why),
+                Err(ConnectError::Other(why)) => self.link_log.failed(&self.address, &why),
             }
             // The waiting messages are stale by the time the peer is back.
             let mut dropped = false;
@@ -341,7 +341,8 @@ impl Courier {
     ) -> Ended {
         let (envelopes, stream) = mpsc::channel(STREAM_MAX);
         // An envelope is no longer counted once the connection has taken it.
-        let stream = ReceiverStream::new(stream).map(|(envelope, _): (_, Vec<Counted>)| envelope);
+        let stream =
+            ReceiverStream::new(stream).map(|(envelope, _): (_, Vec<QueuedBytes>)| envelope);
         let mut request = Request::new(stream);
         self.me.write(request.metadata_mut());
         self.note_up(true);
@@ -359,26 +360,26 @@ impl Courier {
         loop {
             tokio::select! {
                 answer = &mut call => {
-                    return Ended::Broken(answer.err().unwrap_or_else(trouble::broken_off));
+                    return Ended::Broken(answer.err().unwrap_or_else(link_log::broken_off));
                 }
                 () = &mut settled, if !is_settled => {
                     is_settled = true;
                     self.reached.clone_from(&self.address.urls);
-                    self.trouble.over(&self.address);
+                    self.link_log.over(&self.address);
                 }
                 first = messages.recv() => {
                     let Some(first) = first else {
                         return Ended::QueueClosed;
                     };
-                    let (batch, counted) = gather(first, messages);
+                    let (batch, queued) = gather(first, messages);
                     let sequence = self.numbering.next();
                     let envelope = Envelope { sequence, messages: batch };
                     tokio::select! {
                         answer = &mut call => {
-                            return Ended::Broken(answer.err().unwrap_or_else(trouble::broken_off));
+                            return Ended::Broken(answer.err().unwrap_or_else(link_log::broken_off));
                         }
-                        sent = envelopes.send((envelope, counted)) => if sent.is_err() {
-                            return Ended::Broken(trouble::broken_off());
+                        sent = envelopes.send((envelope, queued)) => if sent.is_err() {
+                            return Ended::Broken(link_log::broken_off());
                         }
                     }
                 }
@@ -400,12 +401,12 @@ impl Courier {
         if status.code() == Code::PermissionDenied && status.message() == gate::REMOVED {
             (self.listener)(PeerEvent::Removed);
         }
-        let why = trouble::reason(status);
-        self.silent = trouble::is_silence(status);
-        match trouble::end_of(status, SETTLED <= lasted) {
-            End::Trouble => self.trouble.failed(&self.address, &why),
-            End::Deferred => debug!(%peer, why, "the peer defers the call"),
-            End::Lost => {
+        let why = link_log::reason(status);
+        self.silent = link_log::is_silence(status);
+        match link_log::end_of(status, SETTLED <= lasted) {
+            LinkEnd::Trouble => self.link_log.failed(&self.address, &why),
+            LinkEnd::Deferred => debug!(%peer, why, "the peer defers the call"),
+            LinkEnd::Lost => {
                 info!(%peer, name = self.address.name, why, "lost the connection to the peer");
             }
         }
@@ -416,18 +417,18 @@ impl Courier {
 fn gather(
     first: Queued,
     messages: &mut mpsc::Receiver<Queued>,
-) -> (Vec<PeerMessage>, Vec<Counted>) {
+) -> (Vec<PeerMessage>, Vec<QueuedBytes>) {
     let mut bytes = first.1.bytes;
-    let (mut batch, mut counted) = (vec![first.0], vec![first.1]);
+    let (mut batch, mut queued) = (vec![first.0], vec![first.1]);
     while batch.len() < ENVELOPE_MAX
         && bytes < ENVELOPE_BYTES_MAX
         && let Ok((message, count)) = messages.try_recv()
     {
         bytes += count.bytes;
         batch.push(message);
-        counted.push(count);
+        queued.push(count);
     }
-    (batch, counted)
+    (batch, queued)
 }
 
 /// An unpredictable number: the standard library seeds its hash maps from the system's randomness.

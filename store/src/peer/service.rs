@@ -5,7 +5,7 @@ use std::sync::Arc;
 use keelson_proto::peer::peer_server::PeerServer;
 use tonic::service::Routes;
 
-use super::{Inbox, MESSAGE_BYTES_MAX, PeerService, QUESTION_BYTES_MAX, SnapshotSink};
+use super::{Inbox, MEMBERS_REQUEST_BYTES_MAX, MESSAGE_BYTES_MAX, PeerService, SnapshotSink};
 
 /// The only call without an introduction.
 const MEMBERS: &str = "/keelson_peer.Peer/Members";
@@ -19,6 +19,6 @@ pub fn routes<I: Inbox, S: SnapshotSink>(service: PeerService<I, S>) -> Routes {
         |bytes_max| PeerServer::from_arc(Arc::clone(&service)).max_decoding_message_size(bytes_max);
     let mut routes = Routes::new(server(MESSAGE_BYTES_MAX));
     let router = std::mem::take(routes.axum_router_mut());
-    *routes.axum_router_mut() = router.route_service(MEMBERS, server(QUESTION_BYTES_MAX));
+    *routes.axum_router_mut() = router.route_service(MEMBERS, server(MEMBERS_REQUEST_BYTES_MAX));
     routes
 }

@@ -18,11 +18,11 @@ use super::connect::{self, ConnectError};
 use crate::config::Url;
 
 /// The most chunks in flight. A chunk has about 1 MiB, so this bounds the memory for a slow peer.
-const PIECES_MAX: usize = 4;
+const CHUNKS_MAX: usize = 4;
 /// A transfer fails when the peer takes no chunk for this long. Its total time has no limit.
-const PIECE_PATIENCE: Duration = Duration::from_secs(60);
+const CHUNK_TIMEOUT: Duration = Duration::from_secs(60);
 /// The timeout for the peer to install a snapshot that it has received completely.
-const INSTALL_PATIENCE: Duration = Duration::from_secs(600);
+const INSTALL_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Sends `offer` and then every chunk that `read` produces, on a separate connection, so that
 /// heartbeats are not delayed. `read` runs on a thread that may block. Returns once the peer has
@@ -43,7 +43,7 @@ pub async fn send_snapshot(
         ConnectError::Refused => Status::unavailable("connection refused"),
         ConnectError::Other(why) => Status::unavailable(why),
     })?;
-    let (pieces, stream) = mpsc::channel(PIECES_MAX);
+    let (pieces, stream) = mpsc::channel(CHUNKS_MAX);
     let first = SnapshotChunk {
         part: Some(snapshot_chunk::Part::Offer(offer)),
     };
@@ -81,11 +81,7 @@ impl Progress {
         loop {
             let before = self.pieces.load(Ordering::Relaxed);
             let all = self.all.load(Ordering::Relaxed);
-            let patience = if all {
-                INSTALL_PATIENCE
-            } else {
-                PIECE_PATIENCE
-            };
+            let patience = if all { INSTALL_TIMEOUT } else { CHUNK_TIMEOUT };
             let ended = tokio::time::timeout(patience, call.as_mut()).await;
             let moves = || {
                 let news = all != self.all.load(Ordering::Relaxed);
@@ -107,11 +103,14 @@ impl Progress {
 ///
 /// # Errors
 /// Why no URL answered.
-pub async fn ask_members(urls: &[Url]) -> Result<MembersResponse, Status> {
-    ask(urls, MembersRequest::default()).await
+pub async fn request_members(urls: &[Url]) -> Result<MembersResponse, Status> {
+    request_from(urls, MembersRequest::default()).await
 }
 
-pub(super) async fn ask(urls: &[Url], request: MembersRequest) -> Result<MembersResponse, Status> {
+pub(super) async fn request_from(
+    urls: &[Url],
+    request: MembersRequest,
+) -> Result<MembersResponse, Status> {
     let mut client = connect::connect(urls).await.map_err(|error| match error {
         ConnectError::Refused => Status::unavailable("connection refused"),
         ConnectError::Other(why) => Status::unavailable(why),

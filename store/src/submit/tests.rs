@@ -5,7 +5,7 @@ use keelson_core::node::{Input, Role};
 use keelson_proto::etcdserverpb::PutRequest;
 
 use crate::config::Url;
-use crate::member::worker::Event;
+use crate::member::worker::WorkerEvent;
 use crate::{Config, Error, Store};
 
 /// A founder of a cluster of three whose peers do not run, so it has no leader and often starts
@@ -70,8 +70,8 @@ async fn a_write_whose_client_left_before_its_turn_is_not_proposed() {
     let (id, _outcome) = store.inner.waiters.add();
     drop(super::Forget { store: &store, id });
     let command = Bytes::from_static(b"of no use");
-    let late = Event::from(Input::Propose { id, command });
-    store.inner.turns.send(late).expect("a member at work");
+    let late = WorkerEvent::from(Input::Propose { id, command });
+    store.inner.executor.send(late).expect("a member at work");
     store.put(put()).await.expect("a leader");
     assert_eq!(store.inner.shared.node().last.0, before.0 + 1);
     store.shutdown().await;
@@ -99,9 +99,9 @@ async fn a_write_waits_while_the_engine_is_late() {
     let store = Store::open(Config::single("m1", dir.path())).await;
     let store = store.expect("a member");
     store.ready().await;
-    let late = |late| Event::from(Input::Backlogged(late));
-    let turns = &store.inner.turns;
-    turns.send(late(true)).expect("a member at work");
+    let late = |late| WorkerEvent::from(Input::Backlogged(late));
+    let executor = &store.inner.executor;
+    executor.send(late(true)).expect("a member at work");
     let refused = store.put(put()).await;
     assert!(
         matches!(refused, Err(Error::TooManyRequests)),
@@ -109,14 +109,14 @@ async fn a_write_waits_while_the_engine_is_late() {
     );
     // This thread may be delayed by seconds: then the attempt is repeated.
     for _ in 0..20 {
-        turns.send(late(true)).expect("a member at work");
+        executor.send(late(true)).expect("a member at work");
         let before = store.inner.waiters.attempts();
         let writer = store.clone();
         let waiting = tokio::spawn(async move { writer.put(put()).await });
         while store.inner.waiters.attempts() == before {
             tokio::task::yield_now().await;
         }
-        turns.send(late(false)).expect("a member at work");
+        executor.send(late(false)).expect("a member at work");
         match waiting.await.expect("no panic") {
             Ok(_) => return store.shutdown().await,
             Err(error) => assert_eq!(error, Error::TooManyRequests),

@@ -12,7 +12,7 @@ use super::requests::now_ns;
 use crate::Store;
 
 /// A pending answer to a request of the expirer.
-type Answer<'a> = Pin<Box<dyn Future<Output = ExpirerEvent> + Send + 'a>>;
+type PendingEvent<'a> = Pin<Box<dyn Future<Output = ExpirerEvent> + Send + 'a>>;
 
 /// Proposes expiries while this member is the leader, until it stops.
 pub(crate) async fn run(store: Store, grace: Duration) {
@@ -28,8 +28,8 @@ pub(crate) async fn run(store: Store, grace: Duration) {
         let effects = expirer.handle(Millis(now), now_ns(), soft_state_now, &view, event);
         drop(view);
         let wait = Duration::from_millis(effects.wake_at.0.saturating_sub(now));
-        if let Some(asked) = ask(&store, effects) {
-            answer = asked;
+        if let Some(started) = start_request(&store, effects) {
+            answer = started;
         }
         event = tokio::select! {
             changed = soft_state.changed() => match changed {
@@ -47,7 +47,7 @@ pub(crate) async fn run(store: Store, grace: Duration) {
 }
 
 /// Starts the request of the effects, if there is one.
-fn ask(store: &Store, effects: ExpirerEffects) -> Option<Answer<'_>> {
+fn start_request(store: &Store, effects: ExpirerEffects) -> Option<PendingEvent<'_>> {
     let number = effects.number;
     if let Some(request) = effects.propose {
         return Some(Box::pin(async move {
@@ -60,7 +60,7 @@ fn ask(store: &Store, effects: ExpirerEffects) -> Option<Answer<'_>> {
             }
         }));
     }
-    effects.read_index.then(|| -> Answer<'_> {
+    effects.read_index.then(|| -> PendingEvent<'_> {
         Box::pin(async move {
             match store.read_index().await {
                 Ok(()) => ExpirerEvent::Done(number),
@@ -70,7 +70,7 @@ fn ask(store: &Store, effects: ExpirerEffects) -> Option<Answer<'_>> {
     })
 }
 
-fn nothing() -> Answer<'static> {
+fn nothing() -> PendingEvent<'static> {
     Box::pin(std::future::pending())
 }
 

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use watch::Source;
-pub use watch::{End, Watch};
+pub use watch::{Watch, WatchEnd};
 use watcher::{Channel, channel};
 
 /// The watchers of a member.
@@ -83,7 +83,7 @@ impl Hub {
         history: &impl History,
     ) -> Result<Watch, TreeError> {
         let scan = HistoryScan::run(&spec, history)?;
-        let (mut source, mut id) = (Source::Over(End::Delivered), 0);
+        let (mut source, mut id) = (Source::Over(WatchEnd::Delivered), 0);
         if scan.waits {
             let (sink, waiting) = channel(spec.stream);
             source = waiting;

@@ -6,5 +6,5 @@ pub(crate) mod expirer;
 mod hub;
 mod requests;
 
-pub use hub::{End, History, Hub, Watch, WatchSpec};
+pub use hub::{History, Hub, Watch, WatchEnd, WatchSpec};
 pub use requests::ChangeError;

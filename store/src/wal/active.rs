@@ -9,7 +9,7 @@ use super::error::WalError;
 use super::frame;
 use super::frame_v1::{self, KIND_SEGMENT, SEGMENT_SEED};
 use super::item::SegmentHeader;
-use super::recovery::End;
+use super::recovery::FramesEnd;
 use super::segment::Segment;
 use super::spare::Spare;
 use super::watermark::{self, Watermark};
@@ -26,7 +26,7 @@ pub(super) struct Active<F> {
     /// zeros.
     pub(super) zeroed_bytes: u64,
     pub(super) seed: u32,
-    pub(super) end: End,
+    pub(super) end: FramesEnd,
     /// The offset of its watermark. `None` in format 1, and if frames occupy that place.
     pub(super) watermark: Option<u64>,
     /// The end of the frames in the last written watermark.
@@ -133,7 +133,7 @@ pub(super) fn begin_segment<D: Disk>(
         },
         file,
         zeroed_bytes: zeroed_bytes.max(offset),
-        end: End {
+        end: FramesEnd {
             last_frame: 0,
             offset,
             crc,

@@ -49,7 +49,7 @@ pub(super) fn seal(payload: &[u8], seed: u32, kind: u8, offset: u64, prev: u32) 
 }
 
 /// A frame header whose checksum has not been verified.
-pub(super) struct Header {
+pub(super) struct HeaderV1 {
     pub(super) length: usize,
     pub(super) prev: u32,
     pub(super) crc: u32,
@@ -57,14 +57,14 @@ pub(super) struct Header {
 }
 
 /// Parses a header, if bytes 4 to 8 match that kind and offset.
-pub(super) fn header(bytes: &[u8], seed: u32, kind: u8, offset: u64) -> Option<Header> {
+pub(super) fn header(bytes: &[u8], seed: u32, kind: u8, offset: u64) -> Option<HeaderV1> {
     let bytes: &[u8; HEADER_BYTES] = bytes.first_chunk()?;
     if bytes[4..8] != kind_and_place(seed, kind, offset) {
         return None;
     }
     let (head, crc) = bytes.split_first_chunk::<12>()?;
     let word = |at: usize| head[at..].first_chunk().copied().map(u32::from_le_bytes);
-    Some(Header {
+    Some(HeaderV1 {
         length: usize::try_from(word(0)?).ok()?,
         prev: word(8)?,
         crc: u32::from_le_bytes(*crc.first_chunk()?),
@@ -72,7 +72,7 @@ pub(super) fn header(bytes: &[u8], seed: u32, kind: u8, offset: u64) -> Option<H
     })
 }
 
-impl Header {
+impl HeaderV1 {
     /// Whether the checksum matches the payload.
     pub(super) fn verifies(&self, seed: u32, payload: &[u8]) -> bool {
         checksum(seed, &self.bytes, payload) == self.crc

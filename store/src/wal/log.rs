@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_keep_what_follows_only_when_told() {
+    fn only_a_kept_mark_keeps_the_entries_after_it() {
         let mut kept = log(&[1, 1, 2, 2, 3]);
         kept.set_mark(mark(3, 2), true);
         assert_eq!(kept.last, Index(5));

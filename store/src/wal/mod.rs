@@ -75,7 +75,8 @@ pub struct Identity {
 /// The content of an opened log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recovered {
-    /// The boot number of this start: 1 for the first, and never repeated.
+    /// The boot number of this start, which becomes the member's incarnation: 1 for the first, and
+    /// never repeated.
     pub boot: u64,
     /// The owner of the log.
     pub identity: Identity,

@@ -8,7 +8,7 @@ use keelson_core::{HardState, Index, LastIncluded};
 use super::active::{Active, begin_segment};
 use super::item::{self, SegmentHeader};
 use super::log::Log;
-use super::recovery::{self, End, Recovery};
+use super::recovery::{self, FramesEnd, ReplayedLog};
 use super::segment::Segment;
 use super::spare::Spares;
 use super::writing::made_bytes;
@@ -52,7 +52,7 @@ impl<D: Disk> Wal<D> {
     }
 
     fn continue_from(
-        recovery: Recovery<D::File>,
+        recovery: ReplayedLog<D::File>,
         disk: Arc<D>,
         dir: &Path,
         identity: Identity,
@@ -121,7 +121,7 @@ impl<D: Disk> Wal<D> {
     /// cache only: its sync failed, or its process was killed before the sync. Every earlier
     /// frame was synced.
     fn rewrite_last_frame(&mut self) -> Result<(), WalError> {
-        let End {
+        let FramesEnd {
             last_frame, offset, ..
         } = self.active.end;
         let length = usize::try_from(offset - last_frame).expect("a frame fits into memory");
@@ -178,7 +178,7 @@ fn begin<D: Disk>(
     identity: Identity,
     config: WalConfig,
     spares: &mut Spares<D::File>,
-) -> Result<Recovery<D::File>, WalError> {
+) -> Result<ReplayedLog<D::File>, WalError> {
     let header = SegmentHeader {
         identity,
         version: item::VERSION,
@@ -191,7 +191,7 @@ fn begin<D: Disk>(
     let path = Segment::path(dir, 1, Index(1));
     let spare = spares.take(disk, dir)?;
     let active = begin_segment(disk, &path, header, 0, spare)?;
-    Ok(Recovery {
+    Ok(ReplayedLog {
         log: Log::new(header.hard_state, header.mark),
         entries: Vec::new(),
         boot: header.boot,

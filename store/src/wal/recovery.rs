@@ -26,7 +26,7 @@ use super::window::{Style, Window};
 use crate::disk::{self, Disk, DiskFile};
 
 /// The result of reading a log.
-pub(super) struct Recovery<F> {
+pub(super) struct ReplayedLog<F> {
     pub(super) log: Log,
     pub(super) entries: Vec<Entry>,
     pub(super) boot: u64,
@@ -36,7 +36,7 @@ pub(super) struct Recovery<F> {
     /// The offset of the last segment's watermark.
     pub(super) watermark: Option<u64>,
     pub(super) file: F,
-    pub(super) end: End,
+    pub(super) end: FramesEnd,
     pub(super) repaired: Option<String>,
     /// Whether frames may be written after `end`.
     pub(super) goes_on: bool,
@@ -44,7 +44,7 @@ pub(super) struct Recovery<F> {
 
 /// The end of a segment's frames.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct End {
+pub(super) struct FramesEnd {
     /// The offset of the last frame.
     pub(super) last_frame: u64,
     /// The offset of the next frame.
@@ -58,9 +58,9 @@ pub(super) fn recover<D: Disk>(
     disk: &D,
     paths: &[(u64, PathBuf)],
     identity: Identity,
-) -> Result<Recovery<D::File>, WalError> {
+) -> Result<ReplayedLog<D::File>, WalError> {
     let mut replay = Replay::default();
-    let mut previous: Option<(&Path, End)> = None;
+    let mut previous: Option<(&Path, FramesEnd)> = None;
     let mut open = None;
     for (sequence, path) in paths {
         let file = disk::wait_for_descriptors(path, || disk.open(path));
@@ -85,7 +85,7 @@ pub(super) fn recover<D: Disk>(
         .pop()
         .expect("one was pushed for every path");
     replay.check_whole(&active, end)?;
-    Ok(Recovery {
+    Ok(ReplayedLog {
         log: replay.log,
         entries: replay.entries,
         boot: replay.boot,
@@ -179,7 +179,7 @@ impl Replay {
     }
 
     /// Checks the consistency of the whole log: no gap after the mark, no committed entry missing.
-    fn check_whole(&self, active: &Segment, end: End) -> Result<(), WalError> {
+    fn check_whole(&self, active: &Segment, end: FramesEnd) -> Result<(), WalError> {
         let first = self.entries.first().map(|entry| entry.index.0);
         let expected = self.log.mark.index.0 + 1;
         let cause = if first.is_some_and(|first| first != expected) {
@@ -213,7 +213,7 @@ impl<'a, F: DiskFile> SegmentReader<'a, F> {
     }
 
     /// The first frame, its `prev`, and its end.
-    fn header(&mut self) -> Result<(SegmentHeader, u32, End), WalError> {
+    fn header(&mut self) -> Result<(SegmentHeader, u32, FramesEnd), WalError> {
         let path = self.path;
         let damaged = |cause: &str| WalError::damaged(path, 0, cause);
         let size_bytes = self.window.size_bytes();
@@ -236,7 +236,7 @@ impl<'a, F: DiskFile> SegmentReader<'a, F> {
             1 => frame.size_bytes,
             _ => first_offset(frame.size_bytes),
         };
-        let end = End {
+        let end = FramesEnd {
             last_frame: 0,
             offset,
             crc: frame.crc,
@@ -249,8 +249,8 @@ impl<'a, F: DiskFile> SegmentReader<'a, F> {
         &mut self,
         replay: &mut Replay,
         identity: Identity,
-        previous: Option<(&Path, End)>,
-    ) -> Result<(Style, End), WalError> {
+        previous: Option<(&Path, FramesEnd)>,
+    ) -> Result<(Style, FramesEnd), WalError> {
         let (header, prev, mut end) = self.header()?;
         self.check_header(&header, identity)?;
         if let Some((path, previous)) = previous
@@ -276,7 +276,7 @@ impl<'a, F: DiskFile> SegmentReader<'a, F> {
             for item in item::decode(frame.payload).map_err(|cause| damaged(cause.into()))? {
                 replay.apply(item).map_err(damaged)?;
             }
-            end = End {
+            end = FramesEnd {
                 last_frame: end.offset,
                 offset: end.offset + frame.size_bytes,
                 crc: frame.crc,
@@ -301,7 +301,7 @@ impl<'a, F: DiskFile> SegmentReader<'a, F> {
 
     /// Checks that the frames reach as far as the last segment's watermark states. Returns its
     /// offset, and excludes it from the range that is searched later.
-    fn check_watermark(&mut self, style: Style, end: End) -> Result<Option<u64>, WalError> {
+    fn check_watermark(&mut self, style: Style, end: FramesEnd) -> Result<Option<u64>, WalError> {
         let place = watermark::place(style.made_bytes);
         if style.version == 1 || place < end.offset {
             return Ok(None);
@@ -327,7 +327,7 @@ impl<'a, F: DiskFile> SegmentReader<'a, F> {
     /// Checks the bytes after the last whole frame of the last segment: they may hold an
     /// unfinished frame, but no whole one. Returns a description of the frame that was cut off,
     /// if any.
-    fn check_tail(&mut self, style: Style, end: End) -> Result<Option<String>, WalError> {
+    fn check_tail(&mut self, style: Style, end: FramesEnd) -> Result<Option<String>, WalError> {
         let path = self.path;
         let later = self.window.scan(style, end.offset);
         if let Some(later) = later.map_err(WalError::io("read", path))? {

@@ -14,7 +14,7 @@
 use std::io;
 
 use super::frame::{self, ALIGNMENT, HEADER_BYTES, TRAILER_BYTES};
-use super::recovery::End;
+use super::recovery::FramesEnd;
 use super::window::{Style, Window};
 use crate::disk::DiskFile;
 use crate::disk::sim::SECTOR_BYTES;
@@ -34,7 +34,7 @@ pub(super) enum Tail {
 pub(super) fn judge<F: DiskFile>(
     window: &mut Window<'_, F>,
     style: Style,
-    end: End,
+    end: FramesEnd,
 ) -> io::Result<Tail> {
     let start = end.offset;
     let Some(last) = window.last_set(start)? else {
@@ -125,7 +125,7 @@ fn is_end_of_later<F: DiskFile>(
 fn is_cut_short<F: DiskFile>(
     window: &mut Window<'_, F>,
     style: Style,
-    end: End,
+    end: FramesEnd,
     head: &[u8; HEADER_BYTES],
 ) -> io::Result<bool> {
     let mut known = [0; 8];

@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_was_written_whole_states_something() {
+    fn a_torn_watermark_states_nothing() {
         let mark = Watermark {
             end: 0x1234,
             crc: 7,

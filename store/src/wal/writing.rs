@@ -4,7 +4,7 @@ use keelson_core::Index;
 
 use super::active::{begin_segment, first_offset};
 use super::item::{self, SegmentHeader};
-use super::recovery::End;
+use super::recovery::FramesEnd;
 use super::segment::Segment;
 use super::{Wal, WalConfig, WalError, frame, frame_v1, watermark};
 use crate::disk::Disk;
@@ -19,13 +19,13 @@ impl<D: Disk> Wal<D> {
             self.rotate()?;
         }
         let active = &mut self.active;
-        let End { offset, crc, .. } = active.end;
+        let FramesEnd { offset, crc, .. } = active.end;
         let crc = frame::seal(&mut self.frame, &self.pending, active.seed, offset, crc);
         let end = offset + self.frame.len() as u64;
         active.write(offset, &self.frame)?;
         active.zero_ahead(end)?;
         active.sync(self.config)?;
-        active.end = End {
+        active.end = FramesEnd {
             last_frame: offset,
             offset: end,
             crc,

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use keelson_core::MemberId;
 use keelson_proto::peer::PeerMessage;
-use keelson_store::peer::{Numbering, Taken};
+use keelson_store::peer::{Numbering, ReceivedNumbers};
 
 use super::dice::Dice;
 use super::swarm::Swarm;
@@ -51,7 +51,7 @@ pub(super) struct Net {
 #[derive(Default)]
 struct Gate {
     /// The product's own.
-    taken: Taken,
+    taken: ReceivedNumbers,
     highest: u64,
     /// When late ones are taken: those below `highest` that were not seen.
     missing: BTreeSet<u64>,

@@ -69,7 +69,7 @@ impl Storage {
         genesis: Option<Genesis>,
         node: NodeConfig,
         mutant: Option<Mutant>,
-    ) -> Result<Opened<SimDisk>, recovery::Error> {
+    ) -> Result<Opened<SimDisk>, recovery::OpeningError> {
         // What a crash has left no directory of is gone; its number is used again.
         let disk = Arc::clone(&self.disk);
         let flags = RecoveryFlags {

@@ -36,7 +36,7 @@ fn values<'a>(fields: &'a Fields, name: &'a str) -> impl Iterator<Item = &'a str
 }
 
 #[derive(Serialize)]
-struct Health {
+struct HealthBody {
     health: &'static str,
     reason: String,
 }
@@ -48,7 +48,7 @@ async fn health<B: Backend>(method: Method, fields: Fields, State(backend): Stat
     let excluded: Vec<&str> = values(&fields, "exclude").collect();
     let serializable = values(&fields, "serializable").next() == Some("true");
     let trouble = trouble(&backend, &excluded, serializable).await;
-    let health = Health {
+    let health = HealthBody {
         health: if trouble.is_none() { "true" } else { "false" },
         reason: trouble.unwrap_or_default(),
     };

@@ -13,7 +13,7 @@ const CLUSTER_ID: &str = "X-Etcd-Cluster-ID";
 
 /// etcd's `membership.Member`; the id is a JSON number, and empty fields are omitted.
 #[derive(Serialize)]
-struct Member<'a> {
+struct MemberBody<'a> {
     id: u64,
     #[serde(rename = "peerURLs")]
     peer_urls: &'a [String],
@@ -25,9 +25,9 @@ struct Member<'a> {
     client_urls: &'a [String],
 }
 
-impl<'a> From<&'a etcdserverpb::Member> for Member<'a> {
-    fn from(member: &'a etcdserverpb::Member) -> Member<'a> {
-        Member {
+impl<'a> From<&'a etcdserverpb::Member> for MemberBody<'a> {
+    fn from(member: &'a etcdserverpb::Member) -> MemberBody<'a> {
+        MemberBody {
             id: member.id,
             peer_urls: &member.peer_ur_ls,
             is_learner: member.is_learner,
@@ -50,7 +50,7 @@ pub(super) async fn members<B: Backend>(method: Method, State(backend): State<B>
 }
 
 fn list(members: &[etcdserverpb::Member]) -> Response {
-    let mut members: Vec<Member<'_>> = members.iter().map(Member::from).collect();
+    let mut members: Vec<MemberBody<'_>> = members.iter().map(MemberBody::from).collect();
     members.sort_by_key(|member| member.id);
     let mut body = serde_json::to_string(&members).expect("strings and numbers are JSON");
     // Go's encoder ends a value with a line feed.

@@ -9,7 +9,7 @@ use super::go;
 use crate::edge::backend::Backend;
 
 #[derive(Serialize)]
-struct Body {
+struct VersionBody {
     etcdserver: String,
     etcdcluster: String,
     storage: String,
@@ -21,7 +21,7 @@ pub(super) async fn version<B: Backend>(method: Method, State(backend): State<B>
     }
     let versions = backend.versions();
     let or = |version: Option<String>, otherwise: &str| version.unwrap_or(otherwise.to_owned());
-    let body = Body {
+    let body = VersionBody {
         etcdserver: versions.server,
         etcdcluster: or(versions.cluster, "not_decided"),
         storage: or(versions.storage, "unknown"),

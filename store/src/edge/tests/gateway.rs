@@ -202,7 +202,7 @@ async fn a_body_over_the_limit_is_refused() {
 
 /// The answers were "Not Found", in plain text.
 #[tokio::test]
-async fn calls_that_are_not_offered_say_what_to_use() {
+async fn calls_that_are_not_offered_name_the_alternative() {
     let port = Port::start().await;
     for (path, names) in [
         ("/v3/watch", "Watch"),

@@ -195,7 +195,7 @@ fn requiring_leader<T>(message: T) -> Request<T> {
 }
 
 #[tokio::test]
-async fn who_requires_a_leader_is_refused_at_once_without_one() {
+async fn a_request_that_requires_a_leader_is_refused_at_once_without_one() {
     let port = Port::start().await;
     let mut kv = port.kv().await;
     let local = || RangeRequest {
@@ -235,7 +235,7 @@ async fn a_learner_answers_local_reads_and_its_status() {
 }
 
 #[tokio::test]
-async fn the_health_service_knows_the_server_only() {
+async fn the_health_service_has_the_server_only() {
     let port = Port::start().await;
     let mut health = HealthClient::new(port.channel().await);
     let of = |service: &str| HealthCheckRequest {

@@ -55,7 +55,7 @@ async fn health_is_alarms_then_leader_then_reading() {
 }
 
 #[tokio::test]
-async fn only_get_asks_for_health() {
+async fn only_get_is_allowed_for_health() {
     let port = Port::start().await;
     for path in ["/health", "/version", "/livez", "/readyz/non_learner"] {
         let (head, body) = http(&port, "POST", path).await;

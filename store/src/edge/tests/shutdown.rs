@@ -62,7 +62,7 @@ async fn what_does_not_end_is_cut() {
 }
 
 #[tokio::test]
-async fn health_watches_hear_of_it_and_end() {
+async fn health_watches_get_the_shutdown_and_end() {
     let mut port = Port::start().await;
     let mut health = HealthClient::new(port.channel().await);
     let watch = health.watch(HealthCheckRequest::default()).await.unwrap();

@@ -153,19 +153,19 @@ impl Read {
             false => self.joined.freeze(),
         };
         match self.room {
-            Some(room) => Bytes::from_owner(Held { bytes, _room: room }),
+            Some(room) => Bytes::from_owner(HeldBody { bytes, _room: room }),
             None => bytes,
         }
     }
 }
 
 /// A body with its part of the budget.
-struct Held {
+struct HeldBody {
     bytes: Bytes,
     _room: OwnedSemaphorePermit,
 }
 
-impl AsRef<[u8]> for Held {
+impl AsRef<[u8]> for HeldBody {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }

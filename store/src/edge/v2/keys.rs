@@ -22,7 +22,7 @@ use super::event::{self, SPACE};
 use super::form::{Form, FormError};
 use super::key_request::Parameters;
 use super::stats::Counted;
-use super::{BoxError, Inner, media_type, path, watch};
+use super::{Api, BoxError, media_type, path, watch};
 use super::{CROWDED, LISTING_BYTES_MAX};
 
 pub(super) const PREFIX: &str = "/v2/keys";
@@ -57,7 +57,7 @@ impl Key<'_> {
 
 /// Answers a read that needs neither a redirect, nor a password check, nor the quorum.
 pub(super) fn read_now<B: TreeBackend, R>(
-    inner: &Inner<B>,
+    inner: &Api<B>,
     request: &Request<R>,
 ) -> Option<Response> {
     let method = request.method();
@@ -79,7 +79,7 @@ pub(super) fn read_now<B: TreeBackend, R>(
         Ok(asked) => asked,
         Err(error) => return Some(inner.answers.key_error(&error)),
     };
-    if asked.wait || asks_quorum(method, &asked) {
+    if asked.wait || needs_quorum(method, &asked) {
         return None;
     }
     match access::guest_may(&inner.backend, request.headers(), &key.0, false) {
@@ -91,7 +91,7 @@ pub(super) fn read_now<B: TreeBackend, R>(
 
 /// Answers any request.
 pub(super) async fn serve<B, R>(
-    inner: &Inner<B>,
+    inner: &Api<B>,
     key: Key<'_>,
     parts: &http::request::Parts,
     body: R,
@@ -115,7 +115,7 @@ where
 }
 
 /// The answer for an error, which may contain two values of 10 MB.
-fn refused<B>(inner: &Inner<B>, error: &KeyError) -> Response {
+fn refused<B>(inner: &Api<B>, error: &KeyError) -> Response {
     match inner.events.hold(error.body()) {
         Some(body) => inner.answers.key_error_with(error, body),
         None => inner.answers.key_error(&CROWDED),
@@ -129,19 +129,19 @@ fn parse_read(method: &Method, query: Option<&str>) -> Result<Parameters, KeyErr
 }
 
 /// Whether the read needs the quorum. As in etcd, a HEAD ignores `quorum`.
-fn asks_quorum(method: &Method, asked: &Parameters) -> bool {
+fn needs_quorum(method: &Method, asked: &Parameters) -> bool {
     asked.quorum && *method == Method::GET
 }
 
 async fn get<B: TreeBackend>(
-    inner: &Inner<B>,
+    inner: &Api<B>,
     key: &Key<'_>,
     parts: &http::request::Parts,
     query: Option<&str>,
 ) -> Result<Response, KeyError> {
     let asked = parse_read(&parts.method, query)?;
     authorise(inner, &parts.headers, key, asked.recursive, false).await?;
-    if asks_quorum(&parts.method, &asked) {
+    if needs_quorum(&parts.method, &asked) {
         inner.backend.read_index().await?;
     } else if asked.wait {
         return watch::answer(inner, key.path(), &asked, parts).await;
@@ -149,7 +149,7 @@ async fn get<B: TreeBackend>(
     Ok(read(inner, key, asked.recursive))
 }
 
-fn read<B: TreeBackend>(inner: &Inner<B>, key: &Key<'_>, recursive: bool) -> Response {
+fn read<B: TreeBackend>(inner: &Api<B>, key: &Key<'_>, recursive: bool) -> Response {
     let path = key.path();
     let found = inner.backend.tree_list(&path, recursive, LISTING_BYTES_MAX);
     inner.counters.count(Counted::Get, found.is_ok());
@@ -168,7 +168,7 @@ fn read<B: TreeBackend>(inner: &Inner<B>, key: &Key<'_>, recursive: bool) -> Res
 }
 
 async fn change<B, R>(
-    inner: &Inner<B>,
+    inner: &Api<B>,
     key: &Key<'_>,
     parts: &http::request::Parts,
     query: Option<&str>,
@@ -199,7 +199,7 @@ where
 }
 
 async fn changed_to<B: TreeBackend>(
-    inner: &Inner<B>,
+    inner: &Api<B>,
     event: &Arc<Event>,
     brief: bool,
 ) -> Result<Response, KeyError> {
@@ -224,7 +224,7 @@ async fn changed_to<B: TreeBackend>(
 }
 
 /// The encoding of a completed change, after a wait for room if necessary.
-async fn encoding<B>(inner: &Inner<B>, event: &Arc<Event>) -> Result<Bytes, KeyError> {
+async fn encoding<B>(inner: &Api<B>, event: &Arc<Event>) -> Result<Bytes, KeyError> {
     let room = &inner.events;
     if let Some(encoded) = event::encoding(event, room) {
         return Ok(encoded);
@@ -238,7 +238,7 @@ async fn encoding<B>(inner: &Inner<B>, event: &Arc<Event>) -> Result<Bytes, KeyE
 }
 
 async fn authorise<B: TreeBackend>(
-    inner: &Inner<B>,
+    inner: &Api<B>,
     headers: &HeaderMap,
     key: &Key<'_>,
     recursive: bool,
@@ -255,7 +255,7 @@ async fn authorise<B: TreeBackend>(
 }
 
 /// Reads the body, if it is a form.
-async fn form_body<B, R>(inner: &Inner<B>, headers: &HeaderMap, body: R) -> Result<Bytes, KeyError>
+async fn form_body<B, R>(inner: &Api<B>, headers: &HeaderMap, body: R) -> Result<Bytes, KeyError>
 where
     R: HttpBody<Data = Bytes, Error: Into<BoxError>>,
 {

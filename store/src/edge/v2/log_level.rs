@@ -8,14 +8,14 @@ use http::{Method, StatusCode};
 use serde_json::Value;
 
 use super::backend::{LogLevel, TreeBackend};
-use super::{BoxError, Inner, answer};
+use super::{Api, BoxError, answer};
 
 pub(super) const PATH: &str = "/config/local/log";
 
 /// The largest body, in bytes.
 const BYTES_MAX: usize = 4096;
 
-pub(super) async fn serve<B, R>(inner: &Inner<B>, parts: &Parts, body: R) -> Response
+pub(super) async fn serve<B, R>(inner: &Api<B>, parts: &Parts, body: R) -> Response
 where
     B: TreeBackend,
     R: HttpBody<Data = Bytes, Error: Into<BoxError>>,

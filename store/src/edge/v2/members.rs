@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::auth::access;
 use super::backend::TreeBackend;
 use super::body::{self, BodyError};
-use super::{BoxError, Inner, answer, json};
+use super::{Api, BoxError, answer, json};
 use crate::Error;
 use crate::config::{Url, UrlError};
 use crate::edge::ops::plain;
@@ -24,7 +24,7 @@ use crate::edge::ops::plain;
 const ALLOWED: &str = "GET,POST,DELETE,PUT";
 
 /// `below` is the path after "/v2/members/".
-pub(super) async fn serve<B, R>(inner: &Inner<B>, below: &str, parts: &Parts, body: R) -> Response
+pub(super) async fn serve<B, R>(inner: &Api<B>, below: &str, parts: &Parts, body: R) -> Response
 where
     B: TreeBackend,
     R: HttpBody<Data = Bytes, Error: Into<BoxError>>,
@@ -57,7 +57,7 @@ where
     }
 }
 
-fn get<B: TreeBackend>(inner: &Inner<B>, below: &str) -> Response {
+fn get<B: TreeBackend>(inner: &Api<B>, below: &str) -> Response {
     match below {
         "" => {
             let mut members = inner.backend.members();
@@ -69,7 +69,7 @@ fn get<B: TreeBackend>(inner: &Inner<B>, below: &str) -> Response {
     }
 }
 
-fn leader<B: TreeBackend>(inner: &Inner<B>) -> Response {
+fn leader<B: TreeBackend>(inner: &Api<B>) -> Response {
     let leader = inner.backend.leader();
     let mut members = inner.backend.members().into_iter();
     match members.find(|member| leader != MemberId::NONE && member.id == leader.0) {
@@ -81,7 +81,7 @@ fn leader<B: TreeBackend>(inner: &Inner<B>) -> Response {
     }
 }
 
-async fn add<B: TreeBackend>(inner: &Inner<B>, urls: Vec<String>) -> Response {
+async fn add<B: TreeBackend>(inner: &Api<B>, urls: Vec<String>) -> Response {
     let request = MemberAddRequest {
         peer_ur_ls: urls,
         is_learner: false,
@@ -95,7 +95,7 @@ async fn add<B: TreeBackend>(inner: &Inner<B>, urls: Vec<String>) -> Response {
     }
 }
 
-async fn update<B: TreeBackend>(inner: &Inner<B>, id: MemberId, urls: Vec<String>) -> Response {
+async fn update<B: TreeBackend>(inner: &Api<B>, id: MemberId, urls: Vec<String>) -> Response {
     let request = MemberUpdateRequest {
         id: id.0,
         peer_ur_ls: urls,
@@ -108,7 +108,7 @@ async fn update<B: TreeBackend>(inner: &Inner<B>, id: MemberId, urls: Vec<String
     }
 }
 
-async fn remove<B: TreeBackend>(inner: &Inner<B>, id: MemberId) -> Response {
+async fn remove<B: TreeBackend>(inner: &Api<B>, id: MemberId) -> Response {
     let gone = || {
         let text = format!("Member permanently removed: {id}");
         inner.answers.message(StatusCode::GONE, &text)
@@ -124,13 +124,13 @@ async fn remove<B: TreeBackend>(inner: &Inner<B>, id: MemberId) -> Response {
     }
 }
 
-fn no_content<B>(inner: &Inner<B>) -> Response {
+fn no_content<B>(inner: &Api<B>) -> Response {
     let mut response = Response::default();
     *response.status_mut() = StatusCode::NO_CONTENT;
     inner.answers.name_cluster(response)
 }
 
-fn failed<B>(inner: &Inner<B>, id: MemberId, error: &Error) -> Response {
+fn failed<B>(inner: &Api<B>, id: MemberId, error: &Error) -> Response {
     let message = |status, text: &str| inner.answers.message(status, text);
     match error {
         Error::PeerUrlExist => message(StatusCode::CONFLICT, "membership: peerURL exists"),
@@ -150,7 +150,7 @@ enum Refusal {
 }
 
 impl Refusal {
-    fn answer<B>(self, inner: &Inner<B>) -> Response {
+    fn answer<B>(self, inner: &Api<B>) -> Response {
         match self {
             Refusal::NoId => {
                 let refused = plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
@@ -172,7 +172,7 @@ fn id(below: &str) -> Result<MemberId, Refusal> {
 }
 
 /// The URLs in the body of a POST or PUT: `{"peerURLs":[..]}`.
-async fn peer_urls<B, R>(inner: &Inner<B>, parts: &Parts, body: R) -> Result<Vec<String>, Refusal>
+async fn peer_urls<B, R>(inner: &Api<B>, parts: &Parts, body: R) -> Result<Vec<String>, Refusal>
 where
     B: TreeBackend,
     R: HttpBody<Data = Bytes, Error: Into<BoxError>>,

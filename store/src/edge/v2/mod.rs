@@ -80,7 +80,7 @@ const CROWDED: KeyError = KeyError::new(
 type BoxError = Box<dyn Error + Send + Sync>;
 
 /// The API of one member. Clones share its state.
-pub struct V2<B>(Arc<Inner<B>>);
+pub struct V2<B>(Arc<Api<B>>);
 
 impl<B> Clone for V2<B> {
     fn clone(&self) -> V2<B> {
@@ -88,7 +88,7 @@ impl<B> Clone for V2<B> {
     }
 }
 
-struct Inner<B> {
+struct Api<B> {
     backend: B,
     answers: answer::Answers,
     auth: auth::Auth,
@@ -115,7 +115,7 @@ fn redirected<R>(request: &Request<R>) -> Option<Response> {
 impl<B: TreeBackend> V2<B> {
     /// The API of `backend`. Watches over HTTP/2 end when the drain begins.
     pub fn new(backend: B, drain: &Drain) -> V2<B> {
-        V2(Arc::new(Inner {
+        V2(Arc::new(Api {
             answers: answer::Answers::new(backend.cluster_id()),
             auth: auth::Auth::default(),
             counters: stats::Counters::default(),
@@ -177,7 +177,7 @@ impl<B: TreeBackend> FirstLook for V2<B> {
     }
 }
 
-impl<B: TreeBackend> Inner<B> {
+impl<B: TreeBackend> Api<B> {
     async fn serve<R>(&self, parts: &Parts, body: R) -> Response
     where
         R: HttpBody<Data = Bytes, Error: Into<BoxError>>,

@@ -12,7 +12,7 @@ use keelson_core::MemberId;
 use keelson_proto::internal::tree_request::Op;
 
 use super::backend::TreeBackend;
-use super::{Inner, answer, json};
+use super::{Api, answer, json};
 
 /// The content of `/v2/stats/self`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -127,7 +127,7 @@ impl Counters {
 
 /// `what` is the path after "/v2/stats/"; `None` if no such resource exists.
 pub(super) fn serve<B: TreeBackend>(
-    inner: &Inner<B>,
+    inner: &Api<B>,
     what: &str,
     method: &Method,
 ) -> Option<Response> {
@@ -147,7 +147,7 @@ pub(super) fn serve<B: TreeBackend>(
     })
 }
 
-fn of_store<B: TreeBackend>(inner: &Inner<B>) -> Bytes {
+fn of_store<B: TreeBackend>(inner: &Api<B>) -> Bytes {
     let mut out = BytesMut::with_capacity(512);
     let mut field = |name: &str, more: &str, count| {
         out.put_u8(if out.is_empty() { b'{' } else { b',' });

@@ -26,14 +26,14 @@ use super::answer::Mark;
 use super::backend::TreeBackend;
 use super::error::KeyError;
 use super::key_request::Parameters;
-use super::{Inner, event};
+use super::{Api, event};
 use crate::edge::large::LargeAnswers;
 use crate::edge::ops::allow_any_origin;
-use crate::tree::{End, Watch, WatchSpec};
+use crate::tree::{Watch, WatchEnd, WatchSpec};
 
 /// Answers with the first event, or with all events as they occur.
 pub(super) async fn answer<B: TreeBackend>(
-    inner: &Inner<B>,
+    inner: &Api<B>,
     path: Bytes,
     asked: &Parameters,
     parts: &Parts,
@@ -84,7 +84,7 @@ fn events(
                 Ok(encoded) => Some((Ok(encoded), Some((watch, encode)))),
                 Err(cut) => Some((Err(cut), None)),
             },
-            None if watch.end() == Some(End::Cut) => Some((Err(Cut), None)),
+            None if watch.end() == Some(WatchEnd::Cut) => Some((Err(Cut), None)),
             None => None,
         }
     });

@@ -76,7 +76,7 @@ fn a_damaged_lmdb_meta_page_is_refused() {
 }
 
 #[test]
-fn a_damaged_sled_page_is_refused_and_says_what_to_do() {
+fn a_damaged_sled_page_is_refused_with_the_remedy() {
     let dir = tempfile::tempdir().unwrap();
     written(EngineKind::Sled, dir.path());
     let file = RealDisk.open(&dir.path().join(sled::DATA_FILE)).unwrap();
@@ -116,7 +116,7 @@ fn another_engines_directory_is_refused() {
 }
 
 #[test]
-fn a_full_map_is_said_and_leaves_the_rows_that_were() {
+fn a_full_map_is_an_error_and_leaves_the_rows_that_were() {
     let dir = tempfile::tempdir().unwrap();
     let engine = LmdbEngine::open_with_map(dir.path(), 2 << 20).unwrap();
     let batch = |number: u64| {

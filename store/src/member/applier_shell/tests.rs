@@ -14,7 +14,7 @@ use keelson_proto::internal::{Command, command::Op};
 use prost::Message;
 
 use super::*;
-use crate::member::worker::Turns;
+use crate::member::worker::MemberExecutor;
 
 fn status() -> NodeStatus {
     NodeStatus {
@@ -30,7 +30,7 @@ fn status() -> NodeStatus {
     }
 }
 
-pub(crate) fn applier(turns: &Arc<Turns>, flushes: Sender<FlushJob>) -> ApplierShell {
+pub(crate) fn applier(executor: &Arc<MemberExecutor>, flushes: Sender<FlushJob>) -> ApplierShell {
     let engine: Arc<dyn Engine> = Arc::new(MemoryEngine::new());
     let genesis = Genesis::default();
     let state = StateMachine::create(Arc::clone(&engine), genesis, Limits::default());
@@ -48,7 +48,7 @@ pub(crate) fn applier(turns: &Arc<Turns>, flushes: Sender<FlushJob>) -> ApplierS
         engine,
         flushes,
         waiters: Arc::new(Waiters::new(MemberId(1), 1)),
-        reads: Arc::new(ReadBatches::new(Arc::clone(turns))),
+        reads: Arc::new(ReadBatches::new(Arc::clone(executor))),
         shared: Arc::new(shared),
         hub: Hub::new().0,
         fatal: Fatal::new(Arc::new(|_| {})),
@@ -74,9 +74,9 @@ pub(crate) fn put(index: u64) -> Committed {
     Committed { entry, conf: None }
 }
 
-fn backlog(handed: &mut Handed) -> Option<bool> {
-    let reports = handed.events.drain(..).filter_map(|event| match event {
-        Event::Core(ConsensusEvent::Input(Input::Backlogged(backlogged))) => Some(backlogged),
+fn backlog(handoff: &mut Handoff) -> Option<bool> {
+    let reports = handoff.events.drain(..).filter_map(|event| match event {
+        WorkerEvent::Core(ConsensusEvent::Input(Input::Backlogged(backlogged))) => Some(backlogged),
         _ => None,
     });
     reports.last()
@@ -85,17 +85,17 @@ fn backlog(handed: &mut Handed) -> Option<bool> {
 /// b846fd5 let the memtable grow without limit while the engine was busy.
 #[test]
 fn a_slow_engine_is_reported_before_the_overlay_outgrows_its_bound() {
-    let turns = Turns::new();
+    let executor = MemberExecutor::new();
     let (flushes, flush_jobs) = bounded(1);
-    let mut applier = applier(&turns, flushes);
-    let mut handed = Handed::default();
+    let mut applier = applier(&executor, flushes);
+    let mut handoff = Handoff::default();
     let mut reported = None;
     let mut index = 0;
     while reported.is_none() && index < 40 {
         index += 1;
-        handed.work.push(ApplierEvent::Committed(vec![put(index)]));
-        applier.work(&mut handed, Millis(0));
-        reported = backlog(&mut handed);
+        handoff.work.push(ApplierEvent::Committed(vec![put(index)]));
+        applier.work(&mut handoff, Millis(0));
+        reported = backlog(&mut handoff);
     }
     assert_eq!((reported, index), (Some(true), 8));
     // The engine catches up: first the immutable memtable, then the rest.
@@ -104,32 +104,32 @@ fn a_slow_engine_is_reported_before_the_overlay_outgrows_its_bound() {
         let written = job.engine.write(&job.flush.batch);
         written.expect("memory does not fail");
         let (engine, flush) = (job.number, job.flush);
-        handed.work.push(ApplierEvent::Flushed { engine, flush });
-        applier.work(&mut handed, Millis(1_000));
+        handoff.work.push(ApplierEvent::Flushed { engine, flush });
+        applier.work(&mut handoff, Millis(1_000));
     }
-    assert_eq!(backlog(&mut handed), Some(false));
+    assert_eq!(backlog(&mut handoff), Some(false));
 }
 
 /// An entry of a newer release was skipped but counted as applied.
 #[test]
 fn the_member_ends_before_a_command_that_it_does_not_understand() {
-    let turns = Turns::new();
+    let executor = MemberExecutor::new();
     let (flushes, _flush_jobs) = bounded(1);
-    let mut applier = applier(&turns, flushes);
+    let mut applier = applier(&executor, flushes);
     let said = Arc::new(parking_lot::Mutex::new(Vec::new()));
     let heard = Arc::clone(&said);
     applier.fatal = Fatal::new(Arc::new(move |text| heard.lock().push(text.to_owned())));
     let mut newer = put(2);
     newer.entry.data = proposal::encode(ProposalId::default(), &[0xf2, 0x3f, 0x02, 0x08, 0x01]);
-    let mut handed = Handed::default();
-    handed
+    let mut handoff = Handoff::default();
+    handoff
         .work
         .push(ApplierEvent::Committed(vec![put(1), newer, put(3)]));
-    handed.work.push(ApplierEvent::Committed(vec![put(4)]));
-    applier.work(&mut handed, Millis(0));
+    handoff.work.push(ApplierEvent::Committed(vec![put(4)]));
+    applier.work(&mut handoff, Millis(0));
     assert_eq!(applier.applier.applied(), Index(1));
-    handed.work.push(ApplierEvent::Committed(vec![put(2)]));
-    assert_eq!(applier.work(&mut handed, Millis(1_000)), u64::MAX);
+    handoff.work.push(ApplierEvent::Committed(vec![put(2)]));
+    assert_eq!(applier.work(&mut handoff, Millis(1_000)), u64::MAX);
     assert_eq!(applier.applier.applied(), Index(1));
     let said = said.lock();
     assert_eq!(said.len(), 1);

@@ -21,19 +21,21 @@ use crate::peer::PeerAddress;
 
 const LEADER: MemberId = MemberId(2);
 
-fn from_leader(message: peer_message::Message) -> Event {
+fn from_leader(message: peer_message::Message) -> WorkerEvent {
     let message = PeerMessage {
         message: Some(message),
     };
-    Event::Peer(LEADER, vec![message], 0)
+    WorkerEvent::Peer(LEADER, vec![message], 0)
 }
 
 /// A follower that has no link to its leader yet.
-fn follower(turns: &Arc<Turns>) -> (Arc<Waiters>, crossbeam::channel::Receiver<LogWork>) {
-    let (consensus, applier, log_jobs) = member(turns, &returning().0);
+fn follower(
+    executor: &Arc<MemberExecutor>,
+) -> (Arc<Waiters>, crossbeam::channel::Receiver<LogWork>) {
+    let (consensus, applier, log_jobs) = member(executor, &returning().0);
     let ApplierShell { waiters, .. } = &applier;
     let waiters = Arc::clone(waiters);
-    turns.begin(Worker::new(consensus, applier));
+    executor.begin(Worker::new(consensus, applier));
     let append = RaftMessage {
         kind: APPEND,
         to: ME.0,
@@ -44,21 +46,21 @@ fn follower(turns: &Arc<Turns>) -> (Arc<Waiters>, crossbeam::channel::Receiver<L
         ..RaftMessage::default()
     };
     let append = from_leader(peer_message::Message::Raft(append));
-    turns.send(append).expect("it runs");
+    executor.send(append).expect("it runs");
     (waiters, log_jobs)
 }
 
 /// The client waited for seven seconds, and could not see that the request was not proposed.
 #[tokio::test]
 async fn a_request_that_cannot_be_handed_over_is_refused_at_once() {
-    let turns = Turns::new();
-    let (waiters, _log_jobs) = follower(&turns);
+    let executor = MemberExecutor::new();
+    let (waiters, _log_jobs) = follower(&executor);
     let (id, mut outcome) = waiters.add();
     let command = Bytes::from_static(b"a command");
-    let propose = Event::from(Input::Propose { id, command });
-    turns.send(propose).expect("it runs");
+    let propose = WorkerEvent::from(Input::Propose { id, command });
+    executor.send(propose).expect("it runs");
     // The turn left an event, which the next turn takes.
-    turns.drive_if_calm();
+    executor.drive_if_calm();
     let outcome = outcome.try_recv().expect("an outcome");
     assert!(
         matches!(outcome, Outcome::Refused(Refusal::LeaderChanged)),
@@ -118,8 +120,8 @@ async fn a_snapshot_on_its_way_ends_with_the_member() {
         let _ = end.await;
     }));
 
-    let turns = Turns::new();
-    let (consensus, applier, _log_jobs) = member(&turns, &returning().0);
+    let executor = MemberExecutor::new();
+    let (consensus, applier, _log_jobs) = member(&executor, &returning().0);
     consensus.outbox.update(&[PeerAddress {
         id: LEADER,
         name: "m2".to_owned(),
@@ -137,8 +139,8 @@ async fn a_snapshot_on_its_way_ends_with_the_member() {
     };
     consensus.send_snapshot(LEADER, offer, capture);
     until(|| begun.load(Ordering::SeqCst)).await;
-    turns.begin(Worker::new(consensus, applier));
-    drop(turns.stop());
+    executor.begin(Worker::new(consensus, applier));
+    drop(executor.stop());
     links.close().await;
     drop(links);
     assert_eq!(engine.strong_count(), 0, "its engine is free");

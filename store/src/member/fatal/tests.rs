@@ -20,9 +20,9 @@ use crate::engine::generation::Generations;
 use crate::member::applier_shell::{self, ApplierShell};
 use crate::member::consensus_shell::ConsensusShell;
 use crate::member::inbox;
-use crate::member::place::SharedPlace;
+use crate::member::snapshot_slot::SharedSlot;
 use crate::member::staging::Staged;
-use crate::member::worker::{Event, Turns, Worker};
+use crate::member::worker::{MemberExecutor, Worker, WorkerEvent};
 use crate::peer::Links;
 
 const CLUSTER: ClusterId = ClusterId(1);
@@ -67,8 +67,8 @@ async fn lost_snapshot(dir: &std::path::Path) -> Staged {
     let fresh = generations.begin().expect("there is room");
     RealDisk.remove_dir_all(&fresh.dir).expect("it is there");
     let (engine, state) = state(mark(10, 2));
-    let place = Arc::new(SharedPlace::default());
-    let (slot, _) = place.take(Offer::of(&offer())).await.expect("it is free");
+    let shared = Arc::new(SharedSlot::default());
+    let (slot, _) = shared.take(Offer::of(&offer())).await.expect("it is free");
     let generations = Arc::new(Mutex::new(generations));
     Staged::of(engine, state, generations, fresh, slot)
 }
@@ -105,19 +105,19 @@ fn offer() -> RaftMessage {
 
 /// A new follower, one of two voters, whose log accepts no work.
 pub(crate) fn member(
-    turns: &Arc<Turns>,
+    executor: &Arc<MemberExecutor>,
     fatal: &Fatal,
 ) -> (ConsensusShell, ApplierShell, Receiver<LogWork>) {
     let (log, log_jobs) = unbounded();
     let (flushes, _) = bounded(1);
-    let mut applier = applier_shell::tests::applier(turns, flushes);
+    let mut applier = applier_shell::tests::applier(executor, flushes);
     applier.fatal = fatal.clone();
     let shared = Arc::clone(&applier.shared);
     let runtime = tokio::runtime::Handle::current();
-    let listener = inbox::listener(Arc::clone(turns), Arc::clone(&shared));
+    let listener = inbox::listener(Arc::clone(executor), Arc::clone(&shared));
     let consensus = ConsensusShell {
         consensus: Consensus::new(node(), 10_000),
-        turns: Arc::clone(turns),
+        executor: Arc::clone(executor),
         log,
         outbox: Links::new(CLUSTER, ME, 1, listener, runtime),
         waiters: Arc::clone(&applier.waiters),
@@ -147,19 +147,19 @@ pub(crate) fn returning() -> (Fatal, Arc<AtomicUsize>) {
 async fn nothing_follows_a_failed_installation_when_the_handler_returns() {
     let dir = tempfile::tempdir().expect("a directory");
     let (fatal, raised) = returning();
-    let turns = Turns::new();
-    let (consensus, applier, log_jobs) = member(&turns, &fatal);
-    turns.begin(Worker::new(consensus, applier));
+    let executor = MemberExecutor::new();
+    let (consensus, applier, log_jobs) = member(&executor, &fatal);
+    executor.begin(Worker::new(consensus, applier));
     let (answer, mut answered) = oneshot::channel();
     let staged = Box::new(lost_snapshot(&dir.path().join("snap")).await);
-    let event = Event::SnapshotStaged(offer(), staged, answer);
-    turns.send(event).expect("it runs");
+    let event = WorkerEvent::SnapshotStaged(offer(), staged, answer);
+    executor.send(event).expect("it runs");
     assert_eq!(raised.load(Ordering::SeqCst), 1);
     assert_eq!(log_jobs.try_recv().err(), Some(TryRecvError::Empty));
     assert!(answered.try_recv().is_err(), "not reported as installed");
     // Later events have no effect either.
-    let event = Event::from(Input::PeerDown(MemberId(2)));
-    turns.send(event).expect("it is not stopped");
+    let event = WorkerEvent::from(Input::PeerDown(MemberId(2)));
+    executor.send(event).expect("it is not stopped");
     assert_eq!(log_jobs.try_recv().err(), Some(TryRecvError::Empty));
     assert_eq!(raised.load(Ordering::SeqCst), 1);
 }
@@ -169,19 +169,19 @@ async fn nothing_follows_a_failed_installation_when_the_handler_returns() {
 #[tokio::test]
 async fn a_panic_in_a_turn_ends_the_member() {
     let (fatal, raised) = returning();
-    let turns = Turns::new();
-    let (consensus, applier, log_jobs) = member(&turns, &fatal);
+    let executor = MemberExecutor::new();
+    let (consensus, applier, log_jobs) = member(&executor, &fatal);
     // The node panics at a proposal id of another member, so this test sends one.
     let (id, _outcome) = applier.waiters.add();
-    turns.begin(Worker::new(consensus, applier));
+    executor.begin(Worker::new(consensus, applier));
     let strange = ProposalId {
         member: MemberId(2),
         ..id
     };
     let command = bytes::Bytes::new();
-    let panicking = Arc::clone(&turns);
+    let panicking = Arc::clone(&executor);
     let panicked = std::thread::spawn(move || {
-        let event = Event::from(Input::Propose {
+        let event = WorkerEvent::from(Input::Propose {
             id: strange,
             command,
         });
@@ -191,8 +191,8 @@ async fn a_panic_in_a_turn_ends_the_member() {
         .join()
         .expect("the client's thread has no part in it");
     assert_eq!(raised.load(Ordering::SeqCst), 1);
-    let event = Event::from(Input::PeerDown(MemberId(2)));
-    turns.send(event).expect("it is not stopped");
+    let event = WorkerEvent::from(Input::PeerDown(MemberId(2)));
+    executor.send(event).expect("it is not stopped");
     assert_eq!(log_jobs.try_recv().err(), Some(TryRecvError::Empty));
-    assert!(turns.stop().0.is_some(), "it can still be stopped");
+    assert!(executor.stop().0.is_some(), "it can still be stopped");
 }

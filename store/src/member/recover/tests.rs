@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use keelson_proto::etcdserverpb::PutRequest;
 
-use super::{recover, whom};
+use super::{identify, recover};
 use crate::{Config, Store};
 
 fn config(dir: &Path) -> Config {
@@ -81,8 +81,8 @@ async fn a_member_whose_state_is_made_anew_from_its_log_is_not_new() {
     let dir = tempfile::tempdir().expect("a directory");
     let config = config(dir.path());
     let begin = async || {
-        let found = whom(&config).await.expect("its own");
-        recover(&config, found).expect("it can be opened")
+        let bootstrap = identify(&config).await.expect("its own");
+        recover(&config, bootstrap).expect("it can be opened")
     };
     assert!(begin().await.is_new);
     let store = Store::open(config.clone()).await.expect("a new member");

@@ -23,7 +23,7 @@ fn offer(from: u64, index: u64) -> RaftMessage {
 async fn a_snapshot_that_comes_to_nothing_leaves_nothing() {
     let dir = tempfile::tempdir().expect("a directory");
     let generations = Generations::open(Arc::new(RealDisk), dir.path()).expect("it is empty");
-    let place = Arc::new(SharedPlace::default());
+    let shared = Arc::new(SharedSlot::default());
     let stager = Stager {
         generations: Arc::new(Mutex::new(generations)),
         options: EngineOptions {
@@ -31,8 +31,8 @@ async fn a_snapshot_that_comes_to_nothing_leaves_nothing() {
             map_bytes: 1 << 30,
         },
         limits: Limits::default(),
-        turns: Turns::new(),
-        place: Arc::clone(&place),
+        executor: MemberExecutor::new(),
+        slot: Arc::clone(&shared),
     };
     let left = || dir.path().read_dir().expect("it is there").count();
     let (staging, _evicted) = stager.begin(offer(2, 90)).await.expect("it is free");
@@ -41,7 +41,7 @@ async fn a_snapshot_that_comes_to_nothing_leaves_nothing() {
     let staging = stager.push(staging, rows).await.expect("no rows");
     drop(staging);
     // The same sender retries until the slot is free.
-    let taken = place.take(Offer::of(&offer(2, 90))).await;
+    let taken = shared.take(Offer::of(&offer(2, 90))).await;
     let _slot = taken.expect("it was given up");
     assert_eq!(left(), 0);
 }

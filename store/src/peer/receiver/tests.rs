@@ -67,12 +67,12 @@ const CALLER: Introduction = Introduction {
     cluster: ClusterId(1),
     from: MemberId(3),
     to: MemberId(2),
-    boot: 1,
+    incarnation: 1,
     key: 5,
 };
 
 fn service() -> PeerService<NoInbox, Counter> {
-    let gate = Gate::new(CALLER.cluster, CALLER.to);
+    let gate = CallerGate::new(CALLER.cluster, CALLER.to);
     assert!(gate.proven(&CALLER).is_ok());
     PeerService::new(gate, NoInbox, Counter::default(), KEY)
 }
@@ -116,7 +116,7 @@ async fn a_slow_transfer_may_take_as_long_as_it_goes_on() {
     let sending = async {
         let _ = pieces.send(offer()).await;
         for _ in 0..100 {
-            tokio::time::sleep(PIECE_PATIENCE - Duration::from_secs(1)).await;
+            tokio::time::sleep(CHUNK_TIMEOUT - Duration::from_secs(1)).await;
             let _ = pieces.send(rows()).await;
         }
         let _ = pieces.send(end()).await;
@@ -129,7 +129,7 @@ async fn a_slow_transfer_may_take_as_long_as_it_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_snapshot_gives_way_when_it_is_told_to() {
+async fn a_snapshot_ends_when_it_is_evicted() {
     let service = service();
     let silent = tokio_stream::iter([offer(), rows()]).chain(tokio_stream::pending());
     let evicting = async {

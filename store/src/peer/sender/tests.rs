@@ -57,7 +57,7 @@ async fn a_peer_that_does_not_read_costs_bounded_bytes() {
         let before = lost.load(Ordering::Relaxed);
         let sent = links.send(PEER, large());
         queued += usize::from(sent.is_ok());
-        let reported = before + usize::from(sent == Err(Unsent::Full));
+        let reported = before + usize::from(sent == Err(SendError::Full));
         assert_eq!(lost.load(Ordering::Relaxed), reported);
         tokio::task::yield_now().await;
     }
@@ -70,34 +70,34 @@ async fn a_peer_that_does_not_read_costs_bounded_bytes() {
     // A turn that is still running may update the links after the close.
     links.update(&[address(Url::http("127.0.0.1", 1))]);
     assert_eq!(links.urls(PEER), None, "it is closed");
-    assert_eq!(links.send(PEER, large()), Err(Unsent::NoLink));
+    assert_eq!(links.send(PEER, large()), Err(SendError::NoLink));
 }
 
 #[tokio::test]
 async fn an_envelope_is_bounded_in_bytes() {
-    let waiting = Waiting::default();
+    let waiting = QueueBytes::default();
     let (queue, mut messages) = mpsc::channel(QUEUE_MAX);
     for _ in 0..10 {
-        let counted = waiting.add(LARGE, QUEUE_BYTES_MAX).expect("room");
-        assert!(queue.try_send((large(), counted)).is_ok());
+        let queued = waiting.add(LARGE, QUEUE_BYTES_MAX).expect("room");
+        assert!(queue.try_send((large(), queued)).is_ok());
     }
     let first = messages.recv().await.expect("a message");
-    let (batch, counted) = gather(first, &mut messages);
-    assert_eq!((batch.len(), counted.len()), (2, 2));
+    let (batch, queued) = gather(first, &mut messages);
+    assert_eq!((batch.len(), queued.len()), (2, 2));
     assert!(waiting.add(1, 10 * LARGE).is_none());
-    drop(counted);
+    drop(queued);
     assert!(waiting.add(1, 10 * LARGE).is_some(), "two have left");
 }
 
 /// A stopped process was reported as another service without HTTP/2, and no warning was logged.
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_is_stopped_is_told_from_another_service() {
+async fn a_stopped_peer_is_distinguished_from_another_service() {
     let (_listener, url) = peer_that_does_not_read().await;
     let client = connect::connect(&[url]).await;
     let mut client = client.expect("the kernel accepts");
     let nothing = tokio_stream::pending::<Envelope>();
     let ended = client.stream(nothing).await.expect_err("no answer");
-    assert!(trouble::is_silence(&ended), "{ended:?}");
-    assert!(trouble::reason(&ended).contains("process is stopped"));
-    assert!(!trouble::is_silence(&Status::unavailable("http2 error")));
+    assert!(link_log::is_silence(&ended), "{ended:?}");
+    assert!(link_log::reason(&ended).contains("process is stopped"));
+    assert!(!link_log::is_silence(&Status::unavailable("http2 error")));
 }

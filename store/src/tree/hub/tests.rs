@@ -79,7 +79,7 @@ async fn heard(watch: &mut Watch) -> Option<u64> {
 }
 
 #[tokio::test]
-async fn each_hears_what_it_asked_for() {
+async fn each_watch_gets_its_events() {
     let hub = hub();
     let past = Past::default();
     let watch = |path, recursive| {
@@ -222,7 +222,7 @@ async fn a_watcher_that_does_not_keep_up_ends_as_in_etcd() {
     }
     assert_eq!(slow.end(), None);
     assert_eq!(heard(&mut slow).await, None);
-    assert_eq!(slow.end(), Some(End::Behind));
+    assert_eq!(slow.end(), Some(WatchEnd::Behind));
 }
 
 #[tokio::test]
@@ -243,7 +243,7 @@ async fn a_stream_that_is_far_behind_in_bytes_ends_too() {
         got += 1;
     }
     assert_eq!(got, 7, "seven of eight MiB and a bit");
-    assert_eq!(slow.end(), Some(End::Behind));
+    assert_eq!(slow.end(), Some(WatchEnd::Behind));
 }
 
 /// The fan-out task never runs during this test.
@@ -296,7 +296,7 @@ async fn large_events_in_the_queue_are_bounded_in_bytes() {
 }
 
 #[tokio::test]
-async fn who_goes_away_is_forgotten() {
+async fn a_dropped_watch_is_unregistered() {
     let hub = hub();
     let one = hub
         .watch(spec("/1", true, true, 0), &Past::default())
@@ -343,7 +343,7 @@ async fn a_snapshot_brings_what_was_missed_or_cuts() {
     );
     assert_eq!(
         stream.end(),
-        Some(End::Cut),
+        Some(WatchEnd::Cut),
         "the client must repeat the watch"
     );
     assert_eq!(hub.count(), 0);

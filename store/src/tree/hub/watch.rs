@@ -13,12 +13,12 @@ use super::watcher::StreamSource;
 pub(super) enum Source {
     Once(oneshot::Receiver<Arc<Event>>),
     Stream(StreamSource),
-    Over(End),
+    Over(WatchEnd),
 }
 
 /// Why a watch has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum WatchEnd {
     /// A long poll's single event was delivered.
     Delivered,
     /// The unread events exceeded the limit for a watcher, in number or in bytes.
@@ -61,12 +61,12 @@ impl Watch {
             Source::Over(_) => return None,
             Source::Stream(source) => match source.next().await {
                 Some(Some(event)) => return Some(event),
-                Some(None) => (None, End::Behind),
-                None => (None, End::Cut),
+                Some(None) => (None, WatchEnd::Behind),
+                None => (None, WatchEnd::Cut),
             },
             Source::Once(source) => match source.await {
-                Ok(event) => (Some(event), End::Delivered),
-                Err(_) => (None, End::Cut),
+                Ok(event) => (Some(event), WatchEnd::Delivered),
+                Err(_) => (None, WatchEnd::Cut),
             },
         };
         self.source = Source::Over(end);
@@ -74,7 +74,7 @@ impl Watch {
     }
 
     /// Why the watch has ended; `None` before.
-    pub fn end(&self) -> Option<End> {
+    pub fn end(&self) -> Option<WatchEnd> {
         match self.source {
             Source::Over(end) if self.past.is_empty() => Some(end),
             _ => None,

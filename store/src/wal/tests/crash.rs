@@ -215,7 +215,7 @@ fn a_write_that_fails_ends_the_log_and_loses_nothing_promised() {
 }
 
 #[test]
-fn a_full_disk_is_said_and_survived() {
+fn a_full_disk_is_an_error_and_survived() {
     let mut run = Run::new(SimDisk::new());
     run.step(Step::Reopen).unwrap();
     run.disk.limit(Some(3 * CONFIG.segment_bytes));

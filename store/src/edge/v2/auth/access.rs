@@ -7,7 +7,7 @@ use http::header::AUTHORIZATION;
 
 use super::model::{GUEST, ROOT, User};
 use super::records;
-use crate::edge::v2::Inner;
+use crate::edge::v2::Api;
 use crate::edge::v2::backend::TreeBackend;
 
 /// Whether a request may access the key without a password. `None` if it has a password, which
@@ -31,7 +31,7 @@ pub(in crate::edge::v2) fn guest_may<B: TreeBackend>(
 
 /// Whether the user of the request's password may access the key.
 pub(in crate::edge::v2) async fn user_may<B: TreeBackend>(
-    inner: &Inner<B>,
+    inner: &Api<B>,
     headers: &HeaderMap,
     key: &[u8],
     recursive: bool,
@@ -52,7 +52,7 @@ pub(in crate::edge::v2) async fn user_may<B: TreeBackend>(
 
 /// Whether the request may change members, users and roles: always while auth is off.
 pub(in crate::edge::v2) async fn is_root<B: TreeBackend>(
-    inner: &Inner<B>,
+    inner: &Api<B>,
     headers: &HeaderMap,
 ) -> bool {
     if !records::is_enabled(&inner.backend) {
@@ -63,7 +63,7 @@ pub(in crate::edge::v2) async fn is_root<B: TreeBackend>(
 }
 
 /// The user whose name and password are in the request.
-async fn authenticated<B: TreeBackend>(inner: &Inner<B>, headers: &HeaderMap) -> Option<User> {
+async fn authenticated<B: TreeBackend>(inner: &Api<B>, headers: &HeaderMap) -> Option<User> {
     let (name, password) = basic(authorization(headers))?;
     let user = records::user(&inner.backend, &name).ok()?;
     let passwords = &inner.auth.passwords;

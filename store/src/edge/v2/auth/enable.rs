@@ -7,11 +7,11 @@ use keelson_proto::internal::tree_request::Op;
 
 use super::model::{GUEST, ROOT, Role};
 use super::{AuthError, records};
-use crate::edge::v2::Inner;
+use crate::edge::v2::Api;
 use crate::edge::v2::backend::TreeBackend;
 
 pub(super) async fn serve<B: TreeBackend>(
-    inner: &Inner<B>,
+    inner: &Api<B>,
     method: &Method,
 ) -> Result<Response, AuthError> {
     let enabled = records::is_enabled(&inner.backend);
@@ -29,7 +29,7 @@ pub(super) async fn serve<B: TreeBackend>(
     Ok(inner.answers.json(StatusCode::OK, body))
 }
 
-async fn enable<B: TreeBackend>(inner: &Inner<B>, enabled: bool) -> Result<(), AuthError> {
+async fn enable<B: TreeBackend>(inner: &Api<B>, enabled: bool) -> Result<(), AuthError> {
     let conflict = |text: &str| AuthError::refused(StatusCode::CONFLICT, text.to_owned());
     if enabled {
         return Err(conflict("already enabled"));
@@ -46,7 +46,7 @@ async fn enable<B: TreeBackend>(inner: &Inner<B>, enabled: bool) -> Result<(), A
     records::enable(backend, &inner.auth, true).await
 }
 
-async fn disable<B: TreeBackend>(inner: &Inner<B>, enabled: bool) -> Result<(), AuthError> {
+async fn disable<B: TreeBackend>(inner: &Api<B>, enabled: bool) -> Result<(), AuthError> {
     if !enabled {
         let text = "already disabled".to_owned();
         return Err(AuthError::refused(StatusCode::CONFLICT, text));

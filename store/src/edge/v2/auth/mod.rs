@@ -29,7 +29,7 @@ use super::backend::TreeBackend;
 use super::body::{self, BodyError};
 use super::error::KeyError;
 use super::form::Form;
-use super::{BoxError, Inner, answer};
+use super::{Api, BoxError, answer};
 use crate::Error;
 use crate::tree::ChangeError;
 
@@ -86,7 +86,7 @@ impl From<ChangeError> for AuthError {
 
 /// `what` is the path after "/v2/auth/". `None` if no such resource exists.
 pub(super) async fn serve<B, R>(
-    inner: &Inner<B>,
+    inner: &Api<B>,
     what: &str,
     parts: &Parts,
     body: R,
@@ -128,7 +128,7 @@ where
     Some(answered.unwrap_or_else(|error| failed(inner, error)))
 }
 
-fn failed<B>(inner: &Inner<B>, error: AuthError) -> Response {
+fn failed<B>(inner: &Api<B>, error: AuthError) -> Response {
     match error {
         AuthError::Refused(status, text) => inner.answers.message(status, &text),
         AuthError::Tree(error) => inner.answers.key_error(&KeyError::from(error)),
@@ -144,7 +144,7 @@ fn check_query(parts: &Parts) -> Result<(), AuthError> {
 }
 
 /// Reads the body of a PUT.
-async fn read_body<B, R>(inner: &Inner<B>, body: R) -> Result<Bytes, AuthError>
+async fn read_body<B, R>(inner: &Api<B>, body: R) -> Result<Bytes, AuthError>
 where
     R: HttpBody<Data = Bytes, Error: Into<BoxError>>,
 {

@@ -11,10 +11,10 @@ use keelson_proto::internal::tree_request::Op;
 use super::model::{ROOT, Role};
 use super::{AuthError, INVALID_JSON, bad_request, check_query, read_body, records};
 use crate::edge::v2::backend::TreeBackend;
-use crate::edge::v2::{BoxError, Inner};
+use crate::edge::v2::{Api, BoxError};
 
 /// The list of all roles.
-pub(super) fn list<B: TreeBackend>(inner: &Inner<B>, parts: &Parts) -> Result<Response, AuthError> {
+pub(super) fn list<B: TreeBackend>(inner: &Api<B>, parts: &Parts) -> Result<Response, AuthError> {
     let names = records::role_names(&inner.backend)?;
     check_query(parts)?;
     let mut out = BytesMut::with_capacity(256);
@@ -29,7 +29,7 @@ pub(super) fn list<B: TreeBackend>(inner: &Inner<B>, parts: &Parts) -> Result<Re
 
 /// Requests for one role.
 pub(super) async fn serve<B, R>(
-    inner: &Inner<B>,
+    inner: &Api<B>,
     name: &str,
     parts: &Parts,
     body: R,
@@ -49,7 +49,7 @@ where
 }
 
 async fn put<B: TreeBackend>(
-    inner: &Inner<B>,
+    inner: &Api<B>,
     name: &str,
     body: &[u8],
 ) -> Result<Response, AuthError> {
@@ -70,7 +70,7 @@ async fn put<B: TreeBackend>(
     Ok(shown(inner, StatusCode::OK, &changed))
 }
 
-async fn create<B: TreeBackend>(inner: &Inner<B>, role: &Role) -> Result<(), AuthError> {
+async fn create<B: TreeBackend>(inner: &Api<B>, role: &Role) -> Result<(), AuthError> {
     check_changeable(&role.name)?;
     let created = records::put_role(&inner.backend, &inner.auth, Op::Create, role).await;
     match created {
@@ -82,7 +82,7 @@ async fn create<B: TreeBackend>(inner: &Inner<B>, role: &Role) -> Result<(), Aut
     }
 }
 
-async fn update<B: TreeBackend>(inner: &Inner<B>, asked: &Role) -> Result<Role, AuthError> {
+async fn update<B: TreeBackend>(inner: &Api<B>, asked: &Role) -> Result<Role, AuthError> {
     check_changeable(&asked.name)?;
     inner.backend.read_index().await?;
     let role = records::role(&inner.backend, &asked.name)?;
@@ -95,7 +95,7 @@ async fn update<B: TreeBackend>(inner: &Inner<B>, asked: &Role) -> Result<Role, 
     Ok(changed)
 }
 
-async fn delete<B: TreeBackend>(inner: &Inner<B>, name: &str) -> Result<Response, AuthError> {
+async fn delete<B: TreeBackend>(inner: &Api<B>, name: &str) -> Result<Response, AuthError> {
     check_changeable(name)?;
     match records::delete_role(&inner.backend, &inner.auth, name).await {
         Ok(()) => Ok(inner.answers.json(StatusCode::OK, Body::empty())),
@@ -115,7 +115,7 @@ fn check_changeable(name: &str) -> Result<(), AuthError> {
     Err(AuthError::refused(StatusCode::FORBIDDEN, text))
 }
 
-fn shown<B>(inner: &Inner<B>, status: StatusCode, role: &Role) -> Response {
+fn shown<B>(inner: &Api<B>, status: StatusCode, role: &Role) -> Response {
     let mut out = BytesMut::from(&role.to_json()[..]);
     out.put_u8(b'\n');
     inner.answers.json(status, out.freeze())

@@ -12,10 +12,10 @@ use super::model::{ROOT, Role, User};
 use super::{AuthError, INVALID_JSON, bad_request, check_query, read_body, records};
 use crate::Error;
 use crate::edge::v2::backend::TreeBackend;
-use crate::edge::v2::{BoxError, Inner, json};
+use crate::edge::v2::{Api, BoxError, json};
 
 /// The list of all users with their roles; missing roles are omitted.
-pub(super) fn list<B: TreeBackend>(inner: &Inner<B>, parts: &Parts) -> Result<Response, AuthError> {
+pub(super) fn list<B: TreeBackend>(inner: &Api<B>, parts: &Parts) -> Result<Response, AuthError> {
     let names = records::user_names(&inner.backend)?;
     check_query(parts)?;
     let mut out = BytesMut::with_capacity(256);
@@ -36,7 +36,7 @@ pub(super) fn list<B: TreeBackend>(inner: &Inner<B>, parts: &Parts) -> Result<Re
 
 /// Requests for one user.
 pub(super) async fn serve<B, R>(
-    inner: &Inner<B>,
+    inner: &Api<B>,
     name: &str,
     parts: &Parts,
     body: R,
@@ -53,11 +53,7 @@ where
 }
 
 /// One user with its roles; a missing role is an error here.
-fn show<B: TreeBackend>(
-    inner: &Inner<B>,
-    name: &str,
-    parts: &Parts,
-) -> Result<Response, AuthError> {
+fn show<B: TreeBackend>(inner: &Api<B>, name: &str, parts: &Parts) -> Result<Response, AuthError> {
     let user = records::user(&inner.backend, name)?;
     check_query(parts)?;
     let roles = user.roles.iter().flatten();
@@ -71,7 +67,7 @@ fn show<B: TreeBackend>(
 }
 
 async fn put<B: TreeBackend>(
-    inner: &Inner<B>,
+    inner: &Api<B>,
     name: &str,
     body: &[u8],
 ) -> Result<Response, AuthError> {
@@ -90,7 +86,7 @@ async fn put<B: TreeBackend>(
         (StatusCode::OK, update(inner, &asked).await?)
     } else if has_roles {
         (StatusCode::OK, create(inner, asked).await?)
-    } else if known(inner, name).await.is_ok() {
+    } else if read_user(inner, name).await.is_ok() {
         (StatusCode::OK, update(inner, &asked).await?)
     } else {
         (StatusCode::CREATED, create(inner, asked).await?)
@@ -102,12 +98,12 @@ async fn put<B: TreeBackend>(
 }
 
 /// The user, after a linearizable read.
-async fn known<B: TreeBackend>(inner: &Inner<B>, name: &str) -> Result<User, AuthError> {
+async fn read_user<B: TreeBackend>(inner: &Api<B>, name: &str) -> Result<User, AuthError> {
     inner.backend.read_index().await?;
     records::user(&inner.backend, name)
 }
 
-async fn create<B: TreeBackend>(inner: &Inner<B>, asked: User) -> Result<User, AuthError> {
+async fn create<B: TreeBackend>(inner: &Api<B>, asked: User) -> Result<User, AuthError> {
     let mut user = asked.with_root_role();
     if user.password.is_empty() {
         let text = format!("Cannot create user {} with an empty password", user.name);
@@ -124,8 +120,8 @@ async fn create<B: TreeBackend>(inner: &Inner<B>, asked: User) -> Result<User, A
     }
 }
 
-async fn update<B: TreeBackend>(inner: &Inner<B>, asked: &User) -> Result<User, AuthError> {
-    let user = known(inner, &asked.name).await?;
+async fn update<B: TreeBackend>(inner: &Api<B>, asked: &User) -> Result<User, AuthError> {
+    let user = read_user(inner, &asked.name).await?;
     let hash = match asked.password.is_empty() {
         true => None,
         false => Some(hashed(inner, &asked.password).await?),
@@ -139,7 +135,7 @@ async fn update<B: TreeBackend>(inner: &Inner<B>, asked: &User) -> Result<User, 
     Ok(changed)
 }
 
-async fn delete<B: TreeBackend>(inner: &Inner<B>, name: &str) -> Result<Response, AuthError> {
+async fn delete<B: TreeBackend>(inner: &Api<B>, name: &str) -> Result<Response, AuthError> {
     if name == ROOT && records::is_enabled(&inner.backend) {
         let text = "Cannot delete root user while auth is enabled.".to_owned();
         return Err(AuthError::refused(StatusCode::FORBIDDEN, text));
@@ -154,7 +150,7 @@ async fn delete<B: TreeBackend>(inner: &Inner<B>, name: &str) -> Result<Response
     }
 }
 
-async fn hashed<B>(inner: &Inner<B>, password: &str) -> Result<String, AuthError> {
+async fn hashed<B>(inner: &Api<B>, password: &str) -> Result<String, AuthError> {
     let hash = inner.auth.passwords.hash(password).await;
     hash.ok_or_else(|| Error::Internal("the password cannot be hashed".to_owned()).into())
 }

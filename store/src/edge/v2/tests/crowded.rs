@@ -16,12 +16,12 @@ use tokio::task::JoinSet;
 use crate::edge::large::LargeAnswers;
 use crate::edge::tests::fake::Fake;
 use crate::edge::v2::body::Bodies;
-use crate::edge::v2::{Inner, V2};
+use crate::edge::v2::{Api, V2};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-fn v2(shrink: impl FnOnce(&mut Inner<Fake>)) -> V2<Fake> {
+fn v2(shrink: impl FnOnce(&mut Api<Fake>)) -> V2<Fake> {
     let (_, drain) = Drain::channel();
     let fake = Fake::new(([127, 0, 0, 1], 0).into());
     fake.set(|state| state.takes_large = true);

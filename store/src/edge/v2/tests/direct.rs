@@ -18,7 +18,7 @@ fn request(method: Method, target: &str) -> Request<Empty<bytes::Bytes>> {
 }
 
 #[test]
-fn the_paths_of_the_api_are_known() {
+fn the_api_owns_its_paths() {
     for (path, owned) in [
         ("/v2", true),
         ("/v2/", true),

@@ -28,7 +28,7 @@ async fn requests_are_counted_by_what_they_did() {
 }
 
 #[tokio::test]
-async fn a_leader_tells_of_itself() {
+async fn a_leader_reports_its_statistics() {
     let port = start().await;
     let expected = concat!(
         r#"{"name":"m1","id":"cafe","state":"StateLeader","#,

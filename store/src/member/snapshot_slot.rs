@@ -13,41 +13,41 @@ use crate::peer::Evicted;
 
 /// The slot, shared by the incoming snapshot transfers.
 #[derive(Default)]
-pub(crate) struct SharedPlace {
+pub(crate) struct SharedSlot {
     held: Mutex<Holder>,
     freed: Notify,
 }
 
 #[derive(Default)]
 struct Holder {
-    place: SnapshotSlot,
+    slot: SnapshotSlot,
     /// Signals the holder to end.
     evict: Option<oneshot::Sender<()>>,
 }
 
 /// The right to receive a snapshot. Dropping it frees the slot.
-pub(crate) struct Slot {
-    place: Arc<SharedPlace>,
+pub(crate) struct SlotGuard {
+    shared: Arc<SharedSlot>,
     number: TransferNumber,
 }
 
-impl Drop for Slot {
+impl Drop for SlotGuard {
     fn drop(&mut self) {
-        self.place.held.lock().place.leave(self.number);
-        self.place.freed.notify_waiters();
+        self.shared.held.lock().slot.leave(self.number);
+        self.shared.freed.notify_waiters();
     }
 }
 
-impl SharedPlace {
+impl SharedSlot {
     /// Acquires the slot, and first evicts its holder if this offer replaces the holder's. The
     /// returned [`Evicted`] resolves when the new holder must end in turn.
     ///
     /// # Errors
     /// `ResourceExhausted` while another snapshot is being received.
     pub(crate) async fn take(
-        self: &Arc<SharedPlace>,
+        self: &Arc<SharedSlot>,
         offer: Offer,
-    ) -> Result<(Slot, Evicted), Status> {
+    ) -> Result<(SlotGuard, Evicted), Status> {
         let busy = || Status::resource_exhausted("another snapshot is being received");
         let patience = Duration::from_millis(EVICTION_TIMEOUT_MS);
         let deadline = tokio::time::Instant::now() + patience;
@@ -66,14 +66,14 @@ impl SharedPlace {
     }
 
     /// Acquires the slot, or evicts its holder.
-    fn offer(self: &Arc<SharedPlace>, offer: Offer) -> Result<Option<(Slot, Evicted)>, Busy> {
+    fn offer(self: &Arc<SharedSlot>, offer: Offer) -> Result<Option<(SlotGuard, Evicted)>, Busy> {
         let mut holder = self.held.lock();
-        match holder.place.offer(offer) {
+        match holder.slot.offer(offer) {
             Admission::Taken(number) => {
                 let (evict, evicted) = oneshot::channel();
                 holder.evict = Some(evict);
-                let place = Arc::clone(self);
-                Ok(Some((Slot { place, number }, evicted)))
+                let shared = Arc::clone(self);
+                Ok(Some((SlotGuard { shared, number }, evicted)))
             }
             Admission::Evicting { held, first, .. } => {
                 if first && let Some(evict) = holder.evict.take() {
@@ -106,8 +106,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_later_offer_waits_until_the_holder_has_ended() {
         for (later, expected) in [(offer(2, 6, 90), true), (offer(2, 5, 100), false)] {
-            let place = Arc::new(SharedPlace::default());
-            let (slot, evicted) = place.take(offer(1, 5, 100)).await.expect("it is free");
+            let shared = Arc::new(SharedSlot::default());
+            let (slot, evicted) = shared.take(offer(1, 5, 100)).await.expect("it is free");
             let holder = async {
                 // Only an evicted holder ends; dropping the sender does not evict it.
                 if evicted.await.is_ok() {
@@ -115,7 +115,7 @@ mod tests {
                 }
             };
             let patience = Duration::from_millis(EVICTION_TIMEOUT_MS);
-            let (taken, ()) = tokio::join!(place.take(later), async {
+            let (taken, ()) = tokio::join!(shared.take(later), async {
                 let _ = tokio::time::timeout(patience, holder).await;
             });
             assert_eq!(taken.is_ok(), expected, "{later:?}");
@@ -124,11 +124,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_holder_that_does_not_leave_is_not_waited_for_without_end() {
-        let place = Arc::new(SharedPlace::default());
-        let held = place.take(offer(1, 5, 100)).await.expect("it is free");
-        let refused = place.take(offer(2, 6, 100)).await;
+        let shared = Arc::new(SharedSlot::default());
+        let held = shared.take(offer(1, 5, 100)).await.expect("it is free");
+        let refused = shared.take(offer(2, 6, 100)).await;
         assert!(refused.is_err());
         drop(held);
-        assert!(place.take(offer(2, 6, 100)).await.is_ok());
+        assert!(shared.take(offer(2, 6, 100)).await.is_ok());
     }
 }

@@ -15,11 +15,11 @@ use crate::config::url;
 const WARN_EVERY: Duration = Duration::from_secs(30);
 
 /// The log throttle of one link.
-pub(super) struct Trouble(LogThrottle);
+pub(super) struct LinkLog(LogThrottle);
 
-impl Trouble {
-    pub(super) fn new() -> Trouble {
-        Trouble(LogThrottle::every(WARN_EVERY))
+impl LinkLog {
+    pub(super) fn new() -> LinkLog {
+        LinkLog(LogThrottle::every(WARN_EVERY))
     }
 
     /// Reports a failed attempt to connect, or a connection that did not last.
@@ -52,7 +52,7 @@ impl Trouble {
 
 /// How the log treats the end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum LinkEnd {
     /// The peer is unreachable, or refuses this member's calls: a warning.
     Trouble,
     /// The peer is busy with another call, or about to be founded; the next attempt follows soon.
@@ -62,14 +62,14 @@ pub(super) enum End {
 }
 
 /// Classifies the end of a connection by its `status`, and by whether the connection had lasted.
-pub(super) fn end_of(status: &Status, had_lasted: bool) -> End {
+pub(super) fn end_of(status: &Status, had_lasted: bool) -> LinkEnd {
     // An error of the peer itself has no source error.
     let is_refusal = status.source().is_none();
     match status.code() {
-        Code::Aborted if is_refusal => End::Deferred,
+        Code::Aborted if is_refusal => LinkEnd::Deferred,
         // A peer may take seconds to verify a call before it refuses it.
-        _ if had_lasted && !is_refusal && !is_silence(status) => End::Lost,
-        _ => End::Trouble,
+        _ if had_lasted && !is_refusal && !is_silence(status) => LinkEnd::Lost,
+        _ => LinkEnd::Trouble,
     }
 }
 
@@ -147,10 +147,10 @@ mod tests {
             Status::unavailable("the call cannot be verified at the peer URL of member 3");
         let deferred = Status::aborted("another call of member 3 is being verified");
         for had_lasted in [false, true] {
-            assert_eq!(end_of(&refusal, had_lasted), End::Trouble);
-            assert_eq!(end_of(&deferred, had_lasted), End::Deferred);
+            assert_eq!(end_of(&refusal, had_lasted), LinkEnd::Trouble);
+            assert_eq!(end_of(&deferred, had_lasted), LinkEnd::Deferred);
         }
-        assert_eq!(end_of(&broken_off(), true), End::Lost);
-        assert_eq!(end_of(&broken_off(), false), End::Trouble);
+        assert_eq!(end_of(&broken_off(), true), LinkEnd::Lost);
+        assert_eq!(end_of(&broken_off(), false), LinkEnd::Trouble);
     }
 }
