@@ -101,21 +101,6 @@ pub const REPEATED_NAMES: &[&str] = &[
     "store/port: Shared",
     "store/port: Waiting",
     "store/port: Waits",
-    "store: Answer",
-    "store: Body",
-    "store: Counted",
-    "store: End",
-    "store: Error",
-    "store: Founder",
-    "store: Gate",
-    "store: Header",
-    "store: Health",
-    "store: Held",
-    "store: Inner",
-    "store: Member",
-    "store: Piece",
-    "store: Recovery",
-    "store: Services",
 ];
 
 /// Dependencies that no source of the crate names.
