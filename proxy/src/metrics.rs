@@ -12,9 +12,9 @@ use tokio::time::Instant;
 use crate::answers::Refusal;
 use crate::context::Context;
 use crate::http1::body::AnswerBody;
-use crate::http1::request::Subject;
 use crate::policy::endpoint::Health;
 use crate::policy::endpoints::Endpoints;
+use crate::policy::subject::Subject;
 
 /// From half a millisecond to two seconds.
 const BUCKETS: i32 = 13;
@@ -220,28 +220,13 @@ impl RequestRecord {
         }
     }
 
-    /// Counts the outcome. Returns the answer that the client gets.
-    pub(crate) fn finish(
-        self,
-        context: &Context,
-        answer: Result<Response<AnswerBody>, Refusal>,
-    ) -> Response<AnswerBody> {
-        match answer {
-            Ok(response) => {
-                self.handled(context, response.status());
-                response
-            }
-            Err(refusal) => self.refused(context, refusal),
-        }
-    }
-
     /// Counts a member's answer.
     pub(crate) fn handled(self, context: &Context, status: StatusCode) {
         let took = self.began.elapsed();
         context.metrics.handled(&self.method, status, took);
     }
 
-    /// Counts a request that no member answered.
+    /// Counts a request that no member answered. Returns the answer that the client gets.
     pub(crate) fn refused(self, context: &Context, refusal: Refusal) -> Response<AnswerBody> {
         context.metrics.dropped(&self.method, refusal);
         refusal.response(self.keys, &context.id)

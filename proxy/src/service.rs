@@ -12,18 +12,16 @@ use keelson_port::{
     Drain, FastPath, FastPathAnswer, Http2Connection, Incoming, Listener, Parking, Serve, Serving,
 };
 
-use crate::answers::{self, Refusal};
 use crate::config::{MembersFrom, ProxyConfig};
 use crate::context::Context;
 use crate::h2;
 use crate::http1::body::AnswerBody;
 use crate::http1::fast_path;
-use crate::http1::request::{self, Draft, Origin, Subject};
-use crate::metrics::RequestRecord;
-use crate::own;
-use crate::policy::forward;
+use crate::http1::request::Draft;
+use crate::http1::request_head::Origin;
+use crate::policy::answer::{self, Answer};
 use crate::policy::members::{self, Peers};
-use crate::policy::watch::{self, WatchRequest};
+use crate::policy::watch::WatchRequest;
 use crate::role::{ClusterFile, Lock, RoleError};
 
 /// A proxy that could not start, or had to stop.
@@ -143,39 +141,40 @@ impl Serve for Service {
         self.call_from(request, SocketAddr::from(([0, 0, 0, 0], 0)))
     }
 
-    /// Answers that need no waiting are made here, so that the future, one a request, stays small.
+    /// Answers a request that hyper has parsed. Answers that need no waiting are made before the future, so
+    /// that the future, one a request, stays small.
     fn call_from(&self, request: Request<Incoming>, client: SocketAddr) -> Self::Future {
         let context = Arc::clone(&self.0);
-        match own::answer(&context, request.method(), request.uri().path()) {
-            Some(answer) => Box::pin(ready(Ok(answer))),
-            None => forward(context, request, client),
+        let (mut parts, body) = request.into_parts();
+        let record = match answer::admit(&context, &parts) {
+            Ok(record) => record,
+            Err(answer) => return Box::pin(ready(Ok(*answer))),
+        };
+        let parking = parts.extensions.remove::<Parking>();
+        let id = &context.id;
+        let origin = Origin { client, id };
+        if let Some(watch) = WatchRequest::of(&parts, origin) {
+            let incoming = answer::Incoming::Watch(watch, None);
+            return Box::pin(async move {
+                let answer = answer::answer(&context, record, incoming).await;
+                match (answer, parking) {
+                    (Answer::Watch(watch), Some(parking)) => {
+                        parking.park(watch.into_parked()).await
+                    }
+                    (answer, _) => Ok(answer.into_response(&context)),
+                }
+            });
         }
+        let draft = Draft::new(&parts, body, origin);
+        Box::pin(async move {
+            Ok(match draft.complete().await {
+                Ok(request) => {
+                    let incoming = answer::Incoming::Request(request);
+                    let answer = answer::answer(&context, record, incoming).await;
+                    answer.into_response(&context)
+                }
+                Err(incomplete) => record.refused(&context, incomplete.into()),
+            })
+        })
     }
-}
-
-/// Has some member answer.
-fn forward(context: Arc<Context>, request: Request<Incoming>, client: SocketAddr) -> Answering {
-    let subject = Subject::of(request.uri().path());
-    let record = RequestRecord::new(&context, request.method(), subject);
-    if context.has_seen(request.headers()) {
-        return Box::pin(ready(Ok(record.finish(&context, Err(Refusal::Loop)))));
-    }
-    let (mut parts, body) = request.into_parts();
-    if request::is_too_large(&parts) {
-        return Box::pin(ready(Ok(answers::too_large())));
-    }
-    let parking = parts.extensions.remove::<Parking>();
-    let id = &context.id;
-    let origin = Origin { client, id };
-    if let Some(wait) = WatchRequest::of(&parts, origin) {
-        return Box::pin(async move {
-            let answer = watch::forward(&context, wait, parking, None).await;
-            Ok(record.finish(&context, answer))
-        });
-    }
-    let draft = Draft::new(&parts, body, origin);
-    Box::pin(async move {
-        let answer = forward::forward(&context, draft).await;
-        Ok(record.finish(&context, answer))
-    })
 }

@@ -24,12 +24,10 @@ use crate::answers::{self, Refusal};
 use crate::context::Context;
 use crate::http1::body::AnswerBody;
 use crate::http1::headers;
-use crate::http1::request::{self, Origin, Subject, UpstreamRequest};
-use crate::metrics::RequestRecord;
-use crate::own;
-use crate::policy::attempts::Attempts;
-use crate::policy::forward;
-use crate::policy::watch::{self, WatchRequest};
+use crate::http1::request::UpstreamRequest;
+use crate::http1::request_head::Origin;
+use crate::policy::answer::{self, Incoming, answer};
+use crate::policy::watch::WatchRequest;
 
 /// The largest body, which is the largest form that a member accepts.
 const BODY_BYTES_MAX: usize = 10 * 1024 * 1024;
@@ -212,44 +210,36 @@ impl HttpRequest {
 
     async fn response(&self, whole: PartialRequest) -> Response<AnswerBody> {
         let PartialRequest { parts, body, share } = whole;
-        let parts = &parts;
         let context = &self.context;
-        if let Some(answer) = own::answer(context, &parts.method, parts.uri.path()) {
-            return answer;
-        }
-        if request::is_too_large(parts) {
-            return answers::too_large();
-        }
-        let subject = Subject::of(parts.uri.path());
-        let record = RequestRecord::new(context, &parts.method, subject);
-        if context.has_seen(&parts.headers) {
-            return record.finish(context, Err(Refusal::Loop));
-        }
+        let record = match answer::admit(context, &parts) {
+            Ok(record) => record,
+            Err(answer) => return *answer,
+        };
         let origin = Origin {
             client: self.client,
             id: &context.id,
         };
-        let answer = match WatchRequest::of(parts, origin) {
-            Some(wait) => {
+        let answer = match WatchRequest::of(&parts, origin) {
+            Some(watch) => {
                 // It may take long, and its body is not used.
                 drop((body, share));
-                watch::forward(context, wait, None, Some(self.client)).await
+                let Some(permit) = context.waits.begin(self.client) else {
+                    return record.refused(context, Refusal::Crowded);
+                };
+                let incoming = Incoming::Watch(watch, Some(Box::new(permit)));
+                answer(context, record, incoming).await
             }
             None => {
-                // It is never closed.
-                let _place = self.session.share.running.acquire().await;
-                let mut outgoing = UpstreamRequest::whole(parts, &body, origin);
+                // The semaphore is never closed.
+                let _permit = self.session.share.running.acquire().await;
+                let request = UpstreamRequest::whole(&parts, &body, origin);
                 drop(body);
-                let mut attempts = Attempts::of_request(context, outgoing.read);
-                let reply = forward::forward_in(&mut attempts, context, &mut outgoing).await;
+                let answer = answer(context, record, Incoming::Request(request)).await;
                 drop(share);
-                reply.and_then(|reply| {
-                    let response = reply.into_response();
-                    response.map_err(|_| forward::refusal(&outgoing))
-                })
+                answer
             }
         };
-        record.finish(context, answer)
+        answer.into_response(context)
     }
 }
 

@@ -3,15 +3,14 @@
 use std::io;
 use std::sync::Arc;
 
-use bytes::{BufMut, BytesMut};
 use http::Response;
 use http_body_util::BodyExt;
 
 use crate::config::ProxyConfig;
 use crate::context::Context;
 use crate::http1::body::{AnswerBody, MemberBody};
-use crate::http1::client::{Connection, Head};
-use crate::http1::request::{Rest, UpstreamRequest};
+use crate::http1::client::{Connection, Head, framing};
+use crate::http1::request::{StreamedBody, UpstreamRequest};
 use crate::policy::endpoint::Endpoint;
 use crate::sockets::{self, Place};
 
@@ -76,14 +75,15 @@ impl Reply {
         (self.head, body)
     }
 
-    pub(crate) fn into_response(self) -> io::Result<Response<AnswerBody>> {
+    /// The same, with the whole body if it has arrived.
+    pub(crate) fn begin(self) -> io::Result<(Head, AnswerBody)> {
         let (head, body) = self.into_parts();
-        Ok(response(head, body.whole()?))
+        Ok((head, body.whole()?))
     }
 }
 
-/// Of a member's head, and of a body that need not be the member's.
-pub(crate) fn response(head: Head, body: AnswerBody) -> Response<AnswerBody> {
+/// A response with a member's head. The body may be another.
+pub(crate) fn response<B>(head: Head, body: B) -> Response<B> {
     let mut response = Response::new(body);
     *response.status_mut() = head.status;
     *response.headers_mut() = head.headers();
@@ -146,7 +146,7 @@ fn reply(head: Head, connection: Connection, endpoint: &Arc<Endpoint>) -> Reply 
 pub(crate) fn may_repeat(failure: &Failure, request: &UpstreamRequest) -> bool {
     match failure {
         Failure::Unanswered(_) | Failure::Cut { unsent: false } => {
-            request.read && request.rest.is_none()
+            request.read && request.is_kept()
         }
         Failure::Unsent(_) | Failure::Crowded(_) | Failure::Cut { .. } => true,
         Failure::Client => false,
@@ -161,7 +161,7 @@ async fn converse(
     let sending = connection.send(&request.bytes, config.write_timeout);
     sending.await.map_err(Failure::Unsent)?;
     let mut early = false;
-    if let Some(rest) = &mut request.rest {
+    if let Some(rest) = &mut request.streamed {
         early = Box::pin(pass_on(connection, rest, config)).await?;
     }
     let head = connection.head(&request.method).await;
@@ -176,7 +176,7 @@ async fn converse(
 /// A failure on the way is not `Unsent`: what has been passed on cannot be passed on again.
 async fn pass_on(
     connection: &mut Connection,
-    rest: &mut Rest,
+    rest: &mut StreamedBody,
     config: &ProxyConfig,
 ) -> Result<bool, Failure> {
     loop {
@@ -190,26 +190,20 @@ async fn pass_on(
             continue;
         };
         let sent = match rest.chunked {
-            true => connection.send(&chunk(&data), config.write_timeout).await,
+            true => {
+                connection
+                    .send(&framing::chunk(&data), config.write_timeout)
+                    .await
+            }
             false => connection.send(&data, config.write_timeout).await,
         };
         sent.map_err(Failure::Unanswered)?;
     }
     if rest.chunked {
-        let sent = connection.send(b"0\r\n\r\n", config.write_timeout).await;
+        let sent = connection
+            .send(framing::LAST_CHUNK, config.write_timeout)
+            .await;
         sent.map_err(Failure::Unanswered)?;
     }
     Ok(false)
-}
-
-fn chunk(data: &[u8]) -> BytesMut {
-    let size = format!("{:x}\r\n", data.len());
-    let mut chunk = BytesMut::with_capacity(size.len() + data.len() + 2);
-    // An empty one would be the last.
-    if !data.is_empty() {
-        chunk.put_slice(size.as_bytes());
-        chunk.put_slice(data);
-        chunk.put_slice(b"\r\n");
-    }
-    chunk
 }

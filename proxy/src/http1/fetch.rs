@@ -1,4 +1,4 @@
-//! Small GET requests of the proxy's own.
+//! The proxy's own small GET requests.
 
 use std::io;
 use std::time::Duration;
@@ -8,10 +8,11 @@ use http::{HeaderMap, HeaderValue, Method};
 use crate::address::Address;
 use crate::http1::client::{Connection, Decoded, Head};
 use crate::http1::headers::PROXIED_BY;
+use crate::http1::request_head::RequestHead;
 
 const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// For a member to take a small request.
+/// The time in which a member must take a small request.
 const SEND_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Sends a request and reads the head of the answer; `id` marks it as this proxy's.
@@ -21,19 +22,16 @@ pub(crate) async fn send(
     path: &str,
     id: Option<&HeaderValue>,
 ) -> io::Result<Head> {
-    let mut request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n").into_bytes();
+    let mut head = RequestHead::new(&Method::GET, path);
+    head.field("Host", address.to_string().as_bytes());
     if let Some(id) = id {
-        request.extend_from_slice(PROXIED_BY.as_str().as_bytes());
-        request.extend_from_slice(b": ");
-        request.extend_from_slice(id.as_bytes());
-        request.extend_from_slice(b"\r\n");
+        head.field(PROXIED_BY.as_str(), id.as_bytes());
     }
-    request.extend_from_slice(b"\r\n");
-    connection.send(&request, SEND_TIMEOUT).await?;
+    connection.send(&head.finish(b""), SEND_TIMEOUT).await?;
     connection.head(&Method::GET).await
 }
 
-/// A whole answer, with the status 200.
+/// Returns the headers and the body of an answer whose status is 200.
 pub(crate) async fn get(
     address: &Address,
     path: &str,

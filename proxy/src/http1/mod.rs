@@ -11,3 +11,4 @@ pub(crate) mod fast_path;
 pub(crate) mod fetch;
 pub(crate) mod headers;
 pub(crate) mod request;
+pub(crate) mod request_head;

@@ -1,4 +1,4 @@
-//! Whose turn it is: the members a request is tried on, and how long it is held for one.
+//! The retry policy: the members that a request is tried on, and how long it is held for one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,55 +8,58 @@ use tokio::time::{self, Instant};
 use crate::context::Context;
 use crate::policy::endpoint::{Endpoint, Health};
 
-/// Between two looks for a member, when nobody says that there is one.
-const LOOK: Duration = Duration::from_millis(100);
+/// Between two looks for a usable member, if no notification comes first.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// After so many attempts something is wrong that haste does not mend.
-const HASTY_MAX: u32 = 4;
+/// After this many attempts each further one is delayed by `PAUSE`.
+const IMMEDIATE_MAX: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// One request's way through the members.
+/// The attempts of one request.
 pub(crate) struct Attempts<'a> {
     context: &'a Context,
-    /// The nearest member will do.
+    /// The nearest member will do; otherwise the leader is preferred.
     nearest: bool,
-    /// When a request came; `None` for a watch that goes on.
+    /// When the request came; `None` for a watch that resumes.
     since: Option<Instant>,
-    taken: u32,
+    count: u32,
     /// The member to try before all others.
     first: Option<Arc<Endpoint>>,
 }
 
 impl<'a> Attempts<'a> {
-    /// Held no longer than the request timeout, and not at all while that is hopeless. What does not
-    /// go to the nearest member goes to the leader.
+    /// The request is held no longer than the request timeout, and not at all while that is hopeless.
     pub(crate) fn of_request(context: &'a Context, nearest: bool) -> Attempts<'a> {
         Attempts {
             context,
             nearest,
             since: Some(Instant::now()),
-            taken: 0,
+            count: 0,
             first: None,
         }
     }
 
-    /// Held until a member comes back: for a watch nothing is lost by waiting.
+    /// A watch is held until a member is usable: it loses nothing by waiting.
     pub(crate) fn of_watch(context: &'a Context) -> Attempts<'a> {
         Attempts {
             context,
             nearest: true,
             since: None,
-            taken: 0,
+            count: 0,
             first: None,
         }
     }
 
-    /// The leader is to be asked, if it is known.
+    pub(crate) fn context(&self) -> &'a Context {
+        self.context
+    }
+
+    /// Sends the request to the leader, if it is known.
     pub(crate) fn prefer_leader(&mut self) {
         self.nearest = false;
     }
 
-    /// This member is to be tried before all others.
+    /// Tries this member before all others.
     pub(crate) fn try_first(&mut self, endpoint: Arc<Endpoint>) {
         self.first = Some(endpoint);
     }
@@ -64,37 +67,40 @@ impl<'a> Attempts<'a> {
     /// The member to try next; `None` when the time is over.
     pub(crate) async fn next(&mut self) -> Option<Arc<Endpoint>> {
         if let Some(first) = self.first.take() {
-            self.taken += 1;
+            self.count += 1;
             return Some(first);
         }
-        if self.taken < HASTY_MAX
-            && !(0 < self.taken && self.is_over())
+        if self.count < IMMEDIATE_MAX
+            && !(0 < self.count && self.is_over())
             && let Some(endpoint) = self.context.endpoints.choose(self.nearest)
         {
-            self.taken += 1;
+            self.count += 1;
             return Some(endpoint);
         }
-        // In a box: it would make room for itself in every request.
+        // Boxed: otherwise it would enlarge the future of every request.
         Box::pin(self.held()).await
     }
 
-    /// The same, when there is none, or something is wrong.
+    /// The same when no member is usable, or attempts keep failing.
     async fn held(&mut self) -> Option<Arc<Endpoint>> {
-        if HASTY_MAX <= self.taken {
+        if IMMEDIATE_MAX <= self.count {
             time::sleep(PAUSE).await;
         }
         loop {
-            if 0 < self.taken && self.is_over() {
+            if 0 < self.count && self.is_over() {
                 return None;
             }
             if let Some(endpoint) = self.context.endpoints.choose(self.nearest) {
-                self.taken += 1;
+                self.count += 1;
                 return Some(endpoint);
             }
             if self.is_over() || self.is_hopeless() {
                 return None;
             }
-            self.context.endpoints.endpoint_available(LOOK).await;
+            self.context
+                .endpoints
+                .endpoint_available(POLL_INTERVAL)
+                .await;
         }
     }
 
@@ -103,7 +109,8 @@ impl<'a> Attempts<'a> {
         self.since.is_some_and(|since| held_for <= since.elapsed())
     }
 
-    /// As etcd's proxy with zero endpoints: 503 at once, where no member was ever reached.
+    /// Where no member was ever reached the answer is 503 at once, as etcd's proxy with zero endpoints
+    /// has it.
     fn is_hopeless(&self) -> bool {
         self.since.is_some() && self.context.endpoints.is_hopeless()
     }

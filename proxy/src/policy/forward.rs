@@ -1,4 +1,4 @@
-//! Forwards HTTP/1.1 requests: to one member, or to the next where that does no harm.
+//! Forwards a request: to one member, or to the next where a second attempt does no harm.
 
 use std::future::Future;
 use std::io;
@@ -6,7 +6,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Response;
 use tokio::time::{self, Instant};
 use tracing::debug;
 
@@ -15,131 +14,112 @@ use crate::context::Context;
 use crate::http1::body::AnswerBody;
 use crate::http1::client::Head;
 use crate::http1::exchange::{self, Failure, Reply};
-use crate::http1::request::{Draft, Incomplete, Subject, UpstreamRequest};
+use crate::http1::request::UpstreamRequest;
 use crate::policy::attempts::Attempts;
 use crate::policy::endpoint::{Endpoint, Health};
+use crate::policy::subject::Subject;
 
-/// However late it is, the leader is given this time to answer before a member that is behind is believed.
-const LAST_LOOK: Duration = Duration::from_millis(300);
+/// The time that the leader always gets before a stale answer is used.
+const LEADER_GRACE: Duration = Duration::from_millis(300);
 
-/// More than a member's own patience, which is the request timeout.
-const GRACE: Duration = Duration::from_secs(1);
+/// How much longer than the request timeout, after which members give up themselves, an answer may take.
+const MEMBER_GRACE: Duration = Duration::from_secs(1);
 
-/// Forwards a request and returns the whole answer, or its beginning.
+/// Forwards a request. Returns the head of the answer, with the body as far as it has arrived.
 pub(crate) async fn forward(
     context: &Context,
-    draft: Draft,
-) -> Result<Response<AnswerBody>, Refusal> {
-    let completed = draft.complete().await;
-    let mut request = completed.map_err(|incomplete| match incomplete {
-        Incomplete::Gone => Refusal::Client,
-        Incomplete::Late => Refusal::Late,
-    })?;
-    let reply = forward_in(
-        &mut Attempts::of_request(context, request.read),
-        context,
-        &mut request,
-    )
-    .await?;
-    reply.into_response().map_err(|error| {
-        debug!(%error, "an answer broke off");
-        refusal(&request)
+    request: &mut UpstreamRequest,
+) -> Result<(Head, AnswerBody), Refusal> {
+    let mut attempts = Attempts::of_request(context, request.read);
+    let reply = match request.subject {
+        Subject::Keys => keys(&mut attempts, request).await,
+        Subject::Cluster => cluster(&mut attempts, request).await,
+        Subject::Other => send(&mut attempts, request).await,
+    };
+    reply?.begin().map_err(|error| {
+        debug!(%error, "the answer's connection failed");
+        refusal(request)
     })
 }
 
-/// The beginning of a member's answer, for a read one that knows of all that clients of this proxy were
-/// told, if it can be known, and there is one in time.
-pub(crate) async fn forward_in(
+/// Answers about members and accounts carry no index. The member that answered the latest change has
+/// it, and otherwise the leader has.
+async fn cluster(
     attempts: &mut Attempts<'_>,
-    context: &Context,
-    request: &mut UpstreamRequest,
-) -> Result<Reply, Refusal> {
-    match request.subject {
-        Subject::Keys => forward_keys(attempts, context, request).await,
-        Subject::Cluster => forward_cluster(attempts, context, request).await,
-        Subject::Other => forward_to_any(attempts, context, request).await,
-    }
-}
-
-/// Members do not say how much they know of each other and of accounts. Who has answered the last change
-/// knows it, and otherwise the leader does.
-async fn forward_cluster(
-    attempts: &mut Attempts<'_>,
-    context: &Context,
     request: &mut UpstreamRequest,
 ) -> Result<Reply, Refusal> {
     attempts.prefer_leader();
     if request.read {
-        follow_change(attempts, context);
+        follow_change(attempts);
     }
-    let reply = forward_to_any(attempts, context, request).await?;
+    let reply = send(attempts, request).await?;
     if !request.read && reply.head.status.is_success() {
-        context.high_water_mark.observe_change(&reply.endpoint);
+        let mark = &attempts.context().high_water_mark;
+        mark.observe_change(&reply.endpoint);
     }
     Ok(reply)
 }
 
-/// After a change of members or accounts, whoever knows it is asked; who may see a key is decided by what
-/// a member knows of accounts.
-pub(crate) fn follow_change(attempts: &mut Attempts<'_>, context: &Context) {
-    if context.high_water_mark.changed_recently() {
+/// After a change of members or accounts, prefers the member that answered it. This concerns keys too:
+/// a member checks access by the accounts that it has.
+pub(crate) fn follow_change(attempts: &mut Attempts<'_>) {
+    let mark = &attempts.context().high_water_mark;
+    if mark.changed_recently() {
         attempts.prefer_leader();
-        if let Some(endpoint) = context.high_water_mark.recent_changer() {
+        if let Some(endpoint) = mark.recent_changer() {
             attempts.try_first(endpoint);
         }
     }
 }
 
-async fn forward_keys(
+/// A read of keys is not answered from a state older than one that clients of this proxy have seen, if
+/// a newer answer arrives in time.
+async fn keys(
     attempts: &mut Attempts<'_>,
-    context: &Context,
     request: &mut UpstreamRequest,
 ) -> Result<Reply, Refusal> {
-    let known = context.high_water_mark.current();
-    follow_change(attempts, context);
-    if context.high_water_mark.lagged_recently() {
+    let mark = &attempts.context().high_water_mark;
+    let current = mark.current();
+    follow_change(attempts);
+    if mark.lagged_recently() {
         attempts.prefer_leader();
     }
-    let mut reply = forward_to_any(attempts, context, request).await?;
+    let mut reply = send(attempts, request).await?;
     if !request.read {
-        context.high_water_mark.observe(reply.head.index);
+        mark.observe(reply.head.index);
         return Ok(reply);
     }
-    if request.rest.is_none()
-        && let Some(until) = context
-            .high_water_mark
-            .stale_until(known, reply.head.read_at())
+    if request.is_kept()
+        && let Some(until) = mark.stale_until(current, reply.head.read_at())
     {
-        reply = Box::pin(catch_up(context, request, reply, known, until)).await;
+        reply = Box::pin(catch_up(attempts.context(), request, reply, current, until)).await;
     }
     // The next answer may be another member's, and must not be older.
-    context.high_water_mark.observe(reply.head.read_at());
+    mark.observe(reply.head.read_at());
     Ok(reply)
 }
 
-/// Asks again, the leader or whoever there is, until a member knows enough, or it has taken too long.
-/// One that does not is better than none, in the end.
+/// Sends a read again, to the leader if it is known, until an answer is new enough or the time is over.
+/// A stale answer is used in the end.
 async fn catch_up(
     context: &Context,
     request: &mut UpstreamRequest,
     mut reply: Reply,
-    known: u64,
+    current: u64,
     until: Instant,
 ) -> Reply {
-    let until = until.max(Instant::now() + LAST_LOOK);
-    // The leader knows most, if it is known itself.
+    let until = until.max(Instant::now() + LEADER_GRACE);
     let mut attempts = Attempts::of_request(context, false);
-    // Whoever cannot be reached says nothing of how far the cluster is.
-    while let Ok(Ok(next)) =
-        time::timeout_at(until, forward_to_any(&mut attempts, context, request)).await
-    {
+    // Members that cannot be reached prove nothing of the cluster's index.
+    while let Ok(Ok(next)) = time::timeout_at(until, send(&mut attempts, request)).await {
         if supersedes(&next.head, &reply.head) {
-            // The connection can be used again, if that was all.
-            drop(std::mem::replace(&mut reply, next).into_response());
+            // If the body has arrived, the connection can be used again.
+            drop(std::mem::replace(&mut reply, next).begin());
         }
+        let read_at = reply.head.read_at();
         if context
             .high_water_mark
-            .stale_until(known, reply.head.read_at())
+            .stale_until(current, read_at)
             .is_none()
         {
             return reply;
@@ -149,8 +129,8 @@ async fn catch_up(
     reply
 }
 
-/// Whether an answer to a read is to be preferred to an older one. A refusal without a look at the
-/// store is the cluster's word as well; a failure is nobody's.
+/// Whether an answer to a read replaces an earlier one. A refusal that needed no look at the store is
+/// the cluster's answer too; a failure is not.
 fn supersedes(next: &Head, held: &Head) -> bool {
     match next.read_at() {
         Some(index) => held.read_at() <= Some(index),
@@ -158,16 +138,17 @@ fn supersedes(next: &Head, held: &Head) -> bool {
     }
 }
 
-async fn forward_to_any(
+/// Sends a request to one member after the other, as far as that does no harm.
+pub(crate) async fn send(
     attempts: &mut Attempts<'_>,
-    context: &Context,
     request: &mut UpstreamRequest,
 ) -> Result<Reply, Refusal> {
+    let context = attempts.context();
     let mut unanswered = false;
     while let Some(endpoint) = attempts.next().await {
         match attempt(context, &endpoint, request).await {
-            Ok(reply) if context.leads_back(&reply.head) && request.rest.is_none() => {
-                // It came back here and was refused, so it was not done.
+            Ok(reply) if context.leads_back(&reply.head) && request.is_kept() => {
+                // This proxy has refused it, so it was not executed.
                 context.endpoints.set_health(&endpoint, Health::SelfLoop);
             }
             Ok(reply) => return Ok(reply),
@@ -175,7 +156,7 @@ async fn forward_to_any(
                 debug!(endpoint = %endpoint.url, %failure, "a member failed");
                 match failure {
                     Failure::Client => return Err(Refusal::Client),
-                    // It is not the member's fault.
+                    // The member has not failed.
                     Failure::Crowded(_) => return Err(Refusal::Crowded),
                     Failure::Unsent(_) | Failure::Unanswered(_) | Failure::Cut { .. } => {}
                 }
@@ -193,37 +174,34 @@ async fn forward_to_any(
     })
 }
 
-/// What a request without an answer comes to.
-pub(crate) fn refusal(request: &UpstreamRequest) -> Refusal {
+/// The refusal of a request that a member received and did not answer.
+fn refusal(request: &UpstreamRequest) -> Refusal {
     match request.read {
         true => Refusal::NoAnswer,
         false => Refusal::OutcomeUnknown,
     }
 }
 
-/// One attempt. Whoever takes long is looked at; reads leave a member that turns out to be gone, others give
-/// it their time to come back, and what has a known end is not waited for much longer.
+/// One attempt. A slow member gets a health check. A read leaves a member that turns out to be down; other
+/// requests give it time to come back. Requests whose duration members bound have a time limit.
 async fn attempt(
     context: &Context,
     endpoint: &Arc<Endpoint>,
     request: &mut UpstreamRequest,
 ) -> Result<Reply, Failure> {
     let read = request.read;
-    let bound = context.config.request_timeout + GRACE;
-    let limit = match request.subject == Subject::Keys && request.rest.is_none() {
+    let bound = context.config.request_timeout + MEMBER_GRACE;
+    let limit = match request.subject == Subject::Keys && request.is_kept() {
         true => bound,
-        // A lock may be waited for as long as one likes, and so may a profile.
+        // A lock may be waited for without limit, and so may a profile.
         false => Duration::MAX,
     };
     let mut exchange = pin!(exchange::exchange(endpoint, request, context));
-    if let Some(replied) = context
-        .coarse_timer
-        .with_slow_timeout(exchange.as_mut())
-        .await
-    {
+    let soon = context.coarse_timer.with_slow_timeout(exchange.as_mut());
+    if let Some(replied) = soon.await {
         return replied;
     }
-    // Seldom, and in a box: it would make room for itself in every request.
+    // Rare, and boxed: otherwise it would enlarge the future of every request.
     let patient = async {
         endpoint.wake_health_check();
         tokio::select! {
@@ -236,7 +214,7 @@ async fn attempt(
     Box::pin(patient).await
 }
 
-/// Returns when the member is gone, and was so long ago and is not back.
+/// Returns when the member has been down for this time.
 async fn lost_for(endpoint: &Endpoint, time: Duration) {
     loop {
         endpoint.lost().await;
@@ -247,7 +225,7 @@ async fn lost_for(endpoint: &Endpoint, time: Duration) {
     }
 }
 
-/// For ever, when it is so long that the clock cannot tell.
+/// `Duration::MAX`, which overflows the clock, is for ever.
 fn sleep(limit: Duration) -> impl Future<Output = ()> {
     let limited = limit != Duration::MAX;
     async move {
@@ -258,7 +236,7 @@ fn sleep(limit: Duration) -> impl Future<Output = ()> {
     }
 }
 
-/// A member that has the request and does not answer.
+/// The failure of a member that received the request and does not answer.
 pub(crate) fn gone() -> Failure {
     Failure::Unanswered(io::ErrorKind::TimedOut.into())
 }

@@ -5,6 +5,7 @@
 //! `read_your_writes` decides whether an answer is new enough. `watch` keeps v2 watches alive across
 //! members. `outage` decides whether a request is held while no member is usable.
 
+pub(crate) mod answer;
 pub(crate) mod attempts;
 pub(crate) mod coarse_timer;
 pub(crate) mod endpoint;
@@ -16,4 +17,5 @@ mod log_throttle;
 pub(crate) mod members;
 mod outage;
 pub(crate) mod read_your_writes;
+pub(crate) mod subject;
 pub(crate) mod watch;

@@ -1,5 +1,7 @@
 //! Sockets to members, and who gets them.
 
+use std::pin::pin;
+
 use futures_util::StreamExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -7,11 +9,10 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::config::{MembersFrom, ProxyConfig};
 use crate::context::Context;
-use crate::http1::body::AnswerBody;
 use crate::http1::exchange::{self, Reply};
 use crate::http1::request::UpstreamRequest;
 use crate::policy::endpoint::{Endpoint, Health};
-use crate::policy::watch::{self, WatchRequest};
+use crate::policy::watch::{self, Started, WatchRequest};
 
 const WAITS: &str = "HTTP/1.1 200 OK\r\nX-Etcd-Index: 7\r\nTransfer-Encoding: chunked\r\n\r\n";
 const EVENT: &str = "{\"node\":{\"modifiedIndex\":9}}\n";
@@ -86,10 +87,11 @@ async fn a_wait_that_goes_on_elsewhere_needs_no_second_socket() {
     let proxy = proxy(1);
     let silent = proxy.endpoints.update(&[silent]).await.remove(0);
     let wait = WatchRequest::new("/v2/keys/a?wait=true", b"");
-    let answer = watch::forward(&proxy, wait, None, None).await.unwrap();
-    let AnswerBody::Parts(mut parts) = answer.into_body() else {
+    let (_, started) = watch::start(&proxy, wait, None).await.ok().unwrap();
+    let Started::Watching(events) = started else {
         panic!("it does not wait");
     };
+    let mut parts = pin!(events.into_stream());
     let urls = [silent.url.clone(), other];
     proxy.endpoints.update(&urls).await;
     proxy.endpoints.set_health(&silent, Health::Down);
@@ -106,7 +108,7 @@ async fn members<const N: usize>(proxy: &Context) -> [Arc<Endpoint>; N] {
 }
 
 async fn ask(endpoint: &Arc<Endpoint>, proxy: &Context) -> Reply {
-    let mut request = UpstreamRequest::get("/v2/keys/a", b"");
+    let mut request = UpstreamRequest::watch("/v2/keys/a", b"");
     let reply = exchange::exchange(endpoint, &mut request, proxy).await;
     reply.unwrap()
 }
@@ -115,7 +117,7 @@ async fn ask(endpoint: &Arc<Endpoint>, proxy: &Context) -> Reply {
 async fn a_connection_that_rests_makes_room_for_one_that_is_needed() {
     let proxy = proxy(2);
     let [rests, works, needed] = members(&proxy).await;
-    ask(&rests, &proxy).await.into_response().unwrap();
+    ask(&rests, &proxy).await.begin().unwrap();
     let _works = ask(&works, &proxy).await;
     ask(&needed, &proxy).await;
 }
@@ -127,6 +129,6 @@ async fn a_connection_does_not_rest_while_a_request_waits_for_its_place() {
     let works = ask(&works, &proxy).await;
     // The first one waits when the second is looked at.
     tokio::join!(biased; ask(&needed, &proxy), async {
-        works.into_response().unwrap();
+        works.begin().unwrap();
     });
 }

@@ -1,11 +1,27 @@
 //! How a body ends: by its length, by its last chunk, or with the connection.
 
+use std::fmt::Write as _;
 use std::io;
 
 use bytes::{Buf, Bytes, BytesMut};
 
 /// Of a chunk's size, its extensions included; of a trailer.
 const LINE_BYTES_MAX: usize = 4 * 1024;
+
+/// The end of a chunked body without trailers.
+pub(crate) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// Frames some of a body as a chunk. Nothing stays nothing: an empty chunk would end the body.
+pub(crate) fn chunk(data: &[u8]) -> Bytes {
+    if data.is_empty() {
+        return Bytes::new();
+    }
+    let mut chunk = BytesMut::with_capacity(data.len() + 20);
+    write!(chunk, "{:x}\r\n", data.len()).expect("a buffer grows");
+    chunk.extend_from_slice(data);
+    chunk.extend_from_slice(b"\r\n");
+    chunk.freeze()
+}
 
 /// What is still to come of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -245,12 +261,10 @@ mod tests {
         #[test]
         fn chunks_carry_any_body(parts: Vec<Vec<u8>>, pieces in 1..99_usize) {
             let mut sent = vec![];
-            for part in parts.iter().filter(|part| !part.is_empty()) {
-                sent.extend_from_slice(format!("{:x}\r\n", part.len()).as_bytes());
-                sent.extend_from_slice(part);
-                sent.extend_from_slice(b"\r\n");
+            for part in &parts {
+                sent.extend_from_slice(&chunk(part));
             }
-            sent.extend_from_slice(b"0\r\n\r\n");
+            sent.extend_from_slice(LAST_CHUNK);
             let (body, consumed, ended) = decoded(Framing::chunked(), &sent, pieces).unwrap();
             proptest::prop_assert_eq!(body, parts.concat());
             proptest::prop_assert_eq!((consumed, ended), (sent.len(), true));

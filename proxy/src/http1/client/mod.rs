@@ -5,7 +5,7 @@
 //! connection that waits holds a socket and nothing else.
 
 mod connection;
-mod framing;
+pub(crate) mod framing;
 mod head;
 mod socket;
 

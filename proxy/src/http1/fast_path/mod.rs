@@ -1,13 +1,12 @@
-//! Requests that are passed on nearly as they came, without HTTP's machinery on the client's side.
+//! A path around hyper for most requests, which are forwarded nearly as they came.
 //!
-//! A request of a known length that wants nothing special, which is what all of etcd's clients send
-//! nearly always, is read from the bare socket (`ask`), sent to a member, and its answer is written
-//! back (`answer`), most often in the member's own bytes. It is tried on other members by the same
-//! rules and the same code as any other (`http1`), and waits of the v2 API are parked as always. What
-//! is not so plain is declined, with every byte that was read, and goes through hyper.
+//! A request of known length without special fields, as etcd's clients send them, is read from the bare
+//! socket (`request`) and takes the same way to its answer as any other (`policy::answer`). The answer is
+//! written to the socket (`response`), mostly in the member's own bytes. Other requests are declined,
+//! with every byte that was read, and hyper parses them.
 
-mod answer;
-mod ask;
+mod request;
+mod response;
 
 use std::future::{Future, poll_fn, ready};
 use std::io;
@@ -19,33 +18,29 @@ use std::task::{self, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use keelson_port::{FastPath, FastPathAnswer, FastPathOutcome, Parkable};
+use keelson_port::{FastPath, FastPathAnswer, FastPathOutcome, Parked};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time;
 
-use crate::answers::Refusal;
+use self::request::ParsedRequest;
+use self::response::Unsent;
 use crate::context::Context;
-use crate::http1::exchange::Reply;
-use crate::http1::request::UpstreamRequest;
 use crate::metrics::RequestRecord;
-use crate::policy::attempts::Attempts;
-use crate::policy::forward;
-use crate::policy::watch::{self, WatchRequest};
-use answer::Unsent;
-use ask::{Ask, Seen};
+use crate::policy::answer::{Answer, Incoming, answer};
+use crate::policy::watch::WatchRequest;
 
-/// Read at first; more than nearly all requests have.
+/// Read at first; most requests are smaller.
 const FIRST_BYTES: usize = 4 * 1024;
 
-/// Read of a request whose head is not complete with that. A longer head is hyper's.
+/// Read of a request whose head is larger than that. hyper takes still longer heads.
 const MORE_BYTES: usize = 8 * 1024;
 
-/// For the rest of a small body. A client that takes longer is hyper's.
+/// For the rest of a small body. hyper takes requests of slower clients.
 const BODY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Answers the next request, or declines. What is said without waiting is said here, and the future is
-/// of the one kind that the request needs: there is one for every request in flight.
+/// Answers the next request, or declines. Each future holds what its case needs and no more: there is one
+/// for every request in flight.
 pub(crate) fn serve<'a>(context: &'a Arc<Context>, connection: FastPath<'a>) -> FastPathAnswer<'a> {
     let FastPath {
         socket,
@@ -62,18 +57,13 @@ pub(crate) fn serve<'a>(context: &'a Arc<Context>, connection: FastPath<'a>) -> 
     };
     match begun {
         Err(error) => Box::pin(ready(Err(error))),
-        Ok(Begun::Ends(ends)) => Box::pin(ready(Ok(ends))),
-        Ok(Begun::WatchRequest(wait, read_ahead)) => {
-            Box::pin(wait_for_event(context, socket, wait, read_ahead))
-        }
-        Ok(Begun::Request(request, read_ahead)) => {
-            Box::pin(pass_on(context, socket, request, read_ahead))
-        }
+        Ok(Begun::Ends(outcome)) => Box::pin(ready(Ok(outcome))),
+        Ok(Begun::Whole(request)) => Box::pin(respond(socket, start(context, request))),
         Ok(Begun::Partly(received)) => Box::pin(serve_partly(context, socket, client, received)),
     }
 }
 
-/// The same for a request whose rest is still to come.
+/// Answers a request of which not all has arrived.
 async fn serve_partly(
     context: &Arc<Context>,
     socket: &mut TcpStream,
@@ -81,36 +71,41 @@ async fn serve_partly(
     received: BytesMut,
 ) -> io::Result<FastPathOutcome> {
     match complete(context, socket, client, received).await? {
-        Begun::Ends(ends) => Ok(ends),
+        Begun::Ends(outcome) => Ok(outcome),
         Begun::Partly(received) => Ok(FastPathOutcome::Declined {
-            read_ahead: small(&received),
+            read_ahead: copy(&received),
         }),
-        Begun::WatchRequest(wait, read_ahead) => {
-            wait_for_event(context, socket, wait, read_ahead).await
-        }
-        Begun::Request(request, read_ahead) => pass_on(context, socket, request, read_ahead).await,
+        Begun::Whole(request) => respond(socket, start(context, request)).await,
     }
 }
 
-/// What a request has been found to be, and what has come after it.
+/// What has been read.
 enum Begun {
-    /// Nothing that has to be answered.
+    /// Nothing that needs an answer.
     Ends(FastPathOutcome),
-    /// Not all of it has come, or it is none of ours.
+    /// Part of a request, or one for hyper.
     Partly(BytesMut),
-    WatchRequest(Waits, Bytes),
-    Request(Request, Bytes),
+    Whole(Request),
 }
 
-/// A request that has come whole, as nearly all do, is never kept: it goes from the stack into what is
-/// sent.
+/// A request that can be answered.
+struct Request {
+    record: RequestRecord,
+    incoming: Incoming,
+    /// The client asks to close the connection after the answer.
+    last: bool,
+    read_ahead: Bytes,
+}
+
+/// Reads a request. Most arrive whole; their bytes go from the stack into the member's request without
+/// another buffer.
 fn begin(context: &Context, socket: &mut TcpStream, client: SocketAddr) -> io::Result<Begun> {
     let mut space = [MaybeUninit::uninit(); FIRST_BYTES];
     let mut buffer = ReadBuf::uninit(&mut space);
-    let mut nobody = task::Context::from_waker(Waker::noop());
-    match Pin::new(socket).poll_read(&mut nobody, &mut buffer) {
+    let mut no_waker = task::Context::from_waker(Waker::noop());
+    match Pin::new(socket).poll_read(&mut no_waker, &mut buffer) {
         Poll::Ready(read) => read?,
-        // It was woken for nothing.
+        // A spurious wake-up.
         Poll::Pending => {
             let read_ahead = Bytes::new();
             return Ok(Begun::Ends(FastPathOutcome::Answered { read_ahead }));
@@ -120,50 +115,56 @@ fn begin(context: &Context, socket: &mut TcpStream, client: SocketAddr) -> io::R
     if received.is_empty() {
         return Ok(Begun::Ends(FastPathOutcome::Closed));
     }
-    match ask::see(received, context, client) {
-        Seen::Plain(ask) if ask.length() <= received.len() => {
-            let (whole, read_ahead) = received.split_at(ask.length());
-            Ok(found(context, ask, whole, read_ahead))
+    match request::parse(received, context, client) {
+        Ok(parsed) if parsed.length() <= received.len() => {
+            Ok(Begun::Whole(Request::new(context, parsed, received)))
         }
         _ => Ok(Begun::Partly(BytesMut::from(received))),
     }
 }
 
-/// The rest of the head, and of a small body.
+/// Reads the rest of a head, and of a small body.
 async fn complete(
     context: &Context,
     socket: &mut TcpStream,
     client: SocketAddr,
     mut received: BytesMut,
 ) -> io::Result<Begun> {
-    if !ask::has_head(&received) {
+    if !request::has_head(&received) {
         received.reserve(MORE_BYTES);
         read_now(socket, &mut received)?;
     }
-    let ask = match ask::see(&received, context, client) {
-        Seen::Plain(ask) => ask,
-        Seen::Special => return Ok(Begun::Partly(received)),
+    let Ok(parsed) = request::parse(&received, context, client) else {
+        return Ok(Begun::Partly(received));
     };
-    if !body_is_here(context, socket, &mut received, &ask).await? {
+    if !read_body(context, socket, &mut received, parsed.length()).await? {
         return Ok(Begun::Partly(received));
     }
-    let (whole, read_ahead) = received.split_at(ask.length());
-    Ok(found(context, ask, whole, read_ahead))
+    Ok(Begun::Whole(Request::new(context, parsed, &received)))
 }
 
-fn found(context: &Context, ask: Ask, whole: &[u8], read_ahead: &[u8]) -> Begun {
-    let read_ahead = small(read_ahead);
-    match ask.waits {
-        true => Begun::WatchRequest(Waits::new(context, &ask), read_ahead),
-        false => {
-            let body = &whole[ask.head_bytes..];
-            Begun::Request(Request::new(context, ask, body), read_ahead)
+impl Request {
+    /// `received` holds the whole request.
+    fn new(context: &Context, parsed: ParsedRequest, received: &[u8]) -> Request {
+        let (whole, read_ahead) = received.split_at(parsed.length());
+        let body = &whole[parsed.head_bytes..];
+        Request {
+            record: RequestRecord::new(context, &parsed.method, parsed.subject),
+            last: parsed.last,
+            read_ahead: copy(read_ahead),
+            incoming: match parsed.watches {
+                true => {
+                    let watch = WatchRequest::new(parsed.target(), parsed.fields());
+                    Incoming::Watch(watch, None)
+                }
+                false => Incoming::Request(parsed.into_upstream(body)),
+            },
         }
     }
 }
 
-/// What is there, without the buffer that it lies in.
-fn small(received: &[u8]) -> Bytes {
+/// A copy without the spare room of the buffer.
+fn copy(received: &[u8]) -> Bytes {
     match received.is_empty() {
         true => Bytes::new(),
         false => Bytes::copy_from_slice(received),
@@ -172,33 +173,33 @@ fn small(received: &[u8]) -> Bytes {
 
 /// Reads what has arrived; `None` is nothing, 0 the end.
 fn read_now(socket: &mut TcpStream, received: &mut BytesMut) -> io::Result<Option<usize>> {
-    let mut nobody = task::Context::from_waker(Waker::noop());
-    match pin!(socket.read_buf(received)).poll(&mut nobody) {
+    let mut no_waker = task::Context::from_waker(Waker::noop());
+    match pin!(socket.read_buf(received)).poll(&mut no_waker) {
         Poll::Ready(read) => read.map(Some),
         Poll::Pending => Ok(None),
     }
 }
 
-/// Reads the rest of the body. Returns whether all of it has come.
-async fn body_is_here(
+/// Reads up to `length` bytes of a request. Returns whether they have arrived.
+async fn read_body(
     context: &Context,
     socket: &mut TcpStream,
     received: &mut BytesMut,
-    ask: &Ask,
+    length: usize,
 ) -> io::Result<bool> {
-    if ask.length() <= received.len() {
+    if length <= received.len() {
         return Ok(true);
     }
     let rest = async {
-        while received.len() < ask.length() {
-            received.reserve(ask.length() - received.len());
+        while received.len() < length {
+            received.reserve(length - received.len());
             if socket.read_buf(received).await? == 0 {
                 return Ok(false);
             }
         }
         Ok(true)
     };
-    // At the end of the proxy hyper's way decides how long to wait.
+    // At shutdown hyper's way decides how long to wait.
     let mut ending = context.drain.clone().begun();
     let waiting = async {
         tokio::select! {
@@ -209,80 +210,50 @@ async fn body_is_here(
     Box::pin(waiting).await
 }
 
-/// A request that can be sent.
-struct Request {
-    record: RequestRecord,
-    outgoing: UpstreamRequest,
-    /// The client wants the connection closed after the answer.
+/// An answer in progress. Boxed: a burst of large futures would fragment the heap.
+struct Answering<F> {
+    answer: Pin<Box<F>>,
     last: bool,
+    read_ahead: Bytes,
 }
 
-impl Request {
-    fn new(context: &Context, ask: Ask, body: &[u8]) -> Request {
-        Request {
-            record: RequestRecord::new(context, &ask.method, ask.subject),
-            last: ask.last,
-            outgoing: ask.into_outgoing(body),
-        }
+fn start(
+    context: &Arc<Context>,
+    request: Request,
+) -> Answering<impl Future<Output = Answer> + Send> {
+    Answering {
+        answer: Box::pin(answer(context, request.record, request.incoming)),
+        last: request.last,
+        read_ahead: request.read_ahead,
     }
 }
 
-/// Has a member answer, and writes the answer.
-async fn pass_on(
-    context: &Context,
+/// Writes the answer, or has the connection parked until its parts come.
+async fn respond(
     socket: &mut TcpStream,
-    request: Request,
-    read_ahead: Bytes,
+    mut answering: Answering<impl Future<Output = Answer>>,
 ) -> io::Result<FastPathOutcome> {
-    let Request {
-        record,
-        mut outgoing,
-        last,
-    } = request;
-    let mut attempts = Attempts::of_request(context, outgoing.read);
-    let replied = {
-        // In a box: a burst of large futures leaves holes in the heap.
-        let mut forwarding = Box::pin(forward::forward_in(&mut attempts, context, &mut outgoing));
-        match unless_gone(socket, forwarding.as_mut(), !read_ahead.is_empty()).await {
-            Some(replied) => replied,
-            None => return Ok(FastPathOutcome::Closed),
+    let written = tokio::select! {
+        biased;
+        answer = answering.answer.as_mut() => write(socket, answer, answering.last)?,
+        // The member gets notice when the exchange with it is dropped.
+        () = hung_up(socket), if answering.read_ahead.is_empty() => {
+            return Ok(FastPathOutcome::Closed);
         }
     };
-    let written = write_reply(context, socket, &outgoing, record, replied, last)?;
-    go_on(socket, written, last, read_ahead).await
-}
-
-fn write_reply(
-    context: &Context,
-    socket: &mut TcpStream,
-    outgoing: &UpstreamRequest,
-    record: RequestRecord,
-    replied: Result<Reply, Refusal>,
-    last: bool,
-) -> io::Result<Option<Box<Unsent>>> {
-    let begun = replied.and_then(|reply| {
-        let (head, body) = reply.into_parts();
-        let body = body.whole().map_err(|_| forward::refusal(outgoing))?;
-        Ok((head, body))
-    });
-    match begun {
-        Ok((head, body)) => {
-            record.handled(context, head.status);
-            answer::of_member(socket, &head, body, last)
+    let Answering {
+        last, read_ahead, ..
+    } = answering;
+    match written {
+        Written::Parked(parked) => {
+            return Ok(FastPathOutcome::Parked {
+                parked,
+                last,
+                read_ahead,
+            });
         }
-        Err(refusal) => answer::own(socket, record.refused(context, refusal), last),
-    }
-}
-
-/// Sends what is left of an answer; then the connection is free again, or ends.
-async fn go_on(
-    socket: &TcpStream,
-    unsent: Option<Box<Unsent>>,
-    last: bool,
-    read_ahead: Bytes,
-) -> io::Result<FastPathOutcome> {
-    if let Some(unsent) = unsent {
-        Box::pin(unsent.send(socket)).await?;
+        Written::All => {}
+        Written::Partly(unsent) => Box::pin(unsent.send(socket)).await?,
     }
     Ok(match last {
         true => FastPathOutcome::Closed,
@@ -290,67 +261,31 @@ async fn go_on(
     })
 }
 
-/// A wait of the v2 API.
-struct Waits {
-    record: RequestRecord,
-    wait: WatchRequest,
-    /// The client wants the connection closed after the answer.
-    last: bool,
+/// What became of an answer.
+enum Written {
+    All,
+    Partly(Box<Unsent>),
+    Parked(Parked),
 }
 
-impl Waits {
-    fn new(context: &Context, ask: &Ask) -> Waits {
-        Waits {
-            record: RequestRecord::new(context, &ask.method, ask.subject),
-            wait: WatchRequest::new(ask.path(), ask.fields()),
-            last: ask.last,
-        }
-    }
-}
-
-/// A wait of the v2 API: answered at once, or parked.
-async fn wait_for_event(
-    context: &Arc<Context>,
-    socket: &mut TcpStream,
-    waits: Waits,
-    read_ahead: Bytes,
-) -> io::Result<FastPathOutcome> {
-    let Waits { record, wait, last } = waits;
-    let waited = {
-        let forwarding =
-            keelson_port::parkable(|parking| watch::forward(context, wait, Some(parking), None));
-        unless_gone(socket, pin!(forwarding), !read_ahead.is_empty()).await
+fn write(socket: &TcpStream, answer: Answer, last: bool) -> io::Result<Written> {
+    let unsent = match answer {
+        Answer::Watch(watch) => return Ok(Written::Parked(watch.into_parked())),
+        Answer::Member(head, body) => response::of_member(socket, &head, body, last)?,
+        Answer::Own(own) => response::own(socket, own, last)?,
     };
-    match waited {
-        None => Ok(FastPathOutcome::Closed),
-        Some(Parkable::Parked(parked)) => Ok(FastPathOutcome::Parked {
-            parked,
-            last,
-            read_ahead,
-        }),
-        Some(Parkable::Done(answer)) => {
-            let unsent = answer::own(socket, record.finish(context, answer), last)?;
-            go_on(socket, unsent, last, read_ahead).await
-        }
+    Ok(unsent.map_or(Written::All, Written::Partly))
+}
+
+/// Returns when the client closes its side, or the socket fails. Bytes of a next request end the look:
+/// it then never returns.
+async fn hung_up(socket: &TcpStream) {
+    let mut peeked = [0];
+    let seen = poll_fn(|cx| socket.poll_peek(cx, &mut ReadBuf::new(&mut peeked))).await;
+    if let Ok(1..) = seen {
+        std::future::pending().await
     }
 }
 
-/// What comes of it, unless the client hangs up before: then nobody wants it, and the member hears of
-/// it when this is dropped. A client that talks on is not looked at again.
-async fn unless_gone<T>(
-    socket: &TcpStream,
-    mut work: Pin<&mut impl Future<Output = T>>,
-    mut talks_on: bool,
-) -> Option<T> {
-    let mut peeked = [0];
-    loop {
-        tokio::select! {
-            biased;
-            done = work.as_mut() => return Some(done),
-            seen = poll_fn(|cx| socket.poll_peek(cx, &mut ReadBuf::new(&mut peeked))), if !talks_on => match seen {
-                Ok(0) | Err(_) => return None,
-                Ok(_) => talks_on = true,
-            },
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -1,102 +1,74 @@
-//! An answer that waits: its events as they come, from one member after the other.
+//! The events of a watch, from one member after the other.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, stream};
 use http::StatusCode;
 use keelson_port::Cut;
 use serde::Deserialize;
-use tokio::time::Instant;
 use tracing::debug;
 
-use super::{WatchRequest, forward_long};
+use super::WatchRequest;
+use super::resume::Position;
 use crate::context::Context;
 use crate::http1::body::MemberBody;
 use crate::http1::client::Head;
 use crate::policy::attempts::Attempts;
+use crate::policy::forward;
 use crate::sockets::WatchPermit;
 
-/// Of an event that is still coming. A larger one is passed on in parts, and is then broken off
-/// when its member dies.
+/// The part of an event that has arrived. A larger event is passed on in parts, and its answer is cut
+/// when its member fails.
 const EVENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-const X_ETCD_CLUSTER_ID: &str = "x-etcd-cluster-id";
-
-/// A member that has an event in its history sends it with its head.
-const HISTORY_SENT: Duration = Duration::from_secs(1);
-
-/// Events that a member's history holds.
-const HISTORY_EVENTS: u64 = 1000;
-
-/// An answer that waits.
-pub(super) struct WatchStream {
+/// An answer whose events are still to come.
+pub(crate) struct WatchStream {
     context: Arc<Context>,
-    wait: WatchRequest,
-    /// The member's answer; gone with its end.
+    watch: WatchRequest,
+    /// The member's answer; `None` after its end.
     body: Option<MemberBody>,
-    /// What has come of the next event.
+    /// What has arrived of the next event.
     event: BytesMut,
     /// Part of that has been passed on.
-    broken: bool,
-    begun: Begun,
-    pub(super) place: Option<Box<WatchPermit>>,
-}
-
-/// What the member said at first, and when.
-struct Begun {
-    at: Instant,
-    /// How far it was.
-    index: u64,
-    cluster: u64,
-    /// Something has come after that.
-    heard: bool,
-}
-
-impl Begun {
-    fn now(head: &Head) -> Begun {
-        Begun {
-            at: Instant::now(),
-            index: head.index.unwrap_or(0),
-            cluster: cluster(head),
-            heard: false,
-        }
-    }
-
-    /// Whether `next` is of a cluster that was set up since. With the same URLs and the same token it has
-    /// the same id, and only counts anew. A member that lags so far behind is taken for one as well: the
-    /// client sends its request again, and nothing is lost.
-    fn is_other_than(&self, next: &Begun) -> bool {
-        let named = self.cluster != 0 && next.cluster != 0;
-        let renamed = named && self.cluster != next.cluster;
-        renamed || next.index.saturating_add(HISTORY_EVENTS) < self.index
-    }
+    torn: bool,
+    position: Position,
+    _permit: Option<Box<WatchPermit>>,
 }
 
 impl WatchStream {
     pub(super) fn new(
         context: &Arc<Context>,
-        mut wait: WatchRequest,
+        mut watch: WatchRequest,
         body: MemberBody,
         head: &Head,
+        permit: Option<Box<WatchPermit>>,
     ) -> WatchStream {
-        let begun = Begun::now(head);
-        if wait.since == 0 && head.index.is_some() {
-            wait.since = begun.index.saturating_add(1);
+        let position = Position::of(head);
+        if watch.since == 0 && head.index.is_some() {
+            watch.since = position.index.saturating_add(1);
         }
         WatchStream {
             context: Arc::clone(context),
-            wait,
+            watch,
             body: Some(body),
             event: BytesMut::new(),
-            broken: false,
-            begun,
-            place: None,
+            torn: false,
+            position,
+            _permit: permit,
         }
     }
 
-    /// What to send next; `None` ends the answer, `Cut` breaks it off.
-    pub(super) async fn next(&mut self) -> Option<Result<Bytes, Cut>> {
+    /// The events as they come; `Cut` breaks the answer off.
+    pub(crate) fn into_stream(self: Box<WatchStream>) -> impl Stream<Item = Result<Bytes, Cut>> {
+        stream::unfold(self, |mut events| async {
+            let event = events.next().await?;
+            Some((event, events))
+        })
+    }
+
+    /// The next part to send; `None` ends the answer.
+    async fn next(&mut self) -> Option<Result<Bytes, Cut>> {
         loop {
             let body = self.body.as_mut()?;
             let endpoint = body.endpoint();
@@ -112,11 +84,11 @@ impl WatchStream {
             };
             match part {
                 Some(Some(part)) => {
-                    if let Some(ready) = self.arrived(&part) {
+                    if let Some(ready) = self.receive(&part) {
                         return Some(Ok(ready));
                     }
                 }
-                // The member has said all, and a stream ends with it.
+                // The member has ended its answer, and a stream ends with it.
                 Some(None) => {
                     self.body = None;
                     self.context
@@ -125,13 +97,13 @@ impl WatchStream {
                     let event = self.event.split().freeze();
                     return (!event.is_empty()).then_some(Ok(event));
                 }
-                None if self.broken || self.wait.since == 0 => return Some(Err(Cut)),
+                None if self.torn || self.watch.since == 0 => return Some(Err(Cut)),
                 None => {
                     self.event.clear();
-                    // Its socket may be the last that there may be: the next one takes its place.
+                    // There may be no other free socket: the next member's takes this one's place.
                     self.body = None;
-                    // In a box, so that it takes no room while nothing happens.
-                    self.body = Box::pin(self.again()).await;
+                    // Boxed: it would take memory in every watch.
+                    self.body = Box::pin(self.resume()).await;
                     if self.body.is_none() {
                         return Some(Err(Cut));
                     }
@@ -140,11 +112,11 @@ impl WatchStream {
         }
     }
 
-    /// Takes a part; returns what is complete.
-    fn arrived(&mut self, part: &[u8]) -> Option<Bytes> {
+    /// Takes a part of the answer; returns the events that are complete.
+    fn receive(&mut self, part: &[u8]) -> Option<Bytes> {
         self.event.extend_from_slice(part);
-        self.begun.heard |= !part.is_empty();
-        let complete = match self.wait.stream {
+        self.position.has_events |= !part.is_empty();
+        let complete = match self.watch.stream {
             true => self.event.iter().rposition(|byte| *byte == b'\n'),
             false => None,
         };
@@ -153,55 +125,44 @@ impl WatchStream {
             if self.event.is_empty() {
                 self.event = BytesMut::new();
             }
-            self.broken = false;
+            self.torn = false;
             if let Some(index) = last_index(&events) {
-                self.wait.since = index.saturating_add(1);
-                self.begun.index = self.begun.index.max(index);
+                self.watch.since = index.saturating_add(1);
+                self.position.index = self.position.index.max(index);
                 // A read after this event must show it, also at another member (read-your-writes).
                 self.context.high_water_mark.observe(Some(index));
             }
             return Some(events);
         }
         if EVENT_BYTES_MAX < self.event.len() {
-            self.broken = true;
+            self.torn = true;
             return Some(self.event.split().freeze());
         }
         None
     }
 
-    /// Goes on at another member, however long it takes to find one.
-    async fn again(&mut self) -> Option<MemberBody> {
-        // Had the member had an event in its history, it would have begun to send it long ago, with its head;
-        // so what happened up to its index is known not to matter, and may have left the history since.
-        if !self.begun.heard && HISTORY_SENT < self.begun.at.elapsed() {
-            self.wait.since = self.wait.since.max(self.begun.index.saturating_add(1));
-        }
-        debug!(since = self.wait.since, "a wait goes on at another member");
-        let mut outgoing = self.wait.again();
+    /// Sends the watch to another member, however long it takes to find one. `None`: that member cannot
+    /// continue it, so the answer is cut.
+    async fn resume(&mut self) -> Option<MemberBody> {
+        self.watch.since = self.position.resumes_at(self.watch.since);
+        debug!(
+            since = self.watch.since,
+            "a watch resumes at another member"
+        );
+        let mut request = self.watch.resumed();
         let mut attempts = Attempts::of_watch(&self.context);
-        let reply = forward_long(&mut attempts, &self.context, &mut outgoing).await;
+        let reply = forward::send(&mut attempts, &mut request).await;
         let (head, body) = reply.ok()?.into_parts();
-        let begun = Begun::now(&head);
-        if self.begun.is_other_than(&begun) {
-            // An index of the old one may be years ahead. The client finds its answer cut, as if its
-            // member had gone, and sends its request again.
+        let position = Position::of(&head);
+        // An index of the earlier cluster may be years ahead.
+        if self.position.is_other_cluster(&position) {
             return None;
         }
-        self.begun = begun;
-        // Otherwise the index is no longer in the history, most likely. The client has its 200
-        // already: the answer is cut, and the error is the answer to its next request.
+        self.position = position;
+        // Other statuses: mostly the history no longer has the index. The client has a head with 200, so
+        // it gets the error as the answer to its next request.
         (head.status == StatusCode::OK).then_some(body)
     }
-}
-
-/// Whose answer it is; 0 if it does not say.
-fn cluster(head: &Head) -> u64 {
-    let headers = head.headers();
-    let id = headers
-        .get(X_ETCD_CLUSTER_ID)
-        .and_then(|id| id.to_str().ok());
-    id.and_then(|id| u64::from_str_radix(id, 16).ok())
-        .unwrap_or(0)
 }
 
 /// The index of the last of these events, one a line.

@@ -1,11 +1,11 @@
-//! What is plain, what is not, and that members get the same either way.
+//! Which requests the fast path takes, and that members receive the same either way.
 
 use http::Request;
 use proptest::prelude::*;
 
 use super::*;
 use crate::config::{MembersFrom, ProxyConfig};
-use crate::http1::request::{Origin, Subject};
+use crate::http1::request_head::Origin;
 use crate::mode::Mode;
 
 fn context(mode: Mode) -> Context {
@@ -18,11 +18,8 @@ fn client() -> SocketAddr {
     SocketAddr::from(([10, 0, 0, 8], 4711))
 }
 
-fn seen(text: &str) -> Option<Ask> {
-    match see(text.as_bytes(), &context(Mode::On), client()) {
-        Seen::Plain(ask) => Some(ask),
-        Seen::Special => None,
-    }
+fn parsed(text: &str) -> Option<ParsedRequest> {
+    parse(text.as_bytes(), &context(Mode::On), client()).ok()
 }
 
 #[test]
@@ -30,24 +27,24 @@ fn what_clients_send_is_plain() {
     let text = "PUT /v2/keys/a?prevIndex=7 HTTP/1.1\r\nHost: localhost:4001\r\n\
                 User-Agent: Go\r\nContent-Length: 7\r\nKeep-Alive: 5\r\n\
                 Connection: close\r\n\r\nvalue=x";
-    let ask = seen(text).unwrap();
+    let ask = parsed(text).unwrap();
     assert_eq!(
         (ask.length(), ask.last, ask.subject),
         (text.len(), true, Subject::Keys)
     );
-    assert_eq!(ask.path(), "/v2/keys/a?prevIndex=7");
-    assert!(!ask.waits);
+    assert_eq!(ask.target(), "/v2/keys/a?prevIndex=7");
+    assert!(!ask.watches);
     let fields = "Host: localhost:4001\r\nUser-Agent: Go\r\nx-forwarded-for: 10.0.0.8\r\n";
     assert!(ask.fields().starts_with(fields.as_bytes()));
-    let outgoing = ask.into_outgoing(b"value=x");
+    let outgoing = ask.into_upstream(b"value=x");
     assert!(!outgoing.read);
     assert!(
         outgoing
             .bytes
             .ends_with(b"content-length: 7\r\n\r\nvalue=x")
     );
-    let wait = seen("GET /v2/keys/a?wait=true HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
-    assert!(wait.waits);
+    let wait = parsed("GET /v2/keys/a?wait=true HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    assert!(wait.watches);
 }
 
 #[test]
@@ -93,15 +90,15 @@ fn what_is_ambiguous_or_asks_for_more_is_declined() {
         ("GET /a HTTP/1.1", "Host: x\r\n folded: y\r\n"),
     ] {
         let text = format!("{line}\r\n{fields}\r\n");
-        assert!(seen(&text).is_none(), "{text:?}");
+        assert!(parsed(&text).is_none(), "{text:?}");
     }
     let whole = "GET /a HTTP/1.1\r\nHost: x\r\n\r\n";
     for end in 0..whole.len() {
-        assert!(seen(&whole[..end]).is_none());
+        assert!(parsed(&whole[..end]).is_none());
     }
     let put = "PUT /a HTTP/1.1\r\nHost: x\r\n\r\n";
-    let refused = see(put.as_bytes(), &context(Mode::ReadOnly), client());
-    assert!(matches!(refused, Seen::Special));
+    let refused = parse(put.as_bytes(), &context(Mode::ReadOnly), client());
+    assert!(refused.is_err());
 }
 
 #[test]
@@ -109,18 +106,12 @@ fn a_request_that_was_here_before_is_declined() {
     let context = context(Mode::On);
     let text = |id: &str| format!("GET /a HTTP/1.1\r\nHost: x\r\nkeelson-proxied-by: {id}\r\n\r\n");
     let own = text(context.id.to_str().unwrap());
-    assert!(matches!(
-        see(own.as_bytes(), &context, client()),
-        Seen::Special
-    ));
+    assert!(parse(own.as_bytes(), &context, client()).is_err());
     let others = text("other");
-    assert!(matches!(
-        see(others.as_bytes(), &context, client()),
-        Seen::Plain(_)
-    ));
+    assert!(parse(others.as_bytes(), &context, client()).is_ok());
 }
 
-/// What members get of the same headers by the other way, through hyper.
+/// The fields that members receive of the same headers by hyper's way.
 fn by_hyper(path: &str, fields: &[(String, String)], context: &Context) -> String {
     let mut request = Request::get(path);
     for (name, value) in fields {
@@ -131,7 +122,7 @@ fn by_hyper(path: &str, fields: &[(String, String)], context: &Context) -> Strin
         client: client(),
         id: &context.id,
     };
-    String::from_utf8(request::fields(&parts, origin).into()).unwrap()
+    String::from_utf8(RequestHead::of(&parts, origin).fields().into()).unwrap()
 }
 
 /// Lines in any order, names in any case.
@@ -151,7 +142,7 @@ proptest! {
     #[test]
     fn both_ways_send_members_the_same(
         fields in prop::collection::vec(
-            ("(X-[A-Za-z]{1,6}|Keep-Alive|TE|Trailer|Context-Connection|X-Forwarded-For|\
+            ("(X-[A-Za-z]{1,6}|Keep-Alive|TE|Trailer|Proxy-Connection|X-Forwarded-For|\
                Authorization|Keelson-Proxied-By)", "[a-z0-9=]{1,9}"), 0..6),
     ) {
         let context = context(Mode::On);
@@ -160,13 +151,13 @@ proptest! {
         let lines: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let text = format!("GET /v2/keys/a HTTP/1.1\r\n{lines}\r\n");
         let forwarded = fields.iter().filter(|(name, _)| name == "X-Forwarded-For").count();
-        match see(text.as_bytes(), &context, client()) {
-            Seen::Plain(ask) => {
+        match parse(text.as_bytes(), &context, client()) {
+            Ok(ask) => {
                 let plain = String::from_utf8(ask.fields().to_vec()).unwrap();
                 let hyper = by_hyper("/v2/keys/a", &fields, &context);
                 prop_assert_eq!(sorted(&plain), sorted(&hyper));
             }
-            Seen::Special => prop_assert!(1 < forwarded),
+            Err(Declined) => prop_assert!(1 < forwarded),
         }
     }
 
@@ -175,7 +166,7 @@ proptest! {
         let context = context(Mode::On);
         let head = [b"GET /a HTTP/1.1\r\nHost: x\r\n", &bytes[..], b"\r\n\r\n"].concat();
         for text in [&bytes, &head] {
-            if let Seen::Plain(ask) = see(text, &context, client()) {
+            if let Ok(ask) = parse(text, &context, client()) {
                 prop_assert!(ask.head_bytes <= text.len());
             }
         }

@@ -1,4 +1,4 @@
-//! Writes answers to a client's bare socket.
+//! Answers, written to a client's bare socket.
 
 use std::fmt::Write as _;
 use std::future::poll_fn;
@@ -14,17 +14,17 @@ use tokio::net::TcpStream;
 use tokio::time;
 
 use crate::http1::body::AnswerBody;
-use crate::http1::client::Head;
+use crate::http1::client::{Head, framing};
 
-/// A client that takes nothing for so long has stopped reading.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// A client that takes nothing for this time has stopped reading.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What ends a head.
+/// The end of a head.
 const BLANK: &[u8] = b"\r\n";
 const CLOSE: &[u8] = b"Connection: close\r\n\r\n";
 
-/// Passes a member's answer on; in its own bytes where that may be. What the kernel does not take at
-/// once is left, as is what is still to come.
+/// Sends a member's answer, in the member's own bytes if they suit the client. Returns what the kernel did
+/// not take at once, and what is still to come.
 pub(super) fn of_member(
     socket: &TcpStream,
     head: &Head,
@@ -42,7 +42,7 @@ pub(super) fn of_member(
     }
 }
 
-/// Sends an answer that is not a member's as it came.
+/// Sends an answer of the proxy's own.
 pub(super) fn own(
     socket: &TcpStream,
     response: Response<AnswerBody>,
@@ -52,7 +52,7 @@ pub(super) fn own(
     written(socket, parts.status, &parts.headers, body, last)
 }
 
-/// With a head written anew.
+/// Sends an answer with a new head.
 fn written(
     socket: &TcpStream,
     status: StatusCode,
@@ -76,7 +76,7 @@ fn is_bodiless(status: StatusCode) -> bool {
     status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED
 }
 
-/// Nearly every answer is whole, and goes in one call.
+/// Most answers are whole, and are sent in one call.
 fn begin(
     socket: &TcpStream,
     head: Bytes,
@@ -94,7 +94,7 @@ fn begin(
     Ok((!done).then(|| Box::new(unsent)))
 }
 
-/// What of an answer has not gone yet.
+/// The part of an answer that is not sent yet.
 pub(super) struct Unsent {
     first: Bytes,
     second: Bytes,
@@ -111,7 +111,7 @@ impl Unsent {
         }
     }
 
-    /// Hands it to the kernel, in one call where that takes it. Returns whether all of it is there.
+    /// Hands the bytes to the kernel, in one call if it takes them. Returns whether it took all.
     fn try_send(&mut self, socket: &TcpStream) -> io::Result<bool> {
         let Unsent { first, second, .. } = self;
         while first.has_remaining() || second.has_remaining() {
@@ -129,49 +129,37 @@ impl Unsent {
         Ok(true)
     }
 
-    /// Sends all of it. To be boxed: it is seldom, and large.
+    /// Sends all of it. The future is large and rarely needed, so callers box it.
     pub(super) async fn send(mut self: Box<Unsent>, socket: &TcpStream) -> io::Result<()> {
         let rest = self.rest.take();
         (*self).flush(socket).await?;
         match rest {
             None => Ok(()),
-            Some((mut body, false)) => {
+            Some((mut body, chunked)) => {
                 while let Some(part) = next(socket, &mut body).await? {
+                    let part = if chunked { framing::chunk(&part) } else { part };
                     Unsent::of(part, Bytes::new()).flush(socket).await?;
                 }
-                Ok(())
+                let end = if chunked { framing::LAST_CHUNK } else { b"" };
+                let end = Bytes::from_static(end);
+                Unsent::of(end, Bytes::new()).flush(socket).await
             }
-            Some((body, true)) => chunked(socket, body).await,
         }
     }
 
     async fn flush(mut self, socket: &TcpStream) -> io::Result<()> {
         while !self.try_send(socket)? {
-            time::timeout(PATIENCE, socket.writable()).await??;
+            time::timeout(WRITE_TIMEOUT, socket.writable()).await??;
         }
         Ok(())
     }
 }
 
-async fn chunked(socket: &TcpStream, mut body: AnswerBody) -> io::Result<()> {
-    while let Some(part) = next(socket, &mut body).await? {
-        let mut chunk = BytesMut::with_capacity(part.len() + 12);
-        write!(chunk, "{:x}\r\n", part.len()).expect("a buffer grows");
-        chunk.put_slice(&part);
-        chunk.put_slice(BLANK);
-        Unsent::of(chunk.freeze(), Bytes::new())
-            .flush(socket)
-            .await?;
-    }
-    let end = Bytes::from_static(b"0\r\n\r\n");
-    Unsent::of(end, Bytes::new()).flush(socket).await
-}
-
-/// The next part; an error when the member breaks off or the client hangs up, which ends both.
+/// The next part of a body. A member that breaks off and a client that hangs up are errors, which end
+/// both connections.
 async fn next(socket: &TcpStream, body: &mut AnswerBody) -> io::Result<Option<Bytes>> {
-    let mut talks_on = false;
+    let mut hung_up = pin!(super::hung_up(socket));
     loop {
-        let mut peeked = [0];
         let mut part = pin!(poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)));
         tokio::select! {
             biased;
@@ -183,10 +171,7 @@ async fn next(socket: &TcpStream, body: &mut AnswerBody) -> io::Result<Option<By
                     _ => {}
                 }
             }
-            seen = socket.peek(&mut peeked), if !talks_on => match seen? {
-                0 => return Err(io::ErrorKind::ConnectionAborted.into()),
-                _ => talks_on = true,
-            },
+            () = &mut hung_up => return Err(io::ErrorKind::ConnectionAborted.into()),
         }
     }
 }
