@@ -1,11 +1,12 @@
 //! Linker flags of the binary.
 
-/// 23,000 pointers are put right when the program starts. Written one by one, that list is half a
-/// megabyte that every process reads, and keeps resident; packed, it is ten kilobytes. Linkers and C
-/// libraries that do not know the form - glibc before 2.36 - get the old one.
+/// The program has 23,000 pointers that the dynamic loader relocates at start. Written one by one,
+/// that list is half a megabyte that every process reads and keeps resident; packed, it is ten
+/// kilobytes. Linkers and C libraries without support for the packed form (glibc before 2.36) use
+/// the unpacked one.
 #[expect(
     clippy::disallowed_methods,
-    reason = "cargo tells a build script about the target in no other way"
+    reason = "cargo passes the target to a build script in the environment only"
 )]
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

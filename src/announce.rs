@@ -1,10 +1,10 @@
-//! The lines scripts wait for, in zap's words for JSON and in capnslog's for text.
+//! The log lines that scripts wait for: zap's text in JSON, capnslog's in text.
 
 use keelson_store::config::url::{Url, join};
 use keelson_store::version;
 use tracing::{error, info, warn};
 
-/// The member is known to the cluster under its name and client URLs.
+/// The member's name and client URLs are in the cluster's membership.
 pub(crate) fn published(name: &str, client_urls: &[Url], member: u64, cluster: u64) {
     let urls = join(client_urls).replace(',', " ");
     info!(
@@ -38,12 +38,12 @@ pub(crate) fn removed() {
     );
 }
 
-/// Clients are answered from here on.
+/// Clients are served from now on.
 pub(crate) fn ready() {
     info!("ready to serve client requests");
 }
 
-/// One line for every client listener.
+/// One line for each client listener.
 pub(crate) fn serving(url: &Url) {
     let address = url.authority();
     if url.scheme().is_secure() {
@@ -63,7 +63,7 @@ pub(crate) fn serving(url: &Url) {
     );
 }
 
-/// One line for every client listener of a proxy; etcd 2's words.
+/// One line for each client listener of a proxy, with etcd 2's text.
 pub(crate) fn proxying(url: &Url) {
     let address = url.authority();
     info!(

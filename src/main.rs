@@ -1,7 +1,7 @@
 //! The binary: flags and environment become a configuration, the configuration becomes a role.
 //!
-//! Called `etcd` it is etcd; called `keelson` it is that and a playground. Nothing is decided here
-//! but which role to play; what a member is lives in `keelson-store`.
+//! Under the name `etcd` it behaves as etcd; under the name `keelson` it has further commands. Only
+//! the role is decided here: a member's code is in `keelson-store`.
 
 mod announce;
 mod commands;
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
     let mut words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
     let program = program_name(&words.next().unwrap_or_default());
     let words: Vec<String> = words.collect();
-    if let Err(error) = signals::survive() {
+    if let Err(error) = signals::make_harmless() {
         eprintln!("{program}: cannot catch signals: {error}");
         return ExitCode::FAILURE;
     }
@@ -63,7 +63,7 @@ fn program_name(path: &str) -> String {
 fn host_role(program: &str, words: &[String]) -> ExitCode {
     match flags::syntax::parse(words) {
         Ok(Parsed::Help) => print(&flags::help::help(program)),
-        Ok(Parsed::HelpAll) => print(&flags::help::whole(program)),
+        Ok(Parsed::HelpAll) => print(&flags::help::help_all(program)),
         Ok(Parsed::Version) => print(&flags::help::version_text(program)),
         Ok(Parsed::Member(values)) => start_host(program, values),
         Err(error) => refuse_command_line(program, &error),
@@ -73,13 +73,13 @@ fn host_role(program: &str, words: &[String]) -> ExitCode {
 /// `help`, `help all`, `help COMMAND`.
 fn help(program: &str, of: Option<&str>) -> ExitCode {
     match of {
-        Some("all") => print(&flags::help::whole(program)),
+        Some("all") => print(&flags::help::help_all(program)),
         Some(command) => run(program, &[command.to_owned(), "--help".to_owned()]),
         None => print(&flags::help::help(program)),
     }
 }
 
-/// Writes to standard output; a reader that has seen enough (`| head`) is no fault.
+/// Writes to standard output. A reader that closes the pipe early (`| head`) is not an error.
 fn print(text: &str) -> ExitCode {
     let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
     ExitCode::SUCCESS
@@ -98,7 +98,7 @@ fn start_host(program: &str, mut values: Values) -> ExitCode {
     let noticed = flags::environment::apply(&mut values, &environment::etcd_variables());
     let installed = options::log_options(&values).and_then(LogOptions::install);
     if installed.is_err() {
-        // The fault itself must be heard, by whatever log there is.
+        // The error itself must be reported, by any log that can be opened.
         let _ = LogOptions::fallback().install();
     }
     let checked = noticed
@@ -106,7 +106,7 @@ fn start_host(program: &str, mut values: Values) -> ExitCode {
         .and_then(|notices| {
             installed?;
             notices.iter().for_each(log_notice);
-            // A slip in a flag is told before anything is done.
+            // A fault in a flag is reported before anything is done.
             options::check(&values).map_err(|error| error.to_string())
         });
     match checked {
@@ -141,20 +141,20 @@ fn log_notice(notice: &Notice) {
     }
 }
 
-/// What a playground started stops when it is gone, however that ended: the pipe closes.
+/// Stops this child of a playground when its parent ends, in any way: the pipe closes.
 fn end_with_stdin() {
     if environment::variable(environment::END_WITH_STDIN).is_none() {
         return;
     }
     let watch = || {
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
-        warn!("the playground is gone; stopping with it");
+        warn!("the playground has ended; stopping");
         signals::stop_this_process();
     };
     if let Err(error) = std::thread::Builder::new()
         .name("end-with-stdin".into())
         .spawn(watch)
     {
-        warn!(%error, "this process will not notice when its playground ends");
+        warn!(%error, "this process cannot detect the end of its playground");
     }
 }

@@ -5,7 +5,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use crate::environment::{self, NOTIFY_SOCKET};
 
-/// Tells systemd that this process serves. Without a notify socket it does nothing.
+/// Reports readiness to systemd. Has no effect without a notify socket.
 pub(crate) fn ready() {
     let Some(path) = environment::variable(NOTIFY_SOCKET) else {
         return;

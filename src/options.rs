@@ -1,4 +1,5 @@
-//! From values as typed to what a member is told: every check etcd makes before it starts.
+//! From the values given to the options of a member or proxy, with every check that etcd makes
+//! before it starts.
 
 mod addresses;
 mod error;
@@ -20,36 +21,36 @@ use crate::flags::{self, Effect, Values, parse_cluster};
 use crate::logging::LogOptions;
 use crate::options_tls::{self, Upstream};
 
-/// Everything `src/` needs to start a member.
+/// All that `src/` needs to start a member.
 #[derive(Debug)]
 pub(crate) struct MemberOptions {
-    /// What the store is opened with.
+    /// The configuration of the store.
     pub(crate) config: Config,
-    /// Where clients are listened for; the store never binds these itself.
+    /// The client listeners; `src/` binds them, not the store.
     pub(crate) listeners: ClientListeners,
-    /// Said in the log once it is there.
+    /// Warnings to log once the log is open.
     pub(crate) warnings: Vec<String>,
 }
 
-/// Everything `src/` needs to start a proxy.
+/// All that `src/` needs to start a proxy.
 #[derive(Debug)]
 pub(crate) struct ProxyOptions {
-    /// `--data-dir`, which remembers that this is a proxy.
+    /// `--data-dir`, which records that this host is a proxy.
     pub(crate) data_dir: PathBuf,
-    /// Where clients are listened for.
+    /// The client listeners.
     pub(crate) listeners: ClientListeners,
-    /// What is presented to members, and trusted.
+    /// The certificate presented to members, and the CAs to verify them with.
     pub(crate) upstream: Upstream,
-    /// `--max-concurrent-streams`, of one connection.
+    /// `--max-concurrent-streams` of one connection.
     pub(crate) max_concurrent_streams: u32,
     /// `--cors` and `--host-whitelist`.
     pub(crate) access: Access,
-    /// Said in the log once it is there.
+    /// Warnings to log once the log is open.
     pub(crate) warnings: Vec<String>,
 }
 
 impl ProxyOptions {
-    /// Checks and converts.
+    /// Checks and converts the values.
     pub(crate) fn from_values(values: &Values) -> Result<ProxyOptions, OptionsError> {
         refuse_unsupported(values, &options_tls::OF_PEERS)?;
         let urls = Addresses::from_values(values)?;
@@ -67,7 +68,7 @@ impl ProxyOptions {
 }
 
 impl MemberOptions {
-    /// Checks and converts.
+    /// Checks and converts the values.
     pub(crate) fn from_values(values: &Values) -> Result<MemberOptions, OptionsError> {
         refuse_unsupported(values, &[])?;
         let mode = values.text("auto-compaction-mode");
@@ -98,7 +99,7 @@ impl MemberOptions {
     }
 }
 
-/// Every check that needs nothing but the flags.
+/// Every check that depends on flags alone.
 pub(crate) fn check(values: &Values) -> Result<(), OptionsError> {
     match values.text("proxy") {
         "off" => MemberOptions::from_values(values).map(drop),
@@ -106,14 +107,14 @@ pub(crate) fn check(values: &Values) -> Result<(), OptionsError> {
     }
 }
 
-/// A host that turns out to be a proxy advertises nothing.
+/// Whether the host may turn out to be a proxy, which advertises nothing.
 fn may_be_proxy(values: &Values) -> bool {
     let falls_back = values.text("discovery-fallback") == "proxy";
     values.text("proxy") != "off"
         || ((values.is_given("discovery") || values.is_given("discovery-token")) && falls_back)
 }
 
-/// `--data-dir`, or etcd's default, which is named after the member.
+/// `--data-dir`, or etcd's default, which contains the member's name.
 pub(crate) fn data_dir(values: &Values) -> PathBuf {
     match values.text("data-dir") {
         "" => PathBuf::from(format!("{}.etcd", name(values))),
@@ -149,7 +150,7 @@ fn access(values: &Values) -> Result<Access, OptionsError> {
     Ok(Access::new(origins, list("host-whitelist")))
 }
 
-/// `but` are those that this role has a use for.
+/// Refuses unsupported flags, except those in `but`, which this role uses.
 fn refuse_unsupported(values: &Values, but: &[&str]) -> Result<(), OptionsError> {
     for flag in flags::all() {
         if let Effect::Unsupported(remedy) = flag.effect
@@ -257,7 +258,7 @@ fn quota_bytes(given: i64) -> u64 {
     }
 }
 
-/// What the log needs, which is read first so that every later error is logged as asked.
+/// The options of the log, which is opened first so that later errors are logged as requested.
 pub(crate) fn log_options(values: &Values) -> Result<LogOptions, String> {
     let outputs = match values.text("log-output") {
         "" => values.text("log-outputs"),

@@ -1,4 +1,4 @@
-//! From the flags of TLS to the files that the client port is served with: etcd's rules.
+//! From the TLS flags to the files of the client port, by etcd's rules.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use keelson_store::edge::TlsFiles;
 use crate::flags::Values;
 use crate::options::OptionsError;
 
-/// A proxy uses these towards members. A member does not, yet.
+/// A proxy uses these for connections to members. A member does not, yet.
 pub(crate) const OF_PEERS: [&str; 5] = [
     "peer-cert-file",
     "peer-key-file",
@@ -18,18 +18,19 @@ pub(crate) const OF_PEERS: [&str; 5] = [
     "peer-client-cert-auth",
 ];
 
-/// What a proxy presents to members whose URLs are https, and whom it trusts.
+/// The certificates that a proxy presents to members with https URLs, and the CAs to verify them
+/// with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Upstream {
-    /// On client URLs.
+    /// For client URLs.
     pub(crate) client: ClientTlsFiles,
-    /// On peer URLs.
+    /// For peer URLs.
     pub(crate) peer: ClientTlsFiles,
 }
 
 impl Upstream {
-    /// As etcd's proxy: what is for clients, or what is for peers where there is no certificate for
-    /// clients.
+    /// As in etcd's proxy: the files for clients, or those for peers where there is no certificate
+    /// for clients.
     pub(crate) fn from_values(values: &Values) -> Result<Upstream, OptionsError> {
         let client = files(
             values,
@@ -71,7 +72,7 @@ fn file(values: &Values, flag: &str) -> Option<PathBuf> {
     path.map(PathBuf::from)
 }
 
-/// What those of `urls` need that are https; what is given in vain is warned of.
+/// The TLS files for the https URLs of `urls`; flags without effect cause a warning.
 pub(crate) fn client_listeners(
     values: &Values,
     urls: &[Url],
@@ -79,11 +80,15 @@ pub(crate) fn client_listeners(
 ) -> Result<Option<TlsFiles>, OptionsError> {
     let secure = urls.iter().find(|url| url.scheme().is_secure());
     let wanted = [file(values, "cert-file"), file(values, "key-file")];
-    // etcd 2.3's old name stands for both.
+    // etcd 2.3's old name stands for both `--trusted-ca-file` and `--client-cert-auth`.
     let old_ca = file(values, "ca-file");
     let auth = values.boolean("client-cert-auth") || old_ca.is_some();
     for url in urls.iter().filter(|url| !url.scheme().is_secure()) {
-        warnings.extend(in_vain(url, wanted.iter().any(Option::is_some), auth));
+        warnings.extend(unused_tls_warnings(
+            url,
+            wanted.iter().any(Option::is_some),
+            auth,
+        ));
     }
     let Some(url) = secure else {
         return Ok(None);
@@ -97,7 +102,7 @@ pub(crate) fn client_listeners(
     if auth && client_ca.is_none() {
         return Err(OptionsError::NoClientCa);
     }
-    // As in etcd, the authority alone asks for certificates too, whatever --client-cert-auth says.
+    // As in etcd, a CA alone makes certificates required, independent of --client-cert-auth.
     Ok(Some(TlsFiles {
         cert,
         key,
@@ -105,17 +110,19 @@ pub(crate) fn client_listeners(
     }))
 }
 
-/// etcd's warnings.
-fn in_vain(url: &Url, files: bool, auth: bool) -> Vec<String> {
+/// etcd's warnings about TLS flags for a URL without TLS.
+fn unused_tls_warnings(url: &Url, files: bool, auth: bool) -> Vec<String> {
     let mut warnings = Vec::new();
     if files {
         warnings.push(format!(
-            "scheme is HTTP while key and cert files are present; ignoring key and cert files for {url}"
+            "scheme is HTTP while key and cert files are present; ignoring key and cert files for \
+             {url}"
         ));
     }
     if auth {
         warnings.push(format!(
-            "scheme is HTTP while --client-cert-auth is enabled; ignoring client cert auth for {url}"
+            "scheme is HTTP while --client-cert-auth is enabled; ignoring client cert auth for \
+             {url}"
         ));
     }
     warnings

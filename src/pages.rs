@@ -1,9 +1,8 @@
-//! Lets go of code that is not needed any more.
+//! Unmaps code that is no longer needed.
 //!
-//! An executable's pages stay in a process's memory once they were touched, and the kernel brings
-//! their neighbours along. On a host with little memory a proxy or gateway, which is there on every host,
-//! would keep megabytes of what read its flags and found its cluster, or served a burst of watches an hour
-//! ago.
+//! An executable's pages stay in a process's memory once they were touched, and the kernel maps
+//! neighbouring ones too. A proxy or gateway runs on every host. It would keep megabytes of code
+//! that read its flags and found its cluster, or served a burst of watches an hour ago.
 
 use std::fs;
 use std::ptr::with_exposed_provenance_mut;
@@ -13,18 +12,18 @@ use rustix::mm::{Advice, madvise};
 use tokio::time;
 use tracing::debug;
 
-/// Then the start is over.
+/// Time after which the start counts as over.
 const START: Duration = Duration::from_secs(2);
 
-/// Between two looks at what has been touched since. Short, so that what one thing brought back is gone
-/// before the next adds to it: a burst of watches, and the members being asked who they are.
+/// The interval of measurements. It is short, so that the pages of one activity are released before
+/// the next adds its own: a burst of watches, and the queries for the members.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// So much more than there was at the least is worth the few dozen faults that letting go costs.
+/// Growth in pages above the minimum that justifies the few dozen page faults of a release.
 const PAGES_MANY: usize = 512;
 
-/// For ever.
-pub(crate) async fn keep_few() {
+/// Runs until the process ends.
+pub(crate) async fn trim_resident_code() {
     time::sleep(START).await;
     release_code();
     let mut least = touched();
@@ -39,53 +38,53 @@ pub(crate) async fn keep_few() {
     }
 }
 
-/// Pages of files that are mapped now; none, where that cannot be learnt.
+/// Resident pages of mapped files; 0 where that cannot be measured.
 fn touched() -> usize {
     let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let shared = statm.split_ascii_whitespace().nth(2);
     shared.and_then(|pages| pages.parse().ok()).unwrap_or(0)
 }
 
-/// Unmaps the pages of all code and of the constants beside it. What is still needed comes back from
-/// the page cache at the first touch, as it does when the kernel itself is short of memory.
+/// Unmaps the pages of all code and of the constants next to it. A page that is needed again is
+/// read from the page cache at its first use, as when the kernel itself is short of memory.
 fn release_code() {
     let maps = match fs::read_to_string("/proc/self/maps") {
         Ok(maps) => maps,
         Err(error) => {
-            debug!(%error, "cannot see the process's own memory; it keeps what the start needed");
+            debug!(%error, "cannot read the memory map; the code of the start stays resident");
             return;
         }
     };
     for (first, after) in maps.lines().filter_map(read_only_part_of_a_file) {
         let pages = with_exposed_provenance_mut(first);
-        // SAFETY: a private mapping of a file that was never writable has nothing that is not in the
-        // file. Dropping its pages changes nothing that the program can see.
+        // SAFETY: a private mapping of a file that was never writable has the same content as the
+        // file. Dropping its pages does not change what the program reads.
         #[expect(
             unsafe_code,
             reason = "there is no safe call; it must be this process's own"
         )]
         let released = unsafe { madvise(pages, after - first, Advice::LinuxDontNeed) };
         if let Err(error) = released {
-            debug!(%error, "the start's code stays in memory");
+            debug!(%error, "the code of the start stays resident");
         }
     }
 }
 
-/// Has the allocator return every page that is wholly free; other systems' do so by themselves, or
-/// have no call for it.
+/// Makes the allocator return every page that is wholly free. On other systems the allocator does
+/// so by itself, or has no call for it.
 pub(crate) fn trim_heap() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     #[expect(
         unsafe_code,
         reason = "it is a C function; it takes no pointer and may be called at any time"
     )]
-    // SAFETY: glibc's, thread-safe; it touches only what is free.
+    // SAFETY: glibc's function is thread-safe and touches free memory only.
     let _ = unsafe { libc::malloc_trim(0) };
 }
 
-/// First address and the one after the last, of a mapping from a file that was never writable: code,
-/// and the constants that an executable begins with. Others that cannot be written now have been:
-/// the loader fills in tables of pointers and closes them then.
+/// The first address and the end of a mapping from a file that was never writable: code, and the
+/// constants at an executable's beginning. Other mappings that are read-only now have been written:
+/// the loader fills in tables of pointers and then protects them.
 fn read_only_part_of_a_file(line: &str) -> Option<(usize, usize)> {
     let mut words = line.split_ascii_whitespace();
     let (first, after) = words.next()?.split_once('-')?;

@@ -1,6 +1,7 @@
-//! SIGTERM and SIGINT: the first asks to stop, the second ends at once. The process then dies of
-//! the signal it got, as etcd does: systemd and shells tell that from a failure. Signals that a
-//! program of Go survives do not end it either. SIGHUP ends it, unless it is ignored (`nohup`).
+//! SIGTERM and SIGINT: the first requests a clean stop, the second ends the process at once. The
+//! process then dies of that signal, as etcd does, so that systemd and shells can distinguish it
+//! from a failure. Signals that a Go program survives do not end it either. SIGHUP ends it, unless
+//! it is ignored (`nohup`).
 
 use std::io;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ pub(crate) enum Stop {
 }
 
 impl Stop {
-    /// Go's words for it.
+    /// Go's name of the signal.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Stop::Interrupt => "interrupt",
@@ -35,9 +36,9 @@ impl Stop {
         }
     }
 
-    /// Ends the process by this signal, with nothing more done.
+    /// Ends the process by this signal, without any clean-up.
     pub(crate) fn end_process(self) -> ! {
-        // The first process of a container has no default handlers; etcd exits 0 there.
+        // The first process of a container has no default handlers; etcd exits with 0 there.
         if std::process::id() == 1 {
             std::process::exit(0);
         }
@@ -47,8 +48,8 @@ impl Stop {
     }
 }
 
-/// What Go's runtime catches without further effect, though the kernel would end the process.
-/// SIGPIPE is among them, and is ignored by Rust's runtime already.
+/// Signals that Go's runtime catches without further effect, though the kernel would end the
+/// process. SIGPIPE is among them, and Rust's runtime ignores it already.
 const HARMLESS: [Number; 9] = [
     Number::USR1,
     Number::USR2,
@@ -61,23 +62,23 @@ const HARMLESS: [Number; 9] = [
     Number::POWER,
 ];
 
-/// From here on no signal of [`HARMLESS`] ends the process. Children get the defaults back.
-pub(crate) fn survive() -> io::Result<()> {
+/// Makes the signals of [`HARMLESS`] harmless. Children get the defaults back.
+pub(crate) fn make_harmless() -> io::Result<()> {
     for signal in HARMLESS {
-        // A handler that sets a flag which nothing reads: ignoring would be inherited by children.
+        // A handler that sets an unread flag: an ignored signal would be inherited by children.
         signal_hook::flag::register(signal.as_raw(), Arc::default())?;
     }
     Ok(())
 }
 
-/// Stops this process as SIGTERM would, and ends it when that takes too long.
+/// Stops this process as SIGTERM would, and ends it when the clean stop takes too long.
 pub(crate) fn stop_this_process() -> ! {
     let _ = signal_hook::low_level::raise(Stop::Terminated.number());
     std::thread::sleep(Duration::from_secs(10));
     std::process::exit(1);
 }
 
-/// The signals, caught from the moment this exists.
+/// The signals, caught from the creation of this value on.
 pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
@@ -91,7 +92,7 @@ impl Signals {
         })
     }
 
-    /// Waits for the next one.
+    /// Waits for the next signal.
     pub(crate) async fn next(&mut self) -> Stop {
         tokio::select! {
             _ = self.interrupt.recv() => Stop::Interrupt,

@@ -18,22 +18,22 @@ use super::embedded::Embedded;
 use crate::environment;
 use crate::signals::{Signals, Stop};
 
-/// Where `discovery new` looks for the service, and where the service is by default.
+/// The service's default address, for `discovery serve` and `discovery new`.
 const SERVICE: &str = "http://127.0.0.1:8087";
 
-/// Members of a cluster when nobody says how many; discovery.etcd.io's figure.
+/// The default size; the same as discovery.etcd.io's.
 const SIZE_DEFAULT: &str = "3";
 
 /// A self-hosted discovery.etcd.io: a cluster comes up from one URL.
 #[derive(Debug, Parser)]
 #[command(name = "discovery", bin_name = "keelson discovery")]
-struct Arguments {
+struct DiscoveryArguments {
     #[command(subcommand)]
-    what: What,
+    action: DiscoveryAction,
 }
 
 #[derive(Debug, Subcommand)]
-enum What {
+enum DiscoveryAction {
     /// Run the service.
     Serve(Serve),
     /// Make a token for a new cluster and print its URL, to be given to every host as --discovery.
@@ -43,19 +43,19 @@ enum What {
 #[derive(Debug, clap::Args)]
 #[command(disable_help_flag = true)]
 struct Serve {
-    /// Where to listen; :8087 is all interfaces [env: DISC_ADDR] [default: 127.0.0.1:8087].
+    /// Address to listen on; :8087 is all interfaces [env: DISC_ADDR] [default: 127.0.0.1:8087].
     #[arg(short, long, value_parser = super::address)]
     addr: Option<String>,
-    /// What new tokens' URLs begin with [env: DISC_HOST] [default: as the client called us].
+    /// Prefix of the URLs of new tokens [env: DISC_HOST] [default: the Host of the request].
     #[arg(short = 'h', long)]
     host: Option<String>,
-    /// Keep tokens in this etcd's v2 API instead of a store of our own [env: DISC_ETCD].
+    /// Keep tokens in this etcd's v2 API instead of the built-in store [env: DISC_ETCD].
     #[arg(short, long)]
     etcd: Option<String>,
-    /// Where the store of our own keeps tokens.
+    /// Data directory of the built-in store.
     #[arg(long, default_value = "discovery.keelson")]
     data_dir: PathBuf,
-    /// Days that a token lives; 0 is for ever.
+    /// Days until a token expires; 0 is never.
     #[arg(long, default_value_t = 7)]
     token_days: u32,
     /// Print help.
@@ -65,16 +65,16 @@ struct Serve {
 
 #[derive(Debug, clap::Args)]
 struct New {
-    /// The discovery service.
+    /// URL of the discovery service.
     #[arg(long, default_value = SERVICE)]
     service: String,
-    /// How many members the cluster will have [env: DEIS_NUM_INSTANCES] [default: 3].
+    /// Number of members of the cluster [env: DEIS_NUM_INSTANCES] [default: 3].
     #[arg(long)]
     size: Option<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
-enum Fault {
+enum DiscoveryCommandError {
     #[error("cannot catch signals: {0}")]
     Signals(std::io::Error),
     #[error("{0}")]
@@ -91,18 +91,20 @@ enum Fault {
 
 /// Runs the command.
 pub(crate) fn run(words: &[String]) -> ExitCode {
-    match Arguments::parse_from(words).what {
-        What::Serve(serve) => {
-            // It may have a store within.
+    match DiscoveryArguments::parse_from(words).action {
+        DiscoveryAction::Serve(serve) => {
+            // The service may contain a store, which needs several threads.
             super::run("discovery serve", Builder::new_multi_thread(), serve.run())
         }
-        What::New(new) => super::run("discovery new", Builder::new_current_thread(), new.run()),
+        DiscoveryAction::New(new) => {
+            super::run("discovery new", Builder::new_current_thread(), new.run())
+        }
     }
 }
 
 impl Serve {
-    async fn run(self) -> Result<Option<Stop>, Fault> {
-        let mut signals = Signals::catch().map_err(Fault::Signals)?;
+    async fn run(self) -> Result<Option<Stop>, DiscoveryCommandError> {
+        let mut signals = Signals::catch().map_err(DiscoveryCommandError::Signals)?;
         let addr = self
             .addr
             .clone()
@@ -147,22 +149,22 @@ async fn serve<R: service::Registry>(
     registry: Arc<R>,
     options: ServiceOptions,
     signals: &mut Signals,
-) -> Result<Option<Stop>, Fault> {
+) -> Result<Option<Stop>, DiscoveryCommandError> {
     let (stop, stopped) = oneshot::channel::<()>();
     let stopped = async {
         let _ = stopped.await;
     };
     crate::notify::ready();
-    tokio::spawn(crate::heap::give_back());
+    tokio::spawn(crate::heap::trim_after_bursts());
     let serving = async {
         let served = service::serve(listener, registry, options, stopped).await;
-        served.map_err(Fault::from)
+        served.map_err(DiscoveryCommandError::from)
     };
     super::until_stopped(serving, stop, signals).await
 }
 
 impl New {
-    async fn run(self) -> Result<Option<Stop>, Fault> {
+    async fn run(self) -> Result<Option<Stop>, DiscoveryCommandError> {
         let size: Size = match self.size {
             Some(text) => text.parse()?,
             None => match environment::deis_num_instances() {
@@ -186,6 +188,6 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         use clap::CommandFactory;
-        Arguments::command().debug_assert();
+        DiscoveryArguments::command().debug_assert();
     }
 }

@@ -1,4 +1,4 @@
-//! A store inside the discovery service: its registry needs no etcd, and no port.
+//! A store inside the discovery service: its registry needs neither an etcd nor a port.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use keelson_store::edge::v2::V2;
 use keelson_store::edge::{Drain, DrainTrigger};
 use keelson_store::{Config, OpenError, Store};
 
-/// The v2 keys API of a store of one member.
+/// The v2 keys API of a store with one member.
 pub(super) struct Embedded {
     store: Store,
     v2: V2<Store>,

@@ -1,4 +1,4 @@
-//! `keelson grpc-proxy start`: etcd's flags, our proxy. It coalesces and caches nothing.
+//! `keelson grpc-proxy start`: etcd's flags, our proxy. It neither coalesces watches nor caches.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -20,123 +20,129 @@ use crate::signals::{Signals, Stop};
 /// Forward gRPC and HTTP requests to members.
 #[derive(Debug, Parser)]
 #[command(name = "grpc-proxy", bin_name = "keelson grpc-proxy")]
-struct Arguments {
+struct GrpcProxyArguments {
     #[command(subcommand)]
-    what: What,
+    action: GrpcProxyAction,
 }
 
 #[derive(Debug, Subcommand)]
-enum What {
+enum GrpcProxyAction {
     /// Start the proxy.
-    Start(Start),
+    Start(GrpcProxyStart),
 }
 
 #[derive(Debug, clap::Args)]
-struct Start {
-    /// Where to listen.
+struct GrpcProxyStart {
+    /// Address to listen on.
     #[arg(long, default_value = "127.0.0.1:23790", value_parser = super::address)]
     listen_addr: String,
     /// Comma separated list of members' client addresses.
     #[arg(long, default_value = "127.0.0.1:2379", value_delimiter = ',')]
     endpoints: Vec<String>,
-    /// etcd's; nothing is kept here.
+    /// etcd's; this proxy stores nothing.
     #[arg(long, hide = true)]
     data_dir: Option<String>,
-    /// Not offered.
+    /// Not supported.
     #[arg(long, hide = true)]
     namespace: Option<String>,
-    /// Not offered.
+    /// Not supported.
     #[arg(long, hide = true)]
     resolver_prefix: Option<String>,
-    /// Not offered.
+    /// Not supported.
     #[arg(long, hide = true)]
     resolver_ttl: Option<String>,
-    /// Not offered.
+    /// Not supported.
     #[arg(long, hide = true)]
     advertise_client_url: Option<String>,
-    /// Not offered.
+    /// Not supported.
     #[arg(long, hide = true)]
     metrics_addr: Option<String>,
-    /// DNS domain whose SRV records name the members.
+    /// DNS domain whose SRV records list the members.
     #[arg(long)]
     discovery_srv: Option<String>,
-    /// Suffix of the service that is looked up there.
+    /// Suffix of the SRV service name.
     #[arg(long, default_value = "")]
     discovery_srv_name: String,
-    /// Streams at a time on one connection (4294967295: 4096).
+    /// Maximum concurrent streams of a connection (4294967295 stands for 4096).
     #[arg(long, default_value_t = u32::MAX)]
     max_concurrent_streams: u32,
-    /// How often a connection that rests is pinged.
+    /// Interval of pings on an idle connection.
     #[arg(long, default_value = "2h", value_parser = crate::flags::duration)]
     grpc_keepalive_interval: Duration,
-    /// How long the answer to that may take.
+    /// Timeout of a ping.
     #[arg(long, default_value = "20s", value_parser = crate::flags::duration)]
     grpc_keepalive_timeout: Duration,
     #[command(flatten)]
-    etcds: Etcds,
-    /// The certificate that members are shown.
+    ignored: IgnoredFlags,
+    /// TLS certificate presented to members.
     #[arg(long, requires = "key")]
     cert: Option<PathBuf>,
-    /// Its private key.
+    /// Private key of --cert.
     #[arg(long, requires = "cert")]
     key: Option<PathBuf>,
-    /// Whose certificates members must have; whomever the system trusts if not given.
+    /// CA that members' certificates must be signed by [default: the system's CAs].
     #[arg(long)]
     cacert: Option<PathBuf>,
-    /// The certificate that clients are shown, who then must speak TLS.
+    /// TLS certificate presented to clients; with it clients must use TLS.
     #[arg(long, requires = "key_file")]
     cert_file: Option<PathBuf>,
-    /// Its private key.
+    /// Private key of --cert-file.
     #[arg(long, requires = "cert_file")]
     key_file: Option<PathBuf>,
-    /// Whose certificates clients must have.
+    /// CA that clients' certificates must be signed by.
     #[arg(long, requires = "cert_file")]
     trusted_ca_file: Option<PathBuf>,
-    /// Not offered.
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    /// Not supported.
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "true")]
     insecure_skip_tls_verify: Option<String>,
-    /// Not offered.
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    /// Not supported.
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "true")]
     auto_tls: Option<String>,
-    /// Not offered.
+    /// Not supported.
     #[arg(long, hide = true)]
     client_crl_file: Option<String>,
-    /// Not offered.
+    /// Not supported.
     #[arg(long, hide = true)]
     experimental_leasing_prefix: Option<String>,
-    /// Not offered.
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    /// Not supported.
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "true")]
     experimental_serializable_ordering: Option<String>,
-    /// Not offered.
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    /// Not supported.
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "true")]
     enable_pprof: Option<String>,
 }
 
-/// etcd's flags that change nothing here.
+/// etcd's flags that have no effect here.
 #[derive(Debug, clap::Args)]
-struct Etcds {
-    /// Records without TLS are taken.
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+struct IgnoredFlags {
+    /// Records without TLS are always accepted.
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "true")]
     insecure_discovery: Option<String>,
-    /// Members say how much they take.
+    /// Members bound the size.
     #[arg(long, hide = true)]
     max_send_bytes: Option<u64>,
-    /// Members say how much they take.
+    /// Members bound the size.
     #[arg(long, hide = true)]
     max_recv_bytes: Option<u64>,
-    /// Clients may ping as often as the bounds of the port allow.
+    /// The port's own limits on pings apply.
     #[arg(long, hide = true)]
     grpc_keepalive_min_time: Option<String>,
-    /// Nothing is signed here.
+    /// No certificate is generated here.
     #[arg(long, hide = true)]
     self_signed_cert_validity: Option<u64>,
-    /// Its log is for operators.
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    /// The log level is the operator's choice.
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "true")]
     debug: Option<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
-enum Fault {
+enum GrpcProxyCommandError {
     #[error("cannot catch signals: {0}")]
     Signals(std::io::Error),
     #[error("{0}")]
@@ -147,17 +153,17 @@ enum Fault {
     Tls(#[from] TlsError),
     #[error("{0}")]
     Srv(#[from] srv::SrvError),
-    /// etcd's words. Members with authentication take the name for a user's, for all clients alike.
+    /// etcd's text. Members with authentication take the name for a user's, for all clients alike.
     #[error("cert has non empty Common Name ({0})")]
     CommonName(String),
-    #[error("--{0} is not offered: {1}")]
+    #[error("--{0} is not supported: {1}")]
     NotOffered(&'static str, &'static str),
 }
 
 /// Runs the command.
 pub(crate) fn run(words: &[String]) -> ExitCode {
-    let words = super::flags_last(words, &Arguments::command());
-    let What::Start(start) = Arguments::parse_from(words).what;
+    let words = super::flags_last(words, &GrpcProxyArguments::command());
+    let GrpcProxyAction::Start(start) = GrpcProxyArguments::parse_from(words).action;
     super::run(
         "grpc-proxy start",
         Builder::new_current_thread(),
@@ -165,20 +171,20 @@ pub(crate) fn run(words: &[String]) -> ExitCode {
     )
 }
 
-impl Start {
-    async fn run(self) -> Result<Option<Stop>, Fault> {
+impl GrpcProxyStart {
+    async fn run(self) -> Result<Option<Stop>, GrpcProxyCommandError> {
         self.refuse_what_is_not_offered()?;
         let (domain, name) = (self.discovery_srv.as_deref(), &self.discovery_srv_name);
         let endpoints = super::endpoints(domain, name, &self.endpoints).await?;
         let config = self.config(&endpoints)?;
         self.refuse_common_name()?;
         let tls = self.tls_of_clients().map(ServerTls::new).transpose()?;
-        let mut signals = Signals::catch().map_err(Fault::Signals)?;
+        let mut signals = Signals::catch().map_err(GrpcProxyCommandError::Signals)?;
         let (socket, at) = super::listen(&self.listen_addr).await?;
         let listener = Listener::new(socket, tls);
         info!(address = %at, ?endpoints, "listening for gRPC proxy client requests");
-        tokio::spawn(pages::keep_few());
-        tokio::spawn(crate::heap::give_back());
+        tokio::spawn(pages::trim_resident_code());
+        tokio::spawn(crate::heap::trim_after_bursts());
         let (stop, stopped) = oneshot::channel::<()>();
         let stopped = async {
             let _ = stopped.await;
@@ -186,7 +192,7 @@ impl Start {
         let serving = async {
             let served =
                 keelson_proxy::serve(config, vec![listener], crate::notify::ready, stopped).await;
-            served.map_err(Fault::from)
+            served.map_err(GrpcProxyCommandError::from)
         };
         super::until_stopped(serving, stop, &mut signals).await
     }
@@ -196,13 +202,13 @@ impl Start {
             identity: self.cert.clone().zip(self.key.clone()),
             ca: self.cacert.clone(),
         };
-        // As etcd's client: where there is something to be secure with, it is.
+        // As in etcd's client: with certificates configured, members are reached over TLS.
         let secure = files != ClientTlsFiles::default();
         let urls = endpoints.iter().map(|one| url_of(one, secure));
         let mut config = ProxyConfig::new(MembersFrom::Clients(urls.collect()));
         config.client_tls = ClientTls::new(files)?;
         config.limits = config.limits.with_streams(self.max_concurrent_streams);
-        // Zero is the default, as for grpc-go.
+        // Zero stands for the default, as in grpc-go.
         if !self.grpc_keepalive_interval.is_zero() {
             config.limits.keepalive_interval = Some(self.grpc_keepalive_interval);
         }
@@ -212,10 +218,10 @@ impl Start {
         Ok(config)
     }
 
-    fn refuse_common_name(&self) -> Result<(), Fault> {
+    fn refuse_common_name(&self) -> Result<(), GrpcProxyCommandError> {
         let name = self.cert.as_deref().map(keelson_proxy::common_name);
         match name.transpose()?.flatten() {
-            Some(name) => Err(Fault::CommonName(name)),
+            Some(name) => Err(GrpcProxyCommandError::CommonName(name)),
             None => Ok(()),
         }
     }
@@ -228,11 +234,11 @@ impl Start {
         })
     }
 
-    fn refuse_what_is_not_offered(&self) -> Result<(), Fault> {
-        let keys = "requests are passed on as they are";
-        let resolver = "give clients the proxies' addresses";
+    fn refuse_what_is_not_offered(&self) -> Result<(), GrpcProxyCommandError> {
+        let keys = "requests are forwarded unchanged";
+        let resolver = "configure clients with the proxies' addresses";
         let yes = |given: &Option<String>| given.clone().filter(|text| text != "false");
-        let order = "reads are passed on as they are asked";
+        let order = "reads are forwarded unchanged";
         for (given, flag, why) in [
             (&self.namespace, "namespace", keys),
             (&self.resolver_prefix, "resolver-prefix", resolver),
@@ -241,22 +247,22 @@ impl Start {
             (
                 &self.metrics_addr,
                 "metrics-addr",
-                "/metrics is on the listening port",
+                "/metrics is served on the listening port",
             ),
             (
                 &yes(&self.insecure_skip_tls_verify),
                 "insecure-skip-tls-verify",
-                "name the members' authority in --cacert",
+                "give the CA of the members' certificates as --cacert",
             ),
             (
                 &yes(&self.auto_tls),
                 "auto-tls",
-                "give a certificate in --cert-file and --key-file",
+                "give a certificate with --cert-file and --key-file",
             ),
             (
                 &self.client_crl_file,
                 "client-crl-file",
-                "lists of revoked certificates are not read",
+                "certificate revocation lists are not read",
             ),
             (
                 &self.experimental_leasing_prefix,
@@ -271,18 +277,18 @@ impl Start {
             (
                 &yes(&self.enable_pprof),
                 "enable-pprof",
-                "this is no Go program",
+                "there is no Go runtime to profile",
             ),
         ] {
             if given.is_some() {
-                return Err(Fault::NotOffered(flag, why));
+                return Err(GrpcProxyCommandError::NotOffered(flag, why));
             }
         }
         Ok(())
     }
 }
 
-/// Endpoints are `host:port` or URLs, as etcd's are.
+/// Converts an endpoint, `host:port` or a URL as in etcd, to a URL.
 fn url_of(endpoint: &str, secure: bool) -> String {
     match (endpoint.contains("://"), secure) {
         (true, _) => endpoint.to_owned(),
@@ -305,7 +311,8 @@ mod tests {
         }
     }
 
-    /// All of etcd 3.4's and 3.5's are known; some are refused later, with a reason.
+    /// All flags of etcd 3.4 and 3.5 are accepted by the parser; some are refused later, with a
+    /// reason.
     #[test]
     fn etcds_flags_are_taken() {
         let line = "grpc-proxy start --listen-addr :1 --discovery-srv d --discovery-srv-name n \
@@ -313,28 +320,30 @@ mod tests {
             --resolver-prefix p --resolver-ttl 1 --namespace n --enable-pprof=true --data-dir d \
             --max-send-bytes 1 --max-recv-bytes 1 --grpc-keepalive-min-time 5s \
             --grpc-keepalive-interval 2h --grpc-keepalive-timeout 20s --cert c --key k --cacert c \
-            --insecure-skip-tls-verify=false --cert-file c --key-file k --trusted-ca-file t --auto-tls \
-            --client-crl-file f --self-signed-cert-validity 1 --experimental-serializable-ordering \
-            --experimental-leasing-prefix p --debug --max-concurrent-streams 7";
-        let What::Start(start) = Arguments::try_parse_from(line.split_whitespace())
-            .expect("etcd takes them")
-            .what;
+            --insecure-skip-tls-verify=false --cert-file c --key-file k --trusted-ca-file t \
+            --auto-tls --client-crl-file f --self-signed-cert-validity 1 \
+            --experimental-serializable-ordering --experimental-leasing-prefix p --debug --max-concurrent-streams 7";
+        let GrpcProxyAction::Start(start) =
+            GrpcProxyArguments::try_parse_from(line.split_whitespace())
+                .expect("etcd accepts them")
+                .action;
         assert!(start.refuse_what_is_not_offered().is_err());
         let config = start.config(&[]);
         assert!(config.is_err(), "there is no such certificate");
         let line = "grpc-proxy start --enable-pprof=false --max-concurrent-streams 7";
-        let What::Start(start) = Arguments::try_parse_from(line.split_whitespace())
-            .expect("etcd takes them")
-            .what;
+        let GrpcProxyAction::Start(start) =
+            GrpcProxyArguments::try_parse_from(line.split_whitespace())
+                .expect("etcd accepts them")
+                .action;
         start
             .refuse_what_is_not_offered()
-            .expect("nothing of it is asked");
+            .expect("no unsupported feature is requested");
         let limits = start.config(&[]).expect("no files").limits;
         assert_eq!(limits.concurrent_streams_max, 7);
     }
 
     #[test]
     fn the_command_line_is_sound() {
-        Arguments::command().debug_assert();
+        GrpcProxyArguments::command().debug_assert();
     }
 }

@@ -1,5 +1,5 @@
-//! What the binary does beside being a host: the discovery service, etcd's two other
-//! proxies, and the way from a proxy to a member.
+//! The commands of the binary other than a host: the discovery service, etcd's two other proxies,
+//! and the promotion of a proxy's host to a member.
 
 pub(crate) mod discovery;
 mod embedded;
@@ -22,16 +22,16 @@ use tracing::info;
 use crate::logging::LogOptions;
 use crate::signals::{Signals, Stop};
 
-/// Connections may take so long to end.
+/// Bound on the time in which open connections may end.
 const STOP_MAX: Duration = Duration::from_secs(8);
 
-/// Runs a command until it ends, or is told to, and says what went wrong.
+/// Runs a command until it ends or a signal stops it, and prints its error.
 fn run<E: std::fmt::Display>(
     name: &str,
     mut threads: Builder,
     work: impl Future<Output = Result<Option<Stop>, E>>,
 ) -> ExitCode {
-    // Whatever its fault, the command itself goes on.
+    // A log that cannot be installed does not stop the command.
     let _ = LogOptions::fallback().install();
     crate::end_with_stdin();
     let runtime = match threads.enable_all().build() {
@@ -53,8 +53,8 @@ fn run<E: std::fmt::Display>(
     }
 }
 
-/// The words with the first command of `command` before all flags: cobra, of which etcd's own commands are made,
-/// takes `gateway --listen-addr x start`, and clap does not.
+/// Moves the first subcommand of `command` before all flags: cobra, which etcd's own commands use,
+/// accepts `gateway --listen-addr x start`, and clap does not.
 fn flags_last(words: &[String], command: &Command) -> Vec<String> {
     let takes_next = |word: &str| {
         let name = word.strip_prefix("--").unwrap_or_default();
@@ -73,7 +73,7 @@ fn flags_last(words: &[String], command: &Command) -> Vec<String> {
     words
 }
 
-/// Serves until a signal, then until `serving` has ended in good order.
+/// Serves until a signal, then until `serving` has ended cleanly.
 async fn until_stopped<E>(
     serving: impl Future<Output = Result<(), E>>,
     stop: tokio::sync::oneshot::Sender<()>,
@@ -90,7 +90,7 @@ async fn until_stopped<E>(
     Ok(Some(signal))
 }
 
-/// Go's way to name all interfaces: `:8087`.
+/// Expands Go's form for all interfaces: `:8087`.
 fn address(text: &str) -> Result<String, String> {
     let full = match text.strip_prefix(':') {
         Some(port) => format!("0.0.0.0:{port}"),
@@ -108,7 +108,7 @@ async fn listen(address: &str) -> io::Result<(TcpListener, SocketAddr)> {
         io::Error::new(error.kind(), text)
     };
     let mut found: Vec<_> = lookup_host(address).await.map_err(explain)?.collect();
-    // IPv4 first, as Go does: clients dial 127.0.0.1.
+    // IPv4 first, as in Go: clients dial 127.0.0.1.
     found.sort_by_key(SocketAddr::is_ipv6);
     let nowhere = Err(io::Error::other("the name has no address"));
     let listener = found
@@ -119,7 +119,7 @@ async fn listen(address: &str) -> io::Result<(TcpListener, SocketAddr)> {
     Ok((listener, at))
 }
 
-/// The members' client addresses: those that DNS knows, where a domain is given, or the listed ones.
+/// The members' client addresses: from DNS where a domain is given, else the listed ones.
 async fn endpoints(
     domain: Option<&str>,
     name: &str,

@@ -1,6 +1,6 @@
-//! `keelson promote`: makes a proxy's host a member, on an operator's command. The host begins as a
-//! learner, and votes once it is in sync (`host/promotion.rs`): a voter that never starts would only
-//! count against the quorum.
+//! `keelson promote`: makes a proxy's host a member, at an operator's command. The host begins as a
+//! learner, and votes once it is in sync (`host/promotion.rs`). A voter that never starts would
+//! only count against the quorum.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,29 +18,32 @@ use crate::signals::Stop;
 /// Add a proxy's host to its cluster as a member. Stop the proxy first.
 #[derive(Debug, Parser)]
 #[command(name = "promote", bin_name = "keelson promote")]
-struct Arguments {
+struct PromoteArguments {
     /// The proxy's data directory.
     #[arg(long)]
     data_dir: PathBuf,
     /// The name of the new member.
     #[arg(long)]
     name: String,
-    /// Where members will reach it; comma separated.
+    /// Comma separated list of the peer URLs at which members reach it.
     #[arg(long, value_delimiter = ',', required = true)]
     initial_advertise_peer_urls: Vec<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
-enum Fault {
+enum PromoteCommandError {
     #[error("{0}")]
     Promote(#[from] PromoteError),
     #[error("{0}")]
     Role(#[from] RoleError),
-    #[error("no member can be reached on its client URL ({0})")]
-    Unreachable(String),
-    /// Not tried again: it may have been done.
     #[error(
-        "the cluster did not add the member: {0}. If that leaves open whether it did, ask \
+        "no member can be reached at its client URLs ({0}); check that the members run and that \
+         this host can connect to them"
+    )]
+    Unreachable(String),
+    /// Not retried: the cluster may have added the member.
+    #[error(
+        "the cluster did not confirm the new member: {0}. If the outcome is unknown, check \
          `etcdctl member list` before another attempt"
     )]
     Refused(String),
@@ -51,14 +54,14 @@ pub(crate) fn run(words: &[String]) -> ExitCode {
     super::run(
         "promote",
         Builder::new_current_thread(),
-        Arguments::parse_from(words).run(),
+        PromoteArguments::parse_from(words).run(),
     )
 }
 
-impl Arguments {
-    async fn run(self) -> Result<Option<Stop>, Fault> {
+impl PromoteArguments {
+    async fn run(self) -> Result<Option<Stop>, PromoteCommandError> {
         let is_proxy = Role::of(&self.data_dir)? == Role::Proxy;
-        // A proxy that runs would find its directory gone.
+        // A running proxy would lose its directory.
         let _lock = is_proxy.then(|| Lock::take(&self.data_dir)).transpose()?;
         let client_urls = keelson_proxy::cluster_of_proxy(&self.data_dir).await?;
         let channel = first_of(&client_urls).await?;
@@ -67,7 +70,7 @@ impl Arguments {
             is_learner: true,
         };
         let mut client = ClusterClient::new(channel);
-        let refused = |status: Status| Fault::Refused(status.message().to_owned());
+        let refused = |status: Status| PromoteCommandError::Refused(status.message().to_owned());
         let (new, members) = match self.added_before(&mut client).await {
             Some(added) => added,
             None => {
@@ -87,7 +90,8 @@ impl Arguments {
             cluster.extend(member.peer_ur_ls.iter().map(|url| format!("{name}={url}")));
         }
         println!(
-            "Member {new:x} added as a learner; it votes once it is in sync. Start the host without --discovery and --proxy, with"
+            "Member {new:x} added as a learner; it votes once it is in sync. Start the host \
+             without --discovery and --proxy, and with these variables:"
         );
         println!("ETCD_NAME=\"{}\"", self.name);
         println!("ETCD_INITIAL_CLUSTER=\"{}\"", cluster.join(","));
@@ -97,8 +101,8 @@ impl Arguments {
         Ok(None)
     }
 
-    /// What an attempt that was cut short may have left: the member is there, and has never started. It
-    /// need not have a quorum: the new member may be needed for one.
+    /// Finds the learner of an attempt that was cut short: the member is in the list and has never
+    /// started. The list is not linearizable, since the quorum may need the new member.
     async fn added_before(
         &self,
         client: &mut ClusterClient<Channel>,
@@ -120,7 +124,7 @@ impl Arguments {
     }
 }
 
-async fn first_of(client_urls: &[String]) -> Result<Channel, Fault> {
+async fn first_of(client_urls: &[String]) -> Result<Channel, PromoteCommandError> {
     for url in client_urls {
         let Ok(endpoint) = Endpoint::from_shared(url.clone()) else {
             continue;
@@ -129,7 +133,7 @@ async fn first_of(client_urls: &[String]) -> Result<Channel, Fault> {
             return Ok(channel);
         }
     }
-    Err(Fault::Unreachable(client_urls.join(", ")))
+    Err(PromoteCommandError::Unreachable(client_urls.join(", ")))
 }
 
 #[cfg(test)]
@@ -139,6 +143,6 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         use clap::CommandFactory;
-        Arguments::command().debug_assert();
+        PromoteArguments::command().debug_assert();
     }
 }

@@ -2,30 +2,30 @@
 
 use super::{Kind, Source, Values, all};
 
-/// What the log should say about a variable.
+/// A log line about a variable.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Notice {
     /// It became a flag's value.
     Used(String, String),
-    /// It is no flag's, or empty.
+    /// It belongs to no flag, or is empty.
     Unrecognized(String, String),
 }
 
-/// A variable that stops the member; exit status 1. The texts are etcd's.
+/// A variable that stops the start, with exit status 1. The texts are etcd's.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum EnvironmentError {
-    /// The flag is given as well: which of the two was meant?
+    /// The flag is given as well, so the intended value is unclear.
     #[error(
         "conflicting environment variable \"{0}\" is shadowed by corresponding command-line flag \
          (either unset environment variable or disable flag)"
     )]
     Shadowed(String),
-    /// Not of the flag's type.
+    /// The value is not of the flag's type.
     #[error("invalid value \"{0}\" for {1}: {2}{3}")]
     BadValue(String, String, String, String),
 }
 
-/// Sets the flags that the variables name.
+/// Sets the flags named by the variables.
 pub(crate) fn apply(
     values: &mut Values,
     variables: &[(String, String)],
@@ -91,14 +91,14 @@ mod tests {
             ("ETCD_NOSUCH", "1"),
             ("ETCD_DATA_DIR", ""),
         ];
-        let (values, unrecognized) = given(&[], &variables).expect("nothing is wrong");
+        let (values, unrecognized) = given(&[], &variables).expect("there is no fault");
         assert_eq!(values.text("name"), "m1");
         assert!(!values.boolean("pre-vote"));
         assert!(!values.is_given("data-dir"));
         assert_eq!(unrecognized, 2);
     }
 
-    // etcd 3.4.23 does so even when the variable is empty.
+    // etcd 3.4.23 refuses this even when the variable is empty.
     #[test]
     fn flag_and_variable_together_are_refused() {
         for text in ["b", ""] {

@@ -6,7 +6,7 @@ use keelson_store::version;
 
 use super::{Effect, Flag, GROUPS, Kind, find};
 
-/// The commands that `main` knows, and what each is for.
+/// The commands of `main`, each with a summary.
 const COMMANDS: [(&str, &str); 7] = [
     (
         "playground",
@@ -28,11 +28,11 @@ const COMMANDS: [(&str, &str); 7] = [
     ("version", "Show the version."),
     (
         "help",
-        "Show this page; 'help all' has every flag, 'help COMMAND' a command's.",
+        "Show this page; 'help all' lists every flag, 'help COMMAND' those of a command.",
     ),
 ];
 
-/// The flags that nearly every host is given.
+/// The flags that nearly every host needs.
 const MAIN: [&str; 10] = [
     "name",
     "data-dir",
@@ -46,19 +46,19 @@ const MAIN: [&str; 10] = [
     "proxy",
 ];
 
-/// What is accepted and does nothing, or is refused.
-const NOT_HERE_YET: &str = "Not here yet";
+/// The heading of flags that have no effect, or are refused.
+const NOT_IMPLEMENTED: &str = "Not implemented yet";
 
 /// The names of all commands.
 pub(crate) fn commands() -> impl Iterator<Item = &'static str> {
     COMMANDS.iter().map(|(name, _)| *name)
 }
 
-/// One page: commands, the main flags, and where to read on. Tools that start `etcd` look for flags in
-/// its help, so that name gets the whole.
+/// The default help, one page: commands, the main flags, and pointers to the rest. Under the name
+/// `etcd` it is the full help, because tools that start `etcd` search it for flags.
 pub(crate) fn help(program: &str) -> String {
     if program.starts_with("etcd") {
-        return whole(program);
+        return help_all(program);
     }
     let mut text = usage(program);
     text.push_str("\nThe main flags:\n");
@@ -73,8 +73,8 @@ pub(crate) fn help(program: &str) -> String {
     text
 }
 
-/// Every flag, in groups laid out as etcd's. What is not there yet comes last.
-pub(crate) fn whole(program: &str) -> String {
+/// Every flag, grouped as in etcd's help. Flags that are not implemented come last.
+pub(crate) fn help_all(program: &str) -> String {
     let mut text = usage(program);
     let is_here = |flag: &&Flag| matches!(flag.effect, Effect::Works | Effect::Ignored);
     for group in GROUPS {
@@ -83,7 +83,7 @@ pub(crate) fn whole(program: &str) -> String {
             describe(&mut text, flag);
         }
     }
-    let _ = writeln!(text, "\n{NOT_HERE_YET}:");
+    let _ = writeln!(text, "\n{NOT_IMPLEMENTED}:");
     for flag in super::all().filter(|flag| !is_here(flag)) {
         describe(&mut text, flag);
     }
@@ -94,12 +94,13 @@ pub(crate) fn whole(program: &str) -> String {
 const ENVIRONMENT: &str =
     "\nEach flag can be given as ETCD_* in the environment: ETCD_DATA_DIR for --data-dir.\n";
 
-/// The first lines of the help.
+/// The usage lines of the help.
 fn usage(program: &str) -> String {
     let mut text = format!(
         "Usage:\n\n  \
-         {program} [flags]\n    Start a member, or a proxy, as the flags and the data directory say.\n\n  \
-         {program} COMMAND [flags]\n    {program} COMMAND --help has its flags.\n\n\
+         {program} [flags]\n    \
+         Start a member or a proxy, by the flags and the data directory.\n\n  \
+         {program} COMMAND [flags]\n    {program} COMMAND --help lists its flags.\n\n\
          Commands:\n"
     );
     for (name, what) in COMMANDS {
@@ -125,7 +126,8 @@ fn describe(text: &mut String, flag: &Flag) {
     }
 }
 
-/// Under the name `etcd` the first line is the one that tools parse; otherwise it is our own.
+/// The version. Under the name `etcd` the first line is the one that tools parse; otherwise it is
+/// our own.
 pub(crate) fn version_text(program: &str) -> String {
     let etcd = format!("etcd Version: {}\n", version::ETCD);
     let keelson = format!("keelson {}\n", version::KEELSON);
@@ -147,7 +149,7 @@ mod tests {
 
     #[test]
     fn help_has_every_flag_and_says_what_does_nothing() {
-        let text = whole("keelson");
+        let text = help_all("keelson");
         for flag in super::super::all() {
             assert!(
                 text.contains(&format!("  --{} ", flag.name)),
@@ -155,7 +157,7 @@ mod tests {
                 flag.name
             );
         }
-        let wals = text.find("  --max-wals 5").expect("it is there");
+        let wals = text.find("  --max-wals 5").expect("it is in the help");
         assert!(
             text[wals..]
                 .lines()
@@ -181,8 +183,10 @@ mod tests {
 
     #[test]
     fn what_is_not_here_yet_comes_last() {
-        let text = whole("keelson");
-        let (here, later) = text.split_once("\nNot here yet:\n").expect("a group");
+        let text = help_all("keelson");
+        let (here, later) = text
+            .split_once("\nNot implemented yet:\n")
+            .expect("a group");
         assert!(!here.contains("Not supported yet") && !here.contains("no effect yet"));
         assert!(later.contains("--max-wals") && !later.contains("--data-dir '"));
     }

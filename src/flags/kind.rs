@@ -1,4 +1,4 @@
-//! What values a flag takes. Messages are those of Go's `flag` package, which etcd's users know.
+//! The types of flag values. The messages are those of Go's `flag` package, as in etcd.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use keelson_store::config::{Url, initial_cluster};
 /// The type of a flag's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Anything.
+    /// Any text.
     Text,
-    /// Anything, and never written to a log.
+    /// Any text, which is never written to a log.
     Secret,
-    /// Go's bool: alone it means true, a value needs `=`.
+    /// Go's bool: without a value it means true; a value needs `=`.
     Bool,
     /// A whole number from 0.
     Count,
@@ -21,13 +21,13 @@ pub(crate) enum Kind {
     Signed,
     /// Go's duration: `300ms`, `1h30m`.
     Duration,
-    /// A number, of hours or revisions, or a duration; etcd reads it late.
+    /// A number of hours or revisions, or a duration; etcd parses it late.
     Retention,
     /// One or more URLs, comma separated.
     Urls,
-    /// URLs, or nothing.
+    /// URLs, or an empty text.
     MaybeUrls,
-    /// `name=url,...`, or nothing.
+    /// `name=url,...`, or an empty text.
     Cluster,
     /// `host:port`, for the flags of etcd 0.4.
     HostPort,
@@ -36,7 +36,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// Go's words for what is wrong with `text`, if anything is.
+    /// Checks `text`; the error is Go's text.
     pub(crate) fn check(self, text: &str) -> Result<(), String> {
         match self {
             Kind::Text | Kind::Secret | Kind::Retention => Ok(()),
@@ -54,7 +54,7 @@ impl Kind {
                 .map_err(|error| error.to_string()),
             Kind::MaybeUrls if text.is_empty() => Ok(()),
             Kind::MaybeUrls => Kind::Urls.check(text),
-            // etcd reads it late: a bad one is a fault of the configuration (exit 1), not of the
+            // etcd parses it late: a bad one is a fault of the configuration (exit 1), not of the
             // command line (exit 2).
             Kind::Cluster => Ok(()),
             Kind::HostPort => Url::parse(&format!("http://{text}"))
@@ -66,7 +66,7 @@ impl Kind {
     }
 }
 
-/// The words Go takes for true and false.
+/// Go's spellings of true and false.
 pub(crate) fn parse_bool(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
@@ -75,7 +75,7 @@ pub(crate) fn parse_bool(text: &str) -> Option<bool> {
     }
 }
 
-/// A number as Go reads it: `0x`, `0o`, `0b` and a leading `0` choose the base.
+/// Parses a number as Go does: `0x`, `0o`, `0b` and a leading `0` choose the base.
 pub(crate) fn parse_count(text: &str, max: u64) -> Result<u64, String> {
     let lower = text.to_ascii_lowercase();
     let (digits, base) = match lower.as_bytes() {
@@ -94,7 +94,7 @@ pub(crate) fn parse_count(text: &str, max: u64) -> Result<u64, String> {
     }
 }
 
-/// The same with a sign.
+/// Parses a number with a sign.
 pub(crate) fn parse_signed(text: &str) -> Result<i64, String> {
     let (negative, digits) = match text.strip_prefix('-') {
         Some(digits) => (true, digits),
@@ -104,7 +104,7 @@ pub(crate) fn parse_signed(text: &str) -> Result<i64, String> {
     Ok(if negative { -value } else { value })
 }
 
-/// Go's `time.ParseDuration`, without negative ones.
+/// Go's `time.ParseDuration`, without negative values.
 pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
@@ -134,17 +134,17 @@ pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     if text.is_empty() { None } else { Some(total) }
 }
 
-/// Whether a retention keeps everything.
+/// Whether a retention keeps all revisions.
 pub(crate) fn is_no_retention(text: &str) -> bool {
     parse_count(text, 0).is_ok() || parse_duration(text) == Some(Duration::ZERO)
 }
 
-/// Go's duration, for clap.
+/// Parses Go's duration, for clap.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| "give a duration such as 30s or 1m0s".to_owned())
 }
 
-/// Reads `name=url,...`; kept here so that `options.rs` need not know the store's parser.
+/// Parses `name=url,...`. It is here so that `options.rs` does not depend on the store's parser.
 pub(crate) fn parse_cluster(text: &str) -> Result<Vec<(String, Url)>, String> {
     initial_cluster::parse(text).map_err(|error| error.to_string())
 }

@@ -1,9 +1,9 @@
-//! etcd's flags as data: one entry holds name, type, default, effect and text of one flag, so that
-//! the command line, the environment and `--help` cannot drift apart.
+//! etcd's flags as data: one entry has the name, type, default, effect and text of a flag, so that
+//! the command line, the environment and `--help` always agree.
 //!
-//! Parsed here and not with clap: Go's syntax (one dash or two, a bare bool that never eats the next
-//! word) and Go's messages are part of what etcd's users and scripts know. `playground`, which is
-//! ours alone, uses clap.
+//! This parser replaces clap because Go's syntax (one dash or two, a bare bool that never takes the
+//! next word) and Go's messages are part of etcd's interface for users and scripts. `playground`,
+//! which is Keelson's own, uses clap.
 
 pub(crate) mod environment;
 pub(crate) mod help;
@@ -17,16 +17,17 @@ mod values;
 pub(crate) use kind::{Kind, duration, parse_cluster};
 pub(crate) use values::{Source, Values};
 
-/// What a flag does today.
+/// The effect of a flag in this version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
-    /// What etcd's does.
+    /// The same as etcd's.
     Works,
-    /// Nothing yet; said in `--help` and in the log. Only for flags nobody's safety hangs on.
+    /// None yet, as `--help` and the log state. Only for flags that do not affect safety.
     Inert,
-    /// Any value but the default stops the member, with this remedy: silence would be a lie.
+    /// Any value but the default stops the start with this remedy, so that a setting is never
+    /// ignored silently.
     Unsupported(&'static str),
-    /// A name of long ago that etcd itself takes and ignores.
+    /// An old name that etcd itself accepts and ignores.
     Ignored,
 }
 
@@ -35,7 +36,7 @@ pub(crate) enum Effect {
 pub(crate) struct Flag {
     pub(crate) name: &'static str,
     pub(crate) kind: Kind,
-    /// As text, as the user would type it.
+    /// As text, in the form a user would type.
     pub(crate) default: &'static str,
     pub(crate) effect: Effect,
     pub(crate) doc: &'static str,
@@ -47,7 +48,7 @@ impl Flag {
         format!("ETCD_{}", self.name.to_ascii_uppercase().replace('-', "_"))
     }
 
-    /// How to write a value, where `text` is none.
+    /// A hint for writing a value, after `text` could not be parsed.
     pub(crate) fn wanted(&self, text: &str) -> Option<String> {
         let bytes = self.name.ends_with("bytes");
         let unit = match self.kind {
@@ -80,14 +81,14 @@ impl Flag {
     }
 }
 
-/// Flags under one heading of `--help`.
+/// The flags under one heading of `--help`.
 #[derive(Debug)]
 pub(crate) struct Group {
     pub(crate) title: &'static str,
     pub(crate) flags: &'static [Flag],
 }
 
-/// Every flag, grouped and ordered as etcd's help is.
+/// Every flag, grouped and ordered as in etcd's help.
 pub(crate) const GROUPS: &[Group] = &[
     table::MEMBER,
     table::CLUSTERING,
@@ -112,7 +113,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Flag> {
     GROUPS.iter().flat_map(|group| group.flags)
 }
 
-/// Declares a [`Group`]: two lines a flag, whatever rustfmt thinks.
+/// Declares a [`Group`] with two lines for each flag, which rustfmt leaves alone.
 macro_rules! group {
     ($const:ident, $title:literal, $($name:literal, $kind:expr, $default:literal, $effect:expr =>
         $doc:literal;)*) => {
@@ -145,7 +146,7 @@ mod tests {
         }
     }
 
-    // The whole member sets of etcd 3.4.23 and 3.7.1, as their help prints them.
+    // The full member sets of etcd 3.4.23 and 3.7.1, as their help prints them.
     #[test]
     fn every_flag_of_etcd_is_known() {
         let names = include_str!("etcd_flags.txt");

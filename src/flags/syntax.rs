@@ -1,9 +1,9 @@
-//! The command line, read as Go's `flag` package reads it.
+//! The command line, parsed as Go's `flag` package parses it.
 
 use super::help::commands;
 use super::{Kind, Source, Values, find};
 
-/// What a command line asks for.
+/// The request of a command line.
 #[derive(Debug)]
 pub(crate) enum Parsed {
     /// `-h`, `--help`.
@@ -16,38 +16,38 @@ pub(crate) enum Parsed {
     Member(Values),
 }
 
-/// A command line that cannot be read. The texts are Go's and etcd's.
+/// A command line that cannot be parsed. The texts are Go's and etcd's.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SyntaxError {
-    /// `flag provided but not defined: -nosuch`; with a name that looks like it.
+    /// `flag provided but not defined: -nosuch`; the remedy suggests a similar name.
     #[error("flag provided but not defined: -{0}")]
     Unknown(String),
     /// `--`, `-=x` and the like.
     #[error("bad flag syntax: {0}")]
     BadSyntax(String),
-    /// The last word is a flag that wants a value.
+    /// The last word is a flag that needs a value.
     #[error("flag needs an argument: -{0}")]
     NeedsArgument(&'static str),
-    /// Not of the flag's type.
+    /// The value is not of the flag's type.
     #[error("invalid value \"{value}\" for flag -{name}: {why}")]
     BadValue {
-        /// As typed.
+        /// The value as typed.
         value: String,
         /// The flag.
         name: &'static str,
-        /// Go's words.
+        /// Go's text for the reason.
         why: String,
     },
-    /// Not of the type bool.
+    /// The value is not a bool.
     #[error("invalid boolean value \"{0}\" for -{1}: parse error")]
     BadBool(String, &'static str),
-    /// A word that is no flag. etcd exits 1 here, and 2 for all others.
+    /// A word that is not a flag. etcd exits with 1 here, and with 2 for all other faults.
     #[error("'{0}' is not a valid flag")]
     NotAFlag(String),
 }
 
 impl SyntaxError {
-    /// etcd's exit status for it.
+    /// etcd's exit status for the error.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             SyntaxError::NotAFlag(_) => 1,
@@ -55,7 +55,7 @@ impl SyntaxError {
         }
     }
 
-    /// What to do, beyond reading the help.
+    /// A remedy beyond reading the help.
     pub(crate) fn remedy(&self) -> Option<String> {
         match self {
             SyntaxError::Unknown(name) => {
@@ -64,7 +64,7 @@ impl SyntaxError {
             }
             SyntaxError::BadValue { value, name, .. } => find(name)?.wanted(value),
             SyntaxError::NotAFlag(word) if Kind::Bool.check(word).is_ok() => Some(format!(
-                "a bool takes its value after =, as in --pre-vote={word}"
+                "write the value of a bool after =, as in --pre-vote={word}"
             )),
             SyntaxError::NotAFlag(word) => Some(match nearest(word, commands()) {
                 Some(near) => format!("did you mean the command {near}?"),
@@ -78,7 +78,7 @@ impl SyntaxError {
     }
 }
 
-/// Reads the words after the program's name.
+/// Parses the words after the program's name.
 pub(crate) fn parse(words: &[String]) -> Result<Parsed, SyntaxError> {
     let mut values = Values::default();
     let mut version = false;
@@ -119,7 +119,7 @@ pub(crate) fn parse(words: &[String]) -> Result<Parsed, SyntaxError> {
     })
 }
 
-/// The word without its dashes; `None` when it is no flag.
+/// The word without its dashes; `None` when it is not a flag.
 fn flag_body(word: &str) -> Result<Option<&str>, SyntaxError> {
     let body = match word.strip_prefix("--").or_else(|| word.strip_prefix('-')) {
         None => return Ok(None),
@@ -169,10 +169,10 @@ fn boolean(name: &'static str, value: Option<&str>) -> Result<bool, SyntaxError>
     }
 }
 
-/// So many are still a help.
+/// Bound on the number of suggestions.
 const SUGGESTED_MAX: usize = 3;
 
-/// The flag that is few edits away, or those that begin with what was typed.
+/// The flag within a small edit distance, or the flags that begin with the typed text.
 fn suggested(name: &str) -> Option<String> {
     if let Some(near) = nearest(name, super::all().map(|flag| flag.name)) {
         return Some(format!("--{near}"));
@@ -186,13 +186,13 @@ fn suggested(name: &str) -> Option<String> {
     ((1..=SUGGESTED_MAX).contains(&longer.len())).then(|| longer.join(" or "))
 }
 
-/// The one that is few edits away from what was typed.
+/// The name within a small edit distance of the typed text.
 fn nearest(name: &str, all: impl Iterator<Item = &'static str>) -> Option<&'static str> {
     let (distance, near) = all.map(|one| (edits(name, one), one)).min()?;
     (distance <= name.len() / 4).then_some(near)
 }
 
-/// Levenshtein's distance, by rows.
+/// Levenshtein's distance, row by row.
 fn edits(a: &str, b: &str) -> usize {
     let b: Vec<u8> = b.bytes().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
@@ -243,18 +243,18 @@ mod tests {
     fn a_bool_never_eats_the_next_word() {
         assert!(values("--force-new-cluster --name a").boolean("force-new-cluster"));
         assert!(!values("--pre-vote=F").boolean("pre-vote"));
-        let error = parse(&words("--pre-vote false")).expect_err("a stray word");
+        let error = parse(&words("--pre-vote false")).expect_err("an unexpected word");
         assert_eq!(error, SyntaxError::NotAFlag("false".into()));
         assert_eq!(error.exit_code(), 1);
         assert!(
             error
                 .remedy()
-                .expect("there is one")
+                .expect("it has a remedy")
                 .contains("--pre-vote=false")
         );
     }
 
-    // Texts and exit codes were taken from etcd 3.4.23.
+    // Texts and exit codes are those of etcd 3.4.23.
     #[test]
     fn what_cannot_be_read_is_said_in_gos_words() {
         for (line, text) in [

@@ -1,4 +1,4 @@
-//! The flags that make a member: its own, clustering, logging, and the unsafe ones.
+//! The flags of a member: its own, clustering, logging, and the unsafe ones.
 
 use super::{Effect::*, Flag, Group, Kind::*, group};
 
@@ -10,7 +10,7 @@ group! { MEMBER, "Member",
     "wal-dir", Text, "", Works =>
         "Path to the dedicated wal directory.";
     "storage-engine", OneOf(&["lmdb", "sled", "memory"]), "lmdb", Works =>
-        "What keeps the key space: lmdb, sled (no C in it), or memory (for tests). Keelson's own.";
+        "Storage engine: lmdb, sled (pure Rust), or memory (for tests). Keelson's own flag.";
     "snapshot-count", Count, "10000", Works =>
         "Number of committed transactions to trigger a snapshot to disk.";
     "heartbeat-interval", Count, "100", Works =>
@@ -34,9 +34,9 @@ group! { MEMBER, "Member",
     "quota-backend-bytes", Signed, "0", Works =>
         "Raise alarms when backend size exceeds the given quota (0: 2 GiB, negative: no quota).";
     "backend-bbolt-freelist-type", Text, "map", Inert =>
-        "Freelist of bbolt, which we do not use.";
+        "Freelist type of bbolt, which Keelson does not use.";
     "backend-batch-interval", Duration, "0", Works =>
-        "Maximum time before the storage engine commits (0: 100ms). Durability does not wait for it.";
+        "Maximum time before the storage engine commits (0: 100ms). Writes do not wait for it.";
     "backend-batch-limit", Count, "0", Works =>
         "Maximum operations before the storage engine commits (0: 10000).";
     "max-txn-ops", Count, "128", Works =>
@@ -54,9 +54,9 @@ group! { MEMBER, "Member",
     "socket-reuse-port", Bool, "false", Inert =>
         "Enable to set socket option SO_REUSEPORT on listeners.";
     "socket-reuse-address", Bool, "false", Inert =>
-        "Enable to set socket option SO_REUSEADDR on listeners (always on here).";
+        "Enable to set socket option SO_REUSEADDR on listeners (always on in Keelson).";
     "enable-grpc-gateway", Bool, "true", Unsupported(GATEWAY) =>
-        "Enable the JSON gateway (always on here).";
+        "Enable the JSON gateway (always on in Keelson).";
     "raft-read-timeout", Duration, "5s", Inert =>
         "Read timeout set on each peer connection.";
     "raft-write-timeout", Duration, "5s", Inert =>
@@ -65,18 +65,19 @@ group! { MEMBER, "Member",
         "A set of key=value pairs that describe gates for alpha/experimental features.";
 }
 
-const ONE_PORT: &str = "one port serves gRPC and HTTP here: name it in --listen-client-urls";
+const ONE_PORT: &str = "one port serves gRPC and HTTP: give it in --listen-client-urls";
 
 const GATEWAY: &str =
     "the JSON gateway is always on; keep clients from /v3 with a firewall or a proxy";
 
-const GATES: &str = "none of etcd's gates has an effect here, the checks for corruption among them";
+const GATES: &str = "none of etcd's feature gates is implemented, its corruption checks \
+     included: leave the flag out";
 
 pub(super) const COMPACTION: &str =
-    "leave the flag out and run `etcdctl compact` by a timer, or old revisions fill the quota";
+    "leave the flag out and run `etcdctl compact` regularly, or old revisions fill the quota";
 
 const DISCOVERY: &str =
-    "use a discovery service without TLS and without users on a network you trust";
+    "use a discovery service without TLS and without users, on a network you trust";
 
 group! { CLUSTERING, "Clustering",
     "initial-advertise-peer-urls", Urls, "http://localhost:2380", Works =>
@@ -87,7 +88,7 @@ group! { CLUSTERING, "Clustering",
         "Initial cluster state ('new' or 'existing').";
     "initial-cluster-token", Text, "etcd-cluster", Works =>
         "Initial cluster token for the cluster during bootstrap.\n\
-         It keeps clusters with the same URLs from taking each other for one.";
+         It separates clusters that have the same URLs.";
     "advertise-client-urls", Urls, "http://localhost:2379", Works =>
         "List of this member's client URLs to advertise to the public.";
     "discovery", Text, "", Works =>
@@ -119,7 +120,7 @@ group! { CLUSTERING, "Clustering",
     "discovery-password", Secret, "", Unsupported(DISCOVERY) =>
         "V3 discovery: password for authentication.";
     "discovery-fallback", OneOf(&["exit", "proxy"]), "proxy", Works =>
-        "What a host becomes when the cluster has its members without it: 'proxy' or 'exit'.";
+        "Role of a host that comes when the cluster is complete: 'proxy', or 'exit' for an error.";
     "discovery-proxy", Text, "", Works =>
         "HTTP proxy to use for traffic to discovery service.";
     "discovery-srv", Text, "", Works =>
@@ -129,15 +130,15 @@ group! { CLUSTERING, "Clustering",
     "strict-reconfig-check", Bool, "true", Works =>
         "Reject reconfiguration requests that would cause quorum loss.";
     "pre-vote", Bool, "true", Works =>
-        "Ask before standing for election, so that a member with a bad link deposes no good leader.";
+        "Run a pre-vote before an election: a member with a bad link does not depose the leader.";
     "auto-compaction-retention", Retention, "0", Unsupported(COMPACTION) =>
         "Auto compaction retention length. 0 means disable auto compaction.";
     "auto-compaction-mode", Text, "periodic", Inert =>
         "Interpret 'auto-compaction-retention' one of: periodic|revision.";
     "enable-v2", Bool, "true", Works =>
-        "Accept etcd V2 client requests. On, unlike in etcd 3.4: it is what Deis speaks.";
+        "Accept etcd V2 client requests. On by default, unlike in etcd 3.4, since Deis uses V2.";
     "v2-ttl-grace", Duration, "20s", Works =>
-        "How long a new leader lets overdue keys of the V2 API live, so that their owners can\n\
+        "Time that a new leader gives overdue keys of the V2 API, so that their owners can\n\
          renew them. Longer than a heartbeat.";
     "v2-deprecation", Text, "write-only", Inert =>
         "Phase of v2store deprecation.";
@@ -153,7 +154,7 @@ group! { LOGGING, "Logging",
     "log-level", OneOf(LEVELS), "info", Works =>
         "Configures log level: debug, info, warn, error, panic, or fatal.";
     "log-format", OneOf(&["", "json", "console"]), "", Works =>
-        "'json' or 'console'; goes before --logger.";
+        "'json' or 'console'; has precedence over --logger.";
     "enable-log-rotation", Bool, "false", Unsupported("use logrotate with copytruncate") =>
         "Enable log rotation of a single log-outputs file target.";
     "log-rotation-config-json", Text, "", Inert =>

@@ -1,9 +1,10 @@
-//! Flags that do little or nothing yet: monitoring, the v2 proxy, features, and old names.
+//! Flags with little or no effect yet: monitoring, the v2 proxy, features, and old names.
 
 use super::table::COMPACTION;
 use super::{Effect::*, Flag, Group, Kind::*, group};
 
-const OPS: &str = "/health is on --listen-client-urls; /metrics is a later step";
+const OPS: &str = "/health is served on --listen-client-urls; /metrics of members is not \
+     implemented yet";
 
 group! { MONITORING, "Profiling and Monitoring",
     "enable-pprof", Bool, "false", Inert =>
@@ -39,7 +40,8 @@ group! { PROXY, "v2 Proxy",
         "Time (in milliseconds) for a read to timeout. Anything but 0 would cut watches.";
 }
 
-const CHECKS: &str = "members do not compare themselves yet: compare the answers of `etcdctl endpoint hashkv --cluster`";
+const CHECKS: &str = "members do not compare their data by themselves yet: leave the flag \
+     out and compare the hashes of `etcdctl endpoint hashkv --cluster`";
 
 group! { FEATURES, "Features",
     "config-file", Text, "", Unsupported("give flags, or ETCD_* in the environment") =>
@@ -66,7 +68,7 @@ group! { FEATURES, "Features",
         "Number of entries kept for a slow follower after the log is compacted.";
 }
 
-const TLS: &str = "TLS between members is a later step: leave the flag out";
+const TLS: &str = "TLS between members is not implemented yet: leave the flag out";
 
 group! { EXPERIMENTAL, "Experimental names of etcd 2 to 3.5",
     "experimental-initial-corrupt-check", Bool, "false", Unsupported(CHECKS) =>
@@ -77,7 +79,7 @@ group! { EXPERIMENTAL, "Experimental names of etcd 2 to 3.5",
         "Let the leader check followers' compaction hashes.";
     "experimental-compact-hash-check-time", Duration, "1m", Inert =>
         "Now --compact-hash-check-time.";
-    "experimental-enable-v2v3", Text, "", Unsupported("the v2 API has a tree of its own, see --enable-v2") =>
+    "experimental-enable-v2v3", Text, "", Unsupported("the v2 API has its own store") =>
         "Serve v2 requests through the v3 backend under a given prefix.";
     "experimental-backend-bbolt-freelist-type", Text, "array", Inert =>
         "Now --backend-bbolt-freelist-type.";

@@ -1,12 +1,14 @@
-//! Flags of TLS and authentication: nothing here is skipped in silence.
+//! Flags of TLS and authentication: none of them is ignored silently.
 
 use super::{Effect::*, Flag, Group, Kind::*, group};
 
-const TLS: &str = "clients may be served over TLS, with --cert-file and --key-file; the rest of TLS is a later step";
-const TLS_PEER: &str = "only a proxy uses it, towards members; TLS between members is a later step";
-const SUITES: &str =
-    "ECDHE with AES-GCM or ChaCha20-Poly1305 and TLS 1.3's suites are served, no older ones";
-const AUTH_LATER: &str = "authentication is a later step: leave the flag out";
+const TLS: &str = "clients may use TLS, with --cert-file and --key-file; the rest of TLS \
+     is not implemented yet";
+const TLS_PEER: &str = "only a proxy uses it, for connections to members; TLS between \
+     members is not implemented yet";
+const SUITES: &str = "the suites are fixed: ECDHE with AES-GCM or ChaCha20-Poly1305, and those of \
+     TLS 1.3; leave the flag out";
+const AUTH_LATER: &str = "authentication of the v3 API is not implemented yet: leave the flag out";
 
 group! { SECURITY, "Security",
     "cert-file", Text, "", Works =>

@@ -1,4 +1,4 @@
-//! What the user gave, checked against the table; everything else is the default.
+//! The values that the user gave, checked against the table; all others have the default.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use keelson_store::config::Url;
 use super::kind::{is_no_retention, parse_bool, parse_count, parse_duration, parse_signed};
 use super::{Flag, Kind, find};
 
-/// Where a value came from.
+/// The source of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     /// The command line.
@@ -24,7 +24,7 @@ pub(crate) struct Values {
 }
 
 impl Values {
-    /// Takes a value if it is of the flag's kind; the last one wins. The error is Go's text.
+    /// Sets a value of the flag's kind; the last one has precedence. The error is Go's text.
     pub(crate) fn set(
         &mut self,
         flag: &'static Flag,
@@ -36,18 +36,18 @@ impl Values {
         Ok(())
     }
 
-    /// Whether the user gave it, by flag or by variable.
+    /// Whether the user set it, by flag or by variable.
     pub(crate) fn is_given(&self, name: &str) -> bool {
         self.source(name).is_some()
     }
 
-    /// Where it came from, if it was given.
+    /// The source of a value that the user set.
     pub(crate) fn source(&self, name: &str) -> Option<Source> {
         debug_assert!(find(name).is_some(), "--{name} is not in the table");
         self.given.get(name).map(|(_, source)| *source)
     }
 
-    /// Whether the user gave it and it differs from the default.
+    /// Whether the user set it to another value than the default.
     pub(crate) fn is_changed(&self, flag: &Flag) -> bool {
         let Some((text, _)) = self.given.get(flag.name) else {
             return false;
@@ -87,7 +87,7 @@ impl Values {
         u32::try_from(self.count(name)).expect(CHECKED)
     }
 
-    /// A count that becomes a length; no machine can tell more than `usize::MAX` from it.
+    /// A count used as a length; values above `usize::MAX` are cut to it.
     pub(crate) fn size(&self, name: &str) -> usize {
         usize::try_from(self.count(name)).unwrap_or(usize::MAX)
     }
@@ -100,7 +100,7 @@ impl Values {
         parse_duration(self.text(name)).expect(CHECKED)
     }
 
-    /// Sorted and without duplicates, as etcd's `UniqueURLs`.
+    /// URLs, sorted and without duplicates, as etcd's `UniqueURLs`.
     pub(crate) fn urls(&self, name: &str) -> Vec<Url> {
         let mut urls = Url::parse_list(self.text(name)).expect(CHECKED);
         urls.dedup();
@@ -108,7 +108,7 @@ impl Values {
     }
 }
 
-const CHECKED: &str = "Values::set took it, and the defaults are tested";
+const CHECKED: &str = "Values::set checked it, and the defaults are tested";
 
 #[cfg(test)]
 mod tests {
@@ -140,7 +140,7 @@ mod tests {
             let flag = find(name).expect("it is in the table");
             values
                 .set(flag, text.into(), Source::CommandLine)
-                .expect("it is good");
+                .expect("it is valid");
             assert!(!values.is_changed(flag), "{name}");
         }
     }

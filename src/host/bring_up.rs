@@ -1,4 +1,5 @@
-//! What a host is to be. The data directory decides, then the flags, then the discovery service.
+//! Decides the role of a host: by the data directory first, then the flags, then the discovery
+//! service.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,37 +14,37 @@ use super::{StartError, founder};
 use crate::flags::{Values, parse_cluster};
 use crate::options::{self, MemberOptions, ProxyOptions};
 
-/// What it is.
+/// A host's role, with its options.
 pub(super) enum Role {
     Member(Box<MemberOptions>),
     Proxy(Box<ProxyOptions>, Box<ProxyConfig>),
 }
 
-/// Decides. With discovery this takes until the others have come, too.
+/// Decides the role. With discovery it waits until the other founders have registered.
 pub(super) async fn decide(values: &Values) -> Result<Role, StartError> {
     let data_dir = options::data_dir(values);
     let role = keelson_proxy::Role::of(&data_dir)?;
     if role == keelson_proxy::Role::Proxy {
         info!(
             "data-dir" = %data_dir.display(),
-            "this host is a proxy, as its data directory says, whatever flags and discovery say"
+            "the data directory makes this host a proxy; flags and discovery do not change that"
         );
         if keelson_proxy::has_cluster_file(&data_dir)? {
-            // What the proxy itself has kept goes before this.
+            // The member list that the proxy saved has precedence over this one.
             return proxy(values, peers_of(values.text("initial-cluster"))?, false);
         }
-        // It ended before any member had told it who they are.
-        let way = Way::chosen(values)?;
+        // The proxy ended before any member had answered it.
+        let way = Bootstrap::chosen(values)?;
         return proxy(values, peers(values, &way).await?, way.finds_members());
     }
-    let way = Way::chosen(values)?;
-    // A member goes on as one: --proxy is for new hosts, as in etcd.
+    let way = Bootstrap::chosen(values)?;
+    // A member stays a member: --proxy is for new hosts, as in etcd.
     if mode(values) != Mode::Off && role == keelson_proxy::Role::Undecided {
         return proxy(values, peers(values, &way).await?, way.finds_members());
     }
     let member = MemberOptions::from_values(values)?;
     if Store::is_there(&member.config)? {
-        if matches!(way, Way::Discovery(_) | Way::DiscoveryV3(_)) {
+        if matches!(way, Bootstrap::Discovery(_) | Bootstrap::DiscoveryV3(_)) {
             info!(
                 "discovery token ignored since a cluster has already been initialized; valid logs \
                  are found"
@@ -53,26 +54,26 @@ pub(super) async fn decide(values: &Values) -> Result<Role, StartError> {
     }
     let wanted = wanted_size()?;
     match way {
-        Way::Discovery(url) => {
+        Bootstrap::Discovery(url) => {
             let founder = Founder::new(&member, &url)?;
             let (me, note) = (&founder.me, Some(founder.note()));
             let options = discovery_options(values);
             let found = keelson_discovery::join(&url, me, &options, note).await?;
             place(values, founder.judged(member, &found), &url, found, wanted)
         }
-        Way::DiscoveryV3(options) => {
+        Bootstrap::DiscoveryV3(options) => {
             let founder = Founder::new(&member, &options.token)?;
             let found = v3::join(&founder.me, &options, Some(founder.note())).await?;
             let member = founder.judged(member, &found);
             place(values, member, &options.token, found, wanted)
         }
-        Way::Dns(service) => look_up(member, &service).await,
-        Way::List => list(values, member, wanted),
+        Bootstrap::Dns(service) => look_up(member, &service).await,
+        Bootstrap::List => list(values, member, wanted),
     }
 }
 
-/// How a host finds the others.
-enum Way {
+/// How a host finds the other members.
+enum Bootstrap {
     /// They are listed, or there are none.
     List,
     /// A discovery URL.
@@ -83,13 +84,13 @@ enum Way {
     Dns(srv::SrvQuery),
 }
 
-impl Way {
-    /// Whether the members that it names have registered themselves.
+impl Bootstrap {
+    /// Whether the members found have registered themselves.
     fn finds_members(&self) -> bool {
-        matches!(self, Way::Discovery(_) | Way::DiscoveryV3(_))
+        matches!(self, Bootstrap::Discovery(_) | Bootstrap::DiscoveryV3(_))
     }
 
-    fn chosen(values: &Values) -> Result<Way, StartError> {
+    fn chosen(values: &Values) -> Result<Bootstrap, StartError> {
         let flags = [
             "initial-cluster",
             "discovery",
@@ -104,15 +105,15 @@ impl Way {
         }
         let text = |flag: &str| values.text(flag).to_owned();
         Ok(match (text("discovery"), text("discovery-srv")) {
-            (url, _) if !url.is_empty() => Way::Discovery(url),
-            (_, domain) if !domain.is_empty() => Way::Dns(srv::SrvQuery {
+            (url, _) if !url.is_empty() => Bootstrap::Discovery(url),
+            (_, domain) if !domain.is_empty() => Bootstrap::Dns(srv::SrvQuery {
                 domain,
                 name: text("discovery-srv-name"),
             }),
             _ if !text("discovery-token").is_empty() => {
-                Way::DiscoveryV3(Box::new(v3_options(values)))
+                Bootstrap::DiscoveryV3(Box::new(v3_options(values)))
             }
-            _ => Way::List,
+            _ => Bootstrap::List,
         })
     }
 }
@@ -136,7 +137,7 @@ fn v3_options(values: &Values) -> v3::Options {
     }
 }
 
-/// What Deis calls the size of a platform.
+/// Deis's size of a platform.
 fn wanted_size() -> Result<Option<Size>, StartError> {
     let wanted = crate::environment::deis_num_instances().transpose();
     let wanted = wanted.map_err(StartError::DeisNumInstances)?;
@@ -146,7 +147,8 @@ fn wanted_size() -> Result<Option<Size>, StartError> {
     Ok(wanted)
 }
 
-/// The list is the flags' own; where Deis wants fewer members than it has hosts, the first are.
+/// The list is given by flags; if Deis's size is smaller than the list, its first hosts are the
+/// members.
 fn list(
     values: &Values,
     mut member: MemberOptions,
@@ -173,15 +175,15 @@ fn list(
         }
         Place::Proxy { initial_cluster } => {
             info!(
-                "DEIS_NUM_INSTANCES is {wanted}, and this host is listed behind the first {wanted}: it \
-                 becomes a proxy"
+                "DEIS_NUM_INSTANCES is {wanted}, and this host is not among the first {wanted} of \
+                 the list: it becomes a proxy"
             );
             proxy(values, peers_of(&initial_cluster)?, true)
         }
     }
 }
 
-/// Founds the cluster that the name service knows.
+/// Founds the cluster that DNS lists.
 async fn look_up(mut member: MemberOptions, service: &srv::SrvQuery) -> Result<Role, StartError> {
     let dns = srv::Dns::new().map_err(srv::SrvError::Unresolved)?;
     let urls = peer_urls(&member);
@@ -214,15 +216,15 @@ fn discovery_options(values: &Values) -> Options {
 /// A host without a log that is about to register.
 struct Founder {
     me: Registration,
-    note: founder::Note,
-    /// It has been about to before.
+    note: founder::FounderNote,
+    /// An earlier start had written the note.
     noted: bool,
 }
 
 impl Founder {
     fn new(member: &MemberOptions, token: &str) -> Result<Founder, StartError> {
         let me = Registration::new(&member.config.name, &peer_urls(member), token);
-        let note = founder::Note::of(&member.config.data_dir, token, &me);
+        let note = founder::FounderNote::of(&member.config.data_dir, token, &me);
         Ok(Founder {
             noted: note.is_there()?,
             me,
@@ -230,14 +232,14 @@ impl Founder {
         })
     }
 
-    /// What it does before it registers.
+    /// The note to write before registering.
     fn note(&self) -> keelson_discovery::Note {
         let note = self.note.clone();
         Box::new(move || note.make())
     }
 
-    /// Who had registered before and knows nothing of it has lost its data: the others are asked when the
-    /// store is opened.
+    /// A host that had registered before and has no note has lost its data: opening the store then
+    /// queries the other members.
     fn judged(&self, mut member: MemberOptions, found: &Outcome) -> MemberOptions {
         let resumed = matches!(found, Outcome::Member { resumed: true, .. });
         member.config.must_be_vouched_for = resumed && !self.noted;
@@ -245,7 +247,7 @@ impl Founder {
     }
 }
 
-/// Founds the cluster together with the others, or comes too late for that.
+/// Turns the outcome of discovery into a role: a founder, or a host that comes too late.
 fn place(
     values: &Values,
     mut member: MemberOptions,
@@ -285,18 +287,18 @@ fn place(
     }
 }
 
-/// The peer URLs from which a new proxy learns who the members are.
-async fn peers(values: &Values, way: &Way) -> Result<Vec<String>, StartError> {
+/// The peer URLs from which a new proxy finds the members.
+async fn peers(values: &Values, way: &Bootstrap) -> Result<Vec<String>, StartError> {
     let found = match way {
-        Way::Discovery(url) => {
+        Bootstrap::Discovery(url) => {
             keelson_discovery::cluster_of(url, &discovery_options(values)).await?
         }
-        Way::DiscoveryV3(options) => v3::cluster_of(options).await?,
-        Way::Dns(service) => {
+        Bootstrap::DiscoveryV3(options) => v3::cluster_of(options).await?,
+        Bootstrap::Dns(service) => {
             let dns = srv::Dns::new().map_err(srv::SrvError::Unresolved)?;
             srv::cluster_of(&dns, service).await?
         }
-        Way::List => values.text("initial-cluster").to_owned(),
+        Bootstrap::List => values.text("initial-cluster").to_owned(),
     };
     peers_of(&found)
 }
@@ -310,10 +312,10 @@ fn mode(values: &Values) -> Mode {
     values
         .text("proxy")
         .parse()
-        .expect("the flag's kind knows only these words")
+        .expect("the flag's kind allows only these values")
 }
 
-/// `members_expected`: see [`ProxyConfig`].
+/// Makes a proxy's role. For `members_expected` see [`ProxyConfig`].
 fn proxy(
     values: &Values,
     peer_urls: Vec<String>,
@@ -325,7 +327,7 @@ fn proxy(
     let streams = options.max_concurrent_streams;
     let mut config = ProxyConfig {
         mode: match mode(values) {
-            // A proxy by its data directory, or since the cluster was full.
+            // A proxy by its data directory, or because the cluster was full.
             Mode::Off => Mode::On,
             chosen => chosen,
         },
@@ -336,7 +338,7 @@ fn proxy(
         dial_timeout: ms("proxy-dial-timeout"),
         write_timeout: ms("proxy-write-timeout"),
         request_timeout: Duration::from_secs(5) + 2 * ms("election-timeout"),
-        // The longest that an election's chance takes, and what comes after it.
+        // The longest election timeout, and the time of the votes after it.
         catch_up: 2 * ms("election-timeout") + Duration::from_millis(500),
         client_tls: ClientTls::new(options.upstream.client.clone())?,
         peer_tls: ClientTls::new(options.upstream.peer.clone())?,
@@ -352,7 +354,8 @@ mod tests {
     use super::*;
     use crate::flags::syntax::{Parsed, parse};
 
-    /// The flag's default, etcd's, stands for ours: without a bound a connection takes gigabytes.
+    /// The flag's default, etcd's, stands for our own: without a bound a connection takes
+    /// gigabytes.
     #[test]
     fn max_concurrent_streams_is_handed_on_to_a_proxy() {
         let cases: [(&[&str], u32); 3] = [

@@ -1,9 +1,9 @@
-//! What a founder keeps of its registration until it has a log.
+//! The note of its registration that a founder keeps until it has a log.
 //!
-//! A host that crashed between registering and founding finds its own entry at the discovery service, and
-//! so does one that has lost its disk. The first may begin; the second may have voted and acknowledged
-//! entries, and must not do so again as if it had not. Only the first has this note, which is written before
-//! the entry is made, and goes when the log is there.
+//! A host that crashed between registering and founding finds its own entry at the discovery
+//! service, and so does one that has lost its disk. The first may begin. The second may have voted
+//! and acknowledged entries, and must not start as if it had not. Only the first has this note,
+//! which is written before the entry is made, and removed once the log exists.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -14,26 +14,26 @@ use keelson_discovery::Registration;
 
 use super::StartError;
 
-/// In the data directory.
+/// The file name in the data directory.
 const FILE: &str = "registered";
 
 /// The note of one registration.
 #[derive(Clone, Debug)]
-pub(super) struct Note {
+pub(super) struct FounderNote {
     path: PathBuf,
     text: String,
 }
 
-impl Note {
-    /// Of this registration under this token.
-    pub(super) fn of(data_dir: &Path, token: &str, me: &Registration) -> Note {
-        Note {
+impl FounderNote {
+    /// The note for this registration under this token.
+    pub(super) fn of(data_dir: &Path, token: &str, me: &Registration) -> FounderNote {
+        FounderNote {
             path: data_dir.join(FILE),
             text: format!("{token}\n{}\n", me.value()),
         }
     }
 
-    /// Whether it has been made, and the disk is still the same.
+    /// Whether the note exists and is still on the same disk.
     pub(super) fn is_there(&self) -> Result<bool, StartError> {
         match fs::read(&self.path) {
             Ok(kept) => Ok(kept == self.text.as_bytes()),
@@ -42,7 +42,7 @@ impl Note {
         }
     }
 
-    /// Makes it, durably.
+    /// Writes the note, durably.
     pub(super) fn make(&self) -> io::Result<()> {
         let dir = self.path.parent().expect("it is in a directory");
         let missing = dir.ancestors().take_while(|at| !at.exists());
@@ -60,7 +60,7 @@ impl Note {
     }
 }
 
-/// Takes whatever note there is away: the host has a log, or is no founder.
+/// Removes any note: the host has a log, or is not a founder.
 pub(super) fn forget(data_dir: &Path) -> Result<(), StartError> {
     let path = data_dir.join(FILE);
     match fs::remove_file(&path) {
@@ -83,19 +83,19 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let data_dir = dir.path().join("m1.etcd");
         let me = |name: &str| Registration::new(name, &["http://a:2380".to_owned()], "token");
-        let note = Note::of(&data_dir, "token", &me("m1"));
+        let note = FounderNote::of(&data_dir, "token", &me("m1"));
         assert!(!note.is_there().expect("it can be read"));
         note.make().expect("there is room");
         note.make().expect("and again");
         assert!(note.is_there().expect("it can be read"));
         for other in [
-            Note::of(&data_dir, "other", &me("m1")),
-            Note::of(&data_dir, "token", &me("m2")),
+            FounderNote::of(&data_dir, "other", &me("m1")),
+            FounderNote::of(&data_dir, "token", &me("m2")),
         ] {
             assert!(!other.is_there().expect("it can be read"), "{other:?}");
         }
         for _ in 0..2 {
-            forget(&data_dir).expect("it can be taken away");
+            forget(&data_dir).expect("it can be removed");
             assert!(!note.is_there().expect("it can be read"));
         }
     }

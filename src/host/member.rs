@@ -1,4 +1,4 @@
-//! The role of a member: bind, open the store, say when it is ready, serve, stop when told.
+//! The role of a member: bind, open the store, report readiness, serve, and stop at a signal.
 
 use keelson_store::config::Url;
 use keelson_store::edge::Listener;
@@ -6,13 +6,16 @@ use keelson_store::{Config, Store, version};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use super::{End, StartError, founder, listen_for_clients, promotion, shut_down};
+use super::{EndReason, StartError, founder, listen_for_clients, promotion, shut_down};
 use crate::options::MemberOptions;
 use crate::signals::Signals;
 use crate::{announce, logging};
 
 /// Runs a member until a signal, its removal, or the end of serving.
-pub(super) async fn live(options: MemberOptions, signals: &mut Signals) -> Result<End, StartError> {
+pub(super) async fn run(
+    options: MemberOptions,
+    signals: &mut Signals,
+) -> Result<EndReason, StartError> {
     let MemberOptions {
         config,
         listeners,
@@ -22,26 +25,26 @@ pub(super) async fn live(options: MemberOptions, signals: &mut Signals) -> Resul
     let (listeners, client_urls) = listen_for_clients(&listeners).await?;
     let store = tokio::select! {
         store = Store::open(config.clone()) => store?,
-        stop = signals.next() => return Ok(End::Signal(stop)),
+        stop = signals.next() => return Ok(EndReason::Signal(stop)),
     };
     store.set_log_control(Box::new(logging::set_level));
     founder::forget(&config.data_dir)?;
-    tokio::spawn(crate::heap::give_back());
+    tokio::spawn(crate::heap::trim_after_bursts());
     let promotion = promotion::vote_when_in_sync(store.clone(), config.data_dir.clone());
     let promotion = tokio::spawn(promotion);
     let (stopping, stop_seen) = watch::channel(false);
     let serving = serve(&store, &config, &client_urls, listeners, stop_seen);
     tokio::pin!(serving);
     let (end, served) = tokio::select! {
-        () = &mut serving => (End::Serving, true),
-        () = store.removed() => (End::Removed, false),
-        stop = signals.next() => (End::Signal(stop), false),
+        () = &mut serving => (EndReason::Serving, true),
+        () = store.removed() => (EndReason::Removed, false),
+        stop = signals.next() => (EndReason::Signal(stop), false),
     };
-    if matches!(end, End::Removed) {
+    if matches!(end, EndReason::Removed) {
         announce::removed();
     }
-    // Leadership is handed over first, while clients are still answered; then the edge drains; only
-    // then does the member itself stop.
+    // Leadership is transferred first, while clients are still served. Then the edge drains, and
+    // only then the member itself stops.
     let closing = async {
         promotion.abort();
         store.transfer_leadership().await;
@@ -75,7 +78,7 @@ fn greet(config: &Config, listen_client_urls: &[Url], warnings: &[String]) {
     }
 }
 
-/// Serves clients until it is told to stop; from the moment the member has caught up, but for probes.
+/// Serves clients until it is stopped. Before the member has caught up only probes are answered.
 async fn serve(
     store: &Store,
     config: &Config,
@@ -84,7 +87,7 @@ async fn serve(
     mut stop_seen: watch::Receiver<bool>,
 ) {
     let stopped = async move {
-        // An error means that the sender is gone, which is a stop as well.
+        // An error means that the sender was dropped, which is a stop as well.
         let _ = stop_seen.wait_for(|stop| *stop).await;
     };
     let announced = async {
@@ -96,7 +99,7 @@ async fn serve(
         biased;
         () = announced => unreachable!("it is pending"),
         served = store.serve(listeners, stopped) => if let Err(error) = served {
-            error!(%error, "serving client requests ended");
+            error!(%error, "serving client requests failed");
         },
     }
 }

@@ -1,4 +1,4 @@
-//! A host from start to end: find out what it is to be, be that, stop when told.
+//! A host from start to end: decide its role, run it, and stop at a signal.
 
 mod bring_up;
 mod founder;
@@ -23,8 +23,8 @@ use crate::options::{ClientListeners, MemberOptions, OptionsError};
 use crate::signals::{Signals, Stop};
 use bring_up::Role;
 
-/// How long a clean stop may take before the process ends anyway: less than the ten seconds that
-/// container runtimes give.
+/// Bound on a clean stop, after which the process ends anyway: less than the ten seconds that
+/// container runtimes allow.
 const STOP_MAX: Duration = Duration::from_secs(8);
 
 /// Why a host did not start. Exit status 1.
@@ -37,7 +37,9 @@ enum StartError {
          \"discovery\" or \"discovery-srv\""
     )]
     Conflict,
-    #[error("{0}; check --cert-file, --key-file, --trusted-ca-file and their --peer-* kin")]
+    #[error(
+        "{0}; check --cert-file, --key-file, --trusted-ca-file and the same flags with --peer-"
+    )]
     Tls(#[from] TlsError),
     #[error("{0}")]
     Role(#[from] RoleError),
@@ -49,12 +51,18 @@ enum StartError {
     Choose(#[from] keelson_discovery::ChooseError),
     #[error("DEIS_NUM_INSTANCES: {0}")]
     DeisNumInstances(keelson_discovery::SizeError),
-    #[error("cannot use {}: {error}; the data directory must be readable and writable", path.display())]
+    #[error(
+        "cannot use {}: {error}; the data directory must be readable and writable",
+        path.display()
+    )]
     Note {
         path: std::path::PathBuf,
         error: std::io::Error,
     },
-    #[error("the list of members cannot be read: {0}")]
+    #[error(
+        "the list of members cannot be parsed: {0}; check the entries at the discovery service, \
+         the SRV records or --initial-cluster"
+    )]
     Found(String),
     #[error("{0}")]
     Listen(#[from] ListenError),
@@ -68,21 +76,21 @@ enum StartError {
     Runtime(std::io::Error),
 }
 
-/// Runs until a signal, or until the host cannot go on.
+/// Runs until a signal, or until the host cannot continue.
 pub(crate) fn run(program: &str, values: &Values) -> ExitCode {
-    let result = begin(values).and_then(|begun| match begun {
-        Begun::Ended(end) => Ok(end),
-        Begun::Member(options) => on(Builder::new_multi_thread(), async {
+    let result = begin(values).and_then(|first| match first {
+        FirstStage::Ended(end) => Ok(end),
+        FirstStage::Member(options) => on(Builder::new_multi_thread(), async {
             let mut signals = Signals::catch().map_err(StartError::Signals)?;
-            member::live(*options, &mut signals).await
+            member::run(*options, &mut signals).await
         }),
     });
     match result {
-        Ok(End::Signal(stop)) => stop.end_process(),
-        Ok(End::Removed) => ExitCode::SUCCESS,
-        Ok(End::Serving) => ExitCode::FAILURE,
+        Ok(EndReason::Signal(stop)) => stop.end_process(),
+        Ok(EndReason::Removed) => ExitCode::SUCCESS,
+        Ok(EndReason::Serving) => ExitCode::FAILURE,
         Err(fault) => {
-            // Scripts that start `etcd` look for its words.
+            // Scripts that start `etcd` search the log for its texts.
             let name = if program.starts_with("etcd") {
                 "etcd"
             } else {
@@ -94,41 +102,41 @@ pub(crate) fn run(program: &str, values: &Values) -> ExitCode {
     }
 }
 
-/// Why a host that had started has ended.
+/// Why a host that had started ended.
 #[derive(Clone, Copy)]
-enum End {
-    /// A signal stops it, and the process dies of it.
+enum EndReason {
+    /// A signal stopped it, and is the process's exit reason.
     Signal(Stop),
-    /// The member was removed from the cluster: exit status 0 as in etcd, so that a supervisor which
-    /// restarts on failure does not start it again.
+    /// The member was removed from the cluster. The exit status is 0 as in etcd, so that a
+    /// supervisor that restarts on failure does not start it again.
     Removed,
-    /// Serving ended by itself.
+    /// Serving failed.
     Serving,
 }
 
-/// How far a host gets on one thread.
-enum Begun {
-    /// To its end.
-    Ended(End),
-    /// To being a member, which wants more threads.
+/// The result of the part that runs on one thread.
+enum FirstStage {
+    /// The host has ended.
+    Ended(EndReason),
+    /// The host is a member, which needs more threads.
     Member(Box<MemberOptions>),
 }
 
-/// Finds out what the host is to be. A proxy needs no more than this one thread: it waits, mostly,
-/// and every further thread would cost memory and wake-ups on each host of a platform.
-fn begin(values: &Values) -> Result<Begun, StartError> {
+/// Decides the role. A proxy needs no more than this one thread: it mostly waits, and every further
+/// thread would cost memory and wake-ups on each host of a platform.
+fn begin(values: &Values) -> Result<FirstStage, StartError> {
     on(Builder::new_current_thread(), async {
         let mut signals = Signals::catch().map_err(StartError::Signals)?;
-        // Finding the others may take as long as they do.
+        // Finding the other members may take as long as they need to start.
         let role = tokio::select! {
             role = bring_up::decide(values) => role?,
-            stop = signals.next() => return Ok(Begun::Ended(End::Signal(stop))),
+            stop = signals.next() => return Ok(FirstStage::Ended(EndReason::Signal(stop))),
         };
         match role {
-            Role::Member(options) => Ok(Begun::Member(options)),
-            Role::Proxy(options, config) => proxy::live(*options, *config, &mut signals)
+            Role::Member(options) => Ok(FirstStage::Member(options)),
+            Role::Proxy(options, config) => proxy::run(*options, *config, &mut signals)
                 .await
-                .map(Begun::Ended),
+                .map(FirstStage::Ended),
         }
     })
 }
@@ -143,7 +151,7 @@ fn on<T>(
     result
 }
 
-/// The client ports: those that must be, and those that can be.
+/// Binds the client ports: all of `urls`, and those of `spare` that are free.
 async fn listen_for_clients(
     wanted: &ClientListeners,
 ) -> Result<(Vec<Listener>, Vec<Url>), StartError> {
@@ -158,16 +166,16 @@ async fn listen_for_clients(
                 urls.push(url.clone());
             }
             Err(error) => warn!(
-                "not listening on {url}, the second port of etcd 2, which some clients try: {error}"
+                "not listening on {url}, the second port of etcd 2, which some clients use: {error}"
             ),
         }
     }
     Ok((listeners, urls))
 }
 
-/// Stops cleanly, within bounds; a second signal ends the process here.
-async fn shut_down(closing: impl Future<Output = ()>, end: End, signals: &mut Signals) {
-    if let End::Signal(stop) = end {
+/// Stops cleanly, within a time bound; a second signal ends the process here.
+async fn shut_down(closing: impl Future<Output = ()>, end: EndReason, signals: &mut Signals) {
+    if let EndReason::Signal(stop) = end {
         info!(
             signal = stop.as_str(),
             plain = %format_args!("received {} signal, shutting down...", stop.as_str()),
@@ -177,7 +185,7 @@ async fn shut_down(closing: impl Future<Output = ()>, end: End, signals: &mut Si
     tokio::select! {
         () = closing => info!("closed etcd server"),
         () = tokio::time::sleep(STOP_MAX) => {
-            warn!(seconds = STOP_MAX.as_secs(), "stopping took too long; ending without it");
+            warn!(seconds = STOP_MAX.as_secs(), "the clean stop took too long; ending the process");
         }
         again = signals.next() => again.end_process(),
     }

@@ -1,4 +1,5 @@
-//! The second half of `keelson promote`: the host joined as a learner, and votes once it is in sync.
+//! The second half of `keelson promote`: the host joined as a learner, and becomes a voter once it
+//! is in sync.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,33 +7,34 @@ use std::time::Duration;
 use keelson_store::{Error, Store};
 use tracing::{info, warn};
 
-/// Between two attempts of a learner to become a voter.
+/// The interval of a learner's attempts to become a voter.
 const RETRY: Duration = Duration::from_millis(200);
 
-/// Makes this member a voter if `keelson promote` added it, as soon as the leader finds it in sync. Does
-/// nothing on any other member: a learner of `member add --learner` is its operator's to promote.
+/// Makes this member a voter if `keelson promote` added it, as soon as the leader finds it in sync.
+/// Has no effect on any other member: the operator promotes a learner of `member add --learner`.
 pub(super) async fn vote_when_in_sync(store: Store, data_dir: PathBuf) {
     match keelson_proxy::was_promoted(&data_dir) {
         Ok(true) => {}
         Ok(false) => return,
-        Err(error) => return warn!(%error, "this member remains a learner if it is one"),
+        Err(error) => return warn!(%error, "cannot check for a pending promotion"),
     }
     store.ready().await;
     while is_learner(&store).await {
         match store.member_promote(store.member_id()).await {
-            Ok(_) => info!("this member is in sync and votes"),
+            Ok(_) => info!("this member is in sync and is a voter now"),
             Err(Error::Stopped) => return,
             Err(Error::LearnerNotReady) => {}
-            Err(error) => warn!(%error, "this member is a learner and could not be promoted yet"),
+            Err(error) => warn!(%error, "this learner could not be promoted yet; trying again"),
         }
         tokio::time::sleep(RETRY).await;
     }
     if let Err(error) = keelson_proxy::forget_promotion(&data_dir) {
-        warn!(%error, "the promotion is done and its file remains");
+        warn!(%error, "the promotion is done, but its file could not be removed");
     }
 }
 
-/// By this member's own state. One that has not applied its own add yet is not in the list.
+/// Whether this member is a learner by its own state. Before it has applied its own addition it is
+/// not in the list.
 async fn is_learner(store: &Store) -> bool {
     let listed = store.member_list(false).await;
     let mut members = listed

@@ -1,23 +1,23 @@
-//! The role of a proxy: bind, find the members, forward, stop when told.
+//! The role of a proxy: bind, find the members, forward, and stop at a signal.
 
 use keelson_proxy::{MembersFrom, ProxyConfig};
 use keelson_store::version;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use super::{End, StartError, listen_for_clients, shut_down};
+use super::{EndReason, StartError, listen_for_clients, shut_down};
 use crate::announce;
 use crate::heap;
 use crate::options::ProxyOptions;
 use crate::pages;
 use crate::signals::Signals;
 
-/// Runs a proxy until a signal, or the end of serving.
-pub(super) async fn live(
+/// Runs a proxy until a signal, or until serving fails.
+pub(super) async fn run(
     options: ProxyOptions,
     config: ProxyConfig,
     signals: &mut Signals,
-) -> Result<End, StartError> {
+) -> Result<EndReason, StartError> {
     let (MembersFrom::Peers(members) | MembersFrom::Clients(members)) = &config.members;
     info!(
         "keelson-version" = version::KEELSON,
@@ -37,12 +37,12 @@ pub(super) async fn live(
             announce::proxying(url);
         }
         crate::notify::ready();
-        tokio::spawn(pages::keep_few());
-        tokio::spawn(heap::give_back());
+        tokio::spawn(pages::trim_resident_code());
+        tokio::spawn(heap::trim_after_bursts());
     };
     let (stopping, mut stop_seen) = watch::channel(false);
     let stopped = async move {
-        // An error means that the sender is gone, which is a stop as well.
+        // An error means that the sender was dropped, which is a stop as well.
         let _ = stop_seen.wait_for(|stop| *stop).await;
     };
     let serving = keelson_proxy::serve(config, listeners, ready, stopped);
@@ -50,17 +50,17 @@ pub(super) async fn live(
     let stop = tokio::select! {
         served = &mut serving => {
             served?;
-            return Ok(End::Serving);
+            return Ok(EndReason::Serving);
         }
         stop = signals.next() => stop,
     };
     let closing = async {
         stopping.send_replace(true);
         if let Err(error) = serving.await {
-            error!(%error, "serving client requests ended");
+            error!(%error, "serving client requests failed");
         }
     };
-    let end = End::Signal(stop);
+    let end = EndReason::Signal(stop);
     shut_down(closing, end, signals).await;
     Ok(end)
 }

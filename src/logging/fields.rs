@@ -5,15 +5,15 @@ use std::fmt;
 use serde_json::Value;
 use tracing::field::{Field, Visit};
 
-/// What an event holds, sorted into message and the rest.
+/// The fields of an event: its message, and all others.
 #[derive(Default)]
 pub(super) struct Fields {
     /// The event's text.
     pub(super) message: String,
-    /// The sentence for people, where etcd 3.4 had one that differs from zap's message and fields;
+    /// The text for people, where etcd 3.4 had one that differs from zap's message and fields;
     /// scripts wait for both kinds.
     pub(super) plain: Option<String>,
-    /// In the order they were written.
+    /// In the order in which they were recorded.
     pub(super) others: Vec<(&'static str, Value)>,
 }
 
@@ -26,7 +26,7 @@ impl Fields {
         match field.name() {
             "message" => self.message = text(&value),
             "plain" => self.plain = Some(text(&value)),
-            // What records of the `log` crate bring along.
+            // Metadata that records of the `log` crate carry.
             name if name.starts_with("log.") => {}
             name => self.others.push((name, value)),
         }

@@ -1,7 +1,7 @@
 //! One event, one line.
 //!
-//! JSON has zap's names in zap's order (`level`, `ts`, `caller`, `msg`, then the fields); text looks
-//! as capnslog's did: `2026-11-22 23:19:43.804438 I | keelson/member: ready to serve ...`.
+//! JSON has zap's names in zap's order (`level`, `ts`, `caller`, `msg`, then the fields). Text has
+//! capnslog's format: `2026-11-22 23:19:43.804438 I | keelson/member: ready to serve ...`.
 
 use std::fmt::{self, Write};
 
@@ -91,7 +91,7 @@ fn is_bare(text: &str) -> bool {
     !text.is_empty() && !text.contains([' ', '"', '\n', '\t'])
 }
 
-/// zap's: the file and its directory, and the line.
+/// zap's caller: the file with its directory, and the line.
 fn caller(metadata: &Metadata<'_>) -> String {
     let file = metadata.file().unwrap_or("unknown");
     let from = file.rmatch_indices('/').nth(1).map_or(0, |(at, _)| at + 1);
@@ -105,7 +105,7 @@ fn now() -> String {
     text
 }
 
-/// The same to the millisecond, as zap has it.
+/// The time to the millisecond, as zap writes it.
 fn milliseconds(time: &str) -> String {
     match time.find('.') {
         Some(dot) if dot + 4 < time.len() => format!("{}Z", &time[..dot + 4]),
@@ -126,15 +126,15 @@ mod tests {
         let sink = text.clone();
         let layer = tracing_subscriber::fmt::layer()
             .event_format(Lines(format))
-            .with_writer(move || Sink(sink.clone()));
+            .with_writer(move || Captured(sink.clone()));
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), log);
         let bytes = text.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
     }
 
-    struct Sink(Arc<Mutex<Vec<u8>>>);
+    struct Captured(Arc<Mutex<Vec<u8>>>);
 
-    impl std::io::Write for Sink {
+    impl std::io::Write for Captured {
         fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
             self.0.lock().unwrap().extend_from_slice(line);
             Ok(line.len())

@@ -18,7 +18,7 @@ use tracing_subscriber::{Layer, Registry, reload};
 use format::Lines;
 use outputs::{Output, Outputs};
 
-/// How a line looks.
+/// The format of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     /// As capnslog of etcd 3.4 and before.
@@ -27,7 +27,7 @@ pub(crate) enum Format {
     Json,
 }
 
-/// What `--log-*` and `--logger` say.
+/// The options from `--log-*` and `--logger`.
 #[derive(Debug)]
 pub(crate) struct LogOptions {
     format: Format,
@@ -36,7 +36,8 @@ pub(crate) struct LogOptions {
 }
 
 impl LogOptions {
-    /// `--log-format` goes before `--logger`; with neither, a terminal gets text and all else JSON.
+    /// `--log-format` has precedence over `--logger`; with neither, a terminal gets text and other
+    /// outputs JSON.
     pub(crate) fn parse(
         format: &str,
         logger: &str,
@@ -73,7 +74,7 @@ impl LogOptions {
         })
     }
 
-    /// For faults in the log's own flags: on standard error, everything from `info`.
+    /// For errors in the log's own flags: standard error, from level `info`.
     pub(crate) fn fallback() -> LogOptions {
         let format = if std::io::stderr().is_terminal() {
             Format::Console
@@ -87,7 +88,7 @@ impl LogOptions {
         }
     }
 
-    /// Opens the outputs and takes every event of the process from here on.
+    /// Opens the outputs and receives every event of the process from now on.
     pub(crate) fn install(self) -> Result<(), String> {
         let (subscriber, control) = self.subscriber()?;
         subscriber.try_init().map_err(|error| error.to_string())?;
@@ -95,7 +96,7 @@ impl LogOptions {
         Ok(())
     }
 
-    /// What takes events, and what changes their level.
+    /// The subscriber, and the handle that changes its level.
     fn subscriber(self) -> Result<(impl Subscriber + Send + Sync, Control), String> {
         let outputs = Outputs::open(&self.outputs)?;
         let (filter, control) = reload::Layer::new(targets(self.level));
@@ -107,20 +108,20 @@ impl LogOptions {
     }
 }
 
-/// Changes what is logged.
+/// The handle that changes the level.
 type Control = reload::Handle<Targets, Registry>;
 
-/// Of the log that is installed.
+/// The handle of the installed log.
 static CONTROL: OnceLock<Control> = OnceLock::new();
 
-/// Our own crates at the level asked for; the libraries below only when they complain.
+/// Our own crates at the requested level; libraries from `warn` on.
 fn targets(level: LevelFilter) -> Targets {
     Targets::new()
         .with_default(level.min(LevelFilter::WARN))
         .with_target("keelson", level)
 }
 
-/// `PUT /config/local/log`: logs at another level from now on.
+/// `PUT /config/local/log`: changes the level of the installed log.
 pub(crate) fn set_level(level: LogLevel) {
     if let Some(control) = CONTROL.get() {
         change_level(control, level);

@@ -1,4 +1,4 @@
-//! Where log lines go: each whole line to every output.
+//! The outputs of the log: each complete line is written to all of them.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
@@ -13,14 +13,14 @@ use tracing_subscriber::fmt::MakeWriter;
 pub(super) enum Output {
     Stdout,
     Stderr,
-    /// Standard error, with the priority before each line that systemd takes off it
+    /// Standard error, with the priority before each line that systemd parses and removes
     /// (`SyslogLevelPrefix=`, on by default).
     Journal,
     File(PathBuf),
 }
 
 impl Output {
-    /// `default` is standard error: systemd takes it to the journal.
+    /// `default` is standard error, which systemd forwards to the journal.
     pub(super) fn parse_list(text: &str) -> Vec<Output> {
         let mut outputs = Vec::new();
         for word in text.split(',').map(str::trim) {
@@ -53,11 +53,12 @@ enum Sink {
     File(File),
 }
 
-/// Writes each line to all outputs; a full disk under the log must not stop the member.
+/// Writes each line to all outputs. Errors are ignored: a full disk under the log must not stop the
+/// member.
 #[derive(Clone)]
 pub(super) struct Outputs {
     sinks: Arc<Mutex<Vec<Sink>>>,
-    /// Of the line to come, as syslog numbers it.
+    /// The priority of the next line, by syslog's numbers.
     priority: u8,
 }
 
@@ -118,7 +119,7 @@ impl MakeWriter<'_> for Outputs {
     }
 }
 
-/// Those of sd-daemon(3).
+/// The priorities of sd-daemon(3).
 fn priority(level: Level) -> u8 {
     match level {
         Level::ERROR => 3,
@@ -147,7 +148,7 @@ mod tests {
         );
     }
 
-    /// `journalctl -p err` finds a line by what systemd reads off it.
+    /// `journalctl -p err` selects lines by the priority that systemd parses from them.
     #[test]
     fn the_journals_lines_have_priorities() {
         assert_eq!(prefixed(priority(Level::ERROR), b"line\n"), b"<3>line\n");

@@ -1,4 +1,4 @@
-//! Where a member listens and what it advertises, by flags of etcd 3 and of etcd 0.4.
+//! A member's listen and advertise addresses, by flags of etcd 3 and of etcd 0.4.
 
 use std::net::UdpSocket;
 
@@ -9,14 +9,14 @@ use super::OptionsError;
 use crate::flags::Values;
 use crate::options_tls;
 
-/// Where clients are listened for.
+/// The client listeners.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ClientListeners {
-    /// All of them, or the process does not start.
+    /// URLs that must be bound for the process to start.
     pub(crate) urls: Vec<Url>,
-    /// If they can be had: the second port of etcd 2, which its clients try.
+    /// URLs that are bound if they are free: the second port of etcd 2, which its clients try.
     pub(crate) spare: Vec<Url>,
-    /// For those of `urls` that are https.
+    /// The TLS files for the https URLs among `urls`.
     pub(crate) tls: Option<TlsFiles>,
 }
 
@@ -39,7 +39,7 @@ impl ClientListeners {
     }
 }
 
-/// The URLs of a member, with etcd's rules for what follows from what.
+/// The URLs of a member, with etcd's rules for defaults that follow from other flags.
 pub(super) struct Addresses {
     pub(super) listen_peer: Vec<Url>,
     pub(super) listen_client: Vec<Url>,
@@ -66,7 +66,8 @@ impl Addresses {
         Ok(urls)
     }
 
-    /// `addr` and its kin of etcd 0.4, which Deis's own tests still use; newer names go first.
+    /// Applies `addr` and the other names of etcd 0.4, which Deis's own tests still use; newer
+    /// names have precedence.
     fn take_names_of_etcd_0_4(&mut self, values: &Values) {
         let old = |name: &str| {
             Url::parse(&format!("http://{}", values.text(name)))
@@ -104,8 +105,8 @@ impl Addresses {
         }
     }
 
-    /// Listening for peers everywhere and advertising nothing: etcd advertises the address of the
-    /// default route.
+    /// For a member that listens for peers on all interfaces and advertises nothing: etcd
+    /// advertises the address of the default route.
     fn advertise_default_host(&mut self) {
         let listened = &self.listen_peer[0];
         if listened.host() == "0.0.0.0"
@@ -116,7 +117,7 @@ impl Addresses {
     }
 }
 
-/// The address this host sends from by default; connecting a UDP socket sends nothing.
+/// The source address of this host's default route; connecting a UDP socket sends nothing.
 fn default_host() -> Option<String> {
     let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
     socket.connect("192.0.2.1:9").ok()?; // TEST-NET-1, RFC 5737

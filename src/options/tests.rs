@@ -1,4 +1,4 @@
-//! Flags as they are typed, and what a member or proxy is given.
+//! Command lines, and the options that a member or proxy gets from them.
 
 use super::*;
 use crate::flags::syntax::{Parsed, parse};
@@ -33,7 +33,7 @@ fn defaults_are_etcds() {
     assert!(options.warnings.is_empty());
 }
 
-/// Every origin got "*", whatever `--cors` listed.
+/// Every origin got "*", in spite of `--cors`.
 #[test]
 fn origins_and_hosts_are_taken_as_listed() {
     let listed = options("--cors https://ui.example:443 --host-whitelist a,b").expect("good");
@@ -43,7 +43,7 @@ fn origins_and_hosts_are_taken_as_listed() {
     let all = options("--cors * --host-whitelist *").expect("good");
     assert_eq!(all.config.access, Access::default());
     for wrong in ["ui.example", "https://", "https://ui.example/page", "null"] {
-        refused(&format!("--cors {wrong}"), "in --cors is no origin");
+        refused(&format!("--cors {wrong}"), "in --cors is not an origin");
     }
 }
 
@@ -102,7 +102,7 @@ fn what_cannot_work_is_refused() {
     }
 }
 
-/// It was taken with a warning, and the history filled the quota.
+/// It was accepted with a warning, and the history filled the quota.
 #[test]
 fn automatic_compaction_is_refused_unless_it_is_off() {
     for flag in ["auto-compaction", "experimental-auto-compaction"] {
@@ -128,7 +128,7 @@ fn what_has_no_effect_is_said_and_defaults_are_not() {
 
 #[test]
 fn snapshot_count_zero_is_the_default() {
-    let options = options("--snapshot-count 0").expect("etcd takes it");
+    let options = options("--snapshot-count 0").expect("etcd accepts it");
     assert_eq!(options.config.snapshot_count, SNAPSHOT_COUNT_DEFAULT);
 }
 
@@ -160,7 +160,7 @@ fn deis_hosts_listen_on_two_ports_each() {
          --listen-peer-urls http://10.0.0.1:2380,http://10.0.0.1:7001 \
          --initial-cluster m1=http://10.0.0.1:2380 --data-dir /var/lib/etcd2",
     )
-    .expect("what Deis gives");
+    .expect("Deis's variables");
     assert_eq!(options.listeners.urls.len(), 2);
     assert_eq!(options.config.listen_peer_urls.len(), 2);
     assert_eq!(options.config.verify_bootstrap(|_, _| false), Ok(()));

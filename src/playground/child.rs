@@ -10,19 +10,19 @@ use tokio::process::{Child, Command};
 
 use crate::environment;
 
-/// Lines of a log that are shown when its process could not start.
+/// The number of log lines shown for a process that could not start.
 const TAIL_LINES: usize = 15;
 
-/// This program, as the playground starts it.
+/// The program that the playground starts for its hosts: itself.
 pub(super) fn own_program() -> io::Result<PathBuf> {
     std::env::current_exe()
 }
 
-/// Starts a program; it ends with this one, however that ends.
+/// Starts a program that ends when this process ends, in any way.
 pub(super) fn spawn(program: &Path, arguments: &[String], log: &Path) -> io::Result<Child> {
     let log = OpenOptions::new().create(true).append(true).open(log)?;
     let mut command = Command::new(program);
-    // What the user has in the environment is meant for one host, not for all of these.
+    // The user's `ETCD_*` variables are meant for one host, not for all of these.
     for (name, _) in environment::etcd_variables() {
         command.env_remove(name);
     }
@@ -39,26 +39,27 @@ pub(super) fn spawn(program: &Path, arguments: &[String], log: &Path) -> io::Res
     command
         .args(arguments)
         .env(environment::END_WITH_STDIN, "1")
-        // Never written to: when this process ends, however it ends, the pipe closes.
+        // Nothing is written to it: when this process ends, in any way, the pipe closes.
         .stdin(Stdio::piped())
         .stdout(log.try_clone()?)
         .stderr(log)
-        // Ctrl-C on the terminal is for the playground, which ends the others in its own way.
+        // Ctrl-C on the terminal reaches the playground only, which stops the others in its own
+        // order.
         .process_group(0)
         .kill_on_drop(true)
         .spawn()
 }
 
-/// Asks it to stop.
+/// Sends SIGTERM.
 pub(super) fn terminate(child: &Child) {
     let process = child.id().and_then(|id| i32::try_from(id).ok());
     if let Some(process) = process.and_then(rustix::process::Pid::from_raw) {
-        // An error means that it is gone already.
+        // An error means that the process has already ended.
         let _ = rustix::process::kill_process(process, rustix::process::Signal::TERM);
     }
 }
 
-/// How a process ended, in words.
+/// How a process ended, as text.
 pub(super) fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("ended with exit status {code}"),

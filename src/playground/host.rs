@@ -1,5 +1,5 @@
-//! One host as the playground sees it: a child process, what its data directory says it became, and
-//! what it answers.
+//! A host of the playground: a child process, the role in its data directory, and its latest
+//! status.
 
 use std::io;
 use std::path::PathBuf;
@@ -16,27 +16,27 @@ use super::child;
 use super::plan::{self, HostPlan};
 use crate::environment;
 
-/// How long a host may take to answer; more is no answer.
+/// Time limit for a status request.
 const ANSWER_MAX: Duration = Duration::from_millis(400);
 
-/// What is known of a host.
+/// The state of a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum HostState {
     /// The process runs; it has not answered yet.
     Starting,
     /// It answered.
-    Up(Answer),
-    /// The process runs and does not answer.
+    Up(StatusAnswer),
+    /// The process runs, but does not answer.
     Silent,
-    /// The process is gone; how it ended.
+    /// The process has ended; the text is how.
     Down(String),
 }
 
-/// What `Status` said. A proxy passes on what a member says of itself.
+/// The answer to `Status`. A proxy forwards a member's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Answer {
+pub(super) struct StatusAnswer {
     pub(super) id: u64,
-    /// 0: it knows none.
+    /// The leader's id; 0 if the member has none.
     pub(super) leader: u64,
     pub(super) is_learner: bool,
     pub(super) term: u64,
@@ -44,12 +44,12 @@ pub(super) struct Answer {
     pub(super) db_bytes: i64,
 }
 
-impl Answer {
+impl StatusAnswer {
     pub(super) fn role(&self) -> &'static str {
         match self {
-            Answer { leader: 0, .. } => "no leader",
-            Answer { id, leader, .. } if id == leader => "leader",
-            Answer {
+            StatusAnswer { leader: 0, .. } => "no leader",
+            StatusAnswer { id, leader, .. } if id == leader => "leader",
+            StatusAnswer {
                 is_learner: true, ..
             } => "learner",
             _ => "follower",
@@ -60,15 +60,15 @@ impl Answer {
 /// A host of the playground.
 pub(super) struct Host {
     pub(super) plan: HostPlan,
-    pub(super) state: State,
-    /// What it became, as its data directory says.
+    pub(super) state: HostState,
+    /// Its role, read from its data directory.
     became: Role,
     child: Child,
     client: MaintenanceClient<Channel>,
 }
 
 impl Host {
-    /// Starts the process; its log goes to the file of the plan.
+    /// Starts the process; its log goes to the plan's file.
     pub(super) fn start(plan: HostPlan) -> io::Result<Host> {
         let endpoint = Endpoint::from_shared(plan::url(plan.client_port))
             .map_err(io::Error::other)?
@@ -78,22 +78,22 @@ impl Host {
         let client = MaintenanceClient::new(endpoint.connect_lazy());
         Ok(Host {
             plan,
-            state: State::Starting,
+            state: HostState::Starting,
             became: Role::Undecided,
             child,
             client,
         })
     }
 
-    /// Starts it again, on the data it has.
+    /// Starts the process again, on its existing data.
     pub(super) fn restart(&mut self) -> io::Result<()> {
         self.child = spawn(&self.plan)?;
-        self.state = State::Starting;
+        self.state = HostState::Starting;
         Ok(())
     }
 
     pub(super) fn is_down(&self) -> bool {
-        matches!(self.state, State::Down(_))
+        matches!(self.state, HostState::Down(_))
     }
 
     pub(super) fn is_member(&self) -> bool {
@@ -104,38 +104,38 @@ impl Host {
         self.became == Role::Proxy
     }
 
-    /// Whether it answers, itself or for a member, and a leader is known.
+    /// Whether it answers, itself or for a member, and there is a leader.
     pub(super) fn serves(&self) -> bool {
-        matches!(&self.state, State::Up(answer) if answer.leader != 0)
+        matches!(&self.state, HostState::Up(answer) if answer.leader != 0)
     }
 
-    /// In one word or two.
+    /// Its role in one word or two.
     pub(super) fn role(&self) -> &'static str {
         match &self.state {
-            State::Up(_) if self.is_proxy() => "proxy",
-            State::Up(answer) => answer.role(),
-            State::Starting => "starting",
-            State::Silent => "no answer",
-            State::Down(_) => "down",
+            HostState::Up(_) if self.is_proxy() => "proxy",
+            HostState::Up(answer) => answer.role(),
+            HostState::Starting => "starting",
+            HostState::Silent => "no answer",
+            HostState::Down(_) => "down",
         }
     }
 
-    /// Its process, while there is one.
+    /// Its process id while it runs.
     pub(super) fn process(&self) -> Option<u32> {
         self.child.id()
     }
 
-    /// Asks it to stop.
+    /// Sends SIGTERM.
     pub(super) fn terminate(&self) {
         child::terminate(&self.child);
     }
 
-    /// Ends it now, and waits until it is gone. Does nothing when it is.
+    /// Kills the process and waits for its end. Has no effect after its end.
     pub(super) async fn kill(&mut self) {
         let _ = self.child.kill().await;
     }
 
-    /// Returns when its process is gone.
+    /// Returns when its process has ended.
     pub(super) async fn ended(&mut self) {
         let _ = self.child.wait().await;
     }
@@ -145,17 +145,17 @@ impl Host {
         child::tail(&self.plan.log)
     }
 
-    fn take(&mut self, answer: Option<Answer>) {
+    fn take(&mut self, answer: Option<StatusAnswer>) {
         if let Ok(Some(status)) = self.child.try_wait() {
-            self.state = State::Down(child::describe(status));
+            self.state = HostState::Down(child::describe(status));
             return;
         }
-        // A directory that cannot be read is the host's trouble, and it will say so.
+        // A directory that cannot be read is the host's own error, which its log reports.
         self.became = Role::of(&self.plan.data_dir).unwrap_or(self.became);
         self.state = match (answer, &self.state) {
-            (Some(answer), _) => State::Up(answer),
-            (None, State::Starting) => State::Starting,
-            (None, _) => State::Silent,
+            (Some(answer), _) => HostState::Up(answer),
+            (None, HostState::Starting) => HostState::Starting,
+            (None, _) => HostState::Silent,
         };
     }
 }
@@ -168,7 +168,7 @@ fn spawn(plan: &HostPlan) -> io::Result<Child> {
     child::spawn(&program, &plan.flags, &plan.log)
 }
 
-/// Asks all hosts at once and notes what they say.
+/// Requests the status of all hosts at once and records the answers.
 pub(super) async fn observe_all(hosts: &mut [Host]) {
     let mut asked = JoinSet::new();
     for (number, host) in hosts.iter().enumerate().filter(|(_, host)| !host.is_down()) {
@@ -182,11 +182,11 @@ pub(super) async fn observe_all(hosts: &mut [Host]) {
     }
 }
 
-async fn ask(mut client: MaintenanceClient<Channel>) -> Option<Answer> {
+async fn ask(mut client: MaintenanceClient<Channel>) -> Option<StatusAnswer> {
     let asked = tokio::time::timeout(ANSWER_MAX, client.status(StatusRequest::default()));
     let status = asked.await.ok()?.ok()?.into_inner();
     let header = status.header.unwrap_or_default();
-    Some(Answer {
+    Some(StatusAnswer {
         id: header.member_id,
         leader: status.leader,
         is_learner: status.is_learner,

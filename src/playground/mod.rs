@@ -1,9 +1,9 @@
 //! `keelson playground`: a whole cluster on loopback, as child processes, to try things out.
 //!
-//! It does what an operator does: run a discovery service, make one URL, and start every host with
-//! it. The hosts are this same executable, started as anybody would start them, and decide by
-//! themselves who is a member and who a proxy; the playground only starts, watches and ends them. It
-//! knows nothing of the store but its gRPC `Status`.
+//! It takes an operator's steps: start a discovery service, make one URL, and start every host with
+//! it. The hosts are this same executable with the flags that a user would give, and decide their
+//! roles by themselves. The playground only starts, watches and stops them. Of the store it uses
+//! nothing but the gRPC `Status`.
 
 mod arguments;
 mod child;
@@ -25,27 +25,27 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::signals::{Signals, Stop};
 use arguments::Arguments;
-use host::{Host, State};
+use host::{Host, HostState};
 use screen::Screen;
 use service::Discovery;
 
-/// How long the hosts may take until all of them serve and know a leader.
+/// Time limit for all hosts to serve and have a leader.
 const START_MAX: Duration = Duration::from_secs(60);
-/// How often hosts are asked for their status.
+/// The interval of status requests.
 const POLL: Duration = Duration::from_millis(500);
-/// The same while they start, when somebody waits for it.
+/// The interval while the hosts start and a user waits.
 const POLL_STARTING: Duration = Duration::from_millis(100);
-/// How long hosts may take to stop before they are killed.
+/// Time limit for hosts to stop before they are killed.
 const STOP_MAX: Duration = Duration::from_secs(10);
 
-/// What went wrong, in words for the user. Exit status 1.
+/// An error of the playground, as text for the user. Exit status 1.
 #[derive(Debug, thiserror::Error)]
 enum PlaygroundError {
     #[error("{0}")]
     Plan(#[from] plan::PlanError),
     #[error("cannot use {0} for the hosts' data: {1}; choose another with --data-dir")]
     Data(PathBuf, std::io::Error),
-    #[error("{0} is in use by another playground: end it, or choose another --data-dir")]
+    #[error("{0} is in use by another playground: stop it, or choose another --data-dir")]
     InUse(PathBuf),
     #[error("{0}")]
     Service(#[from] service::ServiceError),
@@ -59,7 +59,7 @@ enum PlaygroundError {
     Io(#[from] std::io::Error),
 }
 
-/// Plays until Ctrl-C, SIGTERM, or a host that cannot start.
+/// Runs until Ctrl-C, SIGTERM, or a host that cannot start.
 pub(crate) fn run(words: &[String]) -> ExitCode {
     let arguments = Arguments::parse_from(words);
     let runtime = match tokio::runtime::Builder::new_current_thread()
@@ -81,11 +81,14 @@ fn fail(error: &PlaygroundError) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Where the hosts' data lies; a temporary one is removed when this goes.
+/// The directory of the hosts' data; a temporary one is removed on drop.
 enum Data {
     Temporary(TempDir),
-    /// Locked as long as the file exists.
-    Kept(PathBuf, #[expect(dead_code, reason = "it is held")] File),
+    /// Locked as long as the file is open.
+    Kept(
+        PathBuf,
+        #[expect(dead_code, reason = "the open file holds the lock")] File,
+    ),
 }
 
 impl Data {
@@ -120,9 +123,9 @@ impl Data {
     }
 }
 
-/// Everything that runs.
+/// The running processes.
 #[derive(Default)]
-struct Game {
+struct Playground {
     discovery: Option<Discovery>,
     hosts: Vec<Host>,
 }
@@ -132,22 +135,22 @@ async fn play(arguments: &Arguments) -> Result<(), PlaygroundError> {
     let mut hangup = signal(SignalKind::hangup())?;
     let data = Data::prepare(arguments)?;
     plan::check(arguments)?;
-    let mut game = Game::default();
+    let mut playground = Playground::default();
     let played = tokio::select! {
-        played = game.follow(arguments, &data) => played,
+        played = playground.follow(arguments, &data) => played,
         _ = signals.next() => Ok(()),
         // The terminal was closed.
         _ = hangup.recv() => Ok(()),
-        // Nothing reads what is shown any more, as after `| head`.
+        // The reader of the output has ended, as after `| head`.
         () = screen::closed() => Ok(()),
     };
-    // Whatever happened, no process is left behind.
-    game.end(&mut signals).await;
+    // No process is left behind, whether there was an error or not.
+    playground.end(&mut signals).await;
     played
 }
 
-impl Game {
-    /// Starts everything and shows it; returns only with an error.
+impl Playground {
+    /// Starts all processes and shows their states; returns only with an error.
     async fn follow(&mut self, arguments: &Arguments, data: &Data) -> Result<(), PlaygroundError> {
         let discovery = Discovery::bring_up(arguments, data.path()).await?;
         let discovery = self.discovery.insert(discovery);
@@ -158,10 +161,10 @@ impl Game {
         }
         let hosts = &mut self.hosts;
         let all = screen::number(hosts.len(), "host", "hosts");
-        screen::say(&format!("Starting {all} ...\n"));
+        screen::print(&format!("Starting {all} ...\n"));
         wait_until_serving(hosts).await?;
         let is_temporary = matches!(data, Data::Temporary(_));
-        screen::say(&screen::introduction(
+        screen::print(&screen::introduction(
             hosts,
             discovery,
             data.path(),
@@ -180,14 +183,14 @@ impl Game {
         }
     }
 
-    /// SIGTERM for all, SIGKILL for those that do not go; a second Ctrl-C kills at once.
+    /// SIGTERM for all, SIGKILL for those that do not end in time; a second Ctrl-C kills at once.
     async fn end(&mut self, signals: &mut Signals) {
         if self.hosts.is_empty() && self.discovery.is_none() {
             return;
         }
         let alive = self.hosts.iter().filter(|host| !host.is_down()).count();
         let alive = screen::number(alive, "host", "hosts");
-        screen::say(&format!("Ending {alive} ...\n"));
+        screen::print(&format!("Ending {alive} ...\n"));
         self.hosts.iter().for_each(Host::terminate);
         self.discovery.iter().for_each(Discovery::terminate);
         let deadline = Instant::now() + STOP_MAX;
@@ -203,12 +206,12 @@ impl Game {
             discovery.kill().await;
         }
         match impatient {
-            Some(_) => screen::say("Killed.\n"),
-            None => screen::say("Ended.\n"),
+            Some(_) => screen::print("Killed.\n"),
+            None => screen::print("Ended.\n"),
         }
     }
 
-    /// Returns when every process is gone.
+    /// Returns when every process has ended.
     async fn ended(&mut self) {
         for host in &mut self.hosts {
             host.ended().await;
@@ -234,7 +237,7 @@ async fn wait_until_serving(hosts: &mut [Host]) -> Result<(), PlaygroundError> {
         ticks.tick().await;
         host::observe_all(hosts).await;
         for host in hosts.iter() {
-            if let State::Down(how) = &host.state {
+            if let HostState::Down(how) = &host.state {
                 let (name, how) = (host.plan.name.clone(), how.clone());
                 return Err(PlaygroundError::Ended(name, how, host.log_tail()));
             }

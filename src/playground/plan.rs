@@ -1,20 +1,20 @@
-//! Who listens where: decided, and checked, before anything is started.
+//! The ports of all processes: planned, and checked, before any of them starts.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
 use super::arguments::Arguments;
 
-/// From one host's ports to the next's.
+/// The distance between the ports of two hosts.
 const PORT_STEP: u16 = 10;
 
-/// From the first host's client port to the discovery service's.
+/// The distance from the first host's client port to the discovery service's port.
 const SERVICE_DISTANCE: u16 = 8;
 
-/// More would only be slow.
+/// Bound on the number of hosts: more would only be slow.
 const HOSTS_MAX: u16 = 15;
 
-/// One host to be. Whether it becomes a member or a proxy is not planned: it finds out.
+/// The plan of one host. Its role is not planned: the host decides it by itself.
 #[derive(Clone, Debug)]
 pub(super) struct HostPlan {
     pub(super) name: String,
@@ -22,7 +22,7 @@ pub(super) struct HostPlan {
     pub(super) peer_port: u16,
     pub(super) data_dir: PathBuf,
     pub(super) log: PathBuf,
-    /// etcd's flags, nothing else: an etcd could be started with them.
+    /// etcd's flags only: etcd could be started with them.
     pub(super) flags: Vec<String>,
 }
 
@@ -39,11 +39,11 @@ pub(super) enum PlanError {
         error: std::io::Error,
         free: u16,
     },
-    #[error("{0} hosts are too many for one machine; ask for {HOSTS_MAX} or fewer in all")]
+    #[error("{0} hosts are too many for one machine; give {HOSTS_MAX} or fewer in all")]
     TooMany(u16),
 }
 
-/// Refuses what cannot be, before anything starts.
+/// Refuses a plan that cannot work, before any process starts.
 pub(super) fn check(arguments: &Arguments) -> Result<(), PlanError> {
     let hosts = arguments.members + arguments.proxies;
     if HOSTS_MAX < hosts {
@@ -72,7 +72,7 @@ pub(super) fn check(arguments: &Arguments) -> Result<(), PlanError> {
     Ok(())
 }
 
-/// Where the discovery service listens.
+/// The port of the discovery service.
 pub(super) fn service_port(arguments: &Arguments) -> u16 {
     arguments.base_port + SERVICE_DISTANCE
 }
@@ -92,14 +92,14 @@ pub(super) fn data_dirs(arguments: &Arguments, data: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// A host of an earlier run that this one does not start.
+/// A host of an earlier run that this run does not start.
 pub(super) fn host_beyond(arguments: &Arguments, data: &Path) -> Option<String> {
     let next = arguments.members + arguments.proxies + 1;
     let mut names = (next..=HOSTS_MAX).map(|number| format!("h{number}"));
     names.find(|name| data.join(name).is_dir())
 }
 
-/// The hosts, with everything they are told: one and the same but for names and addresses.
+/// The plans of the hosts: the same flags but for names and addresses.
 pub(super) fn plan(arguments: &Arguments, data: &Path, discovery: &str) -> Vec<HostPlan> {
     hosts_and_ports(arguments)
         .map(|(name, client, peer)| one(data, name, client, peer, discovery))
@@ -131,7 +131,7 @@ fn one(data: &Path, name: String, client: u16, peer: u16, discovery: &str) -> Ho
     }
 }
 
-/// A place on this machine.
+/// The URL of a port on this machine.
 pub(super) fn url(port: u16) -> String {
     format!("http://127.0.0.1:{port}")
 }

@@ -1,5 +1,5 @@
-//! What the playground shows: one screen at the start, then the hosts' states - live on a
-//! terminal, and where output is piped one line for each change.
+//! The playground's output: an introduction at the start, then the hosts' states - live on a
+//! terminal, and one line for each change where output is piped.
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
@@ -10,13 +10,13 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::host::{Answer, Host, State};
+use super::host::{Host, HostState, StatusAnswer};
 use super::service::Discovery;
 
-/// How often to look whether anything still reads the output.
+/// The interval at which the reader of the output is checked.
 const CLOSED_LOOK: Duration = Duration::from_millis(500);
 
-/// Who became what, endpoints, and what to type next.
+/// The hosts' roles and endpoints, and commands to try next.
 pub(super) fn introduction(
     hosts: &[Host],
     discovery: &Discovery,
@@ -43,9 +43,9 @@ pub(super) fn introduction(
     );
     let _ = writeln!(text, "Data and logs: {} ({fate})", data.display());
     let use_of_it = if discovery.is_running() {
-        "all that a host is told of the others"
+        "the only thing that the hosts are given to find each other"
     } else {
-        "not asked: every host knows from its data what it is"
+        "not used: the role of every host is in its data"
     };
     let _ = writeln!(text, "Discovery URL: {} ({use_of_it})\n", discovery.url);
     text.push_str("  host  became    clients          peers            process  log\n");
@@ -73,7 +73,7 @@ pub(super) fn introduction(
 fn what_next(hosts: &[Host]) -> String {
     let all: Vec<String> = hosts.iter().map(client_address).collect();
     let first = &all[0];
-    // Through a proxy, if there is one: it is like any member.
+    // Through a proxy, if there is one: clients use it like a member.
     let other = hosts.iter().find(|host| host.is_proxy());
     let other = other.or(hosts.last()).map_or(first.clone(), client_address);
     let mut text = String::new();
@@ -96,10 +96,10 @@ fn what_next(hosts: &[Host]) -> String {
     {
         let _ = writeln!(
             text,
-            "  kill -9 {process}    # the leader; another takes over"
+            "  kill -9 {process}    # the leader; another member is elected"
         );
     }
-    text.push_str("\nCtrl-C ends all of it.\n\n");
+    text.push_str("\nCtrl-C stops the cluster.\n\n");
     text
 }
 
@@ -115,20 +115,20 @@ pub(super) fn number(count: usize, one: &str, more: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { more })
 }
 
-/// Writes to standard output. What cannot be written is not missed: [`closed`] notices.
-pub(super) fn say(text: &str) {
+/// Writes to standard output. Errors are ignored: [`closed`] detects the end of the reader.
+pub(super) fn print(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
     let _ = std::io::stdout().flush();
 }
 
-/// Returns when nothing reads standard output any more: its pipe or terminal is closed.
+/// Returns when the reader of standard output has ended: its pipe or terminal is closed.
 pub(super) async fn closed() {
     let mut looks = tokio::time::interval(CLOSED_LOOK);
     let stdout = std::io::stdout();
     loop {
         looks.tick().await;
         let mut polled = [PollFd::new(&stdout, PollFlags::empty())];
-        // Errors and ends are reported unasked.
+        // Errors and hang-ups are always reported.
         let gone = poll(&mut polled, Some(&Timespec::default())).is_ok_and(|ready| 0 < ready);
         if gone {
             return;
@@ -138,9 +138,9 @@ pub(super) async fn closed() {
 
 /// Shows states as they change.
 pub(super) enum Screen {
-    /// A line a host, redrawn in place, and one for the majority.
+    /// One line for each host, redrawn in place, and one for the majority.
     Live(Vec<ProgressBar>, ProgressBar),
-    /// A line a change; what was said last of each host, and of the majority.
+    /// One line for each change; the fields are the last lines for each host, and for the majority.
     Plain(Vec<String>, Option<String>),
 }
 
@@ -151,7 +151,7 @@ impl Screen {
         }
         let lines = MultiProgress::with_draw_target(ProgressDrawTarget::stdout());
         let style = ProgressStyle::with_template("{msg}")
-            .expect("the template is a constant and names a known key");
+            .expect("the template is a constant and has valid keys");
         let bar = || lines.add(ProgressBar::new_spinner().with_style(style.clone()));
         let bars = hosts.iter().map(|_| bar()).collect();
         Screen::Live(bars, bar())
@@ -165,18 +165,18 @@ impl Screen {
                 }
                 majority.set_message(no_majority(hosts).unwrap_or_default());
             }
-            Screen::Plain(said, majority) => {
-                for (said, host) in said.iter_mut().zip(hosts) {
+            Screen::Plain(shown, majority) => {
+                for (shown, host) in shown.iter_mut().zip(hosts) {
                     let now = change(host);
-                    if *said != now {
-                        say(&format!("{}: {now}\n", host.plan.name));
-                        *said = now;
+                    if *shown != now {
+                        print(&format!("{}: {now}\n", host.plan.name));
+                        *shown = now;
                     }
                 }
                 let now = no_majority(hosts);
                 if *majority != now {
                     let text = now.as_deref().unwrap_or("a majority is back");
-                    say(&format!("{text}\n"));
+                    print(&format!("{text}\n"));
                     *majority = now;
                 }
             }
@@ -184,15 +184,17 @@ impl Screen {
     }
 }
 
-/// What it means that too few members answer, and who could mend it.
+/// The line shown while too few members answer, with the hosts whose return would restore the
+/// majority.
 fn no_majority(hosts: &[Host]) -> Option<String> {
     let members = hosts.iter().filter(|host| host.is_member());
-    let (up, away): (Vec<_>, Vec<_>) = members.partition(|host| matches!(host.state, State::Up(_)));
+    let (up, away): (Vec<_>, Vec<_>) =
+        members.partition(|host| matches!(host.state, HostState::Up(_)));
     let away: Vec<_> = away.iter().map(|host| host.plan.name.as_str()).collect();
-    wanting(up.len(), &away)
+    missing_for_majority(up.len(), &away)
 }
 
-fn wanting(up: usize, away: &[&str]) -> Option<String> {
+fn missing_for_majority(up: usize, away: &[&str]) -> Option<String> {
     let majority = (up + away.len()) / 2 + 1;
     let names = away.join(", ");
     let who = match (majority.saturating_sub(up), away.len()) {
@@ -205,38 +207,38 @@ fn wanting(up: usize, away: &[&str]) -> Option<String> {
     Some(format!("no majority: writes wait until {who} back"))
 }
 
-/// Everything about a host, in columns that fit a terminal of eighty.
+/// A host's state, in columns that fit a terminal of eighty.
 fn line(host: &Host, hosts: &[Host]) -> String {
     let name = &host.plan.name;
     let port = host.plan.client_port;
     let start = format!("  {name:<3} :{port:<5}");
     match &host.state {
-        State::Up(answer) if host.is_proxy() => {
+        HostState::Up(answer) if host.is_proxy() => {
             format!(
                 "{start}  up    {:<16} proxy     through {}",
                 "",
                 member_named(answer, hosts)
             )
         }
-        State::Up(answer) => format!("{start}  up    {}", columns(answer)),
-        State::Starting => format!("{start}  up    starting"),
-        State::Silent if host.is_proxy() => format!("{start}  up    reaches no member"),
-        State::Silent => format!("{start}  up    does not answer"),
-        State::Down(how) => format!("{start}  DOWN  {how}"),
+        HostState::Up(answer) => format!("{start}  up    {}", columns(answer)),
+        HostState::Starting => format!("{start}  up    starting"),
+        HostState::Silent if host.is_proxy() => format!("{start}  up    cannot reach a member"),
+        HostState::Silent => format!("{start}  up    does not answer"),
+        HostState::Down(how) => format!("{start}  DOWN  {how}"),
     }
 }
 
-/// The member whose answer it is.
-fn member_named<'a>(answer: &Answer, hosts: &'a [Host]) -> &'a str {
+/// The member that the answer comes from.
+fn member_named<'a>(answer: &StatusAnswer, hosts: &'a [Host]) -> &'a str {
     let is_it = |host: &&Host| match &host.state {
-        State::Up(own) => host.is_member() && own.id == answer.id,
+        HostState::Up(own) => host.is_member() && own.id == answer.id,
         _ => false,
     };
     let found = hosts.iter().find(is_it);
     found.map_or("a member", |host| &host.plan.name)
 }
 
-fn columns(answer: &Answer) -> String {
+fn columns(answer: &StatusAnswer) -> String {
     format!(
         "{:<16x} {:<9} term {:<3} rev {:<8} {}",
         answer.id,
@@ -247,17 +249,18 @@ fn columns(answer: &Answer) -> String {
     )
 }
 
-/// What is worth a line when it changes: not the revision, which always does.
+/// The part of a state whose change is worth a line: not the revision, which changes with every
+/// write.
 fn change(host: &Host) -> String {
     match &host.state {
-        State::Up(answer) if host.role() == "leader" => {
+        HostState::Up(answer) if host.role() == "leader" => {
             format!("leads, term {}", answer.term)
         }
-        State::Up(_) => format!("up, {}", host.role()),
-        State::Starting => "starting".to_owned(),
-        State::Silent if host.is_proxy() => "reaches no member".to_owned(),
-        State::Silent => "does not answer".to_owned(),
-        State::Down(how) => format!("down, {how}"),
+        HostState::Up(_) => format!("up, {}", host.role()),
+        HostState::Starting => "starting".to_owned(),
+        HostState::Silent if host.is_proxy() => "cannot reach a member".to_owned(),
+        HostState::Silent => "does not answer".to_owned(),
+        HostState::Down(how) => format!("down, {how}"),
     }
 }
 
@@ -275,29 +278,29 @@ mod tests {
 
     #[test]
     fn it_is_said_when_the_majority_is_gone_and_who_could_bring_it_back() {
-        let said = |up, away: &[&str]| wanting(up, away).unwrap_or_default();
-        assert_eq!(said(3, &["h1", "h2"]), "");
+        let text = |up, away: &[&str]| missing_for_majority(up, away).unwrap_or_default();
+        assert_eq!(text(3, &["h1", "h2"]), "");
         assert_eq!(
-            said(2, &["h1", "h2", "h6"]),
+            text(2, &["h1", "h2", "h6"]),
             "no majority: writes wait until one of h1, h2, h6 is back"
         );
         assert_eq!(
-            said(1, &["h1", "h2", "h3", "h4"]),
+            text(1, &["h1", "h2", "h3", "h4"]),
             "no majority: writes wait until 2 of h1, h2, h3, h4 are back"
         );
         assert_eq!(
-            said(0, &["h1"]),
+            text(0, &["h1"]),
             "no majority: writes wait until h1 is back"
         );
         assert_eq!(
-            said(0, &["h1", "h2"]),
+            text(0, &["h1", "h2"]),
             "no majority: writes wait until h1, h2 are back"
         );
     }
 
     #[test]
     fn roles_follow_from_ids() {
-        let answer = |id, leader, is_learner| Answer {
+        let answer = |id, leader, is_learner| StatusAnswer {
             id,
             leader,
             is_learner,

@@ -1,4 +1,4 @@
-//! The playground's own discovery service, and the one URL that every host is given.
+//! The playground's discovery service, and the URL that every host is given.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,21 +13,21 @@ use tokio::time::{Instant, sleep};
 use super::arguments::Arguments;
 use super::{child, plan};
 
-/// How long it may take to listen.
+/// Time limit for the service to listen.
 const START_MAX: Duration = Duration::from_secs(30);
 
-/// How often to look whether it does.
+/// The interval at which its port is checked.
 const POLL: Duration = Duration::from_millis(20);
 
-/// How the hosts find each other.
+/// The discovery URL and its service.
 pub(super) struct Discovery {
-    /// Every host is given this.
+    /// The URL that every host is given.
     pub(super) url: String,
-    /// Not running when every host knows already what it is.
+    /// `None` when the role of every host is in its data already.
     service: Option<Child>,
 }
 
-/// Why there is no URL to give.
+/// Why there is no URL.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ServiceError {
     #[error("cannot start the discovery service: {0}")]
@@ -55,7 +55,7 @@ pub(super) enum ServiceError {
 }
 
 impl Discovery {
-    /// The URL of an earlier run, or a new one; and the service, if any host will ask it.
+    /// The URL of an earlier run, or a new one; and the service, if any host will use it.
     pub(super) async fn bring_up(
         arguments: &Arguments,
         data: &Path,
@@ -88,19 +88,19 @@ impl Discovery {
         self.service.is_some()
     }
 
-    /// Asks the service to stop.
+    /// Sends SIGTERM to the service.
     pub(super) fn terminate(&self) {
         self.service.iter().for_each(child::terminate);
     }
 
-    /// Returns when the service is gone.
+    /// Returns when the service has ended.
     pub(super) async fn ended(&mut self) {
         if let Some(service) = &mut self.service {
             let _ = service.wait().await;
         }
     }
 
-    /// Ends it now, and waits until it is gone. Does nothing when it is.
+    /// Kills the service and waits for its end. Has no effect after its end.
     pub(super) async fn kill(&mut self) {
         if let Some(service) = &mut self.service {
             let _ = service.kill().await;
@@ -129,7 +129,7 @@ async fn start(data: &Path, port: u16) -> Result<Child, ServiceError> {
     let address = format!("127.0.0.1:{port}");
     let log = data.join("discovery.log");
     let dir = data.join("discovery").display().to_string();
-    // A playground that is taken up again after months has the same token.
+    // Tokens do not expire, so that a playground that continues after months has the same token.
     let words = [
         "discovery",
         "serve",

@@ -64,7 +64,7 @@ fn help_goes_to_standard_output() {
         "Security:",
         "Logging:",
         "--initial-cluster ",
-        "Not here yet:",
+        "Not implemented yet:",
     ] {
         assert!(help.stdout.contains(part), "{part}");
     }
@@ -177,12 +177,12 @@ fn what_cannot_work_says_so_and_exits() {
         (
             "gateway start --listen-addr 127.0.0.1:0 --trusted-ca-file x",
             1,
-            vec!["--trusted-ca-file is not offered"],
+            vec!["--trusted-ca-file is not supported"],
         ),
         (
             "grpc-proxy start --listen-addr 127.0.0.1:0 --namespace x",
             1,
-            vec!["--namespace is not offered"],
+            vec!["--namespace is not supported"],
         ),
         (
             "promote --data-dir no/such --name x --initial-advertise-peer-urls http://localhost:1",

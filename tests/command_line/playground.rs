@@ -71,7 +71,7 @@ fn nobody_listens(hosts: u16, base: u16) -> bool {
 
 /// Lines of the table: name and what it became.
 fn became(playground: &mut Running) -> Vec<(String, String)> {
-    playground.wait_for("Ctrl-C ends");
+    playground.wait_for("Ctrl-C stops");
     let rows = playground.seen.iter().filter(|line| line.contains(".log"));
     rows.map(|row| {
         let mut words = row.split_whitespace();
@@ -123,7 +123,7 @@ fn it_cleans_up_when_its_terminal_or_its_reader_is_gone() {
         };
         let data = line_with("Data and logs: ");
         let data = data.split_whitespace().nth(3).unwrap().to_owned();
-        line_with("Ctrl-C ends");
+        line_with("Ctrl-C stops");
         assert!(Path::new(&data).exists(), "{data}");
         if hangup {
             let id = playground.id().to_string();
@@ -144,7 +144,7 @@ fn what_it_started_does_not_outlive_it() {
     let base = base_port(2);
     let mut playground = start(1, 1, base);
     let data = data_directory(&mut playground);
-    playground.wait_for("Ctrl-C ends");
+    playground.wait_for("Ctrl-C stops");
     assert!(!nobody_listens(2, base));
     playground.signal("KILL");
     playground.child.wait().unwrap();
@@ -165,7 +165,7 @@ fn kept_data_brings_everybody_up_as_what_they_were_without_the_token() {
     std::fs::remove_dir_all(data.path().join("discovery")).unwrap();
 
     let mut second = start_on(data.path(), 3, 1, base);
-    second.wait_for("not asked: every host knows");
+    second.wait_for("not used: the role of every host");
     let after = became(&mut second);
     assert_eq!(proxies(&after), roles, "{after:?}");
     let third = refused(&arguments(3, 1, base_port(4)), Some(data.path()));

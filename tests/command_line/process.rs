@@ -21,8 +21,8 @@ pub(crate) fn with_clean_environment(program: impl AsRef<std::ffi::OsStr>) -> Co
     command
 }
 
-/// Runs to the end, in a directory of its own, where nobody has left a role behind; words are split at
-/// blanks.
+/// Runs the binary to its end, in a directory of its own without an earlier role; words are split
+/// at blanks.
 pub(crate) fn run(line: &str) -> Finished {
     let dir = tempfile::tempdir().unwrap();
     let mut command = keelson();

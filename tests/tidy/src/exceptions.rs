@@ -5,7 +5,6 @@ pub const WORDS_PERMILLE: usize = 3;
 
 /// Crates with a larger share, in thousandths.
 pub const WORDS: &[(&str, usize)] = &[
-    (".", 123),
     ("proxy", 150),
     ("store", 60),
     ("store/core", 77),
@@ -14,8 +13,6 @@ pub const WORDS: &[(&str, usize)] = &[
 
 /// Crates with lines of more than [`crate::columns::COLUMNS`], and at most how many.
 pub const WIDE_LINES: &[(&str, usize)] = &[
-    (".", 50),
-    ("discovery", 5),
     ("proxy", 110),
     ("store", 110),
     ("store/core", 150),
@@ -76,10 +73,6 @@ pub const FILES: &[&str] = &[
 
 /// Type names that stand twice in a crate, each in modules of its own.
 pub const REPEATED_NAMES: &[&str] = &[
-    ".: Arguments",
-    ".: Fault",
-    ".: Start",
-    ".: What",
     "discovery: Options",
     "discovery: Session",
     "proxy: Begun",
