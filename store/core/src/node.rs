@@ -255,7 +255,7 @@ impl Node {
         }
         self.failover.mark_up(from);
         if self.raw.raft.prs().get(from.0).is_some() {
-            self.health.heard(from, self.now);
+            self.health.note_message(from, self.now);
         }
         let is_append = message.msg_type == raft::eraftpb::MessageType::MsgAppend;
         if is_append && !message.entries.is_empty() && self.is_overloaded() {
@@ -380,7 +380,7 @@ impl Node {
             self.reads.pause(Millis(0));
         }
         if soft_state.role == Role::Leader {
-            // A follower heard under the former leader may have failed since; live ones answer
+            // A follower that answered the former leader may have failed since; live ones answer
             // soon.
             self.health = Health::default();
         }

@@ -25,7 +25,7 @@ pub struct Roster {
 /// Why a membership change does not fit the members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RosterError {
-    /// The change has no operation that this release knows.
+    /// The change has no operation that this release supports.
     Unknown,
     /// No such member, or it was removed.
     NotFound,

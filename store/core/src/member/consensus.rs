@@ -22,7 +22,7 @@ pub enum ConsensusEvent {
     Input(Input),
     /// Messages from a peer.
     Peer(MemberId, Vec<PeerMessage>),
-    /// Requests that a peer forwarded and that were dropped for want of room.
+    /// Requests that a peer forwarded and that were dropped for lack of room.
     ForwardsRejected(MemberId, Vec<peer::ProposalId>),
     /// A request that could not be forwarded to the leader: it is certainly not in the log.
     ForwardFailed(peer::ProposalId, Reason),

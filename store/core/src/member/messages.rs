@@ -61,7 +61,7 @@ pub fn has_room(waiting: usize, bytes: usize, bytes_max: usize) -> bool {
     waiting == 0 || waiting + bytes <= bytes_max
 }
 
-/// The event for messages that are dropped for want of room. Raft sends its own messages again, but
+/// The event for messages that are dropped for lack of room. Raft sends its own messages again, but
 /// a request is forwarded once: without a refusal its client would wait for its timeout.
 pub fn reject_forwards(from: MemberId, messages: &[PeerMessage]) -> Option<ConsensusEvent> {
     let ids: Vec<_> = messages.iter().filter_map(forwarded_id).collect();

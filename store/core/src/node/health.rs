@@ -22,16 +22,16 @@ const READY_TENTHS: u64 = 9;
 /// The time of each member's last message; on a leader, since its election.
 #[derive(Default)]
 pub(super) struct Health {
-    heard: BTreeMap<MemberId, Millis>,
+    last_message: BTreeMap<MemberId, Millis>,
 }
 
 impl Health {
-    pub(super) fn heard(&mut self, member: MemberId, now: Millis) {
-        self.heard.insert(member, now);
+    pub(super) fn note_message(&mut self, member: MemberId, now: Millis) {
+        self.last_message.insert(member, now);
     }
 
     pub(super) fn forget(&mut self, member: MemberId) {
-        self.heard.remove(&member);
+        self.last_message.remove(&member);
     }
 }
 
@@ -93,8 +93,8 @@ impl Node {
             return true;
         }
         let silence_ms = self.config.election_ms.saturating_mul(SILENCE_ELECTIONS);
-        let heard = self.health.heard.get(&member);
-        heard.is_some_and(|heard| self.now.0 <= heard.0.saturating_add(silence_ms))
+        let last = self.health.last_message.get(&member);
+        last.is_some_and(|last| self.now.0 <= last.0.saturating_add(silence_ms))
             && !self.failover.is_down(member)
     }
 }

@@ -16,7 +16,7 @@ use crate::ProposalId;
 
 mod membership;
 
-struct Room {
+struct Cluster {
     now: u64,
     nodes: Vec<Node>,
     applied: Vec<Vec<Bytes>>,
@@ -33,17 +33,17 @@ struct Room {
     written_commit: Vec<Index>,
 }
 
-impl Room {
-    fn new(count: u64) -> Room {
-        Room::with(count, true)
+impl Cluster {
+    fn new(count: u64) -> Cluster {
+        Cluster::with(count, true)
     }
 
-    fn with(count: u64, strict_reconfig_check: bool) -> Room {
-        Room::of(count, 0, strict_reconfig_check)
+    fn with(count: u64, strict_reconfig_check: bool) -> Cluster {
+        Cluster::of(count, 0, strict_reconfig_check)
     }
 
     /// A cluster of `voters` voters, with the lowest ids, and learners.
-    fn of(voters: u64, learners: u64, strict_reconfig_check: bool) -> Room {
+    fn of(voters: u64, learners: u64, strict_reconfig_check: bool) -> Cluster {
         let count = voters + learners;
         let conf_state = Some(internal::ConfState {
             voters: (1..=voters).collect(),
@@ -79,7 +79,7 @@ impl Room {
             Node::new(config, restored).expect("a fresh node").0
         };
         let nodes: Vec<Node> = (1..=count).map(node).collect();
-        Room {
+        Cluster {
             now: 0,
             applied: vec![Vec::new(); nodes.len()],
             nodes,
@@ -190,106 +190,106 @@ fn arrived(from: usize, message: peer::PeerMessage) -> Input {
 
 #[test]
 fn what_any_member_proposes_every_member_applies() {
-    let mut room = Room::new(3);
-    room.pass(3000);
+    let mut cluster = Cluster::new(3);
+    cluster.pass(3000);
     for at in 0..3 {
-        room.propose(at, 1, b"command");
+        cluster.propose(at, 1, b"command");
     }
-    room.pass(200);
+    cluster.pass(200);
     for at in 0..3 {
         assert_eq!(
-            room.applied[at],
+            cluster.applied[at],
             vec![Bytes::from_static(b"command"); 3],
             "member {at}"
         );
     }
-    assert_eq!(room.refused, vec![]);
+    assert_eq!(cluster.refused, vec![]);
 }
 
 #[test]
 fn a_read_at_any_member_gets_an_index() {
-    let mut room = Room::new(3);
-    room.pass(3000);
-    room.propose(0, 1, b"command");
-    let committed = room.nodes[room.leader()].status().committed;
+    let mut cluster = Cluster::new(3);
+    cluster.pass(3000);
+    cluster.propose(0, 1, b"command");
+    let committed = cluster.nodes[cluster.leader()].status().committed;
     for at in 0..3 {
-        room.step(at, Some(Input::Read { context: at as u64 }));
-        room.deliver();
+        cluster.step(at, Some(Input::Read { context: at as u64 }));
+        cluster.deliver();
     }
-    assert_eq!(room.reads.len(), 3);
-    assert!(room.reads.iter().all(|read| read.index == committed));
+    assert_eq!(cluster.reads.len(), 3);
+    assert!(cluster.reads.iter().all(|read| read.index == committed));
 }
 
 #[test]
-fn a_member_alone_needs_nobody() {
-    let mut room = Room::new(1);
-    room.pass(3000);
-    room.propose(0, 1, b"command");
-    room.step(0, Some(Input::Read { context: 9 }));
-    assert_eq!(room.applied[0].len(), 1);
-    assert_eq!(room.reads.len(), 1);
+fn a_lone_member_needs_no_other() {
+    let mut cluster = Cluster::new(1);
+    cluster.pass(3000);
+    cluster.propose(0, 1, b"command");
+    cluster.step(0, Some(Input::Read { context: 9 }));
+    assert_eq!(cluster.applied[0].len(), 1);
+    assert_eq!(cluster.reads.len(), 1);
 }
 
 #[test]
 fn a_dead_leader_is_replaced_long_before_the_timeout() {
-    let mut room = Room::new(5);
-    room.pass(3000);
-    let dead = room.leader();
-    room.dead.push(dead);
+    let mut cluster = Cluster::new(5);
+    cluster.pass(3000);
+    let dead = cluster.leader();
+    cluster.dead.push(dead);
     for at in 0..5 {
-        room.step(at, Some(Input::PeerDown(MemberId(dead as u64 + 1))));
+        cluster.step(at, Some(Input::PeerDown(MemberId(dead as u64 + 1))));
     }
-    room.deliver();
-    room.pass(150);
-    assert_ne!(room.leader(), dead);
+    cluster.deliver();
+    cluster.pass(150);
+    assert_ne!(cluster.leader(), dead);
 }
 
 #[test]
 fn without_a_leader_a_request_is_refused_and_a_read_waits() {
-    let mut room = Room::new(3);
-    room.propose(0, 1, b"too early");
-    room.step(0, Some(Input::Read { context: 1 }));
-    assert_eq!(room.refused.len(), 1);
-    assert_eq!(room.refused[0].1, Refusal::NoLeader);
-    assert_eq!(room.reads, vec![]);
-    room.pass(3000);
-    assert_eq!(room.reads.len(), 1);
+    let mut cluster = Cluster::new(3);
+    cluster.propose(0, 1, b"too early");
+    cluster.step(0, Some(Input::Read { context: 1 }));
+    assert_eq!(cluster.refused.len(), 1);
+    assert_eq!(cluster.refused[0].1, Refusal::NoLeader);
+    assert_eq!(cluster.reads, vec![]);
+    cluster.pass(3000);
+    assert_eq!(cluster.reads.len(), 1);
 }
 
 #[test]
 fn a_request_that_was_with_the_dead_leader_is_refused_once_its_successor_has_committed() {
-    let mut room = Room::new(3);
-    room.pass(3000);
-    let dead = room.leader();
+    let mut cluster = Cluster::new(3);
+    cluster.pass(3000);
+    let dead = cluster.leader();
     let other = (dead + 1) % 3;
-    room.dead.push(dead);
-    room.propose(other, 1, b"lost with the leader");
-    assert_eq!(room.refused, vec![]);
-    room.pass(4000);
-    assert_eq!(room.refused.len(), 1);
-    assert_eq!(room.refused[0].1, Refusal::LeaderChanged);
-    assert_eq!(room.applied[other], Vec::<Bytes>::new());
+    cluster.dead.push(dead);
+    cluster.propose(other, 1, b"lost with the leader");
+    assert_eq!(cluster.refused, vec![]);
+    cluster.pass(4000);
+    assert_eq!(cluster.refused.len(), 1);
+    assert_eq!(cluster.refused[0].1, Refusal::LeaderChanged);
+    assert_eq!(cluster.applied[other], Vec::<Bytes>::new());
 }
 
 #[test]
 fn leadership_is_handed_over_on_request() {
-    let mut room = Room::new(3);
-    room.pass(3000);
-    let before = room.leader();
-    room.step(before, Some(Input::TransferLeader(None)));
-    room.deliver();
-    room.pass(50);
-    assert_ne!(room.leader(), before);
+    let mut cluster = Cluster::new(3);
+    cluster.pass(3000);
+    let before = cluster.leader();
+    cluster.step(before, Some(Input::TransferLeader(None)));
+    cluster.deliver();
+    cluster.pass(50);
+    assert_ne!(cluster.leader(), before);
 }
 
 /// raft-rs does not check a term for overflow, and a member keeps each higher term that it
 /// receives.
 #[test]
 fn a_term_that_no_cluster_reaches_is_not_believed() {
-    let mut room = Room::new(3);
-    room.pass(3000);
-    let leader = room.leader();
-    let term = room.nodes[leader].status().soft_state.term;
+    let mut cluster = Cluster::new(3);
+    cluster.pass(3000);
+    let leader = cluster.leader();
+    let term = cluster.nodes[leader].status().soft_state.term;
     for kind in [5, 8, 17] {
         for claimed in [u64::MAX, u64::MAX - 1, 1 << 60] {
             let message = peer::RaftMessage {
@@ -300,13 +300,13 @@ fn a_term_that_no_cluster_reaches_is_not_believed() {
                 context: Bytes::from_static(b"CampaignTransfer"),
                 ..Default::default()
             };
-            room.step(leader, Some(Input::Raft(message)));
-            room.deliver();
+            cluster.step(leader, Some(Input::Raft(message)));
+            cluster.deliver();
         }
     }
-    room.pass(500);
-    assert_eq!(room.nodes[leader].status().soft_state.term, term);
-    assert_eq!(room.leader(), leader);
+    cluster.pass(500);
+    assert_eq!(cluster.nodes[leader].status().soft_state.term, term);
+    assert_eq!(cluster.leader(), leader);
 }
 
 #[test]
@@ -372,27 +372,27 @@ fn an_engine_ahead_of_the_log_is_refused_unless_a_snapshot_made_it() {
 #[test]
 fn a_lone_voter_leads_at_its_first_turn() {
     for learners in [0, 2] {
-        let mut room = Room::of(1, learners, true);
-        room.step(0, None);
-        assert_eq!(room.leader(), 0);
-        room.deliver();
-        room.propose(0, 1, b"command");
-        assert_eq!(room.applied[0], [Bytes::from_static(b"command")]);
+        let mut cluster = Cluster::of(1, learners, true);
+        cluster.step(0, None);
+        assert_eq!(cluster.leader(), 0);
+        cluster.deliver();
+        cluster.propose(0, 1, b"command");
+        assert_eq!(cluster.applied[0], [Bytes::from_static(b"command")]);
     }
-    let mut room = Room::new(2);
-    room.step(0, None);
-    assert_eq!(room.nodes[0].status().soft_state.role, Role::Follower);
+    let mut cluster = Cluster::new(2);
+    cluster.step(0, None);
+    assert_eq!(cluster.nodes[0].status().soft_state.role, Role::Follower);
 }
 
 /// A crash in between would let it begin the same term twice, with different entries.
 #[test]
 fn a_lone_voter_sends_nothing_of_a_term_that_is_not_durable() {
-    let mut room = Room::of(1, 1, true);
+    let mut cluster = Cluster::of(1, 1, true);
     let mut numbers = Vec::new();
     let mut durable_term = Term(1);
-    while room.nodes[0].status().soft_state.role != Role::Leader || numbers.is_empty() {
-        room.now += 100;
-        let output = room.nodes[0].step(Millis(room.now), None);
+    while cluster.nodes[0].status().soft_state.role != Role::Leader || numbers.is_empty() {
+        cluster.now += 100;
+        let output = cluster.nodes[0].step(Millis(cluster.now), None);
         assert!(output.send.is_empty(), "sent {:?}", output.send);
         if let Some(append) = output.append {
             numbers.push(append.number);
@@ -401,14 +401,14 @@ fn a_lone_voter_sends_nothing_of_a_term_that_is_not_durable() {
     }
     assert!(Term(1) < durable_term, "the term is on its way to the log");
     // More turns change nothing as long as the disk is busy.
-    room.now += 100;
-    let output = room.nodes[0].step(Millis(room.now), None);
+    cluster.now += 100;
+    let output = cluster.nodes[0].step(Millis(cluster.now), None);
     assert!(output.send.is_empty(), "sent {:?}", output.send);
     let number = numbers.pop().expect("something was written");
     let number = output.append.map_or(number, |append| append.number);
-    room.step(0, Some(Input::Persisted { number }));
-    room.pass(200);
-    room.propose(0, 1, b"command");
-    room.pass(200);
-    assert_eq!(room.applied[1], [Bytes::from_static(b"command")]);
+    cluster.step(0, Some(Input::Persisted { number }));
+    cluster.pass(200);
+    cluster.propose(0, 1, b"command");
+    cluster.pass(200);
+    assert_eq!(cluster.applied[1], [Bytes::from_static(b"command")]);
 }

@@ -1,4 +1,4 @@
-//! Applying committed entries.
+//! Application of committed entries.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,10 +20,10 @@ use crate::engine::EngineError;
 use crate::tree::Event;
 use crate::{Committed, EntryKind, ProposalId, proposal};
 
-/// Whose request it was, and what it is answered.
+/// The id of a request, and its response.
 pub(super) type Answer = (Option<ProposalId>, Result<Response, Error>);
 
-/// What a command in the log asks for; nothing where this release does not know it.
+/// Decodes a command; `None` if this release does not understand it.
 pub(super) fn understood(command: Bytes) -> Option<Op> {
     let op = Command::decode(command).ok()?.op?;
     match &op {
@@ -33,8 +33,8 @@ pub(super) fn understood(command: Bytes) -> Option<Op> {
     }
 }
 
-/// Whether each operation of a transaction is of a kind that this release has, also in the branch
-/// that is not taken. A client cannot send any other (`check::txn`).
+/// Whether every operation of a transaction is of a known kind, also in the branch that is not
+/// taken. A client cannot send any other (`check::txn`).
 fn knows_operations(txn: &TxnRequest) -> bool {
     let mut ops = txn.success.iter().chain(&txn.failure);
     ops.all(|op| match &op.request {
@@ -43,20 +43,20 @@ fn knows_operations(txn: &TxnRequest) -> bool {
     })
 }
 
-/// Whether this release can apply that command. A leader puts no other into the log, from any
-/// member.
+/// Whether this release can apply the command. A leader appends no other, from any member.
 pub fn is_understood(command: &Bytes) -> bool {
     understood(command.clone()).is_some()
 }
 
 impl StateMachine {
     /// Applies an entry. One that was applied before is ignored; a gap is a bug in the caller.
-    /// `want_response` is false where nobody waits for the answer: the response may then lack pairs
-    /// and range results, and nothing else differs.
+    /// `want_response` is false if the response is not needed: it may then lack pairs and range
+    /// results, and nothing else differs.
     ///
     /// # Errors
-    /// Fatal: the engine failed, and the entry may be half applied in memory; or this release does
-    /// not understand the entry, of which nothing is applied: a newer one must go on from there.
+    /// Fatal. The engine failed, and the entry may be half applied in memory; or this release does
+    /// not understand the entry, of which nothing is applied: a newer release must continue from
+    /// it.
     pub fn apply(
         &mut self,
         committed: &Committed,
@@ -94,7 +94,7 @@ impl StateMachine {
     fn apply_command(
         &mut self,
         committed: &Committed,
-        want: bool,
+        want_response: bool,
         events: &mut Vec<Arc<Event>>,
     ) -> Result<Answer, StateError> {
         let Some((id, command)) = proposal::decode(&committed.entry.data) else {
@@ -102,7 +102,7 @@ impl StateMachine {
             return Ok((None, Ok(Response::Empty)));
         };
         let Some(op) = understood(command) else {
-            // The members that do understand it go on: to skip it would be another state.
+            // Members of newer releases apply it: to skip it would make the states differ.
             let index = committed.entry.index.0;
             return Err(StateError::NotUnderstood { index });
         };
@@ -110,7 +110,7 @@ impl StateMachine {
             return Ok((Some(id), Err(alarm)));
         }
         let response = match op {
-            Op::Put(_) | Op::DeleteRange(_) | Op::Txn(_) => self.write(op, want)?,
+            Op::Put(_) | Op::DeleteRange(_) | Op::Txn(_) => self.write(op, want_response)?,
             Op::Compaction(request) => self.apply_compaction(request),
             Op::Alarm(request) => Ok(self.apply_alarm(&request)),
             Op::MemberAttributes(attributes) => Ok(self.apply_attributes(attributes)),
@@ -123,18 +123,23 @@ impl StateMachine {
         Ok((Some(id), response))
     }
 
-    /// A transaction of one kind or another: all of it, then its revision, becomes visible.
-    fn write(&mut self, op: Op, want: bool) -> Result<Result<Response, Error>, EngineError> {
+    /// Applies a put, delete or transaction. Its changes become visible together, with its
+    /// revision.
+    fn write(
+        &mut self,
+        op: Op,
+        want_response: bool,
+    ) -> Result<Result<Response, Error>, EngineError> {
         let mut write = Write::new(&self.shared, &self.memtables);
         let result = match op {
             Op::Put(request) => put::check_alone(&write.reads(), &request)
                 .map_err(ReadError::from)
-                .and_then(|()| put::apply(&mut write, request, want))
+                .and_then(|()| put::apply(&mut write, request, want_response))
                 .map(Response::Put),
             Op::DeleteRange(request) => {
-                delete::apply(&mut write, &request, want).map(Response::DeleteRange)
+                delete::apply(&mut write, &request, want_response).map(Response::DeleteRange)
             }
-            Op::Txn(request) => txn::apply(&mut write, request, want).map(Response::Txn),
+            Op::Txn(request) => txn::apply(&mut write, request, want_response).map(Response::Txn),
             _ => unreachable!("only these three write pairs"),
         };
         let revision = write.revision();
@@ -155,7 +160,8 @@ impl StateMachine {
         }
     }
 
-    /// What an alarm forbids: CORRUPT everything that changes data, NOSPACE what adds some.
+    /// The error if an active alarm forbids the command: CORRUPT forbids every change of data,
+    /// NOSPACE what adds data.
     fn forbidden(&self, op: &Op) -> Option<Error> {
         if self.registry.alarms.is_empty() {
             return None;

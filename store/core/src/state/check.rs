@@ -1,6 +1,6 @@
-//! What can be told to be wrong with a request without looking at the state.
+//! Validation of requests that needs no state.
 //!
-//! The edge and embedders call these before they propose, so that both give the same errors.
+//! The edge and embedders call these before they propose, so that both return the same errors.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,10 +15,9 @@ use keelson_proto::etcdserverpb::{
 use super::error::Error;
 use super::range::filtered;
 
-/// How deep transactions may be nested in one another, the outermost included. The log holds a
-/// transaction one message deeper than its client sends it, and prost decodes 100 levels: gRPC's
-/// decoder takes 50 transactions, the log's 49. etcd has no bound but `--max-txn-ops`, whose error
-/// this is.
+/// The maximum depth of nested transactions, the outermost included. The log encodes a transaction
+/// one message deeper than its client, and prost decodes 100 levels: gRPC's decoder accepts 50
+/// transactions, the log's 49. etcd has no limit but `--max-txn-ops`, whose error is used here.
 pub const TXN_DEPTH_MAX: usize = 45;
 
 /// Checks a range request.
@@ -31,10 +30,10 @@ pub fn range(request: &RangeRequest) -> Result<(), Error> {
     Ok(())
 }
 
-/// Checks a range request whose answer is to be streamed: only in key order, without filters.
+/// Checks a streamed range request: only key order and no filters are allowed.
 pub fn range_stream(request: &RangeRequest) -> Result<(), Error> {
     range(request)?;
-    // Without an order the answer is in key order, whatever the target.
+    // Without an order the answer is in key order, regardless of the target.
     let by_key = request.sort_target() == SortTarget::Key;
     let sorted = match request.sort_order() {
         SortOrder::None => false,
@@ -72,7 +71,7 @@ pub fn delete_range(request: &DeleteRangeRequest) -> Result<(), Error> {
     }
 }
 
-/// Checks a transaction: its size, each of its operations, and that it writes no key twice.
+/// Checks a transaction: its size, each of its operations, and that no key is written twice.
 pub fn txn(request: &TxnRequest, max_ops: usize) -> Result<(), Error> {
     operations(request, max_ops, TXN_DEPTH_MAX)?;
     Writes::of(&request.success)?;
@@ -81,19 +80,19 @@ pub fn txn(request: &TxnRequest, max_ops: usize) -> Result<(), Error> {
 }
 
 /// Whether the transaction can be answered as a read. One with a nested transaction cannot, even if
-/// that only reads: etcd sends it through the log.
+/// that only reads: etcd proposes it.
 pub fn is_txn_readonly(request: &TxnRequest) -> bool {
     let mut ops = request.success.iter().chain(&request.failure);
     ops.all(|op| matches!(op.request, Some(Request::RequestRange(_))))
 }
 
-/// Whether a transaction that only reads may be answered from local state: every range says so.
+/// Whether a read-only transaction may be answered from local state: every range is serializable.
 pub fn is_txn_serializable(request: &TxnRequest) -> bool {
     let mut ops = request.success.iter().chain(&request.failure);
     ops.all(|op| matches!(&op.request, Some(Request::RequestRange(r)) if r.serializable))
 }
 
-/// What is left of `max_ops` inside goes to nested transactions; so does what is left of the depth.
+/// Checks the operations. `max_ops` and `depth` are what remains for nested transactions.
 fn operations(request: &TxnRequest, max_ops: usize, depth: usize) -> Result<(), Error> {
     let depth = depth.checked_sub(1).ok_or(Error::TooManyOps)?;
     let branches = request.success.len().max(request.failure.len());
@@ -112,7 +111,7 @@ fn operations(request: &TxnRequest, max_ops: usize, depth: usize) -> Result<(), 
     })
 }
 
-/// What one branch writes, its nested transactions included. etcd's `checkIntervals`.
+/// The keys that one branch writes, nested transactions included. etcd's `checkIntervals`.
 #[derive(Default)]
 struct Writes<'a> {
     puts: BTreeSet<&'a [u8]>,
@@ -140,7 +139,8 @@ impl<'a> Writes<'a> {
         Ok(writes)
     }
 
-    /// Only one of the two branches of a nested transaction runs: both may write a key.
+    /// Merges the two branches of a nested transaction. Only one of them runs: both may write a
+    /// key.
     fn merge(&mut self, then: Writes<'a>, other: Writes<'a>) -> Result<(), Error> {
         let both: Vec<&[u8]> = then.puts.union(&other.puts).copied().collect();
         for key in both {
@@ -159,13 +159,13 @@ impl<'a> Writes<'a> {
     }
 }
 
-/// A set of half-open intervals, none of which touches another: begin -> end.
+/// A set of disjoint half-open intervals: begin -> end.
 #[derive(Default)]
 struct Intervals<'a>(BTreeMap<&'a [u8], Cow<'a, [u8]>>);
 
 impl<'a> Intervals<'a> {
-    /// No end is one key. An end of `\0`, "to the last key", reads here as it does in etcd: as the
-    /// smallest key, so that such a delete conflicts with no put.
+    /// Inserts a range. An empty end means one key. An end of `\0`, "to the last key", is read as
+    /// in etcd: as the smallest key, so that such a delete conflicts with no put.
     fn insert_range(&mut self, key: &'a [u8], range_end: &'a [u8]) {
         if range_end.is_empty() {
             self.insert(key, Cow::Owned([key, b"\0"].concat()));
@@ -175,7 +175,7 @@ impl<'a> Intervals<'a> {
     }
 
     fn insert(&mut self, mut begin: &'a [u8], mut end: Cow<'a, [u8]>) {
-        // Swallow every interval that begins within the new one, and the one it begins in.
+        // Merge every interval that begins within the new one, and the one in which it begins.
         while let Some((other, other_end)) = self.last_until(&end) {
             if other_end.as_ref() < begin {
                 break;
@@ -198,7 +198,7 @@ impl<'a> Intervals<'a> {
             .is_some_and(|(_, end)| key < end.as_ref())
     }
 
-    /// The last interval that begins at `key` or before.
+    /// The last interval that begins at or before `key`.
     fn last_until(&self, key: &[u8]) -> Option<(&'a [u8], &Cow<'a, [u8]>)> {
         let until = (Bound::Unbounded, Bound::Included(key));
         let (begin, end) = self.0.range::<[u8], _>(until).next_back()?;

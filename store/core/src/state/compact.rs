@@ -12,10 +12,10 @@ use super::error::Error;
 use super::range::header;
 use super::{Response, StateMachine};
 
-/// A walk over the index.
+/// A sweep over the key index.
 pub(super) struct Sweep {
     revision: i64,
-    /// Where the last leaf of the index that is done begins.
+    /// The lower bound of the last processed leaf.
     after: Option<Box<[u8]>>,
 }
 
@@ -29,7 +29,7 @@ impl Sweep {
 }
 
 impl StateMachine {
-    /// Makes every revision below the asked one unreadable.
+    /// Makes every revision below the requested one unreadable.
     pub(super) fn apply_compaction(
         &mut self,
         request: CompactionRequest,
@@ -44,26 +44,26 @@ impl StateMachine {
         self.shared
             .compacted
             .store(request.revision, Ordering::SeqCst);
-        // A walk under way starts over: the new one has everything to do that the old one had.
+        // A sweep in progress starts over: the new one covers all of its work.
         self.sweep = Some(Sweep::new(request.revision));
         Ok(Response::Compaction(CompactionResponse {
             header: header(current),
         }))
     }
 
-    /// Whether rows are left to be given up.
+    /// Whether rows are left to delete.
     pub fn is_compacting(&self) -> bool {
         self.sweep.is_some()
     }
 
-    /// Whether a capture or a hash keeps `compact_step` from doing anything for now.
+    /// Whether a capture or a hash blocks `compact_step`.
     pub fn is_held(&self) -> bool {
         self.shared.held()
     }
 
-    /// Does a small part of the physical compaction (128 keys, some microseconds); true while more
-    /// is left. Does nothing while a capture or a hash needs the old rows. What it deletes is in
-    /// the next flush.
+    /// Performs one step of the physical compaction (128 keys, some microseconds). Returns true
+    /// while more is left. Does nothing while a capture or a hash holds the rows. The deletions are
+    /// part of the next flush.
     pub fn compact_step(&mut self) -> bool {
         let Some(sweep) = &mut self.sweep else {
             return false;

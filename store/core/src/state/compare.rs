@@ -1,4 +1,4 @@
-//! The conditions of a transaction.
+//! The comparisons of a transaction.
 
 use std::cmp::Ordering;
 
@@ -9,8 +9,8 @@ use keelson_proto::mvccpb::KeyValue;
 use super::keys::KeyRange;
 use super::shared::{ReadError, Reads};
 
-/// Whether the condition holds for every key it names. Where no key is there, a value never
-/// compares, and everything else compares as 0.
+/// Whether the comparison holds for every key of its range. If no key exists, a comparison of
+/// values fails, and every other one compares with 0.
 pub(super) fn holds(reads: &Reads<'_>, compare: &Compare) -> Result<bool, ReadError> {
     let range = KeyRange::new(&compare.key, &compare.range_end);
     let mut rows = Vec::new();
@@ -25,7 +25,7 @@ pub(super) fn holds(reads: &Reads<'_>, compare: &Compare) -> Result<bool, ReadEr
     }
     for row in rows {
         let pair = match target {
-            // The index knows this much; no need to fetch the row.
+            // The index has the revision; the row is not needed.
             Ok(CompareTarget::Mod) => KeyValue {
                 mod_revision: row.main,
                 ..KeyValue::default()
@@ -39,8 +39,8 @@ pub(super) fn holds(reads: &Reads<'_>, compare: &Compare) -> Result<bool, ReadEr
     Ok(true)
 }
 
-/// As in etcd, an operand of another kind than the target counts as 0 or empty, an unknown target
-/// as equal, and an unknown relation holds.
+/// As in etcd, an operand of another type than the target counts as 0 or empty, an unknown target
+/// compares as equal, and an unknown relation holds.
 fn matches(compare: &Compare, kv: &KeyValue) -> bool {
     let operand = compare.target_union.as_ref();
     let number = |wanted: Option<i64>, actual: i64| actual.cmp(&wanted.unwrap_or(0));

@@ -8,14 +8,14 @@ use super::range::header;
 use super::shared::{ReadError, Reads};
 use super::write::Write;
 
-/// Applies a delete. When no key is there, the revision stays as it is.
+/// Applies a delete. If no key exists, the revision does not change.
 pub(super) fn apply(
     write: &mut Write<'_>,
     request: &DeleteRangeRequest,
-    want: bool,
+    want_response: bool,
 ) -> Result<DeleteRangeResponse, ReadError> {
     let range = KeyRange::new(&request.key, &request.range_end);
-    let prev_kvs = match want && request.prev_kv {
+    let prev_kvs = match want_response && request.prev_kv {
         true => pairs(&write.reads(), range)?,
         false => Vec::new(),
     };
@@ -27,7 +27,7 @@ pub(super) fn apply(
     })
 }
 
-/// The pairs of a range as they are now.
+/// The current pairs of a range.
 pub(super) fn pairs(reads: &Reads<'_>, range: KeyRange<'_>) -> Result<Vec<KeyValue>, ReadError> {
     let mut rows = Vec::new();
     reads.shared.index.visit(range, reads.current, |_, row| {

@@ -1,17 +1,17 @@
-//! What a request can be refused for, in etcd's words, and what ends the member.
+//! Errors of requests, with etcd's texts, and errors that stop the member.
 
 use crate::engine::EngineError;
 use crate::tree::TreeError;
 use crate::{MemberId, RosterError};
 
 /// Why a request changed nothing or could not be read. The texts are etcd's, to the letter: client
-/// libraries tell errors apart by them.
+/// libraries distinguish errors by them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// A request without a key.
     #[error("etcdserver: key is not provided")]
     EmptyKey,
-    /// `ignore_value` or `ignore_lease` on an absent key; also etcd's answer to an empty txn op.
+    /// `ignore_value` or `ignore_lease` on an absent key; also etcd's error for an empty txn op.
     #[error("etcdserver: key not found")]
     KeyNotFound,
     /// A value together with `ignore_value`.
@@ -29,7 +29,7 @@ pub enum Error {
     /// A sort order or target that does not exist.
     #[error("etcdserver: invalid sort option")]
     InvalidSortOption,
-    /// A streamed range in an order of the caller's choice.
+    /// A streamed range in another order than key order.
     #[error("RangeStream does not support custom sort orders")]
     StreamSorted,
     /// A streamed range with a revision filter.
@@ -41,19 +41,19 @@ pub enum Error {
     /// The revision is below the compaction.
     #[error("etcdserver: mvcc: required revision has been compacted")]
     Compacted,
-    /// The revision has not happened yet.
+    /// The revision is newer than the store's.
     #[error("etcdserver: mvcc: required revision is a future revision")]
     FutureRev,
-    /// The NOSPACE alarm is on.
+    /// The NOSPACE alarm is active.
     #[error("etcdserver: mvcc: database space exceeded")]
     NoSpace,
-    /// The CORRUPT alarm is on.
+    /// The CORRUPT alarm is active.
     #[error("etcdserver: corrupt cluster")]
     Corrupt,
     /// No such member, or it was removed.
     #[error("etcdserver: member not found")]
     MemberNotFound,
-    /// The member is there already.
+    /// The member exists already.
     #[error("etcdserver: member ID already exist")]
     MemberExist,
     /// Another member has that peer URL.
@@ -62,21 +62,21 @@ pub enum Error {
     /// Only learners can be promoted.
     #[error("etcdserver: can only promote a learner member")]
     MemberNotLearner,
-    /// The cluster has as many learners as it may.
+    /// The cluster has the maximum number of learners.
     #[error("etcdserver: too many learner members in cluster")]
     TooManyLearners,
-    /// The v2 tree refuses.
+    /// An error of the v2 tree.
     #[error(transparent)]
     Tree(#[from] TreeError),
-    /// A request that this release does not understand.
+    /// A command that this release does not understand.
     #[error("keelson: command not understood; upgrade this member")]
     UnknownCommand,
-    /// The cluster is being upgraded: some member would have to stop at this command.
+    /// The cluster is being upgraded: a member of an older release would stop at this command.
     #[error(
         "keelson: a member of the cluster does not understand this request yet; upgrade all members"
     )]
     NotEveryMember,
-    /// The storage engine failed, or a row that must be there is not: the member must stop.
+    /// The storage engine failed, or a row is missing: the member must stop.
     #[error("{0}")]
     Engine(String),
 }
@@ -100,24 +100,24 @@ impl From<EngineError> for Error {
     }
 }
 
-/// Why a state machine cannot start.
+/// Why a state machine cannot start or continue.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// The engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// The engine holds something that no Keelson wrote.
+    /// The engine holds data that no release of Keelson writes.
     #[error("the store is damaged: {0}")]
     Damaged(String),
-    /// The engine, or a snapshot, is laid out by a newer release.
+    /// The layout of the engine, or of a snapshot, is of a newer release.
     #[error(
         "the store has layout {format}, and this release reads {known}: a newer release wrote it. \
          Upgrade this member"
     )]
     Newer {
-        /// What it has.
+        /// The layout found.
         format: i64,
-        /// What this release writes.
+        /// The layout that this release reads.
         known: i64,
     },
     /// An entry that this release cannot apply. Nothing of it has been applied.
@@ -126,19 +126,19 @@ pub enum StateError {
          release wrote it. Upgrade this member; it then goes on from that entry"
     )]
     NotUnderstood {
-        /// Where it stands.
+        /// The index of the entry.
         index: u64,
     },
-    /// `force_new_cluster` for a member that has left the cluster.
+    /// `force_new_cluster` of a removed member.
     #[error(
         "member {member} was removed from its cluster: it cannot go on as a new one. Begin the new \
          cluster with the data directory of a member"
     )]
     NotAMember {
-        /// Which.
+        /// The member.
         member: MemberId,
     },
-    /// `create` on an engine that holds a state already.
+    /// `create` on an engine that already holds a state.
     #[error("the store is not empty")]
     NotEmpty,
 }

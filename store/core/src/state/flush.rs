@@ -13,26 +13,27 @@ use super::shared::Memtables;
 use crate::Index;
 use crate::engine::{Change, Table, WriteBatch};
 
-/// A batch to be written. Give it back to `flushed` once the engine has it; if the engine fails,
-/// the member must stop.
+/// A batch for the engine. Pass it to `flushed` once the engine has written it; if the engine
+/// fails, the member must stop.
 #[derive(Debug)]
 pub struct Flush {
-    /// What to write: rows, and the applied mark with them.
+    /// The rows, with the applied index.
     pub batch: WriteBatch,
-    /// What the engine will hold then.
+    /// The applied index of the engine after the write.
     pub index: Index,
 }
 
 /// Changes in memory that no flush has taken yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Unflushed {
-    /// Rows to be written or deleted.
+    /// The number of rows to write or delete.
     pub records: usize,
-    /// What the rows to be written weigh.
+    /// The size of the rows to write, in bytes.
     pub bytes: u64,
 }
 
-/// What a row takes in memory besides its value: its place in a chunk, and its key in the batch.
+/// The memory of a row besides its value, in bytes: its slot in the memtable, and its key in the
+/// batch.
 const ROW_BYTES: u64 = 128;
 
 impl Unflushed {
@@ -42,13 +43,13 @@ impl Unflushed {
 }
 
 impl StateMachine {
-    /// What this holds in memory that the engine does not have yet, a flush under way included; in
-    /// bytes, roughly.
+    /// The approximate memory of all changes that the engine lacks, in bytes, a flush in progress
+    /// included.
     pub fn backlog_bytes(&self) -> u64 {
         self.flushing_bytes + self.unflushed().memory_bytes()
     }
 
-    /// How much waits to be flushed.
+    /// The changes that no flush has taken.
     pub fn unflushed(&self) -> Unflushed {
         let rows = self.memtables.active.len();
         let (tree_rows, tree_bytes) = self.shared.tree.read().unflushed();
@@ -58,8 +59,8 @@ impl StateMachine {
         }
     }
 
-    /// Takes everything applied so far as one batch; `None` if there is nothing new, or if the last
-    /// batch is still being written.
+    /// Rotates the memtable: takes everything applied so far as one batch. `None` if nothing is
+    /// new, or while the previous batch is being written.
     pub fn rotate(&mut self) -> Option<Flush> {
         let swept = self.shared.swept.load(Ordering::SeqCst);
         let mark = (self.mark.index, swept);
@@ -71,18 +72,18 @@ impl StateMachine {
         let immutable = mem::take(&mut self.memtables.active);
         let mut dropped = mem::take(&mut self.dropped);
         dropped.sort_unstable();
-        // Rows come in revision order: what is already in the engine, then what is not.
+        // Rows come in revision order: first those in the engine, then newer ones.
         let fresh = immutable.first().unwrap_or(RowKey::first_of(i64::MAX));
         let kept = dropped.partition_point(|row| *row < fresh);
         let mut changes = deletions(&dropped[..kept]);
-        // A row that compaction took before the engine ever saw it is not written at all.
+        // A row that compaction dropped before it was flushed is not written at all.
         put_rows(&immutable, &dropped[kept..], &mut changes);
         let small = self.changed.iter();
         changes.extend(small.map(|(key, change)| (key.clone(), change.clone())));
         for (key, row) in self.marks().rows() {
             changes.push(((Table::Meta, Bytes::from_static(key)), Change::Put(row)));
         }
-        // Nearly sorted: far cheaper than row by row.
+        // Nearly sorted: far cheaper than inserting row by row.
         let batch = WriteBatch {
             changes: changes.into_iter().collect(),
         };
@@ -110,7 +111,7 @@ impl StateMachine {
         self.shared.engine_bytes.store(size, Ordering::Relaxed);
     }
 
-    /// The marks as they stand.
+    /// The current values of the `Meta` rows.
     pub(super) fn marks(&self) -> Marks {
         Marks {
             cluster: self.shared.cluster,
@@ -124,7 +125,7 @@ impl StateMachine {
 
 type RowChange = ((Table, Bytes), Change);
 
-/// Row keys, cut from one allocation.
+/// Row keys, sliced from one allocation.
 struct Keys(BytesMut);
 
 impl Keys {
@@ -141,7 +142,7 @@ fn deletions(dropped: &[RowKey]) -> Vec<RowChange> {
     dropped.iter().map(delete).collect()
 }
 
-/// The rows of a segment but for the dropped ones; both are in order.
+/// Adds the rows of a memtable, except the dropped ones; both are sorted.
 fn put_rows(memtable: &Memtable, dropped: &[RowKey], changes: &mut Vec<RowChange>) {
     let mut keys = Keys(BytesMut::with_capacity(memtable.len() * TOMBSTONE_BYTES));
     let mut dropped = dropped.iter().peekable();

@@ -1,4 +1,4 @@
-//! The way back after a quorum is lost for good: one member goes on as a cluster of its own.
+//! `--force-new-cluster`: recovery after a permanent loss of quorum, as a cluster of one member.
 
 use std::sync::Arc;
 
@@ -14,12 +14,13 @@ use crate::engine::{Engine, Table, WriteBatch};
 use crate::{Committed, ConfOutcome, Entry, EntryKind, MemberId, ProposalId};
 
 impl StateMachine {
-    /// Applies the rest of this member's log, whether it was committed or not - its quorum can no
-    /// longer say - and makes this member the only one, durably. The others are removed for ever:
-    /// they must not come back with their old data. Membership entries of the rest are passed over.
+    /// Applies the rest of this member's log and makes this member the only one, durably.
+    /// Uncommitted entries are applied as well, since without a quorum their outcome is unknown.
+    /// The other members are removed permanently: they must not rejoin with their old data.
+    /// Membership entries of the rest are skipped.
     ///
     /// # Errors
-    /// The engine's, and those of applying; the member is not among the members.
+    /// Those of the engine and of applying; this member is not among the members.
     pub fn force_new_cluster(
         mut self,
         engine: Arc<dyn Engine>,

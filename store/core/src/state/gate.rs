@@ -1,10 +1,9 @@
-//! Which kinds of command may be proposed: only those that every member understands.
+//! Which kinds of command may be proposed: those that every member can apply.
 //!
-//! A member that meets a command it does not understand stops before it (`apply.rs`), so a new kind
-//! must not get into the log while an older release is among the members. Every release has a
-//! number, the newest kind of command that it understands; each member publishes its own with its
-//! name and client URLs, and the cluster's is the least of all members', as etcd's cluster version
-//! is.
+//! A member stops before a command that it does not understand (`apply.rs`). So a new kind must not
+//! get into the log while a member runs an older release. Every release has a number, the newest
+//! kind of command that it can apply. Each member publishes its number with its name and client
+//! URLs. The cluster's number is the minimum over all members, like etcd's cluster version.
 
 use keelson_proto::internal::command::Op;
 
@@ -12,14 +11,15 @@ use super::ReadView;
 use super::error::Error;
 use super::registry::Registry;
 
-/// What this release understands. Raise it by one with every new kind of command, and with every
-/// field of an old one that changes what applying it does.
+/// The number of this release. Raise it by one with every new kind of command, and with every field
+/// of an old one that changes how it is applied.
 pub const COMMAND_VERSION: u32 = 1;
 
-/// What a member understands that has not published a number: releases before there was one.
+/// The number of a member that has not published one: releases before the number existed.
 const UNPUBLISHED: u32 = 1;
 
-/// The release that a command needs. No arm for the rest: a new kind must say its number here.
+/// The number that a command needs. There is no wildcard arm: a new kind must state its number
+/// here.
 fn needed(op: &Op) -> u32 {
     match op {
         Op::Put(_) | Op::DeleteRange(_) | Op::Txn(_) | Op::Compaction(_) | Op::Alarm(_) => 1,
@@ -28,7 +28,7 @@ fn needed(op: &Op) -> u32 {
 }
 
 impl Registry {
-    /// The newest kind of command that every member understands, learners included.
+    /// The newest kind of command that every member can apply, learners included.
     pub(super) fn command_version(&self) -> u32 {
         let members = self.roster.members.keys();
         let versions = members.map(|id| self.command_version_of(*id));
@@ -49,12 +49,12 @@ fn admit(needed: u32, understood: u32) -> Result<(), Error> {
 }
 
 impl ReadView {
-    /// The newest kind of command that every member of the cluster understands.
+    /// The newest kind of command that every member of the cluster can apply.
     pub fn command_version(&self) -> u32 {
         self.shared.registry.read().command_version()
     }
 
-    /// What that member has published of itself.
+    /// The number that this member has published.
     pub fn command_version_of(&self, member: u64) -> u32 {
         self.shared.registry.read().command_version_of(member)
     }
@@ -62,7 +62,7 @@ impl ReadView {
     /// Whether the command may be proposed.
     ///
     /// # Errors
-    /// A member does not understand it.
+    /// A member cannot apply it yet.
     pub fn admits(&self, op: &Op) -> Result<(), Error> {
         match needed(op) {
             UNPUBLISHED => Ok(()),
@@ -86,7 +86,7 @@ mod tests {
         registry.command_versions.insert(1, 2);
         registry.command_versions.insert(2, 3);
         assert_eq!(admitted(&registry), Err(Error::NotEveryMember));
-        // One that is no member any more does not count.
+        // A removed member does not count.
         registry.command_versions.insert(4, 1);
         registry.command_versions.insert(3, 2);
         assert_eq!(admitted(&registry), Ok(()));

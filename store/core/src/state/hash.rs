@@ -1,4 +1,4 @@
-//! HashKV: a checksum over the pairs that must be the same on every member, and the same as etcd's.
+//! HashKV: a checksum over the pairs, equal on every member and equal to etcd's.
 
 use super::error::Error;
 use super::kept::Kept;
@@ -13,22 +13,22 @@ const ROWS_PER_STEP: usize = 1000;
 /// A hash and what it covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HashKv {
-    /// CRC-32C over the word `key` and then key and content of each row.
+    /// CRC-32C over the word `key`, then key and content of each row.
     pub hash: u32,
     /// The compaction that the hash takes into account.
     pub compact_revision: i64,
-    /// The last revision in it.
+    /// The last revision that is included.
     pub hash_revision: i64,
     /// The store's revision, for the header.
     pub current_revision: i64,
 }
 
-/// Hashes everything up to a revision (0: the current one). What compaction may have deleted does
-/// not count, whether it is gone yet or not: of the rows up to the compaction only those count that
-/// a compaction at the hashed revision would keep.
+/// Hashes everything up to a revision; 0 is the current one. Rows that compaction may delete do not
+/// count, whether they are deleted yet or not: of the rows up to the compaction only those count
+/// that a compaction at the hashed revision would keep.
 pub(super) fn hash_kv(shared: &Arc<Shared>, revision: i64) -> Result<HashKv, Error> {
     let _hold = shared.hold();
-    // Read in this order: the rows of a revision are there before its number is.
+    // In this order: the rows of a revision are visible before its number is.
     let compacted = shared.compacted();
     let current = shared.revision();
     if revision > 0 && revision < compacted {
@@ -65,8 +65,9 @@ pub(super) fn hash_kv(shared: &Arc<Shared>, revision: i64) -> Result<HashKv, Err
     })
 }
 
-/// Which rows count. Where no key is left at the hashed revision, etcd does not look for superseded
-/// rows at all, and hashes what its compaction has left: each key's newest at the compaction.
+/// The filter for the rows. If no key is live at the hashed revision, etcd does not skip superseded
+/// rows, and hashes the rows that its compaction has kept: the newest of each key at the
+/// compaction.
 fn kept(shared: &Shared, compacted: i64, upto: i64) -> Kept {
     let mut empty = true;
     shared.index.visit(KeyRange::From(b""), upto, |_, _| {

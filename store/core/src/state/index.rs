@@ -1,13 +1,14 @@
-//! The key index: key -> where its versions lie, in memory, in key order.
+//! The key index: from keys to the row keys of their versions, in memory, in key order. etcd's
+//! `treeIndex`.
 //!
-//! Keys lie side by side in leaves (`leaf.rs`), and a directory says which leaf begins where: a
-//! lookup touches a few cache lines instead of a skip list's fifty.
+//! Keys lie in leaves (`leaf.rs`), and a directory maps the first key of each leaf to it: a lookup
+//! touches a few cache lines instead of the fifty of a skip list.
 //!
-//! One thread writes, any number read. Both locks are held for one leaf at a time: the directory's
-//! for reading, so that no leaf splits underfoot, and the leaf's. The writer waits for a reader
-//! only if that is in the same leaf, a microsecond at most; readers wait for the writer likewise,
-//! and while a leaf splits. Versions of an unfinished transaction may be there already: readers ask
-//! at a published revision and skip what is newer.
+//! There is one writer and any number of readers. Both locks are held for one leaf at a time: the
+//! directory's for reading, so that the leaf does not split meanwhile, and the leaf's. The writer
+//! waits for a reader only in the same leaf, a microsecond at most; readers wait for the writer
+//! likewise, and while a leaf splits. Versions of an unfinished transaction may already be in the
+//! index: readers use a published revision and skip newer versions.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -20,10 +21,10 @@ use super::leaf::Leaf;
 use super::revision::RowKey;
 use super::versions::{Stamp, Versions};
 
-/// Leaves by the least key that belongs into them; the first one's is the empty key.
+/// Leaves by their lower bound; that of the first one is the empty key.
 type Directory = BTreeMap<Box<[u8]>, Arc<RwLock<Leaf>>>;
 
-/// The index. `put`, `put_tombstone`, `restore` and `compact` are for the one writer.
+/// The index. Only the one writer calls `put`, `put_tombstone`, `restore` and `compact`.
 pub(super) struct KeyIndex {
     directory: RwLock<Directory>,
 }
@@ -38,7 +39,7 @@ impl Default for KeyIndex {
 }
 
 impl KeyIndex {
-    /// The row that holds the key at that revision.
+    /// The row of the key at a revision.
     pub(super) fn at(&self, key: &[u8], revision: i64) -> Option<RowKey> {
         let directory = self.directory.read();
         let leaf = leaf_of(&directory, key).read();
@@ -46,8 +47,8 @@ impl KeyIndex {
         leaf.from(at)[0].versions.at(revision)
     }
 
-    /// Shows every key of the range that is there at that revision, in key order, until told to
-    /// stop. A leaf is locked meanwhile: `see` must be quick and must not come back to the index.
+    /// Visits every key of the range that exists at the revision, in key order, until `see` returns
+    /// false. A leaf is locked meanwhile: `see` must be quick and must not call the index.
     pub(super) fn visit(
         &self,
         range: KeyRange<'_>,
@@ -85,7 +86,7 @@ impl KeyIndex {
         }
     }
 
-    /// Adds a version and says what it is the how-manyth of.
+    /// Adds a version and returns its create revision and version number.
     pub(super) fn put(&self, key: &[u8], main: i64, sub: u32) -> Stamp {
         loop {
             let directory = self.directory.read();
@@ -106,7 +107,7 @@ impl KeyIndex {
         }
     }
 
-    /// Ends the key's generation.
+    /// Adds a tombstone, which ends the key's generation.
     pub(super) fn put_tombstone(&self, key: &[u8], main: i64, sub: u32) {
         let directory = self.directory.read();
         let mut leaf = leaf_of(&directory, key).write();
@@ -115,8 +116,8 @@ impl KeyIndex {
         }
     }
 
-    /// Makes room in the leaf where the key belongs. A key at its end gets a leaf of its own, so
-    /// that keys which come in order fill their leaves.
+    /// Splits the leaf of the key. A key at its end gets a leaf of its own, so that keys inserted
+    /// in order fill their leaves.
     fn split(&self, key: &[u8]) {
         let mut directory = self.directory.write();
         let fresh = leaf_of(&directory, key).write().split_for(key);
@@ -125,7 +126,7 @@ impl KeyIndex {
         directory.insert(begins, Arc::new(RwLock::new(fresh)));
     }
 
-    /// Fills an empty index with keys in order.
+    /// Fills an empty index with sorted keys.
     pub(super) fn restore(&self, keys: impl Iterator<Item = (Box<[u8]>, Versions)>) {
         let mut directory = self.directory.write();
         let mut leaf = Leaf::default();
@@ -141,8 +142,8 @@ impl KeyIndex {
         directory.insert(begins, Arc::new(RwLock::new(leaf)));
     }
 
-    /// Compacts the keys of the first leaf that begins behind `after`, reports the rows that may be
-    /// deleted, and answers where that leaf begins; `None` behind the last.
+    /// Compacts the keys of the first leaf after `after`, and reports the rows that may be deleted.
+    /// Returns the lower bound of that leaf; `None` after the last one.
     pub(super) fn compact(
         &self,
         after: Option<&[u8]>,
@@ -161,14 +162,14 @@ impl KeyIndex {
             leaf.is_empty()
         };
         drop(directory);
-        // The first leaf stays: every key must belong somewhere.
+        // The first leaf stays: it is the lower bound of all keys.
         if empty && !begins.is_empty() {
             self.directory.write().remove(&begins);
         }
         Some(begins)
     }
 
-    /// How many keys there are, dead ones that no compaction has reached included.
+    /// The number of keys, including deleted ones that are not compacted yet.
     #[cfg(test)]
     fn len(&self) -> usize {
         let directory = self.directory.read();
@@ -176,7 +177,7 @@ impl KeyIndex {
     }
 }
 
-/// Where that key is, if it is anywhere.
+/// The leaf to which the key belongs.
 fn leaf_of<'a>(directory: &'a Directory, key: &[u8]) -> &'a RwLock<Leaf> {
     let mut upto = directory.range::<[u8], _>((Bound::Unbounded, Bound::Included(key)));
     let (_, leaf) = upto
@@ -185,7 +186,7 @@ fn leaf_of<'a>(directory: &'a Directory, key: &[u8]) -> &'a RwLock<Leaf> {
     leaf
 }
 
-/// Where the leaf behind that key's begins.
+/// The lower bound of the leaf after that of the key.
 fn next_leaf<'a>(directory: &'a Directory, key: &[u8]) -> Option<&'a [u8]> {
     let mut behind = directory.range::<[u8], _>((Bound::Excluded(key), Bound::Unbounded));
     behind.next().map(|(begins, _)| &**begins)

@@ -1,4 +1,4 @@
-//! Which keys a request means: etcd's `key` and `range_end`.
+//! The keys that a request addresses: etcd's `key` and `range_end`.
 
 /// The keys of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -7,12 +7,12 @@ pub enum KeyRange<'a> {
     One(&'a [u8]),
     /// `range_end` is one zero byte: this key and every greater one.
     From(&'a [u8]),
-    /// From the first, up to and without the second; nothing if they are not in that order.
+    /// From the first key up to, and without, the second; empty if they are not in this order.
     Span(&'a [u8], &'a [u8]),
 }
 
 impl<'a> KeyRange<'a> {
-    /// Reads the two fields as etcd does.
+    /// Interprets the two fields as etcd does.
     pub fn new(key: &'a [u8], range_end: &'a [u8]) -> KeyRange<'a> {
         match range_end {
             [] => KeyRange::One(key),
@@ -21,7 +21,7 @@ impl<'a> KeyRange<'a> {
         }
     }
 
-    /// Whether the key is one of them.
+    /// Whether the range contains the key.
     pub fn contains(self, key: &[u8]) -> bool {
         match self {
             KeyRange::One(one) => key == one,
@@ -30,7 +30,7 @@ impl<'a> KeyRange<'a> {
         }
     }
 
-    /// The least key there can be; `None` when there can be none.
+    /// The lower bound; `None` if the range is empty.
     pub(super) fn first(self) -> Option<&'a [u8]> {
         match self {
             KeyRange::One(key) | KeyRange::From(key) => Some(key),
@@ -38,7 +38,7 @@ impl<'a> KeyRange<'a> {
         }
     }
 
-    /// Whether the range does not end before that key, which is not below its first.
+    /// Whether the range extends to the key, which is not below its lower bound.
     pub(super) fn reaches(self, key: &[u8]) -> bool {
         match self {
             KeyRange::One(one) => key == one,

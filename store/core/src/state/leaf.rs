@@ -1,29 +1,29 @@
-//! A leaf of the key index: up to 128 keys side by side.
+//! A leaf of the key index: up to 128 keys in contiguous memory.
 //!
-//! Neighbouring keys begin alike. A leaf knows how long that common beginning is, and keeps the
-//! eight bytes behind it of every key in one small array: a search reads that and one key, instead
-//! of one key per step from wherever the allocator put it.
+//! Neighbouring keys share a prefix. A leaf stores the length of the common prefix, and the next
+//! eight bytes of every key in one small array. A search reads that array and one key, instead of
+//! one key per step from scattered allocations.
 
 use super::versions::Versions;
 
-/// How many keys a leaf holds at most.
+/// The maximum number of keys per leaf.
 const LEAF_KEYS: usize = 128;
-/// Leaves grow by so many keys at a time: doubling would waste a quarter of the memory.
+/// Leaves grow by this number of keys: doubling would waste a quarter of the memory.
 const LEAF_GROWTH: usize = 16;
 
-/// One key.
+/// A key and its versions.
 pub(super) struct LeafEntry {
     pub(super) key: Box<[u8]>,
     pub(super) versions: Versions,
 }
 
-/// Keys in order.
+/// A sorted list of keys.
 #[derive(Default)]
 pub(super) struct Leaf {
     entries: Vec<LeafEntry>,
-    /// Of each key the eight bytes behind the common beginning, as a number that sorts as they do.
+    /// For each key the eight bytes after the common prefix, as a number of the same order.
     heads: Vec<u64>,
-    /// How many bytes all keys have in common at their beginning, or fewer.
+    /// The length of the common prefix in bytes, or less.
     common: usize,
 }
 
@@ -50,7 +50,7 @@ impl Leaf {
         self.entries.len()
     }
 
-    /// Where the key is, or where it belongs.
+    /// The position of the key, or as error the position where it belongs.
     pub(super) fn find(&self, key: &[u8]) -> Result<usize, usize> {
         let Some(first) = self.entries.first() else {
             return Err(0);
@@ -63,14 +63,14 @@ impl Leaf {
         }
         let head = head(rest);
         let from = self.heads.partition_point(|other| *other < head);
-        // Mostly one key has that head, or none.
+        // In most cases at most one key has that head.
         let alike = self.heads[from..].partition_point(|other| *other == head);
         let alike = &self.entries[from..from + alike];
         let found = alike.binary_search_by(|entry| (*entry.key).cmp(key));
         found.map(|at| from + at).map_err(|at| from + at)
     }
 
-    /// Puts a key where it belongs.
+    /// Inserts a key at its position.
     pub(super) fn insert(&mut self, at: usize, key: Box<[u8]>, versions: Versions) {
         if self.entries.len() == self.entries.capacity() {
             self.entries.reserve_exact(LEAF_GROWTH);
@@ -88,13 +88,13 @@ impl Leaf {
         }
     }
 
-    /// Puts a key at the end.
+    /// Appends a key.
     pub(super) fn push(&mut self, key: Box<[u8]>, versions: Versions) {
         self.insert(self.entries.len(), key, versions);
     }
 
-    /// Makes room for a key: takes half of the leaf away as a leaf of its own. A key at the end
-    /// gets an empty leaf instead, so that keys which come in order fill their leaves.
+    /// Makes room for a key: splits half of the leaf off as a new leaf. For a key at the end the
+    /// new leaf is empty, so that keys inserted in order fill their leaves.
     pub(super) fn split_for(&mut self, key: &[u8]) -> Leaf {
         match self.entries.last() {
             Some(last) if *last.key < *key => Leaf::default(),
@@ -112,7 +112,7 @@ impl Leaf {
         rest
     }
 
-    /// Keeps the keys that `keep` says to.
+    /// Keeps the keys for which `keep` returns true.
     pub(super) fn retain(&mut self, keep: impl FnMut(&mut LeafEntry) -> bool) {
         let before = self.entries.len();
         self.entries.retain_mut(keep);
@@ -124,7 +124,7 @@ impl Leaf {
 
     fn rebuild(&mut self) {
         self.common = match &self.entries[..] {
-            // What the outermost have in common, all have.
+            // The prefix that the first and the last key share is common to all.
             [first, .., last] => common(&first.key, &last.key),
             [only] => only.key.len(),
             [] => 0,
@@ -141,13 +141,13 @@ impl Leaf {
     }
 }
 
-/// How many bytes two keys have in common at their beginning.
+/// The length of the common prefix of two keys, in bytes.
 pub(super) fn common(a: &[u8], b: &[u8]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
-/// The first eight bytes; of a shorter key as if zero bytes followed, which ties it with keys that
-/// have them, and puts it in front of no key that is less.
+/// The first eight bytes. A shorter key is padded with zero bytes, which makes it equal to keys
+/// that have them, and never greater than a greater key.
 pub(super) fn head(rest: &[u8]) -> u64 {
     match rest.first_chunk() {
         Some(bytes) => u64::from_be_bytes(*bytes),
@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(size_of::<LeafEntry>() + size_of::<u64>(), 64);
     }
 
-    /// Keys that begin alike, are prefixes of one another, and end in zero bytes.
+    /// Keys that share prefixes, are prefixes of one another, or end in zero bytes.
     fn key() -> impl Strategy<Value = Vec<u8>> {
         let letters = proptest::sample::select(&[0, b'a', b'b', 0xff][..]);
         let begin = proptest::sample::select(&["", "/registry/pods/", "/registry/"][..]);

@@ -1,6 +1,6 @@
-//! The place where leases will hook in; there are none yet.
+//! Leases, which are not implemented: no lease exists.
 
-/// Whether that lease is there to hang a key on.
+/// Whether the lease exists, so that a key can be attached to it.
 pub(super) fn exists(_lease: i64) -> bool {
     false
 }

@@ -1,4 +1,4 @@
-//! Membership: consensus decides, this records.
+//! Membership: consensus decides a change, the state machine records it.
 
 use bytes::Bytes;
 use keelson_proto::etcdserverpb::Member;
@@ -41,7 +41,7 @@ impl StateMachine {
         Ok((id, Ok(Response::Members(self.members()))))
     }
 
-    /// Why a change that was overtaken in the log does not take effect.
+    /// Why a change that an earlier entry invalidated does not take effect.
     fn refusal(&self, change: &MemberChange) -> Error {
         match self.registry.roster.validate(change) {
             Err(error) => error.into(),
@@ -55,7 +55,7 @@ impl StateMachine {
     }
 
     fn change_members(&mut self, op: &Op) {
-        // etcd keeps its members in the v2 tree; one removed is deleted there and noted elsewhere.
+        // etcd keeps members in the v2 tree: a removed one is deleted there and recorded elsewhere.
         let changes = if matches!(op, Op::Remove(_)) { 2 } else { 1 };
         (0..changes).for_each(|_| self.touch_tree());
         let mut registry = Registry::clone(&self.registry);
@@ -91,7 +91,7 @@ impl StateMachine {
         Response::Empty
     }
 
-    /// Records what a member understands; the least there is needs no row.
+    /// Records a member's command version; the lowest one needs no row.
     fn note_command_version(&mut self, registry: &mut Registry, member: u64, version: u32) {
         let key = (Table::Meta, command_version_key(member));
         if 1 < version {

@@ -12,7 +12,7 @@ use super::revision::RowKey;
 
 /// Rows in the first chunk; every further chunk is twice the one before.
 const FIRST_CHUNK: usize = 256;
-/// Enough chunks for more rows than fit in memory.
+/// Enough chunks for more rows than fit into memory.
 const CHUNKS: usize = 24;
 
 type Chunk = Box<[OnceLock<(RowKey, Bytes)>]>;
@@ -26,7 +26,8 @@ pub(super) struct Memtable {
 }
 
 impl Memtable {
-    /// Appends a row; for the one writer. Readers find it once the revision is published.
+    /// Appends a row; only the one writer calls it. Readers find the row once its revision is
+    /// published.
     pub(super) fn push(&self, key: RowKey, row: Bytes) {
         let at = self.len.load(Ordering::Relaxed);
         debug_assert!(self.last().is_none_or(|last| last < key));
@@ -42,14 +43,14 @@ impl Memtable {
         self.len.store(at + 1, Ordering::Release);
     }
 
-    /// The row with that key.
+    /// The row with this key.
     pub(super) fn get(&self, key: RowKey) -> Option<&Bytes> {
         let at = self.lower_bound(key);
         let (found, row) = self.row(at)?;
         (*found == key).then_some(row)
     }
 
-    /// The rows from that key on, as far as there are any now.
+    /// The rows from this key on, as of the call.
     pub(super) fn from(&self, key: RowKey) -> impl Iterator<Item = &(RowKey, Bytes)> {
         let end = self.len();
         (self.lower_bound(key)..end).map_while(|at| self.row(at))
@@ -65,12 +66,12 @@ impl Memtable {
         self.row(at).map(|(key, _)| *key)
     }
 
-    /// How many rows.
+    /// The number of rows.
     pub(super) fn len(&self) -> usize {
         self.len.load(Ordering::Acquire)
     }
 
-    /// How many bytes the rows take, keys of rows aside.
+    /// The bytes of the rows, without their keys.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
@@ -94,7 +95,7 @@ impl Memtable {
     }
 }
 
-/// Which chunk a position lies in, and where in it.
+/// The chunk of a position, and the offset in it.
 fn place(at: usize) -> (usize, usize) {
     let scaled = at / FIRST_CHUNK + 1;
     let chunk = scaled.ilog2() as usize;

@@ -8,28 +8,28 @@ use super::error::StateError;
 use crate::ClusterId;
 use crate::engine::{Engine, Table};
 
-/// Where the engine stands; without this row there is no state.
+/// The applied index, with term and membership. Without this row the engine holds no state.
 pub(super) const APPLIED: &[u8] = b"applied";
-/// Identifies the cluster the state belongs to.
+/// The id of the cluster.
 pub(super) const CLUSTER_ID: &[u8] = b"cluster_id";
-/// The version every member can speak.
+/// The cluster version, in etcd's sense.
 pub(super) const CLUSTER_VERSION: &[u8] = b"cluster_version";
-/// Then a member's id: the newest kind of command that it understands.
+/// Followed by a member's id: the newest kind of command that the member can apply.
 pub(super) const COMMAND_VERSION_OF: &[u8] = b"command_version/";
-/// The revision up to which old versions are forgotten.
+/// The revision up to which the store is compacted.
 pub(super) const COMPACTION_SCHEDULED: &[u8] = b"compaction_scheduled";
-/// The revision up to which their rows are gone as well.
+/// The revision up to which the rows of compacted versions are deleted.
 pub(super) const COMPACTION_FINISHED: &[u8] = b"compaction_finished";
-/// The layout of the tables, so that a later release can tell.
+/// The layout of the tables, for later releases.
 pub(super) const FORMAT: &[u8] = b"format";
-/// The store's revision. Not derived from the rows: the newest may be a tombstone that a
-/// compaction took (etcd#17780: revision decreases after a crash in compaction).
+/// The store's revision. It is not derived from the rows: the newest may be a tombstone that a
+/// compaction has deleted (etcd#17780: the revision decreases after a crash in a compaction).
 pub(super) const REVISION: &[u8] = b"revision";
 
-/// The only layout there is so far.
+/// The only layout so far.
 const FORMAT_NUMBER: i64 = 1;
 
-/// The state's marks, as one value.
+/// The values of the `Meta` rows that change with the state.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Marks {
     pub(super) cluster: ClusterId,
@@ -40,7 +40,7 @@ pub(super) struct Marks {
 }
 
 impl Marks {
-    /// The rows that say so.
+    /// The rows with these values.
     pub(super) fn rows(&self) -> [(&'static [u8], Bytes); 6] {
         let word = |number: i64| Bytes::copy_from_slice(&number.to_be_bytes());
         let cluster = Bytes::copy_from_slice(&self.cluster.0.to_be_bytes());
@@ -54,7 +54,7 @@ impl Marks {
         ]
     }
 
-    /// Reads them back; `None` from an engine that holds no state.
+    /// Reads them from the engine; `None` if it holds no state.
     pub(super) fn load(engine: &dyn Engine) -> Result<Option<Marks>, StateError> {
         let Some(applied) = engine.get(Table::Meta, APPLIED)? else {
             return Ok(None);
@@ -73,7 +73,7 @@ impl Marks {
     }
 }
 
-/// Refuses a layout that this release does not know.
+/// Refuses a layout that this release does not read.
 fn check_format(format: i64) -> Result<(), StateError> {
     match format {
         FORMAT_NUMBER => Ok(()),
@@ -85,7 +85,7 @@ fn check_format(format: i64) -> Result<(), StateError> {
     }
 }
 
-/// The same for the layout that a snapshot's marks name.
+/// Checks the layout in a snapshot's rows.
 pub(super) fn check_row(key: &[u8], row: &[u8]) -> Result<(), StateError> {
     if key != FORMAT {
         return Ok(());

@@ -1,7 +1,7 @@
-//! The replicated state machine: etcd's multi-version store, and what the cluster knows of itself.
+//! The replicated state machine: etcd's multi-version store, cluster metadata, and the v2 tree.
 //!
 //! Committed entries go in, in order; responses come out. The same entries give the same state on
-//! every member: no clock, no randomness, no engine detail takes part in a decision.
+//! every member: no clock, no randomness and no detail of the engine takes part in a decision.
 //!
 //! ```text
 //!   apply ──> index (key -> rows)  and  active memtable (row -> pair)     in memory
@@ -11,16 +11,15 @@
 //! ```
 //!
 //! * A **row** is one version of one key, named by the revision that wrote it (`revision.rs`).
-//! * The **index** says which rows a key has; it lives in memory and is rebuilt at the start.
+//! * The **index** maps a key to its rows; it is in memory and rebuilt at the start.
 //! * The **memtable** holds rows until the engine has them. Every flush carries the applied index,
-//!   so the engine's rows and its applied index cannot differ; after a crash, the entries behind
+//!   so the engine's rows and its applied index cannot differ. After a crash, the entries behind
 //!   that index are applied again from the log.
-//! * The **v2 tree** (`crate::tree`) lives in memory beside all this; what changed of it since the
-//!   last flush becomes rows then, not before.
+//! * The **v2 tree** (`crate::tree`) is in memory. Its changes become rows at the next rotation.
 //! * **Compaction** is logical at once (`compacted`), physical in small steps (`compact_step`).
-//! * **Quota**: no apply depends on a database's size, which differs between members. The edge asks
-//!   `ReadView::has_room` before it proposes, and raises the NOSPACE alarm through the log when
-//!   there is none; an apply refuses writes only because of that alarm.
+//! * **Quota**: no apply depends on a database's size, which differs between members. The edge
+//!   checks `ReadView::has_room` before it proposes, and raises the NOSPACE alarm through the log
+//!   when there is none; an apply refuses writes only because of that alarm.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -126,21 +125,21 @@ use compact::Sweep;
 use registry::Registry;
 use shared::{Memtables, Shared};
 
-/// What a new cluster begins with.
+/// The initial state of a new cluster.
 #[derive(Clone, Debug, Default)]
 pub struct Genesis {
     /// The cluster's id.
     pub cluster_id: ClusterId,
     /// Its first members.
     pub members: Vec<Member>,
-    /// Where the log stands: everything up to there is in here.
+    /// The position in the log up to which this state includes all entries.
     pub mark: AppliedMark,
 }
 
-/// How much the state may grow. No limit changes what an entry does.
+/// Limits on the size of the state. No limit changes how an entry is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes in the store before the NOSPACE alarm is due; `u64::MAX` for none.
+    /// The size of the store in bytes at which the NOSPACE alarm is raised; `u64::MAX` for none.
     pub quota_bytes: u64,
 }
 
@@ -152,7 +151,7 @@ impl Default for Limits {
     }
 }
 
-/// What an entry was answered with. Headers have the revision only.
+/// The response to an entry. Headers have the revision only.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Response {
     /// To a put.
@@ -169,31 +168,31 @@ pub enum Response {
     Members(Vec<Member>),
     /// To a change of the v2 tree.
     Tree(Arc<Event>),
-    /// To everything that needs no answer.
+    /// To every other command.
     Empty,
 }
 
-/// What an entry did.
+/// The outcome of an entry.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Applied {
-    /// Whose entry it was; nobody's if a leader wrote it for itself or if it had been applied
+    /// The id of its request; `None` if a leader appended it by itself, or if it had been applied
     /// before.
     pub id: Option<ProposalId>,
-    /// The answer.
+    /// The response.
     pub response: Result<Response, Error>,
-    /// The store's revision after it.
+    /// The store's revision after the entry.
     pub revision: i64,
-    /// What watchers of the v2 tree must hear, in order; that no watcher hears of a refresh is left
-    /// to the caller, who keeps the history's order.
+    /// Events for the watchers of the v2 tree, in order. The caller filters out refreshes, since it
+    /// keeps the order of the history.
     pub events: Vec<Arc<Event>>,
 }
 
-/// The state machine; the applier thread owns it.
+/// The state machine; the applier owns it.
 pub struct StateMachine {
     shared: Arc<Shared>,
     /// The memtables of `shared`, accessible without its lock.
     memtables: Memtables,
-    /// Likewise.
+    /// The registry of `shared`, likewise.
     registry: Arc<Registry>,
     mark: AppliedMark,
     durable: Index,
@@ -203,28 +202,28 @@ pub struct StateMachine {
     changed_immutable: BTreeMap<(Table, Bytes), Change>,
     /// Rows that compaction has released since the last rotation.
     dropped: Vec<RowKey>,
-    /// Whether a flush is on its way.
+    /// Whether a flush is in progress.
     flushing: bool,
-    /// What it takes in memory.
+    /// The memory of the flush in progress, in bytes.
     flushing_bytes: u64,
     /// Applied index and finished compaction of the last rotation.
     rotated_at: (u64, i64),
-    /// The compaction under way.
+    /// The compaction in progress.
     sweep: Option<Sweep>,
 }
 
 impl StateMachine {
-    /// What has been applied.
+    /// The applied index, with term and membership.
     pub fn applied(&self) -> AppliedMark {
         self.mark.clone()
     }
 
-    /// What the engine holds for certain.
+    /// The applied index up to which the engine is durable.
     pub fn durable(&self) -> Index {
         self.durable
     }
 
-    /// For reading, from any thread, while entries are applied.
+    /// A view for reads from any thread, while entries are applied.
     pub fn view(&self) -> ReadView {
         ReadView::new(Arc::clone(&self.shared))
     }

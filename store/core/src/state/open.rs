@@ -1,4 +1,4 @@
-//! Beginning: a new state, or the one that the engine holds.
+//! Creation of a new state, and opening of the state in an engine.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -22,7 +22,7 @@ use super::{Genesis, Limits, StateMachine, tree};
 use crate::engine::{Engine, Table, WriteBatch};
 
 impl StateMachine {
-    /// Begins a new state in an empty engine, durably.
+    /// Creates a state in an empty engine, durably.
     pub fn create(
         engine: Arc<dyn Engine>,
         genesis: Genesis,
@@ -57,7 +57,7 @@ impl StateMachine {
         Ok(created.expect("the marks were just written"))
     }
 
-    /// Opens the state that the engine holds, if it holds one, and rebuilds the key index.
+    /// Opens the state in the engine, if there is one, and rebuilds the key index.
     pub fn open(
         engine: Arc<dyn Engine>,
         limits: Limits,
@@ -88,23 +88,24 @@ impl StateMachine {
             changed_immutable: BTreeMap::new(),
             dropped: Vec::new(),
             flushing: false,
-            // A compaction that a crash interrupted begins again: what is gone already is no harm.
+            // A compaction that a crash interrupted starts over: rows that are already deleted do
+            // no harm.
             sweep: (marks.swept < marks.compacted).then(|| Sweep::new(marks.compacted)),
         }))
     }
 }
 
-/// One row, as the index wants it.
+/// A row, as the index needs it.
 struct IndexedRow {
     key: Box<[u8]>,
-    /// What sorts most keys without a look at them.
+    /// A prefix as a number, which sorts most keys without comparing them.
     head: u64,
     row: RowKey,
     newest: Stamp,
 }
 
-/// Reads every row once, in the order in which they were written, and fills the index in key order,
-/// which is far faster than inserting key by key.
+/// Reads every row once, in the order of the revisions, and fills the index in key order, which is
+/// far faster than inserting key by key.
 fn rebuild(index: &KeyIndex, engine: &dyn Engine, revision: i64) -> Result<(), StateError> {
     let mut found = Vec::new();
     let mut wrong = None;
@@ -143,7 +144,7 @@ fn found_row(row: RowKey, peek: &Peek<'_>) -> IndexedRow {
     }
 }
 
-/// By key, then in the order in which they were written.
+/// Sorts by key, then by revision.
 fn sort(found: &mut [IndexedRow]) {
     let Some((first, rest)) = found.split_first() else {
         return;

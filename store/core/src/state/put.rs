@@ -8,8 +8,8 @@ use super::range::header;
 use super::shared::{ReadError, Reads};
 use super::write::Write;
 
-/// What can be wrong with a put that only the state can tell. Inside a transaction every put is
-/// checked before the first is applied, so that a transaction happens whole or not at all.
+/// Checks of a put that need the state. Inside a transaction every put is checked before the first
+/// is applied, so that the transaction is atomic.
 pub(super) fn check(reads: &Reads<'_>, request: &PutRequest) -> Result<(), Error> {
     let keeps = request.ignore_value || request.ignore_lease;
     if keeps && reads.shared.index.at(&request.key, reads.current).is_none() {
@@ -21,7 +21,8 @@ pub(super) fn check(reads: &Reads<'_>, request: &PutRequest) -> Result<(), Error
     Ok(())
 }
 
-/// The same for a put outside of transactions: of two faults etcd names the lease's first there.
+/// The checks of a put outside of transactions: if two apply, etcd reports the lease's error first
+/// there.
 pub(super) fn check_alone(reads: &Reads<'_>, request: &PutRequest) -> Result<(), Error> {
     if request.lease != 0 && !leases::exists(request.lease) {
         return Err(Error::LeaseNotFound);
@@ -29,14 +30,14 @@ pub(super) fn check_alone(reads: &Reads<'_>, request: &PutRequest) -> Result<(),
     check(reads, request)
 }
 
-/// Applies a put. `want` is false where nobody waits for the answer; the state is the same.
+/// Applies a put. `want_response` is false if the answer is not needed; the state is the same.
 pub(super) fn apply(
     write: &mut Write<'_>,
     request: PutRequest,
-    want: bool,
+    want_response: bool,
 ) -> Result<PutResponse, ReadError> {
     let keeps = request.ignore_value || request.ignore_lease;
-    let previous = match keeps || (want && request.prev_kv) {
+    let previous = match keeps || (want_response && request.prev_kv) {
         true => write.reads().newest(&request.key)?,
         false => None,
     };
@@ -53,6 +54,6 @@ pub(super) fn apply(
     write.put(request.key, value, lease);
     Ok(PutResponse {
         header: header(write.revision()),
-        prev_kv: previous.filter(|_| want && request.prev_kv),
+        prev_kv: previous.filter(|_| want_response && request.prev_kv),
     })
 }

@@ -1,4 +1,4 @@
-//! What a request adds to the store, by etcd's reckoning.
+//! The cost of a request in the quota, as etcd estimates it.
 
 use keelson_proto::etcdserverpb::request_op::Request;
 use keelson_proto::etcdserverpb::{PutRequest, RequestOp, TxnRequest};
@@ -6,15 +6,15 @@ use keelson_proto::internal::TreeRequest;
 use keelson_proto::internal::command::Op;
 use keelson_proto::internal::tree_request::Op as TreeOp;
 
-/// What a pair costs beyond its key and value.
+/// The cost of a pair beyond its key and value, in bytes.
 const PAIR_OVERHEAD: u64 = 256;
 
-/// The cost of a put.
+/// The cost of a put, in bytes.
 pub fn put_cost(put: &PutRequest) -> u64 {
     PAIR_OVERHEAD + (put.key.len() + put.value.len()) as u64
 }
 
-/// The cost of a transaction: that of its dearer branch.
+/// The cost of a transaction, in bytes: that of its more expensive branch.
 pub fn txn_cost(txn: &TxnRequest) -> u64 {
     let branch = |ops: &[RequestOp]| ops.iter().map(op_cost).sum::<u64>();
     branch(&txn.success).max(branch(&txn.failure))
@@ -28,7 +28,7 @@ fn op_cost(op: &RequestOp) -> u64 {
     }
 }
 
-/// The cost of a change of the v2 tree: a deletion and a refresh need no room.
+/// The cost of a change of the v2 tree, in bytes: a deletion and a refresh cost nothing.
 pub fn tree_cost(request: &TreeRequest) -> u64 {
     match request.op() {
         TreeOp::Delete | TreeOp::CompareAndDelete => 0,
@@ -37,8 +37,8 @@ pub fn tree_cost(request: &TreeRequest) -> u64 {
     }
 }
 
-/// The cost of a command; 0 for one that the NOSPACE alarm lets through. The v2 tree is not in the
-/// quota, as in etcd: an alarm of the v3 API does not stop it.
+/// The cost of a command, in bytes; 0 for one that the NOSPACE alarm permits. The v2 tree is not in
+/// the quota, as in etcd: an alarm of the v3 API does not stop it.
 pub(super) fn cost(op: &Op) -> u64 {
     match op {
         Op::Put(put) => put_cost(put),

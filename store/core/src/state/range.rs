@@ -1,4 +1,4 @@
-//! Range: which pairs a request sees, in which order, and how many it is told of.
+//! Range: selection, order and limit of pairs.
 
 use std::cmp::Ordering;
 
@@ -11,7 +11,7 @@ use super::keys::KeyRange;
 use super::revision::RowKey;
 use super::shared::{ReadError, Reads};
 
-/// A header that says the revision; the edge fills in the rest.
+/// A header with the revision; the edge adds the rest.
 pub(super) fn header(revision: i64) -> Option<ResponseHeader> {
     Some(ResponseHeader {
         revision,
@@ -20,9 +20,13 @@ pub(super) fn header(revision: i64) -> Option<ResponseHeader> {
 }
 
 impl Reads<'_> {
-    /// The revision that a request means.
-    pub(super) fn revision(&self, asked: i64) -> Result<i64, Error> {
-        let revision = if asked <= 0 { self.current } else { asked };
+    /// The revision at which a request reads.
+    pub(super) fn revision(&self, requested: i64) -> Result<i64, Error> {
+        let revision = if requested <= 0 {
+            self.current
+        } else {
+            requested
+        };
         match revision {
             future if future > self.current => Err(Error::FutureRev),
             old if old < self.compacted => Err(Error::Compacted),
@@ -63,7 +67,7 @@ impl Reads<'_> {
         })
     }
 
-    /// How many keys there are, and the rows of the first `fetch` of them.
+    /// The number of keys, and the rows of the first `fetch` of them.
     fn find(&self, request: &RangeRequest, revision: i64, fetch: usize) -> (i64, Vec<RowKey>) {
         let keys = KeyRange::new(&request.key, &request.range_end);
         let mut rows = Vec::new();
@@ -79,9 +83,9 @@ impl Reads<'_> {
     }
 }
 
-/// How many keys are fetched in key order before anything is filtered or sorted. With an order or a
-/// filter all of them; else one more than asked for, to know whether there are more. An order of
-/// NONE counts as no order even if a sort target is given: etcd cuts first and sorts then.
+/// How many keys are fetched in key order, before filters and sorting: with an order or a filter
+/// all of them, else one more than the limit, to set `more`. An order of NONE counts as no order
+/// even with a sort target: etcd applies the limit first and sorts then.
 fn fetch_limit(request: &RangeRequest) -> usize {
     let all = request.sort_order != SortOrder::None as i32 || filtered(request);
     match usize::try_from(request.limit) {

@@ -1,6 +1,6 @@
-//! What the cluster knows of itself: members, removed members, alarms, its version.
+//! Cluster metadata: members, removed members, alarms, versions.
 //!
-//! Small and rarely changed: readers get the whole of it as one unchanging value.
+//! It is small and rarely changes: readers share one immutable value.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -14,15 +14,15 @@ use super::meta;
 use crate::Roster;
 use crate::engine::{Engine, Table};
 
-/// The cluster's view of itself at one index.
+/// The cluster metadata at one index.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Registry {
     pub(super) roster: Roster,
-    /// Alarm type, then member: the order in which etcd lists them.
+    /// Alarm type, then member: the order of etcd's list.
     pub(super) alarms: BTreeSet<(i32, u64)>,
-    /// The version every member can speak, once agreed on.
+    /// The cluster version, once decided.
     pub(super) version: Option<String>,
-    /// The newest kind of command that each member understands, as far as it has published it.
+    /// The newest kind of command that each member can apply, as published.
     pub(super) command_versions: BTreeMap<u64, u32>,
 }
 
@@ -43,7 +43,7 @@ impl Registry {
             .collect()
     }
 
-    /// Reads it back from the engine.
+    /// Loads the metadata from the engine.
     pub(super) fn load(engine: &dyn Engine) -> Result<Registry, StateError> {
         let mut registry = Registry::default();
         for (_, row) in table(engine, Table::Members)? {
@@ -76,7 +76,7 @@ pub(super) fn member_key(id: u64) -> Bytes {
     Bytes::copy_from_slice(&id.to_be_bytes())
 }
 
-/// The row key of what a member understands.
+/// The row key of a member's command version.
 pub(super) fn command_version_key(id: u64) -> Bytes {
     Bytes::from([meta::COMMAND_VERSION_OF, &id.to_be_bytes()[..]].concat())
 }

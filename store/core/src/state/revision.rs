@@ -1,26 +1,26 @@
-//! The names of rows: etcd's revision keys.
+//! The keys of rows: etcd's revision keys.
 //!
-//! A revision key is 17 bytes - main revision, `_`, sub revision, both big endian - so that rows
-//! lie in the order in which they were written. A tombstone's has `t` as 18th byte.
+//! A revision key has 17 bytes: main revision, `_`, sub revision, both big endian. So rows lie in
+//! the order of their revisions. A tombstone's key has `t` as 18th byte.
 
-/// How long the key of a live row is.
+/// The length of a live row's key, in bytes.
 pub(super) const LIVE_BYTES: usize = 17;
-/// How long the key of a tombstone is.
+/// The length of a tombstone's key, in bytes.
 pub(super) const TOMBSTONE_BYTES: usize = 18;
 
-/// One row: the main revision of its transaction, and which change of that transaction it is.
+/// The key of a row: the main revision of its transaction, and its position in the transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RowKey {
     /// The store revision of the transaction.
     pub main: i64,
     /// The position within the transaction, from 0.
     pub sub: u32,
-    /// The row says that the key is gone.
+    /// Whether the row is a tombstone: the key was deleted.
     pub tombstone: bool,
 }
 
 impl RowKey {
-    /// The bytes, and how many of them count.
+    /// The bytes, and their number.
     pub fn encode(&self) -> ([u8; TOMBSTONE_BYTES], usize) {
         let mut bytes = [0; TOMBSTONE_BYTES];
         bytes[..8].copy_from_slice(&self.main.to_be_bytes());
@@ -35,7 +35,7 @@ impl RowKey {
         (bytes, len)
     }
 
-    /// The key that those bytes name; `None` if no such key was ever written.
+    /// Decodes a key; `None` if no such key is ever written.
     pub fn decode(bytes: &[u8]) -> Option<RowKey> {
         let tombstone = match bytes.len() {
             LIVE_BYTES => false,

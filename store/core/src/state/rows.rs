@@ -1,4 +1,4 @@
-//! What rows of the `Key` table hold: `KeyValue` as protobuf, the bytes etcd would write.
+//! The content of rows in the `Key` table: `KeyValue` as protobuf, byte for byte as etcd writes it.
 
 use bytes::{Bytes, BytesMut};
 use keelson_proto::mvccpb::KeyValue;
@@ -6,14 +6,14 @@ use prost::Message;
 
 use crate::engine::EngineError;
 
-/// The row of a live key, encoded once; the answer, the engine and the snapshot share it.
+/// Encodes the row of a live key; response, engine and snapshot share it.
 pub(super) fn encode(kv: &KeyValue) -> Bytes {
     let mut row = BytesMut::with_capacity(kv.encoded_len());
     kv.encode(&mut row).expect("the buffer has the room");
     row.freeze()
 }
 
-/// The row of a tombstone: nothing but the key, as etcd has it.
+/// Encodes the row of a tombstone: only the key, as in etcd.
 pub(super) fn encode_tombstone(key: Bytes) -> Bytes {
     encode(&KeyValue {
         key,
@@ -21,12 +21,12 @@ pub(super) fn encode_tombstone(key: Bytes) -> Bytes {
     })
 }
 
-/// The row as a message; its key and value share the row's bytes.
+/// Decodes a row; key and value share its bytes.
 pub(super) fn decode(row: Bytes) -> Result<KeyValue, EngineError> {
     KeyValue::decode(row).map_err(|error| EngineError(format!("damaged row: {error}")))
 }
 
-/// What the index needs of a row, without copying its value.
+/// The fields of a row that the index needs, without a copy of the value.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Peek<'a> {
     pub(super) key: &'a [u8],
@@ -34,7 +34,7 @@ pub(super) struct Peek<'a> {
     pub(super) version: i64,
 }
 
-/// Reads the few fields the index needs; `None` if that is no `KeyValue`.
+/// Reads those fields; `None` if the row is not a `KeyValue`.
 pub(super) fn peek(mut row: &[u8]) -> Option<Peek<'_>> {
     let mut peek = Peek {
         key: &[],

@@ -1,4 +1,4 @@
-//! Every row up to a revision, in the order in which they were written, in many short reads.
+//! A scan of all rows up to a revision, in revision order, in many short reads.
 
 use std::ops::{Bound, ControlFlow};
 
@@ -7,15 +7,15 @@ use super::revision::RowKey;
 use super::shared::{Memtables, Shared};
 use crate::engine::{EngineError, Table};
 
-/// A position in the rows. Between two steps the engine is free.
+/// A position in the rows. The engine is not held between two steps.
 #[derive(Clone)]
 pub(super) struct Scan {
     next: RowKey,
-    /// The last main revision wanted.
+    /// The last main revision to visit.
     upto: i64,
 }
 
-/// What a visitor answers: go on, or take a break after this row.
+/// A visitor's answer: continue, or pause after this row.
 pub(super) type Step = ControlFlow<()>;
 
 impl Scan {
@@ -26,7 +26,7 @@ impl Scan {
         }
     }
 
-    /// Shows rows until the visitor breaks; false when there are no more.
+    /// Visits rows until the visitor pauses; false after the last row.
     pub(super) fn step(
         &mut self,
         shared: &Shared,
@@ -98,7 +98,7 @@ impl Scan {
     }
 }
 
-/// The least key behind that one.
+/// The least key after that one.
 fn after(key: RowKey) -> RowKey {
     RowKey {
         main: key.main,

@@ -1,4 +1,4 @@
-//! What the applier publishes and every reader sees.
+//! The state that the applier publishes to all readers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
@@ -22,7 +22,7 @@ use crate::tree::Tree;
 #[derive(Clone, Default)]
 pub(super) struct Memtables {
     pub(super) active: Arc<Memtable>,
-    /// Being written to the engine.
+    /// The memtable that is being flushed.
     pub(super) immutable: Option<Arc<Memtable>>,
 }
 
@@ -37,26 +37,26 @@ impl Memtables {
     }
 }
 
-/// The state as readers see it. Everything here may be read at any moment by any thread.
+/// The published state. Any thread may read it at any time.
 pub(super) struct Shared {
     pub(super) engine: Arc<dyn Engine>,
     pub(super) index: KeyIndex,
     pub(super) memtables: RwLock<Memtables>,
     pub(super) registry: RwLock<Arc<Registry>>,
-    /// Changed by the applier only; readers hold the lock while they build their answers.
+    /// Written by the applier only; readers hold the lock while they build their answers.
     pub(super) tree: RwLock<Tree>,
     pub(super) cluster: ClusterId,
     pub(super) limits: Limits,
-    /// The newest revision whose rows are all there.
+    /// The newest revision whose rows are all visible.
     pub(super) revision: AtomicI64,
     /// Revisions below this one cannot be read; -1 before the first compaction, as in etcd.
     pub(super) compacted: AtomicI64,
-    /// The compaction whose rows are gone from the engine.
+    /// The compaction whose rows are deleted from the engine.
     pub(super) swept: AtomicI64,
     pub(super) applied: AtomicU64,
-    /// How many readers need the rows of old revisions to stay.
+    /// The number of readers that need the rows of old revisions.
     holds: AtomicUsize,
-    /// What the engine held after its last write: asking it for every put would be dear.
+    /// The size of the engine after its last write: querying it for every put would be expensive.
     pub(super) engine_bytes: AtomicU64,
 }
 
@@ -98,7 +98,7 @@ impl Shared {
         self.memtables.read().clone()
     }
 
-    /// Keeps compaction from deleting rows as long as the answer lives.
+    /// Keeps compaction from deleting rows while the returned hold exists.
     pub(super) fn hold(self: &Arc<Shared>) -> CompactionHold {
         self.holds.fetch_add(1, Ordering::SeqCst);
         CompactionHold(Arc::clone(self))
@@ -109,7 +109,7 @@ impl Shared {
     }
 }
 
-/// While one lives, no row is deleted.
+/// While a hold exists, no row is deleted.
 pub(super) struct CompactionHold(Arc<Shared>);
 
 impl Clone for CompactionHold {
@@ -124,14 +124,14 @@ impl Drop for CompactionHold {
     }
 }
 
-/// Why a read inside the state machine failed.
+/// Why a read within the state machine failed.
 #[derive(Debug)]
 pub(super) enum ReadError {
-    /// The caller may be told.
+    /// An error for the client.
     Refused(Error),
-    /// A row that the index names is not there: a compaction was faster, or the store is damaged.
+    /// The index names a row that is missing: a compaction has deleted it, or the store is damaged.
     Missing(RowKey),
-    /// The member must stop.
+    /// The engine failed: the member must stop.
     Engine(EngineError),
 }
 
@@ -148,7 +148,7 @@ impl From<Error> for ReadError {
 }
 
 impl ReadError {
-    /// For a reader that no compaction can overtake: what the caller is told, or why to stop.
+    /// For a reader that no compaction can pass: the client's error, or the reason to stop.
     pub(super) fn settle(self) -> Result<Error, EngineError> {
         match self {
             ReadError::Refused(error) => Ok(error),
@@ -158,7 +158,7 @@ impl ReadError {
     }
 }
 
-/// A row is in the index and nowhere else.
+/// The error for a row that is in the index and nowhere else.
 pub(super) fn missing(row: RowKey) -> EngineError {
     let RowKey { main, sub, .. } = row;
     EngineError(format!(
@@ -167,7 +167,7 @@ pub(super) fn missing(row: RowKey) -> EngineError {
     ))
 }
 
-/// Reads at one moment: everything up to `current`, nothing newer.
+/// Reads at one moment: everything up to revision `current`.
 pub(super) struct Reads<'a> {
     pub(super) shared: &'a Shared,
     pub(super) memtables: &'a Memtables,
@@ -176,7 +176,7 @@ pub(super) struct Reads<'a> {
 }
 
 impl Reads<'_> {
-    /// The pair at that row.
+    /// The pair in that row.
     pub(super) fn row(&self, key: RowKey) -> Result<KeyValue, ReadError> {
         let memtables = self.memtables;
         let fresh = memtables.active.get(key);
@@ -189,7 +189,7 @@ impl Reads<'_> {
         Ok(rows::decode(row.ok_or(ReadError::Missing(key))?)?)
     }
 
-    /// The key's pair now.
+    /// The current pair of the key.
     pub(super) fn newest(&self, key: &[u8]) -> Result<Option<KeyValue>, ReadError> {
         let row = self.shared.index.at(key, self.current);
         row.map(|row| self.row(row)).transpose()

@@ -1,14 +1,12 @@
-//! Capturing the whole state at one index, for a member that fell too far behind.
+//! Captures of the whole state at one index, for followers that need a snapshot.
 //!
-//! Versions never change, so the pairs need no copy: a capture remembers the revision, keeps
-//! compaction from giving up more rows, and reads them in short steps while entries are applied.
-//! Only the small tables are copied at once; of the v2 tree the values are not, which are shared
-//! with it.
+//! Rows never change, so the pairs are not copied: a capture records the revision, holds back
+//! compaction, and reads them in short steps while entries are applied. The small tables are copied
+//! at once, except the values of the v2 tree, which are shared with it.
 //!
-//! What is sent depends on the revision and the compaction alone. Rows that a compaction gave up
-//! before the capture may be in the engine or may not, and a flush between two steps may delete
-//! them; none of them is sent. Otherwise a receiver could get a put without the tombstone behind
-//! it.
+//! What is sent depends on the revision and the compaction alone. Rows that were compacted before
+//! the capture may still be in the engine, and a flush between two steps may delete them; none of
+//! them is sent. Otherwise a receiver could get a put without the tombstone after it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -36,7 +34,7 @@ const ROWS_PER_STEP: usize = 1000;
 #[derive(Clone)]
 enum SmallRow {
     Plain(Bytes, Bytes),
-    /// Encoded when it is sent: its value is shared with the tree until then.
+    /// Encoded when it is sent: until then its value is shared with the tree.
     Tree(TreeRow),
 }
 
@@ -50,14 +48,14 @@ impl From<SmallRow> for Row {
     }
 }
 
-/// A consistent snapshot being read. May be sent to another thread; a clone reads on its own from
-/// where the original stands.
+/// A consistent snapshot that is being read. It can be sent to another thread; a clone continues
+/// independently from the same position.
 #[derive(Clone)]
 pub struct Capture {
     mark: AppliedMark,
     shared: Arc<Shared>,
     _hold: CompactionHold,
-    /// The pairs; `None` once all are read.
+    /// The scan of the pairs; `None` once all are read.
     pairs: Option<Scan>,
     kept: Kept,
     /// The rows of the small tables, table by table.
@@ -74,7 +72,7 @@ impl fmt::Debug for Capture {
 }
 
 impl StateMachine {
-    /// Captures the state as it is now.
+    /// Captures the current state.
     pub fn capture(&self) -> Result<Capture, StateError> {
         let hold = self.shared.hold();
         let compacted = self.shared.compacted();
@@ -112,7 +110,7 @@ impl StateMachine {
         Ok(rows.map(|(key, row)| SmallRow::Plain(key, row)).collect())
     }
 
-    /// The marks of a receiver: it gets none of the rows that a compaction gives up.
+    /// The `Meta` rows for a receiver: it gets no compacted rows, so its compaction is finished.
     fn marks_sent(&self) -> Marks {
         let marks = self.marks();
         Marks {
@@ -141,13 +139,13 @@ fn put_changes(
 }
 
 impl Capture {
-    /// The state's position.
+    /// The position of the state.
     pub fn mark(&self) -> &AppliedMark {
         &self.mark
     }
 
-    /// The next rows, about `max_bytes` of them and at least one; at last the end with the number
-    /// of rows and their checksum; then nothing.
+    /// The next rows, about `max_bytes` of them and at least one. After the last rows comes the
+    /// end, with their number and checksum, then `None`.
     pub fn next_chunk(&mut self, max_bytes: usize) -> Result<Option<SnapshotChunk>, EngineError> {
         let rows = match self.next_pairs(max_bytes)? {
             Some(rows) => Some(rows),
@@ -167,7 +165,7 @@ impl Capture {
         Ok(Some(SnapshotChunk { part: Some(part) }))
     }
 
-    /// The same as an iterator.
+    /// The chunks as an iterator.
     pub fn chunks(
         mut self,
         max_bytes: usize,
@@ -180,7 +178,7 @@ impl Capture {
         while let Some(scan) = &mut self.pairs
             && (rows.is_empty() || bytes < max_bytes)
         {
-            // Rows that are not sent count too: the engine is free between two steps.
+            // Rows that are not sent count as well: a step must be short.
             let mut budget = ROWS_PER_STEP;
             let more = scan.step(&self.shared, &mut |key, value| {
                 budget -= 1;
@@ -223,7 +221,7 @@ impl Capture {
     }
 }
 
-/// A running checksum over rows; what both ends compute.
+/// A running checksum over rows, computed by sender and receiver.
 #[derive(Clone, Default)]
 pub(super) struct Checksum {
     rows: u64,
@@ -231,7 +229,8 @@ pub(super) struct Checksum {
 }
 
 impl Checksum {
-    /// Adds rows: table and lengths count too, so nothing can slip from one field into the next.
+    /// Adds rows. Table and lengths are included, so that no byte can move from one field to the
+    /// next.
     pub(super) fn add(&mut self, rows: &Rows) {
         for row in &rows.rows {
             let words = [rows.table, row.key.len() as u32, row.value.len() as u32];
@@ -244,7 +243,7 @@ impl Checksum {
         self.rows += rows.rows.len() as u64;
     }
 
-    /// The last chunk.
+    /// The final chunk.
     pub(super) fn end(&self) -> SnapshotEnd {
         SnapshotEnd {
             rows: self.rows,

@@ -1,4 +1,4 @@
-//! Filling a fresh engine with a snapshot from another member.
+//! Installation of a received snapshot in an empty engine.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::meta;
 use super::snapshot::Checksum;
 use crate::engine::{Engine, EngineError, Table, WriteBatch};
 
-/// How much is written at once.
+/// The size of a write batch, in bytes.
 const BATCH_BYTES: usize = 4 << 20;
 
 /// Why a snapshot could not be installed.
@@ -24,26 +24,27 @@ pub enum SnapshotError {
          Upgrade this member"
     )]
     UnknownTable(u32),
-    /// Laid out by a newer release.
+    /// The layout is of a newer release, or damaged.
     #[error("the snapshot cannot be used: {0}")]
     State(#[from] StateError),
-    /// Not what was sent: rows are missing or damaged. Throw the engine away and ask again.
+    /// Rows are missing or damaged. Discard the engine and request the snapshot again.
     #[error("snapshot is damaged: {0}")]
     Damaged(String),
 }
 
-/// Takes a snapshot's rows. Until `finish`, the engine passes for empty: the marks come last.
+/// Receives a snapshot's rows. Until `finish`, the engine counts as empty: the `Meta` rows come
+/// last.
 pub struct SnapshotBuilder {
     engine: Arc<dyn Engine>,
     batch: WriteBatch,
     batch_bytes: usize,
-    /// The `Meta` rows: they make the rest valid.
+    /// The `Meta` rows, which make the rest valid.
     marks: Vec<Row>,
     sum: Checksum,
 }
 
 impl SnapshotBuilder {
-    /// Begins on an engine that must be empty.
+    /// Begins with an empty engine.
     pub fn new(engine: Arc<dyn Engine>) -> SnapshotBuilder {
         SnapshotBuilder {
             engine,
@@ -54,7 +55,7 @@ impl SnapshotBuilder {
         }
     }
 
-    /// Takes the next rows.
+    /// Adds rows.
     pub fn push(&mut self, rows: Rows) -> Result<(), SnapshotError> {
         self.sum.add(&rows);
         let number = u8::try_from(rows.table).ok();
@@ -77,7 +78,8 @@ impl SnapshotBuilder {
         Ok(())
     }
 
-    /// Checks that everything has come and makes it valid. Then `StateMachine::open` finds it.
+    /// Checks that the snapshot is complete, and makes it valid. Then `StateMachine::open` opens
+    /// it.
     pub fn finish(mut self, end: SnapshotEnd) -> Result<(), SnapshotError> {
         let got = self.sum.end();
         if got != end {

@@ -1,4 +1,4 @@
-//! A range answered in chunks: constant memory however many keys there are.
+//! A range answered in chunks: the memory is constant for any number of keys.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use keelson_proto::etcdserverpb::{RangeRequest, RangeResponse};
@@ -11,12 +11,12 @@ use super::range::header;
 use super::shared::{ReadError, Reads};
 use super::view::ReadView;
 
-/// How many keys ahead the first chunk looks; later ones look as far as they turn out to need.
+/// The number of keys that the first chunk scans; later chunks adapt it.
 const FIRST_LOOK: usize = 256;
-/// No chunk looks farther ahead.
+/// The maximum number of keys that a chunk scans.
 const FARTHEST_LOOK: usize = 8192;
 
-/// A range being read, pinned to one revision. Fails with `Compacted` if a compaction overtakes it.
+/// A range in progress, pinned to one revision. Fails with `Compacted` once a compaction passes it.
 pub struct RangeStream {
     view: ReadView,
     request: RangeRequest,
@@ -27,16 +27,16 @@ pub struct RangeStream {
     current: i64,
     /// Where the next chunk begins.
     from: Bytes,
-    /// How many pairs may still be sent.
+    /// The number of pairs that may still be sent.
     left: usize,
     look: usize,
     ended: bool,
 }
 
-/// One chunk's worth.
+/// The pairs of one chunk.
 struct StreamChunk {
     kvs: Vec<KeyValue>,
-    /// There are keys behind it.
+    /// Whether more keys follow.
     more: bool,
 }
 
@@ -62,7 +62,7 @@ impl RangeStream {
         })
     }
 
-    /// The next chunk; `None` behind the last.
+    /// The next chunk; `None` after the last.
     pub fn next_chunk(&mut self) -> Result<Option<RangeResponse>, Error> {
         if self.ended {
             return Ok(None);
@@ -90,7 +90,7 @@ impl RangeStream {
 
     fn go_on_behind(&mut self, kvs: &[KeyValue]) {
         let last = kvs.last().map_or(&self.from, |kv| &kv.key);
-        // The least key behind the last one.
+        // The least key after the last one.
         let mut from = BytesMut::with_capacity(last.len() + 1);
         from.put_slice(last);
         from.put_u8(0);

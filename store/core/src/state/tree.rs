@@ -1,4 +1,4 @@
-//! The v2 tree as a part of the state: its commands, its rows, and reading it.
+//! The v2 tree as a part of the state: its commands, its rows, and reads.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ impl StateMachine {
         term: Term,
         events: &mut Vec<Arc<Event>>,
     ) -> Response {
-        // Handed over to a later leader, who knows better what to spare.
+        // Forwarded to a later leader, which decides by its own tenure which nodes to spare.
         if ![0, term.0].contains(&request.term) {
             return Response::Empty;
         }
@@ -37,13 +37,14 @@ impl StateMachine {
         Response::Empty
     }
 
-    /// etcd keeps what the cluster knows of itself in the v2 tree: clients see the index move.
+    /// Advances the tree's index: etcd keeps cluster metadata in the v2 tree, so clients see the
+    /// index move.
     pub(super) fn touch_tree(&mut self) {
         self.shared.tree.write().touch();
     }
 
-    /// What changed of the tree since the last time, as rows. Readers may go on meanwhile: nobody
-    /// else changes it.
+    /// Converts the changes of the tree since the last rotation to rows. A read lock is enough,
+    /// since the applier is the only writer.
     pub(super) fn rotate_tree(&mut self) {
         let rows = self.shared.tree.read().stale_rows();
         for (key, row) in rows {
@@ -55,7 +56,8 @@ impl StateMachine {
 }
 
 impl ReadView {
-    /// The node at a path of the v2 tree with what it holds, and the tree's index.
+    /// The node at a path of the v2 tree, with its children if it is a directory, and the tree's
+    /// index.
     pub fn tree_get(
         &self,
         path: &[u8],
@@ -67,7 +69,7 @@ impl ReadView {
         Ok((node, tree.index()))
     }
 
-    /// The same, if what a directory holds takes no more than `bytes_max` bytes.
+    /// The same, if the listing takes at most `bytes_max` bytes.
     ///
     /// # Errors
     /// Those of [`ReadView::tree_get`], and 209.
@@ -88,7 +90,7 @@ impl ReadView {
         self.shared.tree.read().index()
     }
 
-    /// The first event of the v2 tree since that index that tells of the path.
+    /// The first event of the v2 tree at or after `since` that concerns the path.
     pub fn tree_scan(
         &self,
         path: &[u8],
@@ -98,13 +100,13 @@ impl ReadView {
         self.shared.tree.read().scan(path, recursive, since)
     }
 
-    /// When the v2 tree's next node ends, in ns since 1970, of those whose time was set after that
-    /// index; 0 leaves none out.
+    /// The expiry of the v2 node that expires next, in ns since 1970, among those whose time to
+    /// live was set after index `spared_index`; 0 excludes none.
     pub fn tree_next_expiry(&self, spared_index: u64) -> Option<i64> {
         self.shared.tree.read().next_expiry(spared_index)
     }
 
-    /// One number for the v2 tree: nodes, history and index.
+    /// A digest of the v2 tree: nodes, history and index.
     pub fn tree_digest(&self) -> u64 {
         self.shared.tree.read().digest()
     }
@@ -117,7 +119,7 @@ pub(super) fn founded_by(members: usize) -> Vec<(Bytes, Bytes)> {
     tree.rows()
 }
 
-/// The tree that the engine holds.
+/// Loads the tree from the engine.
 pub(super) fn load(engine: &dyn Engine) -> Result<Tree, StateError> {
     let mut loader = Loader::default();
     let mut wrong = None;

@@ -1,4 +1,4 @@
-//! Txn: decide every branch, check everything that could fail, then do it.
+//! Txn: choose every branch, check for all errors, then apply.
 
 use keelson_proto::etcdserverpb::request_op::Request;
 use keelson_proto::etcdserverpb::response_op::Response;
@@ -13,15 +13,15 @@ use super::shared::{ReadError, Reads};
 use super::write::Write;
 use super::{compare, delete, put};
 
-/// A transaction whose branches have been chosen, nested ones included: all conditions are judged
-/// on the state before it.
+/// A transaction whose branches have been chosen, nested ones included. All conditions are
+/// evaluated on the state before it.
 pub(super) struct Plan {
     succeeded: bool,
     ops: Vec<TxnOp>,
 }
 
 enum TxnOp {
-    /// As the client sent it. Never `RequestTxn`.
+    /// A request as the client sent it. Never `RequestTxn`.
     Plain(Option<Request>),
     Nested(Plan),
 }
@@ -42,7 +42,8 @@ impl Plan {
         Ok(Plan { succeeded, ops })
     }
 
-    /// Refuses the whole of it if any part could fail: puts first, then ranges, as etcd does.
+    /// Returns an error if any operation would fail: puts are checked first, then ranges, as in
+    /// etcd.
     pub(super) fn check(&self, reads: &Reads<'_>) -> Result<(), Error> {
         let mut deleted = Vec::new();
         self.visit(&mut |request| match request {
@@ -70,26 +71,32 @@ impl Plan {
         })
     }
 
-    /// Does it.
-    pub(super) fn apply(self, write: &mut Write<'_>, want: bool) -> Result<TxnResponse, ReadError> {
+    /// Applies the transaction.
+    pub(super) fn apply(
+        self,
+        write: &mut Write<'_>,
+        want_response: bool,
+    ) -> Result<TxnResponse, ReadError> {
         let mut responses = Vec::with_capacity(self.ops.len());
         for op in self.ops {
             let response = match op {
                 TxnOp::Plain(None) => None,
-                TxnOp::Plain(Some(request)) => apply_one(write, request, want)?,
-                TxnOp::Nested(plan) => Some(Response::ResponseTxn(plan.apply(write, want)?)),
+                TxnOp::Plain(Some(request)) => apply_one(write, request, want_response)?,
+                TxnOp::Nested(plan) => {
+                    Some(Response::ResponseTxn(plan.apply(write, want_response)?))
+                }
             };
             responses.push(ResponseOp { response });
         }
         Ok(TxnResponse {
-            // Only the outermost answer says a revision; etcd leaves 0 in nested ones.
+            // Only the outermost header has a revision; etcd leaves 0 in nested ones.
             header: header(0),
             succeeded: self.succeeded,
             responses,
         })
     }
 
-    /// Does a transaction that only reads.
+    /// Evaluates a read-only transaction.
     pub(super) fn read(self, reads: &Reads<'_>) -> Result<TxnResponse, ReadError> {
         let mut responses = Vec::with_capacity(self.ops.len());
         for op in self.ops {
@@ -113,22 +120,22 @@ impl Plan {
 fn apply_one(
     write: &mut Write<'_>,
     request: Request,
-    want: bool,
+    want_response: bool,
 ) -> Result<Option<Response>, ReadError> {
     Ok(Some(match request {
-        // A range cannot fail any more and changes nothing.
-        Request::RequestRange(_) if !want => return Ok(None),
+        // The range was checked before, and changes nothing.
+        Request::RequestRange(_) if !want_response => return Ok(None),
         Request::RequestRange(range) => Response::ResponseRange(write.reads().range(&range)?),
-        Request::RequestPut(put) => Response::ResponsePut(put::apply(write, put, want)?),
+        Request::RequestPut(put) => Response::ResponsePut(put::apply(write, put, want_response)?),
         Request::RequestDeleteRange(range) => {
-            Response::ResponseDeleteRange(delete::apply(write, &range, want)?)
+            Response::ResponseDeleteRange(delete::apply(write, &range, want_response)?)
         }
         Request::RequestTxn(_) => unreachable!("a nested transaction is a plan of its own"),
     }))
 }
 
-/// A put that keeps the value or lease of a key which the transaction itself deletes before is
-/// refused: `check::txn` lets it pass where the delete is open-ended, and etcd ends in a panic.
+/// Refuses a put that keeps the value or lease of a key which the transaction deletes before it.
+/// `check::txn` does not detect an open-ended delete, on which etcd panics.
 fn check_put(reads: &Reads<'_>, put: &PutRequest, deleted: &[KeyRange<'_>]) -> Result<(), Error> {
     let keeps = put.ignore_value || put.ignore_lease;
     if keeps && deleted.iter().any(|range| range.contains(&put.key)) {
@@ -137,8 +144,8 @@ fn check_put(reads: &Reads<'_>, put: &PutRequest, deleted: &[KeyRange<'_>]) -> R
     put::check(reads, put)
 }
 
-/// Unlike a range of its own, one in a transaction may not name a negative revision once the store
-/// has been compacted: etcd takes only 0 for "now" here.
+/// Unlike a range outside of transactions, one inside may not name a negative revision once the
+/// store has been compacted: etcd accepts only 0 for "now" here.
 fn check_revision(reads: &Reads<'_>, range: &RangeRequest) -> Result<(), Error> {
     match range.revision {
         0 => Ok(()),
@@ -148,16 +155,16 @@ fn check_revision(reads: &Reads<'_>, range: &RangeRequest) -> Result<(), Error> 
     }
 }
 
-/// Applies a transaction; the header says the revision after it.
+/// Applies a transaction; the header has the revision after it.
 pub(super) fn apply(
     write: &mut Write<'_>,
     txn: TxnRequest,
-    want: bool,
+    want_response: bool,
 ) -> Result<TxnResponse, ReadError> {
     let before = write.reads();
     let plan = Plan::new(&before, txn)?;
     plan.check(&before)?;
-    let mut response = plan.apply(write, want)?;
+    let mut response = plan.apply(write, want_response)?;
     response.header = header(write.revision());
     Ok(response)
 }

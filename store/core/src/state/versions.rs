@@ -1,4 +1,4 @@
-//! The versions of one key.
+//! The versions of one key; etcd's `keyIndex`.
 
 use smallvec::SmallVec;
 
@@ -11,17 +11,17 @@ pub(super) struct Stamp {
     pub(super) version: i64,
 }
 
-/// The versions of one key that are still there, oldest first, and what the next one needs to know.
+/// The existing versions of one key, oldest first, and the stamp of the newest.
 #[derive(Default)]
 pub(super) struct Versions {
     /// One inline: most keys are written once between compactions.
     list: SmallVec<[RowKey; 1]>,
-    /// What the newest put of the newest generation was stamped with.
+    /// The stamp of the newest put of the newest generation.
     newest: Stamp,
 }
 
 impl Versions {
-    /// As the engine had them.
+    /// The versions as read from the engine.
     pub(super) fn new(list: SmallVec<[RowKey; 1]>, newest: Stamp) -> Versions {
         Versions { list, newest }
     }
@@ -36,7 +36,7 @@ impl Versions {
         (!row.tombstone).then_some(*row)
     }
 
-    /// Adds a version; behind a tombstone a new generation begins.
+    /// Adds a version; after a tombstone a new generation begins.
     pub(super) fn put(&mut self, main: i64, sub: u32) -> Stamp {
         let revived = self.list.last().is_none_or(|row| row.tombstone);
         self.newest = match revived {
@@ -57,7 +57,7 @@ impl Versions {
         self.newest
     }
 
-    /// Ends the generation.
+    /// Adds a tombstone, which ends the generation.
     pub(super) fn put_tombstone(&mut self, main: i64, sub: u32) {
         self.list.push(RowKey {
             main,
@@ -66,9 +66,9 @@ impl Versions {
         });
     }
 
-    /// Forgets what a compaction makes unreadable, and reports it: of the versions up to the
-    /// revision only the newest stays, unless it is a tombstone. False when nothing is left of the
-    /// key.
+    /// Removes and reports the versions that a compaction makes unreadable: of the versions up to
+    /// the revision only the newest stays, unless it is a tombstone. Returns false when no version
+    /// is left.
     pub(super) fn compact(&mut self, revision: i64, drop_row: &mut impl FnMut(RowKey)) -> bool {
         let old = self.list.partition_point(|row| row.main <= revision);
         let superseded = match self.list[..old].last() {

@@ -1,4 +1,4 @@
-//! Reading, from any thread.
+//! Reads of the state, from any thread.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,7 +17,7 @@ use crate::engine::EngineSize;
 use crate::tree::HISTORY_BYTES_MAX;
 use crate::{ClusterId, Index, Roster};
 
-/// The state as it is whenever it is asked; cheap to clone.
+/// A view of the state as of each call; cheap to clone.
 #[derive(Clone)]
 pub struct ReadView {
     pub(super) shared: Arc<Shared>,
@@ -33,8 +33,8 @@ impl ReadView {
         self.read(request.revision, |reads| reads.range(request))
     }
 
-    /// Answers a range request in chunks of about `chunk_bytes`, all at one revision. The last one
-    /// has the header, the count, and whether there are more.
+    /// Answers a range request in chunks of about `chunk_bytes`, all at one revision. The last
+    /// chunk has the header, the count and `more`.
     pub fn range_stream(
         &self,
         request: &RangeRequest,
@@ -44,7 +44,7 @@ impl ReadView {
         RangeStream::new(self.clone(), request.clone(), chunk_bytes)
     }
 
-    /// Answers a transaction that only reads (`check::is_txn_readonly`), at one revision.
+    /// Answers a read-only transaction (`check::is_txn_readonly`) at one revision.
     pub fn txn_read(&self, request: &TxnRequest) -> Result<TxnResponse, Error> {
         self.read(lowest_revision(request), |reads| {
             let plan = Plan::new(reads, request.clone())?;
@@ -55,7 +55,7 @@ impl ReadView {
         })
     }
 
-    /// Hashes the pairs up to a revision, 0 for the current one.
+    /// Hashes the pairs up to a revision; 0 is the current one.
     pub fn hash_kv(&self, revision: i64) -> Result<HashKv, Error> {
         hash::hash_kv(&self.shared, revision)
     }
@@ -70,17 +70,17 @@ impl ReadView {
         self.shared.compacted()
     }
 
-    /// The compaction whose rows have all been given up, for clients that wait for `physical`.
+    /// The compaction whose rows have all been deleted, for clients that wait for `physical`.
     pub fn compaction_finished(&self) -> i64 {
         self.shared.swept.load(Ordering::SeqCst)
     }
 
-    /// The last entry in this state.
+    /// The applied index.
     pub fn applied_index(&self) -> Index {
         Index(self.shared.applied.load(Ordering::SeqCst))
     }
 
-    /// The cluster the state belongs to.
+    /// The id of the cluster.
     pub fn cluster_id(&self) -> ClusterId {
         self.shared.cluster
     }
@@ -91,44 +91,44 @@ impl ReadView {
         registry.roster.members.values().cloned().collect()
     }
 
-    /// One member.
+    /// The member with that id.
     pub fn member(&self, id: u64) -> Option<Member> {
         self.shared.registry.read().roster.members.get(&id).cloned()
     }
 
-    /// Whether that id was once a member's and must never come back.
+    /// Whether the id belonged to a removed member.
     pub fn removed(&self, id: u64) -> bool {
         self.shared.registry.read().roster.removed.contains(&id)
     }
 
-    /// The members, and the ids that must never come back.
+    /// The members, and the ids of removed ones.
     pub fn roster(&self) -> Roster {
         self.shared.registry.read().roster.clone()
     }
 
-    /// The alarms that are on.
+    /// The active alarms.
     pub fn alarms(&self) -> Vec<AlarmMember> {
         self.shared.registry.read().alarms(AlarmType::None as i32)
     }
 
-    /// The version that every member can speak, once agreed on.
+    /// The cluster version, once decided.
     pub fn cluster_version(&self) -> Option<String> {
         self.shared.registry.read().version.clone()
     }
 
-    /// How big the engine is.
+    /// The size of the engine.
     pub fn size(&self) -> EngineSize {
         self.shared.engine.size()
     }
 
-    /// Whether a request of that cost (`put_cost`, `txn_cost`) still fits. If not, the edge raises
-    /// the NOSPACE alarm and refuses; what costs nothing always fits.
+    /// Whether a request of that cost (`put_cost`, `txn_cost`) fits into the quota. If not, the
+    /// edge raises the NOSPACE alarm and refuses it. A cost of 0 always fits.
     pub fn has_room(&self, cost: u64) -> bool {
         cost == 0 || self.held_bytes().saturating_add(cost) < self.shared.limits.quota_bytes
     }
 
-    /// Whether a change of the v2 tree of that cost still fits into one and a half times the quota,
-    /// since the NOSPACE alarm does not stop it, and what the tree's history may take. The engine
+    /// Whether a change of the v2 tree of that cost fits into one and a half times the quota plus
+    /// the maximum of the tree's history: the NOSPACE alarm does not stop the v2 API. The engine
     /// has room for more: twice the quota, and 4 GiB at least.
     pub fn has_tree_room(&self, cost: u64) -> bool {
         let quota = self.shared.limits.quota_bytes;
@@ -145,16 +145,16 @@ impl ReadView {
         held.saturating_add(fresh)
     }
 
-    /// Reads at one moment; once more if a compaction overtook the read. `asked` is the oldest
-    /// revision the request names, 0 or less for none.
+    /// Reads at one revision, and repeats the read if a compaction has passed it. `requested` is
+    /// the oldest revision that the request names, 0 or less for none.
     pub(super) fn read<T>(
         &self,
-        asked: i64,
+        requested: i64,
         read: impl Fn(&Reads<'_>) -> Result<T, ReadError>,
     ) -> Result<T, Error> {
         loop {
-            // In this order: the revision is never below the compaction, and what it stands for is
-            // in the memtables or in the engine already.
+            // In this order: the revision is never below the compaction, and its rows are already
+            // in the memtables or in the engine.
             let compacted = self.shared.compacted();
             let current = self.shared.revision();
             let memtables: Memtables = self.shared.memtables();
@@ -165,16 +165,17 @@ impl ReadView {
                 compacted,
             };
             let result = read(&reads);
-            let oldest = if asked <= 0 { current } else { asked };
-            // Only a compaction that came meanwhile: a transaction may name a revision that was
-            // compacted long ago in the branch that it does not take, and trying that again would
-            // never end.
+            let oldest = if requested <= 0 { current } else { requested };
+            // Only a compaction that happened during the read counts. A transaction may name a
+            // revision that was compacted long ago in the branch that it does not take: repeating
+            // that read would never end.
             let compaction = self.shared.compacted();
             let overtaken = compacted < compaction && oldest.min(current) < compaction;
             match result {
                 Err(ReadError::Refused(error)) => return Err(error),
                 Err(ReadError::Engine(error)) => return Err(error.into()),
-                // Rows may have been missing; the next attempt sees what remains, or is refused.
+                // Rows may have been missing; the next attempt reads the remaining ones, or is
+                // refused.
                 _ if overtaken => {}
                 Ok(answer) => return Ok(answer),
                 Err(ReadError::Missing(row)) => return Err(missing(row).into()),
@@ -183,7 +184,7 @@ impl ReadView {
     }
 }
 
-/// The oldest revision that a transaction's ranges name.
+/// The oldest revision in a transaction's ranges.
 fn lowest_revision(request: &TxnRequest) -> i64 {
     use keelson_proto::etcdserverpb::request_op::Request;
     let ops = request.success.iter().chain(&request.failure);

@@ -1,4 +1,4 @@
-//! A transaction being applied: the one place where rows and index entries come into being.
+//! A transaction being applied: the only place that creates rows and index entries.
 
 use bytes::Bytes;
 use keelson_proto::mvccpb::KeyValue;
@@ -8,13 +8,13 @@ use super::revision::RowKey;
 use super::rows;
 use super::shared::{Memtables, Reads, Shared};
 
-/// One transaction. Readers see nothing of it until its revision is published.
+/// A transaction. Readers do not see it until its revision is published.
 pub(super) struct Write<'a> {
     shared: &'a Shared,
     memtables: &'a Memtables,
-    /// The revision before the transaction; its own changes all get the next one.
+    /// The revision before the transaction; all its changes get the next one.
     begin: i64,
-    /// How many changes so far: the next one's sub revision.
+    /// The number of changes so far, which is the next one's sub revision.
     changes: u32,
 }
 
@@ -33,7 +33,7 @@ impl<'a> Write<'a> {
         self.begin + i64::from(self.changes > 0)
     }
 
-    /// What the transaction itself sees: its own changes too.
+    /// Reads within the transaction, its own changes included.
     pub(super) fn reads(&self) -> Reads<'a> {
         Reads {
             shared: self.shared,
@@ -43,7 +43,7 @@ impl<'a> Write<'a> {
         }
     }
 
-    /// Stores a pair.
+    /// Writes a pair.
     pub(super) fn put(&mut self, key: Bytes, value: Bytes, lease: i64) {
         let row = self.next_row(false);
         let stamp = self.shared.index.put(&key, row.main, row.sub);
@@ -58,7 +58,7 @@ impl<'a> Write<'a> {
         self.memtables.active.push(row, rows::encode(&kv));
     }
 
-    /// Deletes the keys of a range and says how many there were.
+    /// Deletes the keys of a range and returns their number.
     pub(super) fn delete(&mut self, range: KeyRange<'_>) -> i64 {
         let mut doomed = Vec::new();
         let now = self.revision();

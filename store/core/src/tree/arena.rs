@@ -1,4 +1,4 @@
-//! The nodes themselves: a slab of them, linked by number, so that no depth is too deep.
+//! The nodes of the tree: a slab, linked by number, so that any depth is possible.
 
 use std::collections::BTreeMap;
 use std::ops::Index;
@@ -7,19 +7,19 @@ use bytes::Bytes;
 
 use super::path;
 
-/// A node's number. It means nothing beyond this member: a number that is free is used again.
+/// A node's number, local to this member: numbers of removed nodes are reused.
 pub(super) type Id = u32;
 
 /// "/".
 pub(super) const ROOT: Id = 0;
-/// Where etcd keeps its members.
+/// The node under which etcd keeps its members.
 const MEMBERS: Id = 1;
-/// What the keys API calls "/".
+/// The root of the keys API.
 const KEYS: Id = 2;
-/// These three are there from the beginning and for ever, and have no rows.
+/// These three nodes always exist, and have no rows.
 pub(super) const FIXED: Id = 3;
 
-/// One node.
+/// A node.
 #[derive(Debug)]
 pub(super) struct ArenaNode {
     pub(super) parent: Id,
@@ -27,13 +27,13 @@ pub(super) struct ArenaNode {
     pub(super) content: Content,
     pub(super) created: u64,
     pub(super) modified: u64,
-    /// When its time is over; 0: never.
+    /// The expiry time in ns since 1970; 0 for none.
     pub(super) expires_ns: i64,
-    /// The index at which that was said last.
+    /// The index at which the expiry was last set.
     pub(super) ttl_set: u64,
 }
 
-/// What a node is.
+/// The content of a node.
 #[derive(Debug)]
 pub(super) enum Content {
     /// A file with its value.
@@ -49,7 +49,7 @@ impl Content {
 }
 
 impl ArenaNode {
-    /// What it holds, if it is a directory.
+    /// The children, if the node is a directory.
     pub(super) fn children(&self) -> Option<&BTreeMap<Bytes, Id>> {
         match &self.content {
             Content::Dir(children) => Some(children),
@@ -57,7 +57,7 @@ impl ArenaNode {
         }
     }
 
-    /// Of a file's value.
+    /// The size of a file's value in bytes.
     pub(super) fn value_bytes(&self) -> usize {
         match &self.content {
             Content::Dir(_) => 0,
@@ -65,7 +65,7 @@ impl ArenaNode {
         }
     }
 
-    /// What it weighs as a row, roughly.
+    /// The approximate size of the node's row, in bytes.
     fn weight(&self) -> u64 {
         const NUMBERS_BYTES: usize = 32;
         (NUMBERS_BYTES + self.name.len() + self.value_bytes()) as u64
@@ -75,23 +75,23 @@ impl ArenaNode {
 #[derive(Default)]
 struct Slot {
     entry: Option<ArenaNode>,
-    /// Whether it is on the list of those whose rows are out of date.
+    /// Whether the number is in `dirty`: the node's row is out of date.
     dirty: bool,
 }
 
 /// All nodes.
 pub(super) struct Arena {
     slots: Vec<Slot>,
-    /// Numbers to be used again, the last one first.
+    /// Free numbers, used from the end.
     free: Vec<Id>,
-    /// Numbers whose rows are out of date, each once.
+    /// The numbers whose rows are out of date, each once.
     dirty: Vec<Id>,
-    /// What those rows weigh, roughly.
+    /// The approximate size of those rows, in bytes.
     dirty_bytes: u64,
 }
 
 impl Arena {
-    /// The fixed nodes.
+    /// An arena with the fixed nodes.
     pub(super) fn new() -> Arena {
         let mut arena = Arena {
             slots: Vec::new(),
@@ -117,7 +117,8 @@ impl Arena {
         arena
     }
 
-    /// Puts nodes back where they were, all numbers below `numbers`, or says what is wrong.
+    /// Restores nodes under their numbers, which are below `numbers`. The error describes the
+    /// damage.
     pub(super) fn restore(nodes: Vec<(Id, ArenaNode)>, numbers: Id) -> Result<Arena, String> {
         let mut arena = Arena::new();
         let last = nodes.iter().map(|(id, _)| *id).max().unwrap_or_default();
@@ -160,7 +161,7 @@ impl Arena {
         }
     }
 
-    /// How many nodes besides the fixed ones can be reached from the root.
+    /// The number of nodes that are reachable from the root, without the fixed ones.
     fn reachable(&self) -> usize {
         let (mut met, mut open) = (0, vec![ROOT]);
         while let Some(id) = open.pop() {
@@ -171,34 +172,34 @@ impl Arena {
         met
     }
 
-    /// All numbers that nodes have are below that.
+    /// An upper bound of all numbers in use.
     pub(super) fn numbers(&self) -> Id {
         self.slots.len() as Id
     }
 
-    /// How many nodes there are besides the fixed ones.
+    /// The number of nodes, without the fixed ones.
     pub(super) fn len(&self) -> usize {
         self.slots.len() - self.free.len() - FIXED as usize
     }
 
-    /// The node with that number, if there is one.
+    /// The node with this number, if it exists.
     pub(super) fn get(&self, id: Id) -> Option<&ArenaNode> {
         self.slots.get(id as usize)?.entry.as_ref()
     }
 
-    /// To change it; its row is out of date from now on.
+    /// Changes a node, and marks its row as out of date.
     pub(super) fn change(&mut self, id: Id, change: impl FnOnce(&mut ArenaNode)) {
         let before = self.dirty_weight(id);
         change(self.entry_mut(id));
         self.soil(id, before);
     }
 
-    /// A directory's child.
+    /// The child of a directory with this name.
     pub(super) fn child(&self, dir: Id, name: &[u8]) -> Option<Id> {
         self[dir].children()?.get(name).copied()
     }
 
-    /// Puts a new node under its parent, which must be a directory without that name.
+    /// Inserts a node under its parent, which must be a directory without a child of that name.
     pub(super) fn insert(&mut self, entry: ArenaNode) -> Id {
         let id = self.free.pop().unwrap_or(self.slots.len() as Id);
         self.link(&entry, id);
@@ -207,7 +208,7 @@ impl Arena {
         id
     }
 
-    /// Takes a node out; if it is a directory, what it holds must go as well.
+    /// Removes a node. The children of a directory must be removed as well.
     pub(super) fn remove(&mut self, id: Id) -> ArenaNode {
         assert!(FIXED <= id, "the fixed nodes stay");
         let before = self.dirty_weight(id);
@@ -216,7 +217,7 @@ impl Arena {
         self.soil(id, before);
         self.free.push(id);
         let parent = self.slots.get_mut(entry.parent as usize);
-        // A parent that went first has taken its names along.
+        // A parent that was removed first has no children any more.
         if let Some(Content::Dir(names)) = parent
             .and_then(|slot| slot.entry.as_mut())
             .map(|parent| &mut parent.content)
@@ -226,7 +227,7 @@ impl Arena {
         entry
     }
 
-    /// A node's whole path.
+    /// The whole path of a node.
     pub(super) fn path(&self, id: Id) -> Bytes {
         let climb = |id: &Id| (*id != ROOT).then(|| self[*id].parent);
         let mut way: Vec<Id> = std::iter::successors(Some(id), climb).collect();
@@ -241,23 +242,23 @@ impl Arena {
         }
     }
 
-    /// Every node that is not fixed, in no particular order.
+    /// Every node but the fixed ones, unordered.
     pub(super) fn entries(&self) -> impl Iterator<Item = (Id, &ArenaNode)> {
         let slots = (0..).zip(&self.slots).skip(FIXED as usize);
         slots.filter_map(|(id, slot)| Some((id, slot.entry.as_ref()?)))
     }
 
-    /// Numbers whose rows are out of date: those of nodes that are there no more too.
+    /// The numbers whose rows are out of date, including removed nodes.
     pub(super) fn dirty(&self) -> &[Id] {
         &self.dirty
     }
 
-    /// What those rows weigh, roughly.
+    /// The approximate size of those rows, in bytes.
     pub(super) fn dirty_bytes(&self) -> u64 {
         self.dirty_bytes
     }
 
-    /// The rows are up to date.
+    /// Marks all rows as up to date.
     pub(super) fn cleaned(&mut self) {
         for id in std::mem::take(&mut self.dirty) {
             self.slots[id as usize].dirty = false;
@@ -287,15 +288,15 @@ impl Arena {
         *slot = Some(entry);
     }
 
-    /// What a node's row counts for in `dirty_bytes`: nothing if it is up to date, or to be
-    /// deleted.
+    /// The bytes of a node in `dirty_bytes`: 0 if its row is up to date, or to be deleted.
     fn dirty_weight(&self, id: Id) -> u64 {
         let slot = &self.slots[id as usize];
         let entry = slot.entry.as_ref().filter(|_| slot.dirty);
         entry.map_or(0, ArenaNode::weight)
     }
 
-    /// The node's row is out of date; `before` is what it counted for before the change.
+    /// Marks the node's row as out of date; `before` is its share of `dirty_bytes` before the
+    /// change.
     fn soil(&mut self, id: Id, before: u64) {
         if id < FIXED {
             return;

@@ -1,4 +1,4 @@
-//! Changes on request. Which refusal comes first is etcd's order.
+//! Changes by requests. The order of the checks is etcd's.
 
 use std::sync::Arc;
 
@@ -10,10 +10,10 @@ use super::arena::{ArenaNode, Content, Id, ROOT};
 use super::walk::{self, WalkScope};
 use super::{Action, ErrorCode, Event, NodeExtern, Tree, TreeError, path};
 
-/// 2000-01-01. Who makes a node that ends before then does not mean it: it lives for ever.
+/// 2000-01-01. etcd ignores an expiry before it, when a node is created: the node never expires.
 const EXPIRES_MIN_NS: i64 = 946_684_800_000_000_000;
 
-/// What a change did, but for its index.
+/// The outcome of a change, without its index.
 pub(super) struct Outcome {
     pub(super) action: Action,
     pub(super) node: NodeExtern,
@@ -23,7 +23,7 @@ pub(super) struct Outcome {
 }
 
 impl Tree {
-    /// Changes the tree as asked, or not at all.
+    /// Applies a request, or returns an error and changes nothing.
     pub fn apply(&mut self, request: &TreeRequest) -> Result<Arc<Event>, TreeError> {
         let path = path::clean(&request.path);
         let outcome = match request.op() {
@@ -81,7 +81,7 @@ impl Tree {
         }
     }
 
-    /// In the order in which they were made: named after the index.
+    /// Creates a file named by the next index: files in such a directory are ordered by creation.
     fn create_in_order(&mut self, dir: &[u8], request: &TreeRequest) -> Result<Outcome, TreeError> {
         let mut path = path::stem(dir).to_vec();
         path::push(&mut path, format!("{:020}", self.next_index()).as_bytes());
@@ -122,7 +122,7 @@ impl Tree {
         Ok(self.take_out(id, key, Action::Delete, request.time_ns))
     }
 
-    /// Of the fixed nodes too: they are directories, and that is what etcd says of them here.
+    /// Also for the fixed nodes: as directories they get the same error in etcd.
     fn compare_and_delete(
         &mut self,
         path: &[u8],
@@ -140,7 +140,7 @@ impl Tree {
         }
     }
 
-    /// The file at that path, if it is as the request expects it.
+    /// The file at the path, if it is as the request expects.
     fn compare(&self, path: &[u8], request: &TreeRequest) -> Result<Id, TreeError> {
         let id = self.expect(path)?;
         let entry = &self.arena[id];
@@ -162,7 +162,7 @@ impl Tree {
         }
     }
 
-    /// Makes a node where none is, and the directories on the way to it, which stay for ever.
+    /// Creates a node, and the missing directories of its path, which never expire.
     fn place(&mut self, path: &[u8], action: Action, request: &TreeRequest) -> Outcome {
         let index = self.next_index();
         let mut names = path::names(path).peekable();
@@ -200,8 +200,7 @@ impl Tree {
         }
     }
 
-    /// Changes a node that stays the same node. A directory's own index stays as it was, whatever
-    /// the event says.
+    /// Changes an existing node. A directory's own index does not change, regardless of the event.
     fn rewrite(&mut self, id: Id, path: &[u8], action: Action, request: &TreeRequest) -> Outcome {
         let key = Bytes::copy_from_slice(path);
         let prev = self.show(id, key.clone(), request.time_ns);
@@ -227,7 +226,7 @@ impl Tree {
         }
     }
 
-    /// Takes a node out, and all below it.
+    /// Removes a node and everything below it.
     pub(super) fn take_out(&mut self, id: Id, key: Bytes, action: Action, now_ns: i64) -> Outcome {
         let prev = self.show(id, key.clone(), now_ns);
         let reach = WalkScope {
@@ -276,7 +275,7 @@ impl Tree {
         });
     }
 
-    /// The next index, and what happened.
+    /// Advances the index and records the event.
     pub(super) fn record(&mut self, outcome: Outcome) -> Arc<Event> {
         let event = Arc::new(Event {
             action: outcome.action,
@@ -303,7 +302,7 @@ fn content(dir: bool, value: Bytes) -> Content {
     }
 }
 
-/// When a node that is being made ends.
+/// The expiry time of a new node.
 fn first_deadline(request: &TreeRequest) -> i64 {
     match request.expires_ns < EXPIRES_MIN_NS {
         true => 0,

@@ -1,4 +1,4 @@
-//! One number for all of the tree, to tell whether two are the same.
+//! A digest of the whole tree, to compare two trees.
 
 use super::arena::{ArenaNode, Content, ROOT};
 use super::walk::{self, WalkScope};
@@ -57,7 +57,8 @@ impl Digest {
 }
 
 impl Tree {
-    /// The same for the same nodes, history and index, on any member and after any restart.
+    /// The digest. It is equal for equal nodes, history and index, on any member and after any
+    /// restart.
     pub fn digest(&self) -> u64 {
         let mut digest = Digest(0xcbf2_9ce4_8422_2325);
         digest.word(self.index());

@@ -1,4 +1,4 @@
-//! What a change or a read looks like to clients.
+//! Events and nodes as clients see them.
 
 use std::sync::OnceLock;
 
@@ -6,25 +6,25 @@ use bytes::Bytes;
 
 use super::NodeExterns;
 
-/// What happened. The numbers are on disk.
+/// The kind of an event. The numbers are part of the disk format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Action {
-    /// Nothing: a read.
+    /// A read.
     Get = 0,
-    /// A file was written, whatever was there.
+    /// A file was written, whether it existed or not.
     Set = 1,
-    /// A node was made where none was.
+    /// A node was created.
     Create = 2,
-    /// A node was changed that was there.
+    /// An existing node was changed.
     Update = 3,
-    /// A file was changed that was as expected.
+    /// A file that met the condition was changed.
     CompareAndSwap = 4,
     /// A node was deleted.
     Delete = 5,
-    /// A file was deleted that was as expected.
+    /// A file that met the condition was deleted.
     CompareAndDelete = 6,
-    /// A node's time was over.
+    /// A node expired.
     Expire = 7,
 }
 
@@ -59,29 +59,29 @@ impl Action {
     }
 }
 
-/// A node as it was at one moment.
+/// A node at one moment, as clients see it; etcd's `NodeExtern`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NodeExtern {
     /// The whole path: "/1/foo".
     pub key: Bytes,
-    /// What a file holds; nothing for a directory, nor in the event of a deletion.
+    /// The value of a file; `None` for a directory, and in the event of a deletion.
     pub value: Option<Bytes>,
     /// Whether it is a directory.
     pub dir: bool,
-    /// When its time is over, in ns since 1970.
+    /// The expiry time in ns since 1970.
     pub expires_ns: Option<i64>,
-    /// What is left of its time in seconds, rounded up, never below 0. 0 is not shown.
+    /// The remaining time to live in seconds, rounded up, at least 0. 0 is not shown.
     pub ttl: i64,
-    /// What a listed directory holds, in key order, hidden nodes left out.
+    /// The children of a listed directory, in key order, without hidden nodes.
     pub nodes: NodeExterns,
     /// The index of the last change.
     pub modified: u64,
-    /// The index at which it was made.
+    /// The index of the creation.
     pub created: u64,
 }
 
 impl NodeExtern {
-    /// The node without what it holds.
+    /// The node without its children.
     pub(super) fn alone(&self) -> NodeExtern {
         NodeExtern {
             key: self.key.clone(),
@@ -91,7 +91,7 @@ impl NodeExtern {
         }
     }
 
-    /// Whether the two are the same but for what they hold.
+    /// Whether two nodes are equal apart from their children.
     pub(super) fn equals_alone(&self, other: &NodeExtern) -> bool {
         let numbers = |node: &NodeExtern| (node.expires_ns, node.ttl, node.modified, node.created);
         self.key == other.key
@@ -101,34 +101,35 @@ impl NodeExtern {
     }
 }
 
-/// A change of the tree; watchers share one.
+/// A change of the tree; all watchers share one.
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// What happened.
+    /// The kind of the change.
     pub action: Action,
-    /// The node after it.
+    /// The node after the change.
     pub node: NodeExtern,
-    /// The node before it, if there was one.
+    /// The node before the change, if it existed.
     pub prev: Option<NodeExtern>,
-    /// The tree's index after it.
+    /// The tree's index after the change.
     pub index: u64,
-    /// Only a time to live was renewed: no watcher hears of it, no scan of the history finds it.
+    /// Whether only a time to live was renewed: neither watchers nor scans of the history get such
+    /// events.
     pub refresh: bool,
-    /// What went with a directory, all whole paths, the directory's own not among them: whoever
-    /// watches one of these hears of it, hidden or not. The history does not keep it.
+    /// The whole paths of everything below a removed directory. Watchers of these paths get the
+    /// event, hidden or not. The history does not keep them.
     pub removed: Vec<Bytes>,
-    /// For whoever sends it: its encoding, made once for all.
+    /// The encoding for clients, made once and shared.
     pub encoding: OnceLock<Bytes>,
 }
 
 impl Event {
-    /// What it takes as a row or in a queue, in bytes, roughly.
+    /// The approximate size as a row or in a queue, in bytes.
     pub fn weight(&self) -> usize {
         let removed: usize = self.removed.iter().map(Bytes::len).sum();
         self.node_bytes() + removed
     }
 
-    /// The same without the paths of what was removed, which may be a million.
+    /// The same without `removed`, which may have a million paths.
     pub fn node_bytes(&self) -> usize {
         const NUMBERS_BYTES: usize = 64;
         let node = |node: &NodeExtern| node.key.len() + node.value.as_ref().map_or(0, Bytes::len);
@@ -138,7 +139,7 @@ impl Event {
 
 impl PartialEq for Event {
     fn eq(&self, other: &Event) -> bool {
-        // `removed` serves live watchers only and does not survive a restart.
+        // `removed` is for present watchers only, and is not persisted.
         self.action == other.action
             && self.node == other.node
             && self.prev == other.prev

@@ -1,4 +1,4 @@
-//! The end of nodes whose time is over.
+//! Expiry of nodes.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use keelson_proto::internal::TreeExpire;
 use super::arena::Id;
 use super::{Action, Event, Tree};
 
-/// A node whose time is over; in the order in which they go.
+/// A node to expire, ordered as they expire.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Overdue {
     expires_ns: i64,
@@ -17,8 +17,8 @@ struct Overdue {
 }
 
 impl Tree {
-    /// Takes out every node whose time is over, each with an index of its own: the oldest first,
-    /// and by path where that is the same, so that all members do alike.
+    /// Removes every expired node, each with an index of its own. They are ordered by expiry time,
+    /// then by path, so that all members do the same.
     pub fn expire(&mut self, request: &TreeExpire) -> Vec<Arc<Event>> {
         let mut overdue: Vec<Overdue> = self.overdue(request).collect();
         overdue.sort_unstable();
@@ -29,7 +29,7 @@ impl Tree {
             id,
         } in overdue
         {
-            // A directory takes along what it holds.
+            // A directory that expired before it has removed its descendants.
             if self.deadlines.contains(&(expires_ns, id)) {
                 let outcome = self.take_out(id, path, Action::Expire, request.time_ns);
                 events.push(self.record(outcome));
@@ -48,7 +48,8 @@ impl Tree {
         })
     }
 
-    /// When the next node ends, of those whose time was set after that index; 0 leaves none out.
+    /// The expiry time of the node that expires next, among those whose time was set after index
+    /// `spared_index`; 0 excludes none.
     pub fn next_expiry(&self, spared_index: u64) -> Option<i64> {
         let mut deadlines = self.deadlines.iter();
         let next = deadlines.find(|(_, id)| self.counts(*id, spared_index));

@@ -1,8 +1,8 @@
-//! The last events, for watches that begin at an index of the past.
+//! The history: the latest events, for watches that begin at a past index. etcd's `EventHistory`.
 //!
-//! The history ends where one of two bounds is reached: a number of events, as in etcd, and what
-//! the events weigh together. Both depend on the events alone, so that it begins at the same index
-//! on every member, after a restart and after a snapshot.
+//! It is bounded by a number of events, as in etcd, and by their size. Both depend on the events
+//! alone, so that the history begins at the same index on every member, after a restart and after a
+//! snapshot.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Weak};
@@ -11,25 +11,25 @@ use parking_lot::Mutex;
 
 use super::{Action, Event, NodeExtern};
 
-/// How many events are kept, all keys together, as in etcd.
+/// The maximum number of events, as in etcd.
 pub(super) const EVENTS_MAX: usize = 1000;
 
-/// What the events kept may weigh together, in bytes ([`Event::weight`]). The newest of them is
-/// kept in any case, so that only an event clears others, and its row names where the history
-/// begins. etcd has no such bound: a thousand events with two values of 10 MB each are 20 GB.
+/// The maximum size of the events, in bytes ([`Event::weight`]). The newest event is always kept:
+/// so only an event clears others, and its row names the start of the history. etcd has no such
+/// limit: a thousand events with two values of 10 MB each are 20 GB.
 pub(crate) const BYTES_MAX: u64 = 64 << 20;
 
-/// An event of the past. It has no encoding: those of a thousand events could take gigabytes.
+/// A past event, without an encoding: the encodings of a thousand events could take gigabytes.
 struct PastEvent {
     event: Event,
-    /// The event as it is shared while a reader has it, and with it an encoding that is made once.
+    /// The event as shared with readers, and with it an encoding that is made once.
     shared: Mutex<Weak<Event>>,
 }
 
 impl PastEvent {
     fn new(event: &Event, shared: Weak<Event>) -> PastEvent {
         PastEvent {
-            // `removed` may be a million paths and serves only the watchers of that moment.
+            // `removed` may be a million paths, and is for present watchers only.
             event: Event {
                 node: event.node.alone(),
                 prev: event.prev.as_ref().map(NodeExtern::alone),
@@ -55,22 +55,22 @@ impl PastEvent {
     }
 }
 
-/// The events of the newest indexes, without a gap. An index without an event is a change that
-/// clients cannot see, or a refresh, which no scan finds.
+/// The events of the newest consecutive indexes. An index without an event is a change that clients
+/// cannot see, or a refresh, which no scan returns.
 pub(super) struct EventHistory {
     events: VecDeque<Option<PastEvent>>,
-    /// The index of the last one.
+    /// The newest index.
     newest: u64,
-    /// How many of these indexes have an event.
+    /// The number of indexes with an event.
     count: usize,
-    /// What the events weigh, and may weigh.
+    /// The size of the events, and its maximum, in bytes.
     bytes: u64,
     bytes_max: u64,
-    /// How many of them have no row yet.
+    /// The number of newest indexes without a row.
     fresh: usize,
-    /// What those rows weigh.
+    /// The size of their rows, in bytes.
     fresh_bytes: u64,
-    /// Slots whose rows, if there are any, are of events that are not kept any more.
+    /// Slots whose rows, if any, are of events that were cleared.
     stale: BTreeSet<u16>,
 }
 
@@ -81,7 +81,7 @@ impl Default for EventHistory {
 }
 
 impl EventHistory {
-    /// Nothing has happened. `bytes_max` is the same on every member.
+    /// An empty history. `bytes_max` must be the same on every member.
     pub(super) fn within(bytes_max: u64) -> EventHistory {
         EventHistory {
             events: VecDeque::new(),
@@ -95,7 +95,7 @@ impl EventHistory {
         }
     }
 
-    /// The same at that index, still without any event, and back to `oldest` at most.
+    /// An empty history that ends at `index` and begins at `oldest` at the earliest.
     pub(super) fn since(self, oldest: u64, index: u64) -> EventHistory {
         let reached = index.saturating_add(1).saturating_sub(oldest.max(1));
         let kept = reached.min(EVENTS_MAX as u64) as usize;
@@ -111,7 +111,7 @@ impl EventHistory {
         self.newest
     }
 
-    /// The oldest index it reaches back to; 0 if nothing has ever happened.
+    /// The oldest index of the history; 0 if there was no change.
     pub(super) fn oldest(&self) -> u64 {
         match self.events.len() as u64 {
             0 => 0,
@@ -119,7 +119,7 @@ impl EventHistory {
         }
     }
 
-    /// The next index, and what happened.
+    /// Advances the index, and adds its event.
     pub(super) fn push(&mut self, event: Option<&Arc<Event>>) {
         let event = event.filter(|event| !event.refresh);
         let past = event.map(|event| PastEvent::new(event, Arc::downgrade(event)));
@@ -132,7 +132,7 @@ impl EventHistory {
             self.count += 1;
             self.bytes += past.weight();
             self.fresh_bytes += past.weight();
-            // The row of the event that had the slot before is overwritten.
+            // The row of the slot's former event is overwritten.
             self.stale.remove(&slot(self.newest));
         }
         self.events.push_back(past);
@@ -160,8 +160,8 @@ impl EventHistory {
         }
     }
 
-    /// Puts events where their indexes say. Rows of earlier releases may be of refreshes, or weigh
-    /// more than is kept: they are cleared as if this release had always run.
+    /// Restores events at their indexes. Rows of earlier releases may be of refreshes, or exceed
+    /// the limit: they are cleared as if this release had always run.
     pub(super) fn restore(&mut self, events: Vec<Event>) {
         for event in events {
             let at = event.index.checked_sub(self.oldest());
@@ -182,7 +182,7 @@ impl EventHistory {
         let before = self.count;
         self.clear_to_fit();
         if self.count < before {
-            // No row names this beginning: all are written again.
+            // No row names the new start: all are written again.
             (self.fresh, self.fresh_bytes) = (self.events.len(), self.bytes);
         }
     }
@@ -192,7 +192,7 @@ impl EventHistory {
         self.past(index).map(|past| &past.event)
     }
 
-    /// The first event from an index on that tells of the path, or of what is below it.
+    /// The first event from an index on that concerns the path, or a path below it if recursive.
     pub(super) fn find(&self, path: &[u8], recursive: bool, since: u64) -> Option<Arc<Event>> {
         let mut past = self.past(since);
         let found = past.find(|past| matches(&past.event, path, recursive));
@@ -205,38 +205,38 @@ impl EventHistory {
         self.events.iter().skip(skipped).flatten()
     }
 
-    /// How many rows are out of date, and what they weigh.
+    /// The number of rows out of date, and their size in bytes.
     pub(super) fn fresh(&self) -> (usize, u64) {
         (self.fresh + self.stale.len(), self.fresh_bytes)
     }
 
-    /// The events that have no row yet.
+    /// The events without a row.
     pub(super) fn fresh_events(&self) -> impl Iterator<Item = &Event> {
         let skipped = self.events.len() - self.fresh;
         let fresh = self.events.iter().skip(skipped).flatten();
         fresh.map(|past| &past.event)
     }
 
-    /// The slots whose rows are to be deleted.
+    /// The slots whose rows must be deleted.
     pub(super) fn stale_slots(&self) -> impl Iterator<Item = u16> {
         self.stale.iter().copied()
     }
 
-    /// The rows are up to date.
+    /// Marks all rows as up to date.
     pub(super) fn cleaned(&mut self) {
         (self.fresh, self.fresh_bytes) = (0, 0);
         self.stale.clear();
     }
 }
 
-/// Where in the engine the row of an event is: the slot is used again by a later one.
+/// The slot of an event's row in the engine; later events reuse it.
 pub(super) fn slot(index: u64) -> u16 {
     (index % EVENTS_MAX as u64) as u16
 }
 
-/// Whether a scan for that path finds an event of the past. Not quite what a watcher is sent while
-/// it happens: hidden nodes count, and the end of a directory is the end of every path that begins
-/// with the same letters (etcd's `EventHistory.scan`).
+/// Whether a scan for the path finds a past event. The rule differs from that of present watchers:
+/// hidden nodes count, and a removed directory concerns every path of which its own is a prefix
+/// (etcd's `EventHistory.scan`).
 fn matches(event: &Event, path: &[u8], recursive: bool) -> bool {
     let key = &event.node.key[..];
     if key == path {

@@ -1,4 +1,4 @@
-//! A tree from the rows of the engine, or of a snapshot; `rows.rs` has their layout.
+//! Loads a tree from the rows of the engine, or of a snapshot; `rows.rs` has their layout.
 
 use keelson_proto::internal::{TreeEvent, TreeEventNode, TreeNode};
 use prost::Message;
@@ -8,12 +8,12 @@ use super::history::{self, EventHistory};
 use super::rows::{EVENT, HEAD, NODE};
 use super::{Action, Event, NodeExtern, Tree};
 
-/// Takes rows in any order; then there is a tree, or a text that says what is wrong.
+/// Takes rows in any order, and returns the tree, or a description of the damage.
 pub(crate) struct Loader {
     head: Option<(u64, Id)>,
     nodes: Vec<(Id, ArenaNode)>,
     events: Vec<Event>,
-    /// The newest beginning of the history that a row names.
+    /// The latest start of the history that a row names.
     oldest: u64,
     history: EventHistory,
 }
@@ -25,7 +25,7 @@ impl Default for Loader {
 }
 
 impl Loader {
-    /// The events come into that history, in which nothing has happened.
+    /// A loader with an empty history.
     pub(super) fn new(history: EventHistory) -> Loader {
         Loader {
             head: None,
@@ -36,7 +36,7 @@ impl Loader {
         }
     }
 
-    /// Takes a row.
+    /// Adds a row.
     pub(crate) fn push(&mut self, key: &[u8], row: &[u8]) -> Result<(), String> {
         let taken = match key.split_first() {
             Some((&EVENT, slot)) => self.push_event(slot, row),
@@ -73,11 +73,11 @@ impl Loader {
         Some(())
     }
 
-    /// The tree.
+    /// Builds the tree.
     pub(crate) fn finish(self) -> Result<Tree, String> {
         let (index, numbers) = match self.head {
             Some(head) => head,
-            // The store of a release that had no tree.
+            // The store is of a release without a tree.
             None if self.nodes.is_empty() && self.events.is_empty() => {
                 let history = self.history;
                 return Ok(Tree {

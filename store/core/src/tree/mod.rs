@@ -1,12 +1,12 @@
-//! The v2 tree: files and directories with a time to live, one index for all of it, and the last
-//! thousand events, or as many as weigh 64 MiB.
+//! The v2 tree: files and directories with a time to live, one index for the whole tree, and a
+//! history of at most a thousand events and 64 MiB.
 //!
-//! Paths are whole: "/1/foo" is what clients of the keys API call "/foo", "/2/..." is the auth
-//! API's. Time is an argument everywhere; the same requests give the same tree on every member.
-//! etcd's `v2store` is the model, to the order of its refusals.
+//! Paths are whole: "/1/foo" is "/foo" of the keys API, and "/2/..." belongs to the auth API. Time
+//! is an argument everywhere; the same requests give the same tree on every member. The model is
+//! etcd's `v2store`, up to the order of its errors.
 //!
-//! A path may have ten thousand names, so nothing here is recursive: the nodes lie in a slab
-//! (`arena.rs`) and are linked by number.
+//! A path may have ten thousand names, so no function here is recursive: the nodes are in a slab
+//! (`arena.rs`) and linked by number.
 //!
 //! ```
 //! use keelson_core::tree::Tree;
@@ -48,18 +48,18 @@ pub(crate) use loader::Loader;
 pub use nodes::NodeExterns;
 pub(crate) use rows::TreeRow;
 
-/// The longest path that a request may name, with the "/1" of the keys API, in bytes. etcd closes a
-/// connection whose first request line has more than 4 KiB; a path of 31,000 names made every
-/// listing of it a gigabyte.
+/// The maximum length of a path in a request, with the "/1" of the keys API, in bytes. etcd closes
+/// a connection whose first request line has more than 4 KiB; with a path of 31,000 names every
+/// listing took a gigabyte.
 pub const PATH_BYTES_MAX: usize = 4096;
 
 use arena::{Arena, Id};
 use history::EventHistory;
 
-/// Files and directories. One owner changes it; others may read it meanwhile, under a lock.
+/// Files and directories. One owner changes the tree; other threads may read it under a lock.
 pub struct Tree {
     arena: Arena,
-    /// When nodes end, and which.
+    /// Expiry times, with the node that expires.
     deadlines: BTreeSet<(i64, Id)>,
     history: EventHistory,
 }
@@ -71,7 +71,7 @@ impl Default for Tree {
 }
 
 impl Tree {
-    /// A tree in which nothing has happened: "/", "/0" and "/1", which nobody can change.
+    /// An empty tree: the fixed nodes "/", "/0" and "/1", which no request can change.
     pub fn new() -> Tree {
         Tree {
             arena: Arena::new(),
@@ -85,17 +85,17 @@ impl Tree {
         self.history.newest()
     }
 
-    /// How many nodes there are besides those that are always there.
+    /// The number of nodes besides the fixed ones.
     pub fn len(&self) -> usize {
         self.arena.len()
     }
 
-    /// Whether there are no others.
+    /// Whether there are no nodes besides the fixed ones.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// A change that clients do not see but that takes an index, as etcd's members do.
+    /// Advances the index for a change that clients do not see, such as those of etcd's members.
     pub fn touch(&mut self) {
         self.history.push(None);
     }

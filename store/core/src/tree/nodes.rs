@@ -1,4 +1,4 @@
-//! What a listed directory holds.
+//! The children of a listed directory.
 
 use std::fmt;
 use std::mem;
@@ -6,23 +6,23 @@ use std::ops::Deref;
 
 use super::NodeExtern;
 
-/// Nodes within a node. Ten thousand directories may lie within each other, and no thread's stack
-/// would do for that: dropping, cloning and comparing go from one to the next instead.
+/// A list of nodes, possibly nested. Directories may be nested ten thousand deep, too deep for
+/// recursion on a thread's stack: drop, clone and comparison are iterative.
 #[derive(Default)]
 pub struct NodeExterns(Vec<NodeExtern>);
 
 impl NodeExterns {
-    /// None.
+    /// An empty list.
     pub const fn new() -> NodeExterns {
         NodeExterns(Vec::new())
     }
 
-    /// Adds one at the end.
+    /// Appends a node.
     pub fn push(&mut self, node: NodeExtern) {
         self.0.push(node);
     }
 
-    /// The nodes themselves.
+    /// The nodes as a vector.
     pub fn into_vec(mut self) -> Vec<NodeExtern> {
         mem::take(&mut self.0)
     }
@@ -62,7 +62,7 @@ impl Drop for NodeExterns {
 
 impl Clone for NodeExterns {
     fn clone(&self) -> NodeExterns {
-        // Directories begun, each with what is still to be copied into it.
+        // Directories in progress, each with the children still to be copied.
         let mut begun: Vec<(NodeExtern, &[NodeExtern])> = vec![(NodeExtern::default(), self)];
         loop {
             let (_, left) = begun.last_mut().expect("the outermost is returned below");

@@ -2,16 +2,16 @@
 
 use std::borrow::Cow;
 
-/// What nobody may change: etcd's read-only set, the root and two of its directories.
+/// The paths that no request can change: etcd's read-only set, the root and two of its directories.
 const READ_ONLY: [&[u8]; 3] = [b"/", b"/0", b"/1"];
 
-/// Whether the node at that clean path is there for ever.
+/// Whether the node at that clean path is read-only.
 pub(super) fn is_read_only(path: &[u8]) -> bool {
     READ_ONLY.contains(&path)
 }
 
-/// The path with one slash in front of each name. Callers give it like that; what a damaged log
-/// holds must not make a difference either.
+/// The path with exactly one slash in front of each name. Callers pass such paths; damaged log
+/// entries must give the same result on every member, too.
 pub(super) fn clean(path: &[u8]) -> Cow<'_, [u8]> {
     let doubled = || path.windows(2).any(|pair| pair == b"//");
     if path == b"/" || (path.starts_with(b"/") && !path.ends_with(b"/") && !doubled()) {
@@ -27,24 +27,24 @@ pub(super) fn clean(path: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(clean)
 }
 
-/// The names along a path; none for the root.
+/// The names of a path; none for the root.
 pub(super) fn names(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     let names = path.split(|byte| *byte == b'/');
     names.filter(|name| !name.is_empty())
 }
 
-/// Adds a name to a path that does not end with a slash: the root is the empty path here.
+/// Appends a name to a path without a final slash: the root is the empty path here.
 pub(super) fn push(path: &mut Vec<u8>, name: &[u8]) {
     path.push(b'/');
     path.extend_from_slice(name);
 }
 
-/// The path as `push` wants it.
+/// The path in the form that `push` takes.
 pub(super) fn stem(path: &[u8]) -> &[u8] {
     path.strip_suffix(b"/").unwrap_or(path)
 }
 
-/// Whether a directory does not list that name.
+/// Whether listings omit the name.
 pub(super) fn is_hidden(name: &[u8]) -> bool {
     name.starts_with(b"_")
 }

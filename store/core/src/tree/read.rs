@@ -1,4 +1,4 @@
-//! Reading: one node, or a directory with what it holds; and the events of the past.
+//! Reads: a node, a listing of a directory, and past events.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::{ErrorCode, Event, NodeExtern, Tree, TreeError, path};
 /// Nanoseconds in a second.
 const SECOND_NS: i64 = 1_000_000_000;
 
-/// Why a path leads nowhere, and the part of it where that shows.
+/// The error code for a path without a node, and the part of the path where it ends.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Miss<'a> {
     pub(super) code: ErrorCode,
@@ -19,14 +19,14 @@ pub(super) struct Miss<'a> {
 }
 
 impl Tree {
-    /// The node at a path, and what it holds if it is a directory: its children, or all below. In
-    /// key order, hidden nodes left out.
+    /// The node at a path. A directory comes with its children, or all descendants if recursive, in
+    /// key order and without hidden nodes.
     pub fn get(&self, path: &[u8], recursive: bool, now_ns: i64) -> Result<NodeExtern, TreeError> {
         self.list(path, recursive, now_ns, usize::MAX)
     }
 
-    /// The same, if what a directory holds takes no more than `bytes_max` bytes, roughly, with
-    /// whole keys: of names within each other those take the square.
+    /// The same, if the listing takes at most `bytes_max` bytes, roughly, counted with whole keys:
+    /// for nested names they grow with the square of the depth.
     ///
     /// # Errors
     /// Those of [`Tree::get`], and 209.
@@ -59,7 +59,7 @@ impl Tree {
     }
 
     fn put_into(&self, top: &mut NodeExtern, below: Vec<walk::Visited>, now_ns: i64) {
-        // Directories that are not complete yet, each within the one before.
+        // Incomplete directories, each nested in the one before.
         let mut open = vec![std::mem::take(top)];
         for met in below {
             close(&mut open, met.depth);
@@ -69,8 +69,8 @@ impl Tree {
         *top = open.pop().expect("the first is never closed");
     }
 
-    /// The first event since that index that tells of the path, or of what is below it. None if
-    /// that has not happened yet, as everything since 0.
+    /// The first event from index `since` on that concerns the path, or a path below it if
+    /// recursive. `None` if there is none yet, and for `since` 0.
     pub fn scan(
         &self,
         path: &[u8],
@@ -88,7 +88,7 @@ impl Tree {
         Ok(self.history.find(&path::clean(path), recursive, since))
     }
 
-    /// The node at a clean path, or the refusal.
+    /// The node at a clean path.
     pub(super) fn expect(&self, path: &[u8]) -> Result<Id, TreeError> {
         self.find(path)
             .map_err(|miss| self.refuse(miss.code, miss.at))
@@ -115,7 +115,7 @@ impl Tree {
         self.arena[id].children().is_some()
     }
 
-    /// A node as it is, without what it holds.
+    /// A node without its children.
     pub(super) fn show(&self, id: Id, key: Bytes, now_ns: i64) -> NodeExtern {
         let entry = &self.arena[id];
         let (value, dir) = match &entry.content {
@@ -146,7 +146,7 @@ impl Tree {
     }
 }
 
-/// Puts complete directories into those they are in until so many are left.
+/// Moves complete directories into their parents until `left` remain.
 fn close(open: &mut Vec<NodeExtern>, left: usize) {
     while left < open.len() {
         let node = open.pop().expect("more than that are left");
@@ -155,7 +155,7 @@ fn close(open: &mut Vec<NodeExtern>, left: usize) {
     }
 }
 
-/// Rounded up. etcd shows overdue nodes with seconds below zero; some clients cannot read that.
+/// Rounds up. etcd shows overdue nodes with negative seconds, which some clients cannot parse.
 fn seconds_left(expires_ns: i64, now_ns: i64) -> i64 {
     let left = expires_ns.saturating_sub(now_ns).max(0);
     left / SECOND_NS + i64::from(left % SECOND_NS != 0)

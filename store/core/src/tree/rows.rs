@@ -1,4 +1,4 @@
-//! The tree as rows of the engine; `loader.rs` makes a tree of them again.
+//! The tree as rows of the engine; `loader.rs` reads them.
 //!
 //! | key | value |
 //! |---|---|
@@ -6,8 +6,8 @@
 //! | `h` | the index, and how many numbers nodes may have |
 //! | `n`, then the node's number | `TreeNode` |
 //!
-//! An event's row is overwritten by that of a later one, or deleted once the history does not reach
-//! back to it; rows that earlier releases left behind are passed over, and deleted.
+//! An event's row is overwritten by that of a later one, or deleted once the history no longer
+//! includes it. Rows left by earlier releases are ignored, and deleted.
 
 use bytes::Bytes;
 use keelson_proto::internal::{TreeEvent, TreeEventNode, TreeNode};
@@ -22,8 +22,8 @@ pub(super) const HEAD: u8 = b'h';
 pub(super) const NODE: u8 = b'n';
 
 impl Tree {
-    /// Everything as it is now, to become rows later. Values are shared with the tree: together
-    /// they may be gigabytes, and the tree stands still meanwhile.
+    /// The current tree, to be encoded later. Values are shared with the tree: they may be
+    /// gigabytes, and the tree is locked meanwhile.
     pub(crate) fn captured(&self) -> impl Iterator<Item = TreeRow> {
         let oldest = self.history.oldest();
         let events = self.history.from(0);
@@ -35,12 +35,12 @@ impl Tree {
         events.chain([TreeRow::Head(key, row)]).chain(nodes)
     }
 
-    /// Everything, as rows.
+    /// The current tree, as rows.
     pub(crate) fn rows(&self) -> Vec<(Bytes, Bytes)> {
         self.captured().map(TreeRow::encode).collect()
     }
 
-    /// What changed since `cleaned`, as rows; None deletes one.
+    /// The changes since `cleaned`, as rows; `None` deletes a row.
     pub(crate) fn stale_rows(&self) -> Vec<(Bytes, Option<Bytes>)> {
         let some = |(key, row)| (key, Some(row));
         let cleared = self.history.stale_slots();
@@ -54,13 +54,13 @@ impl Tree {
         cleared.chain(events).chain(head).chain(nodes).collect()
     }
 
-    /// The rows are up to date from now on.
+    /// Marks all rows as up to date.
     pub(crate) fn cleaned(&mut self) {
         self.arena.cleaned();
         self.history.cleaned();
     }
 
-    /// How many rows are out of date, and what they weigh, roughly.
+    /// The number of rows out of date, and their approximate size in bytes.
     pub(crate) fn unflushed(&self) -> (usize, u64) {
         let (events, event_bytes) = self.history.fresh();
         let nodes = self.arena.dirty().len();
@@ -84,7 +84,7 @@ pub(crate) enum TreeRow {
 }
 
 impl TreeRow {
-    /// Its key and value.
+    /// Encodes key and value.
     pub(crate) fn encode(self) -> (Bytes, Bytes) {
         match self {
             TreeRow::Head(key, row) => (key, row),

@@ -1,4 +1,4 @@
-//! Walking below a directory, without recursion.
+//! Iterative walks below a directory.
 
 use std::collections::btree_map;
 
@@ -7,23 +7,23 @@ use bytes::Bytes;
 use super::arena::{Arena, Id};
 use super::path;
 
-/// What a node takes in an answer beside its key and its value, about.
+/// The approximate size of a node in an answer, besides key and value, in bytes.
 const NODE_BYTES: usize = 160;
 
-/// Which nodes a walk passes over.
+/// The scope of a walk.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WalkScope {
-    /// Those below the children.
+    /// Include nodes below the children.
     pub(super) recursive: bool,
-    /// Those with hidden names, and what is below them.
+    /// Include hidden nodes, and nodes below them.
     pub(super) hidden: bool,
 }
 
-/// A node that was met.
+/// A visited node.
 #[derive(Debug)]
 pub(super) struct Visited {
     pub(super) id: Id,
-    /// 1 for a child, 2 for a child's child.
+    /// The depth: 1 for a child, 2 for a child's child.
     pub(super) depth: usize,
     /// Its whole path.
     pub(super) key: Bytes,
@@ -34,7 +34,7 @@ pub(super) fn below(arena: &Arena, top: Id, path: &[u8], reach: WalkScope) -> Ve
     below_within(arena, top, path, reach, usize::MAX).unwrap_or_default()
 }
 
-/// The same, if their keys and values take no more than so many bytes, roughly.
+/// The same, or `None` if keys and values take more than `bytes_max` bytes, roughly.
 pub(super) fn below_within(
     arena: &Arena,
     top: Id,
@@ -72,7 +72,7 @@ pub(super) fn below_within(
     Some(walk.met)
 }
 
-/// A directory whose children are being met.
+/// A directory whose children are being visited.
 struct OpenDir<'a> {
     children: btree_map::Iter<'a, Bytes, Id>,
     path_bytes: usize,
@@ -89,12 +89,12 @@ impl<'a> OpenDir<'a> {
 }
 
 struct Walk {
-    /// Of the node met last.
+    /// The path of the node visited last.
     path: Vec<u8>,
     met: Vec<Visited>,
-    /// Lengths of the paths that the last nodes met still lack. Each is the beginning of the next,
-    /// so all of them are cut from one piece: ten thousand directories within each other would
-    /// otherwise need memory for the square of that.
+    /// The lengths of the paths that the latest nodes still lack. Each is a prefix of the next, so
+    /// all are slices of one buffer: for ten thousand nested directories, separate buffers would
+    /// need memory for the square of that.
     uncut: Vec<usize>,
 }
 

@@ -1,15 +1,14 @@
-//! The watchers of the v2 tree: what each of them is sent, from the history and from then on.
+//! The watchers of the v2 tree: which past and future events each one is sent.
 //!
-//! A watcher first scans the history ([`HistoryScan`]); what it still waits for then is registered
-//! ([`Watchers::register`]) and comes with [`Watchers::deliver`]. The caller keeps two rules:
+//! A watcher first scans the history ([`HistoryScan`]). If it waits for more, it is registered
+//! ([`Watchers::register`]) and gets events by [`Watchers::deliver`]. The caller keeps two rules:
 //!
-//! - Events are delivered in the order of their indexes, and each that is applied while there is a
-//!   watcher, or one that is about to look, is queued ([`EventQueue`]). So a watcher is counted
-//!   before it looks: what is applied after the look is delivered, and what was applied before is
-//!   in the history.
-//! - No event is delivered between a watcher's look and its entry.
+//! - Events are delivered in the order of their indexes. Each event that is applied while a watcher
+//!   exists, or is about to scan, is queued ([`EventQueue`]). So a watcher is counted before its
+//!   scan: events applied after the scan are delivered, and earlier ones are in the history.
+//! - No event is delivered between a watcher's scan and its registration.
 //!
-//! Where the events go to is the caller's [`Sink`]. All watchers share one `Arc` of an event.
+//! The caller's [`Sink`] receives the events. All watchers share one `Arc` of an event.
 
 mod queue;
 mod scan;
@@ -23,37 +22,37 @@ use super::Event;
 pub use queue::{EventQueue, QUEUE_BYTES_MAX, QUEUE_EVENTS_MAX, is_published};
 pub use scan::{History, HistoryScan, WatchSpec};
 
-/// Events that a stream may be behind; etcd's figure.
+/// The maximum number of unread events of a stream, as in etcd.
 pub const STREAM_EVENTS_MAX: usize = 100;
 
-/// What those may weigh, in bytes ([`Event::node_bytes`]). One is taken in any case. etcd has no
-/// such bound: a client that does not read could hold a hundred events with two values of 10 MB
-/// each.
+/// The maximum size of those events, in bytes ([`Event::node_bytes`]); a single event may exceed
+/// it. etcd has no such limit: a client that does not read could hold a hundred events with two
+/// values of 10 MB each.
 pub const STREAM_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Where the events of a watcher go. It is dropped when the watch is over.
+/// The destination of a watcher's events. It is dropped when the watch ends.
 pub trait Sink {
-    /// How many events its client has not taken yet, and what they weigh ([`Event::node_bytes`]).
-    /// For streams only.
+    /// The number of events that the client has not read, and their size ([`Event::node_bytes`]).
+    /// Used for streams only.
     fn unread(&self) -> (usize, usize);
 
-    /// Hands an event over. Returns whether the client is still there.
+    /// Sends an event. Returns whether the client is still connected.
     fn send(&mut self, event: &Arc<Event>) -> bool;
 
-    /// The stream ends after what was sent: its client is too far behind.
+    /// Ends the stream after the events sent so far: its client is too slow.
     fn end_behind(&mut self);
 }
 
-/// One watcher at its path.
+/// A registered watcher.
 struct Watcher<S> {
-    /// The first index of interest from now on.
+    /// The first index that it still needs.
     since: u64,
     recursive: bool,
     stream: bool,
     sink: S,
 }
 
-/// The watchers of a member that wait for events.
+/// The registered watchers of a member.
 pub struct Watchers<S> {
     by_path: BTreeMap<Bytes, BTreeMap<u64, Watcher<S>>>,
     last_id: u64,
@@ -75,8 +74,8 @@ impl<S> Default for Watchers<S> {
 }
 
 impl<S: Sink> Watchers<S> {
-    /// Registers a watcher that waits after its look. Returns its number at its path, from 1
-    /// on, for [`Watchers::forget`]; `None`, and drops the sink, if the member has stopped.
+    /// Registers a watcher that waits after its scan. Returns its number at its path, from 1 on,
+    /// for [`Watchers::forget`]. If the member has stopped, it drops the sink and returns `None`.
     pub fn register(&mut self, spec: &WatchSpec, scan: &HistoryScan, sink: S) -> Option<u64> {
         if self.closed {
             return None;
@@ -93,9 +92,9 @@ impl<S: Sink> Watchers<S> {
         Some(self.last_id)
     }
 
-    /// Sends an event to those that it concerns. Returns how many watches are over by it.
+    /// Sends an event to the watchers that it concerns. Returns how many watches it ends.
     pub fn deliver(&mut self, event: &Arc<Event>) -> usize {
-        // It was delivered from a snapshot's history.
+        // Already delivered, from a snapshot's history.
         if event.index <= self.delivered {
             return 0;
         }
@@ -115,7 +114,7 @@ impl<S: Sink> Watchers<S> {
         over
     }
 
-    /// Delivers an event to those at one path. Returns how many watches are over.
+    /// Sends an event to the watchers of one path. Returns how many watches it ends.
     fn deliver_at(
         &mut self,
         path: &[u8],
@@ -137,10 +136,10 @@ impl<S: Sink> Watchers<S> {
         over
     }
 
-    /// The tree was replaced by another member's, which is further: what was missed is delivered
-    /// from its history. Where that does not reach back far enough an event may be missing, and the
-    /// watch is cut: its client watches again, and gets etcd's 401. Returns how many watches are
-    /// over.
+    /// A snapshot has replaced the tree: delivers the events that watchers missed from its history.
+    /// If the history does not reach back far enough, an event may be missing, and the watch is
+    /// ended: its client watches again, and gets etcd's error 401. Returns how many watches are
+    /// ended.
     pub fn resume(&mut self, history: &impl History) -> usize {
         let index = history.index();
         let (delivered, mut over) = (self.delivered, 0);
@@ -150,12 +149,12 @@ impl<S: Sink> Watchers<S> {
             over += before - here.len();
         }
         self.by_path.retain(|_, here| !here.is_empty());
-        // Events up to this one that are queued still were delivered from the history.
+        // Queued events up to this index were delivered from the history.
         self.delivered = delivered.max(index);
         over
     }
 
-    /// A client has left. Returns whether its watch was not over before.
+    /// Removes the watcher of a client that has left. Returns whether its watch was still active.
     pub fn forget(&mut self, path: &Bytes, id: u64) -> bool {
         let Some(here) = self.by_path.get_mut(path) else {
             return false;
@@ -167,25 +166,25 @@ impl<S: Sink> Watchers<S> {
         was_there
     }
 
-    /// Ends every watch, also those that come later: the member has stopped. Returns how many.
+    /// Ends every watch, and all later ones: the member has stopped. Returns their number.
     pub fn close(&mut self) -> usize {
         self.closed = true;
         let cut = std::mem::take(&mut self.by_path);
         cut.values().map(BTreeMap::len).sum()
     }
 
-    /// Whether no watcher waits.
+    /// Whether no watcher is registered.
     pub fn is_empty(&self) -> bool {
         self.by_path.is_empty()
     }
 }
 
 impl<S: Sink> Watcher<S> {
-    /// Hands an event over. Returns whether the watcher stays.
+    /// Sends an event. Returns whether the watcher stays registered.
     fn take(&mut self, event: &Arc<Event>) -> bool {
         self.since = event.index + 1;
         if !self.stream {
-            // The client may be gone.
+            // The client may have left.
             self.sink.send(event);
             return false;
         }
@@ -196,8 +195,8 @@ impl<S: Sink> Watcher<S> {
         self.sink.send(event)
     }
 
-    /// Delivers what the history has after the events that were delivered. Returns whether the
-    /// watcher stays.
+    /// Sends the events of the history after index `delivered`. Returns whether the watcher stays
+    /// registered.
     fn catch_up(&mut self, path: &[u8], delivered: u64, history: &impl History) -> bool {
         let mut since = self.since.max(delivered.saturating_add(1));
         loop {
@@ -220,15 +219,15 @@ fn is_too_far_behind((events, bytes): (usize, usize), event: &Event) -> bool {
     STREAM_EVENTS_MAX <= events || too_large
 }
 
-/// Where the paths of a key's ancestors end: 0 for the root, then each before a slash.
+/// The ends of the paths of a key's ancestors: 0 for the root, then the position of each slash.
 fn ends_of_ancestors(key: &[u8]) -> impl Iterator<Item = usize> {
     let slashes = key.iter().enumerate().filter(|(_, byte)| **byte == b'/');
     slashes.map(|(at, _)| at)
 }
 
-/// Whether a live watcher of the path could be sent an event of that key, which a scan of the
-/// history has found for it. The scan finds hidden nodes as well, and takes a deleted directory for
-/// an ancestor of every path that begins with the same letters.
+/// Whether a watcher of the path would be sent an event of that key, which a scan of the history
+/// has found. The scan also finds hidden nodes, and treats a deleted directory as an ancestor of
+/// every path of which its own is a prefix.
 fn may_concern(path: &[u8], key: &[u8]) -> bool {
     match path.strip_prefix(key) {
         Some(below) => below.is_empty() || below.starts_with(b"/") || key == b"/",
@@ -236,7 +235,7 @@ fn may_concern(path: &[u8], key: &[u8]) -> bool {
     }
 }
 
-/// Whether there is a hidden name between a watched path and a key below it.
+/// Whether a name between a watched path and a key below it is hidden.
 fn is_hidden_below(path: &[u8], key: &[u8]) -> bool {
     let below = key.get(path.len()..).unwrap_or_default();
     let after_root = path == b"/" && below.starts_with(b"_");

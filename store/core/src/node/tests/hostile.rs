@@ -92,12 +92,12 @@ fn message(dice: &mut u64, to: u64, status: &NodeStatus) -> peer::RaftMessage {
 fn no_message_of_a_member_ends_another() {
     for seed in 0..100 {
         let mut dice = seed;
-        let mut room = Room::of(3, 1, true);
-        room.pass(3000);
-        room.propose(room.leader(), 1, b"command");
+        let mut cluster = Cluster::of(3, 1, true);
+        cluster.pass(3000);
+        cluster.propose(cluster.leader(), 1, b"command");
         let at = draw(&mut dice, 4) as usize;
         for _ in 0..50 {
-            let forged = message(&mut dice, at as u64 + 1, &room.nodes[at].status());
+            let forged = message(&mut dice, at as u64 + 1, &cluster.nodes[at].status());
             let input = match forged.kind == MessageType::MsgSnapshot as u32 {
                 true => Input::SnapshotReceived {
                     offer: forged,
@@ -105,24 +105,25 @@ fn no_message_of_a_member_ends_another() {
                 },
                 false => Input::Raft(forged),
             };
-            room.step(at, Some(input));
+            cluster.step(at, Some(input));
             // Its answers are dropped; only its disk reports back.
-            room.mail
+            cluster
+                .mail
                 .retain(|(to, input)| *to == at && matches!(input, Input::Persisted { .. }));
-            room.deliver();
-            room.now += draw(&mut dice, 200);
-            room.step(at, None);
+            cluster.deliver();
+            cluster.now += draw(&mut dice, 200);
+            cluster.step(at, None);
         }
     }
 }
 
 #[test]
 fn an_answer_about_what_a_leader_never_sent_is_dropped() {
-    let mut room = Room::new(3);
-    room.dead.push(2);
-    room.pass(6000);
-    let leader = room.leader();
-    let status = room.nodes[leader].status();
+    let mut cluster = Cluster::new(3);
+    cluster.dead.push(2);
+    cluster.pass(6000);
+    let leader = cluster.leader();
+    let status = cluster.nodes[leader].status();
     for index in 0..=status.last.0 {
         let answer = peer::RaftMessage {
             kind: MessageType::MsgAppendResponse as u32,
@@ -134,8 +135,8 @@ fn an_answer_about_what_a_leader_never_sent_is_dropped() {
             reject_hint: u64::MAX,
             ..Default::default()
         };
-        room.step(leader, Some(Input::Raft(answer)));
+        cluster.step(leader, Some(Input::Raft(answer)));
     }
-    room.pass(200);
-    assert_eq!(room.leader(), leader);
+    cluster.pass(200);
+    assert_eq!(cluster.leader(), leader);
 }

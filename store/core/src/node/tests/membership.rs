@@ -25,7 +25,7 @@ fn learner(id: u64) -> Member {
     }
 }
 
-impl Room {
+impl Cluster {
     /// Proposes a change at that member. Returns the refusal, if there is one.
     fn change(&mut self, at: usize, op: Op) -> Option<Refusal> {
         self.propose_change(at, op);
@@ -44,12 +44,12 @@ impl Room {
     }
 
     /// A settled cluster: its leader, and two others.
-    fn settled(count: u64, strict: bool) -> (Room, usize, usize, usize) {
-        let mut room = Room::with(count, strict);
-        room.pass(3_000);
-        let leader = room.leader();
-        let size = room.nodes.len();
-        (room, leader, (leader + 1) % size, (leader + 2) % size)
+    fn settled(count: u64, strict: bool) -> (Cluster, usize, usize, usize) {
+        let mut cluster = Cluster::with(count, strict);
+        cluster.pass(3_000);
+        let leader = cluster.leader();
+        let size = cluster.nodes.len();
+        (cluster, leader, (leader + 1) % size, (leader + 2) % size)
     }
 
     fn kill(&mut self, at: usize) {
@@ -65,11 +65,11 @@ fn id(at: usize) -> u64 {
 #[test]
 fn no_member_is_added_while_a_voter_is_silent() {
     for at_follower in [false, true] {
-        let (mut room, leader, other, dead) = Room::settled(3, true);
-        room.kill(dead);
+        let (mut cluster, leader, other, dead) = Cluster::settled(3, true);
+        cluster.kill(dead);
         let at = if at_follower { other } else { leader };
         for new in [member(5), learner(5)] {
-            let refused = room.change(at, Op::Add(new));
+            let refused = cluster.change(at, Op::Add(new));
             assert_eq!(refused, Some(Refusal::UnhealthyCluster));
         }
     }
@@ -77,9 +77,9 @@ fn no_member_is_added_while_a_voter_is_silent() {
 
 #[test]
 fn a_death_that_was_noticed_counts_at_once() {
-    let (mut room, leader, _, dead) = Room::settled(3, true);
-    room.step(leader, Some(Input::PeerDown(MemberId(id(dead)))));
-    let refused = room.change(leader, Op::Add(member(4)));
+    let (mut cluster, leader, _, dead) = Cluster::settled(3, true);
+    cluster.step(leader, Some(Input::PeerDown(MemberId(id(dead)))));
+    let refused = cluster.change(leader, Op::Add(member(4)));
     assert_eq!(refused, Some(Refusal::UnhealthyCluster));
 }
 
@@ -87,83 +87,86 @@ fn a_death_that_was_noticed_counts_at_once() {
 /// of three, and the quorum was gone.
 #[test]
 fn a_new_leader_counts_only_those_that_answer_it() {
-    let (mut room, leader, _, _) = Room::settled(3, true);
-    room.dead.push(leader);
-    let leads = |room: &Room| {
-        let roles = room.nodes.iter().map(|node| node.status().soft_state.role);
+    let (mut cluster, leader, _, _) = Cluster::settled(3, true);
+    cluster.dead.push(leader);
+    let leads = |cluster: &Cluster| {
+        let roles = cluster
+            .nodes
+            .iter()
+            .map(|node| node.status().soft_state.role);
         let mut others = roles.enumerate().filter(|(at, _)| *at != leader);
         others.any(|(_, role)| role == Role::Leader)
     };
-    while !leads(&room) {
-        room.pass(5);
+    while !leads(&cluster) {
+        cluster.pass(5);
     }
-    room.pass(200);
-    let refused = room.change(room.leader(), Op::Add(member(4)));
+    cluster.pass(200);
+    let refused = cluster.change(cluster.leader(), Op::Add(member(4)));
     assert_eq!(refused, Some(Refusal::UnhealthyCluster));
-    room.dead.clear();
-    room.pass(500);
-    assert_eq!(room.change(room.leader(), Op::Add(member(4))), None);
+    cluster.dead.clear();
+    cluster.pass(500);
+    assert_eq!(cluster.change(cluster.leader(), Op::Add(member(4))), None);
 }
 
 /// A leader without any answer yet cannot distinguish live voters from dead ones.
 #[test]
 fn a_new_leader_removes_none_before_a_majority_has_answered() {
-    let (mut room, dead, _, _) = Room::settled(3, true);
-    room.dead.push(dead);
-    let elected = |room: &Room| {
+    let (mut cluster, dead, _, _) = Cluster::settled(3, true);
+    cluster.dead.push(dead);
+    let elected = |cluster: &Cluster| {
         let leads = |node: &Node| node.status().soft_state.role == Role::Leader;
-        (0..3).find(|at| *at != dead && leads(&room.nodes[*at]))
+        (0..3).find(|at| *at != dead && leads(&cluster.nodes[*at]))
     };
     let leader = loop {
-        if let Some(leader) = elected(&room) {
+        if let Some(leader) = elected(&cluster) {
             break leader;
         }
-        match room.mail.pop_front() {
-            Some((at, input)) => room.step(at, Some(input)),
+        match cluster.mail.pop_front() {
+            Some((at, input)) => cluster.step(at, Some(input)),
             None => {
-                room.now += 5;
-                (0..3).for_each(|at| room.step(at, None));
+                cluster.now += 5;
+                (0..3).for_each(|at| cluster.step(at, None));
             }
         }
     };
     let other = 3 - leader - dead;
-    room.propose_change(leader, Op::Remove(id(other)));
-    let refused = room.refused.pop().map(|(_, refusal)| refusal);
+    cluster.propose_change(leader, Op::Remove(id(other)));
+    let refused = cluster.refused.pop().map(|(_, refusal)| refusal);
     assert_eq!(refused, Some(Refusal::MembershipChangePending));
-    room.deliver();
-    let refused = room.change(leader, Op::Remove(id(other)));
+    cluster.deliver();
+    let refused = cluster.change(leader, Op::Remove(id(other)));
     assert_eq!(refused, Some(Refusal::UnhealthyCluster));
 }
 
 /// The connection broke, regardless of what answers at the peer's URLs.
 #[test]
 fn a_voter_whose_messages_are_lost_is_healthy_once_it_is_heard_again() {
-    let (mut room, leader, _, other) = Room::settled(3, true);
-    room.step(leader, Some(Input::Unreachable(MemberId(id(other)))));
-    let refused = room.change(leader, Op::Add(member(4)));
+    let (mut cluster, leader, _, other) = Cluster::settled(3, true);
+    cluster.step(leader, Some(Input::Unreachable(MemberId(id(other)))));
+    let refused = cluster.change(leader, Op::Add(member(4)));
     assert_eq!(refused, Some(Refusal::UnhealthyCluster));
-    room.pass(500);
-    assert_eq!(room.change(leader, Op::Add(member(4))), None);
+    cluster.pass(500);
+    assert_eq!(cluster.change(leader, Op::Add(member(4))), None);
 }
 
 #[test]
 fn a_voter_that_answers_stays_while_another_is_silent() {
-    let (mut room, leader, other, dead) = Room::settled(3, true);
-    room.kill(dead);
+    let (mut cluster, leader, other, dead) = Cluster::settled(3, true);
+    cluster.kill(dead);
     for at in [leader, other] {
-        let refused = room.change(leader, Op::Remove(id(at)));
+        let refused = cluster.change(leader, Op::Remove(id(at)));
         assert_eq!(refused, Some(Refusal::UnhealthyCluster), "member {at}");
     }
-    assert_eq!(room.change(leader, Op::Remove(id(dead))), None);
-    assert_eq!(room.nodes[leader].voters().len(), 2);
+    assert_eq!(cluster.change(leader, Op::Remove(id(dead))), None);
+    assert_eq!(cluster.nodes[leader].voters().len(), 2);
 }
 
 #[test]
 fn the_last_voter_stays_even_without_the_strict_check() {
     for strict in [true, false] {
-        let mut room = Room::with(1, strict);
-        room.pass(3_000);
-        let refused = room.change(0, Op::Remove(1));
+        let mut cluster = Cluster::with(1, strict);
+        cluster.pass(3_000);
+        let refused = cluster.change(0, Op::Remove(1));
         assert_eq!(refused, Some(Refusal::LastVoter));
     }
 }
@@ -171,68 +174,72 @@ fn the_last_voter_stays_even_without_the_strict_check() {
 #[test]
 fn a_learner_that_never_started_is_not_promoted() {
     for strict in [true, false] {
-        let mut room = Room::with(1, strict);
-        room.pass(3_000);
-        assert_eq!(room.change(0, Op::Add(learner(2))), None);
-        let refused = room.change(0, Op::Promote(2));
+        let mut cluster = Cluster::with(1, strict);
+        cluster.pass(3_000);
+        assert_eq!(cluster.change(0, Op::Add(learner(2))), None);
+        let refused = cluster.change(0, Op::Promote(2));
         assert_eq!(refused, Some(Refusal::LearnerNotReady));
-        assert_eq!(room.nodes[0].voters(), [MemberId(1)]);
+        assert_eq!(cluster.nodes[0].voters(), [MemberId(1)]);
     }
 }
 
 /// The learner's log is behind, or complete and its process is gone.
 #[test]
 fn only_a_learner_that_answers_and_has_the_log_is_promoted() {
-    let (mut room, leader, learns, _) = Room::settled(3, true);
+    let (mut cluster, leader, learns, _) = Cluster::settled(3, true);
     // A voter that was removed and added again as a learner: the cluster has no further node.
-    room.dead.push(learns);
-    room.pass(SILENCE_MS);
-    assert_eq!(room.change(leader, Op::Remove(id(learns))), None);
-    room.nodes[leader].roster.removed.clear();
-    assert_eq!(room.change(leader, Op::Add(learner(id(learns)))), None);
+    cluster.dead.push(learns);
+    cluster.pass(SILENCE_MS);
+    assert_eq!(cluster.change(leader, Op::Remove(id(learns))), None);
+    cluster.nodes[leader].roster.removed.clear();
+    assert_eq!(cluster.change(leader, Op::Add(learner(id(learns)))), None);
     for counter in 0..20 {
-        room.propose(leader, 1_000 + counter, b"entry");
+        cluster.propose(leader, 1_000 + counter, b"entry");
     }
     let promote = || Op::Promote(id(learns));
     assert_eq!(
-        room.change(leader, promote()),
+        cluster.change(leader, promote()),
         Some(Refusal::LearnerNotReady)
     );
-    room.dead.clear();
-    room.pass(1_000);
-    room.dead.push(learns);
-    room.pass(SILENCE_MS);
+    cluster.dead.clear();
+    cluster.pass(1_000);
+    cluster.dead.push(learns);
+    cluster.pass(SILENCE_MS);
     assert_eq!(
-        room.change(leader, promote()),
+        cluster.change(leader, promote()),
         Some(Refusal::LearnerNotReady)
     );
-    room.dead.clear();
-    room.pass(1_000);
-    assert_eq!(room.change(leader, promote()), None);
+    cluster.dead.clear();
+    cluster.pass(1_000);
+    assert_eq!(cluster.change(leader, promote()), None);
 }
 
 /// Each of them alone could be proposed.
 #[test]
 fn of_changes_at_once_one_is_proposed() {
-    let (mut room, leader, other, _) = Room::settled(3, true);
+    let (mut cluster, leader, other, _) = Cluster::settled(3, true);
     for new in [4, 5, 6] {
-        room.propose_change(if new == 5 { other } else { leader }, Op::Add(member(new)));
+        cluster.propose_change(if new == 5 { other } else { leader }, Op::Add(member(new)));
     }
-    room.deliver();
-    let refused: Vec<_> = room.refused.iter().map(|(_, refusal)| *refusal).collect();
+    cluster.deliver();
+    let refused: Vec<_> = cluster
+        .refused
+        .iter()
+        .map(|(_, refusal)| *refusal)
+        .collect();
     assert_eq!(refused.len(), 2, "{refused:?}");
-    assert_eq!(room.nodes[leader].voters().len(), 4);
+    assert_eq!(cluster.nodes[leader].voters().len(), 4);
     // The new voter does not answer: a repeated proposal is checked again.
-    let refused = room.change(leader, Op::Add(member(5)));
+    let refused = cluster.change(leader, Op::Add(member(5)));
     assert_eq!(refused, Some(Refusal::UnhealthyCluster));
 }
 
 #[test]
 fn without_the_strict_check_changes_are_the_operators_affair() {
-    let (mut room, leader, other, dead) = Room::settled(3, false);
-    room.kill(dead);
-    assert_eq!(room.change(leader, Op::Add(member(4))), None);
-    let (mut again, leader_again, ..) = Room::settled(3, false);
+    let (mut cluster, leader, other, dead) = Cluster::settled(3, false);
+    cluster.kill(dead);
+    assert_eq!(cluster.change(leader, Op::Add(member(4))), None);
+    let (mut again, leader_again, ..) = Cluster::settled(3, false);
     assert_eq!(again.change(leader_again, Op::Remove(id(other))), None);
 }
 
@@ -240,14 +247,14 @@ fn without_the_strict_check_changes_are_the_operators_affair() {
 /// voters again: the simulator's seed 1076. The commit was written only with the next entry.
 #[test]
 fn members_that_restart_have_the_removal_that_they_applied() {
-    let (mut room, leader, other, removed) = Room::settled(4, true);
-    assert_eq!(room.change(leader, Op::Remove(id(removed))), None);
+    let (mut cluster, leader, other, removed) = Cluster::settled(4, true);
+    assert_eq!(cluster.change(leader, Op::Remove(id(removed))), None);
     let remaining = (0..4).filter(|at| *at != removed);
     for at in remaining {
-        let committed = room.nodes[at].status().committed;
-        assert_eq!(room.nodes[at].voters().len(), 3, "{at} has applied it");
+        let committed = cluster.nodes[at].status().committed;
+        assert_eq!(cluster.nodes[at].voters().len(), 3, "{at} has applied it");
         assert_eq!(
-            room.written_commit[at], committed,
+            cluster.written_commit[at], committed,
             "{at} of {leader}, {other}"
         );
     }
@@ -255,17 +262,17 @@ fn members_that_restart_have_the_removal_that_they_applied() {
 
 #[test]
 fn a_change_that_does_not_fit_the_members_is_not_proposed() {
-    let (mut room, leader, other, _) = Room::settled(3, true);
+    let (mut cluster, leader, other, _) = Cluster::settled(3, true);
     let mut moved = member(id(leader));
     moved.peer_ur_ls = member(id(other)).peer_ur_ls;
-    let refused = room.change(leader, Op::Update(moved));
+    let refused = cluster.change(leader, Op::Update(moved));
     assert_eq!(refused, Some(Refusal::MembershipConflict));
 }
 
 /// A leader of an earlier release proposed it without a check of the URLs.
 #[test]
 fn a_change_that_does_not_fit_the_members_does_not_take_effect() {
-    let (mut room, leader, other, _) = Room::settled(3, true);
+    let (mut cluster, leader, other, _) = Cluster::settled(3, true);
     let add = MemberChange {
         op: Some(Op::Add(Member {
             id: 4,
@@ -283,9 +290,11 @@ fn a_change_that_does_not_fit_the_members_does_not_take_effect() {
     single.node_id = 4;
     entry.data = crate::node::membership::encode_for_raft(single).into();
     entry.context = crate::proposal::encode(name, &add.encode_to_vec());
-    room.nodes[leader].propose(vec![entry]).expect("the leader");
-    room.pass(500);
-    for node in &room.nodes {
+    cluster.nodes[leader]
+        .propose(vec![entry])
+        .expect("the leader");
+    cluster.pass(500);
+    for node in &cluster.nodes {
         assert_eq!(node.voters().len(), 3);
         assert!(!node.roster.members.contains_key(&4));
     }

@@ -1,5 +1,5 @@
-//! A capture read in pieces while a compaction sweeps, rows are flushed and the member goes on:
-//! what is sent depends on the revision and the compaction alone.
+//! Captures that are read in steps while a compaction sweeps, rows are flushed and entries are
+//! applied: what is sent depends on the revision and the compaction alone.
 
 use std::sync::Arc;
 
@@ -15,20 +15,20 @@ use super::requests::*;
 use crate::engine::{Engine, MemoryEngine, Table};
 use crate::state::*;
 
-/// Keys of a crowd: more than one leaf of the index holds, so that a sweep takes some steps.
+/// More keys than one leaf of the index holds, so that a sweep takes several steps.
 const CROWD: usize = 150;
 
-/// A capture of which part has been read, and the state that it must become.
+/// A partly read capture, and the state that it must produce.
 struct Reading {
     capture: Capture,
     rows: Vec<Rows>,
     end: Option<SnapshotEnd>,
     expected: (Vec<Rows>, SnapshotEnd),
-    /// Entries that the capture holds.
+    /// The entries that the capture includes.
     entries: usize,
 }
 
-/// A machine with captures under way, and one that never flushes and never sweeps.
+/// A machine with captures in progress, and one that never flushes and never sweeps.
 struct Sender {
     machine: Machine,
     still: Machine,
@@ -84,7 +84,7 @@ impl Sender {
         self.flushed();
     }
 
-    /// The process dies: the engine may or may not have got the last batch.
+    /// The process dies: the engine may or may not have written the last batch.
     fn crash(&mut self, written: bool) {
         self.reading.clear();
         if let Some(flush) = self.flush.take().filter(|_| written) {
@@ -104,7 +104,7 @@ impl Sender {
         });
     }
 
-    /// Reads a piece of every capture.
+    /// Reads a chunk of every capture.
     fn piece(&mut self, max_bytes: usize) {
         for reading in self.reading.iter_mut().filter(|one| one.end.is_none()) {
             match reading.capture.next_chunk(max_bytes).unwrap() {
@@ -118,7 +118,7 @@ impl Sender {
         }
     }
 
-    /// Reads what is left, and compares every receiver.
+    /// Reads the rest, and compares every receiver.
     fn finish(mut self) {
         while self.reading.iter().any(|reading| reading.end.is_none()) {
             self.piece(2_000);
@@ -142,7 +142,7 @@ impl Sender {
         assert_eq!(receiver.view().compaction_finished(), compacted);
         assert_eq!(flat(&rows), flat(&reading.expected.0));
         assert_eq!(reading.end.unwrap(), reading.expected.1);
-        // And it goes on as the sender does.
+        // Further entries give the same states.
         for committed in &self.machine.log[entries..] {
             receiver.apply(committed, false).unwrap();
         }
@@ -171,7 +171,7 @@ fn flat(parts: &[Rows]) -> Vec<(u32, Bytes, Bytes)> {
     rows.collect()
 }
 
-/// Equal in what can be read now, at the compaction and between, and by every hash.
+/// Compares what is readable now, at the compaction and between, and all hashes.
 fn same(a: &StateMachine, b: &StateMachine) {
     assert_eq!(a.applied(), b.applied());
     let (a, b) = (a.view(), b.view());
@@ -184,8 +184,8 @@ fn same(a: &StateMachine, b: &StateMachine) {
     }
 }
 
-/// etcd has the same rule for its hash: of what is at or below the compaction, only the newest live
-/// row of a key counts.
+/// etcd has the same rule for its hash: of the rows up to the compaction, only the newest live row
+/// of a key counts.
 #[test]
 fn a_deleted_key_does_not_come_back_on_the_receiver() {
     let mut sender = Sender::new();
@@ -195,7 +195,7 @@ fn a_deleted_key_does_not_come_back_on_the_receiver() {
     sender.flush_all();
     sender.compact(0);
     sender.machine.sweep();
-    // The index has forgotten all of it, the engine nothing yet.
+    // The index has dropped all of it, the engine nothing yet.
     sender.capture();
     sender.piece(1);
     sender.flush_all();
@@ -250,7 +250,7 @@ fn a_capture_holds_no_row_that_a_compaction_gave_up() {
     sender.finish();
 }
 
-/// What happens next.
+/// An event of a run.
 #[derive(Clone, Debug)]
 enum Event {
     Put(&'static str, &'static str),

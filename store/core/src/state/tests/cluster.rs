@@ -186,7 +186,7 @@ fn the_v2_tree_goes_on_beyond_the_quota() {
     machine.put(put("k", &"v".repeat(1700))).unwrap();
     let view = machine.state.view();
     assert!(!view.has_room(256) && view.has_tree_room(256));
-    // Half as much again and the history, although the quota is far below the default.
+    // One and a half times the quota plus the history, although the quota is far below the default.
     let beyond = 2000 + crate::tree::HISTORY_BYTES_MAX;
     assert!(!view.has_tree_room(beyond) && view.has_tree_room(0));
 }
@@ -201,9 +201,8 @@ fn entry(kind: crate::EntryKind, index: u64, command: &[u8]) -> crate::Entry {
     }
 }
 
-/// Commands as newer releases could write them: no message, a kind without a number here, a change
-/// of the v2 tree that is none of today's, and a transaction with another kind of operation deep
-/// inside.
+/// Commands as newer releases could write them: not a message; a kind without a number here; an
+/// unknown change of the v2 tree; a transaction with an unknown operation deep inside.
 fn newer() -> [Vec<u8>; 4] {
     let tree = TreeRequest {
         op: 99,
@@ -233,7 +232,7 @@ fn newer() -> [Vec<u8>; 4] {
     [vec![0xff, 0xff], unknown_kind, tree, txn]
 }
 
-/// It was skipped and counted as applied: after an upgrade the member was another than the others.
+/// It was skipped and counted as applied: after an upgrade the member differed from the others.
 #[test]
 fn a_member_stops_before_a_command_of_a_newer_release() {
     for command in newer() {
@@ -249,7 +248,7 @@ fn a_member_stops_before_a_command_of_a_newer_release() {
         assert_eq!(machine.state.view().applied_index(), crate::Index(1));
         assert_eq!(machine.state.view().tree_index(), tree_index);
         assert!(!is_understood(&command.into()));
-        // What is flushed then ends before it as well: the next release begins with that entry.
+        // A flush then ends before it as well: the next release begins with that entry.
         machine.flush();
         machine.restart();
         assert_eq!(machine.state.applied(), before);
@@ -310,7 +309,7 @@ fn what_members_understand_survives_restarts_and_snapshots() {
             machine.restart();
         }
     }
-    // The oldest one leaves; then an older release runs where a newer one did.
+    // The oldest member is removed; then an older release replaces a newer one.
     machine.change(change(Change::Remove(2)), true).unwrap();
     assert_eq!(machine.state.view().command_version(), 3);
     machine.apply(publish(1, 0)).unwrap();
@@ -345,7 +344,7 @@ fn a_layout_of_a_newer_release_is_refused_with_the_remedy() {
     ));
 }
 
-/// `--force-new-cluster` removed all the others, and left a cluster without members.
+/// `--force-new-cluster` removed all other members, and the cluster was left without any.
 #[test]
 fn a_member_that_was_removed_does_not_go_on_alone() {
     let mut machine = Machine::new();
@@ -360,7 +359,7 @@ fn a_member_that_was_removed_does_not_go_on_alone() {
     assert_eq!(kept.expect("a state").view().members().len(), 2);
 }
 
-/// `--force-new-cluster` made a voter of it in consensus, and left it a learner in the list.
+/// `--force-new-cluster` made the learner a voter in consensus, but not in the list of members.
 #[test]
 fn a_learner_that_goes_on_alone_is_a_voter() {
     let mut machine = Machine::new();

@@ -1,4 +1,4 @@
-//! Compaction: its rules, its crashes, its patience.
+//! Compaction: its rules, crashes during it, and captures that hold it back.
 
 use std::ops::Bound;
 
@@ -7,7 +7,7 @@ use super::requests::*;
 use crate::engine::{Engine, Table};
 use crate::state::Error;
 
-/// How many rows the engine holds.
+/// The number of rows in the engine.
 pub(super) fn rows(machine: &Machine) -> usize {
     let mut rows = 0;
     machine
@@ -61,7 +61,7 @@ fn what_can_be_read_before_can_be_read_after() {
     machine.flush();
     assert_eq!(machine.range(&at(20, all())).unwrap(), before);
     assert_eq!(machine.range(&at(19, all())), Err(Error::Compacted));
-    // 19 puts up to revision 20, of which each key's newest stays, and 12 rows since.
+    // 19 puts up to revision 20, of which the newest of each key stays, and 12 rows since.
     assert_eq!(rows(&machine), 3 + 12);
     assert_eq!(machine.state.view().compaction_finished(), 20);
 }
@@ -132,6 +132,6 @@ fn a_compaction_alone_is_worth_a_flush() {
     machine.flush();
     assert!(machine.state.rotate().is_none());
     machine.sweep();
-    // Nothing was dropped, but the mark has moved.
+    // Nothing was dropped, but the compaction has advanced.
     assert!(machine.state.rotate().is_some());
 }

@@ -1,4 +1,4 @@
-//! Readers beside the applier.
+//! Readers concurrent with the applier.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -9,7 +9,7 @@ use crate::state::{Error, ReadView};
 
 const KEYS: usize = 8;
 
-/// Every transaction writes the same value to every key; no reader may ever see two values.
+/// Every transaction writes one value to all keys; no reader may see two different values.
 fn read_until(view: &ReadView, stop: &AtomicBool) -> usize {
     let mut reads = 0;
     let mut last = 0;
@@ -65,10 +65,10 @@ fn a_reader_never_sees_half_a_transaction() {
     });
 }
 
-/// Keys alive at any revision once the window is full.
+/// The number of live keys at any revision once the window is full.
 const WINDOW: i64 = 400;
 
-/// Scattered over the index, so that leaves split and empty in the middle of it.
+/// Spreads keys over the index, so that leaves split and empty in its middle.
 fn scattered(number: i64) -> String {
     format!("{:08x}", (number as u32).wrapping_mul(0x9e37_79b9))
 }

@@ -129,7 +129,7 @@ impl Machine {
         self.state.view().range(request)
     }
 
-    /// Keys and values, as text, to be read at a glance.
+    /// Keys and values as text, for assertions.
     pub(super) fn show(&self, request: &RangeRequest) -> Vec<String> {
         shown(&self.range(request).expect("readable").kvs)
     }
@@ -145,7 +145,7 @@ impl Machine {
         while self.state.compact_step() {}
     }
 
-    /// Dies without flushing, opens what the engine has, and replays the log from there.
+    /// Crashes without a flush, reopens the engine, and replays the log from its applied index.
     pub(super) fn restart(&mut self) {
         let engine = self.engine.clone();
         let state = StateMachine::open(engine, Limits::default()).expect("valid");

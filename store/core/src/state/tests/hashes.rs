@@ -58,7 +58,7 @@ fn the_hash_says_what_it_covers() {
     assert_ne!(hash.hash, view.hash_kv(17).unwrap().hash);
 }
 
-/// Every figure is what etcd 3.4.23 answered to `etcdctl endpoint hashkv` after the same requests.
+/// Every number is what etcd 3.4.23 returned for `etcdctl endpoint hashkv` after the same requests.
 #[test]
 fn the_hash_is_etcds() {
     let mut machine = Machine::new();

@@ -1,4 +1,4 @@
-//! The store as simply as it can be said: every state that ever was, whole.
+//! A model of the store that keeps a full copy of every state.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ pub(super) struct Model {
     pub(super) compacted: i64,
 }
 
-/// A transaction: the state it makes, and whether it made one.
+/// A transaction: the state that it creates, and whether it changed anything.
 struct Work<'a> {
     model: &'a Model,
     pairs: Pairs,
@@ -201,7 +201,7 @@ impl Work<'_> {
         }
     }
 
-    /// Puts, when there is a list for the keys deleted on the way; else ranges.
+    /// Applies puts if a list for the deleted keys is given, else ranges.
     fn check(
         &self,
         txn: &TxnRequest,
@@ -292,7 +292,7 @@ impl Work<'_> {
     }
 }
 
-/// Filters, sorts, cuts and strips; answers whether something was cut.
+/// Filters, sorts, limits and strips; returns whether the limit applied.
 fn shape(request: &RangeRequest, kvs: &mut Vec<KeyValue>) -> bool {
     let limit = request.limit.max(0) as usize;
     let filters = [
@@ -302,7 +302,7 @@ fn shape(request: &RangeRequest, kvs: &mut Vec<KeyValue>) -> bool {
         request.max_create_revision,
     ];
     let order = request.sort_order();
-    // The peculiarity: without an order and without filters, the cut comes first.
+    // A quirk: without an order and without filters, the limit applies first.
     if limit > 0 && order == SortOrder::None && filters == [0; 4] {
         kvs.truncate(limit + 1);
     }

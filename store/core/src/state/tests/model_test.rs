@@ -15,7 +15,7 @@ use super::requests::*;
 use crate::engine::Engine;
 use crate::state::Flush;
 
-/// What happens next.
+/// An event of a run.
 #[derive(Clone, Debug)]
 enum Event {
     Put(PutRequest),
@@ -31,7 +31,7 @@ enum Event {
 }
 
 fn key() -> impl Strategy<Value = String> {
-    // Few, so that they meet, and one a prefix of another.
+    // Few keys, so that requests meet, and one a prefix of another.
     prop_oneof![Just("a"), Just("aa"), Just("b"), Just("c"), Just("d")].prop_map(String::from)
 }
 
@@ -43,7 +43,7 @@ fn value() -> impl Strategy<Value = String> {
     proptest::sample::select(&["", "1", "2", "3"][..]).prop_map(String::from)
 }
 
-/// Small: histories are short, and the past is as likely as the future.
+/// Small: histories are short, and past revisions are as likely as future ones.
 fn revision() -> impl Strategy<Value = i64> {
     prop_oneof![3 => Just(0), 1 => -2..30i64]
 }
@@ -133,7 +133,7 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// A machine, its model, and a flush on its way: written or not.
+/// A machine, its model, and a flush in progress: written or not.
 struct Pair {
     machine: Machine,
     model: Model,
@@ -199,7 +199,7 @@ impl Pair {
         }
     }
 
-    /// Every readable revision, and the edges.
+    /// Every readable revision, and the ones just outside.
     fn compare(&self) {
         assert_eq!(self.machine.state.view().revision(), self.model.revision());
         for revision in self.model.compacted.max(1) - 1..=self.model.revision() + 1 {
@@ -210,7 +210,7 @@ impl Pair {
 }
 
 proptest! {
-    // 256 cases each; PROPTEST_CASES=10000 for a long run.
+    // 256 cases each; set PROPTEST_CASES=10000 for a long run.
 
     #[test]
     fn the_state_machine_does_what_the_model_does(events in vec(event(), 1..60)) {
@@ -238,7 +238,7 @@ proptest! {
         }
         let hash = |machine: &Machine| machine.state.view().hash_kv(asked.unwrap_or(0));
         prop_assert_eq!(hash(&busy.machine), hash(&lazy));
-        // And so does one that has only what the engine and the log have.
+        // A machine restored from the engine and the log is equal, too.
         busy.machine.restart();
         busy.machine.sweep();
         busy.machine.flush();

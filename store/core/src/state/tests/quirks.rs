@@ -1,4 +1,4 @@
-//! One test for each peculiarity of etcd's ranges, puts and deletes.
+//! One test for each quirk of etcd's ranges, puts and deletes.
 
 use bytes::Bytes;
 use keelson_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
@@ -110,7 +110,7 @@ fn filters_do_not_change_the_count() {
     assert_eq!(filtered(|r| r.max_mod_revision = 3), "ab");
     assert_eq!(filtered(|r| r.min_create_revision = 7), "f");
     assert_eq!(filtered(|r| r.max_create_revision = 2), "a");
-    // With a filter the limit is applied after it.
+    // With a filter the limit applies after it.
     assert_eq!(filtered(|r| (r.min_mod_revision, r.limit) = (4, 2)), "cd");
 }
 

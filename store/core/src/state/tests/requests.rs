@@ -1,4 +1,4 @@
-//! Short words for requests.
+//! Short constructors of requests.
 
 use bytes::Bytes;
 use keelson_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
@@ -37,7 +37,7 @@ pub(super) fn range(key: &str, range_end: &str) -> RangeRequest {
     }
 }
 
-/// Every key there is.
+/// A range over every key.
 pub(super) fn all() -> RangeRequest {
     range("\0", "\0")
 }

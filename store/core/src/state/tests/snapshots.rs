@@ -1,4 +1,4 @@
-//! Snapshots: what one member captures, another becomes.
+//! Snapshots: one member captures its state, another installs it.
 
 use std::sync::Arc;
 
@@ -44,7 +44,7 @@ fn install(rows: Vec<Rows>, end: SnapshotEnd) -> Result<StateMachine, SnapshotEr
     for part in rows {
         builder.push(part)?;
     }
-    // Nothing valid before the end.
+    // Nothing is valid before the end.
     assert!(
         StateMachine::open(engine.clone(), Limits::default())
             .unwrap()

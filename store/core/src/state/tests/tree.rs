@@ -136,8 +136,8 @@ fn watchers_get_every_event_in_order() {
     assert_eq!(expired, expected);
 }
 
-/// Found by the simulator, seed 1045: a leader that was stopped for a while proposes what is due by
-/// its own grace, learns in the same turn that another leads, and hands the proposal to that one.
+/// Found by the simulator, seed 1045. A paused leader proposes overdue expiries by its own grace,
+/// finds in the same turn that another member leads, and forwards the proposal to it.
 #[test]
 fn a_leader_of_the_past_expires_nothing() {
     let mut machine = Machine::new();
@@ -243,7 +243,7 @@ fn a_restart_gives_the_same_tree_flushed_or_not() {
     machine.flush();
     machine.restart();
     same(&machine.state.view(), &reference.state.view());
-    // And the same from there on.
+    // Further entries give the same results.
     let mut reference = reference;
     for machine in [&mut machine, &mut reference] {
         for number in 0..20 {
@@ -290,7 +290,7 @@ fn a_snapshot_carries_the_tree_flushed_or_not() {
             same(&open(&engine).unwrap().view(), &machine.state.view());
         }
     }
-    // While a flush is on its way as well.
+    // During a flush as well.
     tree(&mut machine, set("/1/later", "x")).unwrap();
     let flush = machine.state.rotate().unwrap();
     tree(&mut machine, recursive("/1/d0")).unwrap();
@@ -363,7 +363,7 @@ fn rows(engine: &MemoryEngine) -> Vec<(Bytes, Bytes)> {
     rows
 }
 
-/// Opens with one row replaced, or gone.
+/// Opens the state with one row replaced or removed.
 fn opened_with(machine: &Machine, key: &[u8], row: Option<&[u8]>) -> Result<u64, StateError> {
     let key = Bytes::copy_from_slice(key);
     let before = machine.engine.get(Table::Tree, &key).unwrap();

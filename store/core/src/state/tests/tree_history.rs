@@ -15,14 +15,14 @@ use crate::tree::tests::requests::*;
 
 const MIB: usize = 1 << 20;
 
-/// What the history may take.
+/// The maximum size of the history.
 const HISTORY_BYTES: usize = HISTORY_BYTES_MAX as usize;
 
 fn tree(machine: &mut Machine, request: TreeRequest) {
     machine.apply(Op::Tree(request)).unwrap();
 }
 
-/// What the rows of the tree take in the engine.
+/// The size of the tree's rows in the engine.
 fn row_bytes(engine: &MemoryEngine) -> usize {
     let mut bytes = 0;
     let all = (Bound::Unbounded, Bound::Unbounded);
@@ -40,7 +40,7 @@ fn open(engine: &Arc<MemoryEngine>) -> StateMachine {
     opened.expect("not empty")
 }
 
-/// Of every index whether it is cleared, and which event is found there.
+/// For every index, whether it is cleared, and which event a scan finds there.
 fn history(view: &ReadView) -> Vec<Result<Option<u64>, Bytes>> {
     let scan = |since| view.tree_scan(b"/1", true, since);
     let scans = (1..=view.tree_index() + 1).map(scan);
@@ -50,7 +50,7 @@ fn history(view: &ReadView) -> Vec<Result<Option<u64>, Bytes>> {
         .collect()
 }
 
-/// A change that takes an index and that clients do not see.
+/// A change that advances the index and is invisible to clients.
 fn attributes() -> MemberAttributes {
     MemberAttributes {
         member_id: 1,
@@ -58,7 +58,7 @@ fn attributes() -> MemberAttributes {
     }
 }
 
-/// Ten events that weigh 14 MiB each, among small ones.
+/// Ten events of 14 MiB each, among small ones.
 fn large(machine: &mut Machine, flush_each: bool) {
     let value = "v".repeat(7 * MIB);
     for round in 0..10 {
@@ -80,7 +80,7 @@ fn large_events_in_the_history_are_bounded_in_bytes() {
     assert!(bytes < HISTORY_BYTES + 8 * MIB, "{bytes}");
     let found = history(&machine.state.view());
     let first = found.iter().position(Result::is_ok).unwrap();
-    // Four of 14 MiB, and what came after the one before them.
+    // Four of 14 MiB, and the small ones after the fifth last.
     let index = machine.state.view().tree_index() as usize;
     assert_eq!(first, index - 4 * 4 - 3);
     let cleared = "the requested history has been cleared";

@@ -1,4 +1,4 @@
-//! The v2 tree as simple as can be: a map from whole paths to nodes. Slow, and easy to believe.
+//! A simple and slow model of the v2 tree: a map from whole paths to nodes.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ struct Item {
 pub(super) struct Model {
     items: BTreeMap<String, Item>,
     pub(super) index: u64,
-    /// By index; none where clients see nothing.
+    /// Events by index; `None` for changes invisible to clients.
     events: BTreeMap<u64, Event>,
 }
 
@@ -287,7 +287,7 @@ impl Model {
             ..NodeExtern::default()
         };
         let mut removed: Vec<Bytes> = gone.into_iter().map(Bytes::from).collect();
-        // By names: "/a/b" before "/a!", though "!" comes before "/".
+        // Sorted by names: "/a/b" before "/a!", though "!" comes before "/".
         removed.sort_by(|one, two| {
             let names = |path: &Bytes| {
                 path.split(|b| *b == b'/')
@@ -328,7 +328,7 @@ impl Model {
         }
     }
 
-    /// Whether there is something at the path; if not, where the way to it ends.
+    /// Checks that a node exists at the path; if not, the error has the path where it ends.
     fn check_way(&self, path: &str) -> Result<(), TreeError> {
         let mut parent = "/".to_owned();
         for part in ways(path).into_iter().chain([path.to_owned()]).skip(1) {

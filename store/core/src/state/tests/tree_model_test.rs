@@ -1,5 +1,4 @@
-//! Random requests to the v2 tree, flushes, crashes and moves to another engine: the state against
-//! the model.
+//! Random requests to the v2 tree, flushes, crashes and moves to another engine, against the model.
 
 use std::sync::Arc;
 
@@ -17,13 +16,13 @@ use crate::state::*;
 use crate::tree::Event;
 use crate::tree::tests::requests::{NOW, SECOND};
 
-/// What happens next.
+/// An event of a run.
 #[derive(Clone, Debug)]
 enum Step {
     Change(TreeRequest),
-    /// Spares what was set up to so many indexes ago, unless 0.
+    /// Spares nodes whose time was set up to this many indexes ago, unless 0.
     Expire(u64),
-    /// Changes that clients do not see.
+    /// A number of changes invisible to clients.
     Touch(u64),
     Wait(i64),
     Rotate,
@@ -57,7 +56,7 @@ fn rarely() -> impl Strategy<Value = bool> {
     proptest::bool::weighted(0.15)
 }
 
-/// With times relative to the clock, which only the run knows.
+/// A request with times relative to the clock of the run.
 fn change() -> impl Strategy<Value = TreeRequest> {
     let value = proptest::sample::select(&["", "x", "y"][..]);
     let expires = prop_oneof![4 => Just(0), 1 => Just(1), 2 => 1..6 * SECOND];
@@ -102,7 +101,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A state machine and the model, side by side.
+/// A state machine and the model.
 struct Run {
     machine: Machine,
     model: Model,
@@ -237,7 +236,7 @@ impl Run {
         }
     }
 
-    /// A member that gets the same log and never restarts holds the same.
+    /// A member that applies the same log and never restarts has the same tree.
     fn check_against_another(&self) {
         let mut other = Machine::new();
         for committed in &self.machine.log {

@@ -184,7 +184,7 @@ fn one_unreadable_range_aborts_the_whole() {
         txn(vec![], vec![op_put("b", "1"), op_txn(nested)], vec![])
     };
     assert_eq!(machine.txn(attempt(2)), Err(Error::Compacted));
-    // 4 is the transaction's own revision: not there yet when it is checked.
+    // 4 is the transaction's own revision, which does not exist yet when it is checked.
     assert_eq!(machine.txn(attempt(4)), Err(Error::FutureRev));
     assert_eq!(machine.txn(attempt(-1)), Err(Error::Compacted));
     assert_eq!(machine.show(&all()), ["a=2"]);
@@ -257,7 +257,7 @@ fn size_is_bounded_level_by_level() {
     assert_eq!(check::txn(&nested, 3), Err(Error::TooManyOps));
 }
 
-/// A transaction in a transaction, so many in all, in one branch or the other.
+/// Transactions nested to a depth of `depth`, in one branch or the other.
 fn nested(depth: usize, success: bool) -> TxnRequest {
     let inside = match depth {
         1 => op_put("k", "v"),
@@ -269,7 +269,7 @@ fn nested(depth: usize, success: bool) -> TxnRequest {
     }
 }
 
-/// One of 50 was committed, and then no member could decode it.
+/// A transaction of depth 50 was committed, and then no member could decode it.
 #[test]
 fn a_txn_that_the_log_cannot_decode_is_refused_before_it_is_proposed() {
     for success in [true, false] {

@@ -1,4 +1,4 @@
-//! Ten thousand directories within each other, on a stack that recursion would not survive.
+//! Ten thousand nested directories, on a stack that is too small for recursion.
 
 use keelson_proto::internal::TreeRequest;
 use keelson_proto::internal::tree_request::Op;
@@ -40,7 +40,7 @@ fn ten_thousand_names_are_made_read_and_deleted() {
     let done = tree.apply(&recursive("/1/d")).unwrap();
     assert_eq!(done.removed.len(), NAMES - 1);
     assert_eq!(done.removed.last().unwrap(), path.as_bytes());
-    // All of them are cut from one piece: no need for the square of it.
+    // All are slices of one buffer, without memory for the square of the depth.
     let begins = |path: &bytes::Bytes| path.as_ptr();
     assert!(
         done.removed
@@ -58,7 +58,7 @@ fn ten_thousand_names_are_made_read_and_deleted() {
     assert_eq!(scan(&tree, &(path + "/x"), false, 3), "nothing yet");
 }
 
-/// A key of 31,000 names: every listing of it was built whole, a gigabyte at a time.
+/// A key of 31,000 names: every listing of it took a gigabyte.
 #[test]
 fn a_listing_beyond_its_bound_is_refused() {
     let mut tree = Tree::new();

@@ -88,7 +88,7 @@ fn those_are_spared_whose_time_was_set_up_to_an_index() {
     tree.apply(&ttl(set("/1/a", ""), 1)).unwrap();
     tree.apply(&ttl(set("/1/b", ""), 2)).unwrap();
     tree.apply(&ttl(set("/1/c", ""), 3)).unwrap();
-    // Renewed: its time was set at 4.
+    // Renewed: its time was set at index 4.
     tree.apply(&refresh(ttl(request(Op::Update, "/1/a"), 2)))
         .unwrap();
     for (spared, next) in [(0, Some(2)), (2, Some(2)), (3, Some(2)), (4, None)] {

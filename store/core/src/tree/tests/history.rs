@@ -1,4 +1,4 @@
-//! What a scan of the history finds, etcd's quirks included.
+//! The events that a scan of the history finds, with etcd's quirks.
 
 use keelson_proto::internal::TreeExpire;
 use keelson_proto::internal::tree_request::Op;
@@ -23,7 +23,7 @@ fn a_scan_finds_the_first_match_from_an_index_on() {
         (3, "set /1/a=2 @3/3 was /1/a=1 @1/1"),
         (4, "nothing yet"),
         (u64::MAX, "nothing yet"),
-        // etcd takes 0 for "from now on".
+        // etcd reads 0 as "from now on".
         (0, "nothing yet"),
     ] {
         assert_eq!(scan(&tree, "/1/a", false, since), expected);
@@ -62,7 +62,7 @@ fn the_end_of_a_directory_is_the_end_of_all_that_begins_with_its_letters() {
     });
     let expected = "expire /1/e/ @4/3 was /1/e/ @3/3 +0";
     assert_eq!(scan(&tree, "/1/eel", false, 4), expected);
-    // A file's end is its own.
+    // The removal of a file concerns that file alone.
     tree.apply(&set("/1/f", "x")).unwrap();
     tree.apply(&request(Op::Delete, "/1/f")).unwrap();
     assert_eq!(scan(&tree, "/1/fox", false, 5), "nothing yet");

@@ -1,4 +1,4 @@
-//! The history's bound in bytes, with a small one.
+//! The limit of the history in bytes, with a small limit.
 
 use std::collections::BTreeMap;
 
@@ -15,26 +15,26 @@ use crate::tree::{Loader, Tree};
 
 const BYTES_MAX: u64 = 4096;
 
-/// What happens next.
+/// An event of a run.
 #[derive(Clone, Debug)]
 enum Step {
-    /// A value of that many bytes is set.
+    /// Sets a value of that many bytes.
     Set(usize),
-    /// So many times to live are renewed, or changes made that clients do not see.
+    /// A number of refreshes, or of changes invisible to clients.
     Refresh,
     Touch(usize),
     Flush,
     Reopen,
-    /// Everything is sent to another member.
+    /// Installs a snapshot in another member.
     Move,
-    /// The rows are those of a release that kept a thousand events of any size.
+    /// Loads the rows of a release that kept a thousand events of any size.
     Upgrade,
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         20 => (0..900usize).prop_map(Step::Set),
-        // More than all of the history may weigh.
+        // More than the limit of the whole history.
         1 => (4096..9000usize).prop_map(Step::Set),
         6 => Just(Step::Refresh),
         2 => (1..4usize).prop_map(Step::Touch),
@@ -49,9 +49,9 @@ fn step() -> impl Strategy<Value = Step> {
 struct Run {
     tree: Tree,
     rows: BTreeMap<Bytes, Bytes>,
-    /// Of each index, what its event weighs.
+    /// The size of the event of each index.
     weights: Vec<u64>,
-    /// Every event that there ever was, as a row of a release without a bound.
+    /// Every event so far, as a row of a release without a limit.
     before: BTreeMap<Bytes, Bytes>,
 }
 
@@ -131,7 +131,7 @@ impl Run {
         self.tree = loader.finish().unwrap();
     }
 
-    /// The history is the longest end of what happened that keeps within both bounds.
+    /// The history is the longest suffix of the events that is within both limits.
     fn check(&self) {
         let (mut kept, mut events, mut bytes) = (0, 0, 0);
         for weight in self.weights.iter().rev().take(EVENTS_MAX) {
@@ -181,7 +181,7 @@ fn a_row_that_reaches_back_less_far_than_its_own_event_is_damage() {
     }
 }
 
-/// Two readers of the past have one encoding between them; the history itself has none.
+/// Two readers of a past event share one encoding; the history itself has none.
 #[test]
 fn an_event_of_the_past_is_shared_while_it_is_read_and_not_longer() {
     let mut tree = Tree::new();

@@ -1,4 +1,4 @@
-//! Tests of the tree by itself.
+//! Tests of the tree alone.
 
 mod depth;
 mod expiry;

@@ -1,5 +1,5 @@
-//! What etcd 3.4.23 answered to thousands of random requests, recorded over HTTP: the tree must
-//! answer the same. A line is operation, path, value, options, answer; `/1` is put in front of
+//! The answers of etcd 3.4.23 to thousands of random requests, recorded over HTTP: the tree must
+//! give the same. A line has operation, path, value, options and answer. `/1` is prepended to
 //! etcd's keys, and `ttl` is rounded up to a multiple of 100,000.
 
 use keelson_proto::internal::tree_request::Op;
@@ -76,12 +76,12 @@ impl Line<'_> {
 #[test]
 fn the_tree_answers_as_etcd_did() {
     let mut tree = Tree::new();
-    // A fresh etcd's own changes: its member, that member's attributes, the version.
+    // A fresh etcd's own changes: its member, the member's attributes, the version.
     (0..3).for_each(|_| tree.touch());
     for (number, line) in include_str!("recorded.txt").lines().enumerate() {
         let line = Line::new(line);
         let answer = line.run(&mut tree);
-        // etcd does not say so; that scans pass over such events does show.
+        // etcd's answer does not show it; its scans omit such events.
         let answer = answer.trim_end_matches(" (refresh)");
         assert_eq!(answer, line.answer, "line {}", number + 1);
     }

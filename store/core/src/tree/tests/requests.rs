@@ -1,4 +1,4 @@
-//! Requests and answers in few words.
+//! Short forms of requests and answers.
 
 use bytes::Bytes;
 use keelson_proto::internal::TreeRequest;
@@ -37,7 +37,7 @@ pub(crate) fn dir(op: Op, path: &str) -> TreeRequest {
     }
 }
 
-/// The same, for so many seconds.
+/// The same, with a time to live in seconds.
 pub(crate) fn ttl(request: TreeRequest, seconds: i64) -> TreeRequest {
     TreeRequest {
         expires_ns: request.time_ns + seconds * SECOND,
@@ -67,7 +67,7 @@ pub(crate) fn recursive(path: &str) -> TreeRequest {
     }
 }
 
-/// An event, to be read at a glance.
+/// An event as text, for assertions.
 pub(crate) fn event(event: &Event) -> String {
     let refresh = if event.refresh { " (refresh)" } else { "" };
     let prev = event.prev.as_ref();
@@ -79,7 +79,7 @@ pub(crate) fn event(event: &Event) -> String {
     )
 }
 
-/// A node: `/1/a=x @modified/created +ttl [children]`.
+/// A node as text: `/1/a=x @modified/created +ttl [children]`.
 pub(crate) fn node(node: &NodeExtern) -> String {
     let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
     let mut shown = text(&node.key);
@@ -100,13 +100,13 @@ pub(crate) fn node(node: &NodeExtern) -> String {
     shown
 }
 
-/// An error: `code cause @index`.
+/// An error as text: `code cause @index`.
 pub(crate) fn error(error: &TreeError) -> String {
     let cause = String::from_utf8_lossy(&error.cause);
     format!("{} {cause} @{}", error.code as u16, error.index)
 }
 
-/// What a request did, or why not; the index moves only with an event, and by one.
+/// The outcome of a request as text. The index advances only with an event, and by one.
 pub(crate) fn apply(tree: &mut Tree, request: &TreeRequest) -> String {
     let before = tree.index();
     match tree.apply(request) {
@@ -139,7 +139,7 @@ pub(crate) fn scan(tree: &Tree, path: &str, recursive: bool, since: u64) -> Stri
     }
 }
 
-/// Requests in order, each with what must come of it.
+/// Applies requests in order, and compares each outcome.
 pub(crate) fn check(tree: &mut Tree, steps: &[(TreeRequest, &str)]) {
     for (number, (request, expected)) in steps.iter().enumerate() {
         let done = apply(tree, request);

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::requests::*;
 use crate::tree::{Loader, Tree, TreeRow};
 
-/// They may be gigabytes, and the applier waits for a capture.
+/// Values may be gigabytes, and the applier waits for a capture.
 #[test]
 fn a_captured_tree_has_no_copy_of_its_values() {
     let mut tree = Tree::new();
@@ -25,7 +25,7 @@ fn a_captured_tree_has_no_copy_of_its_values() {
     }
     assert_eq!(files, [value(now.value)]);
     assert_eq!(events, [value(past.node.value.clone()), files[0]]);
-    // They are encoded as they were, whatever has happened since.
+    // They are encoded as captured, in spite of later changes.
     let before = tree.digest();
     tree.apply(&recursive("/1/a")).unwrap();
     let mut loader = Loader::default();

@@ -1,4 +1,4 @@
-//! etcd's rules, one test each, as etcd 3.4.23 showed them.
+//! etcd's rules, one test each, as observed in etcd 3.4.23.
 
 use keelson_proto::internal::TreeExpire;
 use keelson_proto::internal::tree_request::Op;
@@ -35,7 +35,7 @@ fn create_wants_nothing_there() {
                 refresh(ttl(set("/1/a", ""), 1)),
                 "set /1/a=x @3/3 +1 was /1/a=x @1/1 (refresh)",
             ),
-            // There is nothing to be refreshed in a create: etcd does not look.
+            // A create has nothing to refresh: etcd ignores the flag.
             (
                 refresh(ttl(request(Op::Create, "/1/b"), 1)),
                 "create /1/b= @4/4 +1",
@@ -253,7 +253,7 @@ fn the_roots_are_read_only() {
                 "{op:?} {path}"
             );
         }
-        // etcd looks at what it is first here.
+        // etcd checks the type of the node first here.
         let cad = compare(Op::CompareAndDelete, path, "x", 0);
         assert_eq!(apply(&mut tree, &cad), format!("102 {path} @0"));
         assert_eq!(apply(&mut tree, &recursive(path)), "107 / @0");

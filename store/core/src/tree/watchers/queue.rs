@@ -1,22 +1,21 @@
-//! Events on their way to the watchers.
+//! The queue of events to be delivered to watchers.
 //!
-//! Thousands of watchers must not hold up the log: what is applied is queued, and delivered apart
-//! from that. While the queue is full each event that comes costs its publisher the delivery of the
-//! oldest one, as every event costs etcd's: no event is dropped, and the log does not stand still
-//! until the queue is empty.
+//! Thousands of watchers must not delay the applier: applied events are queued, and delivered
+//! separately. While the queue is full, each new event first delivers the oldest one, as every
+//! event does in etcd. So no event is dropped, and the applier does not wait for an empty queue.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::tree::Event;
 
-/// Events that wait to be delivered: fewer than this, or the oldest is delivered first.
+/// The number of events at which the queue is full.
 pub const QUEUE_EVENTS_MAX: usize = 4096;
 
-/// What those may weigh together, in bytes ([`Event::weight`]).
+/// Their size at which the queue is full, in bytes ([`Event::weight`]).
 pub const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Whether an event that was applied must be queued, with so many watchers.
+/// Whether an applied event must be queued, given the number of watchers.
 pub fn is_published(event: &Event, watchers: usize) -> bool {
     watchers != 0 && !event.refresh
 }
@@ -36,7 +35,7 @@ impl Default for EventQueue {
 }
 
 impl EventQueue {
-    /// A queue that is full with so many events, or with so many bytes of them.
+    /// A queue that is full at that number of events, or at that size in bytes.
     pub fn within(events_max: usize, bytes_max: usize) -> EventQueue {
         EventQueue {
             events: VecDeque::new(),
@@ -46,35 +45,35 @@ impl EventQueue {
         }
     }
 
-    /// The newest event. A queue that is full then must be popped until it is not.
+    /// Adds the newest event. If the queue is full then, it must be popped until it is not.
     pub fn push(&mut self, event: Arc<Event>) {
         self.bytes += event.weight();
         self.events.push_back(event);
     }
 
-    /// The oldest event, to be delivered next.
+    /// Removes the oldest event, to be delivered next.
     pub fn pop(&mut self) -> Option<Arc<Event>> {
         let event = self.events.pop_front()?;
         self.bytes -= event.weight();
         Some(event)
     }
 
-    /// Whether an event must leave before the next one comes.
+    /// Whether an event must be delivered before the next one is added.
     pub fn is_full(&self) -> bool {
         self.events_max <= self.events.len() || self.bytes_max <= self.bytes
     }
 
-    /// How many events wait.
+    /// The number of events.
     pub fn len(&self) -> usize {
         self.events.len()
     }
 
-    /// What they weigh together ([`Event::weight`]).
+    /// Their size in bytes ([`Event::weight`]).
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Whether none does.
+    /// Whether the queue is empty.
     pub fn is_empty(&self) -> bool {
         self.events.is_empty()
     }

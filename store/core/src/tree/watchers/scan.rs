@@ -1,4 +1,4 @@
-//! What a watcher waits for, and what the history has of it.
+//! The parameters of a watch, and its scan of the history.
 
 use std::sync::Arc;
 
@@ -7,25 +7,25 @@ use bytes::Bytes;
 use crate::state::ReadView;
 use crate::tree::{Event, TreeError};
 
-/// What a watcher waits for.
+/// The parameters of a watch.
 #[derive(Clone, Debug)]
 pub struct WatchSpec {
     /// The whole path, clean: "/1/foo".
     pub path: Bytes,
-    /// Everything below it too.
+    /// Watch everything below the path, too.
     pub recursive: bool,
-    /// More than the first event.
+    /// Deliver more than the first event.
     pub stream: bool,
-    /// The first index of interest; 0 is the next change.
+    /// The first index to watch; 0 is the next change.
     pub since: u64,
 }
 
-/// The past of a tree, as it is when it is looked at.
+/// The history of a tree at one moment.
 pub trait History {
-    /// The tree's index now.
+    /// The tree's current index.
     fn index(&self) -> u64;
 
-    /// The first event at or after `since`, if it has happened.
+    /// The first event at or after `since`, if there is one yet.
     ///
     /// # Errors
     /// The history does not reach back that far.
@@ -52,21 +52,21 @@ impl History for ReadView {
     }
 }
 
-/// What a watcher has found in the history.
+/// The result of a watcher's scan of the history.
 #[derive(Clone, Debug)]
 pub struct HistoryScan {
-    /// The tree's index at that moment.
+    /// The tree's index at the scan.
     pub index: u64,
-    /// Events of the past, the oldest last. One is enough without a stream.
+    /// Past events, the oldest last. Without a stream, at most one.
     pub past: Vec<Arc<Event>>,
-    /// Whether the watcher waits for events that happen after the look.
+    /// Whether the watcher waits for events after the scan.
     pub waits: bool,
-    /// The first index of interest that was not looked at.
+    /// The first index that the scan did not cover.
     pub(super) since: u64,
 }
 
 impl HistoryScan {
-    /// Looks at the history for a watcher.
+    /// Scans the history for a watcher.
     ///
     /// # Errors
     /// 401: the history does not reach back that far.
@@ -89,7 +89,7 @@ impl HistoryScan {
             index,
             waits: past.is_empty() || spec.stream,
             past,
-            // Nothing up to the index is of interest any more. A later history need not reach back
+            // The scan has covered everything up to the index. A later history need not reach back
             // to it.
             since: since.max(index + 1),
         })

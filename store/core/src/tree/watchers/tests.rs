@@ -1,4 +1,4 @@
-//! What each watcher is sent.
+//! The events that each watcher is sent.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::*;
 use crate::tree::{Action, ErrorCode, NodeExtern, TreeError};
 
-/// What a client has been sent and has not taken.
+/// Events that a client was sent and has not read.
 #[derive(Clone, Default)]
 struct Client(Rc<RefCell<(Vec<u64>, bool)>>);
 
@@ -25,7 +25,7 @@ impl Client {
     }
 }
 
-/// Each event weighs as much as the first one in it.
+/// A sink that counts every unread event as `bytes` bytes.
 struct ClientSink {
     client: Client,
     bytes: usize,
@@ -48,7 +48,7 @@ impl Sink for ClientSink {
     }
 }
 
-/// Events that have happened; indexes below `start` are forgotten.
+/// A history; indexes below `start` are cleared.
 #[derive(Default)]
 struct Past {
     events: Vec<Arc<Event>>,
@@ -124,7 +124,7 @@ fn spec(path: &'static str, recursive: bool, stream: bool, since: u64) -> WatchS
     }
 }
 
-/// A watcher that has looked and waits. Gives its client and its number.
+/// Registers a watcher after its scan. Returns its client and its number.
 fn register(watchers: &mut Watchers<ClientSink>, spec: &WatchSpec, past: &Past) -> (Client, u64) {
     let scan = HistoryScan::run(spec, past).expect("kept");
     assert!(scan.waits);
@@ -212,7 +212,7 @@ fn the_past_comes_first_and_nothing_twice() {
     assert_eq!(code, Some(ErrorCode::EventIndexCleared));
     let (stream, _) = register(&mut watchers, &streamed, &history);
     let (later, _) = register(&mut watchers, &spec("/1/a", false, false, 9), &history);
-    // The first of them was applied before the looks, and waited in the queue.
+    // The first of them was applied before the scans, and was in the queue.
     for event in [&events[2], &event("/1/a", 8), &event("/1/a", 9)] {
         watchers.deliver(event);
     }
@@ -267,7 +267,7 @@ fn a_snapshot_brings_what_was_missed_once_or_cuts() {
     assert_eq!(watchers.resume(&past(6, &missed)), 1);
     assert_eq!(stream.takes(), [4, 6]);
     assert_eq!(once.takes(), [4]);
-    // One that was applied before the snapshot and waits in the queue still.
+    // One that was applied before the snapshot and is still queued.
     watchers.deliver(&missed[0]);
     watchers.deliver(&event("/1/a", 7));
     assert_eq!(stream.takes(), [7]);
@@ -282,7 +282,8 @@ fn a_snapshot_brings_what_was_missed_once_or_cuts() {
     assert_eq!(future.takes(), [20]);
 }
 
-/// A scan of the history for such a watcher finds them, and the watcher had missed nothing.
+/// A scan of the history for such a watcher finds these events, although it was not to be sent
+/// them.
 #[test]
 fn hidden_nodes_stay_hidden_when_a_snapshot_is_installed() {
     let mut watchers = Watchers::default();
@@ -293,8 +294,8 @@ fn hidden_nodes_stay_hidden_when_a_snapshot_is_installed() {
     assert!(client.takes().is_empty());
 }
 
-/// Its long poll was cut although nothing had been missed: the history was searched from its
-/// waitIndex again.
+/// Its long poll was ended although no event was missed: the history was scanned again from its
+/// waitIndex.
 #[test]
 fn a_watcher_of_the_past_needs_no_more_of_it_than_was_missed() {
     for delivered in [3, 4] {
