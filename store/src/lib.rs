@@ -1,7 +1,7 @@
 //! The IO around `keelson-core`: log, engines, peers, worker, and the edge that serves clients.
 //!
-//! [`Store::open`] starts a member inside any program; `edge` serves its client port. Data moves one
-//! way: request -> proposal -> log -> commit -> apply -> reply.
+//! [`Store::open`] starts a member inside any program; `edge` serves its client port. Data moves
+//! one way: request -> proposal -> log -> commit -> apply -> reply.
 //!
 //! | where | what |
 //! |---|---|

@@ -1,8 +1,8 @@
 //! The IO of consensus: carries out the effects that the core's consensus returns: messages, log
 //! writes, snapshots, refusals.
 //!
-//! A turn does not block: the disk and the network have threads and tasks of their own. The
-//! decisions are made in `keelson_core::member::Consensus`, which the simulator runs as well.
+//! The decisions are made in `keelson_core::member::Consensus`, which the simulator runs as well.
+//! A round does not block: the disk and the network have threads and tasks of their own.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -43,7 +43,7 @@ pub(crate) struct ConsensusShell {
     pub(crate) reads: Arc<ReadBatches>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) fatal: Fatal,
-    /// Kept between turns, so that its buffer is reused.
+    /// Kept between rounds, so that its buffer is reused.
     pub(crate) events: Vec<ConsensusEvent>,
     pub(crate) staged: Option<(Box<Staged>, oneshot::Sender<bool>)>,
     /// Raft retries a snapshot at once; this limits the log to one warning a minute.
@@ -51,8 +51,8 @@ pub(crate) struct ConsensusShell {
 }
 
 impl ConsensusShell {
-    /// Runs one turn. Returns its load, and when the next turn is due, in milliseconds.
-    pub(crate) fn turn(
+    /// Runs one round. Returns its load, and when the next round is due, in milliseconds.
+    pub(crate) fn round(
         &mut self,
         now: Millis,
         handoff: &mut Handoff,
@@ -64,7 +64,7 @@ impl ConsensusShell {
         (load, due)
     }
 
-    /// Queues an event for the next turn, or for the applier.
+    /// Queues an event for the next round, or for the applier.
     pub(crate) fn take(&mut self, event: WorkerEvent, to_applier: &mut Vec<ApplierEvent>) {
         match event {
             WorkerEvent::Core(ConsensusEvent::Input(Input::Read { context })) => {

@@ -51,7 +51,7 @@ impl Inbox for MemberInbox {
         if !self.shared.note_unknown(Millis(self.executor.now_ms())) {
             return;
         }
-        tracing::debug!(%member, "a call of an unknown member; requesting the member lists of the others");
+        tracing::debug!(%member, "a call of an unknown member; requesting the member lists");
         let (shared, executor) = (Arc::clone(&self.shared), Arc::clone(&self.executor));
         tokio::spawn(async move {
             let asked = shared.peers().into_iter().map(|peer| async move {

@@ -5,8 +5,8 @@
 //!
 //! | part | owns | does |
 //! |---|---|---|
-//! | `consensus_shell.rs` | `keelson_core::member::Consensus` | carries out the effects of its turns: messages, the log, snapshots |
-//! | `applier_shell.rs` | `keelson_core::member::Applier` | carries out its effects: answers, events, flushes |
+//! | `consensus_shell.rs` | `keelson_core::member::Consensus` | messages, log writes, snapshots |
+//! | `applier_shell.rs` | `keelson_core::member::Applier` | answers, events, flushes |
 //!
 //! Three threads do what blocks: the log writer (`log_writer.rs`) for its fdatasync, the flusher
 //! (`flusher.rs`) for the engine, and the executor's keeper for timeouts.

@@ -135,9 +135,9 @@ fn state_without_log(layout: &Layout) -> OpenError {
     OpenError::DataDir {
         dir: layout.snap.clone(),
         why: format!(
-            "it holds a member's state, but there is no log in {}. Point --wal-dir to the log, or, if \
-             it is lost, remove this member from the cluster, empty its data directory and add it \
-             again",
+            "it holds a member's state, but there is no log in {}. Point --wal-dir to the log, or, \
+             if it is lost, remove this member from the cluster, empty its data directory and \
+             add it again",
             layout.wal.display()
         ),
     }

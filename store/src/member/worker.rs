@@ -52,7 +52,7 @@ const TURN_MAX: usize = 1024;
 pub(crate) struct Handoff {
     /// For the applier, in order. Empty after a round.
     pub(crate) work: Vec<ApplierEvent>,
-    /// For consensus in its next turn, before new events.
+    /// For consensus in its next round, before new events.
     pub(crate) events: VecDeque<WorkerEvent>,
 }
 
@@ -65,7 +65,7 @@ pub(crate) struct Worker {
     /// When consensus and the applier are due, in milliseconds.
     consensus_due: u64,
     applier_due: u64,
-    /// The load of consensus's last turn: inputs and entries.
+    /// The load of consensus's last round: inputs and entries.
     load: usize,
 }
 
@@ -99,7 +99,7 @@ impl Worker {
         let now = Millis(now_ms);
         if self.take(others) || self.consensus_due <= now_ms {
             let (handoff, applier) = (&mut self.handoff, &mut self.applier);
-            (self.load, self.consensus_due) = self.consensus.turn(now, handoff, applier);
+            (self.load, self.consensus_due) = self.consensus.round(now, handoff, applier);
         }
         if !self.handoff.work.is_empty() || self.applier_due <= now_ms {
             self.applier_due = self.applier.work(&mut self.handoff, now);
@@ -165,7 +165,7 @@ impl keelson_executor::Worker for Worker {
     }
 
     fn panicked(&mut self) {
-        self.fatal.raise_panic("a turn");
+        self.fatal.raise_panic("a round of the worker");
     }
 }
 

@@ -56,8 +56,8 @@ impl CallerGate {
         };
         if caller.cluster != self.cluster {
             return Err(Status::failed_precondition(format!(
-                "cluster ID mismatch: this is cluster {}, not {}. Members of one cluster are started \
-                 with the same --initial-cluster and --initial-cluster-token: compare them",
+                "cluster ID mismatch: this is cluster {}, not {}. Members of one cluster are \
+                 started with the same --initial-cluster and --initial-cluster-token: compare them",
                 self.cluster, caller.cluster
             )));
         }
@@ -127,8 +127,8 @@ pub(super) fn belongs(member: MemberId, membership: Membership) -> Result<(), St
         Membership::Member => Ok(()),
         Membership::Removed => Err(Status::permission_denied(REMOVED)),
         Membership::Unknown => Err(Status::unavailable(format!(
-            "{member} is not among the members of the cluster, as far as this member has applied its \
-             log"
+            "{member} is not among the members of the cluster, as far as this member has applied \
+             its log"
         ))),
     }
 }

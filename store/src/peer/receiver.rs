@@ -116,7 +116,8 @@ impl<I: Inbox, S: SnapshotSink> PeerService<I, S> {
         let urls = self.inbox.peer_urls(caller.from);
         self.proofs.prove(&caller, &urls).await?;
         self.gate.proven(&caller)?;
-        tracing::info!(peer = %caller.from, start = caller.incarnation, "a peer's calls are verified");
+        let (peer, start) = (caller.from, caller.incarnation);
+        tracing::info!(%peer, start, "a peer's calls are verified");
         Ok(caller)
     }
 

@@ -31,7 +31,7 @@ pub struct Hub {
     queued: Arc<Notify>,
     /// Held while an event is taken from the queue and delivered, so that events keep their
     /// order. Acquired before the other locks.
-    turn: Mutex<()>,
+    delivery: Mutex<()>,
 }
 
 impl Hub {
@@ -43,7 +43,7 @@ impl Hub {
             count: AtomicUsize::new(0),
             queue: Mutex::default(),
             queued: Arc::clone(&queued),
-            turn: Mutex::default(),
+            delivery: Mutex::default(),
         });
         let delivery = Arc::downgrade(&hub);
         let task = async move {
@@ -122,7 +122,7 @@ impl Hub {
 
     /// Delivers the oldest event of the queue. Returns whether there was one.
     fn deliver_next(&self) -> bool {
-        let _turn = self.turn.lock();
+        let _delivery = self.delivery.lock();
         let next = self.queue.lock().pop();
         next.is_some_and(|event| {
             let over = self.watchers.lock().deliver(&event);

@@ -1,4 +1,4 @@
-//! The write-ahead log: entries, hard state and snapshot marks in one place, one sync a turn.
+//! The write-ahead log: entries, hard state and snapshot marks in one place, one sync a batch.
 //!
 //! [`Wal::append`] collects a batch; [`Wal::sync`] writes it as one frame with one write and one
 //! `fdatasync`, so that a frame is durable as a whole or not at all. Frames are chained through

@@ -1,4 +1,4 @@
-//! A store inside a program: one member, and three that find each other.
+//! A store inside a program: a single member, and three that form a cluster.
 
 use std::time::Duration;
 
@@ -82,7 +82,7 @@ async fn keeps_what_it_acknowledged(storage_engine: StorageEngine) -> anyhow::Re
     Ok(())
 }
 
-/// On a runtime of one thread an aborted task goes on, and keeps the port, until the next await.
+/// On a single-threaded runtime an aborted task runs, and keeps the port, until its next await.
 #[tokio::test]
 async fn the_peer_port_is_free_when_shutdown_returns() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
@@ -153,7 +153,7 @@ async fn compaction_ends_although_writes_do_not() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the message about a damaged engine promises.
+/// The remedy in the error about a damaged engine.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_engine_is_rebuilt_from_a_log_that_reaches_back() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
@@ -196,13 +196,14 @@ async fn one_of_three_goes_on_alone_when_told_to() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A removal that a member has applied is in its data: no other member need be there to say so.
+/// A removal that a member has applied is in its data, so it needs no other member to detect it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_removed_member_finds_that_out_alone() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let configs = members(dir.path(), 2);
     let mut stores = open(configs.clone()).await?;
-    // A leader applies its own removal before it stops; a follower may not hear of the commit.
+    // A leader applies its own removal before it stops; a follower may not receive the commit
+    // index.
     let leader = stores[0].status().leader;
     let leads = stores
         .iter()
@@ -224,7 +225,7 @@ async fn a_removed_member_finds_that_out_alone() -> anyhow::Result<()> {
     Ok(found?)
 }
 
-/// It waited for an election timeout, twice, for a successor that there cannot be.
+/// It waited twice for an election timeout, for a successor that cannot exist.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_without_another_voter_stops_at_once() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;

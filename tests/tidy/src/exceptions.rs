@@ -4,17 +4,11 @@
 pub const WORDS_PERMILLE: usize = 3;
 
 /// Crates with a larger share, in thousandths.
-pub const WORDS: &[(&str, usize)] = &[
-    ("proxy", 150),
-    ("store", 60),
-    ("store/core", 77),
-    ("tests", 94),
-];
+pub const WORDS: &[(&str, usize)] = &[("proxy", 150), ("store/core", 77), ("tests", 94)];
 
 /// Crates with lines of more than [`crate::columns::COLUMNS`], and at most how many.
 pub const WIDE_LINES: &[(&str, usize)] = &[
     ("proxy", 110),
-    ("store", 110),
     ("store/core", 150),
     ("store/executor", 12),
     ("store/port", 90),

@@ -26,6 +26,14 @@ async fn check(port: &Port, path: &str, request: &str, status: &str, expected: &
     assert_eq!(body, expected.replace("HEADER", header), "{path} {request}");
 }
 
+const TXN_ANSWER: &str = concat!(
+    r#"{HEADER"revision":"3","raft_term":"2"},"succeeded":true,"responses":["#,
+    r#"{"response_put":{"header":{"revision":"3"}}},"#,
+    r#"{"response_range":{"header":{"revision":"3"},"kvs":["#,
+    r#"{"key":"Zm9v","create_revision":"2","mod_revision":"3","version":"2","#,
+    r#""value":"YmF6"}],"count":"1"}}]}"#,
+);
+
 #[tokio::test]
 async fn a_session_reads_as_etcds() {
     let port = Port::start().await;
@@ -33,7 +41,8 @@ async fn a_session_reads_as_etcds() {
         r#"{"key":"Zm9v","create_revision":"2","mod_revision":"2","version":"1","value":"YmFy"}"#;
     let one = format!(r#"{{HEADER"revision":"2","raft_term":"2"}},"kvs":[{kv}],"count":"1"}}"#);
     let txn = r#"{"compare":[{"target":"VALUE","key":"Zm9v","value":"YmFy","result":"EQUAL"}],
-        "success":[{"request_put":{"key":"Zm9v","value":"YmF6"}},{"requestRange":{"key":"Zm9v"}}]}"#;
+        "success":[{"request_put":{"key":"Zm9v","value":"YmF6"}},
+        {"requestRange":{"key":"Zm9v"}}]}"#;
     let cases = [
         (
             "/v3/kv/put",
@@ -57,15 +66,15 @@ async fn a_session_reads_as_etcds() {
             r#" {"key":"Zm9v","sort_order":"DESCEND","sortTarget":"VALUE","rangeEnd":null} "#,
             &one,
         ),
-        (
-            "/v3/kv/txn",
-            txn,
-            r#"{HEADER"revision":"3","raft_term":"2"},"succeeded":true,"responses":[{"response_put":{"header":{"revision":"3"}}},{"response_range":{"header":{"revision":"3"},"kvs":[{"key":"Zm9v","create_revision":"2","mod_revision":"3","version":"2","value":"YmF6"}],"count":"1"}}]}"#,
-        ),
+        ("/v3/kv/txn", txn, TXN_ANSWER),
         (
             "/v3/kv/deleterange",
             r#"{"key":"Zm9v","prev_kv":true}"#,
-            r#"{HEADER"revision":"4","raft_term":"2"},"deleted":"1","prev_kvs":[{"key":"Zm9v","create_revision":"2","mod_revision":"3","version":"2","value":"YmF6"}]}"#,
+            concat!(
+                r#"{HEADER"revision":"4","raft_term":"2"},"deleted":"1","prev_kvs":["#,
+                r#"{"key":"Zm9v","create_revision":"2","mod_revision":"3","version":"2","#,
+                r#""value":"YmF6"}]}"#,
+            ),
         ),
         (
             "/v3/kv/compaction",
@@ -75,14 +84,21 @@ async fn a_session_reads_as_etcds() {
         (
             "/v3/maintenance/status",
             "",
-            r#"{HEADER"revision":"4","raft_term":"2"},"version":"3.7.1","dbSize":"20480","leader":"51966","raftIndex":"11","raftTerm":"2","raftAppliedIndex":"11","dbSizeInUse":"16384"}"#,
+            concat!(
+                r#"{HEADER"revision":"4","raft_term":"2"},"version":"3.7.1","dbSize":"20480","#,
+                r#""leader":"51966","raftIndex":"11","raftTerm":"2","raftAppliedIndex":"11","#,
+                r#""dbSizeInUse":"16384"}"#,
+            ),
         ),
     ];
     for (path, request, expected) in cases {
         check(&port, path, request, "200 OK", expected).await;
     }
     let members = format!(
-        r#"{{HEADER"raft_term":"2"}},"members":[{{"ID":"51966","name":"m1","peerURLs":["http://127.0.0.1:2380"],"clientURLs":["{}"]}}]}}"#,
+        concat!(
+            r#"{{HEADER"raft_term":"2"}},"members":[{{"ID":"51966","name":"m1","#,
+            r#""peerURLs":["http://127.0.0.1:2380"],"clientURLs":["{}"]}}]}}"#,
+        ),
         port.url()
     );
     check(&port, "/v3/cluster/member/list", "{}", "200 OK", &members).await;

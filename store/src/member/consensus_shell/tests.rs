@@ -59,7 +59,7 @@ async fn a_request_that_cannot_be_handed_over_is_refused_at_once() {
     let command = Bytes::from_static(b"a command");
     let propose = WorkerEvent::from(Input::Propose { id, command });
     executor.send(propose).expect("it runs");
-    // The turn left an event, which the next turn takes.
+    // The round left an event, which the next round takes.
     executor.drive_if_calm();
     let outcome = outcome.try_recv().expect("an outcome");
     assert!(

@@ -67,7 +67,7 @@ async fn a_peer_that_does_not_read_costs_bounded_bytes() {
     );
     assert!(10 < queued);
     links.close().await;
-    // A turn that is still running may update the links after the close.
+    // A round that is still running may update the links after the close.
     links.update(&[address(Url::http("127.0.0.1", 1))]);
     assert_eq!(links.urls(PEER), None, "it is closed");
     assert_eq!(links.send(PEER, large()), Err(SendError::NoLink));

@@ -1,7 +1,7 @@
 //! Power loss at every operation, and syncs and writes that fail.
 //!
 //! The guarantee is exact: after a crash the log holds what the last successful sync made
-//! durable, possibly with the whole turn in progress, and nothing else. `KEELSON_CRASH_STATES`
+//! durable, possibly with the whole step in progress, and nothing else. `KEELSON_CRASH_STATES`
 //! sets the number of states to open.
 
 use super::*;

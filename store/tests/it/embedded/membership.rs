@@ -11,7 +11,7 @@ pub(super) async fn shut_down(stores: &[Store]) {
     join_all(stores.iter().map(Store::shutdown)).await;
 }
 
-/// A member that will never start.
+/// The request to add a member that never starts.
 fn addition(port: u16, is_learner: bool) -> MemberAddRequest {
     MemberAddRequest {
         peer_ur_ls: vec![format!("http://127.0.0.1:{port}")],
@@ -27,7 +27,7 @@ async fn changes_that_could_cost_the_quorum_are_refused() -> anyhow::Result<()> 
     let learner = MemberId(learner.member.expect("the learner").id);
     let promoted = stores[1].member_promote(learner).await;
     assert_eq!(promoted.err(), Some(Error::LearnerNotReady));
-    // Each alone would do; a second one would leave three of five, a third one three of six.
+    // Each alone is safe; a second one would leave three of five, a third one three of six.
     let adding = (0..3).map(|at| stores[at].member_add(addition(10 + at as u16, false)));
     let mut refused: Vec<_> = join_all(adding).await;
     refused.retain(|added| added.is_err());

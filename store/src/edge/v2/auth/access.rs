@@ -67,8 +67,8 @@ async fn authenticated<B: TreeBackend>(inner: &Api<B>, headers: &HeaderMap) -> O
     let (name, password) = basic(authorization(headers))?;
     let user = records::user(&inner.backend, &name).ok()?;
     let passwords = &inner.auth.passwords;
-    let is_right = passwords.check(&user.password, &password).await;
-    is_right.then_some(user)
+    let is_valid = passwords.check(&user.password, &password).await;
+    is_valid.then_some(user)
 }
 
 fn authorization(headers: &HeaderMap) -> &[u8] {

@@ -21,8 +21,8 @@ type Proof = [u8; 20];
 
 /// Verifies and hashes passwords.
 pub(super) struct Passwords {
-    turns: Semaphore,
-    right: Mutex<VecDeque<Proof>>,
+    permits: Semaphore,
+    verified: Mutex<VecDeque<Proof>>,
     /// A random key of this process, so that cached digests are useless elsewhere.
     secret: [u64; 2],
 }
@@ -30,8 +30,8 @@ pub(super) struct Passwords {
 impl Default for Passwords {
     fn default() -> Passwords {
         Passwords {
-            turns: Semaphore::new(AT_A_TIME),
-            right: Mutex::default(),
+            permits: Semaphore::new(AT_A_TIME),
+            verified: Mutex::default(),
             secret: [0, 1].map(|word: u64| RandomState::new().hash_one(word)),
         }
     }
@@ -41,33 +41,30 @@ impl Passwords {
     /// Whether the password matches the hash.
     pub(super) async fn check(&self, hash: &str, password: &str) -> bool {
         let proof = self.proof(hash, password);
-        if self.right.lock().contains(&proof) {
+        if self.verified.lock().contains(&proof) {
             return true;
         }
         let (hash, password) = (hash.to_owned(), password.to_owned());
-        let checked = self.turn(move || bcrypt::verify(password, &hash)).await;
-        let is_right = checked.is_some_and(|checked| checked.unwrap_or(false));
-        if is_right {
-            let mut right = self.right.lock();
-            right.truncate(REMEMBERED - 1);
-            right.push_front(proof);
+        let checked = self.run(move || bcrypt::verify(password, &hash)).await;
+        let is_valid = checked.is_some_and(|checked| checked.unwrap_or(false));
+        if is_valid {
+            let mut verified = self.verified.lock();
+            verified.truncate(REMEMBERED - 1);
+            verified.push_front(proof);
         }
-        is_right
+        is_valid
     }
 
     /// The hash of a new password in etcd's format. `None` if it cannot be hashed.
     pub(super) async fn hash(&self, password: &str) -> Option<String> {
         let password = password.to_owned();
         let hash = move || bcrypt::hash_with_result(password, COST);
-        let hash = self.turn(hash).await?.ok()?;
+        let hash = self.run(hash).await?.ok()?;
         Some(hash.format_for_version(bcrypt::Version::TwoA))
     }
 
-    async fn turn<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Option<T> {
-        let _turn = self.turns.acquire().await.ok()?;
+    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        let _permit = self.permits.acquire().await.ok()?;
         task::spawn_blocking(work).await.ok()
     }
 
@@ -96,7 +93,7 @@ mod tests {
             assert!(passwords.check(&hash, "pw").await);
             assert!(!passwords.check(&hash, "pw2").await);
         }
-        assert_eq!(passwords.right.lock().len(), 1);
+        assert_eq!(passwords.verified.lock().len(), 1);
         assert!(!passwords.check("no hash", "pw").await);
     }
 
