@@ -56,45 +56,49 @@ impl Key<'_> {
 }
 
 /// Answers a read that needs neither a redirect, nor a password check, nor the quorum.
+///
+/// # Errors
+/// Any other request is left to [`serve`], with the parameters if they were parsed.
 pub(super) fn read_now<B: TreeBackend, R>(
     inner: &Api<B>,
     request: &Request<R>,
-) -> Option<Response> {
+) -> Result<Response, Option<Parameters>> {
     let method = request.method();
     if *method != Method::GET && *method != Method::HEAD {
-        return None;
+        return Err(None);
     }
     let whole = request.uri().path();
-    let key = whole.strip_prefix(PREFIX)?.as_bytes();
+    let key = whole.strip_prefix(PREFIX).ok_or(None)?.as_bytes();
     let is_plain = !key.contains(&b'%') && path::is_clean(whole.as_bytes());
     if !matches!(key, [] | [b'/', ..]) || !is_plain {
-        return None;
+        return Err(None);
     }
     let key = Key(Cow::Borrowed(key));
     if key.is_too_long() {
-        return Some(inner.answers.key_error(&TOO_LONG));
+        return Ok(inner.answers.key_error(&TOO_LONG));
     }
     let asked = parse_read(method, request.uri().query());
     let asked = match asked {
         Ok(asked) => asked,
-        Err(error) => return Some(inner.answers.key_error(&error)),
+        Err(error) => return Ok(inner.answers.key_error(&error)),
     };
     if asked.wait || needs_quorum(method, &asked) {
-        return None;
+        return Err(Some(asked));
     }
     match access::guest_may(&inner.backend, request.headers(), &key.0, false) {
-        Some(true) => Some(read(inner, &key, asked.recursive)),
-        Some(false) => Some(inner.answers.key_error(&KeyError::unauthorized())),
-        None => None,
+        Some(true) => Ok(read(inner, &key, asked.recursive)),
+        Some(false) => Ok(inner.answers.key_error(&KeyError::unauthorized())),
+        None => Err(Some(asked)),
     }
 }
 
-/// Answers any request.
+/// Answers any request. `asked` are the parameters of a read that [`read_now`] has parsed.
 pub(super) async fn serve<B, R>(
     inner: &Api<B>,
     key: Key<'_>,
     parts: &http::request::Parts,
     body: R,
+    asked: Option<Parameters>,
 ) -> Response
 where
     B: TreeBackend,
@@ -105,7 +109,7 @@ where
     }
     let query = parts.uri.query();
     let answered = match parts.method {
-        Method::GET | Method::HEAD => get(inner, &key, parts, query).await,
+        Method::GET | Method::HEAD => get(inner, &key, parts, asked).await,
         Method::PUT | Method::POST | Method::DELETE => {
             change(inner, &key, parts, query, body).await
         }
@@ -137,9 +141,12 @@ async fn get<B: TreeBackend>(
     inner: &Api<B>,
     key: &Key<'_>,
     parts: &http::request::Parts,
-    query: Option<&str>,
+    asked: Option<Parameters>,
 ) -> Result<Response, KeyError> {
-    let asked = parse_read(&parts.method, query)?;
+    let asked = match asked {
+        Some(asked) => asked,
+        None => parse_read(&parts.method, parts.uri.query())?,
+    };
     authorise(inner, &parts.headers, key, asked.recursive, false).await?;
     if needs_quorum(&parts.method, &asked) {
         inner.backend.read_index().await?;

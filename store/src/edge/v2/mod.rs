@@ -58,6 +58,7 @@ use keelson_port::{Drain, Incoming};
 
 pub use self::backend::{LogLevel, TreeBackend};
 use self::error::{Code, KeyError};
+use self::key_request::Parameters;
 pub use self::stats::{FollowerStats, LeaderStats, Rate, SelfStats};
 use super::large::LargeAnswers;
 use super::ops::{allow_any_origin, not_found_page};
@@ -137,9 +138,14 @@ impl<B: TreeBackend> V2<B> {
     /// The answer to a read of a key from local state, without waiting; almost all requests.
     /// `None` for other requests, which `answer` takes.
     pub fn answer_now<R>(&self, request: &Request<R>) -> Option<Response> {
+        self.try_now(request).ok()
+    }
+
+    /// As [`V2::answer_now`]; the error is for [`V2::answer_later`].
+    fn try_now<R>(&self, request: &Request<R>) -> Result<Response, Option<Parameters>> {
         let mut response = keys::read_now(&self.0, request)?;
         allow_any_origin(response.headers_mut());
-        Some(response)
+        Ok(response)
     }
 
     /// The answer to any request for a path of this API, or for one that is not clean.
@@ -147,14 +153,23 @@ impl<B: TreeBackend> V2<B> {
     where
         R: HttpBody<Data = Bytes, Error: Into<BoxError>>,
     {
-        if let Some(response) = self.answer_now(&request) {
-            return response;
+        match self.try_now(&request) {
+            Ok(response) => response,
+            Err(asked) => self.answer_later(request, asked).await,
         }
+    }
+
+    /// The answer to a request without an immediate one. `asked` are its parameters if they were
+    /// parsed already.
+    async fn answer_later<R>(&self, request: Request<R>, asked: Option<Parameters>) -> Response
+    where
+        R: HttpBody<Data = Bytes, Error: Into<BoxError>>,
+    {
         let (parts, body) = request.into_parts();
         let mut response = match parts.method {
             // A browser's preflight request, for any path.
             Method::OPTIONS => Response::default(),
-            _ => self.0.serve(&parts, body).await,
+            _ => self.0.serve(&parts, body, asked).await,
         };
         allow_any_origin(response.headers_mut());
         response
@@ -169,16 +184,20 @@ impl<B: TreeBackend> FirstLook for V2<B> {
                 None => Look::NotMine(request),
             };
         }
-        if let Some(response) = self.answer_now(&request) {
-            return Look::Now(response);
+        match self.try_now(&request) {
+            Ok(response) => Look::Now(response),
+            Err(asked) => {
+                let v2 = self.clone();
+                Look::Later(Box::pin(
+                    async move { v2.answer_later(request, asked).await },
+                ))
+            }
         }
-        let v2 = self.clone();
-        Look::Later(Box::pin(async move { v2.answer(request).await }))
     }
 }
 
 impl<B: TreeBackend> Api<B> {
-    async fn serve<R>(&self, parts: &Parts, body: R) -> Response
+    async fn serve<R>(&self, parts: &Parts, body: R, asked: Option<Parameters>) -> Response
     where
         R: HttpBody<Data = Bytes, Error: Into<BoxError>>,
     {
@@ -190,7 +209,7 @@ impl<B: TreeBackend> Api<B> {
         }
         if let Some(key) = below(&decoded, keys::PREFIX) {
             let key = keys::Key(Cow::Borrowed(key));
-            return keys::serve(self, key, parts, body).await;
+            return keys::serve(self, key, parts, body, asked).await;
         }
         // A name that is not UTF-8 does not exist, so the replacement only affects the error's
         // text.

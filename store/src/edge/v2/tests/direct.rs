@@ -59,6 +59,20 @@ async fn plain_reads_are_answered_at_once() {
 }
 
 #[tokio::test]
+async fn a_read_that_was_parsed_is_not_parsed_again() {
+    let v2 = v2();
+    for target in ["/v2/keys?quorum=true", "/v2/keys?wait=true&recursive=true"] {
+        let asked = v2.try_now(&request(Method::GET, target));
+        assert!(asked.expect_err("it has to wait").is_some(), "{target}");
+    }
+    let quorum = request(Method::GET, "/v2/keys?quorum=true");
+    let asked = v2.try_now(&quorum).expect_err("it needs the quorum");
+    // A second parse would refuse it.
+    let invalid = request(Method::GET, "/v2/keys?quorum=maybe");
+    assert_eq!(v2.answer_later(invalid, asked).await.status(), 200);
+}
+
+#[tokio::test]
 async fn every_answer_lets_pages_of_any_origin_in() {
     let v2 = v2();
     for (method, target, status) in [
