@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode, Uri};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use keelson_proto::etcdserverpb::cluster_server::Cluster as _;
 use keelson_proto::etcdserverpb::kv_server::Kv as _;
@@ -26,8 +26,8 @@ use tonic::Status;
 
 use super::backend::Backend;
 use super::errors::http_status;
+use super::go;
 use super::large::Room;
-use super::ops::plain;
 use super::v3::{self, Cluster, Kv, Maintenance, Unread};
 
 /// The timeout for the body of a request.
@@ -74,6 +74,14 @@ impl<B> Gateway<B> {
 pub(super) fn owns(path: &str) -> bool {
     let below = |prefix| path.strip_prefix(prefix)?.strip_prefix('/');
     PREFIXES.into_iter().any(|prefix| below(prefix).is_some())
+}
+
+/// The answer for a path that has no route: `http.NotFound`, or grpc-gateway's own text.
+pub async fn not_found(uri: Uri) -> Response {
+    match owns(uri.path()) {
+        true => go::plain(StatusCode::NOT_FOUND, "Not Found"),
+        false => go::not_found_page(),
+    }
 }
 
 /// A path, the gRPC method behind it, and its handler.
@@ -212,7 +220,7 @@ where
     any(
         async move |State(gateway): State<Gateway<B>>, request: Request| {
             if request.method() != Method::POST {
-                return plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
+                return go::plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
             }
             let admitted = v3::admit(&gateway.backend, method, requires_leader(request.headers()));
             let parsed = match admitted {

@@ -9,6 +9,7 @@ mod backend;
 pub mod errors;
 mod gate;
 pub mod gateway;
+mod go;
 mod large;
 pub mod ops;
 mod service;
@@ -69,8 +70,8 @@ pub async fn serve_clients<B: Backend, F: FirstLook>(
     let http = ops::client_router(backend.clone())
         .merge(gateway::router(backend, unread))
         .merge(router)
-        .fallback(ops::not_found)
-        .layer(axum::middleware::from_fn(ops::cors));
+        .fallback(gateway::not_found)
+        .layer(axum::middleware::from_fn(go::cors));
     let begin = async {
         shutdown.await;
         trigger.begin();
@@ -93,7 +94,7 @@ pub(crate) async fn serve_founder(
         drain_timeout: Duration::from_millis(50),
         ..Limits::default()
     };
-    let http = Router::new().fallback(ops::not_found);
+    let http = Router::new().fallback(gateway::not_found);
     let services = PortServices::new(routes.prepare(), (), http);
     keelson_port::serve(listeners, services, limits, shutdown).await
 }
@@ -110,7 +111,7 @@ pub async fn serve_peers<B: Backend>(
 ) -> io::Result<()> {
     let http = ops::peer_router(backend)
         .merge(router)
-        .fallback(ops::not_found);
+        .fallback(gateway::not_found);
     let services = PortServices::new(routes.prepare(), (), http);
     keelson_port::serve(listeners, services, limits, shutdown).await
 }

@@ -12,9 +12,9 @@ use keelson_core::MemberId;
 use keelson_proto::etcdserverpb::{AlarmType, RangeRequest};
 use serde::Serialize;
 
-use super::go;
 use crate::Error;
 use crate::edge::backend::Backend;
+use crate::edge::go;
 use crate::edge::v3::alarm_name;
 
 pub(super) fn router<B: Backend>(backend: B) -> Router {

@@ -6,8 +6,8 @@ use http::{HeaderValue, Method};
 use keelson_proto::etcdserverpb;
 use serde::Serialize;
 
-use super::go;
 use crate::edge::backend::Backend;
+use crate::edge::go;
 
 const CLUSTER_ID: &str = "X-Etcd-Cluster-ID";
 

@@ -1,7 +1,6 @@
 //! The operator's paths: `/health`, `/livez`, `/readyz`, `/version`, `/debug/vars`, and
 //! `/members` on the peer port.
 
-mod go;
 mod health;
 mod members;
 mod vars;
@@ -11,9 +10,6 @@ use axum::Router;
 use axum::routing::any;
 
 use super::backend::Backend;
-
-pub(super) use go::{allow_any_origin, not_found_page, plain};
-pub use go::{cors, not_found};
 
 /// The routes of the client port, without a fallback, so that other routers can be merged in.
 pub fn client_router<B: Backend>(backend: B) -> Router {

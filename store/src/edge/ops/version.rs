@@ -5,8 +5,8 @@ use axum::response::{IntoResponse, Response};
 use http::Method;
 use serde::Serialize;
 
-use super::go;
 use crate::edge::backend::Backend;
+use crate::edge::go;
 
 #[derive(Serialize)]
 struct VersionBody {

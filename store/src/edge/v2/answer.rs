@@ -9,7 +9,7 @@ use keelson_core::ClusterId;
 
 use super::error::KeyError;
 use super::json;
-use crate::edge::ops::plain;
+use crate::edge::go::plain;
 
 const X_ETCD_CLUSTER_ID: HeaderName = HeaderName::from_static("x-etcd-cluster-id");
 const X_ETCD_INDEX: HeaderName = HeaderName::from_static("x-etcd-index");

@@ -19,7 +19,7 @@ use super::body::{self, BodyError};
 use super::{Api, BoxError, answer, json};
 use crate::Error;
 use crate::config::{Url, UrlError};
-use crate::edge::ops::plain;
+use crate::edge::go::plain;
 
 const ALLOWED: &str = "GET,POST,DELETE,PUT";
 

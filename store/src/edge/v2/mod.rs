@@ -60,8 +60,8 @@ pub use self::backend::{LogLevel, TreeBackend};
 use self::error::{Code, KeyError};
 use self::key_request::Parameters;
 pub use self::stats::{FollowerStats, LeaderStats, Rate, SelfStats};
+use super::go::{allow_any_origin, not_found_page};
 use super::large::LargeAnswers;
-use super::ops::{allow_any_origin, not_found_page};
 use super::service::{FirstLook, Look};
 
 /// The largest listing, approximately, in bytes.

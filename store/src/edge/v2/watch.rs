@@ -27,8 +27,8 @@ use super::backend::TreeBackend;
 use super::error::KeyError;
 use super::key_request::Parameters;
 use super::{Api, event};
+use crate::edge::go::allow_any_origin;
 use crate::edge::large::LargeAnswers;
-use crate::edge::ops::allow_any_origin;
 use crate::tree::{Watch, WatchEnd, WatchSpec};
 
 /// Answers with the first event, or with all events as they occur.

@@ -4,14 +4,12 @@ use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::header::{ALLOW, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
-
-use crate::edge::gateway;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
 
 /// `http.Error`: the text and a line feed, and `nosniff`.
-pub(in crate::edge) fn plain(status: StatusCode, text: &str) -> Response {
+pub(super) fn plain(status: StatusCode, text: &str) -> Response {
     let headers = [
         (CONTENT_TYPE, PLAIN_TEXT),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -34,7 +32,7 @@ pub(super) fn json(body: String) -> Response {
     clippy::result_large_err,
     reason = "the error is the response, sent at once"
 )]
-pub(in crate::edge) fn only(allowed: &Method, method: &Method) -> Result<(), Response> {
+pub(super) fn only(allowed: &Method, method: &Method) -> Result<(), Response> {
     if method == allowed {
         return Ok(());
     }
@@ -45,23 +43,14 @@ pub(in crate::edge) fn only(allowed: &Method, method: &Method) -> Result<(), Res
 }
 
 /// `http.NotFound`.
-pub(in crate::edge) fn not_found_page() -> Response {
+pub(super) fn not_found_page() -> Response {
     plain(StatusCode::NOT_FOUND, "404 page not found")
-}
-
-/// `http.NotFound`, or grpc-gateway's error for the gateway's paths.
-pub async fn not_found(uri: Uri) -> Response {
-    let text = match gateway::owns(uri.path()) {
-        true => "Not Found",
-        false => "404 page not found",
-    };
-    plain(StatusCode::NOT_FOUND, text)
 }
 
 /// Allows pages of any origin to call the client port: etcd's default, `--cors '*'`. With a list
 /// of origins the port corrects the headers ([`keelson_port::Access`]). A preflight request is
 /// answered here for any path. For `axum::middleware::from_fn`.
-pub async fn cors(request: Request, next: Next) -> Response {
+pub(super) async fn cors(request: Request, next: Next) -> Response {
     let mut response = if request.method() == Method::OPTIONS {
         StatusCode::OK.into_response()
     } else {
@@ -72,6 +61,6 @@ pub async fn cors(request: Request, next: Next) -> Response {
 }
 
 /// Sets the headers that allow pages of any origin to read an answer.
-pub(in crate::edge) fn allow_any_origin(headers: &mut HeaderMap) {
+pub(super) fn allow_any_origin(headers: &mut HeaderMap) {
     keelson_port::allow_origin(headers, HeaderValue::from_static("*"));
 }
