@@ -17,14 +17,15 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Method, StatusCode};
 use keelson_port::hpack;
+use keelson_port::http2::NoStream;
+use keelson_port::http2::frame::ErrorCode;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::{self, Instant};
 use tracing::debug;
 
 use self::refusal::{CONNECTION_LOST, RESOURCE_EXHAUSTED, TOO_MANY, UNAVAILABLE, trailers};
-use super::frame::ErrorCode;
-use super::session::{NoStream, Session};
+use super::owner::{ClientSession, Owner, Session};
 use crate::answers::Refusal;
 use crate::context::Context;
 use crate::grpc_methods::Kind;
@@ -47,7 +48,7 @@ pub(super) struct CallHead {
 /// A call.
 pub(super) struct Call {
     proxy: Arc<Context>,
-    client: Arc<Session>,
+    client: Arc<ClientSession>,
     stream: u32,
     kind: Kind,
     began: Instant,
@@ -91,7 +92,7 @@ struct Upstream {
 impl Call {
     pub(super) fn new(
         proxy: &Arc<Context>,
-        client: &Arc<Session>,
+        client: &Arc<ClientSession>,
         stream: u32,
         head: CallHead,
     ) -> Arc<Call> {
@@ -118,7 +119,7 @@ impl Call {
 
     /// Moves the later calls of the client to a lane of its own.
     pub(super) fn leave_shared(&self) {
-        self.client.share.take_lane();
+        self.client.quota.take_lane();
     }
 
     /// Starts the call on the chosen member if that is connected, else spawns a task.
@@ -127,7 +128,7 @@ impl Call {
             return self.expire();
         }
         if let Some(endpoint) = self.proxy.endpoints.choose(self.kind.nearest)
-            && let Some(member) = endpoint.link.open(self.client.share.lane())
+            && let Some(member) = endpoint.link.open(self.client.quota.lane())
             && self.start_on(&endpoint, &member, None).is_ok()
         {
             return;
@@ -154,7 +155,8 @@ impl Call {
             self.expire();
             return Ok(());
         }
-        let (stream, gone) = member.begin(self, &state.fields, &state.body, state.body_complete)?;
+        let owner = Owner::Member(Arc::clone(self));
+        let (stream, gone) = member.open(owner, &state.fields, &state.body, state.body_complete)?;
         state.upstream = Some(Upstream {
             member: Arc::clone(member),
             stream,

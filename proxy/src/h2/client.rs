@@ -9,18 +9,18 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use keelson_port::Limits;
 use keelson_port::hpack::Decoder;
-use keelson_port::{Http2Connection, Limits};
+use keelson_port::http2::frame::{
+    self, ConnectionError, DEFAULT_WINDOW, ErrorCode, Frame, setting,
+};
+use keelson_port::http2::{ContentLengths, Driver, Handler, Http2Connection, RateLimit};
 use tokio::time::Instant;
 use tracing::debug;
 
-use self::resets::{RESETS_MAX, UNDER_WAY_MAX};
-use super::content_length::ContentLengths;
-use super::driver::{Driver, Handler};
+use self::resets::{EARLY, RESETS_MAX, UNDER_WAY_MAX};
 use super::fields::Fields;
-use super::frame::{self, ConnectionError, DEFAULT_WINDOW, ErrorCode, Frame, setting};
-use super::rate_limit::{EARLY, RateLimit};
-use super::session::{Owner, Role, Session};
+use super::owner::{ClientSession, Owner, Session};
 use crate::context::Context;
 
 /// The receive windows: of a stream, and of the connection.
@@ -74,7 +74,7 @@ impl Drop for Client {
         for (owner, _) in self.session.close() {
             cancel(&owner);
         }
-        if let Some(lane) = self.session.share.lane() {
+        if let Some(lane) = self.session.quota.lane() {
             for endpoint in self.proxy.endpoints.list() {
                 endpoint.link.leave(lane);
             }
@@ -85,7 +85,7 @@ impl Drop for Client {
 /// The handler of a client's connection.
 struct Client {
     proxy: Arc<Context>,
-    session: Arc<Session>,
+    session: Arc<ClientSession>,
     decoder: Decoder,
     address: SocketAddr,
     /// The connection is TLS, which has proven the host name.
@@ -114,7 +114,7 @@ struct Client {
 impl Client {
     fn new(proxy: Arc<Context>, (address, secure): (SocketAddr, bool), limits: &Limits) -> Client {
         let windows = [STREAM_WINDOW_BYTES, CONNECTION_WINDOW_BYTES];
-        let session = Session::new(Role::Server, windows, bytes::Bytes::new());
+        let session = ClientSession::new(windows);
         let fields_bytes_max = u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX);
         session.put(|out| {
             let settings = [
@@ -160,7 +160,9 @@ impl Client {
 }
 
 impl Handler for Client {
-    fn session(&self) -> &Arc<Session> {
+    type Owner = Owner;
+
+    fn session(&self) -> &Session {
         &self.session
     }
 
@@ -212,9 +214,11 @@ impl Handler for Client {
         }
         let (overdue, next) = self.session.overdue(now);
         self.due = next.map(|next| next.max(now + CHECK_INTERVAL));
-        for call in overdue {
-            call.expire();
-            self.count_early_end(call.age() < EARLY)?;
+        for owner in overdue {
+            if let Owner::Client(call) = owner {
+                call.expire();
+                self.count_early_end(call.age() < EARLY)?;
+            }
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use tokio::time::{self, Instant};
 
 use super::member;
-use super::session::Session;
+use super::owner::Session;
 use crate::context::Context;
 use crate::http1::exchange::Failure;
 use crate::policy::endpoint::Endpoint;

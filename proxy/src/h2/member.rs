@@ -7,16 +7,16 @@ use std::time::Duration;
 use bytes::BytesMut;
 use http::StatusCode;
 use keelson_port::hpack::{self, DecodeError, Decoder};
+use keelson_port::http2::frame::{
+    self, ConnectionError, DEFAULT_WINDOW, ErrorCode, Frame, MAX_WINDOW, PREFACE, setting,
+};
+use keelson_port::http2::{Driver, Handler, Role};
 use keelson_port::{Protocol, Wire};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::driver::{Driver, Handler};
-use super::frame::{
-    self, ConnectionError, DEFAULT_WINDOW, ErrorCode, Frame, MAX_WINDOW, PREFACE, setting,
-};
-use super::session::{Owner, Role, Session};
+use super::owner::{Owner, Session};
 use crate::address::Address;
 use crate::http1::exchange::Failure;
 use crate::http1::headers;
@@ -225,7 +225,9 @@ impl Drop for Member {
 }
 
 impl Handler for Member {
-    fn session(&self) -> &Arc<Session> {
+    type Owner = Owner;
+
+    fn session(&self) -> &Session {
         &self.session
     }
 

@@ -5,26 +5,20 @@
 //! is copied from one connection to the other, its data goes from the read buffer to the write
 //! buffer, and the calls that many clients send at the same time reach the member in one write.
 //!
-//! `frame` and the port's `hpack` are the wire format. `session` is the state of a connection,
-//! `driver` the task that owns its socket. `client` and `member` handle the two kinds of
-//! connections; `link` holds the connections to one member. `fields` reads the fields of a request,
-//! `rate_limit` counts resets, `control_frames` frames that cost the sender nothing. `call` is a
-//! gRPC call between a client and a member, `other` any other request.
+//! The protocol is the port's `http2`. `client` and `member` handle the frames of the two kinds of
+//! connections; `link` holds the connections to one member, `quota` a client's use of them, and
+//! `memory` the budgets. `fields` reads the fields of a request. `call` is a gRPC call between a
+//! client and a member, `other` any other request, and `owner` joins both to their streams.
 
 mod call;
 mod client;
-mod content_length;
-mod control_frames;
-mod deadlines;
-mod driver;
 mod fields;
-mod frame;
 mod link;
 mod member;
 mod memory;
 mod other;
-mod rate_limit;
-mod session;
+mod owner;
+mod quota;
 #[cfg(test)]
 mod tests;
 

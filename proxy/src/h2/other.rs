@@ -13,13 +13,13 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper::body::Body;
 use keelson_port::hpack::{self, Decoder};
+use keelson_port::http2::frame::ErrorCode;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::task::AbortHandle;
 
-use super::frame::ErrorCode;
 use super::memory::{self, REQUEST_BYTES};
-use super::session::Session;
+use super::owner::ClientSession;
 use crate::answers::{self, Refusal};
 use crate::context::Context;
 use crate::http1::body::AnswerBody;
@@ -65,7 +65,7 @@ impl PartialRequest {
 /// A request, until it is answered.
 pub(super) struct HttpRequest {
     context: Arc<Context>,
-    session: Arc<Session>,
+    session: Arc<ClientSession>,
     stream: u32,
     client: SocketAddr,
     /// The received part; `None` once the body has ended.
@@ -79,7 +79,7 @@ pub(super) struct HttpRequest {
 
 impl Drop for HttpRequest {
     fn drop(&mut self) {
-        memory::give_back(&self.context.kept, &self.session.share.kept, self.kept);
+        memory::give_back(&self.context.kept, &self.session.quota.kept, self.kept);
     }
 }
 
@@ -87,13 +87,13 @@ impl HttpRequest {
     /// A request with its head and the size of that. `None`: there is no memory for it.
     pub(super) fn new(
         context: &Arc<Context>,
-        session: &Arc<Session>,
+        session: &Arc<ClientSession>,
         stream: u32,
         client: SocketAddr,
         (parts, bytes): (Parts, usize),
     ) -> Option<Arc<HttpRequest>> {
         let kept = bytes + REQUEST_BYTES;
-        memory::take(&context.kept, &session.share.kept, kept).then_some(())?;
+        memory::take(&context.kept, &session.quota.kept, kept).then_some(())?;
         Some(Arc::new(HttpRequest {
             context: Arc::clone(context),
             session: Arc::clone(session),
@@ -231,7 +231,7 @@ impl HttpRequest {
             }
             None => {
                 // The semaphore is never closed.
-                let _permit = self.session.share.running.acquire().await;
+                let _permit = self.session.quota.running.acquire().await;
                 let request = UpstreamRequest::whole(&parts, &body, origin);
                 drop(body);
                 let answer = answer(context, record, Incoming::Request(request)).await;

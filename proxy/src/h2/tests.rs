@@ -11,11 +11,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use keelson_port::{Http2Connection, Limits, hpack};
+use keelson_port::http2::Http2Connection;
+use keelson_port::http2::frame::{self, Frame, FrameReader, PREFACE};
+use keelson_port::{Limits, hpack};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::client;
-use super::frame::{self, Frame, FrameReader, PREFACE};
 use crate::config::{MembersFrom, ProxyConfig};
 use crate::context::Context;
 

@@ -23,7 +23,7 @@ mod guard;
 mod head_clock;
 mod head_mender;
 pub mod hpack;
-mod http2;
+pub mod http2;
 mod incoming;
 mod limits;
 mod listener;

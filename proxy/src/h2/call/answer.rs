@@ -33,7 +33,7 @@ impl Call {
         if waits == 0 {
             return gone;
         }
-        let (all, of_client) = (&self.proxy.unread, &self.client.share.unread);
+        let (all, of_client) = (&self.proxy.unread, &self.client.quota.unread);
         if memory::take_unread(all, of_client, waits) {
             state.unread += waits;
         } else {
@@ -45,7 +45,7 @@ impl Call {
 
     /// Resets the stream, as there is no memory for the answer: half a message may have been sent.
     fn reject_answer(&self) {
-        self.client.share.reset();
+        self.client.quota.reset();
         let code = match self.kind.unary {
             // "Resource exhausted" to gRPC.
             true => ErrorCode::ENHANCE_YOUR_CALM,
@@ -71,7 +71,7 @@ impl Call {
         let bytes = state.unread.min(bytes);
         if bytes != 0 {
             state.unread -= bytes;
-            memory::give_back(&self.proxy.unread, &self.client.share.unread, bytes);
+            memory::give_back(&self.proxy.unread, &self.client.quota.unread, bytes);
         }
     }
 }

@@ -1,10 +1,10 @@
 //! The body of a call, and the part of it that is kept to be sent again.
 
+use keelson_port::http2::SMALL_BYTES;
 use parking_lot::MutexGuard;
 
 use super::*;
 use crate::h2::memory::{self, REQUEST_BYTES};
-use crate::h2::session::SMALL_BYTES;
 
 /// The part of a body that is kept until the answer begins, for another member.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
@@ -17,7 +17,7 @@ impl Call {
     pub(in crate::h2) fn reserve_memory(&self) -> bool {
         let mut state = self.state.lock();
         let bytes = state.fields.len() + REQUEST_BYTES;
-        let fits = memory::take(&self.proxy.kept, &self.client.share.kept, bytes);
+        let fits = memory::take(&self.proxy.kept, &self.client.quota.kept, bytes);
         state.kept = if fits { bytes } else { 0 };
         drop(state);
         if !fits {
@@ -30,7 +30,7 @@ impl Call {
     fn take(&self, state: &mut State, bytes: usize) -> bool {
         let fits = memory::take(
             &self.proxy.kept_bodies,
-            &self.client.share.kept_bodies,
+            &self.client.quota.kept_bodies,
             bytes,
         );
         state.kept_body += if fits { bytes } else { 0 };
@@ -43,12 +43,12 @@ impl Call {
             std::mem::take(&mut state.kept_body),
         );
         if fields != 0 {
-            memory::give_back(&self.proxy.kept, &self.client.share.kept, fields);
+            memory::give_back(&self.proxy.kept, &self.client.quota.kept, fields);
         }
         if body != 0 {
             memory::give_back(
                 &self.proxy.kept_bodies,
-                &self.client.share.kept_bodies,
+                &self.client.quota.kept_bodies,
                 body,
             );
         }
@@ -94,7 +94,7 @@ impl Call {
             self.mark_unrepeatable(&mut state);
         }
         if data.len() < SMALL_BYTES && !end {
-            self.client.share.piece();
+            self.client.quota.piece();
         }
         if state.keep(data) {
             self.mark_unrepeatable(&mut state);

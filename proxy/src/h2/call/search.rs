@@ -44,7 +44,7 @@ impl Call {
         let mut closed = false;
         let until = Instant::now() + self.proxy.config.request_timeout;
         while !self.state.lock().finished {
-            let of = self.client.share.lane();
+            let of = self.client.quota.lane();
             let member = match endpoint.link.connect(endpoint, &self.proxy, of).await {
                 Ok(member) => member,
                 // This process lacks descriptors; other connections end all the time.

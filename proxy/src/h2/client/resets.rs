@@ -1,16 +1,18 @@
 //! Requests that are reset before their answers, and the bounds of their number.
 
 use super::*;
-use crate::h2::rate_limit::EARLY;
 
 /// Calls that a client may reset right after their start, a second. It may also reset as many calls
 /// of any age as can be in flight: they all end together when a member dies.
 pub(super) const RESETS_MAX: u32 = 2000;
 pub(super) const UNDER_WAY_MAX: u32 = 20_000;
 
+/// A stream that is reset within this time is reset early.
+pub(super) const EARLY: Duration = Duration::from_millis(20);
+
 const TOO_MANY_RESETS: ConnectionError = ConnectionError {
     code: ErrorCode::ENHANCE_YOUR_CALM,
-    what: "too many resets",
+    reason: "too many resets",
 };
 
 impl Client {
@@ -49,7 +51,7 @@ impl Client {
     }
 
     pub(super) fn count_early_end(&mut self, early: bool) -> Result<(), ConnectionError> {
-        self.session.share.reset();
+        self.session.quota.reset();
         if early && self.reset_early.exceeds(RESETS_MAX) {
             return Err(TOO_MANY_RESETS);
         }

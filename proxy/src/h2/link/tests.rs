@@ -5,6 +5,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use keelson_port::http2::NoStream;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -13,7 +14,7 @@ use super::*;
 use crate::config::{MembersFrom, ProxyConfig};
 use crate::grpc_methods::Kind;
 use crate::h2::call::{Call, CallHead};
-use crate::h2::session::{NoStream, Owner, Role};
+use crate::h2::owner::{ClientSession, Owner};
 use crate::policy::endpoint::Health;
 
 /// An upper bound for every wait here.
@@ -84,13 +85,13 @@ impl Silent {
     }
 
     /// The same, for a client that gets an answer.
-    fn accepted(&self, client: &Arc<Session>) -> Arc<Call> {
+    fn accepted(&self, client: &Arc<ClientSession>) -> Arc<Call> {
         let call = self.call_of(client);
         client.accept(1, Owner::Client(Arc::clone(&call)), true);
         call
     }
 
-    fn call_of(&self, client: &Arc<Session>) -> Arc<Call> {
+    fn call_of(&self, client: &Arc<ClientSession>) -> Arc<Call> {
         let head = CallHead {
             fields: Bytes::from_static(b"fields"),
             kind: Kind::of("/etcdserverpb.KV/Put"),
@@ -102,17 +103,19 @@ impl Silent {
     /// Opens all streams that a connection allows.
     fn fill(&self, session: &Session) {
         while session.has_free_stream() {
-            session.begin(&self.call(), b"fields", b"", true).unwrap();
+            session
+                .open(Owner::Member(self.call()), b"fields", b"", true)
+                .unwrap();
         }
     }
 }
 
-fn client() -> Arc<Session> {
-    Arc::new(Session::new(Role::Server, [1000, 4000], Bytes::new()))
+fn client() -> Arc<ClientSession> {
+    Arc::new(ClientSession::new([1000, 4000]))
 }
 
 /// Waits until this text is sent to a client.
-async fn told(client: &Session, text: &str) {
+async fn told(client: &ClientSession, text: &str) {
     let mut told = vec![];
     let telling = poll_fn(|cx| {
         let mut out = BytesMut::new();
@@ -146,12 +149,15 @@ async fn clients_beyond_their_share_have_connections_of_their_own_up_to_a_number
     let second = member.connect(Some(1)).await.unwrap();
     assert!(!Arc::ptr_eq(&first, &second));
     // One that is idle makes room.
-    second.begin(&member.call(), b"fields", b"", true).unwrap();
+    second
+        .open(Owner::Member(member.call()), b"fields", b"", true)
+        .unwrap();
     let clients = u64::try_from(OWN_MAX).unwrap();
     for client in 2..=clients {
         let own = member.connect(Some(client)).await.unwrap();
         assert!(!Arc::ptr_eq(&own, &shared), "client {client}");
-        own.begin(&member.call(), b"fields", b"", true).unwrap();
+        own.open(Owner::Member(member.call()), b"fields", b"", true)
+            .unwrap();
     }
     let beyond = member.connect(Some(clients + 1)).await.unwrap();
     assert!(Arc::ptr_eq(&beyond, &shared));
@@ -168,7 +174,7 @@ async fn connections_for_the_same_clients_are_bounded() {
             member.has(count).await;
         }
         let last = member.connect(of).await.unwrap();
-        let full = last.begin(&member.call(), b"fields", b"", true);
+        let full = last.open(Owner::Member(member.call()), b"fields", b"", true);
         assert_eq!(full, Err(NoStream::Full));
         assert_eq!(*member.open.borrow(), bound);
     }
@@ -179,10 +185,14 @@ async fn a_clients_own_connections_end_when_it_leaves() {
     let mut member = Silent::start(plenty()).await;
     member.connect(None).await.unwrap();
     let other = member.connect(Some(2)).await.unwrap();
-    other.begin(&member.call(), b"fields", b"", true).unwrap();
+    other
+        .open(Owner::Member(member.call()), b"fields", b"", true)
+        .unwrap();
     let own = member.connect(Some(1)).await.unwrap();
     member.has(3).await;
-    let (stream, _) = own.begin(&member.call(), b"fields", b"", true).unwrap();
+    let (stream, _) = own
+        .open(Owner::Member(member.call()), b"fields", b"", true)
+        .unwrap();
     member.endpoint.link.leave(1);
     assert!(!own.is_open());
     // Its calls are reset before it disconnects.
@@ -199,7 +209,9 @@ async fn connections_that_take_no_new_calls_are_bounded_too() {
         let mut sessions = vec![];
         for _ in 0..3 * RETIRED_LANES_MAX {
             let session = member.connect(of).await.unwrap();
-            session.begin(&member.call(), b"fields", b"", true).unwrap();
+            session
+                .open(Owner::Member(member.call()), b"fields", b"", true)
+                .unwrap();
             // As after a member's GOAWAY.
             session.shut_down();
             sessions.push(session);
@@ -226,7 +238,9 @@ async fn a_connection_that_is_cut_says_nothing_of_its_member() {
     session.shut_down();
     for _ in 0..=RETIRED_LANES_MAX {
         let session = member.connect(None).await.unwrap();
-        session.begin(&member.call(), b"fields", b"", true).unwrap();
+        session
+            .open(Owner::Member(member.call()), b"fields", b"", true)
+            .unwrap();
         session.shut_down();
     }
     member.connect(None).await.unwrap();
@@ -261,7 +275,8 @@ async fn a_client_without_a_place_of_its_own_uses_those_of_all() {
     let mut member = Silent::start(Sockets::with_calls(1, 1)).await;
     let shared = member.connect(None).await.unwrap();
     let own = member.connect(Some(1)).await.unwrap();
-    own.begin(&member.call(), b"fields", b"", true).unwrap();
+    own.open(Owner::Member(member.call()), b"fields", b"", true)
+        .unwrap();
     let other = member.connect(Some(2)).await.unwrap();
     assert!(Arc::ptr_eq(&other, &shared));
     // Its own lane, while it has one.

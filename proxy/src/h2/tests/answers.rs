@@ -1,18 +1,15 @@
 //! Answers whose client does not read them.
 
+use keelson_port::http2::frame::{ErrorCode, setting};
+
 use super::*;
 use crate::grpc_methods::Kind;
 use crate::h2::call::{Call, CallHead};
-use crate::h2::frame::{ErrorCode, setting};
-use crate::h2::session::{Owner, Role, Session};
+use crate::h2::owner::{ClientSession, Owner};
 
 /// A client's session with an empty send window, and `count` calls of it.
-fn shut(proxy: &Arc<Context>, path: &str, calls: u32) -> (Arc<Session>, Vec<Arc<Call>>) {
-    let session = Arc::new(Session::new(
-        Role::Server,
-        [1000, 1000],
-        bytes::Bytes::new(),
-    ));
+fn shut(proxy: &Arc<Context>, path: &str, calls: u32) -> (Arc<ClientSession>, Vec<Arc<Call>>) {
+    let session = Arc::new(ClientSession::new([1000, 1000]));
     let mut bytes = BytesMut::new();
     frame::put_settings(&mut bytes, &[(setting::INITIAL_WINDOW_SIZE, 0)]);
     let taken = FrameReader::default().take(&bytes, |event| {
@@ -36,7 +33,7 @@ fn shut(proxy: &Arc<Context>, path: &str, calls: u32) -> (Arc<Session>, Vec<Arc<
     (session, calls)
 }
 
-fn taken(session: &Session) -> Vec<String> {
+fn taken(session: &ClientSession) -> Vec<String> {
     let mut received = BytesMut::new();
     session.take(&mut received, std::task::Waker::noop());
     ends_of(&received)

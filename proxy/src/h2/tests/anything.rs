@@ -1,10 +1,10 @@
 //! A property test of a client's connection with any frames.
 
 use bytes::BufMut;
+use keelson_port::http2::frame::ErrorCode;
 use proptest::prelude::*;
 
 use super::*;
-use crate::h2::frame::ErrorCode;
 
 /// A frame of a client.
 #[derive(Clone, Debug)]

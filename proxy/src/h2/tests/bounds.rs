@@ -1,9 +1,9 @@
 //! The bounds of a client's frames and of the memory for its requests.
 
 use bytes::BufMut;
+use keelson_port::http2::frame::ErrorCode;
 
 use super::*;
-use crate::h2::frame::ErrorCode;
 
 #[tokio::test(start_paused = true)]
 async fn who_gives_up_everything_at_once_is_sent_away() {

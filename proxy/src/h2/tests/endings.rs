@@ -5,13 +5,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use keelson_port::http2::{Driver, Handler, Role};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::*;
 use crate::grpc_methods::Kind;
 use crate::h2::call::{Call, CallHead};
-use crate::h2::driver::{Driver, Handler};
-use crate::h2::session::{Role, Session};
+use crate::h2::owner::{ClientSession, Owner, Session};
 
 /// A handler that is busy or idle.
 struct Quiet {
@@ -20,7 +20,9 @@ struct Quiet {
 }
 
 impl Handler for Quiet {
-    fn session(&self) -> &Arc<Session> {
+    type Owner = Owner;
+
+    fn session(&self) -> &Session {
         &self.session
     }
 
@@ -165,7 +167,7 @@ impl AsyncWrite for Breaks {
 async fn what_a_broken_connection_had_not_taken_can_be_sent_again_unless_it_is_tls() {
     for (secure, expected) in [(false, [false, false, true]), (true, [false; 3])] {
         let session = Arc::new(Session::new(Role::Client, [1000, 1000], Bytes::new()));
-        let client = Arc::new(Session::new(Role::Server, [1000, 1000], Bytes::new()));
+        let client = Arc::new(ClientSession::new([1000, 1000]));
         let mut ends = vec![];
         for _ in 0..3 {
             let head = CallHead {
@@ -174,7 +176,8 @@ async fn what_a_broken_connection_had_not_taken_can_be_sent_again_unless_it_is_t
                 timeout: None,
             };
             let call = Call::new(&proxy(), &client, 1, head);
-            session.begin(&call, b"fields", b"body", true).unwrap();
+            let owner = Owner::Member(call);
+            session.open(owner, b"fields", b"body", true).unwrap();
             let mut sent = BytesMut::new();
             frame::put_headers(&mut sent, 1, [b"fields", &[]], false);
             frame::put_data(&mut sent, 1, b"body", true);

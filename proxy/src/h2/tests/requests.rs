@@ -1,11 +1,10 @@
 //! Requests that are malformed, do not end, exceed a bound, or are late.
 
-use bytes::Bytes;
 use keelson_port::Access;
 
 use super::*;
 use crate::h2::other::HttpRequest;
-use crate::h2::session::{Owner, Role, Session};
+use crate::h2::owner::{ClientSession, Owner};
 
 #[tokio::test(start_paused = true)]
 async fn requests_that_are_malformed_are_reset_and_the_others_are_not() {
@@ -214,8 +213,8 @@ async fn streams_at_a_time_are_bounded_by_default() {
 #[tokio::test(start_paused = true)]
 async fn requests_that_are_no_calls_are_forwarded_so_many_at_a_time() {
     let proxy = waiting_proxy();
-    let session = Arc::new(Session::new(Role::Server, [1000, 1000], Bytes::new()));
-    let before = session.share.running.available_permits();
+    let session = Arc::new(ClientSession::new([1000, 1000]));
+    let before = session.quota.running.available_permits();
     let mut others = vec![];
     for n in 0..before as u32 + 10 {
         let request = http::Request::get("/v2/keys/a").body(()).unwrap();
@@ -228,7 +227,7 @@ async fn requests_that_are_no_calls_are_forwarded_so_many_at_a_time() {
     }
     let running = async |expected: usize| {
         let mut turns = 0..10_000;
-        while session.share.running.available_permits() != expected {
+        while session.quota.running.available_permits() != expected {
             turns.next().expect("they run, and end");
             tokio::task::yield_now().await;
         }

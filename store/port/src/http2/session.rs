@@ -1,18 +1,20 @@
 //! The state of an HTTP/2 connection: its write buffer, its windows, its streams.
 //!
-//! The driver owns the socket. The tasks of other connections put answers and calls into the write
-//! buffer, so that all that gathers between two polls of the driver is one write. Nothing here
-//! waits. Data that a window does not admit stays with its stream, and the window of its sender is
-//! opened again only when the data has been sent.
+//! The driver owns the socket. The tasks of other connections put frames into the write buffer, so
+//! that all that gathers between two polls of the driver is one write. Nothing here waits. Data
+//! that a window does not admit stays with its stream, and the window of its sender is opened again
+//! only when the data has been sent.
 //!
-//! No lock of another connection or call is taken while this one's is held.
+//! A session is generic in the owner of its streams, which the application defines. No lock of
+//! another session may be taken in the owner's methods: some of them run while this session is
+//! locked.
 
 mod accounts;
 mod data_writer;
 mod ends;
 mod flow;
 mod life;
-mod quota;
+mod owner;
 mod recently_closed;
 mod resets;
 mod small_frames;
@@ -22,22 +24,19 @@ mod streams;
 mod windows;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 use std::task::Waker;
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::call::Call;
 use super::frame::{
     self, ConnectionError, DEFAULT_WINDOW, ErrorCode, MAX_WINDOW, Settings, setting,
 };
-use super::other::HttpRequest;
-pub(super) use quota::ClientQuota;
+pub use owner::Owner;
 use recently_closed::RecentlyClosed;
 use resets::PendingResets;
-pub(super) use small_frames::SMALL_BYTES;
+pub use small_frames::SMALL_BYTES;
 use small_frames::SmallFrames;
 use stream::{Last, Stream};
 use windows::SendWindows;
@@ -61,41 +60,27 @@ const KEPT_BYTES: usize = 4 * 1024;
 
 /// The local role on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
+pub enum Role {
     /// The peer is a client.
     Server,
-    /// The peer is a member.
+    /// The peer is a server.
     Client,
 }
 
-/// The owner of a stream.
-#[derive(Clone)]
-pub(super) enum Owner {
-    /// The client's stream of a call.
-    Client(Arc<Call>),
-    /// The member's stream of a call.
-    Member(Arc<Call>),
-    /// The client's stream of another request.
-    Http(Arc<HttpRequest>),
-}
-
 /// Waiting data that has been sent, by owner: its sender may send as much again.
-pub(super) type Released = Vec<(Owner, usize)>;
+pub type Released<O> = Vec<(O, usize)>;
 
 /// The shared state of a connection.
-pub(crate) struct Session {
+pub struct Session<O> {
     role: Role,
     /// The sizes of the receive windows: of a stream, and of the connection.
     windows: [u32; 2],
     /// The fields that every request begins with.
     prefix: Bytes,
-    /// The client's use of the members' connections.
-    pub(super) share: ClientQuota,
-    state: Mutex<State>,
+    state: Mutex<State<O>>,
 }
 
-#[derive(Default)]
-struct State {
+struct State<O> {
     out: BytesMut,
     /// The waker of the driver while it sleeps.
     waker: Option<Waker>,
@@ -105,8 +90,8 @@ struct State {
     windows: SendWindows,
     streams_max: usize,
     /// The peer's SETTINGS have come.
-    agreed: bool,
-    streams: HashMap<u32, Stream>,
+    settings_received: bool,
+    streams: HashMap<u32, Stream<O>>,
     /// Streams whose data waits for the connection's window or for room in the buffer.
     blocked: VecDeque<u32>,
     /// The receive window of the connection.
@@ -119,57 +104,72 @@ struct State {
     resets: PendingResets,
     recent: RecentlyClosed,
     next_stream: u32,
-    /// The number of calls whose answer has not begun.
+    /// The number of own streams whose answer has not begun.
     awaiting_response: usize,
     /// No new streams are opened or accepted.
     closing: bool,
     closed: bool,
-    /// The total of bytes that the driver has taken, and that it has written.
+    /// The totals of bytes that the driver has taken, and that it has written.
     taken: u64,
     written: u64,
 }
 
 /// Why a stream cannot be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NoStream {
+pub enum NoStream {
     /// The connection has ended or is shutting down.
     Closed,
     /// The peer takes no more streams for now.
     Full,
 }
 
-impl Session {
-    pub(super) fn new(role: Role, windows: [u32; 2], prefix: Bytes) -> Session {
+impl<O: Owner> Session<O> {
+    /// A session with its receive windows (of a stream, and of the connection) and the field block
+    /// that every request begins with.
+    pub fn new(role: Role, windows: [u32; 2], prefix: Bytes) -> Session<O> {
         Session {
             role,
             windows,
             prefix,
-            share: ClientQuota::default(),
             state: Mutex::new(State {
-                small_frames: SmallFrames::counted(role == Role::Client),
+                out: BytesMut::new(),
+                waker: None,
                 window: i64::from(DEFAULT_WINDOW),
+                windows: SendWindows::default(),
                 streams_max: STREAMS_BEFORE_SETTINGS,
+                settings_received: false,
+                streams: HashMap::new(),
+                blocked: VecDeque::new(),
                 recv_window: i64::from(windows[1]),
+                unannounced: 0,
+                table_size_reduced: false,
+                small_frames: SmallFrames::counted(role == Role::Client),
+                resets: PendingResets::default(),
+                recent: RecentlyClosed::default(),
                 next_stream: 1,
-                ..State::default()
+                awaiting_response: 0,
+                closing: false,
+                closed: false,
+                taken: 0,
+                written: 0,
             }),
         }
     }
 
     /// Writes a frame other than DATA into the buffer.
-    pub(super) fn put(&self, put: impl FnOnce(&mut BytesMut)) {
+    pub fn put(&self, put: impl FnOnce(&mut BytesMut)) {
         self.state.lock().put(put);
     }
 
     /// Whether the buffer has room for answers to frames that are read.
-    pub(super) fn has_room(&self) -> bool {
-        // A member's answers are always read; otherwise both ends could wait for each other.
+    pub fn has_room(&self) -> bool {
+        // A client always reads answers; otherwise both ends could wait for each other.
         self.role == Role::Client || self.state.lock().out.len() < OUT_BYTES_HIGH
     }
 
     /// Exchanges the write buffer for an empty one. If there is nothing to send, `waker` is woken
     /// once there is.
-    pub(super) fn take(&self, buffer: &mut BytesMut, waker: &Waker) -> Released {
+    pub fn take(&self, buffer: &mut BytesMut, waker: &Waker) -> Released<O> {
         debug_assert!(buffer.is_empty(), "it is lost");
         let mut state = self.state.lock();
         let mut released = self.send_blocked(&mut state);
@@ -191,7 +191,7 @@ impl Session {
     }
 
     /// Counts bytes that the socket has taken.
-    pub(super) fn wrote(&self, bytes: usize) {
+    pub fn wrote(&self, bytes: usize) {
         self.state.lock().written += bytes as u64;
     }
 }

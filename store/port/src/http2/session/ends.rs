@@ -2,11 +2,11 @@
 
 use super::*;
 
-impl Session {
+impl<O: Owner> Session<O> {
     /// Closes a client's stream once the whole answer is sent, even if the request has not ended
     /// (RFC 9113, 8.1).
-    pub(super) fn close_if_half_closed(&self, state: &mut State, id: u32) {
-        let is_over = |entry: &Stream| entry.ended && self.role == Role::Server;
+    pub(super) fn close_if_half_closed(&self, state: &mut State<O>, id: u32) {
+        let is_over = |entry: &Stream<O>| entry.ended && self.role == Role::Server;
         if state.streams.get(&id).is_some_and(is_over)
             && let Some(entry) = self.remove(state, id)
         {
@@ -17,8 +17,8 @@ impl Session {
         }
     }
 
-    /// Closes a member's stream whose answer has ended; the rest of the request is not sent.
-    pub(in crate::h2) fn answered(&self, stream: u32) {
+    /// Closes an own stream whose answer has ended; the rest of the request is not sent.
+    pub fn answered(&self, stream: u32) {
         let mut state = self.state.lock();
         if let Some(entry) = self.remove(&mut state, stream)
             && !entry.ended
@@ -28,7 +28,7 @@ impl Session {
     }
 
     /// Resets a stream. Nothing more is sent on it, and received frames are dropped.
-    pub(in crate::h2) fn reset(&self, stream: u32, code: ErrorCode) {
+    pub fn reset(&self, stream: u32, code: ErrorCode) {
         let mut state = self.state.lock();
         let Some(entry) = self.remove(&mut state, stream) else {
             return;
@@ -40,7 +40,7 @@ impl Session {
     }
 
     /// RST_STREAM was received. Returns the owner of the stream.
-    pub(in crate::h2) fn recv_reset(&self, stream: u32) -> Option<Owner> {
+    pub fn recv_reset(&self, stream: u32) -> Option<O> {
         let mut state = self.state.lock();
         let removed = self.remove(&mut state, stream)?;
         state.recent.add(stream);
@@ -48,14 +48,14 @@ impl Session {
     }
 
     /// Resets a stream for a stream error. Returns its owner.
-    pub(in crate::h2) fn reset_with_error(&self, stream: u32, code: ErrorCode) -> Option<Owner> {
+    pub fn reset_with_error(&self, stream: u32, code: ErrorCode) -> Option<O> {
         let mut state = self.state.lock();
         let removed = self.remove(&mut state, stream)?;
         state.put(|out| frame::put_rst_stream(out, stream, code));
         Some(removed.owner)
     }
 
-    pub(super) fn remove(&self, state: &mut State, id: u32) -> Option<Stream> {
+    pub(super) fn remove(&self, state: &mut State<O>, id: u32) -> Option<Stream<O>> {
         let entry = state.streams.remove(&id)?;
         state.windows.forget(id);
         state.small_frames.ended(id, &entry);

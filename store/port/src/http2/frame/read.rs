@@ -8,7 +8,7 @@ use super::{
 
 /// Reads frames from a byte stream.
 #[derive(Default)]
-pub(in crate::h2) struct FrameReader {
+pub struct FrameReader {
     /// The beginning of a frame whose rest has not arrived.
     cut: Vec<u8>,
     /// A field block without END_HEADERS so far.
@@ -17,9 +17,10 @@ pub(in crate::h2) struct FrameReader {
 
 /// The kind of an unfinished frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::h2) enum Partial {
+pub enum Partial {
     /// A field block, or a frame other than DATA.
     Head,
+    /// A DATA frame.
     Data,
 }
 
@@ -33,7 +34,7 @@ struct Open {
 
 impl FrameReader {
     /// The unfinished frame or field block.
-    pub(in crate::h2) fn partial(&self) -> Option<Partial> {
+    pub fn partial(&self) -> Option<Partial> {
         if self.open.is_none() && self.cut.is_empty() {
             return None;
         }
@@ -45,7 +46,10 @@ impl FrameReader {
     }
 
     /// Passes all complete frames to `each`.
-    pub(in crate::h2) fn take(
+    ///
+    /// # Errors
+    /// The bytes are a connection error, or `each` returned one. The reader must not be used again.
+    pub fn take(
         &mut self,
         arrived: &[u8],
         mut each: impl FnMut(Frame<'_>) -> Result<(), ConnectionError>,

@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use super::*;
 
 /// What hyper's h2 has charged at most, if no handler ever reads.
-fn charged(charged: &mut usize, told: &[String]) -> usize {
-    for one in told {
+fn charged(charged: &mut usize, frames: &[String]) -> usize {
+    for one in frames {
         let words: Vec<_> = one.split(' ').collect();
         if let ["data", _, bytes] = words[..]
             && let Ok(bytes) = bytes.parse::<usize>()
@@ -21,8 +21,8 @@ fn charged(charged: &mut usize, told: &[String]) -> usize {
 #[test]
 fn pieces_of_a_call_are_joined_before_they_go_to_a_member() {
     let member = session(Role::Client);
-    let (first, _) = begin(&member, b"", false).unwrap();
-    let (second, _) = begin(&member, b"", false).unwrap();
+    let (first, _) = open(&member, b"", false).unwrap();
+    let (second, _) = open(&member, b"", false).unwrap();
     for _ in 0..50 {
         assert_eq!(member.data(first, b"x", false), 1);
     }
@@ -42,7 +42,7 @@ fn pieces_of_a_call_are_joined_before_they_go_to_a_member() {
 fn one_byte_at_a_time_costs_a_members_connection_little() {
     let member = session(Role::Client);
     let mut spent = 0;
-    let (watch, _) = begin(&member, b"", false).unwrap();
+    let (watch, _) = open(&member, b"", false).unwrap();
     for _ in 0..5000 {
         member.data(watch, b"x", false);
         assert!(charged(&mut spent, &sent(&member)) <= 16 * 1024 + 256);
@@ -59,10 +59,10 @@ fn one_byte_at_a_time_costs_a_members_connection_little() {
         sent(&member);
     }
     member.data(watch, b"", true);
-    let told = sent(&member);
+    let frames = sent(&member);
     assert!(
-        told.last().is_some_and(|one| one.ends_with('.')),
-        "{told:?}"
+        frames.last().is_some_and(|one| one.ends_with('.')),
+        "{frames:?}"
     );
 }
 
@@ -72,7 +72,7 @@ fn a_connection_whose_small_frames_may_have_cost_much_is_left() {
     let mut spent = 0;
     let mut begun = 0;
     while member.has_free_stream() {
-        let (stream, _) = begin(&member, b"", false).unwrap();
+        let (stream, _) = open(&member, b"", false).unwrap();
         for _ in 0..15 {
             member.data(stream, b"x", false);
             charged(&mut spent, &sent(&member));
@@ -82,14 +82,14 @@ fn a_connection_whose_small_frames_may_have_cost_much_is_left() {
         assert!(begun < 1000, "it is never tired");
     }
     assert!(spent <= 192 * 1024, "{spent}");
-    assert_eq!(begin(&member, b"", true), Err(NoStream::Full));
+    assert_eq!(open(&member, b"", true), Err(NoStream::Full));
     assert!(member.retire());
-    assert_eq!(begin(&member, b"", true), Err(NoStream::Closed));
+    assert_eq!(open(&member, b"", true), Err(NoStream::Closed));
 }
 
 /// A client's calls, which stay open.
-fn calls_of(client: &Arc<Session>, member: &Arc<Session>, count: usize) -> Vec<u32> {
-    let calls = (0..count).map(|_| begin_of(client, member, b"", false));
+fn calls_of(client: &Account, member: &Session<Account>, count: usize) -> Vec<u32> {
+    let calls = (0..count).map(|_| open_of(client, member, b"", false));
     calls.map(|begun| begun.unwrap().0).collect()
 }
 
@@ -97,9 +97,9 @@ fn calls_of(client: &Arc<Session>, member: &Arc<Session>, count: usize) -> Vec<u
 #[test]
 fn one_clients_small_frames_do_not_hold_those_of_others() {
     let member = session(Role::Client);
-    let (greedy, other) = (session(Role::Server), session(Role::Server));
+    let (greedy, other) = (Account::default(), Account::default());
     let streams = calls_of(&greedy, &member, 40);
-    let (lease, _) = begin_of(&other, &member, b"", false).unwrap();
+    let (lease, _) = open_of(&other, &member, b"", false).unwrap();
     let mut spent = 0;
     for _ in 0..64 {
         for stream in &streams {
@@ -109,29 +109,28 @@ fn one_clients_small_frames_do_not_hold_those_of_others() {
     }
     for _ in 0..100 {
         member.data(lease, b"keep alive", false);
-        let told = sent(&member);
-        assert_eq!(told, [format!("data {lease} 10")]);
+        let frames = sent(&member);
+        assert_eq!(frames, [format!("data {lease} 10")]);
         member.recv_headers(lease).unwrap();
     }
     assert!(spent < 64 * 1024, "{spent}");
-    // Its next calls go by a connection of its own.
-    assert!(greedy.share.lane().is_some());
-    assert!(other.share.lane().is_none());
+    assert!(greedy.used_much());
+    assert!(!other.used_much());
 }
 
 /// With any number of clients that use their whole part, the first frame of one more fits.
 #[test]
 fn many_clients_that_take_all_leave_room_for_another() {
     let member = session(Role::Client);
-    let clients: Vec<_> = (0..100).map(|_| session(Role::Server)).collect();
+    let clients: Vec<_> = (0..100).map(|_| Account::default()).collect();
     let mut streams = vec![];
     for client in &clients {
         for _ in 0..4 {
-            streams.push(begin_of(client, &member, b"", false).unwrap().0);
+            streams.push(open_of(client, &member, b"", false).unwrap().0);
         }
     }
-    let other = session(Role::Server);
-    let (lease, _) = begin_of(&other, &member, b"", false).unwrap();
+    let other = Account::default();
+    let (lease, _) = open_of(&other, &member, b"", false).unwrap();
     let mut spent = 0;
     for _ in 0..64 {
         for stream in &streams {
@@ -152,16 +151,17 @@ fn many_clients_that_take_all_leave_room_for_another() {
 #[test]
 fn small_pieces_go_once_those_of_other_streams_are_answered() {
     let member = session(Role::Client);
-    let (client, other) = (session(Role::Server), session(Role::Server));
+    let (client, other) = (Account::default(), Account::default());
     let streams = calls_of(&client, &member, 30);
-    begin_of(&other, &member, b"", false).unwrap();
+    open_of(&other, &member, b"", false).unwrap();
     for _ in 0..60 {
         for stream in &streams {
             member.data(*stream, b"x", false);
             sent(&member);
         }
     }
-    let held = |member: &Session| streams.iter().filter(|one| !member.is_clear(**one)).count();
+    let held =
+        |member: &Session<Account>| streams.iter().filter(|one| !member.is_clear(**one)).count();
     let before = held(&member);
     assert!(20 < before, "{before}");
     for stream in &streams[..5] {
@@ -174,7 +174,7 @@ fn small_pieces_go_once_those_of_other_streams_are_answered() {
 #[test]
 fn the_end_of_a_call_is_sent_whatever_its_last_pieces_are() {
     let member = session(Role::Client);
-    let (stream, _) = begin(&member, b"", false).unwrap();
+    let (stream, _) = open(&member, b"", false).unwrap();
     for _ in 0..100 {
         member.data(stream, b"x", false);
         sent(&member);
@@ -182,16 +182,16 @@ fn the_end_of_a_call_is_sent_whatever_its_last_pieces_are() {
     assert!(!member.is_clear(stream));
     // Too large to be joined to the waiting data.
     member.data(stream, &[0; 4090], false);
-    let told = sent(&member);
-    assert!(member.is_clear(stream), "{told:?}");
+    let frames = sent(&member);
+    assert!(member.is_clear(stream), "{frames:?}");
     for _ in 0..10 {
         member.data(stream, b"x", false);
     }
     member.data(stream, &[0; 4090], true);
-    let told = sent(&member);
+    let frames = sent(&member);
     assert!(
-        told.last().is_some_and(|last| last.ends_with('.')),
-        "{told:?}"
+        frames.last().is_some_and(|last| last.ends_with('.')),
+        "{frames:?}"
     );
 }
 
@@ -206,12 +206,12 @@ proptest! {
         let member = session(Role::Client);
         let mut spent = 0;
         let mut streams = vec![];
-        let clients = [session(Role::Server), session(Role::Server)];
+        let clients = [Account::default(), Account::default()];
         for n in 0..6 {
-            let (stream, _) = begin_of(&clients[n % 2], &member, b"", false).unwrap();
+            let (stream, _) = open_of(&clients[n % 2], &member, b"", false).unwrap();
             streams.push((stream, 0, false));
         }
-        let mut told = vec![];
+        let mut frames = vec![];
         for (place, bytes, takes, answers) in steps {
             let (stream, given, _) = &mut streams[place];
             member.data(*stream, &vec![1; bytes], false);
@@ -223,20 +223,20 @@ proptest! {
             if takes {
                 let more = sent(&member);
                 prop_assert!(charged(&mut spent, &more) <= 400 * 1024);
-                told.extend(more);
+                frames.extend(more);
             }
         }
         // Once all calls are answered, nothing waits.
         for (stream, ..) in &streams {
             member.recv_headers(*stream);
         }
-        told.extend(sent(&member));
+        frames.extend(sent(&member));
         for (stream, given, _) in &streams {
             prop_assert!(member.is_clear(*stream));
             member.data(*stream, b"", true);
-            told.extend(sent(&member));
+            frames.extend(sent(&member));
             let prefix = format!("data {stream} ");
-            let of: Vec<_> = told.iter().filter_map(|one| one.strip_prefix(&prefix)).collect();
+            let of: Vec<_> = frames.iter().filter_map(|one| one.strip_prefix(&prefix)).collect();
             let bytes = |one: &&str| one.trim_end_matches('.').parse::<usize>().unwrap_or(0);
             let all: usize = of.iter().map(bytes).sum();
             prop_assert_eq!(all, *given);

@@ -2,14 +2,17 @@
 
 use super::*;
 
-impl Session {
+impl<O: Owner> Session<O> {
     /// DATA was received. Returns the stream's owner; `None`: the stream is closed.
-    pub(in crate::h2) fn recv_data(
+    ///
+    /// # Errors
+    /// A window is exceeded, or the stream is half-closed (RFC 9113, 5.1 and 6.9.1).
+    pub fn recv_data(
         &self,
         stream: u32,
         flow_controlled_len: u32,
         end: bool,
-    ) -> Result<Option<Owner>, ConnectionError> {
+    ) -> Result<Option<O>, ConnectionError> {
         let mut state = self.state.lock();
         state.recv_window -= i64::from(flow_controlled_len);
         if state.recv_window < 0 {
@@ -48,7 +51,7 @@ impl Session {
     }
 
     /// Received bytes of a stream have been forwarded or dropped: its window is opened again.
-    pub(in crate::h2) fn release_capacity(&self, stream: u32, bytes: usize) {
+    pub fn release_capacity(&self, stream: u32, bytes: usize) {
         let mut state = self.state.lock();
         let Some(entry) = state.streams.get_mut(&stream) else {
             return;
@@ -68,7 +71,7 @@ impl Session {
     }
 
     /// Opens the window of the connection again.
-    pub(super) fn release_connection_window(&self, state: &mut State, bytes: u32) {
+    pub(super) fn release_connection_window(&self, state: &mut State<O>, bytes: u32) {
         state.unannounced += bytes;
         let by = state.unannounced;
         if self.windows[1] / 2 <= by {
@@ -79,13 +82,13 @@ impl Session {
     }
 
     /// SETTINGS were received.
-    pub(in crate::h2) fn recv_settings(
-        &self,
-        settings: &Settings<'_>,
-    ) -> Result<Released, ConnectionError> {
+    ///
+    /// # Errors
+    /// A value is not allowed (RFC 9113, 6.5.2).
+    pub fn recv_settings(&self, settings: &Settings<'_>) -> Result<Released<O>, ConnectionError> {
         let mut state = self.state.lock();
         let mut window = None;
-        if !std::mem::replace(&mut state.agreed, true) {
+        if !std::mem::replace(&mut state.settings_received, true) {
             state.streams_max = usize::MAX;
         }
         for (number, value) in settings.iter() {
@@ -119,11 +122,10 @@ impl Session {
     }
 
     /// WINDOW_UPDATE was received.
-    pub(in crate::h2) fn recv_window_update(
-        &self,
-        stream: u32,
-        by: u32,
-    ) -> Result<Released, ConnectionError> {
+    ///
+    /// # Errors
+    /// The window exceeds its maximum.
+    pub fn recv_window_update(&self, stream: u32, by: u32) -> Result<Released<O>, ConnectionError> {
         let mut state = self.state.lock();
         let by = i64::from(by);
         if stream == 0 {
@@ -150,7 +152,7 @@ impl Session {
     }
 
     /// Sends the data of blocked streams as far as possible, one stream after the other.
-    pub(super) fn send_blocked(&self, state: &mut State) -> Released {
+    pub(super) fn send_blocked(&self, state: &mut State<O>) -> Released<O> {
         let mut released = vec![];
         state.release();
         for _ in 0..state.blocked.len() {

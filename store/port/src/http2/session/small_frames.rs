@@ -1,7 +1,7 @@
-//! Small DATA frames to a member.
+//! Small DATA frames to a server.
 //!
-//! A server may count them against the connection, which all calls to a member share. hyper's h2
-//! (0.4.20) charges a frame of less than 256 bytes that is not the last of its stream with the
+//! A server may count them against the connection, which the calls of many clients share. hyper's
+//! h2 (0.4.20) charges a frame of less than 256 bytes that is not the last of its stream with the
 //! bytes that it lacks. It ends the connection beyond half a window, 512 KiB. It refunds a charge
 //! when the handler reads the frame, and never if the handler has left the stream. Therefore small
 //! frames are joined, and the charges are counted here as if only an answer refunded them.
@@ -11,10 +11,10 @@ use bytes::BytesMut;
 
 use super::accounts::{Accounts, SHARED_MAX};
 use super::{Owner, Stream};
-use crate::h2::frame;
+use crate::http2::frame;
 
 /// A frame with fewer bytes is small.
-pub(in crate::h2) const SMALL_BYTES: usize = 256;
+pub const SMALL_BYTES: usize = 256;
 
 /// With a higher charge, a stream without an answer waits until its data fills a frame.
 const STREAM_MAX: u32 = 16 * 1024;
@@ -57,14 +57,19 @@ impl SmallFrames {
     }
 
     /// What a frame of so many bytes has to wait for.
-    pub(super) fn blocked_on(&self, entry: &Stream, bytes: usize, ends: bool) -> Option<BlockedOn> {
+    pub(super) fn blocked_on<O: Owner>(
+        &self,
+        entry: &Stream<O>,
+        bytes: usize,
+        ends: bool,
+    ) -> Option<BlockedOn> {
         let charge = self.charge(bytes, ends);
         if charge == 0 {
             None
         } else if STREAM_MAX < entry.charged + charge {
             Some(BlockedOn::Answer)
         } else {
-            let fits = self.accounts.have_room(entry.client);
+            let fits = self.accounts.have_room(entry.account);
             (!fits).then_some(BlockedOn::ClientQuota)
         }
     }
@@ -77,10 +82,10 @@ impl SmallFrames {
     }
 
     /// Writes a frame, or appends to the last one if that is of the same stream.
-    pub(super) fn put(
+    pub(super) fn put<O: Owner>(
         &mut self,
         out: &mut BytesMut,
-        (id, entry): (u32, &mut Stream),
+        (id, entry): (u32, &mut Stream<O>),
         data: &[u8],
         ends: bool,
     ) {
@@ -110,11 +115,11 @@ impl SmallFrames {
     }
 
     /// Charges a frame of so many bytes.
-    fn count(&mut self, entry: &mut Stream, bytes: usize, ends: bool) {
+    fn count<O: Owner>(&mut self, entry: &mut Stream<O>, bytes: usize, ends: bool) {
         let charge = self.charge(bytes, ends);
         let is_much = charge != 0 && self.accounts.charge(entry, charge);
-        if is_much && let Owner::Member(call) = &entry.owner {
-            call.leave_shared();
+        if is_much {
+            entry.owner.uses_much();
         }
         if SMALL_BYTES <= bytes {
             self.accounts
@@ -123,19 +128,19 @@ impl SmallFrames {
     }
 
     /// A stream has been opened whose request has not ended.
-    pub(super) fn begun(&mut self, entry: &mut Stream) {
+    pub(super) fn begun<O: Owner>(&mut self, entry: &mut Stream<O>) {
         if self.counted {
             self.accounts.join(entry);
         }
     }
 
     /// A stream has ended.
-    pub(super) fn ended(&mut self, id: u32, entry: &Stream) {
+    pub(super) fn ended<O: Owner>(&mut self, id: u32, entry: &Stream<O>) {
         self.accounts.leave(id, entry);
     }
 
     /// A stream waits for the budget of its client.
-    pub(super) fn keep_back(&mut self, id: u32, entry: &mut Stream) {
+    pub(super) fn keep_back<O: Owner>(&mut self, id: u32, entry: &mut Stream<O>) {
         self.accounts.keep_back(id, entry);
     }
 
@@ -155,7 +160,7 @@ impl SmallFrames {
     }
 
     /// The peer has answered on a stream, so it has read the frames before.
-    pub(super) fn answered(&mut self, entry: &mut Stream) {
+    pub(super) fn answered<O: Owner>(&mut self, entry: &mut Stream<O>) {
         self.accounts.give_back(entry, entry.charged);
     }
 

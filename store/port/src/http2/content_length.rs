@@ -4,15 +4,16 @@ use std::collections::HashMap;
 
 /// The missing bytes, by stream.
 #[derive(Default)]
-pub(super) struct ContentLengths(HashMap<u32, u64>);
+pub struct ContentLengths(HashMap<u32, u64>);
 
 impl ContentLengths {
-    pub(super) fn begin(&mut self, stream: u32, length: u64) {
+    /// A stream has begun whose body has a `content-length`, in bytes.
+    pub fn begin(&mut self, stream: u32, length: u64) {
         self.0.insert(stream, length);
     }
 
     /// A part of a body has been received. Returns whether it agrees with the `content-length`.
-    pub(super) fn are_kept(&mut self, stream: u32, bytes: usize, end: bool) -> bool {
+    pub fn are_kept(&mut self, stream: u32, bytes: usize, end: bool) -> bool {
         // Calls have no content-length.
         if self.0.is_empty() {
             return true;
@@ -29,14 +30,15 @@ impl ContentLengths {
         !wrong
     }
 
-    pub(super) fn forget(&mut self, stream: u32) {
+    /// A stream has ended.
+    pub fn forget(&mut self, stream: u32) {
         if !self.0.is_empty() {
             self.0.remove(&stream);
         }
     }
 
     /// Removes streams that were answered before their bodies ended.
-    pub(super) fn keep(&mut self, at_most: usize, is_there: impl Fn(u32) -> bool) {
+    pub fn keep(&mut self, at_most: usize, is_there: impl Fn(u32) -> bool) {
         if at_most < self.0.len() {
             self.0.retain(|stream, _| is_there(*stream));
         }

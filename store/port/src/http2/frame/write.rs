@@ -16,7 +16,7 @@ fn put_head(out: &mut BytesMut, length: usize, kind: u8, flags: u8, stream: u32)
 }
 
 /// Writes HEADERS, and CONTINUATION if needed. The parts are concatenated to one field block.
-pub(in crate::h2) fn put_headers(out: &mut BytesMut, stream: u32, parts: [&[u8]; 2], end: bool) {
+pub fn put_headers(out: &mut BytesMut, stream: u32, parts: [&[u8]; 2], end: bool) {
     put_headers_in(out, stream, parts, end, MAX_FRAME_SIZE);
 }
 
@@ -54,7 +54,7 @@ pub(super) fn put_headers_in(
 }
 
 /// Writes one DATA frame.
-pub(in crate::h2) fn put_data(out: &mut BytesMut, stream: u32, data: &[u8], end: bool) {
+pub fn put_data(out: &mut BytesMut, stream: u32, data: &[u8], end: bool) {
     out.reserve(FRAME_HEADER_BYTES + data.len());
     let end = if end { END_STREAM } else { 0 };
     put_head(out, data.len(), DATA, end, stream);
@@ -62,7 +62,7 @@ pub(in crate::h2) fn put_data(out: &mut BytesMut, stream: u32, data: &[u8], end:
 }
 
 /// Appends to the last DATA frame of the buffer, which begins at `at`. The result fits one frame.
-pub(in crate::h2) fn extend_data(out: &mut BytesMut, at: usize, data: &[u8], end: bool) {
+pub(in crate::http2) fn extend_data(out: &mut BytesMut, at: usize, data: &[u8], end: bool) {
     out.extend_from_slice(data);
     let length = out.len() - at - FRAME_HEADER_BYTES;
     let head = &mut out[at..at + FRAME_HEADER_BYTES];
@@ -71,12 +71,14 @@ pub(in crate::h2) fn extend_data(out: &mut BytesMut, at: usize, data: &[u8], end
     head[4] |= if end { END_STREAM } else { 0 };
 }
 
-pub(in crate::h2) fn put_rst_stream(out: &mut BytesMut, stream: u32, code: ErrorCode) {
+/// Writes RST_STREAM.
+pub fn put_rst_stream(out: &mut BytesMut, stream: u32, code: ErrorCode) {
     put_head(out, 4, RST_STREAM, 0, stream);
     out.put_u32(code.0);
 }
 
-pub(in crate::h2) fn put_settings(out: &mut BytesMut, settings: &[(u16, u32)]) {
+/// Writes SETTINGS: identifiers and values.
+pub fn put_settings(out: &mut BytesMut, settings: &[(u16, u32)]) {
     put_head(out, settings.len() * 6, SETTINGS, 0, 0);
     for (number, value) in settings {
         out.put_u16(*number);
@@ -84,23 +86,27 @@ pub(in crate::h2) fn put_settings(out: &mut BytesMut, settings: &[(u16, u32)]) {
     }
 }
 
-pub(in crate::h2) fn put_settings_ack(out: &mut BytesMut) {
+/// Writes SETTINGS with ACK.
+pub fn put_settings_ack(out: &mut BytesMut) {
     put_head(out, 0, SETTINGS, ACK, 0);
 }
 
-pub(in crate::h2) fn put_ping(out: &mut BytesMut, bytes: [u8; 8], answer: bool) {
-    put_head(out, 8, PING, if answer { ACK } else { 0 }, 0);
+/// Writes PING; `ack`: with ACK.
+pub fn put_ping(out: &mut BytesMut, bytes: [u8; 8], ack: bool) {
+    put_head(out, 8, PING, if ack { ACK } else { 0 }, 0);
     out.put_slice(&bytes);
 }
 
-pub(in crate::h2) fn put_goaway(out: &mut BytesMut, last: u32, code: ErrorCode, what: &str) {
-    put_head(out, 8 + what.len(), GOAWAY, 0, 0);
+/// Writes GOAWAY with debug data.
+pub fn put_goaway(out: &mut BytesMut, last: u32, code: ErrorCode, debug_data: &str) {
+    put_head(out, 8 + debug_data.len(), GOAWAY, 0, 0);
     out.put_u32(last);
     out.put_u32(code.0);
-    out.put_slice(what.as_bytes());
+    out.put_slice(debug_data.as_bytes());
 }
 
-pub(in crate::h2) fn put_window_update(out: &mut BytesMut, stream: u32, by: u32) {
+/// Writes WINDOW_UPDATE; stream 0: of the connection.
+pub fn put_window_update(out: &mut BytesMut, stream: u32, increment: u32) {
     put_head(out, 4, WINDOW_UPDATE, 0, stream);
-    out.put_u32(by);
+    out.put_u32(increment);
 }

@@ -10,7 +10,7 @@ async fn a_member_gets_no_more_resets_than_it_has_read() {
     member.recv_settings_ack();
     let mut begun = vec![];
     for _ in 0..2500 {
-        begun.push(begin(&member, b"", true).unwrap().0);
+        begun.push(open(&member, b"", true).unwrap().0);
     }
     sent(&member);
     tokio::time::advance(std::time::Duration::from_secs(5)).await;
@@ -20,9 +20,14 @@ async fn a_member_gets_no_more_resets_than_it_has_read() {
     let mut resets = vec![];
     let mut most = 0;
     for _ in 0..10 {
-        let told = sent(&member);
-        resets.extend(told.iter().filter(|one| one.starts_with("reset")).cloned());
-        let asks = told.iter().filter(|one| one.starts_with("Settings"));
+        let frames = sent(&member);
+        resets.extend(
+            frames
+                .iter()
+                .filter(|one| one.starts_with("reset"))
+                .cloned(),
+        );
+        let asks = frames.iter().filter(|one| one.starts_with("Settings"));
         most = most.max(resets.len());
         if asks.count() == 0 {
             break;
@@ -44,11 +49,11 @@ fn resets_wait_until_the_member_has_read_those_before() {
     settings(&member, setting::HEADER_TABLE_SIZE, 4096).unwrap();
     member.recv_settings_ack();
     for _ in 0..5000 {
-        let (stream, _) = begin(&member, b"", true).unwrap();
+        let (stream, _) = open(&member, b"", true).unwrap();
         member.reset(stream, ErrorCode::CANCEL);
         // The unread resets are never more than a quarter of what ends the connection.
     }
-    let count = |told: &[String]| told.iter().filter(|one| one.starts_with("reset")).count();
+    let count = |frames: &[String]| frames.iter().filter(|one| one.starts_with("reset")).count();
     assert_eq!(count(&sent(&member)), 1000);
     assert!(sent(&member).is_empty());
     member.recv_settings_ack();

@@ -41,7 +41,7 @@ fn what_is_written_is_heard_however_it_is_cut() {
         "Headers { stream: 3, end: true, block: [97, 98, 99, 100, 101, 102, 103] }",
         "Data { stream: 1, end: true, data: [100, 97, 116, 97], flow_controlled_len: 4 }",
         "RstStream { stream: 5, code: ErrorCode(8) }",
-        "WindowUpdate { stream: 0, by: 9 }",
+        "WindowUpdate { stream: 0, increment: 9 }",
         "GoAway { last: 3, code: ErrorCode(0) }",
     ];
     for pieces in 1..sent.len() {

@@ -5,14 +5,12 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
-use super::Owner;
-
 /// Waiting data is joined up to this size.
 const JOINED_BYTES_MAX: usize = 4 * 1024;
 
 /// The state of a stream.
-pub(super) struct Stream {
-    pub(super) owner: Owner,
+pub(super) struct Stream<O> {
+    pub(super) owner: O,
     /// The send window, less the initial window.
     pub(super) send_window_delta: i64,
     pub(super) pending: VecDeque<BytesMut>,
@@ -30,7 +28,7 @@ pub(super) struct Stream {
     pub(super) recv_window: i64,
     /// Received bytes that have not been forwarded.
     pub(super) unreleased: u32,
-    /// Released bytes that no WINDOW_UPDATE has announced.
+    /// Released<O> bytes that no WINDOW_UPDATE has announced.
     pub(super) unannounced: u32,
     /// The position of its first byte in all bytes of the connection.
     pub(super) starts: u64,
@@ -38,13 +36,13 @@ pub(super) struct Stream {
     pub(super) awaits_response: Option<Instant>,
     /// The charge of its small frames.
     pub(super) charged: u32,
-    /// The client connection of the call.
-    pub(super) client: usize,
+    /// The account of its owner.
+    pub(super) account: usize,
     /// It is counted in its client's account.
     pub(super) joined: bool,
 }
 
-impl Stream {
+impl<O> Stream<O> {
     /// Keeps data that cannot be sent now.
     pub(super) fn keep(&mut self, data: &[u8]) {
         self.pending_bytes += data.len();

@@ -56,15 +56,8 @@ fn an_initial_window_may_grow_as_far_as_the_largest_stream_lets_it() {
 #[test]
 fn settings_cost_no_walk_over_the_streams_that_wait_for_nothing() {
     let session = session(Role::Server);
-    let proxy = proxy();
     for n in 0..20_000 {
-        let (parts, ()) = Request::new(()).into_parts();
-        let client = ([127, 0, 0, 1], 1).into();
-        let stream = 2 * n + 1;
-        let Some(other) = HttpRequest::new(&proxy, &session, stream, client, (parts, 0)) else {
-            break;
-        };
-        session.accept(stream, Owner::Http(other), true);
+        accept(&session, 2 * n + 1, true);
     }
     settings(&session, setting::INITIAL_WINDOW_SIZE, 0).unwrap();
     assert_eq!(session.data(1, b"data", true), 0);
@@ -98,15 +91,18 @@ fn the_connections_window_is_shared_fairly() {
         amount(session.recv_window_update(0, 20_000).unwrap()),
         20_000
     );
-    let told = sent(&session);
-    let streams: Vec<_> = told.iter().map(|one| &one[..6]).collect();
+    let frames_sent = sent(&session);
+    let streams: Vec<_> = frames_sent.iter().map(|one| &one[..6]).collect();
     // Each in its turn: 20,000 bytes do not go to one alone.
     assert!(
         streams
             .windows(3)
             .any(|three| three[0] != three[1] || three[1] != three[2])
     );
-    assert_eq!(told.iter().filter(|one| one.ends_with('.')).count(), 3);
+    assert_eq!(
+        frames_sent.iter().filter(|one| one.ends_with('.')).count(),
+        3
+    );
 }
 
 #[test]

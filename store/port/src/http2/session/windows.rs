@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use crate::h2::frame::{ConnectionError, DEFAULT_WINDOW, ErrorCode, MAX_WINDOW};
+use crate::http2::frame::{ConnectionError, DEFAULT_WINDOW, ErrorCode, MAX_WINDOW};
 
 /// The initial window, and the streams whose window is exhausted.
 pub(super) struct SendWindows {
@@ -18,7 +18,7 @@ pub(super) struct SendWindows {
 
 const TOO_LARGE: ConnectionError = ConnectionError {
     code: ErrorCode::FLOW_CONTROL_ERROR,
-    what: "a window is too large",
+    reason: "a window is too large",
 };
 
 impl Default for SendWindows {

@@ -1,30 +1,22 @@
-//! Counts events a second, such as streams that are reset before they can have been processed.
-//!
-//! Servers end a connection with too many early resets (CVE-2023-44487). Here the calls of all
-//! clients share a member's connection. A client that exceeds its bound is disconnected (`client`),
-//! one that comes near it gets connections of its own (`session/quota.rs`), and the resets of all
-//! clients together are sent as fast as the member reads them (`session/resets.rs`).
+//! Counts events a second, such as resets and control frames.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
-
-/// A stream that is reset within this time is reset early.
-pub(super) const EARLY: Duration = Duration::from_millis(20);
 
 /// The counting period.
 const PERIOD: Duration = Duration::from_secs(1);
 
 /// A count that starts at zero every second.
 #[derive(Default)]
-pub(super) struct RateLimit {
+pub struct RateLimit {
     count: u32,
     since: Option<Instant>,
 }
 
 impl RateLimit {
     /// Counts one event. Returns whether there are more than `bound` in this second.
-    pub(super) fn exceeds(&mut self, bound: u32) -> bool {
+    pub fn exceeds(&mut self, bound: u32) -> bool {
         if self.since.is_none_or(|since| PERIOD < since.elapsed()) {
             *self = RateLimit {
                 count: 0,

@@ -1,15 +1,15 @@
-//! Resets of streams at a member.
+//! Resets of own streams.
 //!
 //! A server ends a connection with too many streams that were reset before it accepted them
-//! (CVE-2023-44487; a member allows 4,096), and the calls of all clients share it. After some
-//! resets an empty SETTINGS frame is sent; its acknowledgement proves that the member has read
-//! them. Further resets wait for it.
+//! (CVE-2023-44487; hyper's bound for a member is 4,096). A proxy's connection carries the calls of
+//! all clients. After some resets an empty SETTINGS frame is sent; its acknowledgement proves that
+//! the server has read them. Further resets wait for it.
 
 use bytes::BytesMut;
 
-use crate::h2::frame::{self, ErrorCode};
+use crate::http2::frame::{self, ErrorCode};
 
-/// The bound of resets that the member may not have read.
+/// The bound of resets that the peer may not have read.
 const UNREAD_MAX: u32 = 1000;
 
 /// With so many, SETTINGS are sent.
@@ -61,7 +61,7 @@ impl PendingResets {
         }
     }
 
-    /// The number of streams that are still open at the member.
+    /// The number of streams that are still open at the peer.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.len()
     }

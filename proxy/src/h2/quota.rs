@@ -2,11 +2,11 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use keelson_port::http2::RateLimit;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use crate::h2::MemoryBudget;
-use crate::h2::rate_limit::RateLimit;
 use crate::policy::endpoints;
 
 /// Small frames of forwarded calls, and resets, a second.
@@ -18,15 +18,15 @@ const RESETS_MAX: u32 = 500;
 const RUNNING_MAX: usize = 256;
 
 /// The quota of a client. Beyond it, its calls use connections of their own.
-pub(in crate::h2) struct ClientQuota {
+pub(super) struct ClientQuota {
     /// Permits for requests other than calls. Long polls take none.
-    pub(in crate::h2) running: Semaphore,
+    pub(super) running: Semaphore,
     /// The fields of its unanswered requests.
-    pub(in crate::h2) kept: MemoryBudget,
+    pub(super) kept: MemoryBudget,
     /// The bodies of its unanswered requests.
-    pub(in crate::h2) kept_bodies: MemoryBudget,
+    pub(super) kept_bodies: MemoryBudget,
     /// The answers that wait for the client.
-    pub(in crate::h2) unread: MemoryBudget,
+    pub(super) unread: MemoryBudget,
     small_frames: Mutex<RateLimit>,
     resets: Mutex<RateLimit>,
     /// The number of the client's lane, once it has exceeded its quota; 0: none.
@@ -49,12 +49,12 @@ impl Default for ClientQuota {
 
 impl ClientQuota {
     /// Counts a small frame.
-    pub(in crate::h2) fn piece(&self) {
+    pub(super) fn piece(&self) {
         self.count(&self.small_frames, PIECES_MAX);
     }
 
     /// Counts a reset.
-    pub(in crate::h2) fn reset(&self) {
+    pub(super) fn reset(&self) {
         self.count(&self.resets, RESETS_MAX);
     }
 
@@ -65,14 +65,14 @@ impl ClientQuota {
     }
 
     /// Gives the client a lane of its own.
-    pub(in crate::h2) fn take_lane(&self) {
+    pub(super) fn take_lane(&self) {
         if self.lane().is_none() {
             self.lane.store(endpoints::random() | 1, Ordering::Relaxed);
         }
     }
 
     /// The client's lane; `None`: the shared one.
-    pub(in crate::h2) fn lane(&self) -> Option<u64> {
+    pub(super) fn lane(&self) -> Option<u64> {
         Some(self.lane.load(Ordering::Relaxed)).filter(|lane| *lane != 0)
     }
 }

@@ -3,15 +3,14 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use keelson_port::Wire;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{self, Instant, Sleep};
 
+use super::connection::Wire;
 use super::control_frames::ControlFrameLimit;
 use super::deadlines::ReadDeadlines;
 use super::frame::{self, ConnectionError, Frame, FrameReader, PREFACE};
@@ -24,10 +23,18 @@ const READ_BYTES: usize = 16 * 1024;
 const READS_A_TURN: usize = 4;
 
 /// The part of a connection that differs between client and server.
-pub(super) trait Handler {
-    fn session(&self) -> &Arc<Session>;
+pub trait Handler {
+    /// The owner of a stream.
+    type Owner: Owner;
 
-    /// Handles a frame that the session does not handle.
+    /// The session of the connection.
+    fn session(&self) -> &Session<Self::Owner>;
+
+    /// Handles a frame that the session does not handle: HEADERS, DATA, RST_STREAM, GOAWAY, an
+    /// acknowledged PING, and stream errors.
+    ///
+    /// # Errors
+    /// The frame is a connection error. The driver sends GOAWAY and ends.
     fn on_frame(&mut self, frame: Frame<'_>) -> Result<(), ConnectionError>;
 
     /// The peer's highest stream that was processed, for GOAWAY.
@@ -44,6 +51,9 @@ pub(super) trait Handler {
     }
 
     /// Handles deadlines of the handler's own.
+    ///
+    /// # Errors
+    /// The connection is to end, with GOAWAY.
     fn check(&mut self) -> Result<(), ConnectionError> {
         Ok(())
     }
@@ -54,9 +64,10 @@ pub(super) trait Handler {
 }
 
 /// A connection with its socket.
-pub(super) struct Driver<H> {
+pub struct Driver<H> {
     socket: Box<dyn Wire>,
-    pub(super) handler: H,
+    /// The handler of its frames.
+    pub handler: H,
     frames: FrameReader,
     /// Bounds the control frames of a client.
     control_frames: Option<ControlFrameLimit>,
@@ -80,7 +91,7 @@ pub(super) struct Driver<H> {
 
 impl<H: Handler> Driver<H> {
     /// A driver; `server`: the peer sends a preface first; `secure`: the socket is TLS.
-    pub(super) fn new(socket: Box<dyn Wire>, handler: H, server: bool, secure: bool) -> Driver<H> {
+    pub fn new(socket: Box<dyn Wire>, handler: H, server: bool, secure: bool) -> Driver<H> {
         Driver {
             socket,
             handler,
@@ -99,8 +110,12 @@ impl<H: Handler> Driver<H> {
         }
     }
 
-    /// Ready when the connection has ended.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Runs the connection. Ready when it has ended.
+    ///
+    /// # Errors
+    /// The socket's, `UnexpectedEof` at its end, `TimedOut` without an acknowledged PING, and
+    /// `InvalidData` after a connection error of the peer.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         for _ in 0..READS_A_TURN {
             let read = match self.read(cx) {
                 Ok(read) => read,
@@ -155,15 +170,15 @@ impl<H: Handler> Driver<H> {
         self.last_read = Instant::now();
         self.pinged = None;
         self.receive(buffer.filled())
-            .map_err(|fault| self.go_away(fault))?;
+            .map_err(|error| self.go_away(error))?;
         Ok(buffer.filled().len())
     }
 
-    fn go_away(&self, fault: ConnectionError) -> io::Error {
+    fn go_away(&self, error: ConnectionError) -> io::Error {
         let last = self.handler.last_stream();
         let session = self.handler.session();
-        session.put(|out| frame::put_goaway(out, last, fault.code, fault.what));
-        io::Error::new(io::ErrorKind::InvalidData, fault)
+        session.put(|out| frame::put_goaway(out, last, error.code, error.reason));
+        io::Error::new(io::ErrorKind::InvalidData, error)
     }
 
     fn receive(&mut self, mut bytes: &[u8]) -> Result<(), ConnectionError> {
@@ -250,8 +265,8 @@ impl<H: Handler> Driver<H> {
             ready!(timer.as_mut().poll(cx));
             self.timer = None;
             let deadlines = self.deadlines.as_ref().map_or(Ok(()), ReadDeadlines::check);
-            if let Err(fault) = self.handler.check().and(deadlines) {
-                let error = self.go_away(fault);
+            if let Err(error) = self.handler.check().and(deadlines) {
+                let error = self.go_away(error);
                 let _ = self.write(cx);
                 return Poll::Ready(Err(error));
             }
@@ -304,8 +319,8 @@ fn dispatch(handler: &mut impl Handler, frame: Frame<'_>) -> Result<(), Connecti
                 "a window of a stream that has not begun",
             ));
         }
-        Frame::WindowUpdate { stream, by } => {
-            credit_owners(session.recv_window_update(stream, by)?)
+        Frame::WindowUpdate { stream, increment } => {
+            credit_owners(session.recv_window_update(stream, increment)?)
         }
         Frame::Ping(bytes) => session.put(|out| frame::put_ping(out, bytes, true)),
         Frame::SettingsAck => session.recv_settings_ack(),
@@ -315,12 +330,8 @@ fn dispatch(handler: &mut impl Handler, frame: Frame<'_>) -> Result<(), Connecti
 }
 
 /// Reports sent bytes to the owners of their streams.
-fn credit_owners(released: Released) {
+fn credit_owners<O: Owner>(released: Released<O>) {
     for (owner, bytes) in released {
-        match owner {
-            Owner::Client(call) => call.reached_client(bytes),
-            Owner::Member(call) => call.reached_member(bytes),
-            Owner::Http(other) => other.has_room(),
-        }
+        owner.sent(bytes);
     }
 }

@@ -2,23 +2,26 @@
 
 use super::*;
 
-impl Session {
+impl<O: Owner> Session<O> {
     /// Accepts a stream of the peer.
-    pub(in crate::h2) fn accept(&self, stream: u32, owner: Owner, half_closed_remote: bool) {
+    pub fn accept(&self, stream: u32, owner: O, half_closed_remote: bool) {
         let mut state = self.state.lock();
         let mut new = self.stream(&state, owner);
         new.half_closed_remote = half_closed_remote;
         state.streams.insert(stream, new);
     }
 
-    /// Opens a stream for a call, with its fields and the first part of its body. Returns the
-    /// stream and how many bytes of the body were sent.
-    pub(in crate::h2) fn begin(
+    /// Opens a stream with its fields and the first part of its body. Returns the stream and how
+    /// many bytes of the body were sent.
+    ///
+    /// # Errors
+    /// No stream can be opened on this connection, or not now.
+    pub fn open(
         &self,
-        call: &Arc<Call>,
+        owner: O,
         fields: &[u8],
         body: &[u8],
-        whole: bool,
+        end_stream: bool,
     ) -> Result<(u32, usize), NoStream> {
         let mut state = self.state.lock();
         if state.closing || state.closed {
@@ -29,12 +32,12 @@ impl Session {
         }
         let id = state.next_stream;
         state.next_stream += 2;
-        // Stream identifiers are exhausted: the next call uses another connection (RFC 9113,
+        // Stream identifiers are exhausted: the next request uses another connection (RFC 9113,
         // 5.1.1).
         state.closing = (1 << 31) <= state.next_stream;
-        let mut new = self.stream(&state, Owner::Member(Arc::clone(call)));
+        let mut new = self.stream(&state, owner);
         new.awaits_response = Some(Instant::now());
-        new.ended = whole && body.is_empty();
+        new.ended = end_stream && body.is_empty();
         let ended = new.ended;
         let block = [state.table_size_update(), &self.prefix].concat();
         state.put(|out| frame::put_headers(out, id, [&block, fields], ended));
@@ -42,9 +45,9 @@ impl Session {
         state.awaiting_response += 1;
         let gone = match body.is_empty() {
             true => 0,
-            false => self.send(&mut state, id, body, whole),
+            false => self.send(&mut state, id, body, end_stream),
         };
-        if !(whole && gone == body.len())
+        if !(end_stream && gone == body.len())
             && let Some((entry, writer)) = state.writer(id)
         {
             writer.small_frames.begun(entry);
@@ -52,11 +55,8 @@ impl Session {
         Ok((id, gone))
     }
 
-    fn stream(&self, state: &State, owner: Owner) -> Stream {
-        let client = match &owner {
-            Owner::Member(call) => call.client(),
-            Owner::Client(_) | Owner::Http(_) => 0,
-        };
+    fn stream(&self, state: &State<O>, owner: O) -> Stream<O> {
+        let account = owner.account();
         Stream {
             owner,
             send_window_delta: 0,
@@ -72,17 +72,17 @@ impl Session {
             starts: state.taken + state.out.len() as u64,
             awaits_response: None,
             charged: 0,
-            client,
+            account,
             joined: false,
         }
     }
 
     /// Sends data. Returns how many bytes were sent at once; the rest waits.
-    pub(in crate::h2) fn data(&self, stream: u32, data: &[u8], last: bool) -> usize {
+    pub fn data(&self, stream: u32, data: &[u8], last: bool) -> usize {
         self.send(&mut self.state.lock(), stream, data, last)
     }
 
-    fn send(&self, state: &mut State, id: u32, data: &[u8], last: bool) -> usize {
+    fn send(&self, state: &mut State<O>, id: u32, data: &[u8], last: bool) -> usize {
         let Some((entry, mut writer)) = state.writer(id).filter(|(entry, _)| !entry.ended) else {
             // The stream is closed.
             return data.len();
@@ -103,7 +103,7 @@ impl Session {
     }
 
     /// Sends a field block: the head of a message, or its trailer section.
-    pub(in crate::h2) fn fields(&self, stream: u32, block: &[u8], last: bool) {
+    pub fn fields(&self, stream: u32, block: &[u8], last: bool) {
         let mut state = self.state.lock();
         let Some(entry) = state.streams.get_mut(&stream) else {
             return;
@@ -119,7 +119,7 @@ impl Session {
     }
 
     /// HEADERS of an answer were received. Returns the owner of the stream.
-    pub(in crate::h2) fn recv_headers(&self, stream: u32) -> Option<Owner> {
+    pub fn recv_headers(&self, stream: u32) -> Option<O> {
         let mut state = self.state.lock();
         let entry = state.streams.get_mut(&stream)?;
         let awaited = entry.awaits_response.take().is_some();
@@ -130,12 +130,12 @@ impl Session {
     }
 
     /// Whether a stream is open.
-    pub(in crate::h2) fn has(&self, stream: u32) -> bool {
+    pub fn has(&self, stream: u32) -> bool {
         self.state.lock().streams.contains_key(&stream)
     }
 
     /// A SETTINGS acknowledgement was received.
-    pub(in crate::h2) fn recv_settings_ack(&self) {
+    pub fn recv_settings_ack(&self) {
         let mut state = self.state.lock();
         if self.role == Role::Client {
             state.put_with(|out, state| state.resets.recv_settings_ack(out));
@@ -143,14 +143,14 @@ impl Session {
     }
 
     /// The number of open streams.
-    pub(in crate::h2) fn streams(&self) -> usize {
+    pub fn streams(&self) -> usize {
         self.state.lock().streams.len()
     }
 
     /// Whether a stream has no waiting data.
-    pub(in crate::h2) fn is_clear(&self, stream: u32) -> bool {
+    pub fn is_clear(&self, stream: u32) -> bool {
         let state = self.state.lock();
-        let pending = |entry: &Stream| !entry.pending.is_empty();
+        let pending = |entry: &Stream<O>| !entry.pending.is_empty();
         !state.streams.get(&stream).is_some_and(pending)
     }
 }

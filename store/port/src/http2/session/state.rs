@@ -4,9 +4,9 @@ use bytes::BytesMut;
 
 use super::data_writer::DataWriter;
 use super::small_frames::BlockedOn;
-use super::{State, Stream};
+use super::{Owner, State, Stream};
 
-impl State {
+impl<O: Owner> State<O> {
     pub(super) fn put(&mut self, put: impl FnOnce(&mut BytesMut)) {
         if !self.closed {
             put(&mut self.out);
@@ -15,7 +15,7 @@ impl State {
     }
 
     /// The same, for a writer that needs the state as well.
-    pub(super) fn put_with(&mut self, put: impl FnOnce(&mut BytesMut, &mut State)) {
+    pub(super) fn put_with(&mut self, put: impl FnOnce(&mut BytesMut, &mut State<O>)) {
         let mut out = std::mem::take(&mut self.out);
         if !self.closed {
             put(&mut out, self);
@@ -75,7 +75,7 @@ impl State {
         }
     }
 
-    pub(super) fn writer(&mut self, id: u32) -> Option<(&mut Stream, DataWriter<'_>)> {
+    pub(super) fn writer(&mut self, id: u32) -> Option<(&mut Stream<O>, DataWriter<'_>)> {
         let writer = DataWriter {
             out: &mut self.out,
             window: &mut self.window,

@@ -5,57 +5,66 @@ mod small_frames;
 mod windows;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 
 use bytes::{Bytes, BytesMut};
-use http::Request;
 
 use super::*;
-use crate::config::{MembersFrom, ProxyConfig};
-use crate::context::Context;
-use crate::grpc_methods::Kind;
-use crate::h2::call::CallHead;
-use crate::h2::frame::{Frame, FrameReader};
+use crate::http2::frame::{Frame, FrameReader};
 
-fn proxy() -> Arc<Context> {
-    let config = ProxyConfig::new(MembersFrom::Clients(vec![]));
-    Arc::new(Context::new(config, vec![]))
+/// A client of the small-frame budget.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Account(Arc<AtomicBool>);
+
+impl Account {
+    /// Whether it has used much of the budget.
+    pub(super) fn used_much(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
-fn session(end: Role) -> Arc<Session> {
-    Arc::new(Session::new(end, [1000, 4000], Bytes::new()))
+impl Owner for Account {
+    fn sent(&self, _bytes: usize) {}
+
+    fn account(&self) -> usize {
+        Arc::as_ptr(&self.0) as usize
+    }
+
+    fn uses_much(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn session(role: Role) -> Session<Account> {
+    Session::new(role, [1000, 4000], Bytes::new())
 }
 
 /// A stream that a client has opened, without an answer.
-fn accept(session: &Arc<Session>, stream: u32, half_closed_remote: bool) {
-    let (parts, ()) = Request::new(()).into_parts();
-    let client = ([127, 0, 0, 1], 1).into();
-    let other = HttpRequest::new(&proxy(), session, stream, client, (parts, 0)).unwrap();
-    session.accept(stream, Owner::Http(other), half_closed_remote);
+fn accept(session: &Session<Account>, stream: u32, half_closed_remote: bool) {
+    session.accept(stream, Account::default(), half_closed_remote);
 }
 
-fn begin(session: &Arc<Session>, body: &[u8], whole: bool) -> Result<(u32, usize), NoStream> {
-    begin_of(&self::session(Role::Server), session, body, whole)
-}
-
-/// Opens a stream for a call of a given client.
-fn begin_of(
-    client: &Arc<Session>,
-    session: &Arc<Session>,
+fn open(
+    session: &Session<Account>,
     body: &[u8],
-    whole: bool,
+    end_stream: bool,
 ) -> Result<(u32, usize), NoStream> {
-    let head = CallHead {
-        fields: Bytes::from_static(b"fields"),
-        kind: Kind::of("/etcdserverpb.KV/Range"),
-        timeout: None,
-    };
-    let call = Call::new(&proxy(), client, 1, head);
-    session.begin(&call, b"fields", body, whole)
+    session.open(Account::default(), b"fields", body, end_stream)
+}
+
+/// Opens a stream of a given client.
+fn open_of(
+    account: &Account,
+    session: &Session<Account>,
+    body: &[u8],
+    end_stream: bool,
+) -> Result<(u32, usize), NoStream> {
+    session.open(account.clone(), b"fields", body, end_stream)
 }
 
 /// The frames sent since the last call, as text; DATA by its size.
-fn sent(session: &Session) -> Vec<String> {
+fn sent(session: &Session<Account>) -> Vec<String> {
     let mut frames_sent = vec![];
     let mut frames = FrameReader::default();
     loop {
@@ -72,7 +81,7 @@ fn sent(session: &Session) -> Vec<String> {
                 } => {
                     format!("data {stream} {}{}", data.len(), mark(end))
                 }
-                Frame::WindowUpdate { stream, by } => format!("window {stream} {by}"),
+                Frame::WindowUpdate { stream, increment } => format!("window {stream} {increment}"),
                 Frame::RstStream { stream, code } => format!("reset {stream} {}", code.0),
                 Frame::SettingsAck => "ack".to_owned(),
                 other => format!("{other:?}"),
@@ -87,7 +96,7 @@ fn mark(end: bool) -> &'static str {
     if end { "." } else { "" }
 }
 
-fn settings(session: &Session, number: u16, value: u32) -> Result<usize, ConnectionError> {
+fn settings(session: &Session<Account>, number: u16, value: u32) -> Result<usize, ConnectionError> {
     let mut bytes = BytesMut::new();
     frame::put_settings(&mut bytes, &[(number, value)]);
     let mut released = Ok(0);
@@ -100,7 +109,7 @@ fn settings(session: &Session, number: u16, value: u32) -> Result<usize, Connect
     taken.and(released)
 }
 
-fn amount(released: Released) -> usize {
+fn amount(released: Released<Account>) -> usize {
     released.iter().map(|(_, bytes)| bytes).sum()
 }
 
@@ -126,7 +135,7 @@ fn an_answer_before_the_end_of_the_request_says_that_the_rest_is_not_wanted() {
     session.fields(1, b"head", true);
     assert_eq!(sent(&session), ["fields 1.", "reset 1 0"]);
     let member = self::session(Role::Client);
-    let (stream, gone) = begin(&member, b"first", false).unwrap();
+    let (stream, gone) = open(&member, b"first", false).unwrap();
     assert_eq!((stream, gone), (1, 5));
     member.answered(stream);
     assert_eq!(sent(&member), ["fields 1", "data 1 5", "reset 1 8"]);
@@ -140,7 +149,7 @@ fn nothing_is_heard_after_the_end() {
     let late = session.recv_data(1, 1, false).err().unwrap();
     assert_eq!(late.code, ErrorCode::STREAM_CLOSED);
     let member = self::session(Role::Client);
-    let (stream, _) = begin(&member, b"", true).unwrap();
+    let (stream, _) = open(&member, b"", true).unwrap();
     let early = member.recv_data(stream, 1, false).err().unwrap();
     assert_eq!(early.code, ErrorCode::PROTOCOL_ERROR);
 }
@@ -149,13 +158,13 @@ fn nothing_is_heard_after_the_end() {
 fn a_member_that_takes_no_more_gets_no_more() {
     let member = session(Role::Client);
     settings(&member, setting::MAX_CONCURRENT_STREAMS, 2).unwrap();
-    begin(&member, b"", true).unwrap();
-    let (second, _) = begin(&member, b"", true).unwrap();
-    assert_eq!(begin(&member, b"", true), Err(NoStream::Full));
+    open(&member, b"", true).unwrap();
+    let (second, _) = open(&member, b"", true).unwrap();
+    assert_eq!(open(&member, b"", true), Err(NoStream::Full));
     member.answered(second);
-    begin(&member, b"", true).unwrap();
+    open(&member, b"", true).unwrap();
     member.shut_down();
-    assert_eq!(begin(&member, b"", true), Err(NoStream::Closed));
+    assert_eq!(open(&member, b"", true), Err(NoStream::Closed));
     assert!(!member.is_over());
 }
 
@@ -182,10 +191,10 @@ fn who_has_no_room_for_a_table_is_told_that_there_is_none() {
 #[test]
 fn what_the_kernel_never_got_was_never_sent() {
     let member = session(Role::Client);
-    begin(&member, b"one", true).unwrap();
+    open(&member, b"one", true).unwrap();
     let mut buffer = BytesMut::new();
     member.take(&mut buffer, Waker::noop());
-    begin(&member, b"two", true).unwrap();
+    open(&member, b"two", true).unwrap();
     // One byte of the first call was sent: its outcome is unknown.
     member.wrote(1);
     let mut unsent: Vec<_> = member
@@ -195,14 +204,14 @@ fn what_the_kernel_never_got_was_never_sent() {
         .collect();
     unsent.sort_unstable();
     assert_eq!(unsent, [false, true]);
-    assert_eq!(begin(&member, b"", true), Err(NoStream::Closed));
+    assert_eq!(open(&member, b"", true), Err(NoStream::Closed));
 }
 
 #[test]
 fn streams_that_were_not_looked_at_come_back() {
     let member = session(Role::Client);
     for _ in 0..3 {
-        begin(&member, b"", true).unwrap();
+        open(&member, b"", true).unwrap();
     }
     assert_eq!(member.recv_goaway(1).len(), 2);
     assert!(member.awaits_response());

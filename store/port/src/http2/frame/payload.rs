@@ -73,7 +73,7 @@ pub(super) fn event<'a>(head: &Head, payload: &'a [u8]) -> Result<Frame<'a>, Con
         WINDOW_UPDATE => match (stream_of(sized::<4>(payload)?), stream) {
             (0, 0) => return Err(ConnectionError::protocol("a window grows by nothing")),
             (0, stream) => Frame::StreamError { stream },
-            (by, stream) => Frame::WindowUpdate { stream, by },
+            (increment, stream) => Frame::WindowUpdate { stream, increment },
         },
         PRIORITY_FRAME => {
             on_a_stream(head)?;
@@ -96,7 +96,7 @@ fn settings<'a>(head: &Head, payload: &'a [u8]) -> Result<Frame<'a>, ConnectionE
 
 const WRONG_SIZE: ConnectionError = ConnectionError {
     code: ErrorCode::FRAME_SIZE_ERROR,
-    what: "a frame has the wrong size",
+    reason: "a frame has the wrong size",
 };
 
 fn sized<const SIZE: usize>(payload: &[u8]) -> Result<&[u8; SIZE], ConnectionError> {

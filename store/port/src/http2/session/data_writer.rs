@@ -3,8 +3,8 @@
 use bytes::{Buf, BytesMut};
 
 use super::small_frames::{BlockedOn, SmallFrames};
-use super::{Last, OUT_BYTES_HIGH, Stream};
-use crate::h2::frame;
+use super::{Last, OUT_BYTES_HIGH, Owner, Stream};
+use crate::http2::frame;
 
 /// The parts of a session that a DATA frame is checked against.
 pub(super) struct DataWriter<'a> {
@@ -17,7 +17,13 @@ pub(super) struct DataWriter<'a> {
 
 impl DataWriter<'_> {
     /// Sends as much of `data` as possible. Returns the number of bytes.
-    pub(super) fn send(&mut self, id: u32, entry: &mut Stream, data: &[u8], last: bool) -> usize {
+    pub(super) fn send<O: Owner>(
+        &mut self,
+        id: u32,
+        entry: &mut Stream<O>,
+        data: &[u8],
+        last: bool,
+    ) -> usize {
         let mut gone = 0;
         while let Some((part, ends)) = self.next(entry, data.len() - gone, last) {
             self.put(id, entry, &data[gone..gone + part], ends);
@@ -30,7 +36,7 @@ impl DataWriter<'_> {
     }
 
     /// The size of the next frame, and whether it ends the stream. `None`: none can be sent now.
-    fn next(&self, entry: &Stream, bytes: usize, last: bool) -> Option<(usize, bool)> {
+    fn next<O: Owner>(&self, entry: &Stream<O>, bytes: usize, last: bool) -> Option<(usize, bool)> {
         let room = OUT_BYTES_HIGH.saturating_sub(self.out.len());
         let window = (self.initial + entry.send_window_delta).min(*self.window);
         let window = usize::try_from(window).unwrap_or(0);
@@ -40,7 +46,7 @@ impl DataWriter<'_> {
         (!waits).then_some((part, ends))
     }
 
-    fn put(&mut self, id: u32, entry: &mut Stream, data: &[u8], ends: bool) {
+    fn put<O: Owner>(&mut self, id: u32, entry: &mut Stream<O>, data: &[u8], ends: bool) {
         self.small_frames
             .put(self.out, (id, &mut *entry), data, ends);
         entry.send_window_delta -= data.len() as i64;
@@ -49,18 +55,18 @@ impl DataWriter<'_> {
     }
 
     /// Whether the stream's send window is open.
-    pub(super) fn has_window(&self, entry: &Stream) -> bool {
+    pub(super) fn has_window<O: Owner>(&self, entry: &Stream<O>) -> bool {
         0 < self.initial + entry.send_window_delta
     }
 
     /// What blocks the waiting data, although the window is open.
-    pub(super) fn held(&self, entry: &Stream) -> Option<BlockedOn> {
+    pub(super) fn held<O: Owner>(&self, entry: &Stream<O>) -> Option<BlockedOn> {
         let bytes = entry.pending_bytes.min(frame::MAX_FRAME_SIZE);
         let ends = bytes == entry.pending_bytes && matches!(entry.last, Some(Last::Data));
         self.small_frames.blocked_on(entry, bytes, ends)
     }
 
-    pub(super) fn send_pending(&mut self, id: u32, entry: &mut Stream) -> usize {
+    pub(super) fn send_pending<O: Owner>(&mut self, id: u32, entry: &mut Stream<O>) -> usize {
         let mut gone = 0;
         while 0 < entry.pending_bytes {
             let last = matches!(entry.last, Some(Last::Data));
@@ -78,7 +84,13 @@ impl DataWriter<'_> {
     }
 
     /// Sends so many of the waiting bytes, in as few frames as possible.
-    fn put_pending(&mut self, id: u32, entry: &mut Stream, mut bytes: usize, ends: bool) {
+    fn put_pending<O: Owner>(
+        &mut self,
+        id: u32,
+        entry: &mut Stream<O>,
+        mut bytes: usize,
+        ends: bool,
+    ) {
         while 0 < bytes
             && let Some(mut part) = entry.pending.pop_front()
         {

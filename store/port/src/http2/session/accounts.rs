@@ -1,4 +1,4 @@
-//! Divides the budget of small frames on a member's connection between its clients.
+//! Divides the budget of small frames on a connection between its accounts, one for each client.
 //!
 //! Each client may use a part of what is left, so that some is left for the next client. The first
 //! small frame of a client has a reserve of its own. The charge of a stream that ended without an
@@ -47,25 +47,25 @@ impl Accounts {
     }
 
     /// Adds a stream to its client's account.
-    pub(super) fn join(&mut self, entry: &mut Stream) {
+    pub(super) fn join<O>(&mut self, entry: &mut Stream<O>) {
         if !std::mem::replace(&mut entry.joined, true) {
-            self.clients.entry(entry.client).or_default().streams += 1;
+            self.clients.entry(entry.account).or_default().streams += 1;
         }
     }
 
     /// Removes an ended stream.
-    pub(super) fn leave(&mut self, id: u32, entry: &Stream) {
+    pub(super) fn leave<O>(&mut self, id: u32, entry: &Stream<O>) {
         if !entry.joined {
             return;
         }
-        let Some(account) = self.clients.get_mut(&entry.client) else {
+        let Some(account) = self.clients.get_mut(&entry.account) else {
             return;
         };
         let held = account.held.remove(&id);
         self.holding -= usize::from(held && account.held.is_empty());
         account.streams -= 1;
         if account.streams == 0 {
-            self.clients.remove(&entry.client);
+            self.clients.remove(&entry.account);
             self.fell = true;
         }
     }
@@ -77,25 +77,25 @@ impl Accounts {
     }
 
     /// Charges a stream and its client. Returns whether the client uses half of its part or more.
-    pub(super) fn charge(&mut self, entry: &mut Stream, by: u32) -> bool {
+    pub(super) fn charge<O>(&mut self, entry: &mut Stream<O>, by: u32) -> bool {
         self.join(entry);
         entry.charged += by;
         self.charged += by;
         let left = SHARED_MAX.saturating_sub(self.charged);
-        self.clients.get_mut(&entry.client).is_some_and(|account| {
+        self.clients.get_mut(&entry.account).is_some_and(|account| {
             account.charged += by;
             left / PARTS / 2 <= account.charged
         })
     }
 
     /// Refunds a part of a stream's charge.
-    pub(super) fn give_back(&mut self, entry: &mut Stream, by: u32) {
+    pub(super) fn give_back<O>(&mut self, entry: &mut Stream<O>, by: u32) {
         if by == 0 {
             return;
         }
         entry.charged = entry.charged.saturating_sub(by);
         self.charged = self.charged.saturating_sub(by);
-        if let Some(account) = self.clients.get_mut(&entry.client) {
+        if let Some(account) = self.clients.get_mut(&entry.account) {
             account.charged = account.charged.saturating_sub(by);
         }
         self.fell = true;
@@ -108,9 +108,9 @@ impl Accounts {
     }
 
     /// A stream waits for budget.
-    pub(super) fn keep_back(&mut self, id: u32, entry: &mut Stream) {
+    pub(super) fn keep_back<O>(&mut self, id: u32, entry: &mut Stream<O>) {
         self.join(entry);
-        if let Some(account) = self.clients.get_mut(&entry.client) {
+        if let Some(account) = self.clients.get_mut(&entry.account) {
             self.holding += usize::from(account.held.is_empty());
             account.held.insert(id);
         }
