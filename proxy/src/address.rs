@@ -1,4 +1,4 @@
-//! Where a URL leads, and whether that is here.
+//! The address of a URL, and whether it is one of this process's listeners.
 
 use std::fmt;
 use std::io;
@@ -13,39 +13,39 @@ use url::{Host, Url};
 /// etcd's port for clients.
 const CLIENT_PORT: u16 = 2379;
 
-/// A host and a port, and whether TLS is spoken there.
+/// A host and a port, and the TLS configuration for it.
 #[derive(Clone, Debug)]
 pub(crate) struct Address {
     /// Without brackets.
     host: String,
-    /// Of an address of IPv6 that is this link's only. It is never sent (RFC 6874, 4).
+    /// The zone of a link-local IPv6 address. It is never sent (RFC 6874, 4).
     zone: Option<String>,
     port: u16,
     /// `None`: plain HTTP.
     tls: Option<ClientTls>,
 }
 
-/// Why a URL leads nowhere.
+/// Why a URL cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// Not a URL.
     #[error("{0:?} is not a URL: {1}")]
     Malformed(String, url::ParseError),
-    /// Another scheme.
-    #[error("{0:?} is not a URL of plain HTTP, or is none of HTTP at all, or has a path")]
+    /// Another scheme, or a path.
+    #[error("{0:?} is not an http:// URL of a host and a port without a path")]
     NotHttp(String),
-    /// No host.
+    /// The URL has no host.
     #[error("{0:?} names no host")]
     NoHost(String),
 }
 
 impl Address {
-    /// Of an `http` URL.
+    /// The address of an `http` URL.
     pub(crate) fn of_url(text: &str) -> Result<Address, AddressError> {
         Address::of(text, None)
     }
 
-    /// Of an `http` URL, or of an `https` one where there is TLS.
+    /// The address of an `http` URL, or with `tls` of an `https` URL.
     pub(crate) fn of(text: &str, tls: Option<&ClientTls>) -> Result<Address, AddressError> {
         let owned = || text.to_owned();
         let (zoneless, zone) = split_zone(text);
@@ -71,7 +71,7 @@ impl Address {
         })
     }
 
-    /// Of `host:port`, or of a URL, for what passes on whatever is spoken there.
+    /// The address of `host:port` or a URL, for a relay that does not depend on the protocol.
     pub(crate) fn of_endpoint(text: &str) -> Result<Address, AddressError> {
         let schemes = ["http://", "https://"];
         let bare = schemes.iter().find_map(|scheme| text.strip_prefix(scheme));
@@ -79,7 +79,7 @@ impl Address {
         if bare.contains('/') {
             return Err(AddressError::NotHttp(text.to_owned()));
         }
-        // The URL's parser drops a port 80.
+        // The URL parser drops port 80, the default of http.
         let port = bare
             .rsplit_once(':')
             .and_then(|(_, port)| port.parse().ok());
@@ -90,12 +90,12 @@ impl Address {
         })
     }
 
-    /// Without brackets; whose certificate is asked for.
+    /// The host, without brackets; also the name in its certificate.
     pub(crate) fn host(&self) -> &str {
         &self.host
     }
 
-    /// How TLS is spoken there, if it is.
+    /// The TLS configuration; `None` is plain.
     pub(crate) fn tls(&self) -> Option<&ClientTls> {
         self.tls.as_ref()
     }
@@ -108,7 +108,7 @@ impl Address {
         }
     }
 
-    /// A new connection, without Nagle's delay.
+    /// Connects, and disables Nagle's delay.
     pub(crate) async fn connect(&self, timeout: Duration) -> io::Result<TcpStream> {
         let connecting = TcpStream::connect((self.dialled(), self.port));
         let socket = time::timeout(timeout, connecting).await??;
@@ -123,11 +123,11 @@ impl Address {
         }
     }
 
-    /// Whether it leads to one of these listeners, which are this process's own.
+    /// Whether it resolves to one of these listeners of this process.
     pub(crate) async fn leads_to(&self, listeners: &[SocketAddr]) -> bool {
         match lookup_host((self.dialled(), self.port)).await {
             Ok(mut found) => found.any(|to| listeners.iter().any(|own| reaches(to, *own))),
-            // It leads nowhere, for now; then the header tells in time.
+            // It does not resolve yet. If it leads back later, the loop is found by its header field.
             Err(_) => false,
         }
     }
@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_lead_somewhere_or_say_why_not() {
+    fn urls_are_parsed_or_refused() {
         let cases = [
             ("http://10.0.0.1:2379", Ok("10.0.0.1:2379")),
             ("http://10.0.0.1:2379/", Ok("10.0.0.1:2379")),
@@ -218,7 +218,7 @@ mod tests {
         let loopback = [SocketAddr::from(([127, 0, 0, 1], 2379))];
         let own = Address::of_url("http://127.0.0.1:2379").unwrap();
         let other_port = Address::of_url("http://127.0.0.1:2380").unwrap();
-        // RFC 5737: nobody's.
+        // TEST-NET-1 of RFC 5737.
         let other_host = Address::of_url("http://192.0.2.1:2379").unwrap();
         assert!(own.leads_to(&wildcard).await);
         assert!(own.leads_to(&loopback).await);

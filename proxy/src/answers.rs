@@ -1,4 +1,4 @@
-//! What a proxy says itself, when no member does.
+//! The proxy's own answers: refusals, and the bodies of its own paths.
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE};
@@ -7,22 +7,22 @@ use http::{HeaderValue, Response, StatusCode};
 use crate::http1::body::AnswerBody;
 use crate::http1::headers::LOOP;
 
-/// Why no member's answer can be passed on.
+/// Why a request has no member's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// None could be reached in time; nothing was done.
+    /// No member was usable in time; the request was not executed.
     ZeroEndpoints,
-    /// A member has got the request, and no answer came.
+    /// A member received the request and did not answer.
     OutcomeUnknown,
-    /// A read that every member left unanswered.
+    /// A read that no member answered.
     NoAnswer,
-    /// This process has no descriptor for it; nothing was done.
+    /// This process has no file descriptor for it; it was not executed.
     Crowded,
-    /// The request has been here before.
+    /// This proxy has forwarded the request before.
     Loop,
-    /// The client did not send what it promised; nobody reads this.
+    /// The client left before the end of its request; it does not read the answer.
     Client,
-    /// The rest of the request did not come in time.
+    /// The rest of the request did not arrive in time.
     Late,
 }
 
@@ -38,7 +38,7 @@ impl Refusal {
         }
     }
 
-    /// `keys`: in the form of the v2 keys' errors, where those say more. `id` is this proxy's.
+    /// The answer. `keys` gives failures the form of the v2 keys API; `id` is this proxy's.
     pub(crate) fn response(self, keys: bool, id: &HeaderValue) -> Response<AnswerBody> {
         match self {
             Refusal::ZeroEndpoints => message(
@@ -74,8 +74,8 @@ impl Refusal {
     }
 }
 
-/// 500 and, for keys, etcd's error 300: clients of etcd 2's age give up at once on 502, 503 and
-/// 504, and this is what a member says when it does not know either.
+/// 500 and, for keys, etcd's error 300, which is a member's own answer for an unknown outcome. Clients of
+/// etcd 2's age give up at once on 502, 503 and 504.
 fn failure(keys: bool, cause: &str) -> Response<AnswerBody> {
     if !keys {
         return message(StatusCode::INTERNAL_SERVER_ERROR, cause);
@@ -95,12 +95,12 @@ fn json(status: StatusCode, body: String) -> Response<AnswerBody> {
     with_type(status, body, "application/json")
 }
 
-/// Plain text, as Go's `http.Error` has it.
+/// Plain text, in the form of Go's `http.Error`.
 pub(crate) fn text(status: StatusCode, body: String) -> Response<AnswerBody> {
     with_type(status, body, "text/plain; charset=utf-8")
 }
 
-/// Any text.
+/// A body of this content type.
 pub(crate) fn with_type(
     status: StatusCode,
     body: String,
@@ -113,19 +113,19 @@ pub(crate) fn with_type(
     response
 }
 
-/// A status and nothing else.
+/// A status without a body.
 pub(crate) fn empty(status: StatusCode) -> Response<AnswerBody> {
     let mut response = Response::new(AnswerBody::Whole(Bytes::new()));
     *response.status_mut() = status;
     response
 }
 
-/// 431: members would say it, and end a connection.
+/// 431. A member would answer the same, and close its connection.
 pub(crate) fn too_large() -> Response<AnswerBody> {
     empty(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
 }
 
-/// 503, to a request whose body cannot be held until it is whole.
+/// 503, for a request whose body cannot be buffered.
 pub(crate) fn crowded() -> Response<AnswerBody> {
     message(
         StatusCode::SERVICE_UNAVAILABLE,
@@ -133,7 +133,7 @@ pub(crate) fn crowded() -> Response<AnswerBody> {
     )
 }
 
-/// 405, for paths that can only be read.
+/// 405, for paths that allow GET alone.
 pub(crate) fn only_get() -> Response<AnswerBody> {
     let text = "Method Not Allowed\n".to_owned();
     let mut response = self::text(StatusCode::METHOD_NOT_ALLOWED, text);

@@ -1,4 +1,4 @@
-//! What a proxy is told. It reads no flags and no environment.
+//! The configuration of a proxy. This crate reads no flags and no environment.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,50 +8,50 @@ use keelson_port::{ClientTls, Limits, Slots};
 use crate::mode::Mode;
 use crate::sockets;
 
-/// Everything a proxy needs to know.
+/// The configuration of a proxy.
 #[derive(Clone, Debug)]
 pub struct ProxyConfig {
-    /// `On` or `ReadOnly`; a proxy that is `Off` is not started.
+    /// `On` or `ReadOnly`; with `Off` the host is not a proxy.
     pub mode: Mode,
-    /// Where the members are learnt from.
+    /// The source of the member list.
     pub members: MembersFrom,
-    /// `--data-dir`. The peer URLs are kept in `proxy/cluster` below it, and what is found there
-    /// goes before `members`. `None`: nothing is kept.
+    /// `--data-dir`. The peer URLs are kept in `proxy/cluster` below it, and have precedence over `members`
+    /// at the next start. `None`: nothing is kept.
     pub data_dir: Option<PathBuf>,
-    /// The members are there or about to be, as a discovery service says of a cluster that is full:
-    /// requests are held for them. `false`: a proxy that has never reached a member answers 503 from a
-    /// second after its start on, as etcd's does.
+    /// The members run or are about to start, as those that a discovery service has registered: requests
+    /// are held for them. `false`: a proxy that has never reached a member answers 503 from one second after
+    /// its start, as etcd's does.
     pub members_expected: bool,
-    /// `--proxy-refresh-interval`, 30 s: how often the members are asked who they are. Once a
-    /// second while nobody has answered yet.
+    /// `--proxy-refresh-interval`, 30 s: between two fetches of the member list; one second until the
+    /// first succeeds.
     pub refresh_interval: Duration,
-    /// `--proxy-failure-wait`, 5 s: how long a member that failed is left alone while others can
-    /// be asked. When none can, it is looked at ten times a second.
+    /// `--proxy-failure-wait`, 5 s: until the next health check of a member that is down, while another is
+    /// usable; otherwise it is checked ten times a second.
     pub failure_wait: Duration,
     /// `--proxy-dial-timeout`, 1 s.
     pub dial_timeout: Duration,
-    /// `--proxy-write-timeout`, 5 s: for a member to take the next bytes of a request.
+    /// `--proxy-write-timeout`, 5 s: the time in which a member must take the next bytes of a request.
     pub write_timeout: Duration,
-    /// How long a request is held while no member can be reached. 7 s by default, which is etcd's
-    /// own patience with a write: 5 s and two election timeouts.
+    /// How long a request is held while no member is usable. 7 s by default, which is etcd's timeout for a
+    /// write: 5 s and two election timeouts.
     pub request_timeout: Duration,
-    /// How long members may take to come as far as clients of this proxy were told, before a read is
-    /// answered from less. 2.5 s by default: two election timeouts, and half a second.
+    /// How long members may take to reach the highest index that clients of this proxy have seen. Then a
+    /// stale answer is used. 2.5 s by default: two election timeouts, and half a second.
     pub catch_up: Duration,
-    /// Towards client URLs of members that are https.
+    /// For client URLs with https.
     pub client_tls: ClientTls,
-    /// Towards such peer URLs.
+    /// For peer URLs with https.
     pub peer_tls: ClientTls,
-    /// The bounds of the client port.
+    /// The limits of the client port.
     pub limits: Limits,
 }
 
-/// Where the members are learnt from.
+/// The source of the member list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MembersFrom {
-    /// Peer URLs, of which any is asked for all members.
+    /// Peer URLs; any of them returns the list.
     Peers(Vec<String>),
-    /// The client URLs themselves, for good: what `grpc-proxy start --endpoints` says.
+    /// A fixed list of client URLs: that of `grpc-proxy start --endpoints`.
     Clients(Vec<String>),
 }
 

@@ -15,7 +15,7 @@ use crate::metrics::Metrics;
 use crate::policy::coarse_timer::CoarseTimer;
 use crate::policy::endpoints::{self, Endpoints};
 use crate::policy::read_your_writes::HighWaterMark;
-use crate::sockets::{Sockets, Waits};
+use crate::sockets::{Sockets, Watches};
 
 /// Request bodies over HTTP/2 that are buffered at a time, of all clients together: three of the
 /// largest.
@@ -42,7 +42,7 @@ pub(crate) struct Context {
     pub(crate) drain: Drain,
     pub(crate) sockets: &'static Sockets,
     /// Watches of clients over HTTP/2.
-    pub(crate) waits: Arc<Waits>,
+    pub(crate) watches: Arc<Watches>,
 }
 
 impl Context {
@@ -62,7 +62,7 @@ impl Context {
             unread: MemoryBudget::default(),
             drain: Drain::default(),
             sockets: Sockets::of_process(),
-            waits: Arc::new(Waits::new(Sockets::of_process())),
+            watches: Arc::new(Watches::new(Sockets::of_process())),
         }
     }
 

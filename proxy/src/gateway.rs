@@ -1,7 +1,7 @@
-//! `gateway start`: TCP connections to members, unread.
+//! `gateway start`: relays TCP connections to members without reading them.
 //!
-//! As etcd's: endpoints take turns, one that cannot be reached is left out until it can be. Unlike
-//! etcd's, when all are out they are tried all the same before a client is turned away.
+//! As in etcd, endpoints are used in turn, and one that cannot be reached is skipped until it can be. Unlike
+//! etcd's, when all are down they are tried all the same before a client's connection is closed.
 
 use std::future::Future;
 use std::io;
@@ -21,17 +21,17 @@ use crate::relay;
 use crate::sockets;
 use keelson_port::LogThrottle;
 
-/// After an accept that failed: out of file descriptors, mostly.
+/// The pause after a failed accept; mostly the process has no free file descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What a gateway is told.
+/// The configuration of a gateway.
 #[derive(Clone, Debug)]
 pub struct GatewayConfig {
     /// `--endpoints`: `host:port`, or URLs.
     pub endpoints: Vec<String>,
-    /// `--retry-delay`, 1 min: how often endpoints that are out are tried.
+    /// `--retry-delay`, 1 min: between two attempts to reach endpoints that are down.
     pub retry_delay: Duration,
-    /// For an endpoint to take a connection.
+    /// The time in which an endpoint must accept a connection.
     pub dial_timeout: Duration,
 }
 
@@ -49,18 +49,19 @@ impl GatewayConfig {
 /// A gateway that could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum GatewayError {
-    /// An endpoint is none.
+    /// An endpoint cannot be parsed.
     #[error(transparent)]
     Endpoint(#[from] AddressError),
-    /// There is none.
+    /// The list is empty.
     #[error("no endpoints found")]
     NoEndpoints,
-    /// Connections would go round and round.
+    /// An endpoint is one of the gateway's own listeners.
     #[error("the endpoint {0} is this gateway's own address; name a member's in --endpoints")]
     Loop(String),
 }
 
-/// Forwards connections until `shutdown`, which cuts them. `ready` is called once it is known that it can.
+/// Relays connections until `shutdown`, which closes them. `ready` is called after the configuration is
+/// checked.
 pub async fn serve_gateway(
     config: GatewayConfig,
     listeners: Vec<TcpListener>,
@@ -88,19 +89,19 @@ pub async fn serve_gateway(
 
 struct Gateway {
     remotes: Vec<Remote>,
-    /// Whose turn it is.
-    turn: AtomicUsize,
+    /// The endpoint to try first.
+    next: AtomicUsize,
     retry_delay: Duration,
     dial_timeout: Duration,
-    /// All are out.
-    away: Mutex<LogThrottle>,
-    /// Each connection takes two descriptors; more wait in the kernel's backlog.
-    places: Arc<Semaphore>,
+    /// For messages that no endpoint accepts connections.
+    none_usable: Mutex<LogThrottle>,
+    /// Each connection takes two descriptors. Others wait in the kernel's backlog.
+    permits: Arc<Semaphore>,
 }
 
 struct Remote {
     address: Address,
-    out: AtomicBool,
+    down: AtomicBool,
 }
 
 impl Gateway {
@@ -112,37 +113,37 @@ impl Gateway {
         }
         let remotes = addresses.into_iter().map(|address| Remote {
             address,
-            out: AtomicBool::new(false),
+            down: AtomicBool::new(false),
         });
-        let places = keelson_port::connections_max() / 2;
+        let permits = keelson_port::connections_max() / 2;
         Ok(Gateway {
             remotes: remotes.collect(),
-            turn: AtomicUsize::new(0),
+            next: AtomicUsize::new(0),
             retry_delay: config.retry_delay,
             dial_timeout: config.dial_timeout,
-            away: Mutex::default(),
-            places: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
+            none_usable: Mutex::default(),
+            permits: Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS))),
         })
     }
 
-    /// A connection to the first that takes one; those that are out come last.
+    /// Connects to the first endpoint that accepts; those that are down are tried last.
     async fn connect(&self) -> io::Result<TcpStream> {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let first = self.next.fetch_add(1, Ordering::Relaxed);
         let count = self.remotes.len();
-        let order = (0..count).map(|step| &self.remotes[turn.wrapping_add(step) % count]);
-        let (out, well): (Vec<_>, Vec<_>) = order.partition(|one| one.out.load(Ordering::Relaxed));
+        let order = (0..count).map(|step| &self.remotes[first.wrapping_add(step) % count]);
+        let (down, up): (Vec<_>, Vec<_>) = order.partition(|one| one.down.load(Ordering::Relaxed));
         let mut last = io::Error::from(io::ErrorKind::NotConnected);
-        for remote in well.into_iter().chain(out) {
+        for remote in up.into_iter().chain(down) {
             match remote.address.connect(self.dial_timeout).await {
                 Ok(socket) => {
-                    remote.out.store(false, Ordering::Relaxed);
+                    remote.down.store(false, Ordering::Relaxed);
                     return Ok(socket);
                 }
-                // No endpoint would do better.
+                // This process has no free descriptor for any endpoint.
                 Err(error) if sockets::is_out_of_descriptors(&error) => return Err(error),
                 Err(error) => {
-                    if !remote.out.swap(true, Ordering::Relaxed) {
-                        warn!(endpoint = %remote.address, %error, "endpoint is out");
+                    if !remote.down.swap(true, Ordering::Relaxed) {
+                        warn!(endpoint = %remote.address, %error, "endpoint is down");
                     }
                     last = error;
                 }
@@ -151,34 +152,34 @@ impl Gateway {
         Err(last)
     }
 
-    /// Says when no endpoint takes connections, and when one does again.
-    fn tell(&self, connected: &io::Result<TcpStream>) {
-        let mut away = self.away.lock();
+    /// Logs when no endpoint accepts connections, and when one does again.
+    fn log(&self, connected: &io::Result<TcpStream>) {
+        let mut none_usable = self.none_usable.lock();
         match connected {
             Ok(_) => {
-                if let Some(lasted) = away.recovered() {
+                if let Some(lasted) = none_usable.recovered() {
                     let lasted_seconds = lasted.as_secs();
-                    info!(lasted_seconds, "an endpoint takes connections again");
+                    info!(lasted_seconds, "an endpoint accepts connections again");
                 }
             }
             Err(error) => {
-                if let Some(lasted) = away.failing() {
+                if let Some(lasted) = none_usable.failing() {
                     let lasted_seconds = lasted.as_secs();
-                    warn!(%error, lasted_seconds, "no endpoint takes connections");
+                    warn!(%error, lasted_seconds, "no endpoint accepts connections");
                 }
             }
         }
     }
 
-    /// Looks at those that are out from time to time.
+    /// Tries endpoints that are down from time to time.
     async fn recover(self: Arc<Gateway>) {
         loop {
             time::sleep(self.retry_delay).await;
             for remote in &self.remotes {
-                let out = remote.out.load(Ordering::Relaxed);
-                if out && remote.address.connect(self.dial_timeout).await.is_ok() {
-                    remote.out.store(false, Ordering::Relaxed);
-                    info!(endpoint = %remote.address, "endpoint is back");
+                let down = remote.down.load(Ordering::Relaxed);
+                if down && remote.address.connect(self.dial_timeout).await.is_ok() {
+                    remote.down.store(false, Ordering::Relaxed);
+                    info!(endpoint = %remote.address, "endpoint is up again");
                 }
             }
         }
@@ -189,16 +190,16 @@ async fn accept(listener: TcpListener, gateway: Arc<Gateway>) {
     let mut connections = JoinSet::new();
     loop {
         let accepted = async {
-            let place = Arc::clone(&gateway.places).acquire_owned().await;
-            listener.accept().await.map(|(socket, _)| (socket, place))
+            let permit = Arc::clone(&gateway.permits).acquire_owned().await;
+            listener.accept().await.map(|(socket, _)| (socket, permit))
         };
         tokio::select! {
             accepted = accepted => match accepted {
-                Ok((socket, place)) => {
+                Ok((socket, permit)) => {
                     let joined = join(socket, Arc::clone(&gateway));
                     connections.spawn(async move {
                         joined.await;
-                        drop(place);
+                        drop(permit);
                     });
                 }
                 Err(error) => {
@@ -212,9 +213,9 @@ async fn accept(listener: TcpListener, gateway: Arc<Gateway>) {
 }
 
 async fn join(mut near: TcpStream, gateway: Arc<Gateway>) {
-    // In a box: it would make room for itself in every connection.
+    // Boxed: otherwise it would enlarge the future of every connection.
     let connected = Box::pin(gateway.connect()).await;
-    gateway.tell(&connected);
+    gateway.log(&connected);
     let Ok(mut far) = connected else { return };
     if let Err(error) = near.set_nodelay(true) {
         debug!(%error, "cannot set socket options");

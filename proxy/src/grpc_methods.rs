@@ -1,6 +1,6 @@
-//! What is known of etcd's gRPC methods: which read, and which are one message each way.
+//! etcd's gRPC methods: which of them only read, and which are unary.
 
-/// A method that changes nothing.
+/// Methods that change nothing.
 const READS: [&str; 21] = [
     "/etcdserverpb.KV/Range",
     "/etcdserverpb.KV/RangeStream",
@@ -13,7 +13,7 @@ const READS: [&str; 21] = [
     "/etcdserverpb.Maintenance/HashKV",
     "/etcdserverpb.Maintenance/Snapshot",
     "/etcdserverpb.Auth/AuthStatus",
-    // It makes a token, without which nothing can be read.
+    // It creates a token, which reads need.
     "/etcdserverpb.Auth/Authenticate",
     "/etcdserverpb.Auth/UserGet",
     "/etcdserverpb.Auth/UserList",
@@ -26,14 +26,14 @@ const READS: [&str; 21] = [
     "/grpc.health.v1.Health/List",
 ];
 
-/// Members answer these by themselves, unless they are asked otherwise, and clients ask them to see what they
-/// have just changed. (Accounts are read with a quorum.)
+/// Members may answer these from their own state, and clients call them to see what they have just
+/// changed. So they go to the leader. (Accounts are read with a quorum.)
 const LISTS: [&str; 2] = [
     "/etcdserverpb.Cluster/MemberList",
     "/etcdserverpb.Lease/LeaseLeases",
 ];
 
-/// Services whose methods are known.
+/// Services whose methods are listed here.
 const SERVICES: [&str; 4] = [
     "/etcdserverpb.",
     "/v3lockpb.",
@@ -41,20 +41,20 @@ const SERVICES: [&str; 4] = [
     "/grpc.health.v1.",
 ];
 
-/// A method whose client sends many messages.
+/// Methods whose client sends a stream of messages.
 const STREAMS: [&str; 2] = [
     "/etcdserverpb.Watch/Watch",
     "/etcdserverpb.Lease/LeaseKeepAlive",
 ];
 
-/// What a method is.
+/// The properties of a method that decide how its calls are forwarded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Kind {
     /// It changes nothing.
     pub(crate) read: bool,
-    /// The nearest member may answer it; otherwise the leader is to.
+    /// The nearest member may answer it; otherwise the leader is preferred.
     pub(crate) nearest: bool,
-    /// The client sends one message and waits; unknown methods may do otherwise.
+    /// The client sends one message. Not assumed of unknown methods.
     pub(crate) unary: bool,
 }
 

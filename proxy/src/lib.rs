@@ -4,8 +4,8 @@
 //! failure where that can be avoided, no write is sent twice, and buffers are small. This crate does
 //! not depend on the store, so a proxy cannot become part of the quorum by accident.
 //!
-//! `config` says what the proxy does, and the data directory whether it may (`role`). `service` runs
-//! it on the port. `policy` decides which member gets a request and what happens when that fails; it
+//! `config` is the configuration; the data directory decides whether the host is a proxy (`role`).
+//! `service` runs it on the port. `policy` decides which member gets a request and what happens when that fails; it
 //! shares `context` with all requests. `http1` and `h2` speak the protocols: HTTP/1.1 to clients and
 //! members, and gRPC's HTTP/2 from end to end. `gateway` is separate and simpler: it relays TCP
 //! connections without reading them (`relay`).
@@ -15,7 +15,7 @@
 //! | that the member certainly did not receive | always |
 //! | GET, HEAD, a v3 read, left without an answer | always |
 //! | a v2 watch whose member fails | from the index that it had reached, as often as needed |
-//! | any other | never: its client gets an error that says that the outcome is unknown |
+//! | any other | never: its client gets an error, since the outcome is unknown |
 
 mod address;
 mod answers;

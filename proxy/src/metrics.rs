@@ -29,7 +29,7 @@ struct Counts {
     requests: u64,
     handled: BTreeMap<u16, u64>,
     dropped: BTreeMap<&'static str, u64>,
-    /// How many took at most 2^n of the first bucket; the last took longer.
+    /// Answers by duration: up to 2^n times the first bucket; the last one counts longer ones.
     durations: [u64; BUCKETS as usize + 1],
     seconds: f64,
 }
@@ -39,7 +39,7 @@ impl Metrics {
         self.0.lock().entry(label(method)).or_default().requests += 1;
     }
 
-    /// A member has answered.
+    /// Counts a member's answer.
     pub(crate) fn handled(&self, method: &Method, status: StatusCode, took: Duration) {
         let mut counts = self.0.lock();
         let counts = counts.entry(label(method)).or_default();
@@ -48,7 +48,7 @@ impl Metrics {
         counts.seconds += took.as_secs_f64();
     }
 
-    /// No member has.
+    /// Counts a request without a member's answer.
     pub(crate) fn dropped(&self, method: &Method, refusal: Refusal) {
         let mut counts = self.0.lock();
         let counts = counts.entry(label(method)).or_default();
@@ -140,7 +140,7 @@ impl Counts {
 fn write_endpoints(text: &mut String, endpoints: &Endpoints) -> std::fmt::Result {
     let name = "keelson_proxy_endpoint_up";
     let help =
-        "Whether a member can be asked: 1 well, 0.5 without a leader or with an alarm, 0 not.";
+        "The health of a member: 1 healthy, 0.5 without a leader or with an alarm, 0 not usable.";
     head(text, name, "gauge", help)?;
     let all = endpoints.list();
     for endpoint in &all {
@@ -156,7 +156,7 @@ fn write_endpoints(text: &mut String, endpoints: &Endpoints) -> std::fmt::Result
         text,
         name,
         "gauge",
-        "Whether writes go to it because its member leads.",
+        "Whether the member is the leader, to which writes go.",
     )?;
     let leader = endpoints.leader.get();
     for endpoint in &all {
@@ -187,7 +187,7 @@ fn bucket(took: Duration) -> usize {
     bucket
 }
 
-/// Clients cannot make up more of them.
+/// Other methods share one label, so that clients cannot create more.
 fn label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

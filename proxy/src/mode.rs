@@ -1,21 +1,21 @@
-//! What `--proxy` chooses. etcd 2's words.
+//! The values of `--proxy`, as in etcd 2.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Whether, and what, a host forwards.
+/// Which requests a host forwards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// No proxy: the host is a member.
+    /// None: the host is a member.
     #[default]
     Off,
     /// Reads only; every other request is refused.
     ReadOnly,
-    /// Everything.
+    /// All requests.
     On,
 }
 
-/// Not a mode.
+/// A value that is not a mode.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("invalid value {0:?} for proxy; choose one of off, readonly, on")]
 pub struct ModeError(String);

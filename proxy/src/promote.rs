@@ -1,4 +1,4 @@
-//! The way from a proxy to a member, for an operator who wants it: a proxy never goes it by itself.
+//! The promotion of a proxy to a member, by an operator. A proxy never promotes itself.
 
 use keelson_port::ClientTls;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::policy::members::{self, Peers};
 use crate::role::{ClusterFile, Role, RoleError};
 
-/// For a peer to take a connection.
+/// The time in which a peer must accept a connection.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why a proxy cannot be promoted.
@@ -19,19 +19,19 @@ pub enum PromoteError {
     /// There is no proxy in it.
     #[error("{0} is not a proxy's data directory: there is no {0}/proxy")]
     NotAProxy(PathBuf),
-    /// It never got to know its cluster, or nobody of it answers.
+    /// The proxy has never found its cluster, or no member answers.
     #[error(
         "no member of the proxy's cluster answers on its peer URL; the promotion needs a cluster that \
          works"
     )]
-    NobodyAnswers,
+    NoMemberAnswers,
 }
 
-/// The client URLs of the members of the cluster whose proxy has this data directory, or had it before a
+/// The client URLs of the members of a proxy's cluster. `data_dir` is the proxy's, or was before a
 /// promotion.
 ///
 /// # Errors
-/// It is no proxy's, or no member answers.
+/// The directory is not a proxy's, or no member answers.
 pub async fn cluster_of_proxy(data_dir: &Path) -> Result<Vec<String>, PromoteError> {
     let promoted = ClusterFile::of_promoted(data_dir);
     let file = match Role::of(data_dir)? {
@@ -40,12 +40,12 @@ pub async fn cluster_of_proxy(data_dir: &Path) -> Result<Vec<String>, PromoteErr
         _ => return Err(PromoteError::NotAProxy(data_dir.to_owned())),
     };
     let peers = Peers::new(Vec::new(), Some(file), ClientTls::default())?;
-    let found = members::ask_once(peers, DIAL_TIMEOUT).await;
-    found.ok_or(PromoteError::NobodyAnswers)
+    let found = members::fetch_once(peers, DIAL_TIMEOUT).await;
+    found.ok_or(PromoteError::NoMemberAnswers)
 }
 
-/// Takes what makes the directory a proxy's away; the host may become a member then. The promotion may
-/// be repeated as long as it has not. Does nothing where that was done before.
+/// Removes the proxy from the directory, so that the host may become a member. Until it has, the promotion
+/// may be repeated. Does nothing if the proxy was removed before.
 ///
 /// # Errors
 /// The file system's.
@@ -87,7 +87,10 @@ mod tests {
         assert!(matches!(refused, PromoteError::NotAProxy(_)), "{refused}");
         ClusterFile::open(dir.path()).unwrap();
         let refused = cluster_of_proxy(dir.path()).await.unwrap_err();
-        assert!(matches!(refused, PromoteError::NobodyAnswers), "{refused}");
+        assert!(
+            matches!(refused, PromoteError::NoMemberAnswers),
+            "{refused}"
+        );
         forget_proxy(dir.path()).unwrap();
         assert_eq!(Role::of(dir.path()).unwrap(), Role::Undecided);
     }
@@ -101,7 +104,10 @@ mod tests {
             forget_proxy(dir.path()).unwrap();
             assert_eq!(Role::of(dir.path()).unwrap(), Role::Undecided);
             let refused = cluster_of_proxy(dir.path()).await.unwrap_err();
-            assert!(matches!(refused, PromoteError::NobodyAnswers), "{refused}");
+            assert!(
+                matches!(refused, PromoteError::NoMemberAnswers),
+                "{refused}"
+            );
         }
         assert!(was_promoted(dir.path()).unwrap());
         std::fs::create_dir(dir.path().join("member")).unwrap();

@@ -1,7 +1,7 @@
-//! Two sockets that are one connection, and no buffer while nothing happens.
+//! Joins two sockets to one connection, without a buffer while it is idle.
 //!
-//! What arrives is read into room that all connections of a thread share, and written at once. Only
-//! what the other side does not take is kept, and then no more is read from this side.
+//! Bytes are read into a buffer that all connections of a thread share, and written at once. Only bytes that
+//! the other side does not take are kept, and then no more are read from this side.
 
 use std::cell::RefCell;
 use std::io;
@@ -11,22 +11,22 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::task;
 
-/// Read at a time; what a direction keeps at most.
+/// Read at a time; a direction keeps no more.
 const PART_BYTES: usize = 16 * 1024;
 
 thread_local! {
     static PART: RefCell<Vec<u8>> = RefCell::new(vec![0; PART_BYTES]);
 }
 
-/// What became of a part.
+/// The result of a read and a write.
 enum Passed {
-    /// The side that is read from is at its end.
+    /// The source has ended.
     End,
-    /// Written, but for this.
+    /// All was written but for these bytes.
     Rest(Vec<u8>),
 }
 
-/// Passes on what each side sends, and its end, until both have ended or one fails.
+/// Forwards the bytes of each side, and its end, until both have ended or one fails.
 pub(crate) async fn relay(near: &mut TcpStream, far: &mut TcpStream) -> io::Result<()> {
     let (near_read, near_write) = near.split();
     let (far_read, far_write) = far.split();
@@ -43,7 +43,7 @@ async fn one_way(from: ReadHalf<'_>, mut to: WriteHalf<'_>) -> io::Result<()> {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
-        // One that always has something to say is not the only one.
+        // A busy connection must not starve the others of the thread.
         task::consume_budget().await;
     }
 }
@@ -68,7 +68,7 @@ async fn write_all(to: &WriteHalf<'_>, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// How much was taken: nothing, when there is no room.
+/// The number of bytes that were taken; 0 if there is no room.
 fn write(to: &WriteHalf<'_>, bytes: &[u8]) -> io::Result<usize> {
     match to.try_write(bytes) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),

@@ -1,8 +1,8 @@
-//! The data directory decides what a host is, and remembers where a proxy's cluster was.
+//! The data directory decides the role of a host, and keeps the peer URLs of a proxy's cluster.
 //!
-//! `member/` in it makes a member, `proxy/` a proxy, whatever flags and discovery say: a proxy
-//! never drags itself into the quorum. `keelson promote` makes a member of one, first a learner. The
-//! only file of this crate that touches the file system.
+//! `member/` in it makes a member, `proxy/` a proxy, against flags and discovery: a proxy never joins the
+//! quorum by itself. `keelson promote` makes it a member, first a learner. This is the only file of the
+//! crate that accesses the file system.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Write};
@@ -16,10 +16,10 @@ const PROXY: &str = "proxy";
 const CLUSTER: &str = "cluster";
 const PROMOTED: &str = "promoted";
 
-/// What a data directory says its host is.
+/// The role of a host by its data directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// A member, since it has a member's log.
+    /// A member: the directory has a member's log.
     Member,
     /// A proxy.
     Proxy,
@@ -41,10 +41,10 @@ pub enum RoleError {
         /// What went wrong.
         error: io::Error,
     },
-    /// A process has it, which may be a proxy or a promotion.
+    /// Another process has locked it: a proxy or a promotion.
     #[error("{0} is in use by a proxy that runs: stop it first")]
     InUse(PathBuf),
-    /// The file is there and says nothing.
+    /// The file exists and cannot be parsed.
     #[error("{path} is not a list of peer URLs: {error}")]
     Malformed {
         /// The file.
@@ -55,7 +55,7 @@ pub enum RoleError {
 }
 
 impl Role {
-    /// What `data_dir` says. A directory that is not there says nothing.
+    /// The role by `data_dir`; undecided if it does not exist.
     pub fn of(data_dir: &Path) -> Result<Role, RoleError> {
         let member = exists(&data_dir.join(MEMBER))?;
         let proxy = exists(&data_dir.join(PROXY))?;
@@ -77,21 +77,21 @@ fn failed(path: &Path, error: io::Error) -> RoleError {
     RoleError::Io { path, error }
 }
 
-/// Whether a proxy's data directory says where its cluster is.
+/// Whether a proxy's data directory has the peer URLs of its cluster.
 ///
 /// # Errors
-/// The file system's, or a file that says nothing.
+/// The file system's, or a malformed file.
 pub fn has_cluster_file(data_dir: &Path) -> Result<bool, RoleError> {
     Ok(ClusterFile::of(data_dir).load()?.is_some())
 }
 
-/// Held while a process works with a proxy's data directory.
+/// The lock of a proxy's data directory, held while a process uses it.
 #[derive(Debug)]
 pub struct Lock(#[expect(dead_code, reason = "the lock goes with the file")] File);
 
 impl Lock {
-    /// Takes it. A file system that cannot lock directories, as NFS, is warned of, and a proxy runs
-    /// there all the same: what it keeps is replaced as a whole, and it can be learnt anew.
+    /// Takes the lock. On a file system that cannot lock directories, as NFS, it logs a warning and
+    /// succeeds: the proxy's file is replaced as a whole, and its content can be fetched again.
     ///
     /// # Errors
     /// Another process has it, or there is no such directory.
@@ -105,7 +105,7 @@ impl Lock {
     }
 }
 
-/// Whether a directory is locked by this process, or cannot be locked at all.
+/// Whether this process has the lock, or the file system cannot lock directories.
 fn is_locked(locked: Result<(), TryLockError>, directory: &Path) -> bool {
     if let Err(TryLockError::Error(error)) = &locked {
         tracing::warn!(
@@ -116,7 +116,7 @@ fn is_locked(locked: Result<(), TryLockError>, directory: &Path) -> bool {
     !matches!(locked, Err(TryLockError::WouldBlock))
 }
 
-/// `<data-dir>/proxy/cluster`, as etcd 2 writes it.
+/// `<data-dir>/proxy/cluster`, in etcd 2's format.
 #[derive(Clone, Debug)]
 pub(crate) struct ClusterFile {
     path: PathBuf,
@@ -129,7 +129,7 @@ struct Cluster {
 }
 
 impl ClusterFile {
-    /// Makes the host a proxy, by the directory alone.
+    /// Creates the directory that makes the host a proxy.
     pub(crate) fn open(data_dir: &Path) -> Result<ClusterFile, RoleError> {
         if Role::of(data_dir)? == Role::Member {
             return Err(RoleError::Both);
@@ -141,28 +141,28 @@ impl ClusterFile {
         Ok(ClusterFile::of(data_dir))
     }
 
-    /// The file, whether it is there or not.
+    /// The file, which may not exist.
     fn of(data_dir: &Path) -> ClusterFile {
         ClusterFile {
             path: data_dir.join(PROXY).join(CLUSTER),
         }
     }
 
-    /// What a promotion leaves behind, so that it can be repeated when its output is lost.
+    /// The file that a promotion leaves, so that it can be repeated if its output is lost.
     pub(crate) fn of_promoted(data_dir: &Path) -> ClusterFile {
         ClusterFile {
             path: data_dir.join(PROMOTED),
         }
     }
 
-    /// Takes the proxy's directory away, durably: beside a member's it would refuse the next start.
+    /// Removes the proxy's directory durably. Beside a member's directory it would prevent the next start.
     pub(crate) fn remove(&self) -> Result<(), RoleError> {
         let directory = self.path.parent().expect("it is in a directory");
         let removed = fs::remove_dir_all(directory).and_then(|()| sync_dir(parent_of(directory)));
         removed.map_err(|error| failed(directory, error))
     }
 
-    /// Removes the file alone. It may be gone already.
+    /// Removes the file alone, if it exists.
     pub(crate) fn remove_file(&self) -> Result<(), RoleError> {
         match fs::remove_file(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&self.path, error)),
@@ -170,7 +170,7 @@ impl ClusterFile {
         }
     }
 
-    /// The peer URLs of the last run; `None` when there was none, or it never got that far.
+    /// The peer URLs of the last run; `None` if there was none, or it did not find its cluster.
     pub(crate) fn load(&self) -> Result<Option<Vec<String>>, RoleError> {
         let bytes = match fs::read(&self.path) {
             Ok(bytes) => bytes,
@@ -195,8 +195,8 @@ impl ClusterFile {
     }
 }
 
-/// Warns of a data directory that others than its owner may enter. It is an operator's, and left as it
-/// is.
+/// Warns of a data directory that users other than its owner may enter. Its permissions are the
+/// operator's, and are not changed.
 fn warn_if_open(data_dir: &Path) {
     let Ok(found) = fs::metadata(data_dir) else {
         return;
@@ -206,13 +206,13 @@ fn warn_if_open(data_dir: &Path) {
         tracing::warn!(
             dir = %data_dir.display(),
             permission = %format_args!("{mode:04o}"),
-            "others than its owner may enter the data directory; make it 0700 (chmod 700)"
+            "users other than the owner may enter the data directory; make it 0700 (chmod 700)"
         );
     }
 }
 
-/// Creates a directory and its missing parents, and takes the rights of others off one that exists. Each is
-/// durable in its parent, by `sync`, also where an earlier process made it and did not live to do that.
+/// Creates a directory and its missing parents, and removes other users' rights to one that exists. `sync`
+/// makes each durable in its parent, also one that an earlier process created before it crashed.
 fn create_private_dir(
     dir: &Path,
     sync: &mut impl FnMut(&Path) -> io::Result<()>,
@@ -233,7 +233,7 @@ fn create_private_dir(
     }
 }
 
-/// The working directory for a name without one.
+/// The parent; the working directory for a bare name.
 fn parent_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -246,13 +246,13 @@ fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Replaces a file durably, by one that only its owner may read; after a crash it is the old one or the new one.
+/// Replaces a file durably; only its owner may read the new one. After a crash it is the old or the new one.
 ///
 /// # Errors
 /// The file system's.
 pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let new = path.with_extension("bak");
-    // A new one: what is there may be a link to elsewhere, or readable for others.
+    // A file left from before may be a link, or readable for others.
     match fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}

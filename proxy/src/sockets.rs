@@ -1,10 +1,9 @@
-//! How a proxy shares the process's descriptors between its clients and its members.
+//! The file descriptors of the process, shared between clients and members.
 //!
-//! Of what the process may have, clients get two fifths and sockets to members three. A client of
-//! HTTP/1.1 needs one at a time, which takes two of the three; the third serves requests over HTTP/2,
-//! of which one connection may carry thousands. Waits hold their socket for long, so those over HTTP/2
-//! get a part of that third, and one connection's a part of theirs: all waits together leave sockets
-//! for other requests.
+//! Two fifths are for clients, three for sockets to members. A client of HTTP/1.1 needs one such socket at a
+//! time, which takes two of the three; the third serves requests over HTTP/2, of which one connection may
+//! carry thousands. Watches hold a socket for long, so those over HTTP/2 get a part of that third, and each
+//! connection a part of theirs: all watches together leave sockets for other requests.
 
 use std::collections::HashMap;
 use std::io;
@@ -17,24 +16,24 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time;
 
-/// Waits at a time over one HTTP/2 connection, at most. Clients of HTTP/1.1 have one each.
-const CLIENT_WAITS_MAX: usize = 256;
+/// Watches at a time over one HTTP/2 connection, at most. Clients of HTTP/1.1 have one each.
+const CLIENT_WATCHES_MAX: usize = 256;
 
-/// A socket to a member may be opened.
+/// A permit for one socket to a member.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct SocketPermit {
     sockets: &'static Sockets,
     _permit: SemaphorePermit<'static>,
 }
 
-impl Place {
-    /// Whether all places are taken, so that requests may wait for this one.
-    pub(crate) fn is_wanted(&self) -> bool {
+impl SocketPermit {
+    /// Whether no permit is free, so that requests may wait for this one.
+    pub(crate) fn is_awaited(&self) -> bool {
         self.sockets.all.available_permits() == 0
     }
 }
 
-/// How many clients are served at a time.
+/// The number of clients that are served at a time.
 pub(crate) fn clients_max() -> usize {
     clients_of(connections_max())
 }
@@ -43,118 +42,117 @@ fn clients_of(connections: usize) -> usize {
     (connections * 2 / 5).max(1)
 }
 
-/// A connection that bears calls to a member may be opened.
+/// A permit for one HTTP/2 connection to a member.
 pub(crate) type Http2Permit = SemaphorePermit<'static>;
 
-/// Connections that bear calls, at a time and to all members: those of all clients, and those of
-/// clients that have their own.
+/// HTTP/2 connections at a time, to all members: those that clients share, and those of clients that
+/// have their own.
 const SHARED_MAX: usize = 64;
 const OWN_MAX: usize = 32;
 
-/// The sockets to members.
+/// The permits for sockets to members.
 #[derive(Debug)]
 pub(crate) struct Sockets {
-    /// For one request at a time.
+    /// For HTTP/1.1, one request at a time.
     all: Semaphore,
-    /// Of those, for waits over HTTP/2.
-    waits: Semaphore,
-    /// Of those, for one connection's.
-    client_waits_max: usize,
-    /// For calls, of which many share one.
+    /// Of those, for watches over HTTP/2.
+    watches: Semaphore,
+    /// Of those, for the watches of one connection.
+    client_watches_max: usize,
+    /// For HTTP/2, many calls at a time.
     shared: Semaphore,
     own: Semaphore,
 }
 
 impl Sockets {
-    /// Those of this process, whatever runs in it.
+    /// The permits of this process. Proxies in one process share them.
     pub(crate) fn of_process() -> &'static Sockets {
         static SOCKETS: OnceLock<Sockets> = OnceLock::new();
         SOCKETS.get_or_init(|| Sockets::new(connections_max()))
     }
 
-    /// Of a process that may have so many connections.
+    /// The permits of a process that may have this many connections.
     pub(crate) fn new(connections: usize) -> Sockets {
         let clients = clients_of(connections);
         let all = connections.saturating_sub(clients).max(1);
-        let waits = (all.saturating_sub(clients) * 3 / 4).max(1);
+        let watches = (all.saturating_sub(clients) * 3 / 4).max(1);
         let semaphore = |count: usize| Semaphore::new(count.min(Semaphore::MAX_PERMITS));
         Sockets {
             all: semaphore(all),
-            waits: semaphore(waits),
-            client_waits_max: CLIENT_WAITS_MAX.min(waits.div_ceil(2)),
+            watches: semaphore(watches),
+            client_watches_max: CLIENT_WATCHES_MAX.min(watches.div_ceil(2)),
             shared: Semaphore::new(SHARED_MAX),
             own: Semaphore::new(OWN_MAX),
         }
     }
 
-    /// The right to open a socket, if there is one now.
-    pub(crate) fn free_place(&'static self) -> Option<Place> {
+    /// A permit for a socket, if one is free.
+    pub(crate) fn free_permit(&'static self) -> Option<SocketPermit> {
         let permit = self.all.try_acquire().ok()?;
-        Some(self.place_of(permit))
+        Some(self.wrap(permit))
     }
 
-    /// The same, once there is one; an error when that takes too long.
-    pub(crate) async fn place(&'static self, timeout: Duration) -> io::Result<Place> {
+    /// The same, once one is free; an error after `timeout`.
+    pub(crate) async fn permit(&'static self, timeout: Duration) -> io::Result<SocketPermit> {
         let permit = time::timeout(timeout, self.all.acquire()).await?;
         permit
-            .map(|permit| self.place_of(permit))
+            .map(|permit| self.wrap(permit))
             .map_err(io::Error::other)
     }
 
-    /// The right to open a connection for calls, if there is one now: for all clients' calls, or for
-    /// those of a client that has its own.
+    /// A permit for an HTTP/2 connection, if one is free: one that clients share, or a client's own.
     pub(crate) fn http2_permit(&'static self, own: bool) -> Option<Http2Permit> {
-        let places = if own { &self.own } else { &self.shared };
-        places.try_acquire().ok()
+        let permits = if own { &self.own } else { &self.shared };
+        permits.try_acquire().ok()
     }
 
-    fn place_of(&'static self, permit: SemaphorePermit<'static>) -> Place {
-        Place {
+    fn wrap(&'static self, permit: SemaphorePermit<'static>) -> SocketPermit {
+        SocketPermit {
             sockets: self,
             _permit: permit,
         }
     }
 }
 
-/// Whether the process, or the machine, has no descriptor left: EMFILE or ENFILE.
+/// Whether the process or the system has no file descriptor left: EMFILE or ENFILE.
 pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(23 | 24))
 }
 
-/// The waits over HTTP/2, by the client's address: that of one connection.
+/// The watches over HTTP/2, by the client's address and port: by connection.
 #[derive(Debug)]
-pub(crate) struct Waits {
+pub(crate) struct Watches {
     sockets: &'static Sockets,
     by_client: Mutex<HashMap<SocketAddr, usize>>,
 }
 
-/// One of them, until it is dropped.
+/// A permit for one of them.
 #[derive(Debug)]
 pub(crate) struct WatchPermit {
-    waits: Arc<Waits>,
+    watches: Arc<Watches>,
     client: SocketAddr,
     _share: SemaphorePermit<'static>,
 }
 
-impl Waits {
-    /// None yet; there may be so many as these sockets allow.
-    pub(crate) fn new(sockets: &'static Sockets) -> Waits {
+impl Watches {
+    /// No watches yet.
+    pub(crate) fn new(sockets: &'static Sockets) -> Watches {
         let by_client = Mutex::default();
-        Waits { sockets, by_client }
+        Watches { sockets, by_client }
     }
 
-    /// `None`: there are too many, over this connection or over all.
-    pub(crate) fn begin(self: &Arc<Waits>, client: SocketAddr) -> Option<WatchPermit> {
-        let share = self.sockets.waits.try_acquire().ok()?;
+    /// A permit for another watch. `None`: this connection, or all together, have too many.
+    pub(crate) fn begin(self: &Arc<Watches>, client: SocketAddr) -> Option<WatchPermit> {
+        let share = self.sockets.watches.try_acquire().ok()?;
         let mut by_client = self.by_client.lock();
         let count = by_client.entry(client).or_default();
-        if self.sockets.client_waits_max <= *count {
+        if self.sockets.client_watches_max <= *count {
             return None;
         }
         *count += 1;
         drop(by_client);
         Some(WatchPermit {
-            waits: Arc::clone(self),
+            watches: Arc::clone(self),
             client,
             _share: share,
         })
@@ -163,7 +161,7 @@ impl Waits {
 
 impl Drop for WatchPermit {
     fn drop(&mut self) {
-        let mut by_client = self.waits.by_client.lock();
+        let mut by_client = self.watches.by_client.lock();
         if let Some(count) = by_client.get_mut(&self.client) {
             *count -= 1;
             if *count == 0 {
@@ -175,7 +173,7 @@ impl Drop for WatchPermit {
 
 #[cfg(test)]
 impl Sockets {
-    /// For a test of its own, with so many sockets to members.
+    /// Permits of a test's own, with this many sockets to members.
     pub(crate) fn with(all: usize) -> &'static Sockets {
         let sockets = Sockets {
             all: Semaphore::new(all),
@@ -184,7 +182,7 @@ impl Sockets {
         Box::leak(Box::new(sockets))
     }
 
-    /// The same, with so many connections for calls: of all clients, and of those that have their own.
+    /// The same, with this many HTTP/2 connections: shared ones, and clients' own.
     pub(crate) fn with_calls(shared: usize, own: usize) -> &'static Sockets {
         let sockets = Sockets {
             shared: Semaphore::new(shared),

@@ -221,9 +221,9 @@ impl HttpRequest {
         };
         let answer = match WatchRequest::of(&parts, origin) {
             Some(watch) => {
-                // It may take long, and its body is not used.
+                // A watch may take long, and does not use its body.
                 drop((body, share));
-                let Some(permit) = context.waits.begin(self.client) else {
+                let Some(permit) = context.watches.begin(self.client) else {
                     return record.refused(context, Refusal::Crowded);
                 };
                 let incoming = Incoming::Watch(watch, Some(Box::new(permit)));
@@ -243,7 +243,7 @@ impl HttpRequest {
     }
 }
 
-/// The fields of an answer.
+/// The field block of an answer.
 fn head(response: &Response<AnswerBody>) -> BytesMut {
     let mut block = BytesMut::with_capacity(256);
     let status = response.status();
@@ -257,7 +257,7 @@ fn head(response: &Response<AnswerBody>) -> BytesMut {
     block
 }
 
-/// The head of a request whose fields are these, compressed without a table. `None`: it is none.
+/// The head of a request from its fields, encoded without a dynamic table. `None`: it is malformed.
 pub(super) fn parts(block: &[u8], method: &[u8], authority: &[u8]) -> Option<Parts> {
     let mut request = Request::new(());
     *request.method_mut() = Method::from_bytes(method).ok()?;
@@ -280,7 +280,7 @@ pub(super) fn parts(block: &[u8], method: &[u8], authority: &[u8]) -> Option<Par
         return None;
     }
     let uri = Uri::builder().path_and_query(path?.as_ref());
-    // Some clients send nonsense; members get "localhost" then.
+    // An invalid authority is dropped; members then get "localhost".
     let uri = match Authority::try_from(authority) {
         Ok(authority) => uri.scheme("http").authority(authority),
         Err(_) => uri,

@@ -1,4 +1,4 @@
-//! The body of an answer, from wherever it comes.
+//! The body of an answer: whole, from a member, or from a watch.
 
 use std::error::Error;
 use std::io;
@@ -16,25 +16,25 @@ use crate::policy::endpoint::Endpoint;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// An answer's parts that come over a long time.
+/// The events of a watch.
 pub(crate) type Parts = Pin<Box<dyn Stream<Item = Result<Bytes, Cut>> + Send>>;
 
-/// What is sent to a client.
+/// The body of a client's answer.
 pub(crate) enum AnswerBody {
-    /// All of it, or nothing.
+    /// All of it; may be empty.
     Whole(Bytes),
-    /// What a member still sends.
+    /// A body that its member still sends.
     Member(MemberBody),
     /// A watch on a connection that cannot be parked.
     Parts(Parts),
 }
 
-/// A body on its way from a member. Read as fast as the client reads; dropped before its end, it
-/// takes the connection with it, and so the member hears that the client has left.
+/// A body that a member sends. It is read as fast as the client reads. Dropping it before its end closes
+/// the member's connection, so that the member notices that the client has left.
 pub(crate) struct MemberBody {
-    /// Gone with the end of the body.
+    /// `None` after the end of the body.
     source: Option<(Connection, Arc<Endpoint>)>,
-    /// Decoded and not yet taken.
+    /// The first part, decoded ahead.
     first: Option<Bytes>,
     framing: Framing,
     keep: bool,
@@ -55,7 +55,7 @@ impl MemberBody {
         }
     }
 
-    /// The whole body, when it is here already, as most are.
+    /// Checks whether the whole body has arrived, as most have.
     pub(crate) fn whole(mut self) -> io::Result<AnswerBody> {
         let first = match self.decode()? {
             Decoded::Part(part) => part,
@@ -71,7 +71,7 @@ impl MemberBody {
         }
     }
 
-    /// Whether nothing follows; a part that does stays where it is.
+    /// Whether the body has ended. A part that follows is not consumed.
     fn decode_ahead(&mut self) -> io::Result<bool> {
         let Some((connection, _)) = &mut self.source else {
             return Ok(true);
@@ -83,7 +83,7 @@ impl MemberBody {
         Ok(ends)
     }
 
-    /// The next part that is here.
+    /// The next part that has arrived.
     fn decode(&mut self) -> io::Result<Decoded> {
         let Some((connection, _)) = &mut self.source else {
             return Ok(Decoded::End);
@@ -95,7 +95,7 @@ impl MemberBody {
         Ok(decoded)
     }
 
-    /// The connection is free again.
+    /// Returns the connection to the pool.
     fn end(&mut self) {
         if let Some((connection, endpoint)) = self.source.take()
             && self.keep
@@ -128,7 +128,7 @@ impl MemberBody {
         }
     }
 
-    /// Where it comes from.
+    /// The member that sends it.
     pub(crate) fn endpoint(&self) -> Option<Arc<Endpoint>> {
         self.source
             .as_ref()

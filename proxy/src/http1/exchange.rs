@@ -12,33 +12,33 @@ use crate::http1::body::{AnswerBody, MemberBody};
 use crate::http1::client::{Connection, Head, framing};
 use crate::http1::request::{StreamedBody, UpstreamRequest};
 use crate::policy::endpoint::Endpoint;
-use crate::sockets::{self, Place};
+use crate::sockets::{self, SocketPermit};
 
-/// Why a member has not answered; what may be done about it depends on it.
+/// Why a member has not answered. Whether the request may be repeated depends on it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    /// The member has not got all of the request, so it has done nothing.
+    /// The member did not receive all of the request, so it did not execute it.
     #[error("it did not take the request: {0}")]
     Unsent(io::Error),
-    /// It has got the request, and what came of it nobody knows.
+    /// The member received the request; whether it executed it is unknown.
     #[error("it did not answer: {0}")]
     Unanswered(io::Error),
-    /// This process has no descriptor for a connection to it.
+    /// This process has no file descriptor for a connection.
     #[error("there is no file descriptor for a connection to it: {0}")]
     Crowded(io::Error),
-    /// This process has cut the connection, for others. If nothing was sent, nothing was done.
+    /// This process closed the connection to make room for others.
     #[error("the connection was cut, for others")]
     Cut {
-        /// The member has got nothing of the request.
+        /// Nothing of the request was sent.
         unsent: bool,
     },
-    /// The client has not sent what it promised; the member has done nothing.
+    /// The client did not send the whole request; the member did not execute it.
     #[error("the client left")]
     Client,
 }
 
 impl Failure {
-    /// Of a connection that could not be made.
+    /// The failure to establish a connection.
     pub(crate) fn of_connecting(error: io::Error) -> Failure {
         match sockets::is_out_of_descriptors(&error) {
             true => Failure::Crowded(error),
@@ -46,12 +46,12 @@ impl Failure {
         }
     }
 
-    /// Whether the member has failed, and not this process or the client.
+    /// Whether the member failed, and not this process or the client.
     pub(crate) fn is_the_members(&self) -> bool {
         matches!(self, Failure::Unsent(_) | Failure::Unanswered(_))
     }
 
-    /// Whether the member may have done what it was asked for.
+    /// Whether the member may have executed the request.
     pub(crate) fn is_unclear(&self) -> bool {
         matches!(
             self,
@@ -68,7 +68,7 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
-    /// The body, here or to come.
+    /// The head, and the body that has arrived or will.
     pub(crate) fn into_parts(self) -> (Head, MemberBody) {
         let Head { framing, keep, .. } = self.head;
         let body = MemberBody::new(self.connection, self.endpoint, framing, keep);
@@ -90,8 +90,8 @@ pub(crate) fn response<B>(head: Head, body: B) -> Response<B> {
     response
 }
 
-/// Sends the request and waits for the head of the answer. A connection from the pool may have died
-/// unnoticed: what is surely not done, or does no harm twice, is then sent over a new one.
+/// Sends the request and waits for the head of the answer. A pooled connection may turn out to be closed: a
+/// request that was certainly not executed, or that only reads, is then sent over a new one.
 pub(crate) async fn exchange(
     endpoint: &Arc<Endpoint>,
     request: &mut UpstreamRequest,
@@ -109,29 +109,28 @@ pub(crate) async fn exchange(
             }
         }
     }
-    // In a box, as is a large body below: most requests need neither.
+    // Boxed, as is the streamed body below: most requests need neither.
     let mut connection = Box::pin(open(endpoint, context)).await?;
     let head = converse(&mut connection, request, config).await?;
     Ok(reply(head, connection, endpoint))
 }
 
 async fn open(endpoint: &Endpoint, context: &Context) -> Result<Connection, Failure> {
-    let place = place(context).await.map_err(Failure::Crowded)?;
+    let permit = permit(context).await.map_err(Failure::Crowded)?;
     let connected = endpoint.new_connection(context.config.dial_timeout).await;
     let connection = connected.map_err(Failure::of_connecting)?;
-    Ok(connection.with_place(place))
+    Ok(connection.with_permit(permit))
 }
 
-/// A permit for one socket to a member. Without a free one an idle pooled connection, to any member,
-/// is closed first.
-async fn place(context: &Context) -> io::Result<Place> {
-    if let Some(place) = context.sockets.free_place() {
-        return Ok(place);
+/// A permit for one socket to a member. If none is free, all idle connections are closed first.
+async fn permit(context: &Context) -> io::Result<SocketPermit> {
+    if let Some(permit) = context.sockets.free_permit() {
+        return Ok(permit);
     }
     for endpoint in context.endpoints.list() {
         endpoint.drop_idle();
     }
-    context.sockets.place(context.config.request_timeout).await
+    context.sockets.permit(context.config.request_timeout).await
 }
 
 fn reply(head: Head, connection: Connection, endpoint: &Arc<Endpoint>) -> Reply {
@@ -142,7 +141,7 @@ fn reply(head: Head, connection: Connection, endpoint: &Arc<Endpoint>) -> Reply 
     }
 }
 
-/// Whether the request may be sent again, to anybody.
+/// Whether the request may be sent again, to this member or another.
 pub(crate) fn may_repeat(failure: &Failure, request: &UpstreamRequest) -> bool {
     match failure {
         Failure::Unanswered(_) | Failure::Cut { unsent: false } => {
@@ -166,14 +165,14 @@ async fn converse(
     }
     let head = connection.head(&request.method).await;
     let mut head = head.map_err(Failure::Unanswered)?;
-    // The rest of the body is still to come, and nobody reads it.
+    // The member has not read the rest of the request's body.
     head.keep &= !early;
     Ok(head)
 }
 
-/// Sends a large body as it comes. Returns whether the member answered before its end.
+/// Sends a large body as it arrives. Returns whether the member answered before its end.
 ///
-/// A failure on the way is not `Unsent`: what has been passed on cannot be passed on again.
+/// A failure is never `Unsent`: the part of the body that was sent is not kept.
 async fn pass_on(
     connection: &mut Connection,
     rest: &mut StreamedBody,

@@ -1,19 +1,19 @@
-//! Headers that concern one connection only, and those a proxy adds.
+//! Header fields that end at the next hop, and those that a proxy adds.
 
 use std::net::SocketAddr;
 
 use http::header::{CONNECTION, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderValue};
 
-/// Names every proxy a request came through; for telling loops.
+/// Names each proxy that has forwarded a request; for loop detection.
 pub(crate) const PROXIED_BY: HeaderName = HeaderName::from_static("keelson-proxied-by");
 
-/// In a refusal: which proxy has seen the request before.
+/// In a refusal: the proxy that had forwarded the request before.
 pub(crate) const LOOP: HeaderName = HeaderName::from_static("keelson-proxy-loop");
 
 pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// etcd's list and RFC 9110's, 7.6.1.
+/// The fields of etcd's list and of RFC 9110, 7.6.1.
 static HOP_BY_HOP: [HeaderName; 9] = [
     CONNECTION,
     TE,
@@ -26,19 +26,19 @@ static HOP_BY_HOP: [HeaderName; 9] = [
     HeaderName::from_static("proxy-connection"),
 ];
 
-/// Whether a header is for the next hop alone, in messages whose `Connection` names no others.
+/// Whether a field ends at the next hop, in messages whose `Connection` names no other fields.
 pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
     HOP_BY_HOP.contains(name)
 }
 
-/// The same of a name that nobody has made lower-case.
+/// The same for a name in any case.
 pub(crate) fn is_hop_by_hop_name(name: &str) -> bool {
     HOP_BY_HOP
         .iter()
         .any(|hop| hop.as_str().len() == name.len() && name.eq_ignore_ascii_case(hop.as_str()))
 }
 
-/// Removes what is for the next hop alone.
+/// Removes the fields that end at the next hop.
 pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     for name in named_by_connection(headers) {
         headers.remove(name);
@@ -48,7 +48,7 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// What `Connection` names.
+/// The fields that `Connection` names.
 pub(crate) fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     words(headers, &CONNECTION)
         .filter_map(|word| HeaderName::from_bytes(word.as_bytes()).ok())
@@ -61,7 +61,7 @@ fn words<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = 
     texts.flat_map(|text| text.split(',').map(str::trim))
 }
 
-/// `X-Forwarded-For` with the client at the end.
+/// `X-Forwarded-For` with the client appended.
 pub(crate) fn forwarded_for(headers: &HeaderMap, client: SocketAddr) -> HeaderValue {
     let ip = client.ip().to_canonical();
     let before = words(headers, &X_FORWARDED_FOR);

@@ -1,8 +1,8 @@
-//! The one way of a request to its answer, whatever protocol it came by.
+//! The one way from a request to its answer, for all protocols.
 //!
-//! A codec reads a request and has it admitted by its head. What is admitted is forwarded, or starts a
-//! watch, and is counted. The codec then writes the answer as its protocol has it. The fast path admits
-//! nothing itself: it leaves every request that might be refused to hyper's way.
+//! A codec parses a request, and `admit` checks its head. `answer` forwards it, or starts a watch, and counts
+//! it. The codec then writes the answer in its protocol. The fast path skips `admit`: it declines every
+//! request that might be refused.
 
 use std::sync::Arc;
 

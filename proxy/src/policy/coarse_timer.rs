@@ -1,8 +1,8 @@
-//! One timer for all requests that may come to take too long.
+//! One timer for the timeouts of all requests.
 //!
-//! Every request is given a moment before anybody wonders. A timer of its own would nearly always be
-//! cancelled, and the runtime, which is told that it must wake earlier than it thought, makes a system
-//! call of it. So one timer beats while there are requests, and they count its beats.
+//! A request counts as slow after a fixed short time. A timer of its own would nearly always be
+//! cancelled, and would make the runtime reprogram its earliest wake-up, which is a system call. So one
+//! timer ticks while requests are in flight, and each request counts ticks.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -12,43 +12,42 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time;
 
-/// Between two beats.
+/// Between two ticks.
 const TICK: Duration = Duration::from_millis(100);
 
-/// After so many beats a request has taken long: between 200 and 300 ms. Most answers take a
-/// hundredth of it.
+/// A request is slow after this many ticks: between 200 and 300 ms. Most answers take a hundredth.
 const TICKS: u32 = 3;
 
 /// The timer.
 #[derive(Default)]
 pub(crate) struct CoarseTimer {
     tick: Notify,
-    /// A request has begun to wait since the last beat.
-    wanted: AtomicBool,
-    /// It rests, and has to be woken.
-    rests: AtomicBool,
+    /// A request has started to wait since the last tick.
+    needed: AtomicBool,
+    /// The timer is stopped until `wake`.
+    stopped: AtomicBool,
     wake: Notify,
 }
 
 impl CoarseTimer {
-    /// Beats for ever, while anybody waits.
+    /// Ticks while requests wait. Never returns.
     pub(crate) async fn run(&self) {
         loop {
             time::sleep(TICK).await;
             self.tick.notify_waiters();
-            if self.wanted.swap(false, Ordering::SeqCst) {
+            if self.needed.swap(false, Ordering::SeqCst) {
                 continue;
             }
-            // Those who still wait have said so at each beat.
-            self.rests.store(true, Ordering::SeqCst);
-            if !self.wanted.load(Ordering::SeqCst) {
+            // Requests that still wait set `needed` again after each tick.
+            self.stopped.store(true, Ordering::SeqCst);
+            if !self.needed.load(Ordering::SeqCst) {
                 self.wake.notified().await;
             }
-            self.rests.store(false, Ordering::SeqCst);
+            self.stopped.store(false, Ordering::SeqCst);
         }
     }
 
-    /// What comes of it in a short time; `None`: it takes long.
+    /// The output of `work`, or `None` once it is slow.
     pub(crate) async fn with_slow_timeout<T>(
         &self,
         mut work: Pin<&mut impl Future<Output = T>>,
@@ -65,8 +64,8 @@ impl CoarseTimer {
     }
 
     async fn next(&self, tick: Pin<&mut impl Future<Output = ()>>) {
-        self.wanted.store(true, Ordering::SeqCst);
-        if self.rests.swap(false, Ordering::SeqCst) {
+        self.needed.store(true, Ordering::SeqCst);
+        if self.stopped.swap(false, Ordering::SeqCst) {
             self.wake.notify_one();
         }
         tick.await;
@@ -82,18 +81,18 @@ mod tests {
 
     use super::*;
 
-    async fn runs() -> Arc<CoarseTimer> {
+    async fn started() -> Arc<CoarseTimer> {
         let timer = Arc::new(CoarseTimer::default());
         let running = Arc::clone(&timer);
         tokio::spawn(async move { running.run().await });
-        // It has come to rest.
+        // Without requests it stops.
         time::sleep(TICK * 4).await;
         timer
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_takes_long_is_noticed_after_three_beats_whenever_it_begins() {
-        let timer = runs().await;
+    async fn what_takes_long_is_noticed_after_three_ticks_whenever_it_begins() {
+        let timer = started().await;
         for pause in [0, 1, 99, 100, 101, 1000, 5000] {
             time::sleep(Duration::from_millis(pause)).await;
             let began = Instant::now();
@@ -105,7 +104,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_quick_is_not_held_up() {
-        let timer = runs().await;
+        let timer = started().await;
         let began = Instant::now();
         assert_eq!(timer.with_slow_timeout(pin!(ready(7))).await, Some(7));
         let slow = async {

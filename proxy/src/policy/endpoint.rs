@@ -1,4 +1,4 @@
-//! A member, as a proxy sees it: its address, how it stands, and connections to it.
+//! A client URL of a member: its address, its health, and connections to it.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,15 +12,15 @@ use tokio::time::Instant;
 use crate::address::Address;
 use crate::h2::Link;
 use crate::http1::client::Connection;
-use crate::policy::log_throttle::ChangeThrottle;
+use crate::policy::change_throttle::ChangeThrottle;
 
-/// Idle connections kept to a member. As many as clients that ask at a time, on a busy host.
+/// Idle connections kept to a member: as many as concurrent requests of a busy host.
 const IDLE_MAX: usize = 256;
 
-/// Then an idle connection is closed.
+/// An idle connection is closed after this time.
 const IDLE_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// The weight of the latest of latencies, as a divisor.
+/// The weight of the latest latency in the average, as a divisor.
 const LATENCY_WEIGHT: u32 = 4;
 
 /// The health of a member.
@@ -52,22 +52,23 @@ pub(crate) struct Endpoint {
     pub(crate) url: String,
     pub(crate) address: Address,
     health: watch::Sender<Health>,
-    /// Rung when it is lost.
+    /// Of futures that wait for it to be lost.
     wakers: WakerSet,
     record: Mutex<Record>,
-    told: Mutex<ChangeThrottle>,
+    logged: Mutex<ChangeThrottle<Health>>,
     idle: Mutex<Vec<Connection>>,
     pub(crate) link: Link,
-    /// Somebody wonders whether it still answers.
-    suspected: Notify,
+    /// Requests a health check.
+    wake: Notify,
     reached: AtomicBool,
 }
 
-/// What is known of its past.
+/// The results of requests and probes.
 #[derive(Default)]
 struct Record {
+    /// The time of the latest failure.
     failed: Option<Instant>,
-    /// A moving average of what a probe takes; how far away it is.
+    /// A moving average of the duration of a probe.
     latency: Option<Duration>,
 }
 
@@ -76,14 +77,13 @@ impl Terminates for Endpoint {
         &self.wakers
     }
 
-    /// Nothing can be hoped from it.
     fn is_terminated(&self) -> bool {
-        !matches!(self.health(), Health::Healthy | Health::Degraded)
+        !self.health().is_usable()
     }
 }
 
 impl Endpoint {
-    /// Of whom nothing bad is known.
+    /// It counts as healthy until a request or a health check fails.
     pub(crate) fn new(url: String, address: Address) -> Endpoint {
         Endpoint {
             url,
@@ -91,10 +91,10 @@ impl Endpoint {
             health: watch::Sender::new(Health::Healthy),
             wakers: WakerSet::default(),
             record: Mutex::default(),
-            told: Mutex::new(ChangeThrottle::new(Health::Healthy)),
+            logged: Mutex::new(ChangeThrottle::new(Health::Healthy)),
             idle: Mutex::default(),
             link: Link::default(),
-            suspected: Notify::new(),
+            wake: Notify::new(),
             reached: AtomicBool::new(false),
         }
     }
@@ -103,12 +103,12 @@ impl Endpoint {
         *self.health.borrow()
     }
 
-    /// Changes it, but for the better only when it is still a member. Returns whether it did.
+    /// Changes the health, unless the member has been removed. Returns whether it has changed.
     pub(crate) fn set_health(&self, health: Health) -> bool {
         if health == Health::Down {
             self.record.lock().failed = Some(Instant::now());
         }
-        if !matches!(health, Health::Healthy | Health::Degraded) {
+        if !health.is_usable() {
             self.idle.lock().clear();
         }
         let changed = self.health.send_if_modified(|now| {
@@ -124,24 +124,24 @@ impl Endpoint {
         changed
     }
 
-    /// How it stands, when that is to be told.
-    pub(crate) fn news(&self) -> Option<Health> {
+    /// The health, when it is to be logged.
+    pub(crate) fn health_to_log(&self) -> Option<Health> {
         let health = self.health();
-        self.told.lock().admits(health).then_some(health)
+        self.logged.lock().admits(health).then_some(health)
     }
 
-    /// Returns when nothing can be hoped from it any more.
+    /// Returns when the member is not usable.
     pub(crate) fn lost(&self) -> Termination<&Endpoint> {
         Termination::of(self)
     }
 
-    /// Whether it cannot be asked now.
+    /// Whether the member is not usable.
     pub(crate) fn is_lost(&self) -> bool {
         self.is_terminated()
     }
 
-    /// How long ago it failed.
-    pub(crate) fn out_for(&self) -> Duration {
+    /// The time since the latest failure.
+    pub(crate) fn down_for(&self) -> Duration {
         let failed = self.record.lock().failed;
         failed.map_or(Duration::MAX, |failed| failed.elapsed())
     }
@@ -150,7 +150,7 @@ impl Endpoint {
         self.record.lock().latency
     }
 
-    /// A probe took so long.
+    /// Records the duration of a probe.
     pub(crate) fn answered_in(&self, took: Duration) {
         let mut record = self.record.lock();
         let average = record.latency.unwrap_or(took);
@@ -158,24 +158,24 @@ impl Endpoint {
         record.latency = Some((rest + took) / LATENCY_WEIGHT);
     }
 
-    /// Asks for a probe at once.
+    /// Requests a health check without delay.
     pub(crate) fn wake_health_check(&self) {
-        self.suspected.notify_one();
+        self.wake.notify_one();
     }
 
-    /// Returns when there is a reason to look at it again: a suspicion, or another standing.
+    /// Returns when a health check is requested, or the health has changed.
     pub(crate) async fn woken(&self) {
         let mut health = self.health.subscribe();
         tokio::select! {
-            () = self.suspected.notified() => {}
+            () = self.wake.notified() => {}
             _ = health.changed() => {}
         }
     }
 
-    /// A connection that was used before and is still there; for a read, likely is.
+    /// A connection from the pool that is still open. For a read, the check is cheaper and less certain.
     pub(crate) fn idle_connection(&self, read: bool) -> Option<Connection> {
         loop {
-            // The latest is the likeliest to live.
+            // The one used last is the most likely to be open.
             let mut connection = self.idle.lock().pop()?;
             if read && connection.seems_idle() || connection.is_idle() {
                 return Some(connection);
@@ -189,39 +189,38 @@ impl Endpoint {
         Ok(connection)
     }
 
-    /// It was connected to.
+    /// A connection to it has been established.
     pub(crate) fn note_reached(&self) {
         self.reached.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it ever was.
+    /// Whether a connection to it was ever established.
     pub(crate) fn was_reached(&self) -> bool {
         self.reached.load(Ordering::Relaxed)
     }
 
-    /// Keeps a connection whose answer is complete.
+    /// Returns a connection to the pool once its answer is complete.
     pub(crate) fn give_back(&self, mut connection: Connection) {
-        // Something has come that was not asked for, or its place is needed.
-        if !connection.received.is_empty() || !connection.may_rest() {
+        // Bytes have arrived that belong to no answer, or a request waits for the permit.
+        if !connection.received.is_empty() || !connection.may_idle() {
             return;
         }
-        connection.let_buffer_go();
+        connection.free_buffer();
         connection.since = Instant::now();
         let mut idle = self.idle.lock();
-        let welcome = matches!(self.health(), Health::Healthy | Health::Degraded);
-        if welcome && idle.len() < IDLE_MAX {
+        if self.health().is_usable() && idle.len() < IDLE_MAX {
             idle.push(connection);
         }
     }
 
-    /// Closes connections that nobody has needed for long.
+    /// Closes connections that have been idle for long.
     pub(crate) fn close_idle(&self) {
         let mut idle = self.idle.lock();
         idle.retain(|connection| connection.since.elapsed() < IDLE_TIME_MAX);
         idle.shrink_to_fit();
     }
 
-    /// One connection died, so the others likely have.
+    /// Closes all idle connections: one was found dead, so the others probably are.
     pub(crate) fn drop_idle(&self) {
         self.idle.lock().clear();
     }

@@ -1,8 +1,8 @@
-//! The members' client URLs, and which of them is asked.
+//! The members' client URLs, and the choice among them.
 //!
-//! One is preferred: the nearest that is well, kept as long as no other is clearly nearer, so that
-//! connections are used again. Among those that are about as near, chance decides, so that the
-//! proxies of a cluster do not all ask the same member. Writes go to the leader while it is known.
+//! One is preferred: the nearest healthy one. It is kept until another is clearly nearer, so that
+//! connections are reused. Among those that are about as near, the choice is random, so that the proxies
+//! of a cluster spread over its members. Writes go to the leader while it is known.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -22,22 +22,22 @@ use crate::policy::leader::Leader;
 use crate::policy::outage::Outage;
 use keelson_port::LogThrottle;
 
-/// Latencies that differ by less are the same.
+/// Latencies that differ by less count as equal.
 const NEAR: Duration = Duration::from_micros(500);
 
-/// All endpoints. Written when members come and go, read for every request.
+/// All endpoints. Written when the member list changes, read for every request.
 pub(crate) struct Endpoints {
     chosen: RwLock<Chosen>,
     pub(crate) leader: Leader,
-    /// Something got better.
-    better: Notify,
+    /// A member has become usable, or holding requests has become hopeless.
+    available: Notify,
     /// This proxy's own listeners.
     own: Vec<SocketAddr>,
-    /// No member can be asked.
-    away: Mutex<LogThrottle>,
+    /// For messages that no member is usable.
+    none_usable: Mutex<LogThrottle>,
     outage: Outage,
-    /// A member has client URLs that lead nowhere.
-    useless: Mutex<LogThrottle>,
+    /// For messages about client URLs that cannot be used.
+    invalid: Mutex<LogThrottle>,
     /// For https URLs.
     tls: ClientTls,
 }
@@ -53,18 +53,18 @@ impl Endpoints {
         Endpoints {
             chosen: RwLock::default(),
             leader: Leader::default(),
-            better: Notify::new(),
+            available: Notify::new(),
             own,
-            away: Mutex::default(),
+            none_usable: Mutex::default(),
             outage: Outage::default(),
-            useless: Mutex::default(),
+            invalid: Mutex::default(),
             tls,
         }
     }
 
-    /// The member to ask; `None` when there is none to be reached. Reads go to the nearest.
-    pub(crate) fn choose(&self, read: bool) -> Option<Arc<Endpoint>> {
-        if !read && let Some(leader) = self.leader.get() {
+    /// The member for a request: the leader, or the `nearest`. `None`: no member is usable.
+    pub(crate) fn choose(&self, nearest: bool) -> Option<Arc<Endpoint>> {
+        if !nearest && let Some(leader) = self.leader.get() {
             return Some(leader);
         }
         {
@@ -79,13 +79,13 @@ impl Endpoints {
         chosen.preferred.clone()
     }
 
-    /// Returns when a member may be reached that could not be before, at the latest after `pause`:
-    /// between a look and the wait something may have happened.
+    /// Returns when a member becomes usable, and after `pause` at the latest: a notification between
+    /// the caller's look and this call is lost.
     pub(crate) async fn endpoint_available(&self, pause: Duration) {
-        let _ = tokio::time::timeout(pause, self.better.notified()).await;
+        let _ = tokio::time::timeout(pause, self.available.notified()).await;
     }
 
-    /// A member stands otherwise.
+    /// Changes the health of a member.
     pub(crate) fn set_health(&self, endpoint: &Endpoint, health: Health) {
         if !endpoint.set_health(health) {
             return;
@@ -93,17 +93,17 @@ impl Endpoints {
         if health != Health::Healthy {
             self.leads(endpoint, false);
         }
-        if matches!(health, Health::Healthy | Health::Degraded) {
-            self.better.notify_waiters();
+        if health.is_usable() {
+            self.available.notify_waiters();
         }
         self.note_outage();
-        self.tell(endpoint);
+        self.log(endpoint);
     }
 
     /// No peer has answered with a member list, and no member is known.
     pub(crate) fn none_found(&self) {
         self.note_outage();
-        self.better.notify_waiters();
+        self.available.notify_waiters();
     }
 
     fn note_outage(&self) {
@@ -111,52 +111,51 @@ impl Endpoints {
         self.outage.note(self.any(), reached, Instant::now());
     }
 
-    /// The cluster had members in an earlier life of this proxy, or will have them.
+    /// The cluster had members in an earlier run of this proxy, or will have them.
     pub(crate) fn expect_members(&self) {
         self.outage.expect_members();
     }
 
-    /// Whether a request would be held for a member in vain.
+    /// Whether holding a request for a member would be in vain.
     pub(crate) fn is_hopeless(&self) -> bool {
         self.outage.is_hopeless(Instant::now())
     }
 
-    /// Says what is new of a member, and whether any can be asked.
-    pub(crate) fn tell(&self, endpoint: &Endpoint) {
-        if let Some(health) = endpoint.news() {
+    /// Logs a member's health if it has changed, and whether any member is usable.
+    pub(crate) fn log(&self, endpoint: &Endpoint) {
+        if let Some(health) = endpoint.health_to_log() {
             log(endpoint, health);
         }
         let any = self.any();
-        let mut away = self.away.lock();
-        if !any && let Some(lasted) = away.failing() {
-            warn!(lasted_seconds = lasted.as_secs(), "no member can be asked");
+        let mut none_usable = self.none_usable.lock();
+        if !any && let Some(lasted) = none_usable.failing() {
+            warn!(lasted_seconds = lasted.as_secs(), "no member is usable");
         }
-        if any && let Some(lasted) = away.recovered() {
+        if any && let Some(lasted) = none_usable.recovered() {
             info!(
                 lasted_seconds = lasted.as_secs(),
-                "members can be asked again"
+                "a member is usable again"
             );
         }
     }
 
-    /// A member says whether it leads. When the leader is lost, the others are looked at.
+    /// Records whether a member leads. When the leader is lost, the others get health checks.
     pub(crate) fn leads(&self, endpoint: &Endpoint, leads: bool) {
         if leads {
             let all = self.list();
             let known = all.iter().find(|one| std::ptr::eq(&***one, endpoint));
-            known.into_iter().for_each(|known| self.leader.is(known));
-        } else if self.leader.is_not(endpoint) {
+            known.into_iter().for_each(|known| self.leader.set(known));
+        } else if self.leader.unset(endpoint) {
             let all = self.list();
             let others = all.iter().filter(|one| !std::ptr::eq(&***one, endpoint));
             others.for_each(|other| other.wake_health_check());
         }
     }
 
-    /// Whether any member can be asked.
+    /// Whether any member is usable.
     pub(crate) fn any(&self) -> bool {
         let all = &self.chosen.read().all;
-        all.iter()
-            .any(|one| matches!(one.health(), Health::Healthy | Health::Degraded))
+        all.iter().any(|one| one.health().is_usable())
     }
 
     /// Prefers another member when it is clearly nearer.
@@ -169,7 +168,7 @@ impl Endpoints {
         }
     }
 
-    /// The members have these client URLs. Returns those that are new; what is known stays known.
+    /// Sets the members' client URLs. Returns the new endpoints; the others keep their health.
     pub(crate) async fn update(&self, urls: &[String]) -> Vec<Arc<Endpoint>> {
         let added = self.replace(self.addresses(urls));
         for endpoint in &added {
@@ -178,24 +177,24 @@ impl Endpoints {
             }
         }
         self.note_outage();
-        self.better.notify_waiters();
+        self.available.notify_waiters();
         added
     }
 
     fn addresses(&self, urls: &[String]) -> BTreeMap<String, Address> {
         let mut named = BTreeMap::new();
-        let mut useless = None;
+        let mut invalid = None;
         for url in urls {
             match Address::of(url, Some(&self.tls)) {
                 Ok(address) => drop(named.insert(url.clone(), address)),
-                Err(error) => useless = Some(error),
+                Err(error) => invalid = Some(error),
             }
         }
-        let mut episode = self.useless.lock();
-        match useless {
-            None => drop(episode.recovered()),
-            Some(error) if episode.failing().is_some() => {
-                warn!(%error, "a member advertises a client URL that is of no use");
+        let mut throttle = self.invalid.lock();
+        match invalid {
+            None => drop(throttle.recovered()),
+            Some(error) if throttle.failing().is_some() => {
+                warn!(%error, "a member advertises a client URL that this proxy cannot use");
             }
             Some(_) => {}
         }
@@ -226,7 +225,7 @@ impl Endpoints {
         added
     }
 
-    /// What the members advertise, and how they stand.
+    /// All endpoints.
     pub(crate) fn list(&self) -> Vec<Arc<Endpoint>> {
         self.chosen.read().all.clone()
     }
@@ -235,18 +234,19 @@ impl Endpoints {
 fn log(endpoint: &Endpoint, health: Health) {
     let endpoint = &endpoint.url;
     match health {
-        Health::Healthy => info!(%endpoint, "member is well"),
-        Health::Degraded => warn!(%endpoint, "member says it is not healthy"),
+        Health::Healthy => info!(%endpoint, "member is healthy"),
+        Health::Degraded => warn!(%endpoint, "member reports that it is not healthy"),
         Health::Down => warn!(%endpoint, "member does not answer"),
         Health::SelfLoop => warn!(
             %endpoint,
             "an advertised client URL leads back to this proxy; it is not used"
         ),
-        Health::Removed => info!(%endpoint, "no longer a member's"),
+        Health::Removed => info!(%endpoint, "the URL is no longer a member's"),
     }
 }
 
-/// One of those that are well and about as near as the nearest; of the sick when none is well.
+/// A random one of the healthy members that are about as near as the nearest; of the degraded ones if none
+/// is healthy.
 fn pick(all: &[Arc<Endpoint>]) -> Option<Arc<Endpoint>> {
     let mut near = near(all);
     if near.is_empty() {
@@ -262,7 +262,7 @@ fn near(all: &[Arc<Endpoint>]) -> Vec<Arc<Endpoint>> {
         let nearest = health.iter().filter_map(|one| one.latency()).min();
         let bound = nearest.map_or(Duration::MAX, |nearest| nearest * 2 + NEAR);
         let mut near = health;
-        // Of whom nothing is known yet is not put off.
+        // A member that was not probed yet counts as near.
         near.retain(|one| one.latency().is_none_or(|latency| latency <= bound));
         if !near.is_empty() {
             return near.into_iter().cloned().collect();
@@ -271,7 +271,7 @@ fn near(all: &[Arc<Endpoint>]) -> Vec<Arc<Endpoint>> {
     vec![]
 }
 
-/// Good enough to spread load, and to tell proxies from each other.
+/// A random number: good enough to spread load, and to distinguish proxies.
 pub(crate) fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }

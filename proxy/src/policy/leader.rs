@@ -1,7 +1,7 @@
-//! Which endpoint's member leads: a write that another is given goes on to it, one hop more.
+//! The endpoint whose member leads. A write sent to another member is forwarded to it, one hop more.
 //!
-//! A member is believed about itself only, and only while it is well, which a leader that lost its
-//! cluster is not. Nobody waits for this to be known.
+//! A member is the authority on itself only, and only while it is healthy: a leader that has lost its
+//! majority is not. No request waits for the leader to be found.
 
 use std::io;
 use std::sync::Arc;
@@ -14,22 +14,22 @@ use tokio::time::Instant;
 use crate::http1::fetch;
 use crate::policy::endpoint::{Endpoint, Health};
 
-/// Any member answers it by itself, and without a password. Not `/v2/members/leader`: the URLs
-/// there need not be those that this proxy was given.
+/// Each member answers this path from its own state and without a password. `/v2/members/leader` would
+/// not do: its URLs may differ from those of this proxy's endpoints.
 const PATH: &str = "/v2/stats/self";
 
-/// How long a lost leader's successor is looked for with haste: members that cannot elect one are
-/// not asked the more for it.
-const HASTE: Duration = Duration::from_secs(60);
+/// The time in which members are probed more often after the leader is lost. Members that cannot elect
+/// one are not loaded with more probes than that.
+const SEARCH_TIME: Duration = Duration::from_secs(60);
 
-/// The endpoint that leads, as far as it is known.
+/// The endpoint whose member leads, if it is known.
 #[derive(Default)]
 pub(crate) struct Leader(RwLock<State>);
 
 #[derive(Default)]
 struct State {
     endpoint: Option<Arc<Endpoint>>,
-    /// Since when it is gone; `None`: there is one, or never was.
+    /// When the last leader was lost; `None`: there is a leader, or never was one.
     lost: Option<Instant>,
 }
 
@@ -39,7 +39,7 @@ struct SelfStats {
 }
 
 impl Leader {
-    /// `None`: nobody knows, or it cannot be asked.
+    /// `None`: the leader is unknown or not healthy.
     pub(crate) fn get(&self) -> Option<Arc<Endpoint>> {
         let state = self.0.read();
         let leader = state.endpoint.as_ref();
@@ -48,20 +48,20 @@ impl Leader {
             .cloned()
     }
 
-    /// It says that it leads. The latest to say so is right.
-    pub(crate) fn is(&self, endpoint: &Arc<Endpoint>) {
+    /// The member reports that it leads. The latest report counts.
+    pub(crate) fn set(&self, endpoint: &Arc<Endpoint>) {
         let mut state = self.0.write();
         state.endpoint = Some(Arc::clone(endpoint));
         state.lost = None;
     }
 
-    /// It does not lead, or cannot. Returns whether it was believed to.
-    pub(crate) fn is_not(&self, endpoint: &Endpoint) -> bool {
+    /// The member does not lead, or is not healthy. Returns whether it was the leader here.
+    pub(crate) fn unset(&self, endpoint: &Endpoint) -> bool {
         let is = |state: &State| {
             let leader = state.endpoint.as_deref();
             leader.is_some_and(|leader| std::ptr::eq(leader, endpoint))
         };
-        // Mostly it does not, and then no request is kept waiting.
+        // Mostly it is not, and then no request has to wait for the lock.
         if !is(&self.0.read()) {
             return false;
         }
@@ -74,15 +74,18 @@ impl Leader {
         was
     }
 
-    /// Whether it was lost lately, and nobody has followed.
+    /// Whether the leader was lost a short time ago and has no successor yet.
     pub(crate) fn is_sought(&self) -> bool {
         let lost = self.0.read().lost;
-        lost.is_some_and(|lost| lost.elapsed() < HASTE)
+        lost.is_some_and(|lost| lost.elapsed() < SEARCH_TIME)
     }
 }
 
-/// Whether the member says that it leads. An error is a member that has no such path, mostly.
-pub(crate) async fn ask(endpoint: &Endpoint, dial_timeout: Duration) -> io::Result<bool> {
+/// Whether the member reports that it leads. An error is mostly a member without this path.
+pub(crate) async fn fetch_is_leader(
+    endpoint: &Endpoint,
+    dial_timeout: Duration,
+) -> io::Result<bool> {
     let (_, body) = fetch::get(&endpoint.address, PATH, dial_timeout).await?;
     let stats: SelfStats = serde_json::from_slice(&body)?;
     Ok(stats.state == "StateLeader")
@@ -99,19 +102,19 @@ mod tests {
     }
 
     #[test]
-    fn the_latest_to_say_so_leads_while_it_is_well() {
+    fn the_latest_report_counts_while_its_member_is_healthy() {
         let (one, two) = (
             endpoint("http://127.0.0.1:1"),
             endpoint("http://127.0.0.1:2"),
         );
         let leader = Leader::default();
         assert!(leader.get().is_none());
-        assert!(!leader.is_not(&one));
+        assert!(!leader.unset(&one));
         assert!(!leader.is_sought());
-        leader.is(&one);
+        leader.set(&one);
         assert!(Arc::ptr_eq(&leader.get().unwrap(), &one));
-        leader.is(&two);
-        assert!(!leader.is_not(&one));
+        leader.set(&two);
+        assert!(!leader.unset(&one));
         assert!(Arc::ptr_eq(&leader.get().unwrap(), &two));
         two.set_health(Health::Degraded);
         assert!(leader.get().is_none());
@@ -121,15 +124,15 @@ mod tests {
     fn a_lost_leader_is_sought_for_a_while() {
         let one = endpoint("http://127.0.0.1:1");
         let leader = Leader::default();
-        leader.is(&one);
-        assert!(leader.is_not(&one));
+        leader.set(&one);
+        assert!(leader.unset(&one));
         assert!(leader.is_sought());
-        leader.0.write().lost = Instant::now().checked_sub(HASTE);
+        leader.0.write().lost = Instant::now().checked_sub(SEARCH_TIME);
         assert!(!leader.is_sought());
-        leader.is(&one);
-        leader.is_not(&one);
+        leader.set(&one);
+        leader.unset(&one);
         assert!(leader.is_sought());
-        leader.is(&one);
+        leader.set(&one);
         assert!(!leader.is_sought());
     }
 

@@ -1,4 +1,4 @@
-//! Who the members are: asked from any of them, on its peer port.
+//! The member list, fetched from any member's peer URL.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -21,17 +21,17 @@ use crate::role::{ClusterFile, RoleError};
 use keelson_port::LogThrottle;
 
 /// Between two attempts while no member is known.
-const EAGER: Duration = Duration::from_secs(1);
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// For a peer to answer.
+/// The time in which a peer must answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 const CLUSTER_ID: &str = "x-etcd-cluster-id";
 
-/// A member, as `/members` of a peer port tells of it.
+/// A member in the answer of `/members` on a peer URL.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct Member {
-    /// A decimal number here, unlike everywhere else; it tells members from other servers.
+    /// A decimal number here, unlike everywhere else. Other servers that answer the path do not have it.
     #[serde(rename = "id")]
     _id: u64,
     #[serde(rename = "peerURLs", default)]
@@ -40,29 +40,29 @@ pub(crate) struct Member {
     pub(crate) client_urls: Option<Vec<String>>,
 }
 
-/// Where members are asked for, in the order in which they are tried.
+/// The peer URLs from which the member list is fetched, in the order in which they are tried.
 pub(crate) struct Peers {
-    /// Those of the latest answer, or of the file.
+    /// From the latest answer, or from the file.
     latest: Vec<String>,
-    /// Those of the flags, when no other answers.
-    first: Vec<String>,
+    /// From the flags, for when no other answers.
+    configured: Vec<String>,
     file: Option<ClusterFile>,
     /// For https URLs.
     tls: ClientTls,
-    /// What the file has.
+    /// The content of the file.
     kept: Vec<String>,
-    /// What the first answer said; another cluster's members are not ours.
+    /// The cluster id of the first answer. The member list of another cluster is not used.
     cluster: Option<HeaderValue>,
-    /// Those were met.
-    strangers: LogThrottle,
+    /// For messages about other clusters.
+    foreign: LogThrottle,
 }
 
-/// Why the members are not known; the last peer's error.
-enum Silence {
-    /// A peer has answered: the cluster is about to start.
+/// Why the member list could not be fetched; the last peer's error.
+enum Unavailable {
+    /// A peer has answered without client URLs: the cluster is about to start.
     Starting(io::Error),
-    /// No peer has.
-    Complete(io::Error),
+    /// No peer has answered.
+    Unreachable(io::Error),
 }
 
 /// An answer of a peer.
@@ -73,9 +73,9 @@ struct Answer {
 }
 
 impl Peers {
-    /// The file goes before the flags: the cluster may have moved since they were written.
+    /// The file has precedence over the flags: the cluster may have moved since they were set.
     pub(crate) fn new(
-        first: Vec<String>,
+        configured: Vec<String>,
         file: Option<ClusterFile>,
         tls: ClientTls,
     ) -> Result<Peers, RoleError> {
@@ -87,58 +87,58 @@ impl Peers {
             info!(peer_urls = ?kept, "using the peer URLs of the last run");
         }
         let peers = Peers {
-            latest: kept.clone().unwrap_or_else(|| first.clone()),
+            latest: kept.clone().unwrap_or_else(|| configured.clone()),
             kept: kept.unwrap_or_default(),
-            first,
+            configured,
             file,
             tls,
             cluster: None,
-            strangers: LogThrottle::default(),
+            foreign: LogThrottle::default(),
         };
         Ok(peers)
     }
 
-    /// Whether an earlier life of this proxy had members.
+    /// Whether an earlier run of this proxy had members.
     pub(crate) fn are_kept(&self) -> bool {
         !self.kept.is_empty()
     }
 
-    /// The client URLs of all members. While no peer answers with them, none is forgotten.
-    async fn ask(&mut self, dial_timeout: Duration) -> Result<Vec<String>, Silence> {
+    /// Fetches the client URLs of all members.
+    async fn fetch(&mut self, dial_timeout: Duration) -> Result<Vec<String>, Unavailable> {
         let mut last = io::Error::other("there are no peer URLs");
         let mut starting = false;
         for url in self.order() {
-            let asking = ask(&url, &self.tls, dial_timeout);
-            let answered = time::timeout(ANSWER_TIMEOUT, asking).await;
+            let fetching = fetch_members(&url, &self.tls, dial_timeout);
+            let answered = time::timeout(ANSWER_TIMEOUT, fetching).await;
             match answered.unwrap_or_else(|late| Err(late.into())) {
                 Ok(answer) if self.is_other_cluster(&answer) => {
-                    if self.strangers.failing().is_some() {
-                        warn!(peer = %url, "a peer URL leads to another cluster; it is not used");
+                    if self.foreign.failing().is_some() {
+                        warn!(peer = %url, "a peer URL belongs to another cluster; it is not used");
                     }
                     last = io::Error::other("it is of another cluster");
                 }
-                // It has started, and the members have not published theirs yet.
+                // The peer has started, but no member has published its client URLs yet.
                 Ok(answer) if answer.client_urls.is_empty() => {
                     starting = true;
-                    last = io::Error::other("it knows no client URL yet");
+                    last = io::Error::other("it has no client URL of a member yet");
                 }
-                Ok(answer) => return Ok(self.learn(answer)),
+                Ok(answer) => return Ok(self.adopt(answer)),
                 Err(error) => {
-                    debug!(peer = %url, %error, "a peer does not tell the members");
+                    debug!(peer = %url, %error, "a peer does not return the member list");
                     last = error;
                 }
             }
         }
         Err(match starting {
-            true => Silence::Starting(last),
-            false => Silence::Complete(last),
+            true => Unavailable::Starting(last),
+            false => Unavailable::Unreachable(last),
         })
     }
 
     fn order(&self) -> Vec<String> {
         let mut order = self.latest.clone();
         order.extend(
-            self.first
+            self.configured
                 .iter()
                 .filter(|url| !self.latest.contains(url))
                 .cloned(),
@@ -148,12 +148,12 @@ impl Peers {
 
     fn is_other_cluster(&self, answer: &Answer) -> bool {
         match (&self.cluster, &answer.cluster) {
-            (Some(known), Some(told)) => known != told,
+            (Some(known), Some(answered)) => known != answered,
             _ => false,
         }
     }
 
-    fn learn(&mut self, answer: Answer) -> Vec<String> {
+    fn adopt(&mut self, answer: Answer) -> Vec<String> {
         if answer.cluster.is_some() {
             self.cluster = answer.cluster;
         }
@@ -168,18 +168,18 @@ impl Peers {
         let Some(file) = &self.file else { return };
         match file.save(&self.latest) {
             Ok(()) => self.kept.clone_from(&self.latest),
-            // A proxy with a full disk is still a proxy.
-            Err(error) => warn!(%error, "cannot keep the peer URLs"),
+            // The proxy goes on, for instance with a full disk.
+            Err(error) => warn!(%error, "cannot save the peer URLs"),
         }
     }
 }
 
-/// The client URLs of all members, if anybody tells.
-pub(crate) async fn ask_once(mut peers: Peers, dial_timeout: Duration) -> Option<Vec<String>> {
-    peers.ask(dial_timeout).await.ok()
+/// The client URLs of all members, if any peer returns them.
+pub(crate) async fn fetch_once(mut peers: Peers, dial_timeout: Duration) -> Option<Vec<String>> {
+    peers.fetch(dial_timeout).await.ok()
 }
 
-async fn ask(url: &str, tls: &ClientTls, dial_timeout: Duration) -> io::Result<Answer> {
+async fn fetch_members(url: &str, tls: &ClientTls, dial_timeout: Duration) -> io::Result<Answer> {
     let address = Address::of(url, Some(tls)).map_err(io::Error::other)?;
     let (headers, body) = fetch::get(&address, "/members", dial_timeout).await?;
     let members: Vec<Member> = serde_json::from_slice(&body)?;
@@ -198,17 +198,17 @@ async fn ask(url: &str, tls: &ClientTls, dial_timeout: Duration) -> io::Result<A
     })
 }
 
-/// Keeps the endpoints up to date, and somebody looking after each.
+/// Keeps the endpoints up to date, and runs a health check for each. Never returns.
 pub(crate) async fn keep(context: Arc<Context>, mut peers: Option<Peers>) {
     let mut found = false;
     let mut health_checks = JoinSet::new();
-    let mut silence = LogThrottle::default();
+    let mut unavailable = LogThrottle::default();
     loop {
         let urls = match (&mut peers, &context.config.members) {
-            (Some(peers), _) => peers.ask(context.config.dial_timeout).await,
+            (Some(peers), _) => peers.fetch(context.config.dial_timeout).await,
             (None, MembersFrom::Clients(urls) | MembersFrom::Peers(urls)) => Ok(urls.clone()),
         };
-        tell(&mut silence, &urls);
+        log(&mut unavailable, &urls);
         match urls {
             Ok(urls) => {
                 for endpoint in context.endpoints.update(&urls).await {
@@ -219,22 +219,22 @@ pub(crate) async fn keep(context: Arc<Context>, mut peers: Option<Peers>) {
                     announce(&urls);
                 }
             }
-            Err(Silence::Starting(_)) => {}
-            Err(Silence::Complete(_)) => context.endpoints.none_found(),
+            Err(Unavailable::Starting(_)) => {}
+            Err(Unavailable::Unreachable(_)) => context.endpoints.none_found(),
         }
-        // Those of members that are gone.
+        // The checks of removed members have ended.
         while health_checks.try_join_next().is_some() {}
         let known = !context.endpoints.list().is_empty();
         time::sleep(if known {
             context.config.refresh_interval
         } else {
-            EAGER
+            RETRY_INTERVAL
         })
         .await;
     }
 }
 
-/// etcd 2's line, which scripts look for.
+/// Logs etcd 2's line, which scripts search for.
 fn announce(urls: &[String]) {
     info!(
         endpoints = ?urls,
@@ -243,24 +243,24 @@ fn announce(urls: &[String]) {
     );
 }
 
-/// As Go's `%q` has a list.
+/// A list in the form of Go's `%q`.
 fn quoted(urls: &[String]) -> String {
     let quoted: Vec<_> = urls.iter().map(|url| format!("{url:?}")).collect();
     quoted.join(" ")
 }
 
-/// Says when nobody tells who the members are, and when somebody does again.
-fn tell(silence: &mut LogThrottle, urls: &Result<Vec<String>, Silence>) {
+/// Logs when no peer returns the member list, and when one does again.
+fn log(unavailable: &mut LogThrottle, urls: &Result<Vec<String>, Unavailable>) {
     match urls {
         Ok(_) => {
-            if let Some(lasted) = silence.recovered() {
+            if let Some(lasted) = unavailable.recovered() {
                 let lasted_seconds = lasted.as_secs();
-                info!(lasted_seconds, "a peer tells again who the members are");
+                info!(lasted_seconds, "a peer returns the member list again");
             }
         }
-        Err(Silence::Starting(error) | Silence::Complete(error)) => {
-            if let Some(lasted) = silence.failing() {
-                let text = "no peer tells who the members are; keeping what is known";
+        Err(Unavailable::Starting(error) | Unavailable::Unreachable(error)) => {
+            if let Some(lasted) = unavailable.failing() {
+                let text = "no peer returns the member list; keeping the last one";
                 warn!(%error, lasted_seconds = lasted.as_secs(), "{text}");
             }
         }
@@ -294,23 +294,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_learnt_is_kept_and_flags_come_last() {
+    fn a_fetched_list_is_kept_and_flags_come_last() {
         let dir = tempfile::tempdir().unwrap();
         let flags = || vec!["http://flag:1".to_owned()];
         let file = || Some(ClusterFile::open(dir.path()).unwrap());
         let mut peers = Peers::new(flags(), file(), ClientTls::default()).unwrap();
         assert_eq!(peers.order(), flags());
-        peers.learn(answer("a", "http://new:1"));
+        peers.adopt(answer("a", "http://new:1"));
         assert_eq!(peers.order(), ["http://new:1", "http://flag:1"]);
         let peers = Peers::new(flags(), file(), ClientTls::default()).unwrap();
         assert_eq!(peers.order(), ["http://new:1", "http://flag:1"]);
     }
 
     #[test]
-    fn another_clusters_answer_is_not_taken() {
+    fn another_clusters_answer_is_not_used() {
         let mut peers = Peers::new(vec![], None, ClientTls::default()).unwrap();
         assert!(!peers.is_other_cluster(&answer("a", "http://one:1")));
-        peers.learn(answer("a", "http://one:1"));
+        peers.adopt(answer("a", "http://one:1"));
         assert!(peers.is_other_cluster(&answer("b", "http://one:1")));
         assert!(!peers.is_other_cluster(&answer("a", "http://two:1")));
     }

@@ -1,19 +1,21 @@
 //! Which member gets a request, and what is done when it fails.
 //!
-//! `endpoints` chooses among the members that `members` discovers, `health_check` probes and `leader`
-//! ranks; `attempts` is one request's way through them. `forward` sends a request by these rules, and
-//! `read_your_writes` decides whether an answer is new enough. `watch` keeps v2 watches alive across
-//! members. `outage` decides whether a request is held while no member is usable.
+//! `answer` is the one way from a request to its answer, for all protocols. `forward` sends a request by
+//! the rules of `attempts`, the retry policy; `watch` keeps v2 watches alive across members, and
+//! `read_your_writes` decides whether an answer is new enough. `endpoints` chooses a member: `members`
+//! fetches the member list, `health_check` probes each member, and `leader` holds which one leads.
+//! `outage` decides whether a request is held while no member is usable. Nothing here depends on how HTTP
+//! frames a message.
 
 pub(crate) mod answer;
 pub(crate) mod attempts;
+mod change_throttle;
 pub(crate) mod coarse_timer;
 pub(crate) mod endpoint;
 pub(crate) mod endpoints;
 pub(crate) mod forward;
 mod health_check;
 mod leader;
-mod log_throttle;
 pub(crate) mod members;
 mod outage;
 pub(crate) mod read_your_writes;

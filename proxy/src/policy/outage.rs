@@ -1,47 +1,48 @@
-//! The time in which no member can be asked, and whether a request is held meanwhile.
+//! Whether a request is held while no member is usable.
 //!
-//! Clients of etcd 2's age give up at once on 503, so a request is held while a member may be reached
-//! in time: one that was there before restarts, or is part of an election, however long the outage has
-//! lasted; or is about to start, as those that a discovery service has registered. A proxy that expects
-//! none, and has never found a member, in this life or an earlier one, answers as etcd's does. For a moment after its start it holds requests all the same: members and proxies of a cluster
-//! are started together.
+//! Clients of etcd 2's age give up at once on 503. So a request is held as long as a member may become
+//! usable in time: one that was reached before and restarts or takes part in an election, however long the
+//! outage has lasted, or one that a discovery service has registered. A proxy that expects no member, and
+//! has never reached one, answers 503 as etcd's does. It holds requests for a short time after its start
+//! all the same, since members and proxies of a cluster are started together.
 
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// For so long a proxy that has not reached any member yet holds requests.
+/// The time for which a proxy that has not reached any member holds requests.
 const START_GRACE: Duration = Duration::from_secs(1);
 
+/// The current outage, if there is one.
 #[derive(Default)]
 pub(crate) struct Outage(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    /// `None` while a member can be asked, or while that is not known yet.
+    /// `None` while a member is usable, and before the first health check.
     began: Option<Instant>,
-    /// A member was connected to, in this life or an earlier one, or is expected.
+    /// A member was reached, in this run or an earlier one, or is expected.
     reached: bool,
 }
 
 impl Outage {
-    /// `any` member can be asked at `now`; one was `reached` at some time.
-    pub(crate) fn note(&self, any: bool, reached: bool, now: Instant) {
+    /// Whether any member is `usable` at `now`, and whether one was `reached` ever.
+    pub(crate) fn note(&self, usable: bool, reached: bool, now: Instant) {
         let mut state = self.0.lock();
         state.reached |= reached;
-        match any {
+        match usable {
             true => state.began = None,
             false => drop(state.began.get_or_insert(now)),
         }
     }
 
-    /// There were members in an earlier life of the proxy, or they are registered and about to start.
+    /// There were members in an earlier run of the proxy, or they are registered and about to start.
     pub(crate) fn expect_members(&self) {
         self.0.lock().reached = true;
     }
 
-    /// Whether a request would be held in vain at `now`.
+    /// Whether holding a request would be in vain at `now`.
     pub(crate) fn is_hopeless(&self, now: Instant) -> bool {
         let state = self.0.lock();
         let over = |began: Instant| began + START_GRACE <= now;
@@ -63,7 +64,7 @@ mod tests {
         outage.note(false, true, lost);
         assert!(!outage.is_hopeless(lost));
         assert!(!outage.is_hopeless(lost + DAY));
-        // Those that replace the reached ones may not have been reached themselves.
+        // The members that replace the reached ones may not have been reached themselves.
         outage.note(false, false, lost + DAY);
         assert!(!outage.is_hopeless(lost + 2 * DAY));
     }

@@ -1,4 +1,4 @@
-//! What a data directory says of its host, and its lock.
+//! The role by a data directory, and the lock of a proxy's.
 
 use super::*;
 
@@ -58,7 +58,7 @@ fn the_cluster_file_is_etcds() {
     assert!(has_cluster_file(&data_dir).unwrap());
     let again = ClusterFile::open(&data_dir).unwrap();
     assert_eq!(again.load().unwrap().unwrap(), ["http://127.0.0.1:23801"]);
-    // etcd 2 saved an empty list before it knew better.
+    // etcd 2 saved an empty list before it had fetched the members.
     fs::write(&path, r#"{"PeerURLs":[]}"#).unwrap();
     assert_eq!(file.load().unwrap(), None);
     fs::write(&path, "{").unwrap();

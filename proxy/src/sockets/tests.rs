@@ -1,4 +1,4 @@
-//! Sockets to members, and who gets them.
+//! The permits for sockets to members.
 
 use std::pin::pin;
 
@@ -24,9 +24,9 @@ fn address(port: u16) -> SocketAddr {
 #[test]
 fn a_connection_has_so_many_waits_and_gives_them_back() {
     let sockets: &Sockets = Box::leak(Box::new(Sockets::new(1000)));
-    let waits = Arc::new(Waits::new(sockets));
+    let waits = Arc::new(Watches::new(sockets));
     let (one, other) = (address(1), address(2));
-    let count = sockets.client_waits_max;
+    let count = sockets.client_watches_max;
     let mut places: Vec<_> = (0..count).map_while(|_| waits.begin(one)).collect();
     assert_eq!(places.len(), count);
     assert!(waits.begin(one).is_none());
@@ -37,12 +37,12 @@ fn a_connection_has_so_many_waits_and_gives_them_back() {
     assert!(waits.by_client.lock().is_empty());
 }
 
-/// One of each client of HTTP/1.1, and all that there may be over HTTP/2.
+/// One of each client of HTTP/1.1, and as many as possible over HTTP/2.
 #[test]
 fn waits_leave_sockets_to_members_for_other_requests() {
     for connections in [16, 70, 874, 3946, 19_850] {
         let sockets: &Sockets = Box::leak(Box::new(Sockets::new(connections)));
-        let waits = Arc::new(Waits::new(sockets));
+        let waits = Arc::new(Watches::new(sockets));
         let begun = (0..u16::MAX).map_while(|port| waits.begin(address(port)));
         let begun: Vec<_> = begun.collect();
         assert_ne!(begun.len(), 0, "{connections}");
@@ -53,7 +53,7 @@ fn waits_leave_sockets_to_members_for_other_requests() {
     }
 }
 
-/// A member that says this to the first request, and that does not hang up. Returns its URL.
+/// A member that sends this to the first request, and keeps the connection open. Returns its URL.
 async fn member(text: String) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -98,7 +98,7 @@ async fn a_wait_that_goes_on_elsewhere_needs_no_second_socket() {
     assert_eq!(parts.next().await.unwrap().unwrap(), EVENT);
 }
 
-/// Members that answer a request at once.
+/// Members that answer a request immediately.
 async fn members<const N: usize>(proxy: &Context) -> [Arc<Endpoint>; N] {
     let mut urls = vec![];
     for _ in 0..N {
@@ -107,28 +107,28 @@ async fn members<const N: usize>(proxy: &Context) -> [Arc<Endpoint>; N] {
     proxy.endpoints.update(&urls).await.try_into().ok().unwrap()
 }
 
-async fn ask(endpoint: &Arc<Endpoint>, proxy: &Context) -> Reply {
+async fn get(endpoint: &Arc<Endpoint>, proxy: &Context) -> Reply {
     let mut request = UpstreamRequest::watch("/v2/keys/a", b"");
     let reply = exchange::exchange(endpoint, &mut request, proxy).await;
     reply.unwrap()
 }
 
 #[tokio::test]
-async fn a_connection_that_rests_makes_room_for_one_that_is_needed() {
+async fn an_idle_connection_is_closed_for_one_that_is_needed() {
     let proxy = proxy(2);
-    let [rests, works, needed] = members(&proxy).await;
-    ask(&rests, &proxy).await.begin().unwrap();
-    let _works = ask(&works, &proxy).await;
-    ask(&needed, &proxy).await;
+    let [idle, works, needed] = members(&proxy).await;
+    get(&idle, &proxy).await.begin().unwrap();
+    let _works = get(&works, &proxy).await;
+    get(&needed, &proxy).await;
 }
 
 #[tokio::test]
-async fn a_connection_does_not_rest_while_a_request_waits_for_its_place() {
+async fn a_connection_does_not_idle_while_a_request_waits_for_its_permit() {
     let proxy = proxy(1);
     let [works, needed] = members(&proxy).await;
-    let works = ask(&works, &proxy).await;
+    let works = get(&works, &proxy).await;
     // The first one waits when the second is looked at.
-    tokio::join!(biased; ask(&needed, &proxy), async {
+    tokio::join!(biased; get(&needed, &proxy), async {
         works.begin().unwrap();
     });
 }

@@ -15,7 +15,7 @@ const RANGE: &str = "/etcdserverpb.KV/Range";
 const PUT: &str = "/etcdserverpb.KV/Put";
 const WATCH: &str = "/etcdserverpb.Watch/Watch";
 
-/// What a client hears.
+/// What a client receives.
 #[derive(Debug)]
 struct Heard {
     body: String,
@@ -288,7 +288,7 @@ async fn a_call_is_not_held_longer_than_it_may_be() {
     proxy.stop().await;
 }
 
-/// The member hears nothing of one, and of the other that it is given up.
+/// The member receives nothing of one, and a reset of the other.
 #[tokio::test]
 async fn a_call_whose_time_is_over_does_not_keep_its_member_busy() {
     let member = Callee::start(Fate::Hang).await;
@@ -327,7 +327,7 @@ async fn a_readonly_proxy_lets_reads_pass() {
 }
 
 /// The mark of this proxy on a call that it has not seen: it cannot be guessed, so it is taken from
-/// what a member hears.
+/// what a member receives.
 #[tokio::test]
 async fn a_loop_is_told() {
     let member = Callee::start(Fate::Reply("kvs")).await;

@@ -184,7 +184,7 @@ async fn a_body_that_breaks_off_is_not_passed_as_whole() {
     let proxy = Running::before(&[&member]).await;
     let mut client = Client::connect(proxy.address).await;
     client.send("GET", "/v2/keys/a", "").await;
-    // Whatever arrived before; no end of the body that looks like one.
+    // Parts may have arrived before; but no valid end of the body.
     while !client.is_cut().await {}
 }
 

@@ -94,7 +94,7 @@ async fn either_side_may_end_first_and_still_listen() {
     }
 }
 
-/// Sends so many bytes, each what its place says, and its end.
+/// Sends so many bytes, each by its position, and the end.
 async fn send(to: &mut (impl AsyncWrite + Unpin), length: usize, salt: usize) {
     let bytes: Vec<_> = (0..length)
         .map(|at| (at / 7 + salt).to_le_bytes()[0])

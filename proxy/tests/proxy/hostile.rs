@@ -51,7 +51,7 @@ async fn nonsense_ends_a_connection_with_a_word() {
     }
     let told = told(proxy.address, b"PRI * HTTP/2.0\r\n\r\nSM\n\n\n\n").await;
     assert!(String::from_utf8_lossy(&told).contains("no preface"));
-    // And nobody else is disturbed.
+    // Other clients are served.
     let answered = exchange(connect(proxy.address).await, call(PUT), Bytes::from("x")).await;
     assert_eq!(answered.body(), b"x");
 }
@@ -159,7 +159,7 @@ async fn put_beside(proxy: SocketAddr, hostile: impl Future<Output = ()>) {
     }
 }
 
-/// Sends each part in its turn, reads what it is told, and returns once the last is answered or the
+/// Sends each part in its turn, reads the answers, and returns once the last is answered or the
 /// connection is closed.
 async fn hostile(proxy: SocketAddr, parts: impl Iterator<Item = Vec<u8>>) {
     let mut socket = TcpStream::connect(proxy).await.unwrap();
@@ -243,7 +243,7 @@ async fn a_call_that_is_reset_for_its_client_is_given_up_at_its_member() {
     let wrong = [
         frame(8, 0, 1, &[0; 4]),
         head_of(1, WATCH),
-        // Its body is longer than was said.
+        // Its body is longer than its Content-Length.
         frame(0, 0, 1, b"more"),
     ];
     for (way, wrong) in wrong.into_iter().enumerate() {

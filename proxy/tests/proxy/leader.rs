@@ -26,7 +26,7 @@ async fn read(proxy: &Running) -> String {
 async fn a_write_goes_to_the_leader_and_reads_stay() {
     let [one, two, three] = three().await;
     let proxy = Running::before(&[&one, &two, &three]).await;
-    // Before it has looked at all, anybody may be the nearest.
+    // Before the first probes any member may be the nearest.
     for fake in [&one, &two, &three] {
         fake.was_looked_at().await;
     }
@@ -74,7 +74,7 @@ async fn a_leader_that_goes_is_replaced_at_once() {
     proxy.follows(&one.url()).await;
     assert_eq!(written(&proxy).await, "one");
     one.kill().await;
-    // The others have not elected anybody yet.
+    // The others have not elected a leader yet.
     assert_ne!(written(&proxy).await, "one");
     tokio::time::sleep(Duration::from_millis(400)).await;
     two.set_leads(true);

@@ -1,4 +1,4 @@
-//! Who the members are.
+//! The member list.
 
 use std::time::{Duration, Instant};
 
@@ -38,7 +38,7 @@ async fn a_failed_refresh_forgets_nothing() {
         .await
         .knows(1)
         .await;
-    // It still answers, but says nothing.
+    // It still answers, but without members.
     peer.advertise(vec![]);
     peer.was_asked_for_members(peer.asked() + 2).await;
     assert_eq!(get(proxy.address, "/v2/keys/a").await.body, "x");
@@ -119,7 +119,7 @@ async fn peer_urls_are_kept_and_go_before_flags() {
         .await;
     let kept = std::fs::read_to_string(dir.path().join("proxy/cluster")).unwrap();
     assert_eq!(kept, format!("{{\"PeerURLs\":[\"{}\"]}}", member.url()));
-    // The flags are wrong by now; the file knows better.
+    // The flags are outdated by now; the file is not.
     config.members = MembersFrom::Peers(vec!["http://127.0.0.1:1".to_owned()]);
     Running::start(config.clone())
         .await
@@ -183,7 +183,7 @@ async fn a_member_that_advertises_this_proxy_is_not_asked() {
     proxy.stop().await;
 }
 
-/// The address says nothing here: something else listens there and leads back.
+/// The address proves nothing here: something else listens there and leads back.
 #[tokio::test]
 async fn a_loop_through_others_is_found_by_its_mark() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

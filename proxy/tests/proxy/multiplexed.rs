@@ -208,7 +208,7 @@ async fn streams_of_one_connection_do_not_wait_for_each_other() {
     let member = Callee::start(Fate::Echo).await;
     let proxy = before(&member).await;
     let mut sender = connect(proxy.address).await;
-    // Nobody reads what this one is answered.
+    // The answer to this one is not read.
     let (stuck, mut stream) = sender.send_request(call(WATCH), false).unwrap();
     stream
         .send_data(Bytes::from(vec![0; 1 << 20]), false)

@@ -1,4 +1,4 @@
-//! Whoever has written through a proxy reads what it wrote.
+//! Read-your-writes: a client that writes through a proxy reads what it wrote.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ async fn behind(follower_at: &Arc<AtomicU64>) -> (Fake, Fake, Running) {
     (leader, follower, proxy)
 }
 
-/// Reads go to the follower, writes to the leader, which says so in its answers.
+/// Reads go to the follower, writes to the leader, which names itself in its answers.
 async fn preferring_the_follower(leader: &Fake, follower: &Fake) -> Running {
     leader.set_leads(true);
     follower.set_leads(false);
@@ -67,12 +67,12 @@ async fn written(proxy: &Running) -> String {
 async fn a_member_that_has_not_come_as_far_is_not_believed() {
     let at = Arc::new(AtomicU64::new(9));
     let (leader, follower, proxy) = behind(&at).await;
-    // Nobody has been told of more.
+    // No client has seen a higher index.
     assert_eq!(read(&proxy).await, "follower 9");
     assert_eq!(written(&proxy).await, "leader");
     assert_eq!(read(&proxy).await, "leader");
     at.store(10, Ordering::Relaxed);
-    // For a moment it is not asked.
+    // For a moment it gets no reads.
     until("the follower is asked again", async || {
         read(&proxy).await == "follower 10"
     })
@@ -89,7 +89,7 @@ async fn who_has_changed_members_or_accounts_sees_the_change() {
         assert_eq!(client.ask("POST", path, "{}").await.body, "leader");
         assert_eq!(client.ask("GET", path, "").await.body, "leader", "{path}");
     }
-    // Keys are for who may read them, and a member that does not know the change would let others do so.
+    // Access to keys depends on accounts, and a member without the change would allow too much.
     assert_eq!(read(&proxy).await, "leader");
     let waited = get(proxy.address, "/v2/keys/a?wait=true").await.body;
     assert_eq!(waited, "leader");
@@ -125,12 +125,12 @@ async fn a_change_that_a_follower_has_answered_is_seen_there() {
     proxy.follows(&next.url()).await;
     assert_eq!(get(proxy.address, "/v2/members").await.body, answered);
     tokio::time::sleep(Duration::from_secs(8)).await;
-    // In the end the leader knows more.
+    // In the end the leader has more.
     assert_ne!(get(proxy.address, "/v2/members").await.body, answered);
     proxy.stop().await;
 }
 
-/// Whoever refuses a change need not know the last one.
+/// A member that refuses a change may lack the last one.
 #[tokio::test]
 async fn who_refuses_a_change_is_not_asked_for_it() {
     let at = Arc::new(AtomicU64::new(10));
@@ -220,8 +220,8 @@ async fn a_read_whose_body_is_gone_is_not_asked_again() {
     proxy.stop().await;
 }
 
-/// A leader that was started again serves reads before it has applied its log, and a member that fails says
-/// nothing at all; but who has no account is told so.
+/// A leader that was started again serves reads before it has applied its log, and a member that fails proves
+/// nothing; but a refusal for want of an account is passed on.
 #[tokio::test]
 async fn of_two_answers_the_better_one_is_passed_on() {
     for (status, index, expected) in [
@@ -258,7 +258,7 @@ async fn the_leader_is_asked_however_late_it_is() {
     proxy.stop().await;
 }
 
-/// etcdctl and fleet wait a second for an answer's head, and ask again later.
+/// etcdctl and fleet have a timeout of a second for an answer's head, and retry later.
 #[tokio::test]
 async fn clients_without_patience_are_answered_in_the_end() {
     let (leader, follower, proxy) = written_behind(&Arc::default()).await;
@@ -305,7 +305,7 @@ async fn who_has_written_and_then_waits_does_not_hear_of_it() {
     let (leader, follower, proxy) = written_behind(&at).await;
     let wait = "/v2/keys/a?wait=true";
     assert_eq!(get(proxy.address, wait).await.body, "leader");
-    // It knows what it wants.
+    // Its `waitIndex` is explicit.
     let since = get(proxy.address, "/v2/keys/a?wait=true&waitIndex=10").await;
     assert_eq!(since.body, "follower 9");
     // Better than nothing.

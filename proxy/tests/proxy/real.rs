@@ -1,4 +1,4 @@
-//! The proxy before a real etcd 3.4, asked by the real etcdctl.
+//! The proxy before a real etcd 3.4, used by the real etcdctl.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -153,7 +153,7 @@ impl Etcd {
     }
 }
 
-/// etcdctl, asking the proxy and nobody else.
+/// etcdctl with the proxy as its only endpoint.
 fn etcdctl(proxy: &Running, api: &str, args: &[&str]) -> Command {
     let mut command = Command::new("etcdctl");
     let mut endpoint = proxy.address.to_string();
@@ -306,7 +306,7 @@ async fn a_v2_watch_outlives_its_member() {
     assert_eq!(head.status, 200);
     assert!(head.field("X-Etcd-Index").is_some());
     etcd.kill().await;
-    // Held while nobody is there, and done once somebody is.
+    // Held while no member is usable, and executed once one is.
     let held = tokio::spawn(put(proxy.address, "/v2/keys/b", "value=2"));
     etcd.restart().await;
     assert_eq!(held.await.unwrap().status, 201);
@@ -393,7 +393,7 @@ async fn write(proxy: SocketAddr, writer: usize, stop: Arc<AtomicBool>) -> Writt
     written
 }
 
-/// Adds one to a counter by compare-and-swap; returns how often it did, and how often nobody knows.
+/// Adds one to a counter by compare-and-swap; returns how often it succeeded, and how often the outcome is unknown.
 async fn count(proxy: SocketAddr, stop: Arc<AtomicBool>) -> (u64, u64) {
     let mut client = Client::connect(proxy).await;
     let (mut done, mut unknown) = (0, 0);

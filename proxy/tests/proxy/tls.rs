@@ -64,7 +64,7 @@ impl Certificates {
     }
 }
 
-/// A member that knows a key, an event and a call.
+/// A member with a key, an event and a call.
 struct Member;
 
 impl Serve for Member {

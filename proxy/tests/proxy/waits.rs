@@ -151,7 +151,7 @@ async fn a_stream_goes_on_after_its_last_event() {
     proxy.stop().await;
 }
 
-/// What a client is told after its head, when another member answers the wait like this.
+/// What a client receives after its head, when another member answers the watch like this.
 /// `None`: the answer is cut.
 async fn told_by_another(first: String, other: Vec<Step>) -> Option<String> {
     let first = move |_: &Seen| vec![Step::Send(first.clone()), Step::Hang];
@@ -216,7 +216,7 @@ async fn a_wait_leaves_a_member_that_stopped() {
     client.send("GET", "/v2/keys/a?wait=true", "").await;
     client.head().await;
     one.set_silent();
-    // Somebody's read raises the suspicion.
+    // A slow read requests the health check.
     get(proxy.address, "/v2/keys/b").await;
     assert_eq!(client.chunks().await, event(9));
     proxy.stop().await;

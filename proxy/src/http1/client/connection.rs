@@ -16,22 +16,22 @@ use tokio::time::{self, Instant};
 use crate::address::Address;
 use crate::http1::client::head::{self, Head};
 use crate::http1::client::socket::Socket;
-use crate::sockets::Place;
+use crate::sockets::SocketPermit;
 
-/// Read at first: all of most answers, and no more than a wait's head needs while it is looked at.
+/// Read at first: most answers whole, and little for the head of a watch.
 const FIRST_BYTES: usize = 2 * 1024;
 
-/// Read at a time of what is longer.
+/// Read at a time of longer answers.
 const MORE_BYTES: usize = 16 * 1024;
 
-/// A socket and what was read from it ahead. Idle or waiting, it has no buffer.
+/// A socket and the bytes that were read ahead. While idle or waiting it has no buffer.
 pub(crate) struct Connection {
     socket: Socket,
     pub(crate) received: BytesMut,
-    /// When it was last used.
+    /// The time of the last use.
     pub(crate) since: Instant,
-    /// Of the sockets that the process may have to members; probes need none.
-    place: Option<Place>,
+    /// Counts against the sockets of the process to members. Probes need none.
+    permit: Option<SocketPermit>,
 }
 
 impl Connection {
@@ -40,25 +40,25 @@ impl Connection {
             socket: Socket::open(address, timeout).await?,
             received: BytesMut::new(),
             since: Instant::now(),
-            place: None,
+            permit: None,
         })
     }
 
-    /// The same connection, which has its place until it is closed.
-    pub(crate) fn with_place(self, place: Place) -> Connection {
+    /// The same connection, which holds the permit until it is closed.
+    pub(crate) fn with_permit(self, permit: SocketPermit) -> Connection {
         Connection {
-            place: Some(place),
+            permit: Some(permit),
             ..self
         }
     }
 
-    /// Whether it may be kept for a later request, and no request waits for its place.
-    pub(crate) fn may_rest(&self) -> bool {
-        !self.place.as_ref().is_some_and(Place::is_wanted)
+    /// Whether it may stay in the pool: no request waits for its permit.
+    pub(crate) fn may_idle(&self) -> bool {
+        !self.permit.as_ref().is_some_and(SocketPermit::is_awaited)
     }
 
-    /// Whether the other end has neither closed it nor said anything unasked, for all that the
-    /// runtime has heard. Good enough for reads, which are sent again when it was not so.
+    /// Whether the member has neither closed it nor sent unexpected bytes, as far as the runtime has been
+    /// notified. That suffices for reads, which are repeated if the connection turns out to be closed.
     pub(crate) fn seems_idle(&mut self) -> bool {
         let mut nobody = Context::from_waker(Waker::noop());
         match &self.socket {
@@ -67,8 +67,8 @@ impl Connection {
         }
     }
 
-    /// The same, asked from the kernel: what the runtime has heard may be old, and a write that
-    /// goes into a dead connection is a write whose outcome nobody knows.
+    /// The same by a system call: the runtime's readiness may be outdated, and the outcome of a write that
+    /// is sent into a closed connection is unknown.
     pub(crate) fn is_idle(&mut self) -> bool {
         let socket = match &mut self.socket {
             Socket::Plain(socket) => socket,
@@ -78,10 +78,10 @@ impl Connection {
         matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// Hands all bytes to the kernel. After an error it has not got all of them.
+    /// Hands all bytes to the kernel. After an error it did not take all of them.
     pub(crate) async fn send(&mut self, bytes: &[u8], timeout: Duration) -> io::Result<()> {
-        // Nearly always the kernel takes all at once; the rest would make room for itself in every
-        // request.
+        // Nearly always the kernel takes all at once. The rest is boxed: it would enlarge the future of
+        // every request.
         let sent = match &self.socket {
             Socket::Plain(socket) => sent(socket.try_write(bytes))?,
             Socket::Tls(_) => 0,
@@ -106,10 +106,10 @@ impl Connection {
         Ok(())
     }
 
-    /// Returns when the other end says something, or nothing any more.
+    /// Returns when the member has sent something, or closed the connection.
     pub(crate) async fn answers(&mut self) {
         match &mut self.socket {
-            // An error is found by whoever reads.
+            // The next read returns the error.
             Socket::Plain(socket) => drop(socket.readable().await),
             Socket::Tls(secure) => secure.answers(&mut self.received, FIRST_BYTES).await,
         }
@@ -119,7 +119,7 @@ impl Connection {
     pub(crate) async fn head(&mut self, method: &Method) -> io::Result<Head> {
         loop {
             match head::parse(&mut self.received, method)? {
-                // 100 Continue and its like announce another.
+                // A final answer follows 100 Continue and the like.
                 Some(head) if head.status.is_informational() => {}
                 Some(head) => return Ok(head),
                 None => self.fill(FIRST_BYTES).await?,
@@ -127,7 +127,7 @@ impl Connection {
         }
     }
 
-    /// More of a body. The end is an error here.
+    /// Reads more of a body. The end is an error.
     pub(crate) async fn more(&mut self) -> io::Result<()> {
         self.fill(MORE_BYTES).await
     }
@@ -151,36 +151,36 @@ impl Connection {
             Socket::Tls(secure) => {
                 let read = secure.poll_read(cx, &mut self.received, size);
                 if read.is_pending() {
-                    self.let_buffer_go();
+                    self.free_buffer();
                 }
                 return read;
             }
         };
         loop {
             if socket.poll_read_ready(cx)?.is_pending() {
-                let_go(&mut self.received);
+                free_if_empty(&mut self.received);
                 return Poll::Pending;
             }
-            // What is left of a buffer is used up, unless it is next to nothing.
+            // The rest of a buffer is used up, unless it is very small.
             if self.received.capacity() - self.received.len() < size / 4 {
                 self.received.reserve(size);
             }
-            // Not `try_read_buf`: only this one knows that a read which leaves room has read all
-            // there is, and saves the next one asking in vain.
+            // Not `try_read_buf`: only `read_buf` clears the readiness after a short read, which saves a
+            // system call that would return nothing.
             match pin!(socket.read_buf(&mut self.received)).poll(cx) {
-                Poll::Pending => let_go(&mut self.received),
+                Poll::Pending => free_if_empty(&mut self.received),
                 read => return read,
             }
         }
     }
 
-    /// An empty buffer is worth nothing to a connection that waits.
-    pub(crate) fn let_buffer_go(&mut self) {
-        let_go(&mut self.received);
+    /// Frees an empty buffer, which a connection that waits does not need.
+    pub(crate) fn free_buffer(&mut self) {
+        free_if_empty(&mut self.received);
     }
 }
 
-/// How much the kernel took.
+/// The number of bytes that the kernel took.
 fn sent(written: io::Result<usize>) -> io::Result<usize> {
     match written {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
@@ -188,7 +188,7 @@ fn sent(written: io::Result<usize>) -> io::Result<usize> {
     }
 }
 
-fn let_go(buffer: &mut BytesMut) {
+fn free_if_empty(buffer: &mut BytesMut) {
     if buffer.is_empty() {
         *buffer = BytesMut::new();
     }

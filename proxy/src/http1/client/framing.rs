@@ -1,11 +1,11 @@
-//! How a body ends: by its length, by its last chunk, or with the connection.
+//! The framing of a body: a length, chunks, or the end of the connection (RFC 9112, 6 and 7).
 
 use std::fmt::Write as _;
 use std::io;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-/// Of a chunk's size, its extensions included; of a trailer.
+/// The length of a line: a chunk's size with its extensions, or a trailer.
 const LINE_BYTES_MAX: usize = 4 * 1024;
 
 /// The end of a chunked body without trailers.
@@ -26,35 +26,35 @@ pub(crate) fn chunk(data: &[u8]) -> Bytes {
 /// What is still to come of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Framing {
-    /// So many bytes.
+    /// The number of bytes to come.
     Length(u64),
-    /// Chunks, and where in them we are.
+    /// Chunks, and the position in them.
     Chunked(Chunk),
-    /// All there is.
+    /// All bytes until the connection ends.
     UntilClose,
 }
 
-/// Where in a chunked body we are.
+/// The position in a chunked body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Chunk {
-    /// Before a size.
+    /// Before the size of a chunk.
     Size,
-    /// So many bytes before the end of one.
+    /// In a chunk, this many bytes before its end.
     Data(u64),
-    /// Before the line end after one.
+    /// Before the line end that follows a chunk.
     End,
-    /// After the last one.
+    /// After the last chunk.
     Trailers,
-    /// After everything.
+    /// After the trailers.
     Over,
 }
 
-/// What a step of decoding brought.
+/// The result of a decoding step.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Decoded {
     /// Some of the body.
     Part(Bytes),
-    /// Nothing before more has come.
+    /// More bytes have to arrive first.
     Starved,
     /// The body is complete.
     End,
@@ -65,7 +65,7 @@ impl Framing {
         Framing::Chunked(Chunk::Size)
     }
 
-    /// Takes the next part off `received`.
+    /// Takes the next part from `received`.
     pub(crate) fn decode(&mut self, received: &mut BytesMut) -> io::Result<Decoded> {
         match self {
             Framing::Length(0) => Ok(Decoded::End),
@@ -78,7 +78,7 @@ impl Framing {
         }
     }
 
-    /// Whether what is here ends the body; takes off nothing of a part that follows.
+    /// Whether the received bytes end the body. A part that follows is not consumed.
     pub(crate) fn ends(&mut self, received: &mut BytesMut) -> io::Result<bool> {
         match self {
             Framing::Length(left) => Ok(*left == 0),
@@ -87,13 +87,13 @@ impl Framing {
         }
     }
 
-    /// Whether the connection's end is the body's.
+    /// Whether the end of the connection ends the body.
     pub(crate) fn may_end(&self) -> bool {
         matches!(self, Framing::UntilClose)
     }
 }
 
-/// At most `left` bytes, counted off.
+/// Takes at most `left` bytes, and subtracts them from it.
 fn take(left: &mut u64, received: &mut BytesMut) -> Decoded {
     let length = received
         .len()
@@ -116,7 +116,7 @@ impl Chunk {
         }
     }
 
-    /// Goes past the lines around the data.
+    /// Consumes the lines around the data.
     fn ends(&mut self, received: &mut BytesMut) -> io::Result<bool> {
         loop {
             match self {
@@ -131,12 +131,12 @@ impl Chunk {
         }
     }
 
-    /// Goes past a line.
+    /// Consumes a line.
     fn pass(&mut self, line: &[u8]) -> io::Result<()> {
         *self = match (&self, line) {
             (Chunk::End, b"") => Chunk::Size,
             (Chunk::Trailers, b"") => Chunk::Over,
-            // etcd sends none; nobody would understand them.
+            // Trailers are dropped. etcd sends none.
             (Chunk::Trailers, _) => Chunk::Trailers,
             (Chunk::Size, line) => match size(line)? {
                 0 => Chunk::Trailers,
@@ -253,8 +253,8 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn whatever_arrives_is_survived(sent: Vec<u8>, pieces in 1..9_usize) {
-            // Whether it is an error matters to nobody here.
+        fn arbitrary_bytes_cause_no_panic(sent: Vec<u8>, pieces in 1..9_usize) {
+            // It may be an error, but not a panic.
             let _ = decoded(Framing::chunked(), &sent, pieces);
         }
 

@@ -1,7 +1,7 @@
 //! The head of an answer.
 //!
-//! Most heads go to the client as the member wrote them, so they are looked at and not taken apart;
-//! a map of the headers is made where somebody asks for one.
+//! Most heads go to the client as the member wrote them, so their fields are scanned but not copied. A
+//! header map is built on demand.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -15,7 +15,7 @@ use crate::http1::headers;
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 const HEADERS_MAX: usize = 96;
 
-/// What a member answers before the body.
+/// The status line and the header fields of a member's answer.
 #[derive(Debug)]
 pub(crate) struct Head {
     pub(crate) status: StatusCode,
@@ -26,13 +26,13 @@ pub(crate) struct Head {
     pub(crate) index: Option<u64>,
     /// From the status line to the blank line.
     block: Bytes,
-    /// Nothing in it concerns this connection alone.
+    /// It has no field that ends at this hop.
     end_to_end: bool,
 }
 
-/// What of the headers matters here.
+/// The header fields that matter here.
 #[derive(Default)]
-struct Noted {
+struct Fields {
     modern: bool,
     coding: Option<Coding>,
     length: Option<u64>,
@@ -48,7 +48,7 @@ enum Coding {
     Unknown,
 }
 
-/// Takes a head off `received`; `None` when it is not complete.
+/// Takes a head from `received`; `None`: it is not complete.
 pub(crate) fn parse(received: &mut BytesMut, method: &Method) -> io::Result<Option<Head>> {
     if received.is_empty() {
         return Ok(None);
@@ -64,27 +64,27 @@ pub(crate) fn parse(received: &mut BytesMut, method: &Method) -> io::Result<Opti
     };
     let code = parsed.code.expect("a complete head has a status");
     let status = StatusCode::from_u16(code).map_err(malformed)?;
-    let mut noted = Noted {
+    let mut found = Fields {
         modern: parsed.version == Some(1),
-        ..Noted::default()
+        ..Fields::default()
     };
     for field in parsed.headers.iter() {
-        noted.field(field)?;
+        found.field(field)?;
     }
-    let framing = noted.framing(status, method)?;
+    let framing = found.framing(status, method)?;
     Ok(Some(Head {
         status,
         framing,
-        keep: noted.keeps() && framing != Framing::UntilClose,
-        index: noted.index,
+        keep: found.keeps() && framing != Framing::UntilClose,
+        index: found.index,
         block: received.split_to(length).freeze(),
-        end_to_end: noted.modern && !noted.hop_by_hop,
+        end_to_end: found.modern && !found.hop_by_hop,
     }))
 }
 
 impl Head {
-    /// The index of the store that a read of keys was answered from. A member that refuses one without
-    /// a look at its store (no account, bad parameters) says 0, which is not how far it is.
+    /// The index of the state that a read of keys was answered from. A member that refuses a read without a
+    /// look at its store (no account, bad parameters) sends 0, which is not its index.
     pub(crate) fn read_at(&self) -> Option<u64> {
         let looked = matches!(self.status, StatusCode::OK | StatusCode::NOT_FOUND);
         let failed = self.status.is_server_error();
@@ -110,15 +110,15 @@ impl Head {
         headers
     }
 
-    /// All of it as it came, blank line included, when the next hop may read the same and the body's
-    /// length is in it.
+    /// The head as it was received, blank line included, if all its fields are end-to-end and it has the
+    /// length of the body.
     pub(crate) fn verbatim(&self) -> Option<&Bytes> {
         let known = matches!(self.framing, Framing::Length(_));
         Some(&self.block).filter(|_| known && self.end_to_end)
     }
 }
 
-impl Noted {
+impl Fields {
     fn field(&mut self, field: &httparse::Header<'_>) -> io::Result<()> {
         match field.name.len() {
             10 if field.name.eq_ignore_ascii_case("connection") => {
@@ -174,7 +174,7 @@ impl Noted {
     }
 }
 
-/// Digits alone: `parse` takes a plus sign.
+/// Parses a length. It has digits only; `str::parse` would accept a plus sign.
 pub(crate) fn length(value: &[u8]) -> io::Result<u64> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return Err(malformed("a length that is no number"));
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_tells_how_the_body_ends() {
+    fn a_head_frames_the_body() {
         let cases = [
             (
                 "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n",
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_concerns_everybody_is_passed_on_as_it_is() {
+    fn only_end_to_end_heads_are_forwarded_verbatim() {
         let plain = "HTTP/1.1 200 OK\r\nContent-Length: 7\r\nDate: x\r\n\r\n";
         let head = parsed(plain, Method::GET).unwrap().unwrap();
         assert_eq!(head.verbatim().unwrap(), plain);
@@ -275,7 +275,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn whatever_arrives_is_survived(fields: Vec<u8>) {
+        fn arbitrary_bytes_cause_no_panic(fields: Vec<u8>) {
             let _ = parse(&mut BytesMut::from(&fields[..]), &Method::GET);
             let head = [b"HTTP/1.1 200 OK\r\n", &fields[..], b"\r\n\r\n"].concat();
             let _ = parse(&mut BytesMut::from(&head[..]), &Method::GET);

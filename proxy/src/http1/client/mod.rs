@@ -1,8 +1,7 @@
-//! An HTTP/1.1 client of one connection.
+//! An HTTP/1.1 client, one connection at a time.
 //!
-//! Written by hand because of what hyper's costs here: a task and two hand-overs for every
-//! request, and 20 KiB for a watch that waits. This one is polled by the request's own task, and a
-//! connection that waits holds a socket and nothing else.
+//! hyper's client takes a task and two hand-overs for each request, and 20 KiB for a watch that waits. This
+//! one is polled by the request's own task, and an idle connection holds a socket and no buffer.
 
 mod connection;
 pub(crate) mod framing;

@@ -1,4 +1,4 @@
-//! What a connection to a member runs over: a socket, or TLS over one.
+//! The transport of a connection to a member: a socket, or TLS over one.
 
 use std::future::poll_fn;
 use std::io;
@@ -16,14 +16,14 @@ use tokio::time;
 
 use crate::address::Address;
 
-/// TLS is in a box: plain connections, which are many, must not pay for it.
+/// TLS is boxed, so that plain connections stay small.
 pub(crate) enum Socket {
     Plain(TcpStream),
     Tls(Box<Secure>),
 }
 
-/// TLS over a socket. That the socket is readable says nothing here: it may be a ticket for the next
-/// handshake, and an answer may have been read from it already.
+/// TLS over a socket. Readiness of the socket does not mean that there is data: it may be a session
+/// ticket. Nor does its absence mean that there is none: an answer may have been decrypted already.
 pub(crate) struct Secure(TlsSocket);
 
 impl Socket {
@@ -39,20 +39,20 @@ impl Socket {
 }
 
 impl Secure {
-    /// Whether nothing has come, not even the end. What is found here is lost: the connection is not
-    /// used then.
+    /// Whether neither data nor the end has arrived. Data found here is dropped; the caller then closes the
+    /// connection.
     pub(crate) fn is_idle(&mut self) -> bool {
         let mut nobody = Context::from_waker(Waker::noop());
         let mut byte = [0];
         let read = Pin::new(&mut self.0).poll_read(&mut nobody, &mut ReadBuf::new(&mut byte));
-        // What the runtime has heard may be old, so the kernel is asked as well.
+        // The runtime's readiness may be outdated, so the socket is peeked as well.
         let peeked = SockRef::from(self.0.get_ref().0).peek(&mut [MaybeUninit::uninit()]);
         let silent = matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
         read.is_pending() && silent
     }
 
-    /// Hands all bytes to the kernel, encrypted. After an error the other end cannot have all of
-    /// them: the last record is not whole.
+    /// Hands all bytes to the kernel, encrypted. After an error the other end cannot decrypt all of them:
+    /// the last record is incomplete.
     pub(crate) async fn send(&mut self, mut bytes: &[u8], timeout: Duration) -> io::Result<()> {
         while !bytes.is_empty() {
             let sent = time::timeout(timeout, self.0.write(bytes)).await??;
@@ -61,7 +61,7 @@ impl Secure {
         time::timeout(timeout, self.0.flush()).await?
     }
 
-    /// Appends what has come; 0 is the end.
+    /// Appends the data that has arrived; 0 is the end.
     pub(crate) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
@@ -71,7 +71,7 @@ impl Secure {
         received.reserve(size);
         let reading = pin!(self.0.read_buf(received));
         match reading.poll(cx) {
-            // As Go does, and plain HTTP: members that are killed say no farewell.
+            // As in Go, and as with plain HTTP: a killed member sends no close_notify.
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 Poll::Ready(Ok(0))
             }
@@ -79,7 +79,7 @@ impl Secure {
         }
     }
 
-    /// Returns when something has come, which is then in `received`.
+    /// Returns when data has arrived, which is then in `received`.
     pub(crate) async fn answers(&mut self, received: &mut BytesMut, size: usize) {
         if received.is_empty() {
             let _ = poll_fn(|cx| self.poll_read(cx, received, size)).await;

@@ -92,7 +92,7 @@ enum Begun {
 struct Request {
     record: RequestRecord,
     incoming: Incoming,
-    /// The client asks to close the connection after the answer.
+    /// The client's `Connection` field is `close`.
     last: bool,
     read_ahead: Bytes,
 }

@@ -27,7 +27,7 @@ pub(super) struct ParsedRequest {
     read: bool,
     /// It is a v2 watch.
     pub(super) watches: bool,
-    /// The client asks to close the connection after the answer.
+    /// The client's `Connection` field is `close`.
     pub(super) last: bool,
     /// The size of the client's head.
     pub(super) head_bytes: usize,

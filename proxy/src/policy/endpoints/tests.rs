@@ -1,4 +1,4 @@
-//! Which member is asked.
+//! The choice of a member.
 
 use super::*;
 
@@ -60,7 +60,7 @@ async fn the_near_one_is_preferred_when_clearly_nearer() {
 }
 
 #[tokio::test]
-async fn writes_go_to_the_leader_while_it_is_well() {
+async fn writes_go_to_the_leader_while_it_is_healthy() {
     let endpoints = endpoints(&[ONE, TWO, THREE]).await;
     let near = endpoints.choose(true).unwrap();
     assert_eq!(endpoints.choose(false).unwrap().url, near.url);
@@ -71,7 +71,7 @@ async fn writes_go_to_the_leader_while_it_is_well() {
     assert_eq!(endpoints.choose(true).unwrap().url, near.url);
     endpoints.set_health(&others[0], Health::Degraded);
     assert_eq!(endpoints.choose(false).unwrap().url, near.url);
-    // It must say so anew.
+    // Its next report counts.
     endpoints.set_health(&others[0], Health::Healthy);
     assert_eq!(endpoints.choose(false).unwrap().url, near.url);
     endpoints.leads(&others[1], true);
@@ -81,7 +81,7 @@ async fn writes_go_to_the_leader_while_it_is_well() {
 }
 
 #[tokio::test]
-async fn chance_spreads_equals() {
+async fn equal_members_are_chosen_at_random() {
     let mut seen = std::collections::BTreeSet::new();
     for _ in 0..100 {
         let endpoints = endpoints(&[ONE, TWO, THREE]).await;
@@ -91,7 +91,7 @@ async fn chance_spreads_equals() {
 }
 
 #[tokio::test]
-async fn an_update_keeps_what_is_known() {
+async fn an_update_keeps_the_health_of_others() {
     let endpoints = endpoints(&[ONE, TWO]).await;
     let one = find(&endpoints, ONE);
     let two = find(&endpoints, TWO);

@@ -1,4 +1,4 @@
-//! A member that speaks HTTP/2, as a test tells it to, and answers probes over HTTP/1.1.
+//! A member that speaks HTTP/2 under the control of a test, and answers probes over HTTP/1.1.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -94,7 +94,7 @@ impl Callee {
         self.seen.lock().unwrap().clone()
     }
 
-    /// It says from now on that it leads.
+    /// It reports from now on that it leads.
     pub(crate) fn lead(&self) {
         self.leads.store(true, Ordering::SeqCst);
     }

@@ -1,4 +1,4 @@
-//! A member that does what a test tells it to.
+//! A member under the control of a test.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -111,17 +111,17 @@ impl Fake {
         format!("http://{}", self.state.address)
     }
 
-    /// What `/members` tells.
+    /// The answer of `/members`.
     pub(crate) fn advertise(&self, urls: Vec<String>) {
         *self.state.client_urls.lock().unwrap() = urls;
     }
 
-    /// How often it was asked for the members.
+    /// How often the member list was fetched.
     pub(crate) fn asked(&self) -> usize {
         self.state.asked.load(Ordering::SeqCst)
     }
 
-    /// Returns once it was asked for the members so many times.
+    /// Returns once the member list was fetched so many times.
     pub(crate) async fn was_asked_for_members(&self, times: usize) {
         until("it is asked for the members", async || {
             times <= self.asked()
@@ -133,12 +133,12 @@ impl Fake {
         self.state.healthy.store(healthy, Ordering::SeqCst);
     }
 
-    /// What `/v2/stats/self` tells; there is no such path before.
+    /// The answer of `/v2/stats/self`; there is no such path before.
     pub(crate) fn set_leads(&self, leads: bool) {
         *self.state.leads.lock().unwrap() = Some(leads);
     }
 
-    /// Returns once it was asked whether it leads, which is the last thing that a look at it asks.
+    /// Returns once the leader's state was fetched, which is the last step of a health check.
     pub(crate) async fn was_looked_at(&self) {
         let looked = &self.state.looked;
         until("a look", async || looked.load(Ordering::SeqCst)).await;
@@ -146,12 +146,12 @@ impl Fake {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 
-    /// As a process that is stopped: it takes connections and says nothing, not even `/version`.
+    /// As a process that is stopped: it accepts connections and answers nothing, not even `/version`.
     pub(crate) fn set_silent(&self) {
         self.state.answers.store(false, Ordering::SeqCst);
     }
 
-    /// As a member that is not ready: it holds all requests but `/health`, which says so.
+    /// As a member that is not ready: it holds all requests but `/health`, which reports it.
     pub(crate) fn set_ready(&self, ready: bool) {
         self.set_healthy(ready);
         self.state.ready.send_replace(ready);

@@ -28,7 +28,7 @@ pub(crate) fn config(members: &[&Fake]) -> ProxyConfig {
 }
 
 impl Running {
-    /// With these members, once it knows them.
+    /// With these members, once it has found them.
     pub(crate) async fn before(members: &[&Fake]) -> Running {
         let running = Running::start(config(members)).await;
         running.knows(members.len()).await
@@ -60,7 +60,7 @@ impl Running {
         }
     }
 
-    /// Returns once so many endpoints can be asked.
+    /// Returns once so many endpoints are usable.
     pub(crate) async fn knows(self, count: usize) -> Running {
         let what = format!("the proxy knows {count} endpoints");
         until(&what, async || {
@@ -77,7 +77,7 @@ impl Running {
         self.has_metric(&line).await;
     }
 
-    /// Returns once this endpoint is asked only when no other is well.
+    /// Returns once this endpoint counts as degraded.
     pub(crate) async fn puts_last(&self, url: &str) {
         let line = format!("keelson_proxy_endpoint_up{{endpoint={url:?}}} 0.5");
         self.has_metric(&line).await;

@@ -182,7 +182,7 @@ async fn a_proxy_that_ended_before_it_knew_its_cluster_finds_it() -> Result<()> 
     for _ in 0..2 {
         let late = &mut platform.hosts[3];
         late.start()?;
-        late.says("no peer tells who the members are").await?;
+        late.says("no peer returns the member list").await?;
         late.kill();
         ensure!(late.role() == Role::Proxy);
         ensure!(!late.data_dir().join("proxy/cluster").exists());

@@ -162,7 +162,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_arrives_is_survived(bytes: Vec<u8>) {
+    fn arbitrary_bytes_cause_no_panic(bytes: Vec<u8>) {
         let context = context(Mode::On);
         let head = [b"GET /a HTTP/1.1\r\nHost: x\r\n", &bytes[..], b"\r\n\r\n"].concat();
         for text in [&bytes, &head] {
