@@ -138,7 +138,8 @@ fn line(number: usize, round: &Round) -> String {
         "VIOLATION"
     };
     let mut text = format!(
-        "round {number:>3}: killed {}, outage {:.3} s, {} acknowledged, {} unknown ({} took effect), {verdict}",
+        "round {number:>3}: killed {}, outage {:.3} s, {} acknowledged, {} unknown ({} took effect), \
+         {verdict}",
         round.killed.join(" and "),
         round.outage.as_secs_f64(),
         round.acked,

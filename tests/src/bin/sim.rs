@@ -285,12 +285,13 @@ fn print_total(total: &Total, elapsed: Duration) {
         total.elections, total.restarts, total.snapshots, total.garbled, total.changes
     );
     println!(
-        "disks damaged {}, members that refused {}, clusters that ended so {}, losses left to the \
-         leader {}, out of reach {}",
+        "disks damaged {}, members that refused {}, clusters ended by it {}, losses left to the \
+         leader {}, undetectable and undone {}",
         total.damages, total.refused, total.ended, total.decayed, total.undone
     );
     println!(
-        "v2: expiries {}, events watched {}, histories cleared {}, streams behind {}, watches resumed {}",
+        "v2: expiries {}, events watched {}, histories cleared {}, streams behind {}, watches \
+         resumed {}",
         total.expiries, total.watched, total.cleared, total.behind, total.resumed
     );
 }

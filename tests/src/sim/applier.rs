@@ -1,4 +1,4 @@
-//! The member's applier on the virtual clock: its work comes late, its effects take their time.
+//! The member's applier on the virtual clock: its work arrives late, and its effects take time.
 
 use bytes::Bytes;
 use keelson_core::member::{
@@ -12,11 +12,11 @@ use super::mutant::Mutant;
 use super::world::{Event, Waiter, World};
 use crate::invariant::Fact;
 
-/// A state's hash is compared every so many entries: it reads all of it.
+/// A state's hash covers all of it, so it is compared only once for so many entries.
 const HASH_EVERY: u64 = 64;
 
 impl World {
-    /// Work for the applier: entries wait for its turn, the rest is taken at once.
+    /// Queues work for the applier: entries wait for its turn, other work is done at once.
     pub(super) fn hand_out(&mut self, id: MemberId, work: ApplierEvent) -> Result<(), String> {
         match work {
             ApplierEvent::Committed(entries) => self.committed(id, entries),
@@ -94,7 +94,7 @@ impl World {
         self.applier_takes(id, ApplierEvent::Committed(vec![entry]))
     }
 
-    /// Gives an applier some work, and carries out the effects.
+    /// Passes work to an applier, and carries out the effects.
     pub(super) fn applier_takes(&mut self, id: MemberId, work: ApplierEvent) -> Result<(), String> {
         let mut effects = ApplierEffects::default();
         let Some(life) = self.life(id) else {
@@ -106,7 +106,7 @@ impl World {
         self.carry_out_applied(id, effects)
     }
 
-    /// Lets an applier do what is due.
+    /// Runs what is due in an applier.
     pub(super) fn applier_due(&mut self, id: MemberId) -> Result<(), String> {
         let now = self.clock.now_ms();
         let mut effects = ApplierEffects::default();
@@ -128,8 +128,8 @@ impl World {
             }
         }
         self.carry_out_applied(id, effects)?;
-        // What the compaction gives up leaves the engine with some later flush. That is the moment to
-        // look at what a snapshot would hold.
+        // The rows that the compaction gives up leave the engine with some later flush. This is the
+        // moment to compare the contents of a snapshot.
         if given_up {
             self.stand_still(id);
         }
@@ -173,7 +173,7 @@ impl World {
         Ok(())
     }
 
-    /// Cuts the log to what is applied, not to what the engine holds.
+    /// A mutant: truncates the log up to the applied index instead of the engine's.
     fn mistake_input(&mut self, id: MemberId, input: Input) -> Input {
         match (self.mutant, input) {
             (Some(Mutant::TruncateTooFar), Input::Durable { .. }) => {

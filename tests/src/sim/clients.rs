@@ -1,7 +1,8 @@
-//! The clients: each asks, waits, thinks, and asks again, through whatever member it meets.
+//! The clients: each sends a request, waits, pauses, and sends the next one, to any member that
+//! runs.
 //!
-//! Values are unique, so a value read names the write it came from. Every answer that depends on
-//! what a key holds also says what it holds, so that `check::wgl` may settle unknown writes.
+//! Values are unique, so a value read identifies its write. Every answer that depends on a key's
+//! value also contains that value, so that `check::wgl` can settle unknown writes.
 
 use bytes::Bytes;
 use keelson_core::member::ApplierEvent;
@@ -22,18 +23,18 @@ use super::swarm::Swarm;
 use super::world::{Event, Waiter, World};
 use crate::history::{Outcome, Request, Response};
 
-/// What the clients remember.
+/// The state of all clients.
 pub(super) struct Clients {
     keys: u64,
-    /// Values written so far.
+    /// The number of values written so far.
     values: u64,
-    /// The last values seen of each key: what compare-and-swaps try.
+    /// The last value seen of each key: the operand of compare-and-swaps.
     seen: Vec<Option<Bytes>>,
     /// The highest revision seen.
     revision: i64,
-    /// Nobody asks any more.
+    /// No client sends further requests.
     pub(super) quiet: bool,
-    /// Clients whose answer came, by operation: the rest wait.
+    /// Clients whose answer has come, by operation: all others wait.
     pub(super) open: std::collections::BTreeMap<usize, u64>,
 }
 
@@ -56,13 +57,13 @@ impl Clients {
 }
 
 impl World {
-    /// A client's turn: it asks a member for something.
+    /// A client's turn: it sends a request to a member.
     pub(super) fn client_acts(&mut self, client: u64) -> Result<(), String> {
         if self.clients.quiet {
             return Ok(());
         }
         let Some(member) = self.dice.pick(&self.running()) else {
-            // Nobody to ask: connection refused.
+            // No member runs: connection refused.
             self.clock.after(500, Event::Client(client));
             return Ok(());
         };
@@ -87,7 +88,7 @@ impl World {
         Ok(())
     }
 
-    /// Waited long enough: nobody knows what became of it.
+    /// The client's timeout: the outcome of its operation is unknown.
     pub(super) fn give_up(&mut self, operation: usize) {
         if !self.clients.open.contains_key(&operation) {
             return;
@@ -107,7 +108,7 @@ impl World {
         self.finish(operation, outcome);
     }
 
-    /// An operation ends; its client goes on after a while.
+    /// An operation ends; its client goes on after a pause.
     pub(super) fn finish(&mut self, operation: usize, outcome: Outcome) {
         let Some(client) = self.clients.open.remove(&operation) else {
             return;
@@ -135,7 +136,7 @@ impl World {
         }
     }
 
-    // === asking ===
+    // === sending ===
 
     fn propose(&mut self, member: MemberId, operation: usize, request: &Request) {
         let op = match request.clone() {
@@ -162,7 +163,7 @@ impl World {
             incarnation: life.boot,
             counter: life.proposals,
         };
-        // No request waits for ever, also one that no client waits for.
+        // Every request has a timeout, also one that no client waits for.
         self.clock.after(self.swarm.patience_ms, Event::Forget(id));
         Some(id)
     }
@@ -200,14 +201,14 @@ impl World {
 
     // === answering ===
 
-    /// Consensus lets a read go on.
+    /// Consensus has confirmed the index of a batch of reads.
     pub(super) fn read_ready(&mut self, id: MemberId, ready: ReadReady) -> Result<(), String> {
         let ReadReady { context, index } = ready;
         let at_once = self.mutant == Some(Mutant::ReadBeforeApply);
         let Some(life) = self.life(id) else {
             return Ok(());
         };
-        // The latest of the batch; none if its clients have left in this very turn.
+        // The latest call of the batch; none if its clients have left in this same turn.
         let calls = life
             .reads
             .readers(context)
@@ -244,7 +245,7 @@ impl World {
         Ok(())
     }
 
-    /// Consensus takes a batch of reads. Whether it has readers.
+    /// Consensus takes a batch of reads. Returns whether it has readers.
     pub(super) fn close_reads(&mut self, id: MemberId, context: u64) -> bool {
         let late = self.mutant == Some(Mutant::ReadersJoinLate);
         let Some(life) = self.life(id) else {
@@ -257,7 +258,7 @@ impl World {
         has_readers
     }
 
-    /// Answers a read from the member's state as it is.
+    /// Answers a read from the member's present state.
     fn serve(&mut self, id: MemberId, operation: usize) {
         let Request::Range(range) = &self.history.operations[operation].request else {
             return;
@@ -322,7 +323,7 @@ impl World {
         }
     }
 
-    // === what to ask ===
+    // === drawing requests ===
 
     fn draw_request(&mut self) -> Request {
         let number = self.dice.between(0, self.clients.keys - 1);
@@ -352,7 +353,7 @@ impl World {
         }
     }
 
-    /// Most of the keys go, or all that went is forgotten.
+    /// Deletes most of the keys, or compacts the revisions before.
     fn draw_churn(&mut self, key: Bytes) -> Request {
         match self.dice.chance(0.5) {
             true => Request::DeleteRange(DeleteRangeRequest {
@@ -389,7 +390,8 @@ impl World {
         })
     }
 
-    /// If the key holds what was last seen of it, put something else, else read it.
+    /// A compare-and-swap with the last value seen of the key; if the compare fails, the key is
+    /// read.
     fn draw_swap(&mut self, key: Bytes, number: u64) -> Request {
         let seen = self.clients.seen[usize::try_from(number).expect("a few keys")].clone();
         let (target, union) = match seen.filter(|_| self.dice.chance(0.8)) {

@@ -1,9 +1,11 @@
-//! Virtual time: what will happen, and when. Nothing ever waits; the clock jumps.
+//! Virtual time: planned events and their times. Nothing waits; the clock jumps from event to
+//! event.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
-/// Events in the order of their time; at one time, in the order in which they were planned.
+/// Events in the order of their time; events of the same time in the order in which they were
+/// planned.
 pub(super) struct Clock<E> {
     now_ms: u64,
     planned: u64,
@@ -31,7 +33,7 @@ impl<E> Clock<E> {
         self.now_ms
     }
 
-    /// Plans an event so long from now.
+    /// Plans an event after a delay.
     pub(super) fn after(&mut self, delay_ms: u64, event: E) {
         self.planned += 1;
         self.events.push(Planned {
@@ -41,7 +43,7 @@ impl<E> Clock<E> {
         });
     }
 
-    /// Jumps to the next event, if it comes before `until_ms`.
+    /// Jumps to the next event, if its time is before `until_ms`.
     pub(super) fn next(&mut self, until_ms: u64) -> Option<E> {
         let next = self.events.peek().filter(|next| next.at_ms < until_ms)?;
         self.now_ms = next.at_ms;
@@ -56,7 +58,7 @@ impl<E> Default for Clock<E> {
 }
 
 impl<E> Ord for Planned<E> {
-    /// The heap gives its greatest: that must be the earliest.
+    /// Reversed, since the heap returns its greatest element and the earliest event is needed.
     fn cmp(&self, other: &Planned<E>) -> Ordering {
         (other.at_ms, other.number).cmp(&(self.at_ms, self.number))
     }

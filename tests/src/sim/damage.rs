@@ -1,11 +1,12 @@
-//! Damage to a disk while its process is down, and what may come of it.
+//! Damage to a disk while its process is down, and its permitted outcomes.
 //!
-//! The promise: a member that is started on a damaged disk refuses, or has everything that was durable. Three
-//! things cannot be seen (docs/decisions/0017-own-log.md): a sector of the very last frame that
-//! became zeros before the log was at rest, with all frames in it if the log ended there; a log that is as a whole an older copy, as long as the engine
-//! holds no more than it; and a row of the engine that changed and can still be read. Such damage is undone,
-//! since it may cost the cluster anything, unless a majority of others holds what was lost: then the member
-//! goes on, and the leader finds out or gives it the entries again.
+//! The promise: a member that is started on a damaged disk refuses, or has everything that was
+//! durable. Three kinds of damage cannot be detected (docs/decisions/0017-own-log.md): a sector of
+//! the very last frame that became zeros before the log was at rest, with all frames in it if the
+//! log ended there; a log that is as a whole an older copy, as long as the engine holds no more
+//! than it; and a row of the engine that changed and still decodes. Such damage is undone, since it
+//! may cost the cluster any part of its state, unless a majority of other members holds what was
+//! lost. Then the member goes on, and the leader detects the loss or sends the entries again.
 
 use std::sync::Arc;
 
@@ -24,24 +25,24 @@ use super::mutant::Mutant;
 use super::world::World;
 use crate::invariant::{Fact, Lines};
 
-/// What happens to a disk.
+/// A kind of damage to a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Damage {
-    /// A bit of the log's is another one.
+    /// One bit of the log is flipped.
     FlipBit,
-    /// A sector of the log's is zeros.
+    /// One sector of the log is zeroed.
     ZeroSector,
-    /// The sector in which the log ends is.
+    /// The sector in which the log ends is zeroed.
     ZeroTail,
-    /// A file of the log's is cut.
+    /// A file of the log is truncated.
     Truncate,
-    /// A file of the log's is zeros.
+    /// A file of the log is zeroed.
     ZeroFile,
-    /// A file of the log's is gone.
+    /// A file of the log is removed.
     RemoveFile,
-    /// The log is an older copy.
+    /// The log is replaced by an older copy.
     OlderLog,
-    /// A row of the engine's has changed.
+    /// A row of the engine is changed.
     EngineRow,
 }
 
@@ -71,20 +72,20 @@ impl Damage {
     }
 }
 
-/// What a damaged log turned out to hold.
+/// The contents of a damaged log.
 struct Finding {
-    /// All that was durable.
+    /// Everything that was durable is there.
     is_whole: bool,
-    /// What is missing was written with the last sync before the log was at rest.
+    /// The missing part was written with the last sync before the log was at rest.
     is_last: bool,
-    /// What is missing was written since the log was at rest.
+    /// The missing part was written after the log was last at rest.
     is_in_sector: bool,
-    /// A majority of others holds what is missing, and no vote is.
+    /// A majority of other members holds the missing part, and no vote is missing.
     is_held: bool,
 }
 
 impl World {
-    /// Starts a member on a disk that has been damaged meanwhile.
+    /// Starts a member whose disk was damaged while it was down.
     pub(super) fn start_damaged(&mut self, id: MemberId, damage: Damage) -> Result<(), String> {
         self.tally.damages += 1;
         let Some(member) = self.members.get_mut(&id) else {
@@ -107,7 +108,7 @@ impl World {
             Attempt::Later => return Ok(()),
         };
         let finding = self.find(id, &restored);
-        // A member that had no state yet has made it just now.
+        // A member without earlier state has created it just now.
         let engine_differs = before.is_some() && self.engine_digest(id) != before;
         if finding.is_whole && !engine_differs {
             return self.started(id, &restored, mark);
@@ -118,7 +119,8 @@ impl World {
         let is_last = finding.is_last || (saved.ended_there && finding.is_in_sector);
         if !self.is_out_of_reach(id, damage, is_last, &restored) {
             return Err(format!(
-                "damage: {id} did not see {damage:?} of {} and came back with {:?} and entries {} to {}",
+                "damage: {id} did not detect {damage:?} of {} and restarted with {:?} and entries {} to \
+                 {}",
                 self.held(id),
                 restored.hard_state,
                 restored.log_start.index.0 + 1,
@@ -140,7 +142,7 @@ impl World {
         }
     }
 
-    /// A mutant's: the row that was damaged is not there.
+    /// A mutant: ignores the damaged row.
     fn pass_over(&mut self, id: MemberId, saved: &Saved) -> Attempt {
         if let (Some((table, key)), Some(member)) = (saved.row(), self.members.get(&id)) {
             member.storage.forget_row(table, key);
@@ -165,7 +167,7 @@ impl World {
         self.started(id, restored, mark)
     }
 
-    /// Whether no check of the member's own can see the loss.
+    /// Whether no check of the member itself can detect the loss.
     fn is_out_of_reach(
         &self,
         id: MemberId,
@@ -233,7 +235,7 @@ impl World {
         })
     }
 
-    /// Those whose disks are as they were, and without that one.
+    /// The members with undamaged disks, except `without`.
     fn sound(&self, mut members: Vec<MemberId>, without: MemberId) -> Vec<MemberId> {
         members.retain(|id| {
             let member = self.members.get(id);
@@ -253,7 +255,7 @@ fn is_majority(conf: &ConfState, holders: &[MemberId]) -> bool {
     conf.voters.len() < 2 * conf.voters.iter().filter(holds).count()
 }
 
-/// Of all rows that a snapshot of the engine would have; none if it cannot be read.
+/// A digest of all rows that a snapshot of the engine would have; none if it cannot be read.
 fn digest(engine: &Arc<MemoryEngine>) -> Option<SnapshotEnd> {
     let engine = Arc::clone(engine) as Arc<dyn Engine>;
     let state = StateMachine::open(engine, Limits::default());

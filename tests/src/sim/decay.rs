@@ -12,11 +12,11 @@ use super::damage::Damage;
 use super::dice::Dice;
 use super::storage::{self, Storage, WAL};
 
-/// A disk as it was before.
+/// The disk's contents before the damage.
 pub(super) struct Saved {
     disk: SimDisk,
     row: Option<(Table, Bytes, Bytes)>,
-    /// The log ended in the sector that is zeros now.
+    /// The log ended in the sector that is zeroed now.
     pub(super) ended_there: bool,
 }
 
@@ -38,9 +38,10 @@ impl Storage {
         }
     }
 
-    /// Damages it; gives what it was.
+    /// Damages the disk; returns its former contents.
     pub(super) fn damage(&mut self, damage: Damage, dice: &mut Dice) -> Saved {
-        // What was written is on the disk by now: a later loss of power cannot bring it back as it was.
+        // Earlier writes are on the disk by now: a later loss of power cannot bring back the former
+        // contents.
         self.disk.crash(&mut |_| 1);
         let mut saved = Saved {
             disk: self.disk.fork(),
@@ -70,7 +71,7 @@ impl Storage {
         saved
     }
 
-    /// Undoes it.
+    /// Undoes the damage.
     pub(super) fn restore(&mut self, saved: Saved) {
         self.disk = Arc::new(saved.disk);
         if let Some((table, key, value)) = saved.row {
@@ -113,7 +114,7 @@ impl Storage {
         let sectors = bytes.chunks(SECTOR_BYTES).enumerate();
         let written = sectors.filter(|(_, sector)| sector.iter().any(|byte| *byte != 0));
         let mut written: Vec<usize> = written.map(|(number, _)| number).collect();
-        // The last one of the frames' is for `zero_tail`.
+        // The last sector that belongs to frames is left to `zero_tail`.
         let watermark = bytes.len() / SECTOR_BYTES - 1;
         let ends = written.iter().rposition(|sector| *sector != watermark);
         ends.map(|at| written.remove(at));
@@ -122,7 +123,8 @@ impl Storage {
         }
     }
 
-    /// The last sector of a segment is its watermark's. Whether there is another one.
+    /// Zeroes the sector in which the log ends. The segment's last sector is the watermark's, and
+    /// does not count. Returns whether there is one.
     fn zero_tail(&self) -> bool {
         let Some(file) = self.segments().pop() else {
             return false;
@@ -146,7 +148,7 @@ impl Storage {
         }
     }
 
-    /// A mutant's repair: what does not verify is as if it had never been written.
+    /// A mutant's repair: treats everything from the first bad frame on as never written.
     pub(super) fn forget_from(&self, file: &Path, from: u64) {
         let size = self.bytes(file).len();
         let from = usize::try_from(from).expect("within memory");
@@ -183,7 +185,7 @@ impl Storage {
         self.disk.sync_dir(dir).expect(NO_FAILURE);
     }
 
-    /// One row has another bit, or has lost its end.
+    /// Flips a bit of one row, or cuts its end.
     fn change_row(&self, dice: &mut Dice) -> Option<(Table, Bytes, Bytes)> {
         let tables = Table::ALL.iter().copied();
         let rows = tables.map(|table| (table, storage::rows(&self.engine, table)));

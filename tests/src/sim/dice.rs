@@ -1,13 +1,13 @@
-//! The one source of chance in a simulation.
+//! The only source of randomness in a simulation.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Dice thrown from a seed: the same seed, the same throws, on every machine.
+/// A seeded random number generator: the same seed gives the same numbers on every machine.
 pub(super) struct Dice(ChaCha8Rng);
 
 impl Dice {
-    /// The dice of a seed.
+    /// The generator for a seed.
     pub(super) fn new(seed: u64) -> Dice {
         Dice(ChaCha8Rng::seed_from_u64(seed))
     }
@@ -22,13 +22,13 @@ impl Dice {
         self.0.random_range(low..=high)
     }
 
-    /// A copy of one of them; `None` if there is none.
+    /// A copy of a random element; `None` if there is none.
     pub(super) fn pick_of<T: Clone>(&mut self, from: &[T]) -> Option<T> {
         let last = from.len().checked_sub(1)?;
         from.get(self.0.random_range(0..=last)).cloned()
     }
 
-    /// One of them; `None` if there is none.
+    /// A random element; `None` if there is none.
     pub(super) fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
         let last = from.len().checked_sub(1)?;
         Some(from[self.0.random_range(0..=last)])

@@ -1,4 +1,4 @@
-//! What goes wrong, and the operator who adds and removes members meanwhile.
+//! Injected faults, and the operator that adds and removes members meanwhile.
 
 use keelson_core::node::Input;
 use keelson_core::{ConfOutcome, MemberId};
@@ -9,7 +9,7 @@ use prost::Message;
 use super::nodes::{self, Member};
 use super::world::{Event, World};
 
-/// The kinds of fault, each with whether this run has it.
+/// The kinds of fault; the swarm decides which of them a run has.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Fault {
     CrashOne,
@@ -30,13 +30,13 @@ pub(super) enum Fault {
     Membership,
 }
 
-/// Voters are not removed below this.
+/// Voters are not removed below this number.
 const VOTERS_LEAST: usize = 3;
-/// Members are not added beyond this.
+/// Members are not added beyond this number.
 const MEMBERS_MOST: usize = 9;
 
 impl World {
-    /// One fault, and the next one planned.
+    /// Injects one fault, and plans the next one.
     pub(super) fn fault(&mut self) {
         if self.calm {
             return;
@@ -132,7 +132,7 @@ impl World {
         self.stop_until(id, until);
     }
 
-    /// Two groups that do not hear each other, or of which only one hears the other.
+    /// Cuts the links between two groups, in both directions or in one.
     fn partition(&mut self) {
         let one_way = self.swarm.one_way && self.dice.chance(0.4);
         let ids: Vec<MemberId> = self.members.keys().copied().collect();
@@ -185,7 +185,7 @@ impl World {
         }
     }
 
-    /// The operator sees that a machine is silent and adds another one, too early perhaps.
+    /// The operator notices a silent machine and adds another one, perhaps too early.
     pub(super) fn replace(&mut self) {
         let conf = self.invariants.ledger().memberships().next();
         let members = conf.map_or(0, |conf| conf.voters.len() + conf.learners.len());
@@ -238,7 +238,7 @@ impl World {
                 .map(member_change::Op::Promote),
             3 => {
                 let member = self.dice.pick(&everybody)?;
-                // Now and then a URL that another member has.
+                // Sometimes a URL that another member has.
                 let owner = match self.dice.chance(0.1) {
                     true => self.dice.pick(&everybody)?,
                     false => member,
@@ -261,7 +261,7 @@ impl World {
         }
     }
 
-    /// The operator acts on what has been committed: starts who was added, stops who was removed.
+    /// The operator acts on a committed change: starts an added member, stops a removed one.
     pub(super) fn membership_changed(&mut self, conf: &ConfOutcome) {
         if !conf.accepted {
             return;

@@ -1,4 +1,4 @@
-//! The second phase: the faults end, and the cluster must do its work. TigerBeetle, "Simulation
+//! The second phase: the faults end, and the cluster must make progress. TigerBeetle, "Simulation
 //! Testing For Liveness": a system that is only safe may be so by doing nothing.
 
 use std::collections::BTreeMap;
@@ -15,26 +15,28 @@ use crate::check::{register, replay};
 use crate::history::{Outcome, Request, Response};
 use crate::model::kv::Kv;
 
-/// How long the healed core may take to get going: some election timeouts, a snapshot or two.
+/// Time for the healed core to elect and catch up: some election timeouts, a snapshot or two.
 const SETTLE_MS: u64 = 12_000;
 
-/// The same without pre-votes. Of the three that are left perhaps one alone has a log with which it can
-/// win, and each candidate before it makes all three draw a new election timeout: ten elections without
-/// a leader are no fault (one run in sixty of these), fifty would be.
+/// The same without pre-votes. Of the three remaining members perhaps only one has a log with which
+/// it can win, and each candidate before it makes all three draw a new election timeout. Ten
+/// elections without a leader are not a fault (they occur in one of sixty such runs), fifty would
+/// be.
 const SETTLE_WITHOUT_PRE_VOTE_MS: u64 = 60_000;
-/// Then everything asked in this time must be answered.
+/// All requests sent within this time must be answered.
 const WORK_MS: u64 = 3_000;
-/// And then, with nobody asking, everybody must catch up.
+/// Then, without further requests, all members must catch up within this time.
 const QUIET_MS: u64 = 8_000;
-/// For so long a member stays away to need a snapshot, and then its sender is looked for.
+/// Time that a member stays away so that it needs a snapshot, and within which its sender is looked
+/// for.
 const SENDER_MS: u64 = 3_000;
-/// A log that is this short has moved on meanwhile.
+/// With at most this many catch-up entries a member that was away needs a snapshot.
 const SHORT_LOG: u64 = 20;
-/// At last not even the leader has anything to do.
+/// The last period, in which even the leader has no work.
 const STILL_MS: u64 = 1_000;
 
 impl World {
-    /// Heals the cluster, or only a majority of it, and demands that it works.
+    /// Heals the cluster, or only a majority of it, and checks that it makes progress.
     pub(super) fn finale(&mut self) -> Result<(), String> {
         self.calm = true;
         self.swarm.calm_down();
@@ -62,8 +64,9 @@ impl World {
         let (mut ghosts, others): (Vec<_>, Vec<_>) = members.iter().copied().partition(is_ghost);
         let mut majorities = self.majorities(&others);
         if majorities.next() == Some(true) && majorities.next() == Some(false) {
-            // A leader was removed and ended before any other learned of that commit: the others still count
-            // it. Where the last membership has no majority without the ghosts, that is a fault.
+            // A leader was removed and ended before any other member learned of that commit: the
+            // others still count it. Where the last membership has no majority without the ghosts,
+            // that is a fault.
             ghosts.clear();
         }
         drop(majorities);
@@ -95,19 +98,19 @@ impl World {
         self.finish_repairs()
     }
 
-    /// Half of the time a minority of the voters stays away until the others have done their work.
-    /// Those present are a majority of the last two memberships: who has not heard that a removal
-    /// is committed still counts the removed member, and its machine may be gone.
+    /// In half of the runs a minority of the voters stays away until the others have made progress.
+    /// Those present are a majority of the last two memberships: a member that has not learned that
+    /// a removal is committed still counts the removed member, whose machine may be gone.
     fn leave_some_out(&mut self, voters: &[u64]) -> Vec<MemberId> {
-        // Members that were never started are a minority that stays away by itself.
+        // Members that were never started are an absent minority already.
         let counted = |id: &u64| self.members.get(&MemberId(*id));
         let ghosts = voters.iter().filter_map(counted).any(|member| member.ghost);
-        // One that has lost the end of its log without a trace may still turn out to be another.
+        // A member that has lost the end of its log undetected may still be found out and removed.
         let decayed = self.members.values().any(|member| member.decayed);
         if self.dice.chance(0.5) || ghosts || decayed {
             return Vec::new();
         }
-        // A removal that is not committed yet may still become so, and cost one of those present.
+        // A removal that is not committed yet may still be, and remove one of those present.
         let spare = usize::from(self.swarm.membership || self.swarm.troubles.damage);
         let most = ((voters.len() - 1) / 2).saturating_sub(spare);
         let absent: Vec<MemberId> = voters.iter().take(most).map(|id| MemberId(*id)).collect();
@@ -122,7 +125,7 @@ impl World {
         absent
     }
 
-    /// Whether they are a majority of the last membership, and of the one before it.
+    /// Whether the members are a majority of the last membership, and of the one before it.
     fn majorities(&self, members: &[MemberId]) -> impl Iterator<Item = bool> {
         self.invariants.ledger().memberships().map(|conf| {
             let present = |id: &&u64| members.contains(&MemberId(**id));
@@ -130,10 +133,10 @@ impl World {
         })
     }
 
-    /// Half of the time a member falls so far behind that it needs a snapshot, and its sender is stopped in
-    /// the middle of it until the others have done their work.
+    /// In half of the runs a member falls so far behind that it needs a snapshot, and the
+    /// snapshot's sender is stopped in the middle of it until the others have made progress.
     fn stop_a_sender(&mut self, voters: &[u64]) -> Result<(), String> {
-        // A removal that is not committed yet may still cost one of those present.
+        // A removal that is not committed yet may still remove one of those present.
         let changes = self.swarm.membership || self.swarm.troubles.damage;
         let enough = if changes { 4 } else { 3 };
         let few = self.swarm.catch_up_entries <= SHORT_LOG;
@@ -201,7 +204,7 @@ impl World {
         self.run_until(healed + settle + WORK_MS + patience + 100)?;
         let speaks_v3 = self.swarm.tree_clients < self.swarm.clients;
         if speaks_v3 && self.history.operations.len() == first {
-            // All clients have waited since before.
+            // All clients have waited since before this phase.
             return Err(format!(
                 "liveness: nothing was answered in {WORK_MS} ms of calm"
             ));
@@ -255,13 +258,13 @@ impl World {
         }
     }
 
-    /// The whole history, by both checkers, and the final state against the model's.
+    /// Checks the whole history with both checkers, and the final state against the model's.
     fn check_everything(&mut self) -> Result<(), String> {
         let mut model = self.check_replay()?;
         self.compare_final_state(&mut model)
     }
 
-    /// What was answered, of a cluster that has no quorum any more.
+    /// Checks the answers of a cluster that has no quorum any more.
     fn check_histories(&mut self) -> Result<(), String> {
         self.check_replay().map(drop)
     }
@@ -277,7 +280,7 @@ impl World {
                 Some(Op::Txn(txn)) => Request::Txn(txn),
                 _ => continue,
             };
-            // A refusal is answered to the client, and its answer is compared.
+            // A refusal is part of the client's answer, which is compared elsewhere.
             let _ = model.apply(&request);
             if !model.changes().is_empty() {
                 commits.push(replay::Commit {

@@ -1,5 +1,5 @@
-//! With what a process begins: its own data, or what the others have of it. What decides is the product's;
-//! here is which members answer.
+//! The data with which a process begins: its own, or the other members'. The product's code
+//! decides; the simulator provides the members that answer.
 
 use keelson_core::MemberId;
 use keelson_core::member::{StartKind, has_run, latest};
@@ -11,18 +11,18 @@ use super::mutant::Mutant;
 use super::storage::CLUSTER;
 use super::world::World;
 
-/// What a start begins with.
+/// The result of looking for that data.
 pub(super) enum Start {
-    /// Its own data, or else that.
+    /// It starts with its own data, or else with this genesis.
     With(Option<Genesis>),
-    /// No member that has it answers. The process ends, and is started again later.
+    /// No member that has the data answers. The process ends, and is started again later.
     Later,
-    /// It must not go on. Why not.
+    /// It must not go on, for this reason.
     Refused(String),
 }
 
 impl World {
-    /// With what a member's process begins.
+    /// The data with which a member's process begins.
     pub(super) fn beginning(&self, id: MemberId) -> Start {
         let Some(member) = self.members.get(&id) else {
             return Start::Later;
@@ -41,7 +41,8 @@ impl World {
             return Start::Refused("it has run before, and its data is not there".to_owned());
         }
         if member.has_lost_disk && !votes_again {
-            // None of those that answer has its client URLs: as in etcd, it would be let in.
+            // None of the members that answer has its client URLs: as in etcd, it would be
+            // admitted.
             return Start::Later;
         }
         if let Some(founding) = &member.founding {

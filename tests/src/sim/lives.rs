@@ -1,4 +1,4 @@
-//! Life and death of processes, and who hears of it.
+//! Starts and deaths of processes, and the peers that notice them.
 
 use keelson_core::node::{Append, Restored};
 use keelson_core::{LastIncluded, MemberId};
@@ -9,13 +9,14 @@ use super::nodes::Member;
 use super::world::{Event, World};
 use crate::invariant::Fact;
 
-/// What has come of a start.
+/// The result of a start.
 pub(super) enum Attempt {
-    /// It runs, with what its log held, and the mark with which that has begun anew.
+    /// The process runs, with the contents of its log, and the last included entry of the snapshot
+    /// behind which the log has begun anew, if any.
     Started(Box<Restored>, Option<LastIncluded>),
-    /// It must not go on. Why not.
+    /// The process must not go on, for this reason.
     Refused(String),
-    /// It is tried again.
+    /// The start is tried again.
     Later,
 }
 
@@ -43,7 +44,7 @@ impl World {
         }
     }
 
-    /// Starts the process, if there is anything to start with.
+    /// Starts the process, if there is any data to start with.
     pub(super) fn attempt(&mut self, id: MemberId) -> Attempt {
         let genesis = match self.beginning(id) {
             Start::With(genesis) => genesis,
@@ -64,7 +65,7 @@ impl World {
         }
     }
 
-    /// A process runs, with that from its disk.
+    /// A process runs, with these contents of its log.
     pub(super) fn started(
         &mut self,
         id: MemberId,
@@ -110,7 +111,7 @@ impl World {
         Ok(())
     }
 
-    /// The process dies, and with it perhaps the power.
+    /// The process dies, perhaps with a loss of power.
     pub(super) fn crash(&mut self, id: MemberId, power_fails: bool) {
         self.note_silence(id);
         let Some(member) = self.members.get_mut(&id) else {
@@ -134,7 +135,7 @@ impl World {
         self.tell_peers(id, true);
     }
 
-    /// Connections reset, or are accepted again: peers notice, unless the link is cut.
+    /// Connections are reset, or accepted again: peers notice, unless the link is cut.
     pub(super) fn tell_peers(&mut self, about: MemberId, down: bool) {
         if !self.swarm.notices {
             return;

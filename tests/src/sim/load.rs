@@ -1,4 +1,4 @@
-//! Load: members that may hold little in memory, while clients go on and a process stops, or an engine
+//! Load: members with small memory bounds, while clients go on and a process stops, or an engine
 //! hangs, for a long time.
 
 use keelson_core::member::ReadTicket;
@@ -13,26 +13,26 @@ use super::swarm::Swarm;
 use super::world::{Waiter, World};
 use crate::invariant::Fact;
 
-/// What ends so soon after the faults is no burden for a healed cluster, in milliseconds.
+/// A stop that ends this soon after the faults is no burden for a healed cluster, in milliseconds.
 const PAUSE_MS: u64 = 5_000;
 
-/// What a member may hold, in bytes, in a run about load.
+/// A member's memory bounds in a run about load, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Appends under way to one follower.
+    /// Appends in flight to one follower.
     in_flight: usize,
-    /// The log in memory while the engine is late.
+    /// The log in memory while the engine lags.
     log: usize,
-    /// What waits for the log's disk.
+    /// Entries that wait for the log's disk.
     unpersisted: usize,
-    /// What the state machine holds and the engine lacks.
+    /// Rows that the state machine holds and the engine lacks.
     pub(super) backlog: u64,
     /// Messages of peers that wait for consensus.
     inbox: usize,
 }
 
 impl Bounds {
-    /// So little that a few seconds of load are too much.
+    /// Bounds so small that a few seconds of load exceed them.
     pub(super) const TIGHT: Bounds = Bounds {
         in_flight: 4 << 10,
         log: 32 << 10,
@@ -49,12 +49,14 @@ impl Bounds {
 }
 
 impl Swarm {
-    /// What messages of peers that wait for consensus may weigh; the product's own bound is never met.
+    /// The bound on messages of peers that wait for consensus; the product's own bound is never
+    /// reached.
     pub(super) fn inbox_bytes_max(&self) -> usize {
         self.bounds.map_or(usize::MAX, |bounds| bounds.inbox)
     }
 
-    /// Whether the run is about load, with dice of its own: other runs are drawn without it.
+    /// Decides whether the run is about load, from dice of its own, so that other draws do not
+    /// depend on it.
     pub(super) fn draw_load(&mut self, dice: &mut Dice) {
         if dice.chance(0.2) {
             self.load();
@@ -69,14 +71,14 @@ impl Swarm {
         (self.append_bytes_max, self.uncommitted_bytes_max) = (500, 4_000);
     }
 
-    /// The most that the log in memory may come to: what one turn appends comes on top of the bound.
-    /// An entry weighs up to four times what its command does.
+    /// The largest size of the log in memory: the appends of one turn come on top of the bound. An
+    /// entry weighs up to four times as much as its command.
     fn log_most(&self, bounds: Bounds) -> usize {
         let turn = self.uncommitted_bytes_max + self.append_bytes_max;
         bounds.log + 4 * (usize::try_from(turn).unwrap_or(usize::MAX) + bounds.in_flight)
     }
 
-    /// The most that may be under way to a member that does not read, entries and requests.
+    /// The largest size in flight to a member that does not read, entries and requests.
     fn under_way_most(&self, bounds: Bounds, senders: usize) -> usize {
         let proposals = usize::try_from(self.uncommitted_bytes_max).unwrap_or(usize::MAX);
         senders * 2 * (bounds.in_flight + proposals) + (4 << 10)
@@ -84,7 +86,7 @@ impl Swarm {
 }
 
 impl World {
-    /// A process stops for so long that the others forget what it needs.
+    /// Stops a process for so long that the others drop the entries it needs.
     pub(super) fn stop_for_long(&mut self) {
         let running = self.running();
         let Some(id) = self.dice.pick(&running) else {
@@ -94,7 +96,8 @@ impl World {
         self.stop_until(id, until);
     }
 
-    /// A stop does not shorten another: what the process would have done is put off to the end of that.
+    /// Stops a process until `until`. A stop does not shorten another: the process's events are put
+    /// off to the end of the later one.
     pub(super) fn stop_until(&mut self, id: MemberId, until: u64) {
         self.note_silence(id);
         self.plan_replacement();
@@ -107,7 +110,7 @@ impl World {
         }
     }
 
-    /// A member's engine takes as long for its next write.
+    /// A member's engine finishes no write for some seconds.
     pub(super) fn hang_engine(&mut self) {
         let running = self.running();
         let until = self.clock.now_ms() + self.dice.between(2_000, 10_000);
@@ -118,7 +121,7 @@ impl World {
         }
     }
 
-    /// Waits for the end of what takes longer than a healed cluster is given.
+    /// Waits for the end of stops that last longer than the healed cluster's time.
     pub(super) fn outlast_stops(&mut self) -> Result<(), String> {
         let ends = |member: &Member| {
             let hangs = member.engine_hangs_until.max(member.disk_stalls_until);
@@ -132,7 +135,7 @@ impl World {
         }
     }
 
-    /// How long a write to the member's engine takes at least.
+    /// The least time of a write to the member's engine.
     pub(super) fn engine_hangs_ms(&self, id: MemberId) -> u64 {
         let until = self
             .members
@@ -141,8 +144,8 @@ impl World {
         until.unwrap_or(0).saturating_sub(self.clock.now_ms())
     }
 
-    /// A client leaves: its request, if it is one for the log, makes room for others, and its read is not
-    /// waited for.
+    /// A client leaves. Its request, if it is one for the log, makes room for others, and its read
+    /// is no longer waited for.
     pub(super) fn leave(&mut self, client: Waiter) {
         let request = self
             .waiting
@@ -162,21 +165,22 @@ impl World {
             };
             let (_, place) = life.readers.swap_remove(found);
             if life.reads.leave(place) {
-                // Its answer may be on its way in this very turn, and is then for no client.
+                // Its answer may be due in this same turn, and then has no client.
                 let context = place.context;
                 self.input(id, Input::ReadGivenUp { context });
             }
         }
     }
 
-    /// The member keeps no place for that request any more.
+    /// The member drops the request's slot.
     pub(super) fn forget(&mut self, id: ProposalId) {
         if self.lives(id.member, id.incarnation) {
             self.input(id.member, Input::GivenUp { id });
         }
     }
 
-    /// Messages have come to a process: it is stopped, and they wait, or it takes all that waits.
+    /// Messages have reached a process: a stopped one leaves them waiting, a running one takes all
+    /// that wait.
     pub(super) fn note_under_way(
         &mut self,
         to: MemberId,
@@ -203,7 +207,7 @@ impl World {
         })
     }
 
-    /// Reports to the invariants what the member holds.
+    /// Reports to the invariants how much the member holds.
     pub(super) fn weigh(&mut self, id: MemberId) -> Result<(), String> {
         let Some(bounds) = self.swarm.bounds else {
             return Ok(());
@@ -222,7 +226,7 @@ impl World {
     }
 }
 
-/// What a message carries, in bytes.
+/// The payload of a message, in bytes.
 fn weight(message: &PeerMessage) -> usize {
     match &message.message {
         Some(Message::Raft(raft)) => raft.entries.iter().map(|entry| entry.data.len()).sum(),

@@ -1,4 +1,5 @@
-//! The log's thread: carries out what the core's `LogBatch` and `LogPause` decide, on the virtual clock.
+//! The log's thread: carries out the decisions of the core's `LogBatch` and `LogPause` on the
+//! virtual clock.
 
 use keelson_core::member::{LogBatch, LogPause, LogWork, PauseStep, Written};
 use keelson_core::node::{Append, Input};
@@ -9,20 +10,20 @@ use super::mutant::Mutant;
 use super::world::{Event, World};
 use crate::invariant::Fact;
 
-/// What a member's log does.
+/// The state of a member's log thread.
 #[derive(Default)]
 pub(super) struct LogThread {
-    /// What waits, in order.
+    /// Waiting work, in order.
     work: VecDeque<LogWork>,
-    /// What is on its way to the disk.
+    /// The work that is being written.
     writing: Option<Writing>,
     pause: LogPause,
-    /// When the pause is used if no work comes, and whether that look is planned.
+    /// When the pause is used if no work comes, and whether that check is planned.
     pause_at: Option<u64>,
     pause_planned: bool,
 }
 
-/// Each ends with a sync.
+/// Work in progress; each kind ends with a sync.
 enum Writing {
     Batch(Written),
     Truncation(LastIncluded),
@@ -52,7 +53,7 @@ impl World {
         }
     }
 
-    /// Gathers a batch of what waits, and writes it; the sync ends later.
+    /// Gathers a batch of the waiting work and writes it; the sync ends later.
     fn begin_sync(&mut self, id: MemberId) {
         let delay = self.sync_ms().max(self.disk_stalls_ms(id));
         let Some(life) = self.life(id) else {
@@ -129,7 +130,7 @@ impl World {
         Ok(())
     }
 
-    /// The mark is written; a crash before its sync may leave it or not.
+    /// Writes the last included entry's record; a crash before its sync may leave it or not.
     fn begin_truncation(&mut self, id: MemberId, mark: LastIncluded) {
         let delay = self.sync_ms().max(self.disk_stalls_ms(id));
         let Some(life) = self.life(id) else {
@@ -153,7 +154,7 @@ impl World {
         })
     }
 
-    /// The log has nothing to do, perhaps for long.
+    /// The log is idle, perhaps for long: plans a check.
     fn plan_pause(&mut self, id: MemberId) {
         let now = self.clock.now_ms();
         let Some(life) = self.life(id) else {
@@ -173,7 +174,7 @@ impl World {
         }
     }
 
-    /// Uses a pause of the log, if it lasts.
+    /// Uses a pause of the log, if it still lasts.
     pub(super) fn log_pauses(&mut self, id: MemberId) -> Result<(), String> {
         let now = self.clock.now_ms();
         let Some(life) = self.life(id) else {

@@ -1,4 +1,4 @@
-//! Messages between members: out through the network, in through the transport's filter.
+//! Messages between members: sent through the network, received through the transport's filter.
 
 use keelson_core::MemberId;
 use keelson_core::member::{

@@ -1,12 +1,14 @@
 //! The simulator: a whole cluster, its network, its disks and its clients in one thread, on a
 //! virtual clock, from one seed.
 //!
-//! A member's consensus, applier, state machine and write-ahead log are the real ones, and so are the steps of
-//! its recovery; `world` and `applier` carry out their effects as the product's shell does. Reading order:
-//! `swarm` (what a seed chooses), `world` (the loop and a member's turn), `nodes` (one member), then what its
-//! threads do (`messages`, `log_thread`, `applier`, `snapshots`, `transfers`, `lives`, `joining`), `faults`,
-//! `troubles`, `damage` and `decay`, `operator`, `load`, `silence`, `clients`, `tree` (the v2 API), `finale`
-//! (the second phase).
+//! A member's consensus, applier, state machine and write-ahead log are the product's, and so are
+//! the steps of its recovery. `world` and `applier` carry out their effects as the product's shell
+//! does.
+//!
+//! Reading order: `swarm` (the draws of a seed), `world` (the loop and a member's turn), `nodes`
+//! (one member), then its threads (`messages`, `log_thread`, `applier`, `snapshots`, `transfers`,
+//! `lives`, `joining`), `faults`, `troubles`, `damage` and `decay`, `operator`, `load`, `silence`,
+//! `clients`, `tree` (the v2 API), `finale` (the second phase).
 
 mod applier;
 mod clients;

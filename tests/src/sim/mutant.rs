@@ -1,6 +1,6 @@
 //! Mutants: mistakes that a shell around the core can make, to prove that the tests can fail.
 //!
-//! Each is a small switch in the simulated shell, so the product carries none of them. Every one
+//! Each is a small switch in the simulated shell, so the product contains none of them. Every one
 //! must be caught: `tests/tests/it/sim.rs`.
 
 /// One mistake.
@@ -8,15 +8,15 @@
 pub enum Mutant {
     /// Answers a put when the leader has it in its log, before it is committed.
     AckBeforeCommit,
-    /// Says that a vote is durable without a sync.
+    /// Reports a vote as durable without a sync.
     VoteNotSynced,
-    /// Says that anything is durable without a sync.
+    /// Reports everything as durable without a sync.
     NothingSynced,
-    /// Answers a linearizable read from local state if it believes to lead.
+    /// Answers a linearizable read from local state if the member takes itself for the leader.
     ReadWithoutQuorum,
     /// Answers a linearizable read before the state machine has reached its index.
     ReadBeforeApply,
-    /// Sends what promises something before the sync.
+    /// Sends messages that promise durability before the sync.
     SendBeforeSync,
     /// Hands a follower's request to consensus twice.
     ForwardTwice,
@@ -24,33 +24,33 @@ pub enum Mutant {
     DuplicatesPass,
     /// Proposes a request once more, under a new name, when its client gives up.
     RetrySilently,
-    /// Cuts the log to what is applied, not to what the engine holds.
+    /// Truncates the log up to the applied index, not up to the engine's.
     TruncateTooFar,
-    /// Writes the engine's rows without the mark that says how far they go.
+    /// Writes the engine's rows without the mark of the applied index.
     FlushWithoutMark,
     /// Writes half of a flush when the process dies.
     FlushTorn,
     /// Acknowledges a received snapshot and goes on with the old state.
     SnapshotIgnored,
-    /// Sends a snapshot that claims the present index and holds older state.
+    /// Sends a snapshot that claims the present index and has older state.
     SnapshotStale,
     /// Leaves the membership out of a snapshot.
     SnapshotWithoutMembership,
     /// Leaves tombstones out of a snapshot.
     SnapshotWithoutTombstones,
-    /// Takes a snapshot that was damaged on its way.
+    /// Accepts a snapshot that was damaged on its way.
     SnapshotUnchecked,
-    /// Takes damage to the log for a write that was cut short, and goes on without it.
+    /// Treats damage to the log as a torn write, and goes on without the damaged part.
     DamageRepaired,
-    /// Does not look at what the engine held when it began.
+    /// Skips the comparison with the engine's state at its start.
     BeganUnchecked,
     /// Goes on without a row of the engine that does not decode.
     EngineDamagePassed,
     /// Goes on although the leader shows that acknowledged entries are gone.
     LossIgnored,
-    /// Comes back under its old id with an empty disk.
+    /// Restarts under its old id with an empty disk.
     LostDiskVotes,
-    /// Every life of a member has the same boot number.
+    /// Every incarnation of a member has the same number.
     BootReused,
     /// One member skips an entry.
     EntrySkipped,
@@ -58,46 +58,47 @@ pub enum Mutant {
     TailForgotten,
     /// Forgets term and vote at a restart.
     HardStateForgotten,
-    /// Leaves out the previous pair of a put's answer, now and then.
+    /// Sometimes leaves out the previous pair of a put's answer.
     PreviousPairLost,
-    /// Tells a client that a request was refused when only its answer was lost.
+    /// Reports a request as refused when only its answer was lost.
     UnknownIsRefused,
-    /// Members hold as much as the product lets them where the run allows little.
+    /// Members hold as much as the product allows where the run's bounds are small.
     MemoryUnbounded,
-    /// Expires nodes of the v2 tree by the clock of whoever applies it.
+    /// Expires nodes of the v2 tree by the clock of the member that applies the entry.
     ExpiryByOwnClock,
-    /// A new leader spares nothing.
+    /// A new leader gives no grace to nodes of earlier terms.
     GraceForgotten,
-    /// A new leader's grace begins with its election, before it has applied all of earlier terms.
+    /// A new leader's grace begins with its election, before it has applied all entries of earlier
+    /// terms.
     GraceAtElection,
     /// Forgets the v2 tree's events at a restart.
     HistoryForgotten,
     /// Leaves the v2 tree out of a snapshot.
     SnapshotWithoutTree,
-    /// Names files made in order after the entry in the log.
+    /// Names in-order files by the entry's index in the log.
     InOrderByRaftIndex,
-    /// A compare looks at createdIndex.
+    /// A compare uses createdIndex.
     SwapByCreated,
-    /// A refresh wakes watchers.
+    /// A refresh notifies watchers.
     RefreshWakes,
-    /// Counts a watcher only once it is registered: what is applied after its look at the history, while there
-    /// is no other, is not sent.
+    /// Counts a watcher only once it is registered: changes applied after its scan of the history,
+    /// while there is no other watcher, are not sent.
     WatcherCountedLate,
-    /// Sends watchers nothing of what was missed when a snapshot is installed.
+    /// Sends watchers none of the missed events when a snapshot is installed.
     ResumeForgotten,
-    /// Sends a watcher what was missed from one index too early.
+    /// Sends a watcher the missed events from one index too early.
     ResumeRepeats,
-    /// Counts envelopes from the beginning on a link that is made anew.
+    /// Numbers envelopes from the beginning on a rebuilt link.
     NumbersRestart,
-    /// Lets a silent sender keep the place for snapshots, whoever offers one.
+    /// A silent sender keeps the snapshot slot, even when another leader offers a snapshot.
     PlaceKept,
-    /// Proposes any membership change, whoever is there.
+    /// Proposes membership changes without checking the members' health.
     ChangesUnchecked,
     /// Reports a batch of the log as durable when it is only written.
     PersistedEarly,
-    /// Lets reads join a batch for which the leader has been asked already.
+    /// Lets reads join a batch whose ReadIndex request has been sent already.
     ReadersJoinLate,
-    /// Answers a local read of the v2 tree from an older view, now and then.
+    /// Sometimes answers a local read of the v2 tree from an older view.
     LocalReadOld,
 }
 
@@ -152,7 +153,7 @@ impl Mutant {
         Mutant::ReadersJoinLate,
     ];
 
-    /// Whether only clients of the v2 API can notice.
+    /// Whether only clients of the v2 API can detect the mutant.
     pub(super) fn is_of_the_tree(self) -> bool {
         matches!(
             self,

@@ -1,8 +1,9 @@
-//! The network between members: it loses, delays, repeats and reorders, and its links can be cut.
+//! The network between members: it loses, delays, duplicates and reorders messages, and its links
+//! can be cut.
 //!
-//! It carries envelopes, as the real transport does, and does at the receiver what the real one
-//! does there: a (boot, sequence) is taken at most once, and what was under way to a process that
-//! has died never reaches its successor.
+//! It carries envelopes, as the product's transport does, and filters as the receiver does there: a
+//! pair (incarnation, sequence) is accepted at most once, and envelopes in flight to a process that
+//! has died never reach its successor.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,26 +14,26 @@ use keelson_store::peer::{Numbering, ReceivedNumbers};
 use super::dice::Dice;
 use super::swarm::Swarm;
 
-/// One batch of messages on its way.
+/// One batch of messages in flight.
 #[derive(Clone, Debug)]
 pub(super) struct Envelope {
     /// The sender.
     pub(super) from: MemberId,
-    /// The sender's life.
+    /// The sender's incarnation.
     pub(super) from_boot: u64,
     /// The receiver.
     pub(super) to: MemberId,
-    /// The receiver's life to which the stream was open.
+    /// The receiver's incarnation when the stream was opened.
     pub(super) to_boot: u64,
-    /// How often the sender's link had been made anew.
+    /// How often the sender's link had been rebuilt.
     pub(super) link: u64,
-    /// Its number among those of (from, from_boot, to).
+    /// Its number in the stream (from, from_boot, to).
     pub(super) sequence: u64,
-    /// What it carries.
+    /// The messages.
     pub(super) messages: Vec<PeerMessage>,
 }
 
-/// The links.
+/// All links.
 #[derive(Default)]
 pub(super) struct Net {
     cut: BTreeSet<(MemberId, MemberId)>,
@@ -43,17 +44,17 @@ pub(super) struct Net {
     gates: BTreeMap<(MemberId, u64, MemberId, u64, u64), Gate>,
     /// Whether duplicates pass the gate: a mutant.
     pub(super) gate_open: bool,
-    /// Whether a link that is made anew counts from the beginning, and the gate does not: a mutant.
+    /// Whether a rebuilt link numbers from the beginning while the gate does not: a mutant.
     pub(super) numbers_restart: bool,
 }
 
-/// What the receiver has taken from one stream.
+/// The numbers that the receiver has accepted from one stream.
 #[derive(Default)]
 struct Gate {
-    /// The product's own.
+    /// The product's own record.
     taken: ReceivedNumbers,
     highest: u64,
-    /// When late ones are taken: those below `highest` that were not seen.
+    /// With late delivery: the numbers below `highest` that were not received.
     missing: BTreeSet<u64>,
 }
 
@@ -63,12 +64,12 @@ impl Net {
         self.cut.insert((from, to));
     }
 
-    /// Mends every link.
+    /// Restores every link.
     pub(super) fn heal(&mut self) {
         self.cut.clear();
     }
 
-    /// Whether nothing gets from one to the other.
+    /// Whether the link from one to the other is cut.
     pub(super) fn is_cut(&self, from: MemberId, to: MemberId) -> bool {
         self.cut.contains(&(from, to))
     }
@@ -78,12 +79,12 @@ impl Net {
         self.sequences.entry((from, to)).or_default().next()
     }
 
-    /// How often the link was made anew.
+    /// How often the link was rebuilt.
     pub(super) fn link(&self, from: MemberId, to: MemberId) -> u64 {
         self.links.get(&(from, to)).copied().unwrap_or_default()
     }
 
-    /// The link is made anew: the receiver's URLs have changed.
+    /// The link is rebuilt: the receiver's URLs have changed.
     pub(super) fn rebuild(&mut self, to: MemberId, from: MemberId) {
         match self.numbers_restart {
             true => drop(self.sequences.remove(&(from, to))),
@@ -91,8 +92,8 @@ impl Net {
         }
     }
 
-    /// When each copy of a batch arrives; never if it is lost. Unless the run reorders, a batch
-    /// waits for those before it, as in a stream.
+    /// The arrival time of each copy of a batch; none if it is lost. Unless the run reorders, a
+    /// batch arrives after those before it, as in a stream.
     pub(super) fn arrivals(
         &mut self,
         from: MemberId,
@@ -135,7 +136,7 @@ impl Net {
         (late_ones_too && gate.missing.remove(&sequence)) || self.gate_open
     }
 
-    /// Forgets the streams of a life that is over.
+    /// Drops the streams of an incarnation that has ended.
     pub(super) fn forget(&mut self, member: MemberId, boot: u64) {
         self.gates
             .retain(|(_, _, to, to_boot, _), _| (*to, *to_boot) != (member, boot));

@@ -1,8 +1,8 @@
 //! One simulated member: the product's consensus and applier, and what carries out their effects.
 //!
-//! It has what the real driver's threads have, as queues on the virtual clock: a log that syncs in
-//! its own time, an applier that lags behind, an engine that is flushed in the background, and
-//! snapshots that travel beside the messages.
+//! It has the product's threads as queues on the virtual clock: a log that syncs in its own time,
+//! an applier that lags behind, an engine that is flushed in the background, and snapshots that
+//! travel beside the messages.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -35,41 +35,41 @@ use super::world::Waiter;
 /// A machine, with or without a process.
 pub(super) struct Member {
     pub(super) id: MemberId,
-    /// With what it founded the cluster; none for one that joins.
+    /// The genesis with which it founded the cluster; none for one that joins.
     pub(super) founding: Option<Genesis>,
     pub(super) storage: Storage,
     pub(super) life: Option<Life>,
-    /// How many lives there have been.
+    /// The number of its incarnations so far.
     pub(super) lives: u64,
     /// The operator has taken it away for good.
     pub(super) retired: bool,
-    /// The process is stopped until then.
+    /// The process is stopped until this time.
     pub(super) paused_until: u64,
     /// When it last died or stopped.
     pub(super) silent_since: u64,
-    /// Its engine writes nothing until then.
+    /// Its engine finishes no write until this time.
     pub(super) engine_hangs_until: u64,
-    /// Its log's disk finishes no sync until then.
+    /// Its log's disk finishes no sync until this time.
     pub(super) disk_stalls_until: u64,
-    /// What waits for it while it is stopped, in bytes.
+    /// Bytes that wait for it while it is stopped.
     pub(super) under_way_bytes: usize,
-    /// It was added by mistake: there is no machine of its own until all others have worked.
+    /// It was added by mistake: it has no machine of its own until all others have made progress.
     pub(super) ghost: bool,
-    /// It refuses to go on with what it has.
+    /// It refuses to go on with its data.
     pub(super) broken: bool,
-    /// It has lost acknowledged entries without a trace.
+    /// It has lost acknowledged entries undetected.
     pub(super) decayed: bool,
     /// Its disk was replaced by an empty one.
     pub(super) has_lost_disk: bool,
-    /// What happens to its disk while it is down.
+    /// The damage to its disk while it is down.
     pub(super) damage: Option<Damage>,
-    /// The number of its last life.
+    /// The number of its last incarnation.
     pub(super) last_boot: u64,
 }
 
-/// A running process: everything here is gone when it dies.
+/// A running process: all of this is gone when it dies.
 pub(super) struct Life {
-    /// The log's own count.
+    /// The incarnation, as counted by the log.
     pub(super) boot: u64,
     pub(super) consensus: Consensus,
     pub(super) log: Log,
@@ -78,26 +78,27 @@ pub(super) struct Life {
     /// When the applier is due.
     pub(super) applier_due_at: Option<u64>,
     pub(super) inbox: Vec<ConsensusEvent>,
-    /// What the messages of peers in it weigh.
+    /// The size of the peers' messages in it.
     pub(super) inbox_bytes: usize,
     pub(super) peers: Peers,
     /// When the next turn is planned.
     pub(super) turn_at: Option<u64>,
     pub(super) log_thread: LogThread,
-    /// For the applier.
+    /// Entries that wait for the applier.
     pub(super) apply_queue: VecDeque<Committed>,
     pub(super) applying: bool,
     pub(super) flushing: Option<(EngineNumber, Flush)>,
-    /// For a mutant: the last two captures, the newest last. A capture that is kept holds compaction back.
+    /// For a mutant: the last two captures, the newest last. A capture that is kept delays
+    /// compaction.
     pub(super) captures: Vec<Capture>,
     /// Received snapshots whose offer has not been decided on.
     pub(super) received: Vec<Arrival>,
     pub(super) receiving: Receiving,
     /// Reads, until the applier releases them.
     pub(super) reads: BatchedReads<Read>,
-    /// Where the readers wait that are not answered yet.
+    /// The places of the readers that have no answer yet.
     pub(super) readers: Vec<(Asker, ReadTicket)>,
-    /// For a mutant: the batch that consensus took last, and what joined it afterwards.
+    /// For a mutant: the batch that consensus took last, and the reads that joined it afterwards.
     pub(super) late_readers: Option<(u64, Vec<Read>)>,
     pub(super) proposals: u64,
     pub(super) expirer: ExpirerShell,
@@ -106,21 +107,21 @@ pub(super) struct Life {
     pub(super) leads_since: Option<u64>,
 }
 
-/// A linearizable read on its way.
+/// A linearizable read in progress.
 #[derive(Clone, Copy)]
 pub(super) struct Read {
     pub(super) asker: Asker,
     pub(super) committed_at_call: Index,
 }
 
-/// What a linearizable read is for.
+/// The origin of a linearizable read.
 #[derive(Clone, Copy)]
 pub(super) enum Asker {
-    /// A client, for that operation.
+    /// A client, for this operation.
     Client(usize),
     /// A client of the v2 API.
     Tree(usize),
-    /// A leader of that term, before it expires anything, for its expirer's question of that number.
+    /// A leader of that term, for its expirer's read with this number, before anything is expired.
     Expirer(Term, u64),
 }
 
@@ -135,12 +136,12 @@ impl Asker {
     }
 }
 
-/// A snapshot that no follower needs is released after this long, in milliseconds: it holds
-/// compaction back.
+/// A capture that no follower needs is released after this time, in milliseconds: it delays
+/// compaction.
 const CAPTURE_KEPT_MS: u64 = 2_000;
 
 impl Member {
-    /// A machine of a new cluster's, or one that is about to join (no genesis).
+    /// A machine of a new cluster, or one that will join (no genesis).
     pub(super) fn new(id: MemberId, founding: Option<Genesis>) -> Member {
         Member {
             id,
@@ -163,11 +164,11 @@ impl Member {
         }
     }
 
-    /// Starts the process, as the product does. Gives what the log held, and the mark with which the log has
-    /// begun anew.
+    /// Starts the process, as the product does. Returns the contents of the log, and the last
+    /// included entry of the snapshot behind which the log has begun anew, if any.
     ///
     /// # Errors
-    /// The product's, with its words.
+    /// The product's, with its text.
     pub(super) fn start(
         &mut self,
         swarm: &Swarm,
@@ -278,7 +279,8 @@ impl Life {
         }
     }
 
-    /// Its state; none of a member that joins and has not received any: it serves no client before.
+    /// Its state machine. A member that joins has none until it has received one, and serves no
+    /// client before.
     pub(super) fn machine(&self) -> Option<&StateMachine> {
         Some(self.applier.state()).filter(|state| state.applied().index != 0)
     }
@@ -319,7 +321,7 @@ impl Life {
         effects
     }
 
-    /// What the last turn did not install is stale.
+    /// Received snapshots that the last turn did not install are stale.
     pub(super) fn discard_received(&mut self) {
         for arrival in self.received.drain(..) {
             let discarded = self.generations.discard(&arrival.fresh);
@@ -328,7 +330,7 @@ impl Life {
     }
 }
 
-/// Fills a fresh engine with a snapshot's chunks; nothing if they are damaged.
+/// Fills a new engine with a snapshot's chunks; none if they are damaged.
 pub(super) fn build(chunks: &[SnapshotChunk], mutant: Option<Mutant>) -> Option<Arc<MemoryEngine>> {
     let engine = Arc::new(MemoryEngine::new());
     let mut builder = Some(SnapshotBuilder::new(Arc::clone(&engine) as Arc<_>));
@@ -347,7 +349,7 @@ pub(super) fn build(chunks: &[SnapshotChunk], mutant: Option<Mutant>) -> Option<
     Some(engine)
 }
 
-/// The members in an engine that was filled from a snapshot, if it holds what was offered.
+/// The members in an engine that was filled from a snapshot, if it is the one that was offered.
 pub(super) fn roster_of(engine: &Arc<MemoryEngine>, mark: LastIncluded) -> Option<Roster> {
     let machine = StateMachine::open(Arc::clone(engine) as Arc<_>, Limits::default());
     let machine = machine.ok()??;
@@ -355,12 +357,12 @@ pub(super) fn roster_of(engine: &Arc<MemoryEngine>, mark: LastIncluded) -> Optio
     is_offered.then(|| machine.view().roster())
 }
 
-/// A member's peer URL, and the ones that it moves to later.
+/// A member's peer URL, and those it moves to later.
 pub(super) fn url_of(id: MemberId, move_number: u64) -> String {
     format!("http://m{}.{move_number}:2380", id.0)
 }
 
-/// The state with which a cluster of these members begins.
+/// The genesis of a cluster of these members.
 pub(super) fn genesis(members: &[MemberId]) -> Genesis {
     let member = |id: &MemberId| keelson_proto::etcdserverpb::Member {
         id: id.0,

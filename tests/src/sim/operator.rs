@@ -1,4 +1,4 @@
-//! The operator, which replaces members that refuse to go on, and the members that publish that they run.
+//! The operator, which replaces members that refuse to go on, and members that publish their URLs.
 
 use keelson_core::MemberId;
 use keelson_core::member::has_run;
@@ -13,11 +13,11 @@ use super::nodes::Member;
 use super::storage::Storage;
 use super::world::{Event, World};
 
-/// The healed cluster's operator is done by then, in milliseconds.
+/// The time within which the healed cluster's operator finishes, in milliseconds.
 const REPAIRS_MS: u64 = 120_000;
 
 impl Member {
-    /// Whether its disk holds what it held.
+    /// Whether its disk is undamaged.
     pub(super) fn is_sound(&self) -> bool {
         let lost = self.broken || self.decayed || self.has_lost_disk;
         !lost && self.damage.is_none()
@@ -25,7 +25,8 @@ impl Member {
 }
 
 impl World {
-    /// A member refuses to start, or to go on: the operator takes it out of the cluster and adds another.
+    /// A member refuses to start, or to go on: the operator removes it from the cluster and adds
+    /// another.
     pub(super) fn break_down(&mut self, id: MemberId, why: &str) -> Result<(), String> {
         self.tally.refused += 1;
         self.note(id.0 << 16 ^ 0xb0);
@@ -41,7 +42,7 @@ impl World {
         let is_broken = |voter: &&u64| self.member(**voter).is_some_and(|member| member.broken);
         let broken = conf.voters.iter().filter(is_broken).count();
         if conf.voters.len() <= 2 * broken {
-            // The rest of it would be a restored backup.
+            // The rest of the run would need a restored backup.
             self.dead = true;
             self.tally.ended += 1;
             return match self.all_damaged {
@@ -86,7 +87,7 @@ impl World {
     /// Waits until no member is broken any more.
     pub(super) fn finish_repairs(&mut self) -> Result<(), String> {
         let until = self.clock.now_ms() + REPAIRS_MS;
-        // One that has lost acknowledged entries is refused by the leader.
+        // A member that has lost acknowledged entries is refused by the leader.
         let lost = self.members.values().any(|member| member.decayed);
         let settle = self.settle_ms();
         let mut wait = if lost { settle } else { 0 };
@@ -103,10 +104,10 @@ impl World {
         }
     }
 
-    // === what breaks them ===
+    // === breaking members ===
 
-    /// A voter that may be lost for good: the others stay a majority, and none of them can come back with
-    /// an older membership.
+    /// A voter that may be lost for good: the others stay a majority, and none of them can restart
+    /// with an older membership.
     fn may_break(&self, id: MemberId) -> bool {
         let (index, conf) = self.invariants.ledger().membership();
         let is_well = |voter: &&u64| {
@@ -146,7 +147,7 @@ impl World {
         }
     }
 
-    /// All lose power, and all disks are damaged, each at its own place. Once.
+    /// All lose power, and all disks are damaged, each at another place. Happens once in a run.
     pub(super) fn damage_all(&mut self) {
         let ids: Vec<MemberId> = self.members.keys().copied().collect();
         let (index, conf) = self.invariants.ledger().membership();
@@ -170,7 +171,7 @@ impl World {
         }
     }
 
-    /// A member comes back with an empty disk, under its old id.
+    /// A member restarts with an empty disk, under its old id.
     pub(super) fn lose_disk(&mut self) {
         let Some(id) = self.pick_to_break().filter(|id| self.is_known_to_run(*id)) else {
             return;
@@ -199,7 +200,7 @@ impl World {
         newest.is_some_and(|life| has_run(id, &life.applier.state().view().members()))
     }
 
-    /// A member publishes its client URLs, until it finds them.
+    /// A member publishes its client URLs, until it finds them applied.
     pub(super) fn publish(&mut self, id: MemberId) {
         let Some(life) = self.life(id) else {
             return;

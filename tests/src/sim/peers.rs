@@ -1,4 +1,5 @@
-//! Whose messages a member takes and to whom it has links, as the core's `Peers` decides.
+//! The senders whose messages a member accepts, and the members it has links to, by the core's
+//! `Peers`.
 
 use keelson_core::MemberId;
 use keelson_core::Millis;
@@ -11,7 +12,7 @@ use super::world::{Event, World};
 /// A peer's URLs.
 pub(super) type Urls = Vec<String>;
 
-/// The peers of one life.
+/// The peers of one process.
 pub(super) type Peers = keelson_core::member::Peers<Urls>;
 
 pub(super) fn urls_of(member: &Member) -> Urls {
@@ -19,8 +20,8 @@ pub(super) fn urls_of(member: &Member) -> Urls {
 }
 
 impl World {
-    /// Whether the receiver takes messages of that sender. One that was removed ends; an unknown one may be
-    /// new, and the others are asked.
+    /// Whether the receiver accepts messages of that sender. A sender that was removed ends; an
+    /// unknown one may be new, so the receiver queries the other members.
     pub(super) fn belongs(&mut self, envelope: &Envelope) -> Result<bool, String> {
         let (from, to) = (envelope.from, envelope.to);
         let now = self.clock.now_ms();
@@ -53,7 +54,7 @@ impl World {
         Ok(false)
     }
 
-    /// The peers that can be reached report the members as they have applied them.
+    /// The reachable peers report the members as they have applied them.
     pub(super) fn peers_answer(&mut self, id: MemberId) {
         let members: Vec<_> = self
             .answers(id)
@@ -73,7 +74,7 @@ impl World {
         life.is_some_and(|life| life.peers.address(to).is_some())
     }
 
-    /// A member has applied a change of the members: its links follow.
+    /// A member has applied a membership change: its links follow.
     pub(super) fn members_change(&mut self, id: MemberId) {
         let Some(life) = self.life(id) else {
             return;

@@ -1,4 +1,4 @@
-//! One run of one seed, and what it says.
+//! One run of one seed, and its report.
 
 use std::time::Duration;
 
@@ -9,47 +9,47 @@ use super::world::{Tally, World};
 use crate::check::tree::TreeHistory;
 use crate::history::History;
 
-/// What to run.
+/// The options of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Everything follows from this.
+    /// The seed, which determines the whole run.
     pub seed: u64,
-    /// How long the faults last, in virtual seconds; the second phase comes on top.
+    /// The duration of the faults in virtual seconds; the second phase is added to it.
     pub seconds: u64,
-    /// Members may hold little, whatever the seed says of it.
+    /// Members have small memory bounds, independent of the seed.
     pub load: bool,
-    /// A mistake to be caught.
+    /// A mutant to be caught.
     pub mutant: Option<Mutant>,
-    /// Print everything that happens.
+    /// Prints every event.
     pub trace: bool,
 }
 
-/// What a run did.
+/// The figures of a run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Report {
-    /// What happened, in numbers.
+    /// Counts of what happened.
     pub tally: Tally,
     /// Operations of clients.
     pub operations: u64,
     /// Facts that the invariants checked.
     pub facts: u64,
-    /// How long it took in virtual time.
+    /// The duration in virtual time.
     pub virtual_time: Duration,
 }
 
-/// What a run found.
+/// The failure of a run.
 pub struct Failure {
-    /// What is wrong.
+    /// The property that does not hold.
     pub problem: String,
-    /// How the run was drawn.
+    /// The draws of the run.
     pub swarm: Swarm,
-    /// What the clients saw until then.
+    /// The clients' history until the failure.
     pub history: History,
-    /// What those of the v2 API saw.
+    /// The history of the v2 API's clients.
     pub tree_history: TreeHistory,
 }
 
-/// Runs a seed to its end or to the first thing that is wrong.
+/// Runs a seed to its end or to the first failure.
 ///
 /// # Errors
 /// A property does not hold, or the cluster does not recover.

@@ -1,4 +1,4 @@
-//! Whose silence a leader must have noticed: it adds no member while a voter says nothing.
+//! The silence that a leader must have noticed: it adds no member while a voter is silent.
 
 use keelson_core::node::{Append, Role};
 use keelson_core::{EntryKind, MemberId, proposal};
@@ -31,8 +31,8 @@ impl World {
         }
     }
 
-    /// A leader has heard nothing of others since its election, and of what it heard before it must not
-    /// judge.
+    /// A new leader starts without contact to the others: contact before its election does not
+    /// count.
     pub(super) fn note_role(&mut self, id: MemberId, role: Role) {
         let now = self.clock.now_ms();
         if let Some(life) = self.life(id) {
@@ -40,7 +40,7 @@ impl World {
         }
     }
 
-    /// Whether every voter could be heard lately by the leader that adds a member.
+    /// Checks that every voter could have reached the leader that adds a member recently enough.
     pub(super) fn check_adds(&mut self, id: MemberId, append: &Append) -> Result<(), String> {
         if self.calm || !self.swarm.strict_reconfig_check || !append.entries.iter().any(is_add) {
             return Ok(());
@@ -59,19 +59,19 @@ impl World {
                 Some(member) => member.silent_since(now),
                 None => Some(0),
             };
-            // What waits for a stopped leader comes when that goes on.
+            // Messages that wait for a stopped leader are received when it goes on.
             let heard = since.map(|since| since.max(leader.paused_until) + late_ms);
             if heard.is_some_and(|heard| heard < elected.max(lately)) {
                 return Err(format!(
-                    "{id}, the leader since {elected} ms, adds a member while {voter} has been silent \
-                     since {since:?} ms"
+                    "{id}, the leader since {elected} ms, adds a member while {voter} has been \
+                     silent since {since:?} ms"
                 ));
             }
         }
         Ok(())
     }
 
-    /// How late a message may be. A second copy of it is not taken.
+    /// The largest delay of a message. A second copy of it is not accepted.
     fn latest_ms(&self) -> u64 {
         self.swarm.delay_ms.max(self.swarm.straggle_ms) + 10
     }

@@ -1,5 +1,5 @@
-//! Snapshots: captures are compared with the state that they were taken from, and what has come is
-//! installed when consensus agrees.
+//! Snapshots: captures are compared with the state that they were taken from, and a received
+//! snapshot is installed when consensus agrees.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use super::nodes;
 use super::world::{Event, World};
 use crate::invariant::Fact;
 
-/// A capture that goes to no member: what it holds is compared with the state it was taken from.
+/// A capture that is not sent: its contents are compared with the state it was taken from.
 pub(super) struct Audit {
     of: MemberId,
     boot: u64,
@@ -23,7 +23,7 @@ pub(super) struct Audit {
     expected: Summary,
 }
 
-/// What two equal states have in common.
+/// Properties that two equal states share.
 #[derive(Debug, PartialEq)]
 struct Summary {
     hash: HashKv,
@@ -42,7 +42,7 @@ impl Summary {
     }
 }
 
-/// Pieces of a capture before the large ones.
+/// The number of small pieces of a capture, before the large ones.
 const SMALL_PIECES: usize = 20;
 
 impl World {
@@ -64,7 +64,7 @@ impl World {
         Ok(())
     }
 
-    /// Reads the next piece of it, or compares.
+    /// Reads the next piece, or compares at the end.
     pub(super) fn audit_piece(&mut self, mut audit: Box<Audit>) -> Result<(), String> {
         if !self.lives(audit.of, audit.boot) {
             return Ok(());
@@ -88,8 +88,8 @@ impl World {
         }
     }
 
-    /// The next piece. The first ones are small, so that much can happen between a key's rows; a
-    /// capture that is read for long would keep every compaction away.
+    /// The next piece. The first ones are small, so that other events happen between a key's rows.
+    /// A capture that is read for long would delay every compaction.
     pub(super) fn piece_of(
         &mut self,
         capture: &mut Capture,
@@ -103,7 +103,7 @@ impl World {
         piece.map_err(|error| error.to_string())
     }
 
-    /// Mistakes in what is sent.
+    /// A mutant's changes to what is sent.
     pub(super) fn mistake_snapshot(
         &mut self,
         from: MemberId,
@@ -117,7 +117,7 @@ impl World {
                 }
                 capture
             }
-            // Claims the new mark, sends the old state.
+            // Claims the new index, sends the old state.
             Some(Mutant::SnapshotStale) => {
                 let older = self.life(from).and_then(|life| life.captures.first());
                 older.cloned().unwrap_or(capture)
@@ -126,7 +126,7 @@ impl World {
         }
     }
 
-    /// Builds the state from what has come of it, which may not be what was sent. Whether it is not.
+    /// Builds the state from the received chunks. Returns whether they differ from what was sent.
     pub(super) fn receive(
         &mut self,
         chunks: &mut Vec<SnapshotChunk>,

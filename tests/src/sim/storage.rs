@@ -1,5 +1,5 @@
-//! What a member has that survives its process: the real write-ahead log on a simulated disk, and
-//! an engine.
+//! The part of a member that survives its process: the product's write-ahead log on a simulated
+//! disk, and an engine.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -25,7 +25,7 @@ use super::tree;
 /// The log, as the simulator uses it.
 pub(super) type Log = Wal<SimDisk>;
 
-/// The cluster of every simulation.
+/// The cluster id of every simulation.
 pub(super) const CLUSTER: ClusterId = ClusterId(0xc1);
 
 pub(super) const WAL: &str = "/wal";
@@ -34,12 +34,12 @@ const SNAP: &str = "/snap";
 /// The disk of one machine.
 pub(super) struct Storage {
     pub(super) disk: Arc<SimDisk>,
-    /// A copy of it from before.
+    /// An earlier copy of the disk.
     pub(super) backup: Option<SimDisk>,
-    /// By generation: each is written whole and at once, so it is not on the disk. `CURRENT` is, and says
-    /// which is in use.
+    /// The engines by generation. Each is written as a whole and at once, so it is not on the
+    /// simulated disk. `CURRENT` is there, and names the one in use.
     engines: BTreeMap<PathBuf, Arc<MemoryEngine>>,
-    /// The one in use.
+    /// The engine in use.
     pub(super) engine: Arc<MemoryEngine>,
 }
 
@@ -53,7 +53,7 @@ impl Storage {
         }
     }
 
-    /// What the disk makes of a start.
+    /// The kind of a start, by the disk's contents.
     pub(super) fn start_kind(&self) -> Result<StartKind, WalError> {
         let identity = Log::identity(&self.disk, Path::new(WAL))?;
         let current = self.disk.exists(&Path::new(SNAP).join(CURRENT));
@@ -70,7 +70,7 @@ impl Storage {
         node: NodeConfig,
         mutant: Option<Mutant>,
     ) -> Result<Opened<SimDisk>, recovery::OpeningError> {
-        // What a crash has left no directory of is gone; its number is used again.
+        // A generation whose directory a crash has removed is gone; its number is used again.
         let disk = Arc::clone(&self.disk);
         let flags = RecoveryFlags {
             unsafe_no_fsync: mutant == Some(Mutant::BeganUnchecked),
@@ -96,12 +96,12 @@ impl Storage {
         recovery::open(log, recovered, opening)
     }
 
-    /// Fills a generation.
+    /// Stores the engine of a generation.
     pub(super) fn keep(&mut self, dir: &Path, engine: Arc<MemoryEngine>) {
         self.engines.insert(dir.to_path_buf(), engine);
     }
 
-    /// From now on the engine in that directory is the one in use.
+    /// Switches to the engine in that directory.
     pub(super) fn use_engine(&mut self, dir: &Path) -> Arc<MemoryEngine> {
         let engine = self.engines.entry(dir.to_path_buf()).or_default();
         self.engine = Arc::clone(engine);
@@ -114,7 +114,7 @@ impl Storage {
             cluster: CLUSTER,
             member,
         };
-        // Small segments: a run rotates and recycles many.
+        // Small segments, so that a run rotates and recycles many.
         let config = WalConfig {
             segment_bytes: 16 << 10,
             ..WalConfig::default()
@@ -122,17 +122,17 @@ impl Storage {
         Wal::create_or_open(Arc::clone(&self.disk), Path::new(WAL), identity, config)
     }
 
-    /// The process ends in the middle of whatever it was writing; with it perhaps the machine.
+    /// The process ends in the middle of a write, perhaps with a loss of power.
     pub(super) fn crash(&self, log: &mut Log, power_fails: bool, dice: &mut Dice) {
         if dice.chance(0.7) {
-            // What was gathered gets to the file, but its sync never ends.
+            // The gathered frames reach the file, but their sync never ends.
             self.disk.fail_sync(dice.between(0, 1));
             let _ = log.sync();
         }
         if !power_fails {
             return self.disk.kill();
         }
-        // Most sectors live or die together: the interesting states are not the noisy ones.
+        // Most sectors are kept or lost together: mixed states are less interesting.
         let keep = dice.pick(&[0.0, 0.5, 0.9, 1.0]).expect("not empty");
         self.disk.crash(&mut |of| match of {
             3 if dice.chance(0.1) => 2,
@@ -146,7 +146,7 @@ impl Storage {
         self.engine.write(batch).expect("memory does not fail");
     }
 
-    /// A mutant: half of a batch.
+    /// A mutant: writes half of a batch.
     pub(super) fn write_half(&self, batch: &WriteBatch) {
         let half = batch.changes.len() / 2;
         let changes = batch.changes.iter().take(half);
@@ -157,7 +157,7 @@ impl Storage {
         });
     }
 
-    /// A mutant: a batch without its marks.
+    /// A mutant: writes a batch without its marks.
     pub(super) fn write_rows_only(&self, batch: &WriteBatch) {
         let rows = batch
             .changes
@@ -183,7 +183,7 @@ pub(super) fn rows(engine: &MemoryEngine, table: Table) -> Vec<(Bytes, Bytes)> {
     rows
 }
 
-/// A mutant: an engine without the rows that say that a key is gone.
+/// A mutant: removes the tombstones from an engine.
 pub(super) fn forget_tombstones(engine: &MemoryEngine) {
     let mut batch = WriteBatch::default();
     for (key, _) in rows(engine, Table::Key) {

@@ -1,6 +1,6 @@
-//! Swarm testing: the seed first decides which kinds of fault exist at all in this run, then how
-//! often they come. Runs in which everything happens at once hide what a few faults would show.
-//! Groce et al., "Swarm testing", 2012; the ranges are about TigerBeetle's.
+//! Swarm testing: the seed first decides which kinds of fault exist in this run, then how often
+//! they occur. Runs with every kind of fault hide what a few of them would show. Groce et al.,
+//! "Swarm testing", 2012; the ranges are close to TigerBeetle's.
 
 use keelson_core::member::FlushPolicy;
 
@@ -9,35 +9,35 @@ use super::load::Bounds;
 use super::mutant::Mutant;
 use super::troubles::Troubles;
 
-/// What fills an overlay before its time: more than most runs write.
+/// The number of records that fills a memtable early: more than most runs write.
 const FLUSH_RECORDS: usize = 200;
 /// The same in bytes.
 const FLUSH_BYTES: u64 = 1 << 20;
 
-/// How this run behaves. Probabilities are of 1; times in milliseconds.
+/// The parameters of a run. Probabilities are between 0 and 1; times are in milliseconds.
 #[derive(Clone, Debug)]
 pub struct Swarm {
     /// Voters at the start.
     pub members: u64,
-    /// Clients, each with one request under way.
+    /// Clients, each with one request in flight.
     pub clients: u64,
-    /// How many keys they share.
+    /// The number of keys that they share.
     pub keys: u64,
     /// A client's longest pause between two requests.
     pub think_ms: u64,
-    /// After that a client gives up.
+    /// A client's timeout.
     pub patience_ms: u64,
-    /// A batch of messages is lost.
+    /// Probability that a batch of messages is lost.
     pub drop: f64,
-    /// A batch arrives twice on the wire.
+    /// Probability that a batch arrives twice.
     pub duplicate: f64,
-    /// The usual delay is up to this.
+    /// The largest usual delay.
     pub delay_ms: u64,
-    /// A batch is much later than usual.
+    /// Probability that a batch is much later than usual.
     pub straggle: f64,
-    /// How much later, at most.
+    /// The largest additional delay.
     pub straggle_ms: u64,
-    /// The transport hands over what comes late, instead of dropping it.
+    /// The transport delivers late batches instead of dropping them.
     pub reorder: bool,
     /// Links are cut.
     pub partitions: bool,
@@ -45,33 +45,33 @@ pub struct Swarm {
     pub one_way: bool,
     /// Processes die.
     pub crashes: bool,
-    /// All of them at once, too.
+    /// Sometimes all processes die at once.
     pub crash_all: bool,
-    /// Processes stop for a while, as by SIGSTOP.
+    /// Processes stop for a while, as with SIGSTOP.
     pub pauses: bool,
     /// Peers notice a death at once.
     pub notices: bool,
-    /// Peers believe in deaths that did not happen.
+    /// Peers are notified of deaths that did not happen.
     pub false_notices: bool,
-    /// A sync takes up to this.
+    /// The longest usual sync.
     pub sync_ms: u64,
-    /// A sync takes up to fifty times as long, now and then.
+    /// Probability that a sync takes up to fifty times as long.
     pub slow_sync: f64,
-    /// Applying a batch of entries takes up to this.
+    /// The longest time to apply a batch of entries.
     pub apply_ms: u64,
-    /// How often the overlay goes to the engine.
+    /// The interval of flushes of the memtable.
     pub flush_every_ms: u64,
-    /// A snapshot's sender reads the next piece after up to this.
+    /// The longest time until a snapshot's sender reads the next piece.
     pub piece_ms: u64,
-    /// Clients delete and compact all the time, and followers need snapshots meanwhile.
+    /// Clients delete and compact all the time, while followers need snapshots.
     pub churn: bool,
     /// Members join and leave.
     pub membership: bool,
-    /// The operator is reckless: adds members that never start.
+    /// The operator adds members that never start.
     pub ghosts: bool,
     /// Members refuse changes that endanger the quorum.
     pub strict_reconfig_check: bool,
-    /// Leadership is handed over.
+    /// Leadership is transferred.
     pub transfers: bool,
     /// Clients compact.
     pub compaction: bool,
@@ -81,29 +81,29 @@ pub struct Swarm {
     pub catch_up_entries: u64,
     /// The same in bytes.
     pub catch_up_bytes: usize,
-    /// Uncommitted bytes a leader takes on.
+    /// A leader's bound on uncommitted bytes.
     pub uncommitted_bytes_max: u64,
-    /// Bytes in one append message.
+    /// Bound on the bytes of one append message.
     pub append_bytes_max: u64,
-    /// The heartbeat.
+    /// The heartbeat interval.
     pub heartbeat_ms: u64,
     /// The election timeout.
     pub election_ms: u64,
-    /// What a member may hold; the product's own bounds if not set.
+    /// A member's memory bounds; the product's own if not set.
     pub bounds: Option<Bounds>,
-    /// Members ask before they campaign.
+    /// Members use pre-votes.
     pub pre_vote: bool,
-    /// How many of the clients speak the v2 API.
+    /// The number of clients that use the v2 API.
     pub tree_clients: u64,
-    /// Watchers of the v2 tree, on top of them.
+    /// The number of further clients that watch the v2 tree.
     pub watchers: u64,
-    /// Somebody writes so much to the v2 tree now and then that its history is soon full.
+    /// Sometimes a client writes so much to the v2 tree that its history is soon full.
     pub bursts: bool,
-    /// Members' clocks are off by up to this, to either side.
+    /// The largest deviation of a member's clock, to either side.
     pub skew_ms: u64,
-    /// How long a new leader spares nodes of the v2 tree that were set before its time.
+    /// The grace that a new leader gives to nodes of the v2 tree of earlier terms.
     pub ttl_grace_ms: u64,
-    /// What happens to disks and snapshots.
+    /// Faults of disks and snapshots.
     pub troubles: Troubles,
 }
 
@@ -131,14 +131,14 @@ impl Swarm {
             pre_vote: dice.chance(0.9),
             ..Swarm::calm()
         };
-        // raft-rs's own demand.
+        // A requirement of raft-rs.
         let least = swarm.append_bytes_max + 1;
         swarm.uncommitted_bytes_max = swarm.uncommitted_bytes_max.max(least);
         swarm.draw_faults(dice);
         swarm
     }
 
-    /// Nothing goes wrong: what the second phase promises the healed core.
+    /// A run without faults: the conditions of the second phase.
     pub(super) fn calm() -> Swarm {
         Swarm {
             members: 3,
@@ -188,7 +188,7 @@ impl Swarm {
         }
     }
 
-    /// Takes the rates of `calm`, keeps what cannot change while members run.
+    /// Takes the rates of `calm`, and keeps what cannot change while members run.
     pub(super) fn calm_down(&mut self) {
         let calm = Swarm::calm();
         *self = Swarm {
@@ -213,7 +213,7 @@ impl Swarm {
         };
     }
 
-    /// When members write to their engines, and how far these may lag behind.
+    /// When members flush to their engines, and how far these may lag behind.
     pub(super) fn flushes(&self, mutant: Option<Mutant>) -> FlushPolicy {
         let bounds = self
             .bounds
@@ -226,7 +226,8 @@ impl Swarm {
         }
     }
 
-    /// The part of the v2 API, with dice of its own: the rest of a run is drawn without it.
+    /// Draws the parameters of the v2 API, from dice of their own, so that other draws do not
+    /// depend on them.
     pub(super) fn draw_tree(&mut self, dice: &mut Dice) {
         if dice.chance(0.25) {
             return;
@@ -238,7 +239,7 @@ impl Swarm {
         self.ttl_grace_ms = dice.pick(&[0, 500, 2_000, 5_000]).expect("not empty");
     }
 
-    /// How snapshots are read and what goes on meanwhile, with dice of its own likewise.
+    /// Draws how snapshots are read and what happens meanwhile, likewise from dice of their own.
     pub(super) fn draw_pieces(&mut self, dice: &mut Dice) {
         self.piece_ms = dice.pick(&[5, 20, 50]).expect("not empty");
         if dice.chance(0.5) {
@@ -246,8 +247,8 @@ impl Swarm {
         }
     }
 
-    /// Whether the cluster begins with fewer voters than can lose one, and learners beside them; with dice of
-    /// its own.
+    /// Decides whether the cluster begins with too few voters to lose one, with learners beside
+    /// them; from dice of its own.
     pub(super) fn draw_few(&mut self, dice: &mut Dice) {
         if dice.chance(0.15) {
             self.members = dice.pick(&[1, 1, 2]).expect("not empty");
@@ -262,7 +263,7 @@ impl Swarm {
         self.fault_every_ms = (100, 1_000);
     }
 
-    /// Makes a run in which that mistake is likely to matter.
+    /// Makes a run in which this mutant is likely to matter.
     pub(super) fn aim_at(&mut self, mutant: Mutant) {
         match mutant.is_of_the_tree() {
             true => {
@@ -279,7 +280,8 @@ impl Swarm {
             Mutant::VoteNotSynced | Mutant::HardStateForgotten => {
                 (self.crashes, self.fault_every_ms) = (true, (100, 500));
             }
-            // Clients give up while the log of the leader, which holds their requests, waits for its disk.
+            // Clients time out while the leader's log, which holds their requests, waits for its
+            // disk.
             Mutant::RetrySilently => {
                 (self.patience_ms, self.think_ms, self.keys) = (100, 50, 2);
                 (self.sync_ms, self.slow_sync) = (20, 0.1);
@@ -299,7 +301,7 @@ impl Swarm {
                 (self.crashes, self.fault_every_ms) = (true, (500, 2_000));
                 (self.ttl_grace_ms, self.think_ms, self.apply_ms) = (5_000, 20, 50);
             }
-            // Without another watcher, and with much that happens between look and entry.
+            // Without another watcher, and with many changes between the scan and the registration.
             Mutant::WatcherCountedLate => (self.watchers, self.think_ms) = (1, 50),
             // A member that its watchers stay with falls behind.
             Mutant::ResumeForgotten | Mutant::ResumeRepeats => {
@@ -353,7 +355,7 @@ impl Swarm {
                 (self.crashes, self.membership) = (true, true);
                 (self.catch_up_entries, self.think_ms) = (5, 50);
             }
-            // Much is applied between a flush's begin and its end.
+            // Many entries are applied between a flush's beginning and its end.
             Mutant::TruncateTooFar => {
                 (self.crashes, self.clients, self.apply_ms) = (true, 10, 1);
                 (self.sync_ms, self.slow_sync, self.flush_every_ms) = (20, 0.1, 50);

@@ -1,6 +1,6 @@
-//! A snapshot on its way, piece by piece: the sender reads while it applies, flushes and compacts, the
-//! receiver keeps its one place for the transfer as the core's `SnapshotSlot` decides, and either may stop, die or
-//! be cut off between two pieces.
+//! A snapshot in transfer, piece by piece. The sender reads while it applies, flushes and compacts.
+//! The receiver keeps its one slot for the transfer as the core's `SnapshotSlot` decides. Either
+//! may stop, die or be cut off between two pieces.
 
 use keelson_core::LastIncluded;
 use keelson_core::MemberId;
@@ -16,42 +16,42 @@ use super::mutant::Mutant;
 use super::nodes;
 use super::world::{Event, World};
 
-/// How often an offer that waits for the place is made again.
+/// The interval at which an offer that waits for the slot is repeated.
 const OFFER_AGAIN_MS: u64 = 50;
 
-/// A snapshot on its way.
+/// A snapshot in transfer.
 pub(super) struct Transfer {
-    /// The receiver's, once it has the place.
+    /// The receiver's number for it, once it has the slot.
     number: TransferNumber,
     pub(super) from: MemberId,
     from_boot: u64,
     pub(super) to: MemberId,
     to_boot: u64,
     offer: RaftMessage,
-    /// What is left to read.
+    /// The part that is still to be read.
     capture: Capture,
-    /// What has been read.
+    /// The chunks read so far.
     chunks: Vec<SnapshotChunk>,
-    /// All of it.
+    /// Everything has been read.
     is_whole: bool,
-    /// When an offer that waits for the place is given up.
+    /// When an offer that waits for the slot is given up.
     patience_until: Option<u64>,
 }
 
-/// What a process receives.
+/// The receiver's state.
 #[derive(Default)]
 pub(super) struct Receiving {
     place: SnapshotSlot,
     holder: Option<Holder>,
 }
 
-/// The transfer that has the place.
+/// The transfer that has the slot.
 #[derive(Clone, Copy)]
 struct Holder {
     number: TransferNumber,
     from: MemberId,
     from_boot: u64,
-    /// Pieces that have come.
+    /// The number of pieces received.
     pieces: usize,
 }
 
@@ -62,14 +62,14 @@ impl Receiving {
     }
 }
 
-/// A snapshot that has come whole, and has not been decided on.
+/// A snapshot that was received whole, and has not been decided on.
 pub(super) struct Arrival {
     pub(super) mark: LastIncluded,
     pub(super) fresh: Fresh,
     pub(super) sender: Sender,
 }
 
-/// Where the answer to a transfer goes.
+/// The sender that gets the result of a transfer.
 #[derive(Clone, Copy)]
 pub(super) struct Sender {
     number: TransferNumber,
@@ -169,7 +169,7 @@ impl World {
         life.receiving.place.offer(offer)
     }
 
-    /// The transfer ends if nothing comes until then.
+    /// The transfer ends if no piece comes until the timeout.
     fn expect_piece(&mut self, to: MemberId, holder: Holder) {
         let boot = self.boot(to);
         let overdue = Event::PieceOverdue(to, boot, holder.number, holder.pieces);
@@ -193,7 +193,7 @@ impl World {
         }
     }
 
-    /// The sender reads the next piece, and sends it.
+    /// The sender reads the next piece and sends it.
     pub(super) fn read_piece(&mut self, mut transfer: Box<Transfer>) -> Result<(), String> {
         if !self.lives(transfer.from, transfer.from_boot) {
             self.transfer_fails(&transfer);
@@ -236,7 +236,7 @@ impl World {
         Ok(())
     }
 
-    /// Everything has come: it is checked, and consensus decides on it.
+    /// Everything was received: it is checked, and consensus decides on it.
     fn snapshot_arrives(&mut self, transfer: &mut Transfer) -> Result<(), String> {
         let to = transfer.to;
         let (built, garbled) = self.receive(&mut transfer.chunks);
@@ -270,13 +270,14 @@ impl World {
         Ok(())
     }
 
-    /// Consensus has decided on what had come: the place is free, and the senders have their answer.
+    /// Consensus has decided on the received snapshot: the slot is free, and the senders get the
+    /// result.
     pub(super) fn transfers_decided(&mut self, to: MemberId, senders: &[Sender]) {
         for sender in senders {
             if let Some(life) = self.life(to) {
                 life.receiving.leave(sender.number);
             }
-            // An answer that gets lost reads as a failure.
+            // A lost answer counts as a failure.
             let ok = !self.net.is_cut(to, sender.from);
             self.snapshot_fared(sender.from, sender.from_boot, to, ok);
         }

@@ -1,5 +1,5 @@
-//! Disks that stall, processes that stand still in the middle of a snapshot or a compaction, and snapshots
-//! that are damaged on their way.
+//! Disks that stall, processes that stop in the middle of a snapshot or a compaction, and snapshots
+//! that are damaged in transfer.
 
 use keelson_core::MemberId;
 use keelson_core::engine::{Engine, MemoryEngine, Table, WriteBatch};
@@ -11,28 +11,29 @@ use super::storage;
 use super::swarm::Swarm;
 use super::world::World;
 
-/// What a run has of these. Probabilities are of 1.
+/// Which of these a run has. Probabilities are between 0 and 1.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Troubles {
-    /// A log's disk finishes no sync for seconds, now and then.
+    /// Sometimes a log's disk finishes no sync for seconds.
     pub stalls: bool,
-    /// A process stops while it sends, receives or installs a snapshot, or compacts.
+    /// Probability that a process stops while it sends, receives or installs a snapshot, or
+    /// compacts.
     pub still: f64,
-    /// A snapshot is damaged on its way.
+    /// Probability that a snapshot is damaged in transfer.
     pub garble: f64,
-    /// Disks are damaged while their processes are down: a minority's.
+    /// Disks of a minority are damaged while their processes are down.
     pub damage: bool,
-    /// All at once, too.
+    /// Sometimes all disks are damaged at once.
     pub damage_all: bool,
     /// Disks are replaced by empty ones.
     pub lost_disks: bool,
 }
 
-/// A damaged snapshot arrives as what was sent: a mistake of the receiver's, or of the check.
+/// A damaged snapshot was accepted: a mistake of the receiver, or of the check.
 const TAKEN: &str = "takes a snapshot that was damaged on its way";
 
 impl Troubles {
-    /// What is left of it in the second phase.
+    /// The part that remains in the second phase.
     pub(super) fn calm(self) -> Troubles {
         Troubles {
             damage: self.damage,
@@ -42,7 +43,7 @@ impl Troubles {
 }
 
 impl Swarm {
-    /// With dice of its own: other runs are drawn without it.
+    /// Drawn from dice of its own, so that other draws do not depend on it.
     pub(super) fn draw_troubles(&mut self, dice: &mut Dice) {
         self.troubles.stalls = dice.chance(0.2);
         if dice.chance(0.3) {
@@ -51,7 +52,7 @@ impl Swarm {
         if dice.chance(0.3) {
             self.troubles.garble = dice.pick(&[0.1, 0.5]).expect("not empty");
         }
-        // Other changes of members could cost the quorum that the damage leaves.
+        // Other membership changes could cost the quorum that the damage leaves.
         if !self.membership && 3 <= self.members && dice.chance(0.4) {
             self.troubles.damage = true;
             self.troubles.lost_disks = dice.chance(0.5);
@@ -61,7 +62,7 @@ impl Swarm {
 }
 
 impl Troubles {
-    /// The kinds that are drawn like crashes are.
+    /// The kinds that are drawn like crashes.
     pub(super) fn kinds(self) -> [(bool, Fault); 6] {
         [
             (self.stalls, Fault::StallDisk),
@@ -75,7 +76,7 @@ impl Troubles {
 }
 
 impl World {
-    /// No sync of a member's log ends for so long.
+    /// A member's log finishes no sync for a while.
     pub(super) fn stall_disk(&mut self) {
         let running = self.running();
         let until = self.clock.now_ms() + self.dice.between(1_000, 10_000);
@@ -86,25 +87,25 @@ impl World {
         }
     }
 
-    /// How long a sync of the member's log takes at least.
+    /// The least time of a sync of the member's log.
     pub(super) fn disk_stalls_ms(&self, id: MemberId) -> u64 {
         let until = self.members.get(&id).map(|member| member.disk_stalls_until);
         until.unwrap_or(0).saturating_sub(self.clock.now_ms())
     }
 
-    /// A process is in the middle of something, and perhaps stands still there.
+    /// A process is in the middle of some work, and perhaps stops there.
     pub(super) fn stand_still(&mut self, id: MemberId) {
         if self.calm || !self.dice.chance(self.swarm.troubles.still) {
             return;
         }
-        // The last is longer than the patience with a sender.
+        // The longest value exceeds the timeout for a silent sender.
         let longest = self.dice.pick(&[100, 2_000, 8_000, 40_000]);
         let length = self.dice.between(50, longest.expect("not empty"));
         self.tally.faults += 1;
         self.stop_until(id, self.clock.now_ms() + length);
     }
 
-    /// Perhaps damages a snapshot on its way. Whether it did.
+    /// Perhaps damages a snapshot in transfer. Returns whether it did.
     pub(super) fn garble(&mut self, chunks: &mut Vec<SnapshotChunk>) -> bool {
         if !self.dice.chance(self.swarm.troubles.garble) || chunks.is_empty() {
             return false;
@@ -126,7 +127,7 @@ impl World {
         true
     }
 
-    /// A mutant: the damage of a snapshot whose checksum is not looked at.
+    /// A mutant: damages a snapshot whose checksum is not verified.
     pub(super) fn garble_engine(&mut self, engine: Option<&MemoryEngine>) {
         let Some(engine) = engine.filter(|_| self.dice.chance(self.swarm.troubles.garble)) else {
             return;
@@ -142,7 +143,7 @@ impl World {
         }
     }
 
-    /// What was damaged must not be taken.
+    /// Checks that a damaged snapshot was not accepted.
     pub(super) fn check_garbled(&self, to: MemberId, taken: bool) -> Result<(), String> {
         match taken {
             true => Err(format!("{to} {TAKEN}")),
@@ -158,7 +159,7 @@ fn rows_of(chunk: &mut SnapshotChunk) -> Option<&mut Rows> {
     }
 }
 
-/// One row is gone, shorter, in another table, or has another bit.
+/// Removes a row, shortens it, moves it to another table, or flips a bit of it.
 fn garble_rows(rows: &mut Rows, dice: &mut Dice) {
     let last = rows.rows.len() - 1;
     let at = usize::try_from(dice.between(0, last as u64)).expect("an index");

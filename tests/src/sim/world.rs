@@ -1,7 +1,7 @@
-//! The world: what exists, what will happen, and the loop that makes it happen.
+//! The world: all simulated state, the planned events, and the loop that handles them.
 //!
-//! `nodes` says what a member is; here is what it does when an event reaches it. A turn's
-//! effects are carried out in the order of their fields, as by the product's driver.
+//! `nodes` defines a member; this module defines what an event does to it. A turn's effects are
+//! carried out in the order of their fields, as by the product's driver.
 
 use std::collections::BTreeMap;
 
@@ -26,26 +26,27 @@ use super::tree::TreeWorld;
 use crate::history::{History, Outcome};
 use crate::invariant::{Fact, Invariants};
 
-/// How often a snapshot's transfer is looked at while one of its ends is stopped, in milliseconds.
+/// The interval at which a snapshot's transfer is checked while one of its ends is stopped, in
+/// milliseconds.
 const HELD_MS: u64 = 1_000;
 
-/// What can happen. An event for a life that is over is void.
+/// The kinds of event. An event for an incarnation that has ended has no effect.
 pub(super) enum Event {
     /// A member takes its turn.
     Turn(MemberId, u64),
     /// A batch arrives.
     Deliver(Box<Envelope>),
-    /// The others, asked for the members, have answered.
+    /// The other members have answered a query for the member list.
     PeersAnswer(MemberId, u64),
     /// A log's sync ends.
     Synced(MemberId, u64),
-    /// A log looks whether it still has nothing to do.
+    /// A log checks whether it is still idle.
     LogPause(MemberId, u64),
-    /// An applier gets to work.
+    /// An applier takes its work.
     Apply(MemberId, u64),
     /// An applier is due.
     ApplierDue(MemberId, u64),
-    /// The engine has what was flushed.
+    /// The engine has stored what was flushed.
     Flushed(MemberId, u64, Index),
     /// A snapshot is offered to its receiver.
     SnapshotOffer(Box<Transfer>),
@@ -53,58 +54,58 @@ pub(super) enum Event {
     SnapshotPiece(Box<Transfer>),
     /// A piece, or the end of all pieces, reaches the receiver.
     PieceArrives(Box<Transfer>),
-    /// A receiver looks whether a transfer has brought more than so many pieces.
+    /// A receiver checks whether a transfer has brought more than this number of pieces.
     PieceOverdue(MemberId, u64, TransferNumber, usize),
-    /// A transfer ends for another one.
+    /// A transfer ends in favour of another one.
     Evicted(MemberId, u64, TransferNumber),
-    /// The next piece of a member's state is read, to be compared.
+    /// The next piece of a member's state is read for a comparison.
     AuditPiece(Box<Audit>),
-    /// A sender learns how its snapshot fared.
+    /// A sender gets the result of its snapshot.
     SnapshotSent(MemberId, u64, MemberId, bool),
-    /// A member learns that another has died, or is back.
+    /// A member is notified that another has died, or is back.
     Notice(MemberId, u64, MemberId, bool),
-    /// A client asks for something.
+    /// A client sends a request.
     Client(u64),
-    /// A client gives up.
+    /// A client's request times out.
     GiveUp(usize),
-    /// A client of the v2 API gives up.
+    /// A request of a client of the v2 API times out.
     TreeGiveUp(usize),
-    /// A request has waited long enough, whether a client waits for it or not.
+    /// A request reaches the member's timeout, whether a client waits for it or not.
     Forget(ProposalId),
-    /// A watcher of the v2 tree looks what is new.
+    /// A watcher of the v2 tree reads new events.
     Watch(usize),
-    /// A watcher that has looked at a member's history is registered there.
+    /// A watcher that has scanned a member's history is registered there.
     WatcherEnters(MemberId, u64),
-    /// A member sends its watchers some of what is queued.
+    /// A member sends its watchers some of the queued events.
     DeliverEvents(MemberId, u64),
-    /// A member looks what is due in the v2 tree.
+    /// A member checks which nodes of the v2 tree are due.
     Expirer(MemberId, u64),
-    /// Something goes wrong.
+    /// A fault is injected.
     Fault,
     /// A machine is switched on.
     Start(MemberId),
     /// The operator takes a machine away.
     Retire(MemberId),
-    /// The operator replaces what has died.
+    /// The operator replaces a dead member.
     Replace,
     /// The operator replaces a member that refuses to go on.
     Repair(MemberId),
-    /// A member publishes that it runs.
+    /// A member publishes its URLs.
     Publish(MemberId, u64),
 }
 
-/// Who waits for an answer to a request.
+/// The origin of a request, which waits for its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Waiter {
-    /// A client, for that operation.
+    /// A client, for this operation.
     Client(usize),
     /// A client of the v2 API.
     Tree(usize),
-    /// The member's expirer, for its question of that number.
+    /// The member's expirer, for its read with this number.
     Expirer(u64),
 }
 
-/// What happened, in numbers.
+/// Counts of what happened.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tally {
     /// Events handled.
@@ -121,21 +122,21 @@ pub struct Tally {
     pub damages: u64,
     /// Members that refused to go on.
     pub refused: u64,
-    /// Clusters that all their members' damage has left without a quorum.
+    /// Clusters that the damage to all members has left without a quorum.
     pub ended: u64,
-    /// Damage that no member can see and that would cost what was acknowledged: it was undone.
+    /// Damage that no member can detect and that would cost acknowledged writes: it was undone.
     pub undone: u64,
-    /// Damage that no member can see, and that the leader finds.
+    /// Damage that no member can detect, and that the leader detects.
     pub decayed: u64,
     /// Membership changes that took effect.
     pub changes: u64,
     /// Elections won.
     pub elections: u64,
-    /// Nodes of the v2 tree whose time was over.
+    /// Expired nodes of the v2 tree.
     pub expiries: u64,
-    /// Events that watchers of the v2 tree saw.
+    /// Events that watchers of the v2 tree received.
     pub watched: u64,
-    /// Watchers that came too late.
+    /// Watches whose history was already cleared.
     pub cleared: u64,
     /// Streams that ended because they were too far behind.
     pub behind: u64,
@@ -158,21 +159,21 @@ pub(super) struct World {
     pub(super) history: History,
     pub(super) clients: Clients,
     pub(super) tree: TreeWorld,
-    /// Requests whose answer somebody waits for.
+    /// Requests whose answer is waited for.
     pub(super) waiting: BTreeMap<ProposalId, Waiter>,
     /// Every committed command, in order.
     pub(super) commands: Vec<Bytes>,
     pub(super) tally: Tally,
     /// The second phase has begun.
     pub(super) calm: bool,
-    /// Members that are to be replaced, each with what is added for it.
+    /// Members to be replaced, each with the change that adds its replacement.
     pub(super) repairs: BTreeMap<MemberId, Option<member_change::Op>>,
     /// All disks were damaged at once.
     pub(super) all_damaged: bool,
     /// So many members refuse to go on that there is no quorum any more.
     pub(super) dead: bool,
     pub(super) next_member: u64,
-    /// Print every fact.
+    /// Prints every fact.
     pub(super) trace: bool,
 }
 
@@ -325,12 +326,12 @@ impl World {
                 self.repair(id);
                 Ok(())
             }
-            // For a life that is over.
+            // For an incarnation that has ended.
             _ => Ok(()),
         }
     }
 
-    /// A stopped process takes nothing; it comes later.
+    /// A stopped process handles no event; the event is put off.
     fn hold_if_paused(&mut self, event: Event) -> Result<Option<Event>, String> {
         let id = match &event {
             Event::Turn(id, _)
@@ -361,7 +362,8 @@ impl World {
         if wait == 0 {
             return Ok(Some(event));
         }
-        // A turn of an earlier life is dropped when its time comes: it moves no turn of this one.
+        // A turn of an earlier incarnation is dropped at its time: it does not replace a turn of
+        // this one.
         match event {
             Event::Turn(id, boot) if self.lives(id, boot) => {
                 if let Some(life) = self.life(id) {
@@ -375,7 +377,7 @@ impl World {
             }
             _ => {}
         }
-        // Where one end dies meanwhile, the transfer soon fails at the other one.
+        // If one end dies meanwhile, the transfer soon fails at the other one.
         let of_snapshot = matches!(
             event,
             Event::SnapshotPiece(_) | Event::SnapshotOffer(_) | Event::PieceArrives(_)
@@ -418,12 +420,12 @@ impl World {
         self.tally.trace = mixed ^ (mixed >> 29);
     }
 
-    /// Gives a member something to take on its next turn.
+    /// Queues an input for a member's next turn.
     pub(super) fn input(&mut self, id: MemberId, input: Input) {
         self.event(id, ConsensusEvent::Input(input));
     }
 
-    /// The same.
+    /// Queues an event for a member's next turn.
     pub(super) fn event(&mut self, id: MemberId, event: ConsensusEvent) {
         if let Some(life) = self.life(id) {
             life.inbox.push(event);
@@ -477,8 +479,8 @@ impl World {
         self.report_status(id)
     }
 
-    /// Carries out a turn's effects, in the order of their fields; but the invariants get the soft state first,
-    /// by which they judge the rest.
+    /// Carries out a turn's effects, in the order of their fields. The exception is the soft state:
+    /// the invariants get it first, since they check the other effects by it.
     fn carry_out(&mut self, id: MemberId, effects: ConsensusEffects) -> Result<(), String> {
         if let Some(soft_state) = effects.soft_state {
             self.note(id.0 << 32 | soft_state.term.0 << 2 | soft_state.role as u64);
@@ -526,7 +528,7 @@ impl World {
         match self.members.get(&id).is_some_and(|member| member.decayed) {
             true if self.mutant == Some(Mutant::LossIgnored) => Ok(()),
             true => self.break_down(id, &lost.to_string()),
-            // Other disks here keep what they have synced.
+            // The other simulated disks keep what they have synced.
             false => Err(format!("{id} takes its log for lost: {lost}")),
         }
     }

@@ -1,4 +1,4 @@
-//! The v2 clients: as the others, they ask, wait, think, and ask again.
+//! The clients of the v2 API: like the others, they send, wait, pause, and send again.
 
 use keelson_core::node::Input;
 use keelson_core::state::{self, Response as StateResponse};
@@ -14,7 +14,7 @@ use crate::sim::nodes::Asker;
 use crate::sim::world::{Event, Waiter, World};
 
 impl World {
-    /// A client's turn: it asks a member for something.
+    /// A client's turn: it sends a request to a member.
     pub(in crate::sim) fn tree_client_acts(
         &mut self,
         client: u64,
@@ -62,7 +62,7 @@ impl World {
         Some(id)
     }
 
-    /// Fills the history: many changes of which nobody wants to know what became of them.
+    /// Fills the history: many changes without a client that waits for their answers.
     fn burst(&mut self, member: MemberId) {
         for number in 0..self.dice.between(50, 250) {
             let path = format!("/1/s/{}", number % 20);
@@ -76,7 +76,7 @@ impl World {
         }
     }
 
-    /// Waited long enough: nobody knows what became of it.
+    /// The client's timeout: the outcome of its operation is unknown.
     pub(in crate::sim) fn tree_give_up(&mut self, operation: usize) {
         if self.tree.open.contains_key(&operation) {
             self.leave(Waiter::Tree(operation));
@@ -84,7 +84,7 @@ impl World {
         self.finish_tree(operation, Outcome::Unknown);
     }
 
-    /// An operation ends; its client goes on after a while.
+    /// An operation ends; its client goes on after a pause.
     pub(in crate::sim) fn finish_tree(&mut self, operation: usize, outcome: Outcome<Answer>) {
         let Some(client) = self.tree.open.remove(&operation) else {
             return;
@@ -113,8 +113,8 @@ impl World {
 
     // === answering ===
 
-    /// Answers a read from the member's state as it is. Whatever it is asked, it must be as the
-    /// agreed tree was at the index it names.
+    /// Answers a read from the member's present state. Every answer must be as the agreed tree was
+    /// at the index in it.
     pub(in crate::sim) fn serve_tree(
         &mut self,
         id: MemberId,
@@ -193,7 +193,7 @@ impl World {
         Ok(())
     }
 
-    /// Is all of a member's tree as it must be?
+    /// Checks all of a member's tree.
     pub(in crate::sim) fn check_tree(&self, id: MemberId, now_ns: i64) -> Result<(), String> {
         let life = self
             .members

@@ -1,7 +1,7 @@
-//! What v2 clients ask for.
+//! The requests of v2 clients.
 //!
-//! A few directories, some of them hidden, some with an end; files `p` never have one, so that
-//! `check::tree::register` can follow them, files `t` may. Values are unique.
+//! There are a few directories, some of them hidden, some with a TTL. Files `p` never have a TTL,
+//! so that `check::tree::register` can follow them; files `t` may. Values are unique.
 
 use bytes::Bytes;
 use keelson_core::MemberId;
@@ -14,9 +14,9 @@ use crate::check::tree::Request;
 use crate::sim::world::World;
 
 const DIRS: [&str; 6] = ["/1", "/1/a", "/1/a/b", "/1/a/_g", "/1/_h", "/1/e"];
-/// Those that are given an end now and then.
+/// Directories that sometimes get a TTL.
 const ENDING: [&str; 2] = ["/1/e", "/1/e/d"];
-/// Where files are made in order.
+/// The directory in which in-order files are created.
 const QUEUE: &str = "/1/q";
 
 impl World {
@@ -90,7 +90,8 @@ impl World {
         }
     }
 
-    /// Whole seconds mostly; over at once, or so long ago that etcd takes it for a mistake.
+    /// Whole seconds in most cases; or an expiry in the past, or one so early that etcd treats it
+    /// as a mistake.
     fn draw_end(&mut self, now_ns: i64) -> i64 {
         let ttl_ms = match self.dice.between(0, 19) {
             0 => 0,
@@ -101,7 +102,7 @@ impl World {
         now_ns + i64::try_from(ttl_ms).expect("a short time") * MS_NS
     }
 
-    /// With what was seen last, of the same file or, now and then, of another.
+    /// Compares with what was seen last of the same file, or sometimes of another one.
     fn draw_compare(&mut self, op: Op, change: &mut TreeRequest) {
         self.fill(op, change);
         if op == Op::CompareAndDelete {
@@ -128,7 +129,7 @@ impl World {
     fn draw_refresh(&mut self, change: &mut TreeRequest) {
         let ops = [Op::Set, Op::Update, Op::CompareAndSwap];
         let op = self.dice.pick(&ops).expect("not empty");
-        // Of a file that may be there.
+        // A file that may exist.
         let seen = self.tree.seen.keys().filter(|path| World::may_end(path));
         let seen: Vec<&Bytes> = seen.collect();
         if let Some(path) = self.dice.pick(&seen) {
@@ -157,7 +158,7 @@ impl World {
         }
     }
 
-    /// Makes one, or gives one that is there another end.
+    /// Creates a directory, or changes the TTL of an existing one.
     fn draw_directory(&mut self, change: &mut TreeRequest) {
         let ops = [Op::Set, Op::Create, Op::Update];
         change.set_op(self.dice.pick(&ops).expect("not empty"));
@@ -182,7 +183,7 @@ impl World {
         change.recursive = self.dice.chance(0.6);
     }
 
-    /// Below a file, and at the root.
+    /// A request below a file, or at the root.
     fn draw_oddity(&mut self, change: &mut TreeRequest) {
         let ops = [Op::Set, Op::Create, Op::Update, Op::Delete];
         let op = self.dice.pick(&ops).expect("not empty");

@@ -26,7 +26,7 @@ impl ExpirerShell {
             Some(Mutant::GraceForgotten) => 0,
             _ => swarm.ttl_grace_ms,
         };
-        // `Store::request_timeout`.
+        // The product's `Store::request_timeout`.
         let timeout_ms = 5_000 + 2 * swarm.election_ms;
         ExpirerShell {
             expirer: Expirer::new(grace_ms, timeout_ms),
@@ -36,7 +36,7 @@ impl ExpirerShell {
 }
 
 impl World {
-    /// Perhaps it is the time that an expirer has named; it may have named another one since.
+    /// A planned time has come; the expirer may have named another one since.
     pub(in crate::sim) fn expirer_due(&mut self, id: MemberId) {
         let now = self.clock.now_ms();
         let due = |life: &mut crate::sim::nodes::Life| life.expirer.due_at.take_if(|at| *at == now);
@@ -45,7 +45,7 @@ impl World {
         }
     }
 
-    /// Gives an expirer an event, and carries out the effects.
+    /// Passes an event to an expirer, and carries out the effects.
     pub(in crate::sim) fn expirer_takes(&mut self, id: MemberId, event: ExpirerEvent) {
         let (now, clock_ns) = (self.clock.now_ms(), self.clock_ns(id));
         if self.swarm.tree_clients == 0 {

@@ -8,11 +8,11 @@ use crate::check::tree::{register, replay, text};
 use crate::history::Outcome;
 use crate::sim::world::World;
 
-/// How long after its end, and after the grace, a node may still be there in calm.
+/// The time after its TTL, and after the grace, in which a node may still exist without faults.
 const LATE_MS: u64 = 1_500;
 
 impl World {
-    /// Whatever v2 clients have asked since then must be answered.
+    /// All requests that v2 clients have sent since `first` must be answered.
     pub(in crate::sim) fn tree_was_answered(&self, first: usize) -> Result<(), String> {
         let mut asked = self.tree.history.operations[first..].iter();
         match asked.find(|operation| !matches!(operation.outcome, Outcome::Ok(_))) {
@@ -26,7 +26,7 @@ impl World {
         }
     }
 
-    /// With a leader for a while, nothing is there whose time has long been over.
+    /// After some time with a leader, no node exists whose TTL ended long ago.
     pub(in crate::sim) fn nothing_is_overdue(&self) -> Result<(), String> {
         if self.swarm.tree_clients == 0 {
             return Ok(());
@@ -48,7 +48,7 @@ impl World {
         }
     }
 
-    /// Every member's tree is the agreed one, and no client was told anything else.
+    /// Every member's tree is the agreed one, and so are all answers to clients.
     pub(in crate::sim) fn check_trees(&mut self) -> Result<(), String> {
         for id in self.running() {
             self.check_tree(id, self.clock_ns(id))?;

@@ -1,5 +1,6 @@
 //! A member's hub on the virtual clock: the core's watchers and their queue. Events are delivered
-//! after a while, and between a watcher's look and its entry none is, as the product's lock has it.
+//! after a delay. None is delivered between a watcher's scan and its registration, as the product's
+//! lock ensures.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -16,15 +17,15 @@ use keelson_core::tree::{Event as Change, TreeError};
 use crate::sim::mutant::Mutant;
 use crate::sim::world::{Event, World};
 
-/// A queue that bursts fill.
+/// A queue small enough for bursts to fill.
 const QUEUE_EVENTS_MAX: usize = 64;
 const QUEUE_BYTES_MAX: usize = 8 * 1024;
-/// Until events that were applied are delivered, at most.
+/// The longest delay until applied events are delivered.
 const DELIVER_MS: u64 = 20;
-/// Between a watcher's look and its entry, at most.
+/// The longest delay between a watcher's scan and its registration.
 const ENTER_MS: u64 = 20;
 
-/// What a watcher has been sent and has not read.
+/// Events that were sent to a watcher and not read yet.
 #[derive(Default)]
 pub(super) struct Inbox {
     pub(super) events: VecDeque<Arc<Change>>,
@@ -41,7 +42,7 @@ impl Inbox {
     }
 }
 
-/// A hub's end of a watch; once it is dropped the watch is over.
+/// A hub's end of a watch; dropping it ends the watch.
 pub(in crate::sim) struct InboxSink(Rc<RefCell<Inbox>>);
 
 impl Sink for InboxSink {
@@ -62,7 +63,7 @@ impl Sink for InboxSink {
     }
 }
 
-/// A watcher between its look and its entry.
+/// A watcher between its scan and its registration.
 pub(super) struct Entering {
     pub(super) number: usize,
     pub(super) spec: WatchSpec,
@@ -73,7 +74,7 @@ pub(super) struct Entering {
 pub(in crate::sim) struct HubShell {
     pub(super) watchers: Watchers<InboxSink>,
     queue: EventQueue,
-    /// Watchers, with one that is about to look.
+    /// The number of watchers, one that is about to scan included.
     pub(super) count: usize,
     pub(super) entering: Option<Entering>,
     /// The task that delivers events is about to run.
@@ -96,13 +97,13 @@ impl Default for HubShell {
 }
 
 impl HubShell {
-    /// Whether all that was applied was delivered.
+    /// Whether all applied events were delivered.
     pub(super) fn is_idle(&self) -> bool {
         self.queue.is_empty() && self.entering.is_none()
     }
 
-    /// Delivers the oldest event of the queue, unless a watcher is about to enter. Returns whether
-    /// there was one.
+    /// Delivers the oldest event of the queue, unless a watcher is about to be registered. Returns
+    /// whether there was one.
     fn deliver_next(&mut self) -> bool {
         if self.entering.is_some() {
             return false;
@@ -131,7 +132,7 @@ impl World {
             let hub = &mut life.hub;
             if is_published(&event, hub.count) {
                 hub.queue.push(event);
-                // The product's publisher waits for an entry under way.
+                // The product's publisher waits for a registration in progress.
                 while hub.queue.is_full() && hub.deliver_next() {}
             }
         }
@@ -150,7 +151,7 @@ impl World {
         }
     }
 
-    /// A hub delivers some of what is queued.
+    /// A hub delivers some of the queued events.
     pub(in crate::sim) fn hub_delivers(&mut self, id: MemberId) {
         let most = self.dice.between(1, 20);
         let Some(life) = self.life(id) else {
@@ -161,7 +162,7 @@ impl World {
         self.plan_delivery(id);
     }
 
-    /// A watcher looks at the history. What it waits for then comes after its entry.
+    /// A watcher scans the history. Events for it are delivered after its registration.
     pub(super) fn begin_watch(
         &mut self,
         id: MemberId,
@@ -186,7 +187,7 @@ impl World {
         scan
     }
 
-    /// A watcher that has looked is registered.
+    /// A watcher that has scanned the history is registered.
     pub(in crate::sim) fn watcher_enters(&mut self, id: MemberId) {
         let counted_late = self.mutant == Some(Mutant::WatcherCountedLate);
         let Some(life) = self.life(id) else {
@@ -211,9 +212,9 @@ impl World {
         }
     }
 
-    /// A snapshot was installed: what watchers have missed is in its history.
+    /// A snapshot was installed: the events that watchers have missed are in its history.
     pub(in crate::sim) fn resume_watchers(&mut self, id: MemberId) -> Result<(), String> {
-        // The product's lock lets an entry come first.
+        // The product's lock lets a registration finish first.
         self.watcher_enters(id);
         let mutant = self.mutant;
         let Some(life) = self.life(id) else {
@@ -236,7 +237,7 @@ impl World {
     }
 }
 
-/// A mutant's history: its first answer is of one index too early.
+/// A mutant's history: its first answer is one index too early.
 struct TooEarly<'a> {
     view: &'a ReadView,
     first: Cell<bool>,

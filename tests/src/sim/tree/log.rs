@@ -1,5 +1,5 @@
-//! What is agreed on: the tree as the naive model has it after every entry of the log, and whether
-//! the members have it so.
+//! The agreed tree: the naive model's state after every entry of the log, and comparisons of the
+//! members' trees with it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,46 +14,46 @@ use prost::Message;
 use crate::check::tree::replay::Agreed;
 use crate::model::tree::Tree;
 
-/// A leader's time, from when it had applied everything of earlier terms.
+/// A leader's tenure, from the time at which it had applied everything of earlier terms.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reign {
-    /// Since when.
+    /// The time of its beginning.
     pub(super) began_ms: u64,
-    /// The tree's index then.
+    /// The tree's index at that time.
     pub(super) index: u64,
 }
 
-/// What an entry does to the tree.
+/// The effect of an entry on the tree.
 struct Line {
     /// The term of the entry.
     term: Term,
     /// The tree's index after it.
     index: u64,
-    /// What its client is told, if it is a request.
+    /// The answer to its client, if it is a request.
     answer: Option<Result<Arc<Event>, TreeError>>,
 }
 
-/// All of it.
+/// The effects of all entries.
 pub(in crate::sim) struct Log {
     pub(in crate::sim) model: Tree,
     /// By raft index, from 1 on.
     lines: Vec<Line>,
     members: BTreeSet<u64>,
-    /// The operation that a request belongs to.
+    /// The operation of each request.
     asked: BTreeMap<ProposalId, usize>,
-    /// What the model answered the requests that are in the log.
+    /// The model's answers to the requests in the log.
     pub(in crate::sim) agreed: Agreed,
-    /// When and in whose time an expiry was proposed.
+    /// The time at which an expiry was proposed.
     proposed: BTreeMap<ProposalId, u64>,
     reigns: BTreeMap<Term, Reign>,
-    /// How long a new leader spares what it finds.
+    /// The grace of a new leader.
     grace_ms: u64,
-    /// Nodes whose time was over.
+    /// The number of expired nodes.
     pub(in crate::sim) expiries: u64,
 }
 
 impl Log {
-    /// After a genesis with so many members.
+    /// The log after a genesis with this many members.
     pub(in crate::sim) fn new(members: u64) -> Log {
         let mut model = Tree::new();
         (0..members).for_each(|_| model.touch());
@@ -88,7 +88,7 @@ impl Log {
         self.reigns.entry(term).or_insert(reign);
     }
 
-    /// An entry is committed that nobody knew to be.
+    /// An entry is committed for the first time.
     pub(in crate::sim) fn commit(&mut self, committed: &Committed) -> Result<(), String> {
         let entry = &committed.entry;
         let next = self.lines.len() as u64 + 1;
@@ -126,7 +126,7 @@ impl Log {
         Ok(())
     }
 
-    /// etcd keeps its members in the tree; the removed ones also among the removed.
+    /// etcd keeps its members in the tree; the removed ones also in a directory of their own.
     fn change_members(&mut self, op: Option<&member_change::Op>) {
         let changes = match op {
             None => 0,
@@ -157,7 +157,7 @@ impl Log {
             if event.action != Action::Expire || expire.time_ns < was.expires_ns {
                 return Err(format!("v2 expiry: before its time: {event:?}, {expire:?}"));
             }
-            // The grace is promised by whoever leads, whoever has proposed.
+            // The grace is that of the leader of the entry's term, not of the member that proposed.
             let reign = self.reigns.get(&term);
             let set_before = |reign: &Reign| {
                 was.ttl_set <= reign.index || self.term_of_change(was.ttl_set) < term
@@ -176,7 +176,7 @@ impl Log {
         Ok(())
     }
 
-    /// The term of the entry with which the tree came to that index.
+    /// The term of the entry that brought the tree to this index.
     fn term_of_change(&self, index: u64) -> Term {
         let at = self.lines.partition_point(|line| line.index < index);
         self.lines.get(at).map_or(Term(u64::MAX), |line| line.term)
@@ -207,7 +207,7 @@ impl Log {
         compared.map_err(|what| format!("v2 tree: {id} after entry {index}: {what}"))
     }
 
-    /// What live watchers are told, with all that went with a directory.
+    /// Compares the events for live watchers, with all nodes that were deleted with a directory.
     fn compare_events(&self, before: u64, after: u64, applied: &Applied) -> Result<(), String> {
         let expected = (before + 1..=after).filter_map(|index| self.model.event(index));
         let told = applied.events.iter();
@@ -220,8 +220,8 @@ impl Log {
         }
     }
 
-    /// The whole tree of a member that has applied everything up to an entry: its nodes, their
-    /// ends, and its history.
+    /// Compares the whole tree of a member that has applied everything up to an entry: its nodes,
+    /// their expiry times, and its history.
     pub(in crate::sim) fn compare_all(
         &self,
         id: MemberId,
@@ -255,7 +255,7 @@ impl Log {
         self.compare_history(index, view).map_err(explain)
     }
 
-    /// Every event a member still has: by index, without a gap, as many as there must be.
+    /// Compares every event of a member's history: by index, without a gap, and their number.
     fn compare_history(&self, index: u64, view: &ReadView) -> Result<(), String> {
         let oldest = (index + 1)
             .saturating_sub(crate::model::tree::HISTORY)

@@ -1,4 +1,4 @@
-//! Mutants of the v2 tree: what a shell, or the tree itself, could do wrong.
+//! Mutants of the v2 tree: mistakes that a shell, or the tree itself, could make.
 
 use std::ops::Bound;
 
@@ -15,7 +15,7 @@ use crate::sim::mutant::Mutant;
 use crate::sim::world::World;
 
 impl World {
-    /// Makes of an entry what the mutant makes of it.
+    /// Applies the mutant's change to an entry.
     pub(in crate::sim) fn mistake_entry(&self, id: MemberId, entry: &mut Committed) {
         let (Some(mutant), EntryKind::Command) = (self.mutant, entry.entry.kind) else {
             return;
@@ -61,7 +61,7 @@ impl World {
         }
     }
 
-    /// What was there a few changes ago.
+    /// The state of a few changes ago.
     pub(super) fn read_of_the_past(
         &self,
         path: &[u8],

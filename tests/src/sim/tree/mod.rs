@@ -1,8 +1,8 @@
-//! The v2 tree in the simulator: its clients and watchers, the leader's expiries, and what must hold.
+//! The v2 tree in the simulator: its clients and watchers, the leader's expiries, and its checks.
 //!
-//! `log` has what was agreed on and compares; `clients` and `draw` send requests; `watchers` watch
-//! through `hub`, which is the core's; `expirer` carries out what the core's expirer decides; `mistakes` are
-//! the mutants' part.
+//! `log` has the agreed tree and compares the members' with it; `clients` and `draw` send requests;
+//! `watchers` watch through `hub`, which is the core's; `expirer` carries out the decisions of the
+//! core's expirer; `mistakes` has the mutants.
 
 mod clients;
 mod draw;
@@ -30,22 +30,22 @@ pub(super) use log::Log;
 pub(super) use mistakes::forget_history;
 pub(super) use mistakes::forget_rows;
 
-/// 2026-01-01 in ns since 1970: when every simulation begins.
+/// 2026-01-01 in ns since 1970: the start of every simulation.
 const BEGINNING_NS: i64 = 1_767_225_600_000_000_000;
 const MS_NS: i64 = 1_000_000;
 
-/// What there is of the v2 API in a world.
+/// The v2 API's part of a world.
 pub(super) struct TreeWorld {
     pub(super) log: Log,
     pub(super) history: TreeHistory,
-    /// Clients whose answer has not come, by operation.
+    /// Clients that wait for an answer, by operation.
     open: BTreeMap<usize, u64>,
     watchers: Vec<watchers::Watcher>,
-    /// The highest index that a member has shown in one of its lives.
+    /// The highest index that a member has shown in each incarnation.
     shown: BTreeMap<(MemberId, u64), u64>,
-    /// What clients saw last at each path: what compares try.
+    /// What clients saw last at each path: the operand of compares.
     seen: BTreeMap<Bytes, NodeExtern>,
-    /// Values written so far.
+    /// The number of values written so far.
     values: u64,
     /// Nothing is expired any more.
     pub(super) still: bool,
@@ -67,7 +67,7 @@ impl TreeWorld {
 }
 
 impl World {
-    /// A member's clock: off by the same amount all the time.
+    /// A member's clock, which deviates by a constant amount.
     pub(super) fn clock_ns(&self, id: MemberId) -> i64 {
         let most = i64::try_from(self.swarm.skew_ms).expect("a short time");
         // Members that join are not known when the run is drawn.
@@ -77,8 +77,8 @@ impl World {
         BEGINNING_NS + (now_ms + skew_ms) * MS_NS
     }
 
-    /// What a member shows of the tree never goes back while it lives, for nobody: whoever has
-    /// been told of a change by a member finds it there.
+    /// The tree that a member shows never goes back during an incarnation, for all clients
+    /// together: a change that one client has seen at a member is visible there to all.
     fn shows(&mut self, id: MemberId, index: u64) -> Result<(), String> {
         let life = (id, self.boot(id));
         let shown = self.tree.shown.entry(life).or_default();

@@ -1,4 +1,4 @@
-//! What must come of a watch, by what was agreed on.
+//! The events that a watch must receive, by the agreed tree.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -12,14 +12,14 @@ use super::hub::Inbox;
 use crate::model::tree::notifies;
 use crate::sim::world::World;
 
-/// A watch that is registered, and what must come of it.
+/// A registered watch, and what it must receive.
 pub(super) struct Watch {
     pub(super) spec: WatchSpec,
     pub(super) key: u64,
     pub(super) inbox: Rc<RefCell<Inbox>>,
-    /// From this index on everything that it waits for must come.
+    /// It must receive every matching event from this index on.
     pub(super) from: u64,
-    /// Up to this index events may come from the history of a snapshot.
+    /// Events up to this index may come from the history of a snapshot.
     pub(super) resumed_to: u64,
     /// A snapshot's history did not reach back far enough.
     pub(super) cut: bool,
@@ -35,7 +35,7 @@ impl Watch {
 }
 
 impl World {
-    /// What a member finds in its history at that index must be what the model finds.
+    /// A member's scan of its history at that index must have the model's result.
     pub(super) fn check_look(
         &self,
         number: usize,
@@ -69,7 +69,7 @@ impl World {
         }
     }
 
-    /// Nothing that a watch waits for is between what it has got and that index.
+    /// Checks that no matching event is missing between the last one received and that index.
     pub(super) fn nothing_is_missing(&self, number: usize, before: u64) -> Result<(), String> {
         let Some(watch) = &self.tree.watchers[number].watch else {
             return Ok(());
@@ -89,8 +89,8 @@ impl World {
         }
     }
 
-    /// A snapshot was installed: a watch ends if the new history does not reach back to where
-    /// everything had been delivered, and otherwise goes on.
+    /// A snapshot was installed: a watch ends if the new history does not reach back to the last
+    /// delivered index, and otherwise goes on.
     pub(super) fn check_resumed(
         &mut self,
         id: MemberId,
@@ -121,8 +121,8 @@ impl World {
             if cleared != watch.is_over() {
                 let over = watch.is_over();
                 return Err(format!(
-                    "v2 watch: after a snapshot of index {index}: {:?} from {from}: over: {over}, cleared: \
-                     {cleared}",
+                    "v2 watch: after a snapshot of index {index}: {:?} from {from}: over: {over}, \
+                     cleared: {cleared}",
                     watch.spec
                 ));
             }

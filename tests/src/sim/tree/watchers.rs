@@ -1,5 +1,5 @@
-//! Watchers: each watches on whatever member it is connected to, long polls and streams, and must
-//! are sent what was agreed on: all of it, in order, once (`watched`).
+//! Watchers: each watches at the member it is connected to, by long polls and streams, and must
+//! receive the agreed events: all of them, in order, once (`watched`).
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -15,7 +15,7 @@ use super::watched::Watch;
 use crate::model::tree::notifies;
 use crate::sim::world::{Event, World};
 
-/// How much one reads at a time.
+/// The largest number of events read at a time.
 const BATCH: usize = 16;
 
 /// One watcher.
@@ -24,14 +24,14 @@ pub(super) struct Watcher {
     recursive: bool,
     /// The next index of interest.
     since: u64,
-    /// Where it is connected to, and that process's life.
+    /// The member it is connected to, and that member's incarnation.
     pub(super) at: Option<(MemberId, u64)>,
-    /// It has looked at the history there, and is about to be registered.
+    /// It has scanned the history there, and is about to be registered.
     enters: bool,
     pub(super) watch: Option<Watch>,
 }
 
-/// Watchers of everything from the beginning, until they think of something else.
+/// Watchers of everything from the beginning, until they choose something else.
 pub(super) fn some(count: u64) -> Vec<Watcher> {
     let watcher = |_| Watcher {
         path: Bytes::from_static(b"/1"),
@@ -45,7 +45,7 @@ pub(super) fn some(count: u64) -> Vec<Watcher> {
 }
 
 impl World {
-    /// A watcher reads what has come, and watches again where its watch is over.
+    /// A watcher reads what was sent, and starts a new watch where its watch is over.
     pub(in crate::sim) fn watcher_looks(&mut self, number: usize) -> Result<(), String> {
         let wait = match self.dice.chance(0.02) {
             true => self.dice.between(2_000, 30_000),
@@ -71,7 +71,7 @@ impl World {
         }
     }
 
-    /// The member it stays with or comes to, if there is one.
+    /// The member it stays with or connects to, if there is one.
     fn connect_watcher(&mut self, number: usize) -> Option<MemberId> {
         let stays = self.tree.watchers[number].at;
         let lives = stays.filter(|(id, boot)| self.lives(*id, *boot));
@@ -88,7 +88,7 @@ impl World {
         };
         let watcher = &mut self.tree.watchers[number];
         if watcher.at != at {
-            // With the connection goes what was sent and not read.
+            // Unread events are lost with the connection.
             (watcher.at, watcher.enters, watcher.watch) = (at, false, None);
         }
         let (id, _) = at?;
@@ -96,7 +96,7 @@ impl World {
         (!paused).then_some(id)
     }
 
-    /// A client goes away: its watch ends, also one that is about to be registered.
+    /// A client leaves: its watch ends, also one that is about to be registered.
     fn leave_watch(&mut self, number: usize, id: MemberId) {
         if self.tree.watchers[number].enters {
             self.watcher_enters(id);
@@ -133,7 +133,7 @@ impl World {
 
     // === the history ===
 
-    /// Watches at a member, if its hub is not busy with another watcher.
+    /// Starts a watch at a member, if no other watcher is about to be registered there.
     fn watch_anew(&mut self, number: usize, id: MemberId) -> Result<(), String> {
         let stream = self.dice.chance(0.7);
         let Some(life) = self.life(id).filter(|life| life.machine().is_some()) else {
@@ -163,7 +163,7 @@ impl World {
                     self.note(event.index << 8 ^ number as u64);
                 }
             }
-            // Reads the tree anew and goes on from there.
+            // Reads the tree anew and goes on from its index.
             Err(_) => {
                 watcher.since = index + 1;
                 self.tally.cleared += 1;
@@ -194,9 +194,9 @@ impl World {
         });
     }
 
-    // === what comes ===
+    // === received events ===
 
-    /// Reads so many events at most, and looks whether the watch is over.
+    /// Reads a bounded number of events, and checks whether the watch is over.
     pub(super) fn watcher_reads(&mut self, number: usize, most: usize) -> Result<(), String> {
         for _ in 0..most {
             let watch = self.tree.watchers[number].watch.as_ref();
@@ -250,8 +250,8 @@ impl World {
         if event.index < watch.from || agreed != Some(event) || !asked_for || watch.delivered {
             let (spec, from) = (&watch.spec, watch.from);
             return Err(format!(
-                "v2 watch: watcher {number} of {spec:?} from {from} is sent\n  {event:?}\nand agreed is\n  \
-                 {agreed:?}"
+                "v2 watch: watcher {number} of {spec:?} from {from} is sent\n  \
+                 {event:?}\nand agreed is\n  {agreed:?}"
             ));
         }
         watch.from = event.index + 1;
