@@ -130,7 +130,7 @@ impl ReadBatches {
             let context = place.context;
             // Not urgent: the abandoned batch only occupies memory.
             let given_up = Input::ReadGivenUp { context };
-            let _ = self.executor.leave(WorkerEvent::from(given_up));
+            let _ = self.executor.enqueue(WorkerEvent::from(given_up));
         }
     }
 }

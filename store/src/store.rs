@@ -356,7 +356,7 @@ fn assemble(
         staged: None,
         snapshot_trouble: Arc::default(),
     };
-    executor.begin(Worker::new(consensus, applier));
+    executor.start(Worker::new(consensus, applier));
     let writer = LogWriter {
         wal: parts.wal,
         work: log_jobs,
@@ -375,7 +375,7 @@ fn assemble(
             let run = || flusher::run(&flush_jobs, &flushed, &fatal);
             fatal.guard("writing to the storage engine", run);
         })?,
-        thread("keelson-time", move || time.keep_time())?,
+        thread("keelson-time", move || time.run_timer())?,
     ];
     let stager = Stager {
         generations: parts.generations,

@@ -1,18 +1,19 @@
-//! Runs one worker on the threads that bring it events: flat combining.
+//! An executor that runs one worker on the threads that bring it events: flat combining (Hendler,
+//! Incze, Shavit and Tzafrir, SPAA 2010).
 //!
-//! There is one queue of events, one slot with the worker, and one due time. A thread that brings
-//! an event becomes the combiner unless another thread is: it takes the worker, which takes what
-//! has come. Otherwise the event is left to the present combiner, which looks again after it has
-//! released the slot. So an event costs no wake-up as long as the worker is free. The keeper, a
-//! thread of the executor's own, calls the worker when its due time has come, and goes on where a
-//! combiner has done one round and something is left.
+//! There is one queue of events, one slot for the worker, and one due time. A thread that brings an
+//! event becomes the combiner if no other thread is: it takes the worker, which processes the
+//! queued events. Otherwise the event stays queued for the current combiner, which checks the queue
+//! again after it has released the slot. So an event costs no wake-up while the worker is free. The
+//! timer thread runs the worker at its due time, and whenever a combiner has done one round and
+//! events are left.
 //!
-//! Under load a round for every event would keep events from sharing one. So when the last round
-//! had much to do, the next event is left to the keeper, which takes all that has come by the time
-//! it wakes.
+//! Under load, a round per event would prevent events from sharing one. So after a round with a
+//! high load the next event is left to the timer thread, which takes all events that are queued
+//! when it wakes.
 //!
-//! The crate is apart from its user because its unit tests, and nothing else, are built on the
-//! primitives of shuttle (`modelled.rs`), which explores how the threads interleave.
+//! The crate is separate from its user because its unit tests alone are built on shuttle's
+//! primitives (`modelled.rs`), which explore how the threads interleave.
 
 #[cfg_attr(test, path = "modelled.rs")]
 mod sync;
@@ -26,30 +27,30 @@ use std::time::Duration;
 
 use sync::{AtomicBool, AtomicU64, AtomicUsize, Clock, Mutex, Queue, Thread, fence};
 
-/// Without a due time the keeper looks again after this long.
+/// The timer thread checks the queue after this time if there is no due time.
 const IDLE: Duration = Duration::from_secs(1);
 
 /// What an executor runs, on one thread at a time.
 pub trait Worker {
-    /// What it is brought.
+    /// An event for the worker.
     type Event;
 
-    /// So much load in one round, or more, is a crowd: the next event is left to the keeper...
-    const CROWD: usize;
+    /// A round with at least this load counts as busy: the next event is left to the timer thread,
+    const BUSY_LOAD: usize;
 
-    /// ...if that round was less than so many microseconds ago.
-    const CROWD_US: u64;
+    /// if that round ended less than this time ago, in microseconds.
+    const BUSY_US: u64;
 
-    /// Takes events, at least one if there are any, and does what is due. It is `now_ms`, in
-    /// milliseconds of the executor's clock.
-    fn work(&mut self, now_ms: u64, events: Events<'_, Self::Event>) -> Worked;
+    /// Processes events, at least one if there are any, and does what is due. `now_ms` is the time
+    /// in milliseconds of the executor's clock.
+    fn work(&mut self, now_ms: u64, events: Events<'_, Self::Event>) -> RoundOutcome;
 
-    /// `work` has panicked and left something half done. It is called again, but must only drop its
-    /// events.
+    /// `work` has panicked and left an operation incomplete. It is called again, but must only drop
+    /// its events.
     fn panicked(&mut self);
 }
 
-/// What has come and is not taken yet, oldest first.
+/// The queued events, oldest first.
 pub struct Events<'a, E>(&'a Queue<E>);
 
 impl<E> Iterator for Events<'_, E> {
@@ -60,12 +61,13 @@ impl<E> Iterator for Events<'_, E> {
     }
 }
 
-/// What came of a round.
+/// The outcome of a round.
 #[derive(Clone, Copy, Debug)]
-pub struct Worked {
-    /// How much there was to do; see `Worker::CROWD`.
+pub struct RoundOutcome {
+    /// The amount of work of the round; see `Worker::BUSY_LOAD`.
     pub load: usize,
-    /// When the next round is due even without an event, in milliseconds of the executor's clock.
+    /// The due time of the next round, in milliseconds of the executor's clock; `u64::MAX` for
+    /// none.
     pub due_ms: u64,
 }
 
@@ -73,90 +75,90 @@ pub struct Worked {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stopped;
 
-/// A worker, and what waits for it. Shared by all threads that bring events.
+/// A worker and its queue, shared by all threads that bring events.
 pub struct Executor<W: Worker> {
     clock: Clock,
     events: Queue<W::Event>,
     worker: Mutex<Option<W>>,
     due_ms: AtomicU64,
-    /// When the last round ended, in microseconds of the clock.
-    worked_us: AtomicU64,
-    /// How much the last round had to do.
+    /// The end of the last round, in microseconds of the clock.
+    ended_us: AtomicU64,
+    /// The load of the last round.
     load: AtomicUsize,
-    /// The keeper waits for the combiner.
+    /// Whether the timer thread waits for the combiner.
     overdue: AtomicBool,
     stopped: AtomicBool,
-    keeper: OnceLock<Thread>,
-    /// How often the keeper has looked.
+    timer: OnceLock<Thread>,
+    /// The number of iterations of the timer thread.
     #[cfg(test)]
-    looks: std::sync::atomic::AtomicU64,
+    timer_checks: std::sync::atomic::AtomicU64,
 }
 
-/// How an attempt at a round ended.
+/// The result of an attempt at a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Round {
     /// Another thread has the worker.
     Busy,
-    /// It was done, and something waits again.
+    /// The round is done, and events are queued again.
     Left,
-    /// It was done. The keeper waits for that, or is to wait less long.
+    /// The round is done. The timer thread waits for it, or must wake earlier than planned.
     Wake,
-    /// It was done, or there is no worker.
+    /// The round is done, or there is no worker.
     Done,
 }
 
 impl<W: Worker> Executor<W> {
-    /// Without a worker, at the beginning of its time.
+    /// An executor without a worker, whose clock starts now.
     pub fn new() -> Arc<Executor<W>> {
         Arc::new(Executor {
             clock: Clock::default(),
             events: Queue::new(),
             worker: Mutex::new(None),
             due_ms: AtomicU64::new(u64::MAX),
-            worked_us: AtomicU64::new(0),
+            ended_us: AtomicU64::new(0),
             load: AtomicUsize::new(0),
             overdue: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
-            keeper: OnceLock::new(),
+            timer: OnceLock::new(),
             #[cfg(test)]
-            looks: Default::default(),
+            timer_checks: Default::default(),
         })
     }
 
-    /// Puts the worker in, which is due at once. Events may have come before it.
-    pub fn begin(&self, worker: W) {
+    /// Installs the worker, which is due at once. Events may have been queued before.
+    pub fn start(&self, worker: W) {
         let mut slot = self.worker.lock();
         *slot = Some(worker);
         self.due_ms.store(0, Ordering::Release);
         drop(slot);
-        self.wake_keeper();
+        self.wake_timer();
     }
 
-    /// Milliseconds since the executor was made.
+    /// Milliseconds since the executor was created.
     pub fn now_ms(&self) -> u64 {
         self.clock.now_us() / 1000
     }
 
-    /// Brings an event, and does a round; under load the keeper does it.
+    /// Queues an event and runs a round; under load the timer thread runs it.
     ///
     /// # Errors
     /// The executor has stopped. The event is dropped, unless the last round took it.
     pub fn send(&self, event: W::Event) -> Result<(), Stopped> {
-        self.leave(event)?;
-        self.drive_if_calm();
+        self.enqueue(event)?;
+        self.drive_unless_busy();
         Ok(())
     }
 
-    /// Brings an event for the next round, whenever that comes: at the latest after a second.
+    /// Queues an event for the next round, which comes after a second at the latest.
     ///
     /// # Errors
-    /// As `send`'s.
-    pub fn leave(&self, event: W::Event) -> Result<(), Stopped> {
+    /// Those of `send`.
+    pub fn enqueue(&self, event: W::Event) -> Result<(), Stopped> {
         if self.is_stopped() {
             return Err(Stopped);
         }
         self.events.push(event);
-        // If this thread finds a combiner or no stop from here on, these find the event.
+        // If this thread sees no combiner or no stop from here on, those threads see the event.
         fence(Ordering::SeqCst);
         if self.is_stopped() {
             while self.next_event().is_some() {}
@@ -165,38 +167,38 @@ impl<W: Worker> Executor<W> {
         Ok(())
     }
 
-    /// Does a round for what this thread has left, or, when rounds with much to do follow each
-    /// other closely, has the keeper do it.
-    pub fn drive_if_calm(&self) {
+    /// Runs a round for the events that this thread has queued. If rounds with a high load follow
+    /// each other closely, it wakes the timer thread instead.
+    pub fn drive_unless_busy(&self) {
         if self.worker.is_locked() {
             return;
         }
-        if self.is_crowded() || matches!(self.round(), Round::Left | Round::Wake) {
-            self.wake_keeper();
+        if self.is_busy() || matches!(self.round(), Round::Left | Round::Wake) {
+            self.wake_timer();
         }
     }
 
-    /// The oldest event that no round has taken: for what stands in for a worker.
+    /// The oldest queued event, for a test that replaces the worker.
     pub fn next_event(&self) -> Option<W::Event> {
         self.events.pop()
     }
 
-    /// Keeps the time, on the calling thread, until the executor stops.
-    pub fn keep_time(&self) {
-        let _ = self.keeper.set(sync::current());
-        // What was left when there was no keeper to wake is seen here.
+    /// Runs the timer on the calling thread until the executor stops.
+    pub fn run_timer(&self) {
+        let _ = self.timer.set(sync::current());
+        // Events that were queued before the timer thread existed are seen here.
         fence(Ordering::SeqCst);
         while !self.is_stopped() {
             #[cfg(test)]
-            self.looks.fetch_add(1, Ordering::Relaxed);
+            self.timer_checks.fetch_add(1, Ordering::Relaxed);
             if self.round() != Round::Left {
-                self.rest();
+                self.wait_for_due();
             }
         }
     }
 
-    /// Stops for good, after the round that is under way. Returns the worker, once, and the events
-    /// that no round has taken.
+    /// Stops permanently, after the current round. Returns the worker, once, and the events that no
+    /// round has taken.
     pub fn stop(&self) -> (Option<W>, Vec<W::Event>) {
         let mut slot = self.worker.lock();
         let worker = slot.take();
@@ -206,7 +208,7 @@ impl<W: Worker> Executor<W> {
         drop(slot);
         fence(Ordering::SeqCst);
         left.extend(std::iter::from_fn(|| self.next_event()));
-        self.wake_keeper();
+        self.wake_timer();
         (worker, left)
     }
 
@@ -214,17 +216,17 @@ impl<W: Worker> Executor<W> {
         self.stopped.load(Ordering::Acquire)
     }
 
-    fn is_crowded(&self) -> bool {
-        let worked_us = || self.worked_us.load(Ordering::Relaxed);
-        let lately = || self.clock.now_us().saturating_sub(worked_us()) < W::CROWD_US;
-        W::CROWD <= self.load.load(Ordering::Relaxed) && lately()
+    fn is_busy(&self) -> bool {
+        let ended_us = || self.ended_us.load(Ordering::Relaxed);
+        let lately = || self.clock.now_us().saturating_sub(ended_us()) < W::BUSY_US;
+        W::BUSY_LOAD <= self.load.load(Ordering::Relaxed) && lately()
     }
 
     fn waits(&self) -> bool {
         !self.events.is_empty() || self.due_ms.load(Ordering::Acquire) <= self.now_ms()
     }
 
-    /// One round of the worker, if there is something to do and no other thread is at it.
+    /// Runs one round of the worker, if there is work and no other thread runs one.
     fn round(&self) -> Round {
         let Some(mut slot) = self.worker.try_lock() else {
             return Round::Busy;
@@ -234,7 +236,7 @@ impl<W: Worker> Executor<W> {
         };
         let is_earlier = self.waits() && self.work(worker);
         drop(slot);
-        // What others left because this thread had the worker must be seen here.
+        // Events that other threads queued while this thread had the worker must be seen here.
         fence(Ordering::SeqCst);
         if self.waits() {
             Round::Left
@@ -245,39 +247,39 @@ impl<W: Worker> Executor<W> {
         }
     }
 
-    /// Returns whether the next round is due earlier than before.
+    /// Runs the worker. Returns whether the next round is due earlier than before.
     fn work(&self, worker: &mut W) -> bool {
         let now_ms = self.now_ms();
         let work = AssertUnwindSafe(|| worker.work(now_ms, Events(&self.events)));
-        // The thread that brought an event has no part in what the worker does of it.
+        // A panic of the worker must not unwind into the thread that brought an event.
         let worked = catch_unwind(work).unwrap_or_else(|_| {
             worker.panicked();
-            Worked {
+            RoundOutcome {
                 load: 0,
                 due_ms: u64::MAX,
             }
         });
         self.load.store(worked.load, Ordering::Relaxed);
-        self.worked_us.store(self.clock.now_us(), Ordering::Relaxed);
+        self.ended_us.store(self.clock.now_us(), Ordering::Relaxed);
         let before = self.due_ms.swap(worked.due_ms, Ordering::AcqRel);
         worked.due_ms < before
     }
 
-    fn wake_keeper(&self) {
-        if let Some(thread) = self.keeper.get() {
+    fn wake_timer(&self) {
+        if let Some(thread) = self.timer.get() {
             thread.unpark();
         }
     }
 
-    /// The keeper waits until something is due, or a combiner wakes it.
-    fn rest(&self) {
+    /// Blocks the timer thread until the due time, or until a combiner wakes it.
+    fn wait_for_due(&self) {
         let due_ms = self.due_ms.load(Ordering::Acquire);
         let patience = Duration::from_millis(due_ms.saturating_sub(self.now_ms()));
         if !patience.is_zero() {
             return self.clock.park(patience.min(IDLE));
         }
-        // Something is due already. A combiner that is at it does it, or leaves it to this thread:
-        // looking again and again meanwhile would only take its processor away.
+        // A round is already due. The current combiner runs it, or leaves it to this thread; a busy
+        // loop would only take the processor from the combiner.
         self.overdue.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         if self.worker.is_locked() {

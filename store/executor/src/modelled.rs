@@ -1,5 +1,5 @@
-//! `sync.rs` for the tests, on the primitives of shuttle. A wait without a due time has no end:
-//! what only that end would mend is a deadlock here, which shuttle reports.
+//! `sync.rs` for the tests, on the primitives of shuttle. A wait without a due time has no timeout:
+//! if only that timeout would end a wait, shuttle reports a deadlock.
 
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
@@ -12,11 +12,11 @@ use shuttle::thread;
 pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, fence};
 pub(crate) use shuttle::thread::{Thread, current};
 
-/// Time passes only while the keeper waits for it.
+/// A clock that advances only while the timer thread waits.
 #[derive(Default)]
 pub(crate) struct Clock {
     now_us: Number,
-    /// How often the keeper was parked.
+    /// The number of times the timer thread was parked.
     pub(crate) parks: Number,
 }
 
@@ -36,7 +36,7 @@ impl Clock {
     }
 }
 
-/// As crossbeam's.
+/// A queue like crossbeam's.
 pub(crate) struct Queue<E>(sync::Mutex<VecDeque<E>>);
 
 impl<E> Queue<E> {
@@ -57,7 +57,7 @@ impl<E> Queue<E> {
     }
 }
 
-/// As parking_lot's: to look at the lock and to take it are one step each.
+/// A mutex like parking_lot's: checking the lock and taking it are one step each.
 pub(crate) struct Mutex<T> {
     locked: AtomicBool,
     value: std::sync::Mutex<T>,

@@ -1,4 +1,4 @@
-//! What threads share and wait with. The unit tests have `modelled.rs` in its place.
+//! Primitives shared by the threads. The unit tests use `modelled.rs` instead.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ pub(crate) use std::thread::{Thread, current};
 pub(crate) use crossbeam::queue::SegQueue as Queue;
 pub(crate) use parking_lot::Mutex;
 
-/// Counts from when it was made.
+/// A clock that counts from its creation.
 pub(crate) struct Clock(Instant);
 
 impl Default for Clock {
@@ -22,7 +22,7 @@ impl Clock {
         u64::try_from(self.0.elapsed().as_micros()).expect("half a million years")
     }
 
-    /// Until the thread is woken, at the latest after `patience`.
+    /// Blocks until the thread is woken, or until `patience` has passed.
     pub(crate) fn park(&self, patience: Duration) {
         std::thread::park_timeout(patience);
     }

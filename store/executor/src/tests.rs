@@ -1,4 +1,4 @@
-//! Every test runs some thousand times, each with another order of its threads.
+//! Each test runs some thousand times, each time with another interleaving of its threads.
 
 use std::panic::resume_unwind;
 use std::sync::atomic::AtomicBool;
@@ -10,18 +10,19 @@ use shuttle::{Config, MaxSteps, Runner};
 
 use super::*;
 
-/// Orders of one test by each scheduler. The same ones every time; a failure prints its own.
+/// The number of interleavings of a test per scheduler. They are reproducible; a failure prints its
+/// own.
 const ORDERS: usize = 1500;
 const SEED: u64 = 13;
-/// Scheduling points of one order.
+/// The maximum number of scheduling points of an interleaving.
 const STEPS_MAX: usize = 2000;
 
-/// Runs `test` under two schedulers: any thread is next, and priorities with few changes.
+/// Runs `test` under two schedulers: random, and priorities with few changes (PCT).
 fn explore(test: impl Fn() + Send + Sync + 'static) {
     let test = Arc::new(test);
     let again = Arc::clone(&test);
     let mut config = Config::new();
-    // A thread that looks again and again is a fault.
+    // A thread that loops without progress is a failure.
     config.silence_warnings = true;
     config.max_steps = MaxSteps::FailAfter(STEPS_MAX);
     let random = RandomScheduler::new_from_seed(SEED, ORDERS);
@@ -30,28 +31,28 @@ fn explore(test: impl Fn() + Send + Sync + 'static) {
     Runner::new(priorities, config).run(move || test());
 }
 
-/// What the worker does of an event; it reports each one it has taken by its number.
+/// What the worker does with an event; it reports the number of each event it has taken.
 #[derive(Clone, Debug)]
 enum Event {
-    /// It has so much to do.
+    /// A number, and the load of the event.
     Load(usize, usize),
-    /// The next round is due then.
+    /// A number, and the due time of the next round.
     Due(usize, u64),
-    /// It lets other threads go on, so often, before it goes on itself.
+    /// A number, and how often the worker yields to other threads meanwhile.
     Slow(usize, usize),
     Panic(usize),
-    /// Only to be dropped.
-    Counted(#[expect(dead_code, reason = "its count is looked at")] Arc<()>),
+    /// An event that is only dropped.
+    Counted(#[expect(dead_code, reason = "its count is checked")] Arc<()>),
 }
 
-/// What the worker reports: an event's number, or `DUE`.
+/// The worker's reports: the number of an event, or `DUE`.
 type Reports = Receiver<usize>;
-/// A round has come whose time was given by `Event::Due`.
+/// A round has run at the time given by `Event::Due`.
 const DUE: usize = 1000;
 
 struct Scripted {
     reports: Sender<usize>,
-    /// Some thread is in `work`.
+    /// Whether a thread is in `work`.
     inside: Arc<AtomicBool>,
     due_ms: u64,
     has_panicked: bool,
@@ -69,7 +70,7 @@ impl Scripted {
                 (0..yields).for_each(|_| thread::yield_now());
                 (number, 1)
             }
-            // Without the hook's message, some thousand times.
+            // Suppresses the panic message, which would be printed some thousand times.
             Event::Panic(number) if !self.has_panicked => resume_unwind(Box::new(number)),
             Event::Panic(number) => (number, 0),
             Event::Counted(_) => return 1,
@@ -82,10 +83,10 @@ impl Scripted {
 impl Worker for Scripted {
     type Event = Event;
 
-    const CROWD: usize = 5;
-    const CROWD_US: u64 = 10_000;
+    const BUSY_LOAD: usize = 5;
+    const BUSY_US: u64 = 10_000;
 
-    fn work(&mut self, now_ms: u64, events: Events<'_, Event>) -> Worked {
+    fn work(&mut self, now_ms: u64, events: Events<'_, Event>) -> RoundOutcome {
         let inside = self.inside.swap(true, Ordering::SeqCst);
         assert!(!inside, "two threads have the worker");
         if self.due_ms <= now_ms {
@@ -93,10 +94,10 @@ impl Worker for Scripted {
             self.due_ms = u64::MAX;
         }
         thread::yield_now();
-        // At most two: something is left now and then.
+        // At most two, so that events are left at times.
         let load = events.take(2).map(|event| self.take(event)).sum();
         self.inside.store(false, Ordering::SeqCst);
-        Worked {
+        RoundOutcome {
             load,
             due_ms: self.due_ms,
         }
@@ -125,18 +126,18 @@ fn worker() -> (Scripted, Reports) {
     (worker, reported)
 }
 
-/// An executor with its worker and its keeper, whose first look may be anywhere.
+/// An executor with its worker and its timer thread, which may be at any point.
 fn running() -> (Tested, Reports, JoinHandle<()>) {
     let executor = Executor::new();
     let (worker, reports) = worker();
-    executor.begin(worker);
-    let keeper = keeper(&executor);
-    (executor, reports, keeper)
+    executor.start(worker);
+    let timer = timer(&executor);
+    (executor, reports, timer)
 }
 
-fn keeper(executor: &Tested) -> JoinHandle<()> {
+fn timer(executor: &Tested) -> JoinHandle<()> {
     let executor = Arc::clone(executor);
-    thread::spawn(move || executor.keep_time())
+    thread::spawn(move || executor.run_timer())
 }
 
 fn sender(executor: &Tested, events: Vec<Event>) -> JoinHandle<()> {
@@ -148,7 +149,7 @@ fn sender(executor: &Tested, events: Vec<Event>) -> JoinHandle<()> {
     })
 }
 
-/// Waits for so many reports, which is a deadlock if one is missing.
+/// Waits for that many reports; a missing one is a deadlock.
 fn wait_for(reports: &Reports, count: usize) -> Vec<usize> {
     (0..count)
         .map(|_| reports.recv().expect("a worker"))
@@ -158,52 +159,52 @@ fn wait_for(reports: &Reports, count: usize) -> Vec<usize> {
 fn end(
     executor: &Tested,
     senders: impl IntoIterator<Item = JoinHandle<()>>,
-    keeper: JoinHandle<()>,
+    timer: JoinHandle<()>,
 ) {
     for sender in senders {
         sender.join().expect("no panic");
     }
     let (worker, left) = executor.stop();
     assert!(worker.is_some() && left.is_empty());
-    keeper.join().expect("no panic");
+    timer.join().expect("no panic");
 }
 
 #[test]
 fn every_event_that_is_sent_is_taken_by_some_thread() {
     explore(|| {
-        let (executor, reports, keeper) = running();
+        let (executor, reports, timer) = running();
         let one = sender(&executor, vec![Event::Load(0, 1), Event::Load(1, 1)]);
         let two = sender(&executor, vec![Event::Load(2, 1), Event::Load(3, 1)]);
         executor.send(Event::Load(4, 1)).expect("it runs");
         let mut taken = wait_for(&reports, 5);
         taken.sort_unstable();
         assert_eq!(taken, [0, 1, 2, 3, 4]);
-        end(&executor, [one, two], keeper);
+        end(&executor, [one, two], timer);
     });
 }
 
 #[test]
 fn every_event_that_is_left_to_the_keeper_is_taken() {
     explore(|| {
-        let (executor, reports, keeper) = running();
+        let (executor, reports, timer) = running();
         let one = sender(&executor, vec![Event::Load(0, 9), Event::Load(1, 9)]);
         let two = sender(&executor, vec![Event::Load(2, 9), Event::Load(3, 1)]);
         wait_for(&reports, 4);
-        end(&executor, [one, two], keeper);
+        end(&executor, [one, two], timer);
     });
 }
 
-/// The log's thread does so, after it has sent what waited for the log.
+/// The log's thread queues an event so, after it has sent the messages that waited for the log.
 #[test]
 fn every_event_that_is_left_and_driven_is_taken() {
     explore(|| {
-        let (executor, reports, keeper) = running();
+        let (executor, reports, timer) = running();
         let one = sender(&executor, vec![Event::Load(0, 1), Event::Load(1, 9)]);
-        executor.leave(Event::Load(2, 1)).expect("it runs");
-        executor.leave(Event::Load(3, 1)).expect("it runs");
-        executor.drive_if_calm();
+        executor.enqueue(Event::Load(2, 1)).expect("it runs");
+        executor.enqueue(Event::Load(3, 1)).expect("it runs");
+        executor.drive_unless_busy();
         wait_for(&reports, 4);
-        end(&executor, [one], keeper);
+        end(&executor, [one], timer);
     });
 }
 
@@ -211,63 +212,63 @@ fn every_event_that_is_left_and_driven_is_taken() {
 fn what_comes_before_the_worker_is_taken() {
     explore(|| {
         let executor = Executor::new();
-        let keeper = keeper(&executor);
+        let timer = timer(&executor);
         let one = sender(&executor, vec![Event::Load(0, 1)]);
         let (worker, reports) = worker();
-        executor.begin(worker);
+        executor.start(worker);
         wait_for(&reports, 1);
-        end(&executor, [one], keeper);
+        end(&executor, [one], timer);
     });
 }
 
 #[test]
 fn a_due_time_that_another_thread_sets_is_kept() {
     explore(|| {
-        let (executor, reports, keeper) = running();
+        let (executor, reports, timer) = running();
         let one = sender(&executor, vec![Event::Due(0, 50)]);
         let two = sender(&executor, vec![Event::Load(1, 1), Event::Due(2, 20)]);
         let mut taken = wait_for(&reports, 4);
         taken.sort_unstable();
-        // Both came in one round, or one after the other.
+        // Both came in one round, or in two.
         assert_eq!(taken, [0, 1, 2, DUE]);
-        end(&executor, [one, two], keeper);
+        end(&executor, [one, two], timer);
     });
 }
 
-/// The keeper would take the combiner's processor away.
+/// The timer thread would take the combiner's processor.
 #[test]
 fn the_keeper_sleeps_while_another_thread_is_at_what_is_due() {
     explore(|| {
-        let (executor, reports, keeper) = running();
+        let (executor, reports, timer) = running();
         executor
             .send(Event::Due(0, executor.now_ms()))
             .expect("it runs");
         executor.send(Event::Slow(1, 30)).expect("it runs");
         wait_for(&reports, 3);
-        let looks = executor.looks.load(Ordering::SeqCst);
+        let timer_checks = executor.timer_checks.load(Ordering::SeqCst);
         let parks = executor.clock.parks.load(Ordering::SeqCst);
-        assert!(looks <= parks + 6, "it looked {looks} times");
-        end(&executor, [], keeper);
+        assert!(timer_checks <= parks + 6, "{timer_checks} checks");
+        end(&executor, [], timer);
     });
 }
 
-/// It waits for the combiner, and what is due next is later: without the combiner's word it would
-/// sleep on.
+/// The timer thread waits for the combiner, and the next due time is later: unless the combiner
+/// wakes it, it would sleep on.
 #[test]
 fn the_keeper_goes_on_when_the_other_thread_is_done() {
     explore(|| {
-        let (executor, reports, keeper) = running();
-        // The worker is due at its beginning, when the keeper may find it in use.
+        let (executor, reports, timer) = running();
+        // The worker is due at its start, when the timer thread may find it in use.
         executor.send(Event::Due(0, 30)).expect("it runs");
         assert_eq!(wait_for(&reports, 2), [0, DUE]);
-        end(&executor, [], keeper);
+        end(&executor, [], timer);
     });
 }
 
 #[test]
 fn the_worker_is_taken_out_once_and_what_is_left_is_dropped() {
     explore(|| {
-        let (executor, _reports, keeper) = running();
+        let (executor, _reports, timer) = running();
         let counted = Arc::new(());
         let senders: Vec<_> = (0..2)
             .map(|_| {
@@ -285,7 +286,7 @@ fn the_worker_is_taken_out_once_and_what_is_left_is_dropped() {
         let mine = executor.stop().0.is_some();
         let other = other.join().expect("no panic");
         assert!(mine != other, "one of them has the worker");
-        for thread in senders.into_iter().chain([keeper]) {
+        for thread in senders.into_iter().chain([timer]) {
             thread.join().expect("no panic");
         }
         assert_eq!(Arc::strong_count(&counted), 1, "an event is kept");
@@ -294,14 +295,14 @@ fn the_worker_is_taken_out_once_and_what_is_left_is_dropped() {
     });
 }
 
-/// What had come before the stop may matter to the worker's end.
+/// Events that were queued before the stop may matter to the worker's end.
 #[test]
 fn the_stop_returns_the_events_that_were_left_before_it() {
     explore(|| {
-        let (executor, reports, keeper) = running();
+        let (executor, reports, timer) = running();
         let one = sender(&executor, vec![Event::Load(0, 1)]);
         one.join().expect("no panic");
-        executor.leave(Event::Load(1, 1)).expect("it runs");
+        executor.enqueue(Event::Load(1, 1)).expect("it runs");
         let late = Arc::clone(&executor);
         let late = thread::spawn(move || {
             let _ = late.send(Event::Load(2, 1));
@@ -313,7 +314,7 @@ fn the_stop_returns_the_events_that_were_left_before_it() {
         let left = left.iter().filter(|event| number(event) < 2).count();
         assert_eq!(of_rounds + left, 2);
         late.join().expect("no panic");
-        keeper.join().expect("no panic");
+        timer.join().expect("no panic");
         assert!(executor.next_event().is_none(), "an event is kept");
     });
 }
@@ -325,17 +326,17 @@ fn number(event: &Event) -> usize {
     }
 }
 
-/// Where panics unwind - in an embedder's process, and in tests - the worker would be lost, and
-/// nothing would end the member.
+/// Where panics unwind, in an embedder's process and in tests, the worker would be lost, and the
+/// member would not end.
 #[test]
 fn a_panic_of_the_worker_is_reported_and_loses_no_event() {
     explore(|| {
-        let (executor, reports, keeper) = running();
+        let (executor, reports, timer) = running();
         let one = sender(&executor, vec![Event::Panic(0), Event::Load(1, 1)]);
         let two = sender(&executor, vec![Event::Load(2, 1), Event::Load(3, 1)]);
         let mut taken = wait_for(&reports, 4);
         taken.sort_unstable();
         assert_eq!(taken, [1, 2, 3, PANICKED]);
-        end(&executor, [one, two], keeper);
+        end(&executor, [one, two], timer);
     });
 }

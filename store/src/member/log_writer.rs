@@ -104,13 +104,13 @@ impl LogWriter {
         if let Some(number) = effects.persisted {
             let _ = self
                 .executor
-                .leave(WorkerEvent::from(Input::Persisted { number }));
+                .enqueue(WorkerEvent::from(Input::Persisted { number }));
         }
         for (to, message) in effects.send {
             // Raft tolerates the loss of a message.
             let _ = self.outbox.send(to, message);
         }
-        self.executor.drive_if_calm();
+        self.executor.drive_unless_busy();
         match effects.truncate {
             Some(mark) => self.wal.truncate_before(mark.index, mark.term),
             None => Ok(()),

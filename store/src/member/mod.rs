@@ -9,7 +9,7 @@
 //! | `applier_shell.rs` | `keelson_core::member::Applier` | answers, events, flushes |
 //!
 //! Three threads do what blocks: the log writer (`log_writer.rs`) for its fdatasync, the flusher
-//! (`flusher.rs`) for the engine, and the executor's keeper for timeouts.
+//! (`flusher.rs`) for the engine, and the executor's timer thread for timeouts.
 //!
 //! Only `Consensus` calls `Node::step`. A fatal error in any part ends the member (`fatal.rs`): a
 //! restart recovers from it, continuing might not.

@@ -11,7 +11,7 @@ use keelson_core::Millis;
 use keelson_core::member::{ApplierEvent, ConsensusEvent, EngineNumber};
 use keelson_core::node::Input;
 use keelson_core::state::Flush;
-use keelson_executor::{Events, Executor, Worked};
+use keelson_executor::{Events, Executor, RoundOutcome};
 use keelson_proto::peer::{PeerMessage, RaftMessage};
 use tokio::sync::oneshot;
 
@@ -107,11 +107,11 @@ impl Worker {
     }
 
     /// Drops all work after a fatal error, so that every request that waits for it ends.
-    fn end(&mut self, others: &mut Events<'_, WorkerEvent>) -> Worked {
+    fn end(&mut self, others: &mut Events<'_, WorkerEvent>) -> RoundOutcome {
         self.consensus.events.clear();
         self.handoff = Handoff::default();
         others.for_each(drop);
-        Worked {
+        RoundOutcome {
             load: 0,
             due_ms: u64::MAX,
         }
@@ -142,12 +142,12 @@ impl keelson_executor::Worker for Worker {
     type Event = WorkerEvent;
 
     /// A single request causes at most three inputs and entries.
-    const CROWD: usize = 5;
+    const BUSY_LOAD: usize = 5;
 
     /// Under load, rounds are one or two milliseconds apart.
-    const CROWD_US: u64 = 10_000;
+    const BUSY_US: u64 = 10_000;
 
-    fn work(&mut self, now_ms: u64, mut events: Events<'_, WorkerEvent>) -> Worked {
+    fn work(&mut self, now_ms: u64, mut events: Events<'_, WorkerEvent>) -> RoundOutcome {
         if !self.fatal.is_raised() {
             self.round(now_ms, &mut events);
         }
@@ -158,7 +158,7 @@ impl keelson_executor::Worker for Worker {
             true => self.consensus_due.min(self.applier_due),
             false => now_ms,
         };
-        Worked {
+        RoundOutcome {
             load: self.load,
             due_ms,
         }
@@ -198,9 +198,9 @@ mod tests {
         job.engine
             .write(&job.flush.batch)
             .expect("memory does not fail");
-        executor.begin(Worker::new(consensus, applier));
+        executor.start(Worker::new(consensus, applier));
         executor
-            .leave(WorkerEvent::Flushed(job.number, job.flush))
+            .enqueue(WorkerEvent::Flushed(job.number, job.flush))
             .expect("it runs");
         let (worker, left) = executor.stop();
         worker.expect("it was there").close(left);

@@ -35,7 +35,7 @@ fn follower(
     let (consensus, applier, log_jobs) = member(executor, &returning().0);
     let ApplierShell { waiters, .. } = &applier;
     let waiters = Arc::clone(waiters);
-    executor.begin(Worker::new(consensus, applier));
+    executor.start(Worker::new(consensus, applier));
     let append = RaftMessage {
         kind: APPEND,
         to: ME.0,
@@ -60,7 +60,7 @@ async fn a_request_that_cannot_be_handed_over_is_refused_at_once() {
     let propose = WorkerEvent::from(Input::Propose { id, command });
     executor.send(propose).expect("it runs");
     // The round left an event, which the next round takes.
-    executor.drive_if_calm();
+    executor.drive_unless_busy();
     let outcome = outcome.try_recv().expect("an outcome");
     assert!(
         matches!(outcome, Outcome::Refused(Refusal::LeaderChanged)),
@@ -139,7 +139,7 @@ async fn a_snapshot_on_its_way_ends_with_the_member() {
     };
     consensus.send_snapshot(LEADER, offer, capture);
     until(|| begun.load(Ordering::SeqCst)).await;
-    executor.begin(Worker::new(consensus, applier));
+    executor.start(Worker::new(consensus, applier));
     drop(executor.stop());
     links.close().await;
     drop(links);

@@ -149,7 +149,7 @@ async fn nothing_follows_a_failed_installation_when_the_handler_returns() {
     let (fatal, raised) = returning();
     let executor = MemberExecutor::new();
     let (consensus, applier, log_jobs) = member(&executor, &fatal);
-    executor.begin(Worker::new(consensus, applier));
+    executor.start(Worker::new(consensus, applier));
     let (answer, mut answered) = oneshot::channel();
     let staged = Box::new(lost_snapshot(&dir.path().join("snap")).await);
     let event = WorkerEvent::SnapshotStaged(offer(), staged, answer);
@@ -173,7 +173,7 @@ async fn a_panic_in_a_turn_ends_the_member() {
     let (consensus, applier, log_jobs) = member(&executor, &fatal);
     // The node panics at a proposal id of another member, so this test sends one.
     let (id, _outcome) = applier.waiters.add();
-    executor.begin(Worker::new(consensus, applier));
+    executor.start(Worker::new(consensus, applier));
     let strange = ProposalId {
         member: MemberId(2),
         ..id
