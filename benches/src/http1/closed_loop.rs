@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use keelson_tests::http::{Item, Request};
 
-use super::answers::Item;
 use super::crowd::Crowd;
-use super::{Request, host};
+use super::host;
 use crate::tally::{Tally, Window};
 
 /// How long a client waits before it connects again, so that a dead server is not hammered.
@@ -45,7 +45,7 @@ impl ClosedLoop {
             let host = host(&self.urls[number % self.urls.len()])?;
             let line = Line {
                 host: host.to_string(),
-                request: self.request.bytes(host),
+                request: self.request.encode(host),
                 sent: Instant::now(),
                 status: 0,
             };
@@ -106,9 +106,9 @@ impl Line {
         tally: &mut Tally,
     ) -> Result<Option<Instant>> {
         let mut complete = false;
-        while let Some(item) = crowd.at(number).answers.item()? {
+        while let Some(item) = crowd.at(number).replies.item()? {
             match item {
-                Item::Head(status) => self.status = status,
+                Item::Head(status, _) => self.status = status,
                 Item::Data(_) => {}
                 Item::End => complete = true,
             }

@@ -5,9 +5,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-
-use super::Request;
-use super::answers::{Answers, Item};
+use keelson_tests::http::{Item, ReplyParser, Request};
 
 /// How long a single exchange may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -18,7 +16,7 @@ pub struct Connection {
     /// The socket.
     pub stream: TcpStream,
     /// What arrived.
-    pub answers: Answers,
+    pub replies: ReplyParser,
 }
 
 impl Connection {
@@ -33,7 +31,7 @@ impl Connection {
         stream.set_write_timeout(Some(PATIENCE))?;
         Ok(Connection {
             stream,
-            answers: Answers::default(),
+            replies: ReplyParser::default(),
         })
     }
 
@@ -53,7 +51,7 @@ impl Connection {
         match self.stream.read(scratch) {
             Ok(0) => Ok(false),
             Ok(length) => {
-                self.answers.push(&scratch[..length]);
+                self.replies.push(&scratch[..length]);
                 Ok(true)
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(true),
@@ -78,16 +76,16 @@ impl Connection {
     pub fn answer(&mut self) -> Result<(u16, Vec<u8>)> {
         let (mut status, mut body, mut scratch) = (0, Vec::new(), [0; 4096]);
         loop {
-            while let Some(item) = self.answers.item()? {
+            while let Some(item) = self.replies.item()? {
                 match item {
-                    Item::Head(code) => status = code,
+                    Item::Head(code, _) => status = code,
                     Item::Data(data) => body.extend_from_slice(data),
                     Item::End => return Ok((status, body)),
                 }
             }
             match self.stream.read(&mut scratch)? {
                 0 => bail!("the connection was closed before the answer"),
-                length => self.answers.push(&scratch[..length]),
+                length => self.replies.push(&scratch[..length]),
             }
         }
     }
@@ -99,5 +97,5 @@ impl Connection {
 /// No answer in time, or none that can be understood.
 pub fn once(url: &str, request: &Request) -> Result<(u16, Vec<u8>)> {
     let host = super::host(url)?;
-    Connection::open(host)?.exchange(&request.bytes(host))
+    Connection::open(host)?.exchange(&request.encode(host))
 }

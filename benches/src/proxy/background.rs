@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use keelson_proto::etcdserverpb::RangeRequest;
+use keelson_tests::http::Request;
 use tokio::task::JoinHandle;
 
 use super::load::{V2_PATH, v3_key};
 use super::plan::Api;
 use crate::cluster::wire::{self, Kv};
 use crate::http1::connection::Connection;
-use crate::http1::{Request, host};
-
+use crate::http1::host;
 /// How long one read may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -79,7 +79,7 @@ impl Reader {
             Api::V2 => {
                 let host = host(url)?;
                 let connection = Box::new(Connection::open(host)?);
-                Reader::V2(connection, Request::get(V2_PATH).bytes(host))
+                Reader::V2(connection, Request::get(V2_PATH).encode(host))
             }
             Api::V3 => Reader::V3(wire::connect(url).await?),
         })

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use clap::ValueEnum;
+use keelson_tests::http::Request;
 
 use super::plan::{Api, Plan};
 use crate::cluster::load::{READ_KEY, Shape, Share};
 use crate::cluster::plan as v3;
-use crate::http1::Request;
 use crate::http1::closed_loop::ClosedLoop;
 use crate::measure::Load;
 use crate::tally::Window;

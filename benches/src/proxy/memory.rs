@@ -4,19 +4,18 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use keelson_tests::http::{Item, Request};
 use keelson_tests::proc::usage::{self, Memory};
 
 use super::added::proxies;
 use super::front::Front;
 use super::load::{V2_PATH, v2_put};
 use super::plan::{Api, Plan, Way};
-use crate::http1::answers::Item;
 use crate::http1::connection::{self, Connection};
-use crate::http1::{Request, host};
+use crate::http1::host;
 use crate::progress;
 use crate::server::{self, Server};
 use crate::table::{Table, megabytes};
-
 /// Members of the cluster.
 const MEMBERS: usize = 3;
 
@@ -96,7 +95,7 @@ fn one_proxy(plan: &Plan, url: &str, pid: u32) -> Result<Outcome> {
     let waits = 0 < plan.watches;
     // Of the v3 API's proxies HTTP/1.1 gets its own health only.
     let path = if waits { V2_PATH } else { "/health" };
-    let get = Request::get(path).bytes(host);
+    let get = Request::get(path).encode(host);
     let mut idle = Vec::new();
     for _ in 0..plan.idle {
         let mut connection = Connection::open(host)?;
@@ -109,7 +108,7 @@ fn one_proxy(plan: &Plan, url: &str, pid: u32) -> Result<Outcome> {
         return Ok(outcome);
     }
 
-    let watch = Request::get(format!("{V2_PATH}?wait=true")).bytes(host);
+    let watch = Request::get(format!("{V2_PATH}?wait=true")).encode(host);
     let mut watches = Vec::new();
     for _ in 0..plan.watches {
         let mut connection = Connection::open(host)?;
@@ -117,7 +116,7 @@ fn one_proxy(plan: &Plan, url: &str, pid: u32) -> Result<Outcome> {
         connection.stream.set_nonblocking(true)?;
         watches.push(connection);
     }
-    outcome.heads = count(&mut watches, |item| matches!(item, Item::Head(200)))?;
+    outcome.heads = count(&mut watches, |item| matches!(item, Item::Head(200, _)))?;
     outcome.watching = settled_memory(pid)?;
     std::thread::sleep(CALM);
     outcome.later = usage::memory(pid)?;
@@ -140,7 +139,7 @@ fn count(watches: &mut [Connection], wanted: fn(&Item) -> bool) -> Result<usize>
                 continue;
             }
             ensure!(watch.receive(&mut scratch)?, "a watch was closed");
-            while let Some(item) = watch.answers.item()? {
+            while let Some(item) = watch.replies.item()? {
                 if wanted(&item) {
                     *seen = true;
                     break;

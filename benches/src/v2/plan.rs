@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use keelson_tests::http::Request;
 
-use crate::http1::Request;
 use crate::server::Servers;
 
 /// The key that all clients read and write.

@@ -4,12 +4,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use keelson_tests::http::Request;
 use keelson_tests::proc::process::Process;
 use keelson_tests::proc::usage;
 
-use crate::http1::Request;
 use crate::measure::{Measure, Watched};
-
 /// How long wrk may take beyond its load.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -77,7 +76,7 @@ impl Wrk {
             format!("-d{seconds:.0}s"),
             "--script".into(),
             script.display().to_string(),
-            format!("{}{}", self.url, self.request.path),
+            format!("{}{}", self.url, self.request.target_text()),
         ]
     }
 }
@@ -85,7 +84,8 @@ impl Wrk {
 /// The script that makes wrk send the request and print its figures.
 fn script_of(request: &Request) -> String {
     let mut script = format!("wrk.method = \"{}\"\n", request.method);
-    if let Some(form) = &request.form {
+    if let Some(form) = &request.body {
+        let form = String::from_utf8_lossy(form);
         script += &format!("wrk.body = \"{form}\"\n");
         script += "wrk.headers[\"Content-Type\"] = \"application/x-www-form-urlencoded\"\n";
     }

@@ -3,13 +3,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use keelson_tests::http::{Item, Request};
 
 use super::outcome::Delivery;
-use crate::http1::answers::Item;
 use crate::http1::connection::Connection;
 use crate::http1::crowd::Crowd;
-use crate::http1::{Request, host};
-
+use crate::http1::host;
 /// The directory that all watch.
 const DIRECTORY: &str = "/v2/keys/dir";
 
@@ -48,7 +47,7 @@ impl Watchers {
     pub fn new(url: &str, stream: bool) -> Result<Watchers> {
         let host = host(url)?;
         let mut setter = Connection::open(host)?;
-        let make = Request::put(DIRECTORY, "dir=true").bytes(host);
+        let make = Request::put(DIRECTORY, "dir=true").encode(host);
         let (status, _) = setter.exchange(&make)?;
         ensure!(status == 201, "the directory: HTTP {status}");
         Ok(Watchers {
@@ -85,7 +84,7 @@ impl Watchers {
     pub fn event(&mut self, number: usize) -> Result<Delivery> {
         let value = format!("event-{number}");
         let path = format!("{DIRECTORY}/key");
-        let put = Request::put(path, format!("value={value}")).bytes(&self.host);
+        let put = Request::put(path, format!("value={value}")).encode(&self.host);
         let half_of_all = self.states.len().div_ceil(2);
         let mut half = Duration::ZERO;
         let begin = Instant::now();
@@ -125,7 +124,7 @@ impl Watchers {
         if let Some(since) = since {
             path += &format!("&waitIndex={since}");
         }
-        Request::get(path).bytes(&self.host)
+        Request::get(path).encode(&self.host)
     }
 
     /// Reads until all are in that state; reports their number whenever it grows.
@@ -155,9 +154,9 @@ impl Watchers {
     /// What a watcher's bytes make of it.
     fn look(&mut self, number: usize, event: &str) -> Result<State> {
         let state = &mut self.states[number];
-        while let Some(item) = self.crowd.at(number).answers.item()? {
+        while let Some(item) = self.crowd.at(number).replies.item()? {
             match (*state, item) {
-                (State::Sent, Item::Head(200)) => *state = State::Watching,
+                (State::Sent, Item::Head(200, _)) => *state = State::Watching,
                 (State::Watching, Item::Data(data)) => {
                     let data = std::str::from_utf8(data)?;
                     ensure!(data.contains(event), "another event than {event}: {data}");

@@ -2,18 +2,16 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::message::{Reply, Request};
+use super::parser::{Item, ReplyParser};
 
 /// How long a server may think: longer than any of its own timeouts.
 pub const PATIENCE: Duration = Duration::from_secs(20);
-
-/// No reply has a head larger than this.
-const HEAD_LIMIT: usize = 1 << 20;
 
 /// How much a read asks for.
 const READ: usize = 16 << 10;
@@ -73,29 +71,28 @@ impl Client {
         let bytes = request.encode(&self.host);
         let (mut wire, head) = match self.kept.take() {
             // The server may have closed a kept connection; then the request never reached it.
-            Some(mut wire) => match wire.exchange(&bytes).await {
+            Some(mut wire) => match wire.exchange(request, &bytes).await {
                 Ok(head) => (wire, head),
-                Err(Broken::Unheard) if self.sends_twice => self.fresh(&bytes).await?,
+                Err(Broken::Unheard) if self.sends_twice => self.fresh(request, &bytes).await?,
                 Err(Broken::Unheard) => bail!("closed without an answer"),
                 Err(Broken::Other(error)) => return Err(error),
             },
-            None => self.fresh(&bytes).await?,
+            None => self.fresh(request, &bytes).await?,
         };
-        let mut length = wire.length(request, &head)?;
         let mut reply = head;
-        while !wire.body(&mut length, &mut reply.body).await? {}
+        while !wire.body(&mut reply.body).await? {}
         let close = reply
             .header("connection")
             .is_some_and(|value| value.eq_ignore_ascii_case("close"));
-        if !close && !matches!(length, Length::UntilClose) && wire.buffer.is_empty() {
+        if !close && !wire.closed && wire.replies.is_empty() {
             self.kept = Some(wire);
         }
         Ok(reply)
     }
 
-    async fn fresh(&self, bytes: &[u8]) -> Result<(Wire, Reply)> {
+    async fn fresh(&self, request: &Request, bytes: &[u8]) -> Result<(Wire, Reply)> {
         let mut wire = Wire::connect(&self.host).await?;
-        match wire.exchange(bytes).await {
+        match wire.exchange(request, bytes).await {
             Ok(head) => Ok((wire, head)),
             Err(Broken::Unheard) => bail!("closed without an answer"),
             Err(Broken::Other(error)) => Err(error),
@@ -108,10 +105,9 @@ impl Client {
     /// As `ask`.
     pub async fn open(&self, request: &Request) -> Result<Open> {
         let bytes = request.encode(&self.host);
-        let opened = timeout(self.patience, self.fresh(&bytes)).await;
+        let opened = timeout(self.patience, self.fresh(request, &bytes)).await;
         let (wire, head) = opened.with_context(|| format!("no head in {:?}", self.patience))??;
-        let length = wire.length(request, &head)?;
-        Ok(Open { head, wire, length })
+        Ok(Open { head, wire })
     }
 }
 
@@ -121,7 +117,6 @@ pub struct Open {
     /// Status and headers; the body has what was read so far.
     pub head: Reply,
     wire: Wire,
-    length: Length,
 }
 
 impl Open {
@@ -130,7 +125,7 @@ impl Open {
     /// # Errors
     /// The connection broke before the end of the body.
     pub async fn more(&mut self) -> Result<bool> {
-        self.wire.body(&mut self.length, &mut self.head.body).await
+        self.wire.body(&mut self.head.body).await
     }
 }
 
@@ -141,136 +136,77 @@ enum Broken {
     Other(anyhow::Error),
 }
 
-/// How the end of a body is known.
-#[derive(Debug)]
-enum Length {
-    Fixed(usize),
-    Chunked,
-    UntilClose,
-}
-
 #[derive(Debug)]
 struct Wire {
     stream: TcpStream,
+    replies: ReplyParser,
+    /// Where reads go before the parser takes them.
     buffer: Vec<u8>,
+    closed: bool,
 }
 
 impl Wire {
     async fn connect(host: &str) -> Result<Wire> {
         let stream = TcpStream::connect(host).await.context("cannot connect")?;
         stream.set_nodelay(true)?;
-        let buffer = Vec::new();
-        Ok(Wire { stream, buffer })
+        Ok(Wire {
+            stream,
+            replies: ReplyParser::default(),
+            buffer: Vec::with_capacity(READ),
+            closed: false,
+        })
     }
 
-    async fn exchange(&mut self, bytes: &[u8]) -> Result<Reply, Broken> {
+    /// Sends the bytes of the request and waits for the reply's head.
+    async fn exchange(&mut self, request: &Request, bytes: &[u8]) -> Result<Reply, Broken> {
+        if request.method == "HEAD" {
+            self.replies.expect_no_body();
+        }
         // A server that refuses early may reset while we write; its reply counts all the same.
         let written = self.stream.write_all(bytes).await;
+        let mut unheard = true;
         loop {
-            if let Some(end) = find(&self.buffer, b"\r\n\r\n") {
-                let head: Vec<u8> = self.buffer.drain(..end + 4).collect();
-                let reply = parse_head(&head[..end]).map_err(Broken::Other)?;
-                // 100 Continue and its like come before the reply.
-                if 200 <= reply.status {
-                    return Ok(reply);
+            match self.replies.item().map_err(Broken::Other)? {
+                Some(Item::Head(status, head)) => {
+                    return Reply::of(status, head).map_err(Broken::Other);
                 }
-                continue;
-            }
-            if HEAD_LIMIT < self.buffer.len() {
-                return Err(Broken::Other(anyhow::Error::msg("an endless head")));
+                Some(_) => return Err(Broken::Other(anyhow::Error::msg("a body without a head"))),
+                None => {}
             }
             match self.fill().await {
-                Ok(0) | Err(_) if self.buffer.is_empty() => return Err(Broken::Unheard),
-                Ok(0) => return Err(Broken::Other(anyhow::Error::msg("cut within the head"))),
-                Ok(_) => {}
+                Ok(false) | Err(_) if unheard => return Err(Broken::Unheard),
+                Ok(false) => {
+                    self.replies.close().map_err(Broken::Other)?;
+                    return Err(Broken::Unheard);
+                }
+                Ok(true) => unheard = false,
                 Err(error) => return Err(Broken::Other(error.context(format!("{written:?}")))),
             }
         }
     }
 
-    fn length(&self, request: &Request, head: &Reply) -> Result<Length> {
-        if request.method == "HEAD" || matches!(head.status, 204 | 304) {
-            return Ok(Length::Fixed(0));
-        }
-        if head.header("transfer-encoding") == Some("chunked") {
-            return Ok(Length::Chunked);
-        }
-        match head.header("content-length") {
-            Some(length) => Ok(Length::Fixed(length.parse().context("content-length")?)),
-            None => Ok(Length::UntilClose),
-        }
-    }
-
-    /// Moves what there is of the body; reads once if there is nothing. True at its end.
-    async fn body(&mut self, length: &mut Length, body: &mut Vec<u8>) -> Result<bool> {
-        match length {
-            Length::Fixed(left) => {
-                if *left == 0 {
-                    return Ok(true);
+    /// Moves the next part of the body; reads once if there is none. True at its end.
+    async fn body(&mut self, body: &mut Vec<u8>) -> Result<bool> {
+        match self.replies.item()? {
+            Some(Item::Data(data)) => body.extend_from_slice(data),
+            Some(Item::End) => return Ok(true),
+            Some(Item::Head(..)) => bail!("a head within the body"),
+            None => {
+                if !self.fill().await? {
+                    self.replies.close()?;
                 }
-                if self.buffer.is_empty() {
-                    ensure!(self.fill().await? != 0, "cut within the body");
-                }
-                let part = (*left).min(self.buffer.len());
-                body.extend(self.buffer.drain(..part));
-                *left -= part;
-                Ok(*left == 0)
-            }
-            Length::Chunked => self.chunk(body).await,
-            Length::UntilClose => {
-                let ended = self.fill().await? == 0;
-                body.append(&mut self.buffer);
-                Ok(ended)
             }
         }
+        Ok(false)
     }
 
-    async fn chunk(&mut self, body: &mut Vec<u8>) -> Result<bool> {
-        let Some(end) = find(&self.buffer, b"\r\n") else {
-            ensure!(self.fill().await? != 0, "cut between chunks");
-            return Ok(false);
-        };
-        let line = std::str::from_utf8(&self.buffer[..end])?;
-        let size = usize::from_str_radix(line.trim(), 16).context("a chunk's size")?;
-        let whole = end + 2 + size + 2;
-        while self.buffer.len() < whole {
-            ensure!(self.fill().await? != 0, "cut within a chunk");
-        }
-        body.extend_from_slice(&self.buffer[end + 2..end + 2 + size]);
-        self.buffer.drain(..whole);
-        Ok(size == 0)
+    /// Reads once; false when the server has closed.
+    async fn fill(&mut self) -> Result<bool> {
+        self.buffer.clear();
+        self.closed = self.stream.read_buf(&mut self.buffer).await? == 0;
+        self.replies.push(&self.buffer);
+        Ok(!self.closed)
     }
-
-    async fn fill(&mut self) -> Result<usize> {
-        self.buffer.reserve(READ);
-        Ok(self.stream.read_buf(&mut self.buffer).await?)
-    }
-}
-
-fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
-    bytes.windows(what.len()).position(|window| window == what)
-}
-
-fn parse_head(head: &[u8]) -> Result<Reply> {
-    let text = String::from_utf8_lossy(head);
-    let mut lines = text.split("\r\n");
-    let status = lines.next().unwrap_or_default();
-    let code = status
-        .strip_prefix("HTTP/1.1 ")
-        .or_else(|| status.strip_prefix("HTTP/1.0 "));
-    let code = code.with_context(|| format!("no HTTP: {status:?}"))?;
-    let code = code.get(..3).and_then(|code| code.parse().ok());
-    let mut headers = Vec::new();
-    for line in lines {
-        let (name, value) = line.split_once(':').context("a header without a colon")?;
-        headers.push((name.to_lowercase(), value.trim().to_string()));
-    }
-    headers.sort_by(|one, other| one.0.cmp(&other.0));
-    Ok(Reply {
-        status: code.with_context(|| format!("no status: {status:?}"))?,
-        headers,
-        body: Vec::new(),
-    })
 }
 
 #[cfg(test)]
@@ -301,7 +237,8 @@ mod tests {
     async fn bodies_of_every_kind_are_read_to_their_end() {
         let answers: [&[u8]; 4] = [
             b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\
+                \r\n",
             b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhello",
             b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello",
         ];

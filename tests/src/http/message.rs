@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use anyhow::{Context, Result};
+
 /// Bodies longer than this are cut in messages for people.
 const SHOWN: usize = 1_200;
 
@@ -130,6 +132,25 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// The reply with that head, without its body.
+    ///
+    /// # Errors
+    /// A header has no colon.
+    pub(super) fn of(status: u16, head: &[u8]) -> Result<Reply> {
+        let text = String::from_utf8_lossy(head);
+        let mut headers = Vec::new();
+        for line in text.split("\r\n").skip(1) {
+            let (name, value) = line.split_once(':').context("a header without a colon")?;
+            headers.push((name.to_lowercase(), value.trim().to_string()));
+        }
+        headers.sort_by(|one, other| one.0.cmp(&other.0));
+        Ok(Reply {
+            status,
+            headers,
+            body: Vec::new(),
+        })
+    }
+
     /// The value of the first header of that (lower case) name.
     pub fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|(other, _)| other == name);
