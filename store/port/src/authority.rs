@@ -103,7 +103,7 @@ impl Opening {
             self.preface_seen = true;
         }
         while !self.done {
-            let Some(head) = Head::of(&self.received) else {
+            let Some(head) = FrameHeader::of(&self.received) else {
                 return;
             };
             if FRAME_BYTES_MAX < head.payload_bytes {
@@ -129,19 +129,19 @@ impl Opening {
 }
 
 /// A frame header (RFC 9113, 4.1).
-struct Head {
+struct FrameHeader {
     payload_bytes: usize,
     kind: u8,
     flags: u8,
 }
 
-impl Head {
-    fn of(mut received: &[u8]) -> Option<Head> {
+impl FrameHeader {
+    fn of(mut received: &[u8]) -> Option<FrameHeader> {
         if received.len() < HEAD_BYTES {
             return None;
         }
         let payload_bytes = usize::try_from(received.get_uint(3)).expect("24 bits");
-        Some(Head {
+        Some(FrameHeader {
             payload_bytes,
             kind: received.get_u8(),
             flags: received.get_u8(),
@@ -151,7 +151,7 @@ impl Head {
 
 /// The frame with an acceptable authority; the same frame when it has one, or when it is not plain
 /// to read.
-fn mended(head: &Head, frame: Bytes) -> Bytes {
+fn mended(head: &FrameHeader, frame: Bytes) -> Bytes {
     if head.flags & FLAG_PADDED != 0 {
         return frame;
     }

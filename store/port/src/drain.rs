@@ -12,19 +12,19 @@ use crate::waker_set::{Terminates, Termination, WakerSet};
 
 /// The sending half. Dropping it begins the drain as well.
 #[derive(Debug)]
-pub struct DrainTrigger(Arc<Shared>);
+pub struct DrainTrigger(Arc<DrainState>);
 
 /// The receiving half, held by requests that would otherwise never end. The default never begins.
 #[derive(Clone, Debug, Default)]
-pub struct Drain(Arc<Shared>);
+pub struct Drain(Arc<DrainState>);
 
 #[derive(Debug, Default)]
-struct Shared {
+struct DrainState {
     begun: AtomicBool,
     wakers: WakerSet,
 }
 
-impl Terminates for Shared {
+impl Terminates for DrainState {
     fn wakers(&self) -> &WakerSet {
         &self.wakers
     }
@@ -37,7 +37,7 @@ impl Terminates for Shared {
 impl Drain {
     /// Creates the two halves.
     pub fn channel() -> (DrainTrigger, Drain) {
-        let shared = Arc::<Shared>::default();
+        let shared = Arc::<DrainState>::default();
         (DrainTrigger(Arc::clone(&shared)), Drain(shared))
     }
 
@@ -49,7 +49,7 @@ impl Drain {
 
 /// Ready once the drain has begun.
 #[derive(Debug)]
-pub struct Begun(Termination<Arc<Shared>>);
+pub struct Begun(Termination<Arc<DrainState>>);
 
 impl Future for Begun {
     type Output = ();

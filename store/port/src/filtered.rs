@@ -65,10 +65,10 @@ pub(crate) struct Filtered<F, I = TcpStream> {
 
 /// Whether bytes wait to be sent that the socket did not take.
 #[derive(Clone, Default)]
-pub(crate) struct Unsent(Arc<Waits>);
+pub(crate) struct Unsent(Arc<UnsentFlags>);
 
 #[derive(Default)]
-struct Waits {
+struct UnsentFlags {
     write: AtomicBool,
     /// TLS takes more than it sends.
     flush: AtomicBool,

@@ -26,7 +26,7 @@ const TOKEN: ByteSet = ByteSet::alphanumeric_and(b"!#$%&'*+-.^_`|~");
 /// A socket whose heads are mended.
 pub(crate) struct HeadMender<S> {
     inner: S,
-    place: Place,
+    place: NextPart,
     /// Of a head that is not complete.
     held: BytesMut,
     /// To be handed on: mended, or held until its head was complete.
@@ -37,7 +37,7 @@ pub(crate) struct HeadMender<S> {
 
 /// The next part of the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum NextPart {
     Head,
     /// So many bytes of a body.
     Body(u64),
@@ -49,7 +49,7 @@ impl<S> HeadMender<S> {
     pub(crate) fn new(inner: S, head_bytes_max: usize) -> HeadMender<S> {
         HeadMender {
             inner,
-            place: Place::Head,
+            place: NextPart::Head,
             held: BytesMut::new(),
             ready: BytesMut::new(),
             head_bytes_max,
@@ -71,7 +71,7 @@ impl<S> HeadMender<S> {
         let mut rest = arrived;
         while !rest.is_empty() {
             match self.place {
-                Place::Head => {
+                NextPart::Head => {
                     self.held.extend_from_slice(rest);
                     let goes_on = rest.contains(&b'\n') || self.head_bytes_max < self.held.len();
                     rest = &[];
@@ -79,14 +79,14 @@ impl<S> HeadMender<S> {
                         self.mend_held();
                     }
                 }
-                Place::Body(left) => {
+                NextPart::Body(left) => {
                     let taken =
                         usize::try_from(left).map_or(rest.len(), |left| left.min(rest.len()));
                     self.ready.extend_from_slice(&rest[..taken]);
                     self.place = after_body(left, taken);
                     rest = &rest[taken..];
                 }
-                Place::Unknown => {
+                NextPart::Unknown => {
                     self.ready.extend_from_slice(rest);
                     return false;
                 }
@@ -101,24 +101,24 @@ impl<S> HeadMender<S> {
         let mut rest = arrived;
         while !rest.is_empty() {
             match place {
-                Place::Head => match Head::of(rest) {
+                NextPart::Head => match Head::of(rest) {
                     Found::Head(head) if !head.needs_mending() => {
                         place = head.next;
                         rest = &rest[head.bytes..];
                     }
                     Found::Odd => {
-                        place = Place::Unknown;
+                        place = NextPart::Unknown;
                         break;
                     }
                     _ => return false,
                 },
-                Place::Body(left) => {
+                NextPart::Body(left) => {
                     let taken =
                         usize::try_from(left).map_or(rest.len(), |left| left.min(rest.len()));
                     place = after_body(left, taken);
                     rest = &rest[taken..];
                 }
-                Place::Unknown => break,
+                NextPart::Unknown => break,
             }
         }
         self.place = place;
@@ -129,7 +129,7 @@ impl<S> HeadMender<S> {
     fn mend_held(&mut self) {
         while !self.held.is_empty() {
             match self.place {
-                Place::Head => match Head::of(&self.held) {
+                NextPart::Head => match Head::of(&self.held) {
                     Found::Head(head) if head.bytes <= self.head_bytes_max => {
                         let (bytes, next) = match head.needs_mending() {
                             true => head.mend(&self.held[..head.bytes], &mut self.ready),
@@ -142,24 +142,24 @@ impl<S> HeadMender<S> {
                         self.place = next;
                     }
                     Found::Part if self.held.len() <= self.head_bytes_max => return,
-                    _ => self.place = Place::Unknown,
+                    _ => self.place = NextPart::Unknown,
                 },
-                Place::Body(left) => {
+                NextPart::Body(left) => {
                     let held = self.held.len();
                     let taken = usize::try_from(left).map_or(held, |left| left.min(held));
                     self.ready.unsplit(self.held.split_to(taken));
                     self.place = after_body(left, taken);
                 }
-                Place::Unknown => self.ready.unsplit(self.held.split()),
+                NextPart::Unknown => self.ready.unsplit(self.held.split()),
             }
         }
     }
 }
 
-fn after_body(left: u64, taken: usize) -> Place {
+fn after_body(left: u64, taken: usize) -> NextPart {
     match left - taken as u64 {
-        0 => Place::Head,
-        left => Place::Body(left),
+        0 => NextPart::Head,
+        left => NextPart::Body(left),
     }
 }
 
@@ -176,7 +176,7 @@ enum Found {
 struct Head {
     bytes: usize,
     /// What comes after it.
-    next: Place,
+    next: NextPart,
     /// A header continues on another line.
     folded: bool,
     /// The target has characters that are none of a URL's.
@@ -187,7 +187,7 @@ impl Head {
     fn of(received: &[u8]) -> Found {
         let mut head = Head {
             bytes: 0,
-            next: Place::Head,
+            next: NextPart::Head,
             folded: false,
             quoted: false,
         };
@@ -234,7 +234,7 @@ impl Head {
 
     /// Writes the head as it ought to be. Returns how many bytes of `head` that was, and what comes
     /// next.
-    fn mend(&self, head: &[u8], mended: &mut BytesMut) -> (usize, Place) {
+    fn mend(&self, head: &[u8], mended: &mut BytesMut) -> (usize, NextPart) {
         let mut unfolded = Vec::with_capacity(head.len() + 64);
         for line in head.split_inclusive(|byte| *byte == b'\n') {
             if matches!(line, [b' ' | b'\t', ..]) {
@@ -251,7 +251,7 @@ impl Head {
         // A length may have been in the line that was joined.
         let next = match Head::of(&unfolded) {
             Found::Head(joined) if joined.bytes == unfolded.len() => joined.next,
-            _ => Place::Unknown,
+            _ => NextPart::Unknown,
         };
         let line_end = unfolded.iter().position(|byte| *byte == b'\r');
         let (line, rest) = unfolded.split_at(line_end.unwrap_or(0));
@@ -321,11 +321,11 @@ impl Framing {
         Some(())
     }
 
-    fn next(&self) -> Place {
+    fn next(&self) -> NextPart {
         match (self.unclear, self.length) {
-            (true, _) => Place::Unknown,
-            (false, None | Some(0)) => Place::Head,
-            (false, Some(length)) => Place::Body(length),
+            (true, _) => NextPart::Unknown,
+            (false, None | Some(0)) => NextPart::Head,
+            (false, Some(length)) => NextPart::Body(length),
         }
     }
 }
@@ -341,12 +341,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for HeadMender<S> {
             let before = buf.filled().len();
             ready!(Pin::new(&mut mender.inner).poll_read(cx, buf))?;
             let arrived = &buf.filled()[before..];
-            if mender.place == Place::Unknown && mender.held.is_empty() {
+            if mender.place == NextPart::Unknown && mender.held.is_empty() {
                 return Poll::Ready(Ok(()));
             }
             if arrived.is_empty() {
                 // The end, perhaps in the middle of a head.
-                mender.place = Place::Unknown;
+                mender.place = NextPart::Unknown;
                 if mender.held.is_empty() {
                     return Poll::Ready(Ok(()));
                 }

@@ -29,11 +29,11 @@ pub struct Incoming {
     /// How long all of it may take from then on; until then.
     time_max: Option<Duration>,
     /// Allocated at the first wait: most bodies have arrived when they are read.
-    waits: Option<Box<Waits>>,
+    waits: Option<Box<BodyBounds>>,
 }
 
 /// The bounds of a body that has not arrived.
-struct Waits {
+struct BodyBounds {
     /// Ready once the drain has begun.
     begun: Option<Begun>,
     /// The end of the silence; only during the drain.
@@ -90,7 +90,7 @@ impl Incoming {
     fn poll_failed(&mut self, cx: &mut Context<'_>) -> Poll<BoxError> {
         let (drain, time_max) = (self.drain.take(), self.time_max.take());
         if drain.is_some() || time_max.is_some() {
-            self.waits = Some(Box::new(Waits {
+            self.waits = Some(Box::new(BodyBounds {
                 begun: drain.map(Drain::begun),
                 late: None,
                 until: time_max.map(|time| Box::pin(time::sleep(time))),
@@ -103,7 +103,7 @@ impl Incoming {
     }
 }
 
-impl Waits {
+impl BodyBounds {
     fn poll_failed(&mut self, cx: &mut Context<'_>) -> Poll<BoxError> {
         let until = self.until.as_mut();
         if until.is_some_and(|until| until.as_mut().poll(cx).is_ready()) {

@@ -77,10 +77,10 @@ impl Parked {
 
 /// The place where a handler leaves a parked answer; an extension of HTTP/1.1 GET requests.
 #[derive(Clone, Default)]
-pub struct Parking(Arc<Mutex<Place>>);
+pub struct Parking(Arc<Mutex<ParkingSlot>>);
 
 #[derive(Default)]
-struct Place {
+struct ParkingSlot {
     parked: Option<Parked>,
     /// The request has `Connection: close`.
     last: bool,
@@ -149,7 +149,7 @@ pub(crate) async fn stay(
 }
 
 /// The write of the bytes that the kernel has not taken at once.
-type Rest<'a> = Pin<Box<dyn Future<Output = io::Result<()>> + Send + 'a>>;
+type PendingWrite<'a> = Pin<Box<dyn Future<Output = io::Result<()>> + Send + 'a>>;
 
 /// The kernel nearly always takes all bytes at once. The rest is written by a boxed future, which
 /// would otherwise take room in every parked answer.
@@ -163,7 +163,7 @@ async fn send(socket: &mut TcpStream, bytes: impl Buf + Send) -> io::Result<()> 
 fn begin_sending<'a>(
     socket: &'a mut TcpStream,
     mut bytes: impl Buf + Send + 'a,
-) -> io::Result<Option<Rest<'a>>> {
+) -> io::Result<Option<PendingWrite<'a>>> {
     let mut pieces = [IoSlice::new(&[]); PIECES];
     let filled = bytes.chunks_vectored(&mut pieces);
     let sent = match socket.try_write_vectored(&pieces[..filled]) {

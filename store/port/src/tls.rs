@@ -86,10 +86,10 @@ pub enum TlsError {
 
 /// Makes TLS of connections. Clones share everything.
 #[derive(Clone, Debug)]
-pub struct ServerTls(Arc<Shared>);
+pub struct ServerTls(Arc<LatestTls>);
 
 #[derive(Debug)]
-struct Shared {
+struct LatestTls {
     files: TlsFiles,
     latest: Mutex<Loaded>,
 }
@@ -115,12 +115,12 @@ impl ServerTls {
             config: Arc::new(server_config(&files)?),
         };
         let latest = Mutex::new(loaded);
-        Ok(ServerTls(Arc::new(Shared { files, latest })))
+        Ok(ServerTls(Arc::new(LatestTls { files, latest })))
     }
 
     /// For the next handshake.
     pub(crate) fn config(&self) -> Arc<ServerConfig> {
-        let Shared { files, latest } = &*self.0;
+        let LatestTls { files, latest } = &*self.0;
         let changed = times(files);
         let mut latest = latest.lock();
         if changed != latest.changed {

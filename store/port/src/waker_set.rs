@@ -13,10 +13,10 @@ use slab::Slab;
 
 /// The wakers of all tasks that wait for a condition.
 #[derive(Debug, Default)]
-pub struct WakerSet(Mutex<Waiting>);
+pub struct WakerSet(Mutex<WakerSlots>);
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct WakerSlots {
     wakers: Slab<Waker>,
     /// Counts `wake_all`. A key of an earlier generation is no longer in the slab.
     generation: u32,
@@ -55,11 +55,11 @@ impl WakerSet {
 #[derive(Debug)]
 pub struct Termination<T: Deref<Target: Terminates>> {
     of: T,
-    place: Option<Place>,
+    place: Option<WakerKey>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct WakerKey {
     key: usize,
     generation: u32,
 }
@@ -83,10 +83,10 @@ impl<T: Deref<Target: Terminates> + Unpin> Future for Termination<T> {
             let mut waiting = of.wakers().0.lock();
             let generation = waiting.generation;
             match place.filter(|place| place.generation == generation) {
-                Some(Place { key, .. }) => waiting.wakers[key].clone_from(cx.waker()),
+                Some(WakerKey { key, .. }) => waiting.wakers[key].clone_from(cx.waker()),
                 None => {
                     let key = waiting.wakers.insert(cx.waker().clone());
-                    *place = Some(Place { key, generation });
+                    *place = Some(WakerKey { key, generation });
                 }
             }
         }
@@ -100,7 +100,7 @@ impl<T: Deref<Target: Terminates> + Unpin> Future for Termination<T> {
 
 impl<T: Deref<Target: Terminates>> Drop for Termination<T> {
     fn drop(&mut self) {
-        if let Some(Place { key, generation }) = self.place {
+        if let Some(WakerKey { key, generation }) = self.place {
             let mut waiting = self.of.wakers().0.lock();
             if waiting.generation == generation {
                 waiting.wakers.remove(key);
