@@ -322,7 +322,8 @@ mod tests {
             --grpc-keepalive-interval 2h --grpc-keepalive-timeout 20s --cert c --key k --cacert c \
             --insecure-skip-tls-verify=false --cert-file c --key-file k --trusted-ca-file t \
             --auto-tls --client-crl-file f --self-signed-cert-validity 1 \
-            --experimental-serializable-ordering --experimental-leasing-prefix p --debug --max-concurrent-streams 7";
+            --experimental-serializable-ordering --experimental-leasing-prefix p --debug \
+            --max-concurrent-streams 7";
         let GrpcProxyAction::Start(start) =
             GrpcProxyArguments::try_parse_from(line.split_whitespace())
                 .expect("etcd accepts them")
