@@ -53,6 +53,7 @@ pub mod wal;
 
 pub use config::Config;
 pub use error::Error;
+pub use keelson_core::state::Error as StateError;
 pub use keelson_port::raise_descriptor_limit;
 pub use member::fatal::{FatalHandler, end_process};
 pub use open_error::OpenError;

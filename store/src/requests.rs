@@ -4,7 +4,6 @@
 use std::time::{Duration, Instant};
 
 use futures_util::Stream;
-use keelson_core::state::Error as StateError;
 use keelson_core::state::{self, Response, check};
 use keelson_proto::etcdserverpb::*;
 use keelson_proto::internal::command::Op;
@@ -207,7 +206,7 @@ impl Store {
             alarm: AlarmType::Nospace.into(),
         };
         self.propose(Op::Alarm(alarm)).await?;
-        Err(Error::NoSpace)
+        Err(Error::State(state::Error::NoSpace))
     }
 
     pub(crate) fn view(&self) -> state::ReadView {
@@ -233,5 +232,5 @@ enum Pieces {
 /// not panic.
 pub(crate) fn unexpected(response: &Response) -> Error {
     tracing::error!(?response, "an answer of the wrong kind");
-    Error::from(StateError::UnknownCommand)
+    Error::from(state::Error::UnknownCommand)
 }

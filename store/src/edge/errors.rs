@@ -2,6 +2,7 @@
 //! derives from it. The texts are the errors' own.
 
 use http::StatusCode;
+use keelson_core::state;
 use tonic::{Code, Status};
 
 use crate::Error;
@@ -10,23 +11,15 @@ use crate::Error;
 pub(crate) fn code(error: &Error) -> Code {
     use Error::*;
     match error {
+        State(error) => state_code(error),
         // etcd maps these two to its client-side error type, which has no code, so that they
         // arrive as Unknown, unlike the table in `rpctypes` (etcd v3.4.23 and v3.7.1).
         NotEnoughStartedMembers | TooManyRequests => Code::Unknown,
         Internal(_) => Code::Unknown,
-        EmptyKey | KeyNotFound | ValueProvided | LeaseProvided | TooManyOps | DuplicateKey
-        | InvalidSortOption | MemberBadUrls | RequestTooLarge => Code::InvalidArgument,
-        LeaseNotFound | MemberNotFound => Code::NotFound,
-        NoSpace => Code::ResourceExhausted,
-        MemberExist
-        | PeerUrlExist
-        | MemberNotLearner
-        | LearnerNotReady
-        | TooManyLearners
-        | NotLeader
-        | NotSupportedForLearner
-        | BadLeaderTransferee => Code::FailedPrecondition,
-        Compacted | FutureRev => Code::OutOfRange,
+        MemberBadUrls | RequestTooLarge => Code::InvalidArgument,
+        LearnerNotReady | NotLeader | NotSupportedForLearner | BadLeaderTransferee => {
+            Code::FailedPrecondition
+        }
         Unimplemented(_) => Code::Unimplemented,
         NoLeader
         | Stopped
@@ -34,7 +27,22 @@ pub(crate) fn code(error: &Error) -> Code {
         | TimeoutDueToLeaderFail
         | TimeoutDueToConnectionLost
         | Unhealthy => Code::Unavailable,
+    }
+}
+
+/// The code for an error of the state machine. Those that etcd does not have are Unknown.
+fn state_code(error: &state::Error) -> Code {
+    use state::Error::*;
+    match error {
+        EmptyKey | KeyNotFound | ValueProvided | LeaseProvided | TooManyOps | DuplicateKey
+        | InvalidSortOption => Code::InvalidArgument,
+        LeaseNotFound | MemberNotFound => Code::NotFound,
+        NoSpace => Code::ResourceExhausted,
+        MemberExist | PeerUrlExist | MemberNotLearner | TooManyLearners => Code::FailedPrecondition,
+        Compacted | FutureRev => Code::OutOfRange,
+        StreamSorted | StreamFiltered => Code::Unimplemented,
         Corrupt => Code::DataLoss,
+        Tree(_) | UnknownCommand | NotEveryMember | Engine(_) => Code::Unknown,
     }
 }
 
@@ -74,6 +82,7 @@ mod tests {
     /// v3.7.1 `api/v3rpc/rpctypes/error.go`, `server/etcdserver/api/v3rpc/util.go`.
     fn reference() -> Vec<(Error, i32, &'static str, u16)> {
         use Error::*;
+        use state::Error::*;
         vec![
             (
                 NotEnoughStartedMembers,
@@ -83,23 +92,39 @@ mod tests {
             ),
             (TooManyRequests, 2, "etcdserver: too many requests", 500),
             (Internal("disk on fire".into()), 2, "disk on fire", 500),
-            (EmptyKey, 3, "etcdserver: key is not provided", 400),
-            (KeyNotFound, 3, "etcdserver: key not found", 400),
-            (ValueProvided, 3, "etcdserver: value is provided", 400),
-            (LeaseProvided, 3, "etcdserver: lease is provided", 400),
+            (State(Engine("disk on fire".into())), 2, "disk on fire", 500),
+            (State(EmptyKey), 3, "etcdserver: key is not provided", 400),
+            (State(KeyNotFound), 3, "etcdserver: key not found", 400),
             (
-                TooManyOps,
+                State(ValueProvided),
+                3,
+                "etcdserver: value is provided",
+                400,
+            ),
+            (
+                State(LeaseProvided),
+                3,
+                "etcdserver: lease is provided",
+                400,
+            ),
+            (
+                State(TooManyOps),
                 3,
                 "etcdserver: too many operations in txn request",
                 400,
             ),
             (
-                DuplicateKey,
+                State(DuplicateKey),
                 3,
                 "etcdserver: duplicate key given in txn request",
                 400,
             ),
-            (InvalidSortOption, 3, "etcdserver: invalid sort option", 400),
+            (
+                State(InvalidSortOption),
+                3,
+                "etcdserver: invalid sort option",
+                400,
+            ),
             (
                 MemberBadUrls,
                 3,
@@ -108,17 +133,37 @@ mod tests {
             ),
             (RequestTooLarge, 3, "etcdserver: request is too large", 400),
             (
-                LeaseNotFound,
+                State(LeaseNotFound),
                 5,
                 "etcdserver: requested lease not found",
                 404,
             ),
-            (MemberNotFound, 5, "etcdserver: member not found", 404),
-            (NoSpace, 8, "etcdserver: mvcc: database space exceeded", 429),
-            (MemberExist, 9, "etcdserver: member ID already exist", 400),
-            (PeerUrlExist, 9, "etcdserver: Peer URLs already exists", 400),
             (
-                MemberNotLearner,
+                State(MemberNotFound),
+                5,
+                "etcdserver: member not found",
+                404,
+            ),
+            (
+                State(NoSpace),
+                8,
+                "etcdserver: mvcc: database space exceeded",
+                429,
+            ),
+            (
+                State(MemberExist),
+                9,
+                "etcdserver: member ID already exist",
+                400,
+            ),
+            (
+                State(PeerUrlExist),
+                9,
+                "etcdserver: Peer URLs already exists",
+                400,
+            ),
+            (
+                State(MemberNotLearner),
                 9,
                 "etcdserver: can only promote a learner member",
                 400,
@@ -130,7 +175,7 @@ mod tests {
                 400,
             ),
             (
-                TooManyLearners,
+                State(TooManyLearners),
                 9,
                 "etcdserver: too many learner members in cluster",
                 400,
@@ -149,18 +194,30 @@ mod tests {
                 400,
             ),
             (
-                Compacted,
+                State(Compacted),
                 11,
                 "etcdserver: mvcc: required revision has been compacted",
                 400,
             ),
             (
-                FutureRev,
+                State(FutureRev),
                 11,
                 "etcdserver: mvcc: required revision is a future revision",
                 400,
             ),
             (Unimplemented("not here"), 12, "not here", 501),
+            (
+                State(StreamSorted),
+                12,
+                "RangeStream does not support custom sort orders",
+                501,
+            ),
+            (
+                State(StreamFiltered),
+                12,
+                "RangeStream does not support revision filters",
+                501,
+            ),
             (NoLeader, 14, "etcdserver: no leader", 503),
             (Stopped, 14, "etcdserver: server stopped", 503),
             (Timeout, 14, "etcdserver: request timed out", 503),
@@ -177,7 +234,7 @@ mod tests {
                 503,
             ),
             (Unhealthy, 14, "etcdserver: unhealthy cluster", 503),
-            (Corrupt, 15, "etcdserver: corrupt cluster", 500),
+            (State(Corrupt), 15, "etcdserver: corrupt cluster", 500),
         ]
     }
 

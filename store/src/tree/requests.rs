@@ -54,7 +54,7 @@ impl Store {
             return Err(ChangeError::Other(Error::RequestTooLarge));
         }
         if !self.view().has_tree_room(state::tree_cost(&request)) {
-            return Err(ChangeError::Other(Error::NoSpace));
+            return Err(ChangeError::Other(Error::State(state::Error::NoSpace)));
         }
         let command = Command {
             op: Some(Op::Tree(request)),

@@ -242,7 +242,7 @@ impl Backend for Fake {
         let outcome = self.condition().member_change.clone();
         match outcome {
             Some(outcome) => outcome.map(|_| MemberRemoveResponse::default()),
-            None => Err(Error::MemberNotFound),
+            None => Err(Error::State(state::Error::MemberNotFound)),
         }
     }
 
@@ -258,7 +258,7 @@ impl Backend for Fake {
     }
 
     async fn member_promote(&self, _member: MemberId) -> Result<MemberPromoteResponse, Error> {
-        Err(Error::MemberNotLearner)
+        Err(Error::State(state::Error::MemberNotLearner))
     }
 
     async fn hash_kv(&self, revision: i64) -> Result<HashKvResponse, Error> {

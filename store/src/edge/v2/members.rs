@@ -9,7 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{Method, StatusCode};
-use keelson_core::MemberId;
+use keelson_core::{MemberId, state};
 use keelson_proto::etcdserverpb::{Member, MemberAddRequest, MemberUpdateRequest};
 use serde_json::Value;
 
@@ -103,7 +103,9 @@ async fn update<B: TreeBackend>(inner: &Api<B>, id: MemberId, urls: Vec<String>)
     match inner.backend.member_update(request).await {
         Ok(_) => no_content(inner),
         // etcd's UpdateMember detects removed members, but its handler does not.
-        Err(Error::MemberNotFound) if inner.backend.is_removed(id) => inner.answers.internal(),
+        Err(Error::State(state::Error::MemberNotFound)) if inner.backend.is_removed(id) => {
+            inner.answers.internal()
+        }
         Err(error) => failed(inner, id, &error),
     }
 }
@@ -119,7 +121,7 @@ async fn remove<B: TreeBackend>(inner: &Api<B>, id: MemberId) -> Response {
     match inner.backend.member_remove(id).await {
         Ok(_) => no_content(inner),
         // A member that was behind has applied the removal meanwhile.
-        Err(Error::MemberNotFound) if inner.backend.is_removed(id) => gone(),
+        Err(Error::State(state::Error::MemberNotFound)) if inner.backend.is_removed(id) => gone(),
         Err(error) => failed(inner, id, &error),
     }
 }
@@ -133,9 +135,13 @@ fn no_content<B>(inner: &Api<B>) -> Response {
 fn failed<B>(inner: &Api<B>, id: MemberId, error: &Error) -> Response {
     let message = |status, text: &str| inner.answers.message(status, text);
     match error {
-        Error::PeerUrlExist => message(StatusCode::CONFLICT, "membership: peerURL exists"),
-        Error::MemberExist => message(StatusCode::CONFLICT, "membership: ID exists"),
-        Error::MemberNotFound => {
+        Error::State(state::Error::PeerUrlExist) => {
+            message(StatusCode::CONFLICT, "membership: peerURL exists")
+        }
+        Error::State(state::Error::MemberExist) => {
+            message(StatusCode::CONFLICT, "membership: ID exists")
+        }
+        Error::State(state::Error::MemberNotFound) => {
             let text = format!("No such member: {id}");
             message(StatusCode::NOT_FOUND, &text)
         }

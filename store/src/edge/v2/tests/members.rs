@@ -1,6 +1,7 @@
 //! Membership changes that do not depend on a cluster. The recorded answers of etcd cover the
 //! earlier checks.
 
+use keelson_core::state;
 use keelson_proto::etcdserverpb::Member;
 
 use super::{Port, ask, get, start};
@@ -59,19 +60,19 @@ async fn errors_are_etcds() {
     let none = "No such member: cf7a";
     for (outcome, add, update, remove) in [
         (
-            Error::PeerUrlExist,
+            Error::State(state::Error::PeerUrlExist),
             (conflict, exists),
             (conflict, exists),
             (conflict, exists),
         ),
         (
-            Error::MemberExist,
+            Error::State(state::Error::MemberExist),
             (conflict, "membership: ID exists"),
             (conflict, "membership: ID exists"),
             (conflict, "membership: ID exists"),
         ),
         (
-            Error::MemberNotFound,
+            Error::State(state::Error::MemberNotFound),
             (missing, "No such member: 0"),
             (missing, none),
             (missing, none),
@@ -103,7 +104,7 @@ async fn errors_are_etcds() {
 
 #[tokio::test]
 async fn a_removed_member_is_gone() {
-    let port = ending(Err(Error::MemberNotFound)).await;
+    let port = ending(Err(Error::State(state::Error::MemberNotFound))).await;
     port.fake.set(|state| state.removed.push(0xcf7a));
     let (status, body) = send(&port, "DELETE", "/cf7a", None).await;
     assert_eq!(status, "410 Gone");
