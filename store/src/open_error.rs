@@ -87,8 +87,8 @@ pub enum OpenError {
     },
     /// The member may have run already, and too few other founders confirm that it has not.
     #[error(
-        "member {id} has been registered before, {dir} holds no data of it, and only {heard} of \
-         the {needed} other founders that must confirm that it has never run respond. A member \
+        "member {id} has been registered before, {dir} holds no data of it, and only {confirmed} \
+         of the {needed} other founders that must confirm that it has never run respond. A member \
          that has lost its data must not vote again under its old name: start the others first. \
          If it has run, call `etcdctl member remove {id}` and `etcdctl member add` for this host, \
          then start it with --initial-cluster-state=existing and without --discovery; if the \
@@ -100,7 +100,7 @@ pub enum OpenError {
         /// The expected directory of its data.
         dir: PathBuf,
         /// The number of founders that responded.
-        heard: usize,
+        confirmed: usize,
         /// The number of founders that must confirm.
         needed: usize,
     },

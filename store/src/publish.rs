@@ -33,13 +33,13 @@ pub(crate) async fn publish(store: Store) {
         member.name == attributes.name && member.client_ur_ls == attributes.client_urls
     };
     let me = store.member_id().0;
-    let is_known = || {
+    let is_applied = || {
         let view = store.inner.shared.view();
         let understood = view.command_version_of(me) == COMMAND_VERSION;
         understood && view.member(me).as_ref().is_some_and(same)
     };
     while !store.is_stopping() {
-        if is_known() {
+        if is_applied() {
             // A successful read shows that this member takes part in the cluster.
             if store.read_index().await.is_ok() {
                 return store.note_published();
@@ -47,7 +47,7 @@ pub(crate) async fn publish(store: Store) {
         } else {
             let op = command::Op::MemberAttributes(attributes.clone());
             let applied = store.inner.shared.watch_applied();
-            match proposed_or_learnt(store.propose(op), is_known, applied).await {
+            match proposed_or_applied(store.propose(op), is_applied, applied).await {
                 Some(Ok(_)) => return store.note_published(),
                 Some(Err(error)) => tracing::warn!(%error, "could not publish this member yet"),
                 None => continue,
@@ -59,13 +59,13 @@ pub(crate) async fn publish(store: Store) {
 
 /// Waits for the outcome of the proposal or, if the outcome is `None`, until the applied state has
 /// its effect. A snapshot may contain the entry, and then no outcome arrives.
-async fn proposed_or_learnt<T>(
+async fn proposed_or_applied<T>(
     proposing: impl Future<Output = Result<T, Error>>,
-    is_known: impl Fn() -> bool,
+    is_applied: impl Fn() -> bool,
     mut applied: watch::Receiver<Index>,
 ) -> Option<Result<T, Error>> {
     let learning = async {
-        while !is_known() {
+        while !is_applied() {
             if applied.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
@@ -80,8 +80,8 @@ async fn proposed_or_learnt<T>(
 /// Proposes the cluster version if it is not set. Only the leader proposes it.
 pub(crate) async fn agree_on_version(store: Store) {
     let mut soft_state = store.inner.shared.watch_soft_state();
-    let known = || store.inner.shared.view().cluster_version();
-    let is_first = known().is_none();
+    let version = || store.inner.shared.view().cluster_version();
+    let is_first = version().is_none();
     while store.inner.shared.view().cluster_version().is_none() && !store.is_stopping() {
         if soft_state.borrow_and_update().role == Role::Leader {
             let version = crate::version::CLUSTER.to_owned();
@@ -92,7 +92,7 @@ pub(crate) async fn agree_on_version(store: Store) {
         }
         let _ = tokio::time::timeout(RETRY, soft_state.changed()).await;
     }
-    if let Some(version) = known().filter(|_| is_first) {
+    if let Some(version) = version().filter(|_| is_first) {
         let version = crate::version::major_minor(&version);
         tracing::info!("set the initial cluster version to {version}");
     }
@@ -109,14 +109,14 @@ mod tests {
     #[tokio::test]
     async fn what_a_snapshot_brings_need_not_be_answered() {
         let (applied, watching) = watch::channel(Index(0));
-        let known = Cell::new(false);
+        let published = Cell::new(false);
         let never = std::future::pending::<Result<(), Error>>();
         let snapshot = async {
             tokio::task::yield_now().await;
-            known.set(true);
+            published.set(true);
             applied.send_replace(Index(9));
         };
-        let waiting = proposed_or_learnt(never, || known.get(), watching);
+        let waiting = proposed_or_applied(never, || published.get(), watching);
         let (outcome, ()) = tokio::join!(waiting, snapshot);
         assert_eq!(outcome, None);
     }

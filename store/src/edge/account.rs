@@ -24,8 +24,8 @@ pub(super) fn client() -> Option<SocketAddr> {
     CLIENT.try_with(|client| *client).ok()
 }
 
-/// A memory budget in KiB, and the part that each connection holds. It has no more accounts than
-/// shares are held.
+/// A memory budget in KiB, and the part that each connection holds. There are at most as many
+/// accounts as held shares.
 #[derive(Debug)]
 pub(super) struct Ledger {
     accounts: Mutex<Accounts>,

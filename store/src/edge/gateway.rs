@@ -240,8 +240,8 @@ where
 }
 
 fn requires_leader(headers: &HeaderMap) -> bool {
-    let wanted = headers.get(REQUIRE_LEADER);
-    wanted.is_some_and(|value| value.as_bytes() == b"true")
+    let required = headers.get(REQUIRE_LEADER);
+    required.is_some_and(|value| value.as_bytes() == b"true")
 }
 
 /// Parses the body of a request. An empty body is an empty message.

@@ -40,9 +40,9 @@ impl Fatal {
     /// calling thread must then stop.
     pub(crate) fn raise(&self, doing: &str, error: &dyn std::fmt::Display) {
         self.raised.store(true, Ordering::Release);
-        let said = format!("{doing}: {error}");
-        tracing::error!(error = %said, "the member cannot go on");
-        (self.handler)(&said);
+        let text = format!("{doing}: {error}");
+        tracing::error!(error = %text, "the member cannot go on");
+        (self.handler)(&text);
     }
 
     /// Ends the member after a panic, which has left some state inconsistent.

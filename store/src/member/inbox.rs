@@ -54,11 +54,11 @@ impl Inbox for MemberInbox {
         tracing::debug!(%member, "a call of an unknown member; requesting the member lists");
         let (shared, executor) = (Arc::clone(&self.shared), Arc::clone(&self.executor));
         tokio::spawn(async move {
-            let asked = shared.peers().into_iter().map(|peer| async move {
+            let requests = shared.peers().into_iter().map(|peer| async move {
                 let answer = crate::peer::request_members(&peer.urls).await.ok()?;
                 is_of(&answer, peer.id).then_some(answer)
             });
-            let answers = futures_util::future::join_all(asked).await;
+            let answers = futures_util::future::join_all(requests).await;
             let answers = answers.into_iter().flatten();
             let ours = answers.filter(|answer| answer.cluster_id == shared.cluster.0);
             let members: Vec<_> = ours.flat_map(|answer| answer.members).collect();

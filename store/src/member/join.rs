@@ -47,8 +47,8 @@ pub(crate) async fn join(config: &Config) -> Result<Bootstrap, OpenError> {
             match myself(config, &answer.members) {
                 Ok(me) => {
                     let same = |other: &&MembersResponse| other.cluster_id == answer.cluster_id;
-                    for known in answers.iter().filter(same) {
-                        refuse_lost(config, me, &known.members)?;
+                    for answer in answers.iter().filter(same) {
+                        refuse_lost(config, me, &answer.members)?;
                     }
                     let cluster = ClusterId(answer.cluster_id);
                     return Ok(Bootstrap::joining(cluster, me, answer.members.clone()));
@@ -71,7 +71,7 @@ async fn request_until_listed(
     config: &Config,
     urls: &[Url],
 ) -> (Vec<MembersResponse>, Option<String>) {
-    let mut asking: FuturesUnordered<_> = urls
+    let mut pending: FuturesUnordered<_> = urls
         .iter()
         .map(|url| async move {
             (
@@ -83,10 +83,10 @@ async fn request_until_listed(
     let until = tokio::time::Instant::now() + FOUNDER_TIMEOUT;
     let (mut answers, mut why) = (Vec::new(), None);
     let mut is_listed = false;
-    while !asking.is_empty() {
+    while !pending.is_empty() {
         let next = match is_listed {
-            true => timeout_at(until, asking.next()).await.ok().flatten(),
-            false => asking.next().await,
+            true => timeout_at(until, pending.next()).await.ok().flatten(),
+            false => pending.next().await,
         };
         match next {
             Some((_, Ok(answer))) => {
@@ -141,15 +141,15 @@ pub(crate) async fn refuse_amnesia(config: &Config) -> Result<(), OpenError> {
                 dir: config.data_dir.clone(),
             });
         }
-        let heard = answers.iter().filter(|answer| !answer.founding).count();
-        if needed <= heard || all_are_empty(&answers, founders.len()) {
+        let confirmed = answers.iter().filter(|answer| !answer.founding).count();
+        if needed <= confirmed || all_are_empty(&answers, founders.len()) {
             return Ok(());
         }
         if founders.len() < needed || until <= Instant::now() {
             return Err(OpenError::NotVouchedFor {
                 id: format!("{:x}", me.0),
                 dir: config.data_dir.clone(),
-                heard,
+                confirmed,
                 needed,
             });
         }
@@ -173,12 +173,12 @@ fn vouchers(founders: usize) -> usize {
 }
 
 async fn request_all(founders: impl Iterator<Item = &Vec<Url>>) -> Vec<MembersResponse> {
-    let asked = founders.map(|urls| async move {
+    let requests = founders.map(|urls| async move {
         let answer = crate::peer::request_members(urls);
         let answered = tokio::time::timeout(FOUNDER_TIMEOUT, answer).await;
         answered.ok()?.ok()
     });
-    let answers = futures_util::future::join_all(asked).await;
+    let answers = futures_util::future::join_all(requests).await;
     answers.into_iter().flatten().collect()
 }
 

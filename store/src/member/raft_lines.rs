@@ -54,12 +54,12 @@ mod tests {
             soft_state(Role::Follower, 3, 0xb),
             soft_state(Role::Follower, 3, 0),
         ];
-        let told: Vec<_> = steps
+        let logged: Vec<_> = steps
             .windows(2)
             .flat_map(|pair| lines(MemberId(0xa), pair[0], pair[1]))
             .collect();
         assert_eq!(
-            told,
+            logged,
             [
                 "a became pre-candidate at term 1",
                 "a became candidate at term 2",

@@ -61,7 +61,7 @@ impl Flow {
 /// The latency from an append to its response, in milliseconds.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Latency {
-    asked: Option<Instant>,
+    sent_at: Option<Instant>,
     pub(crate) answers: u64,
     pub(crate) failures: u64,
     pub(crate) current: f64,
@@ -73,10 +73,10 @@ pub(crate) struct Latency {
 
 impl Latency {
     fn answered(&mut self, now: Instant) {
-        let Some(asked) = self.asked.take() else {
+        let Some(sent_at) = self.sent_at.take() else {
             return;
         };
-        let took = now.duration_since(asked).as_secs_f64() * 1e3;
+        let took = now.duration_since(sent_at).as_secs_f64() * 1e3;
         self.current = took;
         self.min = if self.answers == 0 {
             took
@@ -116,7 +116,7 @@ impl Traffic {
                 .followers
                 .entry(to)
                 .or_default()
-                .asked
+                .sent_at
                 .get_or_insert(now);
         }
     }
@@ -143,7 +143,7 @@ impl Traffic {
         let mut counts = self.0.lock();
         let follower = counts.followers.entry(to).or_default();
         follower.failures += 1;
-        follower.asked = None;
+        follower.sent_at = None;
     }
 
     /// A copy of the counts.

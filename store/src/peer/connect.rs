@@ -36,22 +36,22 @@ pub(super) enum ConnectError {
 /// Tries the peer's URLs one after the other.
 pub(super) async fn connect(urls: &[Url]) -> Result<PeerClient<Channel>, ConnectError> {
     let mut all_refused = !urls.is_empty();
-    let mut said = "it has no peer URL".to_owned();
+    let mut text = "it has no peer URL".to_owned();
     for url in urls {
         match connect_one(url).await {
             Ok(channel) => {
                 return Ok(PeerClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX));
             }
-            Err(ConnectError::Refused) => said = format!("{url}: connection refused"),
+            Err(ConnectError::Refused) => text = format!("{url}: connection refused"),
             Err(ConnectError::Other(why)) => {
                 all_refused = false;
-                said = format!("{url}: {why}");
+                text = format!("{url}: {why}");
             }
         }
     }
     match all_refused {
         true => Err(ConnectError::Refused),
-        false => Err(ConnectError::Other(said)),
+        false => Err(ConnectError::Other(text)),
     }
 }
 

@@ -98,18 +98,18 @@ pub(super) fn reason(status: &Status) -> String {
         return "it answers nothing: its process is stopped, or the network drops what is sent"
             .to_owned();
     }
-    let said = status.message();
+    let message = status.message();
     let not_http2 = ["http2 error", "h2 protocol error", "frame with invalid"];
     match status.code() {
         Code::Unimplemented => format!(
-            "what listens there is not Keelson but another gRPC server, an etcd perhaps ({said}): \
-             all members of a cluster are Keelson, or all are etcd"
+            "what listens there is not Keelson but another gRPC server, an etcd perhaps \
+             ({message}): all members of a cluster are Keelson, or all are etcd"
         ),
-        Code::FailedPrecondition | Code::PermissionDenied => said.to_owned(),
-        _ if not_http2.iter().any(|text| said.contains(text)) => {
-            format!("another service listens there: it does not speak HTTP/2 ({said})")
+        Code::FailedPrecondition | Code::PermissionDenied => message.to_owned(),
+        _ if not_http2.iter().any(|text| message.contains(text)) => {
+            format!("another service listens there: it does not speak HTTP/2 ({message})")
         }
-        _ => said.to_owned(),
+        _ => message.to_owned(),
     }
 }
 

@@ -54,9 +54,9 @@ impl Proofs {
             member: from,
         };
         // In parallel, so that a URL without an answer does not use up the time of the others.
-        let mut asked: FuturesUnordered<_> = urls.iter().map(|url| confirm(caller, url)).collect();
+        let mut checks: FuturesUnordered<_> = urls.iter().map(|url| confirm(caller, url)).collect();
         let mut refused = unverified(caller, "it has no peer URL");
-        while let Some(answer) = asked.next().await {
+        while let Some(answer) = checks.next().await {
             match answer {
                 Ok(()) => return Ok(()),
                 // A denial by the member itself takes precedence over an error of another URL.
@@ -78,9 +78,9 @@ fn unverified(caller: &Introduction, why: impl std::fmt::Display) -> Status {
 /// Whether the member at that URL has issued the key of the call.
 async fn confirm(caller: &Introduction, url: &Url) -> Result<(), Status> {
     let request = MembersRequest { key: caller.key };
-    let asked =
+    let checks =
         tokio::time::timeout(TIMEOUT, request_from(std::slice::from_ref(url), request)).await;
-    let answer = match asked {
+    let answer = match checks {
         Ok(answer) => answer.map_err(|status| status.message().to_owned()),
         Err(_) => Err(format!("no answer in {} s", TIMEOUT.as_secs())),
     };

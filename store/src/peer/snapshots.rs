@@ -115,8 +115,8 @@ pub(super) async fn request_from(
         ConnectError::Refused => Status::unavailable("connection refused"),
         ConnectError::Other(why) => Status::unavailable(why),
     })?;
-    let asked = client.members(request);
-    let answer = tokio::time::timeout(Duration::from_secs(5), asked).await;
+    let call = client.members(request);
+    let answer = tokio::time::timeout(Duration::from_secs(5), call).await;
     let answer = answer.map_err(|_| Status::deadline_exceeded("no answer in 5 s"))?;
     Ok(answer?.into_inner())
 }

@@ -174,13 +174,13 @@ async fn a_probe_does_not_wait_for_a_leader_that_is_silent() {
 async fn before_the_member_is_ready_probes_are_answered_and_others_wait() {
     let gate = crate::edge::Gate::default();
     let opens = gate.clone();
-    let port = Port::serving(move |fake, listeners, asked| async move {
+    let port = Port::serving(move |fake, listeners, shutdown| async move {
         let more = |_: &_| crate::edge::More::<()> {
             gate: Some(gate),
             ..Default::default()
         };
         let limits = crate::edge::Limits::default();
-        crate::edge::serve_clients(fake, listeners, limits, more, asked).await
+        crate::edge::serve_clients(fake, listeners, limits, more, shutdown).await
     })
     .await;
     port.fake.set(|state| state.leaderless = true);
@@ -237,12 +237,12 @@ async fn an_embedders_route_waits_a_minute_for_a_body() {
         let body = request.into_body().collect().await;
         body.map_or_else(|error| error.to_string(), |_| "whole".to_owned())
     };
-    let port = Port::serving(move |fake, listeners, asked| async move {
+    let port = Port::serving(move |fake, listeners, shutdown| async move {
         let more = |_: &_| More::<()> {
             router: Router::new().route("/own", any(route)),
             ..More::default()
         };
-        crate::edge::serve_clients(fake, listeners, Limits::default(), more, asked).await
+        crate::edge::serve_clients(fake, listeners, Limits::default(), more, shutdown).await
     })
     .await;
     let mut socket = port.connect().await;
@@ -251,11 +251,11 @@ async fn an_embedders_route_waits_a_minute_for_a_body() {
     within(begun.notified()).await;
     tokio::time::pause();
     let began = Instant::now();
-    let mut told = Vec::new();
-    let read = async { while socket.read_buf(&mut told).await.unwrap() != 0 {} };
+    let mut answer = Vec::new();
+    let read = async { while socket.read_buf(&mut answer).await.unwrap() != 0 {} };
     let hour = Duration::from_secs(3600);
     tokio::time::timeout(hour, read).await.expect("an answer");
-    let told = String::from_utf8(told).unwrap();
-    assert!(told.contains("did not come in time"), "{told}");
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.contains("did not come in time"), "{answer}");
     assert!(began.elapsed() < Duration::from_secs(90));
 }

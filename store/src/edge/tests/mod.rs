@@ -26,7 +26,7 @@ use self::fake::Fake;
 use super::Limits;
 
 /// Resolves when the server must stop.
-pub(in crate::edge) type Asked = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub(in crate::edge) type Shutdown = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A port that serves a fake member.
 pub(in crate::edge) struct Port {
@@ -42,24 +42,24 @@ impl Port {
     }
 
     async fn with(limits: Limits) -> Port {
-        Port::serving(move |fake, listeners, asked| async move {
+        Port::serving(move |fake, listeners, shutdown| async move {
             let more = |_: &_| super::More::<()>::default();
-            super::serve_clients(fake, listeners, limits, more, asked).await
+            super::serve_clients(fake, listeners, limits, more, shutdown).await
         })
         .await
     }
 
     /// A peer port.
     async fn peer() -> Port {
-        Port::serving(move |fake, listeners, asked| async move {
+        Port::serving(move |fake, listeners, shutdown| async move {
             let (routes, router) = (Routes::default(), Router::new());
-            super::serve_peers(fake, listeners, Limits::default(), routes, router, asked).await
+            super::serve_peers(fake, listeners, Limits::default(), routes, router, shutdown).await
         })
         .await
     }
 
     pub(in crate::edge) async fn serving<F>(
-        serve: impl FnOnce(Fake, Vec<TcpListener>, Asked) -> F,
+        serve: impl FnOnce(Fake, Vec<TcpListener>, Shutdown) -> F,
     ) -> Port
     where
         F: Future<Output = std::io::Result<()>> + Send + 'static,
@@ -67,13 +67,13 @@ impl Port {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let fake = Fake::new(address);
-        let (shutdown, asked) = oneshot::channel();
-        let asked: Asked = Box::pin(async { asked.await.unwrap() });
-        let server = tokio::spawn(serve(fake.clone(), vec![listener], asked));
+        let (trigger, shutdown) = oneshot::channel();
+        let shutdown: Shutdown = Box::pin(async { shutdown.await.unwrap() });
+        let server = tokio::spawn(serve(fake.clone(), vec![listener], shutdown));
         Port {
             address,
             fake,
-            shutdown: Some(shutdown),
+            shutdown: Some(trigger),
             server,
         }
     }

@@ -49,12 +49,12 @@ async fn crowded_port() -> Port {
 }
 
 async fn port_within(bytes_max: usize) -> Port {
-    let port = Port::serving(move |fake, listeners, asked| async move {
+    let port = Port::serving(move |fake, listeners, shutdown| async move {
         let more = move |_: &_| More::<()> {
             unread: Unread::within(bytes_max),
             ..More::default()
         };
-        crate::edge::serve_clients(fake, listeners, Limits::default(), more, asked).await
+        crate::edge::serve_clients(fake, listeners, Limits::default(), more, shutdown).await
     })
     .await;
     fill(&port.fake).await;

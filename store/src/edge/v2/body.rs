@@ -23,7 +23,7 @@ pub(super) const FORM_BYTES_MAX: usize = 10 << 20;
 /// The limit of all bodies of requests in progress together, in bytes.
 const BODIES_BYTES_MAX: usize = 256 << 20;
 
-/// A body up to this size, in bytes, is not counted.
+/// A body of up to this size, in bytes, needs no room.
 const SMALL_BYTES: usize = 16 << 10;
 
 /// The error text for a request whose body has no room.
@@ -101,12 +101,12 @@ impl Bodies {
         bytes: usize,
     ) -> Result<(), BodyError> {
         let held = room.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        let wanted = bytes.div_ceil(1024).saturating_sub(held);
-        if bytes <= SMALL_BYTES || wanted == 0 {
+        let missing = bytes.div_ceil(1024).saturating_sub(held);
+        if bytes <= SMALL_BYTES || missing == 0 {
             return Ok(());
         }
-        let wanted = u32::try_from(wanted).map_err(|_| BodyError::TooLarge)?;
-        let more = Arc::clone(&self.0).acquire_many_owned(wanted);
+        let missing = u32::try_from(missing).map_err(|_| BodyError::TooLarge)?;
+        let more = Arc::clone(&self.0).acquire_many_owned(missing);
         match time::timeout(ROOM_TIMEOUT, more).await {
             Ok(Ok(more)) => {
                 match room {

@@ -77,28 +77,28 @@ pub(super) fn read_now<B: TreeBackend, R>(
     if key.is_too_long() {
         return Ok(inner.answers.key_error(&TOO_LONG));
     }
-    let asked = parse_read(method, request.uri().query());
-    let asked = match asked {
-        Ok(asked) => asked,
+    let parameters = parse_read(method, request.uri().query());
+    let parameters = match parameters {
+        Ok(parameters) => parameters,
         Err(error) => return Ok(inner.answers.key_error(&error)),
     };
-    if asked.wait || needs_quorum(method, &asked) {
-        return Err(Some(asked));
+    if parameters.wait || needs_quorum(method, &parameters) {
+        return Err(Some(parameters));
     }
     match access::guest_may(&inner.backend, request.headers(), &key.0, false) {
-        Some(true) => Ok(read(inner, &key, asked.recursive)),
+        Some(true) => Ok(read(inner, &key, parameters.recursive)),
         Some(false) => Ok(inner.answers.key_error(&KeyError::unauthorized())),
-        None => Err(Some(asked)),
+        None => Err(Some(parameters)),
     }
 }
 
-/// Answers any request. `asked` are the parameters of a read that [`read_now`] has parsed.
+/// Answers any request. `parameters` are the parameters of a read that [`read_now`] has parsed.
 pub(super) async fn serve<B, R>(
     inner: &Api<B>,
     key: Key<'_>,
     parts: &http::request::Parts,
     body: R,
-    asked: Option<Parameters>,
+    parameters: Option<Parameters>,
 ) -> Response
 where
     B: TreeBackend,
@@ -109,7 +109,7 @@ where
     }
     let query = parts.uri.query();
     let answered = match parts.method {
-        Method::GET | Method::HEAD => get(inner, &key, parts, asked).await,
+        Method::GET | Method::HEAD => get(inner, &key, parts, parameters).await,
         Method::PUT | Method::POST | Method::DELETE => {
             change(inner, &key, parts, query, body).await
         }
@@ -133,27 +133,27 @@ fn parse_read(method: &Method, query: Option<&str>) -> Result<Parameters, KeyErr
 }
 
 /// Whether the read needs the quorum. As in etcd, a HEAD ignores `quorum`.
-fn needs_quorum(method: &Method, asked: &Parameters) -> bool {
-    asked.quorum && *method == Method::GET
+fn needs_quorum(method: &Method, parameters: &Parameters) -> bool {
+    parameters.quorum && *method == Method::GET
 }
 
 async fn get<B: TreeBackend>(
     inner: &Api<B>,
     key: &Key<'_>,
     parts: &http::request::Parts,
-    asked: Option<Parameters>,
+    parameters: Option<Parameters>,
 ) -> Result<Response, KeyError> {
-    let asked = match asked {
-        Some(asked) => asked,
+    let parameters = match parameters {
+        Some(parameters) => parameters,
         None => parse_read(&parts.method, parts.uri.query())?,
     };
-    authorise(inner, &parts.headers, key, asked.recursive, false).await?;
-    if needs_quorum(&parts.method, &asked) {
+    authorise(inner, &parts.headers, key, parameters.recursive, false).await?;
+    if needs_quorum(&parts.method, &parameters) {
         inner.backend.read_index().await?;
-    } else if asked.wait {
-        return watch::answer(inner, key.path(), &asked, parts).await;
+    } else if parameters.wait {
+        return watch::answer(inner, key.path(), &parameters, parts).await;
     }
-    Ok(read(inner, key, asked.recursive))
+    Ok(read(inner, key, parameters.recursive))
 }
 
 fn read<B: TreeBackend>(inner: &Api<B>, key: &Key<'_>, recursive: bool) -> Response {
@@ -194,15 +194,15 @@ where
     let mut form = Form::default();
     form.add(&body)?;
     form.add(query.unwrap_or_default().as_bytes())?;
-    let asked = Parameters::parse(method, &form)?;
-    authorise(inner, &parts.headers, key, asked.recursive, true).await?;
+    let parameters = Parameters::parse(method, &form)?;
+    authorise(inner, &parts.headers, key, parameters.recursive, true).await?;
     let now_ns = inner.backend.now_ns();
-    let request = asked.change(method, key.path(), &mut form, &body, now_ns);
+    let request = parameters.change(method, key.path(), &mut form, &body, now_ns);
     let counted = Counted::from(request.op());
     let changed = inner.backend.tree_change(request).await;
     inner.counters.count(counted, changed.is_ok());
     let event = changed?;
-    changed_to(inner, &event, asked.no_value_on_success).await
+    changed_to(inner, &event, parameters.no_value_on_success).await
 }
 
 async fn changed_to<B: TreeBackend>(

@@ -255,9 +255,9 @@ fn peer_url(value: Value) -> Result<String, String> {
     }
 }
 
-fn wrong_field(value: &Value, wanted: &str) -> String {
+fn wrong_field(value: &Value, expected: &str) -> String {
     let kind = gos_kind(value);
-    format!("json: cannot unmarshal {kind} into Go struct field .peerURLs of type {wanted}")
+    format!("json: cannot unmarshal {kind} into Go struct field .peerURLs of type {expected}")
 }
 
 fn gos_kind(value: &Value) -> &'static str {

@@ -155,13 +155,13 @@ impl<B: TreeBackend> V2<B> {
     {
         match self.try_now(&request) {
             Ok(response) => response,
-            Err(asked) => self.answer_later(request, asked).await,
+            Err(parameters) => self.answer_later(request, parameters).await,
         }
     }
 
-    /// The answer to a request without an immediate one. `asked` are its parameters if they were
-    /// parsed already.
-    async fn answer_later<R>(&self, request: Request<R>, asked: Option<Parameters>) -> Response
+    /// The answer to a request without an immediate one. `parameters` are its parameters if they
+    /// were parsed already.
+    async fn answer_later<R>(&self, request: Request<R>, parameters: Option<Parameters>) -> Response
     where
         R: HttpBody<Data = Bytes, Error: Into<BoxError>>,
     {
@@ -169,7 +169,7 @@ impl<B: TreeBackend> V2<B> {
         let mut response = match parts.method {
             // A browser's preflight request, for any path.
             Method::OPTIONS => Response::default(),
-            _ => self.0.serve(&parts, body, asked).await,
+            _ => self.0.serve(&parts, body, parameters).await,
         };
         allow_any_origin(response.headers_mut());
         response
@@ -186,18 +186,18 @@ impl<B: TreeBackend> FirstLook for V2<B> {
         }
         match self.try_now(&request) {
             Ok(response) => Look::Now(response),
-            Err(asked) => {
+            Err(parameters) => {
                 let v2 = self.clone();
-                Look::Later(Box::pin(
-                    async move { v2.answer_later(request, asked).await },
-                ))
+                Look::Later(Box::pin(async move {
+                    v2.answer_later(request, parameters).await
+                }))
             }
         }
     }
 }
 
 impl<B: TreeBackend> Api<B> {
-    async fn serve<R>(&self, parts: &Parts, body: R, asked: Option<Parameters>) -> Response
+    async fn serve<R>(&self, parts: &Parts, body: R, parameters: Option<Parameters>) -> Response
     where
         R: HttpBody<Data = Bytes, Error: Into<BoxError>>,
     {
@@ -209,7 +209,7 @@ impl<B: TreeBackend> Api<B> {
         }
         if let Some(key) = below(&decoded, keys::PREFIX) {
             let key = keys::Key(Cow::Borrowed(key));
-            return keys::serve(self, key, parts, body, asked).await;
+            return keys::serve(self, key, parts, body, parameters).await;
         }
         // A name that is not UTF-8 does not exist, so the replacement only affects the error's
         // text.

@@ -35,14 +35,14 @@ use crate::tree::{Watch, WatchEnd, WatchSpec};
 pub(super) async fn answer<B: TreeBackend>(
     inner: &Api<B>,
     path: Bytes,
-    asked: &Parameters,
+    parameters: &Parameters,
     parts: &Parts,
 ) -> Result<Response, KeyError> {
     let spec = WatchSpec {
         path,
-        recursive: asked.recursive,
-        stream: asked.stream,
-        since: asked.wait_index,
+        recursive: parameters.recursive,
+        stream: parameters.stream,
+        since: parameters.wait_index,
     };
     let mut watch = inner.backend.tree_watch(spec)?;
     let mark = Mark {
@@ -50,11 +50,11 @@ pub(super) async fn answer<B: TreeBackend>(
         raft: inner.backend.raft_mark(),
     };
     let first = watch.now();
-    if let (Some(event), false) = (&first, asked.stream) {
+    if let (Some(event), false) = (&first, parameters.stream) {
         let body = event::encoding(event, &inner.events).ok_or(CROWDED)?;
         return Ok(inner.answers.key(StatusCode::OK, mark, body));
     }
-    let events = events(watch, first, asked.stream, inner.events.clone());
+    let events = events(watch, first, parameters.stream, inner.events.clone());
     let mut head = http::Response::new(());
     *head.headers_mut() = inner.answers.key_headers(mark);
     match parts.extensions.get::<Parking>() {

@@ -96,8 +96,8 @@ pub(super) fn admit<B: Backend>(
 }
 
 fn requires_leader<T>(request: &Request<T>) -> bool {
-    let wanted = request.headers().get(&REQUIRE_LEADER);
-    wanted.is_some_and(|value| value.as_bytes() == b"true")
+    let required = request.headers().get(&REQUIRE_LEADER);
+    required.is_some_and(|value| value.as_bytes() == b"true")
 }
 
 /// Whether a learner serves the method. A learner's `Range` must also be serializable, which is

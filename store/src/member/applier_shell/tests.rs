@@ -116,9 +116,9 @@ fn the_member_ends_before_a_command_that_it_does_not_understand() {
     let executor = MemberExecutor::new();
     let (flushes, _flush_jobs) = bounded(1);
     let mut applier = applier(&executor, flushes);
-    let said = Arc::new(parking_lot::Mutex::new(Vec::new()));
-    let heard = Arc::clone(&said);
-    applier.fatal = Fatal::new(Arc::new(move |text| heard.lock().push(text.to_owned())));
+    let errors = Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let handler = Arc::clone(&errors);
+    applier.fatal = Fatal::new(Arc::new(move |text| handler.lock().push(text.to_owned())));
     let mut newer = put(2);
     newer.entry.data = proposal::encode(ProposalId::default(), &[0xf2, 0x3f, 0x02, 0x08, 0x01]);
     let mut handoff = Handoff::default();
@@ -131,7 +131,7 @@ fn the_member_ends_before_a_command_that_it_does_not_understand() {
     handoff.work.push(ApplierEvent::Committed(vec![put(2)]));
     assert_eq!(applier.work(&mut handoff, Millis(1_000)), u64::MAX);
     assert_eq!(applier.applier.applied(), Index(1));
-    let said = said.lock();
-    assert_eq!(said.len(), 1);
-    assert!(said[0].contains("entry 2") && said[0].contains("Upgrade this member"));
+    let errors = errors.lock();
+    assert_eq!(errors.len(), 1);
+    assert!(errors[0].contains("entry 2") && errors[0].contains("Upgrade this member"));
 }

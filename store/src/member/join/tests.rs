@@ -125,12 +125,12 @@ async fn a_new_member_joins_as_the_member_that_was_added_last() {
     let behind = member_that_has_applied(5, at_my_url(0xa3)).await;
     let ahead = member_that_has_applied(9, at_my_url(0xa4)).await;
     let removed = member_that_has_applied(9, Vec::new()).await;
-    let untold = member_that_answers(at_my_url(0xa4)).await;
+    let unlisted = member_that_answers(at_my_url(0xa4)).await;
     for (others, expected) in [
         ([&behind, &ahead], Some(0xa4)),
         ([&ahead, &behind], Some(0xa4)),
         ([&behind, &removed], None),
-        ([&removed, &untold], Some(0xa4)),
+        ([&removed, &unlisted], Some(0xa4)),
     ] {
         let config = third(others, &me);
         let joined = join(&config).await.ok();
@@ -228,7 +228,7 @@ async fn a_lone_founder_that_has_been_there_before_is_refused() {
     assert!(matches!(
         refused,
         Err(OpenError::NotVouchedFor {
-            heard: 0,
+            confirmed: 0,
             needed: 1,
             ..
         })

@@ -73,7 +73,7 @@ fn hub() -> Arc<Hub> {
     hub
 }
 
-async fn heard(watch: &mut Watch) -> Option<u64> {
+async fn next_index(watch: &mut Watch) -> Option<u64> {
     let next = tokio::time::timeout(Duration::from_secs(10), watch.next());
     next.await.expect("in time").map(|event| event.index)
 }
@@ -116,17 +116,21 @@ async fn each_watch_gets_its_events() {
         (&mut neighbour, &[7]),
     ] {
         for index in expected {
-            assert_eq!(heard(watch).await, Some(*index));
+            assert_eq!(next_index(watch).await, Some(*index));
         }
     }
     hub.cut_all();
     for mut watch in [key, dir, below, all, inside_hidden, gone_with_it, neighbour] {
-        assert_eq!(heard(&mut watch).await, None, "nothing more");
+        assert_eq!(next_index(&mut watch).await, None, "nothing more");
     }
     assert_eq!(hub.count(), 0);
     // A watch that was registered later waited for ever.
     let late = hub.watch(spec("/1/a", false, true, 0), &Past::default());
-    assert_eq!(heard(&mut late.expect("new")).await, None, "it is the end");
+    assert_eq!(
+        next_index(&mut late.expect("new")).await,
+        None,
+        "it is the end"
+    );
     assert_eq!(hub.count(), 0);
 }
 
@@ -138,8 +142,8 @@ async fn one_event_and_no_more_without_a_stream() {
         .expect("new");
     hub.publish(&event("/1/a", 1));
     hub.publish(&event("/1/a", 2));
-    assert_eq!(heard(&mut watch).await, Some(1));
-    assert_eq!(heard(&mut watch).await, None);
+    assert_eq!(next_index(&mut watch).await, Some(1));
+    assert_eq!(next_index(&mut watch).await, None);
     assert_eq!(hub.count(), 0);
 }
 
@@ -167,8 +171,8 @@ async fn nothing_is_missed_between_the_history_and_the_first_watchers_entry() {
             hub: Arc::clone(&hub),
         };
         let mut watch = hub.watch(spec("/a", false, stream, 7), &moving).unwrap();
-        let heard = tokio::time::timeout(Duration::from_secs(5), watch.next()).await;
-        assert_eq!(heard.unwrap().unwrap().index, 7);
+        let received = tokio::time::timeout(Duration::from_secs(5), watch.next()).await;
+        assert_eq!(received.unwrap().unwrap().index, 7);
         drop(watch);
         assert_eq!(hub.count(), 0);
     }
@@ -197,11 +201,11 @@ async fn the_past_comes_first_and_nothing_twice() {
         hub.publish(event);
     }
     assert_eq!(once.now().map(|event| event.index), Some(5));
-    assert_eq!(heard(&mut once).await, None);
+    assert_eq!(next_index(&mut once).await, None);
     for index in [5, 7, 8, 9] {
-        assert_eq!(heard(&mut stream).await, Some(index));
+        assert_eq!(next_index(&mut stream).await, Some(index));
     }
-    assert_eq!(heard(&mut later).await, Some(9));
+    assert_eq!(next_index(&mut later).await, Some(9));
     let refused = hub.watch(spec("/1/a", false, false, 4), &past).err();
     assert_eq!(refused.expect("cleared").code, ErrorCode::EventIndexCleared);
 }
@@ -218,10 +222,10 @@ async fn a_watcher_that_does_not_keep_up_ends_as_in_etcd() {
     }
     assert_eq!(hub.count(), 0);
     for index in 1..=STREAM_EVENTS_MAX as u64 {
-        assert_eq!(heard(&mut slow).await, Some(index));
+        assert_eq!(next_index(&mut slow).await, Some(index));
     }
     assert_eq!(slow.end(), None);
-    assert_eq!(heard(&mut slow).await, None);
+    assert_eq!(next_index(&mut slow).await, None);
     assert_eq!(slow.end(), Some(WatchEnd::Behind));
 }
 
@@ -235,11 +239,11 @@ async fn a_stream_that_is_far_behind_in_bytes_ends_too() {
         let mut large = Event::clone(&event("/1/a", index));
         large.node.value = Some(value.clone());
         hub.publish(&Arc::new(large));
-        assert_eq!(heard(&mut fast).await, Some(index));
+        assert_eq!(next_index(&mut fast).await, Some(index));
     }
     assert_eq!(hub.count(), 1, "the one that reads");
     let mut got = 0;
-    while heard(&mut slow).await.is_some() {
+    while next_index(&mut slow).await.is_some() {
         got += 1;
     }
     assert_eq!(got, 7, "seven of eight MiB and a bit");
@@ -260,12 +264,12 @@ async fn a_burst_beyond_the_queue_costs_an_unrelated_watcher_nothing() {
     }
     assert!(hub.queue.lock().len() < QUEUE_EVENTS_MAX);
     assert_eq!(hub.count(), 2, "only the watch of what happened is over");
-    assert_eq!(heard(&mut busy).await, Some(1));
+    assert_eq!(next_index(&mut busy).await, Some(1));
     tokio::spawn(delivery);
     let next = 3 * QUEUE_EVENTS_MAX as u64 + 1;
     hub.publish(&event("/1/quiet", next));
-    assert_eq!(heard(&mut poll).await, Some(next));
-    assert_eq!(heard(&mut stream).await, Some(next));
+    assert_eq!(next_index(&mut poll).await, Some(next));
+    assert_eq!(next_index(&mut stream).await, Some(next));
 }
 
 /// The publisher is the applier, and the whole log waits for it.
@@ -327,8 +331,8 @@ async fn a_snapshot_brings_what_was_missed_or_cuts() {
         index: 6,
     };
     hub.resume(&after);
-    assert_eq!(heard(&mut stream).await, Some(4));
-    assert_eq!(heard(&mut stream).await, Some(6));
+    assert_eq!(next_index(&mut stream).await, Some(4));
+    assert_eq!(next_index(&mut stream).await, Some(6));
     assert_eq!(hub.count(), 1);
     let gap = Past {
         start: 8,
@@ -337,7 +341,7 @@ async fn a_snapshot_brings_what_was_missed_or_cuts() {
     };
     hub.resume(&gap);
     assert_eq!(
-        heard(&mut stream).await,
+        next_index(&mut stream).await,
         None,
         "7 is not in the new history"
     );

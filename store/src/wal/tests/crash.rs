@@ -15,9 +15,9 @@ const EXHAUSTIVE: usize = 8;
     clippy::disallowed_methods,
     reason = "a soak opens more states than a test run"
 )]
-fn states_wanted() -> u64 {
-    let wanted = std::env::var("KEELSON_CRASH_STATES").ok();
-    wanted
+fn crash_states() -> u64 {
+    let states = std::env::var("KEELSON_CRASH_STATES").ok();
+    states
         .and_then(|states| states.parse().ok())
         .unwrap_or(24_000)
 }
@@ -112,7 +112,7 @@ impl Crashes {
 
 #[test]
 fn every_crash_leaves_what_was_promised() {
-    let wanted = states_wanted();
+    let states = crash_states();
     let started = std::time::Instant::now();
     let mut crashes = Crashes {
         rng: ChaCha8Rng::seed_from_u64(7),
@@ -122,7 +122,7 @@ fn every_crash_leaves_what_was_promised() {
         moments: 0,
     };
     let mut seeds = 0;
-    while crashes.opened < wanted {
+    while crashes.opened < states {
         let mut run = Run::new(SimDisk::new());
         run.disk.record();
         for step in script(seeds, 60) {

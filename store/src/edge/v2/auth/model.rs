@@ -181,8 +181,11 @@ impl Role {
 
     /// Whether the request grants or revokes permissions.
     pub(super) fn changes_permissions(&self) -> bool {
-        let is_something =
-            |asked: &Option<Permissions>| asked.as_ref().is_some_and(|asked| !asked.is_empty());
+        let is_something = |patterns: &Option<Permissions>| {
+            patterns
+                .as_ref()
+                .is_some_and(|patterns| !patterns.is_empty())
+        };
         is_something(&self.grant) || is_something(&self.revoke)
     }
 

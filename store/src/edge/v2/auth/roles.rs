@@ -53,20 +53,20 @@ async fn put<B: TreeBackend>(
     name: &str,
     body: &[u8],
 ) -> Result<Response, AuthError> {
-    let asked = Role::parse(body).ok_or_else(|| bad_request(INVALID_JSON))?;
-    if asked.name != name {
+    let change = Role::parse(body).ok_or_else(|| bad_request(INVALID_JSON))?;
+    if change.name != name {
         let text = "Role JSON name does not match the name in the URL";
         return Err(bad_request(text));
     }
-    if !asked.changes_permissions() {
-        create(inner, &asked).await?;
-        return Ok(shown(inner, StatusCode::CREATED, &asked));
+    if !change.changes_permissions() {
+        create(inner, &change).await?;
+        return Ok(shown(inner, StatusCode::CREATED, &change));
     }
-    if !asked.permissions.is_empty() {
+    if !change.permissions.is_empty() {
         let text = "Role JSON contains both permissions and grant/revoke";
         return Err(bad_request(text));
     }
-    let changed = update(inner, &asked).await?;
+    let changed = update(inner, &change).await?;
     Ok(shown(inner, StatusCode::OK, &changed))
 }
 
@@ -82,11 +82,11 @@ async fn create<B: TreeBackend>(inner: &Api<B>, role: &Role) -> Result<(), AuthE
     }
 }
 
-async fn update<B: TreeBackend>(inner: &Api<B>, asked: &Role) -> Result<Role, AuthError> {
-    check_changeable(&asked.name)?;
+async fn update<B: TreeBackend>(inner: &Api<B>, change: &Role) -> Result<Role, AuthError> {
+    check_changeable(&change.name)?;
     inner.backend.read_index().await?;
-    let role = records::role(&inner.backend, &asked.name)?;
-    let changed = role.changed(asked)?;
+    let role = records::role(&inner.backend, &change.name)?;
+    let changed = role.changed(change)?;
     if changed == role {
         let text = "Role not updated. Use grant/revoke to update the role.";
         return Err(AuthError::refused(StatusCode::BAD_REQUEST, text.to_owned()));

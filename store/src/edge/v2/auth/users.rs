@@ -71,25 +71,25 @@ async fn put<B: TreeBackend>(
     name: &str,
     body: &[u8],
 ) -> Result<Response, AuthError> {
-    let asked = User::parse(body).ok_or_else(|| bad_request(INVALID_JSON))?;
-    if asked.name != name {
+    let change = User::parse(body).ok_or_else(|| bad_request(INVALID_JSON))?;
+    if change.name != name {
         let text = "User JSON name does not match the name in the URL";
         return Err(bad_request(text));
     }
-    let has_roles = asked.roles.iter().flatten().next().is_some();
-    let (status, mut user) = if asked.changes_roles() {
+    let has_roles = change.roles.iter().flatten().next().is_some();
+    let (status, mut user) = if change.changes_roles() {
         if has_roles {
             return Err(bad_request(
                 "User JSON contains both roles and grant/revoke",
             ));
         }
-        (StatusCode::OK, update(inner, &asked).await?)
+        (StatusCode::OK, update(inner, &change).await?)
     } else if has_roles {
-        (StatusCode::OK, create(inner, asked).await?)
+        (StatusCode::OK, create(inner, change).await?)
     } else if read_user(inner, name).await.is_ok() {
-        (StatusCode::OK, update(inner, &asked).await?)
+        (StatusCode::OK, update(inner, &change).await?)
     } else {
-        (StatusCode::CREATED, create(inner, asked).await?)
+        (StatusCode::CREATED, create(inner, change).await?)
     };
     user.password = String::new();
     let mut out = BytesMut::from(&user.to_json()[..]);
@@ -103,8 +103,8 @@ async fn read_user<B: TreeBackend>(inner: &Api<B>, name: &str) -> Result<User, A
     records::user(&inner.backend, name)
 }
 
-async fn create<B: TreeBackend>(inner: &Api<B>, asked: User) -> Result<User, AuthError> {
-    let mut user = asked.with_root_role();
+async fn create<B: TreeBackend>(inner: &Api<B>, change: User) -> Result<User, AuthError> {
+    let mut user = change.with_root_role();
     if user.password.is_empty() {
         let text = format!("Cannot create user {} with an empty password", user.name);
         return Err(AuthError::refused(StatusCode::BAD_REQUEST, text));
@@ -120,13 +120,13 @@ async fn create<B: TreeBackend>(inner: &Api<B>, asked: User) -> Result<User, Aut
     }
 }
 
-async fn update<B: TreeBackend>(inner: &Api<B>, asked: &User) -> Result<User, AuthError> {
-    let user = read_user(inner, &asked.name).await?;
-    let hash = match asked.password.is_empty() {
+async fn update<B: TreeBackend>(inner: &Api<B>, change: &User) -> Result<User, AuthError> {
+    let user = read_user(inner, &change.name).await?;
+    let hash = match change.password.is_empty() {
         true => None,
-        false => Some(hashed(inner, &asked.password).await?),
+        false => Some(hashed(inner, &change.password).await?),
     };
-    let changed = user.changed(asked, hash)?;
+    let changed = user.changed(change, hash)?;
     if changed == user {
         let text = "User not updated. Use grant/revoke/password to update the user.";
         return Err(AuthError::refused(StatusCode::BAD_REQUEST, text.to_owned()));

@@ -62,14 +62,17 @@ async fn plain_reads_are_answered_at_once() {
 async fn a_read_that_was_parsed_is_not_parsed_again() {
     let v2 = v2();
     for target in ["/v2/keys?quorum=true", "/v2/keys?wait=true&recursive=true"] {
-        let asked = v2.try_now(&request(Method::GET, target));
-        assert!(asked.expect_err("it has to wait").is_some(), "{target}");
+        let parameters = v2.try_now(&request(Method::GET, target));
+        assert!(
+            parameters.expect_err("it has to wait").is_some(),
+            "{target}"
+        );
     }
     let quorum = request(Method::GET, "/v2/keys?quorum=true");
-    let asked = v2.try_now(&quorum).expect_err("it needs the quorum");
+    let parameters = v2.try_now(&quorum).expect_err("it needs the quorum");
     // A second parse would refuse it.
     let invalid = request(Method::GET, "/v2/keys?quorum=maybe");
-    assert_eq!(v2.answer_later(invalid, asked).await.status(), 200);
+    assert_eq!(v2.answer_later(invalid, parameters).await.status(), 200);
 }
 
 #[tokio::test]

@@ -25,7 +25,7 @@ async fn start() -> Port {
 }
 
 async fn with(limits: Limits) -> Port {
-    let port = Port::serving(move |fake, listeners, asked| {
+    let port = Port::serving(move |fake, listeners, shutdown| {
         for _ in 0..3 {
             let version = "3.4.0".to_owned();
             let applied = fake.apply(Op::ClusterVersion(ClusterVersion { version }));
@@ -40,7 +40,7 @@ async fn with(limits: Limits) -> Port {
                 gate: None,
                 unread: Default::default(),
             };
-            serve_clients(fake, listeners, limits, more, asked).await
+            serve_clients(fake, listeners, limits, more, shutdown).await
         }
     })
     .await;
