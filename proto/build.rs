@@ -16,7 +16,7 @@ const FILES: [&str; 8] = [
     "health.proto",
 ];
 
-/// The packages that are spoken as JSON.
+/// The packages with a JSON form.
 const JSON: [&str; 3] = [".mvccpb", ".authpb", ".etcdserverpb"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -45,8 +45,8 @@ fn feature(name: &str) -> bool {
     std::env::var_os(format!("CARGO_FEATURE_{name}")).is_some()
 }
 
-/// JSON as etcd's gateway has it: the names of the .proto files, nothing that is empty, and no
-/// complaint about what it does not support.
+/// JSON as in etcd's gateway: the field names of the .proto files, empty fields omitted, and
+/// unknown fields ignored.
 fn json(descriptors: &[u8]) -> std::io::Result<()> {
     pbjson_build::Builder::new()
         .register_descriptors(descriptors)?

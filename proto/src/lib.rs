@@ -1,7 +1,7 @@
 //! etcd's v3 API and Keelson's own peer protocol, as Rust types.
 //!
-//! The `.proto` files in `proto/proto` are the source; `build.rs` compiles them with `protox`. No
-//! logic lives here. The gRPC clients and servers are behind the feature `grpc`, so that
+//! The `.proto` files in `proto/proto` are the source; `build.rs` compiles them with `protox`. The
+//! crate has no logic. The gRPC clients and servers are behind the feature `grpc`, so that
 //! `keelson-core` gets the messages without a network stack; their JSON form is behind `json`.
 
 /// etcd's key-value pair and event (`mvccpb`).
@@ -46,14 +46,14 @@ pub mod health {
     include!(concat!(env!("OUT_DIR"), "/grpc.health.v1.rs"));
 }
 
-/// What Keelson writes into its own log and engine.
+/// Messages in Keelson's log and engine (`internal.proto`).
 #[allow(missing_docs, clippy::all, unreachable_pub)]
 #[doc(hidden)]
 pub mod keelson_internal {
     include!(concat!(env!("OUT_DIR"), "/keelson_internal.rs"));
 }
 
-/// How Keelson's members talk to each other.
+/// The protocol between Keelson's members (`peer.proto`).
 #[allow(missing_docs, clippy::all, unreachable_pub)]
 #[doc(hidden)]
 pub mod keelson_peer {

@@ -1,8 +1,8 @@
 //! A store inside a program: no port, no second process.
 //!
-//! `cargo run -p keelson-store --example embedded [DIRECTORY]`; a second run with the same
-//! directory finds what the first one wrote. Three of these, each with a `Config` that names the
-//! others in `initial_cluster` and opens a peer port, are a replicated one.
+//! Run it with `cargo run -p keelson-store --example embedded [DIRECTORY]`; a second run with the
+//! same directory finds the data of the first. For a replicated store, run three of these, each
+//! with a `Config` that names the others in `initial_cluster` and opens a peer port.
 
 use bytes::Bytes;
 use keelson_store::messages::{
@@ -26,7 +26,7 @@ async fn main() -> anyhow::Result<()> {
     store.put(put("visits", (visits + 1).to_string())).await?;
     println!("visit number {}", visits + 1);
 
-    // Only the first run ever creates the key: compare-and-set, as in etcd.
+    // Only the first run creates the key: a compare-and-set, as in etcd.
     let created = store
         .txn(create("founded-by", std::process::id().to_string()))
         .await?;

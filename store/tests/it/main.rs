@@ -1,5 +1,5 @@
-//! The library as a program embeds it: real files, real sockets on loopback. It is a single
-//! binary, so that it is linked once and its tests run in parallel.
+//! The library as embedded in a program: real files, real sockets on loopback. It is one binary, so
+//! that it is linked once and its tests run in parallel.
 
 mod embedded;
 mod tree;

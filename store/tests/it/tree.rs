@@ -40,7 +40,8 @@ fn spec(path: &'static str, since: u64) -> WatchSpec {
 async fn open(config: &Config) -> anyhow::Result<Store> {
     let store = Store::open(config.clone()).await?;
     store.ready().await;
-    // The member and the cluster version are changes too, and the version comes a little later.
+    // The member and the version of a new cluster advance the index too, and the version comes
+    // later.
     while store.tree_get(b"/1", false)?.1 < 2 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -74,7 +75,7 @@ async fn indices_and_history_survive_a_restart() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// etcd has only the limit of Go's forms. The value passes through the leader, the log and the
+/// etcd has no limit but that of Go's forms. The value passes through the leader, the log and the
 /// peers.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_value_of_ten_megabytes_is_kept_by_three_members() -> anyhow::Result<()> {
@@ -150,7 +151,7 @@ async fn a_node_goes_when_its_time_is_over() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The key could not be renewed without a leader, so a new leader does not expire it at once.
+/// It could not be renewed without a leader, so a new leader does not expire it at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_time_without_a_leader_there_is_a_grace() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
@@ -174,7 +175,7 @@ async fn after_a_time_without_a_leader_there_is_a_grace() -> anyhow::Result<()> 
     store
         .tree_change(set("/1/renewed", "two", Some(Duration::from_secs(60))))
         .await?;
-    // A key that is set after the outage gets no grace.
+    // A node set after the outage gets no grace.
     store.tree_change(set("/1/new", "one", Some(ttl))).await?;
     let mut gone = Vec::new();
     while gone.len() < 2 {

@@ -1,4 +1,4 @@
-//! Members that are added, promoted, removed and moved.
+//! Members that are added, promoted, removed and moved to other URLs.
 
 use futures_util::future::join_all;
 use keelson_core::MemberId;
@@ -11,7 +11,7 @@ pub(super) async fn shut_down(stores: &[Store]) {
     join_all(stores.iter().map(Store::shutdown)).await;
 }
 
-/// The request to add a member that never starts.
+/// A member that never starts.
 fn addition(port: u16, is_learner: bool) -> MemberAddRequest {
     MemberAddRequest {
         peer_ur_ls: vec![format!("http://127.0.0.1:{port}")],
@@ -27,7 +27,8 @@ async fn changes_that_could_cost_the_quorum_are_refused() -> anyhow::Result<()> 
     let learner = MemberId(learner.member.expect("the learner").id);
     let promoted = stores[1].member_promote(learner).await;
     assert_eq!(promoted.err(), Some(Error::LearnerNotReady));
-    // Each alone is safe; a second one would leave three of five, a third one three of six.
+    // Each addition alone is possible; a second one would leave three of five, a third one three of
+    // six.
     let adding = (0..3).map(|at| stores[at].member_add(addition(10 + at as u16, false)));
     let mut refused: Vec<_> = join_all(adding).await;
     refused.retain(|added| added.is_err());

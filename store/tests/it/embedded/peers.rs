@@ -1,4 +1,4 @@
-//! The transport between members: calls of other members, and of strangers at the peer ports.
+//! Messages between members, and calls to the peer port that are not from members.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::{members, open, put};
 /// A timeout that only a hang exceeds.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Members with long election timeouts, so that a slow machine does not change the leader.
+/// Members with election timeouts that a slow machine does not exceed.
 fn patient_members(dir: &std::path::Path) -> Vec<Config> {
     let patient = |config| Config {
         election_ms: 3_000,
@@ -38,7 +38,7 @@ async fn write(store: &Store, times: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Checks that every member reads and writes, which a follower without its leader cannot.
+/// A follower that cannot reach the leader can neither write nor read.
 async fn all_take_part(stores: &[Store]) -> anyhow::Result<()> {
     for store in stores {
         write(store, 3).await?;
@@ -53,7 +53,7 @@ async fn a_member_with_new_peer_urls_is_heard_as_before() -> anyhow::Result<()> 
     let configs = patient_members(dir.path());
     let ports: Vec<String> = configs.iter().map(port_of).collect();
     let stores = open(configs).await?;
-    // Moves the counters of each link far from their start.
+    // The sequence number of each link is far from its start by now.
     write(&stores[0], 300).await?;
     let before = stores[0].status();
     for (moved, port) in stores.iter().zip(&ports) {
@@ -78,7 +78,7 @@ async fn a_member_with_new_peer_urls_is_heard_as_before() -> anyhow::Result<()> 
     Ok(())
 }
 
-/// An address that the member does not listen on yet.
+/// An address at which no member listens yet.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_whose_new_url_is_not_there_yet_stays_in_office() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
@@ -89,7 +89,7 @@ async fn a_leader_whose_new_url_is_not_there_yet_stays_in_office() -> anyhow::Re
         peer_ur_ls: vec!["http://127.0.0.1:9".to_owned()],
     };
     stores[0].member_update(request).await?;
-    // Longer than the survivors need to replace a leader.
+    // Longer than the survivors take to replace a leader.
     let until = tokio::time::Instant::now() + Duration::from_millis(1_500);
     while tokio::time::Instant::now() < until {
         write(&stores[0], 1).await?;
@@ -103,7 +103,7 @@ async fn a_leader_whose_new_url_is_not_there_yet_stays_in_office() -> anyhow::Re
     Ok(())
 }
 
-/// A client with the public ids, and an incarnation that is not the member's.
+/// The public identity of a member, with an incarnation that is not its own.
 struct Stranger {
     url: String,
     cluster: u64,
