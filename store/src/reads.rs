@@ -129,7 +129,7 @@ impl ReadBatches {
         if self.batches.lock().batches.leave(place) {
             let context = place.context;
             // Not urgent: the abandoned batch only occupies memory.
-            let given_up = Input::ReadGivenUp { context };
+            let given_up = Input::ReadCancelled { context };
             let _ = self.executor.enqueue(WorkerEvent::from(given_up));
         }
     }
@@ -146,7 +146,7 @@ mod tests {
             WorkerEvent::Core(ConsensusEvent::Input(Input::Read { context })) => {
                 Some((context, true))
             }
-            WorkerEvent::Core(ConsensusEvent::Input(Input::ReadGivenUp { context })) => {
+            WorkerEvent::Core(ConsensusEvent::Input(Input::ReadCancelled { context })) => {
                 Some((context, false))
             }
             _ => None,

@@ -167,7 +167,7 @@ impl Shared {
 
     /// Records a call from an unknown member. Returns whether to request the other members' lists.
     pub(crate) fn note_unknown(&self, now: Millis) -> bool {
-        self.peers.write().ask(now)
+        self.peers.write().should_request(now)
     }
 
     /// Records the members that the other members report. Returns whether the links must be

@@ -180,7 +180,7 @@ impl Drop for Forget<'_> {
         if inner.waiters.forget(id) {
             let _ = inner
                 .executor
-                .enqueue(WorkerEvent::from(Input::GivenUp { id }));
+                .enqueue(WorkerEvent::from(Input::ProposalCancelled { id }));
         }
     }
 }

@@ -186,12 +186,12 @@ impl Node {
             Input::Raft(message) => self.take_raft(message, false),
             Input::SnapshotReceived { offer, roster } => self.take_snapshot(offer, *roster),
             Input::Propose { id, command } => self.gather(id, command, output),
-            Input::GivenUp { id } => drop(self.proposals.remove(id.counter)),
+            Input::ProposalCancelled { id } => drop(self.proposals.remove(id.counter)),
             Input::ProposeMembership { id, change } => self.gather_membership(id, change, output),
             Input::Forwarded(forward) => self.gather_forwarded(forward, output),
             Input::Refused(refused) => self.take_refusal(refused, output),
             Input::Read { context } => self.reads.add(Reader::Local { context }),
-            Input::ReadGivenUp { context } => self.reads.give_up(context),
+            Input::ReadCancelled { context } => self.reads.cancel(context),
             Input::ReadIndexRequested { from, request } => self.reads.add(Reader::Peer {
                 member: from,
                 context: request.context,
@@ -206,7 +206,7 @@ impl Node {
             Input::Unreachable(member) => {
                 self.raw.report_unreachable(member.0);
                 // Its next message makes it healthy again.
-                self.health.forget(member);
+                self.health.remove(member);
             }
             Input::SnapshotCaptured {
                 last_included: LastIncluded { index, term },
@@ -285,11 +285,11 @@ impl Node {
         let patience_ms = self.config.election_ms / 2;
         if self.reads.is_late(self.now, patience_ms) {
             let peers = self.reads.abandon();
-            self.turn_away(peers, output);
+            self.reject(peers, output);
         }
         if !self.is_leader() {
-            let peers = self.reads.turn_away_peers();
-            self.turn_away(peers, output);
+            let peers = self.reads.take_waiting_peers();
+            self.reject(peers, output);
         }
         if self.is_leader() && self.raw.raft.commit_to_current_term() {
             if let Some(attempt) = self.reads.begin(self.now) {
@@ -344,7 +344,7 @@ impl Node {
         }
     }
 
-    fn turn_away(&self, peers: Vec<Reader>, output: &mut Output) {
+    fn reject(&self, peers: Vec<Reader>, output: &mut Output) {
         for reader in peers {
             if let Reader::Peer {
                 member,
@@ -376,7 +376,7 @@ impl Node {
         if soft_state.leader != self.soft_state.leader || soft_state.term != self.soft_state.term {
             // Rounds of the former leader do not end; the reads go to the next one.
             let peers = self.reads.abandon();
-            self.turn_away(peers, output);
+            self.reject(peers, output);
             self.reads.pause(Millis(0));
         }
         if soft_state.role == Role::Leader {

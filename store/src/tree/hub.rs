@@ -145,7 +145,7 @@ impl Hub {
     }
 
     fn forget(&self, path: &Bytes, id: u64) {
-        if self.watchers.lock().forget(path, id) {
+        if self.watchers.lock().unregister(path, id) {
             self.count.fetch_sub(1, Ordering::SeqCst);
         }
     }

@@ -173,7 +173,7 @@ async fn a_lost_engine_is_rebuilt_from_a_log_that_reaches_back() -> anyhow::Resu
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_of_three_goes_on_alone_when_told_to() -> anyhow::Result<()> {
+async fn one_of_three_continues_alone_with_force_new_cluster() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let configs = members(dir.path(), 3);
     let stores = open(configs.clone()).await?;

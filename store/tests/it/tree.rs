@@ -111,7 +111,7 @@ async fn a_value_of_ten_megabytes_is_kept_by_three_members() -> anyhow::Result<(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_change_says_why_and_leaves_the_index() -> anyhow::Result<()> {
+async fn a_refused_change_returns_the_reason_and_leaves_the_index() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let store = open(&Config::single("alone", dir.path())).await?;
     let (_, index) = store.tree_get(b"/1", false)?;

@@ -167,7 +167,7 @@ impl World {
             if life.reads.leave(place) {
                 // Its answer may be due in this same turn, and then has no client.
                 let context = place.context;
-                self.input(id, Input::ReadGivenUp { context });
+                self.input(id, Input::ReadCancelled { context });
             }
         }
     }
@@ -175,7 +175,7 @@ impl World {
     /// The member drops the request's slot.
     pub(super) fn forget(&mut self, id: ProposalId) {
         if self.lives(id.member, id.incarnation) {
-            self.input(id.member, Input::GivenUp { id });
+            self.input(id.member, Input::ProposalCancelled { id });
         }
     }
 

@@ -44,7 +44,7 @@ impl World {
                 }
             }
             Membership::Unknown => {
-                if life.peers.ask(Millis(now)) {
+                if life.peers.should_request(Millis(now)) {
                     let boot = life.log.boot();
                     let delay = self.dice.between(1, 2 + 2 * self.swarm.delay_ms);
                     self.clock.after(delay, Event::PeersAnswer(to, boot));

@@ -23,7 +23,7 @@ impl AppliedReads {
     }
 
     /// Removes a read whose clients have left; unknown contexts are ignored.
-    pub(super) fn give_up(&mut self, context: u64) {
+    pub(super) fn cancel(&mut self, context: u64) {
         if let Some(index) = self.index_of.remove(&context) {
             self.waiting.remove(&(index, context));
         }
@@ -76,9 +76,9 @@ mod tests {
         reads.add(read(1, 7));
         for context in 2..1_000 {
             reads.add(read(context, 10 + context % 3));
-            reads.give_up(context);
+            reads.cancel(context);
         }
-        reads.give_up(5_000);
+        reads.cancel(5_000);
         assert_eq!((reads.waiting.len(), reads.index_of.len()), (1, 1));
         assert_eq!(released(&mut reads, 100_000), [1]);
         assert!(reads.waiting.is_empty() && reads.index_of.is_empty());

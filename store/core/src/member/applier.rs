@@ -42,7 +42,7 @@ pub enum ApplierEvent {
     /// A linearizable read, to be answered once its index is applied.
     Read(ReadReady),
     /// The clients of that read have left.
-    ReadGivenUp {
+    ReadCancelled {
         /// `ReadReady::context`.
         context: u64,
     },
@@ -141,7 +141,7 @@ impl Applier {
                 self.reads.add(read);
                 self.release_reads(effects);
             }
-            ApplierEvent::ReadGivenUp { context } => self.reads.give_up(context),
+            ApplierEvent::ReadCancelled { context } => self.reads.cancel(context),
             ApplierEvent::Flushed { engine, flush } => self.flushed(engine, flush, effects),
             ApplierEvent::Capture => effects.captured = Some(self.state.capture()?),
         }
@@ -402,7 +402,7 @@ mod tests {
             assert!(read.reads_done.is_empty());
         }
         assert_eq!(effects(&mut applier, entry(1)).reads_done, [7]);
-        effects(&mut applier, ApplierEvent::ReadGivenUp { context: 9 });
+        effects(&mut applier, ApplierEvent::ReadCancelled { context: 9 });
         let mut newer = state();
         for index in 1..=20 {
             let ApplierEvent::Committed(entries) = entry(index) else {

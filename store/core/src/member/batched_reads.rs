@@ -76,7 +76,7 @@ impl<R> BatchedReads<R> {
     }
 
     /// Removes a reader without an answer. Returns whether that leaves a batch which consensus has
-    /// taken without readers: the caller then passes `Input::ReadGivenUp`.
+    /// taken without readers: the caller then passes `Input::ReadCancelled`.
     pub fn leave(&mut self, place: ReadTicket) -> bool {
         if let Some((open, readers)) = &mut self.open
             && *open == place.context

@@ -114,15 +114,15 @@ impl Consensus {
         for event in events {
             self.take(now, event, &mut effects);
         }
-        let given_up = self.reads_given_up();
-        self.drop_given_up();
+        let cancelled = self.cancelled_reads();
+        self.drop_cancelled();
         effects.load = self.inputs.len();
         let mut output = self.node.step(now, self.inputs.drain(..));
         effects.send.append(&mut output.send);
         self.persist(&mut output, &mut effects);
         self.apply(&mut output, &mut effects);
         // After the reads: a cancelled one may have been answered in this turn.
-        effects.work.extend(given_up);
+        effects.work.extend(cancelled);
         effects.refused = output.refused;
         for (to, offer) in output.snapshots {
             self.send_snapshot(now, to, offer, &mut effects);
@@ -144,13 +144,13 @@ impl Consensus {
                 for message in messages {
                     match input_of(from, message) {
                         Ok(input) => self.inputs.extend(input),
-                        Err(UnfitForward(id)) => turn_away(from, id, effects),
+                        Err(UnfitForward(id)) => reject(from, id, effects),
                     }
                 }
             }
             ConsensusEvent::ForwardsRejected(from, forwarded) => {
                 for id in forwarded {
-                    turn_away(from, id, effects);
+                    reject(from, id, effects);
                 }
             }
             ConsensusEvent::ForwardFailed(id, reason) => {
@@ -164,27 +164,29 @@ impl Consensus {
     }
 
     /// Cancelled reads, for the applier: it may already have them.
-    fn reads_given_up(&self) -> Vec<ApplierEvent> {
-        let given_up = self.inputs.iter().filter_map(|input| match input {
-            Input::ReadGivenUp { context } => Some(ApplierEvent::ReadGivenUp { context: *context }),
+    fn cancelled_reads(&self) -> Vec<ApplierEvent> {
+        let cancelled = self.inputs.iter().filter_map(|input| match input {
+            Input::ReadCancelled { context } => {
+                Some(ApplierEvent::ReadCancelled { context: *context })
+            }
             _ => None,
         });
-        given_up.collect()
+        cancelled.collect()
     }
 
     /// Drops requests whose client left before this turn.
-    fn drop_given_up(&mut self) {
-        let given_up = self.inputs.iter().filter_map(|input| match input {
-            Input::GivenUp { id } => Some(*id),
+    fn drop_cancelled(&mut self) {
+        let cancelled = self.inputs.iter().filter_map(|input| match input {
+            Input::ProposalCancelled { id } => Some(*id),
             _ => None,
         });
-        let given_up: BTreeSet<ProposalId> = given_up.collect();
-        if given_up.is_empty() {
+        let cancelled: BTreeSet<ProposalId> = cancelled.collect();
+        if cancelled.is_empty() {
             return;
         }
         self.inputs.retain(|input| match input {
             Input::Propose { id, .. } | Input::ProposeMembership { id, .. } => {
-                !given_up.contains(id)
+                !cancelled.contains(id)
             }
             _ => true,
         });
@@ -256,7 +258,7 @@ impl Consensus {
 }
 
 /// Refuses a forwarded request, with a reason that every release understands.
-fn turn_away(from: MemberId, id: peer::ProposalId, effects: &mut ConsensusEffects) {
+fn reject(from: MemberId, id: peer::ProposalId, effects: &mut ConsensusEffects) {
     let refused = refused(id, Reason::TooManyRequests);
     let message = Some(peer_message::Message::Refused(refused));
     effects.send.push((from, PeerMessage { message }));

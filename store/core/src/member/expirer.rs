@@ -176,7 +176,7 @@ impl Expirer {
     ) {
         let Some(tenure) = self.tenure else {
             effects.read_index = true;
-            effects.number = self.ask(now);
+            effects.number = self.begin_request(now);
             return;
         };
         let spared_index = match now.0.saturating_sub(tenure.began.0) < self.grace_ms {
@@ -196,14 +196,14 @@ impl Expirer {
                     spared_index,
                     term: term.0,
                 });
-                effects.number = self.ask(now);
+                effects.number = self.begin_request(now);
                 return;
             }
         };
         self.check_at = Millis(now.0 + wait_ms);
     }
 
-    fn ask(&mut self, now: Millis) -> u64 {
+    fn begin_request(&mut self, now: Millis) -> u64 {
         self.last_number += 1;
         self.request = Some(PendingRequest {
             number: self.last_number,

@@ -14,7 +14,7 @@ use crate::{MemberId, Millis, Roster};
 const REPORTED_MAX: usize = 64;
 
 /// The minimum time between two requests for the members, in milliseconds.
-const ASK_EVERY_MS: u64 = 1_000;
+const REQUEST_INTERVAL_MS: u64 = 1_000;
 
 /// The membership of an id, as far as this member has applied the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub struct Peers<A> {
     removed: BTreeSet<u64>,
     /// Members that the applied ones report, and that this member has not applied yet.
     reported: BTreeMap<MemberId, A>,
-    asked: Option<Millis>,
+    requested_at: Option<Millis>,
 }
 
 impl<A: PartialEq> Peers<A> {
@@ -47,7 +47,7 @@ impl<A: PartialEq> Peers<A> {
             applied: BTreeMap::new(),
             removed: BTreeSet::new(),
             reported: BTreeMap::new(),
-            asked: None,
+            requested_at: None,
         }
     }
 
@@ -115,12 +115,12 @@ impl<A: PartialEq> Peers<A> {
 
     /// An unknown member has sent a message. Returns whether the members must be requested from the
     /// others: this member may be behind.
-    pub fn ask(&mut self, now: Millis) -> bool {
-        let lately = |asked: Millis| now.0 < asked.0 + ASK_EVERY_MS;
-        if self.asked.is_some_and(lately) {
+    pub fn should_request(&mut self, now: Millis) -> bool {
+        let lately = |requested_at: Millis| now.0 < requested_at.0 + REQUEST_INTERVAL_MS;
+        if self.requested_at.is_some_and(lately) {
             return false;
         }
-        self.asked = Some(now);
+        self.requested_at = Some(now);
         true
     }
 }
@@ -165,7 +165,7 @@ mod tests {
 
     /// Otherwise a lagging member would never accept messages of an added one that leads.
     #[test]
-    fn members_vouch_for_one_that_is_not_applied_yet() {
+    fn a_reported_member_counts_before_it_is_applied() {
         let mut peers = Peers::new(MemberId(1));
         peers.apply(&roster(&[1, 2], &[9]), urls);
         let reported = [
@@ -196,10 +196,10 @@ mod tests {
     }
 
     #[test]
-    fn unknown_members_make_it_ask_once_a_second() {
+    fn members_are_requested_at_most_once_a_second_for_unknown_ones() {
         let mut peers = Peers::<()>::new(MemberId(1));
-        assert!(peers.ask(Millis(5)));
-        assert!(!peers.ask(Millis(1_004)));
-        assert!(peers.ask(Millis(1_005)));
+        assert!(peers.should_request(Millis(5)));
+        assert!(!peers.should_request(Millis(1_004)));
+        assert!(peers.should_request(Millis(1_005)));
     }
 }

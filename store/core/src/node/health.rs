@@ -30,21 +30,21 @@ impl Health {
         self.last_message.insert(member, now);
     }
 
-    pub(super) fn forget(&mut self, member: MemberId) {
+    pub(super) fn remove(&mut self, member: MemberId) {
         self.last_message.remove(&member);
     }
 }
 
 impl Node {
     /// Whether the leader may propose this change now.
-    pub(super) fn judge(&self, change: &MemberChange) -> Result<(), Refusal> {
+    pub(super) fn check_change(&self, change: &MemberChange) -> Result<(), Refusal> {
         let voters = self.voters();
         match &change.op {
             Some(Op::Add(_)) if !self.all_healthy(&voters) => {
                 return Err(Refusal::UnhealthyCluster);
             }
-            Some(Op::Remove(id)) => self.judge_removal(MemberId(*id), &voters)?,
-            Some(Op::Promote(id)) => self.judge_promotion(*id)?,
+            Some(Op::Remove(id)) => self.check_removal(MemberId(*id), &voters)?,
+            Some(Op::Promote(id)) => self.check_promotion(*id)?,
             _ => {}
         }
         let fits = self.roster.validate(change);
@@ -57,7 +57,7 @@ impl Node {
 
     /// A healthy voter may be removed if the other healthy ones still are a majority of the
     /// remaining voters. An unhealthy voter may always be removed: that makes the majority smaller.
-    fn judge_removal(&self, id: MemberId, voters: &[MemberId]) -> Result<(), Refusal> {
+    fn check_removal(&self, id: MemberId, voters: &[MemberId]) -> Result<(), Refusal> {
         if voters == [id] {
             return Err(Refusal::LastVoter);
         }
@@ -74,7 +74,7 @@ impl Node {
     }
 
     /// Whether a learner may be promoted; checked also without the strict check, as in etcd.
-    fn judge_promotion(&self, id: u64) -> Result<(), Refusal> {
+    fn check_promotion(&self, id: u64) -> Result<(), Refusal> {
         let progress = self.raw.raft.prs();
         let (Some(learner), Some(leader)) = (progress.get(id), progress.get(self.config.member.0))
         else {

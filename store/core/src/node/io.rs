@@ -18,7 +18,7 @@ pub enum Input {
         command: Bytes,
     },
     /// The client of that request has stopped waiting.
-    GivenUp {
+    ProposalCancelled {
         /// The request's name.
         id: ProposalId,
     },
@@ -35,7 +35,7 @@ pub enum Input {
         context: u64,
     },
     /// The clients of that read have stopped waiting.
-    ReadGivenUp {
+    ReadCancelled {
         /// The context of that read.
         context: u64,
     },

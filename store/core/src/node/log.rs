@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_that_was_released_is_asked_for_again() {
+    fn a_released_snapshot_is_requested_again() {
         let mark = |index| LastIncluded {
             index: Index(index),
             term: Term(1),

@@ -43,7 +43,7 @@ impl Node {
             return self.refuse(id, Refusal::MembershipChangePending, output);
         }
         let decoded = MemberChange::decode(change.clone()).unwrap_or_default();
-        if let Err(refusal) = self.judge(&decoded) {
+        if let Err(refusal) = self.check_change(&decoded) {
             return self.refuse(id, refusal, output);
         }
         let single = self.single_change(&decoded).unwrap_or_default();
@@ -75,7 +75,7 @@ impl Node {
         if let (true, Some(op)) = (accepted, &change.op) {
             self.roster.change(op);
             if let member_change::Op::Remove(id) = op {
-                self.health.forget(MemberId(*id));
+                self.health.remove(MemberId(*id));
             }
         }
         self.note_own_removal(&change, accepted);

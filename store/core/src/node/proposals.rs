@@ -73,7 +73,7 @@ impl Proposals {
 
     /// A snapshot of `term` has replaced entries that this member never received: the outcome of
     /// their requests stays unknown.
-    pub(super) fn forget_through(&mut self, term: u64) {
+    pub(super) fn drop_through(&mut self, term: u64) {
         let _ = self.lost_before(term.saturating_add(1));
     }
 

@@ -70,7 +70,7 @@ impl ReadQueue {
     }
 
     /// Removes a local reader whose clients have stopped waiting.
-    pub(super) fn give_up(&mut self, context: u64) {
+    pub(super) fn cancel(&mut self, context: u64) {
         self.local.remove(&context);
         if let Some(round) = &mut self.round {
             round.local.remove(&context);
@@ -90,7 +90,7 @@ impl ReadQueue {
         self.round = Some(Round {
             attempt: self.attempts,
             began: now,
-            peers: self.turn_away_peers(),
+            peers: self.take_waiting_peers(),
             local: std::mem::take(&mut self.local),
         });
         Some(self.attempts)
@@ -114,7 +114,7 @@ impl ReadQueue {
     }
 
     /// Removes and returns the waiting peers.
-    pub(super) fn turn_away_peers(&mut self) -> Vec<Reader> {
+    pub(super) fn take_waiting_peers(&mut self) -> Vec<Reader> {
         let peers = std::mem::take(&mut self.peers).into_iter();
         let reader = |(member, (incarnation, context))| Reader::Peer {
             member,

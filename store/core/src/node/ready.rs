@@ -105,7 +105,7 @@ impl Node {
         self.delivered = meta.index;
         self.delivered_term = meta.term;
         self.durable = meta.index;
-        self.proposals.forget_through(meta.term);
+        self.proposals.drop_through(meta.term);
     }
 
     fn deliver(&mut self, entries: Vec<eraftpb::Entry>, output: &mut Output) {

@@ -285,7 +285,7 @@ fn leadership_is_handed_over_on_request() {
 /// raft-rs does not check a term for overflow, and a member keeps each higher term that it
 /// receives.
 #[test]
-fn a_term_that_no_cluster_reaches_is_not_believed() {
+fn a_message_of_an_unreachable_term_is_dropped() {
     let mut cluster = Cluster::new(3);
     cluster.pass(3000);
     let leader = cluster.leader();

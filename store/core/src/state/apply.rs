@@ -28,17 +28,17 @@ pub(super) fn understood(command: Bytes) -> Option<Op> {
     let op = Command::decode(command).ok()?.op?;
     match &op {
         Op::Tree(request) => TreeOp::try_from(request.op).ok().map(|_| op),
-        Op::Txn(request) => knows_operations(request).then_some(op),
+        Op::Txn(request) => has_known_operations(request).then_some(op),
         _ => Some(op),
     }
 }
 
 /// Whether every operation of a transaction is of a known kind, also in the branch that is not
 /// taken. A client cannot send any other (`check::txn`).
-fn knows_operations(txn: &TxnRequest) -> bool {
+fn has_known_operations(txn: &TxnRequest) -> bool {
     let mut ops = txn.success.iter().chain(&txn.failure);
     ops.all(|op| match &op.request {
-        Some(Request::RequestTxn(nested)) => knows_operations(nested),
+        Some(Request::RequestTxn(nested)) => has_known_operations(nested),
         known => known.is_some(),
     })
 }

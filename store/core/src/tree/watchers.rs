@@ -75,7 +75,7 @@ impl<S> Default for Watchers<S> {
 
 impl<S: Sink> Watchers<S> {
     /// Registers a watcher that waits after its scan. Returns its number at its path, from 1 on,
-    /// for [`Watchers::forget`]. If the member has stopped, it drops the sink and returns `None`.
+    /// for [`Watchers::unregister`]. If the member has stopped, it drops the sink and returns `None`.
     pub fn register(&mut self, spec: &WatchSpec, scan: &HistoryScan, sink: S) -> Option<u64> {
         if self.closed {
             return None;
@@ -155,7 +155,7 @@ impl<S: Sink> Watchers<S> {
     }
 
     /// Removes the watcher of a client that has left. Returns whether its watch was still active.
-    pub fn forget(&mut self, path: &Bytes, id: u64) -> bool {
+    pub fn unregister(&mut self, path: &Bytes, id: u64) -> bool {
         let Some(here) = self.by_path.get_mut(path) else {
             return false;
         };

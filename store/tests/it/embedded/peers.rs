@@ -16,7 +16,7 @@ use super::{members, open, put};
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Members with election timeouts that a slow machine does not exceed.
-fn patient_members(dir: &std::path::Path) -> Vec<Config> {
+fn members_with_long_timeouts(dir: &std::path::Path) -> Vec<Config> {
     let patient = |config| Config {
         election_ms: 3_000,
         heartbeat_ms: 300,
@@ -48,9 +48,9 @@ async fn all_take_part(stores: &[Store]) -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_member_with_new_peer_urls_is_heard_as_before() -> anyhow::Result<()> {
+async fn a_member_with_new_peer_urls_is_reached_as_before() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
-    let configs = patient_members(dir.path());
+    let configs = members_with_long_timeouts(dir.path());
     let ports: Vec<String> = configs.iter().map(port_of).collect();
     let stores = open(configs).await?;
     // The sequence number of each link is far from its start by now.
@@ -82,7 +82,7 @@ async fn a_member_with_new_peer_urls_is_heard_as_before() -> anyhow::Result<()> 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_whose_new_url_is_not_there_yet_stays_in_office() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
-    let stores = open(patient_members(dir.path())).await?;
+    let stores = open(members_with_long_timeouts(dir.path())).await?;
     let before = stores[0].status();
     let request = MemberUpdateRequest {
         id: before.leader,

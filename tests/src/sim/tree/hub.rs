@@ -208,7 +208,7 @@ impl World {
     /// A client leaves.
     pub(super) fn end_watch(&mut self, id: MemberId, spec: &WatchSpec, key: u64) {
         if let Some(life) = self.life(id) {
-            life.hub.count -= usize::from(life.hub.watchers.forget(&spec.path, key));
+            life.hub.count -= usize::from(life.hub.watchers.unregister(&spec.path, key));
         }
     }
 

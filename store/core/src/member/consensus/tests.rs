@@ -109,8 +109,8 @@ fn proposed(effects: &ConsensusEffects) -> Vec<ProposalId> {
 #[test]
 fn a_request_whose_client_left_before_its_turn_is_not_proposed() {
     let mut rig = Rig::new();
-    let given_up = ConsensusEvent::Input(Input::GivenUp { id: id(2) });
-    let effects = rig.turn(vec![propose(1), propose(2), given_up, propose(3)]);
+    let cancelled = ConsensusEvent::Input(Input::ProposalCancelled { id: id(2) });
+    let effects = rig.turn(vec![propose(1), propose(2), cancelled, propose(3)]);
     assert_eq!(proposed(&effects), [id(1), id(3)]);
 }
 
@@ -147,7 +147,7 @@ fn requests_of_peers_that_are_not_taken_are_refused() {
 
 /// It was cancelled before it reached the applier, and was kept until its index was applied.
 #[test]
-fn a_read_that_is_answered_and_given_up_in_one_turn_is_taken_back_last() {
+fn a_read_that_is_answered_and_cancelled_in_one_turn_is_cancelled_last() {
     let leader = MemberId(2);
     let mut rig = Rig::of(&[ME, leader]);
     let from_leader = |message| {
@@ -179,11 +179,11 @@ fn a_read_that_is_answered_and_given_up_in_one_turn_is_taken_back_last() {
         index: 1,
     };
     let answered = from_leader(peer_message::Message::ReadIndexResponse(answer));
-    let given_up = ConsensusEvent::Input(Input::ReadGivenUp { context: 7 });
-    let work = rig.turn(vec![answered, given_up]).work;
+    let cancelled = ConsensusEvent::Input(Input::ReadCancelled { context: 7 });
+    let work = rig.turn(vec![answered, cancelled]).work;
     let [
         ApplierEvent::Read(read),
-        ApplierEvent::ReadGivenUp { context },
+        ApplierEvent::ReadCancelled { context },
     ] = work[..]
     else {
         panic!("{work:?}");

@@ -48,7 +48,7 @@ impl World {
     fn leading() -> World {
         let mut world = World::new();
         world.lead(3);
-        let number = world.asked_to_read();
+        let number = world.started_read();
         world.happens(ExpirerEvent::Done(number));
         world
     }
@@ -69,7 +69,7 @@ impl World {
         self.happens(ExpirerEvent::Woken)
     }
 
-    fn asked_to_read(&mut self) -> u64 {
+    fn started_read(&mut self) -> u64 {
         let effects = self.happens(ExpirerEvent::Woken);
         assert!(effects.read_index && effects.propose.is_none());
         effects.number
@@ -129,7 +129,7 @@ fn a_leader_expires_nothing_before_it_has_applied_all_of_earlier_terms() {
     let mut world = World::new();
     world.set("/1/a", 500);
     world.lead(3);
-    let number = world.asked_to_read();
+    let number = world.started_read();
     let waits = nothing_until(1_000 + TIMEOUT_MS);
     assert_eq!(world.wakes_at(1_500), waits);
     // The rest of the earlier terms' entries is applied meanwhile, and is spared as well.
@@ -150,10 +150,10 @@ fn a_leader_expires_nothing_before_it_has_applied_all_of_earlier_terms() {
 }
 
 #[test]
-fn a_read_that_fails_is_asked_for_again_after_a_pause() {
+fn a_failed_read_is_repeated_after_a_pause() {
     let mut world = World::new();
     world.lead(3);
-    let number = world.asked_to_read();
+    let number = world.started_read();
     let paused = world.happens(ExpirerEvent::Failed(number));
     assert_eq!(paused, nothing_until(1_050));
     assert_eq!(
@@ -169,7 +169,7 @@ fn a_read_that_fails_is_asked_for_again_after_a_pause() {
 fn a_read_without_an_answer_is_given_up_after_the_timeout() {
     let mut world = World::new();
     world.lead(3);
-    let first = world.asked_to_read();
+    let first = world.started_read();
     let given_up = 1_000 + TIMEOUT_MS;
     assert_eq!(world.wakes_at(given_up), nothing_until(given_up + 50));
     let again = world.wakes_at(given_up + 50);
@@ -184,7 +184,7 @@ fn during_the_grace_what_was_set_before_is_spared_and_then_it_ends() {
     let mut world = World::new();
     world.set("/1/old", 500);
     world.lead(3);
-    let number = world.asked_to_read();
+    let number = world.started_read();
     world.happens(ExpirerEvent::Done(number));
     // Only the spared node is overdue: one tick at a time until the grace is over.
     assert_eq!(world.wakes_at(1_050), nothing_until(1_550));
@@ -204,14 +204,14 @@ fn without_a_grace_nothing_is_spared() {
     world.expirer = Expirer::new(0, TIMEOUT_MS);
     world.set("/1/old", 500);
     world.lead(3);
-    let number = world.asked_to_read();
+    let number = world.started_read();
     world.happens(ExpirerEvent::Done(number));
     let proposed = world.wakes_at(1_050).propose.expect("it is overdue");
     assert_eq!(proposed.spared_index, 0);
 }
 
 #[test]
-fn it_looks_again_when_the_next_node_ends_within_the_tick_and_the_pause() {
+fn it_wakes_when_the_next_node_expires_within_the_tick_and_the_pause() {
     let mut world = World::leading();
     assert_eq!(world.wakes_at(1_050), nothing_until(1_550), "nothing ends");
     world.set("/1/later", 9_000);
@@ -264,7 +264,7 @@ fn a_refused_proposal_is_followed_by_a_new_one() {
 }
 
 #[test]
-fn a_proposal_whose_fate_is_unknown_is_given_up_after_the_timeout() {
+fn a_proposal_with_an_unknown_outcome_times_out() {
     let mut world = World::leading();
     world.set("/1/a", 1_010);
     let first = world.wakes_at(1_050);

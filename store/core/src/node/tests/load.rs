@@ -155,7 +155,7 @@ fn what_a_follower_hands_over_is_bounded_and_ends_with_its_client() {
     assert!(cluster.refused.iter().all(full));
     for counter in 1..=10 {
         let id = name(follower, counter);
-        cluster.step(follower, Some(Input::GivenUp { id }));
+        cluster.step(follower, Some(Input::ProposalCancelled { id }));
     }
     for counter in 101..=110 {
         cluster.propose(follower, counter, &LARGE);
@@ -237,7 +237,7 @@ fn a_name_that_is_handed_over_twice_is_counted_once() {
     }
     assert_eq!(cluster.refused, vec![]);
     let id = name(follower, 1);
-    cluster.step(follower, Some(Input::GivenUp { id }));
+    cluster.step(follower, Some(Input::ProposalCancelled { id }));
     for counter in 2..66 {
         cluster.propose(follower, counter, &LARGE);
     }

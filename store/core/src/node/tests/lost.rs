@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_member_that_lost_its_log_is_not_committed_to_and_hears_why() {
+fn a_member_that_lost_its_log_reports_it_and_commits_nothing() {
     let mut cluster = Cluster::new(3);
     cluster.pass(3000);
     let lost = (cluster.leader() + 1) % 3;

@@ -76,7 +76,7 @@ fn no_member_is_added_while_a_voter_is_silent() {
 }
 
 #[test]
-fn a_death_that_was_noticed_counts_at_once() {
+fn a_detected_death_counts_at_once() {
     let (mut cluster, leader, _, dead) = Cluster::settled(3, true);
     cluster.step(leader, Some(Input::PeerDown(MemberId(id(dead)))));
     let refused = cluster.change(leader, Op::Add(member(4)));
@@ -140,7 +140,7 @@ fn a_new_leader_removes_none_before_a_majority_has_answered() {
 
 /// The connection broke, regardless of what answers at the peer's URLs.
 #[test]
-fn a_voter_whose_messages_are_lost_is_healthy_once_it_is_heard_again() {
+fn a_voter_whose_messages_were_lost_is_healthy_with_its_next_message() {
     let (mut cluster, leader, _, other) = Cluster::settled(3, true);
     cluster.step(leader, Some(Input::Unreachable(MemberId(id(other)))));
     let refused = cluster.change(leader, Op::Add(member(4)));

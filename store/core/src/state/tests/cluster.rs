@@ -76,7 +76,7 @@ fn members_come_and_go_and_never_come_back() {
 }
 
 #[test]
-fn a_change_that_was_overtaken_changes_nothing_and_says_why() {
+fn an_invalidated_change_changes_nothing_and_returns_the_reason() {
     let mut machine = Machine::new();
     machine.change(change(Change::Remove(3)), true).unwrap();
     let refused = |machine: &mut Machine, op| machine.change(change(op), false).unwrap_err();

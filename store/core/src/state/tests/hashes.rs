@@ -21,7 +21,7 @@ fn history(machine: &mut Machine, flush: bool, sweep: bool) {
 }
 
 #[test]
-fn the_hash_does_not_tell_who_flushed_or_swept() {
+fn the_hash_does_not_depend_on_flushes_or_sweeps() {
     let hashes = [(false, false), (false, true), (true, false), (true, true)].map(|(f, s)| {
         let mut machine = Machine::new();
         history(&mut machine, f, s);
@@ -46,7 +46,7 @@ fn the_hash_does_not_tell_even_if_no_key_is_left() {
 }
 
 #[test]
-fn the_hash_says_what_it_covers() {
+fn the_hash_reports_its_revisions() {
     let mut machine = Machine::new();
     history(&mut machine, true, true);
     let view = machine.state.view();

@@ -191,7 +191,7 @@ fn versions_restart_with_each_generation() {
 }
 
 #[test]
-fn a_put_tells_the_previous_pair_when_asked() {
+fn a_put_returns_the_previous_pair_on_request() {
     let mut machine = Machine::new();
     let ask = |value| PutRequest {
         prev_kv: true,

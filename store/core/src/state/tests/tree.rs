@@ -156,7 +156,7 @@ fn a_leader_of_the_past_expires_nothing() {
 }
 
 #[test]
-fn what_the_cluster_knows_of_itself_moves_the_index_as_in_etcd() {
+fn cluster_metadata_advances_the_index_as_in_etcd() {
     let mut machine = Machine::new();
     assert_eq!(machine.state.view().tree_index(), 3, "one for each founder");
     let attributes = |member_id| {

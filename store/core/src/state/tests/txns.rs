@@ -150,7 +150,7 @@ fn an_operand_of_another_kind_counts_as_0() {
 }
 
 #[test]
-fn nested_conditions_are_judged_on_the_state_before() {
+fn nested_conditions_are_evaluated_on_the_state_before() {
     let mut machine = Machine::new();
     let absent = || {
         let zero = TargetUnion::Version(0);

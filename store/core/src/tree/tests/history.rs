@@ -84,7 +84,7 @@ fn the_history_has_a_thousand_events() {
 }
 
 #[test]
-fn changes_that_nobody_sees_take_an_index_and_a_place_in_the_history() {
+fn invisible_changes_take_an_index_and_a_place_in_the_history() {
     let mut tree = after(&[set("/1/a", "x")]);
     tree.touch();
     tree.apply(&set("/1/a", "y")).unwrap();

@@ -23,7 +23,7 @@ fn set_makes_a_node_anew_and_shows_what_was_there() {
 }
 
 #[test]
-fn create_wants_nothing_there() {
+fn create_needs_an_absent_node() {
     check(
         &mut Tree::new(),
         &[
@@ -45,7 +45,7 @@ fn create_wants_nothing_there() {
 }
 
 #[test]
-fn update_keeps_the_created_index_and_forgets_value_and_ttl() {
+fn update_keeps_the_created_index_and_drops_value_and_ttl() {
     check(
         &mut Tree::new(),
         &[
@@ -92,7 +92,7 @@ fn update_of_a_directory_changes_its_ttl_only_and_not_its_stored_index() {
 }
 
 #[test]
-fn compare_and_swap_says_what_differs() {
+fn compare_and_swap_names_the_difference() {
     let cas = |value, index| compare(Op::CompareAndSwap, "/1/a", value, index);
     check(
         &mut Tree::new(),

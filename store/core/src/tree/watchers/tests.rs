@@ -142,7 +142,7 @@ fn found(scan: &HistoryScan) -> Vec<u64> {
 }
 
 #[test]
-fn each_is_sent_what_it_asked_for() {
+fn each_watcher_gets_the_events_of_its_spec() {
     let mut watchers = Watchers::default();
     let none = Past::default();
     let mut watch =
@@ -189,7 +189,7 @@ fn without_a_stream_there_is_one_event() {
     assert_eq!(watchers.deliver(&event("/1/a", 3)), 0);
     assert_eq!(client.takes(), [2]);
     assert!(client.is_over() && watchers.is_empty());
-    assert!(!watchers.forget(&Bytes::from_static(b"/1/a"), id));
+    assert!(!watchers.unregister(&Bytes::from_static(b"/1/a"), id));
 }
 
 #[test]
@@ -331,11 +331,11 @@ fn a_watcher_that_leaves_is_forgotten() {
     let all = spec("/1", true, true, 0);
     let (one, first) = register(&mut watchers, &all, &Past::default());
     let (two, second) = register(&mut watchers, &all, &Past::default());
-    assert!(watchers.forget(&all.path, first));
+    assert!(watchers.unregister(&all.path, first));
     assert!(one.is_over() && !two.is_over());
-    assert!(watchers.forget(&all.path, second));
+    assert!(watchers.unregister(&all.path, second));
     assert!(watchers.is_empty());
-    assert!(!watchers.forget(&all.path, second));
+    assert!(!watchers.unregister(&all.path, second));
 }
 
 #[test]
