@@ -10,6 +10,7 @@ mod answer;
 mod body;
 mod refusal;
 mod search;
+mod state;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,7 @@ use tokio::time::{self, Instant};
 use tracing::debug;
 
 use self::refusal::{CONNECTION_LOST, RESOURCE_EXHAUSTED, TOO_MANY, UNAVAILABLE, trailers};
+use self::state::{CallState, Failed, Shared, Upstream};
 use super::owner::{ClientSession, Owner, Session};
 use crate::answers::Refusal;
 use crate::context::Context;
@@ -54,39 +56,7 @@ pub(super) struct Call {
     began: Instant,
     /// The end of the client's `grpc-timeout`.
     deadline: Option<Instant>,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    /// The field block, kept until the answer begins.
-    fields: Bytes,
-    /// The bytes reserved for the fields, and for the body.
-    kept: usize,
-    kept_body: usize,
-    /// The received part of the body that may have to be sent, perhaps again.
-    body: BytesMut,
-    /// The whole body has been received.
-    body_complete: bool,
-    /// The call has been forwarded, or is about to be.
-    begun: bool,
-    /// Some of the body was sent without being kept.
-    unrepeatable: bool,
-    upstream: Option<Upstream>,
-    answered: bool,
-    /// The bytes of the answer that wait for the client's window.
-    unread: usize,
-    /// The call has ended.
-    finished: bool,
-    /// Reports a failure to the call's own task, if it has one.
-    on_failure: Option<oneshot::Sender<Failure>>,
-}
-
-/// The member's stream of a call.
-struct Upstream {
-    member: Arc<Session>,
-    stream: u32,
-    endpoint: Arc<Endpoint>,
+    shared: Mutex<Shared>,
 }
 
 impl Call {
@@ -105,9 +75,9 @@ impl Call {
             kind: head.kind,
             began,
             deadline: head.timeout.and_then(|timeout| began.checked_add(timeout)),
-            state: Mutex::new(State {
+            shared: Mutex::new(Shared {
                 fields: head.fields,
-                ..State::default()
+                ..Shared::default()
             }),
         })
     }
@@ -133,7 +103,7 @@ impl Call {
         {
             return;
         }
-        if self.state.lock().unrepeatable {
+        if self.shared.lock().unrepeatable {
             return self.fail(RESOURCE_EXHAUSTED, TOO_MANY);
         }
         tokio::spawn(Arc::clone(self).find_member(None));
@@ -146,28 +116,32 @@ impl Call {
         member: &Arc<Session>,
         on_failure: Option<oneshot::Sender<Failure>>,
     ) -> Result<(), NoStream> {
-        let mut state = self.state.lock();
-        if state.finished {
+        let mut shared = self.shared.lock();
+        if shared.state.is_finished() {
             return Ok(());
         }
         if self.deadline_passed() {
-            drop(state);
+            drop(shared);
             self.expire();
             return Ok(());
         }
         let owner = Owner::Member(Arc::clone(self));
-        let (stream, gone) = member.open(owner, &state.fields, &state.body, state.body_complete)?;
-        state.upstream = Some(Upstream {
+        let end_stream = shared.body_complete;
+        let (stream, sent) = member.open(owner, &shared.fields, &shared.body, end_stream)?;
+        let upstream = Upstream {
             member: Arc::clone(member),
             stream,
             endpoint: Arc::clone(endpoint),
-        });
-        state.on_failure = on_failure;
-        if state.unrepeatable {
-            self.forget(&mut state);
+        };
+        shared.state = CallState::Sent {
+            upstream,
+            on_failure,
+        };
+        if shared.unrepeatable {
+            self.forget(&mut shared);
         }
-        drop(state);
-        self.client.release_capacity(self.stream, gone);
+        drop(shared);
+        self.client.release_capacity(self.stream, sent);
         Ok(())
     }
 
@@ -178,35 +152,26 @@ impl Call {
 
     /// The member's stream has failed.
     pub(super) fn failed(self: &Arc<Call>, failure: Failure) {
-        let mut state = self.state.lock();
-        let Some(upstream) = state.upstream.take().filter(|_| !state.finished) else {
-            return;
-        };
-        if state.answered {
-            state.finished = true;
-            // clientv3 maps a reset to "internal error", at which applications give up.
-            let block = trailers(UNAVAILABLE, CONNECTION_LOST, &[]);
-            self.client.fields(self.stream, &block, true);
-            return;
-        }
-        match state.on_failure.take() {
-            Some(on_failure) => drop(on_failure.send(failure)),
-            None => {
+        match self.shared.lock().state.fail() {
+            Failed::Unanswered(_, Some(on_failure)) => drop(on_failure.send(failure)),
+            Failed::Unanswered(upstream, None) => {
                 let first = Some((upstream.endpoint, failure));
                 drop(tokio::spawn(Arc::clone(self).find_member(first)));
             }
+            Failed::Answering => {
+                // clientv3 maps a reset to "internal error", at which applications give up.
+                let block = trailers(UNAVAILABLE, CONNECTION_LOST, &[]);
+                self.client.fields(self.stream, &block, true);
+            }
+            Failed::Nothing => {}
         }
     }
 
     /// The member has reset this stream alone, or its answer cannot be forwarded. That is no sign
     /// of a failed member, and another member would hardly succeed.
     pub(super) fn failed_alone(self: &Arc<Call>) {
-        let answered = {
-            let mut state = self.state.lock();
-            state.on_failure = None;
-            state.answered
-        };
-        match (answered, self.kind.read) {
+        let answering = self.shared.lock().state.is_answering();
+        match (answering, self.kind.read) {
             (true, _) => self.failed(crate::policy::forward::gone()),
             (false, true) => self.refuse(Refusal::NoAnswer),
             (false, false) => self.refuse(Refusal::OutcomeUnknown),
@@ -240,29 +205,27 @@ impl Call {
 
     /// Cancels the call: the client has reset its stream or disconnected.
     pub(super) fn cancel(&self) {
-        let mut state = self.state.lock();
-        let upstream = state.upstream.take();
-        self.finish(&mut state, true);
-        drop(state);
+        let upstream = self.finish(&mut self.shared.lock());
         if let Some(upstream) = upstream {
             upstream.member.reset(upstream.stream, ErrorCode::CANCEL);
         }
     }
 
-    fn finish(&self, state: &mut State, last: bool) {
-        if last {
-            state.finished = true;
-            state.upstream = None;
-            state.on_failure = None;
-            self.forget(state);
-        }
+    /// Ends the call. Returns the member's stream, if there is one.
+    fn finish(&self, shared: &mut Shared) -> Option<Upstream> {
+        self.forget(shared);
+        shared.state.finish()
+    }
+
+    fn is_finished(&self) -> bool {
+        self.shared.lock().state.is_finished()
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        let mut state = std::mem::take(self.state.get_mut());
-        self.release_memory(&mut state);
-        self.release_unread(&mut state, usize::MAX);
+        let mut shared = std::mem::take(self.shared.get_mut());
+        self.release_memory(&mut shared);
+        self.release_unread(&mut shared, usize::MAX);
     }
 }

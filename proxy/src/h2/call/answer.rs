@@ -6,27 +6,27 @@ use crate::h2::memory;
 impl Call {
     /// Forwards a field block of the answer; `last`: it is the trailer section.
     pub(in crate::h2) fn fields(&self, block: &[u8], status: StatusCode, last: bool) {
-        let mut state = self.state.lock();
-        if state.finished {
-            return;
-        }
-        if !state.answered {
-            state.answered = true;
-            self.forget(&mut state);
-            state.on_failure = None;
+        let mut shared = self.shared.lock();
+        if shared.state.begin_answer() {
+            self.forget(&mut shared);
             let took = self.began.elapsed();
             self.proxy.metrics.handled(&Method::POST, status, took);
         }
-        self.finish(&mut state, last);
+        if !shared.state.is_answering() {
+            return;
+        }
+        if last {
+            self.finish(&mut shared);
+        }
         self.client.fields(self.stream, block, last);
     }
 
     /// Forwards data of the answer. Returns how many bytes were sent at once.
     pub(in crate::h2) fn answer(&self, data: &[u8], last: bool) -> usize {
         // Held until all is counted: the client's task may send the data at once.
-        let mut state = self.state.lock();
+        let mut shared = self.shared.lock();
         if last {
-            self.finish(&mut state, true);
+            self.finish(&mut shared);
         }
         let gone = self.client.data(self.stream, data, last);
         let waits = data.len() - gone;
@@ -35,9 +35,9 @@ impl Call {
         }
         let (all, of_client) = (&self.proxy.unread, &self.client.quota.unread);
         if memory::take_unread(all, of_client, waits) {
-            state.unread += waits;
+            shared.unread += waits;
         } else {
-            drop(state);
+            drop(shared);
             self.reject_answer();
         }
         gone
@@ -54,23 +54,23 @@ impl Call {
         };
         self.client.reset(self.stream, code);
         self.cancel();
-        self.release_unread(&mut self.state.lock(), usize::MAX);
+        self.release_unread(&mut self.shared.lock(), usize::MAX);
     }
 
     /// Bytes that waited for the client's window have been sent.
     pub(in crate::h2) fn reached_client(&self, bytes: usize) {
-        let mut state = self.state.lock();
-        self.release_unread(&mut state, bytes);
-        if let Some(upstream) = &state.upstream {
+        let mut shared = self.shared.lock();
+        self.release_unread(&mut shared, bytes);
+        if let Some(upstream) = shared.state.upstream() {
             upstream.member.release_capacity(upstream.stream, bytes);
         }
     }
 
     /// Releases the memory of answer bytes that do not wait any more.
-    pub(super) fn release_unread(&self, state: &mut State, bytes: usize) {
-        let bytes = state.unread.min(bytes);
+    pub(super) fn release_unread(&self, shared: &mut Shared, bytes: usize) {
+        let bytes = shared.unread.min(bytes);
         if bytes != 0 {
-            state.unread -= bytes;
+            shared.unread -= bytes;
             memory::give_back(&self.proxy.unread, &self.client.quota.unread, bytes);
         }
     }

@@ -15,11 +15,11 @@ const COLLECTED_BYTES_MAX: usize = 32 * 1024;
 impl Call {
     /// Reserves memory for the fields. Without any, the call is refused and `false` returned.
     pub(in crate::h2) fn reserve_memory(&self) -> bool {
-        let mut state = self.state.lock();
-        let bytes = state.fields.len() + REQUEST_BYTES;
+        let mut shared = self.shared.lock();
+        let bytes = shared.fields.len() + REQUEST_BYTES;
         let fits = memory::take(&self.proxy.kept, &self.client.quota.kept, bytes);
-        state.kept = if fits { bytes } else { 0 };
-        drop(state);
+        shared.kept = if fits { bytes } else { 0 };
+        drop(shared);
         if !fits {
             self.fail(RESOURCE_EXHAUSTED, TOO_MANY);
         }
@@ -27,20 +27,20 @@ impl Call {
     }
 
     /// Reserves memory for a part of the body.
-    fn take(&self, state: &mut State, bytes: usize) -> bool {
+    fn take(&self, shared: &mut Shared, bytes: usize) -> bool {
         let fits = memory::take(
             &self.proxy.kept_bodies,
             &self.client.quota.kept_bodies,
             bytes,
         );
-        state.kept_body += if fits { bytes } else { 0 };
+        shared.kept_body += if fits { bytes } else { 0 };
         fits
     }
 
-    pub(super) fn release_memory(&self, state: &mut State) {
+    pub(super) fn release_memory(&self, shared: &mut Shared) {
         let (fields, body) = (
-            std::mem::take(&mut state.kept),
-            std::mem::take(&mut state.kept_body),
+            std::mem::take(&mut shared.kept),
+            std::mem::take(&mut shared.kept_body),
         );
         if fields != 0 {
             memory::give_back(&self.proxy.kept, &self.client.quota.kept, fields);
@@ -55,54 +55,55 @@ impl Call {
     }
 
     /// Drops the copy that was kept for another attempt.
-    pub(super) fn forget(&self, state: &mut State) {
-        state.body = BytesMut::new();
-        state.fields = Bytes::new();
-        self.release_memory(state);
+    pub(super) fn forget(&self, shared: &mut Shared) {
+        shared.body = BytesMut::new();
+        shared.fields = Bytes::new();
+        self.release_memory(shared);
     }
 
     /// The fields have been received. `body_complete`: there is no body.
     pub(in crate::h2) fn begin(self: &Arc<Call>, body_complete: bool) {
-        let mut state = self.state.lock();
-        state.body_complete = body_complete;
+        let mut shared = self.shared.lock();
+        shared.body_complete = body_complete;
         // A unary call is forwarded with its message.
-        state.begun = body_complete || !self.kind.unary;
-        if state.begun {
-            drop(state);
+        if body_complete || !self.kind.unary {
+            shared.state = CallState::Searching;
+            drop(shared);
             self.forward();
         }
     }
 
     /// A part of the body has been received.
     pub(in crate::h2) fn data(self: &Arc<Call>, data: &[u8], end: bool) {
-        let mut state = self.state.lock();
-        if state.finished {
-            drop(state);
+        let mut shared = self.shared.lock();
+        if shared.state.is_finished() {
+            drop(shared);
             self.client.release_capacity(self.stream, data.len());
             return;
         }
-        state.body_complete |= end;
-        let kept = state.unrepeatable || state.answered || self.take(&mut state, data.len());
-        if !state.begun {
-            return self.collect(state, data, (end, kept));
+        shared.body_complete |= end;
+        let unkept = shared.unrepeatable || shared.state.is_answering();
+        let kept = unkept || self.take(&mut shared, data.len());
+        if matches!(shared.state, CallState::Collecting) {
+            return self.collect(shared, data, (end, kept));
         }
         if !kept {
-            if state.upstream.is_none() {
-                drop(state);
+            if shared.state.upstream().is_none() {
+                drop(shared);
                 return self.fail(RESOURCE_EXHAUSTED, TOO_MANY);
             }
-            self.mark_unrepeatable(&mut state);
+            self.mark_unrepeatable(&mut shared);
         }
         if data.len() < SMALL_BYTES && !end {
             self.client.quota.piece();
         }
-        if state.keep(data) {
-            self.mark_unrepeatable(&mut state);
+        if shared.keep(data, KEPT_BYTES_MAX) {
+            self.mark_unrepeatable(&mut shared);
         }
         // Without an upstream it is sent when the call is started.
-        if let Some(upstream) = &state.upstream {
+        if let Some(upstream) = shared.state.upstream() {
             let gone = upstream.member.data(upstream.stream, data, end);
-            drop(state);
+            drop(shared);
             self.client.release_capacity(self.stream, gone);
         }
     }
@@ -110,16 +111,18 @@ impl Call {
     /// Collects the body of a call that is not forwarded yet. `kept`: there is memory for it.
     fn collect(
         self: &Arc<Call>,
-        mut state: MutexGuard<'_, State>,
+        mut shared: MutexGuard<'_, Shared>,
         data: &[u8],
         (end, kept): (bool, bool),
     ) {
-        state.body.extend_from_slice(data);
+        shared.body.extend_from_slice(data);
         // Without memory for a copy, the body is sent as it comes, or the call is refused.
-        state.unrepeatable = !kept;
-        let begins = end || !kept || COLLECTED_BYTES_MAX <= state.body.len();
-        state.begun = begins;
-        drop(state);
+        shared.unrepeatable = !kept;
+        let begins = end || !kept || COLLECTED_BYTES_MAX <= shared.body.len();
+        if begins {
+            shared.state = CallState::Searching;
+        }
+        drop(shared);
         if kept {
             // Else many calls that come piece by piece could exhaust the connection's window
             // together, and none could end.
@@ -131,24 +134,8 @@ impl Call {
     }
 
     /// From now on, sent bytes of the body are not kept.
-    fn mark_unrepeatable(&self, state: &mut State) {
-        state.unrepeatable = true;
-        self.forget(state);
-    }
-}
-
-impl State {
-    /// Keeps a part of the body, if it can be sent again. Returns whether the copy became too
-    /// large.
-    fn keep(&mut self, data: &[u8]) -> bool {
-        if self.answered || self.unrepeatable {
-            return false;
-        }
-        // Without an upstream this is the only copy.
-        let much = KEPT_BYTES_MAX < self.body.len() + data.len() && self.upstream.is_some();
-        if !much {
-            self.body.extend_from_slice(data);
-        }
-        much
+    fn mark_unrepeatable(&self, shared: &mut Shared) {
+        shared.unrepeatable = true;
+        self.forget(shared);
     }
 }

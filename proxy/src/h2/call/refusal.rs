@@ -28,13 +28,13 @@ impl Call {
             true => "context deadline exceeded",
             false => "proxy: the rest of the call did not come in time",
         };
-        let mut state = self.state.lock();
-        if state.finished {
+        let mut shared = self.shared.lock();
+        if shared.state.is_finished() {
             return;
         }
-        let (upstream, answered) = (state.upstream.take(), state.answered);
-        self.finish(&mut state, true);
-        drop(state);
+        let answered = shared.state.is_answering();
+        let upstream = self.finish(&mut shared);
+        drop(shared);
         if let Some(upstream) = upstream {
             upstream.member.reset(upstream.stream, ErrorCode::CANCEL);
         }
@@ -45,7 +45,7 @@ impl Call {
 
     /// Answers the call without a member.
     pub(in crate::h2) fn refuse(&self, refusal: Refusal) {
-        if self.state.lock().finished {
+        if self.is_finished() {
             return;
         }
         self.proxy.metrics.dropped(&Method::POST, refusal);
@@ -70,11 +70,11 @@ impl Call {
     }
 
     pub(super) fn fail(&self, code: u8, text: &'static str) {
-        let mut state = self.state.lock();
-        if state.finished {
+        let mut shared = self.shared.lock();
+        if shared.state.is_finished() {
             return;
         }
-        self.finish(&mut state, true);
+        self.finish(&mut shared);
         let block = trailers(code, text, &HEAD);
         self.client.fields(self.stream, &block, true);
     }

@@ -11,14 +11,14 @@ impl Call {
         let mut turns = Attempts::of_request(&self.proxy, self.kind.nearest);
         let mut unanswered = false;
         let mut failed = first;
-        while !self.state.lock().finished {
+        while !self.is_finished() {
             if let Some((endpoint, failure)) = failed.take() {
                 debug!(endpoint = %endpoint.url, %failure, "a member failed");
                 if failure.is_the_members() {
                     turns.failed(&endpoint);
                 }
                 unanswered |= failure.is_unclear();
-                if unanswered && !self.kind.read || self.state.lock().unrepeatable {
+                if unanswered && !self.kind.read || self.shared.lock().unrepeatable {
                     return self.refuse(Refusal::OutcomeUnknown);
                 }
             }
@@ -43,7 +43,7 @@ impl Call {
     async fn attempt(self: &Arc<Call>, endpoint: &Arc<Endpoint>) -> Result<(), Option<Failure>> {
         let mut closed = false;
         let until = Instant::now() + self.proxy.config.request_timeout;
-        while !self.state.lock().finished {
+        while !self.is_finished() {
             let of = self.client.quota.lane();
             let member = match endpoint.link.connect(endpoint, &self.proxy, of).await {
                 Ok(member) => member,
