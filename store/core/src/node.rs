@@ -1,9 +1,9 @@
 //! The consensus step: `Node::step(Input) -> Output`, around raft-rs.
 //!
-//! A node decides and performs no IO. It has no clock (time is an argument), no disk (it returns
-//! what must become durable, and takes a report once it is) and no randomness of its own (raft-rs's
-//! is overridden). It does not interpret commands: `Committed` entries go to the state machine.
-//! Start at [`Node::step`]; its types are `Input` and `Output`.
+//! A node decides and performs no IO. It has no clock: time is an argument. It has no disk: it
+//! returns what must become durable, and takes a report once it is. It has no randomness of its
+//! own: raft-rs's is overridden. It does not interpret commands: `Committed` entries go to the
+//! state machine. Start at [`Node::step`]; its types are `Input` and `Output`.
 
 mod config;
 mod convert;
@@ -140,7 +140,7 @@ impl Node {
         Ok((node, mark))
     }
 
-    /// One turn: processes inputs in order at time `now`, and returns what must be done.
+    /// One step: processes inputs in order at time `now`, and returns what must be done.
     pub fn step(&mut self, now: Millis, inputs: impl IntoIterator<Item = Input>) -> Output {
         let mut output = Output::default();
         self.now = self.now.max(now);

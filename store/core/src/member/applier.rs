@@ -60,8 +60,8 @@ pub enum ApplierEvent {
 /// Effects of the applier, to be carried out in the order of the fields.
 #[derive(Debug, Default)]
 pub struct ApplierEffects {
-    /// The outcome of each entry, in order: its events are for watchers, and its response for the
-    /// client of `id`, which is set only for requests of this incarnation of this member.
+    /// The outcome of each entry, in order. Its events are for watchers, its response for the
+    /// client of `id`. `id` is set only for requests of this incarnation of this member.
     pub applied: Vec<Applied>,
     /// The members changed: the links to peers must be updated.
     pub members_changed: bool,

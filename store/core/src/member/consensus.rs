@@ -1,7 +1,7 @@
 //! Consensus, which owns the node.
 //!
 //! It converts peers' messages to inputs, keeps the captured state that is sent to followers, and
-//! orders the effects of a turn. No message that promises durability leaves before the append is
+//! orders the effects of a step. No message that promises durability leaves before the append is
 //! durable. The log never restarts at a snapshot before the state machine has been replaced by it.
 
 use std::collections::BTreeSet;
@@ -28,7 +28,7 @@ pub enum ConsensusEvent {
     ForwardFailed(peer::ProposalId, Reason),
     /// The captured state, in answer to `ApplierEvent::Capture`.
     Captured(Capture),
-    /// A snapshot has been received completely. The effects of this turn install it, unless it is
+    /// A snapshot has been received completely. The effects of this step install it, unless it is
     /// stale.
     SnapshotStaged {
         /// The sender's `MsgSnapshot`.
@@ -38,7 +38,7 @@ pub enum ConsensusEvent {
     },
 }
 
-/// Effects of a turn, to be carried out in the order of the fields.
+/// Effects of a step, to be carried out in the order of the fields.
 #[derive(Debug, Default)]
 pub struct ConsensusEffects {
     /// Messages that may leave now: they promise nothing that is not durable yet.
@@ -65,18 +65,18 @@ pub struct ConsensusEffects {
     pub lost: Option<LogLost>,
     /// The latest time of the next call.
     pub wake_at: Millis,
-    /// The size of the turn: the number of inputs, and of entries to append and to apply.
+    /// The size of the step: the number of inputs, and of entries to append and to apply.
     pub load: usize,
 }
 
 /// The node, and the captured state for followers.
 pub struct Consensus {
     node: Node,
-    /// Inputs for the next turn.
+    /// Inputs for the next step.
     inputs: Vec<Input>,
     /// The capture, and the time when it was last sent.
     capture: Option<(Capture, Millis)>,
-    capture_asked: bool,
+    capture_requested: bool,
     capture_kept_ms: u64,
 }
 
@@ -88,7 +88,7 @@ impl Consensus {
             node,
             inputs: Vec::new(),
             capture: None,
-            capture_asked: false,
+            capture_requested: false,
             capture_kept_ms,
         }
     }
@@ -103,7 +103,7 @@ impl Consensus {
         self.node.voters()
     }
 
-    /// One turn: processes events in one step of the node, and returns the effects.
+    /// Processes events in one step of the node, and returns the effects.
     pub fn handle(
         &mut self,
         now: Millis,
@@ -121,7 +121,7 @@ impl Consensus {
         effects.send.append(&mut output.send);
         self.persist(&mut output, &mut effects);
         self.apply(&mut output, &mut effects);
-        // After the reads: a cancelled one may have been answered in this turn.
+        // After the reads: a cancelled one may have been answered in this step.
         effects.work.extend(cancelled);
         effects.refused = output.refused;
         for (to, offer) in output.snapshots {
@@ -174,7 +174,7 @@ impl Consensus {
         cancelled.collect()
     }
 
-    /// Drops requests whose client left before this turn.
+    /// Drops requests whose client left before this step.
     fn drop_cancelled(&mut self) {
         let cancelled = self.inputs.iter().filter_map(|input| match input {
             Input::ProposalCancelled { id } => Some(*id),
@@ -212,8 +212,8 @@ impl Consensus {
         effects
             .work
             .extend(output.reads.drain(..).map(ApplierEvent::Read));
-        if output.snapshot_wanted && !self.capture_asked {
-            self.capture_asked = true;
+        if output.snapshot_wanted && !self.capture_requested {
+            self.capture_requested = true;
             effects.work.push(ApplierEvent::Capture);
         }
     }
@@ -222,7 +222,7 @@ impl Consensus {
         let conf_state = capture.mark().conf_state.clone().unwrap_or_default();
         let last_included = LastIncluded::from(capture.mark());
         self.capture = Some((capture, now));
-        self.capture_asked = false;
+        self.capture_requested = false;
         self.inputs.push(Input::SnapshotCaptured {
             last_included,
             conf_state,

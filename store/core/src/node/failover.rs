@@ -30,11 +30,11 @@ impl Failover {
         self.down.contains(&member)
     }
 
-    /// Plans this member's campaign: one turn of `turn_ms` after each live voter with a lower id.
-    pub(super) fn plan(&mut self, now: Millis, me: MemberId, voters: &[u64], turn_ms: u64) {
+    /// Plans this member's campaign: `stagger_ms` later for each live voter with a lower id.
+    pub(super) fn plan(&mut self, now: Millis, me: MemberId, voters: &[u64], stagger_ms: u64) {
         let ahead = |&&voter: &&u64| voter < me.0 && !self.is_down(MemberId(voter));
-        let turn = voters.iter().filter(ahead).count() as u64;
-        self.campaign_at = Some(Millis(now.0 + turn * turn_ms));
+        let earlier = voters.iter().filter(ahead).count() as u64;
+        self.campaign_at = Some(Millis(now.0 + earlier * stagger_ms));
     }
 
     /// Cancels the plan: a leader exists again, or this member has campaigned.

@@ -106,7 +106,7 @@ pub enum Input {
 pub struct Output {
     /// Messages that may leave now: they promise nothing that is not durable yet.
     pub send: Vec<(MemberId, peer::PeerMessage)>,
-    /// The log write of this turn.
+    /// The log write of this step.
     pub append: Option<Append>,
     /// Committed entries for the state machine, in index order.
     pub apply: Vec<Committed>,
@@ -131,7 +131,7 @@ pub struct Output {
     pub wake_at: crate::Millis,
 }
 
-/// One turn's write to the log.
+/// One step's write to the log.
 #[derive(Debug, Default)]
 pub struct Append {
     /// For `Input::Persisted`. Numbers increase; appends must become durable in this order.

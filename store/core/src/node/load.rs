@@ -44,7 +44,7 @@ impl Node {
     /// Whether nothing may be appended for now. Uncommitted entries alone do not count: only
     /// further entries, or others in their place, commit them.
     pub(super) fn is_overloaded(&self) -> bool {
-        // The bytes added in this turn: many messages may have arrived since the last one.
+        // The bytes added in this step: many messages may have arrived since the last one.
         let turn_bytes = self.raw.raft.raft_log.unstable.entries_size;
         let log_bytes = self.raw.store().size_bytes() + turn_bytes;
         let log_is_full = self.config.log_bytes_max < log_bytes

@@ -34,7 +34,7 @@ impl Node {
         change: Bytes,
         output: &mut Output,
     ) {
-        // Earlier requests of this turn stay ahead of it.
+        // Earlier requests of this step stay ahead of it.
         self.propose_gathered(output);
         // Before a majority has answered in this term, live and dead voters are indistinguishable.
         // Raft requires the same for single-member changes (Ongaro, raft-dev, 2015).

@@ -2,8 +2,8 @@
 //!
 //! Only a leader appends. A follower forwards the whole request to the leader once, with the term
 //! in which that leader leads; a leader of another term refuses it. So a request can only be in an
-//! entry of that term. Once an entry of a later term is committed and the request was not among the
-//! entries before it, the request is certainly not in the log: it is refused, and may be repeated.
+//! entry of that term. Suppose an entry of a later term is committed and the request was not among
+//! the entries before it. Then it is certainly not in the log: it is refused, and may be repeated.
 //! A request whose outcome this member can no longer determine is never refused.
 
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use raft::eraftpb;
 use super::{Node, Output, Refusal, membership, send};
 use crate::{MemberId, ProposalId, proposal};
 
-/// A request to be appended in this turn.
+/// A request to be appended in this step.
 struct GatheredProposal {
     id: ProposalId,
     framed: Bytes,
@@ -161,7 +161,7 @@ impl Node {
         }
     }
 
-    /// Appends the turn's requests as one proposal, as far as there is room.
+    /// Appends the step's requests as one proposal, as far as there is room.
     pub(super) fn propose_gathered(&mut self, output: &mut Output) {
         let mut gathered = std::mem::take(&mut self.proposals.gathered);
         for request in gathered.drain(self.room_for(&gathered)..) {

@@ -8,7 +8,7 @@ use super::{Append, Node, Output, convert, log};
 use crate::{Committed, Index, LastIncluded, MemberId, Term};
 
 impl Node {
-    /// Takes everything that raft-rs has ready. True if the rest needs a turn of its own.
+    /// Takes everything that raft-rs has ready. True if the rest needs a step of its own.
     pub(super) fn settle(&mut self, output: &mut Output) -> bool {
         while self.raw.has_ready() {
             if self.raw.snap().is_some_and(|snap| !snap.is_empty()) && output.append.is_some() {

@@ -400,7 +400,7 @@ fn a_lone_voter_sends_nothing_of_a_term_that_is_not_durable() {
         }
     }
     assert!(Term(1) < durable_term, "the term is on its way to the log");
-    // More turns change nothing as long as the disk is busy.
+    // More steps change nothing as long as the disk is busy.
     cluster.now += 100;
     let output = cluster.nodes[0].step(Millis(cluster.now), None);
     assert!(output.send.is_empty(), "sent {:?}", output.send);

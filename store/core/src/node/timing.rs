@@ -65,8 +65,8 @@ impl Node {
 
     pub(super) fn wake_at(&self) -> Millis {
         let mut at = Millis(self.last_tick.0 + self.config.heartbeat_ms);
-        if let Some(turn) = self.failover.wake_at() {
-            at = at.min(turn);
+        if let Some(campaign_at) = self.failover.wake_at() {
+            at = at.min(campaign_at);
         }
         if let Some(late) = self.reads.wake_at(self.now, self.config.election_ms / 2) {
             at = at.min(late.max(Millis(self.now.0 + 1)));
@@ -98,7 +98,7 @@ impl Node {
         raft.election_elapsed = raft.election_elapsed.max(raft.election_timeout());
         let voters = raft.prs().conf().to_conf_state().voters;
         let me = self.config.member;
-        self.failover.plan(self.now, me, &voters, self.turn_ms());
+        self.failover.plan(self.now, me, &voters, self.stagger_ms());
     }
 
     fn campaign_for_the_dead(&mut self) {
@@ -114,7 +114,7 @@ impl Node {
         // soon, but at a random offset: in step with the other survivors, the vote would split for
         // ever.
         let voters = self.raw.raft.prs().conf().to_conf_state().voters.len() as u64;
-        let round_ms = self.turn_ms() * (voters + 1);
+        let round_ms = self.stagger_ms() * (voters + 1);
         let drawn = self.draw(self.raw.raft.term);
         self.failover
             .postpone(Millis(self.now.0 + round_ms + drawn % round_ms));
@@ -126,7 +126,7 @@ impl Node {
     }
 
     /// The time between the campaigns of two survivors, in milliseconds.
-    fn turn_ms(&self) -> u64 {
+    fn stagger_ms(&self) -> u64 {
         (self.config.heartbeat_ms / 4).max(5)
     }
 

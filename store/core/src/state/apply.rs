@@ -54,9 +54,9 @@ impl StateMachine {
     /// results, and nothing else differs.
     ///
     /// # Errors
-    /// Fatal. The engine failed, and the entry may be half applied in memory; or this release does
-    /// not understand the entry, of which nothing is applied: a newer release must continue from
-    /// it.
+    /// Fatal. Either the engine failed, and the entry may be half applied in memory. Or this
+    /// release does not understand the entry, of which nothing is applied: a newer release must
+    /// continue from it.
     pub fn apply(
         &mut self,
         committed: &Committed,

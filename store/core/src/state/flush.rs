@@ -100,7 +100,7 @@ impl StateMachine {
 
     /// The engine has written the batch: drops the immutable memtable.
     pub fn flushed(&mut self, flush: Flush) {
-        assert!(self.flushing, "this flush was not asked for");
+        assert!(self.flushing, "no flush is in progress");
         self.flushing = false;
         self.flushing_bytes = 0;
         self.durable = flush.index;

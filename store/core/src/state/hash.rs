@@ -24,8 +24,8 @@ pub struct HashKv {
 }
 
 /// Hashes everything up to a revision; 0 is the current one. Rows that compaction may delete do not
-/// count, whether they are deleted yet or not: of the rows up to the compaction only those count
-/// that a compaction at the hashed revision would keep.
+/// count, whether they are deleted yet or not. So of the rows up to the compaction, only those
+/// count that a compaction at the hashed revision would keep.
 pub(super) fn hash_kv(shared: &Arc<Shared>, revision: i64) -> Result<HashKv, Error> {
     let _hold = shared.hold();
     // In this order: the rows of a revision are visible before its number is.
@@ -66,7 +66,7 @@ pub(super) fn hash_kv(shared: &Arc<Shared>, revision: i64) -> Result<HashKv, Err
 }
 
 /// The filter for the rows. If no key is live at the hashed revision, etcd does not skip superseded
-/// rows, and hashes the rows that its compaction has kept: the newest of each key at the
+/// rows. It then hashes the rows that its compaction has kept: the newest of each key at the
 /// compaction.
 fn kept(shared: &Shared, compacted: i64, upto: i64) -> Kept {
     let mut empty = true;

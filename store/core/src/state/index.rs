@@ -1,7 +1,7 @@
 //! The key index: from keys to the row keys of their versions, in memory, in key order. etcd's
 //! `treeIndex`.
 //!
-//! Keys lie in leaves (`leaf.rs`), and a directory maps the first key of each leaf to it: a lookup
+//! Keys lie in leaves (`leaf.rs`), and a directory maps the first key of each leaf to it. A lookup
 //! touches a few cache lines instead of the fifty of a skip list.
 //!
 //! There is one writer and any number of readers. Both locks are held for one leaf at a time: the

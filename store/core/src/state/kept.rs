@@ -9,7 +9,7 @@ use super::rows;
 use super::shared::Shared;
 
 /// A filter for rows. Its results do not change while a `CompactionHold` that is older than the
-/// filter exists: for keys at or above the compaction the index has the same answer before and
+/// filter exists. For keys at or above the compaction the index has the same answer before and
 /// after a sweep.
 #[derive(Clone, Copy)]
 pub(super) struct Kept {

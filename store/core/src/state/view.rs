@@ -127,9 +127,9 @@ impl ReadView {
         cost == 0 || self.held_bytes().saturating_add(cost) < self.shared.limits.quota_bytes
     }
 
-    /// Whether a change of the v2 tree of that cost fits into one and a half times the quota plus
-    /// the maximum of the tree's history: the NOSPACE alarm does not stop the v2 API. The engine
-    /// has room for more: twice the quota, and 4 GiB at least.
+    /// Whether a change of the v2 tree of that cost still fits. The limit is one and a half times
+    /// the quota plus the maximum of the tree's history, since the NOSPACE alarm does not stop the
+    /// v2 API. The engine has room for more: twice the quota, and 4 GiB at least.
     pub fn has_tree_room(&self, cost: u64) -> bool {
         let quota = self.shared.limits.quota_bytes;
         let most = quota.saturating_add(quota / 2);

@@ -1,4 +1,4 @@
-//! One member's consensus, turn by turn: proposals, forwarded requests, reads and captures.
+//! One member's consensus, step by step: proposals, forwarded requests, reads and captures.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ impl Rig {
     fn new() -> Rig {
         let mut rig = Rig::of(&[ME]);
         for _ in 0..1_000 {
-            rig.turn(Vec::new());
+            rig.step(Vec::new());
             let status = rig.consensus.status();
             if status.soft_state.leader == ME && status.committed == status.last {
                 return rig;
@@ -75,7 +75,7 @@ impl Rig {
         }
     }
 
-    fn turn(&mut self, mut events: Vec<ConsensusEvent>) -> ConsensusEffects {
+    fn step(&mut self, mut events: Vec<ConsensusEvent>) -> ConsensusEffects {
         self.now += 10;
         let persisted = self.persisted.take();
         events.extend(persisted.map(|number| ConsensusEvent::Input(Input::Persisted { number })));
@@ -110,7 +110,7 @@ fn proposed(effects: &ConsensusEffects) -> Vec<ProposalId> {
 fn a_request_whose_client_left_before_its_turn_is_not_proposed() {
     let mut rig = Rig::new();
     let cancelled = ConsensusEvent::Input(Input::ProposalCancelled { id: id(2) });
-    let effects = rig.turn(vec![propose(1), propose(2), cancelled, propose(3)]);
+    let effects = rig.step(vec![propose(1), propose(2), cancelled, propose(3)]);
     assert_eq!(proposed(&effects), [id(1), id(3)]);
 }
 
@@ -133,7 +133,7 @@ fn requests_of_peers_that_are_not_taken_are_refused() {
         message: Some(peer_message::Message::Forward(forward)),
     };
     let crowded = ConsensusEvent::ForwardsRejected(peer, vec![request(2)]);
-    let effects = rig.turn(vec![ConsensusEvent::Peer(peer, vec![message]), crowded]);
+    let effects = rig.step(vec![ConsensusEvent::Peer(peer, vec![message]), crowded]);
     assert!(proposed(&effects).is_empty());
     let refusals = effects.send.iter().map(|(to, message)| {
         let Some(peer_message::Message::Refused(refused)) = &message.message else {
@@ -147,7 +147,7 @@ fn requests_of_peers_that_are_not_taken_are_refused() {
 
 /// It was cancelled before it reached the applier, and was kept until its index was applied.
 #[test]
-fn a_read_that_is_answered_and_cancelled_in_one_turn_is_cancelled_last() {
+fn a_read_that_is_answered_and_cancelled_in_one_step_is_cancelled_last() {
     let leader = MemberId(2);
     let mut rig = Rig::of(&[ME, leader]);
     let from_leader = |message| {
@@ -165,14 +165,14 @@ fn a_read_that_is_answered_and_cancelled_in_one_turn_is_cancelled_last() {
     };
     let read = ConsensusEvent::Input(Input::Read { context: 7 });
     let known = from_leader(peer_message::Message::Raft(heartbeat));
-    let asked = rig.turn(vec![known, read]).send;
-    let request = asked
+    let sent = rig.step(vec![known, read]).send;
+    let request = sent
         .into_iter()
         .find_map(|(_, message)| match message.message {
             Some(peer_message::Message::ReadIndexRequest(request)) => Some(request),
             _ => None,
         });
-    let request = request.expect("the leader is asked");
+    let request = request.expect("a read index request");
     let answer = ReadIndexResponse {
         context: request.context,
         boot: request.boot,
@@ -180,7 +180,7 @@ fn a_read_that_is_answered_and_cancelled_in_one_turn_is_cancelled_last() {
     };
     let answered = from_leader(peer_message::Message::ReadIndexResponse(answer));
     let cancelled = ConsensusEvent::Input(Input::ReadCancelled { context: 7 });
-    let work = rig.turn(vec![answered, cancelled]).work;
+    let work = rig.step(vec![answered, cancelled]).work;
     let [
         ApplierEvent::Read(read),
         ApplierEvent::ReadCancelled { context },
@@ -211,18 +211,18 @@ fn a_capture_is_kept_while_followers_are_sent_it() {
     let mut rig = Rig::new();
     let capture = rig.state.capture().expect("memory does not fail");
     let index = capture.mark().index;
-    rig.turn(vec![ConsensusEvent::Captured(capture)]);
+    rig.step(vec![ConsensusEvent::Captured(capture)]);
     let mut effects = ConsensusEffects::default();
     for _ in 0..3 {
         rig.now += CAPTURE_KEPT_MS - 20;
         let (to, offer) = offer(&rig, index);
         let now = Millis(rig.now);
         rig.consensus.send_snapshot(now, to, offer, &mut effects);
-        rig.turn(Vec::new());
+        rig.step(Vec::new());
     }
     assert_eq!(effects.snapshots.len(), 3);
     rig.now += CAPTURE_KEPT_MS;
-    rig.turn(Vec::new());
+    rig.step(Vec::new());
     assert!(rig.consensus.capture.is_none(), "it is released");
 }
 

@@ -90,7 +90,7 @@ fn a_full_memtable_holds_proposals_back() {
     assert_eq!(cluster.applied[leader], vec![Bytes::from_static(b"again")]);
 }
 
-/// With 512 small appends in flight, raft-rs freed one place for each answer to a heartbeat and
+/// With 512 small appends in flight, raft-rs freed one place for each answer to a heartbeat. It
 /// sent nothing until the window fitted the limit for large entries: 50 s later.
 #[test]
 fn a_follower_that_has_dropped_many_appends_is_soon_sent_more() {
@@ -224,7 +224,7 @@ fn appends_of_one_turn_count_before_the_log_has_them() {
     let now = Millis(cluster.now);
     cluster.nodes[follower].step(now, (0..200).map(append));
     let held = cluster.log_bytes(follower);
-    assert!(0 < held && held <= 66 * MIB, "{held} bytes in one turn");
+    assert!(0 < held && held <= 66 * MIB, "{held} bytes in one step");
 }
 
 #[test]

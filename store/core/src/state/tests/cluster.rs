@@ -201,8 +201,9 @@ fn entry(kind: crate::EntryKind, index: u64, command: &[u8]) -> crate::Entry {
     }
 }
 
-/// Commands as newer releases could write them: not a message; a kind without a number here; an
-/// unknown change of the v2 tree; a transaction with an unknown operation deep inside.
+/// Commands as newer releases could write them. They are: bytes that are not a message; a kind
+/// without a number here; an unknown change of the v2 tree; a transaction with an unknown operation
+/// deep inside.
 fn newer() -> [Vec<u8>; 4] {
     let tree = TreeRequest {
         op: 99,

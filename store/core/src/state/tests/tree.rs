@@ -137,7 +137,7 @@ fn watchers_get_every_event_in_order() {
 }
 
 /// Found by the simulator, seed 1045. A paused leader proposes overdue expiries by its own grace,
-/// finds in the same turn that another member leads, and forwards the proposal to it.
+/// finds in the same step that another member leads, and forwards the proposal to it.
 #[test]
 fn a_leader_of_the_past_expires_nothing() {
     let mut machine = Machine::new();
