@@ -101,7 +101,7 @@ where
     }
     if opened.forces_new_cluster() {
         let me = opening.node.member;
-        tracing::warn!(member = %me, "going on as a cluster of one; every other member is removed");
+        tracing::warn!(member = %me, "continuing as a cluster of one, without the other members");
     }
     let recovered = opened.reconcile(opening.node, generations.began())?;
     if let Some(mark) = recovered.mark {

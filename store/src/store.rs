@@ -245,7 +245,7 @@ impl Store {
         limits.access = self.inner.config.access.clone();
         let gate = crate::edge::Gate::default();
         let more = |drain: &crate::edge::Drain| crate::edge::More {
-            first: self
+            interceptor: self
                 .config()
                 .enable_v2
                 .then(|| V2::new(self.clone(), drain)),

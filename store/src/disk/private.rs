@@ -73,7 +73,7 @@ fn make_contents_private(dir: &Path) -> io::Result<()> {
 fn or_warn(path: &Path, made: io::Result<()>) -> io::Result<()> {
     match made {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            tracing::warn!(path = %path.display(), %error, "cannot be made private");
+            tracing::warn!(path = %path.display(), %error, "could not restrict the permissions");
             Ok(())
         }
         other => other,
@@ -98,7 +98,7 @@ fn tighten(path: &Path) -> io::Result<bool> {
 pub fn refuse_link(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(found) if found.is_symlink() => Err(io::Error::other(format!(
-            "{} is a symbolic link, which no member makes; remove it",
+            "{} is a symbolic link, which Keelson never creates; remove it",
             path.display()
         ))),
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

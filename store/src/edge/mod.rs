@@ -30,7 +30,7 @@ pub use gate::Gate;
 pub use keelson_port::{
     Access, Drain, DrainTrigger, Limits, Listener, Parked, Parking, ServerTls, TlsError, TlsFiles,
 };
-pub use service::{FirstLook, GrpcService, Look, PortServices};
+pub use service::{GrpcService, Intercepted, Interceptor, PortServices};
 pub use v3::Unread;
 
 /// What is served beside the v3 API and the operator's paths.
@@ -41,7 +41,7 @@ pub struct More<F> {
     /// Additional HTTP routes.
     pub router: Router,
     /// Receives HTTP requests before all routers.
-    pub first: F,
+    pub interceptor: F,
     /// Opened when the member is ready; without a gate, every request is served at once.
     pub gate: Option<Gate>,
     /// The memory budget for large answers of the v3 API.
@@ -50,7 +50,7 @@ pub struct More<F> {
 
 /// Serves a member's client port: the v3 services, the operator's paths, and the additions.
 /// `Drain` ends the long requests of the additions at the shutdown.
-pub async fn serve_clients<B: Backend, F: FirstLook>(
+pub async fn serve_clients<B: Backend, F: Interceptor>(
     backend: B,
     listeners: Vec<impl Into<Listener>>,
     limits: Limits,
@@ -61,7 +61,7 @@ pub async fn serve_clients<B: Backend, F: FirstLook>(
     let More {
         routes,
         router,
-        first,
+        interceptor,
         gate,
         unread,
     } = more(&drain);
@@ -76,7 +76,7 @@ pub async fn serve_clients<B: Backend, F: FirstLook>(
         shutdown.await;
         trigger.begin();
     };
-    let services = PortServices::new(grpc, first, http);
+    let services = PortServices::new(grpc, interceptor, http);
     let services = match gate {
         Some(gate) => services.behind(gate, gate_drain),
         None => services,

@@ -56,11 +56,11 @@ enum ResponseKind<F> {
     Grpc(F),
     /// The router.
     Http(Box<RouteFuture<Infallible>>),
-    /// A complete answer of the first service.
+    /// An immediate answer of the interceptor.
     Now(Option<Response<axum::body::Body>>),
     /// A request that waits until the member is ready.
     Held(Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>),
-    /// A pending answer of the first service.
+    /// A pending answer of the interceptor.
     Later(Pin<Box<dyn Future<Output = Response<axum::body::Body>> + Send>>),
 }
 
@@ -105,33 +105,33 @@ where
 
 /// A service that receives a port's HTTP requests before the router. Requests for v2 keys are so
 /// frequent that the router's cost would matter.
-pub trait FirstLook: Send + Sync + 'static {
+pub trait Interceptor: Send + Sync + 'static {
     /// Answers the request, or returns it.
-    fn look(&self, request: Request<Incoming>) -> Look;
+    fn intercept(&self, request: Request<Incoming>) -> Intercepted;
 }
 
-/// The result of [`FirstLook::look`].
-pub enum Look {
+/// The result of [`Interceptor::look`].
+pub enum Intercepted {
     /// The answer.
-    Now(Response<axum::body::Body>),
+    Answered(Response<axum::body::Body>),
     /// The pending answer.
-    Later(Pin<Box<dyn Future<Output = Response<axum::body::Body>> + Send>>),
+    Pending(Pin<Box<dyn Future<Output = Response<axum::body::Body>> + Send>>),
     /// The request, which is for the router.
-    NotMine(Request<Incoming>),
+    Passed(Request<Incoming>),
 }
 
 /// Passes every request to the router.
-impl FirstLook for () {
-    fn look(&self, request: Request<Incoming>) -> Look {
-        Look::NotMine(request)
+impl Interceptor for () {
+    fn intercept(&self, request: Request<Incoming>) -> Intercepted {
+        Intercepted::Passed(request)
     }
 }
 
-impl<F: FirstLook> FirstLook for Option<F> {
-    fn look(&self, request: Request<Incoming>) -> Look {
+impl<F: Interceptor> Interceptor for Option<F> {
+    fn intercept(&self, request: Request<Incoming>) -> Intercepted {
         match self {
-            Some(first) => first.look(request),
-            None => Look::NotMine(request),
+            Some(interceptor) => interceptor.intercept(request),
+            None => Intercepted::Passed(request),
         }
     }
 }
@@ -145,17 +145,17 @@ pub struct PortServices<G, F> {
 
 struct Parts<G, F> {
     grpc: G,
-    first: F,
+    interceptor: F,
     http: Router,
 }
 
 impl<G, F> PortServices<G, F> {
     /// Serves every request at once.
-    pub fn new(grpc: G, first: F, http: Router) -> PortServices<G, F> {
+    pub fn new(grpc: G, interceptor: F, http: Router) -> PortServices<G, F> {
         PortServices {
             parts: Arc::new(Parts {
                 grpc,
-                first,
+                interceptor,
                 // Builds the router once; axum would otherwise do it for each request.
                 http: http.with_state(()),
             }),
@@ -171,7 +171,7 @@ impl<G, F> PortServices<G, F> {
     }
 }
 
-impl<G: GrpcService, F: FirstLook> Serve for PortServices<G, F> {
+impl<G: GrpcService, F: Interceptor> Serve for PortServices<G, F> {
     type Body = Body;
     type Future = ResponseFuture<G::Future>;
 
@@ -200,15 +200,15 @@ impl<G: GrpcService, F: FirstLook> Serve for PortServices<G, F> {
     }
 }
 
-impl<G: GrpcService, F: FirstLook> Parts<G, F> {
+impl<G: GrpcService, F: Interceptor> Parts<G, F> {
     fn call(&self, request: Request<Incoming>) -> ResponseKind<G::Future> {
         if request.version() == Version::HTTP_2 && is_grpc(&request) {
             return ResponseKind::Grpc(self.grpc.call(request));
         }
-        match self.first.look(request) {
-            Look::Now(response) => ResponseKind::Now(Some(response)),
-            Look::Later(answer) => ResponseKind::Later(answer),
-            Look::NotMine(request) => {
+        match self.interceptor.intercept(request) {
+            Intercepted::Answered(response) => ResponseKind::Now(Some(response)),
+            Intercepted::Pending(answer) => ResponseKind::Later(answer),
+            Intercepted::Passed(request) => {
                 let request = bounded(request);
                 ResponseKind::Http(Box::new(Service::call(&mut self.http.clone(), request)))
             }

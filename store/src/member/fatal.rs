@@ -41,7 +41,7 @@ impl Fatal {
     pub(crate) fn raise(&self, doing: &str, error: &dyn std::fmt::Display) {
         self.raised.store(true, Ordering::Release);
         let text = format!("{doing}: {error}");
-        tracing::error!(error = %text, "the member cannot go on");
+        tracing::error!(error = %text, "the member stops after a fatal error");
         (self.handler)(&text);
     }
 

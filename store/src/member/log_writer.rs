@@ -50,7 +50,7 @@ impl LogWriter {
                 },
                 Err(RecvTimeoutError::Disconnected) => {
                     if let Err(error) = self.pause(LogPause::NoteEnd) {
-                        tracing::warn!(%error, "the end of the log was not noted");
+                        tracing::warn!(%error, "the log's watermark was not written");
                     }
                     return;
                 }

@@ -77,7 +77,11 @@ impl SharedSlot {
             }
             Admission::Evicting { held, first, .. } => {
                 if first && let Some(evict) = holder.evict.take() {
-                    tracing::info!(?offer, ?held, "a snapshot gives way to another");
+                    tracing::info!(
+                        ?offer,
+                        ?held,
+                        "a snapshot transfer is evicted by a newer offer"
+                    );
                     let _ = evict.send(());
                 }
                 Ok(None)

@@ -90,7 +90,7 @@ async fn confirm(caller: &Introduction, url: &Url) -> Result<(), Status> {
     match has_no_keys || answer.member_id == caller.from.0 && answer.key_is_mine {
         true => Ok(()),
         false => Err(Status::failed_precondition(format!(
-            "the call claims to be from member {}, which did not make it",
+            "the call names member {} as its caller, but that member did not make it",
             caller.from
         ))),
     }

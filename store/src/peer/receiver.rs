@@ -126,9 +126,7 @@ impl<I: Inbox, S: SnapshotSink> PeerService<I, S> {
         gate::belongs(caller.from, self.inbox.membership_of(caller.from))?;
         match self.gate.is_proven(caller) {
             true => Ok(()),
-            false => Err(Status::unavailable(
-                "the member has been started again since",
-            )),
+            false => Err(Status::unavailable("the member has been restarted since")),
         }
     }
 }
@@ -184,14 +182,12 @@ impl<I: Inbox, S: SnapshotSink> PeerService<I, S> {
             ));
         };
         if offer.from != caller.from.0 {
-            return Err(Status::invalid_argument(
-                "an offer in another member's name",
-            ));
+            return Err(Status::invalid_argument("the offer names another member"));
         }
         let (staging, evicted) = self.sink.begin(offer).await?;
         tokio::select! {
             received = self.receive_pieces(caller, staging, chunks) => received,
-            Ok(()) = evicted => Err(Status::aborted("the snapshot gives way to another one")),
+            Ok(()) = evicted => Err(Status::aborted("the snapshot is replaced by another one")),
         }
     }
 

@@ -54,7 +54,7 @@ fn start_request(store: &Store, effects: ExpirerEffects) -> Option<PendingEvent<
             match store.propose(Op::TreeExpire(request)).await {
                 Ok(_) => ExpirerEvent::Done(number),
                 Err(error) => {
-                    tracing::debug!(%error, "could not expire what is overdue yet");
+                    tracing::debug!(%error, "could not expire overdue keys yet");
                     ExpirerEvent::Failed(number)
                 }
             }

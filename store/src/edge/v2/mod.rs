@@ -62,7 +62,7 @@ use self::key_request::Parameters;
 pub use self::stats::{FollowerStats, LeaderStats, Rate, SelfStats};
 use super::go::{allow_any_origin, not_found_page};
 use super::large::LargeAnswers;
-use super::service::{FirstLook, Look};
+use super::service::{Intercepted, Interceptor};
 
 /// The largest listing, approximately, in bytes.
 const LISTING_BYTES_MAX: usize = 256 * 1024 * 1024;
@@ -176,19 +176,19 @@ impl<B: TreeBackend> V2<B> {
     }
 }
 
-impl<B: TreeBackend> FirstLook for V2<B> {
-    fn look(&self, request: Request<Incoming>) -> Look {
+impl<B: TreeBackend> Interceptor for V2<B> {
+    fn intercept(&self, request: Request<Incoming>) -> Intercepted {
         if !V2::<B>::owns(request.uri().path()) {
             return match redirected(&request) {
-                Some(response) => Look::Now(response),
-                None => Look::NotMine(request),
+                Some(response) => Intercepted::Answered(response),
+                None => Intercepted::Passed(request),
             };
         }
         match self.try_now(&request) {
-            Ok(response) => Look::Now(response),
+            Ok(response) => Intercepted::Answered(response),
             Err(parameters) => {
                 let v2 = self.clone();
-                Look::Later(Box::pin(async move {
+                Intercepted::Pending(Box::pin(async move {
                     v2.answer_later(request, parameters).await
                 }))
             }

@@ -34,7 +34,7 @@ async fn with(limits: Limits) -> Port {
         async move {
             let backend = fake.clone();
             let more = move |drain: &_| crate::edge::More {
-                first: v2::V2::new(backend, drain),
+                interceptor: v2::V2::new(backend, drain),
                 routes: Routes::default(),
                 router: axum::Router::default(),
                 gate: None,
