@@ -101,7 +101,7 @@ impl<S> HeadMender<S> {
         let mut rest = arrived;
         while !rest.is_empty() {
             match place {
-                NextPart::Head => match Head::of(rest) {
+                NextPart::Head => match CompleteHead::of(rest) {
                     Found::Head(head) if !head.needs_mending() => {
                         place = head.next;
                         rest = &rest[head.bytes..];
@@ -129,7 +129,7 @@ impl<S> HeadMender<S> {
     fn mend_held(&mut self) {
         while !self.held.is_empty() {
             match self.place {
-                NextPart::Head => match Head::of(&self.held) {
+                NextPart::Head => match CompleteHead::of(&self.held) {
                     Found::Head(head) if head.bytes <= self.head_bytes_max => {
                         let (bytes, next) = match head.needs_mending() {
                             true => head.mend(&self.held[..head.bytes], &mut self.ready),
@@ -165,7 +165,7 @@ fn after_body(left: u64, taken: usize) -> NextPart {
 
 /// The message that begins at a position.
 enum Found {
-    Head(Head),
+    Head(CompleteHead),
     /// Of a head; more is needed.
     Part,
     /// Bytes that hyper refuses.
@@ -173,7 +173,7 @@ enum Found {
 }
 
 /// A head that is complete.
-struct Head {
+struct CompleteHead {
     bytes: usize,
     /// What comes after it.
     next: NextPart,
@@ -183,9 +183,9 @@ struct Head {
     quoted: bool,
 }
 
-impl Head {
+impl CompleteHead {
     fn of(received: &[u8]) -> Found {
-        let mut head = Head {
+        let mut head = CompleteHead {
             bytes: 0,
             next: NextPart::Head,
             folded: false,
@@ -249,7 +249,7 @@ impl Head {
             }
         }
         // A length may have been in the line that was joined.
-        let next = match Head::of(&unfolded) {
+        let next = match CompleteHead::of(&unfolded) {
             Found::Head(joined) if joined.bytes == unfolded.len() => joined.next,
             _ => NextPart::Unknown,
         };
