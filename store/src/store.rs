@@ -1,12 +1,12 @@
 //! The handle to a member: start, readiness, serving and shutdown.
 
+mod assemble;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
-use crossbeam::channel::{bounded, unbounded};
-use keelson_core::member::{Applier, ApplierEffects, Consensus, FlushPolicy};
 use keelson_core::node::Role;
 use keelson_core::{ClusterId, MemberId};
 use parking_lot::Mutex;
@@ -14,20 +14,14 @@ use tokio::sync::watch;
 
 use crate::Config;
 use crate::edge::v2::{LogLevel, V2};
-use crate::member::applier_shell::ApplierShell;
-use crate::member::consensus_shell::ConsensusShell;
 use crate::member::fatal::{Fatal, FatalHandler, end_process};
-use crate::member::flusher;
 use crate::member::founding;
-use crate::member::inbox::{self, MemberInbox};
-use crate::member::log_writer::LogWriter;
-use crate::member::recover::{self, MemberParts};
-use crate::member::staging::Stager;
+use crate::member::recover;
 use crate::member::waiters::Waiters;
-use crate::member::worker::{MemberExecutor, Worker, WorkerEvent};
+use crate::member::worker::{MemberExecutor, WorkerEvent};
 use crate::metrics::Histogram;
 use crate::open_error::OpenError;
-use crate::peer::{CallerGate, Links, PeerService};
+use crate::peer::Links;
 use crate::reads::ReadBatches;
 use crate::shared::Shared;
 use crate::tree::{self, Hub};
@@ -98,7 +92,7 @@ impl Store {
         .await
         .map_err(|error| OpenError::Internal(error.to_string()))??;
         let (hub, fan_out) = Hub::new();
-        let (store, peers) = assemble(config, parts, hub, Fatal::new(fatal))?;
+        let (store, peers) = assemble::assemble(config, parts, hub, Fatal::new(fatal))?;
         let limits = crate::edge::Limits {
             drain_timeout: Duration::from_millis(500),
             slots: keelson_port::Slots::of_peers(),
@@ -303,134 +297,4 @@ impl Store {
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.inner.tasks.lock().push(tokio::spawn(task));
     }
-}
-
-/// Connects the parts with queues and starts the threads.
-fn assemble(
-    config: Config,
-    parts: MemberParts,
-    hub: Arc<Hub>,
-    fatal: Fatal,
-) -> Result<(Store, tonic::service::Routes), OpenError> {
-    let executor = MemberExecutor::new();
-    let (log, log_jobs) = unbounded();
-    let (flushes, flush_jobs) = bounded(1);
-    let (cluster, member) = (parts.identity.cluster, parts.identity.member);
-    let view = parts.state.view();
-    let status = parts.node.status();
-    let shared = Arc::new(Shared::new(cluster, member, view.clone(), status));
-    let waiters = Arc::new(Waiters::new(member, parts.incarnation));
-    let reads = Arc::new(ReadBatches::new(Arc::clone(&executor)));
-    let runtime = tokio::runtime::Handle::current();
-    let listener = inbox::listener(Arc::clone(&executor), Arc::clone(&shared));
-    let links = Links::new(cluster, member, parts.incarnation, listener, runtime);
-    let syncs = Arc::new(Histogram::default());
-
-    let policy = FlushPolicy {
-        interval_ms: config.flush_interval_ms,
-        records: config.flush_records,
-        bytes: FLUSH_BYTES,
-        backlog_bytes_max: BACKLOG_BYTES_MAX,
-    };
-    let applier = ApplierShell {
-        applier: Applier::new(member, parts.incarnation, parts.state, policy),
-        effects: ApplierEffects::default(),
-        engine: parts.engine,
-        flushes,
-        waiters: Arc::clone(&waiters),
-        reads: Arc::clone(&reads),
-        shared: Arc::clone(&shared),
-        hub: Arc::clone(&hub),
-        fatal: fatal.clone(),
-    };
-    let consensus = ConsensusShell {
-        consensus: Consensus::new(parts.node, CAPTURE_KEPT_MS),
-        executor: Arc::clone(&executor),
-        log,
-        outbox: links.clone(),
-        waiters: Arc::clone(&waiters),
-        reads: Arc::clone(&reads),
-        shared: Arc::clone(&shared),
-        fatal: fatal.clone(),
-        events: Vec::new(),
-        staged: None,
-        snapshot_trouble: Arc::default(),
-    };
-    executor.start(Worker::new(consensus, applier));
-    let writer = LogWriter {
-        wal: parts.wal,
-        work: log_jobs,
-        executor: Arc::clone(&executor),
-        outbox: links.clone(),
-        fatal: fatal.clone(),
-        syncs: Arc::clone(&syncs),
-    };
-    let (flushed, time) = (Arc::clone(&executor), Arc::clone(&executor));
-    let of_log = fatal.clone();
-    let threads = vec![
-        thread("keelson-log", move || {
-            of_log.guard("writing the log", || writer.run());
-        })?,
-        thread("keelson-flush", move || {
-            let run = || flusher::run(&flush_jobs, &flushed, &fatal);
-            fatal.guard("writing to the storage engine", run);
-        })?,
-        thread("keelson-time", move || time.run_timer())?,
-    ];
-    let stager = Stager {
-        generations: parts.generations,
-        options: parts.options,
-        limits: parts.limits,
-        executor: Arc::clone(&executor),
-        slot: Arc::default(),
-    };
-    let driver_inbox = MemberInbox {
-        executor: Arc::clone(&executor),
-        shared: Arc::clone(&shared),
-        is_new: parts.is_new,
-    };
-    let gate = CallerGate::new(cluster, member);
-    let peers = PeerService::new(gate, driver_inbox, stager, links.key());
-    let peers = crate::peer::routes(peers);
-    let _ = executor.send(WorkerEvent::MembersChanged);
-    let inner = Inner {
-        config,
-        shared,
-        waiters,
-        reads,
-        links,
-        syncs,
-        executor,
-        hub,
-        committed_at_start: parts.committed,
-        is_new: parts.is_new,
-        started: SystemTime::now(),
-        log_control: OnceLock::new(),
-        stopping: watch::Sender::new(false),
-        is_ready: AtomicBool::new(false),
-        published: watch::Sender::new(false),
-        threads: Mutex::new(threads),
-        tasks: Mutex::default(),
-    };
-    let store = Store {
-        inner: Arc::new(inner),
-    };
-    Ok((store, peers))
-}
-
-/// A captured state that was sent to no follower for this long, in milliseconds, is released: it
-/// holds compaction back.
-const CAPTURE_KEPT_MS: u64 = 10_000;
-
-/// A memtable of this size, in bytes, is flushed early: the configuration does not bound it
-/// otherwise.
-const FLUSH_BYTES: u64 = 16 << 20;
-
-/// The limit of applied data in memory that is not yet in the engine, in bytes. Beyond it writes
-/// wait for the engine.
-const BACKLOG_BYTES_MAX: u64 = 64 << 20;
-
-fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {
-    let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(run);
-    spawned.map_err(|error| OpenError::Internal(format!("starting a thread: {error}")))
 }

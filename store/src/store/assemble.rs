@@ -1,0 +1,218 @@
+//! The wiring of a member: its parts, the queues between them, and its threads.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+use std::time::SystemTime;
+
+use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
+use keelson_core::engine::Engine;
+use keelson_core::member::{Applier, ApplierEffects, Consensus, FlushPolicy, LogWork};
+use keelson_core::node::Node;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tonic::service::Routes;
+
+use super::{Inner, Store};
+use crate::Config;
+use crate::disk::RealDisk;
+use crate::member::applier_shell::ApplierShell;
+use crate::member::consensus_shell::ConsensusShell;
+use crate::member::fatal::Fatal;
+use crate::member::flusher::{self, FlushJob};
+use crate::member::inbox::{self, MemberInbox};
+use crate::member::log_writer::LogWriter;
+use crate::member::recover::MemberParts;
+use crate::member::staging::Stager;
+use crate::member::waiters::Waiters;
+use crate::member::worker::{MemberExecutor, Worker, WorkerEvent};
+use crate::metrics::Histogram;
+use crate::open_error::OpenError;
+use crate::peer::{CallerGate, Links, PeerService};
+use crate::reads::ReadBatches;
+use crate::shared::Shared;
+use crate::tree::Hub;
+use crate::wal::Wal;
+
+/// A captured state that was sent to no follower for this long, in milliseconds, is released: it
+/// holds compaction back.
+const CAPTURE_KEPT_MS: u64 = 10_000;
+
+/// A memtable of this size, in bytes, is flushed early: the configuration does not bound it
+/// otherwise.
+const FLUSH_BYTES: u64 = 16 << 20;
+
+/// The limit of applied data in memory that is not yet in the engine, in bytes. Beyond it writes
+/// wait for the engine.
+const BACKLOG_BYTES_MAX: u64 = 64 << 20;
+
+/// Connects the parts with queues, starts the threads, and returns the peer port's routes as well.
+///
+/// # Errors
+/// A thread does not start.
+pub(super) fn assemble(
+    config: Config,
+    parts: MemberParts,
+    hub: Arc<Hub>,
+    fatal: Fatal,
+) -> Result<(Store, Routes), OpenError> {
+    let wiring = Wiring::new(&parts, hub, fatal);
+    let (log, log_jobs) = unbounded();
+    let (flushes, flush_jobs) = bounded(1);
+    let (member, incarnation) = (parts.identity.member, parts.incarnation);
+    let policy = FlushPolicy {
+        interval_ms: config.flush_interval_ms,
+        records: config.flush_records,
+        bytes: FLUSH_BYTES,
+        backlog_bytes_max: BACKLOG_BYTES_MAX,
+    };
+    let applier = Applier::new(member, incarnation, parts.state, policy);
+    let applier = wiring.applier(applier, parts.engine, flushes);
+    let consensus = wiring.consensus(parts.node, log);
+    wiring.executor.start(Worker::new(consensus, applier));
+    let threads = wiring.threads(parts.wal, log_jobs, flush_jobs)?;
+    let stager = Stager {
+        generations: parts.generations,
+        options: parts.options,
+        limits: parts.limits,
+        executor: Arc::clone(&wiring.executor),
+        slot: Arc::default(),
+    };
+    let peers = wiring.peers(stager, parts.is_new);
+    let _ = wiring.executor.send(WorkerEvent::MembersChanged);
+    let inner = Inner {
+        config,
+        shared: wiring.shared,
+        waiters: wiring.waiters,
+        reads: wiring.reads,
+        links: wiring.links,
+        syncs: wiring.syncs,
+        executor: wiring.executor,
+        hub: wiring.hub,
+        committed_at_start: parts.committed,
+        is_new: parts.is_new,
+        started: SystemTime::now(),
+        log_control: OnceLock::new(),
+        stopping: watch::Sender::new(false),
+        is_ready: AtomicBool::new(false),
+        published: watch::Sender::new(false),
+        threads: Mutex::new(threads),
+        tasks: Mutex::default(),
+    };
+    let inner = Arc::new(inner);
+    Ok((Store { inner }, peers))
+}
+
+/// What several parts of a member share.
+struct Wiring {
+    executor: Arc<MemberExecutor>,
+    shared: Arc<Shared>,
+    waiters: Arc<Waiters>,
+    reads: Arc<ReadBatches>,
+    links: Links,
+    syncs: Arc<Histogram>,
+    hub: Arc<Hub>,
+    fatal: Fatal,
+}
+
+impl Wiring {
+    fn new(parts: &MemberParts, hub: Arc<Hub>, fatal: Fatal) -> Wiring {
+        let executor = MemberExecutor::new();
+        let (cluster, member) = (parts.identity.cluster, parts.identity.member);
+        let (view, status) = (parts.state.view(), parts.node.status());
+        let shared = Arc::new(Shared::new(cluster, member, view, status));
+        let runtime = tokio::runtime::Handle::current();
+        let listener = inbox::listener(Arc::clone(&executor), Arc::clone(&shared));
+        Wiring {
+            waiters: Arc::new(Waiters::new(member, parts.incarnation)),
+            reads: Arc::new(ReadBatches::new(Arc::clone(&executor))),
+            links: Links::new(cluster, member, parts.incarnation, listener, runtime),
+            syncs: Arc::new(Histogram::default()),
+            executor,
+            shared,
+            hub,
+            fatal,
+        }
+    }
+
+    fn applier(
+        &self,
+        applier: Applier,
+        engine: Arc<dyn Engine>,
+        flushes: Sender<FlushJob>,
+    ) -> ApplierShell {
+        ApplierShell {
+            applier,
+            effects: ApplierEffects::default(),
+            engine,
+            flushes,
+            waiters: Arc::clone(&self.waiters),
+            reads: Arc::clone(&self.reads),
+            shared: Arc::clone(&self.shared),
+            hub: Arc::clone(&self.hub),
+            fatal: self.fatal.clone(),
+        }
+    }
+
+    fn consensus(&self, node: Node, log: Sender<LogWork>) -> ConsensusShell {
+        ConsensusShell {
+            consensus: Consensus::new(node, CAPTURE_KEPT_MS),
+            executor: Arc::clone(&self.executor),
+            log,
+            outbox: self.links.clone(),
+            waiters: Arc::clone(&self.waiters),
+            reads: Arc::clone(&self.reads),
+            shared: Arc::clone(&self.shared),
+            fatal: self.fatal.clone(),
+            events: Vec::new(),
+            staged: None,
+            snapshot_trouble: Arc::default(),
+        }
+    }
+
+    /// Starts the threads that write the log, write to the storage engine, and keep the time.
+    fn threads(
+        &self,
+        wal: Wal<RealDisk>,
+        work: Receiver<LogWork>,
+        flush_jobs: Receiver<FlushJob>,
+    ) -> Result<Vec<JoinHandle<()>>, OpenError> {
+        let writer = LogWriter {
+            wal,
+            work,
+            executor: Arc::clone(&self.executor),
+            outbox: self.links.clone(),
+            fatal: self.fatal.clone(),
+            syncs: Arc::clone(&self.syncs),
+        };
+        let (flushed, time) = (Arc::clone(&self.executor), Arc::clone(&self.executor));
+        let (of_log, of_engine) = (self.fatal.clone(), self.fatal.clone());
+        Ok(vec![
+            thread("keelson-log", move || {
+                of_log.guard("writing the log", || writer.run());
+            })?,
+            thread("keelson-flush", move || {
+                let run = || flusher::run(&flush_jobs, &flushed, &of_engine);
+                of_engine.guard("writing to the storage engine", run);
+            })?,
+            thread("keelson-time", move || time.run_timer())?,
+        ])
+    }
+
+    /// What the peer port serves.
+    fn peers(&self, stager: Stager, is_new: bool) -> Routes {
+        let inbox = MemberInbox {
+            executor: Arc::clone(&self.executor),
+            shared: Arc::clone(&self.shared),
+            is_new,
+        };
+        let gate = CallerGate::new(self.shared.cluster, self.shared.member);
+        let service = PeerService::new(gate, inbox, stager, self.links.key());
+        crate::peer::routes(service)
+    }
+}
+
+fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {
+    let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+    spawned.map_err(|error| OpenError::Internal(format!("starting a thread: {error}")))
+}
