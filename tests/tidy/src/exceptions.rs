@@ -7,7 +7,7 @@ pub const WORDS_PERMILLE: usize = 3;
 pub const WORDS: &[(&str, usize)] = &[("proxy", 95), ("tests", 94)];
 
 /// Crates with lines of more than [`crate::columns::COLUMNS`], and at most how many.
-pub const WIDE_LINES: &[(&str, usize)] = &[("proxy", 110), ("tests", 95)];
+pub const WIDE_LINES: &[(&str, usize)] = &[("proxy", 135), ("tests", 95)];
 
 /// Sources of more lines than [`crate::headers::LINES_MAX`].
 pub const LONG_FILES: &[&str] = &[
@@ -17,11 +17,9 @@ pub const LONG_FILES: &[&str] = &[
     "store/core/src/node/tests.rs",
     "store/core/src/state/tests/tree.rs",
     "store/core/src/state/tests/tree_model.rs",
-    "store/port/src/hpack/decoder.rs",
     "store/src/disk/sim/mod.rs",
     "store/src/engine/sled/mod.rs",
     "store/src/peer/sender.rs",
-    "store/src/store.rs",
     "tests/src/check/replay.rs",
     "tests/src/deis/components.rs",
     "tests/src/differential_v2/generate.rs",
@@ -35,7 +33,6 @@ pub const LONG_FUNCTIONS: &[&str] = &[
     "proxy/tests/proxy/conformance/frames.rs: of_frames",
     "proxy/tests/proxy/conformance/messages.rs: of_messages",
     "store/src/edge/errors.rs: reference",
-    "store/src/store.rs: assemble",
     "tests/command_line/flags.rs: what_cannot_work_says_so_and_exits",
     "tests/src/sim/swarm.rs: aim_at",
     "tests/src/sim/world.rs: handle",
@@ -69,9 +66,7 @@ pub const REPEATED_NAMES: &[&str] = &[
     "proxy: Answer",
     "proxy: Answering",
     "proxy: Fields",
-    "proxy: Head",
     "proxy: Member",
-    "proxy: Role",
     "proxy: State",
     "store/executor: Clock",
 ];
