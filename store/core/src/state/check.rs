@@ -21,6 +21,9 @@ use super::range::filtered;
 pub const TXN_DEPTH_MAX: usize = 45;
 
 /// Checks a range request.
+///
+/// # Errors
+/// [`Error::EmptyKey`] and [`Error::InvalidSortOption`].
 pub fn range(request: &RangeRequest) -> Result<(), Error> {
     if request.key.is_empty() {
         return Err(Error::EmptyKey);
@@ -31,6 +34,9 @@ pub fn range(request: &RangeRequest) -> Result<(), Error> {
 }
 
 /// Checks a streamed range request: only key order and no filters are allowed.
+///
+/// # Errors
+/// Those of [`range`], [`Error::StreamSorted`] and [`Error::StreamFiltered`].
 pub fn range_stream(request: &RangeRequest) -> Result<(), Error> {
     range(request)?;
     // Without an order the answer is in key order, regardless of the target.
@@ -50,6 +56,9 @@ pub fn range_stream(request: &RangeRequest) -> Result<(), Error> {
 }
 
 /// Checks a put.
+///
+/// # Errors
+/// [`Error::EmptyKey`], [`Error::ValueProvided`] and [`Error::LeaseProvided`].
 pub fn put(request: &PutRequest) -> Result<(), Error> {
     if request.key.is_empty() {
         return Err(Error::EmptyKey);
@@ -64,6 +73,9 @@ pub fn put(request: &PutRequest) -> Result<(), Error> {
 }
 
 /// Checks a delete.
+///
+/// # Errors
+/// [`Error::EmptyKey`].
 pub fn delete_range(request: &DeleteRangeRequest) -> Result<(), Error> {
     match request.key.is_empty() {
         true => Err(Error::EmptyKey),
@@ -72,6 +84,10 @@ pub fn delete_range(request: &DeleteRangeRequest) -> Result<(), Error> {
 }
 
 /// Checks a transaction: its size, each of its operations, and that no key is written twice.
+///
+/// # Errors
+/// [`Error::TooManyOps`], [`Error::DuplicateKey`], [`Error::KeyNotFound`] for an operation without
+/// a request, and those of its operations.
 pub fn txn(request: &TxnRequest, max_ops: usize) -> Result<(), Error> {
     operations(request, max_ops, TXN_DEPTH_MAX)?;
     Writes::of(&request.success)?;

@@ -23,6 +23,9 @@ use crate::engine::{Engine, Table, WriteBatch};
 
 impl StateMachine {
     /// Creates a state in an empty engine, durably.
+    ///
+    /// # Errors
+    /// [`StateError::NotEmpty`], and those of the engine.
     pub fn create(
         engine: Arc<dyn Engine>,
         genesis: Genesis,
@@ -58,6 +61,10 @@ impl StateMachine {
     }
 
     /// Opens the state in the engine, if there is one, and rebuilds the key index.
+    ///
+    /// # Errors
+    /// [`StateError::Damaged`] if a row cannot be read, [`StateError::Newer`] for the layout of a
+    /// newer release, and those of the engine.
     pub fn open(
         engine: Arc<dyn Engine>,
         limits: Limits,

@@ -73,6 +73,9 @@ impl fmt::Debug for Capture {
 
 impl StateMachine {
     /// Captures the current state.
+    ///
+    /// # Errors
+    /// Those of the engine.
     pub fn capture(&self) -> Result<Capture, StateError> {
         let hold = self.shared.hold();
         let compacted = self.shared.compacted();
@@ -146,6 +149,9 @@ impl Capture {
 
     /// The next rows, about `max_bytes` of them and at least one. After the last rows comes the
     /// end, with their number and checksum, then `None`.
+    ///
+    /// # Errors
+    /// Those of the engine, and a row that cannot be read.
     pub fn next_chunk(&mut self, max_bytes: usize) -> Result<Option<SnapshotChunk>, EngineError> {
         let rows = match self.next_pairs(max_bytes)? {
             Some(rows) => Some(rows),

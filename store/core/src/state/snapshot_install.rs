@@ -56,6 +56,10 @@ impl SnapshotBuilder {
     }
 
     /// Adds rows.
+    ///
+    /// # Errors
+    /// [`SnapshotError::UnknownTable`] and [`SnapshotError::State`] for a snapshot of a newer
+    /// release, and those of the engine.
     pub fn push(&mut self, rows: Rows) -> Result<(), SnapshotError> {
         self.sum.add(&rows);
         let number = u8::try_from(rows.table).ok();
@@ -80,6 +84,9 @@ impl SnapshotBuilder {
 
     /// Checks that the snapshot is complete, and makes it valid. Then `StateMachine::open` opens
     /// it.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Damaged`] if rows are missing or differ, and those of the engine.
     pub fn finish(mut self, end: SnapshotEnd) -> Result<(), SnapshotError> {
         let got = self.sum.end();
         if got != end {

@@ -12,9 +12,9 @@ use super::shared::{ReadError, Reads};
 use super::view::ReadView;
 
 /// The number of keys that the first chunk scans; later chunks adapt it.
-const FIRST_LOOK: usize = 256;
+const FIRST_LOOKAHEAD: usize = 256;
 /// The maximum number of keys that a chunk scans.
-const FARTHEST_LOOK: usize = 8192;
+const LOOKAHEAD_MAX: usize = 8192;
 
 /// A range in progress, pinned to one revision. Fails with `Compacted` once a compaction passes it.
 pub struct RangeStream {
@@ -29,7 +29,7 @@ pub struct RangeStream {
     from: Bytes,
     /// The number of pairs that may still be sent.
     left: usize,
-    look: usize,
+    lookahead: usize,
     ended: bool,
 }
 
@@ -57,50 +57,53 @@ impl RangeStream {
             chunk_bytes,
             revision,
             current,
-            look: FIRST_LOOK,
+            lookahead: FIRST_LOOKAHEAD,
             ended: false,
         })
     }
 
     /// The next chunk; `None` after the last.
+    ///
+    /// # Errors
+    /// [`Error::Compacted`] once a compaction has passed the revision, and [`Error::Engine`].
     pub fn next_chunk(&mut self) -> Result<Option<RangeResponse>, Error> {
         if self.ended {
             return Ok(None);
         }
-        let piece = match self.request.count_only {
+        let chunk = match self.request.count_only {
             true => StreamChunk {
                 kvs: Vec::new(),
                 more: false,
             },
-            false => self.view.read(self.revision, |reads| self.piece(reads))?,
+            false => self.view.read(self.revision, |reads| self.chunk(reads))?,
         };
-        self.left -= piece.kvs.len();
+        self.left -= chunk.kvs.len();
         let mut response = RangeResponse::default();
-        if piece.more && self.left > 0 {
-            self.go_on_behind(&piece.kvs);
+        if chunk.more && self.left > 0 {
+            self.continue_after(&chunk.kvs);
         } else {
             self.ended = true;
             response.header = header(self.current);
-            response.more = piece.more;
+            response.more = chunk.more;
             response.count = self.view.read(self.revision, |reads| self.total(reads))?;
         }
-        response.kvs = piece.kvs;
+        response.kvs = chunk.kvs;
         Ok(Some(response))
     }
 
-    fn go_on_behind(&mut self, kvs: &[KeyValue]) {
+    fn continue_after(&mut self, kvs: &[KeyValue]) {
         let last = kvs.last().map_or(&self.from, |kv| &kv.key);
         // The least key after the last one.
         let mut from = BytesMut::with_capacity(last.len() + 1);
         from.put_slice(last);
         from.put_u8(0);
         self.from = from.freeze();
-        self.look = (2 * kvs.len()).clamp(16, FARTHEST_LOOK);
+        self.lookahead = (2 * kvs.len()).clamp(16, LOOKAHEAD_MAX);
     }
 
-    fn piece(&self, reads: &Reads<'_>) -> Result<StreamChunk, ReadError> {
+    fn chunk(&self, reads: &Reads<'_>) -> Result<StreamChunk, ReadError> {
         reads.revision(self.revision)?;
-        let most = self.look.min(self.left);
+        let most = self.lookahead.min(self.left);
         let mut rows = Vec::with_capacity(most + 1);
         let keys = KeyRange::new(&self.from, &self.request.range_end);
         reads.shared.index.visit(keys, self.revision, |_, row| {

@@ -58,6 +58,9 @@ impl StateMachine {
 impl ReadView {
     /// The node at a path of the v2 tree, with its children if it is a directory, and the tree's
     /// index.
+    ///
+    /// # Errors
+    /// 100 and 104: there is no node at the path, or a file in it.
     pub fn tree_get(
         &self,
         path: &[u8],
@@ -91,6 +94,9 @@ impl ReadView {
     }
 
     /// The first event of the v2 tree at or after `since` that concerns the path.
+    ///
+    /// # Errors
+    /// 401: the history does not reach back to `since`.
     pub fn tree_scan(
         &self,
         path: &[u8],

@@ -29,12 +29,18 @@ impl ReadView {
     }
 
     /// Answers a range request from local state.
+    ///
+    /// # Errors
+    /// [`Error::Compacted`], [`Error::FutureRev`] and [`Error::Engine`].
     pub fn range(&self, request: &RangeRequest) -> Result<RangeResponse, Error> {
         self.read(request.revision, |reads| reads.range(request))
     }
 
     /// Answers a range request in chunks of about `chunk_bytes`, all at one revision. The last
     /// chunk has the header, the count and `more`.
+    ///
+    /// # Errors
+    /// Those of [`check::range_stream`] and [`ReadView::range`].
     pub fn range_stream(
         &self,
         request: &RangeRequest,
@@ -45,6 +51,9 @@ impl ReadView {
     }
 
     /// Answers a read-only transaction (`check::is_txn_readonly`) at one revision.
+    ///
+    /// # Errors
+    /// Those of [`ReadView::range`], for any of its ranges and comparisons.
     pub fn txn_read(&self, request: &TxnRequest) -> Result<TxnResponse, Error> {
         self.read(lowest_revision(request), |reads| {
             let plan = Plan::new(reads, request.clone())?;
@@ -56,6 +65,9 @@ impl ReadView {
     }
 
     /// Hashes the pairs up to a revision; 0 is the current one.
+    ///
+    /// # Errors
+    /// [`Error::Compacted`], [`Error::FutureRev`] and [`Error::Engine`].
     pub fn hash_kv(&self, revision: i64) -> Result<HashKv, Error> {
         hash::hash_kv(&self.shared, revision)
     }

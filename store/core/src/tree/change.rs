@@ -24,6 +24,9 @@ pub(super) struct Outcome {
 
 impl Tree {
     /// Applies a request, or returns an error and changes nothing.
+    ///
+    /// # Errors
+    /// Every [`ErrorCode`] but 209 and 401.
     pub fn apply(&mut self, request: &TreeRequest) -> Result<Arc<Event>, TreeError> {
         let path = path::clean(&request.path);
         let outcome = match request.op() {

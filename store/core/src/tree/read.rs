@@ -21,6 +21,9 @@ pub(super) struct Miss<'a> {
 impl Tree {
     /// The node at a path. A directory comes with its children, or all descendants if recursive, in
     /// key order and without hidden nodes.
+    ///
+    /// # Errors
+    /// 100 and 104: there is no node at the path, or a file in it.
     pub fn get(&self, path: &[u8], recursive: bool, now_ns: i64) -> Result<NodeExtern, TreeError> {
         self.list(path, recursive, now_ns, usize::MAX)
     }
@@ -71,6 +74,9 @@ impl Tree {
 
     /// The first event from index `since` on that concerns the path, or a path below it if
     /// recursive. `None` if there is none yet, and for `since` 0.
+    ///
+    /// # Errors
+    /// 401: the history does not reach back to `since`.
     pub fn scan(
         &self,
         path: &[u8],
