@@ -127,7 +127,8 @@ impl Address {
     pub(crate) async fn leads_to(&self, listeners: &[SocketAddr]) -> bool {
         match lookup_host((self.dialled(), self.port)).await {
             Ok(mut found) => found.any(|to| listeners.iter().any(|own| reaches(to, *own))),
-            // It does not resolve yet. If it leads back later, the loop is found by its header field.
+            // It does not resolve yet. If it leads back later, the loop is found by its header
+            // field.
             Err(_) => false,
         }
     }

@@ -74,8 +74,8 @@ impl Refusal {
     }
 }
 
-/// 500 and, for keys, etcd's error 300, which is a member's own answer for an unknown outcome. Clients of
-/// etcd 2's age give up at once on 502, 503 and 504.
+/// 500 and, for keys, etcd's error 300, which is a member's own answer for an unknown outcome.
+/// Clients of etcd 2's age give up at once on 502, 503 and 504.
 fn failure(keys: bool, cause: &str) -> Response<AnswerBody> {
     if !keys {
         return message(StatusCode::INTERNAL_SERVER_ERROR, cause);

@@ -15,28 +15,29 @@ pub struct ProxyConfig {
     pub mode: Mode,
     /// The source of the member list.
     pub members: MembersFrom,
-    /// `--data-dir`. The peer URLs are kept in `proxy/cluster` below it, and have precedence over `members`
-    /// at the next start. `None`: nothing is kept.
+    /// `--data-dir`. The peer URLs are kept in `proxy/cluster` below it, and have precedence over
+    /// `members` at the next start. `None`: nothing is kept.
     pub data_dir: Option<PathBuf>,
-    /// The members run or are about to start, as those that a discovery service has registered: requests
-    /// are held for them. `false`: a proxy that has never reached a member answers 503 from one second after
-    /// its start, as etcd's does.
+    /// The members run or are about to start, as those that a discovery service has registered:
+    /// requests are held for them. `false`: a proxy that has never reached a member answers 503
+    /// from one second after its start, as etcd's does.
     pub members_expected: bool,
-    /// `--proxy-refresh-interval`, 30 s: between two fetches of the member list; one second until the
-    /// first succeeds.
+    /// `--proxy-refresh-interval`, 30 s: between two fetches of the member list; one second until
+    /// the first succeeds.
     pub refresh_interval: Duration,
-    /// `--proxy-failure-wait`, 5 s: until the next health check of a member that is down, while another is
-    /// usable; otherwise it is checked ten times a second.
+    /// `--proxy-failure-wait`, 5 s: until the next health check of a member that is down, while
+    /// another is usable; otherwise it is checked ten times a second.
     pub failure_wait: Duration,
     /// `--proxy-dial-timeout`, 1 s.
     pub dial_timeout: Duration,
-    /// `--proxy-write-timeout`, 5 s: the time in which a member must take the next bytes of a request.
+    /// `--proxy-write-timeout`, 5 s: the time in which a member must take the next bytes of a
+    /// request.
     pub write_timeout: Duration,
-    /// How long a request is held while no member is usable. 7 s by default, which is etcd's timeout for a
-    /// write: 5 s and two election timeouts.
+    /// How long a request is held while no member is usable. 7 s by default, which is etcd's
+    /// timeout for a write: 5 s and two election timeouts.
     pub request_timeout: Duration,
-    /// How long members may take to reach the highest index that clients of this proxy have seen. Then a
-    /// stale answer is used. 2.5 s by default: two election timeouts, and half a second.
+    /// How long members may take to reach the highest index that clients of this proxy have seen.
+    /// Then a stale answer is used. 2.5 s by default: two election timeouts, and half a second.
     pub catch_up: Duration,
     /// For client URLs with https.
     pub client_tls: ClientTls,

@@ -21,7 +21,8 @@ use crate::sockets::{Sockets, Watches};
 /// largest.
 const BODIES_BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// The configuration and the state that requests share. It depends on no protocol and on no service.
+/// The configuration and the state that requests share. It depends on no protocol and on no
+/// service.
 pub(crate) struct Context {
     pub(crate) config: ProxyConfig,
     /// Marks requests that this proxy has forwarded; random at every start.

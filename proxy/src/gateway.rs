@@ -1,7 +1,8 @@
 //! `gateway start`: relays TCP connections to members without reading them.
 //!
-//! As in etcd, endpoints are used in turn, and one that cannot be reached is skipped until it can be. Unlike
-//! etcd's, when all are down they are tried all the same before a client's connection is closed.
+//! As in etcd, endpoints are used in turn, and one that cannot be reached is skipped until it can
+//! be. Unlike etcd's, when all are down they are tried all the same before a client's connection is
+//! closed.
 
 use std::future::Future;
 use std::io;
@@ -60,8 +61,8 @@ pub enum GatewayError {
     Loop(String),
 }
 
-/// Relays connections until `shutdown`, which closes them. `ready` is called after the configuration is
-/// checked.
+/// Relays connections until `shutdown`, which closes them. `ready` is called after the
+/// configuration is checked.
 pub async fn serve_gateway(
     config: GatewayConfig,
     listeners: Vec<TcpListener>,

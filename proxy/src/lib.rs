@@ -1,14 +1,14 @@
 //! The localhost proxy of hosts that are not members.
 //!
 //! It does what etcd 2's `--proxy on|readonly` does. Beyond that, clients do not notice a member's
-//! failure where that can be avoided, no write is sent twice, and buffers are small. This crate does
-//! not depend on the store, so a proxy cannot become part of the quorum by accident.
+//! failure where that can be avoided, no write is sent twice, and buffers are small. This crate
+//! does not depend on the store, so a proxy cannot become part of the quorum by accident.
 //!
 //! `config` is the configuration; the data directory decides whether the host is a proxy (`role`).
-//! `service` runs it on the port. `policy` decides which member gets a request and what happens when that fails; it
-//! shares `context` with all requests. `http1` and `h2` speak the protocols: HTTP/1.1 to clients and
-//! members, and gRPC's HTTP/2 from end to end. `gateway` is separate and simpler: it relays TCP
-//! connections without reading them (`relay`).
+//! `service` runs it on the port. `policy` decides which member gets a request and what happens
+//! when that fails; it shares `context` with all requests. `http1` and `h2` speak the protocols:
+//! HTTP/1.1 to clients and members, and gRPC's HTTP/2 from end to end. `gateway` is separate and
+//! simpler: it relays TCP connections without reading them (`relay`).
 //!
 //! | a request | is tried on another member |
 //! |---|---|

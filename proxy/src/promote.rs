@@ -21,8 +21,8 @@ pub enum PromoteError {
     NotAProxy(PathBuf),
     /// The proxy has never found its cluster, or no member answers.
     #[error(
-        "no member of the proxy's cluster answers on its peer URL; the promotion needs a cluster that \
-         works"
+        "no member of the proxy's cluster answers on its peer URL; the promotion needs a cluster \
+         that works"
     )]
     NoMemberAnswers,
 }
@@ -44,8 +44,8 @@ pub async fn cluster_of_proxy(data_dir: &Path) -> Result<Vec<String>, PromoteErr
     found.ok_or(PromoteError::NoMemberAnswers)
 }
 
-/// Removes the proxy from the directory, so that the host may become a member. Until it has, the promotion
-/// may be repeated. Does nothing if the proxy was removed before.
+/// Removes the proxy from the directory, so that the host may become a member. Until it has, the
+/// promotion may be repeated. Does nothing if the proxy was removed before.
 ///
 /// # Errors
 /// The file system's.
@@ -60,7 +60,8 @@ pub fn forget_proxy(data_dir: &Path) -> Result<(), RoleError> {
     file.remove()
 }
 
-/// Whether the host was a proxy until a promotion, and [`forget_promotion`] has not been called since.
+/// Whether the host was a proxy until a promotion, and [`forget_promotion`] has not been called
+/// since.
 ///
 /// # Errors
 /// The file system's, or a malformed file.

@@ -1,7 +1,7 @@
 //! Joins two sockets to one connection, without a buffer while it is idle.
 //!
-//! Bytes are read into a buffer that all connections of a thread share, and written at once. Only bytes that
-//! the other side does not take are kept, and then no more are read from this side.
+//! Bytes are read into a buffer that all connections of a thread share, and written at once. Only
+//! bytes that the other side does not take are kept, and then no more are read from this side.
 
 use std::cell::RefCell;
 use std::io;

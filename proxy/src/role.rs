@@ -1,8 +1,8 @@
 //! The data directory decides the role of a host, and keeps the peer URLs of a proxy's cluster.
 //!
-//! `member/` in it makes a member, `proxy/` a proxy, against flags and discovery: a proxy never joins the
-//! quorum by itself. `keelson promote` makes it a member, first a learner. This is the only file of the
-//! crate that accesses the file system.
+//! `member/` in it makes a member, `proxy/` a proxy, against flags and discovery: a proxy never
+//! joins the quorum by itself. `keelson promote` makes it a member, first a learner. This is the
+//! only file of the crate that accesses the file system.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Write};
@@ -155,7 +155,8 @@ impl ClusterFile {
         }
     }
 
-    /// Removes the proxy's directory durably. Beside a member's directory it would prevent the next start.
+    /// Removes the proxy's directory durably. Beside a member's directory it would prevent the next
+    /// start.
     pub(crate) fn remove(&self) -> Result<(), RoleError> {
         let directory = self.path.parent().expect("it is in a directory");
         let removed = fs::remove_dir_all(directory).and_then(|()| sync_dir(parent_of(directory)));
@@ -211,8 +212,9 @@ fn warn_if_open(data_dir: &Path) {
     }
 }
 
-/// Creates a directory and its missing parents, and removes other users' rights to one that exists. `sync`
-/// makes each durable in its parent, also one that an earlier process created before it crashed.
+/// Creates a directory and its missing parents, and removes other users' rights to one that exists.
+/// `sync` makes each durable in its parent, also one that an earlier process created before it
+/// crashed.
 fn create_private_dir(
     dir: &Path,
     sync: &mut impl FnMut(&Path) -> io::Result<()>,
@@ -246,7 +248,8 @@ fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Replaces a file durably; only its owner may read the new one. After a crash it is the old or the new one.
+/// Replaces a file durably; only its owner may read the new one. After a crash it is the old or the
+/// new one.
 ///
 /// # Errors
 /// The file system's.

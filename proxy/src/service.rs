@@ -1,27 +1,22 @@
 //! The proxy as a service of the port, and its life from start to shutdown.
 
-use std::convert::Infallible;
-use std::future::{Future, ready};
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use http::{Request, Response};
+use http::Request;
 use keelson_port::{
-    Drain, FastPath, FastPathAnswer, Http2Connection, Incoming, Listener, Parking, Serve, Serving,
+    Drain, FastPath, FastPathAnswer, Http2Connection, Incoming, Listener, Serve, Serving,
 };
 
 use crate::config::{MembersFrom, ProxyConfig};
 use crate::context::Context;
 use crate::h2;
 use crate::http1::body::AnswerBody;
-use crate::http1::fast_path;
-use crate::http1::request::Draft;
-use crate::http1::request_head::Origin;
-use crate::policy::answer::{self, Answer};
+use crate::http1::{fast_path, hyper};
 use crate::policy::members::{self, Peers};
-use crate::policy::watch::WatchRequest;
 use crate::role::{ClusterFile, Lock, RoleError};
 
 /// A proxy that could not start, or had to stop.
@@ -35,8 +30,8 @@ pub enum ProxyError {
     Listener(#[from] io::Error),
 }
 
-/// Serves on `listeners` until `shutdown`. `ready` is called when the listeners are served, as etcd's
-/// proxy notifies systemd when it listens; members may not be known yet.
+/// Serves on `listeners` until `shutdown`. `ready` is called when the listeners are served, as
+/// etcd's proxy notifies systemd when it listens; members may not be known yet.
 pub async fn serve(
     config: ProxyConfig,
     listeners: Vec<impl Into<Listener>>,
@@ -48,8 +43,8 @@ pub async fn serve(
 }
 
 /// The same without type parameters. All code that a proxy runs is then compiled in this crate and
-/// contiguous in the executable, not scattered among code that only members run. Those pages are the
-/// larger part of an idle proxy's resident memory.
+/// contiguous in the executable, not scattered among code that only members run. Those pages are
+/// the larger part of an idle proxy's resident memory.
 fn serve_boxed<'a>(
     config: ProxyConfig,
     listeners: Vec<Listener>,
@@ -113,15 +108,12 @@ fn peers(config: &ProxyConfig) -> Result<Option<Peers>, RoleError> {
     }
 }
 
-/// An answer in progress.
-type Answering = Pin<Box<dyn Future<Output = Result<Response<AnswerBody>, Infallible>> + Send>>;
-
 /// What the port serves.
 struct Service(Arc<Context>);
 
 impl Serve for Service {
     type Body = AnswerBody;
-    type Future = Answering;
+    type Future = hyper::Answering;
 
     fn fast_path<'a>(
         &'a self,
@@ -141,40 +133,7 @@ impl Serve for Service {
         self.call_from(request, SocketAddr::from(([0, 0, 0, 0], 0)))
     }
 
-    /// Answers a request that hyper has parsed. Answers that need no waiting are made before the future, so
-    /// that the future, one a request, stays small.
     fn call_from(&self, request: Request<Incoming>, client: SocketAddr) -> Self::Future {
-        let context = Arc::clone(&self.0);
-        let (mut parts, body) = request.into_parts();
-        let record = match answer::admit(&context, &parts) {
-            Ok(record) => record,
-            Err(answer) => return Box::pin(ready(Ok(*answer))),
-        };
-        let parking = parts.extensions.remove::<Parking>();
-        let id = &context.id;
-        let origin = Origin { client, id };
-        if let Some(watch) = WatchRequest::of(&parts, origin) {
-            let incoming = answer::Incoming::Watch(watch, None);
-            return Box::pin(async move {
-                let answer = answer::answer(&context, record, incoming).await;
-                match (answer, parking) {
-                    (Answer::Watch(watch), Some(parking)) => {
-                        parking.park(watch.into_parked()).await
-                    }
-                    (answer, _) => Ok(answer.into_response(&context)),
-                }
-            });
-        }
-        let draft = Draft::new(&parts, body, origin);
-        Box::pin(async move {
-            Ok(match draft.complete().await {
-                Ok(request) => {
-                    let incoming = answer::Incoming::Request(request);
-                    let answer = answer::answer(&context, record, incoming).await;
-                    answer.into_response(&context)
-                }
-                Err(incomplete) => record.refused(&context, incomplete.into()),
-            })
-        })
+        hyper::serve(&self.0, request, client)
     }
 }

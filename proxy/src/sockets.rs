@@ -1,9 +1,10 @@
 //! The file descriptors of the process, shared between clients and members.
 //!
-//! Two fifths are for clients, three for sockets to members. A client of HTTP/1.1 needs one such socket at a
-//! time, which takes two of the three; the third serves requests over HTTP/2, of which one connection may
-//! carry thousands. Watches hold a socket for long, so those over HTTP/2 get a part of that third, and each
-//! connection a part of theirs: all watches together leave sockets for other requests.
+//! Two fifths are for clients, three for sockets to members. A client of HTTP/1.1 needs one such
+//! socket at a time, which takes two of the three; the third serves requests over HTTP/2, of which
+//! one connection may carry thousands. Watches hold a socket for long, so those over HTTP/2 get a
+//! part of that third, and each connection a part of theirs: all watches together leave sockets for
+//! other requests.
 
 use std::collections::HashMap;
 use std::io;
@@ -45,8 +46,8 @@ fn clients_of(connections: usize) -> usize {
 /// A permit for one HTTP/2 connection to a member.
 pub(crate) type Http2Permit = SemaphorePermit<'static>;
 
-/// HTTP/2 connections at a time, to all members: those that clients share, and those of clients that
-/// have their own.
+/// HTTP/2 connections at a time, to all members: those that clients share, and those of clients
+/// that have their own.
 const SHARED_MAX: usize = 64;
 const OWN_MAX: usize = 32;
 
@@ -100,7 +101,8 @@ impl Sockets {
             .map_err(io::Error::other)
     }
 
-    /// A permit for an HTTP/2 connection, if one is free: one that clients share, or a client's own.
+    /// A permit for an HTTP/2 connection, if one is free: one that clients share, or a client's
+    /// own.
     pub(crate) fn http2_permit(&'static self, own: bool) -> Option<Http2Permit> {
         let permits = if own { &self.own } else { &self.shared };
         permits.try_acquire().ok()

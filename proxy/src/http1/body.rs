@@ -29,8 +29,8 @@ pub(crate) enum AnswerBody {
     Parts(Parts),
 }
 
-/// A body that a member sends. It is read as fast as the client reads. Dropping it before its end closes
-/// the member's connection, so that the member notices that the client has left.
+/// A body that a member sends. It is read as fast as the client reads. Dropping it before its end
+/// closes the member's connection, so that the member notices that the client has left.
 pub(crate) struct MemberBody {
     /// `None` after the end of the body.
     source: Option<(Connection, Arc<Endpoint>)>,

@@ -90,8 +90,9 @@ pub(crate) fn response<B>(head: Head, body: B) -> Response<B> {
     response
 }
 
-/// Sends the request and waits for the head of the answer. A pooled connection may turn out to be closed: a
-/// request that was certainly not executed, or that only reads, is then sent over a new one.
+/// Sends the request and waits for the head of the answer. A pooled connection may turn out to be
+/// closed: a request that was certainly not executed, or that only reads, is then sent over a new
+/// one.
 pub(crate) async fn exchange(
     endpoint: &Arc<Endpoint>,
     request: &mut UpstreamRequest,

@@ -18,8 +18,8 @@ use crate::policy::subject::{self, Subject};
 /// when the first does not take them.
 pub(crate) const SMALL_BYTES_MAX: u64 = 64 * 1024;
 
-/// From the end of a request's head to the end of its small body. A larger body ends by the member's
-/// limit.
+/// From the end of a request's head to the end of its small body. A larger body ends by the
+/// member's limit.
 const BODY_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// A request, complete but for a body that is too large to be kept.
@@ -113,8 +113,8 @@ impl UpstreamRequest {
         UpstreamRequest::of(parts, head.finish(body).freeze())
     }
 
-    /// A watch, which may take as long as its event: a GET of the v2 keys API without the time limit of
-    /// the others.
+    /// A watch, which may take as long as its event: a GET of the v2 keys API without the time
+    /// limit of the others.
     pub(crate) fn watch(target: &str, fields: &[u8]) -> UpstreamRequest {
         UpstreamRequest {
             method: Method::GET,

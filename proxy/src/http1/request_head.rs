@@ -67,8 +67,8 @@ impl RequestHead {
         head
     }
 
-    /// A complete head whose fields are written already. It is kept until the answer begins, so it takes
-    /// no more room than it needs.
+    /// A complete head whose fields are written already. It is kept until the answer begins, so it
+    /// takes no more room than it needs.
     pub(crate) fn exact(method: &Method, target: &str, fields: &[u8]) -> Bytes {
         let line = RequestHead::new(method, target).bytes;
         [&line[..], fields, b"\r\n"].concat().into()
@@ -119,8 +119,8 @@ impl RequestHead {
     }
 }
 
-/// Whether members would refuse a request for the size of its head: a proxy adds a few fields to those
-/// that the client sent.
+/// Whether members would refuse a request for the size of its head: a proxy adds a few fields to
+/// those that the client sent.
 pub(crate) fn is_too_large(parts: &Parts) -> bool {
     let field = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 4;
     let fields: usize = parts.headers.iter().map(field).sum();

@@ -28,7 +28,8 @@ pub(crate) struct Attempts<'a> {
 }
 
 impl<'a> Attempts<'a> {
-    /// The request is held no longer than the request timeout, and not at all while that is hopeless.
+    /// The request is held no longer than the request timeout, and not at all while that is
+    /// hopeless.
     pub(crate) fn of_request(context: &'a Context, nearest: bool) -> Attempts<'a> {
         Attempts {
             context,
@@ -109,8 +110,8 @@ impl<'a> Attempts<'a> {
         self.since.is_some_and(|since| held_for <= since.elapsed())
     }
 
-    /// Where no member was ever reached the answer is 503 at once, as etcd's proxy with zero endpoints
-    /// has it.
+    /// Where no member was ever reached the answer is 503 at once, as etcd's proxy with zero
+    /// endpoints has it.
     fn is_hopeless(&self) -> bool {
         self.since.is_some() && self.context.endpoints.is_hopeless()
     }

@@ -1,8 +1,8 @@
 //! One timer for the timeouts of all requests.
 //!
 //! A request counts as slow after a fixed short time. A timer of its own would nearly always be
-//! cancelled, and would make the runtime reprogram its earliest wake-up, which is a system call. So one
-//! timer ticks while requests are in flight, and each request counts ticks.
+//! cancelled, and would make the runtime reprogram its earliest wake-up, which is a system call. So
+//! one timer ticks while requests are in flight, and each request counts ticks.
 
 use std::future::Future;
 use std::pin::{Pin, pin};

@@ -28,8 +28,8 @@ const LATENCY_WEIGHT: u32 = 4;
 pub(crate) enum Health {
     /// It answers, and reports itself healthy.
     Healthy,
-    /// It answers, but has no leader, or an alarm. It still serves reads, and is chosen when no member
-    /// is healthy.
+    /// It answers, but has no leader, or an alarm. It still serves reads, and is chosen when no
+    /// member is healthy.
     Degraded,
     /// It did not answer.
     Down,
@@ -172,7 +172,8 @@ impl Endpoint {
         }
     }
 
-    /// A connection from the pool that is still open. For a read, the check is cheaper and less certain.
+    /// A connection from the pool that is still open. For a read, the check is cheaper and less
+    /// certain.
     pub(crate) fn idle_connection(&self, read: bool) -> Option<Connection> {
         loop {
             // The one used last is the most likely to be open.

@@ -1,8 +1,8 @@
 //! The members' client URLs, and the choice among them.
 //!
 //! One is preferred: the nearest healthy one. It is kept until another is clearly nearer, so that
-//! connections are reused. Among those that are about as near, the choice is random, so that the proxies
-//! of a cluster spread over its members. Writes go to the leader while it is known.
+//! connections are reused. Among those that are about as near, the choice is random, so that the
+//! proxies of a cluster spread over its members. Writes go to the leader while it is known.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -79,8 +79,8 @@ impl Endpoints {
         chosen.preferred.clone()
     }
 
-    /// Returns when a member becomes usable, and after `pause` at the latest: a notification between
-    /// the caller's look and this call is lost.
+    /// Returns when a member becomes usable, and after `pause` at the latest: a notification
+    /// between the caller's look and this call is lost.
     pub(crate) async fn endpoint_available(&self, pause: Duration) {
         let _ = tokio::time::timeout(pause, self.available.notified()).await;
     }
@@ -245,8 +245,8 @@ fn log(endpoint: &Endpoint, health: Health) {
     }
 }
 
-/// A random one of the healthy members that are about as near as the nearest; of the degraded ones if none
-/// is healthy.
+/// A random one of the healthy members that are about as near as the nearest; of the degraded ones
+/// if none is healthy.
 fn pick(all: &[Arc<Endpoint>]) -> Option<Arc<Endpoint>> {
     let mut near = near(all);
     if near.is_empty() {

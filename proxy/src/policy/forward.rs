@@ -22,7 +22,8 @@ use crate::policy::subject::Subject;
 /// The time that the leader always gets before a stale answer is used.
 const LEADER_GRACE: Duration = Duration::from_millis(300);
 
-/// How much longer than the request timeout, after which members give up themselves, an answer may take.
+/// How much longer than the request timeout, after which members give up themselves, an answer may
+/// take.
 const MEMBER_GRACE: Duration = Duration::from_secs(1);
 
 /// Forwards a request. Returns the head of the answer, with the body as far as it has arrived.
@@ -42,8 +43,8 @@ pub(crate) async fn forward(
     })
 }
 
-/// Answers about members and accounts carry no index. The member that answered the latest change has
-/// it, and otherwise the leader has.
+/// Answers about members and accounts carry no index. The member that answered the latest change
+/// has it, and otherwise the leader has.
 async fn cluster(
     attempts: &mut Attempts<'_>,
     request: &mut UpstreamRequest,
@@ -60,8 +61,8 @@ async fn cluster(
     Ok(reply)
 }
 
-/// After a change of members or accounts, prefers the member that answered it. This concerns keys too:
-/// a member checks access by the accounts that it has.
+/// After a change of members or accounts, prefers the member that answered it. This concerns keys
+/// too: a member checks access by the accounts that it has.
 pub(crate) fn follow_change(attempts: &mut Attempts<'_>) {
     let mark = &attempts.context().high_water_mark;
     if mark.changed_recently() {
@@ -72,8 +73,8 @@ pub(crate) fn follow_change(attempts: &mut Attempts<'_>) {
     }
 }
 
-/// A read of keys is not answered from a state older than one that clients of this proxy have seen, if
-/// a newer answer arrives in time.
+/// A read of keys is not answered from a state older than one that clients of this proxy have seen,
+/// if a newer answer arrives in time.
 async fn keys(
     attempts: &mut Attempts<'_>,
     request: &mut UpstreamRequest,
@@ -99,8 +100,8 @@ async fn keys(
     Ok(reply)
 }
 
-/// Sends a read again, to the leader if it is known, until an answer is new enough or the time is over.
-/// A stale answer is used in the end.
+/// Sends a read again, to the leader if it is known, until an answer is new enough or the time is
+/// over. A stale answer is used in the end.
 async fn catch_up(
     context: &Context,
     request: &mut UpstreamRequest,
@@ -129,8 +130,8 @@ async fn catch_up(
     reply
 }
 
-/// Whether an answer to a read replaces an earlier one. A refusal that needed no look at the store is
-/// the cluster's answer too; a failure is not.
+/// Whether an answer to a read replaces an earlier one. A refusal that needed no look at the store
+/// is the cluster's answer too; a failure is not.
 fn supersedes(next: &Head, held: &Head) -> bool {
     match next.read_at() {
         Some(index) => held.read_at() <= Some(index),
@@ -182,8 +183,9 @@ fn refusal(request: &UpstreamRequest) -> Refusal {
     }
 }
 
-/// One attempt. A slow member gets a health check. A read leaves a member that turns out to be down; other
-/// requests give it time to come back. Requests whose duration members bound have a time limit.
+/// One attempt. A slow member gets a health check. A read leaves a member that turns out to be
+/// down; other requests give it time to come back. Requests whose duration members bound have a
+/// time limit.
 async fn attempt(
     context: &Context,
     endpoint: &Arc<Endpoint>,

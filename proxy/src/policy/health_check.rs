@@ -24,12 +24,12 @@ const DOWN_INTERVAL: Duration = Duration::from_millis(100);
 /// Between two checks while the leader is unknown.
 const LEADER_SEARCH_INTERVAL: Duration = Duration::from_millis(500);
 
-/// At least this time lies between two checks of a member that answers, however many slow requests request
-/// one: the member may be slow because it is overloaded.
+/// At least this time lies between two checks of a member that answers, however many slow requests
+/// request one: the member may be slow because it is overloaded.
 const INTERVAL_MIN: Duration = Duration::from_millis(200);
 
-/// For `/version` and for the leader's state, which cost a member little. Short, because reads leave a slow
-/// member after this check, and some clients have a timeout of one second.
+/// For `/version` and for the leader's state, which cost a member little. Short, because reads
+/// leave a slow member after this check, and some clients have a timeout of one second.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(600);
 
 /// For `/health`, which takes a round of the whole cluster.
@@ -65,7 +65,8 @@ pub(crate) async fn run(context: Arc<Context>, endpoint: Arc<Endpoint>) {
     endpoint.link.close();
 }
 
-/// A member that is down is checked again after `failure_wait`, or at once while no member is usable.
+/// A member that is down is checked again after `failure_wait`, or at once while no member is
+/// usable.
 fn is_due(context: &Context, endpoint: &Endpoint) -> bool {
     match endpoint.health() {
         Health::Down => {
@@ -95,7 +96,8 @@ async fn probe(context: &Context, endpoint: &Endpoint) -> Health {
     }
 }
 
-/// The health after a failed probe. If this process had no free descriptor, the health stays as it was.
+/// The health after a failed probe. If this process had no free descriptor, the health stays as it
+/// was.
 fn after_error(endpoint: &Endpoint, error: &io::Error, health: Health) -> Health {
     match sockets::is_out_of_descriptors(error) {
         true => endpoint.health(),

@@ -1,7 +1,8 @@
-//! The endpoint whose member leads. A write sent to another member is forwarded to it, one hop more.
+//! The endpoint whose member leads. A write sent to another member is forwarded to it, one hop
+//! more.
 //!
-//! A member is the authority on itself only, and only while it is healthy: a leader that has lost its
-//! majority is not. No request waits for the leader to be found.
+//! A member is the authority on itself only, and only while it is healthy: a leader that has lost
+//! its majority is not. No request waits for the leader to be found.
 
 use std::io;
 use std::sync::Arc;
@@ -14,20 +15,20 @@ use tokio::time::Instant;
 use crate::http1::fetch;
 use crate::policy::endpoint::{Endpoint, Health};
 
-/// Each member answers this path from its own state and without a password. `/v2/members/leader` would
-/// not do: its URLs may differ from those of this proxy's endpoints.
+/// Each member answers this path from its own state and without a password. `/v2/members/leader`
+/// would not do: its URLs may differ from those of this proxy's endpoints.
 const PATH: &str = "/v2/stats/self";
 
-/// The time in which members are probed more often after the leader is lost. Members that cannot elect
-/// one are not loaded with more probes than that.
+/// The time in which members are probed more often after the leader is lost. Members that cannot
+/// elect one are not loaded with more probes than that.
 const SEARCH_TIME: Duration = Duration::from_secs(60);
 
 /// The endpoint whose member leads, if it is known.
 #[derive(Default)]
-pub(crate) struct Leader(RwLock<State>);
+pub(crate) struct Leader(RwLock<LeaderState>);
 
 #[derive(Default)]
-struct State {
+struct LeaderState {
     endpoint: Option<Arc<Endpoint>>,
     /// When the last leader was lost; `None`: there is a leader, or never was one.
     lost: Option<Instant>,
@@ -57,7 +58,7 @@ impl Leader {
 
     /// The member does not lead, or is not healthy. Returns whether it was the leader here.
     pub(crate) fn unset(&self, endpoint: &Endpoint) -> bool {
-        let is = |state: &State| {
+        let is = |state: &LeaderState| {
             let leader = state.endpoint.as_deref();
             leader.is_some_and(|leader| std::ptr::eq(leader, endpoint))
         };

@@ -30,8 +30,9 @@ const CLUSTER_ID: &str = "x-etcd-cluster-id";
 
 /// A member in the answer of `/members` on a peer URL.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub(crate) struct Member {
-    /// A decimal number here, unlike everywhere else. Other servers that answer the path do not have it.
+pub(crate) struct ListedMember {
+    /// A decimal number here, unlike everywhere else. Other servers that answer the path do not
+    /// have it.
     #[serde(rename = "id")]
     _id: u64,
     #[serde(rename = "peerURLs", default)]
@@ -65,8 +66,8 @@ enum Unavailable {
     Unreachable(io::Error),
 }
 
-/// An answer of a peer.
-struct Answer {
+/// The answer of a peer.
+struct MemberList {
     cluster: Option<HeaderValue>,
     peer_urls: Vec<String>,
     client_urls: Vec<String>,
@@ -146,14 +147,14 @@ impl Peers {
         order
     }
 
-    fn is_other_cluster(&self, answer: &Answer) -> bool {
+    fn is_other_cluster(&self, answer: &MemberList) -> bool {
         match (&self.cluster, &answer.cluster) {
             (Some(known), Some(answered)) => known != answered,
             _ => false,
         }
     }
 
-    fn adopt(&mut self, answer: Answer) -> Vec<String> {
+    fn adopt(&mut self, answer: MemberList) -> Vec<String> {
         if answer.cluster.is_some() {
             self.cluster = answer.cluster;
         }
@@ -179,10 +180,14 @@ pub(crate) async fn fetch_once(mut peers: Peers, dial_timeout: Duration) -> Opti
     peers.fetch(dial_timeout).await.ok()
 }
 
-async fn fetch_members(url: &str, tls: &ClientTls, dial_timeout: Duration) -> io::Result<Answer> {
+async fn fetch_members(
+    url: &str,
+    tls: &ClientTls,
+    dial_timeout: Duration,
+) -> io::Result<MemberList> {
     let address = Address::of(url, Some(tls)).map_err(io::Error::other)?;
     let (headers, body) = fetch::get(&address, "/members", dial_timeout).await?;
-    let members: Vec<Member> = serde_json::from_slice(&body)?;
+    let members: Vec<ListedMember> = serde_json::from_slice(&body)?;
     let peer_urls: BTreeSet<_> = members
         .iter()
         .filter_map(|one| one.peer_urls.clone())
@@ -191,7 +196,7 @@ async fn fetch_members(url: &str, tls: &ClientTls, dial_timeout: Duration) -> io
         .iter()
         .filter_map(|one| one.client_urls.clone())
         .collect();
-    Ok(Answer {
+    Ok(MemberList {
         cluster: headers.get(CLUSTER_ID).cloned(),
         peer_urls: peer_urls.into_iter().flatten().collect(),
         client_urls: client_urls.into_iter().flatten().collect(),
@@ -271,8 +276,8 @@ fn log(unavailable: &mut LogThrottle, urls: &Result<Vec<String>, Unavailable>) {
 mod tests {
     use super::*;
 
-    fn answer(cluster: &'static str, peer_url: &str) -> Answer {
-        Answer {
+    fn answer(cluster: &'static str, peer_url: &str) -> MemberList {
+        MemberList {
             cluster: Some(HeaderValue::from_static(cluster)),
             peer_urls: vec![peer_url.to_owned()],
             client_urls: vec![],
@@ -284,13 +289,13 @@ mod tests {
         let text = r#"[{"id":13668033151171901709,"peerURLs":["http://127.0.0.1:23801"],
             "name":"default","clientURLs":["http://127.0.0.1:23791"]},
             {"id":1,"peerURLs":["http://127.0.0.1:1"],"name":""}]"#;
-        let members: Vec<Member> = serde_json::from_str(text).unwrap();
+        let members: Vec<ListedMember> = serde_json::from_str(text).unwrap();
         assert_eq!(
             members[0].client_urls.as_ref().unwrap()[0],
             "http://127.0.0.1:23791"
         );
         assert_eq!(members[1].client_urls, None);
-        assert!(serde_json::from_str::<Vec<Member>>(r#"[{"id":"1f"}]"#).is_err());
+        assert!(serde_json::from_str::<Vec<ListedMember>>(r#"[{"id":"1f"}]"#).is_err());
     }
 
     #[test]

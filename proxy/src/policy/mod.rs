@@ -1,11 +1,11 @@
 //! Which member gets a request, and what is done when it fails.
 //!
-//! `answer` is the one way from a request to its answer, for all protocols. `forward` sends a request by
-//! the rules of `attempts`, the retry policy; `watch` keeps v2 watches alive across members, and
-//! `read_your_writes` decides whether an answer is new enough. `endpoints` chooses a member: `members`
-//! fetches the member list, `health_check` probes each member, and `leader` holds which one leads.
-//! `outage` decides whether a request is held while no member is usable. Nothing here depends on how HTTP
-//! frames a message.
+//! `answer` is the one way from a request to its answer, for all protocols. `forward` sends a
+//! request by the rules of `attempts`, the retry policy; `watch` keeps v2 watches alive across
+//! members, and `read_your_writes` decides whether an answer is new enough. `endpoints` chooses a
+//! member: `members` fetches the member list, `health_check` probes each member, and `leader` holds
+//! which one leads. `outage` decides whether a request is held while no member is usable. Nothing
+//! here depends on how HTTP frames a message.
 
 pub(crate) mod answer;
 pub(crate) mod attempts;

@@ -1,10 +1,11 @@
 //! Whether a request is held while no member is usable.
 //!
-//! Clients of etcd 2's age give up at once on 503. So a request is held as long as a member may become
-//! usable in time: one that was reached before and restarts or takes part in an election, however long the
-//! outage has lasted, or one that a discovery service has registered. A proxy that expects no member, and
-//! has never reached one, answers 503 as etcd's does. It holds requests for a short time after its start
-//! all the same, since members and proxies of a cluster are started together.
+//! Clients of etcd 2's age give up at once on 503. So a request is held as long as a member may
+//! become usable in time: one that was reached before and restarts or takes part in an election,
+//! however long the outage has lasted, or one that a discovery service has registered. A proxy that
+//! expects no member, and has never reached one, answers 503 as etcd's does. It holds requests for
+//! a short time after its start all the same, since members and proxies of a cluster are started
+//! together.
 
 use std::time::Duration;
 
@@ -16,10 +17,11 @@ const START_GRACE: Duration = Duration::from_secs(1);
 
 /// The current outage, if there is one.
 #[derive(Default)]
-pub(crate) struct Outage(Mutex<State>);
+pub(crate) struct Outage(Mutex<OutageState>);
 
+/// The start of the outage, and whether members may return.
 #[derive(Default)]
-struct State {
+struct OutageState {
     /// `None` while a member is usable, and before the first health check.
     began: Option<Instant>,
     /// A member was reached, in this run or an earlier one, or is expected.
@@ -37,7 +39,8 @@ impl Outage {
         }
     }
 
-    /// There were members in an earlier run of the proxy, or they are registered and about to start.
+    /// There were members in an earlier run of the proxy, or they are registered and about to
+    /// start.
     pub(crate) fn expect_members(&self) {
         self.0.lock().reached = true;
     }

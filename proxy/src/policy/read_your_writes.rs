@@ -1,12 +1,12 @@
 //! Read-your-writes: a client of this proxy never reads a state older than one that it has seen.
 //!
-//! A write goes to the leader and is answered once the leader has applied it. The member that is nearest
-//! for reads applies it a moment later, or much later when the leader dies in between. A client that
-//! writes through `localhost` and then reads must find what it wrote, and what it has read before, as
-//! behind etcd's proxy, where one member answers everything. The proxy therefore keeps the highest index
-//! that it has sent to any client. In the v2 API every answer carries the member's index; v3's reads take a
-//! quorum unless they are serializable. Answers about members and accounts carry no index: for a while they
-//! come from the member that answered the latest change.
+//! A write goes to the leader and is answered once the leader has applied it. The member that is
+//! nearest for reads applies it a moment later, or much later when the leader dies in between. A
+//! client that writes through `localhost` and then reads must find what it wrote, and what it has
+//! read before, as behind etcd's proxy, where one member answers everything. The proxy therefore
+//! keeps the highest index that it has sent to any client. In the v2 API every answer carries the
+//! member's index; v3's reads take a quorum unless they are serializable. Answers about members and
+//! accounts carry no index: for a while they come from the member that answered the latest change.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,8 +17,8 @@ use tokio::time::Instant;
 
 use crate::policy::endpoint::{Endpoint, Health};
 
-/// While clients write, the nearest member keeps lagging. After a stale answer, reads prefer the leader for
-/// this time.
+/// While clients write, the nearest member keeps lagging. After a stale answer, reads prefer the
+/// leader for this time.
 const LAG_MEMORY: Duration = Duration::from_millis(100);
 
 /// The highest index that this proxy has sent to a client.
@@ -68,9 +68,9 @@ impl HighWaterMark {
         }
     }
 
-    /// Until when a newer answer may be sought, if an answer from `index` is stale: `known` is the mark when
-    /// the read began. All reads share the deadline. Clients that give up sooner and retry must not
-    /// extend it.
+    /// Until when a newer answer may be sought, if an answer from `index` is stale: `known` is the
+    /// mark when the read began. All reads share the deadline. Clients that give up sooner and
+    /// retry must not extend it.
     pub(crate) fn stale_until(&self, known: u64, index: Option<u64>) -> Option<Instant> {
         let index = index?;
         let newest = self.current();
@@ -96,8 +96,8 @@ impl HighWaterMark {
         Some(since + self.catch_up)
     }
 
-    /// No answer newer than this index was found. After the deadline the mark falls to it: the cluster was
-    /// set up anew, or has lost its majority, and its members' state is the only one.
+    /// No answer newer than this index was found. After the deadline the mark falls to it: the
+    /// cluster was set up anew, or has lost its majority, and its members' state is the only one.
     pub(crate) fn give_up(&self, index: Option<u64>) {
         let mut lag = self.lag.lock();
         if let (Some(index), Some((newest, since))) = (index, lag.missing)

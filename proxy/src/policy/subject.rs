@@ -27,8 +27,8 @@ const GATEWAY_READS: [&str; 12] = [
 /// What a request is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Subject {
-    /// Under `/v2/keys`: members answer within a bounded time and send `X-Etcd-Index`, and errors have
-    /// their own form.
+    /// Under `/v2/keys`: members answer within a bounded time and send `X-Etcd-Index`, and errors
+    /// have their own form.
     Keys,
     /// Members, accounts and leases: answers carry no index.
     Cluster,

@@ -1,4 +1,5 @@
-//! RFC 9113, case by case: at a proxy, whose HTTP/2 is its own, and at a port where hyper's serves, as at members.
+//! RFC 9113, case by case: at a proxy, whose HTTP/2 is its own, and at a port where hyper's serves,
+//! as at members.
 
 mod frames;
 mod messages;
@@ -46,7 +47,8 @@ const WHOLE: u8 = END | END_HEADERS;
 enum Outcome {
     /// The request on this stream is answered with 200.
     Served(u32),
-    /// The stream is reset or refused, or the connection ends: a stream error may be treated as worse.
+    /// The stream is reset or refused, or the connection ends: a stream error may be treated as
+    /// worse.
     Refused(u32),
     /// The connection ends.
     Ends,

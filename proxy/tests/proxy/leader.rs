@@ -58,7 +58,8 @@ async fn a_write_goes_to_the_leader_and_reads_stay() {
     proxy.stop().await;
 }
 
-/// Returns once a new leader is known, which is before the next calm look is due, ten seconds later.
+/// Returns once a new leader is known, which is before the next calm look is due, ten seconds
+/// later.
 async fn is_followed(leader: &Fake, proxy: &Running) {
     let began = Instant::now();
     proxy.follows(&leader.url()).await;

@@ -159,7 +159,8 @@ async fn a_request_is_held(config: ProxyConfig) {
     proxy.stop().await;
 }
 
-/// Discovery makes a proxy as soon as enough members have registered; they may take longer to start.
+/// Discovery makes a proxy as soon as enough members have registered; they may take longer to
+/// start.
 #[tokio::test]
 async fn a_proxy_that_expects_members_holds_requests_for_the_first() {
     let mut config = from_peers(&["http://127.0.0.1:1".to_owned()]);

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use crate::support::{Client, Fake, Running, Seen, Step, answer_at, config, get, put, until};
 
-/// A leader that has come to index 10, and a follower whose index is given, behind a proxy that prefers
-/// the follower.
+/// A leader that has come to index 10, and a follower whose index is given, behind a proxy that
+/// prefers the follower.
 async fn behind(follower_at: &Arc<AtomicU64>) -> (Fake, Fake, Running) {
     let leader = Fake::start(|_| answer_at(10, "200 OK", "leader")).await;
     let at = Arc::clone(follower_at);
@@ -220,8 +220,8 @@ async fn a_read_whose_body_is_gone_is_not_asked_again() {
     proxy.stop().await;
 }
 
-/// A leader that was started again serves reads before it has applied its log, and a member that fails proves
-/// nothing; but a refusal for want of an account is passed on.
+/// A leader that was started again serves reads before it has applied its log, and a member that
+/// fails proves nothing; but a refusal without an account is passed on.
 #[tokio::test]
 async fn of_two_answers_the_better_one_is_passed_on() {
     for (status, index, expected) in [

@@ -393,7 +393,8 @@ async fn write(proxy: SocketAddr, writer: usize, stop: Arc<AtomicBool>) -> Writt
     written
 }
 
-/// Adds one to a counter by compare-and-swap; returns how often it succeeded, and how often the outcome is unknown.
+/// Adds one to a counter by compare-and-swap; returns how often it succeeded, and how often the
+/// outcome is unknown.
 async fn count(proxy: SocketAddr, stop: Arc<AtomicBool>) -> (u64, u64) {
     let mut client = Client::connect(proxy).await;
     let (mut done, mut unknown) = (0, 0);

@@ -9,14 +9,13 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::task::Poll;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 use httpdate::fmt_http_date;
 use tokio::net::TcpStream;
 
-use crate::parking::{Parked, Parking};
+use crate::parking::Parked;
 
 /// An HTTP/1.1 connection on which a request has begun.
 pub struct FastPath<'a> {
@@ -56,33 +55,6 @@ pub enum FastPathOutcome {
 /// The future of the fast path.
 pub type FastPathAnswer<'a> =
     Pin<Box<dyn Future<Output = io::Result<FastPathOutcome>> + Send + 'a>>;
-
-/// The outcome of a handler that may park its answer.
-pub enum Parkable<T> {
-    /// The handler parked its answer.
-    Parked(Parked),
-    /// The handler returned.
-    Done(T),
-}
-
-/// Runs a handler that may leave its answer in the `Parking` that it gets.
-pub async fn parkable<T, F: Future<Output = T>>(handle: impl FnOnce(Parking) -> F) -> Parkable<T> {
-    let parking = Parking::default();
-    // Boxed: otherwise the caller's future would hold it twice.
-    let mut handler = Box::pin(handle(parking.clone()));
-    let done = std::future::poll_fn(|cx| match handler.as_mut().poll(cx) {
-        Poll::Ready(done) => Poll::Ready(Some(done)),
-        Poll::Pending if parking.is_taken() => Poll::Ready(None),
-        Poll::Pending => Poll::Pending,
-    });
-    match done.await {
-        Some(done) => Parkable::Done(done),
-        None => {
-            let (parked, _) = parking.take().expect("it is taken");
-            Parkable::Parked(parked)
-        }
-    }
-}
 
 /// Writes a response's head as hyper writes it for this port, without the fields that frame the
 /// body and without the blank line.

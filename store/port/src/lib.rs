@@ -44,7 +44,7 @@ pub use descriptors::{
     Slot, Slots, connections_max, descriptor_limit, page_bytes, raise_descriptor_limit,
 };
 pub use drain::{Drain, DrainTrigger};
-pub use fast_path::{FastPath, FastPathAnswer, FastPathOutcome, Parkable, parkable, write_head};
+pub use fast_path::{FastPath, FastPathAnswer, FastPathOutcome, write_head};
 pub use grpc_timeout::grpc_timeout;
 pub use http2::{Http2Connection, Serving, Wire};
 pub use incoming::{Incoming, Unfinished};

@@ -4,10 +4,10 @@
 pub const WORDS_PERMILLE: usize = 3;
 
 /// Crates with a larger share, in thousandths.
-pub const WORDS: &[(&str, usize)] = &[("proxy", 95), ("tests", 94)];
+pub const WORDS: &[(&str, usize)] = &[("tests", 94)];
 
 /// Crates with lines of more than [`crate::columns::COLUMNS`], and at most how many.
-pub const WIDE_LINES: &[(&str, usize)] = &[("proxy", 135), ("tests", 95)];
+pub const WIDE_LINES: &[(&str, usize)] = &[("tests", 95)];
 
 /// Sources of more lines than [`crate::headers::LINES_MAX`].
 pub const LONG_FILES: &[&str] = &[
@@ -63,11 +63,6 @@ pub const FILES: &[&str] = &[
 pub const REPEATED_NAMES: &[&str] = &[
     "discovery: Options",
     "discovery: Session",
-    "proxy: Answer",
-    "proxy: Answering",
-    "proxy: Fields",
-    "proxy: Member",
-    "proxy: State",
     "store/executor: Clock",
 ];
 

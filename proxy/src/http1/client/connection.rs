@@ -57,8 +57,9 @@ impl Connection {
         !self.permit.as_ref().is_some_and(SocketPermit::is_awaited)
     }
 
-    /// Whether the member has neither closed it nor sent unexpected bytes, as far as the runtime has been
-    /// notified. That suffices for reads, which are repeated if the connection turns out to be closed.
+    /// Whether the member has neither closed it nor sent unexpected bytes, as far as the runtime
+    /// has been notified. That suffices for reads, which are repeated if the connection turns out
+    /// to be closed.
     pub(crate) fn seems_idle(&mut self) -> bool {
         let mut nobody = Context::from_waker(Waker::noop());
         match &self.socket {
@@ -67,8 +68,8 @@ impl Connection {
         }
     }
 
-    /// The same by a system call: the runtime's readiness may be outdated, and the outcome of a write that
-    /// is sent into a closed connection is unknown.
+    /// The same by a system call: the runtime's readiness may be outdated, and the outcome of a
+    /// write that is sent into a closed connection is unknown.
     pub(crate) fn is_idle(&mut self) -> bool {
         let socket = match &mut self.socket {
             Socket::Plain(socket) => socket,
@@ -80,8 +81,8 @@ impl Connection {
 
     /// Hands all bytes to the kernel. After an error it did not take all of them.
     pub(crate) async fn send(&mut self, bytes: &[u8], timeout: Duration) -> io::Result<()> {
-        // Nearly always the kernel takes all at once. The rest is boxed: it would enlarge the future of
-        // every request.
+        // Nearly always the kernel takes all at once. The rest is boxed: it would enlarge the
+        // future of every request.
         let sent = match &self.socket {
             Socket::Plain(socket) => sent(socket.try_write(bytes))?,
             Socket::Tls(_) => 0,
@@ -165,8 +166,8 @@ impl Connection {
             if self.received.capacity() - self.received.len() < size / 4 {
                 self.received.reserve(size);
             }
-            // Not `try_read_buf`: only `read_buf` clears the readiness after a short read, which saves a
-            // system call that would return nothing.
+            // Not `try_read_buf`: only `read_buf` clears the readiness after a short read, which
+            // saves a system call that would return nothing.
             match pin!(socket.read_buf(&mut self.received)).poll(cx) {
                 Poll::Pending => free_if_empty(&mut self.received),
                 read => return read,

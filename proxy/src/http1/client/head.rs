@@ -1,7 +1,7 @@
 //! The head of an answer.
 //!
-//! Most heads go to the client as the member wrote them, so their fields are scanned but not copied. A
-//! header map is built on demand.
+//! Most heads go to the client as the member wrote them, so their fields are scanned but not
+//! copied. A header map is built on demand.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -32,7 +32,7 @@ pub(crate) struct Head {
 
 /// The header fields that matter here.
 #[derive(Default)]
-struct Fields {
+struct ResponseFields {
     modern: bool,
     coding: Option<Coding>,
     length: Option<u64>,
@@ -64,9 +64,9 @@ pub(crate) fn parse(received: &mut BytesMut, method: &Method) -> io::Result<Opti
     };
     let code = parsed.code.expect("a complete head has a status");
     let status = StatusCode::from_u16(code).map_err(malformed)?;
-    let mut found = Fields {
+    let mut found = ResponseFields {
         modern: parsed.version == Some(1),
-        ..Fields::default()
+        ..ResponseFields::default()
     };
     for field in parsed.headers.iter() {
         found.field(field)?;
@@ -83,8 +83,8 @@ pub(crate) fn parse(received: &mut BytesMut, method: &Method) -> io::Result<Opti
 }
 
 impl Head {
-    /// The index of the state that a read of keys was answered from. A member that refuses a read without a
-    /// look at its store (no account, bad parameters) sends 0, which is not its index.
+    /// The index of the state that a read of keys was answered from. A member that refuses a read
+    /// without a look at its store (no account, bad parameters) sends 0, which is not its index.
     pub(crate) fn read_at(&self) -> Option<u64> {
         let looked = matches!(self.status, StatusCode::OK | StatusCode::NOT_FOUND);
         let failed = self.status.is_server_error();
@@ -110,15 +110,15 @@ impl Head {
         headers
     }
 
-    /// The head as it was received, blank line included, if all its fields are end-to-end and it has the
-    /// length of the body.
+    /// The head as it was received, blank line included, if all its fields are end-to-end and it
+    /// has the length of the body.
     pub(crate) fn verbatim(&self) -> Option<&Bytes> {
         let known = matches!(self.framing, Framing::Length(_));
         Some(&self.block).filter(|_| known && self.end_to_end)
     }
 }
 
-impl Fields {
+impl ResponseFields {
     fn field(&mut self, field: &httparse::Header<'_>) -> io::Result<()> {
         match field.name.len() {
             10 if field.name.eq_ignore_ascii_case("connection") => {

@@ -39,8 +39,8 @@ impl Socket {
 }
 
 impl Secure {
-    /// Whether neither data nor the end has arrived. Data found here is dropped; the caller then closes the
-    /// connection.
+    /// Whether neither data nor the end has arrived. Data found here is dropped; the caller then
+    /// closes the connection.
     pub(crate) fn is_idle(&mut self) -> bool {
         let mut nobody = Context::from_waker(Waker::noop());
         let mut byte = [0];
@@ -51,8 +51,8 @@ impl Secure {
         read.is_pending() && silent
     }
 
-    /// Hands all bytes to the kernel, encrypted. After an error the other end cannot decrypt all of them:
-    /// the last record is incomplete.
+    /// Hands all bytes to the kernel, encrypted. After an error the other end cannot decrypt all of
+    /// them: the last record is incomplete.
     pub(crate) async fn send(&mut self, mut bytes: &[u8], timeout: Duration) -> io::Result<()> {
         while !bytes.is_empty() {
             let sent = time::timeout(timeout, self.0.write(bytes)).await??;

@@ -1,9 +1,9 @@
 //! A path around hyper for most requests, which are forwarded nearly as they came.
 //!
-//! A request of known length without special fields, as etcd's clients send them, is read from the bare
-//! socket (`request`) and takes the same way to its answer as any other (`policy::answer`). The answer is
-//! written to the socket (`response`), mostly in the member's own bytes. Other requests are declined,
-//! with every byte that was read, and hyper parses them.
+//! A request of known length without special fields, as etcd's clients send them, is read from the
+//! bare socket (`request`) and takes the same way to its answer as any other (`policy::answer`).
+//! The answer is written to the socket (`response`), mostly in the member's own bytes. Other
+//! requests are declined, with every byte that was read, and hyper parses them.
 
 mod request;
 mod response;
@@ -39,8 +39,8 @@ const MORE_BYTES: usize = 8 * 1024;
 /// For the rest of a small body. hyper takes requests of slower clients.
 const BODY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Answers the next request, or declines. Each future holds what its case needs and no more: there is one
-/// for every request in flight.
+/// Answers the next request, or declines. Each future holds what its case needs and no more: there
+/// is one for every request in flight.
 pub(crate) fn serve<'a>(context: &'a Arc<Context>, connection: FastPath<'a>) -> FastPathAnswer<'a> {
     let FastPath {
         socket,
@@ -97,8 +97,8 @@ struct Request {
     read_ahead: Bytes,
 }
 
-/// Reads a request. Most arrive whole; their bytes go from the stack into the member's request without
-/// another buffer.
+/// Reads a request. Most arrive whole; their bytes go from the stack into the member's request
+/// without another buffer.
 fn begin(context: &Context, socket: &mut TcpStream, client: SocketAddr) -> io::Result<Begun> {
     let mut space = [MaybeUninit::uninit(); FIRST_BYTES];
     let mut buffer = ReadBuf::uninit(&mut space);
@@ -211,7 +211,7 @@ async fn read_body(
 }
 
 /// An answer in progress. Boxed: a burst of large futures would fragment the heap.
-struct Answering<F> {
+struct InFlight<F> {
     answer: Pin<Box<F>>,
     last: bool,
     read_ahead: Bytes,
@@ -220,8 +220,8 @@ struct Answering<F> {
 fn start(
     context: &Arc<Context>,
     request: Request,
-) -> Answering<impl Future<Output = Answer> + Send> {
-    Answering {
+) -> InFlight<impl Future<Output = Answer> + Send> {
+    InFlight {
         answer: Box::pin(answer(context, request.record, request.incoming)),
         last: request.last,
         read_ahead: request.read_ahead,
@@ -231,19 +231,19 @@ fn start(
 /// Writes the answer, or has the connection parked until its parts come.
 async fn respond(
     socket: &mut TcpStream,
-    mut answering: Answering<impl Future<Output = Answer>>,
+    mut in_flight: InFlight<impl Future<Output = Answer>>,
 ) -> io::Result<FastPathOutcome> {
     let written = tokio::select! {
         biased;
-        answer = answering.answer.as_mut() => write(socket, answer, answering.last)?,
+        answer = in_flight.answer.as_mut() => write(socket, answer, in_flight.last)?,
         // The member gets notice when the exchange with it is dropped.
-        () = hung_up(socket), if answering.read_ahead.is_empty() => {
+        () = hung_up(socket), if in_flight.read_ahead.is_empty() => {
             return Ok(FastPathOutcome::Closed);
         }
     };
-    let Answering {
+    let InFlight {
         last, read_ahead, ..
-    } = answering;
+    } = in_flight;
     match written {
         Written::Parked(parked) => {
             return Ok(FastPathOutcome::Parked {
@@ -277,8 +277,8 @@ fn write(socket: &TcpStream, answer: Answer, last: bool) -> io::Result<Written> 
     Ok(unsent.map_or(Written::All, Written::Partly))
 }
 
-/// Returns when the client closes its side, or the socket fails. Bytes of a next request end the look:
-/// it then never returns.
+/// Returns when the client closes its side, or the socket fails. Bytes of a next request end the
+/// look: it then never returns.
 async fn hung_up(socket: &TcpStream) {
     let mut peeked = [0];
     let seen = poll_fn(|cx| socket.poll_peek(cx, &mut ReadBuf::new(&mut peeked))).await;

@@ -1,4 +1,5 @@
-//! The requests that the fast path takes: parsed from the bare bytes, and written for members at once.
+//! The requests that the fast path takes: parsed from the bare bytes, and written for members at
+//! once.
 
 use std::borrow::Cow;
 use std::mem::MaybeUninit;
@@ -38,7 +39,7 @@ pub(super) struct ParsedRequest {
 
 /// The fields of a head that matter here.
 #[derive(Default)]
-struct Fields {
+struct RequestFields {
     host: bool,
     last: bool,
     length: Option<u64>,
@@ -92,8 +93,8 @@ pub(super) fn parse(
     })
 }
 
-/// Encodes characters that Go's servers accept in a target although RFC 3986 does not. Members written
-/// in Rust refuse them.
+/// Encodes characters that Go's servers accept in a target although RFC 3986 does not. Members
+/// written in Rust refuse them.
 fn mended(target: &str) -> Cow<'_, str> {
     match target.contains(['"', '<', '>', '`']) {
         true => {
@@ -153,8 +154,8 @@ fn write_fields(
     fields: &[Header<'_>],
     context: &Context,
     client: SocketAddr,
-) -> Result<Fields, Declined> {
-    let mut found = Fields::default();
+) -> Result<RequestFields, Declined> {
+    let mut found = RequestFields::default();
     let mut forwarded = false;
     let client = client.ip().to_canonical().to_string();
     for field in fields {
@@ -179,7 +180,7 @@ fn write_fields(
     Ok(found)
 }
 
-impl Fields {
+impl RequestFields {
     /// Whether a field is for this proxy alone.
     fn is_for_proxy(&mut self, field: &Header<'_>, context: &Context) -> Result<bool, Declined> {
         let (id, limits) = (&context.id, &context.config.limits);

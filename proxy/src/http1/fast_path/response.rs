@@ -23,8 +23,8 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const BLANK: &[u8] = b"\r\n";
 const CLOSE: &[u8] = b"Connection: close\r\n\r\n";
 
-/// Sends a member's answer, in the member's own bytes if they suit the client. Returns what the kernel did
-/// not take at once, and what is still to come.
+/// Sends a member's answer, in the member's own bytes if they suit the client. Returns what the
+/// kernel did not take at once, and what is still to come.
 pub(super) fn of_member(
     socket: &TcpStream,
     head: &Head,
@@ -155,8 +155,8 @@ impl Unsent {
     }
 }
 
-/// The next part of a body. A member that breaks off and a client that hangs up are errors, which end
-/// both connections.
+/// The next part of a body. A member that breaks off and a client that hangs up are errors, which
+/// end both connections.
 async fn next(socket: &TcpStream, body: &mut AnswerBody) -> io::Result<Option<Bytes>> {
     let mut hung_up = pin!(super::hung_up(socket));
     loop {

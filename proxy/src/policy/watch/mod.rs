@@ -1,11 +1,11 @@
 //! Watches of the v2 API: long polls and streams, which outlive the member that answers them.
 //!
-//! A watch is forwarded like any read. Its member's answer begins at once and its events come later;
-//! until then an HTTP/1.1 connection is parked: a socket to the client, a socket to the member, and no
-//! buffers. When the member fails, the watch resumes at another one, from the index that it had reached.
-//! The client has its head already and does not notice. The answer is cut when the other member belongs
-//! to a cluster that was set up since, or its history no longer has that index, and at shutdown: the
-//! client then sends its request again.
+//! A watch is forwarded like any read. Its member's answer begins at once and its events come
+//! later; until then an HTTP/1.1 connection is parked: a socket to the client, a socket to the
+//! member, and no buffers. When the member fails, the watch resumes at another one, from the index
+//! that it had reached. The client has its head already and does not notice. The answer is cut when
+//! the other member belongs to a cluster that was set up since, or its history no longer has that
+//! index, and at shutdown: the client then sends its request again.
 
 mod request;
 mod resume;
@@ -75,8 +75,8 @@ async fn send(
     reply.begin().map_err(|_| Refusal::NoAnswer)
 }
 
-/// Whether a member watches from an index that clients of this proxy have passed, or answers with an
-/// event that they have seen.
+/// Whether a member watches from an index that clients of this proxy have passed, or answers with
+/// an event that they have seen.
 fn is_stale(context: &Context, current: u64, head: &Head, body: &AnswerBody) -> bool {
     let event = match body {
         AnswerBody::Whole(event) => last_index(event),

@@ -35,9 +35,9 @@ impl Position {
         }
     }
 
-    /// The index from which a watch resumes that its client began at `since`. A member with an event in
-    /// its history sends it at once. If none has come, no event up to its index matches, and the index
-    /// may have left the history since.
+    /// The index from which a watch resumes that its client began at `since`. A member with an
+    /// event in its history sends it at once. If none has come, no event up to its index matches,
+    /// and the index may have left the history since.
     pub(super) fn resumes_at(&self, since: u64) -> u64 {
         match !self.has_events && HISTORY_SENT < self.began.elapsed() {
             true => since.max(self.index.saturating_add(1)),
@@ -45,9 +45,9 @@ impl Position {
         }
     }
 
-    /// Whether `next` is of a cluster that was set up since. With the same URLs and the same token it has
-    /// the same id, and only its index restarts. A member that lags by more than a history counts as one
-    /// too: the client sends its request again, and loses nothing.
+    /// Whether `next` is of a cluster that was set up since. With the same URLs and the same token
+    /// it has the same id, and only its index restarts. A member that lags by more than a history
+    /// counts as one too: the client sends its request again, and loses nothing.
     pub(super) fn is_other_cluster(&self, next: &Position) -> bool {
         let named = self.cluster != 0 && next.cluster != 0;
         let renamed = named && self.cluster != next.cluster;

@@ -18,8 +18,8 @@ use crate::policy::attempts::Attempts;
 use crate::policy::forward;
 use crate::sockets::WatchPermit;
 
-/// The part of an event that has arrived. A larger event is passed on in parts, and its answer is cut
-/// when its member fails.
+/// The part of an event that has arrived. A larger event is passed on in parts, and its answer is
+/// cut when its member fails.
 const EVENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// An answer whose events are still to come.
@@ -141,8 +141,8 @@ impl WatchStream {
         None
     }
 
-    /// Sends the watch to another member, however long it takes to find one. `None`: that member cannot
-    /// continue it, so the answer is cut.
+    /// Sends the watch to another member, however long it takes to find one. `None`: that member
+    /// cannot continue it, so the answer is cut.
     async fn resume(&mut self) -> Option<MemberBody> {
         self.watch.since = self.position.resumes_at(self.watch.since);
         debug!(
@@ -159,8 +159,8 @@ impl WatchStream {
             return None;
         }
         self.position = position;
-        // Other statuses: mostly the history no longer has the index. The client has a head with 200, so
-        // it gets the error as the answer to its next request.
+        // Other statuses: mostly the history no longer has the index. The client has a head with
+        // 200, so it gets the error as the answer to its next request.
         (head.status == StatusCode::OK).then_some(body)
     }
 }

@@ -250,7 +250,8 @@ fn with_first(name: &str) -> Vec<u8> {
     only(&[(name, "200"), METHOD, SCHEME, PATH, AUTHORITY])
 }
 
-/// What hyper's h2 does not see: it drops the pseudo-fields of trailers before anything else sees them.
+/// What hyper's h2 does not see: it drops the pseudo-fields of trailers before anything else sees
+/// them.
 pub(super) fn of_proxies() -> Vec<Case> {
     let pseudo = block(&[(":path", "/")]);
     let sent = [

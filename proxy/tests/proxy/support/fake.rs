@@ -146,7 +146,8 @@ impl Fake {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 
-    /// As a process that is stopped: it accepts connections and answers nothing, not even `/version`.
+    /// As a process that is stopped: it accepts connections and answers nothing, not even
+    /// `/version`.
     pub(crate) fn set_silent(&self) {
         self.state.answers.store(false, Ordering::SeqCst);
     }

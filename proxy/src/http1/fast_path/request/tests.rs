@@ -148,7 +148,8 @@ proptest! {
         let context = context(Mode::On);
         let mut fields = fields;
         fields.insert(0, ("Host".to_owned(), "x".to_owned()));
-        let lines: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let line = |(name, value): &(String, String)| format!("{name}: {value}\r\n");
+        let lines: String = fields.iter().map(line).collect();
         let text = format!("GET /v2/keys/a HTTP/1.1\r\n{lines}\r\n");
         let forwarded = fields.iter().filter(|(name, _)| name == "X-Forwarded-For").count();
         match parse(text.as_bytes(), &context, client()) {
