@@ -70,7 +70,7 @@ impl<B> Gateway<B> {
     }
 }
 
-/// Whether a path that has no route is refused with grpc-gateway's error.
+/// Whether a path belongs to the gateway, with or without a route.
 pub(super) fn owns(path: &str) -> bool {
     let below = |prefix| path.strip_prefix(prefix)?.strip_prefix('/');
     PREFIXES.into_iter().any(|prefix| below(prefix).is_some())

@@ -163,8 +163,8 @@ impl<G, F> PortServices<G, F> {
         }
     }
 
-    /// As before, but requests other than probes wait until the gate opens. When the drain
-    /// begins, waiting requests are answered with 503.
+    /// Holds requests other than probes until the gate opens. When the drain begins, waiting
+    /// requests are answered with 503.
     pub fn behind(self, gate: Gate, drain: Drain) -> PortServices<G, F> {
         let gate = Some((gate, drain));
         PortServices { gate, ..self }

@@ -12,7 +12,7 @@ use keelson_proto::etcdserverpb::Member;
 use keelson_proto::peer::MembersResponse;
 use tokio::time::timeout_at;
 
-use super::recover::Bootstrap;
+use super::bootstrap::Bootstrap;
 use crate::config::{Config, InitialClusterState, Url, url};
 use crate::open_error::OpenError;
 

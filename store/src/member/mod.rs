@@ -15,6 +15,7 @@
 //! restart recovers from it, continuing might not.
 
 pub(crate) mod applier_shell;
+pub(crate) mod bootstrap;
 pub(crate) mod consensus_shell;
 pub(crate) mod fatal;
 pub(crate) mod flusher;

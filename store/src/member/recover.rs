@@ -9,11 +9,10 @@ use std::sync::Arc;
 use keelson_core::engine::Engine;
 use keelson_core::member::{RecoveryError, RecoveryFlags, StartKind};
 use keelson_core::node::{Node, NodeConfig};
-use keelson_core::state::{Genesis, Limits, StateMachine};
-use keelson_core::{ClusterId, Index, MemberId};
-use keelson_proto::etcdserverpb::Member;
-use keelson_proto::internal::{AppliedMark, ConfState};
+use keelson_core::state::{Limits, StateMachine};
+use keelson_core::{Index, MemberId};
 
+use super::bootstrap::Bootstrap;
 use crate::config::{Config, InitialClusterState};
 use crate::disk::RealDisk;
 use crate::engine::EngineKind;
@@ -71,12 +70,6 @@ const MAP_BYTES_MIN: u64 = 4 << 30;
 /// address space.
 const MAP_BYTES_MAX: u64 = 1 << 40;
 
-/// The identity of a member and, for a new one, its initial state.
-pub(crate) struct Bootstrap {
-    identity: Identity,
-    genesis: Option<Genesis>,
-}
-
 /// The directories of a member.
 struct Layout {
     wal: PathBuf,
@@ -116,17 +109,14 @@ pub(crate) async fn identify(config: &Config) -> Result<Bootstrap, OpenError> {
     let has_state = layout.snap.join(CURRENT).exists();
     match (StartKind::of(identity.is_some(), has_state), identity) {
         (StartKind::Restart, Some(identity)) => {
-            return Ok(Bootstrap {
-                identity,
-                genesis: None,
-            });
+            return Ok(Bootstrap::restart(identity));
         }
         (StartKind::StateWithoutLog, _) => return Err(state_without_log(&layout)),
         (StartKind::Fresh, _) => super::join::refuse_amnesia(config).await?,
         _ => {}
     }
     match config.initial_cluster_state {
-        InitialClusterState::New => founding_bootstrap(config),
+        InitialClusterState::New => Bootstrap::founding(config),
         InitialClusterState::Existing => super::join::join(config).await,
     }
 }
@@ -140,63 +130,6 @@ fn state_without_log(layout: &Layout) -> OpenError {
              add it again",
             layout.wal.display()
         ),
-    }
-}
-
-fn founding_bootstrap(config: &Config) -> Result<Bootstrap, OpenError> {
-    config.verify_bootstrap(crate::listen::same_address)?;
-    let founders = config.founders();
-    let member = config.founding_member_id().expect("verified just above");
-    let cluster = config.founding_cluster_id();
-    let members = founders.iter().map(|founder| Member {
-        id: founder.id.0,
-        name: founder.name.clone(),
-        peer_ur_ls: founder
-            .peer_urls
-            .iter()
-            .map(|url| url.to_string())
-            .collect(),
-        ..Member::default()
-    });
-    let conf_state = ConfState {
-        voters: founders.iter().map(|founder| founder.id.0).collect(),
-        ..ConfState::default()
-    };
-    // The founding counts as the first entry. So a member that joins later with an empty log is
-    // behind the start of the log, and receives the founding members in a snapshot.
-    let mark = AppliedMark {
-        index: 1,
-        term: 1,
-        conf_state: Some(conf_state),
-    };
-    let genesis = Genesis {
-        cluster_id: cluster,
-        members: members.collect(),
-        mark,
-    };
-    Ok(Bootstrap {
-        identity: Identity { cluster, member },
-        genesis: Some(genesis),
-    })
-}
-
-impl Bootstrap {
-    #[cfg(test)]
-    pub(crate) fn identity(&self) -> Identity {
-        self.identity
-    }
-
-    /// The initial state of a member that joins that cluster.
-    pub(crate) fn joining(cluster: ClusterId, member: MemberId, members: Vec<Member>) -> Bootstrap {
-        let genesis = Genesis {
-            cluster_id: cluster,
-            members,
-            mark: AppliedMark::default(),
-        };
-        Bootstrap {
-            identity: Identity { cluster, member },
-            genesis: Some(genesis),
-        }
     }
 }
 

@@ -56,10 +56,9 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, StatusCode, Version};
 use keelson_port::{Drain, Incoming};
 
-pub use self::backend::{LogLevel, TreeBackend};
+pub use self::backend::{FollowerStats, LeaderStats, LogLevel, Rate, SelfStats, TreeBackend};
 use self::error::{Code, KeyError};
 use self::key_request::Parameters;
-pub use self::stats::{FollowerStats, LeaderStats, Rate, SelfStats};
 use super::go::{allow_any_origin, not_found_page};
 use super::large::LargeAnswers;
 use super::service::{Intercepted, Interceptor};

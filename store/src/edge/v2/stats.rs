@@ -11,72 +11,8 @@ use http::{Method, StatusCode};
 use keelson_core::MemberId;
 use keelson_proto::internal::tree_request::Op;
 
-use super::backend::TreeBackend;
+use super::backend::{LeaderStats, SelfStats, TreeBackend};
 use super::{Api, answer, json};
-
-/// The content of `/v2/stats/self`.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct SelfStats {
-    /// This member's name.
-    pub name: String,
-    /// This member's id.
-    pub id: MemberId,
-    /// Whether it is the leader.
-    pub leads: bool,
-    /// Its start time, in ns since 1970.
-    pub started_ns: i64,
-    /// The leader's id.
-    pub leader: MemberId,
-    /// When this leader was elected, in ns since 1970.
-    pub led_since_ns: i64,
-    /// The appends received from leaders.
-    pub append_requests_received: u64,
-    /// The appends sent to followers.
-    pub append_requests_sent: u64,
-    /// The recent rate of received appends; 0 is omitted.
-    pub received_rate: Rate,
-    /// The recent rate of sent appends; 0 is omitted.
-    pub sent_rate: Rate,
-}
-
-/// A rate for each second.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Rate {
-    /// Appends a second.
-    pub appends: f64,
-    /// Bytes a second.
-    pub bytes: f64,
-}
-
-/// The content of `/v2/stats/leader`.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct LeaderStats {
-    /// This member's id.
-    pub leader: MemberId,
-    /// The other members, by id.
-    pub followers: Vec<FollowerStats>,
-}
-
-/// The latency of a follower's responses.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct FollowerStats {
-    /// The follower's id.
-    pub id: MemberId,
-    /// The latency of the last message, in ms.
-    pub latency_current: f64,
-    /// The average latency, in ms.
-    pub latency_average: f64,
-    /// The standard deviation of the latency, in ms.
-    pub latency_deviation: f64,
-    /// The minimum latency, in ms.
-    pub latency_min: f64,
-    /// The maximum latency, in ms.
-    pub latency_max: f64,
-    /// The messages that could not be sent.
-    pub failed: u64,
-    /// The messages that were sent.
-    pub succeeded: u64,
-}
 
 /// The counted operations.
 #[derive(Clone, Copy, Debug)]
@@ -259,6 +195,7 @@ fn duration(ns: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::edge::v2::FollowerStats;
 
     #[test]
     fn durations_are_gos() {
