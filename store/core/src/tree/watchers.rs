@@ -75,7 +75,8 @@ impl<S> Default for Watchers<S> {
 
 impl<S: Sink> Watchers<S> {
     /// Registers a watcher that waits after its scan. Returns its number at its path, from 1 on,
-    /// for [`Watchers::unregister`]. If the member has stopped, it drops the sink and returns `None`.
+    /// for [`Watchers::unregister`]. If the member has stopped, it drops the sink and returns
+    /// `None`.
     pub fn register(&mut self, spec: &WatchSpec, scan: &HistoryScan, sink: S) -> Option<u64> {
         if self.closed {
             return None;
