@@ -12,7 +12,6 @@ pub const WIDE_LINES: &[(&str, usize)] = &[("tests", 95)];
 /// Sources of more lines than [`crate::headers::LINES_MAX`].
 pub const LONG_FILES: &[&str] = &[
     "proxy/tests/proxy/real.rs",
-    "store/core/src/member/applier.rs",
     "store/core/src/node.rs",
     "store/core/src/node/tests.rs",
     "store/core/src/state/tests/tree.rs",

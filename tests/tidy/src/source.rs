@@ -75,9 +75,14 @@ fn collect(dir: &Path, prefix: &str, ext: &str, found: &mut Vec<String>) {
         let name = entry.file_name().to_string_lossy().into_owned();
         let path = format!("{prefix}{name}");
         let is_dir = entry.file_type().expect("its type").is_dir();
-        if is_dir && !name.starts_with('.') && name != "target" && path != "tests/data" {
+        if is_dir {
+            // cargo puts this tag into its target directory, which may have any name.
+            let is_cache = entry.path().join("CACHEDIR.TAG").exists() || name == "target";
+            if is_cache || name.starts_with('.') || path == "tests/data" {
+                continue;
+            }
             collect(&entry.path(), &format!("{path}/"), ext, found);
-        } else if !is_dir && Path::new(&name).extension().is_some_and(|it| it == ext) {
+        } else if Path::new(&name).extension().is_some_and(|it| it == ext) {
             found.push(path);
         }
     }
