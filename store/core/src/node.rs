@@ -79,7 +79,7 @@ pub struct Node {
     /// The members in the snapshot that was received last.
     offered: Option<(LastIncluded, Roster)>,
     /// Consecutive heartbeats that commit entries which this log does not have.
-    beyond: u32,
+    heartbeats_beyond_log: u32,
     lost: Option<LogLost>,
 }
 
@@ -133,7 +133,7 @@ impl Node {
             health: Health::default(),
             roster: restored.roster,
             offered: None,
-            beyond: 0,
+            heartbeats_beyond_log: 0,
             lost: None,
         };
         node.settle_timeout();
@@ -148,11 +148,11 @@ impl Node {
             self.take(input, &mut output);
         }
         self.propose_gathered(&mut output);
-        self.pass_time();
+        self.advance_time();
         self.update_soft_state(&mut output);
         self.run_reads(&mut output);
-        let mut again = self.settle(&mut output);
-        again |= self.lead_alone();
+        let mut again = self.process_ready(&mut output);
+        again |= self.lead_as_only_voter();
         // An applied membership change can end this member's leadership.
         again |= self.update_soft_state(&mut output);
         self.bound_in_flight();
@@ -262,7 +262,7 @@ impl Node {
             // Dropped as if the network had lost it: the leader sends it again.
             return;
         }
-        if self.commits_what_was_lost(&message) {
+        if self.commits_lost_entries(&message) {
             return;
         }
         self.make_room_in_flight(&message);

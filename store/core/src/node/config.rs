@@ -112,7 +112,7 @@ pub enum NodeError {
         "the log ends at entry {last} and does not hold entry {applied}, which the storage engine \
          has applied: the end of the log was lost, or the log is an older copy. This member must \
          not vote with it. Remove it from the cluster, empty its data directory and add it again \
-         (a cluster of one goes on with what the engine holds by --force-new-cluster)"
+         (a cluster of one can continue from the engine with --force-new-cluster)"
     )]
     LogBehindEngine {
         /// The log's last entry.

@@ -64,7 +64,7 @@ impl Node {
         let log = self.raw.store();
         let bytes_max = self.config.in_flight_bytes_max;
         let message_bytes = usize::try_from(self.config.append_bytes_max).unwrap_or(usize::MAX);
-        let message_bytes = message_bytes.max(log.heaviest_bytes()).max(1);
+        let message_bytes = message_bytes.max(log.largest_bytes()).max(1);
         let max = match log.size_bytes() <= bytes_max {
             true => IN_FLIGHT_MAX,
             false => (bytes_max / message_bytes).clamp(2, IN_FLIGHT_MAX),

@@ -20,7 +20,7 @@ pub(super) struct MemoryLog {
     entries: VecDeque<eraftpb::Entry>,
     size_bytes: usize,
     /// The size of the largest entry.
-    heaviest_bytes: usize,
+    largest_bytes: usize,
     hard_state: HardState,
     conf_state: internal::ConfState,
     /// The snapshot that the caller can send to followers that need entries before the log's first.
@@ -41,7 +41,7 @@ impl MemoryLog {
             base,
             entries: VecDeque::new(),
             size_bytes: 0,
-            heaviest_bytes: 0,
+            largest_bytes: 0,
             hard_state,
             conf_state,
             snapshot: None,
@@ -70,15 +70,15 @@ impl MemoryLog {
     }
 
     /// The size of the largest entry in memory, in bytes.
-    pub(super) fn heaviest_bytes(&self) -> usize {
-        self.heaviest_bytes
+    pub(super) fn largest_bytes(&self) -> usize {
+        self.largest_bytes
     }
 
     /// Recomputes the largest size over all entries. The log is cut by a quarter or more at a time
     /// and its end is rarely replaced, so the cost is amortized.
-    fn find_heaviest(&mut self, heaviest_left: bool) {
-        if heaviest_left {
-            self.heaviest_bytes = self.entries.iter().map(weight).max().unwrap_or(0);
+    fn update_largest(&mut self, largest_left: bool) {
+        if largest_left {
+            self.largest_bytes = self.entries.iter().map(weight).max().unwrap_or(0);
         }
     }
 
@@ -90,13 +90,13 @@ impl MemoryLog {
             "an entry below the log's start"
         );
         assert!(first.index <= self.last() + 1, "a gap in the log");
-        let mut heaviest_left = false;
+        let mut largest_left = false;
         while first.index <= self.last() {
             let dropped = self.entries.pop_back().expect("the log is not empty");
             self.size_bytes -= weight(&dropped);
-            heaviest_left |= weight(&dropped) == self.heaviest_bytes;
+            largest_left |= weight(&dropped) == self.largest_bytes;
         }
-        self.find_heaviest(heaviest_left);
+        self.update_largest(largest_left);
         for entry in entries {
             self.push(entry.clone());
         }
@@ -106,7 +106,7 @@ impl MemoryLog {
         assert_eq!(entry.index, self.last() + 1, "a gap in the log");
         let weight = weight(&entry);
         self.size_bytes += weight;
-        self.heaviest_bytes = self.heaviest_bytes.max(weight);
+        self.largest_bytes = self.largest_bytes.max(weight);
         self.entries.push_back(entry);
     }
 
@@ -114,7 +114,7 @@ impl MemoryLog {
     pub(super) fn restore(&mut self, last_included: LastIncluded) {
         self.entries.clear();
         self.size_bytes = 0;
-        self.heaviest_bytes = 0;
+        self.largest_bytes = 0;
         self.base = last_included;
         self.snapshot = None;
     }
@@ -126,15 +126,15 @@ impl MemoryLog {
             return None;
         }
         let term = self.term_at(index).expect("the index is in the log");
-        let mut heaviest_left = false;
+        let mut largest_left = false;
         while self.base.index.0 < index {
             let dropped = self.entries.pop_front().expect("the index is in the log");
             self.size_bytes -= weight(&dropped);
-            heaviest_left |= weight(&dropped) == self.heaviest_bytes;
+            largest_left |= weight(&dropped) == self.largest_bytes;
             self.base.index = Index(dropped.index);
         }
         self.base.term = Term(term);
-        self.find_heaviest(heaviest_left);
+        self.update_largest(largest_left);
         let stale = |snapshot: &eraftpb::Snapshot| snapshot.get_metadata().index < index;
         if self.snapshot.as_ref().is_some_and(stale) {
             self.snapshot = None;
@@ -285,7 +285,7 @@ mod tests {
 
     /// Otherwise one large value would limit the appends in flight permanently.
     #[test]
-    fn a_heavy_entry_that_has_left_counts_no_more() {
+    fn a_large_entry_that_was_dropped_no_longer_counts() {
         let start = LastIncluded::default();
         let mut log = MemoryLog::new(start, Vec::new(), HardState::default(), Default::default());
         let entries: Vec<_> = [10, 5_000, 20, 30, 10]
@@ -294,15 +294,15 @@ mod tests {
             .map(|(bytes, index)| entry(index, *bytes))
             .collect();
         log.append(&entries);
-        let heaviest = |log: &MemoryLog| log.heaviest_bytes() - size_of::<eraftpb::Entry>();
-        assert_eq!(heaviest(&log), 5_000);
+        let largest = |log: &MemoryLog| log.largest_bytes() - size_of::<eraftpb::Entry>();
+        assert_eq!(largest(&log), 5_000);
         log.compact(1);
-        assert_eq!(heaviest(&log), 5_000);
+        assert_eq!(largest(&log), 5_000);
         log.compact(3);
-        assert_eq!(heaviest(&log), 30);
+        assert_eq!(largest(&log), 30);
         log.append(&[entry(6, 5_000)]);
         log.append(&[entry(6, 1)]);
-        assert_eq!(heaviest(&log), 30);
+        assert_eq!(largest(&log), 30);
     }
 
     #[test]

@@ -34,18 +34,18 @@ pub struct LogLost {
 
 impl Node {
     /// Whether a message is such a heartbeat: it must not reach raft-rs.
-    pub(super) fn commits_what_was_lost(&mut self, message: &eraftpb::Message) -> bool {
+    pub(super) fn commits_lost_entries(&mut self, message: &eraftpb::Message) -> bool {
         let raft = &self.raw.raft;
         let last = raft.raft_log.last_index();
         if message.msg_type != MessageType::MsgHeartbeat || message.term < raft.term {
             return false;
         }
         if message.commit <= last {
-            self.beyond = 0;
+            self.heartbeats_beyond_log = 0;
             return false;
         }
-        self.beyond += 1;
-        if self.beyond == HEARTBEATS {
+        self.heartbeats_beyond_log += 1;
+        if self.heartbeats_beyond_log == HEARTBEATS {
             self.lost = Some(LogLost {
                 member: self.config.member,
                 leader: MemberId(message.from),

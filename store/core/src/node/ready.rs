@@ -9,7 +9,7 @@ use crate::{Committed, Index, LastIncluded, MemberId, Term};
 
 impl Node {
     /// Takes everything that raft-rs has ready. True if the rest needs a step of its own.
-    pub(super) fn settle(&mut self, output: &mut Output) -> bool {
+    pub(super) fn process_ready(&mut self, output: &mut Output) -> bool {
         while self.raw.has_ready() {
             if self.raw.snap().is_some_and(|snap| !snap.is_empty()) && output.append.is_some() {
                 return true;
@@ -28,7 +28,7 @@ impl Node {
             let committed = ready.take_committed_entries();
             self.raw.advance_append_async(ready);
             self.deliver(committed, output);
-            self.post(messages, leads, number, output);
+            self.queue_messages(messages, leads, number, output);
             if self.unpersisted == 0 {
                 self.raw.on_persist_ready(number);
             }
@@ -138,7 +138,7 @@ impl Node {
     /// always are if other voters elected it; a lone voter elects itself, and after a crash could
     /// lead the same term with other entries for its learners. A follower's messages promise
     /// durability and wait for the disk, except answers to heartbeats, which promise only the term.
-    fn post(
+    fn queue_messages(
         &mut self,
         messages: Vec<eraftpb::Message>,
         leads: bool,

@@ -272,7 +272,7 @@ fn a_request_that_was_with_the_dead_leader_is_refused_once_its_successor_has_com
 }
 
 #[test]
-fn leadership_is_handed_over_on_request() {
+fn leadership_is_transferred_on_request() {
     let mut cluster = Cluster::new(3);
     cluster.pass(3000);
     let before = cluster.leader();
@@ -370,7 +370,7 @@ fn an_engine_ahead_of_the_log_is_refused_unless_a_snapshot_made_it() {
 
 /// Each start took more than an election timeout.
 #[test]
-fn a_lone_voter_leads_at_its_first_turn() {
+fn a_lone_voter_leads_at_its_first_step() {
     for learners in [0, 2] {
         let mut cluster = Cluster::of(1, learners, true);
         cluster.step(0, None);

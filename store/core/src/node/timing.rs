@@ -35,20 +35,20 @@ fn election_ticks(config: &NodeConfig) -> usize {
 impl Node {
     /// Ticks if a heartbeat interval has passed. A process that was paused ticks once, not once per
     /// missed interval: otherwise it would campaign before it had read the messages of its peers.
-    pub(super) fn pass_time(&mut self) {
+    pub(super) fn advance_time(&mut self) {
         if self.last_tick.0 + self.config.heartbeat_ms <= self.now.0 {
             self.last_tick = self.now;
             self.raw.tick();
             self.settle_timeout();
         }
         if self.failover.is_due(self.now) {
-            self.campaign_for_the_dead();
+            self.campaign_after_failure();
         }
     }
 
     /// Campaigns at once if this member is the only voter: there is no other leader to wait for or
     /// to disrupt. True if it leads now.
-    pub(super) fn lead_alone(&mut self) -> bool {
+    pub(super) fn lead_as_only_voter(&mut self) -> bool {
         let raft = &self.raw.raft;
         let followed = raft.prs().get(raft.leader_id).is_some();
         if followed || self.removed || !raft.promotable() {
@@ -101,7 +101,7 @@ impl Node {
         self.failover.plan(self.now, me, &voters, self.stagger_ms());
     }
 
-    fn campaign_for_the_dead(&mut self) {
+    fn campaign_after_failure(&mut self) {
         let leader = MemberId(self.raw.raft.leader_id);
         let still_dead = leader == MemberId::NONE || self.failover.is_down(leader);
         if self.is_leader() || !still_dead {

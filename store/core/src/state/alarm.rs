@@ -19,10 +19,10 @@ impl StateMachine {
         let alarms = match AlarmAction::try_from(request.action) {
             Ok(AlarmAction::Get) => self.registry.alarms(request.alarm),
             Ok(AlarmAction::Activate) => {
-                self.raise(alarm);
+                self.activate(alarm);
                 vec![alarm]
             }
-            Ok(AlarmAction::Deactivate) => self.disarm(alarm),
+            Ok(AlarmAction::Deactivate) => self.deactivate(alarm),
             Err(_) => Vec::new(),
         };
         Response::Alarm(AlarmResponse {
@@ -31,7 +31,7 @@ impl StateMachine {
         })
     }
 
-    fn raise(&mut self, alarm: AlarmMember) {
+    fn activate(&mut self, alarm: AlarmMember) {
         let mut registry = Registry::clone(&self.registry);
         if !registry.alarms.insert((alarm.alarm, alarm.member_id)) {
             return;
@@ -42,7 +42,7 @@ impl StateMachine {
         self.changed.insert((Table::Alarms, key), row);
     }
 
-    fn disarm(&mut self, alarm: AlarmMember) -> Vec<AlarmMember> {
+    fn deactivate(&mut self, alarm: AlarmMember) -> Vec<AlarmMember> {
         let mut registry = Registry::clone(&self.registry);
         if !registry.alarms.remove(&(alarm.alarm, alarm.member_id)) {
             return Vec::new();

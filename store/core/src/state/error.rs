@@ -123,7 +123,7 @@ pub enum StateError {
     /// An entry that this release cannot apply. Nothing of it has been applied.
     #[error(
         "entry {index} of the log holds a command that this release does not understand: a newer \
-         release wrote it. Upgrade this member; it then goes on from that entry"
+         release wrote it. Upgrade this member; it then continues from that entry"
     )]
     NotUnderstood {
         /// The index of the entry.
@@ -131,7 +131,7 @@ pub enum StateError {
     },
     /// `force_new_cluster` of a removed member.
     #[error(
-        "member {member} was removed from its cluster: it cannot go on as a new one. Begin the new \
+        "member {member} was removed from its cluster: it cannot form a new one. Begin the new \
          cluster with the data directory of a member"
     )]
     NotAMember {

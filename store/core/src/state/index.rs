@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_found_in_whatever_order_they_came() {
+    fn keys_are_found_in_any_insertion_order() {
         let count = 5000;
         for step in [1, 4999, 1777] {
             let index = KeyIndex::default();

@@ -191,7 +191,7 @@ impl Arena {
     pub(super) fn change(&mut self, id: Id, change: impl FnOnce(&mut ArenaNode)) {
         let before = self.dirty_weight(id);
         change(self.entry_mut(id));
-        self.soil(id, before);
+        self.mark_dirty(id, before);
     }
 
     /// The child of a directory with this name.
@@ -204,7 +204,7 @@ impl Arena {
         let id = self.free.pop().unwrap_or(self.slots.len() as Id);
         self.link(&entry, id);
         self.place(id, entry);
-        self.soil(id, 0);
+        self.mark_dirty(id, 0);
         id
     }
 
@@ -214,7 +214,7 @@ impl Arena {
         let before = self.dirty_weight(id);
         let entry = self.slots[id as usize].entry.take();
         let entry = entry.expect("only a node that is there is removed");
-        self.soil(id, before);
+        self.mark_dirty(id, before);
         self.free.push(id);
         let parent = self.slots.get_mut(entry.parent as usize);
         // A parent that was removed first has no children any more.
@@ -297,7 +297,7 @@ impl Arena {
 
     /// Marks the node's row as out of date; `before` is its share of `dirty_bytes` before the
     /// change.
-    fn soil(&mut self, id: Id, before: u64) {
+    fn mark_dirty(&mut self, id: Id, before: u64) {
         if id < FIXED {
             return;
         }
