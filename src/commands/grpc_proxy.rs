@@ -319,8 +319,8 @@ mod tests {
             --insecure-discovery --metrics-addr a --endpoints a,b --advertise-client-url u \
             --resolver-prefix p --resolver-ttl 1 --namespace n --enable-pprof=true --data-dir d \
             --max-send-bytes 1 --max-recv-bytes 1 --grpc-keepalive-min-time 5s \
-            --grpc-keepalive-interval 2h --grpc-keepalive-timeout 20s --cert c --key k --cacert c \
-            --insecure-skip-tls-verify=false --cert-file c --key-file k --trusted-ca-file t \
+            --grpc-keepalive-interval 2h --grpc-keepalive-timeout 20s --cert c --key k --cacert \
+            c --insecure-skip-tls-verify=false --cert-file c --key-file k --trusted-ca-file t \
             --auto-tls --client-crl-file f --self-signed-cert-validity 1 \
             --experimental-serializable-ordering --experimental-leasing-prefix p --debug \
             --max-concurrent-streams 7";

@@ -1,4 +1,4 @@
-//! What flags and requests do to the ports of a member and a proxy that run.
+//! The effect of flags and requests on the ports of a running member and proxy.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -10,7 +10,7 @@ const UI: &str = "https://ui.example:443";
 
 const FLAGS: [&str; 4] = ["--cors", UI, "--host-whitelist", "here"];
 
-/// One request of a page of that origin; the whole answer, or nothing where there is none.
+/// One request from a page of this origin; returns the whole answer, or an empty text without one.
 fn ask(port: u16, (method, path, body): (&str, &str, &str), host: &str, origin: &str) -> String {
     let mut answer = String::new();
     let Ok(mut socket) = TcpStream::connect(("127.0.0.1", port)) else {
@@ -44,7 +44,7 @@ fn check_access(port: u16, path: &str) {
     assert!(misdirected.starts_with("HTTP/1.1 421 "), "{misdirected}");
 }
 
-/// The port's own tests do not show that flags reach it.
+/// The port's own tests do not show that it gets the flags.
 #[test]
 fn a_member_obeys_cors_and_host_whitelist() {
     let dir = tempfile::tempdir().unwrap();
@@ -55,7 +55,7 @@ fn a_member_obeys_cors_and_host_whitelist() {
     check_access(client, "/v2/keys");
 }
 
-/// The member has no such flags: it would refuse what the proxy passes on.
+/// The member has no such flags: otherwise it would refuse what the proxy forwards.
 #[test]
 fn a_proxy_obeys_cors_and_host_whitelist() {
     let dir = tempfile::tempdir().unwrap();
@@ -90,7 +90,7 @@ fn the_log_level_of_a_member_is_changed_over_http() {
     assert!(answer.starts_with("HTTP/1.1 204 "), "{answer}");
     let line = member.wait_for("the log level was changed");
     assert!(line.contains("debug"), "{line}");
-    // A line that only the new level has: of a client that leaves in the middle of a request.
+    // A line that only the new level has: about a client that leaves in the middle of a request.
     let mut broken = TcpStream::connect(("127.0.0.1", client)).unwrap();
     broken.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nA").unwrap();
     drop(broken);

@@ -1,4 +1,4 @@
-//! Command lines and environments that end at once.
+//! Command lines and environments with which the process ends at once.
 
 use std::os::unix::fs::symlink;
 
@@ -70,7 +70,7 @@ fn help_goes_to_standard_output() {
     }
 }
 
-/// Exit codes and texts are etcd 3.4.23's; each text must be in standard error.
+/// Exit codes and texts are etcd 3.4.23's; each text must be on standard error.
 #[test]
 fn what_cannot_work_says_so_and_exits() {
     let urls = "--advertise-client-urls http://127.0.0.1:1 --listen-client-urls";

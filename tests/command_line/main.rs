@@ -1,4 +1,4 @@
-//! The binary from outside: what scripts see of it - exit codes, texts, log lines, signals.
+//! The binary from outside, as scripts use it: exit codes, texts, log lines, signals.
 
 #![expect(clippy::unwrap_used, reason = "a test: what fails ends it")]
 

@@ -1,4 +1,4 @@
-//! A member's life as its supervisor sees it.
+//! A member's process as its supervisor sees it.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -35,7 +35,7 @@ pub(crate) fn member(data: &Path, client: u16, peer: u16) -> Command {
     command
 }
 
-/// The lines that scripts wait for, in both formats; then a clean stop, seen as the signal.
+/// The lines that scripts wait for, in both formats; then a clean stop, reported as the signal.
 #[test]
 fn a_member_says_when_it_is_ready_and_dies_of_the_signal() {
     for (logger, published, capabilities) in [
@@ -79,7 +79,7 @@ fn a_member_says_when_it_is_ready_and_dies_of_the_signal() {
     }
 }
 
-/// One request with `Connection: close`; the whole answer, or nothing where there is none.
+/// One request with `Connection: close`; returns the whole answer, or an empty text without one.
 fn ask(port: u16, method: &str, path: &str) -> String {
     let mut answer = String::new();
     let Ok(mut socket) = TcpStream::connect(("127.0.0.1", port)) else {
@@ -175,7 +175,7 @@ fn a_removed_member_exits_0_and_again_at_each_start() {
     end_of(start(1));
 }
 
-/// A program of Go, as etcd is, survives them.
+/// etcd, a Go program, survives them.
 #[test]
 fn signals_of_no_meaning_do_not_end_a_member() {
     let dir = tempfile::tempdir().unwrap();
@@ -187,7 +187,7 @@ fn signals_of_no_meaning_do_not_end_a_member() {
         "USR1", "USR2", "ALRM", "PIPE", "VTALRM", "PROF", "XCPU", "XFSZ", "PWR", "IO",
     ] {
         member.signal(signal);
-        // An answer comes after the signal was delivered: a dead process gives none.
+        // An answer comes after the signal was delivered: a dead process sends none.
         let answer = ask(client, "GET", "/version");
         assert!(answer.starts_with("HTTP/1.1 200"), "SIG{signal}: {answer}");
         assert_eq!(member.child.try_wait().unwrap(), None, "SIG{signal}");
@@ -247,7 +247,7 @@ fn an_initial_cluster_that_does_not_fit_is_refused_and_nothing_is_left() {
     assert!(!data.join("member/wal").exists());
 }
 
-/// Its directory would be taken away under it.
+/// Its directory would be removed while it runs.
 #[test]
 fn a_proxy_that_runs_is_not_promoted() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,5 @@
-//! The playground: hosts come up through one URL, it tells of them, and leaves none behind.
+//! The playground: hosts come up through one URL, it shows their states, and leaves no process
+//! behind.
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
@@ -7,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use crate::process::{Finished, Running, eventually, free_ports, keelson};
 
-/// From the first host's client port to the discovery service's.
+/// The distance from the first host's client port to the discovery service's port.
 const SERVICE: u16 = 8;
 
 /// A base port whose hosts' ports are all free.
@@ -48,7 +49,7 @@ fn start_on(data: &Path, members: u16, proxies: u16, base: u16) -> Running {
     Running::output_of(&mut command)
 }
 
-/// Runs to its own end, which comes only with an error.
+/// Runs the playground to its own end, which comes only with an error.
 fn refused(words: &[String], data: Option<&Path>) -> Finished {
     let mut command = keelson();
     command.arg("playground").args(words);
@@ -69,7 +70,7 @@ fn nobody_listens(hosts: u16, base: u16) -> bool {
     free(base + SERVICE) && (0..hosts).all(|number| free(base + number * 10))
 }
 
-/// Lines of the table: name and what it became.
+/// The rows of the table: name and role.
 fn became(playground: &mut Running) -> Vec<(String, String)> {
     playground.wait_for("Ctrl-C stops");
     let rows = playground.seen.iter().filter(|line| line.contains(".log"));

@@ -1,4 +1,4 @@
-//! Running the binary.
+//! Runs the binary.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-/// The longest that any of these processes may take for one thing.
+/// Time limit of a process for each step.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The binary, with nothing of the caller's `ETCD_*` in its environment.
+/// The binary, without the caller's `ETCD_*` variables in its environment.
 pub(crate) fn keelson() -> Command {
     with_clean_environment(env!("CARGO_BIN_EXE_keelson"))
 }
@@ -32,7 +32,7 @@ pub(crate) fn run(line: &str) -> Finished {
     Finished::of(command.output().unwrap())
 }
 
-/// How a process ended and what it said.
+/// The exit and the output of a process.
 #[derive(Debug)]
 pub(crate) struct Finished {
     pub(crate) code: Option<i32>,
@@ -50,16 +50,16 @@ impl Finished {
     }
 }
 
-/// A running process whose lines are read as they come; killed when dropped.
+/// A running process whose lines are read as they come; it is killed on drop.
 pub(crate) struct Running {
     pub(crate) child: Child,
     lines: Receiver<String>,
-    /// Everything read so far.
+    /// All lines read so far.
     pub(crate) seen: Vec<String>,
 }
 
 impl Running {
-    /// Reads standard error, where the log goes.
+    /// Reads standard error, where the log is written.
     pub(crate) fn log_of(command: &mut Command) -> Running {
         let mut child = command
             .stderr(Stdio::piped())
@@ -91,7 +91,7 @@ impl Running {
         }
     }
 
-    /// Waits for a line that holds `part`.
+    /// Waits for a line that contains `part`.
     #[track_caller]
     pub(crate) fn wait_for(&mut self, part: &str) -> String {
         self.wait_for_all(&[part]).remove(0)
@@ -104,7 +104,7 @@ impl Running {
         let mut found = vec![None; parts.len()];
         while found.iter().any(Option::is_none) {
             let left = deadline.saturating_duration_since(Instant::now());
-            // It ends with an error when time is up, or when the process has closed its end.
+            // The channel reports an error when time is up, or when the process has closed its end.
             let Ok(line) = self.lines.recv_timeout(left) else {
                 panic!("no line with {parts:?} ({found:?}) among {:#?}", self.seen);
             };
@@ -137,13 +137,13 @@ impl Drop for Running {
     }
 }
 
-/// A port that nobody holds, that no other test of this process gets, and that lies below those
-/// which the system gives to outgoing connections.
+/// A free port that no other test of this process gets, below the range that the system uses for
+/// outgoing connections.
 pub(crate) fn free_port() -> u16 {
     free_ports(&[0])
 }
 
-/// A port such that it and those at the given distances are all free.
+/// A port such that it and the ports at these distances are all free.
 pub(crate) fn free_ports(distances: &[u16]) -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let start = std::process::id() * 157;

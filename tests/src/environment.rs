@@ -1,4 +1,4 @@
-//! The only place of this crate that reads the environment: settings of a test run.
+//! The only reader of the environment in this crate: settings of a test run.
 
 #![expect(
     clippy::disallowed_methods,
@@ -16,7 +16,7 @@ pub fn number(name: &str) -> Option<u64> {
     setting(name)?.parse().ok()
 }
 
-/// Variables that etcd and our binary take as flags: children must not inherit them.
+/// Variables that etcd and our binary read as flags: children must not inherit them.
 pub fn server_variables() -> Vec<String> {
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     let others = ["DEIS_NUM_INSTANCES", "NOTIFY_SOCKET"];

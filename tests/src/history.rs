@@ -1,7 +1,7 @@
-//! What happened: who asked what, when, and what came back.
+//! Histories: requests with their clients, times and outcomes.
 //!
-//! Every engine of the test suite (simulator, chaos, differential) records into this one form, and
-//! every checker reads it. It knows nothing of members or faults.
+//! Every engine of the test suite (simulator, chaos, differential) records in this form, and every
+//! checker reads it. It is independent of members and faults.
 
 use std::io::{self, Write};
 
@@ -12,7 +12,7 @@ use keelson_proto::etcdserverpb::{
 };
 use serde_json::json;
 
-/// What a client asks for.
+/// A client's request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Request {
     /// Read one key or many.
@@ -21,9 +21,9 @@ pub enum Request {
     Put(PutRequest),
     /// Delete one key or many.
     DeleteRange(DeleteRangeRequest),
-    /// Compare, then do one list of operations or the other.
+    /// Compare, then carry out one list of operations or the other.
     Txn(TxnRequest),
-    /// Forget old revisions.
+    /// Compact old revisions.
     Compact(CompactionRequest),
 }
 
@@ -34,7 +34,7 @@ impl Request {
     }
 }
 
-/// What comes back when all is well.
+/// A successful response.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Response {
     /// To a range.
@@ -50,7 +50,7 @@ pub enum Response {
 }
 
 impl Response {
-    /// The header every response has.
+    /// The header that every response has.
     pub fn header(&self) -> Option<&ResponseHeader> {
         match self {
             Response::Range(response) => response.header.as_ref(),
@@ -67,18 +67,18 @@ impl Response {
     }
 }
 
-/// How an operation ended, as its client knows it.
+/// How an operation ended for its client.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome<A = Response> {
     /// Answered.
     Ok(A),
-    /// Refused for good: it had no effect and never will.
+    /// Refused for good: it had no effect and never will have.
     Refused(String),
-    /// Nobody knows: it may take effect at any time from its call on, or never.
+    /// Unknown: it may take effect at any time from its call on, or never.
     Unknown,
 }
 
-/// A moment: the number makes all moments of a history different, the milliseconds are for people.
+/// A moment: the number makes all moments of a history different, the milliseconds are for readers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment {
     /// Rises by one with every call and every return.
@@ -90,22 +90,22 @@ pub struct Moment {
 /// One operation, from its call to its return.
 #[derive(Clone, Debug)]
 pub struct Operation<Q = Request, A = Response> {
-    /// Which client.
+    /// The client's number.
     pub client: u64,
-    /// Which member it asked.
+    /// The member that got the request.
     pub member: u64,
-    /// What it asked for.
+    /// The request.
     pub request: Q,
-    /// When.
+    /// The time of the call.
     pub call: Moment,
-    /// When its client stopped waiting. For an unknown outcome it bounds nothing.
+    /// When its client stopped waiting. For an unknown outcome it is no bound.
     pub returned: Option<Moment>,
-    /// How it ended.
+    /// The outcome.
     pub outcome: Outcome<A>,
 }
 
 impl<Q, A> Operation<Q, A> {
-    /// The response and the moment it came, if it did.
+    /// The response and its time, if it came.
     pub fn answer(&self) -> Option<(&A, Moment)> {
         match (&self.outcome, self.returned) {
             (Outcome::Ok(response), Some(returned)) => Some((response, returned)),
@@ -114,11 +114,11 @@ impl<Q, A> Operation<Q, A> {
     }
 }
 
-/// Everything the clients of one run did, in the order of their calls. Of the v3 API, unless said
-/// otherwise.
+/// All operations of the clients of one run, in the order of their calls. The type parameters
+/// default to the v3 API's.
 #[derive(Clone, Debug)]
 pub struct History<Q = Request, A = Response> {
-    /// The operations; an operation's number is its place here.
+    /// The operations; an operation's number is its index here.
     pub operations: Vec<Operation<Q, A>>,
     moments: u64,
 }
@@ -133,7 +133,7 @@ impl<Q, A> Default for History<Q, A> {
 }
 
 impl<Q, A> History<Q, A> {
-    /// A client calls. Gives the operation's number.
+    /// Records a call; returns the operation's number.
     pub fn call(&mut self, client: u64, member: u64, request: Q, at_ms: u64) -> usize {
         let call = self.moment(at_ms);
         self.operations.push(Operation {
@@ -147,7 +147,7 @@ impl<Q, A> History<Q, A> {
         self.operations.len() - 1
     }
 
-    /// The client has its answer, or gives up.
+    /// Records an answer, or that the client gave up.
     pub fn finish(&mut self, number: usize, outcome: Outcome<A>, at_ms: u64) {
         let returned = self.moment(at_ms);
         let operation = &mut self.operations[number];
@@ -156,7 +156,7 @@ impl<Q, A> History<Q, A> {
         operation.outcome = outcome;
     }
 
-    /// Writes one JSON object a line, for people who look for the cause of a failure.
+    /// Writes one JSON object on each line, for the analysis of a failure.
     pub fn write_lines(
         &self,
         to: &mut dyn Write,
@@ -193,13 +193,13 @@ impl<Q, A> History<Q, A> {
 }
 
 impl History {
-    /// Writes one JSON object a line.
+    /// Writes one JSON object on each line.
     pub fn write_json(&self, to: &mut dyn Write) -> io::Result<()> {
         self.write_lines(to, request_text, |response| format!("{response:?}"))
     }
 }
 
-/// A request as a person would write it.
+/// A request in a readable form.
 pub fn request_text(request: &Request) -> String {
     match request {
         Request::Range(range) => format!(

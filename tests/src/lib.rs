@@ -1,10 +1,10 @@
-//! Everything that tries to prove Keelson wrong: models, checkers, invariants, the simulator, and real
-//! processes.
+//! Tests of the whole product: models, checkers, invariants, the simulator, and real processes.
 //!
-//! Reading order: `history` is what happened, `model` is what should have, `check` compares the
-//! two. `sim` makes things happen that no operator would wish for, from one seed; `invariant` looks
-//! at the members while it does. `proc` and `chaos` do it to real processes; `bring_up` starts hosts
-//! that have to find out who is a member; `differential` asks us and etcd the same questions.
+//! Reading order: `history` has the operations and their outcomes, `model` the expected ones,
+//! `check` compares the two. `sim` simulates faults of every kind, from one seed; `invariant`
+//! checks the members meanwhile. `proc` and `chaos` do the same with real processes; `bring_up`
+//! starts hosts that decide their roles by themselves; `differential` sends the same requests to
+//! Keelson and etcd.
 
 pub mod bring_up;
 pub mod chaos;

@@ -1,5 +1,5 @@
-//! Soak: kill -9 two of five members under load, again and again, and print how long writes stood
-//! still. Works for any binary with etcd's flags, so that the same figure can be had for etcd.
+//! Soak: kill -9 two of five members under load, repeatedly, and print how long writes were not
+//! acknowledged. Works for any binary with etcd's flags, so that etcd can be measured too.
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -15,34 +15,34 @@ use keelson_tests::proc::cluster::{Cluster, Plan};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-/// Kill -9 two of five members under load, and measure how long writes stand still.
+/// Kill -9 two of five members under load, and measure how long writes are not acknowledged.
 #[derive(Parser)]
 struct Args {
-    /// The server: ours if not given, or for example /usr/bin/etcd.
+    /// The server binary; Keelson's own if not given, or for example /usr/bin/etcd.
     #[arg(long)]
     binary: Option<PathBuf>,
-    /// How many times.
+    /// Number of rounds.
     #[arg(long, default_value_t = 20)]
     rounds: usize,
-    /// Members of the cluster.
+    /// Number of members of the cluster.
     #[arg(long, default_value_t = 5)]
     members: usize,
-    /// Clients that write, one request each in flight.
+    /// Number of clients that write, each with one request in flight.
     #[arg(long, default_value_t = 64)]
     clients: usize,
-    /// Chooses the victims.
+    /// Seed for the choice of the members to kill.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Kill two followers, and leave the leader alone.
+    /// Kill two followers, and not the leader.
     #[arg(long)]
     spare_leader: bool,
-    /// Show what members logged in rounds whose outage was longer, in seconds.
+    /// Show the members' logs of rounds whose outage was longer, in seconds.
     #[arg(long, value_name = "SECONDS")]
     explain_over: Option<f64>,
-    /// Where the members' directories are made.
+    /// Parent of the members' directories.
     #[arg(long)]
     dir: Option<PathBuf>,
-    /// A flag for every member; may be given several times.
+    /// A flag for every member; may be repeated.
     #[arg(long, value_name = "FLAG", allow_hyphen_values = true)]
     member_flag: Vec<String>,
 }
@@ -111,7 +111,7 @@ async fn soak(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// How long every member's log is.
+/// The length of every member's log.
 fn logs(cluster: &Cluster) -> Vec<usize> {
     cluster
         .members
@@ -120,7 +120,7 @@ fn logs(cluster: &Cluster) -> Vec<usize> {
         .collect()
 }
 
-/// What members have logged since their logs were as long as that.
+/// The log lines that members have written since their logs had these lengths.
 fn logged_since(cluster: &Cluster, lengths: &[usize]) -> String {
     let news = cluster
         .members
@@ -130,7 +130,7 @@ fn logged_since(cluster: &Cluster, lengths: &[usize]) -> String {
     news.collect()
 }
 
-/// One line about a round, and more when something was wrong.
+/// One line about a round, and more after a violation.
 fn line(number: usize, round: &Round) -> String {
     let verdict = if round.verdict.good() {
         "ok"
@@ -138,8 +138,8 @@ fn line(number: usize, round: &Round) -> String {
         "VIOLATION"
     };
     let mut text = format!(
-        "round {number:>3}: killed {}, outage {:.3} s, {} acknowledged, {} unknown ({} took effect), \
-         {verdict}",
+        "round {number:>3}: killed {}, outage {:.3} s, {} acknowledged, {} unknown ({} took \
+         effect), {verdict}",
         round.killed.join(" and "),
         round.outage.as_secs_f64(),
         round.acked,
@@ -152,7 +152,7 @@ fn line(number: usize, round: &Round) -> String {
     text
 }
 
-/// A bar on a terminal, nothing elsewhere.
+/// A progress bar on a terminal; hidden otherwise.
 fn progress(rounds: usize) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();

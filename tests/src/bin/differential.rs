@@ -1,4 +1,4 @@
-//! Soak: generated operations on two servers, every answer compared, seed after seed.
+//! Soak: generated operations on two servers; every answer is compared, seed after seed.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,7 +11,7 @@ use keelson_tests::proc::binary;
 /// Compare every answer of two servers to generated operations.
 #[derive(Parser)]
 struct Args {
-    /// The server under test; ours if not given.
+    /// The server under test; Keelson's own if not given.
     #[arg(long)]
     binary: Option<PathBuf>,
     /// The reference; etcd on PATH if not given.
@@ -20,10 +20,10 @@ struct Args {
     /// The first seed.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// How many seeds.
+    /// Number of seeds.
     #[arg(long, default_value_t = 1)]
     seeds: u64,
-    /// Operations for each seed.
+    /// Number of operations for each seed.
     #[arg(long, default_value_t = 20_000)]
     ops: usize,
 }

@@ -1,4 +1,4 @@
-//! Soak: generated requests of the v2 API on two servers, every reply compared, seed after seed.
+//! Soak: generated requests of the v2 API on two servers; every reply is compared, seed after seed.
 //!
 //! ```text
 //! cargo run --release -p keelson-tests --bin differential_v2 -- --seeds 50 --requests 10000
@@ -16,7 +16,7 @@ use keelson_tests::proc::binary;
 /// Compare every reply of two servers to generated requests of the v2 API.
 #[derive(Parser)]
 struct Args {
-    /// The server under test; ours if not given.
+    /// The server under test; Keelson's own if not given.
     #[arg(long)]
     binary: Option<PathBuf>,
     /// The reference; etcd on PATH if not given.
@@ -25,19 +25,19 @@ struct Args {
     /// The first seed.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// How many seeds.
+    /// Number of seeds.
     #[arg(long, default_value_t = 1)]
     seeds: u64,
-    /// Requests for each seed.
+    /// Number of requests for each seed.
     #[arg(long, default_value_t = 10_000)]
     requests: usize,
-    /// Requests about accounts for each seed; slow, since passwords are.
+    /// Number of requests about accounts for each seed; slow, since hashing passwords is.
     #[arg(long, default_value_t = 0)]
     auth: usize,
-    /// Also the keys whose time runs out.
+    /// Include keys with a TTL.
     #[arg(long)]
     expiry: bool,
-    /// Ask ours through a proxy.
+    /// Send the requests to the server under test through a proxy.
     #[arg(long)]
     proxied: bool,
 }

@@ -19,40 +19,40 @@ use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use keelson_tests::sim::{Failure, Mutant, Options, Report, run};
 
-/// Every so many seeds one runs twice, and both runs must be the same to the last event.
+/// The interval of seeds that run twice; both runs must be the same to the last event.
 const CANARY_EVERY: u64 = 50;
 
-/// Simulates clusters and their disasters, one for every seed.
+/// Simulate clusters with injected faults, one cluster for every seed.
 #[derive(Clone, Debug, Parser)]
 struct Arguments {
-    /// How many seeds to run.
+    /// Number of seeds to run.
     #[arg(long, default_value_t = 100)]
     seeds: u64,
-    /// The first of them.
+    /// The first seed.
     #[arg(long, default_value_t = 1)]
     first_seed: u64,
-    /// How long the faults last in each, in virtual seconds.
+    /// Duration of the faults in each run, in virtual seconds.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// Threads; each runs seeds of its own.
+    /// Number of threads; each runs its own seeds.
     #[arg(long, default_value_t = 1)]
     jobs: usize,
-    /// Every run is about load: members may hold little, processes stop and engines hang for long.
+    /// Make every run one about load: small memory bounds, long stops of processes and engines.
     #[arg(long)]
     load: bool,
-    /// A mistake to be made, so that the tests can show that they find it.
+    /// A mutant, to show that the tests detect it.
     #[arg(long, value_parser = mutant)]
     mutant: Option<Mutant>,
-    /// Go on after a failure, and count.
+    /// Go on after a failure, and count failures.
     #[arg(long)]
     keep_going: bool,
     /// Print every seed's figures.
     #[arg(long)]
     verbose: bool,
-    /// Print everything that happens.
+    /// Print every event.
     #[arg(long)]
     trace: bool,
-    /// Where the history of a failing seed goes.
+    /// Directory for the history of a failing seed.
     #[arg(long, default_value = "target/sim-failures")]
     failures: PathBuf,
 }
@@ -66,7 +66,7 @@ thread_local! {
     static SEED: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
-/// What all seeds did together.
+/// The sum over all seeds.
 #[derive(Default)]
 struct Total {
     seeds: u64,
@@ -120,14 +120,14 @@ impl Total {
         self.busy += took;
     }
 
-    /// Virtual seconds in a second of one core: other programs' load does not count.
+    /// Virtual seconds per second of CPU time, so that other programs' load does not count.
     fn speed(&self) -> f64 {
         let used = cpu_time().unwrap_or(self.busy);
         self.virtual_time.as_secs_f64() / used.as_secs_f64().max(1e-9)
     }
 }
 
-/// What this process has used of its cores, where the system tells (Linux, in hundredths).
+/// CPU time of this process, where the system reports it (Linux, in hundredths).
 fn cpu_time() -> Option<Duration> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
     let after_name = stat.rsplit_once(") ")?.1;
@@ -242,7 +242,7 @@ fn write_history(arguments: &Arguments, seed: u64, failure: &Failure) -> io::Res
     Ok(path)
 }
 
-/// An assertion of the product's own is a finding too.
+/// A failed assertion of the product is a finding too: names the seed.
 fn name_the_seed_on_panic(arguments: Arguments) {
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

@@ -14,31 +14,31 @@ use crate::proc::member::Member;
 use crate::proc::ports;
 use crate::proc::process::Process;
 
-/// Lines of a log that are shown when something failed.
+/// Log lines shown after a failure.
 const TAIL_LINES: usize = 30;
 
-/// How long one question may take.
+/// Time limit for one request.
 const ANSWER_MAX: Duration = Duration::from_secs(3);
 
-/// What a data directory says.
+/// The role in a data directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
-    /// Nothing yet.
+    /// None yet.
     Undecided,
-    /// It has a log.
+    /// The directory has a log.
     Member,
-    /// It forwards.
+    /// The directory is a proxy's.
     Proxy,
 }
 
-/// A host on loopback, running or not. It is configured by its environment, as cloud-init does it.
+/// A host on loopback, running or not. It is configured by its environment, as by cloud-init.
 #[derive(Debug)]
 pub struct Host {
     /// Its `ETCD_NAME`.
     pub name: String,
-    /// Where clients reach it.
+    /// Its client URL.
     pub client_url: String,
-    /// Where members reach it, if it becomes one.
+    /// Its peer URL, if it becomes a member.
     pub peer_url: String,
     binary: PathBuf,
     data_dir: PathBuf,
@@ -49,7 +49,7 @@ pub struct Host {
 }
 
 impl Host {
-    /// A host below `dir`, with its addresses in its environment and nothing else.
+    /// A host below `dir`, with its addresses in its environment and no other setting.
     ///
     /// # Errors
     /// No free ports.
@@ -64,7 +64,7 @@ impl Host {
             .with("ETCD_LOGGER", "capnslog"))
     }
 
-    /// A host that is told its name and its data directory only; its URLs are for whoever uses them.
+    /// A host with a name and a data directory only; its URLs are for the caller's use.
     ///
     /// # Errors
     /// No free ports.
@@ -86,7 +86,7 @@ impl Host {
         Ok(host.with("ETCD_NAME", name).with("ETCD_DATA_DIR", &data))
     }
 
-    /// A proxy before a cluster, with its directory beside the members'.
+    /// A proxy for a cluster, with its directory beside the members'.
     ///
     /// # Errors
     /// No free ports.
@@ -105,7 +105,7 @@ impl Host {
         self
     }
 
-    /// Takes a variable out of its environment.
+    /// Removes a variable from its environment.
     pub fn without(mut self, variable: &str) -> Host {
         self.variables.remove(variable);
         self
@@ -117,12 +117,12 @@ impl Host {
         self
     }
 
-    /// What its name is in a static `--initial-cluster`.
+    /// Its entry in a static `--initial-cluster`.
     pub fn entry(&self) -> String {
         format!("{}={}", self.name, self.peer_url)
     }
 
-    /// Starts it, on whatever its data directory holds.
+    /// Starts it, on the existing contents of its data directory.
     ///
     /// # Errors
     /// The binary cannot be started.
@@ -134,7 +134,7 @@ impl Host {
         Ok(())
     }
 
-    /// Whether its process was started and not ended by us.
+    /// Whether its process was started and not ended by the test.
     pub fn running(&self) -> bool {
         self.process.is_some()
     }
@@ -144,7 +144,7 @@ impl Host {
         self.process = None;
     }
 
-    /// SIGTERM, and waits for the end.
+    /// Sends SIGTERM, and waits for the end.
     ///
     /// # Errors
     /// It does not end.
@@ -156,7 +156,7 @@ impl Host {
         Ok(())
     }
 
-    /// Waits until it has ended by itself: its exit code.
+    /// Waits until it has ended by itself; returns its exit code.
     ///
     /// # Errors
     /// It runs on, or was killed.
@@ -168,7 +168,7 @@ impl Host {
         code.with_context(|| format!("{} ended with {status}", self.name))
     }
 
-    /// Starts it, to see it refuse: it ends with 1, and its log has `text`.
+    /// Starts it and expects a refusal: it ends with 1, and its log contains `text`.
     ///
     /// # Errors
     /// It does not.
@@ -181,7 +181,7 @@ impl Host {
         Ok(())
     }
 
-    /// What its data directory says it is.
+    /// The role in its data directory.
     pub fn role(&self) -> Role {
         let there = |what: &str| self.data_dir.join(what).exists();
         match (there("member"), there("proxy")) {
@@ -191,7 +191,7 @@ impl Host {
         }
     }
 
-    /// Where its data is.
+    /// Its data directory.
     pub fn data_dir(&self) -> &Path {
         &self.data_dir
     }
@@ -201,7 +201,7 @@ impl Host {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Begins its log anew, while it does not run.
+    /// Removes its log file. It must not run.
     ///
     /// # Errors
     /// There is none.
@@ -209,7 +209,7 @@ impl Host {
         Ok(std::fs::remove_file(&self.log)?)
     }
 
-    /// The end of its log, for messages about failures.
+    /// The end of its log, for failure messages.
     pub fn log_tail(&self) -> String {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
@@ -217,10 +217,10 @@ impl Host {
         format!("--- {} ---\n{}\n", self.name, tail.join("\n"))
     }
 
-    /// Waits until its log has `text`.
+    /// Waits until its log contains `text`.
     ///
     /// # Errors
-    /// It ends by itself, or never says so.
+    /// It ends by itself, or the text does not come.
     pub async fn says(&mut self, text: &str) -> Result<()> {
         self.until(&format!("{text:?} in the log"), async |host| {
             host.log().contains(text)
@@ -228,7 +228,7 @@ impl Host {
         .await
     }
 
-    /// Waits until it answers a read that takes a quorum.
+    /// Waits until it answers a read with a quorum.
     ///
     /// # Errors
     /// It ends by itself, or never answers.

@@ -1,9 +1,9 @@
-//! Clients behind proxies, each the only writer of what it writes, so that one that is executed
-//! twice, or not at all, is seen.
+//! Clients behind proxies. Each is the only writer of its keys, so that a write that is executed
+//! twice, or not at all, is detected.
 //!
-//! A counter goes from attempt to attempt by compare-and-swap: a swap that was done and then done
-//! again is answered with 412, and the value is the attempt's own. A queue is posted to in order, each
-//! value once. Reads must not fail, whoever dies.
+//! A counter moves from attempt to attempt by compare-and-swap: a swap that is executed twice is
+//! answered with 412, and the value is the attempt's own. Values are posted to a queue in order,
+//! each once. Reads must not fail, whichever members die.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,37 +18,37 @@ use tokio::task::JoinSet;
 use crate::http::{Client, Reply, Request};
 use crate::proc::client;
 
-/// A proxy holds a request for seven seconds, and a member thinks for as long.
+/// Above the seven seconds for which a proxy holds a request and a member processes one.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Between two requests of one client: the members have two cores for all of it.
+/// The pause between two requests of a client: all members share two cores.
 const PAUSE: Duration = Duration::from_millis(4);
 
-/// Each kind of client, on each proxy.
+/// Clients of each kind on each proxy.
 const CLIENTS: usize = 3;
 
-/// Values of one queue and what their client was told.
+/// The values of one queue, with their outcomes.
 #[derive(Debug, Default)]
 struct Queue {
     acked: Vec<String>,
     uncertain: BTreeSet<String>,
 }
 
-/// What the clients saw.
+/// The results of all clients.
 #[derive(Debug, Default)]
 pub struct Seen {
-    /// Reads that were answered.
+    /// The number of answered reads.
     pub reads: u64,
-    /// Writes that were acknowledged.
+    /// The number of acknowledged writes.
     pub writes: u64,
-    /// Writes whose client was told that nobody knows.
+    /// The number of writes of unknown outcome.
     pub uncertain: u64,
-    /// What must not be.
+    /// Violations.
     pub wrong: Vec<String>,
     queues: BTreeMap<String, Queue>,
 }
 
-/// Clients at work.
+/// Running clients.
 #[derive(Debug)]
 pub struct Load {
     shared: Arc<Shared>,
@@ -105,7 +105,7 @@ impl Load {
         Ok(())
     }
 
-    /// Lets every client finish what it is at.
+    /// Lets every client finish its request.
     ///
     /// # Errors
     /// A client could not go on.
@@ -125,10 +125,10 @@ impl Load {
 }
 
 impl Seen {
-    /// Compares what was told with what is there.
+    /// Compares the acknowledged writes with the stored data.
     ///
     /// # Errors
-    /// Something was lost, or is there twice, or out of order, or a read failed.
+    /// A value is lost, repeated or out of order, or a read failed.
     pub async fn verify(&self, member: &str) -> Result<()> {
         ensure!(self.wrong.is_empty(), "{:#?}", self.wrong);
         for (directory, queue) in &self.queues {
@@ -166,7 +166,7 @@ impl Seen {
     }
 }
 
-/// Values below a directory in the order of their keys.
+/// The values below a directory in the order of their keys.
 async fn values(url: &str, directory: &str) -> Result<Vec<String>> {
     let target = format!("{directory}?recursive=true&sorted=true&quorum=true");
     let reply = Client::new(url).ask(&Request::get(target)).await?;
@@ -178,7 +178,7 @@ async fn values(url: &str, directory: &str) -> Result<Vec<String>> {
     Ok(nodes.unwrap_or_default().iter().filter_map(value).collect())
 }
 
-/// Whether the answer says that nobody knows what became of a write: etcd's error 300.
+/// Whether the answer leaves a write's outcome open: etcd's error 300.
 fn is_uncertain(reply: &Reply) -> bool {
     let code = reply.json().and_then(|json| json["errorCode"].as_u64());
     reply.status == 500 && code == Some(300)
@@ -189,7 +189,7 @@ struct Counter {
     client: Client,
     key: String,
     now: String,
-    /// Attempts that may yet be found.
+    /// Attempts that may still be found.
     uncertain: BTreeSet<String>,
     seen: Seen,
 }
@@ -231,7 +231,7 @@ impl Counter {
                 return Ok(());
             }
             Ok(reply) if reply.status == 412 => {
-                // Only an earlier attempt of our own can have come between.
+                // Only an earlier attempt of this client can have come between.
                 let now = self.read().await?;
                 if !self.uncertain.contains(&now) {
                     let wrong = format!("{request}: {reply}, and now it is {now}");
@@ -274,7 +274,7 @@ fn show(answer: &Result<Reply>) -> String {
     }
 }
 
-/// Reads a counter in every way there is.
+/// Reads a counter with every kind of read.
 struct Reader {
     client: Client,
     kv: KvClient<tonic::transport::Channel>,
@@ -326,7 +326,7 @@ impl Reader {
         value
     }
 
-    /// One range that takes a quorum, one that does not.
+    /// One range with a quorum, one without.
     async fn range(&mut self) {
         let serializable = self.seen.reads.is_multiple_of(2);
         let request = RangeRequest {

@@ -1,6 +1,6 @@
-//! Hosts that are given an environment and a discovery URL, and have to find out who is a member.
+//! Hosts that are given an environment and a discovery URL, and decide their roles by themselves.
 //!
-//! `proc` starts members that are told so; here nobody is told. The same code starts an etcd.
+//! `proc` starts members with explicit roles; here no host has one. The same code starts an etcd.
 
 mod host;
 mod load;
@@ -18,16 +18,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// How long anything here may take. Generous: eight hosts of a debug build on two cores.
+/// Time limit for each step. Generous: eight hosts of a debug build on two cores.
 pub const LIMIT: Duration = Duration::from_secs(60);
 
-/// How often a wait looks again.
+/// The interval at which a condition is checked.
 const POLL: Duration = Duration::from_millis(30);
 
 /// Waits until `done` holds.
 ///
 /// # Errors
-/// It never does.
+/// It does not hold within the limit.
 pub async fn eventually(what: &str, mut done: impl AsyncFnMut() -> bool) -> Result<()> {
     let deadline = Instant::now() + LIMIT;
     while !done().await {

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use tokio::net::UnixDatagram;
 use tokio::time::timeout;
 
-/// A socket where a host says that it is ready.
+/// A socket on which a host reports its readiness.
 #[derive(Debug)]
 pub struct Notified {
     socket: UnixDatagram,
@@ -18,19 +18,19 @@ impl Notified {
     /// Listens below `dir`.
     ///
     /// # Errors
-    /// It cannot.
+    /// The socket cannot be bound.
     pub fn listen(dir: &Path, name: &str) -> Result<Notified> {
         let path = dir.join(format!("{name}.notify"));
         let socket = UnixDatagram::bind(&path)?;
         Ok(Notified { socket, path })
     }
 
-    /// For `NOTIFY_SOCKET`.
+    /// The value for `NOTIFY_SOCKET`.
     pub fn path(&self) -> String {
         self.path.display().to_string()
     }
 
-    /// What the host says next, if it says it in time.
+    /// The host's next message; `None` if none comes in time.
     ///
     /// # Errors
     /// The socket fails.

@@ -1,4 +1,4 @@
-//! Hosts that are started with one and the same discovery URL.
+//! Hosts that are started with the same discovery URL.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -9,21 +9,21 @@ use tempfile::TempDir;
 use super::{Host, Role, Service};
 use crate::http::{Client, Request};
 
-/// The hosts, and the service that they meet at.
+/// The hosts, and their discovery service.
 #[derive(Debug)]
 pub struct Platform {
-    /// In the order of their names, which says nothing about who is what.
+    /// In the order of their names, which is independent of their roles.
     pub hosts: Vec<Host>,
-    /// Where they meet.
+    /// The discovery service.
     pub service: Service,
-    /// What every host is given.
+    /// The discovery URL that every host is given.
     pub token: String,
-    // After the processes: they end before their directory goes.
+    // Declared after the hosts: their processes end before their directory is removed.
     dir: TempDir,
 }
 
 impl Platform {
-    /// Our service, a token for `members`, and so many hosts that are not started yet.
+    /// Our service, a token for `members`, and `hosts` hosts that are not started yet.
     ///
     /// # Errors
     /// The service does not come up.
@@ -33,7 +33,7 @@ impl Platform {
         Platform::at(service, dir, keelson, keelson, hosts, members)
     }
 
-    /// Hosts of any binary at any service.
+    /// Hosts of any binary, with any service.
     ///
     /// # Errors
     /// No token, or no ports.
@@ -58,12 +58,12 @@ impl Platform {
         })
     }
 
-    /// The directory of everything.
+    /// The directory of all hosts.
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    /// Starts those that do not run, in this order.
+    /// Starts the hosts that do not run, in this order.
     ///
     /// # Errors
     /// A binary cannot be started.
@@ -76,7 +76,7 @@ impl Platform {
         Ok(())
     }
 
-    /// Waits until every host that runs answers.
+    /// Waits until every running host answers.
     ///
     /// # Errors
     /// One does not.
@@ -90,15 +90,16 @@ impl Platform {
         Ok(())
     }
 
-    /// What each host is.
+    /// The role of each host.
     pub fn roles(&self) -> Vec<Role> {
         self.hosts.iter().map(Host::role).collect()
     }
 
-    /// So many members, which alone are registered and which every host names; all others proxies
-    /// that say so.
+    /// Checks that `members` hosts are members, that these alone are registered, that every host
+    /// lists them, and that all others are proxies and report it.
     ///
     /// # Errors
+    /// One of these does not hold.
     /// Anything else.
     pub async fn has_members(&self, members: usize) -> Result<()> {
         let roles = self.roles();
@@ -135,7 +136,7 @@ impl Platform {
     }
 }
 
-/// Names of the members that a host knows of.
+/// The names of the members in a host's member list.
 async fn members_of(url: &str) -> Result<BTreeSet<String>> {
     let reply = Client::new(url).ask(&Request::get("/v2/members")).await?;
     let json = reply.json().with_context(|| format!("{url}: {reply}"))?;

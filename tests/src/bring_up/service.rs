@@ -1,4 +1,4 @@
-//! Discovery services, ours and Debian's, as processes that can die and come back.
+//! Discovery services, ours and Debian's, as processes that can be killed and restarted.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::http::{Client, Request};
 use crate::proc::ports;
 use crate::proc::process::Process;
 
-/// A service, running or not.
+/// A discovery service, running or not.
 #[derive(Debug)]
 pub struct Service {
     /// Its own URL.
@@ -77,7 +77,7 @@ impl Service {
         Ok(service)
     }
 
-    /// Starts it, again with the same address and data, and returns at once.
+    /// Starts it, again with the same address and data, without waiting for it.
     ///
     /// # Errors
     /// It cannot be started.
@@ -96,8 +96,8 @@ impl Service {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// A discovery URL, from `keelson discovery new` with the size in its environment, as
-    /// `make discovery-url` has it.
+    /// A discovery URL from `keelson discovery new` with the size in its environment, as in Deis's
+    /// `make discovery-url`.
     ///
     /// # Errors
     /// There is none.

@@ -1,32 +1,32 @@
-//! Durations, summed up.
+//! Statistics of durations.
 
 use std::fmt;
 use std::time::Duration;
 
-/// Durations in order.
+/// Sorted durations.
 #[derive(Clone, Debug, Default)]
 pub struct Distribution {
     sorted: Vec<Duration>,
 }
 
 impl Distribution {
-    /// Adds one.
+    /// Adds a duration.
     pub fn add(&mut self, duration: Duration) {
         let place = self.sorted.partition_point(|other| *other <= duration);
         self.sorted.insert(place, duration);
     }
 
-    /// The smallest duration that `percent` of them do not exceed.
+    /// The smallest duration that `percent` of all do not exceed.
     ///
     /// # Panics
-    /// There is none at all.
+    /// There are no durations.
     pub fn percentile(&self, percent: usize) -> Duration {
         assert!(percent <= 100);
         let rank = (self.sorted.len() * percent).div_ceil(100).max(1);
         self.sorted[rank - 1]
     }
 
-    /// Whether nothing was added.
+    /// Whether there are no durations.
     pub fn is_empty(&self) -> bool {
         self.sorted.is_empty()
     }

@@ -1,5 +1,5 @@
-//! Kill -9 two members of five under load, one of them the leader; bring them back; nothing that
-//! was acknowledged may be missing.
+//! Kills two members of five under load with signal 9, one of them the leader, and restarts them:
+//! no acknowledged write may be missing.
 
 use std::time::{Duration, Instant};
 
@@ -11,13 +11,14 @@ use super::verify::{self, Verdict};
 use crate::proc::cluster::Cluster;
 use crate::proc::fleet::Fleet;
 
-/// Load before the kill.
+/// Duration of the load before the kill.
 const BEFORE: Duration = Duration::from_millis(700);
 
-/// Load after the first write that the survivors acknowledge: a second gap would show in it.
+/// Duration of the load after the first write that the survivors acknowledge: a second gap would be
+/// visible in it.
 const AFTER: Duration = Duration::from_millis(1500);
 
-/// Far beyond any outage: past it there is no recovery.
+/// A limit far beyond any outage: after it there is no recovery.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// One round.
@@ -25,13 +26,13 @@ const LIMIT: Duration = Duration::from_secs(60);
 pub struct Round {
     /// The longest time without an acknowledged write, over all clients.
     pub outage: Duration,
-    /// Writes acknowledged.
+    /// The number of acknowledged writes.
     pub acked: usize,
-    /// Writes of unknown fate.
+    /// The number of writes of unknown outcome.
     pub unknown: usize,
     /// The names of the members that were killed.
     pub killed: Vec<String>,
-    /// What the check found.
+    /// The result of the check.
     pub verdict: Verdict,
 }
 
@@ -44,10 +45,10 @@ pub enum Victims {
     Followers,
 }
 
-/// Runs one round; `name` keeps its keys apart from other rounds'.
+/// Runs one round; `name` separates its keys from other rounds'.
 ///
 /// # Errors
-/// The cluster does not recover, or a member does not come back.
+/// The cluster does not recover, or a member does not restart.
 pub async fn run(
     cluster: &mut Cluster,
     clients: usize,

@@ -1,4 +1,4 @@
-//! Membership calls of scenarios, and which refusals may come before they are done.
+//! Membership calls for scenarios, and the refusals that may precede their success.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -23,10 +23,10 @@ pub const NOT_IN_SYNC: &str =
 /// Only a hang takes longer.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// How long a refused call waits before it is made again.
+/// The pause before a refused call is repeated.
 const AGAIN: Duration = Duration::from_millis(50);
 
-/// The membership as one member serves it.
+/// The membership API of one member.
 #[derive(Clone, Debug)]
 pub struct Members {
     client: ClusterClient<Channel>,
@@ -103,20 +103,20 @@ pub async fn id_of(url: &str) -> Result<u64> {
     Ok(header.member_id)
 }
 
-/// The call was refused in these words.
+/// Checks that the call was refused with this text.
 ///
 /// # Errors
-/// It was done, or refused in others.
+/// It succeeded, or was refused with another text.
 pub fn refused<T>(outcome: Result<T, Status>, expected: &str) -> Result<()> {
     let status = outcome.err().context("it was not refused")?;
     ensure!(status.message() == expected, "{status}");
     Ok(())
 }
 
-/// Makes the call again until it is done. Until then each answer is one of the `refusals`.
+/// Repeats the call until it succeeds. Every answer before must be one of `refusals`.
 ///
 /// # Errors
-/// It is refused in other words, or for too long.
+/// It is refused with another text, or for too long.
 pub async fn done<T, F>(refusals: &[&str], mut call: impl FnMut() -> F) -> Result<T>
 where
     F: Future<Output = Result<T, Status>>,

@@ -1,4 +1,5 @@
-//! After the faults: is every acknowledged write on every member, once, and are all members equal?
+//! The check after the faults: every acknowledged write is on every member, once, and all members
+//! are equal.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,26 +11,26 @@ use crate::proc::client;
 use crate::proc::cluster::Cluster;
 use crate::proc::fleet::{self, Ledger};
 
-/// Keys a page of the check reads.
+/// The page size of the check's reads, in keys.
 const PAGE: i64 = 20_000;
 
-/// What the check found. Everything but `resolved` should be empty.
+/// The result of the check. Everything but `resolved` should be empty.
 #[derive(Clone, Debug, Default)]
 pub struct Verdict {
     /// Acknowledged writes that a member lacks or has with another value or revision.
     pub lost: Vec<String>,
-    /// Keys that were written more than once, or that nobody wrote.
+    /// Keys that were written more than once, or that no client wrote.
     pub invented: Vec<String>,
-    /// Requests that were refused for no reason.
+    /// Requests that were refused without a reason.
     pub refused: Vec<String>,
     /// Members whose state differs from the first one's.
     pub unequal: Vec<String>,
-    /// Unknown writes that turned out to have taken effect.
+    /// Writes of unknown outcome that have taken effect.
     pub resolved: usize,
 }
 
 impl Verdict {
-    /// Whether the cluster kept its word.
+    /// Whether there are no violations.
     pub fn good(&self) -> bool {
         [&self.lost, &self.invented, &self.refused, &self.unequal]
             .iter()
@@ -55,10 +56,10 @@ impl Verdict {
     }
 }
 
-/// What one member holds under a prefix: key -> (value, mod revision, version).
+/// The contents of a member below a prefix: key -> (value, mod revision, version).
 type Held = BTreeMap<Vec<u8>, (Vec<u8>, i64, i64)>;
 
-/// Checks everything the fleet wrote under `prefix` on every running member.
+/// Checks all writes of the fleet below `prefix` on every running member.
 ///
 /// # Errors
 /// A member does not answer.
@@ -79,14 +80,14 @@ pub async fn verify(cluster: &Cluster, ledger: &Ledger, prefix: &str) -> Result<
     Ok(verdict)
 }
 
-/// A linearizable read: afterwards the member has applied all that was committed before.
+/// A linearizable read: after it the member has applied everything that was committed before.
 async fn catch_up(url: &str) -> Result<()> {
     let mut kv = client::kv(url).await?;
     let request = RangeRequest {
         key: "verify".into(),
         ..Default::default()
     };
-    // A member that has just come back has a snapshot and a log to read first.
+    // A restarted member has to read a snapshot and its log first.
     let mut last = None;
     for _ in 0..20 {
         match tokio::time::timeout(Duration::from_secs(10), kv.range(request.clone())).await {
@@ -99,7 +100,7 @@ async fn catch_up(url: &str) -> Result<()> {
     Err(last.expect("the loop ran")).with_context(|| format!("{url} does not catch up"))
 }
 
-/// Reads everything under the prefix from this member's own state, in pages.
+/// Reads all keys below the prefix from this member's own state, in pages.
 async fn scan(url: &str, prefix: &str) -> Result<Held> {
     let mut kv = client::kv(url).await?;
     let mut held = Held::new();
@@ -190,7 +191,7 @@ async fn unequal(cluster: &Cluster) -> Result<Vec<String>> {
         .collect())
 }
 
-/// Writes once more, so that all members can be asked for one revision that none is ahead of.
+/// Writes a marker, whose revision every member reaches and none is beyond.
 async fn marker(url: &str) -> Result<i64> {
     let request = PutRequest {
         key: "marker".into(),

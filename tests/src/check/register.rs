@@ -1,8 +1,8 @@
-//! A history as seen by one key at a time, by values alone: what `wgl` needs.
+//! Splits a history into the steps on each key, by values alone: the input of `wgl`.
 //!
-//! Understood are gets, puts, deletes, unlimited ranges at the current revision (each key's part of
-//! it for itself, which is weaker and still true), and the one transaction that is a
-//! compare-and-swap of a key. A key that meets any other transaction is left out.
+//! Gets, puts and deletes are supported; unlimited ranges at the current revision, each key's part
+//! by itself, which is weaker and still valid; and the one transaction that is a compare-and-swap
+//! of a key. A key that occurs in any other transaction is left out.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -16,10 +16,11 @@ use keelson_proto::mvccpb::KeyValue;
 use super::wgl::{self, After, Before, State, Step, Verdict};
 use crate::history::{History, Operation, Outcome, Request, Response};
 
-/// How many steps the search may take for one key. Histories that are right need a few thousand.
+/// Bound on the steps of the search for one key. Valid histories need a few thousand.
 const BUDGET: u64 = 2_000_000;
 
-/// Checks every key. Gives how many keys were decided; the error names a key without an order.
+/// Checks every key. Returns the number of decided keys; the error names a key without a valid
+/// order.
 pub fn check(history: &History) -> Result<usize, String> {
     let mut decided = 0;
     for (key, mut steps) in by_key(history) {
@@ -54,13 +55,13 @@ pub fn by_key(history: &History) -> BTreeMap<Bytes, Vec<Step>> {
 #[derive(Default)]
 struct Split {
     steps: BTreeMap<Bytes, Vec<Step>>,
-    /// Keys that met a transaction this module does not understand.
+    /// Keys that occur in an unsupported transaction.
     opaque: BTreeSet<Bytes>,
     numbers: HashMap<Bytes, u32>,
 }
 
 impl Split {
-    /// Knows every key that is ever written.
+    /// Collects every key that is ever written.
     fn new(history: &History) -> Split {
         let mut split = Split::default();
         for operation in &history.operations {
@@ -180,7 +181,7 @@ impl Split {
     }
 }
 
-/// The one transaction that is understood: if the key holds `from`, put `to`, else read it.
+/// The supported transaction: if the key has the value `from`, put `to`, else read it.
 struct Swap<'a> {
     key: &'a Bytes,
     from: Option<&'a Bytes>,
@@ -216,7 +217,7 @@ impl<'a> Swap<'a> {
     }
 }
 
-/// The value the key must hold; `Some(None)` if it must not exist.
+/// The value that the key must have; `Some(None)` if it must not exist.
 fn compared<'a>(compare: &'a Compare, key: &Bytes) -> Option<Option<&'a Bytes>> {
     if compare.key != *key || compare.result() != CompareResult::Equal {
         return None;

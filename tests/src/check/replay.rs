@@ -1,8 +1,9 @@
-//! Revision replay: every response names its revision, so the order is known; replay it and compare.
+//! Revision replay: every response carries its revision, so the order is known. It is replayed on
+//! the model, and the responses are compared.
 //!
 //! Linear in the length of the history. After etcd's `tests/robustness/validate`: writes of unknown
-//! outcome are settled by what one member finally holds. It takes the revisions on trust only as an
-//! order to be tried: with a wrong one, some response cannot match the model's.
+//! outcome are settled by a member's final state. Revisions are used only as a proposed order: with
+//! a wrong one, some response cannot match the model's.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -14,26 +15,26 @@ use keelson_proto::etcdserverpb::{
 use crate::history::{History, Operation, Outcome, Request, Response, request_text};
 use crate::model::kv::Kv;
 
-/// What one revision changed, as a member holds it in the end.
+/// The changes of one revision, as in a member's final state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Commit {
-    /// Which revision.
+    /// The revision.
     pub revision: i64,
-    /// The keys and their new values, in key order; nothing for a deleted key.
+    /// The keys and their new values, in key order; `None` for a deleted key.
     pub changes: BTreeMap<Bytes, Option<Bytes>>,
 }
 
-/// What was checked, when all was well.
+/// The figures of a successful check.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Checked {
     /// Responses compared with the model's.
     pub responses: usize,
-    /// Writes of unknown outcome that turned out to have happened.
+    /// Writes of unknown outcome that have taken effect.
     pub settled: usize,
 }
 
-/// Checks a history against every revision a member finally holds, from the first one (2) on.
-/// The error says what cannot be explained.
+/// Checks a history against every revision of a member's final state, from the first one (2) on.
+/// The error names what cannot be explained.
 pub fn check(history: &History, commits: &[Commit]) -> Result<Checked, String> {
     let mut replay = Replay::new(history)?;
     replay.observe_at(1)?;
@@ -51,13 +52,13 @@ struct Replay<'a> {
     model: Kv,
     /// Acknowledged writes by revision.
     written: BTreeMap<i64, usize>,
-    /// Answers that changed nothing, by revision.
+    /// Answers without a change, by revision.
     observed: BTreeMap<i64, Vec<usize>>,
     /// Writes of unknown outcome, by the values they may put.
     unknown_puts: HashMap<&'a Bytes, usize>,
     /// Writes of unknown outcome that may delete, in the order of their calls.
     unknown_deletes: Vec<usize>,
-    /// Which operation of unknown outcome turned out to be which revision.
+    /// The revisions of operations of unknown outcome that have taken effect.
     settled_at: BTreeMap<usize, i64>,
     checked: Checked,
 }
@@ -113,7 +114,7 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// The next revision: whoever wrote it, the model must write the same.
+    /// Replays the next revision: the model must write the same.
     fn commit(&mut self, commit: &Commit) -> Result<(), String> {
         let acknowledged = self.written.remove(&commit.revision);
         let Some(number) = acknowledged.or_else(|| self.settle(commit)) else {
@@ -136,7 +137,7 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// Which write of unknown outcome made this?
+    /// The write of unknown outcome that made this revision, if any.
     fn settle(&mut self, commit: &Commit) -> Option<usize> {
         let put = commit.changes.values().flatten().next();
         let number = match put {
@@ -160,10 +161,10 @@ impl<'a> Replay<'a> {
         Some(number)
     }
 
-    /// Everything that was answered with this revision and changed nothing.
+    /// Compares all answers with this revision that changed nothing.
     fn observe_at(&mut self, revision: i64) -> Result<(), String> {
         for number in self.observed.remove(&revision).unwrap_or_default() {
-            // When a revision was compacted is not known in terms of revisions.
+            // The revision at which a compaction took effect is not known.
             if matches!(self.operations[number].request, Request::Compact(_)) {
                 continue;
             }
@@ -223,7 +224,8 @@ fn complain(operation: &Operation, number: usize, problem: &str) -> String {
     format!("operation {number} ({request}, called at {at_ms} ms on {member:x}) {problem}")
 }
 
-/// Who began after another had returned comes after it. Only serializable reads may look back.
+/// Checks real-time order: an operation that began after another had returned comes after it. Only
+/// serializable reads may see older state.
 fn real_time(history: &History, settled_at: &BTreeMap<usize, i64>) -> Result<(), String> {
     let operations = &history.operations;
     let answers = operations.iter().filter_map(Operation::answer);
@@ -264,7 +266,7 @@ fn real_time(history: &History, settled_at: &BTreeMap<usize, i64>) -> Result<(),
     Ok(())
 }
 
-/// Whether a response says that something was written.
+/// Whether a response reports a write.
 fn changes_something(response: &Response) -> bool {
     match response {
         Response::Put(_) => true,
@@ -293,7 +295,8 @@ fn values_put(txn: &TxnRequest) -> impl Iterator<Item = &Bytes> {
     })
 }
 
-/// A response without what only a real server has: ids and terms, and headers inside a transaction.
+/// A response without the parts that only a real server has: ids and terms, and headers inside a
+/// transaction.
 fn comparable(response: &Response) -> Response {
     let mut response = response.clone();
     let revision = response.revision();
@@ -354,7 +357,7 @@ mod tests {
         })
     }
 
-    /// A perfect server, and who knows of its answers.
+    /// A perfect server, and the history of its answers.
     #[derive(Default)]
     struct Server {
         model: Kv,

@@ -1,36 +1,36 @@
 //! Wing and Gong's search for a linearization of one register, with Lowe's memo ("Testing for
-//! linearizability", 2017), as porcupine does it.
+//! linearizability", 2017), as in porcupine.
 //!
-//! It knows nothing of etcd: `register` turns a history into steps on one key.
+//! It is independent of etcd: `register` turns a history into steps on one key.
 
 use std::collections::{HashMap, HashSet};
 
-/// What a register holds: nothing, or a value by its number.
+/// The state of a register: empty, or a value by its number.
 pub type State = Option<u32>;
 
-/// What an operation says about the register just before it took effect.
+/// An operation's condition on the register just before it took effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Before {
-    /// Nothing.
+    /// No condition.
     Any,
-    /// It held this.
+    /// It had this state.
     Is(State),
-    /// It held anything but this.
+    /// It had any state but this.
     Not(State),
 }
 
-/// What an operation does to the register.
+/// An operation's effect on the register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum After {
-    /// Leaves it as it is.
+    /// Leaves it unchanged.
     Keep,
-    /// Makes it this.
+    /// Sets it to this state.
     Become(State),
-    /// Makes it `to` if it was `from`: a compare-and-swap of which nobody knows how it ended.
+    /// Sets it to `to` if it was `from`: a compare-and-swap of unknown outcome.
     Swap {
-        /// What it must hold.
+        /// The expected state.
         from: State,
-        /// What it then becomes.
+        /// The new state.
         to: State,
     },
 }
@@ -38,13 +38,14 @@ pub enum After {
 /// One operation on the register.
 #[derive(Clone, Copy, Debug)]
 pub struct Step {
-    /// When it was called. All calls and returns of a history are different numbers.
+    /// The time of its call. All calls and returns of a history have different numbers.
     pub call: u64,
-    /// When it returned; `None` if it never did: it may take effect at any later time, or never.
+    /// The time of its return; `None` if it never returned: it may take effect at any later time,
+    /// or never.
     pub returned: Option<u64>,
-    /// What it saw.
+    /// Its condition.
     pub before: Before,
-    /// What it did.
+    /// Its effect.
     pub after: After,
 }
 
@@ -72,14 +73,14 @@ impl Step {
     }
 }
 
-/// What the search found.
+/// The result of the search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// There is an order that explains everything.
+    /// There is a valid order.
     Linearizable,
-    /// There is none.
+    /// There is no valid order.
     NotLinearizable,
-    /// The search was given up after so many steps.
+    /// The search reached its bound.
     GaveUp,
 }
 
@@ -88,10 +89,11 @@ pub fn check(steps: &[Step], budget: u64) -> Verdict {
     Search::new(steps).run(budget)
 }
 
-/// Uses that no value is written twice to settle the operations that never returned: one whose value
-/// nobody saw is dropped, one whose value was seen must have taken effect before that was answered.
-/// Sound only if whoever learns something of the register learns what it holds, so a history with a
-/// `Before::Not` is left alone. It is what keeps the search short on histories that are wrong.
+/// Settles operations that never returned, using that no value is written twice. One whose value
+/// was never seen is dropped; one whose value was seen must have taken effect before that read
+/// returned. Sound only if every operation that depends on the register also shows its value, so a
+/// history with a `Before::Not` is left unchanged. This keeps the search short on invalid
+/// histories.
 pub fn settle_unique(steps: &mut Vec<Step>) {
     let negative = |step: &Step| matches!(step.before, Before::Not(_));
     if steps.iter().any(negative) {
@@ -114,7 +116,7 @@ pub fn settle_unique(steps: &mut Vec<Step>) {
     });
 }
 
-/// Whoever sees what a swap wrote knows that the swap saw what it compared with.
+/// If the value that a swap wrote was seen, the swap has seen the value that it compares with.
 fn see_through_swaps(steps: &[Step], seen: &mut HashMap<u32, u64>) {
     let swap = |step: &Step| match (step.returned, step.after) {
         (None, After::Swap { from, to }) => from.zip(to),
@@ -137,15 +139,15 @@ fn see_through_swaps(steps: &[Step], seen: &mut HashMap<u32, u64>) {
     }
 }
 
-/// Where the search stands: a doubly linked list of the calls and returns not yet explained.
+/// The position of the search: a doubly linked list of the calls and returns not yet explained.
 struct Search<'a> {
     steps: &'a [Step],
     entries: Vec<Entry>,
     next: Vec<usize>,
     previous: Vec<usize>,
     state: State,
-    /// The set of explained steps, as the exclusive-or of one random number each. Two different
-    /// sets meet in 128 bits with a probability nobody will live to see.
+    /// The set of explained steps, as the exclusive-or of one random number each. A collision of
+    /// two sets in 128 bits is practically impossible.
     explained: u128,
     returns_left: usize,
 }
@@ -154,12 +156,12 @@ struct Search<'a> {
 #[derive(Clone, Copy)]
 struct Entry {
     step: usize,
-    /// For a call: where the return is, if there is one.
+    /// For a call: the position of its return, if there is one.
     returns_at: Option<usize>,
     is_call: bool,
 }
 
-/// The list's two ends; entry i stands at i + 1 in `next` and `previous`.
+/// The list's two ends; entry i is at i + 1 in `next` and `previous`.
 const HEAD: usize = 0;
 
 impl<'a> Search<'a> {
@@ -169,7 +171,8 @@ impl<'a> Search<'a> {
             order.push((step.call, true, number));
             order.extend(step.returned.map(|at| (at, false, number)));
         }
-        // At one instant the calls come first: then the two overlap, which is the safe reading.
+        // At the same time calls come first: then the two overlap, which is the safe
+        // interpretation.
         order.sort_unstable_by_key(|(at, is_call, number)| (*at, !is_call, *number));
         let mut returns_at = vec![None; steps.len()];
         for (at, (_, is_call, step)) in order.iter().enumerate() {
@@ -217,7 +220,7 @@ impl<'a> Search<'a> {
                 }
                 continue;
             }
-            // A return that is not explained yet (or the end): the last choice was wrong.
+            // An unexplained return (or the end): the last choice was wrong.
             let Some((choice, state)) = path.pop() else {
                 return Verdict::NotLinearizable;
             };

@@ -1,5 +1,5 @@
-//! The scenario: five members, every component on every host, two members killed and brought back,
-//! again and again. The hosts may be others than the members': then each has a proxy.
+//! The scenario: five members, every component on every host; two members are killed and restarted,
+//! repeatedly. The components' hosts may be others than the members': then each has a proxy.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,26 +20,26 @@ use crate::http::{Client, Request};
 use crate::proc::cluster::{Cluster, Plan};
 use crate::proc::proxy::{Kind, Proxy};
 
-/// Members, as a Deis cluster has by default of its larger sizes.
+/// Members, as in a larger Deis cluster.
 const MEMBERS: usize = 5;
 
-/// How long members are down, and how long all are up between.
+/// How long members are down, and how long all are up in between.
 const DOWN: Duration = Duration::from_millis(2_500);
 const UP: Duration = Duration::from_millis(1_500);
 
-/// Writes must go on again within this time after a kill.
+/// Writes must succeed again within this time after a kill.
 const RECOVERY: Duration = Duration::from_secs(20);
 
-/// What a run saw.
+/// The results of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Summary {
-    /// Requests answered.
+    /// Answered requests.
     pub answered: u64,
-    /// Requests that met a member that was down.
+    /// Requests to a member that was down.
     pub unheard: u64,
     /// Writes answered with 5xx.
     pub uncertain: u64,
-    /// Events that watchers got.
+    /// Events that watchers received.
     pub events: u64,
     /// Keys checked at the end.
     pub keys: usize,
@@ -47,7 +47,7 @@ pub struct Summary {
     pub violated: u64,
 }
 
-/// What the components of a host ask.
+/// The servers that the components of a host use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hosts {
     /// The host's own member.
@@ -56,7 +56,7 @@ pub enum Hosts {
     Proxies,
 }
 
-/// Runs so many rounds.
+/// Runs `rounds` rounds.
 ///
 /// # Errors
 /// The cluster does not start or recover. Violations are in the second part of the outcome.
@@ -73,7 +73,7 @@ pub async fn run(
         .await
         .with_context(|| cluster.log_tails())?;
     let ledger = Arc::new(Ledger::new(MEMBERS));
-    // After the cluster, so that they end before it.
+    // Declared after the cluster, so that they end before it.
     let proxies = match hosts {
         Hosts::Members => Vec::new(),
         Hosts::Proxies => proxies(binary, &cluster).await?,
@@ -85,7 +85,7 @@ pub async fn run(
     let mut components = start(&urls, &ledger);
     tokio::time::sleep(UP).await;
     for round in 0..rounds {
-        // A proxy is up all the time, whatever its members do.
+        // A proxy is always up, also while its members are down.
         let told = (hosts == Hosts::Members).then_some(&*ledger);
         let outcome = disaster(&mut cluster, told, round, &mut rng).await;
         outcome.with_context(|| cluster.log_tails())?;
@@ -107,7 +107,7 @@ pub async fn run(
     Ok((summary, ledger.violations()))
 }
 
-/// What is there before any component starts, on every member.
+/// The data on every member before any component starts.
 async fn provision(cluster: &Cluster) -> Result<()> {
     let endpoints = cluster.endpoints();
     let mut client = Client::new(&endpoints[0]);
@@ -125,7 +125,8 @@ async fn provision(cluster: &Cluster) -> Result<()> {
     let deadline = Instant::now() + RECOVERY;
     for endpoint in &endpoints {
         let mut client = Client::new(endpoint);
-        // All of it is here when the last of it is, and every member has made its address known.
+        // Replication is in order, so the last key suffices; every member has published its
+        // address.
         let last = Request::get(format!("/v2/keys{job}?quorum=true"));
         let machines = Request::get("/v2/machines");
         loop {
@@ -140,7 +141,7 @@ async fn provision(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// As many as members.
+/// One proxy for each member.
 async fn proxies(binary: &Path, cluster: &Cluster) -> Result<Vec<Proxy>> {
     let mut proxies = Vec::with_capacity(MEMBERS);
     for _ in 0..MEMBERS {
@@ -175,7 +176,7 @@ fn start(urls: &[String], ledger: &Arc<Ledger>) -> JoinSet<()> {
     tasks
 }
 
-/// Kills two, in every other round the leader among them, and brings them back.
+/// Kills two members, in every other round the leader among them, and restarts them.
 async fn disaster(
     cluster: &mut Cluster,
     ledger: Option<&Ledger>,
@@ -191,7 +192,8 @@ async fn disaster(
         others.choose_multiple(rng, 2)
     };
     for victim in &victims {
-        // First the word, then the deed: nobody may be blamed for what the kill did.
+        // The kill is recorded before it happens, so that its effects are not counted as
+        // violations.
         if let Some(ledger) = ledger {
             ledger.epochs[*victim].fetch_add(1, Ordering::SeqCst);
         }
@@ -214,7 +216,7 @@ async fn disaster(
     Ok(())
 }
 
-/// Three of five write.
+/// Waits until three of five accept writes.
 async fn recovered(url: &str, round: usize) -> Result<()> {
     let deadline = Instant::now() + RECOVERY;
     let request = Request::put("/v2/keys/test/recovered", format!("value={round}"));

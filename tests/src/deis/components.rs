@@ -1,5 +1,5 @@
-//! Who talks to etcd on a Deis host, and how. Sources are in the reference on Deis and etcd v2: the
-//! section is beside each.
+//! The clients of etcd on a Deis host, with their requests. Sources are in the reference on Deis
+//! and etcd v2: the section is beside each.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -9,19 +9,20 @@ use serde_json::Value;
 use super::host::{Host, Wrote};
 use crate::http::{Reply, Request};
 
-/// What go-etcd sends as its content type: a parameter that means nothing.
+/// go-etcd's content type: its parameter has no meaning.
 const GO_ETCD: &str = "application/x-www-form-urlencoded; param=value";
 
-/// Ten times as fast as in life, or more.
+/// The pause between requests: at least ten times as fast as in production.
 const PAUSE: Duration = Duration::from_millis(120);
 
-/// Lifetime of what is renewed every `PAUSE`; in life 20 s and 10 s. Longer than any outage.
+/// TTL in seconds of keys that are renewed every `PAUSE`; in production 20 s and 10 s. Longer than
+/// any outage.
 pub const TTL: u64 = 8;
 
-/// Lifetime of fleet's lease on being the engine.
+/// TTL in seconds of fleet's lease on the engine role.
 const LEASE: u64 = 5;
 
-/// Clocks, and the half second that an expiry may take, in favour of the servers.
+/// Tolerance for clocks, and for the half second that an expiry may take.
 const SLACK: Duration = Duration::from_secs(1);
 
 /// Directories that exist before any component starts, and keys, by their paths.
@@ -63,7 +64,7 @@ async fn pause() {
     tokio::time::sleep(PAUSE).await;
 }
 
-/// confd 0.10: members once, then its prefixes for ever (2.6).
+/// confd 0.10: members once, then its prefixes repeatedly (2.6).
 pub async fn confd(mut host: Host) {
     if let Some(reply) = host.read("/v2/members").await {
         let members = body(&reply)["members"].as_array().cloned();
@@ -100,7 +101,7 @@ pub async fn confd(mut host: Host) {
 }
 
 /// Boot scripts with etcdctl 0.4.9 (2.4): sync by `/v2/machines`, gate on `ls`, defaults by `mk`,
-/// and gets whose failure means "wipe it".
+/// and gets whose failure makes the script delete data.
 pub async fn boot_script(mut host: Host) {
     while host.ledger.going() {
         if let Some(reply) = host.read("/v2/machines").await {
@@ -121,7 +122,7 @@ pub async fn boot_script(mut host: Host) {
                 host.violation(&format!("{key} is {reply}"));
             }
         }
-        // `etcd_set_default`: fails unless the one-line error says "Key already exists".
+        // `etcd_set_default`: fails unless the one-line error contains "Key already exists".
         let request = Request::put(
             "/v2/keys/deis/platform/version?prevExist=false",
             "value=other",
@@ -192,7 +193,7 @@ pub async fn check_repos(mut host: Host) {
     }
 }
 
-/// publisher (2.3): a container's address, renewed by plain sets; it reads before each.
+/// publisher (2.3): a container's address, renewed by plain sets, each after a read.
 pub async fn publisher(mut host: Host) {
     let key = format!("/deis/services/app/app_v2.web.{}", host.member + 1);
     let value = format!("10.0.0.{}:49153", host.member + 1);
@@ -204,12 +205,13 @@ pub async fn publisher(mut host: Host) {
     }
 }
 
-/// Looks for keys that somebody has renewed in time: the router drops an app that is gone.
+/// router: reads keys whose writer has renewed them in time; it drops an app whose key is missing.
 pub async fn router(mut host: Host) {
     while host.ledger.going() {
         for (key, renewed) in host.ledger.renewed() {
             let request = Request::get(format!("/v2/keys{key}"));
-            // A member may be a moment behind the first write of a key, never behind its end.
+            // A member may lag behind the first write of a key, but must not lose it before its TTL
+            // ends.
             let told = SLACK < renewed.since.elapsed();
             let Some(reply) = host.ask(&request).await else {
                 continue;
@@ -229,7 +231,7 @@ pub async fn router(mut host: Host) {
     }
 }
 
-/// fleet's engine (3.1): acquires the lease, renews it by its index, loses it by time.
+/// fleet's engine (3.1): acquires the lease, renews it by its index, loses it by expiry.
 pub async fn engine(mut host: Host) {
     let target = "/v2/keys/_coreos.com/fleet/lease/engine-leader";
     let mut held: Option<u64> = None;
@@ -319,7 +321,7 @@ pub async fn scheduler(mut host: Host) {
 }
 
 /// flannel (3.2): a subnet of its own, and a watch that misses none. Its first read is of a
-/// directory that is not there yet: the watch goes on from the error's index.
+/// directory that does not exist yet: the watch begins at the error's index.
 pub async fn flannel(mut host: Host) {
     let target = "/v2/keys/coreos.com/network/subnets";
     let mut next = 0;
@@ -358,7 +360,7 @@ pub async fn flannel(mut host: Host) {
         .iter()
         .filter(|(key, ..)| key.starts_with("/coreos.com/network/subnets/"));
     for (key, acked, _) in subnets {
-        // What came after its last answer it need not have seen.
+        // Events after its last answer may be unseen.
         if acked.index < next && !seen.contains(&format!("{key:?}")) {
             host.violation(&format!(
                 "{key} at {} was never seen, next {next}",
@@ -368,7 +370,7 @@ pub async fn flannel(mut host: Host) {
     }
 }
 
-/// Takes subnets, as flannel does for a day each.
+/// Acquires subnets, as flannel does for a day each.
 pub async fn subnets(mut host: Host) {
     let mut round = 0;
     while host.ledger.going() {
@@ -389,7 +391,8 @@ pub async fn subnets(mut host: Host) {
     }
 }
 
-/// The controller with python-etcd (2.7): a directory put over one that is there, from the body.
+/// The controller with python-etcd (2.7): creates a directory that exists already, with a form
+/// body.
 pub async fn controller(mut host: Host) {
     let mut round = 0;
     while host.ledger.going() {
@@ -416,7 +419,7 @@ pub async fn controller(mut host: Host) {
     }
 }
 
-/// logger (2.3): its lifetime in nanoseconds, by mistake, which is five hundred years or fifty.
+/// logger (2.3): its TTL is in nanoseconds, by mistake, which is five hundred years or fifty.
 pub async fn logger(mut host: Host) {
     let key = format!("/deis/logs/host{}", host.member);
     while host.ledger.going() {
@@ -425,7 +428,7 @@ pub async fn logger(mut host: Host) {
     }
 }
 
-/// Keys in order: none twice, none lost, and each after the one before.
+/// In-order keys: none is repeated or lost, and each comes after the one before.
 pub async fn queue(mut host: Host) {
     let mut round = 0;
     let mut last = String::new();

@@ -1,4 +1,4 @@
-//! A component's view of etcd: the member of its own host, and what it must never see there.
+//! A component's view of etcd: the member of its own host, and the answers that are violations.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,32 +7,32 @@ use std::time::{Duration, Instant};
 use super::ledger::Ledger;
 use crate::http::{Client, Open, Reply, Request};
 
-/// Longer than a member may take for anything but a wait.
+/// Above a member's time limit for anything but a wait.
 const PATIENCE: Duration = Duration::from_secs(12);
 
-/// A component that finds its member down tries again after so long.
+/// The pause after which a component retries while its member is down.
 const DOWN: Duration = Duration::from_millis(80);
 
-/// What became of a write.
+/// The outcome of a write.
 #[derive(Debug)]
 pub enum Wrote {
-    /// Done, or refused for good: what the member said.
+    /// Carried out, or refused for good: the member's reply.
     Said(Reply),
-    /// Nobody knows.
+    /// Unknown.
     Unknown,
 }
 
 /// A component on a host.
 #[derive(Debug)]
 pub struct Host {
-    /// Who it is, for messages.
+    /// Its name, for messages.
     pub name: String,
     /// The number of its member.
     pub member: usize,
-    /// What all of them share.
+    /// The state that all components share.
     pub ledger: Arc<Ledger>,
     client: Client,
-    /// The largest index its member has told.
+    /// The largest index that its member has returned.
     index: u64,
 }
 
@@ -52,17 +52,17 @@ impl Host {
         self.ledger.epochs[self.member].load(Ordering::SeqCst)
     }
 
-    /// Whether the member has been up all the time since its epoch was that.
+    /// Whether the member has been up since its epoch had this value.
     fn up_since(&self, epoch: u64) -> bool {
         epoch.is_multiple_of(2) && self.epoch() == epoch
     }
 
-    /// Says what must not be.
+    /// Records a violation.
     pub fn violation(&self, text: &str) {
         self.ledger.violation(format!("{}: {text}", self.name));
     }
 
-    /// Asks; nothing if the member is down, which is the only excuse for no answer.
+    /// Sends a request; `None` if the member is down, which is the only excuse for no answer.
     pub async fn ask(&mut self, request: &Request) -> Option<Reply> {
         let before = self.epoch();
         let answer = self.client.ask(request).await;
@@ -83,7 +83,7 @@ impl Host {
         }
     }
 
-    /// One component asks one thing after another, so its member's index never falls.
+    /// A component sends one request after another, so its member's index never decreases.
     fn monotone(&mut self, request: &Request, reply: &Reply) {
         let Some(index) = reply.number("x-etcd-index") else {
             return;
@@ -95,7 +95,7 @@ impl Host {
         self.index = self.index.max(index);
     }
 
-    /// A read of what is there: anything but 200 is what Deis takes for "not there".
+    /// Reads an existing key: Deis takes any status but 200 for "not there".
     pub async fn read(&mut self, target: &str) -> Option<Reply> {
         let request = Request::get(target);
         let reply = self.ask(&request).await?;
@@ -106,7 +106,7 @@ impl Host {
         Some(reply)
     }
 
-    /// A write whose answer counts only if it is one of these; 5xx leaves it open.
+    /// A write whose answer must be one of these; 5xx leaves its outcome open.
     pub async fn write(&mut self, request: &Request, expected: &[u16]) -> Wrote {
         let Some(reply) = self.ask(request).await else {
             return Wrote::Unknown;
@@ -121,7 +121,7 @@ impl Host {
         Wrote::Said(reply)
     }
 
-    /// Sets a key of its own, remembers it, and gives the reply if it was done.
+    /// Sets a key of its own and records it; returns the reply if it succeeded.
     pub async fn set(&mut self, key: &str, value: &str, request: &Request) -> Option<Reply> {
         match self.write(request, &[200, 201]).await {
             Wrote::Said(reply) if reply.status < 300 => {
@@ -136,7 +136,7 @@ impl Host {
         }
     }
 
-    /// Keeps a key alive.
+    /// Renews a key.
     pub async fn heartbeat(&mut self, key: &str, value: &str, ttl: u64) -> Option<Reply> {
         let request = Request::put(format!("/v2/keys{key}"), format!("value={value}&ttl={ttl}"));
         let since = Instant::now();
@@ -149,7 +149,7 @@ impl Host {
         }
     }
 
-    /// Watches until an event comes, the member goes, or the component is to end.
+    /// Watches until there is an event, the member goes down, or the component is to end.
     pub async fn watch(&mut self, target: &str) -> Option<Reply> {
         let request = Request::get(target);
         let before = self.epoch();
@@ -185,7 +185,7 @@ impl Host {
                 Ok(Ok(true)) => return true,
                 Ok(Ok(false)) | Err(_) => {}
                 Ok(Err(_)) => {
-                    // The kill may be known here before its author has noted it.
+                    // The connection may end before the kill has been recorded.
                     tokio::time::sleep(DOWN).await;
                     return false;
                 }

@@ -1,11 +1,11 @@
-//! What all components did and saw together.
+//! The state that all components share, with their acknowledged writes.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
-/// Violations remembered; more are counted.
+/// Violations kept as text; further ones are counted.
 const REMEMBERED: usize = 40;
 
 /// A write that was acknowledged.
@@ -17,13 +17,13 @@ pub struct Acked {
     pub index: u64,
 }
 
-/// A key that somebody keeps alive.
+/// A key that a component renews.
 #[derive(Clone, Copy, Debug)]
 pub struct Renewed {
-    /// When the request of the last acknowledged renewal was sent: it cannot have begun to count
+    /// When the request of the last acknowledged renewal was sent: the TTL cannot have begun
     /// earlier.
     pub since: Instant,
-    /// Its lifetime in seconds.
+    /// Its TTL in seconds.
     pub ttl: u64,
 }
 
@@ -32,27 +32,27 @@ pub struct Renewed {
 pub struct Ledger {
     /// The last acknowledged write of each key; every key has one writer.
     acked: Mutex<BTreeMap<String, Acked>>,
-    /// Writes of unknown fate: key -> values.
+    /// Writes of unknown outcome: key -> values.
     unknown: Mutex<BTreeMap<String, Vec<String>>>,
-    /// Keys in order, by value.
+    /// In-order keys, by value.
     queued: Mutex<BTreeMap<String, Option<String>>>,
     renewed: Mutex<BTreeMap<String, Renewed>>,
-    /// Who holds fleet's lease, and until when surely not anybody else.
+    /// The holder of fleet's lease, and the time until which no other may hold it.
     lease: Mutex<Option<(String, Instant)>>,
     violations: Mutex<Vec<String>>,
-    /// How many violations there were.
+    /// The number of violations.
     pub violated: AtomicU64,
-    /// Requests answered.
+    /// Answered requests.
     pub answered: AtomicU64,
-    /// Requests that met a member that was down.
+    /// Requests to a member that was down.
     pub unheard: AtomicU64,
-    /// Writes answered with 5xx, their fate unknown.
+    /// Writes answered with 5xx, their outcome unknown.
     pub uncertain: AtomicU64,
-    /// Events that watchers got.
+    /// Events that watchers received.
     pub events: AtomicU64,
     /// Whether components are to end.
     pub stopping: AtomicBool,
-    /// For each member, odd while it is down or not known to be back.
+    /// For each member: odd while it is down, or not known to be back.
     pub epochs: Vec<AtomicU64>,
 }
 
@@ -63,7 +63,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Ledger {
-    /// For so many members, all up.
+    /// The ledger for `members` members, all up.
     pub fn new(members: usize) -> Ledger {
         let epochs = (0..members).map(|_| AtomicU64::new(0)).collect();
         Ledger {
@@ -72,7 +72,7 @@ impl Ledger {
         }
     }
 
-    /// Something that must not be.
+    /// Records a violation.
     pub fn violation(&self, text: String) {
         self.violated.fetch_add(1, Ordering::Relaxed);
         let mut violations = lock(&self.violations);
@@ -81,18 +81,18 @@ impl Ledger {
         }
     }
 
-    /// The first violations, a line each.
+    /// The first violations, one on each line.
     pub fn violations(&self) -> String {
         lock(&self.violations).join("\n")
     }
 
-    /// A write was acknowledged.
+    /// Records an acknowledged write.
     pub fn ack(&self, key: &str, value: &str, index: u64) {
         let value = value.to_string();
         lock(&self.acked).insert(key.to_string(), Acked { value, index });
     }
 
-    /// A write of unknown fate.
+    /// Records a write of unknown outcome.
     pub fn doubt(&self, key: &str, value: &str) {
         let mut unknown = lock(&self.unknown);
         unknown
@@ -101,7 +101,7 @@ impl Ledger {
             .push(value.to_string());
     }
 
-    /// Every key with its last acknowledged write, and the values it may have instead.
+    /// Every key with its last acknowledged write, and the values that it may have instead.
     pub fn expected(&self) -> Vec<(String, Acked, Vec<String>)> {
         let unknown = lock(&self.unknown);
         let acked = lock(&self.acked).clone();
@@ -115,7 +115,7 @@ impl Ledger {
             .collect()
     }
 
-    /// A value was queued, under this key if that is known.
+    /// Records a queued value, with its key if that is known.
     pub fn queue(&self, value: &str, key: Option<String>) {
         lock(&self.queued).insert(value.to_string(), key);
     }
@@ -125,17 +125,18 @@ impl Ledger {
         lock(&self.queued).clone()
     }
 
-    /// A key was renewed by a request sent at `since`.
+    /// Records a renewal by a request sent at `since`.
     pub fn renew(&self, key: &str, since: Instant, ttl: u64) {
         lock(&self.renewed).insert(key.to_string(), Renewed { since, ttl });
     }
 
-    /// Keys that somebody keeps alive.
+    /// Keys that a component renews.
     pub fn renewed(&self) -> BTreeMap<String, Renewed> {
         lock(&self.renewed).clone()
     }
 
-    /// Holds the lease until then, unless somebody else surely still does; says who.
+    /// Records a holder of the lease until `until`; returns the other holder if its lease has not
+    /// ended.
     pub fn hold(&self, who: &str, now: Instant, until: Instant) -> Option<String> {
         let mut lease = lock(&self.lease);
         let other = lease
@@ -146,7 +147,7 @@ impl Ledger {
         other
     }
 
-    /// Whether components go on.
+    /// Whether components continue.
     pub fn going(&self) -> bool {
         !self.stopping.load(Ordering::Relaxed)
     }

@@ -1,10 +1,10 @@
-//! A Deis platform of five hosts, as its components talk to etcd: the requests are theirs, byte for
-//! byte where it matters, only their pauses are shorter.
+//! A Deis platform of five hosts with the requests of its components: byte for byte where it
+//! matters, with shorter pauses.
 //!
-//! Each component sticks to the member of its own host, as in Deis. Deis takes *any* failed read
-//! for "the key does not exist" and then deletes repositories and databases, so no read may fail
-//! while a member answers at all: `host` holds every reply to that, `components` are who asks,
-//! `boot` kills members meanwhile, `verify` looks at what is left.
+//! Each component uses the member of its own host, as in Deis. Deis takes *any* failed read for
+//! "the key does not exist" and then deletes repositories and databases, so no read may fail while
+//! a member answers at all. `host` checks every reply for that, `components` are the clients,
+//! `boot` kills members meanwhile, `verify` checks the final state.
 
 pub mod boot;
 pub mod components;

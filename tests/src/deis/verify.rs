@@ -1,4 +1,4 @@
-//! When all is quiet: everything acknowledged is on every member, once, and all members are equal.
+//! The final check: every acknowledged write is on every member, once, and all members are equal.
 
 use std::collections::BTreeMap;
 
@@ -12,10 +12,10 @@ use crate::proc::cluster::Cluster;
 /// A key on a member: its value and modifiedIndex.
 type Held = BTreeMap<String, (String, u64)>;
 
-/// Hidden directories are in no listing of the root.
+/// Hidden directories are not listed at the root.
 const ROOTS: [&str; 2] = ["", "/_coreos.com"];
 
-/// Checks every member; returns how many keys were looked for.
+/// Checks every member; returns the number of checked keys.
 ///
 /// # Errors
 /// A member does not answer.
@@ -30,14 +30,14 @@ pub async fn verify(cluster: &Cluster, ledger: &Ledger) -> Result<usize> {
     Ok(ledger.expected().len() + ledger.queued().len())
 }
 
-/// Checks what one member holds, also against the first one.
+/// Checks the contents of a member, also against the first one's.
 fn check(first: &mut Option<(String, Held)>, ledger: &Ledger, name: &str, held: Held) {
     for (key, acked, doubts) in ledger.expected() {
         match held.get(&key) {
             None => ledger.violation(format!("{name} lost {key}: {acked:?}")),
             Some((value, index)) => {
                 let same = (value, index) == (&acked.value, &acked.index);
-                // A write of unknown fate may have come after, never before.
+                // A write of unknown outcome may have come after, never before.
                 let later = acked.index < *index && doubts.contains(value);
                 if !same && !later {
                     let text = format!("{key} is {value} at {index}, not {acked:?}");
@@ -50,7 +50,7 @@ fn check(first: &mut Option<(String, Held)>, ledger: &Ledger, name: &str, held: 
     lasting(first, ledger, name, held);
 }
 
-/// Members are equal in all that does not end by itself.
+/// Members are equal in all keys without a TTL.
 fn lasting(first: &mut Option<(String, Held)>, ledger: &Ledger, name: &str, mut held: Held) {
     held.retain(|key, _| !key.starts_with("/_coreos.com/fleet/lease"));
     held.retain(|key, _| !ledger.renewed().contains_key(key));
@@ -66,7 +66,7 @@ fn lasting(first: &mut Option<(String, Held)>, ledger: &Ledger, name: &str, mut 
     }
 }
 
-/// Every value once, those acknowledged under the key they were acknowledged with.
+/// Every value once, those acknowledged under the acknowledged key.
 fn queue(ledger: &Ledger, name: &str, held: &Held) {
     let queued = ledger.queued();
     let mut found: BTreeMap<&str, &str> = BTreeMap::new();
@@ -90,7 +90,7 @@ fn queue(ledger: &Ledger, name: &str, held: &Held) {
     }
 }
 
-/// Everything the member holds, read after all that is committed.
+/// All keys of the member, read after everything committed was applied.
 async fn dump(url: &str) -> Result<Held> {
     let mut client = Client::new(url);
     let mut held = Held::new();
@@ -120,7 +120,7 @@ mod tests {
 
     use super::*;
 
-    /// Violations found on two members that hold these.
+    /// The number of violations found on two members with these contents.
     fn violations(ledger: &Ledger, one: &[(&str, &str, u64)], two: &[(&str, &str, u64)]) -> u64 {
         let mut first = None;
         for (name, rows) in [("one", one), ("two", two)] {

@@ -1,4 +1,4 @@
-//! The differences that `golden/differences.md` explains.
+//! The accepted differences, which `golden/differences.md` explains.
 
 use bytes::Bytes;
 use keelson_proto::etcdserverpb::range_request::SortTarget;
@@ -37,7 +37,7 @@ const RULES: [Rule; 3] = [
     },
 ];
 
-/// The name of the accepted difference between ours and theirs, if it is one.
+/// The name of the accepted difference between the two answers, if it is one.
 pub fn accepted(operation: &Operation, ours: &Answer, theirs: &Answer) -> Option<&'static str> {
     let rule = RULES
         .iter()
@@ -87,7 +87,7 @@ fn sort_ties(operation: &Operation, ours: &Answer, theirs: &Answer) -> bool {
 }
 
 /// The response with pairs of equal rank in key order, and without those of the last rank if the
-/// limit cut there: which of them it leaves is as arbitrary as their order.
+/// limit cut there: the choice among them is as arbitrary as their order.
 fn untied_range(request: &RangeRequest, response: &RangeResponse) -> RangeResponse {
     let mut response = response.clone();
     let Ok(target) = SortTarget::try_from(request.sort_target) else {
@@ -109,7 +109,7 @@ fn untied_range(request: &RangeRequest, response: &RangeResponse) -> RangeRespon
     response
 }
 
-/// What the pair is sorted by.
+/// The sort key of a pair.
 fn rank(target: SortTarget, pair: &KeyValue) -> (i64, Bytes) {
     let number = match target {
         SortTarget::Key => return (0, pair.key.clone()),

@@ -1,4 +1,4 @@
-//! Carries an operation out and masks what two servers can never have in common.
+//! Carries an operation out and masks the parts of an answer in which two servers always differ.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use tonic::{Code, Status};
 use super::generate::{LEASE, Operation};
 use crate::proc::client;
 
-/// How long a server may think: longer than any of its own timeouts.
+/// Time limit for a server's answer: above all of its own timeouts.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An answer, ids and terms masked.
@@ -33,14 +33,14 @@ pub enum Answer {
     Txn(TxnResponse),
     /// To a compaction.
     Compact(CompactionResponse),
-    /// To the question for a hash.
+    /// To a hash request.
     Hash(HashKvResponse),
     /// An error: its code and its text.
     Error(Code, String),
 }
 
 impl Answer {
-    /// The store's revision, if the answer tells it.
+    /// The store's revision, if the answer contains it.
     pub fn revision(&self) -> Option<i64> {
         let header = match self {
             Answer::Range(response) => &response.header,
@@ -76,14 +76,14 @@ impl Subject {
         })
     }
 
-    /// Asks for the lease that operations use; answers whether the server knows leases at all.
+    /// Requests the lease that operations use. Returns whether the server supports leases.
     ///
     /// # Errors
-    /// The server knows leases and refuses this one.
+    /// The server supports leases and refuses this one.
     pub async fn grant(&mut self) -> Result<bool> {
         let request = LeaseGrantRequest {
             id: LEASE,
-            // It must outlive the run: an expiry is a write at no certain time.
+            // It must outlive the run: the time of an expiry is not determined.
             ttl: 1_000_000,
         };
         match self.lease.lease_grant(request).await {
@@ -93,7 +93,7 @@ impl Subject {
         }
     }
 
-    /// Carries the operation out. No answer at all is an answer, too.
+    /// Carries the operation out. A missing answer is an answer too.
     pub async fn answer(&mut self, operation: &Operation) -> Answer {
         match tokio::time::timeout(PATIENCE, self.ask(operation)).await {
             Ok(answer) => answer,
@@ -145,7 +145,7 @@ fn range_answer(mut response: RangeResponse) -> Answer {
     Answer::Range(response)
 }
 
-/// Everything in a header but the revision names this member or this run.
+/// Everything in a header but the revision depends on the member or the run.
 fn mask(header: &mut Option<ResponseHeader>) {
     if let Some(header) = header {
         *header = ResponseHeader {

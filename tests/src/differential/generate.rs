@@ -1,8 +1,8 @@
-//! Seeded v3 KV operations over a few keys, good ones and bad ones.
+//! Seeded v3 KV operations on a few keys, valid ones and invalid ones.
 //!
-//! Two kinds of bad request are missing, because they end etcd 3.4.23 with a panic: a sort target
-//! that does not exist, and a transaction that deletes an open-ended range and then puts a key of
-//! that range with `ignore_value` or `ignore_lease` (etcd does not see that they overlap).
+//! Two kinds of invalid request are missing, because they end etcd 3.4.23 with a panic: a sort
+//! target that does not exist, and a transaction that deletes an open-ended range and then puts a
+//! key of that range with `ignore_value` or `ignore_lease` (etcd does not detect the overlap).
 
 use bytes::Bytes;
 use keelson_proto::etcdserverpb::compare::TargetUnion;
@@ -45,13 +45,13 @@ const KEYS: [&[u8]; 26] = [
     b"\xff\xff",
 ];
 
-/// A lease nobody was granted.
+/// A lease that was never granted.
 const NO_LEASE: i64 = 0x7_0000_0001;
 
-/// A lease that both servers were asked to grant before the first operation.
+/// A lease that both servers were requested to grant before the first operation.
 pub const LEASE: i64 = 0x1234;
 
-/// Nested transactions go this deep.
+/// The largest depth of nested transactions.
 const DEPTH: usize = 3;
 
 /// One operation.
@@ -71,15 +71,15 @@ pub enum Operation {
     Hash(HashKvRequest),
 }
 
-/// Makes operations; two with the same seed that see the same answers make the same ones.
+/// Generates operations. The same seed and the same answers give the same operations.
 #[derive(Debug)]
 pub struct Generator {
     rng: ChaCha8Rng,
-    /// The store's revision, as the last answers had it.
+    /// The store's revision, from the last answers.
     pub revision: i64,
     /// The revision of the last compaction.
     pub compacted: i64,
-    /// Whether the servers hold `LEASE`.
+    /// Whether the servers have `LEASE`.
     pub leases: bool,
     /// Whether puts of this transaction may ignore values and leases. If so, deletions are not
     /// open-ended.
@@ -122,7 +122,7 @@ impl Generator {
         Bytes::from_static(KEYS.choose(&mut self.rng).expect("there are keys"))
     }
 
-    /// The end of a range that begins at `key`: none, all that follow, a prefix, or any key.
+    /// The end of a range that begins at `key`: none, open, a prefix's, or any key.
     fn end(&mut self, key: &Bytes) -> Bytes {
         match self.rng.random_range(0..10) {
             0..4 => Bytes::new(),
@@ -141,7 +141,7 @@ impl Generator {
         }
     }
 
-    /// A revision to read at: mostly one that can be read.
+    /// A revision to read at: valid in most cases.
     fn at(&mut self) -> i64 {
         let (low, high) = (self.compacted.max(1), self.revision);
         match self.rng.random_range(0..40) {
@@ -154,7 +154,7 @@ impl Generator {
         }
     }
 
-    /// A bound of a revision filter: mostly none.
+    /// A bound of a revision filter: none in most cases.
     fn bound(&mut self) -> i64 {
         match self.rng.random_range(0..30) {
             0 => -1,
@@ -203,7 +203,7 @@ impl Generator {
         };
         PutRequest {
             key: self.key(),
-            // Mostly as it should be, sometimes provided and ignored at once, which is an error.
+            // Valid in most cases; sometimes provided and ignored at once, which is an error.
             value: if ignore_value && self.often(85) {
                 Bytes::new()
             } else {
@@ -220,7 +220,7 @@ impl Generator {
         }
     }
 
-    /// Beyond the limit of a request, or beyond the limit of a message.
+    /// Beyond the limit of a request, or of a message.
     fn huge(&mut self) -> PutRequest {
         let bytes = if self.often(50) { 1_600_000 } else { 2_200_000 };
         PutRequest {
@@ -232,7 +232,7 @@ impl Generator {
 
     fn delete(&mut self) -> DeleteRangeRequest {
         let key = self.key();
-        // Mostly few keys: ranges that take all would keep the store empty.
+        // Few keys in most cases: deletions of everything would keep the store empty.
         let range_end = if self.often(70) {
             Bytes::new()
         } else {
@@ -273,7 +273,7 @@ impl Generator {
             30..65 => Some(Request::RequestPut(self.branch_put())),
             65..82 => Some(Request::RequestDeleteRange(self.branch_delete())),
             82..99 if depth + 1 < DEPTH => Some(Request::RequestTxn(self.txn(depth + 1))),
-            // An operation that is none: etcd has an answer for it.
+            // An operation without a kind: etcd has an answer for it.
             99 => None,
             _ => Some(Request::RequestRange(self.range())),
         };
@@ -333,7 +333,7 @@ impl Generator {
             4 => Some(TargetUnion::Lease(if self.often(50) { 0 } else { LEASE })),
             _ => None,
         };
-        // Results and targets that do not exist hold, or compare as equal.
+        // Unknown results and targets count as equal.
         let (no_result, no_target) = (self.often(1), self.often(1));
         Compare {
             result: if no_result {
@@ -359,7 +359,7 @@ impl Generator {
             2 => 0,
             3 => -7,
             4 => self.revision,
-            // Leaves a good part of the history to read.
+            // Leaves much of the history readable.
             _ => self.revision - self.rng.random_range(0..60),
         };
         CompactionRequest {

@@ -1,5 +1,5 @@
 //! The same membership calls on three members of ours and of etcd, with all of them up and with one
-//! down: each is done, or refused in the same words.
+//! down: each succeeds, or is refused with the same text.
 
 use std::future::Future;
 use std::path::Path;
@@ -13,22 +13,22 @@ use crate::http::{Client, Request};
 use crate::proc::cluster::{Cluster, Plan};
 use crate::proc::ports;
 
-/// What a leader logs of a peer whose process is gone: ours, and etcd 3.4.
+/// The log line of a leader about a peer whose process is gone: ours, and etcd 3.4's.
 const GONE: [&str; 2] = ["cannot reach peer", "peer became inactive"];
 
 /// Only a hang takes longer.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// How often a wait looks again.
+/// The interval at which a condition is checked.
 const POLL: Duration = Duration::from_millis(50);
 
-/// An id that no member has.
+/// An id that belongs to no member.
 const UNKNOWN: u64 = 0xdead_beef;
 
-/// What was called, and what came of it.
+/// A call and its result.
 type Answer = (&'static str, String);
 
-/// Carries the sequence out on both and compares.
+/// Runs the sequence on both clusters and compares.
 ///
 /// # Errors
 /// A server does not start, or answers differ.
@@ -94,7 +94,7 @@ impl Side {
         self.down_to_one().await
     }
 
-    /// Notes the answer to a call.
+    /// Records the answer to a call.
     async fn note<T>(
         &mut self,
         name: &'static str,
@@ -110,8 +110,8 @@ impl Side {
         answer
     }
 
-    /// Notes the answer of a cluster that is well: both call members unhealthy for a while after they
-    /// were connected.
+    /// Records the answer of a healthy cluster: both servers report members as unhealthy for a
+    /// while after they were connected.
     async fn settled<T, F>(&mut self, name: &'static str, call: impl Fn() -> F) -> Option<T>
     where
         F: Future<Output = Result<T, Status>>,
@@ -119,7 +119,7 @@ impl Side {
         self.after(UNHEALTHY, name, call).await
     }
 
-    /// Notes the first answer that is not this passing one.
+    /// Records the first answer that is not this temporary one.
     async fn after<T, F>(
         &mut self,
         passing: &str,
@@ -141,14 +141,15 @@ impl Side {
         self.note(name, std::future::ready(outcome)).await
     }
 
-    /// The promotion of a voter, of which etcd first looks whether it is behind, as one just started may be.
+    /// The promotion of a voter. etcd first checks whether it lags behind, as one just started may.
     async fn promote_voter(&mut self, id: u64) {
         let members = self.members.clone();
         let call = || members.promote(id);
         self.after(NOT_IN_SYNC, "promote a voter", call).await;
     }
 
-    /// Calls that name no member, no URL, or another member's; and URLs in another spelling.
+    /// Calls with an unknown member, without a URL, or with another member's; and URLs in another
+    /// spelling.
     async fn all_up(&mut self) -> Result<()> {
         let members = self.members.clone();
         let [first, second, leader] = self.roles();
@@ -160,7 +161,7 @@ impl Side {
             .await;
         self.settled("add a learner at a taken URL", || m.add(&taken, true))
             .await;
-        // An update to what is no URL ended members of etcd 3.4.23 with a panic.
+        // An update to an invalid URL ends members of etcd 3.4.23 with a panic.
         self.settled("update to a taken URL", || m.update(id, &taken))
             .await;
         let free = "http://127.0.0.1:9";
@@ -186,7 +187,8 @@ impl Side {
         let url = format!("http://127.0.0.1:{}", ports::free(1)?[0]);
         let added = self.settled("add a learner", || m.add(&url, true)).await;
         let id = added.context("a learner is added")?;
-        // etcd makes an id of the URL and the second: within one it is the id that exists already.
+        // etcd computes the id from the URL and the second: within the same second the id exists
+        // already.
         let second = unix_second()?;
         while unix_second()? == second {
             tokio::time::sleep(POLL).await;
@@ -210,7 +212,7 @@ impl Side {
         self.list("list without a learner").await
     }
 
-    /// The first follower is dead.
+    /// Calls with the first follower dead.
     async fn one_down(&mut self) -> Result<()> {
         let members = self.members.clone();
         let m = &members;
@@ -232,7 +234,8 @@ impl Side {
             .await;
         self.note("update it to a taken URL", m.update(dead_id, &taken))
             .await;
-        // An update of the healthy follower now and then has no answer of etcd 3.4.23 within a minute.
+        // An update of the healthy follower sometimes gets no answer of etcd 3.4.23 within a
+        // minute.
         self.delete("v2: remove a healthy member", other_id).await?;
         self.delete("v2: remove an unknown member", UNKNOWN).await?;
         self.note("remove the dead member", m.remove(dead_id)).await;
@@ -264,7 +267,7 @@ impl Side {
         self.list("list of the last").await
     }
 
-    /// Waits until the leader counts the dead member as such.
+    /// Waits until the leader has detected the dead member.
     async fn gone(&self, before: usize) -> Result<()> {
         let begin = Instant::now();
         let leader = &self.cluster.members[self.leader];
@@ -278,7 +281,7 @@ impl Side {
         Ok(())
     }
 
-    /// Notes names and roles; ids and ports differ.
+    /// Records names and roles; ids and ports differ.
     async fn list(&mut self, name: &'static str) -> Result<()> {
         let list = self.members.list().await?;
         let mut list: Vec<String> = list

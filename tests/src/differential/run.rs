@@ -11,7 +11,7 @@ use super::answer::{Answer, Subject};
 use super::generate::{Generator, Operation};
 use crate::proc::cluster::{Cluster, Plan};
 
-/// Operations shown before the one that differed.
+/// Operations shown before a difference.
 const SHOWN: usize = 3;
 
 /// Differences after which a run stops.
@@ -20,21 +20,21 @@ const DIFFERENCES: usize = 10;
 /// Operations and answers longer than this are cut in messages.
 const CUT: usize = 1_500;
 
-/// What a run saw.
+/// The results of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Summary {
     /// Operations run.
     pub operations: usize,
-    /// How many of them were answered with an error, by its text.
+    /// The number of answers with each error text.
     pub errors: BTreeMap<String, usize>,
     /// Accepted differences, by name.
     pub accepted: BTreeMap<&'static str, usize>,
 }
 
-/// Runs `operations` operations made from `seed` on both binaries.
+/// Runs `operations` operations generated from `seed` on both binaries.
 ///
 /// # Errors
-/// A server does not start, or answers differ; the text says how to repeat it.
+/// A server does not start, or answers differ; the text contains the command to repeat it.
 pub async fn run(ours: &Path, theirs: &Path, seed: u64, operations: usize) -> Result<Summary> {
     let (our_member, their_member) = tokio::join!(start(ours), start(theirs));
     let (mut our_member, mut their_member) = (our_member?, their_member?);
@@ -83,11 +83,11 @@ pub async fn run(ours: &Path, theirs: &Path, seed: u64, operations: usize) -> Re
     Ok(summary)
 }
 
-/// What differed, for people.
+/// The differences in a readable form.
 #[derive(Default)]
 struct Differences {
     count: usize,
-    /// The stores are not the same any more: what follows differs for no reason of its own.
+    /// The stores have diverged: later differences are consequences.
     apart: bool,
     text: String,
     recent: VecDeque<String>,
@@ -125,7 +125,7 @@ impl Differences {
     }
 }
 
-/// One member with its data in memory where that is to be had: no disk is tested here.
+/// Starts one member, with its data in /dev/shm where that exists: no disk is tested.
 async fn start(binary: &Path) -> Result<Cluster> {
     let memory = PathBuf::from("/dev/shm");
     let plan = Plan {
@@ -135,7 +135,7 @@ async fn start(binary: &Path) -> Result<Cluster> {
     Cluster::start(&plan).await
 }
 
-/// Tells the generator what the store is like now.
+/// Updates the generator with the store's revision.
 fn learn(generator: &mut Generator, operation: &Operation, answer: &Answer) {
     if let Some(revision) = answer.revision() {
         generator.revision = revision;

@@ -1,4 +1,4 @@
-//! The differences that `golden/differences_v2.md` explains.
+//! The accepted differences, which `golden/differences_v2.md` explains.
 
 use super::compare::{Difference, bodies};
 use super::json::Json;
@@ -16,7 +16,7 @@ struct Rule {
     explains: fn(&Case<'_>) -> bool,
 }
 
-/// What a rule looks at.
+/// The input of a rule.
 struct Case<'a> {
     request: &'a Request,
     difference: &'a Difference,
@@ -106,7 +106,7 @@ fn no_http(case: &Case<'_>) -> bool {
     refused && ours.status == 400 && case.difference.what != "header connection"
 }
 
-/// The body of a reply, if that is what differs.
+/// The bodies, if they are the difference.
 fn bodies_of(case: &Case<'_>) -> Option<(String, String)> {
     let (Ok(ours), Ok(theirs)) = (case.ours, case.theirs) else {
         return None;
@@ -127,7 +127,7 @@ fn same_but(case: &Case<'_>, target: &str, change: fn(&str) -> String) -> bool {
     here && bodies(case.request, ours.as_bytes(), theirs.as_bytes()).is_none()
 }
 
-/// Ours tells of its storage as etcd 3.5 does.
+/// The body without storage figures, which ours reports as etcd 3.5 does.
 fn without_storage(body: &str) -> String {
     match body.split_once(",\"storage\":") {
         Some((before, _)) => format!("{before}}}"),
@@ -152,7 +152,7 @@ fn without_negative_ttls(body: &str) -> String {
     lines.collect()
 }
 
-/// Only etcd's may be told twice.
+/// Only etcd may send an event twice.
 fn told_twice(case: &Case<'_>) -> bool {
     let Some((ours, theirs)) = bodies_of(case) else {
         return false;
@@ -162,7 +162,7 @@ fn told_twice(case: &Case<'_>) -> bool {
     stream && bodies(case.request, ours.as_bytes(), theirs.as_bytes()).is_none()
 }
 
-/// Without events that are the same as the one before, and without times long gone.
+/// The body without events that repeat the one before, and without times long past.
 fn told_once(body: &str) -> String {
     let mut lines: Vec<&str> = body.split_inclusive('\n').collect();
     lines.dedup();

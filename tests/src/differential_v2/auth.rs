@@ -1,7 +1,7 @@
-//! Users, roles, and what they may: requests from a seed, compared as those of `run` are.
+//! Users, roles and their permissions: seeded requests, compared as in `run`.
 //!
-//! A sequence of its own, since with accounts switched on nearly everything else is refused, and
-//! since a password takes both servers a tenth of a second to check.
+//! It is a sequence of its own, since with accounts enabled nearly all other requests are refused,
+//! and since both servers need a tenth of a second to check a password.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ use super::run::Pair;
 use super::subject::Through;
 use crate::http::Request;
 
-/// `Authorization` headers: who says so is beside them.
+/// `Authorization` headers, with their accounts.
 const CREDENTIALS: [&str; 14] = [
     "Basic cm9vdDpw", // root:p
     "Basic cm9vdDpw",
@@ -97,10 +97,10 @@ const ASIDE: [(&str, &str); 13] = [
     ("PUT", "/v2/auth/roles"),
 ];
 
-/// Runs `requests` requests made from `seed` on both binaries.
+/// Runs `requests` requests generated from `seed` on both binaries.
 ///
 /// # Errors
-/// A server does not start, ends, or answers differ; the text says how to repeat it.
+/// A server does not start, ends, or answers differ; the text contains the command to repeat it.
 pub async fn run(
     ours: &Path,
     theirs: &Path,
@@ -124,7 +124,7 @@ pub async fn run(
     pair.finish(&format!("accounts, seed {seed}"))
 }
 
-/// What every run begins with: accounts in use.
+/// The beginning of every run: creates and enables accounts.
 fn opening() -> Vec<Request> {
     let put = |target: &str, body: &str| {
         Request::new("PUT", target)

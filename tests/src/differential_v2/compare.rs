@@ -1,4 +1,4 @@
-//! Two replies to one request: what must be the same, and how near the rest must be.
+//! Compares two replies to one request: what must be equal, and the tolerance for the rest.
 //!
 //! Compared exactly: status, names of headers, `X-Etcd-Index`, `Content-Type`, `Allow`, `Location`,
 //! every field of the body in its order and to the letter. Not compared: dates, raft positions,
@@ -7,23 +7,24 @@
 use super::json::Json;
 use crate::http::{Reply, Request};
 
-/// Headers whose values name a run; their presence is compared.
+/// Headers with values that depend on the run; their presence is compared.
 const MASKED: [&str; 4] = ["date", "x-etcd-cluster-id", "x-raft-index", "x-raft-term"];
 
-/// Seconds that two expiries of one request may be apart.
+/// Seconds by which two expiries of one request may differ.
 const EXPIRY_SLACK: i64 = 2;
 
-/// How much the length of a HEAD's body may differ: the digits of an expiry.
+/// Bytes by which the length of a HEAD's body may differ: the digits of an expiry.
 const HEAD_SLACK: i64 = 32;
 
-/// One thing that is not the same.
+/// One difference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// What: `status`, `header <name>`, `answer`, `order` or `body` and the place in it.
+    /// The differing part: `status`, `header <name>`, `answer`, `order`, or `body` and the place in
+    /// it.
     pub what: String,
-    /// Ours, or nothing where there is none.
+    /// Our value; `None` where there is none.
     pub ours: Option<String>,
-    /// Theirs.
+    /// etcd's value.
     pub theirs: Option<String>,
 }
 
@@ -79,13 +80,13 @@ fn values(reply: &Reply, name: &str) -> Option<String> {
     (!values.is_empty()).then(|| values.join(", "))
 }
 
-/// With a body, the client has already held each reply to its own length.
+/// With a body, the client has already checked each reply against its own length.
 fn same_length(request: &Request, ours: &Reply, theirs: &Reply) -> bool {
     let length = |reply: &Reply| reply.number("content-length").map_or(-1, |n| n as i64);
     request.method != "HEAD" || (length(ours) - length(theirs)).abs() <= HEAD_SLACK
 }
 
-/// What differs in the bodies: any number of JSON values in lines, or text.
+/// The difference between the bodies: any number of JSON values in lines, or text.
 pub fn bodies(request: &Request, ours: &[u8], theirs: &[u8]) -> Option<Difference> {
     if ours == theirs {
         return None;
@@ -137,7 +138,7 @@ fn json_difference(
     Some(format!("body{place}"))
 }
 
-/// Where the first difference is, and what stands there.
+/// The place of the first difference, and the values there.
 fn place(ours: &[(Json, bool)], theirs: &[(Json, bool)], shape: bool) -> Option<String> {
     if ours.len() != theirs.len() {
         return Some(format!(": {} values, not {}", ours.len(), theirs.len()));
@@ -149,12 +150,12 @@ fn place(ours: &[(Json, bool)], theirs: &[(Json, bool)], shape: bool) -> Option<
     })
 }
 
-/// Whether the order of children in the answer is promised.
+/// Whether the order of children in the answer is specified.
 fn is_sorted_listing(request: &Request) -> bool {
     let target = request.target_text();
     let body = String::from_utf8_lossy(request.body.as_deref().unwrap_or_default()).into_owned();
     let truths = ["1", "t", "T", "true", "TRUE", "True"];
-    // Where a parameter stands twice, the first counts, and the body before the query.
+    // If a parameter occurs twice, the first counts, and the body before the query.
     let parameters = body
         .split('&')
         .chain(target.split(['?', '&']))
@@ -166,13 +167,14 @@ fn is_sorted_listing(request: &Request) -> bool {
     sorted.next().unwrap_or(false)
 }
 
-/// Statistics count what each run did: only their fields are compared.
+/// Statistics depend on the run: only their fields are compared.
 fn shape_only(request: &Request) -> bool {
     let target = request.target_text();
     target.starts_with("/v2/stats/") || target.starts_with("/version")
 }
 
-/// Where the values differ but for what must; `name` is the field they stand in.
+/// The place where the values differ, except for masked fields; `name` is the field that contains
+/// them.
 fn differs(ours: &Json, theirs: &Json, name: &str, shape: bool) -> Option<String> {
     match (ours, theirs) {
         (Json::Array(our), Json::Array(their)) if our.len() == their.len() => our
@@ -216,7 +218,7 @@ fn scalars_alike(ours: &str, theirs: &str, name: &str, shape: bool) -> bool {
     }
 }
 
-/// Ids of members are the only long hexadecimal words; Go leaves leading zeros out.
+/// Whether a text is a member's id, the only long hexadecimal words; Go omits leading zeros.
 fn is_id(text: &str) -> bool {
     let inner = text.trim_matches('"');
     let hex = inner.bytes().all(|byte| byte.is_ascii_hexdigit());

@@ -1,5 +1,5 @@
-//! Keys whose time runs out, looked at only when nobody can be about to drop them: well before, and
-//! two seconds past.
+//! Keys with a TTL, compared only when no server can be about to delete them: well before the end,
+//! and two seconds after it.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -11,13 +11,13 @@ use super::run::Pair;
 use super::subject::Through;
 use crate::http::Request;
 
-/// When the one-second keys are surely gone: etcd looks every half second, and so must we.
+/// When the one-second keys are gone: etcd checks every half second, and so must ours.
 const GONE: Duration = Duration::from_secs(3);
 
-/// When the four-second keys are surely gone.
+/// When the four-second keys are gone.
 const LATER: Duration = Duration::from_secs(6);
 
-/// Keys and directories with a life of one second or four, written at once.
+/// Keys and directories with a TTL of one second or four, written at once.
 const WRITES: [(&str, &str, &str); 16] = [
     ("PUT", "/keep", "value=1"),
     ("PUT", "/short", "value=1&ttl=1"),
@@ -28,7 +28,7 @@ const WRITES: [(&str, &str, &str); 16] = [
     ("PUT", "/_hidden/short", "value=1&ttl=1"),
     ("POST", "/queue", "value=1&ttl=1"),
     ("PUT", "/parent/made", "value=1&ttl=1"),
-    // Renewed, made permanent, and shortened before their time.
+    // Renewed, made permanent, and shortened before their end.
     ("PUT", "/renewed", "value=1&ttl=1"),
     ("PUT", "/renewed", "value=2&ttl=4"),
     ("PUT", "/permanent", "value=1&ttl=1"),
@@ -38,7 +38,7 @@ const WRITES: [(&str, &str, &str); 16] = [
     ("PUT", "/shortened?prevIndex=0", "value=1&ttl=1000"),
 ];
 
-/// Watchers that are there before, and see the time run out.
+/// Watchers that are registered before, and receive the expiries.
 const WATCHERS: [&str; 9] = [
     "/short?wait=true",
     "/short?wait=true&stream=true",
@@ -51,7 +51,7 @@ const WATCHERS: [&str; 9] = [
     "/keep?wait=true",
 ];
 
-/// Looks at everything.
+/// Reads of everything.
 const READS: [&str; 14] = [
     "/?recursive=true&sorted=true",
     "/short",
@@ -83,7 +83,7 @@ pub async fn run(ours: &Path, theirs: &Path, through: Through) -> Result<Summary
     read(&mut pair).await;
     tokio::time::sleep_until((begin + GONE).into()).await;
     read(&mut pair).await;
-    // The order in which keys of one instant go is the same, and so is every event about them.
+    // Keys that end at the same time are deleted in the same order, and so are the events.
     tokio::time::sleep_until((begin + LATER).into()).await;
     read(&mut pair).await;
     events(&mut pair).await;
@@ -103,7 +103,7 @@ async fn read(pair: &mut Pair) {
     }
 }
 
-/// Every event of the history, by its number. The last one asked for is there.
+/// Compares every event of the history by its index, up to the last one requested.
 async fn events(pair: &mut Pair) {
     let Some(last) = pair.theirs.index().await else {
         return;
@@ -115,14 +115,14 @@ async fn events(pair: &mut Pair) {
     }
 }
 
-/// Watchers of keys and of directories that end while they watch.
+/// Watchers of keys and of directories that expire while they are watched.
 async fn watched(pair: &mut Pair) {
     let watchers = WATCHERS.map(|target| key("GET", target));
     let mut writes: Vec<Request> = WRITES[..9]
         .iter()
         .map(|(method, target, form)| key(method, target).form(form))
         .collect();
-    // Waiting is a request like any other: nothing is compared before the time is up.
+    // Nothing is compared before the time is up.
     writes.retain(|write| !write.target.ends_with(b"/keep"));
     pair.watch_for(&watchers, &writes, GONE).await;
 }

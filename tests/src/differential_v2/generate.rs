@@ -1,4 +1,4 @@
-//! Seeded requests of the v2 API, good ones, bad ones, and odd ones.
+//! Seeded requests of the v2 API: valid, invalid, and unusual ones.
 
 use std::collections::BTreeMap;
 
@@ -13,14 +13,14 @@ use super::pools::{
 };
 use crate::http::{Reply, Request};
 
-/// Events a store remembers.
+/// The size of a store's history, in events.
 const HISTORY: u64 = 1000;
 
-/// Watchers and writes of an episode, at most.
+/// Bound on the watchers and writes of an episode.
 const WATCHERS: usize = 6;
 const WRITES: usize = 12;
 
-/// Keys the generator remembers, at most.
+/// Bound on the keys that the generator keeps.
 const KNOWN: usize = 200;
 
 /// One step of a run.
@@ -28,24 +28,24 @@ const KNOWN: usize = 200;
 pub enum Operation {
     /// A request; the replies are compared.
     Ask(Request),
-    /// Watchers that are there before the writes; what each gets is compared.
+    /// Watchers that are registered before the writes; what each receives is compared.
     Watch {
         /// Waits, one-shot ones and streams.
         watchers: Vec<Request>,
-        /// What happens meanwhile.
+        /// The writes meanwhile.
         writes: Vec<Request>,
     },
 }
 
-/// Makes operations; two with the same seed that see the same replies make the same ones.
+/// Generates operations. The same seed and the same replies give the same operations.
 #[derive(Debug)]
 pub struct Generator {
     rng: ChaCha8Rng,
-    /// The store's index, as the last reply had it.
+    /// The store's index, from the last reply.
     index: u64,
-    /// Keys seen: their value and modifiedIndex.
+    /// Known keys: their value and modifiedIndex.
     known: BTreeMap<String, (String, u64)>,
-    /// Whether the next parameters may end a key at once.
+    /// Whether the next parameters may expire a key at once.
     may_end: bool,
 }
 
@@ -84,7 +84,7 @@ impl Generator {
         Operation::Ask(request)
     }
 
-    /// Learns what the store is like now.
+    /// Updates the known keys and the index from a reply.
     pub fn learn(&mut self, reply: &Reply) {
         if let Some(index) = reply.number("x-etcd-index") {
             self.index = self.index.max(index);
@@ -115,7 +115,7 @@ impl Generator {
         pool.choose(&mut self.rng).expect("no pool is empty")
     }
 
-    /// A key, as it is.
+    /// A key, without escapes.
     fn key(&mut self) -> String {
         if self.often(12) && !self.known.is_empty() {
             let at = self.rng.random_range(0..self.known.len());
@@ -143,7 +143,7 @@ impl Generator {
         format!("/v2/keys{}", self.escape(key, b"/"))
     }
 
-    /// Percent-escapes; what `spare` holds stays as it is.
+    /// Percent-encodes a text; the characters in `spare` stay as they are.
     fn escape(&mut self, text: &str, spare: &[u8]) -> String {
         let lower = self.often(20);
         let mut out = String::new();
@@ -185,7 +185,7 @@ impl Generator {
             return self.one_of(&ENDED_TTLS).to_string();
         }
         if self.often(6) {
-            // The largest numbers wrap around to lifetimes that ended long ago.
+            // The largest numbers overflow to TTLs that ended long ago.
             let odd = self.one_of(&ODD_NUMBERS);
             let over = odd.starts_with("18446744073709551615") || odd.starts_with("92233720368547");
             return if over || odd == "007" { "x" } else { odd }.to_string();
@@ -317,7 +317,7 @@ impl Generator {
         }
         self.stray(&mut parameters);
         if self.often(4) {
-            // A refresh that may be right.
+            // A refresh that may be valid.
             parameters.retain(|(name, _)| !["value", "refresh", "ttl"].contains(name));
             parameters.push(("refresh", "true".to_string()));
             parameters.push(("ttl", self.ttl()));
@@ -379,7 +379,7 @@ impl Generator {
         self.spread("DELETE", &key, &parameters)
     }
 
-    /// A wait that the history answers, or that asks for what it has forgotten.
+    /// A wait that the history answers, or that begins before the history.
     fn history(&mut self) -> Request {
         let key = self.key();
         let oldest = self.index.saturating_sub(HISTORY);
@@ -408,7 +408,7 @@ impl Generator {
 
     fn members(&mut self) -> Request {
         let body = self.one_of(&BAD_MEMBERS);
-        // 1e240 is nobody, and `zz` is no id.
+        // There is no member 1e240, and `zz` is not an id.
         let (method, target) = match self.rng.random_range(0..4) {
             0 => ("PUT", "/v2/members/1e240"),
             1 => ("PUT", "/v2/members/zz"),
@@ -462,7 +462,7 @@ impl Generator {
     fn episode(&mut self) -> Operation {
         let watchers = self.rng.random_range(1..=WATCHERS);
         let watchers = (0..watchers).map(|_| self.watcher()).collect();
-        // A key that ends by itself would write at no certain time.
+        // A key that expires by itself would write at an undetermined time.
         self.may_end = false;
         let mut writes = Vec::new();
         for _ in 0..self.rng.random_range(1..=WRITES) {
@@ -477,7 +477,7 @@ impl Generator {
         Operation::Watch { watchers, writes }
     }
 
-    /// A wait for what comes; some begin in the history all the same.
+    /// A wait for future events; some begin in the history all the same.
     fn watcher(&mut self) -> Request {
         let key = self.key();
         let mut parameters = vec![("wait", "true".to_string())];

@@ -1,6 +1,6 @@
-//! JSON that keeps what `serde_json` throws away: the order of fields and the text of every scalar.
+//! JSON that keeps what `serde_json` drops: the order of fields and the text of every scalar.
 //!
-//! Clients of old parse etcd's answers in odd ways, so `\u003c` and `<` are not the same to us.
+//! Early clients parse etcd's answers in unusual ways, so `\u003c` and `<` count as different.
 
 use std::fmt;
 
@@ -16,8 +16,8 @@ pub enum Json {
 }
 
 impl Json {
-    /// Parses one value and what follows it; nothing if the text is no JSON or has spaces, which
-    /// neither Go's encoder nor ours writes.
+    /// Parses one value and returns the rest; `None` if the text is not JSON or contains spaces,
+    /// which neither Go's encoder nor ours writes.
     pub fn parse(text: &str) -> Option<(Json, &str)> {
         match text.as_bytes().first()? {
             b'{' => Self::object(&text[1..]),
@@ -84,7 +84,7 @@ impl Json {
         }
     }
 
-    /// Removes lifetimes below zero.
+    /// Removes TTLs below zero.
     pub fn drop_negative_ttls(&mut self) {
         match self {
             Json::Scalar(_) => {}
@@ -101,7 +101,7 @@ impl Json {
         }
     }
 
-    /// What it is, in a few words.
+    /// The value in a few words.
     pub fn shown(&self) -> String {
         match self {
             Json::Scalar(text) => text.clone(),
@@ -113,7 +113,7 @@ impl Json {
         }
     }
 
-    /// Sorts every array whose order etcd leaves to chance: children of a directory.
+    /// Sorts every array whose order is random in etcd: children of a directory.
     pub fn sort_nodes(&mut self) {
         match self {
             Json::Scalar(_) => {}
@@ -122,7 +122,7 @@ impl Json {
                 for (name, value) in fields {
                     value.sort_nodes();
                     if let (r#""nodes""#, Json::Array(items)) = (name.as_str(), value) {
-                        // Keys that are no UTF-8 look alike.
+                        // Keys that are not UTF-8 look alike.
                         items.sort_by_cached_key(|item| {
                             ["key", "createdIndex"].map(|name| item.field(name).cloned())
                         });
@@ -147,7 +147,7 @@ impl Json {
     }
 }
 
-/// As it was written.
+/// Prints the value as it was written.
 impl fmt::Display for Json {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let comma = |number: usize| if number == 0 { "" } else { "," };

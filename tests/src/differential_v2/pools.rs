@@ -1,4 +1,4 @@
-//! What generated requests are made of: paths that meet each other, and words at every edge.
+//! The parts of generated requests: paths that conflict with each other, and edge cases of values.
 
 /// Keys and directories that often are, become, or contain one another.
 pub const PATHS: [&str; 34] = [
@@ -38,7 +38,7 @@ pub const PATHS: [&str; 34] = [
     "",
 ];
 
-/// What follows `/v2/keys` in requests no client library would send.
+/// Suffixes of `/v2/keys` that no client library would send.
 pub const ODD_PATHS: [&str; 64] = [
     "/a/",
     "/foo/",
@@ -136,7 +136,7 @@ pub const VALUES: [&str; 26] = [
     "10.21.12.3:49153",
 ];
 
-/// Values as they stand in a query or a form: escapes that are wrong, or right and odd.
+/// Values in the form of a query or form body: wrong escapes, and unusual valid ones.
 pub const RAW_VALUES: [&str; 14] = [
     "%ff",
     "%c3%28",
@@ -154,15 +154,15 @@ pub const RAW_VALUES: [&str; 14] = [
     "%ed%a0%80",
 ];
 
-/// What Go's `ParseBool` takes.
+/// Texts that Go's `ParseBool` accepts.
 pub const BOOLS: [&str; 12] = [
     "true", "true", "true", "1", "t", "T", "TRUE", "True", "false", "0", "f", "FALSE",
 ];
 
-/// What it does not.
+/// Texts that it refuses.
 pub const BAD_BOOLS: [&str; 8] = ["", "yes", "tRUE", "2", "-1", "%20true", "true+", "nil"];
 
-/// What Go's `ParseUint` does not take, and what it barely takes.
+/// Texts that Go's `ParseUint` refuses, or accepts only just.
 pub const ODD_NUMBERS: [&str; 14] = [
     "",
     "-1",
@@ -180,7 +180,7 @@ pub const ODD_NUMBERS: [&str; 14] = [
     "1e3",
 ];
 
-/// Lifetimes that no run sees the end of; the longest wraps around in nanoseconds.
+/// TTLs beyond the end of any run; the longest overflows in nanoseconds.
 pub const TTLS: [&str; 8] = [
     "1000",
     "1001",
@@ -192,8 +192,8 @@ pub const TTLS: [&str; 8] = [
     "20000000000",
 ];
 
-/// Lifetimes that are over at once: zero, and what wraps around to a time long ago. Before the year
-/// 2000 etcd takes a file to be permanent, but a directory to have ended.
+/// TTLs that end at once: zero, and values that overflow to a time in the past. Before the year
+/// 2000 etcd treats a file as permanent, but a directory as expired.
 pub const ENDED_TTLS: [&str; 6] = [
     "0",
     "0",
@@ -221,7 +221,7 @@ pub const CONTENT_TYPES: [&str; 14] = [
     "no slash",
 ];
 
-/// Requests beside the keys, `{CLIENT}` and `{PEER}` being the member's own addresses.
+/// Requests outside of the keys API, with `{CLIENT}` and `{PEER}` for the member's own addresses.
 pub const ASIDE: [(&str, &str); 62] = [
     ("GET", "/v2/members"),
     ("GET", "/v2/members/"),

@@ -1,4 +1,4 @@
-//! What a run found, for people.
+//! The results of a run in a readable form.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -7,10 +7,10 @@ use super::compare::{Difference, compare};
 use super::subject::Answer;
 use crate::http::Request;
 
-/// Operations shown before the one that differed.
+/// Operations shown before a difference.
 const SHOWN: usize = 4;
 
-/// Operations on the same first part of the path that are shown.
+/// Operations shown with the same first part of the path.
 const RELATED: usize = 8;
 
 /// Operations kept to choose from.
@@ -19,37 +19,37 @@ const KEPT: usize = 3_000;
 /// Differences after which a run stops.
 const ENOUGH: usize = 12;
 
-/// What a run saw.
+/// The results of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Summary {
-    /// Requests made, of each server.
+    /// Requests sent to each server.
     pub requests: usize,
     /// Replies by status; 0 where there was none.
     pub statuses: BTreeMap<u16, usize>,
-    /// Events that watchers got.
+    /// Events that watchers received.
     pub watched: usize,
-    /// Keys that ended at once.
+    /// Keys that expired at once.
     pub ended: usize,
     /// Accepted differences, by name.
     pub accepted: BTreeMap<&'static str, usize>,
 }
 
-/// Compares answers one by one and remembers what differs.
+/// Compares answers one by one and records the differences.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// Figures.
+    /// The figures.
     pub summary: Summary,
-    /// How many answers differ.
+    /// The number of answers that differ.
     pub count: usize,
-    /// The stores are not the same any more: what follows differs for no reason of its own.
+    /// The stores have diverged: later differences are consequences.
     pub apart: bool,
-    /// What differs.
+    /// The differences as text.
     pub text: String,
     recent: VecDeque<(usize, Request, Answer)>,
 }
 
 impl Report {
-    /// Compares two answers to the request that operation `number` made.
+    /// Compares two answers to the request of operation `number`.
     pub fn compare(&mut self, number: usize, request: &Request, ours: &Answer, theirs: &Answer) {
         self.summary.requests += 1;
         let status = theirs.as_ref().map_or(0, |reply| reply.status);
@@ -79,7 +79,7 @@ impl Report {
         self.remember(number, request, theirs);
     }
 
-    /// Remembers something else that is wrong.
+    /// Records another fault.
     pub fn complain(&mut self, number: usize, text: &str) {
         self.count += 1;
         self.text += &format!("{number}: {text}\n");
@@ -115,7 +115,7 @@ impl Report {
         }
     }
 
-    /// The operations before, and older ones on the same keys.
+    /// The preceding operations, and older ones on the same keys.
     fn before(&self, number: usize, request: &Request) -> String {
         let root = root(request);
         let last = self.recent.len().saturating_sub(SHOWN);
@@ -142,7 +142,7 @@ impl Report {
     }
 }
 
-/// Two parts of the queue, as vectors of references would be.
+/// The two slices of the queue, as vectors of references.
 trait Slices<T> {
     fn make_slices(&self, at: usize) -> (Vec<T>, Vec<T>);
 }
@@ -154,7 +154,7 @@ impl<T: Clone> Slices<T> for VecDeque<T> {
     }
 }
 
-/// Whether the answer tells of a write.
+/// Whether the answer reports a write.
 fn wrote(answer: &Answer) -> bool {
     let Ok(reply) = answer else {
         return false;

@@ -14,16 +14,16 @@ use super::subject::{Answer, Subject, Through};
 use super::watch::{self, Watcher};
 use crate::http::Request;
 
-/// A key that ends at once is gone after so long: etcd looks twice a second.
+/// A key that expires at once is gone after this time: etcd checks twice a second.
 const ENDED: Duration = Duration::from_secs(6);
 
-/// What lives less long than this ends within the run.
+/// TTLs below this end within the run.
 const SOON: i64 = 500;
 
-/// Events shown of stores that went apart.
+/// Events shown after the stores have diverged.
 const EXPLAINED: u64 = 5;
 
-/// Two servers that are asked the same.
+/// Two servers that get the same requests.
 #[derive(Debug)]
 pub struct Pair {
     /// The server under test.
@@ -32,9 +32,9 @@ pub struct Pair {
     pub theirs: Subject,
     /// How the server under test is reached.
     through: Through,
-    /// What was found.
+    /// The results.
     pub report: Report,
-    /// The number of the operation.
+    /// The number of the current operation.
     pub number: usize,
 }
 
@@ -55,12 +55,12 @@ impl Pair {
         })
     }
 
-    /// Asks both and compares; returns their answer.
+    /// Sends a request to both and compares; returns etcd's answer.
     pub async fn ask(&mut self, request: &Request) -> Answer {
         let (mut ours, mut theirs) =
             tokio::join!(self.ours.answer(request), self.theirs.answer(request));
         if self.through == Through::Proxy {
-            // What is said of one connection is nothing that a proxy passes on.
+            // Headers about a connection are not forwarded by a proxy.
             for reply in [&mut ours, &mut theirs].into_iter().flatten() {
                 reply.headers.retain(|(name, _)| name != "connection");
             }
@@ -69,7 +69,7 @@ impl Pair {
         theirs
     }
 
-    /// Watches on both, writes on both, and compares what every watcher gets.
+    /// Watches on both, writes on both, and compares what every watcher receives.
     pub async fn watch(
         &mut self,
         watchers: &[Request],
@@ -79,7 +79,7 @@ impl Pair {
         self.watched(watchers, writes, Duration::ZERO, learn).await;
     }
 
-    /// As `watch`, but gives what happens after the writes so long.
+    /// As `watch`, with this much time for events after the writes.
     pub async fn watch_for(&mut self, watchers: &[Request], writes: &[Request], time: Duration) {
         self.watched(watchers, writes, time, |_| {}).await;
     }
@@ -119,16 +119,16 @@ impl Pair {
         }
     }
 
-    /// An error if a server has ended.
+    /// Checks that both servers run.
     ///
     /// # Errors
-    /// One has.
+    /// One has ended.
     pub fn alive(&mut self) -> Result<()> {
         self.ours.alive()?;
         self.theirs.alive()
     }
 
-    /// Waits until a key that ended at once is gone on both.
+    /// Waits until a key that expires at once is gone on both.
     async fn ended(&mut self, answer: &Answer) {
         let Ok(reply) = answer else {
             return;
@@ -153,7 +153,7 @@ impl Pair {
         }
     }
 
-    /// The last events of both stores, if those are not the same any more.
+    /// Shows the last events of both stores, if the stores have diverged.
     async fn explain(&mut self) {
         if !self.report.apart {
             return;
@@ -178,10 +178,10 @@ impl Pair {
         }
     }
 
-    /// What was seen.
+    /// The results.
     ///
     /// # Errors
-    /// Something differs; the text says how to repeat it.
+    /// There are differences; the text contains the command to repeat the run.
     pub fn finish(self, what: &str) -> Result<Summary> {
         if 0 < self.report.count {
             bail!(
@@ -203,10 +203,10 @@ fn now() -> i64 {
     since.map_or(0, |since| since.as_secs() as i64)
 }
 
-/// Runs operations made from `seed` on both binaries until `requests` requests were made.
+/// Runs operations generated from `seed` on both binaries until `requests` requests were made.
 ///
 /// # Errors
-/// A server does not start, ends, or answers differ; the text says how to repeat it.
+/// A server does not start, ends, or answers differ; the text contains the command to repeat it.
 pub async fn run(
     ours: &Path,
     theirs: &Path,
@@ -248,7 +248,7 @@ fn learn(generator: &mut Generator, answer: &Answer) {
     }
 }
 
-/// A bar on a terminal, nothing elsewhere.
+/// A progress bar on a terminal; hidden otherwise.
 fn progress(requests: usize) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();

@@ -9,26 +9,26 @@ use crate::http::{Client, Reply, Request};
 use crate::proc::cluster::{Cluster, Plan};
 use crate::proc::proxy::{Kind, Proxy};
 
-/// A reply, or why there was none.
+/// A reply, or the reason for its absence.
 pub type Answer = Result<Reply, String>;
 
-/// How long a fresh member may take until it has written down its cluster's version: the last write
-/// it makes by itself.
+/// Time limit for a new member to write its cluster's version: the last write that it makes by
+/// itself.
 const SETTLED: Duration = Duration::from_secs(20);
 
 /// How a member is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Through {
-    /// On its own port.
+    /// Directly, on its own port.
     Nothing,
-    /// By a proxy of its own binary.
+    /// Through a proxy of its own binary.
     Proxy,
 }
 
 /// A single member.
 #[derive(Debug)]
 pub struct Subject {
-    /// Asked in its place.
+    /// The proxy that requests go through, if any.
     proxy: Option<Proxy>,
     /// The member.
     pub cluster: Cluster,
@@ -38,10 +38,10 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// Starts a member with its data in memory where that is to be had: no disk is tested here.
+    /// Starts a member, with its data in /dev/shm where that exists: no disk is tested.
     ///
     /// # Errors
-    /// It does not start, or does not come to rest.
+    /// It does not start, or does not become idle.
     pub async fn start(binary: &Path, through: Through) -> Result<Subject> {
         let memory = PathBuf::from("/dev/shm");
         let plan = Plan {
@@ -67,7 +67,7 @@ impl Subject {
         Ok(subject)
     }
 
-    /// Where it is asked.
+    /// The URL that requests are sent to.
     fn url(&self) -> &str {
         match &self.proxy {
             Some(proxy) => &proxy.url,
@@ -75,10 +75,10 @@ impl Subject {
         }
     }
 
-    /// An error if it has ended.
+    /// Checks that it runs.
     ///
     /// # Errors
-    /// It has.
+    /// It has ended.
     pub fn alive(&mut self) -> Result<()> {
         if let Some(proxy) = &mut self.proxy {
             proxy.alive()?;
@@ -93,7 +93,7 @@ impl Subject {
             let reply = self.client.ask(&version).await;
             let cluster = reply.as_ref().ok().and_then(Reply::json);
             let cluster = cluster.map(|json| json["etcdcluster"].to_string());
-            // Undecided, or 3.0.0 until all members have told what they are.
+            // Undecided, or 3.0.0 until all members have published their versions.
             if cluster.is_some_and(|text| text.contains('.') && !text.contains("3.0.0")) {
                 return Ok(());
             }
@@ -103,7 +103,7 @@ impl Subject {
         }
     }
 
-    /// Carries the request out. No answer at all is an answer, too.
+    /// Carries the request out. A missing answer is an answer too.
     pub async fn answer(&mut self, request: &Request) -> Answer {
         let request = self.addressed(request);
         let reply = self.client.ask(&request).await;

@@ -1,4 +1,4 @@
-//! Watchers that are there before the writes, on both servers.
+//! Watchers that are registered before the writes, on both servers.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -8,14 +8,14 @@ use tokio::task::JoinHandle;
 use super::subject::{Answer, Subject};
 use crate::http::{Reply, Request};
 
-/// What comes after the last write comes within this time, or one server is silent where the other
-/// is not.
+/// Time limit for the events of the last write; after it one server is silent where the other is
+/// not.
 const LATE: Duration = Duration::from_secs(3);
 
-/// Nothing new for so long: nothing more will come.
+/// Without new events for this long a watcher has received everything.
 const QUIET: Duration = Duration::from_millis(12);
 
-/// How often waiting looks again.
+/// The interval at which progress is checked.
 const POLL: Duration = Duration::from_millis(1);
 
 /// A watcher on one server.
@@ -25,17 +25,17 @@ pub struct Watcher {
     task: JoinHandle<()>,
 }
 
-/// What a watcher has got.
+/// What a watcher has received.
 #[derive(Clone, Debug)]
 struct Progress {
-    /// Head and body so far, or why there is none.
+    /// Head and body so far, or the reason for their absence.
     answer: Answer,
     /// Whether the body has ended.
     ended: bool,
 }
 
 impl Progress {
-    /// What tells two states apart.
+    /// A value that changes with the state.
     fn mark(&self) -> (bool, usize) {
         let lines = |reply: &Reply| reply.body.iter().filter(|byte| **byte == b'\n').count();
         (self.ended, self.answer.as_ref().map_or(0, lines))
@@ -43,7 +43,7 @@ impl Progress {
 }
 
 impl Watcher {
-    /// Begins to watch; returns when the head of the reply has come.
+    /// Starts the watch; returns when the head of the reply has come.
     pub async fn start(subject: &Subject, request: &Request) -> Watcher {
         let client = subject.another_client();
         let opened = client.open(&subject.addressed(request)).await;
@@ -83,7 +83,7 @@ impl Watcher {
         self.progress.lock().expect("no holder panics").mark()
     }
 
-    /// What it has got, and whether that was all. Ends the watch.
+    /// What it has received, and whether the body has ended. Ends the watch.
     pub fn finish(self, subject: &Subject) -> (Answer, bool) {
         self.task.abort();
         let progress = self.progress.lock().expect("no holder panics").clone();
@@ -94,7 +94,7 @@ impl Watcher {
     }
 }
 
-/// Waits until both servers' watchers have got as much as each other, and nothing more comes.
+/// Waits until both servers' watchers have received equally much, and nothing more comes.
 pub async fn settle(ours: &[Watcher], theirs: &[Watcher]) {
     let begin = Instant::now();
     let marks = |watchers: &[Watcher]| watchers.iter().map(Watcher::mark).collect::<Vec<_>>();

@@ -1,4 +1,4 @@
-//! One connection at a time, kept while the server keeps it.
+//! One connection at a time, kept as long as the server keeps it.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use tokio::time::timeout;
 use super::message::{Reply, Request};
 use super::parser::{Item, ReplyParser};
 
-/// How long a server may think: longer than any of its own timeouts.
+/// Time limit for a server's answer: above all of its own timeouts.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How much a read asks for.
+/// The size of a read in bytes.
 const READ: usize = 16 << 10;
 
 /// A client of one server.
@@ -36,7 +36,7 @@ impl Client {
         }
     }
 
-    /// A client that gives a request so long.
+    /// A client with this time limit for a request.
     pub fn patient(url: &str, patience: Duration) -> Client {
         Client {
             patience,
@@ -44,7 +44,8 @@ impl Client {
         }
     }
 
-    /// A client that sends nothing twice: a kept connection that is found closed is an error.
+    /// A client that sends nothing twice: a kept connection that turns out to be closed is an
+    /// error.
     pub fn once(url: &str, patience: Duration) -> Client {
         Client {
             sends_twice: false,
@@ -60,7 +61,7 @@ impl Client {
     /// Sends the request and reads the whole reply.
     ///
     /// # Errors
-    /// No connection, no reply in time, or something that is no HTTP. The text tells which.
+    /// No connection, no reply in time, or a reply that is not HTTP; the text states which.
     pub async fn ask(&mut self, request: &Request) -> Result<Reply> {
         let patience = self.patience;
         let answer = timeout(patience, self.ask_now(request)).await;
@@ -70,7 +71,7 @@ impl Client {
     async fn ask_now(&mut self, request: &Request) -> Result<Reply> {
         let bytes = request.encode(&self.host);
         let (mut wire, head) = match self.kept.take() {
-            // The server may have closed a kept connection; then the request never reached it.
+            // The server may have closed a kept connection; then the request has not reached it.
             Some(mut wire) => match wire.exchange(request, &bytes).await {
                 Ok(head) => (wire, head),
                 Err(Broken::Unheard) if self.sends_twice => self.fresh(request, &bytes).await?,
@@ -111,16 +112,16 @@ impl Client {
     }
 }
 
-/// A reply whose body is still coming.
+/// A reply whose body is incomplete.
 #[derive(Debug)]
 pub struct Open {
-    /// Status and headers; the body has what was read so far.
+    /// Status and headers; the body has the bytes read so far.
     pub head: Reply,
     wire: Wire,
 }
 
 impl Open {
-    /// Reads some more of the body; true when it has ended.
+    /// Reads more of the body; true when it has ended.
     ///
     /// # Errors
     /// The connection broke before the end of the body.
@@ -131,7 +132,7 @@ impl Open {
 
 /// Why there is no reply.
 enum Broken {
-    /// The connection was closed, and no byte had come.
+    /// The connection was closed before the first byte.
     Unheard,
     Other(anyhow::Error),
 }
@@ -140,7 +141,7 @@ enum Broken {
 struct Wire {
     stream: TcpStream,
     replies: ReplyParser,
-    /// Where reads go before the parser takes them.
+    /// The bytes of a read, before the parser gets them.
     buffer: Vec<u8>,
     closed: bool,
 }
@@ -162,7 +163,8 @@ impl Wire {
         if request.method == "HEAD" {
             self.replies.expect_no_body();
         }
-        // A server that refuses early may reset while we write; its reply counts all the same.
+        // A server that refuses early may reset the connection during the write; its reply counts
+        // all the same.
         let written = self.stream.write_all(bytes).await;
         let mut unheard = true;
         loop {

@@ -4,19 +4,19 @@ use std::fmt;
 
 use anyhow::{Context, Result};
 
-/// Bodies longer than this are cut in messages for people.
+/// Longer bodies are cut in messages.
 const SHOWN: usize = 1_200;
 
-/// A request, as it goes over the wire.
+/// A request, as it is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// The method; any word.
     pub method: String,
-    /// The target: path and query, or anything else; its bytes go out unchanged.
+    /// The target: path and query, or any other bytes; sent unchanged.
     pub target: Vec<u8>,
     /// Headers beyond `Host` and `Content-Length`.
     pub headers: Vec<(String, String)>,
-    /// The body; with none, no `Content-Length` is sent.
+    /// The body; without one, no `Content-Length` is sent.
     pub body: Option<Vec<u8>>,
 }
 
@@ -53,13 +53,13 @@ impl Request {
         self
     }
 
-    /// Sets the body, as HTML forms are sent.
+    /// Sets the body, with the content type of HTML forms.
     pub fn form(self, form: impl AsRef<[u8]>) -> Request {
         self.header("Content-Type", "application/x-www-form-urlencoded")
             .body(form)
     }
 
-    /// The target as text, for people and for looking at.
+    /// The target as text.
     pub fn target_text(&self) -> String {
         String::from_utf8_lossy(&self.target).into_owned()
     }
@@ -106,7 +106,7 @@ fn replace_bytes(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     out
 }
 
-/// As a line one can type: roughly curl's.
+/// Prints a line to type, roughly curl's.
 impl fmt::Display for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.method, self.target.escape_ascii())?;
@@ -187,7 +187,7 @@ fn shown(bytes: &[u8]) -> String {
     let cut = &bytes[..bytes.len().min(SHOWN)];
     let mut text = String::new();
     for byte in cut {
-        // Quotes stay as they are: JSON full of backslashes cannot be read.
+        // Quotes are not escaped: JSON full of backslashes is hard to read.
         match byte {
             b'"' | b'\'' => text.push(char::from(*byte)),
             _ => text.extend(byte.escape_ascii().map(char::from)),

@@ -1,7 +1,7 @@
-//! A small HTTP/1.1 client that sends exactly the bytes it is told to, and shows all that comes
+//! A small HTTP/1.1 client that sends exactly the given bytes, and shows everything that comes
 //! back.
 //!
-//! A real client library would tidy up what the tests want untidy: `//` and `%zz` in paths, bodies
+//! A client library would correct what the tests need uncorrected: `//` and `%zz` in paths, bodies
 //! with a wrong type, headers without an end.
 
 mod connection;

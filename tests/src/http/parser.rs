@@ -1,11 +1,11 @@
-//! HTTP/1.1 replies cut out of a stream of bytes: heads, bodies, chunks.
+//! A parser that splits a stream of bytes into HTTP/1.1 replies: heads, bodies, chunks.
 
 use anyhow::{Context, Result, bail, ensure};
 
 /// The most bytes of a head, or of a line between chunks.
 const HEAD_BYTES_MAX: usize = 1 << 20;
 
-/// What came next.
+/// The next part of a reply.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Item<'a> {
     /// The head: its status, and its bytes without the empty line.
@@ -16,18 +16,18 @@ pub enum Item<'a> {
     End,
 }
 
-/// Bytes in, replies out, without IO.
+/// Turns bytes into replies, without IO.
 #[derive(Debug, Default)]
 pub struct ReplyParser {
     bytes: Vec<u8>,
-    /// Where what was not looked at yet begins.
+    /// Where the unparsed bytes begin.
     at: usize,
     state: State,
     /// The next reply is to a HEAD: it has a body's headers and no body.
     to_head: bool,
 }
 
-/// What is expected next.
+/// The part that is expected next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
     #[default]
@@ -40,10 +40,10 @@ enum State {
     End,
 }
 
-/// From where to where something is in the bytes.
+/// The first index of a part, and the one after its last.
 type Span = (usize, usize);
 
-/// What a step found.
+/// The result of a step.
 enum Found {
     /// More bytes are needed.
     Wait,
@@ -55,7 +55,7 @@ enum Found {
 }
 
 impl ReplyParser {
-    /// Takes bytes that arrived.
+    /// Adds bytes that arrived.
     pub fn push(&mut self, bytes: &[u8]) {
         if self.at == self.bytes.len() {
             self.bytes.clear();
@@ -69,7 +69,7 @@ impl ReplyParser {
         self.to_head = true;
     }
 
-    /// Whether all bytes so far have been looked at.
+    /// Whether all bytes so far have been parsed.
     pub fn is_empty(&self) -> bool {
         self.at == self.bytes.len()
     }
@@ -115,7 +115,7 @@ impl ReplyParser {
                 None => return Ok(Found::Wait),
                 Some((from, to)) => {
                     let (status, next) = parse_head(&self.bytes[from..to])?;
-                    // 100 Continue and its like come before the reply.
+                    // 100 Continue and other interim responses come before the reply.
                     let last = 200 <= status;
                     let next = match last && std::mem::take(&mut self.to_head) {
                         true => State::End,
@@ -156,7 +156,7 @@ impl ReplyParser {
         Ok(found)
     }
 
-    /// Takes what is before `mark`, and the mark.
+    /// Takes the bytes before `mark`, and the mark.
     fn until(&mut self, mark: &[u8]) -> Result<Option<Span>> {
         let rest = &self.bytes[self.at..];
         let Some(length) = rest.windows(mark.len()).position(|bytes| bytes == mark) else {
@@ -180,7 +180,7 @@ impl ReplyParser {
     }
 }
 
-/// The status, and how the body comes.
+/// The status, and how the end of the body is determined.
 fn parse_head(head: &[u8]) -> Result<(u16, State)> {
     let head = String::from_utf8_lossy(head);
     let mut lines = head.split("\r\n");
@@ -207,7 +207,7 @@ fn parse_head(head: &[u8]) -> Result<(u16, State)> {
     }
 }
 
-/// What follows the line with a chunk's size.
+/// The state after the line with a chunk's size.
 fn chunk_size(line: &[u8]) -> Result<State> {
     let text = std::str::from_utf8(line)?;
     let digits = text.split(';').next().unwrap_or_default().trim();

@@ -1,5 +1,5 @@
-//! A request is in the committed log at most once: neither a duplicated message nor a retry nor a
-//! restart brings it back. etcd's clients saw it twice before etcd#4476's request ids.
+//! A request is in the committed log at most once, in spite of duplicated messages, retries and
+//! restarts. etcd applied requests twice before etcd#4476's request ids.
 
 use std::collections::HashMap;
 

@@ -22,7 +22,7 @@ impl Invariant for CommitIsDurable {
         };
         let known = ledger.committed(index).expect("newly committed");
         let holders = ledger.holders(index, known.line);
-        // An entry right after a membership entry may have been counted under either.
+        // An entry right after a membership entry may have been counted under either membership.
         if ledger.memberships().any(|conf| is_quorum(conf, &holders)) {
             return Ok(());
         }

@@ -1,5 +1,6 @@
-//! A committed entry never changes, for anybody, in any life. Raft, figure 3, "State Machine Safety";
-//! Jepsen's and etcd's lost writes are this, seen by a client.
+//! A committed entry never changes, on any member, in any incarnation. Raft, figure 3, "State
+//! Machine Safety"; the lost writes that Jepsen and etcd found are violations as a client sees
+//! them.
 
 use super::{Fact, Invariant, Ledger, Line};
 
@@ -25,7 +26,8 @@ impl Invariant for CommittedIsFinal {
                     known.first, known.line
                 ))
             }
-            // A log may lack what was committed; it may not hold something else below its commit.
+            // A log may lack committed entries; it may not have other entries below its commit
+            // index.
             Fact::Recovered {
                 member, restored, ..
             } => {

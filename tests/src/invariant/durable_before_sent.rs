@@ -1,10 +1,10 @@
-//! A member promises only what it could not forget in a crash: its term, its vote, and the entries
-//! it acknowledges are durable before the message leaves. Raft, figure 2, "Persistent state (updated
+//! A member promises only what survives a crash: its term, its vote, and the entries that it
+//! acknowledges are durable before the message is sent. Raft, figure 2, "Persistent state (updated
 //! on stable storage before responding to RPCs)".
 
 use super::{Fact, Invariant, Ledger};
 
-/// raft-rs's numbers of the messages that promise something.
+/// raft-rs's numbers of the messages that contain a promise.
 const APPEND_RESPONSE: u32 = 4;
 const REQUEST_VOTE: u32 = 5;
 const REQUEST_VOTE_RESPONSE: u32 = 6;
@@ -35,8 +35,8 @@ impl Invariant for DurableBeforeSent {
                 durable.term
             ));
         }
-        // Of an earlier term it may speak of entries that a later leader has replaced since: had
-        // they been committed, that leader would have had them.
+        // A message of an earlier term may be about entries that a later leader has replaced since:
+        // had they been committed, that leader would have had them.
         let current = durable.term.0 <= message.term;
         let acknowledges = message.kind == APPEND_RESPONSE && !message.reject && current;
         if acknowledges && logs.durable.last() < message.index {

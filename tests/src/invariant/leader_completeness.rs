@@ -1,7 +1,7 @@
-//! What was committed in earlier terms is in the log of every later leader. Raft, figure 3, "Leader
-//! Completeness"; section 5.4. The term that counts is that in which it was committed, not its own:
-//! a late leader of a term in between may lack it, and will commit nothing. With log matching,
-//! looking at the last such entry is enough.
+//! Every later leader has all entries that were committed in earlier terms. Raft, figure 3, "Leader
+//! Completeness"; section 5.4. The term in which an entry was committed counts, not its own: a late
+//! leader of a term in between may lack it, and will commit nothing. With log matching, checking
+//! the last such entry is enough.
 
 use keelson_core::node::Role;
 

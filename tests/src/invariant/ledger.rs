@@ -1,5 +1,5 @@
-//! What an all-knowing observer has written down: every member's log, in memory and on disk, and
-//! what has been committed.
+//! The record of an omniscient observer: every member's log, in memory and on disk, and the
+//! committed entries.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -10,19 +10,19 @@ use keelson_proto::internal::{AppliedMark, ConfState};
 
 use super::Fact;
 
-/// An entry, without its bulk.
+/// An entry without its payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Line {
     /// Its term.
     pub term: u64,
-    /// A hash of what it carries.
+    /// A hash of its payload.
     pub hash: u64,
 }
 
 impl Line {
     /// The line for an entry.
     pub fn of(entry: &Entry) -> Line {
-        // Its keys are fixed: the same hash in every run.
+        // The hasher has fixed keys: the same hash in every run.
         let mut hasher = DefaultHasher::new();
         (entry.kind as u8).hash(&mut hasher);
         entry.data.hash(&mut hasher);
@@ -64,7 +64,7 @@ impl Lines {
         }
     }
 
-    /// What a log was found to hold.
+    /// The contents of a restored log.
     pub fn of_log(restored: &Restored) -> Lines {
         let start = restored.log_start;
         let mut lines = Lines::default();
@@ -75,7 +75,7 @@ impl Lines {
         lines
     }
 
-    /// Whether the other one is this without some of its end, wherever both have lines.
+    /// Whether the other one is a prefix of this one, wherever both have lines.
     pub fn begins_with(&self, other: &Lines) -> bool {
         let from = self.base.max(other.base) + 1;
         other.last() <= self.last() && (from..=other.last()).all(|at| self.at(at) == other.at(at))
@@ -87,7 +87,7 @@ impl Lines {
         self.last() == other.last() && (from..=self.last()).all(|at| self.at(at) == other.at(at))
     }
 
-    /// Begins anew.
+    /// Begins anew behind a snapshot.
     fn restart(&mut self, base: u64, term: u64) {
         self.lines.clear();
         (self.base, self.base_term) = (base, term);
@@ -113,23 +113,24 @@ impl Lines {
 /// One member's log.
 #[derive(Debug, Default)]
 pub struct Logs {
-    /// As the member sees it.
+    /// The log in the member's memory.
     pub memory: Lines,
-    /// As a crash would leave it at least.
+    /// The part that survives a crash at least.
     pub durable: Lines,
-    /// The hard state that would be left at least.
+    /// The hard state that survives a crash at least.
     pub hard_state: HardState,
-    /// What was durable before the last sync, or when the log was at rest: its loss would be seen, unless
-    /// the sector in which the log ends is lost.
+    /// What was durable before the last sync, or when the log was at rest: its loss would be
+    /// detected, unless the sector in which the log ends is lost.
     pub settled: u64,
-    /// What was durable when the log was at rest last: its loss would be seen.
+    /// What was durable when the log was last at rest: its loss would be detected.
     pub rested: u64,
-    /// What is on its way to the disk.
+    /// Appends that are being written.
     pending: VecDeque<Pending>,
 }
 
 impl Logs {
-    /// Whether a crash can leave that: what is durable, and then some of what is on its way.
+    /// Whether a crash can leave these contents: everything durable, and then a part of the appends
+    /// that are being written.
     pub fn could_become(&self, found: &Lines) -> bool {
         let mut log = self.durable.clone();
         if log.agrees_with(found) {
@@ -152,7 +153,7 @@ impl Logs {
         false
     }
 
-    /// The hard states on their way to the disk.
+    /// The hard states that are being written.
     pub fn pending_hard_states(&self) -> impl Iterator<Item = HardState> {
         self.pending.iter().filter_map(|pending| pending.hard_state)
     }
@@ -166,26 +167,26 @@ struct Pending {
     hard_state: Option<HardState>,
 }
 
-/// An entry nobody can take back.
+/// A committed entry, which never changes.
 #[derive(Clone, Debug)]
 pub struct Final {
     /// The entry.
     pub line: Line,
-    /// Who knew first.
+    /// The first member on which it was committed.
     pub first: MemberId,
-    /// The term in which that was: an entry may be older than the leader that commits it.
+    /// The term in which it was committed: an entry may be older than the leader that commits it.
     pub committed_in: u64,
 }
 
-/// Everything written down.
+/// The record of all members.
 #[derive(Debug)]
 pub struct Ledger {
     logs: BTreeMap<MemberId, Logs>,
-    /// Every member's term, as it last said.
+    /// Every member's last reported term.
     terms: BTreeMap<MemberId, u64>,
     genesis: u64,
     committed: Vec<Final>,
-    /// The memberships, each from the index that made it.
+    /// The memberships, each from the index of its entry.
     memberships: Vec<(u64, ConfState)>,
     /// The index of the entry that the last fact committed for the first time.
     pub newly_committed: Option<u64>,
@@ -194,7 +195,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Nothing has happened yet.
+    /// An empty record.
     pub fn new(genesis: &AppliedMark) -> Ledger {
         Ledger {
             logs: BTreeMap::new(),
@@ -220,7 +221,7 @@ impl Ledger {
         self.logs.get(&member)
     }
 
-    /// The last index that anybody knows to be committed.
+    /// The last index that is committed on any member.
     pub fn last_committed(&self) -> u64 {
         self.genesis + self.committed.len() as u64
     }
@@ -231,7 +232,7 @@ impl Ledger {
         self.committed.get(usize::try_from(at).ok()?)
     }
 
-    /// The last entry that was committed in a term before that.
+    /// The last entry that was committed in a term before this one.
     pub fn last_committed_before(&self, term: u64) -> u64 {
         let before = self
             .committed
@@ -239,29 +240,29 @@ impl Ledger {
         self.genesis + before as u64
     }
 
-    /// The membership now, and the index that made it.
+    /// The present membership, and the index of its entry.
     pub fn membership(&self) -> (u64, &ConfState) {
         let (index, conf) = self.memberships.last().expect("the genesis has one");
         (*index, conf)
     }
 
-    /// The membership now and the one before it.
+    /// The present membership and the one before it.
     pub fn memberships(&self) -> impl Iterator<Item = &ConfState> {
         self.memberships.iter().rev().take(2).map(|(_, conf)| conf)
     }
 
-    /// Who has that entry on disk.
+    /// The members that have that entry on disk.
     pub fn holders(&self, index: u64, line: Line) -> Vec<MemberId> {
         let holds = |logs: &Logs| match logs.durable.at(index) {
             Some(held) => held == line,
-            // Below the base it is in the engine, which holds nothing but committed state.
+            // An entry below the base is in the engine, which holds committed state only.
             None => index <= logs.durable.base,
         };
         let holders = self.logs.iter().filter(|(_, logs)| holds(logs));
         holders.map(|(member, _)| *member).collect()
     }
 
-    /// Writes a fact down.
+    /// Records a fact.
     pub(super) fn note(&mut self, fact: &Fact<'_>) {
         self.newly_committed = None;
         self.previous = None;

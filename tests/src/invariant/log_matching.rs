@@ -7,7 +7,7 @@ use super::{Fact, Invariant, Ledger, Line};
 
 #[derive(Default)]
 pub(super) struct LogMatching {
-    /// (index, term) -> what it carries, and the term of the entry before. Never iterated.
+    /// (index, term) -> the payload's hash, and the term of the entry before. Never iterated.
     seen: HashMap<(u64, u64), (u64, u64)>,
 }
 
@@ -33,8 +33,8 @@ impl Invariant for LogMatching {
             };
             let line = (hash, term_before);
             let known = self.seen.get(&(index, term)).copied();
-            // A lone voter that elects itself sends nothing before its term is durable; after a crash it may
-            // lead in the same term, with other entries.
+            // A lone voter that elects itself sends nothing before its term is durable; after a
+            // crash it may lead in the same term, with other entries.
             if known.is_none() && term <= logs.hard_state.term.0 {
                 self.seen.insert((index, term), line);
             }

@@ -1,4 +1,4 @@
-//! What a member holds in memory, and what others hold for it, has a bound in bytes, whatever is slow
+//! A member's memory, and other members' memory for it, has a bound in bytes while any part is slow
 //! or stopped (etcd#17098).
 
 use super::{Fact, Invariant, Ledger};

@@ -1,7 +1,9 @@
-//! What must hold at every moment, whatever fails. One property a file, with its source.
+//! The properties that must hold at every moment, in spite of all faults. One property in each
+//! file, with its source.
 //!
-//! The simulator tells every invariant every [`Fact`], as it happens. An invariant keeps what it
-//! needs to remember and complains when the fact cannot be. None of them looks into a member.
+//! The simulator passes every [`Fact`] to every invariant, as it happens. An invariant keeps its
+//! own state and returns an error when the fact violates its property. None of them reads a
+//! member's state.
 
 mod applied_once;
 mod commit_is_durable;
@@ -25,117 +27,117 @@ use keelson_proto::peer::RaftMessage;
 
 pub use ledger::{Ledger, Line, Lines};
 
-/// Something a member did, or a position it reported.
+/// An action of a member, or a position that it reported.
 #[derive(Debug)]
 pub enum Fact<'a> {
     /// It started, with this from its disk.
     Recovered {
-        /// Who.
+        /// The member.
         member: MemberId,
-        /// Which life.
+        /// Its incarnation.
         boot: u64,
-        /// What the disk held.
+        /// The disk's contents.
         restored: &'a Restored,
     },
-    /// Its disk has lost some of the log's end, and no check of its own can see that. It comes back with
-    /// this.
+    /// Its disk has lost a part of the log's end, and no check of the member itself can detect
+    /// that. It restarts with these contents.
     Decayed {
-        /// Who.
+        /// The member.
         member: MemberId,
-        /// What the disk holds.
+        /// The disk's contents.
         restored: &'a Restored,
     },
-    /// Its log is at rest: the loss of any of it would be seen.
+    /// Its log is at rest: the loss of any part of it would be detected.
     Rested {
-        /// Who.
+        /// The member.
         member: MemberId,
     },
     /// Its leader, role or term changed.
     Stood {
-        /// Who.
+        /// The member.
         member: MemberId,
         /// Its soft state now.
         soft_state: SoftState,
     },
-    /// It handed this to its log.
+    /// It passed this to its log.
     Appended {
-        /// Who.
+        /// The member.
         member: MemberId,
-        /// What.
+        /// The append.
         append: &'a Append,
     },
     /// Everything up to this append is durable.
     Synced {
-        /// Who.
+        /// The member.
         member: MemberId,
         /// The append's number.
         number: u64,
     },
-    /// It cut its log: entries up to here are gone.
+    /// It truncated its log: entries up to this index are gone.
     Truncated {
-        /// Who.
+        /// The member.
         member: MemberId,
         /// The last entry that is gone.
         index: Index,
     },
-    /// It sent a message of raft's.
+    /// It sent a Raft message.
     Sent {
-        /// Who.
+        /// The member.
         member: MemberId,
-        /// What.
+        /// The message.
         message: &'a RaftMessage,
     },
-    /// It knows that this entry is committed.
+    /// It found this entry to be committed.
     Committed {
-        /// Who.
+        /// The member.
         member: MemberId,
-        /// Which.
+        /// The entry.
         committed: &'a Committed,
     },
-    /// Its state machine has applied everything up to here.
+    /// Its state machine has applied everything up to this index.
     Applied {
-        /// Who.
+        /// The member.
         member: MemberId,
         /// The index.
         index: Index,
         /// The store's revision there.
         revision: i64,
-        /// The store's hash there, now and then.
+        /// The store's hash there, at some of the entries.
         hash: Option<u32>,
-        /// The v2 tree's digest there, as often.
+        /// The v2 tree's digest there, at the same entries.
         tree: Option<u64>,
     },
     /// It may answer a linearizable read once it has applied `index`.
     ReadReady {
-        /// Who.
+        /// The member.
         member: MemberId,
-        /// What it must have applied.
+        /// The index that it must have applied.
         index: Index,
-        /// The last entry that anybody knew to be committed when the read was called.
+        /// The last entry that was committed on any member when the read was called.
         committed_at_call: Index,
     },
-    /// It holds something in memory, or others hold it for it.
+    /// It holds data in memory, or other members hold it for it.
     Held {
-        /// Who.
+        /// The member.
         member: MemberId,
-        /// What.
+        /// The kind of data.
         what: &'static str,
-        /// How much.
+        /// Its size.
         bytes: u64,
-        /// The most that it may be.
+        /// Its bound.
         bytes_max: u64,
     },
-    /// Where it stands after a turn.
+    /// Its status after a turn.
     Status {
-        /// Who.
+        /// The member.
         member: MemberId,
-        /// Which life.
+        /// Its incarnation.
         boot: u64,
-        /// Its consensus.
+        /// The status of its consensus.
         status: NodeStatus,
-        /// What its state machine has applied.
+        /// The index that its state machine has applied.
         applied: Index,
-        /// What its engine holds.
+        /// The index that its engine holds.
         durable: Index,
     },
 }
@@ -145,18 +147,18 @@ pub trait Invariant {
     /// Its name, for the report.
     fn name(&self) -> &'static str;
 
-    /// Takes one fact; the ledger has taken it already.
+    /// Checks one fact, which is already in the ledger.
     ///
     /// # Errors
-    /// The property does not hold: what is wrong.
+    /// The property does not hold; the text states the violation.
     fn observe(&mut self, fact: &Fact<'_>, ledger: &Ledger) -> Result<(), String>;
 }
 
-/// All of them, and the ledger they share.
+/// All invariants, and the ledger that they share.
 pub struct Invariants {
     ledger: Ledger,
     all: Vec<Box<dyn Invariant + Send>>,
-    /// How many facts were checked.
+    /// The number of checked facts.
     pub facts: u64,
 }
 
@@ -185,12 +187,12 @@ impl Invariants {
         }
     }
 
-    /// What is known of all members together.
+    /// The record of all members.
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
     }
 
-    /// Takes a fact to the ledger and to every invariant.
+    /// Passes a fact to the ledger and to every invariant.
     ///
     /// # Errors
     /// The first property that does not hold.

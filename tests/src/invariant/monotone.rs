@@ -1,5 +1,6 @@
-//! Term, vote, commit, applied index and revision never go back while a member lives, and its term
-//! not even across its lives. Raft, section 5.1; Jepsen's "revision went back" for the last.
+//! Term, vote, commit, applied index and revision never decrease during an incarnation, and the
+//! term never does across incarnations. Raft, section 5.1; Jepsen's "revision went back" for the
+//! last.
 
 use std::collections::BTreeMap;
 
@@ -38,7 +39,8 @@ impl Invariant for Monotone {
                         marks.boot
                     ));
                 }
-                // What was never durable may be forgotten; what was sent is in `durable_before_sent`.
+                // What was never durable may be lost; messages are checked in
+                // `durable_before_sent`.
                 let term = ledger
                     .logs(*member)
                     .map_or(0, |logs| logs.hard_state.term.0);

@@ -1,6 +1,6 @@
-//! The log's start <= what the engine holds <= applied <= committed <= the log's end. Whoever cuts
-//! the log beyond what the engine holds cannot restart (etcd's `ErrSnapOutOfDate` family; reference
-//! style-and-reliability.md 2.7, item 10).
+//! The log's start <= the engine's index <= applied <= committed <= the log's end. A member whose
+//! log is truncated beyond its engine's index cannot restart (etcd's `ErrSnapOutOfDate` family;
+//! reference style-and-reliability.md 2.7, item 10).
 
 use super::{Fact, Invariant, Ledger};
 

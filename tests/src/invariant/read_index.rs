@@ -23,7 +23,8 @@ impl Invariant for ReadIndex {
             return Ok(());
         }
         Err(format!(
-            "{member} may read at {index}; {committed_at_call} was committed when the read was called"
+            "{member} may read at {index}; {committed_at_call} was committed when the read was \
+             called"
         ))
     }
 }

@@ -1,6 +1,6 @@
-//! A restart finds what was durable, then perhaps a part of what was being written, in the order of
-//! the writing, and nothing else. Raft, figure 2, "Persistent state"; ALICE (OSDI '14) shows how
-//! often logs break this.
+//! A restart finds everything that was durable, then perhaps a part of what was being written, in
+//! the order of the writes, and nothing else. Raft, figure 2, "Persistent state"; ALICE (OSDI '14)
+//! shows how often logs violate this.
 
 use keelson_core::HardState;
 

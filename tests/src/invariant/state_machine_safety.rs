@@ -1,6 +1,7 @@
-//! Members that have applied the same entries hold the same state: the same revision, the same hash
-//! and the same digest of the v2 tree at the same index. Raft, figure 3, "State Machine Safety"; etcd's own corruption check
-//! (`--experimental-initial-corrupt-check`) came of issues such as etcd#13766.
+//! Members that have applied the same entries have the same state: the same revision, the same hash
+//! and the same digest of the v2 tree at the same index. Raft, figure 3, "State Machine Safety";
+//! etcd's own corruption check (`--experimental-initial-corrupt-check`) came from issues such as
+//! etcd#13766.
 
 use std::collections::HashMap;
 
@@ -52,7 +53,8 @@ impl Invariant for StateMachineSafety {
         let first = *self.hashes.entry(index.0).or_insert(*hash);
         if first != *hash {
             return Err(format!(
-                "{member} has hash {hash:x} after entry {index} (revision {revision}), others {first:x}"
+                "{member} has hash {hash:x} after entry {index} (revision {revision}), others \
+                 {first:x}"
             ));
         }
         Ok(())

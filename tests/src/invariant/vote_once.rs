@@ -1,5 +1,5 @@
-//! A member votes for one candidate a term, across all of its lives. Raft, section 5.2; a vote that
-//! is not durable before it is sent breaks this after a crash.
+//! A member votes for one candidate in a term, across all of its incarnations. Raft, section 5.2; a
+//! vote that is not durable before it is sent violates this after a crash.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ impl Invariant for VoteOnce {
             return Ok(());
         };
         let candidate = match (message.kind, message.reject) {
-            // Who asks for votes has given its own to itself.
+            // A candidate has voted for itself.
             (REQUEST_VOTE, _) => member.0,
             (REQUEST_VOTE_RESPONSE, false) => message.to,
             _ => return Ok(()),

@@ -1,7 +1,7 @@
-//! What one perfect etcd would answer: keys, revisions, transactions, compaction.
+//! A model of etcd's KV API on a single server: keys, revisions, transactions, compaction.
 //!
-//! It keeps every version for ever and has no leases, sorting, or limits on size. Semantics are
-//! etcd 3.4's (`server/etcdserver/apply.go`, `mvcc/kvstore_txn.go`).
+//! It keeps every version and has no leases, sorting, or limits on size. Semantics are etcd 3.4's
+//! (`server/etcdserver/apply.go`, `mvcc/kvstore_txn.go`).
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -22,7 +22,7 @@ use crate::history::{Request, Response};
 pub enum Refusal {
     /// The revision has been compacted.
     Compacted,
-    /// The revision has not happened yet.
+    /// The revision is in the future.
     FutureRevision,
 }
 
@@ -35,11 +35,11 @@ pub struct Kv {
     changes: BTreeMap<Bytes, Option<Bytes>>,
 }
 
-/// What became of a key at a revision.
+/// A key at a revision.
 #[derive(Clone, Debug)]
 struct Version {
     revision: i64,
-    /// Nothing: deleted.
+    /// `None` if it was deleted.
     kv: Option<KeyValue>,
 }
 
@@ -55,17 +55,17 @@ impl Default for Kv {
 }
 
 impl Kv {
-    /// The revision of the last write; 1 when there was none.
+    /// The revision of the last write; 1 before the first one.
     pub fn revision(&self) -> i64 {
         self.revision
     }
 
-    /// What the last request changed: keys and their new values, nothing for a deleted key.
+    /// The changes of the last request: keys and their new values, `None` for a deleted key.
     pub fn changes(&self) -> &BTreeMap<Bytes, Option<Bytes>> {
         &self.changes
     }
 
-    /// Takes back what the last request wrote.
+    /// Reverts the last request.
     pub fn undo(&mut self) {
         for (key, _) in std::mem::take(&mut self.changes) {
             let versions = self.keys.get_mut(&key).expect("a changed key has versions");
@@ -115,7 +115,7 @@ impl Kv {
         let value = kv.as_ref().map(|kv| kv.value.clone());
         self.changes.insert(key.clone(), value);
         let versions = self.keys.entry(key.clone()).or_default();
-        // Two writes of one transaction: only the later one can ever be read.
+        // Of two writes in one transaction only the later one can be read.
         if versions
             .last()
             .is_some_and(|last| last.revision == revision)
@@ -126,12 +126,13 @@ impl Kv {
     }
 }
 
-/// The bounds as etcd means them: no end is one key, an end of one zero byte is everything after.
+/// The bounds by etcd's rules: without an end one key, with an end of one zero byte everything
+/// after.
 fn bounds<'a>(key: &'a [u8], range_end: &'a [u8]) -> (Bound<&'a [u8]>, Bound<&'a [u8]>) {
     match range_end {
         [] => (Bound::Included(key), Bound::Included(key)),
         [0] => (Bound::Included(key), Bound::Unbounded),
-        // An empty or reversed range is no range; `BTreeMap::range` would panic.
+        // An empty or reversed range is empty; `BTreeMap::range` would panic.
         end if end <= key => (Bound::Included(key), Bound::Excluded(key)),
         end => (Bound::Included(key), Bound::Excluded(end)),
     }
@@ -144,7 +145,7 @@ fn header(revision: i64) -> Option<ResponseHeader> {
     })
 }
 
-/// One request at work: everything it writes has the same, next revision.
+/// One request in progress: everything it writes has the same, next revision.
 struct Turn<'a> {
     kv: &'a mut Kv,
     next: i64,
@@ -254,7 +255,7 @@ impl Turn<'_> {
     fn holds(&self, compare: &Compare) -> bool {
         let found = self.kv.pairs(&compare.key, &compare.range_end, i64::MAX);
         if found.is_empty() {
-            // etcd: nothing has no value, but its numbers are all 0.
+            // etcd: a missing key has no value, but its numbers are all 0.
             let by_value = compare.target() == CompareTarget::Value;
             return !by_value && pair_holds(compare, &KeyValue::default());
         }

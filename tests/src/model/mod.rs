@@ -1,4 +1,4 @@
-//! The small sequential models: what a single, perfect server would answer.
+//! Small sequential models: the answers of a single, perfect server.
 
 pub mod kv;
 pub mod tree;

@@ -1,4 +1,4 @@
-//! Which server binary to test.
+//! The server binaries to test.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,22 +11,23 @@ use crate::environment::setting;
 /// Debian's etcd, the reference.
 const ETCD: &str = "etcd";
 
-/// The server under test: `KEELSON_BIN`, or our own binary, built first if it is out of date.
+/// The server under test: `KEELSON_BIN`, or our own binary, which is built first if it is out of
+/// date.
 ///
 /// # Errors
-/// It is not there and cannot be built.
+/// It is missing and cannot be built.
 pub fn ours() -> Result<PathBuf> {
     static OURS: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let found = OURS.get_or_init(|| locate().map_err(|error| format!("{error:#}")));
     found.clone().map_err(anyhow::Error::msg)
 }
 
-/// The reference etcd on PATH, or nothing, in which case tests that need it are skipped.
+/// The reference etcd on PATH, or `None`, in which case tests that need it are skipped.
 pub fn etcd() -> Option<PathBuf> {
     on_path(ETCD)
 }
 
-/// The reference etcd, or a printed reason to skip. In CI there is no skipping.
+/// The reference etcd, or `None` with a printed reason. With CI=true a missing etcd is an error.
 ///
 /// # Errors
 /// `CI=true` and etcd is missing.
@@ -34,11 +35,11 @@ pub fn etcd_or_skip() -> Result<Option<PathBuf>> {
     or_skip(ETCD)
 }
 
-/// A server of another release, `KEELSON_OTHER_BIN`, or a printed reason to skip. No registry has
-/// one, so that CI skips what needs it, too.
+/// A server of another release, `KEELSON_OTHER_BIN`, or `None` with a printed reason. No registry
+/// has one, so CI skips the tests that need it, too.
 ///
 /// # Errors
-/// The variable names no file.
+/// The variable does not name a file.
 pub fn other_or_skip() -> Result<Option<PathBuf>> {
     let Some(other) = setting("KEELSON_OTHER_BIN") else {
         eprintln!("skipped: KEELSON_OTHER_BIN names no binary of another release");
@@ -54,7 +55,7 @@ pub fn other_or_skip() -> Result<Option<PathBuf>> {
     Ok(Some(other))
 }
 
-/// A program on PATH, or a printed reason to skip. In CI there is no skipping.
+/// A program on PATH, or `None` with a printed reason. With CI=true a missing program is an error.
 ///
 /// # Errors
 /// `CI=true` and it is missing.
@@ -89,16 +90,16 @@ fn locate() -> Result<PathBuf> {
     match build(&dir) {
         Ok(()) if binary.is_file() => Ok(binary),
         Ok(()) => bail!("cargo built no {}", binary.display()),
-        // Installed somewhere without cargo: the binary beside this one is what was shipped.
+        // Installed without cargo: the binary beside this one is the released one.
         Err(_) if binary.is_file() && setting("CARGO").is_none() => Ok(binary),
         Err(error) => Err(error),
     }
 }
 
-/// Where cargo builds, and `.ci/run` installs what tests need.
+/// cargo's target directory, where `.ci/run` installs what tests need.
 ///
 /// # Errors
-/// This program lies nowhere.
+/// The path of this program is unknown.
 pub fn target_dir() -> Result<PathBuf> {
     let profile = profile_dir()?;
     let target = profile.parent();
@@ -107,7 +108,8 @@ pub fn target_dir() -> Result<PathBuf> {
         .to_path_buf())
 }
 
-/// `target/debug`, `target/release` or another profile's: where cargo puts binaries of this build.
+/// `target/debug`, `target/release` or another profile's directory: the place of this build's
+/// binaries.
 fn profile_dir() -> Result<PathBuf> {
     let exe = std::env::current_exe()?;
     let dir = exe.parent().context("this program has no directory")?;
@@ -119,11 +121,11 @@ fn profile_dir() -> Result<PathBuf> {
     Ok(dir.to_path_buf())
 }
 
-/// Builds our binary into `dir`; quick when it is up to date. `cargo test -p keelson-tests` alone
-/// would run the tests against yesterday's binary.
+/// Builds our binary into `dir`; fast when it is up to date. Without this, `cargo test -p
+/// keelson-tests` would run the tests on an outdated binary.
 ///
-/// The whole workspace is named, and a test beside the binary: cargo then resolves the same features
-/// as `cargo test --workspace`, and compiles nothing a second time.
+/// The whole workspace is named, and a test beside the binary: cargo then resolves the same
+/// features as `cargo test --workspace`, and compiles nothing a second time.
 fn build(dir: &Path) -> Result<()> {
     let cargo = setting("CARGO").unwrap_or_else(|| "cargo".into());
     let target = dir.parent();
@@ -143,7 +145,7 @@ fn build(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// cargo's name of the profile that is built into this directory.
+/// The name of the profile that is built into this directory.
 fn profile_of(dir: &Path) -> Result<&str> {
     let name = dir.file_name().and_then(|name| name.to_str());
     match name.context("the profile's directory has no name")? {

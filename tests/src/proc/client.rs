@@ -1,4 +1,5 @@
-//! Clients: one connection to one member, and one that moves on to another member as clientv3 does.
+//! Clients: one connection to one member, and one that fails over to another member as clientv3
+//! does.
 
 use std::error::Error as _;
 use std::future::Future;
@@ -12,24 +13,24 @@ use keelson_proto::etcdserverpb::{StatusRequest, StatusResponse};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
-/// How long connecting may take. On loopback it takes no time or never works.
+/// Time limit for a connection. On loopback it is established at once or never.
 const CONNECT: Duration = Duration::from_millis(500);
 
-/// How long a client waits between attempts, as clientv3's retry does.
+/// The pause between attempts, as in clientv3's retry.
 const BACKOFF: Duration = Duration::from_millis(25);
 
-/// Answers of a whole range may be far beyond tonic's 4 MiB.
+/// Answers of a whole range may be far above tonic's 4 MiB.
 const ANSWER_LIMIT: usize = 256 << 20;
 
-/// A channel that connects when it is first used and again after each break.
+/// A channel that connects when it is first used and again after each failure.
 ///
 /// # Panics
-/// `url` is no URL.
+/// `url` is not a URL.
 pub fn lazy(url: &str) -> Channel {
     endpoint(url).connect_lazy()
 }
 
-/// A KV client that is connected.
+/// A connected KV client.
 ///
 /// # Errors
 /// The member does not accept.
@@ -38,7 +39,7 @@ pub async fn kv(url: &str) -> Result<KvClient<Channel>> {
     Ok(KvClient::new(channel).max_decoding_message_size(ANSWER_LIMIT))
 }
 
-/// A maintenance client that is connected.
+/// A connected maintenance client.
 ///
 /// # Errors
 /// The member does not accept.
@@ -46,7 +47,7 @@ pub async fn maintenance(url: &str) -> Result<MaintenanceClient<Channel>> {
     Ok(MaintenanceClient::new(endpoint(url).connect().await?))
 }
 
-/// What the member says of itself.
+/// The member's status.
 ///
 /// # Errors
 /// The member does not answer.
@@ -63,18 +64,18 @@ fn endpoint(url: &str) -> Endpoint {
     endpoint.connect_timeout(CONNECT).tcp_nodelay(true)
 }
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Clone, Debug)]
 pub enum Outcome<T> {
     /// The server answered.
     Done(T),
-    /// Nobody can say whether it took effect: no answer, or an answer that says as much.
+    /// Unknown: no answer, or an answer that leaves the outcome open.
     Unknown(String),
-    /// It surely took no effect, and trying again is no use.
+    /// It had no effect, and a retry does not help.
     Refused(Status),
 }
 
-/// A client of the whole cluster. It uses one member until that one fails it, then the next.
+/// A client of the whole cluster. It uses one member until that one fails, then the next.
 #[derive(Debug)]
 pub struct Client {
     channels: Vec<Channel>,
@@ -83,7 +84,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client that starts at member `first`, and gives an attempt `attempt` before it moves on.
+    /// A client that starts at member `first`, with the timeout `attempt` for each attempt.
     pub fn new(endpoints: &[String], first: usize, attempt: Duration) -> Client {
         assert!(!endpoints.is_empty());
         Client {
@@ -93,7 +94,7 @@ impl Client {
         }
     }
 
-    /// Makes one request, which is sent at most once: it is tried again only while it surely never
+    /// Makes one request, which is sent at most once: it is retried only while it has certainly not
     /// left this process.
     pub async fn once<T, F>(&mut self, mut call: impl FnMut(KvClient<Channel>) -> F) -> Outcome<T>
     where
@@ -124,7 +125,7 @@ impl Client {
     }
 }
 
-/// Whether the answer leaves open if the request took effect.
+/// Whether the answer leaves the request's outcome open.
 fn unknown(status: &Status) -> bool {
     matches!(
         status.code(),
@@ -147,8 +148,8 @@ fn explain(status: &Status) -> String {
     text
 }
 
-/// Whether the request surely never reached a server: the connection was refused, or the server was
-/// closing it and says that it did not look at the request.
+/// Whether the request has certainly not reached a server: the connection was refused, or the
+/// server was closing it and reports that it did not process the request.
 fn never_sent(status: &Status) -> bool {
     let mut cause = status.source();
     while let Some(error) = cause {

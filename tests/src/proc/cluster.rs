@@ -11,22 +11,22 @@ use super::client;
 use super::member::Member;
 use super::ports;
 
-/// How long members may take until they serve. Generous: a debug build on a loaded machine.
+/// Time limit for members to serve. Generous: a debug build on a loaded machine.
 pub const READY_LIMIT: Duration = Duration::from_secs(60);
 
-/// How often waiting looks again.
+/// The interval at which a condition is checked.
 const POLL: Duration = Duration::from_millis(50);
 
-/// What to start.
+/// The cluster to start.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The server's binary: ours or an etcd.
+    /// The server's binary: ours, or an etcd.
     pub binary: PathBuf,
-    /// How many members.
+    /// The number of members.
     pub members: usize,
-    /// Flags beyond the ones that make a cluster.
+    /// Flags beyond those that make a cluster.
     pub extra: Vec<String>,
-    /// Where the directory with data and logs is made; the system's temporary one if not set.
+    /// The parent of the directory with data and logs; the system's temporary one if not set.
     pub parent: Option<PathBuf>,
 }
 
@@ -53,7 +53,7 @@ impl Plan {
 pub struct Cluster {
     /// The members, in the order of their names.
     pub members: Vec<Member>,
-    // After the members: their processes must end before their directory goes.
+    // Declared after the members: their processes must end before their directory is removed.
     dir: TempDir,
 }
 
@@ -95,7 +95,7 @@ impl Cluster {
             ));
         }
         let initial = initial_cluster(&members);
-        // Ports are used again and again: the token keeps members of two runs apart.
+        // Ports are reused: the token separates the members of two runs.
         let token = dir.path().display().to_string();
         for member in &mut members {
             member.configure((&initial, "new"), &token, &plan.extra);
@@ -103,8 +103,8 @@ impl Cluster {
         Ok(Cluster { members, dir })
     }
 
-    /// Describes one more member, of ports and a name of its own; its number. It is to be added to
-    /// the cluster and then to be started by [`Cluster::join`].
+    /// Describes one more member, with ports and a name of its own; returns its number. It is to be
+    /// added to the cluster and then started by [`Cluster::join`].
     ///
     /// # Errors
     /// No free ports.
@@ -140,12 +140,12 @@ impl Cluster {
             .collect()
     }
 
-    /// Process ids of the members that run.
+    /// Process ids of the running members.
     pub fn pids(&self) -> Vec<u32> {
         self.members.iter().filter_map(Member::pid).collect()
     }
 
-    /// The numbers of the members that run.
+    /// The numbers of the running members.
     pub fn running(&self) -> Vec<usize> {
         (0..self.members.len())
             .filter(|number| self.members[*number].running())
@@ -172,10 +172,10 @@ impl Cluster {
         Ok(())
     }
 
-    /// The number of the member that leads, as the running members see it.
+    /// The number of the leader, as the running members report it.
     ///
     /// # Errors
-    /// They name no leader in time.
+    /// They report no leader in time.
     pub async fn leader(&self) -> Result<usize> {
         let deadline = Instant::now() + READY_LIMIT;
         loop {
@@ -228,7 +228,7 @@ fn initial_cluster(members: &[Member]) -> String {
     entries.collect::<Vec<_>>().join(",")
 }
 
-/// One linearizable read: it succeeds when the member serves and knows a leader with a quorum.
+/// One linearizable read: it succeeds when the member serves and has a leader with a quorum.
 async fn probe(url: &str) -> Result<()> {
     let mut kv = client::kv(url).await?;
     let request = RangeRequest {

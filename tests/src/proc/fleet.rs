@@ -1,4 +1,4 @@
-//! Many clients that write unique values, one request each in flight, and remember every answer.
+//! Many clients that write unique values, one request each in flight, and record every answer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use super::client::{Client, Outcome};
 
-/// How long a client gives an attempt, as in the measurements of etcd's outage (blocks.md H).
+/// The timeout of a client's attempt, as in the measurements of etcd's outage (blocks.md H).
 pub const ATTEMPT: Duration = Duration::from_millis(200);
 
 /// An acknowledged write.
@@ -18,18 +18,18 @@ pub const ATTEMPT: Duration = Duration::from_millis(200);
 pub struct Ack {
     /// The key; no other write has it.
     pub key: String,
-    /// The revision the answer's header names.
+    /// The revision in the answer's header.
     pub revision: i64,
-    /// When the answer was there.
+    /// When the answer came.
     pub at: Instant,
 }
 
-/// Everything the fleet saw.
+/// The results of the fleet.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
     /// Acknowledged writes, by the time of their answer.
     pub acked: Vec<Ack>,
-    /// Keys of writes that may or may not have taken effect, with the reason.
+    /// Keys of writes of unknown outcome, with the reason.
     pub unknown: Vec<(String, String)>,
     /// Writes that the server refused: there is no reason to, so each is a failure.
     pub refused: Vec<String>,
@@ -69,8 +69,8 @@ impl Fleet {
         Fleet::patient(endpoints, clients, prefix, ATTEMPT)
     }
 
-    /// The same with clients that wait longer before they give an attempt up: what fails then has
-    /// failed by the server's doing and not by the client's haste.
+    /// The same with a longer timeout: a failure is then the server's, and not caused by a short
+    /// timeout.
     pub fn patient(endpoints: &[String], clients: usize, prefix: &str, attempt: Duration) -> Fleet {
         let mut fleet = Fleet {
             stop: Arc::default(),
@@ -86,7 +86,7 @@ impl Fleet {
         fleet
     }
 
-    /// How many writes were acknowledged so far.
+    /// The number of acknowledged writes so far.
     pub fn acked(&self) -> u64 {
         self.acked.load(Ordering::Relaxed)
     }
@@ -94,7 +94,7 @@ impl Fleet {
     /// Waits until `count` more writes are acknowledged.
     ///
     /// # Errors
-    /// They are not after `limit`.
+    /// They are not acknowledged within `limit`.
     pub async fn progress(&self, count: u64, limit: Duration) -> Result<()> {
         let (begin, target) = (Instant::now(), self.acked() + count);
         while self.acked() < target {
@@ -106,7 +106,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Lets every client finish its request and returns what they saw.
+    /// Lets every client finish its request and returns the results.
     pub async fn stop(mut self) -> Ledger {
         self.stop.store(true, Ordering::Relaxed);
         let mut all = Ledger::default();

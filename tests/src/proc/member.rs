@@ -9,10 +9,10 @@ use rustix::process::Signal;
 
 use super::process::Process;
 
-/// How long a member may take to stop cleanly. Generous: it hands leadership over first.
+/// Time limit for a clean stop. Generous: the member transfers leadership first.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
-/// Lines of a member's log shown when something failed.
+/// Log lines of a member shown after a failure.
 const TAIL_LINES: usize = 40;
 
 /// A member on loopback, running or not.
@@ -20,9 +20,9 @@ const TAIL_LINES: usize = 40;
 pub struct Member {
     /// Its `--name`.
     pub name: String,
-    /// Where clients reach it, as a URL.
+    /// Its client URL.
     pub client_url: String,
-    /// Where members reach it, as a URL.
+    /// Its peer URL.
     pub peer_url: String,
     binary: PathBuf,
     data_dir: PathBuf,
@@ -32,7 +32,7 @@ pub struct Member {
 }
 
 impl Member {
-    /// Describes a member; nothing runs yet.
+    /// Describes a member; no process is started.
     pub(super) fn new(binary: &Path, dir: &Path, name: String, client: u16, peer: u16) -> Member {
         Member {
             client_url: format!("http://127.0.0.1:{client}"),
@@ -46,7 +46,7 @@ impl Member {
         }
     }
 
-    /// Sets the flags, now that every member's URL is known. `state` is `new` for a founder and
+    /// Sets the flags, once every member's URL is known. `state` is `new` for a founder and
     /// `existing` for a member that joins.
     pub(super) fn configure(
         &mut self,
@@ -74,12 +74,12 @@ impl Member {
         self.args.extend_from_slice(extra);
     }
 
-    /// Another server has its data directory from the next start on.
+    /// Uses another binary for its data directory from the next start on.
     pub fn set_binary(&mut self, binary: &Path) {
         self.binary = binary.to_path_buf();
     }
 
-    /// Listens for peers at this URL from its next start on.
+    /// Changes its peer URL from the next start on.
     pub fn move_to(&mut self, peer_url: &str) {
         for flag in ["listen-peer-urls", "initial-advertise-peer-urls"] {
             let prefix = format!("--{flag}=");
@@ -90,7 +90,7 @@ impl Member {
         self.peer_url = peer_url.to_owned();
     }
 
-    /// Removes its data, as a disk does that is lost. It must not run.
+    /// Removes its data, as the loss of a disk does. It must not run.
     ///
     /// # Errors
     /// The directory cannot be removed.
@@ -100,7 +100,7 @@ impl Member {
             .with_context(|| format!("cannot remove {}", self.data_dir.display()))
     }
 
-    /// Starts it, on whatever its data directory holds.
+    /// Starts it, on the existing contents of its data directory.
     ///
     /// # Errors
     /// The binary cannot be started.
@@ -110,7 +110,7 @@ impl Member {
         Ok(())
     }
 
-    /// Whether its process is there. A paused one is.
+    /// Whether its process exists. A stopped one (SIGSTOP) does.
     pub fn running(&self) -> bool {
         self.process.is_some()
     }
@@ -125,7 +125,7 @@ impl Member {
         self.process = None;
     }
 
-    /// SIGTERM, and returns at once.
+    /// Sends SIGTERM without waiting.
     ///
     /// # Errors
     /// It cannot be signalled.
@@ -133,7 +133,7 @@ impl Member {
         self.signal(Signal::TERM)
     }
 
-    /// Waits for the end of a member that was told to stop.
+    /// Waits for the end of a member after SIGTERM.
     ///
     /// # Errors
     /// It does not stop, or stops with an error.
@@ -143,7 +143,7 @@ impl Member {
         };
         let status = process.wait(STOP_LIMIT).await;
         let status = status.with_context(|| format!("{} did not stop", self.name))?;
-        // etcd ends itself with the signal it got; we exit with 0.
+        // etcd ends by the signal; ours exits with 0.
         use std::os::unix::process::ExitStatusExt;
         let clean = status.success() || status.signal() == Some(Signal::TERM.as_raw());
         anyhow::ensure!(
@@ -155,7 +155,7 @@ impl Member {
         Ok(())
     }
 
-    /// Waits for the end of a member that ends without a signal: its exit code.
+    /// Waits for the end of a member that ends without a signal; returns its exit code.
     ///
     /// # Errors
     /// It runs on after `limit`, or does not run.
@@ -168,7 +168,7 @@ impl Member {
         Ok(status.code())
     }
 
-    /// SIGSTOP: the process stands still, its sockets stay open.
+    /// SIGSTOP: the process stops, its sockets stay open.
     ///
     /// # Errors
     /// It cannot be signalled.
@@ -189,7 +189,7 @@ impl Member {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// The end of its log, for messages about failures.
+    /// The end of its log, for failure messages.
     pub fn log_tail(&self) -> String {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
@@ -201,10 +201,10 @@ impl Member {
         tail
     }
 
-    /// An error if its process has ended by itself.
+    /// Checks that its process has not ended by itself.
     ///
     /// # Errors
-    /// It has, with the end of its log.
+    /// It has; the text contains the end of its log.
     pub fn alive(&mut self) -> Result<()> {
         if let Some(process) = &mut self.process
             && let Some(status) = process.exited()?

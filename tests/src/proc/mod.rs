@@ -1,8 +1,8 @@
-//! Real members as child processes on loopback: start, kill, pause, restart, and talk to them.
+//! Real members as child processes on loopback: start, kill, stop, restart, and requests to them.
 //!
-//! The same code drives our binary and any etcd: both take the same flags and speak the same API.
-//! No process outlives its owner: `Process` ends its child by pid when dropped, and the kernel ends
-//! it should the owner be killed itself.
+//! The same code runs our binary and any etcd: both have the same flags and the same API. No
+//! process outlives its owner: `Process` kills its child by pid when dropped, and the kernel kills
+//! it if the owner itself is killed.
 
 pub mod binary;
 pub mod client;

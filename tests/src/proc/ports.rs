@@ -5,18 +5,18 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Result, bail};
 
-/// Below the kernel's ephemeral range: while a member is down its peers keep dialling its port, and
-/// a dial *from* that very port would connect to itself and keep the member from coming back.
+/// Below the kernel's ephemeral range: while a member is down its peers keep dialling its port. A
+/// dial *from* that very port would connect to itself and keep the member from restarting.
 const FIRST: u32 = 12_000;
 const COUNT: u32 = 20_000;
 
-/// Returns `count` ports on 127.0.0.1 that nobody listens on.
+/// Returns `count` ports on 127.0.0.1 without a listener.
 ///
 /// # Errors
 /// Too few ports are free.
 pub fn free(count: usize) -> Result<Vec<u16>> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    // Test processes that run side by side start at different places.
+    // Concurrent test processes start at different places.
     let start = std::process::id().wrapping_mul(97);
     let mut found = Vec::with_capacity(count);
     for _ in 0..COUNT {

@@ -1,4 +1,4 @@
-//! One child process, ended by its pid in every way its owner can go.
+//! A child process that ends when its owner ends, in any way.
 
 use std::fs::File;
 use std::path::Path;
@@ -12,10 +12,10 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::environment;
 
-/// util-linux's helper that asks the kernel to end the child when its parent dies.
+/// util-linux's helper that makes the kernel kill the child when its parent dies.
 const SETPRIV: &str = "/usr/bin/setpriv";
 
-/// How often a wait looks again.
+/// The interval at which the child is checked.
 const POLL: Duration = Duration::from_millis(5);
 
 /// A running child process.
@@ -48,7 +48,7 @@ impl Process {
         let mut command = wrapped(program);
         command.args(args).stdin(Stdio::null());
         command.stdout(out.try_clone()?).stderr(out);
-        // A member must see the flags and nothing else: both binaries read ETCD_* as well.
+        // A member must see the flags alone: both binaries also read ETCD_* variables.
         for name in environment::server_variables() {
             command.env_remove(name);
         }
@@ -65,7 +65,7 @@ impl Process {
         self.child.id()
     }
 
-    /// Sends a signal; a process that is gone already is no error.
+    /// Sends a signal; a process that has already ended is not an error.
     ///
     /// # Errors
     /// The process cannot be signalled.
@@ -77,10 +77,10 @@ impl Process {
         kill_process(pid, signal).with_context(|| format!("cannot signal {}", self.pid()))
     }
 
-    /// How it ended, if it has.
+    /// Its exit status, if it has ended.
     ///
     /// # Errors
-    /// The kernel does not know the child.
+    /// The kernel has no such child.
     pub fn exited(&mut self) -> Result<Option<ExitStatus>> {
         Ok(self.child.try_wait()?)
     }
@@ -102,9 +102,9 @@ impl Process {
         }
     }
 
-    /// Kills it with signal 9 and collects it. Blocks for the few milliseconds the kernel takes.
+    /// Kills it with signal 9 and reaps it. Blocks for the few milliseconds that the kernel needs.
     pub fn kill(&mut self) {
-        // Both fail only when the child is gone, which is what is wanted.
+        // Both fail only when the child has ended, which is the goal.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -116,7 +116,7 @@ impl Drop for Process {
     }
 }
 
-/// The command for `program`, wrapped so that the kernel ends it with its parent where it can be.
+/// The command for `program`, wrapped where possible so that the kernel kills it with its parent.
 /// `setpriv` replaces itself with the program, so the pid is the program's.
 fn wrapped(program: &Path) -> Command {
     if !Path::new(SETPRIV).exists() {
@@ -137,7 +137,7 @@ fn spawn(command: Command) -> std::io::Result<Child> {
         let (jobs, inbox) = channel::<Job>();
         std::thread::spawn(move || {
             for (mut command, answer) in inbox {
-                // The asker waits below, so it is there to take the answer.
+                // The caller waits below, so the receiver exists.
                 let _ = answer.send(command.spawn());
             }
         });

@@ -1,4 +1,4 @@
-//! A proxy in front of a cluster, as a child process: ours, or one of etcd's three kinds.
+//! A proxy for a cluster, as a child process: ours, or one of etcd's three kinds.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -11,19 +11,19 @@ use super::cluster::Cluster;
 use super::ports;
 use super::process::Process;
 
-/// How often waiting looks again.
+/// The interval at which a condition is checked.
 const POLL: Duration = Duration::from_millis(20);
 
-/// How long one look may take.
+/// Time limit for one check.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// Bytes of a log shown when something failed.
+/// Bytes of a log shown after a failure.
 const TAIL: usize = 4000;
 
-/// What kind of proxy.
+/// The kind of proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// `--proxy on`: HTTP (etcd: the v2 API only), members learnt from their peer URLs.
+    /// `--proxy on`: HTTP (etcd: the v2 API only); it gets the members from their peer URLs.
     Proxy,
     /// `gateway start`: TCP.
     Gateway,
@@ -32,7 +32,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The command line of such a proxy that listens on `port`.
+    /// The command line of a proxy of this kind that listens on `port`.
     fn arguments(self, cluster: &Cluster, port: u16, data_dir: &Path) -> Vec<String> {
         let address = format!("127.0.0.1:{port}");
         match self {
@@ -70,10 +70,10 @@ fn started(what: &str, cluster: &Cluster, address: &str) -> Vec<String> {
     ]
 }
 
-/// A proxy that runs. It must go before its cluster, in whose directory its data and log are.
+/// A running proxy. It must end before its cluster, whose directory contains its data and log.
 #[derive(Debug)]
 pub struct Proxy {
-    /// Where clients reach it, as a URL.
+    /// Its URL for clients.
     pub url: String,
     log: PathBuf,
     process: Process,
@@ -122,10 +122,10 @@ impl Proxy {
         self.process.pid()
     }
 
-    /// An error if its process has ended by itself.
+    /// Checks that its process has not ended by itself.
     ///
     /// # Errors
-    /// It has, with the end of its log.
+    /// It has; the text contains the end of its log.
     pub fn alive(&mut self) -> Result<()> {
         if let Some(status) = self.process.exited()? {
             bail!("the proxy ended by itself: {status}\n{}", self.log_tail());
@@ -133,7 +133,7 @@ impl Proxy {
         Ok(())
     }
 
-    /// The end of its log, for messages about failures.
+    /// The end of its log, for failure messages.
     pub fn log_tail(&self) -> String {
         let log = std::fs::read(&self.log).unwrap_or_default();
         let tail = String::from_utf8_lossy(&log[log.len().saturating_sub(TAIL)..]);

@@ -1,4 +1,4 @@
-//! What a process costs, read from /proc.
+//! The resource usage of a process, read from /proc.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,20 +8,21 @@ use anyhow::{Context, Result};
 /// Memory of one process, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Memory {
-    /// Resident now.
+    /// Resident memory.
     pub resident: u64,
-    /// Of that, what no file backs: what the kernel cannot drop.
+    /// The part of it that no file backs, which the kernel cannot drop.
     pub anonymous: u64,
 }
 
-/// CPU time the process has used, in user and system mode, all threads together; in ticks of 10 ms,
-/// mostly.
+/// CPU time of the process, in user and system mode, all threads together; usually in ticks of 10
+/// ms.
 ///
 /// # Errors
 /// There is no such process.
 pub fn cpu(pid: u32) -> Result<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The second field is the program's name in brackets and may hold anything, even brackets.
+    // The second field is the program's name in brackets and may contain any characters, even
+    // brackets.
     let (_, fields) = stat
         .rsplit_once(')')
         .context("/proc/PID/stat has no name")?;
@@ -36,18 +37,18 @@ pub fn cpu(pid: u32) -> Result<Duration> {
     ))
 }
 
-/// CPU time that a process uses from now on, in nanoseconds where the kernel counts them
-/// (`CONFIG_SCHED_INFO`). A thread's count ends with it: it is right up to the last look before.
+/// CPU time of a process from now on, in nanoseconds where the kernel counts them
+/// (`CONFIG_SCHED_INFO`). A thread's count ends with it: it is counted up to its last measurement.
 #[derive(Debug)]
 pub struct Meter {
     pid: u32,
-    /// What each thread had used at the last look, in nanoseconds.
+    /// Each thread's CPU time at the last measurement, in nanoseconds.
     threads: BTreeMap<u32, u64>,
     used: u64,
 }
 
 impl Meter {
-    /// Begins.
+    /// Starts the measurement.
     ///
     /// # Errors
     /// There is no such process.
@@ -57,7 +58,8 @@ impl Meter {
         Ok(Meter { pid, threads, used })
     }
 
-    /// Counts what was used since the last look. Now and then, or threads that end meanwhile are missed.
+    /// Adds the CPU time since the last measurement. Call it regularly, or threads that end
+    /// meanwhile are missed.
     ///
     /// # Errors
     /// There is no such process any more.
@@ -65,25 +67,25 @@ impl Meter {
         let now = threads(self.pid)?;
         for (thread, used) in &now {
             let before = self.threads.get(thread).copied().unwrap_or_default();
-            // A number may have gone to another thread, which began at 0.
+            // The thread id may have been reused by a thread that began at 0.
             self.used += used.checked_sub(before).unwrap_or(*used);
         }
         self.threads = now;
         Ok(())
     }
 
-    /// What was used until the last look.
+    /// The CPU time up to the last measurement.
     pub fn used(&self) -> Duration {
         Duration::from_nanos(self.used)
     }
 }
 
-/// CPU time of all threads that live, in nanoseconds.
+/// CPU time of all live threads, in nanoseconds.
 fn threads(pid: u32) -> Result<BTreeMap<u32, u64>> {
     let mut threads = BTreeMap::new();
     for entry in std::fs::read_dir(format!("/proc/{pid}/task"))? {
         let path = entry?.path();
-        // It may end in this moment.
+        // The thread may have just ended.
         let Ok(text) = std::fs::read_to_string(path.join("schedstat")) else {
             continue;
         };
@@ -98,13 +100,13 @@ fn threads(pid: u32) -> Result<BTreeMap<u32, u64>> {
         threads.insert(thread, used);
     }
     if threads.is_empty() {
-        // A kernel without it.
+        // A kernel without these counts.
         threads.insert(pid, u64::try_from(cpu(pid)?.as_nanos())?);
     }
     Ok(threads)
 }
 
-/// Memory the process takes.
+/// The memory of the process.
 ///
 /// # Errors
 /// There is no such process.

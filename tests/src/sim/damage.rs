@@ -119,8 +119,8 @@ impl World {
         let is_last = finding.is_last || (saved.ended_there && finding.is_in_sector);
         if !self.is_out_of_reach(id, damage, is_last, &restored) {
             return Err(format!(
-                "damage: {id} did not detect {damage:?} of {} and restarted with {:?} and entries {} to \
-                 {}",
+                "damage: {id} did not detect {damage:?} of {} and restarted with {:?} and entries \
+                 {} to {}",
                 self.held(id),
                 restored.hard_state,
                 restored.log_start.index.0 + 1,

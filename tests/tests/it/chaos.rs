@@ -1,7 +1,7 @@
 //! Real processes under faults: kill -9, SIGTERM, SIGSTOP, no quorum, a member that lags.
 //!
-//! Times are printed, never asserted but for bounds that only a hang exceeds. `KEELSON_BIN` runs
-//! them on another server; `KEELSON_SOAK=1` makes them as long as before a release.
+//! Times are printed, and checked only against bounds that only a hang exceeds. `KEELSON_BIN` runs
+//! the tests on another server; `KEELSON_SOAK=1` makes them as long as before a release.
 
 use std::time::{Duration, Instant};
 
@@ -25,16 +25,16 @@ mod membership;
 mod moves;
 mod releases;
 
-/// Clients that write, as issue 2 asks for.
+/// The number of clients that write, as issue 2 requires.
 const CLIENTS: usize = 64;
 
 /// Only a hang takes longer.
 const LIMIT: Duration = Duration::from_secs(90);
 
-/// What a member logs when it gets a snapshot: ours, and etcd 3.4.
+/// A member's log line when it receives a snapshot: ours, and etcd 3.4's.
 const SNAPSHOT_ARRIVED: [&str; 2] = ["a snapshot has arrived", "applying snapshot"];
 
-/// One cluster at a time: two cores carry no more without the tests measuring each other.
+/// One cluster at a time: with more, the tests would measure each other on two cores.
 async fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::const_new(());
     ALONE.lock().await
@@ -92,7 +92,7 @@ async fn a_planned_stop_of_the_leader_fails_no_request() -> Result<()> {
     ensure!(verdict.good(), "{}", verdict.violations());
     let (unknown, some) = (ledger.unknown.len(), ledger.unknown.iter().take(5));
     let failed = format!("{unknown} requests failed: {:#?}", some.collect::<Vec<_>>());
-    // etcd drops what is in flight, so only ours is held to it.
+    // etcd drops requests in flight, so only ours is checked.
     if binary::ours()?.ends_with("etcd") {
         println!("{failed}");
         return Ok(());
@@ -110,7 +110,8 @@ async fn a_leader_that_stood_still_finds_its_place_again() -> Result<()> {
     fleet.progress(200, LIMIT).await?;
     let at = Instant::now();
     cluster.members[leader].pause()?;
-    // Longer than the election timeout, so the others elect; it wakes believing that it leads.
+    // Above the election timeout, so that the others elect; the old leader wakes in the belief that
+    // it leads.
     tokio::time::sleep(Duration::from_secs(4)).await;
     fleet.progress(200, LIMIT).await?;
     cluster.members[leader].resume()?;
@@ -129,7 +130,8 @@ async fn a_leader_that_stood_still_finds_its_place_again() -> Result<()> {
 #[tokio::test]
 async fn a_member_that_missed_thousands_of_writes_catches_up_by_snapshot() -> Result<()> {
     let _alone = alone().await;
-    // etcd keeps 5,000 entries behind a snapshot whatever its settings: below that, the log serves.
+    // etcd keeps 5,000 entries behind a snapshot in any configuration: with fewer the log is
+    // enough.
     let writes = if soak() { 50_000 } else { 12_000 };
     let plan = Plan::new(&binary::ours()?, 5).flag("--snapshot-count=2000");
     let mut cluster = Cluster::start(&plan).await?;
@@ -213,7 +215,7 @@ async fn without_a_quorum_only_serializable_reads_go_on() -> Result<()> {
     Ok(())
 }
 
-/// The error is one of etcd's for a request that found no quorum.
+/// Checks that the error is one of etcd's for a request without a quorum.
 fn timed_out(outcome: Result<(), Status>) -> Result<()> {
     let status = outcome
         .err()

@@ -1,5 +1,5 @@
-//! A Deis platform on five members, while two at a time are killed with signal 9 and come back: no
-//! read fails, nothing is lost.
+//! A Deis platform on five members, while two at a time are killed with signal 9 and restarted: no
+//! read fails, and nothing is lost.
 //!
 //! `KEELSON_SOAK=1` runs many rounds.
 
@@ -8,7 +8,7 @@ use keelson_tests::deis::boot::{self, Hosts};
 use keelson_tests::environment;
 use keelson_tests::proc::binary;
 
-/// Rounds of an ordinary run, and of a long one.
+/// The number of rounds in an ordinary run, and in a long one.
 const ROUNDS: usize = 3;
 const SOAK: usize = 40;
 
@@ -17,7 +17,7 @@ async fn deis_boots_and_stays_up_while_members_die() -> Result<()> {
     stays_up(Hosts::Members).await
 }
 
-/// On hosts that are no members nothing fails at all, since their proxies are never down.
+/// On hosts that are not members nothing fails at all, since their proxies are never down.
 #[tokio::test]
 async fn behind_proxies_deis_does_not_see_members_die() -> Result<()> {
     stays_up(Hosts::Proxies).await
@@ -30,7 +30,7 @@ async fn stays_up(hosts: Hosts) -> Result<()> {
     let (summary, violations) = boot::run(&ours, hosts, rounds, 3).await?;
     println!("{summary:?}");
     ensure!(0 < summary.answered && 0 < summary.events, "{summary:?}");
-    // A real etcd answers reads before it has its data back, so only ours is held to it.
+    // A real etcd answers reads before it has loaded its data, so only ours is checked.
     if ours.ends_with("etcd") {
         println!("{violations}");
         return Ok(());

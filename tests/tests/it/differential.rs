@@ -1,4 +1,5 @@
-//! The same v3 KV operations on us and on Debian's etcd; `golden/differences.md` has what may differ.
+//! The same v3 KV operations on Keelson and on Debian's etcd; `golden/differences.md` has the
+//! accepted differences.
 //!
 //! `KEELSON_DIFF_SEED` and `KEELSON_DIFF_OPS` repeat a failure or run longer.
 
@@ -7,10 +8,10 @@ use keelson_tests::differential::{members, run};
 use keelson_tests::environment::number;
 use keelson_tests::proc::binary;
 
-/// Operations of an ordinary test run, in all.
+/// Operations of an ordinary test run, in total.
 const OPERATIONS: usize = 5_000;
 
-/// Sequences they are cut into: the first thousand operations of a store see the most.
+/// The number of sequences: the first thousand operations of a store find the most.
 const SEQUENCES: usize = 2;
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! The same requests of the v2 API on us and on Debian's etcd; `golden/differences_v2.md` has what
-//! may differ.
+//! The same requests of the v2 API on Keelson and on Debian's etcd; `golden/differences_v2.md` has
+//! the accepted differences.
 //!
 //! `KEELSON_DIFF_SEED` and `KEELSON_DIFF_OPS` repeat a failure or run longer.
 
@@ -9,22 +9,22 @@ use keelson_tests::differential_v2::{auth, expiry, run};
 use keelson_tests::environment::number;
 use keelson_tests::proc::binary;
 
-/// Requests of an ordinary test run, in all.
+/// Requests of an ordinary test run, in total.
 const REQUESTS: usize = 20_000;
 
 /// The same through a proxy.
 const PROXIED: usize = 10_000;
 
-/// How often a sequence with a difference is tried again.
+/// How often a sequence with a difference is repeated.
 const AGAIN: usize = 2;
 
-/// Requests of one sequence: the first thousands that a store sees find the most.
+/// Requests of one sequence: the first thousands of a store find the most.
 const SEQUENCE: usize = 10_000;
 
 /// Requests about accounts: each password takes a tenth of a second.
 const ACCOUNTS: usize = 150;
 
-/// The seeds to run, and how many requests each.
+/// The seeds to run, and the number of requests for each.
 fn plan(requests: usize) -> Vec<(u64, usize)> {
     let requests = number("KEELSON_DIFF_OPS").map_or(requests, |count| count as usize);
     match number("KEELSON_DIFF_SEED") {
@@ -42,7 +42,7 @@ async fn every_reply_is_etcds() -> Result<()> {
     replies(Through::Nothing, REQUESTS).await
 }
 
-/// What a member answers directly, our proxy passes on unchanged.
+/// The proxy forwards a member's answers unchanged.
 #[tokio::test]
 async fn every_reply_through_a_proxy_is_etcds() -> Result<()> {
     replies(Through::Proxy, PROXIED).await
@@ -57,8 +57,8 @@ async fn replies(through: Through, requests: usize) -> Result<()> {
         let mut outcome = run::run(&ours, &etcd, through, seed, requests).await;
         for _ in 0..AGAIN {
             let Err(difference) = &outcome else { break };
-            // etcd expires keys on a clock of its own and resets connections when it likes: about
-            // one seed in six meets such a moment. A difference of ours is there again.
+            // etcd expires keys by its own clock and sometimes resets connections: about one seed
+            // in six has such a moment. A difference of ours occurs again.
             println!("seed {seed}, once more: {difference:#}");
             outcome = run::run(&ours, &etcd, through, seed, requests).await;
         }
@@ -104,7 +104,8 @@ async fn expiry(through: Through) -> Result<()> {
     let ours = binary::ours()?;
     let mut outcome = expiry::run(&ours, &etcd, through).await;
     if let Err(difference) = &outcome {
-        // Keys of one second, read within that: this machine may have stood still for as long.
+        // Keys with a TTL of one second, read within that: this machine may have paused for as
+        // long.
         println!("once more: {difference:#}");
         outcome = expiry::run(&ours, &etcd, through).await;
     }

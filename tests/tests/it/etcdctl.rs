@@ -1,7 +1,8 @@
-//! Debian's etcdctl 3.4.23 against us and against Debian's etcd: the same output, the same exit code.
+//! Debian's etcdctl 3.4.23 with Keelson and with Debian's etcd: the same output, the same exit
+//! code.
 //!
 //! Ids, addresses, versions, sizes, terms and log positions are masked; everything else must agree,
-//! also when ours is asked through a proxy.
+//! also through a proxy.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -13,8 +14,8 @@ use keelson_tests::proc::binary;
 use keelson_tests::proc::cluster::{Cluster, Plan};
 use serde_json::Value;
 
-/// What etcdctl is told, a line a command; what it reads from standard input follows ` <<< `, with
-/// `\n` for the ends of lines.
+/// etcdctl's commands, one on each line; its standard input follows ` <<< `, with `\n` for the ends
+/// of lines.
 const SCRIPT: &str = r#"
 put a 1
 put a 2 --prev-kv
@@ -89,7 +90,7 @@ const MASKED: [&str; 14] = [
     "downgradeInfo",
 ];
 
-/// Columns of tables, and places in the comma-separated line of `endpoint status`.
+/// Columns of tables, and positions in the comma-separated line of `endpoint status`.
 const COLUMNS: [&str; 6] = [
     "VERSION",
     "DB SIZE",
@@ -100,7 +101,7 @@ const COLUMNS: [&str; 6] = [
 ];
 const STATUS_FIELDS: [usize; 6] = [1, 2, 3, 6, 7, 8];
 
-/// Who is asked: a cluster of one, or a proxy before it.
+/// The server that is queried: a cluster of one, or a proxy for it.
 struct Side {
     cluster: Cluster,
     proxy: Option<Host>,
@@ -202,7 +203,7 @@ async fn etcdctl_may_ask_any_member() -> Result<()> {
     Ok(())
 }
 
-/// Runs a line of the script; the answer is the exit code and the masked output.
+/// Runs a line of the script; returns the exit code and the masked output.
 fn run(etcdctl: &Path, side: &Side, line: &str) -> Result<String> {
     let (arguments, input) = line.split_once(" <<< ").unwrap_or((line, ""));
     let arguments: Vec<&str> = arguments.split(' ').collect();
@@ -251,7 +252,7 @@ fn call(
 
 fn mask_urls(side: &Side, line: &str) -> String {
     let host = |url: &str| url.trim_start_matches("http://").to_string();
-    // Whoever is asked is client 0's address for etcdctl.
+    // For etcdctl this server is the address of client 0.
     let mut line = line.replace(&host(side.endpoint()), "CLIENT0");
     for (number, member) in side.cluster.members.iter().enumerate() {
         line = line.replace(&host(&member.client_url), &format!("CLIENT{number}"));
@@ -260,14 +261,14 @@ fn mask_urls(side: &Side, line: &str) -> String {
     line
 }
 
-/// The line without what must differ; nothing for a table's border.
+/// The line without its variable parts; an empty text for a table's border.
 fn mask_line(line: &str, arguments: &[&str]) -> Option<String> {
     let line = line.trim_end();
     if line.starts_with("+--") {
         return None;
     }
     if let Ok(mut json) = serde_json::from_str::<Value>(line) {
-        // The client's own log: the error is what it has of ours.
+        // The client's own log: of its error only our part is compared.
         if json.get("level").is_some() {
             return Some(json["error"].to_string());
         }
@@ -312,7 +313,7 @@ fn mask_json(json: &mut Value) {
     match json {
         Value::Object(fields) => {
             for (name, value) in fields.iter_mut() {
-                // A pair's version is a number and no secret; a server's is text.
+                // A pair's version is a number and not masked; a server's is text.
                 let pair = name == "version" && value.is_number();
                 if MASKED.contains(&name.as_str()) && !pair {
                     *value = Value::Null;
@@ -325,8 +326,8 @@ fn mask_json(json: &mut Value) {
     }
 }
 
-/// A table's cells without their padding. A cell is masked by its form, since rows do not know their
-/// headings: versions, sizes, ids and bare numbers.
+/// A table's cells without their padding. A cell is masked by its form, since rows do not contain
+/// their headings: versions, sizes, ids and bare numbers.
 fn mask_cells(line: &str) -> String {
     let cells = line.split('|').map(|cell| {
         let cell = cell.trim();

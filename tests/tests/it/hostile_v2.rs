@@ -1,5 +1,5 @@
-//! Bad input to the running server: whatever comes, it is answered or cut off, and the server goes
-//! on serving everybody else.
+//! Malformed input to the running server: every request is answered or cut off, and the server goes
+//! on serving other clients.
 
 use std::time::{Duration, Instant};
 
@@ -11,23 +11,23 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// Nothing here may take longer until it is answered or cut.
+/// Time limit for an answer or a cut.
 const LIMIT: Duration = Duration::from_secs(40);
 
-/// Everybody else is answered within this time.
+/// Time limit for answers to other clients.
 const OTHERS: Duration = Duration::from_secs(5);
 
 /// Segments of a deep path.
 const DEEP: usize = 10_000; // etcd hangs up on a request line of more than 4 KiB.
 
-/// A body that no client of etcd sends.
+/// A body size that no client of etcd sends.
 const HUGE: usize = 100 << 20;
 
 /// Endless headers are cut before this many bytes: 64 times Go's limit.
 const HEADERS: usize = 64 << 20;
 
-/// What memory the server may take at its peak, in KiB, above what it began with: several copies of
-/// a huge body would not fit.
+/// The server's peak of memory, in KiB, above its initial size: several copies of a huge body would
+/// not fit.
 const MEMORY_KIB: u64 = 400 << 10;
 
 struct Server {
@@ -53,12 +53,12 @@ impl Server {
         Ok(TcpStream::connect(self.client(LIMIT).host()).await?)
     }
 
-    /// Asks with more patience than others have.
+    /// Sends a request with a longer time limit than other clients have.
     async fn ask(&self, request: &Request) -> Result<Reply> {
         self.client(LIMIT).ask(request).await
     }
 
-    /// The server still writes and reads for everybody else.
+    /// Checks that the server still writes and reads for other clients.
     async fn serves(&mut self, after: &str) -> Result<()> {
         self.written += 1;
         let value = self.written.to_string();
@@ -74,7 +74,7 @@ impl Server {
         Ok(())
     }
 
-    /// Peak of resident memory in KiB, where the system tells.
+    /// The peak of resident memory in KiB, where the system reports it.
     fn peak(&self) -> Option<u64> {
         let pid = self.cluster.members[0].pid()?;
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
@@ -84,10 +84,10 @@ impl Server {
         line.trim().trim_end_matches(" kB").parse().ok()
     }
 
-    /// Sends the bytes, and says what came back until the server closed or fell silent.
+    /// Sends the bytes; returns the answer until the server closed the connection or fell silent.
     async fn raw(&self, bytes: &[u8]) -> Result<String> {
         let mut stream = self.connect().await?;
-        // A server that cuts early resets while we write.
+        // A server that cuts early resets the connection during the write.
         let _ = timeout(LIMIT, stream.write_all(bytes)).await;
         let mut answer = Vec::new();
         let mut buffer = [0; 4096];
@@ -101,7 +101,7 @@ impl Server {
     }
 }
 
-/// A request was answered or cut, in time.
+/// Checks that a request was answered or cut in time.
 fn settled(what: &str, answer: &Result<Reply>) -> Result<()> {
     match answer {
         Ok(reply) => println!("{what}: {}", reply.status),
@@ -161,7 +161,7 @@ async fn ten_thousand_directories_in_one_another() -> Result<()> {
         server.serves(&what).await?;
     }
     if there {
-        // What it has taken in, it must also get back from its disk.
+        // Data that it has accepted it must also be able to load from its disk.
         server.cluster.kill(0);
         server.cluster.restart_all().await?;
         server.serves("a restart with a deep tree").await?;
@@ -206,7 +206,7 @@ async fn a_body_of_a_hundred_megabytes_is_bounded() -> Result<()> {
     server.serves("a huge chunked body").await?;
     if let (Some(before), Some(after)) = (before, server.peak()) {
         println!("peak memory {before} KiB before, {after} KiB after");
-        // etcd reads bodies whole, and some of them several times; ours is held to more.
+        // etcd reads bodies as a whole, and some of them several times; ours has a stricter bound.
         let ours = !binary::ours()?.ends_with("etcd");
         let within = after < before + MEMORY_KIB;
         ensure!(!ours || within, "{before} KiB grew to {after} KiB");
@@ -247,7 +247,7 @@ async fn endless_heads_are_cut() -> Result<()> {
         let mut stream = server.connect().await?;
         stream.write_all(begin.as_bytes()).await?;
         let (mut sent, began) = (0, Instant::now());
-        // It has closed, or reads no more.
+        // It has closed the connection, or does not read any more.
         while let Ok(Ok(())) =
             timeout(Duration::from_secs(2), stream.write_all(piece.as_bytes())).await
         {
@@ -268,7 +268,7 @@ async fn slow_clients_hold_up_nobody() -> Result<()> {
     let request = b"PUT /v2/keys/slow HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\nvalue=";
     for number in 0..400 {
         let mut stream = server.connect().await?;
-        // Some say nothing at all, some stop within the head, some within the body.
+        // Some send nothing at all, some stop within the head, some within the body.
         let said = [0, 7, 30, request.len()][number % 4];
         stream.write_all(&request[..said]).await?;
         slow.push(stream);
@@ -279,7 +279,7 @@ async fn slow_clients_hold_up_nobody() -> Result<()> {
         let took = began.elapsed();
         ensure!(took < OTHERS, "round {round}: {took:?}");
         for stream in &mut slow {
-            // Whoever was cut off has got what it deserves.
+            // A client that was cut off gets the expected result.
             let _ = stream.write_all(b"x").await;
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -334,7 +334,7 @@ async fn what_is_no_http_is_refused() -> Result<()> {
     Ok(())
 }
 
-/// What no client sends.
+/// Requests that no client sends.
 fn nonsense() -> Vec<String> {
     let put = |rest: &str| format!("PUT /v2/keys/x HTTP/1.1\r\nHost: h\r\n{rest}");
     let get = |rest: &str| format!("GET /v2/keys HTTP/1.1\r\nHost: h\r\n{rest}\r\n");

@@ -1,5 +1,6 @@
-//! Everything that is tested from outside: real processes beside real etcds, and the simulator. One
-//! binary, so that it is linked once and its tests run side by side: most of them wait for a process.
+//! All tests from outside: real processes beside real etcds, and the simulator. They are one
+//! binary, so that it is linked once and its tests run concurrently: most of them wait for a
+//! process.
 
 mod bring_up;
 mod chaos;

@@ -1,5 +1,5 @@
-//! python-etcd 0.4.5's own integration suite, run against us under the name `etcd`, and against
-//! proxies before us.
+//! python-etcd 0.4.5's own integration suite, run with Keelson under the name `etcd`, and with
+//! proxies for it.
 //!
 //! `.ci/run` installs the suite into `target/python-etcd`; by hand:
 //! `python3 -m pip install --target target/python-etcd python-etcd==0.4.5 'urllib3<2'`.
@@ -16,15 +16,15 @@ use keelson_tests::proc::binary;
 use keelson_tests::proc::process::Process;
 use tokio::sync::Mutex;
 
-/// The names, one a line.
+/// The names, one on each line.
 const GOLDEN: &str = include_str!("../../golden/python_etcd.txt");
 
 const RUNNER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/python-etcd/run.py");
 
-/// Those that compare addresses, or leave the address they were given: not for a proxy.
+/// Tests that compare addresses, or leave the given address: not for a proxy.
 const OF_MEMBERS: [&str; 3] = ["test_machines", "test_leader", "TestClusterFunctions"];
 
-/// The suite's ports are its own.
+/// The suite's ports are fixed.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 /// The suite takes half a minute, nearly all of it asleep.
@@ -35,7 +35,7 @@ fn golden() -> Vec<&'static str> {
     lines.filter(|line| !line.starts_with('#')).collect()
 }
 
-/// Python and the installed suite, or a printed reason to skip.
+/// Python and the installed suite, or `None` with a printed reason.
 fn suite_or_skip() -> Result<Option<(PathBuf, PathBuf)>> {
     let python = binary::on_path("python3");
     let site = binary::target_dir()?.join("python-etcd");
@@ -51,8 +51,8 @@ fn suite_or_skip() -> Result<Option<(PathBuf, PathBuf)>> {
     Ok(None)
 }
 
-/// A directory with our binary as `etcd`. A script, so that members end with the suite, and since a
-/// real etcd has to be told to speak v2; ours is told nothing.
+/// A directory with our binary as `etcd`. It is a script, so that members end with the suite, and
+/// since a real etcd needs a flag to enable v2; ours needs none.
 fn named_etcd(dir: &Path, script: &str) -> Result<()> {
     let ours = binary::ours()?;
     let real = ours.file_name().is_some_and(|name| name == "etcd");
@@ -67,8 +67,8 @@ fn named_etcd(dir: &Path, script: &str) -> Result<()> {
 /// The member itself.
 const MEMBER: &str = "#!/bin/sh\nexec RUN \"$@\"\n";
 
-/// The member a hundred ports up, and a proxy in its place; they end together. The suite begins with
-/// `-data-dir <dir>`, and of two flags of one name the last one counts.
+/// The member a hundred ports up, and a proxy in its place; they end together. The suite begins
+/// with `-data-dir <dir>`, and of two flags with one name the last one has precedence.
 const PROXY: &str = r#"#!/bin/sh
 member=$(printf '%s\n' "$@" | sed 's#^http://127.0.0.1:600#http://127.0.0.1:610#')
 RUN $member &
@@ -141,7 +141,7 @@ fn explain(log: &str) -> String {
     lines.map(|line| format!("{line}\n")).collect()
 }
 
-/// The suite's list is what the suite has: a name with a slip in it would never be missed.
+/// The golden names must occur in the suite: a misspelt name would never be missed.
 #[test]
 fn the_golden_names_are_tests_of_the_suite() -> Result<()> {
     let Some((_, site)) = suite_or_skip()? else {

@@ -1,5 +1,5 @@
-//! The simulator in short: some seeds hold, one seed always runs the same, and every mutant is
-//! caught. The long version is the binary `sim`.
+//! A short run of the simulator: some seeds pass, one seed always runs the same, and every mutant
+//! is caught. The long version is the binary `sim`.
 
 use std::panic::{self, AssertUnwindSafe};
 
@@ -28,8 +28,8 @@ fn no_seed_finds_anything_wrong() {
     }
 }
 
-/// The leader goes on while a follower is stopped or an engine hangs, and no member holds more than it
-/// may.
+/// The leader goes on while a follower is stopped or an engine hangs, and no member exceeds its
+/// memory bound.
 #[test]
 fn under_load_no_member_holds_more_than_it_may() {
     for seed in 1..=3 {
@@ -50,14 +50,14 @@ fn a_seed_runs_the_same_every_time() {
     assert_eq!(first.ok(), second.ok());
 }
 
-/// How many seeds it takes to catch the mutant, and by what; `None` if it escapes.
+/// The number of seeds until the mutant is caught, and the failure; `None` if it is not caught.
 fn catch(mutant: Mutant, seeds: u64) -> Option<(u64, String)> {
     for seed in 1..=seeds {
         let options = Options {
             mutant: Some(mutant),
             ..options(seed, 10)
         };
-        // An assertion of the product's own catches a mutant as well as an invariant does.
+        // A failed assertion of the product catches a mutant as well as an invariant does.
         let outcome = panic::catch_unwind(AssertUnwindSafe(|| run(&options)));
         let problem = match outcome {
             Ok(Ok(_)) => continue,

@@ -1,4 +1,4 @@
-//! TLS with real peers: Debian's etcdctl on one side, and its etcd on the other side of our proxies.
+//! TLS with Debian's programs: its etcdctl as the client, and its etcd behind our proxies.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,16 +13,16 @@ use rcgen::{
 };
 use tempfile::TempDir;
 
-/// For everything to come up, on a machine that is busy.
+/// Time limit for all processes to come up, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What listens, in this order.
+/// The listeners, in this order.
 const CLIENTS: usize = 0;
 const PEERS: usize = 1;
 const PROXY: usize = 2;
 const GRPC_PROXY: usize = 3;
 
-/// A root, a certificate of it that serves both sides, and all that runs.
+/// A root CA, a certificate of it for both sides, and all processes.
 struct Scene {
     dir: TempDir,
     ports: Vec<u16>,
@@ -61,7 +61,8 @@ impl Scene {
         format!("{scheme}://127.0.0.1:{}", self.ports[which])
     }
 
-    /// Starts a program; `@x` is the path of a file, `#n` what listens there, over TLS or not.
+    /// Starts a program; `@x` stands for the path of a file, `#n` for the address of listener n,
+    /// with or without TLS.
     fn start(&mut self, program: &Path, flags: &str) -> Result<()> {
         let words = flags.split_ascii_whitespace().map(|word| {
             if let Some(file) = word.strip_prefix('@') {
@@ -86,7 +87,7 @@ impl Scene {
         ran.context("etcdctl")
     }
 
-    /// v3, with our certificate.
+    /// etcdctl v3, with our certificate.
     fn v3(&self, which: usize, words: &[&str]) -> Result<Output> {
         let endpoint = format!("--endpoints={}", self.url("https", which));
         let files = ["cacert", "cert", "key"].map(|flag| {
@@ -97,7 +98,7 @@ impl Scene {
         self.etcdctl("3", &flags, words)
     }
 
-    /// v2, with our certificate or without.
+    /// etcdctl v2, with our certificate or without.
     fn v2(&self, which: usize, shown: bool, words: &[&str]) -> Result<Output> {
         let mut flags = vec![
             format!("--endpoints={}", self.url("https", which)),
@@ -111,7 +112,7 @@ impl Scene {
         self.etcdctl("2", &flags, words)
     }
 
-    /// Until there is an answer.
+    /// Waits for an answer.
     fn comes_up(&self, which: usize) -> Result<()> {
         let began = Instant::now();
         loop {
@@ -131,7 +132,7 @@ impl Scene {
         }
     }
 
-    /// All that must work, and what must not.
+    /// The requests that must succeed, and those that must fail.
     fn works(&self, which: usize) -> Result<()> {
         self.comes_up(which)?;
         let key = format!("key{which}");
@@ -155,7 +156,7 @@ fn told(ran: &Output, expected: &str) -> Result<()> {
     Ok(())
 }
 
-/// Certificates are asked for everywhere.
+/// Certificates are required everywhere.
 const CLIENTS_TLS: &str =
     "--cert-file @cert.pem --key-file @key.pem --client-cert-auth --trusted-ca-file @ca.pem";
 const PEERS_TLS: &str = "--peer-cert-file @cert.pem --peer-key-file @key.pem \

@@ -1,5 +1,5 @@
-//! The search against verdicts of others: 102 histories that Jepsen recorded of etcd, and what
-//! porcupine says of each.
+//! The search compared with known verdicts: 102 histories that Jepsen recorded of etcd, with
+//! porcupine's results.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ fn parse(log: &str) -> Vec<Step> {
             finish(&mut steps[number], at, what, operation, &value);
         }
     }
-    // A read that never returned says nothing.
+    // A read that never returned has no information.
     steps.retain(|step| step.returned.is_some() || step.after != After::Keep);
     steps
 }
@@ -63,7 +63,7 @@ fn finish(step: &mut Step, at: u64, what: &str, operation: &str, value: &[State]
         (":write", ":ok", after) => (Before::Any, after),
         (":cas", ":ok", After::Swap { from, to }) => (Before::Is(from), After::Become(to)),
         (":cas", ":fail", After::Swap { from, .. }) => (Before::Not(from), After::Keep),
-        // Timed out: nobody knows.
+        // Timed out: the outcome is unknown.
         _ => return,
     };
     *step = Step {

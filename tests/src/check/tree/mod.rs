@@ -1,8 +1,7 @@
-//! The v2 API's histories: what clients asked of the tree, what they were told, and whether that can
-//! be.
+//! Histories of the v2 API: requests, answers, and whether the answers are possible.
 //!
-//! `replay` is the first opinion: every answer names the tree's index, so the order is known.
-//! `register` is the second: it looks at the values of one key at a time, and searches.
+//! `replay` is the first method: every answer carries the tree's index, so the order is known.
+//! `register` is the second: it uses the values of one key at a time, and searches.
 
 pub mod register;
 pub mod replay;
@@ -17,28 +16,28 @@ use keelson_proto::internal::TreeRequest;
 
 use crate::history::{History, Operation};
 
-/// What a client asks of the tree.
+/// A request to the tree.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Request {
-    /// To change it.
+    /// A change.
     Change(TreeRequest),
-    /// To read from it.
+    /// A read.
     Get {
-        /// What.
+        /// The path.
         path: Bytes,
-        /// All below it too.
+        /// Whether the subtree is included.
         recursive: bool,
-        /// What is committed now, not only what the member knows.
+        /// Whether the read is linearizable, or from the member's own state.
         quorum: bool,
     },
 }
 
-/// What it is told.
+/// The answer to a request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
-    /// What was changed, or why not.
+    /// The event of the change, or the error.
     Changed(Result<Arc<Event>, TreeError>),
-    /// What is there and the tree's index, or why nothing.
+    /// The node and the tree's index, or the error.
     Got(Result<(NodeExtern, u64), TreeError>),
 }
 
@@ -53,10 +52,10 @@ impl Answer {
     }
 }
 
-/// What happened to the tree, as its clients know it.
+/// The history of the tree's clients.
 pub type TreeHistory = History<Request, Answer>;
 
-/// One of its operations.
+/// One operation of that history.
 pub type TreeOperation = Operation<Request, Answer>;
 
 impl TreeHistory {
@@ -66,7 +65,7 @@ impl TreeHistory {
     }
 }
 
-/// A request as a person would write it.
+/// A request in a readable form.
 pub fn text(request: &Request) -> String {
     match request {
         Request::Change(change) => change_text(change),

@@ -1,8 +1,8 @@
-//! A history of the tree as seen by one file at a time, by values alone: what `wgl` needs.
+//! Splits a history of the tree into the steps on each file, by values alone: the input of `wgl`.
 //!
-//! Understood is everything that changes or reads a file whose path is named, and what takes it
-//! away with a directory. Left out are files that ever had an end, they or a directory above them:
-//! no client asks for an expiry. Refusals that tell the value, or that there is none, are reads.
+//! Supported is everything that changes or reads a file by its path, and deletions of a directory
+//! above it. Files that ever had a TTL, their own or a directory's above them, are left out: no
+//! client requests an expiry. Errors that contain the value, or that there is none, count as reads.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -15,10 +15,11 @@ use super::{Answer, Request, TreeHistory, TreeOperation};
 use crate::check::wgl::{self, After, Before, State, Step, Verdict};
 use crate::history::Outcome;
 
-/// How many steps the search may take for one file.
+/// Bound on the steps of the search for one file.
 const BUDGET: u64 = 2_000_000;
 
-/// Checks every file. Gives how many were decided; the error names one without an order.
+/// Checks every file. Returns the number of decided ones; the error names one without a valid
+/// order.
 pub fn check(history: &TreeHistory) -> Result<usize, String> {
     let mut decided = 0;
     for (path, mut steps) in by_path(history) {
@@ -51,7 +52,7 @@ struct Split {
 }
 
 impl Split {
-    /// Knows every file that is named and can have no end.
+    /// Collects every file that is named and can have no TTL.
     fn new(history: &TreeHistory) -> Split {
         let mut split = Split::default();
         let mut ending = BTreeSet::new();
@@ -59,7 +60,7 @@ impl Split {
             let Request::Change(change) = &operation.request else {
                 continue;
             };
-            // What is made in order is below the path that is named.
+            // An in-order file is created below the path in the request.
             if change.op() == Op::CreateInOrder {
                 continue;
             }
@@ -130,9 +131,9 @@ impl Split {
         let value = (!change.dir).then_some(&change.value);
         let to = self.state(value);
         let after = match change.op() {
-            // Whoever finds such a file has read its name elsewhere.
+            // A client that names such a file has read its name elsewhere.
             Op::CreateInOrder => return,
-            // The value stays.
+            // The value is unchanged.
             _ if change.refresh => return,
             Op::CompareAndSwap if !change.prev_value.is_empty() => After::Swap {
                 from: self.state(Some(&change.prev_value)),
@@ -178,7 +179,7 @@ fn is_below(path: &Bytes, dir: &Bytes) -> bool {
     rest.is_some_and(|rest| rest.starts_with(b"/"))
 }
 
-/// The value that a compare found: "[wanted != found]".
+/// The value that a compare found: "[expected != found]".
 fn found_instead(change: &TreeRequest, cause: &Bytes) -> Option<Bytes> {
     let wanted = &change.prev_value;
     if wanted.is_empty() {

@@ -1,4 +1,4 @@
-//! Every change was answered as the model answers it at its place in the log, and that place is
+//! Checks that every change has the model's answer for its place in the log, and that this place is
 //! after everything that was known before the call.
 
 use std::collections::BTreeMap;
@@ -9,14 +9,14 @@ use keelson_core::tree::{Event, TreeError};
 use super::{Answer, Request, TreeHistory, TreeOperation, complain};
 use crate::history::Outcome;
 
-/// What the model said to the committed requests, by the operation each came from.
+/// The model's answers to the committed requests, by operation.
 pub type Agreed = BTreeMap<usize, Result<Arc<Event>, TreeError>>;
 
-/// Checks all changes, and the order of everything but local reads, which may look back. What reads
-/// saw must have been compared with the model already.
+/// Checks all changes, and the order of everything but local reads, which may see older state. The
+/// contents of reads must have been compared with the model already.
 ///
 /// # Errors
-/// An answer that cannot be.
+/// An answer that is not possible.
 pub fn check(history: &TreeHistory, agreed: &Agreed) -> Result<(), String> {
     for (number, operation) in history.operations.iter().enumerate() {
         change(operation, agreed.get(&number))
@@ -44,7 +44,7 @@ fn change(
     }
 }
 
-/// Who began after another had returned comes after it.
+/// Checks real-time order: an operation that began after another had returned comes after it.
 fn real_time(history: &TreeHistory, agreed: &Agreed) -> Result<(), String> {
     let operations = &history.operations;
     let answers = operations.iter().filter_map(|operation| operation.answer());

@@ -1,4 +1,4 @@
-//! Changing the model: one function for each of etcd's.
+//! Changes of the model: one function for each of etcd's.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use keelson_proto::internal::{TreeExpire, TreeRequest};
 use super::read::show;
 use super::{State, Tree, prefixes};
 
-/// What a change did. It is recorded at the next index.
+/// A change. It is recorded at the next index.
 struct Change {
     action: Action,
     node: NodeExtern,
@@ -22,7 +22,7 @@ struct Change {
 type Changed = Result<Change, TreeError>;
 
 impl Tree {
-    /// Does what a request asks for.
+    /// Carries out a request.
     pub fn apply(&mut self, request: &TreeRequest) -> Result<Arc<Event>, TreeError> {
         let path = &request.path[..];
         let change = match request.op() {
@@ -40,8 +40,8 @@ impl Tree {
         Ok(self.record(change))
     }
 
-    /// Ends every node whose time is over, but for those whose time was set up to the spared index.
-    /// The earliest first; of the same time, in the order of their paths.
+    /// Expires every node whose time has come, except those whose TTL was set up to the spared
+    /// index. The earliest come first; those of the same time in the order of their paths.
     pub fn expire(&mut self, request: &TreeExpire) {
         loop {
             let all = self.all(self.index);
@@ -90,7 +90,7 @@ impl Tree {
         replace: bool,
         action: Action,
     ) -> Changed {
-        // 2000-01-01: who asks for an end before then does not get one.
+        // 2000-01-01: a request for an earlier expiry does not get one.
         let past = request.expires_ns < 946_684_800_000_000_000;
         let expires_ns = if past { 0 } else { request.expires_ns };
         self.writable(path)?;

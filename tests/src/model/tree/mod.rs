@@ -1,8 +1,8 @@
-//! The v2 tree, naively: for every path all it has ever been, and every event there ever was.
+//! A naive model of the v2 tree: all past states of every path, and every event.
 //!
-//! Written from etcd's `server/v2store` (store.go, node.go, event_history.go), not from the product:
-//! it shares the product's types for answers and nothing else. No history is cut, so it can also say
-//! what a read at an older index had to see.
+//! Written from etcd's `server/v2store` (store.go, node.go, event_history.go), not from the
+//! product: it shares only the product's types for answers. No history is cut, so that reads at an
+//! older index can be checked too.
 
 mod change;
 mod read;
@@ -17,21 +17,21 @@ use std::sync::Arc;
 use bytes::Bytes;
 use keelson_core::tree::{ErrorCode, Event, TreeError};
 
-/// How many events members keep.
+/// The size of members' history, in events.
 pub const HISTORY: u64 = 1000;
 
-/// What a path was from one index on.
+/// The state of a path from one index on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct State {
-    /// A file's value; nothing for a directory.
+    /// A file's value; `None` for a directory.
     pub value: Option<Bytes>,
-    /// When it was made.
+    /// The index of its creation.
     pub created: u64,
-    /// When it was changed.
+    /// The index of its last change.
     pub modified: u64,
-    /// When its time is over; 0 for never.
+    /// Its expiry time; 0 for none.
     pub expires_ns: i64,
-    /// The index at which that was said.
+    /// The index at which its TTL was set.
     pub ttl_set: u64,
 }
 
@@ -42,10 +42,11 @@ impl State {
     }
 }
 
-/// All the tree has ever been.
+/// All states of the tree.
 pub struct Tree {
     index: u64,
-    /// What each path was from which index on, oldest first; None: nothing.
+    /// The states of each path, oldest first, with their first index; `None` where there is no
+    /// node.
     paths: BTreeMap<Bytes, Vec<(u64, Option<State>)>>,
     /// The event of every index, from 1 on.
     events: Vec<Option<Arc<Event>>>,
@@ -58,7 +59,7 @@ impl Default for Tree {
 }
 
 impl Tree {
-    /// Only what is always there.
+    /// A tree with the nodes that always exist.
     pub fn new() -> Tree {
         let dir = State {
             value: None,
@@ -83,32 +84,32 @@ impl Tree {
         self.index
     }
 
-    /// A change that nobody sees.
+    /// Advances the index by a change that is not visible.
     pub fn touch(&mut self) {
         self.index += 1;
         self.events.push(None);
     }
 
-    /// What happened at that index, if clients could see it.
+    /// The event of that index, if it is visible to clients.
     pub fn event(&self, index: u64) -> Option<&Arc<Event>> {
         let at = usize::try_from(index.checked_sub(1)?).ok()?;
         self.events.get(at)?.as_ref()
     }
 
-    /// What was at a path, after that index.
+    /// The state of a path after that index.
     pub fn was(&self, path: &[u8], index: u64) -> Option<&State> {
         let versions = self.paths.get(path)?;
         let later = versions.partition_point(|(from, _)| *from <= index);
         versions[..later].last()?.1.as_ref()
     }
 
-    /// Every path at which something was after that index.
+    /// Every path that exists after that index.
     pub fn all(&self, index: u64) -> impl Iterator<Item = (&Bytes, &State)> {
         let paths = self.paths.keys();
         paths.filter_map(move |path| Some((path, self.was(path, index)?)))
     }
 
-    /// The next end of a node, of those whose time was set after `spared`, as it was at an index.
+    /// The next expiry among nodes whose TTL was set after `spared`, in the tree of an index.
     pub fn next_expiry(&self, spared: u64, index: u64) -> Option<i64> {
         let all = self.all(index).map(|(_, state)| state);
         let ending = all.filter(|state| state.expires_ns != 0 && spared < state.ttl_set);
@@ -119,7 +120,7 @@ impl Tree {
         self.was(path, self.index)
     }
 
-    /// From the next index on.
+    /// Sets a path's state from the next index on.
     fn put(&mut self, path: &[u8], state: Option<State>) {
         let path = Bytes::copy_from_slice(path);
         let from = self.index + 1;
@@ -141,13 +142,13 @@ fn refusal(code: ErrorCode, cause: &[u8], index: u64) -> TreeError {
     }
 }
 
-/// Every path on the way to that one, itself last: "/1", "/1/a", "/1/a/b". For "/" that alone.
+/// Every prefix of a path, itself last: "/1", "/1/a", "/1/a/b". For "/" only "/".
 fn prefixes(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     let ends = (1..=path.len()).filter(|end| *end == path.len() || path[*end] == b'/');
     ends.map(|end| &path[..end])
 }
 
-/// What all paths below that one begin with.
+/// The common beginning of all paths below this one.
 fn stem(path: &[u8]) -> Vec<u8> {
     let mut stem = path.to_vec();
     if path != b"/" {

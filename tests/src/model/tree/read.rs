@@ -1,4 +1,4 @@
-//! Reading the model, at any index.
+//! Reads of the model, at any index.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::{HISTORY, State, Tree, prefixes, refusal, stem};
 const SECOND_NS: i128 = 1_000_000_000;
 
 impl Tree {
-    /// What a get answers whose X-Etcd-Index is `index`.
+    /// The answer to a get whose X-Etcd-Index is `index`.
     pub fn get(
         &self,
         path: &[u8],
@@ -66,7 +66,7 @@ impl Tree {
         below.filter_map(move |(path, _)| Some((path, self.was(path, index)?)))
     }
 
-    /// `EventHistory.scan`, as a member answers it whose tree is at `index`.
+    /// `EventHistory.scan`, as on a member whose tree is at `index`.
     pub fn scan(
         &self,
         path: &[u8],
@@ -117,7 +117,7 @@ pub fn notifies(event: &Event, path: &[u8], recursive: bool) -> bool {
     concerned && !event.refresh
 }
 
-/// A node alone. Seconds are rounded up, and never below 0 (etcd's are).
+/// A node without children. Seconds are rounded up, and never below 0 (etcd's are).
 pub(super) fn show(path: &[u8], state: &State, now_ns: i64) -> NodeExtern {
     let ends = state.expires_ns != 0;
     let left = i128::from(state.expires_ns) - i128::from(now_ns);

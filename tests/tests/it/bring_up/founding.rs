@@ -1,4 +1,4 @@
-//! A cluster comes up from one URL, whatever order its hosts come in and whatever dies meanwhile.
+//! A cluster comes up from one URL, in any order of its hosts and in spite of deaths meanwhile.
 
 use anyhow::{Context, Result, ensure};
 use keelson_tests::bring_up::{Platform, Role, eventually};
@@ -12,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 const HOSTS: usize = 8;
 const MEMBERS: usize = 5;
 
-/// Orders of an ordinary run, and of a long one.
+/// The number of orders in an ordinary run, and in a long one.
 const SEEDS: u64 = 2;
 const SOAK: u64 = 40;
 
@@ -36,7 +36,7 @@ async fn found(seed: u64) -> Result<()> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut platform = Platform::ours(&binary::ours()?, HOSTS, MEMBERS).await?;
     let order = shuffled(&mut rng);
-    // Fewer than it takes: they register, and wait.
+    // Fewer than the cluster's size: they register, and wait.
     let early = rng.random_range(2..MEMBERS);
     platform.start(&order[..early])?;
     registered(&platform, early).await?;
@@ -55,7 +55,7 @@ async fn found(seed: u64) -> Result<()> {
     if service_first {
         platform.service.up()?;
     }
-    // All others come at once, and those that died come back.
+    // All others start at once, and those that died restart.
     platform.start(&shuffled(&mut rng))?;
     if !service_first {
         platform.service.up()?;
@@ -75,7 +75,7 @@ async fn found(seed: u64) -> Result<()> {
     again(&mut platform, &mut rng).await
 }
 
-/// So many of the hosts are in the token.
+/// Waits until this number of hosts is registered at the token.
 async fn registered(platform: &Platform, count: usize) -> Result<()> {
     let all = eventually("registrations", async || {
         let names = platform.service.registered(&platform.token).await;
@@ -84,7 +84,7 @@ async fn registered(platform: &Platform, count: usize) -> Result<()> {
     all.await.with_context(|| platform.log_tails())
 }
 
-/// A key through each host.
+/// Writes a key through each host.
 async fn write(platform: &Platform) -> Result<()> {
     for host in &platform.hosts {
         let request = Request::put(format!("/v2/keys/{}", host.name), "value=here");
@@ -94,8 +94,8 @@ async fn write(platform: &Platform) -> Result<()> {
     Ok(())
 }
 
-/// Everything ends, one way or the other, and comes back in another order, without the service: all
-/// are what they were, and have what was written.
+/// All hosts end, in different ways, and restart in another order, without the service: their roles
+/// and the data are the same.
 async fn again(platform: &mut Platform, rng: &mut impl Rng) -> Result<()> {
     let roles = platform.roles();
     for host in &mut platform.hosts {
@@ -131,7 +131,7 @@ async fn again(platform: &mut Platform, rng: &mut impl Rng) -> Result<()> {
         .with_context(|| platform.log_tails())
 }
 
-/// etcd#6292: such a host would vote a second time in a term it has forgotten.
+/// etcd#6292: such a host would vote a second time in a term that it has forgotten.
 #[tokio::test]
 async fn a_founder_that_lost_its_data_is_refused() -> Result<()> {
     let mut platform = Platform::ours(&binary::ours()?, 3, 3).await?;
@@ -141,12 +141,12 @@ async fn a_founder_that_lost_its_data_is_refused() -> Result<()> {
     lost.kill();
     std::fs::remove_dir_all(lost.data_dir())?;
     lost.refuses("has already been bootstrapped").await?;
-    // Nor does it come in by trying again, as systemd has it do.
+    // Nor does it succeed by restarting, as systemd would have it do.
     lost.refuses("has already been bootstrapped").await?;
     platform.serves().await
 }
 
-/// With the others away nobody can tell, so it does not begin.
+/// Without the others its earlier run cannot be ruled out, so it does not begin.
 #[tokio::test]
 async fn a_founder_that_lost_its_data_does_not_begin_alone() -> Result<()> {
     let mut platform = Platform::ours(&binary::ours()?, 3, 3).await?;
@@ -170,7 +170,7 @@ async fn a_founder_that_lost_its_data_does_not_begin_alone() -> Result<()> {
     lost.refuses("has already been bootstrapped").await
 }
 
-/// etcd 2 asks its discovery service again, too.
+/// etcd 2 uses its discovery service again, too.
 #[tokio::test]
 async fn a_proxy_that_ended_before_it_knew_its_cluster_finds_it() -> Result<()> {
     let mut platform = Platform::ours(&binary::ours()?, 4, 3).await?;
@@ -186,7 +186,7 @@ async fn a_proxy_that_ended_before_it_knew_its_cluster_finds_it() -> Result<()> 
         late.kill();
         ensure!(late.role() == Role::Proxy);
         ensure!(!late.data_dir().join("proxy/cluster").exists());
-        // So that the second time it says so anew.
+        // So that the second time the line is a new one.
         late.forget_log()?;
     }
     platform.start(&[0, 1, 2, 3])?;
@@ -205,7 +205,7 @@ async fn with_fallback_exit_a_late_host_ends_and_leaves_no_trace() -> Result<()>
     platform.has_members(1).await
 }
 
-/// The URL is not there any more, or never was: exit 1, and what to do.
+/// The token was deleted, or never existed: exit 1, with the remedy.
 #[tokio::test]
 async fn a_token_that_is_not_there_is_said() -> Result<()> {
     let mut platform = Platform::ours(&binary::ours()?, 1, 1).await?;

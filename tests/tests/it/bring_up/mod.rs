@@ -1,7 +1,7 @@
-//! Hosts that are started as operators start them: an environment, a discovery URL, and nothing that
-//! says who is a member. Real processes, real etcd, Debian's etcd-discovery.
+//! Hosts that are started as operators start them: with an environment and a discovery URL, and
+//! without a role. Real processes, real etcd, Debian's etcd-discovery.
 //!
-//! `KEELSON_SOAK=1` goes through many more orders of events.
+//! `KEELSON_SOAK=1` runs many more orders of events.
 
 mod founding;
 mod peers;

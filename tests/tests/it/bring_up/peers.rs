@@ -1,4 +1,4 @@
-//! With the real thing on the other side: etcd's hosts at our service, ours at Debian's.
+//! Compatibility with the originals: etcd's hosts at our service, ours at Debian's.
 
 use anyhow::{Context, Result, ensure};
 use keelson_tests::bring_up::{Platform, Service, eventually};
@@ -21,7 +21,7 @@ async fn three_etcds_come_up_through_our_service() -> Result<()> {
         .collect();
     platform.start(&[2, 0, 1])?;
     platform.serves().await?;
-    // They make their addresses known by writes of their own.
+    // They publish their addresses by writes of their own.
     let named = eventually("three members", async || {
         platform.has_members(3).await.is_ok()
     });
@@ -55,7 +55,7 @@ async fn our_hosts_come_up_through_debians_service() -> Result<()> {
         .with_context(|| platform.log_tails())
 }
 
-/// A host of ours that comes late to a cluster of etcds is a proxy before them.
+/// A host of ours that comes late to a cluster of etcds is a proxy for them.
 #[tokio::test]
 async fn our_host_becomes_a_proxy_before_etcds() -> Result<()> {
     let Some(etcd) = binary::etcd_or_skip()? else {

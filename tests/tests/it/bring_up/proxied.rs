@@ -1,4 +1,4 @@
-//! Clients behind proxies, while members die and come back.
+//! Clients behind proxies, while members die and restart.
 
 use std::time::{Duration, Instant};
 
@@ -16,11 +16,11 @@ use rand_chacha::ChaCha8Rng;
 
 const MEMBERS: usize = 5;
 
-/// Rounds of an ordinary run, and of a long one.
+/// The number of rounds in an ordinary run, and in a long one.
 const ROUNDS: usize = 4;
 const SOAK: usize = 60;
 
-/// How long two members stay away.
+/// How long two members stay down.
 const DOWN: Duration = Duration::from_millis(1_500);
 
 fn proxy(cluster: &Cluster, name: &str) -> Result<Host> {
@@ -69,8 +69,8 @@ async fn no_read_fails_and_no_write_is_done_twice_while_two_of_five_die() -> Res
     verify_fleet(fleet, member).await.with_context(logs)
 }
 
-/// Writes go to the leader and reads to any member: some of the proxies prefer one that is a moment
-/// behind.
+/// Writes go to the leader and reads to any member: some of the proxies prefer one that lags
+/// slightly.
 #[tokio::test]
 async fn what_was_written_is_read_at_once() -> Result<()> {
     let cluster = Cluster::start(&Plan::new(&binary::ours()?, 3)).await?;
@@ -100,8 +100,8 @@ async fn victims(cluster: &Cluster, round: usize, rng: &mut impl Rng) -> Result<
     })
 }
 
-/// Puts over gRPC, each of a key of its own: what was acknowledged is there, and a key that was put
-/// twice would have version 2.
+/// Checks puts over gRPC, each of its own key: what was acknowledged is there, and a key that was
+/// put twice would have version 2.
 async fn verify_fleet(fleet: Fleet, member: &str) -> Result<()> {
     let ledger = fleet.stop().await;
     println!(
@@ -127,11 +127,11 @@ async fn verify_fleet(fleet: Fleet, member: &str) -> Result<()> {
     Ok(())
 }
 
-/// Every member is away for seconds: what is asked meanwhile is held, and answered afterwards.
+/// All members are down for seconds: requests meanwhile are held, and answered afterwards.
 #[tokio::test]
 async fn requests_are_held_while_all_members_are_away() -> Result<()> {
     let mut cluster = Cluster::start(&Plan::new(&binary::ours()?, 3)).await?;
-    // Patient, since members of a debug build take their time on a busy machine.
+    // A long timeout, since members of a debug build are slow on a busy machine.
     let mut proxy = proxy(&cluster, "p1")?.with("ETCD_ELECTION_TIMEOUT", "20000");
     proxy.start()?;
     proxy.serves().await?;
@@ -168,7 +168,7 @@ async fn requests_are_held_while_all_members_are_away() -> Result<()> {
         ensure!(statuses.contains(&reply.status), "{request}: {reply}");
     }
     println!("held for {:?}", begin.elapsed());
-    // The wait went on at another member, and saw what was done: the key's end.
+    // The wait went on at another member, and received the event: the key's end.
     let mut waiting = waiting;
     let event = async {
         while !waiting.more().await? {}
@@ -196,7 +196,7 @@ fn ask(url: &str, request: Request) -> tokio::task::JoinHandle<Answer> {
     })
 }
 
-/// Nobody comes back: 503 and etcd 2's words, once, and not before the time is up.
+/// No member comes back: 503 with etcd 2's text, once, and not before the time is up.
 #[tokio::test]
 async fn held_requests_end_with_503_when_nobody_comes() -> Result<()> {
     let mut cluster = Cluster::start(&Plan::new(&binary::ours()?, 1)).await?;

@@ -1,4 +1,4 @@
-//! What one host does with what it is given: its directory, its environment, its ports, systemd.
+//! The settings of a single host: its directory, its environment, its ports, systemd.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::Command;
@@ -31,7 +31,7 @@ async fn a_directory_of_both_roles_is_refused() -> Result<()> {
         .await
 }
 
-/// Flags that would make it the other do not.
+/// Flags for the other role have no effect.
 #[tokio::test]
 async fn the_directory_goes_before_the_flags() -> Result<()> {
     let dir = tempfile::tempdir()?;
@@ -65,7 +65,7 @@ async fn the_directory_goes_before_the_flags() -> Result<()> {
     Ok(())
 }
 
-/// The one way from a proxy to a member: somebody says so, and does what the command prints.
+/// The only way from a proxy to a member: an operator runs the command and follows its output.
 #[tokio::test]
 async fn a_proxy_becomes_a_member_when_it_is_promoted() -> Result<()> {
     let mut platform = Platform::ours(&binary::ours()?, 2, 1).await?;
@@ -75,7 +75,7 @@ async fn a_proxy_becomes_a_member_when_it_is_promoted() -> Result<()> {
     put(&platform.hosts[number].client_url).await?;
     let mut proxy = platform.hosts.remove(number);
     proxy.stop().await?;
-    // An attempt that was cut short after the cluster had done its part.
+    // An attempt that was cut short after the cluster had added the member.
     let member = &platform.hosts[0].client_url;
     let body = format!(r#"{{"peerURLs":["{}"],"isLearner":true}}"#, proxy.peer_url);
     let add = Request::new("POST", "/v3/cluster/member/add").body(body);
@@ -123,7 +123,8 @@ async fn a_proxy_becomes_a_member_when_it_is_promoted() -> Result<()> {
     Ok(())
 }
 
-/// What CoreOS's cloud-init makes of Deis's user-data, but for the ports: no flags, two listeners.
+/// The settings that CoreOS's cloud-init makes of Deis's user-data, except for the ports: no flags,
+/// two listeners.
 #[tokio::test]
 async fn a_deis_host_is_configured_by_its_environment_alone() -> Result<()> {
     let mut platform = Platform::ours(&binary::ours()?, 0, 1).await?;
@@ -165,7 +166,7 @@ async fn a_deis_host_is_configured_by_its_environment_alone() -> Result<()> {
     Ok(())
 }
 
-/// Deis's test-etcd image sets `ETCD_ADDR`, and etcd 2 still took its kin.
+/// Deis's test-etcd image sets `ETCD_ADDR`, and etcd 2 still accepted the names of etcd 0.4.
 #[tokio::test]
 async fn names_of_etcd_0_4_are_understood() -> Result<()> {
     let dir = tempfile::tempdir()?;
@@ -193,11 +194,11 @@ async fn names_of_etcd_0_4_are_understood() -> Result<()> {
         ensure!(machines.text() == **told, "{machines}");
         put(&host.client_url).await?;
     }
-    // `addr` alone listens everywhere, on both families.
+    // `addr` alone listens on all interfaces, on both families.
     put(&format!("http://[::1]:{}", port_of(&client))).await
 }
 
-/// READY=1 is what other units of a Deis host wait for: at that moment a write must work.
+/// Other units of a Deis host wait for READY=1: at that moment a write must succeed.
 #[tokio::test]
 async fn readiness_is_said_when_a_write_works() -> Result<()> {
     const SOON: Duration = Duration::from_millis(800);
@@ -212,7 +213,7 @@ async fn readiness_is_said_when_a_write_works() -> Result<()> {
         platform.hosts.push(host);
         notified.push(socket);
     }
-    // One of two: it is up, and no write would work.
+    // One of two: it runs, and no write would succeed.
     platform.start(&[0])?;
     platform.hosts[0].says("waiting for 1 more").await?;
     let early = notified[0].hears(SOON).await?;
@@ -230,7 +231,7 @@ async fn readiness_is_said_when_a_write_works() -> Result<()> {
     platform.has_members(2).await
 }
 
-/// As etcd's: systemd would end a `Type=notify` unit that waited for members.
+/// As in etcd: systemd would end a `Type=notify` unit that waited for members.
 #[tokio::test]
 async fn a_proxy_without_members_is_ready_when_it_listens() -> Result<()> {
     const LIMIT: Duration = Duration::from_secs(60);
@@ -256,13 +257,13 @@ async fn a_proxy_without_members_is_ready_when_it_listens() -> Result<()> {
     put(&proxy.client_url).await
 }
 
-/// Another program may have 4001; 2379 is what counts.
+/// Another program may have 4001; only 2379 is required.
 #[tokio::test]
 async fn the_second_default_port_may_be_taken() -> Result<()> {
     let loopback = Ipv4Addr::LOCALHOST;
     let free = |port| TcpListener::bind((loopback, port));
     let (Ok(first), Ok(taken)) = (free(2379), free(4001)) else {
-        // The machine's ports, not a peer that could be installed.
+        // These are the machine's ports, and not a program that could be installed.
         eprintln!("skipped: 2379 or 4001 is taken");
         return Ok(());
     };

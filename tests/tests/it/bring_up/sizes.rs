@@ -1,4 +1,4 @@
-//! `DEIS_NUM_INSTANCES`, where etcd has no word for how many members there are to be.
+//! `DEIS_NUM_INSTANCES`, the number of members, for which etcd has no setting.
 
 use anyhow::{Result, ensure};
 use keelson_tests::bring_up::{Host, Platform, Role};

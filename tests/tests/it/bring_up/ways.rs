@@ -1,5 +1,5 @@
-//! The less trodden ways: a token in a v3 cluster, a proxy that only reads, a gateway, and the discovery
-//! service's own store beside an etcd.
+//! The rarer ways to start: a token in a v3 cluster, a read-only proxy, a gateway, and the
+//! discovery service's own store compared with an etcd.
 
 use std::path::Path;
 use std::time::Duration;
@@ -99,7 +99,7 @@ async fn a_gateway_says_when_it_is_ready_and_joins() -> Result<()> {
     let _gateway = Process::start_with(&ours, &arguments, &variables, &log)?;
     let heard = notified.hears(LIMIT).await?;
     ensure!(heard.as_deref() == Some("READY=1"), "{heard:?}");
-    // Each connection may be another member's.
+    // Each connection may go to another member.
     for number in 0..6 {
         let mut client = Client::new(&format!("http://{address}"));
         let put = Request::put("/v2/keys/a", format!("value={number}"));
@@ -109,7 +109,7 @@ async fn a_gateway_says_when_it_is_ready_and_joins() -> Result<()> {
     Ok(())
 }
 
-/// What a client sees of a token, from before it is made until it is crowded.
+/// A client's view of a token, from before it is made until it is full.
 async fn seen(service: &Service, token: &str) -> Result<Vec<String>> {
     let path = token.strip_prefix(&service.url).context("its own token")?;
     let mut client = Client::patient(&service.url, Duration::from_secs(5));
@@ -140,7 +140,7 @@ async fn seen(service: &Service, token: &str) -> Result<Vec<String>> {
         let reply = client.ask(&request).await?;
         seen.push(masked(&request, &reply, path));
     }
-    // Who waits has its head at once, and then the event.
+    // A client that waits has the head at once, and then the event.
     let waits = Request::get(format!("{path}/3?wait=true"));
     let mut open = client.open(&waits).await?;
     seen.push(format!("{} before the event", open.head.status));
@@ -153,7 +153,7 @@ async fn seen(service: &Service, token: &str) -> Result<Vec<String>> {
     Ok(seen)
 }
 
-/// Without what is chance: indices, times, the token, and where the registry keeps it.
+/// The reply without its variable parts: indices, times, the token, and its place in the registry.
 fn masked(request: &Request, reply: &Reply, path: &str) -> String {
     let mut text = reply.text().replace(path, "/TOKEN");
     for name in ["Index\":", "index\":", "ttl\":", "expiration\":", "[1 != "] {
@@ -169,7 +169,8 @@ fn masked(request: &Request, reply: &Reply, path: &str) -> String {
     format!("{request} -> {} {kind} {text}", reply.status)
 }
 
-/// The tests of `discovery` hold the service to Debian's, before an etcd; by itself it is the same.
+/// The tests of `discovery` compare the service with Debian's, with an etcd as its store; with its
+/// own store it is the same.
 #[tokio::test]
 async fn the_services_own_store_answers_as_an_etcd_does() -> Result<()> {
     let Some(etcd) = binary::etcd_or_skip()? else {

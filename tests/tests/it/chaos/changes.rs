@@ -1,11 +1,11 @@
-//! Five members of which one is dead: each change of the membership is done or refused as by etcd.
+//! Five members of which one is dead: each membership change succeeds or is refused as in etcd.
 
 use keelson_tests::chaos::members::{Members, NOT_IN_SYNC, UNHEALTHY, done, id_of, refused};
 
 use super::membership::{GONE, logged};
 use super::*;
 
-/// Writers: two cores carry six members of a debug build beside them.
+/// The number of writers: two cores run six members of a debug build beside them.
 const WRITERS: usize = 8;
 
 /// A learner is promoted, a living voter removed, the dead one removed, and a new voter added.

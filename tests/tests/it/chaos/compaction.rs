@@ -8,22 +8,23 @@ use keelson_tests::chaos::members::{Members, NOT_IN_SYNC, UNHEALTHY, done, id_of
 use super::membership::{ARRIVING, logged};
 use super::*;
 
-/// Puts of one transaction, etcd's bound.
+/// The puts of one transaction, etcd's bound.
 const PUTS: u32 = 128;
 
-/// Transactions: of keys that the sweep has to remove.
+/// The number of transactions with keys that the sweep has to remove.
 const BATCHES: u32 = 100;
 
-/// Bytes of a value: all of them are more than what is on its way to a member that reads nothing.
+/// Bytes of a value: all values together exceed what can be in flight to a member that does not
+/// read.
 const VALUE_BYTES: usize = 1 << 10;
 
-/// Writers beside the sweep.
+/// The number of writers beside the sweep.
 const WRITERS: usize = 4;
 
-/// With these the log is cut early: a member that joins needs a snapshot.
+/// With these the log is truncated early: a member that joins needs a snapshot.
 const CUT_EARLY: [&str; 2] = ["--snapshot-count=100", "--snapshot-catchup-entries=10"];
 
-/// Makes many keys and deletes them all: the revision of the deletion.
+/// Creates many keys and deletes them all; returns the revision of the deletion.
 async fn make_and_delete(url: &str, round: usize) -> Result<i64> {
     let mut kv = client::kv(url).await?;
     let value = Bytes::from(vec![b'x'; VALUE_BYTES]);
@@ -60,7 +61,7 @@ async fn compact(url: &str, revision: i64) -> Result<()> {
     Ok(())
 }
 
-/// Neither a learner that is new nor a follower that lost its disk gets a deleted key back.
+/// Neither a new learner nor a follower that lost its disk gets a deleted key back.
 #[tokio::test]
 async fn members_that_join_while_a_compaction_sweeps_are_equal() -> Result<()> {
     let ours = binary::ours()?;

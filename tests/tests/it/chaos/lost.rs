@@ -2,8 +2,8 @@
 
 use super::*;
 
-/// It is started again with nothing and the state `existing`. Its votes and acknowledgements are
-/// gone, so it does not come back as itself: it ends and names the remedy. etcd panics.
+/// It is restarted with an empty directory and the state `existing`. Its votes and acknowledgements
+/// are gone, so it must not rejoin under its old id: it ends and names the remedy. etcd panics.
 #[tokio::test]
 async fn a_member_that_lost_its_disk_ends_with_the_remedy() -> Result<()> {
     let ours = binary::ours()?;

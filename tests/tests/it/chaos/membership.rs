@@ -7,15 +7,15 @@ use keelson_tests::proc::member::Member as Process;
 
 use super::*;
 
-/// What a leader logs when a peer's process is gone.
+/// A leader's log line about a peer whose process is gone.
 pub(super) const GONE: &str = "cannot reach peer";
-/// What a member logs when a snapshot begins to arrive.
+/// A member's log line when a snapshot begins to arrive.
 pub(super) const ARRIVING: &str = "receiving a snapshot";
 
 /// Bytes of one value.
 const VALUE_BYTES: usize = 256 << 10;
-/// More of them than the 128 MiB that a leader may keep of its log: it must cut the log then, however
-/// late its engine is, and a member that has none of them needs a snapshot.
+/// More values than the 128 MiB that a leader may keep of its log: it must truncate the log,
+/// however late its engine is, and a member that has none of them needs a snapshot.
 const BEYOND_THE_LOG: usize = (144 << 20) / VALUE_BYTES;
 
 pub(super) async fn logged(member: &Process, text: &str, from: usize) -> Result<()> {
@@ -81,8 +81,8 @@ async fn changes_with_a_member_down_and_moves_under_writes_cost_nothing() -> Res
     Ok(())
 }
 
-/// The sender's process is stopped and its sockets stay open. The member that was to get the snapshot is
-/// needed for the quorum, so that nothing goes on until it has one from the next leader.
+/// The sender's process is stopped and its sockets stay open. The receiver is needed for the
+/// quorum, so that the cluster makes no progress until it has a snapshot from the next leader.
 #[tokio::test]
 async fn a_leader_that_stops_while_it_sends_a_snapshot_is_replaced_as_its_sender() -> Result<()> {
     if binary::ours()?.ends_with("etcd") {

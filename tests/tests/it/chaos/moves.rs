@@ -6,11 +6,11 @@ use keelson_tests::proc::ports;
 
 use super::*;
 
-/// Writers beside which members move.
+/// The number of writers while members move.
 const WRITERS: usize = 8;
 
-/// A follower's and the leader's URLs are updated to another spelling of the same address, and the
-/// leader stays; then each moves to another port as etcd's manual has it: update, stop, start.
+/// The URLs of a follower and of the leader are updated to another spelling of the same address,
+/// and the leader stays. Then each moves to another port by etcd's manual: update, stop, start.
 #[tokio::test]
 async fn members_whose_peer_urls_are_updated_go_on_and_the_leader_leads_on() -> Result<()> {
     let _alone = alone().await;
@@ -48,7 +48,7 @@ async fn members_whose_peer_urls_are_updated_go_on_and_the_leader_leads_on() -> 
         cluster.wait_ready(LIMIT).await?;
         fleet.progress(200, LIMIT).await?;
     }
-    // With one other member away the two that moved are the quorum: each receives at its new URL.
+    // With one other member down the two that moved are the quorum: each receives at its new URL.
     cluster.kill((leader + 2) % 3);
     fleet.progress(100, LIMIT).await?;
     let ledger = fleet.stop().await;

@@ -1,18 +1,19 @@
-//! Two releases in one cluster. `KEELSON_OTHER_BIN` names the binary of the other one, which is the
-//! older: no registry has one, so these are skipped without it, in CI too.
+//! Two releases in one cluster. `KEELSON_OTHER_BIN` names the older binary: no registry has one, so
+//! these tests are skipped without it, in CI too.
 
 use keelson_tests::chaos::members::{Members, NOT_IN_SYNC, UNHEALTHY, done, id_of};
 
 use super::membership::logged;
 use super::*;
 
-/// Writers beside members of two releases.
+/// The number of writers beside members of two releases.
 const WRITERS: usize = 16;
 
 /// More entries than a leader keeps with [`CUT_EARLY`].
 const BEHIND: u64 = 6_000;
 
-/// With these the log is cut early: a member that was away needs a snapshot of the other release.
+/// With these the log is truncated early: a member that was down needs a snapshot of the other
+/// release.
 const CUT_EARLY: [&str; 2] = ["--snapshot-count=1000", "--snapshot-catchup-entries=10"];
 
 #[tokio::test]
@@ -42,8 +43,8 @@ async fn a_cluster_is_upgraded_member_by_member_under_load() -> Result<()> {
     Ok(())
 }
 
-/// A member of each release is away for long and gets a snapshot, leaders are killed, and a member of
-/// this release joins.
+/// A member of each release is down for long and gets a snapshot, leaders are killed, and a member
+/// of this release joins.
 #[tokio::test]
 async fn members_of_two_releases_are_one_cluster_under_load() -> Result<()> {
     let Some(other) = binary::other_or_skip()? else {
@@ -61,7 +62,7 @@ async fn members_of_two_releases_are_one_cluster_under_load() -> Result<()> {
 
     let fleet = Fleet::start(&cluster.endpoints(), WRITERS, "mixed/");
     fleet.progress(200, LIMIT).await?;
-    // Of this release and of the other: away for long, so that what is in the log is not enough.
+    // One of each release, down for so long that the log is not enough.
     for number in [2, 0] {
         let before = cluster.members[number].log().len();
         cluster.kill(number);
@@ -70,7 +71,7 @@ async fn members_of_two_releases_are_one_cluster_under_load() -> Result<()> {
         logged(&cluster.members[number], SNAPSHOT_ARRIVED[0], before).await?;
         fleet.progress(200, LIMIT).await?;
     }
-    // Whichever release leads, it goes and the next one leads.
+    // The leader, of either release, is killed, and the next one leads.
     for _ in 0..3 {
         let leader = cluster.leader().await?;
         cluster.kill(leader);

@@ -1,8 +1,8 @@
-//! Debian's etcdctl 3.4.23 with `ETCDCTL_API=2` against us and against Debian's etcd: the same
+//! Debian's etcdctl 3.4.23 with `ETCDCTL_API=2`, with Keelson and with Debian's etcd: the same
 //! output, the same errors, the same exit codes.
 //!
-//! Member ids and addresses are masked; everything else must agree, also through a proxy. `backup` is
-//! not here: it reads etcd's own files, and our data directory holds none.
+//! Member ids and addresses are masked; everything else must agree, also through a proxy. `backup`
+//! is not tested: it reads etcd's own files, and our data directory has none.
 
 mod scripts;
 mod side;
@@ -24,7 +24,7 @@ async fn both(members: usize) -> Result<Option<(Side, Side)>> {
     Ok(Some((ours, theirs)))
 }
 
-/// Ours behind a proxy, etcd itself.
+/// Ours behind a proxy, etcd directly.
 async fn both_through_a_proxy(members: usize) -> Result<Option<(Side, Side)>> {
     let Some(etcd) = binary::etcd_or_skip()? else {
         return Ok(None);
@@ -34,7 +34,7 @@ async fn both_through_a_proxy(members: usize) -> Result<Option<(Side, Side)>> {
     Ok(Some((ours, theirs)))
 }
 
-/// Adds what differs.
+/// Adds a difference.
 fn differ(differences: &mut String, line: &str, our: &str, their: &str) {
     if our != their {
         *differences += &format!("$ etcdctl {line}\n--- ours\n{our}\n--- etcd's\n{their}\n\n");
@@ -154,7 +154,7 @@ async fn members(sides: Option<(Side, Side)>) -> Result<()> {
                 side.new = side.id_of("unstarted")?;
             }
             if line == "member remove {OLD}" {
-                // It stops by itself a second later, and cluster-health must not see it alive.
+                // It stops by itself a second later, and cluster-health must not find it alive.
                 let last = side.cluster.members.len() - 1;
                 side.cluster.kill(last);
                 // If it led, the others elect first.

@@ -1,7 +1,7 @@
-//! What etcdctl is told.
+//! The commands for etcdctl.
 
-/// What etcdctl is told, a line a command; `'` holds words together, and what it reads from
-/// standard input follows ` <<< `.
+/// etcdctl's commands, one on each line; `'` quotes words with spaces, and its standard input
+/// follows ` <<< `.
 pub(crate) const KEYS: &str = r#"
 ls
 get /a
@@ -104,7 +104,7 @@ watch --recursive --after-index 4 /queue
 exec-watch --after-index
 "#;
 
-/// Users, roles, and what they may. The last line leaves accounts switched on.
+/// Users, roles and their permissions. The last line leaves authentication enabled.
 pub(crate) const ACCOUNTS: &str = r#"
 user list
 role list
@@ -170,7 +170,7 @@ set /c 3
 -u root:secret auth enable
 "#;
 
-/// Members of a cluster of three; `{PEER}` is an address nobody listens at, `{NEW}` the id of the
+/// Members of a cluster of three; `{PEER}` is an address without a listener, `{NEW}` the id of the
 /// member that was added, `{OLD}` that of the last one of the three, `{OWN}` its peer address.
 pub(crate) const MEMBERS: &str = r#"
 member list

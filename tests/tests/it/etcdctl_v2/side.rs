@@ -1,4 +1,4 @@
-//! One of the two servers, and etcdctl asking it.
+//! One of the two servers, and etcdctl as its client.
 
 use std::io::{Read, Write as _};
 use std::net::TcpStream;
@@ -11,23 +11,23 @@ use keelson_tests::bring_up::Host;
 use keelson_tests::proc::binary;
 use keelson_tests::proc::cluster::{Cluster, Plan};
 
-/// A command that has answered nothing for so long hangs; etcdctl itself gives up after 5 s.
+/// A command without an answer after this time hangs; etcdctl itself gives up after 5 s.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
-/// Time for a watcher that goes on to say what it has seen.
+/// Time for a watcher that goes on to print its events.
 const WATCHING: Duration = Duration::from_millis(1500);
 
-/// Between two looks.
+/// The interval at which a condition is checked.
 const POLL: Duration = Duration::from_millis(5);
 
 pub(crate) struct Side {
     etcdctl: PathBuf,
     pub(crate) cluster: Cluster,
-    /// Asked in the members' place.
+    /// Queried in place of the members.
     proxy: Option<Host>,
-    /// etcdctl goes to the members themselves once it knows them, if it may.
+    /// Whether etcdctl may use the members themselves once it has their addresses.
     sync: bool,
-    /// Ids of members: of the one that was added, of the last of the three.
+    /// Ids of members: of the one that was added, and of the last of the three.
     pub(crate) new: String,
     old: String,
     spare: u16,
@@ -49,7 +49,7 @@ impl Side {
             old: "none".to_string(),
             spare: keelson_tests::proc::ports::free(1)?[0],
         };
-        // Members make their addresses known by a write that may come after the first answer.
+        // Members publish their addresses by a write that may come after the first answer.
         let deadline = Instant::now() + LIMIT;
         loop {
             let (_, list, _) = side.call(&["member".to_string(), "list".to_string()], "")?;
@@ -68,7 +68,7 @@ impl Side {
         Ok(side)
     }
 
-    /// The same, with etcdctl kept from leaving the endpoints it is given.
+    /// The same, with an etcdctl that uses only the endpoints it is given.
     pub(crate) async fn without_sync(binary: &Path, members: usize) -> Result<Side> {
         let side = Side::start(binary, members).await?;
         Ok(Side {
@@ -98,7 +98,7 @@ impl Side {
         self.cluster.log_tails() + &proxy.unwrap_or_default()
     }
 
-    /// The id of the member whose line has these words.
+    /// The id of the member whose line contains these words.
     pub(crate) fn id_of(&self, words: &str) -> Result<String> {
         let (_, list, _) = self.call(&["member".to_string(), "list".to_string()], "")?;
         let line = list.lines().find(|line| line.contains(words));
@@ -132,7 +132,7 @@ impl Side {
         finish(child, LIMIT)
     }
 
-    /// Runs a line of a script; the answer is the exit code and the masked output.
+    /// Runs a line of a script; returns the exit code and the masked output.
     pub(crate) fn line(&self, line: &str) -> Result<String> {
         let (arguments, input) = line.split_once(" <<< ").unwrap_or((line, ""));
         let arguments: Vec<String> = words(arguments)
@@ -154,7 +154,7 @@ impl Side {
 
     fn masked(&self, code: i32, out: &str, err: &str) -> String {
         let mut lines: Vec<String> = out.lines().map(|line| self.mask(line)).collect();
-        // Members are listed by id, and ids follow from ports.
+        // Members are listed by id, and ids depend on ports.
         if out.contains("peerURLs=") || out.contains("is healthy") || out.contains("unreachable") {
             lines.sort();
         }
@@ -172,7 +172,7 @@ impl Side {
             line = line.replace(&host(&member.client_url), &format!("CLIENT{number}"));
             line = line.replace(&host(&member.peer_url), &format!("PEER{number}"));
         }
-        // The order of the initial cluster is a map's; who leads is chance.
+        // The order of the initial cluster is a map's; the leader is random.
         if let Some(list) = line.strip_prefix("ETCD_INITIAL_CLUSTER=\"") {
             let mut members: Vec<&str> = list.trim_end_matches('"').split(',').collect();
             members.sort_unstable();
@@ -184,7 +184,7 @@ impl Side {
         mask_expiration(&mask_ids(&line))
     }
 
-    /// Starts a watch, writes, and says what the watch said; one that goes on is ended.
+    /// Starts a watch, writes, and returns the watch's output; a watch that goes on is ended.
     pub(crate) fn watch(&self, watch: &str, writes: &[&str]) -> Result<String> {
         let before = self.watchers()?;
         let mut child = self.command(&words(watch)).stdin(Stdio::null()).spawn()?;
@@ -201,7 +201,7 @@ impl Side {
         Ok(self.masked(code, &out, &err))
     }
 
-    /// How many watch, at all members.
+    /// The number of watchers at all members.
     fn watchers(&self) -> Result<u64> {
         let mut watchers = 0;
         for member in &self.cluster.members {
@@ -211,8 +211,8 @@ impl Side {
         Ok(watchers)
     }
 
-    /// Waits until those of the members that run, the first `count`, know the same members: etcdctl asks any
-    /// of them.
+    /// Waits until the first `count` running members have the same member list: etcdctl uses any of
+    /// them.
     pub(crate) fn agree(&self, count: usize) -> Result<()> {
         let deadline = Instant::now() + LIMIT;
         loop {
@@ -232,7 +232,7 @@ impl Side {
     }
 }
 
-/// What a member says by itself, as JSON.
+/// A member's answer as JSON.
 fn get(url: &str, path: &str) -> Result<serde_json::Value> {
     let host = url.trim_start_matches("http://");
     let mut stream = TcpStream::connect(host)?;
@@ -245,7 +245,7 @@ fn get(url: &str, path: &str) -> Result<serde_json::Value> {
     serde_json::from_str(body).with_context(|| format!("{path}: {answer}"))
 }
 
-/// Waits for the end, or ends it: then the code is -1.
+/// Waits for the end of the process, or kills it: then the code is -1.
 fn finish(mut child: Child, limit: Duration) -> Result<(i32, String, String)> {
     let deadline = Instant::now() + limit;
     let code = loop {
@@ -273,7 +273,7 @@ fn finish(mut child: Child, limit: Duration) -> Result<(i32, String, String)> {
     Ok((code, out, err))
 }
 
-/// Words of a line; quotes hold them together.
+/// Words of a line; quotes keep them together.
 fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     for (number, part) in line.split('\'').enumerate() {
