@@ -1,5 +1,5 @@
 //! Ranges over 100,000 keys: one key, a page, a count, and a page of the past; with the rows still
-//! in the overlay and with all of them in LMDB.
+//! in the memtable and with all of them in LMDB.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -30,7 +30,7 @@ fn main() {
     for key in 0..1_000 {
         machine.apply(&put(key));
     }
-    all(&mut criterion, "overlay", &machine.state.view(), written);
+    all(&mut criterion, "memtable", &machine.state.view(), written);
     criterion.final_summary();
 }
 

@@ -45,11 +45,11 @@ impl Node {
     /// further entries, or others in their place, commit them.
     pub(super) fn is_overloaded(&self) -> bool {
         // The bytes added in this step: many messages may have arrived since the last one.
-        let turn_bytes = self.raw.raft.raft_log.unstable.entries_size;
-        let log_bytes = self.raw.store().size_bytes() + turn_bytes;
+        let step_bytes = self.raw.raft.raft_log.unstable.entries_size;
+        let log_bytes = self.raw.store().size_bytes() + step_bytes;
         let log_is_full = self.config.log_bytes_max < log_bytes
             && self.durable < self.raw.raft.raft_log.committed;
-        let unpersisted_bytes = self.unpersisted_bytes.bytes + turn_bytes;
+        let unpersisted_bytes = self.unpersisted_bytes.bytes + step_bytes;
         let disk_is_late = self.config.unpersisted_bytes_max < unpersisted_bytes;
         self.backlogged || log_is_full || disk_is_late
     }

@@ -7,7 +7,7 @@ use keelson_proto::internal::command::Op;
 use keelson_proto::internal::{Command, TreeExpire};
 use prost::Message;
 
-use super::log::Reign;
+use super::log::Tenure;
 use crate::sim::mutant::Mutant;
 use crate::sim::nodes::Asker;
 use crate::sim::swarm::Swarm;
@@ -117,11 +117,11 @@ impl World {
         if let Some(machine) = life.machine()
             && (soft_state.role, soft_state.term) == (Role::Leader, term)
         {
-            let reign = Reign {
+            let tenure = Tenure {
                 began_ms: now,
                 index: machine.view().tree_index(),
             };
-            self.tree.log.begins(term, reign, grace);
+            self.tree.log.begins(term, tenure, grace);
         }
         self.expirer_takes(id, ExpirerEvent::Done(number));
     }

@@ -16,7 +16,7 @@ use crate::model::tree::Tree;
 
 /// A leader's tenure, from the time at which it had applied everything of earlier terms.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Reign {
+pub(super) struct Tenure {
     /// The time of its beginning.
     pub(super) began_ms: u64,
     /// The tree's index at that time.
@@ -45,7 +45,7 @@ pub(in crate::sim) struct Log {
     pub(in crate::sim) agreed: Agreed,
     /// The time at which an expiry was proposed.
     proposed: BTreeMap<ProposalId, u64>,
-    reigns: BTreeMap<Term, Reign>,
+    tenures: BTreeMap<Term, Tenure>,
     /// The grace of a new leader.
     grace_ms: u64,
     /// The number of expired nodes.
@@ -69,7 +69,7 @@ impl Log {
             asked: BTreeMap::new(),
             agreed: Agreed::new(),
             proposed: BTreeMap::new(),
-            reigns: BTreeMap::new(),
+            tenures: BTreeMap::new(),
             grace_ms: 0,
             expiries: 0,
         }
@@ -83,9 +83,9 @@ impl Log {
         self.proposed.insert(id, now_ms);
     }
 
-    pub(super) fn begins(&mut self, term: Term, reign: Reign, grace_ms: u64) {
+    pub(super) fn begins(&mut self, term: Term, tenure: Tenure, grace_ms: u64) {
         self.grace_ms = grace_ms;
-        self.reigns.entry(term).or_insert(reign);
+        self.tenures.entry(term).or_insert(tenure);
     }
 
     /// An entry is committed for the first time.
@@ -158,16 +158,16 @@ impl Log {
                 return Err(format!("v2 expiry: before its time: {event:?}, {expire:?}"));
             }
             // The grace is that of the leader of the entry's term, not of the member that proposed.
-            let reign = self.reigns.get(&term);
-            let set_before = |reign: &Reign| {
-                was.ttl_set <= reign.index || self.term_of_change(was.ttl_set) < term
+            let tenure = self.tenures.get(&term);
+            let set_before = |tenure: &Tenure| {
+                was.ttl_set <= tenure.index || self.term_of_change(was.ttl_set) < term
             };
-            let spared = reign.is_none_or(|reign| {
-                proposed_ms < reign.began_ms + self.grace_ms && set_before(reign)
+            let spared = tenure.is_none_or(|tenure| {
+                proposed_ms < tenure.began_ms + self.grace_ms && set_before(tenure)
             });
             if spared {
                 return Err(format!(
-                    "v2 expiry: {key:?} ends within the grace: set at {}, {reign:?}, proposed at \
+                    "v2 expiry: {key:?} ends within the grace: set at {}, {tenure:?}, proposed at \
                      {proposed_ms} ms in term {term:?}: {expire:?}",
                     was.ttl_set
                 ));
