@@ -225,7 +225,7 @@ impl Store {
 
     /// Serves clients on these listeners until `shutdown`, and then, within bounds, until the
     /// requests in flight are answered. Until the member is `ready`, only probes (`/health`,
-    /// `/livez`, `/readyz`) are answered; other requests wait.
+    /// `/livez`, `/readyz`, `/debug/vars`) are answered; other requests wait.
     ///
     /// # Errors
     /// It ends early only through a bug.
