@@ -9,6 +9,7 @@ pub mod config;
 pub mod discovery;
 pub mod discovery_url;
 pub mod hpack;
+pub mod http2;
 pub mod peer;
 pub mod request;
 pub mod wal;
@@ -17,12 +18,13 @@ pub mod wal;
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its corpus.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("command", command::run),
     ("config", config::run),
     ("discovery", discovery::run),
     ("discovery_url", discovery_url::run),
     ("hpack", hpack::run),
+    ("http2", http2::run),
     ("peer", peer::run),
     ("request", request::run),
     ("wal", wal::run),

@@ -100,7 +100,7 @@ async fn ends(sent: &[u8]) -> Vec<String> {
 
 fn ends_of(received: &[u8]) -> Vec<String> {
     let mut ends = vec![];
-    let heard = FrameReader::default().take(received, |event| {
+    let heard = FrameReader::default().read(received, |event| {
         match event {
             Frame::Headers { stream, end, .. } => ends.push(format!("fields {stream} {end}")),
             Frame::RstStream { stream, code } => ends.push(format!("reset {stream} {}", code.0)),

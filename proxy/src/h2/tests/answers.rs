@@ -12,7 +12,7 @@ fn shut(proxy: &Arc<Context>, path: &str, calls: u32) -> (Arc<ClientSession>, Ve
     let session = Arc::new(ClientSession::new([1000, 1000]));
     let mut bytes = BytesMut::new();
     frame::put_settings(&mut bytes, &[(setting::INITIAL_WINDOW_SIZE, 0)]);
-    let taken = FrameReader::default().take(&bytes, |event| {
+    let taken = FrameReader::default().read(&bytes, |event| {
         if let Frame::Settings(settings) = event {
             session.recv_settings(&settings)?;
         }

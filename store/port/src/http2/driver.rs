@@ -194,7 +194,7 @@ impl<H: Handler> Driver<H> {
             &mut self.control_frames,
         );
         let mut whole = false;
-        self.frames.take(bytes, |frame| {
+        self.frames.read(bytes, |frame| {
             whole = true;
             if !*settings_received && !matches!(frame, Frame::Settings(_)) {
                 return Err(ConnectionError::protocol(

@@ -49,7 +49,7 @@ impl FrameReader {
     ///
     /// # Errors
     /// The bytes are a connection error, or `each` returned one. The reader must not be used again.
-    pub fn take(
+    pub fn read(
         &mut self,
         arrived: &[u8],
         mut each: impl FnMut(Frame<'_>) -> Result<(), ConnectionError>,

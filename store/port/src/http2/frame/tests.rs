@@ -11,7 +11,7 @@ fn frames_in(sent: &[u8], pieces: usize) -> Result<Vec<String>, ConnectionError>
     let mut read = vec![];
     let size = sent.len().div_ceil(pieces).max(1);
     for piece in sent.chunks(size) {
-        frames.take(piece, |event| {
+        frames.read(piece, |event| {
             read.push(format!("{event:?}"));
             Ok(())
         })?;
@@ -105,9 +105,9 @@ fn what_is_wrong_ends_the_connection() {
 fn a_block_without_end_ends_the_connection() {
     let mut frames = FrameReader::default();
     let ignore = |_: Frame<'_>| Ok(());
-    frames.take(b"\0\0\0\x01\0\0\0\0\x01", ignore).unwrap();
+    frames.read(b"\0\0\0\x01\0\0\0\0\x01", ignore).unwrap();
     let more = b"\0\0\0\x09\0\0\0\0\x01";
-    let ended = (0..FIELD_BLOCK_BYTES_MAX).find_map(|_| frames.take(more, ignore).err());
+    let ended = (0..FIELD_BLOCK_BYTES_MAX).find_map(|_| frames.read(more, ignore).err());
     assert_eq!(ended.unwrap().code, ErrorCode::ENHANCE_YOUR_CALM);
 }
 

@@ -73,7 +73,7 @@ fn sent(session: &Session<Account>) -> Vec<String> {
         if buffer.is_empty() {
             return frames_sent;
         }
-        let heard = frames.take(&buffer, |event| {
+        let heard = frames.read(&buffer, |event| {
             frames_sent.push(match event {
                 Frame::Headers { stream, end, .. } => format!("fields {stream}{}", mark(end)),
                 Frame::Data {
@@ -100,7 +100,7 @@ fn settings(session: &Session<Account>, number: u16, value: u32) -> Result<usize
     let mut bytes = BytesMut::new();
     frame::put_settings(&mut bytes, &[(number, value)]);
     let mut released = Ok(0);
-    let taken = FrameReader::default().take(&bytes, |event| {
+    let taken = FrameReader::default().read(&bytes, |event| {
         if let Frame::Settings(settings) = event {
             released = session.recv_settings(&settings).map(amount);
         }
@@ -178,7 +178,7 @@ fn who_has_no_room_for_a_table_is_told_that_there_is_none() {
     let mut buffer = BytesMut::new();
     session.take(&mut buffer, Waker::noop());
     let mut blocks = vec![];
-    let taken = FrameReader::default().take(&buffer, |event| {
+    let taken = FrameReader::default().read(&buffer, |event| {
         if let Frame::Headers { block, .. } = event {
             blocks.push(block.to_vec());
         }

@@ -221,7 +221,7 @@ proptest! {
                 Step::Take => {
                     let mut buffer = BytesMut::new();
                     session.take(&mut buffer, Waker::noop());
-                    frames.take(&buffer, |event| {
+                    frames.read(&buffer, |event| {
                         if let Frame::Data { stream, flow_controlled_len, .. } = event {
                             whole -= i64::from(flow_controlled_len);
                             *windows.entry(stream).or_default() -= i64::from(flow_controlled_len);
