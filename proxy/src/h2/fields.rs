@@ -189,7 +189,8 @@ impl Fields {
     pub(super) fn are_well_formed(&self) -> bool {
         let endless = self.is_call() && PATH_BYTES_MAX < self.path.len();
         let all = self.scheme && !self.path.is_empty() && !self.method.is_empty();
-        !self.malformed && all && !endless
+        // With these fields CONNECT is malformed (RFC 9113, 8.5).
+        !self.malformed && all && !endless && self.method != b"CONNECT"
     }
 
     /// Whether the fields can be a trailer section (RFC 9113, 8.1).

@@ -22,10 +22,10 @@ use tokio::time::{sleep, timeout};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A root, a certificate of it, and both in files.
-struct Certificates(TempDir);
+pub(crate) struct Certificates(TempDir);
 
 impl Certificates {
-    fn new() -> Certificates {
+    pub(crate) fn new() -> Certificates {
         let mut params = CertificateParams::new(vec![]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let root = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -45,7 +45,7 @@ impl Certificates {
         self.0.path().join(name)
     }
 
-    fn server(&self, asks: bool) -> ServerTls {
+    pub(crate) fn server(&self, asks: bool) -> ServerTls {
         let files = TlsFiles {
             cert: self.path("cert.pem"),
             key: self.path("key.pem"),
@@ -54,7 +54,7 @@ impl Certificates {
         ServerTls::new(files).unwrap()
     }
 
-    fn client(&self, presents: bool) -> ClientTls {
+    pub(crate) fn client(&self, presents: bool) -> ClientTls {
         let own = (self.path("cert.pem"), self.path("key.pem"));
         let files = ClientTlsFiles {
             identity: presents.then_some(own),
@@ -130,7 +130,7 @@ async fn start(member: ServerTls, client_tls: ClientTls, proxy: ServerTls) -> So
     address
 }
 
-async fn connect(address: SocketAddr, tls: &ClientTls, protocol: Protocol) -> TlsSocket {
+pub(crate) async fn connect(address: SocketAddr, tls: &ClientTls, protocol: Protocol) -> TlsSocket {
     let socket = TcpStream::connect(address).await.unwrap();
     let connecting = tls.connect("localhost", protocol, socket);
     timeout(PATIENCE, connecting).await.unwrap().unwrap()

@@ -29,7 +29,11 @@ pub const LONG_FILES: &[&str] = &[
 /// Functions of more lines than [`crate::functions::LINES_MAX`]: tables of cases, and a few to cut.
 pub const LONG_FUNCTIONS: &[&str] = &[
     "discovery/tests/it/service.rs: what_the_original_lacks",
+    "proxy/tests/proxy/conformance/field_sections.rs: of_field_sections",
+    "proxy/tests/proxy/conformance/frame_types.rs: of_frame_types",
     "proxy/tests/proxy/conformance/frames.rs: of_frames",
+    "proxy/tests/proxy/conformance/framing.rs: of_framing",
+    "proxy/tests/proxy/conformance/hpack.rs: of_hpack",
     "proxy/tests/proxy/conformance/messages.rs: of_messages",
     "store/src/edge/errors.rs: reference",
     "tests/command_line/flags.rs: what_cannot_work_says_so_and_exits",

@@ -36,6 +36,10 @@ impl Client {
             ));
         }
         if stream <= self.last_stream {
+            if self.session.is_closed_by_peer(stream) {
+                let reason = "fields after the end";
+                return Err(ConnectionError::new(ErrorCode::STREAM_CLOSED, reason));
+            }
             if decoded.is_ok() && !self.fields.are_trailers() {
                 return self.reset_with_error(stream);
             }

@@ -250,19 +250,22 @@ fn with_first(name: &str) -> Vec<u8> {
     only(&[(name, "200"), METHOD, SCHEME, PATH, AUTHORITY])
 }
 
-/// What hyper's h2 does not see: it drops the pseudo-fields of trailers before anything else sees
-/// them.
+/// Cases that hyper's h2 accepts: it drops the pseudo-fields of trailers and an empty `:scheme`.
+/// CONNECT is for the service to refuse there; a proxy refuses it.
 pub(super) fn of_proxies() -> Vec<Case> {
     let pseudo = block(&[(":path", "/")]);
-    let sent = [
+    let trailers = [
         begun(1, &[]),
         frame(DATA, 0, 1, b"x"),
         frame(HEADERS, WHOLE, 1, &pseudo),
     ];
-    vec![case(
-        "8.1",
-        "trailers with a pseudo-field",
-        sent.concat(),
-        Refused(1),
-    )]
+    let no_scheme = only(&[METHOD, (":scheme", ""), PATH, AUTHORITY]);
+    let connect = only(&[(":method", "CONNECT"), AUTHORITY]);
+    [
+        ("8.1", "trailers with a pseudo-field", trailers.concat()),
+        ("8.3.1", "an empty :scheme", no_scheme),
+        ("8.5", "CONNECT", connect),
+    ]
+    .map(|(section, what, sent)| case(section, what, sent, Refused(1)))
+    .into()
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use keelson_port::Listener;
 use keelson_proxy::{MembersFrom, ProxyConfig};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -41,6 +42,15 @@ impl Running {
 
     pub(crate) fn start_on(listener: TcpListener, config: ProxyConfig) -> Running {
         let address = listener.local_addr().unwrap();
+        Running::start_at(address, listener.into(), config)
+    }
+
+    /// With a listener of this address.
+    pub(crate) fn start_at(
+        address: SocketAddr,
+        listener: Listener,
+        config: ProxyConfig,
+    ) -> Running {
         let (stop, stopped) = oneshot::channel::<()>();
         let (readied, ready) = oneshot::channel();
         let task = tokio::spawn(async move {

@@ -134,6 +134,11 @@ impl<O: Owner> Session<O> {
         self.state.lock().streams.contains_key(&stream)
     }
 
+    /// Whether the peer has closed a stream, one of the last ones (RFC 9113, 5.1).
+    pub fn is_closed_by_peer(&self, stream: u32) -> bool {
+        self.state.lock().recent.has(stream)
+    }
+
     /// A SETTINGS acknowledgement was received.
     pub fn recv_settings_ack(&self) {
         let mut state = self.state.lock();
