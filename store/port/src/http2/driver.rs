@@ -310,7 +310,10 @@ impl<H: Handler> Driver<H> {
 }
 
 /// Handles the frames that concern the connection, and passes others to the handler.
-fn dispatch(handler: &mut impl Handler, frame: Frame<'_>) -> Result<(), ConnectionError> {
+pub(super) fn dispatch(
+    handler: &mut impl Handler,
+    frame: Frame<'_>,
+) -> Result<(), ConnectionError> {
     let session = handler.session();
     match frame {
         Frame::Settings(settings) => credit_owners(session.recv_settings(&settings)?),

@@ -16,6 +16,8 @@ mod driver;
 pub mod frame;
 mod rate_limit;
 mod session;
+#[cfg(test)]
+mod tests;
 
 pub use connection::{Http2Connection, Serving, Wire};
 pub use content_length::ContentLengths;
