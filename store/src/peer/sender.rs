@@ -2,27 +2,24 @@
 //! a bounded queue over it. Messages that do not fit are dropped and reported; Raft repeats those
 //! that still matter.
 
+mod link_task;
+
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
 use keelson_core::member::weight;
 use keelson_core::{ClusterId, MemberId};
-use keelson_proto::peer::{Envelope, PeerMessage};
+use keelson_proto::peer::PeerMessage;
 use parking_lot::RwLock;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio_stream::StreamExt;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Request, Status};
-use tracing::{debug, info};
 
-use super::connect::{self, ConnectError};
-use super::link_log::{self, LinkEnd, LinkLog};
+use self::link_task::LinkTask;
+use super::link_log::LinkLog;
 use super::load::{QueueBytes, QueuedBytes};
-use super::{Introduction, PeerAddress, gate};
+use super::{Introduction, PeerAddress};
 use crate::config::Url;
 
 /// The most messages that wait for one peer. A leader's appends are batched, so this is seconds
@@ -31,17 +28,6 @@ const QUEUE_MAX: usize = 4096;
 /// The size limit of these messages, in bytes: all that the core allows in flight to a peer, and a
 /// reserve. The core allows 16 MiB of appends, or 64 MiB of proposals for the leader.
 const QUEUE_BYTES_MAX: usize = 96 << 20;
-/// The most messages of an envelope.
-const ENVELOPE_MAX: usize = 128;
-/// The size limit of these messages beyond the first, in bytes: an envelope is encoded as a whole.
-const ENVELOPE_BYTES_MAX: usize = 1 << 20;
-/// The most envelopes that wait for the connection.
-const STREAM_MAX: usize = 16;
-/// The pause before the next attempt to connect: at first, and at most.
-const RETRY_MIN: Duration = Duration::from_millis(20);
-const RETRY_MAX: Duration = Duration::from_millis(500);
-/// A call that has lasted this long was not refused.
-const SETTLED: Duration = Duration::from_millis(200);
 
 /// The events of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -274,172 +260,10 @@ impl Link {
     }
 }
 
-/// The task of one link.
-struct LinkTask {
-    me: Introduction,
-    address: PeerAddress,
-    addresses: watch::Receiver<PeerAddress>,
-    listener: PeerListener,
-    up: Arc<RwLock<HashMap<MemberId, bool>>>,
-    numbering: Arc<Numbering>,
-    /// The URLs of the last successful connection.
-    reached: Vec<Url>,
-    link_log: LinkLog,
-    /// The last connection ended because the peer did not respond.
-    silent: bool,
-}
-
-impl LinkTask {
-    async fn run(mut self, mut messages: mpsc::Receiver<Queued>) {
-        let peer = self.me.to;
-        let mut retry = RETRY_MIN;
-        loop {
-            self.address = self.addresses.borrow_and_update().clone();
-            match connect::connect(&self.address.urls).await {
-                Ok(client) => {
-                    let began = Instant::now();
-                    let ended = self.carry(client, &mut messages).await;
-                    self.note_up(false);
-                    match ended {
-                        Ended::QueueClosed => return,
-                        Ended::Broken(status) => self.explain(&status, began.elapsed()),
-                    }
-                    if RETRY_MAX < began.elapsed() {
-                        // Reconnects at once: a refusal at this point means that the process has
-                        // ended.
-                        retry = RETRY_MIN;
-                        continue;
-                    }
-                }
-                Err(ConnectError::Refused) => {
-                    self.link_log.failed(&self.address, "connection refused");
-                    // If the peer was never reached, a refusal does not show that its process has
-                    // ended.
-                    if self.reached == self.address.urls {
-                        (self.listener)(PeerEvent::Down(peer));
-                    }
-                }
-                Err(ConnectError::Other(why)) => self.link_log.failed(&self.address, &why),
-            }
-            // The waiting messages are stale by the time the peer is back.
-            let mut dropped = false;
-            while messages.try_recv().is_ok() {
-                dropped = true;
-            }
-            if dropped {
-                (self.listener)(PeerEvent::Lost(peer));
-            }
-            let _ = tokio::time::timeout(retry, self.addresses.changed()).await;
-            retry = (retry * 2).min(RETRY_MAX);
-        }
-    }
-
-    async fn carry(
-        &mut self,
-        mut client: keelson_proto::peer::peer_client::PeerClient<tonic::transport::Channel>,
-        messages: &mut mpsc::Receiver<Queued>,
-    ) -> Ended {
-        let (envelopes, stream) = mpsc::channel(STREAM_MAX);
-        // An envelope is no longer counted once the connection has taken it.
-        let stream =
-            ReceiverStream::new(stream).map(|(envelope, _): (_, Vec<QueuedBytes>)| envelope);
-        let mut request = Request::new(stream);
-        self.me.write(request.metadata_mut());
-        self.note_up(true);
-        let call = client.stream(request);
-        tokio::pin!(call);
-        // A peer refuses a call at once. For a stopped process, the kernel still accepts the
-        // connection.
-        let settled = match self.silent {
-            true => connect::SILENCE,
-            false => SETTLED,
-        };
-        let settled = tokio::time::sleep(settled);
-        tokio::pin!(settled);
-        let mut is_settled = false;
-        loop {
-            tokio::select! {
-                answer = &mut call => {
-                    return Ended::Broken(answer.err().unwrap_or_else(link_log::broken_off));
-                }
-                () = &mut settled, if !is_settled => {
-                    is_settled = true;
-                    self.reached.clone_from(&self.address.urls);
-                    self.link_log.over(&self.address);
-                }
-                first = messages.recv() => {
-                    let Some(first) = first else {
-                        return Ended::QueueClosed;
-                    };
-                    let (batch, queued) = gather(first, messages);
-                    let sequence = self.numbering.next();
-                    let envelope = Envelope { sequence, messages: batch };
-                    tokio::select! {
-                        answer = &mut call => {
-                            return Ended::Broken(answer.err().unwrap_or_else(link_log::broken_off));
-                        }
-                        sent = envelopes.send((envelope, queued)) => if sent.is_err() {
-                            return Ended::Broken(link_log::broken_off());
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    fn note_up(&self, up: bool) {
-        let before = self.up.write().insert(self.me.to, up);
-        if up {
-            (self.listener)(PeerEvent::Up(self.me.to));
-        } else if before == Some(true) {
-            (self.listener)(PeerEvent::Lost(self.me.to));
-        }
-    }
-
-    fn explain(&mut self, status: &Status, lasted: Duration) {
-        let peer = self.me.to;
-        if status.code() == Code::PermissionDenied && status.message() == gate::REMOVED {
-            (self.listener)(PeerEvent::Removed);
-        }
-        let why = link_log::reason(status);
-        self.silent = link_log::is_silence(status);
-        match link_log::end_of(status, SETTLED <= lasted) {
-            LinkEnd::Trouble => self.link_log.failed(&self.address, &why),
-            LinkEnd::Deferred => debug!(%peer, why, "the peer defers the call"),
-            LinkEnd::Lost => {
-                info!(%peer, name = self.address.name, why, "lost the connection to the peer");
-            }
-        }
-    }
-}
-
-/// Collects the messages that share an envelope with the first.
-fn gather(
-    first: Queued,
-    messages: &mut mpsc::Receiver<Queued>,
-) -> (Vec<PeerMessage>, Vec<QueuedBytes>) {
-    let mut bytes = first.1.bytes;
-    let (mut batch, mut queued) = (vec![first.0], vec![first.1]);
-    while batch.len() < ENVELOPE_MAX
-        && bytes < ENVELOPE_BYTES_MAX
-        && let Ok((message, count)) = messages.try_recv()
-    {
-        bytes += count.bytes;
-        batch.push(message);
-        queued.push(count);
-    }
-    (batch, queued)
-}
-
 /// An unpredictable number: the standard library seeds its hash maps from the system's randomness.
 fn random_key() -> u64 {
     let mut drawn = std::iter::repeat_with(|| RandomState::new().build_hasher().finish());
     drawn.find(|key| *key != 0).unwrap_or(1)
-}
-
-enum Ended {
-    QueueClosed,
-    Broken(Status),
 }
 
 #[cfg(test)]

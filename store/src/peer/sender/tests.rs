@@ -2,10 +2,13 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use keelson_proto::peer::{Forward, peer_message::Message};
+use keelson_proto::peer::{Envelope, Forward, peer_message::Message};
 use tokio::net::TcpListener;
+use tonic::Status;
 
+use super::link_task::gather;
 use super::*;
+use crate::peer::{connect, link_log};
 
 const PEER: MemberId = MemberId(2);
 const LARGE: usize = 512 << 10;
