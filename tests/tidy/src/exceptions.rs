@@ -1,14 +1,5 @@
 //! What may break a rule, by name. A rule also fails on an exception that it does not need.
 
-/// The share of comment lines, in thousandths, that may have one of [`crate::words::BANNED`].
-pub const WORDS_PERMILLE: usize = 3;
-
-/// Crates with a larger share, in thousandths.
-pub const WORDS: &[(&str, usize)] = &[];
-
-/// Crates with lines of more than [`crate::columns::COLUMNS`], and at most how many.
-pub const WIDE_LINES: &[(&str, usize)] = &[];
-
 /// Sources of more lines than [`crate::headers::LINES_MAX`].
 pub const LONG_FILES: &[&str] = &[
     "proxy/tests/proxy/real.rs",
@@ -18,7 +9,6 @@ pub const LONG_FILES: &[&str] = &[
     "store/core/src/state/tests/tree_model.rs",
     "store/src/disk/sim/mod.rs",
     "store/src/engine/sled/mod.rs",
-    "store/src/peer/sender.rs",
     "tests/src/check/replay.rs",
     "tests/src/deis/components.rs",
     "tests/src/differential_v2/generate.rs",
@@ -26,7 +16,8 @@ pub const LONG_FILES: &[&str] = &[
     "tests/src/sim/world.rs",
 ];
 
-/// Functions of more lines than [`crate::functions::LINES_MAX`]: tables of cases, and a few to cut.
+/// Functions of more lines than [`crate::functions::LINES_MAX`]: tables of cases, and a `match`
+/// over all events or mutants of the simulator.
 pub const LONG_FUNCTIONS: &[&str] = &[
     "discovery/tests/it/service.rs: what_the_original_lacks",
     "proxy/tests/proxy/conformance/field_sections.rs: of_field_sections",
@@ -69,7 +60,8 @@ pub const REPEATED_NAMES: &[&str] = &[
     "store/executor: Clock",
 ];
 
-/// Dependencies that no source of the crate names.
+/// Dependencies that no source of the crate names: the proxy's tests include `ports.rs` of
+/// keelson-tests by its path.
 pub const UNNAMED_DEPENDENCIES: &[&str] = &["proxy: dev-dependencies anyhow"];
 
 /// Flags of other programs that our documents name: cargo's, curl's, etcdctl's.

@@ -37,6 +37,9 @@ pub const BANNED: &[&str] = &[
     "let go",
 ];
 
+/// The share of a crate's comment lines, in thousandths, that may have one of [`BANNED`].
+pub const PERMILLE_MAX: usize = 3;
+
 /// The numbers of the comment lines with one of the words, and how many comment lines there are.
 pub fn personified(text: &str) -> (Vec<usize>, usize) {
     let mut lines = Vec::new();

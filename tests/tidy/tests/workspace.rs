@@ -84,9 +84,7 @@ fn comments_do_not_personify() {
     }
     let mut found = Vec::new();
     for (package, (lines, comments)) in of {
-        let own = except::WORDS.iter().find(|(name, _)| *name == package);
-        let permille = own.map_or(except::WORDS_PERMILLE, |(_, permille)| *permille);
-        if words::is_too_much(lines.len(), comments, permille) {
+        if words::is_too_much(lines.len(), comments, words::PERMILLE_MAX) {
             let share = format!("{} of {comments} comment lines", lines.len());
             found.push(format!("{package}: {share}: {}", lines.join(" ")));
         }
@@ -96,21 +94,12 @@ fn comments_do_not_personify() {
 
 #[test]
 fn lines_are_at_most_100_columns() {
-    let mut of: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    let mut found = Vec::new();
     for source in &*SOURCES {
         let wide = columns::too_wide(&source.text).into_iter();
-        let wide = wide.map(|line| format!("{}:{line}", source.path));
-        of.entry(&source.package).or_default().extend(wide);
+        found.extend(wide.map(|line| format!("{}:{line}", source.path)));
     }
-    let bound = |package: &str| {
-        let own = except::WIDE_LINES.iter().find(|(name, _)| *name == package);
-        own.map_or(0, |(_, lines)| *lines)
-    };
-    of.retain(|package, lines| bound(package) < lines.len());
-    let found = of
-        .iter()
-        .map(|(package, lines)| format!("{package}: {}: {}", lines.len(), lines.join(" ")));
-    none("lines of more than 100 columns", &found.collect::<Vec<_>>());
+    none("lines of more than 100 columns", &found);
 }
 
 #[test]

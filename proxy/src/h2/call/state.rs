@@ -17,7 +17,8 @@ pub(super) struct Upstream {
     pub(super) endpoint: Arc<Endpoint>,
 }
 
-/// The state of a call. It only moves forward, but for a failed member: then it is `Searching` again.
+/// The state of a call. It only moves forward, but for a failed member: then it is `Searching`
+/// again.
 #[derive(Default)]
 pub(super) enum CallState {
     /// The request message is collected before the call is forwarded.
@@ -78,7 +79,8 @@ impl CallState {
         }
     }
 
-    /// The member's stream has failed. An answered call ends with it, another one is to be repeated.
+    /// The member's stream has failed. An answered call ends with it, another one is to be
+    /// repeated.
     pub(super) fn fail(&mut self) -> Failed {
         match mem::replace(self, CallState::Searching) {
             CallState::Sent {
