@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use rand::Rng;
 use rand::seq::IteratorRandom;
 
-use super::verify::{self, Verdict};
+use super::verify::{self, CheckReport};
 use crate::proc::cluster::Cluster;
 use crate::proc::fleet::Fleet;
 
@@ -33,7 +33,7 @@ pub struct Round {
     /// The names of the members that were killed.
     pub killed: Vec<String>,
     /// The result of the check.
-    pub verdict: Verdict,
+    pub verdict: CheckReport,
 }
 
 /// Which members to kill.

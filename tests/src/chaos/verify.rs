@@ -9,14 +9,14 @@ use keelson_proto::etcdserverpb::{HashKvRequest, PutRequest, RangeRequest};
 
 use crate::proc::client;
 use crate::proc::cluster::Cluster;
-use crate::proc::fleet::{self, Ledger};
+use crate::proc::fleet::{self, WriteResults};
 
 /// The page size of the check's reads, in keys.
 const PAGE: i64 = 20_000;
 
 /// The result of the check. Everything but `resolved` should be empty.
 #[derive(Clone, Debug, Default)]
-pub struct Verdict {
+pub struct CheckReport {
     /// Acknowledged writes that a member lacks or has with another value or revision.
     pub lost: Vec<String>,
     /// Keys that were written more than once, or that no client wrote.
@@ -29,7 +29,7 @@ pub struct Verdict {
     pub resolved: usize,
 }
 
-impl Verdict {
+impl CheckReport {
     /// Whether there are no violations.
     pub fn good(&self) -> bool {
         [&self.lost, &self.invented, &self.refused, &self.unequal]
@@ -63,8 +63,8 @@ type Held = BTreeMap<Vec<u8>, (Vec<u8>, i64, i64)>;
 ///
 /// # Errors
 /// A member does not answer.
-pub async fn verify(cluster: &Cluster, ledger: &Ledger, prefix: &str) -> Result<Verdict> {
-    let mut verdict = Verdict {
+pub async fn verify(cluster: &Cluster, ledger: &WriteResults, prefix: &str) -> Result<CheckReport> {
+    let mut verdict = CheckReport {
         refused: ledger.refused.clone(),
         ..Default::default()
     };
@@ -132,7 +132,7 @@ async fn scan(url: &str, prefix: &str) -> Result<Held> {
     }
 }
 
-fn compare(verdict: &mut Verdict, member: &str, ledger: &Ledger, mut held: Held) {
+fn compare(verdict: &mut CheckReport, member: &str, ledger: &WriteResults, mut held: Held) {
     for ack in &ledger.acked {
         let expected = (fleet::value(&ack.key).into_bytes(), ack.revision, 1);
         match held.remove(ack.key.as_bytes()) {

@@ -13,7 +13,7 @@ use keelson_proto::etcdserverpb::{
 };
 use keelson_proto::mvccpb::KeyValue;
 
-use super::wgl::{self, After, Before, State, Step, Verdict};
+use super::wgl::{self, After, Before, Register, Step, Verdict};
 use crate::history::{History, Operation, Outcome, Request, Response};
 
 /// Bound on the steps of the search for one key. Valid histories need a few thousand.
@@ -171,7 +171,7 @@ impl Split {
         self.steps.keys().filter(within).cloned().collect()
     }
 
-    fn state(&mut self, kv: Option<&KeyValue>) -> State {
+    fn state(&mut self, kv: Option<&KeyValue>) -> Register {
         kv.map(|kv| self.number(&kv.value))
     }
 

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 
 /// The state of a register: empty, or a value by its number.
-pub type State = Option<u32>;
+pub type Register = Option<u32>;
 
 /// An operation's condition on the register just before it took effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,9 +14,9 @@ pub enum Before {
     /// No condition.
     Any,
     /// It had this state.
-    Is(State),
+    Is(Register),
     /// It had any state but this.
-    Not(State),
+    Not(Register),
 }
 
 /// An operation's effect on the register.
@@ -25,13 +25,13 @@ pub enum After {
     /// Leaves it unchanged.
     Keep,
     /// Sets it to this state.
-    Become(State),
+    Become(Register),
     /// Sets it to `to` if it was `from`: a compare-and-swap of unknown outcome.
     Swap {
         /// The expected state.
-        from: State,
+        from: Register,
         /// The new state.
-        to: State,
+        to: Register,
     },
 }
 
@@ -50,7 +50,7 @@ pub struct Step {
 }
 
 impl Step {
-    fn run(&self, state: State) -> Option<State> {
+    fn run(&self, state: Register) -> Option<Register> {
         let possible = match self.before {
             Before::Any => true,
             Before::Is(seen) => state == seen,
@@ -145,7 +145,7 @@ struct Search<'a> {
     entries: Vec<Entry>,
     next: Vec<usize>,
     previous: Vec<usize>,
-    state: State,
+    state: Register,
     /// The set of explained steps, as the exclusive-or of one random number each. A collision of
     /// two sets in 128 bits is practically impossible.
     explained: u128,
@@ -198,8 +198,8 @@ impl<'a> Search<'a> {
     }
 
     fn run(mut self, budget: u64) -> Verdict {
-        let mut memo: HashSet<(u128, State)> = HashSet::new();
-        let mut path: Vec<(usize, State)> = Vec::new();
+        let mut memo: HashSet<(u128, Register)> = HashSet::new();
+        let mut path: Vec<(usize, Register)> = Vec::new();
         let tail = self.entries.len() + 1;
         let mut at = self.next[HEAD];
         for _ in 0..budget {

@@ -13,8 +13,8 @@ use rand_chacha::ChaCha8Rng;
 use tokio::task::JoinSet;
 
 use super::components::{self as component, DIRECTORIES, KEYS};
-use super::host::Host;
-use super::ledger::Ledger;
+use super::host::Component;
+use super::ledger::ComponentLedger;
 use super::verify;
 use crate::http::{Client, Request};
 use crate::proc::cluster::{Cluster, Plan};
@@ -72,7 +72,7 @@ pub async fn run(
     provision(&cluster)
         .await
         .with_context(|| cluster.log_tails())?;
-    let ledger = Arc::new(Ledger::new(MEMBERS));
+    let ledger = Arc::new(ComponentLedger::new(MEMBERS));
     // Declared after the cluster, so that they end before it.
     let proxies = match hosts {
         Hosts::Members => Vec::new(),
@@ -153,10 +153,10 @@ async fn proxies(binary: &Path, cluster: &Cluster) -> Result<Vec<Proxy>> {
 }
 
 /// Every component on every host.
-fn start(urls: &[String], ledger: &Arc<Ledger>) -> JoinSet<()> {
+fn start(urls: &[String], ledger: &Arc<ComponentLedger>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     for (member, url) in urls.iter().enumerate() {
-        let host = |name: &str| Host::new(name, member, url, ledger);
+        let host = |name: &str| Component::new(name, member, url, ledger);
         tasks.spawn(component::confd(host("confd")));
         tasks.spawn(component::boot_script(host("boot")));
         tasks.spawn(component::builder(host("builder")));
@@ -179,7 +179,7 @@ fn start(urls: &[String], ledger: &Arc<Ledger>) -> JoinSet<()> {
 /// Kills two members, in every other round the leader among them, and restarts them.
 async fn disaster(
     cluster: &mut Cluster,
-    ledger: Option<&Ledger>,
+    ledger: Option<&ComponentLedger>,
     round: usize,
     rng: &mut impl Rng,
 ) -> Result<()> {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::host::{Host, Wrote};
+use super::host::{Component, Wrote};
 use crate::http::{Reply, Request};
 
 /// go-etcd's content type: its parameter has no meaning.
@@ -65,7 +65,7 @@ async fn pause() {
 }
 
 /// confd 0.10: members once, then its prefixes repeatedly (2.6).
-pub async fn confd(mut host: Host) {
+pub async fn confd(mut host: Component) {
     if let Some(reply) = host.read("/v2/members").await {
         let members = body(&reply)["members"].as_array().cloned();
         for member in members.unwrap_or_default() {
@@ -102,7 +102,7 @@ pub async fn confd(mut host: Host) {
 
 /// Boot scripts with etcdctl 0.4.9 (2.4): sync by `/v2/machines`, gate on `ls`, defaults by `mk`,
 /// and gets whose failure makes the script delete data.
-pub async fn boot_script(mut host: Host) {
+pub async fn boot_script(mut host: Component) {
     while host.ledger.going() {
         if let Some(reply) = host.read("/v2/machines").await {
             let text = reply.text();
@@ -139,7 +139,7 @@ pub async fn boot_script(mut host: Host) {
 }
 
 /// builder with go-etcd (2.3): directories that may exist, empty values, escaped names.
-pub async fn builder(mut host: Host) {
+pub async fn builder(mut host: Component) {
     let mut round = 0;
     while host.ledger.going() {
         round += 1;
@@ -179,7 +179,7 @@ pub async fn builder(mut host: Host) {
 }
 
 /// builder's endless watch without an index (2.3); each event makes `check-repos` list services.
-pub async fn check_repos(mut host: Host) {
+pub async fn check_repos(mut host: Component) {
     while host.ledger.going() {
         let target = "/v2/keys/deis/services?recursive=true&wait=true";
         let Some(reply) = host.watch(target).await else {
@@ -194,7 +194,7 @@ pub async fn check_repos(mut host: Host) {
 }
 
 /// publisher (2.3): a container's address, renewed by plain sets, each after a read.
-pub async fn publisher(mut host: Host) {
+pub async fn publisher(mut host: Component) {
     let key = format!("/deis/services/app/app_v2.web.{}", host.member + 1);
     let value = format!("10.0.0.{}:49153", host.member + 1);
     while host.ledger.going() {
@@ -206,7 +206,7 @@ pub async fn publisher(mut host: Host) {
 }
 
 /// router: reads keys whose writer has renewed them in time; it drops an app whose key is missing.
-pub async fn router(mut host: Host) {
+pub async fn router(mut host: Component) {
     while host.ledger.going() {
         for (key, renewed) in host.ledger.renewed() {
             let request = Request::get(format!("/v2/keys{key}"));
@@ -232,7 +232,7 @@ pub async fn router(mut host: Host) {
 }
 
 /// fleet's engine (3.1): acquires the lease, renews it by its index, loses it by expiry.
-pub async fn engine(mut host: Host) {
+pub async fn engine(mut host: Component) {
     let target = "/v2/keys/_coreos.com/fleet/lease/engine-leader";
     let mut held: Option<u64> = None;
     while host.ledger.going() {
@@ -266,7 +266,7 @@ pub async fn engine(mut host: Host) {
 }
 
 /// fleet's agent (3.1): a heartbeat by update or create, jobs read, a watch with `waitIndex=0`.
-pub async fn agent(mut host: Host) {
+pub async fn agent(mut host: Component) {
     let key = format!("/_coreos.com/fleet/machines/m{}/object", host.member);
     let mut exists = false;
     while host.ledger.going() {
@@ -294,7 +294,7 @@ pub async fn agent(mut host: Host) {
 }
 
 /// fleet's event stream (3.1).
-pub async fn fleet_watch(mut host: Host) {
+pub async fn fleet_watch(mut host: Component) {
     while host.ledger.going() {
         let target = "/v2/keys/_coreos.com/fleet/job?recursive=true&wait=true&waitIndex=0";
         if let Some(reply) = host.watch(target).await
@@ -306,7 +306,7 @@ pub async fn fleet_watch(mut host: Host) {
 }
 
 /// Schedules units: one key of the watched directory after the other.
-pub async fn scheduler(mut host: Host) {
+pub async fn scheduler(mut host: Component) {
     let mut round = 0;
     while host.ledger.going() {
         round += 1;
@@ -322,7 +322,7 @@ pub async fn scheduler(mut host: Host) {
 
 /// flannel (3.2): a subnet of its own, and a watch that misses none. Its first read is of a
 /// directory that does not exist yet: the watch begins at the error's index.
-pub async fn flannel(mut host: Host) {
+pub async fn flannel(mut host: Component) {
     let target = "/v2/keys/coreos.com/network/subnets";
     let mut next = 0;
     let mut seen = BTreeSet::new();
@@ -371,7 +371,7 @@ pub async fn flannel(mut host: Host) {
 }
 
 /// Acquires subnets, as flannel does for a day each.
-pub async fn subnets(mut host: Host) {
+pub async fn subnets(mut host: Component) {
     let mut round = 0;
     while host.ledger.going() {
         round += 1;
@@ -393,7 +393,7 @@ pub async fn subnets(mut host: Host) {
 
 /// The controller with python-etcd (2.7): creates a directory that exists already, with a form
 /// body.
-pub async fn controller(mut host: Host) {
+pub async fn controller(mut host: Component) {
     let mut round = 0;
     while host.ledger.going() {
         round += 1;
@@ -420,7 +420,7 @@ pub async fn controller(mut host: Host) {
 }
 
 /// logger (2.3): its TTL is in nanoseconds, by mistake, which is five hundred years or fifty.
-pub async fn logger(mut host: Host) {
+pub async fn logger(mut host: Component) {
     let key = format!("/deis/logs/host{}", host.member);
     while host.ledger.going() {
         host.heartbeat(&key, "10.0.0.1", 20_000_000_000).await;
@@ -429,7 +429,7 @@ pub async fn logger(mut host: Host) {
 }
 
 /// In-order keys: none is repeated or lost, and each comes after the one before.
-pub async fn queue(mut host: Host) {
+pub async fn queue(mut host: Component) {
     let mut round = 0;
     let mut last = String::new();
     while host.ledger.going() {

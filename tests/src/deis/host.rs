@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::ledger::Ledger;
+use super::ledger::ComponentLedger;
 use crate::http::{Client, Open, Reply, Request};
 
 /// Above a member's time limit for anything but a wait.
@@ -24,22 +24,22 @@ pub enum Wrote {
 
 /// A component on a host.
 #[derive(Debug)]
-pub struct Host {
+pub struct Component {
     /// Its name, for messages.
     pub name: String,
     /// The number of its member.
     pub member: usize,
     /// The state that all components share.
-    pub ledger: Arc<Ledger>,
+    pub ledger: Arc<ComponentLedger>,
     client: Client,
     /// The largest index that its member has returned.
     index: u64,
 }
 
-impl Host {
+impl Component {
     /// The component `name` beside member `member` at `url`.
-    pub fn new(name: &str, member: usize, url: &str, ledger: &Arc<Ledger>) -> Host {
-        Host {
+    pub fn new(name: &str, member: usize, url: &str, ledger: &Arc<ComponentLedger>) -> Component {
+        Component {
             name: format!("{name}@m{}", member + 1),
             member,
             ledger: ledger.clone(),

@@ -29,7 +29,7 @@ pub struct Renewed {
 
 /// Shared by all components.
 #[derive(Debug, Default)]
-pub struct Ledger {
+pub struct ComponentLedger {
     /// The last acknowledged write of each key; every key has one writer.
     acked: Mutex<BTreeMap<String, Acked>>,
     /// Writes of unknown outcome: key -> values.
@@ -62,13 +62,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
         .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-impl Ledger {
+impl ComponentLedger {
     /// The ledger for `members` members, all up.
-    pub fn new(members: usize) -> Ledger {
+    pub fn new(members: usize) -> ComponentLedger {
         let epochs = (0..members).map(|_| AtomicU64::new(0)).collect();
-        Ledger {
+        ComponentLedger {
             epochs,
-            ..Ledger::default()
+            ..ComponentLedger::default()
         }
     }
 

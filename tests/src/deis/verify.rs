@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::ledger::Ledger;
+use super::ledger::ComponentLedger;
 use crate::http::{Client, Request};
 use crate::proc::cluster::Cluster;
 
@@ -19,7 +19,7 @@ const ROOTS: [&str; 2] = ["", "/_coreos.com"];
 ///
 /// # Errors
 /// A member does not answer.
-pub async fn verify(cluster: &Cluster, ledger: &Ledger) -> Result<usize> {
+pub async fn verify(cluster: &Cluster, ledger: &ComponentLedger) -> Result<usize> {
     let mut first: Option<(String, Held)> = None;
     for member in &cluster.members {
         let held = dump(&member.client_url)
@@ -31,7 +31,7 @@ pub async fn verify(cluster: &Cluster, ledger: &Ledger) -> Result<usize> {
 }
 
 /// Checks the contents of a member, also against the first one's.
-fn check(first: &mut Option<(String, Held)>, ledger: &Ledger, name: &str, held: Held) {
+fn check(first: &mut Option<(String, Held)>, ledger: &ComponentLedger, name: &str, held: Held) {
     for (key, acked, doubts) in ledger.expected() {
         match held.get(&key) {
             None => ledger.violation(format!("{name} lost {key}: {acked:?}")),
@@ -51,7 +51,12 @@ fn check(first: &mut Option<(String, Held)>, ledger: &Ledger, name: &str, held: 
 }
 
 /// Members are equal in all keys without a TTL.
-fn lasting(first: &mut Option<(String, Held)>, ledger: &Ledger, name: &str, mut held: Held) {
+fn lasting(
+    first: &mut Option<(String, Held)>,
+    ledger: &ComponentLedger,
+    name: &str,
+    mut held: Held,
+) {
     held.retain(|key, _| !key.starts_with("/_coreos.com/fleet/lease"));
     held.retain(|key, _| !ledger.renewed().contains_key(key));
     match first {
@@ -67,7 +72,7 @@ fn lasting(first: &mut Option<(String, Held)>, ledger: &Ledger, name: &str, mut 
 }
 
 /// Every value once, those acknowledged under the acknowledged key.
-fn queue(ledger: &Ledger, name: &str, held: &Held) {
+fn queue(ledger: &ComponentLedger, name: &str, held: &Held) {
     let queued = ledger.queued();
     let mut found: BTreeMap<&str, &str> = BTreeMap::new();
     for (key, (value, _)) in held
@@ -121,7 +126,11 @@ mod tests {
     use super::*;
 
     /// The number of violations found on two members with these contents.
-    fn violations(ledger: &Ledger, one: &[(&str, &str, u64)], two: &[(&str, &str, u64)]) -> u64 {
+    fn violations(
+        ledger: &ComponentLedger,
+        one: &[(&str, &str, u64)],
+        two: &[(&str, &str, u64)],
+    ) -> u64 {
         let mut first = None;
         for (name, rows) in [("one", one), ("two", two)] {
             let rows = rows.iter();
@@ -132,8 +141,8 @@ mod tests {
         ledger.violated.load(Ordering::Relaxed)
     }
 
-    fn ledger() -> Ledger {
-        let ledger = Ledger::new(2);
+    fn ledger() -> ComponentLedger {
+        let ledger = ComponentLedger::new(2);
         ledger.ack("/a", "1", 7);
         ledger.doubt("/a", "2");
         ledger.queue("first", Some("/deis/queue/08".to_string()));

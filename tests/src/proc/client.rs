@@ -66,7 +66,7 @@ fn endpoint(url: &str) -> Endpoint {
 
 /// The outcome of a request.
 #[derive(Clone, Debug)]
-pub enum Outcome<T> {
+pub enum CallOutcome<T> {
     /// The server answered.
     Done(T),
     /// Unknown: no answer, or an answer that leaves the outcome open.
@@ -96,7 +96,10 @@ impl Client {
 
     /// Makes one request, which is sent at most once: it is retried only while it has certainly not
     /// left this process.
-    pub async fn once<T, F>(&mut self, mut call: impl FnMut(KvClient<Channel>) -> F) -> Outcome<T>
+    pub async fn once<T, F>(
+        &mut self,
+        mut call: impl FnMut(KvClient<Channel>) -> F,
+    ) -> CallOutcome<T>
     where
         F: Future<Output = Result<tonic::Response<T>, Status>>,
     {
@@ -105,17 +108,17 @@ impl Client {
             let channel = self.channels[self.current].clone();
             let answer = tokio::time::timeout(self.attempt, call(KvClient::new(channel))).await;
             let status = match answer {
-                Ok(Ok(response)) => return Outcome::Done(response.into_inner()),
+                Ok(Ok(response)) => return CallOutcome::Done(response.into_inner()),
                 Ok(Err(status)) => status,
                 Err(_) => Status::deadline_exceeded("no answer in time"),
             };
             if !unknown(&status) {
-                return Outcome::Refused(status);
+                return CallOutcome::Refused(status);
             }
             self.current = (self.current + 1) % self.channels.len();
             if !never_sent(&status) {
                 tokio::time::sleep(BACKOFF).await;
-                return Outcome::Unknown(explain(&status));
+                return CallOutcome::Unknown(explain(&status));
             }
             unsent += 1;
             if unsent % self.channels.len() == 0 {

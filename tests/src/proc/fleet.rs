@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use keelson_proto::etcdserverpb::PutRequest;
 use tokio::task::JoinSet;
 
-use super::client::{Client, Outcome};
+use super::client::{CallOutcome, Client};
 
 /// The timeout of a client's attempt, as in the measurements of etcd's outage (blocks.md H).
 pub const ATTEMPT: Duration = Duration::from_millis(200);
@@ -26,7 +26,7 @@ pub struct Ack {
 
 /// The results of the fleet.
 #[derive(Clone, Debug, Default)]
-pub struct Ledger {
+pub struct WriteResults {
     /// Acknowledged writes, by the time of their answer.
     pub acked: Vec<Ack>,
     /// Keys of writes of unknown outcome, with the reason.
@@ -35,7 +35,7 @@ pub struct Ledger {
     pub refused: Vec<String>,
 }
 
-impl Ledger {
+impl WriteResults {
     /// The longest time without an acknowledged write from `since` to the last of them, counted
     /// from the acknowledgement before `since`.
     pub fn longest_gap(&self, since: Instant) -> Duration {
@@ -60,7 +60,7 @@ pub fn value(key: &str) -> String {
 pub struct Fleet {
     stop: Arc<AtomicBool>,
     acked: Arc<AtomicU64>,
-    clients: JoinSet<Ledger>,
+    clients: JoinSet<WriteResults>,
 }
 
 impl Fleet {
@@ -107,9 +107,9 @@ impl Fleet {
     }
 
     /// Lets every client finish its request and returns the results.
-    pub async fn stop(mut self) -> Ledger {
+    pub async fn stop(mut self) -> WriteResults {
         self.stop.store(true, Ordering::Relaxed);
-        let mut all = Ledger::default();
+        let mut all = WriteResults::default();
         while let Some(ledger) = self.clients.join_next().await {
             let ledger = ledger.expect("a client does not panic");
             all.acked.extend(ledger.acked);
@@ -126,8 +126,8 @@ async fn write(
     prefix: String,
     stop: Arc<AtomicBool>,
     acked: Arc<AtomicU64>,
-) -> Ledger {
-    let mut ledger = Ledger::default();
+) -> WriteResults {
+    let mut ledger = WriteResults::default();
     let mut number = 0_u64;
     while !stop.load(Ordering::Relaxed) {
         number += 1;
@@ -142,14 +142,14 @@ async fn write(
             async move { kv.put(request).await }
         };
         match client.once(call).await {
-            Outcome::Done(response) => {
+            CallOutcome::Done(response) => {
                 let at = Instant::now();
                 let revision = response.header.map_or(0, |header| header.revision);
                 acked.fetch_add(1, Ordering::Relaxed);
                 ledger.acked.push(Ack { key, revision, at });
             }
-            Outcome::Unknown(reason) => ledger.unknown.push((key, reason)),
-            Outcome::Refused(status) => {
+            CallOutcome::Unknown(reason) => ledger.unknown.push((key, reason)),
+            CallOutcome::Refused(status) => {
                 ledger.refused.push(format!("{key}: {status}"));
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }

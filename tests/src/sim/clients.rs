@@ -18,7 +18,7 @@ use keelson_proto::internal::{Command, command};
 use prost::Message;
 
 use super::mutant::Mutant;
-use super::nodes::{Asker, Life, Read};
+use super::nodes::{Life, Read, ReadOrigin};
 use super::swarm::Swarm;
 use super::world::{Event, Waiter, World};
 use crate::history::{Outcome, Request, Response};
@@ -174,10 +174,10 @@ impl World {
         if without_quorum && self.life(member).is_some_and(leads) {
             return self.serve(member, operation);
         }
-        self.ask_to_read(member, Asker::Client(operation));
+        self.ask_to_read(member, ReadOrigin::Client(operation));
     }
 
-    pub(super) fn ask_to_read(&mut self, member: MemberId, asker: Asker) {
+    pub(super) fn ask_to_read(&mut self, member: MemberId, asker: ReadOrigin) {
         let committed_at_call = Index(self.invariants.ledger().last_committed());
         let late = self.mutant == Some(Mutant::ReadersJoinLate);
         let Some(life) = self.life(member) else {
@@ -237,9 +237,9 @@ impl World {
         readers.extend(late.into_iter().flat_map(|(_, readers)| readers));
         for read in readers {
             match read.asker {
-                Asker::Client(operation) => self.serve(id, operation),
-                Asker::Tree(operation) => self.serve_tree(id, operation)?,
-                Asker::Expirer(term, number) => self.expirer_may_begin(id, term, number),
+                ReadOrigin::Client(operation) => self.serve(id, operation),
+                ReadOrigin::Tree(operation) => self.serve_tree(id, operation)?,
+                ReadOrigin::Expirer(term, number) => self.expirer_may_begin(id, term, number),
             }
         }
         Ok(())

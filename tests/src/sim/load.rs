@@ -8,7 +8,7 @@ use keelson_proto::peer::PeerMessage;
 use keelson_proto::peer::peer_message::Message;
 
 use super::dice::Dice;
-use super::nodes::{Asker, Member};
+use super::nodes::{Member, ReadOrigin};
 use super::swarm::Swarm;
 use super::world::{Waiter, World};
 use crate::invariant::Fact;
@@ -159,7 +159,7 @@ impl World {
             let Some(life) = self.life(id) else {
                 continue;
             };
-            let of_client = |(asker, _): &(Asker, ReadTicket)| asker.is(client);
+            let of_client = |(asker, _): &(ReadOrigin, ReadTicket)| asker.is(client);
             let Some(found) = life.readers.iter().position(of_client) else {
                 continue;
             };

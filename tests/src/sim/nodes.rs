@@ -97,7 +97,7 @@ pub(super) struct Life {
     /// Reads, until the applier releases them.
     pub(super) reads: BatchedReads<Read>,
     /// The places of the readers that have no answer yet.
-    pub(super) readers: Vec<(Asker, ReadTicket)>,
+    pub(super) readers: Vec<(ReadOrigin, ReadTicket)>,
     /// For a mutant: the batch that consensus took last, and the reads that joined it afterwards.
     pub(super) late_readers: Option<(u64, Vec<Read>)>,
     pub(super) proposals: u64,
@@ -110,13 +110,13 @@ pub(super) struct Life {
 /// A linearizable read in progress.
 #[derive(Clone, Copy)]
 pub(super) struct Read {
-    pub(super) asker: Asker,
+    pub(super) asker: ReadOrigin,
     pub(super) committed_at_call: Index,
 }
 
 /// The origin of a linearizable read.
 #[derive(Clone, Copy)]
-pub(super) enum Asker {
+pub(super) enum ReadOrigin {
     /// A client, for this operation.
     Client(usize),
     /// A client of the v2 API.
@@ -125,13 +125,13 @@ pub(super) enum Asker {
     Expirer(Term, u64),
 }
 
-impl Asker {
+impl ReadOrigin {
     /// Whether it is that client.
     pub(super) fn is(self, client: Waiter) -> bool {
         match self {
-            Asker::Client(operation) => client == Waiter::Client(operation),
-            Asker::Tree(operation) => client == Waiter::Tree(operation),
-            Asker::Expirer(..) => false,
+            ReadOrigin::Client(operation) => client == Waiter::Client(operation),
+            ReadOrigin::Tree(operation) => client == Waiter::Tree(operation),
+            ReadOrigin::Expirer(..) => false,
         }
     }
 }

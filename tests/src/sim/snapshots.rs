@@ -20,21 +20,21 @@ pub(super) struct Audit {
     boot: u64,
     capture: Capture,
     chunks: Vec<SnapshotChunk>,
-    expected: Summary,
+    expected: StateSummary,
 }
 
 /// Properties that two equal states share.
 #[derive(Debug, PartialEq)]
-struct Summary {
+struct StateSummary {
     hash: HashKv,
     tree: u64,
     members: Vec<Member>,
 }
 
-impl Summary {
-    fn of(machine: &StateMachine) -> Result<Summary, String> {
+impl StateSummary {
+    fn of(machine: &StateMachine) -> Result<StateSummary, String> {
         let view = machine.view();
-        Ok(Summary {
+        Ok(StateSummary {
             hash: view.hash_kv(0).map_err(|error| error.to_string())?,
             tree: view.tree_digest(),
             members: view.members(),
@@ -58,7 +58,7 @@ impl World {
             boot,
             capture: machine.capture().map_err(|error| error.to_string())?,
             chunks: Vec::new(),
-            expected: Summary::of(machine)?,
+            expected: StateSummary::of(machine)?,
         };
         self.clock.after(0, Event::AuditPiece(Box::new(audit)));
         Ok(())
@@ -78,7 +78,7 @@ impl World {
         let engine = nodes::build(&audit.chunks, None).ok_or("a capture is damaged")?;
         let machine = StateMachine::open(engine, Limits::default());
         let machine = machine.map_err(|error| error.to_string())?;
-        let found = Summary::of(&machine.ok_or("a capture holds no state")?)?;
+        let found = StateSummary::of(&machine.ok_or("a capture holds no state")?)?;
         match found == audit.expected {
             true => Ok(()),
             false => Err(format!(

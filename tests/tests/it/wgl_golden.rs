@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use keelson_tests::check::wgl::{After, Before, State, Step, Verdict, check};
+use keelson_tests::check::wgl::{After, Before, Register, Step, Verdict, check};
 
 const BUDGET: u64 = 50_000_000;
 
@@ -21,7 +21,7 @@ fn parse(log: &str) -> Vec<Step> {
         let mut words = line.split_whitespace().skip(3);
         let mut word = || words.next().unwrap_or_default();
         let (process, what, operation) = (word(), word(), word());
-        let value: Vec<State> = words.filter(|w| !w.starts_with(':')).map(number).collect();
+        let value: Vec<Register> = words.filter(|w| !w.starts_with(':')).map(number).collect();
         if what == ":invoke" {
             open.insert(process, steps.len());
             steps.push(invoked(at, operation, &value));
@@ -34,12 +34,12 @@ fn parse(log: &str) -> Vec<Step> {
     steps
 }
 
-fn number(word: &str) -> State {
+fn number(word: &str) -> Register {
     let digits = word.trim_matches(['[', ']']);
     (digits != "nil").then(|| digits.parse().expect("a number or nil"))
 }
 
-fn invoked(call: u64, operation: &str, value: &[State]) -> Step {
+fn invoked(call: u64, operation: &str, value: &[Register]) -> Step {
     let after = match operation {
         ":read" => After::Keep,
         ":write" => After::Become(value[0]),
@@ -57,7 +57,7 @@ fn invoked(call: u64, operation: &str, value: &[State]) -> Step {
     }
 }
 
-fn finish(step: &mut Step, at: u64, what: &str, operation: &str, value: &[State]) {
+fn finish(step: &mut Step, at: u64, what: &str, operation: &str, value: &[Register]) {
     let (before, after) = match (operation, what, step.after) {
         (":read", ":ok", after) => (Before::Is(value[0]), after),
         (":write", ":ok", after) => (Before::Any, after),

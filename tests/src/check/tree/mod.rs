@@ -18,7 +18,7 @@ use crate::history::{History, Operation};
 
 /// A request to the tree.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Request {
+pub enum TreeCall {
     /// A change.
     Change(TreeRequest),
     /// A read.
@@ -34,29 +34,29 @@ pub enum Request {
 
 /// The answer to a request.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Answer {
+pub enum TreeAnswer {
     /// The event of the change, or the error.
     Changed(Result<Arc<Event>, TreeError>),
     /// The node and the tree's index, or the error.
     Got(Result<(NodeExtern, u64), TreeError>),
 }
 
-impl Answer {
+impl TreeAnswer {
     /// X-Etcd-Index.
     pub fn index(&self) -> u64 {
         match self {
-            Answer::Changed(Ok(event)) => event.index,
-            Answer::Got(Ok((_, index))) => *index,
-            Answer::Changed(Err(error)) | Answer::Got(Err(error)) => error.index,
+            TreeAnswer::Changed(Ok(event)) => event.index,
+            TreeAnswer::Got(Ok((_, index))) => *index,
+            TreeAnswer::Changed(Err(error)) | TreeAnswer::Got(Err(error)) => error.index,
         }
     }
 }
 
 /// The history of the tree's clients.
-pub type TreeHistory = History<Request, Answer>;
+pub type TreeHistory = History<TreeCall, TreeAnswer>;
 
 /// One operation of that history.
-pub type TreeOperation = Operation<Request, Answer>;
+pub type TreeOperation = Operation<TreeCall, TreeAnswer>;
 
 impl TreeHistory {
     /// Writes one JSON object a line.
@@ -66,10 +66,10 @@ impl TreeHistory {
 }
 
 /// A request in a readable form.
-pub fn text(request: &Request) -> String {
+pub fn text(request: &TreeCall) -> String {
     match request {
-        Request::Change(change) => change_text(change),
-        Request::Get {
+        TreeCall::Change(change) => change_text(change),
+        TreeCall::Get {
             path,
             recursive,
             quorum,

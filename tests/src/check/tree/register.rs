@@ -11,8 +11,8 @@ use keelson_core::tree::{Action, ErrorCode, Event, TreeError};
 use keelson_proto::internal::TreeRequest;
 use keelson_proto::internal::tree_request::Op;
 
-use super::{Answer, Request, TreeHistory, TreeOperation};
-use crate::check::wgl::{self, After, Before, State, Step, Verdict};
+use super::{TreeAnswer, TreeCall, TreeHistory, TreeOperation};
+use crate::check::wgl::{self, After, Before, Register, Step, Verdict};
 use crate::history::Outcome;
 
 /// Bound on the steps of the search for one file.
@@ -57,7 +57,7 @@ impl Split {
         let mut split = Split::default();
         let mut ending = BTreeSet::new();
         for operation in &history.operations {
-            let Request::Change(change) = &operation.request else {
+            let TreeCall::Change(change) = &operation.request else {
                 continue;
             };
             // An in-order file is created below the path in the request.
@@ -76,8 +76,8 @@ impl Split {
 
     fn add(&mut self, operation: &TreeOperation) {
         match (&operation.request, &operation.outcome) {
-            (_, Outcome::Refused(_)) | (Request::Get { quorum: false, .. }, _) => {}
-            (Request::Get { path, .. }, Outcome::Ok(Answer::Got(answer))) => {
+            (_, Outcome::Refused(_)) | (TreeCall::Get { quorum: false, .. }, _) => {}
+            (TreeCall::Get { path, .. }, Outcome::Ok(TreeAnswer::Got(answer))) => {
                 let seen = match answer {
                     Ok((node, _)) => node.value.clone(),
                     Err(_) => None,
@@ -85,13 +85,13 @@ impl Split {
                 let before = Before::Is(self.state(seen.as_ref()));
                 self.push(operation, path, before, After::Keep);
             }
-            (Request::Change(_), Outcome::Ok(Answer::Changed(Ok(event)))) => {
+            (TreeCall::Change(_), Outcome::Ok(TreeAnswer::Changed(Ok(event)))) => {
                 self.add_event(operation, event);
             }
-            (Request::Change(change), Outcome::Ok(Answer::Changed(Err(error)))) => {
+            (TreeCall::Change(change), Outcome::Ok(TreeAnswer::Changed(Err(error)))) => {
                 self.add_refusal(operation, change, error);
             }
-            (Request::Change(change), Outcome::Unknown) => self.add_unknown(operation, change),
+            (TreeCall::Change(change), Outcome::Unknown) => self.add_unknown(operation, change),
             _ => {}
         }
     }
@@ -168,7 +168,7 @@ impl Split {
         paths.filter(|path| is_below(path, dir)).cloned().collect()
     }
 
-    fn state(&mut self, value: Option<&Bytes>) -> State {
+    fn state(&mut self, value: Option<&Bytes>) -> Register {
         let next = self.numbers.len() as u32;
         value.map(|value| *self.numbers.entry(value.clone()).or_insert(next))
     }
@@ -204,14 +204,14 @@ mod tests {
 
     impl Run {
         fn ask(&mut self, change: TreeRequest) {
-            let request = Request::Change(change.clone());
+            let request = TreeCall::Change(change.clone());
             let number = self.history.call(0, 1, request, 0);
-            let answer = Answer::Changed(self.tree.apply(&change));
+            let answer = TreeAnswer::Changed(self.tree.apply(&change));
             self.history.finish(number, Outcome::Ok(answer), 0);
         }
 
         fn get(&mut self, value: Option<&'static str>) {
-            let get = Request::Get {
+            let get = TreeCall::Get {
                 path: "/1/d/a".into(),
                 recursive: false,
                 quorum: true,
@@ -219,7 +219,7 @@ mod tests {
             let number = self.history.call(0, 1, get, 0);
             let mut node = keelson_core::tree::NodeExtern::default();
             node.value = value.map(Bytes::from);
-            let answer = Answer::Got(Ok((node, 0)));
+            let answer = TreeAnswer::Got(Ok((node, 0)));
             self.history.finish(number, Outcome::Ok(answer), 0);
         }
     }
@@ -288,13 +288,13 @@ mod tests {
         run.ask(swap("0", "3"));
         let cause = "[0 != 1]";
         run.ask(request(Op::Set, "/1/d/a", "2"));
-        let number = run.history.call(0, 1, Request::Change(swap("0", "4")), 0);
+        let number = run.history.call(0, 1, TreeCall::Change(swap("0", "4")), 0);
         let stale = TreeError {
             code: ErrorCode::TestFailed,
             cause: cause.into(),
             index: 9,
         };
-        let answer = Answer::Changed(Err(stale));
+        let answer = TreeAnswer::Changed(Err(stale));
         run.history.finish(number, Outcome::Ok(answer), 0);
         assert!(check(&run.history).is_err());
     }

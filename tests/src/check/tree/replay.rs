@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use keelson_core::tree::{Event, TreeError};
 
-use super::{Answer, Request, TreeHistory, TreeOperation, complain};
+use super::{TreeAnswer, TreeCall, TreeHistory, TreeOperation, complain};
 use crate::history::Outcome;
 
 /// The model's answers to the committed requests, by operation.
@@ -30,11 +30,11 @@ fn change(
     agreed: Option<&Result<Arc<Event>, TreeError>>,
 ) -> Result<(), String> {
     match (&operation.outcome, agreed) {
-        (Outcome::Ok(Answer::Changed(answer)), Some(expected)) if answer == expected => Ok(()),
-        (Outcome::Ok(Answer::Changed(answer)), Some(expected)) => Err(format!(
+        (Outcome::Ok(TreeAnswer::Changed(answer)), Some(expected)) if answer == expected => Ok(()),
+        (Outcome::Ok(TreeAnswer::Changed(answer)), Some(expected)) => Err(format!(
             "was answered\n  {answer:?}\ninstead of\n  {expected:?}"
         )),
-        (Outcome::Ok(Answer::Changed(answer)), None) => {
+        (Outcome::Ok(TreeAnswer::Changed(answer)), None) => {
             Err(format!("was answered {answer:?} and is not in the log"))
         }
         (Outcome::Refused(why), Some(done)) => Err(format!(
@@ -59,11 +59,13 @@ fn real_time(history: &TreeHistory, agreed: &Agreed) -> Result<(), String> {
         while let Some((_, index)) = returned.next_if(|(at, _)| *at < operation.call.number) {
             highest = highest.max(index);
         }
-        if matches!(operation.request, Request::Get { quorum: false, .. }) {
+        if matches!(operation.request, TreeCall::Get { quorum: false, .. }) {
             continue;
         }
         let (index, writes) = match (operation.answer(), agreed.get(&number)) {
-            (Some((answer, _)), _) => (answer.index(), matches!(answer, Answer::Changed(Ok(_)))),
+            (Some((answer, _)), _) => {
+                (answer.index(), matches!(answer, TreeAnswer::Changed(Ok(_))))
+            }
             (None, Some(Ok(event))) => (event.index, true),
             (None, Some(Err(error))) => (error.index, false),
             (None, None) => continue,
@@ -97,25 +99,27 @@ mod tests {
                 value: value.into(),
                 ..TreeRequest::default()
             };
-            let number = self.history.call(0, 1, Request::Change(request.clone()), 0);
+            let number = self
+                .history
+                .call(0, 1, TreeCall::Change(request.clone()), 0);
             self.agreed.insert(number, self.tree.apply(&request));
             number
         }
 
         fn answer(&mut self, number: usize) {
-            let outcome = Outcome::Ok(Answer::Changed(self.agreed[&number].clone()));
+            let outcome = Outcome::Ok(TreeAnswer::Changed(self.agreed[&number].clone()));
             self.history.finish(number, outcome, 0);
         }
 
         fn get(&mut self, index: u64, quorum: bool) {
-            let request = Request::Get {
+            let request = TreeCall::Get {
                 path: "/1/a".into(),
                 recursive: false,
                 quorum,
             };
             let number = self.history.call(0, 1, request, 0);
             let node = self.tree.get(b"/1/a", false, index, 0);
-            let answer = Answer::Got(node.map(|node| (node, index)));
+            let answer = TreeAnswer::Got(node.map(|node| (node, index)));
             self.history.finish(number, Outcome::Ok(answer), 0);
         }
 

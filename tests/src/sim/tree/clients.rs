@@ -7,10 +7,10 @@ use keelson_proto::internal::command::Op;
 use keelson_proto::internal::{Command, TreeRequest};
 use prost::Message;
 
-use crate::check::tree::{Answer, Request, text};
+use crate::check::tree::{TreeAnswer, TreeCall, text};
 use crate::history::Outcome;
 use crate::sim::mutant::Mutant;
-use crate::sim::nodes::Asker;
+use crate::sim::nodes::ReadOrigin;
 use crate::sim::world::{Event, Waiter, World};
 
 impl World {
@@ -35,12 +35,12 @@ impl World {
         let patience = self.swarm.patience_ms;
         self.clock.after(patience, Event::TreeGiveUp(operation));
         match request {
-            Request::Get { quorum: true, .. } => {
-                self.ask_to_read(member, Asker::Tree(operation));
+            TreeCall::Get { quorum: true, .. } => {
+                self.ask_to_read(member, ReadOrigin::Tree(operation));
                 Ok(())
             }
-            Request::Get { .. } => self.serve_tree(member, operation),
-            Request::Change(change) => {
+            TreeCall::Get { .. } => self.serve_tree(member, operation),
+            TreeCall::Change(change) => {
                 self.propose_tree(member, operation, change);
                 Ok(())
             }
@@ -85,7 +85,7 @@ impl World {
     }
 
     /// An operation ends; its client goes on after a pause.
-    pub(in crate::sim) fn finish_tree(&mut self, operation: usize, outcome: Outcome<Answer>) {
+    pub(in crate::sim) fn finish_tree(&mut self, operation: usize, outcome: Outcome<TreeAnswer>) {
         let Some(client) = self.tree.open.remove(&operation) else {
             return;
         };
@@ -102,10 +102,10 @@ impl World {
         self.clock.after(pause, Event::Client(client));
     }
 
-    fn remember_node(&mut self, answer: &Answer) {
+    fn remember_node(&mut self, answer: &TreeAnswer) {
         let node = match answer {
-            Answer::Changed(Ok(event)) => &event.node,
-            Answer::Got(Ok((node, _))) => node,
+            TreeAnswer::Changed(Ok(event)) => &event.node,
+            TreeAnswer::Got(Ok((node, _))) => node,
             _ => return,
         };
         self.tree.seen.insert(node.key.clone(), node.clone());
@@ -123,7 +123,7 @@ impl World {
         if !self.tree.open.contains_key(&operation) {
             return Ok(());
         }
-        let Request::Get {
+        let TreeCall::Get {
             path,
             recursive,
             quorum,
@@ -141,7 +141,7 @@ impl World {
         if self.mutant == Some(Mutant::LocalReadOld) && !quorum && operation.is_multiple_of(8) {
             answer = self.read_of_the_past(&path, recursive, now_ns);
         }
-        let answer = Answer::Got(answer);
+        let answer = TreeAnswer::Got(answer);
         self.check_read(id, operation, &answer, now_ns)?;
         self.shows(id, answer.index())?;
         self.finish_tree(operation, Outcome::Ok(answer));
@@ -152,11 +152,11 @@ impl World {
         &self,
         id: MemberId,
         operation: usize,
-        answer: &Answer,
+        answer: &TreeAnswer,
         now_ns: i64,
     ) -> Result<(), String> {
         let request = &self.tree.history.operations[operation].request;
-        let Request::Get {
+        let TreeCall::Get {
             path, recursive, ..
         } = request
         else {
@@ -164,7 +164,7 @@ impl World {
         };
         let (model, index) = (&self.tree.log.model, answer.index());
         let expected = model.get(path, *recursive, index, now_ns);
-        let expected = Answer::Got(expected.map(|node| (node, index)));
+        let expected = TreeAnswer::Got(expected.map(|node| (node, index)));
         match *answer == expected {
             true => Ok(()),
             false => Err(format!(
@@ -182,8 +182,8 @@ impl World {
         response: Result<StateResponse, state::Error>,
     ) -> Result<(), String> {
         let outcome = match response {
-            Ok(StateResponse::Tree(event)) => Outcome::Ok(Answer::Changed(Ok(event))),
-            Err(state::Error::Tree(error)) => Outcome::Ok(Answer::Changed(Err(error))),
+            Ok(StateResponse::Tree(event)) => Outcome::Ok(TreeAnswer::Changed(Ok(event))),
+            Err(state::Error::Tree(error)) => Outcome::Ok(TreeAnswer::Changed(Err(error))),
             other => Outcome::Refused(format!("{other:?}")),
         };
         if let Outcome::Ok(answer) = &outcome {

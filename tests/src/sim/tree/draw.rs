@@ -10,7 +10,7 @@ use keelson_proto::internal::TreeRequest;
 use keelson_proto::internal::tree_request::Op;
 
 use super::MS_NS;
-use crate::check::tree::Request;
+use crate::check::tree::TreeCall;
 use crate::sim::world::World;
 
 const DIRS: [&str; 6] = ["/1", "/1/a", "/1/a/b", "/1/a/_g", "/1/_h", "/1/e"];
@@ -20,7 +20,7 @@ const ENDING: [&str; 2] = ["/1/e", "/1/e/d"];
 const QUEUE: &str = "/1/q";
 
 impl World {
-    pub(super) fn draw_tree_request(&mut self, member: MemberId) -> Request {
+    pub(super) fn draw_tree_request(&mut self, member: MemberId) -> TreeCall {
         if self.dice.chance(0.35) {
             return self.draw_get();
         }
@@ -42,17 +42,17 @@ impl World {
             90..97 => self.draw_removal(&mut change),
             _ => self.draw_oddity(&mut change),
         }
-        Request::Change(change)
+        TreeCall::Change(change)
     }
 
-    fn draw_get(&mut self) -> Request {
+    fn draw_get(&mut self) -> TreeCall {
         let path = match self.dice.between(0, 9) {
             0 => Bytes::from_static(b"/1"),
             1 => self.draw_dir(),
             2 => Bytes::from_static(QUEUE.as_bytes()),
             _ => self.draw_file(),
         };
-        Request::Get {
+        TreeCall::Get {
             path,
             recursive: self.dice.chance(0.3),
             quorum: self.dice.chance(0.5),

@@ -9,7 +9,7 @@ use prost::Message;
 
 use super::log::Tenure;
 use crate::sim::mutant::Mutant;
-use crate::sim::nodes::Asker;
+use crate::sim::nodes::ReadOrigin;
 use crate::sim::swarm::Swarm;
 use crate::sim::world::{Event, Waiter, World};
 
@@ -81,7 +81,7 @@ impl World {
         if effects.read_index {
             match self.mutant {
                 Some(Mutant::GraceAtElection) => self.expirer_may_begin(id, term, number),
-                _ => self.ask_to_read(id, Asker::Expirer(term, number)),
+                _ => self.ask_to_read(id, ReadOrigin::Expirer(term, number)),
             }
         }
         if let Some(request) = effects.propose {

@@ -24,7 +24,7 @@ pub(super) struct Tenure {
 }
 
 /// The effect of an entry on the tree.
-struct Line {
+struct EntryEffect {
     /// The term of the entry.
     term: Term,
     /// The tree's index after it.
@@ -37,7 +37,7 @@ struct Line {
 pub(in crate::sim) struct Log {
     pub(in crate::sim) model: Tree,
     /// By raft index, from 1 on.
-    lines: Vec<Line>,
+    lines: Vec<EntryEffect>,
     members: BTreeSet<u64>,
     /// The operation of each request.
     asked: BTreeMap<ProposalId, usize>,
@@ -57,7 +57,7 @@ impl Log {
     pub(in crate::sim) fn new(members: u64) -> Log {
         let mut model = Tree::new();
         (0..members).for_each(|_| model.touch());
-        let genesis = Line {
+        let genesis = EntryEffect {
             term: Term(0),
             index: model.index(),
             answer: None,
@@ -118,7 +118,7 @@ impl Log {
             }
         }
         let index = self.model.index();
-        self.lines.push(Line {
+        self.lines.push(EntryEffect {
             term: entry.term,
             index,
             answer,
@@ -283,7 +283,7 @@ impl Log {
     }
 }
 
-fn compare_answer(line: &Line, applied: &Applied) -> Result<(), String> {
+fn compare_answer(line: &EntryEffect, applied: &Applied) -> Result<(), String> {
     let same = match (&line.answer, &applied.response) {
         (Some(Ok(expected)), Ok(Response::Tree(event))) => expected == event,
         (Some(Err(expected)), Err(Error::Tree(error))) => expected == error,
