@@ -1,6 +1,8 @@
 //! The configuration of a proxy. This crate reads no flags and no environment.
 
-use std::path::PathBuf;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use keelson_port::{ClientTls, Limits, Slots};
@@ -15,9 +17,11 @@ pub struct ProxyConfig {
     pub mode: Mode,
     /// The source of the member list.
     pub members: MembersFrom,
-    /// `--data-dir`. The peer URLs are kept in `proxy/cluster` below it, and have precedence over
-    /// `members` at the next start. `None`: nothing is kept.
-    pub data_dir: Option<PathBuf>,
+    /// The peer URLs that an earlier run saved. They have precedence over `members`: the cluster
+    /// may have moved since the flags were set.
+    pub kept_peer_urls: Vec<String>,
+    /// Saves the peer URLs for the next run; `None`: they are not saved.
+    pub save_peer_urls: Option<SavePeerUrls>,
     /// The members run or are about to start, as those that a discovery service has registered:
     /// requests are held for them. `false`: a proxy that has never reached a member answers 503
     /// from one second after its start, as etcd's does.
@@ -47,6 +51,29 @@ pub struct ProxyConfig {
     pub limits: Limits,
 }
 
+type Save = dyn Fn(&[String]) -> io::Result<()> + Send + Sync;
+
+/// Saves a cluster's peer URLs where the host keeps them.
+#[derive(Clone)]
+pub struct SavePeerUrls(Arc<Save>);
+
+impl SavePeerUrls {
+    /// `save` returns once the list is durable.
+    pub fn new(save: impl Fn(&[String]) -> io::Result<()> + Send + Sync + 'static) -> SavePeerUrls {
+        SavePeerUrls(Arc::new(save))
+    }
+
+    pub(crate) fn save(&self, peer_urls: &[String]) -> io::Result<()> {
+        (self.0)(peer_urls)
+    }
+}
+
+impl fmt::Debug for SavePeerUrls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SavePeerUrls")
+    }
+}
+
 /// The source of the member list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MembersFrom {
@@ -62,7 +89,8 @@ impl ProxyConfig {
         ProxyConfig {
             mode: Mode::On,
             members,
-            data_dir: None,
+            kept_peer_urls: Vec::new(),
+            save_peer_urls: None,
             members_expected: false,
             refresh_interval: Duration::from_secs(30),
             failure_wait: Duration::from_secs(5),

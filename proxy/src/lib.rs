@@ -4,11 +4,11 @@
 //! failure where that can be avoided, no write is sent twice, and buffers are small. This crate
 //! does not depend on the store, so a proxy cannot become part of the quorum by accident.
 //!
-//! `config` is the configuration; the data directory decides whether the host is a proxy (`role`).
-//! `service` runs it on the port. `policy` decides which member gets a request and what happens
-//! when that fails; it shares `context` with all requests. `http1` and `h2` speak the protocols:
-//! HTTP/1.1 to clients and members, and gRPC's HTTP/2 from end to end. `gateway` is separate and
-//! simpler: it relays TCP connections without reading them (`relay`).
+//! `config` is the configuration; files are the host's. `service` runs a proxy on the port.
+//! `policy` decides which member gets a request and what happens when that fails; it shares
+//! `context` with all requests. `http1` and `h2` speak the protocols: HTTP/1.1 to clients and
+//! members, and gRPC's HTTP/2 from end to end. `gateway` is separate and simpler: it relays TCP
+//! connections without reading them (`relay`).
 //!
 //! | a request | is tried on another member |
 //! |---|---|
@@ -29,19 +29,16 @@ mod metrics;
 mod mode;
 mod own;
 mod policy;
-mod promote;
 mod relay;
-mod role;
 mod service;
 mod sockets;
 
 pub use address::AddressError;
-pub use config::{MembersFrom, ProxyConfig};
+pub use config::{MembersFrom, ProxyConfig, SavePeerUrls};
 pub use gateway::{GatewayConfig, GatewayError, serve_gateway};
 pub use keelson_port::{
     ClientTls, ClientTlsFiles, Listener, ServerTls, TlsError, TlsFiles, common_name,
 };
 pub use mode::{Mode, ModeError};
-pub use promote::{PromoteError, cluster_of_proxy, forget_promotion, forget_proxy, was_promoted};
-pub use role::{Lock, Role, RoleError, has_cluster_file, replace_file};
+pub use policy::members::fetch_client_urls;
 pub use service::{ProxyError, serve};

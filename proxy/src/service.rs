@@ -17,14 +17,10 @@ use crate::h2;
 use crate::http1::body::AnswerBody;
 use crate::http1::{fast_path, hyper};
 use crate::policy::members::{self, Peers};
-use crate::role::{ClusterFile, Lock, RoleError};
 
 /// A proxy that could not start, or had to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
-    /// The data directory belongs to a member, or cannot be used.
-    #[error(transparent)]
-    Role(#[from] RoleError),
     /// A listener failed.
     #[error("cannot listen: {0}")]
     Listener(#[from] io::Error),
@@ -60,8 +56,7 @@ async fn run(
     ready: Box<dyn FnOnce() + Send>,
     shutdown: Pin<Box<dyn Future<Output = ()> + Send + '_>>,
 ) -> Result<(), ProxyError> {
-    let peers = peers(&config)?;
-    let _lock = config.data_dir.as_deref().map(Lock::take).transpose()?;
+    let peers = peers(&config);
     let own = listeners.iter().map(|one| one.socket.local_addr());
     let own: io::Result<Vec<_>> = own.filter_map(io::Result::transpose).collect();
     let (limits, expected) = (config.limits.clone(), config.members_expected);
@@ -93,18 +88,16 @@ async fn run(
     }
 }
 
-/// Makes the data directory, if there is one, a proxy's.
-fn peers(config: &ProxyConfig) -> Result<Option<Peers>, RoleError> {
-    let file = config
-        .data_dir
-        .as_deref()
-        .map(ClusterFile::open)
-        .transpose()?;
+/// The peer URLs; `None`: the client URLs are configured.
+fn peers(config: &ProxyConfig) -> Option<Peers> {
     match &config.members {
-        MembersFrom::Peers(urls) => {
-            Peers::new(urls.clone(), file, config.peer_tls.clone()).map(Some)
-        }
-        MembersFrom::Clients(_) => Ok(None),
+        MembersFrom::Peers(urls) => Some(Peers::new(
+            urls.clone(),
+            config.kept_peer_urls.clone(),
+            config.save_peer_urls.clone(),
+            config.peer_tls.clone(),
+        )),
+        MembersFrom::Clients(_) => None,
     }
 }
 

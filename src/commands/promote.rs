@@ -8,11 +8,12 @@ use std::process::ExitCode;
 use clap::Parser;
 use keelson_proto::etcdserverpb::cluster_client::ClusterClient;
 use keelson_proto::etcdserverpb::{Member, MemberAddRequest, MemberListRequest};
-use keelson_proxy::{Lock, PromoteError, Role, RoleError};
+use keelson_proxy::ClientTls;
 use tokio::runtime::Builder;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::host::data_dir::{self, DirectoryError, DirectoryLock, DirectoryRole};
 use crate::signals::Stop;
 
 /// Add a proxy's host to its cluster as a member. Stop the proxy first.
@@ -33,9 +34,14 @@ struct PromoteArguments {
 #[derive(Debug, thiserror::Error)]
 enum PromoteCommandError {
     #[error("{0}")]
-    Promote(#[from] PromoteError),
-    #[error("{0}")]
-    Role(#[from] RoleError),
+    DataDir(#[from] DirectoryError),
+    #[error("{0} is not a proxy's data directory: there is no {0}/proxy")]
+    NotAProxy(PathBuf),
+    #[error(
+        "no member of the proxy's cluster answers on its peer URL; the promotion needs a cluster \
+         that works"
+    )]
+    NoMemberAnswers,
     #[error(
         "no member can be reached at its client URLs ({0}); check that the members run and that \
          this host can connect to them"
@@ -60,10 +66,16 @@ pub(crate) fn run(words: &[String]) -> ExitCode {
 
 impl PromoteArguments {
     async fn run(self) -> Result<Option<Stop>, PromoteCommandError> {
-        let is_proxy = Role::of(&self.data_dir)? == Role::Proxy;
+        let is_proxy = DirectoryRole::of(&self.data_dir)? == DirectoryRole::Proxy;
         // A running proxy would lose its directory.
-        let _lock = is_proxy.then(|| Lock::take(&self.data_dir)).transpose()?;
-        let client_urls = keelson_proxy::cluster_of_proxy(&self.data_dir).await?;
+        let _lock = is_proxy
+            .then(|| DirectoryLock::take(&self.data_dir))
+            .transpose()?;
+        let peer_urls = data_dir::peer_urls_of_proxy(&self.data_dir)?;
+        let peer_urls =
+            peer_urls.ok_or_else(|| PromoteCommandError::NotAProxy(self.data_dir.clone()))?;
+        let client_urls = keelson_proxy::fetch_client_urls(peer_urls, ClientTls::default()).await;
+        let client_urls = client_urls.ok_or(PromoteCommandError::NoMemberAnswers)?;
         let channel = first_of(&client_urls).await?;
         let request = MemberAddRequest {
             peer_ur_ls: self.initial_advertise_peer_urls.clone(),
@@ -79,7 +91,7 @@ impl PromoteArguments {
                 (added.member.unwrap_or_default().id, added.members)
             }
         };
-        keelson_proxy::forget_proxy(&self.data_dir)?;
+        data_dir::forget_proxy(&self.data_dir)?;
         let mut cluster = Vec::new();
         for member in &members {
             let name = if member.id == new {

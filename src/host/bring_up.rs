@@ -10,7 +10,8 @@ use keelson_store::Store;
 use keelson_store::config::{InitialClusterState, Url};
 use tracing::{info, warn};
 
-use super::{StartError, founder};
+use super::data_dir::DirectoryRole;
+use super::{StartError, data_dir, founder};
 use crate::flags::{Values, parse_cluster};
 use crate::options::{self, MemberOptions, ProxyOptions};
 
@@ -22,14 +23,14 @@ pub(super) enum Role {
 
 /// Decides the role. With discovery it waits until the other founders have registered.
 pub(super) async fn decide(values: &Values) -> Result<Role, StartError> {
-    let data_dir = options::data_dir(values);
-    let role = keelson_proxy::Role::of(&data_dir)?;
-    if role == keelson_proxy::Role::Proxy {
+    let path = options::data_dir(values);
+    let role = DirectoryRole::of(&path)?;
+    if role == DirectoryRole::Proxy {
         info!(
-            "data-dir" = %data_dir.display(),
+            "data-dir" = %path.display(),
             "the data directory makes this host a proxy; flags and discovery do not change that"
         );
-        if keelson_proxy::has_cluster_file(&data_dir)? {
+        if data_dir::has_cluster_file(&path)? {
             // The member list that the proxy saved has precedence over this one.
             return proxy(values, peers_of(values.text("initial-cluster"))?, false);
         }
@@ -39,7 +40,7 @@ pub(super) async fn decide(values: &Values) -> Result<Role, StartError> {
     }
     let way = Bootstrap::chosen(values)?;
     // A member stays a member: --proxy is for new hosts, as in etcd.
-    if mode(values) != Mode::Off && role == keelson_proxy::Role::Undecided {
+    if mode(values) != Mode::Off && role == DirectoryRole::Undecided {
         return proxy(values, peers(values, &way).await?, way.finds_members());
     }
     let member = MemberOptions::from_values(values)?;
@@ -331,7 +332,6 @@ fn proxy(
             Mode::Off => Mode::On,
             chosen => chosen,
         },
-        data_dir: Some(options.data_dir.clone()),
         members_expected,
         refresh_interval: ms("proxy-refresh-interval"),
         failure_wait: ms("proxy-failure-wait"),

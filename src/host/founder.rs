@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use keelson_discovery::Registration;
 
-use super::StartError;
+use super::{StartError, data_dir};
 
 /// The file name in the data directory.
 const FILE: &str = "registered";
@@ -56,7 +56,7 @@ impl FounderNote {
             };
             File::open(parent)?.sync_all()?;
         }
-        keelson_proxy::replace_file(&self.path, self.text.as_bytes())
+        data_dir::replace_file(&self.path, self.text.as_bytes())
     }
 }
 

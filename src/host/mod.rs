@@ -1,6 +1,7 @@
 //! A host from start to end: decide its role, run it, and stop at a signal.
 
 mod bring_up;
+pub(crate) mod data_dir;
 mod founder;
 mod member;
 mod promotion;
@@ -10,7 +11,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use keelson_discovery::DiscoveryError;
-use keelson_proxy::{ProxyError, RoleError};
+use keelson_proxy::ProxyError;
 use keelson_store::OpenError;
 use keelson_store::config::Url;
 use keelson_store::edge::{Listener, ServerTls, TlsError};
@@ -22,6 +23,7 @@ use crate::flags::Values;
 use crate::options::{ClientListeners, MemberOptions, OptionsError};
 use crate::signals::{Signals, Stop};
 use bring_up::Role;
+use data_dir::DirectoryError;
 
 /// Bound on a clean stop, after which the process ends anyway: less than the ten seconds that
 /// container runtimes allow.
@@ -42,7 +44,7 @@ enum StartError {
     )]
     Tls(#[from] TlsError),
     #[error("{0}")]
-    Role(#[from] RoleError),
+    DataDir(#[from] DirectoryError),
     #[error("{0}")]
     Discovery(#[from] DiscoveryError),
     #[error("{0}")]

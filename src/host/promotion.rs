@@ -7,13 +7,15 @@ use std::time::Duration;
 use keelson_store::{Error, Store};
 use tracing::{info, warn};
 
+use super::data_dir;
+
 /// The interval of a learner's attempts to become a voter.
 const RETRY: Duration = Duration::from_millis(200);
 
 /// Makes this member a voter if `keelson promote` added it, as soon as the leader finds it in sync.
 /// Has no effect on any other member: the operator promotes a learner of `member add --learner`.
-pub(super) async fn vote_when_in_sync(store: Store, data_dir: PathBuf) {
-    match keelson_proxy::was_promoted(&data_dir) {
+pub(super) async fn vote_when_in_sync(store: Store, directory: PathBuf) {
+    match data_dir::was_promoted(&directory) {
         Ok(true) => {}
         Ok(false) => return,
         Err(error) => return warn!(%error, "cannot check for a pending promotion"),
@@ -28,7 +30,7 @@ pub(super) async fn vote_when_in_sync(store: Store, data_dir: PathBuf) {
         }
         tokio::time::sleep(RETRY).await;
     }
-    if let Err(error) = keelson_proxy::forget_promotion(&data_dir) {
+    if let Err(error) = data_dir::forget_promotion(&directory) {
         warn!(%error, "the promotion is done, but its file could not be removed");
     }
 }

@@ -1,10 +1,14 @@
 //! The role of a proxy: bind, find the members, forward, and stop at a signal.
 
-use keelson_proxy::{MembersFrom, ProxyConfig};
+use std::io;
+use std::path::Path;
+
+use keelson_proxy::{MembersFrom, ProxyConfig, SavePeerUrls};
 use keelson_store::version;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
+use super::data_dir::{ClusterFile, DirectoryError, DirectoryLock};
 use super::{EndReason, StartError, listen_for_clients, shut_down};
 use crate::announce;
 use crate::heap;
@@ -15,7 +19,7 @@ use crate::signals::Signals;
 /// Runs a proxy until a signal, or until serving fails.
 pub(super) async fn run(
     options: ProxyOptions,
-    config: ProxyConfig,
+    mut config: ProxyConfig,
     signals: &mut Signals,
 ) -> Result<EndReason, StartError> {
     let (MembersFrom::Peers(members) | MembersFrom::Clients(members)) = &config.members;
@@ -45,6 +49,7 @@ pub(super) async fn run(
         // An error means that the sender was dropped, which is a stop as well.
         let _ = stop_seen.wait_for(|stop| *stop).await;
     };
+    let _lock = keep_peer_urls(&options.data_dir, &mut config)?;
     let serving = keelson_proxy::serve(config, listeners, ready, stopped);
     tokio::pin!(serving);
     let stop = tokio::select! {
@@ -63,4 +68,17 @@ pub(super) async fn run(
     let end = EndReason::Signal(stop);
     shut_down(closing, end, signals).await;
     Ok(end)
+}
+
+/// Makes the data directory a proxy's, and has the proxy keep its cluster's peer URLs there.
+fn keep_peer_urls(
+    data_dir: &Path,
+    config: &mut ProxyConfig,
+) -> Result<DirectoryLock, DirectoryError> {
+    let file = ClusterFile::open(data_dir)?;
+    config.kept_peer_urls = file.load()?.unwrap_or_default();
+    config.save_peer_urls = Some(SavePeerUrls::new(move |peer_urls| {
+        file.save(peer_urls).map_err(io::Error::other)
+    }));
+    DirectoryLock::take(data_dir)
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use keelson_proto::etcdserverpb::StatusRequest;
 use keelson_proto::etcdserverpb::maintenance_client::MaintenanceClient;
-use keelson_proxy::Role;
 use tokio::process::Child;
 use tokio::task::JoinSet;
 use tonic::transport::{Channel, Endpoint};
@@ -15,6 +14,7 @@ use tonic::transport::{Channel, Endpoint};
 use super::child;
 use super::plan::{self, HostPlan};
 use crate::environment;
+use crate::host::data_dir::DirectoryRole;
 
 /// Time limit for a status request.
 const ANSWER_MAX: Duration = Duration::from_millis(400);
@@ -62,7 +62,7 @@ pub(super) struct Host {
     pub(super) plan: HostPlan,
     pub(super) state: HostState,
     /// Its role, read from its data directory.
-    became: Role,
+    became: DirectoryRole,
     child: Child,
     client: MaintenanceClient<Channel>,
 }
@@ -79,7 +79,7 @@ impl Host {
         Ok(Host {
             plan,
             state: HostState::Starting,
-            became: Role::Undecided,
+            became: DirectoryRole::Undecided,
             child,
             client,
         })
@@ -97,11 +97,11 @@ impl Host {
     }
 
     pub(super) fn is_member(&self) -> bool {
-        self.became == Role::Member
+        self.became == DirectoryRole::Member
     }
 
     pub(super) fn is_proxy(&self) -> bool {
-        self.became == Role::Proxy
+        self.became == DirectoryRole::Proxy
     }
 
     /// Whether it answers, itself or for a member, and there is a leader.
@@ -151,7 +151,7 @@ impl Host {
             return;
         }
         // A directory that cannot be read is the host's own error, which its log reports.
-        self.became = Role::of(&self.plan.data_dir).unwrap_or(self.became);
+        self.became = DirectoryRole::of(&self.plan.data_dir).unwrap_or(self.became);
         self.state = match (answer, &self.state) {
             (Some(answer), _) => HostState::Up(answer),
             (None, HostState::Starting) => HostState::Starting,

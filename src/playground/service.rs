@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use keelson_discovery::{DiscoveryError, Size, SizeError};
-use keelson_proxy::Role;
 use tokio::net::TcpStream;
 use tokio::process::Child;
 use tokio::time::{Instant, sleep};
 
 use super::arguments::Arguments;
 use super::{child, plan};
+use crate::host::data_dir::DirectoryRole;
 
 /// Time limit for the service to listen.
 const START_MAX: Duration = Duration::from_secs(30);
@@ -69,7 +69,7 @@ impl Discovery {
         }
         let undecided = dirs
             .iter()
-            .any(|dir| matches!(Role::of(dir), Ok(Role::Undecided)));
+            .any(|dir| matches!(DirectoryRole::of(dir), Ok(DirectoryRole::Undecided)));
         if let Some(url) = kept.clone().filter(|_| !undecided) {
             return Ok(Discovery { url, service: None });
         }

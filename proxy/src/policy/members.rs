@@ -13,15 +13,17 @@ use tokio::time;
 use tracing::{debug, info, warn};
 
 use crate::address::Address;
-use crate::config::MembersFrom;
+use crate::config::{MembersFrom, SavePeerUrls};
 use crate::context::Context;
 use crate::http1::fetch;
 use crate::policy::health_check;
-use crate::role::{ClusterFile, RoleError};
 use keelson_port::LogThrottle;
 
 /// Between two attempts while no member is known.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The time in which a peer must accept a connection, where no configuration has one.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The time in which a peer must answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -43,14 +45,14 @@ pub(crate) struct ListedMember {
 
 /// The peer URLs from which the member list is fetched, in the order in which they are tried.
 pub(crate) struct Peers {
-    /// From the latest answer, or from the file.
+    /// From the latest answer, or from an earlier run.
     latest: Vec<String>,
     /// From the flags, for when no other answers.
     configured: Vec<String>,
-    file: Option<ClusterFile>,
+    save: Option<SavePeerUrls>,
     /// For https URLs.
     tls: ClientTls,
-    /// The content of the file.
+    /// As they were saved last.
     kept: Vec<String>,
     /// The cluster id of the first answer. The member list of another cluster is not used.
     cluster: Option<HeaderValue>,
@@ -74,29 +76,29 @@ struct MemberList {
 }
 
 impl Peers {
-    /// The file has precedence over the flags: the cluster may have moved since they were set.
+    /// `kept` has precedence over the flags: the cluster may have moved since they were set.
     pub(crate) fn new(
         configured: Vec<String>,
-        file: Option<ClusterFile>,
+        kept: Vec<String>,
+        save: Option<SavePeerUrls>,
         tls: ClientTls,
-    ) -> Result<Peers, RoleError> {
-        let kept = match &file {
-            Some(file) => file.load()?,
-            None => None,
+    ) -> Peers {
+        let latest = match kept.is_empty() {
+            true => configured.clone(),
+            false => {
+                info!(peer_urls = ?kept, "using the peer URLs of the last run");
+                kept.clone()
+            }
         };
-        if let Some(kept) = &kept {
-            info!(peer_urls = ?kept, "using the peer URLs of the last run");
-        }
-        let peers = Peers {
-            latest: kept.clone().unwrap_or_else(|| configured.clone()),
-            kept: kept.unwrap_or_default(),
+        Peers {
+            latest,
             configured,
-            file,
+            save,
             tls,
+            kept,
             cluster: None,
             foreign: LogThrottle::default(),
-        };
-        Ok(peers)
+        }
     }
 
     /// Whether an earlier run of this proxy had members.
@@ -166,8 +168,8 @@ impl Peers {
     }
 
     fn save(&mut self) {
-        let Some(file) = &self.file else { return };
-        match file.save(&self.latest) {
+        let Some(save) = &self.save else { return };
+        match save.save(&self.latest) {
             Ok(()) => self.kept.clone_from(&self.latest),
             // The proxy goes on, for instance with a full disk.
             Err(error) => warn!(%error, "cannot save the peer URLs"),
@@ -175,9 +177,10 @@ impl Peers {
     }
 }
 
-/// The client URLs of all members, if any peer returns them.
-pub(crate) async fn fetch_once(mut peers: Peers, dial_timeout: Duration) -> Option<Vec<String>> {
-    peers.fetch(dial_timeout).await.ok()
+/// Fetches the client URLs of all members from the first of these peer URLs that returns them.
+pub async fn fetch_client_urls(peer_urls: Vec<String>, tls: ClientTls) -> Option<Vec<String>> {
+    let mut peers = Peers::new(peer_urls, Vec::new(), None, tls);
+    peers.fetch(DIAL_TIMEOUT).await.ok()
 }
 
 async fn fetch_members(
@@ -274,6 +277,8 @@ fn log(unavailable: &mut LogThrottle, urls: &Result<Vec<String>, Unavailable>) {
 
 #[cfg(test)]
 mod tests {
+    use parking_lot::Mutex;
+
     use super::*;
 
     fn answer(cluster: &'static str, peer_url: &str) -> MemberList {
@@ -300,20 +305,25 @@ mod tests {
 
     #[test]
     fn a_fetched_list_is_kept_and_flags_come_last() {
-        let dir = tempfile::tempdir().unwrap();
         let flags = || vec!["http://flag:1".to_owned()];
-        let file = || Some(ClusterFile::open(dir.path()).unwrap());
-        let mut peers = Peers::new(flags(), file(), ClientTls::default()).unwrap();
+        let saved = Arc::new(Mutex::new(vec![]));
+        let kept = Arc::clone(&saved);
+        let save = SavePeerUrls::new(move |urls| {
+            *kept.lock() = urls.to_vec();
+            Ok(())
+        });
+        let tls = ClientTls::default();
+        let mut peers = Peers::new(flags(), vec![], Some(save), tls.clone());
         assert_eq!(peers.order(), flags());
         peers.adopt(answer("a", "http://new:1"));
         assert_eq!(peers.order(), ["http://new:1", "http://flag:1"]);
-        let peers = Peers::new(flags(), file(), ClientTls::default()).unwrap();
+        let peers = Peers::new(flags(), saved.lock().clone(), None, tls);
         assert_eq!(peers.order(), ["http://new:1", "http://flag:1"]);
     }
 
     #[test]
     fn another_clusters_answer_is_not_used() {
-        let mut peers = Peers::new(vec![], None, ClientTls::default()).unwrap();
+        let mut peers = Peers::new(vec![], vec![], None, ClientTls::default());
         assert!(!peers.is_other_cluster(&answer("a", "http://one:1")));
         peers.adopt(answer("a", "http://one:1"));
         assert!(peers.is_other_cluster(&answer("b", "http://one:1")));

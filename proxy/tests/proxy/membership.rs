@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use keelson_proxy::{MembersFrom, ProxyConfig};
+use keelson_proxy::{MembersFrom, ProxyConfig, SavePeerUrls};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -107,44 +107,34 @@ async fn a_proxy_of_members_that_were_never_reached_answers_503_at_once() {
 
 #[tokio::test]
 async fn peer_urls_are_kept_and_go_before_flags() {
-    let dir = tempfile::tempdir().unwrap();
     let member = Fake::start(|_| answer("200 OK", "x")).await;
     let mut config = from_peers(&[member.url()]);
-    config.data_dir = Some(dir.path().to_owned());
-    Running::start(config.clone())
-        .await
-        .knows(1)
-        .await
-        .stop()
-        .await;
-    let kept = std::fs::read_to_string(dir.path().join("proxy/cluster")).unwrap();
-    assert_eq!(kept, format!("{{\"PeerURLs\":[\"{}\"]}}", member.url()));
-    // The flags are outdated by now; the file is not.
+    config.kept_peer_urls = saved_by_a_run(&mut config).await;
+    assert_eq!(config.kept_peer_urls, [member.url()]);
+    // The flags are outdated by now; the kept URLs are not.
     config.members = MembersFrom::Peers(vec!["http://127.0.0.1:1".to_owned()]);
-    Running::start(config.clone())
-        .await
-        .knows(1)
-        .await
-        .stop()
-        .await;
-    // Another role's directory is left alone.
-    std::fs::create_dir(dir.path().join("member")).unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let refused = keelson_proxy::serve(config, vec![listener], || {}, async {}).await;
-    let text = "invalid datadir. Both member and proxy directories exist.";
-    assert_eq!(refused.unwrap_err().to_string(), text);
+    Running::start(config).await.knows(1).await.stop().await;
+}
+
+/// The peer URLs that a proxy saves until it stops.
+async fn saved_by_a_run(config: &mut ProxyConfig) -> Vec<String> {
+    let (saver, saved) = std::sync::mpsc::channel();
+    config.save_peer_urls = Some(SavePeerUrls::new(move |urls| {
+        saver.send(urls.to_vec()).map_err(std::io::Error::other)
+    }));
+    let proxy = Running::start(config.clone()).await.knows(1).await;
+    proxy.stop().await;
+    config.save_peer_urls = None;
+    saved.try_iter().last().unwrap()
 }
 
 /// A host of a cluster that restarts while all members are away: they may come back.
 #[tokio::test]
 async fn a_proxy_whose_earlier_life_had_members_holds_requests_for_them() {
-    let dir = tempfile::tempdir().unwrap();
     let member = Fake::start(|_| answer("200 OK", "x")).await;
     let mut config = from_peers(&[member.url()]);
-    config.data_dir = Some(dir.path().to_owned());
     config.request_timeout = Duration::from_secs(2);
-    let proxy = Running::start(config.clone()).await.knows(1).await;
-    proxy.stop().await;
+    config.kept_peer_urls = saved_by_a_run(&mut config).await;
     member.kill().await;
     a_request_is_held(config).await;
 }

@@ -36,8 +36,8 @@ pub const LONG_FUNCTIONS: &[&str] = &[
 /// the others read `/proc`, certificates and sockets, or write logs, notes and what a playground
 /// keeps.
 pub const FILES: &[&str] = &[
-    "proxy/src/role.rs",
     "src/heap.rs",
+    "src/host/data_dir.rs",
     "src/host/founder.rs",
     "src/logging/outputs.rs",
     "src/pages.rs",

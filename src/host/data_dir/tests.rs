@@ -5,32 +5,44 @@ use super::*;
 #[test]
 fn the_directory_decides() {
     let dir = tempfile::tempdir().unwrap();
-    assert_eq!(Role::of(&dir.path().join("none")).unwrap(), Role::Undecided);
-    assert_eq!(Role::of(dir.path()).unwrap(), Role::Undecided);
+    assert_eq!(
+        DirectoryRole::of(&dir.path().join("none")).unwrap(),
+        DirectoryRole::Undecided
+    );
+    assert_eq!(
+        DirectoryRole::of(dir.path()).unwrap(),
+        DirectoryRole::Undecided
+    );
     fs::create_dir(dir.path().join("proxy")).unwrap();
-    assert_eq!(Role::of(dir.path()).unwrap(), Role::Proxy);
+    assert_eq!(DirectoryRole::of(dir.path()).unwrap(), DirectoryRole::Proxy);
     fs::create_dir(dir.path().join("member")).unwrap();
-    let both = Role::of(dir.path()).unwrap_err();
+    let both = DirectoryRole::of(dir.path()).unwrap_err();
     let etcds = "invalid datadir. Both member and proxy directories exist.";
     assert_eq!(both.to_string(), etcds);
     fs::remove_dir(dir.path().join("proxy")).unwrap();
-    assert_eq!(Role::of(dir.path()).unwrap(), Role::Member);
+    assert_eq!(
+        DirectoryRole::of(dir.path()).unwrap(),
+        DirectoryRole::Member
+    );
     assert!(ClusterFile::open(dir.path()).is_err());
 }
 
 #[test]
 fn one_process_at_a_time_has_a_proxys_directory() {
     let dir = tempfile::tempdir().unwrap();
-    assert!(matches!(Lock::take(dir.path()), Err(RoleError::Io { .. })));
+    assert!(matches!(
+        DirectoryLock::take(dir.path()),
+        Err(DirectoryError::Io { .. })
+    ));
     let file = ClusterFile::open(dir.path()).unwrap();
-    let lock = Lock::take(dir.path()).unwrap();
-    let refused = Lock::take(dir.path()).unwrap_err();
-    assert!(matches!(refused, RoleError::InUse(_)), "{refused}");
+    let lock = DirectoryLock::take(dir.path()).unwrap();
+    let refused = DirectoryLock::take(dir.path()).unwrap_err();
+    assert!(matches!(refused, DirectoryError::InUse(_)), "{refused}");
     // What is saved meanwhile does not end it.
     file.save(&["http://a:1".to_owned()]).unwrap();
-    assert!(Lock::take(dir.path()).is_err());
+    assert!(DirectoryLock::take(dir.path()).is_err());
     drop(lock);
-    Lock::take(dir.path()).unwrap();
+    DirectoryLock::take(dir.path()).unwrap();
 }
 
 /// NFS refuses with EBADF to lock what is not open for writing, and a directory cannot be.
@@ -48,7 +60,7 @@ fn the_cluster_file_is_etcds() {
     let dir = tempfile::tempdir().unwrap();
     let data_dir = dir.path().join("proxy.etcd");
     let file = ClusterFile::open(&data_dir).unwrap();
-    assert_eq!(Role::of(&data_dir).unwrap(), Role::Proxy);
+    assert_eq!(DirectoryRole::of(&data_dir).unwrap(), DirectoryRole::Proxy);
     assert_eq!(file.load().unwrap(), None);
     assert!(!has_cluster_file(&data_dir).unwrap());
     file.save(&["http://127.0.0.1:23801".to_owned()]).unwrap();
@@ -62,7 +74,7 @@ fn the_cluster_file_is_etcds() {
     fs::write(&path, r#"{"PeerURLs":[]}"#).unwrap();
     assert_eq!(file.load().unwrap(), None);
     fs::write(&path, "{").unwrap();
-    assert!(matches!(file.load(), Err(RoleError::Malformed { .. })));
+    assert!(matches!(file.load(), Err(DirectoryError::Malformed { .. })));
 }
 
 #[test]
@@ -101,4 +113,27 @@ fn a_new_directory_is_durable_in_each_of_its_parents() {
     let failed = create_private_dir(&proxy, &mut |_| Err(io::ErrorKind::StorageFull.into()));
     assert!(failed.is_err());
     assert_eq!(parent_of(Path::new("proxy")), Path::new("."));
+}
+
+#[test]
+fn a_promotion_may_be_repeated_until_the_host_is_a_member() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(peer_urls_of_proxy(dir.path()).unwrap(), None);
+    let file = ClusterFile::open(dir.path()).unwrap();
+    assert_eq!(peer_urls_of_proxy(dir.path()).unwrap(), Some(vec![]));
+    let urls = vec!["http://127.0.0.1:1".to_owned()];
+    file.save(&urls).unwrap();
+    for _ in 0..2 {
+        forget_proxy(dir.path()).unwrap();
+        let role = DirectoryRole::of(dir.path()).unwrap();
+        assert_eq!(role, DirectoryRole::Undecided);
+        assert_eq!(peer_urls_of_proxy(dir.path()).unwrap().unwrap(), urls);
+    }
+    assert!(was_promoted(dir.path()).unwrap());
+    fs::create_dir(dir.path().join("member")).unwrap();
+    assert_eq!(peer_urls_of_proxy(dir.path()).unwrap(), None);
+    for _ in 0..2 {
+        forget_promotion(dir.path()).unwrap();
+        assert!(!was_promoted(dir.path()).unwrap());
+    }
 }

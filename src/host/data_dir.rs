@@ -1,8 +1,7 @@
 //! The data directory decides the role of a host, and keeps the peer URLs of a proxy's cluster.
 //!
 //! `member/` in it makes a member, `proxy/` a proxy, against flags and discovery: a proxy never
-//! joins the quorum by itself. `keelson promote` makes it a member, first a learner. This is the
-//! only file of the crate that accesses the file system.
+//! joins the quorum by itself. `keelson promote` makes it a member, first a learner.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Write};
@@ -18,7 +17,7 @@ const PROMOTED: &str = "promoted";
 
 /// The role of a host by its data directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+pub(crate) enum DirectoryRole {
     /// A member: the directory has a member's log.
     Member,
     /// A proxy.
@@ -29,7 +28,7 @@ pub enum Role {
 
 /// A data directory that cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum RoleError {
+pub(crate) enum DirectoryError {
     /// etcd's text.
     #[error("invalid datadir. Both member and proxy directories exist.")]
     Both,
@@ -54,53 +53,53 @@ pub enum RoleError {
     },
 }
 
-impl Role {
+impl DirectoryRole {
     /// The role by `data_dir`; undecided if it does not exist.
-    pub fn of(data_dir: &Path) -> Result<Role, RoleError> {
+    pub(crate) fn of(data_dir: &Path) -> Result<DirectoryRole, DirectoryError> {
         let member = exists(&data_dir.join(MEMBER))?;
         let proxy = exists(&data_dir.join(PROXY))?;
         match (member, proxy) {
-            (true, true) => Err(RoleError::Both),
-            (true, false) => Ok(Role::Member),
-            (false, true) => Ok(Role::Proxy),
-            (false, false) => Ok(Role::Undecided),
+            (true, true) => Err(DirectoryError::Both),
+            (true, false) => Ok(DirectoryRole::Member),
+            (false, true) => Ok(DirectoryRole::Proxy),
+            (false, false) => Ok(DirectoryRole::Undecided),
         }
     }
 }
 
-fn exists(path: &Path) -> Result<bool, RoleError> {
+fn exists(path: &Path) -> Result<bool, DirectoryError> {
     path.try_exists().map_err(|error| failed(path, error))
 }
 
-fn failed(path: &Path, error: io::Error) -> RoleError {
+fn failed(path: &Path, error: io::Error) -> DirectoryError {
     let path = path.to_owned();
-    RoleError::Io { path, error }
+    DirectoryError::Io { path, error }
 }
 
 /// Whether a proxy's data directory has the peer URLs of its cluster.
 ///
 /// # Errors
 /// The file system's, or a malformed file.
-pub fn has_cluster_file(data_dir: &Path) -> Result<bool, RoleError> {
+pub(crate) fn has_cluster_file(data_dir: &Path) -> Result<bool, DirectoryError> {
     Ok(ClusterFile::of(data_dir).load()?.is_some())
 }
 
 /// The lock of a proxy's data directory, held while a process uses it.
 #[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "the lock goes with the file")] File);
+pub(crate) struct DirectoryLock(#[expect(dead_code, reason = "the lock goes with the file")] File);
 
-impl Lock {
+impl DirectoryLock {
     /// Takes the lock. On a file system that cannot lock directories, as NFS, it logs a warning and
     /// succeeds: the proxy's file is replaced as a whole, and its content can be fetched again.
     ///
     /// # Errors
     /// Another process has it, or there is no such directory.
-    pub fn take(data_dir: &Path) -> Result<Lock, RoleError> {
+    pub(crate) fn take(data_dir: &Path) -> Result<DirectoryLock, DirectoryError> {
         let path = data_dir.join(PROXY);
         let directory = File::open(&path).map_err(|error| failed(&path, error))?;
         match is_locked(directory.try_lock(), &path) {
-            true => Ok(Lock(directory)),
-            false => Err(RoleError::InUse(data_dir.to_owned())),
+            true => Ok(DirectoryLock(directory)),
+            false => Err(DirectoryError::InUse(data_dir.to_owned())),
         }
     }
 }
@@ -130,9 +129,9 @@ struct Cluster {
 
 impl ClusterFile {
     /// Creates the directory that makes the host a proxy.
-    pub(crate) fn open(data_dir: &Path) -> Result<ClusterFile, RoleError> {
-        if Role::of(data_dir)? == Role::Member {
-            return Err(RoleError::Both);
+    pub(crate) fn open(data_dir: &Path) -> Result<ClusterFile, DirectoryError> {
+        if DirectoryRole::of(data_dir)? == DirectoryRole::Member {
+            return Err(DirectoryError::Both);
         }
         let directory = data_dir.join(PROXY);
         warn_if_open(data_dir);
@@ -157,14 +156,14 @@ impl ClusterFile {
 
     /// Removes the proxy's directory durably. Beside a member's directory it would prevent the next
     /// start.
-    pub(crate) fn remove(&self) -> Result<(), RoleError> {
+    pub(crate) fn remove(&self) -> Result<(), DirectoryError> {
         let directory = self.path.parent().expect("it is in a directory");
         let removed = fs::remove_dir_all(directory).and_then(|()| sync_dir(parent_of(directory)));
         removed.map_err(|error| failed(directory, error))
     }
 
     /// Removes the file alone, if it exists.
-    pub(crate) fn remove_file(&self) -> Result<(), RoleError> {
+    pub(crate) fn remove_file(&self) -> Result<(), DirectoryError> {
         match fs::remove_file(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&self.path, error)),
             _ => Ok(()),
@@ -172,14 +171,14 @@ impl ClusterFile {
     }
 
     /// The peer URLs of the last run; `None` if there was none, or it did not find its cluster.
-    pub(crate) fn load(&self) -> Result<Option<Vec<String>>, RoleError> {
+    pub(crate) fn load(&self) -> Result<Option<Vec<String>>, DirectoryError> {
         let bytes = match fs::read(&self.path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed(&self.path, error)),
         };
         let cluster: Cluster =
-            serde_json::from_slice(&bytes).map_err(|error| RoleError::Malformed {
+            serde_json::from_slice(&bytes).map_err(|error| DirectoryError::Malformed {
                 path: self.path.clone(),
                 error,
             })?;
@@ -187,7 +186,7 @@ impl ClusterFile {
     }
 
     /// Replaces the file.
-    pub(crate) fn save(&self, peer_urls: &[String]) -> Result<(), RoleError> {
+    pub(crate) fn save(&self, peer_urls: &[String]) -> Result<(), DirectoryError> {
         let cluster = Cluster {
             peer_urls: peer_urls.to_vec(),
         };
@@ -253,7 +252,7 @@ fn sync_dir(dir: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// The file system's.
-pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let new = path.with_extension("bak");
     // A file left from before may be a link, or readable for others.
     match fs::remove_file(&new) {
@@ -269,6 +268,55 @@ pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&new, path)?;
     sync_dir(parent_of(path))
+}
+
+/// The peer URLs of a proxy's cluster, empty if it has never found it. `None`: the directory is not a
+/// proxy's, and was not before a promotion.
+///
+/// # Errors
+/// The file system's, or a malformed file.
+pub(crate) fn peer_urls_of_proxy(data_dir: &Path) -> Result<Option<Vec<String>>, DirectoryError> {
+    match DirectoryRole::of(data_dir)? {
+        DirectoryRole::Proxy => {
+            let kept = ClusterFile::open(data_dir)?.load()?;
+            Ok(Some(kept.unwrap_or_default()))
+        }
+        DirectoryRole::Undecided => ClusterFile::of_promoted(data_dir).load(),
+        DirectoryRole::Member => Ok(None),
+    }
+}
+
+/// Removes the proxy from the directory, so that the host may become a member. Until it has, the
+/// promotion may be repeated. Does nothing if the proxy was removed before.
+///
+/// # Errors
+/// The file system's.
+pub(crate) fn forget_proxy(data_dir: &Path) -> Result<(), DirectoryError> {
+    if DirectoryRole::of(data_dir)? != DirectoryRole::Proxy {
+        return Ok(());
+    }
+    let file = ClusterFile::open(data_dir)?;
+    if let Some(peer_urls) = file.load()? {
+        ClusterFile::of_promoted(data_dir).save(&peer_urls)?;
+    }
+    file.remove()
+}
+
+/// Whether the host was a proxy until a promotion, and [`forget_promotion`] has not been called
+/// since.
+///
+/// # Errors
+/// The file system's, or a malformed file.
+pub(crate) fn was_promoted(data_dir: &Path) -> Result<bool, DirectoryError> {
+    Ok(ClusterFile::of_promoted(data_dir).load()?.is_some())
+}
+
+/// Removes what a promotion left in the data directory, once the host votes.
+///
+/// # Errors
+/// The file system's.
+pub(crate) fn forget_promotion(data_dir: &Path) -> Result<(), DirectoryError> {
+    ClusterFile::of_promoted(data_dir).remove_file()
 }
 
 #[cfg(test)]
