@@ -230,11 +230,8 @@ fn config(values: &Values, urls: &Addresses) -> Result<Config, OptionsError> {
         enable_v2: values.boolean("enable-v2"),
         v2_ttl_grace_ms: u64::try_from(values.duration("v2-ttl-grace").as_millis())
             .unwrap_or(u64::MAX),
-        storage_engine: match values.text("storage-engine") {
-            "sled" => StorageEngine::Sled,
-            "memory" => StorageEngine::Memory,
-            _ => StorageEngine::Lmdb,
-        },
+        storage_engine: StorageEngine::from_name(values.text("storage-engine"))
+            .unwrap_or(StorageEngine::DEFAULT),
         flush_interval_ms: match u64::try_from(interval).unwrap_or(u64::MAX) {
             0 => 100,
             interval => interval,

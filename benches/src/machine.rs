@@ -12,7 +12,7 @@ use keelson_core::{
 use keelson_proto::etcdserverpb::PutRequest;
 use keelson_proto::internal::command::Op;
 use keelson_proto::internal::{AppliedMark, Command, ConfState};
-use keelson_store::engine::{self, EngineKind};
+use keelson_store::engine::{self, StorageEngine};
 use prost::Message;
 
 /// Records that make a flush due, as in a member.
@@ -39,7 +39,7 @@ impl Machine {
 
     /// One with its rows in LMDB in that directory.
     pub fn on_disk(dir: &Path) -> Machine {
-        let engine = engine::open(EngineKind::Lmdb, dir, MAP_BYTES);
+        let engine = engine::open(StorageEngine::Lmdb, dir, MAP_BYTES);
         Machine::new(engine.expect("an empty directory is no obstacle"))
     }
 

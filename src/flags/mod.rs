@@ -115,7 +115,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Flag> {
 
 /// Declares a [`Group`] with two lines for each flag, which rustfmt leaves alone.
 macro_rules! group {
-    ($const:ident, $title:literal, $($name:literal, $kind:expr, $default:literal, $effect:expr =>
+    ($const:ident, $title:literal, $($name:literal, $kind:expr, $default:expr, $effect:expr =>
         $doc:literal;)*) => {
         pub(super) const $const: Group = Group {
             title: $title,

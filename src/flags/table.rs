@@ -1,5 +1,7 @@
 //! The flags of a member: its own, clustering, logging, and the unsafe ones.
 
+use keelson_store::config::StorageEngine;
+
 use super::{Effect::*, Flag, Group, Kind::*, group};
 
 group! { MEMBER, "Member",
@@ -9,7 +11,7 @@ group! { MEMBER, "Member",
         "Path to the data directory; '${name}.etcd' when empty.";
     "wal-dir", Text, "", Works =>
         "Path to the dedicated wal directory.";
-    "storage-engine", OneOf(&["lmdb", "sled", "memory"]), "lmdb", Works =>
+    "storage-engine", OneOf(StorageEngine::COMPILED), StorageEngine::DEFAULT.name(), Works =>
         "Storage engine: lmdb, sled (pure Rust), or memory (for tests). Keelson's own flag.";
     "snapshot-count", Count, "10000", Works =>
         "Number of committed transactions to trigger a snapshot to disk.";

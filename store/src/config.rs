@@ -14,6 +14,8 @@ pub mod url;
 pub use initial_cluster::{BootstrapError, Founder};
 pub use url::{Scheme, Url, UrlError};
 
+pub use crate::engine::StorageEngine;
+
 /// Whether a member without data founds a cluster or joins one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InitialClusterState {
@@ -21,17 +23,6 @@ pub enum InitialClusterState {
     New,
     /// The cluster is running, and `member add` has announced this member.
     Existing,
-}
-
-/// The storage engine that keeps the key space on disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StorageEngine {
-    /// LMDB: fast, small, and written in C.
-    Lmdb,
-    /// sled: pure Rust.
-    Sled,
-    /// No engine files; only the log is on disk. For tests and simulation.
-    Memory,
 }
 
 /// A member's configuration. Names and defaults are etcd's unless noted.
@@ -157,7 +148,7 @@ impl Config {
             max_concurrent_streams: u32::MAX,
             command_line: Vec::new(),
             access: Access::default(),
-            storage_engine: StorageEngine::Lmdb,
+            storage_engine: StorageEngine::DEFAULT,
             enable_v2: true,
             v2_ttl_grace_ms: 20_000,
             flush_interval_ms: 100,

@@ -5,11 +5,15 @@
 //! batch atomically, and durably before `write` returns.
 
 pub mod generation;
+#[cfg(feature = "lmdb")]
 mod lmdb;
+#[cfg(any(feature = "lmdb", feature = "sled"))]
 mod pack;
+#[cfg(feature = "sled")]
 mod sled;
 
 #[cfg(test)]
+#[cfg(all(feature = "lmdb", feature = "sled"))]
 mod tests;
 
 use std::path::Path;
@@ -17,49 +21,72 @@ use std::sync::Arc;
 
 use keelson_core::engine::{Engine, EngineError, MemoryEngine};
 
+#[cfg(feature = "lmdb")]
 pub use lmdb::LmdbEngine;
+#[cfg(feature = "sled")]
 pub use sled::SledEngine;
 
 use crate::disk::{Disk, RealDisk};
 
-/// The storage engine of a member's state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum EngineKind {
-    /// LMDB, the default; bbolt, etcd's engine, is a port of it.
-    #[default]
+/// The file with all data of LMDB.
+const LMDB_FILE: &str = "data.mdb";
+/// The file that identifies a directory of sled.
+const SLED_FILE: &str = "db";
+
+/// The storage engine that keeps a member's state on disk. LMDB and sled are features of the
+/// crate, both on by default; a build without one of them refuses its directories.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StorageEngine {
+    /// LMDB: fast, small, and written in C; bbolt, etcd's engine, is a port of it.
     Lmdb,
-    /// sled: slower, for builds without C code.
+    /// sled: slower, and pure Rust.
     Sled,
-    /// No files: for tests and disposable clusters.
+    /// No engine files; only the log is on disk. For tests and disposable clusters.
     Memory,
 }
 
-impl EngineKind {
-    /// The kind of that name, as in `--storage-engine`.
-    pub fn from_name(name: &str) -> Option<EngineKind> {
+impl StorageEngine {
+    /// The default of `--storage-engine`: LMDB, or the fastest that the build contains.
+    pub const DEFAULT: StorageEngine = match (cfg!(feature = "lmdb"), cfg!(feature = "sled")) {
+        (true, _) => StorageEngine::Lmdb,
+        (false, true) => StorageEngine::Sled,
+        (false, false) => StorageEngine::Memory,
+    };
+
+    /// The names of the engines that the build contains.
+    pub const COMPILED: &'static [&'static str] =
+        match (cfg!(feature = "lmdb"), cfg!(feature = "sled")) {
+            (true, true) => &["lmdb", "sled", "memory"],
+            (true, false) => &["lmdb", "memory"],
+            (false, true) => &["sled", "memory"],
+            (false, false) => &["memory"],
+        };
+
+    /// The engine of that name, as in `--storage-engine`.
+    pub fn from_name(name: &str) -> Option<StorageEngine> {
         match name {
-            "lmdb" => Some(EngineKind::Lmdb),
-            "sled" => Some(EngineKind::Sled),
-            "memory" => Some(EngineKind::Memory),
+            "lmdb" => Some(StorageEngine::Lmdb),
+            "sled" => Some(StorageEngine::Sled),
+            "memory" => Some(StorageEngine::Memory),
             _ => None,
         }
     }
 
-    /// The name of the kind.
-    pub fn name(self) -> &'static str {
+    /// The name of the engine.
+    pub const fn name(self) -> &'static str {
         match self {
-            EngineKind::Lmdb => "lmdb",
-            EngineKind::Sled => "sled",
-            EngineKind::Memory => "memory",
+            StorageEngine::Lmdb => "lmdb",
+            StorageEngine::Sled => "sled",
+            StorageEngine::Memory => "memory",
         }
     }
 
-    /// The file that identifies a directory of this kind.
+    /// The file that identifies a directory of this engine.
     fn file(self) -> Option<&'static str> {
         match self {
-            EngineKind::Lmdb => Some(lmdb::DATA_FILE),
-            EngineKind::Sled => Some(sled::DATA_FILE),
-            EngineKind::Memory => None,
+            StorageEngine::Lmdb => Some(LMDB_FILE),
+            StorageEngine::Sled => Some(SLED_FILE),
+            StorageEngine::Memory => None,
         }
     }
 }
@@ -68,18 +95,32 @@ impl EngineKind {
 /// twice the quota; it reserves address space, not memory.
 ///
 /// # Errors
-/// A damaged or foreign directory, or the disk. The text contains the remedy.
-pub fn open(kind: EngineKind, dir: &Path, map_bytes: u64) -> Result<Arc<dyn Engine>, EngineError> {
-    refuse_other_kinds(kind, dir)?;
-    Ok(match kind {
-        EngineKind::Lmdb => Arc::new(LmdbEngine::open(dir, map_bytes)?),
-        EngineKind::Sled => Arc::new(SledEngine::open(dir)?),
-        EngineKind::Memory => Arc::new(MemoryEngine::new()),
-    })
+/// A damaged or foreign directory, the disk, or an engine that the build does not contain. The
+/// text contains the remedy.
+pub fn open(
+    engine: StorageEngine,
+    dir: &Path,
+    map_bytes: u64,
+) -> Result<Arc<dyn Engine>, EngineError> {
+    refuse_other_kinds(engine, dir)?;
+    match engine {
+        #[cfg(feature = "lmdb")]
+        StorageEngine::Lmdb => Ok(Arc::new(LmdbEngine::open(dir, map_bytes)?)),
+        #[cfg(feature = "sled")]
+        StorageEngine::Sled => Ok(Arc::new(SledEngine::open(dir)?)),
+        StorageEngine::Memory => Ok(Arc::new(MemoryEngine::new())),
+        #[cfg(not(all(feature = "lmdb", feature = "sled")))]
+        absent => {
+            let (name, _) = (absent.name(), map_bytes);
+            Err(EngineError(format!(
+                "this build does not contain the engine {name}: build it with --features {name}"
+            )))
+        }
+    }
 }
 
-fn refuse_other_kinds(kind: EngineKind, dir: &Path) -> Result<(), EngineError> {
-    for other in [EngineKind::Lmdb, EngineKind::Sled] {
+fn refuse_other_kinds(kind: StorageEngine, dir: &Path) -> Result<(), EngineError> {
+    for other in [StorageEngine::Lmdb, StorageEngine::Sled] {
         let Some(file) = other.file().filter(|_| other != kind) else {
             continue;
         };

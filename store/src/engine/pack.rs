@@ -46,6 +46,7 @@ fn row<'a>(rest: &mut &'a [u8]) -> Option<Row<'a>> {
 }
 
 /// A copy of the packed rows, which are sorted by key, with one put, or deleted for `None`.
+#[cfg(feature = "lmdb")]
 pub(super) fn with_change(
     packed: &[u8],
     key: &[u8],

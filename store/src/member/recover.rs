@@ -15,7 +15,7 @@ use keelson_core::{Index, MemberId};
 use super::bootstrap::Bootstrap;
 use crate::config::{Config, InitialClusterState};
 use crate::disk::RealDisk;
-use crate::engine::EngineKind;
+use crate::engine::StorageEngine;
 use crate::engine::generation::{CURRENT, Generations};
 use crate::open_error::OpenError;
 use crate::recovery::{self, Opening};
@@ -46,7 +46,7 @@ pub(crate) struct MemberParts {
 /// The options for opening the member's engines.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EngineOptions {
-    pub(crate) kind: EngineKind,
+    pub(crate) kind: StorageEngine,
     /// The maximum size of LMDB's file, in bytes. It reserves address space, not memory or disk.
     pub(crate) map_bytes: u64,
 }
@@ -58,7 +58,7 @@ impl EngineOptions {
             quota => quota,
         };
         EngineOptions {
-            kind: engine_kind(config),
+            kind: config.storage_engine,
             map_bytes: quota.saturating_mul(2).clamp(MAP_BYTES_MIN, MAP_BYTES_MAX),
         }
     }
@@ -209,14 +209,6 @@ fn open_error(error: recovery::OpeningError, layout: &Layout) -> OpenError {
     OpenError::DataDir {
         dir: layout.snap.clone(),
         why: why.to_string(),
-    }
-}
-
-fn engine_kind(config: &Config) -> EngineKind {
-    match config.storage_engine {
-        crate::config::StorageEngine::Lmdb => EngineKind::Lmdb,
-        crate::config::StorageEngine::Sled => EngineKind::Sled,
-        crate::config::StorageEngine::Memory => EngineKind::Memory,
     }
 }
 

@@ -19,11 +19,9 @@ use ::heed::{Database, Env, EnvOpenOptions, MdbError, PutFlags, RoTxn, RwTxn, Wi
 use bytes::Bytes;
 use keelson_core::engine::{Change, Engine, EngineError, EngineSize, Table, WriteBatch};
 
-use super::pack;
+use super::{LMDB_FILE, pack};
 use crate::disk::{self, RealDisk};
 
-/// The file with all data.
-pub(super) const DATA_FILE: &str = "data.mdb";
 const LOCK_FILE: &str = "lock.mdb";
 
 /// Keys of at least this length, in bytes, share a row under their prefix of this length.
@@ -59,7 +57,7 @@ impl LmdbEngine {
             |error: io::Error| EngineError(format!("cannot open {}: {error}", dir.display()));
         disk::create_dir_durably(&RealDisk, dir).map_err(fail)?;
         disk::refuse_link(&dir.join(LOCK_FILE)).map_err(fail)?;
-        file::check(&dir.join(DATA_FILE))?;
+        file::check(&dir.join(LMDB_FILE))?;
         let map_bytes = map_bytes.next_multiple_of(1 << 20);
         let mut options = EnvOpenOptions::new().read_txn_without_tls();
         options.map_size(usize::try_from(map_bytes).unwrap_or(usize::MAX));

@@ -31,11 +31,10 @@ use bytes::Bytes;
 use keelson_core::engine::{Change, Engine, EngineError, EngineSize, Table, WriteBatch};
 use parking_lot::Mutex;
 
+use super::SLED_FILE;
 use crate::disk::{Disk, DiskFile, RealDisk, RealFile};
 use chunks::{Chunks, RowChange};
 
-/// The file that identifies a directory of sled.
-pub(super) const DATA_FILE: &str = "db";
 const BLOBS_DIR: &str = "blobs";
 
 /// The first key byte of the engine's own rows in the atomic tree, after every table.
@@ -83,7 +82,7 @@ impl SledEngine {
             db,
             dir: dir.to_path_buf(),
             writer: Mutex::new(Writer {
-                file: RealDisk.open(&dir.join(DATA_FILE)).map_err(fail)?,
+                file: RealDisk.open(&dir.join(SLED_FILE)).map_err(fail)?,
                 blobs: BTreeSet::new(),
                 committed_end: Vec::new(),
                 redo_rows: 0,

@@ -149,7 +149,7 @@ fn check(mut engine: Arc<dyn Engine>, reopen: impl Fn(Arc<dyn Engine>) -> Arc<dy
     assert!(size.in_use_bytes <= size.total_bytes);
 }
 
-fn check_kind(kind: EngineKind) {
+fn check_kind(kind: StorageEngine) {
     let root = tempfile::tempdir().unwrap();
     let dir = root.path().join("db-1");
     check(open_in(kind, &dir), |engine| {
@@ -165,10 +165,10 @@ fn memory_conforms() {
 
 #[test]
 fn lmdb_conforms() {
-    check_kind(EngineKind::Lmdb);
+    check_kind(StorageEngine::Lmdb);
 }
 
 #[test]
 fn sled_conforms() {
-    check_kind(EngineKind::Sled);
+    check_kind(StorageEngine::Sled);
 }

@@ -5,7 +5,7 @@ use keelson_core::engine::{Table, WriteBatch};
 use super::*;
 use crate::disk::DiskFile;
 
-fn written(kind: EngineKind, dir: &Path) {
+fn written(kind: StorageEngine, dir: &Path) {
     let engine = open_in(kind, dir);
     let mut batch = WriteBatch::default();
     for number in 0..2000u64 {
@@ -22,7 +22,7 @@ fn copy_of(path: &Path, length: usize) -> tempfile::TempDir {
     dir
 }
 
-fn refusal(kind: EngineKind, dir: &Path) -> String {
+fn refusal(kind: StorageEngine, dir: &Path) -> String {
     open(kind, dir, MAP_BYTES)
         .err()
         .expect("a refusal")
@@ -32,8 +32,8 @@ fn refusal(kind: EngineKind, dir: &Path) -> String {
 #[test]
 fn a_truncated_lmdb_file_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    written(EngineKind::Lmdb, dir.path());
-    let path = dir.path().join(lmdb::DATA_FILE);
+    written(StorageEngine::Lmdb, dir.path());
+    let path = dir.path().join(LMDB_FILE);
     let size = usize::try_from(std::fs::metadata(&path).unwrap().len()).unwrap();
     for length in [
         0,
@@ -47,43 +47,41 @@ fn a_truncated_lmdb_file_is_refused() {
         size - 1,
     ] {
         let cut = copy_of(&path, length);
-        let text = refusal(EngineKind::Lmdb, cut.path());
+        let text = refusal(StorageEngine::Lmdb, cut.path());
         assert!(
             text.contains("damaged") && text.contains("move"),
             "{length}: {text}"
         );
     }
     let whole = copy_of(&path, size);
-    assert!(open(EngineKind::Lmdb, whole.path(), MAP_BYTES).is_ok());
+    assert!(open(StorageEngine::Lmdb, whole.path(), MAP_BYTES).is_ok());
 }
 
 #[test]
 fn a_damaged_lmdb_meta_page_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    written(EngineKind::Lmdb, dir.path());
-    let path = dir.path().join(lmdb::DATA_FILE);
+    written(StorageEngine::Lmdb, dir.path());
+    let path = dir.path().join(LMDB_FILE);
     for offset in [16, 20, 4096 + 16] {
         let damaged = copy_of(
             &path,
             usize::try_from(path.metadata().unwrap().len()).unwrap(),
         );
-        let file = RealDisk
-            .open(&damaged.path().join(lmdb::DATA_FILE))
-            .unwrap();
+        let file = RealDisk.open(&damaged.path().join(LMDB_FILE)).unwrap();
         file.write_at(offset, &[0x55]).unwrap();
-        assert!(refusal(EngineKind::Lmdb, damaged.path()).contains("no LMDB meta page"));
+        assert!(refusal(StorageEngine::Lmdb, damaged.path()).contains("no LMDB meta page"));
     }
 }
 
 #[test]
 fn a_damaged_sled_page_is_refused_with_the_remedy() {
     let dir = tempfile::tempdir().unwrap();
-    written(EngineKind::Sled, dir.path());
-    let file = RealDisk.open(&dir.path().join(sled::DATA_FILE)).unwrap();
+    written(StorageEngine::Sled, dir.path());
+    let file = RealDisk.open(&dir.path().join(SLED_FILE)).unwrap();
     let size = file.size_bytes().unwrap();
     file.write_at(0, &vec![0x55; usize::try_from(size).unwrap()])
         .unwrap();
-    match open(EngineKind::Sled, dir.path(), MAP_BYTES) {
+    match open(StorageEngine::Sled, dir.path(), MAP_BYTES) {
         Err(error) => assert!(error.to_string().contains("move"), "{error}"),
         Ok(engine) => assert_eq!(engine.get(Table::Meta, b"big").unwrap(), None),
     }
@@ -92,13 +90,13 @@ fn a_damaged_sled_page_is_refused_with_the_remedy() {
 #[test]
 fn a_damaged_sled_snapshot_is_rebuilt() {
     let dir = tempfile::tempdir().unwrap();
-    written(EngineKind::Sled, dir.path());
+    written(StorageEngine::Sled, dir.path());
     for name in RealDisk.list(dir.path()).unwrap() {
         if name.starts_with("snap.") {
             std::fs::write(dir.path().join(name), b"").unwrap();
         }
     }
-    let engine = open_in(EngineKind::Sled, dir.path());
+    let engine = open_in(StorageEngine::Sled, dir.path());
     assert_eq!(
         engine.get(Table::Meta, b"big").unwrap().unwrap().len(),
         100_000
@@ -108,11 +106,11 @@ fn a_damaged_sled_snapshot_is_rebuilt() {
 #[test]
 fn another_engines_directory_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    written(EngineKind::Lmdb, dir.path());
-    assert!(refusal(EngineKind::Sled, dir.path()).contains("was written by engine lmdb"));
+    written(StorageEngine::Lmdb, dir.path());
+    assert!(refusal(StorageEngine::Sled, dir.path()).contains("was written by engine lmdb"));
     let dir = tempfile::tempdir().unwrap();
-    written(EngineKind::Sled, dir.path());
-    assert!(refusal(EngineKind::Lmdb, dir.path()).contains("--storage-engine=sled"));
+    written(StorageEngine::Sled, dir.path());
+    assert!(refusal(StorageEngine::Lmdb, dir.path()).contains("--storage-engine=sled"));
 }
 
 #[test]

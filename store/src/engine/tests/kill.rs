@@ -65,7 +65,7 @@ fn child() {
     let (Ok(dir), Ok(kind)) = (std::env::var(DIR), std::env::var(KIND)) else {
         return;
     };
-    let engine = open_in(EngineKind::from_name(&kind).unwrap(), Path::new(&dir));
+    let engine = open_in(StorageEngine::from_name(&kind).unwrap(), Path::new(&dir));
     let first = applied(&*engine).map_or(0, |last| last + 1);
     for number in first.. {
         engine.write(&batch(number)).unwrap();
@@ -73,7 +73,7 @@ fn child() {
     }
 }
 
-fn start(kind: EngineKind, dir: &Path) -> Child {
+fn start(kind: StorageEngine, dir: &Path) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "engine::tests::kill::child", "--nocapture"]);
     command.env(DIR, dir).env(KIND, kind.name());
@@ -109,7 +109,7 @@ fn check(engine: &dyn Engine, acknowledged: Option<u64>) {
     }
 }
 
-fn kill_and_look(kind: EngineKind) {
+fn kill_and_look(kind: StorageEngine) {
     let root = tempfile::tempdir().unwrap();
     let dir = root.path().join("db-1");
     let mut rng = ChaCha8Rng::seed_from_u64(11);
@@ -132,10 +132,10 @@ fn kill_and_look(kind: EngineKind) {
 
 #[test]
 fn lmdb_survives_kill_9() {
-    kill_and_look(EngineKind::Lmdb);
+    kill_and_look(StorageEngine::Lmdb);
 }
 
 #[test]
 fn sled_survives_kill_9() {
-    kill_and_look(EngineKind::Sled);
+    kill_and_look(StorageEngine::Sled);
 }

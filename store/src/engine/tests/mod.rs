@@ -8,6 +8,6 @@ use super::*;
 
 const MAP_BYTES: u64 = 1 << 30;
 
-fn open_in(kind: EngineKind, dir: &Path) -> Arc<dyn Engine> {
+fn open_in(kind: StorageEngine, dir: &Path) -> Arc<dyn Engine> {
     open(kind, dir, MAP_BYTES).expect("an engine")
 }

@@ -3,7 +3,7 @@
 use keelson_proto::peer::{RaftSnapshotMeta, Rows};
 
 use super::*;
-use crate::engine::EngineKind;
+use crate::engine::StorageEngine;
 
 fn offer(from: u64, index: u64) -> RaftMessage {
     RaftMessage {
@@ -27,7 +27,7 @@ async fn a_snapshot_that_comes_to_nothing_leaves_nothing() {
     let stager = Stager {
         generations: Arc::new(Mutex::new(generations)),
         options: EngineOptions {
-            kind: EngineKind::Lmdb,
+            kind: StorageEngine::Lmdb,
             map_bytes: 1 << 30,
         },
         limits: Limits::default(),
