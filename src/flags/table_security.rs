@@ -5,7 +5,7 @@ use super::{Effect::*, Flag, Group, Kind::*, group};
 const TLS: &str = "clients may use TLS, with --cert-file and --key-file; the rest of TLS \
      is not implemented yet";
 const TLS_PEER: &str = "only a proxy uses it, for connections to members; TLS between \
-     members is not implemented yet";
+     members is not implemented yet: leave the flag out";
 const SUITES: &str = "the suites are fixed: ECDHE with AES-GCM or ChaCha20-Poly1305, and those of \
      TLS 1.3; leave the flag out";
 const AUTH_LATER: &str = "authentication of the v3 API is not implemented yet: leave the flag out";
