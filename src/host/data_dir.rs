@@ -270,8 +270,8 @@ pub(crate) fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     sync_dir(parent_of(path))
 }
 
-/// The peer URLs of a proxy's cluster, empty if it has never found it. `None`: the directory is not a
-/// proxy's, and was not before a promotion.
+/// The peer URLs of a proxy's cluster, empty if it has never found it. `None`: the directory is not
+/// a proxy's, and was not before a promotion.
 ///
 /// # Errors
 /// The file system's, or a malformed file.
