@@ -1,6 +1,6 @@
 //! Creation of a new state, and opening of the state in an engine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -73,6 +73,7 @@ impl StateMachine {
             return Ok(None);
         };
         let registry = Registry::load(&*engine)?;
+        agree(&marks, &registry)?;
         let tree = tree::load(&*engine)?;
         let shared = Shared::new(engine, limits, marks.cluster, registry, tree);
         rebuild(&shared.index, &*shared.engine, marks.revision)?;
@@ -100,6 +101,38 @@ impl StateMachine {
             sweep: (marks.swept < marks.compacted).then(|| Sweep::new(marks.compacted)),
         }))
     }
+}
+
+/// Raft's membership and the members' rows are written together. raft-rs ends the process at a
+/// membership that it cannot restore.
+fn agree(marks: &Marks, registry: &Registry) -> Result<(), StateError> {
+    let Some(conf) = marks.applied.conf_state.as_ref() else {
+        return Ok(());
+    };
+    let members = &registry.roster.members;
+    let of = |ids: &[u64], learner: bool| {
+        ids.iter().all(|id| {
+            let member = members.get(id);
+            *id != 0 && member.is_some_and(|member| member.is_learner == learner)
+        })
+    };
+    let count = conf.voters.len() + conf.learners.len();
+    let joint = !conf.voters_outgoing.is_empty() || !conf.learners_next.is_empty();
+    // As many as there are members, each of them one: none is named twice.
+    let distinct: BTreeSet<_> = conf.voters.iter().chain(&conf.learners).collect();
+    if of(&conf.voters, false)
+        && of(&conf.learners, true)
+        && distinct.len() == count
+        && count == members.len()
+        && !joint
+    {
+        return Ok(());
+    }
+    let ids: Vec<_> = members.keys().collect();
+    Err(StateError::Damaged(format!(
+        "the members' rows {ids:?} and Raft's membership differ: voters {:?}, learners {:?}",
+        conf.voters, conf.learners
+    )))
 }
 
 /// A row, as the index needs it.

@@ -41,6 +41,23 @@ pub(super) fn member(id: u64) -> Member {
     }
 }
 
+/// What consensus makes of an accepted change.
+fn follow(conf: &mut ConfState, change: &MemberChange) {
+    use keelson_proto::internal::member_change::Op;
+    match change.op.as_ref().expect("a change") {
+        Op::Add(member) if member.is_learner => conf.learners.push(member.id),
+        Op::Add(member) => conf.voters.push(member.id),
+        Op::Update(_) => {}
+        Op::Remove(id) | Op::Promote(id) => {
+            conf.voters.retain(|voter| voter != id);
+            conf.learners.retain(|learner| learner != id);
+            if matches!(change.op, Some(Op::Promote(_))) {
+                conf.voters.push(*id);
+            }
+        }
+    }
+}
+
 impl Machine {
     pub(super) fn new() -> Machine {
         let engine = Arc::new(MemoryEngine::new());
@@ -73,11 +90,15 @@ impl Machine {
         accepted: bool,
     ) -> Result<Response, Error> {
         let entry = self.entry(EntryKind::Membership, Bytes::new());
+        let mut conf_state = self.state.applied().conf_state.expect("a membership");
+        if accepted {
+            follow(&mut conf_state, &change);
+        }
         let conf = Some(ConfOutcome {
             id: OURS,
             change: Some(change),
             accepted,
-            conf_state: conf_state(),
+            conf_state,
         });
         self.commit(Committed { entry, conf })
     }
