@@ -1,7 +1,6 @@
 //! Members, alarms, versions.
 
 use keelson_proto::etcdserverpb::*;
-use keelson_proto::internal::ConfState;
 use keelson_proto::internal::command::Op;
 use keelson_proto::internal::member_change::Op as Change;
 use keelson_proto::internal::{
@@ -17,7 +16,7 @@ use crate::state::{
 };
 use crate::{Committed, ConfOutcome, MemberId};
 
-fn change(op: Change) -> MemberChange {
+pub(super) fn change(op: Change) -> MemberChange {
     MemberChange { op: Some(op) }
 }
 
@@ -375,42 +374,4 @@ fn a_learner_that_goes_on_alone_is_a_voter() {
     assert_eq!(members.len(), 1);
     assert!(members[0].id == 4 && !members[0].is_learner);
     assert_eq!(alone.applied().conf_state.unwrap().voters, [4]);
-}
-
-/// raft-rs ended the process at a membership that it cannot restore.
-#[test]
-fn a_membership_that_is_not_that_of_the_members_is_refused() {
-    let mut machine = Machine::new();
-    let mut learner = member(4);
-    learner.is_learner = true;
-    machine.change(change(Change::Add(learner)), true).unwrap();
-    machine.flush();
-    let sound = machine.state.applied();
-    let open = |damage: &dyn Fn(&mut ConfState)| {
-        let mut mark = sound.clone();
-        damage(mark.conf_state.as_mut().expect("a membership"));
-        let mut batch = crate::engine::WriteBatch::default();
-        let row = mark.encode_to_vec();
-        batch.put(crate::engine::Table::Meta, super::super::meta::APPLIED, row);
-        machine.engine.write(&batch).unwrap();
-        StateMachine::open(machine.engine.clone(), Limits::default()).map(|_| ())
-    };
-    assert!(open(&|_| {}).is_ok());
-    let damages: [&dyn Fn(&mut ConfState); 8] = [
-        &|conf: &mut ConfState| conf.voters[1] = 0,
-        &|conf: &mut ConfState| conf.voters[1] = 1,
-        &|conf: &mut ConfState| conf.voters[1] = 6,
-        &|conf: &mut ConfState| conf.voters.clear(),
-        &|conf: &mut ConfState| conf.voters.push(4),
-        &|conf: &mut ConfState| conf.voters.append(&mut conf.learners.clone()),
-        &|conf: &mut ConfState| conf.learners.clear(),
-        &|conf: &mut ConfState| conf.voters_outgoing.push(1),
-    ];
-    for damage in damages {
-        let refused = open(damage);
-        assert!(
-            matches!(refused, Err(StateError::Damaged(_))),
-            "{refused:?}"
-        );
-    }
 }

@@ -4,6 +4,7 @@ mod captures;
 mod cluster;
 mod compaction;
 mod concurrent;
+mod damage;
 mod harness;
 mod hashes;
 mod model;
