@@ -9,7 +9,7 @@ use keelson_core::state::{Genesis, Limits, StateMachine};
 use keelson_core::{
     ClusterId, Committed, Entry, EntryKind, Index, MemberId, ProposalId, Term, proposal,
 };
-use keelson_proto::etcdserverpb::PutRequest;
+use keelson_proto::etcdserverpb::{Member, PutRequest};
 use keelson_proto::internal::command::Op;
 use keelson_proto::internal::{AppliedMark, Command, ConfState};
 use keelson_store::engine::{self, StorageEngine};
@@ -46,7 +46,10 @@ impl Machine {
     fn new(engine: Arc<dyn Engine>) -> Machine {
         let genesis = Genesis {
             cluster_id: ClusterId(1),
-            members: Vec::new(),
+            members: vec![Member {
+                id: 1,
+                ..Member::default()
+            }],
             mark: AppliedMark {
                 conf_state: Some(ConfState {
                     voters: vec![1],
