@@ -68,7 +68,7 @@ pub(crate) fn help(program: &str) -> String {
     text.push_str(ENVIRONMENT);
     let _ = writeln!(
         text,
-        "All flags: {program} --help all. The guide: README.md."
+        "All flags: {program} --help all. The operator's guide: docs/operations.md."
     );
     text
 }
