@@ -28,7 +28,7 @@ use super::{ServiceOptions, answers};
 /// Bound on the head of a request, in bytes.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
-/// The pause after a failed accept, usually for want of a file descriptor.
+/// The pause after a failed accept: usually the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until `shutdown`, then drains for `drain_timeout`.

@@ -1,6 +1,6 @@
 //! Creation of a new state, and opening of the state in an engine.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -110,22 +110,13 @@ fn agree(marks: &Marks, registry: &Registry) -> Result<(), StateError> {
         return Ok(());
     };
     let members = &registry.roster.members;
-    let of = |ids: &[u64], learner: bool| {
-        ids.iter().all(|id| {
-            let member = members.get(id);
-            *id != 0 && member.is_some_and(|member| member.is_learner == learner)
-        })
-    };
-    let count = conf.voters.len() + conf.learners.len();
+    let voters = conf.voters.iter().map(|id| (*id, false));
+    let learners = conf.learners.iter().map(|id| (*id, true));
+    let mut named: Vec<_> = voters.chain(learners).collect();
+    named.sort_unstable();
+    let rows = members.iter().map(|(id, row)| (*id, row.is_learner));
     let joint = !conf.voters_outgoing.is_empty() || !conf.learners_next.is_empty();
-    // As many as there are members, each of them one: none is named twice.
-    let distinct: BTreeSet<_> = conf.voters.iter().chain(&conf.learners).collect();
-    if of(&conf.voters, false)
-        && of(&conf.learners, true)
-        && distinct.len() == count
-        && count == members.len()
-        && !joint
-    {
+    if named.into_iter().eq(rows) && !members.contains_key(&0) && !joint {
         return Ok(());
     }
     let ids: Vec<_> = members.keys().collect();
