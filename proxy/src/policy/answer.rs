@@ -1,8 +1,9 @@
 //! The one way from a request to its answer, for all protocols.
 //!
 //! A codec parses a request, and `admit` checks its head. `answer` forwards it, or starts a watch,
-//! and counts it. The codec then writes the answer in its protocol. The fast path skips `admit`: it
-//! declines every request that might be refused.
+//! and counts it; a watch whose connection is parked is not counted. The codec then writes the
+//! answer in its protocol. The fast path skips `admit`: it declines every request that might be
+//! refused.
 
 use std::sync::Arc;
 
@@ -119,7 +120,8 @@ impl Answer {
 }
 
 impl Watch {
-    /// The answer for a connection that can be parked. The port cuts it at shutdown.
+    /// The answer for a connection that can be parked. The port cuts it at shutdown, and
+    /// `etcd_proxy_handled_total` does not count it.
     pub(crate) fn into_parked(self) -> Parked {
         Parked::new(&watch_head(self.head), self.events.into_stream())
     }
