@@ -26,7 +26,7 @@ pub enum Table {
     Removed = 3,
     /// Active alarms.
     Alarms = 4,
-    /// Leases; unused so far.
+    /// Lease id (big endian) -> `LeaseRow`.
     Leases = 5,
     /// Users, roles, and whether auth is enabled; unused so far.
     Auth = 6,

@@ -38,8 +38,10 @@ fn state_code(error: &state::Error) -> Code {
         | InvalidSortOption => Code::InvalidArgument,
         LeaseNotFound | MemberNotFound => Code::NotFound,
         NoSpace => Code::ResourceExhausted,
-        MemberExist | PeerUrlExist | MemberNotLearner | TooManyLearners => Code::FailedPrecondition,
-        Compacted | FutureRev => Code::OutOfRange,
+        MemberExist | PeerUrlExist | MemberNotLearner | TooManyLearners | LeaseExists => {
+            Code::FailedPrecondition
+        }
+        Compacted | FutureRev | LeaseTtlTooLarge => Code::OutOfRange,
         StreamSorted | StreamFiltered => Code::Unimplemented,
         Corrupt => Code::DataLoss,
         Tree(_) | UnknownCommand | NotEveryMember | Engine(_) => Code::Unknown,
@@ -137,6 +139,18 @@ mod tests {
                 5,
                 "etcdserver: requested lease not found",
                 404,
+            ),
+            (
+                State(LeaseExists),
+                9,
+                "etcdserver: lease already exists",
+                400,
+            ),
+            (
+                State(LeaseTtlTooLarge),
+                11,
+                "etcdserver: too large lease TTL",
+                400,
             ),
             (
                 State(MemberNotFound),

@@ -12,6 +12,7 @@ use keelson_proto::internal::tree_request::Op as TreeOp;
 use prost::Message;
 
 use super::error::{Error, StateError};
+use super::leases::LeaseChange;
 use super::registry::Registry;
 use super::shared::ReadError;
 use super::write::Write;
@@ -22,6 +23,13 @@ use crate::{Committed, EntryKind, ProposalId, proposal};
 
 /// The id of a request, and its response.
 pub(super) type Answer = (Option<ProposalId>, Result<Response, Error>);
+
+/// What an entry does besides its answer.
+#[derive(Default)]
+pub(super) struct SideEffects {
+    pub(super) events: Vec<Arc<Event>>,
+    pub(super) leases: Vec<LeaseChange>,
+}
 
 /// Decodes a command; `None` if this release does not understand it.
 pub(super) fn understood(command: Bytes) -> Option<Op> {
@@ -64,30 +72,31 @@ impl StateMachine {
     ) -> Result<Applied, StateError> {
         let entry = &committed.entry;
         if entry.index.0 <= self.mark.index {
-            return Ok(self.outcome((None, Ok(Response::Empty)), Vec::new()));
+            return Ok(self.outcome((None, Ok(Response::Empty)), SideEffects::default()));
         }
         assert_eq!(
             entry.index.0,
             self.mark.index + 1,
             "entries are applied in order, without gaps"
         );
-        let mut events = Vec::new();
+        let mut effects = SideEffects::default();
         let answer = match entry.kind {
-            EntryKind::Command => self.apply_command(committed, want_response, &mut events)?,
+            EntryKind::Command => self.apply_command(committed, want_response, &mut effects)?,
             EntryKind::Membership => self.apply_membership(committed)?,
         };
         self.mark.index = entry.index.0;
         self.mark.term = entry.term.0;
         self.shared.applied.store(entry.index.0, Ordering::SeqCst);
-        Ok(self.outcome(answer, events))
+        Ok(self.outcome(answer, effects))
     }
 
-    fn outcome(&self, (id, response): Answer, events: Vec<Arc<Event>>) -> Applied {
+    fn outcome(&self, (id, response): Answer, effects: SideEffects) -> Applied {
         Applied {
             id,
             response,
             revision: self.shared.revision(),
-            events,
+            events: effects.events,
+            leases: effects.leases,
         }
     }
 
@@ -95,7 +104,7 @@ impl StateMachine {
         &mut self,
         committed: &Committed,
         want_response: bool,
-        events: &mut Vec<Arc<Event>>,
+        effects: &mut SideEffects,
     ) -> Result<Answer, StateError> {
         let Some((id, command)) = proposal::decode(&committed.entry.data) else {
             // The empty entry with which a leader begins its term.
@@ -115,10 +124,11 @@ impl StateMachine {
             Op::Alarm(request) => Ok(self.apply_alarm(&request)),
             Op::MemberAttributes(attributes) => Ok(self.apply_attributes(attributes)),
             Op::ClusterVersion(version) => Ok(self.apply_version(version)),
-            Op::Tree(request) => self.apply_tree(&request, events),
+            Op::Tree(request) => self.apply_tree(&request, &mut effects.events),
             Op::TreeExpire(request) => {
-                Ok(self.apply_expire(&request, committed.entry.term, events))
+                Ok(self.apply_expire(&request, committed.entry.term, &mut effects.events))
             }
+            lease => self.apply_lease(&lease, committed, &mut effects.leases),
         };
         Ok((Some(id), response))
     }
@@ -169,7 +179,9 @@ impl StateMachine {
         let data = match op {
             Op::Put(_) | Op::DeleteRange(_) | Op::Txn(_) | Op::Compaction(_) => true,
             Op::Tree(_) | Op::TreeExpire(_) => true,
+            Op::LeaseGrant(_) | Op::LeaseRevoke(_) | Op::LeaseExpire(_) => true,
             Op::Alarm(_) | Op::MemberAttributes(_) | Op::ClusterVersion(_) => false,
+            Op::LeaseCheckpoint(_) => false,
         };
         if data && self.registry.alarmed(AlarmType::Corrupt) {
             return Some(Error::Corrupt);

@@ -38,6 +38,12 @@ pub enum Error {
     /// The lease does not exist.
     #[error("etcdserver: requested lease not found")]
     LeaseNotFound,
+    /// A lease with that id exists already.
+    #[error("etcdserver: lease already exists")]
+    LeaseExists,
+    /// A time to live beyond [`LEASE_TTL_MAX`](super::LEASE_TTL_MAX).
+    #[error("etcdserver: too large lease TTL")]
+    LeaseTtlTooLarge,
     /// The revision is below the compaction.
     #[error("etcdserver: mvcc: required revision has been compacted")]
     Compacted,

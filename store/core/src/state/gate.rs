@@ -5,6 +5,8 @@
 //! kind of command that it can apply. Each member publishes its number with its name and client
 //! URLs. The cluster's number is the minimum over all members, like etcd's cluster version.
 
+use keelson_proto::etcdserverpb::request_op::Request;
+use keelson_proto::etcdserverpb::{PutRequest, TxnRequest};
 use keelson_proto::internal::command::Op;
 
 use super::ReadView;
@@ -13,7 +15,7 @@ use super::registry::Registry;
 
 /// The number of this release. Raise it by one with every new kind of command, and with every field
 /// of an old one that changes how it is applied.
-pub const COMMAND_VERSION: u32 = 1;
+pub const COMMAND_VERSION: u32 = 2;
 
 /// The number of a member that has not published one: releases before the number existed.
 const UNPUBLISHED: u32 = 1;
@@ -22,9 +24,28 @@ const UNPUBLISHED: u32 = 1;
 /// here.
 fn needed(op: &Op) -> u32 {
     match op {
-        Op::Put(_) | Op::DeleteRange(_) | Op::Txn(_) | Op::Compaction(_) | Op::Alarm(_) => 1,
+        Op::Put(put) => lease_needs(put),
+        Op::Txn(txn) => txn_needs(txn),
+        Op::DeleteRange(_) | Op::Compaction(_) | Op::Alarm(_) => 1,
         Op::MemberAttributes(_) | Op::ClusterVersion(_) | Op::Tree(_) | Op::TreeExpire(_) => 1,
+        Op::LeaseGrant(_) | Op::LeaseRevoke(_) => 2,
+        Op::LeaseExpire(_) | Op::LeaseCheckpoint(_) => 2,
     }
+}
+
+/// Releases of version 1 apply a put with a lease as a refusal: no lease exists for them.
+fn lease_needs(put: &PutRequest) -> u32 {
+    1 + u32::from(put.lease != 0)
+}
+
+fn txn_needs(txn: &TxnRequest) -> u32 {
+    let ops = txn.success.iter().chain(&txn.failure);
+    let needs = ops.map(|op| match &op.request {
+        Some(Request::RequestPut(put)) => lease_needs(put),
+        Some(Request::RequestTxn(nested)) => txn_needs(nested),
+        _ => 1,
+    });
+    needs.max().unwrap_or(1)
 }
 
 impl Registry {
@@ -73,7 +94,35 @@ impl ReadView {
 
 #[cfg(test)]
 mod tests {
+    use keelson_proto::etcdserverpb::RequestOp;
+
     use super::*;
+
+    /// Such a member would answer "lease not found" where all others write the pair.
+    #[test]
+    fn a_put_with_a_lease_waits_until_every_member_has_leases() {
+        let put = |lease| PutRequest {
+            lease,
+            ..PutRequest::default()
+        };
+        let nested = |put| TxnRequest {
+            failure: vec![RequestOp {
+                request: Some(Request::RequestPut(put)),
+            }],
+            ..TxnRequest::default()
+        };
+        let outer = |txn| TxnRequest {
+            success: vec![RequestOp {
+                request: Some(Request::RequestTxn(txn)),
+            }],
+            ..TxnRequest::default()
+        };
+        for lease in [0, 7] {
+            let expected = 1 + u32::from(lease != 0);
+            assert_eq!(needed(&Op::Put(put(lease))), expected);
+            assert_eq!(needed(&Op::Txn(outer(nested(put(lease))))), expected);
+        }
+    }
 
     #[test]
     fn a_new_kind_is_admitted_when_every_member_understands_it() {

@@ -71,6 +71,7 @@ mod index;
 mod kept;
 mod keys;
 mod leaf;
+mod lease_apply;
 mod leases;
 mod members;
 mod memtable;
@@ -101,7 +102,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use keelson_proto::etcdserverpb::{
-    AlarmResponse, CompactionResponse, DeleteRangeResponse, Member, PutResponse, TxnResponse,
+    AlarmResponse, CompactionResponse, DeleteRangeResponse, LeaseGrantResponse,
+    LeaseRevokeResponse, Member, PutResponse, TxnResponse,
 };
 use keelson_proto::internal::AppliedMark;
 
@@ -111,7 +113,8 @@ pub use flush::{Flush, Unflushed};
 pub use gate::COMMAND_VERSION;
 pub use hash::HashKv;
 pub use keys::KeyRange;
-pub use quota::{put_cost, tree_cost, txn_cost};
+pub use leases::{LEASE_TTL_MAX, Lease, LeaseChange};
+pub use quota::{LEASE_COST, put_cost, tree_cost, txn_cost};
 pub use revision::RowKey;
 pub use snapshot::Capture;
 pub use snapshot_install::{SnapshotBuilder, SnapshotError};
@@ -164,6 +167,10 @@ pub enum Response {
     Compaction(CompactionResponse),
     /// To an alarm request.
     Alarm(AlarmResponse),
+    /// To a grant.
+    LeaseGrant(LeaseGrantResponse),
+    /// To a revocation.
+    LeaseRevoke(LeaseRevokeResponse),
     /// To a membership change: the members after it, by id.
     Members(Vec<Member>),
     /// To a change of the v2 tree.
@@ -185,6 +192,8 @@ pub struct Applied {
     /// Events for the watchers of the v2 tree, in order. The caller filters out refreshes, since it
     /// keeps the order of the history.
     pub events: Vec<Arc<Event>>,
+    /// What happened to leases, in order, for the leader's lessor.
+    pub leases: Vec<LeaseChange>,
 }
 
 /// The state machine; the applier owns it.

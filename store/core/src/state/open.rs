@@ -12,6 +12,7 @@ use super::compact::Sweep;
 use super::error::StateError;
 use super::index::KeyIndex;
 use super::leaf;
+use super::leases::Leases;
 use super::meta::Marks;
 use super::registry::{Registry, member_key};
 use super::revision::RowKey;
@@ -75,8 +76,10 @@ impl StateMachine {
         let registry = Registry::load(&*engine)?;
         agree(&marks, &registry)?;
         let tree = tree::load(&*engine)?;
-        let shared = Shared::new(engine, limits, marks.cluster, registry, tree);
-        rebuild(&shared.index, &*shared.engine, marks.revision)?;
+        let leases = Leases::load(&*engine)?;
+        let shared = Shared::new(engine, limits, marks.cluster, registry, leases, tree);
+        let leased = rebuild(&shared.index, &*shared.engine, marks.revision)?;
+        shared.leases.write().attach_all(leased);
         shared.revision.store(marks.revision, Ordering::SeqCst);
         shared.compacted.store(marks.compacted, Ordering::SeqCst);
         shared.swept.store(marks.swept, Ordering::SeqCst);
@@ -136,9 +139,15 @@ struct IndexedRow {
 }
 
 /// Reads every row once, in the order of the revisions, and fills the index in key order, which is
-/// far faster than inserting key by key.
-fn rebuild(index: &KeyIndex, engine: &dyn Engine, revision: i64) -> Result<(), StateError> {
+/// far faster than inserting key by key. Returns the keys whose newest row has a lease, with it.
+fn rebuild(
+    index: &KeyIndex,
+    engine: &dyn Engine,
+    revision: i64,
+) -> Result<impl Iterator<Item = (Box<[u8]>, i64)>, StateError> {
     let mut found = Vec::new();
+    // Empty in most stores. To carry the lease in each `IndexedRow` would slow the sort.
+    let mut leased: Vec<(Box<[u8]>, RowKey, i64)> = Vec::new();
     let mut wrong = None;
     engine.range(
         Table::Key,
@@ -149,6 +158,9 @@ fn rebuild(index: &KeyIndex, engine: &dyn Engine, revision: i64) -> Result<(), S
             let read = read.zip(rows::peek(row));
             if let Some((row, peek)) = read {
                 found.push(found_row(row, &peek));
+                if peek.lease != 0 {
+                    leased.push((peek.key.into(), row, peek.lease));
+                }
             } else {
                 wrong = Some(format!("row {key:02x?} at revision {revision}"));
             }
@@ -160,7 +172,10 @@ fn rebuild(index: &KeyIndex, engine: &dyn Engine, revision: i64) -> Result<(), S
     }
     sort(&mut found);
     fill(index, found);
-    Ok(())
+    let newest = move |(key, row, lease): (Box<[u8]>, RowKey, i64)| {
+        (index.at(&key, revision) == Some(row)).then_some((key, lease))
+    };
+    Ok(leased.into_iter().filter_map(newest))
 }
 
 fn found_row(row: RowKey, peek: &Peek<'_>) -> IndexedRow {

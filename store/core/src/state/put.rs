@@ -3,7 +3,6 @@
 use keelson_proto::etcdserverpb::{PutRequest, PutResponse};
 
 use super::error::Error;
-use super::leases;
 use super::range::header;
 use super::shared::{ReadError, Reads};
 use super::write::Write;
@@ -15,7 +14,7 @@ pub(super) fn check(reads: &Reads<'_>, request: &PutRequest) -> Result<(), Error
     if keeps && reads.shared.index.at(&request.key, reads.current).is_none() {
         return Err(Error::KeyNotFound);
     }
-    if request.lease != 0 && !leases::exists(request.lease) {
+    if request.lease != 0 && !reads.shared.leases.read().exists(request.lease) {
         return Err(Error::LeaseNotFound);
     }
     Ok(())
@@ -24,7 +23,7 @@ pub(super) fn check(reads: &Reads<'_>, request: &PutRequest) -> Result<(), Error
 /// The checks of a put outside of transactions: if two apply, etcd reports the lease's error first
 /// there.
 pub(super) fn check_alone(reads: &Reads<'_>, request: &PutRequest) -> Result<(), Error> {
-    if request.lease != 0 && !leases::exists(request.lease) {
+    if request.lease != 0 && !reads.shared.leases.read().exists(request.lease) {
         return Err(Error::LeaseNotFound);
     }
     check(reads, request)

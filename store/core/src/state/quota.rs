@@ -9,6 +9,9 @@ use keelson_proto::internal::tree_request::Op as TreeOp;
 /// The cost of a pair beyond its key and value, in bytes.
 const PAIR_OVERHEAD: u64 = 256;
 
+/// The cost of a lease, in bytes.
+pub const LEASE_COST: u64 = 64;
+
 /// The cost of a put, in bytes.
 pub fn put_cost(put: &PutRequest) -> u64 {
     PAIR_OVERHEAD + (put.key.len() + put.value.len()) as u64
@@ -43,6 +46,7 @@ pub(super) fn cost(op: &Op) -> u64 {
     match op {
         Op::Put(put) => put_cost(put),
         Op::Txn(txn) => txn_cost(txn),
+        Op::LeaseGrant(_) => LEASE_COST,
         _ => 0,
     }
 }

@@ -32,6 +32,7 @@ pub(super) struct Peek<'a> {
     pub(super) key: &'a [u8],
     pub(super) created: i64,
     pub(super) version: i64,
+    pub(super) lease: i64,
 }
 
 /// Reads those fields; `None` if the row is not a `KeyValue`.
@@ -40,6 +41,7 @@ pub(super) fn peek(mut row: &[u8]) -> Option<Peek<'_>> {
         key: &[],
         created: 0,
         version: 0,
+        lease: 0,
     };
     while !row.is_empty() {
         let tag = varint(&mut row)?;
@@ -49,6 +51,7 @@ pub(super) fn peek(mut row: &[u8]) -> Option<Peek<'_>> {
                 match field {
                     2 => peek.created = value,
                     4 => peek.version = value,
+                    6 => peek.lease = value,
                     _ => {}
                 }
             }
@@ -96,6 +99,7 @@ mod tests {
             key: b"key",
             created: 7,
             version: 300,
+            lease: -1,
         };
         assert_eq!(peek(&row), Some(expected));
         assert_eq!(decode(row.clone()).expect("valid"), kv);

@@ -9,6 +9,7 @@ use parking_lot::RwLock;
 
 use super::error::Error;
 use super::index::KeyIndex;
+use super::leases::Leases;
 use super::memtable::Memtable;
 use super::registry::Registry;
 use super::revision::RowKey;
@@ -43,6 +44,8 @@ pub(super) struct Shared {
     pub(super) index: KeyIndex,
     pub(super) memtables: RwLock<Memtables>,
     pub(super) registry: RwLock<Arc<Registry>>,
+    /// Written by the applier only. A key is attached a moment before its revision is published.
+    pub(super) leases: RwLock<Leases>,
     /// Written by the applier only; readers hold the lock while they build their answers.
     pub(super) tree: RwLock<Tree>,
     pub(super) cluster: ClusterId,
@@ -66,6 +69,7 @@ impl Shared {
         limits: Limits,
         cluster: ClusterId,
         registry: Registry,
+        leases: Leases,
         tree: Tree,
     ) -> Shared {
         let engine_bytes = AtomicU64::new(engine.size().in_use_bytes);
@@ -74,6 +78,7 @@ impl Shared {
             index: KeyIndex::default(),
             memtables: RwLock::default(),
             registry: RwLock::new(Arc::new(registry)),
+            leases: RwLock::new(leases),
             tree: RwLock::new(tree),
             cluster,
             limits,

@@ -47,6 +47,7 @@ impl<'a> Write<'a> {
     pub(super) fn put(&mut self, key: Bytes, value: Bytes, lease: i64) {
         let row = self.next_row(false);
         let stamp = self.shared.index.put(&key, row.main, row.sub);
+        self.shared.leases.write().attach(&key, lease);
         let kv = KeyValue {
             key,
             create_revision: stamp.created,
@@ -70,6 +71,7 @@ impl<'a> Write<'a> {
         for key in doomed {
             let row = self.next_row(true);
             self.shared.index.put_tombstone(&key, row.main, row.sub);
+            self.shared.leases.write().detach(&key);
             self.memtables.active.push(row, rows::encode_tombstone(key));
         }
         count

@@ -7,6 +7,7 @@ mod concurrent;
 mod damage;
 mod harness;
 mod hashes;
+mod leases;
 mod model;
 mod model_test;
 mod quirks;

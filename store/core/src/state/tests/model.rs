@@ -10,7 +10,7 @@ use keelson_proto::etcdserverpb::response_op::Response;
 use keelson_proto::etcdserverpb::*;
 use keelson_proto::mvccpb::KeyValue;
 
-use crate::state::Error;
+use crate::state::{Error, Lease};
 
 type Pairs = BTreeMap<Bytes, KeyValue>;
 
@@ -19,6 +19,8 @@ pub(super) struct Model {
     /// By revision; the state before the first is empty.
     states: Vec<Pairs>,
     pub(super) compacted: i64,
+    /// By id, without the number of keys.
+    leases: BTreeMap<i64, Lease>,
 }
 
 /// A transaction: the state that it creates, and whether it changed anything.
@@ -53,6 +55,7 @@ impl Model {
         Model {
             states: vec![Pairs::new(); 2],
             compacted: -1,
+            leases: BTreeMap::new(),
         }
     }
 
@@ -108,6 +111,47 @@ impl Model {
         Ok(response)
     }
 
+    pub(super) fn grant(&mut self, id: i64, granted: u64, ttl: i64) -> Result<(), Error> {
+        if self.leases.contains_key(&id) {
+            return Err(Error::LeaseExists);
+        }
+        let lease = Lease {
+            id,
+            granted,
+            ttl,
+            remaining: 0,
+            keys: 0,
+        };
+        self.leases.insert(id, lease);
+        Ok(())
+    }
+
+    pub(super) fn revoke(&mut self, id: i64) -> Result<(), Error> {
+        self.leases.remove(&id).ok_or(Error::LeaseNotFound)?;
+        let mut pairs = self.current().clone();
+        pairs.retain(|_, kv| kv.lease != id);
+        let wrote = pairs.len() < self.current().len();
+        self.commit(wrote.then_some(pairs));
+        Ok(())
+    }
+
+    /// The lease of that id, if it was granted by that entry.
+    pub(super) fn granted_by(&mut self, id: i64, granted: u64) -> Option<&mut Lease> {
+        let lease = self.leases.get_mut(&id);
+        lease.filter(|lease| lease.granted == granted)
+    }
+
+    /// Every lease with its keys.
+    pub(super) fn leases(&self) -> Vec<(Lease, Vec<Bytes>)> {
+        let with_keys = |lease: &Lease| {
+            let attached = self.current().values().filter(|kv| kv.lease == lease.id);
+            let names: Vec<_> = attached.map(|kv| kv.key.clone()).collect();
+            let keys = names.len();
+            (Lease { keys, ..*lease }, names)
+        };
+        self.leases.values().map(with_keys).collect()
+    }
+
     pub(super) fn compact(&mut self, revision: i64) -> Result<(), Error> {
         if revision <= self.compacted {
             return Err(Error::Compacted);
@@ -135,6 +179,7 @@ impl Model {
                 }
                 (CompareTarget::Mod, Some(TargetUnion::ModRevision(n))) => kv.mod_revision.cmp(n),
                 (CompareTarget::Value, Some(TargetUnion::Value(v))) => kv.value.cmp(v),
+                (CompareTarget::Lease, Some(TargetUnion::Lease(n))) => kv.lease.cmp(n),
                 other => panic!("not generated: {other:?}"),
             };
             match compare.result() {
@@ -195,9 +240,9 @@ impl Work<'_> {
         if keeps && !self.model.current().contains_key(&request.key) {
             return Err(Error::KeyNotFound);
         }
-        match request.lease {
-            0 => Ok(()),
-            _ => Err(Error::LeaseNotFound),
+        match request.lease == 0 || self.model.leases.contains_key(&request.lease) {
+            true => Ok(()),
+            false => Err(Error::LeaseNotFound),
         }
     }
 
@@ -250,7 +295,10 @@ impl Work<'_> {
                 (Some(old), true) => old.value.clone(),
                 _ => request.value.clone(),
             },
-            lease: 0,
+            lease: match (&old, request.ignore_lease) {
+                (Some(old), true) => old.lease,
+                _ => request.lease,
+            },
         };
         self.pairs.insert(request.key.clone(), kv);
         PutResponse {

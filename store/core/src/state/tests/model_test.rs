@@ -5,6 +5,7 @@ use std::sync::Arc;
 use keelson_proto::etcdserverpb::compare::TargetUnion;
 use keelson_proto::etcdserverpb::request_op::Request;
 use keelson_proto::etcdserverpb::*;
+use keelson_proto::internal::LeaseName;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -13,7 +14,7 @@ use super::harness::Machine;
 use super::model::Model;
 use super::requests::*;
 use crate::engine::Engine;
-use crate::state::Flush;
+use crate::state::{Flush, Lease, Response};
 
 /// An event of a run.
 #[derive(Clone, Debug)]
@@ -23,6 +24,12 @@ enum Event {
     Txn(TxnRequest),
     Range(RangeRequest),
     Compact(i64),
+    Grant(i64),
+    Revoke(i64),
+    /// Whether the term is the leader's, the leases, and whether they are those of the present.
+    Expire(bool, Vec<i64>, bool),
+    /// Likewise, with the remaining time.
+    Checkpoint(bool, i64, i64),
     Rotate,
     Write,
     Flushed,
@@ -49,11 +56,12 @@ fn revision() -> impl Strategy<Value = i64> {
 }
 
 fn any_put() -> impl Strategy<Value = PutRequest> {
-    (key(), value(), any::<bool>(), 0..12).prop_map(|(key, value, prev_kv, rare)| PutRequest {
+    let drawn = (key(), value(), any::<bool>(), 0..12, 1..4i64);
+    drawn.prop_map(|(key, value, prev_kv, rare, lease)| PutRequest {
         prev_kv,
         ignore_value: rare == 0,
         ignore_lease: rare == 1,
-        lease: i64::from(rare == 2),
+        lease: if rare < 8 && 2 < rare { lease } else { 0 },
         ..put(&key, &value)
     })
 }
@@ -86,7 +94,7 @@ fn any_range() -> impl Strategy<Value = RangeRequest> {
 }
 
 fn any_compare() -> impl Strategy<Value = Compare> {
-    (key(), range_end(), 0..4, 0..4, 0..6i64, value()).prop_map(
+    (key(), range_end(), 0..4, 0..5, 0..6i64, value()).prop_map(
         |(key, end, result, target, number, value)| Compare {
             result,
             target,
@@ -96,6 +104,7 @@ fn any_compare() -> impl Strategy<Value = Compare> {
                 0 => TargetUnion::Version(number),
                 1 => TargetUnion::CreateRevision(number),
                 2 => TargetUnion::ModRevision(number),
+                4 => TargetUnion::Lease(number),
                 _ => TargetUnion::Value(bytes(&value)),
             }),
         },
@@ -125,6 +134,12 @@ fn event() -> impl Strategy<Value = Event> {
         5 => any_txn().prop_map(Event::Txn),
         5 => any_range().prop_map(Event::Range),
         2 => (0..30i64).prop_map(Event::Compact),
+        5 => (1..4i64).prop_map(Event::Grant),
+        1 => (1..4i64).prop_map(Event::Revoke),
+        1 => (any::<bool>(), vec(1..4i64, 0..3), any::<bool>())
+            .prop_map(|(term, ids, present)| Event::Expire(term, ids, present)),
+        1 => (any::<bool>(), 1..4i64, 0..5i64)
+            .prop_map(|(term, id, left)| Event::Checkpoint(term, id, left)),
         2 => Just(Event::Rotate),
         2 => Just(Event::Write),
         2 => Just(Event::Flushed),
@@ -170,6 +185,9 @@ impl Pair {
                 let expected = self.model.compact(revision);
                 assert_eq!(self.machine.compact(revision), expected);
             }
+            Event::Grant(_) | Event::Revoke(_) | Event::Expire(..) | Event::Checkpoint(..) => {
+                self.lease(event);
+            }
             Event::Sweep => {
                 self.machine.state.compact_step();
             }
@@ -179,6 +197,51 @@ impl Pair {
                 self.machine.restart();
             }
         }
+    }
+
+    fn lease(&mut self, event: Event) {
+        match event {
+            Event::Grant(id) => {
+                let index = self.machine.state.applied().index + 1;
+                let expected = self.model.grant(id, index, 10);
+                assert_eq!(self.machine.apply(grant(id, 10)).map(drop), expected);
+            }
+            Event::Revoke(id) => {
+                let expected = self.model.revoke(id);
+                assert_eq!(self.machine.apply(revoke(id)).map(drop), expected);
+            }
+            Event::Expire(in_term, ids, present) => {
+                let names = ids.iter().filter_map(|id| self.name(*id, present));
+                let names: Vec<_> = names.collect();
+                for name in names.iter().filter(|_| in_term) {
+                    if self.model.granted_by(name.id, name.granted).is_some() {
+                        self.model.revoke(name.id).expect("it exists");
+                    }
+                }
+                let done = self.machine.apply(expire(u64::from(in_term), names));
+                assert_eq!(done, Ok(Response::Empty));
+            }
+            Event::Checkpoint(in_term, id, left) => {
+                let Some(name) = self.name(id, true) else {
+                    return;
+                };
+                if let Some(lease) = self.model.granted_by(id, name.granted).filter(|_| in_term) {
+                    lease.remaining = left;
+                }
+                let done = self
+                    .machine
+                    .apply(checkpoint(u64::from(in_term), name, left));
+                assert_eq!(done, Ok(Response::Empty));
+            }
+            _ => unreachable!("not of leases"),
+        }
+    }
+
+    /// The lease of that id, or an earlier one that had it.
+    fn name(&self, id: i64, present: bool) -> Option<LeaseName> {
+        let mut name = self.machine.state.view().lease(id)?.name();
+        name.granted -= u64::from(!present);
+        Some(name)
     }
 
     fn flush(&mut self, event: &Event) {
@@ -201,7 +264,11 @@ impl Pair {
 
     /// Every readable revision, and the ones just outside.
     fn compare(&self) {
-        assert_eq!(self.machine.state.view().revision(), self.model.revision());
+        let view = self.machine.state.view();
+        assert_eq!(view.revision(), self.model.revision());
+        let keys = |lease: Lease| (lease, view.lease_keys(lease.id));
+        let leases: Vec<_> = view.leases().into_iter().map(keys).collect();
+        assert_eq!(leases, self.model.leases());
         for revision in self.model.compacted.max(1) - 1..=self.model.revision() + 1 {
             let request = at(revision, all());
             assert_eq!(self.machine.range(&request), self.model.range(&request));

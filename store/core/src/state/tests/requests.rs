@@ -4,6 +4,8 @@ use bytes::Bytes;
 use keelson_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use keelson_proto::etcdserverpb::request_op::Request;
 use keelson_proto::etcdserverpb::*;
+use keelson_proto::internal::command::Op;
+use keelson_proto::internal::{LeaseCheckpoint, LeaseExpire, LeaseName, LeaseRemaining};
 
 pub(super) fn bytes(text: &str) -> Bytes {
     Bytes::copy_from_slice(text.as_bytes())
@@ -103,4 +105,27 @@ pub(super) fn when(
         range_end: Bytes::new(),
         target_union: Some(operand),
     }
+}
+
+pub(super) fn grant(id: i64, ttl: i64) -> Op {
+    Op::LeaseGrant(LeaseGrantRequest { id, ttl })
+}
+
+pub(super) fn revoke(id: i64) -> Op {
+    Op::LeaseRevoke(LeaseRevokeRequest { id })
+}
+
+pub(super) fn expire(term: u64, leases: Vec<LeaseName>) -> Op {
+    Op::LeaseExpire(LeaseExpire { term, leases })
+}
+
+pub(super) fn checkpoint(term: u64, lease: LeaseName, remaining_ttl: i64) -> Op {
+    let lease = LeaseRemaining {
+        lease: Some(lease),
+        remaining_ttl,
+    };
+    Op::LeaseCheckpoint(LeaseCheckpoint {
+        term,
+        leases: vec![lease],
+    })
 }
