@@ -9,10 +9,9 @@ use keelson_port::Access;
 
 pub mod identity;
 pub mod initial_cluster;
-pub mod url;
 
 pub use initial_cluster::{BootstrapError, Founder};
-pub use url::{Scheme, Url, UrlError};
+pub use keelson_port::url::{self, Scheme, Url, UrlError};
 
 pub use crate::engine::StorageEngine;
 

@@ -1,6 +1,6 @@
-//! The IO around `keelson-core`: log, engines, peers, worker, and the edge that serves clients.
+//! The IO around `keelson-core`: log, engines, peers, worker, and its client port.
 //!
-//! [`Store::open`] starts a member inside any program; `edge` serves its client port. Data moves
+//! [`Store::open`] starts a member inside any program; [`edge`] serves its client port. Data moves
 //! one way: request -> proposal -> log -> commit -> apply -> reply.
 //!
 //! | where | what |
@@ -9,7 +9,6 @@
 //! | `member/` | the threads of a member: worker, log writer, flusher |
 //! | `peer/` | the transport between members |
 //! | `wal/`, `disk/`, `engine/` | the write-ahead log, files, storage engines |
-//! | `edge/` | one port for gRPC and HTTP |
 //!
 //! This crate neither reads the environment nor parses flags: the binary does.
 //!
@@ -31,9 +30,7 @@ mod backend;
 mod cluster;
 pub mod config;
 pub mod disk;
-pub mod edge;
 pub mod engine;
-mod error;
 pub mod listen;
 mod member;
 mod membership;
@@ -52,8 +49,9 @@ pub mod version;
 pub mod wal;
 
 pub use config::Config;
-pub use error::Error;
 pub use keelson_core::state::Error as StateError;
+pub use keelson_edge as edge;
+pub use keelson_edge::Error;
 pub use keelson_port::raise_descriptor_limit;
 pub use member::fatal::{FatalHandler, end_process};
 pub use open_error::OpenError;

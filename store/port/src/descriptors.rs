@@ -34,11 +34,6 @@ pub fn descriptor_limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(UNLIMITED)
 }
 
-/// The size of a memory page, in bytes.
-pub fn page_bytes() -> u64 {
-    rustix::param::page_size() as u64
-}
-
 /// How many connections the process has descriptors for: its limit of open files, less 150.
 pub fn connections_max() -> usize {
     let limit = descriptor_limit();

@@ -28,6 +28,7 @@ mod incoming;
 mod limits;
 mod listener;
 mod log_throttle;
+mod memory;
 mod parking;
 mod refusal;
 mod rest;
@@ -37,12 +38,11 @@ mod socket;
 #[cfg(test)]
 mod tests;
 mod tls;
+pub mod url;
 mod waker_set;
 
 pub use access::{Access, CrossOrigin, allow_origin};
-pub use descriptors::{
-    Slot, Slots, connections_max, descriptor_limit, page_bytes, raise_descriptor_limit,
-};
+pub use descriptors::{Slot, Slots, connections_max, descriptor_limit, raise_descriptor_limit};
 pub use drain::{Drain, DrainTrigger};
 pub use fast_path::{FastPath, FastPathAnswer, FastPathOutcome, write_head};
 pub use grpc_timeout::grpc_timeout;
@@ -51,6 +51,7 @@ pub use incoming::{Incoming, Unfinished};
 pub use limits::{HEAD_BYTES_MAX, HEADERS_MAX, Limits};
 pub use listener::{Listener, serve};
 pub use log_throttle::LogThrottle;
+pub use memory::{Memory, memory};
 pub use parking::{Cut, Parked, Parking};
 pub use refusal::{is_host, refusal};
 pub use serve::Serve;

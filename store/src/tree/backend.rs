@@ -6,14 +6,36 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use keelson_core::MemberId;
 use keelson_core::node::Role;
 use keelson_core::tree::{Event, NodeExtern, TreeError};
+use keelson_edge::v2::{
+    FollowerStats, LeaderStats, LogLevel, Rate, SelfStats, TreeBackend, TreeWatch, WatchEnd,
+};
 use keelson_proto::internal::TreeRequest;
 
 use super::{ChangeError, Watch, WatchSpec, requests};
-use crate::edge::v2::{FollowerStats, LeaderStats, LogLevel, Rate, SelfStats, TreeBackend};
 use crate::member::traffic::{Flow, Latency};
 use crate::{Error, Store};
 
+impl TreeWatch for Watch {
+    fn index(&self) -> u64 {
+        self.index
+    }
+
+    fn now(&mut self) -> Option<Arc<Event>> {
+        Watch::now(self)
+    }
+
+    fn next(&mut self) -> impl Future<Output = Option<Arc<Event>>> + Send {
+        Watch::next(self)
+    }
+
+    fn end(&self) -> Option<WatchEnd> {
+        Watch::end(self)
+    }
+}
+
 impl TreeBackend for Store {
+    type Watch = Watch;
+
     fn tree_get(&self, path: &[u8], recursive: bool) -> Result<(NodeExtern, u64), TreeError> {
         Store::tree_get(self, path, recursive)
     }

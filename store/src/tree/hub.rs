@@ -14,11 +14,12 @@ use bytes::Bytes;
 use keelson_core::tree::watchers::{EventQueue, HistoryScan, Watchers, is_published};
 pub use keelson_core::tree::watchers::{History, WatchSpec};
 use keelson_core::tree::{Event, TreeError};
+use keelson_edge::v2::WatchEnd;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use watch::Source;
-pub use watch::{Watch, WatchEnd};
+pub use watch::Watch;
 use watcher::{Channel, channel};
 
 /// The watchers of a member.

@@ -6,5 +6,5 @@ pub(crate) mod expirer;
 mod hub;
 mod requests;
 
-pub use hub::{History, Hub, Watch, WatchEnd, WatchSpec};
-pub use requests::ChangeError;
+pub use hub::{History, Hub, Watch, WatchSpec};
+pub use keelson_edge::v2::{ChangeError, WatchEnd};

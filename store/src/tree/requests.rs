@@ -5,21 +5,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use keelson_core::state::{self, Response};
 use keelson_core::tree::{Event, NodeExtern, PATH_BYTES_MAX, TreeError};
+use keelson_edge::v2::ChangeError;
 use keelson_proto::internal::{Command, TreeRequest, command::Op};
 
 use super::hub::{History, Watch, WatchSpec};
 use crate::{Error, Store};
-
-/// Why a change of the tree failed.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum ChangeError {
-    /// The tree refused the change; it is unchanged.
-    #[error(transparent)]
-    Tree(#[from] TreeError),
-    /// The change did not reach the tree, or its outcome is unknown.
-    #[error(transparent)]
-    Other(#[from] Error),
-}
 
 impl Store {
     /// Reads a node of the tree from local state without waiting, and returns it with the tree's

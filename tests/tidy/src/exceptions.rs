@@ -26,7 +26,7 @@ pub const LONG_FUNCTIONS: &[&str] = &[
     "proxy/tests/proxy/conformance/framing.rs: of_framing",
     "proxy/tests/proxy/conformance/hpack.rs: of_hpack",
     "proxy/tests/proxy/conformance/messages.rs: of_messages",
-    "store/src/edge/errors.rs: reference",
+    "store/edge/src/errors.rs: reference",
     "tests/command_line/flags.rs: what_cannot_work_says_so_and_exits",
     "tests/src/sim/swarm.rs: aim_at",
     "tests/src/sim/world.rs: handle",
@@ -44,11 +44,11 @@ pub const FILES: &[&str] = &[
     "src/playground/child.rs",
     "src/playground/mod.rs",
     "src/playground/service.rs",
+    "store/port/src/memory.rs",
     "store/port/src/socket.rs",
     "store/port/src/tls.rs",
     "store/src/disk/private.rs",
     "store/src/disk/real.rs",
-    "store/src/edge/ops/vars.rs",
     "store/src/member/foreign.rs",
 ];
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use keelson_core::tree::Event;
+use keelson_edge::v2::WatchEnd;
 use tokio::sync::oneshot;
 
 use super::Hub;
@@ -14,18 +15,6 @@ pub(super) enum Source {
     Once(oneshot::Receiver<Arc<Event>>),
     Stream(StreamSource),
     Over(WatchEnd),
-}
-
-/// Why a watch has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WatchEnd {
-    /// A long poll's single event was delivered.
-    Delivered,
-    /// The unread events exceeded the limit for a watcher, in number or in bytes.
-    Behind,
-    /// The member stops, or a snapshot has replaced the history that the watch needed: an event
-    /// may be missing.
-    Cut,
 }
 
 /// A watch; dropping it unregisters it.

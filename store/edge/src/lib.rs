@@ -1,0 +1,120 @@
+//! The client edge: one port for gRPC and HTTP.
+//!
+//! Connections are `keelson-port`'s. Requests are split between gRPC and HTTP (`service`),
+//! parsed, and passed to the member behind `Backend`, or `v2::TreeBackend` for the v2 API. One
+//! table maps errors to the wire (`errors`). The edge depends on neither consensus nor storage:
+//! `clippy.toml` beside it holds this.
+
+mod account;
+mod backend;
+mod error;
+pub mod errors;
+mod gate;
+pub mod gateway;
+mod go;
+mod large;
+pub mod ops;
+mod service;
+#[cfg(test)]
+mod tests;
+pub mod v2;
+pub mod v3;
+
+use std::future::Future;
+use std::io;
+use std::time::Duration;
+
+use axum::Router;
+use tonic::service::Routes;
+
+pub use backend::{Backend, RaftStatus, Versions};
+pub use error::Error;
+pub use gate::Gate;
+pub use keelson_port::{
+    Access, Drain, DrainTrigger, Limits, Listener, Parked, Parking, ServerTls, TlsError, TlsFiles,
+};
+pub use service::{GrpcService, Intercepted, Interceptor, PortServices};
+pub use v3::Unread;
+
+/// What is served beside the v3 API and the operator's paths.
+#[derive(Default)]
+pub struct More<F> {
+    /// Additional gRPC services.
+    pub routes: Routes,
+    /// Additional HTTP routes.
+    pub router: Router,
+    /// Receives HTTP requests before all routers.
+    pub interceptor: F,
+    /// Opened when the member is ready; without a gate, every request is served at once.
+    pub gate: Option<Gate>,
+    /// The memory budget for large answers of the v3 API.
+    pub unread: Unread,
+}
+
+/// Serves a member's client port: the v3 services, the operator's paths, and the additions.
+/// `Drain` ends the long requests of the additions at the shutdown.
+pub async fn serve_clients<B: Backend, F: Interceptor>(
+    backend: B,
+    listeners: Vec<impl Into<Listener>>,
+    limits: Limits,
+    more: impl FnOnce(&Drain) -> More<F>,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let (trigger, drain) = Drain::channel();
+    let More {
+        routes,
+        router,
+        interceptor,
+        gate,
+        unread,
+    } = more(&drain);
+    let gate_drain = drain.clone();
+    let grpc = v3::Services::new(backend.clone(), unread.clone(), routes, drain.clone());
+    let http = ops::client_router(backend.clone())
+        .merge(gateway::router(backend, unread))
+        .merge(router)
+        .fallback(gateway::not_found)
+        .layer(axum::middleware::from_fn(go::cors));
+    let begin = async {
+        shutdown.await;
+        trigger.begin();
+    };
+    let services = PortServices::new(grpc, interceptor, http);
+    let services = match gate {
+        Some(gate) => services.behind(gate, gate_drain),
+        None => services,
+    };
+    keelson_port::serve(listeners, services, limits, begin).await
+}
+
+/// Serves the peer port of a host that has not founded its member yet.
+pub async fn serve_founder(
+    listeners: Vec<impl Into<Listener>>,
+    routes: Routes,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let limits = Limits {
+        drain_timeout: Duration::from_millis(50),
+        ..Limits::default()
+    };
+    let http = Router::new().fallback(gateway::not_found);
+    let services = PortServices::new(routes.prepare(), (), http);
+    keelson_port::serve(listeners, services, limits, shutdown).await
+}
+
+/// Serves a member's peer port: the peer services, the paths for joining members and scripts, and
+/// the additions. Cross-origin requests are not allowed there.
+pub async fn serve_peers<B: Backend>(
+    backend: B,
+    listeners: Vec<impl Into<Listener>>,
+    limits: Limits,
+    routes: Routes,
+    router: Router,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let http = ops::peer_router(backend)
+        .merge(router)
+        .fallback(gateway::not_found);
+    let services = PortServices::new(routes.prepare(), (), http);
+    keelson_port::serve(listeners, services, limits, shutdown).await
+}

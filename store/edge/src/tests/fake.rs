@@ -1,0 +1,361 @@
+//! A member without a log: the real state machine; each proposal is committed at once.
+
+#![expect(
+    clippy::disallowed_types,
+    reason = "a fake of the member, which has the state machine"
+)]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::stream::{self, StreamExt};
+use keelson_core::engine::MemoryEngine;
+use keelson_core::state::{self, Genesis, Limits, ReadView, StateMachine, check};
+use keelson_core::tree::TreeError;
+use keelson_core::tree::watchers::WatchSpec;
+use keelson_core::{
+    ClusterId, Committed, Entry, EntryKind, Index, MemberId, ProposalId, Term, proposal,
+};
+use keelson_proto::etcdserverpb::*;
+use keelson_proto::internal::Command;
+use keelson_proto::internal::command::Op;
+use parking_lot::{Mutex, MutexGuard};
+use prost::Message;
+use tokio::sync::watch;
+use tokio_stream::Stream;
+
+use super::hub::{FakeHub, FakeWatch};
+use crate::{Backend, Error, RaftStatus, Versions};
+
+const MEMBER: u64 = 0xcafe;
+const CLUSTER: u64 = 0xbeef;
+const TERM: u64 = 2;
+const OPS_MAX: usize = 128;
+pub(super) const REQUEST_BYTES_MAX: usize = 64 * 1024;
+
+#[derive(Clone)]
+pub(crate) struct Fake(Arc<Shared>);
+
+struct Shared {
+    address: SocketAddr,
+    state: Mutex<StateMachine>,
+    view: ReadView,
+    condition: Mutex<Condition>,
+    /// Puts wait while this is false.
+    open: watch::Sender<bool>,
+    waiting: watch::Sender<usize>,
+    /// Watchers of the v2 tree.
+    hub: Arc<FakeHub>,
+}
+
+#[derive(Default)]
+pub(crate) struct Condition {
+    pub(crate) leaderless: bool,
+    /// There is a leader, but it does not respond.
+    pub(crate) silent: bool,
+    pub(crate) learner: bool,
+    /// Accepts v2 values of 10 MB, as a member's log does.
+    pub(crate) takes_large: bool,
+    pub(crate) alarms: Vec<AlarmMember>,
+    /// The members, in place of the single one.
+    pub(crate) members: Option<Vec<Member>>,
+    /// The removed members.
+    pub(crate) removed: Vec<u64>,
+    /// The outcome of membership changes, instead of an error.
+    pub(crate) member_change: Option<Result<Member, Error>>,
+}
+
+impl Fake {
+    pub(crate) fn new(address: SocketAddr) -> Fake {
+        let engine = Arc::new(MemoryEngine::new());
+        let state = StateMachine::create(engine, Genesis::default(), Limits::default()).unwrap();
+        Fake(Arc::new(Shared {
+            hub: Arc::default(),
+            address,
+            view: state.view(),
+            state: Mutex::new(state),
+            condition: Mutex::default(),
+            open: watch::Sender::new(true),
+            waiting: watch::Sender::new(0),
+        }))
+    }
+
+    pub(crate) fn view(&self) -> &ReadView {
+        &self.0.view
+    }
+
+    pub(crate) fn hub(&self) -> &Arc<FakeHub> {
+        &self.0.hub
+    }
+
+    /// Watches the tree, which does not change meanwhile.
+    pub(crate) fn watch(&self, spec: WatchSpec) -> Result<FakeWatch, TreeError> {
+        let _unchanged = self.0.state.lock();
+        self.0.hub.watch(spec, &self.0.view)
+    }
+
+    pub(crate) fn condition(&self) -> MutexGuard<'_, Condition> {
+        self.0.condition.lock()
+    }
+
+    pub(crate) fn set(&self, change: impl FnOnce(&mut Condition)) {
+        change(&mut self.0.condition.lock());
+    }
+
+    /// Holds puts back, or releases them.
+    pub(super) fn hold(&self, held: bool) {
+        self.0.open.send_replace(!held);
+    }
+
+    /// Returns once that many puts are held back.
+    pub(super) async fn held(&self, count: usize) {
+        let mut waiting = self.0.waiting.subscribe();
+        waiting.wait_for(|waiting| *waiting == count).await.unwrap();
+    }
+
+    fn propose(&self, op: Op) -> Result<state::Response, Error> {
+        Ok(self.apply(op)??)
+    }
+
+    /// Checks the log's limit, and then applies the command to the state machine.
+    pub(crate) fn apply(&self, op: Op) -> Result<Result<state::Response, state::Error>, Error> {
+        let command = Command { op: Some(op) }.encode_to_vec();
+        let takes_large = self.0.condition.lock().takes_large;
+        if !takes_large && REQUEST_BYTES_MAX < command.len() {
+            return Err(Error::RequestTooLarge);
+        }
+        let mut state = self.0.state.lock();
+        let entry = Entry {
+            index: Index(state.applied().index + 1),
+            term: Term(TERM),
+            kind: EntryKind::Command,
+            data: proposal::encode(ProposalId::default(), &command),
+            context: Bytes::new(),
+        };
+        let committed = Committed { entry, conf: None };
+        let applied = state.apply(&committed, true).expect("a map does not fail");
+        for event in &applied.events {
+            self.0.hub.publish(event);
+        }
+        Ok(applied.response)
+    }
+}
+
+/// Completes a header: the state machine sets only the revision.
+fn full(header: Option<ResponseHeader>) -> Option<ResponseHeader> {
+    Some(ResponseHeader {
+        cluster_id: CLUSTER,
+        member_id: MEMBER,
+        raft_term: TERM,
+        ..header.unwrap_or_default()
+    })
+}
+
+fn with_full_header(piece: Result<RangeResponse, state::Error>) -> Result<RangeResponse, Error> {
+    let mut piece = piece?;
+    piece.header = piece.header.and_then(|header| full(Some(header)));
+    Ok(piece)
+}
+
+macro_rules! propose {
+    ($fake:expr, $kind:ident, $request:expr) => {
+        match $fake.propose(Op::$kind($request))? {
+            state::Response::$kind(mut response) => {
+                response.header = full(response.header);
+                Ok(response)
+            }
+            other => panic!("answered with {other:?}"),
+        }
+    };
+}
+
+impl Backend for Fake {
+    async fn range(&self, request: RangeRequest) -> Result<RangeResponse, Error> {
+        check::range(&request)?;
+        if self.0.condition.lock().leaderless && !request.serializable {
+            return Err(Error::Timeout);
+        }
+        let silent = self.0.condition.lock().silent;
+        if silent && !request.serializable {
+            std::future::pending::<()>().await;
+        }
+        let mut response = self.0.view.range(&request)?;
+        response.header = full(response.header);
+        Ok(response)
+    }
+
+    fn range_stream(
+        &self,
+        request: RangeRequest,
+    ) -> impl Stream<Item = Result<RangeResponse, Error>> + Send + use<> {
+        match self.0.view.range_stream(&request, REQUEST_BYTES_MAX) {
+            Ok(pieces) => stream::iter(pieces).map(with_full_header).left_stream(),
+            Err(error) => stream::iter([Err(error.into())]).right_stream(),
+        }
+    }
+
+    async fn put(&self, request: PutRequest) -> Result<PutResponse, Error> {
+        check::put(&request)?;
+        let mut open = self.0.open.subscribe();
+        self.0.waiting.send_modify(|waiting| *waiting += 1);
+        open.wait_for(|open| *open).await.expect("the fake lives");
+        self.0.waiting.send_modify(|waiting| *waiting -= 1);
+        propose!(self, Put, request)
+    }
+
+    async fn delete_range(
+        &self,
+        request: DeleteRangeRequest,
+    ) -> Result<DeleteRangeResponse, Error> {
+        check::delete_range(&request)?;
+        propose!(self, DeleteRange, request)
+    }
+
+    async fn txn(&self, request: TxnRequest) -> Result<TxnResponse, Error> {
+        check::txn(&request, OPS_MAX)?;
+        propose!(self, Txn, request)
+    }
+
+    async fn compact(&self, request: CompactionRequest) -> Result<CompactionResponse, Error> {
+        propose!(self, Compaction, request)
+    }
+
+    async fn alarm(&self, request: AlarmRequest) -> Result<AlarmResponse, Error> {
+        propose!(self, Alarm, request)
+    }
+
+    async fn member_list(&self, _linearizable: bool) -> Result<MemberListResponse, Error> {
+        Ok(MemberListResponse {
+            header: full(None),
+            members: self.members(),
+        })
+    }
+
+    async fn member_add(&self, _request: MemberAddRequest) -> Result<MemberAddResponse, Error> {
+        let outcome = self.condition().member_change.clone();
+        match outcome {
+            Some(outcome) => Ok(MemberAddResponse {
+                header: full(None),
+                member: Some(outcome?),
+                members: self.members(),
+            }),
+            None => Err(Error::NotEnoughStartedMembers),
+        }
+    }
+
+    async fn member_remove(&self, _member: MemberId) -> Result<MemberRemoveResponse, Error> {
+        let outcome = self.condition().member_change.clone();
+        match outcome {
+            Some(outcome) => outcome.map(|_| MemberRemoveResponse::default()),
+            None => Err(Error::State(state::Error::MemberNotFound)),
+        }
+    }
+
+    async fn member_update(
+        &self,
+        _request: MemberUpdateRequest,
+    ) -> Result<MemberUpdateResponse, Error> {
+        let outcome = self.condition().member_change.clone();
+        match outcome {
+            Some(outcome) => outcome.map(|_| MemberUpdateResponse::default()),
+            None => Err(Error::MemberBadUrls),
+        }
+    }
+
+    async fn member_promote(&self, _member: MemberId) -> Result<MemberPromoteResponse, Error> {
+        Err(Error::State(state::Error::MemberNotLearner))
+    }
+
+    async fn hash_kv(&self, revision: i64) -> Result<HashKvResponse, Error> {
+        let hashed = self.0.view.hash_kv(revision)?;
+        Ok(HashKvResponse {
+            header: full(None),
+            hash: hashed.hash,
+            compact_revision: hashed.compact_revision,
+            hash_revision: hashed.hash_revision,
+        })
+    }
+
+    async fn move_leader(&self, _target: MemberId) -> Result<MoveLeaderResponse, Error> {
+        Err(Error::BadLeaderTransferee)
+    }
+
+    fn status(&self) -> StatusResponse {
+        let header = ResponseHeader {
+            revision: self.0.view.revision(),
+            ..ResponseHeader::default()
+        };
+        StatusResponse {
+            header: full(Some(header)),
+            version: self.versions().server,
+            db_size: 20480,
+            db_size_in_use: 16384,
+            leader: self.leader().0,
+            raft_index: 11,
+            raft_applied_index: 11,
+            raft_term: TERM,
+            is_learner: self.is_learner(),
+            ..StatusResponse::default()
+        }
+    }
+
+    fn alarms(&self) -> Vec<AlarmMember> {
+        self.0.condition.lock().alarms.clone()
+    }
+
+    fn members(&self) -> Vec<Member> {
+        if let Some(members) = self.condition().members.clone() {
+            return members;
+        }
+        vec![Member {
+            id: MEMBER,
+            name: "m1".to_owned(),
+            peer_ur_ls: vec!["http://127.0.0.1:2380".to_owned()],
+            client_ur_ls: vec![format!("http://{}", self.0.address)],
+            is_learner: self.is_learner(),
+        }]
+    }
+
+    fn leader(&self) -> MemberId {
+        match self.0.condition.lock().leaderless {
+            true => MemberId::NONE,
+            false => MemberId(MEMBER),
+        }
+    }
+
+    fn is_learner(&self) -> bool {
+        self.0.condition.lock().learner
+    }
+
+    fn cluster_id(&self) -> ClusterId {
+        ClusterId(CLUSTER)
+    }
+
+    fn raft_status(&self) -> RaftStatus {
+        RaftStatus {
+            id: MemberId(MEMBER),
+            leader: self.leader(),
+            role: "StateLeader",
+            term: TERM,
+            committed: 11,
+            applied: 11,
+        }
+    }
+
+    fn command_line(&self) -> Vec<String> {
+        vec!["keelson".to_owned(), "--name".to_owned(), "a\"b".to_owned()]
+    }
+
+    fn versions(&self) -> Versions {
+        Versions {
+            server: "3.7.1".to_owned(),
+            cluster: Some("3.7.0".to_owned()),
+            storage: None,
+        }
+    }
+
+    fn max_request_bytes(&self) -> usize {
+        REQUEST_BYTES_MAX
+    }
+}

@@ -1,0 +1,136 @@
+//! `etcdserverpb.Maintenance`.
+
+use keelson_core::MemberId;
+use keelson_proto::etcdserverpb::maintenance_server;
+use keelson_proto::etcdserverpb::*;
+use tonic::codegen::BoxStream;
+use tonic::{Request, Response, Status};
+
+use crate::Error;
+use crate::backend::Backend;
+
+/// The gRPC service.
+pub(crate) struct Maintenance<B> {
+    backend: B,
+}
+
+impl<B: Backend> Maintenance<B> {
+    pub(crate) fn new(backend: B) -> Maintenance<B> {
+        Maintenance { backend }
+    }
+}
+
+/// A member's status with its problems listed, for operators.
+pub(crate) fn status<B: Backend>(backend: &B) -> StatusResponse {
+    let mut status = backend.status();
+    if status.leader == MemberId::NONE.0 {
+        status.errors.push(Error::NoLeader.to_string());
+    }
+    status
+        .errors
+        .extend(backend.alarms().iter().map(alarm_text));
+    status
+}
+
+/// An alarm as Go prints the message, including the blank at its end.
+fn alarm_text(alarm: &AlarmMember) -> String {
+    let mut text = String::new();
+    if alarm.member_id != 0 {
+        text += &format!("memberID:{} ", alarm.member_id);
+    }
+    if alarm.alarm != AlarmType::None as i32 {
+        text += &format!("alarm:{} ", alarm_name(alarm));
+    }
+    text
+}
+
+/// The alarm's name, or its number if it has none.
+pub(crate) fn alarm_name(alarm: &AlarmMember) -> String {
+    AlarmType::try_from(alarm.alarm).map_or_else(
+        |_| alarm.alarm.to_string(),
+        |known| known.as_str_name().to_owned(),
+    )
+}
+
+fn not_offered<T>(what: &'static str) -> Result<T, Status> {
+    Err(Error::Unimplemented(what).into())
+}
+
+#[tonic::async_trait]
+impl<B: Backend> maintenance_server::Maintenance for Maintenance<B> {
+    async fn alarm(
+        &self,
+        request: Request<AlarmRequest>,
+    ) -> Result<Response<AlarmResponse>, Status> {
+        Ok(Response::new(
+            self.backend.alarm(request.into_inner()).await?,
+        ))
+    }
+
+    async fn status(
+        &self,
+        _request: Request<StatusRequest>,
+    ) -> Result<Response<StatusResponse>, Status> {
+        Ok(Response::new(status(&self.backend)))
+    }
+
+    async fn defragment(
+        &self,
+        _request: Request<DefragmentRequest>,
+    ) -> Result<Response<DefragmentResponse>, Status> {
+        // The engines reuse freed pages, so there is no reason to stop the member for a rewrite
+        // of the database.
+        tracing::info!("nothing to defragment: freed space is used again");
+        Ok(Response::new(DefragmentResponse::default()))
+    }
+
+    async fn hash(&self, _request: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
+        not_offered("keelson: Hash is not offered by this version; HashKV compares members")
+    }
+
+    async fn hash_kv(
+        &self,
+        request: Request<HashKvRequest>,
+    ) -> Result<Response<HashKvResponse>, Status> {
+        let revision = request.into_inner().revision;
+        Ok(Response::new(self.backend.hash_kv(revision).await?))
+    }
+
+    type SnapshotStream = BoxStream<SnapshotResponse>;
+
+    async fn snapshot(
+        &self,
+        _request: Request<SnapshotRequest>,
+    ) -> Result<Response<Self::SnapshotStream>, Status> {
+        not_offered("keelson: Snapshot is not offered by this version")
+    }
+
+    async fn move_leader(
+        &self,
+        request: Request<MoveLeaderRequest>,
+    ) -> Result<Response<MoveLeaderResponse>, Status> {
+        let target = MemberId(request.into_inner().target_id);
+        Ok(Response::new(self.backend.move_leader(target).await?))
+    }
+
+    async fn downgrade(
+        &self,
+        _request: Request<DowngradeRequest>,
+    ) -> Result<Response<DowngradeResponse>, Status> {
+        not_offered("keelson: Downgrade is not offered by this version")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alarms_read_as_etcd_prints_them() {
+        let alarm = AlarmMember {
+            member_id: 17,
+            alarm: AlarmType::Nospace as i32,
+        };
+        assert_eq!(alarm_text(&alarm), "memberID:17 alarm:NOSPACE ");
+    }
+}
