@@ -120,7 +120,7 @@ impl Backend for Store {
                 Role::Candidate => "StateCandidate",
                 Role::Leader => "StateLeader",
             },
-            term: node.soft_state.term.0,
+            term: self.inner.shared.shown_term(),
             committed: node.committed.0,
             applied: self.view().applied_index().0,
         }

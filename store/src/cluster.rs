@@ -157,7 +157,7 @@ impl Store {
             db_size: bytes(size.total_bytes),
             leader: node.soft_state.leader.0,
             raft_index: node.committed.0,
-            raft_term: node.soft_state.term.0,
+            raft_term: self.inner.shared.shown_term(),
             raft_applied_index: view.applied_index().0,
             errors: Vec::new(),
             db_size_in_use: bytes(size.in_use_bytes),

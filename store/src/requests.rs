@@ -218,7 +218,7 @@ impl Store {
         let header = header.get_or_insert_default();
         header.cluster_id = self.cluster_id().0;
         header.member_id = self.member_id().0;
-        header.raft_term = self.inner.shared.soft_state().term.0;
+        header.raft_term = self.inner.shared.shown_term();
     }
 }
 

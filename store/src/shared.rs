@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use keelson_core::member::{Membership, Peers};
-use keelson_core::node::{NodeStatus, Role, SoftState};
+use keelson_core::node::{NodeStatus, SoftState};
 use keelson_core::state::ReadView;
-use keelson_core::{ClusterId, Index, MemberId, Millis, Term};
+use keelson_core::{ClusterId, Index, MemberId, Millis};
 use keelson_proto::etcdserverpb::Member;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
@@ -28,6 +28,8 @@ pub(crate) struct Shared {
     applied: watch::Sender<Index>,
     removed: watch::Sender<bool>,
     node: Mutex<NodeStatus>,
+    /// The term for clients. It never decreases.
+    term: AtomicU64,
     /// When this member learned of the present leader.
     leader_elected: Mutex<Option<Instant>>,
     peers: RwLock<Peers<PeerAddress>>,
@@ -48,19 +50,15 @@ impl Shared {
         view: ReadView,
         node: NodeStatus,
     ) -> Shared {
-        let soft_state = SoftState {
-            leader: MemberId::NONE,
-            role: Role::Follower,
-            term: Term(0),
-        };
         let shared = Shared {
             cluster,
             member,
-            soft_state: watch::Sender::new(soft_state),
-            leader: watch::Sender::new(MemberId::NONE),
+            soft_state: watch::Sender::new(node.soft_state),
+            leader: watch::Sender::new(node.soft_state.leader),
             applied: watch::Sender::new(view.applied_index()),
             // A member that was removed before this start stops without contacting a peer.
             removed: watch::Sender::new(view.removed(member.0)),
+            term: AtomicU64::new(node.shown_term.0),
             node: Mutex::new(node),
             leader_elected: Mutex::new(None),
             peers: RwLock::new(Peers::new(member)),
@@ -130,7 +128,14 @@ impl Shared {
     }
 
     pub(crate) fn note_node(&self, status: NodeStatus) {
+        self.term.fetch_max(status.shown_term.0, Ordering::Release);
         *self.node.lock() = status;
+    }
+
+    /// The term for clients: durable, and at least that of every applied entry. An answer must read
+    /// the state first and the term then.
+    pub(crate) fn shown_term(&self) -> u64 {
+        self.term.load(Ordering::Acquire)
     }
 
     /// Whether this member is a learner.

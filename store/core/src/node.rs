@@ -68,6 +68,8 @@ pub struct Node {
     unpersisted_vote: u64,
     /// The term and vote that were last sent to the log.
     persisted_vote: (Term, MemberId),
+    /// The term of the durable hard state.
+    durable_term: Term,
     /// A commit index that goes to the log with the next append that has entries: alone it costs no
     /// write.
     lazy_commit: bool,
@@ -127,6 +129,7 @@ impl Node {
             in_flight_max: load::IN_FLIGHT_MAX,
             unpersisted_vote: 0,
             persisted_vote: (restored.hard_state.term, restored.hard_state.vote),
+            durable_term: restored.hard_state.term,
             lazy_commit: false,
             soft_state,
             removed: false,
@@ -168,6 +171,7 @@ impl Node {
         let log = self.raw.store();
         NodeStatus {
             soft_state: self.soft_state,
+            shown_term: self.durable_term.max(Term(self.delivered_term)),
             last: Index(self.raw.raft.raft_log.last_index()),
             committed: Index(self.raw.raft.raft_log.committed),
             first: Index(log.first()),
@@ -278,6 +282,7 @@ impl Node {
         }
         if self.unpersisted_vote <= number {
             self.unpersisted_vote = 0;
+            self.durable_term = self.persisted_vote.0;
         }
     }
 

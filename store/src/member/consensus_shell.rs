@@ -105,6 +105,8 @@ impl ConsensusShell {
         handoff: &mut Handoff,
         applier: &mut ApplierShell,
     ) {
+        // First: answers from an installed snapshot need its term.
+        self.shared.note_node(self.consensus.status());
         self.shared.traffic.sent(effects.send.iter());
         for (to, message) in effects.send {
             self.send(to, message, handoff);
@@ -128,7 +130,6 @@ impl ConsensusShell {
         for (to, offer, capture) in effects.snapshots {
             self.send_snapshot(to, offer, capture);
         }
-        self.shared.note_node(self.consensus.status());
         if let Some(soft_state) = effects.soft_state {
             self.announce(soft_state);
         }

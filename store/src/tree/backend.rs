@@ -63,7 +63,7 @@ impl TreeBackend for Store {
 
     fn raft_mark(&self) -> (u64, u64) {
         let index = self.inner.shared.node().committed.0;
-        (index, self.inner.shared.soft_state().term.0)
+        (index, self.inner.shared.shown_term())
     }
 
     fn now_ns(&self) -> i64 {

@@ -1,5 +1,5 @@
 //! Term, vote, commit, applied index and revision never decrease during an incarnation, and the
-//! term never does across incarnations. Raft, section 5.1; Jepsen's "revision went back" for the
+//! term never does across incarnations, nor does the term that clients are shown. Raft, section 5.1; Jepsen's "revision went back" for the
 //! last.
 
 use std::collections::BTreeMap;
@@ -17,6 +17,8 @@ pub(super) struct Monotone {
 struct Marks {
     boot: u64,
     term: u64,
+    /// The term that clients are shown: it never decreases, across incarnations either.
+    shown: u64,
     committed: u64,
     applied: u64,
     durable: u64,
@@ -47,6 +49,7 @@ impl Invariant for Monotone {
                 *marks = Marks {
                     boot: *boot,
                     term,
+                    shown: marks.shown,
                     ..Marks::default()
                 };
                 Ok(())
@@ -75,6 +78,7 @@ impl Invariant for Monotone {
                 let new = Marks {
                     boot: *boot,
                     term: status.soft_state.term.0,
+                    shown: status.shown_term.0,
                     committed: status.committed.0,
                     applied: applied.0,
                     durable: durable.0,
@@ -82,6 +86,7 @@ impl Invariant for Monotone {
                     revision: old.revision,
                 };
                 let back = new.term < old.term
+                    || new.shown < old.shown
                     || new.committed < old.committed
                     || new.applied < old.applied
                     || new.durable < old.durable

@@ -15,6 +15,7 @@ use super::*;
 use crate::ProposalId;
 
 mod membership;
+mod shown_term;
 
 struct Cluster {
     now: u64,

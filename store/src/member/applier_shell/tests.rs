@@ -23,6 +23,7 @@ fn status() -> NodeStatus {
             role: Role::Follower,
             term: Term(0),
         },
+        shown_term: Term(0),
         last: Index(0),
         committed: Index(0),
         first: Index(0),

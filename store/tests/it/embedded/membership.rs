@@ -59,3 +59,27 @@ async fn the_last_member_stays() -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+/// Alone it learns the term from no other member, and it showed term 0 until its first candidacy.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_member_shows_no_lower_term() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let configs = members(dir.path(), 3);
+    let stores = open(configs.clone()).await?;
+    for store in &stores {
+        store.put(put("key", "value")).await?;
+    }
+    let term = |status: StatusResponse| status.header.map_or(0, |header| header.raft_term);
+    let shown = term(stores[0].status());
+    shut_down(&stores).await;
+    drop(stores);
+    let restarted = Store::open(configs[0].clone()).await?;
+    let status = restarted.status();
+    assert!(
+        0 < shown && shown <= term(status.clone()),
+        "{shown}: {status:?}"
+    );
+    assert!(shown <= status.raft_term, "{shown}: {status:?}");
+    restarted.shutdown().await;
+    Ok(())
+}
