@@ -209,6 +209,7 @@ fn config(values: &Values, urls: &Addresses) -> Result<Config, OptionsError> {
         must_be_vouched_for: false,
         initial_cluster_token: values.text("initial-cluster-token").to_owned(),
         strict_reconfig_check: values.boolean("strict-reconfig-check"),
+        max_learners: values.size(newest(values, "max-learners")),
         force_new_cluster: values.boolean("force-new-cluster"),
         heartbeat_ms: values.count("heartbeat-interval"),
         election_ms: values.count("election-timeout"),
@@ -242,6 +243,15 @@ fn config(values: &Values, urls: &Addresses) -> Result<Config, OptionsError> {
         },
         unsafe_no_fsync: values.boolean("unsafe-no-fsync"),
     })
+}
+
+/// The flag, or its experimental name of earlier releases if only that is given.
+fn newest(values: &Values, name: &'static str) -> &'static str {
+    let experimental = flags::find(&format!("experimental-{name}"));
+    match experimental.filter(|old| values.is_given(old.name) && !values.is_given(name)) {
+        Some(old) => old.name,
+        None => name,
+    }
 }
 
 /// As etcd: 0 is the default.

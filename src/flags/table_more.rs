@@ -60,7 +60,7 @@ group! { FEATURES, "Features",
         "Time after which a slow apply is logged.";
     "bootstrap-defrag-threshold-megabytes", Count, "0", Inert =>
         "Defragment at start when that frees at least so much.";
-    "max-learners", Count, "1", Inert =>
+    "max-learners", Count, "1", Works =>
         "Maximum number of learner members in the cluster membership.";
     "downgrade-check-time", Duration, "5s", Inert =>
         "Duration of time between two downgrade status checks.";
@@ -105,7 +105,7 @@ group! { EXPERIMENTAL, "Experimental names of etcd 2 to 3.5",
         "Share the read buffer with write transactions.";
     "experimental-bootstrap-defrag-threshold-megabytes", Count, "0", Inert =>
         "Now --bootstrap-defrag-threshold-megabytes.";
-    "experimental-max-learners", Count, "1", Inert =>
+    "experimental-max-learners", Count, "1", Works =>
         "Now --max-learners.";
     "experimental-wait-cluster-ready-timeout", Duration, "5s", Inert =>
         "Longest wait for the cluster before serving.";

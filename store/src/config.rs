@@ -54,6 +54,8 @@ pub struct Config {
     pub initial_cluster_token: String,
     /// Refuse membership changes that would cost the quorum.
     pub strict_reconfig_check: bool,
+    /// The number of learners beyond which this member, as the leader, adds no other.
+    pub max_learners: usize,
     /// Start a cluster of this member alone, from its data: disaster recovery after a permanent
     /// loss of the quorum.
     pub force_new_cluster: bool,
@@ -134,6 +136,7 @@ impl Config {
             must_be_vouched_for: false,
             initial_cluster_token: "etcd-cluster".to_owned(),
             strict_reconfig_check: true,
+            max_learners: 1,
             force_new_cluster: false,
             heartbeat_ms: 100,
             election_ms: 1000,

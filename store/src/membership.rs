@@ -20,6 +20,11 @@ use crate::{Error, Store};
 /// The pause between two attempts.
 const RETRY: Duration = Duration::from_millis(20);
 
+/// The command version of the first release whose members apply the addition of a second learner.
+const SEVERAL_LEARNERS: u32 = 2;
+
+const TOO_MANY_LEARNERS: Error = Error::State(keelson_core::state::Error::TooManyLearners);
+
 impl Store {
     /// Carries a change out, or returns etcd's error.
     pub(crate) async fn change(&self, op: Op) -> Result<Vec<Member>, Error> {
@@ -34,6 +39,7 @@ impl Store {
             soft_state.borrow_and_update();
             self.read_index().await?;
             self.require_started(&change)?;
+            self.require_one_learner(&change)?;
             let encoded = change.encode_to_vec().into();
             let input = |id| Input::ProposeMembership {
                 id,
@@ -59,6 +65,7 @@ impl Store {
         match refusal {
             Refusal::TooManyRequests => Err(Error::TooManyRequests),
             Refusal::LastVoter => Err(Error::NotEnoughStartedMembers),
+            Refusal::TooManyLearners => Err(TOO_MANY_LEARNERS),
             Refusal::UnhealthyCluster if !self.leads_since_just_now() => Err(Error::Unhealthy),
             Refusal::LearnerNotReady if !self.leads_since_just_now() => Err(Error::LearnerNotReady),
             // The next attempt first applies the latest members.
@@ -108,6 +115,19 @@ impl Store {
         match enough_started(&self.view().members(), op) {
             true => Ok(()),
             false => Err(Error::NotEnoughStartedMembers),
+        }
+    }
+
+    /// Earlier releases do not apply the addition of a second learner, so that their members would
+    /// differ from then on.
+    fn require_one_learner(&self, change: &MemberChange) -> Result<(), Error> {
+        let is_learner = matches!(&change.op, Some(Op::Add(new)) if new.is_learner);
+        let view = self.view();
+        let refused =
+            is_learner && view.command_version() < SEVERAL_LEARNERS && 0 < view.roster().learners();
+        match refused {
+            true => Err(TOO_MANY_LEARNERS),
+            false => Ok(()),
         }
     }
 }

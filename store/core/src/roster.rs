@@ -9,10 +9,6 @@ use keelson_proto::etcdserverpb::Member;
 use keelson_proto::internal::MemberChange;
 use keelson_proto::internal::member_change::Op;
 
-/// etcd's default for `--max-learners`. It must be the same on all members, since each one
-/// validates.
-const LEARNERS_MAX: usize = 1;
-
 /// The members at one index of the log, and the ids of removed ones.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Roster {
@@ -35,8 +31,6 @@ pub enum RosterError {
     PeerUrlExists,
     /// Only learners can be promoted.
     NotLearner,
-    /// The cluster has the maximum number of learners.
-    TooManyLearners,
 }
 
 impl Roster {
@@ -58,9 +52,6 @@ impl Roster {
             (Op::Update(_), None) => Err(RosterError::NotFound),
             (Op::Add(new) | Op::Update(new), _) if self.clashes(new) => {
                 Err(RosterError::PeerUrlExists)
-            }
-            (Op::Add(new), None) if new.is_learner && LEARNERS_MAX <= self.learners() => {
-                Err(RosterError::TooManyLearners)
             }
             (Op::Add(_), None) => Ok(()),
             (_, None) => Err(RosterError::NotFound),
@@ -92,7 +83,9 @@ impl Roster {
         }
     }
 
-    fn learners(&self) -> usize {
+    /// The number of learners. Their limit is the leader's alone: it is a flag, and members with
+    /// different limits must apply the same changes.
+    pub fn learners(&self) -> usize {
         let members = self.members.values();
         members.filter(|member| member.is_learner).count()
     }
@@ -141,7 +134,7 @@ mod tests {
         check(Op::Add(member(2, "http://4:1", false)), Err(Exists));
         check(Op::Add(member(9, "http://4:1", false)), Err(NotFound));
         check(Op::Add(member(4, "http://2:1", false)), Err(PeerUrlExists));
-        check(Op::Add(member(4, "http://4:1", true)), Err(TooManyLearners));
+        check(Op::Add(member(4, "http://4:1", true)), Ok(()));
         check(Op::Update(member(1, "http://1:1", false)), Ok(()));
         check(
             Op::Update(member(1, "http://2:1", false)),

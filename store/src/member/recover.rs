@@ -191,6 +191,7 @@ fn node_config(config: &Config, member: MemberId, incarnation: u64) -> NodeConfi
         election_ms: config.election_ms,
         pre_vote: config.pre_vote,
         strict_reconfig_check: config.strict_reconfig_check,
+        learners_max: config.max_learners,
         seed: member.0 ^ incarnation,
         catch_up_entries: config.snapshot_catchup_entries.min(config.snapshot_count),
         ..NodeConfig::new(member, incarnation)

@@ -38,6 +38,8 @@ pub struct NodeConfig {
     pub unpersisted_bytes_max: usize,
     /// Refuse membership changes that could cost the quorum; etcd's `--strict-reconfig-check`.
     pub strict_reconfig_check: bool,
+    /// The number of learners beyond which the leader proposes no other; etcd's `--max-learners`.
+    pub learners_max: usize,
 }
 
 impl NodeConfig {
@@ -58,6 +60,7 @@ impl NodeConfig {
             log_bytes_max: 128 << 20,
             unpersisted_bytes_max: 64 << 20,
             strict_reconfig_check: true,
+            learners_max: 1,
         }
     }
 }

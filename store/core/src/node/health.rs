@@ -48,7 +48,15 @@ impl Node {
             _ => {}
         }
         let fits = self.roster.validate(change);
-        fits.map_err(|_| Refusal::MembershipConflict)
+        fits.map_err(|_| Refusal::MembershipConflict)?;
+        match &change.op {
+            Some(Op::Add(new))
+                if new.is_learner && self.config.learners_max <= self.roster.learners() =>
+            {
+                Err(Refusal::TooManyLearners)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn all_healthy(&self, voters: &[MemberId]) -> bool {

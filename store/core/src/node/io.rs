@@ -178,6 +178,8 @@ pub enum Refusal {
     LearnerNotReady,
     /// The last voter cannot be removed.
     LastVoter,
+    /// The cluster has `NodeConfig::learners_max` learners.
+    TooManyLearners,
 }
 
 /// A member's Raft role.

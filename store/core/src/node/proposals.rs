@@ -297,6 +297,7 @@ fn reason_of(refusal: Refusal) -> Reason {
         Refusal::UnhealthyCluster => Reason::UnhealthyCluster,
         Refusal::LearnerNotReady => Reason::LearnerNotReady,
         Refusal::LastVoter => Reason::LastVoter,
+        Refusal::TooManyLearners => Reason::TooManyLearners,
     }
 }
 
@@ -309,5 +310,6 @@ fn refusal_of(reason: Reason) -> Refusal {
         Reason::UnhealthyCluster => Refusal::UnhealthyCluster,
         Reason::LearnerNotReady => Refusal::LearnerNotReady,
         Reason::LastVoter => Refusal::LastVoter,
+        Reason::TooManyLearners => Refusal::TooManyLearners,
     }
 }

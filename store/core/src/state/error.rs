@@ -95,7 +95,6 @@ impl From<RosterError> for Error {
             RosterError::Exists => Error::MemberExist,
             RosterError::PeerUrlExists => Error::PeerUrlExist,
             RosterError::NotLearner => Error::MemberNotLearner,
-            RosterError::TooManyLearners => Error::TooManyLearners,
         }
     }
 }

@@ -49,10 +49,13 @@ fn txn_needs(txn: &TxnRequest) -> u32 {
 }
 
 impl Registry {
-    /// The newest kind of command that every member can apply, learners included.
+    /// The newest kind of command that every member can apply, learners included. A member that has
+    /// never started does not count: it begins with the log, or a snapshot, that the others have,
+    /// and commands that they use would stop working until its first start.
     pub(super) fn command_version(&self) -> u32 {
-        let members = self.roster.members.keys();
-        let versions = members.map(|id| self.command_version_of(*id));
+        let members = self.roster.members.values();
+        let started = members.filter(|member| !member.name.is_empty());
+        let versions = started.map(|member| self.command_version_of(member.id));
         versions.min().unwrap_or(UNPUBLISHED)
     }
 
@@ -127,16 +130,22 @@ mod tests {
     #[test]
     fn a_new_kind_is_admitted_when_every_member_understands_it() {
         let mut registry = Registry::default();
-        for id in 1..=3 {
-            registry.roster.members.insert(id, Default::default());
+        for id in 1..=4 {
+            let name = if id == 4 { "" } else { "started" };
+            let member = keelson_proto::etcdserverpb::Member {
+                id,
+                name: name.to_owned(),
+                ..Default::default()
+            };
+            registry.roster.members.insert(id, member);
         }
         let admitted = |registry: &Registry| admit(2, registry.command_version());
         assert_eq!(admitted(&registry), Err(Error::NotEveryMember));
         registry.command_versions.insert(1, 2);
         registry.command_versions.insert(2, 3);
         assert_eq!(admitted(&registry), Err(Error::NotEveryMember));
-        // A removed member does not count.
-        registry.command_versions.insert(4, 1);
+        // A removed member does not count, nor one that has never started.
+        registry.command_versions.insert(9, 1);
         registry.command_versions.insert(3, 2);
         assert_eq!(admitted(&registry), Ok(()));
         assert_eq!(

@@ -60,6 +60,27 @@ async fn the_last_member_stays() -> anyhow::Result<()> {
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn learners_are_limited_by_the_flag() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    for (max_learners, at) in [(1, 1), (2, 11)] {
+        let config = Config {
+            max_learners,
+            ..Config::single("alone", dir.path().join(max_learners.to_string()))
+        };
+        let stores = open(vec![config]).await?;
+        for port in (at..).take(max_learners) {
+            stores[0].member_add(addition(port, true)).await?;
+        }
+        let beyond = stores[0].member_add(addition(at + 5, true)).await;
+        let text = beyond.err().map(|error| error.to_string());
+        let expected = "etcdserver: too many learner members in cluster";
+        assert_eq!(text.as_deref(), Some(expected));
+        shut_down(&stores).await;
+    }
+    Ok(())
+}
+
 /// Alone it learns the term from no other member, and it showed term 0 until its first candidacy.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restarted_member_shows_no_lower_term() -> anyhow::Result<()> {

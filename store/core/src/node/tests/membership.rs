@@ -269,6 +269,23 @@ fn a_change_that_does_not_fit_the_members_is_not_proposed() {
     assert_eq!(refused, Some(Refusal::MembershipConflict));
 }
 
+#[test]
+fn the_leader_limits_learners_and_members_with_lower_limits_apply_them() {
+    let (mut cluster, leader, other, _) = Cluster::settled(3, true);
+    cluster.nodes[leader].config.learners_max = 2;
+    for number in [10, 11] {
+        assert_eq!(cluster.change(other, Op::Add(learner(number))), None);
+    }
+    let refused = cluster.change(other, Op::Add(learner(12)));
+    assert_eq!(refused, Some(Refusal::TooManyLearners));
+    cluster.pass(500);
+    for node in &cluster.nodes {
+        assert_eq!(node.roster.learners(), 2);
+        assert_eq!(node.voters().len(), 3);
+    }
+    assert_eq!(cluster.change(leader, Op::Add(member(12))), None);
+}
+
 /// A leader of an earlier release proposed it without a check of the URLs.
 #[test]
 fn a_change_that_does_not_fit_the_members_does_not_take_effect() {

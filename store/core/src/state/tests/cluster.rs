@@ -288,11 +288,12 @@ fn what_members_understand_survives_restarts_and_snapshots() {
         Op::MemberAttributes(MemberAttributes {
             member_id,
             command_version,
+            name: "started".to_owned(),
             ..MemberAttributes::default()
         })
     };
     let mut machine = Machine::new();
-    for (member, version) in [(1, 3), (2, 2)] {
+    for (member, version) in [(1, 3), (2, 2), (3, 0)] {
         machine.apply(publish(member, version)).unwrap();
     }
     assert_eq!(machine.state.view().command_version(), 1);
