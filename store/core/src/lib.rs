@@ -13,6 +13,7 @@ mod roster;
 pub mod state;
 pub mod tree;
 mod types;
+pub mod watch;
 
 pub use committed::{Committed, ConfOutcome};
 pub use roster::{Roster, RosterError};

@@ -4,8 +4,11 @@
 //! also decides when the memtable is flushed, when the compaction takes a step, and when the log
 //! must wait for the engine.
 
+use std::sync::Arc;
+
 use crate::node::{Input, ReadReady};
 use crate::state::{Applied, Capture, Flush, ReadView, StateError, StateMachine};
+use crate::watch::{MailboxLimits, WatchHub};
 use crate::{Committed, Index, MemberId, Millis, ProposalId};
 
 use super::applied_reads::AppliedReads;
@@ -82,6 +85,7 @@ pub struct Applier {
     state: StateMachine,
     /// A view of `state`.
     view: ReadView,
+    watches: Arc<WatchHub>,
     engine: EngineNumber,
     policy: FlushPolicy,
     reads: AppliedReads,
@@ -103,6 +107,7 @@ impl Applier {
         Applier {
             member,
             incarnation,
+            watches: WatchHub::new(state.view()),
             view: state.view(),
             state,
             engine: EngineNumber::default(),
@@ -113,6 +118,19 @@ impl Applier {
             backlogged: false,
             compact_at: Millis::default(),
         }
+    }
+
+    /// The same, with other limits on what the streams of watchers may hold.
+    pub fn with_mailbox_limits(self, limits: MailboxLimits) -> Applier {
+        Applier {
+            watches: WatchHub::with_limits(self.state.view(), limits),
+            ..self
+        }
+    }
+
+    /// The watches of the v3 API. [`WatchHub::fan_out`] must be called after entries are applied.
+    pub fn watches(&self) -> &Arc<WatchHub> {
+        &self.watches
     }
 
     /// A view of the applied state.
@@ -187,8 +205,11 @@ impl Applier {
     /// next call.
     pub fn tick(&mut self, now: Millis, effects: &mut ApplierEffects) -> Millis {
         if self.state.is_compacting() && self.compact_at <= now {
-            self.state.compact_step();
-            let pause_ms = match self.state.is_held() {
+            let held = self.state.is_held() || !self.may_compact();
+            if !held {
+                self.state.compact_step();
+            }
+            let pause_ms = match held {
                 true => HELD_PAUSE_MS,
                 false => COMPACT_PAUSE_MS,
             };
@@ -197,6 +218,13 @@ impl Applier {
         self.flush_if_due(now, effects);
         self.report_backlog(effects);
         self.due()
+    }
+
+    /// Whether the events of the rows that the compaction deletes have been delivered: a watcher
+    /// that was there when they were written must not miss them.
+    fn may_compact(&self) -> bool {
+        let revision = self.state.compacting_to();
+        revision.is_none_or(|revision| self.watches.has_delivered(revision))
     }
 
     fn due(&self) -> Millis {
@@ -237,6 +265,7 @@ impl Applier {
     /// within the snapshot are released.
     pub fn install(&mut self, state: StateMachine, effects: &mut ApplierEffects) {
         self.view = state.view();
+        self.watches.replace_view(state.view());
         self.state = state;
         self.engine.0 += 1;
         self.flush_due = None;

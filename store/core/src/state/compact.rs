@@ -56,6 +56,11 @@ impl StateMachine {
         self.sweep.is_some()
     }
 
+    /// The revision of the compaction that has rows left to delete.
+    pub fn compacting_to(&self) -> Option<i64> {
+        self.sweep.as_ref().map(|sweep| sweep.revision)
+    }
+
     /// Whether a capture or a hash blocks `compact_step`.
     pub fn is_held(&self) -> bool {
         self.shared.held()

@@ -45,10 +45,10 @@ pub(super) fn hash_kv(shared: &Arc<Shared>, revision: i64) -> Result<HashKv, Err
     while more {
         let mut budget = ROWS_PER_STEP;
         more = scan.step(shared, &mut |key, row| {
-            if kept.contains(shared, key, row) {
+            if kept.contains(shared, key, &row) {
                 let (bytes, len) = key.encode();
                 hash = crc32c::crc32c_append(hash, &bytes[..len]);
-                hash = crc32c::crc32c_append(hash, row);
+                hash = crc32c::crc32c_append(hash, &row);
             }
             budget -= 1;
             match budget {

@@ -47,6 +47,17 @@ impl KeyIndex {
         leaf.from(at)[0].versions.at(revision)
     }
 
+    /// The rows of the key's versions from a revision on, oldest first, tombstones included, and at
+    /// most `most` of them.
+    pub(super) fn since(&self, key: &[u8], revision: i64, most: usize) -> Vec<RowKey> {
+        let directory = self.directory.read();
+        let leaf = leaf_of(&directory, key).read();
+        match leaf.find(key) {
+            Ok(at) => leaf.from(at)[0].versions.since(revision, most),
+            Err(_) => Vec::new(),
+        }
+    }
+
     /// Visits every key of the range that exists at the revision, in key order, until `see` returns
     /// false. A leaf is locked meanwhile: `see` must be quick and must not call the index.
     pub(super) fn visit(
@@ -266,7 +277,7 @@ mod tests {
         }
         let mut dropped = 0;
         let mut after = None;
-        while let Some(done) = index.compact(after.as_deref(), 3, |_| dropped += 1) {
+        while let Some(done) = index.compact(after.as_deref(), 4, |_| dropped += 1) {
             after = Some(done);
         }
         assert_eq!((dropped, index.len()), (2000, 0));

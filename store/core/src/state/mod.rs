@@ -63,6 +63,7 @@ mod compact;
 mod compare;
 mod delete;
 mod error;
+mod events;
 mod flush;
 mod force_new_cluster;
 mod gate;
@@ -109,6 +110,7 @@ use keelson_proto::internal::AppliedMark;
 
 pub use apply::is_understood;
 pub use error::{Error, StateError};
+pub(crate) use events::{EventBudget, EventSpan};
 pub use flush::{Flush, Unflushed};
 pub use gate::COMMAND_VERSION;
 pub use hash::HashKv;

@@ -2,6 +2,8 @@
 
 use std::ops::{Bound, ControlFlow};
 
+use bytes::Bytes;
+
 use super::error::StateError;
 use super::revision::RowKey;
 use super::shared::{Memtables, Shared};
@@ -15,13 +17,48 @@ pub(super) struct Scan {
     upto: i64,
 }
 
+/// The content of a row.
+#[derive(Clone, Copy)]
+pub(super) enum RowRef<'a> {
+    /// In the engine.
+    Engine(&'a [u8]),
+    /// In a memtable.
+    Memtable(&'a Bytes),
+}
+
+impl RowRef<'_> {
+    /// The content; a memtable's row is shared, an engine's is copied.
+    pub(super) fn to_bytes(self) -> Bytes {
+        match self {
+            RowRef::Engine(row) => Bytes::copy_from_slice(row),
+            RowRef::Memtable(row) => row.clone(),
+        }
+    }
+}
+
+impl std::ops::Deref for RowRef<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            RowRef::Engine(row) => row,
+            RowRef::Memtable(row) => row,
+        }
+    }
+}
+
 /// A visitor's answer: continue, or pause after this row.
 pub(super) type Step = ControlFlow<()>;
 
 impl Scan {
     pub(super) fn new(upto: i64) -> Scan {
+        Scan::between(0, upto)
+    }
+
+    /// A scan from the first row of a revision on.
+    pub(super) fn between(from: i64, upto: i64) -> Scan {
         Scan {
-            next: RowKey::first_of(0),
+            next: RowKey::first_of(from),
             upto,
         }
     }
@@ -30,7 +67,7 @@ impl Scan {
     pub(super) fn step(
         &mut self,
         shared: &Shared,
-        visit: &mut dyn FnMut(RowKey, &[u8]) -> Step,
+        visit: &mut dyn FnMut(RowKey, RowRef<'_>) -> Step,
     ) -> Result<bool, EngineError> {
         // Taken before the engine is read: a row that the memtables lack by then is in the engine.
         let memtables = shared.memtables();
@@ -45,7 +82,7 @@ impl Scan {
         &mut self,
         shared: &Shared,
         memtables: &Memtables,
-        visit: &mut dyn FnMut(RowKey, &[u8]) -> Step,
+        visit: &mut dyn FnMut(RowKey, RowRef<'_>) -> Step,
     ) -> Result<Step, EngineError> {
         let beyond = RowKey::first_of(self.upto.saturating_add(1));
         let end = memtables.first().map_or(beyond, |first| first.min(beyond));
@@ -67,7 +104,7 @@ impl Scan {
                 return false;
             };
             *next = after(key);
-            step = visit(key, row);
+            step = visit(key, RowRef::Engine(row));
             step.is_continue()
         })?;
         match wrong {
@@ -80,7 +117,7 @@ impl Scan {
     fn memtables(
         &mut self,
         memtables: &Memtables,
-        visit: &mut dyn FnMut(RowKey, &[u8]) -> Step,
+        visit: &mut dyn FnMut(RowKey, RowRef<'_>) -> Step,
     ) -> Step {
         let from = self.next;
         let immutable = memtables
@@ -92,7 +129,7 @@ impl Scan {
                 break;
             }
             self.next = after(*key);
-            visit(*key, row)?;
+            visit(*key, RowRef::Memtable(row))?;
         }
         Step::Continue(())
     }

@@ -86,7 +86,7 @@ impl StateMachine {
             shared: Arc::clone(&self.shared),
             _hold: hold,
             pairs: Some(Scan::new(self.shared.revision())),
-            kept: Kept::new(compacted, compacted),
+            kept: Kept::new(compacted, compacted).with_last_tombstones(),
             small: small.collect::<Result<_, StateError>>()?,
             sum: Checksum::default(),
             ended: false,
@@ -188,12 +188,12 @@ impl Capture {
             let mut budget = ROWS_PER_STEP;
             let more = scan.step(&self.shared, &mut |key, value| {
                 budget -= 1;
-                if self.kept.contains(&self.shared, key, value) {
+                if self.kept.contains(&self.shared, key, &value) {
                     let (key, len) = key.encode();
                     bytes += len + value.len();
                     rows.push(Row {
                         key: Bytes::copy_from_slice(&key[..len]),
-                        value: Bytes::copy_from_slice(value),
+                        value: value.to_bytes(),
                     });
                 }
                 match budget == 0 || bytes >= max_bytes {

@@ -36,6 +36,13 @@ impl Versions {
         (!row.tombstone).then_some(*row)
     }
 
+    /// The versions from a revision on, oldest first and at most `most` of them.
+    pub(super) fn since(&self, revision: i64, most: usize) -> Vec<RowKey> {
+        let earlier = self.list.partition_point(|row| row.main < revision);
+        let later = self.list[earlier..].iter();
+        later.take(most).copied().collect()
+    }
+
     /// Adds a version; after a tombstone a new generation begins.
     pub(super) fn put(&mut self, main: i64, sub: u32) -> Stamp {
         let revived = self.list.last().is_none_or(|row| row.tombstone);
@@ -67,12 +74,12 @@ impl Versions {
     }
 
     /// Removes and reports the versions that a compaction makes unreadable: of the versions up to
-    /// the revision only the newest stays, unless it is a tombstone. Returns false when no version
-    /// is left.
+    /// the revision only the newest stays. A tombstone stays only at the revision itself, for
+    /// watches that begin there (etcd#19179). Returns false when no version is left.
     pub(super) fn compact(&mut self, revision: i64, drop_row: &mut impl FnMut(RowKey)) -> bool {
         let old = self.list.partition_point(|row| row.main <= revision);
         let superseded = match self.list[..old].last() {
-            Some(newest) if newest.tombstone => old,
+            Some(newest) if newest.tombstone && newest.main < revision => old,
             Some(_) => old - 1,
             None => 0,
         };
@@ -117,6 +124,7 @@ mod tests {
         assert_eq!(compact(false, 1), (vec![], true));
         assert_eq!(compact(false, 5), (vec![2], true));
         assert_eq!(compact(true, 4), (vec![2], true));
-        assert_eq!(compact(true, 5), (vec![2, 3, 5], false));
+        assert_eq!(compact(true, 5), (vec![2, 3], true));
+        assert_eq!(compact(true, 6), (vec![2, 3, 5], false));
     }
 }

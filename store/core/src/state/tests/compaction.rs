@@ -75,7 +75,14 @@ fn a_deleted_key_leaves_nothing() {
     machine.compact(current).unwrap();
     machine.sweep();
     machine.flush();
-    assert_eq!(rows(&machine), 0);
+    // Watches may begin at the compaction, with the deletions.
+    assert_eq!(rows(&machine), 2);
+    machine.put(put("k", "1")).unwrap();
+    let current = machine.state.view().revision();
+    machine.compact(current).unwrap();
+    machine.sweep();
+    machine.flush();
+    assert_eq!(rows(&machine), 1);
     machine.restart();
     assert_eq!(machine.state.view().revision(), current);
     assert_eq!(machine.state.view().compact_revision(), current);
@@ -88,7 +95,7 @@ fn rows_that_never_reached_the_engine_never_do() {
     machine.sweep();
     let flush = machine.state.rotate().unwrap();
     let keys = flush.batch.changes.keys();
-    assert_eq!(keys.filter(|(table, _)| *table == Table::Key).count(), 2);
+    assert_eq!(keys.filter(|(table, _)| *table == Table::Key).count(), 3);
 }
 
 #[test]
@@ -122,7 +129,7 @@ fn a_capture_holds_the_rows_it_needs() {
     assert_eq!(machine.state.unflushed().records, 0);
     drop(capture);
     machine.sweep();
-    assert_eq!(machine.state.unflushed().records, 29);
+    assert_eq!(machine.state.unflushed().records, 28);
 }
 
 #[test]

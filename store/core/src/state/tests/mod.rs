@@ -18,3 +18,5 @@ mod tree_history;
 mod tree_model;
 mod tree_model_test;
 mod txns;
+mod watches;
+mod watches_model;

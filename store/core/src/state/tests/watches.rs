@@ -1,0 +1,361 @@
+//! Watches against a model: every event once, in order, and whole revisions, however slow the
+//! streams and the fan-out are, and whatever is compacted or replaced meanwhile.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::harness::*;
+use super::watches_model::Model;
+use crate::engine::MemoryEngine;
+use crate::state::*;
+use crate::watch::{FrameBuffer, MailboxLimits, WatchContent, WatchHub, WatchStream};
+use keelson_proto::etcdserverpb::*;
+use std::sync::Arc;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Put(u8, u16),
+    Delete(u8, u8),
+    Txn(u8, u8),
+    Compact(u8),
+    Sweep,
+    Flush,
+    FanOut,
+    /// Key, range end, start relative to the current revision, flags.
+    Create(u8, u8, i8, u8),
+    Cancel(u8),
+    Pump(u8),
+    Progress,
+    Notify,
+    /// The state is replaced by a snapshot of itself.
+    Replace,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (0..6u8, 0..600u16).prop_map(|(key, bytes)| Step::Put(key, bytes)),
+        2 => (0..6u8, 0..7u8).prop_map(|(from, to)| Step::Delete(from, to)),
+        2 => (0..6u8, 0..6u8).prop_map(|(one, other)| Step::Txn(one, other)),
+        1 => (0..6u8).prop_map(Step::Compact),
+        1 => Just(Step::Sweep),
+        1 => Just(Step::Flush),
+        4 => Just(Step::FanOut),
+        3 => (0..6u8, 0..8u8, -12..4i8, any::<u8>())
+            .prop_map(|(key, end, start, flags)| Step::Create(key, end, start, flags)),
+        1 => (0..12u8).prop_map(Step::Cancel),
+        4 => (0..10u8).prop_map(Step::Pump),
+        1 => Just(Step::Progress),
+        1 => Just(Step::Notify),
+        1 => Just(Step::Replace),
+    ]
+}
+
+fn key(number: u8) -> Bytes {
+    Bytes::from(format!("k{number}"))
+}
+
+/// A machine, its hub and one stream.
+struct Run {
+    machine: Machine,
+    hub: Arc<WatchHub>,
+    stream: WatchStream,
+    model: Model,
+    frames: FrameBuffer,
+    next_id: i64,
+}
+
+impl Run {
+    fn new(limits: MailboxLimits) -> Run {
+        let machine = Machine::new();
+        let hub = WatchHub::with_limits(machine.state.view(), limits);
+        let mut stream = hub.stream(|| {});
+        stream.set_fragment_bytes(700);
+        Run {
+            machine,
+            hub,
+            stream,
+            model: Model::new(),
+            frames: FrameBuffer::default(),
+            next_id: 100,
+        }
+    }
+
+    fn revision(&self) -> i64 {
+        self.machine.state.view().revision()
+    }
+
+    fn put(&mut self, number: u8, bytes: u16) {
+        let value = Bytes::from(vec![number; usize::from(bytes)]);
+        let request = PutRequest {
+            key: key(number),
+            value: value.clone(),
+            ..PutRequest::default()
+        };
+        self.machine.put(request).expect("accepted");
+        self.model.put(self.revision(), &key(number), &value);
+    }
+
+    fn delete(&mut self, from: u8, to: u8) {
+        let range_end = match to {
+            0 => Bytes::new(),
+            to => key(to),
+        };
+        self.machine.delete(DeleteRangeRequest {
+            key: key(from),
+            range_end: range_end.clone(),
+            prev_kv: false,
+        });
+        let revision = self.revision();
+        for other in self.model.keys() {
+            let inside = match to {
+                0 => other == key(from),
+                _ => key(from) <= other && other < range_end,
+            };
+            if inside {
+                self.model.delete(revision, &other);
+            }
+        }
+    }
+
+    fn txn(&mut self, one: u8, other: u8) {
+        let put = |number| RequestOp {
+            request: Some(request_op::Request::RequestPut(PutRequest {
+                key: key(number),
+                value: Bytes::from_static(b"txn"),
+                ..PutRequest::default()
+            })),
+        };
+        let mut numbers = vec![one, other];
+        numbers.dedup();
+        let request = TxnRequest {
+            success: numbers.iter().map(|number| put(*number)).collect(),
+            ..TxnRequest::default()
+        };
+        self.machine.txn(request).expect("accepted");
+        let revision = self.revision();
+        for number in numbers {
+            self.model
+                .put(revision, &key(number), &Bytes::from_static(b"txn"));
+        }
+    }
+
+    fn create(&mut self, from: u8, end: u8, start: i8, flags: u8) {
+        let range_end = match end {
+            0 => Bytes::new(),
+            7 => Bytes::from_static(b"\0"),
+            end if end <= from => Bytes::new(),
+            end => key(end),
+        };
+        let start_revision = match start {
+            3 => 0,
+            ahead => (self.revision() + i64::from(ahead)).max(1),
+        };
+        let filters = match flags & 7 {
+            0 => vec![0],
+            1 => vec![1],
+            _ => vec![],
+        };
+        let request = WatchCreateRequest {
+            key: key(from),
+            range_end,
+            start_revision,
+            filters,
+            progress_notify: flags & 8 != 0,
+            prev_kv: flags & 16 != 0,
+            fragment: flags & 32 != 0,
+            watch_id: self.next_id,
+        };
+        self.next_id += 1;
+        self.model.create(&request);
+        self.stream.create(request);
+    }
+
+    fn cancel(&mut self, back: u8) {
+        self.stream.cancel(self.next_id - i64::from(back));
+    }
+
+    /// Reads messages; without a number, all that there are.
+    fn pump(&mut self, most: Option<u8>) {
+        for _ in 0..most.map_or(usize::MAX, usize::from) {
+            let Some(message) = self.stream.next().expect("the engine works") else {
+                break;
+            };
+            self.model.receive(&message, &mut self.frames);
+        }
+    }
+
+    fn replace(&mut self) {
+        let engine = Arc::new(MemoryEngine::new());
+        let mut builder = SnapshotBuilder::new(engine.clone());
+        let mut capture = self.machine.state.capture().expect("works");
+        while let Some(chunk) = capture.next_chunk(1000).expect("works") {
+            use keelson_proto::peer::snapshot_chunk::Part;
+            match chunk.part.expect("a part") {
+                Part::Rows(rows) => builder.push(rows).expect("known"),
+                Part::End(end) => {
+                    builder.finish(end).expect("complete");
+                    break;
+                }
+                Part::Offer(_) => {}
+            }
+        }
+        let state = StateMachine::open(engine.clone(), Limits::default()).expect("valid");
+        self.machine.engine = engine;
+        self.machine.state = state.expect("not empty");
+        self.hub.replace_view(self.machine.state.view());
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Put(number, bytes) => self.put(number, bytes),
+            Step::Delete(from, to) => self.delete(from, to),
+            Step::Txn(one, other) => self.txn(one, other),
+            Step::Compact(back) => {
+                let revision = self.revision() - i64::from(back);
+                if self.machine.compact(revision).is_ok() {
+                    self.model.compacted = revision;
+                }
+            }
+            Step::Sweep => {
+                let to = self.machine.state.compacting_to();
+                if to.is_some_and(|revision| self.hub.has_delivered(revision)) {
+                    self.machine.sweep();
+                }
+            }
+            Step::Flush => self.machine.flush(),
+            Step::FanOut => drop(self.hub.fan_out().expect("the engine works")),
+            Step::Create(from, end, start, flags) => self.create(from, end, start, flags),
+            Step::Cancel(back) => self.cancel(back),
+            Step::Pump(most) => self.pump(Some(most)),
+            Step::Progress => self.stream.request_progress(),
+            Step::Notify => self.stream.notify_progress(),
+            Step::Replace => self.replace(),
+        }
+    }
+
+    fn finish(&mut self) {
+        while self.hub.fan_out().expect("the engine works") {}
+        self.pump(None);
+        self.model.check_all(self.revision());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn every_watcher_is_sent_all_of_its_events_once_and_in_order(
+        steps in vec(step(), 1..120),
+        mailbox in prop_oneof![Just(1usize), Just(1000), Just(1 << 20)],
+    ) {
+        let limits = MailboxLimits { each_min: mailbox, each_max: mailbox, all_max: mailbox };
+        let mut run = Run::new(limits);
+        for step in steps {
+            run.step(step);
+        }
+        run.finish();
+    }
+}
+
+fn request(start: i64) -> WatchCreateRequest {
+    WatchCreateRequest {
+        key: Bytes::from_static(b"k"),
+        range_end: Bytes::from_static(b"l"),
+        start_revision: start,
+        ..WatchCreateRequest::default()
+    }
+}
+
+/// The contents of all messages.
+fn contents(stream: &mut WatchStream) -> Vec<(i64, i64, String)> {
+    let mut all = Vec::new();
+    while let Some(message) = stream.next().unwrap() {
+        let text = match &message.content {
+            WatchContent::Events { events, .. } => format!("{} events", events.len()),
+            other => format!("{other:?}"),
+        };
+        all.push((message.watch_id, message.revision, text));
+    }
+    all
+}
+
+#[test]
+fn answers_to_creations_are_those_of_etcd() {
+    let mut run = Run::new(MailboxLimits::default());
+    (0..5).for_each(|number| run.put(number, 1));
+    run.machine.compact(4).unwrap();
+    let stream = &mut run.stream;
+    stream.create(request(0));
+    stream.create(WatchCreateRequest {
+        watch_id: 5,
+        ..request(4)
+    });
+    stream.create(WatchCreateRequest {
+        watch_id: 5,
+        ..request(0)
+    });
+    stream.create(request(3));
+    stream.create(request(-1));
+    stream.create(WatchCreateRequest {
+        range_end: Bytes::from_static(b"a"),
+        ..request(0)
+    });
+    let text = |text: &str| text.to_owned();
+    let refused = |reason: &'static str| format!("{:?}", WatchContent::Refused(reason));
+    let expected = vec![
+        (0, 6, text("Created")),
+        (5, 6, text("Created")),
+        (
+            -1,
+            6,
+            refused("mvcc: duplicate watch ID provided on the WatchStream"),
+        ),
+        (1, 6, text("Created")),
+        (
+            -1,
+            6,
+            refused("etcdserver: mvcc: required revision has been compacted"),
+        ),
+        (-1, 6, refused("mvcc: watcher range is empty")),
+        (1, 0, text("Compacted(4)")),
+        (5, 6, text("3 events")),
+    ];
+    assert_eq!(contents(stream), expected);
+}
+
+/// etcd#19179: such a watch missed the deletion.
+#[test]
+fn a_watch_from_the_compaction_on_is_sent_a_deletion_at_that_revision() {
+    for flush in [false, true] {
+        let mut run = Run::new(MailboxLimits::default());
+        run.put(1, 1);
+        run.delete(1, 0);
+        if flush {
+            run.machine.flush();
+        }
+        run.machine.compact(3).unwrap();
+        run.machine.sweep();
+        run.machine.flush();
+        run.replace();
+        run.stream.create(request(3));
+        let (_, revision, text) = contents(&mut run.stream).pop().unwrap();
+        assert_eq!((revision, &text[..]), (3, "1 events"));
+    }
+}
+
+#[test]
+fn progress_of_a_watch_in_the_future_waits_for_its_revision() {
+    let mut run = Run::new(MailboxLimits::default());
+    run.stream.create(request(4));
+    run.stream.request_progress();
+    assert_eq!(contents(&mut run.stream).len(), 1, "created");
+    run.put(1, 1);
+    run.hub.fan_out().unwrap();
+    assert_eq!(contents(&mut run.stream), vec![]);
+    run.put(1, 1);
+    run.hub.fan_out().unwrap();
+    assert_eq!(
+        contents(&mut run.stream),
+        vec![(-1, 3, "Progress".to_owned())]
+    );
+}

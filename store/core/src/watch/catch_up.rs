@@ -1,0 +1,157 @@
+//! Watchers that are behind: they read the events of past revisions in bounded steps.
+//!
+//! Recent revisions are in the hub's memory, shared by all streams. Older ones are read from the
+//! rows: for watchers of single keys by the key index, for all others in one scan, as etcd does for
+//! its unsynced watchers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::message::SentEvent;
+use super::{RevisionEvents, WatchRange, WatchStream};
+use crate::state::{Error, EventBudget, EventSpan, ReadView};
+
+/// The size of one step.
+const STEP: EventBudget = EventBudget {
+    rows: 1000,
+    bytes: 256 << 10,
+};
+/// The maximum number of watchers in one step, as in etcd.
+const WATCHERS_PER_STEP: usize = 512;
+/// The maximum number of messages' events in one step; one revision may exceed it.
+const EVENTS_PER_STEP: usize = 16_384;
+
+impl WatchStream {
+    /// Advances some of the watchers that are behind by one step. Returns whether any was behind.
+    pub(super) fn catch_up(&mut self) -> Result<bool, Error> {
+        let slots = self.next_behind();
+        let Some(first) = slots.iter().map(|slot| self.watchers[*slot].next).min() else {
+            return Ok(false);
+        };
+        let settled = self.hub.settled();
+        let view = self.hub.view();
+        if let Some(span) = self.hub.recent(first, STEP.bytes) {
+            self.advance(&slots, &span, settled, &view)?;
+            return Ok(true);
+        }
+        let upto = view.revision();
+        let span = match self.only_key(&slots) {
+            Some(key) => view.key_events(&key, first, upto, STEP),
+            None => view.events(first, upto, STEP, &|key| self.index.contains(key)),
+        };
+        // After the read: a compaction in between may have deleted rows.
+        let compacted = view.compact_revision();
+        let lost: Vec<_> = slots
+            .iter()
+            .filter(|slot| self.watchers[**slot].next < compacted)
+            .copied()
+            .collect();
+        if !lost.is_empty() {
+            for slot in lost {
+                self.compacted(slot, compacted);
+            }
+            return Ok(true);
+        }
+        self.advance(&slots, &span?, settled, &view)?;
+        Ok(true)
+    }
+
+    /// The watchers of the next step, in turn.
+    fn next_behind(&mut self) -> Vec<usize> {
+        if self.behind.is_empty() {
+            return Vec::new();
+        }
+        let after = self.last_behind + 1;
+        let turn = self.behind.range(after..).chain(self.behind.range(..after));
+        let mut slots: Vec<usize> = turn.take(WATCHERS_PER_STEP).copied().collect();
+        // A watcher of one key reads alone, by the key index.
+        let is_alone = slots
+            .first()
+            .is_some_and(|first| self.key_of(*first).is_some());
+        if is_alone && 1 < slots.len() {
+            let first = slots[0];
+            let same = self.watchers[first].next;
+            slots.retain(|slot| {
+                self.range_of(*slot) == self.range_of(first) && self.watchers[*slot].next == same
+            });
+        } else if !is_alone {
+            slots.retain(|slot| self.key_of(*slot).is_none());
+        }
+        self.last_behind = slots.last().copied().unwrap_or(0);
+        slots.sort_unstable();
+        slots
+    }
+
+    fn range_of(&self, slot: usize) -> usize {
+        self.watchers[slot].range
+    }
+
+    fn key_of(&self, slot: usize) -> Option<&bytes::Bytes> {
+        match &self.ranges[self.range_of(slot)].range {
+            WatchRange::Key(key) => Some(key),
+            WatchRange::Span(..) => None,
+        }
+    }
+
+    /// The key, if all of these watchers have the same one.
+    fn only_key(&self, slots: &[usize]) -> Option<bytes::Bytes> {
+        self.key_of(*slots.first()?).cloned()
+    }
+
+    /// Sends the events of a span to these watchers, and moves them to its end. `settled` is the
+    /// revision up to which the mailbox may have lost revisions, or have given them out already:
+    /// behind it, the mailbox has all.
+    fn advance(
+        &mut self,
+        slots: &[usize],
+        span: &EventSpan,
+        settled: i64,
+        view: &ReadView,
+    ) -> Result<(), Error> {
+        let mut sent: BTreeMap<usize, Vec<SentEvent>> = BTreeMap::new();
+        let (mut count, mut next) = (0, span.next);
+        for revision in &span.revisions {
+            if EVENTS_PER_STEP <= count {
+                next = revision.revision;
+                break;
+            }
+            for slot in self.concerned(slots, revision) {
+                let events = self.wanted(slot, revision, view)?;
+                count += events.len();
+                if !events.is_empty() {
+                    sent.entry(slot).or_default().extend(events);
+                }
+            }
+        }
+        for (slot, events) in sent {
+            self.send(slot, events);
+        }
+        for slot in slots {
+            let watcher = &mut self.watchers[*slot];
+            watcher.next = watcher.next.max(next);
+            if settled < watcher.next {
+                watcher.is_behind = false;
+                self.behind.remove(slot);
+            }
+        }
+        Ok(())
+    }
+
+    /// Those of the watchers, which are sorted, that may need an event of the revision.
+    fn concerned(&self, slots: &[usize], revision: &Arc<RevisionEvents>) -> Vec<usize> {
+        let needs = |slot: &&usize| self.watchers[**slot].next <= revision.revision;
+        if slots.len() <= 2 {
+            return slots.iter().filter(needs).copied().collect();
+        }
+        let mut found = Vec::new();
+        for event in &revision.events {
+            self.index.visit(&event.key, &mut |number| {
+                found.extend(self.ranges[*number].watchers.iter().copied());
+            });
+        }
+        found.sort_unstable();
+        found.dedup();
+        found.retain(|slot| slots.binary_search(slot).is_ok() && needs(&slot));
+        found
+    }
+}

@@ -1,0 +1,323 @@
+//! The hub: follows the rows and delivers each revision to the streams that it concerns.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+
+use super::mailbox::{Delivery, Mailbox, MailboxLimits, Mailboxes};
+use super::{RangeIndex, RevisionEvents, WatchRange, WatchStream};
+use crate::state::{Error, EventBudget, EventSpan, ReadView};
+
+/// The size of one step of the fan-out.
+const STEP: EventBudget = EventBudget {
+    rows: 256,
+    bytes: 1 << 20,
+};
+/// The maximum size of the recent revisions that are kept for streams that are a little behind, in
+/// bytes.
+const RECENT_BYTES_MAX: usize = 8 << 20;
+
+/// The streams with a range: the mailbox, and the number of the range within the stream.
+type Subscribers = BTreeMap<u64, (Arc<Mailbox>, usize)>;
+
+/// The delivery of new revisions. One lock for all of it: registrations are rare, and a step of the
+/// fan-out is short.
+struct FanOut {
+    index: RangeIndex<Subscribers>,
+    /// The number of ranges of all streams.
+    ranges: usize,
+    streams: BTreeMap<u64, Arc<Mailbox>>,
+    last_stream: u64,
+    /// The next revision to deliver. Without ranges it has no meaning.
+    next: i64,
+    /// The number of the view in which `next` is a position.
+    view_number: u64,
+    recent: VecDeque<Arc<RevisionEvents>>,
+    recent_bytes: usize,
+    /// The revision from which `recent` is complete, up to `next`.
+    recent_from: i64,
+    /// Streams that wait for the next revision to answer a progress request.
+    waiting: Vec<Arc<Mailbox>>,
+}
+
+impl FanOut {
+    fn remember(&mut self, revision: Arc<RevisionEvents>) {
+        self.recent_bytes += revision.bytes();
+        self.recent.push_back(revision);
+        while RECENT_BYTES_MAX < self.recent_bytes
+            && let Some(oldest) = self.recent.pop_front()
+        {
+            self.recent_bytes -= oldest.bytes();
+            self.recent_from = oldest.revision + 1;
+        }
+    }
+
+    fn forget_recent(&mut self, next: i64) {
+        self.recent.clear();
+        self.recent_bytes = 0;
+        self.recent_from = next;
+    }
+
+    fn deliver(&self, revision: &Arc<RevisionEvents>, woken: &mut Vec<Arc<Mailbox>>) {
+        let mut send = |mailbox: &Arc<Mailbox>, range: usize| {
+            let revision = Arc::clone(revision);
+            if mailbox.push(Delivery { range, revision }) {
+                woken.push(Arc::clone(mailbox));
+            }
+        };
+        if let [event] = &revision.events[..] {
+            self.index.visit(&event.key, &mut |subscribers| {
+                for (mailbox, range) in subscribers.values() {
+                    send(mailbox, *range);
+                }
+            });
+            return;
+        }
+        // Several events may match one range, which gets the revision once.
+        let mut concerned: BTreeMap<(u64, usize), &Arc<Mailbox>> = BTreeMap::new();
+        for event in &revision.events {
+            self.index.visit(&event.key, &mut |subscribers| {
+                for (stream, (mailbox, range)) in subscribers {
+                    concerned.insert((*stream, *range), mailbox);
+                }
+            });
+        }
+        for ((_, range), mailbox) in concerned {
+            send(mailbox, range);
+        }
+    }
+
+    /// Revisions were lost, from `next` on: every stream reads them from the history.
+    fn drop_from_next(&self) {
+        for mailbox in self.streams.values() {
+            mailbox.drop_from(self.next);
+        }
+    }
+}
+
+/// A view, and a number that changes with every snapshot that replaces the state.
+struct CurrentView {
+    view: ReadView,
+    number: u64,
+}
+
+/// The watches of a member.
+pub struct WatchHub {
+    view: RwLock<CurrentView>,
+    fan_out: Mutex<FanOut>,
+    /// The number of ranges, readable without the lock.
+    ranges: AtomicUsize,
+    /// The revision up to which everything is delivered.
+    delivered: AtomicI64,
+    mailboxes: Arc<Mailboxes>,
+}
+
+impl WatchHub {
+    /// A hub that follows the state of this view.
+    pub fn new(view: ReadView) -> Arc<WatchHub> {
+        WatchHub::with_limits(view, MailboxLimits::default())
+    }
+
+    /// The same, with other limits of the mailboxes.
+    pub fn with_limits(view: ReadView, limits: MailboxLimits) -> Arc<WatchHub> {
+        let next = view.revision() + 1;
+        Arc::new(WatchHub {
+            view: RwLock::new(CurrentView { view, number: 0 }),
+            fan_out: Mutex::new(FanOut {
+                index: RangeIndex::default(),
+                ranges: 0,
+                streams: BTreeMap::new(),
+                last_stream: 0,
+                next,
+                view_number: 0,
+                recent: VecDeque::new(),
+                recent_bytes: 0,
+                recent_from: next,
+                waiting: Vec::new(),
+            }),
+            ranges: AtomicUsize::new(0),
+            delivered: AtomicI64::new(next - 1),
+            mailboxes: Arc::new(Mailboxes::new(limits)),
+        })
+    }
+
+    /// A snapshot has replaced the state. Revisions that were compacted in it are lost to the
+    /// watchers that have not been sent them.
+    pub fn replace_view(&self, view: ReadView) {
+        let mut current = self.view.write();
+        current.view = view;
+        current.number += 1;
+    }
+
+    /// The current view.
+    pub(super) fn view(&self) -> ReadView {
+        self.view.read().view.clone()
+    }
+
+    /// A new stream. `wake` is called when [`WatchStream::next`] may have something after it had
+    /// nothing; it must return at once.
+    pub fn stream(self: &Arc<WatchHub>, wake: impl Fn() + Send + Sync + 'static) -> WatchStream {
+        let mailbox = Mailbox::new(Arc::clone(&self.mailboxes), Box::new(wake));
+        let mailbox = Arc::new(mailbox);
+        let mut fan_out = self.fan_out.lock();
+        fan_out.last_stream += 1;
+        let id = fan_out.last_stream;
+        fan_out.streams.insert(id, Arc::clone(&mailbox));
+        drop(fan_out);
+        WatchStream::new(Arc::clone(self), id, mailbox)
+    }
+
+    /// Whether there are watchers and revisions to deliver: [`WatchHub::fan_out`] must be called.
+    pub fn is_behind(&self) -> bool {
+        self.ranges.load(Ordering::SeqCst) != 0
+            && self.delivered.load(Ordering::SeqCst) < self.view.read().view.revision()
+    }
+
+    /// Whether rows up to a revision may be deleted: all watchers that need them now either have
+    /// their events or read the history, where a compaction is detected.
+    pub fn has_delivered(&self, revision: i64) -> bool {
+        // In this order: a range that is registered later begins after the current revision.
+        let delivered = self.delivered.load(Ordering::SeqCst);
+        self.ranges.load(Ordering::SeqCst) == 0 || revision <= delivered
+    }
+
+    /// Delivers some revisions. Returns whether more are left.
+    ///
+    /// # Errors
+    /// The engine failed: the member must stop.
+    pub fn fan_out(&self) -> Result<bool, Error> {
+        let mut fan_out = self.fan_out.lock();
+        if fan_out.ranges == 0 {
+            return Ok(false);
+        }
+        let (view, number) = {
+            let current = self.view.read();
+            (current.view.clone(), current.number)
+        };
+        let upto = view.revision();
+        if fan_out.view_number != number {
+            fan_out.view_number = number;
+            if fan_out.next < view.compact_revision() {
+                fan_out.drop_from_next();
+                fan_out.next = upto + 1;
+                fan_out.forget_recent(upto + 1);
+            }
+        }
+        if upto < fan_out.next {
+            return Ok(false);
+        }
+        let EventSpan { revisions, next } = view.events(fan_out.next, upto, STEP, &|_| true)?;
+        let mut woken = Vec::new();
+        for revision in revisions {
+            fan_out.deliver(&revision, &mut woken);
+            fan_out.remember(revision);
+        }
+        fan_out.next = next;
+        self.delivered.store(next - 1, Ordering::SeqCst);
+        woken.append(&mut fan_out.waiting);
+        drop(fan_out);
+        woken.iter().for_each(|mailbox| mailbox.wake());
+        Ok(next <= upto)
+    }
+
+    /// Registers a range of a stream. Revisions after the current one are delivered to it.
+    pub(super) fn register(
+        &self,
+        stream: u64,
+        mailbox: &Arc<Mailbox>,
+        range: &WatchRange,
+        number: usize,
+    ) {
+        let mut fan_out = self.fan_out.lock();
+        if fan_out.ranges == 0 {
+            self.begin(&mut fan_out);
+        }
+        fan_out.ranges += 1;
+        let subscriber = (Arc::clone(mailbox), number);
+        match fan_out.index.get_mut(range) {
+            Some(subscribers) => drop(subscribers.insert(stream, subscriber)),
+            None => {
+                let subscribers = Subscribers::from([(stream, subscriber)]);
+                fan_out.index.insert(range, subscribers);
+            }
+        }
+        self.ranges.store(fan_out.ranges, Ordering::SeqCst);
+    }
+
+    /// Begins to follow the rows, at the first range.
+    fn begin(&self, fan_out: &mut FanOut) {
+        let current = self.view.read();
+        let revision = current.view.revision();
+        fan_out.view_number = current.number;
+        fan_out.next = revision + 1;
+        fan_out.forget_recent(revision + 1);
+        self.delivered.store(revision, Ordering::SeqCst);
+    }
+
+    pub(super) fn unregister(&self, stream: u64, range: &WatchRange) {
+        let mut fan_out = self.fan_out.lock();
+        let Some(subscribers) = fan_out.index.get_mut(range) else {
+            return;
+        };
+        if subscribers.remove(&stream).is_none() {
+            return;
+        }
+        if subscribers.is_empty() {
+            fan_out.index.remove(range);
+        }
+        fan_out.ranges -= 1;
+        if fan_out.ranges == 0 {
+            let next = fan_out.next;
+            fan_out.forget_recent(next);
+        }
+        self.ranges.store(fan_out.ranges, Ordering::SeqCst);
+    }
+
+    pub(super) fn close(&self, stream: u64) {
+        self.fan_out.lock().streams.remove(&stream);
+    }
+
+    /// The revision up to which everything is delivered.
+    pub(super) fn delivered(&self) -> i64 {
+        self.delivered.load(Ordering::SeqCst)
+    }
+
+    /// The same, after a step of the fan-out that is in progress: every revision that a mailbox was
+    /// given, or that it dropped, is not above it.
+    pub(super) fn settled(&self) -> i64 {
+        self.fan_out.lock().next - 1
+    }
+
+    /// Wakes the stream after the next revision.
+    pub(super) fn wake_at_next(&self, mailbox: &Arc<Mailbox>) {
+        let mut fan_out = self.fan_out.lock();
+        let is_waiting = |other: &Arc<Mailbox>| Arc::ptr_eq(other, mailbox);
+        if !fan_out.waiting.iter().any(is_waiting) {
+            fan_out.waiting.push(Arc::clone(mailbox));
+        }
+    }
+
+    /// Delivered revisions from `from` on, about `bytes` of them and at least one if there is any;
+    /// `None` if they are no longer in memory.
+    pub(super) fn recent(&self, from: i64, bytes: usize) -> Option<EventSpan> {
+        let fan_out = self.fan_out.lock();
+        if from < fan_out.recent_from || fan_out.ranges == 0 {
+            return None;
+        }
+        let first = fan_out
+            .recent
+            .partition_point(|revision| revision.revision < from);
+        let (mut revisions, mut taken, mut next) = (Vec::new(), 0, fan_out.next);
+        for revision in fan_out.recent.range(first..) {
+            if bytes <= taken {
+                next = revision.revision;
+                break;
+            }
+            taken += revision.bytes();
+            revisions.push(Arc::clone(revision));
+        }
+        Some(EventSpan { revisions, next })
+    }
+}

@@ -1,0 +1,115 @@
+//! The events of one revision, encoded once and shared by all streams that send them.
+
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+use keelson_proto::mvccpb::{Event, KeyValue, event::EventType};
+use prost::Message;
+
+use crate::state::Error;
+
+/// A change of one key.
+#[derive(Debug)]
+pub struct WatchEvent {
+    /// The key, a part of `kv`.
+    pub key: Bytes,
+    /// Whether the key was deleted.
+    pub is_delete: bool,
+    /// The `KeyValue`, encoded: of a deletion only the key and the revision, as in etcd.
+    kv: Bytes,
+    /// The pair before, encoded; read when the first watcher needs it.
+    previous: OnceLock<Option<Bytes>>,
+}
+
+impl WatchEvent {
+    /// A put; `row` is the encoded pair, and `key` a part of it.
+    pub(crate) fn put(key: Bytes, row: Bytes) -> WatchEvent {
+        WatchEvent {
+            key,
+            is_delete: false,
+            kv: row,
+            previous: OnceLock::new(),
+        }
+    }
+
+    /// A deletion.
+    pub(crate) fn delete(key: Bytes, revision: i64) -> WatchEvent {
+        let kv = KeyValue {
+            key: key.clone(),
+            mod_revision: revision,
+            ..KeyValue::default()
+        };
+        WatchEvent {
+            key,
+            is_delete: true,
+            kv: kv.encode_to_vec().into(),
+            previous: OnceLock::new(),
+        }
+    }
+
+    /// The encoded pair after the change.
+    pub(super) fn kv(&self) -> &Bytes {
+        &self.kv
+    }
+
+    /// The encoded pair before the change; `read` is called at most once for all watchers.
+    pub(super) fn previous(
+        &self,
+        read: impl FnOnce() -> Result<Option<Bytes>, Error>,
+    ) -> Result<Option<Bytes>, Error> {
+        if let Some(previous) = self.previous.get() {
+            return Ok(previous.clone());
+        }
+        let previous = read()?;
+        Ok(self.previous.get_or_init(|| previous).clone())
+    }
+
+    /// The event as a message, with the pair before it if that is given.
+    pub(super) fn message(&self, previous: Option<&Bytes>) -> Event {
+        // Both were encoded by this process, or checked when they were read.
+        let decode = |kv: &Bytes| KeyValue::decode(kv.clone()).unwrap_or_default();
+        let kind = match self.is_delete {
+            true => EventType::Delete,
+            false => EventType::Put,
+        };
+        Event {
+            r#type: kind.into(),
+            kv: Some(decode(&self.kv)),
+            prev_kv: previous.map(decode),
+        }
+    }
+}
+
+/// All events of one revision, in the order of the changes.
+#[derive(Debug)]
+pub struct RevisionEvents {
+    /// The revision.
+    pub revision: i64,
+    /// Its events.
+    pub events: Vec<WatchEvent>,
+    bytes: usize,
+}
+
+/// The memory of an event besides its pair, in bytes.
+const EVENT_BYTES: usize = size_of::<WatchEvent>();
+
+impl RevisionEvents {
+    /// A revision without events so far.
+    pub(crate) fn new(revision: i64) -> RevisionEvents {
+        RevisionEvents {
+            revision,
+            events: Vec::new(),
+            bytes: 0,
+        }
+    }
+
+    pub(crate) fn push(&mut self, event: WatchEvent) {
+        self.bytes += event.kv.len() + EVENT_BYTES;
+        self.events.push(event);
+    }
+
+    /// The memory of the events, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
