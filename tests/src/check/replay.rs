@@ -13,7 +13,7 @@ use keelson_proto::etcdserverpb::{
 };
 
 use crate::history::{History, Operation, Outcome, Request, Response, request_text};
-use crate::model::kv::Kv;
+use keelson_model::kv::Kv;
 
 /// The changes of one revision, as in a member's final state.
 #[derive(Clone, Debug, PartialEq, Eq)]

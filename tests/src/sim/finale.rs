@@ -13,7 +13,7 @@ use prost::Message;
 use super::world::World;
 use crate::check::{register, replay};
 use crate::history::{Outcome, Request, Response};
-use crate::model::kv::Kv;
+use keelson_model::kv::Kv;
 
 /// Time for the healed core to elect and catch up: some election timeouts, a snapshot or two.
 const SETTLE_MS: u64 = 12_000;

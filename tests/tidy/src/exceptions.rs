@@ -6,7 +6,6 @@ pub const LONG_FILES: &[&str] = &[
     "store/core/src/node.rs",
     "store/core/src/node/tests.rs",
     "store/core/src/state/tests/tree.rs",
-    "store/core/src/state/tests/tree_model.rs",
     "store/src/disk/sim/mod.rs",
     "store/src/engine/sled/mod.rs",
     "tests/src/check/replay.rs",

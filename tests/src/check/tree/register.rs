@@ -194,7 +194,7 @@ fn found_instead(change: &TreeRequest, cause: &Bytes) -> Option<Bytes> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::tree::Tree;
+    use crate::model::Tree;
 
     #[derive(Default)]
     struct Run {

@@ -82,7 +82,7 @@ fn real_time(history: &TreeHistory, agreed: &Agreed) -> Result<(), String> {
 mod tests {
     use super::*;
     use crate::history::Moment;
-    use crate::model::tree::Tree;
+    use crate::model::Tree;
     use keelson_proto::internal::TreeRequest;
 
     #[derive(Default)]

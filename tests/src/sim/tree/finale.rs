@@ -40,7 +40,7 @@ impl World {
         let slack_ms = self.swarm.ttl_grace_ms + LATE_MS;
         let slack_ns = i64::try_from(slack_ms).expect("a short time") * MS_NS;
         let model = &self.tree.log.model;
-        match model.next_expiry(0, model.index()) {
+        match model.model().next_expiry(0, model.index()) {
             Some(due) if due + slack_ns < now_ns => Err(format!(
                 "liveness: a node ended at {due} is there at {now_ns}"
             )),

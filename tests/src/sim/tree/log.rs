@@ -12,7 +12,7 @@ use keelson_proto::internal::{Command, TreeExpire, member_change};
 use prost::Message;
 
 use crate::check::tree::replay::Agreed;
-use crate::model::tree::Tree;
+use crate::model::Tree;
 
 /// A leader's tenure, from the time at which it had applied everything of earlier terms.
 #[derive(Clone, Copy, Debug)]
@@ -237,7 +237,7 @@ impl Log {
             let found = view.tree_index();
             return Err(explain(format!("index {found}, not {index}")));
         }
-        for (path, _) in self.model.all(index) {
+        for (path, _) in self.model.model().all(index) {
             let expected = self.model.get(path, false, index, now_ns);
             let found = view.tree_get(path, false, now_ns);
             if found != expected.clone().map(|node| (node, index)) {
@@ -245,7 +245,7 @@ impl Log {
             }
         }
         for spared in [0, index / 2, index.saturating_sub(10), index] {
-            let expected = self.model.next_expiry(spared, index);
+            let expected = self.model.model().next_expiry(spared, index);
             let found = view.tree_next_expiry(spared);
             if found != expected {
                 let text = format!("next expiry {found:?}, not {expected:?} (spared {spared})");
@@ -257,9 +257,7 @@ impl Log {
 
     /// Compares every event of a member's history: by index, without a gap, and their number.
     fn compare_history(&self, index: u64, view: &ReadView) -> Result<(), String> {
-        let oldest = (index + 1)
-            .saturating_sub(crate::model::tree::HISTORY)
-            .max(1);
+        let oldest = (index + 1).saturating_sub(crate::model::HISTORY).max(1);
         let mut since = oldest.saturating_sub(1).max(1);
         loop {
             let expected = self.model.scan(b"/", true, since, index);

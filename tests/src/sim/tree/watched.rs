@@ -9,7 +9,7 @@ use keelson_core::tree::TreeError;
 use keelson_core::tree::watchers::{HistoryScan, STREAM_EVENTS_MAX, WatchSpec};
 
 use super::hub::Inbox;
-use crate::model::tree::notifies;
+use crate::model::notifies;
 use crate::sim::world::World;
 
 /// A registered watch, and what it must receive.

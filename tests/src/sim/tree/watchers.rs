@@ -12,7 +12,7 @@ use keelson_core::tree::watchers::{HistoryScan, WatchSpec};
 
 use super::hub::Inbox;
 use super::watched::Watch;
-use crate::model::tree::notifies;
+use crate::model::notifies;
 use crate::sim::world::{Event, World};
 
 /// The largest number of events read at a time.

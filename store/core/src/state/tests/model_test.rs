@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use keelson_model::kv::{Kv, Refusal};
 use keelson_proto::etcdserverpb::compare::TargetUnion;
 use keelson_proto::etcdserverpb::request_op::Request;
 use keelson_proto::etcdserverpb::*;
@@ -11,10 +12,9 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::harness::Machine;
-use super::model::Model;
 use super::requests::*;
 use crate::engine::Engine;
-use crate::state::{Flush, Lease, Response};
+use crate::state::{Error, Flush, Lease, Response};
 
 /// An event of a run.
 #[derive(Clone, Debug)]
@@ -151,7 +151,7 @@ fn event() -> impl Strategy<Value = Event> {
 /// A machine, its model, and a flush in progress: written or not.
 struct Pair {
     machine: Machine,
-    model: Model,
+    model: Kv,
     flush: Option<(Flush, bool)>,
 }
 
@@ -159,7 +159,7 @@ impl Pair {
     fn new() -> Pair {
         Pair {
             machine: Machine::new(),
-            model: Model::new(),
+            model: Kv::default(),
             flush: None,
         }
     }
@@ -168,7 +168,7 @@ impl Pair {
         match event {
             Event::Put(request) => {
                 let expected = self.model.put(&request);
-                assert_eq!(self.machine.put(request), expected);
+                assert_eq!(self.machine.put(request).map_err(refusal), expected);
             }
             Event::Delete(request) => {
                 let expected = self.model.delete(&request);
@@ -176,14 +176,16 @@ impl Pair {
             }
             Event::Txn(request) => {
                 let expected = self.model.txn(&request);
-                assert_eq!(self.machine.txn(request), expected);
+                assert_eq!(self.machine.txn(request).map_err(refusal), expected);
             }
             Event::Range(request) => {
-                assert_eq!(self.machine.range(&request), self.model.range(&request));
+                let found = self.machine.range(&request).map_err(refusal);
+                assert_eq!(found, self.model.range(&request));
             }
             Event::Compact(revision) => {
-                let expected = self.model.compact(revision);
-                assert_eq!(self.machine.compact(revision), expected);
+                let expected = self.model.compact(revision).map(drop);
+                let done = self.machine.compact(revision).map_err(refusal);
+                assert_eq!(done, expected);
             }
             Event::Grant(_) | Event::Revoke(_) | Event::Expire(..) | Event::Checkpoint(..) => {
                 self.lease(event);
@@ -204,19 +206,19 @@ impl Pair {
             Event::Grant(id) => {
                 let index = self.machine.state.applied().index + 1;
                 let expected = self.model.grant(id, index, 10);
-                assert_eq!(self.machine.apply(grant(id, 10)).map(drop), expected);
+                let done = self.machine.apply(grant(id, 10)).map(drop);
+                assert_eq!(done.map_err(refusal), expected);
             }
             Event::Revoke(id) => {
                 let expected = self.model.revoke(id);
-                assert_eq!(self.machine.apply(revoke(id)).map(drop), expected);
+                let done = self.machine.apply(revoke(id)).map(drop);
+                assert_eq!(done.map_err(refusal), expected);
             }
             Event::Expire(in_term, ids, present) => {
                 let names = ids.iter().filter_map(|id| self.name(*id, present));
                 let names: Vec<_> = names.collect();
                 for name in names.iter().filter(|_| in_term) {
-                    if self.model.granted_by(name.id, name.granted).is_some() {
-                        self.model.revoke(name.id).expect("it exists");
-                    }
+                    self.model.expire(name.id, name.granted);
                 }
                 let done = self.machine.apply(expire(u64::from(in_term), names));
                 assert_eq!(done, Ok(Response::Empty));
@@ -225,8 +227,8 @@ impl Pair {
                 let Some(name) = self.name(id, true) else {
                     return;
                 };
-                if let Some(lease) = self.model.granted_by(id, name.granted).filter(|_| in_term) {
-                    lease.remaining = left;
+                if in_term {
+                    self.model.checkpoint(id, name.granted, left);
                 }
                 let done = self
                     .machine
@@ -266,13 +268,32 @@ impl Pair {
     fn compare(&self) {
         let view = self.machine.state.view();
         assert_eq!(view.revision(), self.model.revision());
-        let keys = |lease: Lease| (lease, view.lease_keys(lease.id));
-        let leases: Vec<_> = view.leases().into_iter().map(keys).collect();
+        let as_modelled = |lease: Lease| keelson_model::kv::Lease {
+            id: lease.id,
+            granted: lease.granted,
+            ttl: lease.ttl,
+            remaining: lease.remaining,
+            keys: view.lease_keys(lease.id),
+        };
+        let leases: Vec<_> = view.leases().into_iter().map(as_modelled).collect();
         assert_eq!(leases, self.model.leases());
-        for revision in self.model.compacted.max(1) - 1..=self.model.revision() + 1 {
+        for revision in self.model.compacted().max(1) - 1..=self.model.revision() + 1 {
             let request = at(revision, all());
-            assert_eq!(self.machine.range(&request), self.model.range(&request));
+            let found = self.machine.range(&request).map_err(refusal);
+            assert_eq!(found, self.model.range(&request));
         }
+    }
+}
+
+/// The model's name for an error.
+fn refusal(error: Error) -> Refusal {
+    match error {
+        Error::Compacted => Refusal::Compacted,
+        Error::FutureRev => Refusal::FutureRevision,
+        Error::KeyNotFound => Refusal::KeyNotFound,
+        Error::LeaseNotFound => Refusal::LeaseNotFound,
+        Error::LeaseExists => Refusal::LeaseExists,
+        other => panic!("not an error of the model: {other}"),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use keelson_model::tree::{Event, Tree};
 use keelson_proto::internal::command::Op;
 use keelson_proto::internal::tree_request::Op as TreeOp;
 use keelson_proto::internal::{MemberAttributes, TreeExpire, TreeRequest};
@@ -10,10 +11,9 @@ use proptest::prelude::*;
 
 use super::harness::Machine;
 use super::snapshots::install_into;
-use super::tree_model::Model;
+use super::tree_answers::{error_of, event_of, node_of};
 use crate::engine::{Engine, MemoryEngine};
 use crate::state::*;
-use crate::tree::Event;
 use crate::tree::tests::requests::{NOW, SECOND};
 
 /// An event of a run.
@@ -104,14 +104,14 @@ fn step() -> impl Strategy<Value = Step> {
 /// A state machine and the model.
 struct Run {
     machine: Machine,
-    model: Model,
+    model: Tree,
     now: i64,
     flush: Option<(Flush, bool)>,
 }
 
 impl Run {
     fn new() -> Run {
-        let mut model = Model::new();
+        let mut model = Tree::new();
         (0..3).for_each(|_| model.touch());
         Run {
             machine: Machine::new(),
@@ -175,31 +175,32 @@ impl Run {
             Err(Error::Tree(error)) => Err(error),
             other => panic!("{other:?}"),
         };
-        match (done, expected) {
-            (Ok(done), Ok(expected)) => same_event(&done, &expected),
-            (done, expected) => assert_eq!(done.err(), expected.err(), "{request:?}"),
-        }
+        let done = done.map(|event| event_of(&event)).map_err(error_of);
+        assert_eq!(done, expected, "{request:?}");
     }
 
     fn expire(&mut self, back: u64) {
         let spared_index = match back {
             0 => 0,
-            back => self.model.index.saturating_sub(back),
+            back => self.model.index().saturating_sub(back),
         };
         let request = TreeExpire {
             time_ns: self.now,
             spared_index,
             term: 0,
         };
-        let before = self.model.index;
+        let before = self.model.index();
         let view = self.machine.state.view();
         let next = view.tree_next_expiry(spared_index);
-        assert_eq!(next, self.model.next_expiry(spared_index));
+        assert_eq!(next, self.model.next_expiry(spared_index, before));
         self.machine.apply(Op::TreeExpire(request)).unwrap();
-        for (index, expected) in (before + 1..).zip(self.model.expire(&request)) {
-            let path = String::from_utf8(expected.node.key.to_vec()).unwrap();
-            let done = view.tree_scan(path.as_bytes(), false, index).unwrap();
-            assert_eq!(*done.expect("it has happened"), expected);
+        self.model.expire(&request);
+        assert_eq!(view.tree_index(), self.model.index());
+        for index in before + 1..=self.model.index() {
+            let expected = self.model.event(index).expect("an expiry is visible");
+            let done = view.tree_scan(&expected.node.key, false, index).unwrap();
+            let done = done.expect("it has happened");
+            assert_eq!(event_of(&done), expected.in_history());
         }
     }
 
@@ -215,22 +216,27 @@ impl Run {
     }
 
     fn check_all(&self) {
-        let (view, index) = (self.machine.state.view(), self.model.index);
+        let (view, index) = (self.machine.state.view(), self.model.index());
         assert_eq!(view.tree_index(), index);
-        assert_eq!(view.tree_next_expiry(0), self.model.next_expiry(0));
+        assert_eq!(view.tree_next_expiry(0), self.model.next_expiry(0, index));
         let paths = [
             "/", "/1", "/1/a", "/1/_h", "/1/a/_h", "/1/a!", "/1/b/ab", "/1/ab/a", "/2",
         ];
         for path in paths {
             for recursive in [false, true] {
-                let found = view.tree_get(path.as_bytes(), recursive, self.now);
-                let expected = self.model.get(path, recursive, self.now);
-                assert_eq!(found, expected.map(|node| (node, index)), "{path}");
+                let path = path.as_bytes();
+                let found = view.tree_get(path, recursive, self.now);
+                let found = found.map(|(node, index)| (node_of(&node), index));
+                let expected = self.model.get(path, recursive, index, self.now);
+                let expected = expected.map(|node| (node, index));
+                assert_eq!(found.map_err(error_of), expected);
                 for back in [0, 1, 5, 40, 998, 999, 1000, 1001] {
                     let since = (index + 1).saturating_sub(back);
-                    let found = view.tree_scan(path.as_bytes(), recursive, since);
-                    let expected = self.model.scan(path, recursive, since);
-                    assert_eq!(found.map(|event| event.map(Arc::unwrap_or_clone)), expected);
+                    let found = view.tree_scan(path, recursive, since);
+                    let found = found.map(|event| event.map(|event| event_of(&event)));
+                    let expected = self.model.scan(path, recursive, since, index);
+                    let expected = expected.map(|event| event.map(Event::in_history));
+                    assert_eq!(found.map_err(error_of), expected);
                 }
             }
         }
@@ -244,13 +250,6 @@ impl Run {
         }
         let digest = |machine: &Machine| machine.state.view().tree_digest();
         assert_eq!(digest(&self.machine), digest(&other));
-    }
-}
-
-fn same_event(done: &Event, expected: &Event) {
-    assert_eq!(done, expected);
-    if done.node.dir || done.prev.as_ref().is_some_and(|prev| prev.dir) {
-        assert_eq!(done.removed, expected.removed);
     }
 }
 

@@ -1,21 +1,20 @@
-//! A naive model of the v2 tree: all past states of every path, and every event.
+//! A model of the v2 tree: all past states of every path, and every event.
 //!
-//! Written from etcd's `server/v2store` (store.go, node.go, event_history.go), not from the
-//! product: it shares only the product's types for answers. No history is cut, so that reads at an
-//! older index can be checked too.
+//! Written from etcd's `server/v2store` (store.go, node.go, event_history.go). No history is cut,
+//! so that reads at an older index can be checked too.
 
+mod answers;
 mod change;
 mod read;
 #[cfg(test)]
 mod tests;
 
-pub use read::notifies;
-
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use bytes::Bytes;
-use keelson_core::tree::{ErrorCode, Event, TreeError};
+
+pub use answers::{Event, Node, TreeError, code};
+pub use read::concerns;
 
 /// The size of members' history, in events.
 pub const HISTORY: u64 = 1000;
@@ -49,7 +48,7 @@ pub struct Tree {
     /// node.
     paths: BTreeMap<Bytes, Vec<(u64, Option<State>)>>,
     /// The event of every index, from 1 on.
-    events: Vec<Option<Arc<Event>>>,
+    events: Vec<Option<Event>>,
 }
 
 impl Default for Tree {
@@ -91,7 +90,7 @@ impl Tree {
     }
 
     /// The event of that index, if it is visible to clients.
-    pub fn event(&self, index: u64) -> Option<&Arc<Event>> {
+    pub fn event(&self, index: u64) -> Option<&Event> {
         let at = usize::try_from(index.checked_sub(1)?).ok()?;
         self.events.get(at)?.as_ref()
     }
@@ -129,12 +128,12 @@ impl Tree {
         versions.push((from, state));
     }
 
-    fn refuse<T>(&self, code: ErrorCode, cause: &[u8]) -> Result<T, TreeError> {
+    fn refuse<T>(&self, code: u16, cause: &[u8]) -> Result<T, TreeError> {
         Err(refusal(code, cause, self.index))
     }
 }
 
-fn refusal(code: ErrorCode, cause: &[u8], index: u64) -> TreeError {
+fn refusal(code: u16, cause: &[u8], index: u64) -> TreeError {
     TreeError {
         code,
         cause: Bytes::copy_from_slice(cause),

@@ -1,10 +1,9 @@
 //! The model's own rules: past states, expiry, and updates of directories.
 
-use keelson_core::tree::ErrorCode;
 use keelson_proto::internal::tree_request::Op;
 use keelson_proto::internal::{TreeExpire, TreeRequest};
 
-use super::{State, Tree};
+use super::{State, Tree, code};
 
 const NOW: i64 = 1_767_225_600_000_000_000;
 
@@ -33,7 +32,7 @@ fn a_read_of_the_past_sees_the_past() {
     assert_eq!(value(2), Some(b"y".to_vec()));
     assert_eq!(value(3), None);
     let gone = tree.get(b"/1/d/a", false, 3, NOW).unwrap_err();
-    assert_eq!((gone.code, gone.index), (ErrorCode::KeyNotFound, 3));
+    assert_eq!((gone.code, gone.index), (code::KEY_NOT_FOUND, 3));
     assert_eq!(gone.cause, "/1/d");
 }
 

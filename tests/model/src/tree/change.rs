@@ -1,20 +1,17 @@
 //! Changes of the model: one function for each of etcd's.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
-use keelson_core::tree::{Action, ErrorCode, Event, NodeExtern, TreeError};
 use keelson_proto::internal::tree_request::Op;
 use keelson_proto::internal::{TreeExpire, TreeRequest};
 
 use super::read::show;
-use super::{State, Tree, prefixes};
+use super::{Event, Node, State, Tree, TreeError, code, prefixes, stem};
 
 /// A change. It is recorded at the next index.
 struct Change {
-    action: Action,
-    node: NodeExtern,
-    prev: Option<NodeExtern>,
+    action: &'static str,
+    node: Node,
+    prev: Option<Node>,
     refresh: bool,
     removed: Vec<Bytes>,
 }
@@ -22,14 +19,18 @@ struct Change {
 type Changed = Result<Change, TreeError>;
 
 impl Tree {
-    /// Carries out a request.
-    pub fn apply(&mut self, request: &TreeRequest) -> Result<Arc<Event>, TreeError> {
+    /// Carries out a request, and returns its event.
+    ///
+    /// # Errors
+    /// etcd's error. The request changed nothing, not even the index.
+    pub fn apply(&mut self, request: &TreeRequest) -> Result<Event, TreeError> {
         let path = &request.path[..];
         let change = match request.op() {
             Op::Set => self.set(path, request),
             Op::Create => self.create(path, request),
             Op::CreateInOrder => {
-                let path = [path, format!("/{:020}", self.index + 1).as_bytes()].concat();
+                let name = format!("{:020}", self.index + 1);
+                let path = [&stem(path)[..], name.as_bytes()].concat();
                 self.create(&path, request)
             }
             Op::Update => self.update(path, request),
@@ -53,7 +54,7 @@ impl Tree {
             let Some(path) = first.map(|(path, _)| path.clone()) else {
                 return;
             };
-            let change = self.take_out(&path, Action::Expire, request.time_ns);
+            let change = self.take_out(&path, "expire", request.time_ns);
             self.record(change);
         }
     }
@@ -62,14 +63,14 @@ impl Tree {
         let now_ns = request.time_ns;
         let before = match self.find(path, self.index) {
             Ok(state) => Some(state.clone()),
-            Err(error) if error.code == ErrorCode::KeyNotFound && !request.refresh => None,
+            Err(error) if error.code == code::KEY_NOT_FOUND && !request.refresh => None,
             Err(error) => return Err(error),
         };
         let mut value = request.value.clone();
         if let (Some(before), true) = (&before, request.refresh) {
             value = before.value.clone().unwrap_or_default();
         }
-        let change = self.internal_create(path, request, value, true, Action::Set)?;
+        let change = self.internal_create(path, request, value, true, "set")?;
         Ok(Change {
             prev: before.map(|state| show(path, &state, now_ns)),
             refresh: request.refresh,
@@ -79,7 +80,7 @@ impl Tree {
 
     fn create(&mut self, path: &[u8], request: &TreeRequest) -> Changed {
         let value = request.value.clone();
-        self.internal_create(path, request, value, false, Action::Create)
+        self.internal_create(path, request, value, false, "create")
     }
 
     fn internal_create(
@@ -88,7 +89,7 @@ impl Tree {
         request: &TreeRequest,
         value: Bytes,
         replace: bool,
-        action: Action,
+        action: &'static str,
     ) -> Changed {
         // 2000-01-01: a request for an earlier expiry does not get one.
         let past = request.expires_ns < 946_684_800_000_000_000;
@@ -106,13 +107,13 @@ impl Tree {
         for dir in prefixes(path).filter(|way| way.len() < path.len()) {
             match self.now(dir) {
                 Some(state) if state.is_dir() => {}
-                Some(_) => return self.refuse(ErrorCode::NotDir, dir),
+                Some(_) => return self.refuse(code::NOT_DIR, dir),
                 None => missing.push(dir),
             }
         }
         match self.now(path) {
-            Some(_) if !replace => return self.refuse(ErrorCode::NodeExist, path),
-            Some(state) if state.is_dir() => return self.refuse(ErrorCode::NotFile, path),
+            Some(_) if !replace => return self.refuse(code::NODE_EXIST, path),
+            Some(state) if state.is_dir() => return self.refuse(code::NOT_FILE, path),
             _ => {}
         }
         for dir in missing {
@@ -128,37 +129,37 @@ impl Tree {
         self.writable(path)?;
         let state = self.find(path, self.index)?.clone();
         if state.is_dir() && !request.value.is_empty() {
-            return self.refuse(ErrorCode::NotFile, path);
+            return self.refuse(code::NOT_FILE, path);
         }
-        Ok(self.rewrite(path, state, request, Action::Update))
+        Ok(self.rewrite(path, state, request, "update"))
     }
 
     fn compare_and_swap(&mut self, path: &[u8], request: &TreeRequest) -> Changed {
         self.writable(path)?;
         let state = self.compare(path, request)?;
-        Ok(self.rewrite(path, state, request, Action::CompareAndSwap))
+        Ok(self.rewrite(path, state, request, "compareAndSwap"))
     }
 
     fn compare_and_delete(&mut self, path: &[u8], request: &TreeRequest) -> Changed {
         self.compare(path, request)?;
-        Ok(self.take_out(path, Action::CompareAndDelete, request.time_ns))
+        Ok(self.take_out(path, "compareAndDelete", request.time_ns))
     }
 
     fn delete(&mut self, path: &[u8], request: &TreeRequest) -> Changed {
         self.writable(path)?;
         let is_dir = self.find(path, self.index)?.is_dir();
         if is_dir && !request.dir && !request.recursive {
-            return self.refuse(ErrorCode::NotFile, path);
+            return self.refuse(code::NOT_FILE, path);
         }
         if is_dir && !request.recursive && self.below(path, self.index).next().is_some() {
-            return self.refuse(ErrorCode::DirNotEmpty, path);
+            return self.refuse(code::DIR_NOT_EMPTY, path);
         }
-        Ok(self.take_out(path, Action::Delete, request.time_ns))
+        Ok(self.take_out(path, "delete", request.time_ns))
     }
 
     fn writable(&self, path: &[u8]) -> Result<(), TreeError> {
         match path {
-            b"/" | b"/0" | b"/1" => self.refuse(ErrorCode::RootReadOnly, b"/"),
+            b"/" | b"/0" | b"/1" => self.refuse(code::ROOT_READ_ONLY, b"/"),
             _ => Ok(()),
         }
     }
@@ -166,7 +167,7 @@ impl Tree {
     fn compare(&self, path: &[u8], request: &TreeRequest) -> Result<State, TreeError> {
         let state = self.find(path, self.index)?;
         let Some(value) = &state.value else {
-            return self.refuse(ErrorCode::NotFile, path);
+            return self.refuse(code::NOT_FILE, path);
         };
         let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
         let mut causes = Vec::new();
@@ -182,7 +183,7 @@ impl Tree {
         }
         match causes.is_empty() {
             true => Ok(state.clone()),
-            false => self.refuse(ErrorCode::TestFailed, causes.join(" ").as_bytes()),
+            false => self.refuse(code::TEST_FAILED, causes.join(" ").as_bytes()),
         }
     }
 
@@ -192,7 +193,7 @@ impl Tree {
         path: &[u8],
         old: State,
         request: &TreeRequest,
-        action: Action,
+        action: &'static str,
     ) -> Change {
         let index = self.index + 1;
         let mut new = old.clone();
@@ -206,7 +207,7 @@ impl Tree {
         new.ttl_set = if new.expires_ns == 0 { 0 } else { index };
         let node = show(path, &new, request.time_ns);
         self.put(path, Some(new));
-        let node = NodeExtern {
+        let node = Node {
             modified: index,
             ..node
         };
@@ -217,21 +218,29 @@ impl Tree {
         }
     }
 
-    fn take_out(&mut self, path: &[u8], action: Action, now_ns: i64) -> Change {
+    fn take_out(&mut self, path: &[u8], action: &'static str, now_ns: i64) -> Change {
         let state = self.now(path).expect("it was found").clone();
         let below = self.below(path, self.index);
-        let removed: Vec<Bytes> = below.map(|(path, _)| path.clone()).collect();
+        let mut removed: Vec<Bytes> = below.map(|(path, _)| path.clone()).collect();
+        // Sorted by names: "/a/b" before "/a!", though "!" comes before "/".
+        removed.sort_by(|one, two| {
+            let names = |path: &Bytes| {
+                let names = path.split(|byte| *byte == b'/');
+                names.map(Vec::from).collect::<Vec<_>>()
+            };
+            names(one).cmp(&names(two))
+        });
         self.put(path, None);
         for path in &removed {
             self.put(path, None);
         }
         let prev = show(path, &state, now_ns);
-        let node = NodeExtern {
+        let node = Node {
             key: prev.key.clone(),
             dir: prev.dir,
             modified: self.index + 1,
             created: prev.created,
-            ..NodeExtern::default()
+            ..Node::default()
         };
         Change {
             prev: Some(prev),
@@ -240,24 +249,23 @@ impl Tree {
         }
     }
 
-    fn record(&mut self, change: Change) -> Arc<Event> {
+    fn record(&mut self, change: Change) -> Event {
         self.index += 1;
-        let event = Arc::new(Event {
+        let event = Event {
             action: change.action,
             node: change.node,
             prev: change.prev,
             index: self.index,
             refresh: change.refresh,
             removed: change.removed,
-            encoding: Default::default(),
-        });
-        self.events.push(Some(Arc::clone(&event)));
+        };
+        self.events.push(Some(event.clone()));
         event
     }
 }
 
 impl Change {
-    fn plain(action: Action, node: NodeExtern) -> Change {
+    fn plain(action: &'static str, node: Node) -> Change {
         Change {
             action,
             node,
