@@ -54,7 +54,7 @@ group! { FEATURES, "Features",
         "Maximum revisions deleted in each compaction batch.";
     "compaction-sleep-interval", Duration, "10ms", Inert =>
         "Sleep interval between each compaction batch.";
-    "watch-progress-notify-interval", Duration, "10m", Inert =>
+    "watch-progress-notify-interval", Duration, "10m", Works =>
         "Duration of periodical watch progress notification.";
     "warning-apply-duration", Duration, "100ms", Inert =>
         "Time after which a slow apply is logged.";
@@ -93,7 +93,7 @@ group! { EXPERIMENTAL, "Experimental names of etcd 2 to 3.5",
         "Now --compaction-sleep-interval.";
     "experimental-peer-skip-client-san-verification", Bool, "false", Unsupported(TLS) =>
         "Now --peer-skip-client-san-verification.";
-    "experimental-watch-progress-notify-interval", Duration, "10m", Inert =>
+    "experimental-watch-progress-notify-interval", Duration, "10m", Works =>
         "Now --watch-progress-notify-interval.";
     "experimental-warning-apply-duration", Duration, "100ms", Inert =>
         "Now --warning-apply-duration.";

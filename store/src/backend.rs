@@ -1,7 +1,10 @@
 //! Implements the edges' [`Backend`] trait for [`Store`].
 
+use std::time::Duration;
+
 use futures_util::Stream;
 use keelson_core::node::Role;
+use keelson_core::watch::WatchStream;
 use keelson_core::{ClusterId, MemberId};
 use keelson_proto::etcdserverpb::*;
 
@@ -37,6 +40,18 @@ impl Backend for Store {
 
     async fn compact(&self, request: CompactionRequest) -> Result<CompactionResponse, Error> {
         Store::compact(self, request).await
+    }
+
+    fn watch(&self, wake: impl Fn() + Send + Sync + 'static) -> WatchStream {
+        self.watch_stream(wake)
+    }
+
+    fn watch_progress_interval(&self) -> Duration {
+        Duration::from_millis(self.config().watch_progress_interval_ms)
+    }
+
+    fn header(&self) -> ResponseHeader {
+        Store::header(self).unwrap_or_default()
     }
 
     async fn alarm(&self, request: AlarmRequest) -> Result<AlarmResponse, Error> {

@@ -82,6 +82,8 @@ pub struct Config {
     pub quota_bytes: u64,
     /// Operations in one transaction, 128.
     pub max_txn_ops: usize,
+    /// The interval of periodic progress messages to watchers, in milliseconds.
+    pub watch_progress_interval_ms: u64,
     /// Bytes of one client request, 1.5 MiB; [`REQUEST_BYTES_MAX`] at most.
     pub max_request_bytes: usize,
     /// Concurrent streams (requests in flight) of one client connection. `u32::MAX`, etcd's
@@ -146,6 +148,7 @@ impl Config {
             snapshot_catchup_entries: 5_000,
             quota_bytes: QUOTA_BYTES_DEFAULT,
             max_txn_ops: 128,
+            watch_progress_interval_ms: 600_000,
             max_request_bytes: 1_572_864,
             max_concurrent_streams: u32::MAX,
             command_line: Vec::new(),

@@ -47,6 +47,7 @@ mod submit;
 pub mod tree;
 pub mod version;
 pub mod wal;
+mod watch;
 
 pub use config::Config;
 pub use keelson_core::state::Error as StateError;
@@ -56,6 +57,7 @@ pub use keelson_port::raise_descriptor_limit;
 pub use member::fatal::{FatalHandler, end_process};
 pub use open_error::OpenError;
 pub use store::{LogControl, Store};
+pub use watch::KeyWatch;
 
 /// etcd's request and response messages, as `rpc.proto` and `kv.proto` define them.
 pub mod messages {

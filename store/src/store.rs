@@ -25,6 +25,7 @@ use crate::peer::Links;
 use crate::reads::ReadBatches;
 use crate::shared::Shared;
 use crate::tree::{self, Hub};
+use crate::watch::Watches;
 
 /// A member of a cluster, or a cluster of one. Cheap to clone; every clone is the same member.
 ///
@@ -48,6 +49,8 @@ pub(crate) struct Inner {
     pub(crate) executor: Arc<MemberExecutor>,
     /// The hub of the v2 tree's watchers.
     pub(crate) hub: Arc<Hub>,
+    /// The watches of the v3 API.
+    pub(crate) watches: Watches,
     /// The commit index that the log held when the member started.
     committed_at_start: keelson_core::Index,
     /// The member started with only the genesis state.
@@ -92,7 +95,8 @@ impl Store {
         .await
         .map_err(|error| OpenError::Internal(error.to_string()))??;
         let (hub, fan_out) = Hub::new();
-        let (store, peers) = assemble::assemble(config, parts, hub, Fatal::new(fatal))?;
+        let fatal = Fatal::new(fatal);
+        let (store, peers) = assemble::assemble(config, parts, hub, fatal.clone())?;
         let limits = crate::edge::Limits {
             drain_timeout: Duration::from_millis(500),
             slots: keelson_port::Slots::of_peers(),
@@ -115,6 +119,7 @@ impl Store {
         let grace = Duration::from_millis(store.config().v2_ttl_grace_ms);
         store.spawn(tree::expirer::run(store.clone(), grace));
         store.spawn(fan_out);
+        store.spawn(store.inner.watches.clone().fan_out(fatal));
         Ok(store)
     }
 
@@ -288,6 +293,10 @@ impl Store {
 
     pub(crate) fn note_published(&self) {
         self.inner.published.send_replace(true);
+    }
+
+    pub(crate) fn watch_stopping(&self) -> watch::Receiver<bool> {
+        self.inner.stopping.subscribe()
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

@@ -5,7 +5,9 @@
 //! programs that embed a `Store` get the same errors as clients.
 
 use std::future::Future;
+use std::time::Duration;
 
+use keelson_core::watch::WatchStream;
 use keelson_core::{ClusterId, MemberId};
 use keelson_proto::etcdserverpb::*;
 use tokio_stream::Stream;
@@ -72,6 +74,15 @@ pub trait Backend: Clone + Send + Sync + 'static {
         &self,
         request: CompactionRequest,
     ) -> impl Future<Output = Result<CompactionResponse, Error>> + Send;
+
+    /// A stream of watchers. `wake` is called when it may have a message after it had none.
+    fn watch(&self, wake: impl Fn() + Send + Sync + 'static) -> WatchStream;
+
+    /// The interval of periodic progress messages, for watchers that request them.
+    fn watch_progress_interval(&self) -> Duration;
+
+    /// A header, with the current revision.
+    fn header(&self) -> ResponseHeader;
 
     /// Lists, raises or clears alarms.
     fn alarm(

@@ -19,6 +19,7 @@ use super::worker::{Handoff, WorkerEvent};
 use crate::reads::ReadBatches;
 use crate::shared::Shared;
 use crate::tree::Hub;
+use crate::watch::Watches;
 
 /// The applier, and the targets of its effects.
 pub(crate) struct ApplierShell {
@@ -31,6 +32,7 @@ pub(crate) struct ApplierShell {
     pub(crate) reads: Arc<ReadBatches>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) hub: Arc<Hub>,
+    pub(crate) watches: Watches,
     pub(crate) fatal: Fatal,
 }
 
@@ -75,6 +77,7 @@ impl ApplierShell {
         }
         if has_applied {
             self.shared.note_applied(self.applier.applied());
+            self.watches.note_applied();
         }
         for context in effects.reads_done.drain(..) {
             self.reads.answer(context);

@@ -33,6 +33,7 @@ use crate::reads::ReadBatches;
 use crate::shared::Shared;
 use crate::tree::Hub;
 use crate::wal::Wal;
+use crate::watch::Watches;
 
 /// A captured state that was sent to no follower for this long, in milliseconds, is released: it
 /// holds compaction back.
@@ -67,7 +68,8 @@ pub(super) fn assemble(
         backlog_bytes_max: BACKLOG_BYTES_MAX,
     };
     let applier = Applier::new(member, incarnation, parts.state, policy);
-    let applier = wiring.applier(applier, parts.engine, flushes);
+    let watches = Watches::new(Arc::clone(applier.watches()));
+    let applier = wiring.applier(applier, parts.engine, flushes, watches.clone());
     let consensus = wiring.consensus(parts.node, log);
     wiring.executor.start(Worker::new(consensus, applier));
     let threads = wiring.threads(parts.wal, log_jobs, flush_jobs)?;
@@ -89,6 +91,7 @@ pub(super) fn assemble(
         syncs: wiring.syncs,
         executor: wiring.executor,
         hub: wiring.hub,
+        watches,
         committed_at_start: parts.committed,
         is_new: parts.is_new,
         started: SystemTime::now(),
@@ -140,6 +143,7 @@ impl Wiring {
         applier: Applier,
         engine: Arc<dyn Engine>,
         flushes: Sender<FlushJob>,
+        watches: Watches,
     ) -> ApplierShell {
         ApplierShell {
             applier,
@@ -150,6 +154,7 @@ impl Wiring {
             reads: Arc::clone(&self.reads),
             shared: Arc::clone(&self.shared),
             hub: Arc::clone(&self.hub),
+            watches,
             fatal: self.fatal.clone(),
         }
     }

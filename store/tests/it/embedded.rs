@@ -96,6 +96,32 @@ async fn the_peer_port_is_free_when_shutdown_returns() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_watch_is_sent_the_past_and_what_follows_until_the_member_stops() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let store = Store::open(Config::single("alone", dir.path())).await?;
+    store.ready().await;
+    store.put(put("a", "1")).await?;
+    let mut watch = store.watch(WatchCreateRequest {
+        key: "a".into(),
+        start_revision: 2,
+        prev_kv: true,
+        ..WatchCreateRequest::default()
+    });
+    assert!(watch.next().await?.created);
+    assert_eq!(watch.next().await?.events.len(), 1);
+    let (written, next) = tokio::join!(store.put(put("a", "2")), watch.next());
+    let event = next?.events.pop().expect("an event");
+    assert_eq!(
+        event.kv.expect("a pair").mod_revision,
+        written?.header.unwrap().revision
+    );
+    assert_eq!(event.prev_kv.expect("it existed").value, "1");
+    let ((), ended) = tokio::join!(store.shutdown(), watch.next());
+    assert!(matches!(ended, Err(Error::Stopped)));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn three_members_are_one_store() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let stores = open(members(dir.path(), 3)).await?;

@@ -7,6 +7,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
@@ -14,6 +15,7 @@ use keelson_core::engine::MemoryEngine;
 use keelson_core::state::{self, Genesis, Limits, ReadView, StateMachine, check};
 use keelson_core::tree::TreeError;
 use keelson_core::tree::watchers::WatchSpec;
+use keelson_core::watch::{WatchHub, WatchStream};
 use keelson_core::{
     ClusterId, Committed, Entry, EntryKind, Index, MemberId, ProposalId, Term, proposal,
 };
@@ -47,6 +49,8 @@ struct Shared {
     waiting: watch::Sender<usize>,
     /// Watchers of the v2 tree.
     hub: Arc<FakeHub>,
+    /// Watchers of the v3 API.
+    watches: Arc<WatchHub>,
 }
 
 #[derive(Default)]
@@ -72,6 +76,7 @@ impl Fake {
         let state = StateMachine::create(engine, Genesis::default(), Limits::default()).unwrap();
         Fake(Arc::new(Shared {
             hub: Arc::default(),
+            watches: WatchHub::new(state.view()),
             address,
             view: state.view(),
             state: Mutex::new(state),
@@ -90,7 +95,7 @@ impl Fake {
     }
 
     /// Watches the tree, which does not change meanwhile.
-    pub(crate) fn watch(&self, spec: WatchSpec) -> Result<FakeWatch, TreeError> {
+    pub(crate) fn watch_tree(&self, spec: WatchSpec) -> Result<FakeWatch, TreeError> {
         let _unchanged = self.0.state.lock();
         self.0.hub.watch(spec, &self.0.view)
     }
@@ -138,6 +143,7 @@ impl Fake {
         for event in &applied.events {
             self.0.hub.publish(event);
         }
+        while self.0.watches.fan_out().expect("a map does not fail") {}
         Ok(applied.response)
     }
 }
@@ -219,6 +225,18 @@ impl Backend for Fake {
 
     async fn compact(&self, request: CompactionRequest) -> Result<CompactionResponse, Error> {
         propose!(self, Compaction, request)
+    }
+
+    fn watch(&self, wake: impl Fn() + Send + Sync + 'static) -> WatchStream {
+        self.0.watches.stream(wake)
+    }
+
+    fn watch_progress_interval(&self) -> Duration {
+        Duration::from_millis(100)
+    }
+
+    fn header(&self) -> ResponseHeader {
+        full(None).unwrap_or_default()
     }
 
     async fn alarm(&self, request: AlarmRequest) -> Result<AlarmResponse, Error> {

@@ -221,7 +221,6 @@ async fn a_body_over_the_limit_is_refused() {
 async fn calls_that_are_not_offered_name_the_alternative() {
     let port = Port::start().await;
     for (path, names) in [
-        ("/v3/watch", "Watch"),
         ("/v3/lease/grant", "Lease"),
         ("/v3/kv/lease/revoke", "Lease"),
         ("/v3/lock/lock", "Lock"),

@@ -9,6 +9,7 @@ mod http1;
 pub(crate) mod hub;
 mod shutdown;
 mod unread;
+mod watch;
 
 use std::net::SocketAddr;
 use std::pin::Pin;

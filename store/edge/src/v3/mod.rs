@@ -11,6 +11,7 @@ mod kv;
 mod maintenance;
 mod not_offered;
 mod unread;
+pub(crate) mod watch;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -55,6 +56,7 @@ pub struct Services<B: Backend> {
     maintenance: MaintenanceServer<Maintenance<B>>,
     health: HealthServer<health::Health>,
     rest: Routes,
+    drain: Drain,
 }
 
 impl<B: Backend> Services<B> {
@@ -68,10 +70,19 @@ impl<B: Backend> Services<B> {
                 .max_decoding_message_size(message_bytes_max),
             maintenance: MaintenanceServer::new(Maintenance::new(backend.clone()))
                 .max_decoding_message_size(message_bytes_max),
-            health: HealthServer::new(health::Health::new(drain)),
+            health: HealthServer::new(health::Health::new(drain.clone())),
             rest: rest.prepare(),
+            drain,
             backend,
         }
+    }
+}
+
+impl<B: Backend> Services<B> {
+    fn watch(&self, request: Request<Incoming>) -> Response<Body> {
+        let message_bytes_max = message_bytes_max(&self.backend);
+        let drain = self.drain.clone();
+        watch::call(self.backend.clone(), drain, request, message_bytes_max)
     }
 }
 
@@ -119,6 +130,9 @@ impl<B: Backend> GrpcService for Services<B> {
         if let Err(error) = admit(&self.backend, path, requires_leader(&request)) {
             return Call::Refused(Some(Status::from(error)));
         }
+        if path == "/etcdserverpb.Watch/Watch" {
+            return Call::Now(Some(self.watch(request)));
+        }
         let service = path.get(1..).and_then(|rest| rest.split('/').next());
         let patience = deadline::patience(request.headers());
         let own = |answering| match patience {
@@ -153,6 +167,8 @@ pub enum Call<R> {
     Timed(Timed<Answering>),
     /// In an additional service. Boxed, because it is large and rarer than the others.
     Rest(Box<R>),
+    /// Answered.
+    Now(Option<Response<Body>>),
     /// Refused.
     Refused(Option<Status>),
 }
@@ -171,6 +187,12 @@ where
                 Err(late) => Ok(late.into_http()),
             }),
             Call::Rest(call) => Pin::new(call).poll(cx).map_ok(reword),
+            Call::Now(response) => {
+                let response = response
+                    .take()
+                    .expect("a future is not polled after its end");
+                Poll::Ready(Ok(response))
+            }
             Call::Refused(status) => {
                 let status = status.take().expect("a future is not polled after its end");
                 Poll::Ready(Ok(status.into_http()))

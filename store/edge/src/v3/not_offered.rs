@@ -9,13 +9,7 @@ pub(crate) struct NotOffered {
 }
 
 /// All services that are not offered.
-pub(crate) const NOT_OFFERED: [NotOffered; 5] = [
-    NotOffered {
-        service: "etcdserverpb.Watch",
-        paths: &["/watch"],
-        text: "Watch is not offered by this version of Keelson; read with KV.Range and \
-               min_mod_revision, or wait in the v2 API (GET /v2/keys/...?wait=true)",
-    },
+pub(crate) const NOT_OFFERED: [NotOffered; 4] = [
     NotOffered {
         service: "etcdserverpb.Lease",
         paths: &["/lease/{*method}", "/kv/lease/{*method}"],

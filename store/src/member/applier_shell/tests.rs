@@ -43,8 +43,10 @@ pub(crate) fn applier(executor: &Arc<MemberExecutor>, flushes: Sender<FlushJob>)
         bytes: 1 << 20,
         backlog_bytes_max: 8 << 20,
     };
+    let applier = Applier::new(MemberId(1), 1, state, policy);
     ApplierShell {
-        applier: Applier::new(MemberId(1), 1, state, policy),
+        watches: Watches::new(Arc::clone(applier.watches())),
+        applier,
         effects: ApplierEffects::default(),
         engine,
         flushes,

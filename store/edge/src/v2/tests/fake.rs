@@ -48,7 +48,7 @@ impl TreeBackend for Fake {
     }
 
     fn tree_watch(&self, spec: WatchSpec) -> Result<FakeWatch, TreeError> {
-        self.watch(spec)
+        self.watch_tree(spec)
     }
 
     async fn read_index(&self) -> Result<(), Error> {
