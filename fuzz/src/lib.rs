@@ -12,13 +12,14 @@ pub mod hpack;
 pub mod http2;
 pub mod peer;
 pub mod request;
+pub mod streams;
 pub mod wal;
 
 /// A target: takes any bytes, panics if the property does not hold.
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its corpus.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("command", command::run),
     ("config", config::run),
     ("discovery", discovery::run),
@@ -27,5 +28,6 @@ pub const TARGETS: [(&str, Target); 9] = [
     ("http2", http2::run),
     ("peer", peer::run),
     ("request", request::run),
+    ("streams", streams::run),
     ("wal", wal::run),
 ];

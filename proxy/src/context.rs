@@ -37,6 +37,8 @@ pub(crate) struct Context {
     pub(crate) kept: MemoryBudget,
     /// Bytes of the bodies of calls, kept for another attempt.
     pub(crate) kept_bodies: MemoryBudget,
+    /// Bytes that are kept to continue watches and keepalives on another member.
+    pub(crate) kept_streams: MemoryBudget,
     /// Bytes of answers to calls that their clients have not read yet.
     pub(crate) unread: MemoryBudget,
     /// Begins when the proxy shuts down; cuts watches that are not parked.
@@ -60,6 +62,7 @@ impl Context {
             bodies: Arc::new(Semaphore::new(BODIES_BYTES_MAX)),
             kept: MemoryBudget::default(),
             kept_bodies: MemoryBudget::default(),
+            kept_streams: MemoryBudget::default(),
             unread: MemoryBudget::default(),
             drain: Drain::default(),
             sockets: Sockets::of_process(),

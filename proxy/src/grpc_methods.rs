@@ -42,10 +42,15 @@ const SERVICES: [&str; 4] = [
 ];
 
 /// Methods whose client sends a stream of messages.
-const STREAMS: [&str; 2] = [
-    "/etcdserverpb.Watch/Watch",
-    "/etcdserverpb.Lease/LeaseKeepAlive",
-];
+const WATCH: &str = "/etcdserverpb.Watch/Watch";
+const KEEP_ALIVE: &str = "/etcdserverpb.Lease/LeaseKeepAlive";
+
+/// A stream that another member can continue.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Resumable {
+    Watch,
+    KeepAlive,
+}
 
 /// The properties of a method that decide how its calls are forwarded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,16 +61,24 @@ pub(crate) struct Kind {
     pub(crate) nearest: bool,
     /// The client sends one message. Not assumed of unknown methods.
     pub(crate) unary: bool,
+    /// The stream, if another member can continue it.
+    pub(crate) resumable: Option<Resumable>,
 }
 
 impl Kind {
     pub(crate) fn of(path: &str) -> Kind {
         let read = READS.contains(&path);
         let known = SERVICES.iter().any(|prefix| path.starts_with(prefix));
+        let resumable = match path {
+            WATCH => Some(Resumable::Watch),
+            KEEP_ALIVE => Some(Resumable::KeepAlive),
+            _ => None,
+        };
         Kind {
             read,
             nearest: read && !LISTS.contains(&path),
-            unary: known && !STREAMS.contains(&path),
+            unary: known && resumable.is_none(),
+            resumable,
         }
     }
 }

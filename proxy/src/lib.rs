@@ -7,7 +7,8 @@
 //! `config` is the configuration; files are the host's. `service` runs a proxy on the port.
 //! `policy` decides which member gets a request and what happens when that fails; it shares
 //! `context` with all requests. `http1` and `h2` speak the protocols: HTTP/1.1 to clients and
-//! members, and gRPC's HTTP/2 from end to end. `gateway` is separate and simpler: it relays TCP
+//! members, and gRPC's HTTP/2 from end to end; `grpc` reads the few messages of gRPC that the proxy
+//! has to understand. `gateway` is separate and simpler: it relays TCP
 //! connections without reading them (`relay`).
 //!
 //! | a request | is tried on another member |
@@ -15,6 +16,7 @@
 //! | that the member certainly did not receive | always |
 //! | GET, HEAD, a v3 read, left without an answer | always |
 //! | a v2 watch whose member fails | from the index that it had reached, as often as needed |
+//! | a v3 watch or keepalive stream whose member fails | from where it was, if that is exact |
 //! | any other | never: its client gets an error, since the outcome is unknown |
 
 mod address;
@@ -22,6 +24,7 @@ mod answers;
 mod config;
 mod context;
 mod gateway;
+mod grpc;
 mod grpc_methods;
 mod h2;
 mod http1;
@@ -36,6 +39,8 @@ mod sockets;
 pub use address::AddressError;
 pub use config::{MembersFrom, ProxyConfig, SavePeerUrls};
 pub use gateway::{GatewayConfig, GatewayError, serve_gateway};
+#[doc(hidden)]
+pub use grpc::fuzzing;
 pub use keelson_port::{
     ClientTls, ClientTlsFiles, Listener, ServerTls, TlsError, TlsFiles, common_name,
 };

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::{Method, Response, StatusCode};
@@ -20,9 +21,12 @@ use crate::policy::subject::Subject;
 const BUCKETS: i32 = 13;
 const FIRST_BUCKET: f64 = 0.0005;
 
-/// Counters, by method.
+/// Counters.
 #[derive(Default)]
-pub(crate) struct Metrics(Mutex<BTreeMap<&'static str, Counts>>);
+pub(crate) struct Metrics {
+    methods: Mutex<BTreeMap<&'static str, Counts>>,
+    resumed: AtomicU64,
+}
 
 #[derive(Default)]
 struct Counts {
@@ -36,12 +40,16 @@ struct Counts {
 
 impl Metrics {
     pub(crate) fn request(&self, method: &Method) {
-        self.0.lock().entry(label(method)).or_default().requests += 1;
+        self.methods
+            .lock()
+            .entry(label(method))
+            .or_default()
+            .requests += 1;
     }
 
     /// Counts a member's answer.
     pub(crate) fn handled(&self, method: &Method, status: StatusCode, took: Duration) {
-        let mut counts = self.0.lock();
+        let mut counts = self.methods.lock();
         let counts = counts.entry(label(method)).or_default();
         *counts.handled.entry(status.as_u16()).or_default() += 1;
         counts.durations[bucket(took)] += 1;
@@ -50,9 +58,14 @@ impl Metrics {
 
     /// Counts a request without a member's answer.
     pub(crate) fn dropped(&self, method: &Method, refusal: Refusal) {
-        let mut counts = self.0.lock();
+        let mut counts = self.methods.lock();
         let counts = counts.entry(label(method)).or_default();
         *counts.dropped.entry(refusal.label()).or_default() += 1;
+    }
+
+    /// Counts a watch or keepalive stream of the v3 API that was continued on another member.
+    pub(crate) fn resumed(&self) {
+        self.resumed.fetch_add(1, Ordering::Relaxed);
     }
 
     /// In Prometheus' text format, version 0.0.4.
@@ -64,7 +77,7 @@ impl Metrics {
     }
 
     fn write(&self, text: &mut String, endpoints: &Endpoints) -> std::fmt::Result {
-        let counts = self.0.lock();
+        let counts = self.methods.lock();
         write_counters(text, &counts)?;
         let name = "etcd_proxy_handling_duration_seconds";
         let help = "Bucketed histogram of handling time of successful events (non-watches), \
@@ -83,6 +96,10 @@ impl Metrics {
         for (method, counts) in counts.iter() {
             writeln!(text, "{name}{{method=\"{method}\"}} {}", counts.requests)?;
         }
+        let name = "keelson_proxy_streams_resumed_total";
+        let help = "Watch and keepalive streams of the v3 API that were continued after a failure.";
+        head(text, name, "counter", help)?;
+        writeln!(text, "{name} {}", self.resumed.load(Ordering::Relaxed))?;
         write_endpoints(text, endpoints)
     }
 }

@@ -9,8 +9,10 @@
 mod answer;
 mod body;
 mod refusal;
+mod resume;
 mod search;
 mod state;
+mod stream;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +27,7 @@ use tokio::sync::oneshot;
 use tokio::time::{self, Instant};
 use tracing::debug;
 
+pub(super) use self::answer::AnswerStatus;
 use self::refusal::{CONNECTION_LOST, RESOURCE_EXHAUSTED, TOO_MANY, UNAVAILABLE, trailers};
 use self::state::{CallState, Failed, Shared, Upstream};
 use super::owner::{ClientSession, Owner, Session};
@@ -68,6 +71,7 @@ impl Call {
     ) -> Arc<Call> {
         proxy.metrics.request(&Method::POST);
         let began = Instant::now();
+        let resumable = head.kind.resumable.map(stream::Stream::new);
         Arc::new(Call {
             proxy: Arc::clone(proxy),
             client: Arc::clone(client),
@@ -77,6 +81,7 @@ impl Call {
             deadline: head.timeout.and_then(|timeout| began.checked_add(timeout)),
             shared: Mutex::new(Shared {
                 fields: head.fields,
+                stream: resumable.map(Box::new),
                 ..Shared::default()
             }),
         })
@@ -106,7 +111,17 @@ impl Call {
         if self.shared.lock().unrepeatable {
             return self.fail(RESOURCE_EXHAUSTED, TOO_MANY);
         }
-        tokio::spawn(Arc::clone(self).find_member(None));
+        self.search(None);
+    }
+
+    /// Spawns the task that tries one member after the other.
+    fn search(self: &Arc<Call>, failed: Option<(Arc<Endpoint>, Failure)>) {
+        let call = Arc::clone(self);
+        tokio::spawn(async move {
+            let proxy = Arc::clone(&call.proxy);
+            let turns = Attempts::of_request(&proxy, call.kind.nearest);
+            call.find_member(turns, failed).await;
+        });
     }
 
     /// Starts the call on a member. A later failure goes to `on_failure`, if there is one.
@@ -116,18 +131,21 @@ impl Call {
         member: &Arc<Session>,
         on_failure: Option<oneshot::Sender<Failure>>,
     ) -> Result<(), NoStream> {
-        let mut shared = self.shared.lock();
+        let mut guard = self.shared.lock();
+        let shared = &mut *guard;
         if shared.state.is_finished() {
             return Ok(());
         }
         if self.deadline_passed() {
-            drop(shared);
+            drop(guard);
             self.expire();
             return Ok(());
         }
         let owner = Owner::Member(Arc::clone(self));
         let end_stream = shared.body_complete;
-        let (stream, sent) = member.open(owner, &shared.fields, &shared.body, end_stream)?;
+        let requests = shared.stream.as_mut().map(|stream| stream.begin());
+        let body = requests.as_ref().unwrap_or(&shared.body);
+        let (stream, mut sent) = member.open(owner, &shared.fields, body, end_stream)?;
         let upstream = Upstream {
             member: Arc::clone(member),
             stream,
@@ -137,28 +155,43 @@ impl Call {
             upstream,
             on_failure,
         };
-        if shared.unrepeatable {
-            self.forget(&mut shared);
+        if let Some(requests) = &requests {
+            // The client's window is open for them already.
+            shared.waiting_own = requests.len() - sent;
+            sent = 0;
         }
-        drop(shared);
+        if shared.unrepeatable {
+            self.forget(shared);
+        }
+        drop(guard);
         self.client.release_capacity(self.stream, sent);
         Ok(())
     }
 
     /// Bytes that waited for the member's window have been sent.
     pub(super) fn reached_member(&self, bytes: usize) {
-        self.client.release_capacity(self.stream, bytes);
+        let of_client = self.shared.lock().sent_to_member(bytes);
+        self.client.release_capacity(self.stream, of_client);
     }
 
     /// The member's stream has failed.
     pub(super) fn failed(self: &Arc<Call>, failure: Failure) {
-        match self.shared.lock().state.fail() {
-            Failed::Unanswered(_, Some(on_failure)) => drop(on_failure.send(failure)),
-            Failed::Unanswered(upstream, None) => {
-                let first = Some((upstream.endpoint, failure));
-                drop(tokio::spawn(Arc::clone(self).find_member(first)));
+        let mut shared = self.shared.lock();
+        let resumes = shared.stream.as_ref().is_some_and(|one| one.can_resume());
+        match shared.state.fail(resumes) {
+            Failed::Unanswered(_, Some(on_failure)) => {
+                self.lose_upstream(&mut shared);
+                drop(on_failure.send(failure));
             }
-            Failed::Answering => {
+            Failed::Unanswered(upstream, None) => {
+                self.lose_upstream(&mut shared);
+                self.search(Some((upstream.endpoint, failure)));
+            }
+            Failed::Answering(upstream) if resumes => {
+                self.resume(shared, Some((upstream.endpoint, failure)), false);
+            }
+            Failed::Answering(_) => {
+                self.finish(&mut shared);
                 // clientv3 maps a reset to "internal error", at which applications give up.
                 let block = trailers(UNAVAILABLE, CONNECTION_LOST, &[]);
                 self.client.fields(self.stream, &block, true);
@@ -171,7 +204,7 @@ impl Call {
     /// of a failed member, and another member would hardly succeed.
     pub(super) fn failed_alone(self: &Arc<Call>) {
         let answering = self.shared.lock().state.is_answering();
-        match (answering, self.kind.read) {
+        match (answering, self.may_repeat()) {
             (true, _) => self.failed(crate::policy::forward::gone()),
             (false, true) => self.refuse(Refusal::NoAnswer),
             (false, false) => self.refuse(Refusal::OutcomeUnknown),
@@ -180,10 +213,15 @@ impl Call {
 
     /// Repeats a slow read on another member, after its member was found unreachable.
     pub(super) fn leave(self: &Arc<Call>, member: &Session, stream: u32) {
-        if self.kind.read {
+        if self.may_repeat() {
             member.reset(stream, ErrorCode::CANCEL);
             self.failed(crate::policy::forward::gone());
         }
+    }
+
+    /// Whether the call may be sent to another member although the first one may have executed it.
+    fn may_repeat(&self) -> bool {
+        self.kind.read || self.shared.lock().stream.is_some()
     }
 
     /// Whether the client's `grpc-timeout` has passed.
@@ -214,6 +252,7 @@ impl Call {
     /// Ends the call. Returns the member's stream, if there is one.
     fn finish(&self, shared: &mut Shared) -> Option<Upstream> {
         self.forget(shared);
+        self.release_stream(shared);
         shared.state.finish()
     }
 
@@ -226,6 +265,7 @@ impl Drop for Call {
     fn drop(&mut self) {
         let mut shared = std::mem::take(self.shared.get_mut());
         self.release_memory(&mut shared);
+        self.release_stream(&mut shared);
         self.release_unread(&mut shared, usize::MAX);
     }
 }

@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::debug;
 
+use super::call::AnswerStatus;
 use super::owner::{Owner, Session};
 use crate::address::Address;
 use crate::http1::exchange::Failure;
@@ -43,6 +44,15 @@ const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// The interval of checks while answers are awaited, and the time after which an answer is slow.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 const SLOW: Duration = Duration::from_millis(200);
+
+/// gRPC's code of a server that cannot go on, and etcd's text of a member without a leader,
+/// `ErrGRPCNoLeader`, as grpc-go and tonic encode it.
+const UNAVAILABLE: &[u8] = b"14";
+const NO_LEADER: [&[u8]; 2] = [b"etcdserver: no leader", b"etcdserver:%20no%20leader"];
+
+/// While there are streams, the interval of looks at the member's health. Long-lived streams leave
+/// a member that is not usable for so long: its connection may be the last to fail.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A socket to a member, with TLS if that is its scheme.
 pub(super) async fn socket(address: &Address, timeout: Duration) -> io::Result<Box<dyn Wire>> {
@@ -94,6 +104,7 @@ pub(super) fn spawn(
         endpoint: Arc::downgrade(endpoint),
         decoder: Decoder::new(TABLE_BYTES),
         block: BytesMut::new(),
+        lost: None,
     };
     let secure = endpoint.address.tls().is_some();
     tokio::spawn(async move {
@@ -109,6 +120,8 @@ struct Member {
     decoder: Decoder,
     /// A buffer for field blocks to clients.
     block: BytesMut,
+    /// Since when the member is not usable.
+    lost: Option<Instant>,
 }
 
 impl Member {
@@ -133,12 +146,14 @@ impl Member {
     fn headers(&mut self, stream: u32, end: bool, block: &[u8]) -> Result<(), ConnectionError> {
         let passed_on = &mut self.block;
         passed_on.clear();
-        let mut status = None;
+        let (mut status, mut unavailable, mut no_leader) = (None, false, false);
         let decoded = self
             .decoder
             .decode(block, MAX_HEADER_LIST_SIZE, |name, value, sensitive| {
                 match name {
                     b":status" => status = StatusCode::from_bytes(value).ok(),
+                    b"grpc-status" => unavailable = value == UNAVAILABLE,
+                    b"grpc-message" => no_leader = NO_LEADER.contains(&value),
                     _ if is_hop_by_hop(name) => return,
                     _ => {}
                 }
@@ -161,12 +176,35 @@ impl Member {
             return Ok(());
         }
         if let Some(Owner::Member(call)) = self.session.recv_headers(stream) {
-            call.fields(passed_on, status.unwrap_or(StatusCode::OK), end);
+            let status = AnswerStatus {
+                http: status.unwrap_or(StatusCode::OK),
+                // Its client has requested this end (`WithRequireLeader`).
+                unavailable: unavailable && !no_leader,
+            };
+            call.fields(passed_on, status, end);
         }
         if end {
             self.session.answered(stream);
         }
         Ok(())
+    }
+
+    /// Continues streams on other members once this one is not usable.
+    fn leave_lost(&mut self) {
+        let is_lost = self.endpoint.upgrade().is_some_and(|one| one.is_lost());
+        if !is_lost {
+            self.lost = None;
+            return;
+        }
+        let since = *self.lost.get_or_insert_with(Instant::now);
+        if since.elapsed() < LOOK_INTERVAL {
+            return;
+        }
+        for (stream, owner) in self.session.owners() {
+            if let Owner::Member(call) = owner {
+                call.leave_lost(&self.session, stream);
+            }
+        }
     }
 
     /// Resets the stream of an answer that cannot be forwarded.
@@ -273,11 +311,15 @@ impl Handler for Member {
     }
 
     fn next_check(&self) -> Option<Duration> {
-        self.session.awaits_response().then_some(CHECK_INTERVAL)
+        match self.session.awaits_response() {
+            true => Some(CHECK_INTERVAL),
+            false => (0 < self.session.streams()).then_some(LOOK_INTERVAL),
+        }
     }
 
     /// Suspects a member with slow calls. Reads leave a member that was found unreachable.
     fn check(&mut self) -> Result<(), ConnectionError> {
+        self.leave_lost();
         let Some(then) = Instant::now().checked_sub(SLOW) else {
             return Ok(());
         };

@@ -1,6 +1,6 @@
 //! Memory budgets for the fields of unanswered requests, for bodies that may have to be sent again,
-//! and for answers that wait for their clients. Field compression lets a client fill memory with
-//! few bytes.
+//! for what continues streams, and for answers that wait for their clients. Field compression lets
+//! a client fill memory with few bytes.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -25,6 +25,8 @@ pub(super) struct ClientQuota {
     pub(super) kept: MemoryBudget,
     /// The bodies of its unanswered requests.
     pub(super) kept_bodies: MemoryBudget,
+    /// What is kept to continue its streams.
+    pub(super) kept_streams: MemoryBudget,
     /// The answers that wait for the client.
     pub(super) unread: MemoryBudget,
     small_frames: Mutex<RateLimit>,
@@ -39,6 +41,7 @@ impl Default for ClientQuota {
             running: Semaphore::new(RUNNING_MAX),
             kept: MemoryBudget::default(),
             kept_bodies: MemoryBudget::default(),
+            kept_streams: MemoryBudget::default(),
             unread: MemoryBudget::default(),
             small_frames: Mutex::default(),
             resets: Mutex::default(),

@@ -51,6 +51,15 @@ impl<'a> Attempts<'a> {
         }
     }
 
+    /// A stream that was begun before is held no longer than the request timeout, from the
+    /// beginning of the outage.
+    pub(crate) fn of_stream(context: &'a Context, nearest: bool, since: Instant) -> Attempts<'a> {
+        Attempts {
+            since: Some(since),
+            ..Attempts::of_request(context, nearest)
+        }
+    }
+
     pub(crate) fn context(&self) -> &'a Context {
         self.context
     }

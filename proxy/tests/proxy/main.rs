@@ -20,6 +20,8 @@ mod plain;
 #[expect(unreachable_pub, reason = "it is a library's module in keelson-tests")]
 mod ports;
 mod real;
+mod resumption;
+mod streams;
 mod support;
 mod tls;
 mod waits;

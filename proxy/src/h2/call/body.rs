@@ -27,7 +27,7 @@ impl Call {
     }
 
     /// Reserves memory for a part of the body.
-    fn take(&self, shared: &mut Shared, bytes: usize) -> bool {
+    pub(super) fn take(&self, shared: &mut Shared, bytes: usize) -> bool {
         let fits = memory::take(
             &self.proxy.kept_bodies,
             &self.client.quota.kept_bodies,
@@ -82,6 +82,20 @@ impl Call {
             return;
         }
         shared.body_complete |= end;
+        let unread;
+        let data = match shared.stream.is_some() {
+            false => data,
+            true => match self.stream_data(&mut shared, data, end) {
+                None => return,
+                Some(rest) => {
+                    unread = rest;
+                    &unread
+                }
+            },
+        };
+        if shared.state.is_finished() {
+            return;
+        }
         let unkept = shared.unrepeatable || shared.state.is_answering();
         let kept = unkept || self.take(&mut shared, data.len());
         if matches!(shared.state, CallState::Collecting) {

@@ -18,7 +18,8 @@ pub(super) const CONNECTION_LOST: &str =
     "etcdserver: request timed out, possibly due to connection lost";
 
 /// The fields before the status in an answer of trailers only.
-const HEAD: [(&[u8], &[u8]); 2] = [(b":status", b"200"), (b"content-type", b"application/grpc")];
+pub(super) const HEAD: [(&[u8], &[u8]); 2] =
+    [(b":status", b"200"), (b"content-type", b"application/grpc")];
 
 impl Call {
     /// Ends a call whose time is over.
@@ -32,13 +33,12 @@ impl Call {
         if shared.state.is_finished() {
             return;
         }
-        let answered = shared.state.is_answering();
+        let head = shared.head();
         let upstream = self.finish(&mut shared);
         drop(shared);
         if let Some(upstream) = upstream {
             upstream.member.reset(upstream.stream, ErrorCode::CANCEL);
         }
-        let head = if answered { &[][..] } else { &HEAD };
         let block = trailers(DEADLINE_EXCEEDED, text, head);
         self.client.fields(self.stream, &block, true);
     }
@@ -74,8 +74,9 @@ impl Call {
         if shared.state.is_finished() {
             return;
         }
+        let head = shared.head();
         self.finish(&mut shared);
-        let block = trailers(code, text, &HEAD);
+        let block = trailers(code, text, head);
         self.client.fields(self.stream, &block, true);
     }
 }

@@ -6,11 +6,14 @@ use super::*;
 const PAUSE: Duration = Duration::from_millis(20);
 
 impl Call {
-    /// Tries members until one answers. It runs as the only task of the call.
-    pub(super) async fn find_member(self: Arc<Call>, first: Option<(Arc<Endpoint>, Failure)>) {
-        let mut turns = Attempts::of_request(&self.proxy, self.kind.nearest);
+    /// Tries members until one answers; `failed`: the first failure. It runs as the only task of
+    /// the call.
+    pub(super) async fn find_member(
+        self: &Arc<Call>,
+        mut turns: Attempts<'_>,
+        mut failed: Option<(Arc<Endpoint>, Failure)>,
+    ) {
         let mut unanswered = false;
-        let mut failed = first;
         while !self.is_finished() {
             if let Some((endpoint, failure)) = failed.take() {
                 debug!(endpoint = %endpoint.url, %failure, "a member failed");
@@ -18,7 +21,7 @@ impl Call {
                     turns.failed(&endpoint);
                 }
                 unanswered |= failure.is_unclear();
-                if unanswered && !self.kind.read || self.shared.lock().unrepeatable {
+                if unanswered && !self.may_repeat() || self.shared.lock().unrepeatable {
                     return self.refuse(Refusal::OutcomeUnknown);
                 }
             }

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use tokio::sync::oneshot;
 
+use super::refusal::HEAD;
+use super::stream::Stream;
 use crate::h2::owner::Session;
 use crate::http1::exchange::Failure;
 use crate::policy::endpoint::Endpoint;
@@ -43,7 +45,7 @@ pub(super) enum Failed {
     /// The call had no answer: it may be repeated, by its own task if it has one.
     Unanswered(Upstream, Option<oneshot::Sender<Failure>>),
     /// The answer had begun.
-    Answering,
+    Answering(Upstream),
     /// The call had no stream.
     Nothing,
 }
@@ -79,17 +81,19 @@ impl CallState {
         }
     }
 
-    /// The member's stream has failed. An answered call ends with it, another one is to be
-    /// repeated.
-    pub(super) fn fail(&mut self) -> Failed {
+    /// The member's stream has failed. An answered call ends with it unless it `resumes`, another
+    /// one is to be repeated.
+    pub(super) fn fail(&mut self, resumes: bool) -> Failed {
         match mem::replace(self, CallState::Searching) {
             CallState::Sent {
                 upstream,
                 on_failure,
             } => Failed::Unanswered(upstream, on_failure),
-            CallState::Answering(_) => {
-                *self = CallState::Finished;
-                Failed::Answering
+            CallState::Answering(upstream) => {
+                if !resumes {
+                    *self = CallState::Finished;
+                }
+                Failed::Answering(upstream)
             }
             other => {
                 *self = other;
@@ -124,9 +128,36 @@ pub(super) struct Shared {
     pub(super) unrepeatable: bool,
     /// The bytes of the answer that wait for the client's window.
     pub(super) unread: usize,
+    /// The client has received the head of the answer.
+    pub(super) head_sent: bool,
+    /// The state of a stream that another member can continue.
+    pub(super) stream: Option<Box<Stream>>,
+    /// Of the `unread` bytes, those of an earlier member.
+    pub(super) stale: usize,
+    /// The bytes that wait for the member's window: of the client's data, and those before it that
+    /// the proxy has written or kept.
+    pub(super) waiting: usize,
+    pub(super) waiting_own: usize,
 }
 
 impl Shared {
+    /// The fields before the status, if the proxy ends the call itself now.
+    pub(super) fn head(&self) -> &'static [(&'static [u8], &'static [u8])] {
+        match self.head_sent {
+            true => &[],
+            false => &HEAD,
+        }
+    }
+
+    /// Bytes that waited for the member's window have been sent. Returns how many of them were the
+    /// client's.
+    pub(super) fn sent_to_member(&mut self, bytes: usize) -> usize {
+        let own = self.waiting_own.min(bytes);
+        self.waiting_own -= own;
+        self.waiting = self.waiting.saturating_sub(bytes - own);
+        bytes - own
+    }
+
     /// Keeps a part of the body, if it can be sent again. Returns whether the copy became larger
     /// than `bytes_max`.
     pub(super) fn keep(&mut self, data: &[u8], bytes_max: usize) -> bool {
@@ -150,7 +181,7 @@ mod tests {
     fn a_call_that_has_ended_stays_so() {
         let mut state = CallState::Finished;
         assert!(!state.begin_answer());
-        assert!(matches!(state.fail(), Failed::Nothing));
+        assert!(matches!(state.fail(true), Failed::Nothing));
         assert!(state.finish().is_none());
         assert!(state.is_finished());
     }
@@ -160,7 +191,7 @@ mod tests {
         for mut state in [CallState::Collecting, CallState::Searching] {
             let searching = matches!(state, CallState::Searching);
             assert!(!state.begin_answer());
-            assert!(matches!(state.fail(), Failed::Nothing));
+            assert!(matches!(state.fail(true), Failed::Nothing));
             assert!(state.upstream().is_none());
             assert_eq!(matches!(state, CallState::Searching), searching);
         }

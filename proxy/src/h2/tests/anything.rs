@@ -120,7 +120,8 @@ proptest! {
             let received = received_from(Arc::clone(&proxy), &sent).await;
             // Aborted tasks end when they are polled.
             let mut turns = 0..10_000;
-            let kept = || proxy.kept.bytes() + proxy.kept_bodies.bytes();
+            let kept =
+                || proxy.kept.bytes() + proxy.kept_bodies.bytes() + proxy.kept_streams.bytes();
             while 0 < kept() && turns.next().is_some() {
                 tokio::task::yield_now().await;
             }
@@ -128,5 +129,6 @@ proptest! {
         });
         ends_of(&received);
         prop_assert_eq!(proxy.kept.bytes() + proxy.kept_bodies.bytes(), 0);
+        prop_assert_eq!(proxy.kept_streams.bytes() + proxy.unread.bytes(), 0);
     }
 }

@@ -7,11 +7,13 @@ mod client;
 mod fake;
 mod received;
 mod running;
+mod streaming;
 
 pub(crate) use callee::{Callee, Fate};
 pub(crate) use client::{Client, get, put};
 pub(crate) use fake::{Fake, Seen, Step, answer, answer_at};
 pub(crate) use running::{Running, config};
+pub(crate) use streaming::{Peer, Side, StreamingMember};
 
 /// Returns once this holds; it has to in 30 s.
 pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {

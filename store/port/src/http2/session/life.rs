@@ -88,6 +88,13 @@ impl<O: Owner> Session<O> {
         (overdue, next)
     }
 
+    /// All streams and their owners.
+    pub fn owners(&self) -> Vec<(u32, O)> {
+        let state = self.state.lock();
+        let all = state.streams.iter();
+        all.map(|(id, entry)| (*id, entry.owner.clone())).collect()
+    }
+
     /// The streams whose answer has been awaited since `then` or longer.
     pub fn awaiting_since(&self, then: Instant) -> Vec<(u32, O)> {
         let state = self.state.lock();
