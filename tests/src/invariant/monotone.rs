@@ -1,6 +1,6 @@
-//! Term, vote, commit, applied index and revision never decrease during an incarnation, and the
-//! term never does across incarnations, nor does the term that clients are shown. Raft, section 5.1; Jepsen's "revision went back" for the
-//! last.
+//! Term, vote, commit, applied index and revision never decrease during an incarnation. The term
+//! never does across incarnations, nor does the term that clients are shown. Raft, section 5.1;
+//! Jepsen's "revision went back" for the revision.
 
 use std::collections::BTreeMap;
 

@@ -209,9 +209,9 @@ pub struct SoftState {
 pub struct NodeStatus {
     /// The leader, this member's role and the term.
     pub soft_state: SoftState,
-    /// The term for clients: the highest of the durable hard state and of the delivered entries. The
-    /// term of the soft state may be lost in a crash, and an answer must never have a lower term
-    /// than an earlier one (Patroni refuses such answers).
+    /// The term for clients: the highest of the durable hard state and of the delivered entries.
+    /// The term of the soft state may be lost in a crash, and an answer must never have a lower
+    /// term than an earlier one (Patroni refuses such answers).
     pub shown_term: Term,
     /// The last entry of the log.
     pub last: Index,
