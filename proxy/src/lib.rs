@@ -42,7 +42,7 @@ pub use gateway::{GatewayConfig, GatewayError, serve_gateway};
 #[doc(hidden)]
 pub use grpc::fuzzing;
 pub use keelson_port::{
-    ClientTls, ClientTlsFiles, Listener, ServerTls, TlsError, TlsFiles, common_name,
+    ClientTls, ClientTlsFiles, Listener, Protocol, ServerTls, TlsError, TlsFiles, common_name,
 };
 pub use mode::{Mode, ModeError};
 pub use policy::members::fetch_client_urls;

@@ -204,7 +204,7 @@ impl GrpcProxyStart {
         };
         // As in etcd's client: with certificates configured, members are reached over TLS.
         let secure = files != ClientTlsFiles::default();
-        let urls = endpoints.iter().map(|one| url_of(one, secure));
+        let urls = endpoints.iter().map(|one| super::url_of(one, secure));
         let mut config = ProxyConfig::new(MembersFrom::Clients(urls.collect()));
         config.client_tls = ClientTls::new(files)?;
         config.limits = config.limits.with_streams(self.max_concurrent_streams);
@@ -288,28 +288,9 @@ impl GrpcProxyStart {
     }
 }
 
-/// Converts an endpoint, `host:port` or a URL as in etcd, to a URL.
-fn url_of(endpoint: &str, secure: bool) -> String {
-    match (endpoint.contains("://"), secure) {
-        (true, _) => endpoint.to_owned(),
-        (false, true) => format!("https://{endpoint}"),
-        (false, false) => format!("http://{endpoint}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn endpoints_need_no_scheme() {
-        assert_eq!(url_of("127.0.0.1:2379", false), "http://127.0.0.1:2379");
-        assert_eq!(url_of("localhost:2379", true), "https://localhost:2379");
-        for secure in [false, true] {
-            assert_eq!(url_of("https://a:1", secure), "https://a:1");
-            assert_eq!(url_of("http://a:1", secure), "http://a:1");
-        }
-    }
 
     /// All flags of etcd 3.4 and 3.5 are accepted by the parser; some are refused later, with a
     /// reason.

@@ -1,11 +1,13 @@
 //! The commands of the binary other than a host: the discovery service, etcd's two other proxies,
-//! and the promotion of a proxy's host to a member.
+//! the promotion of a proxy's host to a member, and the replacement of a member.
 
 pub(crate) mod discovery;
 mod embedded;
 pub(crate) mod gateway;
 pub(crate) mod grpc_proxy;
+mod joining;
 pub(crate) mod promote;
+pub(crate) mod replace;
 
 use std::io;
 use std::net::SocketAddr;
@@ -136,9 +138,28 @@ async fn endpoints(
     srv::clients(&dns, &service).await
 }
 
+/// Converts an endpoint, `host:port` or a URL as in etcd, to a URL.
+fn url_of(endpoint: &str, secure: bool) -> String {
+    match (endpoint.contains("://"), secure) {
+        (true, _) => endpoint.to_owned(),
+        (false, true) => format!("https://{endpoint}"),
+        (false, false) => format!("http://{endpoint}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn endpoints_need_no_scheme() {
+        assert_eq!(url_of("127.0.0.1:2379", false), "http://127.0.0.1:2379");
+        assert_eq!(url_of("localhost:2379", true), "https://localhost:2379");
+        for secure in [false, true] {
+            assert_eq!(url_of("https://a:1", secure), "https://a:1");
+            assert_eq!(url_of("http://a:1", secure), "http://a:1");
+        }
+    }
 
     #[test]
     fn addresses_are_gos() {

@@ -92,24 +92,11 @@ impl PromoteArguments {
             }
         };
         data_dir::forget_proxy(&self.data_dir)?;
-        let mut cluster = Vec::new();
-        for member in &members {
-            let name = if member.id == new {
-                &self.name
-            } else {
-                &member.name
-            };
-            cluster.extend(member.peer_ur_ls.iter().map(|url| format!("{name}={url}")));
-        }
         println!(
             "Member {new:x} added as a learner; it votes once it is in sync. Start the host \
              without --discovery and --proxy, and with these variables:"
         );
-        println!("ETCD_NAME=\"{}\"", self.name);
-        println!("ETCD_INITIAL_CLUSTER=\"{}\"", cluster.join(","));
-        let advertised = self.initial_advertise_peer_urls.join(",");
-        println!("ETCD_INITIAL_ADVERTISE_PEER_URLS=\"{advertised}\"");
-        println!("ETCD_INITIAL_CLUSTER_STATE=\"existing\"");
+        print!("{}", super::joining::variables(new, &self.name, &members));
         Ok(None)
     }
 

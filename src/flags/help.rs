@@ -7,7 +7,7 @@ use keelson_store::version;
 use super::{Effect, Flag, GROUPS, Kind, find};
 
 /// The commands of `main`, each with a summary.
-const COMMANDS: [(&str, &str); 7] = [
+const COMMANDS: [(&str, &str); 8] = [
     (
         "playground",
         "Start a cluster on this machine to try things out.",
@@ -17,6 +17,7 @@ const COMMANDS: [(&str, &str); 7] = [
         "Serve discovery URLs (discovery serve), or make one (discovery new).",
     ),
     ("promote", "Make a proxy's host a member of its cluster."),
+    ("replace", "Replace a member whose disk is gone."),
     (
         "gateway",
         "Forward TCP connections to members (gateway start).",

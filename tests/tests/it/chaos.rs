@@ -24,6 +24,7 @@ mod lost;
 mod membership;
 mod moves;
 mod releases;
+mod replace;
 
 /// The number of clients that write, as issue 2 requires.
 const CLIENTS: usize = 64;

@@ -87,6 +87,7 @@ pub const FOREIGN_FLAGS: &[&str] = &[
     "cert",
     "cluster",
     "key",
+    "learner",
     "peer-urls",
     "prefix",
     "recursive",
