@@ -17,7 +17,13 @@ const FILES: [&str; 8] = [
 ];
 
 /// The packages with a JSON form.
-const JSON: [&str; 3] = [".mvccpb", ".authpb", ".etcdserverpb"];
+const JSON: [&str; 5] = [
+    ".mvccpb",
+    ".authpb",
+    ".etcdserverpb",
+    ".v3lockpb",
+    ".v3electionpb",
+];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = Path::new("proto");

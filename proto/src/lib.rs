@@ -32,12 +32,16 @@ pub mod etcdserverpb {
 #[allow(missing_docs, clippy::all, unreachable_pub)]
 pub mod v3lockpb {
     include!(concat!(env!("OUT_DIR"), "/v3lockpb.rs"));
+    #[cfg(feature = "json")]
+    include!(concat!(env!("OUT_DIR"), "/v3lockpb.serde.rs"));
 }
 
 /// etcd's election service (`v3electionpb`).
 #[allow(missing_docs, clippy::all, unreachable_pub)]
 pub mod v3electionpb {
     include!(concat!(env!("OUT_DIR"), "/v3electionpb.rs"));
+    #[cfg(feature = "json")]
+    include!(concat!(env!("OUT_DIR"), "/v3electionpb.serde.rs"));
 }
 
 /// gRPC's health checking protocol (`grpc.health.v1`).

@@ -9,6 +9,7 @@
 //! free: one gets a third, ten leave a sixtieth. The last quarter is for larger answers. It has no
 //! limit for a connection, because it may not fit two of them.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -101,6 +102,21 @@ impl LargeAnswers {
         }
         let room = self.room(answer.len())?;
         Some(room.hold(answer))
+    }
+
+    /// As [`LargeAnswers::hold`], for an answer to a client whose request is no longer being
+    /// served; it waits for up to two seconds.
+    pub(super) async fn hold_in_time(
+        &self,
+        client: Option<SocketAddr>,
+        answer: Bytes,
+    ) -> Option<Bytes> {
+        if answer.len() < LARGE_BYTES {
+            return Some(answer);
+        }
+        let (ledger, kib) = self.ledger(answer.len());
+        let share = in_time(|| ledger.take(client, kib)).await?;
+        Some(Room::of(share).hold(answer))
     }
 
     /// As [`LargeAnswers::hold`], for an answer to several clients, on no connection's account.

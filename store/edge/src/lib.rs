@@ -10,7 +10,7 @@ mod backend;
 mod error;
 pub mod errors;
 mod gate;
-pub mod gateway;
+mod gateway;
 mod go;
 mod large;
 pub mod ops;
@@ -22,6 +22,7 @@ pub mod v3;
 
 use std::future::Future;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -69,9 +70,10 @@ pub async fn serve_clients<B: Backend, F: Interceptor>(
         unread,
     } = more(&drain);
     let gate_drain = drain.clone();
-    let grpc = v3::Services::new(backend.clone(), unread.clone(), routes, drain.clone());
-    let http = ops::client_router(backend.clone())
-        .merge(gateway::router(backend, unread))
+    let grpc = v3::Services::new(backend.clone(), unread, routes, drain.clone());
+    let grpc = Arc::new(grpc);
+    let http = ops::client_router(backend)
+        .merge(gateway::router(Arc::clone(&grpc)))
         .merge(router)
         .fallback(gateway::not_found)
         .layer(axum::middleware::from_fn(go::cors));

@@ -33,6 +33,14 @@ pub trait GrpcService: Send + Sync + 'static {
     fn call(&self, request: Request<Incoming>) -> Self::Future;
 }
 
+impl<G: GrpcService> GrpcService for Arc<G> {
+    type Future = G::Future;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        G::call(self, request)
+    }
+}
+
 impl GrpcService for Routes {
     type Future = <Routes as Service<Request<Incoming>>>::Future;
 

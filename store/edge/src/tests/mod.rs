@@ -3,6 +3,7 @@
 mod etcdctl;
 pub(crate) mod fake;
 mod gateway;
+mod gateway_streams;
 mod grpc;
 mod hostile;
 mod http1;

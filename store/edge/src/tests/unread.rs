@@ -1,5 +1,7 @@
 //! Clients that do not read their answers: 1,000 ranges of 400 KB used 421 MB of a member.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::body::Body;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -8,12 +10,15 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use keelson_port::Drain;
 use keelson_proto::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest};
 use prost::Message;
+use tonic::service::Routes;
 use tower::ServiceExt;
 
 use super::fake::Fake;
 use super::{Port, within};
+use crate::v3::Services;
 use crate::{Backend, Limits, More, Unread, gateway};
 
 const KIB: usize = 1024;
@@ -221,7 +226,12 @@ async fn a_change_whose_answer_has_no_room_is_unknown() {
 async fn the_gateways_answers_are_bounded_too() {
     let fake = Fake::new("127.0.0.1:1".parse().unwrap());
     fill(&fake).await;
-    let router: Router = gateway::router(fake, Unread::within(ROOM_BYTES));
+    let router: Router = gateway::router(Arc::new(Services::new(
+        fake,
+        Unread::within(ROOM_BYTES),
+        Routes::default(),
+        Drain::default(),
+    )));
     let range = || async {
         let body = Body::from(r#"{"key":"YQ==","range_end":"eg=="}"#);
         let request = Request::post("/v3/kv/range").body(body).unwrap();

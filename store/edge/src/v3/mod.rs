@@ -6,6 +6,7 @@
 
 mod cluster;
 mod deadline;
+mod gateway;
 mod health;
 mod kv;
 mod maintenance;
@@ -18,28 +19,30 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use http::{HeaderName, Request, Response};
+use hyper::body::Body as HttpBody;
 use keelson_core::MemberId;
 use keelson_proto::etcdserverpb::cluster_server::ClusterServer;
 use keelson_proto::etcdserverpb::kv_server::KvServer;
 use keelson_proto::etcdserverpb::maintenance_server::MaintenanceServer;
 use keelson_proto::health::health_server::HealthServer;
 use tonic::body::Body;
-use tonic::codegen::BoxFuture;
+use tonic::codegen::{BoxFuture, StdError};
 use tonic::service::Routes;
 use tonic::{Code, Status};
-use tower::Service;
+use tower::Service as _;
 
+use self::cluster::Cluster;
 use self::deadline::{MESSAGE_TIME_MAX, Timed};
+use self::kv::Kv;
+use self::maintenance::Maintenance;
 use super::backend::Backend;
 use super::service::GrpcService;
 use crate::Error;
 use keelson_port::{Drain, Incoming};
 
-pub(super) use cluster::Cluster;
-pub(super) use kv::Kv;
-pub(super) use maintenance::{Maintenance, alarm_name};
-pub(super) use not_offered::NOT_OFFERED;
+pub(super) use maintenance::alarm_name;
 pub use unread::Unread;
 
 /// The size limit of a message beyond that of a proposal: etcd's `grpcOverheadBytes`.
@@ -56,15 +59,54 @@ pub struct Services<B: Backend> {
     maintenance: MaintenanceServer<Maintenance<B>>,
     health: HealthServer<health::Health>,
     rest: Routes,
+    unread: Unread,
     drain: Drain,
 }
 
+/// The method of watches.
+const WATCH: &str = "/etcdserverpb.Watch/Watch";
+
+/// The body of a call.
+trait RequestBody: HttpBody<Data = Bytes, Error: Into<StdError> + Send> + Send + 'static {}
+impl<R: HttpBody<Data = Bytes, Error: Into<StdError> + Send> + Send + 'static> RequestBody for R {}
+
+/// One of these services, of which each method has one message in its request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Service {
+    Kv,
+    Cluster,
+    Maintenance,
+    Health,
+}
+
+impl Service {
+    fn named(name: &str) -> Option<Service> {
+        match name {
+            "etcdserverpb.KV" => Some(Service::Kv),
+            "etcdserverpb.Cluster" => Some(Service::Cluster),
+            "etcdserverpb.Maintenance" => Some(Service::Maintenance),
+            "grpc.health.v1.Health" => Some(Service::Health),
+            _ => None,
+        }
+    }
+}
+
 impl<B: Backend> Services<B> {
+    /// Begins a call of one of these services, with a body of any kind.
+    fn serve<R: RequestBody>(&self, service: Service, request: Request<R>) -> Answering {
+        match service {
+            Service::Kv => self.kv.clone().call(request),
+            Service::Cluster => self.cluster.clone().call(request),
+            Service::Maintenance => self.maintenance.clone().call(request),
+            Service::Health => self.health.clone().call(request),
+        }
+    }
+
     /// etcd's services as far as they are implemented, and `rest` for other paths.
-    pub(super) fn new(backend: B, unread: Unread, rest: Routes, drain: Drain) -> Services<B> {
+    pub(crate) fn new(backend: B, unread: Unread, rest: Routes, drain: Drain) -> Services<B> {
         let message_bytes_max = message_bytes_max(&backend);
         Services {
-            kv: KvServer::new(Kv::new(backend.clone(), unread))
+            kv: KvServer::new(Kv::new(backend.clone(), unread.clone()))
                 .max_decoding_message_size(message_bytes_max),
             cluster: ClusterServer::new(Cluster::new(backend.clone()))
                 .max_decoding_message_size(message_bytes_max),
@@ -72,6 +114,7 @@ impl<B: Backend> Services<B> {
                 .max_decoding_message_size(message_bytes_max),
             health: HealthServer::new(health::Health::new(drain.clone())),
             rest: rest.prepare(),
+            unread,
             drain,
             backend,
         }
@@ -79,7 +122,7 @@ impl<B: Backend> Services<B> {
 }
 
 impl<B: Backend> Services<B> {
-    fn watch(&self, request: Request<Incoming>) -> Response<Body> {
+    fn watch<R: RequestBody>(&self, request: Request<R>) -> Response<Body> {
         let message_bytes_max = message_bytes_max(&self.backend);
         let drain = self.drain.clone();
         watch::call(self.backend.clone(), drain, request, message_bytes_max)
@@ -87,16 +130,12 @@ impl<B: Backend> Services<B> {
 }
 
 /// The largest message that is decoded: etcd's limit for gRPC.
-pub(super) fn message_bytes_max<B: Backend>(backend: &B) -> usize {
+fn message_bytes_max<B: Backend>(backend: &B) -> usize {
     backend.max_request_bytes().saturating_add(OVERHEAD_BYTES)
 }
 
 /// The checks for every request: etcd v3.7.1 `api/v3rpc/interceptor.go`.
-pub(super) fn admit<B: Backend>(
-    backend: &B,
-    method: &str,
-    requires_leader: bool,
-) -> Result<(), Error> {
+fn admit<B: Backend>(backend: &B, method: &str, requires_leader: bool) -> Result<(), Error> {
     if !answered_by_learner(method) && backend.is_learner() {
         return Err(Error::NotSupportedForLearner);
     }
@@ -130,7 +169,7 @@ impl<B: Backend> GrpcService for Services<B> {
         if let Err(error) = admit(&self.backend, path, requires_leader(&request)) {
             return Call::Refused(Some(Status::from(error)));
         }
-        if path == "/etcdserverpb.Watch/Watch" {
+        if path == WATCH {
             return Call::Now(Some(self.watch(request)));
         }
         let service = path.get(1..).and_then(|rest| rest.split('/').next());
@@ -141,14 +180,9 @@ impl<B: Backend> GrpcService for Services<B> {
         };
         // Each of these methods takes one message.
         let whole = |body: Incoming| body.within(MESSAGE_TIME_MAX);
-        match service {
-            Some("etcdserverpb.KV") => own(self.kv.clone().call(request.map(whole))),
-            Some("etcdserverpb.Cluster") => own(self.cluster.clone().call(request.map(whole))),
-            Some("etcdserverpb.Maintenance") => {
-                own(self.maintenance.clone().call(request.map(whole)))
-            }
-            Some("grpc.health.v1.Health") => own(self.health.clone().call(request.map(whole))),
-            other => match other.and_then(not_offered::text) {
+        match service.and_then(Service::named) {
+            Some(service) => own(self.serve(service, request.map(whole))),
+            None => match service.and_then(not_offered::text) {
                 Some(text) => Call::Refused(Some(Status::unimplemented(text))),
                 None => Call::Rest(Box::new(GrpcService::call(&self.rest, request))),
             },

@@ -1,38 +1,32 @@
 //! etcd's services that Keelson does not offer: their names, and the alternatives.
 
-/// A service, the prefix of its JSON paths (below "/v3"), and the text of its answer, with code
-/// 12.
-pub(crate) struct NotOffered {
+/// A service, and the text of its answer, with code 12.
+struct NotOffered {
     service: &'static str,
-    pub(crate) paths: &'static [&'static str],
-    pub(crate) text: &'static str,
+    text: &'static str,
 }
 
 /// All services that are not offered.
-pub(crate) const NOT_OFFERED: [NotOffered; 4] = [
+const NOT_OFFERED: [NotOffered; 4] = [
     NotOffered {
         service: "etcdserverpb.Lease",
-        paths: &["/lease/{*method}", "/kv/lease/{*method}"],
         text: "Lease is not offered by this version of Keelson; keys with a time to live are in \
             the v2 API (PUT /v2/keys/... with ttl)",
     },
     NotOffered {
         service: "v3lockpb.Lock",
-        paths: &["/lock/{*method}"],
         text: "Lock is not offered by this version of Keelson; use KV.Txn that compares \
                create_revision with 0, or the v2 API (PUT /v2/keys/... with prevExist=false and \
                ttl)",
     },
     NotOffered {
         service: "v3electionpb.Election",
-        paths: &["/election/{*method}"],
         text: "Election is not offered by this version of Keelson; use KV.Txn that compares \
                create_revision with 0, or the v2 API (PUT /v2/keys/... with prevExist=false and \
                ttl)",
     },
     NotOffered {
         service: "etcdserverpb.Auth",
-        paths: &["/auth/{*method}"],
         text: "Auth with its users and roles is not offered by this version of Keelson; use \
                certificates of clients (--client-cert-auth), and /v2/auth for the v2 API",
     },

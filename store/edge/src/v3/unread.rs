@@ -5,6 +5,7 @@
 //! is refused if its answer has no room. A change is not: its answer waits for a while, and then
 //! its outcome is reported as unknown.
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -55,6 +56,12 @@ impl Unread {
         }
         let room = self.0.room_in_time(bytes).await.ok_or(Error::Timeout)?;
         Ok(with(room, answer))
+    }
+
+    /// A chunk of an answer that the client's connection sends next, with its share. It waits for a
+    /// while if there is no room.
+    pub(crate) async fn chunk(&self, client: Option<SocketAddr>, chunk: Bytes) -> Option<Bytes> {
+        self.0.hold_in_time(client, chunk).await
     }
 
     /// The answer to a streamed read, of which that many bytes are held at a time. The read

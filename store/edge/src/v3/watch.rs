@@ -20,7 +20,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request, Response};
 use hyper::body::Frame;
 use keelson_core::watch::{FrameBuffer, HeaderFields, WatchStream};
-use keelson_port::{Drain, Incoming};
+use keelson_port::Drain;
 use keelson_proto::etcdserverpb::WatchRequest;
 use keelson_proto::etcdserverpb::watch_request::RequestUnion;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -29,7 +29,7 @@ use tonic::codec::BufferSettings;
 use tonic::{Status, Streaming};
 use tonic_prost::ProstDecoder;
 
-use super::in_go;
+use super::{RequestBody, in_go};
 use crate::Error;
 use crate::backend::Backend;
 
@@ -40,10 +40,10 @@ const BATCH_BYTES: usize = 32 << 10;
 const PROGRESS_MIN: Duration = Duration::from_millis(100);
 
 /// Answers a call of `/etcdserverpb.Watch/Watch`.
-pub(super) fn call<B: Backend>(
+pub(super) fn call<B: Backend, R: RequestBody>(
     backend: B,
     drain: Drain,
-    request: Request<Incoming>,
+    request: Request<R>,
     message_bytes_max: usize,
 ) -> Response<Body> {
     let requests = Streaming::new_request(

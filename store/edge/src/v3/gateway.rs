@@ -1,0 +1,52 @@
+//! The services as the JSON gateway calls them: by the rules for calls over gRPC.
+
+use std::future::Future;
+
+use http::{Request, Response};
+use tonic::Status;
+use tonic::body::Body;
+
+use super::deadline::{self, Timed};
+use super::{Service, Services, Unread, WATCH};
+use super::{admit, message_bytes_max, not_offered, requires_leader, reword};
+use crate::backend::Backend;
+use crate::gateway::Calls;
+
+impl<B: Backend> Calls for Services<B> {
+    async fn answer(&self, request: Request<Body>) -> Response<Body> {
+        let path = request.uri().path();
+        if let Err(error) = admit(&self.backend, path, requires_leader(&request)) {
+            return Status::from(error).into_http();
+        }
+        if path == WATCH {
+            return self.watch(request);
+        }
+        let service = path.get(1..).and_then(|rest| rest.split('/').next());
+        let Some(own) = service.and_then(Service::named) else {
+            let text = service.and_then(not_offered::text);
+            return Status::unimplemented(text.unwrap_or("unknown service")).into_http();
+        };
+        let patience = deadline::patience(request.headers());
+        let answering = self.serve(own, request);
+        let answered = match patience {
+            Some(patience) => Timed::new(answering, patience).await,
+            None => Ok(answering.await),
+        };
+        match answered {
+            Ok(Ok(response)) => reword(response),
+            Err(late) => late.into_http(),
+        }
+    }
+
+    fn message_bytes_max(&self) -> usize {
+        message_bytes_max(&self.backend)
+    }
+
+    fn unread(&self) -> &Unread {
+        &self.unread
+    }
+
+    fn drained(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.drain.clone().begun()
+    }
+}
