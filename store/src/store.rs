@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::Config;
 use crate::edge::v2::{LogLevel, V2};
+use crate::lease::{self, LessorInbox};
 use crate::member::fatal::{Fatal, FatalHandler, end_process};
 use crate::member::founding;
 use crate::member::recover;
@@ -45,6 +46,8 @@ pub(crate) struct Inner {
     pub(crate) waiters: Arc<Waiters>,
     pub(crate) reads: Arc<ReadBatches>,
     pub(crate) links: Links,
+    /// Requests about leases on their way to the lessor.
+    pub(crate) lessor: Arc<LessorInbox>,
     pub(crate) syncs: Arc<Histogram>,
     pub(crate) executor: Arc<MemberExecutor>,
     /// The hub of the v2 tree's watchers.
@@ -118,6 +121,7 @@ impl Store {
         store.spawn(crate::publish::agree_on_version(store.clone()));
         let grace = Duration::from_millis(store.config().v2_ttl_grace_ms);
         store.spawn(tree::expirer::run(store.clone(), grace));
+        store.spawn(lease::lessor::run(store.clone()));
         store.spawn(fan_out);
         store.spawn(store.inner.watches.clone().fan_out(fatal));
         Ok(store)
@@ -218,6 +222,7 @@ impl Store {
         self.inner.waiters.close_all();
         self.inner.hub.cut_all();
         self.inner.reads.close_all();
+        self.inner.lessor.close();
         let tasks = std::mem::take(&mut *self.inner.tasks.lock());
         for task in &tasks {
             task.abort();

@@ -45,10 +45,12 @@ impl Store {
         command: &Command,
     ) -> Result<Result<Response, StateError>, Error> {
         if let Some(op) = &command.op {
-            self.view().admits(op)?;
+            self.require_understood(op).await?;
         }
         let bytes_max = match command.op {
             Some(Op::Tree(_)) => self.config().max_request_bytes.max(TREE_BYTES_MAX),
+            // Not a client's: the lessor bounds them.
+            Some(Op::LeaseExpire(_) | Op::LeaseCheckpoint(_)) => usize::MAX,
             _ => self.config().max_request_bytes,
         };
         let command = command.encode_to_vec();
@@ -56,6 +58,16 @@ impl Store {
             return Err(Error::RequestTooLarge);
         }
         self.submit(command.into()).await
+    }
+
+    /// Refuses a command that a member cannot apply yet. Here the members may be those of a moment
+    /// ago: another one may just have published what it can apply.
+    async fn require_understood(&self, op: &Op) -> Result<(), Error> {
+        if self.view().admits(op).is_err() {
+            self.read_index().await?;
+            self.view().admits(op)?;
+        }
+        Ok(())
     }
 
     /// [`Store::submit_command`] for an encoded command.

@@ -9,6 +9,7 @@ use crossbeam::channel::Sender;
 use keelson_core::Millis;
 use keelson_core::engine::Engine;
 use keelson_core::member::{Applier, ApplierEffects, ConsensusEvent};
+use keelson_core::node::Role;
 use keelson_core::state::Applied;
 use keelson_core::tree::Action;
 
@@ -16,6 +17,7 @@ use super::fatal::Fatal;
 use super::flusher::FlushJob;
 use super::waiters::{Outcome, Waiters};
 use super::worker::{Handoff, WorkerEvent};
+use crate::lease::LessorInbox;
 use crate::reads::ReadBatches;
 use crate::shared::Shared;
 use crate::tree::Hub;
@@ -32,6 +34,7 @@ pub(crate) struct ApplierShell {
     pub(crate) reads: Arc<ReadBatches>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) hub: Arc<Hub>,
+    pub(crate) lessor: Arc<LessorInbox>,
     pub(crate) watches: Watches,
     pub(crate) fatal: Fatal,
 }
@@ -106,6 +109,10 @@ impl ApplierShell {
             if event.action == Action::Expire {
                 self.shared.note_expired();
             }
+        }
+        // The lessor of a member that does not lead begins with the view of the state.
+        if !applied.leases.is_empty() && self.shared.soft_state().role == Role::Leader {
+            self.lessor.note(applied.leases);
         }
         if let Some(id) = applied.id {
             self.waiters.settle(id, Outcome::Applied(applied.response));

@@ -26,6 +26,7 @@ use super::raft_lines;
 use super::staging::Staged;
 use super::waiters::{Outcome, Waiters};
 use super::worker::{Handoff, MemberExecutor, WorkerEvent};
+use crate::lease::LessorInbox;
 use crate::peer::{Outbox, SendError, send_snapshot};
 use crate::reads::ReadBatches;
 use crate::shared::Shared;
@@ -42,6 +43,7 @@ pub(crate) struct ConsensusShell {
     pub(crate) waiters: Arc<Waiters>,
     pub(crate) reads: Arc<ReadBatches>,
     pub(crate) shared: Arc<Shared>,
+    pub(crate) lessor: Arc<LessorInbox>,
     pub(crate) fatal: Fatal,
     /// Kept between rounds, so that its buffer is reused.
     pub(crate) events: Vec<ConsensusEvent>,
@@ -132,6 +134,9 @@ impl ConsensusShell {
         }
         if let Some(soft_state) = effects.soft_state {
             self.announce(soft_state);
+        }
+        for (from, message) in effects.leases {
+            self.lessor.receive(from, message);
         }
         if effects.removed {
             self.shared.note_removed();

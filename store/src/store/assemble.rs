@@ -16,6 +16,7 @@ use tonic::service::Routes;
 use super::{Inner, Store};
 use crate::Config;
 use crate::disk::RealDisk;
+use crate::lease::LessorInbox;
 use crate::member::applier_shell::ApplierShell;
 use crate::member::consensus_shell::ConsensusShell;
 use crate::member::fatal::Fatal;
@@ -88,6 +89,7 @@ pub(super) fn assemble(
         waiters: wiring.waiters,
         reads: wiring.reads,
         links: wiring.links,
+        lessor: wiring.lessor,
         syncs: wiring.syncs,
         executor: wiring.executor,
         hub: wiring.hub,
@@ -113,6 +115,7 @@ struct Wiring {
     waiters: Arc<Waiters>,
     reads: Arc<ReadBatches>,
     links: Links,
+    lessor: Arc<LessorInbox>,
     syncs: Arc<Histogram>,
     hub: Arc<Hub>,
     fatal: Fatal,
@@ -129,6 +132,7 @@ impl Wiring {
         Wiring {
             waiters: Arc::new(Waiters::new(member, parts.incarnation)),
             reads: Arc::new(ReadBatches::new(Arc::clone(&executor))),
+            lessor: Arc::new(LessorInbox::new(parts.incarnation)),
             links: Links::new(cluster, member, parts.incarnation, listener, runtime),
             syncs: Arc::new(Histogram::default()),
             executor,
@@ -154,6 +158,7 @@ impl Wiring {
             reads: Arc::clone(&self.reads),
             shared: Arc::clone(&self.shared),
             hub: Arc::clone(&self.hub),
+            lessor: Arc::clone(&self.lessor),
             watches,
             fatal: self.fatal.clone(),
         }
@@ -168,6 +173,7 @@ impl Wiring {
             waiters: Arc::clone(&self.waiters),
             reads: Arc::clone(&self.reads),
             shared: Arc::clone(&self.shared),
+            lessor: Arc::clone(&self.lessor),
             fatal: self.fatal.clone(),
             events: Vec::new(),
             staged: None,

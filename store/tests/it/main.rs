@@ -2,4 +2,5 @@
 //! that it is linked once and its tests run in parallel.
 
 mod embedded;
+mod leases;
 mod tree;

@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use keelson_proto::peer::refused::Reason;
 use keelson_proto::peer::{self, PeerMessage, RaftMessage, peer_message};
 
-use super::ApplierEvent;
-use super::messages::{UnfitForward, input_of, refused};
+use super::messages::{UnfitForward, input_of, of_leases, refused};
+use super::{ApplierEvent, LeaseMessage};
 use crate::node::{Append, Input, LogLost, Node, NodeStatus, Output, Refusal, SoftState};
 use crate::state::Capture;
 use crate::{LastIncluded, MemberId, Millis, ProposalId, Roster};
@@ -59,6 +59,8 @@ pub struct ConsensusEffects {
     pub snapshots: Vec<(MemberId, RaftMessage, Capture)>,
     /// The leader, this member's role or the term changed.
     pub soft_state: Option<SoftState>,
+    /// Messages for the lessor, after the soft state.
+    pub leases: Vec<(MemberId, LeaseMessage)>,
     /// This member is no longer part of the cluster.
     pub removed: bool,
     /// Entries that this member has acknowledged are missing from its log: it must stop.
@@ -141,7 +143,11 @@ impl Consensus {
         match event {
             ConsensusEvent::Input(input) => self.inputs.push(input),
             ConsensusEvent::Peer(from, messages) => {
-                for message in messages {
+                for mut message in messages {
+                    if let Some(message) = of_leases(&mut message) {
+                        effects.leases.push((from, message));
+                        continue;
+                    }
                     match input_of(from, message) {
                         Ok(input) => self.inputs.extend(input),
                         Err(UnfitForward(id)) => reject(from, id, effects),

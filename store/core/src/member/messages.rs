@@ -5,7 +5,7 @@ use keelson_proto::peer::refused::Reason;
 use keelson_proto::peer::{Forward, PeerMessage, ProposalId, RaftEntry, Refused, peer_message};
 use prost::Message as _;
 
-use super::ConsensusEvent;
+use super::{ConsensusEvent, LeaseMessage};
 use crate::MemberId;
 use crate::node::Input;
 use crate::state::is_understood;
@@ -50,6 +50,8 @@ pub fn weight(message: &PeerMessage) -> usize {
             raft.context.len() + raft.entries.iter().map(entry).sum::<usize>()
         }
         Some(peer_message::Message::Forward(forward)) => forward.command.len(),
+        Some(peer_message::Message::LeaseRequest(request)) => size_of_val(&request.ids[..]),
+        Some(peer_message::Message::LeaseAnswer(answer)) => size_of_val(&answer.times[..]),
         _ => 0,
     };
     content + size_of::<PeerMessage>()
@@ -86,6 +88,16 @@ pub(super) fn refused(id: ProposalId, reason: Reason) -> Refused {
     }
 }
 
+/// Takes out the message about leases, if it is one.
+pub(super) fn of_leases(message: &mut PeerMessage) -> Option<LeaseMessage> {
+    use peer_message::Message::*;
+    match message.message.as_mut()? {
+        LeaseRequest(request) => Some(LeaseMessage::Request(std::mem::take(request))),
+        LeaseAnswer(answer) => Some(LeaseMessage::Answer(std::mem::take(answer))),
+        _ => None,
+    }
+}
+
 /// Converts a peer's message. A message in the name of another member is dropped.
 pub(super) fn input_of(
     from: MemberId,
@@ -105,6 +117,8 @@ pub(super) fn input_of(
         Refused(refused) => Some(Input::Refused(refused)),
         ReadIndexRequest(request) => Some(Input::ReadIndexRequested { from, request }),
         ReadIndexResponse(answer) => Some(Input::ReadIndexAnswered(answer)),
+        // For the lessor (`of_leases`).
+        LeaseRequest(_) | LeaseAnswer(_) => None,
     })
 }
 

@@ -5,7 +5,8 @@
 //! [`LogBatch`] groups log writes that share one sync, and [`LogEffects`] follow that sync.
 //! [`SnapshotSlot`] admits one incoming snapshot at a time. [`Peers`] determines whose messages are
 //! accepted. [`BatchedReads`] groups reads that share one request to the leader. [`Recovery`] is
-//! the start of a member. [`Expirer`] proposes the expiry of nodes of the v2 tree.
+//! the start of a member. [`Expirer`] proposes the expiry of nodes of the v2 tree, [`Lessor`] that
+//! of leases.
 //!
 //! The caller carries out the effects and decides nothing: `keelson-store` on threads, disks and
 //! sockets, the simulator of `keelson-tests` on a virtual clock. Consensus and applier are separate
@@ -16,6 +17,7 @@ mod applier;
 mod batched_reads;
 mod consensus;
 mod expirer;
+mod lessor;
 mod log_batch;
 mod messages;
 mod peers;
@@ -26,6 +28,7 @@ pub use applier::{Applier, ApplierEffects, ApplierEvent, EngineNumber, FlushPoli
 pub use batched_reads::{BatchedReads, ReadTicket};
 pub use consensus::{Consensus, ConsensusEffects, ConsensusEvent};
 pub use expirer::{Expirer, ExpirerEffects, ExpirerEvent};
+pub use lessor::{LeaseMessage, LeaseOutcome, Lessor, LessorEffects, LessorEvent};
 pub use log_batch::{LogBatch, LogEffects, LogPause, LogRecord, LogWork, PauseStep, Written};
 pub use messages::{forward_failed, forwarded_id, has_room, reject_forwards, weight};
 pub use peers::{Membership, Peers};

@@ -186,6 +186,7 @@ fn arrived(from: usize, message: peer::PeerMessage) -> Input {
             request,
         },
         Kind::ReadIndexResponse(answer) => Input::ReadIndexAnswered(answer),
+        Kind::LeaseRequest(_) | Kind::LeaseAnswer(_) => unreachable!("not for the node"),
     }
 }
 

@@ -14,6 +14,7 @@ use keelson_proto::internal::{Command, command::Op};
 use prost::Message;
 
 use super::*;
+use crate::lease::LessorInbox;
 use crate::member::worker::MemberExecutor;
 
 fn status() -> NodeStatus {
@@ -54,6 +55,7 @@ pub(crate) fn applier(executor: &Arc<MemberExecutor>, flushes: Sender<FlushJob>)
         reads: Arc::new(ReadBatches::new(Arc::clone(executor))),
         shared: Arc::new(shared),
         hub: Hub::new().0,
+        lessor: Arc::new(LessorInbox::new(1)),
         fatal: Fatal::new(Arc::new(|_| {})),
     }
 }

@@ -123,6 +123,7 @@ pub(crate) fn member(
         waiters: Arc::clone(&applier.waiters),
         reads: Arc::clone(&applier.reads),
         shared,
+        lessor: Arc::clone(&applier.lessor),
         fatal: fatal.clone(),
         events: Vec::new(),
         staged: None,

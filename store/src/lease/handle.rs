@@ -1,0 +1,100 @@
+//! A lease that keeps itself alive.
+
+use std::time::Duration;
+
+use keelson_proto::etcdserverpb::{LeaseGrantRequest, LeaseRevokeRequest};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::{Error, Store};
+
+/// A lease that is renewed while this is held. Dropping it ends the renewals; the lease then
+/// expires after its time to live.
+pub struct Lease {
+    store: Store,
+    id: i64,
+    ttl: i64,
+    alive: watch::Receiver<bool>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Store {
+    /// Grants a lease of that time to live, in seconds, and renews it three times in that time.
+    ///
+    /// # Errors
+    /// Those of [`Store::lease_grant`].
+    pub async fn lease(&self, ttl: i64) -> Result<Lease, Error> {
+        let began = Instant::now();
+        let granted = self.lease_grant(LeaseGrantRequest { ttl, id: 0 }).await?;
+        let (state, alive) = watch::channel(true);
+        let store = self.clone();
+        let task = tokio::spawn(async move {
+            renew(&store, granted.id, granted.ttl, began).await;
+            state.send_replace(false);
+        });
+        Ok(Lease {
+            store: self.clone(),
+            id: granted.id,
+            ttl: granted.ttl,
+            alive,
+            task,
+        })
+    }
+}
+
+/// Renews until the lease is gone, or was not confirmed for its time to live.
+async fn renew(store: &Store, id: i64, ttl: i64, granted: Instant) {
+    let ttl = Duration::from_secs(ttl.unsigned_abs());
+    let mut until = granted + ttl;
+    loop {
+        let began = Instant::now();
+        match tokio::time::timeout_at(until, store.lease_keep_alive(id)).await {
+            Ok(Ok(renewed)) if renewed.ttl == 0 => return,
+            Ok(Ok(_)) => {
+                until = began + ttl;
+                tokio::time::sleep(ttl / 3).await;
+            }
+            Ok(Err(Error::Stopped)) | Err(_) => return,
+            Ok(Err(_)) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+impl Lease {
+    /// The id, for `PutRequest::lease`.
+    pub fn id(&self) -> i64 {
+        self.id
+    }
+
+    /// The granted time to live, in seconds.
+    pub fn ttl(&self) -> i64 {
+        self.ttl
+    }
+
+    /// Whether the lease was confirmed within its time to live.
+    pub fn is_alive(&self) -> bool {
+        *self.alive.borrow()
+    }
+
+    /// Resolves when the lease is gone, or could not be confirmed for its time to live. Cancel
+    /// safe.
+    pub async fn lost(&self) {
+        let mut alive = self.alive.clone();
+        let _ = alive.wait_for(|alive| !alive).await;
+    }
+
+    /// Revokes the lease, which deletes its keys.
+    ///
+    /// # Errors
+    /// Those of [`Store::lease_revoke`].
+    pub async fn revoke(self) -> Result<(), Error> {
+        let request = LeaseRevokeRequest { id: self.id };
+        self.store.lease_revoke(request).await.map(drop)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

@@ -1,0 +1,175 @@
+//! Leases of embedded members.
+
+use std::time::Duration;
+
+use keelson_proto::etcdserverpb::*;
+use keelson_store::{Config, Error, Store};
+
+use crate::embedded::{members, open};
+
+/// Far longer than anything here takes.
+const LONG: Duration = Duration::from_secs(30);
+
+fn attached(key: &str, lease: i64) -> PutRequest {
+    PutRequest {
+        key: key.to_owned().into(),
+        lease,
+        ..PutRequest::default()
+    }
+}
+
+async fn granted(store: &Store, id: i64, ttl: i64) -> anyhow::Result<LeaseGrantResponse> {
+    Ok(store.lease_grant(LeaseGrantRequest { id, ttl }).await?)
+}
+
+async fn times(store: &Store, id: i64) -> anyhow::Result<LeaseTimeToLiveResponse> {
+    let request = LeaseTimeToLiveRequest { id, keys: true };
+    Ok(store.lease_time_to_live(request).await?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_member_grants_renews_and_revokes_leases() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let stores = open(members(dir.path(), 3)).await?;
+    for (store, id) in stores.iter().zip(1..) {
+        let lease = granted(store, id, 100).await?;
+        assert_eq!((lease.id, lease.ttl), (id, 100));
+        store.put(attached(&format!("key-{id}"), id)).await?;
+        for other in &stores {
+            let renewed = other.lease_keep_alive(id).await?;
+            assert_eq!((renewed.id, renewed.ttl), (id, 100));
+            assert!(0 < renewed.header.expect("a header").revision);
+            let times = times(other, id).await?;
+            assert_eq!(times.keys, [format!("key-{id}")]);
+            assert!((50..=100).contains(&times.ttl) && times.granted_ttl == 100);
+        }
+    }
+    for (store, id) in stores.iter().zip([2, 3, 1]) {
+        store.lease_revoke(LeaseRevokeRequest { id }).await?;
+        assert!(store.get(format!("key-{id}")).await?.is_none());
+    }
+    for store in &stores {
+        assert_eq!(store.lease_keep_alive(1).await?.ttl, 0);
+        assert_eq!(times(store, 1).await?.ttl, -1);
+    }
+    for store in &stores {
+        store.shutdown().await;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_without_renewals_expires_and_takes_its_keys() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let config = Config {
+        heartbeat_ms: 20,
+        election_ms: 200,
+        ..Config::single("alone", dir.path())
+    };
+    let store = Store::open(config).await?;
+    store.ready().await;
+    let lease = granted(&store, 0, 0).await?;
+    assert!(0 < lease.id);
+    assert_eq!(lease.ttl, store.lease_ttl_min());
+    let kept = store.lease(100).await?;
+    store.put(attached("kept", kept.id())).await?;
+    let mut watch = store.watch(WatchCreateRequest {
+        key: "k".into(),
+        range_end: "l".into(),
+        start_revision: 3,
+        ..WatchCreateRequest::default()
+    });
+    assert!(watch.next().await?.created);
+    store.put(attached("key", lease.id)).await?;
+    assert_eq!(watch.next().await?.events.len(), 1);
+    let expired = tokio::time::timeout(LONG, watch.next()).await??;
+    let event = expired.events.first().expect("the deletion");
+    assert_eq!(event.kv.as_ref().expect("a pair").key, "key");
+    assert!(store.get("kept").await?.is_some() && kept.is_alive());
+    assert_eq!(store.leases().leases.len(), 1);
+    kept.revoke().await?;
+    assert!(store.get("kept").await?.is_none());
+    store.shutdown().await;
+    let stopped = store.lease_keep_alive(1).await;
+    assert!(matches!(stopped, Err(Error::Stopped)));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_is_held_is_renewed_and_its_loss_is_reported() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let config = Config {
+        heartbeat_ms: 20,
+        election_ms: 200,
+        ..Config::single("alone", dir.path())
+    };
+    let store = Store::open(config).await?;
+    store.ready().await;
+    let kept = store.lease(1).await?;
+    let beside = granted(&store, 0, 2).await?;
+    // The other lease, which is not renewed, expires later than this one would have.
+    let gone = async {
+        while 0 < times(&store, beside.id).await?.granted_ttl {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(LONG, gone).await??;
+    assert!(kept.is_alive());
+    let request = LeaseRevokeRequest { id: kept.id() };
+    store.lease_revoke(request).await?;
+    tokio::time::timeout(LONG, kept.lost()).await?;
+    assert!(!kept.is_alive());
+    store.shutdown().await;
+    Ok(())
+}
+
+/// The reply was the error "not a primary lessor" in etcd (#21671).
+#[tokio::test(flavor = "multi_thread")]
+async fn renewals_go_on_while_leadership_moves() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let stores = open(members(dir.path(), 3)).await?;
+    granted(&stores[0], 7, 100).await?;
+    let renewing = async {
+        for store in stores.iter().cycle().take(60) {
+            assert_eq!(store.lease_keep_alive(7).await?.ttl, 100);
+        }
+        anyhow::Ok(())
+    };
+    let moving = async {
+        for store in &stores {
+            store.transfer_leadership().await;
+        }
+    };
+    let (renewed, ()) = tokio::join!(renewing, moving);
+    renewed?;
+    for store in &stores {
+        store.shutdown().await;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_of_expired_leases_go_in_a_few_entries() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let config = Config {
+        heartbeat_ms: 20,
+        election_ms: 200,
+        unsafe_no_fsync: true,
+        ..Config::single("alone", dir.path())
+    };
+    let store = Store::open(config).await?;
+    store.ready().await;
+    let grants = (1..=3_000).map(|id| store.lease_grant(LeaseGrantRequest { id, ttl: 2 }));
+    for granted in futures_util::future::join_all(grants).await {
+        granted?;
+    }
+    let gone = async {
+        while !store.leases().leases.is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(LONG, gone).await?;
+    store.shutdown().await;
+    Ok(())
+}
