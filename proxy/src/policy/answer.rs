@@ -1,8 +1,7 @@
 //! The one way from a request to its answer, for all protocols.
 //!
 //! A codec parses a request, and `admit` checks its head. `answer` forwards it, or starts a watch,
-//! and counts it; a watch whose connection is parked is not counted. The codec then writes the
-//! answer in its protocol. The fast path skips `admit`: it declines every request that might be
+//! and counts it. The codec then writes the answer in its protocol. The fast path skips `admit`: it declines every request that might be
 //! refused.
 
 use std::sync::Arc;
@@ -47,7 +46,6 @@ pub(crate) enum Answer {
 pub(crate) struct Watch {
     head: Head,
     events: Box<WatchStream>,
-    record: RequestRecord,
 }
 
 /// Decides by its head whether a request goes to a member. `Err` is the answer of one that does
@@ -87,11 +85,8 @@ pub(crate) fn answer(
             Incoming::Watch(watch, permit) => {
                 match Box::pin(watch::start(context, watch, permit)).await {
                     Ok((head, Started::Watching(events))) => {
-                        return Answer::Watch(Box::new(Watch {
-                            head,
-                            events,
-                            record,
-                        }));
+                        record.handled(context, head.status);
+                        return Answer::Watch(Box::new(Watch { head, events }));
                     }
                     Ok((head, Started::Answered(body))) => Ok((head, body)),
                     Err(refusal) => Err(refusal),
@@ -120,14 +115,12 @@ impl Answer {
 }
 
 impl Watch {
-    /// The answer for a connection that can be parked. The port cuts it at shutdown, and
-    /// `etcd_proxy_handled_total` does not count it.
+    /// The answer for a connection that can be parked. The port cuts it at shutdown.
     pub(crate) fn into_parked(self) -> Parked {
         Parked::new(&watch_head(self.head), self.events.into_stream())
     }
 
     fn into_response(self, context: &Context) -> Response<AnswerBody> {
-        self.record.handled(context, self.head.status);
         let cut = stream::once(context.drain.clone().begun()).map(|()| Some(Err(Cut)));
         let events = self
             .events

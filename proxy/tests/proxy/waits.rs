@@ -271,3 +271,21 @@ async fn a_wait_that_a_member_cuts_goes_on_elsewhere() {
     assert_eq!(client.chunks().await, event(9));
     proxy.stop().await;
 }
+
+/// On a connection that the proxy reads itself, and on one that hyper reads.
+#[tokio::test]
+async fn a_watch_that_waits_is_counted_as_handled() {
+    let member = Fake::start(waits).await;
+    let proxy = Running::before(&[&member]).await;
+    let mut clients = vec![];
+    for (count, field) in [(1, ""), (2, "Connection: x\r\n")] {
+        let mut client = Client::connect(proxy.address).await;
+        let text = format!("GET /v2/keys/a?wait=true HTTP/1.1\r\nHost: a\r\n{field}\r\n");
+        client.send_bytes(text.as_bytes()).await;
+        assert_eq!(client.head().await.status, 200);
+        let metrics = get(proxy.address, "/metrics").await.body;
+        let line = format!("etcd_proxy_handled_total{{code=\"200\",method=\"GET\"}} {count}\n");
+        assert!(metrics.contains(&line), "{metrics}");
+        clients.push(client);
+    }
+}
