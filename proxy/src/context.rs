@@ -14,6 +14,7 @@ use crate::http1::headers::{LOOP, PROXIED_BY};
 use crate::metrics::Metrics;
 use crate::policy::coarse_timer::CoarseTimer;
 use crate::policy::endpoints::{self, Endpoints};
+use crate::policy::mark::Mark;
 use crate::policy::read_your_writes::HighWaterMark;
 use crate::sockets::{Sockets, Watches};
 
@@ -30,6 +31,8 @@ pub(crate) struct Context {
     pub(crate) endpoints: Endpoints,
     pub(crate) metrics: Metrics,
     pub(crate) high_water_mark: HighWaterMark,
+    /// The highest Raft term that clients have received.
+    pub(crate) raft_term: Mark,
     pub(crate) coarse_timer: CoarseTimer,
     /// Bytes of request bodies over HTTP/2 that must be complete before they are forwarded.
     pub(crate) bodies: Arc<Semaphore>,
@@ -55,6 +58,7 @@ impl Context {
         Context {
             endpoints: Endpoints::new(own, config.client_tls.clone()),
             high_water_mark: HighWaterMark::new(config.catch_up),
+            raft_term: Mark::new(config.catch_up),
             config,
             id: HeaderValue::from_str(&id).expect("hex digits"),
             metrics: Metrics::default(),

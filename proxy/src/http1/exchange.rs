@@ -64,7 +64,7 @@ impl Failure {
 pub(crate) struct Reply {
     pub(crate) head: Head,
     pub(crate) endpoint: Arc<Endpoint>,
-    connection: Connection,
+    pub(super) connection: Connection,
 }
 
 impl Reply {

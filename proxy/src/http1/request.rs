@@ -28,6 +28,8 @@ pub(crate) struct UpstreamRequest {
     pub(crate) subject: Subject,
     /// It changes nothing, and may be sent any number of times.
     pub(crate) read: bool,
+    /// It is the JSON gateway's.
+    pub(crate) gateway: bool,
     /// The head, and a small body behind it.
     pub(crate) bytes: Bytes,
     /// A body that is sent as it comes.
@@ -102,6 +104,7 @@ impl UpstreamRequest {
             method: parts.method.clone(),
             subject: Subject::of(path),
             read: subject::reads(&parts.method, path),
+            gateway: subject::is_gateway(path),
             bytes,
             streamed: None,
         }
@@ -120,6 +123,7 @@ impl UpstreamRequest {
             method: Method::GET,
             subject: Subject::Other,
             read: true,
+            gateway: false,
             bytes: RequestHead::exact(&Method::GET, target, fields),
             streamed: None,
         }

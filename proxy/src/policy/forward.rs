@@ -18,6 +18,7 @@ use crate::http1::request::UpstreamRequest;
 use crate::policy::attempts::Attempts;
 use crate::policy::endpoint::{Endpoint, Health};
 use crate::policy::subject::Subject;
+use crate::policy::terms::{self, Settled};
 
 /// The time that the leader always gets before a stale answer is used.
 const LEADER_GRACE: Duration = Duration::from_millis(300);
@@ -37,7 +38,11 @@ pub(crate) async fn forward(
         Subject::Cluster => cluster(&mut attempts, request).await,
         Subject::Other => send(&mut attempts, request).await,
     };
-    reply?.begin().map_err(|error| {
+    let reply = match terms::settle(context, request, reply?) {
+        Settled::Now(reply) => reply,
+        Settled::Later(later) => later.await?,
+    };
+    reply.begin().map_err(|error| {
         debug!(%error, "the answer's connection failed");
         refusal(request)
     })

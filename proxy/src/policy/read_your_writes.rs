@@ -9,13 +9,14 @@
 //! accounts carry no index: for a while they come from the member that answered the latest change.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::policy::endpoint::{Endpoint, Health};
+use crate::policy::mark::Mark;
 
 /// While clients write, the nearest member keeps lagging. After a stale answer, reads prefer the
 /// leader for this time.
@@ -23,33 +24,20 @@ const LAG_MEMORY: Duration = Duration::from_millis(100);
 
 /// The highest index that this proxy has sent to a client.
 pub(crate) struct HighWaterMark {
-    index: AtomicU64,
-    /// The time that members get to catch up with the mark, for all reads together.
+    index: Mark,
     catch_up: Duration,
-    /// `lag.missing` is set.
-    lagging: AtomicBool,
-    lag: Mutex<Lag>,
     /// `changer` is set.
     changed: AtomicBool,
     /// The member that answered the latest change of members or accounts, and when.
     changer: Mutex<Option<(Arc<Endpoint>, Instant)>>,
 }
 
-#[derive(Default)]
-struct Lag {
-    /// The time of the last stale answer.
-    last: Option<Instant>,
-    /// An index that no answer has reached, and since when.
-    missing: Option<(u64, Instant)>,
-}
-
 impl HighWaterMark {
+    /// `catch_up`: the time that members get to reach the mark, for all reads together.
     pub(crate) fn new(catch_up: Duration) -> HighWaterMark {
         HighWaterMark {
-            index: AtomicU64::new(0),
+            index: Mark::new(catch_up),
             catch_up,
-            lagging: AtomicBool::new(false),
-            lag: Mutex::default(),
             changed: AtomicBool::new(false),
             changer: Mutex::default(),
         }
@@ -57,57 +45,24 @@ impl HighWaterMark {
 
     /// The mark.
     pub(crate) fn current(&self) -> u64 {
-        self.index.load(Ordering::Relaxed)
+        self.index.current()
     }
 
     /// Raises the mark to the index of an answer.
     pub(crate) fn observe(&self, index: Option<u64>) {
-        let index = index.unwrap_or(0);
-        if self.current() < index {
-            self.index.fetch_max(index, Ordering::Relaxed);
-        }
+        self.index.observe(index);
     }
 
     /// Until when a newer answer may be sought, if an answer from `index` is stale: `known` is the
-    /// mark when the read began. All reads share the deadline. Clients that give up sooner and
-    /// retry must not extend it.
+    /// mark when the read began.
     pub(crate) fn stale_until(&self, known: u64, index: Option<u64>) -> Option<Instant> {
-        let index = index?;
-        let newest = self.current();
-        if newest <= index {
-            if self.lagging.load(Ordering::Relaxed) {
-                self.lagging.store(false, Ordering::Relaxed);
-                self.lag.lock().missing = None;
-            }
-            return None;
-        }
-        if known <= index {
-            return None;
-        }
-        let now = Instant::now();
-        let mut lag = self.lag.lock();
-        lag.last = Some(now);
-        let since = match lag.missing {
-            Some((missing, since)) if missing == newest => since,
-            _ => now,
-        };
-        lag.missing = Some((newest, since));
-        self.lagging.store(true, Ordering::Relaxed);
-        Some(since + self.catch_up)
+        self.index.stale_until(known, index)
     }
 
     /// No answer newer than this index was found. After the deadline the mark falls to it: the
     /// cluster was set up anew, or has lost its majority, and its members' state is the only one.
     pub(crate) fn give_up(&self, index: Option<u64>) {
-        let mut lag = self.lag.lock();
-        if let (Some(index), Some((newest, since))) = (index, lag.missing)
-            && self.catch_up <= since.elapsed()
-        {
-            lag.missing = None;
-            // Unless the mark has risen meanwhile.
-            let order = Ordering::Relaxed;
-            let _ = self.index.compare_exchange(newest, index, order, order);
-        }
+        self.index.give_up(index);
     }
 
     /// A change of members or accounts was answered by this member.
@@ -141,7 +96,7 @@ impl HighWaterMark {
 
     /// Whether a member's answer was stale a moment ago.
     pub(crate) fn lagged_recently(&self) -> bool {
-        let last = self.lag.lock().last;
+        let last = self.index.last_stale();
         last.is_some_and(|last| last.elapsed() < LAG_MEMORY)
     }
 }

@@ -41,7 +41,7 @@ impl Subject {
         if is_keys(path) {
             Subject::Keys
         } else if CLUSTER.iter().any(|prefix| path.starts_with(prefix))
-            || path.starts_with("/v3") && CLUSTER_V3.iter().any(|part| path.contains(part))
+            || is_gateway(path) && CLUSTER_V3.iter().any(|part| path.contains(part))
         {
             Subject::Cluster
         } else {
@@ -55,13 +55,16 @@ pub(crate) fn is_keys(path: &str) -> bool {
     path.starts_with(KEYS)
 }
 
+/// Whether a path belongs to the v3 JSON gateway.
+pub(crate) fn is_gateway(path: &str) -> bool {
+    path.starts_with("/v3")
+}
+
 /// Whether a request changes nothing, so that it may be sent any number of times.
 pub(crate) fn reads(method: &Method, path: &str) -> bool {
     match *method {
         Method::GET | Method::HEAD => true,
-        Method::POST => {
-            path.starts_with("/v3") && GATEWAY_READS.iter().any(|end| path.ends_with(end))
-        }
+        Method::POST => is_gateway(path) && GATEWAY_READS.iter().any(|end| path.ends_with(end)),
         _ => false,
     }
 }

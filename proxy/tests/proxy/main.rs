@@ -23,5 +23,6 @@ mod real;
 mod resumption;
 mod streams;
 mod support;
+mod terms;
 mod tls;
 mod waits;

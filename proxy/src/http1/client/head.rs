@@ -15,6 +15,8 @@ use crate::http1::headers;
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 const HEADERS_MAX: usize = 96;
 
+const RAFT_TERM: &str = "x-raft-term";
+
 /// The status line and the header fields of a member's answer.
 #[derive(Debug)]
 pub(crate) struct Head {
@@ -24,6 +26,8 @@ pub(crate) struct Head {
     pub(crate) keep: bool,
     /// `X-Etcd-Index`.
     pub(crate) index: Option<u64>,
+    /// `X-Raft-Term`.
+    pub(crate) raft_term: Option<u64>,
     /// From the status line to the blank line.
     block: Bytes,
     /// It has no field that ends at this hop.
@@ -40,6 +44,7 @@ struct ResponseFields {
     keep_alive: bool,
     hop_by_hop: bool,
     index: Option<u64>,
+    raft_term: Option<u64>,
 }
 
 /// A transfer coding.
@@ -77,6 +82,7 @@ pub(crate) fn parse(received: &mut BytesMut, method: &Method) -> io::Result<Opti
         framing,
         keep: found.keeps() && framing != Framing::UntilClose,
         index: found.index,
+        raft_term: found.raft_term,
         block: received.split_to(length).freeze(),
         end_to_end: found.modern && !found.hop_by_hop,
     }))
@@ -110,6 +116,36 @@ impl Head {
         headers
     }
 
+    /// Sets the term in place of a lower one.
+    pub(crate) fn set_raft_term(&mut self, term: &str) {
+        self.raft_term = term.parse().ok();
+        self.set(RAFT_TERM, term);
+    }
+
+    /// Sets the length of the body.
+    pub(crate) fn set_length(&mut self, length: u64) {
+        self.framing = Framing::Length(length);
+        self.set("content-length", &length.to_string());
+    }
+
+    /// Sets the value of a field that the head has.
+    fn set(&mut self, name: &str, value: &str) {
+        let mut fields = [httparse::EMPTY_HEADER; HEADERS_MAX];
+        let mut parsed = httparse::Response::new(&mut fields);
+        let parsing = parsed.parse(&self.block);
+        debug_assert!(parsing.is_ok(), "it was read before");
+        let mut named = parsed.headers.iter();
+        let Some(field) = named.find(|field| field.name.eq_ignore_ascii_case(name)) else {
+            return;
+        };
+        let start = field.value.as_ptr() as usize - self.block.as_ptr() as usize;
+        let (before, after) = (
+            &self.block[..start],
+            &self.block[start + field.value.len()..],
+        );
+        self.block = Bytes::from([before, value.as_bytes(), after].concat());
+    }
+
     /// The head as it was received, blank line included, if all its fields are end-to-end and it
     /// has the length of the body.
     pub(crate) fn verbatim(&self) -> Option<&Bytes> {
@@ -127,6 +163,9 @@ impl ResponseFields {
                     self.close |= word.eq_ignore_ascii_case(b"close");
                     self.keep_alive |= word.eq_ignore_ascii_case(b"keep-alive");
                 }
+            }
+            11 if field.name.eq_ignore_ascii_case(RAFT_TERM) => {
+                self.raft_term = length(field.value).ok();
             }
             12 if field.name.eq_ignore_ascii_case("x-etcd-index") => {
                 self.index = length(field.value).ok();

@@ -24,6 +24,7 @@ const HEADERS_MAX: usize = 48;
 pub(super) struct ParsedRequest {
     pub(super) method: Method,
     pub(super) subject: Subject,
+    gateway: bool,
     /// It changes nothing.
     read: bool,
     /// It is a v2 watch.
@@ -83,6 +84,7 @@ pub(super) fn parse(
     let keys = subject == Subject::Keys;
     Ok(ParsedRequest {
         subject,
+        gateway: subject::is_gateway(path),
         read: subject::reads(&method, path),
         watches: method == Method::GET && keys && watch::is_watch(&target[path.len()..]),
         last: found.last,
@@ -142,6 +144,7 @@ impl ParsedRequest {
             method: self.method,
             subject: self.subject,
             read: self.read,
+            gateway: self.gateway,
             bytes: self.head.finish(body).freeze(),
             streamed: None,
         }

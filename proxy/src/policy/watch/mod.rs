@@ -23,7 +23,7 @@ use crate::http1::body::AnswerBody;
 use crate::http1::client::Head;
 use crate::http1::request::UpstreamRequest;
 use crate::policy::attempts::Attempts;
-use crate::policy::forward;
+use crate::policy::{forward, terms};
 use crate::sockets::WatchPermit;
 
 /// The beginning of an answer to a watch.
@@ -71,7 +71,7 @@ async fn send(
     attempts: &mut Attempts<'_>,
     request: &mut UpstreamRequest,
 ) -> Result<(Head, AnswerBody), Refusal> {
-    let reply = forward::send(attempts, request).await?;
+    let reply = terms::send(attempts, request).await?;
     reply.begin().map_err(|_| Refusal::NoAnswer)
 }
 

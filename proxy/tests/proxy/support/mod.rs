@@ -10,7 +10,7 @@ mod running;
 mod streaming;
 
 pub(crate) use callee::{Callee, Fate};
-pub(crate) use client::{Client, get, put};
+pub(crate) use client::{Answer, Client, get, put};
 pub(crate) use fake::{Fake, Seen, Step, answer, answer_at};
 pub(crate) use running::{Running, config};
 pub(crate) use streaming::{Peer, Side, StreamingMember};
