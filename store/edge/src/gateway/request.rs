@@ -9,7 +9,7 @@ use tokio::time;
 use tonic::Status;
 use tonic::body::Body;
 
-use super::requests::Requests;
+use super::requests::JsonRequests;
 use super::{BODY_TIMEOUT, Calls, JsonRequest, json, text};
 
 /// The start of the HTTP headers that are gRPC metadata.
@@ -50,7 +50,7 @@ pub(super) async fn streamed<C: Calls, Q: JsonRequest>(
     request: Request,
 ) -> Result<http::Request<Body>, Status> {
     let (head, body) = request.into_parts();
-    let begun = Requests::<Q>::begin(body, calls.message_bytes_max());
+    let begun = JsonRequests::<Q>::begin(body, calls.message_bytes_max());
     let requests = time::timeout(BODY_TIMEOUT, begun).await;
     let requests = requests.map_err(|_| late())??;
     Ok(call(method, &head.headers, Body::new(requests)))

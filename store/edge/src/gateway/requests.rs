@@ -17,7 +17,7 @@ use super::request::{frame, text_bytes_max, too_large};
 /// A body with a frame for each JSON message of another body. It ends with that, and with a message
 /// that is malformed or too large. A client that only adds requests as it reads the answers is
 /// waited for without a limit, as over gRPC.
-pub(super) struct Requests<Q> {
+pub(super) struct JsonRequests<Q> {
     /// The first message, which has been parsed before the call.
     first: Option<Bytes>,
     body: Option<BodyDataStream>,
@@ -26,13 +26,16 @@ pub(super) struct Requests<Q> {
     _message: PhantomData<fn() -> Q>,
 }
 
-impl<Q: JsonRequest> Requests<Q> {
+impl<Q: JsonRequest> JsonRequests<Q> {
     /// Waits for the first message, or for the end of the body.
     ///
     /// # Errors
     /// The first message is malformed or too large, or the body has failed before its end.
-    pub(super) async fn begin(body: Body, message_bytes_max: usize) -> Result<Requests<Q>, Status> {
-        let mut requests = Requests {
+    pub(super) async fn begin(
+        body: Body,
+        message_bytes_max: usize,
+    ) -> Result<JsonRequests<Q>, Status> {
+        let mut requests = JsonRequests {
             first: None,
             body: Some(body.into_data_stream()),
             values: Values::new(text_bytes_max(message_bytes_max)),
@@ -68,7 +71,7 @@ impl<Q: JsonRequest> Requests<Q> {
     }
 }
 
-impl<Q: JsonRequest> hyper::body::Body for Requests<Q> {
+impl<Q: JsonRequest> hyper::body::Body for JsonRequests<Q> {
     type Data = Bytes;
     type Error = Status;
 
