@@ -4,12 +4,15 @@
 //! any toolchain. `cargo fuzz run <target>`, with a nightly one, explores for as long as it is let;
 //! the front ends are in `fuzz_targets/`.
 
+pub mod answer_head;
 pub mod command;
 pub mod config;
 pub mod discovery;
 pub mod discovery_url;
+pub mod fast_path;
 pub mod hpack;
 pub mod http2;
+pub mod mended;
 pub mod peer;
 pub mod request;
 pub mod streams;
@@ -19,13 +22,16 @@ pub mod wal;
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its corpus.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 13] = [
+    ("answer_head", answer_head::run),
     ("command", command::run),
     ("config", config::run),
     ("discovery", discovery::run),
     ("discovery_url", discovery_url::run),
+    ("fast_path", fast_path::run),
     ("hpack", hpack::run),
     ("http2", http2::run),
+    ("mended", mended::run),
     ("peer", peer::run),
     ("request", request::run),
     ("streams", streams::run),

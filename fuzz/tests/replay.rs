@@ -24,14 +24,17 @@ fn corpora_and_their_neighbours_hold() {
         let corpus = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("corpus")
             .join(name);
-        let files: Vec<_> = std::fs::read_dir(&corpus).expect(name).flatten().collect();
-        assert!(!files.is_empty(), "no corpus for {name}");
-        for file in files {
-            let seed = std::fs::read(file.path()).expect("a readable corpus");
-            target(&seed);
+        let files = std::fs::read_dir(&corpus).expect(name).flatten();
+        let mut paths: Vec<_> = files.map(|file| file.path()).collect();
+        paths.sort_unstable();
+        assert!(!paths.is_empty(), "no corpus for {name}");
+        let read = |path| std::fs::read(path).expect("a readable corpus");
+        let seeds: Vec<Vec<u8>> = paths.into_iter().map(read).collect();
+        for seed in &seeds {
+            target(seed);
             let mut dice = Dice(seed.len() as u64 + 1);
             for _ in 0..rounds {
-                target(&mutate(&seed, &mut dice));
+                target(&mutate(seed, &seeds, &mut dice));
                 runs += 1;
             }
         }
@@ -51,16 +54,24 @@ impl Dice {
     }
 }
 
-fn mutate(seed: &[u8], dice: &mut Dice) -> Vec<u8> {
+/// `seeds` are all files of the corpus: parts of them come in.
+fn mutate(seed: &[u8], seeds: &[Vec<u8>], dice: &mut Dice) -> Vec<u8> {
     let mut bytes = seed.to_vec();
     for _ in 0..=dice.roll(4) {
         let at = dice.roll(bytes.len() + 1);
         let value = dice.roll(256) as u8;
-        match dice.roll(5) {
+        match dice.roll(6) {
             0 => bytes.insert(at, value),
             1 if at < bytes.len() => drop(bytes.remove(at)),
             2 => bytes.truncate(at),
             3 => bytes.extend_from_within(at..),
+            4 => {
+                let other = &seeds[dice.roll(seeds.len())];
+                let from = dice.roll(other.len());
+                let part = &other[from..];
+                let part = &part[..dice.roll(part.len().min(64) + 1)];
+                drop(bytes.splice(at..at, part.iter().copied()));
+            }
             _ => {
                 if let Some(byte) = bytes.get_mut(at) {
                     *byte = value;

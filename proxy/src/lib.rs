@@ -36,11 +36,16 @@ mod relay;
 mod service;
 mod sockets;
 
+/// For fuzz targets.
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::grpc::fuzzing::pass;
+    pub use crate::http1::fuzzing::{AnswerHead, PassedRequest, Proxy, answer_head};
+}
+
 pub use address::AddressError;
 pub use config::{MembersFrom, ProxyConfig, SavePeerUrls};
 pub use gateway::{GatewayConfig, GatewayError, serve_gateway};
-#[doc(hidden)]
-pub use grpc::fuzzing;
 pub use keelson_port::{
     ClientTls, ClientTlsFiles, Listener, Protocol, ServerTls, TlsError, TlsFiles, common_name,
 };

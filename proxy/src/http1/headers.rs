@@ -61,13 +61,16 @@ fn words<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = 
     texts.flat_map(|text| text.split(',').map(str::trim))
 }
 
-/// `X-Forwarded-For` with the client appended.
+/// `X-Forwarded-For` with the client appended, as Go's reverse proxy does: what clients sent stays
+/// byte for byte.
 pub(crate) fn forwarded_for(headers: &HeaderMap, client: SocketAddr) -> HeaderValue {
-    let ip = client.ip().to_canonical();
-    let before = words(headers, &X_FORWARDED_FOR);
-    let mut list = before.fold(String::new(), |list, ip| list + ip + ", ");
-    list.push_str(&ip.to_string());
-    HeaderValue::from_str(&list).expect("texts of headers and an address")
+    let client = client.ip().to_canonical().to_string();
+    let before = headers.get_all(&X_FORWARDED_FOR).into_iter();
+    let all: Vec<&[u8]> = before
+        .map(HeaderValue::as_bytes)
+        .chain([client.as_bytes()])
+        .collect();
+    HeaderValue::from_bytes(&all.join(&b", "[..])).expect("bytes of fields and an address")
 }
 
 #[cfg(test)]
@@ -104,7 +107,18 @@ mod tests {
         );
         assert_eq!(
             forwarded_for(&headers, client),
-            "10.0.0.7, 10.0.0.8, 10.0.0.9"
+            "10.0.0.7,10.0.0.8, 10.0.0.9"
         );
+    }
+
+    #[test]
+    fn a_list_of_clients_that_is_not_ascii_is_kept() {
+        let client = "10.0.0.9:4711".parse().unwrap();
+        let mut headers = HeaderMap::new();
+        for value in ["\u{e9}", "b"] {
+            headers.append(X_FORWARDED_FOR, HeaderValue::from_str(value).unwrap());
+        }
+        let all = forwarded_for(&headers, client);
+        assert_eq!(all.as_bytes(), "\u{e9}, b, 10.0.0.9".as_bytes());
     }
 }

@@ -10,6 +10,7 @@ pub(crate) mod client;
 pub(crate) mod exchange;
 pub(crate) mod fast_path;
 pub(crate) mod fetch;
+pub(crate) mod fuzzing;
 pub(crate) mod headers;
 pub(crate) mod hyper;
 mod raft_term;

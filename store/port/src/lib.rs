@@ -17,6 +17,8 @@ mod descriptors;
 mod drain;
 mod fast_path;
 mod filtered;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gathered;
 mod grpc_timeout;
 mod guard;

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use rustls::PeerIncompatible;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time;
 use tokio_rustls::TlsAcceptor;
@@ -89,8 +90,9 @@ fn remedy(error: &io::Error) -> Option<&'static str> {
     )
 }
 
-async fn serve_h1<S: Serve>(
-    stream: TlsStream<TcpStream>,
+/// Serves HTTP/1.1 by hyper alone, on a stream that is no bare socket.
+pub(crate) async fn serve_h1<S: Serve, I: AsyncRead + AsyncWrite + Unpin>(
+    stream: I,
     client: SocketAddr,
     port: &Port<S>,
     drain: &Drain,

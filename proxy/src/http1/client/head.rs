@@ -197,6 +197,10 @@ impl ResponseFields {
         if bodiless || method == Method::HEAD {
             return Ok(Framing::Length(0));
         }
+        // Its framing is faulty: RFC 9112, 6.1.
+        if !self.modern && self.coding.is_some() {
+            return Err(malformed("a transfer encoding in HTTP/1.0"));
+        }
         match (&self.coding, self.length) {
             (Some(Coding::Chunked), _) => Ok(Framing::chunked()),
             (Some(Coding::Unknown), _) => Err(malformed("an unknown transfer encoding")),
@@ -293,6 +297,13 @@ mod tests {
         ] {
             assert!(parsed(text, Method::GET).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_transfer_coding_in_http_1_0_is_refused() {
+        let text =
+            "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\n\r\n";
+        assert!(parsed(text, Method::GET).is_err());
     }
 
     #[test]

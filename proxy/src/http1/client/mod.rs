@@ -11,4 +11,4 @@ mod socket;
 
 pub(crate) use connection::Connection;
 pub(crate) use framing::{Decoded, Framing};
-pub(crate) use head::{Head, length};
+pub(crate) use head::{Head, length, parse as parse_head};

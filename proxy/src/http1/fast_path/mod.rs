@@ -26,6 +26,7 @@ use tokio::time;
 use self::request::ParsedRequest;
 use self::response::Unsent;
 use crate::context::Context;
+use crate::http1::fuzzing::PassedRequest;
 use crate::metrics::RequestRecord;
 use crate::policy::answer::{Answer, Incoming, answer};
 use crate::policy::watch::WatchRequest;
@@ -161,6 +162,24 @@ impl Request {
             },
         }
     }
+}
+
+/// What members receive of a whole request, its length, and whether the connection ends with it;
+/// for fuzz targets. `None`: it is declined, or incomplete.
+pub(crate) fn pass(
+    received: &[u8],
+    context: &Context,
+    client: SocketAddr,
+) -> Option<(PassedRequest, usize, bool)> {
+    let parsed = request::parse(received, context, client).ok()?;
+    let (length, last) = (parsed.length(), parsed.last);
+    let whole = received.get(..length)?;
+    let request = Request::new(context, parsed, whole);
+    let passed = match request.incoming {
+        Incoming::Request(request) => PassedRequest::Forwarded(request.bytes),
+        Incoming::Watch(watch, _) => PassedRequest::Watched(watch.first().bytes),
+    };
+    Some((passed, length, last))
 }
 
 /// A copy without the spare room of the buffer.

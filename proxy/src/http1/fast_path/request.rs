@@ -61,12 +61,19 @@ pub(super) fn parse(
     context: &Context,
     client: SocketAddr,
 ) -> Result<ParsedRequest, Declined> {
+    // httparse skips line ends before a request, and hyper's targets are not mended after them.
+    if !received.first().is_some_and(u8::is_ascii_uppercase) {
+        return Err(Declined);
+    }
     let mut fields = [const { MaybeUninit::uninit() }; HEADERS_MAX];
     let mut parsed = httparse::Request::new(&mut []);
     let parsing = parsed.parse_with_uninit_headers(received, &mut fields);
     let Ok(Status::Complete(head_bytes)) = parsing else {
         return Err(Declined);
     };
+    if has_bare_line_feed(&received[..head_bytes]) {
+        return Err(Declined);
+    }
     let (Some(method), Some(target), Some(1)) = (parsed.method, parsed.path, parsed.version) else {
         return Err(Declined);
     };
@@ -93,6 +100,13 @@ pub(super) fn parse(
         head,
         method,
     })
+}
+
+/// Whether a line of a head ends without a carriage return. httparse has checked that one is
+/// followed by a line feed. The port mends no target of such a connection.
+fn has_bare_line_feed(head: &[u8]) -> bool {
+    let count = |one: u8| head.iter().filter(|byte| **byte == one).count();
+    count(b'\n') != count(b'\r')
 }
 
 /// Encodes characters that Go's servers accept in a target although RFC 3986 does not. Members

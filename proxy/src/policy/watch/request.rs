@@ -46,7 +46,7 @@ impl WatchRequest {
     }
 
     /// The request as its client sent it.
-    pub(super) fn first(&self) -> UpstreamRequest {
+    pub(crate) fn first(&self) -> UpstreamRequest {
         UpstreamRequest::watch(&self.target, &self.fields)
     }
 

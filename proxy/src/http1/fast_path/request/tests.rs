@@ -101,6 +101,18 @@ fn what_is_ambiguous_or_asks_for_more_is_declined() {
     assert!(refused.is_err());
 }
 
+/// The port mends no target there, so hyper would refuse what the fast path forwards.
+#[test]
+fn a_head_with_other_line_ends_is_declined() {
+    for text in [
+        "\r\nGET /<a> HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /<a> HTTP/1.1\r\nHost: x\n\r\n",
+        "GET /<a> HTTP/1.1\nHost: x\n\n",
+    ] {
+        assert!(parsed(text).is_none(), "{text:?}");
+    }
+}
+
 #[test]
 fn a_request_that_was_here_before_is_declined() {
     let context = context(Mode::On);
