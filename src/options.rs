@@ -225,13 +225,16 @@ fn config(values: &Values, urls: &Addresses) -> Result<Config, OptionsError> {
         watch_progress_interval_ms: milliseconds(values, "watch-progress-notify-interval"),
         max_request_bytes: values.size("max-request-bytes"),
         max_concurrent_streams: values.count32("max-concurrent-streams"),
+        grpc_keepalive_min_ms: ms(values, "grpc-keepalive-min-time"),
+        grpc_keepalive_interval_ms: ms(values, "grpc-keepalive-interval"),
+        grpc_keepalive_timeout_ms: ms(values, "grpc-keepalive-timeout"),
+        warning_unary_request_ms: ms(values, newest(values, "warning-unary-request-duration")),
         command_line: std::env::args_os()
             .map(|word| word.to_string_lossy().into_owned())
             .collect(),
         access: access(values)?,
         enable_v2: values.boolean("enable-v2"),
-        v2_ttl_grace_ms: u64::try_from(values.duration("v2-ttl-grace").as_millis())
-            .unwrap_or(u64::MAX),
+        v2_ttl_grace_ms: ms(values, "v2-ttl-grace"),
         storage_engine: StorageEngine::from_name(values.text("storage-engine"))
             .unwrap_or(StorageEngine::DEFAULT),
         flush_interval_ms: match u64::try_from(interval).unwrap_or(u64::MAX) {
@@ -244,6 +247,12 @@ fn config(values: &Values, urls: &Addresses) -> Result<Config, OptionsError> {
         },
         unsafe_no_fsync: values.boolean("unsafe-no-fsync"),
     })
+}
+
+/// A duration in milliseconds. A part of one counts as a whole: 0 has a meaning of its own.
+fn ms(values: &Values, name: &'static str) -> u64 {
+    let micros = values.duration(name).as_micros();
+    u64::try_from(micros.div_ceil(1_000)).unwrap_or(u64::MAX)
 }
 
 /// The flag, or its experimental name of earlier releases if only that is given.

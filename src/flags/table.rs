@@ -47,11 +47,11 @@ group! { MEMBER, "Member",
         "Maximum client request size in bytes the server will accept.";
     "max-concurrent-streams", Count32, "4294967295", Works =>
         "Maximum concurrent streams that each client can open at a time (4294967295: 4096).";
-    "grpc-keepalive-min-time", Duration, "5s", Inert =>
+    "grpc-keepalive-min-time", Duration, "5s", Works =>
         "Minimum duration interval that a client should wait before pinging server.";
-    "grpc-keepalive-interval", Duration, "2h", Inert =>
+    "grpc-keepalive-interval", Duration, "2h", Works =>
         "Frequency duration of server-to-client ping to check if a connection is alive.";
-    "grpc-keepalive-timeout", Duration, "20s", Inert =>
+    "grpc-keepalive-timeout", Duration, "20s", Works =>
         "Additional duration of wait before closing a non-responsive connection.";
     "socket-reuse-port", Bool, "false", Inert =>
         "Enable to set socket option SO_REUSEPORT on listeners.";
@@ -165,7 +165,7 @@ group! { LOGGING, "Logging",
         "Enable debug-level logging; --log-level=debug is the newer name.";
     "log-package-levels", Text, "", Inert =>
         "Specify a particular log level for each etcd package.";
-    "warning-unary-request-duration", Duration, "300ms", Inert =>
+    "warning-unary-request-duration", Duration, "300ms", Works =>
         "Time after which a slow unary request is logged.";
 }
 

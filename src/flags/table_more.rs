@@ -97,7 +97,7 @@ group! { EXPERIMENTAL, "Experimental names of etcd 2 to 3.5",
         "Now --watch-progress-notify-interval.";
     "experimental-warning-apply-duration", Duration, "100ms", Inert =>
         "Now --warning-apply-duration.";
-    "experimental-warning-unary-request-duration", Duration, "300ms", Inert =>
+    "experimental-warning-unary-request-duration", Duration, "300ms", Works =>
         "Now --warning-unary-request-duration.";
     "experimental-memory-mlock", Bool, "false", Inert =>
         "Now --memory-mlock.";

@@ -89,6 +89,16 @@ pub struct Config {
     /// Concurrent streams (requests in flight) of one client connection. `u32::MAX`, etcd's
     /// default, stands for 4,096: etcd has no limit there.
     pub max_concurrent_streams: u32,
+    /// The least interval of a gRPC client's PINGs while it has a request, in milliseconds, 5,000; a
+    /// client that pings more often is disconnected. 0 stands for five minutes, as in grpc-go.
+    pub grpc_keepalive_min_ms: u64,
+    /// Milliseconds of silence after which a gRPC client is pinged, two hours.
+    pub grpc_keepalive_interval_ms: u64,
+    /// Milliseconds for the answer to that PING, 20,000. With 0 here or as the interval, both have
+    /// their defaults, as in etcd.
+    pub grpc_keepalive_timeout_ms: u64,
+    /// Milliseconds after which a request with one answer is logged as slow, 300.
+    pub warning_unary_request_ms: u64,
     /// The command line of the process, for `/debug/vars`.
     pub command_line: Vec<String>,
     /// `--cors` and `--host-whitelist`: the origins and hosts that the client port accepts; all
@@ -151,6 +161,10 @@ impl Config {
             watch_progress_interval_ms: 600_000,
             max_request_bytes: 1_572_864,
             max_concurrent_streams: u32::MAX,
+            grpc_keepalive_min_ms: 5_000,
+            grpc_keepalive_interval_ms: 2 * 60 * 60 * 1_000,
+            grpc_keepalive_timeout_ms: 20_000,
+            warning_unary_request_ms: 300,
             command_line: Vec::new(),
             access: Access::default(),
             storage_engine: StorageEngine::DEFAULT,

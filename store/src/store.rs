@@ -70,6 +70,12 @@ pub(crate) struct Inner {
     tasks: Mutex<Vec<tokio::task::JoinHandle<()>>>,
 }
 
+/// grpc-go's least interval of a client's PINGs where none is configured.
+const GRPC_GO_KEEPALIVE_MIN: Duration = Duration::from_secs(5 * 60);
+
+/// grpc-go's servers ping no more often.
+const GRPC_GO_INTERVAL_MIN: Duration = Duration::from_secs(1);
+
 impl Store {
     /// Starts a member from its data directory, or founds it. It opens its peer port if the
     /// configuration has one, and no client port. A later failure that the member cannot survive
@@ -244,9 +250,7 @@ impl Store {
         listeners: Vec<impl Into<crate::edge::Listener>>,
         shutdown: impl Future<Output = ()>,
     ) -> std::io::Result<()> {
-        let streams = self.inner.config.max_concurrent_streams;
-        let mut limits = crate::edge::Limits::default().with_streams(streams);
-        limits.access = self.inner.config.access.clone();
+        let limits = client_limits(&self.inner.config);
         let gate = crate::edge::Gate::default();
         let more = |drain: &crate::edge::Drain| crate::edge::More {
             interceptor: self
@@ -311,4 +315,24 @@ impl Store {
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.inner.tasks.lock().push(tokio::spawn(task));
     }
+}
+
+/// The bounds of the client port.
+fn client_limits(config: &Config) -> crate::edge::Limits {
+    let mut limits = crate::edge::Limits::default().with_streams(config.max_concurrent_streams);
+    limits.access = config.access.clone();
+    limits.keepalive_min = Some(match config.grpc_keepalive_min_ms {
+        0 => GRPC_GO_KEEPALIVE_MIN,
+        min => Duration::from_millis(min),
+    });
+    let (interval, timeout) = (
+        config.grpc_keepalive_interval_ms,
+        config.grpc_keepalive_timeout_ms,
+    );
+    if interval != 0 && timeout != 0 {
+        let interval = Duration::from_millis(interval);
+        limits.keepalive_interval = Some(interval.max(GRPC_GO_INTERVAL_MIN));
+        limits.keepalive_timeout = Duration::from_millis(timeout);
+    }
+    limits
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -45,6 +45,12 @@ pub(crate) trait ReadFilter: Unpin {
     /// Ready once the client has taken too long; polled while nothing can be read.
     fn poll_expired(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
         Poll::Pending
+    }
+
+    /// What the client is sent, as far as the socket takes it, before the connection ends with an
+    /// error of this filter.
+    fn farewell(&mut self) -> Option<BytesMut> {
+        None
     }
 
     /// Bytes of the client have come by another way.
@@ -128,7 +134,20 @@ impl<F: ReadFilter, I> Filtered<F, I> {
     }
 }
 
-impl<F: ReadFilter, I: AsyncRead + Unpin> AsyncRead for Filtered<F, I> {
+impl<F: ReadFilter, I: AsyncWrite + Unpin> Filtered<F, I> {
+    /// Sends the filter's last words, unless the socket has taken only a part of a frame.
+    fn say_farewell(&mut self, cx: &mut Context<'_>) {
+        let Some(farewell) = self.filter.farewell().filter(|_| !self.unsent.get()) else {
+            return;
+        };
+        let mut socket = Pin::new(&mut self.socket);
+        if socket.as_mut().poll_write(cx, &farewell).is_ready() {
+            let _ = socket.poll_flush(cx);
+        }
+    }
+}
+
+impl<F: ReadFilter, I: AsyncRead + AsyncWrite + Unpin> AsyncRead for Filtered<F, I> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -143,7 +162,11 @@ impl<F: ReadFilter, I: AsyncRead + Unpin> AsyncRead for Filtered<F, I> {
             return Poll::Ready(Ok(()));
         }
         let socket = Pin::new(&mut filtered.socket);
-        filtered.filter.poll_read(socket, cx, buf)
+        let read = filtered.filter.poll_read(socket, cx, buf);
+        if matches!(read, Poll::Ready(Err(_))) {
+            filtered.say_farewell(cx);
+        }
+        read
     }
 }
 

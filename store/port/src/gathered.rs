@@ -9,7 +9,7 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
@@ -18,28 +18,69 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// Bytes that are gathered; more are written at once.
 const GATHERED_BYTES_MAX: usize = 16 << 10;
 
-/// The requests of a connection that are being answered.
+/// The requests of a connection: those that are being answered, and those whose answers have not
+/// ended.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Answering(Arc<AtomicUsize>);
+pub(crate) struct Answering(Arc<StreamCounts>);
+
+#[derive(Debug, Default)]
+struct StreamCounts {
+    answering: AtomicUsize,
+    open: AtomicUsize,
+    /// Part of an answer was sent since `take_sent`.
+    sent: AtomicBool,
+}
 
 /// One of them; dropped when its answer begins.
 #[derive(Debug)]
 pub(crate) struct OneAnswering(Answering);
 
+/// One of them; dropped when its answer has ended.
+#[derive(Debug)]
+pub(crate) struct OneOpen(Answering);
+
 impl Answering {
     pub(crate) fn one_more(&self) -> OneAnswering {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.0.answering.fetch_add(1, Ordering::Relaxed);
         OneAnswering(self.clone())
     }
 
+    pub(crate) fn open(&self) -> OneOpen {
+        self.0.open.fetch_add(1, Ordering::Relaxed);
+        OneOpen(self.clone())
+    }
+
     fn any(&self) -> bool {
-        0 < self.0.load(Ordering::Relaxed)
+        0 < self.0.answering.load(Ordering::Relaxed)
+    }
+
+    /// Whether an answer has not ended, or not begun.
+    pub(crate) fn any_open(&self) -> bool {
+        0 < self.0.open.load(Ordering::Relaxed)
+    }
+
+    /// Whether part of an answer was sent since the last call.
+    pub(crate) fn take_sent(&self) -> bool {
+        self.0.sent.swap(false, Ordering::Relaxed)
+    }
+}
+
+impl OneOpen {
+    /// The head or a part of the body is sent.
+    pub(crate) fn sends(&self) {
+        self.0.0.sent.store(true, Ordering::Relaxed);
     }
 }
 
 impl Drop for OneAnswering {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.0.answering.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for OneOpen {
+    fn drop(&mut self) {
+        self.0.0.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

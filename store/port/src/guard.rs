@@ -5,6 +5,7 @@
 //! closed.
 
 mod frames;
+mod pings;
 #[cfg(test)]
 mod tests;
 
@@ -15,8 +16,12 @@ use std::time::Duration;
 
 use tokio::time::{self, Instant, Sleep};
 
+use bytes::BytesMut;
+
 use self::frames::{Frames, Whole};
+use self::pings::PingPolicy;
 use crate::filtered::ReadFilter;
+use crate::gathered::Answering;
 use crate::limits::Limits;
 
 /// Frames of settings, a second. Each costs a walk over the connection's streams.
@@ -53,10 +58,13 @@ pub(crate) struct Guard {
     blocked: bool,
     /// Frames that were read while it was so, less those that were paid for since.
     unpaid: u32,
+    pings: PingPolicy,
+    farewell: Option<BytesMut>,
 }
 
 impl Guard {
-    pub(crate) fn new(limits: &Limits) -> Guard {
+    /// The guard of a connection whose requests are counted in `answering`.
+    pub(crate) fn new(limits: &Limits, answering: Answering) -> Guard {
         let now = Instant::now();
         Guard {
             head_timeout: limits.head_timeout,
@@ -69,7 +77,17 @@ impl Guard {
             idle: 0,
             blocked: false,
             unpaid: 0,
+            pings: PingPolicy::new(limits.keepalive_min, answering),
+            farewell: None,
         }
+    }
+
+    fn ping(&mut self) -> io::Result<()> {
+        if !self.pings.exceeded_by_one_more() {
+            return Ok(());
+        }
+        self.farewell = Some(pings::too_many(self.frames.last_stream));
+        Err(invalid("too many pings"))
     }
 
     fn count(&mut self, whole: &Whole) -> io::Result<()> {
@@ -79,7 +97,7 @@ impl Guard {
         }
         let (count, bound) = match whole {
             Whole::Settings => (&mut self.settings, SETTINGS_MAX),
-            Whole::Idle => (&mut self.idle, IDLE_MAX),
+            Whole::Idle | Whole::Ping => (&mut self.idle, IDLE_MAX),
             Whole::Other => return Ok(()),
         };
         *count += 1;
@@ -113,6 +131,9 @@ impl ReadFilter for Guard {
         while !bytes.is_empty() {
             if let Some(whole) = self.frames.take(&mut bytes)? {
                 self.count(&whole)?;
+                if matches!(whole, Whole::Ping) {
+                    self.ping()?;
+                }
                 ended |= !self.frames.open;
             }
         }
@@ -141,6 +162,10 @@ impl ReadFilter for Guard {
             }
             alarm.as_mut().reset(due);
         }
+    }
+
+    fn farewell(&mut self) -> Option<BytesMut> {
+        self.farewell.take()
     }
 
     fn wrote(&mut self, bytes: usize, all: bool) {

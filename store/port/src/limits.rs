@@ -35,6 +35,9 @@ pub struct Limits {
     pub head_bytes_max: usize,
     /// Headers of a request. A proxy adds some, so it takes less of both than members do.
     pub headers_max: usize,
+    /// The least interval of a client's PINGs while a request is open; without one it is two hours.
+    /// `--grpc-keepalive-min-time`. `None`: only a flood ends the connection.
+    pub keepalive_min: Option<Duration>,
     /// How often an idle HTTP/2 connection is pinged; `--grpc-keepalive-interval`, two hours.
     pub keepalive_interval: Option<Duration>,
     /// How long the answer to that ping may take; `--grpc-keepalive-timeout`.
@@ -74,6 +77,7 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(600),
             head_bytes_max: HEAD_BYTES_MAX,
             headers_max: HEADERS_MAX,
+            keepalive_min: None,
             keepalive_interval: Some(Duration::from_secs(2 * 60 * 60)),
             keepalive_timeout: Duration::from_secs(20),
             drain_timeout: Duration::from_secs(5),

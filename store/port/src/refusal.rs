@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use hyper::body::{Body, Frame, SizeHint};
 
 use crate::byte_set::ByteSet;
+use crate::gathered::OneOpen;
 
 /// Go's refusal of a request of HTTP/1.x, if it is one that Go refuses: 400 without exactly one
 /// well-formed `Host` (HTTP/1.0 needs none), 417 for an expectation other than `100-continue`. The
@@ -68,7 +69,8 @@ fn closing(status: StatusCode, text: String) -> Response<Bytes> {
 
 /// The body of an answer: the service's, or the port's own.
 pub(crate) enum Answer<B> {
-    Served(B),
+    /// The service's; over HTTP/2 it is counted as open until it ends.
+    Served(B, Option<OneOpen>),
     Refused(Bytes),
 }
 
@@ -81,7 +83,13 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Answer<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         match self.get_mut() {
-            Answer::Served(body) => Pin::new(body).poll_frame(cx),
+            Answer::Served(body, open) => {
+                let frame = Pin::new(body).poll_frame(cx);
+                if let (Some(open), true) = (open, frame.is_ready()) {
+                    open.sends();
+                }
+                frame
+            }
             Answer::Refused(text) if text.is_empty() => Poll::Ready(None),
             Answer::Refused(text) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(text))))),
         }
@@ -89,14 +97,14 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Answer<B> {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Answer::Served(body) => body.is_end_stream(),
+            Answer::Served(body, _) => body.is_end_stream(),
             Answer::Refused(text) => text.is_empty(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Answer::Served(body) => body.size_hint(),
+            Answer::Served(body, _) => body.size_hint(),
             Answer::Refused(text) => SizeHint::with_exact(text.len() as u64),
         }
     }

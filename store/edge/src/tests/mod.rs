@@ -8,6 +8,7 @@ mod grpc;
 mod hostile;
 mod http1;
 pub(crate) mod hub;
+mod keepalive;
 mod shutdown;
 mod unread;
 mod watch;

@@ -238,7 +238,7 @@ pub(crate) fn answer<S: Serve>(
                 if let Some(mending) = mending {
                     mending.mend(response.headers_mut());
                 }
-                response.map(Answer::Served)
+                response.map(|body| Answer::Served(body, None))
             }
             Err(refused) => refused.map(Answer::Refused),
         };

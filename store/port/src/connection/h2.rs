@@ -76,7 +76,7 @@ async fn calls<S: Serve>(connection: Http2Connection<'_>, port: &Port<S>) -> hyp
     } = connection;
     let answering = Answering::default();
     let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
-        let one = answering.one_more();
+        let (one, open) = (answering.one_more(), answering.open());
         let well_formed = is_well_formed(&request);
         let request = request.map(|body| Incoming::new(body, None));
         let access = &port.limits.access;
@@ -97,10 +97,11 @@ async fn calls<S: Serve>(connection: Http2Connection<'_>, port: &Port<S>) -> hyp
             if let Some(mending) = mending {
                 mending.mend(response.headers_mut());
             }
-            Ok(response.map(Answer::Served))
+            open.sends();
+            Ok(response.map(|body| Answer::Served(body, Some(open))))
         }
     });
-    let guarded = Filtered::new(socket, Guard::new(&port.limits));
+    let guarded = Filtered::new(socket, Guard::new(&port.limits, answering.clone()));
     let mended = Filtered::new(guarded, AuthorityMender::new());
     let socket = TokioIo::new(Gathered::new(mended, answering.clone()));
     let mut connection = pin!(port.h2.serve_connection(socket, service));

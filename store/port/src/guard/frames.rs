@@ -10,6 +10,7 @@ const HEAD_BYTES: usize = 9;
 pub(super) const DATA: u8 = 0;
 pub(super) const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
+pub(super) const PING: u8 = 6;
 pub(super) const SETTINGS: u8 = 4;
 const WINDOW_UPDATE: u8 = 8;
 pub(super) const CONTINUATION: u8 = 9;
@@ -31,6 +32,8 @@ pub(super) struct Frames {
     greeted: bool,
     /// A block of fields has not ended.
     pub(super) open: bool,
+    /// The newest stream of the client.
+    pub(super) last_stream: u32,
 }
 
 impl Default for Frames {
@@ -42,6 +45,7 @@ impl Default for Frames {
             payload: 0,
             greeted: false,
             open: false,
+            last_stream: 0,
         }
     }
 }
@@ -51,6 +55,8 @@ pub(super) enum Whole {
     Settings,
     /// What belongs to no request.
     Idle,
+    /// A PING that is not an acknowledgement; it belongs to no request either.
+    Ping,
     Other,
 }
 
@@ -104,16 +110,19 @@ impl Frames {
     }
 
     fn whole(&mut self) -> Whole {
-        let [.., kind, flags, _, _, _, _] = self.head;
+        let [.., kind, flags, first, second, third, fourth] = self.head;
         self.greeted = true;
         match kind {
             HEADERS | CONTINUATION => {
+                let stream = u32::from_be_bytes([first & 0x7f, second, third, fourth]);
+                self.last_stream = self.last_stream.max(stream);
                 self.open = flags & END_HEADERS == 0;
                 Whole::Other
             }
             SETTINGS if flags & ACK == 0 => Whole::Settings,
             DATA if flags & END_STREAM != 0 || self.length() != 0 => Whole::Other,
             RST_STREAM | WINDOW_UPDATE => Whole::Other,
+            PING if flags & ACK == 0 => Whole::Ping,
             _ => Whole::Idle,
         }
     }

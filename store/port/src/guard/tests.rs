@@ -2,7 +2,7 @@
 
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 
-use super::frames::{ACK, CONTINUATION, DATA, END_HEADERS, HEADERS, SETTINGS};
+use super::frames::{ACK, CONTINUATION, DATA, END_HEADERS, HEADERS, PING, SETTINGS};
 use super::*;
 use crate::filtered::Filtered;
 
@@ -21,7 +21,7 @@ fn guarded() -> (DuplexStream, Filtered<Guard, DuplexStream>) {
     let (client, server) = tokio::io::duplex(1 << 20);
     (
         client,
-        Filtered::new(server, Guard::new(&Limits::default())),
+        Filtered::new(server, Guard::new(&Limits::default(), Answering::default())),
     )
 }
 
@@ -118,7 +118,7 @@ async fn cut_at(written: usize, reads: bool) -> Option<usize> {
         let (client, server) = tokio::io::duplex(1 << 10);
         (
             client,
-            Filtered::new(server, Guard::new(&Limits::default())),
+            Filtered::new(server, Guard::new(&Limits::default(), Answering::default())),
         )
     };
     let (mut read, mut write) = tokio::io::split(client);
@@ -163,7 +163,7 @@ proptest::proptest! {
     #[test]
     fn frames_are_found_however_they_come(sent: Vec<u8>, size in 1..20_usize) {
         let found = |size: usize| {
-            let mut guard = Guard::new(&Limits::default());
+            let mut guard = Guard::new(&Limits::default(), Answering::default());
             guard.frames.preface = 0;
             let read: io::Result<()> = sent.chunks(size).try_for_each(|part| guard.passed(part));
             (read.is_err(), guard.frames.known, guard.frames.payload, guard.frames.open)
@@ -174,4 +174,81 @@ proptest::proptest! {
             proptest::prop_assert_eq!(whole, parts);
         }
     }
+}
+
+/// PINGs at an interval, in seconds, to a server with a policy of five seconds: which one ends the
+/// connection, of twenty, and the GOAWAY.
+async fn pinged(every: u64, answering: &Answering, answered: bool) -> Option<(usize, Vec<u8>)> {
+    let (mut client, server) = tokio::io::duplex(1 << 10);
+    let limits = Limits {
+        keepalive_min: Some(Duration::from_secs(5)),
+        ..Limits::default()
+    };
+    let mut server = Filtered::new(server, Guard::new(&limits, answering.clone()));
+    let mut sent = [begun(), frame(HEADERS, END_HEADERS, b"a")].concat();
+    let at = sent.len() - 2;
+    sent[at] = 7;
+    client.write_all(&sent).await.unwrap();
+    server.read_exact(&mut vec![0; sent.len()]).await.unwrap();
+    for count in 1..=20 {
+        time::sleep(Duration::from_secs(every)).await;
+        let ping = frame(PING, 0, &[0; 8]);
+        client.write_all(&ping).await.unwrap();
+        let read = server.read_exact(&mut vec![0; ping.len()]).await;
+        if read.is_err() {
+            drop(server);
+            let mut farewell = vec![];
+            client.read_to_end(&mut farewell).await.unwrap();
+            return Some((count, farewell));
+        }
+        if answered {
+            answering.open().sends();
+        }
+    }
+    None
+}
+
+/// The limits are grpc-go's: the third early PING in a row ends the connection, and the first is
+/// never early.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_pings_too_often_is_calmed_as_by_grpc_go() {
+    let goaway = frame(7, 0, b"\0\0\0\x07\0\0\0\x0btoo_many_pings");
+    let none = Answering::default();
+    assert_eq!(pinged(60, &none, false).await, Some((4, goaway.clone())));
+    assert_eq!(pinged(7_200, &none, false).await, None);
+    assert_eq!(pinged(1, &none, true).await, None);
+    let some = Answering::default();
+    let _open = some.open();
+    assert_eq!(pinged(4, &some, false).await, Some((4, goaway)));
+    assert_eq!(pinged(5, &some, false).await, None);
+}
+
+/// A frame of which the socket has taken a part must not have another in its middle.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_sent_in_the_middle_of_a_frame() {
+    let (mut client, server) = tokio::io::duplex(256);
+    let limits = Limits {
+        keepalive_min: Some(Duration::from_secs(5)),
+        ..Limits::default()
+    };
+    let mut server = Filtered::new(server, Guard::new(&limits, Answering::default()));
+    client.write_all(&begun()).await.unwrap();
+    server
+        .read_exact(&mut vec![0; begun().len()])
+        .await
+        .unwrap();
+    let large = server.write_all(&[1; 512]);
+    time::timeout(Duration::from_secs(1), large)
+        .await
+        .unwrap_err();
+    client.read_exact(&mut [0; 200]).await.unwrap();
+    client
+        .write_all(&frame(PING, 0, &[0; 8]).repeat(4))
+        .await
+        .unwrap();
+    server.read_exact(&mut [0; 100]).await.unwrap_err();
+    drop(server);
+    let mut rest = vec![];
+    client.read_to_end(&mut rest).await.unwrap();
+    assert_eq!(rest, [1; 56]);
 }
