@@ -58,6 +58,32 @@ impl Backend for Store {
         Store::alarm(self, request).await
     }
 
+    async fn lease_grant(&self, request: LeaseGrantRequest) -> Result<LeaseGrantResponse, Error> {
+        Store::lease_grant(self, request).await
+    }
+
+    async fn lease_revoke(
+        &self,
+        request: LeaseRevokeRequest,
+    ) -> Result<LeaseRevokeResponse, Error> {
+        Store::lease_revoke(self, request).await
+    }
+
+    async fn lease_keep_alive(&self, id: i64) -> Result<LeaseKeepAliveResponse, Error> {
+        Store::lease_keep_alive(self, id).await
+    }
+
+    async fn lease_time_to_live(
+        &self,
+        request: LeaseTimeToLiveRequest,
+    ) -> Result<LeaseTimeToLiveResponse, Error> {
+        Store::lease_time_to_live(self, request).await
+    }
+
+    fn leases(&self) -> LeaseLeasesResponse {
+        Store::leases(self)
+    }
+
     async fn member_list(&self, linearizable: bool) -> Result<MemberListResponse, Error> {
         Store::member_list(self, linearizable).await
     }

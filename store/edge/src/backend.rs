@@ -90,6 +90,33 @@ pub trait Backend: Clone + Send + Sync + 'static {
         request: AlarmRequest,
     ) -> impl Future<Output = Result<AlarmResponse, Error>> + Send;
 
+    /// Grants a lease.
+    fn lease_grant(
+        &self,
+        request: LeaseGrantRequest,
+    ) -> impl Future<Output = Result<LeaseGrantResponse, Error>> + Send;
+
+    /// Revokes a lease and deletes its keys.
+    fn lease_revoke(
+        &self,
+        request: LeaseRevokeRequest,
+    ) -> impl Future<Output = Result<LeaseRevokeResponse, Error>> + Send;
+
+    /// Renews a lease; the time to live is 0 if there is none.
+    fn lease_keep_alive(
+        &self,
+        id: i64,
+    ) -> impl Future<Output = Result<LeaseKeepAliveResponse, Error>> + Send;
+
+    /// The times of a lease; the time to live is -1 if there is none.
+    fn lease_time_to_live(
+        &self,
+        request: LeaseTimeToLiveRequest,
+    ) -> impl Future<Output = Result<LeaseTimeToLiveResponse, Error>> + Send;
+
+    /// The leases in the applied state, without waiting.
+    fn leases(&self) -> LeaseLeasesResponse;
+
     /// The members, by id.
     fn member_list(
         &self,

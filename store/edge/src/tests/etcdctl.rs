@@ -59,6 +59,10 @@ async fn etcdctl_is_at_home() {
             &["endpoint", "health"],
             "is healthy: successfully committed proposal",
         ),
+        ("", &["lease", "list"], "found 0 leases"),
+        ("", &["lease", "timetolive", "7"], "already expired"),
+        ("", &["lease", "revoke", "7"], "requested lease not found"),
+        ("", &["lease", "keep-alive", "7"], "expired or revoked"),
         ("", &["compaction", "2"], "compacted revision 2\n"),
         (
             "",

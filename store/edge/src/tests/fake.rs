@@ -5,6 +5,9 @@
     reason = "a fake of the member, which has the state machine"
 )]
 
+mod condition;
+mod leases;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +30,7 @@ use prost::Message;
 use tokio::sync::watch;
 use tokio_stream::Stream;
 
+pub(crate) use self::condition::Condition;
 use super::hub::{FakeHub, FakeWatch};
 use crate::{Backend, Error, RaftStatus, Versions};
 
@@ -51,23 +55,6 @@ struct Shared {
     hub: Arc<FakeHub>,
     /// Watchers of the v3 API.
     watches: Arc<WatchHub>,
-}
-
-#[derive(Default)]
-pub(crate) struct Condition {
-    pub(crate) leaderless: bool,
-    /// There is a leader, but it does not respond.
-    pub(crate) silent: bool,
-    pub(crate) learner: bool,
-    /// Accepts v2 values of 10 MB, as a member's log does.
-    pub(crate) takes_large: bool,
-    pub(crate) alarms: Vec<AlarmMember>,
-    /// The members, in place of the single one.
-    pub(crate) members: Option<Vec<Member>>,
-    /// The removed members.
-    pub(crate) removed: Vec<u64>,
-    /// The outcome of membership changes, instead of an error.
-    pub(crate) member_change: Option<Result<Member, Error>>,
 }
 
 impl Fake {
@@ -241,6 +228,32 @@ impl Backend for Fake {
 
     async fn alarm(&self, request: AlarmRequest) -> Result<AlarmResponse, Error> {
         propose!(self, Alarm, request)
+    }
+
+    async fn lease_grant(&self, request: LeaseGrantRequest) -> Result<LeaseGrantResponse, Error> {
+        propose!(self, LeaseGrant, request)
+    }
+
+    async fn lease_revoke(
+        &self,
+        request: LeaseRevokeRequest,
+    ) -> Result<LeaseRevokeResponse, Error> {
+        propose!(self, LeaseRevoke, request)
+    }
+
+    async fn lease_keep_alive(&self, id: i64) -> Result<LeaseKeepAliveResponse, Error> {
+        self.keep_alive(id).await
+    }
+
+    async fn lease_time_to_live(
+        &self,
+        request: LeaseTimeToLiveRequest,
+    ) -> Result<LeaseTimeToLiveResponse, Error> {
+        Ok(self.time_to_live(&request))
+    }
+
+    fn leases(&self) -> LeaseLeasesResponse {
+        self.all_leases()
     }
 
     async fn member_list(&self, _linearizable: bool) -> Result<MemberListResponse, Error> {

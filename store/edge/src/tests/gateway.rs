@@ -5,7 +5,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
 use super::{Port, raw, within};
 
-async fn post(port: &Port, path: &str, body: &str) -> (String, String) {
+pub(super) async fn post(port: &Port, path: &str, body: &str) -> (String, String) {
     let length = body.len();
     let request = format!(
         "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
@@ -223,12 +223,7 @@ async fn a_body_over_the_limit_is_refused() {
 #[tokio::test]
 async fn calls_that_are_not_offered_name_the_alternative() {
     let port = Port::start().await;
-    let (head, body) = post(&port, "/v3/lease/keepalive", "{}").await;
-    assert!(head.starts_with("HTTP/1.1 501 "), "{head}");
-    assert!(body.contains(r#"{"error":{"grpc_code":12,"#) && body.contains("v2"));
     for (path, names) in [
-        ("/v3/lease/grant", "Lease"),
-        ("/v3/kv/lease/revoke", "Lease"),
         ("/v3/lock/lock", "Lock"),
         ("/v3beta/election/campaign", "Election"),
         ("/v3/auth/user/add", "Auth"),

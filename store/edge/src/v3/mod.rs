@@ -9,6 +9,7 @@ mod deadline;
 mod gateway;
 mod health;
 mod kv;
+mod lease;
 mod maintenance;
 mod not_offered;
 mod unread;
@@ -25,6 +26,7 @@ use hyper::body::Body as HttpBody;
 use keelson_core::MemberId;
 use keelson_proto::etcdserverpb::cluster_server::ClusterServer;
 use keelson_proto::etcdserverpb::kv_server::KvServer;
+use keelson_proto::etcdserverpb::lease_server::LeaseServer;
 use keelson_proto::etcdserverpb::maintenance_server::MaintenanceServer;
 use keelson_proto::health::health_server::HealthServer;
 use tonic::body::Body;
@@ -36,6 +38,7 @@ use tower::Service as _;
 use self::cluster::Cluster;
 use self::deadline::{MESSAGE_TIME_MAX, Timed};
 use self::kv::Kv;
+use self::lease::{KEEP_ALIVE, Lease};
 use self::maintenance::Maintenance;
 use super::backend::Backend;
 use super::service::GrpcService;
@@ -55,6 +58,7 @@ static REQUIRE_LEADER: HeaderName = HeaderName::from_static("hasleader");
 pub struct Services<B: Backend> {
     backend: B,
     kv: KvServer<Kv<B>>,
+    lease: LeaseServer<Lease<B>>,
     cluster: ClusterServer<Cluster<B>>,
     maintenance: MaintenanceServer<Maintenance<B>>,
     health: HealthServer<health::Health>,
@@ -70,10 +74,11 @@ const WATCH: &str = "/etcdserverpb.Watch/Watch";
 trait RequestBody: HttpBody<Data = Bytes, Error: Into<StdError> + Send> + Send + 'static {}
 impl<R: HttpBody<Data = Bytes, Error: Into<StdError> + Send> + Send + 'static> RequestBody for R {}
 
-/// One of these services, of which each method has one message in its request.
+/// One of these services. Each method but `KEEP_ALIVE` has one message in its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Service {
     Kv,
+    Lease,
     Cluster,
     Maintenance,
     Health,
@@ -83,6 +88,7 @@ impl Service {
     fn named(name: &str) -> Option<Service> {
         match name {
             "etcdserverpb.KV" => Some(Service::Kv),
+            "etcdserverpb.Lease" => Some(Service::Lease),
             "etcdserverpb.Cluster" => Some(Service::Cluster),
             "etcdserverpb.Maintenance" => Some(Service::Maintenance),
             "grpc.health.v1.Health" => Some(Service::Health),
@@ -96,6 +102,7 @@ impl<B: Backend> Services<B> {
     fn serve<R: RequestBody>(&self, service: Service, request: Request<R>) -> Answering {
         match service {
             Service::Kv => self.kv.clone().call(request),
+            Service::Lease => self.lease.clone().call(request),
             Service::Cluster => self.cluster.clone().call(request),
             Service::Maintenance => self.maintenance.clone().call(request),
             Service::Health => self.health.clone().call(request),
@@ -107,6 +114,8 @@ impl<B: Backend> Services<B> {
         let message_bytes_max = message_bytes_max(&backend);
         Services {
             kv: KvServer::new(Kv::new(backend.clone(), unread.clone()))
+                .max_decoding_message_size(message_bytes_max),
+            lease: LeaseServer::new(Lease::new(backend.clone(), unread.clone(), drain.clone()))
                 .max_decoding_message_size(message_bytes_max),
             cluster: ClusterServer::new(Cluster::new(backend.clone()))
                 .max_decoding_message_size(message_bytes_max),
@@ -178,9 +187,10 @@ impl<B: Backend> GrpcService for Services<B> {
             Some(patience) => Call::Timed(Timed::new(answering, patience)),
             None => Call::Service(answering),
         };
-        // Each of these methods takes one message.
+        // Each of the other methods takes one message.
         let whole = |body: Incoming| body.within(MESSAGE_TIME_MAX);
         match service.and_then(Service::named) {
+            Some(service) if path == KEEP_ALIVE => own(self.serve(service, request)),
             Some(service) => own(self.serve(service, request.map(whole))),
             None => match service.and_then(not_offered::text) {
                 Some(text) => Call::Refused(Some(Status::unimplemented(text))),

@@ -7,12 +7,7 @@ struct NotOffered {
 }
 
 /// All services that are not offered.
-const NOT_OFFERED: [NotOffered; 4] = [
-    NotOffered {
-        service: "etcdserverpb.Lease",
-        text: "Lease is not offered by this version of Keelson; keys with a time to live are in \
-            the v2 API (PUT /v2/keys/... with ttl)",
-    },
+const NOT_OFFERED: [NotOffered; 3] = [
     NotOffered {
         service: "v3lockpb.Lock",
         text: "Lock is not offered by this version of Keelson; use KV.Txn that compares \

@@ -1,0 +1,46 @@
+//! Leases of the fake member. Nothing expires.
+
+use keelson_proto::etcdserverpb::*;
+
+use super::{Fake, full};
+use crate::Error;
+
+impl Fake {
+    /// Waits, as a put does, while the fake holds requests back.
+    pub(super) async fn keep_alive(&self, id: i64) -> Result<LeaseKeepAliveResponse, Error> {
+        if self.condition().leaderless {
+            return Err(Error::TooManyRequests);
+        }
+        let mut open = self.0.open.subscribe();
+        self.0.waiting.send_modify(|waiting| *waiting += 1);
+        open.wait_for(|open| *open).await.expect("the fake lives");
+        self.0.waiting.send_modify(|waiting| *waiting -= 1);
+        let lease = self.0.view.lease(id);
+        Ok(LeaseKeepAliveResponse {
+            header: full(None),
+            id,
+            ttl: lease.map_or(0, |lease| lease.ttl),
+        })
+    }
+
+    pub(super) fn time_to_live(&self, request: &LeaseTimeToLiveRequest) -> LeaseTimeToLiveResponse {
+        let lease = self.0.view.lease(request.id);
+        let mut keys = self.0.view.lease_keys(request.id);
+        keys.retain(|_| request.keys);
+        LeaseTimeToLiveResponse {
+            header: full(None),
+            id: request.id,
+            ttl: lease.map_or(-1, |lease| lease.ttl),
+            granted_ttl: lease.map_or(0, |lease| lease.ttl),
+            keys,
+        }
+    }
+
+    pub(super) fn all_leases(&self) -> LeaseLeasesResponse {
+        let leases = self.0.view.leases().into_iter();
+        LeaseLeasesResponse {
+            header: full(None),
+            leases: leases.map(|lease| LeaseStatus { id: lease.id }).collect(),
+        }
+    }
+}

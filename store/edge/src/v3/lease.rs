@@ -1,0 +1,124 @@
+//! `etcdserverpb.Lease`.
+
+use std::pin::Pin;
+
+use futures_util::future::{self, Either};
+use futures_util::stream::{self, StreamExt};
+use keelson_port::Drain;
+use keelson_proto::etcdserverpb::lease_server;
+use keelson_proto::etcdserverpb::*;
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::in_go;
+use super::unread::Unread;
+use crate::Error;
+use crate::backend::Backend;
+
+/// The method whose call has many requests.
+pub(super) const KEEP_ALIVE: &str = "/etcdserverpb.Lease/LeaseKeepAlive";
+
+/// The most renewals of one call that may wait. Further requests are read when one is answered.
+const WAITING_MAX: usize = 128;
+
+/// The gRPC service.
+pub(super) struct Lease<B> {
+    backend: B,
+    unread: Unread,
+    drain: Drain,
+}
+
+impl<B> Lease<B> {
+    pub(super) fn new(backend: B, unread: Unread, drain: Drain) -> Lease<B> {
+        Lease {
+            backend,
+            unread,
+            drain,
+        }
+    }
+}
+
+/// The answers of a call.
+type Renewals = Pin<Box<dyn Stream<Item = Result<LeaseKeepAliveResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl<B: Backend> lease_server::Lease for Lease<B> {
+    type LeaseKeepAliveStream = Renewals;
+
+    async fn lease_grant(
+        &self,
+        request: Request<LeaseGrantRequest>,
+    ) -> Result<Response<LeaseGrantResponse>, Status> {
+        Ok(Response::new(
+            self.backend.lease_grant(request.into_inner()).await?,
+        ))
+    }
+
+    async fn lease_revoke(
+        &self,
+        request: Request<LeaseRevokeRequest>,
+    ) -> Result<Response<LeaseRevokeResponse>, Status> {
+        Ok(Response::new(
+            self.backend.lease_revoke(request.into_inner()).await?,
+        ))
+    }
+
+    async fn lease_keep_alive(
+        &self,
+        request: Request<Streaming<LeaseKeepAliveRequest>>,
+    ) -> Result<Response<Renewals>, Status> {
+        let backend = self.backend.clone();
+        let renewals = request.into_inner().map(move |request| {
+            let backend = backend.clone();
+            async move { renew(&backend, request).await }
+        });
+        // One answer for each request, in their order.
+        let answers = Box::pin(renewals.buffered(WAITING_MAX));
+        let drained = Box::pin(self.drain.clone().begun());
+        let begin = Some((answers, drained));
+        let until_the_first_error = stream::unfold(begin, |state| async {
+            let (mut answers, drained) = state?;
+            match future::select(answers.next(), drained).await {
+                Either::Left((Some(Ok(answer)), drained)) => {
+                    Some((Ok(answer), Some((answers, drained))))
+                }
+                Either::Left((Some(Err(status)), _)) => Some((Err(status), None)),
+                Either::Left((None, _)) => None,
+                Either::Right(_) => Some((Err(Status::from(Error::Stopped)), None)),
+            }
+        });
+        Ok(Response::new(Box::pin(until_the_first_error)))
+    }
+
+    async fn lease_time_to_live(
+        &self,
+        request: Request<LeaseTimeToLiveRequest>,
+    ) -> Result<Response<LeaseTimeToLiveResponse>, Status> {
+        let answer = self
+            .backend
+            .lease_time_to_live(request.into_inner())
+            .await?;
+        self.unread.read(answer)
+    }
+
+    async fn lease_leases(
+        &self,
+        _request: Request<LeaseLeasesRequest>,
+    ) -> Result<Response<LeaseLeasesResponse>, Status> {
+        self.unread.read(self.backend.leases())
+    }
+}
+
+async fn renew<B: Backend>(
+    backend: &B,
+    request: Result<LeaseKeepAliveRequest, Status>,
+) -> Result<LeaseKeepAliveResponse, Status> {
+    let id = request
+        .map_err(|status| in_go(&status).unwrap_or(status))?
+        .id;
+    match backend.lease_keep_alive(id).await {
+        // Clients give a lease up for other codes (etcd#21671).
+        Err(error @ Error::TooManyRequests) => Err(Status::unavailable(error.to_string())),
+        answer => Ok(answer?),
+    }
+}
