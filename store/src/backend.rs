@@ -131,6 +131,10 @@ impl Backend for Store {
         self.inner.shared.soft_state().leader
     }
 
+    fn election_timeout(&self) -> Duration {
+        Duration::from_millis(self.config().election_ms)
+    }
+
     fn is_learner(&self) -> bool {
         self.inner.shared.is_learner()
     }

@@ -168,6 +168,9 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// The leader, or `MemberId::NONE`. Called for every request that requires a leader.
     fn leader(&self) -> MemberId;
 
+    /// The election timeout.
+    fn election_timeout(&self) -> Duration;
+
     /// Whether this member is a learner. Called for almost every request, so it must be fast.
     fn is_learner(&self) -> bool;
 

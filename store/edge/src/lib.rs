@@ -72,6 +72,7 @@ pub async fn serve_clients<B: Backend, F: Interceptor>(
     let gate_drain = drain.clone();
     let grpc = v3::Services::new(backend.clone(), unread, routes, drain.clone());
     let grpc = Arc::new(grpc);
+    let monitored = Arc::clone(&grpc);
     let http = ops::client_router(backend)
         .merge(gateway::router(Arc::clone(&grpc)))
         .merge(router)
@@ -86,7 +87,10 @@ pub async fn serve_clients<B: Backend, F: Interceptor>(
         Some(gate) => services.behind(gate, gate_drain),
         None => services,
     };
-    keelson_port::serve(listeners, services, limits, begin).await
+    tokio::select! {
+        served = keelson_port::serve(listeners, services, limits, begin) => served,
+        () = monitored.monitor_leader() => unreachable!("it has no end"),
+    }
 }
 
 /// Serves the peer port of a host that has not founded its member yet.

@@ -355,6 +355,10 @@ impl Backend for Fake {
         }
     }
 
+    fn election_timeout(&self) -> Duration {
+        Duration::from_millis(10)
+    }
+
     fn is_learner(&self) -> bool {
         self.0.condition.lock().learner
     }

@@ -12,12 +12,14 @@ mod kv;
 mod lease;
 mod maintenance;
 mod not_offered;
+mod require_leader;
 mod unread;
 pub(crate) mod watch;
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -40,6 +42,7 @@ use self::deadline::{MESSAGE_TIME_MAX, Timed};
 use self::kv::Kv;
 use self::lease::{KEEP_ALIVE, Lease};
 use self::maintenance::Maintenance;
+use self::require_leader::LeaderLoss;
 use super::backend::Backend;
 use super::service::GrpcService;
 use crate::Error;
@@ -65,6 +68,7 @@ pub struct Services<B: Backend> {
     rest: Routes,
     unread: Unread,
     drain: Drain,
+    leader_loss: Arc<LeaderLoss>,
 }
 
 /// The method of watches.
@@ -100,13 +104,19 @@ impl Service {
 impl<B: Backend> Services<B> {
     /// Begins a call of one of these services, with a body of any kind.
     fn serve<R: RequestBody>(&self, service: Service, request: Request<R>) -> Answering {
-        match service {
+        let is_bound = is_stream(request.uri().path()) && requires_leader(&request);
+        let answering: Answering = match service {
             Service::Kv => self.kv.clone().call(request),
             Service::Lease => self.lease.clone().call(request),
             Service::Cluster => self.cluster.clone().call(request),
             Service::Maintenance => self.maintenance.clone().call(request),
             Service::Health => self.health.clone().call(request),
+        };
+        if !is_bound {
+            return answering;
         }
+        let leader_loss = Arc::clone(&self.leader_loss);
+        Box::pin(async move { Ok(leader_loss.bound(answering.await?)) })
     }
 
     /// etcd's services as far as they are implemented, and `rest` for other paths.
@@ -125,6 +135,7 @@ impl<B: Backend> Services<B> {
             rest: rest.prepare(),
             unread,
             drain,
+            leader_loss: Arc::default(),
             backend,
         }
     }
@@ -134,7 +145,17 @@ impl<B: Backend> Services<B> {
     fn watch<R: RequestBody>(&self, request: Request<R>) -> Response<Body> {
         let message_bytes_max = message_bytes_max(&self.backend);
         let drain = self.drain.clone();
-        watch::call(self.backend.clone(), drain, request, message_bytes_max)
+        let is_bound = requires_leader(&request);
+        let answer = watch::call(self.backend.clone(), drain, request, message_bytes_max);
+        match is_bound {
+            true => self.leader_loss.bound(answer),
+            false => answer,
+        }
+    }
+
+    /// Ends streams that require a leader when there is none. It has no end.
+    pub(super) async fn monitor_leader(&self) {
+        self.leader_loss.monitor(&self.backend).await;
     }
 }
 
@@ -157,6 +178,18 @@ fn admit<B: Backend>(backend: &B, method: &str, requires_leader: bool) -> Result
 fn requires_leader<T>(request: &Request<T>) -> bool {
     let required = request.headers().get(&REQUIRE_LEADER);
     required.is_some_and(|value| value.as_bytes() == b"true")
+}
+
+/// Whether the method has a stream of answers. `WATCH` has one, too.
+fn is_stream(method: &str) -> bool {
+    matches!(
+        method,
+        "/etcdserverpb.KV/RangeStream"
+            | "/etcdserverpb.Lease/LeaseKeepAlive"
+            | "/etcdserverpb.Maintenance/Snapshot"
+            | "/grpc.health.v1.Health/Watch"
+            | "/v3electionpb.Election/Observe"
+    )
 }
 
 /// Whether a learner serves the method. A learner's `Range` must also be serializable, which is
@@ -282,4 +315,15 @@ fn in_go(status: &Status) -> Option<Status> {
         }
         _ => None,
     }
+}
+
+/// The trailers of a stream that ends with a status.
+fn trailers(status: &Status) -> http::HeaderMap {
+    let mut trailers = http::HeaderMap::new();
+    // It fails only for texts that cannot be in a header; the code itself remains.
+    if status.add_header(&mut trailers).is_err() {
+        let code = Status::new(status.code(), "");
+        let _ = code.add_header(&mut trailers);
+    }
+    trailers
 }
