@@ -135,6 +135,10 @@ impl Backend for Store {
         Duration::from_millis(self.config().election_ms)
     }
 
+    fn slow_request(&self) -> Duration {
+        Duration::from_millis(self.config().warning_unary_request_ms)
+    }
+
     fn is_learner(&self) -> bool {
         self.inner.shared.is_learner()
     }

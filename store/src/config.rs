@@ -89,8 +89,8 @@ pub struct Config {
     /// Concurrent streams (requests in flight) of one client connection. `u32::MAX`, etcd's
     /// default, stands for 4,096: etcd has no limit there.
     pub max_concurrent_streams: u32,
-    /// The least interval of a gRPC client's PINGs while it has a request, in milliseconds, 5,000; a
-    /// client that pings more often is disconnected. 0 stands for five minutes, as in grpc-go.
+    /// The least interval of a gRPC client's PINGs while it has a request, in milliseconds, 5,000;
+    /// a client that pings more often is disconnected. 0 stands for five minutes, as in grpc-go.
     pub grpc_keepalive_min_ms: u64,
     /// Milliseconds of silence after which a gRPC client is pinged, two hours.
     pub grpc_keepalive_interval_ms: u64,

@@ -33,6 +33,9 @@ impl Store {
         self.require_little_lag()?;
         self.require_connections(&op)?;
         let change = MemberChange { op: Some(op) };
+        if self.config().max_request_bytes < change.encoded_len() {
+            return Err(Error::RequestTooLarge);
+        }
         let _reserved = self.reserve(change.encoded_len())?;
         let mut soft_state = self.inner.shared.watch_soft_state();
         loop {

@@ -168,8 +168,11 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// The leader, or `MemberId::NONE`. Called for every request that requires a leader.
     fn leader(&self) -> MemberId;
 
-    /// The election timeout.
+    /// The time after which a follower without a leader starts an election.
     fn election_timeout(&self) -> Duration;
+
+    /// A request with one answer that takes at least this time is logged as slow.
+    fn slow_request(&self) -> Duration;
 
     /// Whether this member is a learner. Called for almost every request, so it must be fast.
     fn is_learner(&self) -> bool;

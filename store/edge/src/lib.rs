@@ -71,8 +71,8 @@ pub async fn serve_clients<B: Backend, F: Interceptor>(
     } = more(&drain);
     let gate_drain = drain.clone();
     let grpc = v3::Services::new(backend.clone(), unread, routes, drain.clone());
+    let monitor = grpc.monitor();
     let grpc = Arc::new(grpc);
-    let monitored = Arc::clone(&grpc);
     let http = ops::client_router(backend)
         .merge(gateway::router(Arc::clone(&grpc)))
         .merge(router)
@@ -89,7 +89,7 @@ pub async fn serve_clients<B: Backend, F: Interceptor>(
     };
     tokio::select! {
         served = keelson_port::serve(listeners, services, limits, begin) => served,
-        () = monitored.monitor_leader() => unreachable!("it has no end"),
+        never = monitor => match never {},
     }
 }
 

@@ -356,7 +356,11 @@ impl Backend for Fake {
     }
 
     fn election_timeout(&self) -> Duration {
-        Duration::from_millis(10)
+        Duration::from_millis(20)
+    }
+
+    fn slow_request(&self) -> Duration {
+        Duration::from_millis(300)
     }
 
     fn is_learner(&self) -> bool {

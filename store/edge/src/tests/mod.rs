@@ -9,6 +9,7 @@ mod hostile;
 mod http1;
 pub(crate) mod hub;
 mod keepalive;
+mod leader;
 mod lease;
 mod shutdown;
 mod unread;

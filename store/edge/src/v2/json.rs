@@ -117,7 +117,7 @@ const SECONDS_PER_DAY: i64 = 86_400;
 
 /// Writes a time in ns since 1970 as Go writes a `time.Time` in UTC: RFC 3339 without trailing
 /// zeros in the fraction.
-pub(super) fn time(out: &mut BytesMut, ns: i64) {
+pub(crate) fn time(out: &mut BytesMut, ns: i64) {
     let seconds = ns.div_euclid(NS_PER_SECOND);
     let (year, month, day) = date(seconds.div_euclid(SECONDS_PER_DAY));
     let second_of_day = unsigned(seconds.rem_euclid(SECONDS_PER_DAY));

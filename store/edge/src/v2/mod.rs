@@ -31,7 +31,7 @@ mod body;
 mod error;
 mod event;
 mod form;
-mod json;
+pub(crate) mod json;
 mod key_request;
 mod keys;
 mod log_level;

@@ -1,5 +1,6 @@
 //! The services as the JSON gateway calls them: by the rules for calls over gRPC.
 
+use std::convert::Infallible;
 use std::future::Future;
 
 use http::{Request, Response};
@@ -7,6 +8,7 @@ use tonic::Status;
 use tonic::body::Body;
 
 use super::deadline::{self, Timed};
+use super::supervised::Supervised;
 use super::{Service, Services, Unread, WATCH};
 use super::{admit, message_bytes_max, not_offered, requires_leader, reword};
 use crate::backend::Backend;
@@ -14,6 +16,27 @@ use crate::gateway::Calls;
 
 impl<B: Backend> Calls for Services<B> {
     async fn answer(&self, request: Request<Body>) -> Response<Body> {
+        let supervision = self.supervision(&request);
+        let called = Box::pin(async { Ok(self.dispatch(request).await) });
+        let answered = Supervised::new(called, supervision).await;
+        answered.unwrap_or_else(|never: Infallible| match never {})
+    }
+
+    fn message_bytes_max(&self) -> usize {
+        message_bytes_max(&self.backend)
+    }
+
+    fn unread(&self) -> &Unread {
+        &self.unread
+    }
+
+    fn drained(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.drain.clone().begun()
+    }
+}
+
+impl<B: Backend> Services<B> {
+    async fn dispatch(&self, request: Request<Body>) -> Response<Body> {
         let path = request.uri().path();
         if let Err(error) = admit(&self.backend, path, requires_leader(&request)) {
             return Status::from(error).into_http();
@@ -36,17 +59,5 @@ impl<B: Backend> Calls for Services<B> {
             Ok(Ok(response)) => reword(response),
             Err(late) => late.into_http(),
         }
-    }
-
-    fn message_bytes_max(&self) -> usize {
-        message_bytes_max(&self.backend)
-    }
-
-    fn unread(&self) -> &Unread {
-        &self.unread
-    }
-
-    fn drained(&self) -> impl Future<Output = ()> + Send + 'static {
-        self.drain.clone().begun()
     }
 }

@@ -3,11 +3,13 @@
 
 use keelson_proto::etcdserverpb::kv_server;
 use keelson_proto::etcdserverpb::*;
+use prost::Message;
 use tokio_stream::StreamExt;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
 
 use super::Unread;
+use super::slow::SlowLog;
 use crate::Error;
 use crate::backend::Backend;
 
@@ -15,11 +17,32 @@ use crate::backend::Backend;
 pub(crate) struct Kv<B> {
     backend: B,
     unread: Unread,
+    slow: SlowLog,
 }
 
 impl<B> Kv<B> {
-    pub(crate) fn new(backend: B, unread: Unread) -> Kv<B> {
-        Kv { backend, unread }
+    pub(crate) fn new(backend: B, unread: Unread, slow: SlowLog) -> Kv<B> {
+        Kv {
+            backend,
+            unread,
+            slow,
+        }
+    }
+}
+
+impl<B: Backend> Kv<B> {
+    async fn read(&self, request: RangeRequest) -> Result<Response<RangeResponse>, Status> {
+        if !request.serializable && self.backend.is_learner() {
+            return Err(Error::NotSupportedForLearner.into());
+        }
+        self.unread.read(self.backend.range(request).await?)
+    }
+
+    async fn changed<A: Message>(
+        &self,
+        answer: impl Future<Output = Result<A, Error>>,
+    ) -> Result<Response<A>, Status> {
+        self.unread.changed(answer.await?).await
     }
 }
 
@@ -30,10 +53,10 @@ impl<B: Backend> kv_server::Kv for Kv<B> {
         request: Request<RangeRequest>,
     ) -> Result<Response<RangeResponse>, Status> {
         let request = request.into_inner();
-        if !request.serializable && self.backend.is_learner() {
-            return Err(Error::NotSupportedForLearner.into());
-        }
-        self.unread.read(self.backend.range(request).await?)
+        let slow = self.slow.request("/etcdserverpb.KV/Range", &request);
+        let answer = self.read(request).await;
+        slow.end(&answer);
+        answer
     }
 
     type RangeStreamStream = BoxStream<RangeStreamResponse>;
@@ -55,21 +78,30 @@ impl<B: Backend> kv_server::Kv for Kv<B> {
     }
 
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
-        let put = self.backend.put(request.into_inner()).await?;
-        self.unread.changed(put).await
+        let request = request.into_inner();
+        let slow = self.slow.request("/etcdserverpb.KV/Put", &request);
+        let answer = self.changed(self.backend.put(request)).await;
+        slow.end(&answer);
+        answer
     }
 
     async fn delete_range(
         &self,
         request: Request<DeleteRangeRequest>,
     ) -> Result<Response<DeleteRangeResponse>, Status> {
-        let deleted = self.backend.delete_range(request.into_inner()).await?;
-        self.unread.changed(deleted).await
+        let request = request.into_inner();
+        let slow = self.slow.request("/etcdserverpb.KV/DeleteRange", &request);
+        let answer = self.changed(self.backend.delete_range(request)).await;
+        slow.end(&answer);
+        answer
     }
 
     async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
-        let decided = self.backend.txn(request.into_inner()).await?;
-        self.unread.changed(decided).await
+        let request = request.into_inner();
+        let slow = self.slow.request("/etcdserverpb.KV/Txn", &request);
+        let answer = self.changed(self.backend.txn(request)).await;
+        slow.end(&answer);
+        answer
     }
 
     async fn compact(

@@ -5,6 +5,7 @@
 //! code.
 
 mod cluster;
+mod content;
 mod deadline;
 mod gateway;
 mod health;
@@ -12,14 +13,14 @@ mod kv;
 mod lease;
 mod maintenance;
 mod not_offered;
-mod require_leader;
+mod slow;
+mod supervised;
 mod unread;
 pub(crate) mod watch;
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -42,7 +43,8 @@ use self::deadline::{MESSAGE_TIME_MAX, Timed};
 use self::kv::Kv;
 use self::lease::{KEEP_ALIVE, Lease};
 use self::maintenance::Maintenance;
-use self::require_leader::LeaderLoss;
+use self::slow::SlowLog;
+use self::supervised::{LeaderMonitor, Supervised, Supervision};
 use super::backend::Backend;
 use super::service::GrpcService;
 use crate::Error;
@@ -68,7 +70,8 @@ pub struct Services<B: Backend> {
     rest: Routes,
     unread: Unread,
     drain: Drain,
-    leader_loss: Arc<LeaderLoss>,
+    slow: SlowLog,
+    leader: LeaderMonitor,
 }
 
 /// The method of watches.
@@ -104,26 +107,21 @@ impl Service {
 impl<B: Backend> Services<B> {
     /// Begins a call of one of these services, with a body of any kind.
     fn serve<R: RequestBody>(&self, service: Service, request: Request<R>) -> Answering {
-        let is_bound = is_stream(request.uri().path()) && requires_leader(&request);
-        let answering: Answering = match service {
+        match service {
             Service::Kv => self.kv.clone().call(request),
             Service::Lease => self.lease.clone().call(request),
             Service::Cluster => self.cluster.clone().call(request),
             Service::Maintenance => self.maintenance.clone().call(request),
             Service::Health => self.health.clone().call(request),
-        };
-        if !is_bound {
-            return answering;
         }
-        let leader_loss = Arc::clone(&self.leader_loss);
-        Box::pin(async move { Ok(leader_loss.bound(answering.await?)) })
     }
 
     /// etcd's services as far as they are implemented, and `rest` for other paths.
     pub(crate) fn new(backend: B, unread: Unread, rest: Routes, drain: Drain) -> Services<B> {
         let message_bytes_max = message_bytes_max(&backend);
+        let slow = SlowLog::new(backend.slow_request());
         Services {
-            kv: KvServer::new(Kv::new(backend.clone(), unread.clone()))
+            kv: KvServer::new(Kv::new(backend.clone(), unread.clone(), slow.clone()))
                 .max_decoding_message_size(message_bytes_max),
             lease: LeaseServer::new(Lease::new(backend.clone(), unread.clone(), drain.clone()))
                 .max_decoding_message_size(message_bytes_max),
@@ -135,27 +133,25 @@ impl<B: Backend> Services<B> {
             rest: rest.prepare(),
             unread,
             drain,
-            leader_loss: Arc::default(),
+            slow,
+            leader: LeaderMonitor::default(),
             backend,
         }
     }
-}
 
-impl<B: Backend> Services<B> {
+    /// What has to run while calls are served. It never returns.
+    pub(crate) fn monitor(&self) -> impl Future<Output = Infallible> + Send + use<B> {
+        self.leader.clone().run(self.backend.clone())
+    }
+
+    fn supervision<R>(&self, request: &Request<R>) -> Supervision {
+        Supervision::of(request, &self.backend, &self.slow, &self.leader)
+    }
+
     fn watch<R: RequestBody>(&self, request: Request<R>) -> Response<Body> {
         let message_bytes_max = message_bytes_max(&self.backend);
         let drain = self.drain.clone();
-        let is_bound = requires_leader(&request);
-        let answer = watch::call(self.backend.clone(), drain, request, message_bytes_max);
-        match is_bound {
-            true => self.leader_loss.bound(answer),
-            false => answer,
-        }
-    }
-
-    /// Ends streams that require a leader when there is none. It has no end.
-    pub(super) async fn monitor_leader(&self) {
-        self.leader_loss.monitor(&self.backend).await;
+        watch::call(self.backend.clone(), drain, request, message_bytes_max)
     }
 }
 
@@ -180,18 +176,6 @@ fn requires_leader<T>(request: &Request<T>) -> bool {
     required.is_some_and(|value| value.as_bytes() == b"true")
 }
 
-/// Whether the method has a stream of answers. `WATCH` has one, too.
-fn is_stream(method: &str) -> bool {
-    matches!(
-        method,
-        "/etcdserverpb.KV/RangeStream"
-            | "/etcdserverpb.Lease/LeaseKeepAlive"
-            | "/etcdserverpb.Maintenance/Snapshot"
-            | "/grpc.health.v1.Health/Watch"
-            | "/v3electionpb.Election/Observe"
-    )
-}
-
 /// Whether a learner serves the method. A learner's `Range` must also be serializable, which is
 /// checked after it is decoded.
 fn answered_by_learner(method: &str) -> bool {
@@ -204,9 +188,16 @@ fn answered_by_learner(method: &str) -> bool {
 }
 
 impl<B: Backend> GrpcService for Services<B> {
-    type Future = Call<<Routes as GrpcService>::Future>;
+    type Future = Supervised<Call<<Routes as GrpcService>::Future>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let supervision = self.supervision(&request);
+        Supervised::new(self.begin(request), supervision)
+    }
+}
+
+impl<B: Backend> Services<B> {
+    fn begin(&self, request: Request<Incoming>) -> Call<<Routes as GrpcService>::Future> {
         let path = request.uri().path();
         if let Err(error) = admit(&self.backend, path, requires_leader(&request)) {
             return Call::Refused(Some(Status::from(error)));
@@ -315,15 +306,4 @@ fn in_go(status: &Status) -> Option<Status> {
         }
         _ => None,
     }
-}
-
-/// The trailers of a stream that ends with a status.
-fn trailers(status: &Status) -> http::HeaderMap {
-    let mut trailers = http::HeaderMap::new();
-    // It fails only for texts that cannot be in a header; the code itself remains.
-    if status.add_header(&mut trailers).is_err() {
-        let code = Status::new(status.code(), "");
-        let _ = code.add_header(&mut trailers);
-    }
-    trailers
 }

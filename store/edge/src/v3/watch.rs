@@ -29,7 +29,7 @@ use tonic::codec::BufferSettings;
 use tonic::{Status, Streaming};
 use tonic_prost::ProstDecoder;
 
-use super::{RequestBody, in_go, trailers};
+use super::{RequestBody, in_go};
 use crate::Error;
 use crate::backend::Backend;
 
@@ -240,4 +240,14 @@ impl<B: Backend> hyper::body::Body for WatchBody<B> {
             }
         }
     }
+}
+
+pub(super) fn trailers(status: &Status) -> http::HeaderMap {
+    let mut trailers = http::HeaderMap::new();
+    // It fails only for texts that cannot be in a header; the code itself remains.
+    if status.add_header(&mut trailers).is_err() {
+        let code = Status::new(status.code(), "");
+        let _ = code.add_header(&mut trailers);
+    }
+    trailers
 }

@@ -104,3 +104,23 @@ async fn a_restarted_member_shows_no_lower_term() -> anyhow::Result<()> {
     restarted.shutdown().await;
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_with_too_many_urls_is_too_large() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let config = Config {
+        max_request_bytes: 1_024,
+        ..Config::single("alone", dir.path())
+    };
+    let stores = open(vec![config]).await?;
+    let large = MemberAddRequest {
+        peer_ur_ls: (1..100)
+            .map(|port| format!("http://127.0.0.1:{port}"))
+            .collect(),
+        is_learner: true,
+    };
+    let refused = stores[0].member_add(large).await;
+    assert_eq!(refused.err(), Some(Error::RequestTooLarge));
+    shut_down(&stores).await;
+    Ok(())
+}

@@ -1,0 +1,187 @@
+//! What is added to calls from outside: the end of streams that require a leader, and the log line
+//! of a slow answer.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::{Frame, SizeHint};
+use keelson_core::MemberId;
+use keelson_port::{Terminates, Termination, WakerSet};
+use tonic::Status;
+use tonic::body::Body;
+
+use super::requires_leader;
+use super::slow::{SlowCall, SlowLog};
+use super::watch::trailers;
+use crate::Error;
+use crate::backend::Backend;
+
+/// After so many election timeouts without a leader streams end: etcd's `maxNoLeaderCnt`. A new
+/// stream is refused at once, but one that exists costs more to begin again.
+const LEADERLESS_MAX: u32 = 3;
+
+/// Whether this member has had no leader for long. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LeaderMonitor(Arc<LeaderState>);
+
+#[derive(Debug, Default)]
+struct LeaderState {
+    lost: AtomicBool,
+    wakers: WakerSet,
+}
+
+impl Terminates for LeaderState {
+    fn wakers(&self) -> &WakerSet {
+        &self.wakers
+    }
+
+    fn is_terminated(&self) -> bool {
+        self.lost.load(Ordering::Acquire)
+    }
+}
+
+impl LeaderMonitor {
+    /// Checks in every election timeout. Never returns.
+    pub(crate) async fn run<B: Backend>(self, backend: B) -> Infallible {
+        let mut leaderless = 0;
+        loop {
+            tokio::time::sleep(backend.election_timeout()).await;
+            leaderless = match backend.leader() {
+                MemberId::NONE => (leaderless + 1).min(LEADERLESS_MAX),
+                _ => 0,
+            };
+            let lost = leaderless == LEADERLESS_MAX;
+            self.0.lost.store(lost, Ordering::Release);
+            if lost {
+                self.0.wakers.wake_all();
+            }
+        }
+    }
+
+    /// Ends a stream that begins now. `leads`: there is a leader, even if the last check found none.
+    fn lost(&self, leads: bool) -> LeaderLost {
+        if leads {
+            self.0.lost.store(false, Ordering::Release);
+        }
+        Termination::of(Arc::clone(&self.0))
+    }
+}
+
+/// Ready when the leader has been lost for long.
+type LeaderLost = Termination<Arc<LeaderState>>;
+
+/// What is added to one call.
+pub(super) struct Supervision {
+    slow: Option<SlowCall>,
+    leader: Option<Box<LeaderLost>>,
+}
+
+impl Supervision {
+    pub(super) fn of<T, B: Backend>(
+        request: &Request<T>,
+        backend: &B,
+        slow: &SlowLog,
+        leader: &LeaderMonitor,
+    ) -> Supervision {
+        let method = request.uri().path();
+        let led = is_stream(method) && requires_leader(request);
+        Supervision {
+            slow: slow.begin(method),
+            leader: led.then(|| Box::new(leader.lost(backend.leader() != MemberId::NONE))),
+        }
+    }
+}
+
+/// Whether the method's answer is a stream.
+fn is_stream(method: &str) -> bool {
+    matches!(
+        method,
+        "/etcdserverpb.Watch/Watch"
+            | "/etcdserverpb.Lease/LeaseKeepAlive"
+            | "/etcdserverpb.Maintenance/Snapshot"
+            | "/etcdserverpb.KV/RangeStream"
+            | "/v3electionpb.Election/Observe"
+    )
+}
+
+/// A call with its supervision.
+pub struct Supervised<C> {
+    call: C,
+    supervision: Supervision,
+}
+
+impl<C> Supervised<C> {
+    pub(super) fn new(call: C, supervision: Supervision) -> Supervised<C> {
+        Supervised { call, supervision }
+    }
+}
+
+impl<C> Future for Supervised<C>
+where
+    C: Future<Output = Result<Response<Body>, Infallible>> + Unpin,
+{
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Supervised { call, supervision } = self.get_mut();
+        if let Some(leader) = &mut supervision.leader
+            && Pin::new(&mut **leader).poll(cx).is_ready()
+        {
+            return Poll::Ready(Ok(Status::from(Error::NoLeader).into_http()));
+        }
+        let answered = Pin::new(call).poll(cx);
+        if let (Some(slow), true) = (&supervision.slow, answered.is_ready()) {
+            slow.end();
+        }
+        let leader = match answered.is_ready() {
+            true => supervision.leader.take(),
+            false => None,
+        };
+        answered.map_ok(|response| match leader {
+            Some(lost) => response.map(|body| Body::new(LedBody { body, lost })),
+            None => response,
+        })
+    }
+}
+
+/// The body of a stream that requires a leader.
+struct LedBody {
+    body: Body,
+    lost: Box<LeaderLost>,
+}
+
+impl hyper::body::Body for LedBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let LedBody { body, lost } = self.get_mut();
+        if body.is_end_stream() {
+            return Poll::Ready(None);
+        }
+        if Pin::new(&mut **lost).poll(cx).is_ready() {
+            // The stream's own body, and what it holds, ends now.
+            *body = Body::empty();
+            let end = trailers(&Status::from(Error::NoLeader));
+            return Poll::Ready(Some(Ok(Frame::trailers(end))));
+        }
+        Pin::new(body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::default()
+    }
+}
