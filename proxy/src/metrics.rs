@@ -1,13 +1,17 @@
 //! The metrics of `/metrics`: etcd 2's names and texts, and the health of the members.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use http::{Method, Response, StatusCode};
-use parking_lot::Mutex;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::prometheus_text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
 use crate::answers::Refusal;
@@ -17,191 +21,157 @@ use crate::policy::endpoint::Health;
 use crate::policy::endpoints::Endpoints;
 use crate::policy::subject::Subject;
 
-/// From half a millisecond to two seconds.
-const BUCKETS: i32 = 13;
-const FIRST_BUCKET: f64 = 0.0005;
+/// Durations of answers: from half a millisecond to two seconds.
+const BUCKETS: u16 = 13;
+const FIRST_BUCKET_SECONDS: f64 = 0.0005;
 
-/// Counters.
-#[derive(Default)]
+/// The labels of a series.
+type Labels<const N: usize> = [(&'static str, &'static str); N];
+
+/// Counters by these labels.
+type Counters<const N: usize> = Family<Labels<N>, Counter>;
+
+/// A member's series.
+type OfEndpoint = [(&'static str, String); 1];
+
+/// What is counted.
 pub(crate) struct Metrics {
-    methods: Mutex<BTreeMap<&'static str, Counts>>,
-    resumed: AtomicU64,
+    registry: Registry,
+    requests: Counters<1>,
+    handled: Family<Handled, Counter>,
+    dropped: Counters<2>,
+    durations: Family<Labels<1>, Histogram, fn() -> Histogram>,
+    resumed: Counter,
 }
 
-#[derive(Default)]
-struct Counts {
-    requests: u64,
-    handled: BTreeMap<u16, u64>,
-    dropped: BTreeMap<&'static str, u64>,
-    /// Answers by duration: up to 2^n times the first bucket; the last one counts longer ones.
-    durations: [u64; BUCKETS as usize + 1],
-    seconds: f64,
+/// The labels of answers: the status and the method.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Handled {
+    code: u16,
+    method: &'static str,
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        let histogram = || Histogram::new(exponential_buckets(FIRST_BUCKET_SECONDS, 2.0, BUCKETS));
+        let mut metrics = Metrics {
+            registry: Registry::default(),
+            requests: Family::default(),
+            handled: Family::default(),
+            dropped: Family::default(),
+            durations: Family::new_with_constructor(histogram),
+            resumed: Counter::default(),
+        };
+        metrics.register();
+        metrics
+    }
 }
 
 impl Metrics {
+    /// The registry adds `_total` to the names of counters, and a full stop to the texts.
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "etcd_proxy_requests",
+            "Counter requests incoming by method",
+            self.requests.clone(),
+        );
+        registry.register(
+            "etcd_proxy_handled",
+            "Counter of requests fully handled (by authoratitave servers)",
+            self.handled.clone(),
+        );
+        registry.register(
+            "etcd_proxy_dropped",
+            "Counter of requests dropped on the proxy",
+            self.dropped.clone(),
+        );
+        registry.register(
+            "etcd_proxy_handling_duration_seconds",
+            "Bucketed histogram of handling time of successful events (non-watches), by method \
+             (GET/PUT etc.)",
+            self.durations.clone(),
+        );
+        registry.register(
+            "keelson_proxy_streams_resumed",
+            "Watch and keepalive streams of the v3 API that were continued after a failure",
+            self.resumed.clone(),
+        );
+    }
+
     pub(crate) fn request(&self, method: &Method) {
-        self.methods
-            .lock()
-            .entry(label(method))
-            .or_default()
-            .requests += 1;
+        self.requests.get_or_create(&labels(method)).inc();
     }
 
     /// Counts a member's answer.
     pub(crate) fn handled(&self, method: &Method, status: StatusCode, took: Duration) {
-        let mut counts = self.methods.lock();
-        let counts = counts.entry(label(method)).or_default();
-        *counts.handled.entry(status.as_u16()).or_default() += 1;
-        counts.durations[bucket(took)] += 1;
-        counts.seconds += took.as_secs_f64();
+        let labels = labels(method);
+        let handled = Handled {
+            code: status.as_u16(),
+            method: labels[0].1,
+        };
+        self.handled.get_or_create(&handled).inc();
+        let durations = self.durations.get_or_create(&labels);
+        durations.observe(took.as_secs_f64());
     }
 
     /// Counts a request without a member's answer.
     pub(crate) fn dropped(&self, method: &Method, refusal: Refusal) {
-        let mut counts = self.methods.lock();
-        let counts = counts.entry(label(method)).or_default();
-        *counts.dropped.entry(refusal.label()).or_default() += 1;
+        let [method] = labels(method);
+        let error = ("proxying_error", refusal.label());
+        self.dropped.get_or_create(&[method, error]).inc();
+        // etcd's has durations for each method, though there be none.
+        drop(self.durations.get_or_create(&[method]));
     }
 
     /// Counts a watch or keepalive stream of the v3 API that was continued on another member.
     pub(crate) fn resumed(&self) {
-        self.resumed.fetch_add(1, Ordering::Relaxed);
+        self.resumed.inc();
     }
 
     /// In Prometheus' text format, version 0.0.4.
     pub(crate) fn text(&self, endpoints: &Endpoints) -> String {
         let mut text = String::with_capacity(4096);
-        self.write(&mut text, endpoints)
-            .expect("a string takes all that is written");
+        for registry in [&self.registry, &of_endpoints(endpoints)] {
+            encode(&mut text, registry).expect("a string takes all that is written");
+        }
         text
     }
-
-    fn write(&self, text: &mut String, endpoints: &Endpoints) -> std::fmt::Result {
-        let counts = self.methods.lock();
-        write_counters(text, &counts)?;
-        let name = "etcd_proxy_handling_duration_seconds";
-        let help = "Bucketed histogram of handling time of successful events (non-watches), \
-                    by method (GET/PUT etc.).";
-        head(text, name, "histogram", help)?;
-        for (method, counts) in counts.iter() {
-            counts.write_durations(text, name, method)?;
-        }
-        let name = "etcd_proxy_requests_total";
-        head(
-            text,
-            name,
-            "counter",
-            "Counter requests incoming by method.",
-        )?;
-        for (method, counts) in counts.iter() {
-            writeln!(text, "{name}{{method=\"{method}\"}} {}", counts.requests)?;
-        }
-        let name = "keelson_proxy_streams_resumed_total";
-        let help = "Watch and keepalive streams of the v3 API that were continued after a failure.";
-        head(text, name, "counter", help)?;
-        writeln!(text, "{name} {}", self.resumed.load(Ordering::Relaxed))?;
-        write_endpoints(text, endpoints)
-    }
 }
 
-fn write_counters(text: &mut String, counts: &BTreeMap<&'static str, Counts>) -> std::fmt::Result {
-    let name = "etcd_proxy_dropped_total";
-    head(
-        text,
-        name,
-        "counter",
-        "Counter of requests dropped on the proxy.",
-    )?;
-    for (method, counts) in counts.iter() {
-        for (error, count) in &counts.dropped {
-            let labels = format!("method=\"{method}\",proxying_error=\"{error}\"");
-            writeln!(text, "{name}{{{labels}}} {count}")?;
-        }
-    }
-    let name = "etcd_proxy_handled_total";
-    let help = "Counter of requests fully handled (by authoratitave servers)";
-    head(text, name, "counter", help)?;
-    for (method, counts) in counts.iter() {
-        for (code, count) in &counts.handled {
-            writeln!(
-                text,
-                "{name}{{code=\"{code}\",method=\"{method}\"}} {count}"
-            )?;
-        }
-    }
-    Ok(())
-}
-
-impl Counts {
-    fn write_durations(&self, text: &mut String, name: &str, method: &str) -> std::fmt::Result {
-        let mut bound = FIRST_BUCKET;
-        let mut sum = 0;
-        for count in &self.durations[..BUCKETS as usize] {
-            sum += count;
-            writeln!(
-                text,
-                "{name}_bucket{{method=\"{method}\",le=\"{bound}\"}} {sum}"
-            )?;
-            bound *= 2.0;
-        }
-        sum += self.durations[BUCKETS as usize];
-        writeln!(
-            text,
-            "{name}_bucket{{method=\"{method}\",le=\"+Inf\"}} {sum}"
-        )?;
-        writeln!(text, "{name}_sum{{method=\"{method}\"}} {}", self.seconds)?;
-        writeln!(text, "{name}_count{{method=\"{method}\"}} {sum}")
-    }
-}
-
-fn write_endpoints(text: &mut String, endpoints: &Endpoints) -> std::fmt::Result {
-    let name = "keelson_proxy_endpoint_up";
-    let help =
-        "The health of a member: 1 healthy, 0.5 without a leader or with an alarm, 0 not usable.";
-    head(text, name, "gauge", help)?;
-    let all = endpoints.list();
-    for endpoint in &all {
-        let up = match endpoint.health() {
-            Health::Healthy => "1",
-            Health::Degraded => "0.5",
-            Health::Down | Health::SelfLoop | Health::Removed => "0",
-        };
-        writeln!(text, "{name}{{endpoint={:?}}} {up}", endpoint.url)?;
-    }
-    let name = "keelson_proxy_endpoint_leads";
-    head(
-        text,
-        name,
-        "gauge",
-        "Whether the member is the leader, to which writes go.",
-    )?;
+/// The members as they are now.
+fn of_endpoints(endpoints: &Endpoints) -> Registry {
+    let up = Family::<OfEndpoint, Gauge<f64, AtomicU64>>::default();
+    let leads = Family::<OfEndpoint, Gauge>::default();
     let leader = endpoints.leader.get();
-    for endpoint in &all {
-        let leads = leader
-            .as_ref()
-            .is_some_and(|one| Arc::ptr_eq(one, endpoint));
-        writeln!(
-            text,
-            "{name}{{endpoint={:?}}} {}",
-            endpoint.url,
-            u8::from(leads)
-        )?;
+    for endpoint in endpoints.list().iter() {
+        let labels = [("endpoint", endpoint.url.to_string())];
+        up.get_or_create(&labels).set(match endpoint.health() {
+            Health::Healthy => 1.0,
+            Health::Degraded => 0.5,
+            Health::Down | Health::SelfLoop | Health::Removed => 0.0,
+        });
+        let leader = leader.as_ref();
+        let is_leader = leader.is_some_and(|leader| Arc::ptr_eq(leader, endpoint));
+        leads.get_or_create(&labels).set(i64::from(is_leader));
     }
-    Ok(())
+    let mut registry = Registry::default();
+    registry.register(
+        "keelson_proxy_endpoint_up",
+        "The health of a member: 1 healthy, 0.5 without a leader or with an alarm, 0 not usable",
+        up,
+    );
+    registry.register(
+        "keelson_proxy_endpoint_leads",
+        "Whether the member is the leader, to which writes go",
+        leads,
+    );
+    registry
 }
 
-fn head(text: &mut String, name: &str, kind: &str, help: &str) -> std::fmt::Result {
-    writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}")
-}
-
-fn bucket(took: Duration) -> usize {
-    let mut bound = Duration::from_secs_f64(FIRST_BUCKET);
-    let mut bucket = 0;
-    while bound < took && bucket < BUCKETS as usize {
-        bound *= 2;
-        bucket += 1;
-    }
-    bucket
+/// The labels of a method's series.
+fn labels(method: &Method) -> Labels<1> {
+    [("method", label(method))]
 }
 
 /// Other methods share one label, so that clients cannot create more.
@@ -254,26 +224,77 @@ impl RequestRecord {
 mod tests {
     use super::*;
 
+    /// The lines without the texts, in order; numbers as numbers.
+    fn series(text: &str) -> Vec<(String, Option<f64>)> {
+        let lines = text.lines().filter(|line| !line.starts_with("# HELP"));
+        let series = lines.map(|line| match line.rsplit_once(' ') {
+            Some((name, value)) if !line.starts_with('#') => {
+                (name.to_owned(), Some(value.parse().unwrap()))
+            }
+            _ => (line.to_owned(), None),
+        });
+        let mut series: Vec<_> = series.collect();
+        series.sort_by(|one, two| one.0.cmp(&two.0));
+        series
+    }
+
+    /// Written by an earlier release, which also described metrics without series.
+    const EARLIER: &str = "\
+# TYPE etcd_proxy_dropped_total counter
+etcd_proxy_dropped_total{method=\"PUT\",proxying_error=\"zero_endpoints\"} 1
+# TYPE etcd_proxy_handled_total counter
+etcd_proxy_handled_total{code=\"200\",method=\"GET\"} 2
+# TYPE etcd_proxy_handling_duration_seconds histogram
+etcd_proxy_handling_duration_seconds_bucket{method=\"GET\",le=\"0.0005\"} 0
+etcd_proxy_handling_duration_seconds_bucket{method=\"GET\",le=\"0.001\"} 1
+etcd_proxy_handling_duration_seconds_bucket{method=\"GET\",le=\"0.002\"} 1
+etcd_proxy_handling_duration_seconds_bucket{method=\"GET\",le=\"0.004\"} 1
+etcd_proxy_handling_duration_seconds_bucket{method=\"GET\",le=\"0.008\"} 1
+etcd_proxy_handling_duration_seconds_bucket{method=\"GET\",le=\"0.016\"} 1
+etcd_proxy_handling_duration_seconds_bucket{method=\"GET\",le=\"0.032\"} 1
+etcd_proxy_handling_duration_seconds_bucket{method=\"GET\",le=\"0.064\"} 1
+etcd_proxy_handling_duration_seconds_bucket{method=\"GET\",le=\"0.128\"} 1
+etcd_proxy_handling_duration_seconds_bucket{method=\"GET\",le=\"0.256\"} 1
+etcd_proxy_handling_duration_seconds_bucket{method=\"GET\",le=\"0.512\"} 1
+etcd_proxy_handling_duration_seconds_bucket{method=\"GET\",le=\"1.024\"} 1
+etcd_proxy_handling_duration_seconds_bucket{method=\"GET\",le=\"2.048\"} 1
+etcd_proxy_handling_duration_seconds_bucket{method=\"GET\",le=\"+Inf\"} 2
+etcd_proxy_handling_duration_seconds_sum{method=\"GET\"} 9.000946
+etcd_proxy_handling_duration_seconds_count{method=\"GET\"} 2
+etcd_proxy_handling_duration_seconds_bucket{method=\"PUT\",le=\"0.0005\"} 0
+etcd_proxy_handling_duration_seconds_bucket{method=\"PUT\",le=\"0.001\"} 0
+etcd_proxy_handling_duration_seconds_bucket{method=\"PUT\",le=\"0.002\"} 0
+etcd_proxy_handling_duration_seconds_bucket{method=\"PUT\",le=\"0.004\"} 0
+etcd_proxy_handling_duration_seconds_bucket{method=\"PUT\",le=\"0.008\"} 0
+etcd_proxy_handling_duration_seconds_bucket{method=\"PUT\",le=\"0.016\"} 0
+etcd_proxy_handling_duration_seconds_bucket{method=\"PUT\",le=\"0.032\"} 0
+etcd_proxy_handling_duration_seconds_bucket{method=\"PUT\",le=\"0.064\"} 0
+etcd_proxy_handling_duration_seconds_bucket{method=\"PUT\",le=\"0.128\"} 0
+etcd_proxy_handling_duration_seconds_bucket{method=\"PUT\",le=\"0.256\"} 0
+etcd_proxy_handling_duration_seconds_bucket{method=\"PUT\",le=\"0.512\"} 0
+etcd_proxy_handling_duration_seconds_bucket{method=\"PUT\",le=\"1.024\"} 0
+etcd_proxy_handling_duration_seconds_bucket{method=\"PUT\",le=\"2.048\"} 0
+etcd_proxy_handling_duration_seconds_bucket{method=\"PUT\",le=\"+Inf\"} 0
+etcd_proxy_handling_duration_seconds_sum{method=\"PUT\"} 0
+etcd_proxy_handling_duration_seconds_count{method=\"PUT\"} 0
+# TYPE etcd_proxy_requests_total counter
+etcd_proxy_requests_total{method=\"GET\"} 1
+etcd_proxy_requests_total{method=\"PUT\"} 1
+# TYPE keelson_proxy_streams_resumed_total counter
+keelson_proxy_streams_resumed_total 1
+";
+
     #[test]
-    fn the_text_is_etcds() {
+    fn names_and_labels_are_those_of_earlier_releases() {
         let metrics = Metrics::default();
         metrics.request(&Method::GET);
         let took = Duration::from_micros(946);
         metrics.handled(&Method::GET, StatusCode::OK, took);
         metrics.handled(&Method::GET, StatusCode::OK, Duration::from_secs(9));
+        metrics.request(&Method::PUT);
         metrics.dropped(&Method::PUT, Refusal::ZeroEndpoints);
+        metrics.resumed();
         let text = metrics.text(&Endpoints::new(vec![], Default::default()));
-        for line in [
-            "# TYPE etcd_proxy_handling_duration_seconds histogram",
-            "etcd_proxy_dropped_total{method=\"PUT\",proxying_error=\"zero_endpoints\"} 1",
-            "etcd_proxy_handled_total{code=\"200\",method=\"GET\"} 2",
-            "etcd_proxy_handling_duration_seconds_bucket{method=\"GET\",le=\"0.0005\"} 0",
-            "etcd_proxy_handling_duration_seconds_bucket{method=\"GET\",le=\"0.001\"} 1",
-            "etcd_proxy_handling_duration_seconds_bucket{method=\"GET\",le=\"2.048\"} 1",
-            "etcd_proxy_handling_duration_seconds_bucket{method=\"GET\",le=\"+Inf\"} 2",
-            "etcd_proxy_requests_total{method=\"GET\"} 1",
-        ] {
-            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
-        }
+        assert_eq!(series(&text), series(EARLIER), "{text}");
     }
 }

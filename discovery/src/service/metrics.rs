@@ -3,13 +3,13 @@
 //!
 //! Live tokens are not counted: the registry would have to list them.
 
-use std::collections::BTreeMap;
-use std::fmt::{self, Write as _};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use http::{Method, StatusCode};
-use parking_lot::Mutex;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::prometheus_text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
 
 use super::route::Route;
 
@@ -36,10 +36,10 @@ impl Kind {
 
     fn name(self) -> &'static str {
         match self {
-            Kind::Health => "endpoint_health_requests_total",
-            Kind::New => "endpoint_new_requests_total",
-            Kind::Token => "endpoint_token_requests_total",
-            Kind::Other => "keelson_discovery_other_requests_total",
+            Kind::Health => "endpoint_health_requests",
+            Kind::New => "endpoint_new_requests",
+            Kind::Token => "endpoint_token_requests",
+            Kind::Other => "keelson_discovery_other_requests",
         }
     }
 
@@ -86,8 +86,8 @@ impl Limit {
         Limit::Writes,
     ];
 
-    fn label(self) -> &'static str {
-        match self {
+    fn labels(self) -> [(&'static str, &'static str); 1] {
+        let limit = match self {
             Limit::Body => "body",
             Limit::Connections => "connections",
             Limit::Entries => "entries",
@@ -96,93 +96,111 @@ impl Limit {
             Limit::Time => "time",
             Limit::Total => "total",
             Limit::Writes => "writes",
-        }
+        };
+        [("limit", limit)]
     }
 }
 
+/// The labels of requests: the status and the method.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    code: u16,
+    method: &'static str,
+}
+
 /// Counters of a service.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Metrics {
-    requests: Mutex<BTreeMap<(Kind, u16, &'static str), u64>>,
-    refused: Mutex<BTreeMap<Limit, u64>>,
-    made: AtomicU64,
-    waits: AtomicU64,
+    registry: Registry,
+    /// By the place of the kind in `Kind::ALL`.
+    requests: [Family<RequestLabels, Counter>; 4],
+    refused: Family<[(&'static str, &'static str); 1], Counter>,
+    made: Counter,
+    waits: Gauge,
 }
 
 /// A wait that is open until this is dropped.
 #[derive(Debug)]
-pub(super) struct OpenWait(Arc<Metrics>);
+pub(super) struct OpenWait(Gauge);
 
 impl Drop for OpenWait {
     fn drop(&mut self) {
-        self.0.waits.fetch_sub(1, Ordering::Relaxed);
+        self.0.dec();
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        let mut metrics = Metrics {
+            registry: Registry::default(),
+            requests: Default::default(),
+            refused: Family::default(),
+            made: Counter::default(),
+            waits: Gauge::default(),
+        };
+        for limit in Limit::ALL {
+            drop(metrics.refused.get_or_create(&limit.labels()));
+        }
+        metrics.register();
+        metrics
     }
 }
 
 impl Metrics {
+    /// The registry adds `_total` to the names of counters, and a full stop to the texts.
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        for (kind, requests) in Kind::ALL.iter().zip(&self.requests) {
+            let path = kind.path();
+            let help = format!(
+                "How many {path} requests processed, partitioned by status code and HTTP method"
+            );
+            registry.register(kind.name(), help, requests.clone());
+        }
+        registry.register(
+            "keelson_discovery_refused",
+            "How many requests and connections were refused, by limit",
+            self.refused.clone(),
+        );
+        registry.register(
+            "keelson_discovery_tokens_made",
+            "How many tokens were made",
+            self.made.clone(),
+        );
+        registry.register(
+            "keelson_discovery_waits_open",
+            "How many waits are open",
+            self.waits.clone(),
+        );
+    }
+
     pub(super) fn answered(&self, kind: Kind, method: &Method, status: StatusCode) {
-        let key = (kind, status.as_u16(), label(method));
-        *self.requests.lock().entry(key).or_default() += 1;
+        let labels = RequestLabels {
+            code: status.as_u16(),
+            method: label(method),
+        };
+        self.requests[kind as usize].get_or_create(&labels).inc();
     }
 
     pub(super) fn refused(&self, limit: Limit) {
-        *self.refused.lock().entry(limit).or_default() += 1;
+        self.refused.get_or_create(&limit.labels()).inc();
     }
 
     pub(super) fn token_made(&self) {
-        self.made.fetch_add(1, Ordering::Relaxed);
+        self.made.inc();
     }
 
-    pub(super) fn wait(self: &Arc<Metrics>) -> OpenWait {
-        self.waits.fetch_add(1, Ordering::Relaxed);
-        OpenWait(Arc::clone(self))
+    pub(super) fn wait(&self) -> OpenWait {
+        self.waits.inc();
+        OpenWait(self.waits.clone())
     }
 
     /// The metrics in Prometheus' text format, version 0.0.4.
     pub(super) fn text(&self) -> String {
         let mut text = String::with_capacity(2048);
-        self.write(&mut text)
-            .expect("writing to a string does not fail");
+        encode(&mut text, &self.registry).expect("writing to a string does not fail");
         text
     }
-
-    fn write(&self, text: &mut String) -> fmt::Result {
-        self.write_requests(text)?;
-        let name = "keelson_discovery_refused_total";
-        let help = "How many requests and connections were refused, by limit.";
-        head(text, name, "counter", help)?;
-        let refused = self.refused.lock().clone();
-        for limit in Limit::ALL {
-            let count = refused.get(&limit).copied().unwrap_or_default();
-            writeln!(text, "{name}{{limit=\"{}\"}} {count}", limit.label())?;
-        }
-        let name = "keelson_discovery_tokens_made_total";
-        head(text, name, "counter", "How many tokens were made.")?;
-        writeln!(text, "{name} {}", self.made.load(Ordering::Relaxed))?;
-        let name = "keelson_discovery_waits_open";
-        head(text, name, "gauge", "How many waits are open.")?;
-        writeln!(text, "{name} {}", self.waits.load(Ordering::Relaxed))
-    }
-
-    fn write_requests(&self, text: &mut String) -> fmt::Result {
-        let requests = self.requests.lock().clone();
-        for kind in Kind::ALL {
-            let (name, path) = (kind.name(), kind.path());
-            let help = format!(
-                "How many {path} requests processed, partitioned by status code and HTTP method."
-            );
-            head(text, name, "counter", &help)?;
-            for ((_, code, method), count) in requests.iter().filter(|((of, ..), _)| *of == kind) {
-                let labels = format!("code=\"{code}\",method=\"{method}\"");
-                writeln!(text, "{name}{{{labels}}} {count}")?;
-            }
-        }
-        Ok(())
-    }
-}
-
-fn head(text: &mut String, name: &str, kind: &str, help: &str) -> fmt::Result {
-    writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}")
 }
 
 /// The label of a method. Clients cannot add further labels.
@@ -203,8 +221,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_happened_is_told() {
-        let metrics = Arc::new(Metrics::default());
+    fn what_happened_is_counted() {
+        let metrics = Metrics::default();
         metrics.answered(Kind::New, &Method::GET, StatusCode::OK);
         metrics.answered(Kind::New, &Method::GET, StatusCode::OK);
         let odd = Method::from_bytes(b"BREW").expect("a method");
@@ -214,7 +232,7 @@ mod tests {
         let wait = metrics.wait();
         let text = metrics.text();
         for line in [
-            "# TYPE endpoint_health_requests_total counter",
+            "# TYPE endpoint_new_requests_total counter",
             "endpoint_new_requests_total{code=\"200\",method=\"GET\"} 2",
             "keelson_discovery_other_requests_total{code=\"404\",method=\"other\"} 1",
             "keelson_discovery_refused_total{limit=\"entries\"} 1",
