@@ -281,3 +281,29 @@ async fn a_watch_has_a_chunk_for_each_message() {
     let expected = format!("{{\"result\":{{{header}{revision}{event}");
     assert_eq!(results().await, expected);
 }
+
+#[tokio::test]
+async fn a_watch_in_json_that_requires_a_leader_ends_without_one() {
+    let port = Port::start().await;
+    let mut socket = port.connect().await;
+    let request = concat!(
+        "POST /v3/watch HTTP/1.1\r\nhost: x\r\nconnection: close\r\n",
+        "grpc-metadata-hasleader: true\r\ncontent-length: 33\r\n\r\n",
+        r#"{"create_request":{"key":"Zm9v"}}"#,
+    );
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut lines = BufReader::new(socket).lines();
+    let mut found = Vec::new();
+    while let Some(line) = within(lines.next_line()).await.unwrap() {
+        if line.contains(r#""created":true"#) {
+            port.fake.set(|state| state.leaderless = true);
+        }
+        found.push(line);
+    }
+    let error = found.iter().find(|line| line.starts_with(r#"{"error":"#));
+    let expected = concat!(
+        r#"{"error":{"grpc_code":14,"http_code":503,"message":"etcdserver: no leader","#,
+        r#""http_status":"Service Unavailable","code":14,"details":[]}}"#,
+    );
+    assert_eq!(error.map(String::as_str), Some(expected), "{found:?}");
+}

@@ -3,7 +3,6 @@
 use keelson_proto::etcdserverpb::watch_client::WatchClient;
 use keelson_proto::etcdserverpb::watch_request::RequestUnion;
 use keelson_proto::etcdserverpb::{PutRequest, WatchCreateRequest, WatchRequest, WatchResponse};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_stream::{StreamExt, iter, pending};
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Streaming};
@@ -50,25 +49,4 @@ async fn a_stream_that_requires_a_leader_ends_without_one_and_others_go_on() {
     let mut led = watch(&port, true).await;
     port.kv().await.put(put).await.unwrap();
     assert_eq!(within(led.next()).await.unwrap().unwrap().events.len(), 1);
-}
-
-#[tokio::test]
-async fn a_stream_of_the_json_gateway_ends_as_well() {
-    let port = Port::start().await;
-    let body = r#"{"create_request":{"key":"a2V5"}}"#;
-    let request = format!(
-        "POST /v3/watch HTTP/1.1\r\nhost: x\r\ngrpc-metadata-hasleader: true\r\n\
-         connection: close\r\ncontent-length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    let mut socket = port.connect().await;
-    socket.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    while !String::from_utf8_lossy(&answer).contains("\"created\":true") {
-        within(socket.read_buf(&mut answer)).await.unwrap();
-    }
-    port.fake.set(|condition| condition.leaderless = true);
-    within(socket.read_to_end(&mut answer)).await.unwrap();
-    let answer = String::from_utf8(answer).unwrap();
-    assert!(answer.contains("etcdserver: no leader"), "{answer}");
 }

@@ -177,3 +177,30 @@ async fn a_message_that_is_too_large_ends_the_call_with_etcds_text() {
             .starts_with("grpc: received message larger than max")
     );
 }
+
+/// Clients of a member without a leader would otherwise wait for events that do not come.
+#[tokio::test]
+async fn a_watch_that_requires_a_leader_ends_without_one_and_others_go_on() {
+    let port = Port::start().await;
+    let mut goes_on = Call::start(&port).await;
+    goes_on
+        .send(RequestUnion::CreateRequest(create("a", 0)))
+        .await;
+    assert!(goes_on.next().await.created);
+    let (requests, receiver) = mpsc::channel(16);
+    let mut strict = tonic::Request::new(ReceiverStream::new(receiver));
+    let metadata = strict.metadata_mut();
+    metadata.insert("hasleader", "true".parse().unwrap());
+    let mut client = WatchClient::new(port.channel().await);
+    let mut strict = client.watch(strict).await.unwrap().into_inner();
+    let create_request = RequestUnion::CreateRequest(create("a", 0));
+    requests.send(request(create_request)).await.unwrap();
+    assert!(within(strict.message()).await.unwrap().unwrap().created);
+    port.fake.set(|state| state.leaderless = true);
+    let ended = within(strict.message()).await.unwrap_err();
+    assert_eq!(ended.code(), Code::Unavailable);
+    assert_eq!(ended.message(), "etcdserver: no leader");
+    port.fake.set(|state| state.leaderless = false);
+    put(&port, "a", "1").await;
+    assert_eq!(goes_on.next().await.events.len(), 1);
+}

@@ -64,7 +64,8 @@ impl LeaderMonitor {
         }
     }
 
-    /// Ends a stream that begins now. `leads`: there is a leader, even if the last check found none.
+    /// Ends a stream that begins now. `leads`: there is a leader, which the last check may not have
+    /// found.
     fn lost(&self, leads: bool) -> LeaderLost {
         if leads {
             self.0.lost.store(false, Ordering::Release);
@@ -107,6 +108,7 @@ fn is_stream(method: &str) -> bool {
             | "/etcdserverpb.Maintenance/Snapshot"
             | "/etcdserverpb.KV/RangeStream"
             | "/v3electionpb.Election/Observe"
+            | "/grpc.health.v1.Health/Watch"
     )
 }
 
