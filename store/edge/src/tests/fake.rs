@@ -231,7 +231,7 @@ impl Backend for Fake {
     }
 
     async fn lease_grant(&self, request: LeaseGrantRequest) -> Result<LeaseGrantResponse, Error> {
-        propose!(self, LeaseGrant, request)
+        propose!(self, LeaseGrant, leases::with_id(request))
     }
 
     async fn lease_revoke(

@@ -224,8 +224,6 @@ async fn a_body_over_the_limit_is_refused() {
 async fn calls_that_are_not_offered_name_the_alternative() {
     let port = Port::start().await;
     for (path, names) in [
-        ("/v3/lock/lock", "Lock"),
-        ("/v3beta/election/campaign", "Election"),
         ("/v3/auth/user/add", "Auth"),
         ("/v3/auth/role/grant", "Auth"),
     ] {

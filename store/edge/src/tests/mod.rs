@@ -1,5 +1,6 @@
 //! The edge over real sockets, with a fake member.
 
+mod election;
 mod etcdctl;
 pub(crate) mod fake;
 mod gateway;
@@ -11,6 +12,7 @@ pub(crate) mod hub;
 mod keepalive;
 mod leader;
 mod lease;
+mod lock;
 mod shutdown;
 mod unread;
 mod watch;

@@ -4,15 +4,20 @@
 //! serves it, and `hasleader`. It adds neither an allocation nor a router to tonic's generated
 //! code.
 
+mod changes;
 mod cluster;
 mod content;
 mod deadline;
+mod election;
 mod gateway;
 mod health;
 mod kv;
 mod lease;
+mod lock;
 mod maintenance;
 mod not_offered;
+mod requests;
+mod session;
 mod slow;
 mod supervised;
 mod unread;
@@ -20,10 +25,11 @@ pub(crate) mod watch;
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use futures_util::future::{self, Either};
 use http::{HeaderName, Request, Response};
 use hyper::body::Body as HttpBody;
 use keelson_core::MemberId;
@@ -32,6 +38,8 @@ use keelson_proto::etcdserverpb::kv_server::KvServer;
 use keelson_proto::etcdserverpb::lease_server::LeaseServer;
 use keelson_proto::etcdserverpb::maintenance_server::MaintenanceServer;
 use keelson_proto::health::health_server::HealthServer;
+use keelson_proto::v3electionpb::election_server::ElectionServer;
+use keelson_proto::v3lockpb::lock_server::LockServer;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, StdError};
 use tonic::service::Routes;
@@ -40,8 +48,10 @@ use tower::Service as _;
 
 use self::cluster::Cluster;
 use self::deadline::{MESSAGE_TIME_MAX, Timed};
+use self::election::Election;
 use self::kv::Kv;
 use self::lease::{KEEP_ALIVE, Lease};
+use self::lock::Lock;
 use self::maintenance::Maintenance;
 use self::slow::SlowLog;
 use self::supervised::{LeaderMonitor, Supervised, Supervision};
@@ -64,6 +74,8 @@ pub struct Services<B: Backend> {
     backend: B,
     kv: KvServer<Kv<B>>,
     lease: LeaseServer<Lease<B>>,
+    lock: LockServer<Lock<B>>,
+    election: ElectionServer<Election<B>>,
     cluster: ClusterServer<Cluster<B>>,
     maintenance: MaintenanceServer<Maintenance<B>>,
     health: HealthServer<health::Health>,
@@ -86,6 +98,8 @@ impl<R: HttpBody<Data = Bytes, Error: Into<StdError> + Send> + Send + 'static> R
 enum Service {
     Kv,
     Lease,
+    Lock,
+    Election,
     Cluster,
     Maintenance,
     Health,
@@ -96,6 +110,8 @@ impl Service {
         match name {
             "etcdserverpb.KV" => Some(Service::Kv),
             "etcdserverpb.Lease" => Some(Service::Lease),
+            "v3lockpb.Lock" => Some(Service::Lock),
+            "v3electionpb.Election" => Some(Service::Election),
             "etcdserverpb.Cluster" => Some(Service::Cluster),
             "etcdserverpb.Maintenance" => Some(Service::Maintenance),
             "grpc.health.v1.Health" => Some(Service::Health),
@@ -110,6 +126,8 @@ impl<B: Backend> Services<B> {
         match service {
             Service::Kv => self.kv.clone().call(request),
             Service::Lease => self.lease.clone().call(request),
+            Service::Lock => self.lock.clone().call(request),
+            Service::Election => self.election.clone().call(request),
             Service::Cluster => self.cluster.clone().call(request),
             Service::Maintenance => self.maintenance.clone().call(request),
             Service::Health => self.health.clone().call(request),
@@ -125,6 +143,14 @@ impl<B: Backend> Services<B> {
                 .max_decoding_message_size(message_bytes_max),
             lease: LeaseServer::new(Lease::new(backend.clone(), unread.clone(), drain.clone()))
                 .max_decoding_message_size(message_bytes_max),
+            lock: LockServer::new(Lock::new(backend.clone(), unread.clone(), drain.clone()))
+                .max_decoding_message_size(message_bytes_max),
+            election: ElectionServer::new(Election::new(
+                backend.clone(),
+                unread.clone(),
+                drain.clone(),
+            ))
+            .max_decoding_message_size(message_bytes_max),
             cluster: ClusterServer::new(Cluster::new(backend.clone()))
                 .max_decoding_message_size(message_bytes_max),
             maintenance: MaintenanceServer::new(Maintenance::new(backend.clone()))
@@ -169,6 +195,18 @@ fn admit<B: Backend>(backend: &B, method: &str, requires_leader: bool) -> Result
         return Err(Error::NoLeader);
     }
     Ok(())
+}
+
+/// Waits for a call's outcome, or for the port's shutdown.
+async fn unless_drained<T>(
+    drain: &Drain,
+    outcome: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let drained = drain.clone().begun();
+    match future::select(pin!(outcome), pin!(drained)).await {
+        Either::Left((outcome, _)) => outcome,
+        Either::Right(_) => Err(Error::Stopped),
+    }
 }
 
 fn requires_leader<T>(request: &Request<T>) -> bool {

@@ -7,25 +7,11 @@ struct NotOffered {
 }
 
 /// All services that are not offered.
-const NOT_OFFERED: [NotOffered; 3] = [
-    NotOffered {
-        service: "v3lockpb.Lock",
-        text: "Lock is not offered by this version of Keelson; use KV.Txn that compares \
-               create_revision with 0, or the v2 API (PUT /v2/keys/... with prevExist=false and \
-               ttl)",
-    },
-    NotOffered {
-        service: "v3electionpb.Election",
-        text: "Election is not offered by this version of Keelson; use KV.Txn that compares \
-               create_revision with 0, or the v2 API (PUT /v2/keys/... with prevExist=false and \
-               ttl)",
-    },
-    NotOffered {
-        service: "etcdserverpb.Auth",
-        text: "Auth with its users and roles is not offered by this version of Keelson; use \
+const NOT_OFFERED: [NotOffered; 1] = [NotOffered {
+    service: "etcdserverpb.Auth",
+    text: "Auth with its users and roles is not offered by this version of Keelson; use \
                certificates of clients (--client-cert-auth), and /v2/auth for the v2 API",
-    },
-];
+}];
 
 /// The text of the answer to a call of a service, if it is not offered.
 pub(super) fn text(service: &str) -> Option<&'static str> {

@@ -1,9 +1,22 @@
 //! Leases of the fake member. Nothing expires.
 
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use keelson_proto::etcdserverpb::*;
 
 use super::{Fake, full};
 use crate::Error;
+
+/// The next id that a member chooses.
+static NEXT_ID: AtomicI64 = AtomicI64::new(1 << 32);
+
+/// The request with an id, as a member proposes it.
+pub(super) fn with_id(mut request: LeaseGrantRequest) -> LeaseGrantRequest {
+    if request.id == 0 {
+        request.id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+    }
+    request
+}
 
 impl Fake {
     /// Waits, as a put does, while the fake holds requests back.

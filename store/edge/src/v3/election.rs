@@ -1,0 +1,153 @@
+//! `v3electionpb.Election`: etcd's `server/etcdserver/api/v3election`.
+
+mod observe;
+
+use std::pin::Pin;
+
+use bytes::Bytes;
+use keelson_port::Drain;
+use keelson_proto::etcdserverpb::ResponseHeader;
+use keelson_proto::v3electionpb::election_server;
+use keelson_proto::v3electionpb::*;
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status};
+
+use self::observe::Observer;
+use super::requests::{created_at, delete, put, when};
+use super::session::{NAME_COPIES, failure, first_key, session, take};
+use super::unless_drained;
+use super::unread::Unread;
+use crate::backend::Backend;
+
+/// etcd's texts.
+const NO_LEADER: &str = "election: no leader";
+const NOT_LEADER: &str = "election: not leader";
+const MISSING_LEADER: &str = "\"leader\" field must be provided";
+
+/// The gRPC service.
+pub(super) struct Election<B> {
+    backend: B,
+    unread: Unread,
+    drain: Drain,
+}
+
+impl<B: Backend> Election<B> {
+    pub(super) fn new(backend: B, unread: Unread, drain: Drain) -> Election<B> {
+        Election {
+            backend,
+            unread,
+            drain,
+        }
+    }
+
+    /// Replaces the value of a leader's key.
+    async fn replace(&self, leader: &LeaderKey, value: Bytes) -> Result<ResponseHeader, Status> {
+        let put = put(leader.key.clone(), value, leader.lease);
+        let own = created_at(leader.key.clone(), leader.rev);
+        let txn = when(own, vec![put], Vec::new());
+        let answer = self.backend.txn(txn).await.map_err(failure)?;
+        match answer.succeeded {
+            true => Ok(answer.header.unwrap_or_default()),
+            false => Err(Status::unknown(NOT_LEADER)),
+        }
+    }
+}
+
+fn given(leader: Option<LeaderKey>) -> Result<LeaderKey, Status> {
+    leader.ok_or_else(|| Status::unknown(MISSING_LEADER))
+}
+
+#[tonic::async_trait]
+impl<B: Backend> election_server::Election for Election<B> {
+    async fn campaign(
+        &self,
+        request: Request<CampaignRequest>,
+    ) -> Result<Response<CampaignResponse>, Status> {
+        let CampaignRequest { name, lease, value } = request.into_inner();
+        let _room = self.unread.room(NAME_COPIES * name.len())?;
+        let taken = take(&self.backend, name.clone(), lease, value.clone()).await;
+        let taken = taken.map_err(failure)?;
+        let place = taken.place;
+        let leader = LeaderKey {
+            name,
+            key: place.key.clone(),
+            rev: place.revision,
+            lease: place.lease,
+        };
+        let other = taken.existing.filter(|existing| existing.value != value);
+        match other {
+            Some(_) => drop(self.replace(&leader, value).await?),
+            // It is not held while the call waits.
+            None => drop(value),
+        }
+        if !taken.is_first {
+            unless_drained(&self.drain, place.wait())
+                .await
+                .map_err(failure)?
+                .ok_or_else(|| Status::unknown(NOT_LEADER))?;
+        }
+        place.keep();
+        Ok(Response::new(CampaignResponse {
+            // As in etcd, that of the transaction.
+            header: Some(taken.header),
+            leader: Some(leader),
+        }))
+    }
+
+    async fn proclaim(
+        &self,
+        request: Request<ProclaimRequest>,
+    ) -> Result<Response<ProclaimResponse>, Status> {
+        let ProclaimRequest { leader, value } = request.into_inner();
+        let mut leader = given(leader)?;
+        // As in etcd: without a lease the key gets one of a new session.
+        leader.lease = session(&self.backend, leader.lease)
+            .await
+            .map_err(failure)?;
+        let header = self.replace(&leader, value).await?;
+        Ok(Response::new(ProclaimResponse {
+            header: Some(header),
+        }))
+    }
+
+    async fn leader(
+        &self,
+        request: Request<LeaderRequest>,
+    ) -> Result<Response<LeaderResponse>, Status> {
+        let first = first_key(&request.into_inner().name);
+        let found = self.backend.range(first).await.map_err(failure)?;
+        let kv = found.kvs.into_iter().next();
+        self.unread.read(LeaderResponse {
+            header: found.header,
+            kv: Some(kv.ok_or_else(|| Status::unknown(NO_LEADER))?),
+        })
+    }
+
+    type ObserveStream = Pin<Box<dyn Stream<Item = Result<LeaderResponse, Status>> + Send>>;
+
+    async fn observe(
+        &self,
+        request: Request<LeaderRequest>,
+    ) -> Result<Response<Self::ObserveStream>, Status> {
+        let name = request.into_inner().name;
+        let room = self.unread.room(NAME_COPIES * name.len())?;
+        let observer = Observer::new(self.backend.clone(), name, room);
+        Ok(Response::new(Box::pin(
+            observer.leaders(self.drain.clone()),
+        )))
+    }
+
+    async fn resign(
+        &self,
+        request: Request<ResignRequest>,
+    ) -> Result<Response<ResignResponse>, Status> {
+        let leader = given(request.into_inner().leader)?;
+        let own = created_at(leader.key.clone(), leader.rev);
+        let txn = when(own, vec![delete(leader.key)], Vec::new());
+        // As in etcd, to resign without having been elected is no error.
+        let answer = self.backend.txn(txn).await.map_err(failure)?;
+        Ok(Response::new(ResignResponse {
+            header: answer.header,
+        }))
+    }
+}

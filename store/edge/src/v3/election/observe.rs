@@ -1,0 +1,99 @@
+//! The leaders of an election, one after another.
+
+use bytes::Bytes;
+use futures_util::stream;
+use keelson_port::Drain;
+use keelson_proto::etcdserverpb::ResponseHeader;
+use keelson_proto::mvccpb::KeyValue;
+use keelson_proto::v3electionpb::LeaderResponse;
+use tokio_stream::Stream;
+use tonic::Status;
+
+use crate::Error;
+use crate::backend::Backend;
+use crate::large::Room;
+use crate::v3::changes::{Change, Changes};
+use crate::v3::session::{failure, first_key, keys};
+use crate::v3::unless_drained;
+
+/// Follows the first key of a queue.
+pub(super) struct Observer<B> {
+    backend: B,
+    name: Bytes,
+    /// The changes of the leader's key; `None` if there is no leader known.
+    leading: Option<Changes>,
+    _room: Option<Room>,
+}
+
+impl<B: Backend> Observer<B> {
+    pub(super) fn new(backend: B, name: Bytes, room: Option<Room>) -> Observer<B> {
+        Observer {
+            backend,
+            name,
+            leading: None,
+            _room: room,
+        }
+    }
+
+    /// The leader, and each of its values and each later leader. It ends with the first error.
+    pub(super) fn leaders(
+        self,
+        drain: Drain,
+    ) -> impl Stream<Item = Result<LeaderResponse, Status>> + Send {
+        stream::unfold(Some((self, drain)), |state| async {
+            let (mut observer, drain) = state?;
+            match unless_drained(&drain, observer.next()).await {
+                Ok(leader) => Some((Ok(leader), Some((observer, drain)))),
+                Err(error) => Some((Err(failure(error)), None)),
+            }
+        })
+    }
+
+    async fn next(&mut self) -> Result<LeaderResponse, Error> {
+        loop {
+            let Some(changes) = &mut self.leading else {
+                return self.find().await;
+            };
+            match changes.next().await? {
+                Change::Put(kv, revision) => return Ok(self.leader(kv, revision)),
+                Change::Deleted | Change::Compacted => self.leading = None,
+            }
+        }
+    }
+
+    /// The leader; without one, the first key that is put.
+    async fn find(&mut self) -> Result<LeaderResponse, Error> {
+        loop {
+            let found = self.backend.range(first_key(&self.name)).await?;
+            let revision = found.header.unwrap_or_default().revision;
+            if let Some(kv) = found.kvs.into_iter().next() {
+                return Ok(self.follow(kv, revision));
+            }
+            let (from, to) = keys(&self.name);
+            let mut puts = Changes::new(&self.backend).of_puts(from, to, revision + 1);
+            match puts.next().await? {
+                Change::Put(kv, _) => {
+                    let revision = kv.mod_revision;
+                    return Ok(self.follow(kv, revision));
+                }
+                Change::Deleted | Change::Compacted => {}
+            }
+        }
+    }
+
+    fn follow(&mut self, kv: KeyValue, revision: i64) -> LeaderResponse {
+        let changes = Changes::new(&self.backend).of_key(kv.key.clone(), revision + 1);
+        self.leading = Some(changes);
+        self.leader(kv, revision)
+    }
+
+    fn leader(&self, kv: KeyValue, revision: i64) -> LeaderResponse {
+        LeaderResponse {
+            header: Some(ResponseHeader {
+                revision,
+                ..self.backend.header()
+            }),
+            kv: Some(kv),
+        }
+    }
+}

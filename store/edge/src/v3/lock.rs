@@ -1,0 +1,68 @@
+//! `v3lockpb.Lock`: etcd's `server/etcdserver/api/v3lock`.
+
+use bytes::Bytes;
+use keelson_port::Drain;
+use keelson_proto::etcdserverpb::DeleteRangeRequest;
+use keelson_proto::v3lockpb::lock_server;
+use keelson_proto::v3lockpb::*;
+use tonic::{Request, Response, Status};
+
+use super::session::{NAME_COPIES, failure, take};
+use super::unless_drained;
+use super::unread::Unread;
+use crate::backend::Backend;
+
+/// etcd's `ErrSessionExpired`.
+const SESSION_EXPIRED: &str = "mutex: session is expired";
+
+/// The gRPC service.
+pub(super) struct Lock<B> {
+    backend: B,
+    unread: Unread,
+    drain: Drain,
+}
+
+impl<B> Lock<B> {
+    pub(super) fn new(backend: B, unread: Unread, drain: Drain) -> Lock<B> {
+        Lock {
+            backend,
+            unread,
+            drain,
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl<B: Backend> lock_server::Lock for Lock<B> {
+    async fn lock(&self, request: Request<LockRequest>) -> Result<Response<LockResponse>, Status> {
+        let LockRequest { name, lease } = request.into_inner();
+        let _room = self.unread.room(NAME_COPIES * name.len())?;
+        let taken = take(&self.backend, name, lease, Bytes::new()).await;
+        let taken = taken.map_err(failure)?;
+        let header = match taken.is_first {
+            true => taken.header,
+            false => unless_drained(&self.drain, taken.place.wait())
+                .await
+                .map_err(failure)?
+                .ok_or_else(|| Status::unknown(SESSION_EXPIRED))?,
+        };
+        Ok(Response::new(LockResponse {
+            header: Some(header),
+            key: taken.place.keep(),
+        }))
+    }
+
+    async fn unlock(
+        &self,
+        request: Request<UnlockRequest>,
+    ) -> Result<Response<UnlockResponse>, Status> {
+        let delete = DeleteRangeRequest {
+            key: request.into_inner().key,
+            ..DeleteRangeRequest::default()
+        };
+        let deleted = self.backend.delete_range(delete).await.map_err(failure)?;
+        Ok(Response::new(UnlockResponse {
+            header: deleted.header,
+        }))
+    }
+}

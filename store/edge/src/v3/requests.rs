@@ -1,0 +1,66 @@
+//! Parts of transactions.
+
+use bytes::Bytes;
+use keelson_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
+use keelson_proto::etcdserverpb::request_op::Request;
+use keelson_proto::etcdserverpb::response_op::Response;
+use keelson_proto::etcdserverpb::*;
+use keelson_proto::mvccpb::KeyValue;
+
+/// A transaction with one comparison.
+pub(super) fn when(
+    compare: Compare,
+    success: Vec<RequestOp>,
+    failure: Vec<RequestOp>,
+) -> TxnRequest {
+    TxnRequest {
+        compare: vec![compare],
+        success,
+        failure,
+    }
+}
+
+/// Whether the key was created at a revision; 0 if it does not exist.
+pub(super) fn created_at(key: Bytes, revision: i64) -> Compare {
+    Compare {
+        key,
+        result: CompareResult::Equal.into(),
+        target: CompareTarget::Create.into(),
+        target_union: Some(TargetUnion::CreateRevision(revision)),
+        ..Compare::default()
+    }
+}
+
+pub(super) fn put(key: Bytes, value: Bytes, lease: i64) -> RequestOp {
+    op(Request::RequestPut(PutRequest {
+        key,
+        value,
+        lease,
+        ..PutRequest::default()
+    }))
+}
+
+pub(super) fn range(request: RangeRequest) -> RequestOp {
+    op(Request::RequestRange(request))
+}
+
+pub(super) fn delete(key: Bytes) -> RequestOp {
+    op(Request::RequestDeleteRange(DeleteRangeRequest {
+        key,
+        ..DeleteRangeRequest::default()
+    }))
+}
+
+fn op(request: Request) -> RequestOp {
+    RequestOp {
+        request: Some(request),
+    }
+}
+
+/// The first pair that an operation has read; `None` if it has read none.
+pub(super) fn read(answer: ResponseOp) -> Option<KeyValue> {
+    match answer.response? {
+        Response::ResponseRange(range) => range.kvs.into_iter().next(),
+        _ => None,
+    }
+}
