@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::node::{Input, ReadReady};
 use crate::state::{Applied, Capture, Flush, ReadView, StateError, StateMachine};
-use crate::watch::{MailboxLimits, WatchHub};
+use crate::watch::{WatchHub, WatchLimits};
 use crate::{Committed, Index, MemberId, Millis, ProposalId};
 
 use super::applied_reads::AppliedReads;
@@ -120,8 +120,8 @@ impl Applier {
         }
     }
 
-    /// The same, with other limits on what the streams of watchers may hold.
-    pub fn with_mailbox_limits(self, limits: MailboxLimits) -> Applier {
+    /// The same, with other limits of the watches.
+    pub fn with_watch_limits(self, limits: WatchLimits) -> Applier {
         Applier {
             watches: WatchHub::with_limits(self.state.view(), limits),
             ..self

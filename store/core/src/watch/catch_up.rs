@@ -11,11 +11,8 @@ use super::message::SentEvent;
 use super::{RevisionEvents, WatchRange, WatchStream};
 use crate::state::{Error, EventBudget, EventSpan, ReadView};
 
-/// The size of one step.
-const STEP: EventBudget = EventBudget {
-    rows: 1000,
-    bytes: 256 << 10,
-};
+/// The maximum size of one step, in bytes.
+const STEP_BYTES: usize = 256 << 10;
 /// The maximum number of watchers in one step, as in etcd.
 const WATCHERS_PER_STEP: usize = 512;
 /// The maximum number of messages' events in one step; one revision may exceed it.
@@ -30,14 +27,18 @@ impl WatchStream {
         };
         let settled = self.hub.settled();
         let view = self.hub.view();
-        if let Some(span) = self.hub.recent(first, STEP.bytes) {
+        if let Some(span) = self.hub.recent(first, STEP_BYTES) {
             self.advance(&slots, &span, settled, &view)?;
             return Ok(true);
         }
         let upto = view.revision();
+        let step = EventBudget {
+            rows: self.hub.history_rows(),
+            bytes: STEP_BYTES,
+        };
         let span = match self.only_key(&slots) {
-            Some(key) => view.key_events(&key, first, upto, STEP),
-            None => view.events(first, upto, STEP, &|key| self.index.contains(key)),
+            Some(key) => view.key_events(&key, first, upto, step),
+            None => view.events(first, upto, step, &|key| self.index.contains(key)),
         };
         // After the read: a compaction in between may have deleted rows.
         let compacted = view.compact_revision();

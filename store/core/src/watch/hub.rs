@@ -10,14 +10,33 @@ use super::mailbox::{Delivery, Mailbox, MailboxLimits, Mailboxes};
 use super::{RangeIndex, RevisionEvents, WatchRange, WatchStream};
 use crate::state::{Error, EventBudget, EventSpan, ReadView};
 
-/// The size of one step of the fan-out.
-const STEP: EventBudget = EventBudget {
-    rows: 256,
-    bytes: 1 << 20,
-};
-/// The maximum size of the recent revisions that are kept for streams that are a little behind, in
-/// bytes.
-const RECENT_BYTES_MAX: usize = 8 << 20;
+/// The maximum size of one step of the fan-out, in bytes.
+const STEP_BYTES: usize = 1 << 20;
+
+/// The limits of the watches of a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WatchLimits {
+    /// What streams that do not read may hold.
+    pub mailboxes: MailboxLimits,
+    /// The maximum size of the recent revisions that are kept for streams that are a little behind,
+    /// in bytes.
+    pub recent_bytes: usize,
+    /// The rows that one step of the fan-out reads. A step ends with a complete revision.
+    pub fan_out_rows: usize,
+    /// The same for a step of a watcher that reads the history.
+    pub history_rows: usize,
+}
+
+impl Default for WatchLimits {
+    fn default() -> WatchLimits {
+        WatchLimits {
+            mailboxes: MailboxLimits::default(),
+            recent_bytes: 8 << 20,
+            fan_out_rows: 256,
+            history_rows: 1000,
+        }
+    }
+}
 
 /// The streams with a range: the mailbox, and the number of the range within the stream.
 type Subscribers = BTreeMap<u64, (Arc<Mailbox>, usize)>;
@@ -43,10 +62,10 @@ struct FanOut {
 }
 
 impl FanOut {
-    fn remember(&mut self, revision: Arc<RevisionEvents>) {
+    fn remember(&mut self, revision: Arc<RevisionEvents>, bytes_max: usize) {
         self.recent_bytes += revision.bytes();
         self.recent.push_back(revision);
-        while RECENT_BYTES_MAX < self.recent_bytes
+        while bytes_max < self.recent_bytes
             && let Some(oldest) = self.recent.pop_front()
         {
             self.recent_bytes -= oldest.bytes();
@@ -112,16 +131,17 @@ pub struct WatchHub {
     /// The revision up to which everything is delivered.
     delivered: AtomicI64,
     mailboxes: Arc<Mailboxes>,
+    limits: WatchLimits,
 }
 
 impl WatchHub {
     /// A hub that follows the state of this view.
     pub fn new(view: ReadView) -> Arc<WatchHub> {
-        WatchHub::with_limits(view, MailboxLimits::default())
+        WatchHub::with_limits(view, WatchLimits::default())
     }
 
-    /// The same, with other limits of the mailboxes.
-    pub fn with_limits(view: ReadView, limits: MailboxLimits) -> Arc<WatchHub> {
+    /// The same, with other limits.
+    pub fn with_limits(view: ReadView, limits: WatchLimits) -> Arc<WatchHub> {
         let next = view.revision() + 1;
         Arc::new(WatchHub {
             view: RwLock::new(CurrentView { view, number: 0 }),
@@ -139,7 +159,8 @@ impl WatchHub {
             }),
             ranges: AtomicUsize::new(0),
             delivered: AtomicI64::new(next - 1),
-            mailboxes: Arc::new(Mailboxes::new(limits)),
+            mailboxes: Arc::new(Mailboxes::new(limits.mailboxes)),
+            limits,
         })
     }
 
@@ -208,11 +229,15 @@ impl WatchHub {
         if upto < fan_out.next {
             return Ok(false);
         }
-        let EventSpan { revisions, next } = view.events(fan_out.next, upto, STEP, &|_| true)?;
+        let step = EventBudget {
+            rows: self.limits.fan_out_rows,
+            bytes: STEP_BYTES,
+        };
+        let EventSpan { revisions, next } = view.events(fan_out.next, upto, step, &|_| true)?;
         let mut woken = Vec::new();
         for revision in revisions {
             fan_out.deliver(&revision, &mut woken);
-            fan_out.remember(revision);
+            fan_out.remember(revision, self.limits.recent_bytes);
         }
         fan_out.next = next;
         self.delivered.store(next - 1, Ordering::SeqCst);
@@ -277,6 +302,11 @@ impl WatchHub {
 
     pub(super) fn close(&self, stream: u64) {
         self.fan_out.lock().streams.remove(&stream);
+    }
+
+    /// The rows of one step of a watcher that reads the history.
+    pub(super) fn history_rows(&self) -> usize {
+        self.limits.history_rows
     }
 
     /// The revision up to which everything is delivered.

@@ -34,7 +34,7 @@ mod sending;
 mod stream;
 
 pub use encode::{FrameBuffer, HeaderFields};
-pub use hub::WatchHub;
+pub use hub::{WatchHub, WatchLimits};
 pub use mailbox::MailboxLimits;
 pub use message::{SentEvent, WatchContent, WatchMessage};
 pub use range_index::{RangeEnd, RangeIndex, WatchRange};

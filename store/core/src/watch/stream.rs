@@ -10,7 +10,7 @@ use slab::Slab;
 use super::mailbox::{Delivery, Mail, Mailbox};
 use super::message::{NO_WATCH, WatchContent, WatchMessage};
 use super::{RangeIndex, WatchHub, WatchRange};
-use crate::state::{Error, ReadView};
+use crate::state::Error;
 
 /// The maximum number of watchers of a stream.
 const WATCHERS_MAX: usize = 200_000;
@@ -130,12 +130,11 @@ impl WatchStream {
 
     /// Creates a watcher. The answer is a message.
     pub fn create(&mut self, request: WatchCreateRequest) {
-        let view = self.hub.view();
         match self.check(&request) {
-            Ok((id, range)) => self.begin(id, range, &request, &view),
+            Ok((id, range)) => self.begin(id, range, &request),
             Err(reason) => self.ready.push_back(WatchMessage {
                 watch_id: NO_WATCH,
-                revision: view.revision(),
+                revision: self.hub.view().revision(),
                 content: WatchContent::Refused(reason),
             }),
         }
@@ -164,11 +163,12 @@ impl WatchStream {
         Ok((id, range))
     }
 
-    fn begin(&mut self, id: i64, range: WatchRange, request: &WatchCreateRequest, view: &ReadView) {
+    fn begin(&mut self, id: i64, range: WatchRange, request: &WatchCreateRequest) {
         self.range_bytes += range.bytes();
         let number = self.range(range);
-        // After the registration: later revisions are in the mailbox.
-        let revision = view.revision();
+        // The view is taken after the registration: later revisions are in the mailbox, also if a
+        // snapshot replaces the state at this moment.
+        let revision = self.hub.view().revision();
         let filters = |filter: FilterType| request.filters.contains(&filter.into());
         let slot = self.watchers.insert(StreamWatcher {
             id,

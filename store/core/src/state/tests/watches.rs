@@ -8,7 +8,9 @@ use super::harness::*;
 use super::watches_model::Model;
 use crate::engine::MemoryEngine;
 use crate::state::*;
-use crate::watch::{FrameBuffer, MailboxLimits, WatchContent, WatchHub, WatchStream};
+use crate::watch::{
+    FrameBuffer, MailboxLimits, WatchContent, WatchHub, WatchLimits, WatchStream,
+};
 use keelson_proto::etcdserverpb::*;
 use std::sync::Arc;
 
@@ -65,7 +67,7 @@ struct Run {
 }
 
 impl Run {
-    fn new(limits: MailboxLimits) -> Run {
+    fn new(limits: WatchLimits) -> Run {
         let machine = Machine::new();
         let hub = WatchHub::with_limits(machine.state.view(), limits);
         let mut stream = hub.stream(|| {});
@@ -247,9 +249,16 @@ proptest! {
     fn every_watcher_is_sent_all_of_its_events_once_and_in_order(
         steps in vec(step(), 1..120),
         mailbox in prop_oneof![Just(1usize), Just(1000), Just(1 << 20)],
+        recent_bytes in prop_oneof![Just(0usize), Just(1000), Just(1 << 20)],
+        rows in prop_oneof![Just(1usize), Just(3), Just(1000)],
     ) {
-        let limits = MailboxLimits { each_min: mailbox, each_max: mailbox, all_max: mailbox };
-        let mut run = Run::new(limits);
+        let mailboxes = MailboxLimits { each_min: mailbox, each_max: mailbox, all_max: mailbox };
+        let mut run = Run::new(WatchLimits {
+            mailboxes,
+            recent_bytes,
+            fan_out_rows: rows,
+            history_rows: rows,
+        });
         for step in steps {
             run.step(step);
         }
@@ -281,7 +290,7 @@ fn contents(stream: &mut WatchStream) -> Vec<(i64, i64, String)> {
 
 #[test]
 fn answers_to_creations_are_those_of_etcd() {
-    let mut run = Run::new(MailboxLimits::default());
+    let mut run = Run::new(WatchLimits::default());
     (0..5).for_each(|number| run.put(number, 1));
     run.machine.compact(4).unwrap();
     let stream = &mut run.stream;
@@ -327,7 +336,7 @@ fn answers_to_creations_are_those_of_etcd() {
 #[test]
 fn a_watch_from_the_compaction_on_is_sent_a_deletion_at_that_revision() {
     for flush in [false, true] {
-        let mut run = Run::new(MailboxLimits::default());
+        let mut run = Run::new(WatchLimits::default());
         run.put(1, 1);
         run.delete(1, 0);
         if flush {
@@ -345,7 +354,7 @@ fn a_watch_from_the_compaction_on_is_sent_a_deletion_at_that_revision() {
 
 #[test]
 fn progress_of_a_watch_in_the_future_waits_for_its_revision() {
-    let mut run = Run::new(MailboxLimits::default());
+    let mut run = Run::new(WatchLimits::default());
     run.stream.create(request(4));
     run.stream.request_progress();
     assert_eq!(contents(&mut run.stream).len(), 1, "created");
