@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use super::mailbox::{Delivery, Mailbox, MailboxLimits, Mailboxes};
 use super::{RangeIndex, RevisionEvents, WatchRange, WatchStream};
@@ -222,8 +222,9 @@ impl WatchHub {
             fan_out.view_number = number;
             if fan_out.next < view.compact_revision() {
                 fan_out.drop_from_next();
-                fan_out.next = upto + 1;
                 fan_out.forget_recent(upto + 1);
+                self.deliver_upto(fan_out, upto + 1);
+                return Ok(false);
             }
         }
         if upto < fan_out.next {
@@ -239,12 +240,18 @@ impl WatchHub {
             fan_out.deliver(&revision, &mut woken);
             fan_out.remember(revision, self.limits.recent_bytes);
         }
-        fan_out.next = next;
-        self.delivered.store(next - 1, Ordering::SeqCst);
-        woken.append(&mut fan_out.waiting);
-        drop(fan_out);
+        self.deliver_upto(fan_out, next);
         woken.iter().for_each(|mailbox| mailbox.wake());
         Ok(next <= upto)
+    }
+
+    /// Every stream has been given all revisions before `next`, or that it has lost some.
+    fn deliver_upto(&self, mut fan_out: MutexGuard<'_, FanOut>, next: i64) {
+        fan_out.next = next;
+        self.delivered.store(next - 1, Ordering::SeqCst);
+        let waiting = std::mem::take(&mut fan_out.waiting);
+        drop(fan_out);
+        waiting.iter().for_each(|mailbox| mailbox.wake());
     }
 
     /// Registers a range of a stream. Revisions after the current one are delivered to it.

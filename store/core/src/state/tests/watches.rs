@@ -8,9 +8,7 @@ use super::harness::*;
 use super::watches_model::Model;
 use crate::engine::MemoryEngine;
 use crate::state::*;
-use crate::watch::{
-    FrameBuffer, MailboxLimits, WatchContent, WatchHub, WatchLimits, WatchStream,
-};
+use crate::watch::{FrameBuffer, MailboxLimits, WatchContent, WatchHub, WatchLimits, WatchStream};
 use keelson_proto::etcdserverpb::*;
 use std::sync::Arc;
 
@@ -367,4 +365,27 @@ fn progress_of_a_watch_in_the_future_waits_for_its_revision() {
         contents(&mut run.stream),
         vec![(-1, 3, "Progress".to_owned())]
     );
+}
+
+/// The revisions that the snapshot left out counted as not delivered until the next write: progress
+/// requests had no answer, and no compaction could delete rows.
+#[test]
+fn after_a_snapshot_with_a_gap_nothing_waits_for_the_next_revision() {
+    let mut run = Run::new(WatchLimits::default());
+    run.stream.create(request(0));
+    assert_eq!(contents(&mut run.stream).len(), 1, "created");
+    (0..5).for_each(|number| run.put(number, 1));
+    run.machine.compact(5).unwrap();
+    run.replace();
+    assert_eq!(run.hub.fan_out(), Ok(false));
+    assert!(!run.hub.is_behind());
+    assert!(run.hub.has_delivered(6));
+    run.stream.create(request(0));
+    run.stream.request_progress();
+    let expected = vec![
+        (1, 6, "Created".to_owned()),
+        (0, 0, "Compacted(5)".to_owned()),
+        (-1, 6, "Progress".to_owned()),
+    ];
+    assert_eq!(contents(&mut run.stream), expected);
 }
