@@ -90,6 +90,8 @@ struct Total {
     cleared: u64,
     behind: u64,
     resumed: u64,
+    sent: u64,
+    compacted: u64,
     virtual_time: Duration,
     busy: Duration,
 }
@@ -116,6 +118,8 @@ impl Total {
         self.cleared += tally.cleared;
         self.behind += tally.behind;
         self.resumed += tally.resumed;
+        self.sent += tally.sent;
+        self.compacted += tally.compacted;
         self.virtual_time += report.virtual_time;
         self.busy += took;
     }
@@ -293,5 +297,9 @@ fn print_total(total: &Total, elapsed: Duration) {
         "v2: expiries {}, events watched {}, histories cleared {}, streams behind {}, watches \
          resumed {}",
         total.expiries, total.watched, total.cleared, total.behind, total.resumed
+    );
+    println!(
+        "v3 watches: events {}, watches ended by a compaction {}",
+        total.sent, total.compacted
     );
 }

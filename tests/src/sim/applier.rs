@@ -32,7 +32,7 @@ impl World {
                 committed,
             })?;
             if self.invariants.ledger().newly_committed.is_some() {
-                self.newly_committed(committed);
+                self.newly_committed(committed)?;
                 self.tree.log.commit(committed)?;
             }
         }
@@ -43,13 +43,14 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn newly_committed(&mut self, committed: &Committed) {
+    fn newly_committed(&mut self, committed: &Committed) -> Result<(), String> {
         self.note(committed.entry.index.0 << 16 ^ committed.entry.term.0);
         if let Some(conf) = &committed.conf {
             self.membership_changed(conf);
         } else if let Some((_, command)) = proposal::decode(&committed.entry.data) {
-            self.commands.push(command);
+            self.watches.commit(&command)?;
         }
+        Ok(())
     }
 
     pub(super) fn begin_apply(&mut self, id: MemberId) {
@@ -144,8 +145,12 @@ impl World {
         id: MemberId,
         effects: ApplierEffects,
     ) -> Result<(), String> {
+        let has_applied = !effects.applied.is_empty();
         for applied in effects.applied {
             self.applied(id, applied)?;
+        }
+        if has_applied {
+            self.plan_fan_out(id);
         }
         if effects.members_changed {
             self.members_change(id);

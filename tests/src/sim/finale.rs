@@ -6,9 +6,6 @@ use std::collections::BTreeMap;
 use keelson_core::MemberId;
 use keelson_core::node::Role;
 use keelson_proto::etcdserverpb::RangeRequest;
-use keelson_proto::internal::Command;
-use keelson_proto::internal::command::Op;
-use prost::Message;
 
 use super::world::World;
 use crate::check::{register, replay};
@@ -83,6 +80,7 @@ impl World {
             self.start(*id)?;
         }
         self.catch_up()?;
+        self.watches_are_complete()?;
         self.check_everything()
     }
 
@@ -270,29 +268,11 @@ impl World {
     }
 
     fn check_replay(&mut self) -> Result<Kv, String> {
-        let mut model = Kv::default();
-        let mut commits = Vec::new();
-        for command in &self.commands {
-            let command = Command::decode(command.clone()).map_err(|e| e.to_string())?;
-            let request = match command.op {
-                Some(Op::Put(put)) => Request::Put(put),
-                Some(Op::DeleteRange(delete)) => Request::DeleteRange(delete),
-                Some(Op::Txn(txn)) => Request::Txn(txn),
-                _ => continue,
-            };
-            // A refusal is part of the client's answer, which is compared elsewhere.
-            let _ = model.apply(&request);
-            if !model.changes().is_empty() {
-                commits.push(replay::Commit {
-                    revision: model.revision(),
-                    changes: model.changes().clone(),
-                });
-            }
-        }
-        replay::check(&self.history, &commits).map_err(|problem| format!("replay: {problem}"))?;
+        replay::check(&self.history, &self.watches.commits)
+            .map_err(|problem| format!("replay: {problem}"))?;
         register::check(&self.history).map_err(|problem| format!("search: {problem}"))?;
         self.check_trees()?;
-        Ok(model)
+        Ok(std::mem::take(&mut self.watches.model))
     }
 
     fn compare_final_state(&self, model: &mut Kv) -> Result<(), String> {

@@ -42,6 +42,9 @@ impl World {
         if self.mutant == Some(Mutant::AckBeforeCommit) {
             self.acknowledge_early(id, &append);
         }
+        if self.mutant == Some(Mutant::EventBeforeCommit) {
+            self.send_events_early(id, &append)?;
+        }
         self.queue_log(id, LogWork::Append(append));
         Ok(())
     }

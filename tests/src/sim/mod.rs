@@ -8,7 +8,7 @@
 //! Reading order: `swarm` (the draws of a seed), `world` (the loop and a member's turn), `nodes`
 //! (one member), then its threads (`messages`, `log_thread`, `applier`, `snapshots`, `transfers`,
 //! `lives`, `joining`), `faults`, `troubles`, `damage` and `decay`, `operator`, `load`, `silence`,
-//! `clients`, `tree` (the v2 API), `finale` (the second phase).
+//! `clients`, `tree` (the v2 API), `watch` (v3 watches), `finale` (the second phase).
 
 mod applier;
 mod clients;
@@ -36,9 +36,11 @@ mod swarm;
 mod transfers;
 mod tree;
 mod troubles;
+mod watch;
 mod world;
 
 pub use mutant::Mutant;
 pub use run::{Failure, Options, Report, run};
 pub use swarm::Swarm;
 pub use troubles::Troubles;
+pub use watch::StreamPlan;

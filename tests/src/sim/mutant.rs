@@ -100,11 +100,19 @@ pub enum Mutant {
     ReadersJoinLate,
     /// Sometimes answers a local read of the v2 tree from an older view.
     LocalReadOld,
+    /// Sends watchers of the v3 API the events of puts that are only appended.
+    EventBeforeCommit,
+    /// Deletes rows that a compaction gives up before their events are delivered.
+    EventLostAtCompaction,
+    /// Answers progress requests while events are on their way.
+    ProgressTooEarly,
+    /// The watches of the v3 API go on with the old state when a snapshot is installed.
+    SnapshotUnseenByWatches,
 }
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Mutant; 46] = [
+    pub const ALL: [Mutant; 50] = [
         Mutant::AckBeforeCommit,
         Mutant::VoteNotSynced,
         Mutant::NothingSynced,
@@ -151,7 +159,22 @@ impl Mutant {
         Mutant::LocalReadOld,
         Mutant::PersistedEarly,
         Mutant::ReadersJoinLate,
+        Mutant::EventBeforeCommit,
+        Mutant::EventLostAtCompaction,
+        Mutant::ProgressTooEarly,
+        Mutant::SnapshotUnseenByWatches,
     ];
+
+    /// Whether only clients with v3 watches can detect the mutant.
+    pub(in crate::sim) fn is_of_watches(self) -> bool {
+        matches!(
+            self,
+            Mutant::EventBeforeCommit
+                | Mutant::EventLostAtCompaction
+                | Mutant::ProgressTooEarly
+                | Mutant::SnapshotUnseenByWatches
+        )
+    }
 
     /// Whether only clients of the v2 API can detect the mutant.
     pub(super) fn is_of_the_tree(self) -> bool {

@@ -9,8 +9,7 @@ use std::sync::Arc;
 
 use keelson_core::engine::MemoryEngine;
 use keelson_core::member::{
-    Applier, ApplierEffects, BatchedReads, Consensus, ConsensusEvent, EngineNumber, FlushPolicy,
-    ReadTicket,
+    Applier, ApplierEffects, BatchedReads, Consensus, ConsensusEvent, EngineNumber, ReadTicket,
 };
 use keelson_core::node::{NodeConfig, Restored};
 use keelson_core::state::{Capture, Flush, Genesis, Limits, SnapshotBuilder, StateMachine};
@@ -30,6 +29,7 @@ use super::storage::{self, CLUSTER, Log, Storage};
 use super::swarm::Swarm;
 use super::transfers::{Arrival, Receiving};
 use super::tree::{self, ExpirerShell, HubShell};
+use super::watch::WatchShell;
 use super::world::Waiter;
 
 /// A machine, with or without a process.
@@ -103,6 +103,7 @@ pub(super) struct Life {
     pub(super) proposals: u64,
     pub(super) expirer: ExpirerShell,
     pub(super) hub: HubShell,
+    pub(super) watches: WatchShell,
     /// When it was elected; none if it does not lead.
     pub(super) leads_since: Option<u64>,
 }
@@ -212,9 +213,9 @@ impl Member {
         let opened = opened.map_err(|e| e.to_string())?;
         self.lives += 1;
         let mark = opened.mark;
-        let policy = swarm.flushes(mutant);
         let expirer = ExpirerShell::new(swarm, mutant);
-        self.life = Some(Life::new(self.id, boot, log, opened, policy, expirer));
+        let life = Life::new(self.id, boot, log, opened, (swarm, mutant), expirer);
+        self.life = Some(life);
         Ok((restored, mark))
     }
 
@@ -246,16 +247,19 @@ impl Life {
         boot: u64,
         log: Log,
         opened: Opened<SimDisk>,
-        policy: FlushPolicy,
+        (swarm, mutant): (&Swarm, Option<Mutant>),
         expirer: ExpirerShell,
     ) -> Life {
         let mut peers = Peers::new(member);
         peers.apply(&opened.state.view().roster(), urls_of);
+        let applier = Applier::new(member, boot, opened.state, swarm.flushes(mutant));
+        let applier = applier.with_watch_limits(swarm.streams.limits());
+        let watches = WatchShell::new(&applier, swarm, mutant);
         Life {
             boot,
             consensus: Consensus::new(opened.node, CAPTURE_KEPT_MS),
             log,
-            applier: Applier::new(member, boot, opened.state, policy),
+            applier,
             generations: opened.generations,
             applier_due_at: None,
             inbox: Vec::new(),
@@ -275,6 +279,7 @@ impl Life {
             proposals: 0,
             expirer,
             hub: HubShell::default(),
+            watches,
             leads_since: None,
         }
     }

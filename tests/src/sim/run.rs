@@ -62,6 +62,11 @@ pub fn run(options: &Options) -> Result<Report, Box<Failure>> {
         false => swarm.draw_load(&mut Dice::new(options.seed.rotate_left(32))),
     }
     swarm.draw_pieces(&mut Dice::new(options.seed.rotate_left(48)));
+    if swarm.tree_clients < swarm.clients {
+        swarm
+            .streams
+            .draw(&mut Dice::new(options.seed.rotate_left(8)));
+    }
     match options.mutant {
         Some(mutant) => swarm.aim_at(mutant),
         None => {

@@ -157,6 +157,7 @@ impl World {
         let effects = life.switch_engine(mark, &mut member.storage);
         self.stand_still(id);
         self.resume_watchers(id)?;
+        self.watches_see_snapshot(id);
         self.carry_out_applied(id, effects)?;
         let Some(life) = self.life(id) else {
             return Ok(());

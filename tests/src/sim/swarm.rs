@@ -8,6 +8,7 @@ use super::dice::Dice;
 use super::load::Bounds;
 use super::mutant::Mutant;
 use super::troubles::Troubles;
+use super::watch::StreamPlan;
 
 /// The number of records that fills a memtable early: more than most runs write.
 const FLUSH_RECORDS: usize = 200;
@@ -97,6 +98,8 @@ pub struct Swarm {
     pub tree_clients: u64,
     /// The number of further clients that watch the v2 tree.
     pub watchers: u64,
+    /// Clients with v3 watches.
+    pub streams: StreamPlan,
     /// Sometimes a client writes so much to the v2 tree that its history is soon full.
     pub bursts: bool,
     /// The largest deviation of a member's clock, to either side.
@@ -181,6 +184,7 @@ impl Swarm {
             pre_vote: true,
             tree_clients: 0,
             watchers: 0,
+            streams: StreamPlan::default(),
             bursts: false,
             skew_ms: 0,
             ttl_grace_ms: 0,
@@ -206,6 +210,7 @@ impl Swarm {
             strict_reconfig_check: self.strict_reconfig_check,
             tree_clients: self.tree_clients,
             watchers: self.watchers,
+            streams: self.streams.calm(),
             skew_ms: self.skew_ms,
             ttl_grace_ms: self.ttl_grace_ms,
             troubles: self.troubles.calm(),
@@ -272,6 +277,7 @@ impl Swarm {
             }
             false => (self.tree_clients, self.watchers) = (0, 0),
         }
+        self.streams.aim_at(mutant);
         match mutant {
             Mutant::FlushTorn | Mutant::FlushWithoutMark => {
                 (self.crashes, self.fault_every_ms) = (true, (100, 1_000));
@@ -304,7 +310,7 @@ impl Swarm {
             // Without another watcher, and with many changes between the scan and the registration.
             Mutant::WatcherCountedLate => (self.watchers, self.think_ms) = (1, 50),
             // A member that its watchers stay with falls behind.
-            Mutant::ResumeForgotten | Mutant::ResumeRepeats => {
+            Mutant::ResumeForgotten | Mutant::ResumeRepeats | Mutant::SnapshotUnseenByWatches => {
                 (self.partitions, self.pauses, self.crashes) = (true, true, false);
                 (self.catch_up_entries, self.think_ms, self.watchers) = (5, 50, 3);
                 self.fault_every_ms = (100, 1_000);
@@ -326,7 +332,7 @@ impl Swarm {
                 self.fault_every_ms = (50, 200);
                 self.think_ms = 50;
             }
-            Mutant::SnapshotWithoutTombstones => self.churn(),
+            Mutant::SnapshotWithoutTombstones | Mutant::EventLostAtCompaction => self.churn(),
             Mutant::SnapshotUnchecked => {
                 self.churn();
                 self.troubles.garble = 1.0;

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use keelson_core::member::{
     ConsensusEffects, ConsensusEvent, ExpirerEvent, LogWork, TransferNumber,
 };
@@ -23,6 +22,7 @@ use super::snapshots::Audit;
 use super::swarm::Swarm;
 use super::transfers::Transfer;
 use super::tree::TreeWorld;
+use super::watch::WatchWorld;
 use crate::history::{History, Outcome};
 use crate::invariant::{Fact, Invariants};
 
@@ -78,6 +78,10 @@ pub(super) enum Event {
     WatcherEnters(MemberId, u64),
     /// A member sends its watchers some of the queued events.
     DeliverEvents(MemberId, u64),
+    /// A client with a stream of v3 watches takes its turn.
+    StreamClient(usize),
+    /// A member delivers some revisions to the streams of v3 watches.
+    FanOut(MemberId, u64),
     /// A member checks which nodes of the v2 tree are due.
     Expirer(MemberId, u64),
     /// A fault is injected.
@@ -142,6 +146,10 @@ pub struct Tally {
     pub behind: u64,
     /// Watches that went on from a snapshot's history, or were cut there.
     pub resumed: u64,
+    /// Events that v3 watches received.
+    pub sent: u64,
+    /// v3 watches that a compaction has ended.
+    pub compacted: u64,
     /// A hash over everything that happened.
     pub trace: u64,
 }
@@ -161,8 +169,7 @@ pub(super) struct World {
     pub(super) tree: TreeWorld,
     /// Requests whose answer is waited for.
     pub(super) waiting: BTreeMap<ProposalId, Waiter>,
-    /// Every committed command, in order.
-    pub(super) commands: Vec<Bytes>,
+    pub(super) watches: WatchWorld,
     pub(super) tally: Tally,
     /// The second phase has begun.
     pub(super) calm: bool,
@@ -192,7 +199,7 @@ impl World {
             clients: Clients::new(&swarm),
             tree: TreeWorld::new(&swarm),
             waiting: BTreeMap::new(),
-            commands: Vec::new(),
+            watches: WatchWorld::new(&swarm),
             tally: Tally::default(),
             calm: false,
             repairs: BTreeMap::new(),
@@ -217,6 +224,10 @@ impl World {
         for watcher in 0..world.swarm.watchers {
             let number = usize::try_from(watcher).expect("a few");
             world.clock.after(1_000, Event::Watch(number));
+        }
+        for number in 0..world.swarm.streams.clients {
+            let number = usize::try_from(number).expect("a few");
+            world.clock.after(1_000, Event::StreamClient(number));
         }
         let (least, _) = world.swarm.fault_every_ms;
         world.clock.after(1_000 + least, Event::Fault);
@@ -305,6 +316,8 @@ impl World {
                 self.hub_delivers(id);
                 Ok(())
             }
+            Event::StreamClient(number) => self.stream_client_acts(number),
+            Event::FanOut(id, boot) if self.lives(id, boot) => self.fan_out(id),
             Event::Expirer(id, boot) if self.lives(id, boot) => {
                 self.expirer_due(id);
                 Ok(())
@@ -346,6 +359,7 @@ impl World {
             | Event::Expirer(id, _)
             | Event::WatcherEnters(id, _)
             | Event::DeliverEvents(id, _)
+            | Event::FanOut(id, _)
             | Event::Notice(id, _, _, _) => *id,
             Event::Deliver(envelope) => envelope.to,
             Event::SnapshotPiece(transfer) => transfer.from,
