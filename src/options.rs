@@ -251,8 +251,8 @@ fn config(values: &Values, urls: &Addresses) -> Result<Config, OptionsError> {
 
 /// A duration in milliseconds. A part of one counts as a whole: 0 has a meaning of its own.
 fn ms(values: &Values, name: &'static str) -> u64 {
-    let micros = values.duration(name).as_micros();
-    u64::try_from(micros.div_ceil(1_000)).unwrap_or(u64::MAX)
+    let nanos = values.duration(name).as_nanos();
+    u64::try_from(nanos.div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
 /// The flag, or its experimental name of earlier releases if only that is given.
