@@ -13,7 +13,7 @@ use tokio::runtime::Builder;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::host::data_dir::{self, DirectoryError, DirectoryLock, DirectoryRole};
+use crate::host::data_dir::{self, DirectoryError, DirectoryRole};
 use crate::signals::Stop;
 
 /// Add a proxy's host to its cluster as a member. Stop the proxy first.
@@ -69,7 +69,7 @@ impl PromoteArguments {
         let is_proxy = DirectoryRole::of(&self.data_dir)? == DirectoryRole::Proxy;
         // A running proxy would lose its directory.
         let _lock = is_proxy
-            .then(|| DirectoryLock::take(&self.data_dir))
+            .then(|| data_dir::lock(&self.data_dir))
             .transpose()?;
         let peer_urls = data_dir::peer_urls_of_proxy(&self.data_dir)?;
         let peer_urls =

@@ -3,11 +3,10 @@
 //! `member/` in it makes a member, `proxy/` a proxy, against flags and discovery: a proxy never
 //! joins the quorum by itself. `keelson promote` makes it a member, first a learner.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
 
+use keelson_store::disk::{self, DirectoryLock, Disk, RealDisk};
 use serde::{Deserialize, Serialize};
 
 const MEMBER: &str = "member";
@@ -68,7 +67,7 @@ impl DirectoryRole {
 }
 
 fn exists(path: &Path) -> Result<bool, DirectoryError> {
-    path.try_exists().map_err(|error| failed(path, error))
+    RealDisk.exists(path).map_err(|error| failed(path, error))
 }
 
 fn failed(path: &Path, error: io::Error) -> DirectoryError {
@@ -84,35 +83,18 @@ pub(crate) fn has_cluster_file(data_dir: &Path) -> Result<bool, DirectoryError> 
     Ok(ClusterFile::of(data_dir).load()?.is_some())
 }
 
-/// The lock of a proxy's data directory, held while a process uses it.
-#[derive(Debug)]
-pub(crate) struct DirectoryLock(#[expect(dead_code, reason = "the lock goes with the file")] File);
-
-impl DirectoryLock {
-    /// Takes the lock. On a file system that cannot lock directories, as NFS, it logs a warning and
-    /// succeeds: the proxy's file is replaced as a whole, and its content can be fetched again.
-    ///
-    /// # Errors
-    /// Another process has it, or there is no such directory.
-    pub(crate) fn take(data_dir: &Path) -> Result<DirectoryLock, DirectoryError> {
-        let path = data_dir.join(PROXY);
-        let directory = File::open(&path).map_err(|error| failed(&path, error))?;
-        match is_locked(directory.try_lock(), &path) {
-            true => Ok(DirectoryLock(directory)),
-            false => Err(DirectoryError::InUse(data_dir.to_owned())),
-        }
-    }
-}
-
-/// Whether this process has the lock, or the file system cannot lock directories.
-fn is_locked(locked: Result<(), TryLockError>, directory: &Path) -> bool {
-    if let Err(TryLockError::Error(error)) = &locked {
-        tracing::warn!(
-            dir = %directory.display(), %error,
-            "the directory cannot be locked; make sure that no other proxy or promotion uses it"
-        );
-    }
-    !matches!(locked, Err(TryLockError::WouldBlock))
+/// Takes the lock of a proxy's data directory, held while a process uses it. Where directories
+/// cannot be locked it succeeds: the proxy's file is replaced as a whole, and its content can be
+/// fetched again.
+///
+/// # Errors
+/// Another process has it, or there is no such directory.
+pub(crate) fn lock(data_dir: &Path) -> Result<DirectoryLock, DirectoryError> {
+    let path = data_dir.join(PROXY);
+    disk::lock_dir(&path).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => DirectoryError::InUse(data_dir.to_owned()),
+        _ => failed(&path, error),
+    })
 }
 
 /// `<data-dir>/proxy/cluster`, in etcd 2's format.
@@ -134,8 +116,9 @@ impl ClusterFile {
             return Err(DirectoryError::Both);
         }
         let directory = data_dir.join(PROXY);
-        warn_if_open(data_dir);
-        let made = create_private_dir(&directory, &mut sync_dir);
+        disk::warn_if_open(data_dir);
+        let made = disk::create_dir_durably(&RealDisk, &directory)
+            .and_then(|()| disk::make_private(&directory));
         made.map_err(|error| failed(&directory, error))?;
         Ok(ClusterFile::of(data_dir))
     }
@@ -158,24 +141,19 @@ impl ClusterFile {
     /// start.
     pub(crate) fn remove(&self) -> Result<(), DirectoryError> {
         let directory = self.path.parent().expect("it is in a directory");
-        let removed = fs::remove_dir_all(directory).and_then(|()| sync_dir(parent_of(directory)));
-        removed.map_err(|error| failed(directory, error))
+        disk::remove_dir_durably(&RealDisk, directory).map_err(|error| failed(directory, error))
     }
 
     /// Removes the file alone, if it exists.
     pub(crate) fn remove_file(&self) -> Result<(), DirectoryError> {
-        match fs::remove_file(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&self.path, error)),
-            _ => Ok(()),
-        }
+        disk::remove_file(&RealDisk, &self.path).map_err(|error| failed(&self.path, error))
     }
 
     /// The peer URLs of the last run; `None` if there was none, or it did not find its cluster.
     pub(crate) fn load(&self) -> Result<Option<Vec<String>>, DirectoryError> {
-        let bytes = match fs::read(&self.path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(failed(&self.path, error)),
+        let read = disk::read_file(&RealDisk, &self.path);
+        let Some(bytes) = read.map_err(|error| failed(&self.path, error))? else {
+            return Ok(None);
         };
         let cluster: Cluster =
             serde_json::from_slice(&bytes).map_err(|error| DirectoryError::Malformed {
@@ -191,83 +169,8 @@ impl ClusterFile {
             peer_urls: peer_urls.to_vec(),
         };
         let bytes = serde_json::to_vec(&cluster).expect("a list of strings is JSON");
-        replace_file(&self.path, &bytes).map_err(|error| failed(&self.path, error))
+        disk::replace_file(&RealDisk, &self.path, &bytes).map_err(|error| failed(&self.path, error))
     }
-}
-
-/// Warns of a data directory that users other than its owner may enter. Its permissions are the
-/// operator's, and are not changed.
-fn warn_if_open(data_dir: &Path) {
-    let Ok(found) = fs::metadata(data_dir) else {
-        return;
-    };
-    let mode = found.permissions().mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        tracing::warn!(
-            dir = %data_dir.display(),
-            permission = %format_args!("{mode:04o}"),
-            "users other than the owner may enter the data directory; make it 0700 (chmod 700)"
-        );
-    }
-}
-
-/// Creates a directory and its missing parents, and removes other users' rights to one that exists.
-/// `sync` makes each durable in its parent, also one that an earlier process created before it
-/// crashed.
-fn create_private_dir(
-    dir: &Path,
-    sync: &mut impl FnMut(&Path) -> io::Result<()>,
-) -> io::Result<()> {
-    let missing: Vec<&Path> = dir
-        .ancestors()
-        .take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists())
-        .collect();
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    for made in missing.iter().skip(1).rev() {
-        sync(parent_of(made))?;
-    }
-    sync(parent_of(dir))?;
-    let found = fs::metadata(dir)?.permissions().mode() & 0o7777;
-    match found & 0o077 {
-        0 => Ok(()),
-        _ => fs::set_permissions(dir, Permissions::from_mode(found & !0o077)),
-    }
-}
-
-/// The parent; the working directory for a bare name.
-fn parent_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        Some(_) => Path::new("."),
-        None => path,
-    }
-}
-
-fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
-}
-
-/// Replaces a file durably; only its owner may read the new one. After a crash it is the old or the
-/// new one.
-///
-/// # Errors
-/// The file system's.
-pub(crate) fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let new = path.with_extension("bak");
-    // A file left from before may be a link, or readable for others.
-    match fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&new)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    sync_dir(parent_of(path))
 }
 
 /// The peer URLs of a proxy's cluster, empty if it has never found it. `None`: the directory is not

@@ -5,14 +5,13 @@
 //! and acknowledged entries, and must not start as if it had not. Only the first has this note,
 //! which is written before the entry is made, and removed once the log exists.
 
-use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use keelson_discovery::Registration;
+use keelson_store::disk::{self, RealDisk};
 
-use super::{StartError, data_dir};
+use super::StartError;
 
 /// The file name in the data directory.
 const FILE: &str = "registered";
@@ -35,38 +34,23 @@ impl FounderNote {
 
     /// Whether the note exists and is still on the same disk.
     pub(super) fn is_there(&self) -> Result<bool, StartError> {
-        match fs::read(&self.path) {
-            Ok(kept) => Ok(kept == self.text.as_bytes()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(failed(&self.path, error)),
-        }
+        let kept = disk::read_file(&RealDisk, &self.path);
+        let kept = kept.map_err(|error| failed(&self.path, error))?;
+        Ok(kept.is_some_and(|kept| kept == self.text.as_bytes()))
     }
 
     /// Writes the note, durably.
     pub(super) fn make(&self) -> io::Result<()> {
         let dir = self.path.parent().expect("it is in a directory");
-        let missing = dir.ancestors().take_while(|at| !at.exists());
-        let missing: Vec<_> = missing.filter_map(Path::parent).collect();
-        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        for parent in missing {
-            let parent = if parent == Path::new("") {
-                Path::new(".")
-            } else {
-                parent
-            };
-            File::open(parent)?.sync_all()?;
-        }
-        data_dir::replace_file(&self.path, self.text.as_bytes())
+        disk::create_dir_durably(&RealDisk, dir)?;
+        disk::replace_file(&RealDisk, &self.path, self.text.as_bytes())
     }
 }
 
 /// Removes any note: the host has a log, or is not a founder.
 pub(super) fn forget(data_dir: &Path) -> Result<(), StartError> {
     let path = data_dir.join(FILE);
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&path, error)),
-        _ => Ok(()),
-    }
+    disk::remove_file(&RealDisk, &path).map_err(|error| failed(&path, error))
 }
 
 fn failed(path: &Path, error: io::Error) -> StartError {

@@ -4,11 +4,11 @@ use std::io;
 use std::path::Path;
 
 use keelson_proxy::{MembersFrom, ProxyConfig, SavePeerUrls};
-use keelson_store::version;
+use keelson_store::{disk, version};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use super::data_dir::{ClusterFile, DirectoryError, DirectoryLock};
+use super::data_dir::{self, ClusterFile, DirectoryError};
 use super::{EndReason, StartError, listen_for_clients, shut_down};
 use crate::announce;
 use crate::heap;
@@ -74,11 +74,11 @@ pub(super) async fn run(
 fn keep_peer_urls(
     data_dir: &Path,
     config: &mut ProxyConfig,
-) -> Result<DirectoryLock, DirectoryError> {
+) -> Result<disk::DirectoryLock, DirectoryError> {
     let file = ClusterFile::open(data_dir)?;
     config.kept_peer_urls = file.load()?.unwrap_or_default();
     config.save_peer_urls = Some(SavePeerUrls::new(move |peer_urls| {
         file.save(peer_urls).map_err(io::Error::other)
     }));
-    DirectoryLock::take(data_dir)
+    data_dir::lock(data_dir)
 }

@@ -1,5 +1,8 @@
 //! The role by a data directory, and the lock of a proxy's.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+
 use super::*;
 
 #[test]
@@ -30,29 +33,16 @@ fn the_directory_decides() {
 #[test]
 fn one_process_at_a_time_has_a_proxys_directory() {
     let dir = tempfile::tempdir().unwrap();
-    assert!(matches!(
-        DirectoryLock::take(dir.path()),
-        Err(DirectoryError::Io { .. })
-    ));
+    assert!(matches!(lock(dir.path()), Err(DirectoryError::Io { .. })));
     let file = ClusterFile::open(dir.path()).unwrap();
-    let lock = DirectoryLock::take(dir.path()).unwrap();
-    let refused = DirectoryLock::take(dir.path()).unwrap_err();
+    let held = lock(dir.path()).unwrap();
+    let refused = lock(dir.path()).unwrap_err();
     assert!(matches!(refused, DirectoryError::InUse(_)), "{refused}");
     // What is saved meanwhile does not end it.
     file.save(&["http://a:1".to_owned()]).unwrap();
-    assert!(DirectoryLock::take(dir.path()).is_err());
-    drop(lock);
-    DirectoryLock::take(dir.path()).unwrap();
-}
-
-/// NFS refuses with EBADF to lock what is not open for writing, and a directory cannot be.
-#[test]
-fn a_directory_that_cannot_be_locked_is_used_all_the_same() {
-    let dir = Path::new("proxy");
-    let refused = io::Error::from_raw_os_error(9);
-    assert!(is_locked(Err(TryLockError::Error(refused)), dir));
-    assert!(is_locked(Ok(()), dir));
-    assert!(!is_locked(Err(TryLockError::WouldBlock), dir));
+    assert!(lock(dir.path()).is_err());
+    drop(held);
+    lock(dir.path()).unwrap();
 }
 
 #[test]
@@ -85,34 +75,12 @@ fn what_was_open_or_a_link_is_private_afterwards() {
     fs::set_permissions(&proxy, Permissions::from_mode(0o755)).unwrap();
     let elsewhere = dir.path().join("elsewhere");
     fs::write(&elsewhere, "untouched").unwrap();
-    std::os::unix::fs::symlink(&elsewhere, proxy.join("cluster.bak")).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, proxy.join("cluster.tmp")).unwrap();
     let file = ClusterFile::open(dir.path()).unwrap();
     file.save(&["http://a:2380".to_owned()]).unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&proxy), mode(&file.path)), (0o700, 0o600));
     assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "untouched");
-}
-
-/// After a crash the host would be a new one, and discovery could make it a member.
-#[test]
-fn a_new_directory_is_durable_in_each_of_its_parents() {
-    let dir = tempfile::tempdir().unwrap();
-    let proxy = dir.path().join("a/data/proxy");
-    let synced = || {
-        let mut synced = Vec::new();
-        create_private_dir(&proxy, &mut |parent| {
-            synced.push(parent.to_owned());
-            Ok(())
-        })
-        .unwrap();
-        synced
-    };
-    let (a, data) = (dir.path().join("a"), dir.path().join("a/data"));
-    assert_eq!(synced(), [dir.path(), &a, &data]);
-    assert_eq!(synced(), [data], "its maker may have ended before");
-    let failed = create_private_dir(&proxy, &mut |_| Err(io::ErrorKind::StorageFull.into()));
-    assert!(failed.is_err());
-    assert_eq!(parent_of(Path::new("proxy")), Path::new("."));
 }
 
 #[test]

@@ -16,7 +16,7 @@ use std::time::Duration;
 pub use private::{
     create_private_dir, make_files_private, make_private, refuse_link, warn_if_open,
 };
-pub use real::{RealDisk, RealFile};
+pub use real::{DirectoryLock, RealDisk, RealFile, lock_dir};
 
 /// The file system operations that a log needs.
 ///
@@ -111,19 +111,37 @@ pub fn wait_for_descriptors<T>(
     }
 }
 
-/// Creates a directory and its missing parents. Each is private, and durable in its own parent.
+/// Creates a directory and its missing parents. Each is private, and durable in its own parent. A
+/// directory that exists may have been created by a process that ended before it was durable; its
+/// parent is synced as well, unless this user cannot read it.
 pub fn create_dir_durably(disk: &impl Disk, dir: &Path) -> io::Result<()> {
+    if !disk.exists(dir)? {
+        return create_missing(disk, dir);
+    }
+    match parent_of(dir).map(|parent| disk.sync_dir(parent)) {
+        Some(Err(error)) if error.kind() != io::ErrorKind::PermissionDenied => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn create_missing(disk: &impl Disk, dir: &Path) -> io::Result<()> {
     if disk.exists(dir)? {
         return Ok(());
     }
-    let parent = match dir.parent() {
-        None => return disk.create_dir(dir),
-        Some(parent) if parent == Path::new("") => Path::new("."),
-        Some(parent) => parent,
+    let Some(parent) = parent_of(dir) else {
+        return disk.create_dir(dir);
     };
-    create_dir_durably(disk, parent)?;
+    create_missing(disk, parent)?;
     disk.create_dir(dir)?;
     disk.sync_dir(parent)
+}
+
+/// The parent; the working directory for a bare name, nothing for the root.
+fn parent_of(path: &Path) -> Option<&Path> {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Some(Path::new(".")),
+        parent => parent,
+    }
 }
 
 /// Reads a small file; `None` if it does not exist.
@@ -142,15 +160,28 @@ pub fn read_file(disk: &impl Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
 /// Replaces a small file atomically: temporary file, sync, rename, sync of the directory.
 pub fn replace_file(disk: &impl Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
-    if disk.exists(&temporary)? {
-        disk.remove(&temporary)?;
-    }
+    // A file left from before may be a link, or readable for others.
+    remove_file(disk, &temporary)?;
     let file = wait_for_descriptors(&temporary, || disk.create(&temporary))?;
     file.write_at(0, bytes)?;
     file.sync_data()?;
     disk.rename(&temporary, path)?;
-    match path.parent() {
+    match parent_of(path) {
         Some(dir) => disk.sync_dir(dir),
         None => Ok(()),
     }
+}
+
+/// Removes a file, if it exists.
+pub fn remove_file(disk: &impl Disk, path: &Path) -> io::Result<()> {
+    match disk.remove(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Removes a directory and everything in it, durably.
+pub fn remove_dir_durably(disk: &impl Disk, dir: &Path) -> io::Result<()> {
+    disk.remove_dir_all(dir)?;
+    parent_of(dir).map_or(Ok(()), |parent| disk.sync_dir(parent))
 }

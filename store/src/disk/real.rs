@@ -92,6 +92,34 @@ impl Disk for RealDisk {
     }
 }
 
+/// The lock of a directory, until it is dropped.
+#[derive(Debug)]
+pub struct DirectoryLock(#[expect(dead_code, reason = "the lock goes with the file")] File);
+
+/// Locks an existing directory itself, without a file in it. On a file system that cannot lock
+/// directories, as NFS, it logs a warning and succeeds.
+///
+/// # Errors
+/// `WouldBlock` if another process has the lock; the file system's otherwise.
+pub fn lock_dir(dir: &Path) -> io::Result<DirectoryLock> {
+    let directory = File::open(dir)?;
+    match is_locked(directory.try_lock(), dir) {
+        true => Ok(DirectoryLock(directory)),
+        false => Err(io::ErrorKind::WouldBlock.into()),
+    }
+}
+
+/// Whether this process has the lock, or the file system cannot lock directories.
+fn is_locked(locked: Result<(), TryLockError>, dir: &Path) -> bool {
+    if let Err(TryLockError::Error(error)) = &locked {
+        tracing::warn!(
+            dir = %dir.display(), %error,
+            "the directory cannot be locked; make sure that no other process uses it"
+        );
+    }
+    !matches!(locked, Err(TryLockError::WouldBlock))
+}
+
 /// The attempts to lock a file that is removed and created again at the same time.
 const LOCK_TRIES: usize = 100;
 
@@ -142,5 +170,20 @@ impl DiskFile for RealFile {
 
     fn try_lock(&self) -> io::Result<()> {
         try_lock(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// NFS refuses with EBADF to lock what is not open for writing, and a directory cannot be.
+    #[test]
+    fn a_directory_that_cannot_be_locked_is_used_all_the_same() {
+        let dir = Path::new("proxy");
+        let refused = io::Error::from_raw_os_error(9);
+        assert!(is_locked(Err(TryLockError::Error(refused)), dir));
+        assert!(is_locked(Ok(()), dir));
+        assert!(!is_locked(Err(TryLockError::WouldBlock), dir));
     }
 }

@@ -36,8 +36,6 @@ pub const LONG_FUNCTIONS: &[&str] = &[
 /// keeps.
 pub const FILES: &[&str] = &[
     "src/heap.rs",
-    "src/host/data_dir.rs",
-    "src/host/founder.rs",
     "src/logging/outputs.rs",
     "src/pages.rs",
     "src/playground/child.rs",

@@ -37,6 +37,17 @@ fn what_is_not_synced_may_go() {
     assert!(file.sync_data().is_ok());
 }
 
+/// Otherwise a power failure would take a log that began after the restart.
+#[test]
+fn a_directory_of_a_process_that_ended_before_its_sync_is_durable_once_it_is_used() {
+    let (disk, dir) = (SimDisk::new(), Path::new("/member"));
+    disk.create_dir(dir).unwrap();
+    disk.kill();
+    crate::disk::create_dir_durably(&disk, dir).unwrap();
+    disk.crash(&mut |_| 0);
+    assert!(disk.exists(dir).unwrap());
+}
+
 #[test]
 fn a_torn_sector_is_new_on_one_side_and_old_on_the_other() {
     let disk = SimDisk::new();
