@@ -8,7 +8,7 @@ use keelson_port::Drain;
 use tokio::sync::Semaphore;
 
 use crate::config::ProxyConfig;
-use crate::h2::MemoryBudget;
+use crate::h2::{MemoryBudget, SharedWatches};
 use crate::http1::client::Head;
 use crate::http1::headers::{LOOP, PROXIED_BY};
 use crate::metrics::Metrics;
@@ -44,6 +44,8 @@ pub(crate) struct Context {
     pub(crate) kept_streams: MemoryBudget,
     /// Bytes of answers to calls that their clients have not read yet.
     pub(crate) unread: MemoryBudget,
+    /// Watches of the v3 API that clients share.
+    pub(crate) shared_watches: SharedWatches,
     /// Begins when the proxy shuts down; cuts watches that are not parked.
     pub(crate) drain: Drain,
     pub(crate) sockets: &'static Sockets,
@@ -68,6 +70,7 @@ impl Context {
             kept_bodies: MemoryBudget::default(),
             kept_streams: MemoryBudget::default(),
             unread: MemoryBudget::default(),
+            shared_watches: SharedWatches::default(),
             drain: Drain::default(),
             sockets: Sockets::of_process(),
             watches: Arc::new(Watches::new(Sockets::of_process())),

@@ -1,5 +1,8 @@
 //! For the fuzz target: streams whose contents are arbitrary.
 
+use bytes::BytesMut;
+
+use super::events::{EventReader, put_shared};
 use super::requests::{self, RequestReader};
 use super::responses::ResponseReader;
 use crate::policy::resumption::Verdict;
@@ -30,7 +33,12 @@ fn pass_requests(parts: &[&[u8]]) -> Vec<u8> {
 fn pass_responses(parts: &[&[u8]]) -> Vec<u8> {
     let (mut reader, mut passed) = (ResponseReader::default(), vec![]);
     let mut readable = true;
+    let mut shared = EventReader::default();
     for part in parts {
+        shared.receive(part);
+        while let Ok(Some(received)) = shared.next() {
+            put_shared(&mut BytesMut::new(), -1, &received.shared);
+        }
         let mut forward = |part: &[u8]| passed.extend_from_slice(part);
         match readable {
             true => {

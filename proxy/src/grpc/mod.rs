@@ -3,6 +3,7 @@
 //! Other calls pass without being decoded. Of `Watch` and `LeaseKeepAlive` the proxy reads what it
 //! needs to continue a stream on another member: `policy::resumption` decides with it.
 
+pub(crate) mod events;
 pub(crate) mod fuzzing;
 mod prefix;
 mod protobuf;

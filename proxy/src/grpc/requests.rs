@@ -18,6 +18,7 @@ const PROGRESS: u64 = 3;
 /// The fields of `WatchCreateRequest`.
 const START_REVISION: u64 = 3;
 const WATCH_ID: u64 = 7;
+const FRAGMENT: u64 = 8;
 
 /// The only field of `WatchCancelRequest` and of `LeaseKeepAliveRequest`.
 const ID: u64 = 1;
@@ -92,6 +93,24 @@ pub(crate) fn watch_request(payload: &[u8]) -> Result<Option<StreamRequest>, Unr
         }
     }
     Ok(request)
+}
+
+/// What watches must have in common to be shared: the request without its revision and id. `None`:
+/// it cannot be shared.
+pub(crate) fn shared_form(encoded: &[u8]) -> Option<BytesMut> {
+    let mut form = BytesMut::new();
+    let mut fields = MessageFields(encoded);
+    loop {
+        let before = fields.0;
+        let Some(field) = fields.next() else {
+            return Some(form);
+        };
+        match field.ok()? {
+            (START_REVISION | WATCH_ID, Value::Varint(_)) => {}
+            (FRAGMENT, Value::Varint(value)) if value != 0 => return None,
+            _ => form.extend_from_slice(&before[..before.len() - fields.0.len()]),
+        }
+    }
 }
 
 fn create_of(encoded: &[u8]) -> Result<Create, Unreadable> {

@@ -32,6 +32,7 @@ impl Visitor for ResponseVisitor {
         let response = &mut self.0;
         match path {
             [1, 1] => response.header.cluster_id = value,
+            [1, 2] => response.header.member_id = value,
             [1, 3] => response.header.revision = value.cast_signed(),
             [1, 4] => response.header.raft_term = value,
             [2] => response.watch_id = value.cast_signed(),

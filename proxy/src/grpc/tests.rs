@@ -4,7 +4,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use keelson_proto::etcdserverpb as pb;
 use keelson_proto::mvccpb;
 use proptest::prelude::*;
+use prost::Message as _;
 
+use super::events::{EventReader, put_shared};
 use super::requests::{self, RequestReader};
 use super::responses::{ResponseReader, Stopped};
 use crate::policy::resumption::{Create, ResponseHeader, StreamRequest, StreamResponse, Verdict};
@@ -48,6 +50,7 @@ fn response(n: i64, events: &[i64], size: usize) -> (Vec<u8>, StreamResponse) {
     let read = StreamResponse {
         header: ResponseHeader {
             cluster_id: u64::MAX,
+            member_id: 3,
             revision: 300,
             raft_term: 2,
         },
@@ -219,4 +222,61 @@ fn what_is_compressed_or_large_or_ambiguous_is_not_read() {
     for payload in [&[0x0a, 0, 0x0a, 0][..], &[0x0a, 5], &[0x0b], &[0xff; 12]] {
         assert!(requests::watch_request(payload).is_err(), "{payload:?}");
     }
+}
+
+#[test]
+fn a_shared_response_differs_in_its_watch_alone() {
+    for events in [&[][..], &[7], &[7, 9, 8]] {
+        let (bytes, _) = response(1, events, 30);
+        let mut reader = EventReader::default();
+        for byte in &bytes[..bytes.len() - 1] {
+            reader.receive(&[*byte]);
+            assert!(reader.next().unwrap().is_none());
+        }
+        reader.receive(&bytes[bytes.len() - 1..]);
+        let received = reader.next().unwrap().unwrap();
+        let shared = received.shared.events.as_ref();
+        let found = shared.map(|shared| (shared.first, shared.last));
+        let expected = events
+            .iter()
+            .min()
+            .copied()
+            .zip(events.iter().max().copied());
+        assert_eq!(found, expected);
+        let mut out = BytesMut::new();
+        put_shared(&mut out, 300, &received.shared);
+        let mut expected = pb::WatchResponse::decode(&bytes[5..]).unwrap();
+        expected.watch_id = 300;
+        expected.cancel_reason.clear();
+        assert_eq!(pb::WatchResponse::decode(&out[5..]).unwrap(), expected);
+    }
+}
+
+#[test]
+fn a_fragment_is_not_shared() {
+    let (bytes, _) = response(7, &[1], 3);
+    let mut reader = EventReader::default();
+    reader.receive(&bytes);
+    assert!(reader.next().is_err());
+}
+
+#[test]
+fn equal_watches_have_the_same_form_whatever_their_revisions() {
+    let form = |id, revision, fragment| {
+        let create = pb::WatchCreateRequest {
+            key: "a".into(),
+            start_revision: revision,
+            prev_kv: true,
+            watch_id: id,
+            fragment,
+            ..Default::default()
+        };
+        requests::shared_form(&prost_bytes(&create))
+    };
+    let one = form(0, 0, false).unwrap();
+    assert_eq!(form(3, -7, false).unwrap(), one);
+    assert_eq!(form(0, 0, true), None);
+    let without = pb::WatchCreateRequest::decode(&one[..]).unwrap();
+    assert!(without.prev_kv && without.key == "a" && without.watch_id == 0);
+    assert_eq!(requests::shared_form(&[0x0b]), None);
 }

@@ -11,10 +11,11 @@ mod body;
 mod refusal;
 mod resume;
 mod search;
+mod shared;
 mod state;
 mod stream;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -29,8 +30,10 @@ use tracing::debug;
 
 pub(super) use self::answer::AnswerStatus;
 use self::refusal::{CONNECTION_LOST, RESOURCE_EXHAUSTED, TOO_MANY, UNAVAILABLE, trailers};
+pub(super) use self::shared::parts_of_key;
 use self::state::{CallState, Failed, Shared, Upstream};
 use super::owner::{ClientSession, Owner, Session};
+use super::shared::Hub;
 use crate::answers::Refusal;
 use crate::context::Context;
 use crate::grpc_methods::Kind;
@@ -59,6 +62,8 @@ pub(super) struct Call {
     began: Instant,
     /// The end of the client's `grpc-timeout`.
     deadline: Option<Instant>,
+    /// The hub that takes the place of the client.
+    hub: Option<Weak<Hub>>,
     shared: Mutex<Shared>,
 }
 
@@ -70,6 +75,17 @@ impl Call {
         head: CallHead,
     ) -> Arc<Call> {
         proxy.metrics.request(&Method::POST);
+        Call::with_hub(proxy, client, stream, head, None)
+    }
+
+    /// `hub`: it takes the place of the client.
+    fn with_hub(
+        proxy: &Arc<Context>,
+        client: &Arc<ClientSession>,
+        stream: u32,
+        head: CallHead,
+        hub: Option<Weak<Hub>>,
+    ) -> Arc<Call> {
         let began = Instant::now();
         let resumable = head.kind.resumable.map(stream::Stream::new);
         Arc::new(Call {
@@ -79,6 +95,7 @@ impl Call {
             kind: head.kind,
             began,
             deadline: head.timeout.and_then(|timeout| began.checked_add(timeout)),
+            hub,
             shared: Mutex::new(Shared {
                 fields: head.fields,
                 stream: resumable.map(Box::new),
@@ -253,6 +270,11 @@ impl Call {
     fn finish(&self, shared: &mut Shared) -> Option<Upstream> {
         self.forget(shared);
         self.release_stream(shared);
+        if let Some(hub) = &self.hub
+            && let Some(hub) = hub.upgrade()
+        {
+            hub.end();
+        }
         shared.state.finish()
     }
 

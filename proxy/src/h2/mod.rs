@@ -7,8 +7,9 @@
 //!
 //! The protocol is the port's `http2`. `client` and `member` handle the frames of the two kinds of
 //! connections; `link` holds the connections to one member, `quota` a client's use of them, and
-//! `memory` the budgets. `fields` reads the fields of a request. `call` is a gRPC call between a
-//! client and a member, `other` any other request, and `owner` joins both to their streams.
+//! `memory` the budgets. `shared` serves equal watches of many clients from one. `fields` reads
+//! the fields of a request. `call` is a gRPC call between a client and a member, `other` any other
+//! request, and `owner` joins both to their streams.
 
 mod call;
 mod client;
@@ -19,9 +20,11 @@ mod memory;
 mod other;
 mod owner;
 mod quota;
+mod shared;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use client::serve;
 pub(crate) use link::Link;
 pub(crate) use memory::MemoryBudget;
+pub(crate) use shared::SharedWatches;

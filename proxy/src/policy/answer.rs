@@ -1,8 +1,8 @@
 //! The one way from a request to its answer, for all protocols.
 //!
 //! A codec parses a request, and `admit` checks its head. `answer` forwards it, or starts a watch,
-//! and counts it. The codec then writes the answer in its protocol. The fast path skips `admit`: it declines every request that might be
-//! refused.
+//! and counts it. The codec then writes the answer in its protocol. The fast path skips `admit`:
+//! it declines every request that might be refused.
 
 use std::sync::Arc;
 

@@ -2,10 +2,11 @@
 //!
 //! `answer` is the one way from a request to its answer, for all protocols. `forward` sends a
 //! request by the rules of `attempts`, the retry policy; `watch` keeps v2 watches alive across
-//! members, `resumption` v3's watches and keepalives, and `read_your_writes` and
-//! `terms` decide whether an answer is new enough. `endpoints` chooses a member: `members` fetches the member list,
-//! `health_check` probes each member, and `leader` holds which one leads. `outage` decides whether
-//! a request is held while no member is usable. Nothing here depends on how HTTP frames a message.
+//! members, `resumption` v3's watches and keepalives, and `read_your_writes` and `terms` decide
+//! whether an answer is new enough. `endpoints` chooses a member: `members` fetches the member
+//! list, `health_check` probes each member, and `leader` holds which one leads. `outage` decides
+//! whether a request is held while no member is usable. Nothing here depends on how HTTP frames a
+//! message.
 
 pub(crate) mod answer;
 pub(crate) mod attempts;
@@ -21,6 +22,7 @@ pub(crate) mod members;
 mod outage;
 pub(crate) mod read_your_writes;
 pub(crate) mod resumption;
+pub(crate) mod shared_log;
 pub(crate) mod subject;
 pub(crate) mod terms;
 pub(crate) mod watch;

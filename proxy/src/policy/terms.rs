@@ -1,10 +1,10 @@
 //! A term below one that a client has seen does not leave the proxy.
 //!
 //! Patroni takes an answer with a lower `raft_term` for that of a member that was cut off, and
-//! refuses it. An answer of the v2 API has the term in `X-Raft-Term`, one of the JSON gateway in its
-//! header. A read with a lower term is repeated until a member answers with the term, or a higher
-//! one. A change is not repeated: it has taken place, in a term that its member had reached, and its
-//! answer gets the highest term instead, which the cluster has reached as well.
+//! refuses it. An answer of the v2 API has the term in `X-Raft-Term`, one of the JSON gateway in
+//! its header. A read with a lower term is repeated until a member answers with the term, or a
+//! higher one. A change is not repeated: it has taken place, in a term that its member had
+//! reached, and its answer gets the highest term instead, which the cluster has reached as well.
 //!
 //! If no member has the term for some time, the cluster was set up anew or restored, and a member
 //! with a leader is believed. Without a leader, its read is refused.

@@ -21,6 +21,7 @@ mod plain;
 mod ports;
 mod real;
 mod resumption;
+mod sharing;
 mod streams;
 mod support;
 mod terms;

@@ -125,7 +125,8 @@ async fn a_thousand_streams_of_one_connection_pass_both_ways_and_move_together()
     let mut clients = vec![];
     for n in 0..STREAMS {
         let client = Client::watch(&channel).await;
-        client.send(create("a", 0, n + 1)).await;
+        // Equal watches would be shared.
+        client.send(create(&format!("a{n}"), 0, n + 1)).await;
         clients.push(client);
     }
     let (mut peers, mut on) = (vec![], 0);

@@ -1,6 +1,7 @@
 //! The answer of a call, forwarded to the client.
 
 use super::*;
+use crate::grpc_methods::Resumable;
 use crate::h2::memory;
 
 /// The status of an answer, in its head or its trailers.
@@ -18,11 +19,18 @@ impl Call {
         let begins = shared.state.begin_answer();
         if begins && !shared.head_sent {
             match shared.stream.is_some() && !last {
-                true => self.keep_fields(&mut shared),
+                true => {
+                    self.keep_fields(&mut shared);
+                    if self.hub.is_none() && self.kind.resumable == Some(Resumable::Watch) {
+                        self.proxy.shared_watches.add(&self.proxy, self);
+                    }
+                }
                 false => self.forget(&mut shared),
             }
-            let took = self.began.elapsed();
-            self.proxy.metrics.handled(&Method::POST, status.http, took);
+            if self.hub.is_none() {
+                let took = self.began.elapsed();
+                self.proxy.metrics.handled(&Method::POST, status.http, took);
+            }
         }
         if !shared.state.is_answering() {
             return;
@@ -103,6 +111,7 @@ impl Call {
                 .member
                 .release_capacity(upstream.stream, bytes - stale);
         }
+        self.wake_hubs(&shared);
     }
 
     /// Releases the memory of answer bytes that do not wait any more.

@@ -86,7 +86,7 @@ impl Call {
         let data = match shared.stream.is_some() {
             false => data,
             true => match self.stream_data(&mut shared, data, end) {
-                None => return,
+                None => return self.continue_on_member(shared),
                 Some(rest) => {
                     unread = rest;
                     &unread

@@ -70,7 +70,7 @@ impl Call {
                     self.take(shared, sent.len());
                     shared.body = sent;
                 }
-                CallState::Answering(_) | CallState::Finished => {}
+                CallState::Answering(_) | CallState::Shared | CallState::Finished => {}
             }
         }
         self.pass_response(shared);
@@ -108,8 +108,12 @@ impl Call {
             return data.len();
         };
         let (mut gone, mut waits) = (0, 0);
+        let hub = self.hub.as_ref().and_then(Weak::upgrade);
         let mut forward = |part: &[u8]| {
-            if !part.is_empty() {
+            if let Some(hub) = &hub {
+                gone += part.len();
+                hub.receive(part);
+            } else if !part.is_empty() {
                 let sent = self.client.data(self.stream, part, false);
                 gone += sent;
                 waits += part.len() - sent;
@@ -142,6 +146,7 @@ impl Call {
             }
             Err(Stopped::Verdict(_)) => self.end_stream(shared),
         }
+        self.move_to_hubs(shared);
         if last && !shared.state.is_finished() {
             self.pass_response(shared);
             self.finish(shared);
@@ -167,7 +172,9 @@ impl Call {
             return self.end_stream(&mut shared);
         }
         drop(shared);
-        self.proxy.metrics.resumed();
+        if failed.is_some() || lagging {
+            self.proxy.metrics.resumed();
+        }
         let call = Arc::clone(self);
         tokio::spawn(async move {
             if lasts || lagging {
@@ -249,7 +256,7 @@ impl Call {
     }
 
     /// Charges the collected part of a response.
-    fn charge_response(&self, stream: Option<&mut Box<stream::Stream>>) -> bool {
+    pub(super) fn charge_response(&self, stream: Option<&mut Box<stream::Stream>>) -> bool {
         let Some(stream) = stream else {
             return true;
         };

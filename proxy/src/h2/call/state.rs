@@ -36,6 +36,8 @@ pub(super) enum CallState {
     },
     /// The answer has begun.
     Answering(Upstream),
+    /// Hubs serve the stream, and it has no member.
+    Shared,
     /// The call has ended.
     Finished,
 }
@@ -63,7 +65,10 @@ impl CallState {
     pub(super) fn upstream(&self) -> Option<&Upstream> {
         match self {
             CallState::Sent { upstream, .. } | CallState::Answering(upstream) => Some(upstream),
-            CallState::Collecting | CallState::Searching | CallState::Finished => None,
+            CallState::Collecting
+            | CallState::Searching
+            | CallState::Shared
+            | CallState::Finished => None,
         }
     }
 
@@ -106,7 +111,10 @@ impl CallState {
     pub(super) fn finish(&mut self) -> Option<Upstream> {
         match mem::replace(self, CallState::Finished) {
             CallState::Sent { upstream, .. } | CallState::Answering(upstream) => Some(upstream),
-            CallState::Collecting | CallState::Searching | CallState::Finished => None,
+            CallState::Collecting
+            | CallState::Searching
+            | CallState::Shared
+            | CallState::Finished => None,
         }
     }
 }

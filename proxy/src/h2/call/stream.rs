@@ -1,30 +1,44 @@
 //! A stream that another member can continue: its state, and what of it is in memory.
 
+mod sharing;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::time::Instant;
 
+pub(super) use self::sharing::Joining;
 use crate::grpc::Unreadable;
 use crate::grpc::requests::{self, RequestReader};
 use crate::grpc::responses::{ResponseReader, Stopped};
 use crate::grpc_methods::Resumable;
-use crate::policy::resumption::{KeepAlives, StreamRequest, WatchPositions};
+use crate::h2::shared::Hub;
+use crate::policy::resumption::{KeepAlives, StreamRequest, Verdict, WatchPositions};
 
 /// A failure so soon after the stream was begun on a member belongs to the same outage.
 const OUTAGE_GAP: Duration = Duration::from_secs(1);
 
 /// A stream of watches or keepalives.
 pub(super) struct Stream {
-    state: State,
+    state: StreamState,
     requests: RequestReader,
     /// The client sends no more.
     ended: bool,
     responses: ResponseReader,
     /// When the stream was last begun on a member.
     begun: Option<Instant>,
-    /// When the outage began in which no member has served the stream for long.
+    /// Since when no member has served the stream.
     outage: Option<Instant>,
+    /// The member has answered since the stream was begun on it.
+    served: bool,
+    /// The client's latest request, or the end of a pause.
+    quiet_since: Instant,
+    /// The hubs that the stream is to be served by.
+    joining: Option<Joining>,
+    /// The hubs that serve it, by watch, each with the watch's cursor.
+    shared: BTreeMap<i64, (Arc<Hub>, u64)>,
     /// The stream was begun more than once.
     pub(super) resumed: bool,
     /// The bytes that are charged for requests and positions, and for responses in parts.
@@ -32,7 +46,7 @@ pub(super) struct Stream {
     pub(super) charged_responses: usize,
 }
 
-enum State {
+enum StreamState {
     Watch(WatchPositions),
     KeepAlive(KeepAlives),
 }
@@ -41,14 +55,18 @@ impl Stream {
     pub(super) fn new(of: Resumable) -> Stream {
         Stream {
             state: match of {
-                Resumable::Watch => State::Watch(WatchPositions::default()),
-                Resumable::KeepAlive => State::KeepAlive(KeepAlives::default()),
+                Resumable::Watch => StreamState::Watch(WatchPositions::default()),
+                Resumable::KeepAlive => StreamState::KeepAlive(KeepAlives::default()),
             },
             requests: RequestReader::default(),
             ended: false,
             responses: ResponseReader::default(),
             begun: None,
             outage: None,
+            served: false,
+            quiet_since: Instant::now(),
+            joining: None,
+            shared: BTreeMap::new(),
             resumed: false,
             charged: 0,
             charged_responses: 0,
@@ -58,6 +76,7 @@ impl Stream {
     /// Takes data of the client. Returns the complete requests; at the end, all that is left.
     /// `Err`: the stream cannot be read, and this is to be sent.
     pub(super) fn requests(&mut self, data: &[u8], end: bool) -> Result<BytesMut, BytesMut> {
+        self.quiet_since = self.quiet_since.max(Instant::now());
         let Ok(mut whole) = self.requests.read(data) else {
             return Err(self.requests.partial.split());
         };
@@ -75,12 +94,12 @@ impl Stream {
 
     fn request(&mut self, payload: &[u8]) -> Result<(), Unreadable> {
         match &mut self.state {
-            State::Watch(watches) => {
+            StreamState::Watch(watches) => {
                 if let Some(request) = requests::watch_request(payload)? {
                     watches.request(request);
                 }
             }
-            State::KeepAlive(keepalives) => {
+            StreamState::KeepAlive(keepalives) => {
                 keepalives.request(requests::keepalive_request(payload)?);
             }
         }
@@ -104,9 +123,14 @@ impl Stream {
         forward: &mut impl FnMut(&[u8]),
     ) -> Result<usize, Stopped> {
         let state = &mut self.state;
-        let mut judge = |response: &_| match state {
-            State::Watch(watches) => watches.response(response),
-            State::KeepAlive(keepalives) => keepalives.response(&response.header),
+        let served = &mut self.served;
+        let mut judge = |response: &_| {
+            let verdict = match state {
+                StreamState::Watch(watches) => watches.response(response),
+                StreamState::KeepAlive(keepalives) => keepalives.response(&response.header),
+            };
+            *served |= matches!(verdict, Verdict::Forward | Verdict::Drop);
+            verdict
         };
         self.responses.read(data, &mut judge, forward)
     }
@@ -125,8 +149,8 @@ impl Stream {
     pub(super) fn can_resume(&self) -> bool {
         !self.responses.is_passing()
             && match &self.state {
-                State::Watch(watches) => watches.can_resume(),
-                State::KeepAlive(_) => true,
+                StreamState::Watch(watches) => watches.can_resume(),
+                StreamState::KeepAlive(_) => true,
             }
     }
 
@@ -134,16 +158,18 @@ impl Stream {
     pub(super) fn begin(&mut self) -> BytesMut {
         self.resumed |= self.begun.is_some();
         self.begun = Some(Instant::now());
+        self.joining = None;
+        self.served = false;
         self.responses = ResponseReader::default();
         let mut out = BytesMut::new();
         match &mut self.state {
-            State::Watch(watches) => {
+            StreamState::Watch(watches) => {
                 let requests: Vec<StreamRequest> = watches.resume();
                 for request in &requests {
                     requests::put_watch_request(&mut out, request);
                 }
             }
-            State::KeepAlive(keepalives) => {
+            StreamState::KeepAlive(keepalives) => {
                 for lease in keepalives.resume() {
                     requests::put_keepalive_request(&mut out, lease);
                 }
@@ -155,20 +181,23 @@ impl Stream {
         out
     }
 
-    /// The member has failed. Returns since when the outage lasts, and whether it is not new.
+    /// The member has failed. Returns since when no member has served the stream, and whether it
+    /// has failed a moment before as well.
     pub(super) fn outage(&mut self, now: Instant) -> (Instant, bool) {
         let recent = |begun: Instant| now.saturating_duration_since(begun) < OUTAGE_GAP;
-        let lasts = self.outage.filter(|_| self.begun.is_some_and(recent));
-        let since = lasts.unwrap_or(now);
+        let recent = self.begun.is_some_and(recent);
+        let since = self.outage.filter(|_| recent && !self.served);
+        let lasts = recent && self.outage.is_some();
+        let since = since.unwrap_or(now);
         self.outage = Some(since);
-        (since, lasts.is_some())
+        (since, lasts)
     }
 
     /// The memory for requests and positions, in bytes.
     pub(super) fn bytes(&self) -> usize {
         let state = match &self.state {
-            State::Watch(watches) => watches.bytes(),
-            State::KeepAlive(keepalives) => keepalives.bytes(),
+            StreamState::Watch(watches) => watches.bytes(),
+            StreamState::KeepAlive(keepalives) => keepalives.bytes(),
         };
         state + self.requests.partial.len()
     }

@@ -49,6 +49,7 @@ mod tests {
             cluster_id: 1,
             revision,
             raft_term,
+            ..ResponseHeader::default()
         }
     }
 

@@ -16,6 +16,8 @@ pub(crate) use watch::{Create, StreamRequest, StreamResponse, WatchPositions};
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub(crate) struct ResponseHeader {
     pub(crate) cluster_id: u64,
+    /// It differs between members.
+    pub(crate) member_id: u64,
     pub(crate) revision: i64,
     pub(crate) raft_term: u64,
 }

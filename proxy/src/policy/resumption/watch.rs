@@ -53,8 +53,9 @@ pub(crate) struct WatchPositions {
     by_id: BTreeMap<i64, WatchPosition>,
     /// The requests whose answers are awaited, in order.
     pending: VecDeque<Pending>,
-    /// A progress request has no answer.
+    /// A progress request of the client has no answer, or one of the proxy.
     progress_requested: bool,
+    own_progress_requested: bool,
     /// Of this watch, a part of a response has been received.
     in_fragments: Option<i64>,
     progress: Progress,
@@ -121,8 +122,11 @@ impl WatchPositions {
             return verdict;
         }
         self.in_fragments = self.in_fragments.filter(|id| *id != response.watch_id);
-        self.advance(response);
-        verdict
+        if self.advance(response) {
+            Verdict::Drop
+        } else {
+            verdict
+        }
     }
 
     /// A member has created a watch, or refused to.
@@ -184,8 +188,9 @@ impl WatchPositions {
         }
     }
 
-    /// Events, or a notification of progress: all events up to its revision have been sent.
-    fn advance(&mut self, response: &StreamResponse) {
+    /// Events, or a notification of progress: all events up to its revision have been sent. Returns
+    /// whether it was requested by the proxy alone.
+    fn advance(&mut self, response: &StreamResponse) -> bool {
         let reached = match response.has_events {
             true => response.last_revision,
             false => response.header.revision,
@@ -193,13 +198,40 @@ impl WatchPositions {
         let next = reached.saturating_add(1);
         let progress = !response.has_events && !response.canceled;
         if progress && response.watch_id == NO_WATCH {
-            self.progress_requested = false;
+            let of_client = std::mem::take(&mut self.progress_requested);
+            let own = std::mem::take(&mut self.own_progress_requested);
             for watch in self.by_id.values_mut() {
                 watch.next = watch.next.max(next);
             }
+            return own && !of_client;
         } else if let Some(watch) = self.by_id.get_mut(&response.watch_id) {
             watch.next = watch.next.max(next);
         }
+        false
+    }
+
+    /// The proxy itself requests a notification of progress.
+    pub(crate) fn request_progress(&mut self) {
+        self.own_progress_requested = true;
+    }
+
+    /// Whether the proxy's request for progress has its answer.
+    pub(crate) fn has_progress(&self) -> bool {
+        !self.own_progress_requested
+    }
+
+    /// The first revision of a watch that its client does not have.
+    pub(crate) fn position(&self, id: i64) -> Option<i64> {
+        self.by_id.get(&id).map(|watch| watch.next)
+    }
+
+    /// The watches, each with its id, its request and the first revision that the client does not
+    /// have. `None`: requests have no answer, or the stream cannot be continued.
+    pub(crate) fn settled(&self) -> Option<impl Iterator<Item = (i64, &Create, i64)>> {
+        let settled = self.can_resume() && self.pending.is_empty() && !self.progress_requested;
+        let cancelling = self.by_id.values().any(|watch| watch.cancelling);
+        let all = self.by_id.iter();
+        (settled && !cancelling).then(|| all.map(|(id, watch)| (*id, &watch.create, watch.next)))
     }
 
     /// Whether the stream can be continued exactly.
@@ -210,6 +242,7 @@ impl WatchPositions {
     /// The requests that continue the stream on another member.
     pub(crate) fn resume(&mut self) -> Vec<StreamRequest> {
         self.progress.resume();
+        self.own_progress_requested = false;
         self.pending
             .retain(|pending| !matches!(pending, Pending::Resumed(_)));
         let mut requests = vec![];

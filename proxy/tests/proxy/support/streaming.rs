@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -44,6 +44,17 @@ impl<In, Out> Side<In, Out> {
         assert!(sent.await.unwrap().is_ok(), "the stream has ended");
     }
 
+    /// Sends a message, however long it waits. Returns whether the stream goes on.
+    pub(crate) async fn offer(&self, message: Out) -> bool {
+        let sender = self.sent.as_ref().expect("the end has not been closed");
+        sender.send(message).await.is_ok()
+    }
+
+    /// The next message, however long it takes; `None` at the end.
+    pub(crate) async fn receive(&mut self) -> Result<Option<In>, Status> {
+        self.received.message().await
+    }
+
     /// Sends a message if few are waiting. Returns whether it was sent.
     pub(crate) fn try_send(&self, message: Out) -> bool {
         self.sent.as_ref().unwrap().try_send(message).is_ok()
@@ -81,6 +92,7 @@ pub(crate) struct StreamingMember {
     keepalives: Mutex<mpsc::UnboundedReceiver<LeasePeer>>,
     sockets: Sockets,
     hangs: Arc<AtomicBool>,
+    served: AtomicUsize,
     accepting: JoinHandle<()>,
     stop: oneshot::Sender<()>,
 }
@@ -112,6 +124,7 @@ impl StreamingMember {
             keepalives: Mutex::new(keepalives),
             sockets,
             hangs,
+            served: AtomicUsize::default(),
             accepting,
             stop,
         }
@@ -121,6 +134,18 @@ impl StreamingMember {
     pub(crate) async fn watch(&self) -> WatchPeer {
         let next = std::future::poll_fn(|cx| self.watches.lock().unwrap().poll_recv(cx));
         time::timeout(PATIENCE, next).await.unwrap().unwrap()
+    }
+
+    /// The same, however long it takes.
+    pub(crate) async fn next_watch(&self) -> WatchPeer {
+        let next = std::future::poll_fn(|cx| self.watches.lock().unwrap().poll_recv(cx)).await;
+        self.served.fetch_add(1, Ordering::SeqCst);
+        next.unwrap()
+    }
+
+    /// How many streams were taken in this way.
+    pub(crate) fn streams(&self) -> usize {
+        self.served.load(Ordering::SeqCst)
     }
 
     /// The next stream of keepalives.
@@ -135,6 +160,11 @@ impl StreamingMember {
         while !self.accepting.is_finished() {
             time::sleep(Duration::from_millis(1)).await;
         }
+        self.cut();
+    }
+
+    /// Closes all connections; the port stays open.
+    pub(crate) fn cut(&self) {
         for socket in self.sockets.lock().unwrap().drain(..) {
             let _ = socket.shutdown(std::net::Shutdown::Both);
         }

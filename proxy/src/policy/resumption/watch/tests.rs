@@ -24,6 +24,7 @@ impl Member {
             cluster_id: 1,
             revision: self.revision,
             raft_term: 1,
+            ..ResponseHeader::default()
         }
     }
 
@@ -153,6 +154,7 @@ enum Step {
     Create(i64, i64),
     Cancel(i64),
     Progress,
+    OwnProgress,
     Write,
     Event(i64, i64),
     Receive,
@@ -165,6 +167,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..4_i64, -3..3_i64).prop_map(|(id, start)| Step::Create(id, start)),
         1 => (0..4_i64).prop_map(Step::Cancel),
         1 => Just(Step::Progress),
+        1 => Just(Step::OwnProgress),
         4 => Just(Step::Write),
         4 => (0..4_i64, 1..4_i64).prop_map(|(id, revisions)| Step::Event(id, revisions)),
         8 => Just(Step::Receive),
@@ -199,6 +202,10 @@ proptest! {
                 }
                 Step::Progress => {
                     watches.request(StreamRequest::Progress);
+                    member.take(&StreamRequest::Progress);
+                }
+                Step::OwnProgress => {
+                    watches.request_progress();
                     member.take(&StreamRequest::Progress);
                 }
                 Step::Write => {
