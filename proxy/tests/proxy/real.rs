@@ -1,5 +1,7 @@
 //! The proxy before a real etcd 3.4, used by the real etcdctl.
 
+mod streams;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;

@@ -299,7 +299,15 @@ impl Lease for Service {
 impl Side<pb::WatchResponse, pb::WatchRequest> {
     /// Opens a stream of watches.
     pub(crate) async fn watch(proxy: &Channel) -> Self {
+        Side::watch_with(proxy, None).await
+    }
+
+    /// The same, with a request: etcd sends no head before its first answer.
+    pub(crate) async fn watch_with(proxy: &Channel, first: Option<pb::WatchRequest>) -> Self {
         let (sent, requests) = mpsc::channel(QUEUED_MAX);
+        first
+            .into_iter()
+            .for_each(|one| sent.try_send(one).unwrap());
         let mut client = WatchClient::new(proxy.clone());
         let opened = client.watch(ReceiverStream::new(requests));
         let opened = time::timeout(PATIENCE, opened).await.unwrap().unwrap();
@@ -313,7 +321,18 @@ impl Side<pb::WatchResponse, pb::WatchRequest> {
 impl Side<pb::LeaseKeepAliveResponse, pb::LeaseKeepAliveRequest> {
     /// Opens a stream of keepalives.
     pub(crate) async fn keepalive(proxy: &Channel) -> Self {
+        Side::keepalive_with(proxy, None).await
+    }
+
+    /// The same, with a request.
+    pub(crate) async fn keepalive_with(
+        proxy: &Channel,
+        first: Option<pb::LeaseKeepAliveRequest>,
+    ) -> Self {
         let (sent, requests) = mpsc::channel(QUEUED_MAX);
+        first
+            .into_iter()
+            .for_each(|one| sent.try_send(one).unwrap());
         let mut client = LeaseClient::new(proxy.clone());
         let opened = client.lease_keep_alive(ReceiverStream::new(requests));
         let opened = time::timeout(PATIENCE, opened).await.unwrap().unwrap();
