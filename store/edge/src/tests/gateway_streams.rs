@@ -361,3 +361,26 @@ async fn the_token_reaches_the_services_with_and_without_its_scheme() {
         assert_eq!(body.to_bytes(), r#"{"token":"abc.7"}"#, "{value}");
     }
 }
+
+/// The room for unread messages is shared by all connections. Time is paused: the wait for room is
+/// over at once.
+#[tokio::test(start_paused = true)]
+async fn a_message_without_room_ends_its_stream() {
+    let echo = Echo {
+        unread: Unread::within(100 * 1024),
+        ..Echo::default()
+    };
+    let request = Request::post("/v3/maintenance/snapshot").body(HttpBody::empty());
+    let router = gateway::router(Arc::new(echo));
+    let answer = router.oneshot(request.unwrap()).await.unwrap();
+    let mut chunks = answer.into_body().into_data_stream();
+    let unread = chunks.next().await.unwrap().unwrap();
+    assert!(unread.starts_with(b"{\"result\":"));
+    let last = chunks.next().await.unwrap().unwrap();
+    assert!(
+        String::from_utf8_lossy(&last).contains("etcdserver: too many requests"),
+        "{} bytes",
+        last.len()
+    );
+    assert!(chunks.next().await.is_none());
+}
