@@ -168,7 +168,8 @@ impl WatchStream {
         let number = self.range(range);
         // The view is taken after the registration: later revisions are in the mailbox, also if a
         // snapshot replaces the state at this moment.
-        let revision = self.hub.view().revision();
+        let view = self.hub.view();
+        let revision = view.revision();
         let filters = |filter: FilterType| request.filters.contains(&filter.into());
         let slot = self.watchers.insert(StreamWatcher {
             id,
@@ -195,6 +196,11 @@ impl WatchStream {
             revision,
             content: WatchContent::Created,
         });
+        let compacted = view.compact_revision();
+        // Also if the events are still in memory: every member gives the same answer.
+        if (1..compacted).contains(&request.start_revision) {
+            self.compacted(slot, compacted);
+        }
     }
 
     /// The number of the range; a new one is registered with the hub.

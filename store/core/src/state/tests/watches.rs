@@ -318,16 +318,30 @@ fn answers_to_creations_are_those_of_etcd() {
             refused("mvcc: duplicate watch ID provided on the WatchStream"),
         ),
         (1, 6, text("Created")),
+        (1, 0, text("Compacted(4)")),
         (
             -1,
             6,
             refused("etcdserver: mvcc: required revision has been compacted"),
         ),
         (-1, 6, refused("mvcc: watcher range is empty")),
-        (1, 0, text("Compacted(4)")),
         (5, 6, text("3 events")),
     ];
     assert_eq!(contents(stream), expected);
+}
+
+/// The events were still in memory, and were sent.
+#[test]
+fn a_watch_from_a_compacted_revision_is_refused_though_its_events_are_in_memory() {
+    let mut run = Run::new(WatchLimits::default());
+    run.stream.create(request(0));
+    (0..3).for_each(|number| run.put(number, 1));
+    while run.hub.fan_out().unwrap() {}
+    run.machine.compact(4).unwrap();
+    contents(&mut run.stream);
+    run.stream.create(request(2));
+    let last = contents(&mut run.stream).pop().unwrap();
+    assert_eq!(last, (1, 0, "Compacted(4)".to_owned()));
 }
 
 /// etcd#19179: such a watch missed the deletion.
