@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use keelson_benches::{cluster, proxy, v2, watchers};
+use keelson_benches::{cluster, events, proxy, v2, watchers};
 
 /// Measurements of whole servers, as child processes on loopback.
 #[derive(Parser)]
@@ -20,6 +20,8 @@ enum What {
     V2(v2::plan::Plan),
     /// Thousands of v2 watches on one directory.
     Watchers(watchers::plan::Plan),
+    /// v3 watchers while keys are put.
+    Events(events::plan::Plan),
     /// Proxies: what the cluster feels of them, what they add, what they hold.
     Proxy(proxy::plan::Plan),
 }
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
         What::Cluster(plan) => cluster::run(&plan),
         What::V2(plan) => v2::run(&plan),
         What::Watchers(plan) => watchers::run(&plan),
+        What::Events(plan) => events::run(&plan),
         What::Proxy(plan) => proxy::run(&plan),
     };
     match outcome {

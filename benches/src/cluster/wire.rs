@@ -33,6 +33,15 @@ pub type Kv = KvClient<Wire>;
 /// The member does not accept.
 pub async fn connect(url: &str) -> Result<Kv> {
     let origin: Uri = url.parse().with_context(|| format!("{url} is no URL"))?;
+    Ok(KvClient::with_origin(open(url).await?, origin))
+}
+
+/// Opens a connection to a member.
+///
+/// # Errors
+/// The member does not accept.
+pub async fn open(url: &str) -> Result<Wire> {
+    let origin: Uri = url.parse().with_context(|| format!("{url} is no URL"))?;
     let authority = origin
         .authority()
         .with_context(|| format!("{url} names no host"))?;
@@ -45,7 +54,7 @@ pub async fn connect(url: &str) -> Result<Kv> {
     let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
     // It ends when the last sender is dropped; its error shows in every request.
     tokio::spawn(connection);
-    Ok(KvClient::with_origin(Wire { sender }, origin))
+    Ok(Wire { sender })
 }
 
 impl tower::Service<Request<Body>> for Wire {
