@@ -7,7 +7,10 @@ use keelson_proto::etcdserverpb::{WatchCreateRequest, WatchResponse};
 use tokio::sync::{Notify, watch};
 
 use crate::member::fatal::Fatal;
-use crate::{Error, Store};
+use crate::{Error, StateError, Store};
+
+/// With more streams than this, revisions are delivered by a task, and not by the worker.
+const INLINE_STREAMS_MAX: usize = 128;
 
 /// The hub, and the means to wake its fan-out task.
 #[derive(Clone)]
@@ -24,11 +27,16 @@ impl Watches {
         }
     }
 
-    /// Entries were applied: the fan-out goes on if there are watchers.
-    pub(crate) fn note_applied(&self) {
-        if self.hub.is_behind() {
+    /// Entries were applied: the fan-out goes on if there are watchers. A short one is done here,
+    /// since another task would cost more than the work: with many streams it would delay writes.
+    ///
+    /// # Errors
+    /// The engine failed: the member must stop.
+    pub(crate) fn note_applied(&self) -> Result<(), StateError> {
+        if self.hub.is_behind() && self.hub.fan_out_to_few(INLINE_STREAMS_MAX)? {
             self.wake.notify_one();
         }
+        Ok(())
     }
 
     /// Delivers new revisions until it is dropped, or until the engine fails. A step is short, and

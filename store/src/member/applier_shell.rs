@@ -80,7 +80,9 @@ impl ApplierShell {
         }
         if has_applied {
             self.shared.note_applied(self.applier.applied());
-            self.watches.note_applied();
+            if let Err(error) = self.watches.note_applied() {
+                self.fatal.raise("reading events for watchers", &error);
+            }
         }
         for context in effects.reads_done.drain(..) {
             self.reads.answer(context);

@@ -209,7 +209,22 @@ impl WatchHub {
     /// # Errors
     /// The engine failed: the member must stop.
     pub fn fan_out(&self) -> Result<bool, Error> {
-        let mut fan_out = self.fan_out.lock();
+        self.step(self.fan_out.lock())
+    }
+
+    /// The same, if that takes little time: there are at most `streams_max` streams, and no other
+    /// thread is delivering or registering.
+    ///
+    /// # Errors
+    /// As [`WatchHub::fan_out`].
+    pub fn fan_out_to_few(&self, streams_max: usize) -> Result<bool, Error> {
+        match self.fan_out.try_lock() {
+            Some(fan_out) if fan_out.streams.len() <= streams_max => self.step(fan_out),
+            _ => Ok(true),
+        }
+    }
+
+    fn step(&self, mut fan_out: MutexGuard<'_, FanOut>) -> Result<bool, Error> {
         if fan_out.ranges == 0 {
             return Ok(false);
         }
