@@ -86,6 +86,7 @@ struct Total {
     changes: u64,
     elections: u64,
     expiries: u64,
+    expired_leases: u64,
     watched: u64,
     cleared: u64,
     behind: u64,
@@ -114,6 +115,7 @@ impl Total {
         self.changes += tally.changes;
         self.elections += tally.elections;
         self.expiries += tally.expiries;
+        self.expired_leases += tally.expired_leases;
         self.watched += tally.watched;
         self.cleared += tally.cleared;
         self.behind += tally.behind;
@@ -302,4 +304,5 @@ fn print_total(total: &Total, elapsed: Duration) {
         "v3 watches: events {}, watches ended by a compaction {}",
         total.sent, total.compacted
     );
+    println!("leases expired {}", total.expired_leases);
 }

@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use keelson_proto::etcdserverpb::{
-    ResponseHeader, ResponseOp, TxnRequest, request_op, response_op,
+    DeleteRangeRequest, PutRequest, RequestOp, ResponseHeader, ResponseOp, TxnRequest, request_op,
+    response_op,
 };
 
 use crate::history::{History, Operation, Outcome, Request, Response, request_text};
@@ -22,6 +23,8 @@ pub struct Commit {
     pub revision: i64,
     /// The keys and their new values, in key order; `None` for a deleted key.
     pub changes: BTreeMap<Bytes, Option<Bytes>>,
+    /// It was not made by a client of the history, whose keys are others.
+    pub by_others: bool,
 }
 
 /// The figures of a successful check.
@@ -45,6 +48,31 @@ pub fn check(history: &History, commits: &[Commit]) -> Result<Checked, String> {
     replay.nothing_is_left()?;
     real_time(history, &replay.settled_at)?;
     Ok(replay.checked)
+}
+
+/// A transaction that makes these changes.
+fn writing(commit: &Commit) -> TxnRequest {
+    let op = |(key, value): (&Bytes, &Option<Bytes>)| {
+        let key = key.clone();
+        let request = match value.clone() {
+            Some(value) => request_op::Request::RequestPut(PutRequest {
+                key,
+                value,
+                ..PutRequest::default()
+            }),
+            None => request_op::Request::RequestDeleteRange(DeleteRangeRequest {
+                key,
+                ..DeleteRangeRequest::default()
+            }),
+        };
+        RequestOp {
+            request: Some(request),
+        }
+    };
+    TxnRequest {
+        success: commit.changes.iter().map(op).collect(),
+        ..TxnRequest::default()
+    }
 }
 
 struct Replay<'a> {
@@ -116,6 +144,13 @@ impl<'a> Replay<'a> {
 
     /// Replays the next revision: the model must write the same.
     fn commit(&mut self, commit: &Commit) -> Result<(), String> {
+        if commit.by_others {
+            let _ = self.model.apply(&Request::Txn(writing(commit)));
+            return match self.model.revision() == commit.revision {
+                true => Ok(()),
+                false => Err(format!("{commit:?} is not the next revision")),
+            };
+        }
         let acknowledged = self.written.remove(&commit.revision);
         let Some(number) = acknowledged.or_else(|| self.settle(commit)) else {
             return Err(format!(
@@ -370,6 +405,7 @@ mod tests {
             let response = self.model.apply(&request).unwrap();
             if !self.model.changes().is_empty() {
                 self.commits.push(Commit {
+                    by_others: false,
                     revision: self.model.revision(),
                     changes: self.model.changes().clone(),
                 });

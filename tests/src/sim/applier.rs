@@ -2,13 +2,14 @@
 
 use bytes::Bytes;
 use keelson_core::member::{
-    ApplierEffects, ApplierEvent, ConsensusEvent, EngineNumber, ExpirerEvent,
+    ApplierEffects, ApplierEvent, ConsensusEvent, EngineNumber, ExpirerEvent, LessorEvent,
 };
-use keelson_core::node::Input;
+use keelson_core::node::{Input, Role};
 use keelson_core::state::{Applied, Flush};
 use keelson_core::{Committed, Index, MemberId, Millis, proposal};
 
 use super::mutant::Mutant;
+use super::nodes::Life;
 use super::world::{Event, Waiter, World};
 use crate::invariant::Fact;
 
@@ -34,6 +35,7 @@ impl World {
             if self.invariants.ledger().newly_committed.is_some() {
                 self.newly_committed(committed)?;
                 self.tree.log.commit(committed)?;
+                self.lease_commits(committed)?;
             }
         }
         if let Some(life) = self.life(id) {
@@ -48,7 +50,8 @@ impl World {
         if let Some(conf) = &committed.conf {
             self.membership_changed(conf);
         } else if let Some((_, command)) = proposal::decode(&committed.entry.data) {
-            self.watches.commit(&command)?;
+            let entry = &committed.entry;
+            self.watches.commit(entry.index, entry.term, &command)?;
         }
         Ok(())
     }
@@ -212,15 +215,28 @@ impl World {
             tree,
         })?;
         self.publish_changes(id, &applied.events);
+        self.compare_leases(id)?;
+        if !applied.leases.is_empty() && self.leads(id) {
+            self.lessor_takes(id, LessorEvent::Changed(applied.leases))?;
+        }
         match applied.id.and_then(|id| self.waiting.remove(&id)) {
             Some(Waiter::Client(operation)) => self.answer(operation, applied.response),
             Some(Waiter::Tree(operation)) => self.answer_tree(id, operation, applied.response)?,
             Some(Waiter::Expirer(number)) => {
                 self.expirer_takes(id, ExpirerEvent::Done(number));
             }
+            Some(Waiter::Lessor(number)) => self.lessor_takes(id, LessorEvent::Done(number))?,
+            Some(Waiter::Holder(number, operation)) => {
+                self.holder_answered(number, operation, applied.response)?;
+            }
             None => {}
         }
         Ok(())
+    }
+
+    fn leads(&mut self, id: MemberId) -> bool {
+        let role = |life: &mut Life| life.consensus.status().soft_state.role;
+        self.life(id).map(role) == Some(Role::Leader)
     }
 
     fn begin_flush(&mut self, id: MemberId, flush: (EngineNumber, Flush)) {

@@ -5,7 +5,7 @@
 //! value also contains that value, so that `check::wgl` can settle unknown writes.
 
 use bytes::Bytes;
-use keelson_core::member::ApplierEvent;
+use keelson_core::member::{ApplierEvent, LessorEvent};
 use keelson_core::node::{Append, Input, ReadReady};
 use keelson_core::state::{self, Response as StateResponse};
 use keelson_core::{Index, MemberId, ProposalId, proposal};
@@ -240,6 +240,9 @@ impl World {
                 ReadOrigin::Client(operation) => self.serve(id, operation),
                 ReadOrigin::Tree(operation) => self.serve_tree(id, operation)?,
                 ReadOrigin::Expirer(term, number) => self.expirer_may_begin(id, term, number),
+                ReadOrigin::Lessor(number) => {
+                    self.lessor_takes(id, LessorEvent::Done(number))?;
+                }
             }
         }
         Ok(())

@@ -225,6 +225,7 @@ impl World {
         self.run_until(quiet_from + QUIET_MS)?;
         self.nothing_is_overdue()?;
         self.tree.still = true;
+        self.leases.still = true;
         self.run_until(quiet_from + QUIET_MS + STILL_MS)?;
         let last = self.invariants.ledger().last_committed();
         let mut hashes = BTreeMap::new();

@@ -8,7 +8,7 @@
 //! Reading order: `swarm` (the draws of a seed), `world` (the loop and a member's turn), `nodes`
 //! (one member), then its threads (`messages`, `log_thread`, `applier`, `snapshots`, `transfers`,
 //! `lives`, `joining`), `faults`, `troubles`, `damage` and `decay`, `operator`, `load`, `silence`,
-//! `clients`, `tree` (the v2 API), `watch` (v3 watches), `finale` (the second phase).
+//! `clients`, `tree` (the v2 API), `watch` (v3 watches), `lease`, `finale` (the second phase).
 
 mod applier;
 mod clients;
@@ -19,6 +19,7 @@ mod dice;
 mod faults;
 mod finale;
 mod joining;
+mod lease;
 mod lives;
 mod load;
 mod log_thread;
@@ -39,6 +40,7 @@ mod troubles;
 mod watch;
 mod world;
 
+pub use lease::Leases;
 pub use mutant::Mutant;
 pub use run::{Failure, Options, Report, run};
 pub use swarm::Swarm;

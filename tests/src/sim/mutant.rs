@@ -108,11 +108,15 @@ pub enum Mutant {
     ProgressTooEarly,
     /// The watches of the v3 API go on with the old state when a snapshot is installed.
     SnapshotUnseenByWatches,
+    /// Expires leases by an entry of a later term than that of the leader which proposed it.
+    LeaseExpiredByOldLeader,
+    /// Answers the renewal of a lease without a read that confirms the leadership.
+    RenewalUnconfirmed,
 }
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Mutant; 50] = [
+    pub const ALL: [Mutant; 52] = [
         Mutant::AckBeforeCommit,
         Mutant::VoteNotSynced,
         Mutant::NothingSynced,
@@ -163,6 +167,8 @@ impl Mutant {
         Mutant::EventLostAtCompaction,
         Mutant::ProgressTooEarly,
         Mutant::SnapshotUnseenByWatches,
+        Mutant::LeaseExpiredByOldLeader,
+        Mutant::RenewalUnconfirmed,
     ];
 
     /// Whether only clients with v3 watches can detect the mutant.

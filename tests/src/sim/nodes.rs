@@ -22,6 +22,7 @@ use keelson_store::recovery::Opened;
 use keelson_store::wal::WalError;
 
 use super::damage::Damage;
+use super::lease::LessorShell;
 use super::log_thread::LogThread;
 use super::mutant::Mutant;
 use super::peers::{Peers, urls_of};
@@ -102,6 +103,7 @@ pub(super) struct Life {
     pub(super) late_readers: Option<(u64, Vec<Read>)>,
     pub(super) proposals: u64,
     pub(super) expirer: ExpirerShell,
+    pub(super) lessor: LessorShell,
     pub(super) hub: HubShell,
     pub(super) watches: WatchShell,
     /// When it was elected; none if it does not lead.
@@ -124,6 +126,8 @@ pub(super) enum ReadOrigin {
     Tree(usize),
     /// A leader of that term, for its expirer's read with this number, before anything is expired.
     Expirer(Term, u64),
+    /// A member's lessor, for its read with this number.
+    Lessor(u64),
 }
 
 impl ReadOrigin {
@@ -132,7 +136,7 @@ impl ReadOrigin {
         match self {
             ReadOrigin::Client(operation) => client == Waiter::Client(operation),
             ReadOrigin::Tree(operation) => client == Waiter::Tree(operation),
-            ReadOrigin::Expirer(..) => false,
+            ReadOrigin::Expirer(..) | ReadOrigin::Lessor(_) => false,
         }
     }
 }
@@ -213,8 +217,11 @@ impl Member {
         let opened = opened.map_err(|e| e.to_string())?;
         self.lives += 1;
         let mark = opened.mark;
-        let expirer = ExpirerShell::new(swarm, mutant);
-        let life = Life::new(self.id, boot, log, opened, (swarm, mutant), expirer);
+        let expirers = (
+            ExpirerShell::new(swarm, mutant),
+            LessorShell::new(boot, swarm),
+        );
+        let life = Life::new(self.id, boot, log, opened, (swarm, mutant), expirers);
         self.life = Some(life);
         Ok((restored, mark))
     }
@@ -248,7 +255,7 @@ impl Life {
         log: Log,
         opened: Opened<SimDisk>,
         (swarm, mutant): (&Swarm, Option<Mutant>),
-        expirer: ExpirerShell,
+        (expirer, lessor): (ExpirerShell, LessorShell),
     ) -> Life {
         let mut peers = Peers::new(member);
         peers.apply(&opened.state.view().roster(), urls_of);
@@ -278,6 +285,7 @@ impl Life {
             late_readers: None,
             proposals: 0,
             expirer,
+            lessor,
             hub: HubShell::default(),
             watches,
             leads_since: None,

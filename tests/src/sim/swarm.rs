@@ -5,6 +5,7 @@
 use keelson_core::member::FlushPolicy;
 
 use super::dice::Dice;
+use super::lease::Leases;
 use super::load::Bounds;
 use super::mutant::Mutant;
 use super::troubles::Troubles;
@@ -106,6 +107,8 @@ pub struct Swarm {
     pub skew_ms: u64,
     /// The grace that a new leader gives to nodes of the v2 tree of earlier terms.
     pub ttl_grace_ms: u64,
+    /// Leases and their holders.
+    pub leases: Leases,
     /// Faults of disks and snapshots.
     pub troubles: Troubles,
 }
@@ -188,6 +191,7 @@ impl Swarm {
             bursts: false,
             skew_ms: 0,
             ttl_grace_ms: 0,
+            leases: Leases::default(),
             troubles: Troubles::default(),
         }
     }
@@ -213,6 +217,7 @@ impl Swarm {
             streams: self.streams.calm(),
             skew_ms: self.skew_ms,
             ttl_grace_ms: self.ttl_grace_ms,
+            leases: self.leases,
             troubles: self.troubles.calm(),
             ..calm
         };
@@ -229,19 +234,6 @@ impl Swarm {
             bytes: FLUSH_BYTES,
             backlog_bytes_max: bounds.map_or(u64::MAX, |bounds| bounds.backlog),
         }
-    }
-
-    /// Draws the parameters of the v2 API, from dice of their own, so that other draws do not
-    /// depend on them.
-    pub(super) fn draw_tree(&mut self, dice: &mut Dice) {
-        if dice.chance(0.25) {
-            return;
-        }
-        self.tree_clients = dice.between(1, self.clients);
-        self.watchers = dice.between(0, 3);
-        self.bursts = dice.chance(0.2);
-        self.skew_ms = dice.pick(&[0, 20, 300]).expect("not empty");
-        self.ttl_grace_ms = dice.pick(&[0, 500, 2_000, 5_000]).expect("not empty");
     }
 
     /// Draws how snapshots are read and what happens meanwhile, likewise from dice of their own.
@@ -278,6 +270,7 @@ impl Swarm {
             false => (self.tree_clients, self.watchers) = (0, 0),
         }
         self.streams.aim_at(mutant);
+        self.leases = Leases::default();
         match mutant {
             Mutant::FlushTorn | Mutant::FlushWithoutMark => {
                 (self.crashes, self.fault_every_ms) = (true, (100, 1_000));
@@ -315,6 +308,7 @@ impl Swarm {
                 (self.catch_up_entries, self.think_ms, self.watchers) = (5, 50, 3);
                 self.fault_every_ms = (100, 1_000);
             }
+            Mutant::LeaseExpiredByOldLeader | Mutant::RenewalUnconfirmed => self.aim_at_leases(),
             Mutant::ChangesUnchecked => {
                 (self.membership, self.ghosts) = (true, true);
                 self.strict_reconfig_check = false;

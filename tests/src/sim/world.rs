@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use keelson_core::member::{
-    ConsensusEffects, ConsensusEvent, ExpirerEvent, LogWork, TransferNumber,
+    ConsensusEffects, ConsensusEvent, ExpirerEvent, LessorEvent, LogWork, TransferNumber,
 };
 use keelson_core::node::Input;
 use keelson_core::{Index, MemberId, Millis, ProposalId};
@@ -15,6 +15,7 @@ use keelson_proto::internal::member_change;
 use super::clients::Clients;
 use super::clock::Clock;
 use super::dice::Dice;
+use super::lease::LeaseWorld;
 use super::mutant::Mutant;
 use super::net::{Envelope, Net};
 use super::nodes::{self, Life, Member};
@@ -84,6 +85,16 @@ pub(super) enum Event {
     FanOut(MemberId, u64),
     /// A member checks which nodes of the v2 tree are due.
     Expirer(MemberId, u64),
+    /// A member's lessor is due.
+    Lessor(MemberId, u64),
+    /// A member's lessor makes a refused proposal again.
+    LessorAgain(MemberId, u64, u64),
+    /// The renewal with that number, of that lease, reaches a member.
+    Renewal(MemberId, u64, u64, i64),
+    /// A holder of a lease sends a request.
+    Holder(usize),
+    /// A holder's operation times out.
+    HolderGivesUp(usize, u64),
     /// A fault is injected.
     Fault,
     /// A machine is switched on.
@@ -107,6 +118,10 @@ pub(super) enum Waiter {
     Tree(usize),
     /// The member's expirer, for its read with this number.
     Expirer(u64),
+    /// The member's lessor, for its proposal with this number.
+    Lessor(u64),
+    /// A holder of a lease, for its operation with this number.
+    Holder(usize, u64),
 }
 
 /// Counts of what happened.
@@ -138,6 +153,8 @@ pub struct Tally {
     pub elections: u64,
     /// Expired nodes of the v2 tree.
     pub expiries: u64,
+    /// Leases that have expired.
+    pub expired_leases: u64,
     /// Events that watchers of the v2 tree received.
     pub watched: u64,
     /// Watches whose history was already cleared.
@@ -167,6 +184,7 @@ pub(super) struct World {
     pub(super) history: History,
     pub(super) clients: Clients,
     pub(super) tree: TreeWorld,
+    pub(super) leases: LeaseWorld,
     /// Requests whose answer is waited for.
     pub(super) waiting: BTreeMap<ProposalId, Waiter>,
     pub(super) watches: WatchWorld,
@@ -198,6 +216,7 @@ impl World {
             history: History::default(),
             clients: Clients::new(&swarm),
             tree: TreeWorld::new(&swarm),
+            leases: LeaseWorld::new(&swarm),
             waiting: BTreeMap::new(),
             watches: WatchWorld::new(&swarm),
             tally: Tally::default(),
@@ -220,6 +239,10 @@ impl World {
         for client in 0..world.swarm.clients {
             let delay = world.dice.between(0, 2_000);
             world.clock.after(delay, Event::Client(client));
+        }
+        for holder in 0..world.swarm.leases.clients {
+            let number = usize::try_from(holder).expect("a few");
+            world.clock.after(1_000, Event::Holder(number));
         }
         for watcher in 0..world.swarm.watchers {
             let number = usize::try_from(watcher).expect("a few");
@@ -322,6 +345,18 @@ impl World {
                 self.expirer_due(id);
                 Ok(())
             }
+            Event::Lessor(id, boot) if self.lives(id, boot) => self.lessor_due(id),
+            Event::LessorAgain(id, boot, number) if self.lives(id, boot) => {
+                self.lessor_proposes(id, number)
+            }
+            Event::Renewal(id, boot, number, lease) if self.lives(id, boot) => {
+                self.renewal_arrives(id, number, lease)
+            }
+            Event::Holder(number) => self.holder_acts(number),
+            Event::HolderGivesUp(number, operation) => {
+                self.holder_gives_up(number, operation);
+                Ok(())
+            }
             Event::Fault => {
                 self.fault();
                 Ok(())
@@ -357,6 +392,9 @@ impl World {
             | Event::Flushed(id, _, _)
             | Event::SnapshotSent(id, _, _, _)
             | Event::Expirer(id, _)
+            | Event::Lessor(id, _)
+            | Event::LessorAgain(id, _, _)
+            | Event::Renewal(id, _, _, _)
             | Event::WatcherEnters(id, _)
             | Event::DeliverEvents(id, _)
             | Event::FanOut(id, _)
@@ -387,6 +425,11 @@ impl World {
             Event::Expirer(id, boot) if self.lives(id, boot) => {
                 if let Some(life) = self.life(id) {
                     life.expirer.due_at = Some(until);
+                }
+            }
+            Event::Lessor(id, boot) if self.lives(id, boot) => {
+                if let Some(life) = self.life(id) {
+                    life.lessor.due_at = Some(until);
                 }
             }
             _ => {}
@@ -505,6 +548,7 @@ impl World {
             })?;
             self.note_role(id, soft_state.role);
             self.expirer_takes(id, ExpirerEvent::Woken);
+            self.lessor_takes(id, LessorEvent::Woken)?;
         }
         self.send(id, effects.send)?;
         let received = self.life(id).map(|life| &life.received);
@@ -533,6 +577,9 @@ impl World {
         for (to, offer, capture) in effects.snapshots {
             self.send_snapshot(id, to, offer, capture);
         }
+        for (from, message) in effects.leases {
+            self.lessor_takes(id, LessorEvent::Peer(from, message))?;
+        }
         if effects.removed {
             self.clock.after(1, Event::Retire(id));
         }
@@ -558,6 +605,8 @@ impl World {
             Some(Waiter::Expirer(number)) => {
                 self.expirer_takes(id, ExpirerEvent::Failed(number));
             }
+            Some(Waiter::Lessor(number)) => self.lessor_refused(id, number),
+            Some(Waiter::Holder(number, operation)) => self.holder_refused(number, operation),
             None => {}
         }
     }

@@ -41,6 +41,9 @@ impl World {
             (Mutant::SwapByCreated, Some(Op::Tree(change))) if change.prev_index != 0 => {
                 self.compare_with_created(id, change);
             }
+            (Mutant::LeaseExpiredByOldLeader, Some(Op::LeaseExpire(expire))) => {
+                expire.term = entry.entry.term.0;
+            }
             _ => return,
         }
         entry.entry.data = proposal::encode(request, &command.encode_to_vec());

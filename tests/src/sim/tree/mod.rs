@@ -20,6 +20,7 @@ use bytes::Bytes;
 use keelson_core::MemberId;
 use keelson_core::tree::NodeExtern;
 
+use super::dice::Dice;
 use super::swarm::Swarm;
 use super::world::World;
 use crate::check::tree::TreeHistory;
@@ -49,6 +50,20 @@ pub(super) struct TreeWorld {
     values: u64,
     /// Nothing is expired any more.
     pub(super) still: bool,
+}
+
+impl Swarm {
+    /// Draws the parameters of the v2 API, from dice that no other draw depends on.
+    pub(super) fn draw_tree(&mut self, dice: &mut Dice) {
+        if dice.chance(0.25) {
+            return;
+        }
+        self.tree_clients = dice.between(1, self.clients);
+        self.watchers = dice.between(0, 3);
+        self.bursts = dice.chance(0.2);
+        self.skew_ms = dice.pick(&[0, 20, 300]).expect("not empty");
+        self.ttl_grace_ms = dice.pick(&[0, 500, 2_000, 5_000]).expect("not empty");
+    }
 }
 
 impl TreeWorld {

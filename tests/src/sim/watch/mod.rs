@@ -17,11 +17,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
+use keelson_core::{Index, Term};
 use keelson_model::kv::Kv;
 use keelson_proto::internal::Command;
 use keelson_proto::internal::command::Op;
 use prost::Message;
 
+use super::lease;
 use super::swarm::Swarm;
 use crate::check::replay::Commit;
 use crate::check::watch::EventLog;
@@ -51,29 +53,50 @@ impl WatchWorld {
         }
     }
 
-    /// The next command is committed.
-    pub(super) fn commit(&mut self, command: &Bytes) -> Result<(), String> {
+    /// The next command is committed, in the entry of that index and term.
+    pub(super) fn commit(
+        &mut self,
+        index: Index,
+        term: Term,
+        command: &Bytes,
+    ) -> Result<(), String> {
         let command = Command::decode(command.clone()).map_err(|e| e.to_string())?;
-        let request = match command.op {
-            Some(Op::Put(put)) => Request::Put(put),
-            Some(Op::DeleteRange(delete)) => Request::DeleteRange(delete),
-            Some(Op::Txn(txn)) => Request::Txn(txn),
-            Some(Op::Compaction(compact)) => {
-                self.log.compact(compact.revision);
-                return Ok(());
-            }
-            _ => return Ok(()),
-        };
         // A refusal is part of the client's answer, which is compared elsewhere.
-        let _ = self.model.apply(&request);
-        if !self.model.changes().is_empty() {
+        match command.op {
+            Some(Op::DeleteRange(delete)) => self.write(|model| {
+                let _ = model.apply(&Request::DeleteRange(delete));
+            }),
+            Some(Op::Txn(txn)) => self.write(|model| {
+                let _ = model.apply(&Request::Txn(txn));
+            }),
+            Some(Op::Compaction(compact)) => self.log.compact(compact.revision),
+            // Each lease has a revision of its own.
+            Some(Op::LeaseExpire(expire)) if expire.term == term.0 => {
+                for name in expire.leases {
+                    self.write(|model| model.expire(name.id, name.granted));
+                }
+            }
+            Some(op) => self.write(|model| {
+                lease::replay(model, index, term, op);
+            }),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Changes the model, and records what that wrote.
+    fn write(&mut self, change: impl FnOnce(&mut Kv)) {
+        let before = self.model.revision();
+        change(&mut self.model);
+        if before < self.model.revision() {
+            let changes = self.model.changes();
             self.commits.push(Commit {
                 revision: self.model.revision(),
-                changes: self.model.changes().clone(),
+                by_others: changes.keys().any(|key| lease::is_attachable(key)),
+                changes: changes.clone(),
             });
             self.log.push(&self.model);
         }
-        Ok(())
     }
 }
 

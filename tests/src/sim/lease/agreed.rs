@@ -1,0 +1,188 @@
+//! The leases as the log has determined them, and the times that clients were promised.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use keelson_core::state::ReadView;
+use keelson_core::{Committed, Index, MemberId, Term, proposal};
+use keelson_model::kv::{Kv, Lease};
+use keelson_proto::internal::command::Op;
+use keelson_proto::internal::{Command, LeaseExpire};
+use prost::Message;
+
+use super::DRIFT_MAX;
+use crate::history::Request;
+use crate::sim::world::World;
+
+/// The first byte of keys that only holders of leases write.
+const PREFIX: u8 = b'l';
+
+/// Whether only holders of leases write the key.
+pub(in crate::sim) fn is_attachable(key: &[u8]) -> bool {
+    key.first() == Some(&PREFIX)
+}
+
+/// A lease: its id, and the entry that granted it.
+pub(super) type LeaseKey = (i64, u64);
+
+/// A model of the leases, fed with every committed entry.
+#[derive(Default)]
+pub(super) struct Agreed {
+    model: Kv,
+    /// The leases after each entry that concerns them.
+    states: BTreeMap<u64, Vec<Lease>>,
+    /// The entry that granted the last lease of each id.
+    granted: BTreeMap<i64, u64>,
+    /// Until when a client may rely on a lease, in true milliseconds.
+    promised: BTreeMap<LeaseKey, u64>,
+    /// When an expiry was committed.
+    ended: BTreeMap<LeaseKey, u64>,
+    pub(super) expired: u64,
+}
+
+impl Agreed {
+    /// The last lease of that id.
+    pub(super) fn last(&self, id: i64) -> Option<LeaseKey> {
+        Some((id, *self.granted.get(&id)?))
+    }
+
+    /// Whether the lease exists after the last committed entry.
+    pub(super) fn is_alive(&self, lease: LeaseKey) -> bool {
+        let mut all = self.model.leases().into_iter();
+        all.any(|alive| (alive.id, alive.granted) == lease)
+    }
+
+    /// A client was answered that its request of that time gave the lease its whole time to live. A
+    /// member's clock that is fast by the most makes the time shorter.
+    pub(super) fn promise(&mut self, lease: LeaseKey, sent: u64, ttl: i64) -> Result<(), String> {
+        let ttl_ms = ttl.unsigned_abs() * 1_000;
+        let until = sent + ttl_ms * 1_000 / (1_000 + DRIFT_MAX) - 2;
+        if let Some(ended) = self.ended.get(&lease).filter(|ended| **ended < until) {
+            return Err(format!(
+                "leases: {lease:?} was promised until {until}, and has expired at {ended}"
+            ));
+        }
+        let promised = self.promised.entry(lease).or_default();
+        *promised = until.max(*promised);
+        Ok(())
+    }
+
+    /// Applies a committed entry to the model. An expiry must not come before a promised time.
+    pub(super) fn commit(&mut self, now: u64, committed: &Committed) -> Result<(), String> {
+        let Some((_, command)) = proposal::decode(&committed.entry.data) else {
+            return Ok(());
+        };
+        let (index, term) = (committed.entry.index, committed.entry.term);
+        let Ok(Command { op: Some(op) }) = Command::decode(command) else {
+            return Ok(());
+        };
+        let granted = match &op {
+            Op::LeaseGrant(request) => Some((request.id, index.0)),
+            Op::Put(put) if !is_attachable(&put.key) => return Ok(()),
+            _ => None,
+        };
+        if let Op::LeaseExpire(expire) = &op
+            && expire.term == term.0
+        {
+            self.check_expiry(now, expire)?;
+        }
+        if replay(&mut self.model, index, term, op) {
+            self.states.insert(index.0, self.model.leases());
+            if let Some(lease) = granted.filter(|lease| self.is_alive(*lease)) {
+                self.granted.insert(lease.0, lease.1);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_expiry(&mut self, now: u64, expire: &LeaseExpire) -> Result<(), String> {
+        for name in &expire.leases {
+            let lease = (name.id, name.granted);
+            if !self.is_alive(lease) {
+                continue;
+            }
+            let promised = self.promised.get(&lease).copied().unwrap_or(0);
+            if now < promised {
+                return Err(format!(
+                    "leases: {lease:?} expires at {now}, and was promised until {promised}"
+                ));
+            }
+            self.expired += 1;
+            self.ended.insert(lease, now);
+        }
+        Ok(())
+    }
+
+    /// Compares a member's leases with those of the log after the entry that it has applied.
+    fn compare(&self, id: MemberId, applied: Index, view: &ReadView) -> Result<(), String> {
+        let Some(expected) = self.states.get(&applied.0) else {
+            return Ok(());
+        };
+        let found = view.leases().into_iter().map(|lease| Lease {
+            id: lease.id,
+            granted: lease.granted,
+            ttl: lease.ttl,
+            remaining: lease.remaining,
+            keys: view.lease_keys(lease.id),
+        });
+        let found: Vec<_> = found.collect();
+        match found == *expected {
+            true => Ok(()),
+            false => Err(format!(
+                "leases: {id} has after entry {applied}\n  {found:?}\ninstead of\n  {expected:?}"
+            )),
+        }
+    }
+}
+
+/// Applies a command to a model if it concerns leases, or writes a pair. Returns whether it does.
+pub(in crate::sim) fn replay(model: &mut Kv, index: Index, term: Term, op: Op) -> bool {
+    match op {
+        Op::Put(put) => drop(model.apply(&Request::Put(put))),
+        Op::LeaseGrant(grant) => drop(model.grant(grant.id, index.0, grant.ttl)),
+        Op::LeaseRevoke(revoke) => drop(model.revoke(revoke.id)),
+        Op::LeaseExpire(expire) if expire.term == term.0 => {
+            for name in expire.leases {
+                model.expire(name.id, name.granted);
+            }
+        }
+        Op::LeaseCheckpoint(checkpoint) if checkpoint.term == term.0 => {
+            for left in checkpoint.leases {
+                let name = left.lease.unwrap_or_default();
+                model.checkpoint(name.id, name.granted, left.remaining_ttl);
+            }
+        }
+        Op::LeaseExpire(_) | Op::LeaseCheckpoint(_) => {}
+        _ => return false,
+    }
+    true
+}
+
+impl World {
+    /// An entry is committed for the first time.
+    pub(in crate::sim) fn lease_commits(&mut self, committed: &Committed) -> Result<(), String> {
+        let now = self.clock.now_ms();
+        match self.swarm.leases.clients {
+            0 => Ok(()),
+            _ => self.leases.agreed.commit(now, committed),
+        }
+    }
+
+    /// A member has applied an entry.
+    pub(in crate::sim) fn compare_leases(&self, id: MemberId) -> Result<(), String> {
+        let member = self
+            .members
+            .get(&id)
+            .and_then(|member| member.life.as_ref());
+        let Some(life) = member.filter(|_| 0 < self.swarm.leases.clients) else {
+            return Ok(());
+        };
+        let (applied, view) = (life.applier.applied(), life.applier.view());
+        self.leases.agreed.compare(id, applied, view)
+    }
+}
+
+/// The key that a holder attaches.
+pub(super) fn key_of(lease: i64, number: u64) -> Bytes {
+    Bytes::from(format!("l{lease}-{number}"))
+}

@@ -1,0 +1,81 @@
+//! Leases in the simulator: clients that grant, renew and revoke them and attach keys, the leader's
+//! lessor, and the checks.
+//!
+//! `holders` send requests; `shell` carries out the decisions of the core's lessor, on clocks that
+//! drift; `agreed` has the leases that the log has determined, and what clients were promised.
+
+mod agreed;
+mod holders;
+mod shell;
+
+use std::collections::BTreeMap;
+
+use keelson_core::MemberId;
+
+use super::dice::Dice;
+use super::swarm::Swarm;
+use agreed::Agreed;
+use holders::Holder;
+
+pub(super) use agreed::{is_attachable, replay};
+pub(super) use shell::LessorShell;
+
+/// The most that a member's clock deviates from the true rate, in thousandths.
+const DRIFT_MAX: u64 = 20;
+
+/// Which leases a run has.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Leases {
+    /// The number of clients that hold leases, beside the others.
+    pub clients: u64,
+    /// The extension that a new leader gives to every lease.
+    pub extension_ms: u64,
+}
+
+/// The leases' part of a world.
+pub(super) struct LeaseWorld {
+    agreed: Agreed,
+    holders: Vec<Holder>,
+    /// Renewals that wait at a member's lessor, by member, incarnation and number.
+    renewals: BTreeMap<(MemberId, u64, u64), (usize, u64)>,
+    last_number: u64,
+    /// Nothing is proposed any more.
+    pub(super) still: bool,
+}
+
+impl Swarm {
+    /// Draws the clients with leases, from dice of their own.
+    pub(super) fn draw_leases(&mut self, dice: &mut Dice) {
+        if dice.chance(0.4) {
+            self.leases.clients = dice.between(1, 4);
+            self.leases.extension_ms = dice.pick(&[0, 500, 2_000]).expect("not empty");
+        }
+    }
+
+    /// A leader often stops while others are elected, and goes on.
+    pub(super) fn aim_at_leases(&mut self) {
+        (self.leases.clients, self.leases.extension_ms) = (6, 0);
+        (self.pauses, self.partitions, self.crashes) = (true, false, false);
+        (self.members, self.membership, self.clients) = (3, false, 2);
+        (self.heartbeat_ms, self.election_ms) = (30, 300);
+        (self.patience_ms, self.think_ms) = (6_000, 200);
+        self.fault_every_ms = (300, 1_200);
+    }
+}
+
+impl LeaseWorld {
+    pub(super) fn new(swarm: &Swarm) -> LeaseWorld {
+        LeaseWorld {
+            agreed: Agreed::default(),
+            holders: (0..swarm.leases.clients).map(Holder::new).collect(),
+            renewals: BTreeMap::new(),
+            last_number: 0,
+            still: false,
+        }
+    }
+
+    /// The number of leases that have expired.
+    pub(super) fn expired(&self) -> u64 {
+        self.agreed.expired
+    }
+}
