@@ -188,3 +188,28 @@ async fn streams_outlive_goaway_and_new_ones_use_another_connection() {
     let ended = client.next().await.unwrap_err();
     assert_eq!(ended.code(), Code::Cancelled);
 }
+
+/// Time is advanced in small steps, in which the kernel delivers what both ends send.
+#[tokio::test]
+async fn a_quiet_watch_is_cut_by_no_timeout() {
+    const STEP: Duration = Duration::from_millis(500);
+    let (_member, _proxy, _channel, mut client, mut peer) = begin().await;
+    client.send(create("a", 0, 0)).await;
+    peer.take().await;
+    peer.send(Ok(created(0, 1))).await;
+    assert_eq!(client.take().await, created(0, 1));
+    tokio::time::pause();
+    let began = tokio::time::Instant::now();
+    while began.elapsed() < Duration::from_secs(1200) {
+        tokio::time::advance(STEP).await;
+        for _ in 0..200 {
+            tokio::task::yield_now().await;
+        }
+    }
+    tokio::time::resume();
+    peer.send(Ok(events(0, &[2]))).await;
+    assert_eq!(client.take().await, events(0, &[2]));
+    let progress = request(RequestUnion::ProgressRequest(pb::WatchProgressRequest {}));
+    client.send(progress.clone()).await;
+    assert_eq!(peer.take().await, progress);
+}
