@@ -16,6 +16,7 @@ use crate::ProposalId;
 
 mod membership;
 mod shown_term;
+mod slow_disk;
 
 struct Cluster {
     now: u64,
@@ -104,7 +105,7 @@ impl Cluster {
     }
 
     fn carry_out(&mut self, at: usize, output: Output) {
-        let append = output.append.unwrap_or_default();
+        let mut append = output.append.unwrap_or_default();
         if let Some(hard_state) = append.hard_state {
             self.written_commit[at] = hard_state.commit;
         }
@@ -115,6 +116,9 @@ impl Cluster {
                     number: append.number,
                 },
             ));
+        }
+        if self.hanging.contains(&at) {
+            append.send_after.clear();
         }
         for (to, message) in output.send.into_iter().chain(append.send_after) {
             *self.sent_bytes.entry(to).or_default() += entry_bytes(&message);
