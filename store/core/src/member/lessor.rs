@@ -143,6 +143,8 @@ pub struct Lessor {
     begin: Proposal<()>,
     expiry: Proposal<LeaseName>,
     checkpoint: Proposal<LeaseRemaining>,
+    /// No read that confirms renewals begins before: the last one has failed.
+    read_at: Millis,
     /// Leases whose remaining times must be cleared.
     to_clear: BTreeSet<i64>,
     calls: Calls,
@@ -165,6 +167,7 @@ impl Lessor {
             begin: Proposal::default(),
             expiry: Proposal::default(),
             checkpoint: Proposal::default(),
+            read_at: Millis(0),
             to_clear: BTreeSet::new(),
             calls: Calls::default(),
             last_number: 0,
@@ -271,7 +274,12 @@ impl Lessor {
             true => checkpoint,
             false => now,
         };
+        let read = match self.calls.unconfirmed.is_empty() {
+            true => Millis(u64::MAX),
+            false => self.read_at,
+        };
         let due = calls
+            .min(read)
             .min(self.expiry.wake_at(expiry))
             .min(self.checkpoint.wake_at(checkpoint));
         // More often than the leases need it, so that a stall is noticed.

@@ -13,6 +13,10 @@ use crate::{Millis, Term};
 /// The pause after a failed request, in milliseconds.
 pub(super) const RETRY_MS: u64 = 100;
 
+/// The pause after a failed expiry, in milliseconds; etcd's interval. Each attempt may be an entry
+/// of the log, for example while the CORRUPT alarm refuses it.
+pub(super) const EXPIRE_AGAIN_MS: u64 = 500;
+
 /// The minimum time between two entries that expire leases, in milliseconds, unless more are due
 /// than fit into one.
 pub(super) const PAUSE_MS: u64 = 50;
@@ -95,7 +99,7 @@ impl Lessor {
         if self.begin.take(number).is_some() {
             self.begin.begin_at = again;
         } else if let Some(names) = self.expiry.take(number) {
-            self.expiry.begin_at = again;
+            self.expiry.begin_at = Millis(now.0 + EXPIRE_AGAIN_MS);
             if let Some(tenure) = &mut self.tenure {
                 tenure.put_back(names, now);
             }
@@ -104,6 +108,7 @@ impl Lessor {
             self.to_clear.extend(cleared(&leases).map(|name| name.id));
         } else if let Some(calls) = self.calls.reads.remove(&number) {
             self.calls.unconfirmed.extend(calls);
+            self.read_at = again;
         }
     }
 
@@ -136,7 +141,7 @@ impl Lessor {
         }
         self.propose_checkpoint(now, term, effects);
         self.propose_expiry(now, term, view, effects);
-        if !self.calls.unconfirmed.is_empty() {
+        if !self.calls.unconfirmed.is_empty() && self.read_at <= now {
             let number = self.next_number();
             effects.read = Some(number);
             let calls = std::mem::take(&mut self.calls.unconfirmed);

@@ -9,7 +9,7 @@ use keelson_proto::internal::Command;
 use keelson_proto::peer::peer_message::Message;
 use prost::Message as _;
 
-use super::leader::{PAUSE_MS, RETRY_MS};
+use super::leader::{EXPIRE_AGAIN_MS, PAUSE_MS, RETRY_MS};
 use super::*;
 use crate::engine::MemoryEngine;
 use crate::state::{Genesis, Limits, StateMachine};
@@ -186,8 +186,13 @@ fn a_renewal_is_answered_only_after_a_read_that_began_after_it() {
     let done = world.happens(LessorEvent::Done(first)).answers;
     assert_eq!(done, [(1, alive(10, 10))]);
     // A read that failed confirms nothing; the next one does.
-    let third = world.happens(LessorEvent::Failed(second));
-    assert!(third.answers.is_empty());
+    let failed = world.happens(LessorEvent::Failed(second));
+    assert!(
+        failed.answers.is_empty() && failed.read.is_none(),
+        "{failed:?}"
+    );
+    assert_eq!(failed.wake_at, Millis(world.now + RETRY_MS));
+    let third = world.woken_at(failed.wake_at.0);
     let done = world
         .happens(LessorEvent::Done(third.read.unwrap()))
         .answers;
@@ -293,7 +298,7 @@ fn an_expiry_with_an_unknown_outcome_is_proposed_again_and_the_lease_is_not_rene
     let number = world.woken().propose[0].0;
     world.happens(LessorEvent::Failed(number));
     assert!(world.request(1, 7, true).answers.is_empty());
-    let effects = world.woken_at(11_000 + RETRY_MS);
+    let effects = world.woken_at(11_000 + EXPIRE_AGAIN_MS);
     assert_eq!(expired(&effects), [7]);
     // It was revoked and granted again meanwhile: that lease is another one.
     let answers = world.revoke(7).answers;
