@@ -1,5 +1,7 @@
 //! Watches and keepalives of the v3 API whose member fails.
 
+use std::time::Duration;
+
 use keelson_proto::etcdserverpb as pb;
 use keelson_proto::etcdserverpb::watch_request::RequestUnion;
 use keelson_proto::mvccpb;
@@ -17,6 +19,8 @@ pub(crate) async fn before(members: &[&StreamingMember]) -> (Running, Channel) {
     let mut config = config(&[]);
     let urls = members.iter().map(|one| format!("http://{}", one.address));
     config.members = MembersFrom::Clients(urls.collect());
+    // Streams end after it; a busy machine may take a while for a connection.
+    config.request_timeout = Duration::from_secs(6);
     let proxy = Running::start(config).await.knows(members.len()).await;
     let url = format!("http://{}", proxy.address);
     let channel = Endpoint::from_shared(url).unwrap().connect().await.unwrap();
