@@ -11,6 +11,7 @@ mod etcdctl;
 mod etcdctl_v2;
 mod hostile_v2;
 mod python_etcd;
+mod python_v3;
 mod sim;
 mod tls;
 mod wgl_golden;

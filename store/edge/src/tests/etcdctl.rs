@@ -63,6 +63,13 @@ async fn etcdctl_is_at_home() {
         ("", &["lease", "timetolive", "7"], "already expired"),
         ("", &["lease", "revoke", "7"], "requested lease not found"),
         ("", &["lease", "keep-alive", "7"], "expired or revoked"),
+        // Clients take the error as the end of their lock.
+        (
+            "",
+            &["lease", "keep-alive", "--once", "7"],
+            "requested lease not found",
+        ),
+        ("", &["lock", "l", "echo", "held"], "held\n"),
         ("", &["compaction", "2"], "compacted revision 2\n"),
         (
             "",

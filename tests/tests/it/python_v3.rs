@@ -1,0 +1,139 @@
+//! The own suites of two Python clients of the v3 API against a member: etcd3gw 2.7 (JSON), and
+//! etcd3 0.12 (gRPC).
+//!
+//! `.ci/peers` installs both into `target/python-v3`. With `KEELSON_BIN=/usr/bin/etcd` they run
+//! against etcd.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use keelson_tests::environment;
+use keelson_tests::proc::binary;
+use keelson_tests::proc::cluster::{Cluster, Plan};
+use keelson_tests::proc::process::Process;
+
+const TESTS: &str = env!("CARGO_MANIFEST_DIR");
+
+/// A suite takes half a minute, nearly all of it asleep.
+const LIMIT: Duration = Duration::from_secs(240);
+
+/// The processes among which etcd3's tests are divided, each with a member of its own.
+const SHARES: usize = 3;
+
+/// Python and the installed suites, or `None` with a printed reason.
+fn suites_or_skip() -> Result<Option<(PathBuf, PathBuf)>> {
+    let python = binary::on_path("python3");
+    let site = binary::target_dir()?.join("python-v3");
+    let reason = match python {
+        Some(python) if site.join("complete").is_file() => return Ok(Some((python, site))),
+        Some(_) => format!("{} has no etcd3 and etcd3gw", site.display()),
+        None => "python3 not on PATH".to_string(),
+    };
+    if environment::setting("CI").is_some_and(|ci| ci == "true") {
+        bail!("{reason}, and CI=true allows no skipping");
+    }
+    eprintln!("skipped: {reason}");
+    Ok(None)
+}
+
+/// Runs Python to its end, and returns its output.
+async fn run(python: &Path, args: &[String], variables: &[(String, String)]) -> Result<String> {
+    let dir = tempfile::tempdir()?;
+    let log = dir.path().join("log");
+    let mut suite = Process::start_with(python, args, variables, &log)?;
+    let ended = suite.wait(LIMIT).await;
+    let log = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
+    let passed = ended.as_ref().is_ok_and(std::process::ExitStatus::success);
+    ensure!(passed, "{ended:?}\n{}", explain(&log));
+    Ok(log)
+}
+
+/// The log, with its long lines cut.
+fn explain(log: &str) -> String {
+    let cut = |line: &str| line.chars().take(200).collect::<String>() + "\n";
+    log.lines().map(cut).collect()
+}
+
+fn variables(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    pairs.iter().map(owned).collect()
+}
+
+#[tokio::test]
+async fn etcd3gw_passes_its_tests_with_us() -> Result<()> {
+    let Some((python, site)) = suites_or_skip()? else {
+        return Ok(());
+    };
+    let cluster = Cluster::start(&Plan::new(&binary::ours()?, 1)).await?;
+    let url = &cluster.members[0].client_url;
+    let (_, port) = url.rsplit_once(':').context("a URL without a port")?;
+    let variables = variables(&[
+        ("PYTHONPATH", &site.display().to_string()),
+        ("TOOZ_TEST_HTTP_URL", url),
+        ("TOOZ_TEST_ETCD_PORT", port),
+    ]);
+    let script = format!("{TESTS}/data/python-v3/etcd3gw_suite.py");
+    let log = run(&python, &[script], &variables).await?;
+    let ran = log.lines().find(|line| line.starts_with("Ran 39 tests"));
+    ensure!(
+        ran.is_some() && !log.contains("skipped"),
+        "{}",
+        explain(&log)
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn etcd3_passes_its_tests_with_us() -> Result<()> {
+    let Some((python, site)) = suites_or_skip()? else {
+        return Ok(());
+    };
+    if binary::or_skip("etcdctl")?.is_none() {
+        return Ok(());
+    }
+    let shares = (0..SHARES).map(|share| {
+        let (python, site) = (python.clone(), site.clone());
+        tokio::spawn(async move { etcd3(&python, &site, share).await })
+    });
+    let shares: Vec<_> = shares.collect();
+    for share in shares {
+        let log = share.await??;
+        ensure!(log.contains(" passed"), "{}", explain(&log));
+    }
+    Ok(())
+}
+
+async fn etcd3(python: &Path, site: &Path, share: usize) -> Result<String> {
+    let cluster = Cluster::start(&Plan::new(&binary::ours()?, 1)).await?;
+    let data = format!("{TESTS}/data/python-v3");
+    let variables = variables(&[
+        ("PYTHONPATH", &format!("{}:{data}", site.display())),
+        ("PYTHONDONTWRITEBYTECODE", "1"),
+        ("PYTHON_ETCD_HTTP_URL", &cluster.members[0].client_url),
+        // Some tests are for later releases than 3.2.8.
+        ("TEST_ETCD_VERSION", "v3.4.23"),
+        ("ETCD3_SHARE", &format!("{share}/{SHARES}")),
+        (
+            "ETCD3_EXCLUDED",
+            &format!("{TESTS}/golden/python_etcd3_excluded.txt"),
+        ),
+    ]);
+    // The suite names its certificates relative to its directory.
+    let suite = site.join("etcd3-0.12.0").display().to_string();
+    let python = python.display().to_string();
+    let args = [
+        "-C",
+        &suite,
+        &python,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+    ];
+    let more = ["-p", "etcd3_share", "tests/test_etcd3.py"];
+    let args: Vec<String> = args.into_iter().chain(more).map(str::to_owned).collect();
+    run(Path::new("/usr/bin/env"), &args, &variables).await
+}
