@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use keelson_core::{ClusterId, Entry, EntryKind, Index, MemberId, Term};
-use keelson_store::disk::{Disk, DiskFile, RealDisk, RealFile};
-use keelson_store::wal::{Identity, Wal, WalConfig};
+use keelson_store::internals::disk::{Disk, DiskFile, RealDisk, RealFile};
+use keelson_store::internals::wal::{Identity, Wal, WalConfig};
 
 const ENTRY_BYTES: usize = 300;
 const BATCHES: [u64; 3] = [1, 10, 100];

@@ -12,7 +12,7 @@ use keelson_core::{
 use keelson_proto::etcdserverpb::{Member, PutRequest};
 use keelson_proto::internal::command::Op;
 use keelson_proto::internal::{AppliedMark, Command, ConfState};
-use keelson_store::engine::{self, StorageEngine};
+use keelson_store::internals::engine::{self, StorageEngine};
 use prost::Message;
 
 /// Records that make a flush due, as in a member.

@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use keelson_core::{ClusterId, Entry, EntryKind, HardState, Index, MemberId, Term};
-use keelson_store::disk::Disk;
-use keelson_store::disk::sim::SimDisk;
-use keelson_store::wal::{Identity, Recovered, Wal, WalConfig, WalError};
+use keelson_store::internals::disk::Disk;
+use keelson_store::internals::disk::sim::SimDisk;
+use keelson_store::internals::wal::{Identity, Recovered, Wal, WalConfig, WalError};
 
 const IDENTITY: Identity = Identity {
     cluster: ClusterId(1),

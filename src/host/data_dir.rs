@@ -6,7 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use keelson_store::disk::{self, DirectoryLock, Disk, RealDisk};
+use keelson_store::internals::disk::{self, DirectoryLock, Disk, RealDisk};
 use serde::{Deserialize, Serialize};
 
 const MEMBER: &str = "member";

@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use keelson_discovery::Registration;
-use keelson_store::disk::{self, RealDisk};
+use keelson_store::internals::disk::{self, RealDisk};
 
 use super::StartError;
 

@@ -4,7 +4,8 @@ use std::io;
 use std::path::Path;
 
 use keelson_proxy::{MembersFrom, ProxyConfig, SavePeerUrls};
-use keelson_store::{disk, version};
+use keelson_store::internals::disk;
+use keelson_store::version;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 

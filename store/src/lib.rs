@@ -29,25 +29,25 @@
 mod backend;
 mod cluster;
 pub mod config;
-pub mod disk;
-pub mod engine;
+mod disk;
+mod engine;
 mod lease;
 pub mod listen;
 mod member;
 mod membership;
 pub mod metrics;
 mod open_error;
-pub mod peer;
+mod peer;
 mod publish;
 mod reads;
-pub mod recovery;
+mod recovery;
 mod requests;
 mod shared;
 mod store;
 mod submit;
 pub mod tree;
 pub mod version;
-pub mod wal;
+mod wal;
 mod watch;
 
 pub use config::Config;
@@ -65,6 +65,31 @@ pub use watch::KeyWatch;
 pub mod messages {
     pub use keelson_proto::etcdserverpb::*;
     pub use keelson_proto::mvccpb::{Event, KeyValue, event};
+}
+
+/// For the binary, tests and benchmarks. It is no part of the library's interface.
+#[doc(hidden)]
+pub mod internals {
+    /// Files.
+    pub mod disk {
+        pub use crate::disk::*;
+    }
+    /// Storage engines.
+    pub mod engine {
+        pub use crate::engine::*;
+    }
+    /// The transport between members.
+    pub mod peer {
+        pub use crate::peer::*;
+    }
+    /// What a member begins with.
+    pub mod recovery {
+        pub use crate::recovery::*;
+    }
+    /// The write-ahead log.
+    pub mod wal {
+        pub use crate::wal::*;
+    }
 }
 
 /// The README's program compiles.

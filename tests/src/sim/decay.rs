@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use keelson_core::engine::{Table, WriteBatch};
-use keelson_store::disk::sim::{SECTOR_BYTES, SimDisk};
-use keelson_store::disk::{Disk, DiskFile};
+use keelson_store::internals::disk::sim::{SECTOR_BYTES, SimDisk};
+use keelson_store::internals::disk::{Disk, DiskFile};
 
 use super::damage::Damage;
 use super::dice::Dice;

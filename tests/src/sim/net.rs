@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use keelson_core::MemberId;
 use keelson_proto::peer::PeerMessage;
-use keelson_store::peer::{Numbering, ReceivedNumbers};
+use keelson_store::internals::peer::{Numbering, ReceivedNumbers};
 
 use super::dice::Dice;
 use super::swarm::Swarm;

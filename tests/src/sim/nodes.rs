@@ -16,10 +16,10 @@ use keelson_core::state::{Capture, Flush, Genesis, Limits, SnapshotBuilder, Stat
 use keelson_core::{Committed, Index, LastIncluded, MemberId, Roster, Term};
 use keelson_proto::internal::AppliedMark;
 use keelson_proto::peer::{SnapshotChunk, snapshot_chunk};
-use keelson_store::disk::sim::SimDisk;
-use keelson_store::engine::generation::Generations;
-use keelson_store::recovery::Opened;
-use keelson_store::wal::WalError;
+use keelson_store::internals::disk::sim::SimDisk;
+use keelson_store::internals::engine::generation::Generations;
+use keelson_store::internals::recovery::Opened;
+use keelson_store::internals::wal::WalError;
 
 use super::damage::Damage;
 use super::lease::LessorShell;

@@ -12,11 +12,11 @@ use keelson_core::member::{RecoveryFlags, StartKind};
 use keelson_core::node::NodeConfig;
 use keelson_core::state::{Genesis, Limits, RowKey};
 use keelson_core::{ClusterId, MemberId};
-use keelson_store::disk::Disk;
-use keelson_store::disk::sim::SimDisk;
-use keelson_store::engine::generation::CURRENT;
-use keelson_store::recovery::{self, Opened, Opening};
-use keelson_store::wal::{Identity, Recovered, Wal, WalConfig, WalError};
+use keelson_store::internals::disk::Disk;
+use keelson_store::internals::disk::sim::SimDisk;
+use keelson_store::internals::engine::generation::CURRENT;
+use keelson_store::internals::recovery::{self, Opened, Opening};
+use keelson_store::internals::wal::{Identity, Recovered, Wal, WalConfig, WalError};
 
 use super::dice::Dice;
 use super::mutant::Mutant;

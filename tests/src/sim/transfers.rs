@@ -10,7 +10,7 @@ use keelson_core::member::{
 };
 use keelson_core::state::Capture;
 use keelson_proto::peer::{RaftMessage, SnapshotChunk};
-use keelson_store::engine::generation::Fresh;
+use keelson_store::internals::engine::generation::Fresh;
 
 use super::mutant::Mutant;
 use super::nodes;
