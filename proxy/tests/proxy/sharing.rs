@@ -226,8 +226,14 @@ async fn watches_that_differ_are_not_shared() {
         assert!(other.take().await.created);
         others.push(other);
     }
+    for _ in 0..2 {
+        let mut other = Client::watch_with_token(&channel, "secret").await;
+        other.send(create("a", 0, 0)).await;
+        assert!(other.take().await.created);
+        others.push(other);
+    }
     // The two equal ones are one.
-    store.has(4, 4).await;
+    store.has(6, 6).await;
     drop((clients, others));
 }
 

@@ -21,7 +21,8 @@ impl Call {
             match shared.stream.is_some() && !last {
                 true => {
                     self.keep_fields(&mut shared);
-                    if self.hub.is_none() && self.kind.resumable == Some(Resumable::Watch) {
+                    let watch = self.kind.resumable == Some(Resumable::Watch);
+                    if watch && self.hub.is_none() && !shared::has_token(&shared.fields) {
                         self.proxy.shared_watches.add(&self.proxy, self);
                     }
                 }

@@ -16,6 +16,17 @@ pub(super) fn key(fields: &[u8], form: &[u8]) -> WatchKey {
     [&length, fields, form].concat().into()
 }
 
+/// Whether a field block has a token. Its watches are not shared: a stream that leaves a hub is
+/// begun on a member once more, and the token may have expired since.
+pub(super) fn has_token(fields: &[u8]) -> bool {
+    let mut found = false;
+    let mut decoder = hpack::Decoder::new(0);
+    let decoded = decoder.decode(fields, usize::MAX, |name, _, _| {
+        found |= matches!(name, b"token" | b"authorization");
+    });
+    found || decoded.is_err()
+}
+
 /// The fields and the form of a key.
 pub(in crate::h2) fn parts_of_key(key: &[u8]) -> (Bytes, &[u8]) {
     let (length, rest) = key.split_first_chunk().unwrap_or((&[0; 8], &[]));

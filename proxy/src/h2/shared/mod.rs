@@ -1,7 +1,7 @@
 //! Watches that clients share: several equal ones cost the member one.
 //!
 //! Each stream of watches begins on a member. From time to time the proxy looks for watches that
-//! are equal: the same range and options, and the same fields, of which the token is one. For
+//! are equal: the same range and options, and the same fields, without a token. For
 //! these it begins a watch of its own, the hub, and moves the streams to it whose watches are all
 //! shared. A stream moves at a revision from which the hub has all events, and leaves the hub when
 //! its client sends a request, does not keep up, or the hub fails. Leaving is the same as the

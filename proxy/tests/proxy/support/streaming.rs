@@ -308,8 +308,25 @@ impl Side<pb::WatchResponse, pb::WatchRequest> {
         first
             .into_iter()
             .for_each(|one| sent.try_send(one).unwrap());
+        Side::open(proxy, Request::new(ReceiverStream::new(requests)), sent).await
+    }
+
+    /// Opens a stream of watches with a token.
+    pub(crate) async fn watch_with_token(proxy: &Channel, token: &'static str) -> Self {
+        let (sent, requests) = mpsc::channel(QUEUED_MAX);
+        let mut request = Request::new(ReceiverStream::new(requests));
+        let token = token.parse().unwrap();
+        request.metadata_mut().insert("token", token);
+        Side::open(proxy, request, sent).await
+    }
+
+    async fn open(
+        proxy: &Channel,
+        request: Request<ReceiverStream<pb::WatchRequest>>,
+        sent: mpsc::Sender<pb::WatchRequest>,
+    ) -> Self {
         let mut client = WatchClient::new(proxy.clone());
-        let opened = client.watch(ReceiverStream::new(requests));
+        let opened = client.watch(request);
         let opened = time::timeout(PATIENCE, opened).await.unwrap().unwrap();
         Side {
             received: opened.into_inner(),
