@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use bytes::Bytes;
+use http::Uri;
 use keelson_proto::etcdserverpb::{PutRequest, RangeRequest};
 use tokio::task::LocalSet;
 use tonic::Status;
 
+use super::lease::{self, Renewals};
 use super::plan::Op;
-use super::wire::{self, Kv};
+use super::wire::{self, Kv, Wire};
 use crate::tally::{Tally, Window};
 
 /// How long a client waits after an error, so that a dead server is not hammered.
@@ -84,36 +86,43 @@ impl Share {
     async fn drive(self, window: Window) -> Result<Tally> {
         let mut connections = Vec::new();
         for url in &self.urls {
-            connections.push(wire::connect(url).await?);
+            let origin: Uri = url.parse()?;
+            connections.push((wire::open(url).await?, origin));
         }
         let tally = Rc::new(RefCell::new(Tally::default()));
         let share = Rc::new(self);
         let clients: Vec<_> = (0..share.clients)
             .map(|number| {
                 let own = own_connections(&connections, number, share.clients);
-                let client = run_client(Rc::clone(&share), own, window, Rc::clone(&tally));
-                tokio::task::spawn_local(client)
+                let (share, tally) = (Rc::clone(&share), Rc::clone(&tally));
+                tokio::task::spawn_local(async move {
+                    match share.op {
+                        Op::KeepAlive => renew(own, window, tally).await,
+                        _ => put_or_get(share, own, window, tally).await,
+                    }
+                })
             })
             .collect();
         for client in clients {
-            client.await?;
+            client.await??;
         }
         Ok(tally.take())
     }
 
     /// Makes one request.
-    async fn request(&self, kv: &mut Kv) -> Result<(), Status> {
+    async fn request(&self, kv: &mut Kv, lease: i64) -> Result<(), Status> {
         match self.op {
-            Op::Put | Op::Put1 => {
+            Op::Put | Op::Put1 | Op::PutLease => {
                 let number = self.next_key.fetch_add(1, Ordering::Relaxed) % self.keys;
                 let put = PutRequest {
                     key: Bytes::copy_from_slice(&number.to_be_bytes()),
                     value: self.value.clone(),
+                    lease,
                     ..Default::default()
                 };
                 kv.put(put).await.map(drop)
             }
-            Op::RangeL | Op::RangeS => {
+            Op::RangeL | Op::RangeS | Op::KeepAlive => {
                 let range = RangeRequest {
                     key: Bytes::from_static(READ_KEY),
                     serializable: self.op == Op::RangeS,
@@ -125,8 +134,11 @@ impl Share {
     }
 }
 
+/// A connection, and the URL of its member.
+type Opened = (Wire, Uri);
+
 /// Which connections a client uses: its share of them when there are more than clients, else one.
-fn own_connections(connections: &[Kv], client: usize, clients: usize) -> Vec<Kv> {
+fn own_connections(connections: &[Opened], client: usize, clients: usize) -> Vec<Opened> {
     if clients >= connections.len() {
         return vec![connections[client % connections.len()].clone()];
     }
@@ -138,16 +150,52 @@ fn own_connections(connections: &[Kv], client: usize, clients: usize) -> Vec<Kv>
         .collect()
 }
 
+/// Renews a lease, again and again.
+async fn renew(own: Vec<Opened>, window: Window, tally: Rc<RefCell<Tally>>) -> Result<()> {
+    let (wire, origin) = own
+        .into_iter()
+        .next()
+        .context("a client without a connection")?;
+    let mut renewals = Renewals::open(wire, origin).await?;
+    loop {
+        let latency = renewals.renew().await?;
+        let end = Instant::now();
+        if end >= window.to {
+            return Ok(());
+        }
+        if end >= window.from {
+            tally.borrow_mut().latencies.record(latency);
+        }
+    }
+}
+
+async fn put_or_get(
+    share: Rc<Share>,
+    own: Vec<Opened>,
+    window: Window,
+    tally: Rc<RefCell<Tally>>,
+) -> Result<()> {
+    let lease = match (share.op, own.first().cloned()) {
+        (Op::PutLease, Some((wire, origin))) => lease::grant(wire, origin).await?,
+        _ => 0,
+    };
+    let connections = own.into_iter();
+    let connections = connections.map(|(wire, origin)| Kv::with_origin(wire, origin));
+    run_client(share, connections.collect(), lease, window, tally).await;
+    Ok(())
+}
+
 async fn run_client(
     share: Rc<Share>,
     mut connections: Vec<Kv>,
+    lease: i64,
     window: Window,
     tally: Rc<RefCell<Tally>>,
 ) {
     let count = connections.len();
     let mut begin = Instant::now();
     for turn in 0_usize.. {
-        let outcome = share.request(&mut connections[turn % count]).await;
+        let outcome = share.request(&mut connections[turn % count], lease).await;
         let end = Instant::now();
         if end >= window.to {
             return;

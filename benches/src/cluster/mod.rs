@@ -4,6 +4,7 @@
 //! before the next round begins, so that a busy machine harms both servers alike.
 
 pub mod cell;
+pub mod lease;
 pub mod load;
 pub mod plan;
 pub mod report;

@@ -90,6 +90,10 @@ pub enum Op {
     RangeL,
     /// Many clients read one key, serializable.
     RangeS,
+    /// Many clients put, each with a lease of its own.
+    PutLease,
+    /// Many clients renew a lease each, on a stream.
+    KeepAlive,
 }
 
 impl Op {
@@ -100,6 +104,8 @@ impl Op {
             Op::Put1 => "put1",
             Op::RangeL => "range-l",
             Op::RangeS => "range-s",
+            Op::PutLease => "put-lease",
+            Op::KeepAlive => "keep-alive",
         }
     }
 
@@ -110,6 +116,8 @@ impl Op {
             Op::Put1 => "put, one client",
             Op::RangeL => "linearizable get",
             Op::RangeS => "serializable get",
+            Op::PutLease => "put with a lease",
+            Op::KeepAlive => "lease renewal",
         }
     }
 }
