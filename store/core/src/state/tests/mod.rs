@@ -19,3 +19,4 @@ mod tree_model_test;
 mod txns;
 mod watches;
 mod watches_model;
+mod watches_steps;
