@@ -18,17 +18,17 @@ fn key(number: u8) -> Bytes {
 }
 
 /// A machine, its hub and one stream.
-struct Run {
-    machine: Machine,
-    hub: Arc<WatchHub>,
-    stream: WatchStream,
+pub(super) struct Run {
+    pub(super) machine: Machine,
+    pub(super) hub: Arc<WatchHub>,
+    pub(super) stream: WatchStream,
     model: Model,
     frames: FrameBuffer,
     next_id: i64,
 }
 
 impl Run {
-    fn new(limits: WatchLimits) -> Run {
+    pub(super) fn new(limits: WatchLimits) -> Run {
         let machine = Machine::new();
         let hub = WatchHub::with_limits(machine.state.view(), limits);
         let mut stream = hub.stream(|| {});
@@ -47,7 +47,7 @@ impl Run {
         self.machine.state.view().revision()
     }
 
-    fn put(&mut self, number: u8, bytes: u16) {
+    pub(super) fn put(&mut self, number: u8, bytes: u16) {
         let value = Bytes::from(vec![number; usize::from(bytes)]);
         let request = PutRequest {
             key: key(number),
@@ -58,7 +58,7 @@ impl Run {
         self.model.put(self.revision(), &key(number), &value);
     }
 
-    fn delete(&mut self, from: u8, to: u8) {
+    pub(super) fn delete(&mut self, from: u8, to: u8) {
         let range_end = match to {
             0 => Bytes::new(),
             to => key(to),
@@ -147,7 +147,7 @@ impl Run {
         }
     }
 
-    fn replace(&mut self) {
+    pub(super) fn replace(&mut self) {
         let engine = Arc::new(MemoryEngine::new());
         let mut builder = SnapshotBuilder::new(engine.clone());
         let mut capture = self.machine.state.capture().expect("works");
@@ -227,7 +227,7 @@ proptest! {
     }
 }
 
-fn request(start: i64) -> WatchCreateRequest {
+pub(super) fn request(start: i64) -> WatchCreateRequest {
     WatchCreateRequest {
         key: Bytes::from_static(b"k"),
         range_end: Bytes::from_static(b"l"),
@@ -237,7 +237,7 @@ fn request(start: i64) -> WatchCreateRequest {
 }
 
 /// The contents of all messages.
-fn contents(stream: &mut WatchStream) -> Vec<(i64, i64, String)> {
+pub(super) fn contents(stream: &mut WatchStream) -> Vec<(i64, i64, String)> {
     let mut all = Vec::new();
     while let Some(message) = stream.next().unwrap() {
         let text = match &message.content {
@@ -305,26 +305,6 @@ fn a_watch_from_a_compacted_revision_is_refused_though_its_events_are_in_memory(
     run.stream.create(request(2));
     let last = contents(&mut run.stream).pop().unwrap();
     assert_eq!(last, (1, 0, "Compacted(4)".to_owned()));
-}
-
-/// etcd#19179: such a watch missed the deletion.
-#[test]
-fn a_watch_from_the_compaction_on_is_sent_a_deletion_at_that_revision() {
-    for flush in [false, true] {
-        let mut run = Run::new(WatchLimits::default());
-        run.put(1, 1);
-        run.delete(1, 0);
-        if flush {
-            run.machine.flush();
-        }
-        run.machine.compact(3).unwrap();
-        run.machine.sweep();
-        run.machine.flush();
-        run.replace();
-        run.stream.create(request(3));
-        let (_, revision, text) = contents(&mut run.stream).pop().unwrap();
-        assert_eq!((revision, &text[..]), (3, "1 events"));
-    }
 }
 
 #[test]
