@@ -4,3 +4,5 @@ pub mod distribution;
 pub mod kill_two;
 pub mod members;
 pub mod verify;
+pub mod watchers;
+pub mod writers;

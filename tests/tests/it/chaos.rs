@@ -20,11 +20,13 @@ use tonic::{Code, Status};
 
 mod changes;
 mod compaction;
+mod kubernetes;
 mod lost;
 mod membership;
 mod moves;
 mod releases;
 mod replace;
+mod watches;
 
 /// The number of clients that write, as issue 2 requires.
 const CLIENTS: usize = 64;
