@@ -96,12 +96,12 @@ impl Fake {
     }
 
     /// Holds puts back, or releases them.
-    pub(super) fn hold(&self, held: bool) {
+    pub(crate) fn hold(&self, held: bool) {
         self.0.open.send_replace(!held);
     }
 
     /// Returns once that many puts are held back.
-    pub(super) async fn held(&self, count: usize) {
+    pub(crate) async fn held(&self, count: usize) {
         let mut waiting = self.0.waiting.subscribe();
         waiting.wait_for(|waiting| *waiting == count).await.unwrap();
     }

@@ -5,11 +5,14 @@
 //! of the first key has the lock, or leads. Each other one waits for the deletion of the key before
 //! its own, so that one deletion wakes one session.
 
+use std::convert::Infallible;
 use std::mem;
 use std::panic;
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::{self, Either};
 use keelson_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use keelson_proto::etcdserverpb::*;
 use keelson_proto::mvccpb::KeyValue;
@@ -24,6 +27,10 @@ use crate::backend::Backend;
 
 /// The time to live of a session that a call creates, in seconds: etcd's `defaultSessionTTL`.
 const SESSION_TTL: i64 = 60;
+
+/// The interval at which a call that waits renews the session that it created: a third of its time,
+/// as clients do.
+const RENEWAL: Duration = Duration::from_secs(20);
 
 /// A call that waits holds about as many copies of the queue's name.
 pub(super) const NAME_COPIES: usize = 4;
@@ -200,6 +207,18 @@ impl<B: Backend> Place<B> {
     /// # Errors
     /// Those of a read.
     pub(super) async fn wait(&self) -> Result<Option<ResponseHeader>, Error> {
+        let turn = pin!(self.turn());
+        let Undo::Lease(id) = self.undo else {
+            return turn.await;
+        };
+        // In etcd the session of a call ends after 60 s, also while the call waits.
+        match future::select(turn, pin!(renew(&self.backend, id))).await {
+            Either::Left((turn, _)) => turn,
+            Either::Right((never, _)) => match never {},
+        }
+    }
+
+    async fn turn(&self) -> Result<Option<ResponseHeader>, Error> {
         let (from, to) = keys(&self.name);
         loop {
             let read = RangeRequest {
@@ -253,6 +272,14 @@ impl<B: Backend> Drop for Place<B> {
     }
 }
 
+/// Renews a lease. A failure needs no answer: the key ends with the lease, which the call sees.
+async fn renew<B: Backend>(backend: &B, id: i64) -> Infallible {
+    loop {
+        sleep(RENEWAL).await;
+        let _ = backend.lease_keep_alive(id).await;
+    }
+}
+
 /// Deletes the key of a place that was given up.
 async fn give_up<B: Backend>(backend: B, undo: Undo) {
     for _ in 0..UNDO_ATTEMPTS {
@@ -272,5 +299,30 @@ async fn give_up<B: Backend>(backend: B, undo: Undo) {
             Ok(()) | Err(Error::Stopped | Error::State(_)) => return,
             Err(_) => sleep(UNDO_PAUSE).await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::fake::Fake;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_that_a_call_created_is_renewed_while_the_call_waits() {
+        let fake = Fake::new(([127, 0, 0, 1], 2379).into());
+        let first = take(&fake, "l".into(), 0, Bytes::new()).await.unwrap();
+        let second = take(&fake, "l".into(), 0, Bytes::new()).await.unwrap();
+        assert!(first.is_first && !second.is_first);
+        // The fake holds renewals back, and counts those.
+        fake.hold(true);
+        let waiting = tokio::spawn(async move { second.place.wait().await });
+        // The clock stands still but for timers.
+        let ttl = Duration::from_secs(60);
+        let renewed = tokio::time::timeout(ttl, fake.held(1)).await;
+        renewed.expect("a renewal before the lease ends");
+        assert!(!waiting.is_finished());
+        // The place is given up while the renewal has no answer.
+        drop(first);
+        assert!(waiting.await.unwrap().unwrap().is_some());
     }
 }
