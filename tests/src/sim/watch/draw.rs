@@ -90,7 +90,7 @@ impl World {
     fn create_badly(&mut self, number: usize) {
         let mut request = self.draw_watch(number);
         match self.dice.between(0, 2) {
-            // The id of a watch that certainly exists: one from a compacted revision is over at once.
+            // The id of a watch that certainly exists: one from a compacted revision ends at once.
             0 if request.watch_id != 0 => {
                 request.start_revision = 0;
                 self.create_so(number, request.clone());
