@@ -253,8 +253,8 @@ impl Lessor {
                     self.calls.answered(now, answer, effects);
                 }
             }
-            LessorEvent::Changed(changes) => self.note_changes(now, &changes, effects),
-            LessorEvent::Missed => self.note_missed(now, view, effects),
+            LessorEvent::Changed(changes) => self.note_changes(now, &changes),
+            LessorEvent::Missed => self.note_missed(now, view),
             LessorEvent::Done(number) => self.done(now, view, number, effects),
             LessorEvent::Failed(number) => self.failed(now, number),
         }

@@ -22,12 +22,7 @@ pub(super) const EXPIRE_AGAIN_MS: u64 = 500;
 pub(super) const PAUSE_MS: u64 = 50;
 
 impl Lessor {
-    pub(super) fn note_changes(
-        &mut self,
-        now: Millis,
-        changes: &[LeaseChange],
-        effects: &mut LessorEffects,
-    ) {
+    pub(super) fn note_changes(&mut self, now: Millis, changes: &[LeaseChange]) {
         let Some(tenure) = &mut self.tenure else {
             // The read before the tenure includes them.
             return;
@@ -35,28 +30,19 @@ impl Lessor {
         for change in changes {
             tenure.note(now, *change);
             if let LeaseChange::Gone(lease) = change {
-                for call in self.calls.held.remove(&lease.id).into_iter().flatten() {
-                    self.calls.answer(call, LeaseOutcome::Absent, effects);
-                }
+                self.calls.confirm_held(lease.id);
             }
         }
     }
 
     /// Compares the leases with those of the state.
-    pub(super) fn note_missed(
-        &mut self,
-        now: Millis,
-        view: &ReadView,
-        effects: &mut LessorEffects,
-    ) {
+    pub(super) fn note_missed(&mut self, now: Millis, view: &ReadView) {
         let Some(tenure) = &mut self.tenure else {
             return;
         };
         let gone = tenure.compare(now, view.leases());
         for id in gone {
-            for call in self.calls.held.remove(&id).into_iter().flatten() {
-                self.calls.answer(call, LeaseOutcome::Absent, effects);
-            }
+            self.calls.confirm_held(id);
         }
     }
 

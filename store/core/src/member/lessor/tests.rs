@@ -168,7 +168,9 @@ fn a_lease_expires_after_its_time_and_a_renewal_gives_it_all_of_it_again() {
     // It can no longer be renewed: the request waits for the outcome.
     let held = world.request(1, 7, true);
     assert!(held.answers.is_empty() && held.read.is_none());
-    assert_eq!(world.commits(op).answers, [(1, LeaseOutcome::Absent)]);
+    let read = world.commits(op).read.expect("a read");
+    let answers = world.happens(LessorEvent::Done(read)).answers;
+    assert_eq!(answers, [(1, LeaseOutcome::Absent)]);
     world.happens(LessorEvent::Done(number));
     assert_eq!(world.renew(7), LeaseOutcome::Absent);
 }
@@ -301,13 +303,33 @@ fn an_expiry_with_an_unknown_outcome_is_proposed_again_and_the_lease_is_not_rene
     let effects = world.woken_at(11_000 + EXPIRE_AGAIN_MS);
     assert_eq!(expired(&effects), [7]);
     // It was revoked and granted again meanwhile: that lease is another one.
-    let answers = world.revoke(7).answers;
+    let read = world.revoke(7).read.expect("a read");
+    let answers = world.happens(LessorEvent::Done(read)).answers;
     assert_eq!(answers, [(1, LeaseOutcome::Absent)]);
     world.grant(7, 20);
     let (number, op) = effects.propose.into_iter().next().unwrap();
     world.commits(op);
     world.happens(LessorEvent::Done(number));
     assert_eq!(world.renew(7), alive(20, 20));
+}
+
+/// Found by seed 920 of the simulator. When the client was answered, the second grant was committed,
+/// and not applied by the leader.
+#[test]
+fn a_renewal_that_waited_for_an_earlier_lease_of_its_id_is_answered_after_a_read() {
+    let mut world = World::leading();
+    world.grant(7, 10);
+    world.wait_until(11_000);
+    assert_eq!(expired(&world.woken()), [7]);
+    assert!(world.request(1, 7, true).answers.is_empty());
+    let effects = world.revoke(7);
+    assert!(effects.answers.is_empty());
+    world.grant(7, 20);
+    let effects = world.happens(LessorEvent::Done(effects.read.expect("a read")));
+    assert!(effects.answers.is_empty());
+    let read = effects.read.expect("one after the renewal");
+    let answers = world.happens(LessorEvent::Done(read)).answers;
+    assert_eq!(answers, [(1, alive(20, 20))]);
 }
 
 #[test]

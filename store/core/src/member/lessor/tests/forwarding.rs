@@ -107,7 +107,8 @@ fn missed_changes_are_found_in_the_state() {
     );
     world.apply(Op::LeaseRevoke(LeaseRevokeRequest { id: 7 }));
     world.apply(Op::LeaseGrant(LeaseGrantRequest { id: 8, ttl: 10 }));
-    let effects = world.happens(LessorEvent::Missed);
+    let read = world.happens(LessorEvent::Missed).read.expect("a read");
+    let effects = world.happens(LessorEvent::Done(read));
     assert_eq!(effects.answers, [(1, LeaseOutcome::Absent)]);
     assert_eq!(world.renew(8), alive(10, 10));
 }
