@@ -54,7 +54,7 @@ impl Puts {
         while begin.elapsed() < window {
             let due = (begin.elapsed().as_secs_f64() * plan.rate as f64) as u64;
             while sent < due {
-                let at = begin + Duration::from_secs_f64(sent as f64 / plan.rate as f64);
+                let at = begin + Duration::from_secs_f64((sent + 1) as f64 / plan.rate as f64);
                 let member = members[sent as usize % members.len()].clone();
                 puts.spawn(one(Arc::clone(&plan), member, sent, at));
                 sent += 1;
