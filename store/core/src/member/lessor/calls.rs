@@ -244,8 +244,8 @@ impl Calls {
         self.held.entry(call.id).or_default().push(call);
     }
 
-    /// The lease of these held requests is gone. They are answered after a read: the id may have been
-    /// granted again by an entry that is committed and not applied here yet.
+    /// The lease of these held requests is gone. They are answered after a read: the id may have
+    /// been granted again by an entry that is committed and not applied here yet.
     pub(super) fn confirm_held(&mut self, id: i64) {
         let held = self.held.remove(&id).into_iter().flatten();
         let again = held.map(|call| Call {

@@ -313,8 +313,8 @@ fn an_expiry_with_an_unknown_outcome_is_proposed_again_and_the_lease_is_not_rene
     assert_eq!(world.renew(7), alive(20, 20));
 }
 
-/// Found by seed 920 of the simulator. When the client was answered, the second grant was committed,
-/// and not applied by the leader.
+/// Found by seed 920 of the simulator. When the client was answered, the second grant was
+/// committed, and not applied by the leader.
 #[test]
 fn a_renewal_that_waited_for_an_earlier_lease_of_its_id_is_answered_after_a_read() {
     let mut world = World::leading();
