@@ -222,7 +222,7 @@ fn config(values: &Values, urls: &Addresses) -> Result<Config, OptionsError> {
         snapshot_catchup_entries: values.count("snapshot-catchup-entries"),
         quota_bytes: quota_bytes(values.signed("quota-backend-bytes")),
         max_txn_ops: values.size("max-txn-ops"),
-        watch_progress_interval_ms: milliseconds(values, "watch-progress-notify-interval"),
+        watch_progress_interval_ms: ms(values, newest(values, "watch-progress-notify-interval")),
         max_request_bytes: values.size("max-request-bytes"),
         max_concurrent_streams: values.count32("max-concurrent-streams"),
         grpc_keepalive_min_ms: ms(values, "grpc-keepalive-min-time"),
@@ -256,11 +256,6 @@ fn ms(values: &Values, name: &'static str) -> u64 {
 }
 
 /// The flag, or its experimental name of earlier releases if only that is given.
-fn milliseconds(values: &Values, name: &'static str) -> u64 {
-    let given = values.duration(newest(values, name)).as_millis();
-    u64::try_from(given).unwrap_or(u64::MAX)
-}
-
 fn newest(values: &Values, name: &'static str) -> &'static str {
     let experimental = flags::find(&format!("experimental-{name}"));
     match experimental.filter(|old| values.is_given(old.name) && !values.is_given(name)) {

@@ -132,6 +132,37 @@ fn snapshot_count_zero_is_the_default() {
     assert_eq!(options.config.snapshot_count, SNAPSHOT_COUNT_DEFAULT);
 }
 
+/// Half a millisecond became 0.
+#[test]
+fn a_part_of_a_millisecond_counts_as_one_under_both_names() {
+    for name in [
+        "watch-progress-notify-interval",
+        "experimental-watch-progress-notify-interval",
+    ] {
+        let config = options(&format!("--{name} 500us")).expect("good").config;
+        assert_eq!(config.watch_progress_interval_ms, 1, "{name}");
+    }
+}
+
+#[test]
+fn the_experimental_name_counts_where_it_alone_is_given() {
+    for (line, learners) in [
+        ("", 1),
+        ("--max-learners 3", 3),
+        ("--experimental-max-learners 4", 4),
+        ("--max-learners 3 --experimental-max-learners 4", 3),
+    ] {
+        assert_eq!(
+            options(line).expect("good").config.max_learners,
+            learners,
+            "{line}"
+        );
+    }
+    let line = "--experimental-warning-unary-request-duration 2s";
+    let config = options(line).expect("good").config;
+    assert_eq!(config.warning_unary_request_ms, 2000);
+}
+
 #[test]
 fn quota_zero_is_the_default_and_negative_is_none() {
     for (given, bytes) in [("0", QUOTA_BYTES_DEFAULT), ("-1", u64::MAX), ("77", 77)] {
