@@ -7,3 +7,4 @@ mod flags;
 mod member;
 mod playground;
 mod process;
+mod replace;

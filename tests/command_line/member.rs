@@ -277,33 +277,6 @@ fn a_proxy_that_runs_is_not_promoted() {
     assert!(data.join("proxy").is_dir());
 }
 
-#[test]
-fn a_replacement_that_cannot_begin_names_the_remedy() {
-    let dir = tempfile::tempdir().unwrap();
-    let client = free_port();
-    let mut member = Running::log_of(&mut member(&dir.path().join("d"), client, free_port()));
-    member.wait_for("ready to serve client requests");
-    for (old, code, text) in [
-        (
-            "m1",
-            0,
-            "is a member and answers: there is nothing to replace",
-        ),
-        (
-            "m9",
-            1,
-            "give the peer URLs of its successor with --peer-urls",
-        ),
-    ] {
-        let mut command = keelson();
-        command.args(["replace", old, "--endpoints"]);
-        let finished = Finished::of(command.arg(format!("127.0.0.1:{client}")).output().unwrap());
-        assert_eq!(finished.code, Some(code), "{finished:?}");
-        let output = format!("{}{}", finished.stdout, finished.stderr);
-        assert!(output.contains(text), "{finished:?}");
-    }
-}
-
 /// CoreOS's unit is `Type=notify`.
 #[test]
 fn systemd_is_told() {

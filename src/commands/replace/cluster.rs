@@ -7,12 +7,15 @@ use http::Uri;
 use hyper_util::rt::TokioIo;
 use keelson_proto::etcdserverpb::cluster_client::ClusterClient;
 use keelson_proto::etcdserverpb::maintenance_client::MaintenanceClient;
-use keelson_proto::etcdserverpb::{Member, MemberListRequest, StatusRequest, StatusResponse};
+use keelson_proto::etcdserverpb::{
+    Member, MemberAddRequest, MemberListRequest, StatusRequest, StatusResponse,
+};
 use keelson_proxy::{ClientTls, Protocol};
+use keelson_store::{Error, StateError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
 
 /// The time to connect to an endpoint, and for its first answer.
 const CONNECT_MAX: Duration = Duration::from_secs(2);
@@ -24,6 +27,22 @@ const ANSWER_MAX: Duration = Duration::from_secs(15);
 /// A socket, with TLS or without.
 trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
+
+/// What answers at the client URLs of a member.
+#[derive(Debug)]
+pub(super) enum MemberAnswer {
+    /// The member itself.
+    Own(Box<StatusResponse>),
+    /// Another member: a URL such as http://localhost:2379 leads to each host's own.
+    Other {
+        /// The URL at which it answers.
+        url: String,
+        /// Its id.
+        id: u64,
+    },
+    /// Nothing.
+    None,
+}
 
 /// The endpoints of a cluster.
 #[derive(Debug)]
@@ -59,6 +78,15 @@ impl ClusterEndpoints {
 
     /// The status of a member at its own client URLs, if it answers at one of them.
     pub(super) async fn status_of(&self, member: &Member) -> Option<StatusResponse> {
+        match self.answer_of(member).await {
+            MemberAnswer::Own(status) => Some(*status),
+            MemberAnswer::Other { .. } | MemberAnswer::None => None,
+        }
+    }
+
+    /// What answers at the client URLs of a member.
+    pub(super) async fn answer_of(&self, member: &Member) -> MemberAnswer {
+        let mut answer = MemberAnswer::None;
         for url in &member.client_ur_ls {
             let Ok(channel) = self.connect(url, CONNECT_MAX).await else {
                 continue;
@@ -68,16 +96,36 @@ impl ClusterEndpoints {
                 continue;
             };
             let status = status.into_inner();
-            // Another process may have its address.
-            if status
-                .header
-                .as_ref()
-                .is_some_and(|it| it.member_id == member.id)
-            {
-                return Some(status);
+            let id = status.header.as_ref().map_or(0, |header| header.member_id);
+            if id == member.id {
+                return MemberAnswer::Own(Box::new(status));
             }
+            answer = MemberAnswer::Other {
+                url: url.clone(),
+                id,
+            };
         }
-        None
+        answer
+    }
+
+    /// Whether the leader counts every voter as active. The request adds a learner with the peer
+    /// URLs of `member`, which changes nothing: the leader refuses it as unhealthy while a voter
+    /// is silent, else because the URLs are taken.
+    ///
+    /// # Errors
+    /// No endpoint, or no leader, answers now.
+    pub(super) async fn all_voters_active(&self, member: &Member) -> Result<bool, Status> {
+        let request = MemberAddRequest {
+            peer_ur_ls: member.peer_ur_ls.clone(),
+            is_learner: true,
+        };
+        match self.client().await?.member_add(request).await {
+            Err(status) if text_is(&status, &Error::State(StateError::PeerUrlExist)) => Ok(true),
+            Err(status) if !text_is(&status, &Error::Unhealthy) && passes(&status) => Err(status),
+            // A refusal for another reason is none to keep the member. Another command may have
+            // removed it just now: the learner is then its successor.
+            Ok(_) | Err(_) => Ok(false),
+        }
     }
 
     async fn connect(&self, url: &str, answer_max: Duration) -> Result<Channel, Status> {
@@ -111,4 +159,18 @@ async fn dial(uri: &Uri, tls: &ClientTls) -> io::Result<Box<dyn Socket>> {
         true => Ok(Box::new(tls.connect(host, Protocol::Http2, socket).await?)),
         false => Ok(Box::new(socket)),
     }
+}
+
+/// Whether the refusal has etcd's text of this error.
+pub(super) fn text_is(status: &Status, error: &Error) -> bool {
+    status.message() == error.to_string()
+}
+
+/// Whether the same call may succeed a moment later.
+pub(super) fn passes(status: &Status) -> bool {
+    let code = status.code();
+    matches!(
+        code,
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled
+    ) || text_is(status, &Error::TooManyRequests)
 }

@@ -14,6 +14,19 @@ pub(super) enum ReplaceError {
          URLs of its successor with --peer-urls"
     )]
     NotFound { member: String, listed: String },
+    #[error(
+        "{member} may still run: {doubt}. Stop it, or make sure that it does not run and repeat \
+         this command with --force"
+    )]
+    MayRun {
+        member: String,
+        doubt: LivenessDoubt,
+    },
+    #[error(
+        "the voter {name} ({id:x}) has the successor's peer URL ({urls}). If it is to be replaced, \
+         give its name or id, else --peer-urls with the successor's own"
+    )]
+    Taken { name: String, id: u64, urls: String },
     #[error("several members are named {0}: give the id that `etcdctl member list` shows")]
     Ambiguous(String),
     #[error(
@@ -56,6 +69,30 @@ pub(super) enum ReplaceError {
         waited: Duration,
         again: String,
     },
+}
+
+/// Why a member that does not answer here is not taken for lost.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LivenessDoubt {
+    #[error("its client URL {url} leads to another member ({id:x}) from this host")]
+    OtherMember { url: String, id: u64 },
+    #[error("its client URLs ({0}) lead to this host only")]
+    Loopback(String),
+    #[error(
+        "its client URLs ({0}) do not answer here, but the leader counts no voter as silent. If it \
+         was stopped a moment ago, repeat this command"
+    )]
+    Active(String),
+}
+
+impl LivenessDoubt {
+    /// The doubt about this member, in an error.
+    pub(super) fn about(self, member: &Member) -> ReplaceError {
+        ReplaceError::MayRun {
+            member: names([member]),
+            doubt: self,
+        }
+    }
 }
 
 impl ReplaceError {

@@ -5,6 +5,7 @@
 
 mod cluster;
 mod error;
+mod loopback;
 mod plan;
 mod screen;
 mod session;
@@ -24,6 +25,9 @@ use self::session::ReplaceSession;
 use super::url_of;
 use crate::signals::Stop;
 
+/// The default of --wait.
+const WAIT: &str = "10m";
+
 /// Replace a member whose disk is gone: remove it, add a learner in its place, wait until that is
 /// in sync, promote it. Repeat the command if it was interrupted.
 #[derive(Debug, Parser)]
@@ -41,8 +45,11 @@ struct ReplaceArguments {
     #[arg(long, value_delimiter = ',')]
     peer_urls: Vec<String>,
     /// How long to wait until the successor is started and in sync.
-    #[arg(long, default_value = "10m", value_parser = crate::flags::duration)]
+    #[arg(long, default_value = WAIT, value_parser = crate::flags::duration)]
     wait: Duration,
+    /// Remove the member though it may run: nothing shows from here that it does not.
+    #[arg(long)]
+    force: bool,
     /// TLS certificate presented to members.
     #[arg(long, requires = "key")]
     cert: Option<PathBuf>,
@@ -75,15 +82,43 @@ impl ReplaceArguments {
         let mut session = ReplaceSession::new(cluster);
         let members = session.members().await?;
         let name = self.name.as_deref();
-        let replacement = Replacement::find(&self.member, name, &self.peer_urls, &members)?;
-        session.again_with(format!(
-            ": keelson replace {} --endpoints {} --peer-urls {}",
-            replacement.name,
-            self.endpoints.join(","),
-            replacement.peer_urls.join(",")
-        ));
-        session.replace(&replacement, self.wait).await?;
+        let mut replacement = Replacement::find(&self.member, name, &self.peer_urls, &members)?;
+        session.again_with(self.again(&replacement), self.force);
+        session.replace(&mut replacement, self.wait).await?;
         Ok(None)
+    }
+
+    /// The command line that continues this replacement, without --force.
+    fn again(&self, of: &Replacement) -> String {
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        let flags = [
+            ("--name", (of.name != self.member).then(|| of.name.clone())),
+            ("--endpoints", Some(self.endpoints.join(","))),
+            ("--peer-urls", Some(of.peer_urls.join(","))),
+            (
+                "--wait",
+                (crate::flags::duration(WAIT) != Ok(self.wait)).then(|| format!("{:?}", self.wait)),
+            ),
+            ("--cert", path(&self.cert)),
+            ("--key", path(&self.key)),
+            ("--cacert", path(&self.cacert)),
+        ];
+        let mut line = format!("keelson replace {}", quoted(&self.member));
+        for (flag, value) in flags {
+            if let Some(value) = value {
+                line.extend([" ", flag, " ", &quoted(&value)]);
+            }
+        }
+        line
+    }
+}
+
+/// The word as a shell reads it.
+fn quoted(word: &str) -> String {
+    let is_plain = |char: char| char.is_alphanumeric() || "-_./:,=@%+".contains(char);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
     }
 }
 
@@ -95,5 +130,43 @@ mod tests {
     fn the_command_line_is_sound() {
         use clap::CommandFactory;
         ReplaceArguments::command().debug_assert();
+    }
+
+    fn again(line: &[&str]) -> String {
+        let words = ["replace"].iter().chain(line);
+        let arguments = ReplaceArguments::parse_from(words);
+        let members = [keelson_proto::etcdserverpb::Member {
+            id: 0xabc,
+            name: "m2".to_owned(),
+            peer_ur_ls: vec!["http://b:1".to_owned()],
+            ..Default::default()
+        }];
+        let name = arguments.name.as_deref();
+        let found = Replacement::find(&arguments.member, name, &arguments.peer_urls, &members);
+        arguments.again(&found.expect("it is listed"))
+    }
+
+    /// It named the successor in place of the member, and left out all further flags.
+    #[test]
+    fn the_command_line_that_continues_a_replacement_has_its_member_and_flags() {
+        let plain = "--endpoints 127.0.0.1:2379 --peer-urls http://b:1";
+        assert_eq!(again(&["m2"]), format!("keelson replace m2 {plain}"));
+        // After the removal, the name cannot be found by the id.
+        let by_id = format!("keelson replace abc --name m2 {plain}");
+        assert_eq!(again(&["abc"]), by_id);
+        let all = "m2 --name n2 --endpoints a:1,c:1 --peer-urls http://d:1 --wait 90s \
+                   --cert c.pem --key k.pem --cacert ca.pem";
+        let words: Vec<_> = all.split_whitespace().collect();
+        assert_eq!(
+            again(&words),
+            format!("keelson replace {}", words.join(" "))
+        );
+        let odd = again(&["m2", "--name", "it's n2", "--wait", "1500ms"]);
+        assert!(
+            odd.contains(r"--name 'it'\''s n2' ") && odd.contains("--wait 1.5s"),
+            "{odd}"
+        );
+        let parsed = crate::flags::duration("1.5s");
+        assert_eq!(parsed, Ok(Duration::from_millis(1500)));
     }
 }

@@ -18,6 +18,9 @@ pub(super) enum ReplaceStep<'a> {
     Promote(&'a Member),
     /// The successor is a voter that has been started.
     Done(&'a Member),
+    /// A voter that this run has not seen as a learner has a peer URL of the successor: possibly
+    /// the member that has lost its data, under another name.
+    Taken(&'a Member),
 }
 
 /// The member to be replaced, and its successor.
@@ -29,6 +32,8 @@ pub(super) struct Replacement {
     pub(super) name: String,
     /// The peer URLs of the successor.
     pub(super) peer_urls: Vec<String>,
+    /// The successor's id, once this run has added it or seen it before it voted.
+    pub(super) successor: Option<u64>,
 }
 
 impl Replacement {
@@ -54,7 +59,10 @@ impl Replacement {
         // be replaced itself.
         let is_successor = |one: &Member| one.is_learner && one.name == member;
         let old = found.filter(|one| !is_successor(one));
-        let basis = found.or_else(|| the_only_unstarted_learner(members));
+        let has_its_name = |one: &&Member| one.is_learner && Some(&*one.name) == name;
+        let basis = found
+            .or_else(|| members.iter().find(has_its_name))
+            .or_else(|| the_only_unstarted_learner(members));
         let urls = match (peer_urls, basis) {
             ([], Some(basis)) => basis.peer_ur_ls.clone(),
             ([], None) => return Err(ReplaceError::not_found(member, members)),
@@ -70,20 +78,34 @@ impl Replacement {
             old: old.map(|one| one.id),
             name: name.to_owned(),
             peer_urls: urls,
+            successor: None,
         })
     }
 
     /// The next step.
-    pub(super) fn next<'a>(&self, members: &'a [Member]) -> ReplaceStep<'a> {
+    pub(super) fn next<'a>(&mut self, members: &'a [Member]) -> ReplaceStep<'a> {
+        if let Some(voter) = members.iter().find(|one| self.is_in_its_place(one)) {
+            return ReplaceStep::Taken(voter);
+        }
         if let Some(old) = members.iter().find(|one| Some(one.id) == self.old) {
             return ReplaceStep::Remove(old);
         }
-        match members.iter().find(|one| self.is_successor(one)) {
-            None => ReplaceStep::Add,
-            Some(new) if new.name.is_empty() => ReplaceStep::Start(new),
-            Some(new) if new.is_learner => ReplaceStep::Promote(new),
-            Some(new) => ReplaceStep::Done(new),
+        let Some(new) = members.iter().find(|one| self.is_successor(one)) else {
+            return ReplaceStep::Add;
+        };
+        self.successor = Some(new.id);
+        match new.is_learner {
+            _ if new.name.is_empty() => ReplaceStep::Start(new),
+            true => ReplaceStep::Promote(new),
+            false => ReplaceStep::Done(new),
         }
+    }
+
+    /// Whether another voter has a peer URL of the successor.
+    fn is_in_its_place(&self, member: &Member) -> bool {
+        let is_other = ![self.old, self.successor].contains(&Some(member.id));
+        let has_voted = !member.is_learner && !member.name.is_empty();
+        is_other && has_voted && self.is_successor(member)
     }
 
     fn is_successor(&self, member: &Member) -> bool {
@@ -129,7 +151,7 @@ mod tests {
     #[test]
     fn a_member_is_removed_added_started_and_promoted() {
         let mut members = three();
-        let replacement = find("m3", &[], &members).expect("it is listed");
+        let mut replacement = find("m3", &[], &members).expect("it is listed");
         assert_eq!(replacement.next(&members), ReplaceStep::Remove(&members[2]));
         members.remove(2);
         assert_eq!(replacement.next(&members), ReplaceStep::Add);
@@ -150,16 +172,16 @@ mod tests {
         members.remove(2);
         let error = find("m3", &[], &members).expect_err("its URLs are gone");
         assert!(error.to_string().contains("--peer-urls"), "{error}");
-        let replacement = find("m3", &["http://3:1"], &members).expect("the URLs are given");
+        let mut replacement = find("m3", &["http://3:1"], &members).expect("the URLs are given");
         assert_eq!((replacement.old, &*replacement.name), (None, "m3"));
         assert_eq!(replacement.next(&members), ReplaceStep::Add);
         // The learner has no name before its first start.
         members.push(member(13, "", true));
-        let replacement = find("m3", &[], &members).expect("the only learner");
+        let mut replacement = find("m3", &[], &members).expect("the only learner");
         assert_eq!((replacement.old, &*replacement.name), (None, "m3"));
         assert_eq!(replacement.next(&members), ReplaceStep::Start(&members[2]));
         members[2].name = "m3".to_owned();
-        let replacement = find("m3", &[], &members).expect("the learner");
+        let mut replacement = find("m3", &[], &members).expect("the learner");
         assert_eq!(
             replacement.next(&members),
             ReplaceStep::Promote(&members[2])
@@ -170,15 +192,38 @@ mod tests {
     fn a_member_is_found_by_its_id_and_may_get_another_name_and_url() {
         let mut members = three();
         members.push(member(0xabc, "m4", true));
-        let by_id = find("abc", &[], &members).expect("a learner, by its id");
+        let mut by_id = find("abc", &[], &members).expect("a learner, by its id");
         assert_eq!(by_id.next(&members), ReplaceStep::Remove(&members[3]));
         assert_eq!(by_id.name, "m4");
         let urls = ["http://9:1".to_owned()];
         let moved = Replacement::find("m2", Some("n2"), &urls, &members).expect("it is listed");
         assert_eq!((moved.old, &*moved.name), (Some(2), "n2"));
         assert_eq!(moved.peer_urls, urls);
+        // The learner has the new name, and has been started.
+        let mut waiting = vec![member(1, "m1", false), member(12, "n2", true)];
+        let mut again = Replacement::find("m2", Some("n2"), &[], &waiting).expect("the learner");
+        assert_eq!(again.next(&waiting), ReplaceStep::Promote(&waiting[1]));
+        waiting[1].is_learner = false;
+        assert_eq!(again.next(&waiting), ReplaceStep::Done(&waiting[1]));
         members[0].name = "m2".to_owned();
         let error = find("m2", &[], &members).expect_err("two have that name");
         assert!(error.to_string().contains("id"), "{error}");
+    }
+
+    /// The member that was to be replaced was reported as its own successor.
+    #[test]
+    fn a_voter_that_was_no_learner_in_this_run_is_not_the_successor() {
+        let mut members = three();
+        let mut renamed = find("n2", &["http://2:1"], &members).expect("the URLs are given");
+        assert_eq!(renamed.next(&members), ReplaceStep::Taken(&members[1]));
+        // The mistake is found before the member is removed.
+        let mut misplaced = find("m3", &["http://2:1"], &members).expect("it is listed");
+        assert_eq!(misplaced.next(&members), ReplaceStep::Taken(&members[1]));
+        // A member added as a voter by hand is the successor: it waits for its first start.
+        members.push(member(14, "", false));
+        let mut added = find("m4", &["http://4:1"], &members).expect("the URLs are given");
+        assert_eq!(added.next(&members), ReplaceStep::Start(&members[3]));
+        members[3].name = "m4".to_owned();
+        assert_eq!(added.next(&members), ReplaceStep::Done(&members[3]));
     }
 }

@@ -9,8 +9,9 @@ use keelson_store::{Error, StateError};
 use tokio::time::{Instant, sleep};
 use tonic::{Code, Status};
 
-use super::cluster::ClusterEndpoints;
-use super::error::{ReplaceError, names};
+use super::cluster::{ClusterEndpoints, MemberAnswer, passes, text_is};
+use super::error::{LivenessDoubt, ReplaceError, names};
+use super::loopback;
 use super::plan::{ReplaceStep, Replacement};
 use super::screen::ProgressLine;
 use crate::commands::joining;
@@ -24,12 +25,18 @@ const PASSING: Duration = Duration::from_secs(20);
 /// The call that begins each step.
 const LIST: &str = "list the members";
 
+/// The call that precedes a removal.
+const CHECK: &str = "check the voters";
+
 /// A replacement in progress.
 pub(super) struct ReplaceSession {
     cluster: ClusterEndpoints,
     screen: ProgressLine,
-    /// The command line that continues it.
+    /// The command line that continues it, without --force.
     again: String,
+    /// The member is removed though it may run. Cleared by its removal: a repeated command must
+    /// not remove the successor.
+    force: bool,
     /// The call that fails, and since when.
     failing: Option<(&'static str, Instant)>,
     /// The learner whose variables were printed.
@@ -42,20 +49,28 @@ impl ReplaceSession {
             cluster,
             screen: ProgressLine::new(),
             again: String::new(),
+            force: false,
             failing: None,
             announced: None,
         }
     }
 
-    /// Sets the command line for messages about a step that did not succeed.
-    pub(super) fn again_with(&mut self, again: String) {
+    /// Sets the command line for messages about a step that did not succeed, and whether the member
+    /// is removed though it may run.
+    pub(super) fn again_with(&mut self, again: String, force: bool) {
         self.again = again;
+        self.force = force;
+    }
+
+    fn again(&self) -> String {
+        let force = if self.force { " --force" } else { "" };
+        format!(": {}{force}", self.again)
     }
 
     /// Takes one step after the other, until the successor votes.
     pub(super) async fn replace(
         &mut self,
-        of: &Replacement,
+        of: &mut Replacement,
         wait: Duration,
     ) -> Result<(), ReplaceError> {
         let began = Instant::now();
@@ -66,12 +81,8 @@ impl ReplaceSession {
             let waits = matches!(step, ReplaceStep::Start(_) | ReplaceStep::Promote(_));
             match step {
                 ReplaceStep::Remove(old) => {
-                    if is_first && self.is_healthy(old).await {
-                        self.screen.print(&format!(
-                            "{} is a member and answers: there is nothing to replace. To replace \
-                             it all the same, stop it first.",
-                            names([old])
-                        ));
+                    if is_first && self.runs(old, wait).await? {
+                        self.print_that_it_answers(old);
                         return Ok(());
                     }
                     self.remove(old, &members).await?;
@@ -84,13 +95,25 @@ impl ReplaceSession {
                     self.screen.print(&text);
                     return Ok(());
                 }
+                ReplaceStep::Taken(voter) => {
+                    let is_done = of.old.is_none() && voter.name == of.name;
+                    if is_done && self.cluster.status_of(voter).await.is_some() {
+                        self.print_that_it_answers(voter);
+                        return Ok(());
+                    }
+                    return Err(ReplaceError::Taken {
+                        name: voter.name.clone(),
+                        id: voter.id,
+                        urls: voter.peer_ur_ls.join(","),
+                    });
+                }
             }
             is_first = false;
             if waits && wait < began.elapsed() {
                 return Err(ReplaceError::NotInTime {
                     name: of.name.clone(),
                     waited: wait,
-                    again: self.again.clone(),
+                    again: self.again(),
                 });
             }
             sleep(POLL).await;
@@ -110,10 +133,45 @@ impl ReplaceSession {
         }
     }
 
-    async fn is_healthy(&self, member: &Member) -> bool {
+    /// Whether the member to be removed answers. One that may run all the same is an error, unless
+    /// the removal is forced.
+    async fn runs(&mut self, old: &Member, wait: Duration) -> Result<bool, ReplaceError> {
         self.screen
-            .show(format!("checking that {} is down", names([member])));
-        !member.is_learner && self.cluster.status_of(member).await.is_some()
+            .show(format!("checking that {} is down", names([old])));
+        if old.is_learner {
+            return Ok(false);
+        }
+        let answer = self.cluster.answer_of(old).await;
+        if matches!(answer, MemberAnswer::Own(_)) || self.force {
+            return Ok(matches!(answer, MemberAnswer::Own(_)));
+        }
+        if let MemberAnswer::Other { url, id } = answer {
+            return Err(LivenessDoubt::OtherMember { url, id }.about(old));
+        }
+        let urls = old.client_ur_ls.join(",");
+        if loopback::hides(old) {
+            return Err(LivenessDoubt::Loopback(urls).about(old));
+        }
+        // The leader counts a member as active for a while after its last message.
+        let began = Instant::now();
+        loop {
+            match self.cluster.all_voters_active(old).await {
+                Ok(true) if PASSING.min(wait) <= began.elapsed() => {
+                    return Err(LivenessDoubt::Active(urls).about(old));
+                }
+                Ok(true) => sleep(POLL).await,
+                Ok(false) => return Ok(false),
+                Err(status) => self.pause(CHECK, status, &[]).await?,
+            }
+        }
+    }
+
+    fn print_that_it_answers(&self, member: &Member) {
+        self.screen.print(&format!(
+            "{} is a member and answers: there is nothing to replace. To replace it all the same, \
+             stop it first.",
+            names([member])
+        ));
     }
 
     async fn remove(&mut self, old: &Member, members: &[Member]) -> Result<(), ReplaceError> {
@@ -126,6 +184,7 @@ impl ReplaceSession {
         match removed {
             Ok(()) => {
                 self.failing = None;
+                self.force = false;
                 let urls = old.peer_ur_ls.join(",");
                 let text = format!("Removed {} ({:x}, {urls}).", names([old]), old.id);
                 self.screen.print(&text);
@@ -135,19 +194,20 @@ impl ReplaceSession {
         }
     }
 
-    async fn add(&mut self, of: &Replacement, members: &[Member]) -> Result<(), ReplaceError> {
+    async fn add(&mut self, of: &mut Replacement, members: &[Member]) -> Result<(), ReplaceError> {
         self.screen.show(format!("adding {} as a learner", of.name));
         let request = MemberAddRequest {
             peer_ur_ls: of.peer_urls.clone(),
             is_learner: true,
         };
         let added = match self.cluster.client().await {
-            Ok(mut client) => client.member_add(request).await.map(drop),
+            Ok(mut client) => client.member_add(request).await,
             Err(status) => Err(status),
         };
         match added {
-            Ok(()) => {
+            Ok(added) => {
                 self.failing = None;
+                of.successor = added.into_inner().member.map(|member| member.id);
                 Ok(())
             }
             Err(status) if text_is(&status, &Error::MemberBadUrls) => {
@@ -207,10 +267,7 @@ impl ReplaceSession {
             Some(failing) => failing,
             None => *self.failing.insert((what, Instant::now())),
         };
-        let passes = status.code() == Code::Unavailable
-            || matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled)
-            || text_is(&status, &Error::TooManyRequests);
-        if passes && since.elapsed() < PASSING {
+        if passes(&status) && since.elapsed() < PASSING {
             self.screen
                 .show(format!("trying to {what}: {}", status.message()));
             self.cluster.rotate();
@@ -239,7 +296,7 @@ impl ReplaceSession {
                     true => String::new(),
                     false => format!(" ({})", names(silent)),
                 },
-                again: self.again.clone(),
+                again: self.again(),
             };
         }
         if text_is(status, &Error::NotEnoughStartedMembers) {
@@ -262,9 +319,4 @@ impl ReplaceSession {
             _ => ReplaceError::Refused { what, text },
         }
     }
-}
-
-/// Whether the refusal has etcd's text of this error.
-fn text_is(status: &Status, error: &Error) -> bool {
-    status.message() == error.to_string()
 }
