@@ -8,9 +8,10 @@ use keelson_core::node::{Input, Role};
 use keelson_core::state::{Applied, Flush};
 use keelson_core::{Committed, Index, MemberId, Millis, proposal};
 
+use super::event::{Event, Waiter};
 use super::mutant::Mutant;
 use super::nodes::Life;
-use super::world::{Event, Waiter, World};
+use super::world::World;
 use crate::invariant::Fact;
 
 /// A state's hash covers all of it, so it is compared only once for so many entries.

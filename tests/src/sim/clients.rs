@@ -17,10 +17,11 @@ use keelson_proto::etcdserverpb::{
 use keelson_proto::internal::{Command, command};
 use prost::Message;
 
+use super::event::{Event, Waiter};
 use super::mutant::Mutant;
 use super::nodes::{Life, Read, ReadOrigin};
 use super::swarm::Swarm;
-use super::world::{Event, Waiter, World};
+use super::world::World;
 use crate::history::{Outcome, Request, Response};
 
 /// The state of all clients.

@@ -6,8 +6,9 @@ use keelson_proto::etcdserverpb;
 use keelson_proto::internal::{MemberChange, member_change};
 use prost::Message;
 
+use super::event::Event;
 use super::nodes::{self, Member};
-use super::world::{Event, World};
+use super::world::World;
 
 /// The kinds of fault; the swarm decides which of them a run has.
 #[derive(Clone, Copy, Debug)]

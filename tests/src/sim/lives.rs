@@ -3,10 +3,11 @@
 use keelson_core::node::{Append, Restored};
 use keelson_core::{LastIncluded, MemberId};
 
+use super::event::Event;
 use super::joining::Start;
 use super::mutant::Mutant;
 use super::nodes::Member;
-use super::world::{Event, World};
+use super::world::World;
 use crate::invariant::Fact;
 
 /// The result of a start.

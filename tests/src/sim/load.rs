@@ -8,9 +8,10 @@ use keelson_proto::peer::PeerMessage;
 use keelson_proto::peer::peer_message::Message;
 
 use super::dice::Dice;
+use super::event::Waiter;
 use super::nodes::{Member, ReadOrigin};
 use super::swarm::Swarm;
-use super::world::{Waiter, World};
+use super::world::World;
 use crate::invariant::Fact;
 
 /// A stop that ends this soon after the faults is no burden for a healed cluster, in milliseconds.

@@ -6,8 +6,9 @@ use keelson_core::node::{Append, Input};
 use keelson_core::{LastIncluded, MemberId};
 use std::collections::VecDeque;
 
+use super::event::Event;
 use super::mutant::Mutant;
-use super::world::{Event, World};
+use super::world::World;
 use crate::invariant::Fact;
 
 /// The state of a member's log thread.

@@ -8,9 +8,10 @@ use keelson_core::node::Input;
 use keelson_proto::peer::PeerMessage;
 use keelson_proto::peer::peer_message::Message as PeerMessageKind;
 
+use super::event::Event;
 use super::mutant::Mutant;
 use super::net::Envelope;
-use super::world::{Event, World};
+use super::world::World;
 use crate::invariant::Fact;
 
 impl World {

@@ -5,8 +5,8 @@
 //! the steps of its recovery. `world` and `applier` carry out their effects as the product's shell
 //! does.
 //!
-//! Reading order: `swarm` (the draws of a seed), `world` (the loop and a member's turn), `nodes`
-//! (one member), then its threads (`messages`, `log_thread`, `applier`, `snapshots`, `transfers`,
+//! Reading order: `swarm` (the draws of a seed), `world` (the loop and a member's turn), `dispatch`
+//! (the events), `nodes` (one member), then its threads (`messages`, `log_thread`, `applier`, `snapshots`, `transfers`,
 //! `lives`, `joining`), `faults`, `troubles`, `damage` and `decay`, `operator`, `load`, `silence`,
 //! `clients`, `tree` (the v2 API), `watch` (v3 watches), `lease`, `finale` (the second phase).
 
@@ -16,6 +16,8 @@ mod clock;
 mod damage;
 mod decay;
 mod dice;
+mod dispatch;
+mod event;
 mod faults;
 mod finale;
 mod joining;
@@ -34,6 +36,7 @@ mod silence;
 mod snapshots;
 mod storage;
 mod swarm;
+mod tally;
 mod transfers;
 mod tree;
 mod troubles;

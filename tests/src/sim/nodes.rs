@@ -22,6 +22,7 @@ use keelson_store::internals::recovery::Opened;
 use keelson_store::internals::wal::WalError;
 
 use super::damage::Damage;
+use super::event::Waiter;
 use super::lease::LessorShell;
 use super::log_thread::LogThread;
 use super::mutant::Mutant;
@@ -31,7 +32,6 @@ use super::swarm::Swarm;
 use super::transfers::{Arrival, Receiving};
 use super::tree::{self, ExpirerShell, HubShell};
 use super::watch::WatchShell;
-use super::world::Waiter;
 
 /// A machine, with or without a process.
 pub(super) struct Member {

@@ -9,9 +9,10 @@ use keelson_proto::internal::{Command, MemberAttributes, member_change};
 use prost::Message;
 
 use super::damage::Damage;
+use super::event::Event;
 use super::nodes::Member;
 use super::storage::Storage;
-use super::world::{Event, World};
+use super::world::World;
 
 /// The time within which the healed cluster's operator finishes, in milliseconds.
 const REPAIRS_MS: u64 = 120_000;

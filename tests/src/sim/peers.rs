@@ -6,8 +6,9 @@ use keelson_core::Millis;
 use keelson_core::member::Membership;
 use keelson_proto::etcdserverpb::Member;
 
+use super::event::Event;
 use super::net::Envelope;
-use super::world::{Event, World};
+use super::world::World;
 
 /// A peer's URLs.
 pub(super) type Urls = Vec<String>;

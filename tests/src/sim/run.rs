@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::dice::Dice;
 use super::mutant::Mutant;
 use super::swarm::Swarm;
-use super::world::{Tally, World};
+use super::tally::Tally;
+use super::world::World;
 use crate::check::tree::TreeHistory;
 use crate::history::History;
 

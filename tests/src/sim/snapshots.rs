@@ -9,9 +9,10 @@ use keelson_core::{Index, LastIncluded, MemberId};
 use keelson_proto::etcdserverpb::Member;
 use keelson_proto::peer::{RaftMessage, SnapshotChunk};
 
+use super::event::Event;
 use super::mutant::Mutant;
 use super::nodes;
-use super::world::{Event, World};
+use super::world::World;
 use crate::invariant::Fact;
 
 /// A capture that is not sent: its contents are compared with the state it was taken from.

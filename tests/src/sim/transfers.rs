@@ -12,9 +12,10 @@ use keelson_core::state::Capture;
 use keelson_proto::peer::{RaftMessage, SnapshotChunk};
 use keelson_store::internals::engine::generation::Fresh;
 
+use super::event::Event;
 use super::mutant::Mutant;
 use super::nodes;
-use super::world::{Event, World};
+use super::world::World;
 
 /// The interval at which an offer that waits for the slot is repeated.
 const OFFER_AGAIN_MS: u64 = 50;

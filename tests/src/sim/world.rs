@@ -1,175 +1,29 @@
-//! The world: all simulated state, the planned events, and the loop that handles them.
+//! The world: all simulated state, the loop over the planned events, and a member's turn.
 //!
-//! `nodes` defines a member; this module defines what an event does to it. A turn's effects are
-//! carried out in the order of their fields, as by the product's driver.
+//! `nodes` defines a member, `dispatch` which part handles an event. A turn's effects are carried
+//! out in the order of their fields, as by the product's driver.
 
 use std::collections::BTreeMap;
 
-use keelson_core::member::{
-    ConsensusEffects, ConsensusEvent, ExpirerEvent, LessorEvent, LogWork, TransferNumber,
-};
+use keelson_core::member::{ConsensusEffects, ConsensusEvent, ExpirerEvent, LessorEvent, LogWork};
 use keelson_core::node::Input;
-use keelson_core::{Index, MemberId, Millis, ProposalId};
+use keelson_core::{MemberId, Millis, ProposalId};
 use keelson_proto::internal::member_change;
 
 use super::clients::Clients;
 use super::clock::Clock;
 use super::dice::Dice;
+use super::event::{Event, Waiter};
 use super::lease::LeaseWorld;
 use super::mutant::Mutant;
-use super::net::{Envelope, Net};
+use super::net::Net;
 use super::nodes::{self, Life, Member};
-use super::snapshots::Audit;
 use super::swarm::Swarm;
-use super::transfers::Transfer;
+use super::tally::Tally;
 use super::tree::TreeWorld;
 use super::watch::WatchWorld;
 use crate::history::{History, Outcome};
 use crate::invariant::{Fact, Invariants};
-
-/// The interval at which a snapshot's transfer is checked while one of its ends is stopped, in
-/// milliseconds.
-const HELD_MS: u64 = 1_000;
-
-/// The kinds of event. An event for an incarnation that has ended has no effect.
-pub(super) enum Event {
-    /// A member takes its turn.
-    Turn(MemberId, u64),
-    /// A batch arrives.
-    Deliver(Box<Envelope>),
-    /// The other members have answered a query for the member list.
-    PeersAnswer(MemberId, u64),
-    /// A log's sync ends.
-    Synced(MemberId, u64),
-    /// A log checks whether it is still idle.
-    LogPause(MemberId, u64),
-    /// An applier takes its work.
-    Apply(MemberId, u64),
-    /// An applier is due.
-    ApplierDue(MemberId, u64),
-    /// The engine has stored what was flushed.
-    Flushed(MemberId, u64, Index),
-    /// A snapshot is offered to its receiver.
-    SnapshotOffer(Box<Transfer>),
-    /// A snapshot's sender reads the next piece.
-    SnapshotPiece(Box<Transfer>),
-    /// A piece, or the end of all pieces, reaches the receiver.
-    PieceArrives(Box<Transfer>),
-    /// A receiver checks whether a transfer has brought more than this number of pieces.
-    PieceOverdue(MemberId, u64, TransferNumber, usize),
-    /// A transfer ends in favour of another one.
-    Evicted(MemberId, u64, TransferNumber),
-    /// The next piece of a member's state is read for a comparison.
-    AuditPiece(Box<Audit>),
-    /// A sender gets the result of its snapshot.
-    SnapshotSent(MemberId, u64, MemberId, bool),
-    /// A member is notified that another has died, or is back.
-    Notice(MemberId, u64, MemberId, bool),
-    /// A client sends a request.
-    Client(u64),
-    /// A client's request times out.
-    GiveUp(usize),
-    /// A request of a client of the v2 API times out.
-    TreeGiveUp(usize),
-    /// A request reaches the member's timeout, whether a client waits for it or not.
-    Forget(ProposalId),
-    /// A watcher of the v2 tree reads new events.
-    Watch(usize),
-    /// A watcher that has scanned a member's history is registered there.
-    WatcherEnters(MemberId, u64),
-    /// A member sends its watchers some of the queued events.
-    DeliverEvents(MemberId, u64),
-    /// A client with a stream of v3 watches takes its turn.
-    StreamClient(usize),
-    /// A member delivers some revisions to the streams of v3 watches.
-    FanOut(MemberId, u64),
-    /// A member checks which nodes of the v2 tree are due.
-    Expirer(MemberId, u64),
-    /// A member's lessor is due.
-    Lessor(MemberId, u64),
-    /// A member's lessor makes a refused proposal again.
-    LessorAgain(MemberId, u64, u64),
-    /// The renewal with that number, of that lease, reaches a member.
-    Renewal(MemberId, u64, u64, i64),
-    /// A holder of a lease sends a request.
-    Holder(usize),
-    /// A holder's operation times out.
-    HolderGivesUp(usize, u64),
-    /// A fault is injected.
-    Fault,
-    /// A machine is switched on.
-    Start(MemberId),
-    /// The operator takes a machine away.
-    Retire(MemberId),
-    /// The operator replaces a dead member.
-    Replace,
-    /// The operator replaces a member that refuses to go on.
-    Repair(MemberId),
-    /// A member publishes its URLs.
-    Publish(MemberId, u64),
-}
-
-/// The origin of a request, which waits for its answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Waiter {
-    /// A client, for this operation.
-    Client(usize),
-    /// A client of the v2 API.
-    Tree(usize),
-    /// The member's expirer, for its read with this number.
-    Expirer(u64),
-    /// The member's lessor, for its proposal with this number.
-    Lessor(u64),
-    /// A holder of a lease, for its operation with this number.
-    Holder(usize, u64),
-}
-
-/// Counts of what happened.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Tally {
-    /// Events handled.
-    pub events: u64,
-    /// Faults injected.
-    pub faults: u64,
-    /// Processes started again.
-    pub restarts: u64,
-    /// Snapshots installed.
-    pub snapshots: u64,
-    /// Snapshots damaged on their way.
-    pub garbled: u64,
-    /// Disks damaged.
-    pub damages: u64,
-    /// Members that refused to go on.
-    pub refused: u64,
-    /// Clusters that the damage to all members has left without a quorum.
-    pub ended: u64,
-    /// Damage that no member can detect and that would cost acknowledged writes: it was undone.
-    pub undone: u64,
-    /// Damage that no member can detect, and that the leader detects.
-    pub decayed: u64,
-    /// Membership changes that took effect.
-    pub changes: u64,
-    /// Elections won.
-    pub elections: u64,
-    /// Expired nodes of the v2 tree.
-    pub expiries: u64,
-    /// Leases that have expired.
-    pub expired_leases: u64,
-    /// Events that watchers of the v2 tree received.
-    pub watched: u64,
-    /// Watches whose history was already cleared.
-    pub cleared: u64,
-    /// Streams that ended because they were too far behind.
-    pub behind: u64,
-    /// Watches that went on from a snapshot's history, or were cut there.
-    pub resumed: u64,
-    /// Events that v3 watches received.
-    pub sent: u64,
-    /// v3 watches that a compaction has ended.
-    pub compacted: u64,
-    /// A hash over everything that happened.
-    pub trace: u64,
-}
 
 /// A simulated cluster.
 pub(super) struct World {
@@ -270,180 +124,6 @@ impl World {
         Ok(())
     }
 
-    fn handle(&mut self, event: Event) -> Result<(), String> {
-        let Some(event) = self.hold_if_paused(event)? else {
-            return Ok(());
-        };
-        match event {
-            Event::Turn(id, boot) if self.lives(id, boot) => self.turn(id),
-            Event::Synced(id, boot) if self.lives(id, boot) => self.synced(id),
-            Event::LogPause(id, boot) if self.lives(id, boot) => self.log_pauses(id),
-            Event::Publish(id, boot) if self.lives(id, boot) => {
-                self.publish(id);
-                Ok(())
-            }
-            Event::Apply(id, boot) if self.lives(id, boot) => self.apply(id),
-            Event::ApplierDue(id, boot) if self.lives(id, boot) => self.applier_due(id),
-            Event::Flushed(id, boot, index) if self.lives(id, boot) => self.flushed(id, index),
-            Event::SnapshotSent(id, boot, to, ok) if self.lives(id, boot) => {
-                self.input(id, Input::SnapshotSent { to, ok });
-                Ok(())
-            }
-            Event::Notice(id, boot, about, down) if self.lives(id, boot) => {
-                let input = match down {
-                    true => Input::PeerDown(about),
-                    false => Input::PeerUp(about),
-                };
-                self.input(id, input);
-                Ok(())
-            }
-            Event::Deliver(envelope) => self.deliver(*envelope),
-            Event::PeersAnswer(id, boot) if self.lives(id, boot) => {
-                self.peers_answer(id);
-                Ok(())
-            }
-            Event::SnapshotPiece(transfer) => self.read_piece(transfer),
-            Event::AuditPiece(audit) => self.audit_piece(audit),
-            Event::SnapshotOffer(transfer) => {
-                self.offer_arrives(transfer);
-                Ok(())
-            }
-            Event::PieceArrives(transfer) => self.piece_arrives(transfer),
-            Event::PieceOverdue(id, boot, number, pieces) if self.lives(id, boot) => {
-                self.piece_overdue(id, number, pieces);
-                Ok(())
-            }
-            Event::Evicted(id, boot, number) if self.lives(id, boot) => {
-                self.evicted(id, number);
-                Ok(())
-            }
-            Event::Client(client) => self.client_acts(client),
-            Event::GiveUp(operation) => {
-                self.give_up(operation);
-                Ok(())
-            }
-            Event::Forget(id) => {
-                self.forget(id);
-                Ok(())
-            }
-            Event::TreeGiveUp(operation) => {
-                self.tree_give_up(operation);
-                Ok(())
-            }
-            Event::Watch(number) => self.watcher_looks(number),
-            Event::WatcherEnters(id, boot) if self.lives(id, boot) => {
-                self.watcher_enters(id);
-                Ok(())
-            }
-            Event::DeliverEvents(id, boot) if self.lives(id, boot) => {
-                self.hub_delivers(id);
-                Ok(())
-            }
-            Event::StreamClient(number) => self.stream_client_acts(number),
-            Event::FanOut(id, boot) if self.lives(id, boot) => self.fan_out(id),
-            Event::Expirer(id, boot) if self.lives(id, boot) => {
-                self.expirer_due(id);
-                Ok(())
-            }
-            Event::Lessor(id, boot) if self.lives(id, boot) => self.lessor_due(id),
-            Event::LessorAgain(id, boot, number) if self.lives(id, boot) => {
-                self.lessor_proposes(id, number)
-            }
-            Event::Renewal(id, boot, number, lease) if self.lives(id, boot) => {
-                self.renewal_arrives(id, number, lease)
-            }
-            Event::Holder(number) => self.holder_acts(number),
-            Event::HolderGivesUp(number, operation) => {
-                self.holder_gives_up(number, operation);
-                Ok(())
-            }
-            Event::Fault => {
-                self.fault();
-                Ok(())
-            }
-            Event::Start(id) => self.start(id),
-            Event::Retire(id) => {
-                self.retire(id);
-                Ok(())
-            }
-            Event::Replace => {
-                self.replace();
-                Ok(())
-            }
-            Event::Repair(id) => {
-                self.repair(id);
-                Ok(())
-            }
-            // For an incarnation that has ended.
-            _ => Ok(()),
-        }
-    }
-
-    /// A stopped process handles no event; the event is put off.
-    fn hold_if_paused(&mut self, event: Event) -> Result<Option<Event>, String> {
-        let id = match &event {
-            Event::Turn(id, _)
-            | Event::Synced(id, _)
-            | Event::LogPause(id, _)
-            | Event::PeersAnswer(id, _)
-            | Event::Publish(id, _)
-            | Event::Apply(id, _)
-            | Event::ApplierDue(id, _)
-            | Event::Flushed(id, _, _)
-            | Event::SnapshotSent(id, _, _, _)
-            | Event::Expirer(id, _)
-            | Event::Lessor(id, _)
-            | Event::LessorAgain(id, _, _)
-            | Event::Renewal(id, _, _, _)
-            | Event::WatcherEnters(id, _)
-            | Event::DeliverEvents(id, _)
-            | Event::FanOut(id, _)
-            | Event::Notice(id, _, _, _) => *id,
-            Event::Deliver(envelope) => envelope.to,
-            Event::SnapshotPiece(transfer) => transfer.from,
-            Event::SnapshotOffer(transfer) | Event::PieceArrives(transfer) => transfer.to,
-            Event::PieceOverdue(id, ..) | Event::Evicted(id, ..) => *id,
-            _ => return Ok(Some(event)),
-        };
-        let paused = |id: &MemberId| self.members.get(id).map_or(0, |member| member.paused_until);
-        let until = paused(&id);
-        let wait = until.saturating_sub(self.clock.now_ms());
-        if let Event::Deliver(envelope) = &event {
-            self.note_under_way(id, &envelope.messages, wait != 0)?;
-        }
-        if wait == 0 {
-            return Ok(Some(event));
-        }
-        // A turn of an earlier incarnation is dropped at its time: it does not replace a turn of
-        // this one.
-        match event {
-            Event::Turn(id, boot) if self.lives(id, boot) => {
-                if let Some(life) = self.life(id) {
-                    life.turn_at = Some(until);
-                }
-            }
-            Event::Expirer(id, boot) if self.lives(id, boot) => {
-                if let Some(life) = self.life(id) {
-                    life.expirer.due_at = Some(until);
-                }
-            }
-            Event::Lessor(id, boot) if self.lives(id, boot) => {
-                if let Some(life) = self.life(id) {
-                    life.lessor.due_at = Some(until);
-                }
-            }
-            _ => {}
-        }
-        // If one end dies meanwhile, the transfer soon fails at the other one.
-        let of_snapshot = matches!(
-            event,
-            Event::SnapshotPiece(_) | Event::SnapshotOffer(_) | Event::PieceArrives(_)
-        );
-        let look_again = if of_snapshot { HELD_MS } else { u64::MAX };
-        self.clock.after(wait.min(look_again), event);
-        Ok(None)
-    }
-
     /// Checks the invariants with a fact, and prints it in a trace.
     pub(super) fn fact(&mut self, fact: &Fact<'_>) -> Result<(), String> {
         if self.trace {
@@ -505,7 +185,7 @@ impl World {
     }
 
     /// One turn of a member.
-    fn turn(&mut self, id: MemberId) -> Result<(), String> {
+    pub(super) fn turn(&mut self, id: MemberId) -> Result<(), String> {
         let (now, trace) = (self.clock.now_ms(), self.trace);
         let Some(life) = self.life(id) else {
             return Ok(());

@@ -12,7 +12,6 @@ pub const LONG_FILES: &[&str] = &[
     "tests/src/deis/components.rs",
     "tests/src/differential_v2/generate.rs",
     "tests/src/sim/clients.rs",
-    "tests/src/sim/world.rs",
 ];
 
 /// Functions of more lines than [`crate::functions::LINES_MAX`]: tables of cases, and a `match`
@@ -28,7 +27,7 @@ pub const LONG_FUNCTIONS: &[&str] = &[
     "store/edge/src/errors.rs: reference",
     "tests/command_line/flags.rs: what_cannot_work_says_so_and_exits",
     "tests/src/sim/swarm.rs: aim_at",
-    "tests/src/sim/world.rs: handle",
+    "tests/src/sim/dispatch.rs: handle",
 ];
 
 /// Sources that may name `std::fs`. Data that must survive a crash goes through `store/src/disk`;

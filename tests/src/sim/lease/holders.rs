@@ -11,7 +11,8 @@ use keelson_proto::internal::command::Op;
 use prost::Message;
 
 use super::agreed::{LeaseKey, key_of};
-use crate::sim::world::{Event, Waiter, World};
+use crate::sim::event::{Event, Waiter};
+use crate::sim::world::World;
 
 /// A client with at most one lease.
 pub(super) struct Holder {
@@ -49,7 +50,7 @@ impl Holder {
         }
     }
 
-    /// It gives its lease up, whatever the state of it.
+    /// Abandons the lease, alive or not.
     fn abandon(&mut self) {
         (self.id, self.lease) = (self.id + 1, None);
     }

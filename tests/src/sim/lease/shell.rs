@@ -10,10 +10,11 @@ use keelson_proto::internal::command::Op;
 use prost::Message;
 
 use super::DRIFT_MAX;
+use crate::sim::event::{Event, Waiter};
 use crate::sim::mutant::Mutant;
 use crate::sim::nodes::ReadOrigin;
 use crate::sim::swarm::Swarm;
-use crate::sim::world::{Event, Waiter, World};
+use crate::sim::world::World;
 
 /// The pause before a refused proposal is made again, in milliseconds; the product's.
 const AGAIN_MS: u64 = 5;

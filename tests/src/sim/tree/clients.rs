@@ -9,9 +9,10 @@ use prost::Message;
 
 use crate::check::tree::{TreeAnswer, TreeCall, text};
 use crate::history::Outcome;
+use crate::sim::event::{Event, Waiter};
 use crate::sim::mutant::Mutant;
 use crate::sim::nodes::ReadOrigin;
-use crate::sim::world::{Event, Waiter, World};
+use crate::sim::world::World;
 
 impl World {
     /// A client's turn: it sends a request to a member.

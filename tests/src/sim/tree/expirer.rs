@@ -8,10 +8,11 @@ use keelson_proto::internal::{Command, TreeExpire};
 use prost::Message;
 
 use super::log::Tenure;
+use crate::sim::event::{Event, Waiter};
 use crate::sim::mutant::Mutant;
 use crate::sim::nodes::ReadOrigin;
 use crate::sim::swarm::Swarm;
-use crate::sim::world::{Event, Waiter, World};
+use crate::sim::world::World;
 
 /// One process's expirer.
 pub(in crate::sim) struct ExpirerShell {

@@ -14,8 +14,9 @@ use keelson_core::tree::watchers::{
 };
 use keelson_core::tree::{Event as Change, TreeError};
 
+use crate::sim::event::Event;
 use crate::sim::mutant::Mutant;
-use crate::sim::world::{Event, World};
+use crate::sim::world::World;
 
 /// A queue small enough for bursts to fill.
 const QUEUE_EVENTS_MAX: usize = 64;

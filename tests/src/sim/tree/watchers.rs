@@ -13,7 +13,8 @@ use keelson_core::tree::watchers::{HistoryScan, WatchSpec};
 use super::hub::Inbox;
 use super::watched::Watch;
 use crate::model::notifies;
-use crate::sim::world::{Event, World};
+use crate::sim::event::Event;
+use crate::sim::world::World;
 
 /// The largest number of events read at a time.
 const BATCH: usize = 16;

@@ -10,8 +10,9 @@ use keelson_proto::etcdserverpb::{ResponseHeader, WatchResponse};
 
 use super::Woken;
 use crate::check::watch::{CheckedWatch, EventLog};
+use crate::sim::event::Event;
 use crate::sim::mutant::Mutant;
-use crate::sim::world::{Event, World};
+use crate::sim::world::World;
 
 /// The size from which a message with events is split, for watches that allow it, in bytes.
 const FRAGMENT_BYTES: usize = 60;
@@ -197,11 +198,13 @@ impl World {
             if !connection.woken.load(Ordering::Relaxed) {
                 return Ok(());
             }
+            // Before: the stream may wake its client while it has nothing.
+            connection.woken.store(false, Ordering::Relaxed);
             let message = connection.stream.next();
             let Some(message) = message.map_err(|e| e.to_string())? else {
-                connection.woken.store(false, Ordering::Relaxed);
-                return Ok(());
+                continue;
             };
+            connection.woken.store(true, Ordering::Relaxed);
             let response = message.response(ResponseHeader::default());
             self.stream_receives(number, &response)?;
         }

@@ -6,9 +6,10 @@ use keelson_core::MemberId;
 use keelson_core::member::Applier;
 use keelson_core::watch::WatchHub;
 
+use crate::sim::event::Event;
 use crate::sim::mutant::Mutant;
 use crate::sim::swarm::Swarm;
-use crate::sim::world::{Event, World};
+use crate::sim::world::World;
 
 /// A process's hub of v3 watches.
 pub(in crate::sim) struct WatchShell {

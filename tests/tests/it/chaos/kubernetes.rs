@@ -16,7 +16,7 @@ use super::*;
 const WATCHERS: usize = 50;
 /// The pairs of a page.
 const PAGE: i64 = 5;
-/// The key by which API servers agree on who compacts.
+/// The key by which API servers elect the one that compacts.
 const COMPACT_REV_KEY: &str = "compact_rev_key";
 
 fn everything(revision: i64) -> RangeRequest {
