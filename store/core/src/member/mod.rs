@@ -23,6 +23,8 @@ mod messages;
 mod peers;
 mod recovery;
 mod snapshot_slot;
+#[cfg(test)]
+mod tests;
 
 pub use applier::{Applier, ApplierEffects, ApplierEvent, EngineNumber, FlushPolicy};
 pub use batched_reads::{BatchedReads, ReadTicket};

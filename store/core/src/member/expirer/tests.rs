@@ -1,14 +1,11 @@
 //! Each transition of the expirer, against a real tree.
 
-use std::sync::Arc;
-
-use keelson_proto::internal::{Command, TreeRequest, command::Op};
-use prost::Message;
+use keelson_proto::internal::{TreeRequest, command::Op};
 
 use super::*;
-use crate::engine::MemoryEngine;
-use crate::state::{Genesis, Limits, StateMachine};
-use crate::{Committed, Entry, EntryKind, Index, MemberId, ProposalId, proposal};
+use crate::MemberId;
+use crate::member::tests::{commit, empty_state};
+use crate::state::StateMachine;
 
 const GRACE_MS: u64 = 20_000;
 const TIMEOUT_MS: u64 = 7_000;
@@ -30,11 +27,9 @@ fn clock_ns(now_ms: u64) -> i64 {
 
 impl World {
     fn new() -> World {
-        let engine = Arc::new(MemoryEngine::new());
-        let state = StateMachine::create(engine, Genesis::default(), Limits::default());
         World {
             expirer: Expirer::new(GRACE_MS, TIMEOUT_MS),
-            state: state.expect("an empty engine"),
+            state: empty_state(),
             now: 1_000,
             soft_state: SoftState {
                 leader: MemberId(1),
@@ -86,17 +81,7 @@ impl World {
     }
 
     fn apply(&mut self, op: Op) {
-        let command = Command { op: Some(op) }.encode_to_vec();
-        let entry = Entry {
-            index: Index(self.state.applied().index + 1),
-            term: self.soft_state.term,
-            kind: EntryKind::Command,
-            data: proposal::encode(ProposalId::default(), &command),
-            context: Default::default(),
-        };
-        let committed = Committed { entry, conf: None };
-        let applied = self.state.apply(&committed, true).expect("understood");
-        applied.response.expect("it is done");
+        commit(&mut self.state, self.soft_state.term, op);
     }
 
     fn index(&self) -> u64 {

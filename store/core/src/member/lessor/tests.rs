@@ -2,18 +2,14 @@
 
 mod forwarding;
 
-use std::sync::Arc;
-
 use keelson_proto::etcdserverpb::{LeaseGrantRequest, LeaseRevokeRequest, PutRequest};
-use keelson_proto::internal::Command;
 use keelson_proto::peer::peer_message::Message;
-use prost::Message as _;
 
 use super::leader::{EXPIRE_AGAIN_MS, PAUSE_MS, RETRY_MS};
 use super::*;
-use crate::engine::MemoryEngine;
-use crate::state::{Genesis, Limits, StateMachine};
-use crate::{Committed, Entry, EntryKind, Index, ProposalId, Term, proposal};
+use crate::Term;
+use crate::member::tests::{commit, empty_state};
+use crate::state::StateMachine;
 
 const EXTENSION_MS: u64 = 1_000;
 const TIMEOUT_MS: u64 = 7_000;
@@ -31,11 +27,9 @@ struct World {
 
 impl World {
     fn new() -> World {
-        let engine = Arc::new(MemoryEngine::new());
-        let state = StateMachine::create(engine, Genesis::default(), Limits::default());
         World {
             lessor: Lessor::new(5, EXTENSION_MS, TIMEOUT_MS),
-            state: state.expect("an empty engine"),
+            state: empty_state(),
             now: 1_000,
             soft_state: SoftState {
                 leader: PEER,
@@ -109,17 +103,7 @@ impl World {
     }
 
     fn apply(&mut self, op: Op) {
-        let command = Command { op: Some(op) }.encode_to_vec();
-        let entry = Entry {
-            index: Index(self.state.applied().index + 1),
-            term: self.soft_state.term,
-            kind: EntryKind::Command,
-            data: proposal::encode(ProposalId::default(), &command),
-            context: Default::default(),
-        };
-        let committed = Committed { entry, conf: None };
-        let applied = self.state.apply(&committed, true).expect("understood");
-        applied.response.expect("it is done");
+        let applied = commit(&mut self.state, self.soft_state.term, op);
         self.changes.extend(applied.leases);
     }
 
