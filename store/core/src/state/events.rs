@@ -74,28 +74,41 @@ impl ReadView {
         upto: i64,
         budget: EventBudget,
     ) -> Result<EventSpan, Error> {
-        let found = self.shared.index.since(key, from, budget.rows);
-        let full = found.len() == budget.rows;
-        let (mut revisions, mut bytes, mut next) = (Vec::new(), 0, upto + 1);
-        for row in found {
-            if upto < row.main {
-                return Ok(EventSpan { revisions, next });
+        let (mut rows, mut next) = (budget.rows, upto + 1);
+        let mut found = self.shared.index.since(key, from, rows);
+        // A revision is read whole: an open-ended delete and a put may both be of this key.
+        while found.len() == rows
+            && let Some(last) = found.last().map(|row| row.main)
+        {
+            if found[0].main < last {
+                found.retain(|row| row.main < last);
+                next = next.min(last);
+                break;
             }
-            if budget.bytes <= bytes {
+            rows *= 2;
+            found = self.shared.index.since(key, from, rows);
+        }
+        let (mut revisions, mut bytes) = (Vec::<RevisionEvents>::new(), 0);
+        for row in found.into_iter().take_while(|row| row.main <= upto) {
+            let begins = revisions.last().is_none_or(|last| last.revision < row.main);
+            if begins && budget.bytes <= bytes {
                 next = row.main;
-                return Ok(EventSpan { revisions, next });
+                break;
             }
             // A compaction may have deleted it since; the caller checks for that.
             if let Some(content) = raw(&self.shared, row)? {
                 bytes += content.len();
-                let mut events = RevisionEvents::new(row.main);
-                events.push(event_of(row, content)?);
-                revisions.push(Arc::new(events));
+                if begins {
+                    revisions.push(RevisionEvents::new(row.main));
+                }
+                let revision = revisions.last_mut().expect("one has begun");
+                revision.push(event_of(row, content)?);
             }
-            next = row.main + 1;
         }
-        next = if full { next } else { upto + 1 };
-        Ok(EventSpan { revisions, next })
+        Ok(EventSpan {
+            revisions: revisions.into_iter().map(Arc::new).collect(),
+            next,
+        })
     }
 
     /// The pair of the key before a revision, encoded; `None` if there was none or if it has been

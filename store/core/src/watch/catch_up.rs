@@ -21,16 +21,20 @@ const EVENTS_PER_STEP: usize = 16_384;
 impl WatchStream {
     /// Advances some of the watchers that are behind by one step. Returns whether any was behind.
     pub(super) fn catch_up(&mut self) -> Result<bool, Error> {
-        let slots = self.next_behind();
-        let Some(first) = slots.iter().map(|slot| self.watchers[*slot].next).min() else {
+        let mut slots = self.next_behind();
+        let Some(first) = self.first_needed(&slots) else {
             return Ok(false);
         };
         let settled = self.hub.settled();
         let view = self.hub.view();
         if let Some(span) = self.hub.recent(first, STEP_BYTES) {
+            slots.sort_unstable();
             self.advance(&slots, &span, settled, &view)?;
             return Ok(true);
         }
+        self.keep_one_kind(&mut slots);
+        slots.sort_unstable();
+        let first = self.first_needed(&slots).unwrap_or(first);
         let upto = view.revision();
         let step = EventBudget {
             rows: self.hub.history_rows(),
@@ -59,28 +63,34 @@ impl WatchStream {
 
     /// The watchers of the next step, in turn.
     fn next_behind(&mut self) -> Vec<usize> {
-        if self.behind.is_empty() {
-            return Vec::new();
-        }
         let after = self.last_behind + 1;
         let turn = self.behind.range(after..).chain(self.behind.range(..after));
-        let mut slots: Vec<usize> = turn.take(WATCHERS_PER_STEP).copied().collect();
-        // A watcher of one key reads alone, by the key index.
-        let is_alone = slots
-            .first()
-            .is_some_and(|first| self.key_of(*first).is_some());
-        if is_alone && 1 < slots.len() {
-            let first = slots[0];
-            let same = self.watchers[first].next;
+        let slots: Vec<usize> = turn.take(WATCHERS_PER_STEP).copied().collect();
+        self.last_behind = slots.last().copied().unwrap_or(0);
+        slots
+    }
+
+    /// The first revision that any of the watchers needs.
+    fn first_needed(&self, slots: &[usize]) -> Option<i64> {
+        slots.iter().map(|slot| self.watchers[*slot].next).min()
+    }
+
+    /// Keeps the watchers that can read the rows together: those of the first one's single key, at
+    /// the same revision, or all of ranges. The others have a later turn.
+    fn keep_one_kind(&mut self, slots: &mut Vec<usize>) {
+        let Some(first) = slots.first().copied() else {
+            return;
+        };
+        if self.key_of(first).is_some() {
+            let next = self.watchers[first].next;
             slots.retain(|slot| {
-                self.range_of(*slot) == self.range_of(first) && self.watchers[*slot].next == same
+                self.range_of(*slot) == self.range_of(first) && self.watchers[*slot].next == next
             });
-        } else if !is_alone {
+        } else {
             slots.retain(|slot| self.key_of(*slot).is_none());
         }
-        self.last_behind = slots.last().copied().unwrap_or(0);
-        slots.sort_unstable();
-        slots
+        // The turn goes on behind the first one.
+        self.last_behind = first;
     }
 
     fn range_of(&self, slot: usize) -> usize {
@@ -147,7 +157,7 @@ impl WatchStream {
         let mut found = Vec::new();
         for event in &revision.events {
             self.index.visit(&event.key, &mut |number| {
-                found.extend(self.ranges[*number].watchers.iter().copied());
+                found.extend(&self.ranges[*number].watchers);
             });
         }
         found.sort_unstable();

@@ -38,16 +38,18 @@ pub enum WatchRange {
 
 impl WatchRange {
     /// Interprets `key` and `range_end` of a watch; `None` if the range is empty. Unlike in other
-    /// requests, an empty key stands for the least one.
-    pub fn new(key: Bytes, range_end: Bytes) -> Option<WatchRange> {
-        let key = match key.is_empty() {
-            true => Bytes::from_static(b"\0"),
-            false => key,
+    /// requests, an empty key stands for the least one. The bounds are copied: those of a request
+    /// may be parts of a far larger buffer.
+    pub fn new(key: &[u8], range_end: &[u8]) -> Option<WatchRange> {
+        let key = match key {
+            [] => Bytes::from_static(b"\0"),
+            key => Bytes::copy_from_slice(key),
         };
-        match &range_end[..] {
+        match range_end {
             [] => Some(WatchRange::Key(key)),
             [0] => Some(WatchRange::Span(key, RangeEnd::Open)),
-            end => (key[..] < *end).then(|| WatchRange::Span(key, RangeEnd::Until(range_end))),
+            end => (key[..] < *end)
+                .then(|| WatchRange::Span(key, RangeEnd::Until(Bytes::copy_from_slice(end)))),
         }
     }
 
@@ -290,11 +292,11 @@ mod tests {
 
     fn range(from: u8, end: u8) -> Option<WatchRange> {
         let end = match end {
-            0 => Bytes::new(),
-            1 => Bytes::from_static(b"\0"),
-            end => Bytes::from(vec![end]),
+            0 => vec![],
+            1 => vec![0],
+            end => vec![end],
         };
-        WatchRange::new(Bytes::from(vec![from]), end)
+        WatchRange::new(&[from], &end)
     }
 
     proptest! {
@@ -330,9 +332,7 @@ mod tests {
 
     #[test]
     fn ranges_are_those_of_a_watch() {
-        let new = |key: &'static str, end: &'static str| {
-            WatchRange::new(Bytes::from(key), Bytes::from(end))
-        };
+        let new = |key: &str, end: &str| WatchRange::new(key.as_bytes(), end.as_bytes());
         assert!(new("", "").unwrap().contains(b"\0"));
         assert!(new("", "\0").unwrap().contains(b"anything"));
         assert!(!new("b", "\0").unwrap().contains(b"a"));

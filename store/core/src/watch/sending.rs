@@ -1,5 +1,6 @@
 //! From a delivered revision to the messages of its watchers.
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::message::{SentEvent, WatchContent, WatchMessage};
@@ -13,12 +14,16 @@ impl WatchStream {
             return Ok(());
         };
         let range = self.ranges.get(sending.delivery.range);
-        let slot = range.and_then(|range| range.watchers.get(sending.at).copied());
-        let Some(slot) = slot else {
+        let after = sending.last.map_or(Bound::Unbounded, Bound::Excluded);
+        let next = range.and_then(|range| {
+            let mut rest = range.watchers.range((after, Bound::Unbounded));
+            rest.next().copied()
+        });
+        let Some(slot) = next else {
             self.sending = None;
             return Ok(());
         };
-        sending.at += 1;
+        sending.last = Some(slot);
         let revision = Arc::clone(&sending.delivery.revision);
         let watcher = &self.watchers[slot];
         if watcher.is_behind || revision.revision < watcher.next {

@@ -17,6 +17,9 @@ const WATCHERS_MAX: usize = 200_000;
 /// The maximum size of the ranges of a stream's watchers, in bytes.
 const RANGE_BYTES_MAX: usize = 64 << 20;
 
+/// The steps through the history in one call. A step reads at most `WatchLimits::history_rows`.
+const HISTORY_STEPS_MAX: usize = 8;
+
 /// etcd's texts for watches that cannot begin.
 const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";
 const EMPTY_RANGE: &str = "mvcc: watcher range is empty";
@@ -43,14 +46,14 @@ pub(super) struct StreamWatcher {
 /// A range of the stream, and the watchers that have it.
 pub(super) struct StreamRange {
     pub(super) range: WatchRange,
-    pub(super) watchers: Vec<usize>,
+    pub(super) watchers: BTreeSet<usize>,
 }
 
 /// A revision that is being sent to the watchers of a range.
 pub(super) struct Sending {
     pub(super) delivery: Delivery,
-    /// The position in the range's watchers.
-    pub(super) at: usize,
+    /// The last of the range's watchers to which it was sent.
+    pub(super) last: Option<usize>,
 }
 
 /// A stream. It ends when it is dropped.
@@ -144,7 +147,7 @@ impl WatchStream {
         if request.start_revision < 0 {
             return Err(COMPACTED);
         }
-        let range = WatchRange::new(request.key.clone(), request.range_end.clone());
+        let range = WatchRange::new(&request.key, &request.range_end);
         let range = range.ok_or(EMPTY_RANGE)?;
         if WATCHERS_MAX <= self.watchers.len() || RANGE_BYTES_MAX < self.range_bytes + range.bytes()
         {
@@ -190,7 +193,7 @@ impl WatchStream {
             self.behind.insert(slot);
         }
         self.by_id.insert(id, slot);
-        self.ranges[number].watchers.push(slot);
+        self.ranges[number].watchers.insert(slot);
         self.ready.push_back(WatchMessage {
             watch_id: id,
             revision,
@@ -210,7 +213,7 @@ impl WatchStream {
         }
         let number = self.ranges.insert(StreamRange {
             range: range.clone(),
-            watchers: Vec::new(),
+            watchers: BTreeSet::new(),
         });
         self.index.insert(&range, number);
         self.hub.register(self.id, &self.mailbox, &range, number);
@@ -235,15 +238,7 @@ impl WatchStream {
         self.behind.remove(&slot);
         let range = &mut self.ranges[watcher.range];
         self.range_bytes -= range.range.bytes();
-        if let Some(at) = range.watchers.iter().position(|other| *other == slot) {
-            range.watchers.remove(at);
-            if let Some(sending) = &mut self.sending
-                && sending.delivery.range == watcher.range
-                && at < sending.at
-            {
-                sending.at -= 1;
-            }
-        }
+        range.watchers.remove(&slot);
         if range.watchers.is_empty() {
             let range = self.ranges.remove(watcher.range);
             self.index.remove(&range.range);
@@ -292,7 +287,9 @@ impl WatchStream {
         }
     }
 
-    /// The next message; `None` if there is none now. The stream is woken when there may be one.
+    /// The next message; `None` if there is none now. The stream is woken when there may be one. It
+    /// is woken at once where watchers read a long part of the history that has nothing for them, so
+    /// that one call takes little time.
     ///
     /// # Errors
     /// The engine failed: the member must stop.
@@ -301,9 +298,14 @@ impl WatchStream {
         reason = "it can fail, and go on after `None`"
     )]
     pub fn next(&mut self) -> Result<Option<WatchMessage>, Error> {
+        let mut steps = 0;
         loop {
             if let Some(message) = self.ready.pop_front() {
                 return Ok(Some(message));
+            }
+            if HISTORY_STEPS_MAX <= steps {
+                self.mailbox.wake();
+                return Ok(None);
             }
             if self.sending.is_some() {
                 self.send_to_one()?;
@@ -312,12 +314,16 @@ impl WatchStream {
             // By turns: neither the history nor new revisions wait for all of the other.
             self.history_next = !self.history_next;
             if self.history_next && self.catch_up()? {
+                steps += 1;
                 continue;
             }
             match self.mailbox.take() {
-                Mail::Delivery(delivery) => self.sending = Some(Sending { delivery, at: 0 }),
+                Mail::Delivery(delivery) => {
+                    let last = None;
+                    self.sending = Some(Sending { delivery, last });
+                }
                 Mail::Dropped(revision) => self.fall_behind(revision),
-                Mail::Empty if self.catch_up()? => {}
+                Mail::Empty if self.catch_up()? => steps += 1,
                 Mail::Empty if self.answer_progress() => {}
                 Mail::Empty => return Ok(None),
             }

@@ -1,5 +1,5 @@
 //! Watches against a model: every event once, in order, and whole revisions, however slow the
-//! streams and the fan-out are, and whatever is compacted or replaced meanwhile.
+//! streams and the fan-out are, with compactions and replaced states in between.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -12,6 +12,7 @@ use crate::state::*;
 use crate::watch::{FrameBuffer, MailboxLimits, WatchContent, WatchHub, WatchLimits, WatchStream};
 use keelson_proto::etcdserverpb::*;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 fn key(number: u8) -> Bytes {
     Bytes::from(format!("k{number}"))
@@ -22,6 +23,8 @@ pub(super) struct Run {
     pub(super) machine: Machine,
     pub(super) hub: Arc<WatchHub>,
     pub(super) stream: WatchStream,
+    /// The stream may have a message.
+    woken: Arc<AtomicBool>,
     model: Model,
     frames: FrameBuffer,
     next_id: i64,
@@ -31,12 +34,15 @@ impl Run {
     pub(super) fn new(limits: WatchLimits) -> Run {
         let machine = Machine::new();
         let hub = WatchHub::with_limits(machine.state.view(), limits);
-        let mut stream = hub.stream(|| {});
+        let woken = Arc::new(AtomicBool::new(true));
+        let flag = Arc::clone(&woken);
+        let mut stream = hub.stream(move || flag.store(true, Ordering::Relaxed));
         stream.set_fragment_bytes(700);
         Run {
             machine,
             hub,
             stream,
+            woken,
             model: Model::new(),
             frames: FrameBuffer::default(),
             next_id: 100,
@@ -140,10 +146,12 @@ impl Run {
     /// Reads messages; without a number, all that there are.
     fn pump(&mut self, most: Option<u8>) {
         for _ in 0..most.map_or(usize::MAX, usize::from) {
-            let Some(message) = self.stream.next().expect("the engine works") else {
-                break;
-            };
-            self.model.receive(&message, &mut self.frames);
+            self.woken.store(false, Ordering::Relaxed);
+            match self.stream.next().expect("the engine works") {
+                Some(message) => self.model.receive(&message, &mut self.frames),
+                None if most.is_none() && self.woken.load(Ordering::Relaxed) => {}
+                None => break,
+            }
         }
     }
 

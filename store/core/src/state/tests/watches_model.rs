@@ -86,7 +86,7 @@ impl Model {
 
     /// The client creates a watcher.
     pub(super) fn create(&mut self, request: &WatchCreateRequest) {
-        let range = WatchRange::new(request.key.clone(), request.range_end.clone());
+        let range = WatchRange::new(&request.key, &request.range_end);
         let lacks =
             |filter: watch_create_request::FilterType| !request.filters.contains(&filter.into());
         self.watchers.insert(
