@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::Future;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -132,7 +133,10 @@ impl Progress {
     }
 
     fn start(&mut self) {
-        let at = Instant::now() + self.interval;
+        // Streams that begin together do not all send at once: up to a tenth later, as in etcd.
+        let drawn = RandomState::new().build_hasher().finish();
+        let tenths = self.interval.mul_f64((drawn % 100) as f64 / 1_000.0);
+        let at = Instant::now() + self.interval + tenths;
         self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
     }
 
@@ -231,13 +235,13 @@ impl<B: Backend> hyper::body::Body for WatchBody<B> {
             body.take_requests(cx);
             body.watchers.poll_progress(cx);
             body.encode();
-            if body.end.is_none() && body.drained.as_mut().poll(cx).is_ready() {
-                body.end = Some(Error::Stopped.into());
+            if !body.frames.is_empty() || body.end.is_some() {
+                continue;
             }
-            let has_more = body.watchers.stream.has_replies() && body.requests.is_some();
-            if body.frames.is_empty() && body.end.is_none() && !has_more {
+            if body.drained.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
+            body.end = Some(Error::Stopped.into());
         }
     }
 }
