@@ -14,7 +14,8 @@ pub struct Lease {
     store: Store,
     id: i64,
     ttl: i64,
-    alive: watch::Receiver<bool>,
+    /// Until when the lease is confirmed; `None` once it is lost.
+    until: watch::Receiver<Option<Instant>>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -26,32 +27,32 @@ impl Store {
     pub async fn lease(&self, ttl: i64) -> Result<Lease, Error> {
         let began = Instant::now();
         let granted = self.lease_grant(LeaseGrantRequest { ttl, id: 0 }).await?;
-        let (state, alive) = watch::channel(true);
+        let ttl = Duration::from_secs(granted.ttl.unsigned_abs());
+        let (confirmed, until) = watch::channel(Some(began + ttl));
         let store = self.clone();
         let task = tokio::spawn(async move {
-            renew(&store, granted.id, granted.ttl, began).await;
-            state.send_replace(false);
+            renew(&store, granted.id, ttl, &confirmed).await;
+            confirmed.send_replace(None);
         });
         Ok(Lease {
             store: self.clone(),
             id: granted.id,
             ttl: granted.ttl,
-            alive,
+            until,
             task,
         })
     }
 }
 
 /// Renews until the lease is gone, or was not confirmed for its time to live.
-async fn renew(store: &Store, id: i64, ttl: i64, granted: Instant) {
-    let ttl = Duration::from_secs(ttl.unsigned_abs());
-    let mut until = granted + ttl;
+async fn renew(store: &Store, id: i64, ttl: Duration, confirmed: &watch::Sender<Option<Instant>>) {
     loop {
         let began = Instant::now();
+        let until = confirmed.borrow().unwrap_or(began);
         match tokio::time::timeout_at(until, store.lease_keep_alive(id)).await {
             Ok(Ok(renewed)) if renewed.ttl == 0 => return,
             Ok(Ok(_)) => {
-                until = began + ttl;
+                confirmed.send_replace(Some(began + ttl));
                 tokio::time::sleep(ttl / 3).await;
             }
             Ok(Err(Error::Stopped)) | Err(_) => return,
@@ -71,16 +72,19 @@ impl Lease {
         self.ttl
     }
 
-    /// Whether the lease was confirmed within its time to live.
+    /// Whether the lease is confirmed for this moment: its last renewal began less than its time
+    /// to live ago. That also holds after the process has stood still.
     pub fn is_alive(&self) -> bool {
-        *self.alive.borrow()
+        self.until
+            .borrow()
+            .is_some_and(|until| Instant::now() < until)
     }
 
     /// Resolves when the lease is gone, or could not be confirmed for its time to live. Cancel
     /// safe.
     pub async fn lost(&self) {
-        let mut alive = self.alive.clone();
-        let _ = alive.wait_for(|alive| !alive).await;
+        let mut until = self.until.clone();
+        let _ = until.wait_for(Option::is_none).await;
     }
 
     /// Revokes the lease, which deletes its keys.

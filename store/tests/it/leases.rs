@@ -27,6 +27,18 @@ async fn times(store: &Store, id: i64) -> anyhow::Result<LeaseTimeToLiveResponse
     Ok(store.lease_time_to_live(request).await?)
 }
 
+/// A single member whose leases may be short.
+async fn alone(dir: &std::path::Path) -> anyhow::Result<Store> {
+    let config = Config {
+        heartbeat_ms: 20,
+        election_ms: 200,
+        ..Config::single("alone", dir)
+    };
+    let store = Store::open(config).await?;
+    store.ready().await;
+    Ok(store)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_member_grants_renews_and_revokes_leases() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
@@ -61,13 +73,7 @@ async fn every_member_grants_renews_and_revokes_leases() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_without_renewals_expires_and_takes_its_keys() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
-    let config = Config {
-        heartbeat_ms: 20,
-        election_ms: 200,
-        ..Config::single("alone", dir.path())
-    };
-    let store = Store::open(config).await?;
-    store.ready().await;
+    let store = alone(dir.path()).await?;
     let lease = granted(&store, 0, 0).await?;
     assert!(0 < lease.id);
     assert_eq!(lease.ttl, store.lease_ttl_min());
@@ -98,13 +104,7 @@ async fn a_lease_without_renewals_expires_and_takes_its_keys() -> anyhow::Result
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_that_is_held_is_renewed_and_its_loss_is_reported() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
-    let config = Config {
-        heartbeat_ms: 20,
-        election_ms: 200,
-        ..Config::single("alone", dir.path())
-    };
-    let store = Store::open(config).await?;
-    store.ready().await;
+    let store = alone(dir.path()).await?;
     let kept = store.lease(1).await?;
     let beside = granted(&store, 0, 2).await?;
     // The other lease, which is not renewed, expires later than this one would have.
