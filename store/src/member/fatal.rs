@@ -6,6 +6,7 @@
 //! return; then nothing more is appended, applied, flushed, sent or answered: every owner checks
 //! `is_raised` before it continues.
 
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -81,7 +82,8 @@ impl Drop for Guard<'_> {
 /// A handler that ends the process with status 1.
 pub fn end_process() -> FatalHandler {
     Arc::new(|text| {
-        eprintln!("keelson: fatal: {text}");
+        // Not with `eprintln!`: a test's harness would keep the text, and lose it with the process.
+        let _ = writeln!(std::io::stderr(), "keelson: fatal: {text}");
         std::process::exit(1);
     })
 }
