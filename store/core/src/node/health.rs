@@ -96,13 +96,16 @@ impl Node {
         }
     }
 
-    fn is_healthy(&self, member: MemberId) -> bool {
-        if member == self.config.member {
-            return true;
-        }
+    pub(super) fn is_healthy(&self, member: MemberId) -> bool {
         let silence_ms = self.config.election_ms.saturating_mul(SILENCE_ELECTIONS);
-        let last = self.health.last_message.get(&member);
+        member == self.config.member || self.answered_within(member, silence_ms)
+    }
+
+    /// Whether a message of this peer arrived within the last `silence_ms` milliseconds and its
+    /// process has not ended since.
+    pub(super) fn answered_within(&self, peer: MemberId, silence_ms: u64) -> bool {
+        let last = self.health.last_message.get(&peer);
         last.is_some_and(|last| self.now.0 <= last.0.saturating_add(silence_ms))
-            && !self.failover.is_down(member)
+            && !self.failover.is_down(peer)
     }
 }

@@ -3,6 +3,7 @@
 
 mod hostile;
 mod load;
+mod log_kept;
 mod lost;
 
 use std::collections::{BTreeMap, VecDeque};

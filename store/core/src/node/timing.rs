@@ -148,7 +148,7 @@ impl Node {
         });
         let furthest = candidates.max_by_key(|voter| {
             let matched = progress.get(*voter).map_or(0, |peer| peer.matched);
-            let active = progress.get(*voter).is_some_and(|peer| peer.recent_active);
+            let active = self.answered_within(MemberId(*voter), self.config.election_ms);
             (active, matched)
         });
         furthest.map(MemberId)
@@ -175,16 +175,17 @@ impl Node {
         }
     }
 
-    /// The first entry that an active follower may still need.
+    /// The first entry that a follower may still need: one that is healthy, or that is being sent a
+    /// snapshot. raft-rs's `recent_active` is no measure: it is cleared once per election timeout.
     fn needed_by_followers(&self) -> u64 {
         if !self.is_leader() {
             return u64::MAX;
         }
         let others = self.raw.raft.prs().iter();
-        let active = others.filter(|(id, peer)| **id != self.config.member.0 && peer.recent_active);
-        let needed = active.map(|(_, peer)| match peer.state {
-            raft::ProgressState::Snapshot => peer.pending_snapshot + 1,
-            _ => peer.matched + 1,
+        let others = others.filter(|(id, _)| **id != self.config.member.0);
+        let needed = others.filter_map(|(id, peer)| match peer.state {
+            raft::ProgressState::Snapshot => Some(peer.pending_snapshot + 1),
+            _ => self.is_healthy(MemberId(*id)).then_some(peer.matched + 1),
         });
         needed.min().unwrap_or(u64::MAX)
     }

@@ -2,14 +2,14 @@
 
 use super::*;
 
-const MIB: usize = 1 << 20;
+pub(super) const MIB: usize = 1 << 20;
 
 /// A large command of arbitrary content.
-static LARGE: [u8; MIB] = [0; MIB];
+pub(super) static LARGE: [u8; MIB] = [0; MIB];
 
 impl Cluster {
     /// The engine holds everything that the member has applied.
-    fn flush(&mut self, at: usize) {
+    pub(super) fn flush(&mut self, at: usize) {
         let index = self.nodes[at].status().committed;
         self.step(at, Some(Input::Durable { index }));
         self.deliver();
@@ -20,7 +20,7 @@ impl Cluster {
     }
 }
 
-fn settled(members: u64) -> (Cluster, usize) {
+pub(super) fn settled(members: u64) -> (Cluster, usize) {
     let mut cluster = Cluster::new(members);
     cluster.pass(3000);
     let leader = cluster.leader();
