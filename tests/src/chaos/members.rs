@@ -9,8 +9,8 @@ use keelson_proto::etcdserverpb::{
     Member, MemberAddRequest, MemberListRequest, MemberPromoteRequest, MemberRemoveRequest,
     MemberUpdateRequest,
 };
-use tonic::Status;
 use tonic::transport::Channel;
+use tonic::{Code, Status};
 
 use crate::proc::client;
 
@@ -19,6 +19,12 @@ pub const UNHEALTHY: &str = "etcdserver: unhealthy cluster";
 /// etcd's refusal of a promotion.
 pub const NOT_IN_SYNC: &str =
     "etcdserver: can only promote a learner member which is in sync with leader";
+/// etcd's refusal to remove a member that was removed before.
+const NO_MEMBER: &str = "etcdserver: member not found";
+/// etcd's refusal to promote a voter.
+const NO_LEARNER: &str = "etcdserver: can only promote a learner member";
+/// etcd's refusal to add a member twice.
+const URL_EXISTS: &str = "etcdserver: Peer URLs already exists";
 
 /// Only a hang takes longer.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -51,6 +57,38 @@ impl Members {
         };
         let added = self.client.clone().member_add(request).await?.into_inner();
         Ok(added.member.map_or(0, |member| member.id))
+    }
+
+    /// As [`Members::add`], also after an earlier try whose outcome is unknown.
+    ///
+    /// # Errors
+    /// The server's refusal.
+    pub async fn add_again(&self, peer_url: &str, is_learner: bool) -> Result<u64, Status> {
+        let refusal = match self.add(peer_url, is_learner).await {
+            Err(status) if status.message() == URL_EXISTS => status,
+            answer => return answer,
+        };
+        let members = self.list().await?;
+        let added = members
+            .iter()
+            .find(|member| member.peer_ur_ls == [peer_url]);
+        added.map(|member| member.id).ok_or(refusal)
+    }
+
+    /// As [`Members::remove`], also after an earlier try whose outcome is unknown.
+    ///
+    /// # Errors
+    /// The server's refusal.
+    pub async fn remove_again(&self, id: u64) -> Result<(), Status> {
+        unless_before(self.remove(id).await, NO_MEMBER)
+    }
+
+    /// As [`Members::promote`], also after an earlier try whose outcome is unknown.
+    ///
+    /// # Errors
+    /// The server's refusal.
+    pub async fn promote_again(&self, id: u64) -> Result<(), Status> {
+        unless_before(self.promote(id).await, NO_LEARNER)
     }
 
     /// `member remove`.
@@ -113,7 +151,19 @@ pub fn refused<T>(outcome: Result<T, Status>, expected: &str) -> Result<()> {
     Ok(())
 }
 
-/// Repeats the call until it succeeds. Every answer before must be one of `refusals`.
+/// Takes a refusal with this text as a success: an earlier try has taken effect.
+///
+/// # Errors
+/// Another refusal.
+pub fn unless_before(outcome: Result<(), Status>, refusal: &str) -> Result<(), Status> {
+    outcome.or_else(|status| match status.message() == refusal {
+        true => Ok(()),
+        false => Err(status),
+    })
+}
+
+/// Repeats the call until it succeeds. Every answer before must be one of `refusals`, or
+/// `Unavailable`, after which the outcome is unknown.
 ///
 /// # Errors
 /// It is refused with another text, or for too long.
@@ -125,7 +175,9 @@ where
     loop {
         match call().await {
             Ok(answer) => return Ok(answer),
-            Err(status) if refusals.contains(&status.message()) => {
+            Err(status)
+                if status.code() == Code::Unavailable || refusals.contains(&status.message()) =>
+            {
                 if begin.elapsed() > LIMIT {
                     bail!("after {LIMIT:?} it is still refused: {status}");
                 }

@@ -177,7 +177,9 @@ impl Watcher {
         Ok(())
     }
 
+    /// Records the response, also one that ends the watch, and moves on.
     fn take(&mut self, response: WatchResponse) -> Result<()> {
+        self.seen.push(Seen::Response(response.clone()));
         let at = response.header.as_ref().map_or(0, |header| header.revision);
         let last = response.events.last().and_then(|event| event.kv.as_ref());
         let next = match last.map(|kv| kv.mod_revision) {
@@ -195,9 +197,7 @@ impl Watcher {
         };
         self.next = next.max(self.next);
         self.position.store(self.next, Ordering::Relaxed);
-        let over = response.canceled;
-        self.seen.push(Seen::Response(response));
-        ensure!(!over, "the watch is over");
+        ensure!(!response.canceled, "the watch is over");
         Ok(())
     }
 }
@@ -215,6 +215,13 @@ impl WatchRecords {
             Seen::Response(response) => Some(response),
             Seen::Asked(_) => None,
         })
+    }
+
+    /// The highest revision of an event that a watcher received.
+    pub fn last_event(&self) -> i64 {
+        let events = self.responses().flat_map(|response| &response.events);
+        let revisions = events.filter_map(|event| event.kv.as_ref().map(|kv| kv.mod_revision));
+        revisions.max().unwrap_or(0)
     }
 
     /// Checks each watcher's record by the committed events, up to a revision that all have

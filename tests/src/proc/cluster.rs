@@ -41,6 +41,12 @@ impl Plan {
         }
     }
 
+    /// Truncates logs early: a member that was down for a few hundred entries needs a snapshot.
+    pub fn cut_early(self) -> Plan {
+        self.flag("--snapshot-count=100")
+            .flag("--snapshot-catchup-entries=10")
+    }
+
     /// Adds a flag.
     pub fn flag(mut self, flag: impl Into<String>) -> Plan {
         self.extra.push(flag.into());

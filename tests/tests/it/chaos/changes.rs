@@ -33,7 +33,7 @@ async fn five_members_of_which_one_is_dead_change_as_etcd_allows() -> Result<()>
     let before = cluster.members[leader].log().len();
     cluster.kill(dead);
     if !ours.ends_with("etcd") {
-        logged(&cluster.members[leader], GONE, before).await?;
+        logged(&mut cluster.members[leader], GONE, before).await?;
     }
 
     for is_learner in [false, true] {

@@ -139,5 +139,6 @@ async fn kubernetes_watches_have_no_gap_when_two_of_five_members_are_killed() ->
     list(&urls[survivor]).await?;
     cluster.restart_all().await?;
     writers.progress(100, LIMIT).await?;
-    conclude(writers, vec![first, caches], others).await
+    let url = &urls[survivor];
+    conclude(url, writers, vec![first, caches], others).await
 }

@@ -18,9 +18,11 @@ const VALUE_BYTES: usize = 256 << 10;
 /// however late its engine is, and a member that has none of them needs a snapshot.
 const BEYOND_THE_LOG: usize = (144 << 20) / VALUE_BYTES;
 
-pub(super) async fn logged(member: &Process, text: &str, from: usize) -> Result<()> {
+/// Waits until the member's log contains `text` at or after the byte `from`.
+pub(super) async fn logged(member: &mut Process, text: &str, from: usize) -> Result<()> {
     let at = Instant::now();
     while !member.log()[from..].contains(text) {
+        member.alive()?;
         ensure!(at.elapsed() < LIMIT, "no {text:?}\n{}", member.log_tail());
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
@@ -59,7 +61,7 @@ async fn changes_with_a_member_down_and_moves_under_writes_cost_nothing() -> Res
 
     let before = cluster.members[leader].log().len();
     cluster.kill(dead);
-    logged(&cluster.members[leader], GONE, before).await?;
+    logged(&mut cluster.members[leader], GONE, before).await?;
     for is_learner in [false, true] {
         let request = MemberAddRequest {
             peer_ur_ls: vec!["http://127.0.0.1:9".to_owned()],
@@ -89,9 +91,7 @@ async fn a_leader_that_stops_while_it_sends_a_snapshot_is_replaced_as_its_sender
         return Ok(());
     }
     let _alone = alone().await;
-    let plan = Plan::new(&binary::ours()?, 3)
-        .flag("--snapshot-count=100")
-        .flag("--snapshot-catchup-entries=10");
+    let plan = Plan::new(&binary::ours()?, 3).cut_early();
     let mut cluster = Cluster::start(&plan).await?;
     let leader = cluster.leader().await?;
     let (lagging, other) = ((leader + 1) % 3, (leader + 2) % 3);
@@ -108,7 +108,7 @@ async fn a_leader_that_stops_while_it_sends_a_snapshot_is_replaced_as_its_sender
     }
     let before = cluster.members[lagging].log().len();
     cluster.members[lagging].start()?;
-    logged(&cluster.members[lagging], ARRIVING, before).await?;
+    logged(&mut cluster.members[lagging], ARRIVING, before).await?;
     cluster.members[leader].pause()?;
 
     let url = &cluster.members[other].client_url;

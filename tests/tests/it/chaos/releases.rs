@@ -68,7 +68,7 @@ async fn members_of_two_releases_are_one_cluster_under_load() -> Result<()> {
         cluster.kill(number);
         fleet.progress(BEHIND, 2 * LIMIT).await?;
         cluster.restart_all().await?;
-        logged(&cluster.members[number], SNAPSHOT_ARRIVED[0], before).await?;
+        logged(&mut cluster.members[number], SNAPSHOT_ARRIVED[0], before).await?;
         fleet.progress(200, LIMIT).await?;
     }
     // The leader, of either release, is killed, and the next one leads.

@@ -8,7 +8,7 @@ use keelson_proto::etcdserverpb::{CompactionRequest, WatchCreateRequest};
 use keelson_tests::chaos::watchers::{WatchRecords, WatcherPlan, Watchers};
 use keelson_tests::chaos::writers::Writers;
 
-use super::membership::{ARRIVING, logged};
+use super::membership::{ARRIVING, GONE, logged};
 use super::*;
 
 /// A member that is silent for so long is given up by its watchers.
@@ -17,6 +17,9 @@ pub(super) const IMPATIENT: Duration = Duration::from_secs(2);
 /// Bytes of a value, and the number of such values: together more than can be in flight to a member
 /// that does not read.
 const LARGE: (usize, usize) = (256 << 10, 100);
+
+/// Fewer revisions than any of the tests makes.
+const MANY: i64 = 400;
 
 /// The watchers of each member.
 fn plans(members: usize) -> Vec<WatcherPlan> {
@@ -82,20 +85,24 @@ async fn compact(url: &str) -> Result<CompactionRequest> {
     Ok(request)
 }
 
-/// Writes much that no watcher watches; returns the requests and their revisions.
-async fn write_much(url: &str) -> Result<Vec<(i64, Request)>> {
-    let mut kv = client::kv(url).await?;
-    let (bytes, count) = LARGE;
+/// Puts a key that no watcher watches; returns the request and its revision.
+async fn put(url: &str, key: &'static str, bytes: usize) -> Result<(i64, Request)> {
     let put = PutRequest {
-        key: "x/large".into(),
+        key: key.into(),
         value: Bytes::from(vec![b'x'; bytes]),
         ..Default::default()
     };
+    let header = client::kv(url).await?.put(put.clone()).await?;
+    let header = header.into_inner().header.context("a header")?;
+    Ok((header.revision, Request::Put(put)))
+}
+
+/// Writes much that no watcher watches.
+async fn write_much(url: &str) -> Result<Vec<(i64, Request)>> {
+    let (bytes, count) = LARGE;
     let mut written = Vec::new();
     for _ in 0..count {
-        let header = kv.put(put.clone()).await?.into_inner().header;
-        let revision = header.context("a header")?.revision;
-        written.push((revision, Request::Put(put.clone())));
+        written.push(put(url, "x/large", bytes).await?);
     }
     Ok(written)
 }
@@ -110,11 +117,14 @@ pub(super) struct Others {
 
 /// Ends the writers, waits for the watchers, and checks what they received.
 pub(super) async fn conclude(
+    url: &str,
     writers: Writers,
     watchers: Vec<Watchers>,
-    others: Others,
+    mut others: Others,
 ) -> Result<()> {
     let mut written = writers.stop().await?;
+    // Writes of unknown outcome that took effect come before this one, or never.
+    others.writes.push(put(url, "x/last", 1).await?);
     for request in &others.compactions {
         written.compacted(request);
     }
@@ -122,12 +132,13 @@ pub(super) async fn conclude(
         written.acknowledged(revision, request);
     }
     let upto = written.revision();
+    ensure!(MANY < upto, "{upto} revisions are too few");
     let mut records = WatchRecords::default();
     for group in watchers {
         group.reach(upto, LIMIT).await?;
         records.all.extend(group.stop().await.all);
     }
-    let log = written.events(&records, upto)?;
+    let log = written.events(&records, upto.max(records.last_event()))?;
     let events = records.check(upto, &log)?;
     println!(
         "{upto} revisions, {} watchers, {events} events",
@@ -143,9 +154,7 @@ async fn watchers_miss_nothing_through_kills_stops_compactions_and_snapshots() -
         return Ok(());
     }
     let _alone = alone().await;
-    let plan = Plan::new(&ours, 3)
-        .flag("--snapshot-count=100")
-        .flag("--snapshot-catchup-entries=10");
+    let plan = Plan::new(&ours, 3).cut_early();
     let mut cluster = Cluster::start(&plan).await?;
     let leader = cluster.leader().await?;
     let follower = (leader + 1) % 3;
@@ -158,12 +167,15 @@ async fn watchers_miss_nothing_through_kills_stops_compactions_and_snapshots() -
 
     // Its patient watcher is there when it installs a snapshot.
     let before = cluster.members[follower].log().len();
+    let connected = cluster.members[leader].log().len();
     cluster.members[follower].pause()?;
     writers.progress(200, LIMIT).await?;
+    // The leader keeps its log for a follower that it has not given up.
+    logged(&mut cluster.members[leader], GONE, connected).await?;
     others.writes = write_much(&urls[leader]).await?;
     others.compactions.push(compact(&urls[leader]).await?);
     cluster.members[follower].resume()?;
-    logged(&cluster.members[follower], ARRIVING, before).await?;
+    logged(&mut cluster.members[follower], ARRIVING, before).await?;
     writers.progress(100, LIMIT).await?;
 
     cluster.kill(leader);
@@ -171,5 +183,5 @@ async fn watchers_miss_nothing_through_kills_stops_compactions_and_snapshots() -
     others.compactions.push(compact(&urls[follower]).await?);
     cluster.restart_all().await?;
     writers.progress(200, LIMIT).await?;
-    conclude(writers, vec![watchers], others).await
+    conclude(&urls[follower], writers, vec![watchers], others).await
 }
