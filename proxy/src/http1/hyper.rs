@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use http::{Request, Response};
-use keelson_port::{Incoming as Body, Parking};
+use keelson_port::{Incoming as Body, Parkable};
 
 use super::body::AnswerBody;
 use super::request::Draft;
@@ -33,16 +33,16 @@ pub(crate) fn serve(
         Ok(record) => record,
         Err(answer) => return Box::pin(ready(Ok(*answer))),
     };
-    let parking = parts.extensions.remove::<Parking>();
+    let parkable = parts.extensions.remove::<Parkable>().is_some();
     let id = &context.id;
     let origin = Origin { client, id };
     if let Some(watch) = WatchRequest::of(&parts, origin) {
         return Box::pin(async move {
             let answer = answer(&context, record, Incoming::Watch(watch, None)).await;
-            match (answer, parking) {
-                (Answer::Watch(watch), Some(parking)) => parking.park(watch.into_parked()).await,
-                (answer, _) => Ok(answer.into_response(&context)),
-            }
+            Ok(match answer {
+                Answer::Watch(watch) if parkable => watch.into_parked_response(),
+                answer => answer.into_response(&context),
+            })
         });
     }
     let draft = Draft::new(&parts, body, origin);

@@ -6,11 +6,12 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::{StreamExt, future, stream};
 use http::Response;
 use http::header::{CONTENT_LENGTH, DATE};
 use http::request::Parts;
-use keelson_port::{Cut, Parked};
+use keelson_port::{Cut, Parked, park};
 
 use crate::answers::{self, Refusal};
 use crate::context::Context;
@@ -115,9 +116,16 @@ impl Answer {
 }
 
 impl Watch {
-    /// The answer for a connection that can be parked. The port cuts it at shutdown.
+    /// The answer on the bare socket of a connection that can be parked. The port cuts it at
+    /// shutdown.
     pub(crate) fn into_parked(self) -> Parked {
         Parked::new(&watch_head(self.head), self.events.into_stream())
+    }
+
+    /// As [`Watch::into_parked`], for a connection that hyper serves.
+    pub(crate) fn into_parked_response(self) -> Response<AnswerBody> {
+        let head = watch_head(self.head).map(|()| AnswerBody::Whole(Bytes::new()));
+        park(head, self.events.into_stream())
     }
 
     fn into_response(self, context: &Context) -> Response<AnswerBody> {

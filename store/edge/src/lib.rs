@@ -32,7 +32,7 @@ pub use backend::{Backend, RaftStatus, Versions};
 pub use error::Error;
 pub use gate::Gate;
 pub use keelson_port::{
-    Access, Drain, DrainTrigger, Limits, Listener, Parked, Parking, ServerTls, TlsError, TlsFiles,
+    Access, Drain, DrainTrigger, Limits, Listener, Parkable, Parked, ServerTls, TlsError, TlsFiles,
 };
 pub use service::{GrpcService, Intercepted, Interceptor, PortServices};
 pub use v3::Unread;

@@ -54,7 +54,7 @@ pub use limits::{HEAD_BYTES_MAX, HEADERS_MAX, Limits};
 pub use listener::{Listener, serve};
 pub use log_throttle::LogThrottle;
 pub use memory::{Memory, memory};
-pub use parking::{Cut, Parked, Parking};
+pub use parking::{Cut, Parkable, Parked, park};
 pub use refusal::{is_host, refusal};
 pub use serve::Serve;
 pub use socket::{Socket, connect_unix};

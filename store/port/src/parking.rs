@@ -1,9 +1,9 @@
 //! Long polls without HTTP's buffers.
 //!
 //! A member may hold ten thousand long polls, and an HTTP connection keeps some 20 KiB of buffers
-//! while its request is answered. A handler that waits hands its answer to `Parking` instead. The
-//! connection drops the buffers, and the parts of the answer are written to the bare socket. When
-//! the answer ends, the connection serves the next request. An answer that is cut, as at the end of
+//! while its request is answered. A handler that waits therefore returns a response whose body comes
+//! later, made by [`park`]. The connection drops the buffers, and the parts of the answer are
+//! written to the bare socket. When the answer ends, the connection serves the next request. An answer that is cut, as at the end of
 //! the port, is left without its last chunk: a client that reads a whole answer without an event
 //! may not repeat the poll.
 
@@ -19,7 +19,6 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
 use http::Response;
-use http::header::CONNECTION;
 use parking_lot::Mutex;
 use tokio::io::{AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
@@ -45,10 +44,13 @@ impl fmt::Display for Cut {
 
 impl Error for Cut {}
 
-/// An answer that comes in parts, over a long time.
+/// The parts of an answer, over a long time.
+type Parts = Pin<Box<dyn Stream<Item = Result<Bytes, Cut>> + Send>>;
+
+/// An answer that comes in parts.
 pub struct Parked {
     head: BytesMut,
-    parts: Pin<Box<dyn Stream<Item = Result<Bytes, Cut>> + Send>>,
+    parts: Parts,
 }
 
 impl Parked {
@@ -64,8 +66,8 @@ impl Parked {
 
     /// The head is sent at once, and each part in one write as it comes. After `Cut` the connection
     /// is closed without the end of the answer.
-    pub fn new(
-        head: &Response<()>,
+    pub fn new<B>(
+        head: &Response<B>,
         parts: impl Stream<Item = Result<Bytes, Cut>> + Send + 'static,
     ) -> Parked {
         Parked {
@@ -73,44 +75,54 @@ impl Parked {
             parts: Box::pin(parts),
         }
     }
+
+    /// The answer of a response made by [`park`], with the head that the response has by now.
+    pub(crate) fn of<B>(response: &mut Response<B>) -> Option<Parked> {
+        let LaterParts(parts) = response.extensions_mut().remove()?;
+        let parts = parts.lock().take()?;
+        let head = head_bytes(response);
+        Some(Parked { head, parts })
+    }
 }
 
-/// The place where a handler leaves a parked answer; an extension of HTTP/1.1 GET requests.
-#[derive(Clone, Default)]
-pub struct Parking(Arc<Mutex<ParkingSlot>>);
+/// An extension of the requests whose answers may be parked: HTTP/1.1 GET requests without a body,
+/// on plain connections.
+#[derive(Clone, Copy, Debug)]
+pub struct Parkable;
 
+/// An extension of a response whose parts come later. Extensions are cloned and shared, a stream is
+/// neither.
+#[derive(Clone)]
+struct LaterParts(Arc<Mutex<Option<Parts>>>);
+
+/// Makes a response to a [`Parkable`] request wait for these parts. They replace its body.
+pub fn park<B>(
+    mut response: Response<B>,
+    parts: impl Stream<Item = Result<Bytes, Cut>> + Send + 'static,
+) -> Response<B> {
+    let parts = Arc::new(Mutex::new(Some(Box::pin(parts) as Parts)));
+    response.extensions_mut().insert(LaterParts(parts));
+    response
+}
+
+/// The place of a connection's parked answer.
 #[derive(Default)]
-struct ParkingSlot {
-    parked: Option<Parked>,
-    /// The request has `Connection: close`.
-    last: bool,
-}
+pub(crate) struct ParkingSlot(Mutex<Option<(Parked, bool)>>);
 
-impl Parking {
-    /// Leaves the answer to the connection. The handler's own future must never end after this: it
-    /// is dropped. To be called from that future, not from another task.
-    pub async fn park<T>(&self, parked: Parked) -> T {
-        self.0.lock().parked = Some(parked);
-        std::future::pending().await
+impl ParkingSlot {
+    /// Keeps the answer. `last`: the connection ends with it.
+    pub(crate) fn put(&self, parked: Parked, last: bool) {
+        *self.0.lock() = Some((parked, last));
     }
 
     /// Whether an answer is parked.
     pub(crate) fn is_taken(&self) -> bool {
-        self.0.lock().parked.is_some()
-    }
-
-    /// Records whether a request has `Connection: close`.
-    pub(crate) fn note(&self, request: &http::request::Parts) {
-        let mut named = request.headers.get_all(CONNECTION).iter();
-        let closes = named.any(|value| value.as_bytes().eq_ignore_ascii_case(b"close"));
-        self.0.lock().last = closes;
+        self.0.lock().is_some()
     }
 
     /// The answer, and whether the connection ends with it.
     pub(crate) fn take(&self) -> Option<(Parked, bool)> {
-        let mut place = self.0.lock();
-        let last = place.last;
-        place.parked.take().map(|parked| (parked, last))
+        self.0.lock().take()
     }
 }
 
@@ -187,7 +199,7 @@ fn chunk(part: Bytes) -> impl Buf + Send {
 }
 
 /// All but the blank line.
-fn head_bytes(head: &Response<()>) -> BytesMut {
+fn head_bytes<B>(head: &Response<B>) -> BytesMut {
     let mut bytes = BytesMut::with_capacity(256);
     fast_path::write_head(&mut bytes, head.status(), head.headers());
     bytes.extend_from_slice(b"Transfer-Encoding: chunked\r\n");

@@ -14,7 +14,7 @@ use crate::http2::{Http2Connection, Serving};
 use crate::incoming::Incoming;
 
 /// Answers requests. tower's `Service` takes `&mut self`, which needs a clone of the service for
-/// every request. HTTP/1.1 requests have a `Parking` among their extensions.
+/// every request. A request whose answer may be parked has `Parkable` among its extensions.
 pub trait Serve: Send + Sync + 'static {
     /// The body of an answer.
     type Body: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>

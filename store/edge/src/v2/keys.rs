@@ -151,7 +151,7 @@ async fn get<B: TreeBackend>(
     if needs_quorum(&parts.method, &parameters) {
         inner.backend.read_index().await?;
     } else if parameters.wait {
-        return watch::answer(inner, key.path(), &parameters, parts).await;
+        return watch::answer(inner, key.path(), &parameters, parts);
     }
     Ok(read(inner, key, parameters.recursive))
 }

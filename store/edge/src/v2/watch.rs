@@ -20,7 +20,7 @@ use http::StatusCode;
 use http::request::Parts;
 use keelson_core::tree::Event;
 use keelson_core::tree::watchers::WatchSpec;
-use keelson_port::{Cut, Drain, Parked, Parking};
+use keelson_port::{Cut, Drain, Parkable, park};
 
 use super::CROWDED;
 use super::answer::Mark;
@@ -28,11 +28,10 @@ use super::backend::{TreeBackend, TreeWatch, WatchEnd};
 use super::error::KeyError;
 use super::key_request::Parameters;
 use super::{Api, event};
-use crate::go::allow_any_origin;
 use crate::large::LargeAnswers;
 
 /// Answers with the first event, or with all events as they occur.
-pub(super) async fn answer<B: TreeBackend>(
+pub(super) fn answer<B: TreeBackend>(
     inner: &Api<B>,
     path: Bytes,
     parameters: &Parameters,
@@ -57,14 +56,10 @@ pub(super) async fn answer<B: TreeBackend>(
     let events = events(watch, first, parameters.stream, inner.events.clone());
     let mut head = http::Response::new(());
     *head.headers_mut() = inner.answers.key_headers(mark);
-    match parts.extensions.get::<Parking>() {
-        Some(parking) => {
-            // The parked answer bypasses the layers that add these headers.
-            allow_any_origin(head.headers_mut());
-            Ok(parking.park(Parked::new(&head, events)).await)
-        }
-        None => Ok(head.map(|()| streamed(events, inner.drain.clone()))),
-    }
+    Ok(match parts.extensions.get::<Parkable>() {
+        Some(Parkable) => park(head.map(|()| Body::empty()), events),
+        None => head.map(|()| streamed(events, inner.drain.clone())),
+    })
 }
 
 /// The encoded events, each with a line feed. If one has no room the answer is cut there, and its

@@ -9,8 +9,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Response;
-use http::header::ORIGIN;
+use http::header::CONNECTION;
+use http::{HeaderMap, Response};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -19,7 +19,6 @@ use tokio::time;
 use tracing::debug;
 
 use super::{Port, client_of};
-use crate::access::Access;
 use crate::drain::Drain;
 use crate::fast_path::{FastPath, FastPathOutcome};
 use crate::filtered::Filtered;
@@ -27,7 +26,7 @@ use crate::head_clock::{BusyBody, HeadClock, Heads};
 use crate::head_mender::HeadMender;
 use crate::incoming::Incoming;
 use crate::limits::Limits;
-use crate::parking::{self, Parked, Parking};
+use crate::parking::{self, Parkable, Parked, ParkingSlot};
 use crate::refusal::{self, Answer};
 use crate::rest::Rest;
 use crate::serve::Serve;
@@ -172,12 +171,24 @@ async fn requests<S: Serve>(
     } = waiting;
     let (clock, heads) = HeadClock::new(port.limits.head_timeout);
     let (socket, unsent) = Filtered::new(socket, clock).after(read_ahead);
-    let parking = Parking::default();
+    let parking = ParkingSlot::default();
     let mut rest = Rest::new(heads.clone());
     let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
         let request = request.map(|body| Incoming::new(body, Some(drain)));
-        let request = with_parking(request, &parking, &port.limits.access);
-        answer(port, &heads, request, client, false)
+        let last = closes(request.headers());
+        let answer = answer(port, &heads, parkable(request), client, false);
+        let parking = &parking;
+        async move {
+            let mut response = answer.await?;
+            match Parked::of(&mut response) {
+                Some(parked) => {
+                    parking.put(parked, last);
+                    // hyper must not answer: the connection leaves it at this pause.
+                    std::future::pending().await
+                }
+                None => Ok::<_, Infallible>(response),
+            }
+        }
     });
     let socket = HeadMender::new(socket, port.limits.head_bytes_max);
     let mut connection = port.h1.serve_connection(TokioIo::new(socket), service);
@@ -246,24 +257,19 @@ pub(crate) fn answer<S: Serve>(
     }
 }
 
-/// Offers the request's handler to park its answer, where that can be done.
-fn with_parking(
-    request: http::Request<Incoming>,
-    parking: &Parking,
-    access: &Access,
-) -> http::Request<Incoming> {
+/// Marks a request whose answer may be parked.
+fn parkable(mut request: http::Request<Incoming>) -> http::Request<Incoming> {
     let has_body = !hyper::body::Body::is_end_stream(request.body());
     let http_11 = request.version() == http::Version::HTTP_11;
     // A body that is not read would be taken for the next request.
-    if request.method() != http::Method::GET || !http_11 || has_body {
-        return request;
+    if request.method() == http::Method::GET && http_11 && !has_body {
+        request.extensions_mut().insert(Parkable);
     }
-    // A parked head leaves as the handler wrote it.
-    if !access.takes_all_origins() && request.headers().contains_key(ORIGIN) {
-        return request;
-    }
-    let (mut parts, body) = request.into_parts();
-    parking.note(&parts);
-    parts.extensions.insert(parking.clone());
-    http::Request::from_parts(parts, body)
+    request
+}
+
+/// Whether a request has `Connection: close`.
+fn closes(headers: &HeaderMap) -> bool {
+    let mut named = headers.get_all(CONNECTION).iter();
+    named.any(|value| value.as_bytes().eq_ignore_ascii_case(b"close"))
 }

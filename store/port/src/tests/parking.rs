@@ -6,9 +6,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Incoming, Limits, Parked, Parking, Serve};
+use crate::{Access, Incoming, Limits, Parkable, Serve, park};
 use bytes::Bytes;
 use futures_util::stream;
+use http::header::ACCESS_CONTROL_ALLOW_ORIGIN;
 use http::{Request, Response};
 use http_body_util::Full;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -32,19 +33,16 @@ impl Serve for Waiter {
             if request.uri().path() != "/wait" {
                 return Ok(Response::new(Full::new(Bytes::from_static(b"done"))));
             }
-            let parking = request
-                .extensions()
-                .get::<Parking>()
-                .expect("HTTP/1.1")
-                .clone();
+            request.extensions().get::<Parkable>().expect("HTTP/1.1");
             let source = parts.lock().await.take().expect("one wait a test");
-            let head = Response::builder().header("x-etcd-index", "7").body(());
+            let head = Response::builder()
+                .header("x-etcd-index", "7")
+                .header(ACCESS_CONTROL_ALLOW_ORIGIN, "*")
+                .body(Full::default());
             let parts = stream::unfold(source, |mut source| async move {
                 source.recv().await.map(|part| (Ok(part), source))
             });
-            parking
-                .park(Parked::new(&head.expect("sound"), parts))
-                .await
+            Ok(park(head.expect("sound"), parts))
         })
     }
 }
@@ -58,6 +56,10 @@ struct Port {
 
 impl Port {
     async fn start() -> Port {
+        Port::with(Limits::default()).await
+    }
+
+    async fn with(limits: Limits) -> Port {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (parts, source) = mpsc::channel(10);
@@ -66,7 +68,7 @@ impl Port {
             let _ = stopped.await;
         };
         let waiter = Waiter(Arc::new(Mutex::new(Some(source))));
-        let serving = crate::serve(vec![listener], waiter, Limits::default(), stopped);
+        let serving = crate::serve(vec![listener], waiter, limits, stopped);
         Port {
             client: TcpStream::connect(address).await.unwrap(),
             parts: Some(parts),
@@ -105,7 +107,9 @@ async fn the_head_comes_at_once_and_parts_as_they_are_made() {
     port.say("GET /wait HTTP/1.1\r\nhost: x\r\n\r\n").await;
     let head = port.until("\r\n\r\n").await;
     assert!(
-        head.starts_with("HTTP/1.1 200 OK\r\nX-Etcd-Index: 7\r\nDate: "),
+        head.starts_with(
+            "HTTP/1.1 200 OK\r\nX-Etcd-Index: 7\r\nAccess-Control-Allow-Origin: *\r\n"
+        ),
         "{head}"
     );
     assert!(
@@ -116,6 +120,28 @@ async fn the_head_comes_at_once_and_parts_as_they_are_made() {
     assert_eq!(port.until("one\n\r\n").await, "4\r\none\n\r\n");
     port.part("second\n").await;
     assert_eq!(port.until("second\n\r\n").await, "7\r\nsecond\n\r\n");
+}
+
+/// The head was written before the port had mended it: any page could read it.
+#[tokio::test]
+async fn a_parked_head_has_the_origin_that_may_read_it() {
+    for (origin, allowed) in [
+        ("", None),
+        ("origin: http://b\r\n", None),
+        ("origin: http://a\r\n", Some("http://a")),
+    ] {
+        let mut limits = Limits::default();
+        limits.access = Access::new(vec!["http://a".to_owned()], vec![]);
+        let mut port = Port::with(limits).await;
+        port.say(&format!("GET /wait HTTP/1.1\r\nhost: x\r\n{origin}\r\n"))
+            .await;
+        let head = port.until("\r\n\r\n").await;
+        let mut fields = head.lines();
+        let field = fields.find_map(|line| line.strip_prefix("Access-Control-Allow-Origin: "));
+        assert_eq!(field, allowed, "{head}");
+        port.part("one\n").await;
+        assert_eq!(port.until("one\n\r\n").await, "4\r\none\n\r\n");
+    }
 }
 
 #[tokio::test]
