@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use crate::answers::Refusal;
 use crate::context::Context;
+use crate::h2::Sharing;
 use crate::http1::body::AnswerBody;
 use crate::policy::endpoint::Health;
 use crate::policy::endpoints::Endpoints;
@@ -42,6 +43,8 @@ pub(crate) struct Metrics {
     dropped: Counters<2>,
     durations: Family<Labels<1>, Histogram, fn() -> Histogram>,
     resumed: Counter,
+    /// Responses of shared watches that members did not have to send.
+    pub(crate) coalesced: Counter,
 }
 
 /// The labels of answers: the status and the method.
@@ -61,6 +64,7 @@ impl Default for Metrics {
             dropped: Family::default(),
             durations: Family::new_with_constructor(histogram),
             resumed: Counter::default(),
+            coalesced: Counter::default(),
         };
         metrics.register();
         metrics
@@ -97,6 +101,11 @@ impl Metrics {
             "Watch and keepalive streams of the v3 API that were continued after a failure",
             self.resumed.clone(),
         );
+        registry.register(
+            "etcd_grpc_proxy_events_coalescing",
+            "Total number of events coalescing",
+            self.coalesced.clone(),
+        );
     }
 
     pub(crate) fn request(&self, method: &Method) {
@@ -130,9 +139,13 @@ impl Metrics {
     }
 
     /// In Prometheus' text format, version 0.0.4.
-    pub(crate) fn text(&self, endpoints: &Endpoints) -> String {
+    pub(crate) fn text(&self, endpoints: &Endpoints, sharing: Sharing) -> String {
         let mut text = String::with_capacity(4096);
-        for registry in [&self.registry, &of_endpoints(endpoints)] {
+        for registry in [
+            &self.registry,
+            &of_endpoints(endpoints),
+            &of_sharing(sharing),
+        ] {
             encode(&mut text, registry).expect("a string takes all that is written");
         }
         text
@@ -165,6 +178,27 @@ fn of_endpoints(endpoints: &Endpoints) -> Registry {
         "keelson_proxy_endpoint_leads",
         "Whether the member is the leader, to which writes go",
         leads,
+    );
+    registry
+}
+
+/// The shared watches as they are now.
+fn of_sharing(sharing: Sharing) -> Registry {
+    let [hubs, coalesced] = [sharing.hubs, sharing.coalesced].map(|count| {
+        let gauge = Gauge::<i64>::default();
+        gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        gauge
+    });
+    let mut registry = Registry::default();
+    registry.register(
+        "etcd_grpc_proxy_watchers_coalescing_total",
+        "Total number of current watchers coalescing",
+        coalesced,
+    );
+    registry.register(
+        "keelson_proxy_shared_watches",
+        "Watches of the v3 API that the proxy has begun for several watches of clients",
+        hubs,
     );
     registry
 }
@@ -240,6 +274,10 @@ mod tests {
 
     /// Written by an earlier release, which also described metrics without series.
     const EARLIER: &str = "\
+# TYPE etcd_grpc_proxy_events_coalescing_total counter
+etcd_grpc_proxy_events_coalescing_total 0
+# TYPE etcd_grpc_proxy_watchers_coalescing_total gauge
+etcd_grpc_proxy_watchers_coalescing_total 7
 # TYPE etcd_proxy_dropped_total counter
 etcd_proxy_dropped_total{method=\"PUT\",proxying_error=\"zero_endpoints\"} 1
 # TYPE etcd_proxy_handled_total counter
@@ -280,6 +318,8 @@ etcd_proxy_handling_duration_seconds_count{method=\"PUT\"} 0
 # TYPE etcd_proxy_requests_total counter
 etcd_proxy_requests_total{method=\"GET\"} 1
 etcd_proxy_requests_total{method=\"PUT\"} 1
+# TYPE keelson_proxy_shared_watches gauge
+keelson_proxy_shared_watches 2
 # TYPE keelson_proxy_streams_resumed_total counter
 keelson_proxy_streams_resumed_total 1
 ";
@@ -294,7 +334,11 @@ keelson_proxy_streams_resumed_total 1
         metrics.request(&Method::PUT);
         metrics.dropped(&Method::PUT, Refusal::ZeroEndpoints);
         metrics.resumed();
-        let text = metrics.text(&Endpoints::new(vec![], Default::default()));
+        let sharing = Sharing {
+            hubs: 2,
+            coalesced: 7,
+        };
+        let text = metrics.text(&Endpoints::new(vec![], Default::default()), sharing);
         assert_eq!(series(&text), series(EARLIER), "{text}");
     }
 }

@@ -38,7 +38,8 @@ pub(crate) fn answer(
 }
 
 fn metrics(context: &Context) -> Response<AnswerBody> {
-    let text = context.metrics.text(&context.endpoints);
+    let sharing = context.shared_watches.sharing();
+    let text = context.metrics.text(&context.endpoints, sharing);
     answers::with_type(
         StatusCode::OK,
         text,

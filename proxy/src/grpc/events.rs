@@ -1,15 +1,16 @@
 //! The responses of a watch that clients share: read whole, and written for each client.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use super::Unreadable;
 use super::prefix::{PREFIX_BYTES, PrefixReader, put_message};
-use super::protobuf::{MessageFields, Value, put_bytes, put_number};
+use super::protobuf::{MessageFields, Scanner, Value, put_bytes, put_number};
+use super::responses::ResponseVisitor;
 use crate::policy::resumption::{ResponseHeader, StreamResponse};
 use crate::policy::shared_log::{SharedEvents, SharedResponse};
 
-/// A larger response is not shared.
-const SHARED_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// A larger response is not shared, and not kept: each stream receives it from a member.
+const SHARED_BYTES_MAX: usize = 256 * 1024;
 
 /// The fields of `WatchResponse`.
 const HEADER: u64 = 1;
@@ -23,12 +24,22 @@ const EVENT: u64 = 11;
 #[derive(Default)]
 pub(crate) struct EventReader {
     received: BytesMut,
+    /// A large response of which a part was read.
+    large: Option<LargeResponse>,
+}
+
+/// A response that is read in parts, and of which only the numbers are kept.
+#[derive(Default)]
+struct LargeResponse {
+    scanner: Scanner,
+    fields: ResponseVisitor,
 }
 
 /// A response, and what clients share of it.
 pub(crate) struct Received {
     pub(crate) response: StreamResponse,
-    pub(crate) shared: SharedResponse<Bytes>,
+    /// `None`: it is too large.
+    pub(crate) shared: Option<SharedResponse<Bytes>>,
     pub(crate) bytes: usize,
 }
 
@@ -42,22 +53,54 @@ impl EventReader {
     /// # Errors
     /// It cannot be shared.
     pub(crate) fn next(&mut self) -> Result<Option<Received>, Unreadable> {
-        let (_, length) = PrefixReader::default().read(&self.received)?;
-        let Some(length) = length.map(|length| length as usize) else {
-            return Ok(None);
-        };
-        if SHARED_BYTES_MAX < length {
-            return Err(Unreadable);
+        if self.large.is_none() {
+            let (_, length) = PrefixReader::default().read(&self.received)?;
+            let Some(length) = length.map(|length| length as usize) else {
+                return Ok(None);
+            };
+            if length <= SHARED_BYTES_MAX {
+                return self.small(length);
+            }
+            self.received.advance(PREFIX_BYTES);
+            let mut large = LargeResponse::default();
+            large.scanner.begin(length as u64);
+            self.large = Some(large);
         }
+        self.large()
+    }
+
+    fn small(&mut self, length: usize) -> Result<Option<Received>, Unreadable> {
         if self.received.len() < PREFIX_BYTES + length {
             return Ok(None);
         }
         let message = self.received.split_to(PREFIX_BYTES + length);
         let payload = Bytes::copy_from_slice(&message[PREFIX_BYTES..]);
+        self.free();
+        received(&payload).map(Some)
+    }
+
+    fn large(&mut self) -> Result<Option<Received>, Unreadable> {
+        let Some(large) = &mut self.large else {
+            return Ok(None);
+        };
+        let read = large.scanner.read(&self.received, &mut large.fields)?;
+        let response = large.scanner.is_over().then_some(large.fields.0);
+        self.received.advance(read);
+        self.free();
+        Ok(response.map(|response| {
+            self.large = None;
+            Received {
+                response,
+                shared: None,
+                bytes: 0,
+            }
+        }))
+    }
+
+    fn free(&mut self) {
         if self.received.is_empty() {
             self.received = BytesMut::new();
         }
-        received(&payload).map(Some)
     }
 }
 
@@ -96,11 +139,10 @@ fn received(payload: &Bytes) -> Result<Received, Unreadable> {
         header: response.header,
         events,
     };
-    let bytes = payload.len();
     Ok(Received {
         response,
-        shared,
-        bytes,
+        shared: Some(shared),
+        bytes: payload.len(),
     })
 }
 

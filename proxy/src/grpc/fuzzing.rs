@@ -37,7 +37,9 @@ fn pass_responses(parts: &[&[u8]]) -> Vec<u8> {
     for part in parts {
         shared.receive(part);
         while let Ok(Some(received)) = shared.next() {
-            put_shared(&mut BytesMut::new(), -1, &received.shared);
+            if let Some(response) = &received.shared {
+                put_shared(&mut BytesMut::new(), -1, response);
+            }
         }
         let mut forward = |part: &[u8]| passed.extend_from_slice(part);
         match readable {

@@ -1,5 +1,7 @@
 //! Requests: read as they come from a client, and written for another member.
 
+use std::hash::Hasher;
+
 use bytes::BytesMut;
 
 use super::Unreadable;
@@ -99,16 +101,27 @@ pub(crate) fn watch_request(payload: &[u8]) -> Result<Option<StreamRequest>, Unr
 /// it cannot be shared.
 pub(crate) fn shared_form(encoded: &[u8]) -> Option<BytesMut> {
     let mut form = BytesMut::new();
+    read_shared_form(encoded, |part| form.extend_from_slice(part))?;
+    Some(form)
+}
+
+/// Adds the same to a hash.
+pub(crate) fn hash_shared_form(encoded: &[u8], hasher: &mut impl Hasher) -> Option<()> {
+    read_shared_form(encoded, |part| hasher.write(part))
+}
+
+/// Divides it into parts. `None`: it cannot be shared.
+fn read_shared_form(encoded: &[u8], mut add: impl FnMut(&[u8])) -> Option<()> {
     let mut fields = MessageFields(encoded);
     loop {
         let before = fields.0;
         let Some(field) = fields.next() else {
-            return Some(form);
+            return Some(());
         };
         match field.ok()? {
             (START_REVISION | WATCH_ID, Value::Varint(_)) => {}
             (FRAGMENT, Value::Varint(value)) if value != 0 => return None,
-            _ => form.extend_from_slice(&before[..before.len() - fields.0.len()]),
+            _ => add(&before[..before.len() - fields.0.len()]),
         }
     }
 }

@@ -20,7 +20,7 @@ const KEY_VALUE: &[u64] = &[11, 2];
 
 /// The fields of a response, of either method.
 #[derive(Default)]
-struct ResponseVisitor(StreamResponse);
+pub(super) struct ResponseVisitor(pub(super) StreamResponse);
 
 impl Visitor for ResponseVisitor {
     fn enters(&mut self, path: &[u64]) -> bool {

@@ -235,7 +235,8 @@ fn a_shared_response_differs_in_its_watch_alone() {
         }
         reader.receive(&bytes[bytes.len() - 1..]);
         let received = reader.next().unwrap().unwrap();
-        let shared = received.shared.events.as_ref();
+        let response = received.shared.unwrap();
+        let shared = response.events.as_ref();
         let found = shared.map(|shared| (shared.first, shared.last));
         let expected = events
             .iter()
@@ -244,12 +245,31 @@ fn a_shared_response_differs_in_its_watch_alone() {
             .zip(events.iter().max().copied());
         assert_eq!(found, expected);
         let mut out = BytesMut::new();
-        put_shared(&mut out, 300, &received.shared);
+        put_shared(&mut out, 300, &response);
         let mut expected = pb::WatchResponse::decode(&bytes[5..]).unwrap();
         expected.watch_id = 300;
         expected.cancel_reason.clear();
         assert_eq!(pb::WatchResponse::decode(&out[5..]).unwrap(), expected);
     }
+}
+
+#[test]
+fn of_a_large_response_only_the_numbers_are_kept() {
+    let (small, _) = response(1, &[3], 30);
+    let (large, _) = response(1, &[7, 9], 200_000);
+    let mut reader = EventReader::default();
+    let mut received = vec![];
+    for part in [&small[..], &large[..], &small[..]].concat().chunks(16_000) {
+        reader.receive(part);
+        while let Some(one) = reader.next().unwrap() {
+            let last = one.response.last_revision;
+            received.push((one.shared.is_some(), last, one.bytes < small.len()));
+        }
+    }
+    assert_eq!(
+        received,
+        [(true, 3, true), (false, 9, true), (true, 3, true)]
+    );
 }
 
 #[test]

@@ -30,7 +30,6 @@ use tracing::debug;
 
 pub(super) use self::answer::AnswerStatus;
 use self::refusal::{CONNECTION_LOST, RESOURCE_EXHAUSTED, TOO_MANY, UNAVAILABLE, trailers};
-pub(super) use self::shared::parts_of_key;
 use self::state::{CallState, Failed, Shared, Upstream};
 use super::owner::{ClientSession, Owner, Session};
 use super::shared::Hub;
@@ -270,9 +269,7 @@ impl Call {
     fn finish(&self, shared: &mut Shared) -> Option<Upstream> {
         self.forget(shared);
         self.release_stream(shared);
-        if let Some(hub) = &self.hub
-            && let Some(hub) = hub.upgrade()
-        {
+        if let Some(hub) = self.hub.as_ref().and_then(Weak::upgrade) {
             hub.end();
         }
         shared.state.finish()

@@ -27,4 +27,4 @@ mod tests;
 pub(crate) use client::serve;
 pub(crate) use link::Link;
 pub(crate) use memory::MemoryBudget;
-pub(crate) use shared::SharedWatches;
+pub(crate) use shared::{SharedWatches, Sharing};

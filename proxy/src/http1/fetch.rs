@@ -42,19 +42,29 @@ pub(crate) async fn get(
     if head.status != http::StatusCode::OK {
         return Err(io::Error::other(format!("it answers {}", head.status)));
     }
+    let body = body(&mut connection, &mut head, BODY_BYTES_MAX).await?;
+    Ok((head.headers(), body))
+}
+
+/// Reads the body of an answer.
+pub(crate) async fn body(
+    connection: &mut Connection,
+    head: &mut Head,
+    bytes_max: usize,
+) -> io::Result<Vec<u8>> {
     let mut body = vec![];
     loop {
         match head.framing.decode(&mut connection.received)? {
-            Decoded::Part(part) if BODY_BYTES_MAX < body.len() + part.len() => {
+            Decoded::Part(part) if bytes_max < body.len() + part.len() => {
                 return Err(io::Error::other("its answer is too long"));
             }
             Decoded::Part(part) => body.extend_from_slice(&part),
-            Decoded::End => return Ok((head.headers(), body)),
+            Decoded::End => return Ok(body),
             Decoded::Starved => match connection.more().await {
                 Err(error)
                     if error.kind() == io::ErrorKind::UnexpectedEof && head.framing.may_end() =>
                 {
-                    return Ok((head.headers(), body));
+                    return Ok(body);
                 }
                 filled => filled?,
             },

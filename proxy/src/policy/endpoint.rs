@@ -46,6 +46,35 @@ impl Health {
     }
 }
 
+/// How a member answers requests for the progress of watches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WatchProgress {
+    /// After the events up to the revision that it states.
+    InOrder,
+    /// Perhaps before them, as etcd before 3.4.25 and 3.5.8 (etcd-io/etcd#15220).
+    Ahead,
+}
+
+impl WatchProgress {
+    /// That of a member with this answer at `/version`; `None`: it is none of etcd's.
+    pub(crate) fn of_version(answer: &[u8]) -> Option<WatchProgress> {
+        #[derive(serde::Deserialize)]
+        struct Versions {
+            etcdserver: String,
+        }
+        let versions: Versions = serde_json::from_slice(answer).ok()?;
+        let mut parts = versions.etcdserver.split(['.', '-', '+']);
+        let mut number = || parts.next()?.parse::<u32>().ok();
+        let version = (number()?, number()?, number()?);
+        Some(match version {
+            (3, 4, patch) if 25 <= patch => WatchProgress::InOrder,
+            (3, 5, patch) if 8 <= patch => WatchProgress::InOrder,
+            later if (3, 6, 0) <= later => WatchProgress::InOrder,
+            _ => WatchProgress::Ahead,
+        })
+    }
+}
+
 /// One client URL of a member.
 pub(crate) struct Endpoint {
     /// As the member advertises it.
@@ -70,6 +99,7 @@ struct Record {
     failed: Option<Instant>,
     /// A moving average of the duration of a probe.
     latency: Option<Duration>,
+    progress: Option<WatchProgress>,
 }
 
 impl Terminates for Endpoint {
@@ -106,7 +136,10 @@ impl Endpoint {
     /// Changes the health, unless the member has been removed. Returns whether it has changed.
     pub(crate) fn set_health(&self, health: Health) -> bool {
         if health == Health::Down {
-            self.record.lock().failed = Some(Instant::now());
+            let mut record = self.record.lock();
+            record.failed = Some(Instant::now());
+            // It may start again with another version.
+            record.progress = None;
         }
         if !health.is_usable() {
             self.idle.lock().clear();
@@ -148,6 +181,16 @@ impl Endpoint {
 
     pub(crate) fn latency(&self) -> Option<Duration> {
         self.record.lock().latency
+    }
+
+    /// How the member states the progress of watches, if its version is known.
+    pub(crate) fn progress(&self) -> Option<WatchProgress> {
+        self.record.lock().progress
+    }
+
+    /// Records the member's version.
+    pub(crate) fn set_progress(&self, progress: Option<WatchProgress>) {
+        self.record.lock().progress = progress;
     }
 
     /// Records the duration of a probe.
@@ -224,5 +267,35 @@ impl Endpoint {
     /// Closes all idle connections: one was found dead, so the others probably are.
     pub(crate) fn drop_idle(&self) {
         self.idle.lock().clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_tells_how_progress_is_stated() {
+        let of = |version: &str| {
+            let answer = format!(r#"{{"etcdserver":"{version}","etcdcluster":"3.4.0"}}"#);
+            WatchProgress::of_version(answer.as_bytes())
+        };
+        for version in [
+            "3.4.25",
+            "3.5.8",
+            "3.5.21",
+            "3.6.0",
+            "3.7.0-alpha.0",
+            "4.0.0",
+        ] {
+            assert_eq!(of(version), Some(WatchProgress::InOrder), "{version}");
+        }
+        for version in ["2.3.8", "3.3.27", "3.4.23", "3.5.0-rc.1", "3.5.7"] {
+            assert_eq!(of(version), Some(WatchProgress::Ahead), "{version}");
+        }
+        for version in ["", "3.5", "three.five.nine", "3.5.-9"] {
+            assert_eq!(of(version), None, "{version}");
+        }
+        assert_eq!(WatchProgress::of_version(b"etcd 3.5.21"), None);
     }
 }

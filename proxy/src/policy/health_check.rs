@@ -9,9 +9,9 @@ use tokio::time::{self, Instant};
 use tracing::debug;
 
 use crate::context::Context;
-use crate::http1::client::Head;
+use crate::http1::client::{Connection, Head};
 use crate::http1::fetch;
-use crate::policy::endpoint::{Endpoint, Health};
+use crate::policy::endpoint::{Endpoint, Health, WatchProgress};
 use crate::policy::leader;
 use crate::sockets;
 
@@ -31,6 +31,9 @@ const INTERVAL_MIN: Duration = Duration::from_millis(200);
 /// For `/version` and for the leader's state, which cost a member little. Short, because reads
 /// leave a slow member after this check, and some clients have a timeout of one second.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(600);
+
+/// The size of an answer at `/version`.
+const VERSION_BYTES_MAX: usize = 4096;
 
 /// For `/health`, which takes a round of the whole cluster.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(3);
@@ -78,9 +81,12 @@ fn is_due(context: &Context, endpoint: &Endpoint) -> bool {
 
 async fn probe(context: &Context, endpoint: &Endpoint) -> Health {
     let began = Instant::now();
-    match time::timeout(ANSWER_TIMEOUT, get(context, endpoint, "/version")).await {
-        Ok(Ok(head)) if context.leads_back(&head) => return Health::SelfLoop,
-        Ok(Ok(_)) => endpoint.answered_in(began.elapsed()),
+    match time::timeout(ANSWER_TIMEOUT, send(context, endpoint, "/version")).await {
+        Ok(Ok((_, head))) if context.leads_back(&head) => return Health::SelfLoop,
+        Ok(Ok((connection, head))) => {
+            endpoint.answered_in(began.elapsed());
+            endpoint.set_progress(progress(connection, head).await);
+        }
         Ok(Err(error)) => {
             debug!(endpoint = %endpoint.url, %error, "a probe failed");
             return after_error(endpoint, &error, Health::Down);
@@ -114,11 +120,27 @@ async fn leads(context: &Context, endpoint: &Endpoint) -> Option<bool> {
     }
 }
 
+/// Reads from an answer at `/version` how the member states the progress of watches.
+async fn progress(mut connection: Connection, mut head: Head) -> Option<WatchProgress> {
+    let body = fetch::body(&mut connection, &mut head, VERSION_BYTES_MAX);
+    let body = time::timeout(ANSWER_TIMEOUT, body).await.ok()?;
+    WatchProgress::of_version(&body.ok()?)
+}
+
 async fn get(context: &Context, endpoint: &Endpoint, path: &str) -> io::Result<Head> {
+    let (_, head) = send(context, endpoint, path).await?;
+    Ok(head)
+}
+
+async fn send(
+    context: &Context,
+    endpoint: &Endpoint,
+    path: &str,
+) -> io::Result<(Connection, Head)> {
     // Not a pooled connection, which may be dead while the member is healthy.
     let mut connection = endpoint.new_connection(context.config.dial_timeout).await?;
     let head = fetch::send(&mut connection, &endpoint.address, path, Some(&context.id)).await?;
-    Ok(head)
+    Ok((connection, head))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod failures;
 mod forwarding;
 mod gateway;
 mod hostile;
+mod hubs;
 mod leader;
 mod membership;
 mod multiplexed;

@@ -11,10 +11,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::resumption::{Client, Member, before, create, created, events, header, request};
-use crate::support::{StreamingMember, until};
+use crate::support::{StreamingMember, get, until};
 
 /// A store in which each revision has one event of every range.
-struct Store {
+pub(crate) struct Store {
     revision: watch::Sender<i64>,
     /// The watches and the streams of its members.
     watches: Arc<AtomicUsize>,
@@ -55,12 +55,12 @@ impl Store {
         });
     }
 
-    fn write(&self) -> i64 {
+    pub(crate) fn write(&self) -> i64 {
         self.revision.send_modify(|revision| *revision += 1);
         *self.revision.borrow()
     }
 
-    async fn has(&self, watches: usize, streams: usize) {
+    pub(crate) async fn has(&self, watches: usize, streams: usize) {
         until(
             &format!("{watches} watches on {streams} streams"),
             async || {
@@ -139,7 +139,7 @@ fn event(id: i64, revision: i64, size: usize) -> pb::WatchResponse {
     response
 }
 
-fn progress(revision: i64) -> pb::WatchResponse {
+pub(crate) fn progress(revision: i64) -> pb::WatchResponse {
     pb::WatchResponse {
         header: header(revision, 2),
         watch_id: -1,
@@ -148,7 +148,7 @@ fn progress(revision: i64) -> pb::WatchResponse {
 }
 
 /// One member, and so many clients with equal watches that have been created.
-async fn begin(
+pub(crate) async fn begin(
     size: usize,
     count: usize,
 ) -> (
@@ -173,7 +173,7 @@ async fn begin(
 }
 
 /// Each client receives the events up to this revision, the next one first.
-async fn receive(clients: &mut [Client], from: i64, to: i64, size: usize) {
+pub(crate) async fn receive(clients: &mut [Client], from: i64, to: i64, size: usize) {
     for (n, client) in clients.iter_mut().enumerate() {
         for revision in from..=to {
             assert_eq!(client.take().await, event(0, revision, size), "client {n}");
@@ -184,15 +184,23 @@ async fn receive(clients: &mut [Client], from: i64, to: i64, size: usize) {
 #[tokio::test]
 async fn equal_watches_of_many_clients_cost_the_member_one() {
     const CLIENTS: usize = 200;
-    let (store, _member, _proxy, mut clients) = begin(10, CLIENTS).await;
+    let (store, _member, proxy, mut clients) = begin(10, CLIENTS).await;
     store.write();
     receive(&mut clients, 5, 5, 10).await;
     store.has(1, 1).await;
+    let metrics = get(proxy.address, "/metrics").await.body;
+    assert!(metrics.contains("etcd_grpc_proxy_watchers_coalescing_total 199\n"));
+    assert!(metrics.contains("keelson_proxy_shared_watches 1\n"));
     for revision in 6..20 {
         assert_eq!(store.write(), revision);
     }
     receive(&mut clients, 6, 19, 10).await;
     store.has(1, 1).await;
+    let metrics = get(proxy.address, "/metrics").await.body;
+    let coalesced = 14 * 199;
+    assert!(metrics.contains(&format!(
+        "etcd_grpc_proxy_events_coalescing_total {coalesced}\n"
+    )));
     // A request of a client leads its stream to the member.
     let request = request(RequestUnion::ProgressRequest(pb::WatchProgressRequest {}));
     clients[0].send(request).await;

@@ -102,7 +102,7 @@ impl Call {
     }
 
     /// Bytes that waited for the client's window have been sent.
-    pub(in crate::h2) fn reached_client(&self, bytes: usize) {
+    pub(in crate::h2) fn reached_client(self: &Arc<Call>, bytes: usize) {
         let mut shared = self.shared.lock();
         self.release_unread(&mut shared, bytes);
         let stale = shared.stale.min(bytes);

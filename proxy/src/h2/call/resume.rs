@@ -104,11 +104,18 @@ impl Call {
         last: bool,
     ) -> usize {
         let shared = &mut *guard;
+        // The stream has left this member.
+        if matches!(shared.state, CallState::Shared) {
+            return data.len();
+        }
+        let upstream = shared.state.upstream();
+        let progress = upstream.and_then(|upstream| upstream.endpoint.progress());
         let Some(stream) = &mut shared.stream else {
             return data.len();
         };
         let (mut gone, mut waits) = (0, 0);
         let hub = self.hub.as_ref().and_then(Weak::upgrade);
+        stream.set_progress(progress, hub.is_some());
         let mut forward = |part: &[u8]| {
             if let Some(hub) = &hub {
                 gone += part.len();
@@ -133,7 +140,10 @@ impl Call {
             return gone;
         }
         match read {
-            Ok(dropped) => gone += dropped,
+            Ok(dropped) => {
+                gone += dropped;
+                self.note_reached(shared);
+            }
             Err(Stopped::Unreadable) => {
                 self.stop_reading(shared, BytesMut::new());
             }
@@ -146,13 +156,24 @@ impl Call {
             }
             Err(Stopped::Verdict(_)) => self.end_stream(shared),
         }
-        self.move_to_hubs(shared);
-        if last && !shared.state.is_finished() {
+        if !last {
+            self.move_to_hubs(guard);
+        } else if !shared.state.is_finished() {
             self.pass_response(shared);
             self.finish(shared);
             self.client.data(self.stream, &[], true);
         }
         gone
+    }
+
+    /// Has a hub note what it has received.
+    fn note_reached(&self, shared: &Shared) {
+        let reached = shared.stream.as_ref().and_then(|stream| stream.reached());
+        if let Some(hub) = self.hub.as_ref().and_then(Weak::upgrade)
+            && let Some(reached) = reached
+        {
+            hub.note_reached(reached);
+        }
     }
 
     /// Begins the stream on another member. `failed`: the member that failed; `lagging`: the
@@ -280,6 +301,13 @@ impl Call {
         let Some(stream) = shared.stream.take() else {
             return;
         };
+        for (hub, _) in stream.hubs() {
+            hub.remove_client(self);
+        }
+        // Its responses are not read any more.
+        if let Some(hub) = self.hub.as_ref().and_then(Weak::upgrade) {
+            hub.end();
+        }
         let quota = &self.client.quota;
         memory::give_back(
             &self.proxy.kept_streams,

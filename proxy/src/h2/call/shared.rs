@@ -1,20 +1,17 @@
 //! Streams of watches that are served by hubs.
 
+use std::hash::RandomState;
+
 use parking_lot::MutexGuard;
 
 use super::stream::Joining;
 use super::*;
 use crate::grpc::events::put_shared;
 use crate::grpc::requests;
-use crate::h2::shared::{Hub, Offer, WatchKey};
+use crate::h2::shared::{Hub, Offer, SharedWatch};
+use crate::policy::endpoint::WatchProgress;
 use crate::policy::resumption::StreamRequest;
 use crate::policy::shared_log::Next;
-
-/// The key of watches with these fields and this form of the request.
-pub(super) fn key(fields: &[u8], form: &[u8]) -> WatchKey {
-    let length = (fields.len() as u64).to_be_bytes();
-    [&length, fields, form].concat().into()
-}
 
 /// Whether a field block has a token. Its watches are not shared: a stream that leaves a hub is
 /// begun on a member once more, and the token may have expired since.
@@ -25,14 +22,6 @@ pub(super) fn has_token(fields: &[u8]) -> bool {
         found |= matches!(name, b"token" | b"authorization");
     });
     found || decoded.is_err()
-}
-
-/// The fields and the form of a key.
-pub(in crate::h2) fn parts_of_key(key: &[u8]) -> (Bytes, &[u8]) {
-    let (length, rest) = key.split_first_chunk().unwrap_or((&[0; 8], &[]));
-    let length = usize::try_from(u64::from_be_bytes(*length)).unwrap_or(usize::MAX);
-    let (fields, form) = rest.split_at(length.min(rest.len()));
-    (Bytes::copy_from_slice(fields), form)
 }
 
 impl Call {
@@ -53,37 +42,71 @@ impl Call {
     }
 
     /// The keys of the stream's watches, each with its id, if all could be served by hubs.
-    pub(in crate::h2) fn offer(&self, now: Instant) -> Option<Offer> {
+    pub(in crate::h2) fn offer(&self, keys: &RandomState, now: Instant) -> Option<Offer> {
         let mut shared = self.shared.lock();
         let shared = &mut *shared;
-        if self.hub.is_some() || !shared.state.is_answering() || self.deadline.is_some() {
+        let CallState::Answering(upstream) = &shared.state else {
+            return None;
+        };
+        // Only such a member states what it has sent.
+        let exact = upstream.endpoint.progress() == Some(WatchProgress::InOrder);
+        if !exact || self.hub.is_some() || self.deadline.is_some() {
             return None;
         }
-        shared.stream.as_mut()?.offer(&shared.fields, now)
+        shared.stream.as_mut()?.offer(&shared.fields, keys, now)
+    }
+
+    /// What the watch with this id has in common with others.
+    pub(in crate::h2) fn shared_watch(&self, id: i64) -> Option<SharedWatch> {
+        let shared = self.shared.lock();
+        shared.stream.as_ref()?.shared_watch(id, &shared.fields)
     }
 
     /// The stream is to be served by these hubs, one for each watch. It moves once the member has
     /// stated which events it has sent.
     pub(in crate::h2) fn join(&self, hubs: Vec<(i64, Arc<Hub>)>, now: Instant) {
         let mut shared = self.shared.lock();
-        let shared = &mut *shared;
-        let (Some(stream), Some(upstream)) = (&mut shared.stream, shared.state.upstream()) else {
-            return;
+        if let Some(stream) = &mut shared.stream
+            && stream.join(Joining::new(hubs, now))
+        {
+            self.put_progress_request(&mut shared);
+        }
+    }
+
+    /// Requests the member's progress for the proxy itself. Returns `false` without a member.
+    pub(in crate::h2) fn request_progress(&self) -> bool {
+        let mut shared = self.shared.lock();
+        let answering = shared.state.is_answering();
+        let Some(stream) = shared.stream.as_mut().filter(|_| answering) else {
+            return false;
         };
-        if stream.join(Joining::new(hubs, now)) {
-            let mut request = BytesMut::new();
-            requests::put_watch_request(&mut request, &StreamRequest::Progress);
+        stream.request_progress();
+        self.put_progress_request(&mut shared);
+        true
+    }
+
+    fn put_progress_request(&self, shared: &mut Shared) {
+        let mut request = BytesMut::new();
+        requests::put_watch_request(&mut request, &StreamRequest::Progress);
+        if let Some(upstream) = shared.state.upstream() {
             let gone = upstream.member.data(upstream.stream, &request, false);
             shared.waiting_own += request.len() - gone;
         }
     }
 
+    /// Whether the member has answered the proxy's request for its progress.
+    pub(in crate::h2) fn has_progress(&self) -> bool {
+        let shared = self.shared.lock();
+        shared.stream.as_ref().is_some_and(|one| one.has_progress())
+    }
+
     /// Moves the stream from its member to the hubs, if they have all that its client lacks.
-    pub(super) fn move_to_hubs(self: &Arc<Call>, shared: &mut Shared) {
+    pub(super) fn move_to_hubs(self: &Arc<Call>, mut guard: MutexGuard<'_, Shared>) {
+        let shared = &mut *guard;
         let Some(stream) = &mut shared.stream else {
             return;
         };
-        if !shared.state.is_answering() || !stream.attach() {
+        if !shared.state.is_answering() || !stream.attach(&shared.fields) {
             return;
         }
         let hubs = stream.hubs();
@@ -93,15 +116,24 @@ impl Call {
         shared.state = CallState::Shared;
         self.lose_upstream(shared);
         self.charge_response(shared.stream.as_mut());
-        hubs.iter().for_each(|hub| hub.add_client(self));
+        if !hubs
+            .iter()
+            .all(|(hub, watches)| hub.add_client(self, *watches))
+        {
+            self.continue_on_member(guard);
+        }
     }
 
-    /// Sends the client what a hub has for it, while the client reads.
-    pub(in crate::h2) fn receive_shared(self: &Arc<Call>, hub: &Arc<Hub>) {
+    /// Sends the client what a hub has for it, while the client reads. `all`: with the hub's
+    /// statement of what it has sent.
+    pub(in crate::h2) fn receive_shared(self: &Arc<Call>, hub: &Arc<Hub>, all: bool) {
         let mut guard = self.shared.lock();
         let shared = &mut *guard;
         if !matches!(shared.state, CallState::Shared) {
             return;
+        }
+        if let Some(stream) = shared.stream.as_mut().filter(|_| all) {
+            stream.note_positions();
         }
         let mut out = BytesMut::new();
         while shared.unread == 0
@@ -113,10 +145,14 @@ impl Call {
                 Next::Response((id, response)) => {
                     out.clear();
                     put_shared(&mut out, id, &response);
-                    let waits = out.len() - self.client.data(self.stream, &out, false);
-                    if 0 < waits && !self.count_unread(shared, waits) {
-                        drop(guard);
-                        return self.reject_answer();
+                    // A watch of its own sends no more than the client's window has room for.
+                    if !self.count_unread(shared, out.len()) {
+                        return self.continue_on_member(guard);
+                    }
+                    let gone = self.client.data(self.stream, &out, false);
+                    self.release_unread(shared, gone);
+                    if let Some(stream) = &mut shared.stream {
+                        stream.sent_shared(hub, &response);
                     }
                 }
             }
@@ -134,7 +170,7 @@ impl Call {
             return;
         }
         let hubs = shared.stream.as_mut().map(|stream| stream.detach());
-        for hub in hubs.into_iter().flatten() {
+        for (hub, _) in hubs.into_iter().flatten() {
             hub.remove_client(self);
         }
         shared.state = CallState::Searching;
@@ -142,12 +178,12 @@ impl Call {
     }
 
     /// Has the hubs continue: the client has read.
-    pub(super) fn wake_hubs(&self, shared: &Shared) {
+    pub(super) fn wake_hubs(self: &Arc<Call>, shared: &Shared) {
         if shared.unread == 0
             && matches!(shared.state, CallState::Shared)
             && let Some(stream) = &shared.stream
         {
-            stream.hubs().iter().for_each(|hub| hub.wake());
+            stream.hubs().iter().for_each(|(hub, _)| hub.wake(self));
         }
     }
 }

@@ -10,11 +10,13 @@ use bytes::BytesMut;
 use tokio::time::Instant;
 
 pub(super) use self::sharing::Joining;
+use self::sharing::Served;
 use crate::grpc::Unreadable;
 use crate::grpc::requests::{self, RequestReader};
 use crate::grpc::responses::{ResponseReader, Stopped};
 use crate::grpc_methods::Resumable;
 use crate::h2::shared::Hub;
+use crate::policy::endpoint::WatchProgress;
 use crate::policy::resumption::{KeepAlives, StreamRequest, Verdict, WatchPositions};
 
 /// A failure so soon after the stream was begun on a member belongs to the same outage.
@@ -37,8 +39,8 @@ pub(super) struct Stream {
     quiet_since: Instant,
     /// The hubs that the stream is to be served by.
     joining: Option<Joining>,
-    /// The hubs that serve it, by watch, each with the watch's cursor.
-    shared: BTreeMap<i64, (Arc<Hub>, u64)>,
+    /// The hubs that serve it.
+    shared: Vec<Served>,
     /// The stream was begun more than once.
     pub(super) resumed: bool,
     /// The bytes that are charged for requests and positions, and for responses in parts.
@@ -66,7 +68,7 @@ impl Stream {
             served: false,
             quiet_since: Instant::now(),
             joining: None,
-            shared: BTreeMap::new(),
+            shared: vec![],
             resumed: false,
             charged: 0,
             charged_responses: 0,
@@ -77,6 +79,8 @@ impl Stream {
     /// `Err`: the stream cannot be read, and this is to be sent.
     pub(super) fn requests(&mut self, data: &[u8], end: bool) -> Result<BytesMut, BytesMut> {
         self.quiet_since = self.quiet_since.max(Instant::now());
+        // The hubs were chosen for the watches before.
+        self.joining = None;
         let Ok(mut whole) = self.requests.read(data) else {
             return Err(self.requests.partial.split());
         };
@@ -133,6 +137,17 @@ impl Stream {
             verdict
         };
         self.responses.read(data, &mut judge, forward)
+    }
+
+    /// How the stream's member states the progress of watches. `of_hub`: the stream is a hub's.
+    pub(super) fn set_progress(&mut self, progress: Option<WatchProgress>, of_hub: bool) {
+        if let StreamState::Watch(watches) = &mut self.state {
+            watches.set_ahead(match of_hub {
+                true => progress != Some(WatchProgress::InOrder),
+                // The client itself takes it for the truth, as it is the client's own request.
+                false => progress == Some(WatchProgress::Ahead),
+            });
+        }
     }
 
     /// The size of the response that is not complete.

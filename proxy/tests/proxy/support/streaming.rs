@@ -217,7 +217,7 @@ async fn accept(
             hanging.push(socket);
             continue;
         }
-        let state = r#"{"state":"StateFollower"}"#;
+        let state = r#"{"state":"StateFollower","etcdserver":"3.5.21"}"#;
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", state.len());
         let _ = socket.write_all((head + state).as_bytes()).await;
     }

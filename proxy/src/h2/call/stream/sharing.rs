@@ -1,10 +1,11 @@
 //! The watches of a stream that hubs serve.
 
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+
 use bytes::Bytes;
 
 use super::*;
-use crate::h2::call::shared;
-use crate::h2::shared::Offer;
+use crate::h2::shared::{Offer, SharedWatch};
 use crate::policy::resumption::StreamResponse;
 use crate::policy::shared_log::{Next, SharedResponse};
 
@@ -15,7 +16,7 @@ const QUIET: Duration = Duration::from_secs(1);
 const JOIN_TIME_MAX: Duration = Duration::from_secs(5);
 const RETRY_PAUSE: Duration = Duration::from_secs(60);
 
-/// The pause after a stream has left its hubs.
+/// The pause after a stream has left its hubs, or could not move to them.
 const LEFT_PAUSE: Duration = Duration::from_secs(5);
 
 /// A move to hubs that waits for the member's statement of what it has sent.
@@ -33,9 +34,23 @@ impl Joining {
     }
 }
 
+/// The watches of a stream that one hub serves.
+pub(super) struct Served {
+    hub: Arc<Hub>,
+    /// Each with its id and cursor.
+    watches: Vec<(i64, u64)>,
+    /// The watch that receives next: the others before it have received all.
+    turn: usize,
+}
+
 impl Stream {
     /// The keys of the watches, if all could be served by hubs now.
-    pub(in crate::h2::call) fn offer(&mut self, fields: &[u8], now: Instant) -> Option<Offer> {
+    pub(in crate::h2::call) fn offer(
+        &mut self,
+        fields: &[u8],
+        keys: &RandomState,
+        now: Instant,
+    ) -> Option<Offer> {
         let quiet = QUIET <= now.saturating_duration_since(self.quiet_since);
         if !quiet || self.ended {
             return None;
@@ -51,69 +66,136 @@ impl Stream {
         let StreamState::Watch(watches) = &self.state else {
             return None;
         };
+        let mut of_fields = keys.build_hasher();
+        fields.hash(&mut of_fields);
         let keys = watches.settled()?.map(|(id, create, _)| {
-            let form = requests::shared_form(&create.encoded)?;
-            Some((id, shared::key(fields, &form)))
+            let mut hasher = of_fields.clone();
+            requests::hash_shared_form(&create.encoded, &mut hasher)?;
+            Some((id, hasher.finish()))
         });
         let keys = keys.collect::<Option<Vec<_>>>()?;
         (!keys.is_empty()).then_some(keys)
     }
 
+    /// What a watch has in common with others.
+    pub(in crate::h2::call) fn shared_watch(&self, id: i64, fields: &Bytes) -> Option<SharedWatch> {
+        let StreamState::Watch(watches) = &self.state else {
+            return None;
+        };
+        let form = requests::shared_form(&watches.create(id)?.encoded)?;
+        Some(SharedWatch {
+            fields: fields.clone(),
+            form: form.freeze(),
+        })
+    }
+
     /// The stream is to move to hubs. Returns whether the member's progress is to be requested.
     pub(in crate::h2::call) fn join(&mut self, joining: Joining) -> bool {
-        let StreamState::Watch(watches) = &mut self.state else {
-            return false;
+        let is_watch = matches!(self.state, StreamState::Watch(_));
+        if is_watch {
+            self.request_progress();
+            self.joining = Some(joining);
+        }
+        is_watch
+    }
+
+    /// The proxy itself requests the member's progress.
+    pub(in crate::h2::call) fn request_progress(&mut self) {
+        if let StreamState::Watch(watches) = &mut self.state {
+            watches.request_progress();
+        }
+    }
+
+    /// Whether the proxy's request for the member's progress has its answer.
+    pub(in crate::h2::call) fn has_progress(&self) -> bool {
+        match &self.state {
+            StreamState::Watch(watches) => watches.has_progress(),
+            StreamState::KeepAlive(_) => false,
+        }
+    }
+
+    /// The revision up to which a hub has received all events of its watch.
+    pub(in crate::h2::call) fn reached(&self) -> Option<i64> {
+        let StreamState::Watch(watches) = &self.state else {
+            return None;
         };
-        watches.request_progress();
-        self.joining = Some(joining);
-        true
+        let (_, _, next) = watches.settled()?.next()?;
+        next.checked_sub(1)
     }
 
     /// Moves the watches to the hubs, once the member has stated its progress. Returns whether they
     /// have moved.
-    pub(in crate::h2::call) fn attach(&mut self) -> bool {
-        let StreamState::Watch(watches) = &self.state else {
-            return false;
-        };
-        if self.joining.is_none() || !watches.has_progress() {
+    pub(in crate::h2::call) fn attach(&mut self, fields: &Bytes) -> bool {
+        if self.joining.is_none() || !self.has_progress() {
             return false;
         }
         let hubs = self.joining.take().map(|joining| joining.hubs);
-        let (Some(hubs), Some(settled)) = (hubs, watches.settled()) else {
+        let served = hubs.and_then(|hubs| self.served(&hubs, fields));
+        let Some(served) = served.filter(|served| !served.is_empty()) else {
+            self.quiet_since = Instant::now() + LEFT_PAUSE;
             return false;
         };
-        if self.responses.is_passing() {
-            return false;
-        }
-        let cursors = settled.map(|(id, _, next)| {
-            let hub = hubs.get(&id)?;
-            Some((id, (Arc::clone(hub), hub.cursor(next)?)))
-        });
-        let Some(cursors) = cursors.collect::<Option<BTreeMap<_, _>>>() else {
-            return false;
-        };
-        self.shared = cursors;
+        self.shared = served;
         self.responses = ResponseReader::default();
         true
     }
 
-    /// The hubs that serve the stream.
-    pub(in crate::h2::call) fn hubs(&self) -> Vec<Arc<Hub>> {
-        let mut hubs: Vec<Arc<Hub>> = vec![];
-        for (hub, _) in self.shared.values() {
-            if !hubs.iter().any(|one| Arc::ptr_eq(one, hub)) {
-                hubs.push(Arc::clone(hub));
+    /// The watches by hub. `None`: one of the watches is another one than when the hubs were
+    /// chosen, or its hub lacks events that the client lacks.
+    fn served(&self, hubs: &BTreeMap<i64, Arc<Hub>>, fields: &Bytes) -> Option<Vec<Served>> {
+        let StreamState::Watch(watches) = &self.state else {
+            return None;
+        };
+        if self.responses.is_passing() {
+            return None;
+        }
+        let mut all: Vec<Served> = vec![];
+        for (id, _, next) in watches.settled()? {
+            let hub = hubs.get(&id)?;
+            if !hub.is_of(&self.shared_watch(id, fields)?) {
+                return None;
+            }
+            let watch = (id, hub.cursor(next)?);
+            match all.iter_mut().find(|one| Arc::ptr_eq(&one.hub, hub)) {
+                Some(served) => served.watches.push(watch),
+                None => all.push(Served {
+                    hub: Arc::clone(hub),
+                    watches: vec![watch],
+                    turn: 0,
+                }),
             }
         }
-        hubs
+        Some(all)
+    }
+
+    /// The hubs that serve the stream, each with the number of its watches.
+    pub(in crate::h2::call) fn hubs(&self) -> Vec<(Arc<Hub>, usize)> {
+        let all = self.shared.iter();
+        all.map(|served| (Arc::clone(&served.hub), served.watches.len()))
+            .collect()
     }
 
     /// The stream leaves its hubs. Returns them.
-    pub(in crate::h2::call) fn detach(&mut self) -> Vec<Arc<Hub>> {
+    pub(in crate::h2::call) fn detach(&mut self) -> Vec<(Arc<Hub>, usize)> {
+        self.note_positions();
         let hubs = self.hubs();
         self.shared.clear();
         self.quiet_since = Instant::now() + LEFT_PAUSE;
         hubs
+    }
+
+    /// Sets the positions of the watches to what their hubs have sent.
+    pub(in crate::h2::call) fn note_positions(&mut self) {
+        let StreamState::Watch(watches) = &mut self.state else {
+            return;
+        };
+        for served in &self.shared {
+            for (id, cursor) in &served.watches {
+                if let Some(next) = watches.position(*id) {
+                    watches.advance_to(*id, served.hub.position(*cursor, next));
+                }
+            }
+        }
     }
 
     /// What a hub has next for a watch of the stream, with the watch's id.
@@ -121,32 +203,51 @@ impl Stream {
         &mut self,
         of: &Arc<Hub>,
     ) -> Next<(i64, SharedResponse<Bytes>)> {
-        let StreamState::Watch(watches) = &mut self.state else {
+        let StreamState::Watch(watches) = &self.state else {
             return Next::Gone;
         };
-        for (id, (hub, cursor)) in &mut self.shared {
-            if !Arc::ptr_eq(hub, of) {
-                continue;
-            }
+        let Some(served) = self.shared.iter_mut().find(|one| Arc::ptr_eq(&one.hub, of)) else {
+            return Next::End;
+        };
+        for _ in 0..served.watches.len() {
+            let (id, cursor) = &mut served.watches[served.turn];
             let Some(next) = watches.position(*id) else {
                 return Next::Gone;
             };
-            match hub.take(cursor, next) {
-                Next::End => {}
+            match of.take(cursor, next) {
+                Next::End => served.turn = (served.turn + 1) % served.watches.len(),
                 Next::Gone => return Next::Gone,
-                Next::Response(response) => {
-                    let read = StreamResponse {
-                        header: response.header,
-                        watch_id: *id,
-                        has_events: response.events.is_some(),
-                        last_revision: response.events.as_ref().map_or(0, |one| one.last),
-                        ..StreamResponse::default()
-                    };
-                    watches.response(&read);
+                Next::Response(mut response) => {
+                    // The hub's member may not have received the latest election's result.
+                    let term = &mut response.header.raft_term;
+                    *term = watches.newest().raft_term.max(*term);
                     return Next::Response((*id, response));
                 }
             }
         }
         Next::End
+    }
+
+    /// The client is sent the response that a hub had next for it.
+    pub(in crate::h2::call) fn sent_shared(
+        &mut self,
+        of: &Arc<Hub>,
+        response: &SharedResponse<Bytes>,
+    ) {
+        let StreamState::Watch(watches) = &mut self.state else {
+            return;
+        };
+        let Some(served) = self.shared.iter_mut().find(|one| Arc::ptr_eq(&one.hub, of)) else {
+            return;
+        };
+        let (id, cursor) = &mut served.watches[served.turn];
+        *cursor += 1;
+        watches.response(&StreamResponse {
+            header: response.header,
+            watch_id: *id,
+            has_events: response.events.is_some(),
+            last_revision: response.events.as_ref().map_or(0, |one| one.last),
+            ..StreamResponse::default()
+        });
     }
 }

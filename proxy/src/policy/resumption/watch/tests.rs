@@ -244,3 +244,36 @@ fn begin(watches: &mut WatchPositions, revision: i64) -> Member {
     }
     member
 }
+
+/// etcd-io/etcd#15220: events up to the stated revision may come later.
+#[test]
+fn a_statement_ahead_of_its_events_moves_no_position() {
+    let mut watches = WatchPositions::default();
+    watches.request(StreamRequest::Create(Create {
+        encoded: Box::default(),
+        watch_id: 0,
+        start_revision: 7,
+    }));
+    watches.response(&StreamResponse {
+        created: true,
+        ..StreamResponse::default()
+    });
+    let mut progress = StreamResponse {
+        watch_id: NO_WATCH,
+        ..StreamResponse::default()
+    };
+    progress.header.revision = 90;
+    watches.set_ahead(true);
+    watches.request_progress();
+    assert_eq!(watches.response(&progress), Verdict::Drop);
+    assert_eq!(
+        (watches.position(0), watches.has_progress()),
+        (Some(7), false)
+    );
+    watches.set_ahead(false);
+    assert_eq!(watches.response(&progress), Verdict::Drop);
+    assert_eq!(
+        (watches.position(0), watches.has_progress()),
+        (Some(91), true)
+    );
+}
