@@ -153,3 +153,6 @@ impl Call {
         self.forget(shared);
     }
 }
+
+#[cfg(test)]
+mod tests;

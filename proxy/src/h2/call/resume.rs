@@ -25,10 +25,12 @@ impl Call {
         let requests = match stream.requests(data, end) {
             Ok(whole) if self.charge(shared) => whole,
             Ok(mut whole) => {
-                let partial = shared
-                    .stream
-                    .as_mut()
-                    .map(|stream| stream.take_partial_request());
+                let partial = shared.stream.as_mut().filter(|_| !end);
+                let partial = partial.map(|stream| stream.take_partial_request());
+                // Without a member the stream begins with them, and at its end with the rest.
+                if matches!(shared.state, CallState::Collecting | CallState::Searching) {
+                    whole.clear();
+                }
                 whole.unsplit(partial.unwrap_or_default());
                 return Some(self.stop_reading(shared, whole));
             }

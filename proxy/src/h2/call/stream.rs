@@ -53,6 +53,14 @@ enum StreamState {
     KeepAlive(KeepAlives),
 }
 
+/// A request of a client.
+enum ClientRequest {
+    /// `None`: of a kind that members ignore.
+    Watch(Option<StreamRequest>),
+    /// The renewal of this lease.
+    KeepAlive(i64),
+}
+
 impl Stream {
     pub(super) fn new(of: Resumable) -> Stream {
         Stream {
@@ -76,7 +84,7 @@ impl Stream {
     }
 
     /// Takes data of the client. Returns the complete requests; at the end, all that is left.
-    /// `Err`: the stream cannot be read, and this is to be sent.
+    /// `Err`: the stream cannot be read, and this is to be sent. Nothing of it is kept.
     pub(super) fn requests(&mut self, data: &[u8], end: bool) -> Result<BytesMut, BytesMut> {
         self.quiet_since = self.quiet_since.max(Instant::now());
         // The hubs were chosen for the watches before.
@@ -84,11 +92,12 @@ impl Stream {
         let Ok(mut whole) = self.requests.read(data) else {
             return Err(self.requests.partial.split());
         };
-        let readable = requests::payloads(&whole).all(|payload| self.request(payload).is_ok());
-        if !readable {
+        let requests = requests::payloads(&whole).map(|payload| self.request(payload));
+        let Ok(requests) = requests.collect::<Result<Vec<_>, _>>() else {
             whole.unsplit(self.requests.partial.split());
             return Err(whole);
-        }
+        };
+        requests.into_iter().for_each(|request| self.note(request));
         self.ended |= end;
         if end {
             whole.extend_from_slice(&self.requests.partial);
@@ -96,18 +105,25 @@ impl Stream {
         Ok(whole)
     }
 
-    fn request(&mut self, payload: &[u8]) -> Result<(), Unreadable> {
-        match &mut self.state {
-            StreamState::Watch(watches) => {
-                if let Some(request) = requests::watch_request(payload)? {
-                    watches.request(request);
-                }
+    fn request(&self, payload: &[u8]) -> Result<ClientRequest, Unreadable> {
+        Ok(match &self.state {
+            StreamState::Watch(_) => ClientRequest::Watch(requests::watch_request(payload)?),
+            StreamState::KeepAlive(_) => {
+                ClientRequest::KeepAlive(requests::keepalive_request(payload)?)
             }
-            StreamState::KeepAlive(keepalives) => {
-                keepalives.request(requests::keepalive_request(payload)?);
+        })
+    }
+
+    fn note(&mut self, request: ClientRequest) {
+        match (&mut self.state, request) {
+            (StreamState::Watch(watches), ClientRequest::Watch(Some(request))) => {
+                watches.request(request);
             }
+            (StreamState::KeepAlive(keepalives), ClientRequest::KeepAlive(lease)) => {
+                keepalives.request(lease);
+            }
+            _ => {}
         }
-        Ok(())
     }
 
     /// The size of the request that is not complete.

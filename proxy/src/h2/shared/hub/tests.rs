@@ -1,3 +1,5 @@
+//! The clients of a hub.
+
 use super::*;
 use crate::config::{MembersFrom, ProxyConfig};
 use crate::grpc_methods::Kind;
