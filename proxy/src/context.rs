@@ -32,7 +32,7 @@ pub(crate) struct Context {
     pub(crate) metrics: Metrics,
     pub(crate) high_water_mark: HighWaterMark,
     /// The highest Raft term that clients have received.
-    pub(crate) raft_term: Mark,
+    pub(crate) raft_term: Arc<Mark>,
     pub(crate) coarse_timer: CoarseTimer,
     /// Bytes of request bodies over HTTP/2 that must be complete before they are forwarded.
     pub(crate) bodies: Arc<Semaphore>,
@@ -60,7 +60,7 @@ impl Context {
         Context {
             endpoints: Endpoints::new(own, config.client_tls.clone()),
             high_water_mark: HighWaterMark::new(config.catch_up),
-            raft_term: Mark::new(config.catch_up),
+            raft_term: Arc::new(Mark::new(config.catch_up)),
             config,
             id: HeaderValue::from_str(&id).expect("hex digits"),
             metrics: Metrics::default(),

@@ -12,6 +12,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use keelson_port::Cut;
 
 use crate::http1::client::{Connection, Decoded, Framing};
+use crate::http1::raft_term::TermFilter;
 use crate::policy::endpoint::Endpoint;
 
 type BoxError = Box<dyn Error + Send + Sync>;
@@ -38,6 +39,8 @@ pub(crate) struct MemberBody {
     first: Option<Bytes>,
     framing: Framing,
     keep: bool,
+    /// Corrects the Raft terms of a body without a stated length.
+    pub(super) terms: Option<Box<TermFilter>>,
 }
 
 impl MemberBody {
@@ -52,11 +55,15 @@ impl MemberBody {
             first: None,
             framing,
             keep,
+            terms: None,
         }
     }
 
     /// Checks whether the whole body has arrived, as most have.
     pub(crate) fn whole(mut self) -> io::Result<AnswerBody> {
+        if self.terms.is_some() {
+            return Ok(AnswerBody::Member(self));
+        }
         let first = match self.decode()? {
             Decoded::Part(part) => part,
             Decoded::Starved => return Ok(AnswerBody::Member(self)),
@@ -106,6 +113,26 @@ impl MemberBody {
 
     /// The next part; `None` is the end.
     pub(crate) fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+        loop {
+            let part = ready!(self.poll_received(cx))?;
+            let Some(terms) = &mut self.terms else {
+                return Poll::Ready(Ok(part));
+            };
+            match part {
+                // The filter holds all of it.
+                Some(part) => match terms.pass(part) {
+                    part if part.is_empty() => {}
+                    part => return Poll::Ready(Ok(Some(part))),
+                },
+                None => {
+                    let rest = Some(terms.finish()).filter(|rest| !rest.is_empty());
+                    return Poll::Ready(Ok(rest));
+                }
+            }
+        }
+    }
+
+    fn poll_received(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
         if let Some(first) = self.first.take() {
             return Poll::Ready(Ok(Some(first)));
         }

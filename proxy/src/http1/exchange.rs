@@ -10,6 +10,7 @@ use crate::config::ProxyConfig;
 use crate::context::Context;
 use crate::http1::body::{AnswerBody, MemberBody};
 use crate::http1::client::{Connection, Head, framing};
+use crate::http1::raft_term::TermFilter;
 use crate::http1::request::{StreamedBody, UpstreamRequest};
 use crate::policy::endpoint::Endpoint;
 use crate::sockets::{self, SocketPermit};
@@ -65,13 +66,16 @@ pub(crate) struct Reply {
     pub(crate) head: Head,
     pub(crate) endpoint: Arc<Endpoint>,
     pub(super) connection: Connection,
+    /// Corrects the terms of the body.
+    pub(super) terms: Option<Box<TermFilter>>,
 }
 
 impl Reply {
     /// The head, and the body that has arrived or will.
     pub(crate) fn into_parts(self) -> (Head, MemberBody) {
         let Head { framing, keep, .. } = self.head;
-        let body = MemberBody::new(self.connection, self.endpoint, framing, keep);
+        let mut body = MemberBody::new(self.connection, self.endpoint, framing, keep);
+        body.terms = self.terms;
         (self.head, body)
     }
 
@@ -139,6 +143,7 @@ fn reply(head: Head, connection: Connection, endpoint: &Arc<Endpoint>) -> Reply 
         head,
         connection,
         endpoint: Arc::clone(endpoint),
+        terms: None,
     }
 }
 

@@ -8,14 +8,16 @@ const CLUSTER: [&str; 3] = ["/v2/members", "/v2/machines", "/v2/auth"];
 /// Parts of paths of the v3 JSON gateway. Each version of the gateway has a prefix of its own.
 const CLUSTER_V3: [&str; 3] = ["/cluster/member/", "/auth/", "/lease/leases"];
 
-/// Ends of the paths of the v3 JSON gateway whose requests only read.
-const GATEWAY_READS: [&str; 12] = [
+/// Ends of the paths of the v3 JSON gateway whose requests only read, or renew a lease: they may be
+/// repeated.
+const GATEWAY_READS: [&str; 13] = [
     "/kv/range",
     "/cluster/member/list",
     "/maintenance/status",
     "/maintenance/hash",
     "/lease/leases",
     "/lease/timetolive",
+    "/lease/keepalive",
     "/auth/authenticate",
     "/auth/status",
     "/auth/user/get",
@@ -60,7 +62,8 @@ pub(crate) fn is_gateway(path: &str) -> bool {
     path.starts_with("/v3")
 }
 
-/// Whether a request changes nothing, so that it may be sent any number of times.
+/// Whether a request changes nothing that a repetition would change again, so that it may be sent
+/// any number of times.
 pub(crate) fn reads(method: &Method, path: &str) -> bool {
     match *method {
         Method::GET | Method::HEAD => true,
@@ -85,6 +88,8 @@ mod tests {
             (Method::POST, "/v3beta/kv/range", true),
             (Method::POST, "/v3/kv/put", false),
             (Method::POST, "/v3/kv/txn", false),
+            (Method::POST, "/v3/lease/keepalive", true),
+            (Method::POST, "/v3/lease/grant", false),
             (Method::POST, "/v3/auth/user/list", true),
             (Method::POST, "/v3/auth/user/add", false),
         ];

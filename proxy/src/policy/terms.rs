@@ -5,6 +5,7 @@
 //! its header. A read with a lower term is repeated until a member answers with the term, or a
 //! higher one. A change is not repeated: it has taken place, in a term that its member had
 //! reached, and its answer gets the highest term instead, which the cluster has reached as well.
+//! So does each message of a stream.
 //!
 //! If no member has the term for some time, the cluster was set up anew or restored, and a member
 //! with a leader is believed. Without a leader, its read is refused.
@@ -67,7 +68,21 @@ async fn of_gateway(
     request: &mut UpstreamRequest,
     mut reply: Reply,
 ) -> Result<Reply, Refusal> {
-    let found = reply.gateway_term().await;
+    reply.correct_terms(&context.raft_term);
+    let mut found = None;
+    // A change or a stream whose length is not stated is corrected while it passes.
+    if request.read || reply.has_length() {
+        let finding = reply.gateway_term();
+        found = match time::timeout(context.config.request_timeout, finding).await {
+            Ok(found) => found,
+            // The member has begun to answer, and does not go on.
+            Err(_) if request.read && request.is_kept() => {
+                drop(reply);
+                return catch_up(context, request, Instant::now()).await;
+            }
+            Err(_) => return Err(Refusal::OutcomeUnknown),
+        };
+    }
     match judge(context, request, reply, found) {
         Settled::Now(reply) => Ok(reply),
         Settled::Later(later) => later.await,
@@ -107,9 +122,13 @@ async fn catch_up(
     while let Ok(Ok(mut reply)) =
         time::timeout_at(until, forward::send(&mut attempts, request)).await
     {
+        reply.correct_terms(&context.raft_term);
         let found = match request.gateway {
             false => reply.head.raft_term,
-            true => reply.gateway_term().await,
+            true => match time::timeout_at(until, reply.gateway_term()).await {
+                Ok(found) => found,
+                Err(_) => break,
+            },
         };
         let index = reply
             .head

@@ -21,6 +21,9 @@ fn answer_in(seen: &Seen, term: u64, after: &str) -> Vec<Step> {
         }
         false => (format!("X-Raft-Term: {term}\r\n"), "{}".to_owned()),
     };
+    if seen.line.contains("chunked") {
+        return chunked(&[&body[..30], &body[30..]]);
+    }
     let length = body.len();
     let head = format!(
         "HTTP/1.1 200 OK\r\nX-Etcd-Index: 7\r\nContent-Length: {length}\r\n{field}Date: x\r\n\r\n"
@@ -38,6 +41,19 @@ fn answer_in(seen: &Seen, term: u64, after: &str) -> Vec<Step> {
             ]
         }
     }
+}
+
+/// An answer with these chunks, each on its own.
+fn chunked(parts: &[&str]) -> Vec<Step> {
+    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let mut steps = vec![Step::Send(head.to_owned())];
+    for part in parts {
+        steps.push(Step::Sleep(Duration::from_millis(20)));
+        let length = part.len();
+        steps.push(Step::Send(format!("{length:x}\r\n{part}\r\n")));
+    }
+    steps.push(Step::Send("0\r\n\r\n".to_owned()));
+    steps
 }
 
 /// A member that answers in the term that is set.
@@ -89,7 +105,7 @@ async fn a_read_in_a_lower_term_is_answered_by_a_member_in_the_term() {
     }
     let (_leader, _follower, at, proxy) = behind().await;
     assert_eq!(term(&post(&proxy, PUT).await), 10);
-    for path in [RANGE, "/v3/apart/kv/range"] {
+    for path in [RANGE, "/v3/apart/kv/range", "/v3/chunked/kv/range"] {
         assert_eq!(term(&post(&proxy, path).await), 10);
     }
     // A v2 watch is a read as well.
@@ -108,7 +124,7 @@ async fn a_change_in_a_lower_term_is_answered_with_the_highest_one() {
     let proxy = Running::before(&[&member]).await;
     assert_eq!(term(&post(&proxy, RANGE).await), 10);
     at.store(9, Ordering::SeqCst);
-    for (count, path) in [(2, PUT), (3, "/v3/apart/kv/put")] {
+    for (count, path) in [(2, PUT), (3, "/v3/apart/kv/put"), (4, "/v3/chunked/kv/put")] {
         let answer = post(&proxy, path).await;
         assert_eq!(term(&answer), 10);
         // The body is longer by a digit, and complete.
@@ -117,7 +133,49 @@ async fn a_change_in_a_lower_term_is_answered_with_the_highest_one() {
     }
     let answer = put(proxy.address, "/v2/keys/a", "value=1").await;
     assert_eq!((term(&answer), answer.body.as_str()), (10, "{}"));
-    assert_eq!(member.seen().len(), 4);
+    assert_eq!(member.seen().len(), 5);
+}
+
+/// Patroni compares the term of each message.
+#[tokio::test]
+async fn no_message_of_a_stream_has_a_lower_term() {
+    let message = |term: u64| format!(r#"{{"result":{{"header":{{"raft_term":"{term}"}}}}}}"#);
+    let sent = [10, 9, 11, 1].map(message);
+    let member = Fake::start(move |_| {
+        let parts: Vec<&str> = sent.iter().map(String::as_str).collect();
+        chunked(&parts)
+    })
+    .await;
+    let proxy = Running::before(&[&member]).await;
+    let expected = [10, 10, 11, 11].map(message).concat();
+    assert_eq!(post(&proxy, "/v3/watch").await.body, expected);
+    let expected = [11, 11, 11, 11].map(message).concat();
+    assert_eq!(post(&proxy, "/v3/watch").await.body, expected);
+}
+
+#[tokio::test]
+async fn a_member_that_does_not_go_on_with_an_answer_is_not_waited_for_without_limit() {
+    let stalls = |head: &'static str| {
+        move |_: &Seen| {
+            vec![
+                Step::Send(head.to_owned()),
+                Step::Sleep(Duration::from_secs(60)),
+            ]
+        }
+    };
+    for head in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n{\"header\":",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"hea",
+    ] {
+        let stalling = Fake::start(stalls(head)).await;
+        let mut config = config(&[&stalling]);
+        config.request_timeout = Duration::from_millis(300);
+        let proxy = Running::start(config).await.knows(1).await;
+        assert_eq!(post(&proxy, RANGE).await.status, 500);
+        if head.contains("Length") {
+            assert_eq!(post(&proxy, PUT).await.status, 500);
+        }
+    }
 }
 
 /// The cluster was set up anew, or restored.
