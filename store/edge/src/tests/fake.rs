@@ -48,7 +48,7 @@ struct Shared {
     state: Mutex<StateMachine>,
     view: ReadView,
     condition: Mutex<Condition>,
-    /// Puts wait while this is false.
+    /// Puts, transactions and renewals wait while this is false.
     open: watch::Sender<bool>,
     waiting: watch::Sender<usize>,
     /// Watchers of the v2 tree.
@@ -95,12 +95,12 @@ impl Fake {
         change(&mut self.0.condition.lock());
     }
 
-    /// Holds puts back, or releases them.
+    /// Holds puts, transactions and renewals back, or releases them.
     pub(crate) fn hold(&self, held: bool) {
         self.0.open.send_replace(!held);
     }
 
-    /// Returns once that many puts are held back.
+    /// Returns once that many of these are held back.
     pub(crate) async fn held(&self, count: usize) {
         let mut waiting = self.0.waiting.subscribe();
         waiting.wait_for(|waiting| *waiting == count).await.unwrap();
@@ -190,10 +190,7 @@ impl Backend for Fake {
 
     async fn put(&self, request: PutRequest) -> Result<PutResponse, Error> {
         check::put(&request)?;
-        let mut open = self.0.open.subscribe();
-        self.0.waiting.send_modify(|waiting| *waiting += 1);
-        open.wait_for(|open| *open).await.expect("the fake lives");
-        self.0.waiting.send_modify(|waiting| *waiting -= 1);
+        self.opened().await;
         propose!(self, Put, request)
     }
 
@@ -207,6 +204,7 @@ impl Backend for Fake {
 
     async fn txn(&self, request: TxnRequest) -> Result<TxnResponse, Error> {
         check::txn(&request, OPS_MAX)?;
+        self.opened().await;
         propose!(self, Txn, request)
     }
 

@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status};
 
 use self::observe::Observer;
 use super::requests::{created_at, delete, put, when};
-use super::session::{NAME_COPIES, failure, first_key, session, take};
+use super::session::{Queue, failure, first_key, session, take};
 use super::unless_drained;
 use super::unread::Unread;
 use crate::backend::Backend;
@@ -64,8 +64,9 @@ impl<B: Backend> election_server::Election for Election<B> {
         request: Request<CampaignRequest>,
     ) -> Result<Response<CampaignResponse>, Status> {
         let CampaignRequest { name, lease, value } = request.into_inner();
-        let _room = self.unread.room(NAME_COPIES * name.len())?;
-        let taken = take(&self.backend, name.clone(), lease, value.clone()).await;
+        let queue = Queue::admit(name, &self.unread)?;
+        let name = queue.name.clone();
+        let taken = take(&self.backend, queue, lease, Some(value)).await;
         let taken = taken.map_err(failure)?;
         let place = taken.place;
         let leader = LeaderKey {
@@ -74,12 +75,6 @@ impl<B: Backend> election_server::Election for Election<B> {
             rev: place.revision,
             lease: place.lease,
         };
-        let other = taken.existing.filter(|existing| existing.value != value);
-        match other {
-            Some(_) => drop(self.replace(&leader, value).await?),
-            // It is not held while the call waits.
-            None => drop(value),
-        }
         if !taken.is_first {
             unless_drained(&self.drain, place.wait())
                 .await
@@ -129,9 +124,8 @@ impl<B: Backend> election_server::Election for Election<B> {
         &self,
         request: Request<LeaderRequest>,
     ) -> Result<Response<Self::ObserveStream>, Status> {
-        let name = request.into_inner().name;
-        let room = self.unread.room(NAME_COPIES * name.len())?;
-        let observer = Observer::new(self.backend.clone(), name, room);
+        let queue = Queue::admit(request.into_inner().name, &self.unread)?;
+        let observer = Observer::new(self.backend.clone(), queue);
         Ok(Response::new(Box::pin(
             observer.leaders(self.drain.clone()),
         )))

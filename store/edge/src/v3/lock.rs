@@ -1,13 +1,12 @@
 //! `v3lockpb.Lock`: etcd's `server/etcdserver/api/v3lock`.
 
-use bytes::Bytes;
 use keelson_port::Drain;
 use keelson_proto::etcdserverpb::DeleteRangeRequest;
 use keelson_proto::v3lockpb::lock_server;
 use keelson_proto::v3lockpb::*;
 use tonic::{Request, Response, Status};
 
-use super::session::{NAME_COPIES, failure, take};
+use super::session::{Queue, failure, take};
 use super::unless_drained;
 use super::unread::Unread;
 use crate::backend::Backend;
@@ -36,8 +35,8 @@ impl<B> Lock<B> {
 impl<B: Backend> lock_server::Lock for Lock<B> {
     async fn lock(&self, request: Request<LockRequest>) -> Result<Response<LockResponse>, Status> {
         let LockRequest { name, lease } = request.into_inner();
-        let _room = self.unread.room(NAME_COPIES * name.len())?;
-        let taken = take(&self.backend, name, lease, Bytes::new()).await;
+        let queue = Queue::admit(name, &self.unread)?;
+        let taken = take(&self.backend, queue, lease, None).await;
         let taken = taken.map_err(failure)?;
         let header = match taken.is_first {
             true => taken.header,

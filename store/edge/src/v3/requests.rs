@@ -20,6 +20,24 @@ pub(super) fn when(
     }
 }
 
+/// Whether each key of a range was created at a revision or later.
+pub(super) fn created_from(key: Bytes, range_end: Bytes, revision: i64) -> Compare {
+    Compare {
+        range_end,
+        result: CompareResult::Greater.into(),
+        ..created_at(key, revision - 1)
+    }
+}
+
+/// Whether the key was changed last at a revision.
+pub(super) fn modified_at(key: Bytes, revision: i64) -> Compare {
+    Compare {
+        target: CompareTarget::Mod.into(),
+        target_union: Some(TargetUnion::ModRevision(revision)),
+        ..created_at(key, revision)
+    }
+}
+
 /// Whether the key was created at a revision; 0 if it does not exist.
 pub(super) fn created_at(key: Bytes, revision: i64) -> Compare {
     Compare {
@@ -38,6 +56,20 @@ pub(super) fn put(key: Bytes, value: Bytes, lease: i64) -> RequestOp {
         lease,
         ..PutRequest::default()
     }))
+}
+
+/// Puts a key that exists once more, with its value and lease.
+pub(super) fn put_again(key: Bytes) -> RequestOp {
+    op(Request::RequestPut(PutRequest {
+        key,
+        ignore_value: true,
+        ignore_lease: true,
+        ..PutRequest::default()
+    }))
+}
+
+pub(super) fn txn(request: TxnRequest) -> RequestOp {
+    op(Request::RequestTxn(request))
 }
 
 pub(super) fn range(request: RangeRequest) -> RequestOp {

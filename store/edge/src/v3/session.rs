@@ -5,6 +5,8 @@
 //! of the first key has the lock, or leads. Each other one waits for the deletion of the key before
 //! its own, so that one deletion wakes one session.
 
+mod undo;
+
 use std::convert::Infallible;
 use std::mem;
 use std::panic;
@@ -15,15 +17,16 @@ use bytes::Bytes;
 use futures_util::future::{self, Either};
 use keelson_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use keelson_proto::etcdserverpb::*;
-use keelson_proto::mvccpb::KeyValue;
-use tokio::runtime::Handle;
 use tokio::time::sleep;
 use tonic::{Code, Status};
 
+use self::undo::{PlaceKey, Undo};
+use super::Unread;
 use super::changes::{Change, Changes};
-use super::requests::{created_at, delete, put, range, read, when};
+use super::requests::{created_at, put, put_again, range, read, when};
 use crate::Error;
 use crate::backend::Backend;
+use crate::large::Room;
 
 /// The time to live of a session that a call creates, in seconds: etcd's `defaultSessionTTL`.
 const SESSION_TTL: i64 = 60;
@@ -33,20 +36,39 @@ const SESSION_TTL: i64 = 60;
 const RENEWAL: Duration = Duration::from_secs(20);
 
 /// A call that waits holds about as many copies of the queue's name.
-pub(super) const NAME_COPIES: usize = 4;
+const NAME_COPIES: usize = 4;
 
-/// How often a place that was given up is deleted without success, until that is left to the
-/// expiry of its lease.
-const UNDO_ATTEMPTS: usize = 5;
+/// What else it holds, in bytes: its task, its watch, its transaction.
+const CALL_BYTES: usize = 2048;
 
-/// The pause between two attempts.
-const UNDO_PAUSE: Duration = Duration::from_secs(1);
+/// A queue, as a call that waits in it holds it.
+#[derive(Clone)]
+pub(super) struct Queue {
+    /// The call's own copy: the request's may be part of a buffer of a whole message.
+    pub(super) name: Bytes,
+    /// The call's share of the memory of all that wait. What goes on after the call's end keeps
+    /// it, so that calls that are cancelled at once are as bounded as those that wait.
+    _room: Room,
+}
+
+impl Queue {
+    /// Admits a call that waits.
+    ///
+    /// # Errors
+    /// Too many wait.
+    pub(super) fn admit(name: Bytes, unread: &Unread) -> Result<Queue, Status> {
+        Ok(Queue {
+            _room: unread.waits(CALL_BYTES + NAME_COPIES * name.len())?,
+            name: Bytes::copy_from_slice(&name),
+        })
+    }
+}
 
 /// A place in a queue. Unless it is kept, it is given up when it is dropped, also with a call whose
 /// client is gone.
 pub(super) struct Place<B: Backend> {
     backend: B,
-    name: Bytes,
+    queue: Queue,
     /// The session's key.
     pub(super) key: Bytes,
     /// The revision of the key's creation.
@@ -56,18 +78,6 @@ pub(super) struct Place<B: Backend> {
     undo: Undo,
 }
 
-/// What has to be undone when a place is given up.
-#[derive(Debug, Default)]
-enum Undo {
-    /// Nothing: another call of the session created the key.
-    #[default]
-    Nothing,
-    /// The key.
-    Key { key: Bytes, revision: i64 },
-    /// The lease, which was granted for the call, and the key with it.
-    Lease(i64),
-}
-
 /// A place that was taken.
 pub(super) struct Taken<B: Backend> {
     pub(super) place: Place<B>,
@@ -75,8 +85,6 @@ pub(super) struct Taken<B: Backend> {
     pub(super) header: ResponseHeader,
     /// Whether the place is the first.
     pub(super) is_first: bool,
-    /// The session's pair, if another call had created it.
-    pub(super) existing: Option<KeyValue>,
 }
 
 /// The keys of a queue.
@@ -132,7 +140,7 @@ pub(super) fn failure(error: Error) -> Status {
     }
 }
 
-/// Takes a place, or finds the session's.
+/// Takes a place, or finds the session's. The session's key gets the value, if there is one.
 ///
 /// This runs to its end when the call is dropped: until the transaction has an outcome, it is
 /// unknown what has to be undone.
@@ -141,11 +149,11 @@ pub(super) fn failure(error: Error) -> Status {
 /// Those of a grant and of a transaction.
 pub(super) async fn take<B: Backend>(
     backend: &B,
-    name: Bytes,
+    queue: Queue,
     lease: i64,
-    value: Bytes,
+    value: Option<Bytes>,
 ) -> Result<Taken<B>, Error> {
-    let taking = tokio::spawn(Place::take(backend.clone(), name, lease, value));
+    let taking = tokio::spawn(Place::take(backend.clone(), queue, lease, value));
     match taking.await {
         Ok(taken) => taken,
         Err(error) => match error.try_into_panic() {
@@ -156,11 +164,16 @@ pub(super) async fn take<B: Backend>(
 }
 
 impl<B: Backend> Place<B> {
-    async fn take(backend: B, name: Bytes, lease: i64, value: Bytes) -> Result<Taken<B>, Error> {
+    async fn take(
+        backend: B,
+        queue: Queue,
+        lease: i64,
+        value: Option<Bytes>,
+    ) -> Result<Taken<B>, Error> {
         let id = session(&backend, lease).await?;
         let mut place = Place {
-            key: key(&name, id),
-            name,
+            key: key(&queue.name, id),
+            queue,
             revision: 0,
             lease: id,
             undo: match lease {
@@ -169,36 +182,52 @@ impl<B: Backend> Place<B> {
             },
             backend,
         };
-        let first = || range(first_key(&place.name));
-        let own = RangeRequest {
-            key: place.key.clone(),
-            ..RangeRequest::default()
-        };
-        let txn = when(
-            created_at(place.key.clone(), 0),
-            vec![put(place.key.clone(), value, id), first()],
-            vec![range(own), first()],
-        );
-        let answer = place.backend.txn(txn).await?;
+        let answer = place.backend.txn(place.taking(value)).await?;
         let succeeded = answer.succeeded;
         let header = answer.header.unwrap_or_default();
-        let mut reads = answer.responses.into_iter().map(read);
-        let (own, first) = (reads.next().flatten(), reads.next().flatten());
-        place.revision = own
-            .as_ref()
-            .map_or(header.revision, |kv| kv.create_revision);
-        if succeeded && lease != 0 {
-            place.undo = Undo::Key {
+        let mut reads = answer.responses.into_iter().skip(1).map(read);
+        place.revision = match succeeded {
+            true => header.revision,
+            false => reads.next().flatten().map_or(0, |own| own.create_revision),
+        };
+        if lease != 0 {
+            place.undo = Undo::Key(PlaceKey {
                 key: place.key.clone(),
-                revision: place.revision,
-            };
+                created: place.revision,
+                modified: header.revision,
+            });
         }
+        let first = reads.next().flatten();
         Ok(Taken {
             is_first: first.is_none_or(|first| first.create_revision == place.revision),
-            existing: own,
             header,
             place,
         })
+    }
+
+    /// The transaction that creates the key, or puts it again, and reads the queue. A value
+    /// replaces that of another call; without one, that remains.
+    fn taking(&self, value: Option<Bytes>) -> TxnRequest {
+        let key = || self.key.clone();
+        let mut first = first_key(&self.queue.name);
+        first.keys_only = true;
+        let own = RangeRequest {
+            key: key(),
+            keys_only: true,
+            ..RangeRequest::default()
+        };
+        let again = match value.clone() {
+            Some(value) => put(key(), value, self.lease),
+            None => put_again(key()),
+        };
+        when(
+            created_at(key(), 0),
+            vec![
+                put(key(), value.unwrap_or_default(), self.lease),
+                range(first.clone()),
+            ],
+            vec![again, range(own), range(first)],
+        )
     }
 
     /// Waits until the place is the first, and returns the header of the read that found it so.
@@ -219,7 +248,7 @@ impl<B: Backend> Place<B> {
     }
 
     async fn turn(&self) -> Result<Option<ResponseHeader>, Error> {
-        let (from, to) = keys(&self.name);
+        let (from, to) = keys(&self.queue.name);
         loop {
             let read = RangeRequest {
                 key: from.clone(),
@@ -261,14 +290,7 @@ impl<B: Backend> Place<B> {
 
 impl<B: Backend> Drop for Place<B> {
     fn drop(&mut self) {
-        let undo = mem::take(&mut self.undo);
-        if matches!(undo, Undo::Nothing) {
-            return;
-        }
-        // Without a runtime the process ends, and the lease expires.
-        if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(give_up(self.backend.clone(), undo));
-        }
+        self.undo.begin(&self.backend, &self.queue);
     }
 }
 
@@ -280,49 +302,5 @@ async fn renew<B: Backend>(backend: &B, id: i64) -> Infallible {
     }
 }
 
-/// Deletes the key of a place that was given up.
-async fn give_up<B: Backend>(backend: B, undo: Undo) {
-    for _ in 0..UNDO_ATTEMPTS {
-        let undone = match &undo {
-            Undo::Nothing => Ok(()),
-            Undo::Lease(id) => {
-                let revoke = LeaseRevokeRequest { id: *id };
-                backend.lease_revoke(revoke).await.map(|_| ())
-            }
-            Undo::Key { key, revision } => {
-                let own = created_at(key.clone(), *revision);
-                let txn = when(own, vec![delete(key.clone())], Vec::new());
-                backend.txn(txn).await.map(|_| ())
-            }
-        };
-        match undone {
-            Ok(()) | Err(Error::Stopped | Error::State(_)) => return,
-            Err(_) => sleep(UNDO_PAUSE).await,
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::tests::fake::Fake;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_session_that_a_call_created_is_renewed_while_the_call_waits() {
-        let fake = Fake::new(([127, 0, 0, 1], 2379).into());
-        let first = take(&fake, "l".into(), 0, Bytes::new()).await.unwrap();
-        let second = take(&fake, "l".into(), 0, Bytes::new()).await.unwrap();
-        assert!(first.is_first && !second.is_first);
-        // The fake holds renewals back, and counts those.
-        fake.hold(true);
-        let waiting = tokio::spawn(async move { second.place.wait().await });
-        // The clock stands still but for timers.
-        let ttl = Duration::from_secs(60);
-        let renewed = tokio::time::timeout(ttl, fake.held(1)).await;
-        renewed.expect("a renewal before the lease ends");
-        assert!(!waiting.is_finished());
-        // The place is given up while the renewal has no answer.
-        drop(first);
-        assert!(waiting.await.unwrap().unwrap().is_some());
-    }
-}
+mod tests;

@@ -48,12 +48,9 @@ impl Unread {
         Ok(with(room, answer))
     }
 
-    /// The share of a request that is held while its call waits, in place of that of its answer.
-    pub(super) fn room(&self, bytes: usize) -> Result<Option<Room>, Status> {
-        match bytes < LARGE_BYTES {
-            true => Ok(None),
-            false => Ok(Some(self.0.room(bytes).ok_or(Error::TooManyRequests)?)),
-        }
+    /// The share of a call that waits, in place of that of its answer.
+    pub(super) fn waits(&self, bytes: usize) -> Result<Room, Status> {
+        Ok(self.0.room(bytes).ok_or(Error::TooManyRequests)?)
     }
 
     /// The answer to a change, with its share, or an error.

@@ -2,6 +2,7 @@
 
 use keelson_proto::etcdserverpb::{AlarmMember, Member};
 
+use super::Fake;
 use crate::Error;
 
 /// What tests change about it.
@@ -20,4 +21,14 @@ pub(crate) struct Condition {
     pub(crate) removed: Vec<u64>,
     /// The outcome of membership changes, instead of an error.
     pub(crate) member_change: Option<Result<Member, Error>>,
+}
+
+impl Fake {
+    /// Waits while requests are held back.
+    pub(super) async fn opened(&self) {
+        let mut open = self.0.open.subscribe();
+        self.0.waiting.send_modify(|waiting| *waiting += 1);
+        open.wait_for(|open| *open).await.expect("the fake lives");
+        self.0.waiting.send_modify(|waiting| *waiting -= 1);
+    }
 }

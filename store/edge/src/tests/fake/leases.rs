@@ -24,10 +24,7 @@ impl Fake {
         if self.condition().leaderless {
             return Err(Error::TooManyRequests);
         }
-        let mut open = self.0.open.subscribe();
-        self.0.waiting.send_modify(|waiting| *waiting += 1);
-        open.wait_for(|open| *open).await.expect("the fake lives");
-        self.0.waiting.send_modify(|waiting| *waiting -= 1);
+        self.opened().await;
         let lease = self.0.view.lease(id);
         Ok(LeaseKeepAliveResponse {
             header: full(None),

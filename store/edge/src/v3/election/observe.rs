@@ -1,6 +1,5 @@
 //! The leaders of an election, one after another.
 
-use bytes::Bytes;
 use futures_util::stream;
 use keelson_port::Drain;
 use keelson_proto::etcdserverpb::ResponseHeader;
@@ -11,27 +10,24 @@ use tonic::Status;
 
 use crate::Error;
 use crate::backend::Backend;
-use crate::large::Room;
 use crate::v3::changes::{Change, Changes};
-use crate::v3::session::{failure, first_key, keys};
+use crate::v3::session::{Queue, failure, first_key, keys};
 use crate::v3::unless_drained;
 
 /// Follows the first key of a queue.
 pub(super) struct Observer<B> {
     backend: B,
-    name: Bytes,
+    queue: Queue,
     /// The changes of the leader's key; `None` if there is no leader known.
     leading: Option<Changes>,
-    _room: Option<Room>,
 }
 
 impl<B: Backend> Observer<B> {
-    pub(super) fn new(backend: B, name: Bytes, room: Option<Room>) -> Observer<B> {
+    pub(super) fn new(backend: B, queue: Queue) -> Observer<B> {
         Observer {
             backend,
-            name,
+            queue,
             leading: None,
-            _room: room,
         }
     }
 
@@ -64,12 +60,12 @@ impl<B: Backend> Observer<B> {
     /// The leader; without one, the first key that is put.
     async fn find(&mut self) -> Result<LeaderResponse, Error> {
         loop {
-            let found = self.backend.range(first_key(&self.name)).await?;
+            let found = self.backend.range(first_key(&self.queue.name)).await?;
             let revision = found.header.unwrap_or_default().revision;
             if let Some(kv) = found.kvs.into_iter().next() {
                 return Ok(self.follow(kv, revision));
             }
-            let (from, to) = keys(&self.name);
+            let (from, to) = keys(&self.queue.name);
             let mut puts = Changes::new(&self.backend).of_puts(from, to, revision + 1);
             match puts.next().await? {
                 Change::Put(kv, _) => {
