@@ -104,6 +104,13 @@ impl LargeAnswers {
         Some(room.hold(answer))
     }
 
+    /// As [`LargeAnswers::room_in_time`], for an answer to a client whose request is no longer
+    /// being served.
+    pub(super) async fn room_for(&self, client: Option<SocketAddr>, bytes: usize) -> Option<Room> {
+        let (ledger, kib) = self.ledger(bytes);
+        in_time(|| ledger.take(client, kib).map(Room::of)).await
+    }
+
     /// As [`LargeAnswers::hold`], for an answer to a client whose request is no longer being
     /// served; it waits for up to two seconds.
     pub(super) async fn hold_in_time(
@@ -114,9 +121,8 @@ impl LargeAnswers {
         if answer.len() < LARGE_BYTES {
             return Some(answer);
         }
-        let (ledger, kib) = self.ledger(answer.len());
-        let share = in_time(|| ledger.take(client, kib)).await?;
-        Some(Room::of(share).hold(answer))
+        let room = self.room_for(client, answer.len()).await?;
+        Some(room.hold(answer))
     }
 
     /// As [`LargeAnswers::hold`], for an answer to several clients, on no connection's account.

@@ -12,6 +12,7 @@ use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use keelson_port::Drain;
 use keelson_proto::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest};
+use keelson_proto::v3electionpb::LeaderRequest;
 use prost::Message;
 use tonic::service::Routes;
 use tower::ServiceExt;
@@ -181,6 +182,41 @@ async fn clients_that_read_nothing_leave_room_for_others() {
     assert_eq!(called.refusal(), None);
     assert!(400 * KIB < called.read().await);
     drop(unread);
+}
+
+/// Each observer that read nothing held its own copy of the leader's value.
+#[tokio::test]
+async fn leaders_that_observers_do_not_read_are_bounded() {
+    let port = crowded_port().await;
+    port.fake.set(|state| state.takes_large = true);
+    let leader = PutRequest {
+        key: "e/1".into(),
+        value: vec![b'v'; 200 * KIB].into(),
+        ..PutRequest::default()
+    };
+    port.fake.put(leader).await.unwrap();
+    let observe = async |client: &mut Sender| {
+        let election = LeaderRequest { name: "e".into() };
+        let path = "/v3electionpb.Election/Observe";
+        call(client, &port, path, &election).await.0.into_body()
+    };
+    let (mut one, mut other) = (client(&port).await, client(&port).await);
+    let mut unread = observe(&mut one).await;
+    // The rest does not fit into the window.
+    assert!(within(unread.frame()).await.unwrap().unwrap().is_data());
+    let crowded = within(observe(&mut other).await.collect()).await.unwrap();
+    let trailers = crowded.trailers().unwrap();
+    assert_eq!(
+        trailers["grpc-message"],
+        "etcdserver:%20too%20many%20requests"
+    );
+    drop((unread, one));
+    let mut read = 0;
+    let mut again = observe(&mut other).await;
+    while read < 200 * KIB {
+        let piece = within(again.frame()).await.unwrap().unwrap();
+        read += piece.into_data().expect("there is room again").len();
+    }
 }
 
 /// A client that disconnects does not keep its share.

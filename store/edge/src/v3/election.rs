@@ -125,10 +125,12 @@ impl<B: Backend> election_server::Election for Election<B> {
         request: Request<LeaderRequest>,
     ) -> Result<Response<Self::ObserveStream>, Status> {
         let queue = Queue::admit(request.into_inner().name, &self.unread)?;
-        let observer = Observer::new(self.backend.clone(), queue);
-        Ok(Response::new(Box::pin(
-            observer.leaders(self.drain.clone()),
-        )))
+        let observer = Observer::new(self.backend.clone(), queue, self.unread.clone());
+        let share = observer.share();
+        let leaders: Self::ObserveStream = Box::pin(observer.leaders(self.drain.clone()));
+        let mut response = Response::new(leaders);
+        response.extensions_mut().insert(share);
+        Ok(response)
     }
 
     async fn resign(

@@ -9,6 +9,7 @@ use tonic::body::Body;
 
 use super::deadline::{self, Timed};
 use super::supervised::Supervised;
+use super::unread::hold_each;
 use super::{Service, Services, Unread, WATCH};
 use super::{admit, message_bytes_max, not_offered, requires_leader, reword};
 use crate::backend::Backend;
@@ -56,7 +57,7 @@ impl<B: Backend> Services<B> {
             None => Ok(answering.await),
         };
         match answered {
-            Ok(Ok(response)) => reword(response),
+            Ok(Ok(response)) => hold_each(reword(response)),
             Err(late) => late.into_http(),
         }
     }

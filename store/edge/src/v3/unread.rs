@@ -1,16 +1,19 @@
 //! A memory budget for answers that clients have not read yet.
 //!
 //! A handler takes a share for a large answer and stores it in the answer's extensions. The body
-//! takes it from there, and each of its pieces keeps it until HTTP/2 has sent the piece. A read
+//! takes it from there, and each of its pieces keeps it until HTTP/2 has sent the piece. A stream
+//! that goes on takes a share for each of its large messages instead (`NextShare`). A read
 //! is refused if its answer has no room. A change is not: its answer waits for a while, and then
 //! its outcome is reported as unknown.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
+use parking_lot::Mutex;
 use prost::Message;
 use tonic::body::Body;
 use tonic::{Response, Status};
@@ -69,6 +72,28 @@ impl Unread {
         self.0.hold_in_time(client, chunk).await
     }
 
+    /// Stores the share of a stream's next message. It waits for a while if there is no room.
+    ///
+    /// # Errors
+    /// There is no room.
+    pub(super) async fn next<M: Message>(
+        &self,
+        client: Option<SocketAddr>,
+        message: &M,
+        next: &NextShare,
+    ) -> Result<(), Error> {
+        let bytes = message.encoded_len();
+        let room = match bytes < LARGE_BYTES {
+            true => None,
+            false => {
+                let room = self.0.room_for(client, bytes).await;
+                Some(room.ok_or(Error::TooManyRequests)?)
+            }
+        };
+        *next.0.lock() = room;
+        Ok(())
+    }
+
     /// The answer to a streamed read, of which that many bytes are held at a time. The read
     /// starts only with a share, so it may wait for one.
     pub(super) async fn pieces<S>(&self, bytes: usize, answer: S) -> Result<Response<S>, Status> {
@@ -83,18 +108,44 @@ fn with<M>(room: Room, answer: M) -> Response<M> {
     response
 }
 
+/// The share of the message that a stream gives out next, which the piece of the body with the
+/// message takes. It is in the answer's extensions.
+#[derive(Clone, Default)]
+pub(super) struct NextShare(Arc<Mutex<Option<Room>>>);
+
 /// Moves the share from the response's extensions to its body.
 pub(super) fn hold(mut response: http::Response<Body>) -> http::Response<Body> {
     match response.extensions_mut().remove::<Room>() {
-        Some(room) => response.map(|body| Body::new(Roomed { body, room })),
+        Some(room) => held(response, PieceShare::Whole(room)),
+        None => hold_each(response),
+    }
+}
+
+/// As [`hold`], for a stream with a share for each message.
+pub(super) fn hold_each(mut response: http::Response<Body>) -> http::Response<Body> {
+    match response.extensions_mut().remove::<NextShare>() {
+        Some(next) => held(response, PieceShare::Each(next)),
         None => response,
     }
+}
+
+fn held(response: http::Response<Body>, share: PieceShare) -> http::Response<Body> {
+    response.map(|body| Body::new(Roomed { body, share }))
+}
+
+/// The share of a body's pieces.
+enum PieceShare {
+    /// All have the same.
+    Whole(Room),
+    /// Each has that of its message. tonic gives out a message as large as those with shares before
+    /// it takes the next one.
+    Each(NextShare),
 }
 
 /// A body whose pieces hold a share.
 struct Roomed {
     body: Body,
-    room: Room,
+    share: PieceShare,
 }
 
 impl hyper::body::Body for Roomed {
@@ -105,9 +156,17 @@ impl hyper::body::Body for Roomed {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let Roomed { body, room } = self.get_mut();
+        let Roomed { body, share } = self.get_mut();
         let frame = Pin::new(body).poll_frame(cx);
-        frame.map_ok(|frame| frame.map_data(|piece| room.hold(piece)))
+        frame.map_ok(|frame| {
+            frame.map_data(|piece| match share {
+                PieceShare::Whole(room) => room.hold(piece),
+                PieceShare::Each(next) => match next.0.lock().take() {
+                    Some(room) => room.hold(piece),
+                    None => piece,
+                },
+            })
+        })
     }
 
     fn is_end_stream(&self) -> bool {

@@ -1,5 +1,7 @@
 //! The leaders of an election, one after another.
 
+use std::net::SocketAddr;
+
 use futures_util::stream;
 use keelson_port::Drain;
 use keelson_proto::etcdserverpb::ResponseHeader;
@@ -9,10 +11,12 @@ use tokio_stream::Stream;
 use tonic::Status;
 
 use crate::Error;
+use crate::account::client;
 use crate::backend::Backend;
 use crate::v3::changes::{Change, Changes};
 use crate::v3::session::{Queue, failure, first_key, keys};
 use crate::v3::unless_drained;
+use crate::v3::unread::{NextShare, Unread};
 
 /// Follows the first key of a queue.
 pub(super) struct Observer<B> {
@@ -20,15 +24,28 @@ pub(super) struct Observer<B> {
     queue: Queue,
     /// The changes of the leader's key; `None` if there is no leader known.
     leading: Option<Changes>,
+    unread: Unread,
+    /// The client whose connection has the answers.
+    client: Option<SocketAddr>,
+    share: NextShare,
 }
 
 impl<B: Backend> Observer<B> {
-    pub(super) fn new(backend: B, queue: Queue) -> Observer<B> {
+    /// An observer for the client of the call that is being served.
+    pub(super) fn new(backend: B, queue: Queue, unread: Unread) -> Observer<B> {
         Observer {
             backend,
             queue,
             leading: None,
+            unread,
+            client: client(),
+            share: NextShare::default(),
         }
+    }
+
+    /// The share of each answer.
+    pub(super) fn share(&self) -> NextShare {
+        self.share.clone()
     }
 
     /// The leader, and each of its values and each later leader. It ends with the first error.
@@ -38,11 +55,19 @@ impl<B: Backend> Observer<B> {
     ) -> impl Stream<Item = Result<LeaderResponse, Status>> + Send {
         stream::unfold(Some((self, drain)), |state| async {
             let (mut observer, drain) = state?;
-            match unless_drained(&drain, observer.next()).await {
+            match unless_drained(&drain, observer.next_with_share()).await {
                 Ok(leader) => Some((Ok(leader), Some((observer, drain)))),
                 Err(error) => Some((Err(failure(error)), None)),
             }
         })
+    }
+
+    /// The next leader, once its answer has a share of the room for answers that are not read.
+    async fn next_with_share(&mut self) -> Result<LeaderResponse, Error> {
+        let leader = self.next().await?;
+        let share = self.unread.next(self.client, &leader, &self.share);
+        share.await?;
+        Ok(leader)
     }
 
     async fn next(&mut self) -> Result<LeaderResponse, Error> {
