@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use futures_util::Stream;
 use keelson_core::node::Role;
+use keelson_core::state::Response;
 use keelson_core::watch::WatchStream;
 use keelson_core::{ClusterId, MemberId};
 use keelson_proto::etcdserverpb::*;
 
-use crate::edge::{Backend, RaftStatus, Versions};
+use crate::edge::{Backend, LateAnswer, NoAnswer, RaftStatus, Versions};
+use crate::submit::AtTimeout;
 use crate::{Error, Store, version};
 
 impl Backend for Store {
@@ -36,6 +38,25 @@ impl Backend for Store {
 
     async fn txn(&self, request: TxnRequest) -> Result<TxnResponse, Error> {
         Store::txn(self, request).await
+    }
+
+    async fn txn_with_late_answer(&self, request: TxnRequest) -> Result<TxnResponse, NoAnswer> {
+        let failed = match self.txn_or_wait(request, AtTimeout::Wait).await {
+            Ok(response) => return Ok(response),
+            Err(failed) => failed,
+        };
+        let late = failed.late.map(|late| -> LateAnswer {
+            Box::pin(async move {
+                match late.response().await? {
+                    Response::Txn(response) => Some(response),
+                    _ => None,
+                }
+            })
+        });
+        Err(NoAnswer {
+            error: failed.error,
+            late,
+        })
     }
 
     async fn compact(&self, request: CompactionRequest) -> Result<CompactionResponse, Error> {

@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 use futures_util::Stream;
 use keelson_core::state::{self, Response, check};
 use keelson_proto::etcdserverpb::*;
+use keelson_proto::internal::Command;
 use keelson_proto::internal::command::Op;
 use tokio::time::timeout_at;
 
+use crate::submit::{AtTimeout, NoOutcome};
 use crate::{Error, Store};
 
 /// The pause between the first two checks of a compaction. It doubles after each check, up to
@@ -119,6 +121,16 @@ impl Store {
     /// # Errors
     /// As [`Store::put`].
     pub async fn txn(&self, request: TxnRequest) -> Result<TxnResponse, Error> {
+        let answer = self.txn_or_wait(request, AtTimeout::Forget).await;
+        answer.map_err(|failed| failed.error)
+    }
+
+    /// [`Store::txn`]; after the timeout the outcome may still be waited for.
+    pub(crate) async fn txn_or_wait(
+        &self,
+        request: TxnRequest,
+        at_timeout: AtTimeout,
+    ) -> Result<TxnResponse, NoOutcome> {
         check::txn(&request, self.config().max_txn_ops)?;
         if check::is_txn_readonly(&request) {
             if !check::is_txn_serializable(&request) {
@@ -129,12 +141,15 @@ impl Store {
             return Ok(response);
         }
         self.require_room(state::txn_cost(&request)).await?;
-        match self.propose(Op::Txn(request)).await? {
+        let command = Command {
+            op: Some(Op::Txn(request)),
+        };
+        match self.submit_or_wait(&command, at_timeout).await?? {
             Response::Txn(mut response) => {
                 self.fill(&mut response.header);
                 Ok(response)
             }
-            other => Err(unexpected(&other)),
+            other => Err(unexpected(&other).into()),
         }
     }
 

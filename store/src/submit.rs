@@ -1,5 +1,6 @@
 //! Proposals: attempts, retries, and the wait for the outcome.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use keelson_core::node::{Input, Refusal};
@@ -8,10 +9,10 @@ use keelson_core::{MemberId, ProposalId};
 use keelson_proto::etcdserverpb::Member;
 use keelson_proto::internal::{Command, command::Op};
 use prost::Message;
-use tokio::sync::watch;
-use tokio::time::timeout_at;
+use tokio::sync::{oneshot, watch};
+use tokio::time::{timeout, timeout_at};
 
-use crate::member::waiters::{Outcome, Reserved};
+use crate::member::waiters::{Outcome, Reserved, Waiters};
 use crate::member::worker::WorkerEvent;
 use crate::{Error, Store};
 
@@ -29,6 +30,9 @@ const RETRY: Duration = Duration::from_millis(5);
 /// The longest pause between two attempts.
 const RETRY_MAX: Duration = Duration::from_millis(100);
 
+/// How long an outcome is waited for after the timeout, if it matters then.
+const LATE_MAX: Duration = Duration::from_secs(60);
+
 /// How long a request waits for an overloaded member before it is refused.
 const CROWDED: Duration = Duration::from_secs(2);
 
@@ -44,6 +48,16 @@ impl Store {
         &self,
         command: &Command,
     ) -> Result<Result<Response, StateError>, Error> {
+        let submitted = self.submit_or_wait(command, AtTimeout::Forget).await;
+        submitted.map_err(|failed| failed.error)
+    }
+
+    /// [`Store::submit_command`]; after the timeout the outcome may still be waited for.
+    pub(crate) async fn submit_or_wait(
+        &self,
+        command: &Command,
+        at_timeout: AtTimeout,
+    ) -> Result<Result<Response, StateError>, NoOutcome> {
         if let Some(op) = &command.op {
             self.require_understood(op).await?;
         }
@@ -55,9 +69,9 @@ impl Store {
         };
         let command = command.encode_to_vec();
         if bytes_max < command.len() {
-            return Err(Error::RequestTooLarge);
+            return Err(Error::RequestTooLarge.into());
         }
-        self.submit(command.into()).await
+        self.submit(command.into(), at_timeout).await
     }
 
     /// Refuses a command that a member cannot apply yet. Here the members may be those of a moment
@@ -70,8 +84,12 @@ impl Store {
         Ok(())
     }
 
-    /// [`Store::submit_command`] for an encoded command.
-    async fn submit(&self, command: bytes::Bytes) -> Result<Result<Response, StateError>, Error> {
+    /// [`Store::submit_or_wait`] for an encoded command.
+    async fn submit(
+        &self,
+        command: bytes::Bytes,
+        at_timeout: AtTimeout,
+    ) -> Result<Result<Response, StateError>, NoOutcome> {
         let began = Instant::now();
         let deadline = tokio::time::Instant::now() + self.request_timeout();
         self.require_little_lag()?;
@@ -82,16 +100,17 @@ impl Store {
             leader.borrow_and_update();
             let command = command.clone();
             let input = |id| Input::Propose { id, command };
-            let refusal = match self.attempt(input, began, deadline).await? {
+            let attempt = self.attempt_or_wait(input, began, deadline, at_timeout);
+            let refusal = match attempt.await? {
                 Outcome::Applied(result) => return Ok(result),
                 Outcome::Refused(refusal) => refusal,
             };
             if refusal == Refusal::TooManyRequests && CROWDED < began.elapsed() {
-                return Err(Error::TooManyRequests);
+                return Err(Error::TooManyRequests.into());
             }
             let again = before_another_attempt(refusal, &mut leader, pause);
             if timeout_at(deadline, again).await.is_err() {
-                return Err(self.timeout_error(began));
+                return Err(self.timeout_error(began).into());
             }
             pause = (2 * pause).min(RETRY_MAX);
         }
@@ -120,20 +139,35 @@ impl Store {
         began: Instant,
         deadline: tokio::time::Instant,
     ) -> Result<Outcome, Error> {
-        let (id, outcome) = self.inner.waiters.add();
-        let _forget = Forget { store: self, id };
+        let attempt = self.attempt_or_wait(input, began, deadline, AtTimeout::Forget);
+        attempt.await.map_err(|failed| failed.error)
+    }
+
+    /// [`Store::attempt`]; after the deadline the outcome may still be waited for.
+    async fn attempt_or_wait(
+        &self,
+        input: impl FnOnce(ProposalId) -> Input,
+        began: Instant,
+        deadline: tokio::time::Instant,
+        at_timeout: AtTimeout,
+    ) -> Result<Outcome, NoOutcome> {
+        let (id, mut outcome) = self.inner.waiters.add();
+        let forget = Forget { store: self, id };
         if self
             .inner
             .executor
             .send(WorkerEvent::from(input(id)))
             .is_err()
         {
-            return Err(Error::Stopped);
+            return Err(Error::Stopped.into());
         }
-        match timeout_at(deadline, outcome).await {
+        match timeout_at(deadline, &mut outcome).await {
             Ok(Ok(outcome)) => Ok(outcome),
-            Ok(Err(_)) => Err(Error::Stopped),
-            Err(_) => Err(self.timeout_error(began)),
+            Ok(Err(_)) => Err(Error::Stopped.into()),
+            Err(_) => Err(NoOutcome {
+                error: self.timeout_error(began),
+                late: (at_timeout == AtTimeout::Wait).then(|| forget.wait(outcome)),
+            }),
         }
     }
 
@@ -180,10 +214,72 @@ impl Store {
     }
 }
 
+/// What happens to a request at its timeout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AtTimeout {
+    /// Its outcome matters no longer.
+    Forget,
+    /// Its outcome may still be waited for.
+    Wait,
+}
+
+/// Why a request has no outcome.
+pub(crate) struct NoOutcome {
+    pub(crate) error: Error,
+    /// The outcome after the timeout, if the request may still be applied.
+    pub(crate) late: Option<LateOutcome>,
+}
+
+impl<E: Into<Error>> From<E> for NoOutcome {
+    fn from(error: E) -> NoOutcome {
+        NoOutcome {
+            error: error.into(),
+            late: None,
+        }
+    }
+}
+
+/// A request that has had no outcome in time.
+pub(crate) struct LateOutcome {
+    waiters: Arc<Waiters>,
+    id: ProposalId,
+    outcome: oneshot::Receiver<Outcome>,
+}
+
+impl LateOutcome {
+    /// The response. `None` if the request was refused, or has no outcome within a minute.
+    pub(crate) async fn response(mut self) -> Option<Response> {
+        match timeout(LATE_MAX, &mut self.outcome).await {
+            Ok(Ok(Outcome::Applied(result))) => result.ok(),
+            _ => None,
+        }
+    }
+}
+
+impl Drop for LateOutcome {
+    fn drop(&mut self) {
+        self.waiters.forget(self.id);
+    }
+}
+
 /// Removes the request from the waiters when its client disconnects.
 struct Forget<'a> {
     store: &'a Store,
     id: ProposalId,
+}
+
+impl Forget<'_> {
+    /// Lets the request wait on.
+    fn wait(self, outcome: oneshot::Receiver<Outcome>) -> LateOutcome {
+        let late = LateOutcome {
+            waiters: Arc::clone(&self.store.inner.waiters),
+            id: self.id,
+            outcome,
+        };
+        // It has nothing to release but the request.
+        std::mem::forget(self);
+        late
+    }
 }
 
 impl Drop for Forget<'_> {

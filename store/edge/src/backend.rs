@@ -5,6 +5,7 @@
 //! programs that embed a `Store` get the same errors as clients.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::time::Duration;
 
 use keelson_core::watch::WatchStream;
@@ -42,6 +43,18 @@ pub struct RaftStatus {
     pub applied: u64,
 }
 
+/// Why a transaction has no answer.
+pub struct NoAnswer {
+    /// The error of [`Backend::txn`].
+    pub error: Error,
+    /// The answer, if the transaction may still be applied.
+    pub late: Option<LateAnswer>,
+}
+
+/// An answer that comes after the timeout. `None` if the transaction was refused, or has no answer
+/// within a minute. Its header has the revision.
+pub type LateAnswer = Pin<Box<dyn Future<Output = Option<TxnResponse>> + Send>>;
+
 /// A member as the edge uses it. Responses have full headers.
 pub trait Backend: Clone + Send + Sync + 'static {
     /// Reads; linearizable unless the request sets `serializable`.
@@ -68,6 +81,12 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// Evaluates the comparisons and one branch of the transaction atomically.
     fn txn(&self, request: TxnRequest) -> impl Future<Output = Result<TxnResponse, Error>> + Send;
+
+    /// [`Backend::txn`] for a caller that has to undo a transaction whose answer comes too late.
+    fn txn_with_late_answer(
+        &self,
+        request: TxnRequest,
+    ) -> impl Future<Output = Result<TxnResponse, NoAnswer>> + Send;
 
     /// Makes old revisions unreadable.
     fn compact(

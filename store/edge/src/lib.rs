@@ -28,7 +28,7 @@ use std::time::Duration;
 use axum::Router;
 use tonic::service::Routes;
 
-pub use backend::{Backend, RaftStatus, Versions};
+pub use backend::{Backend, LateAnswer, NoAnswer, RaftStatus, Versions};
 pub use error::Error;
 pub use gate::Gate;
 pub use keelson_port::{

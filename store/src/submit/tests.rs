@@ -1,9 +1,15 @@
 //! Requests that get no outcome: timeouts and lost leaders.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use keelson_core::node::{Input, Role};
+use keelson_core::state::Response;
 use keelson_proto::etcdserverpb::PutRequest;
+use keelson_proto::internal::{Command, command::Op};
+use prost::Message;
 
+use super::AtTimeout;
 use crate::config::Url;
 use crate::member::worker::WorkerEvent;
 use crate::{Config, Error, Store};
@@ -137,4 +143,32 @@ async fn a_member_that_has_stopped_is_not_waited_for() {
     store.shutdown().await;
     let ended = tokio::time::timeout(std::time::Duration::from_secs(20), waiting).await;
     ended.expect("it ends").expect("no panic");
+}
+
+/// A lock's key whose put had no outcome in time could not be deleted: its revision was unknown.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outcome_after_the_timeout_can_be_waited_for() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = Store::open(Config::single("m1", dir.path())).await;
+    let store = store.expect("a member");
+    store.ready().await;
+    let command = Command {
+        op: Some(Op::Put(put())),
+    };
+    let command = Bytes::from(command.encode_to_vec());
+    let attempt = async |at_timeout| loop {
+        let command = command.clone();
+        let input = |id| Input::Propose { id, command };
+        let now = tokio::time::Instant::now();
+        let attempt = store.attempt_or_wait(input, Instant::now(), now, at_timeout);
+        if let Err(failed) = attempt.await {
+            assert_eq!(failed.error, Error::Timeout);
+            return failed.late;
+        }
+    };
+    assert!(attempt(AtTimeout::Forget).await.is_none());
+    let late = attempt(AtTimeout::Wait).await.expect("it may be applied");
+    let response = late.response().await;
+    assert!(matches!(response, Some(Response::Put(_))), "{response:?}");
+    store.shutdown().await;
 }

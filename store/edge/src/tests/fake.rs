@@ -6,6 +6,7 @@
 )]
 
 mod condition;
+mod header;
 mod leases;
 
 use std::net::SocketAddr;
@@ -31,8 +32,9 @@ use tokio::sync::watch;
 use tokio_stream::Stream;
 
 pub(crate) use self::condition::Condition;
+use self::header::{full, with_full_header};
 use super::hub::{FakeHub, FakeWatch};
-use crate::{Backend, Error, RaftStatus, Versions};
+use crate::{Backend, Error, NoAnswer, RaftStatus, Versions};
 
 const MEMBER: u64 = 0xcafe;
 const CLUSTER: u64 = 0xbeef;
@@ -135,22 +137,6 @@ impl Fake {
     }
 }
 
-/// Completes a header: the state machine sets only the revision.
-fn full(header: Option<ResponseHeader>) -> Option<ResponseHeader> {
-    Some(ResponseHeader {
-        cluster_id: CLUSTER,
-        member_id: MEMBER,
-        raft_term: TERM,
-        ..header.unwrap_or_default()
-    })
-}
-
-fn with_full_header(piece: Result<RangeResponse, state::Error>) -> Result<RangeResponse, Error> {
-    let mut piece = piece?;
-    piece.header = piece.header.and_then(|header| full(Some(header)));
-    Ok(piece)
-}
-
 macro_rules! propose {
     ($fake:expr, $kind:ident, $request:expr) => {
         match $fake.propose(Op::$kind($request))? {
@@ -206,6 +192,10 @@ impl Backend for Fake {
         check::txn(&request, OPS_MAX)?;
         self.opened().await;
         propose!(self, Txn, request)
+    }
+
+    async fn txn_with_late_answer(&self, request: TxnRequest) -> Result<TxnResponse, NoAnswer> {
+        self.txn_in_time_or_late(request).await
     }
 
     async fn compact(&self, request: CompactionRequest) -> Result<CompactionResponse, Error> {

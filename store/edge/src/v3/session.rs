@@ -25,7 +25,7 @@ use super::Unread;
 use super::changes::{Change, Changes};
 use super::requests::{created_at, put, put_again, range, read, when};
 use crate::Error;
-use crate::backend::Backend;
+use crate::backend::{Backend, NoAnswer};
 use crate::large::Room;
 
 /// The time to live of a session that a call creates, in seconds: etcd's `defaultSessionTTL`.
@@ -182,27 +182,46 @@ impl<B: Backend> Place<B> {
             },
             backend,
         };
-        let answer = place.backend.txn(place.taking(value)).await?;
+        let taking = place.taking(value);
+        match place.backend.txn_with_late_answer(taking).await {
+            Ok(answer) => {
+                let (header, is_first) = place.found(answer);
+                Ok(Taken {
+                    place,
+                    header,
+                    is_first,
+                })
+            }
+            Err(NoAnswer { error, late }) => {
+                if let (Some(late), Undo::Nothing) = (late, &place.undo) {
+                    // Without an answer in a minute the key ends with its lease.
+                    tokio::spawn(async move { late.await.map(|answer| place.found(answer)) });
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// The place is as the transaction's answer has it. Returns the header, and whether the place
+    /// is the first.
+    fn found(&mut self, answer: TxnResponse) -> (ResponseHeader, bool) {
         let succeeded = answer.succeeded;
         let header = answer.header.unwrap_or_default();
         let mut reads = answer.responses.into_iter().skip(1).map(read);
-        place.revision = match succeeded {
+        self.revision = match succeeded {
             true => header.revision,
             false => reads.next().flatten().map_or(0, |own| own.create_revision),
         };
-        if lease != 0 {
-            place.undo = Undo::Key(PlaceKey {
-                key: place.key.clone(),
-                created: place.revision,
+        if let Undo::Nothing = self.undo {
+            self.undo = Undo::Key(PlaceKey {
+                key: self.key.clone(),
+                created: self.revision,
                 modified: header.revision,
             });
         }
         let first = reads.next().flatten();
-        Ok(Taken {
-            is_first: first.is_none_or(|first| first.create_revision == place.revision),
-            header,
-            place,
-        })
+        let is_first = first.is_none_or(|first| first.create_revision == self.revision);
+        (header, is_first)
     }
 
     /// The transaction that creates the key, or puts it again, and reads the queue. A value

@@ -1,9 +1,10 @@
 //! The condition of the fake member.
 
-use keelson_proto::etcdserverpb::{AlarmMember, Member};
+use futures_util::FutureExt;
+use keelson_proto::etcdserverpb::{AlarmMember, Member, TxnRequest, TxnResponse};
 
 use super::Fake;
-use crate::Error;
+use crate::{Backend, Error, NoAnswer};
 
 /// What tests change about it.
 #[derive(Default)]
@@ -12,6 +13,8 @@ pub(crate) struct Condition {
     /// There is a leader, but it does not respond.
     pub(crate) silent: bool,
     pub(crate) learner: bool,
+    /// Transactions are answered only after their timeout, while requests are held back.
+    pub(crate) late: bool,
     /// Accepts v2 values of 10 MB, as a member's log does.
     pub(crate) takes_large: bool,
     pub(crate) alarms: Vec<AlarmMember>,
@@ -30,5 +33,20 @@ impl Fake {
         self.0.waiting.send_modify(|waiting| *waiting += 1);
         open.wait_for(|open| *open).await.expect("the fake lives");
         self.0.waiting.send_modify(|waiting| *waiting -= 1);
+    }
+
+    pub(super) async fn txn_in_time_or_late(
+        &self,
+        request: TxnRequest,
+    ) -> Result<TxnResponse, NoAnswer> {
+        let fake = self.clone();
+        let answer = async move { fake.txn(request).await };
+        if !self.condition().late {
+            return answer.await.map_err(|error| NoAnswer { error, late: None });
+        }
+        Err(NoAnswer {
+            error: Error::Timeout,
+            late: Some(Box::pin(answer.map(Result::ok))),
+        })
     }
 }

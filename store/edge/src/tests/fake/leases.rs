@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use keelson_proto::etcdserverpb::*;
 
-use super::{Fake, full};
+use super::Fake;
+use super::header::full;
 use crate::Error;
 
 /// The next id that a member chooses.

@@ -223,3 +223,46 @@ async fn calls_that_are_cancelled_keep_their_share_until_their_places_are_given_
     fake.hold(true);
     assert!(begin().is_none());
 }
+
+/// The key remained in the queue as long as the client's session.
+#[tokio::test]
+async fn a_place_whose_call_had_no_answer_in_time_is_given_up() {
+    let fake = fake();
+    granted(&fake, [7, 8]).await;
+    fake.set(|state| state.late = true);
+    fake.hold(true);
+    let late = take(&fake, l(), 7, None).await;
+    assert_eq!(late.err(), Some(Error::Timeout));
+    within(fake.held(1)).await;
+    fake.set(|state| state.late = false);
+    // Its deletion is held back.
+    let again = tokio::spawn({
+        let fake = fake.clone();
+        async move { taken(&fake, 8).await }
+    });
+    within(fake.held(2)).await;
+    fake.hold(false);
+    again.await.unwrap().place.keep();
+    assert_eq!(queue(&fake).await, ["l/8"]);
+}
+
+/// The key is that of the client's next call then.
+#[tokio::test]
+async fn a_late_answer_leaves_the_place_of_the_next_call_of_its_session() {
+    let fake = fake();
+    granted(&fake, [7]).await;
+    fake.set(|state| state.late = true);
+    fake.hold(true);
+    assert!(take(&fake, l(), 7, None).await.is_err());
+    fake.set(|state| state.late = false);
+    let again = tokio::spawn({
+        let fake = fake.clone();
+        async move { taken(&fake, 7).await }
+    });
+    within(fake.held(2)).await;
+    fake.hold(false);
+    let again = again.await.unwrap();
+    assert!(again.is_first);
+    again.place.keep();
+    assert_eq!(queue(&fake).await, ["l/7"]);
+}
