@@ -74,8 +74,8 @@ pub(super) trait Calls: Send + Sync + 'static {
     /// headers if there is no message.
     fn answer(&self, request: http::Request<Body>) -> impl Future<Output = CallAnswer> + Send;
 
-    /// The largest message of a request, in bytes.
-    fn message_bytes_max(&self) -> usize;
+    /// The largest message of a method's request, in bytes.
+    fn message_bytes_max(&self, method: &str) -> usize;
 
     /// The budget for large messages that clients have not read.
     fn unread(&self) -> &Unread;

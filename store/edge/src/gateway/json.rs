@@ -136,6 +136,11 @@ impl Values {
         }
     }
 
+    /// Whether a value has begun, after [`Values::next`] had none.
+    pub(super) fn has_begun(&self) -> bool {
+        !self.buffer.is_empty()
+    }
+
     /// The incomplete value at the end of the stream, if there is one.
     pub(super) fn rest(&mut self) -> Option<BytesMut> {
         let rest = self.buffer.split();

@@ -33,7 +33,7 @@ pub(super) async fn whole<C: Calls, Q: JsonRequest>(
     method: &'static str,
     request: Request,
 ) -> Result<http::Request<Body>, Status> {
-    let message_bytes_max = calls.message_bytes_max();
+    let message_bytes_max = calls.message_bytes_max(method);
     let (head, body) = request.into_parts();
     let text = read(body, text_bytes_max(message_bytes_max)).await?;
     let message = frame::<Q>(&text, message_bytes_max)?;
@@ -50,7 +50,7 @@ pub(super) async fn streamed<C: Calls, Q: JsonRequest>(
     request: Request,
 ) -> Result<http::Request<Body>, Status> {
     let (head, body) = request.into_parts();
-    let begun = JsonRequests::<Q>::begin(body, calls.message_bytes_max());
+    let begun = JsonRequests::<Q>::begin(body, calls.message_bytes_max(method));
     let requests = time::timeout(BODY_TIMEOUT, begun).await;
     let requests = requests.map_err(|_| late())??;
     Ok(call(method, &head.headers, Body::new(requests)))
@@ -96,7 +96,7 @@ async fn read(body: axum::body::Body, bytes_max: usize) -> Result<Bytes, Status>
     }
 }
 
-fn late() -> Status {
+pub(super) fn late() -> Status {
     Status::deadline_exceeded("context deadline exceeded")
 }
 

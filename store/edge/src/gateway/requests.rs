@@ -1,5 +1,6 @@
 //! The body of a call whose requests arrive one after another as JSON.
 
+use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -8,20 +9,23 @@ use axum::body::{Body, BodyDataStream};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use hyper::body::Frame;
+use tokio::time::{Sleep, sleep};
 use tonic::Status;
 
-use super::JsonRequest;
 use super::json::Values;
-use super::request::{frame, text_bytes_max, too_large};
+use super::request::{frame, late, text_bytes_max, too_large};
+use super::{BODY_TIMEOUT, JsonRequest};
 
 /// A body with a frame for each JSON message of another body. It ends with that, and with a message
-/// that is malformed or too large. A client that only adds requests as it reads the answers is
-/// waited for without a limit, as over gRPC.
+/// that is malformed, too large or late. A client that only adds requests as it reads the answers
+/// is waited for without a limit between its messages, as over gRPC.
 pub(super) struct JsonRequests<Q> {
     /// The first message, which has been parsed before the call.
     first: Option<Bytes>,
     body: Option<BodyDataStream>,
     values: Values,
+    /// The timeout of the message that has begun.
+    begun: Option<Pin<Box<Sleep>>>,
     message_bytes_max: usize,
     _message: PhantomData<fn() -> Q>,
 }
@@ -39,6 +43,7 @@ impl<Q: JsonRequest> JsonRequests<Q> {
             first: None,
             body: Some(body.into_data_stream()),
             values: Values::new(text_bytes_max(message_bytes_max)),
+            begun: None,
             message_bytes_max,
             _message: PhantomData,
         };
@@ -52,12 +57,16 @@ impl<Q: JsonRequest> JsonRequests<Q> {
             let value = self.values.next();
             let text_bytes_max = text_bytes_max(self.message_bytes_max);
             if let Some(text) = value.map_err(|_| too_large("more", text_bytes_max))? {
+                self.begun = None;
                 return Poll::Ready(frame::<Q>(&text, self.message_bytes_max).map(Some));
             }
             let Some(body) = &mut self.body else {
                 return Poll::Ready(Ok(None));
             };
-            match ready!(body.poll_next_unpin(cx)) {
+            let Poll::Ready(piece) = body.poll_next_unpin(cx) else {
+                return self.poll_late(cx).map(Err);
+            };
+            match piece {
                 Some(Ok(piece)) => self.values.push(&piece),
                 Some(Err(error)) => return Poll::Ready(Err(Status::cancelled(error.to_string()))),
                 None => {
@@ -68,6 +77,19 @@ impl<Q: JsonRequest> JsonRequests<Q> {
                 }
             }
         }
+    }
+}
+
+impl<Q> JsonRequests<Q> {
+    /// Waits for the timeout of the message that has begun.
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
+        if !self.values.has_begun() {
+            return Poll::Pending;
+        }
+        let begun = self
+            .begun
+            .get_or_insert_with(|| Box::pin(sleep(BODY_TIMEOUT)));
+        begun.as_mut().poll(cx).map(|()| late())
     }
 }
 
@@ -88,9 +110,48 @@ impl<Q: JsonRequest> hyper::body::Body for JsonRequests<Q> {
             Err(status) => {
                 tracing::debug!(%status, "the gateway ends a stream of requests");
                 requests.body = None;
+                requests.begun = None;
                 requests.values = Values::new(0);
                 None
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::time::Duration;
+
+    use futures_util::stream;
+    use http_body_util::BodyExt;
+    use keelson_proto::etcdserverpb::LeaseKeepAliveRequest;
+    use tokio::time::{Instant, timeout};
+
+    use super::*;
+
+    /// The requests of a client that sends these pieces and no end.
+    async fn requests(pieces: &[&'static str]) -> JsonRequests<LeaseKeepAliveRequest> {
+        let pieces: Vec<_> = pieces
+            .iter()
+            .map(|piece| Ok::<_, Infallible>(*piece))
+            .collect();
+        let body = Body::from_stream(stream::iter(pieces).chain(stream::pending()));
+        JsonRequests::begin(body, 1024).await.expect("a message")
+    }
+
+    /// A client could begin a message in each of thousands of streams, and keep them open.
+    #[tokio::test(start_paused = true)]
+    async fn a_message_that_has_begun_has_to_end_in_time() {
+        let mut begun = requests(&[r#"{"ID":"77"}{"I"#]).await;
+        let began = Instant::now();
+        assert!(begun.frame().await.is_some_and(|first| first.is_ok()));
+        let day = Duration::from_secs(24 * 60 * 60);
+        assert!(timeout(day, begun.frame()).await.unwrap().is_none());
+        assert_eq!(began.elapsed(), BODY_TIMEOUT);
+        // Between messages there is no limit.
+        let mut idle = requests(&["{\"ID\":\"77\"} \n", " "]).await;
+        assert!(idle.frame().await.is_some());
+        assert!(timeout(day, idle.frame()).await.is_err());
     }
 }

@@ -52,7 +52,7 @@ impl Calls for Echo {
         }
     }
 
-    fn message_bytes_max(&self) -> usize {
+    fn message_bytes_max(&self, _method: &str) -> usize {
         1 << 20
     }
 

@@ -1,13 +1,17 @@
 //! Leases over gRPC and JSON.
 
+use futures_util::stream;
+use http::uri::PathAndQuery;
 use keelson_core::state::LEASE_TTL_MAX;
 use keelson_proto::etcdserverpb::lease_client::LeaseClient;
 use keelson_proto::etcdserverpb::*;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::Code;
+use tonic::client::Grpc;
 use tonic::transport::Channel;
+use tonic::{Code, Request};
+use tonic_prost::ProstCodec;
 
 use super::gateway::post;
 use super::{Port, within};
@@ -154,5 +158,33 @@ async fn leases_are_served_in_json() {
     assert!(
         revoked.contains("etcdserver: requested lease not found"),
         "{revoked}"
+    );
+}
+
+/// Each of thousands of streams could keep a message of 2 MB that has begun.
+#[tokio::test]
+async fn a_renewal_that_is_larger_than_any_is_refused() {
+    let port = Port::start().await;
+    let large = PutRequest {
+        key: vec![b'x'; 1100].into(),
+        ..PutRequest::default()
+    };
+    let mut grpc = Grpc::new(port.channel().await);
+    grpc.ready().await.unwrap();
+    let path = PathAndQuery::from_static("/etcdserverpb.Lease/LeaseKeepAlive");
+    let codec = ProstCodec::<PutRequest, LeaseKeepAliveResponse>::default();
+    let requests = Request::new(stream::iter([large]).chain(stream::pending()));
+    let answers = grpc.streaming(requests, path, codec).await.unwrap();
+    let status = within(answers.into_inner().message()).await.unwrap_err();
+    let text = "grpc: received message larger than max (1103 vs. 1024)";
+    assert_eq!(
+        (status.code(), status.message()),
+        (Code::ResourceExhausted, text)
+    );
+    let padded = format!(r#"{{"ID":"7","x":"{}"}}"#, "x".repeat(2048));
+    let (_, answer) = post(&port, "/v3/lease/keepalive", &padded).await;
+    assert!(
+        answer.contains("grpc: received message larger than max"),
+        "{answer}"
     );
 }

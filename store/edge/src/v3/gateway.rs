@@ -10,7 +10,7 @@ use tonic::body::Body;
 use super::deadline::{self, Timed};
 use super::supervised::Supervised;
 use super::unread::hold_each;
-use super::{Service, Services, Unread, WATCH};
+use super::{Service, Services, Unread, WATCH, lease};
 use super::{admit, message_bytes_max, not_offered, requires_leader, reword};
 use crate::backend::Backend;
 use crate::gateway::Calls;
@@ -23,8 +23,11 @@ impl<B: Backend> Calls for Services<B> {
         answered.unwrap_or_else(|never: Infallible| match never {})
     }
 
-    fn message_bytes_max(&self) -> usize {
-        message_bytes_max(&self.backend)
+    fn message_bytes_max(&self, method: &str) -> usize {
+        match method.starts_with("/etcdserverpb.Lease/") {
+            true => lease::MESSAGE_BYTES_MAX,
+            false => message_bytes_max(&self.backend),
+        }
     }
 
     fn unread(&self) -> &Unread {

@@ -18,6 +18,10 @@ use crate::backend::Backend;
 /// The method whose call has many requests.
 pub(super) const KEEP_ALIVE: &str = "/etcdserverpb.Lease/LeaseKeepAlive";
 
+/// The largest message of a request, in bytes. Each has two numbers at most, and a connection may
+/// begin thousands of renewals and not end them.
+pub(super) const MESSAGE_BYTES_MAX: usize = 1024;
+
 /// The most renewals of one call that may wait. Further requests are read when one is answered.
 const WAITING_MAX: usize = 128;
 

@@ -142,7 +142,7 @@ impl<B: Backend> Services<B> {
             kv: KvServer::new(Kv::new(backend.clone(), unread.clone(), slow.clone()))
                 .max_decoding_message_size(message_bytes_max),
             lease: LeaseServer::new(Lease::new(backend.clone(), unread.clone(), drain.clone()))
-                .max_decoding_message_size(message_bytes_max),
+                .max_decoding_message_size(lease::MESSAGE_BYTES_MAX),
             lock: LockServer::new(Lock::new(backend.clone(), unread.clone(), drain.clone()))
                 .max_decoding_message_size(message_bytes_max),
             election: ElectionServer::new(Election::new(
