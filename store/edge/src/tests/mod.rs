@@ -1,5 +1,6 @@
 //! The edge over real sockets, with a fake member.
 
+mod deadlines;
 mod election;
 mod etcdctl;
 pub(crate) mod fake;

@@ -16,6 +16,18 @@ pub(super) const MESSAGE_TIME_MAX: Duration = Duration::from_secs(60);
 /// Parsed once, since every request is checked for it.
 static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
+/// The error of a call at its deadline: Go's `context.DeadlineExceeded`.
+pub(super) fn exceeded() -> Status {
+    Status::deadline_exceeded("context deadline exceeded")
+}
+
+/// The end of a client's patience, from now on.
+pub(super) fn until(patience: Duration) -> Instant {
+    let now = Instant::now();
+    // Eight digits of hours may exceed the range of the clock.
+    now.checked_add(patience).unwrap_or(now + DAY)
+}
+
 /// A call with a deadline.
 pub struct Timed<C> {
     call: C,
@@ -26,11 +38,9 @@ pub struct Timed<C> {
 
 impl<C: Future + Unpin> Timed<C> {
     pub(super) fn new(call: C, patience: Duration) -> Timed<C> {
-        let now = Instant::now();
         Timed {
             call,
-            // Eight digits of hours may exceed the range of the clock.
-            until: now.checked_add(patience).unwrap_or(now + DAY),
+            until: until(patience),
             alarm: None,
         }
     }
@@ -50,7 +60,7 @@ impl<C: Future + Unpin> Future for Timed<C> {
             .alarm
             .get_or_insert_with(|| Box::pin(time::sleep_until(until)));
         ready!(alarm.as_mut().poll(cx));
-        Poll::Ready(Err(Status::deadline_exceeded("context deadline exceeded")))
+        Poll::Ready(Err(exceeded()))
     }
 }
 

@@ -1,5 +1,7 @@
 //! The log line of a slow request: etcd's `request stats` (`api/v3rpc/interceptor.go`).
 
+use std::borrow::Borrow;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -7,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::BytesMut;
 use keelson_port::http2::RateLimit;
 use parking_lot::Mutex;
-use prost::Message;
+use prost::Message as _;
 use tonic::{Response, Status};
 use tracing::warn;
 
@@ -32,19 +34,22 @@ struct SlowLogState {
     suppressed: AtomicU64,
 }
 
-/// A call without a description of its request.
-pub(super) struct SlowCall {
-    log: SlowLog,
-    method: &'static str,
-    began: Instant,
+/// A call without a description of its request. As in etcd, one that is cancelled ends as well.
+pub(super) struct SlowCall(Option<Begun<SlowLog>>);
+
+/// A request with its description. As in etcd, one that is cancelled ends as well.
+pub(super) struct SlowRequest<'a, Q: LoggedRequest> {
+    /// `None` after the end.
+    begun: Option<Begun<&'a SlowLog>>,
+    request: Q,
 }
 
-/// A request with its description.
-pub(super) struct SlowRequest<'a, Q> {
-    log: &'a SlowLog,
+/// The beginning of a call.
+struct Begun<L> {
+    log: L,
     method: &'static str,
-    began: Instant,
-    request: Q,
+    at: Instant,
+    client: Option<SocketAddr>,
 }
 
 /// What the line has about a request and its answer.
@@ -68,34 +73,56 @@ impl SlowLog {
     /// Begins a call. `None` for streams, and for the methods whose handlers describe their
     /// requests.
     pub(super) fn begin(&self, method: &str) -> Option<SlowCall> {
-        Some(SlowCall {
-            log: self.clone(),
-            method: undescribed(method)?,
-            began: Instant::now(),
-        })
+        Some(SlowCall(Some(Begun::now(
+            self.clone(),
+            undescribed(method)?,
+        ))))
     }
 
     /// Begins a request that is described. The copy shares its bytes.
-    pub(super) fn request<Q: Clone>(
+    pub(super) fn request<Q: LoggedRequest + Clone>(
         &self,
         method: &'static str,
         request: &Q,
     ) -> SlowRequest<'_, Q> {
         SlowRequest {
-            log: self,
-            method,
-            began: Instant::now(),
+            begun: Some(Begun::now(self, method)),
             request: request.clone(),
         }
     }
 
-    fn write(&self, method: &str, spent: Duration, stats: &RequestStats) {
+    /// The number of lines that were left out since the last one; `None` if this one is.
+    fn admit_line(&self) -> Option<u64> {
         if self.0.lines.lock().exceeds(LINES_MAX) {
             self.0.suppressed.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(self.0.suppressed.swap(0, Ordering::Relaxed))
+    }
+}
+
+impl<L: Borrow<SlowLog>> Begun<L> {
+    fn now(log: L, method: &'static str) -> Begun<L> {
+        Begun {
+            log,
+            method,
+            at: Instant::now(),
+            client: client(),
+        }
+    }
+
+    /// Logs the call if it was slow.
+    fn end(self, stats: impl FnOnce() -> RequestStats) {
+        let spent = self.at.elapsed();
+        let log = self.log.borrow();
+        if spent < log.0.threshold {
             return;
         }
-        let suppressed = self.0.suppressed.swap(0, Ordering::Relaxed);
-        let remote = client().map_or_else(
+        let Some(suppressed) = log.admit_line() else {
+            return;
+        };
+        let stats = stats();
+        let remote = self.client.map_or_else(
             || "No remote client info.".to_owned(),
             |client| client.to_string(),
         );
@@ -103,7 +130,7 @@ impl SlowLog {
             "start time" = time_text(SystemTime::now() - spent),
             "time spent" = format_args!("{spent:?}"),
             remote,
-            "response type" = method,
+            "response type" = self.method,
             "request count" = stats.request_count,
             "request size" = stats.request_size,
             "response count" = stats.response_count,
@@ -117,47 +144,55 @@ impl SlowLog {
 
 impl SlowCall {
     /// Logs the call if it was slow.
-    pub(super) fn end(&self) {
-        let spent = self.began.elapsed();
-        if spent < self.log.0.threshold {
-            return;
-        }
-        let stats = RequestStats {
+    pub(super) fn end(&mut self) {
+        let Some(begun) = self.0.take() else { return };
+        begun.end(|| RequestStats {
             request_count: UNKNOWN,
             request_size: UNKNOWN,
             response_count: UNKNOWN,
             response_size: UNKNOWN,
             content: String::new(),
-        };
-        self.log.write(self.method, spent, &stats);
+        });
     }
 }
 
-impl<Q> SlowRequest<'_, Q> {
+impl Drop for SlowCall {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl<Q: LoggedRequest> SlowRequest<'_, Q> {
     /// Logs the request if it was slow.
-    pub(super) fn end<A: Message>(&self, answer: &Result<Response<A>, Status>)
-    where
-        Q: LoggedRequest<Answer = A>,
-    {
-        let spent = self.began.elapsed();
-        if spent < self.log.0.threshold {
+    pub(super) fn end(mut self, answer: &Result<Response<Q::Answer>, Status>) {
+        self.log(answer.as_ref().ok().map(Response::get_ref));
+    }
+
+    fn log(&mut self, answer: Option<&Q::Answer>) {
+        let Some(begun) = self.begun.take() else {
             return;
-        }
-        let answer = answer.as_ref().ok().map(Response::get_ref);
-        let size = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
-        let Described {
-            request_count,
-            response_count,
-            content,
-        } = self.request.described(answer);
-        let stats = RequestStats {
-            request_count,
-            request_size: size(self.request.encoded_len()),
-            response_count,
-            response_size: answer.map_or(0, |answer| size(answer.encoded_len())),
-            content,
         };
-        self.log.write(self.method, spent, &stats);
+        let size = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
+        begun.end(|| {
+            let Described {
+                request_count,
+                response_count,
+                content,
+            } = self.request.described(answer);
+            RequestStats {
+                request_count,
+                request_size: size(self.request.encoded_len()),
+                response_count,
+                response_size: answer.map_or(0, |answer| size(answer.encoded_len())),
+                content,
+            }
+        });
+    }
+}
+
+impl<Q: LoggedRequest> Drop for SlowRequest<'_, Q> {
+    fn drop(&mut self) {
+        self.log(None);
     }
 }
 
@@ -206,7 +241,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::fmt::Debug;
 
-    use keelson_proto::etcdserverpb::{PutRequest, PutResponse};
+    use keelson_proto::etcdserverpb::{PutRequest, PutResponse, RangeRequest};
     use tracing::field::{Field, Visit};
     use tracing::span::{Attributes, Id, Record};
     use tracing::{Event, Metadata, Subscriber};
@@ -300,9 +335,19 @@ mod tests {
         let lines = logged(&log, |log| {
             let call = log.begin("/etcdserverpb.Lease/LeaseGrant");
             call.expect("it has one answer").end();
+            // A call that is cancelled.
+            drop(log.begin("/etcdserverpb.Lease/LeaseRevoke"));
+            let range = RangeRequest::default();
+            drop(log.request("/etcdserverpb.KV/Range", &range));
         });
         assert_eq!(lines[0]["request count"], "-1");
-        assert_eq!(lines[0]["response type"], "/etcdserverpb.Lease/LeaseGrant");
+        let methods: Vec<_> = lines.iter().map(|line| &line["response type"]).collect();
+        let expected = [
+            "/etcdserverpb.Lease/LeaseGrant",
+            "/etcdserverpb.Lease/LeaseRevoke",
+            "/etcdserverpb.KV/Range",
+        ];
+        assert_eq!(methods, expected);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,5 +1,5 @@
-//! What is added to calls from outside: the end of streams that require a leader, and the log line
-//! of a slow answer.
+//! What is added to calls from outside: the end of streams at their deadline or, if they require
+//! one, without a leader, and the log line of a slow answer.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -13,9 +13,11 @@ use http::{Request, Response};
 use hyper::body::{Frame, SizeHint};
 use keelson_core::MemberId;
 use keelson_port::{Terminates, Termination, WakerSet};
+use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Status;
 use tonic::body::Body;
 
+use super::deadline::{exceeded, patience, until};
 use super::requires_leader;
 use super::slow::{SlowCall, SlowLog};
 use super::watch::trailers;
@@ -81,6 +83,8 @@ type LeaderLost = Termination<Arc<LeaderState>>;
 pub(super) struct Supervision {
     slow: Option<SlowCall>,
     leader: Option<Box<LeaderLost>>,
+    /// The deadline of a stream. That of another call is where it is begun.
+    deadline: Option<Instant>,
 }
 
 impl Supervision {
@@ -91,10 +95,13 @@ impl Supervision {
         leader: &LeaderMonitor,
     ) -> Supervision {
         let method = request.uri().path();
-        let led = is_stream(method) && requires_leader(request);
+        let is_stream = is_stream(method);
+        let led = is_stream && requires_leader(request);
+        let patience = is_stream.then(|| patience(request.headers()));
         Supervision {
             slow: slow.begin(method),
             leader: led.then(|| Box::new(leader.lost(backend.leader() != MemberId::NONE))),
+            deadline: patience.flatten().map(until),
         }
     }
 }
@@ -132,33 +139,57 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Supervised { call, supervision } = self.get_mut();
-        if let Some(leader) = &mut supervision.leader
-            && Pin::new(&mut **leader).poll(cx).is_ready()
-        {
-            return Poll::Ready(Ok(Status::from(Error::NoLeader).into_http()));
-        }
-        let answered = Pin::new(call).poll(cx);
-        if let (Some(slow), true) = (&supervision.slow, answered.is_ready()) {
+        // An answer that is ready is not lost.
+        let Poll::Ready(answered) = Pin::new(call).poll(cx) else {
+            return match &mut supervision.leader {
+                Some(leader) => Pin::new(&mut **leader)
+                    .poll(cx)
+                    .map(|()| Ok(Status::from(Error::NoLeader).into_http())),
+                None => Poll::Pending,
+            };
+        };
+        if let Some(slow) = &mut supervision.slow {
             slow.end();
         }
-        let leader = match answered.is_ready() {
-            true => supervision.leader.take(),
-            false => None,
-        };
-        answered.map_ok(|response| match leader {
-            Some(lost) => response.map(|body| Body::new(LedBody { body, lost })),
-            None => response,
-        })
+        let (lost, deadline) = (supervision.leader.take(), supervision.deadline.take());
+        Poll::Ready(answered.map(|response| match (&lost, &deadline) {
+            (None, None) => response,
+            _ => response.map(|body| {
+                Body::new(SupervisedBody {
+                    body,
+                    lost,
+                    deadline: deadline.map(|at| Box::pin(sleep_until(at))),
+                })
+            }),
+        }))
     }
 }
 
-/// The body of a stream that requires a leader.
-struct LedBody {
+/// The body of a stream that requires a leader, or has a deadline.
+struct SupervisedBody {
     body: Body,
-    lost: Box<LeaderLost>,
+    lost: Option<Box<LeaderLost>>,
+    deadline: Option<Pin<Box<Sleep>>>,
 }
 
-impl hyper::body::Body for LedBody {
+impl SupervisedBody {
+    /// Why the stream ends before its own end.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
+        if let Some(deadline) = &mut self.deadline
+            && deadline.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(exceeded());
+        }
+        match &mut self.lost {
+            Some(lost) => Pin::new(&mut **lost)
+                .poll(cx)
+                .map(|()| Error::NoLeader.into()),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl hyper::body::Body for SupervisedBody {
     type Data = Bytes;
     type Error = Status;
 
@@ -166,17 +197,20 @@ impl hyper::body::Body for LedBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let LedBody { body, lost } = self.get_mut();
-        if body.is_end_stream() {
-            return Poll::Ready(None);
+        let supervised = self.get_mut();
+        // What is ready is not lost. A stream that always has more ends at its deadline, too.
+        let is_late = supervised
+            .deadline
+            .as_ref()
+            .is_some_and(|deadline| deadline.deadline() <= Instant::now());
+        if !is_late && let Poll::Ready(frame) = Pin::new(&mut supervised.body).poll_frame(cx) {
+            return Poll::Ready(frame);
         }
-        if Pin::new(&mut **lost).poll(cx).is_ready() {
+        supervised.poll_end(cx).map(|status| {
             // The stream's own body, and what it holds, ends now.
-            *body = Body::empty();
-            let end = trailers(&Status::from(Error::NoLeader));
-            return Poll::Ready(Some(Ok(Frame::trailers(end))));
-        }
-        Pin::new(body).poll_frame(cx)
+            supervised.body = Body::empty();
+            Some(Ok(Frame::trailers(trailers(&status))))
+        })
     }
 
     fn is_end_stream(&self) -> bool {
