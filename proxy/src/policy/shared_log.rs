@@ -3,7 +3,7 @@
 //! One watch on a member serves all clients that watch the same range in the same way. Its
 //! responses are kept for a while, and each client has a cursor. A client may begin at any revision
 //! from which the log has all events. A client that does not keep up with the log leaves it, and so
-//! does one that would have to receive a part of a response, or a large response.
+//! does one that would have to receive a part of a response.
 //!
 //! A watch may be quiet while other keys change, and the revision of its latest event may be
 //! compacted. The log therefore has the revision up to which it is complete, which the member
@@ -107,17 +107,6 @@ impl<E: Clone> SharedLog<E> {
         }
     }
 
-    /// A response with events up to this revision is too large for the log: each client that does
-    /// not have it leaves.
-    pub(crate) fn skip(&mut self, last: i64) {
-        while !self.responses.is_empty() {
-            self.drop_first();
-        }
-        self.dropped += 1;
-        self.from = self.from.max(last.saturating_add(1));
-        self.passed = self.passed.max(last);
-    }
-
     fn drop_first(&mut self) {
         if let Some(dropped) = self.responses.pop_front() {
             self.bytes -= dropped.bytes;
@@ -219,12 +208,11 @@ mod tests {
     }
 
     /// The numbers of revisions with and without an event of the range, whether the member states
-    /// its progress and a response is large, the position of a client that begins, and which
-    /// clients read.
-    fn step() -> impl Strategy<Value = ([i64; 2], (bool, bool), Option<i64>, usize)> {
+    /// its progress, the position of a client that begins, and which clients read.
+    fn step() -> impl Strategy<Value = ([i64; 2], bool, Option<i64>, usize)> {
         (
             [0..4_i64, 0..3_i64],
-            (any::<bool>(), prop::bool::weighted(0.05)),
+            any::<bool>(),
             prop::option::of(0..60_i64),
             0..9_usize,
         )
@@ -275,16 +263,12 @@ mod tests {
             let mut events: Vec<i64> = vec![];
             // The cursor of each client, and the next revision.
             let mut clients: Vec<(u64, i64)> = vec![];
-            for ([more, quiet], (stated, large), begins, reads) in steps {
+            for ([more, quiet], stated, begins, reads) in steps {
                 revision += quiet;
                 let (first, last) = (revision + 1, revision + more);
                 events.extend(first..=last);
                 revision = last;
-                match (more, large) {
-                    (0, _) => log.push(response(revision + 1, revision), 1),
-                    (_, true) => log.skip(last),
-                    (_, false) => log.push(response(first, last), more as usize),
-                }
+                log.push(response(first, last), more.max(1) as usize);
                 if stated {
                     revision += quiet;
                     log.note_reached(revision);
@@ -336,20 +320,5 @@ mod tests {
         // A late statement takes nothing back.
         log.note_reached(700);
         assert_eq!(log.position(1, 601), 901);
-    }
-
-    #[test]
-    fn a_large_response_has_its_clients_leave() {
-        let mut log = SharedLog::new(10, 100);
-        log.push(response(11, 11), 1);
-        log.note_reached(20);
-        log.skip(21);
-        for mut cursor in 0..2 {
-            assert_eq!(log.take(&mut cursor, 12), Next::Gone);
-        }
-        assert_eq!(log.cursor(21), None);
-        let mut cursor = log.cursor(22).unwrap();
-        assert_eq!(log.take(&mut cursor, 22), Next::End);
-        assert_eq!(log.position(cursor, 22), 22);
     }
 }

@@ -124,8 +124,8 @@ impl Call {
         }
     }
 
-    /// Sends the client what a hub has for it, while the client reads. `all`: with the hub's
-    /// statement of what it has sent.
+    /// Sends the client what a hub has for it, while the client reads. `all`: the
+    /// positions of its watches are updated as well.
     pub(in crate::h2) fn receive_shared(self: &Arc<Call>, hub: &Arc<Hub>, all: bool) {
         let mut guard = self.shared.lock();
         let shared = &mut *guard;
@@ -133,7 +133,7 @@ impl Call {
             return;
         }
         if let Some(stream) = shared.stream.as_mut().filter(|_| all) {
-            stream.note_positions();
+            stream.note_positions(Some(hub));
         }
         let mut out = BytesMut::new();
         while shared.unread == 0

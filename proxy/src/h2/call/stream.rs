@@ -160,7 +160,7 @@ impl Stream {
         if let StreamState::Watch(watches) = &mut self.state {
             watches.set_ahead(match of_hub {
                 true => progress != Some(WatchProgress::InOrder),
-                // The client itself takes it for the truth, as it is the client's own request.
+                // The answer to the client's own request sets the client's position as well.
                 false => progress == Some(WatchProgress::Ahead),
             });
         }

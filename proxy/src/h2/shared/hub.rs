@@ -45,6 +45,8 @@ pub(in crate::h2) struct Hub {
     grown: AtomicBool,
     /// A client has joined.
     joined: AtomicBool,
+    /// The responses of the watch are too large.
+    large: AtomicBool,
     /// The log has grown, a client has read, or the hub has ended.
     wake: Notify,
 }
@@ -94,6 +96,7 @@ impl Hub {
             ended: AtomicBool::new(false),
             grown: AtomicBool::new(false),
             joined: AtomicBool::new(false),
+            large: AtomicBool::new(false),
             wake: Notify::new(),
         }
     }
@@ -138,7 +141,7 @@ impl Hub {
         Some(waits.unwrap_or_else(Instant::now))
     }
 
-    /// `all`: the clients learn their positions, and not only those are served that may receive
+    /// `all`: the positions of all clients are updated; else those are served that may receive
     /// more.
     async fn serve(self: &Arc<Hub>, all: bool) {
         let grown = self.grown.swap(false, Ordering::AcqRel);
@@ -200,7 +203,10 @@ impl Hub {
             }
             (None, _) => self.end(),
             (Some(_), _) if response.created => self.end(),
-            (Some(log), None) => log.skip(response.last_revision),
+            (Some(_), None) => {
+                self.large.store(true, Ordering::Release);
+                self.end();
+            }
             (Some(log), Some(shared)) => {
                 log.push(shared, received.bytes);
                 let others = self.watches().saturating_sub(1);
@@ -209,9 +215,11 @@ impl Hub {
         }
     }
 
-    /// The member has sent all events up to this revision, and the hub has received them.
+    /// The member has sent all events up to this revision. An ended hub has not received them.
     pub(in crate::h2) fn note_reached(&self, revision: i64) {
-        if let Some(log) = &mut *self.log.lock() {
+        if let Some(log) = &mut *self.log.lock()
+            && self.is_open()
+        {
             log.note_reached(revision);
         }
     }
@@ -234,6 +242,11 @@ impl Hub {
     /// Whether a client has ever joined.
     pub(super) fn was_joined(&self) -> bool {
         self.joined.load(Ordering::Acquire)
+    }
+
+    /// Whether the watch is not to be shared for some time.
+    pub(super) fn was_unusable(&self) -> bool {
+        !self.was_joined() || self.large.load(Ordering::Acquire)
     }
 
     pub(super) fn has_clients(&self) -> bool {
@@ -273,8 +286,8 @@ impl Hub {
         log.as_ref().map_or(next, |log| log.position(cursor, next))
     }
 
-    /// A client joins with so many watches. Returns `false` if the hub has ended: it will send
-    /// the client nothing, not even that.
+    /// A client joins with so many watches. Returns `false` if the hub has ended: it sends the
+    /// client nothing, not even that.
     #[must_use]
     pub(in crate::h2) fn add_client(&self, call: &Arc<Call>, watches: usize) -> bool {
         let key = Arc::as_ptr(call) as usize;

@@ -17,7 +17,8 @@ const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(4);
 /// The number of hubs. Each has a log of bounded size.
 const HUBS_MAX: usize = 64;
 
-/// The pause after a hub that no stream has moved to, and the number of such pauses.
+/// The pause after a hub that no stream has moved to or with large responses, and the number of
+/// such pauses.
 const UNUSABLE_PAUSE: Duration = Duration::from_secs(60);
 const PAUSES_MAX: usize = 1024;
 
@@ -118,7 +119,7 @@ impl Registry {
         let pauses = &mut self.pauses;
         pauses.retain(|_, until| now < *until);
         self.hubs.retain(|key, hub| {
-            let unusable = !hub.is_open() && !hub.was_joined();
+            let unusable = !hub.is_open() && hub.was_unusable();
             if unusable && pauses.len() < PAUSES_MAX {
                 pauses.insert(*key, now + UNUSABLE_PAUSE);
             }

@@ -177,19 +177,20 @@ impl Stream {
 
     /// The stream leaves its hubs. Returns them.
     pub(in crate::h2::call) fn detach(&mut self) -> Vec<(Arc<Hub>, usize)> {
-        self.note_positions();
+        self.note_positions(None);
         let hubs = self.hubs();
         self.shared.clear();
         self.quiet_since = Instant::now() + LEFT_PAUSE;
         hubs
     }
 
-    /// Sets the positions of the watches to what their hubs have sent.
-    pub(in crate::h2::call) fn note_positions(&mut self) {
+    /// Sets the positions of the watches to what this hub has sent, or all hubs.
+    pub(in crate::h2::call) fn note_positions(&mut self, of: Option<&Arc<Hub>>) {
         let StreamState::Watch(watches) = &mut self.state else {
             return;
         };
-        for served in &self.shared {
+        let is_of = |served: &&Served| of.is_none_or(|hub| Arc::ptr_eq(hub, &served.hub));
+        for served in self.shared.iter().filter(is_of) {
             for (id, cursor) in &served.watches {
                 if let Some(next) = watches.position(*id) {
                     watches.advance_to(*id, served.hub.position(*cursor, next));
