@@ -178,7 +178,10 @@ fn event_of(key: RowKey, content: Bytes) -> Result<WatchEvent, EngineError> {
     let name = content.slice_ref(peek.key);
     Ok(match key.tombstone {
         true => WatchEvent::delete(name, key.main),
-        false => WatchEvent::put(name, content),
+        false => {
+            let is_create = peek.created == key.main;
+            WatchEvent::put(name, content, is_create)
+        }
     })
 }
 

@@ -15,6 +15,9 @@ pub struct WatchEvent {
     pub key: Bytes,
     /// Whether the key was deleted.
     pub is_delete: bool,
+    /// Whether the put created the key: there is no pair before, not even one that the same
+    /// revision deleted; etcd's `IsCreateEvent`.
+    pub(super) is_create: bool,
     /// The `KeyValue`, encoded: of a deletion only the key and the revision, as in etcd.
     kv: Bytes,
     /// The pair before, encoded; read when the first watcher needs it.
@@ -22,11 +25,12 @@ pub struct WatchEvent {
 }
 
 impl WatchEvent {
-    /// A put; `row` is the encoded pair, and `key` a part of it.
-    pub(crate) fn put(key: Bytes, row: Bytes) -> WatchEvent {
+    /// A put, which has perhaps created the key; `row` is the encoded pair, and `key` a part of it.
+    pub(crate) fn put(key: Bytes, row: Bytes, is_create: bool) -> WatchEvent {
         WatchEvent {
             key,
             is_delete: false,
+            is_create,
             kv: row,
             previous: OnceLock::new(),
         }
@@ -42,6 +46,7 @@ impl WatchEvent {
         WatchEvent {
             key,
             is_delete: true,
+            is_create: false,
             kv: kv.encode_to_vec().into(),
             previous: OnceLock::new(),
         }

@@ -54,7 +54,7 @@ impl WatchStream {
             if !wants(event) || !range.contains(&event.key) {
                 continue;
             }
-            let previous = match watcher.previous {
+            let previous = match watcher.previous && !event.is_create {
                 true => event.previous(|| view.previous(&event.key, revision.revision))?,
                 false => None,
             };

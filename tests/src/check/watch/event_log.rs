@@ -75,10 +75,13 @@ fn event(model: &Kv, revision: i64, key: &Bytes, is_delete: bool) -> Event {
         }
         false => (EventType::Put, pair(model, key, revision)),
     };
+    let is_create = kv.as_ref().is_some_and(|kv| kv.create_revision == revision);
+    let previous = pair(model, key, revision - 1);
     Event {
         r#type: kind.into(),
         kv,
-        prev_kv: pair(model, key, revision - 1),
+        // None also if it was deleted in the same revision: etcd's `IsCreateEvent`.
+        prev_kv: previous.filter(|_| !is_create),
     }
 }
 

@@ -5,6 +5,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::harness::*;
+use super::requests::{op_delete, op_put, txn};
 use super::watches_model::Model;
 use super::watches_steps::{Step, step};
 use crate::engine::MemoryEngine;
@@ -313,6 +314,27 @@ fn a_watch_from_a_compacted_revision_is_refused_though_its_events_are_in_memory(
     run.stream.create(request(2));
     let last = contents(&mut run.stream).pop().unwrap();
     assert_eq!(last, (1, 0, "Compacted(4)".to_owned()));
+}
+
+/// As in etcd. A client takes an event with a pair before for an update.
+#[test]
+fn a_put_after_a_deletion_in_one_transaction_has_no_pair_before() {
+    let mut run = Run::new(WatchLimits::default());
+    run.put(1, 1);
+    let replace = vec![op_delete("k1", ""), op_put("k1", "2")];
+    run.machine.txn(txn(vec![], replace, vec![])).unwrap();
+    while run.hub.fan_out().unwrap() {}
+    run.stream.create(WatchCreateRequest {
+        prev_kv: true,
+        ..request(3)
+    });
+    let mut previous = Vec::new();
+    while let Some(message) = run.stream.next().unwrap() {
+        let response = message.response(ResponseHeader::default());
+        let events = response.events.into_iter();
+        previous.extend(events.map(|event| event.prev_kv.map(|kv| kv.mod_revision)));
+    }
+    assert_eq!(previous, [Some(2), None]);
 }
 
 #[test]
