@@ -2,19 +2,22 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use keelson_proto::etcdserverpb::kv_client::KvClient;
 use keelson_proto::etcdserverpb::lease_client::LeaseClient;
 use keelson_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use keelson_proto::etcdserverpb::response_op::Response as Nested;
 use keelson_proto::etcdserverpb::{
-    CompactionResponse, DeleteRangeResponse, HashKvResponse, LeaseGrantRequest, PutResponse,
-    RangeResponse, ResponseHeader, TxnResponse,
+    CompactionResponse, DeleteRangeResponse, HashKvResponse, LeaseGrantResponse,
+    LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest, LeaseLeasesResponse,
+    LeaseRevokeResponse, LeaseTimeToLiveResponse, PutResponse, RangeResponse, ResponseHeader,
+    TxnResponse, WatchResponse,
 };
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-use super::generate::{LEASE, Operation};
+use super::generate::Operation;
+use super::watch::WatchRecorder;
 use crate::proc::client;
 
 /// Time limit for a server's answer: above all of its own timeouts.
@@ -35,6 +38,18 @@ pub enum Answer {
     Compact(CompactionResponse),
     /// To a hash request.
     Hash(HashKvResponse),
+    /// To a grant of a lease.
+    Grant(LeaseGrantResponse),
+    /// To the end of a lease.
+    Revoke(LeaseRevokeResponse),
+    /// To a request for a lease's times.
+    TimeToLive(LeaseTimeToLiveResponse),
+    /// To a request for all leases.
+    Leases(LeaseLeasesResponse),
+    /// To a renewal.
+    KeepAlive(LeaseKeepAliveResponse),
+    /// To a request on the stream of watchers; none if the request is to be ignored.
+    Watch(Option<WatchResponse>),
     /// An error: its code and its text.
     Error(Code, String),
 }
@@ -49,7 +64,13 @@ impl Answer {
             Answer::Txn(response) => &response.header,
             Answer::Compact(response) => &response.header,
             Answer::Hash(response) => &response.header,
-            Answer::Error(..) => return None,
+            Answer::Grant(response) => &response.header,
+            Answer::Revoke(response) => &response.header,
+            Answer::TimeToLive(response) => &response.header,
+            Answer::Leases(response) => &response.header,
+            Answer::KeepAlive(response) => &response.header,
+            Answer::Watch(Some(response)) => &response.header,
+            Answer::Watch(None) | Answer::Error(..) => return None,
         };
         header.as_ref().map(|header| header.revision)
     }
@@ -61,6 +82,8 @@ pub struct Subject {
     kv: KvClient<Channel>,
     maintenance: MaintenanceClient<Channel>,
     lease: LeaseClient<Channel>,
+    /// Its watchers.
+    pub watches: WatchRecorder,
 }
 
 impl Subject {
@@ -73,76 +96,115 @@ impl Subject {
             kv: client::kv(url).await?,
             maintenance: client::maintenance(url).await?,
             lease: LeaseClient::new(client::lazy(url)),
+            watches: WatchRecorder::open(url),
         })
-    }
-
-    /// Requests the lease that operations use. Returns whether the server supports leases.
-    ///
-    /// # Errors
-    /// The server supports leases and refuses this one.
-    pub async fn grant(&mut self) -> Result<bool> {
-        let request = LeaseGrantRequest {
-            id: LEASE,
-            // It must outlive the run: the time of an expiry is not determined.
-            ttl: 1_000_000,
-        };
-        match self.lease.lease_grant(request).await {
-            Ok(_) => Ok(true),
-            Err(status) if status.code() == Code::Unimplemented => Ok(false),
-            Err(status) => Err(status).context("cannot grant a lease"),
-        }
     }
 
     /// Carries the operation out. A missing answer is an answer too.
     pub async fn answer(&mut self, operation: &Operation) -> Answer {
-        match tokio::time::timeout(PATIENCE, self.ask(operation)).await {
+        match tokio::time::timeout(PATIENCE, self.call(operation)).await {
             Ok(answer) => answer,
             Err(_) => Answer::Error(Code::DeadlineExceeded, format!("none in {PATIENCE:?}")),
         }
     }
 
-    async fn ask(&mut self, operation: &Operation) -> Answer {
+    async fn call(&mut self, operation: &Operation) -> Answer {
         let outcome = match operation.clone() {
-            Operation::Range(range) => self
-                .kv
-                .range(range)
-                .await
-                .map(|r| range_answer(r.into_inner())),
-            Operation::Put(put) => self.kv.put(put).await.map(|r| {
-                let mut response = r.into_inner();
-                mask(&mut response.header);
-                Answer::Put(response)
-            }),
-            Operation::Delete(delete) => self.kv.delete_range(delete).await.map(|r| {
-                let mut response = r.into_inner();
-                mask(&mut response.header);
-                Answer::Delete(response)
-            }),
-            Operation::Txn(txn) => self.kv.txn(txn).await.map(|r| {
-                let mut response = r.into_inner();
-                mask_txn(&mut response);
-                Answer::Txn(response)
-            }),
-            Operation::Compact(compact) => self.kv.compact(compact).await.map(|r| {
-                let mut response = r.into_inner();
-                mask(&mut response.header);
-                Answer::Compact(response)
-            }),
-            Operation::Hash(hash) => self.maintenance.hash_kv(hash).await.map(|r| {
-                let mut response = r.into_inner();
-                mask(&mut response.header);
-                Answer::Hash(response)
-            }),
+            Operation::Grant(_)
+            | Operation::Revoke(_)
+            | Operation::TimeToLive(_)
+            | Operation::Leases
+            | Operation::KeepAlive(_) => self.call_lease(operation).await,
+            Operation::Watch(request) => self.watches.create(request).await.map(Answer::Watch),
+            Operation::CancelWatch(id) => self.watches.cancel(id).await.map(Answer::Watch),
+            _ => self.call_kv(operation).await,
         };
-        outcome.unwrap_or_else(|status: Status| {
+        let mut answer = outcome.unwrap_or_else(|status: Status| {
             Answer::Error(status.code(), status.message().to_string())
+        });
+        answer.mask();
+        answer
+    }
+
+    async fn call_kv(&mut self, operation: &Operation) -> Result<Answer, Status> {
+        Ok(match operation.clone() {
+            Operation::Range(range) => Answer::Range(self.kv.range(range).await?.into_inner()),
+            Operation::Put(put) => Answer::Put(self.kv.put(put).await?.into_inner()),
+            Operation::Delete(delete) => {
+                Answer::Delete(self.kv.delete_range(delete).await?.into_inner())
+            }
+            Operation::Txn(txn) => Answer::Txn(self.kv.txn(txn).await?.into_inner()),
+            Operation::Compact(compact) => {
+                let response = self.kv.compact(compact).await?.into_inner();
+                self.watches.note_compaction(compact.revision);
+                Answer::Compact(response)
+            }
+            Operation::Hash(hash) => {
+                Answer::Hash(self.maintenance.hash_kv(hash).await?.into_inner())
+            }
+            other => unreachable!("no request about pairs: {other:?}"),
+        })
+    }
+
+    async fn call_lease(&mut self, operation: &Operation) -> Result<Answer, Status> {
+        let lease = &mut self.lease;
+        Ok(match operation.clone() {
+            Operation::Grant(request) => {
+                Answer::Grant(lease.lease_grant(request).await?.into_inner())
+            }
+            Operation::Revoke(request) => {
+                Answer::Revoke(lease.lease_revoke(request).await?.into_inner())
+            }
+            Operation::TimeToLive(request) => {
+                Answer::TimeToLive(lease.lease_time_to_live(request).await?.into_inner())
+            }
+            Operation::KeepAlive(request) => keep_alive(lease, request).await?,
+            _ => {
+                let request = LeaseLeasesRequest {};
+                Answer::Leases(lease.lease_leases(request).await?.into_inner())
+            }
         })
     }
 }
 
-fn range_answer(mut response: RangeResponse) -> Answer {
-    mask(&mut response.header);
-    Answer::Range(response)
+/// One renewal on a stream of its own.
+async fn keep_alive(
+    lease: &mut LeaseClient<Channel>,
+    request: LeaseKeepAliveRequest,
+) -> Result<Answer, Status> {
+    let call = lease.lease_keep_alive(tokio_stream::once(request)).await?;
+    let answer = call.into_inner().message().await?;
+    let answer = answer.ok_or_else(|| Status::unknown("the stream ended"))?;
+    Ok(Answer::KeepAlive(answer))
+}
+
+impl Answer {
+    /// Masks what depends on the member, the run, the time or a map's order.
+    fn mask(&mut self) {
+        match self {
+            Answer::Range(response) => mask(&mut response.header),
+            Answer::Put(response) => mask(&mut response.header),
+            Answer::Delete(response) => mask(&mut response.header),
+            Answer::Txn(response) => mask_txn(response),
+            Answer::Compact(response) => mask(&mut response.header),
+            Answer::Hash(response) => mask(&mut response.header),
+            Answer::Grant(response) => mask(&mut response.header),
+            Answer::Revoke(response) => mask(&mut response.header),
+            Answer::TimeToLive(response) => {
+                mask(&mut response.header);
+                // Whole seconds, which pass meanwhile.
+                response.ttl = response.ttl.signum();
+                response.keys.sort();
+            }
+            Answer::Leases(response) => {
+                mask(&mut response.header);
+                response.leases.sort_by_key(|lease| lease.id);
+            }
+            Answer::KeepAlive(response) => mask(&mut response.header),
+            Answer::Watch(Some(response)) => mask(&mut response.header),
+            Answer::Watch(None) | Answer::Error(..) => {}
+        }
+    }
 }
 
 /// Everything in a header but the revision depends on the member or the run.

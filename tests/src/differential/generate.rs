@@ -1,8 +1,14 @@
-//! Seeded v3 KV operations on a few keys, valid ones and invalid ones.
+//! Seeded v3 operations on a few keys, valid ones and invalid ones: KV here, leases and watches in
+//! `sessions`.
 //!
 //! Two kinds of invalid request are missing, because they end etcd 3.4.23 with a panic: a sort
 //! target that does not exist, and a transaction that deletes an open-ended range and then puts a
 //! key of that range with `ignore_value` or `ignore_lease` (etcd does not detect the overlap).
+
+mod operation;
+mod sessions;
+
+pub use operation::Operation;
 
 use bytes::Bytes;
 use keelson_proto::etcdserverpb::compare::TargetUnion;
@@ -48,28 +54,11 @@ const KEYS: [&[u8]; 26] = [
 /// A lease that was never granted.
 const NO_LEASE: i64 = 0x7_0000_0001;
 
-/// A lease that both servers were requested to grant before the first operation.
-pub const LEASE: i64 = 0x1234;
+/// Leases that are granted and revoked all the time.
+const LEASES: [i64; 4] = [0x1234, 0x1235, 77, i64::MAX];
 
 /// The largest depth of nested transactions.
 const DEPTH: usize = 3;
-
-/// One operation.
-#[derive(Clone, Debug)]
-pub enum Operation {
-    /// A read.
-    Range(RangeRequest),
-    /// A write.
-    Put(PutRequest),
-    /// A deletion.
-    Delete(DeleteRangeRequest),
-    /// A transaction.
-    Txn(TxnRequest),
-    /// A compaction.
-    Compact(CompactionRequest),
-    /// The hash of the whole store.
-    Hash(HashKvRequest),
-}
 
 /// Generates operations. The same seed and the same answers give the same operations.
 #[derive(Debug)]
@@ -79,8 +68,10 @@ pub struct Generator {
     pub revision: i64,
     /// The revision of the last compaction.
     pub compacted: i64,
-    /// Whether the servers have `LEASE`.
-    pub leases: bool,
+    /// The ids of the watchers, from the last answers.
+    pub watchers: Vec<i64>,
+    /// The number of ids of watchers chosen so far: no id is chosen twice.
+    watch_ids: i64,
     /// Whether puts of this transaction may ignore values and leases. If so, deletions are not
     /// open-ended.
     ignoring: bool,
@@ -88,12 +79,13 @@ pub struct Generator {
 
 impl Generator {
     /// A generator for an empty store.
-    pub fn new(seed: u64, leases: bool) -> Generator {
+    pub fn new(seed: u64) -> Generator {
         Generator {
             rng: ChaCha8Rng::seed_from_u64(seed),
             revision: 1,
             compacted: -1,
-            leases,
+            watchers: Vec::new(),
+            watch_ids: 0,
             ignoring: false,
         }
     }
@@ -101,13 +93,15 @@ impl Generator {
     /// The next operation.
     pub fn operation(&mut self) -> Operation {
         match self.rng.random_range(0..1000) {
-            0..330 => Operation::Range(self.range()),
-            330..600 => Operation::Put(self.put()),
-            600..700 => Operation::Delete(self.delete()),
-            700..960 => Operation::Txn(self.txn(0)),
-            960..980 => Operation::Compact(self.compact()),
-            980..998 => Operation::Hash(self.hash()),
-            _ => Operation::Put(self.huge()),
+            0..300 => Operation::Range(self.range()),
+            300..540 => Operation::Put(self.put()),
+            540..625 => Operation::Delete(self.delete()),
+            625..850 => Operation::Txn(self.txn(0)),
+            850..865 => Operation::Compact(self.compact()),
+            865..880 => Operation::Hash(self.hash()),
+            880..882 => Operation::Put(self.huge()),
+            882..942 => self.lease(),
+            _ => self.watch(),
         }
     }
 
@@ -198,7 +192,7 @@ impl Generator {
         let ignore_lease = self.often(7);
         let lease = match self.rng.random_range(0..40) {
             0 => NO_LEASE,
-            1..6 if self.leases => LEASE,
+            1..6 => self.some_lease(),
             _ => 0,
         };
         PutRequest {
@@ -330,7 +324,10 @@ impl Generator {
             })),
             2 => Some(TargetUnion::ModRevision(near)),
             3 => Some(TargetUnion::Value(self.value())),
-            4 => Some(TargetUnion::Lease(if self.often(50) { 0 } else { LEASE })),
+            4 => Some(TargetUnion::Lease(match self.often(50) {
+                true => 0,
+                false => self.some_lease(),
+            })),
             _ => None,
         };
         // Unknown results and targets count as equal.

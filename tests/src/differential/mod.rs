@@ -2,10 +2,14 @@
 //!
 //! `generate` makes a seeded sequence, `answer` carries it out and masks what always differs (ids
 //! and terms), `accepted` has the differences that `golden/differences.md` explains, `run` fails on
-//! any other. `members` does the same with membership calls on clusters of three.
+//! any other. `watch` records what the watchers receive, and `settle` compares it: events come at
+//! no fixed time, so they are compared in order, whenever both servers have sent all of them.
+//! `members` does the same with membership calls on clusters of three.
 
 pub mod accepted;
 pub mod answer;
 pub mod generate;
 pub mod members;
 pub mod run;
+pub mod settle;
+pub mod watch;

@@ -5,10 +5,12 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use keelson_proto::etcdserverpb::PutRequest;
 
 use super::accepted::accepted;
 use super::answer::{Answer, Subject};
 use super::generate::{Generator, Operation};
+use super::settle::{AT_COMPACTION, MARKED, exposed, marker_watch, settle};
 use crate::proc::cluster::{Cluster, Plan};
 
 /// Operations shown before a difference.
@@ -25,6 +27,8 @@ const CUT: usize = 1_500;
 pub struct Summary {
     /// Operations run.
     pub operations: usize,
+    /// Events of watchers, compared.
+    pub events: usize,
     /// The number of answers with each error text.
     pub errors: BTreeMap<String, usize>,
     /// Accepted differences, by name.
@@ -36,51 +40,117 @@ pub struct Summary {
 /// # Errors
 /// A server does not start, or answers differ; the text contains the command to repeat it.
 pub async fn run(ours: &Path, theirs: &Path, seed: u64, operations: usize) -> Result<Summary> {
-    let (our_member, their_member) = tokio::join!(start(ours), start(theirs));
-    let (mut our_member, mut their_member) = (our_member?, their_member?);
-    let mut ours = Subject::connect(&our_member.endpoints()[0]).await?;
-    let mut theirs = Subject::connect(&their_member.endpoints()[0]).await?;
-    let leases = ours.grant().await? && theirs.grant().await?;
-    if !leases {
-        println!("a server knows no leases yet: operations use none");
+    let mut run = Run::start(ours, theirs, seed).await?;
+    run.step(&Operation::Watch(marker_watch())).await?;
+    while run.summary.operations < operations && !run.differences.enough() {
+        let operation = run.generator.operation();
+        if let Operation::Compact(request) = &operation {
+            run.before_compaction(request.revision).await?;
+        }
+        run.step(&operation).await?;
     }
-    let mut generator = Generator::new(seed, leases);
-    let mut summary = Summary::default();
-    let mut differences = Differences::default();
-    for number in 0..operations {
-        let operation = generator.operation();
-        let (our, their) = tokio::join!(ours.answer(&operation), theirs.answer(&operation));
-        let ended = || format!("seed {seed}, operation {number} ended a server\n{operation:?}");
-        our_member.members[0].alive().with_context(ended)?;
-        their_member.members[0].alive().with_context(ended)?;
-        if our != their {
-            match accepted(&operation, &our, &their) {
-                Some(rule) => *summary.accepted.entry(rule).or_default() += 1,
-                None => differences.add(number, &operation, &our, &their),
-            }
-        }
-        if differences.enough() {
-            break;
-        }
-        learn(&mut generator, &operation, &their);
-        if let Answer::Error(code, text) = &their {
-            *summary
-                .errors
-                .entry(format!("{code:?}: {text}"))
-                .or_default() += 1;
-        }
-        differences.remember(number, &operation, &their);
-    }
-    if differences.count > 0 {
+    run.settle().await?;
+    if run.differences.count > 0 {
         bail!(
             "seed {seed}: {} answers differ\n{}",
-            differences.count,
-            differences.text
+            run.differences.count,
+            run.differences.text
         );
     }
-    summary.operations = operations;
-    ensure!(generator.revision > 1, "nothing was ever written");
-    Ok(summary)
+    ensure!(run.generator.revision > 1, "nothing was ever written");
+    Ok(run.summary)
+}
+
+/// One sequence on two members.
+struct Run {
+    seed: u64,
+    our_member: Cluster,
+    their_member: Cluster,
+    ours: Subject,
+    theirs: Subject,
+    generator: Generator,
+    summary: Summary,
+    differences: Differences,
+}
+
+impl Run {
+    async fn start(ours: &Path, theirs: &Path, seed: u64) -> Result<Run> {
+        let (our_member, their_member) = tokio::join!(start(ours), start(theirs));
+        let (our_member, their_member) = (our_member?, their_member?);
+        Ok(Run {
+            seed,
+            ours: Subject::connect(&our_member.endpoints()[0]).await?,
+            theirs: Subject::connect(&their_member.endpoints()[0]).await?,
+            our_member,
+            their_member,
+            generator: Generator::new(seed),
+            summary: Summary::default(),
+            differences: Differences::default(),
+        })
+    }
+
+    /// Carries the operation out on both, and compares.
+    async fn step(&mut self, operation: &Operation) -> Result<()> {
+        let number = self.summary.operations;
+        self.summary.operations += 1;
+        let answers = (self.ours.answer(operation), self.theirs.answer(operation));
+        let (our, their) = tokio::join!(answers.0, answers.1);
+        let seed = self.seed;
+        let ended = || format!("seed {seed}, operation {number} ended a server\n{operation:?}");
+        self.our_member.members[0].alive().with_context(ended)?;
+        self.their_member.members[0].alive().with_context(ended)?;
+        if our != their {
+            match accepted(operation, &our, &their) {
+                Some(rule) => *self.summary.accepted.entry(rule).or_default() += 1,
+                None => self.differences.add(number, operation, &our, &their),
+            }
+        }
+        learn(&mut self.generator, operation, &their);
+        if let Answer::Error(code, text) = &their {
+            let error = format!("{code:?}: {text}");
+            *self.summary.errors.entry(error).or_default() += 1;
+        }
+        self.differences.remember(number, operation, &their);
+        Ok(())
+    }
+
+    /// Compares what all watchers have received up to now.
+    async fn settle(&mut self) -> Result<()> {
+        let put = PutRequest {
+            key: MARKED.into(),
+            ..PutRequest::default()
+        };
+        self.step(&Operation::Put(put)).await?;
+        if self.differences.enough() {
+            return Ok(());
+        }
+        let revision = self.generator.revision;
+        match settle(&self.ours, &self.theirs, revision).await {
+            Ok(settled) => {
+                self.summary.events += settled.events;
+                if 0 < settled.accepted {
+                    let accepted = &mut self.summary.accepted;
+                    *accepted.entry(AT_COMPACTION).or_default() += settled.accepted;
+                }
+            }
+            Err(text) => self.differences.add_watch(self.summary.operations, &text),
+        }
+        Ok(())
+    }
+
+    /// Before a compaction that succeeds: compares, and cancels the watchers that it may end in
+    /// one server and not in the other.
+    async fn before_compaction(&mut self, revision: i64) -> Result<()> {
+        let now = self.generator.revision;
+        if !(self.generator.compacted + 1..=now).contains(&revision) {
+            return Ok(());
+        }
+        self.settle().await?;
+        for id in exposed(&self.theirs, revision) {
+            self.step(&Operation::CancelWatch(id)).await?;
+        }
+        Ok(())
+    }
 }
 
 /// The differences in a readable form.
@@ -90,15 +160,17 @@ struct Differences {
     /// The stores have diverged: later differences are consequences.
     apart: bool,
     text: String,
-    recent: VecDeque<String>,
+    /// The last operations and etcd's answers.
+    recent: VecDeque<(usize, Operation, Answer)>,
 }
 
 impl Differences {
     fn add(&mut self, number: usize, operation: &Operation, ours: &Answer, theirs: &Answer) {
         self.count += 1;
         self.apart |= ours.revision() != theirs.revision();
-        for earlier in self.recent.drain(..) {
-            self.text += &format!("  before: {earlier}\n");
+        for (number, operation, answer) in self.recent.drain(..) {
+            let [operation, answer] = [format!("{operation:?}"), format!("{answer:?}")].map(cut);
+            self.text += &format!("  before: {number}: {operation} -> {answer}\n");
         }
         let [operation, ours, theirs] = [
             format!("{operation:?}"),
@@ -109,16 +181,20 @@ impl Differences {
         self.text += &format!("{number}: {operation}\n  ours:   {ours}\n  theirs: {theirs}\n");
     }
 
+    /// The watchers of the servers differ, so that all later ones may.
+    fn add_watch(&mut self, number: usize, text: &str) {
+        self.count += 1;
+        self.apart = true;
+        self.text += &format!("before {number}: a watcher has received\n  ours:\n    {text}\n");
+    }
+
     fn enough(&self) -> bool {
         self.apart || self.count >= DIFFERENCES
     }
 
     fn remember(&mut self, number: usize, operation: &Operation, answer: &Answer) {
-        let answer = cut(format!("{answer:?}"));
-        self.recent.push_back(format!(
-            "{number}: {} -> {answer}",
-            cut(format!("{operation:?}"))
-        ));
+        let recent = (number, operation.clone(), answer.clone());
+        self.recent.push_back(recent);
         if self.recent.len() > SHOWN {
             self.recent.pop_front();
         }
@@ -135,13 +211,23 @@ async fn start(binary: &Path) -> Result<Cluster> {
     Cluster::start(&plan).await
 }
 
-/// Updates the generator with the store's revision.
+/// Updates the generator with the store's revision and the watchers.
 fn learn(generator: &mut Generator, operation: &Operation, answer: &Answer) {
     if let Some(revision) = answer.revision() {
         generator.revision = revision;
     }
-    if let (Operation::Compact(request), Answer::Compact(_)) = (operation, answer) {
-        generator.compacted = request.revision;
+    match (operation, answer) {
+        (Operation::Compact(request), Answer::Compact(_)) => {
+            generator.compacted = request.revision;
+        }
+        (Operation::Watch(request), Answer::Watch(Some(response))) => {
+            let ends = (1..generator.compacted).contains(&request.start_revision);
+            if !response.canceled && !ends && request.key != MARKED {
+                generator.watchers.push(response.watch_id);
+            }
+        }
+        (Operation::CancelWatch(id), _) => generator.watchers.retain(|watcher| watcher != id),
+        _ => {}
     }
 }
 
