@@ -163,6 +163,8 @@ fn kept_data_brings_everybody_up_as_what_they_were_without_the_token() {
     assert_eq!((before.len(), roles.len()), (4, 1), "{before:?}");
     first.signal("INT");
     first.wait_for("Ended.");
+    // Until then it has the lock of the directory.
+    first.child.wait().unwrap();
     std::fs::remove_dir_all(data.path().join("discovery")).unwrap();
 
     let mut second = start_on(data.path(), 3, 1, base);
@@ -175,6 +177,8 @@ fn kept_data_brings_everybody_up_as_what_they_were_without_the_token() {
     assert!(!data.path().join("discovery").exists());
     second.signal("INT");
     second.wait_for("Ended.");
+    // Until then it has the lock of the directory.
+    second.child.wait().unwrap();
 
     let fewer = refused(&arguments(1, 0, base), Some(data.path()));
     assert_eq!(fewer.code, Some(1), "{fewer:?}");
