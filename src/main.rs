@@ -27,6 +27,7 @@ use flags::Values;
 use flags::environment::Notice;
 use flags::syntax::{Parsed, SyntaxError};
 use logging::LogOptions;
+use options::HostOptions;
 
 fn main() -> ExitCode {
     process::prepare();
@@ -108,12 +109,12 @@ fn start_host(program: &str, mut values: Values) -> ExitCode {
             installed?;
             notices.iter().for_each(log_notice);
             // A fault in a flag is reported before anything is done.
-            options::check(&values).map_err(|error| error.to_string())
+            HostOptions::from_values(&values).map_err(|error| error.to_string())
         });
     match checked {
-        Ok(()) => {
+        Ok(options) => {
             end_with_stdin();
-            host::run(program, &values)
+            host::run(program, options)
         }
         Err(fault) => {
             error!(

@@ -3,6 +3,7 @@
 
 mod addresses;
 mod error;
+mod host;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +18,7 @@ use keelson_store::edge::Access;
 use self::addresses::Addresses;
 pub(crate) use self::addresses::ClientListeners;
 pub(crate) use self::error::OptionsError;
+pub(crate) use self::host::{Bootstrap, ClusterList, HostOptions, ProxyTimes};
 use crate::flags::{self, Effect, Values, parse_cluster};
 use crate::logging::LogOptions;
 use crate::options_tls::{self, Upstream};
@@ -45,6 +47,8 @@ pub(crate) struct ProxyOptions {
     pub(crate) max_concurrent_streams: u32,
     /// `--cors` and `--host-whitelist`.
     pub(crate) access: Access,
+    /// Its times.
+    pub(crate) times: ProxyTimes,
     /// Warnings to log once the log is open.
     pub(crate) warnings: Vec<String>,
 }
@@ -62,6 +66,7 @@ impl ProxyOptions {
             upstream: Upstream::from_values(values)?,
             max_concurrent_streams: values.count32("max-concurrent-streams"),
             access: access(values)?,
+            times: ProxyTimes::from_values(values),
             warnings,
         })
     }
@@ -99,14 +104,6 @@ impl MemberOptions {
     }
 }
 
-/// Every check that depends on flags alone.
-pub(crate) fn check(values: &Values) -> Result<(), OptionsError> {
-    match values.text("proxy") {
-        "off" => MemberOptions::from_values(values).map(drop),
-        _ => ProxyOptions::from_values(values).map(drop),
-    }
-}
-
 /// Whether the host may turn out to be a proxy, which advertises nothing.
 fn may_be_proxy(values: &Values) -> bool {
     let falls_back = values.text("discovery-fallback") == "proxy";
@@ -115,7 +112,7 @@ fn may_be_proxy(values: &Values) -> bool {
 }
 
 /// `--data-dir`, or etcd's default, which contains the member's name.
-pub(crate) fn data_dir(values: &Values) -> PathBuf {
+fn data_dir(values: &Values) -> PathBuf {
     match values.text("data-dir") {
         "" => PathBuf::from(format!("{}.etcd", name(values))),
         dir => PathBuf::from(dir),

@@ -19,8 +19,7 @@ use keelson_store::listen::{self, ListenError};
 use tokio::runtime::Builder;
 use tracing::{error, info, warn};
 
-use crate::flags::Values;
-use crate::options::{ClientListeners, MemberOptions, OptionsError};
+use crate::options::{ClientListeners, HostOptions, MemberOptions, OptionsError};
 use crate::signals::{Signals, Stop};
 use bring_up::Role;
 use data_dir::DirectoryError;
@@ -34,11 +33,6 @@ const STOP_MAX: Duration = Duration::from_secs(8);
 enum StartError {
     #[error("{0}")]
     Options(#[from] OptionsError),
-    #[error(
-        "multiple discovery or bootstrap flags are set. Choose one of \"initial-cluster\", \
-         \"discovery\" or \"discovery-srv\""
-    )]
-    Conflict,
     #[error(
         "{0}; check --cert-file, --key-file, --trusted-ca-file and the same flags with --peer-"
     )]
@@ -79,8 +73,8 @@ enum StartError {
 }
 
 /// Runs until a signal, or until the host cannot continue.
-pub(crate) fn run(program: &str, values: &Values) -> ExitCode {
-    let result = begin(values).and_then(|first| match first {
+pub(crate) fn run(program: &str, options: HostOptions) -> ExitCode {
+    let result = begin(options).and_then(|first| match first {
         FirstStage::Ended(end) => Ok(end),
         FirstStage::Member(options) => on(Builder::new_multi_thread(), async {
             let mut signals = Signals::catch().map_err(StartError::Signals)?;
@@ -126,12 +120,12 @@ enum FirstStage {
 
 /// Decides the role. A proxy needs no more than this one thread: it mostly waits, and every further
 /// thread would cost memory and wake-ups on each host of a platform.
-fn begin(values: &Values) -> Result<FirstStage, StartError> {
+fn begin(options: HostOptions) -> Result<FirstStage, StartError> {
     on(Builder::new_current_thread(), async {
         let mut signals = Signals::catch().map_err(StartError::Signals)?;
         // Finding the other members may take as long as they need to start.
         let role = tokio::select! {
-            role = bring_up::decide(values) => role?,
+            role = bring_up::decide(options) => role?,
             stop = signals.next() => return Ok(FirstStage::Ended(EndReason::Signal(stop))),
         };
         match role {

@@ -47,6 +47,12 @@ pub(crate) enum OptionsError {
     /// A browser sends a scheme, a host and an optional port as `Origin`.
     #[error("\"{0}\" in --cors is not an origin; write https://host:port,... or *")]
     Origin(String),
+    /// etcd's text.
+    #[error(
+        "multiple discovery or bootstrap flags are set. Choose one of \"initial-cluster\", \
+         \"discovery\" or \"discovery-srv\""
+    )]
+    Bootstrap,
     /// A mode that etcd does not have.
     #[error("unknown auto-compaction-mode \"{0}\"; choose periodic or revision")]
     CompactionMode(String),

@@ -196,3 +196,24 @@ fn deis_hosts_listen_on_two_ports_each() {
     assert_eq!(options.config.listen_peer_urls.len(), 2);
     assert_eq!(options.config.verify_bootstrap(|_, _| false), Ok(()));
 }
+
+/// Which role a host gets is known only once its disk, and perhaps discovery, have been read.
+#[test]
+fn a_fault_in_the_options_of_the_other_role_is_no_error() {
+    let host = |line: &str| {
+        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        match parse(&words) {
+            Ok(Parsed::Member(values)) => HostOptions::from_values(&values),
+            other => panic!("{line}: {other:?}"),
+        }
+    };
+    let tls = "--listen-peer-urls https://10.0.0.1:2380";
+    let proxy = host(&format!("--proxy on {tls}")).expect("a proxy has no peer listener");
+    assert!(proxy.member.is_err() && proxy.proxy.is_ok());
+    host(tls).expect_err("a member has one");
+    let conflict = "--discovery http://d/t --discovery-srv example.com";
+    for role in ["off", "on"] {
+        let error = host(&format!("--proxy {role} {conflict}")).expect_err("two of these flags");
+        assert!(matches!(error, OptionsError::Bootstrap), "{error}");
+    }
+}
