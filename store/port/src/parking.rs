@@ -1,11 +1,11 @@
 //! Long polls without HTTP's buffers.
 //!
 //! A member may hold ten thousand long polls, and an HTTP connection keeps some 20 KiB of buffers
-//! while its request is answered. A handler that waits therefore returns a response whose body comes
-//! later, made by [`park`]. The connection drops the buffers, and the parts of the answer are
-//! written to the bare socket. When the answer ends, the connection serves the next request. An answer that is cut, as at the end of
-//! the port, is left without its last chunk: a client that reads a whole answer without an event
-//! may not repeat the poll.
+//! while its request is answered. A handler that waits therefore returns a response whose parts
+//! come later, made by [`park`]. The connection drops the buffers, and the parts are written to the
+//! bare socket. When the answer ends, the connection serves the next request. An answer that is
+//! cut, as at the end of the port, is left without its last chunk: a client that reads a whole
+//! answer without an event may not repeat the poll.
 
 use std::error::Error;
 use std::fmt;
