@@ -89,6 +89,12 @@ impl Leases {
         self.by_id.values().copied()
     }
 
+    /// Every lease in the order of the rows' keys, in which an id is an unsigned number.
+    pub(super) fn in_row_order(&self) -> impl Iterator<Item = Lease> {
+        let (negative, positive) = (self.by_id.range(..0), self.by_id.range(0..));
+        positive.chain(negative).map(|(_, lease)| *lease)
+    }
+
     /// Adds a lease, or replaces its times.
     pub(super) fn set(&mut self, lease: Lease) {
         self.by_id.insert(lease.id, lease);

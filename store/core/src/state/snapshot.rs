@@ -2,7 +2,8 @@
 //!
 //! Rows never change, so the pairs are not copied: a capture records the revision, holds back
 //! compaction, and reads them in short steps while entries are applied. The small tables are copied
-//! at once, except the values of the v2 tree, which are shared with it.
+//! at once, except the values of the v2 tree, which are shared with it. Leases are copied from
+//! memory: an entry must not wait while 100,000 of their rows are read from the engine.
 //!
 //! What is sent depends on the revision and the compaction alone. Rows that were compacted before
 //! the capture may still be in the engine, and a flush between two steps may delete them; none of
@@ -19,6 +20,7 @@ use keelson_proto::peer::{Row, Rows, SnapshotChunk, SnapshotEnd};
 
 use super::error::StateError;
 use super::kept::Kept;
+use super::leases::{Lease, lease_key};
 use super::meta::Marks;
 use super::registry::table;
 use super::scan::{Scan, Step};
@@ -36,6 +38,8 @@ enum SmallRow {
     Plain(Bytes, Bytes),
     /// Encoded when it is sent: until then its value is shared with the tree.
     Tree(TreeRow),
+    /// Encoded when it is sent.
+    Lease(Lease),
 }
 
 impl From<SmallRow> for Row {
@@ -43,6 +47,7 @@ impl From<SmallRow> for Row {
         let (key, value) = match row {
             SmallRow::Plain(key, value) => (key, value),
             SmallRow::Tree(row) => row.encode(),
+            SmallRow::Lease(lease) => (lease_key(lease.id), lease.row()),
         };
         Row { key, value }
     }
@@ -94,11 +99,15 @@ impl StateMachine {
     }
 
     /// The rows of a small table: the engine's, then the changes being flushed, then the newer
-    /// ones. The v2 tree is entirely in memory.
+    /// ones. The v2 tree and the leases are entirely in memory.
     fn small_rows(&self, of: Table) -> Result<VecDeque<SmallRow>, StateError> {
         if of == Table::Tree {
             let tree = self.shared.tree.read();
             return Ok(tree.captured().map(SmallRow::Tree).collect());
+        }
+        if of == Table::Leases {
+            let leases = self.shared.leases.read();
+            return Ok(leases.in_row_order().map(SmallRow::Lease).collect());
         }
         let mut rows = table(&*self.shared.engine, of)?;
         for changes in [&self.changed_immutable, &self.changed] {

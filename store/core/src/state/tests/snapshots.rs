@@ -7,7 +7,7 @@ use keelson_proto::peer::{Rows, SnapshotEnd};
 
 use super::harness::Machine;
 use super::requests::*;
-use crate::engine::{Engine, MemoryEngine};
+use crate::engine::{Engine, MemoryEngine, Table};
 use crate::state::*;
 
 fn busy() -> Machine {
@@ -110,6 +110,31 @@ fn a_capture_stays_as_it_was_while_entries_are_applied_and_flushed() {
     assert!(rows.len() > 10);
     assert!(capture.next_chunk(200).unwrap().is_none());
     same(&install(rows, end).unwrap(), &reference.state);
+}
+
+#[test]
+fn a_capture_has_the_leases_of_its_index_in_the_order_of_their_rows() {
+    let mut machine = busy();
+    for id in [7, -7, 8, i64::MIN, i64::MAX] {
+        machine.apply(grant(id, 5)).unwrap();
+    }
+    machine.flush();
+    machine.apply(grant(9, 5)).unwrap();
+    machine.apply(revoke(8)).unwrap();
+    let capture = machine.state.capture().unwrap();
+    let leases = machine.state.view().leases();
+    for lease in &leases {
+        machine.apply(revoke(lease.id)).unwrap();
+    }
+    machine.flush();
+    let (parts, end) = parts(capture, 20);
+    let of_leases = parts
+        .iter()
+        .filter(|part| part.table == Table::Leases as u32);
+    let rows: Vec<_> = of_leases.flat_map(|part| &part.rows).collect();
+    assert_eq!(rows.len(), 5);
+    assert!(rows.is_sorted_by_key(|row| &row.key), "{rows:?}");
+    assert_eq!(install(parts, end).unwrap().view().leases(), leases);
 }
 
 #[test]
