@@ -1,8 +1,9 @@
 //! Measurements: closed-loop loads that run our servers beside another's.
 //!
 //! `cluster` is the v3 API on whole clusters, `v2` the v2 API, `watchers` thousands of long polls,
-//! `events` v3 watchers, `proxy` the proxies; each is a subcommand. They share `server` (what
-//! runs), `http1` (the load over HTTP/1.1), `measure` (what it costs), `guard` (what changed since
+//! `events` v3 watchers, `bulk` reads of all keys and the expiry of leases, `memory` what idle
+//! processes hold, `proxy` the proxies; each is a subcommand. They share `server` (what runs),
+//! `http1` (the load over HTTP/1.1), `measure` (what it costs), `guard` (what changed since
 //! an earlier build) and `draw`. The criterion benchmarks in `benches/benches` stand alone, but for
 //! the `machine` that two of them share.
 
@@ -10,6 +11,7 @@ use std::future::Future;
 
 use anyhow::{Result, bail};
 
+pub mod bulk;
 pub mod cluster;
 pub mod draw;
 pub mod events;
@@ -19,6 +21,7 @@ pub mod histogram;
 pub mod http1;
 pub mod machine;
 pub mod measure;
+pub mod memory;
 pub mod progress;
 pub mod proxy;
 pub mod server;
