@@ -4,6 +4,10 @@
 //! Ids, addresses, versions, sizes, terms and log positions are masked; everything else must agree,
 //! also through a proxy.
 
+mod script;
+mod stream;
+
+use std::cell::RefCell;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -14,66 +18,11 @@ use keelson_tests::proc::binary;
 use keelson_tests::proc::cluster::{Cluster, Plan};
 use serde_json::Value;
 
-/// etcdctl's commands, one on each line; its standard input follows ` <<< `, with `\n` for the ends
-/// of lines.
-const SCRIPT: &str = r#"
-put a 1
-put a 2 --prev-kv
-put b 2
-put a/1 one
-put a/2 two
-put a/3 three -w json
-get a
-get a -w json
-get a -w fields
-get a --print-value-only
-get a --hex
-get --prefix a/
-get --prefix a/ --keys-only
-get --prefix a/ --limit 2
-get --prefix a/ --sort-by=VALUE --order=DESCEND
-get --prefix a/ --sort-by=MODIFY --order=ASCEND
-get a a/3
-get --from-key a/2
-get --rev 2 a
-get --rev 3 a
-get --rev 99 a
-get absent
-get --consistency=s a
-put --ignore-value a --prev-kv
-put --ignore-value absent
-put --ignore-lease absent x
-put --lease=123 a b
-put fromstdin <<< value from standard input
-del absent
-del a --prev-kv
-del --prefix a/ --prev-kv
-txn <<< value("b") = "2"\n\nput b 3\nget b\n\nput b 4\n\n
-txn <<< mod("b") > "99"\n\nput b 5\n\nget b\ndel b\n\n
-txn <<< create("b") = "0"\nversion("b") < "1"\n\nput b 6\n\nput c 7\nget b\n\n
-txn <<< \nput d 1\nput d 2\n\n\n
-txn -w json <<< \nput d 1\nget d\n\n\n
-get d -w fields
-compaction 3
-compaction 3
-compaction 999
-get --rev 2 b
-get --prefix b --rev 4
-endpoint status -w table
-endpoint status
-endpoint status -w fields
-endpoint status -w json
-endpoint health
-endpoint hashkv
-member list
-member list -w table
-member list -w json
-member list -w fields
-alarm list
-"#;
+use script::SCRIPT;
+use stream::Stream;
 
 /// Keys of JSON and of `-w fields` whose values name one member or one run.
-const MASKED: [&str; 14] = [
+const MASKED: [&str; 15] = [
     "cluster_id",
     "member_id",
     "raft_term",
@@ -88,6 +37,8 @@ const MASKED: [&str; 14] = [
     "storageVersion",
     "dbSizeQuota",
     "downgradeInfo",
+    // Of a lease: it passes.
+    "ttl",
 ];
 
 /// Columns of tables, and positions in the comma-separated line of `endpoint status`.
@@ -105,6 +56,10 @@ const STATUS_FIELDS: [usize; 6] = [1, 2, 3, 6, 7, 8];
 struct Side {
     cluster: Cluster,
     proxy: Option<Host>,
+    /// The id of the last granted lease, as etcdctl prints it.
+    lease: RefCell<String>,
+    /// The commands that are running.
+    streams: RefCell<Vec<Stream>>,
 }
 
 impl Side {
@@ -112,6 +67,8 @@ impl Side {
         Ok(Side {
             cluster: Cluster::start(&Plan::new(binary, 1)).await?,
             proxy: None,
+            lease: RefCell::default(),
+            streams: RefCell::default(),
         })
     }
 
@@ -203,21 +160,47 @@ async fn etcdctl_may_ask_any_member() -> Result<()> {
     Ok(())
 }
 
-/// Runs a line of the script; returns the exit code and the masked output.
+/// Runs a line of the script; returns the masked outcome.
 fn run(etcdctl: &Path, side: &Side, line: &str) -> Result<String> {
-    let (arguments, input) = line.split_once(" <<< ").unwrap_or((line, ""));
-    let arguments: Vec<&str> = arguments.split(' ').collect();
-    let input = input.replace("\\n", "\n");
-    let (code, out, err) = call(etcdctl, side.endpoint(), &arguments, &input)?;
-    let mask = |text: &str| -> String {
-        let masked = text
-            .lines()
-            .filter_map(|line| mask_line(&mask_urls(side, line), &arguments));
-        masked.collect::<Vec<_>>().join("\n")
+    let line = line.replace("{lease}", &side.lease.borrow());
+    if line == "stop" {
+        let last = side.streams.borrow_mut().pop().context("nothing runs")?;
+        return Ok(mask(side, &last.stop()?, ""));
+    }
+    let (kept, line) = match line.strip_prefix("& ") {
+        Some(rest) => (true, rest),
+        None => (false, &line[..]),
     };
-    Ok(format!("exit code {code}\n{}\n{}", mask(&out), mask(&err))
-        .trim_end()
-        .to_string())
+    let (line, expected) = line.split_once(" ~ ").unwrap_or((line, ""));
+    let (arguments, input) = line.split_once(" <<< ").unwrap_or((line, ""));
+    let input = input.replace("\\n", "\n");
+    if !expected.is_empty() {
+        let stream = Stream::start(etcdctl, side.endpoint(), arguments, &input, expected)?;
+        if kept {
+            side.streams.borrow_mut().push(stream);
+            return Ok(String::new());
+        }
+        return Ok(mask(side, &stream.stop()?, arguments));
+    }
+    let words: Vec<&str> = arguments.split(' ').collect();
+    let (code, out, err) = call(etcdctl, side.endpoint(), &words, &input)?;
+    if let Some((id, _)) = out
+        .strip_prefix("lease ")
+        .and_then(|rest| rest.split_once(" granted"))
+    {
+        side.lease.replace(id.to_owned());
+    }
+    Ok(mask(
+        side,
+        &format!("exit code {code}\n{out}\n{err}"),
+        arguments,
+    ))
+}
+
+fn mask(side: &Side, text: &str, arguments: &str) -> String {
+    let lines = text.lines();
+    let masked = lines.filter_map(|line| mask_line(&mask_urls(side, line), arguments));
+    masked.collect::<Vec<_>>().join("\n").trim_end().to_owned()
 }
 
 /// Runs etcdctl: exit code, standard output, standard error.
@@ -254,6 +237,10 @@ fn mask_urls(side: &Side, line: &str) -> String {
     let host = |url: &str| url.trim_start_matches("http://").to_string();
     // For etcdctl this server is the address of client 0.
     let mut line = line.replace(&host(side.endpoint()), "CLIENT0");
+    let lease = side.lease.borrow();
+    if let Ok(id) = i64::from_str_radix(&lease, 16) {
+        line = line.replace(&*lease, "LEASE").replace(&id.to_string(), "0");
+    }
     for (number, member) in side.cluster.members.iter().enumerate() {
         line = line.replace(&host(&member.client_url), &format!("CLIENT{number}"));
         line = line.replace(&host(&member.peer_url), &format!("PEER{number}"));
@@ -262,7 +249,7 @@ fn mask_urls(side: &Side, line: &str) -> String {
 }
 
 /// The line without its variable parts; an empty text for a table's border.
-fn mask_line(line: &str, arguments: &[&str]) -> Option<String> {
+fn mask_line(line: &str, arguments: &str) -> Option<String> {
     let line = line.trim_end();
     if line.starts_with("+--") {
         return None;
@@ -288,7 +275,7 @@ fn mask_line(line: &str, arguments: &[&str]) -> Option<String> {
             line.to_string()
         });
     }
-    if arguments == ["endpoint", "status"] {
+    if arguments == "endpoint status" {
         let fields = line.split(", ").enumerate();
         let fields = fields.map(|(at, field)| {
             if STATUS_FIELDS.contains(&at) {
@@ -300,7 +287,18 @@ fn mask_line(line: &str, arguments: &[&str]) -> Option<String> {
         return Some(fields.collect::<Vec<_>>().join(", "));
     }
     let line = line.split("took = ").next().unwrap_or(line);
-    Some(line.split(", ").map(mask_id).collect::<Vec<_>>().join(", "))
+    let words = line.split(", ").map(|word| {
+        // The time that a lease has left.
+        let remaining = word.starts_with("remaining(");
+        // The key of a session ends with its lease.
+        let (path, last) = word.rsplit_once('/').unwrap_or(("", word));
+        match mask_id(last) {
+            _ if remaining => "remaining".to_owned(),
+            "ID" => format!("{path}/ID"),
+            _ => word.to_owned(),
+        }
+    });
+    Some(words.collect::<Vec<_>>().join(", "))
 }
 
 /// `raft_term` of JSON is `RaftTerm` among fields.
