@@ -6,6 +6,7 @@
 
 mod committed;
 pub mod engine;
+pub mod lock;
 pub mod member;
 pub mod node;
 pub mod proposal;

@@ -57,14 +57,9 @@ impl Changes {
         self
     }
 
-    /// The deletion of a key.
-    pub(super) fn of_deletion(mut self, key: Bytes, from: i64) -> Changes {
-        self.stream.create(WatchCreateRequest {
-            key,
-            start_revision: from,
-            filters: vec![FilterType::Noput.into()],
-            ..WatchCreateRequest::default()
-        });
+    /// What that watch is sent.
+    pub(super) fn of(mut self, watch: WatchCreateRequest) -> Changes {
+        self.stream.create(watch);
         self
     }
 

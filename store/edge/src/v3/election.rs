@@ -5,6 +5,7 @@ mod observe;
 use std::pin::Pin;
 
 use bytes::Bytes;
+use keelson_core::lock::{created_at, delete, first_key, put, when};
 use keelson_port::Drain;
 use keelson_proto::etcdserverpb::ResponseHeader;
 use keelson_proto::v3electionpb::election_server;
@@ -13,8 +14,7 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
 use self::observe::Observer;
-use super::requests::{created_at, delete, put, when};
-use super::session::{Queue, failure, first_key, session, take};
+use super::session::{Queue, failure, session, take};
 use super::unless_drained;
 use super::unread::Unread;
 use crate::backend::Backend;
@@ -71,9 +71,9 @@ impl<B: Backend> election_server::Election for Election<B> {
         let place = taken.place;
         let leader = LeaderKey {
             name,
-            key: place.key.clone(),
-            rev: place.revision,
-            lease: place.lease,
+            key: place.key().clone(),
+            rev: place.created(),
+            lease: place.lease(),
         };
         if !taken.is_first {
             unless_drained(&self.drain, place.wait())

@@ -16,7 +16,6 @@ mod lease;
 mod lock;
 mod maintenance;
 mod not_offered;
-mod requests;
 mod session;
 mod slow;
 mod supervised;

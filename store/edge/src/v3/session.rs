@@ -1,29 +1,23 @@
-//! A session's place in the queue of a lock or an election: etcd's `clientv3/concurrency`.
-//!
-//! The queue `name` is the keys below `name/`, in the order of their creation. Each key is a
-//! session's: its last part is the session's lease in hex, and it goes with the lease. The session
-//! of the first key has the lock, or leads. Each other one waits for the deletion of the key before
-//! its own, so that one deletion wakes one session.
+//! A session's place in the queue of a lock or an election: the requests of the core's `lock`, and
+//! what happens when their call ends.
 
 mod undo;
 
 use std::convert::Infallible;
-use std::mem;
 use std::panic;
 use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::{self, Either};
-use keelson_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
+use keelson_core::lock::{self, Turn};
 use keelson_proto::etcdserverpb::*;
 use tokio::time::sleep;
 use tonic::{Code, Status};
 
-use self::undo::{PlaceKey, Undo};
+use self::undo::Undo;
 use super::Unread;
 use super::changes::{Change, Changes};
-use super::requests::{created_at, put, put_again, range, read, when};
 use crate::Error;
 use crate::backend::{Backend, NoAnswer};
 use crate::large::Room;
@@ -69,12 +63,7 @@ impl Queue {
 pub(super) struct Place<B: Backend> {
     backend: B,
     queue: Queue,
-    /// The session's key.
-    pub(super) key: Bytes,
-    /// The revision of the key's creation.
-    pub(super) revision: i64,
-    /// The session's lease.
-    pub(super) lease: i64,
+    own: lock::Place,
     undo: Undo,
 }
 
@@ -85,34 +74,6 @@ pub(super) struct Taken<B: Backend> {
     pub(super) header: ResponseHeader,
     /// Whether the place is the first.
     pub(super) is_first: bool,
-}
-
-/// The keys of a queue.
-pub(super) fn keys(name: &[u8]) -> (Bytes, Bytes) {
-    let from = [name, b"/"].concat();
-    // The byte after '/'.
-    let to = [name, b"0"].concat();
-    (from.into(), to.into())
-}
-
-/// The session's key. Go formats a negative number in hex with its sign.
-fn key(name: &[u8], lease: i64) -> Bytes {
-    let sign = if lease < 0 { "-" } else { "" };
-    let id = format!("/{sign}{:x}", lease.unsigned_abs());
-    [name, id.as_bytes()].concat().into()
-}
-
-/// The read of a queue's first key.
-pub(super) fn first_key(name: &[u8]) -> RangeRequest {
-    let (key, range_end) = keys(name);
-    RangeRequest {
-        key,
-        range_end,
-        limit: 1,
-        sort_order: SortOrder::Ascend.into(),
-        sort_target: SortTarget::Create.into(),
-        ..RangeRequest::default()
-    }
 }
 
 /// The lease of a session: the given one, or a new one in place of 0.
@@ -172,17 +133,15 @@ impl<B: Backend> Place<B> {
     ) -> Result<Taken<B>, Error> {
         let id = session(&backend, lease).await?;
         let mut place = Place {
-            key: key(&queue.name, id),
+            own: lock::Place::new(queue.name.clone(), id),
             queue,
-            revision: 0,
-            lease: id,
             undo: match lease {
                 0 => Undo::Lease(id),
                 _ => Undo::Nothing,
             },
             backend,
         };
-        let taking = place.taking(value);
+        let taking = place.own.take(value);
         match place.backend.txn_with_late_answer(taking).await {
             Ok(answer) => {
                 let (header, is_first) = place.found(answer);
@@ -205,48 +164,11 @@ impl<B: Backend> Place<B> {
     /// The place is as the transaction's answer has it. Returns the header, and whether the place
     /// is the first.
     fn found(&mut self, answer: TxnResponse) -> (ResponseHeader, bool) {
-        let succeeded = answer.succeeded;
-        let header = answer.header.unwrap_or_default();
-        let mut reads = answer.responses.into_iter().skip(1).map(read);
-        self.revision = match succeeded {
-            true => header.revision,
-            false => reads.next().flatten().map_or(0, |own| own.create_revision),
-        };
+        let found = self.own.taken(answer);
         if let Undo::Nothing = self.undo {
-            self.undo = Undo::Key(PlaceKey {
-                key: self.key.clone(),
-                created: self.revision,
-                modified: header.revision,
-            });
+            self.undo = Undo::Key(self.own.clone());
         }
-        let first = reads.next().flatten();
-        let is_first = first.is_none_or(|first| first.create_revision == self.revision);
-        (header, is_first)
-    }
-
-    /// The transaction that creates the key, or puts it again, and reads the queue. A value
-    /// replaces that of another call; without one, that remains.
-    fn taking(&self, value: Option<Bytes>) -> TxnRequest {
-        let key = || self.key.clone();
-        let mut first = first_key(&self.queue.name);
-        first.keys_only = true;
-        let own = RangeRequest {
-            key: key(),
-            keys_only: true,
-            ..RangeRequest::default()
-        };
-        let again = match value.clone() {
-            Some(value) => put(key(), value, self.lease),
-            None => put_again(key()),
-        };
-        when(
-            created_at(key(), 0),
-            vec![
-                put(key(), value.unwrap_or_default(), self.lease),
-                range(first.clone()),
-            ],
-            vec![again, range(own), range(first)],
-        )
+        found
     }
 
     /// Waits until the place is the first, and returns the header of the read that found it so.
@@ -267,43 +189,38 @@ impl<B: Backend> Place<B> {
     }
 
     async fn turn(&self) -> Result<Option<ResponseHeader>, Error> {
-        let (from, to) = keys(&self.queue.name);
         loop {
-            let read = RangeRequest {
-                key: from.clone(),
-                range_end: to.clone(),
-                limit: 2,
-                max_create_revision: self.revision,
-                sort_order: SortOrder::Descend.into(),
-                sort_target: SortTarget::Create.into(),
-                keys_only: true,
-                ..RangeRequest::default()
+            let answer = self.backend.range(self.own.read()).await?;
+            let watches = match self.own.turn(answer) {
+                Turn::First(header) => return Ok(Some(header)),
+                Turn::Gone => return Ok(None),
+                Turn::Behind(watches) => watches,
             };
-            let answer = self.backend.range(read).await?;
-            let header = answer.header.unwrap_or_default();
-            let mut found = answer.kvs.into_iter();
-            // No other key has the same revision: its transaction puts only this one.
-            if found
-                .next()
-                .is_none_or(|own| own.create_revision != self.revision)
-            {
-                return Ok(None);
-            }
-            let Some(before) = found.next() else {
-                return Ok(Some(header));
-            };
-            let next = header.revision + 1;
-            let mut changes = Changes::new(&self.backend)
-                .of_deletion(before.key, next)
-                .of_deletion(self.key.clone(), next);
+            let changes = Changes::new(&self.backend);
+            let mut changes = watches.into_iter().fold(changes, Changes::of);
             while let Change::Put(..) = changes.next().await? {}
         }
+    }
+
+    /// The session's key.
+    pub(super) fn key(&self) -> &Bytes {
+        self.own.key()
+    }
+
+    /// The revision of the key's creation.
+    pub(super) fn created(&self) -> i64 {
+        self.own.created()
+    }
+
+    /// The session's lease.
+    pub(super) fn lease(&self) -> i64 {
+        self.own.lease()
     }
 
     /// Keeps the place, and returns its key.
     pub(super) fn keep(mut self) -> Bytes {
         self.undo = Undo::Nothing;
-        mem::take(&mut self.key)
+        self.own.key().clone()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use futures_util::stream;
+use keelson_core::lock::{first_key, keys};
 use keelson_port::Drain;
 use keelson_proto::etcdserverpb::ResponseHeader;
 use keelson_proto::mvccpb::KeyValue;
@@ -14,7 +15,7 @@ use crate::Error;
 use crate::account::client;
 use crate::backend::Backend;
 use crate::v3::changes::{Change, Changes};
-use crate::v3::session::{Queue, failure, first_key, keys};
+use crate::v3::session::{Queue, failure};
 use crate::v3::unless_drained;
 use crate::v3::unread::{NextShare, Unread};
 

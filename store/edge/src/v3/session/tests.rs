@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::FutureExt;
+use keelson_core::lock::{first_key, keys};
 use keelson_port::Drain;
 use keelson_proto::v3electionpb::election_server::Election as _;
 use keelson_proto::v3electionpb::{CampaignRequest, LeaderRequest};
@@ -88,7 +89,7 @@ async fn a_cancelled_call_leaves_the_key_that_a_later_call_of_its_session_holds(
     let cancelled = taken(&fake, 7).await;
     let again = taken(&fake, 7).await;
     assert!(again.is_first);
-    assert_eq!(again.place.revision, cancelled.place.revision);
+    assert_eq!(again.place.created(), cancelled.place.created());
     again.place.keep();
     drop(cancelled);
     assert_eq!(queue(&fake).await, ["l/7"]);

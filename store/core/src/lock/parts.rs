@@ -4,20 +4,24 @@ use bytes::Bytes;
 use keelson_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use keelson_proto::etcdserverpb::request_op::Request;
 use keelson_proto::etcdserverpb::response_op::Response;
-use keelson_proto::etcdserverpb::*;
+use keelson_proto::etcdserverpb::{
+    Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, ResponseOp, TxnRequest,
+};
 use keelson_proto::mvccpb::KeyValue;
 
 /// A transaction with one comparison.
-pub(super) fn when(
-    compare: Compare,
-    success: Vec<RequestOp>,
-    failure: Vec<RequestOp>,
-) -> TxnRequest {
+pub fn when(compare: Compare, success: Vec<RequestOp>, failure: Vec<RequestOp>) -> TxnRequest {
     TxnRequest {
         compare: vec![compare],
         success,
         failure,
     }
+}
+
+/// Whether the key was created at a revision; 0 if it does not exist.
+pub fn created_at(key: Bytes, revision: i64) -> Compare {
+    let created = TargetUnion::CreateRevision(revision);
+    equal(key, CompareTarget::Create, created)
 }
 
 /// Whether each key of a range was created at a revision or later.
@@ -29,27 +33,23 @@ pub(super) fn created_from(key: Bytes, range_end: Bytes, revision: i64) -> Compa
     }
 }
 
-/// Whether the key was changed last at a revision.
+/// Whether the last put of the key was at a revision.
 pub(super) fn modified_at(key: Bytes, revision: i64) -> Compare {
-    Compare {
-        target: CompareTarget::Mod.into(),
-        target_union: Some(TargetUnion::ModRevision(revision)),
-        ..created_at(key, revision)
-    }
+    equal(key, CompareTarget::Mod, TargetUnion::ModRevision(revision))
 }
 
-/// Whether the key was created at a revision; 0 if it does not exist.
-pub(super) fn created_at(key: Bytes, revision: i64) -> Compare {
+fn equal(key: Bytes, target: CompareTarget, number: TargetUnion) -> Compare {
     Compare {
         key,
         result: CompareResult::Equal.into(),
-        target: CompareTarget::Create.into(),
-        target_union: Some(TargetUnion::CreateRevision(revision)),
+        target: target.into(),
+        target_union: Some(number),
         ..Compare::default()
     }
 }
 
-pub(super) fn put(key: Bytes, value: Bytes, lease: i64) -> RequestOp {
+/// The put of a pair with a lease.
+pub fn put(key: Bytes, value: Bytes, lease: i64) -> RequestOp {
     op(Request::RequestPut(PutRequest {
         key,
         value,
@@ -58,7 +58,7 @@ pub(super) fn put(key: Bytes, value: Bytes, lease: i64) -> RequestOp {
     }))
 }
 
-/// Puts a key that exists once more, with its value and lease.
+/// The put of a pair that exists, as it is: only its revision and its version change.
 pub(super) fn put_again(key: Bytes) -> RequestOp {
     op(Request::RequestPut(PutRequest {
         key,
@@ -68,15 +68,18 @@ pub(super) fn put_again(key: Bytes) -> RequestOp {
     }))
 }
 
+/// A transaction within another one.
 pub(super) fn txn(request: TxnRequest) -> RequestOp {
     op(Request::RequestTxn(request))
 }
 
+/// A read.
 pub(super) fn range(request: RangeRequest) -> RequestOp {
     op(Request::RequestRange(request))
 }
 
-pub(super) fn delete(key: Bytes) -> RequestOp {
+/// The deletion of a key.
+pub fn delete(key: Bytes) -> RequestOp {
     op(Request::RequestDeleteRange(DeleteRangeRequest {
         key,
         ..DeleteRangeRequest::default()
