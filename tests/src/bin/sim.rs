@@ -87,6 +87,7 @@ struct Total {
     elections: u64,
     expiries: u64,
     expired_leases: u64,
+    locks: u64,
     watched: u64,
     cleared: u64,
     behind: u64,
@@ -116,6 +117,7 @@ impl Total {
         self.elections += tally.elections;
         self.expiries += tally.expiries;
         self.expired_leases += tally.expired_leases;
+        self.locks += tally.locks;
         self.watched += tally.watched;
         self.cleared += tally.cleared;
         self.behind += tally.behind;
@@ -304,5 +306,8 @@ fn print_total(total: &Total, elapsed: Duration) {
         "v3 watches: events {}, watches ended by a compaction {}",
         total.sent, total.compacted
     );
-    println!("leases expired {}", total.expired_leases);
+    println!(
+        "leases expired {}, locks given {}",
+        total.expired_leases, total.locks
+    );
 }

@@ -230,6 +230,12 @@ impl World {
             Some(Waiter::Holder(number, operation)) => {
                 self.holder_answered(number, operation, applied.response)?;
             }
+            Some(Waiter::LockCall(number, step)) => {
+                self.call_answered(number, step, Some(applied.response))?;
+            }
+            Some(Waiter::Unlock(number, operation)) => {
+                self.unlock_ends(number, operation, Some(applied.response))?;
+            }
             None => {}
         }
         Ok(())

@@ -241,6 +241,7 @@ impl World {
                 ReadOrigin::Client(operation) => self.serve(id, operation),
                 ReadOrigin::Tree(operation) => self.serve_tree(id, operation)?,
                 ReadOrigin::Expirer(term, number) => self.expirer_may_begin(id, term, number),
+                ReadOrigin::LockCall(number, step) => self.call_may_read(number, step)?,
                 ReadOrigin::Lessor(number) => {
                     self.lessor_takes(id, LessorEvent::Done(number))?;
                 }

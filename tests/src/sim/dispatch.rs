@@ -98,6 +98,16 @@ impl World {
                 self.holder_gives_up(number, operation);
                 Ok(())
             }
+            Event::Contender(number, operation) => {
+                match operation {
+                    Some(operation) => self.contender_gives_up(number, operation),
+                    None => self.contender_acts(number),
+                }
+                Ok(())
+            }
+            Event::LockCall(id, boot, number, event) if self.lives(id, boot) => {
+                self.call_event((id, boot), number, event)
+            }
             Event::Fault => {
                 self.fault();
                 Ok(())
@@ -136,6 +146,7 @@ impl World {
             | Event::Lessor(id, _)
             | Event::LessorAgain(id, _, _)
             | Event::Renewal(id, _, _, _)
+            | Event::LockCall(id, _, _, _)
             | Event::WatcherEnters(id, _)
             | Event::DeliverEvents(id, _)
             | Event::FanOut(id, _)

@@ -3,6 +3,7 @@
 use keelson_core::member::TransferNumber;
 use keelson_core::{Index, MemberId, ProposalId};
 
+use super::lock::CallEvent;
 use super::net::Envelope;
 use super::snapshots::Audit;
 use super::transfers::Transfer;
@@ -71,6 +72,10 @@ pub(super) enum Event {
     Holder(usize),
     /// A holder's operation times out.
     HolderGivesUp(usize, u64),
+    /// A contender for locks takes its turn, or gives up the operation with that number.
+    Contender(usize, Option<u64>),
+    /// Something happens to the call for a lock with that number, at a member.
+    LockCall(MemberId, u64, u64, CallEvent),
     /// A fault is injected.
     Fault,
     /// A machine is switched on.
@@ -98,4 +103,8 @@ pub(super) enum Waiter {
     Lessor(u64),
     /// A holder of a lease, for its operation with this number.
     Holder(usize, u64),
+    /// A member's call for a lock with that number, for its step with this number.
+    LockCall(u64, u64),
+    /// A contender for locks, for its unlock with this number.
+    Unlock(usize, u64),
 }

@@ -224,9 +224,11 @@ impl World {
         let quiet_from = self.clock.now_ms();
         self.run_until(quiet_from + QUIET_MS)?;
         self.nothing_is_overdue()?;
+        self.locks_pass_on()?;
         self.tree.still = true;
         self.leases.still = true;
-        self.run_until(quiet_from + QUIET_MS + STILL_MS)?;
+        let still_from = self.clock.now_ms().max(quiet_from + QUIET_MS);
+        self.run_until(still_from + STILL_MS)?;
         let last = self.invariants.ledger().last_committed();
         let mut hashes = BTreeMap::new();
         for member in self.members.values() {

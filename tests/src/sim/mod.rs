@@ -6,9 +6,10 @@
 //! does.
 //!
 //! Reading order: `swarm` (the draws of a seed), `world` (the loop and a member's turn), `dispatch`
-//! (the events), `nodes` (one member), then its threads (`messages`, `log_thread`, `applier`, `snapshots`, `transfers`,
-//! `lives`, `joining`), `faults`, `troubles`, `damage` and `decay`, `operator`, `load`, `silence`,
-//! `clients`, `tree` (the v2 API), `watch` (v3 watches), `lease`, `finale` (the second phase).
+//! (the events), `nodes` (one member), then its threads (`messages`, `log_thread`, `applier`,
+//! `snapshots`, `transfers`, `lives`, `joining`), `faults`, `troubles`, `damage` and `decay`,
+//! `operator`, `load`, `silence`, `clients`, `tree` (the v2 API), `watch` (v3 watches), `lease`,
+//! `lock`, `finale` (the second phase).
 
 mod applier;
 mod clients;
@@ -24,6 +25,7 @@ mod joining;
 mod lease;
 mod lives;
 mod load;
+mod lock;
 mod log_thread;
 mod messages;
 mod mutant;

@@ -112,11 +112,15 @@ pub enum Mutant {
     LeaseExpiredByOldLeader,
     /// Answers the renewal of a lease without a read that confirms the leadership.
     RenewalUnconfirmed,
+    /// Gives a lock when the key before is deleted, without the read that follows.
+    LockGivenTwice,
+    /// Gives up the place of a cancelled call although another call of its session has found it.
+    LockGivenUpForAll,
 }
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Mutant; 52] = [
+    pub const ALL: [Mutant; 54] = [
         Mutant::AckBeforeCommit,
         Mutant::VoteNotSynced,
         Mutant::NothingSynced,
@@ -169,6 +173,8 @@ impl Mutant {
         Mutant::SnapshotUnseenByWatches,
         Mutant::LeaseExpiredByOldLeader,
         Mutant::RenewalUnconfirmed,
+        Mutant::LockGivenTwice,
+        Mutant::LockGivenUpForAll,
     ];
 
     /// Whether only clients with v3 watches can detect the mutant.

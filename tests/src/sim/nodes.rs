@@ -128,6 +128,8 @@ pub(super) enum ReadOrigin {
     Expirer(Term, u64),
     /// A member's lessor, for its read with this number.
     Lessor(u64),
+    /// A member's call for a lock with that number, for its step with this number.
+    LockCall(u64, u64),
 }
 
 impl ReadOrigin {
@@ -136,6 +138,7 @@ impl ReadOrigin {
         match self {
             ReadOrigin::Client(operation) => client == Waiter::Client(operation),
             ReadOrigin::Tree(operation) => client == Waiter::Tree(operation),
+            ReadOrigin::LockCall(call, step) => client == Waiter::LockCall(call, step),
             ReadOrigin::Expirer(..) | ReadOrigin::Lessor(_) => false,
         }
     }

@@ -59,6 +59,7 @@ pub fn run(options: &Options) -> Result<Report, Box<Failure>> {
     let mut swarm = Swarm::draw(&mut dice);
     swarm.draw_tree(&mut Dice::new(!options.seed));
     swarm.draw_leases(&mut Dice::new(options.seed.rotate_left(40)));
+    swarm.draw_locks(&mut Dice::new(options.seed.rotate_left(56)));
     match options.load {
         true => swarm.load(),
         false => swarm.draw_load(&mut Dice::new(options.seed.rotate_left(32))),
@@ -87,6 +88,7 @@ fn run_swarm(options: &Options, swarm: Swarm, dice: Dice) -> Result<Report, Box<
     let outcome = outcome.and_then(|()| world.finale());
     world.tally.expiries = world.tree.log.expiries;
     world.tally.expired_leases = world.leases.expired();
+    world.tally.locks = world.locks.taken();
     let operations = world.history.operations.len() + world.tree.history.operations.len();
     match outcome {
         Ok(()) => Ok(Report {

@@ -309,6 +309,7 @@ impl Swarm {
                 self.fault_every_ms = (100, 1_000);
             }
             Mutant::LeaseExpiredByOldLeader | Mutant::RenewalUnconfirmed => self.aim_at_leases(),
+            Mutant::LockGivenTwice | Mutant::LockGivenUpForAll => self.aim_at_locks(),
             Mutant::ChangesUnchecked => {
                 (self.membership, self.ghosts) = (true, true);
                 self.strict_reconfig_check = false;

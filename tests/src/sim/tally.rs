@@ -31,6 +31,8 @@ pub struct Tally {
     pub expiries: u64,
     /// Leases that have expired.
     pub expired_leases: u64,
+    /// Locks given to sessions.
+    pub locks: u64,
     /// Events that watchers of the v2 tree received.
     pub watched: u64,
     /// Watches whose history was already cleared.

@@ -15,6 +15,7 @@ use super::clock::Clock;
 use super::dice::Dice;
 use super::event::{Event, Waiter};
 use super::lease::LeaseWorld;
+use super::lock::LockWorld;
 use super::mutant::Mutant;
 use super::net::Net;
 use super::nodes::{self, Life, Member};
@@ -39,6 +40,7 @@ pub(super) struct World {
     pub(super) clients: Clients,
     pub(super) tree: TreeWorld,
     pub(super) leases: LeaseWorld,
+    pub(super) locks: LockWorld,
     /// Requests whose answer is waited for.
     pub(super) waiting: BTreeMap<ProposalId, Waiter>,
     pub(super) watches: WatchWorld,
@@ -71,6 +73,7 @@ impl World {
             clients: Clients::new(&swarm),
             tree: TreeWorld::new(&swarm),
             leases: LeaseWorld::new(&swarm),
+            locks: LockWorld::new(&swarm),
             waiting: BTreeMap::new(),
             watches: WatchWorld::new(&swarm),
             tally: Tally::default(),
@@ -97,6 +100,9 @@ impl World {
         for holder in 0..world.swarm.leases.clients {
             let number = usize::try_from(holder).expect("a few");
             world.clock.after(1_000, Event::Holder(number));
+        }
+        for contender in 0..world.locks.len() {
+            world.clock.after(1_500, Event::Contender(contender, None));
         }
         for watcher in 0..world.swarm.watchers {
             let number = usize::try_from(watcher).expect("a few");
@@ -252,7 +258,7 @@ impl World {
             self.hand_out(id, work)?;
         }
         for (proposal, refusal) in effects.refused {
-            self.refused(id, &proposal, &format!("{refusal:?}"));
+            self.refused(id, &proposal, &format!("{refusal:?}"))?;
         }
         for (to, offer, capture) in effects.snapshots {
             self.send_snapshot(id, to, offer, capture);
@@ -274,7 +280,7 @@ impl World {
         }
     }
 
-    fn refused(&mut self, id: MemberId, proposal: &ProposalId, why: &str) {
+    fn refused(&mut self, id: MemberId, proposal: &ProposalId, why: &str) -> Result<(), String> {
         match self.waiting.remove(proposal) {
             Some(Waiter::Client(operation)) => {
                 self.finish(operation, Outcome::Refused(why.to_owned()));
@@ -287,8 +293,15 @@ impl World {
             }
             Some(Waiter::Lessor(number)) => self.lessor_refused(id, number),
             Some(Waiter::Holder(number, operation)) => self.holder_refused(number, operation),
+            Some(Waiter::LockCall(number, step)) => {
+                return self.call_answered(number, step, None);
+            }
+            Some(Waiter::Unlock(number, operation)) => {
+                return self.unlock_ends(number, operation, None);
+            }
             None => {}
         }
+        Ok(())
     }
 
     pub(super) fn report_status(&mut self, id: MemberId) -> Result<(), String> {

@@ -23,12 +23,13 @@ pub(in crate::sim) fn is_attachable(key: &[u8]) -> bool {
 }
 
 /// A lease: its id, and the entry that granted it.
-pub(super) type LeaseKey = (i64, u64);
+pub(in crate::sim) type LeaseKey = (i64, u64);
 
-/// A model of the leases, fed with every committed entry.
+/// The leases, by every committed entry.
 #[derive(Default)]
 pub(super) struct Agreed {
-    model: Kv,
+    /// The leases after the last entry.
+    present: Vec<Lease>,
     /// The leases after each entry that concerns them.
     states: BTreeMap<u64, Vec<Lease>>,
     /// The entry that granted the last lease of each id.
@@ -48,8 +49,13 @@ impl Agreed {
 
     /// Whether the lease exists after the last committed entry.
     pub(super) fn is_alive(&self, lease: LeaseKey) -> bool {
-        let mut all = self.model.leases().into_iter();
+        let mut all = self.present.iter();
         all.any(|alive| (alive.id, alive.granted) == lease)
+    }
+
+    /// Until when a client may rely on a lease, in true milliseconds.
+    pub(super) fn promised(&self, lease: LeaseKey) -> u64 {
+        self.promised.get(&lease).copied().unwrap_or(0)
     }
 
     /// A client was answered that its request of that time gave the lease its whole time to live. A
@@ -67,8 +73,14 @@ impl Agreed {
         Ok(())
     }
 
-    /// Applies a committed entry to the model. An expiry must not come before a promised time.
-    pub(super) fn commit(&mut self, now: u64, committed: &Committed) -> Result<(), String> {
+    /// An entry is committed, which the model has applied. An expiry must not come before a
+    /// promised time.
+    pub(super) fn commit(
+        &mut self,
+        now: u64,
+        committed: &Committed,
+        model: &Kv,
+    ) -> Result<(), String> {
         let Some((_, command)) = proposal::decode(&committed.entry.data) else {
             return Ok(());
         };
@@ -78,19 +90,20 @@ impl Agreed {
         };
         let granted = match &op {
             Op::LeaseGrant(request) => Some((request.id, index.0)),
-            Op::Put(put) if !is_attachable(&put.key) => return Ok(()),
             _ => None,
         };
+        if !concerns_leases(&op) {
+            return Ok(());
+        }
         if let Op::LeaseExpire(expire) = &op
             && expire.term == term.0
         {
             self.check_expiry(now, expire)?;
         }
-        if replay(&mut self.model, index, term, op) {
-            self.states.insert(index.0, self.model.leases());
-            if let Some(lease) = granted.filter(|lease| self.is_alive(*lease)) {
-                self.granted.insert(lease.0, lease.1);
-            }
+        self.present = model.leases();
+        self.states.insert(index.0, self.present.clone());
+        if let Some(lease) = granted.filter(|lease| self.is_alive(*lease)) {
+            self.granted.insert(lease.0, lease.1);
         }
         Ok(())
     }
@@ -101,7 +114,7 @@ impl Agreed {
             if !self.is_alive(lease) {
                 continue;
             }
-            let promised = self.promised.get(&lease).copied().unwrap_or(0);
+            let promised = self.promised(lease);
             if now < promised {
                 return Err(format!(
                     "leases: {lease:?} expires at {now}, and was promised until {promised}"
@@ -135,8 +148,24 @@ impl Agreed {
     }
 }
 
-/// Applies a command to a model if it concerns leases, or writes a pair. Returns whether it does.
-pub(in crate::sim) fn replay(model: &mut Kv, index: Index, term: Term, op: Op) -> bool {
+/// Whether the command may change a lease, or a key that only holders of leases write.
+fn concerns_leases(op: &Op) -> bool {
+    match op {
+        Op::LeaseGrant(_) | Op::LeaseRevoke(_) | Op::LeaseExpire(_) | Op::LeaseCheckpoint(_) => {
+            true
+        }
+        Op::Put(put) => is_attachable(&put.key),
+        Op::DeleteRange(delete) => is_attachable(&delete.key),
+        Op::Txn(txn) => txn
+            .compare
+            .iter()
+            .any(|compare| is_attachable(&compare.key)),
+        _ => false,
+    }
+}
+
+/// Applies a command to a model if it is one about leases, or a put.
+pub(in crate::sim) fn replay(model: &mut Kv, index: Index, term: Term, op: Op) {
     match op {
         Op::Put(put) => drop(model.apply(&Request::Put(put))),
         Op::LeaseGrant(grant) => drop(model.grant(grant.id, index.0, grant.ttl)),
@@ -152,19 +181,20 @@ pub(in crate::sim) fn replay(model: &mut Kv, index: Index, term: Term, op: Op) -
                 model.checkpoint(name.id, name.granted, left.remaining_ttl);
             }
         }
-        Op::LeaseExpire(_) | Op::LeaseCheckpoint(_) => {}
-        _ => return false,
+        _ => {}
     }
-    true
 }
 
 impl World {
-    /// An entry is committed for the first time.
+    /// An entry is committed for the first time, and in the model.
     pub(in crate::sim) fn lease_commits(&mut self, committed: &Committed) -> Result<(), String> {
         let now = self.clock.now_ms();
         match self.swarm.leases.clients {
             0 => Ok(()),
-            _ => self.leases.agreed.commit(now, committed),
+            _ => {
+                let model = &self.watches.model;
+                self.leases.agreed.commit(now, committed, model)
+            }
         }
     }
 

@@ -54,12 +54,20 @@ impl Holder {
     fn abandon(&mut self) {
         (self.id, self.lease) = (self.id + 1, None);
     }
+
+    /// Its lease, unless a revocation may be on its way.
+    pub(super) fn session(&self) -> Option<LeaseKey> {
+        let lease = self.lease.filter(|_| self.kind != Kind::Revoke);
+        lease.map(|(lease, _)| lease)
+    }
 }
 
 impl World {
     /// A holder's turn: it sends a request to a member.
     pub(in crate::sim) fn holder_acts(&mut self, number: usize) -> Result<(), String> {
-        if self.clients.quiet {
+        // Then only sessions that wait for a lock are renewed.
+        let is_quiet = self.clients.quiet;
+        if is_quiet && !(self.waits_for_lock(number) && self.leases.session(number).is_some()) {
             return Ok(());
         }
         let Some(member) = self.dice.pick(&self.running()) else {
@@ -76,16 +84,21 @@ impl World {
         let operation = holder.operation;
         holder.kind = match (lease, drawn) {
             (None, _) => Kind::Grant(ttl),
+            (Some(_), _) if is_quiet => Kind::Renew,
             (Some(_), 0..65) => Kind::Renew,
             (Some(_), 65..85) => Kind::Put,
             (Some(_), 85..93) => Kind::Revoke,
-            (Some(_), _) => {
+            (Some((lease, _)), _) => {
                 holder.abandon();
+                self.session_ends(number, lease);
                 self.clock.after(1, Event::Holder(number));
                 return Ok(());
             }
         };
         let kind = holder.kind;
+        if let (Kind::Revoke, Some((lease, _))) = (kind, lease) {
+            self.session_ends(number, lease);
+        }
         let patience = self.swarm.patience_ms;
         self.clock
             .after(patience, Event::HolderGivesUp(number, operation));
@@ -163,6 +176,20 @@ impl World {
         self.clock.after(pause, Event::Holder(number));
     }
 
+    /// The client abandons its lease, if it still holds that one, with the operation in progress.
+    pub(in crate::sim) fn end_session(&mut self, number: usize, session: LeaseKey) {
+        let holder = &mut self.leases.holders[number];
+        if holder.lease.is_none_or(|(lease, _)| lease != session) {
+            return;
+        }
+        holder.abandon();
+        if holder.kind != Kind::None {
+            let operation = Waiter::Holder(number, holder.operation);
+            self.leave(operation);
+            self.holder_goes_on(number);
+        }
+    }
+
     /// A proposal is certainly not in the log.
     pub(in crate::sim) fn holder_refused(&mut self, number: usize, operation: u64) {
         if self.waits(number, operation) {
@@ -197,6 +224,9 @@ impl World {
                 if lease.is_some_and(|lease| agreed.is_alive(lease)) {
                     return Err(format!("leases: {lease:?} is there and was not found"));
                 }
+                if let Some(lease) = lease {
+                    self.session_ends(number, lease);
+                }
             }
             (kind, response) => return Err(format!("leases: {kind:?} got {response:?}")),
         }
@@ -222,8 +252,12 @@ impl World {
         match outcome {
             LeaseOutcome::Alive { ttl: left, .. } if left == ttl => {
                 agreed.promise(lease, holder.sent, ttl)?;
+                self.session_renewed(lease)?;
             }
-            LeaseOutcome::Absent if !agreed.is_alive(lease) => holder.lease = None,
+            LeaseOutcome::Absent if !agreed.is_alive(lease) => {
+                holder.lease = None;
+                self.session_ends(number, lease);
+            }
             LeaseOutcome::TimedOut => {}
             other => return Err(format!("leases: {lease:?} is there, and got {other:?}")),
         }

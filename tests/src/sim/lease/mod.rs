@@ -17,7 +17,7 @@ use super::swarm::Swarm;
 use agreed::Agreed;
 use holders::Holder;
 
-pub(super) use agreed::{is_attachable, replay};
+pub(super) use agreed::{LeaseKey, is_attachable, replay};
 pub(super) use shell::LessorShell;
 
 /// The most that a member's clock deviates from the true rate, in thousandths.
@@ -30,6 +30,8 @@ pub struct Leases {
     pub clients: u64,
     /// The extension that a new leader gives to every lease.
     pub extension_ms: u64,
+    /// The number of locks that they contend for.
+    pub locks: u64,
 }
 
 /// The leases' part of a world.
@@ -72,6 +74,16 @@ impl LeaseWorld {
             last_number: 0,
             still: false,
         }
+    }
+
+    /// Until when a client may rely on a lease, in true milliseconds.
+    pub(super) fn promised(&self, lease: LeaseKey) -> u64 {
+        self.agreed.promised(lease)
+    }
+
+    /// The lease that a client holds, and is not about to end.
+    pub(super) fn session(&self, number: usize) -> Option<LeaseKey> {
+        self.holders.get(number)?.session()
     }
 
     /// The number of leases that have expired.

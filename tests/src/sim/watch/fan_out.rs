@@ -13,7 +13,7 @@ use crate::sim::world::World;
 
 /// A process's hub of v3 watches.
 pub(in crate::sim) struct WatchShell {
-    pub(super) hub: Arc<WatchHub>,
+    pub(in crate::sim) hub: Arc<WatchHub>,
     /// The task is about to run.
     planned: bool,
 }
@@ -37,7 +37,7 @@ impl WatchShell {
 impl World {
     /// A member has applied entries or installed a snapshot: its fan-out goes on.
     pub(in crate::sim) fn plan_fan_out(&mut self, id: MemberId) {
-        if self.swarm.streams.clients == 0 {
+        if self.swarm.streams.clients == 0 && self.swarm.leases.locks == 0 {
             return;
         }
         let Some(life) = self.life(id) else {
@@ -63,6 +63,7 @@ impl World {
                 "v3 watch: {id}: the fan-out's end is not the hub's"
             ));
         }
+        self.wake_calls(id);
         self.plan_fan_out(id);
         Ok(())
     }

@@ -1,0 +1,359 @@
+//! A member's Lock service: the core's `lock` on the simulated member, step by step as in the
+//! product's `v3/session.rs`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use keelson_core::MemberId;
+use keelson_core::lock::{self, Place, Turn};
+use keelson_core::node::Input;
+use keelson_core::state::{self, Response};
+use keelson_core::watch::{WatchContent, WatchStream};
+use keelson_proto::etcdserverpb::{TxnRequest, WatchCreateRequest};
+use keelson_proto::internal::Command;
+use keelson_proto::internal::command::Op;
+use prost::Message;
+
+use super::CallEvent;
+use super::contenders::name_of;
+use crate::sim::event::{Event, Waiter};
+use crate::sim::mutant::Mutant;
+use crate::sim::nodes::ReadOrigin;
+use crate::sim::world::World;
+
+/// The product's attempts to give a place up, and the pause between two, in milliseconds.
+const UNDO_ATTEMPTS: u64 = 5;
+const UNDO_PAUSE_MS: u64 = 1_000;
+
+/// A call at a member's incarnation.
+pub(super) struct Call {
+    contender: usize,
+    at: (MemberId, u64),
+    place: Place,
+    /// The number of its step: an answer to an earlier one has no effect.
+    step: u64,
+    state: State,
+    /// The client is gone.
+    is_cancelled: bool,
+}
+
+enum State {
+    Takes,
+    Reads,
+    Waits(Box<WatchStream>, Arc<AtomicBool>),
+    /// With the number of attempts so far.
+    GivesUp(u64),
+}
+
+impl World {
+    /// Something happens to a call at a member that lives.
+    pub(in crate::sim) fn call_event(
+        &mut self,
+        at: (MemberId, u64),
+        number: u64,
+        event: CallEvent,
+    ) -> Result<(), String> {
+        if let CallEvent::Arrives(contender, lease) = event {
+            return self.call_arrives(at, number, contender, lease);
+        }
+        let Some(call) = self.locks.calls.get_mut(&number) else {
+            return Ok(());
+        };
+        match (event, &call.state) {
+            // The transaction has an outcome first.
+            (CallEvent::Cancelled, State::Takes) => {
+                call.is_cancelled = true;
+                Ok(())
+            }
+            (CallEvent::Cancelled, State::Reads | State::Waits(..)) => {
+                self.place_dropped(number);
+                Ok(())
+            }
+            (CallEvent::Woken, State::Waits(..)) => self.call_looks(number),
+            (CallEvent::Overdue(step), _) if step == call.step => self.call_overdue(number),
+            (CallEvent::GivesUp, State::GivesUp(_)) => {
+                self.gives_up(number);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn call_arrives(
+        &mut self,
+        at: (MemberId, u64),
+        number: u64,
+        contender: usize,
+        lease: i64,
+    ) -> Result<(), String> {
+        if self.life(at.0).is_none_or(|life| life.machine().is_none()) {
+            return self.call_ends(contender, number, false);
+        }
+        // Calls at members that have died are gone.
+        let calls = std::mem::take(&mut self.locks.calls);
+        let live = calls
+            .into_iter()
+            .filter(|(_, call)| self.lives(call.at.0, call.at.1));
+        self.locks.calls = live.collect();
+        let place = Place::new(name_of(self.locks.contenders[contender].lock), lease);
+        let txn = place.take(None);
+        let call = Call {
+            contender,
+            at,
+            place,
+            step: 0,
+            state: State::Takes,
+            is_cancelled: false,
+        };
+        self.locks.calls.insert(number, call);
+        self.call_proposes(number, txn);
+        Ok(())
+    }
+
+    /// Begins a step of a call, and returns the member and the step's number.
+    fn next_step(&mut self, number: u64, state: State) -> Option<(MemberId, u64)> {
+        let call = self.locks.calls.get_mut(&number)?;
+        (call.state, call.step) = (state, call.step + 1);
+        Some((call.at.0, call.step))
+    }
+
+    fn call_proposes(&mut self, number: u64, txn: TxnRequest) {
+        let Some(call) = self.locks.calls.get(&number) else {
+            return;
+        };
+        let (at, step) = (call.at, call.step);
+        let op = Op::Txn(txn);
+        let command = Command { op: Some(op) }.encode_to_vec().into();
+        if let Some(id) = self.name_proposal(at.0) {
+            self.waiting.insert(id, Waiter::LockCall(number, step));
+            self.input(at.0, Input::Propose { id, command });
+        }
+        self.plan_overdue(number);
+    }
+
+    fn plan_overdue(&mut self, number: u64) {
+        if let Some(call) = self.locks.calls.get(&number) {
+            let overdue = CallEvent::Overdue(call.step);
+            let event = Event::LockCall(call.at.0, call.at.1, number, overdue);
+            self.clock.after(self.swarm.patience_ms, event);
+        }
+    }
+
+    /// A transaction of a call is applied; `None` if it is certainly not in the log.
+    pub(in crate::sim) fn call_answered(
+        &mut self,
+        number: u64,
+        step: u64,
+        response: Option<Result<Response, state::Error>>,
+    ) -> Result<(), String> {
+        let call = self.locks.calls.get_mut(&number);
+        let Some(call) = call.filter(|call| call.step == step) else {
+            return Ok(());
+        };
+        match (&call.state, response) {
+            (State::Takes, Some(Ok(Response::Txn(answer)))) => {
+                let (_, is_first) = call.place.taken(answer);
+                match (call.is_cancelled, is_first) {
+                    (true, _) => self.place_dropped(number),
+                    (false, true) => return self.place_kept(number),
+                    (false, false) => self.call_reads(number),
+                }
+                Ok(())
+            }
+            (State::Takes, None | Some(Err(state::Error::LeaseNotFound))) => {
+                self.call_fails(number)
+            }
+            (State::GivesUp(_), Some(Ok(_))) => {
+                self.locks.calls.remove(&number);
+                Ok(())
+            }
+            (State::GivesUp(_), None) => {
+                self.gives_up_again(number);
+                Ok(())
+            }
+            (_, response) => Err(format!("locks: a call got {response:?}")),
+        }
+    }
+
+    /// The call has a place, which is the first.
+    fn place_kept(&mut self, number: u64) -> Result<(), String> {
+        match self.locks.calls.remove(&number) {
+            Some(call) => self.call_ends(call.contender, number, true),
+            None => Ok(()),
+        }
+    }
+
+    /// The call ends without a place.
+    fn call_fails(&mut self, number: u64) -> Result<(), String> {
+        match self.locks.calls.remove(&number) {
+            Some(call) => self.call_ends(call.contender, number, false),
+            None => Ok(()),
+        }
+    }
+
+    /// The call ends, and gives its place up in the background.
+    fn place_lost(&mut self, number: u64) -> Result<(), String> {
+        let contender = self.locks.calls.get(&number).map(|call| call.contender);
+        self.place_dropped(number);
+        match contender {
+            Some(contender) => self.call_ends(contender, number, false),
+            None => Ok(()),
+        }
+    }
+
+    fn place_dropped(&mut self, number: u64) {
+        if let Some(call) = self.locks.calls.get(&number) {
+            let reader = Waiter::LockCall(number, call.step);
+            self.leave(reader);
+        }
+        let _ = self.next_step(number, State::GivesUp(0));
+        self.gives_up(number);
+    }
+
+    fn gives_up(&mut self, number: u64) {
+        let Some(call) = self.locks.calls.get(&number) else {
+            return;
+        };
+        let State::GivesUp(attempts) = call.state else {
+            return;
+        };
+        let place = &call.place;
+        let txn = match self.mutant {
+            // As etcd.
+            Some(Mutant::LockGivenUpForAll) => {
+                let own = lock::created_at(place.key().clone(), place.created());
+                lock::when(own, vec![lock::delete(place.key().clone())], Vec::new())
+            }
+            _ => place.give_up(),
+        };
+        let _ = self.next_step(number, State::GivesUp(attempts + 1));
+        self.call_proposes(number, txn);
+    }
+
+    fn gives_up_again(&mut self, number: u64) {
+        let Some(call) = self.locks.calls.get(&number) else {
+            return;
+        };
+        match call.state {
+            State::GivesUp(attempts) if attempts < UNDO_ATTEMPTS => {
+                let (id, boot) = call.at;
+                let again = Event::LockCall(id, boot, number, CallEvent::GivesUp);
+                self.clock.after(UNDO_PAUSE_MS, again);
+            }
+            _ => drop(self.locks.calls.remove(&number)),
+        }
+    }
+
+    fn call_overdue(&mut self, number: u64) -> Result<(), String> {
+        let Some(call) = self.locks.calls.get_mut(&number) else {
+            return Ok(());
+        };
+        match call.state {
+            State::Takes => {
+                // A late answer gives the place up.
+                call.is_cancelled = true;
+                let contender = call.contender;
+                self.call_ends(contender, number, false)
+            }
+            State::Reads => self.place_lost(number),
+            State::GivesUp(_) => {
+                let waiter = Waiter::LockCall(number, call.step);
+                self.leave(waiter);
+                self.gives_up_again(number);
+                Ok(())
+            }
+            State::Waits(..) => Ok(()),
+        }
+    }
+
+    fn call_reads(&mut self, number: u64) {
+        if let Some((id, step)) = self.next_step(number, State::Reads) {
+            self.plan_overdue(number);
+            self.ask_to_read(id, ReadOrigin::LockCall(number, step));
+        }
+    }
+
+    /// The index of a call's read has been applied.
+    pub(in crate::sim) fn call_may_read(&mut self, number: u64, step: u64) -> Result<(), String> {
+        let call = self.locks.calls.get(&number);
+        let Some(call) = call.filter(|call| call.step == step) else {
+            return Ok(());
+        };
+        let (id, request) = (call.at.0, call.place.read());
+        let machine = self.life(id).and_then(|life| life.machine());
+        let answer = machine.map(|machine| machine.view().range(&request));
+        let answer = answer.ok_or("locks: a read without a state")?;
+        let answer = answer.map_err(|error| format!("locks: {error}"))?;
+        let turn = self
+            .locks
+            .calls
+            .get(&number)
+            .map(|call| call.place.turn(answer));
+        match turn {
+            Some(Turn::First(_)) => self.place_kept(number),
+            Some(Turn::Gone) => self.place_lost(number),
+            Some(Turn::Behind(watches)) => self.call_waits(number, *watches),
+            None => Ok(()),
+        }
+    }
+
+    fn call_waits(&mut self, number: u64, watches: [WatchCreateRequest; 2]) -> Result<(), String> {
+        let id = self.locks.calls.get(&number).map(|call| call.at.0);
+        let Some(life) = id.and_then(|id| self.life(id)) else {
+            return Ok(());
+        };
+        let woken = Arc::new(AtomicBool::new(true));
+        let flag = Arc::clone(&woken);
+        let wake = move || flag.store(true, Ordering::Relaxed);
+        let mut stream = life.watches.hub.stream(wake);
+        for watch in watches {
+            stream.create(watch);
+        }
+        let _ = self.next_step(number, State::Waits(Box::new(stream), woken));
+        self.call_looks(number)
+    }
+
+    /// The member has delivered revisions: calls with a message take their turn soon.
+    pub(in crate::sim) fn wake_calls(&mut self, id: MemberId) {
+        let is_woken = |call: &Call| match &call.state {
+            State::Waits(_, woken) => call.at.0 == id && woken.load(Ordering::Relaxed),
+            _ => false,
+        };
+        let woken = self.locks.calls.iter().filter(|(_, call)| is_woken(call));
+        let woken: Vec<_> = woken.map(|(number, call)| (*number, call.at)).collect();
+        for (number, (id, boot)) in woken {
+            let delay = self.dice.between(0, 5);
+            let event = Event::LockCall(id, boot, number, CallEvent::Woken);
+            self.clock.after(delay, event);
+        }
+    }
+
+    /// Reads the messages of a call's watches.
+    fn call_looks(&mut self, number: u64) -> Result<(), String> {
+        let Some(call) = self.locks.calls.get_mut(&number) else {
+            return Ok(());
+        };
+        let State::Waits(stream, woken) = &mut call.state else {
+            return Ok(());
+        };
+        loop {
+            // Before the read: the stream may wake its call meanwhile.
+            woken.store(false, Ordering::Relaxed);
+            let message = stream.next().map_err(|error| error.to_string())?;
+            match message.map(|message| message.content) {
+                None if woken.load(Ordering::Relaxed) => {}
+                None => return Ok(()),
+                Some(WatchContent::Events { .. } | WatchContent::Compacted(_)) => break,
+                Some(WatchContent::Refused(why)) => return Err(format!("locks: {why}")),
+                Some(_) => {}
+            }
+        }
+        match self.mutant {
+            Some(Mutant::LockGivenTwice) => self.place_kept(number),
+            _ => {
+                self.call_reads(number);
+                Ok(())
+            }
+        }
+    }
+}
