@@ -26,7 +26,7 @@ const WAIT: Duration = Duration::from_secs(2);
 
 /// The interval of the attempts. A released share does not wake waiting answers, of which there
 /// may be thousands.
-const RETRY: Duration = Duration::from_millis(50);
+pub(super) const RETRY: Duration = Duration::from_millis(50);
 
 /// The budget for large answers of one kind. Clones share it.
 #[derive(Clone)]
@@ -86,8 +86,7 @@ impl LargeAnswers {
     /// connection may have it. An answer larger than the budget takes all that is for the
     /// largest.
     pub(super) fn room(&self, bytes: usize) -> Option<Room> {
-        let (ledger, kib) = self.ledger(bytes);
-        ledger.take(client(), kib).map(Room::of)
+        self.room_now(client(), bytes)
     }
 
     /// As [`LargeAnswers::room`], but waits for up to two seconds.
@@ -104,11 +103,17 @@ impl LargeAnswers {
         Some(room.hold(answer))
     }
 
+    /// As [`LargeAnswers::room`], for an answer to a client whose request is no longer being
+    /// served.
+    pub(super) fn room_now(&self, client: Option<SocketAddr>, bytes: usize) -> Option<Room> {
+        let (ledger, kib) = self.ledger(bytes);
+        ledger.take(client, kib).map(Room::of)
+    }
+
     /// As [`LargeAnswers::room_in_time`], for an answer to a client whose request is no longer
     /// being served.
     pub(super) async fn room_for(&self, client: Option<SocketAddr>, bytes: usize) -> Option<Room> {
-        let (ledger, kib) = self.ledger(bytes);
-        in_time(|| ledger.take(client, kib).map(Room::of)).await
+        in_time(|| self.room_now(client, bytes)).await
     }
 
     /// As [`LargeAnswers::hold`], for an answer to a client whose request is no longer being

@@ -118,7 +118,7 @@ pub trait Interceptor: Send + Sync + 'static {
     fn intercept(&self, request: Request<Incoming>) -> Intercepted;
 }
 
-/// The result of [`Interceptor::look`].
+/// The result of [`Interceptor::intercept`].
 pub enum Intercepted {
     /// The answer.
     Answered(Response<axum::body::Body>),

@@ -7,27 +7,49 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::message::SentEvent;
 use super::{RevisionEvents, WatchRange, WatchStream};
 use crate::state::{Error, EventBudget, EventSpan, ReadView};
 
-/// The maximum size of one step, in bytes.
-const STEP_BYTES: usize = 256 << 10;
+/// The maximum size of one step, in bytes; one revision may exceed it.
+pub const HISTORY_STEP_BYTES: usize = 256 << 10;
 /// The maximum number of watchers in one step, as in etcd.
 const WATCHERS_PER_STEP: usize = 512;
 /// The maximum number of messages' events in one step; one revision may exceed it.
 const EVENTS_PER_STEP: usize = 16_384;
 
 impl WatchStream {
+    /// Whether any watcher has to read the history.
+    pub fn is_behind(&self) -> bool {
+        !self.behind.is_empty()
+    }
+
+    /// Allows or forbids reads of the history. While they are forbidden, watchers that are behind
+    /// get nothing. A step has [`HISTORY_STEP_BYTES`], and none begins while the messages of
+    /// another one wait.
+    pub fn allow_history(&mut self, allowed: bool) {
+        self.may_read_history = allowed;
+    }
+
+    /// Reads a step of the history, if that is allowed. Returns whether any watcher was behind.
+    pub(super) fn read_history(&mut self) -> Result<bool, Error> {
+        match self.may_read_history {
+            true => self.catch_up(),
+            false => Ok(false),
+        }
+    }
+
     /// Advances some of the watchers that are behind by one step. Returns whether any was behind.
-    pub(super) fn catch_up(&mut self) -> Result<bool, Error> {
+    fn catch_up(&mut self) -> Result<bool, Error> {
         let mut slots = self.next_behind();
         let Some(first) = self.first_needed(&slots) else {
             return Ok(false);
         };
         let settled = self.hub.settled();
         let view = self.hub.view();
-        if let Some(span) = self.hub.recent(first, STEP_BYTES) {
+        if let Some(span) = self.hub.recent(first, HISTORY_STEP_BYTES) {
             slots.sort_unstable();
             self.advance(&slots, &span, settled, &view)?;
             return Ok(true);
@@ -38,7 +60,7 @@ impl WatchStream {
         let upto = view.revision();
         let step = EventBudget {
             rows: self.hub.history_rows(),
-            bytes: STEP_BYTES,
+            bytes: HISTORY_STEP_BYTES,
         };
         let span = match self.only_key(&slots) {
             Some(key) => view.key_events(&key, first, upto, step),
@@ -97,7 +119,7 @@ impl WatchStream {
         self.watchers[slot].range
     }
 
-    fn key_of(&self, slot: usize) -> Option<&bytes::Bytes> {
+    fn key_of(&self, slot: usize) -> Option<&Bytes> {
         match &self.ranges[self.range_of(slot)].range {
             WatchRange::Key(key) => Some(key),
             WatchRange::Span(..) => None,
@@ -105,7 +127,7 @@ impl WatchStream {
     }
 
     /// The key, if all of these watchers have the same one.
-    fn only_key(&self, slots: &[usize]) -> Option<bytes::Bytes> {
+    fn only_key(&self, slots: &[usize]) -> Option<Bytes> {
         self.key_of(*slots.first()?).cloned()
     }
 
@@ -120,15 +142,19 @@ impl WatchStream {
         view: &ReadView,
     ) -> Result<(), Error> {
         let mut sent: BTreeMap<usize, Vec<SentEvent>> = BTreeMap::new();
+        // Of the pairs before: the span's own size has been bounded already.
+        let mut bytes = 0;
         let (mut count, mut next) = (0, span.next);
         for revision in &span.revisions {
-            if EVENTS_PER_STEP <= count {
+            if EVENTS_PER_STEP <= count || HISTORY_STEP_BYTES <= bytes {
                 next = revision.revision;
                 break;
             }
             for slot in self.concerned(slots, revision) {
                 let events = self.wanted(slot, revision, view)?;
                 count += events.len();
+                let previous = events.iter().filter_map(|event| event.previous.as_ref());
+                bytes += previous.map(Bytes::len).sum::<usize>();
                 if !events.is_empty() {
                     sent.entry(slot).or_default().extend(events);
                 }

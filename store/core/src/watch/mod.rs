@@ -33,6 +33,7 @@ mod revision;
 mod sending;
 mod stream;
 
+pub use catch_up::HISTORY_STEP_BYTES;
 pub use encode::{FrameBuffer, HeaderFields};
 pub use hub::{WatchHub, WatchLimits};
 pub use mailbox::MailboxLimits;

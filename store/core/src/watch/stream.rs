@@ -79,6 +79,8 @@ pub struct WatchStream {
     progress: Option<i64>,
     /// The next read is of the history, if a watcher is behind.
     history_next: bool,
+    /// Watchers that are behind may read the history.
+    pub(super) may_read_history: bool,
     /// Messages with events may be split at this size, in bytes.
     pub(super) fragment_bytes: usize,
 }
@@ -101,6 +103,7 @@ impl WatchStream {
             sending: None,
             progress: None,
             history_next: false,
+            may_read_history: true,
             fragment_bytes: usize::MAX,
         }
     }
@@ -288,8 +291,8 @@ impl WatchStream {
     }
 
     /// The next message; `None` if there is none now. The stream is woken when there may be one. It
-    /// is woken at once where watchers read a long part of the history that has nothing for them, so
-    /// that one call takes little time.
+    /// is woken at once where watchers read a long part of the history that has nothing for them,
+    /// so that one call takes little time.
     ///
     /// # Errors
     /// The engine failed: the member must stop.
@@ -313,7 +316,7 @@ impl WatchStream {
             }
             // By turns: neither the history nor new revisions wait for all of the other.
             self.history_next = !self.history_next;
-            if self.history_next && self.catch_up()? {
+            if self.history_next && self.read_history()? {
                 steps += 1;
                 continue;
             }
@@ -323,7 +326,8 @@ impl WatchStream {
                     self.sending = Some(Sending { delivery, last });
                 }
                 Mail::Dropped(revision) => self.fall_behind(revision),
-                Mail::Empty if self.catch_up()? => steps += 1,
+                Mail::Empty if self.read_history()? => steps += 1,
+                Mail::Empty if self.is_behind() => return Ok(None),
                 Mail::Empty if self.answer_progress() => {}
                 Mail::Empty => return Ok(None),
             }

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::FutureExt;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use keelson_port::Drain;
-use keelson_proto::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest};
+use keelson_proto::etcdserverpb::watch_request::RequestUnion;
+use keelson_proto::etcdserverpb::*;
 use keelson_proto::v3electionpb::LeaderRequest;
 use prost::Message;
 use tonic::service::Routes;
@@ -217,6 +219,53 @@ async fn leaders_that_observers_do_not_read_are_bounded() {
         let piece = within(again.frame()).await.unwrap().unwrap();
         read += piece.into_data().expect("there is room again").len();
     }
+}
+
+/// Each stream read its own 256 KiB of the history, and kept them.
+#[tokio::test]
+async fn history_that_watchers_do_not_read_is_bounded() {
+    let port = crowded_port().await;
+    let (mut one, mut other) = (client(&port).await, client(&port).await);
+    let mut unread = watch(&mut one, &port, "a", 1).await;
+    // The rest does not fit into the window.
+    while within(unread.frame())
+        .await
+        .unwrap()
+        .unwrap()
+        .data_ref()
+        .unwrap()
+        .len()
+        < KIB
+    {}
+    let mut history = watch(&mut other, &port, "a", 1).await;
+    let mut events = watch(&mut other, &port, "a", 0).await;
+    let created = within(history.frame()).await.unwrap().unwrap();
+    assert!(created.data_ref().unwrap().len() < KIB, "it is created");
+    within(events.frame()).await.unwrap().unwrap();
+    assert!(history.frame().now_or_never().is_none());
+    // New events are not held up.
+    put(&port.fake, "x").await;
+    assert!(within(events.frame()).await.is_some());
+    assert!(history.frame().now_or_never().is_none());
+    drop((unread, one));
+    assert!(within(history.frame()).await.is_some());
+}
+
+/// Watches the keys from this one on, from a revision on.
+async fn watch(send: &mut Sender, port: &Port, key: &'static str, from: i64) -> Incoming {
+    let create = WatchCreateRequest {
+        key: key.into(),
+        range_end: "z".into(),
+        start_revision: from,
+        ..WatchCreateRequest::default()
+    };
+    let request = WatchRequest {
+        request_union: Some(RequestUnion::CreateRequest(create)),
+    };
+    call(send, port, "/etcdserverpb.Watch/Watch", &request)
+        .await
+        .0
+        .into_body()
 }
 
 /// A client that disconnects does not keep its share.

@@ -175,8 +175,14 @@ impl<B: Backend> Services<B> {
 
     fn watch<R: RequestBody>(&self, request: Request<R>) -> Response<Body> {
         let message_bytes_max = message_bytes_max(&self.backend);
-        let drain = self.drain.clone();
-        watch::call(self.backend.clone(), drain, request, message_bytes_max)
+        let (unread, drain) = (self.unread.clone(), self.drain.clone());
+        watch::call(
+            self.backend.clone(),
+            unread,
+            drain,
+            request,
+            message_bytes_max,
+        )
     }
 }
 

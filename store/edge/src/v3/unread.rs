@@ -56,6 +56,11 @@ impl Unread {
         Ok(self.0.room(bytes).ok_or(Error::TooManyRequests)?)
     }
 
+    /// The share of a part of a stream, if there is room.
+    pub(super) fn part(&self, client: Option<SocketAddr>, bytes: usize) -> Option<Room> {
+        self.0.room_now(client, bytes)
+    }
+
     /// The answer to a change, with its share, or an error.
     pub(super) async fn changed<M: Message>(&self, answer: M) -> Result<Response<M>, Status> {
         let bytes = answer.encoded_len();

@@ -5,6 +5,8 @@
 //! large values none. The body is polled only while HTTP/2 has room, so a client that does not read
 //! costs what the member's stream holds, and nothing else.
 
+mod history;
+
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::Future;
@@ -30,7 +32,8 @@ use tonic::codec::BufferSettings;
 use tonic::{Status, Streaming};
 use tonic_prost::ProstDecoder;
 
-use super::{RequestBody, in_go};
+use self::history::HistoryShare;
+use super::{RequestBody, Unread, in_go};
 use crate::Error;
 use crate::backend::Backend;
 
@@ -43,6 +46,7 @@ const PROGRESS_MIN: Duration = Duration::from_millis(100);
 /// Answers a call of `/etcdserverpb.Watch/Watch`.
 pub(super) fn call<B: Backend, R: RequestBody>(
     backend: B,
+    unread: Unread,
     drain: Drain,
     request: Request<R>,
     message_bytes_max: usize,
@@ -59,6 +63,7 @@ pub(super) fn call<B: Backend, R: RequestBody>(
         header: HeaderFields::new(backend.header()),
         requests: Some(Box::pin(requests)),
         watchers: Watchers::new(&backend, message_bytes_max, move || woken.wake()),
+        history: HistoryShare::new(unread),
         waker,
         buffer: FrameBuffer::default(),
         frames: VecDeque::new(),
@@ -164,6 +169,7 @@ struct WatchBody<B> {
     /// `None` once the client has sent its last request. As in etcd the watches go on.
     requests: Option<Requests>,
     watchers: Watchers,
+    history: HistoryShare,
     waker: Arc<AtomicWaker>,
     buffer: FrameBuffer,
     /// Encoded pieces, to be sent first.
@@ -195,13 +201,15 @@ impl<B: Backend> WatchBody<B> {
     }
 
     /// Encodes messages, up to the size of a batch.
-    fn encode(&mut self) {
+    fn encode(&mut self, cx: &mut Context<'_>) {
         let header = self.backend.header();
         if header.raft_term != self.header.term() {
             self.header = HeaderFields::new(header);
         }
+        let stream = &mut self.watchers.stream;
+        self.history.admit(stream, cx);
         while self.buffer.bytes() < BATCH_BYTES {
-            match self.watchers.stream.next() {
+            match stream.next() {
                 Ok(Some(message)) => self.buffer.push(&message, &self.header),
                 Ok(None) => break,
                 Err(error) => {
@@ -210,7 +218,12 @@ impl<B: Backend> WatchBody<B> {
                 }
             }
         }
-        self.frames.extend(self.buffer.take());
+        let pieces = self.buffer.take().into_iter();
+        self.frames
+            .extend(pieces.map(|piece| self.history.hold(piece)));
+        if !stream.has_replies() {
+            self.history.end_step();
+        }
     }
 }
 
@@ -234,7 +247,7 @@ impl<B: Backend> hyper::body::Body for WatchBody<B> {
             body.waker.register(cx.waker());
             body.take_requests(cx);
             body.watchers.poll_progress(cx);
-            body.encode();
+            body.encode(cx);
             if !body.frames.is_empty() || body.end.is_some() {
                 continue;
             }

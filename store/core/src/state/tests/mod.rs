@@ -17,6 +17,7 @@ mod tree_answers;
 mod tree_history;
 mod tree_model_test;
 mod txns;
+mod watch_history;
 mod watch_regressions;
 mod watches;
 mod watches_model;
