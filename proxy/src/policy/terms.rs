@@ -122,13 +122,15 @@ async fn catch_up(
     while let Ok(Ok(mut reply)) =
         time::timeout_at(until, forward::send(&mut attempts, request)).await
     {
-        reply.correct_terms(&context.raft_term);
         let found = match request.gateway {
             false => reply.head.raft_term,
-            true => match time::timeout_at(until, reply.gateway_term()).await {
-                Ok(found) => found,
-                Err(_) => break,
-            },
+            true => {
+                reply.correct_terms(&context.raft_term);
+                match time::timeout_at(until, reply.gateway_term()).await {
+                    Ok(found) => found,
+                    Err(_) => break,
+                }
+            }
         };
         let index = reply
             .head

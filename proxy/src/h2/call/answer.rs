@@ -22,7 +22,12 @@ impl Call {
                 true => {
                     self.keep_fields(&mut shared);
                     let watch = self.kind.resumable == Some(Resumable::Watch);
-                    if watch && self.hub.is_none() && !shared::has_token(&shared.fields) {
+                    if watch
+                        && self.hub.is_none()
+                        && !shared::has_token(&shared.fields)
+                        && let Some(fields) = shared::in_order(&shared.fields)
+                    {
+                        shared.fields = fields;
                         self.proxy.shared_watches.add(&self.proxy, self);
                     }
                 }

@@ -24,6 +24,26 @@ pub(super) fn has_token(fields: &[u8]) -> bool {
     found || decoded.is_err()
 }
 
+/// The same fields in the order of their names, `:path` first; those of one name stay in their
+/// order. Go's clients send their metadata in any order. `None`: they cannot be read.
+pub(super) fn in_order(fields: &[u8]) -> Option<Bytes> {
+    let mut all = vec![];
+    let mut decoder = hpack::Decoder::new(0);
+    let decoded = decoder.decode(fields, usize::MAX, |name, value, sensitive| {
+        all.push((name.to_vec(), value.to_vec(), sensitive));
+    });
+    decoded.ok()?;
+    all.sort_by(|(one, ..), (other, ..)| {
+        let key = |name: &[u8]| !name.starts_with(b":");
+        (key(one), one).cmp(&(key(other), other))
+    });
+    let mut block = BytesMut::with_capacity(fields.len());
+    for (name, value, sensitive) in &all {
+        hpack::put_field(&mut block, name, value, *sensitive);
+    }
+    Some(block.freeze())
+}
+
 impl Call {
     /// The call of a hub, whose client is the hub.
     pub(in crate::h2) fn of_hub(
@@ -185,5 +205,47 @@ impl Call {
         {
             stream.hubs().iter().for_each(|(hub, _)| hub.wake(self));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(fields: &[(&str, &str)]) -> BytesMut {
+        let mut block = BytesMut::new();
+        for (name, value) in fields {
+            hpack::put_field(
+                &mut block,
+                name.as_bytes(),
+                value.as_bytes(),
+                *name == "secret",
+            );
+        }
+        block
+    }
+
+    #[test]
+    fn the_order_of_metadata_makes_no_difference() {
+        let one = [
+            (":path", "/etcdserverpb.Watch/Watch"),
+            ("hasleader", "true"),
+            ("client-api-version", "3.5"),
+            ("0", "first"),
+            ("secret", "s"),
+            ("x", "2"),
+            ("x", "1"),
+        ];
+        let mut other = one;
+        other.swap(1, 2);
+        other.swap(3, 4);
+        let ordered = in_order(&block(&one)).unwrap();
+        assert_eq!(in_order(&block(&other)).unwrap(), ordered);
+        let expected = [one[0], one[3], one[2], one[1], one[4], one[5], one[6]];
+        assert_eq!(ordered, block(&expected));
+        // The order of the values of one name counts.
+        other.swap(5, 6);
+        assert_ne!(in_order(&block(&other)).unwrap(), ordered);
+        assert_eq!(in_order(&[0xff]), None);
     }
 }
