@@ -3,6 +3,7 @@
 mod deadlines;
 mod election;
 mod etcdctl;
+mod fairness;
 pub(crate) mod fake;
 mod gateway;
 mod gateway_streams;
