@@ -71,7 +71,7 @@ impl<T: Serialize + Message + Default + Send + 'static> JsonAnswer for T {}
 /// gRPC's services as the gateway calls them.
 pub(super) trait Calls: Send + Sync + 'static {
     /// Answers a call. Its body is a frame for each message; an error is in the trailers, or in the
-    /// headers if there is no message.
+    /// headers if there is no message. A stream ends by itself when the port shuts down.
     fn answer(&self, request: http::Request<Body>) -> impl Future<Output = CallAnswer> + Send;
 
     /// The largest message of a method's request, in bytes.
@@ -79,9 +79,6 @@ pub(super) trait Calls: Send + Sync + 'static {
 
     /// The budget for large messages that clients have not read.
     fn unread(&self) -> &Unread;
-
-    /// Returns when streams must end, because the port shuts down.
-    fn drained(&self) -> impl Future<Output = ()> + Send + 'static;
 }
 
 /// The answer to a call.

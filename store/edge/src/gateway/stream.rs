@@ -4,13 +4,10 @@
 //! status. A message is taken from its service only when the connection has room for it.
 
 use std::convert::Infallible;
-use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::Pin;
 
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use futures_util::future::{self, Either};
 use futures_util::stream::{self, Stream, StreamExt};
 use http::header::CONTENT_TYPE;
 use serde::Serialize;
@@ -28,7 +25,6 @@ pub(super) async fn answer<C: Calls, A: JsonAnswer>(calls: &C, called: CallAnswe
     let (head, body) = called.into_parts();
     let mut answers = StreamedAnswers {
         messages: messages::<A>(body),
-        drained: Box::pin(calls.drained()),
         unread: calls.unread().clone(),
         client: client(),
     };
@@ -53,8 +49,6 @@ pub(super) async fn answer<C: Calls, A: JsonAnswer>(calls: &C, called: CallAnswe
 /// The answers of a call.
 struct StreamedAnswers<A> {
     messages: Streaming<A>,
-    /// Ready when the port shuts down.
-    drained: Pin<Box<dyn Future<Output = ()> + Send>>,
     unread: Unread,
     /// The client whose connection has the answers.
     client: Option<SocketAddr>,
@@ -63,11 +57,7 @@ struct StreamedAnswers<A> {
 impl<A: JsonAnswer> StreamedAnswers<A> {
     /// The chunk of the next message; `None` at the end.
     async fn next(&mut self) -> Option<Result<Bytes, Status>> {
-        let next = future::select(Box::pin(self.messages.message()), &mut self.drained);
-        let message = match next.await {
-            Either::Left((message, _)) => message.transpose()?,
-            Either::Right(_) => Err(Error::Stopped.into()),
-        };
+        let message = self.messages.message().await.transpose()?;
         let chunk = match message.and_then(|message| result_chunk(&message)) {
             Ok(chunk) => chunk,
             Err(status) => return Some(Err(status)),

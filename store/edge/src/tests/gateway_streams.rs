@@ -24,7 +24,7 @@ use tower::ServiceExt;
 use super::{Port, within};
 use crate::gateway::{self, CallAnswer, Calls};
 use crate::service::PortServices;
-use crate::{Limits, Unread};
+use crate::{Error, Limits, Unread};
 
 /// Services that repeat requests.
 #[derive(Default)]
@@ -41,7 +41,14 @@ impl Calls for Echo {
         match head.uri.path() {
             "/etcdserverpb.Lease/LeaseKeepAlive" => grpc(keep_alive(body)),
             // The watches go on after the last request, as in etcd.
-            "/etcdserverpb.Watch/Watch" => grpc(watch(body).chain(stream::pending())),
+            "/etcdserverpb.Watch/Watch" => {
+                let drained = self.drain.clone().begun();
+                let end = async {
+                    drained.await;
+                    Err(Error::Stopped.into())
+                };
+                grpc(watch(body).chain(stream::once(end)))
+            }
             "/etcdserverpb.Maintenance/Snapshot" => grpc(self.snapshot()),
             "/etcdserverpb.Auth/Authenticate" => grpc(stream::iter([Ok(AuthenticateResponse {
                 header: None,
@@ -58,10 +65,6 @@ impl Calls for Echo {
 
     fn unread(&self) -> &Unread {
         &self.unread
-    }
-
-    fn drained(&self) -> impl Future<Output = ()> + Send + 'static {
-        self.drain.clone().begun()
     }
 }
 

@@ -6,12 +6,12 @@ use keelson_proto::etcdserverpb::PutRequest;
 use keelson_proto::health::HealthCheckRequest;
 use keelson_proto::health::health_check_response::ServingStatus;
 use keelson_proto::health::health_client::HealthClient;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::{Port, within};
-use crate::Limits;
+use crate::{Backend, Limits};
 
 fn put(key: String) -> PutRequest {
     PutRequest {
@@ -74,5 +74,43 @@ async fn health_watches_get_the_shutdown_and_end() {
     assert_eq!(ending.status(), ServingStatus::NotServing);
     assert_eq!(within(watch.message()).await.unwrap(), None);
     drop(health);
+    port.stopped().await;
+}
+
+#[tokio::test]
+async fn streams_of_the_gateway_end_with_one_error() {
+    let mut port = Port::start().await;
+    let leader = PutRequest {
+        key: "e/1".into(),
+        ..PutRequest::default()
+    };
+    port.fake.put(leader).await.unwrap();
+    let mut begun = Vec::new();
+    for (path, body, first) in [
+        (
+            "watch",
+            r#"{"create_request":{"key":"YQ=="}}"#,
+            r#""created":true"#,
+        ),
+        ("election/observe", r#"{"name":"ZQ=="}"#, r#""key":"ZS8x""#),
+    ] {
+        let request = format!(
+            "POST /v3/{path} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let mut socket = port.connect().await;
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        while !answer.contains(first) {
+            answer.push(within(socket.read_u8()).await.unwrap().into());
+        }
+        begun.push((socket, answer));
+    }
+    port.begin_shutdown();
+    for (mut socket, mut answer) in begun {
+        within(socket.read_to_string(&mut answer)).await.unwrap();
+        assert_eq!(answer.matches("server stopped").count(), 1, "{answer}");
+        assert!(answer.ends_with("\r\n0\r\n\r\n"), "{answer}");
+    }
     port.stopped().await;
 }

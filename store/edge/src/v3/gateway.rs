@@ -1,7 +1,6 @@
 //! The services as the JSON gateway calls them: by the rules for calls over gRPC.
 
 use std::convert::Infallible;
-use std::future::Future;
 
 use http::{Request, Response};
 use tonic::Status;
@@ -32,10 +31,6 @@ impl<B: Backend> Calls for Services<B> {
 
     fn unread(&self) -> &Unread {
         &self.unread
-    }
-
-    fn drained(&self) -> impl Future<Output = ()> + Send + 'static {
-        self.drain.clone().begun()
     }
 }
 
