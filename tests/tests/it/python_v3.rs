@@ -1,7 +1,7 @@
-//! The own suites of two Python clients of the v3 API against a member: etcd3gw 2.7 (JSON), and
-//! etcd3 0.12 (gRPC).
+//! The own suites of Python clients of the v3 API against a member: etcd3gw 2.7 (JSON), tooz 9.1
+//! (by etcd3gw), and etcd3 0.12 (gRPC).
 //!
-//! `.ci/peers` installs both into `target/python-v3`. With `KEELSON_BIN=/usr/bin/etcd` they run
+//! `.ci/peers` installs them into `target/python-v3`. With `KEELSON_BIN=/usr/bin/etcd` they run
 //! against etcd.
 
 use std::fs;
@@ -19,7 +19,8 @@ const TESTS: &str = env!("CARGO_MANIFEST_DIR");
 /// A suite takes half a minute, nearly all of it asleep.
 const LIMIT: Duration = Duration::from_secs(240);
 
-/// The processes among which etcd3's tests are divided, each with a member of its own.
+/// The processes among which the tests of etcd3 and tooz are divided, each with a member of its
+/// own.
 const SHARES: usize = 3;
 
 /// Python and the installed suites, or `None` with a printed reason.
@@ -27,8 +28,10 @@ fn suites_or_skip() -> Result<Option<(PathBuf, PathBuf)>> {
     let python = binary::on_path("python3");
     let site = binary::target_dir()?.join("python-v3");
     let reason = match python {
-        Some(python) if site.join("complete").is_file() => return Ok(Some((python, site))),
-        Some(_) => format!("{} has no etcd3 and etcd3gw", site.display()),
+        Some(python) if site.join("complete").is_file() && site.join("tooz").is_dir() => {
+            return Ok(Some((python, site)));
+        }
+        Some(_) => format!("{} has no etcd3, etcd3gw and tooz", site.display()),
         None => "python3 not on PATH".to_string(),
     };
     if environment::setting("CI").is_some_and(|ci| ci == "true") {
@@ -136,4 +139,41 @@ async fn etcd3(python: &Path, site: &Path, share: usize) -> Result<String> {
     let more = ["-p", "etcd3_share", "tests/test_etcd3.py"];
     let args: Vec<String> = args.into_iter().chain(more).map(str::to_owned).collect();
     run(Path::new("/usr/bin/env"), &args, &variables).await
+}
+
+#[tokio::test]
+async fn tooz_passes_its_tests_with_us() -> Result<()> {
+    let Some((python, site)) = suites_or_skip()? else {
+        return Ok(());
+    };
+    let shares = (0..SHARES).map(|share| {
+        let (python, site) = (python.clone(), site.clone());
+        tokio::spawn(async move { tooz(&python, &site, share).await })
+    });
+    let shares: Vec<_> = shares.collect();
+    for share in shares {
+        let log = share.await??;
+        ensure!(
+            log.contains("Ran 28 tests") || log.contains("Ran 29 tests"),
+            "{}",
+            explain(&log)
+        );
+    }
+    Ok(())
+}
+
+async fn tooz(python: &Path, site: &Path, share: usize) -> Result<String> {
+    let cluster = Cluster::start(&Plan::new(&binary::ours()?, 1)).await?;
+    let variables = variables(&[
+        ("PYTHONPATH", &site.display().to_string()),
+        // The suite makes an etcd3+http:// URL of it.
+        (
+            "TOOZ_TEST_URL",
+            &cluster.members[0].client_url.replace("http://", "etcd://"),
+        ),
+        ("TOOZ_TEST_ETCD3GW", "1"),
+        ("TOOZ_SHARE", &format!("{share}/{SHARES}")),
+    ]);
+    let script = format!("{TESTS}/data/python-v3/tooz_suite.py");
+    run(python, &[script], &variables).await
 }
