@@ -16,6 +16,7 @@ use super::*;
 use crate::ProposalId;
 
 mod membership;
+mod paused;
 mod shown_term;
 mod slow_disk;
 

@@ -1,6 +1,8 @@
 //! Bugs that etcd's robustness tests found in its watches and revisions: each by its number.
 
+use super::requests::{at, get, op_get, op_put, txn};
 use super::watches::{Run, contents, request};
+use crate::state::Error;
 use crate::watch::{MailboxLimits, WatchLimits};
 use keelson_proto::etcdserverpb::WatchCreateRequest;
 
@@ -126,5 +128,24 @@ fn a_watch_from_the_compaction_on_is_sent_a_deletion_at_that_revision() {
         run.stream.create(request(3));
         let (_, revision, text) = contents(&mut run.stream).pop().unwrap();
         assert_eq!((revision, &text[..]), (3, "1 events"));
+    }
+}
+
+/// etcd#18667: members disagreed on whether such a transaction had written.
+#[test]
+fn a_transaction_that_reads_a_compacted_revision_writes_nothing() {
+    for sweep in [false, true] {
+        let mut run = Run::new(WatchLimits::default());
+        (0..3).for_each(|number| run.put(number, 1));
+        run.machine.compact(4).unwrap();
+        if sweep {
+            run.machine.sweep();
+            run.machine.flush();
+        }
+        let ops = vec![op_put("other", "1"), op_get(at(2, get("k0")))];
+        let refused = run.machine.txn(txn(vec![], ops, vec![]));
+        assert_eq!(refused.unwrap_err(), Error::Compacted);
+        assert_eq!(run.machine.state.view().revision(), 4);
+        assert_eq!(run.machine.show(&get("other")), [""; 0]);
     }
 }
