@@ -72,6 +72,45 @@ impl KeyIndex {
             }
             return;
         }
+        self.each_leaf(range, |leaf, start| {
+            for entry in leaf.from(start) {
+                if !range.reaches(&entry.key) {
+                    return false;
+                }
+                if let Some(row) = entry.versions.at(revision)
+                    && !see(&entry.key, row)
+                {
+                    return false;
+                }
+            }
+            true
+        });
+    }
+
+    /// The number of keys of the range that exist at the revision. A leaf that lies within the
+    /// range, and was not changed after the revision, is counted as a whole.
+    pub(super) fn count(&self, range: KeyRange<'_>, revision: i64) -> usize {
+        if let KeyRange::One(key) = range {
+            return usize::from(self.at(key, revision).is_some());
+        }
+        let mut count = 0;
+        self.each_leaf(range, |leaf, start| {
+            let entries = leaf.from(start);
+            let to_its_end = entries.last().is_none_or(|last| range.reaches(&last.key));
+            let known = leaf.count(revision).filter(|_| start == 0 && to_its_end);
+            count += known.unwrap_or_else(|| {
+                let reached = entries.iter().take_while(|entry| range.reaches(&entry.key));
+                let existing = reached.filter(|entry| entry.versions.at(revision).is_some());
+                existing.count()
+            });
+            to_its_end
+        });
+        count
+    }
+
+    /// Calls `see` with each leaf of the range and the place where the range begins in it, until
+    /// `see` returns false. The leaf is locked meanwhile.
+    fn each_leaf(&self, range: KeyRange<'_>, mut see: impl FnMut(&Leaf, usize) -> bool) {
         let Some(first) = range.first() else {
             return;
         };
@@ -80,15 +119,8 @@ impl KeyIndex {
             let directory = self.directory.read();
             let leaf = leaf_of(&directory, &from).read();
             let start = leaf.find(&from).unwrap_or_else(|at| at);
-            for entry in leaf.from(start) {
-                if !range.reaches(&entry.key) {
-                    return;
-                }
-                if let Some(row) = entry.versions.at(revision)
-                    && !see(&entry.key, row)
-                {
-                    return;
-                }
+            if !see(&leaf, start) {
+                return;
             }
             match next_leaf(&directory, &from) {
                 Some(next) if range.reaches(next) => from = next.into(),
@@ -103,7 +135,7 @@ impl KeyIndex {
             let directory = self.directory.read();
             let mut leaf = leaf_of(&directory, key).write();
             match leaf.find(key) {
-                Ok(at) => return leaf.versions(at).put(main, sub),
+                Ok(at) => return leaf.put(at, main, sub),
                 Err(at) if !leaf.is_full() => {
                     let mut versions = Versions::default();
                     let stamp = versions.put(main, sub);
@@ -123,7 +155,7 @@ impl KeyIndex {
         let directory = self.directory.read();
         let mut leaf = leaf_of(&directory, key).write();
         if let Ok(at) = leaf.find(key) {
-            leaf.versions(at).put_tombstone(main, sub);
+            leaf.put_tombstone(at, main, sub);
         }
     }
 
@@ -205,6 +237,9 @@ fn next_leaf<'a>(directory: &'a Directory, key: &[u8]) -> Option<&'a [u8]> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     fn key(number: usize) -> String {
@@ -284,5 +319,62 @@ mod tests {
         assert_eq!(index.directory.read().len(), 1);
         assert_eq!(index.put(b"000500", 9, 0).created, 9);
         assert_eq!(keys(&index, KeyRange::From(b""), 9), ["000500"]);
+    }
+
+    /// A page of a million keys looked at each of them: its response has their number.
+    #[test]
+    fn leaves_that_have_not_changed_are_counted_as_a_whole() {
+        let index = KeyIndex::default();
+        for number in 0..1280 {
+            index.put(key(number).as_bytes(), 2, 0);
+        }
+        index.put_tombstone(key(700).as_bytes(), 5, 0);
+        let (mut whole, mut others) = (0, 0);
+        index.each_leaf(KeyRange::From(b""), |leaf, _| {
+            match leaf.count(4) {
+                Some(128) => whole += 1,
+                _ => others += 1,
+            }
+            true
+        });
+        assert_eq!((whole, others), (9, 1));
+        let all = |revision| index.count(KeyRange::From(b""), revision);
+        assert_eq!([1, 2, 4, 5, 9].map(all), [0, 1280, 1280, 1279, 1279]);
+    }
+
+    proptest! {
+        #[test]
+        fn a_count_is_the_number_of_keys_that_a_visit_sees(
+            steps in vec((0..400_usize, 0..5_u8), 0..1500),
+            probes in vec((0..420_usize, 0..420_usize, 0..1600_i64), 1..20),
+        ) {
+            let index = KeyIndex::default();
+            let mut compacted = 0;
+            for (main, (number, kind)) in (2..).zip(&steps) {
+                match kind {
+                    0 => index.put_tombstone(key(*number).as_bytes(), main, 0),
+                    1 if number % 40 == 0 => {
+                        compacted = main - 20;
+                        let mut after = None;
+                        while let Some(done) = index.compact(after.as_deref(), compacted, |_| {}) {
+                            after = Some(done);
+                        }
+                    }
+                    _ => drop(index.put(key(*number).as_bytes(), main, 0)),
+                }
+            }
+            for (from, to, revision) in probes {
+                let (from, to) = (key(from), key(to));
+                let revision = revision.max(compacted);
+                for range in [
+                    KeyRange::From(b""),
+                    KeyRange::new(from.as_bytes(), b""),
+                    KeyRange::new(from.as_bytes(), to.as_bytes()),
+                ] {
+                    let seen = keys(&index, range, revision).len();
+                    prop_assert_eq!(index.count(range, revision), seen);
+                }
+            }
+        }
     }
 }

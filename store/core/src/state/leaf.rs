@@ -4,7 +4,7 @@
 //! eight bytes of every key in one small array. A search reads that array and one key, instead of
 //! one key per step from scattered allocations.
 
-use super::versions::Versions;
+use super::versions::{Stamp, Versions};
 
 /// The maximum number of keys per leaf.
 const LEAF_KEYS: usize = 128;
@@ -25,6 +25,10 @@ pub(super) struct Leaf {
     heads: Vec<u64>,
     /// The length of the common prefix in bytes, or less.
     common: usize,
+    /// The number of keys whose newest version is no tombstone.
+    live: usize,
+    /// No version is newer than this revision.
+    newest: i64,
 }
 
 impl Leaf {
@@ -33,8 +37,25 @@ impl Leaf {
         &self.entries[at..]
     }
 
-    pub(super) fn versions(&mut self, at: usize) -> &mut Versions {
-        &mut self.entries[at].versions
+    /// The number of keys that exist at a revision, if that can be answered without a look at each.
+    pub(super) fn count(&self, revision: i64) -> Option<usize> {
+        (self.newest <= revision).then_some(self.live)
+    }
+
+    /// Adds a version of the key there.
+    pub(super) fn put(&mut self, at: usize, main: i64, sub: u32) -> Stamp {
+        let versions = &mut self.entries[at].versions;
+        self.live += usize::from(!versions.exists());
+        self.newest = self.newest.max(main);
+        versions.put(main, sub)
+    }
+
+    /// Adds a tombstone of the key there.
+    pub(super) fn put_tombstone(&mut self, at: usize, main: i64, sub: u32) {
+        let versions = &mut self.entries[at].versions;
+        self.live -= usize::from(versions.exists());
+        self.newest = self.newest.max(main);
+        versions.put_tombstone(main, sub);
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -80,6 +101,8 @@ impl Leaf {
             Some(first) => common(&first.key[..self.common], &key),
             None => key.len(),
         };
+        self.live += usize::from(versions.exists());
+        self.newest = self.newest.max(versions.last().map_or(0, |row| row.main));
         self.heads.insert(at, head(&key[common..]));
         self.entries.insert(at, LeafEntry { key, versions });
         if common < self.common || self.entries.len() == 1 {
@@ -105,6 +128,7 @@ impl Leaf {
     fn split_off(&mut self, at: usize) -> Leaf {
         let mut rest = Leaf {
             entries: self.entries.split_off(at),
+            newest: self.newest,
             ..Leaf::default()
         };
         self.rebuild();
@@ -129,6 +153,8 @@ impl Leaf {
             [only] => only.key.len(),
             [] => 0,
         };
+        let live = self.entries.iter().filter(|entry| entry.versions.exists());
+        self.live = live.count();
         self.rebuild_heads();
     }
 

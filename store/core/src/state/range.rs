@@ -71,15 +71,17 @@ impl Reads<'_> {
     fn find(&self, request: &RangeRequest, revision: i64, fetch: usize) -> (i64, Vec<RowKey>) {
         let keys = KeyRange::new(&request.key, &request.range_end);
         let mut rows = Vec::new();
-        let mut count = 0;
-        self.shared.index.visit(keys, revision, |_, row| {
-            count += 1;
-            if rows.len() < fetch {
+        if 0 < fetch {
+            self.shared.index.visit(keys, revision, |_, row| {
                 rows.push(row);
-            }
-            true
-        });
-        (count, rows)
+                rows.len() < fetch
+            });
+        }
+        let count = match rows.len() < fetch {
+            true => rows.len(),
+            false => self.shared.index.count(keys, revision),
+        };
+        (count as i64, rows)
     }
 }
 

@@ -129,12 +129,7 @@ impl RangeStream {
     fn total(&self, reads: &Reads<'_>) -> Result<i64, ReadError> {
         reads.revision(self.revision)?;
         let keys = KeyRange::new(&self.request.key, &self.request.range_end);
-        let mut count = 0;
-        reads.shared.index.visit(keys, self.revision, |_, _| {
-            count += 1;
-            true
-        });
-        Ok(count)
+        Ok(reads.shared.index.count(keys, self.revision) as i64)
     }
 }
 

@@ -36,6 +36,16 @@ impl Versions {
         (!row.tombstone).then_some(*row)
     }
 
+    /// The newest version, which may be a tombstone.
+    pub(super) fn last(&self) -> Option<RowKey> {
+        self.list.last().copied()
+    }
+
+    /// Whether the newest version is no tombstone.
+    pub(super) fn exists(&self) -> bool {
+        self.list.last().is_some_and(|row| !row.tombstone)
+    }
+
     /// The versions from a revision on, oldest first and at most `most` of them.
     pub(super) fn since(&self, revision: i64, most: usize) -> Vec<RowKey> {
         let earlier = self.list.partition_point(|row| row.main < revision);
