@@ -180,6 +180,7 @@ impl Member {
                 http: status.unwrap_or(StatusCode::OK),
                 // Its client has requested this end (`WithRequireLeader`).
                 unavailable: unavailable && !no_leader,
+                no_leader: unavailable && no_leader,
             };
             call.fields(passed_on, status, end);
         }

@@ -3,6 +3,7 @@
 use futures_util::future::join_all;
 use keelson_proto::etcdserverpb as pb;
 use keelson_proto::etcdserverpb::watch_request::RequestUnion;
+use tonic::Status;
 
 use crate::resumption::{Client, Member, before, create, created, events, request};
 use crate::sharing::{begin, progress, receive};
@@ -171,6 +172,36 @@ async fn a_quiet_hub_continues_from_what_its_member_has_stated() {
     hub.send(Ok(events(0, &[1002]))).await;
     for (client, id) in shared.clients.iter_mut().zip([3, 0]) {
         assert_eq!(client.take().await, events(id, &[1002]));
+    }
+}
+
+/// The leader has failed: the other members have none for a moment.
+#[tokio::test]
+async fn a_hub_waits_for_an_election_after_its_member_has_failed() {
+    let mut shared = joined().await;
+    shared.member.cut();
+    let no_leader = || Err(Status::unavailable("etcdserver: no leader"));
+    for _ in 0..3 {
+        let mut hub = shared.member.watch().await;
+        assert_eq!(hub.take().await, create("a", 0, 5));
+        hub.send(no_leader()).await;
+    }
+    let mut hub = shared.member.watch().await;
+    assert_eq!(hub.take().await, create("a", 0, 5));
+    hub.send(Ok(created(0, 9))).await;
+    hub.send(Ok(events(0, &[8]))).await;
+    for (client, id) in shared.clients.iter_mut().zip([3, 0]) {
+        assert_eq!(client.take().await, events(id, &[8]));
+    }
+    // A member that has served the stream has waited for a leader.
+    hub.send(no_leader()).await;
+    let mut peers = vec![];
+    for _ in 0..2 {
+        let mut peer = shared.member.watch().await;
+        let resumed = peer.take().await;
+        let own = [create("a", 3, 9), create("a", 0, 9)];
+        assert!(own.contains(&resumed), "{resumed:?}");
+        peers.push(peer);
     }
 }
 

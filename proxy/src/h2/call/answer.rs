@@ -10,6 +10,8 @@ pub(in crate::h2) struct AnswerStatus {
     pub(in crate::h2) http: StatusCode,
     /// The member itself cannot go on; another one may.
     pub(in crate::h2) unavailable: bool,
+    /// The member has no leader, and the client has requested the end of its stream then.
+    pub(in crate::h2) no_leader: bool,
 }
 
 impl Call {
@@ -42,11 +44,15 @@ impl Call {
             return;
         }
         if shared.head_sent && shared.stream.is_some() {
-            let resumes = shared.stream.as_ref().is_some_and(|one| one.can_resume());
+            let stream = shared.stream.as_ref();
+            let resumes = stream.is_some_and(|one| one.can_resume());
+            // An election follows the failure of a leader. A member that has served the stream
+            // ends it after three election timeouts.
+            let electing = status.no_leader && stream.is_some_and(|one| one.awaits_member());
             match (begins, last) {
                 // The client has the head of an earlier member.
                 (true, false) if status.http == StatusCode::OK => return,
-                (_, true) if status.unavailable && resumes => {
+                (_, true) if (status.unavailable || electing) && resumes => {
                     if let Failed::Answering(upstream) = shared.state.fail(true) {
                         upstream.endpoint.wake_health_check();
                     }

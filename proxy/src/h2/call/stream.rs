@@ -185,6 +185,11 @@ impl Stream {
             }
     }
 
+    /// Whether the stream was begun on another member, which has not served it yet.
+    pub(super) fn awaits_member(&self) -> bool {
+        self.resumed && !self.served
+    }
+
     /// The requests for the next member, which begins the stream.
     pub(super) fn begin(&mut self) -> BytesMut {
         self.resumed |= self.begun.is_some();
