@@ -175,18 +175,24 @@ fn refuse_secure(urls: &[Url], flag: &'static str) -> Result<(), OptionsError> {
     }
 }
 
-fn config(values: &Values, urls: &Addresses) -> Result<Config, OptionsError> {
-    let name = name(values);
-    let initial_cluster = if values.is_given("initial-cluster") {
+/// The names and peer URLs of the founders.
+fn initial_cluster(values: &Values, urls: &Addresses) -> Result<Vec<(String, Url)>, OptionsError> {
+    let founders = if values.is_given("initial-cluster") {
         parse_cluster(values.text("initial-cluster")).map_err(OptionsError::Cluster)?
     } else {
         urls.advertise_peer
             .iter()
-            .map(|url| (name.to_owned(), url.clone()))
+            .map(|url| (name(values).to_owned(), url.clone()))
             .collect()
     };
-    let peers: Vec<Url> = initial_cluster.iter().map(|(_, url)| url.clone()).collect();
+    let peers: Vec<Url> = founders.iter().map(|(_, url)| url.clone()).collect();
     refuse_secure(&peers, "initial-cluster")?;
+    Ok(founders)
+}
+
+fn config(values: &Values, urls: &Addresses) -> Result<Config, OptionsError> {
+    let name = name(values);
+    let initial_cluster = initial_cluster(values, urls)?;
     let interval = values.duration("backend-batch-interval").as_millis();
     Ok(Config {
         name: name.to_owned(),
@@ -226,6 +232,7 @@ fn config(values: &Values, urls: &Addresses) -> Result<Config, OptionsError> {
         grpc_keepalive_interval_ms: ms(values, "grpc-keepalive-interval"),
         grpc_keepalive_timeout_ms: ms(values, "grpc-keepalive-timeout"),
         warning_unary_request_ms: ms(values, newest(values, "warning-unary-request-duration")),
+        warning_apply_ms: ms(values, newest(values, "warning-apply-duration")),
         command_line: std::env::args_os()
             .map(|word| word.to_string_lossy().into_owned())
             .collect(),

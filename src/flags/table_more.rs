@@ -56,7 +56,7 @@ group! { FEATURES, "Features",
         "Sleep interval between each compaction batch.";
     "watch-progress-notify-interval", Duration, "10m", Works =>
         "Duration of periodical watch progress notification.";
-    "warning-apply-duration", Duration, "100ms", Inert =>
+    "warning-apply-duration", Duration, "100ms", Works =>
         "Time after which a slow apply is logged.";
     "bootstrap-defrag-threshold-megabytes", Count, "0", Inert =>
         "Defragment at start when that frees at least so much.";
@@ -95,7 +95,7 @@ group! { EXPERIMENTAL, "Experimental names of etcd 2 to 3.5",
         "Now --peer-skip-client-san-verification.";
     "experimental-watch-progress-notify-interval", Duration, "10m", Works =>
         "Now --watch-progress-notify-interval.";
-    "experimental-warning-apply-duration", Duration, "100ms", Inert =>
+    "experimental-warning-apply-duration", Duration, "100ms", Works =>
         "Now --warning-apply-duration.";
     "experimental-warning-unary-request-duration", Duration, "300ms", Works =>
         "Now --warning-unary-request-duration.";

@@ -158,9 +158,11 @@ fn the_experimental_name_counts_where_it_alone_is_given() {
             "{line}"
         );
     }
-    let line = "--experimental-warning-unary-request-duration 2s";
+    let line = "--experimental-warning-unary-request-duration 2s \
+                --experimental-warning-apply-duration 3s";
     let config = options(line).expect("good").config;
     assert_eq!(config.warning_unary_request_ms, 2000);
+    assert_eq!(config.warning_apply_ms, 3000);
 }
 
 #[test]

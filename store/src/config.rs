@@ -99,6 +99,8 @@ pub struct Config {
     pub grpc_keepalive_timeout_ms: u64,
     /// Milliseconds after which a request with one answer is logged as slow, 300.
     pub warning_unary_request_ms: u64,
+    /// Milliseconds after which a batch of entries that is applied is logged as slow, 100.
+    pub warning_apply_ms: u64,
     /// The command line of the process, for `/debug/vars`.
     pub command_line: Vec<String>,
     /// `--cors` and `--host-whitelist`: the origins and hosts that the client port accepts; all
@@ -165,6 +167,7 @@ impl Config {
             grpc_keepalive_interval_ms: 2 * 60 * 60 * 1_000,
             grpc_keepalive_timeout_ms: 20_000,
             warning_unary_request_ms: 300,
+            warning_apply_ms: 100,
             command_line: Vec::new(),
             access: Access::default(),
             storage_engine: StorageEngine::DEFAULT,

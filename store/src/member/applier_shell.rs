@@ -4,14 +4,17 @@
 //! The decisions are made in `keelson_core::member::Applier`, which the simulator runs as well.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::Sender;
 use keelson_core::Millis;
 use keelson_core::engine::Engine;
-use keelson_core::member::{Applier, ApplierEffects, ConsensusEvent};
+use keelson_core::member::{Applier, ApplierEffects, ApplierEvent, ConsensusEvent};
 use keelson_core::node::Role;
 use keelson_core::state::Applied;
 use keelson_core::tree::Action;
+use keelson_port::http2::RateLimit;
+use tracing::warn;
 
 use super::fatal::Fatal;
 use super::flusher::FlushJob;
@@ -22,6 +25,9 @@ use crate::reads::ReadBatches;
 use crate::shared::Shared;
 use crate::tree::Hub;
 use crate::watch::Watches;
+
+/// Lines about slow batches in a second.
+const WARNINGS_MAX: u32 = 10;
 
 /// The applier, and the targets of its effects.
 pub(crate) struct ApplierShell {
@@ -36,6 +42,9 @@ pub(crate) struct ApplierShell {
     pub(crate) hub: Arc<Hub>,
     pub(crate) lessor: Arc<LessorInbox>,
     pub(crate) watches: Watches,
+    /// A batch that takes longer is logged.
+    pub(crate) warning: Duration,
+    pub(crate) warning_lines: RateLimit,
     pub(crate) fatal: Fatal,
 }
 
@@ -58,7 +67,13 @@ impl ApplierShell {
             if self.fatal.is_raised() {
                 continue;
             }
+            let began = Instant::now();
+            let entries = match &work {
+                ApplierEvent::Committed(entries) => entries.len(),
+                _ => 0,
+            };
             let handled = self.applier.handle(work, &mut self.effects);
+            self.warn_if_slow(entries, began.elapsed());
             self.carry_out(handoff);
             if let Err(error) = handled {
                 self.fatal.raise("applying committed entries", &error);
@@ -66,6 +81,20 @@ impl ApplierShell {
         }
         // The buffer is reused for the next round.
         handoff.work = waiting;
+    }
+
+    /// etcd's line, for a batch in place of a request.
+    fn warn_if_slow(&mut self, entries: usize, took: Duration) {
+        let is_slow = entries != 0 && self.warning < took;
+        if is_slow && !self.warning_lines.exceeds(WARNINGS_MAX) {
+            warn!(
+                took = ?took,
+                "expected-duration" = ?self.warning,
+                entries,
+                applied = self.applier.applied().0,
+                "apply request took too long"
+            );
+        }
     }
 
     fn carry_out(&mut self, handoff: &mut Handoff) {

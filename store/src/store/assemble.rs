@@ -3,12 +3,13 @@
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use keelson_core::engine::Engine;
 use keelson_core::member::{Applier, ApplierEffects, Consensus, FlushPolicy, LogWork};
 use keelson_core::node::Node;
+use keelson_port::http2::RateLimit;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tonic::service::Routes;
@@ -70,7 +71,8 @@ pub(super) fn assemble(
     };
     let applier = Applier::new(member, incarnation, parts.state, policy);
     let watches = Watches::new(Arc::clone(applier.watches()));
-    let applier = wiring.applier(applier, parts.engine, flushes, watches.clone());
+    let mut applier = wiring.applier(applier, parts.engine, flushes, watches.clone());
+    applier.warning = Duration::from_millis(config.warning_apply_ms);
     let consensus = wiring.consensus(parts.node, log);
     wiring.executor.start(Worker::new(consensus, applier));
     let threads = wiring.threads(parts.wal, log_jobs, flush_jobs)?;
@@ -160,6 +162,8 @@ impl Wiring {
             hub: Arc::clone(&self.hub),
             lessor: Arc::clone(&self.lessor),
             watches,
+            warning: Duration::MAX,
+            warning_lines: RateLimit::default(),
             fatal: self.fatal.clone(),
         }
     }

@@ -1,9 +1,11 @@
 //! Effects of the applier: the backlog's report, and the end at an unknown command.
 
+use std::fmt::Debug;
+
 use bytes::Bytes;
 use crossbeam::channel::bounded;
 use keelson_core::engine::MemoryEngine;
-use keelson_core::member::{ApplierEvent, FlushPolicy};
+use keelson_core::member::FlushPolicy;
 use keelson_core::node::{Input, NodeStatus, Role, SoftState};
 use keelson_core::state::{Genesis, Limits, StateMachine};
 use keelson_core::{
@@ -12,6 +14,9 @@ use keelson_core::{
 use keelson_proto::etcdserverpb::PutRequest;
 use keelson_proto::internal::{Command, command::Op};
 use prost::Message;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Metadata, Subscriber};
 
 use super::*;
 use crate::lease::LessorInbox;
@@ -56,6 +61,8 @@ pub(crate) fn applier(executor: &Arc<MemberExecutor>, flushes: Sender<FlushJob>)
         shared: Arc::new(shared),
         hub: Hub::new().0,
         lessor: Arc::new(LessorInbox::new(1)),
+        warning: Duration::MAX,
+        warning_lines: RateLimit::default(),
         fatal: Fatal::new(Arc::new(|_| {})),
     }
 }
@@ -139,4 +146,58 @@ fn the_member_ends_before_a_command_that_it_does_not_understand() {
     let errors = errors.lock();
     assert_eq!(errors.len(), 1);
     assert!(errors[0].contains("entry 2") && errors[0].contains("Upgrade this member"));
+}
+
+/// The messages of log lines.
+#[derive(Clone, Default)]
+struct Messages(Arc<parking_lot::Mutex<Vec<String>>>);
+
+impl Visit for Messages {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        if field.name() == "message" || field.name() == "entries" {
+            self.0.lock().push(format!("{value:?}"));
+        }
+    }
+}
+
+impl Subscriber for Messages {
+    fn enabled(&self, _metadata: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _span: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _span: &Id, _values: &Record<'_>) {}
+
+    fn record_follows_from(&self, _span: &Id, _follows: &Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        event.record(&mut self.clone());
+    }
+
+    fn enter(&self, _span: &Id) {}
+
+    fn exit(&self, _span: &Id) {}
+}
+
+#[test]
+fn a_slow_apply_is_logged_in_etcds_words() {
+    let executor = MemberExecutor::new();
+    let (flushes, _flush_jobs) = bounded(1);
+    let mut applier = applier(&executor, flushes);
+    let messages = Messages::default();
+    tracing::subscriber::with_default(messages.clone(), || {
+        for (index, warning) in [(1, Duration::MAX), (3, Duration::ZERO)] {
+            applier.warning = warning;
+            let entries = vec![put(index), put(index + 1)];
+            let mut handoff = Handoff::default();
+            handoff.work.push(ApplierEvent::Committed(entries));
+            applier.work(&mut handoff, Millis(0));
+        }
+    });
+    let mut messages = std::mem::take(&mut *messages.0.lock());
+    messages.sort();
+    assert_eq!(messages, ["2", "apply request took too long"]);
 }
