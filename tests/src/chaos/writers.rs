@@ -35,6 +35,8 @@ pub struct Written {
     unknown: Vec<Request>,
     /// The last compaction that may have taken effect.
     compacted: i64,
+    /// Granted leases and their times to live in seconds.
+    leases: Vec<(i64, i64)>,
     problems: Vec<String>,
 }
 
@@ -276,6 +278,11 @@ impl Written {
         self.acked.insert(revision, request);
     }
 
+    /// A lease was granted, before any key was put with it.
+    pub fn granted(&mut self, id: i64, ttl_s: i64) {
+        self.leases.push((id, ttl_s));
+    }
+
     /// A compaction was requested.
     pub fn compacted(&mut self, request: &CompactionRequest) {
         self.compacted = self.compacted.max(request.revision);
@@ -293,6 +300,10 @@ impl Written {
             seen.insert(revision, event);
         }
         let (mut model, mut log) = (Kv::default(), EventLog::default());
+        for (id, ttl_s) in &self.leases {
+            let granted = model.grant(*id, 0, *ttl_s);
+            ensure!(granted.is_ok(), "lease {id}: {granted:?}");
+        }
         for revision in 2..=upto {
             let request = match self.acked.remove(&revision) {
                 Some(request) => request,

@@ -113,6 +113,8 @@ pub(super) struct Others {
     /// Acknowledged writes and their revisions.
     pub(super) writes: Vec<(i64, Request)>,
     pub(super) compactions: Vec<CompactionRequest>,
+    /// Granted leases and their times to live in seconds.
+    pub(super) leases: Vec<(i64, i64)>,
 }
 
 /// Ends the writers, waits for the watchers, and checks what they received.
@@ -127,6 +129,9 @@ pub(super) async fn conclude(
     others.writes.push(put(url, "x/last", 1).await?);
     for request in &others.compactions {
         written.compacted(request);
+    }
+    for (id, ttl) in others.leases {
+        written.granted(id, ttl);
     }
     for (revision, request) in others.writes {
         written.acknowledged(revision, request);
