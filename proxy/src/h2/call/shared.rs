@@ -210,7 +210,62 @@ impl Call {
 
 #[cfg(test)]
 mod tests {
+    use keelson_port::http2::Role;
+
     use super::*;
+    use crate::h2::shared::tests_of_hub;
+    use crate::policy::resumption::Create;
+
+    /// A stream of one watch at a member, which is to move to this hub.
+    fn joining(hub: &Arc<Hub>) -> Arc<Call> {
+        let call = tests_of_hub::call();
+        let mut shared = call.shared.lock();
+        let url = "http://127.0.0.1:1".to_owned();
+        let address = crate::address::Address::of_url(&url).unwrap();
+        shared.state = CallState::Answering(Upstream {
+            member: Arc::new(Session::new(Role::Client, [0, 0], Bytes::new())),
+            stream: 1,
+            endpoint: Arc::new(Endpoint::new(url, address)),
+        });
+        let stream = shared.stream.as_mut().unwrap();
+        let mut create = BytesMut::new();
+        let request = StreamRequest::Create(Create {
+            encoded: Box::default(),
+            watch_id: 0,
+            start_revision: 0,
+        });
+        requests::put_watch_request(&mut create, &request);
+        stream.requests(&create, false).unwrap();
+        let created = tests_of_hub::response(4, &[], 0);
+        stream.responses(&created, &mut |_| {}).unwrap();
+        assert!(stream.join(Joining::new(vec![(0, Arc::clone(hub))], Instant::now())));
+        // The header with the revision, and the id -1.
+        let progress = [
+            &[0, 0, 0, 0, 15, 0x0a, 2, 0x18, 4, 0x10][..],
+            &[0xff; 9],
+            &[1],
+        ]
+        .concat();
+        stream.responses(&progress, &mut |_| {}).unwrap();
+        drop(shared);
+        call
+    }
+
+    /// It would wait for the hub for ever: the other streams have left it already.
+    #[tokio::test]
+    async fn a_stream_whose_hub_ends_while_it_moves_continues_on_a_member() {
+        for (hub, moves) in [
+            (tests_of_hub::live().0, true),
+            (tests_of_hub::closed(), false),
+        ] {
+            let call = joining(&hub);
+            call.move_to_hubs(call.shared.lock());
+            let shared = call.shared.lock();
+            assert_eq!(matches!(shared.state, CallState::Shared), moves);
+            assert_eq!(matches!(shared.state, CallState::Searching), !moves);
+            assert_eq!(shared.stream.as_ref().unwrap().hubs().is_empty(), !moves);
+        }
+    }
 
     fn block(fields: &[(&str, &str)]) -> BytesMut {
         let mut block = BytesMut::new();

@@ -325,4 +325,4 @@ impl Hub {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(in crate::h2) mod tests;

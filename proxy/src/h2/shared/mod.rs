@@ -19,6 +19,8 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 pub(in crate::h2) use hub::Hub;
+#[cfg(test)]
+pub(in crate::h2) use hub::tests as tests_of_hub;
 
 use super::call::Call;
 use crate::context::Context;

@@ -8,7 +8,7 @@ use crate::grpc_methods::Kind;
 use crate::h2::call::CallHead;
 
 /// A hub without a stream.
-pub(in crate::h2::shared) fn hub() -> Arc<Hub> {
+pub(in crate::h2) fn hub() -> Arc<Hub> {
     let watch = SharedWatch {
         fields: Bytes::new(),
         form: Bytes::new(),
@@ -17,7 +17,7 @@ pub(in crate::h2::shared) fn hub() -> Arc<Hub> {
 }
 
 /// A call without a member.
-pub(in crate::h2::shared) fn call() -> Arc<Call> {
+pub(in crate::h2) fn call() -> Arc<Call> {
     let config = ProxyConfig::new(MembersFrom::Clients(vec![]));
     let proxy = Arc::new(Context::new(config, vec![]));
     let client = Arc::new(ClientSession::new([0, 0]));
@@ -64,7 +64,7 @@ fn only_clients_that_have_read_are_served_unless_there_is_more_for_all() {
 }
 
 /// A response of a watch, with the revision of its header and of its events.
-fn response(revision: i64, events: &[i64], size: usize) -> Vec<u8> {
+pub(in crate::h2) fn response(revision: i64, events: &[i64], size: usize) -> Vec<u8> {
     let event = |revision: &i64| pb::mvccpb::Event {
         kv: Some(pb::mvccpb::KeyValue {
             mod_revision: *revision,
@@ -88,12 +88,19 @@ fn response(revision: i64, events: &[i64], size: usize) -> Vec<u8> {
 }
 
 /// A live hub, and the cursor of a client that has the events before revision 5.
-fn live() -> (Arc<Hub>, u64) {
+pub(in crate::h2) fn live() -> (Arc<Hub>, u64) {
     let hub = hub();
     hub.receive(&response(4, &[], 0));
     assert!(hub.is_live());
     let cursor = hub.cursor(5).unwrap();
     (hub, cursor)
+}
+
+/// The clients of a hub have left, and its end is not visible yet.
+pub(in crate::h2) fn closed() -> Arc<Hub> {
+    let (hub, _) = live();
+    hub.close();
+    hub
 }
 
 /// Its clients would continue after events that they have not received.
