@@ -144,7 +144,7 @@ impl Store {
         let command = Command {
             op: Some(Op::Txn(request)),
         };
-        match self.submit_or_wait(&command, at_timeout).await?? {
+        match self.submit_or_wait(command, at_timeout).await?? {
             Response::Txn(mut response) => {
                 self.fill(&mut response.header);
                 Ok(response)

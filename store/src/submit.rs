@@ -40,13 +40,13 @@ impl Store {
     /// Proposes a command and returns its response. A command that is certainly not in the log is
     /// proposed again until the timeout; a command whose outcome is unknown is not.
     pub(crate) async fn propose(&self, op: Op) -> Result<Response, Error> {
-        Ok(self.submit_command(&Command { op: Some(op) }).await??)
+        Ok(self.submit_command(Command { op: Some(op) }).await??)
     }
 
     /// [`Store::propose`] with the state machine's own error.
     pub(crate) async fn submit_command(
         &self,
-        command: &Command,
+        command: Command,
     ) -> Result<Result<Response, StateError>, Error> {
         let submitted = self.submit_or_wait(command, AtTimeout::Forget).await;
         submitted.map_err(|failed| failed.error)
@@ -55,7 +55,7 @@ impl Store {
     /// [`Store::submit_command`]; after the timeout the outcome may still be waited for.
     pub(crate) async fn submit_or_wait(
         &self,
-        command: &Command,
+        command: Command,
         at_timeout: AtTimeout,
     ) -> Result<Result<Response, StateError>, NoOutcome> {
         if let Some(op) = &command.op {
@@ -67,11 +67,13 @@ impl Store {
             Some(Op::LeaseExpire(_) | Op::LeaseCheckpoint(_)) => usize::MAX,
             _ => self.config().max_request_bytes,
         };
-        let command = command.encode_to_vec();
-        if bytes_max < command.len() {
+        let encoded = command.encode_to_vec();
+        if bytes_max < encoded.len() {
             return Err(Error::RequestTooLarge.into());
         }
-        self.submit(command.into(), at_timeout).await
+        // Its bytes may be parts of a far larger buffer, which does not wait as well.
+        drop(command);
+        self.submit(encoded.into(), at_timeout).await
     }
 
     /// Refuses a command that a member cannot apply yet. Here the members may be those of a moment

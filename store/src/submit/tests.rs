@@ -1,6 +1,7 @@
 //! Requests that get no outcome: timeouts and lost leaders.
 
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use keelson_core::node::{Input, Role};
@@ -170,5 +171,36 @@ async fn an_outcome_after_the_timeout_can_be_waited_for() {
     let late = attempt(AtTimeout::Wait).await.expect("it may be applied");
     let response = late.response().await;
     assert!(matches!(response, Some(Response::Put(_))), "{response:?}");
+    store.shutdown().await;
+}
+
+/// A put of one byte kept a message of 2 MB, most of it in a field that is ignored.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_waits_does_not_keep_its_buffer() {
+    struct Buffer(Arc<[u8; 3]>);
+    impl AsRef<[u8]> for Buffer {
+        fn as_ref(&self) -> &[u8] {
+            &*self.0
+        }
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = without_a_leader(dir.path()).await;
+    let bytes = Arc::new(*b"key");
+    let put = PutRequest {
+        key: Bytes::from_owner(Buffer(Arc::clone(&bytes))),
+        ..PutRequest::default()
+    };
+    let waiting = tokio::spawn({
+        let store = store.clone();
+        async move { store.put(put).await }
+    });
+    let released = async {
+        while 1 < Arc::strong_count(&bytes) {
+            tokio::task::yield_now().await;
+        }
+    };
+    let released = tokio::time::timeout(Duration::from_secs(5), released).await;
+    assert!(released.is_ok() && !waiting.is_finished());
+    waiting.abort();
     store.shutdown().await;
 }

@@ -49,7 +49,7 @@ impl Store {
         let command = Command {
             op: Some(Op::Tree(request)),
         };
-        match self.submit_command(&command).await? {
+        match self.submit_command(command).await? {
             Ok(Response::Tree(event)) => Ok(event),
             Ok(other) => Err(ChangeError::Other(crate::requests::unexpected(&other))),
             Err(state::Error::Tree(error)) => Err(ChangeError::Tree(error)),

@@ -10,65 +10,166 @@ use prost::Message;
 /// A longer text is cut, in bytes.
 const CONTENT_BYTES_MAX: usize = 4 << 10;
 
+/// A request of at most this size is described only if its line is written, in bytes.
+const ENCODED_BYTES_MAX: usize = 4 << 10;
+
 /// What a log line has about a request.
+#[derive(Debug, Default)]
 pub(super) struct Described {
     pub(super) request_count: i64,
+    pub(super) request_size: usize,
     pub(super) response_count: i64,
     pub(super) content: String,
 }
 
-/// A request that a log line describes.
-pub(super) trait LoggedRequest: Message {
-    type Answer: Message;
-
-    /// Describes the request; `None`: it had no answer.
-    fn described(&self, answer: Option<&Self::Answer>) -> Described;
+/// The numbers of operations of a request: as it stands, or of a transaction's branches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Operations {
+    success: usize,
+    failure: usize,
 }
 
-fn described(request_count: i64, response_count: i64, text: Text) -> Described {
-    Described {
-        request_count,
-        response_count,
-        content: text.0,
+/// A request that a log line describes.
+pub(super) trait LoggedRequest: Message + Default {
+    type Answer: Message;
+
+    fn text(&self) -> String;
+
+    /// Its operations, as etcd counts them.
+    fn operations(&self) -> Operations;
+
+    /// Whether the answer is of the first branch.
+    fn has_succeeded(_answer: &Self::Answer) -> bool {
+        true
+    }
+
+    /// The number of pairs that the answer is about.
+    fn response_count(_answer: &Self::Answer) -> i64 {
+        0
+    }
+}
+
+/// What is kept of a request until its end: its own bytes may be parts of a far larger buffer, and
+/// its value is not logged.
+#[derive(Debug)]
+pub(super) enum KeptRequest {
+    /// A small request.
+    Encoded(Vec<u8>),
+    /// A large one.
+    Text {
+        operations: Operations,
+        size: usize,
+        content: String,
+    },
+}
+
+impl KeptRequest {
+    pub(super) fn of<Q: LoggedRequest>(request: &Q) -> KeptRequest {
+        match request.encoded_len() {
+            ..=ENCODED_BYTES_MAX => KeptRequest::Encoded(request.encode_to_vec()),
+            size => KeptRequest::Text {
+                operations: request.operations(),
+                size,
+                content: request.text(),
+            },
+        }
+    }
+
+    /// Describes the request; `None`: it had no answer.
+    pub(super) fn described<Q: LoggedRequest>(self, answer: Option<&Q::Answer>) -> Described {
+        let (operations, request_size, content) = match self {
+            KeptRequest::Text {
+                operations,
+                size,
+                content,
+            } => (operations, size, content),
+            KeptRequest::Encoded(bytes) => {
+                let request = Q::decode(&bytes[..]).unwrap_or_default();
+                (request.operations(), bytes.len(), request.text())
+            }
+        };
+        let request_count = match answer.is_some_and(Q::has_succeeded) {
+            true => operations.success,
+            false => operations.failure,
+        };
+        Described {
+            request_count: i64::try_from(request_count).unwrap_or(i64::MAX),
+            request_size,
+            response_count: answer.map_or(0, Q::response_count),
+            content,
+        }
+    }
+}
+
+impl Operations {
+    fn some(count: usize) -> Operations {
+        Operations {
+            success: count,
+            failure: count,
+        }
     }
 }
 
 impl LoggedRequest for RangeRequest {
     type Answer = RangeResponse;
 
-    fn described(&self, answer: Option<&RangeResponse>) -> Described {
-        let count = answer.map_or(0, |answer| answer.count);
-        described(0, count, Text::default().range(self))
+    fn text(&self) -> String {
+        Text::default().range(self).0
+    }
+
+    fn operations(&self) -> Operations {
+        Operations::some(0)
+    }
+
+    fn response_count(answer: &RangeResponse) -> i64 {
+        answer.count
     }
 }
 
 impl LoggedRequest for PutRequest {
     type Answer = PutResponse;
 
-    fn described(&self, _answer: Option<&PutResponse>) -> Described {
-        described(1, 0, Text::default().put(self))
+    fn text(&self) -> String {
+        Text::default().put(self).0
+    }
+
+    fn operations(&self) -> Operations {
+        Operations::some(1)
     }
 }
 
 impl LoggedRequest for DeleteRangeRequest {
     type Answer = DeleteRangeResponse;
 
-    fn described(&self, answer: Option<&DeleteRangeResponse>) -> Described {
-        let deleted = answer.map_or(0, |answer| answer.deleted);
-        described(0, deleted, Text::default().delete_range(self))
+    fn text(&self) -> String {
+        Text::default().delete_range(self).0
+    }
+
+    fn operations(&self) -> Operations {
+        Operations::some(0)
+    }
+
+    fn response_count(answer: &DeleteRangeResponse) -> i64 {
+        answer.deleted
     }
 }
 
 impl LoggedRequest for TxnRequest {
     type Answer = TxnResponse;
 
-    fn described(&self, answer: Option<&TxnResponse>) -> Described {
-        let branch = answer.map_or(0, |answer| match answer.succeeded {
-            true => self.success.len(),
-            false => self.failure.len(),
-        });
-        let branch = i64::try_from(branch).unwrap_or(i64::MAX);
-        described(branch, 0, Text::default().txn(self))
+    fn text(&self) -> String {
+        Text::default().txn(self).0
+    }
+
+    fn operations(&self) -> Operations {
+        Operations {
+            success: self.success.len(),
+            failure: self.failure.len(),
+        }
+    }
+
+    fn has_succeeded(answer: &TxnResponse) -> bool {
+        answer.succeeded
     }
 }
 
@@ -199,6 +300,8 @@ impl Text {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     #[test]
@@ -209,7 +312,8 @@ mod tests {
             lease: 7,
             ..Default::default()
         };
-        let described = put.described(None);
+        let described = KeptRequest::of(&put).described::<PutRequest>(None);
+        assert_eq!(described.request_count, 1);
         assert_eq!(described.content, "key:\"a\\n\" value_size:6 lease:7 ");
         let txn = TxnRequest {
             compare: vec![Compare {
@@ -227,13 +331,36 @@ mod tests {
             succeeded: true,
             ..Default::default()
         };
-        let described = txn.described(Some(&answer));
+        let described = KeptRequest::of(&txn).described::<TxnRequest>(Some(&answer));
         assert_eq!((described.request_count, described.response_count), (1, 0));
         assert_eq!(
             described.content,
             "compare:<target:MOD key:\"a\" mod_revision:3 > \
              success:<request_put:<key:\"a\\n\" value_size:6 lease:7 > > "
         );
+    }
+
+    /// The key was part of the request's buffer, which has the value as well.
+    #[test]
+    fn neither_the_value_nor_the_buffer_of_a_request_is_kept() {
+        for bytes in [10, 1 << 20] {
+            let buffer = Bytes::from(vec![b'x'; bytes]);
+            let put = PutRequest {
+                key: buffer.slice(..5),
+                value: buffer.slice(5..),
+                ..Default::default()
+            };
+            drop(buffer);
+            let size = put.encoded_len();
+            let kept = KeptRequest::of(&put);
+            let buffer = put.key;
+            drop(put.value);
+            assert!(buffer.is_unique(), "{bytes}");
+            let described = kept.described::<PutRequest>(None);
+            assert_eq!((described.request_count, described.request_size), (1, size));
+            let content = format!("key:\"xxxxx\" value_size:{} ", bytes - 5);
+            assert_eq!(described.content, content);
+        }
     }
 
     #[test]
@@ -248,13 +375,13 @@ mod tests {
             success: vec![put; 1_000],
             ..Default::default()
         };
-        let content = txn.described(None).content;
+        let content = txn.text();
         assert!(content.len() < 2 * CONTENT_BYTES_MAX, "{}", content.len());
         let range = RangeRequest {
             key: vec![0; 1 << 20].into(),
             ..Default::default()
         };
-        let content = range.described(None).content;
+        let content = range.text();
         assert!(content.len() < 2 * CONTENT_BYTES_MAX, "{}", content.len());
     }
 }

@@ -1,6 +1,7 @@
 //! The log line of a slow request: etcd's `request stats` (`api/v3rpc/interceptor.go`).
 
 use std::borrow::Borrow;
+use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +14,7 @@ use prost::Message as _;
 use tonic::{Response, Status};
 use tracing::warn;
 
-use super::content::{Described, LoggedRequest};
+use super::content::{KeptRequest, LoggedRequest};
 use crate::account::client;
 use crate::v2::json;
 
@@ -40,8 +41,8 @@ pub(super) struct SlowCall(Option<Begun<SlowLog>>);
 /// A request with its description. As in etcd, one that is cancelled ends as well.
 pub(super) struct SlowRequest<'a, Q: LoggedRequest> {
     /// `None` after the end.
-    begun: Option<Begun<&'a SlowLog>>,
-    request: Q,
+    begun: Option<(Begun<&'a SlowLog>, KeptRequest)>,
+    _request: PhantomData<fn() -> Q>,
 }
 
 /// The beginning of a call.
@@ -79,15 +80,15 @@ impl SlowLog {
         ))))
     }
 
-    /// Begins a request that is described. The copy shares its bytes.
-    pub(super) fn request<Q: LoggedRequest + Clone>(
+    /// Begins a request that is described.
+    pub(super) fn request<Q: LoggedRequest>(
         &self,
         method: &'static str,
         request: &Q,
     ) -> SlowRequest<'_, Q> {
         SlowRequest {
-            begun: Some(Begun::now(self, method)),
-            request: request.clone(),
+            begun: Some((Begun::now(self, method), KeptRequest::of(request))),
+            _request: PhantomData,
         }
     }
 
@@ -169,22 +170,18 @@ impl<Q: LoggedRequest> SlowRequest<'_, Q> {
     }
 
     fn log(&mut self, answer: Option<&Q::Answer>) {
-        let Some(begun) = self.begun.take() else {
+        let Some((begun, kept)) = self.begun.take() else {
             return;
         };
         let size = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
         begun.end(|| {
-            let Described {
-                request_count,
-                response_count,
-                content,
-            } = self.request.described(answer);
+            let described = kept.described::<Q>(answer);
             RequestStats {
-                request_count,
-                request_size: size(self.request.encoded_len()),
-                response_count,
+                request_count: described.request_count,
+                request_size: size(described.request_size),
+                response_count: described.response_count,
                 response_size: answer.map_or(0, |answer| size(answer.encoded_len())),
-                content,
+                content: described.content,
             }
         });
     }
