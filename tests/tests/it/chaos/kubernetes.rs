@@ -1,6 +1,6 @@
 //! The calls of a kube-apiserver while members die: lists in pages at one revision, `RangeStream`,
-//! watches from the revision of a list with progress requests, optimistic transactions, events under
-//! one lease, and compaction through `compact_rev_key`.
+//! watches from the revision of a list with progress requests, optimistic transactions, events
+//! under one lease, and compaction through `compact_rev_key`.
 
 use keelson_model::kv::Request;
 use keelson_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
