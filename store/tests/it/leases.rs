@@ -1,5 +1,6 @@
 //! Leases of embedded members.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use keelson_proto::etcdserverpb::*;
@@ -9,6 +10,9 @@ use crate::embedded::{members, open};
 
 /// Far longer than anything here takes.
 const LONG: Duration = Duration::from_secs(30);
+
+/// A time to live in seconds, of which a renewal or a put needs only a small part.
+const SHORT: i64 = 3;
 
 fn attached(key: &str, lease: i64) -> PutRequest {
     PutRequest {
@@ -74,9 +78,9 @@ async fn every_member_grants_renews_and_revokes_leases() -> anyhow::Result<()> {
 async fn a_lease_without_renewals_expires_and_takes_its_keys() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let store = alone(dir.path()).await?;
-    let lease = granted(&store, 0, 0).await?;
-    assert!(0 < lease.id);
-    assert_eq!(lease.ttl, store.lease_ttl_min());
+    let least = granted(&store, 0, 0).await?;
+    assert!(0 < least.id);
+    assert_eq!(least.ttl, store.lease_ttl_min());
     let kept = store.lease(100).await?;
     store.put(attached("kept", kept.id())).await?;
     let mut watch = store.watch(WatchCreateRequest {
@@ -86,13 +90,16 @@ async fn a_lease_without_renewals_expires_and_takes_its_keys() -> anyhow::Result
         ..WatchCreateRequest::default()
     });
     assert!(watch.next().await?.created);
+    // Granted just before: it must not expire until then.
+    let lease = granted(&store, 0, SHORT).await?;
     store.put(attached("key", lease.id)).await?;
     assert_eq!(watch.next().await?.events.len(), 1);
     let expired = tokio::time::timeout(LONG, watch.next()).await??;
     let event = expired.events.first().expect("the deletion");
     assert_eq!(event.kv.as_ref().expect("a pair").key, "key");
     assert!(store.get("kept").await?.is_some() && kept.is_alive());
-    assert_eq!(store.leases().leases.len(), 1);
+    let left = store.leases().leases.into_iter().map(|lease| lease.id);
+    assert_eq!(left.collect::<Vec<_>>(), [kept.id()]);
     kept.revoke().await?;
     assert!(store.get("kept").await?.is_none());
     store.shutdown().await;
@@ -105,8 +112,8 @@ async fn a_lease_without_renewals_expires_and_takes_its_keys() -> anyhow::Result
 async fn a_lease_that_is_held_is_renewed_and_its_loss_is_reported() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let store = alone(dir.path()).await?;
-    let kept = store.lease(1).await?;
-    let beside = granted(&store, 0, 2).await?;
+    let kept = store.lease(SHORT).await?;
+    let beside = granted(&store, 0, 2 * SHORT).await?;
     // The other lease, which is not renewed, expires later than this one would have.
     let gone = async {
         while 0 < times(&store, beside.id).await?.granted_ttl {
@@ -130,17 +137,27 @@ async fn renewals_go_on_while_leadership_moves() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let stores = open(members(dir.path(), 3)).await?;
     granted(&stores[0], 7, 100).await?;
+    let leader = || stores[0].status().leader;
+    let (before, moved) = (leader(), Cell::new(false));
     let renewing = async {
-        for store in stores.iter().cycle().take(60) {
+        let mut renewals = 0;
+        while !moved.get() || renewals < 60 {
+            let store = &stores[renewals % stores.len()];
             assert_eq!(store.lease_keep_alive(7).await?.ttl, 100);
+            renewals += 1;
         }
         anyhow::Ok(())
     };
     let moving = async {
-        for store in &stores {
-            store.transfer_leadership().await;
+        while leader() == before {
+            for store in &stores {
+                store.transfer_leadership().await;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        moved.set(true);
     };
+    let moving = async { tokio::time::timeout(LONG, moving).await.expect("it moves") };
     let (renewed, ()) = tokio::join!(renewing, moving);
     renewed?;
     for store in &stores {
@@ -160,6 +177,7 @@ async fn thousands_of_expired_leases_go_in_a_few_entries() -> anyhow::Result<()>
     };
     let store = Store::open(config).await?;
     store.ready().await;
+    let before = store.status().raft_index;
     let grants = (1..=3_000).map(|id| store.lease_grant(LeaseGrantRequest { id, ttl: 2 }));
     for granted in futures_util::future::join_all(grants).await {
         granted?;
@@ -170,6 +188,8 @@ async fn thousands_of_expired_leases_go_in_a_few_entries() -> anyhow::Result<()>
         }
     };
     tokio::time::timeout(LONG, gone).await?;
+    let expiries = (store.status().raft_index - before).saturating_sub(3_000);
+    assert!(expiries < 300, "{expiries} entries besides the grants");
     store.shutdown().await;
     Ok(())
 }
