@@ -33,6 +33,7 @@ mod disk;
 mod engine;
 mod lease;
 pub mod listen;
+mod long_range;
 mod member;
 mod membership;
 pub mod metrics;

@@ -29,7 +29,8 @@ impl Store {
         if !request.serializable {
             self.read_index().await?;
         }
-        let mut response = self.view().range(&request)?;
+        let view = self.view();
+        let mut response = self.inner.long_ranges.read(&view, &request).await?;
         self.fill(&mut response.header);
         Ok(response)
     }

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::Config;
 use crate::edge::v2::{LogLevel, V2};
 use crate::lease::{self, LessorInbox};
+use crate::long_range::LongRanges;
 use crate::member::fatal::{Fatal, FatalHandler, end_process};
 use crate::member::founding;
 use crate::member::recover;
@@ -45,6 +46,7 @@ pub(crate) struct Inner {
     pub(crate) shared: Arc<Shared>,
     pub(crate) waiters: Arc<Waiters>,
     pub(crate) reads: Arc<ReadBatches>,
+    pub(crate) long_ranges: LongRanges,
     pub(crate) links: Links,
     /// Requests about leases on their way to the lessor.
     pub(crate) lessor: Arc<LessorInbox>,

@@ -18,6 +18,7 @@ use super::{Inner, Store};
 use crate::Config;
 use crate::disk::RealDisk;
 use crate::lease::LessorInbox;
+use crate::long_range::LongRanges;
 use crate::member::applier_shell::ApplierShell;
 use crate::member::consensus_shell::ConsensusShell;
 use crate::member::fatal::Fatal;
@@ -90,6 +91,7 @@ pub(super) fn assemble(
         shared: wiring.shared,
         waiters: wiring.waiters,
         reads: wiring.reads,
+        long_ranges: LongRanges::default(),
         links: wiring.links,
         lessor: wiring.lessor,
         syncs: wiring.syncs,

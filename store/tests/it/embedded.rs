@@ -1,5 +1,7 @@
 //! A store inside a program: a single member, and three that form a cluster.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -78,6 +80,49 @@ async fn keeps_what_it_acknowledged(storage_engine: StorageEngine) -> anyhow::Re
         (&kv.value[..], kv.version, kv.mod_revision),
         (&b"99"[..], 100, 101)
     );
+    store.shutdown().await;
+    Ok(())
+}
+
+/// It was read at once: a put whose task has the same thread waited for it.
+#[tokio::test]
+async fn other_tasks_have_their_turn_while_a_long_range_is_read() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let store = Store::open(Config::single("alone", dir.path())).await?;
+    store.ready().await;
+    let value = "v".repeat(1000);
+    let puts = (0..500).map(|number| store.put(put(&format!("k{number:03}"), &value)));
+    for put in join_all(puts).await {
+        put?;
+    }
+    let turns = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&turns);
+    let counter = tokio::spawn(async move {
+        loop {
+            counted.fetch_add(1, Ordering::Relaxed);
+            tokio::task::yield_now().await;
+        }
+    });
+    tokio::task::yield_now().await;
+    let range = |limit, sort_target| RangeRequest {
+        key: Bytes::from_static(b"k"),
+        range_end: Bytes::from_static(b"l"),
+        serializable: true,
+        limit,
+        sort_target,
+        ..RangeRequest::default()
+    };
+    for limit in [0, 1, 300, 499, 500, 501] {
+        let before = turns.load(Ordering::Relaxed);
+        let steps = store.range(range(limit, 0)).await?;
+        let had = turns.load(Ordering::Relaxed) - before;
+        assert_eq!(had != 0, limit != 1, "{had} turns, limit {limit}");
+        // A range in the order of versions is read at once; all are equal here.
+        let version = range_request::SortTarget::Version.into();
+        let at_once = store.range(range(limit, version)).await?;
+        assert_eq!(steps, at_once, "limit {limit}");
+    }
+    counter.abort();
     store.shutdown().await;
     Ok(())
 }
