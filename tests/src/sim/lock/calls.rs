@@ -53,8 +53,14 @@ impl World {
         number: u64,
         event: CallEvent,
     ) -> Result<(), String> {
-        if let CallEvent::Arrives(contender, lease) = event {
-            return self.call_arrives(at, number, contender, lease);
+        if let CallEvent::Arrives {
+            contender,
+            lock,
+            lease,
+        } = event
+        {
+            let place = Place::new(name_of(lock), lease);
+            return self.call_arrives(at, number, contender, place);
         }
         let Some(call) = self.locks.calls.get_mut(&number) else {
             return Ok(());
@@ -84,7 +90,7 @@ impl World {
         at: (MemberId, u64),
         number: u64,
         contender: usize,
-        lease: i64,
+        place: Place,
     ) -> Result<(), String> {
         if self.life(at.0).is_none_or(|life| life.machine().is_none()) {
             return self.call_ends(contender, number, false);
@@ -95,7 +101,6 @@ impl World {
             .into_iter()
             .filter(|(_, call)| self.lives(call.at.0, call.at.1));
         self.locks.calls = live.collect();
-        let place = Place::new(name_of(self.locks.contenders[contender].lock), lease);
         let txn = place.take(None);
         let call = Call {
             contender,
@@ -219,7 +224,7 @@ impl World {
         };
         let place = &call.place;
         let txn = match self.mutant {
-            // As etcd.
+            // As etcd, which does not compare at all.
             Some(Mutant::LockGivenUpForAll) => {
                 let own = lock::created_at(place.key().clone(), place.created());
                 lock::when(own, vec![lock::delete(place.key().clone())], Vec::new())
@@ -239,6 +244,7 @@ impl World {
                 let (id, boot) = call.at;
                 let again = Event::LockCall(id, boot, number, CallEvent::GivesUp);
                 self.clock.after(UNDO_PAUSE_MS, again);
+                let _ = self.next_step(number, State::GivesUp(attempts));
             }
             _ => drop(self.locks.calls.remove(&number)),
         }

@@ -1,8 +1,8 @@
 //! The clients: each calls for a lock with the lease that it holds, and unlocks after a while.
 //!
-//! A client gives a call up when it lasts too long, and may repeat it with the same session, at
-//! another member, before the first one has noticed. It ends its session after an unlock of which
-//! it has no answer: that may still come, and unlock again.
+//! A client gives a call up when it lasts too long. It may repeat it with the same session, at
+//! another member, before the first member has noticed. It ends its session after an unlock without
+//! an answer: that may be applied later, and then would delete the key of the next call.
 
 use bytes::Bytes;
 use keelson_core::node::Input;
@@ -17,6 +17,10 @@ use super::CallEvent;
 use crate::sim::event::{Event, Waiter};
 use crate::sim::lease::LeaseKey;
 use crate::sim::world::World;
+
+/// The interval at which a client that goes on waiting looks for its call's member, in
+/// milliseconds.
+const AGAIN_MS: u64 = 1_000;
 
 /// One client, beside the holder of the lease.
 #[derive(Debug, Default)]
@@ -81,7 +85,11 @@ impl World {
                 at,
             },
         };
-        let arrives = CallEvent::Arrives(number, session.0);
+        let arrives = CallEvent::Arrives {
+            contender: number,
+            lock,
+            lease: session.0,
+        };
         self.clock
             .after(0, Event::LockCall(at.0, at.1, call, arrives));
         let patience = self.dice.between(500, 10_000);
@@ -184,6 +192,8 @@ impl World {
             State::Calls { number: of, at, .. } if of == operation => {
                 // Without faults it waits, unless the call is gone with its member.
                 if self.clients.quiet && self.lives(at.0, at.1) {
+                    let again = Event::Contender(number, Some(operation));
+                    self.clock.after(AGAIN_MS, again);
                     return;
                 }
                 let notices = match self.dice.chance(0.5) {

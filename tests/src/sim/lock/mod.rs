@@ -22,8 +22,12 @@ use held::Held;
 /// What happens to a call at its member.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum CallEvent {
-    /// The contender with that number calls for the lock, with that lease.
-    Arrives(usize, i64),
+    /// A contender calls for a lock, both by their numbers, with that lease.
+    Arrives {
+        contender: usize,
+        lock: u64,
+        lease: i64,
+    },
     /// The client is gone.
     Cancelled,
     /// A watch may have a message.
