@@ -12,6 +12,7 @@ mod etcdctl_v2;
 mod hostile_v2;
 mod python_etcd;
 mod python_v3;
+mod rust_client;
 mod sim;
 mod tls;
 mod wgl_golden;

@@ -41,11 +41,15 @@ fn suites_or_skip() -> Result<Option<(PathBuf, PathBuf)>> {
     Ok(None)
 }
 
-/// Runs Python to its end, and returns its output.
-async fn run(python: &Path, args: &[String], variables: &[(String, String)]) -> Result<String> {
+/// Runs a suite to its end, and returns its output.
+pub(super) async fn run(
+    program: &Path,
+    args: &[String],
+    variables: &[(String, String)],
+) -> Result<String> {
     let dir = tempfile::tempdir()?;
     let log = dir.path().join("log");
-    let mut suite = Process::start_with(python, args, variables, &log)?;
+    let mut suite = Process::start_with(program, args, variables, &log)?;
     let ended = suite.wait(LIMIT).await;
     let log = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
     let passed = ended.as_ref().is_ok_and(std::process::ExitStatus::success);
@@ -54,12 +58,12 @@ async fn run(python: &Path, args: &[String], variables: &[(String, String)]) -> 
 }
 
 /// The log, with its long lines cut.
-fn explain(log: &str) -> String {
+pub(super) fn explain(log: &str) -> String {
     let cut = |line: &str| line.chars().take(200).collect::<String>() + "\n";
     log.lines().map(cut).collect()
 }
 
-fn variables(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+pub(super) fn variables(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     pairs.iter().map(owned).collect()
 }
