@@ -8,12 +8,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use futures_util::future;
+use futures_util::stream::{self, StreamExt};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
 use keelson_proto::etcdserverpb::watch_request::RequestUnion;
 use keelson_proto::etcdserverpb::{WatchCreateRequest, WatchRequest, WatchResponse};
 use parking_lot::Mutex;
 use prost::Message;
+use tokio::sync::oneshot;
 use tonic::body::Body;
 use tower::Service;
 
@@ -68,9 +71,11 @@ pub async fn watch(
     received: Arc<Received>,
 ) -> Result<()> {
     let requests: Vec<_> = numbers.into_iter().map(create).collect();
-    let requests = futures_util::stream::iter(requests);
-    let forever = futures_util::stream::pending();
-    let frames = futures_util::StreamExt::chain(requests, forever);
+    let requests = stream::iter(requests);
+    // The body ends with this future: hyper keeps the connection of an unfinished one.
+    let (_unfinished, finished) = oneshot::channel::<Infallible>();
+    let end = stream::once(finished).filter_map(|_| future::ready(None));
+    let frames = requests.chain(end);
     let body = Body::new(StreamBody::new(frames));
     let request = http::Request::post(format!("{url}/etcdserverpb.Watch/Watch"))
         .version(http::Version::HTTP_2)
