@@ -24,15 +24,12 @@ impl Default for LongRanges {
 }
 
 impl LongRanges {
-    /// As [`ReadView::range`], for other tasks of the thread as well.
+    /// Answers a range that [`has_steps`] as [`ReadView::range`] does.
     pub(crate) async fn read(
         &self,
         view: &ReadView,
         request: &RangeRequest,
     ) -> Result<RangeResponse, Error> {
-        if !has_steps(request) {
-            return Ok(view.range(request)?);
-        }
         let mut steps = view.range_stream(request, STEP_BYTES)?;
         let mut kvs = Vec::new();
         let mut place = None;
@@ -58,7 +55,7 @@ impl LongRanges {
 }
 
 /// Whether the range may have many keys, and its answer has them in key order.
-fn has_steps(request: &RangeRequest) -> bool {
+pub(crate) fn has_steps(request: &RangeRequest) -> bool {
     !request.range_end.is_empty()
         && !request.count_only
         && request.sort_target() == SortTarget::Key

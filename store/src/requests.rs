@@ -10,6 +10,7 @@ use keelson_proto::internal::Command;
 use keelson_proto::internal::command::Op;
 use tokio::time::timeout_at;
 
+use crate::long_range;
 use crate::submit::{AtTimeout, NoOutcome};
 use crate::{Error, Store};
 
@@ -30,7 +31,11 @@ impl Store {
             self.read_index().await?;
         }
         let view = self.view();
-        let mut response = self.inner.long_ranges.read(&view, &request).await?;
+        let mut response = match long_range::has_steps(&request) {
+            // In a box: the future of a read of one key stays small.
+            true => Box::pin(self.inner.long_ranges.read(&view, &request)).await?,
+            false => view.range(&request)?,
+        };
         self.fill(&mut response.header);
         Ok(response)
     }
